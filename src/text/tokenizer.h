@@ -1,0 +1,59 @@
+/* Text to token ids and back. Built from a model source: GGUF metadata (tokenizer.ggml.*) or a Hugging
+ * Face tokenizer.json. Kinds: byte-level BPE, SentencePiece BPE (llama "spm"), WordPiece (bert).
+ * Immutable after open; encode may be called by several threads. Lifetime: model. */
+#ifndef TEXT_TOKENIZER_H
+#define TEXT_TOKENIZER_H
+#include "base/buffer.h"
+#include "base/status.h"
+#include <stdbool.h>
+
+struct source;
+struct tokenizer;
+
+/* Unknown pre-tokenizer or tokenizer model names are refused by name. */
+stretto_status tokenizer_open(struct tokenizer **out, const struct source *src, struct error *err);
+void tokenizer_close(struct tokenizer *t);
+
+enum tokenize_flags {
+    TOKENIZE_SPECIAL = 1,        /* special tokens spelled in the text become their ids (else plain text) */
+    TOKENIZE_ADD = 2,            /* add BOS/EOS (CLS/SEP) as the model asks for                           */
+};
+
+struct tokens { int32_t *id; size_t n, cap; };           /* growable; tokens_done frees */
+void tokens_done(struct tokens *t);
+stretto_status tokens_push(struct tokens *t, int32_t id);
+
+/* Appends to *out. The text may hold any bytes, NULs and malformed UTF-8 included; at most 1 GiB. */
+stretto_status tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, unsigned flags,
+                                struct tokens *out, struct error *err);
+
+/* The bytes of one token as generation prints them. special: control tokens are spelled out, else they
+ * are empty. Ids out of range: E_ARG. Appends. `first`: the token opens the text (SPM drops the leading
+ * space it once added). */
+stretto_status tokenizer_piece(const struct tokenizer *t, int32_t id, bool first, bool special,
+                               struct buffer *out);
+/* Whole sequences, the inverse of encode without BOS/EOS. */
+stretto_status tokenizer_decode(const struct tokenizer *t, const int32_t *id, size_t n, bool special,
+                                struct buffer *out);
+
+size_t tokenizer_size(const struct tokenizer *t);             /* ids are 0 .. size-1 */
+int32_t tokenizer_bos(const struct tokenizer *t);             /* -1 when there is none */
+int32_t tokenizer_eos(const struct tokenizer *t);
+bool tokenizer_is_eog(const struct tokenizer *t, int32_t id); /* any end of generation: eos, eot, eom */
+bool tokenizer_is_special(const struct tokenizer *t, int32_t id);
+int32_t tokenizer_find(const struct tokenizer *t, const char *piece, size_t n);  /* exact vocabulary entry or -1 */
+/* The vocabulary spelling of an id ("<|im_start|>", "Ġthe"); a view, length in *n; NULL out of range. */
+const char *tokenizer_spelling(const struct tokenizer *t, int32_t id, size_t *n);
+/* "BPE smollm", "SPM", "WordPiece" for people. */
+const char *tokenizer_kind(const struct tokenizer *t);
+/* The model's chat template (a view) or false. */
+bool tokenizer_chat_template(const struct tokenizer *t, const char **p, size_t *n);
+
+/* Streaming detokenizer: bytes go in token by token, only whole UTF-8 characters come out; malformed
+ * bytes are passed through once they can no longer become a character. Plain struct, no allocation. */
+struct utf8_stream { unsigned char held[4]; size_t n; };
+/* Appends to *out what is complete now. */
+stretto_status utf8_stream_push(struct utf8_stream *u, const char *p, size_t n, struct buffer *out);
+/* At the end: whatever is held comes out as it is. */
+stretto_status utf8_stream_end(struct utf8_stream *u, struct buffer *out);
+#endif
