@@ -1,11 +1,9 @@
+#include "unit/unit.h"
 #include "base/arena.h"
 #include "base/buffer.h"
 #include "base/memory.h"
 #include "base/reader.h"
-#include <setjmp.h>
-#include <stdarg.h>
-#include <string.h>
-#include <cmocka.h>
+#include "base/status.h"
 
 static void first_cause_wins(void **state)
 {
