@@ -1,0 +1,8 @@
+/* One row per sub-command, in the order people meet them. */
+#include "stretto/command.h"
+#include "stretto/commands.h"
+
+const struct command *const command_table[] = {
+    &command_info,
+    NULL,
+};

@@ -1,0 +1,25 @@
+/* Option groups that several commands share. A command embeds the struct in its own options and lists
+ * the group in its `uses`. */
+#ifndef STRETTO_OPTIONS_H
+#define STRETTO_OPTIONS_H
+#include "stretto/command.h"
+
+struct model_options {
+    const char *model;            /* file, folder or catalogue name; NULL = the default model */
+    int64_t threads;              /* 0 = what the machine and its container allow             */
+    int64_t context;              /* 0 = the smaller of the model's and what fits             */
+    const char *type_k, *type_v;  /* "f16", "bf16", "f32", "q8_0"                              */
+    bool reference, strict, verbose;
+};
+
+struct sampling_options {
+    double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
+    int64_t top_k, repeat_last_n, seed;
+    const char *logit_bias;
+};
+
+extern const struct option_group group_model, group_sampling;
+
+void model_options_defaults(struct model_options *o);
+void sampling_options_defaults(struct sampling_options *o);
+#endif
