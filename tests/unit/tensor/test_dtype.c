@@ -1,0 +1,167 @@
+/* The element types against the published dequantisation (tests/data/dtype_golden.txt, written by
+ * tools/make_dtype_golden.py) and half floats against their definition. */
+#include "unit/unit.h"
+#include "tensor/dtype.h"
+#include <math.h>
+
+static uint32_t bits(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    return u;
+}
+
+/* What the standard says a half is: sign * 2^(e-15) * 1.m, computed in double by ldexp. */
+static double half_by_definition(uint16_t h)
+{
+    int exp = h >> 10 & 31, man = h & 0x3ff;
+    double v = exp == 0 ? ldexp(man, -24) : ldexp(1024 + man, exp - 25);
+    return h & 0x8000 ? -v : v;
+}
+
+static void every_half_is_what_the_standard_says(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 65536; h++) {
+        float f = f16_to_f32((uint16_t)h);
+        if ((h & 0x7c00) == 0x7c00) {
+            assert_true((h & 0x3ff) ? isnan(f) : isinf(f) && !signbit(f) == !(h >> 15));
+            continue;
+        }
+        if ((double)f != half_by_definition((uint16_t)h) || !signbit(f) != !(h & 0x8000))
+            assert_int_equal(h, -1);
+        assert_int_equal(f32_to_f16(f), h);
+    }
+    assert_true(isnan(f16_to_f32(f32_to_f16(NAN))));
+    assert_int_equal(f32_to_f16(INFINITY), 0x7c00);
+}
+
+/* Between two neighbouring halves: just below, at and just above the midpoint. */
+static void rounding_to_half_is_to_nearest_even(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 0x7bff; h++) {
+        double low = half_by_definition((uint16_t)h), high = half_by_definition((uint16_t)(h + 1));
+        float middle = (float)((low + high) / 2);
+        assert_true((double)middle == (low + high) / 2);
+        assert_int_equal(f32_to_f16(nextafterf(middle, 0)), h);
+        assert_int_equal(f32_to_f16(middle), h + (h & 1));
+        assert_int_equal(f32_to_f16(nextafterf(middle, INFINITY)), h + 1);
+        assert_int_equal(f32_to_f16(-middle), 0x8000 | (h + (h & 1)));
+    }
+    assert_int_equal(f32_to_f16(65519.99f), 0x7bff);
+    assert_int_equal(f32_to_f16(65520.0f), 0x7c00);
+}
+
+static void rounding_to_bfloat_is_to_nearest_even(void **state)
+{
+    (void)state;
+    for (uint32_t h = 0; h < 0x7f80; h++) {
+        uint32_t u = h << 16;
+        float below, at, above;
+        memcpy(&at, &(uint32_t){ u + 0x8000 }, 4);
+        memcpy(&below, &(uint32_t){ u + 0x7fff }, 4);
+        memcpy(&above, &(uint32_t){ u + 0x8001 }, 4);
+        assert_int_equal(f32_to_bf16(below), h);
+        assert_int_equal(f32_to_bf16(at), h + (h & 1));
+        assert_int_equal(f32_to_bf16(above), h + 1);
+        assert_int_equal(bits(bf16_to_f32((uint16_t)h)), u);
+    }
+    assert_true(isnan(bf16_to_f32(f32_to_bf16(NAN))));
+    float low_payload;                       /* a NaN whose payload would be cut away */
+    memcpy(&low_payload, &(uint32_t){ 0x7f800001 }, 4);
+    assert_true(isnan(bf16_to_f32(f32_to_bf16(low_payload))));
+    assert_true(isnan(f16_to_f32(f32_to_f16(low_payload))));
+}
+
+static size_t unhex(const char *s, unsigned char *out, size_t max)
+{
+    size_t n = strlen(s) / 2;
+    assert_true(n <= max);
+    for (size_t i = 0; i < n; i++) {
+        unsigned v;
+        assert_int_equal(sscanf(s + 2 * i, "%2x", &v), 1);
+        out[i] = (unsigned char)v;
+    }
+    return n;
+}
+
+static void blocks_equal_the_published_arithmetic(void **state)
+{
+    (void)state;
+    FILE *f = fopen(STRETTO_SOURCE_DIR "/tests/data/dtype_golden.txt", "r");
+    assert_non_null(f);
+    static char what[16], name[16], a[8192], b[8192];
+    int decoded[DT_COUNT] = { 0 }, encoded[DT_COUNT] = { 0 };
+    while (fscanf(f, "%15s %15s %8191s %8191s", what, name, a, b) == 4) {
+        unsigned char in[2048], want[2048];
+        union { unsigned char bytes[2048]; float f[512]; } got, from;
+        memset(&got, 0xaa, sizeof got);
+        size_t n_in = unhex(a, in, sizeof in), n_want = unhex(b, want, sizeof want);
+        enum dtype t = dtype_by_name(name);
+        assert_true(t != DT_COUNT);
+        if (strcmp(what, "decode") == 0) {
+            assert_int_equal(n_in, dtype_table[t].bytes);
+            dtype_table[t].decode(in, got.f, dtype_table[t].block);
+            decoded[t]++;
+        } else {
+            memcpy(from.bytes, in, n_in);
+            dtype_table[t].encode(from.f, got.bytes, n_in / 4);
+            assert_int_equal(n_want, dtype_bytes(t, n_in / 4));
+            encoded[t]++;
+        }
+        if (memcmp(got.bytes, want, n_want) != 0) fprintf(stderr, "%s %s differs\n", what, name);
+        assert_memory_equal(got.bytes, want, n_want);
+        assert_int_equal(got.bytes[n_want], 0xaa);
+    }
+    fclose(f);
+    for (int t = DT_Q4_0; t < DT_COUNT; t++) assert_true(decoded[t] > 0);
+    for (int t = DT_F16; t < DT_COUNT; t++) assert_true(!dtype_table[t].encode == !encoded[t]);
+}
+
+/* Any input is defined behaviour, and Q8_0 never writes -128. */
+static void odd_values_encode_to_something_defined(void **state)
+{
+    (void)state;
+    const float odd[] = { NAN, INFINITY, -INFINITY, 3.4e38f, -3.4e38f, 1e-45f, -0.0f, 0.0f };
+    for (size_t first = 0; first < 8; first++)
+        for (int t = 0; t < DT_COUNT; t++) {
+            if (!dtype_table[t].encode) continue;
+            float in[32], back[32];
+            unsigned char out[128];
+            for (size_t i = 0; i < 32; i++) in[i] = odd[(i * i + first) % 8];
+            dtype_table[t].encode(in, out, 32);
+            dtype_table[t].decode(out, back, 32);
+            if (t == DT_Q8_0)
+                for (int i = 0; i < 32; i++) assert_true(out[2 + i] != 0x80);
+        }
+}
+
+static void names_and_numbers_find_their_rows(void **state)
+{
+    (void)state;
+    for (int t = 0; t < DT_COUNT; t++) {
+        assert_int_equal(dtype_by_gguf(dtype_table[t].gguf), t);
+        assert_int_equal(dtype_by_name(dtype_table[t].name), t);
+        assert_null(dtype_gguf_foreign_name(dtype_table[t].gguf));
+    }
+    assert_int_equal(dtype_by_name("q4_k"), DT_Q4_K);
+    assert_int_equal(dtype_by_name("q9"), DT_COUNT);
+    assert_int_equal(dtype_by_gguf(23), DT_COUNT);
+    assert_string_equal(dtype_gguf_foreign_name(23), "IQ4_XS");
+    assert_null(dtype_gguf_foreign_name(4000000000u));
+    assert_int_equal(dtype_bytes(DT_Q6_K, 512), 420);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_half_is_what_the_standard_says),
+        cmocka_unit_test(rounding_to_half_is_to_nearest_even),
+        cmocka_unit_test(rounding_to_bfloat_is_to_nearest_even),
+        cmocka_unit_test(blocks_equal_the_published_arithmetic),
+        cmocka_unit_test(odd_values_encode_to_something_defined),
+        cmocka_unit_test(names_and_numbers_find_their_rows),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
