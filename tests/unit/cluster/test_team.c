@@ -1,0 +1,54 @@
+#include "unit/unit.h"
+#include "cluster/team.h"
+#include <stdatomic.h>
+
+struct job { struct team *t; _Atomic int sum; int serial, seen[8]; };
+
+static void count(void *p) { ((struct job *)p)->serial++; }
+
+static void work(void *p, unsigned rank)
+{
+    struct job *j = p;
+    for (int round = 1; round <= 100; round++) {
+        atomic_fetch_add(&j->sum, 1);
+        team_barrier(j->t, count, j);
+        if (atomic_load(&j->sum) != round * (int)team_size(j->t)) j->seen[rank]++;
+        team_barrier(j->t, NULL, NULL);
+    }
+}
+
+/* Also with more threads than CPUs: sleeping must not lose a wake-up. */
+static void barriers_hold(void **state)
+{
+    (void)state;
+    for (unsigned n = 1; n <= 8; n++) {
+        struct error e = { 0 };
+        struct job j = { 0 };
+        assert_int_equal(team_open(&j.t, n, &e), STRETTO_OK);
+        for (int run = 1; run <= 20; run++) {
+            atomic_store(&j.sum, 0);
+            team_run(j.t, work, &j);
+            assert_int_equal(j.serial, run * 100);
+        }
+        for (unsigned r = 0; r < n; r++) assert_int_equal(j.seen[r], 0);
+        team_close(j.t);
+    }
+}
+
+static void sizes(void **state)
+{
+    (void)state;
+    struct error e = { 0 };
+    struct team *t;
+    const char *why;
+    assert_true(team_cpus(&why) >= 1);
+    assert_non_null(why);
+    assert_int_equal(team_open(&t, TEAM_MAX + 1, &e), STRETTO_E_ARG);
+    assert_null(t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(barriers_hold), cmocka_unit_test(sizes) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
