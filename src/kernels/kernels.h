@@ -14,9 +14,13 @@
  *                                                           definition of m_w as panel.c states it)
  *                           K-quants: d_w is the exact float32 product of super-scale and sub-scale where
  *                           a sub-block has 32 elements; with sub-blocks of 16 the two sub-scales are
- *                           folded into I as integers and d_w is the super-scale.
+ *                           folded into I as integers and d_w is the super-scale; the sub-minimums of
+ *                           Q2_K likewise: J = sum of minimum * (sum of codes) over the two halves,
+ *                             y = fmaf(-(float)J, dmin * d_x, y)   in place of the second line
  *   quantize                amax = max|x|; d = amax / 127; q = rint(x * (127 / amax)), to nearest even;
- *                           amax == 0 gives zeros; s = d * (float)(sum of q).
+ *                           s = d * (float)(sum of q). Where 127 / amax is infinite (amax 0 or below
+ *                           2^-121) q, d and s are zero; a group with an infinity or a NaN gives q = 0
+ *                           and d = s = NaN, so that the row's answer is NaN.
  *
  * Elementwise and reducing float kernels (norm, rope, attention, activations) may differ between levels
  * within a bound that kcheck derives; within a level a row's bits never depend on its neighbours. */
@@ -104,7 +108,7 @@ struct kernels {
     /* out = act(gate) * up, the same bits as act then mul */
     void (*silu_mul)(const float *gate, const float *up, size_t n, float *out);
     void (*gelu_tanh_mul)(const float *gate, const float *up, size_t n, float *out);
-    /* index of the largest, ties to the lowest; a NaN anywhere gives n */
+    /* index of the largest, ties to the lowest; a NaN anywhere gives n, and so does n == 0 */
     size_t (*argmax)(const float *x, size_t n);
 
     /* writes one token's vector of one kv head into slot j of a page */

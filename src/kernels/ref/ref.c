@@ -1,2 +1,8 @@
-#include "kernels/kernels.h"
-void kernels_init_ref(struct kernels *k) { (void)k; }
+#include "kernels/ref/ref.h"
+
+void kernels_init_ref(struct kernels *k)
+{
+    linear_init_ref(k);
+    vec_init_ref(k);
+    attn_init_ref(k);
+}
