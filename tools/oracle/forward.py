@@ -1,0 +1,296 @@
+"""The forward pass of every family, written from the papers and from what Hugging Face checkpoints mean.
+
+It reads the names and the config.json of a Hugging Face checkpoint, so it shares neither vocabulary nor
+code with the C program. One row of `ids` in, one row of logits (decoders) or hidden state (encoders) out.
+Slow and plain on purpose: whole score matrices, no cache, no batching.
+
+How numbers are added is a parameter (`Arith`): float64 is the truth; float32 in several orders says how
+far honest float32 arithmetic may stray; rounding the cache or the activations says what those cost.
+"""
+import math
+
+import numpy as np
+
+
+class Arith:
+    """dtype: of every number. order: how the terms of a product are added up. cache: "f32", "f16" or
+    "q8_0", what keys and values are rounded to. acts: None, or the group size in which activations are
+    rounded to int8 before they meet a matrix named in `coarse`. flaw: a planted mistake, for checking
+    that the comparison would notice one."""
+
+    def __init__(self, dtype=np.float64, order="plain", cache=None, acts=None, coarse=None, flaw=None):
+        self.t, self.order, self.cache, self.acts = dtype, order, cache, acts
+        self.coarse, self.flaw = coarse, flaw
+
+    def cast(self, x):
+        return np.asarray(x).astype(self.t)
+
+    def dot(self, x, w):
+        """x [.., k] times w [n, k] transposed."""
+        k = x.shape[-1]
+        if self.order == "reversed":
+            return x[..., ::-1] @ np.swapaxes(w[..., ::-1], -1, -2)
+        if self.order == "chunks":
+            out = x[..., :8] @ np.swapaxes(w[..., :8], -1, -2)
+            for i in range(8, k, 8):
+                out = out + x[..., i:i + 8] @ np.swapaxes(w[..., i:i + 8], -1, -2)
+            return out
+        return x @ np.swapaxes(w, -1, -2)
+
+    def linear(self, x, w, b=None, name=""):
+        if self.acts and (self.coarse is None or name in self.coarse):
+            x = round_int8(x, self.acts)
+        y = self.dot(x, self.cast(w))
+        return y if b is None else y + self.cast(b)
+
+    def stored(self, x):
+        """What the cache gives back for x [.., head_dim]."""
+        if self.cache == "f16":
+            return x.astype(np.float16).astype(self.t)
+        if self.cache == "q8_0":
+            return round_int8(x, 32)
+        return x
+
+
+def round_int8(x, group):
+    shape = x.shape
+    pad = -shape[-1] % group
+    flat = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, pad)]) if pad else x
+    g = flat.reshape(*flat.shape[:-1], -1, group)
+    scale = np.abs(g).max(axis=-1, keepdims=True) / 127
+    q = np.where(scale > 0, np.rint(g / np.where(scale > 0, scale, 1)), 0) * scale
+    return q.reshape(flat.shape)[..., :shape[-1]].astype(x.dtype)
+
+
+def rms_norm(a, x, w, eps):
+    w = a.cast(w)
+    if a.flaw == "eps":
+        eps = eps * 4
+    return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + a.t(eps)) * w
+
+
+def layer_norm(a, x, w, b, eps):
+    x = x - x.mean(axis=-1, keepdims=True)
+    return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + a.t(eps)) * a.cast(w) + a.cast(b)
+
+
+def silu(x):
+    return x / (1 + np.exp(-x))
+
+
+def gelu_tanh(x):
+    c = x.dtype.type(math.sqrt(2 / math.pi))
+    return x / 2 * (1 + np.tanh(c * (x + x.dtype.type(0.044715) * x * x * x)))
+
+
+def gelu_erf(x):
+    erf = np.vectorize(math.erf, otypes=[np.float64])
+    return (x / 2 * (1 + erf(x.astype(np.float64) / math.sqrt(2)))).astype(x.dtype)
+
+
+ACT = {"silu": silu, "gelu_new": gelu_tanh, "gelu_pytorch_tanh": gelu_tanh, "gelu": gelu_erf}
+SWAP = {"silu": gelu_tanh, "gelu_new": gelu_erf, "gelu_pytorch_tanh": gelu_erf, "gelu": gelu_tanh}
+
+
+def activation(a, name):
+    return (SWAP if a.flaw == "activation" else ACT)[name]
+
+
+def rope_frequencies(dim, base, scaling):
+    """Turns per position of each pair, and the factor on the rotated vector's length.
+
+    linear: arXiv 2306.15595. yarn: arXiv 2309.00071, with the corrections of its reference code.
+    llama3: the wave-length rule of Llama 3.1's release. All are computed in float64."""
+    f = base ** (-np.arange(0, dim, 2, dtype=np.float64) / dim)
+    kind = (scaling or {}).get("rope_type") or (scaling or {}).get("type")
+    if kind in (None, "default"):
+        return f, 1.0
+    factor = scaling["factor"]
+    if kind == "linear":
+        return f / factor, 1.0
+    old = scaling["original_max_position_embeddings"]
+    if kind == "llama3":
+        low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+        wave = 2 * math.pi / f
+        smooth = (old / wave - low) / (high - low)
+        mixed = (1 - smooth) * f / factor + smooth * f
+        return np.where(wave < old / high, f, np.where(wave > old / low, f / factor, mixed)), 1.0
+    if kind == "yarn":
+        def at(turns):                  # the pair that turns this often within the old context
+            return dim * math.log(old / (turns * 2 * math.pi)) / (2 * math.log(base))
+        low = max(math.floor(at(scaling.get("beta_fast") or 32)), 0)
+        high = min(math.ceil(at(scaling.get("beta_slow") or 1)), dim - 1)
+        ramp = np.clip((np.arange(dim // 2) - low) / max(high - low, 0.001), 0, 1)
+        length = scaling.get("attention_factor") or 0.1 * math.log(factor) + 1
+        return f / factor * ramp + f * (1 - ramp), length
+    raise ValueError(f"rope scaling {kind}")
+
+
+def rope(a, x, freq, length):
+    """x [rows, heads, head_dim]; the first 2*len(freq) dimensions turn, first half with second half."""
+    h = len(freq)
+    pos = np.arange(x.shape[0]) + (1 if a.flaw == "position" else 0)
+    # float32 programs multiply a float32 frequency by the position: that rounding is theirs, so the
+    # float32 variants make it too.
+    angle = (a.cast(pos)[:, None] * a.cast(freq)[None, :])[:, None, :]
+    cos, sin = np.cos(angle) * a.t(length), np.sin(angle) * a.t(length)
+    u, v, rest = x[..., :h], x[..., h:2 * h], x[..., 2 * h:]
+    if a.flaw == "pairs":
+        u, v = x[..., 0:2 * h:2], x[..., 1:2 * h:2]
+    return np.concatenate([u * cos - v * sin, v * cos + u * sin, rest], axis=-1)
+
+
+def attend(a, q, k, v, scale, causal=True, window=0, cap=0.0):
+    """q [rows, heads, d], k and v [rows, kv heads, d] -> [rows, heads * d]."""
+    n, heads, _ = q.shape
+    k, v = a.stored(k), a.stored(v)
+    group = heads // k.shape[1]
+    i, j = np.arange(n)[:, None], np.arange(n)[None, :]
+    hidden = np.zeros((n, n), bool)
+    if causal:
+        hidden |= j > i
+    if window:
+        hidden |= j <= i - (window - 1 if a.flaw == "window" else window)
+    out = np.empty((n, heads, v.shape[2]), a.t)
+    for h in range(heads):
+        s = a.dot(q[:, h], k[:, h // group]) * a.t(scale)
+        if cap and a.flaw != "cap":
+            s = a.t(cap) * np.tanh(s / a.t(cap))
+        s = np.where(hidden, a.t(-np.inf), s)
+        p = np.exp(s - s.max(axis=-1, keepdims=True))
+        p = p / p.sum(axis=-1, keepdims=True)
+        out[:, h] = a.dot(p, np.ascontiguousarray(v[:, h // group].T))
+    return out.reshape(n, -1)
+
+
+def decoder(cfg, w, ids, a):
+    """llama, mistral, qwen2, qwen3, phi3, gemma2 and gemma3_text: pre-normed, rotary, gated."""
+    kind = cfg["model_type"]
+    gemma = kind.startswith("gemma")
+    n_head = cfg["num_attention_heads"]
+    n_kv = cfg.get("num_key_value_heads") or n_head
+    hd = cfg.get("head_dim") or cfg["hidden_size"] // n_head
+    eps = cfg["rms_norm_eps"]
+    base = cfg["rope_theta"] * (2 if a.flaw == "base" else 1)
+    rotary = int(hd * cfg.get("partial_rotary_factor", 1.0))
+    turn = rope_frequencies(rotary, base, cfg.get("rope_scaling"))
+    turn_local = rope_frequencies(rotary, cfg.get("rope_local_base_freq", base), None)
+    act = activation(a, cfg.get("hidden_activation") or cfg.get("hidden_act") or "gelu_pytorch_tanh")
+    scale = (cfg["query_pre_attn_scalar"] if gemma else hd) ** -0.5
+    cap = cfg.get("attn_logit_softcapping") or 0.0
+    window = cfg.get("sliding_window") or 0
+    if kind in ("qwen2", "qwen3") and not cfg.get("use_sliding_window"):
+        window = 0
+
+    def norm(x, name):
+        g = np.asarray(w[name + ".weight"], np.float64)
+        return rms_norm(a, x, g + 1 if gemma else g, eps)
+
+    def lin(x, name):
+        return a.linear(x, w[name + ".weight"], w.get(name + ".bias"), name)
+
+    x = a.cast(w["model.embed_tokens.weight"])[ids]
+    if gemma:
+        x = x * a.t(math.sqrt(cfg["hidden_size"]))
+    n = len(ids)
+    for il in range(cfg["num_hidden_layers"]):
+        p = f"model.layers.{il}."
+        y = norm(x, p + "input_layernorm")
+        if kind == "phi3":
+            qkv = lin(y, p + "self_attn.qkv_proj")
+            q, k, v = np.split(qkv, [n_head * hd, (n_head + n_kv) * hd], axis=-1)
+        else:
+            q, k, v = (lin(y, p + f"self_attn.{c}_proj") for c in "qkv")
+        q, k, v = q.reshape(n, n_head, hd), k.reshape(n, n_kv, hd), v.reshape(n, n_kv, hd)
+        if kind in ("qwen3", "gemma3_text"):
+            q, k = norm(q, p + "self_attn.q_norm"), norm(k, p + "self_attn.k_norm")
+        sliding = bool(window)
+        if kind == "gemma2":
+            sliding = il % 2 == 0
+        if kind == "gemma3_text":
+            sliding = (il + 1) % cfg["sliding_window_pattern"] != 0
+        freq = turn_local if kind == "gemma3_text" and sliding else turn
+        q, k = rope(a, q, *freq), rope(a, k, *freq)
+        y = lin(attend(a, q, k, v, scale, True, window if sliding else 0, cap), p + "self_attn.o_proj")
+        sandwich = kind in ("gemma2", "gemma3_text")
+        if sandwich:
+            y = norm(y, p + "post_attention_layernorm")
+        x = x + y
+        y = norm(x, p + ("pre_feedforward_layernorm" if sandwich else "post_attention_layernorm"))
+        if kind == "phi3":
+            gate, up = np.split(lin(y, p + "mlp.gate_up_proj"), 2, axis=-1)
+        else:
+            gate, up = lin(y, p + "mlp.gate_proj"), lin(y, p + "mlp.up_proj")
+        y = lin(act(gate) * up, p + "mlp.down_proj")
+        if sandwich:
+            y = norm(y, p + "post_feedforward_layernorm")
+        x = x + y
+    x = norm(x, "model.norm")
+    head = w.get("lm_head.weight")
+    y = a.linear(x, w["model.embed_tokens.weight"] if head is None else head, None, "lm_head")
+    cap = cfg.get("final_logit_softcapping")
+    return a.t(cap) * np.tanh(y / a.t(cap)) if cap else y
+
+
+def gpt2(cfg, w, ids, a):
+    """Radford et al. 2019. Its matrices are stored [in, out]."""
+    heads, eps = cfg["n_head"], cfg["layer_norm_epsilon"]
+    n, d = len(ids), cfg["n_embd"]
+    act = activation(a, cfg["activation_function"])
+
+    def norm(x, name):
+        return layer_norm(a, x, w[name + ".weight"], w[name + ".bias"], eps)
+
+    def lin(x, name):
+        return a.linear(x, np.asarray(w[name + ".weight"]).T, w[name + ".bias"], name)
+
+    at = np.arange(n) + (1 if a.flaw == "position" else 0)
+    x = a.cast(w["transformer.wte.weight"])[ids] + a.cast(w["transformer.wpe.weight"])[at]
+    for il in range(cfg["n_layer"]):
+        p = f"transformer.h.{il}."
+        y = lin(norm(x, p + "ln_1"), p + "attn.c_attn")
+        q, k, v = (s.reshape(n, heads, d // heads) for s in np.split(y, 3, axis=-1))
+        x = x + lin(attend(a, q, k, v, (d // heads) ** -0.5), p + "attn.c_proj")
+        x = x + lin(act(lin(norm(x, p + "ln_2"), p + "mlp.c_fc")), p + "mlp.c_proj")
+    x = norm(x, "transformer.ln_f")
+    return a.linear(x, w["transformer.wte.weight"], None, "lm_head")
+
+
+def bert(cfg, w, ids, a):
+    """Devlin et al. 2018: the encoder, all tokens of one segment; hidden states of the last layer."""
+    heads, eps = cfg["num_attention_heads"], cfg["layer_norm_eps"]
+    n, d = len(ids), cfg["hidden_size"]
+    act = activation(a, cfg["hidden_act"])
+
+    def norm(x, name):
+        return layer_norm(a, x, w[name + ".weight"], w[name + ".bias"], eps)
+
+    def lin(x, name):
+        return a.linear(x, w[name + ".weight"], w[name + ".bias"], name)
+
+    at = np.arange(n) + (1 if a.flaw == "position" else 0)
+    x = (a.cast(w["embeddings.word_embeddings.weight"])[ids]
+         + a.cast(w["embeddings.token_type_embeddings.weight"])[0]
+         + a.cast(w["embeddings.position_embeddings.weight"])[at])
+    x = norm(x, "embeddings.LayerNorm")
+    for il in range(cfg["num_hidden_layers"]):
+        p = f"encoder.layer.{il}."
+        q, k, v = (lin(x, p + f"attention.self.{c}").reshape(n, heads, d // heads)
+                   for c in ("query", "key", "value"))
+        y = attend(a, q, k, v, (d // heads) ** -0.5, causal=a.flaw == "causal")
+        x = norm(x + lin(y, p + "attention.output.dense"), p + "attention.output.LayerNorm")
+        y = lin(act(lin(x, p + "intermediate.dense")), p + "output.dense")
+        x = norm(x + y, p + "output.LayerNorm")
+    return x
+
+
+def mean_pool(hidden):
+    v = hidden.mean(axis=0)
+    return v / np.sqrt((v * v).sum())
+
+
+def forward(cfg, w, ids, arith=None):
+    """ids: list of token ids. Returns [len(ids)][vocabulary or hidden size]."""
+    a = arith or Arith()
+    run = {"gpt2": gpt2, "bert": bert}.get(cfg["model_type"], decoder)
+    return run(cfg, w, np.asarray(ids), a)
