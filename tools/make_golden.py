@@ -12,8 +12,9 @@ How bounds are made (index.json, "allow"), each from the arithmetic itself on th
             The eight pays for the tail beyond three samples and for exp/tanh of a few units in the last place.
   f16cache  the same with keys and values also rounded to float16 on their way through the cache: what is
             allowed to a program whose cache is float16.
-  int8      root mean square error of a forward whose matrices see activations rounded to int8 in groups
-            of 32, times 3: groups may be larger than 32, and the error of one model is one sample.
+  int8      3 x the root mean square error of a forward whose quantised matrices see activations rounded
+            to int8 in groups of 32: groups may be larger than 32, and one model's error is one sample.
+  bf16      the same for F16 and BF16 matrices that see activations rounded to bf16.
 """
 import argparse
 import json
@@ -27,7 +28,7 @@ try:
     import numpy as np
     import gguf
     from oracle import families, files
-    from oracle.forward import Arith, forward
+    from oracle.forward import Arith, forward, mean_pool
 except ImportError as e:
     print(f"skip: {e}; run ./dev test, or pip install -r tools/requirements-test.txt")
     sys.exit(77)
@@ -43,8 +44,8 @@ def rms(x):
     return float(np.sqrt((x * x).mean()))
 
 
-def expectations(folder, cfg, w, coarse=None):
-    """Writes expect-I.npy and returns their rows of the index."""
+def expectations(folder, cfg, w, acts=None, coarse=None):
+    """Writes expect-I.npy and returns their rows of the index. acts, coarse: see Arith."""
     out = []
     for i, ids in enumerate(families.sequences(cfg["model_type"], cfg)):
         truth = forward(cfg, w, ids)
@@ -54,9 +55,9 @@ def expectations(folder, cfg, w, coarse=None):
             stray[cache] = max(largest(forward(cfg, w, ids, Arith(np.float32, order, cache)) - truth)
                                for order in ORDERS)
         allow = {"float32": 8 * stray[None], "f16cache": 8 * stray["f16"]}
-        if coarse:
-            allow["int8"] = 3 * rms(forward(cfg, w, ids, Arith(np.float64, cache="f16", acts=32, coarse=coarse))
-                                    - truth)
+        if acts:
+            rough = Arith(np.float64, cache="f16", acts=acts, coarse=coarse)
+            allow["bf16" if acts == "bf16" else "int8"] = 3 * rms(forward(cfg, w, ids, rough) - truth)
         out.append({"ids": ids, "expect": f"expect-{i}.npy", "rows": len(ids), "columns": truth.shape[1],
                     "spread": rms(truth - truth.mean(axis=1, keepdims=True)), "allow": allow})
     return out
@@ -76,7 +77,16 @@ def make_family(out, name):
         entry["files"].append({"path": f"{name}/model.gguf", "kind": "gguf", "type": dtype})
     files.write_hf(os.path.join(folder, "hf"), cfg, vocab, w, hf, dtype)
     entry["files"].append({"path": f"{name}/hf", "kind": "hf", "type": dtype})
-    entry["runs"] = expectations(folder, cfg, w)
+    entry["runs"] = expectations(folder, cfg, w, None if dtype == "F32" else "bf16")
+    if entry["encoder"]:
+        entry["texts"] = []
+        for text in ("the old man and the sea", "how many words are there in this long line , and why ?"):
+            ids = files.wordpiece_ids(text, cfg["vocab_size"])
+            truth = mean_pool(forward(cfg, w, ids))
+            stray = max(largest(mean_pool(forward(cfg, w, ids, Arith(np.float32, order))) - truth)
+                        for order in ORDERS)
+            entry["texts"].append({"text": text, "ids": ids, "embedding": truth.tolist(),
+                                   "allow": {"float32": 8 * stray}})
     return entry
 
 
@@ -111,7 +121,7 @@ def make_typed(out, type_name):
     files.write_gguf(os.path.join(folder, "model.gguf"), cfg, "bpe", w, types, raw)
     return {"name": name, "family": "llama", "encoder": False,
             "files": [{"path": f"{name}/model.gguf", "kind": "gguf", "type": type_name}],
-            "runs": expectations(folder, cfg, w, coarse)}
+            "runs": expectations(folder, cfg, w, 32 if coarse else "bf16", coarse or None)}
 
 
 def make_refused(out):

@@ -220,6 +220,19 @@ def wordpiece(size):
     return tokens + [f"[unused{i}]" for i in range(len(tokens), size)]
 
 
+def wordpiece_ids(text, size):
+    """Ids of words and single marks, all lower case and already apart: greedy, longest first."""
+    vocab = {t: i for i, t in enumerate(wordpiece(size))}
+    ids = [vocab["[CLS]"]]
+    for word in text.split():
+        at = 0
+        while at < len(word):
+            n = max(n for n in range(1, len(word) - at + 1) if ("##" if at else "") + word[at:at + n] in vocab)
+            ids.append(vocab[("##" if at else "") + word[at:at + n]])
+            at += n
+    return ids + [vocab["[SEP]"]]
+
+
 def write_vocabulary(g, size, kind, model_type):
     if kind == "bpe":
         tokens, merges = bpe(size)

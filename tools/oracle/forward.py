@@ -14,9 +14,9 @@ import numpy as np
 
 class Arith:
     """dtype: of every number. order: how the terms of a product are added up. cache: "f32", "f16" or
-    "q8_0", what keys and values are rounded to. acts: None, or the group size in which activations are
-    rounded to int8 before they meet a matrix named in `coarse`. flaw: a planted mistake, for checking
-    that the comparison would notice one."""
+    "q8_0", what keys and values are rounded to. acts: None, "bf16", or the group size in which activations
+    are rounded to int8, before they meet a matrix named in `coarse` (None: any matrix). flaw: a planted
+    mistake, for checking that the comparison would notice one."""
 
     def __init__(self, dtype=np.float64, order="plain", cache=None, acts=None, coarse=None, flaw=None):
         self.t, self.order, self.cache, self.acts = dtype, order, cache, acts
@@ -39,7 +39,7 @@ class Arith:
 
     def linear(self, x, w, b=None, name=""):
         if self.acts and (self.coarse is None or name in self.coarse):
-            x = round_int8(x, self.acts)
+            x = round_bf16(x) if self.acts == "bf16" else round_int8(x, self.acts)
         y = self.dot(x, self.cast(w))
         return y if b is None else y + self.cast(b)
 
@@ -60,6 +60,11 @@ def round_int8(x, group):
     scale = np.abs(g).max(axis=-1, keepdims=True) / 127
     q = np.where(scale > 0, np.rint(g / np.where(scale > 0, scale, 1)), 0) * scale
     return q.reshape(flat.shape)[..., :shape[-1]].astype(x.dtype)
+
+
+def round_bf16(x):
+    u = np.ascontiguousarray(x, np.float32).view(np.uint32).astype(np.uint64)
+    return (((u + 0x7FFF + ((u >> 16) & 1)) >> 16 << 16).astype(np.uint32)).view(np.float32).astype(x.dtype)
 
 
 def rms_norm(a, x, w, eps):

@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""Every family and every element type against the float64 forward of tools/oracle.
+
+    test_families.py STRETTO GOLDEN [MODEL ...]
+
+GOLDEN is made by tools/make_golden.py, whose text says where each bound comes from. For each file of each
+model: the float32 path must lie within "float32" of the truth in every single logit; the fast path within
+"f16cache" when its matrices are F32, and within the root mean square error "int8" or "bf16" otherwise.
+Models whose arithmetic we do not have must be refused with a sentence and exit code 1. First of all the
+comparison itself is tested: planted mistakes must land outside the bounds."""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+sys.path.insert(0, os.path.join(ROOT, "tools"))
+try:
+    import numpy as np
+    from oracle import families
+    from oracle.forward import Arith, forward
+except ImportError as e:
+    print(f"skip: {e}; ./dev test installs what is missing")
+    sys.exit(77)
+
+FLAWS = (("llama", "eps"), ("llama", "activation"), ("llama", "base"), ("llama", "pairs"), ("gemma2", "cap"),
+         ("gemma2", "window"), ("gemma3", "window"), ("gemma3", "activation"), ("gpt2", "position"),
+         ("gpt2", "activation"), ("bert", "causal"), ("bert", "position"), ("bert", "activation"))
+failures = []
+
+
+def check(ok, what):
+    if not ok:
+        failures.append(what)
+        print("FAIL " + what, flush=True)
+
+
+def rms(x):
+    return float(np.sqrt((x * x).mean()))
+
+
+def planted(golden, model, flaw):
+    """The bound must tell the truth from a forward with one mistake in it."""
+    cfg, _, _, dtype = families.MODELS[model["name"]]
+    run = model["runs"][-1]
+    truth = np.load(os.path.join(golden, model["name"], run["expect"]))
+    wrong = forward(cfg, families.weights(model["name"], cfg, dtype), run["ids"], Arith(flaw=flaw))
+    off = float(np.abs(wrong - truth).max())
+    check(off > run["allow"]["float32"], f"{model['name']}: a forward with a wrong {flaw} is only {off:.1e} "
+          f"off, within the bound {run['allow']['float32']:.1e}")
+
+
+def call(argv):
+    r = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=300)
+    return r.returncode, r.stdout.decode(errors="replace"), r.stderr.decode(errors="replace").strip()
+
+
+def logits(stretto, path, ids, shape, reference):
+    with tempfile.TemporaryDirectory() as d:
+        out = os.path.join(d, "rows")
+        argv = [stretto, "eval", "logits", "-m", path, "--ids", ",".join(map(str, ids)), "--raw", out]
+        rc, _, err = call(argv + (["--reference"] if reference else []))
+        if rc:
+            return None, f"exit code {rc}: {err[-300:]}"
+        got = np.fromfile(out, np.float32)
+    if got.size != shape[0] * shape[1]:
+        return None, f"{got.size} numbers instead of {shape[0]} x {shape[1]}"
+    got = got.reshape(shape).astype(np.float64)
+    return (got, None) if np.isfinite(got).all() else (None, "not all numbers are finite")
+
+
+def compare(stretto, golden, model, file):
+    worst = {"float32": 0.0, "fast": 0.0}
+    for i, run in enumerate(model["runs"]):
+        truth = np.load(os.path.join(golden, model["name"], run["expect"]))
+        for reference in (True, False):
+            where = f"{file['path']} run {i} {'float32' if reference else 'fast'} path"
+            got, why = logits(stretto, os.path.join(golden, file["path"]), run["ids"], truth.shape, reference)
+            check(got is not None, f"{where}: {why}")
+            if got is None:
+                continue
+            coarse = [k for k in run["allow"] if k in ("int8", "bf16")]
+            kind = "float32" if reference else coarse[0] if coarse else "f16cache"
+            off = rms(got - truth) if kind in ("int8", "bf16") else float(np.abs(got - truth).max())
+            key = "float32" if reference else "fast"
+            worst[key] = max(worst[key], off / run["allow"][kind])
+            row = int(np.abs(got - truth).max(axis=1).argmax())
+            check(off <= run["allow"][kind], f"{where}: off by {off:.2e}, allowed {run['allow'][kind]:.2e} "
+                  f"({kind}; worst in row {row} of {len(truth)})")
+    print(f"{file['path']}: " + ", ".join(f"{k} {v:.2f} of its bound" for k, v in worst.items()), flush=True)
+
+
+def embeddings(stretto, golden, model, file):
+    for text in model["texts"]:
+        r = subprocess.run([stretto, "embed", "-m", os.path.join(golden, file["path"]), "--json", "--reference"],
+                           input=text["text"] + "\n", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        where = f"{file['path']} embed"
+        check(r.returncode == 0, f"{where}: exit code {r.returncode}: {r.stderr[-300:]}")
+        if r.returncode:
+            continue
+        got = np.array(first_vector(json.loads(r.stdout)))
+        off = float(np.abs(got - np.array(text["embedding"])).max())
+        check(off <= text["allow"]["float32"], f"{where}: off by {off:.2e}, allowed {text['allow']['float32']:.2e}")
+
+
+def first_vector(value):
+    """The first list of numbers in what `embed --json` prints."""
+    if isinstance(value, list) and value and isinstance(value[0], (int, float)):
+        return value
+    for v in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        found = first_vector(v)
+        if found:
+            return found
+    return None
+
+
+def refused(stretto, golden, row):
+    rc, out, err = call([stretto, "run", "-m", os.path.join(golden, row["path"]), "-p", "a", "-n", "1"])
+    check(rc == 1, f"{row['path']}: exit code {rc} instead of 1 ({err[-200:] or out[-200:]})")
+    check(row["word"].lower() in err.lower(), f"{row['path']}: the message does not name {row['word']}: {err[-300:]}")
+
+
+def main():
+    stretto, golden, names = sys.argv[1], sys.argv[2], sys.argv[3:]
+    if not os.path.exists(os.path.join(golden, "index.json")):
+        print("skip: the golden models were not made (tools/make_golden.py)")
+        return 77
+    with open(os.path.join(golden, "index.json")) as f:
+        index = json.load(f)
+    models = {m["name"]: m for m in index["models"]}
+    for name, flaw in FLAWS:
+        if not names or name in names:
+            planted(golden, models[name], flaw)
+    for name in names or models:
+        if name == "refused":
+            continue
+        for file in models[name]["files"]:
+            compare(stretto, golden, models[name], file)
+            if models[name].get("texts"):
+                embeddings(stretto, golden, models[name], file)
+    if not names or "refused" in names:
+        for row in index["refused"]:
+            refused(stretto, golden, row)
+    print(f"{len(failures)} failures")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
