@@ -1,0 +1,115 @@
+/* kcheck --bench: what each kernel costs, beside the machine's own roofs. Many short runs, the fastest
+ * counts, because other programs share the machine. Weights of small batches are read from a ring of
+ * copies larger than any cache, as decoding reads a model. */
+#include "kcheck.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+struct bench { struct kcheck c; const char *only; bool json, first; double roof; };
+
+static void print_row(struct bench *b, const char *name, const char *level, double seconds, double bytes,
+                      double macs, double elements)
+{
+    if (b->json)
+        printf("%s\n  {\"kernel\": \"%s\", \"level\": \"%s\", \"ms\": %.6f, \"gb_s\": %.3f, \"gmac_s\": %.3f, "
+               "\"ns_per_element\": %.5f, \"roof_share\": %.3f}",
+               b->first ? "" : ",", name, level, seconds * 1e3, bytes / seconds / 1e9, macs / seconds / 1e9,
+               seconds * 1e9 / elements, bytes / seconds / b->roof);
+    else
+        printf("%-44s %-10s %10.4f ms %8.2f GB/s %8.2f GMAC/s %9.4f ns/el %5.2f of roof\n", name, level,
+               seconds * 1e3, bytes / seconds / 1e9, macs / seconds / 1e9, seconds * 1e9 / elements,
+               bytes / seconds / b->roof);
+    b->first = false;
+}
+
+/* Reading memory that no cache holds, bytes per second of one thread. */
+static double read_roof(void)
+{
+    enum { WORDS = 12 << 20 };
+    uint64_t *p = malloc(WORDS * sizeof *p);
+    double best = 1e9;
+    volatile uint64_t sink = 0;
+    if (!p) return 1;
+    memset(p, 1, WORDS * sizeof *p);
+    for (int run = 0; run < 8; run++) {
+        uint64_t a = 0, b = 0, c = 0, d = 0;
+        double t = now();
+        for (size_t i = 0; i < WORDS; i += 4) a ^= p[i], b ^= p[i + 1], c ^= p[i + 2], d ^= p[i + 3];
+        t = now() - t;
+        sink ^= a ^ b ^ c ^ d;
+        if (t < best) best = t;
+    }
+    (void)sink;
+    free(p);
+    return WORDS * 8 / best;
+}
+
+static void bench_linear(struct bench *b, enum dtype t, size_t k, size_t n, size_t rows)
+{
+    char name[64];
+    snprintf(name, sizeof name, "linear %s %zux%zu rows %zu", dtype_table[t].name, k, n, rows);
+    if (b->only && !strstr(name, b->only)) return;
+    size_t pb = panel_bytes(t, k), panels = (n + 15) / 16, w_bytes = pb * panels, groups = k / 32;
+    size_t copies = rows > 16 ? 1 : (size_t)(96e6 / (double)w_bytes) + 1;
+    uint8_t *w = aligned_alloc(64, w_bytes * copies);
+    uint8_t *file = malloc(16 * kc_file_bytes(t, k));
+    float *f = malloc(rows * k * 4), *d = malloc(rows * (groups + 1) * 4), *s = malloc(rows * (groups + 1) * 4);
+    int8_t *q = malloc(rows * k);
+    float *y = malloc(rows * panels * 16 * 4);
+    for (size_t p = 0; p < panels; p++) {
+        if (p < 8) kc_weights(&b->c, t, KC_RANDOM, 16, k, file);
+        panel_pack(t, file, kc_file_bytes(t, k), 16, k, w + p * pb);
+    }
+    for (size_t i = 1; i < copies; i++) memcpy(w + i * w_bytes, w, w_bytes);
+    for (size_t i = 0; i < rows * k; i++) f[i] = kc_normal(&b->c);
+    for (size_t r = 0; r < rows; r++)
+        b->c.ref->quantize(f + r * k, groups * 32, q + r * k, d + r * groups, s + r * groups);
+    struct act x = { .f = f, .ldf = k, .q = q, .ldq = k, .d = d, .s = s, .ldd = groups };
+    memset(y, 0, rows * panels * 64);
+    double best = 1e9, spent = 0;
+    for (int run = 0; run < 4000 && (spent < 0.4 || run < 3); run++) {
+        /* a pass over all copies where they are many, else one call */
+        double t0 = now();
+        for (size_t i = 0; i < copies; i++) b->c.k->linear[t](w + i * w_bytes, panels, k, &x, rows, y, panels * 16);
+        t0 = (now() - t0);
+        spent += t0;
+        if (t0 / (double)copies < best) best = t0 / (double)copies;
+    }
+    print_row(b, name, b->c.k->linear_level[t], best, (double)w_bytes, (double)(rows * k * panels * 16),
+              (double)(rows * k * panels * 16));
+    free(w), free(file), free(f), free(d), free(s), free(q), free(y);
+}
+
+int kcheck_bench(const char *level, const char *only, bool json)
+{
+    static struct kernels ref, k;
+    static const size_t rows[] = { 1, 2, 4, 8, 16, 32, 64, 512 };
+    uint32_t bits = ~0u;
+    if (level && !cpu_ceiling(level, &bits)) return 2;
+    kernels_init(&ref, 0);
+    kernels_init(&k, bits & cpu_detect());
+    struct bench b = { .c = { .ref = &ref, .k = &k, .rng = 3 }, .only = only, .json = json, .first = true };
+    b.roof = read_roof();
+    if (json)
+        printf("{\"level\": \"%s\", \"read_roof_gb_s\": %.3f, \"rows\": [", k.level, b.roof / 1e9);
+    else
+        printf("level %s, reads beyond the cache: %.2f GB/s\n", k.level, b.roof / 1e9);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        bench_linear(&b, DT_Q4_1, 576, 3072, rows[i]);
+        bench_linear(&b, DT_Q4_1, 1536, 576, rows[i]);
+        bench_linear(&b, DT_Q8_0, 576, rows[i] > 64 ? 12288 : 49152, rows[i]);
+    }
+    for (size_t t = 0; t < DT_COUNT; t++)
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+            if (t != DT_Q4_1) bench_linear(&b, (enum dtype)t, 1024, 3072, rows[i]);
+    if (json) printf("\n]}\n");
+    return 0;
+}

@@ -1,0 +1,150 @@
+/* linear: every level equals ref bit for bit, for every row count, panel count and length, and with
+ * neighbours that hold NaN; ref itself against float64 within the bound of its roundings. */
+#include "kcheck.h"
+#include <stdio.h>
+
+enum { MAX_ROWS = 67, PAD = 3 };
+static const size_t row_counts[] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 33, 64, MAX_ROWS };
+enum { N_ROW_COUNTS = sizeof row_counts / sizeof *row_counts };
+
+/* A weight, activations for MAX_ROWS rows, and the answers of ref. */
+struct job {
+    enum dtype t;
+    size_t panels, k;
+    uint8_t *w;
+    struct act x;
+    float *want, *got;
+    float *f, *d, *s;
+    int8_t *q;
+    size_t ldy;
+};
+
+static void make_rows(struct kcheck *c, struct job *j)
+{
+    size_t groups = j->k / 32;
+    j->x = (struct act){ .ldf = j->k + PAD, .ldq = j->k + PAD, .ldd = groups + PAD };
+    j->f = kc_alloc((MAX_ROWS * j->x.ldf - PAD) * sizeof(float), 4);
+    j->q = kc_alloc(MAX_ROWS * j->x.ldq - PAD, 1);
+    j->d = kc_alloc((MAX_ROWS * j->x.ldd - PAD) * sizeof(float), 4);
+    j->s = kc_alloc((MAX_ROWS * j->x.ldd - PAD) * sizeof(float), 4);
+    for (size_t r = 0; r < MAX_ROWS; r++) {
+        float *f = j->f + r * j->x.ldf;
+        int8_t *q = j->q + r * j->x.ldq;
+        float *d = j->d + r * j->x.ldd, *s = j->s + r * j->x.ldd;
+        for (size_t i = 0; i < j->k; i++) f[i] = kc_normal(c);
+        c->ref->quantize(f, groups * 32, q, d, s);
+        if (r % 7 == 3)                            /* the edge codes, with one sign or both */
+            for (size_t i = 0; i < groups * 32; i++) q[i] = r % 2 || i % 2 ? 127 : -127;
+        if (r % 7 == 5)
+            for (size_t i = 0; i < groups * 32; i++) q[i] = -127;
+        if (r % 16 == 6 && groups) d[groups / 2] = s[groups / 2] = NAN;
+        if (r % 16 == 9 && j->k) f[j->k / 2] = r % 32 == 9 ? INFINITY : NAN;
+        if (r % 16 == 11 && groups) d[groups - 1] = 1e-41f, s[0] = -1e-42f;
+        if (r % 16 == 13 && j->k) f[0] = 1e-40f;
+    }
+    j->x.f = j->f, j->x.q = j->q, j->x.d = j->d, j->x.s = j->s;
+}
+
+static struct job job_open(struct kcheck *c, enum dtype t, size_t panels, size_t k, enum kc_codes codes)
+{
+    struct job j = { .t = t, .panels = panels, .k = k, .ldy = panels * 16 + PAD };
+    size_t pb = panel_bytes(t, k), column = kc_file_bytes(t, k), y = (MAX_ROWS * j.ldy - PAD) * 4;
+    uint8_t *file = kc_alloc(16 * column, 2);
+    j.w = kc_alloc(panels * pb, 64);
+    for (size_t p = 0; p < panels; p++) {
+        size_t n = p + 1 == panels ? 13 : 16;
+        kc_weights(c, t, codes, n, k, file);
+        panel_pack(t, file, column, n, k, j.w + p * pb);
+    }
+    kc_free(c, file);
+    make_rows(c, &j);
+    j.want = kc_alloc(y, 4);
+    j.got = kc_alloc(y, 4);
+    return j;
+}
+
+static void job_close(struct kcheck *c, struct job *j)
+{
+    kc_free(c, j->f), kc_free(c, j->q), kc_free(c, j->d), kc_free(c, j->s);
+    kc_free(c, j->want), kc_free(c, j->got), kc_free(c, j->w);
+}
+
+/* Runs `rows` rows from row `from` on and compares them with ref's answers for the same rows. */
+static void check_rows(struct kcheck *c, struct job *j, linear_fn *fn, size_t from, size_t rows)
+{
+    struct act x = j->x;
+    char what[96];
+    x.f += from * x.ldf, x.q += from * x.ldq, x.d += from * x.ldd, x.s += from * x.ldd;
+    size_t n = (rows - 1) * j->ldy + 16 * j->panels;
+    for (size_t i = 0; i < n; i++) j->got[i] = 12345;
+    fn(j->w, j->panels, j->k, &x, rows, j->got, j->ldy);
+    for (size_t r = 0; r < rows; r++) {
+        snprintf(what, sizeof what, "k %zu, panels %zu, rows %zu from %zu: row %zu", j->k, j->panels, rows,
+                 from, r);
+        kc_equal(c, what, j->want + (from + r) * j->ldy, j->got + r * j->ldy, 16 * j->panels);
+        for (size_t i = 16 * j->panels; i < j->ldy && r + 1 < rows; i++)
+            if (j->got[r * j->ldy + i] != 12345) kc_fail(c, "%s wrote past its columns", what);
+    }
+}
+
+static void check_linear(struct kcheck *c, enum dtype t, size_t panels, size_t k, enum kc_codes codes)
+{
+    struct job j = job_open(c, t, panels, k, codes);
+    c->ref->linear[t](j.w, panels, k, &j.x, MAX_ROWS, j.want, j.ldy);
+    for (size_t i = 0; i < N_ROW_COUNTS; i++) check_rows(c, &j, c->k->linear[t], 0, row_counts[i]);
+    for (size_t from = 1; from < MAX_ROWS; from += 5) check_rows(c, &j, c->k->linear[t], from, 1);
+    check_rows(c, &j, c->k->linear[t], 5, 6);
+    job_close(c, &j);
+}
+
+/* ref against float64: each fmaf rounds once, so |error| <= steps * 2^-23 * sum |term|, where code and
+ * minimum are terms of their own. The codes' products themselves are checked by the panel rows. */
+static void check_ref(struct kcheck *c, enum dtype t, size_t k)
+{
+    struct job j = job_open(c, t, 1, k, KC_RANDOM);
+    float *w = kc_alloc(16 * k * sizeof(float), 4);
+    bool quant = kc_block(t) > 1;
+    struct panel_group g;
+    panel_decode(t, j.w, k, w);
+    c->ref->linear[t](j.w, 1, k, &j.x, MAX_ROWS, j.got, j.ldy);
+    for (size_t r = 0; r < MAX_ROWS; r++)
+        for (size_t col = 0; col < 16; col++) {
+            double sum = 0, mag = 0;
+            if (r % 7 == 3 || r % 7 == 5 || r % 16 == 11) continue;   /* s is not that of the codes */
+            for (size_t i = 0; i < k; i++) {
+                if (quant && i % 32 == 0) panel_group(t, j.w, i / 32, &g);
+                double x = quant ? (double)j.d[r * j.x.ldd + i / 32] * j.q[r * j.x.ldq + i]
+                                 : (double)j.f[r * j.x.ldf + i];
+                double min = quant ? (double)g.m[col] * g.submin[i % 32 / 16][col] : 0;
+                sum += w[i * 16 + col] * x;
+                mag += fabs((w[i * 16 + col] + min) * x) + fabs(min * x);
+            }
+            kc_near(c, "against float64", r * 16 + col, sum, (double)j.got[r * j.ldy + col],
+                    isfinite(mag) ? (double)k * (double)FLT_EPSILON * mag : 0);
+        }
+    kc_free(c, w);
+    job_close(c, &j);
+}
+
+void kcheck_linear(struct kcheck *c)
+{
+    static char name[32];
+    static const size_t panels[] = { 1, 2, 3, 4, 5, 7, 9 };
+    for (size_t i = 0; i < DT_COUNT; i++) {
+        enum dtype t = (enum dtype)i;
+        size_t block = kc_block(t);
+        snprintf(name, sizeof name, "linear %s", dtype_table[t].name);
+        if (c->k->linear[t] == c->ref->linear[t]) {
+            if (kc_cell(c, name, strcmp(c->k->level, "ref") == 0)) check_ref(c, t, block == 1 ? 37 : 512);
+            continue;
+        }
+        if (!kc_cell(c, name, c->k->linear[t] != c->prev->linear[t])) continue;
+        size_t small = block == 1 ? 1 : block, top = block == 256 ? 3 : block == 32 ? 9 : 35;
+        for (size_t n = 0; n <= top; n++) check_linear(c, t, 1 + n % 3, n * small, KC_RANDOM);
+        for (size_t p = 0; p < sizeof panels / sizeof *panels; p++)
+            check_linear(c, t, panels[p], block == 1 ? 50 : block == 32 ? 160 : 256, KC_RANDOM);
+        for (size_t codes = KC_ONES; codes < KC_CODES_COUNT; codes++)
+            check_linear(c, t, 2, block == 256 ? 512 : 320, (enum kc_codes)codes);
+        check_linear(c, t, 2, block == 1 ? 1100 : 2304, KC_RANDOM);
+    }
+}

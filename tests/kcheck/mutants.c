@@ -1,0 +1,2 @@
+#include "kcheck.h"
+int kcheck_mutants(void) { return 0; }
