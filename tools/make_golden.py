@@ -3,9 +3,10 @@
 
     tools/make_golden.py --out build/golden [NAME ...]
 
-Writes OUT/NAME/model.gguf, OUT/NAME/hf/ (config.json, tokenizer.json, safetensors), OUT/NAME/expect-I.npy
-(float64, one row for each token), OUT/refused/ (models that must be refused) and OUT/index.json. Everything follows from the seeds in
-tools/oracle/families.py; nothing of it is committed. Needs numpy and gguf (tools/requirements-test.txt).
+Writes OUT/NAME/model.gguf, OUT/NAME/hf/ (config.json, tokenizer.json, safetensors),
+OUT/NAME/expect-I.npy (float64, one row for each token), OUT/refused/ (models that must be refused)
+and OUT/index.json. Everything follows from the seeds in tools/oracle/families.py; nothing of it is
+committed. Needs numpy and gguf (tools/requirements-test.txt).
 
 How bounds are made (index.json, "allow"), each from the arithmetic itself on the very same model and tokens:
   float32   8 x the largest difference that float32 makes to float64 when terms are added in three orders.

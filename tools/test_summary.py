@@ -42,12 +42,12 @@ def main():
                 counts["fail"] += 1
                 failed.append(f"{folder}: {name}")
         total += len(cases)
-        print(f"  {folder:8} {counts['run']} passed, {counts['fail']} failed, {counts['skip']} skipped")
+        print("  {:8} {run} passed, {fail} failed, {skip} skipped".format(folder, **counts))
     print("  slowest:", ", ".join(f"{name} {time:.1f} s" for time, name in sorted(slow)[:-4:-1]))
     for name in failed:
         print("  failed:", name)
-    print(f"\n{100 * (total - len(failed)) // max(total, 1)}% tests passed, {len(failed)} tests failed "
-          f"out of {total}")
+    share = 100 * (total - len(failed)) // max(total, 1)
+    print(f"\n{share}% tests passed, {len(failed)} tests failed out of {total}")
     print(f"Total Test time (sum over tests) = {seconds:8.2f} sec")
     print(f"{sum(map(len, skipped.values()))} skipped" + (":" if skipped else ""))
     for (name, why), where in sorted(skipped.items()):

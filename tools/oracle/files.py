@@ -291,7 +291,8 @@ def tokenizer_json(size, kind):
     elif kind == "spm":
         tokens, scores, _ = spm(size)
         known, merges = set(tokens), []
-        for t in sorted((t for t in tokens[259:] if len(t) > 1 and t[0] != "["), key=lambda t: -scores[tokens.index(t)]):
+        pieces = (t for t in tokens[259:] if len(t) > 1 and t[0] != "[")
+        for t in sorted(pieces, key=lambda t: -scores[tokens.index(t)]):
             merges += [f"{t[:i]} {t[i:]}" for i in range(1, len(t)) if t[:i] in known and t[i:] in known]
         out.update(added_tokens=[special_token(i, tokens[i]) for i in range(3)],
                    normalizer={"type": "Sequence", "normalizers": [
