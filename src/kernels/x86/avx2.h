@@ -1,0 +1,19 @@
+/* The files of the AVX2 level, each of which fills its part of the table. */
+#ifndef KERNELS_AVX2_H
+#define KERNELS_AVX2_H
+#include "kernels/kernels.h"
+
+void linear_q4_init_avx2(struct kernels *k);
+void linear_q5_init_avx2(struct kernels *k);
+void linear_q8_init_avx2(struct kernels *k);
+void linear_k_init_avx2(struct kernels *k);
+void linear_float_init_avx2(struct kernels *k);
+void vec_init_avx2(struct kernels *k);
+void attn_init_avx2(struct kernels *k);
+
+static inline void linear_set_avx2(struct kernels *k, enum dtype t, linear_fn *fn)
+{
+    k->linear[t] = fn;
+    k->linear_level[t] = "avx2";
+}
+#endif

@@ -1,0 +1,10 @@
+#include "kernels/x86/avx2.h"
+
+void kernels_init_avx2(struct kernels *k)
+{
+    linear_q4_init_avx2(k);
+    linear_q5_init_avx2(k);
+    linear_q8_init_avx2(k);
+    linear_k_init_avx2(k);
+    linear_float_init_avx2(k);
+}

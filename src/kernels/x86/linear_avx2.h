@@ -1,0 +1,244 @@
+/* Quantised linear kernels for AVX2: what all dtypes share. A type's file gives `unpack`, which turns one
+ * group of a panel into a struct unpacked, and a kind of dot product; `linear_rows` does the rest.
+ *
+ * A group of one panel is unpacked once into L1 and serves every row of the call. A tile is 4 rows x 16
+ * columns. VPMADDUBSW multiplies unsigned codes with signed activations; pairs of products stay in 16
+ * bits as long as they fit (`quads` quads of 4), then VPMADDWD widens them, multiplying with the
+ * sub-scale on the way where the type has one. The bound on Zen 3 is the four vector pipes: Q4_1 needs
+ * 8 + 7 + 5 instructions for 256 products, 51 products a cycle at most.
+ *
+ * Static inline only (see kernels.h): included by files compiled with -mavx2. */
+#ifndef KERNELS_LINEAR_AVX2_H
+#define KERNELS_LINEAR_AVX2_H
+#include "kernels/kernels.h"
+#include "kernels/scalar.h"
+#include <immintrin.h>
+
+#define INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+enum { TILE_ROWS = 4, CHUNK_GROUPS = 24, BLOCK_ROWS = 128 };
+
+/* How the codes of a type become a sum. */
+struct dot_kind {
+    bool sign;         /* signed 8-bit codes (Q8_0): |w| times x with the sign of w                     */
+    int quads;         /* quads that may be added in 16 bits: codes up to 15: 8, 31: 4, 63: 2           */
+    bool sub;          /* sub-scales of the two halves                                                  */
+    int zero;          /* value = code - zero                                                           */
+    int min;           /* +1: y += m s; -1: y -= m s; -2: y -= (sub-minimums . half sums) * (m d); 0    */
+};
+
+struct unpacked {
+    __m256i code[8][2];        /* [quad][columns 0-7, 8-15], four codes of a column in 32 bits          */
+    __m256 d[2], m[2];
+    __m256i pair[2];           /* int16 (first half, second half): zero * sub-scale, or sub-minimum     */
+    __m256i sub[2][2];         /* [half][columns]: the sub-scale twice, as int16                        */
+};
+
+/* Rows of activations as tiles read them; `half` has the int16 sums of codes of the group's halves. */
+struct rows_avx2 { const int8_t *q; const float *d, *s; const int32_t *half; size_t ldq, ldd, ldh; };
+
+INLINE __m256i load_i(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
+INLINE __m256i load_32(const void *p) { return _mm256_set1_epi32((int)load_word(p)); }
+INLINE __m256 half_8(const void *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
+
+/* Sum over one group, 4 x 16 codes x n rows: i[r][c]. */
+INLINE void dot_group(struct dot_kind kind, int n, const struct unpacked *w, const int8_t *q, size_t ldq,
+                      __m256i i[TILE_ROWS][2])
+{
+    const __m256i ones = _mm256_set1_epi16(1);
+    __m256i a[TILE_ROWS][2];
+    UNROLL
+    for (int quad = 0; quad < 8; quad++) {
+        __m256i w0 = w->code[quad][0], w1 = w->code[quad][1];
+        UNROLL
+        for (int r = 0; r < n; r++) {
+            __m256i x = load_32(q + (size_t)r * ldq + 4 * (size_t)quad), p0, p1;
+            if (kind.sign) {
+                p0 = _mm256_maddubs_epi16(_mm256_abs_epi8(w0), _mm256_sign_epi8(x, w0));
+                p1 = _mm256_maddubs_epi16(_mm256_abs_epi8(w1), _mm256_sign_epi8(x, w1));
+                p0 = _mm256_madd_epi16(p0, ones);
+                p1 = _mm256_madd_epi16(p1, ones);
+                i[r][0] = quad ? _mm256_add_epi32(i[r][0], p0) : p0;
+                i[r][1] = quad ? _mm256_add_epi32(i[r][1], p1) : p1;
+                continue;
+            }
+            p0 = _mm256_maddubs_epi16(w0, x);
+            p1 = _mm256_maddubs_epi16(w1, x);
+            a[r][0] = quad % kind.quads ? _mm256_add_epi16(a[r][0], p0) : p0;
+            a[r][1] = quad % kind.quads ? _mm256_add_epi16(a[r][1], p1) : p1;
+            if ((quad + 1) % kind.quads) continue;
+            p0 = _mm256_madd_epi16(a[r][0], kind.sub ? w->sub[quad / 4][0] : ones);
+            p1 = _mm256_madd_epi16(a[r][1], kind.sub ? w->sub[quad / 4][1] : ones);
+            i[r][0] = quad >= kind.quads ? _mm256_add_epi32(i[r][0], p0) : p0;
+            i[r][1] = quad >= kind.quads ? _mm256_add_epi32(i[r][1], p1) : p1;
+        }
+    }
+}
+
+/* f += the group's share, as kernels.h states it. */
+INLINE void add_group(struct dot_kind kind, int n, const struct unpacked *w, const struct rows_avx2 *x,
+                      size_t g, __m256i i[TILE_ROWS][2], __m256 f[TILE_ROWS][2])
+{
+    UNROLL
+    for (int r = 0; r < n; r++) {
+        __m256 d = _mm256_set1_ps(x->d[(size_t)r * x->ldd + g]);
+        __m256i half = _mm256_setzero_si256();
+        if (kind.zero || kind.min == -2) half = _mm256_set1_epi32(x->half[(size_t)r * x->ldh + g]);
+        if (kind.zero && !kind.sub) half = _mm256_madd_epi16(half, _mm256_set1_epi16((short)kind.zero));
+        UNROLL
+        for (int c = 0; c < 2; c++) {
+            if (kind.zero)
+                i[r][c] = _mm256_sub_epi32(i[r][c], kind.sub ? _mm256_madd_epi16(half, w->pair[c]) : half);
+            f[r][c] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(i[r][c]), _mm256_mul_ps(w->d[c], d), f[r][c]);
+            if (kind.min == 1 || kind.min == -1) {
+                __m256 s = _mm256_set1_ps(x->s[(size_t)r * x->ldd + g]);
+                f[r][c] = kind.min > 0 ? _mm256_fmadd_ps(w->m[c], s, f[r][c])
+                                       : _mm256_fnmadd_ps(w->m[c], s, f[r][c]);
+            }
+            if (kind.min == -2) {
+                __m256 j = _mm256_cvtepi32_ps(_mm256_madd_epi16(half, w->pair[c]));
+                f[r][c] = _mm256_fnmadd_ps(j, _mm256_mul_ps(w->m[c], d), f[r][c]);
+            }
+        }
+    }
+}
+
+/* y += groups of one panel for n rows; starts at zero when `first`. */
+INLINE void tile(struct dot_kind kind, int n, const struct unpacked *w, size_t groups,
+                 const struct rows_avx2 *x, float *y, size_t ldy, bool first)
+{
+    __m256 f[TILE_ROWS][2];
+    UNROLL
+    for (int r = 0; r < n; r++) {
+        UNROLL
+        for (int c = 0; c < 2; c++)
+            f[r][c] = first ? _mm256_setzero_ps() : _mm256_loadu_ps(y + (size_t)r * ldy + 8 * c);
+    }
+    for (size_t g = 0; g < groups; g++) {
+        __m256i i[TILE_ROWS][2];
+        dot_group(kind, n, w + g, x->q + 32 * g, x->ldq, i);
+        add_group(kind, n, w + g, x, g, i, f);
+    }
+    UNROLL
+    for (int r = 0; r < n; r++) {
+        UNROLL
+        for (int c = 0; c < 2; c++) _mm256_storeu_ps(y + (size_t)r * ldy + 8 * c, f[r][c]);
+    }
+}
+
+INLINE void tiles(struct dot_kind kind, const struct unpacked *w, size_t groups, struct rows_avx2 x,
+                  size_t rows, float *y, size_t ldy, bool first)
+{
+    size_t r = 0;
+    for (; r + TILE_ROWS <= rows; r += TILE_ROWS) {
+        tile(kind, TILE_ROWS, w, groups, &x, y + r * ldy, ldy, first);
+        x.q += TILE_ROWS * x.ldq, x.d += TILE_ROWS * x.ldd, x.s += TILE_ROWS * x.ldd;
+        x.half += TILE_ROWS * x.ldh;
+    }
+    switch (rows - r) {
+    case 1: tile(kind, 1, w, groups, &x, y + r * ldy, ldy, first); break;
+    case 2: tile(kind, 2, w, groups, &x, y + r * ldy, ldy, first); break;
+    case 3: tile(kind, 3, w, groups, &x, y + r * ldy, ldy, first); break;
+    default: break;
+    }
+}
+
+/* Sums of the codes of both halves of a group as two int16. */
+INLINE int32_t half_sums(const int8_t *q)
+{
+    __m256i u = _mm256_xor_si256(load_i(q), _mm256_set1_epi8((char)0x80));
+    __m256i s = _mm256_sad_epu8(u, _mm256_setzero_si256());
+    __m128i lo = _mm256_castsi256_si128(s), hi = _mm256_extracti128_si256(s, 1);
+    int a = _mm_cvtsi128_si32(lo) + _mm_extract_epi16(lo, 4) - 16 * 128;
+    int b = _mm_cvtsi128_si32(hi) + _mm_extract_epi16(hi, 4) - 16 * 128;
+    return (int32_t)((uint32_t)b << 16 | ((uint32_t)a & 0xffff));
+}
+
+typedef void unpack_fn(const uint8_t *panel, size_t g, struct unpacked *out);
+
+/* Rows in blocks, K in chunks, panels in order: y carries the sums from chunk to chunk, so the order of
+ * K, and with it every bit, is that of the rule. */
+INLINE void linear_rows(struct dot_kind kind, unpack_fn *unpack, size_t pb, const uint8_t *panels,
+                        size_t n_panels, size_t k, const struct act *x, size_t rows, float *y, size_t ldy)
+{
+    struct unpacked w[CHUNK_GROUPS];
+    int32_t half[BLOCK_ROWS][CHUNK_GROUPS];
+    size_t groups = k / PANEL_GROUP;
+    for (size_t r0 = 0; r0 < rows; r0 += BLOCK_ROWS) {
+        size_t n = rows - r0 < BLOCK_ROWS ? rows - r0 : BLOCK_ROWS;
+        for (size_t g0 = 0; g0 < groups || g0 == 0; g0 += CHUNK_GROUPS) {
+            size_t ng = groups - g0 < CHUNK_GROUPS ? groups - g0 : CHUNK_GROUPS;
+            if (kind.zero || kind.min == -2)
+                for (size_t r = 0; r < n; r++)
+                    for (size_t g = 0; g < ng; g++)
+                        half[r][g] = half_sums(x->q + (r0 + r) * x->ldq + 32 * (g0 + g));
+            struct rows_avx2 at = { .q = x->q + r0 * x->ldq + 32 * g0, .d = x->d + r0 * x->ldd + g0,
+                                    .s = x->s + r0 * x->ldd + g0, .half = half[0], .ldq = x->ldq,
+                                    .ldd = x->ldd, .ldh = CHUNK_GROUPS };
+            for (size_t p = 0; p < n_panels; p++) {
+                for (size_t g = 0; g < ng; g++) unpack(panels + p * pb, g0 + g, &w[g]);
+                tiles(kind, w, ng, at, n, y + r0 * ldy + 16 * p, ldy, g0 == 0);
+            }
+        }
+    }
+}
+
+#define LINEAR_AVX2(T, ...)                                                                              \
+    static void linear_##T##_avx2(const void *panels, size_t n_panels, size_t k, const struct act *x,    \
+                                  size_t rows, float *y, size_t ldy)                                     \
+    {                                                                                                    \
+        linear_rows((struct dot_kind){ __VA_ARGS__ }, unpack_##T, panel_bytes(DT_##T, k), panels,        \
+                    n_panels, k, x, rows, y, ldy);                                                       \
+    }
+
+/* ---- planes to codes -------------------------------------------------------------------------------- */
+
+INLINE void unpack_nib(const uint8_t *p, struct unpacked *out)
+{
+    const __m256i mask = _mm256_set1_epi8(15);
+    UNROLL
+    for (int l = 0; l < 4; l++) {
+        UNROLL
+        for (int c = 0; c < 2; c++) {
+            __m256i v = load_i(p + 64 * l + 32 * c);
+            out->code[l][c] = _mm256_and_si256(v, mask);
+            out->code[l + 4][c] = _mm256_and_si256(_mm256_srli_epi16(v, 4), mask);
+        }
+    }
+}
+
+/* Shifts bytes left by n (right by -n); bits that cross into a neighbour are masked by the caller. */
+INLINE __m256i shift_to(__m256i v, int n)
+{
+    return n >= 0 ? _mm256_slli_epi16(v, n) : _mm256_srli_epi16(v, -n);
+}
+
+/* Two bits of every quad, placed at bit `at`. */
+INLINE __m256i two_bits(const uint8_t *p, int quad, int c, int at)
+{
+    __m256i v = load_i(p + 64 * (quad % 2) + 32 * c);
+    return _mm256_and_si256(shift_to(v, at - quad / 2 * 2), _mm256_set1_epi8((char)(3 << at)));
+}
+
+INLINE __m256i one_bit(const uint8_t *p, int quad, int c, int at)
+{
+    return _mm256_and_si256(shift_to(load_i(p + 32 * c), at - quad), _mm256_set1_epi8((char)(1 << at)));
+}
+
+/* Scale and minimum of group g of a Q4_K or Q5_K unit: float16 times a 6-bit integer, exact. */
+INLINE void unpack_sub32(const uint8_t *unit, size_t g, struct unpacked *out)
+{
+    const uint8_t *sub = unit + PANEL_SUB + 32 * g;
+    for (size_t c = 0; c < 2; c++) {
+        __m128i sc = _mm_loadl_epi64((const __m128i *)(const void *)(sub + 8 * c));
+        __m128i m = _mm_loadl_epi64((const __m128i *)(const void *)(sub + 16 + 8 * c));
+        out->d[c] = _mm256_mul_ps(half_8(unit + 16 * c), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(sc)));
+        out->m[c] = _mm256_mul_ps(half_8(unit + 32 + 16 * c), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(m)));
+    }
+}
+#endif
