@@ -1,0 +1,17 @@
+# The library as its users meet it: symbols, header, packages, version, the example.
+if(TARGET stretto_shared)
+  set(api ${CMAKE_CURRENT_SOURCE_DIR}/api)
+  add_test(NAME api.symbols COMMAND python3 ${api}/test_symbols.py ${CMAKE_SOURCE_DIR}
+    $<TARGET_FILE:stretto_shared> ${CMAKE_BINARY_DIR}/libstretto.a)
+  add_test(NAME api.header COMMAND python3 ${api}/test_header.py ${CMAKE_SOURCE_DIR}
+    ${CMAKE_C_COMPILER})
+  add_test(NAME api.version COMMAND python3 ${api}/test_version.py ${CMAKE_SOURCE_DIR}
+    ${CMAKE_BINARY_DIR})
+  set_tests_properties(api.symbols api.header api.version PROPERTIES LABELS quick TIMEOUT 60)
+  set_tests_properties(api.header PROPERTIES SKIP_RETURN_CODE 77)
+  if(EXISTS ${api}/example.c)
+    add_test(NAME api.package COMMAND python3 ${api}/test_package.py ${CMAKE_SOURCE_DIR}
+      ${CMAKE_BINARY_DIR} ${CMAKE_C_COMPILER} ${STRETTO_TEST_MODELS})
+    set_tests_properties(api.package PROPERTIES LABELS full TIMEOUT 300 SKIP_RETURN_CODE 77)
+  endif()
+endif()
