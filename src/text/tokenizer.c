@@ -1,0 +1,517 @@
+#include "text/tokenizer_int.h"
+#include "base/memory.h"
+#include "text/spm.h"
+#include <string.h>
+
+enum { TEXT_MAX = 1 << 30, WORK_MAX = 0x7FFFFFF0 };
+
+void tokens_done(struct tokens *t)
+{
+    mem_free(t->id);
+    *t = (struct tokens){ 0 };
+}
+
+stretto_status tokens_push(struct tokens *t, int32_t id)
+{
+    if (t->n == t->cap) {
+        size_t cap = t->cap + t->cap / 2 + 64;
+        int32_t *p = cap <= SIZE_MAX / sizeof *p ? mem_resize(t->id, cap * sizeof *p) : NULL;
+        if (!p) return STRETTO_E_NOMEM;
+        t->id = p;
+        t->cap = cap;
+    }
+    t->id[t->n++] = id;
+    return STRETTO_OK;
+}
+
+stretto_status copy_text(char **out, const char *p, size_t n, struct error *err)
+{
+    *out = mem_strndup(p, n);
+    return *out ? STRETTO_OK : fail(err, STRETTO_E_NOMEM, "no memory for the tokenizer");
+}
+
+/* ---- open and close --------------------------------------------------------------------------------- */
+
+struct tokenizer *tokenizer_new(void)
+{
+    struct tokenizer *t = mem_zalloc(1, sizeof *t);
+    if (t) t->unk = t->bos = t->eos = -1;
+    return t;
+}
+
+stretto_status tokenizer_open(struct tokenizer **out, const struct source *src, struct error *err)
+{
+    *out = NULL;
+    struct tokenizer *t = tokenizer_new();
+    if (!t) return fail(err, STRETTO_E_NOMEM, "no memory for the tokenizer");
+    struct source_str s;
+    stretto_status st = source_string(src, "tokenizer.ggml.model", &s) ? vocab_from_gguf(t, src, err)
+                      : source_file(src, "tokenizer.json", &s) ? vocab_from_json(t, src, err)
+                      : fail(err, STRETTO_E_UNSUP, "%s holds no tokenizer: a GGUF file needs "
+                             "tokenizer.ggml.model, a folder needs tokenizer.json", source_path(src));
+    if (st == STRETTO_OK) st = tokenizer_finish(t, err);
+    if (st != STRETTO_OK) { tokenizer_close(t); return st; }
+    *out = t;
+    return STRETTO_OK;
+}
+
+void tokenizer_close(struct tokenizer *t)
+{
+    if (!t) return;
+    vocab_done(&t->vocab);
+    added_done(&t->raw);
+    added_done(&t->normalized);
+    normal_done(&t->normal);
+    pretok_done(&t->pretok);
+    bpe_done(&t->bpe);
+    for (size_t i = 0; i < t->spell.n_replace; i++) {
+        mem_free(t->spell.replace[i].from);
+        mem_free(t->spell.replace[i].to);
+    }
+    mem_free(t->spell.suffix);
+    mem_free(t->flag);
+    mem_free(t->word_suffix);
+    mem_free(t->inner_prefix);
+    mem_free(t->before);
+    mem_free(t->after);
+    mem_free(t->template_text);
+    mem_free(t);
+}
+
+/* Tokens that end an answer whatever the file says of them; the names are those that published models
+ * use. llama.cpp counts the same ones. */
+static const char *const eog_names[] = {
+    "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|calls|>", "<|flush|>",
+    "<end_of_turn>", "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]",
+    "<|end_of_text|>", "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>",
+    "<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>", "[e~[",
+    "<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", "<|fim_repo|>", "<|repo_name|>",
+    "<fim-repo>", "<REPO>", "<reponame>", "<|file_sep|>",
+};
+
+static bool eog_named(const struct tokenizer *t, const char *name, int32_t *id)
+{
+    *id = vocab_find(&t->vocab, name, strlen(name));
+    return *id >= 0 && t->flag[*id] & TOKEN_IS_EOG;
+}
+
+stretto_status tokenizer_finish(struct tokenizer *t, struct error *err)
+{
+    struct vocab *v = &t->vocab;
+    if (!v->n) return fail(err, STRETTO_E_FORMAT, "the tokenizer has no tokens");
+    if (!t->flag && !(t->flag = mem_zalloc(v->n, 1)))
+        return fail(err, STRETTO_E_NOMEM, "no memory for the tokenizer");
+    for (size_t i = 0; i < v->n; i++) {
+        if (v->type[i] == TOKEN_CONTROL || v->type[i] == TOKEN_UNKNOWN)
+            t->flag[i] |= TOKEN_IS_SPECIAL | TOKEN_IS_ADDED;
+        if (v->type[i] == TOKEN_USER) t->flag[i] |= TOKEN_IS_ADDED;
+    }
+    int32_t id, other;
+    for (size_t i = 0; i < sizeof eog_names / sizeof *eog_names; i++) {
+        id = vocab_find(v, eog_names[i], strlen(eog_names[i]));
+        /* An ordinary word of the vocabulary may look like one; those that files mark never do. */
+        if (id >= 0 && (t->flag[id] & TOKEN_IS_ADDED)) t->flag[id] |= TOKEN_IS_EOG;
+    }
+    if (t->eos >= 0) t->flag[t->eos] |= TOKEN_IS_EOG | TOKEN_IS_SPECIAL;
+    /* Where channels have ends of their own, <|end|> closes a channel and not the answer. */
+    bool calls = eog_named(t, "<|call|>", &other) || eog_named(t, "<|calls|>", &other);
+    if (calls && (eog_named(t, "<|return|>", &other) || eog_named(t, "<|flush|>", &other)) &&
+        eog_named(t, "<|end|>", &id) && id != t->eos)
+        t->flag[id] &= (unsigned char)~TOKEN_IS_EOG;
+    if (eog_named(t, "<|tool_response>", &other) && eog_named(t, "</s>", &id) && id != t->eos)
+        t->flag[id] &= (unsigned char)~TOKEN_IS_EOG;
+    added_sort(&t->raw);
+    added_sort(&t->normalized);
+    return STRETTO_OK;
+}
+
+/* ---- text to ids ------------------------------------------------------------------------------------ */
+
+struct job {
+    const struct tokenizer *t;
+    struct tokens *out;
+    struct error *err;
+    struct buffer text, spare;           /* one stretch between added tokens, normalized */
+    struct pretok_work work;
+    struct merge_work merge;
+};
+
+/* Spells a word in the byte alphabet; the length, or 0 when it would not fit. */
+static size_t spell_bytes(const char *p, size_t n, char *out, size_t max)
+{
+    size_t len = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (max - len < 2) return 0;
+        len += utf8_encode(byte_letter((unsigned char)p[i]), out + len);
+    }
+    return len;
+}
+
+static int32_t whole_word(const struct tokenizer *t, const char *p, size_t n)
+{
+    char spelled[1024];
+    if (n > t->vocab.max_len) return -1;
+    if (!t->byte_level) return vocab_find(&t->vocab, p, n);
+    size_t len = spell_bytes(p, n, spelled, sizeof spelled);
+    return len ? vocab_find(&t->vocab, spelled, len) : -1;
+}
+
+static stretto_status add_symbol(struct job *j, int32_t id)
+{
+    if (j->merge.n_sym == j->merge.cap_sym) TRY(merge_symbols(&j->merge, j->merge.n_sym + 1));
+    j->merge.sym[j->merge.n_sym++].id = id;
+    return STRETTO_OK;
+}
+
+/* The id of one character of a word; old vocabularies spell its place into it. */
+static int32_t character(const struct tokenizer *t, const char *p, size_t n, bool first, bool last)
+{
+    bool prefix = !first && t->n_inner_prefix, suffix = last && t->n_word_suffix;
+    if (!prefix && !suffix) return vocab_find_any(&t->vocab, p, n);
+    char key[4 + 2 * 64];
+    size_t len = 0;
+    if (prefix) { memcpy(key, t->inner_prefix, t->n_inner_prefix); len = t->n_inner_prefix; }
+    memcpy(key + len, p, n);
+    len += n;
+    if (suffix) { memcpy(key + len, t->word_suffix, t->n_word_suffix); len += t->n_word_suffix; }
+    return vocab_find_any(&t->vocab, key, len);
+}
+
+/* All bytes as <0xXX>, or nothing when the vocabulary lacks one of them. */
+static stretto_status fall_back(struct job *j, const char *p, size_t n, bool *done)
+{
+    size_t had = j->merge.n_sym;
+    *done = false;
+    for (size_t i = 0; i < n; i++) {
+        int32_t id = vocab_byte(&j->t->vocab, (unsigned char)p[i]);
+        if (id < 0) { j->merge.n_sym = had; return STRETTO_OK; }
+        TRY(add_symbol(j, id));
+    }
+    *done = true;
+    return STRETTO_OK;
+}
+
+static stretto_status bpe_characters(struct job *j, const char *p, size_t n)
+{
+    const struct tokenizer *t = j->t;
+    bool unknown = false;                        /* an unknown not yet written: neighbours may join it */
+    for (size_t at = 0; at < n;) {
+        int32_t cp, id;
+        char letter[4];
+        size_t len = 1, n_key;
+        const char *key = p + at;
+        if (t->byte_level) {
+            n_key = utf8_encode(byte_letter((unsigned char)p[at]), letter);
+            key = letter;
+        } else {
+            n_key = len = utf8_decode(p + at, n - at, &cp);
+        }
+        id = character(t, key, n_key, at == 0, at + len == n);
+        at += len;
+        if (id >= 0) {
+            if (unknown) TRY(add_symbol(j, t->unk));
+            unknown = false;
+            TRY(add_symbol(j, id));
+            continue;
+        }
+        if (t->byte_fallback) {
+            bool done;
+            TRY(fall_back(j, key, n_key, &done));
+            if (done) continue;
+        }
+        if (t->unk < 0) continue;
+        if (unknown && !t->fuse_unk) TRY(add_symbol(j, t->unk));
+        unknown = true;
+    }
+    return unknown ? add_symbol(j, t->unk) : STRETTO_OK;
+}
+
+/* Steps of a merge that are no tokens themselves fall apart into the tokens of their bytes. */
+static stretto_status split_virtual(const struct tokenizer *t, struct tokens *out, size_t from)
+{
+    size_t n = out->n - from;
+    bool any = false;
+    for (size_t i = from; i < out->n; i++) any |= (size_t)out->id[i] >= t->vocab.n;
+    if (!any) return STRETTO_OK;
+    int32_t *copy = mem_alloc(n * sizeof *copy);
+    if (!copy) return STRETTO_E_NOMEM;
+    memcpy(copy, out->id + from, n * sizeof *copy);
+    out->n = from;
+    stretto_status st = STRETTO_OK;
+    for (size_t i = 0; i < n && st == STRETTO_OK; i++) {
+        if ((size_t)copy[i] < t->vocab.n) { st = tokens_push(out, copy[i]); continue; }
+        const char *p = vocab_text(&t->vocab, copy[i]);
+        size_t len = vocab_len(&t->vocab, copy[i]);
+        for (size_t k = 0; k < len && st == STRETTO_OK;) {
+            int32_t cp;
+            size_t step = utf8_decode(p + k, len - k, &cp);
+            int32_t id = vocab_find(&t->vocab, p + k, step);
+            if (id >= 0) st = tokens_push(out, id);
+            k += step;
+        }
+    }
+    mem_free(copy);
+    return st;
+}
+
+static stretto_status bpe_word(struct job *j, const char *p, size_t n)
+{
+    const struct tokenizer *t = j->t;
+    if (t->ignore_merges) {
+        int32_t id = whole_word(t, p, n);
+        if (id >= 0) return tokens_push(j->out, id);
+    }
+    j->merge.n_sym = 0;
+    bool plain = t->byte_level && !t->n_inner_prefix && !t->n_word_suffix;
+    if (plain) {
+        if (n > j->merge.cap_sym) TRY(merge_symbols(&j->merge, n));
+        size_t i = 0;
+        for (; i < n; i++) {
+            int32_t id = t->bpe.byte_id[(unsigned char)p[i]];
+            if (id < 0) break;
+            j->merge.sym[i].id = id;
+        }
+        if (i == n) j->merge.n_sym = n;
+        else plain = false;
+    }
+    if (!plain) TRY(bpe_characters(j, p, n));
+    size_t from = j->out->n;
+    if (j->merge.n_sym) TRY(bpe_merge_word(&t->bpe, &j->merge, j->out));
+    return t->vocab.n_all > t->vocab.n ? split_virtual(t, j->out, from) : STRETTO_OK;
+}
+
+static stretto_status encode_words(struct job *j, const char *p, size_t n, bool first)
+{
+    const struct tokenizer *t = j->t;
+    buffer_clear(&j->work.text);
+    TRY(buffer_append(&j->work.text, p, n));
+    TRY(pretok_run(&t->pretok, &j->work, first, j->err));
+    for (size_t i = 0; i < j->work.words.n; i++) {
+        struct span s = j->work.words.item[i];
+        const char *word = j->work.text.data + s.at;
+        if (t->model == MODEL_BPE) TRY(bpe_word(j, word, s.len));
+        else if (t->model == MODEL_SPM)
+            TRY(spm_encode(&t->vocab, t->unk, word, s.len, &j->merge, j->out));
+        else TRY(wordpiece_encode(&t->wordpiece, &t->vocab, word, s.len, j->out));
+    }
+    return STRETTO_OK;
+}
+
+/* Text between added tokens that are looked for as the text came. */
+static stretto_status encode_stretch(struct job *j, const char *p, size_t n, bool first, bool specials)
+{
+    if (!n) return STRETTO_OK;
+    const struct tokenizer *t = j->t;
+    if (!t->normal.n && !t->normalized.n) return encode_words(j, p, n, first);
+    buffer_clear(&j->text);
+    TRY(buffer_append(&j->text, p, n));
+    TRY(normal_run(&t->normal, &j->text, &j->spare, &j->work, j->err));
+    size_t from = 0, done = 0, at = 0, end = 0;
+    const struct added *a;
+    while ((a = added_find(&t->normalized, j->text.data, j->text.len, &from, done, specials, &at,
+                           &end))) {
+        if (at > done) TRY(encode_words(j, j->text.data + done, at - done, first && !done));
+        TRY(tokens_push(j->out, a->id));
+        done = end;
+    }
+    if (done >= j->text.len) return STRETTO_OK;
+    return encode_words(j, j->text.data + done, j->text.len - done, first && !done);
+}
+
+static stretto_status encode_all(struct job *j, const char *text, size_t n, unsigned flags)
+{
+    const struct tokenizer *t = j->t;
+    bool specials = flags & TOKENIZE_SPECIAL, add = flags & TOKENIZE_ADD;
+    for (size_t i = 0; add && i < t->n_before; i++) TRY(tokens_push(j->out, t->before[i]));
+    size_t from = 0, done = 0, at = 0, end = 0;
+    const struct added *a;
+    while ((a = added_find(&t->raw, text, n, &from, done, specials, &at, &end))) {
+        TRY(encode_stretch(j, text + done, at - done, done == 0, specials));
+        TRY(tokens_push(j->out, a->id));
+        done = end;
+    }
+    TRY(encode_stretch(j, text + done, n - done, done == 0, specials));
+    for (size_t i = 0; add && i < t->n_after; i++) TRY(tokens_push(j->out, t->after[i]));
+    return STRETTO_OK;
+}
+
+stretto_status tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, unsigned flags,
+                                struct tokens *out, struct error *err)
+{
+    if (n > TEXT_MAX)
+        return fail(err, STRETTO_E_ARG, "a text of %zu bytes is longer than the %d a tokenizer takes: "
+                    "pass it in parts", n, TEXT_MAX);
+    struct job j = { .t = t, .out = out, .err = err, .text = buffer_make(WORK_MAX),
+                     .spare = buffer_make(WORK_MAX) };
+    j.work.text = buffer_make(TEXT_MAX);
+    j.work.spare = buffer_make(TEXT_MAX);
+    size_t had = out->n;
+    stretto_status st = encode_all(&j, n ? text : "", n, flags);
+    if (st != STRETTO_OK) {
+        out->n = had;
+        fail(err, st, st == STRETTO_E_NOMEM ? "no memory to tokenize %zu bytes"
+                                            : "a text of %zu bytes grew too long while tokenizing", n);
+    }
+    buffer_done(&j.text);
+    buffer_done(&j.spare);
+    pretok_work_done(&j.work);
+    merge_work_done(&j.merge);
+    return st;
+}
+
+/* ---- ids to text ------------------------------------------------------------------------------------ */
+
+static stretto_status put_bytes(const char *p, size_t n, struct buffer *out)
+{
+    for (size_t at = 0; at < n;) {
+        int32_t cp;
+        size_t len = utf8_decode(p + at, n - at, &cp);
+        int byte = cp == UTF8_BAD ? -1 : byte_of_letter(cp);
+        char one = (char)byte;
+        TRY(byte < 0 ? buffer_append(out, p + at, len) : buffer_append(out, &one, 1));
+        at += len;
+    }
+    return STRETTO_OK;
+}
+
+static stretto_status put_replaced(const struct spelling_rules *r, const char *p, size_t n,
+                                   struct buffer *out)
+{
+    for (size_t at = 0; at < n;) {
+        size_t k = 0;
+        while (k < r->n_replace && (n - at < r->replace[k].n_from ||
+                                    memcmp(p + at, r->replace[k].from, r->replace[k].n_from))) k++;
+        if (k == r->n_replace) { TRY(buffer_append(out, p + at++, 1)); continue; }
+        TRY(buffer_append(out, r->replace[k].to, r->replace[k].n_to));
+        at += r->replace[k].n_from;
+    }
+    return STRETTO_OK;
+}
+
+/* The blanks that WordPiece's word-by-word printing puts where English has none; the list and its order
+ * are those of the models' decoder. */
+static void clean_up(struct buffer *b, size_t from)
+{
+    static const char *const change[][2] = {
+        { " .", "." }, { " ?", "?" }, { " !", "!" }, { " ,", "," }, { " ' ", "'" }, { " n't", "n't" },
+        { " 'm", "'m" }, { " do not", " don't" }, { " 's", "'s" }, { " 've", "'ve" }, { " 're", "'re" },
+    };
+    for (size_t i = 0; i < sizeof change / sizeof *change; i++) {
+        size_t n = strlen(change[i][0]), m = strlen(change[i][1]);
+        for (size_t at = from; at + n <= b->len;) {
+            if (memcmp(b->data + at, change[i][0], n)) { at++; continue; }
+            memcpy(b->data + at, change[i][1], m);             /* never longer */
+            memmove(b->data + at + m, b->data + at + n, b->len - at - n);
+            b->len -= n - m;
+            at += m;
+        }
+    }
+    if (b->data) b->data[b->len] = '\0';
+}
+
+static stretto_status put_piece(const struct tokenizer *t, int32_t id, bool first, struct buffer *out)
+{
+    const struct spelling_rules *r = &t->spell;
+    const char *p = vocab_text(&t->vocab, id);
+    size_t n = vocab_len(&t->vocab, id), from = out->len;
+    bool added = t->flag[id] & TOKEN_IS_ADDED;
+    if (r->wordpiece) {
+        bool inside = n >= t->wordpiece.n_inside && t->wordpiece.n_inside &&
+                      !memcmp(p, t->wordpiece.inside, t->wordpiece.n_inside);
+        if (!first && inside) { p += t->wordpiece.n_inside; n -= t->wordpiece.n_inside; }
+        else if (!first) TRY(buffer_append(out, " ", 1));
+        TRY(buffer_append(out, p, n));
+        if (r->cleanup) clean_up(out, from);
+        return STRETTO_OK;
+    }
+    int byte = r->byte_fallback && (!added || t->vocab.type[id] == TOKEN_BYTE) ? byte_spelled(p, n) : -1;
+    if (byte >= 0) {
+        char one = (char)byte;
+        TRY(buffer_append(out, &one, 1));
+    } else if (added && !r->replace_added) {
+        TRY(buffer_append(out, p, n));
+    } else if (r->byte_level && !added) {
+        TRY(put_bytes(p, n, out));
+    } else {
+        bool ends = !added && r->n_suffix && n >= r->n_suffix &&
+                    !memcmp(p + n - r->n_suffix, r->suffix, r->n_suffix);
+        if (ends) n -= r->n_suffix;
+        TRY(put_replaced(r, p, n, out));
+        if (ends) TRY(buffer_append(out, " ", 1));
+    }
+    if (first && r->drop_first_space && out->len > from && out->data[from] == ' ') {
+        memmove(out->data + from, out->data + from + 1, out->len - from);
+        out->len--;
+    }
+    return STRETTO_OK;
+}
+
+stretto_status tokenizer_piece(const struct tokenizer *t, int32_t id, bool first, bool special,
+                               struct buffer *out)
+{
+    if (id < 0 || (size_t)id >= t->vocab.n) return STRETTO_E_ARG;
+    if (t->flag[id] & TOKEN_IS_SPECIAL && !special) return STRETTO_OK;
+    if (!vocab_len(&t->vocab, id)) return STRETTO_OK;
+    size_t had = out->len;
+    stretto_status st = put_piece(t, id, first, out);
+    if (st != STRETTO_OK && out->data) { out->len = had; out->data[had] = '\0'; }
+    return st;
+}
+
+stretto_status tokenizer_decode(const struct tokenizer *t, const int32_t *id, size_t n, bool special,
+                                struct buffer *out)
+{
+    size_t had = out->len;
+    for (size_t i = 0; i < n; i++) {
+        stretto_status st = tokenizer_piece(t, id[i], out->len == had, special, out);
+        if (st == STRETTO_OK) continue;
+        if (out->data) { out->len = had; out->data[had] = '\0'; }
+        return st;
+    }
+    /* The last word's end is the text's, not a blank. */
+    if (t->spell.n_suffix && out->len > had && out->data[out->len - 1] == ' ')
+        out->data[--out->len] = '\0';
+    return STRETTO_OK;
+}
+
+/* ---- what it knows ---------------------------------------------------------------------------------- */
+
+static bool in_range(const struct tokenizer *t, int32_t id)
+{
+    return id >= 0 && (size_t)id < t->vocab.n;
+}
+
+size_t tokenizer_size(const struct tokenizer *t) { return t->vocab.n; }
+int32_t tokenizer_bos(const struct tokenizer *t) { return t->bos; }
+int32_t tokenizer_eos(const struct tokenizer *t) { return t->eos; }
+const char *tokenizer_kind(const struct tokenizer *t) { return t->kind; }
+
+bool tokenizer_is_eog(const struct tokenizer *t, int32_t id)
+{
+    return in_range(t, id) && t->flag[id] & TOKEN_IS_EOG;
+}
+
+bool tokenizer_is_special(const struct tokenizer *t, int32_t id)
+{
+    return in_range(t, id) && t->flag[id] & TOKEN_IS_SPECIAL;
+}
+
+int32_t tokenizer_find(const struct tokenizer *t, const char *piece, size_t n)
+{
+    return vocab_find(&t->vocab, piece, n);
+}
+
+const char *tokenizer_spelling(const struct tokenizer *t, int32_t id, size_t *n)
+{
+    *n = 0;
+    if (!in_range(t, id)) return NULL;
+    *n = vocab_len(&t->vocab, id);
+    return *n ? vocab_text(&t->vocab, id) : "";
+}
+
+bool tokenizer_chat_template(const struct tokenizer *t, const char **p, size_t *n)
+{
+    *p = t->template_text;
+    *n = t->n_template;
+    return t->template_text != NULL;
+}

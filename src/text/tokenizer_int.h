@@ -1,0 +1,115 @@
+/* A tokenizer is one pipeline, whatever file it came from: added tokens are found in the text, what
+ * lies between them is normalized, cut into words, and each word is spelled by the model. */
+#ifndef TEXT_TOKENIZER_INT_H
+#define TEXT_TOKENIZER_INT_H
+#include "text/bpe.h"
+#include "text/pretok.h"
+#include "text/tokenizer.h"
+#include "text/unicode.h"
+#include "text/vocab.h"
+#include "text/wordpiece.h"
+#include "format/source.h"
+
+enum model_kind { MODEL_BPE, MODEL_SPM, MODEL_WORDPIECE };
+
+enum normal_kind {
+    NORMAL_PREPEND,          /* `from` in front of every stretch that is not empty  */
+    NORMAL_REPLACE,          /* `from`, or what `pattern` matches, becomes `to`     */
+    NORMAL_FORM,             /* NFC, NFD, NFKC, NFKD                                */
+    NORMAL_LOWER,
+    NORMAL_STRIP,            /* white space at the left, the right                  */
+    NORMAL_STRIP_MARKS,      /* category Mn                                         */
+    NORMAL_COLLAPSE,         /* runs of spaces become one, none at the ends         */
+    NORMAL_BERT_CLEAN,       /* no control characters, white space becomes ' '      */
+    NORMAL_BERT_CJK,         /* spaces around ideographs                            */
+};
+struct normal_step {
+    enum normal_kind kind;
+    enum unicode_form form;
+    bool left, right;
+    char *from, *to;
+    size_t n_from, n_to;
+    struct pattern *pattern;
+};
+enum { NORMAL_MAX_STEPS = 32 };
+struct normal { struct normal_step step[NORMAL_MAX_STEPS]; size_t n; };
+
+/* A token found in the text before anything else happens to it. */
+struct added {
+    int32_t id;
+    uint32_t at, len;                 /* what to look for, in added_set.text                       */
+    bool special, lstrip, rstrip, single_word;
+};
+struct added_set {
+    struct added *item;               /* sorted by string                                          */
+    size_t n, cap;
+    char *text;
+    size_t text_len, text_cap;
+    bool starts[256];                 /* first bytes                                               */
+};
+
+/* How the bytes of a token are made from its spelling. */
+struct spelling_rules {
+    bool byte_level;                  /* the byte alphabet                                         */
+    bool byte_fallback;               /* <0x0A>                                                    */
+    struct { char *from, *to; size_t n_from, n_to; } replace[8];
+    size_t n_replace;
+    bool replace_added;               /* ... in added tokens too                                     */
+    bool drop_first_space;            /* the text's first space was put there by encode            */
+    bool wordpiece, cleanup;          /* words are joined by spaces                                */
+    char *suffix;                     /* end of word: becomes a space                              */
+    size_t n_suffix;
+};
+
+struct tokenizer {
+    enum model_kind model;
+    char kind[64];
+    struct vocab vocab;
+    unsigned char *flag;              /* [vocab.n] TOKEN_IS_*                                      */
+
+    struct added_set raw, normalized; /* looked for before and after normalization                 */
+    struct normal normal;
+    struct pretok pretok;
+    struct bpe bpe;
+    struct wordpiece wordpiece;
+    struct spelling_rules spell;
+
+    bool byte_level, byte_fallback, ignore_merges, fuse_unk;
+    char *word_suffix, *inner_prefix; /* BPE of old: "</w>", "##"                                  */
+    size_t n_word_suffix, n_inner_prefix;
+    int32_t unk, bos, eos;
+
+    int32_t *before, *after;          /* what TOKENIZE_ADD puts around the text                    */
+    size_t n_before, n_after;
+    char *template_text;
+    size_t n_template;
+};
+enum { TOKEN_IS_SPECIAL = 1, TOKEN_IS_EOG = 2, TOKEN_IS_ADDED = 4 };
+
+/* Each fills a zeroed tokenizer; the caller closes it on failure. */
+stretto_status vocab_from_gguf(struct tokenizer *t, const struct source *src, struct error *err);
+stretto_status vocab_from_json(struct tokenizer *t, const struct source *src, struct error *err);
+/* The same from bytes alone; either may be empty. For vocab_from_json and the fuzz target. */
+stretto_status vocab_from_json_text(struct tokenizer *t, const char *p, size_t n, struct error *err);
+/* What both do at the end: flags, end-of-generation tokens, the added tokens sorted. */
+stretto_status tokenizer_finish(struct tokenizer *t, struct error *err);
+struct tokenizer *tokenizer_new(void);
+
+stretto_status added_add(struct added_set *s, struct added a, const char *p, size_t n,
+                         struct error *err);
+void added_sort(struct added_set *s);
+void added_done(struct added_set *s);
+/* The next added token in the text at or after `from`: *at .. *end is the stretch it takes, white space
+ * it strips included, never before `floor`. NULL when there is none. *from moves on. */
+const struct added *added_find(const struct added_set *s, const char *text, size_t n, size_t *from,
+                               size_t floor, bool specials, size_t *at, size_t *end);
+
+void normal_done(struct normal *s);
+stretto_status normal_add(struct normal *s, struct normal_step **step, struct error *err);
+/* Normalizes *text in place (through `spare`). */
+stretto_status normal_run(const struct normal *s, struct buffer *text, struct buffer *spare,
+                          struct pretok_work *work, struct error *err);
+
+/* A copy of n bytes, NUL-terminated. */
+stretto_status copy_text(char **out, const char *p, size_t n, struct error *err);
+#endif

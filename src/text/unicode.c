@@ -1,0 +1,200 @@
+#include "text/unicode.h"
+#include "base/memory.h"
+#include <string.h>
+#include <utf8proc.h>
+
+size_t utf8_decode(const char *p, size_t n, int32_t *cp)
+{
+    const unsigned char *s = (const unsigned char *)p;
+    unsigned c = s[0];
+    *cp = UTF8_BAD;
+    if (c < 0x80) { *cp = (int32_t)c; return 1; }
+    /* The second byte's range depends on the first: that excludes overlong forms, surrogates and what
+     * is beyond U+10FFFF (The Unicode Standard, table 3-7). */
+    unsigned len = c >= 0xC2 && c <= 0xDF ? 2 : c >= 0xE0 && c <= 0xEF ? 3
+                 : c >= 0xF0 && c <= 0xF4 ? 4 : 0;
+    if (!len || n < len) return 1;
+    unsigned lo = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80;
+    unsigned hi = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
+    if (s[1] < lo || s[1] > hi) return 1;
+    uint32_t v = c & (0x7Fu >> len);
+    for (unsigned i = 1; i < len; i++) {
+        if ((s[i] & 0xC0) != 0x80) return 1;
+        v = v << 6 | (s[i] & 0x3Fu);
+    }
+    *cp = (int32_t)v;
+    return len;
+}
+
+size_t utf8_encode(int32_t cp, char out[4])
+{
+    uint32_t c = (uint32_t)cp;
+    if (c < 0x80) { out[0] = (char)c; return 1; }
+    if (c < 0x800) {
+        out[0] = (char)(0xC0 | c >> 6);
+        out[1] = (char)(0x80 | (c & 0x3F));
+        return 2;
+    }
+    if (c < 0x10000) {
+        out[0] = (char)(0xE0 | c >> 12);
+        out[1] = (char)(0x80 | (c >> 6 & 0x3F));
+        out[2] = (char)(0x80 | (c & 0x3F));
+        return 3;
+    }
+    out[0] = (char)(0xF0 | c >> 18);
+    out[1] = (char)(0x80 | (c >> 12 & 0x3F));
+    out[2] = (char)(0x80 | (c >> 6 & 0x3F));
+    out[3] = (char)(0x80 | (c & 0x3F));
+    return 4;
+}
+
+size_t utf8_valid_run(const char *p, size_t n)
+{
+    size_t i = 0;
+    while (i < n) {
+        uint64_t eight;
+        if (n - i >= 8 && (memcpy(&eight, p + i, 8), !(eight & UINT64_C(0x8080808080808080)))) {
+            i += 8;
+            continue;
+        }
+        int32_t cp;
+        size_t len = utf8_decode(p + i, n - i, &cp);
+        if (cp == UTF8_BAD) break;
+        i += len;
+    }
+    return i;
+}
+
+size_t utf8_bad_run(const char *p, size_t n)
+{
+    size_t i = 0;
+    int32_t cp;
+    while (i < n && (utf8_decode(p + i, n - i, &cp), cp == UTF8_BAD)) i++;
+    return i;
+}
+
+size_t utf8_before(const char *p, size_t end)
+{
+    int32_t cp;
+    for (size_t back = 1; back <= 4 && back <= end; back++)
+        if (utf8_decode(p + end - back, back, &cp) == back && cp != UTF8_BAD) return end - back;
+    return end - 1;
+}
+
+bool unicode_is_space(int32_t cp)
+{
+    if (cp < 0x80) return cp == ' ' || (cp >= '\t' && cp <= '\r');
+    return cp == 0x85 || cp == 0xA0 || cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200A) ||
+           cp == 0x2028 || cp == 0x2029 || cp == 0x202F || cp == 0x205F || cp == 0x3000;
+}
+
+static utf8proc_category_t category(int32_t cp)
+{
+    return cp < 0 ? UTF8PROC_CATEGORY_CN : utf8proc_category(cp);
+}
+
+bool unicode_is_punct(int32_t cp)
+{
+    if (cp < 0x80)
+        return (cp >= '!' && cp <= '/') || (cp >= ':' && cp <= '@') || (cp >= '[' && cp <= '`') ||
+               (cp >= '{' && cp <= '~');
+    utf8proc_category_t c = category(cp);
+    return c >= UTF8PROC_CATEGORY_PC && c <= UTF8PROC_CATEGORY_PO;
+}
+
+bool unicode_is_other(int32_t cp)
+{
+    if (cp == '\t' || cp == '\n' || cp == '\r') return false;
+    utf8proc_category_t c = category(cp);
+    return c == UTF8PROC_CATEGORY_CN || c >= UTF8PROC_CATEGORY_CC;
+}
+
+bool unicode_is_mark(int32_t cp) { return category(cp) == UTF8PROC_CATEGORY_MN; }
+
+bool unicode_is_number(int32_t cp)
+{
+    if (cp < 0x80) return cp >= '0' && cp <= '9';
+    utf8proc_category_t c = category(cp);
+    return c >= UTF8PROC_CATEGORY_ND && c <= UTF8PROC_CATEGORY_NO;
+}
+
+bool unicode_is_word(int32_t cp)
+{
+    if (cp < 0x80)
+        return (cp >= '0' && cp <= '9') || (cp >= 'A' && cp <= 'Z') || (cp >= 'a' && cp <= 'z') ||
+               cp == '_';
+    utf8proc_category_t c = category(cp);
+    return (c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_NL) ||
+           c == UTF8PROC_CATEGORY_PC || cp == 0x200C || cp == 0x200D ||
+           (cp >= 0x24B6 && cp <= 0x24E9) ||                 /* circled letters are Alphabetic ... */
+           (cp >= 0x1F130 && cp <= 0x1F149) ||               /* ... and so are these squared ones  */
+           (cp >= 0x1F150 && cp <= 0x1F169) || (cp >= 0x1F170 && cp <= 0x1F189);
+}
+
+bool unicode_is_cjk(int32_t cp)
+{
+    return (cp >= 0x4E00 && cp <= 0x9FFF) || (cp >= 0x3400 && cp <= 0x4DBF) ||
+           (cp >= 0x20000 && cp <= 0x2A6DF) || (cp >= 0x2A700 && cp <= 0x2B73F) ||
+           (cp >= 0x2B740 && cp <= 0x2B81F) ||
+           (cp >= 0x2B920 && cp <= 0x2CEAF) ||   /* the models were made with 2B920, not 2B820 */
+           (cp >= 0xF900 && cp <= 0xFAFF) || (cp >= 0x2F800 && cp <= 0x2FA1F);
+}
+
+stretto_status unicode_lower(struct buffer *b, int32_t cp)
+{
+    char out[4];
+    if (cp == 0x130) return buffer_append(b, "i\xCC\x87", 3);
+    return buffer_append(b, out, utf8_encode(utf8proc_tolower(cp), out));
+}
+
+stretto_status unicode_normalize(struct buffer *b, const char *p, size_t n, enum unicode_form form)
+{
+    int options = UTF8PROC_STABLE;
+    options |= form == UNICODE_NFC || form == UNICODE_NFKC ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE;
+    if (form == UNICODE_NFKC || form == UNICODE_NFKD) options |= UTF8PROC_COMPAT;
+    size_t at = 0;
+    while (at < n) {
+        size_t bad = utf8_bad_run(p + at, n - at);
+        TRY(buffer_append(b, p + at, bad));
+        at += bad;
+        size_t run = utf8_valid_run(p + at, n - at);
+        if (!run) continue;
+        /* Two passes as utf8proc asks: count, then fill; reencode works in place. */
+        const utf8proc_uint8_t *s = (const utf8proc_uint8_t *)p + at;
+        utf8proc_ssize_t need = utf8proc_decompose(s, (utf8proc_ssize_t)run, NULL, 0, options);
+        if (need < 0 || (size_t)need > SIZE_MAX / sizeof(utf8proc_int32_t) - 1)
+            return STRETTO_E_NOMEM;
+        utf8proc_int32_t *wide = mem_alloc(((size_t)need + 1) * sizeof *wide);
+        if (!wide) return STRETTO_E_NOMEM;
+        stretto_status st = STRETTO_E_NOMEM;
+        if (utf8proc_decompose(s, (utf8proc_ssize_t)run, wide, need, options) == need) {
+            utf8proc_ssize_t len = utf8proc_reencode(wide, need, options);
+            if (len >= 0) st = buffer_append(b, wide, (size_t)len);
+        }
+        mem_free(wide);
+        if (st != STRETTO_OK) return st;
+        at += run;
+    }
+    return STRETTO_OK;
+}
+
+static bool is_own_letter(int32_t c)
+{
+    return (c >= '!' && c <= '~') || (c >= 0xA1 && c <= 0xAC) || (c >= 0xAE && c <= 0xFF);
+}
+
+int32_t byte_letter(unsigned char byte)
+{
+    int32_t c = byte;
+    if (is_own_letter(c)) return c;
+    if (c <= 0x20) return 0x100 + c;                  /* 0x00..0x20 are the first 33 */
+    if (c <= 0xA0) return 0x100 + 33 + (c - 0x7F);    /* 0x7F..0xA0 the next 34      */
+    return 0x100 + 67;                                /* 0xAD                        */
+}
+
+int byte_of_letter(int32_t cp)
+{
+    if (cp < 0x100) return is_own_letter(cp) ? (int)cp : -1;
+    int32_t k = cp - 0x100;
+    return k < 33 ? (int)k : k < 67 ? (int)(0x7F + k - 33) : k == 67 ? 0xAD : -1;
+}
