@@ -9,11 +9,17 @@ foreach(program stretto stretto-pull)
   endif()
 endforeach()
 
+# Man pages and completion are committed; this makes them again after a row or stretto.h changed.
+if(TARGET stretto)
+  add_custom_target(man COMMAND python3 ${CMAKE_SOURCE_DIR}/tools/make_man.py $<TARGET_FILE:stretto>
+    DEPENDS stretto USES_TERMINAL VERBATIM)
+endif()
+
 if(STRETTO_SANITIZE OR STRETTO_FUZZ)
   return()       # instrumented objects are for tests only
 endif()
 
-# ---- shared: only STRETTO_API symbols are visible ----------------------------------------------------
+# ---- shared: only STRETTO_API symbols are visible ----------------------------------------------
 # While the major version is 0 the SONAME carries the minor one: 0.1 and 0.2 are not compatible.
 set(library_parts $<TARGET_OBJECTS:stretto_objects> $<TARGET_OBJECTS:stretto_kernels>)
 add_library(stretto_shared SHARED ${library_parts})
@@ -22,7 +28,7 @@ set_target_properties(stretto_shared PROPERTIES OUTPUT_NAME stretto VERSION ${PR
 target_link_libraries(stretto_shared PRIVATE stretto_flags ${stretto_deps})
 target_link_options(stretto_shared PRIVATE -Wl,--no-undefined -Wl,--as-needed -Wl,-z,relro,-z,now)
 
-# ---- static: one object whose hidden symbols are made local, so no internal name leaks ----------------
+# ---- static: one object whose hidden symbols are made local, so no internal name leaks ---------
 find_program(STRETTO_OBJCOPY NAMES ${CMAKE_OBJCOPY} objcopy REQUIRED)
 set(static_library ${CMAKE_BINARY_DIR}/libstretto.a)
 set(static_object ${CMAKE_BINARY_DIR}/libstretto.o)
@@ -38,7 +44,7 @@ add_custom_command(OUTPUT ${static_library}
 add_custom_target(stretto_static ALL DEPENDS ${static_library})
 add_custom_target(install_files DEPENDS programs stretto_shared stretto_static)
 
-# ---- pkg-config and CMake package: both find the prefix from where they lie ---------------------------
+# ---- pkg-config and CMake package: both find the prefix from where they lie --------------------
 set(pkgconfig_dir ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/stretto)
 file(RELATIVE_PATH pkgconfig_to_prefix /x/${pkgconfig_dir} /x)

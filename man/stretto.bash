@@ -1,0 +1,27 @@
+# Completion of stretto for bash. Made by tools/make_man.py from the rows of the command.
+_stretto()
+{
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} options choices
+    COMPREPLY=()
+    if [ "$COMP_CWORD" -eq 1 ]; then
+        mapfile -t COMPREPLY < <(compgen -W 'info help --version' -- "$word")
+        return
+    fi
+    case ${COMP_WORDS[1]} in
+    help) mapfile -t COMPREPLY < <(compgen -W 'info' -- "$word"); return ;;
+    info) options='-m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
+    *) return ;;
+    esac
+    case ${COMP_WORDS[1]}:$before in
+    info:-ctk | info:--cache-type-k) choices='f16 bf16 f32 q8_0' ;;
+    info:-ctv | info:--cache-type-v) choices='f16 bf16 f32 q8_0' ;;
+    esac
+    if [ -n "$choices" ]; then
+        mapfile -t COMPREPLY < <(compgen -W "$choices" -- "$word")
+    elif [[ $word == -* ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "$options --help" -- "$word")
+    else
+        mapfile -t COMPREPLY < <(compgen -f -- "$word")
+    fi
+}
+complete -o filenames -F _stretto stretto

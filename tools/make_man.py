@@ -1,0 +1,238 @@
+#!/usr/bin/env python3
+"""The man pages and the bash completion, from the rows of the command and the comments of stretto.h.
+
+usage: make_man.py STRETTO [--check]     (STRETTO: the built command)
+
+Writes man/stretto.1, man/stretto-COMMAND.1, man/stretto.3 and man/stretto.bash; with --check it only
+says which of them differ from what it would write, and exits with 1.
+"""
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+SUMMARY = "runs, measures and squeezes language models"
+DESCRIPTION = """\
+stretto takes a language model and makes it fast on the hardware at hand: it runs it, measures it,
+converts it, and proves by tests that the same rows give the same bits whatever the batch.
+
+Models are GGUF files or Hugging Face folders. Where a command takes -m, the value is a file, a folder
+or a name of the catalogue (stretto models lists it); without -m the default model is used.
+
+With --json, standard output is one JSON value and nothing else; messages and progress always go to
+standard error."""
+ENVIRONMENT = {
+    "STRETTO_CPU": "A ceiling for the kernels: ref, avx2, avxvnni, avx512, avx512vnni, avx512fp16, amx; "
+                   "neon, dotprod, i8mm. stretto info says what was chosen.",
+    "XDG_CACHE_HOME": "Models are kept in $XDG_CACHE_HOME/stretto/models, by default "
+                      "~/.cache/stretto/models.",
+    "HF_TOKEN": "The token that stretto pull sends to hf: sources that ask for one.",
+}
+EXIT = {"0": "Done.", "1": "Failed; a sentence on standard error names the cause and the way out.",
+        "2": "Usage: an option or operand is wrong."}
+
+
+def roff(text):
+    """Text as roff shows it: backslashes and hyphens as they are, no line taken for a request."""
+    text = text.replace("\\", "\\e").replace("-", "\\-")
+    text = re.sub(r"(?<![\w*/])\*(\w[\w ]*)\*(?![\w*/])", r"\\fI\1\\fR", text)
+    return re.sub(r"(?m)^(['.])", r"\\&\1", text)
+
+
+def paragraphs(text):
+    """Plain paragraphs; one whose lines are indented is shown as it stands."""
+    out = []
+    for part in text.strip("\n").split("\n\n"):
+        if all(line.startswith("  ") for line in part.split("\n")):
+            out.append(".PP\n.EX\n" + roff(part) + "\n.EE")
+        else:
+            out.append(".PP\n" + roff(part))
+    return "\n".join(out)
+
+
+def sentence(words):
+    return words[:1].upper() + words[1:] + ("" if words.endswith(".") else ".")
+
+
+def terms(rows):
+    return "\n".join(f".TP\n{term}\n{roff(words)}" for term, words in rows)
+
+
+def page(name, section, version, summary, body):
+    title = "Commands" if section == 1 else "Library"
+    return (f'.\\" Made by tools/make_man.py; edit the rows of the command or stretto.h instead.\n'
+            f'.TH {name.upper()} {section} "" "stretto {version}" "stretto {title}"\n'
+            f".SH NAME\n{roff(name)} \\- {roff(summary)}\n{body.rstrip()}\n")
+
+
+def option_term(option):
+    flags = ", ".join(f"\\fB{roff(flag)}\\fR" for flag in option["flags"].split())
+    return flags + (f" \\fI{roff(option['value'])}\\fR" if option["value"] else "")
+
+
+def command_page(command, version):
+    name = "stretto-" + command["name"]
+    operands = f" \\fI{roff(command['operands'])}\\fR" if command["operands"] else ""
+    body = f".SH SYNOPSIS\n\\fBstretto {roff(command['name'])}\\fR [\\fIoptions\\fR]{operands}\n"
+    if command["description"]:
+        body += f".SH DESCRIPTION\n{paragraphs(command['description'])}\n"
+    if command["groups"]:
+        body += ".SH OPTIONS\n"
+    for group in command["groups"]:
+        rows = [(option_term(o), sentence(o["help"])) for o in group["options"]]
+        body += f".SS {roff(group['title'])}\n{terms(rows)}\n"
+    body += f".SH EXIT STATUS\n{terms(EXIT.items())}\n.SH SEE ALSO\n.BR stretto (1)\n"
+    return page(name, 1, version, command["summary"], body)
+
+
+def main_page(rows, version):
+    commands = [(f"\\fBstretto {roff(c['name'])}\\fR",
+                 sentence(f"{c['summary']}; see stretto-{c['name']}(1)")) for c in rows]
+    see = ",\n".join(f".BR stretto\\-{roff(c['name'])} (1)" for c in rows)
+    variables = [(f"\\fB{name}\\fR", words) for name, words in ENVIRONMENT.items()]
+    body = (".SH SYNOPSIS\n\\fBstretto\\fR \\fIcommand\\fR [\\fIoptions\\fR]\n.br\n"
+            "\\fBstretto help\\fR [\\fIcommand\\fR]\n.br\n\\fBstretto \\-\\-version\\fR\n"
+            f".SH DESCRIPTION\n{paragraphs(DESCRIPTION)}\n.SH COMMANDS\n{terms(commands)}\n"
+            f".SH ENVIRONMENT\n{terms(variables)}\n"
+            f".SH EXIT STATUS\n{terms(EXIT.items())}\n.SH SEE ALSO\n{see},\n.BR stretto (3)\n")
+    return page("stretto", 1, version, SUMMARY, body)
+
+
+# ---- stretto.3 from the header ------------------------------------------------------------
+def comment_text(block):
+    """The words of a /* ... */ block without its stars."""
+    lines = [re.sub(r"^ ?\*? ?", "", line) for line in block[2:-2].split("\n")]
+    return "\n".join(line.rstrip() for line in lines).strip()
+
+
+def declarations(header):
+    """The public part of the header as chunks of comment and code: (words, code)."""
+    start, end = header.index("#define STRETTO_VERSION_MAJOR"), header.rindex("#ifdef __cplusplus")
+    words, code, chunks = [], [], []
+
+    def close():
+        if words or code:
+            chunks.append(("\n".join(words), "\n".join(code)))
+        words.clear()
+        code.clear()
+
+    lines = iter(header[start:end].split("\n"))
+    depth = 0
+    for line in lines:
+        if line.startswith("/*"):
+            close()
+            block = line
+            while "*/" not in block:
+                block += "\n" + next(lines)
+            words.append(comment_text(block.strip()))
+        elif not line.strip() and not depth:
+            close()
+        else:
+            depth += line.count("{") - line.count("}")
+            code.append(line)
+    close()
+    return chunks
+
+
+def library_page(version):
+    header = (ROOT / "include/stretto/stretto.h").read_text()
+    body = (".SH SYNOPSIS\n.EX\n#include <stretto/stretto.h>\n.EE\n.PP\n"
+            "cc program.c $(pkg\\-config \\-\\-cflags \\-\\-libs stretto)\n.SH DESCRIPTION\n")
+    opening = comment_text(header[:header.index("*/") + 2]).split(":", 1)[1].strip()
+    body += paragraphs(opening[:1].upper() + opening[1:]) + "\n"
+    for words, code in declarations(header):
+        title = re.fullmatch(r"-+ ?([^-]+?) ?-*", words)
+        if title:
+            body += f".SS {roff(title.group(1)[:1].upper() + title.group(1)[1:])}\n"
+        elif words:
+            body += paragraphs(words) + "\n"
+        if code:
+            code = code.replace("STRETTO_API ", "")
+            body += f".PP\n.EX\n{roff(code)}\n.EE\n"
+    example = ROOT / "tests/api/example.c"
+    if example.exists():
+        body += f".SH EXAMPLE\n.EX\n{roff(example.read_text().rstrip())}\n.EE\n"
+    body += ".SH SEE ALSO\n.BR stretto (1)\n"
+    return page("stretto", 3, version, "a library that " + SUMMARY, body)
+
+
+# ---- bash completion ----------------------------------------------------------------------
+COMPLETION = """\
+# Completion of stretto for bash. Made by tools/make_man.py from the rows of the command.
+_stretto()
+{{
+    local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD - 1]}} options choices
+    COMPREPLY=()
+    if [ "$COMP_CWORD" -eq 1 ]; then
+        mapfile -t COMPREPLY < <(compgen -W '{commands} help --version' -- "$word")
+        return
+    fi
+    case ${{COMP_WORDS[1]}} in
+    help) mapfile -t COMPREPLY < <(compgen -W '{commands}' -- "$word"); return ;;
+{options}
+    *) return ;;
+    esac
+    case ${{COMP_WORDS[1]}}:$before in
+{choices}
+    esac
+    if [ -n "$choices" ]; then
+        mapfile -t COMPREPLY < <(compgen -W "$choices" -- "$word")
+    elif [[ $word == -* ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "$options --help" -- "$word")
+    else
+        mapfile -t COMPREPLY < <(compgen -f -- "$word")
+    fi
+}}
+complete -o filenames -F _stretto stretto
+"""
+
+
+def completion(rows):
+    options, choices = [], []
+    for command in rows:
+        mine = [o for group in command["groups"] for o in group["options"]]
+        flags = " ".join(o["flags"] for o in mine)
+        options.append(f"    {command['name']}) options='{flags}' ;;")
+        for o in mine:
+            if o["kind"] == "choice":
+                where = " | ".join(f"{command['name']}:{flag}" for flag in o["flags"].split())
+                choices.append(f"    {where}) choices='{o['value'].replace('|', ' ')}' ;;")
+    return COMPLETION.format(commands=" ".join(c["name"] for c in rows),
+                             options="\n".join(options), choices="\n".join(choices))
+
+
+def make(program):
+    help_all = json.loads(subprocess.run([program, "help", "--json"], check=True, text=True,
+                                         capture_output=True).stdout)
+    rows, version = help_all["commands"], help_all["version"]
+    made = {"stretto.1": main_page(rows, version), "stretto.3": library_page(version),
+            "stretto.bash": completion(rows)}
+    for command in rows:
+        made[f"stretto-{command['name']}.1"] = command_page(command, version)
+    return made
+
+
+def main():
+    if len(sys.argv) not in (2, 3) or sys.argv[2:] not in ([], ["--check"]):
+        sys.exit(__doc__)
+    made, folder = make(sys.argv[1]), ROOT / "man"
+    there = {p.name: p.read_text() for p in folder.glob("*") if p.suffix in (".1", ".3", ".bash")}
+    differ = sorted(n for n in made.keys() | there.keys() if made.get(n) != there.get(n))
+    if sys.argv[2:]:
+        for name in differ:
+            print(f"man/{name} differs from the rows; make it again: ./dev build release man")
+        return 1 if differ else 0
+    folder.mkdir(exist_ok=True)
+    for name in differ:
+        if name in made:
+            (folder / name).write_text(made[name])
+        else:
+            (folder / name).unlink()
+        print("man/" + name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
