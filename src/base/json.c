@@ -44,8 +44,8 @@ stretto_status json_fail(struct json *j, const char *fmt, ...)
             line = p + 1;
         }
     stop(j, STRETTO_E_FORMAT);
-    return fail(j->err, STRETTO_E_FORMAT, "%s: line %zu, column %zu (byte %zu): %s", j->where, number,
-                (size_t)(j->token - line) + 1, (size_t)(j->token - j->start), words);
+    return fail(j->err, STRETTO_E_FORMAT, "%s: line %zu, column %zu (byte %zu): %s", j->where,
+                number, (size_t)(j->token - line) + 1, (size_t)(j->token - j->start), words);
 }
 
 static enum json_kind bad(struct json *j, const unsigned char *at, const char *words)
@@ -67,7 +67,7 @@ static void skip_space(struct json *j)
         j->at++;
 }
 
-/* ---- strings ---------------------------------------------------------------------------------- */
+/* ---- strings -------------------------------------------------------------------------------- */
 
 /* Length of the well-formed UTF-8 character at p (Unicode, table 3-7), 0 when there is none. */
 static size_t utf8_length(const unsigned char *p, const unsigned char *end)
@@ -181,7 +181,7 @@ static bool string(struct json *j)
     return true;
 }
 
-/* ---- numbers ---------------------------------------------------------------------------------- */
+/* ---- numbers -------------------------------------------------------------------------------- */
 
 static bool digits(struct json *j)
 {
@@ -215,7 +215,7 @@ static enum json_kind number(struct json *j)
     return JT_NUMBER;
 }
 
-/* ---- structure -------------------------------------------------------------------------------- */
+/* ---- structure ------------------------------------------------------------------------------ */
 
 static bool inside_object(const struct json *j)
 {
@@ -265,7 +265,8 @@ static enum json_kind value(struct json *j)
     case 'f': kind = word(j, "false", JT_FALSE); break;
     case 'n': kind = word(j, "null", JT_NULL); break;
     default:
-        if (*j->at != '-' && (*j->at < '0' || *j->at > '9')) return bad(j, j->at, "expected a value");
+        if (*j->at != '-' && (*j->at < '0' || *j->at > '9'))
+            return bad(j, j->at, "expected a value");
         kind = number(j);
     }
     after_value(j);
@@ -293,7 +294,8 @@ static enum json_kind advance(struct json *j)
     if (j->expect == COMMA_OR_END) {
         bool object = inside_object(j);
         if (*j->at == (object ? '}' : ']')) return leave(j);
-        if (*j->at != ',') return bad(j, j->at, object ? "expected ',' or '}'" : "expected ',' or ']'");
+        if (*j->at != ',')
+            return bad(j, j->at, object ? "expected ',' or '}'" : "expected ',' or ']'");
         j->at++;
         skip_space(j);
         j->token = j->at;
@@ -316,7 +318,7 @@ enum json_kind json_next(struct json *j)
     return j->kind = advance(j);
 }
 
-/* ---- reading tokens --------------------------------------------------------------------------- */
+/* ---- reading tokens ------------------------------------------------------------------------- */
 
 bool json_is(const struct json *j, const char *text)
 {
@@ -339,8 +341,8 @@ bool json_i64(const struct json *j, int64_t *out)
     return true;
 }
 
-/* strtod of the "C" locale, because a program may have set one with a decimal comma; asking for that
- * locale allocates nothing. */
+/* strtod of the "C" locale, because a program may have set one with a decimal comma; asking for
+ * that locale allocates nothing. */
 bool json_f64(const struct json *j, double *out)
 {
     char text[512];

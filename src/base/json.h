@@ -1,14 +1,15 @@
-/* A pull reader of JSON (RFC 8259), for files of tens of megabytes: it walks the mapped text once, keeps
- * no tree and allocates only for strings that hold escapes.
+/* A pull reader of JSON (RFC 8259), for files of tens of megabytes: it walks the mapped text once,
+ * keeps no tree and allocates only for strings that hold escapes.
  *
  *     struct json j;
  *     json_open(&j, text, n, "tokenizer.json", err);
  *     while ((kind = json_next(&j)) > JT_END) ...
  *     json_done(&j);                 // kind is JT_END or JT_ERROR; json_status() tells which
  *
- * Strict: no comments, no trailing commas, valid UTF-8, paired surrogates, one value and then nothing
- * but white space. Names that stand twice in an object are handed out twice: whom it matters must
- * look. No recursion; nesting is limited to JSON_MAX_DEPTH. (JT: a token; jansson owns JSON_...) */
+ * Strict: no comments, no trailing commas, valid UTF-8, paired surrogates, one value and then
+ * nothing but white space. Names that stand twice in an object are handed out twice: whom it
+ * matters must look. No recursion; nesting is limited to JSON_MAX_DEPTH. (JT: a token; jansson
+ * owns JSON_...) */
 #ifndef BASE_JSON_H
 #define BASE_JSON_H
 #include "base/buffer.h"
@@ -26,8 +27,9 @@ enum json_kind {
 };
 
 struct json {
-    /* Of the token that json_next returned: characters of a KEY or STRING without quotes and escapes,
-     * or the spelling of a NUMBER. A view, valid until the next call; may hold NULs ("\u0000"). */
+    /* Of the token that json_next returned: characters of a KEY or STRING without quotes and
+     * escapes, or the spelling of a NUMBER. A view, valid until the next call; may hold NULs
+     * ("\u0000"). */
     const char *p;
     size_t n;
     size_t depth;               /* containers open now, one that has just begun included */
@@ -52,8 +54,8 @@ stretto_status json_status(const struct json *j);
 
 /* True when the token is a KEY or STRING spelled exactly so. */
 bool json_is(const struct json *j, const char *text);
-/* The token as a number: exact for integers, correctly rounded for doubles; false for other tokens and
- * when it does not fit (1.5 as an integer, 1e999). */
+/* The token as a number: exact for integers, correctly rounded for doubles; false for other tokens
+ * and when it does not fit (1.5 as an integer, 1e999). */
 bool json_i64(const struct json *j, int64_t *out);
 bool json_f64(const struct json *j, double *out);
 
@@ -62,8 +64,8 @@ bool json_f64(const struct json *j, double *out);
 bool json_skip(struct json *j);
 bool json_raw(struct json *j, const char **p, size_t *n);
 
-/* Records what is wrong at the present token ("line 3, column 7 (byte 41): ...") and makes the reader
- * stop: for callers who find a well-formed text with the wrong content. Returns E_FORMAT. */
+/* Records what is wrong at the present token ("line 3, column 7 (byte 41): ...") and makes the
+ * reader stop: for callers who find a well-formed text with the wrong content. Returns E_FORMAT. */
 __attribute__((format(printf, 2, 3)))
 stretto_status json_fail(struct json *j, const char *fmt, ...);
 #endif

@@ -1,10 +1,14 @@
-/* A Hugging Face folder: config.json, safetensors, tokenizer files. */
+/* A Hugging Face folder: config.json for the metadata, safetensors (one file, or several with an
+ * index) for the tensors, and the small files that the tokenizer asks for. Nothing is copied or
+ * converted: the tensors get their GGUF names and point into the mapped files. A folder without
+ * weights is a vocabulary. */
+#include "base/json.h"
 #include "base/memory.h"
-#include "format/source_int.h"
+#include "format/hf_int.h"
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
-#include <limits.h>
 
 /* The small files that other rooms may ask for; mapped when they are there. */
 static const char *const folder_files[] = {
@@ -15,15 +19,35 @@ static const char *const folder_files[] = {
 };
 enum { N_FOLDER_FILES = sizeof folder_files / sizeof *folder_files };
 
+struct folder {
+    struct source *s;
+    struct hf_config config;
+    char path[PATH_MAX];                /* of the weight file being read */
+    size_t n_seen;                      /* tensors met, ignored ones too */
+};
+
+static stretto_status path_of(const struct source *s, const char *name, size_t n,
+                              char out[PATH_MAX], struct error *err)
+{
+    int len = snprintf(out, PATH_MAX, "%s/%.*s", s->path, (int)n, name);
+    if (len < 0 || len >= PATH_MAX)
+        return fail(err, STRETTO_E_ARG, "the path of %s is too long", s->path);
+    return STRETTO_OK;
+}
+
+static bool has(const struct source *s, const char *name)
+{
+    char path[PATH_MAX];
+    return path_of(s, name, strlen(name), path, NULL) == STRETTO_OK && access(path, F_OK) == 0;
+}
+
 static stretto_status map_folder_files(struct source *s, struct error *err)
 {
     s->files = mem_zalloc(N_FOLDER_FILES, sizeof *s->files);
     if (!s->files) return source_no_memory(s, err);
     for (size_t i = 0; i < N_FOLDER_FILES; i++) {
         char path[PATH_MAX];
-        int n = snprintf(path, sizeof path, "%s/%s", s->path, folder_files[i]);
-        if (n < 0 || (size_t)n >= sizeof path)
-            return fail(err, STRETTO_E_ARG, "the path of %s is too long", s->path);
+        TRY(path_of(s, folder_files[i], strlen(folder_files[i]), path, err));
         if (access(path, F_OK) != 0) continue;
         struct folder_file *f = &s->files[s->n_files];
         f->name = folder_files[i];
@@ -33,14 +57,203 @@ static stretto_status map_folder_files(struct source *s, struct error *err)
     return STRETTO_OK;
 }
 
+/* ---- tensors -------------------------------------------------------------------------------- */
+
+/* Conv1D of GPT-2 stores its matrix the other way round than a linear layer. */
+static bool is_conv1d(const struct hf_config *c, const struct source_tensor *t)
+{
+    static const char *const kinds[] = { ".attn_qkv.weight", ".attn_output.weight",
+                                         ".ffn_up.weight", ".ffn_down.weight" };
+    if (strcmp(c->family->arch, "gpt2") != 0) return false;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (strstr(t->name, kinds[i])) return true;
+    return false;
+}
+
+static stretto_status add_tensor(void *ctx, const struct st_tensor *from, struct error *err)
+{
+    struct folder *f = ctx;
+    char name[MAX_NAME_LENGTH + 1];
+    f->n_seen++;
+    switch (hf_translate(&f->config, from->name, from->name_n, name)) {
+    case HF_IGNORED: return STRETTO_OK;
+    case HF_UNKNOWN:
+        return fail(err, STRETTO_E_UNSUP,
+                    "%s: tensor %.100s belongs to no part of a %s model that is "
+                    "supported",
+                    f->path, from->name, f->config.family->model_type);
+    case HF_USED: break;
+    }
+    enum dtype type = dtype_by_name(from->dtype);
+    if (type != DT_F32 && type != DT_F16 && type != DT_BF16)
+        return fail(err, STRETTO_E_UNSUP,
+                    "%s: tensor %.100s is stored as %s; F32, F16 and BF16 are "
+                    "supported: use the original folder or a GGUF file of this model",
+                    f->path, from->name, from->dtype);
+    if (from->n_dims < 1 || from->n_dims > SOURCE_MAX_DIMS)
+        return fail(err, STRETTO_E_FORMAT,
+                    "%s: tensor %.100s has %zu dimensions (1 to %d are read)", f->path, from->name,
+                    from->n_dims, SOURCE_MAX_DIMS);
+    if ((uintptr_t)from->data % dtype_table[type].bytes)
+        return fail(err, STRETTO_E_UNSUP,
+                    "%s: tensor %.100s is not aligned to its elements; save the "
+                    "file again with a current safetensors package",
+                    f->path, from->name);
+    struct source_tensor *t = source_add_tensor(f->s, err);
+    if (!t) return STRETTO_E_NOMEM;
+    *t = (struct source_tensor){ .name = pool_strndup(&f->s->pool, name, strlen(name)),
+                                 .type = type, .n_dims = (uint32_t)from->n_dims, .dims = { 1, 1, 1, 1 },
+                                 .data = from->data };
+    if (!t->name) return source_no_memory(f->s, err);
+    for (size_t d = 0; d < from->n_dims; d++) t->dims[d] = from->shape[from->n_dims - 1 - d];
+    if (t->n_dims == 2 && is_conv1d(&f->config, t)) {
+        t->transposed = true;
+        t->dims[0] = from->shape[0];
+        t->dims[1] = from->shape[1];
+    }
+    TRY(tensor_measure(t, f->path, err));
+    return STRETTO_OK;
+}
+
+static stretto_status read_weights(struct folder *f, const char *name, size_t n, struct error *err)
+{
+    struct source *s = f->s;
+    if (s->n_maps == MAX_PARTS)
+        return fail(err, STRETTO_E_FORMAT, "%s has more than %d weight files", s->path, MAX_PARTS);
+    struct file_map *maps = mem_resize(s->maps, (s->n_maps + 1) * sizeof *maps);
+    if (!maps) return source_no_memory(s, err);
+    s->maps = maps;
+    TRY(path_of(s, name, n, f->path, err));
+    TRY(file_map_open(&maps[s->n_maps], f->path, err));
+    s->n_maps++;
+    return safetensors_read(&maps[s->n_maps - 1], f->path, add_tensor, f, err);
+}
+
+/* ---- several files -------------------------------------------------------------------------- */
+
+/* The names of an index come from outside: plain file names in the folder, nothing that leads
+ * away. */
+static bool plain_file_name(const char *p, size_t n)
+{
+    static const char end[] = ".safetensors";
+    size_t e = sizeof end - 1;
+    return n > e && n <= 255 && p[0] != '.' && !memchr(p, '/', n) && !memchr(p, '\0', n)
+           && memcmp(p + n - e, end, e) == 0;
+}
+
+struct parts { struct { char *name; size_t n; } list[MAX_PARTS]; size_t n, n_tensors; };
+
+static stretto_status note_part(struct folder *f, struct parts *parts, struct json *j,
+                                struct error *err)
+{
+    parts->n_tensors++;
+    /* Neighbours in the map mostly lie in the same file, so the search begins at the last one. */
+    for (size_t i = parts->n; i-- > 0;)
+        if (parts->list[i].n == j->n && memcmp(parts->list[i].name, j->p, j->n) == 0)
+            return STRETTO_OK;
+    if (!plain_file_name(j->p, j->n))
+        return json_fail(j, "a weight file is not named like a .safetensors file of the folder");
+    if (parts->n == MAX_PARTS) return json_fail(j, "more than %d weight files", MAX_PARTS);
+    char *name = pool_strndup(&f->s->pool, j->p, j->n);
+    if (!name) return source_no_memory(f->s, err);
+    parts->list[parts->n].name = name;
+    parts->list[parts->n++].n = j->n;
+    return STRETTO_OK;
+}
+
+/* { "metadata": {...}, "weight_map": { "tensor": "file", ... } } */
+static stretto_status read_weight_map(struct folder *f, struct parts *parts, struct json *j,
+                                      struct error *err)
+{
+    if (json_next(j) != JT_OBJECT) return json_fail(j, "the index is not an object");
+    while (json_next(j) == JT_KEY) {
+        if (!json_is(j, "weight_map")) {
+            if (!json_skip(j)) return json_status(j);
+            continue;
+        }
+        if (json_next(j) != JT_OBJECT) return json_fail(j, "weight_map is not an object");
+        while (json_next(j) == JT_KEY) {
+            if (json_next(j) != JT_STRING) return json_fail(j, "a weight file has no name");
+            TRY(note_part(f, parts, j, err));
+        }
+    }
+    if (json_status(j) == STRETTO_OK && parts->n == 0)
+        return json_fail(j, "weight_map names no files");
+    return json_status(j);
+}
+
+static stretto_status read_indexed_weights(struct folder *f, const char *index, struct error *err)
+{
+    struct file_map map;
+    char path[PATH_MAX];
+    TRY(path_of(f->s, index, strlen(index), path, err));
+    TRY(file_map_open(&map, path, err));
+    struct parts *parts = mem_zalloc(1, sizeof *parts);
+    stretto_status st = parts ? STRETTO_OK : source_no_memory(f->s, err);
+    struct json j;
+    json_open(&j, (const char *)map.data, map.size, path, err);
+    if (st == STRETTO_OK) st = read_weight_map(f, parts, &j, err);
+    json_done(&j);
+    file_map_close(&map);
+    for (size_t i = 0; st == STRETTO_OK && i < parts->n; i++)
+        st = read_weights(f, parts->list[i].name, parts->list[i].n, err);
+    if (st == STRETTO_OK && f->n_seen < parts->n_tensors)
+        st = fail(err, STRETTO_E_FORMAT,
+                  "%s promises %zu tensors, but its files hold %zu: fetch the "
+                  "folder again",
+                  path, parts->n_tensors, f->n_seen);
+    mem_free(parts);
+    return st;
+}
+
+/* ---- the folder ----------------------------------------------------------------------------- */
+
+static stretto_status no_weights(const struct source *s, struct error *err)
+{
+    struct source_str text;
+    if (has(s, "pytorch_model.bin") || has(s, "pytorch_model.bin.index.json"))
+        return fail(err, STRETTO_E_UNSUP,
+                    "%s holds its weights as a PyTorch checkpoint, which can run "
+                    "code; use safetensors (transformers: save_pretrained) or a GGUF file",
+                    s->path);
+    if (source_file(s, "tokenizer.json", &text)) return STRETTO_OK;
+    return fail(err, STRETTO_E_ARG,
+                "%s is a folder without model.safetensors or tokenizer.json; name a "
+                ".gguf file or a Hugging Face model folder",
+                s->path);
+}
+
+/* A head of its own is there, unless it is the embedding's. */
+static stretto_status check_head(const struct folder *f, struct error *err)
+{
+    if (f->config.tied || f->config.family->encoder) return STRETTO_OK;
+    for (size_t i = 0; i < f->s->n_tensors; i++)
+        if (strcmp(f->s->tensors[i].name, "output.weight") == 0) return STRETTO_OK;
+    return fail(err, STRETTO_E_FORMAT,
+                "%s has no lm_head.weight and does not tie it to the embeddings: "
+                "it is not a model that writes text",
+                f->s->path);
+}
+
 stretto_status hf_read(struct source *s, struct error *err)
 {
-    s->format = "tokenizer.json";
-    TRY(map_folder_files(s, err));
-    TRY(source_index_keys(s, err));
+    struct folder f = { .s = s };
     struct source_str text;
-    if (!source_file(s, "config.json", &text) && !source_file(s, "tokenizer.json", &text))
-        return fail(err, STRETTO_E_ARG, "%s is a folder without config.json or tokenizer.json; name a "
-                    ".gguf file or a Hugging Face model folder", s->path);
-    return STRETTO_OK;
+    bool single = has(s, "model.safetensors"), several = has(s, "model.safetensors.index.json");
+    s->format = "safetensors";
+    TRY(map_folder_files(s, err));
+    if (source_file(s, "config.json", &text)) {
+        TRY(hf_config_read(s, &f.config, err));
+    } else if (single || several) {
+        return fail(err, STRETTO_E_ARG, "%s has weights but no config.json to say what they are",
+                    s->path);
+    }
+    TRY(source_index_keys(s, err));
+    if (!single && !several) {
+        s->format = "tokenizer.json";
+        return no_weights(s, err);
+    }
+    if (single) TRY(read_weights(&f, "model.safetensors", strlen("model.safetensors"), err));
+    else TRY(read_indexed_weights(&f, "model.safetensors.index.json", err));
+    return check_head(&f, err);
 }

@@ -1,6 +1,6 @@
-/* Finding rows by name: an array of row numbers sorted by name. Sorting is heapsort and finding is binary
- * search, so that no choice of names in a hostile file makes either slow. A row's first member is its
- * NUL-terminated name. */
+/* Finding rows by name: an array of row numbers sorted by name. Sorting is heapsort and finding is
+ * binary search, so that no choice of names in a hostile file makes either slow. A row's first
+ * member is its NUL-terminated name. */
 #ifndef FORMAT_NAMES_H
 #define FORMAT_NAMES_H
 #include <stddef.h>

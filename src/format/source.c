@@ -52,7 +52,7 @@ void source_close(struct source *s)
     mem_free(s);
 }
 
-/* ---- filling ---------------------------------------------------------------------------------- */
+/* ---- filling -------------------------------------------------------------------------------- */
 
 /* Makes room for one row more, zeroed; the array stays as it was when memory is out. */
 static void *grow(void **rows, size_t *n, size_t *cap, size_t size)
@@ -124,21 +124,23 @@ stretto_status tensor_measure(struct source_tensor *t, const char *where, struct
     uint64_t n = 1;
     for (uint32_t d = 0; d < t->n_dims; d++) {
         if (t->dims[d] == 0)
-            return fail(err, STRETTO_E_FORMAT, "%s: tensor %s has a dimension of zero", where, t->name);
+            return fail(err, STRETTO_E_FORMAT, "%s: tensor %s has a dimension of zero", where,
+                        t->name);
         /* Far below 2^64, so that no sum of such sizes can overflow later. */
         if (__builtin_mul_overflow(n, t->dims[d], &n) || n > (uint64_t)1 << 56)
             return fail(err, STRETTO_E_FORMAT, "%s: the dimensions of tensor %s overflow", where,
                         t->name);
     }
     if (t->dims[0] % type->block)
-        return fail(err, STRETTO_E_FORMAT, "%s: rows of tensor %s have %llu elements, which is not a "
-                    "multiple of %s's block of %u", where, t->name, (unsigned long long)t->dims[0],
-                    type->name, type->block);
+        return fail(err, STRETTO_E_FORMAT,
+                    "%s: rows of tensor %s have %llu elements, which is not a "
+                    "multiple of %s's block of %u",
+                    where, t->name, (unsigned long long)t->dims[0], type->name, type->block);
     t->bytes = dtype_bytes(t->type, (size_t)n);
     return STRETTO_OK;
 }
 
-/* ---- asking ----------------------------------------------------------------------------------- */
+/* ---- asking --------------------------------------------------------------------------------- */
 
 const char *source_path(const struct source *s) { return s->path; }
 const char *source_format(const struct source *s) { return s->format; }
@@ -197,8 +199,8 @@ static enum source_kind kind_of(enum value_type t)
     }
 }
 
-/* A number out of unaligned little-endian bytes. Integers keep all 64 bits: `negative` tells which half
- * of `u` is meant. */
+/* A number out of unaligned little-endian bytes. Integers keep all 64 bits: `negative` tells which
+ * half of `u` is meant. */
 struct number { enum source_kind kind; uint64_t u; double f; bool negative; };
 
 static struct number load(enum value_type t, const unsigned char *raw)
@@ -218,7 +220,8 @@ static struct number load(enum value_type t, const unsigned char *raw)
     return v;
 }
 
-/* Exact or not at all. The bounds are powers of two, which are doubles; NaN fails every comparison. */
+/* Exact or not at all. The bounds are powers of two, which are doubles; NaN fails every
+ * comparison. */
 static bool to_u64(struct number v, uint64_t *out)
 {
     if (v.kind == SOURCE_F64) {

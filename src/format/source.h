@@ -1,9 +1,10 @@
 /* An opened model file, whatever its format: named metadata and named tensors over mapped bytes.
  *
- * The names and shapes are those of GGUF ("blk.0.attn_q.weight", "llama.block_count"), so everything
- * below this room knows one vocabulary; a Hugging Face folder is translated here, without conversion of
- * its bytes. Bytes we do not trust end in this room: every offset, count and product has been checked
- * when source_open returns. Lifetime: file. Immutable after open, may be shared by threads. */
+ * The names and shapes are those of GGUF ("blk.0.attn_q.weight", "llama.block_count"), so
+ * everything below this room knows one vocabulary; a Hugging Face folder is translated here,
+ * without conversion of its bytes. Bytes we do not trust end in this room: every offset, count and
+ * product has been checked when source_open returns. Lifetime: file. Immutable after open, may be
+ * shared by threads. */
 #ifndef FORMAT_SOURCE_H
 #define FORMAT_SOURCE_H
 #include "base/status.h"
@@ -20,41 +21,42 @@ struct source_tensor {
     uint32_t n_dims;
     uint64_t dims[SOURCE_MAX_DIMS];  /* dims[0] is the contiguous one (GGUF order): a linear layer's
                                         weight is { in, out }; unused ones are 1 */
-    const void *data;                /* in the mapped file                                          */
+    const void *data; /* in the mapped file                                          */
     size_t bytes;
     /* Hugging Face checkpoints of llama keep q/k in half-split order and GGUF in interleaved pairs:
      * rows are NOT permuted here; `source_rope_halves` tells the builder instead. GPT-2's Conv1D
      * weights are stored { out, in } in Hugging Face files: */
-    bool transposed;                 /* data is [in][out], out contiguous; dims are still { in, out } */
-    /* A slice of a fused tensor (phi-3 qkv, GPT-2 c_attn) is simply another tensor whose data points
-     * inside the fused one when rows are contiguous; `stride` is the distance in elements between
-     * rows of the stored matrix, 0 when contiguous. */
+    bool transposed; /* data is [in][out], out contiguous; dims are still { in, out } */
+    /* A slice of a fused tensor (phi-3 qkv, GPT-2 c_attn) is simply another tensor whose data
+     * points inside the fused one when rows are contiguous; `stride` is the distance in elements
+     * between rows of the stored matrix, 0 when contiguous. */
     size_t stride;
 };
 
-/* path: a .gguf file (split files: the first of them), or a folder with config.json and safetensors,
- * or a folder with tokenizer.json alone (vocabulary only, no tensors). */
+/* path: a .gguf file (split files: the first of them), or a folder with config.json and
+ * safetensors, or a folder with tokenizer.json alone (vocabulary only, no tensors). */
 stretto_status source_open(struct source **out, const char *path, struct error *err);
 void source_close(struct source *s);
 
 const char *source_path(const struct source *s);
-const char *source_format(const struct source *s);      /* "GGUF v3", "safetensors" ... for people  */
-/* Architecture name of GGUF: "llama", "qwen2", "gemma3", "bert" ...; "" when the file names none.  */
+const char *source_format(const struct source *s); /* "GGUF v3", "safetensors" ... for people  */
+/* Architecture name of GGUF: "llama", "qwen2", "gemma3", "bert" ...; "" when it names none. */
 const char *source_arch(const struct source *s);
-/* True when q/k weights are stored for rotation by halves (Hugging Face llama) although the family's
- * GGUF files store them for adjacent pairs. */
+/* True when q/k weights are stored for rotation by halves (Hugging Face llama) although the
+ * family's GGUF files store them for adjacent pairs. */
 bool source_rope_halves(const struct source *s);
-/* True when RMS norms are stored as w although their output is scaled by w + 1 (Gemma in Hugging Face
- * folders; its GGUF files store w + 1). */
+/* True when RMS norms are stored as w although their output is scaled by w + 1 (Gemma in Hugging
+ * Face folders; its GGUF files store w + 1). */
 bool source_norm_plus_one(const struct source *s);
 
 size_t source_tensor_count(const struct source *s);
 const struct source_tensor *source_tensor_at(const struct source *s, size_t i);
-const struct source_tensor *source_tensor_find(const struct source *s, const char *name); /* or NULL */
+const struct source_tensor *source_tensor_find(const struct source *s,
+                                               const char *name); /* or NULL */
 
 /* Metadata. Keys beginning with "." are prefixed by the architecture (".block_count" ->
- * "llama.block_count"). Getters convert between number kinds when the value is exact; false when the
- * key is absent or has another kind. Strings are not NUL-terminated in files: {p, n} views. */
+ * "llama.block_count"). Getters convert between number kinds when the value is exact; false when
+ * the key is absent or has another kind. Strings are not NUL-terminated in files: {p, n} views. */
 struct source_str { const char *p; size_t n; };
 bool source_u64(const struct source *s, const char *key, uint64_t *out);
 bool source_f64(const struct source *s, const char *key, double *out);
@@ -62,7 +64,15 @@ bool source_bool(const struct source *s, const char *key, bool *out);
 bool source_string(const struct source *s, const char *key, struct source_str *out);
 
 /* Arrays: `count` elements of one kind. Element getters are O(1). */
-enum source_kind { SOURCE_NONE, SOURCE_U64, SOURCE_I64, SOURCE_F64, SOURCE_BOOL, SOURCE_STRING, SOURCE_ARRAY };
+enum source_kind {
+    SOURCE_NONE,
+    SOURCE_U64,
+    SOURCE_I64,
+    SOURCE_F64,
+    SOURCE_BOOL,
+    SOURCE_STRING,
+    SOURCE_ARRAY
+};
 bool source_array(const struct source *s, const char *key, enum source_kind *kind, size_t *count);
 bool source_array_string(const struct source *s, const char *key, size_t i, struct source_str *out);
 bool source_array_i64(const struct source *s, const char *key, size_t i, int64_t *out);
@@ -72,7 +82,7 @@ bool source_array_f64(const struct source *s, const char *key, size_t i, double 
 size_t source_key_count(const struct source *s);
 const char *source_key_at(const struct source *s, size_t i, enum source_kind *kind);
 
-/* For Hugging Face folders: text of a file of the folder ("tokenizer.json", "chat_template.jinja"), a
- * view of mapped bytes; false when there is none (always for GGUF). */
+/* For Hugging Face folders: text of a file of the folder ("tokenizer.json",
+ * "chat_template.jinja"), a view of mapped bytes; false when there is none (always for GGUF). */
 bool source_file(const struct source *s, const char *name, struct source_str *out);
 #endif

@@ -1,7 +1,7 @@
 /* What the readers of this room (gguf.c, hf.c) fill and source.c answers from.
  *
- * Metadata of every format is kept as GGUF values: a type number and little-endian bytes, either in the
- * mapped file or in the pool. So getters, `info` and `convert` know one representation. */
+ * Metadata of every format is kept as GGUF values: a type number and little-endian bytes, either
+ * in the mapped file or in the pool. So getters, `info` and `convert` know one representation. */
 #ifndef FORMAT_SOURCE_INT_H
 #define FORMAT_SOURCE_INT_H
 #include "base/file.h"
@@ -9,15 +9,32 @@
 
 /* Value types by their GGUF numbers. */
 enum value_type {
-    V_U8, V_I8, V_U16, V_I16, V_U32, V_I32, V_F32, V_BOOL, V_STRING, V_ARRAY, V_U64, V_I64, V_F64, V_COUNT
+    V_U8,
+    V_I8,
+    V_U16,
+    V_I16,
+    V_U32,
+    V_I32,
+    V_F32,
+    V_BOOL,
+    V_STRING,
+    V_ARRAY,
+    V_U64,
+    V_I64,
+    V_F64,
+    V_COUNT
 };
 
-/* Limits on everything counted. Generous against real files (the largest vocabularies have 10^6 entries,
- * the deepest models some 10^4 tensors), small against memory. */
+/* Limits on everything counted. Generous against real files (the largest vocabularies have 10^6
+ * entries, the deepest models some 10^4 tensors), small against memory. */
 enum {
-    MAX_KEYS = 1 << 16, MAX_KEY_LENGTH = 1024, MAX_ARRAY_DEPTH = 4,
-    MAX_TENSORS = 1 << 17, MAX_NAME_LENGTH = 255, MAX_PARTS = 1024,
-    MAX_VOCABULARY = 1 << 24            /* elements of a string array, all arrays of a file together */
+    MAX_KEYS = 1 << 16,
+    MAX_KEY_LENGTH = 1024,
+    MAX_ARRAY_DEPTH = 4,
+    MAX_TENSORS = 1 << 17,
+    MAX_NAME_LENGTH = 255,
+    MAX_PARTS = 1024,
+    MAX_VOCABULARY = 1 << 24 /* elements of a string array, all arrays of a file together */
 };
 
 struct meta {
@@ -26,13 +43,13 @@ struct meta {
     const unsigned char *raw;           /* the scalar, the characters, or the first element */
     size_t raw_bytes;                   /* of the value without an array's or string's header */
     size_t n;                           /* elements of an array, characters of a string, else 1 */
-    const uint32_t *at;                 /* arrays of strings: where element i's length stands in raw */
+    const uint32_t *at; /* arrays of strings: where element i's length stands in raw */
 };
 
 /* Memory that lives as long as the source: names, small values, indexes. */
 struct chunk;
 struct pool { struct chunk *first; };
-void *pool_take(struct pool *p, size_t bytes);           /* 16-byte aligned, zeroed; NULL when out */
+void *pool_take(struct pool *p, size_t bytes); /* 16-byte aligned, zeroed; NULL when out */
 char *pool_strndup(struct pool *p, const char *s, size_t n);
 void pool_done(struct pool *p);
 
@@ -49,7 +66,7 @@ struct source {
     size_t n_files;
     struct source_tensor *tensors;
     size_t n_tensors, cap_tensors;
-    struct source_tensor *stored;       /* fused tensors as they lie in the file, where slices of them */
+    struct source_tensor *stored; /* fused tensors as they lie in the file, where slices of them */
     size_t n_stored, cap_stored;        /* stand in `tensors` instead */
     struct meta *keys;
     size_t n_keys, cap_keys;
@@ -65,17 +82,19 @@ stretto_status hf_read(struct source *s, struct error *err);
 struct source_tensor *source_add_tensor(struct source *s, struct error *err);
 struct meta *source_add_key(struct source *s, struct error *err);
 
-/* Sorts the indexes; a name that stands twice is E_FORMAT. Keys must be indexed before they can be got. */
+/* Sorts the indexes; a name that stands twice is E_FORMAT. Keys must be indexed before they can be
+ * got. */
 stretto_status source_index_keys(struct source *s, struct error *err);
 stretto_status source_index_tensors(struct source *s, struct error *err);
 
 const struct meta *source_meta(const struct source *s, const char *key);
 stretto_status source_no_memory(const struct source *s, struct error *err);
 
-/* Replaces the fused tensors of phi-3 and GPT-2 by slices, from the metadata. Before the tensor index. */
+/* Replaces the fused tensors of phi-3 and GPT-2 by slices, from the metadata. Before the tensor
+ * index. */
 stretto_status source_unfuse(struct source *s, struct error *err);
 
-/* Fills t->bytes from type and dims; E_FORMAT when a dimension is zero, a product overflows or a row is
- * not whole blocks. `where` names the file in the message. */
+/* Fills t->bytes from type and dims; E_FORMAT when a dimension is zero, a product overflows or a
+ * row is not whole blocks. `where` names the file in the message. */
 stretto_status tensor_measure(struct source_tensor *t, const char *where, struct error *err);
 #endif

@@ -11,12 +11,13 @@ enum dtype {
 };
 
 struct dtype_info {
-    const char *name;           /* "Q4_1", as GGUF tools print it; option spellings are lower case */
-    uint32_t gguf;              /* the type's number in GGUF files                                  */
-    uint32_t block;             /* elements of a block: 1, 32 or 256                                */
-    uint32_t bytes;             /* bytes of a block                                                 */
-    /* n is a multiple of `block`. decode: exact arithmetic of the format in float32, as the published
-     * ggml reference dequantisation does it. encode: plain rounding; NULL where not offered. */
+    const char *name; /* "Q4_1", as GGUF tools print it; option spellings are lower case */
+    uint32_t gguf;    /* the type's number in GGUF files                                  */
+    uint32_t block;   /* elements of a block: 1, 32 or 256                                */
+    uint32_t bytes;   /* bytes of a block                                                 */
+    /* n is a multiple of `block`. decode: exact arithmetic of the format in float32, as the
+     * published ggml reference dequantisation does it. encode: plain rounding; NULL where not
+     * offered. */
     void (*decode)(const void *in, float *out, size_t n);
     void (*encode)(const float *in, void *out, size_t n);
 };

@@ -1,5 +1,5 @@
-/* The decoders and encoders behind the rows of dtype_table. `n` counts elements and is a multiple of
- * the type's block; pointers need no alignment, because blocks of 18 or 34 bytes have none. */
+/* The decoders and encoders behind the rows of dtype_table. `n` counts elements and is a multiple
+ * of the type's block; pointers need no alignment, because blocks of 18 or 34 bytes have none. */
 #ifndef TENSOR_DTYPE_INT_H
 #define TENSOR_DTYPE_INT_H
 #include "tensor/dtype.h"

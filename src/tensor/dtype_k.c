@@ -1,5 +1,5 @@
-/* The K block types: super-blocks of 256 elements in groups of 16 or 32, whose scales (and minimums) are
- * small integers under one float16 scale d (and dmin) of the super-block.
+/* The K block types: super-blocks of 256 elements in groups of 16 or 32, whose scales (and
+ * minimums) are small integers under one float16 scale d (and dmin) of the super-block.
  *
  *   Q2_K  scales[16] q[64] d dmin              16 groups of 16:  d*(s & 15) * q - dmin*(s >> 4)
  *   Q3_K  high[32] q[64] scales[12] d          16 groups of 16:  d*(s - 32) * (q - 4 or q)
@@ -7,14 +7,17 @@
  *   Q5_K  d dmin scales[12] high[32] q[128]     8 groups of 32:  d*s * q - dmin*m
  *   Q6_K  low[128] high[64] scales[16] d       16 groups of 16:  d*s * (q - 32)
  *
- * Arithmetic is float32 in this very order; tests/unit/tensor holds it to the published dequantisation
- * bit for bit. */
+ * Arithmetic is float32 in this very order; tests/unit/tensor holds it to the published
+ * dequantisation bit for bit. */
 #include "tensor/dtype_int.h"
 
 enum { BLOCK = 256 };
 
 /* Two bits each: byte 32*(i/128) + i%32 holds elements i, i+32, i+64 and i+96 of a half. */
-static int two_bits(const unsigned char *q, int i) { return q[i / 128 * 32 + i % 32] >> i % 128 / 32 * 2 & 3; }
+static int two_bits(const unsigned char *q, int i)
+{
+    return q[i / 128 * 32 + i % 32] >> i % 128 / 32 * 2 & 3;
+}
 
 void decode_q2_k(const void *in, float *out, size_t n)
 {
@@ -28,7 +31,8 @@ void decode_q2_k(const void *in, float *out, size_t n)
     }
 }
 
-/* Sixteen 6-bit scales in 12 bytes: low nibbles in the first eight, upper bit pairs in the last four. */
+/* Sixteen 6-bit scales in 12 bytes: low nibbles in the first eight, upper bit pairs in the last
+ * four. */
 static int scale_q3(const unsigned char *s, int g)
 {
     int low = g < 8 ? s[g] & 15 : s[g - 8] >> 4;
@@ -49,8 +53,9 @@ void decode_q3_k(const void *in, float *out, size_t n)
     }
 }
 
-/* Eight pairs of 6-bit scale and minimum in 12 bytes: the first four pairs lie whole in bytes 0-3 and
- * 4-7; the last four have low nibbles in bytes 8-11 and their upper bits above the first four. */
+/* Eight pairs of 6-bit scale and minimum in 12 bytes: the first four pairs lie whole in bytes 0-3
+ * and 4-7; the last four have low nibbles in bytes 8-11 and their upper bits above the first
+ * four. */
 static void scale_min(const unsigned char *s, int g, int *scale, int *min)
 {
     if (g < 4) {

@@ -1,11 +1,14 @@
 /* The legacy block types: 32 elements share a float16 scale d (and a float16 minimum m).
  *
- *   Q4_0  d, 16 bytes of nibbles               (q - 8) * d        Q4_1  d m, nibbles        q * d + m
- *   Q5_0  d, 32 fifth bits, nibbles            (q - 16) * d       Q5_1  d m, fifth bits, …  q * d + m
- *   Q8_0  d, 32 signed bytes                   q * d
+ *   Q4_0  d, 16 bytes of nibbles           (q - 8) * d
+ *   Q4_1  d, m, nibbles                    q * d + m
+ *   Q5_0  d, 32 fifth bits, nibbles        (q - 16) * d
+ *   Q5_1  d, m, 32 fifth bits, nibbles     q * d + m
+ *   Q8_0  d, 32 signed bytes               q * d
  *
- * Element i < 16 is the low nibble of byte i, element 16 + i its high nibble. Arithmetic is float32 in
- * this very order; tests/unit/tensor holds it to the published dequantisation bit for bit. */
+ * Element i < 16 is the low nibble of byte i, element 16 + i its high nibble. Arithmetic is
+ * float32 in this very order; tests/unit/tensor holds it to the published dequantisation bit for
+ * bit. */
 #include "tensor/dtype_int.h"
 #include <math.h>
 #include <string.h>
@@ -68,8 +71,8 @@ static int to_int(double v, int lowest, int highest)
     return v < highest ? (int)v : highest;
 }
 
-/* The divisor is the signed value of largest magnitude, mapped to -8: one step more on its side. The
- * product is taken in double so that the answer does not depend on fused multiply-add. */
+/* The divisor is the signed value of largest magnitude, mapped to -8: one step more on its side.
+ * The product is taken in double so that the answer does not depend on fused multiply-add. */
 void encode_q4_0(const float *in, void *out, size_t n)
 {
     for (unsigned char *b = out; n; n -= BLOCK, b += 18, in += BLOCK) {

@@ -1,5 +1,5 @@
-/* IEEE binary16 and bfloat16 by integer arithmetic: the same bits on every machine, independent of the
- * rounding mode and of flush-to-zero. */
+/* IEEE binary16 and bfloat16 by integer arithmetic: the same bits on every machine, independent of
+ * the rounding mode and of flush-to-zero. */
 #include "tensor/dtype.h"
 
 union bits { uint32_t u; float f; };
@@ -24,8 +24,8 @@ uint16_t f32_to_f16(float f)
     u &= 0x7fffffff;
     /* NaN keeps its upper payload bits and becomes quiet, as the hardware conversions do. */
     if (u > 0x7f800000) return (uint16_t)(sign | 0x7e00 | (u >> 13 & 0x3ff));
-    if (u >= 0x477ff000) return (uint16_t)(sign | 0x7c00);       /* 65520 and above round to infinity */
-    if (u < 0x38800000) {                                        /* below 2^-14: a denormal, or zero */
+    if (u >= 0x477ff000) return (uint16_t)(sign | 0x7c00); /* 65520 and above round to infinity */
+    if (u < 0x38800000) {                                  /* below 2^-14: a denormal, or zero */
         uint32_t shift = 126 - (u >> 23);                        /* 14 for 2^-15 <= |f| < 2^-14 */
         if (shift > 24) return (uint16_t)sign;                   /* below 2^-25: rounds to zero */
         uint32_t man = (u & 0x7fffff) | 0x800000, half = (uint32_t)1 << (shift - 1);

@@ -39,12 +39,15 @@ static uint64_t ask_everything(const struct source *s)
         if (source_u64(s, key, &u)) sum += u;
         if (source_f64(s, key, &f)) sum += f > 0;
         if (source_bool(s, key, &b)) sum += b;
-        if (source_string(s, key, &str)) for (size_t k = 0; k < str.n; k++) sum += (unsigned char)str.p[k];
+        if (source_string(s, key, &str))
+            for (size_t k = 0; k < str.n; k++)
+                sum += (unsigned char)str.p[k];
         source_array(s, key, &element, &count);
         for (size_t k = 0; k < count && k < 1000; k++) {
             if (source_array_i64(s, key, k, &n)) sum += (uint64_t)n;
             if (source_array_f64(s, key, k, &f)) sum += f > 0;
-            if (source_array_string(s, key, k, &str) && str.n) sum += (unsigned char)str.p[str.n - 1];
+            if (source_array_string(s, key, k, &str) && str.n)
+                sum += (unsigned char)str.p[str.n - 1];
         }
         if (source_array_string(s, key, count, &str)) abort();
     }

@@ -60,23 +60,25 @@ static void compare(const char *text, size_t n)
 }
 
 static const char *const texts[] = {
-    "", " ", "null", "true", "false", "nul", "nullx", "truefalse", "0", "-0", "-", "+1", "01", "-01", "1.",
-    ".5", "1.5", "1e5", "1E+5", "1e-5", "1e", "1e+", "0x10", "1_000", "NaN", "Infinity", "-Infinity",
-    "9223372036854775807", "-9223372036854775808", "0.1", "1.7976931348623157e308", "5e-324",
-    "2.2250738585072011e-308", "123456789012345678901234567890.0", "0.30000000000000004", "1e23", "-0.0",
-    "\"\"", "\"a\"", "\"a", "a\"", "'a'", "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"", "\"\\a\"", "\"\\", "\"\\\"",
+    "", " ", "null", "true", "false", "nul", "nullx", "truefalse", "0", "-0", "-", "+1", "01",
+    "-01", "1.", ".5", "1.5", "1e5", "1E+5", "1e-5", "1e", "1e+", "0x10", "1_000", "NaN",
+    "Infinity", "-Infinity", "9223372036854775807", "-9223372036854775808", "0.1",
+    "1.7976931348623157e308", "5e-324", "2.2250738585072011e-308",
+    "123456789012345678901234567890.0", "0.30000000000000004", "1e23", "-0.0", "\"\"", "\"a\"",
+    "\"a", "a\"", "'a'", "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"", "\"\\a\"", "\"\\", "\"\\\"",
     "\"\\u0041\"", "\"\\u00e9\\u20ac\\uD83D\\uDE00\"", "\"\\u0000x\"", "\"\\u12\"", "\"\\u12g4\"",
     "\"\\uD800\"", "\"\\uDC00\"", "\"\\uD800\\u0041\"", "\"\\uD800\\uD800\"", "\"\\uD83Dx\"",
-    "\"\\uD83D\\uDE0\"", "\"\x01\"", "\"\x7f\"", "\"\n\"", "\"\t\"", "\"\xc3\xa9\"", "\"\xe2\x82\xac\"",
-    "\"\xf0\x9f\x98\x80\"", "\"\xf4\x8f\xbf\xbf\"", "\"\xf4\x90\x80\x80\"", "\"\xc0\x80\"", "\"\xc1\xbf\"",
-    "\"\xe0\x9f\xbf\"", "\"\xe0\xa0\x80\"", "\"\xed\x9f\xbf\"", "\"\xed\xa0\x80\"", "\"\xef\xbf\xbf\"",
-    "\"\xf0\x8f\xbf\xbf\"", "\"\xf5\x80\x80\x80\"", "\"\xff\"", "\"\x80\"", "\"\xc3\"", "\"\xe2\x82\"",
-    "\"\xe2\x82\xac", "\"mixed \\u00e9 \xc3\xa9 \\n end\"",
-    "\xef\xbb\xbf{}", "[]", "[", "]", "[1", "[1]", "[1,]", "[,1]", "[1,2,3]", "[1 2]", "[1],", "[1]]",
-    "[[[[]]],[]]", "[null,true,false,\"x\",1,1.5,{}]", "{}", "{", "}", "{\"a\":1}", "{\"a\":1,}",
-    "{,\"a\":1}", "{\"a\"}", "{\"a\":}", "{\"a\" 1}", "{\"a\":1 \"b\":2}", "{\"a\":1,\"b\":[{\"c\":null}]}",
-    "{a:1}", "{1:2}", "{\"a\":1]", "[1}", "{\"\":0}", "{\"a\\u0062\":1}", "{\"a\":1,\"a\":2}",
-    " \t\r\n{ \"a\" : [ 1 , 2 ] } \n", "[1]\v", "/* c */ 1", "1 // c", "[1]\n[2]", "{} {}", "\"a\" \"b\"",
+    "\"\\uD83D\\uDE0\"", "\"\x01\"", "\"\x7f\"", "\"\n\"", "\"\t\"", "\"\xc3\xa9\"",
+    "\"\xe2\x82\xac\"", "\"\xf0\x9f\x98\x80\"", "\"\xf4\x8f\xbf\xbf\"", "\"\xf4\x90\x80\x80\"",
+    "\"\xc0\x80\"", "\"\xc1\xbf\"", "\"\xe0\x9f\xbf\"", "\"\xe0\xa0\x80\"", "\"\xed\x9f\xbf\"",
+    "\"\xed\xa0\x80\"", "\"\xef\xbf\xbf\"", "\"\xf0\x8f\xbf\xbf\"", "\"\xf5\x80\x80\x80\"",
+    "\"\xff\"", "\"\x80\"", "\"\xc3\"", "\"\xe2\x82\"", "\"\xe2\x82\xac",
+    "\"mixed \\u00e9 \xc3\xa9 \\n end\"", "\xef\xbb\xbf{}", "[]", "[", "]", "[1", "[1]", "[1,]",
+    "[,1]", "[1,2,3]", "[1 2]", "[1],", "[1]]", "[[[[]]],[]]", "[null,true,false,\"x\",1,1.5,{}]",
+    "{}", "{", "}", "{\"a\":1}", "{\"a\":1,}", "{,\"a\":1}", "{\"a\"}", "{\"a\":}", "{\"a\" 1}",
+    "{\"a\":1 \"b\":2}", "{\"a\":1,\"b\":[{\"c\":null}]}", "{a:1}", "{1:2}", "{\"a\":1]", "[1}",
+    "{\"\":0}", "{\"a\\u0062\":1}", "{\"a\":1,\"a\":2}", " \t\r\n{ \"a\" : [ 1 , 2 ] } \n", "[1]\v",
+    "/* c */ 1", "1 // c", "[1]\n[2]", "{} {}", "\"a\" \"b\"",
 };
 
 static void the_same_texts_mean_the_same(void **state)
@@ -91,7 +93,8 @@ static void the_same_texts_mean_the_same(void **state)
 static void damaged_texts_are_refused_alike(void **state)
 {
     (void)state;
-    static const char text[] = "{\"a\\u00e9\":[1,-2.5e3,\"\xc3\xa9\\n\",true,null],\"b\":{\"c\":false}}";
+    static const char text[] =
+        "{\"a\\u00e9\":[1,-2.5e3,\"\xc3\xa9\\n\",true,null],\"b\":{\"c\":false}}";
     static const char with[] = "\"\\{}[]:,0-e.\x80 tn";
     char copy[sizeof text];
     for (size_t n = 0; n < sizeof text; n++) compare(text, n);
@@ -106,8 +109,10 @@ static void damaged_texts_are_refused_alike(void **state)
 static void errors_name_their_place(void **state)
 {
     (void)state;
-    static const struct { const char *text, *words; } rows[] = {
-        { "{\n  \"a\": 1,\n  b: 2\n}", "f.json: line 3, column 3 (byte 14): expected a name in quotes" },
+    static const struct { const char *text, *words;
+    } rows[] = {
+        { "{\n  \"a\": 1,\n  b: 2\n}",
+          "f.json: line 3, column 3 (byte 14): expected a name in quotes" },
         { "[1,\n\"\xff\"]", "line 2, column 2 (byte 5): not valid UTF-8" },
         { "\"abc\\q\"", "column 5 (byte 4): unknown escape" },
         { "[", "byte 1): the text ends too early" },
@@ -149,7 +154,7 @@ static void numbers_convert_exactly_or_not_at_all(void **state)
         { "1.0", false, true }, { "1e2", false, true }, { "1e999", false, false },
         { "-1e999", false, false }, { "99999999999999999999", false, true }, { "-0", true, true },
     };
-    setlocale(LC_ALL, "de_DE.UTF-8");               /* where there is one, its comma must not matter */
+    setlocale(LC_ALL, "de_DE.UTF-8"); /* where there is one, its comma must not matter */
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct json j;
         int64_t n;
@@ -166,7 +171,8 @@ static void numbers_convert_exactly_or_not_at_all(void **state)
 static void values_can_be_passed_over_and_kept(void **state)
 {
     (void)state;
-    const char *text = "{\"skip\": {\"a\":[1,{\"b\":2}]}, \"keep\" : [1, [2]] , \"last\":\"x\"}", *p;
+    const char *text = "{\"skip\": {\"a\":[1,{\"b\":2}]}, \"keep\" : [1, [2]] , \"last\":\"x\"}",
+               *p;
     size_t n = 0;
     struct json j;
     json_open(&j, text, strlen(text), "t", NULL);
@@ -202,10 +208,13 @@ static void no_memory_is_a_status(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_same_texts_mean_the_same), cmocka_unit_test(damaged_texts_are_refused_alike),
-        cmocka_unit_test(errors_name_their_place), cmocka_unit_test(depth_is_limited),
+        cmocka_unit_test(the_same_texts_mean_the_same),
+        cmocka_unit_test(damaged_texts_are_refused_alike),
+        cmocka_unit_test(errors_name_their_place),
+        cmocka_unit_test(depth_is_limited),
         cmocka_unit_test(numbers_convert_exactly_or_not_at_all),
-        cmocka_unit_test(values_can_be_passed_over_and_kept), cmocka_unit_test(no_memory_is_a_status),
+        cmocka_unit_test(values_can_be_passed_over_and_kept),
+        cmocka_unit_test(no_memory_is_a_status),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-/* GGUF files written by the published writer (tools/make_gguf_golden.py), and the same bytes damaged. */
+/* GGUF files written by the published writer (tools/make_gguf_golden.py), and the same bytes
+ * damaged. */
 #include "unit/unit.h"
 #include "base/file.h"
 #include "base/memory.h"
@@ -40,7 +41,11 @@ static void values_of_every_kind(void **state)
     assert_true(source_u64(s, "k.whole", &u) && u == 4096);
     assert_true(source_u64(s, ".block_count", &u) && u == 2);
     assert_true(source_bool(s, "k.yes", &b) && b);
-    assert_true(source_string(s, "k.string", &str) && str.n == 7 && !memcmp(str.p, "gr\xc3\xbc\xc3\x9f" "e", 7));
+    assert_true(source_string(s, "k.string", &str) && str.n == 7 &&
+                !memcmp(str.p,
+                        "gr\xc3\xbc\xc3\x9f"
+                        "e",
+                        7));
     assert_true(source_string(s, "k.empty", &str) && str.n == 0);
     /* Not exact, another kind, or absent: no answer. */
     assert_false(source_u64(s, "k.i8", &u));
@@ -111,8 +116,8 @@ static void tensors(void **state)
     check_ramp(s, "f32.weight", DT_F32, 64, 3, 0, 0);
     check_ramp(s, "f16.weight", DT_F16, 32, 2, 0, 0);
     check_ramp(s, "norm.weight", DT_F32, 5, 1, 0, 0);
-    /* 8 bits of mantissa: eighths up to 15 are within 1/32. Blocks reach 15: half a step is 15/127/2, and
-     * 15/8 at the end where Q4_0's range is cut. */
+    /* 8 bits of mantissa: eighths up to 15 are within 1/32. Blocks reach 15: half a step is
+     * 15/127/2, and 15/8 at the end where Q4_0's range is cut. */
     check_ramp(s, "bf16.weight", DT_BF16, 64, 2, 0, 1.0f / 32);
     check_ramp(s, "q8_0.weight", DT_Q8_0, 64, 2, 0, 15.0f / 127 / 2 + 0.01f);
     check_ramp(s, "q4_0.weight", DT_Q4_0, 64, 2, 0, 15.0f / 8 + 0.01f);
@@ -138,7 +143,7 @@ static void parts_are_one_model(void **state)
     assert_non_null(strstr(err.text, "-00001-of-00002.gguf"));
 }
 
-/* ---- damage ----------------------------------------------------------------------------------- */
+/* ---- damage --------------------------------------------------------------------------------- */
 
 static unsigned char *copy_of(const char *path, size_t *n)
 {
@@ -271,7 +276,8 @@ static void what_is_no_gguf_says_so(void **state)
     assert_non_null(strstr(err.text, "LFS"));
 }
 
-/* STYLE: fault. Every allocation of an open fails once; each time a status, no leak (ASan), no harm. */
+/* STYLE: fault. Every allocation of an open fails once; each time a status, no leak (ASan), no
+ * harm. */
 static void every_allocation_may_fail(void **state)
 {
     (void)state;
@@ -310,7 +316,8 @@ static void published_vocabularies_open(void **state)
     }
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         char path[4096];
-        snprintf(path, sizeof path, "%s/tokenizer/ggml-vocab-%s.gguf", STRETTO_TEST_DATA, rows[i].name);
+        snprintf(path, sizeof path, "%s/tokenizer/ggml-vocab-%s.gguf", STRETTO_TEST_DATA,
+                 rows[i].name);
         struct source *s = open_ok(path);
         enum source_kind kind;
         size_t n;
