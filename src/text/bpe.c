@@ -4,7 +4,37 @@
  * the id its pair would make now. */
 #include "text/bpe.h"
 #include "base/memory.h"
+#include "text/unicode.h"
 #include <string.h>
+
+void pair_filter_done(struct pair_filter *f)
+{
+    mem_free(f->bits);
+    *f = (struct pair_filter){ 0 };
+}
+
+stretto_status pair_filter_open(struct pair_filter *f, size_t n_tokens, struct error *err)
+{
+    uint64_t n = 1 << 12;
+    while (n < (uint64_t)n_tokens * 8) n *= 2;
+    f->bits = mem_zalloc((size_t)(n / 64), sizeof *f->bits);
+    if (!f->bits) return fail(err, STRETTO_E_NOMEM, "no memory for the tokenizer");
+    f->mask = n - 1;
+    return STRETTO_OK;
+}
+
+void pair_filter_add(struct pair_filter *f, const char *p, size_t n)
+{
+    int32_t before = 0, cp;
+    for (size_t at = 0; at < n; before = cp) {
+        size_t len = utf8_decode(p + at, n - at, &cp);
+        if (at) {
+            uint64_t h = pair_hash(f, before, cp);
+            f->bits[h >> 6] |= UINT64_C(1) << (h & 63);
+        }
+        at += len;
+    }
+}
 
 void bpe_done(struct bpe *b)
 {

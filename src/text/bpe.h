@@ -7,6 +7,27 @@
 
 struct bpe_merge { int32_t left, right; uint32_t rank; int32_t id; };
 
+/* Which two characters ever stand side by side inside a token (or, rarely, seem to: it is a Bloom filter
+ * of one hash). Between any other two a merge cannot happen, so a long text falls apart into short
+ * words with the same answer. */
+struct pair_filter { uint64_t *bits; uint64_t mask; };
+
+void pair_filter_done(struct pair_filter *f);
+stretto_status pair_filter_open(struct pair_filter *f, size_t n_tokens, struct error *err);
+/* All neighbours in the string. */
+void pair_filter_add(struct pair_filter *f, const char *p, size_t n);
+
+static inline uint64_t pair_hash(const struct pair_filter *f, int32_t a, int32_t b)
+{
+    uint64_t h = ((uint64_t)(uint32_t)a << 32 | (uint32_t)b) * UINT64_C(0x9E3779B97F4A7C15);
+    return h >> 32 & f->mask;
+}
+static inline bool pair_may_join(const struct pair_filter *f, int32_t a, int32_t b)
+{
+    uint64_t h = pair_hash(f, a, b);
+    return !f->bits || f->bits[h >> 6] >> (h & 63) & 1;
+}
+
 struct bpe {
     struct bpe_merge *slot;     /* open addressing by (left, right); id < 0 = free */
     size_t n_slots, n_used;

@@ -42,23 +42,14 @@ static stretto_status emit(const struct vocab *v, int32_t unk, const char *p, si
     return STRETTO_OK;
 }
 
-stretto_status spm_encode(const struct vocab *v, int32_t unk, const char *p, size_t n,
-                          struct merge_work *w, struct tokens *out)
+/* Merges the symbols gathered in w and appends what they became. */
+static stretto_status merge(const struct vocab *v, int32_t unk, const char *p, struct merge_work *w,
+                            struct tokens *out)
 {
-    size_t count = 0;
-    for (size_t at = 0; at < n; count++) {
-        int32_t cp;
-        size_t len = utf8_decode(p + at, n - at, &cp);
-        if (count == w->cap_sym) TRY(merge_symbols(w, count + 1));
-        w->sym[count] = (struct merge_symbol){ .id = 0, .prev = (int32_t)count - 1,
-            .next = (int32_t)count + 1, .at = (uint32_t)at, .len = (uint32_t)len };
-        at += len;
-    }
-    if (!count) return STRETTO_OK;
     struct merge_symbol *sym = w->sym;
-    sym[count - 1].next = -1;
+    sym[w->n_sym - 1].next = -1;
     w->n_heap = 0;
-    for (size_t i = 0; i + 1 < count; i++) TRY(consider(v, w, p, (int32_t)i));
+    for (size_t i = 0; i + 1 < w->n_sym; i++) TRY(consider(v, w, p, (int32_t)i));
     while (w->n_heap) {
         struct merge_entry e = merge_pop(w);
         struct merge_symbol *left = &sym[e.pos];
@@ -74,5 +65,26 @@ stretto_status spm_encode(const struct vocab *v, int32_t unk, const char *p, siz
     }
     for (int32_t i = 0; i >= 0; i = sym[i].next)
         TRY(emit(v, unk, p + sym[i].at, sym[i].len, out));
+    w->n_sym = 0;
     return STRETTO_OK;
+}
+
+stretto_status spm_encode(const struct vocab *v, const struct pair_filter *pairs, int32_t unk,
+                          const char *p, size_t n, struct merge_work *w, struct tokens *out)
+{
+    int32_t before = 0, cp;
+    w->n_sym = 0;
+    for (size_t at = 0; at < n; before = cp) {
+        size_t len = utf8_decode(p + at, n - at, &cp), k = w->n_sym;
+        if (k && !pair_may_join(pairs, before, cp)) {
+            TRY(merge(v, unk, p, w, out));
+            k = 0;
+        }
+        if (k == w->cap_sym) TRY(merge_symbols(w, k + 1));
+        w->sym[k] = (struct merge_symbol){ .prev = (int32_t)k - 1, .next = (int32_t)k + 1,
+                                           .at = (uint32_t)at, .len = (uint32_t)len };
+        w->n_sym = k + 1;
+        at += len;
+    }
+    return w->n_sym ? merge(v, unk, p, w, out) : STRETTO_OK;
 }

@@ -64,6 +64,7 @@ void tokenizer_close(struct tokenizer *t)
     normal_done(&t->normal);
     pretok_done(&t->pretok);
     bpe_done(&t->bpe);
+    pair_filter_done(&t->pairs);
     for (size_t i = 0; i < t->spell.n_replace; i++) {
         mem_free(t->spell.replace[i].from);
         mem_free(t->spell.replace[i].to);
@@ -84,7 +85,7 @@ static const char *const eog_names[] = {
     "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|calls|>", "<|flush|>",
     "<end_of_turn>", "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]",
     "<|end_of_text|>", "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>",
-    "<\xEF\xBD\x9C" "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>", "[e~[",
+    "<\uFF5Cend\u2581of\u2581sentence\uFF5C>", "[e~[",
     "<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", "<|fim_repo|>", "<|repo_name|>",
     "<fim-repo>", "<REPO>", "<reponame>", "<|file_sep|>",
 };
@@ -191,12 +192,14 @@ static stretto_status fall_back(struct job *j, const char *p, size_t n, bool *do
     return STRETTO_OK;
 }
 
+/* Begins a word character by character; a long one is merged in the pieces that it falls apart into. */
 static stretto_status bpe_characters(struct job *j, const char *p, size_t n)
 {
     const struct tokenizer *t = j->t;
-    bool unknown = false;                        /* an unknown not yet written: neighbours may join it */
-    for (size_t at = 0; at < n;) {
-        int32_t cp, id;
+    bool unknown = false;                    /* one not yet written: its neighbours may join it */
+    bool known_before = false;
+    int32_t before = 0, cp = 0, id;
+    for (size_t at = 0; at < n; before = cp, known_before = id >= 0) {
         char letter[4];
         size_t len = 1, n_key;
         const char *key = p + at;
@@ -211,6 +214,10 @@ static stretto_status bpe_characters(struct job *j, const char *p, size_t n)
         if (id >= 0) {
             if (unknown) TRY(add_symbol(j, t->unk));
             unknown = false;
+            if (known_before && !t->byte_level && !pair_may_join(&t->pairs, before, cp)) {
+                TRY(bpe_merge_word(&t->bpe, &j->merge, j->out));
+                j->merge.n_sym = 0;
+            }
             TRY(add_symbol(j, id));
             continue;
         }
@@ -291,7 +298,7 @@ static stretto_status encode_words(struct job *j, const char *p, size_t n, bool 
         const char *word = j->work.text.data + s.at;
         if (t->model == MODEL_BPE) TRY(bpe_word(j, word, s.len));
         else if (t->model == MODEL_SPM)
-            TRY(spm_encode(&t->vocab, t->unk, word, s.len, &j->merge, j->out));
+            TRY(spm_encode(&t->vocab, &t->pairs, t->unk, word, s.len, &j->merge, j->out));
         else TRY(wordpiece_encode(&t->wordpiece, &t->vocab, word, s.len, j->out));
     }
     return STRETTO_OK;
@@ -462,9 +469,13 @@ stretto_status tokenizer_decode(const struct tokenizer *t, const int32_t *id, si
                                 struct buffer *out)
 {
     size_t had = out->len;
+    bool first = true;
     for (size_t i = 0; i < n; i++) {
-        stretto_status st = tokenizer_piece(t, id[i], out->len == had, special, out);
-        if (st == STRETTO_OK) continue;
+        stretto_status st = tokenizer_piece(t, id[i], first, special, out);
+        if (st == STRETTO_OK) {
+            first = first && !special && tokenizer_is_special(t, id[i]);
+            continue;
+        }
         if (out->data) { out->len = had; out->data[had] = '\0'; }
         return st;
     }

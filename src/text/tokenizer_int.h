@@ -71,6 +71,7 @@ struct tokenizer {
     struct normal normal;
     struct pretok pretok;
     struct bpe bpe;
+    struct pair_filter pairs;         /* SPM, and BPE over characters                              */
     struct wordpiece wordpiece;
     struct spelling_rules spell;
 

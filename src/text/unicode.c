@@ -149,9 +149,10 @@ stretto_status unicode_lower(struct buffer *b, int32_t cp)
 
 stretto_status unicode_normalize(struct buffer *b, const char *p, size_t n, enum unicode_form form)
 {
-    int options = UTF8PROC_STABLE;
-    options |= form == UNICODE_NFC || form == UNICODE_NFKC ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE;
-    if (form == UNICODE_NFKC || form == UNICODE_NFKD) options |= UTF8PROC_COMPAT;
+    bool compose = form == UNICODE_NFC || form == UNICODE_NFKC;
+    bool compatible = form == UNICODE_NFKC || form == UNICODE_NFKD;
+    const utf8proc_option_t options = (utf8proc_option_t)(UTF8PROC_STABLE |
+        (compose ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE) | (compatible ? UTF8PROC_COMPAT : 0));
     size_t at = 0;
     while (at < n) {
         size_t bad = utf8_bad_run(p + at, n - at);

@@ -28,7 +28,7 @@ static uint64_t hash_bytes(const char *p, size_t n)
     uint64_t w = 0;
     if (n) memcpy(&w, p, n);
     h = (h ^ w) * UINT64_C(0xD6E8FEB86659FD93);
-    h ^= h >> 32;
+    h ^= h >> 29;
     h *= UINT64_C(0xD6E8FEB86659FD93);
     return h ^ h >> 32;
 }
@@ -70,29 +70,33 @@ static bool same(const struct vocab *v, uint32_t id, const char *p, size_t n)
     return v->piece[id].len == n && !memcmp(v->text + v->piece[id].at, p, n);
 }
 
-/* The slot that holds the string, or the free one where it belongs. */
-static size_t slot_of(const struct vocab *v, const char *p, size_t n)
+/* The slot that holds the string, or the free one where it belongs. The part of the hash kept beside
+ * the id spares most looks at strings, which are cache misses in a large vocabulary. */
+static struct vocab_slot *slot_of(const struct vocab *v, const char *p, size_t n, uint64_t h)
 {
-    size_t mask = v->n_slots - 1, i = (size_t)hash_bytes(p, n) & mask;
-    while (v->slot[i] && !same(v, v->slot[i] - 1, p, n)) i = (i + 1) & mask;
-    return i;
+    size_t mask = v->n_slots - 1, i = (size_t)h & mask;
+    uint32_t tag = (uint32_t)(h >> 32);
+    while (v->slot[i].id_plus_1 &&
+           (v->slot[i].hash != tag || !same(v, v->slot[i].id_plus_1 - 1, p, n)))
+        i = (i + 1) & mask;
+    return &v->slot[i];
 }
 
 static stretto_status grow_slots(struct vocab *v, struct error *err)
 {
-    size_t want = v->n_all > v->n_used ? v->n_all : v->n_used;
     if (v->n_slots && (v->n_used + 1) * 4 <= v->n_slots * 3) return STRETTO_OK;
     size_t n = v->n_slots ? v->n_slots * 2 : 256;
-    while (n < want * 2) n *= 2;
-    uint32_t *slot = mem_zalloc(n, sizeof *slot);
-    if (!slot) return fail(err, STRETTO_E_NOMEM, "no memory for a vocabulary of %zu tokens", want);
-    uint32_t *old = v->slot;
+    while (n < v->n_all * 2) n *= 2;
+    struct vocab_slot *slot = mem_zalloc(n, sizeof *slot), *old = v->slot;
+    if (!slot) return fail(err, STRETTO_E_NOMEM, "no memory for a vocabulary of %zu tokens", v->n_all);
     size_t n_old = v->n_slots;
     v->slot = slot;
     v->n_slots = n;
-    for (size_t i = 0; i < n_old; i++)
-        if (old[i])
-            v->slot[slot_of(v, v->text + v->piece[old[i] - 1].at, v->piece[old[i] - 1].len)] = old[i];
+    for (size_t i = 0; i < n_old; i++) {
+        if (!old[i].id_plus_1) continue;
+        struct piece s = v->piece[old[i].id_plus_1 - 1];
+        *slot_of(v, v->text + s.at, s.len, hash_bytes(v->text + s.at, s.len)) = old[i];
+    }
     mem_free(old);
     return STRETTO_OK;
 }
@@ -120,10 +124,11 @@ static stretto_status put(struct vocab *v, size_t id, const char *p, size_t n, s
     TRY(grow_slots(v, err));
     size_t at = v->text_len;
     TRY(add_text(v, p, n, err));
-    size_t i = slot_of(v, p, n);
-    if (!v->slot[i]) v->n_used++;
+    uint64_t h = hash_bytes(p, n);
+    struct vocab_slot *s = slot_of(v, p, n, h);
+    if (!s->id_plus_1) v->n_used++;
     v->piece[id] = (struct piece){ (uint32_t)at, (uint32_t)n };
-    v->slot[i] = (uint32_t)id + 1;
+    *s = (struct vocab_slot){ (uint32_t)id + 1, (uint32_t)(h >> 32) };
     return STRETTO_OK;
 }
 
@@ -140,7 +145,7 @@ stretto_status vocab_set(struct vocab *v, size_t id, const char *p, size_t n, st
 int32_t vocab_find_any(const struct vocab *v, const char *p, size_t n)
 {
     if (!v->n_slots || !n) return -1;
-    return (int32_t)v->slot[slot_of(v, p, n)] - 1;
+    return (int32_t)slot_of(v, p, n, hash_bytes(p, n))->id_plus_1 - 1;
 }
 
 int32_t vocab_find(const struct vocab *v, const char *p, size_t n)

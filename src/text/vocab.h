@@ -14,6 +14,7 @@ enum token_type {
 enum { VOCAB_MAX = 1 << 22, VOCAB_MAX_PIECE = 1 << 16 };
 
 struct piece { uint32_t at, len; };
+struct vocab_slot { uint32_t id_plus_1, hash; };      /* 0 = free */
 
 struct vocab {
     size_t n;                  /* ids are 0 .. n-1                                              */
@@ -24,7 +25,7 @@ struct vocab {
     float *score;              /* [n]                                                           */
     char *text;                /* all spellings, one after the other                            */
     size_t text_len, text_cap;
-    uint32_t *slot;            /* open addressing, id + 1, 0 = free; a power of two             */
+    struct vocab_slot *slot;   /* open addressing; a power of two                               */
     size_t n_slots, n_used;
     size_t max_len;            /* of a real piece, in bytes                                     */
 };

@@ -85,6 +85,7 @@ static stretto_status read_merges(struct tokenizer *t, const struct source *src,
             (st = vocab_intern(v, space + 1, n_right, &right, err)) != STRETTO_OK ||
             (st = vocab_intern(v, both.data, both.len, &id, err)) != STRETTO_OK) break;
         st = bpe_add(&t->bpe, left, right, (uint32_t)i, id, false, err);
+        if (t->pairs.bits) pair_filter_add(&t->pairs, both.data, both.len);
     }
     buffer_done(&both);
     return st;
@@ -177,8 +178,8 @@ static stretto_status open_gemma4(struct tokenizer *t, const struct source *src,
     TRY(add_replace(&t->normal, " ", UNDERLINE, err));
     TRY(pretok_add_regex(&t->pretok, "[^\\n]+|\\n+", 10, err));
     TRY(spell_underline(t, err));
-    TRY(read_merges(t, src, err));
-    return STRETTO_OK;
+    TRY(pair_filter_open(&t->pairs, t->vocab.n, err));
+    return read_merges(t, src, err);
 }
 
 static stretto_status open_spm(struct tokenizer *t, const struct source *src, struct error *err)
@@ -197,6 +198,9 @@ static stretto_status open_spm(struct tokenizer *t, const struct source *src, st
     if (prefix) TRY(add_prefix(&t->normal, UNDERLINE, err));
     TRY(add_replace(&t->normal, " ", UNDERLINE, err));
     t->spell.drop_first_space = prefix;
+    TRY(pair_filter_open(&t->pairs, t->vocab.n, err));
+    for (size_t i = 0; i < t->vocab.n; i++)
+        pair_filter_add(&t->pairs, vocab_text(&t->vocab, (int32_t)i), vocab_len(&t->vocab, (int32_t)i));
     return spell_underline(t, err);
 }
 
