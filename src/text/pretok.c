@@ -250,9 +250,10 @@ static stretto_status rebuild(const struct pretok_step *s, struct pretok_work *w
     for (size_t i = 0; i < w->words.n; i++) {
         const char *p = w->text.data + w->words.item[i].at;
         size_t n = w->words.item[i].len, start = w->spare.len;
-        if (s->kind == PRETOK_PREFIX_SPACE) {
-            if (*p != ' ') TRY(buffer_append(&w->spare, " ", 1));
-            TRY(buffer_append(&w->spare, p, n));
+        if (s->kind != PRETOK_METASPACE) {
+            bool letters = s->kind == PRETOK_BYTE_LETTERS;
+            if (!letters && *p != ' ') TRY(buffer_append(&w->spare, " ", 1));
+            TRY(letters ? byte_letters(&w->spare, p, n) : buffer_append(&w->spare, p, n));
             TRY(span_push(&w->next, start, w->spare.len - start));
             continue;
         }
@@ -299,7 +300,9 @@ stretto_status pretok_run(const struct pretok *p, struct pretok_work *w, bool fi
         w->next.n = 0;
         if (s->kind == PRETOK_REGEX && !w->match && !(w->match = pattern_work_open()))
             return STRETTO_E_NOMEM;
-        if (s->kind == PRETOK_METASPACE || s->kind == PRETOK_PREFIX_SPACE) TRY(rebuild(s, w, first));
+        bool changes = s->kind == PRETOK_METASPACE || s->kind == PRETOK_PREFIX_SPACE ||
+                       s->kind == PRETOK_BYTE_LETTERS;
+        if (changes) TRY(rebuild(s, w, first));
         else
             for (size_t k = 0; k < w->words.n; k++) TRY(cut_word(s, w, w->words.item[k], clean, err));
         struct span_list t = w->words;

@@ -19,6 +19,7 @@ enum pretok_kind {
     PRETOK_WORDS,           /* runs of word characters, and runs of the rest without spaces    */
     PRETOK_METASPACE,       /* space -> U+2581, perhaps one in front, perhaps a cut before each */
     PRETOK_PREFIX_SPACE,    /* a space in front of each word that has none                     */
+    PRETOK_BYTE_LETTERS,    /* every byte becomes its letter of the byte alphabet              */
 };
 enum pretok_cut { CUT_ISOLATED, CUT_REMOVED, CUT_WITH_PREVIOUS, CUT_WITH_NEXT, CUT_CONTIGUOUS };
 enum pretok_prepend { PREPEND_NEVER, PREPEND_FIRST, PREPEND_ALWAYS };

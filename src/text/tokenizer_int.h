@@ -19,6 +19,8 @@ enum normal_kind {
     NORMAL_LOWER,
     NORMAL_STRIP,            /* white space at the left, the right                  */
     NORMAL_STRIP_MARKS,      /* category Mn                                         */
+    NORMAL_STRIP_ALL_MARKS,  /* category M                                          */
+    NORMAL_BYTE_LETTERS,     /* every byte becomes its letter of the byte alphabet  */
     NORMAL_COLLAPSE,         /* runs of spaces become one, none at the ends         */
     NORMAL_BERT_CLEAN,       /* no control characters, white space becomes ' '      */
     NORMAL_BERT_CJK,         /* spaces around ideographs                            */
@@ -75,7 +77,9 @@ struct tokenizer {
     struct wordpiece wordpiece;
     struct spelling_rules spell;
 
-    bool byte_level, byte_fallback, ignore_merges, fuse_unk;
+    bool byte_level;                  /* words are bytes, the vocabulary spells them in letters    */
+    bool letters;                     /* words are letters already                                 */
+    bool byte_fallback, ignore_merges, fuse_unk;
     char *word_suffix, *inner_prefix; /* BPE of old: "</w>", "##"                                  */
     size_t n_word_suffix, n_inner_prefix;
     int32_t unk, bos, eos;

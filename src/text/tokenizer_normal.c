@@ -102,6 +102,9 @@ static stretto_status each_character(const struct normal_step *s, const struct b
         case NORMAL_STRIP_MARKS:
             if (unicode_is_mark(cp)) continue;
             break;
+        case NORMAL_STRIP_ALL_MARKS:
+            if (unicode_is_any_mark(cp)) continue;
+            break;
         case NORMAL_COLLAPSE:
             if (cp == ' ' && space) continue;
             space = cp == ' ';
@@ -142,6 +145,7 @@ stretto_status normal_run(const struct normal *s, struct buffer *text, struct bu
             break;
         case NORMAL_FORM: TRY(unicode_normalize(spare, text->data, text->len, k->form)); break;
         case NORMAL_STRIP: TRY(strip(k, text, spare)); break;
+        case NORMAL_BYTE_LETTERS: TRY(byte_letters(spare, text->data, text->len)); break;
         default: TRY(each_character(k, text, spare)); break;
         }
         struct buffer t = *text;

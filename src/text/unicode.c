@@ -111,6 +111,12 @@ bool unicode_is_other(int32_t cp)
 
 bool unicode_is_mark(int32_t cp) { return category(cp) == UTF8PROC_CATEGORY_MN; }
 
+bool unicode_is_any_mark(int32_t cp)
+{
+    utf8proc_category_t c = category(cp);
+    return c >= UTF8PROC_CATEGORY_MN && c <= UTF8PROC_CATEGORY_ME;
+}
+
 bool unicode_is_number(int32_t cp)
 {
     if (cp < 0x80) return cp >= '0' && cp <= '9';
@@ -198,4 +204,13 @@ int byte_of_letter(int32_t cp)
     if (cp < 0x100) return is_own_letter(cp) ? (int)cp : -1;
     int32_t k = cp - 0x100;
     return k < 33 ? (int)k : k < 67 ? (int)(0x7F + k - 33) : k == 67 ? 0xAD : -1;
+}
+
+stretto_status byte_letters(struct buffer *b, const char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        char letter[4];
+        TRY(buffer_append(b, letter, utf8_encode(byte_letter((unsigned char)p[i]), letter)));
+    }
+    return STRETTO_OK;
 }

@@ -21,6 +21,7 @@ bool unicode_is_space(int32_t cp);       /* property White_Space                
 bool unicode_is_punct(int32_t cp);       /* category P, or any ASCII character that is a mark        */
 bool unicode_is_other(int32_t cp);       /* category C except tab, line feed, carriage return        */
 bool unicode_is_mark(int32_t cp);        /* category Mn                                              */
+bool unicode_is_any_mark(int32_t cp);    /* category M                                               */
 bool unicode_is_number(int32_t cp);      /* category N                                               */
 bool unicode_is_word(int32_t cp);        /* letters, marks, decimal digits, connectors: the \w of text */
 bool unicode_is_cjk(int32_t cp);         /* the ranges BERT puts spaces around                       */
@@ -35,5 +36,6 @@ stretto_status unicode_normalize(struct buffer *b, const char *p, size_t n, enum
 /* GPT-2's printable alphabet for the 256 bytes: '!'..'~', U+00A1..U+00AC and U+00AE..U+00FF stand for
  * themselves, the other 68 bytes are U+0100, U+0101, ... in ascending order. */
 int32_t byte_letter(unsigned char byte);
+stretto_status byte_letters(struct buffer *b, const char *p, size_t n);
 int byte_of_letter(int32_t cp);          /* -1 when cp is not in the alphabet */
 #endif

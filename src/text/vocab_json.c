@@ -1,6 +1,456 @@
-#include "text/tokenizer_int.h"
+#include "text/vocab_json.h"
+#include "base/json.h"
+#include "base/memory.h"
+#include <stdio.h>
+#include <string.h>
+
+struct raw { const char *p; size_t n; };
+
+/* ---- the model, streamed ---------------------------------------------------------------------------- */
+
+struct model_text {
+    struct raw vocab, merges;
+    char type[32], unk[256];
+    size_t n_unk;
+    bool has_unk, has_prefix, has_dropout;
+    int64_t max_chars;
+};
+
+static bool take_text(const struct json *j, char *out, size_t max, size_t *n)
+{
+    if (j->n >= max) return false;
+    memcpy(out, j->p, j->n);
+    out[j->n] = '\0';
+    *n = j->n;
+    return true;
+}
+
+static stretto_status affix(struct json *j, enum json_kind kind, char **out, size_t *n, struct error *err)
+{
+    if (kind == JT_NULL) return STRETTO_OK;
+    if (kind != JT_STRING || j->n > 64)
+        return json_fail(j, "a prefix or suffix of words is a string of at most 64 bytes");
+    mem_free(*out);
+    *out = mem_alloc(j->n + 1);
+    if (!*out) return fail(err, STRETTO_E_NOMEM, "no memory for the tokenizer");
+    memcpy(*out, j->p, j->n);
+    (*out)[j->n] = '\0';
+    *n = j->n;
+    return STRETTO_OK;
+}
+
+static stretto_status model_member(struct tokenizer *t, struct json *j, struct model_text *m,
+                                   struct error *err)
+{
+    char key[32];
+    size_t n;
+    if (!take_text(j, key, sizeof key, &n)) return json_skip(j) ? STRETTO_OK : json_status(j);
+    struct raw *raw = !strcmp(key, "vocab") ? &m->vocab : !strcmp(key, "merges") ? &m->merges : NULL;
+    if (raw) return json_raw(j, &raw->p, &raw->n) ? STRETTO_OK : json_status(j);
+    enum json_kind kind = json_next(j);
+    if (kind == JT_ERROR) return json_status(j);
+    if (!strcmp(key, "type") && kind == JT_STRING) {
+        if (!take_text(j, m->type, sizeof m->type, &n))
+            return json_fail(j, "the model's type is longer than any that is known");
+    } else if (!strcmp(key, "unk_token") && kind == JT_STRING) {
+        m->has_unk = take_text(j, m->unk, sizeof m->unk, &m->n_unk);
+        if (!m->has_unk) return json_fail(j, "the unknown token is longer than 255 bytes");
+    } else if (!strcmp(key, "byte_fallback")) t->byte_fallback = kind == JT_TRUE;
+    else if (!strcmp(key, "fuse_unk")) t->fuse_unk = kind == JT_TRUE;
+    else if (!strcmp(key, "ignore_merges")) t->ignore_merges = kind == JT_TRUE;
+    else if (!strcmp(key, "max_input_chars_per_word")) {
+        if (kind != JT_NUMBER || !json_i64(j, &m->max_chars) || m->max_chars < 0)
+            return json_fail(j, "max_input_chars_per_word is no count");
+    } else if (!strcmp(key, "dropout")) {
+        double rate;
+        m->has_dropout = kind == JT_NUMBER && json_f64(j, &rate) && rate > 0;
+    } else if (!strcmp(key, "continuing_subword_prefix")) {
+        m->has_prefix = true;
+        return affix(j, kind, &t->inner_prefix, &t->n_inner_prefix, err);
+    } else if (!strcmp(key, "end_of_word_suffix")) {
+        return affix(j, kind, &t->word_suffix, &t->n_word_suffix, err);
+    } else if (kind == JT_OBJECT || kind == JT_ARRAY) {
+        if (!json_skip(j)) return json_status(j);
+    }
+    return STRETTO_OK;
+}
+
+static stretto_status read_model(struct tokenizer *t, struct raw text, struct model_text *m,
+                                 struct error *err)
+{
+    struct json j;
+    json_open(&j, text.p, text.n, "tokenizer.json, model", err);
+    stretto_status st = STRETTO_OK;
+    enum json_kind kind = json_next(&j);
+    if (kind == JT_OBJECT)
+        while (st == STRETTO_OK && (kind = json_next(&j)) == JT_KEY) st = model_member(t, &j, m, err);
+    else if (kind != JT_ERROR) st = json_fail(&j, "the model is no object");
+    if (st == STRETTO_OK) st = json_status(&j);
+    json_done(&j);
+    return st;
+}
+
+/* { "piece": id, ... } */
+static stretto_status read_vocab(struct tokenizer *t, struct raw text, struct error *err)
+{
+    struct json j;
+    json_open(&j, text.p, text.n, "tokenizer.json, vocab", err);
+    struct buffer piece = buffer_make(VOCAB_MAX_PIECE + 1);
+    stretto_status st = STRETTO_OK;
+    enum json_kind kind = json_next(&j);
+    if (kind != JT_OBJECT && kind != JT_ERROR) st = json_fail(&j, "the vocabulary is no object");
+    while (st == STRETTO_OK && (kind = json_next(&j)) == JT_KEY) {
+        int64_t id;
+        buffer_clear(&piece);
+        st = buffer_append(&piece, j.p, j.n);
+        if (st == STRETTO_E_NOMEM) fail(err, st, "no memory for the vocabulary");
+        else if (st != STRETTO_OK) st = json_fail(&j, "a token of %zu bytes is too long", j.n);
+        if (st != STRETTO_OK) break;
+        if (json_next(&j) != JT_NUMBER || !json_i64(&j, &id) || id < 0 || id >= VOCAB_MAX) {
+            st = json_fail(&j, "a token's id is no number from 0 to %d", VOCAB_MAX - 1);
+            break;
+        }
+        st = vocab_set(&t->vocab, (size_t)id, piece.data, piece.len, err);
+        if (st == STRETTO_OK) t->vocab.type[id] = TOKEN_NORMAL;
+    }
+    if (st == STRETTO_OK) st = json_status(&j);
+    json_done(&j);
+    buffer_done(&piece);
+    return st;
+}
+
+/* One merge: "left right" or ["left", "right"]; both parts into `b`, the length of the left in *left. */
+static stretto_status read_merge(struct json *j, enum json_kind kind, struct buffer *b, size_t *left)
+{
+    buffer_clear(b);
+    if (kind == JT_STRING) {
+        const char *space = memchr(j->p, ' ', j->n);
+        size_t n = space ? (size_t)(space - j->p) : 0;
+        if (!space || memchr(space + 1, ' ', j->n - n - 1))
+            return json_fail(j, "a merge is two pieces with one space between them");
+        *left = n;
+        TRY(buffer_append(b, j->p, n));
+        return buffer_append(b, space + 1, j->n - n - 1);
+    }
+    if (kind != JT_ARRAY || json_next(j) != JT_STRING) return json_fail(j, "a merge is two pieces");
+    TRY(buffer_append(b, j->p, j->n));
+    *left = b->len;
+    if (json_next(j) != JT_STRING) return json_fail(j, "a merge is two pieces");
+    TRY(buffer_append(b, j->p, j->n));
+    return json_next(j) == JT_ARRAY_END ? STRETTO_OK : json_fail(j, "a merge is two pieces");
+}
+
+static stretto_status add_merge(struct tokenizer *t, struct json *j, const struct buffer *b, size_t left,
+                                size_t rank, struct error *err)
+{
+    struct buffer joined = { 0 };
+    const char *right = b->data + left;
+    size_t n_right = b->len - left, skip = t->n_inner_prefix;
+    int32_t l = vocab_find(&t->vocab, b->data, left), r = vocab_find(&t->vocab, right, n_right), id;
+    if (!skip) {
+        id = vocab_find(&t->vocab, b->data, b->len);
+    } else {
+        /* The right part's own prefix is not part of what the two become. */
+        joined = buffer_make((size_t)2 * VOCAB_MAX_PIECE + 64);
+        stretto_status st = buffer_append(&joined, b->data, left);
+        if (n_right < skip) skip = n_right;
+        if (st == STRETTO_OK) st = buffer_append(&joined, right + skip, n_right - skip);
+        if (st != STRETTO_OK) { buffer_done(&joined); return fail(err, st, "no memory for a merge"); }
+        id = vocab_find(&t->vocab, joined.data, joined.len);
+        buffer_done(&joined);
+    }
+    if (l < 0 || r < 0 || id < 0)
+        return json_fail(j, "merge %zu makes or uses a piece that is not in the vocabulary", rank);
+    if (t->pairs.bits) pair_filter_add(&t->pairs, b->data, b->len);
+    return bpe_add(&t->bpe, l, r, (uint32_t)rank, id, true, err);
+}
+
+static size_t count_items(struct raw text)
+{
+    struct json j;
+    size_t n = 0;
+    json_open(&j, text.p, text.n, "tokenizer.json, merges", NULL);
+    enum json_kind kind;
+    while ((kind = json_next(&j)) > JT_END) {
+        if (j.depth == 1 && kind == JT_STRING) n++;
+        if (j.depth == 2 && kind == JT_ARRAY) n++;
+    }
+    json_done(&j);
+    return n;
+}
+
+static stretto_status read_merges(struct tokenizer *t, struct raw text, struct error *err)
+{
+    TRY(bpe_reserve(&t->bpe, text.n ? count_items(text) : 0, err));
+    if (!t->byte_level && !t->n_inner_prefix && !t->n_word_suffix)
+        TRY(pair_filter_open(&t->pairs, t->vocab.n, err));
+    if (!text.n) return STRETTO_OK;
+    struct json j;
+    json_open(&j, text.p, text.n, "tokenizer.json, merges", err);
+    struct buffer b = buffer_make((size_t)2 * VOCAB_MAX_PIECE + 64);
+    stretto_status st = STRETTO_OK;
+    enum json_kind kind = json_next(&j);
+    if (kind != JT_ARRAY && kind != JT_ERROR) st = json_fail(&j, "the merges are no array");
+    for (size_t rank = 0; st == STRETTO_OK && (kind = json_next(&j)) > JT_END && kind != JT_ARRAY_END;
+         rank++) {
+        size_t left = 0;
+        st = read_merge(&j, kind, &b, &left);
+        if (st == STRETTO_E_NOMEM) fail(err, st, "no memory for merge %zu", rank);
+        else if (st == STRETTO_E_FULL) st = json_fail(&j, "merge %zu is too long", rank);
+        if (st == STRETTO_OK) st = add_merge(t, &j, &b, left, rank, err);
+    }
+    if (st == STRETTO_OK) st = json_status(&j);
+    json_done(&j);
+    buffer_done(&b);
+    return st;
+}
+
+/* ---- added tokens ----------------------------------------------------------------------------------- */
+
+static stretto_status add_token(struct tokenizer *t, const json_t *item, struct error *err)
+{
+    struct source_str s;
+    const json_t *id_value = json_object_get(item, "id");
+    if (!json_text(item, "content", &s) || !json_is_integer(id_value))
+        return fail(err, STRETTO_E_FORMAT, "tokenizer.json: an added token lacks its content or id");
+    json_int_t id = json_integer_value(id_value);
+    struct vocab *v = &t->vocab;
+    int32_t known = vocab_find(v, s.p, s.n);
+    if (known >= 0) id = known;                   /* the model's own id counts */
+    if (id < 0 || id >= VOCAB_MAX)
+        return fail(err, STRETTO_E_FORMAT, "tokenizer.json: the added token \"%.100s\" has the id %lld, "
+                    "which is out of range", s.p, (long long)id);
+    if (!s.n) return STRETTO_OK;
+    if (known < 0) TRY(vocab_set(v, (size_t)id, s.p, s.n, err));
+    struct added a = { .id = (int32_t)id, .special = json_flag(item, "special", false),
+        .lstrip = json_flag(item, "lstrip", false), .rstrip = json_flag(item, "rstrip", false),
+        .single_word = json_flag(item, "single_word", false) };
+    v->type[id] = a.special ? TOKEN_CONTROL : TOKEN_USER;
+    if (!json_flag(item, "normalized", !a.special)) return added_add(&t->raw, a, s.p, s.n, err);
+    /* What is looked for in normalized text is the normalized string. */
+    struct buffer text = buffer_make((size_t)16 * VOCAB_MAX_PIECE), spare = buffer_make(text.max);
+    struct pretok_work work = { .text = buffer_make(text.max), .spare = buffer_make(text.max) };
+    stretto_status st = buffer_append(&text, s.p, s.n);
+    if (st == STRETTO_OK) st = normal_run(&t->normal, &text, &spare, &work, err);
+    if (st == STRETTO_OK && text.len) st = added_add(&t->normalized, a, text.data, text.len, err);
+    if (st != STRETTO_OK) fail(err, st, "no memory for the added token \"%.100s\"", s.p);
+    buffer_done(&text);
+    buffer_done(&spare);
+    pretok_work_done(&work);
+    return st;
+}
+
+/* ---- the whole file --------------------------------------------------------------------------------- */
+
+enum { PART_MODEL, PART_ADDED, PART_NORMALIZER, PART_PRE, PART_POST, PART_DECODER, N_PARTS };
+
+static stretto_status find_parts(const char *p, size_t n, struct raw part[N_PARTS], struct error *err)
+{
+    static const char *const names[N_PARTS] = { "model", "added_tokens", "normalizer", "pre_tokenizer",
+                                                "post_processor", "decoder" };
+    struct json j;
+    json_open(&j, p, n, "tokenizer.json", err);
+    stretto_status st = STRETTO_OK;
+    enum json_kind kind = json_next(&j);
+    if (kind != JT_OBJECT && kind != JT_ERROR) st = json_fail(&j, "tokenizer.json is no object");
+    while (st == STRETTO_OK && (kind = json_next(&j)) == JT_KEY) {
+        struct raw ignored, *to = &ignored;
+        for (size_t i = 0; i < N_PARTS; i++) if (json_is(&j, names[i])) to = &part[i];
+        if (!json_raw(&j, &to->p, &to->n)) break;
+    }
+    if (st == STRETTO_OK) st = json_status(&j);
+    json_done(&j);
+    return st;
+}
+
+static stretto_status tree(json_t **out, struct raw text, const char *what, struct error *err)
+{
+    json_error_t e;
+    *out = NULL;
+    if (!text.n) return STRETTO_OK;
+    *out = json_loadb(text.p, text.n, JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
+    if (*out) return STRETTO_OK;
+    return fail(err, json_error_code(&e) == json_error_out_of_memory ? STRETTO_E_NOMEM : STRETTO_E_FORMAT,
+                "%s: line %d: %s", what, e.line, e.text);
+}
+
+static stretto_status part_of(struct tokenizer *t, struct raw text, const char *what,
+                              stretto_status (*read)(struct tokenizer *, const json_t *, struct error *),
+                              struct error *err)
+{
+    json_t *j;
+    TRY(tree(&j, text, what, err));
+    stretto_status st = read(t, j, err);
+    json_decref(j);
+    return st;
+}
+
+static stretto_status added_tokens(struct tokenizer *t, const json_t *list, struct error *err)
+{
+    size_t n = json_array_size(list);
+    for (size_t i = 0; i < n; i++) TRY(add_token(t, json_array_get(list, i), err));
+    return STRETTO_OK;
+}
+
+static stretto_status settle_model(struct tokenizer *t, const struct model_text *m, struct error *err)
+{
+    bool wordpiece = !strcmp(m->type, "WordPiece") || (!*m->type && m->has_prefix && !m->merges.n);
+    bool bpe = !strcmp(m->type, "BPE") || (!*m->type && !wordpiece && m->merges.n);
+    if (!wordpiece && !bpe)
+        return fail(err, STRETTO_E_UNSUP, "tokenizer.json uses the model \"%s\", which this version does "
+                    "not support (it knows BPE and WordPiece)", *m->type ? m->type : "(no type)");
+    if (m->has_dropout)
+        return fail(err, STRETTO_E_UNSUP, "tokenizer.json asks for BPE dropout, which is random: set "
+                    "\"dropout\" to null");
+    if (m->has_unk) {
+        t->unk = vocab_find(&t->vocab, m->unk, m->n_unk);
+        if (t->unk < 0)
+            return fail(err, STRETTO_E_FORMAT, "tokenizer.json: the unknown token \"%s\" is not in the "
+                        "vocabulary", m->unk);
+    }
+    snprintf(t->kind, sizeof t->kind, "%s", wordpiece ? "WordPiece" : t->byte_level ? "BPE bytes" : "BPE");
+    for (int i = 0; i < 256; i++) {
+        char letter[4];
+        size_t n = utf8_encode(byte_letter((unsigned char)i), letter);
+        t->bpe.byte_id[i] = vocab_find(&t->vocab, letter, n);
+    }
+    if (t->byte_fallback)
+        for (int i = 0; i < 256; i++) {
+            int32_t id = vocab_byte(&t->vocab, (unsigned char)i);
+            if (id >= 0) t->vocab.type[id] = TOKEN_BYTE;
+        }
+    t->model = MODEL_BPE;
+    if (bpe) return read_merges(t, m->merges, err);
+    if (t->byte_level || t->letters)
+        return fail(err, STRETTO_E_UNSUP, "tokenizer.json combines WordPiece with ByteLevel, which this "
+                    "version does not support");
+    t->model = MODEL_WORDPIECE;
+    if (t->n_inner_prefix >= sizeof t->wordpiece.inside)
+        return fail(err, STRETTO_E_FORMAT, "tokenizer.json: the prefix inside words is too long");
+    if (t->inner_prefix) memcpy(t->wordpiece.inside, t->inner_prefix, t->n_inner_prefix);
+    else memcpy(t->wordpiece.inside, "##", 2);
+    t->wordpiece.n_inside = t->inner_prefix ? t->n_inner_prefix : 2;
+    t->wordpiece.max_chars = m->max_chars < 4096 ? (size_t)m->max_chars : 4096;
+    t->wordpiece.unk = t->unk;
+    return STRETTO_OK;
+}
+
+stretto_status vocab_from_json_text(struct tokenizer *t, const char *p, size_t n, struct error *err)
+{
+    struct raw part[N_PARTS] = { 0 };
+    struct model_text m = { .max_chars = 100 };
+    TRY(find_parts(p, n, part, err));
+    if (!part[PART_MODEL].n) return fail(err, STRETTO_E_FORMAT, "tokenizer.json has no model");
+    TRY(read_model(t, part[PART_MODEL], &m, err));
+    if (!m.vocab.n) return fail(err, STRETTO_E_FORMAT, "tokenizer.json has no vocabulary");
+    TRY(part_of(t, part[PART_NORMALIZER], "tokenizer.json, normalizer", json_normalizer, err));
+    TRY(part_of(t, part[PART_PRE], "tokenizer.json, pre_tokenizer", json_pre_tokenizer, err));
+    TRY(part_of(t, part[PART_DECODER], "tokenizer.json, decoder", json_decoder, err));
+    TRY(read_vocab(t, m.vocab, err));
+    TRY(settle_model(t, &m, err));
+    TRY(part_of(t, part[PART_ADDED], "tokenizer.json, added_tokens", added_tokens, err));
+    return part_of(t, part[PART_POST], "tokenizer.json, post_processor", json_post_processor, err);
+}
+
+/* ---- what stands beside tokenizer.json -------------------------------------------------------------- */
+
+/* A token named as "x" or { "content": "x" }. */
+static int32_t named_token(const struct tokenizer *t, const json_t *config, const char *key)
+{
+    struct source_str s;
+    const json_t *v = json_object_get(config, key);
+    if (json_is_object(v) ? !json_text(v, "content", &s) : !json_text(config, key, &s)) return -1;
+    return vocab_find(&t->vocab, s.p, s.n);
+}
+
+static stretto_status set_template(struct tokenizer *t, const char *p, size_t n, struct error *err)
+{
+    t->template_text = mem_alloc(n + 1);
+    if (!t->template_text) return fail(err, STRETTO_E_NOMEM, "no memory for the chat template");
+    memcpy(t->template_text, p, n);
+    t->template_text[n] = '\0';
+    t->n_template = n;
+    return STRETTO_OK;
+}
+
+/* One string, or a list of { "name", "template" } of which "default" is meant. */
+static stretto_status config_template(struct tokenizer *t, const json_t *config, struct error *err)
+{
+    struct source_str s, name;
+    const json_t *v = json_object_get(config, "chat_template");
+    if (t->template_text) return STRETTO_OK;
+    if (json_text(config, "chat_template", &s)) return set_template(t, s.p, s.n, err);
+    size_t n = json_array_size(v);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *item = json_array_get(v, i);
+        bool wanted = json_text(item, "name", &name) && !strcmp(name.p, "default");
+        if ((wanted || n == 1) && json_text(item, "template", &s))
+            return set_template(t, s.p, s.n, err);
+    }
+    return STRETTO_OK;
+}
+
+static stretto_status add_one(int32_t **list, size_t *n, int32_t id, struct error *err)
+{
+    *list = mem_alloc(sizeof **list);
+    if (!*list) return fail(err, STRETTO_E_NOMEM, "no memory for the tokenizer");
+    **list = id;
+    *n = 1;
+    return STRETTO_OK;
+}
+
+static stretto_status tokenizer_config(struct tokenizer *t, const json_t *config, struct error *err)
+{
+    t->bos = named_token(t, config, "bos_token");
+    t->eos = named_token(t, config, "eos_token");
+    TRY(config_template(t, config, err));
+    /* These flags speak where tokenizer.json is silent. */
+    if (t->n_before || t->n_after) return STRETTO_OK;
+    if (json_flag(config, "add_bos_token", false) && t->bos >= 0)
+        TRY(add_one(&t->before, &t->n_before, t->bos, err));
+    if (json_flag(config, "add_eos_token", false) && t->eos >= 0)
+        TRY(add_one(&t->after, &t->n_after, t->eos, err));
+    return STRETTO_OK;
+}
+
+static void mark_eos(struct tokenizer *t, const json_t *id)
+{
+    json_int_t v = json_is_integer(id) ? json_integer_value(id) : -1;
+    if (v < 0 || (uint64_t)v >= t->vocab.n) return;
+    t->flag[v] |= TOKEN_IS_EOG;
+    if (t->eos < 0) t->eos = (int32_t)v;
+}
+
+/* eos_token_id of config.json and generation_config.json: a number or a list. */
+static stretto_status model_config(struct tokenizer *t, const json_t *config, struct error *err)
+{
+    (void)err;
+    const json_t *eos = json_object_get(config, "eos_token_id");
+    mark_eos(t, eos);
+    size_t n = json_array_size(eos);
+    for (size_t i = 0; i < n; i++) mark_eos(t, json_array_get(eos, i));
+    const json_t *bos = json_object_get(config, "bos_token_id");
+    json_int_t v = json_is_integer(bos) ? json_integer_value(bos) : -1;
+    if (t->bos < 0 && v >= 0 && (uint64_t)v < t->vocab.n) t->bos = (int32_t)v;
+    return STRETTO_OK;
+}
+
 stretto_status vocab_from_json(struct tokenizer *t, const struct source *src, struct error *err)
 {
-    (void)t;
-    return fail(err, STRETTO_E_UNSUP, "%s: tokenizer.json is not read yet", source_path(src));
+    struct source_str s;
+    if (!source_file(src, "tokenizer.json", &s))
+        return fail(err, STRETTO_E_FORMAT, "%s holds no tokenizer.json", source_path(src));
+    TRY(vocab_from_json_text(t, s.p, s.n, err));
+    t->flag = mem_zalloc(t->vocab.n, 1);
+    if (!t->flag) return fail(err, STRETTO_E_NOMEM, "no memory for the tokenizer");
+    if (source_file(src, "chat_template.jinja", &s)) TRY(set_template(t, s.p, s.n, err));
+    static const struct {
+        const char *file;
+        stretto_status (*read)(struct tokenizer *, const json_t *, struct error *);
+    } others[] = { { "tokenizer_config.json", tokenizer_config }, { "config.json", model_config },
+                   { "generation_config.json", model_config } };
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (source_file(src, others[i].file, &s))
+            TRY(part_of(t, (struct raw){ s.p, s.n }, others[i].file, others[i].read, err));
+    return STRETTO_OK;
 }
