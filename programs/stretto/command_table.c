@@ -4,5 +4,6 @@
 
 const struct command *const command_table[] = {
     &command_info,
+    &command_tokenize,
     NULL,
 };
