@@ -1,0 +1,15 @@
+/* wide_*.h: kernels written once for any vector width, over a handful of operations that a level's header
+ * defines (x86/ops512.h, arm/ops128.h ...). A level's file includes its operations, then the kernels it
+ * wants; everything is static, so each level has its own copies, compiled with its own flags. */
+#ifndef KERNELS_WIDE_H
+#define KERNELS_WIDE_H
+
+#define WIDE_INLINE static inline __attribute__((always_inline))
+
+/* Before a short loop over registers: without it accumulators are arrays on the stack. */
+#if defined(__clang__)
+#define WIDE_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define WIDE_UNROLL _Pragma("GCC unroll 16")
+#endif
+#endif

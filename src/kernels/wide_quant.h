@@ -1,0 +1,273 @@
+/* y = W x with quantised weights for any vector width, by the rule of kernels.h: exact integer dots per
+ * group of 32, then one fmaf (two with a minimum) per group, groups ascending. Every lane is one column
+ * and obeys the rule by itself, so blocking, row count and level move no bit.
+ *
+ * A panel's line of 64 bytes is QUANT_LANES vectors; a tile is one such vector times up to eight rows,
+ * whose codes are unpacked once. Operations of the level's header, besides those of wide_math.h and
+ * v_load_half:
+ *
+ *   vi, VL int32 lanes: i_set1 i_add i_mul i_load (VL int32), i_load_u8 (VL bytes), i_load_16 (VL int16),
+ *       i_sar(x, n), i_left(x, n), i_low(x, mask), i_float
+ *   vb, the same bits as bytes: b_load, b_quad (4 bytes to all lanes), b_up(x, n), b_down(x, n) shift lanes
+ *       of any width, b_and(x, mask), b_with(x, y, mask) = x | (y & mask), b_signed (a signed code as i_dot
+ *       wants it: plus QUANT_OFFSET)
+ *   i_dot(sum, codes, quad): sum of four products, exact, codes 0..255 where QUANT_OFFSET is 128
+ *   q_sum(p): the sum of 16 int8 */
+#ifndef KERNELS_WIDE_QUANT_H
+#define KERNELS_WIDE_QUANT_H
+#include "kernels/kernels.h"
+#include "kernels/wide.h"
+
+enum {
+    QUANT_LANES = PANEL_COLS / VL,
+    QUANT_GROUPS = 64,                  /* K at once: the panel's share stays in the first-level cache  */
+    QUANT_ROWS = 64,                    /* rows at once: their sums stay there too (32 KB)              */
+    QUANT_AHEAD = 4096                  /* bytes prefetched ahead: measured best on a 2-core AMX machine */
+};
+
+/* Where a type's parts lie: panel.h as constants, folded away in every kernel. */
+struct quant_shape {
+    size_t groups, bytes;               /* of a unit                              */
+    size_t codes, step;                 /* codes of group 0, and from one to next */
+    size_t d, d_step, m;
+    bool nib, two, one;
+    int zero, sub;                      /* sub: elements under a sub-scale        */
+    enum panel_min min;
+};
+
+WIDE_INLINE struct quant_shape quant_shape(enum dtype t)
+{
+    const enum panel_min none = PANEL_NO_MIN;
+    switch (t) {
+    case DT_Q4_0: return (struct quant_shape){ 2, PANEL_Q4_0, 0, 256, 512, 32, 0, 1, 0, 0, 8, 0, none };
+    case DT_Q5_0: return (struct quant_shape){ 2, PANEL_Q5_0, 0, 320, 640, 32, 0, 1, 0, 1, 16, 0, none };
+    case DT_Q8_0:
+        return (struct quant_shape){ 2, PANEL_Q8_0, 0, 512, 1024, 32, 0, 0, 0, 0, QUANT_OFFSET, 0, none };
+    case DT_Q4_1: return (struct quant_shape){ 1, PANEL_Q4_1, 0, 0, 256, 0, 288, 1, 0, 0, 0, 0, PANEL_MIN };
+    case DT_Q5_1: return (struct quant_shape){ 1, PANEL_Q5_1, 0, 0, 320, 0, 352, 1, 0, 1, 0, 0, PANEL_MIN };
+    case DT_Q4_K:
+        return (struct quant_shape){ 8, PANEL_Q4_K, PANEL_SUPER, 256, 0, 0, 32, 1, 0, 0, 0, 32, PANEL_MIN };
+    case DT_Q5_K:
+        return (struct quant_shape){ 8, PANEL_Q5_K, PANEL_SUPER, 320, 0, 0, 32, 1, 0, 1, 0, 32, PANEL_MIN };
+    case DT_Q6_K:
+        return (struct quant_shape){ 8, PANEL_Q6_K, PANEL_SUPER, 384, 0, 0, 0, 1, 1, 0, 32, 16, none };
+    case DT_Q3_K:
+        return (struct quant_shape){ 8, PANEL_Q3_K, PANEL_SUPER, 192, 0, 0, 0, 0, 1, 1, 4, 16, none };
+    default:
+        return (struct quant_shape){ 8, PANEL_Q2_K, PANEL_SUPER, 128, 0, 0, 32, 0, 1, 0, 0, 16,
+                                     PANEL_SUBMIN };
+    }
+}
+
+/* Bits of x moved up by n, or down by -n. */
+WIDE_INLINE vb quant_move(vb x, int n) { return n > 0 ? b_up(x, n) : n < 0 ? b_down(x, -n) : x; }
+
+/* The eight quads of a group, for the columns whose bytes begin at p. */
+WIDE_INLINE void quant_codes(struct quant_shape s, const uint8_t *p, vb w[8])
+{
+    if (!s.nib && !s.two) {
+        WIDE_UNROLL
+        for (int q = 0; q < 8; q++) w[q] = b_signed(b_load(p + 64 * q));
+        return;
+    }
+    if (s.nib) {
+        WIDE_UNROLL
+        for (int l = 0; l < 4; l++) {
+            vb line = b_load(p + 64 * l);
+            w[l] = b_and(line, 15);
+            w[l + 4] = b_and(b_down(line, 4), 15);
+        }
+        p += 256;
+    }
+    int at = s.nib ? 4 : 0;
+    if (s.two) {
+        WIDE_UNROLL
+        for (int l = 0; l < 2; l++) {
+            vb line = b_load(p + 64 * l);
+            WIDE_UNROLL
+            for (int j = 0; j < 4; j++) {
+                vb x = quant_move(line, at - 2 * j);
+                w[l + 2 * j] = s.nib ? b_with(w[l + 2 * j], x, 3 << 4) : b_and(x, 3);
+            }
+        }
+        p += 128;
+        at += 2;
+    }
+    if (s.one) {
+        vb line = b_load(p);
+        WIDE_UNROLL
+        for (int q = 0; q < 8; q++) w[q] = b_with(w[q], quant_move(line, at - q), 1 << at);
+    }
+}
+
+/* What a group's integers are multiplied with: floats d, m and the sub-scales of its two halves. */
+struct quant_scales { vf d, m; vi sub[2], submin[2]; };
+
+WIDE_INLINE struct quant_scales quant_scales(struct quant_shape s, const uint8_t *unit, size_t g, size_t v)
+{
+    struct quant_scales w;
+    const uint8_t *sub = unit + PANEL_SUB + 32 * g;
+    w.d = v_load_half((const uint16_t *)(const void *)(unit + s.d + g * s.d_step) + v * VL);
+    if (s.min) w.m = v_load_half((const uint16_t *)(const void *)(unit + s.m) + v * VL);
+    if (s.sub == 32) {
+        w.d = v_mul(w.d, i_float(i_load_u8(sub + v * VL)));
+        w.m = v_mul(w.m, i_float(i_load_u8(sub + 16 + v * VL)));
+    }
+    if (s.sub == 16) {
+        vi both = i_load_16(sub + 2 * v * VL);
+        if (s.min) {                                        /* two nibbles per byte */
+            w.sub[0] = i_low(both, 15);
+            w.submin[0] = i_low(i_sar(both, 4), 15);
+            w.sub[1] = i_low(i_sar(both, 8), 15);
+            w.submin[1] = i_low(i_sar(both, 12), 15);
+        } else {                                            /* two signed bytes */
+            w.sub[0] = i_sar(i_left(both, 24), 24);
+            w.sub[1] = i_sar(both, 8);
+        }
+    }
+    return w;
+}
+
+/* One group for one row: y plus its share. sum: per half, times -zero unless the type has sub-minima. */
+WIDE_INLINE vf quant_group(struct quant_shape s, const vb w[8], const struct quant_scales *f,
+                           const int8_t *q, float dx, float sx, const int32_t sum[2], vf y)
+{
+    vi dot[2];
+    dot[0] = s.zero ? i_set1(sum[0]) : i_set1(0);
+    dot[1] = s.zero && s.sub == 16 ? i_set1(sum[1]) : i_set1(0);
+    WIDE_UNROLL
+    for (int i = 0; i < 8; i++) {
+        int half = s.sub == 16 ? i / 4 : 0;
+        dot[half] = i_dot(dot[half], w[i], b_quad(q + 4 * i));
+    }
+    if (s.sub == 16) dot[0] = i_add(i_mul(dot[0], f->sub[0]), i_mul(dot[1], f->sub[1]));
+    y = v_fma(i_float(dot[0]), v_mul(f->d, v_set1(dx)), y);
+    if (s.min == PANEL_MIN)             /* the files of Q4_1 and Q5_1 hold -m_w */
+        y = s.sub ? v_fnma(f->m, v_set1(sx), y) : v_fma(f->m, v_set1(sx), y);
+    if (s.min == PANEL_SUBMIN) {
+        vi mins = i_add(i_mul(f->submin[0], i_set1(sum[0])), i_mul(f->submin[1], i_set1(sum[1])));
+        y = v_fnma(i_float(mins), v_mul(f->m, v_set1(dx)), y);
+    }
+    return y;
+}
+
+/* Vector v of a panel times nr rows, groups g0..g1; y is continued unless g0 is 0. */
+WIDE_INLINE void quant_tile(enum dtype t, size_t nr, const uint8_t *panel, size_t v, size_t g0, size_t g1,
+                            const struct act *x, const int32_t *sums, float *y, size_t ldy, bool ahead)
+{
+    const struct quant_shape s = quant_shape(t);
+    vf sum[8];
+    WIDE_UNROLL
+    for (size_t r = 0; r < nr; r++) sum[r] = g0 ? v_load(y + r * ldy) : v_set1(0);
+    for (size_t g = g0; g < g1; g++) {
+        const uint8_t *unit = panel + g / s.groups * s.bytes;
+        const uint8_t *codes = unit + s.codes + g % s.groups * s.step;
+        if (ahead)
+            for (size_t i = 0; i < s.bytes / s.groups; i += 64) __builtin_prefetch(codes + QUANT_AHEAD + i);
+        vb w[8];
+        quant_codes(s, codes + v * VL * 4, w);
+        struct quant_scales f = quant_scales(s, unit, g % s.groups, v);
+        WIDE_UNROLL
+        for (size_t r = 0; r < nr; r++)
+            sum[r] = quant_group(s, w, &f, x->q + r * x->ldq + g * PANEL_GROUP, x->d[r * x->ldd + g],
+                                 x->s[r * x->ldd + g], sums + (r * QUANT_GROUPS + g - g0) * 2, sum[r]);
+    }
+    WIDE_UNROLL
+    for (size_t r = 0; r < nr; r++) v_store(y + r * ldy, sum[r]);
+}
+
+/* Sums of the codes of half groups, as quant_group wants them: [rows][QUANT_GROUPS][2] */
+WIDE_INLINE void quant_sums(struct quant_shape s, const struct act *x, size_t rows, size_t g0, size_t g1,
+                            int32_t *sums)
+{
+    if (!s.zero && s.min != PANEL_SUBMIN) return;
+    for (size_t r = 0; r < rows; r++, sums += QUANT_GROUPS * 2)
+        for (size_t g = g0; g < g1; g++) {
+            const int8_t *q = x->q + r * x->ldq + g * PANEL_GROUP;
+            int32_t *at = sums + (g - g0) * 2, a = q_sum(q), b = q_sum(q + 16);
+            at[0] = s.zero ? -s.zero * (s.sub == 16 ? a : a + b) : a;
+            at[1] = s.zero ? -s.zero * b : b;
+        }
+}
+
+WIDE_INLINE struct act quant_rows(const struct act *x, size_t r)
+{
+    struct act at = *x;
+    at.q += r * x->ldq;
+    at.d += r * x->ldd;
+    at.s += r * x->ldd;
+    return at;
+}
+
+/* A panel's groups g0..g1 for `rows` <= QUANT_ROWS rows */
+WIDE_INLINE void quant_panel(enum dtype t, const uint8_t *panel, size_t g0, size_t g1, const struct act *x,
+                             const int32_t *sums, size_t rows, float *y, size_t ldy)
+{
+    for (size_t r = 0, nr; r < rows; r += nr) {
+        struct act at = quant_rows(x, r);
+        const int32_t *sum = sums + r * QUANT_GROUPS * 2;
+        size_t left = rows - r;
+        nr = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+        for (size_t v = 0; v < QUANT_LANES; v++) {
+            float *to = y + r * ldy + v * VL;
+            bool ahead = r == 0 && v == 0;
+            switch (nr) {
+            case 8: quant_tile(t, 8, panel, v, g0, g1, &at, sum, to, ldy, ahead); break;
+            case 4: quant_tile(t, 4, panel, v, g0, g1, &at, sum, to, ldy, ahead); break;
+            case 2: quant_tile(t, 2, panel, v, g0, g1, &at, sum, to, ldy, ahead); break;
+            default: quant_tile(t, 1, panel, v, g0, g1, &at, sum, to, ldy, ahead);
+            }
+        }
+    }
+}
+
+WIDE_INLINE void quant_linear(enum dtype t, const uint8_t *panels, size_t n_panels, size_t k,
+                              const struct act *x, size_t rows, float *y, size_t ldy)
+{
+    int32_t sums[QUANT_ROWS * QUANT_GROUPS * 2];
+    size_t bytes = panel_bytes(t, k), groups = k / PANEL_GROUP;
+    for (size_t r = 0; r < rows; r += QUANT_ROWS) {
+        struct act at = quant_rows(x, r);
+        size_t n = rows - r < QUANT_ROWS ? rows - r : QUANT_ROWS, g0 = 0;
+        do {
+            size_t g1 = groups - g0 < QUANT_GROUPS ? groups : g0 + QUANT_GROUPS;
+            quant_sums(quant_shape(t), &at, n, g0, g1, sums);
+            for (size_t p = 0; p < n_panels; p++)
+                quant_panel(t, panels + p * bytes, g0, g1, &at, sums, n, y + r * ldy + p * PANEL_COLS, ldy);
+            g0 = g1;
+        } while (g0 < groups);
+    }
+}
+
+#define QUANT_TYPE(T)                                                                                    \
+    static void wide_linear_##T(const void *panels, size_t n_panels, size_t k, const struct act *x,      \
+                                size_t rows, float *y, size_t ldy)                                       \
+    {                                                                                                    \
+        quant_linear(DT_##T, panels, n_panels, k, x, rows, y, ldy);                                      \
+    }
+QUANT_TYPE(Q4_0)
+QUANT_TYPE(Q4_1)
+QUANT_TYPE(Q5_0)
+QUANT_TYPE(Q5_1)
+QUANT_TYPE(Q8_0)
+QUANT_TYPE(Q2_K)
+QUANT_TYPE(Q3_K)
+QUANT_TYPE(Q4_K)
+QUANT_TYPE(Q5_K)
+QUANT_TYPE(Q6_K)
+
+static void wide_quant_init(struct kernels *k, const char *level)
+{
+    linear_fn *const table[DT_COUNT] = {
+        [DT_Q4_0] = wide_linear_Q4_0, [DT_Q4_1] = wide_linear_Q4_1, [DT_Q5_0] = wide_linear_Q5_0,
+        [DT_Q5_1] = wide_linear_Q5_1, [DT_Q8_0] = wide_linear_Q8_0, [DT_Q2_K] = wide_linear_Q2_K,
+        [DT_Q3_K] = wide_linear_Q3_K, [DT_Q4_K] = wide_linear_Q4_K, [DT_Q5_K] = wide_linear_Q5_K,
+        [DT_Q6_K] = wide_linear_Q6_K,
+    };
+    for (size_t t = 0; t < DT_COUNT; t++)
+        if (table[t]) {
+            k->linear[t] = table[t];
+            k->linear_level[t] = level;
+        }
+}
+#endif

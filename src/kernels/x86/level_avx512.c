@@ -1,0 +1,21 @@
+/* AVX-512 F, BW, DQ, VL: sixteen lanes for float linear layers, attention, norms and elementwise kernels,
+ * tails by mask. Quantised linear layers stay those of AVX2 until there is VNNI.
+ * Verified against `ref` by emulation (tests/emulate); nothing here was timed on such a CPU yet. */
+#include "kernels/kernels.h"
+#include "kernels/x86/ops512.h"
+/* after the operations they are written in */
+#include "kernels/wide_attn.h"
+#include "kernels/wide_float.h"
+#include "kernels/wide_vec.h"
+
+void kernels_init_avx512(struct kernels *k)
+{
+    linear_fn *const linear[] = { [DT_F32] = wide_linear_F32, [DT_F16] = wide_linear_F16,
+                                  [DT_BF16] = wide_linear_BF16 };
+    for (size_t t = 0; t < sizeof linear / sizeof *linear; t++) {
+        k->linear[t] = linear[t];
+        k->linear_level[t] = "avx512";
+    }
+    wide_vec_init(k);
+    wide_attn_init(k, "avx512");
+}

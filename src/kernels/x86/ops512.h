@@ -1,0 +1,149 @@
+/* The vector operations of wide_*.h in AVX-512 (F, BW, DQ, VL). Static inline only. */
+#ifndef KERNELS_X86_OPS512_H
+#define KERNELS_X86_OPS512_H
+#include <immintrin.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { VL = 16 };
+typedef __m512 vf;
+
+/* The first n lanes, any n. */
+static inline __mmask16 v_first(size_t n) { return (__mmask16)(n >= 16 ? 0xffff : (1u << n) - 1); }
+
+static inline vf v_set1(float x) { return _mm512_set1_ps(x); }
+static inline vf v_load(const float *p) { return _mm512_loadu_ps(p); }
+static inline void v_store(float *p, vf x) { _mm512_storeu_ps(p, x); }
+static inline vf v_load_n(const float *p, size_t n) { return _mm512_maskz_loadu_ps(v_first(n), p); }
+static inline void v_store_n(float *p, vf x, size_t n) { _mm512_mask_storeu_ps(p, v_first(n), x); }
+static inline vf v_keep(vf x, size_t n) { return _mm512_maskz_mov_ps(v_first(n), x); }
+
+static inline vf v_add(vf a, vf b) { return _mm512_add_ps(a, b); }
+static inline vf v_sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
+static inline vf v_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+static inline vf v_div(vf a, vf b) { return _mm512_div_ps(a, b); }
+static inline vf v_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+static inline vf v_fnma(vf a, vf b, vf c) { return _mm512_fnmadd_ps(a, b, c); }
+static inline vf v_min(vf a, vf b) { return _mm512_min_ps(a, b); }
+static inline vf v_max(vf a, vf b) { return _mm512_max_ps(a, b); }
+static inline vf v_round(vf x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | 8); }
+static inline vf v_scale2(vf x, vf n) { return _mm512_scalef_ps(x, n); }
+
+typedef __mmask16 vmask;
+static inline vmask v_less(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+static inline vf v_pick(vmask m, vf yes, vf no) { return _mm512_mask_blend_ps(m, no, yes); }
+static inline vmask v_equal(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+static inline vmask v_nan(vf a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
+static inline vmask v_either(vmask a, vmask b) { return (vmask)(a | b); }
+static inline bool v_any(vmask m) { return m != 0; }
+static inline bool v_all(vmask m) { return m == 0xffff; }
+static inline vmask v_range(int lo, int hi)
+{
+    uint32_t below_hi = hi <= 0 ? 0 : hi >= 16 ? 0xffff : (1u << hi) - 1;
+    uint32_t below_lo = lo <= 0 ? 0 : lo >= 16 ? 0xffff : (1u << lo) - 1;
+    return (vmask)(below_hi & ~below_lo);
+}
+
+static inline vf v_abs(vf x)
+{
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7fffffff)));
+}
+static inline vf v_sign(vf mag, vf sign)
+{
+    __m512i s = _mm512_and_si512(_mm512_castps_si512(sign), _mm512_set1_epi32((int)0x80000000));
+    return _mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(mag), s));
+}
+
+/* Halves fold onto each other; spelled out because compilers differ in what _mm512_reduce_add_ps is. */
+static inline float v_sum(vf x)
+{
+    __m256 a = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+    __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_add_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
+}
+static inline float v_largest(vf x)
+{
+    __m256 a = _mm256_max_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));
+    __m128 b = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_max_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
+}
+
+static inline vf v_even(vf a, vf b)
+{
+    const __m512i at = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    return _mm512_permutex2var_ps(a, at, b);
+}
+static inline vf v_odd(vf a, vf b)
+{
+    const __m512i at = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    return _mm512_permutex2var_ps(a, at, b);
+}
+static inline vf v_zip_lo(vf a, vf b)
+{
+    const __m512i at = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    return _mm512_permutex2var_ps(a, at, b);
+}
+static inline vf v_zip_hi(vf a, vf b)
+{
+    const __m512i at = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    return _mm512_permutex2var_ps(a, at, b);
+}
+
+/* Stored number types widened to float32; _n reads only the first n. */
+static inline vf v_load_half(const uint16_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)p));
+}
+static inline vf v_load_half_n(const uint16_t *p, size_t n)
+{
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(v_first(n), p));
+}
+static inline vf v_widen_brain(__m256i h)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+}
+static inline vf v_load_brain(const uint16_t *p)
+{
+    return v_widen_brain(_mm256_loadu_si256((const void *)p));
+}
+static inline vf v_load_brain_n(const uint16_t *p, size_t n)
+{
+    return v_widen_brain(_mm256_maskz_loadu_epi16(v_first(n), p));
+}
+static inline vf v_load_byte(const int8_t *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p)));
+}
+static inline vf v_load_byte_n(const int8_t *p, size_t n)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(v_first(n), p)));
+}
+/* x holds integers in int8's range. */
+static inline void v_store_codes(int8_t *p, vf x, size_t n)
+{
+    _mm_mask_storeu_epi8(p, v_first(n), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
+}
+/* Nearest even; NaN keeps its upper bits and becomes quiet. */
+static inline __m256i v_to_brain(vf x)
+{
+    __m512i u = _mm512_castps_si512(x), one = _mm512_set1_epi32(1);
+    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), one);
+    __m512i r = _mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7fff)), odd);
+    r = _mm512_mask_mov_epi32(r, v_nan(x), _mm512_or_si512(u, _mm512_set1_epi32(0x400000)));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(r, 16));
+}
+static inline void v_store_brain(uint16_t *p, vf x, size_t n)
+{
+    _mm256_mask_storeu_epi16(p, v_first(n), v_to_brain(x));
+}
+/* VL words, each two bf16: the low and the high one. */
+static inline void v_load_brain_pairs(const uint16_t *p, vf *low, vf *high)
+{
+    __m512i w = _mm512_loadu_si512(p);
+    *low = _mm512_castsi512_ps(_mm512_slli_epi32(w, 16));
+    *high = _mm512_castsi512_ps(_mm512_and_si512(w, _mm512_set1_epi32((int)0xffff0000)));
+}
+#endif

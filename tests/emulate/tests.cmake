@@ -1,0 +1,49 @@
+# Kernels of x86 levels this machine may lack, checked anywhere: the same source files, compiled against
+# emulate/include/immintrin.h (SIMDe and our own C models), linked into a second kcheck. It says whether
+# the arithmetic is right, nothing about speed.
+if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" OR STRETTO_SANITIZE OR STRETTO_FUZZ)
+  return()
+endif()
+find_path(SIMDE_INCLUDE simde/x86/avx512.h)
+set(emulated_levels avxvnni avx512 avx512vnni avx512fp16 amx)
+set(emulate_dir ${CMAKE_CURRENT_SOURCE_DIR}/emulate)
+if(NOT SIMDE_INCLUDE)
+  add_test(NAME emulate COMMAND sh -c "echo 'skip: SIMDe is missing (Debian: libsimde-dev)'; exit 77")
+  set_tests_properties(emulate PROPERTIES LABELS quick SKIP_RETURN_CODE 77)
+  return()
+endif()
+
+file(GLOB emulate_common CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/*.c
+  ${CMAKE_SOURCE_DIR}/src/kernels/ref/*.c ${CMAKE_CURRENT_SOURCE_DIR}/kcheck/*.c)
+file(GLOB emulate_native CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/x86/*_avx2.c)
+set(avx2_flags "-mavx2 -mfma -mf16c -mbmi -mbmi2")
+set_source_files_properties(${emulate_native} PROPERTIES COMPILE_FLAGS "${avx2_flags}")
+set(emulated "")
+set(emulate_have "")
+if(emulate_native)
+  set(emulate_have KERNELS_HAVE_AVX2)
+endif()
+foreach(level ${emulated_levels})
+  file(GLOB files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/x86/*_${level}.c)
+  if(files)
+    list(APPEND emulated ${files})
+    string(TOUPPER ${level} upper)
+    list(APPEND emulate_have KERNELS_HAVE_${upper})
+  endif()
+endforeach()
+# -O1: the emulation is large. -Wno-psabi: 64-byte vectors pass between inlined functions only.
+set_source_files_properties(${emulated} PROPERTIES COMPILE_FLAGS
+  "${avx2_flags} -O1 -Wno-psabi -isystem ${emulate_dir}/include -isystem ${SIMDE_INCLUDE}")
+set_source_files_properties(${CMAKE_SOURCE_DIR}/src/kernels/kernels.c PROPERTIES COMPILE_DEFINITIONS
+  "${emulate_have};cpu_detect=cpu_detect_host")
+add_executable(kcheck_emulated ${emulate_common} ${emulate_native} ${emulated} ${emulate_dir}/detect.c
+  ${CMAKE_SOURCE_DIR}/src/tensor/dtype_table.c ${CMAKE_SOURCE_DIR}/src/tensor/dtype_q.c
+  ${CMAKE_SOURCE_DIR}/src/tensor/dtype_k.c ${CMAKE_SOURCE_DIR}/src/tensor/half.c)
+target_link_libraries(kcheck_emulated PRIVATE stretto_flags m)
+foreach(level ${emulated_levels})
+  string(TOUPPER ${level} upper)
+  if(KERNELS_HAVE_${upper} IN_LIST emulate_have)
+    add_test(NAME emulate.${level} COMMAND kcheck_emulated --level ${level})
+    set_tests_properties(emulate.${level} PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 900)
+  endif()
+endforeach()
