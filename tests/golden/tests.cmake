@@ -1,11 +1,20 @@
 # Models against the float64 forwards of tools/oracle. The tiny ones are made once for a build folder.
-if(TARGET stretto AND EXISTS ${CMAKE_SOURCE_DIR}/programs/stretto/cmd_eval.c)
-  set(golden_dir ${CMAKE_BINARY_DIR}/golden)
-  add_test(NAME golden.make COMMAND python3 ${CMAKE_SOURCE_DIR}/tools/make_golden.py --out ${golden_dir})
-  set_tests_properties(golden.make PROPERTIES FIXTURES_SETUP golden LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 600)
+set(golden_dir ${CMAKE_BINARY_DIR}/golden)
+set(golden_here ${CMAKE_CURRENT_SOURCE_DIR}/golden)
+add_test(NAME golden.make COMMAND python3 ${CMAKE_SOURCE_DIR}/tools/make_golden.py --out ${golden_dir})
+set_tests_properties(golden.make PROPERTIES FIXTURES_SETUP golden LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 600)
 
-  add_test(NAME golden.families COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/golden/test_families.py
-    $<TARGET_FILE:stretto> ${golden_dir})
-  set_tests_properties(golden.families PROPERTIES FIXTURES_REQUIRED golden LABELS quick
-    SKIP_RETURN_CODE 77 TIMEOUT 900)
+# golden_test(NAME LABEL TIMEOUT script arguments...)
+function(golden_test name label timeout script)
+  add_test(NAME golden.${name} COMMAND python3 ${golden_here}/${script} $<TARGET_FILE:stretto> ${ARGN})
+  set_tests_properties(golden.${name} PROPERTIES LABELS ${label} TIMEOUT ${timeout} SKIP_RETURN_CODE 77)
+endfunction()
+
+if(TARGET stretto AND EXISTS ${CMAKE_SOURCE_DIR}/programs/stretto/cmd_eval.c)
+  golden_test(families quick 900 test_families.py ${golden_dir})
+  golden_test(hostile full 1800 test_hostile.py ${golden_dir} ${STRETTO_TEST_DATA})
+  set_tests_properties(golden.families golden.hostile PROPERTIES FIXTURES_REQUIRED golden)
+  golden_test(minilm full 900 test_minilm.py ${STRETTO_TEST_MODELS})
+  golden_test(smollm2.ppl full 1800 test_smollm2.py ${STRETTO_TEST_MODELS} ${STRETTO_TEST_DATA} ppl)
+  golden_test(smollm2.kl full 1800 test_smollm2.py ${STRETTO_TEST_MODELS} ${STRETTO_TEST_DATA} kl)
 endif()
