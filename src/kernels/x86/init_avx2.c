@@ -7,4 +7,6 @@ void kernels_init_avx2(struct kernels *k)
     linear_q8_init_avx2(k);
     linear_k_init_avx2(k);
     linear_float_init_avx2(k);
+    vec_init_avx2(k);
+    attn_init_avx2(k);
 }

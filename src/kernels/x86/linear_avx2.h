@@ -12,14 +12,7 @@
 #define KERNELS_LINEAR_AVX2_H
 #include "kernels/kernels.h"
 #include "kernels/scalar.h"
-#include <immintrin.h>
-
-#define INLINE static inline __attribute__((always_inline))
-#if defined(__clang__)
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 16")
-#endif
+#include "kernels/x86/math_avx2.h"
 
 enum { TILE_ROWS = 4, CHUNK_GROUPS = 24, BLOCK_ROWS = 128 };
 
