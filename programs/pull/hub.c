@@ -1,0 +1,224 @@
+#include "pull/hub.h"
+#include "base/file.h"
+#include "base/memory.h"
+#include "format/catalogue.h"
+#include <fnmatch.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+stretto_status hub_endpoint(const char *catalogue, struct buffer *out, struct error *err)
+{
+    const char *e = getenv("HF_ENDPOINT");
+    if (!e || !*e) e = catalogue;
+    buffer_clear(out);
+    if (!*e) return STRETTO_OK;
+    TRY(url_check(e, err));
+    size_t n = strlen(e);
+    while (n && e[n - 1] == '/') n--;
+    if (strpbrk(e, "?#"))
+        return fail(err, STRETTO_E_FORMAT, "HF_ENDPOINT is an address without '?' and '#'");
+    stretto_status s = buffer_append(out, e, n);
+    return s == STRETTO_OK ? s : fail(err, s, "HF_ENDPOINT is too long");
+}
+
+/* Goes into a header line, so it must be one word. */
+static stretto_status token_set(struct buffer *out, const char *s, size_t n, const char *from,
+                                struct error *err)
+{
+    while (n && strchr(" \t\r\n", s[n - 1])) n--;
+    while (n && strchr(" \t\r\n", *s)) { s++; n--; }
+    bool good = n <= 4096;
+    for (size_t i = 0; good && i < n; i++) good = s[i] > 0x20 && s[i] < 0x7f;
+    if (!good) return fail(err, STRETTO_E_FORMAT, "%s does not hold a token: one word is expected", from);
+    return n ? buffer_append(out, s, n) : STRETTO_OK;
+}
+
+static stretto_status token_path(struct buffer *path)
+{
+    const char *direct = getenv("HF_TOKEN_PATH"), *hub = getenv("HF_HOME");
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    if (direct && *direct) return buffer_str(path, direct);
+    if (hub && *hub) return buffer_printf(path, "%s/token", hub);
+    if (cache && *cache == '/') return buffer_printf(path, "%s/huggingface/token", cache);
+    if (home && *home) return buffer_printf(path, "%s/.cache/huggingface/token", home);
+    return STRETTO_E_IO;
+}
+
+stretto_status hub_token(struct buffer *out, struct error *err)
+{
+    buffer_clear(out);
+    const char *token = getenv("HF_TOKEN");
+    if (token && *token) return token_set(out, token, strlen(token), "HF_TOKEN", err);
+    struct buffer path = buffer_make(CATALOGUE_MAX_PATH);
+    struct file_map map;
+    stretto_status s = STRETTO_OK;
+    if (token_path(&path) == STRETTO_OK && access(path.data, R_OK) == 0
+            && file_map_open(&map, path.data, NULL) == STRETTO_OK) {
+        s = token_set(out, (const char *)map.data, map.size, path.data, err);
+        file_map_close(&map);
+    }
+    buffer_done(&path);
+    return s;
+}
+
+/* ---- what a repository holds -------------------------------------------------------------------- */
+
+static bool ends(const char *s, const char *end)
+{
+    size_t n = strlen(s), k = strlen(end);
+    return n >= k && strcasecmp(s + n - k, end) == 0;
+}
+
+/* What a Hugging Face folder consists of, as far as anything here reads it. */
+static bool is_folder_part(const char *name)
+{
+    static const char *const patterns[] = {
+        "*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json",
+        "tokenizer*", "vocab.*", "merges.txt", "added_tokens.json", "special_tokens_map.json",
+        "chat_template*", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json",
+    };
+    for (size_t i = 0; i < sizeof patterns / sizeof *patterns; i++)
+        if (fnmatch(patterns[i], name, FNM_PATHNAME | FNM_PERIOD) == 0) return true;
+    return false;
+}
+
+/* Split GGUF files count as one: the first. */
+static bool is_gguf(const char *name)
+{
+    if (!ends(name, ".gguf")) return false;
+    const char *of = strstr(name, "-of-");
+    return !of || of - name < 6 || strncmp(of - 6, "-00001", 6) == 0;
+}
+
+static stretto_status choose(struct hub_list *l, const char *spec, struct error *err)
+{
+    size_t ggufs = 0, tensors = 0, at = 0;
+    bool config = false;
+    char names[300] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < l->n; i++) {
+        const char *name = l->files[i].name;
+        if (is_gguf(name)) {
+            if (ggufs++ == 0) at = i;
+            int k = snprintf(names + used, sizeof names - used, " %s", name);
+            if (k > 0 && used + (size_t)k < sizeof names) used += (size_t)k;
+            else names[used] = '\0';
+        }
+        tensors += !strchr(name, '/') && ends(name, ".safetensors");
+        config |= strcmp(name, "config.json") == 0;
+    }
+    if (ggufs == 1 && !tensors) {
+        l->files[at].chosen = true;
+        return STRETTO_OK;
+    }
+    if (ggufs)
+        return fail(err, STRETTO_E_FORMAT, "%.120s holds %zu GGUF files%s: name one of them, as in "
+                    "hf:USER/REPO/FILE:%s", spec, ggufs, tensors ? " and safetensors" : "", names);
+    if (!tensors || !config)
+        return fail(err, STRETTO_E_FORMAT, "%.200s holds neither a GGUF file nor a folder with config.json "
+                    "and safetensors", spec);
+    for (size_t i = 0; i < l->n; i++) l->files[i].chosen = is_folder_part(l->files[i].name);
+    return STRETTO_OK;
+}
+
+static stretto_status entry(struct hub_list *l, const json_t *e)
+{
+    const char *type = json_string_value(json_object_get(e, "type"));
+    const char *path = json_string_value(json_object_get(e, "path"));
+    const json_t *lfs = json_object_get(e, "lfs");
+    if (!type || !path || strcmp(type, "file") != 0 || !catalogue_name_ok(path)) return STRETTO_OK;
+    const json_t *size = json_object_get(lfs, "size");
+    if (!size) size = json_object_get(e, "size");
+    json_int_t bytes = json_integer_value(size);
+    struct hub_file f = { .bytes = bytes > 0 && bytes < (json_int_t)1 << 50 ? (uint64_t)bytes : 0 };
+    const char *oid = json_string_value(json_object_get(lfs, "oid"));
+    if (oid && strlen(oid) == 64 && strspn(oid, "0123456789abcdef") == 64) memcpy(f.sha256, oid, 65);
+    f.name = mem_strdup(path);
+    if (!f.name) return STRETTO_E_NOMEM;
+    l->files[l->n++] = f;
+    return STRETTO_OK;
+}
+
+stretto_status hub_list_parse(struct hub_list *l, const char *json, size_t n, const char *spec,
+                              struct error *err)
+{
+    *l = (struct hub_list){ 0 };
+    json_t *root = json_loadb(json ? json : "", n, 0, NULL);
+    size_t count = json_array_size(root);
+    stretto_status s = STRETTO_OK;
+    if (!json_is_array(root))
+        s = fail(err, STRETTO_E_FORMAT, "the answer about %.200s is not a list of files", spec);
+    else if (count >= HUB_MAX_FILES)
+        s = fail(err, STRETTO_E_FORMAT, "%.200s holds too many files to look through: name one of them",
+                 spec);
+    else if (!(l->files = mem_zalloc(count ? count : 1, sizeof *l->files)))
+        s = fail(err, STRETTO_E_NOMEM, "no memory for a list of files");
+    for (size_t i = 0; s == STRETTO_OK && i < count; i++) {
+        s = entry(l, json_array_get(root, i));
+        if (s != STRETTO_OK) fail(err, s, "no memory for a list of files");
+    }
+    json_decref(root);
+    if (s == STRETTO_OK) s = choose(l, spec, err);
+    if (s != STRETTO_OK) hub_list_close(l);
+    return s;
+}
+
+void hub_list_close(struct hub_list *l)
+{
+    for (size_t i = 0; i < l->n; i++) mem_free(l->files[i].name);
+    mem_free(l->files);
+    *l = (struct hub_list){ 0 };
+}
+
+static enum outcome list_begin(void *ud, const struct http_answer *a, struct error *err)
+{
+    (void)a; (void)err;
+    buffer_clear(ud);
+    return OUT_DONE;
+}
+
+static enum outcome list_write(void *ud, const void *data, size_t n, struct error *err)
+{
+    if (buffer_append(ud, data, n) == STRETTO_OK) return OUT_DONE;
+    fail(err, STRETTO_E_FORMAT, "the list of files is too long, or there is no memory");
+    return OUT_NEXT;
+}
+
+static stretto_status list_get(struct pull *p, const struct place *place, struct buffer *json,
+                               struct error *err)
+{
+    struct buffer url = buffer_make(PLACE_MAX);
+    struct http_answer a;
+    stretto_status s = buffer_printf(&url, "%s/api/models/%s/tree/", p->endpoint, place->repo.data);
+    if (s == STRETTO_OK) s = url_escape(&url, place->revision.data, false);
+    if (s == STRETTO_OK) s = buffer_str(&url, "?recursive=true");
+    if (s != STRETTO_OK) fail(err, s, "the address of the list is too long");
+    struct http_ask ask = { .url = url.data, .token = p->token, .if_range = "",
+                            .stall = p->options->stall, .stop = p->stop };
+    struct http_sink sink = { list_begin, list_write, json };
+    enum outcome out = s == STRETTO_OK ? pull_patiently(p, &ask, &sink, &a, err) : OUT_STOP;
+    if (s == STRETTO_OK && out != OUT_DONE) {
+        if (out == OUT_NEXT && !a.away) pull_explain(p, place->repo.data, place->repo.data, a.status, err);
+        s = err->status;
+    }
+    buffer_done(&url);
+    return s;
+}
+
+stretto_status hub_list_open(struct hub_list *l, struct pull *p, const char *spec, struct error *err)
+{
+    *l = (struct hub_list){ 0 };
+    struct place place;
+    if (p->options->offline)
+        return fail(err, STRETTO_E_IO, "what %.200s holds cannot be looked up with --offline", spec);
+    TRY(place_open(&place, spec, p->endpoint, err));
+    struct buffer json = buffer_make(HUB_MAX_LIST);
+    stretto_status s = list_get(p, &place, &json, err);
+    if (s == STRETTO_OK) s = hub_list_parse(l, json.data, json.len, spec, err);
+    buffer_done(&json);
+    place_done(&place);
+    return s;
+}

@@ -1,0 +1,7 @@
+# stretto-pull against a misbehaving local server; the program under test is the one this build made.
+if(TARGET stretto-pull)
+  find_package(Python3 COMPONENTS Interpreter REQUIRED)
+  add_test(NAME pull COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/test_pull.py
+    $<TARGET_FILE:stretto-pull>)
+  set_tests_properties(pull PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 600)
+endif()
