@@ -3,7 +3,7 @@
 #define PULL_PULL_H
 #include "base/progress.h"
 #include "pull/http.h"
-#include "pull/options.h"
+#include "stretto/pull_options.h"
 
 struct pull {
     const struct pull_options *options;

@@ -2,8 +2,8 @@
  * its options are shared; here they are parsed, shown in the help, and handed on. */
 #include "base/buffer.h"
 #include "base/memory.h"
-#include "pull/options.h"
 #include "stretto/commands.h"
+#include "stretto/pull_options.h"
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>

@@ -734,6 +734,39 @@ class Pull(unittest.TestCase):
         self.assertIn("--offline", self.pull("--help"))
         self.assertEqual(self.server.asked, [])
 
+    def test_command_hands_on(self):
+        """`stretto pull` and `stretto models`, where the command is built beside the program."""
+        stretto = pathlib.Path(PROGRAM).parent / "stretto"
+        if not stretto.exists():
+            self.skipTest("no stretto beside stretto-pull")
+
+        def run(*args, program=stretto, code=0):
+            done = subprocess.run([program, *map(str, args)], env=self.env, capture_output=True,
+                                  text=True, timeout=60)
+            self.assertEqual(done.returncode, code, done.stderr)
+            self.said = done.stderr
+            return done.stdout
+        self.catalogue(self.serve(), more=" default\n title The one\n")
+        self.assertFalse(json.loads(run("models", "--json"))[0]["present"])
+        out = json.loads(run("pull", "--json", "--retry-wait", "0.01", "--stall=5"))
+        path = self.dir / "cache" / "stretto" / "models" / "a.gguf"
+        self.assertEqual(out[0]["path"], str(path))
+        self.assertTrue(path.read_bytes() == DATA)
+        listed = json.loads(run("models", "--json"))[0]
+        self.assertEqual((listed["present"], listed["path"], listed["bytes"], listed["licence"]),
+                         (True, str(path), len(DATA), "MIT"))
+        self.assertIn("The one (the default)", run("models"))
+        run("pull", "--into", self.into, "--as", "x y", "--", self.server.url("/a.gguf"))
+        self.assert_only("x y")
+        run("pull", "--quiet", self.server.url("/absent"), code=1)
+        self.assertIn("404", self.said)
+        run("pull", "--retries", "x", code=2)
+        alone = self.dir / "stretto"
+        shutil.copy(stretto, alone)
+        self.env["PATH"] = str(self.dir)
+        run("pull", program=alone, code=1)
+        self.assertIn("libcurl", self.said)
+
     def test_progress_on_a_terminal(self):
         def slow(r, nth):
             r.file(DATA, pace=lambda sent: time.sleep(0.03))

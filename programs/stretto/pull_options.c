@@ -1,4 +1,4 @@
-#include "pull/options.h"
+#include "stretto/pull_options.h"
 
 #define AT(field) offsetof(struct pull_options, field)
 static const struct option rows[] = {

@@ -1,7 +1,7 @@
 /* Options of `stretto pull`, shared by the command (which shows them in its help) and by the program
  * that does the work. */
-#ifndef PULL_OPTIONS_H
-#define PULL_OPTIONS_H
+#ifndef STRETTO_PULL_OPTIONS_H
+#define STRETTO_PULL_OPTIONS_H
 #include "stretto/command.h"
 
 struct pull_options {
