@@ -4,12 +4,13 @@ _stretto()
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} options choices
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W 'info pull models help --version' -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W 'info tokenize pull models help --version' -- "$word")
         return
     fi
     case ${COMP_WORDS[1]} in
-    help) mapfile -t COMPREPLY < <(compgen -W 'info pull models' -- "$word"); return ;;
+    help) mapfile -t COMPREPLY < <(compgen -W 'info tokenize pull models' -- "$word"); return ;;
     info) options='-m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
+    tokenize) options='-m --model --no-special --add-special --decode --json' ;;
     pull) options='--into --as --sha256 --offline --force --json -q --quiet --retries --retry-wait --stall' ;;
     models) options='--json' ;;
     *) return ;;
