@@ -115,7 +115,8 @@ uint32_t cpu_detect(void)
         if (c7 & bit_AVX512VNNI) cpu |= CPU_AVX512VNNI;
         if ((d7 & 1u << 23) && (a71 & 1u << 5)) cpu |= CPU_AVX512FP16;
         const unsigned amx = 1u << 24 | 1u << 25 | 1u << 22;
-        if ((d7 & amx) == amx && (state & tile) == tile && amx_permitted()) cpu |= CPU_AMX;
+        const bool bf16 = a71 & 1u << 5;        /* AVX512-BF16: what the given-row path packs with */
+        if ((d7 & amx) == amx && bf16 && (state & tile) == tile && amx_permitted()) cpu |= CPU_AMX;
     }
     return cpu;
 }

@@ -35,7 +35,7 @@ enum cpu_bits {                        /* what a CPU has; a level needs a set of
     CPU_AVX512 = 1u << 2,              /* F + BW + DQ + VL                            */
     CPU_AVX512VNNI = 1u << 3,
     CPU_AVX512FP16 = 1u << 4,          /* FP16 + BF16                                 */
-    CPU_AMX = 1u << 5,                 /* TILE + INT8 + BF16, permission granted      */
+    CPU_AMX = 1u << 5,                 /* TILE + INT8 + BF16 + AVX512-BF16, permitted */
     CPU_NEON = 1u << 6,
     CPU_DOTPROD = 1u << 7,
     CPU_I8MM = 1u << 8,                /* I8MM + BF16                                 */

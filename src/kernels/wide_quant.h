@@ -256,17 +256,28 @@ QUANT_TYPE(Q4_K)
 QUANT_TYPE(Q5_K)
 QUANT_TYPE(Q6_K)
 
-static void wide_quant_init(struct kernels *k, const char *level)
+static inline linear_fn *wide_quant_linear(enum dtype t)
 {
-    linear_fn *const table[DT_COUNT] = {
-        [DT_Q4_0] = wide_linear_Q4_0, [DT_Q4_1] = wide_linear_Q4_1, [DT_Q5_0] = wide_linear_Q5_0,
-        [DT_Q5_1] = wide_linear_Q5_1, [DT_Q8_0] = wide_linear_Q8_0, [DT_Q2_K] = wide_linear_Q2_K,
-        [DT_Q3_K] = wide_linear_Q3_K, [DT_Q4_K] = wide_linear_Q4_K, [DT_Q5_K] = wide_linear_Q5_K,
-        [DT_Q6_K] = wide_linear_Q6_K,
-    };
+    switch (t) {
+    case DT_Q4_0: return wide_linear_Q4_0;
+    case DT_Q4_1: return wide_linear_Q4_1;
+    case DT_Q5_0: return wide_linear_Q5_0;
+    case DT_Q5_1: return wide_linear_Q5_1;
+    case DT_Q8_0: return wide_linear_Q8_0;
+    case DT_Q2_K: return wide_linear_Q2_K;
+    case DT_Q3_K: return wide_linear_Q3_K;
+    case DT_Q4_K: return wide_linear_Q4_K;
+    case DT_Q5_K: return wide_linear_Q5_K;
+    case DT_Q6_K: return wide_linear_Q6_K;
+    default: return NULL;
+    }
+}
+
+static inline void wide_quant_init(struct kernels *k, const char *level)
+{
     for (size_t t = 0; t < DT_COUNT; t++)
-        if (table[t]) {
-            k->linear[t] = table[t];
+        if (wide_quant_linear((enum dtype)t)) {
+            k->linear[t] = wide_quant_linear((enum dtype)t);
             k->linear_level[t] = level;
         }
 }

@@ -48,6 +48,7 @@ void kc_weights(struct kcheck *c, enum dtype t, enum kc_codes codes, size_t n, s
 /* The rows. */
 void kcheck_panel(struct kcheck *c);
 void kcheck_linear(struct kcheck *c);
+void kcheck_given(struct kcheck *c);
 void kcheck_vec(struct kcheck *c);
 void kcheck_attn(struct kcheck *c);
 void kcheck_all(struct kcheck *c);

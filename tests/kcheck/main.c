@@ -128,6 +128,7 @@ void kc_near(struct kcheck *c, const char *what, size_t at, double want, double 
 void kcheck_all(struct kcheck *c)
 {
     kcheck_linear(c);
+    kcheck_given(c);
     kcheck_vec(c);
     kcheck_attn(c);
 }

@@ -191,4 +191,36 @@ EMU __m256i emu_dpbusd_256(__m256i sum, __m256i a, __m256i b)
 #define _mm256_dpbusd_avx_epi32 emu_dpbusd_256
 #undef _mm512_extractf32x8_ps
 #define _mm512_extractf32x8_ps emu_extractf32x8_ps
+
+/* Float32 to bfloat16, nearest even; denormals become zeros, NaNs quiet. Words 0..15 come from b. */
+EMU uint16_t emu_brain(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    if (!(u & 0x7f800000)) return (uint16_t)(u >> 16 & 0x8000);
+    if (isnan(x)) return (uint16_t)(u >> 16 | 0x40);
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+EMU __m512i emu_cvtne2ps_pbh(__m512 a, __m512 b)
+{
+    emu512 x = { .v = a }, y = { .v = b }, out;
+    EMU_EACH(16)
+    {
+        out.h[i] = emu_brain(y.f[i]);
+        out.h[16 + i] = emu_brain(x.f[i]);
+    }
+    return out.i;
+}
+#undef _mm512_cvtne2ps_pbh
+#define _mm512_cvtne2ps_pbh emu_cvtne2ps_pbh
+EMU __m256i emu_cvtneps_pbh(__m512 a)
+{
+    emu512 x = { .v = a };
+    EMU_EACH(16) x.h[i] = emu_brain(x.f[i]);
+    return x.i8[0];
+}
+#undef _mm512_cvtneps_pbh
+#define _mm512_cvtneps_pbh emu_cvtneps_pbh
+
+#include "amx.h"
 #endif

@@ -1,0 +1,422 @@
+/* AMX: quantised linear layers for five rows and more, and the given-row path.
+ *
+ *   written rows  one TDPBSSD per group of 32 (two where sub-blocks have 16), whose int32 tile is then
+ *                 converted, scaled and added as kernels.h rules: the bits of every other level. Up to four
+ *                 rows go to AVX-512 VNNI, which a probe measured to be as fast there.
+ *   given rows    weights decoded to float32 (one fmaf: d q - m) and rounded to bf16 once per panel, bf16
+ *                 activations, TDPBF16PS over the whole of K in the accumulator tile, groups of 32 ascending.
+ *                 A tile row depends on nothing but its own activations: same bits for any number of rows.
+ *
+ * Tile state belongs to a call: configured when it begins, released when it ends.
+ * Verified against `ref` by emulation (tests/emulate); this file was not timed on such a CPU yet. */
+#include "kernels/x86/avx512vnni.h"
+#include "kernels/x86/bytes512.h"
+/* after the operations it is written in */
+#include "kernels/wide_quant.h"
+
+struct tile_config { uint8_t palette, start, reserved[14]; uint16_t colsb[16]; uint8_t rows[16]; };
+
+/* The compiler must know that tiles are loaded from what was stored before: gcc 12 takes _tile_loadconfig
+ * for a read of 8 bytes and _tile_loadd for no read at all. */
+static inline void tile_fence(const void *p) { __asm__ volatile("" : : "r"(p) : "memory"); }
+
+static inline void tile_shape(struct tile_config *c, int tile, size_t rows, size_t colsb)
+{
+    c->rows[tile] = (uint8_t)rows;
+    c->colsb[tile] = (uint16_t)(rows ? colsb : 0);
+}
+
+static inline void tile_configure(const struct tile_config *c)
+{
+    tile_fence(c);
+    _tile_loadconfig(c);
+}
+
+static inline vf scaled(vi dot, vf d, float dx, vf y) { return v_fma(i_float(dot), v_mul(d, v_set1(dx)), y); }
+
+/* ---- written rows: int8 by group ------------------------------------------------------------------- */
+
+enum { AMX_GROUPS = 32, AMX_ROWS = 16, AMX_FEW = 4 };
+
+/* The groups of a panel that are worked on at once, taken apart. */
+struct amx_chunk {
+    _Alignas(64) int8_t codes[AMX_GROUPS][8][64];
+    float d[AMX_GROUPS][16], m[AMX_GROUPS][16];
+    int32_t sub[AMX_GROUPS][2][16], submin[AMX_GROUPS][2][16];
+};
+
+/* Tiles: 0, 1, 7 sums, 2, 4 activations, 3, 5 weights, 6 ones. */
+WIDE_INLINE void amx_configure(struct quant_shape s, size_t nr)
+{
+    struct tile_config c = { .palette = 1 };
+    size_t depth = s.sub == 16 ? 16 : 32;              /* K of one product, in bytes */
+    tile_shape(&c, 0, nr, 64), tile_shape(&c, 1, nr, 64), tile_shape(&c, 7, nr, 64);
+    tile_shape(&c, 2, nr, depth), tile_shape(&c, 4, nr, depth);
+    tile_shape(&c, 3, depth / 4, 64), tile_shape(&c, 5, depth / 4, 64), tile_shape(&c, 6, depth / 4, 64);
+    tile_configure(&c);
+    if (s.min == PANEL_SUBMIN) {
+        int8_t ones[4][64];
+        memset(ones, 1, sizeof ones);
+        tile_fence(ones);
+        _tile_loadd(6, ones, 64);
+    }
+}
+
+/* Signed codes and scales of groups g0..g1. */
+WIDE_INLINE void amx_unpack(struct quant_shape s, const uint8_t *panel, size_t g0, size_t g1,
+                            struct amx_chunk *to)
+{
+    const vb zero = _mm512_set1_epi8((char)s.zero);
+    for (size_t g = g0; g < g1; g++) {
+        const uint8_t *unit = panel + g / s.groups * s.bytes;
+        const uint8_t *codes = unit + s.codes + g % s.groups * s.step;
+        size_t i = g - g0;
+        vb w[8];
+        for (size_t at = 0; at < s.bytes / s.groups; at += 64) __builtin_prefetch(codes + QUANT_AHEAD + at);
+        quant_codes(s, codes, w);
+        WIDE_UNROLL
+        for (int q = 0; q < 8; q++) _mm512_store_si512(to->codes[i][q], _mm512_sub_epi8(w[q], zero));
+        struct quant_scales f = quant_scales(s, unit, g % s.groups, 0);
+        v_store(to->d[i], f.d);
+        if (s.min) v_store(to->m[i], f.m);
+        WIDE_UNROLL
+        for (int h = 0; h < 2; h++) {
+            if (s.sub == 16) _mm512_storeu_si512(to->sub[i][h], f.sub[h]);
+            if (s.min == PANEL_SUBMIN) _mm512_storeu_si512(to->submin[i][h], f.submin[h]);
+        }
+    }
+    tile_fence(to);
+}
+
+/* dot[0], dot[1]: two groups' sums, or those of the two halves of a group; in the latter case sum[] has
+ * the halves' sums of activations where minima need them. */
+struct amx_sums { _Alignas(64) int32_t dot[2][AMX_ROWS][16], sum[2][AMX_ROWS][16]; };
+
+WIDE_INLINE void amx_multiply(struct quant_shape s, const struct amx_chunk *w, size_t i, bool second,
+                              const int8_t *q, size_t ldq, struct amx_sums *to)
+{
+    const int8_t *other = s.sub == 16 ? w->codes[i][4] : w->codes[i + second][0];
+    _tile_zero(0);
+    _tile_loadd(2, q, ldq);
+    _tile_loadd(3, w->codes[i], 64);
+    _tile_dpbssd(0, 2, 3);
+    _tile_stored(0, to->dot[0], 64);
+    if (!second && s.sub != 16) return;
+    _tile_zero(1);
+    _tile_loadd(4, q + (s.sub == 16 ? 16 : 32), ldq);
+    _tile_loadd(5, other, 64);
+    _tile_dpbssd(1, 4, 5);
+    _tile_stored(1, to->dot[1], 64);
+    if (s.min != PANEL_SUBMIN) return;
+    _tile_zero(7);
+    _tile_dpbssd(7, 2, 6);
+    _tile_stored(7, to->sum[0], 64);
+    _tile_zero(7);
+    _tile_dpbssd(7, 4, 6);
+    _tile_stored(7, to->sum[1], 64);
+}
+
+/* Row r of a product added to y. */
+WIDE_INLINE vf amx_add(struct quant_shape s, const struct amx_chunk *w, size_t i, size_t half,
+                       const struct amx_sums *t, size_t r, float dx, float sx, vf y)
+{
+    const vf d = v_load(w->d[i]);
+    vi dot = _mm512_load_si512(t->dot[half][r]);
+    if (s.sub == 16)
+        dot = i_add(i_mul(dot, _mm512_loadu_si512(w->sub[i][0])),
+                    i_mul(_mm512_load_si512(t->dot[1][r]), _mm512_loadu_si512(w->sub[i][1])));
+    y = scaled(dot, d, dx, y);
+    if (s.min == PANEL_MIN) {
+        const vf m = v_load(w->m[i]);
+        y = s.sub ? v_fnma(m, v_set1(sx), y) : v_fma(m, v_set1(sx), y);
+    }
+    if (s.min == PANEL_SUBMIN) {
+        vi mins = i_add(i_mul(_mm512_loadu_si512(w->submin[i][0]), _mm512_load_si512(t->sum[0][r])),
+                        i_mul(_mm512_loadu_si512(w->submin[i][1]), _mm512_load_si512(t->sum[1][r])));
+        y = v_fnma(i_float(mins), v_mul(v_load(w->m[i]), v_set1(dx)), y);
+    }
+    return y;
+}
+
+/* A chunk of n groups times nr <= 16 rows; x begins at the chunk's first group. y is continued if `more`.
+ * `whole`: nr is 16 and y stays in registers. */
+WIDE_INLINE void amx_block(struct quant_shape s, bool whole, size_t nr, const struct amx_chunk *w, size_t n,
+                           const struct act *x, float *y, size_t ldy, bool more)
+{
+    struct amx_sums t;
+    vf sum[AMX_ROWS];
+    size_t step = s.sub == 16 ? 1 : 2;
+    if (whole) {
+        WIDE_UNROLL
+        for (size_t r = 0; r < AMX_ROWS; r++) sum[r] = more ? v_load(y + r * ldy) : v_set1(0);
+    } else {
+        for (size_t r = 0; r < nr; r++) sum[r] = more ? v_load(y + r * ldy) : v_set1(0);
+    }
+    for (size_t i = 0; i < n; i += step) {
+        amx_multiply(s, w, i, i + 1 < n, x->q + i * PANEL_GROUP, x->ldq, &t);
+        for (size_t h = 0; h < step && i + h < n; h++) {
+            const float *dx = x->d + i + h, *sx = x->s + i + h;
+            if (whole) {
+                WIDE_UNROLL
+                for (size_t r = 0; r < AMX_ROWS; r++)
+                    sum[r] = amx_add(s, w, i + h, h, &t, r, dx[r * x->ldd], sx[r * x->ldd], sum[r]);
+            } else {
+                for (size_t r = 0; r < nr; r++)
+                    sum[r] = amx_add(s, w, i + h, h, &t, r, dx[r * x->ldd], sx[r * x->ldd], sum[r]);
+            }
+        }
+    }
+    if (whole) {
+        WIDE_UNROLL
+        for (size_t r = 0; r < AMX_ROWS; r++) v_store(y + r * ldy, sum[r]);
+    } else {
+        for (size_t r = 0; r < nr; r++) v_store(y + r * ldy, sum[r]);
+    }
+}
+
+/* Rows r on, of the chunk that begins at group g0. */
+WIDE_INLINE struct act amx_rows(const struct act *x, size_t r, size_t g0)
+{
+    struct act at = quant_rows(x, r);
+    at.q += g0 * PANEL_GROUP;
+    at.d += g0;
+    at.s += g0;
+    return at;
+}
+
+WIDE_INLINE void amx_linear(enum dtype t, const uint8_t *panels, size_t n_panels, size_t k,
+                            const struct act *x, size_t rows, float *y, size_t ldy)
+{
+    if (rows <= AMX_FEW || k == 0) {
+        linear_avx512vnni(t)(panels, n_panels, k, x, rows, y, ldy);
+        return;
+    }
+    const struct quant_shape s = quant_shape(t);
+    struct amx_chunk chunk;
+    size_t bytes = panel_bytes(t, k), groups = k / PANEL_GROUP, tail = rows % AMX_ROWS, configured = 0;
+    for (size_t p = 0; p < n_panels; p++, y += PANEL_COLS)
+        for (size_t g0 = 0, g1; g0 < groups; g0 = g1) {
+            g1 = groups - g0 < AMX_GROUPS ? groups : g0 + AMX_GROUPS;
+            amx_unpack(s, panels + p * bytes, g0, g1, &chunk);
+            for (size_t r = 0; r < rows; r += AMX_ROWS) {
+                size_t nr = rows - r < AMX_ROWS ? tail : AMX_ROWS;
+                struct act at = amx_rows(x, r, g0);
+                if (nr != configured) amx_configure(s, configured = nr);
+                if (nr == AMX_ROWS)
+                    amx_block(s, true, AMX_ROWS, &chunk, g1 - g0, &at, y + r * ldy, ldy, g0 > 0);
+                else
+                    amx_block(s, false, nr, &chunk, g1 - g0, &at, y + r * ldy, ldy, g0 > 0);
+            }
+        }
+    _tile_release();
+}
+
+/* ---- given rows: bf16, whole K ----------------------------------------------------------------------- */
+
+enum { GIVEN_GROUPS = 32, GIVEN_ROWS = 32, GIVEN_PANELS = 2 };
+
+/* Weights of some groups as tiles: [16 pairs of K][16 columns][2]. */
+struct given_chunk { _Alignas(64) uint16_t w[GIVEN_PANELS][GIVEN_GROUPS][16][32]; };
+
+/* Codes in byte n of every lane, as floats. */
+WIDE_INLINE vf given_code(vb quads, unsigned n)
+{
+    vi x = n ? _mm512_srli_epi32(quads, 8 * n) : quads;
+    return i_float(n < 3 ? i_low(x, 255) : x);
+}
+
+WIDE_INLINE void given_unpack(enum dtype t, const uint8_t *panel, size_t g0, size_t g1,
+                              uint16_t (*to)[16][32])
+{
+    const struct quant_shape s = quant_shape(t);
+    const __m512i pairs = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23,
+                                           7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    for (size_t g = g0; g < g1; g++) {
+        const uint8_t *unit = panel + g / s.groups * s.bytes;
+        const uint8_t *codes = unit + s.codes + g % s.groups * s.step;
+        for (size_t at = 0; at < s.bytes / s.groups; at += 64) __builtin_prefetch(codes + QUANT_AHEAD + at);
+        vb w[8];
+        quant_codes(s, codes, w);
+        struct quant_scales f = quant_scales(s, unit, g % s.groups, 0);
+        WIDE_UNROLL
+        for (int h = 0; h < 2; h++) {
+            vf d = s.sub == 16 ? v_mul(f.d, i_float(f.sub[h])) : f.d;          /* exact: 11 and 8 bits */
+            vf m = s.min == PANEL_SUBMIN ? v_mul(f.m, i_float(f.submin[h])) : f.m;
+            /* what fmaf adds: the file's own minimum, minus m_w, or -d zero, exact as zero is 2^n */
+            vf add = !s.min ? v_mul(d, v_set1((float)-s.zero)) : s.sub ? v_sub(v_set1(0), m) : m;
+            WIDE_UNROLL
+            for (int q = 4 * h; q < 4 * h + 4; q++)
+                WIDE_UNROLL
+                for (unsigned n = 0; n < 4; n += 2) {
+                    vf even = v_fma(d, given_code(w[q], n), add);
+                    vf odd = v_fma(d, given_code(w[q], n + 1), add);
+                    __m512i both = (__m512i)_mm512_cvtne2ps_pbh(odd, even);
+                    _mm512_store_si512(to[g - g0][2 * q + (int)n / 2],
+                                       _mm512_permutexvar_epi16(pairs, both));
+                }
+        }
+    }
+}
+
+/* BF16 panels are tiles already; only the last, partial group of an odd K needs its zeros. */
+static void given_copy(const uint8_t *panel, size_t k, size_t g0, size_t g1, uint16_t (*to)[16][32])
+{
+    const size_t group = sizeof *to;
+    for (size_t g = g0; g < g1; g++) {
+        size_t left = (k - g * PANEL_GROUP + 1) / 2 * 64;
+        memset(to[g - g0], 0, group);
+        memcpy(to[g - g0], panel + g * group, left < group ? left : group);
+    }
+}
+
+/* Tiles: 0..3 sums (rows x panels), 4, 5 activations, 6, 7 weights. r1 may be 0. */
+static void given_configure(size_t r0, size_t r1)
+{
+    struct tile_config c = { .palette = 1 };
+    tile_shape(&c, 0, r0, 64), tile_shape(&c, 1, r0, 64), tile_shape(&c, 4, r0, 64);
+    tile_shape(&c, 2, r1, 64), tile_shape(&c, 3, r1, 64), tile_shape(&c, 5, r1, 64);
+    tile_shape(&c, 6, 16, 64), tile_shape(&c, 7, 16, 64);
+    tile_configure(&c);
+}
+
+/* n groups of one or two panels times up to 32 rows; two_rows: rows 16 and on exist. h begins at the
+ * chunk's first group. The accumulators pass through y between chunks, which is exact. */
+WIDE_INLINE void given_block(bool two_rows, bool two_panels, const struct given_chunk *w, size_t n,
+                             const uint16_t *h, size_t ldh, float *y, size_t ldy, bool more)
+{
+    const size_t sh = ldh * sizeof *h, sy = ldy * sizeof *y;
+    float *y1 = y + 16 * ldy;
+    _tile_zero(0);
+    if (two_panels) _tile_zero(1);
+    if (two_rows) _tile_zero(2);
+    if (two_rows && two_panels) _tile_zero(3);
+    if (more) {
+        _tile_loadd(0, y, sy);
+        if (two_panels) _tile_loadd(1, y + 16, sy);
+        if (two_rows) _tile_loadd(2, y1, sy);
+        if (two_rows && two_panels) _tile_loadd(3, y1 + 16, sy);
+    }
+    for (size_t g = 0; g < n; g++) {
+        _tile_loadd(4, h + g * PANEL_GROUP, sh);
+        _tile_loadd(6, w->w[0][g], 64);
+        _tile_dpbf16ps(0, 4, 6);
+        if (two_panels) {
+            _tile_loadd(7, w->w[1][g], 64);
+            _tile_dpbf16ps(1, 4, 7);
+        }
+        if (two_rows) {
+            _tile_loadd(5, h + 16 * ldh + g * PANEL_GROUP, sh);
+            _tile_dpbf16ps(2, 5, 6);
+            if (two_panels) _tile_dpbf16ps(3, 5, 7);
+        }
+    }
+    _tile_stored(0, y, sy);
+    if (two_panels) _tile_stored(1, y + 16, sy);
+    if (two_rows) _tile_stored(2, y1, sy);
+    if (two_rows && two_panels) _tile_stored(3, y1 + 16, sy);
+}
+
+static void given_block_any(bool two_rows, bool two_panels, const struct given_chunk *w, size_t n,
+                            const uint16_t *h, size_t ldh, float *y, size_t ldy, bool more)
+{
+    if (two_rows && two_panels)
+        given_block(true, true, w, n, h, ldh, y, ldy, more);
+    else if (two_rows)
+        given_block(true, false, w, n, h, ldh, y, ldy, more);
+    else if (two_panels)
+        given_block(false, true, w, n, h, ldh, y, ldy, more);
+    else
+        given_block(false, false, w, n, h, ldh, y, ldy, more);
+}
+
+/* The chunk times all rows. A last group that is not whole (float types) takes its activations from a
+ * copy padded with zeros, as a chunk of its own. */
+static void given_rows(bool two_panels, const struct given_chunk *w, size_t n, size_t k_left,
+                       const struct act *x, size_t k0, size_t rows, float *y, size_t ldy, bool more,
+                       size_t *configured)
+{
+    _Alignas(64) uint16_t pad[GIVEN_ROWS][PANEL_GROUP];
+    for (size_t r = 0; r < rows; r += GIVEN_ROWS) {
+        size_t nr = rows - r < GIVEN_ROWS ? rows - r : GIVEN_ROWS, ldh = x->ldh;
+        const uint16_t *h = x->h + r * ldh + k0;
+        if (k_left < PANEL_GROUP) {
+            memset(pad, 0, sizeof pad);
+            for (size_t i = 0; i < nr; i++) memcpy(pad[i], h + i * ldh, k_left * sizeof *h);
+            tile_fence(pad);
+            h = pad[0];
+            ldh = PANEL_GROUP;
+        }
+        if (nr != *configured) {
+            given_configure(nr < 16 ? nr : 16, nr > 16 ? nr - 16 : 0);
+            *configured = nr;
+        }
+        given_block_any(nr > 16, two_panels, w, n, h, ldh, y + r * ldy, ldy, more);
+    }
+}
+
+WIDE_INLINE void given_linear(enum dtype t, const uint8_t *panels, size_t n_panels, size_t k,
+                              const struct act *x, size_t rows, float *y, size_t ldy)
+{
+    struct given_chunk chunk;
+    size_t bytes = panel_bytes(t, k), configured = 0, np, k1;
+    for (size_t p = 0; p < n_panels; p += np, y += np * PANEL_COLS) {
+        np = n_panels - p < GIVEN_PANELS ? 1 : GIVEN_PANELS;
+        if (k == 0)
+            for (size_t r = 0; r < rows; r++) memset(y + r * ldy, 0, np * PANEL_COLS * sizeof *y);
+        for (size_t k0 = 0; k0 < k; k0 = k1) {
+            size_t whole = (k - k0) / PANEL_GROUP, g0 = k0 / PANEL_GROUP;
+            size_t n = whole > GIVEN_GROUPS ? GIVEN_GROUPS : whole ? whole : 1;
+            k1 = whole ? k0 + n * PANEL_GROUP : k;
+            for (size_t i = 0; i < np; i++)
+                if (t == DT_BF16)
+                    given_copy(panels + (p + i) * bytes, k, g0, g0 + n, chunk.w[i]);
+                else
+                    given_unpack(t, panels + (p + i) * bytes, g0, g0 + n, chunk.w[i]);
+            tile_fence(&chunk);
+            given_rows(np == 2, &chunk, n, k1 - k0, x, k0, rows, y, ldy, k0 > 0, &configured);
+        }
+    }
+    _tile_release();
+}
+
+/* ---- the table ---------------------------------------------------------------------------------------- */
+
+#define AMX_TYPE(T)                                                                                      \
+    static void linear_##T##_amx(const void *panels, size_t n_panels, size_t k, const struct act *x,     \
+                                 size_t rows, float *y, size_t ldy)                                      \
+    {                                                                                                    \
+        amx_linear(DT_##T, panels, n_panels, k, x, rows, y, ldy);                                        \
+    }                                                                                                    \
+    GIVEN_TYPE(T)
+#define GIVEN_TYPE(T)                                                                                    \
+    static void given_##T##_amx(const void *panels, size_t n_panels, size_t k, const struct act *x,      \
+                                size_t rows, float *y, size_t ldy)                                       \
+    {                                                                                                    \
+        given_linear(DT_##T, panels, n_panels, k, x, rows, y, ldy);                                      \
+    }
+GIVEN_TYPE(BF16)
+AMX_TYPE(Q4_0)
+AMX_TYPE(Q4_1)
+AMX_TYPE(Q5_0)
+AMX_TYPE(Q5_1)
+AMX_TYPE(Q8_0)
+AMX_TYPE(Q2_K)
+AMX_TYPE(Q3_K)
+AMX_TYPE(Q4_K)
+AMX_TYPE(Q5_K)
+AMX_TYPE(Q6_K)
+
+#define AMX_ROW(T) [DT_##T] = { linear_##T##_amx, given_##T##_amx }
+
+void kernels_init_amx(struct kernels *k)
+{
+    static const struct { linear_fn *linear, *given; } table[DT_COUNT] = {
+        AMX_ROW(Q4_0), AMX_ROW(Q4_1), AMX_ROW(Q5_0), AMX_ROW(Q5_1), AMX_ROW(Q8_0),
+        AMX_ROW(Q2_K), AMX_ROW(Q3_K), AMX_ROW(Q4_K), AMX_ROW(Q5_K), AMX_ROW(Q6_K),
+        [DT_BF16] = { NULL, given_BF16_amx },
+    };
+    for (size_t t = 0; t < DT_COUNT; t++) {
+        if (table[t].linear) k->linear[t] = table[t].linear, k->linear_level[t] = "amx";
+        if (table[t].given) k->linear_given[t] = table[t].given, k->linear_given_level[t] = "amx";
+    }
+}
