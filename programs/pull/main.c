@@ -129,9 +129,7 @@ static stretto_status from_repository(struct model *m, struct pull *p, const cha
     TRY(hub_list_open(&list, p, spec, err));
     const char *repo = strchr(spec, '/') + 1;
     int len = (int)strcspn(repo, "@");
-    size_t chosen = 0;
-    for (size_t i = 0; i < list.n; i++) chosen += list.files[i].chosen;
-    bool folder = chosen > 1;
+    bool folder = list.folder;
     stretto_status s = STRETTO_OK;
     if (folder) m->path = text(m, "%s/%.*s", dir, len, repo);
     for (size_t i = 0; s == STRETTO_OK && i < list.n; i++) {
@@ -141,7 +139,8 @@ static stretto_status from_repository(struct model *m, struct pull *p, const cha
         struct pull_file *file;
         base = base ? base + 1 : f->name;
         char *path = folder ? text(m, "%s/%.*s/%s", dir, len, repo, f->name) : text(m, "%s/%s", dir, base);
-        if (!folder) m->path = path;
+        /* -m takes the first part of a split file. */
+        if (!folder && (!m->path || (path && strcmp(path, m->path) < 0))) m->path = path;
         s = file_new(m, path, text(m, "%s", f->name), 1, &sources, &file, err);
         if (s != STRETTO_OK) break;
         file->bytes = f->bytes;

@@ -621,6 +621,16 @@ class Pull(unittest.TestCase):
         self.assertEqual(out[0]["path"], str(self.into / "m-00001-of-00003.gguf"))
         self.assertEqual(self.files(), sorted(parts))
         self.assertTrue(all((self.into / n).read_bytes() == d for n, d in parts.items()))
+        shutil.rmtree(self.into)
+        self.repo(dict(reversed(parts.items())) | {"m-00001-of-00002.gguf.txt": b"x", "-of-.txt": b"x"})
+        out = json.loads(self.pull("hf:user/repo", "--json"))
+        self.assertEqual(out[0]["path"], str(self.into / "m-00001-of-00003.gguf"))
+        self.assertEqual(self.files(), sorted(parts))
+        self.assertTrue(all((self.into / n).read_bytes() == d for n, d in parts.items()))
+        shutil.rmtree(self.into)
+        self.repo({"best-of-all.gguf": DATA})
+        self.pull("hf:user/repo")
+        self.assert_only("best-of-all.gguf")
 
     def test_hf_words(self):
         for bad in ("hf:", "hf:x", "hf:x/", "hf:x/y/../z", "hf:x/y@", "hf:x/y/z@a b", "hf:x/../z",
