@@ -1,6 +1,6 @@
 /* Text to token ids and back, without opening the model's weights. */
 #include "base/buffer.h"
-#include "base/memory.h"
+#include "format/catalogue.h"
 #include "format/source.h"
 #include "stretto/commands.h"
 #include "text/tokenizer.h"
@@ -109,16 +109,18 @@ static int tokenize_run(void *options, size_t n, char **operands)
 {
     (void)n; (void)operands;
     const struct tokenize_options *o = options;
-    if (!o->model) return command_usage("tokenize", "-m names the model whose tokenizer is meant");
     struct error err = { 0 };
     struct source *src = NULL;
     struct tokenizer *t = NULL;
-    struct buffer in = buffer_make(INPUT_MAX);
-    stretto_status st = source_open(&src, o->model, &err);
+    struct buffer in = buffer_make(INPUT_MAX), path = buffer_make((size_t)1 << 16);
+    stretto_status st = catalogue_resolve(o->model, &path, &err);
+    if (st == STRETTO_E_ARG) st = STRETTO_E_IO;          /* a model that is not there: not usage */
+    if (st == STRETTO_OK) st = source_open(&src, path.data, &err);
     if (st == STRETTO_OK) st = tokenizer_open(&t, src, &err);
     if (st == STRETTO_OK) st = read_input(&in, &err);
     if (st == STRETTO_OK) st = o->decode ? decode(o, t, &in, &err) : encode(o, t, &in, &err);
     buffer_done(&in);
+    buffer_done(&path);
     tokenizer_close(t);
     source_close(src);
     return st == STRETTO_OK ? EXIT_DONE : command_fail("tokenize", st, err.text);
@@ -127,7 +129,7 @@ static int tokenize_run(void *options, size_t n, char **operands)
 #define AT(field) offsetof(struct tokenize_options, field)
 static const struct option rows[] = {
     { "-m --model", "MODEL", OPT_TEXT, AT(model), 0, 0,
-      "a GGUF file, a folder with tokenizer.json or a name of the catalogue" },
+      "a GGUF file, a folder with tokenizer.json or a name of the catalogue [the default model]" },
     { "--no-special", NULL, OPT_FLAG, AT(no_special), 0, 0,
       "read special tokens spelled in the text as plain text; with --decode leave them out" },
     { "--add-special", NULL, OPT_FLAG, AT(add_special), 0, 0,

@@ -124,8 +124,14 @@ static size_t run_of(const char *p, size_t n, size_t i, bool (*is)(int32_t))
     return i;
 }
 
-static bool is_decimal(int32_t cp) { return cp >= '0' && cp <= '9'; }
 static bool is_mark(int32_t cp) { return cp >= 0 && !unicode_is_word(cp) && !unicode_is_space(cp); }
+
+/* Oniguruma's word characters, which \b of the models' expressions means. */
+static bool continues_word(int32_t cp)
+{
+    if (cp == 0x200C || cp == 0x200D) return false;
+    return unicode_is_word(cp) || cp == 0xB2 || cp == 0xB3 || cp == 0xB9 || (cp >= 0xBC && cp <= 0xBE);
+}
 
 static stretto_status find_match(struct finder *f, size_t *at, size_t *end)
 {
@@ -148,14 +154,20 @@ static stretto_status find_match(struct finder *f, size_t *at, size_t *end)
             hit = unicode_is_word(cp) || is_mark(cp);
             if (hit) e = run_of(f->p, f->n, i, unicode_is_word(cp) ? unicode_is_word : is_mark);
         } else if (s->kind == PRETOK_THREES) {
-            hit = is_decimal(cp);
+            hit = unicode_is_decimal(cp);
             if (hit) {
-                /* from == i also in the middle of a run: what is left of it is a multiple of three */
-                size_t run_end = run_of(f->p, f->n, i, is_decimal);
+                /* In the middle of a run what is left of it is a multiple of three. */
+                size_t run_end = i, digits = 0;
                 int32_t after = -1;
-                if (run_end < f->n) utf8_decode(f->p + run_end, f->n - run_end, &after);
-                if (s->border && unicode_is_word(after)) { i = run_end; continue; }
-                e = i + ((run_end - i) % 3 ? (run_end - i) % 3 : 3);
+                for (size_t k = 0; run_end < f->n; digits++, run_end += k) {
+                    k = utf8_decode(f->p + run_end, f->n - run_end, &after);
+                    if (!unicode_is_decimal(after)) break;
+                }
+                if (run_end == f->n) after = -1;
+                if (s->border && continues_word(after)) { i = run_end; continue; }
+                e = i;
+                for (size_t k = digits % 3 ? digits % 3 : 3; k > 0; k--)
+                    e += utf8_decode(f->p + e, f->n - e, &cp);
             }
         } else {
             hit = is_match(s, cp);

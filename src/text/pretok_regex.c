@@ -1,5 +1,5 @@
 /* Tokenizer expressions were written for Oniguruma (Ruby syntax, Unicode). Rewritten for PCRE2: \s is
- * the property White_Space (PCRE2 also counts U+180E), \h is a hexadecimal digit, \uHHHH, (?m) means
+ * the property White_Space (PCRE2 also counts U+180E), \w and \b count marks as letters, \h is a hexadecimal digit, \uHHHH, (?m) means
  * "dot matches newline", x{1,3}+ repeats instead of being possessive, and classes may nest and
  * intersect: [A&&B] becomes (?=[B])[A]. ^ and $ hold at every line. */
 #include "text/pretok.h"
@@ -18,6 +18,9 @@ struct pattern_work {
 enum { MAX_NESTING = 32, MATCH_LIMIT = 50 * 1000 * 1000, HEAP_LIMIT_KIB = 256 * 1024 };
 
 #define SPACES "\\t-\\r \\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}"
+
+/* Oniguruma's \w, the superscripts and fractions of Latin-1 included. */
+#define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}"
 
 struct rewrite { const char *p, *end; struct buffer out; unsigned depth; const char *refused; };
 
@@ -44,6 +47,15 @@ static stretto_status escape(struct rewrite *r, struct buffer *b, bool in_class)
     case 'S':
         if (!in_class) return buffer_str(b, "[^" SPACES "]");
         return buffer_str(b, "\\P{White_Space}");
+    case 'w': return buffer_str(b, in_class ? WORD : "[" WORD "]");
+    case 'W':
+        if (!in_class) return buffer_str(b, "[^" WORD "]");
+        r->refused = "\\W inside [] is not supported";
+        return STRETTO_E_UNSUP;
+    case 'b': case 'B':
+        if (in_class) break;
+        return buffer_str(b, c == 'b' ? "(?:(?<=[" WORD "])(?![" WORD "])|(?<![" WORD "])(?=[" WORD "]))"
+                                      : "(?:(?<=[" WORD "])(?=[" WORD "])|(?<![" WORD "])(?![" WORD "]))");
     case 'h': return buffer_str(b, in_class ? "0-9A-Fa-f" : "[0-9A-Fa-f]");
     case 'H':
         if (!in_class) return buffer_str(b, "[^0-9A-Fa-f]");

@@ -107,6 +107,8 @@ stretto_status tokenizer_finish(struct tokenizer *t, struct error *err)
             t->flag[i] |= TOKEN_IS_SPECIAL | TOKEN_IS_ADDED;
         if (v->type[i] == TOKEN_USER) t->flag[i] |= TOKEN_IS_ADDED;
     }
+    for (size_t i = 0; i < t->normalized.n; i++)
+        t->flag[t->normalized.item[i].id] |= TOKEN_IS_NORMALIZED;
     int32_t id, other;
     for (size_t i = 0; i < sizeof eog_names / sizeof *eog_names; i++) {
         id = vocab_find(v, eog_names[i], strlen(eog_names[i]));
@@ -333,7 +335,7 @@ static stretto_status encode_all(struct job *j, const char *text, size_t n, unsi
     size_t from = 0, done = 0, at = 0, end = 0;
     const struct added *a;
     while ((a = added_find(&t->raw, text, n, &from, done, specials, &at, &end))) {
-        TRY(encode_stretch(j, text + done, at - done, done == 0, specials));
+        if (at > done) TRY(encode_stretch(j, text + done, at - done, done == 0, specials));
         TRY(tokens_push(j->out, a->id));
         done = end;
     }
@@ -416,12 +418,22 @@ static void clean_up(struct buffer *b, size_t from)
     if (b->data) b->data[b->len] = '\0';
 }
 
+/* A token that was found in normalized text stands for what was found: "▁fox" and not "fox". */
+static const char *normalized_text(const struct tokenizer *t, int32_t id, size_t *n)
+{
+    const struct added_set *s = &t->normalized;
+    for (size_t i = 0; i < s->n; i++)
+        if (s->item[i].id == id) { *n = s->item[i].len; return s->text + s->item[i].at; }
+    return NULL;
+}
+
 static stretto_status put_piece(const struct tokenizer *t, int32_t id, bool first, struct buffer *out)
 {
     const struct spelling_rules *r = &t->spell;
     const char *p = vocab_text(&t->vocab, id);
     size_t n = vocab_len(&t->vocab, id), from = out->len;
     bool added = t->flag[id] & TOKEN_IS_ADDED;
+    if (t->flag[id] & TOKEN_IS_NORMALIZED) p = normalized_text(t, id, &n);
     if (r->wordpiece) {
         bool inside = n >= t->wordpiece.n_inside && t->wordpiece.n_inside &&
                       !memcmp(p, t->wordpiece.inside, t->wordpiece.n_inside);

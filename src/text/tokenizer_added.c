@@ -111,7 +111,7 @@ const struct added *added_find(const struct added_set *s, const char *text, size
         if (!a) continue;
         size_t stop = i + a->len;
         /* What is refused still hides the tokens inside it. */
-        bool refused = i < floor || (a->special && !specials) ||
+        bool refused = (a->special && !specials) ||
                        (a->single_word && (word_before(text, i) || word_after(text, n, stop)));
         if (refused) { i = stop - 1; continue; }
         *at = i;

@@ -89,7 +89,7 @@ struct tokenizer {
     char *template_text;
     size_t n_template;
 };
-enum { TOKEN_IS_SPECIAL = 1, TOKEN_IS_EOG = 2, TOKEN_IS_ADDED = 4 };
+enum { TOKEN_IS_SPECIAL = 1, TOKEN_IS_EOG = 2, TOKEN_IS_ADDED = 4, TOKEN_IS_NORMALIZED = 8 };
 
 /* Each fills a zeroed tokenizer; the caller closes it on failure. */
 stretto_status vocab_from_gguf(struct tokenizer *t, const struct source *src, struct error *err);
@@ -104,8 +104,10 @@ stretto_status added_add(struct added_set *s, struct added a, const char *p, siz
                          struct error *err);
 void added_sort(struct added_set *s);
 void added_done(struct added_set *s);
-/* The next added token in the text at or after `from`: *at .. *end is the stretch it takes, white space
- * it strips included, never before `floor`. NULL when there is none. *from moves on. */
+/* The next added token in the text at or after `from`: *at .. *end is the stretch it takes, with the
+ * white space it strips (to its left only back to `floor`). It may begin inside the white space that
+ * the one before it stripped; what lies between is then empty. NULL when there is none. *from moves
+ * on. */
 const struct added *added_find(const struct added_set *s, const char *text, size_t n, size_t *from,
                                size_t floor, bool specials, size_t *at, size_t *end);
 

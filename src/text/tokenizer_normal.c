@@ -110,8 +110,8 @@ static stretto_status each_character(const struct normal_step *s, const struct b
             space = cp == ' ';
             break;
         case NORMAL_BERT_CLEAN:
+            if (cp <= 0 || cp == 0xFFFD || unicode_is_other(cp)) continue;    /* U+0085 too */
             if (unicode_is_space(cp)) { TRY(buffer_append(out, " ", 1)); continue; }
-            if (cp <= 0 || cp == 0xFFFD || unicode_is_other(cp)) continue;
             break;
         default:
             if (unicode_is_cjk(cp)) {

@@ -124,6 +124,11 @@ bool unicode_is_number(int32_t cp)
     return c >= UTF8PROC_CATEGORY_ND && c <= UTF8PROC_CATEGORY_NO;
 }
 
+bool unicode_is_decimal(int32_t cp)
+{
+    return cp < 0x80 ? cp >= '0' && cp <= '9' : category(cp) == UTF8PROC_CATEGORY_ND;
+}
+
 bool unicode_is_word(int32_t cp)
 {
     if (cp < 0x80)

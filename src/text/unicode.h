@@ -23,6 +23,7 @@ bool unicode_is_other(int32_t cp);       /* category C except tab, line feed, ca
 bool unicode_is_mark(int32_t cp);        /* category Mn                                              */
 bool unicode_is_any_mark(int32_t cp);    /* category M                                               */
 bool unicode_is_number(int32_t cp);      /* category N                                               */
+bool unicode_is_decimal(int32_t cp);     /* category Nd                                              */
 bool unicode_is_word(int32_t cp);        /* letters, marks, decimal digits, connectors: the \w of text */
 bool unicode_is_cjk(int32_t cp);         /* the ranges BERT puts spaces around                       */
 

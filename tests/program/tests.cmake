@@ -1,0 +1,9 @@
+# Whole programs against programs that we did not write.
+if(TARGET stretto)
+  add_executable(tokenize_batch program/tokenize_batch.c)
+  target_link_libraries(tokenize_batch PRIVATE stretto_all)
+  add_test(NAME program.tokenizer_json COMMAND python3
+    ${CMAKE_CURRENT_SOURCE_DIR}/program/test_tokenizer_json.py $<TARGET_FILE:tokenize_batch>
+    $<TARGET_FILE:stretto> --models ${STRETTO_TEST_MODELS})
+  set_tests_properties(program.tokenizer_json PROPERTIES LABELS full SKIP_RETURN_CODE 77 TIMEOUT 900)
+endif()
