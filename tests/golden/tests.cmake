@@ -4,6 +4,9 @@ set(golden_here ${CMAKE_CURRENT_SOURCE_DIR}/golden)
 add_test(NAME golden.make COMMAND python3 ${CMAKE_SOURCE_DIR}/tools/make_golden.py --out ${golden_dir})
 set_tests_properties(golden.make PROPERTIES FIXTURES_SETUP golden LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 600)
 
+add_test(NAME bench.peers COMMAND python3 ${golden_here}/test_peers.py)
+set_tests_properties(bench.peers PROPERTIES LABELS quick TIMEOUT 300)
+
 # golden_test(NAME LABEL TIMEOUT script arguments...)
 function(golden_test name label timeout script)
   add_test(NAME golden.${name} COMMAND python3 ${golden_here}/${script} $<TARGET_FILE:stretto> ${ARGN})
