@@ -35,6 +35,10 @@ struct unpacked {
 /* Rows of activations as tiles read them; `half` has the int16 sums of codes of the group's halves. */
 struct rows_avx2 { const int8_t *q; const float *d, *s; const int32_t *half; size_t ldq, ldd, ldh; };
 
+/* The value is in a register here. Without it the compiler moves the additions of a tile apart from their
+ * products and spills half of it: 80 instead of 120 products a nanosecond (gcc 12, Zen 3). */
+#define KEEP(v) __asm__("" : "+x"(v))
+
 INLINE __m256i load_i(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
 INLINE __m256i load_32(const void *p) { return _mm256_set1_epi32((int)load_word(p)); }
 INLINE __m256 half_8(const void *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
@@ -69,6 +73,13 @@ INLINE void dot_group(struct dot_kind kind, int n, const struct unpacked *w, con
             p1 = _mm256_madd_epi16(a[r][1], kind.sub ? w->sub[quad / 4][1] : ones);
             i[r][0] = quad >= kind.quads ? _mm256_add_epi32(i[r][0], p0) : p0;
             i[r][1] = quad >= kind.quads ? _mm256_add_epi32(i[r][1], p1) : p1;
+        }
+        bool in_i = kind.sign || (quad + 1) % kind.quads == 0;
+        UNROLL
+        for (int r = 0; r < n; r++) {
+            __m256i *keep = in_i ? i[r] : a[r];
+            KEEP(keep[0]);
+            KEEP(keep[1]);
         }
     }
 }
