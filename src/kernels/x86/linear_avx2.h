@@ -1,8 +1,9 @@
-/* Quantised linear kernels for AVX2: what all dtypes share. A type's file gives `unpack`, which turns one
- * group of a panel into a struct unpacked, and a kind of dot product; `linear_rows` does the rest.
+/* Quantised linear kernels for AVX2: what all dtypes share. A type's file says how a group of a panel is
+ * read (`line`: two quads of codes; `scales`) and what kind of dot product it needs; the rest is here.
  *
- * A group of one panel is unpacked once into L1 and serves every row of the call. A tile is 4 rows x 16
- * columns. VPMADDUBSW multiplies unsigned codes with signed activations; pairs of products stay in 16
+ * Few rows: codes go from the panel straight into products, one pass, with prefetch; a step of one row is
+ * as fast as memory. Many rows: a group is unpacked once into L1 and serves all of them. A tile is 4 rows
+ * x 16 columns. VPMADDUBSW multiplies unsigned codes with signed activations; pairs of products stay in 16
  * bits as long as they fit (`quads` quads of 4), then VPMADDWD widens them, multiplying with the
  * sub-scale on the way where the type has one. The bound on Zen 3 is the four vector pipes: Q4_1 needs
  * 8 + 7 + 5 instructions for 256 products, 51 products a cycle at most.
@@ -14,7 +15,7 @@
 #include "kernels/scalar.h"
 #include "kernels/x86/math_avx2.h"
 
-enum { TILE_ROWS = 4, CHUNK_GROUPS = 24, BLOCK_ROWS = 128 };
+enum { TILE_ROWS = 4, CHUNK_GROUPS = 24, BLOCK_ROWS = 128, FEW_ROWS = 4, FEW_GROUPS = 1024, AHEAD = 4096 };
 
 /* How the codes of a type become a sum. */
 struct dot_kind {
@@ -25,12 +26,19 @@ struct dot_kind {
     int min;           /* +1: y += m s; -1: y -= m s; -2: y -= (sub-minimums . half sums) * (m d); 0    */
 };
 
-struct unpacked {
-    __m256i code[8][2];        /* [quad][columns 0-7, 8-15], four codes of a column in 32 bits          */
+/* Of 16 columns: [columns 0-7, 8-15]. */
+struct scales {
     __m256 d[2], m[2];
     __m256i pair[2];           /* int16 (first half, second half): zero * sub-scale, or sub-minimum     */
     __m256i sub[2][2];         /* [half][columns]: the sub-scale twice, as int16                        */
 };
+struct line { __m256i lo[2], hi[2]; };      /* codes of quads l and l + 4: four of a column in 32 bits  */
+struct unpacked { __m256i code[8][2]; struct scales s; };
+
+typedef void line_fn(const uint8_t *panel, size_t g, int l, struct line *out);
+typedef void scales_fn(const uint8_t *panel, size_t g, struct scales *out);
+/* How a type is read; `bytes` of K 32, for the prefetch. */
+struct reader_avx2 { line_fn *line; scales_fn *scales; size_t bytes; };
 
 /* Rows of activations as tiles read them; `half` has the int16 sums of codes of the group's halves. */
 struct rows_avx2 { const int8_t *q; const float *d, *s; const int32_t *half; size_t ldq, ldd, ldh; };
@@ -42,6 +50,13 @@ struct rows_avx2 { const int8_t *q; const float *d, *s; const int32_t *half; siz
 INLINE __m256i load_i(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
 INLINE __m256i load_32(const void *p) { return _mm256_set1_epi32((int)load_word(p)); }
 INLINE __m256 half_8(const void *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
+
+/* |w| times x with the sign of w: exact for every pair of codes, as |w| <= 128 and |x| <= 127. */
+INLINE __m256i signed_dot(__m256i w, __m256i x)
+{
+    __m256i p = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+    return _mm256_madd_epi16(p, _mm256_set1_epi16(1));
+}
 
 /* Sum over one group, 4 x 16 codes x n rows: i[r][c]. */
 INLINE void dot_group(struct dot_kind kind, int n, const struct unpacked *w, const int8_t *q, size_t ldq,
@@ -56,10 +71,8 @@ INLINE void dot_group(struct dot_kind kind, int n, const struct unpacked *w, con
         for (int r = 0; r < n; r++) {
             __m256i x = load_32(q + (size_t)r * ldq + 4 * (size_t)quad), p0, p1;
             if (kind.sign) {
-                p0 = _mm256_maddubs_epi16(_mm256_abs_epi8(w0), _mm256_sign_epi8(x, w0));
-                p1 = _mm256_maddubs_epi16(_mm256_abs_epi8(w1), _mm256_sign_epi8(x, w1));
-                p0 = _mm256_madd_epi16(p0, ones);
-                p1 = _mm256_madd_epi16(p1, ones);
+                p0 = signed_dot(w0, x);
+                p1 = signed_dot(w1, x);
                 i[r][0] = quad ? _mm256_add_epi32(i[r][0], p0) : p0;
                 i[r][1] = quad ? _mm256_add_epi32(i[r][1], p1) : p1;
                 continue;
@@ -69,8 +82,8 @@ INLINE void dot_group(struct dot_kind kind, int n, const struct unpacked *w, con
             a[r][0] = quad % kind.quads ? _mm256_add_epi16(a[r][0], p0) : p0;
             a[r][1] = quad % kind.quads ? _mm256_add_epi16(a[r][1], p1) : p1;
             if ((quad + 1) % kind.quads) continue;
-            p0 = _mm256_madd_epi16(a[r][0], kind.sub ? w->sub[quad / 4][0] : ones);
-            p1 = _mm256_madd_epi16(a[r][1], kind.sub ? w->sub[quad / 4][1] : ones);
+            p0 = _mm256_madd_epi16(a[r][0], kind.sub ? w->s.sub[quad / 4][0] : ones);
+            p1 = _mm256_madd_epi16(a[r][1], kind.sub ? w->s.sub[quad / 4][1] : ones);
             i[r][0] = quad >= kind.quads ? _mm256_add_epi32(i[r][0], p0) : p0;
             i[r][1] = quad >= kind.quads ? _mm256_add_epi32(i[r][1], p1) : p1;
         }
@@ -85,7 +98,7 @@ INLINE void dot_group(struct dot_kind kind, int n, const struct unpacked *w, con
 }
 
 /* f += the group's share, as kernels.h states it. */
-INLINE void add_group(struct dot_kind kind, int n, const struct unpacked *w, const struct rows_avx2 *x,
+INLINE void add_group(struct dot_kind kind, int n, const struct scales *w, const struct rows_avx2 *x,
                       size_t g, __m256i i[TILE_ROWS][2], __m256 f[TILE_ROWS][2])
 {
     UNROLL
@@ -126,7 +139,7 @@ INLINE void tile(struct dot_kind kind, int n, const struct unpacked *w, size_t g
     for (size_t g = 0; g < groups; g++) {
         __m256i i[TILE_ROWS][2];
         dot_group(kind, n, w + g, x->q + 32 * g, x->ldq, i);
-        add_group(kind, n, w + g, x, g, i, f);
+        add_group(kind, n, &w[g].s, x, g, i, f);
     }
     UNROLL
     for (int r = 0; r < n; r++) {
@@ -163,56 +176,169 @@ INLINE int32_t half_sums(const int8_t *q)
     return (int32_t)((uint32_t)b << 16 | ((uint32_t)a & 0xffff));
 }
 
-typedef void unpack_fn(const uint8_t *panel, size_t g, struct unpacked *out);
-
-/* Rows in blocks, K in chunks, panels in order: y carries the sums from chunk to chunk, so the order of
- * K, and with it every bit, is that of the rule. */
-INLINE void linear_rows(struct dot_kind kind, unpack_fn *unpack, size_t pb, const uint8_t *panels,
-                        size_t n_panels, size_t k, const struct act *x, size_t rows, float *y, size_t ldy)
+INLINE void unpack(struct reader_avx2 in, const uint8_t *panel, size_t g, struct unpacked *out)
 {
-    struct unpacked w[CHUNK_GROUPS];
-    int32_t half[BLOCK_ROWS][CHUNK_GROUPS];
-    size_t groups = k / PANEL_GROUP;
-    for (size_t r0 = 0; r0 < rows; r0 += BLOCK_ROWS) {
-        size_t n = rows - r0 < BLOCK_ROWS ? rows - r0 : BLOCK_ROWS;
-        for (size_t g0 = 0; g0 < groups || g0 == 0; g0 += CHUNK_GROUPS) {
-            size_t ng = groups - g0 < CHUNK_GROUPS ? groups - g0 : CHUNK_GROUPS;
-            if (kind.zero || kind.min == -2)
-                for (size_t r = 0; r < n; r++)
-                    for (size_t g = 0; g < ng; g++)
-                        half[r][g] = half_sums(x->q + (r0 + r) * x->ldq + 32 * (g0 + g));
-            struct rows_avx2 at = { .q = x->q + r0 * x->ldq + 32 * g0, .d = x->d + r0 * x->ldd + g0,
-                                    .s = x->s + r0 * x->ldd + g0, .half = half[0], .ldq = x->ldq,
-                                    .ldd = x->ldd, .ldh = CHUNK_GROUPS };
-            for (size_t p = 0; p < n_panels; p++) {
-                for (size_t g = 0; g < ng; g++) unpack(panels + p * pb, g0 + g, &w[g]);
-                tiles(kind, w, ng, at, n, y + r0 * ldy + 16 * p, ldy, g0 == 0);
+    UNROLL
+    for (int l = 0; l < 4; l++) {
+        struct line v;
+        in.line(panel, g, l, &v);
+        UNROLL
+        for (int c = 0; c < 2; c++) {
+            out->code[l][c] = v.lo[c];
+            out->code[l + 4][c] = v.hi[c];
+        }
+    }
+    in.scales(panel, g, &out->s);
+}
+
+/* ---- few rows --------------------------------------------------------------------------------------- */
+
+/* dot_group without the detour through memory; halves in sums of their own where they must not mix. */
+INLINE void dot_few(struct dot_kind kind, struct reader_avx2 in, int n, const uint8_t *panel, size_t g,
+                    const struct scales *s, const int8_t *q, size_t ldq, __m256i i[TILE_ROWS][2])
+{
+    const __m256i ones = _mm256_set1_epi16(1);
+    __m256i a[TILE_ROWS][2], b[TILE_ROWS][2];
+    UNROLL
+    for (int l = 0; l < 4; l++) {
+        struct line w;
+        in.line(panel, g, l, &w);
+        UNROLL
+        for (int r = 0; r < n; r++) {
+            __m256i x = load_32(q + (size_t)r * ldq + 4 * l), y = load_32(q + (size_t)r * ldq + 16 + 4 * l);
+            UNROLL
+            for (int c = 0; c < 2; c++) {
+                if (kind.sign) {
+                    __m256i p = _mm256_add_epi32(signed_dot(w.lo[c], x), signed_dot(w.hi[c], y));
+                    i[r][c] = l ? _mm256_add_epi32(i[r][c], p) : p;
+                    KEEP(i[r][c]);
+                    continue;
+                }
+                __m256i p = _mm256_maddubs_epi16(w.lo[c], x), t = _mm256_maddubs_epi16(w.hi[c], y);
+                bool fresh = l % (kind.quads < 4 ? kind.quads : 4) == 0;
+                if (kind.quads == 8) {
+                    a[r][c] = _mm256_add_epi16(fresh ? p : _mm256_add_epi16(a[r][c], p), t);
+                    KEEP(a[r][c]);
+                    if (l == 3) i[r][c] = _mm256_madd_epi16(a[r][c], ones);
+                    continue;
+                }
+                a[r][c] = fresh ? p : _mm256_add_epi16(a[r][c], p);
+                b[r][c] = fresh ? t : _mm256_add_epi16(b[r][c], t);
+                KEEP(a[r][c]);
+                KEEP(b[r][c]);
+                if ((l + 1) % kind.quads) continue;
+                p = _mm256_add_epi32(_mm256_madd_epi16(a[r][c], kind.sub ? s->sub[0][c] : ones),
+                                     _mm256_madd_epi16(b[r][c], kind.sub ? s->sub[1][c] : ones));
+                i[r][c] = l >= kind.quads ? _mm256_add_epi32(i[r][c], p) : p;
             }
         }
     }
 }
 
-#define LINEAR_AVX2(T, ...)                                                                              \
+INLINE void tile_few(struct dot_kind kind, struct reader_avx2 in, int n, const uint8_t *panel, size_t g0,
+                     size_t groups, const struct rows_avx2 *x, float *y, size_t ldy, bool first)
+{
+    __m256 f[TILE_ROWS][2];
+    UNROLL
+    for (int r = 0; r < n; r++) {
+        UNROLL
+        for (int c = 0; c < 2; c++)
+            f[r][c] = first ? _mm256_setzero_ps() : _mm256_loadu_ps(y + (size_t)r * ldy + 8 * c);
+    }
+    const uint8_t *soon = panel + g0 * in.bytes + AHEAD;
+    for (size_t g = 0; g < groups; g++, soon += in.bytes) {
+        __m256i i[TILE_ROWS][2];
+        struct scales s;
+        UNROLL
+        for (size_t l = 0; l < in.bytes; l += 64) _mm_prefetch((const char *)soon + l, _MM_HINT_T0);
+        in.scales(panel, g0 + g, &s);
+        dot_few(kind, in, n, panel, g0 + g, &s, x->q + 32 * g, x->ldq, i);
+        add_group(kind, n, &s, x, g, i, f);
+    }
+    UNROLL
+    for (int r = 0; r < n; r++) {
+        UNROLL
+        for (int c = 0; c < 2; c++) _mm256_storeu_ps(y + (size_t)r * ldy + 8 * c, f[r][c]);
+    }
+}
+
+/* ---- all -------------------------------------------------------------------------------------------- */
+
+/* The rows r0 .. r0 + n from group g0 on, with the half sums that the kind needs. */
+INLINE struct rows_avx2 rows_at(struct dot_kind kind, const struct act *x, size_t r0, size_t n, size_t g0,
+                                size_t groups, int32_t *half)
+{
+    if (kind.zero || kind.min == -2)
+        for (size_t r = 0; r < n; r++)
+            for (size_t g = 0; g < groups; g++)
+                half[r * groups + g] = half_sums(x->q + (r0 + r) * x->ldq + 32 * (g0 + g));
+    return (struct rows_avx2){ .q = x->q + r0 * x->ldq + 32 * g0, .d = x->d + r0 * x->ldd + g0,
+                               .s = x->s + r0 * x->ldd + g0, .half = half, .ldq = x->ldq, .ldd = x->ldd,
+                               .ldh = groups };
+}
+
+INLINE void linear_few(struct dot_kind kind, struct reader_avx2 in, size_t pb, const uint8_t *panels,
+                       size_t n_panels, size_t k, const struct act *x, int n, float *y, size_t ldy)
+{
+    int32_t half[FEW_ROWS * FEW_GROUPS];
+    size_t groups = k / PANEL_GROUP, g0 = 0;
+    do {
+        size_t ng = groups - g0 < FEW_GROUPS ? groups - g0 : FEW_GROUPS;
+        struct rows_avx2 at = rows_at(kind, x, 0, (size_t)n, g0, ng, half);
+        for (size_t p = 0; p < n_panels; p++)
+            tile_few(kind, in, n, panels + p * pb, g0, ng, &at, y + 16 * p, ldy, g0 == 0);
+        g0 += ng;
+    } while (g0 < groups);
+}
+
+/* Rows in blocks, K in chunks, panels in order: y carries the sums from chunk to chunk, so the order of
+ * K, and with it every bit, is that of the rule. */
+INLINE void linear_many(struct dot_kind kind, struct reader_avx2 in, size_t pb, const uint8_t *panels,
+                        size_t n_panels, size_t k, const struct act *x, size_t rows, float *y, size_t ldy)
+{
+    struct unpacked w[CHUNK_GROUPS];
+    int32_t half[BLOCK_ROWS * CHUNK_GROUPS];
+    size_t groups = k / PANEL_GROUP;
+    for (size_t r0 = 0; r0 < rows; r0 += BLOCK_ROWS) {
+        size_t n = rows - r0 < BLOCK_ROWS ? rows - r0 : BLOCK_ROWS, g0 = 0;
+        do {
+            size_t ng = groups - g0 < CHUNK_GROUPS ? groups - g0 : CHUNK_GROUPS;
+            struct rows_avx2 at = rows_at(kind, x, r0, n, g0, ng, half);
+            for (size_t p = 0; p < n_panels; p++) {
+                for (size_t g = 0; g < ng; g++) unpack(in, panels + p * pb, g0 + g, &w[g]);
+                tiles(kind, w, ng, at, n, y + r0 * ldy + 16 * p, ldy, g0 == 0);
+            }
+            g0 += ng;
+        } while (g0 < groups);
+    }
+}
+
+#define LINEAR_AVX2(T, unit, unit_k, ...)                                                                \
     static void linear_##T##_avx2(const void *panels, size_t n_panels, size_t k, const struct act *x,    \
                                   size_t rows, float *y, size_t ldy)                                     \
     {                                                                                                    \
-        linear_rows((struct dot_kind){ __VA_ARGS__ }, unpack_##T, panel_bytes(DT_##T, k), panels,        \
-                    n_panels, k, x, rows, y, ldy);                                                       \
+        const struct dot_kind kind = { __VA_ARGS__ };                                                    \
+        const struct reader_avx2 in = { line_##T, scales_##T, (unit) * 32 / (unit_k) };                  \
+        size_t pb = panel_bytes(DT_##T, k);                                                              \
+        switch (rows) {                                                                                  \
+        case 1: linear_few(kind, in, pb, panels, n_panels, k, x, 1, y, ldy); break;                      \
+        case 2: linear_few(kind, in, pb, panels, n_panels, k, x, 2, y, ldy); break;                      \
+        case 3: linear_few(kind, in, pb, panels, n_panels, k, x, 3, y, ldy); break;                      \
+        case 4: linear_few(kind, in, pb, panels, n_panels, k, x, 4, y, ldy); break;                      \
+        default: linear_many(kind, in, pb, panels, n_panels, k, x, rows, y, ldy);                        \
+        }                                                                                                \
     }
 
 /* ---- planes to codes -------------------------------------------------------------------------------- */
 
-INLINE void unpack_nib(const uint8_t *p, struct unpacked *out)
+INLINE void nib_line(const uint8_t *p, int l, struct line *out)
 {
     const __m256i mask = _mm256_set1_epi8(15);
     UNROLL
-    for (int l = 0; l < 4; l++) {
-        UNROLL
-        for (int c = 0; c < 2; c++) {
-            __m256i v = load_i(p + 64 * l + 32 * c);
-            out->code[l][c] = _mm256_and_si256(v, mask);
-            out->code[l + 4][c] = _mm256_and_si256(_mm256_srli_epi16(v, 4), mask);
-        }
+    for (int c = 0; c < 2; c++) {
+        __m256i v = load_i(p + 64 * l + 32 * c);
+        out->lo[c] = _mm256_and_si256(v, mask);
+        out->hi[c] = _mm256_and_si256(_mm256_srli_epi16(v, 4), mask);
     }
 }
 
@@ -235,7 +361,7 @@ INLINE __m256i one_bit(const uint8_t *p, int quad, int c, int at)
 }
 
 /* Scale and minimum of group g of a Q4_K or Q5_K unit: float16 times a 6-bit integer, exact. */
-INLINE void unpack_sub32(const uint8_t *unit, size_t g, struct unpacked *out)
+INLINE void sub32(const uint8_t *unit, size_t g, struct scales *out)
 {
     const uint8_t *sub = unit + PANEL_SUB + 32 * g;
     for (size_t c = 0; c < 2; c++) {

@@ -4,7 +4,7 @@
 #include "kernels/x86/linear_avx2.h"
 
 /* Sub-scales as int16 (first half, second half) of 8 columns to each of them twice. */
-INLINE void spread_sub(__m256i pair, int c, struct unpacked *out)
+INLINE void spread_sub(__m256i pair, int c, struct scales *out)
 {
     __m256i first = _mm256_slli_epi32(pair, 16), second = _mm256_srli_epi32(pair, 16);
     out->sub[0][c] = _mm256_or_si256(first, _mm256_srli_epi32(first, 16));
@@ -13,7 +13,7 @@ INLINE void spread_sub(__m256i pair, int c, struct unpacked *out)
 
 INLINE __m128i load_16(const uint8_t *p) { return _mm_loadu_si128((const __m128i *)(const void *)p); }
 
-INLINE void signed_sub(const uint8_t *p, int zero, struct unpacked *out)
+INLINE void signed_sub(const uint8_t *p, int zero, struct scales *out)
 {
     UNROLL
     for (int c = 0; c < 2; c++) {
@@ -23,42 +23,54 @@ INLINE void signed_sub(const uint8_t *p, int zero, struct unpacked *out)
     }
 }
 
-INLINE void unpack_Q6_K(const uint8_t *panel, size_t g, struct unpacked *out)
+INLINE void line_Q6_K(const uint8_t *panel, size_t g, int l, struct line *out)
 {
-    const uint8_t *unit = panel + g / 8 * PANEL_Q6_K, *codes = unit + PANEL_SUPER + g % 8 * 384;
-    unpack_nib(codes, out);
+    const uint8_t *codes = panel + g / 8 * PANEL_Q6_K + PANEL_SUPER + g % 8 * 384;
+    nib_line(codes, l, out);
     UNROLL
-    for (int quad = 0; quad < 8; quad++) {
-        UNROLL
-        for (int c = 0; c < 2; c++)
-            out->code[quad][c] = _mm256_or_si256(out->code[quad][c], two_bits(codes + 256, quad, c, 4));
+    for (int c = 0; c < 2; c++) {
+        out->lo[c] = _mm256_or_si256(out->lo[c], two_bits(codes + 256, l, c, 4));
+        out->hi[c] = _mm256_or_si256(out->hi[c], two_bits(codes + 256, l + 4, c, 4));
     }
+}
+
+INLINE void scales_Q6_K(const uint8_t *panel, size_t g, struct scales *out)
+{
+    const uint8_t *unit = panel + g / 8 * PANEL_Q6_K;
     signed_sub(unit + PANEL_SUB + g % 8 * 32, 32, out);
     for (size_t c = 0; c < 2; c++) out->d[c] = half_8(unit + 16 * c);
 }
 
-INLINE void unpack_Q3_K(const uint8_t *panel, size_t g, struct unpacked *out)
+INLINE void line_Q3_K(const uint8_t *panel, size_t g, int l, struct line *out)
 {
-    const uint8_t *unit = panel + g / 8 * PANEL_Q3_K, *codes = unit + PANEL_SUPER + g % 8 * 192;
+    const uint8_t *codes = panel + g / 8 * PANEL_Q3_K + PANEL_SUPER + g % 8 * 192;
     UNROLL
-    for (int quad = 0; quad < 8; quad++) {
-        UNROLL
-        for (int c = 0; c < 2; c++)
-            out->code[quad][c] = _mm256_or_si256(two_bits(codes, quad, c, 0), one_bit(codes + 128, quad, c, 2));
+    for (int c = 0; c < 2; c++) {
+        out->lo[c] = _mm256_or_si256(two_bits(codes, l, c, 0), one_bit(codes + 128, l, c, 2));
+        out->hi[c] = _mm256_or_si256(two_bits(codes, l + 4, c, 0), one_bit(codes + 128, l + 4, c, 2));
     }
+}
+
+INLINE void scales_Q3_K(const uint8_t *panel, size_t g, struct scales *out)
+{
+    const uint8_t *unit = panel + g / 8 * PANEL_Q3_K;
     signed_sub(unit + PANEL_SUB + g % 8 * 32, 4, out);
     for (size_t c = 0; c < 2; c++) out->d[c] = half_8(unit + 16 * c);
 }
 
-INLINE void unpack_Q2_K(const uint8_t *panel, size_t g, struct unpacked *out)
+INLINE void line_Q2_K(const uint8_t *panel, size_t g, int l, struct line *out)
 {
-    const uint8_t *unit = panel + g / 8 * PANEL_Q2_K, *codes = unit + PANEL_SUPER + g % 8 * 128;
-    const uint8_t *sub = unit + PANEL_SUB + g % 8 * 32;
+    const uint8_t *codes = panel + g / 8 * PANEL_Q2_K + PANEL_SUPER + g % 8 * 128;
     UNROLL
-    for (int quad = 0; quad < 8; quad++) {
-        UNROLL
-        for (int c = 0; c < 2; c++) out->code[quad][c] = two_bits(codes, quad, c, 0);
+    for (int c = 0; c < 2; c++) {
+        out->lo[c] = two_bits(codes, l, c, 0);
+        out->hi[c] = two_bits(codes, l + 4, c, 0);
     }
+}
+
+INLINE void scales_Q2_K(const uint8_t *panel, size_t g, struct scales *out)
+{
+    const uint8_t *unit = panel + g / 8 * PANEL_Q2_K, *sub = unit + PANEL_SUB + g % 8 * 32;
     UNROLL
     for (int c = 0; c < 2; c++) {
         __m256i pair = _mm256_cvtepu8_epi16(load_16(sub + 16 * c));
@@ -71,9 +83,9 @@ INLINE void unpack_Q2_K(const uint8_t *panel, size_t g, struct unpacked *out)
     }
 }
 
-LINEAR_AVX2(Q6_K, .quads = 2, .sub = true, .zero = 32)
-LINEAR_AVX2(Q3_K, .quads = 4, .sub = true, .zero = 4)
-LINEAR_AVX2(Q2_K, .quads = 4, .sub = true, .min = -2)
+LINEAR_AVX2(Q6_K, PANEL_Q6_K, 256, .quads = 2, .sub = true, .zero = 32)
+LINEAR_AVX2(Q3_K, PANEL_Q3_K, 256, .quads = 4, .sub = true, .zero = 4)
+LINEAR_AVX2(Q2_K, PANEL_Q2_K, 256, .quads = 4, .sub = true, .min = -2)
 
 void linear_k_init_avx2(struct kernels *k)
 {
