@@ -146,11 +146,12 @@ def library_page(version):
         title = re.fullmatch(r"-+ ?([^-]+?) ?-*", words)
         if title:
             body += f".SS {roff(title.group(1)[:1].upper() + title.group(1)[1:])}\n"
-        elif words:
-            body += paragraphs(words) + "\n"
+            words = ""
         if code:
-            code = code.replace("STRETTO_API ", "")
+            code = re.sub(r" {2,}\*/", " */", code.replace("STRETTO_API ", ""))
             body += f".PP\n.EX\n{roff(code)}\n.EE\n"
+        if words:
+            body += f".RS 4\n{paragraphs(words)}\n.RE\n" if code else paragraphs(words) + "\n"
     example = ROOT / "tests/api/example.c"
     if example.exists():
         body += f".SH EXAMPLE\n.EX\n{roff(example.read_text().rstrip())}\n.EE\n"

@@ -1,7 +1,8 @@
 /* Tokenizer expressions were written for Oniguruma (Ruby syntax, Unicode). Rewritten for PCRE2: \s is
- * the property White_Space (PCRE2 also counts U+180E), \w and \b count marks as letters, \h is a hexadecimal digit, \uHHHH, (?m) means
- * "dot matches newline", x{1,3}+ repeats instead of being possessive, and classes may nest and
- * intersect: [A&&B] becomes (?=[B])[A]. ^ and $ hold at every line. */
+ * the property White_Space (PCRE2 also counts U+180E), \w and \b count marks as letters, \h is a
+ * hexadecimal digit, \uHHHH, (?m) means "dot matches newline", x{1,3}+ repeats instead of being
+ * possessive, and classes may nest and intersect: [A&&B] becomes (?=[B])[A]. ^ and $ hold at every
+ * line. */
 #include "text/pretok.h"
 #include "base/memory.h"
 #include <string.h>

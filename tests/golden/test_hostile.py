@@ -64,7 +64,8 @@ def mutate(stretto, folder, name, data, rng, path, header):
         attempt(f"bit {bit} of byte {at} flipped", bytes(b), (0, 1))
     for _ in range(60):
         at = rng.randrange(header - 8)
-        value = rng.choice([0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**61, 2**62, 2**63 - 1, 2**63, 2**64 - 1, 2**64 - 8])
+        value = rng.choice([0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**61, 2**62, 2**63 - 1,
+                            2**63, 2**64 - 1, 2**64 - 8])
         size = rng.choice([4, 8])
         b = bytearray(data)
         b[at:at + size] = struct.pack("<Q", value)[:size]
@@ -130,7 +131,8 @@ def requests(stretto, golden, data, work):
     llama = os.path.join(golden, "llama", "model.gguf")
     bert = os.path.join(golden, "bert", "model.gguf")
     base = [stretto, "run", "-m", llama, "-p", "a"]
-    expect("a missing file", [stretto, "run", "-m", os.path.join(work, "nowhere.gguf"), "-p", "a"], (1,), "nowhere.gguf")
+    nowhere = os.path.join(work, "nowhere.gguf")
+    expect("a missing file", [stretto, "run", "-m", nowhere, "-p", "a"], (1,), "nowhere.gguf")
     expect("-n -5", base + ["-n", "-5"], (1, 2), "-5")
     expect("-n x", base + ["-n", "x"], (2,), "x")
     expect("--temp x", base + ["-n", "1", "--temp", "x"], (2,), "x")
