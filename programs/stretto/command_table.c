@@ -5,6 +5,7 @@
 const struct command *const command_table[] = {
     &command_info,
     &command_tokenize,
+    &command_convert,
     &command_pull,
     &command_models,
     NULL,

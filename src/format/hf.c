@@ -102,7 +102,8 @@ static stretto_status add_tensor(void *ctx, const struct st_tensor *from, struct
     struct source_tensor *t = source_add_tensor(f->s, err);
     if (!t) return STRETTO_E_NOMEM;
     *t = (struct source_tensor){ .name = pool_strndup(&f->s->pool, name, strlen(name)),
-                                 .type = type, .n_dims = (uint32_t)from->n_dims, .dims = { 1, 1, 1, 1 },
+                                 .type = type, .n_dims = (uint32_t)from->n_dims,
+                                 .dims = { 1, 1, 1, 1 },
                                  .data = from->data };
     if (!t->name) return source_no_memory(f->s, err);
     for (size_t d = 0; d < from->n_dims; d++) t->dims[d] = from->shape[from->n_dims - 1 - d];

@@ -1,0 +1,73 @@
+/* Any model that can be opened, written as a GGUF file of one element type. */
+#include "format/convert.h"
+#include "stretto/commands.h"
+#include "text/tokenizer_gguf.h"
+#include "ui/progress.h"
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+struct command_options { const char *type; bool force, quiet; };
+
+static volatile sig_atomic_t cancelled;
+static void cancel(int signal) { (void)signal; cancelled = 1; }
+
+static void say(void *ud, enum log_level level, const char *text)
+{
+    (void)level;
+    ui_progress_break(ud);
+    fprintf(stderr, "stretto convert: %s\n", text);
+}
+
+static void defaults(void *options) { ((struct command_options *)options)->type = "f16"; }
+
+static int convert_run(void *options, size_t n, char **operands)
+{
+    (void)n;
+    const struct command_options *o = options;
+    struct ui_progress bar;
+    struct error err = { 0 };
+    ui_progress_init(&bar, o->quiet ? NULL : stderr);
+    /* Ctrl-C must leave nothing half-written, so it only asks. */
+    struct sigaction act = { .sa_handler = cancel };
+    sigaction(SIGINT, &act, NULL);
+    sigaction(SIGTERM, &act, NULL);
+    sigaction(SIGHUP, &act, NULL);
+    struct convert_options c = { .type = dtype_by_name(o->type), .force = o->force,
+                                 .tokenizer = tokenizer_to_gguf, .progress = ui_progress_hook(&bar),
+                                 .log = { .say = say, .ud = &bar, .least = LOG_WARN },
+                                 .cancel = &cancelled };
+    stretto_status st = convert(operands[0], operands[1], &c, &err);
+    ui_progress_break(&bar);
+    return st == STRETTO_OK ? EXIT_DONE : command_fail("convert", st, err.text);
+}
+
+#define AT(field) offsetof(struct command_options, field)
+static const struct option rows[] = {
+    { "--type --outtype", "f32|bf16|f16|q8_0", OPT_CHOICE, AT(type), 0, 0,
+      "element type of the matrices; vectors stay f32 [f16]" },
+    { "--force", NULL, OPT_FLAG, AT(force), 0, 0, "replace OUT when it is there already" },
+    { "-q --quiet", NULL, OPT_FLAG, AT(quiet), 0, 0, "no progress" },
+};
+#undef AT
+static const struct option_group group = { "Convert", rows, sizeof rows / sizeof *rows };
+static const struct option_use uses[] = { { &group, 0 } };
+
+const struct command command_convert = {
+    .name = "convert",
+    .summary = "write a model as a GGUF file",
+    .operands = "IN OUT",
+    .description =
+        "Reads a GGUF file (also in parts) or a Hugging Face folder and writes one GGUF file whose "
+        "matrices have the type asked for, rounded plainly. What it writes of a folder is laid out "
+        "as "
+        "llama.cpp expects it, tokenizer and chat template included.\n\n"
+        "OUT appears only when it is whole; until then it is called OUT.part.",
+    .uses = uses,
+    .n_uses = 1,
+    .options_size = sizeof(struct command_options),
+    .min_operands = 2,
+    .max_operands = 2,
+    .defaults = defaults,
+    .run = convert_run,
+};

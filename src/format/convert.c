@@ -1,0 +1,346 @@
+#include "format/convert.h"
+#include "base/memory.h"
+#include "format/gguf_write.h"
+#include "format/source_int.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { TILE = 32 };     /* rows turned at once: what a cache line of a transposed matrix gives */
+
+struct conversion {
+    struct source *s;
+    const struct convert_options *o;
+    struct gguf_writer *w;
+    struct error *err;
+    bool folder;                        /* from Hugging Face */
+    struct source_tensor *list;         /* as they are to be written, in order */
+    size_t n;
+    float *rows;                        /* TILE rows */
+    void *encoded;                      /* one row */
+    uint64_t heads, heads_kv, done, total;
+};
+
+/* ---- which tensors ------------------------------------------------------------------------- */
+
+static bool lies_in(const struct source_tensor *t, const struct source_tensor *whole)
+{
+    uintptr_t at = (uintptr_t)t->data, from = (uintptr_t)whole->data;
+    return at >= from && at < from + whole->bytes;
+}
+
+/* Fused tensors are written whole, in the place of their first slice. */
+static stretto_status list_tensors(struct conversion *c)
+{
+    struct source *s = c->s;
+    c->list = mem_zalloc(s->n_tensors + s->n_stored + 1, sizeof *c->list);
+    if (!c->list) return source_no_memory(s, c->err);
+    for (size_t i = 0; i < s->n_tensors; i++) {
+        const struct source_tensor *t = &s->tensors[i], *whole = NULL;
+        for (size_t k = 0; k < s->n_stored && !whole; k++)
+            if (lies_in(t, &s->stored[k])) whole = &s->stored[k];
+        if (!whole) c->list[c->n++] = *t;
+        else if (t->data == whole->data) c->list[c->n++] = *whole;
+    }
+    return STRETTO_OK;
+}
+
+static bool ends(const char *s, const char *with)
+{
+    size_t n = strlen(s), w = strlen(with);
+    return n >= w && strcmp(s + n - w, with) == 0;
+}
+
+static enum dtype type_for(const struct conversion *c, const struct source_tensor *t)
+{
+    if (t->n_dims == 1 || strncmp(t->name, "position_embd", 13) == 0
+        || strncmp(t->name, "token_types", 11) == 0) return DT_F32;
+    if (t->dims[0] % dtype_table[c->o->type].block) return DT_F16;
+    return c->o->type;
+}
+
+/* Llama 3's scaling of frequencies as the tensor GGUF carries it in: one divisor per pair of
+ * dimensions. Formula: Llama 3.1's reference code, as in transformers' rope utilities. */
+static stretto_status add_rope_freqs(struct conversion *c)
+{
+    double base = 10000, factor = 1, low = 1, high = 4, original = 8192;
+    uint64_t n_rot = 0;
+    const struct source *s = c->s;
+    struct source_str type;
+    if (!c->folder || !source_string(s, ".rope.scaling.type", &type) || type.n != 6
+        || memcmp(type.p, "llama3", 6) != 0) return STRETTO_OK;
+    source_f64(s, ".rope.freq_base", &base);
+    source_f64(s, ".rope.scaling.factor", &factor);
+    source_f64(s, ".rope.scaling.low_freq_factor", &low);
+    source_f64(s, ".rope.scaling.high_freq_factor", &high);
+    source_f64(s, ".rope.scaling.original_context_length", &original);
+    if (!source_u64(s, ".rope.dimension_count", &n_rot) || n_rot < 2 || n_rot > 65536)
+        return fail(c->err, STRETTO_E_FORMAT, "%s: %llu rotary dimensions are not possible",
+                    s->path, (unsigned long long)n_rot);
+    size_t n = (size_t)n_rot / 2;
+    float *data = pool_take(&c->s->pool, n * sizeof *data);
+    if (!data) return source_no_memory(s, c->err);
+    for (size_t i = 0; i < n; i++) {
+        double length = 2 * 3.14159265358979323846 * pow(base, 2 * (double)i / (double)n_rot);
+        double smooth = (original / length - low) / (high - low), f = factor;
+        if (length < original / high) f = 1;
+        else if (length <= original / low) f = 1 / ((1 - smooth) / factor + smooth);
+        data[i] = (float)f;
+    }
+    c->list[c->n++] = (struct source_tensor){ .name = "rope_freqs.weight", .type = DT_F32,
+                                              .n_dims = 1, .dims = { n, 1, 1, 1 }, .data = data,
+                                              .bytes = n * sizeof *data };
+    return STRETTO_OK;
+}
+
+/* ---- metadata ------------------------------------------------------------------------------ */
+
+static bool is_key(const struct source *s, const char *key, const char *with)
+{
+    size_t n = strlen(s->arch);
+    return with[0] == '.' ? strncmp(key, s->arch, n) == 0 && strcmp(key + n, with) == 0
+                          : strcmp(key, with) == 0;
+}
+
+/* Keys that describe the old file, or that only a folder's reading has. */
+static bool is_left_out(const struct conversion *c, const char *key)
+{
+    static const char *const always[] = { "general.file_type", "general.quantization_version",
+                                          "general.alignment", "split.no", "split.count",
+                                          "split.tensors.count" };
+    static const char *const llama3[] = { ".rope.scaling.low_freq_factor", ".rope.scaling.type",
+                                          ".rope.scaling.high_freq_factor", ".rope.scaling.factor",
+                                          ".rope.scaling.original_context_length" };
+    for (size_t i = 0; i < sizeof always / sizeof *always; i++)
+        if (strcmp(key, always[i]) == 0) return true;
+    if (!c->folder) return false;
+    struct source_str type;
+    bool scaled = source_string(c->s, ".rope.scaling.type", &type) && type.n == 6
+                  && memcmp(type.p, "llama3", 6) == 0;
+    for (size_t i = 0; scaled && i < sizeof llama3 / sizeof *llama3; i++)
+        if (is_key(c->s, key, llama3[i])) return true;
+    /* The tokenizer's own description has these. */
+    return strncmp(key, "tokenizer.ggml.", 15) == 0
+           && strcmp(key, "tokenizer.ggml.token_type_count") != 0;
+}
+
+static stretto_status put_metadata(struct conversion *c)
+{
+    const struct source *s = c->s;
+    for (size_t i = 0; i < s->n_keys; i++) {
+        const struct meta *m = &s->keys[i];
+        if (!is_left_out(c, m->name))
+            gguf_put_value(c->w, m->name, m->type, m->element, m->n, m->raw, m->raw_bytes);
+    }
+    /* The numbers llama.cpp gives to "mostly this type". */
+    gguf_put_u32(c->w, "general.file_type",
+                 c->o->type == DT_F32    ? 0
+                 : c->o->type == DT_F16  ? 1
+                 : c->o->type == DT_Q8_0 ? 7
+                                         : 32);
+    gguf_put_u32(c->w, "general.quantization_version", 2);
+    struct source_str text;
+    if (!c->folder) return STRETTO_OK;
+    if (c->o->tokenizer && source_file(s, "tokenizer.json", &text))
+        return c->o->tokenizer(s, c->w, c->err);
+    log_say(&c->o->log, LOG_WARN, "%s has no tokenizer.json: the file will have no tokenizer",
+            s->path);
+    gguf_put_string(c->w, "tokenizer.ggml.model", "none", 4);
+    return STRETTO_OK;
+}
+
+static stretto_status put_tensors(struct conversion *c)
+{
+    for (size_t i = 0; i < c->n; i++) {
+        const struct source_tensor *t = &c->list[i];
+        enum dtype type = type_for(c, t);
+        if (type == DT_F16 && c->o->type == DT_Q8_0)
+            log_say(&c->o->log, LOG_WARN,
+                    "%s has rows of %llu, which %s's blocks of %u do not fit: it "
+                    "is kept as F16",
+                    t->name, (unsigned long long)t->dims[0], dtype_table[c->o->type].name,
+                    dtype_table[c->o->type].block);
+        TRY(gguf_put_tensor(c->w, t->name, type, t->n_dims, t->dims, c->err));
+        c->total += dtype_bytes(type, (size_t)(t->bytes / dtype_table[t->type].bytes
+                                               * dtype_table[t->type].block));
+    }
+    return STRETTO_OK;
+}
+
+/* ---- bytes --------------------------------------------------------------------------------- */
+
+/* Heads whose rows must change from halves to pairs; 0 when the order is right. */
+static uint64_t heads_to_pair(const struct conversion *c, const struct source_tensor *t)
+{
+    if (!c->s->rope_halves) return 0;
+    if (ends(t->name, ".attn_q.weight") || ends(t->name, ".attn_q.bias")) return c->heads;
+    if (ends(t->name, ".attn_k.weight") || ends(t->name, ".attn_k.bias")) return c->heads_kv;
+    return 0;
+}
+
+/* Pair i of a head is (i, i + half) in one order, (2i, 2i + 1) in the other. */
+static uint64_t paired_row(uint64_t row, uint64_t head_rows)
+{
+    uint64_t head = row / head_rows * head_rows, at = row % head_rows;
+    return head + at % 2 * (head_rows / 2) + at / 2;
+}
+
+/* Rows [first, first + n) as they are to be written, n <= TILE. */
+static void read_rows(const struct conversion *c, const struct source_tensor *t, uint64_t first,
+                      size_t n, uint64_t head_rows)
+{
+    const struct dtype_info *type = &dtype_table[t->type];
+    size_t width = (size_t)t->dims[0];
+    const unsigned char *data = t->data;
+    if (t->transposed) {
+        float column[TILE];
+        size_t stride = t->stride ? t->stride : (size_t)t->dims[1];
+        for (size_t i = 0; i < width; i++) {
+            type->decode(data + dtype_bytes(t->type, i * stride + (size_t)first), column, n);
+            for (size_t r = 0; r < n; r++) c->rows[r * width + i] = column[r];
+        }
+        return;
+    }
+    for (size_t r = 0; r < n; r++) {
+        uint64_t row = head_rows ? paired_row(first + r, head_rows) : first + r;
+        type->decode(data + dtype_bytes(t->type, (size_t)row * width), c->rows + r * width, width);
+    }
+}
+
+static void pair_vector(float *v, float *spare, size_t n, uint64_t head_rows)
+{
+    memcpy(spare, v, n * sizeof *v);
+    for (size_t i = 0; i < n; i++) v[i] = spare[paired_row(i, head_rows)];
+}
+
+/* A float16 is infinite from 65520 on; Q8_0 has one as the scale of 127 steps. */
+static stretto_status check_row(const struct conversion *c, const struct source_tensor *t,
+                                enum dtype type, const float *row)
+{
+    float most = type == DT_F16 ? 65519.996f : type == DT_Q8_0 ? 127 * 65504.0f
+               : type == DT_BF16 ? 3.3895314e38f : INFINITY;
+    for (size_t i = 0; i < t->dims[0]; i++) {
+        if (!isfinite(row[i]))
+            return fail(c->err, STRETTO_E_FORMAT, "%s: tensor %s holds a value that is not finite",
+                        c->s->path, t->name);
+        if (fabsf(row[i]) > most)
+            return fail(c->err, STRETTO_E_ARG, "%s: tensor %s holds %g, which is too large for %s; "
+                        "choose f32", c->s->path, t->name, (double)row[i],
+                        dtype_table[type].name);
+    }
+    return STRETTO_OK;
+}
+
+static stretto_status cancelled(const struct conversion *c)
+{
+    if (!c->o->cancel || !*c->o->cancel) return STRETTO_OK;
+    return fail(c->err, STRETTO_E_CANCEL, "converting was cancelled; nothing was written");
+}
+
+static stretto_status write_row(struct conversion *c, const struct source_tensor *t,
+                                enum dtype type, const float *row)
+{
+    size_t bytes = dtype_bytes(type, (size_t)t->dims[0]);
+    TRY(check_row(c, t, type, row));
+    dtype_table[type].encode(row, c->encoded, (size_t)t->dims[0]);
+    c->done += bytes;
+    return gguf_write(c->w, c->encoded, bytes, c->err);
+}
+
+/* Nothing to change: the very bytes, so that block types are not rounded twice. */
+static stretto_status copy_tensor(struct conversion *c, const struct source_tensor *t)
+{
+    for (size_t at = 0; at < t->bytes;) {
+        size_t n = t->bytes - at < (size_t)1 << 24 ? t->bytes - at : (size_t)1 << 24;
+        TRY(gguf_write(c->w, (const unsigned char *)t->data + at, n, c->err));
+        TRY(cancelled(c));
+        at += n;
+        c->done += n;
+        progress_tell(&c->o->progress, "converting", c->done, c->total);
+    }
+    return STRETTO_OK;
+}
+
+static stretto_status write_tensor(struct conversion *c, const struct source_tensor *t)
+{
+    enum dtype type = type_for(c, t);
+    bool shifted = c->s->norm_plus_one && ends(t->name, "norm.weight");
+    if (type == t->type && !t->transposed && !t->stride && !shifted && !heads_to_pair(c, t))
+        return copy_tensor(c, t);
+    bool vector = t->n_dims == 1;
+    size_t width = (size_t)t->dims[0];
+    uint64_t rows = t->dims[1] * t->dims[2] * t->dims[3], heads = heads_to_pair(c, t);
+    uint64_t head_rows = heads ? (vector ? t->dims[0] : rows) / heads : 0;
+    if (heads && (head_rows % 2 || head_rows * heads != (vector ? t->dims[0] : rows)))
+        return fail(c->err, STRETTO_E_FORMAT,
+                    "%s: tensor %s does not divide into %llu heads of an even "
+                    "size",
+                    c->s->path, t->name, (unsigned long long)heads);
+    c->rows = mem_alloc((rows < TILE ? (size_t)rows + 1 : TILE) * width * sizeof *c->rows);
+    c->encoded = mem_alloc(dtype_bytes(type, width));
+    stretto_status st = c->rows && c->encoded ? STRETTO_OK : source_no_memory(c->s, c->err);
+    for (uint64_t r = 0; r < rows && st == STRETTO_OK; r += TILE) {
+        size_t n = rows - r < TILE ? (size_t)(rows - r) : TILE;
+        read_rows(c, t, r, n, vector ? 0 : head_rows);
+        if (vector && heads) pair_vector(c->rows, c->rows + width, width, head_rows);
+        if (shifted)
+            for (size_t i = 0; i < n * width; i++) c->rows[i] += 1;
+        for (size_t k = 0; k < n && st == STRETTO_OK; k++)
+            st = write_row(c, t, type, c->rows + k * width);
+        if (st == STRETTO_OK) st = cancelled(c);
+        progress_tell(&c->o->progress, "converting", c->done, c->total);
+    }
+    mem_free(c->rows);
+    mem_free(c->encoded);
+    return st;
+}
+
+/* Pages of the mapped files only: what the pool made for us lives in memory that would be lost. */
+static void release(const struct conversion *c, const struct source_tensor *t)
+{
+    uintptr_t at = (uintptr_t)t->data;
+    for (size_t i = 0; i < c->s->n_maps; i++) {
+        uintptr_t from = (uintptr_t)c->s->maps[i].data;
+        if (at >= from && at < from + c->s->maps[i].size) file_map_release(t->data, t->bytes);
+    }
+}
+
+static stretto_status write_everything(struct conversion *c)
+{
+    TRY(list_tensors(c));
+    if (c->n == 0)
+        return fail(c->err, STRETTO_E_ARG,
+                    "%s is a vocabulary without tensors: there is nothing to "
+                    "convert",
+                    c->s->path);
+    TRY(add_rope_freqs(c));
+    if (c->s->rope_halves
+        && (!source_u64(c->s, ".attention.head_count", &c->heads)
+            || !source_u64(c->s, ".attention.head_count_kv", &c->heads_kv) || !c->heads
+            || !c->heads_kv))
+        return fail(c->err, STRETTO_E_FORMAT, "%s does not say how many heads it has", c->s->path);
+    TRY(put_metadata(c));
+    TRY(put_tensors(c));
+    TRY(gguf_begin_data(c->w, c->err));
+    for (size_t i = 0; i < c->n; i++) {
+        TRY(write_tensor(c, &c->list[i]));
+        release(c, &c->list[i]);
+    }
+    return gguf_finish(c->w, c->err);
+}
+
+stretto_status convert(const char *in, const char *out, const struct convert_options *o,
+                       struct error *err)
+{
+    if (o->type != DT_F32 && o->type != DT_BF16 && o->type != DT_F16 && o->type != DT_Q8_0)
+        return fail(err, STRETTO_E_ARG, "models are converted to f32, bf16, f16 or q8_0");
+    struct conversion c = { .o = o, .err = err };
+    TRY(source_open(&c.s, in, err));
+    c.folder = c.s->n_files > 0;
+    stretto_status st = gguf_writer_open(&c.w, out, o->force, err);
+    if (st == STRETTO_OK) st = write_everything(&c);
+    gguf_writer_close(c.w);
+    mem_free(c.list);
+    source_close(c.s);
+    return st;
+}

@@ -1,0 +1,33 @@
+/* Writes any model this program opens as a GGUF file of one element type, rounded plainly, row by
+ * row with bounded memory. What comes out of a Hugging Face folder is what llama.cpp expects of the
+ * family: rows of llama's q and k in pairs, Gemma's norms plus one, q|k|v and gate|up fused where
+ * its files have them fused. */
+#ifndef FORMAT_CONVERT_H
+#define FORMAT_CONVERT_H
+#include "base/log.h"
+#include "base/progress.h"
+#include "base/status.h"
+#include "tensor/dtype.h"
+#include <signal.h>
+#include <stdbool.h>
+
+struct source;
+struct gguf_writer;
+
+struct convert_options {
+    enum dtype type; /* DT_F32, DT_BF16, DT_F16 or DT_Q8_0                              */
+    bool force;                 /* replace an existing file                                       */
+    /* Writes the tokenizer of a Hugging Face folder as metadata (text/tokenizer_gguf.h); rooms
+     * below this one know tokenizers, so the caller brings it. NULL: without a tokenizer. */
+    stretto_status (*tokenizer)(const struct source *src, struct gguf_writer *w, struct error *err);
+    struct progress progress;
+    struct log log;
+    const volatile sig_atomic_t *cancel;        /* may be NULL; not 0: stop and leave nothing     */
+};
+
+/* Vectors stay float32, as do position and type embeddings; where rows do not fit the blocks of
+ * q8_0 a tensor becomes f16, which is said aloud. A value that is not finite, or that the type
+ * cannot hold, is an error. */
+stretto_status convert(const char *in, const char *out, const struct convert_options *o,
+                       struct error *err);
+#endif
