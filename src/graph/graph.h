@@ -1,0 +1,120 @@
+/* The model as a graph: unfused operations over the model's own tensors. It is described once per
+ * family (model/build.c) and read by many: shape check, cost, lowering per backend, later
+ * differentiation and partition. Only lowering fuses.
+ *
+ * A value is a matrix [rows][width] of float32; its rows are those of the step, or those that ask. A
+ * node makes one value from others and from named parameters. Nodes are in an order in which they can
+ * be run. Immutable once built. Lifetime: model. */
+#ifndef GRAPH_GRAPH_H
+#define GRAPH_GRAPH_H
+#include "base/arena.h"
+#include "base/status.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+enum op {
+    OP_EMBED,      /* param table: the row's token, its position, or one fixed row               */
+    OP_LINEAR,     /* y = W x (+ b)                                                              */
+    OP_NORM,       /* rms or layer norm over the row, or over each head of it                    */
+    OP_ROPE,       /* rotary positions, arXiv 2104.09864                                         */
+    OP_ATTENTION,  /* q, k, v: writes k and v to the cache, reads what the row may see           */
+    OP_ACT,        /* silu, gelu (tanh), gelu (erf)                                              */
+    OP_MUL,        /* elementwise                                                                */
+    OP_ADD,
+    OP_SCALE,
+    OP_SOFTCAP,    /* cap * tanh(x / cap)                                                        */
+    OP_ASK,        /* keeps only the rows that ask                                               */
+    OP_COUNT
+};
+
+enum rows_kind { ROWS_ALL, ROWS_ASKING };
+enum norm_kind { NORM_RMS, NORM_LAYER };
+enum act_kind { ACT_SILU, ACT_GELU_TANH, ACT_GELU_ERF };
+enum rope_style { ROPE_PAIRS, ROPE_HALVES };
+enum embed_index { EMBED_TOKEN, EMBED_POSITION, EMBED_FIRST_ROW };
+
+enum { GRAPH_NAME = 64, GRAPH_NONE = -1, ROPE_TABLES = 2, ROPE_MAX_HALF = 256 };
+
+/* How angles follow positions: angle(i, pos) = pos * base^(-2i/n_rot) * factor[i], cosines and sines
+ * times `magnitude`. Scalings (linear, llama3, YaRN arXiv 2309.00071) are folded into factor and
+ * magnitude by model/rope.c. */
+struct rope_table {
+    uint32_t n_rot;
+    double base;
+    float factor[ROPE_MAX_HALF];
+    float magnitude;
+};
+
+struct graph_param { char name[GRAPH_NAME]; uint32_t n_in, n_out; };  /* vectors: n_in = length, n_out = 1 */
+
+struct graph_value { enum rows_kind rows; uint32_t width; int32_t made_by; };
+
+struct graph_node {
+    enum op op;
+    int32_t in[3], out;            /* values; GRAPH_NONE where unused                               */
+    int32_t param[2];              /* weight or table, bias; GRAPH_NONE where unused                 */
+    int32_t layer;                 /* for people and for the cache; -1 outside the layers            */
+    union {
+        enum embed_index embed;
+        struct { enum norm_kind kind; float eps; uint32_t head_dim; } norm;  /* head_dim 0: whole row */
+        struct { enum rope_style style; uint32_t heads, head_dim, table; } rope;
+        struct {
+            uint32_t heads, kv_heads, head_dim, window;   /* window 0: all before it                 */
+            float scale, softcap;
+            bool causal;
+        } attention;
+        enum act_kind act;
+        float scale, cap;
+    };
+};
+
+struct graph {
+    struct graph_node *nodes;
+    struct graph_value *values;
+    struct graph_param *params;
+    size_t n_nodes, n_values, n_params, cap_nodes, cap_values, cap_params;
+    struct rope_table rope[ROPE_TABLES];
+    size_t n_rope;
+    int32_t hidden, logits;        /* the answers; logits GRAPH_NONE for encoders                    */
+    uint32_t layers, kv_heads, kv_head_dim;   /* the cache's shape                                   */
+    bool bidirectional;            /* rows of a sequence see each other                              */
+};
+
+/* Building. Each returns the value made, or GRAPH_NONE after an error; errors are sticky in g's
+ * builder, so a builder may run to its end and look once. */
+struct graph_builder { struct graph *g; struct error *err; stretto_status status; int32_t layer; };
+
+int32_t graph_embed(struct graph_builder *b, const char *param, uint32_t rows, uint32_t width,
+                    enum embed_index index);
+/* bias: NULL for none */
+int32_t graph_linear(struct graph_builder *b, int32_t x, const char *weight, const char *bias, uint32_t n_out);
+int32_t graph_norm(struct graph_builder *b, int32_t x, enum norm_kind kind, float eps, uint32_t head_dim,
+                   const char *weight, const char *bias);
+int32_t graph_rope(struct graph_builder *b, int32_t x, enum rope_style style, uint32_t heads,
+                   uint32_t head_dim, uint32_t table);
+int32_t graph_attention(struct graph_builder *b, int32_t q, int32_t k, int32_t v, uint32_t heads,
+                        uint32_t kv_heads, uint32_t head_dim, uint32_t window, float scale,
+                        float softcap, bool causal);
+int32_t graph_act(struct graph_builder *b, int32_t x, enum act_kind act);
+int32_t graph_mul(struct graph_builder *b, int32_t x, int32_t y);
+int32_t graph_add(struct graph_builder *b, int32_t x, int32_t y);
+int32_t graph_scale(struct graph_builder *b, int32_t x, float by);
+int32_t graph_softcap(struct graph_builder *b, int32_t x, float cap);
+int32_t graph_ask(struct graph_builder *b, int32_t x);
+
+void graph_done(struct graph *g);
+int32_t graph_param_find(const struct graph *g, const char *name);
+
+/* One row per operation: its name, and what it costs. Backward operations will hang here: training
+ * reads the same graph. */
+struct graph_cost { double flops, param_elements, cache_elements, activation_bytes; };
+struct op_info {
+    const char *name;
+    void (*cost)(const struct graph *g, const struct graph_node *n, double rows, double asks,
+                 double context, struct graph_cost *out);
+};
+extern const struct op_info op_table[OP_COUNT];
+
+/* Cost of node n when `rows` rows of which `asks` ask, each seeing `context` positions, are sent. */
+struct graph_cost graph_node_cost(const struct graph *g, size_t n, double rows, double asks, double context);
+#endif
