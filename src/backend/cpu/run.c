@@ -1,0 +1,337 @@
+/* Running a step: the team walks the phases together. Items of a phase are handed out by a counter, so
+ * a thread that lost its core holds nobody up for long. Short row phases are run by whoever arrives
+ * last at the barrier before them: no second barrier, no wake-up. */
+#include "backend/cpu/cpu.h"
+#include <math.h>
+#include <string.h>
+
+enum { SERIAL_ROWS = 3 };
+
+static size_t rows_of(const struct program *p, enum rows_kind kind)
+{
+    return kind == ROWS_ASKING ? p->n_asks : p->step->n_rows;
+}
+
+/* ---- row operations --------------------------------------------------------------------------------- */
+
+static void angles(const struct program *p, size_t row)
+{
+    for (size_t t = 0; t < p->g->n_rope; t++) {
+        const struct rope_table *r = &p->g->rope[t];
+        size_t half = r->n_rot / 2;
+        float *cs = p->angles[t] + row * r->n_rot;
+        for (size_t i = 0; i < half; i++) {
+            double a = p->step->position[row] * pow(r->base, -2.0 * (double)i / r->n_rot) * (double)r->factor[i];
+            cs[i] = (float)cos(a) * r->magnitude;
+            cs[half + i] = (float)sin(a) * r->magnitude;
+        }
+    }
+}
+
+static void embed(const struct program *p, const struct row_instr *r, size_t row, float *out)
+{
+    const struct param_bytes *t = &p->w->weight[r->node->param[0]].table;
+    size_t id = r->node->embed == EMBED_TOKEN ? (size_t)p->step->token[row]
+        : r->node->embed == EMBED_POSITION ? (size_t)p->step->position[row] : 0;
+    dtype_table[t->type].decode((const char *)t->data + id * t->row_bytes, out, t->n_in);
+}
+
+static void norm(const struct program *p, const struct graph_node *n, const float *x, size_t width, float *out)
+{
+    const struct kernels *k = &p->w->kernels;
+    const float *w = p->w->weight[n->param[0]].vector;
+    const float *b = n->param[1] == GRAPH_NONE ? NULL : p->w->weight[n->param[1]].vector;
+    size_t step = n->norm.head_dim ? n->norm.head_dim : width;
+    for (size_t i = 0; i < width; i += step) {
+        if (n->norm.kind == NORM_RMS) k->rmsnorm(x + i, w, step, n->norm.eps, out + i);
+        else k->layernorm(x + i, w, b, step, n->norm.eps, out + i);
+    }
+}
+
+static void store(const struct program *p, const struct row_instr *r, size_t row, const float *key, const float *v)
+{
+    const struct kernels *k = &p->w->kernels;
+    int32_t slot = p->step->slot[row], page = p->step->seqs[p->step->seq[row]].pages[slot / ATTN_BLOCK];
+    size_t hd = p->g->kv_head_dim, j = (size_t)(slot % ATTN_BLOCK);
+    for (uint32_t h = 0; h < p->g->kv_heads; h++) {
+        k->kv_store_k[p->kv](key + h * hd, hd, j, page_k(p, page, r->cache_layer, h));
+        k->kv_store_v[p->kv](v + h * hd, hd, j, page_v(p, page, r->cache_layer, h));
+    }
+}
+
+static void row_op(const struct program *p, const struct row_instr *r, size_t row)
+{
+    const struct kernels *k = &p->w->kernels;
+    const struct graph_node *n = r->node;
+    const struct place *in = r->in == GRAPH_NONE ? NULL : &p->place[r->in];
+    const struct place *in2 = r->in2 == GRAPH_NONE ? NULL : &p->place[r->in2];
+    const struct place *to = r->out == GRAPH_NONE ? NULL : &p->place[r->out];
+    const float *x = in ? in->f + row * in->ld : NULL, *y = in2 ? in2->f + row * in2->ld : NULL;
+    float *out = to ? to->f + row * to->ld : NULL;
+    size_t width = r->out != GRAPH_NONE ? p->g->values[r->out].width : in ? p->g->values[r->in].width : 0;
+    switch (r->op) {
+    case ROW_ANGLES: angles(p, row); return;
+    case ROW_EMBED: embed(p, r, row, out); return;
+    case ROW_NORM: norm(p, n, x, width, out); return;
+    case ROW_ROPE: {
+        const float *cs = p->angles[n->rope.table] + row * p->g->rope[n->rope.table].n_rot;
+        size_t n_rot = p->g->rope[n->rope.table].n_rot;
+        memcpy(out, x, width * sizeof(float));
+        if (n->rope.style == ROPE_PAIRS) k->rope_pairs(out, n->rope.heads, n->rope.head_dim, n_rot, cs);
+        else k->rope_halves(out, n->rope.heads, n->rope.head_dim, n_rot, cs);
+        return;
+    }
+    case ROW_ACT:
+        if (n->act == ACT_SILU) k->silu(x, width, out);
+        else if (n->act == ACT_GELU_TANH) k->gelu_tanh(x, width, out);
+        else k->gelu_erf(x, width, out);
+        return;
+    case ROW_ACT_MUL:
+        if (n->act == ACT_SILU) k->silu_mul(x, y, width, out);
+        else k->gelu_tanh_mul(x, y, width, out);
+        return;
+    case ROW_MUL: k->mul(x, y, width, out); return;
+    case ROW_ADD: k->add(x, y, width, out); return;
+    case ROW_BIAS: k->add(x, p->w->weight[n->param[1]].vector, width, out); return;
+    case ROW_SCALE: k->scale(x, n->scale, width, out); return;
+    case ROW_SOFTCAP: k->softcap(x, n->cap, width, out); return;
+    case ROW_QUANT:
+        k->quantize(x, width, in->q + row * in->ldq, in->d + row * in->ldd, in->s + row * in->ldd);
+        if (in->bf16) k->to_bf16(x, width, in->h + row * in->ldq);
+        return;
+    case ROW_STORE: store(p, r, row, x, y); return;
+    case ROW_ASK: {
+        const float *from = in->f + (size_t)p->ask_rows[row] * in->ld;
+        memcpy(out, from, width * sizeof(float));
+        return;
+    }
+    }
+}
+
+static void rows_item(struct program *p, const struct phase *ph, size_t row)
+{
+    for (uint32_t i = 0; i < ph->count; i++) row_op(p, &p->rows[ph->first + i], row);
+}
+
+/* ---- linear layers ---------------------------------------------------------------------------------- */
+
+static bool is_given(const struct program *p, enum rows_kind kind, size_t row)
+{
+    return p->step->given[kind == ROWS_ASKING ? (size_t)p->ask_rows[row] : row];
+}
+
+/* Rows [row, row + n) times panels [panel, panel + n_panels) of a weight into y. Neighbours of one role
+ * go to the kernel together; the role, never the number of rows, decides the arithmetic. */
+static void linear_rows(const struct program *p, const struct weight *w, const struct place *x,
+                        enum rows_kind kind, size_t row, size_t n, uint32_t panel, uint32_t n_panels,
+                        float *y, size_t ldy)
+{
+    const struct kernels *k = &p->w->kernels;
+    const char *panels = (const char *)w->panels + panel * w->panel_bytes;
+    linear_fn *given = p->limits.strict ? NULL : k->linear_given[w->type];
+    for (size_t i = 0; i < n;) {
+        bool role = given && is_given(p, kind, row + i);
+        size_t end = given ? i + 1 : n;
+        while (end < n && is_given(p, kind, row + end) == role) end++;
+        size_t r = row + i;
+        struct act a = { .f = x->f + r * x->ld, .ldf = x->ld };
+        if (x->quant) {
+            a.q = x->q + r * x->ldq; a.ldq = x->ldq;
+            a.d = x->d + r * x->ldd; a.s = x->s + r * x->ldd; a.ldd = x->ldd;
+            if (x->bf16) { a.h = x->h + r * x->ldq; a.ldh = x->ldq; }
+        }
+        (role ? given : k->linear[w->type])(panels, n_panels, w->n_in, &a, end - i, y + i * ldy, ldy);
+        i = end;
+    }
+}
+
+/* Panels per item: small enough to share out, large enough to stream. */
+static uint32_t grain(const struct program *p, const struct weight *w)
+{
+    unsigned threads = team_size(p->team);
+    if (threads == 1) return w->n_panels;
+    uint32_t by_bytes = (uint32_t)(32768 / w->panel_bytes) + 1, by_threads = w->n_panels / (threads * 2);
+    uint32_t n = by_bytes < by_threads || by_threads == 0 ? by_bytes : by_threads;
+    return n < 1 ? 1 : n > 32 ? 32 : n;
+}
+
+static size_t chunks(const struct program *p, const struct weight *w)
+{
+    uint32_t n = grain(p, w);
+    return (w->n_panels + n - 1) / n;
+}
+
+static size_t linear_items(const struct program *p, const struct phase *ph)
+{
+    size_t n = 0, blocks = (rows_of(p, ph->rows) + ROW_BLOCK - 1) / ROW_BLOCK;
+    for (uint32_t i = 0; i < ph->n_parts; i++) n += chunks(p, &p->w->weight[ph->part[i].param]);
+    return n * blocks;
+}
+
+static void linear_item(struct program *p, const struct phase *ph, size_t item)
+{
+    size_t rows = rows_of(p, ph->rows), blocks = (rows + ROW_BLOCK - 1) / ROW_BLOCK;
+    size_t row = item % blocks * ROW_BLOCK, n = rows - row < ROW_BLOCK ? rows - row : ROW_BLOCK;
+    size_t chunk = item / blocks;
+    for (uint32_t i = 0; i < ph->n_parts; i++) {
+        const struct weight *w = &p->w->weight[ph->part[i].param];
+        size_t here = chunks(p, w);
+        if (chunk >= here) { chunk -= here; continue; }
+        uint32_t g = grain(p, w), panel = (uint32_t)chunk * g;
+        uint32_t n_panels = w->n_panels - panel < g ? w->n_panels - panel : g;
+        const struct place *out = &p->place[ph->part[i].out];
+        linear_rows(p, w, &p->place[ph->part[i].in], ph->rows, row, n, panel, n_panels,
+                    out->f + row * out->ld + panel * PANEL_COLS, out->ld);
+        return;
+    }
+}
+
+static size_t head_items(const struct program *p, const struct phase *ph)
+{
+    return (p->w->weight[ph->part[0].param].n_panels + HEAD_PANELS - 1) / HEAD_PANELS;
+}
+
+/* Logits live in the thread's scratch for a moment: the best goes to the thread's list, the whole only to
+ * where it was asked for. */
+static void head_item(struct program *p, const struct phase *ph, size_t item, unsigned rank)
+{
+    const struct kernels *k = &p->w->kernels;
+    const struct weight *w = &p->w->weight[ph->part[0].param];
+    const struct step *s = p->step;
+    uint32_t panel = (uint32_t)item * HEAD_PANELS;
+    uint32_t n_panels = w->n_panels - panel < HEAD_PANELS ? w->n_panels - panel : HEAD_PANELS;
+    size_t col = (size_t)panel * PANEL_COLS, width = (size_t)n_panels * PANEL_COLS, ld = HEAD_PANELS * PANEL_COLS;
+    if (col + width > w->n_out) width = w->n_out - col;
+    float *y = scratch_logits(p->scratch[rank]);
+    for (size_t row = 0; row < p->n_asks; row += HEAD_ROWS) {
+        size_t n = p->n_asks - row < HEAD_ROWS ? p->n_asks - row : HEAD_ROWS;
+        linear_rows(p, w, &p->place[ph->part[0].in], ROWS_ASKING, row, n, panel, n_panels, y, ld);
+        for (size_t i = 0; i < n; i++) {
+            float *x = y + i * ld;
+            if (ph->node) k->softcap(x, ph->node->cap, width, x);
+            size_t at = k->argmax(x, width);
+            struct best *b = &p->best[(size_t)rank * p->limits.max_asks + row + i];
+            if (at == width) atomic_store_explicit(&p->nan, 1, memory_order_relaxed);
+            else if (b->id < 0 || x[at] > b->value || (x[at] == b->value && (int32_t)(col + at) < b->id))
+                *b = (struct best){ x[at], (int32_t)(col + at) };
+            if (s->logits) memcpy(s->logits + (row + i) * w->n_out + col, x, width * sizeof(float));
+        }
+    }
+}
+
+/* ---- the walk --------------------------------------------------------------------------------------- */
+
+static bool is_serial(const struct program *p, const struct phase *ph)
+{
+    return ph->kind == PHASE_ROWS
+        && (rows_of(p, ph->rows) <= SERIAL_ROWS || team_size(p->team) == 1);
+}
+
+/* Runs the short phases that come next; leaves p->next at the first that is worth sharing. */
+static void serial_phases(void *arg)
+{
+    struct program *p = arg;
+    for (; p->next < p->n_run; p->next++) {
+        const struct phase *ph = &p->phases[p->next];
+        if (rows_of(p, ph->rows) == 0) continue;
+        if (!is_serial(p, ph)) return;
+        for (size_t r = 0, n = rows_of(p, ph->rows); r < n; r++) rows_item(p, ph, r);
+    }
+}
+
+static void phase_done(void *arg)
+{
+    struct program *p = arg;
+    p->next++;
+    serial_phases(p);
+}
+
+static size_t take(struct program *p, size_t ticket)
+{
+    return atomic_fetch_add_explicit(&p->tickets[ticket], 1, memory_order_relaxed);
+}
+
+static void attention_phase(struct program *p, const struct phase *ph, size_t ticket, unsigned rank)
+{
+    enum attention_part part = p->split_context ? ATTENTION_SPAN : ATTENTION_WHOLE;
+    size_t n = attention_items(p, ph, part);
+    for (size_t i; (i = take(p, ticket)) < n;) attention_item(p, ph, i, part, rank);
+    if (!p->split_context) return;
+    team_barrier(p->team, NULL, NULL);
+    n = attention_items(p, ph, ATTENTION_FOLD);
+    for (size_t i; (i = take(p, ticket + 1)) < n;) attention_item(p, ph, i, ATTENTION_FOLD, rank);
+}
+
+static void step_thread(void *arg, unsigned rank)
+{
+    struct program *p = arg;
+    while (p->next < p->n_run) {
+        const struct phase *ph = &p->phases[p->next];
+        size_t ticket = 2 * (size_t)p->next, n;
+        switch (ph->kind) {
+        case PHASE_ROWS:
+            n = rows_of(p, ph->rows);
+            for (size_t i; (i = take(p, ticket)) < n;) rows_item(p, ph, i);
+            break;
+        case PHASE_LINEAR:
+            n = linear_items(p, ph);
+            for (size_t i; (i = take(p, ticket)) < n;) linear_item(p, ph, i);
+            break;
+        case PHASE_ATTENTION:
+            attention_phase(p, ph, ticket, rank);
+            break;
+        case PHASE_HEAD:
+            n = head_items(p, ph);
+            for (size_t i; (i = take(p, ticket)) < n;) head_item(p, ph, i, rank);
+            break;
+        }
+        team_barrier(p->team, phase_done, p);
+    }
+}
+
+static void answer(struct program *p)
+{
+    const struct step *s = p->step;
+    for (size_t i = 0; s->best && i < p->n_asks; i++) {
+        struct best b = p->best[i];
+        for (unsigned t = 1; t < team_size(p->team); t++) {
+            struct best c = p->best[(size_t)t * p->limits.max_asks + i];
+            if (c.id >= 0 && (b.id < 0 || c.value > b.value || (c.value == b.value && c.id < b.id))) b = c;
+        }
+        s->best[i] = b.id;
+    }
+    if (!s->hidden || p->g->hidden == GRAPH_NONE) return;
+    const struct place *h = &p->place[p->g->hidden];
+    size_t width = p->g->values[p->g->hidden].width;
+    for (size_t i = 0; i < p->n_asks; i++)
+        memcpy(s->hidden + i * width, h->f + i * h->ld, width * sizeof(float));
+}
+
+stretto_status cpu_run(struct program *p, const struct step *s, struct error *err)
+{
+    if (s->n_rows == 0 || s->n_rows > p->limits.max_rows)
+        return fail(err, STRETTO_E_ARG, "a step of %zu rows; this program takes 1 to %u", s->n_rows, p->limits.max_rows);
+    p->step = s;
+    p->n_asks = 0;
+    bool logits = s->logits || s->best;
+    for (size_t r = 0; r < s->n_rows; r++)
+        if (s->asks[r]) {
+            if (p->n_asks == p->limits.max_asks)
+                return fail(err, STRETTO_E_ARG, "more than %u rows ask at once", p->limits.max_asks);
+            p->ask_rows[p->n_asks++] = (int32_t)r;
+        }
+    for (size_t i = 0; i < 2 * p->n_phases; i++) atomic_store_explicit(&p->tickets[i], 0, memory_order_relaxed);
+    for (unsigned t = 0; t < team_size(p->team); t++)
+        for (size_t i = 0; i < p->n_asks; i++) p->best[(size_t)t * p->limits.max_asks + i].id = -1;
+    atomic_store(&p->nan, 0);
+    attention_plan(p);
+    p->next = 0;
+    if (!logits && p->n_phases && p->phases[p->n_phases - 1].kind == PHASE_HEAD) p->n_run = (uint32_t)p->n_phases - 1;
+    else p->n_run = (uint32_t)p->n_phases;
+    serial_phases(p);
+    if (p->next < p->n_run) team_run(p->team, step_thread, p);
+    answer(p);
+    return atomic_load(&p->nan)
+        ? fail(err, STRETTO_E_NAN, "the model's output is not a number; the file is damaged or its numbers "
+               "overflow") : STRETTO_OK;
+}

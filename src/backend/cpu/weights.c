@@ -1,0 +1,195 @@
+/* Upload: every linear weight becomes panels once, at load; vectors become float32; tables for lookups
+ * stay in the file. The file's pages are given back as soon as they are packed. */
+#include "backend/cpu/cpu.h"
+#include "base/file.h"
+#include "base/memory.h"
+#include <string.h>
+
+struct upload {
+    struct weights *w;
+    const struct param_bytes *src;       /* [n]                                                       */
+    const bool *panels;                  /* [n] used by a linear                                      */
+    float *column[TEAM_MAX];             /* per thread: 16 columns as float32, or as stored           */
+    const struct upload_options *o;
+    atomic_size_t ticket;
+    atomic_uint_fast64_t done;
+    uint64_t total;
+    size_t *first_panel;                 /* [n + 1]                                                   */
+};
+
+/* 16 columns of a transposed float tensor, gathered into columns of the same type. */
+static void gather(const struct param_bytes *s, uint32_t col, uint32_t n, void *out)
+{
+    size_t e = dtype_table[s->type].bytes;
+    for (uint32_t c = 0; c < n; c++)
+        for (uint32_t i = 0; i < s->n_in; i++)
+            memcpy((char *)out + ((size_t)c * s->n_in + i) * e,
+                   (const char *)s->data + i * s->row_bytes + (col + c) * e, e);
+}
+
+static void pack_one(struct upload *u, size_t param, uint32_t panel, float *scratch)
+{
+    struct weight *w = &u->w->weight[param];
+    const struct param_bytes *s = &u->src[param];
+    uint32_t col = panel * PANEL_COLS, n = w->n_out - col < PANEL_COLS ? w->n_out - col : PANEL_COLS;
+    void *to = (char *)(uintptr_t)w->panels + panel * w->panel_bytes;
+    const void *cols = (const char *)s->data + col * s->row_bytes;
+    size_t stride = s->row_bytes;
+    if (s->transposed) {
+        /* Behind the place of the float32 columns, so both fit when the type is widened too. */
+        float *raw = scratch + (size_t)PANEL_COLS * w->n_in;
+        gather(s, col, n, raw);
+        cols = raw;
+        stride = dtype_bytes(s->type, s->n_in);
+    }
+    if (w->type != s->type) {
+        for (uint32_t c = 0; c < n; c++)
+            dtype_table[s->type].decode((const char *)cols + c * stride, scratch + (size_t)c * w->n_in, w->n_in);
+        cols = scratch;
+        stride = w->n_in * sizeof(float);
+    }
+    panel_pack(w->type, cols, stride, n, w->n_in, to);
+    if (!s->transposed && !w->table.data)
+        file_map_release((const char *)s->data + col * s->row_bytes, n * s->row_bytes);
+}
+
+static void pack_thread(void *arg, unsigned rank)
+{
+    struct upload *u = arg;
+    size_t n = u->w->n, panels = u->first_panel[n], param = 0;
+    for (;;) {
+        size_t i = atomic_fetch_add(&u->ticket, 1);
+        if (i >= panels || (u->o->cancel && *u->o->cancel)) return;
+        while (u->first_panel[param + 1] <= i) param++;
+        pack_one(u, param, (uint32_t)(i - u->first_panel[param]), u->column[rank]);
+        uint64_t done = atomic_fetch_add(&u->done, u->w->weight[param].panel_bytes);
+        if (rank == 0 && u->o->progress) u->o->progress(u->o->ud, done, u->total);
+    }
+}
+
+static stretto_status load_vector(struct weight *w, const struct param_bytes *s, float *to)
+{
+    if (s->n_in % dtype_table[s->type].block) return STRETTO_E_FORMAT;
+    dtype_table[s->type].decode(s->data, to, s->n_in);
+    for (uint32_t i = 0; i < s->n_in; i++) to[i] += s->add;
+    w->vector = to;
+    return STRETTO_OK;
+}
+
+/* What each parameter is used for decides what is made of it. */
+static void uses(const struct graph *g, bool *panels, bool *table)
+{
+    for (size_t i = 0; i < g->n_nodes; i++) {
+        const struct graph_node *n = &g->nodes[i];
+        if (n->op == OP_LINEAR) panels[n->param[0]] = true;
+        if (n->op == OP_EMBED) table[n->param[0]] = true;
+    }
+}
+
+static stretto_status check(const struct param_bytes *s, const char *name, struct error *err)
+{
+    const struct dtype_info *t = &dtype_table[s->type];
+    if (s->n_in % t->block)
+        return fail(err, STRETTO_E_FORMAT, "%s has rows of %u elements, which %s cannot hold", name, s->n_in, t->name);
+    if (s->transposed && t->block != 1)
+        return fail(err, STRETTO_E_UNSUP, "%s is stored transposed as %s; only float types can be", name, t->name);
+    return STRETTO_OK;
+}
+
+/* Sizes and, when a->base is set, places. */
+static stretto_status place_weights(struct upload *u, const struct graph *g, const bool *table, struct arena *a,
+                                    struct error *err)
+{
+    struct weights *w = u->w;
+    for (size_t i = 0; i < w->n; i++) {
+        const struct param_bytes *s = &u->src[i];
+        struct weight *x = &w->weight[i];
+        TRY(check(s, g->params[i].name, err));
+        *x = (struct weight){ .type = w->reference ? DT_F32 : s->type, .n_in = s->n_in, .n_out = s->n_out };
+        u->first_panel[i + 1] = u->first_panel[i];
+        if (table[i]) x->table = *s;
+        if (u->panels[i]) {
+            x->n_panels = (s->n_out + PANEL_COLS - 1) / PANEL_COLS;
+            x->panel_bytes = panel_bytes(x->type, x->n_in);
+            x->panels = arena_take(a, x->n_panels * x->panel_bytes);
+            u->first_panel[i + 1] += x->n_panels;
+        } else if (!table[i]) {
+            float *v = arena_take(a, s->n_in * sizeof(float));
+            if (a->base) TRY(load_vector(x, s, v));
+        }
+    }
+    return STRETTO_OK;
+}
+
+static stretto_status upload_into(struct upload *u, const struct graph *g, bool *table, struct error *err)
+{
+    struct weights *w = u->w;
+    struct arena a = { 0 };
+    TRY(place_weights(u, g, table, &a, err));
+    size_t column = 0;
+    for (size_t i = 0; i < w->n; i++)
+        if (u->panels[i] && w->weight[i].n_in > column) column = w->weight[i].n_in;
+    w->bytes = a.top;
+    w->memory = mem_map(w->bytes);
+    if (!w->memory)
+        return fail(err, STRETTO_E_NOMEM, "no memory for %.0f MB of weights; close other programs or take a "
+                    "smaller model", (double)w->bytes / 1e6);
+    a = (struct arena){ .base = w->memory, .cap = w->bytes };
+    TRY(place_weights(u, g, table, &a, err));
+    u->total = a.top;
+    for (unsigned r = 0; r < team_size(u->o->team); r++) {
+        u->column[r] = mem_alloc(2 * PANEL_COLS * column * sizeof(float));
+        if (!u->column[r]) return fail(err, STRETTO_E_NOMEM, "out of memory while packing weights");
+    }
+    team_run(u->o->team, pack_thread, u);
+    if (u->o->cancel && *u->o->cancel) return fail(err, STRETTO_E_CANCEL, "loading was cancelled");
+    if (u->o->progress) u->o->progress(u->o->ud, u->total, u->total);
+    return STRETTO_OK;
+}
+
+stretto_status cpu_upload(struct weights **out, const struct graph *g, const struct binding *b,
+                          const struct upload_options *o, struct error *err)
+{
+    *out = NULL;
+    size_t n = g->n_params;
+    struct upload u = { .o = o };
+    struct weights *w = mem_zalloc(1, sizeof *w);
+    struct param_bytes *src = mem_zalloc(n, sizeof *src);
+    bool *use = mem_zalloc(2 * n, sizeof *use);
+    u.first_panel = mem_zalloc(n + 1, sizeof *u.first_panel);
+    if (w) w->weight = mem_zalloc(n, sizeof *w->weight);
+    stretto_status s = STRETTO_OK;
+    if (!w || !src || !use || !u.first_panel || !w->weight)
+        s = fail(err, STRETTO_E_NOMEM, "out of memory while loading");
+    else {
+        uint32_t ceiling = UINT32_MAX;
+        if (o->level && !cpu_ceiling(o->level, &ceiling))
+            s = fail(err, STRETTO_E_ARG, "STRETTO_CPU=%s is no level of this CPU architecture; "
+                     "'stretto info' lists them", o->level);
+        kernels_init(&w->kernels, cpu_detect() & ceiling);
+        w->n = n;
+        w->reference = o->reference;
+        for (size_t i = 0; i < n && s == STRETTO_OK; i++)
+            s = b->find(b->ud, g->params[i].name, g->params[i].n_in, g->params[i].n_out, &src[i], err);
+        u.w = w;
+        u.src = src;
+        u.panels = use;
+        uses(g, use, use + n);
+        if (s == STRETTO_OK) s = upload_into(&u, g, use + n, err);
+        for (unsigned r = 0; r < TEAM_MAX; r++) mem_free(u.column[r]);
+    }
+    mem_free(src);
+    mem_free(use);
+    mem_free(u.first_panel);
+    if (s != STRETTO_OK) cpu_weights_close(w);
+    else *out = w;
+    return s;
+}
+
+void cpu_weights_close(struct weights *w)
+{
+    if (!w) return;
+    mem_unmap(w->memory, w->bytes);
+    mem_free(w->weight);
+    mem_free(w);
+}

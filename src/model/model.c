@@ -1,0 +1,100 @@
+#include "model/model.h"
+#include "base/memory.h"
+#include <string.h>
+#include <time.h>
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Norm weights that the file stores minus one (gemma in Hugging Face folders). */
+static bool is_norm_weight(const char *name)
+{
+    return strstr(name, "norm.weight") != NULL;
+}
+
+static stretto_status find_param(void *ud, const char *name, uint32_t n_in, uint32_t n_out,
+                                 struct param_bytes *out, struct error *err)
+{
+    const struct model *m = ud;
+    const struct source_tensor *t = source_tensor_find(m->source, name);
+    if (!t) return fail(err, STRETTO_E_FORMAT, "the file has no tensor %s, which a %s model needs", name,
+                        m->family->name);
+    uint64_t rows = t->n_dims > 1 ? t->dims[1] : 1;
+    if (t->dims[0] != n_in || t->n_dims > 2 || (n_out && rows != n_out) || rows > UINT32_MAX || rows == 0)
+        return fail(err, STRETTO_E_FORMAT, "tensor %s is %llu x %llu; expected %u x %u", name,
+                    (unsigned long long)t->dims[0], (unsigned long long)rows, n_in, n_out);
+    const struct dtype_info *d = &dtype_table[t->type];
+    size_t along = t->transposed ? (size_t)rows : n_in;
+    if (along % d->block) return fail(err, STRETTO_E_FORMAT, "tensor %s has rows of %zu elements, which %s "
+                                      "cannot hold", name, along, d->name);
+    *out = (struct param_bytes){ .type = t->type, .n_in = n_in, .n_out = (uint32_t)rows, .data = t->data,
+                                 .row_bytes = dtype_bytes(t->type, t->stride ? t->stride : along),
+                                 .transposed = t->transposed };
+    if (source_norm_plus_one(m->source) && rows == 1 && is_norm_weight(name)) out->add = 1;
+    return STRETTO_OK;
+}
+
+static stretto_status open_into(struct model *m, const char *path, const struct model_open_options *o,
+                                struct error *err)
+{
+    TRY(source_open(&m->source, path, err));
+    struct error none = { 0 };
+    stretto_status s = tokenizer_open(&m->tokenizer, m->source, &none);
+    /* Test models without a vocabulary are fine; a vocabulary we cannot read is not. */
+    if (s != STRETTO_OK) {
+        size_t n;
+        enum source_kind kind;
+        struct source_str text;
+        if (o->vocabulary_only || source_array(m->source, "tokenizer.ggml.tokens", &kind, &n)
+            || source_file(m->source, "tokenizer.json", &text))
+            return fail(err, s, "%s", none.text);
+    }
+    if (o->vocabulary_only) return STRETTO_OK;
+    const char *arch = source_arch(m->source);
+    m->family = family_find(arch);
+    if (!m->family)
+        return fail(err, STRETTO_E_UNSUP, "%s is a model of the family '%s', which is not supported; these are: %s",
+                    path, *arch ? arch : "(none named)", family_names());
+    TRY(config_read(&m->config, m->family, m->source, err));
+    TRY(graph_build(&m->graph, m->family, &m->config, m->source, err));
+    for (size_t i = 0; i < source_tensor_count(m->source); i++)
+        m->tensor_bytes += source_tensor_at(m->source, i)->bytes;
+    struct team *team;
+    TRY(team_open(&team, o->threads, err));
+    struct binding binding = { m, find_param };
+    struct upload_options up = { .team = team, .level = o->level, .reference = o->reference,
+                                 .progress = o->progress, .ud = o->ud, .cancel = o->cancel };
+    m->backend = &backend_cpu;
+    m->reference = o->reference;
+    s = m->backend->upload(&m->weights, &m->graph, &binding, &up, err);
+    team_close(team);
+    return s;
+}
+
+stretto_status model_open(struct model **out, const char *path, const struct model_open_options *o,
+                          struct error *err)
+{
+    *out = NULL;
+    struct model *m = mem_zalloc(1, sizeof *m);
+    if (!m) return fail(err, STRETTO_E_NOMEM, "out of memory");
+    double begin = now();
+    stretto_status s = open_into(m, path, o, err);
+    m->load_seconds = now() - begin;
+    if (s != STRETTO_OK) model_close(m);
+    else *out = m;
+    return s;
+}
+
+void model_close(struct model *m)
+{
+    if (!m) return;
+    if (m->weights) m->backend->weights_close(m->weights);
+    graph_done(&m->graph);
+    tokenizer_close(m->tokenizer);
+    source_close(m->source);
+    mem_free(m);
+}
