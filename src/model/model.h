@@ -5,6 +5,7 @@
 #include "backend/backend.h"
 #include "cluster/team.h"
 #include "format/source.h"
+#include "graph/binding.h"
 #include "model/family.h"
 #include "text/tokenizer.h"
 
