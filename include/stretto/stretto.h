@@ -5,7 +5,8 @@
  * tokens in an engine; one thread at a time uses an engine and its sessions.
  *
  * Every fallible function returns a stretto_status (0 = success); results come through out pointers,
- * which are set to NULL or 0 on failure; words for people come from stretto_last_error().
+ * which are set to NULL or 0 on failure; words for people come through an `err` buffer, or from
+ * stretto_session_error() once there is a session.
  * The library never exits, aborts or prints: set a log callback to hear what it has to say. */
 #ifndef STRETTO_STRETTO_H
 #define STRETTO_STRETTO_H
@@ -46,6 +47,169 @@ typedef enum stretto_status {
 STRETTO_API const char *stretto_status_text(stretto_status s);
 /* "0.1.0" */
 STRETTO_API const char *stretto_version(void);
+
+typedef struct stretto_model stretto_model;
+typedef struct stretto_engine stretto_engine;
+typedef struct stretto_session stretto_session;
+
+/* Options grow only at the end; `size` tells an older caller from a newer one: use the INIT macros. An
+ * unknown larger size with a non-zero tail is refused with E_UNSUP. Zero means "the default" everywhere. */
+
+/* ---- models ---------------------------------------------------------------------------------------- */
+
+typedef struct stretto_model_options {
+    size_t size;
+    uint32_t threads;                /* that pack the weights; 0 = what the machine and its container allow */
+    uint32_t reference;              /* 1: the float32 path (weights, activations and cache in float32)    */
+    uint32_t vocabulary_only;        /* 1: tokenizer and metadata, no weights                              */
+    const char *cpu;                 /* ceiling of the kernels ("avx2"); NULL: $STRETTO_CPU, else none      */
+    /* done and total in bytes; called from the thread that opens */
+    void (*progress)(void *user, uint64_t done, uint64_t total);
+    /* what the library wants to say, one line without newline; from the thread that opens */
+    void (*log)(void *user, const char *line);
+    void *user;
+    const volatile int *cancel;      /* non-zero stops the loading with E_CANCEL; NULL: never              */
+} stretto_model_options;
+#define STRETTO_MODEL_OPTIONS_INIT { sizeof(stretto_model_options), 0, 0, 0, NULL, NULL, NULL, NULL, NULL }
+
+/* Opens a GGUF file (of a split model: its first part) or a Hugging Face folder. opt may be NULL. On
+ * failure *out is NULL and err (when not NULL) holds a sentence. The model outlives its engines. */
+STRETTO_API stretto_status stretto_model_open(stretto_model **out, const char *path,
+        const stretto_model_options *opt, char *err, size_t err_size);
+STRETTO_API void stretto_model_close(stretto_model *m);       /* NULL is fine */
+
+typedef struct stretto_model_info {
+    size_t size;                     /* set by the caller: sizeof(stretto_model_info)                      */
+    char family[32], format[64], tokenizer[64];
+    uint32_t layers, width, heads, kv_heads, head_dim, feed, vocabulary, context;
+    uint32_t encoder;                /* 1: makes embeddings, writes no text                                */
+    uint32_t chat;                   /* 1: has a chat template                                             */
+    uint64_t parameters, file_bytes, weight_bytes;   /* of the file's tensors; of the weights in memory     */
+    double load_seconds;
+} stretto_model_info;
+STRETTO_API stretto_status stretto_model_about(const stretto_model *m, stretto_model_info *info);
+
+/* ---- text ------------------------------------------------------------------------------------------ */
+
+enum {
+    STRETTO_TOKENIZE_SPECIAL = 1,    /* special tokens spelled in the text become their ids               */
+    STRETTO_TOKENIZE_ADD = 2         /* add what the model wants at the borders (BOS, CLS ...)            */
+};
+
+/* Writes at most `capacity` ids; *count is how many there are, which may be more (then E_FULL). Any bytes
+ * are text, NULs and malformed UTF-8 included. ids may be NULL when capacity is 0. */
+STRETTO_API stretto_status stretto_tokenize(const stretto_model *m, const char *text, size_t length,
+        unsigned flags, int32_t *ids, size_t capacity, size_t *count);
+/* The text of ids; *length without the final NUL, which is written too. E_FULL as above. */
+STRETTO_API stretto_status stretto_detokenize(const stretto_model *m, const int32_t *ids, size_t count,
+        char *text, size_t capacity, size_t *length);
+/* 1 when the token ends an answer. */
+STRETTO_API int stretto_token_ends(const stretto_model *m, int32_t id);
+
+typedef struct stretto_message { const char *role, *content; } stretto_message;
+/* The conversation as the model's chat template writes it, ready to be tokenized with SPECIAL (templates
+ * spell BOS themselves). generate: 1 adds the opening of the assistant's answer. E_FULL as above; E_UNSUP
+ * when the model has no template. err, when not NULL, gets a sentence. */
+STRETTO_API stretto_status stretto_chat_render(const stretto_model *m, const stretto_message *messages,
+        size_t count, int generate, char *text, size_t capacity, size_t *length, char *err, size_t err_size);
+
+/* ---- engines --------------------------------------------------------------------------------------- */
+
+typedef struct stretto_engine_options {
+    size_t size;
+    uint32_t threads;                /* 0 = what the machine and its container allow                       */
+    uint32_t context;                /* tokens of a session; 0 = the smaller of trained and what fits       */
+    uint32_t sessions;               /* at once; 0 = 1                                                     */
+    uint32_t max_rows;               /* rows of a step; 0 = 512                                            */
+    const char *cache;               /* "f16" (NULL), "bf16", "f32", "q8_0"                                */
+    uint32_t strict;                 /* 1: one arithmetic for prompt and written rows                      */
+} stretto_engine_options;
+#define STRETTO_ENGINE_OPTIONS_INIT { sizeof(stretto_engine_options), 0, 0, 0, 0, NULL, 0 }
+
+typedef struct stretto_engine_info {
+    size_t size;
+    uint32_t context, trained_context, sessions, max_rows, threads;
+    uint32_t context_cut;            /* 1: less than trained, because more would not fit in memory         */
+    uint64_t weight_bytes, buffer_bytes, cache_bytes;   /* the cache is touched as it is used               */
+} stretto_engine_info;
+
+/* What an engine would take, before opening it. err as in stretto_model_open. */
+STRETTO_API stretto_status stretto_engine_estimate(const stretto_model *m, const stretto_engine_options *opt,
+        stretto_engine_info *info, char *err, size_t err_size);
+/* Takes all memory the engine and its sessions will need: nothing is allocated while generating. */
+STRETTO_API stretto_status stretto_engine_open(stretto_engine **out, const stretto_model *m,
+        const stretto_engine_options *opt, char *err, size_t err_size);
+STRETTO_API void stretto_engine_close(stretto_engine *e);     /* closes no sessions: close them first */
+STRETTO_API stretto_status stretto_engine_about(const stretto_engine *e, stretto_engine_info *info);
+
+/* ---- sessions -------------------------------------------------------------------------------------- */
+
+typedef struct stretto_sampling {
+    size_t size;
+    float temperature;               /* 0: the best token                                                  */
+    uint32_t top_k;                  /* 0: all                                                             */
+    float top_p, min_p;              /* 1 and 0 keep all                                                   */
+    float repeat_penalty;            /* 1 is none                                                          */
+    float presence_penalty, frequency_penalty;
+    int32_t repeat_last_n;           /* tokens the penalties see; -1: all                                  */
+    uint64_t seed;                   /* the same seed gives the same text                                  */
+    const int32_t *bias_ids;         /* n_bias ids and what is added to their logits; copied               */
+    const float *bias_values;
+    size_t n_bias;
+} stretto_sampling;
+/* Greedy. */
+#define STRETTO_SAMPLING_INIT { sizeof(stretto_sampling), 0, 0, 1, 0, 1, 0, 0, 64, 0, NULL, NULL, 0 }
+
+/* A session in an engine; engine NULL with a model: a private engine of one, made from opt (may be NULL). */
+STRETTO_API stretto_status stretto_session_open(stretto_session **out, stretto_engine *e, char *err,
+        size_t err_size);
+STRETTO_API stretto_status stretto_session_open_model(stretto_session **out, const stretto_model *m,
+        const stretto_engine_options *opt, char *err, size_t err_size);
+STRETTO_API void stretto_session_close(stretto_session *s);
+STRETTO_API stretto_status stretto_session_sampling(stretto_session *s, const stretto_sampling *how);
+
+/* Makes the session's timeline equal ids[0..count): what the cache already holds of it is kept, the rest is
+ * computed. *reused (may be NULL) is how many tokens were kept. E_FULL names both numbers and changes
+ * nothing. */
+STRETTO_API stretto_status stretto_session_sync(stretto_session *s, const int32_t *ids, size_t count,
+        size_t *reused);
+/* Picks the token that follows the timeline and appends it. E_FULL when the context is full. */
+STRETTO_API stretto_status stretto_session_next(stretto_session *s, int32_t *id);
+STRETTO_API size_t stretto_session_length(const stretto_session *s);
+STRETTO_API const int32_t *stretto_session_tokens(const stretto_session *s);
+
+typedef struct stretto_generate_options {
+    size_t size;
+    int64_t max_tokens;              /* -1: until the model ends or the context is full                    */
+    const char *const *stops;        /* strings that end the text (not part of it); NULL-terminated list    */
+    /* Whole UTF-8 characters as they come; a non-zero return stops. May be NULL. */
+    int (*text)(void *user, const char *piece, size_t length);
+    void *user;
+    const volatile int *cancel;
+    uint32_t ignore_end;             /* 1: go on past the model's end token                                */
+} stretto_generate_options;
+#define STRETTO_GENERATE_OPTIONS_INIT { sizeof(stretto_generate_options), -1, NULL, NULL, NULL, NULL, 0 }
+
+typedef enum stretto_finish {
+    STRETTO_FINISH_END, STRETTO_FINISH_LENGTH, STRETTO_FINISH_STOP, STRETTO_FINISH_CONTEXT, STRETTO_FINISH_CANCEL
+} stretto_finish;
+
+typedef struct stretto_generated {
+    size_t size;
+    size_t tokens;                   /* written by this call, an end token included                        */
+    stretto_finish finish;
+    double seconds;
+} stretto_generated;
+
+/* Writes tokens after the timeline until something ends it. result may be NULL. */
+STRETTO_API stretto_status stretto_session_generate(stretto_session *s, const stretto_generate_options *opt,
+        stretto_generated *result);
+
+/* The embedding of a text: the encoder's hidden states, averaged and scaled to length 1. out: [width]. */
+STRETTO_API stretto_status stretto_session_embed(stretto_session *s, const int32_t *ids, size_t count, float *out);
+
+/* Words for the last failure of this session; "" when there was none. Valid until its next call. */
+STRETTO_API const char *stretto_session_error(const stretto_session *s);
 
 #ifdef __cplusplus
 }

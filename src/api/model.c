@@ -1,0 +1,183 @@
+/* The public functions on models and text. */
+#include "api/handles.h"
+#include "base/memory.h"
+#include "text/template.h"
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+stretto_status options_take(void *ours, size_t our_size, const void *theirs, struct error *err)
+{
+    if (!theirs) return STRETTO_OK;
+    size_t size;
+    memcpy(&size, theirs, sizeof size);
+    if (size < sizeof size || size > 1 << 16)
+        return fail(err, STRETTO_E_ARG, "an options struct has no valid size; fill it with its INIT macro");
+    for (size_t i = our_size; i < size; i++)
+        if (((const unsigned char *)theirs)[i])
+            return fail(err, STRETTO_E_UNSUP, "an options struct asks for something this version does not know");
+    memcpy(ours, theirs, size < our_size ? size : our_size);
+    return STRETTO_OK;
+}
+
+stretto_status say(stretto_status s, const struct error *e, char *err, size_t err_size)
+{
+    if (err && err_size)
+        snprintf(err, err_size, "%s", s == STRETTO_OK ? "" : e->status ? e->text : stretto_status_text(s));
+    return s;
+}
+
+stretto_status stretto_model_open(stretto_model **out, const char *path, const stretto_model_options *opt,
+                                  char *err, size_t err_size)
+{
+    struct error e = { 0 };
+    if (!out || !path) return say(fail(&e, STRETTO_E_ARG, "a model needs a path"), &e, err, err_size);
+    *out = NULL;
+    stretto_model_options o = STRETTO_MODEL_OPTIONS_INIT;
+    stretto_status s = options_take(&o, sizeof o, opt, &e);
+    stretto_model *m = s == STRETTO_OK ? mem_zalloc(1, sizeof *m) : NULL;
+    if (s == STRETTO_OK && !m) s = fail(&e, STRETTO_E_NOMEM, "out of memory");
+    if (s == STRETTO_OK) {
+        const char *level = o.cpu ? o.cpu : getenv("STRETTO_CPU");
+        struct model_open_options mo = { .threads = o.threads, .level = level && *level ? level : NULL,
+                                         .reference = o.reference != 0, .vocabulary_only = o.vocabulary_only != 0,
+                                         .progress = o.progress, .ud = o.user, .cancel = o.cancel };
+        s = model_open(&m->model, path, &mo, &e);
+    }
+    if (s != STRETTO_OK) mem_free(m);
+    else *out = m;
+    return say(s, &e, err, err_size);
+}
+
+void stretto_model_close(stretto_model *m)
+{
+    if (!m) return;
+    model_close(m->model);
+    mem_free(m);
+}
+
+stretto_status stretto_model_about(const stretto_model *m, stretto_model_info *info)
+{
+    if (!m || !info || info->size < sizeof(size_t)) return STRETTO_E_ARG;
+    const struct model *x = m->model;
+    stretto_model_info i = { .size = info->size, .file_bytes = x->tensor_bytes, .load_seconds = x->load_seconds };
+    snprintf(i.family, sizeof i.family, "%s", source_arch(x->source));
+    snprintf(i.format, sizeof i.format, "%s", source_format(x->source));
+    const char *p;
+    size_t n;
+    if (x->tokenizer) {
+        snprintf(i.tokenizer, sizeof i.tokenizer, "%s", tokenizer_kind(x->tokenizer));
+        i.vocabulary = (uint32_t)tokenizer_size(x->tokenizer);
+        i.chat = tokenizer_chat_template(x->tokenizer, &p, &n);
+    }
+    for (size_t t = 0; t < source_tensor_count(x->source); t++) {
+        const struct source_tensor *s = source_tensor_at(x->source, t);
+        uint64_t elements = 1;
+        for (int d = 0; d < SOURCE_MAX_DIMS; d++) elements *= s->dims[d];
+        i.parameters += elements;
+    }
+    if (x->weights) {
+        const struct config *c = &x->config;
+        i.layers = c->layers; i.width = c->width; i.heads = c->heads; i.kv_heads = c->kv_heads;
+        i.head_dim = c->head_dim; i.feed = c->feed; i.vocabulary = c->vocab; i.context = c->context;
+        i.encoder = x->graph.logits == GRAPH_NONE;
+        i.weight_bytes = x->backend->weights_bytes(x->weights);
+    }
+    memcpy(info, &i, info->size < sizeof i ? info->size : sizeof i);
+    return STRETTO_OK;
+}
+
+stretto_status stretto_tokenize(const stretto_model *m, const char *text, size_t length, unsigned flags,
+                                int32_t *ids, size_t capacity, size_t *count)
+{
+    if (!m || !count || (!text && length) || (!ids && capacity)) return STRETTO_E_ARG;
+    *count = 0;
+    if (!m->model->tokenizer) return STRETTO_E_UNSUP;
+    struct tokens t = { 0 };
+    struct error e = { 0 };
+    unsigned f = (flags & STRETTO_TOKENIZE_SPECIAL ? TOKENIZE_SPECIAL : 0) | (flags & STRETTO_TOKENIZE_ADD ? TOKENIZE_ADD : 0);
+    stretto_status s = tokenizer_encode(m->model->tokenizer, text ? text : "", length, f, &t, &e);
+    if (s == STRETTO_OK) {
+        *count = t.n;
+        if (t.n > capacity) s = STRETTO_E_FULL;
+        if (capacity && t.n) memcpy(ids, t.id, (t.n < capacity ? t.n : capacity) * sizeof *ids);
+    }
+    tokens_done(&t);
+    return s;
+}
+
+/* Copies text out under the rule of the public functions: as much as fits, always a NUL, E_FULL. */
+static stretto_status give_text(const struct buffer *b, char *text, size_t capacity, size_t *length)
+{
+    *length = b->len;
+    size_t n = b->len < capacity ? b->len : capacity ? capacity - 1 : 0;
+    if (n) memcpy(text, b->data, n);
+    if (capacity) text[n] = '\0';
+    return b->len < capacity ? STRETTO_OK : STRETTO_E_FULL;
+}
+
+enum { TEXT_MAX = 1 << 30 };
+
+stretto_status stretto_detokenize(const stretto_model *m, const int32_t *ids, size_t count, char *text,
+                                  size_t capacity, size_t *length)
+{
+    if (!m || !length || (!ids && count) || (!text && capacity)) return STRETTO_E_ARG;
+    *length = 0;
+    if (!m->model->tokenizer) return STRETTO_E_UNSUP;
+    struct buffer b = buffer_make(TEXT_MAX);
+    stretto_status s = tokenizer_decode(m->model->tokenizer, ids, count, true, &b);
+    if (s == STRETTO_OK) s = give_text(&b, text, capacity, length);
+    buffer_done(&b);
+    return s;
+}
+
+int stretto_token_ends(const stretto_model *m, int32_t id)
+{
+    return m && m->model->tokenizer && tokenizer_is_eog(m->model->tokenizer, id);
+}
+
+static json_t *piece_of(const struct tokenizer *t, int32_t id)
+{
+    size_t n = 0;
+    const char *p = id >= 0 ? tokenizer_spelling(t, id, &n) : NULL;
+    return p ? json_stringn(p, n) : json_string("");
+}
+
+static json_t *template_vars(const struct tokenizer *t, const stretto_message *messages, size_t count, int generate)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(list, json_pack("{s:s,s:s}", "role", messages[i].role ? messages[i].role : "user",
+                                              "content", messages[i].content ? messages[i].content : ""));
+    json_t *vars = json_pack("{s:o,s:b}", "messages", list, "add_generation_prompt", generate != 0);
+    json_object_set_new(vars, "bos_token", piece_of(t, tokenizer_bos(t)));
+    json_object_set_new(vars, "eos_token", piece_of(t, tokenizer_eos(t)));
+    return vars;
+}
+
+stretto_status stretto_chat_render(const stretto_model *m, const stretto_message *messages, size_t count,
+                                   int generate, char *text, size_t capacity, size_t *length, char *err,
+                                   size_t err_size)
+{
+    struct error e = { 0 };
+    if (!m || !length || (!messages && count) || (!text && capacity)) return STRETTO_E_ARG;
+    *length = 0;
+    const char *p;
+    size_t n;
+    if (!m->model->tokenizer || !tokenizer_chat_template(m->model->tokenizer, &p, &n))
+        return say(fail(&e, STRETTO_E_UNSUP, "the model has no chat template; give the prompt as plain text"), &e,
+                   err, err_size);
+    struct template *t;
+    struct buffer b = buffer_make(TEXT_MAX);
+    stretto_status s = template_compile(&t, p, n, &e);
+    if (s == STRETTO_OK) {
+        json_t *vars = template_vars(m->model->tokenizer, messages, count, generate);
+        s = vars ? template_render(t, vars, time(NULL), &b, &e) : fail(&e, STRETTO_E_NOMEM, "out of memory");
+        json_decref(vars);
+        template_free(t);
+    }
+    if (s == STRETTO_OK) s = give_text(&b, text, capacity, length);
+    buffer_done(&b);
+    return say(s, &e, err, err_size);
+}

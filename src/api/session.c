@@ -1,0 +1,375 @@
+/* The public functions on engines and sessions. */
+#include "api/handles.h"
+#include "base/memory.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static stretto_status engine_options_of(const stretto_engine_options *opt, const struct model *m,
+                                        struct engine_options *out, struct error *err)
+{
+    stretto_engine_options o = STRETTO_ENGINE_OPTIONS_INIT;
+    TRY(options_take(&o, sizeof o, opt, err));
+    *out = (struct engine_options){ .threads = o.threads, .context = o.context, .sequences = o.sessions,
+                                    .max_rows = o.max_rows, .strict = o.strict != 0 || m->reference,
+                                    .cache = m->reference ? CACHE_F32 : CACHE_F16 };
+    if (o.cache && !cache_type_by_name(o.cache, &out->cache))
+        return fail(err, STRETTO_E_ARG, "cache type '%s' is none of f16, bf16, f32, q8_0", o.cache);
+    return STRETTO_OK;
+}
+
+static void about(const struct engine_info *i, stretto_engine_info *out)
+{
+    stretto_engine_info x = { .size = out->size, .context = i->context, .trained_context = i->trained_context,
+        .sessions = i->sequences, .max_rows = i->max_rows, .threads = i->threads, .context_cut = i->context_cut,
+        .weight_bytes = i->weights, .buffer_bytes = i->buffers, .cache_bytes = i->pages };
+    memcpy(out, &x, out->size < sizeof x ? out->size : sizeof x);
+}
+
+stretto_status stretto_engine_estimate(const stretto_model *m, const stretto_engine_options *opt,
+                                       stretto_engine_info *info, char *err, size_t err_size)
+{
+    if (!m || !info) return STRETTO_E_ARG;
+    struct error e = { 0 };
+    struct engine_options o;
+    struct engine_info i;
+    stretto_status s = engine_options_of(opt, m->model, &o, &e);
+    if (s == STRETTO_OK) s = engine_plan(m->model, &o, &i, &e);
+    if (s == STRETTO_OK) about(&i, info);
+    return say(s, &e, err, err_size);
+}
+
+stretto_status stretto_engine_open(stretto_engine **out, const stretto_model *m, const stretto_engine_options *opt,
+                                   char *err, size_t err_size)
+{
+    if (!out || !m) return STRETTO_E_ARG;
+    *out = NULL;
+    struct error e = { 0 };
+    struct engine_options o;
+    stretto_engine *x = mem_zalloc(1, sizeof *x);
+    stretto_status s = x ? engine_options_of(opt, m->model, &o, &e) : fail(&e, STRETTO_E_NOMEM, "out of memory");
+    if (s == STRETTO_OK) s = engine_open(&x->engine, m->model, &o, &e);
+    if (s == STRETTO_OK) {
+        x->taken = mem_zalloc(engine_about(x->engine)->sequences, 1);
+        if (!x->taken) s = fail(&e, STRETTO_E_NOMEM, "out of memory");
+    }
+    if (s != STRETTO_OK) stretto_engine_close(x);
+    else *out = x;
+    return say(s, &e, err, err_size);
+}
+
+void stretto_engine_close(stretto_engine *e)
+{
+    if (!e) return;
+    engine_close(e->engine);
+    mem_free(e->taken);
+    mem_free(e);
+}
+
+stretto_status stretto_engine_about(const stretto_engine *e, stretto_engine_info *info)
+{
+    if (!e || !info) return STRETTO_E_ARG;
+    about(engine_about(e->engine), info);
+    return STRETTO_OK;
+}
+
+/* ---- sessions --------------------------------------------------------------------------------------- */
+
+enum { PIECE_MAX = 1 << 16 };
+
+static void take_all(stretto_session *s, struct arena *a)
+{
+    const struct model *m = engine_model(s->engine->engine);
+    s->logits = arena_take(a, m->config.vocab * sizeof *s->logits);
+    s->tokens = arena_take(a, ((size_t)engine_about(s->engine->engine)->context + 1) * sizeof *s->tokens);
+    sampler_plan(&s->sampler, a, m->config.vocab);
+}
+
+static stretto_status open_into(stretto_session *s, struct error *err)
+{
+    stretto_engine *e = s->engine;
+    uint32_t n = engine_about(e->engine)->sequences, seq = 0;
+    while (seq < n && e->taken[seq]) seq++;
+    if (seq == n) return fail(err, STRETTO_E_FULL, "the engine holds %u session%s already; open it for more", n, n > 1 ? "s" : "");
+    s->seq = (int32_t)seq;
+    s->pending = -1;
+    struct arena a = { 0 };
+    take_all(s, &a);
+    s->arena = (struct arena){ .base = mem_map(a.top), .cap = a.top };
+    if (!s->arena.base) return fail(err, STRETTO_E_NOMEM, "no memory for a session");
+    take_all(s, &s->arena);
+    s->piece = s->whole = s->out = s->stop.held = buffer_make(PIECE_MAX);
+    TRY(buffer_reserve(&s->piece, 4096));
+    TRY(buffer_reserve(&s->whole, 4096));
+    TRY(buffer_reserve(&s->out, 8192));
+    TRY(buffer_reserve(&s->stop.held, 8192));
+    e->taken[seq] = 1;
+    engine_rewind(e->engine, s->seq, 0);
+    struct sampling greedy = { .top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64 };
+    return sampler_set(&s->sampler, &greedy, err);
+}
+
+stretto_status stretto_session_open(stretto_session **out, stretto_engine *engine, char *err, size_t err_size)
+{
+    if (!out || !engine) return STRETTO_E_ARG;
+    *out = NULL;
+    struct error e = { 0 };
+    stretto_session *s = mem_zalloc(1, sizeof *s);
+    if (!s) return say(fail(&e, STRETTO_E_NOMEM, "out of memory"), &e, err, err_size);
+    s->engine = engine;
+    s->seq = -1;
+    stretto_status status = open_into(s, &e);
+    if (status != STRETTO_OK) stretto_session_close(s);
+    else *out = s;
+    return say(status, &e, err, err_size);
+}
+
+stretto_status stretto_session_open_model(stretto_session **out, const stretto_model *m,
+                                          const stretto_engine_options *opt, char *err, size_t err_size)
+{
+    if (!out) return STRETTO_E_ARG;
+    *out = NULL;
+    stretto_engine *e;
+    TRY(stretto_engine_open(&e, m, opt, err, err_size));
+    stretto_status s = stretto_session_open(out, e, err, err_size);
+    if (s != STRETTO_OK) stretto_engine_close(e);
+    else (*out)->private_engine = true;
+    return s;
+}
+
+void stretto_session_close(stretto_session *s)
+{
+    if (!s) return;
+    if (s->seq >= 0 && s->tokens) {
+        engine_rewind(s->engine->engine, s->seq, 0);
+        s->engine->taken[s->seq] = 0;
+    }
+    mem_unmap(s->arena.base, s->arena.cap);
+    mem_free(s->bias);
+    buffer_done(&s->piece);
+    buffer_done(&s->whole);
+    buffer_done(&s->out);
+    buffer_done(&s->stop.held);
+    if (s->private_engine) stretto_engine_close(s->engine);
+    mem_free(s);
+}
+
+stretto_status stretto_session_sampling(stretto_session *s, const stretto_sampling *how)
+{
+    if (!s) return STRETTO_E_ARG;
+    error_clear(&s->err);
+    stretto_sampling h = STRETTO_SAMPLING_INIT;
+    TRY(options_take(&h, sizeof h, how, &s->err));
+    if (h.n_bias && (!h.bias_ids || !h.bias_values)) return fail(&s->err, STRETTO_E_ARG, "logit biases need ids and values");
+    struct logit_bias *bias = NULL;
+    if (h.n_bias) {
+        bias = mem_zalloc(h.n_bias, sizeof *bias);
+        if (!bias) return fail(&s->err, STRETTO_E_NOMEM, "out of memory");
+        for (size_t i = 0; i < h.n_bias; i++) bias[i] = (struct logit_bias){ h.bias_ids[i], h.bias_values[i] };
+    }
+    struct sampling x = { .temperature = h.temperature, .top_k = h.top_k, .top_p = h.top_p, .min_p = h.min_p,
+        .repeat_penalty = h.repeat_penalty, .presence_penalty = h.presence_penalty,
+        .frequency_penalty = h.frequency_penalty, .repeat_last_n = h.repeat_last_n, .seed = h.seed, .bias = bias,
+        .n_bias = h.n_bias };
+    stretto_status status = sampler_set(&s->sampler, &x, &s->err);
+    if (status != STRETTO_OK) {
+        mem_free(bias);
+        return status;
+    }
+    mem_free(s->bias);
+    s->bias = bias;
+    s->answered = false;                 /* what was answered may have been the other kind */
+    return STRETTO_OK;
+}
+
+static bool is_encoder(const stretto_session *s)
+{
+    return engine_model(s->engine->engine)->graph.logits == GRAPH_NONE;
+}
+
+static uint8_t ask(const stretto_session *s) { return sampler_is_greedy(&s->sampler) ? ASK_BEST : ASK_LOGITS; }
+
+static struct answers want(stretto_session *s)
+{
+    return sampler_is_greedy(&s->sampler) ? (struct answers){ .best = &s->best } : (struct answers){ .logits = s->logits };
+}
+
+stretto_status stretto_session_sync(stretto_session *s, const int32_t *ids, size_t count, size_t *reused)
+{
+    if (!s || (!ids && count)) return STRETTO_E_ARG;
+    error_clear(&s->err);
+    if (reused) *reused = 0;
+    uint32_t context = engine_about(s->engine->engine)->context;
+    if (is_encoder(s)) return fail(&s->err, STRETTO_E_UNSUP, "this model is an encoder: it makes embeddings and writes no text");
+    if (count == 0) return fail(&s->err, STRETTO_E_ARG, "the prompt has no tokens; give some text");
+    if (count > context)
+        return fail(&s->err, STRETTO_E_FULL, "the prompt has %zu tokens and the context holds %u; shorten it or ask "
+                    "for a larger context with -c", count, context);
+    uint32_t keep = engine_reuse(s->engine->engine, s->seq, ids, count);
+    s->answered = false;
+    s->pending = -1;
+    s->n_tokens = keep;
+    memcpy(s->tokens, ids, keep * sizeof *ids);
+    struct answers a = want(s);
+    stretto_status status = engine_feed(s->engine->engine, s->seq, ids + keep, count - keep, ask(s), &a, &s->err);
+    if (status != STRETTO_OK) {
+        s->n_tokens = engine_length(s->engine->engine, s->seq);
+        memcpy(s->tokens, ids, s->n_tokens * sizeof *ids);
+        return status;
+    }
+    memcpy(s->tokens, ids, count * sizeof *ids);
+    s->n_tokens = (uint32_t)count;
+    s->answered = true;
+    if (reused) *reused = keep;
+    return STRETTO_OK;
+}
+
+/* The model's answer after the timeline's last token. */
+static stretto_status answer(stretto_session *s)
+{
+    struct answers a = want(s);
+    struct engine *e = s->engine->engine;
+    if (s->answered) return STRETTO_OK;
+    if (s->n_tokens == 0) return fail(&s->err, STRETTO_E_ARG, "the session is empty; give it a prompt first");
+    if (s->pending < 0) {                /* the sampling changed: ask again for the last token */
+        engine_rewind(e, s->seq, s->n_tokens - 1);
+        s->pending = s->tokens[s->n_tokens - 1];
+    }
+    struct row row = { s->seq, s->pending, ROW_COMMITTED, 0, ask(s) };
+    TRY(engine_step(e, &row, 1, &a, &s->err));
+    engine_commit(e, s->seq, 1);
+    s->pending = -1;
+    s->answered = true;
+    return STRETTO_OK;
+}
+
+stretto_status stretto_session_next(stretto_session *s, int32_t *id)
+{
+    if (!s || !id) return STRETTO_E_ARG;
+    error_clear(&s->err);
+    *id = -1;
+    uint32_t context = engine_about(s->engine->engine)->context;
+    if (s->n_tokens >= context)
+        return fail(&s->err, STRETTO_E_FULL, "the context of %u tokens is full", context);
+    TRY(answer(s));
+    if (sampler_is_greedy(&s->sampler)) *id = s->best;
+    else TRY(sampler_pick(&s->sampler, s->logits, s->tokens, s->n_tokens, id, &s->err));
+    s->answered = false;
+    s->pending = *id;
+    s->tokens[s->n_tokens++] = *id;
+    return STRETTO_OK;
+}
+
+size_t stretto_session_length(const stretto_session *s) { return s ? s->n_tokens : 0; }
+const int32_t *stretto_session_tokens(const stretto_session *s) { return s ? s->tokens : NULL; }
+const char *stretto_session_error(const stretto_session *s) { return s && s->err.status ? s->err.text : ""; }
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Hands out what is certain; true when the caller wants no more. */
+static bool emit(stretto_session *s, const stretto_generate_options *o)
+{
+    bool stop = o->text && s->out.len && o->text(o->user, s->out.data, s->out.len) != 0;
+    buffer_clear(&s->out);
+    return stop;
+}
+
+/* One token's text through the character and stop filters. */
+static stretto_status push_text(stretto_session *s, struct utf8_stream *u, int32_t id, bool *stopped)
+{
+    const struct model *m = engine_model(s->engine->engine);
+    buffer_clear(&s->piece);
+    buffer_clear(&s->whole);
+    if (m->tokenizer) TRY(tokenizer_piece(m->tokenizer, id, false, false, &s->piece));
+    TRY(utf8_stream_push(u, s->piece.data ? s->piece.data : "", s->piece.len, &s->whole));
+    return stop_push(&s->stop, s->whole.data ? s->whole.data : "", s->whole.len, &s->out, stopped);
+}
+
+stretto_status stretto_session_generate(stretto_session *s, const stretto_generate_options *opt,
+                                        stretto_generated *result)
+{
+    if (!s) return STRETTO_E_ARG;
+    error_clear(&s->err);
+    stretto_generate_options o = STRETTO_GENERATE_OPTIONS_INIT;
+    TRY(options_take(&o, sizeof o, opt, &s->err));
+    if (o.max_tokens < -1) return fail(&s->err, STRETTO_E_ARG, "%lld tokens cannot be written; give a number from 0, or -1 for no limit", (long long)o.max_tokens);
+    const struct model *m = engine_model(s->engine->engine);
+    uint32_t context = engine_about(s->engine->engine)->context;
+    stretto_generated r = { .size = sizeof r, .finish = STRETTO_FINISH_LENGTH };
+    struct utf8_stream u = { 0 };
+    s->stop.stops = o.stops;
+    buffer_clear(&s->stop.held);
+    buffer_clear(&s->out);
+    double begin = now();
+    stretto_status status = STRETTO_OK;
+    bool stopped = false;
+    while (o.max_tokens < 0 || r.tokens < (size_t)o.max_tokens) {
+        if (o.cancel && *o.cancel) { r.finish = STRETTO_FINISH_CANCEL; break; }
+        if (s->n_tokens >= context) { r.finish = STRETTO_FINISH_CONTEXT; break; }
+        int32_t id;
+        if ((status = stretto_session_next(s, &id)) != STRETTO_OK) break;
+        r.tokens++;
+        if (m->tokenizer && tokenizer_is_eog(m->tokenizer, id) && !o.ignore_end) { r.finish = STRETTO_FINISH_END; break; }
+        if ((status = push_text(s, &u, id, &stopped)) != STRETTO_OK) break;
+        bool enough = emit(s, &o);
+        if (stopped) { r.finish = STRETTO_FINISH_STOP; break; }
+        if (enough) { r.finish = STRETTO_FINISH_CANCEL; break; }
+    }
+    if (!stopped) {
+        buffer_clear(&s->whole);
+        if (utf8_stream_end(&u, &s->whole) == STRETTO_OK && s->whole.len)
+            stop_push(&s->stop, s->whole.data, s->whole.len, &s->out, &stopped);
+        stop_end(&s->stop, &s->out);
+        emit(s, &o);
+    }
+    r.seconds = now() - begin;
+    if (result && result->size >= sizeof(size_t)) {
+        size_t size = result->size;
+        memcpy(result, &r, size < sizeof r ? size : sizeof r);
+        result->size = size;
+    }
+    return status;
+}
+
+stretto_status stretto_session_embed(stretto_session *s, const int32_t *ids, size_t count, float *out)
+{
+    if (!s || !ids || !out || !count) return STRETTO_E_ARG;
+    error_clear(&s->err);
+    struct engine *e = s->engine->engine;
+    const struct model *m = engine_model(e);
+    size_t width = m->config.width, rows = engine_about(e)->max_rows;
+    if (count > engine_about(e)->context || count > rows)
+        return fail(&s->err, STRETTO_E_FULL, "the text has %zu tokens and the context holds %u; split it", count,
+                    engine_about(e)->context < rows ? engine_about(e)->context : (uint32_t)rows);
+    struct row *r = mem_zalloc(count, sizeof *r);
+    float *hidden = mem_alloc(count * width * sizeof *hidden);
+    stretto_status status = r && hidden ? STRETTO_OK : fail(&s->err, STRETTO_E_NOMEM, "out of memory");
+    if (status == STRETTO_OK) {
+        for (size_t i = 0; i < count; i++)
+            r[i] = (struct row){ s->seq, ids[i], i ? (int32_t)i - 1 : ROW_COMMITTED, 1, ASK_HIDDEN };
+        engine_rewind(e, s->seq, 0);
+        s->n_tokens = 0;
+        s->answered = false;
+        struct answers a = { .hidden = hidden };
+        status = engine_step(e, r, count, &a, &s->err);
+    }
+    if (status == STRETTO_OK) {
+        double norm = 0;
+        for (size_t d = 0; d < width; d++) {
+            double sum = 0;
+            for (size_t i = 0; i < count; i++) sum += (double)hidden[i * width + d];
+            out[d] = (float)(sum / (double)count);
+            norm += (double)out[d] * (double)out[d];
+        }
+        for (size_t d = 0; d < width && norm > 0; d++) out[d] = (float)((double)out[d] / sqrt(norm));
+    }
+    mem_free(r);
+    mem_free(hidden);
+    return status;
+}
