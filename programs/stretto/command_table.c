@@ -3,6 +3,7 @@
 #include "stretto/commands.h"
 
 const struct command *const command_table[] = {
+    &command_run,
     &command_info,
     &command_tokenize,
     &command_convert,

@@ -1,0 +1,225 @@
+/* stretto run: a prompt in, text out. */
+#include "stretto/commands.h"
+#include "stretto/open.h"
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+struct run_options {
+    struct model_options model;
+    struct sampling_options sampling;
+    const char *prompt, *file, *system, *stop;
+    int64_t n;
+    bool chat, json, ignore_eos, special;
+};
+
+#define AT(field) offsetof(struct run_options, field)
+static const struct option rows[] = {
+    { "-p --prompt", "TEXT", OPT_TEXT, AT(prompt), 0, 0, "the prompt, used as given" },
+    { "-f --file", "FILE", OPT_TEXT, AT(file), 0, 0, "read the prompt from a file; - is standard input" },
+    { "-n --predict --n-predict", "N", OPT_INT, AT(n), -1, 1 << 24,
+      "tokens to write at most; -1 until the model ends [-1]" },
+    { "--chat", NULL, OPT_FLAG, AT(chat), 0, 0, "put the prompt into the model's chat template" },
+    { "-sys --system", "TEXT", OPT_TEXT, AT(system), 0, 0, "a system message; with --chat" },
+    { "-r --reverse-prompt --stop", "TEXT", OPT_TEXT, AT(stop), 0, 0, "stop before this text" },
+    { "--ignore-eos", NULL, OPT_FLAG, AT(ignore_eos), 0, 0, "go on past the model's end token" },
+    { "--json", NULL, OPT_FLAG, AT(json), 0, 0, "print one JSON value: text, ids, counts, timings" },
+};
+#undef AT
+
+struct out { bool json; char *text; size_t n, cap; };
+
+static int on_text(void *user, const char *piece, size_t n)
+{
+    struct out *o = user;
+    if (!o->json) {
+        fwrite(piece, 1, n, stdout);
+        fflush(stdout);
+        return ferror(stdout) != 0;
+    }
+    if (o->n + n > o->cap) {
+        char *more = realloc(o->text, o->cap = 2 * (o->n + n));
+        if (!more) return 1;
+        o->text = more;
+    }
+    memcpy(o->text + o->n, piece, n);
+    o->n += n;
+    return 0;
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* The prompt as the template writes it; malloc'd. */
+static char *templated(const stretto_model *m, const struct run_options *o, const char *prompt, size_t *length)
+{
+    stretto_message messages[2];
+    size_t n = 0;
+    if (o->system) messages[n++] = (stretto_message){ "system", o->system };
+    messages[n++] = (stretto_message){ "user", prompt };
+    char err[600], *text = NULL;
+    size_t need = 0;
+    stretto_status s = stretto_chat_render(m, messages, n, 1, NULL, 0, &need, err, sizeof err);
+    if (s == STRETTO_E_FULL && (text = malloc(need + 1)))
+        s = stretto_chat_render(m, messages, n, 1, text, need + 1, length, err, sizeof err);
+    if (s == STRETTO_OK && text) return text;
+    free(text);
+    command_fail("run", s == STRETTO_E_ARG ? STRETTO_E_FORMAT : s, err);
+    return NULL;
+}
+
+static int32_t *tokenized(const stretto_model *m, const char *text, size_t length, unsigned flags, size_t *n)
+{
+    int32_t *ids = NULL;
+    stretto_status s = stretto_tokenize(m, text, length, flags, NULL, 0, n);
+    if (s == STRETTO_E_FULL || (s == STRETTO_OK && *n == 0)) {
+        ids = malloc((*n + 1) * sizeof *ids);
+        s = ids ? stretto_tokenize(m, text, length, flags, ids, *n, n) : STRETTO_E_NOMEM;
+    }
+    if (s == STRETTO_OK) return ids;
+    free(ids);
+    command_fail("run", s, s == STRETTO_E_UNSUP ? "the model file has no vocabulary" : NULL);
+    return NULL;
+}
+
+static void print_json(const stretto_session *s, const struct out *out, size_t n_prompt, const stretto_generated *g,
+                       double prompt_seconds, double load_seconds, uint64_t seed)
+{
+    static const char *const finish[] = { "end", "length", "stop", "context", "cancel" };
+    const int32_t *ids = stretto_session_tokens(s);
+    json_t *list = json_array();
+    for (size_t i = n_prompt; i < stretto_session_length(s); i++) json_array_append_new(list, json_integer(ids[i]));
+    /* Bytes that are no UTF-8 cannot stand in JSON; they become replacement characters. */
+    json_t *text = json_stringn(out->text ? out->text : "", out->n);
+    if (!text) {
+        char *safe = malloc(3 * out->n + 1);
+        size_t k = 0;
+        for (size_t i = 0; safe && i < out->n; i++) {
+            if ((unsigned char)out->text[i] < 128) safe[k++] = out->text[i];
+            else { memcpy(safe + k, "\xef\xbf\xbd", 3); k += 3; }
+        }
+        text = safe ? json_stringn(safe, k) : json_string("");
+        free(safe);
+    }
+    double decode = g->seconds;
+    json_t *j = json_pack("{s:o,s:o,s:I,s:I,s:s,s:I,s:{s:f,s:f,s:f,s:f,s:f}}", "text", text, "ids", list,
+        "prompt_tokens", (json_int_t)n_prompt, "generated_tokens", (json_int_t)g->tokens, "finish", finish[g->finish],
+        "seed", (json_int_t)seed, "timings", "load_s", load_seconds, "prompt_s", prompt_seconds,
+        "prompt_per_second", prompt_seconds > 0 ? (double)n_prompt / prompt_seconds : 0.0, "generate_s", decode,
+        "generated_per_second", decode > 0 ? (double)g->tokens / decode : 0.0);
+    json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    putchar('\n');
+    json_decref(j);
+}
+
+static int generate(stretto_session *s, const struct run_options *o, const stretto_model *m, const int32_t *ids, size_t n)
+{
+    stretto_sampling how;
+    int code = sampling_from("run", &o->sampling, &how);
+    if (code != EXIT_DONE) return code;
+    struct out out = { .json = o->json };
+    const char *stops[] = { o->stop, NULL };
+    stretto_generate_options g = STRETTO_GENERATE_OPTIONS_INIT;
+    g.max_tokens = o->n;
+    g.stops = stops;
+    g.text = on_text;
+    g.user = &out;
+    g.cancel = &interrupted;
+    g.ignore_end = o->ignore_eos;
+    stretto_generated r = { .size = sizeof r };
+    stretto_status status = stretto_session_sampling(s, &how);
+    double begin = now();
+    if (status == STRETTO_OK) status = stretto_session_sync(s, ids, n, NULL);
+    double prompt_seconds = now() - begin;
+    if (status == STRETTO_OK) status = stretto_session_generate(s, &g, &r);
+    free((void *)(uintptr_t)how.bias_ids);
+    free((void *)(uintptr_t)how.bias_values);
+    stretto_model_info info = { .size = sizeof info };
+    stretto_model_about(m, &info);
+    if (status == STRETTO_OK && o->json) print_json(s, &out, n, &r, prompt_seconds, info.load_seconds, how.seed);
+    else if (!o->json && r.tokens) putchar('\n');
+    free(out.text);
+    if (status != STRETTO_OK) return command_fail("run", status, stretto_session_error(s));
+    if (o->model.verbose)
+        fprintf(stderr, "stretto run: seed %llu; %zu prompt tokens at %.1f/s, %zu written at %.1f/s\n",
+                (unsigned long long)how.seed, n, (double)n / prompt_seconds, r.tokens, (double)r.tokens / r.seconds);
+    if (r.finish == STRETTO_FINISH_CONTEXT)
+        fprintf(stderr, "stretto run: the context is full; ask for a larger one with -c\n");
+    return EXIT_DONE;
+}
+
+static int run_run(void *options, size_t n_operands, char **operands)
+{
+    struct run_options *o = options;
+    if (n_operands && (o->prompt || o->file)) return command_usage("run", "the prompt is given twice");
+    if (o->prompt && o->file) return command_usage("run", "-p and -f both give a prompt; take one");
+    if (!n_operands && !o->prompt && !o->file) return command_usage("run", "a prompt is missing: -p TEXT or -f FILE");
+    size_t length = 0, n = 0;
+    char *text = o->file ? read_text("run", o->file, &length) : strdup(n_operands ? operands[0] : o->prompt);
+    if (!text) return EXIT_FAILED;
+    if (!o->file) length = strlen(text);
+    catch_interrupt();
+    stretto_model *m;
+    stretto_session *s = NULL;
+    int32_t *ids = NULL;
+    char err[600];
+    stretto_engine_options eo;
+    stretto_engine *engine = NULL;
+    int code = engine_options_from("run", &o->model, 1, &eo);
+    if (code == EXIT_DONE) code = open_model("run", &o->model, false, &m);
+    else m = NULL;
+    if (code == EXIT_DONE && o->chat) {
+        char *with = templated(m, o, text, &length);
+        free(text);
+        text = with;
+        if (!text) code = EXIT_FAILED;
+    }
+    if (code == EXIT_DONE) {
+        ids = tokenized(m, text, length, o->chat ? STRETTO_TOKENIZE_SPECIAL
+                        : STRETTO_TOKENIZE_SPECIAL | STRETTO_TOKENIZE_ADD, &n);
+        if (!ids) code = EXIT_FAILED;
+    }
+    if (code == EXIT_DONE) {
+        stretto_status st = stretto_engine_open(&engine, m, &eo, err, sizeof err);
+        if (st == STRETTO_OK) st = stretto_session_open(&s, engine, err, sizeof err);
+        if (st != STRETTO_OK) code = command_fail("run", st, err);
+    }
+    if (code == EXIT_DONE) {
+        tell_engine("run", &o->model, engine);
+        code = generate(s, o, m, ids, n);
+    }
+    free(ids);
+    free(text);
+    stretto_session_close(s);
+    stretto_engine_close(engine);
+    stretto_model_close(m);
+    return code;
+}
+
+static void run_defaults(void *options)
+{
+    struct run_options *o = options;
+    model_options_defaults(&o->model);
+    sampling_options_defaults(&o->sampling);
+    o->n = -1;
+}
+
+static const struct option_group group = { "Prompt and answer", rows, sizeof rows / sizeof *rows };
+static const struct option_use uses[] = {
+    { &group, 0 }, { &group_model, offsetof(struct run_options, model) },
+    { &group_sampling, offsetof(struct run_options, sampling) },
+};
+const struct command command_run = {
+    .name = "run", .summary = "write text after a prompt", .operands = "[PROMPT]",
+    .description = "Reads a prompt and writes what the model says after it. The prompt is used as given; --chat puts "
+                   "it into the model's chat template. Ctrl-C ends the answer.",
+    .uses = uses, .n_uses = 3, .options_size = sizeof(struct run_options), .max_operands = 1,
+    .defaults = run_defaults, .run = run_run,
+};

@@ -1,0 +1,171 @@
+#include "stretto/open.h"
+#include "base/random.h"
+#include "format/catalogue.h"
+#include "ui/progress.h"
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+volatile int interrupted;
+
+static void on_interrupt(int sig)
+{
+    (void)sig;
+    /* The second one ends the program as usual. */
+    if (interrupted) { signal(SIGINT, SIG_DFL); raise(SIGINT); }
+    interrupted = 1;
+}
+
+void catch_interrupt(void)
+{
+    struct sigaction a = { .sa_handler = on_interrupt };
+    sigemptyset(&a.sa_mask);
+    sigaction(SIGINT, &a, NULL);
+}
+
+struct load { struct ui_progress ui; struct progress hook; };
+
+static void load_progress(void *user, uint64_t done, uint64_t total)
+{
+    struct load *l = user;
+    progress_tell(&l->hook, "loading", done, total);
+}
+
+int open_model(const char *command, const struct model_options *o, bool vocabulary_only, stretto_model **out)
+{
+    struct error e = { 0 };
+    struct buffer path = buffer_make(1 << 16);
+    *out = NULL;
+    stretto_status s = catalogue_resolve(o->model, &path, &e);
+    if (s != STRETTO_OK) {
+        buffer_done(&path);
+        return command_fail(command, s == STRETTO_E_ARG ? STRETTO_E_IO : s, e.text);
+    }
+    struct load load;
+    char err[600];
+    ui_progress_init(&load.ui, stderr);
+    load.hook = ui_progress_hook(&load.ui);
+    stretto_model_options mo = STRETTO_MODEL_OPTIONS_INIT;
+    mo.threads = (uint32_t)o->threads;
+    mo.reference = o->reference;
+    mo.vocabulary_only = vocabulary_only;
+    mo.progress = load_progress;
+    mo.user = &load;
+    mo.cancel = &interrupted;
+    s = stretto_model_open(out, path.data, &mo, err, sizeof err);
+    ui_progress_break(&load.ui);
+    buffer_done(&path);
+    return s == STRETTO_OK ? EXIT_DONE : command_fail(command, s, err);
+}
+
+int engine_options_from(const char *command, const struct model_options *o, uint32_t sessions,
+                        stretto_engine_options *out)
+{
+    *out = (stretto_engine_options)STRETTO_ENGINE_OPTIONS_INIT;
+    const char *k = o->type_k ? o->type_k : o->type_v, *v = o->type_v ? o->type_v : o->type_k;
+    if (k && strcmp(k, v) != 0)
+        return command_usage(command, "-ctk %s and -ctv %s differ; keys and values are stored as one type", k, v);
+    out->threads = (uint32_t)o->threads;
+    out->context = (uint32_t)o->context;
+    out->sessions = sessions;
+    out->cache = k;
+    out->strict = o->strict;
+    return EXIT_DONE;
+}
+
+void tell_engine(const char *command, const struct model_options *o, const stretto_engine *e)
+{
+    stretto_engine_info i = { .size = sizeof i };
+    stretto_engine_about(e, &i);
+    if (!i.context_cut && !o->verbose) return;
+    fprintf(stderr, "stretto %s: a context of %u tokens (the model was trained for %u)%s; %u threads; "
+            "%.0f MB of weights, up to %.0f MB of cache\n", command, i.context, i.trained_context,
+            i.context_cut ? ", because more does not fit in memory" : "", i.threads,
+            (double)i.weight_bytes / 1e6, (double)i.cache_bytes / 1e6);
+}
+
+static uint64_t draw_seed(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return random_mix((uint64_t)t.tv_sec * 1000000007u + (uint64_t)t.tv_nsec) >> 32;
+}
+
+/* "15043+1.5,9-2": an id, a sign, a number. */
+static int parse_bias(const char *command, const char *text, stretto_sampling *out)
+{
+    size_t n = 1;
+    for (const char *p = text; *p; p++) n += *p == ',';
+    int32_t *ids = malloc(n * sizeof *ids);
+    float *values = malloc(n * sizeof *values);
+    if (!ids || !values) { free(ids); free(values); return command_fail(command, STRETTO_E_NOMEM, NULL); }
+    n = 0;
+    for (const char *p = text;;) {
+        char *end, *end2;
+        errno = 0;
+        long id = strtol(p, &end, 10);
+        double v = end != p && (*end == '+' || *end == '-') ? strtod(end, &end2) : 0;
+        if (end == p || (*end != '+' && *end != '-') || end2 == end + 1 || (*end2 && *end2 != ',') || id < 0
+            || id > INT32_MAX || errno) {
+            free(ids);
+            free(values);
+            return command_usage(command, "--logit-bias takes ID+X or ID-X, several with commas, not '%s'", text);
+        }
+        ids[n] = (int32_t)id;
+        values[n++] = (float)v;
+        if (!*end2) break;
+        p = end2 + 1;
+    }
+    out->bias_ids = ids;
+    out->bias_values = values;
+    out->n_bias = n;
+    return EXIT_DONE;
+}
+
+int sampling_from(const char *command, const struct sampling_options *o, stretto_sampling *out)
+{
+    *out = (stretto_sampling)STRETTO_SAMPLING_INIT;
+    out->temperature = (float)o->temp;
+    out->top_k = (uint32_t)o->top_k;
+    out->top_p = (float)o->top_p;
+    out->min_p = (float)o->min_p;
+    out->repeat_penalty = (float)o->repeat_penalty;
+    out->presence_penalty = (float)o->presence_penalty;
+    out->frequency_penalty = (float)o->frequency_penalty;
+    out->repeat_last_n = (int32_t)o->repeat_last_n;
+    out->seed = o->seed < 0 ? draw_seed() : (uint64_t)o->seed;
+    return o->logit_bias ? parse_bias(command, o->logit_bias, out) : EXIT_DONE;
+}
+
+char *read_text(const char *command, const char *path, size_t *length)
+{
+    bool standard = strcmp(path, "-") == 0;
+    FILE *f = standard ? stdin : fopen(path, "rb");
+    if (!f) {
+        fprintf(stderr, "stretto %s: cannot open %s: %s\n", command, path, strerror(errno));
+        return NULL;
+    }
+    size_t n = 0, cap = 1 << 16;
+    char *text = malloc(cap);
+    while (text) {
+        n += fread(text + n, 1, cap - n - 1, f);
+        if (n < cap - 1) break;
+        char *more = cap < (size_t)1 << 31 ? realloc(text, cap *= 2) : NULL;
+        if (!more) free(text);
+        text = more;
+    }
+    bool bad = ferror(f) != 0;
+    if (!standard) fclose(f);
+    if (!text || bad) {
+        fprintf(stderr, "stretto %s: cannot read %s%s\n", command, standard ? "standard input" : path,
+                text ? "" : ": it is larger than memory allows");
+        free(text);
+        return NULL;
+    }
+    text[n] = '\0';
+    *length = n;
+    return text;
+}
