@@ -4,6 +4,8 @@
 
 const struct command *const command_table[] = {
     &command_run,
+    &command_eval,
+    &command_embed,
     &command_info,
     &command_tokenize,
     &command_convert,
