@@ -83,7 +83,10 @@ stretto_status config_read(struct config *c, const struct family *f, const struc
     TRY(size_of(s, ".context_length", 0, MAX_CONTEXT, &c->context, err));
     TRY(size_of(s, ".rope.dimension_count", c->head_dim, MAX_HEAD_DIM, &c->n_rot, err));
     TRY(vocab_of(s, c->width, &c->vocab, err));
-    uint64_t value_length, window = 0;
+    uint64_t value_length, window = 0, experts = 0;
+    if (source_u64(s, ".expert_count", &experts) && experts > 0)
+        return fail(err, STRETTO_E_UNSUP, "the model has %llu experts per layer; mixtures of experts are not supported, "
+                    "only dense models of the %s family", (unsigned long long)experts, f->name);
     if (source_u64(s, ".attention.value_length", &value_length) && value_length != c->head_dim)
         return fail(err, STRETTO_E_UNSUP, "keys have %u and values %llu numbers per head; only equal "
                     "sizes are supported", c->head_dim, (unsigned long long)value_length);
