@@ -10,22 +10,24 @@ struct embed_options { struct model_options model; const char *file; bool json; 
 
 #define AT(field) offsetof(struct embed_options, field)
 static const struct option rows[] = {
-    { "-f --file", "FILE", OPT_TEXT, AT(file), 0, 0, "read the lines from a file [standard input]" },
-    { "--json", NULL, OPT_FLAG, AT(json), 0, 0, "print one JSON value" },
+    {"-f --file", "FILE", OPT_TEXT, AT(file), 0, 0, "read the lines from a file [standard input]"},
+    {"--json", NULL, OPT_FLAG, AT(json), 0, 0, "print one JSON value"},
 };
 #undef AT
 
-static int embed_line(stretto_session *s, const stretto_model *m, const char *line, size_t length, uint32_t width,
-                      float *out, size_t *tokens)
+static int embed_line(stretto_session *s, const stretto_model *m, const char *line, size_t length,
+                      uint32_t width, float *out, size_t *tokens)
 {
     int32_t *ids = NULL;
     size_t n = 0;
     stretto_status st = stretto_tokenize(m, line, length, STRETTO_TOKENIZE_ADD, NULL, 0, &n);
     if (st == STRETTO_E_FULL) {
         ids = malloc(n * sizeof *ids);
-        st = ids ? stretto_tokenize(m, line, length, STRETTO_TOKENIZE_ADD, ids, n, &n) : STRETTO_E_NOMEM;
+        st = ids ? stretto_tokenize(m, line, length, STRETTO_TOKENIZE_ADD, ids, n, &n)
+                 : STRETTO_E_NOMEM;
     }
-    if (st == STRETTO_OK && n == 0) memset(out, 0, width * sizeof *out);      /* an empty line of a model without borders */
+    if (st == STRETTO_OK && n == 0)
+        memset(out, 0, width * sizeof *out); /* an empty line of a model without borders */
     else if (st == STRETTO_OK) st = stretto_session_embed(s, ids, n, out);
     free(ids);
     *tokens = n;
@@ -54,7 +56,8 @@ static int embed_run(void *options, size_t n_operands, char **operands)
         stretto_status st = stretto_session_open_model(&s, m, &eo, err, sizeof err);
         if (st != STRETTO_OK) code = command_fail("embed", st, err);
     }
-    if (code == EXIT_DONE && !(text = read_text("embed", o->file ? o->file : "-", &length))) code = EXIT_FAILED;
+    if (code == EXIT_DONE && !(text = read_text("embed", o->file ? o->file : "-", &length)))
+        code = EXIT_FAILED;
     stretto_model_info info = { .size = sizeof info };
     if (code == EXIT_DONE) {
         stretto_model_about(m, &info);
@@ -70,8 +73,10 @@ static int embed_run(void *options, size_t n_operands, char **operands)
         if (code != EXIT_DONE) break;
         if (!o->json) { print_line(v, info.width); continue; }
         json_t *numbers = json_array();
-        for (uint32_t i = 0; i < info.width; i++) json_array_append_new(numbers, json_real((double)v[i]));
-        json_array_append_new(list, json_pack("{s:o,s:I}", "embedding", numbers, "tokens", (json_int_t)tokens));
+        for (uint32_t i = 0; i < info.width; i++)
+            json_array_append_new(numbers, json_real((double)v[i]));
+        json_array_append_new(
+            list, json_pack("{s:o,s:I}", "embedding", numbers, "tokens", (json_int_t)tokens));
     }
     if (code == EXIT_DONE && o->json) {
         json_t *j = json_pack("{s:i,s:O}", "width", (int)info.width, "data", list);
@@ -87,14 +92,25 @@ static int embed_run(void *options, size_t n_operands, char **operands)
     return code;
 }
 
-static void embed_defaults(void *options) { model_options_defaults(&((struct embed_options *)options)->model); }
+static void embed_defaults(void *options)
+{
+    model_options_defaults(&((struct embed_options *)options)->model);
+}
 
 static const struct option_group group = { "Embedding", rows, sizeof rows / sizeof *rows };
-static const struct option_use uses[] = { { &group, 0 }, { &group_model, offsetof(struct embed_options, model) } };
+static const struct option_use uses[] = {{&group, 0},
+                                         {&group_model, offsetof(struct embed_options, model)}};
 const struct command command_embed = {
-    .name = "embed", .summary = "one vector per line of text", .operands = "",
-    .description = "Reads lines and prints the embedding of each: the model's last hidden states, averaged over the "
-                   "line's tokens and scaled to length 1. Meant for encoders such as all-MiniLM-L6-v2.",
-    .uses = uses, .n_uses = 2, .options_size = sizeof(struct embed_options), .defaults = embed_defaults,
+    .name = "embed",
+    .summary = "one vector per line of text",
+    .operands = "",
+    .description =
+        "Reads lines and prints the embedding of each: the model's last hidden states, averaged "
+        "over the "
+        "line's tokens and scaled to length 1. Meant for encoders such as all-MiniLM-L6-v2.",
+    .uses = uses,
+    .n_uses = 2,
+    .options_size = sizeof(struct embed_options),
+    .defaults = embed_defaults,
     .run = embed_run,
 };

@@ -1,7 +1,8 @@
-/* stretto eval: numbers about quality. ppl, kl, and the raw logits that other programs' checks read. */
+/* stretto eval: numbers about quality. ppl, kl, and the raw logits that other programs' checks
+ * read. */
 #include "eval/eval.h"
-#include "api/handles.h"
 #include "stretto/commands.h"
+#include "stretto/experimental.h"
 #include "stretto/open.h"
 #include "ui/progress.h"
 #include <errno.h>
@@ -20,31 +21,34 @@ struct eval_options {
 
 #define AT(field) offsetof(struct eval_options, field)
 static const struct option rows[] = {
-    { "-f --file", "TEXT", OPT_TEXT, AT(file), 0, 0, "the text that is read; - is standard input" },
-    { "--chunks", "N", OPT_INT, AT(chunks), 0, 1 << 24, "windows at most; 0 reads all [0]" },
-    { "--base", "MODEL", OPT_TEXT, AT(base), 0, 0, "kl: the model that is compared with" },
-    { "--base-reference", NULL, OPT_FLAG, AT(base_reference), 0, 0, "kl: compare with the same model's float32 path" },
-    { "--ids", "1,2,3", OPT_TEXT, AT(ids), 0, 0, "logits: the token ids that are read" },
-    { "--raw", "OUT", OPT_TEXT, AT(raw), 0, 0,
-      "logits: file for float32 rows, one per id (encoders: hidden states)" },
-    { "--json", NULL, OPT_FLAG, AT(json), 0, 0, "print one JSON value" },
+    {"-f --file", "TEXT", OPT_TEXT, AT(file), 0, 0, "the text that is read; - is standard input"},
+    {"--chunks", "N", OPT_INT, AT(chunks), 0, 1 << 24, "windows at most; 0 reads all [0]"},
+    {"--base", "MODEL", OPT_TEXT, AT(base), 0, 0, "kl: the model that is compared with"},
+    {"--base-reference", NULL, OPT_FLAG, AT(base_reference), 0, 0,
+     "kl: compare with the same model's float32 path"},
+    {"--ids", "1,2,3", OPT_TEXT, AT(ids), 0, 0, "logits: the token ids that are read"},
+    {"--raw", "OUT", OPT_TEXT, AT(raw), 0, 0,
+     "logits: file for float32 rows, one per id (encoders: hidden states)"},
+    {"--json", NULL, OPT_FLAG, AT(json), 0, 0, "print one JSON value"},
 };
 #undef AT
 
 /* An engine whose steps are as the window asks. */
-static int open_engine(const struct model_options *o, const stretto_model *m, uint32_t context, struct engine **out)
+static int open_engine(const struct model_options *o, const stretto_model *m, uint32_t context,
+                       struct engine **out)
 {
     struct error e = { 0 };
     struct engine_options x = { .threads = (unsigned)o->threads, .context = context, .sequences = 1,
-                                .cache = m->model->reference ? CACHE_F32 : CACHE_F16,
-                                .strict = o->strict || m->model->reference };
+                                .cache = stretto_model_inside(m)->reference ? CACHE_F32 : CACHE_F16,
+                                .strict = o->strict || stretto_model_inside(m)->reference };
     const char *type = o->type_k ? o->type_k : o->type_v;
     if (type) cache_type_by_name(type, &x.cache);
-    stretto_status s = engine_open(out, m->model, &x, &e);
+    stretto_status s = engine_open(out, stretto_model_inside(m), &x, &e);
     return s == STRETTO_OK ? EXIT_DONE : command_fail("eval", s, e.text);
 }
 
-static int read_ids(const struct eval_options *o, const stretto_model *m, int32_t **ids, size_t *n, int32_t *bos)
+static int read_ids(const struct eval_options *o, const stretto_model *m, int32_t **ids, size_t *n,
+                    int32_t *bos)
 {
     size_t length;
     *ids = NULL;
@@ -57,12 +61,17 @@ static int read_ids(const struct eval_options *o, const stretto_model *m, int32_
         s = stretto_tokenize(m, text, length, STRETTO_TOKENIZE_ADD, *ids, *n, n);
     free(text);
     /* Whoever adds a BOS to a text reads every window behind one. */
-    if (s == STRETTO_OK && *n && (*ids)[0] == tokenizer_bos(m->model->tokenizer)) *bos = (*ids)[0];
+    if (s == STRETTO_OK && *n && (*ids)[0] == tokenizer_bos(stretto_model_inside(m)->tokenizer))
+        *bos = (*ids)[0];
     if (s == STRETTO_OK && *n) return EXIT_DONE;
-    return command_fail("eval", s == STRETTO_OK ? STRETTO_E_ARG : s, s == STRETTO_OK ? "the text is empty" : NULL);
+    return command_fail("eval", s == STRETTO_OK ? STRETTO_E_ARG : s,
+                        s == STRETTO_OK ? "the text is empty" : NULL);
 }
 
-static uint32_t window_of(const struct eval_options *o) { return o->model.context ? (uint32_t)o->model.context : 512; }
+static uint32_t window_of(const struct eval_options *o)
+{
+    return o->model.context ? (uint32_t)o->model.context : 512;
+}
 
 static void print(json_t *j, bool json)
 {
@@ -74,7 +83,8 @@ static void print(json_t *j, bool json)
         json_t *v;
         json_object_foreach(j, key, v) {
             if (json_is_string(v)) printf("%-20s %s\n", key, json_string_value(v));
-            else if (json_is_integer(v)) printf("%-20s %lld\n", key, (long long)json_integer_value(v));
+            else if (json_is_integer(v))
+                printf("%-20s %lld\n", key, (long long)json_integer_value(v));
             else printf("%-20s %.6g\n", key, json_real_value(v));
         }
     }
@@ -85,7 +95,8 @@ struct text { struct eval_text t; int32_t *ids; struct ui_progress ui; struct pr
 
 static int text_open(struct text *x, const struct eval_options *o, const stretto_model *m)
 {
-    *x = (struct text){ .t = { .window = window_of(o), .max_windows = (size_t)o->chunks, .cancel = &interrupted } };
+    *x = (struct text){
+        .t = {.window = window_of(o), .max_windows = (size_t)o->chunks, .cancel = &interrupted}};
     int code = read_ids(o, m, &x->ids, &x->t.n, &x->t.bos);
     x->t.ids = x->ids;
     ui_progress_init(&x->ui, stderr);
@@ -108,9 +119,12 @@ static int run_ppl(const struct eval_options *o)
         stretto_status s = eval_ppl(e, &x.t, &x.hook, &r, &err);
         ui_progress_break(&x.ui);
         if (s != STRETTO_OK) code = command_fail("eval", s, err.text);
-        else print(json_pack("{s:f,s:f,s:f,s:I,s:I,s:i,s:b}", "perplexity", r.perplexity, "deviation", r.deviation, "nll",
-                             r.nll, "tokens", (json_int_t)r.tokens, "windows", (json_int_t)r.windows, "window",
-                             (int)x.t.window, "reference", m->model->reference), o->json);
+        else
+            print(json_pack("{s:f,s:f,s:f,s:I,s:I,s:i,s:b}", "perplexity", r.perplexity,
+                            "deviation", r.deviation, "nll", r.nll, "tokens", (json_int_t)r.tokens,
+                            "windows", (json_int_t)r.windows, "window", (int)x.t.window,
+                            "reference", stretto_model_inside(m)->reference),
+                  o->json);
     }
     free(x.ids);
     engine_close(e);
@@ -121,7 +135,8 @@ static int run_ppl(const struct eval_options *o)
 static int run_kl(const struct eval_options *o)
 {
     if (!o->base == !o->base_reference)
-        return command_usage("eval", "kl compares with --base MODEL or with --base-reference; give one of them");
+        return command_usage(
+            "eval", "kl compares with --base MODEL or with --base-reference; give one of them");
     stretto_model *m = NULL, *b = NULL;
     struct engine *e = NULL, *be = NULL;
     struct text x = { 0 };
@@ -141,11 +156,20 @@ static int run_kl(const struct eval_options *o)
         ui_progress_break(&x.ui);
         const char *type = o->model.type_k ? o->model.type_k : o->model.type_v;
         if (s != STRETTO_OK) code = command_fail("eval", s, err.text);
-        else print(json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:s,s:s}", "mean_kl", r.mean, "median_kl", r.median,
-                             "p99_kl", r.p99, "max_kl", r.max, "same_top", r.same_top, "perplexity", r.perplexity,
-                             "base_perplexity", r.base_perplexity, "tokens", (json_int_t)r.tokens, "windows",
-                             (json_int_t)r.windows, "cache", type ? type : m->model->reference ? "f32" : "f16", "base_cache",
-                             b->model->reference ? "f32" : type ? type : "f16"), o->json);
+        else
+            print(json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:s,s:s}", "mean_kl", r.mean,
+                            "median_kl", r.median, "p99_kl", r.p99, "max_kl", r.max, "same_top",
+                            r.same_top, "perplexity", r.perplexity, "base_perplexity",
+                            r.base_perplexity, "tokens", (json_int_t)r.tokens, "windows",
+                            (json_int_t)r.windows, "cache",
+                            type                  ? type
+                            : stretto_model_inside(m)->reference ? "f32"
+                                                  : "f16",
+                            "base_cache",
+                            stretto_model_inside(b)->reference ? "f32"
+                            : type              ? type
+                                                : "f16"),
+                  o->json);
     }
     free(x.ids);
     engine_close(e);
@@ -175,12 +199,14 @@ static int parse_ids(const char *text, int32_t **ids, size_t *n)
 }
 
 /* All rows at once, given, as one chain. */
-static stretto_status all_rows(struct engine *e, const int32_t *ids, size_t n, float *out, bool encoder, struct error *err)
+static stretto_status all_rows(struct engine *e, const int32_t *ids, size_t n, float *out,
+                               bool encoder, struct error *err)
 {
     struct row *r = calloc(n, sizeof *r);
     if (!r) return fail(err, STRETTO_E_NOMEM, "out of memory");
     for (size_t i = 0; i < n; i++)
-        r[i] = (struct row){ 0, ids[i], i ? (int32_t)i - 1 : ROW_COMMITTED, 1, encoder ? ASK_HIDDEN : ASK_LOGITS };
+        r[i] = (struct row){0, ids[i], i ? (int32_t)i - 1 : ROW_COMMITTED, 1,
+                            encoder ? ASK_HIDDEN : ASK_LOGITS};
     struct answers a = { .logits = encoder ? NULL : out, .hidden = encoder ? out : NULL };
     stretto_status s = engine_step(e, r, n, &a, err);
     free(r);
@@ -201,14 +227,20 @@ static int run_logits(const struct eval_options *o)
     if (code == EXIT_DONE) code = open_model("eval", &o->model, false, &m);
     if (code == EXIT_DONE) code = open_engine(&o->model, m, 0, &e);
     if (code == EXIT_DONE) {
-        bool encoder = m->model->graph.logits == GRAPH_NONE;
-        size_t width = encoder ? m->model->config.width : m->model->config.vocab;
-        stretto_status s = (out = malloc(n * width * sizeof *out)) ? all_rows(e, ids, n, out, encoder, &err)
-            : fail(&err, STRETTO_E_NOMEM, "no memory for %zu rows of %zu logits", n, width);
+        bool encoder = stretto_model_inside(m)->graph.logits == GRAPH_NONE;
+        size_t width =
+            encoder ? stretto_model_inside(m)->config.width : stretto_model_inside(m)->config.vocab;
+        stretto_status s =
+            (out = malloc(n * width * sizeof *out))
+                ? all_rows(e, ids, n, out, encoder, &err)
+                : fail(&err, STRETTO_E_NOMEM, "no memory for %zu rows of %zu logits", n, width);
         if (s != STRETTO_OK) code = command_fail("eval", s, err.text);
-        else if (!(f = fopen(o->raw, "wb")) || fwrite(out, sizeof *out, n * width, f) != n * width || fclose(f) != 0)
+        else if (!(f = fopen(o->raw, "wb")) ||
+                 fwrite(out, sizeof *out, n * width, f) != n * width || fclose(f) != 0)
             code = command_fail("eval", STRETTO_E_IO, strerror(errno));
-        else print(json_pack("{s:I,s:I}", "rows", (json_int_t)n, "width", (json_int_t)width), o->json);
+        else
+            print(json_pack("{s:I,s:I}", "rows", (json_int_t)n, "width", (json_int_t)width),
+                  o->json);
     }
     free(ids);
     free(out);
@@ -224,19 +256,34 @@ static int eval_run(void *options, size_t n, char **operands)
     if (strcmp(operands[0], "ppl") == 0) return run_ppl(options);
     if (strcmp(operands[0], "kl") == 0) return run_kl(options);
     if (strcmp(operands[0], "logits") == 0) return run_logits(options);
-    return command_usage("eval", "there is no evaluation '%s'; there are ppl, kl and logits", operands[0]);
+    return command_usage("eval", "there is no evaluation '%s'; there are ppl, kl and logits",
+                         operands[0]);
 }
 
-static void eval_defaults(void *options) { model_options_defaults(&((struct eval_options *)options)->model); }
+static void eval_defaults(void *options)
+{
+    model_options_defaults(&((struct eval_options *)options)->model);
+}
 
 static const struct option_group group = { "Evaluation", rows, sizeof rows / sizeof *rows };
-static const struct option_use uses[] = { { &group, 0 }, { &group_model, offsetof(struct eval_options, model) } };
+static const struct option_use uses[] = {{&group, 0},
+                                         {&group_model, offsetof(struct eval_options, model)}};
 const struct command command_eval = {
-    .name = "eval", .summary = "measure quality: perplexity, divergence", .operands = "ppl|kl|logits",
-    .description = "ppl: the perplexity of a text in windows of -c tokens [512], the second half of each counts, as "
-                   "llama-perplexity does. kl: how far the model is from --base MODEL, or from its own float32 path "
-                   "(--base-reference): mean, median, 99 % and largest divergence per token in nats, and how often the "
+    .name = "eval",
+    .summary = "measure quality: perplexity, divergence",
+    .operands = "ppl|kl|logits",
+    .description = "ppl: the perplexity of a text in windows of -c tokens [512], the second half "
+                   "of each counts, as "
+                   "llama-perplexity does. kl: how far the model is from --base MODEL, or from its "
+                   "own float32 path "
+                   "(--base-reference): mean, median, 99 % and largest divergence per token in "
+                   "nats, and how often the "
                    "best token agrees. logits: the raw numbers for given ids.",
-    .uses = uses, .n_uses = 2, .options_size = sizeof(struct eval_options), .min_operands = 1, .max_operands = 1,
-    .defaults = eval_defaults, .run = eval_run,
+    .uses = uses,
+    .n_uses = 2,
+    .options_size = sizeof(struct eval_options),
+    .min_operands = 1,
+    .max_operands = 1,
+    .defaults = eval_defaults,
+    .run = eval_run,
 };

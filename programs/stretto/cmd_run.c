@@ -18,15 +18,16 @@ struct run_options {
 
 #define AT(field) offsetof(struct run_options, field)
 static const struct option rows[] = {
-    { "-p --prompt", "TEXT", OPT_TEXT, AT(prompt), 0, 0, "the prompt, used as given" },
-    { "-f --file", "FILE", OPT_TEXT, AT(file), 0, 0, "read the prompt from a file; - is standard input" },
-    { "-n --predict --n-predict", "N", OPT_INT, AT(n), -1, 1 << 24,
-      "tokens to write at most; -1 until the model ends [-1]" },
-    { "--chat", NULL, OPT_FLAG, AT(chat), 0, 0, "put the prompt into the model's chat template" },
-    { "-sys --system", "TEXT", OPT_TEXT, AT(system), 0, 0, "a system message; with --chat" },
-    { "-r --reverse-prompt --stop", "TEXT", OPT_TEXT, AT(stop), 0, 0, "stop before this text" },
-    { "--ignore-eos", NULL, OPT_FLAG, AT(ignore_eos), 0, 0, "go on past the model's end token" },
-    { "--json", NULL, OPT_FLAG, AT(json), 0, 0, "print one JSON value: text, ids, counts, timings" },
+    {"-p --prompt", "TEXT", OPT_TEXT, AT(prompt), 0, 0, "the prompt, used as given"},
+    {"-f --file", "FILE", OPT_TEXT, AT(file), 0, 0,
+     "read the prompt from a file; - is standard input"},
+    {"-n --predict --n-predict", "N", OPT_INT, AT(n), -1, 1 << 24,
+     "tokens to write at most; -1 until the model ends [-1]"},
+    {"--chat", NULL, OPT_FLAG, AT(chat), 0, 0, "put the prompt into the model's chat template"},
+    {"-sys --system", "TEXT", OPT_TEXT, AT(system), 0, 0, "a system message; with --chat"},
+    {"-r --reverse-prompt --stop", "TEXT", OPT_TEXT, AT(stop), 0, 0, "stop before this text"},
+    {"--ignore-eos", NULL, OPT_FLAG, AT(ignore_eos), 0, 0, "go on past the model's end token"},
+    {"--json", NULL, OPT_FLAG, AT(json), 0, 0, "print one JSON value: text, ids, counts, timings"},
 };
 #undef AT
 
@@ -58,7 +59,8 @@ static double now(void)
 }
 
 /* The prompt as the template writes it; malloc'd. */
-static char *templated(const stretto_model *m, const struct run_options *o, const char *prompt, size_t *length)
+static char *templated(const stretto_model *m, const struct run_options *o, const char *prompt,
+                       size_t *length)
 {
     stretto_message messages[2];
     size_t n = 0;
@@ -75,7 +77,8 @@ static char *templated(const stretto_model *m, const struct run_options *o, cons
     return NULL;
 }
 
-static int32_t *tokenized(const stretto_model *m, const char *text, size_t length, unsigned flags, size_t *n)
+static int32_t *tokenized(const stretto_model *m, const char *text, size_t length, unsigned flags,
+                          size_t *n)
 {
     int32_t *ids = NULL;
     stretto_status s = stretto_tokenize(m, text, length, flags, NULL, 0, n);
@@ -89,13 +92,15 @@ static int32_t *tokenized(const stretto_model *m, const char *text, size_t lengt
     return NULL;
 }
 
-static void print_json(const stretto_session *s, const struct out *out, size_t n_prompt, const stretto_generated *g,
-                       double prompt_seconds, double load_seconds, uint64_t seed)
+static void print_json(const stretto_session *s, const struct out *out, size_t n_prompt,
+                       const stretto_generated *g, double prompt_seconds, double load_seconds,
+                       uint64_t seed)
 {
     static const char *const finish[] = { "end", "length", "stop", "context", "cancel" };
     const int32_t *ids = stretto_session_tokens(s);
     json_t *list = json_array();
-    for (size_t i = n_prompt; i < stretto_session_length(s); i++) json_array_append_new(list, json_integer(ids[i]));
+    for (size_t i = n_prompt; i < stretto_session_length(s); i++)
+        json_array_append_new(list, json_integer(ids[i]));
     /* Bytes that are no UTF-8 cannot stand in JSON; they become replacement characters. */
     json_t *text = json_stringn(out->text ? out->text : "", out->n);
     if (!text) {
@@ -109,17 +114,20 @@ static void print_json(const stretto_session *s, const struct out *out, size_t n
         free(safe);
     }
     double decode = g->seconds;
-    json_t *j = json_pack("{s:o,s:o,s:I,s:I,s:s,s:I,s:{s:f,s:f,s:f,s:f,s:f}}", "text", text, "ids", list,
-        "prompt_tokens", (json_int_t)n_prompt, "generated_tokens", (json_int_t)g->tokens, "finish", finish[g->finish],
-        "seed", (json_int_t)seed, "timings", "load_s", load_seconds, "prompt_s", prompt_seconds,
-        "prompt_per_second", prompt_seconds > 0 ? (double)n_prompt / prompt_seconds : 0.0, "generate_s", decode,
-        "generated_per_second", decode > 0 ? (double)g->tokens / decode : 0.0);
+    json_t *j =
+        json_pack("{s:o,s:o,s:I,s:I,s:s,s:I,s:{s:f,s:f,s:f,s:f,s:f}}", "text", text, "ids", list,
+                  "prompt_tokens", (json_int_t)n_prompt, "generated_tokens", (json_int_t)g->tokens,
+                  "finish", finish[g->finish], "seed", (json_int_t)seed, "timings", "load_s",
+                  load_seconds, "prompt_s", prompt_seconds, "prompt_per_second",
+                  prompt_seconds > 0 ? (double)n_prompt / prompt_seconds : 0.0, "generate_s",
+                  decode, "generated_per_second", decode > 0 ? (double)g->tokens / decode : 0.0);
     json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
     putchar('\n');
     json_decref(j);
 }
 
-static int generate(stretto_session *s, const struct run_options *o, const stretto_model *m, const int32_t *ids, size_t n)
+static int generate(stretto_session *s, const struct run_options *o, const stretto_model *m,
+                    const int32_t *ids, size_t n)
 {
     stretto_sampling how;
     int code = sampling_from("run", &o->sampling, &how);
@@ -143,13 +151,16 @@ static int generate(stretto_session *s, const struct run_options *o, const stret
     free((void *)(uintptr_t)how.bias_values);
     stretto_model_info info = { .size = sizeof info };
     stretto_model_about(m, &info);
-    if (status == STRETTO_OK && o->json) print_json(s, &out, n, &r, prompt_seconds, info.load_seconds, how.seed);
+    if (status == STRETTO_OK && o->json)
+        print_json(s, &out, n, &r, prompt_seconds, info.load_seconds, how.seed);
     else if (!o->json && r.tokens) putchar('\n');
     free(out.text);
     if (status != STRETTO_OK) return command_fail("run", status, stretto_session_error(s));
     if (o->model.verbose)
-        fprintf(stderr, "stretto run: seed %llu; %zu prompt tokens at %.1f/s, %zu written at %.1f/s\n",
-                (unsigned long long)how.seed, n, (double)n / prompt_seconds, r.tokens, (double)r.tokens / r.seconds);
+        fprintf(stderr,
+                "stretto run: seed %llu; %zu prompt tokens at %.1f/s, %zu written at %.1f/s\n",
+                (unsigned long long)how.seed, n, (double)n / prompt_seconds, r.tokens,
+                (double)r.tokens / r.seconds);
     if (r.finish == STRETTO_FINISH_CONTEXT)
         fprintf(stderr, "stretto run: the context is full; ask for a larger one with -c\n");
     return EXIT_DONE;
@@ -158,11 +169,14 @@ static int generate(stretto_session *s, const struct run_options *o, const stret
 static int run_run(void *options, size_t n_operands, char **operands)
 {
     struct run_options *o = options;
-    if (n_operands && (o->prompt || o->file)) return command_usage("run", "the prompt is given twice");
+    if (n_operands && (o->prompt || o->file))
+        return command_usage("run", "the prompt is given twice");
     if (o->prompt && o->file) return command_usage("run", "-p and -f both give a prompt; take one");
-    if (!n_operands && !o->prompt && !o->file) return command_usage("run", "a prompt is missing: -p TEXT or -f FILE");
+    if (!n_operands && !o->prompt && !o->file)
+        return command_usage("run", "a prompt is missing: -p TEXT or -f FILE");
     size_t length = 0, n = 0;
-    char *text = o->file ? read_text("run", o->file, &length) : strdup(n_operands ? operands[0] : o->prompt);
+    char *text =
+        o->file ? read_text("run", o->file, &length) : strdup(n_operands ? operands[0] : o->prompt);
     if (!text) return EXIT_FAILED;
     if (!o->file) length = strlen(text);
     catch_interrupt();
@@ -217,9 +231,16 @@ static const struct option_use uses[] = {
     { &group_sampling, offsetof(struct run_options, sampling) },
 };
 const struct command command_run = {
-    .name = "run", .summary = "write text after a prompt", .operands = "[PROMPT]",
-    .description = "Reads a prompt and writes what the model says after it. The prompt is used as given; --chat puts "
+    .name = "run",
+    .summary = "write text after a prompt",
+    .operands = "[PROMPT]",
+    .description = "Reads a prompt and writes what the model says after it. The prompt is used as "
+                   "given; --chat puts "
                    "it into the model's chat template. Ctrl-C ends the answer.",
-    .uses = uses, .n_uses = 3, .options_size = sizeof(struct run_options), .max_operands = 1,
-    .defaults = run_defaults, .run = run_run,
+    .uses = uses,
+    .n_uses = 3,
+    .options_size = sizeof(struct run_options),
+    .max_operands = 1,
+    .defaults = run_defaults,
+    .run = run_run,
 };

@@ -42,7 +42,8 @@ static bool flag_matches(const char *flags, const char *word, size_t n)
     return false;
 }
 
-static const struct option *option_find(const struct command *c, const char *word, size_t n, size_t *at)
+static const struct option *option_find(const struct command *c, const char *word, size_t n,
+                                        size_t *at)
 {
     for (size_t u = 0; u < c->n_uses; u++)
         for (size_t i = 0; i < c->uses[u].group->n; i++) {
@@ -60,15 +61,18 @@ static bool in_range(const struct option *o, double v)
     return (o->min == 0 && o->max == 0) || (v >= o->min && v <= o->max);
 }
 
-static int range_error(const struct command *c, const struct option *o, const char *word, const char *v)
+static int range_error(const struct command *c, const struct option *o, const char *word,
+                       const char *v)
 {
     if (isinf(o->max))
-        return command_usage(c->name, "%s takes a number of at least %g, not '%s'", word, o->min, v);
-    return command_usage(c->name, "%s takes a number from %g to %g, not '%s'", word, o->min, o->max, v);
+        return command_usage(c->name, "%s takes a number of at least %g, not '%s'", word, o->min,
+                             v);
+    return command_usage(c->name, "%s takes a number from %g to %g, not '%s'", word, o->min, o->max,
+                         v);
 }
 
-static int set_ints(const struct command *c, const struct option *o, const char *word, const char *v,
-                    struct int_list *list)
+static int set_ints(const struct command *c, const struct option *o, const char *word,
+                    const char *v, struct int_list *list)
 {
     list->n = 0;
     for (const char *p = v;;) {
@@ -97,8 +101,8 @@ static bool is_choice(const char *choices, const char *v)
     return false;
 }
 
-static int option_set(const struct command *c, const struct option *o, const char *word, const char *v,
-                      void *target)
+static int option_set(const struct command *c, const struct option *o, const char *word,
+                      const char *v, void *target)
 {
     char *end;
     errno = 0;
@@ -143,23 +147,28 @@ int command_parse(const struct command *c, int argc, char **argv, void *options,
         char *word = argv[i];
         if (rest || word[0] != '-' || !word[1]) { argv[n++] = word; continue; }
         if (strcmp(word, "--") == 0) { rest = true; continue; }
-        if (strcmp(word, "-h") == 0 || strcmp(word, "--help") == 0) { *help = true; return EXIT_DONE; }
+        if (strcmp(word, "-h") == 0 || strcmp(word, "--help") == 0) {
+            *help = true;
+            return EXIT_DONE;
+        }
         const char *equals = strncmp(word, "--", 2) == 0 ? strchr(word, '=') : NULL;
         size_t len = equals ? (size_t)(equals - word) : strlen(word), at;
         const struct option *o = option_find(c, word, len, &at);
         if (!o) return command_usage(c->name, "there is no option %.*s", (int)len, word);
         const char *v = equals ? equals + 1 : NULL;
-        if (o->kind == OPT_FLAG && v) return command_usage(c->name, "%.*s takes no value", (int)len, word);
+        if (o->kind == OPT_FLAG && v)
+            return command_usage(c->name, "%.*s takes no value", (int)len, word);
         if (o->kind != OPT_FLAG && !v) {
-            if (i + 1 == argc) return command_usage(c->name, "%s needs a value (%s)", word, o->value);
+            if (i + 1 == argc)
+                return command_usage(c->name, "%s needs a value (%s)", word, o->value);
             v = argv[++i];
         }
         int code = option_set(c, o, word, v, (char *)options + at);
         if (code != EXIT_DONE) return code;
     }
     if (n < c->min_operands)
-        return command_usage(c->name, "%s missing: stretto %s %s", n ? "an operand is" : "operands are",
-                             c->name, c->operands);
+        return command_usage(c->name, "%s missing: stretto %s %s",
+                             n ? "an operand is" : "operands are", c->name, c->operands);
     if (n > c->max_operands)
         return command_usage(c->name, "there is an operand too many: '%s'", argv[c->max_operands]);
     *n_operands = n;
@@ -188,7 +197,8 @@ void command_help(const struct command *c)
     if (c->description) printf("\n%s\n", c->description);
     for (size_t u = 0; u < c->n_uses; u++) {
         printf("\n%s:\n", c->uses[u].group->title);
-        for (size_t i = 0; i < c->uses[u].group->n; i++) print_option(&c->uses[u].group->options[i]);
+        for (size_t i = 0; i < c->uses[u].group->n; i++)
+            print_option(&c->uses[u].group->options[i]);
     }
 }
 
@@ -247,6 +257,7 @@ int command_help_all(bool json)
         if (!command_table[i]->hidden)
             printf("  %-10s %s\n", command_table[i]->name, command_table[i]->summary);
     printf("\n'stretto COMMAND --help' shows the options of a command.\n"
-           "Environment: STRETTO_CPU=avx2 sets a ceiling for the kernels; XDG_CACHE_HOME, HF_TOKEN.\n");
+           "Environment: STRETTO_CPU=avx2 sets a ceiling for the kernels; XDG_CACHE_HOME, "
+           "HF_TOKEN.\n");
     return EXIT_DONE;
 }

@@ -1,8 +1,8 @@
-/* Sub-commands are rows of a table. A row names its options, an option row says where its value goes;
- * parsing, help, man pages and completion all come from these rows.
+/* Sub-commands are rows of a table. A row names its options, an option row says where its value
+ * goes; parsing, help, man pages and completion all come from these rows.
  *
- * To add a command: write cmd_<name>.c with a `const struct command command_<name>`, and add a row to
- * command_table.c. */
+ * To add a command: write cmd_<name>.c with a `const struct command command_<name>`, and add a row
+ * to command_table.c. */
 #ifndef STRETTO_COMMAND_H
 #define STRETTO_COMMAND_H
 #include "base/status.h"
@@ -24,12 +24,12 @@ enum option_kind {
 struct int_list { int64_t v[32]; size_t n; };
 
 struct option {
-    const char *flags;      /* "-n --predict --n-predict": the last is the name in messages          */
-    const char *value;      /* placeholder in help ("N"); for OPT_CHOICE the choices "a|b"; NULL: flag */
+    const char *flags; /* "-n --predict --n-predict": the last is the name in messages          */
+    const char *value; /* placeholder in help ("N"); for OPT_CHOICE the choices "a|b"; NULL: flag */
     enum option_kind kind;
-    size_t at;              /* offset in the command's struct of options                              */
-    double min, max;        /* OPT_INT, OPT_REAL, OPT_INTS; both 0 = any                               */
-    const char *help;       /* one sentence; the default value in brackets                             */
+    size_t at;        /* offset in the command's struct of options                              */
+    double min, max;  /* OPT_INT, OPT_REAL, OPT_INTS; both 0 = any                               */
+    const char *help; /* one sentence; the default value in brackets                             */
 };
 
 /* A group shared by several commands; `at` of its options is relative to the group's member. */

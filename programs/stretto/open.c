@@ -34,7 +34,8 @@ static void load_progress(void *user, uint64_t done, uint64_t total)
     progress_tell(&l->hook, "loading", done, total);
 }
 
-int open_model(const char *command, const struct model_options *o, bool vocabulary_only, stretto_model **out)
+int open_model(const char *command, const struct model_options *o, bool vocabulary_only,
+               stretto_model **out)
 {
     struct error e = { 0 };
     struct buffer path = buffer_make(1 << 16);
@@ -67,7 +68,8 @@ int engine_options_from(const char *command, const struct model_options *o, uint
     *out = (stretto_engine_options)STRETTO_ENGINE_OPTIONS_INIT;
     const char *k = o->type_k ? o->type_k : o->type_v, *v = o->type_v ? o->type_v : o->type_k;
     if (k && strcmp(k, v) != 0)
-        return command_usage(command, "-ctk %s and -ctv %s differ; keys and values are stored as one type", k, v);
+        return command_usage(
+            command, "-ctk %s and -ctv %s differ; keys and values are stored as one type", k, v);
     out->threads = (uint32_t)o->threads;
     out->context = (uint32_t)o->context;
     out->sessions = sessions;
@@ -81,8 +83,10 @@ void tell_engine(const char *command, const struct model_options *o, const stret
     stretto_engine_info i = { .size = sizeof i };
     stretto_engine_about(e, &i);
     if (!i.context_cut && !o->verbose) return;
-    fprintf(stderr, "stretto %s: a context of %u tokens (the model was trained for %u)%s; %u threads; "
-            "%.0f MB of weights, up to %.0f MB of cache\n", command, i.context, i.trained_context,
+    fprintf(stderr,
+            "stretto %s: a context of %u tokens (the model was trained for %u)%s; %u threads; "
+            "%.0f MB of weights, up to %.0f MB of cache\n",
+            command, i.context, i.trained_context,
             i.context_cut ? ", because more does not fit in memory" : "", i.threads,
             (double)i.weight_bytes / 1e6, (double)i.cache_bytes / 1e6);
 }
@@ -101,18 +105,23 @@ static int parse_bias(const char *command, const char *text, stretto_sampling *o
     for (const char *p = text; *p; p++) n += *p == ',';
     int32_t *ids = malloc(n * sizeof *ids);
     float *values = malloc(n * sizeof *values);
-    if (!ids || !values) { free(ids); free(values); return command_fail(command, STRETTO_E_NOMEM, NULL); }
+    if (!ids || !values) {
+        free(ids);
+        free(values);
+        return command_fail(command, STRETTO_E_NOMEM, NULL);
+    }
     n = 0;
     for (const char *p = text;;) {
         char *end, *end2;
         errno = 0;
         long id = strtol(p, &end, 10);
         double v = end != p && (*end == '+' || *end == '-') ? strtod(end, &end2) : 0;
-        if (end == p || (*end != '+' && *end != '-') || end2 == end + 1 || (*end2 && *end2 != ',') || id < 0
-            || id > INT32_MAX || errno) {
+        if (end == p || (*end != '+' && *end != '-') || end2 == end + 1 ||
+            (*end2 && *end2 != ',') || id < 0 || id > INT32_MAX || errno) {
             free(ids);
             free(values);
-            return command_usage(command, "--logit-bias takes ID+X or ID-X, several with commas, not '%s'", text);
+            return command_usage(
+                command, "--logit-bias takes ID+X or ID-X, several with commas, not '%s'", text);
         }
         ids[n] = (int32_t)id;
         values[n++] = (float)v;
@@ -160,7 +169,8 @@ char *read_text(const char *command, const char *path, size_t *length)
     bool bad = ferror(f) != 0;
     if (!standard) fclose(f);
     if (!text || bad) {
-        fprintf(stderr, "stretto %s: cannot read %s%s\n", command, standard ? "standard input" : path,
+        fprintf(stderr, "stretto %s: cannot read %s%s\n", command,
+                standard ? "standard input" : path,
                 text ? "" : ": it is larger than memory allows");
         free(text);
         return NULL;

@@ -4,19 +4,22 @@
 #include "stretto/options.h"
 
 /* Prints the sentence itself; returns an exit code (EXIT_DONE when *out is open). */
-int open_model(const char *command, const struct model_options *o, bool vocabulary_only, stretto_model **out);
+int open_model(const char *command, const struct model_options *o, bool vocabulary_only,
+               stretto_model **out);
 /* The options of an engine as -c, -t, -ctk ... say; EXIT_USAGE when -ctk and -ctv differ. */
 int engine_options_from(const char *command, const struct model_options *o, uint32_t sessions,
                         stretto_engine_options *out);
 /* Says the context and what it takes, when it is worth saying (cut) or asked for (-v). */
 void tell_engine(const char *command, const struct model_options *o, const stretto_engine *e);
-/* Sampling from the options, the drawn seed included; the logit bias lists are malloc'd into *out. */
+/* Sampling from the options, the drawn seed included; the logit bias lists are malloc'd into *out.
+ */
 int sampling_from(const char *command, const struct sampling_options *o, stretto_sampling *out);
 
 /* Set by Ctrl-C after catch_interrupt(). */
 extern volatile int interrupted;
 void catch_interrupt(void);
 
-/* The text of a file, or of standard input for "-"; malloc'd, NUL-terminated. NULL after a sentence. */
+/* The text of a file, or of standard input for "-"; malloc'd, NUL-terminated. NULL after a
+ * sentence. */
 char *read_text(const char *command, const char *path, size_t *length);
 #endif

@@ -3,41 +3,48 @@
 
 #define AT(field) offsetof(struct model_options, field)
 static const struct option model_rows[] = {
-    { "-m --model", "MODEL", OPT_TEXT, AT(model), 0, 0,
-      "a GGUF file, a Hugging Face folder or a name of the catalogue [the default model]" },
-    { "-t --threads", "N", OPT_INT, AT(threads), 0, 1024,
-      "threads; 0 takes what the machine and its container allow [0]" },
-    { "-c --ctx-size", "N", OPT_INT, AT(context), 0, 1 << 24,
-      "tokens of context; 0 takes the smaller of what the model was trained for and what fits [0]" },
-    { "-ctk --cache-type-k", "f16|bf16|f32|q8_0", OPT_CHOICE, AT(type_k), 0, 0,
-      "how the cache stores keys [f16]" },
-    { "-ctv --cache-type-v", "f16|bf16|f32|q8_0", OPT_CHOICE, AT(type_v), 0, 0,
-      "how the cache stores values; must equal -ctk [f16]" },
-    { "--reference", NULL, OPT_FLAG, AT(reference), 0, 0,
-      "the float32 path: weights, activations and cache in float32" },
-    { "--strict", NULL, OPT_FLAG, AT(strict), 0, 0,
-      "one arithmetic for prompt and written rows, so cached and recomputed prefixes agree bit for bit" },
-    { "-v --verbose", NULL, OPT_FLAG, AT(verbose), 0, 0, "say what was chosen and why" },
+    {"-m --model", "MODEL", OPT_TEXT, AT(model), 0, 0,
+     "a GGUF file, a Hugging Face folder or a name of the catalogue [the default model]"},
+    {"-t --threads", "N", OPT_INT, AT(threads), 0, 1024,
+     "threads; 0 takes what the machine and its container allow [0]"},
+    {"-c --ctx-size", "N", OPT_INT, AT(context), 0, 1 << 24,
+     "tokens of context; 0 takes the smaller of what the model was trained for and what fits [0]"},
+    {"-ctk --cache-type-k", "f16|bf16|f32|q8_0", OPT_CHOICE, AT(type_k), 0, 0,
+     "how the cache stores keys [f16]"},
+    {"-ctv --cache-type-v", "f16|bf16|f32|q8_0", OPT_CHOICE, AT(type_v), 0, 0,
+     "how the cache stores values; must equal -ctk [f16]"},
+    {"--reference", NULL, OPT_FLAG, AT(reference), 0, 0,
+     "the float32 path: weights, activations and cache in float32"},
+    {"--strict", NULL, OPT_FLAG, AT(strict), 0, 0,
+     "one arithmetic for prompt and written rows, so cached and recomputed prefixes agree bit for "
+     "bit"},
+    {"-v --verbose", NULL, OPT_FLAG, AT(verbose), 0, 0, "say what was chosen and why"},
 };
 #undef AT
-const struct option_group group_model = { "Model", model_rows, sizeof model_rows / sizeof *model_rows };
+const struct option_group group_model = {"Model", model_rows,
+                                         sizeof model_rows / sizeof *model_rows};
 
 #define AT(field) offsetof(struct sampling_options, field)
 static const struct option sampling_rows[] = {
-    { "--temp --temperature", "T", OPT_REAL, AT(temp), 0, 100, "temperature; 0 takes the best token [0.8]" },
-    { "--top-k", "N", OPT_INT, AT(top_k), 0, 1 << 24, "keep the N best tokens; 0 keeps all [40]" },
-    { "--top-p", "P", OPT_REAL, AT(top_p), 0, 1, "keep the best tokens that sum to P; 1 keeps all [0.95]" },
-    { "--min-p", "P", OPT_REAL, AT(min_p), 0, 1, "drop tokens below P times the best; 0 keeps all [0.05]" },
-    { "--seed -s", "N", OPT_INT, AT(seed), -1, 9e15, "seed of the noise; -1 draws one and says which [-1]" },
-    { "--repeat-penalty", "X", OPT_REAL, AT(repeat_penalty), 0.01, 100,
-      "divide the logits of recent tokens by X; 1 is off [1]" },
-    { "--repeat-last-n", "N", OPT_INT, AT(repeat_last_n), -1, 1 << 24,
-      "how many recent tokens the penalties see; -1 sees the context [64]" },
-    { "--presence-penalty", "X", OPT_REAL, AT(presence_penalty), -100, 100,
-      "subtract X from tokens that occurred [0]" },
-    { "--frequency-penalty", "X", OPT_REAL, AT(frequency_penalty), -100, 100,
-      "subtract X for each time a token occurred [0]" },
-    { "--logit-bias", "ID+X,ID-X", OPT_TEXT, AT(logit_bias), 0, 0, "add X to the logit of a token id" },
+    {"--temp --temperature", "T", OPT_REAL, AT(temp), 0, 100,
+     "temperature; 0 takes the best token [0.8]"},
+    {"--top-k", "N", OPT_INT, AT(top_k), 0, 1 << 24, "keep the N best tokens; 0 keeps all [40]"},
+    {"--top-p", "P", OPT_REAL, AT(top_p), 0, 1,
+     "keep the best tokens that sum to P; 1 keeps all [0.95]"},
+    {"--min-p", "P", OPT_REAL, AT(min_p), 0, 1,
+     "drop tokens below P times the best; 0 keeps all [0.05]"},
+    {"--seed -s", "N", OPT_INT, AT(seed), -1, 9e15,
+     "seed of the noise; -1 draws one and says which [-1]"},
+    {"--repeat-penalty", "X", OPT_REAL, AT(repeat_penalty), 0.01, 100,
+     "divide the logits of recent tokens by X; 1 is off [1]"},
+    {"--repeat-last-n", "N", OPT_INT, AT(repeat_last_n), -1, 1 << 24,
+     "how many recent tokens the penalties see; -1 sees the context [64]"},
+    {"--presence-penalty", "X", OPT_REAL, AT(presence_penalty), -100, 100,
+     "subtract X from tokens that occurred [0]"},
+    {"--frequency-penalty", "X", OPT_REAL, AT(frequency_penalty), -100, 100,
+     "subtract X for each time a token occurred [0]"},
+    {"--logit-bias", "ID+X,ID-X", OPT_TEXT, AT(logit_bias), 0, 0,
+     "add X to the logit of a token id"},
 };
 #undef AT
 const struct option_group group_sampling = { "Sampling", sampling_rows,
@@ -50,6 +57,11 @@ void model_options_defaults(struct model_options *o)
 
 void sampling_options_defaults(struct sampling_options *o)
 {
-    *o = (struct sampling_options){ .temp = 0.8, .top_k = 40, .top_p = 0.95, .min_p = 0.05, .seed = -1,
-                                    .repeat_penalty = 1, .repeat_last_n = 64 };
+    *o = (struct sampling_options){.temp = 0.8,
+                                   .top_k = 40,
+                                   .top_p = 0.95,
+                                   .min_p = 0.05,
+                                   .seed = -1,
+                                   .repeat_penalty = 1,
+                                   .repeat_last_n = 64};
 }

@@ -1,5 +1,5 @@
-/* Option groups that several commands share. A command embeds the struct in its own options and lists
- * the group in its `uses`. */
+/* Option groups that several commands share. A command embeds the struct in its own options and
+ * lists the group in its `uses`. */
 #ifndef STRETTO_OPTIONS_H
 #define STRETTO_OPTIONS_H
 #include "stretto/command.h"

@@ -1,6 +1,7 @@
 /* The public functions on models and text. */
 #include "api/handles.h"
 #include "base/memory.h"
+#include "stretto/experimental.h"
 #include "text/template.h"
 #include <jansson.h>
 #include <stdio.h>
@@ -13,10 +14,12 @@ stretto_status options_take(void *ours, size_t our_size, const void *theirs, str
     size_t size;
     memcpy(&size, theirs, sizeof size);
     if (size < sizeof size || size > 1 << 16)
-        return fail(err, STRETTO_E_ARG, "an options struct has no valid size; fill it with its INIT macro");
+        return fail(err, STRETTO_E_ARG,
+                    "an options struct has no valid size; fill it with its INIT macro");
     for (size_t i = our_size; i < size; i++)
         if (((const unsigned char *)theirs)[i])
-            return fail(err, STRETTO_E_UNSUP, "an options struct asks for something this version does not know");
+            return fail(err, STRETTO_E_UNSUP,
+                        "an options struct asks for something this version does not know");
     memcpy(ours, theirs, size < our_size ? size : our_size);
     return STRETTO_OK;
 }
@@ -24,15 +27,19 @@ stretto_status options_take(void *ours, size_t our_size, const void *theirs, str
 stretto_status say(stretto_status s, const struct error *e, char *err, size_t err_size)
 {
     if (err && err_size)
-        snprintf(err, err_size, "%s", s == STRETTO_OK ? "" : e->status ? e->text : stretto_status_text(s));
+        snprintf(err, err_size, "%s",
+                 s == STRETTO_OK ? ""
+                 : e->status     ? e->text
+                                 : stretto_status_text(s));
     return s;
 }
 
-stretto_status stretto_model_open(stretto_model **out, const char *path, const stretto_model_options *opt,
-                                  char *err, size_t err_size)
+stretto_status stretto_model_open(stretto_model **out, const char *path,
+                                  const stretto_model_options *opt, char *err, size_t err_size)
 {
     struct error e = { 0 };
-    if (!out || !path) return say(fail(&e, STRETTO_E_ARG, "a model needs a path"), &e, err, err_size);
+    if (!out || !path)
+        return say(fail(&e, STRETTO_E_ARG, "a model needs a path"), &e, err, err_size);
     *out = NULL;
     stretto_model_options o = STRETTO_MODEL_OPTIONS_INIT;
     stretto_status s = options_take(&o, sizeof o, opt, &e);
@@ -40,15 +47,21 @@ stretto_status stretto_model_open(stretto_model **out, const char *path, const s
     if (s == STRETTO_OK && !m) s = fail(&e, STRETTO_E_NOMEM, "out of memory");
     if (s == STRETTO_OK) {
         const char *level = o.cpu ? o.cpu : getenv("STRETTO_CPU");
-        struct model_open_options mo = { .threads = o.threads, .level = level && *level ? level : NULL,
-                                         .reference = o.reference != 0, .vocabulary_only = o.vocabulary_only != 0,
-                                         .progress = o.progress, .ud = o.user, .cancel = o.cancel };
+        struct model_open_options mo = {.threads = o.threads,
+                                        .level = level && *level ? level : NULL,
+                                        .reference = o.reference != 0,
+                                        .vocabulary_only = o.vocabulary_only != 0,
+                                        .progress = o.progress,
+                                        .ud = o.user,
+                                        .cancel = o.cancel};
         s = model_open(&m->model, path, &mo, &e);
     }
     if (s != STRETTO_OK) mem_free(m);
     else *out = m;
     return say(s, &e, err, err_size);
 }
+
+const struct model *stretto_model_inside(const stretto_model *m) { return m->model; }
 
 void stretto_model_close(stretto_model *m)
 {
@@ -61,7 +74,8 @@ stretto_status stretto_model_about(const stretto_model *m, stretto_model_info *i
 {
     if (!m || !info || info->size < sizeof(size_t)) return STRETTO_E_ARG;
     const struct model *x = m->model;
-    stretto_model_info i = { .size = info->size, .file_bytes = x->tensor_bytes, .load_seconds = x->load_seconds };
+    stretto_model_info i = {
+        .size = info->size, .file_bytes = x->tensor_bytes, .load_seconds = x->load_seconds};
     snprintf(i.family, sizeof i.family, "%s", source_arch(x->source));
     snprintf(i.format, sizeof i.format, "%s", source_format(x->source));
     const char *p;
@@ -88,15 +102,16 @@ stretto_status stretto_model_about(const stretto_model *m, stretto_model_info *i
     return STRETTO_OK;
 }
 
-stretto_status stretto_tokenize(const stretto_model *m, const char *text, size_t length, unsigned flags,
-                                int32_t *ids, size_t capacity, size_t *count)
+stretto_status stretto_tokenize(const stretto_model *m, const char *text, size_t length,
+                                unsigned flags, int32_t *ids, size_t capacity, size_t *count)
 {
     if (!m || !count || (!text && length) || (!ids && capacity)) return STRETTO_E_ARG;
     *count = 0;
     if (!m->model->tokenizer) return STRETTO_E_UNSUP;
     struct tokens t = { 0 };
     struct error e = { 0 };
-    unsigned f = (flags & STRETTO_TOKENIZE_SPECIAL ? TOKENIZE_SPECIAL : 0) | (flags & STRETTO_TOKENIZE_ADD ? TOKENIZE_ADD : 0);
+    unsigned f = (flags & STRETTO_TOKENIZE_SPECIAL ? TOKENIZE_SPECIAL : 0) |
+                 (flags & STRETTO_TOKENIZE_ADD ? TOKENIZE_ADD : 0);
     stretto_status s = tokenizer_encode(m->model->tokenizer, text ? text : "", length, f, &t, &e);
     if (s == STRETTO_OK) {
         *count = t.n;
@@ -119,8 +134,8 @@ static stretto_status give_text(const struct buffer *b, char *text, size_t capac
 
 enum { TEXT_MAX = 1 << 30 };
 
-stretto_status stretto_detokenize(const stretto_model *m, const int32_t *ids, size_t count, char *text,
-                                  size_t capacity, size_t *length)
+stretto_status stretto_detokenize(const stretto_model *m, const int32_t *ids, size_t count,
+                                  char *text, size_t capacity, size_t *length)
 {
     if (!m || !length || (!ids && count) || (!text && capacity)) return STRETTO_E_ARG;
     *length = 0;
@@ -144,21 +159,23 @@ static json_t *piece_of(const struct tokenizer *t, int32_t id)
     return p ? json_stringn(p, n) : json_string("");
 }
 
-static json_t *template_vars(const struct tokenizer *t, const stretto_message *messages, size_t count, int generate)
+static json_t *template_vars(const struct tokenizer *t, const stretto_message *messages,
+                             size_t count, int generate)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < count; i++)
-        json_array_append_new(list, json_pack("{s:s,s:s}", "role", messages[i].role ? messages[i].role : "user",
-                                              "content", messages[i].content ? messages[i].content : ""));
+        json_array_append_new(
+            list, json_pack("{s:s,s:s}", "role", messages[i].role ? messages[i].role : "user",
+                            "content", messages[i].content ? messages[i].content : ""));
     json_t *vars = json_pack("{s:o,s:b}", "messages", list, "add_generation_prompt", generate != 0);
     json_object_set_new(vars, "bos_token", piece_of(t, tokenizer_bos(t)));
     json_object_set_new(vars, "eos_token", piece_of(t, tokenizer_eos(t)));
     return vars;
 }
 
-stretto_status stretto_chat_render(const stretto_model *m, const stretto_message *messages, size_t count,
-                                   int generate, char *text, size_t capacity, size_t *length, char *err,
-                                   size_t err_size)
+stretto_status stretto_chat_render(const stretto_model *m, const stretto_message *messages,
+                                   size_t count, int generate, char *text, size_t capacity,
+                                   size_t *length, char *err, size_t err_size)
 {
     struct error e = { 0 };
     if (!m || !length || (!messages && count) || (!text && capacity)) return STRETTO_E_ARG;
@@ -166,14 +183,16 @@ stretto_status stretto_chat_render(const stretto_model *m, const stretto_message
     const char *p;
     size_t n;
     if (!m->model->tokenizer || !tokenizer_chat_template(m->model->tokenizer, &p, &n))
-        return say(fail(&e, STRETTO_E_UNSUP, "the model has no chat template; give the prompt as plain text"), &e,
-                   err, err_size);
+        return say(fail(&e, STRETTO_E_UNSUP,
+                        "the model has no chat template; give the prompt as plain text"),
+                   &e, err, err_size);
     struct template *t;
     struct buffer b = buffer_make(TEXT_MAX);
     stretto_status s = template_compile(&t, p, n, &e);
     if (s == STRETTO_OK) {
         json_t *vars = template_vars(m->model->tokenizer, messages, count, generate);
-        s = vars ? template_render(t, vars, time(NULL), &b, &e) : fail(&e, STRETTO_E_NOMEM, "out of memory");
+        s = vars ? template_render(t, vars, time(NULL), &b, &e)
+                 : fail(&e, STRETTO_E_NOMEM, "out of memory");
         json_decref(vars);
         template_free(t);
     }

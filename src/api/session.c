@@ -1,6 +1,7 @@
 /* The public functions on engines and sessions. */
 #include "api/handles.h"
 #include "base/memory.h"
+#include "stretto/experimental.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,9 +12,12 @@ static stretto_status engine_options_of(const stretto_engine_options *opt, const
 {
     stretto_engine_options o = STRETTO_ENGINE_OPTIONS_INIT;
     TRY(options_take(&o, sizeof o, opt, err));
-    *out = (struct engine_options){ .threads = o.threads, .context = o.context, .sequences = o.sessions,
-                                    .max_rows = o.max_rows, .strict = o.strict != 0 || m->reference,
-                                    .cache = m->reference ? CACHE_F32 : CACHE_F16 };
+    *out = (struct engine_options){.threads = o.threads,
+                                   .context = o.context,
+                                   .sequences = o.sessions,
+                                   .max_rows = o.max_rows,
+                                   .strict = o.strict != 0 || m->reference,
+                                   .cache = m->reference ? CACHE_F32 : CACHE_F16};
     if (o.cache && !cache_type_by_name(o.cache, &out->cache))
         return fail(err, STRETTO_E_ARG, "cache type '%s' is none of f16, bf16, f32, q8_0", o.cache);
     return STRETTO_OK;
@@ -21,9 +25,16 @@ static stretto_status engine_options_of(const stretto_engine_options *opt, const
 
 static void about(const struct engine_info *i, stretto_engine_info *out)
 {
-    stretto_engine_info x = { .size = out->size, .context = i->context, .trained_context = i->trained_context,
-        .sessions = i->sequences, .max_rows = i->max_rows, .threads = i->threads, .context_cut = i->context_cut,
-        .weight_bytes = i->weights, .buffer_bytes = i->buffers, .cache_bytes = i->pages };
+    stretto_engine_info x = {.size = out->size,
+                             .context = i->context,
+                             .trained_context = i->trained_context,
+                             .sessions = i->sequences,
+                             .max_rows = i->max_rows,
+                             .threads = i->threads,
+                             .context_cut = i->context_cut,
+                             .weight_bytes = i->weights,
+                             .buffer_bytes = i->buffers,
+                             .cache_bytes = i->pages};
     memcpy(out, &x, out->size < sizeof x ? out->size : sizeof x);
 }
 
@@ -40,15 +51,16 @@ stretto_status stretto_engine_estimate(const stretto_model *m, const stretto_eng
     return say(s, &e, err, err_size);
 }
 
-stretto_status stretto_engine_open(stretto_engine **out, const stretto_model *m, const stretto_engine_options *opt,
-                                   char *err, size_t err_size)
+stretto_status stretto_engine_open(stretto_engine **out, const stretto_model *m,
+                                   const stretto_engine_options *opt, char *err, size_t err_size)
 {
     if (!out || !m) return STRETTO_E_ARG;
     *out = NULL;
     struct error e = { 0 };
     struct engine_options o;
     stretto_engine *x = mem_zalloc(1, sizeof *x);
-    stretto_status s = x ? engine_options_of(opt, m->model, &o, &e) : fail(&e, STRETTO_E_NOMEM, "out of memory");
+    stretto_status s =
+        x ? engine_options_of(opt, m->model, &o, &e) : fail(&e, STRETTO_E_NOMEM, "out of memory");
     if (s == STRETTO_OK) s = engine_open(&x->engine, m->model, &o, &e);
     if (s == STRETTO_OK) {
         x->taken = mem_zalloc(engine_about(x->engine)->sequences, 1);
@@ -58,6 +70,8 @@ stretto_status stretto_engine_open(stretto_engine **out, const stretto_model *m,
     else *out = x;
     return say(s, &e, err, err_size);
 }
+
+struct engine *stretto_engine_inside(stretto_engine *e) { return e->engine; }
 
 void stretto_engine_close(stretto_engine *e)
 {
@@ -74,7 +88,8 @@ stretto_status stretto_engine_about(const stretto_engine *e, stretto_engine_info
     return STRETTO_OK;
 }
 
-/* ---- sessions --------------------------------------------------------------------------------------- */
+/* ---- sessions
+ * --------------------------------------------------------------------------------------- */
 
 enum { PIECE_MAX = 1 << 16 };
 
@@ -82,7 +97,8 @@ static void take_all(stretto_session *s, struct arena *a)
 {
     const struct model *m = engine_model(s->engine->engine);
     s->logits = arena_take(a, m->config.vocab * sizeof *s->logits);
-    s->tokens = arena_take(a, ((size_t)engine_about(s->engine->engine)->context + 1) * sizeof *s->tokens);
+    s->tokens =
+        arena_take(a, ((size_t)engine_about(s->engine->engine)->context + 1) * sizeof *s->tokens);
     sampler_plan(&s->sampler, a, m->config.vocab);
 }
 
@@ -91,7 +107,9 @@ static stretto_status open_into(stretto_session *s, struct error *err)
     stretto_engine *e = s->engine;
     uint32_t n = engine_about(e->engine)->sequences, seq = 0;
     while (seq < n && e->taken[seq]) seq++;
-    if (seq == n) return fail(err, STRETTO_E_FULL, "the engine holds %u session%s already; open it for more", n, n > 1 ? "s" : "");
+    if (seq == n)
+        return fail(err, STRETTO_E_FULL, "the engine holds %u session%s already; open it for more",
+                    n, n > 1 ? "s" : "");
     s->seq = (int32_t)seq;
     s->pending = -1;
     struct arena a = { 0 };
@@ -110,7 +128,8 @@ static stretto_status open_into(stretto_session *s, struct error *err)
     return sampler_set(&s->sampler, &greedy, err);
 }
 
-stretto_status stretto_session_open(stretto_session **out, stretto_engine *engine, char *err, size_t err_size)
+stretto_status stretto_session_open(stretto_session **out, stretto_engine *engine, char *err,
+                                    size_t err_size)
 {
     if (!out || !engine) return STRETTO_E_ARG;
     *out = NULL;
@@ -126,7 +145,8 @@ stretto_status stretto_session_open(stretto_session **out, stretto_engine *engin
 }
 
 stretto_status stretto_session_open_model(stretto_session **out, const stretto_model *m,
-                                          const stretto_engine_options *opt, char *err, size_t err_size)
+                                          const stretto_engine_options *opt, char *err,
+                                          size_t err_size)
 {
     if (!out) return STRETTO_E_ARG;
     *out = NULL;
@@ -161,17 +181,26 @@ stretto_status stretto_session_sampling(stretto_session *s, const stretto_sampli
     error_clear(&s->err);
     stretto_sampling h = STRETTO_SAMPLING_INIT;
     TRY(options_take(&h, sizeof h, how, &s->err));
-    if (h.n_bias && (!h.bias_ids || !h.bias_values)) return fail(&s->err, STRETTO_E_ARG, "logit biases need ids and values");
+    if (h.n_bias && (!h.bias_ids || !h.bias_values))
+        return fail(&s->err, STRETTO_E_ARG, "logit biases need ids and values");
     struct logit_bias *bias = NULL;
     if (h.n_bias) {
         bias = mem_zalloc(h.n_bias, sizeof *bias);
         if (!bias) return fail(&s->err, STRETTO_E_NOMEM, "out of memory");
-        for (size_t i = 0; i < h.n_bias; i++) bias[i] = (struct logit_bias){ h.bias_ids[i], h.bias_values[i] };
+        for (size_t i = 0; i < h.n_bias; i++)
+            bias[i] = (struct logit_bias){h.bias_ids[i], h.bias_values[i]};
     }
-    struct sampling x = { .temperature = h.temperature, .top_k = h.top_k, .top_p = h.top_p, .min_p = h.min_p,
-        .repeat_penalty = h.repeat_penalty, .presence_penalty = h.presence_penalty,
-        .frequency_penalty = h.frequency_penalty, .repeat_last_n = h.repeat_last_n, .seed = h.seed, .bias = bias,
-        .n_bias = h.n_bias };
+    struct sampling x = {.temperature = h.temperature,
+                         .top_k = h.top_k,
+                         .top_p = h.top_p,
+                         .min_p = h.min_p,
+                         .repeat_penalty = h.repeat_penalty,
+                         .presence_penalty = h.presence_penalty,
+                         .frequency_penalty = h.frequency_penalty,
+                         .repeat_last_n = h.repeat_last_n,
+                         .seed = h.seed,
+                         .bias = bias,
+                         .n_bias = h.n_bias};
     stretto_status status = sampler_set(&s->sampler, &x, &s->err);
     if (status != STRETTO_OK) {
         mem_free(bias);
@@ -188,31 +217,41 @@ static bool is_encoder(const stretto_session *s)
     return engine_model(s->engine->engine)->graph.logits == GRAPH_NONE;
 }
 
-static uint8_t ask(const stretto_session *s) { return sampler_is_greedy(&s->sampler) ? ASK_BEST : ASK_LOGITS; }
+static uint8_t ask(const stretto_session *s)
+{
+    return sampler_is_greedy(&s->sampler) ? ASK_BEST : ASK_LOGITS;
+}
 
 static struct answers want(stretto_session *s)
 {
-    return sampler_is_greedy(&s->sampler) ? (struct answers){ .best = &s->best } : (struct answers){ .logits = s->logits };
+    return sampler_is_greedy(&s->sampler) ? (struct answers){.best = &s->best}
+                                          : (struct answers){.logits = s->logits};
 }
 
-stretto_status stretto_session_sync(stretto_session *s, const int32_t *ids, size_t count, size_t *reused)
+stretto_status stretto_session_sync(stretto_session *s, const int32_t *ids, size_t count,
+                                    size_t *reused)
 {
     if (!s || (!ids && count)) return STRETTO_E_ARG;
     error_clear(&s->err);
     if (reused) *reused = 0;
     uint32_t context = engine_about(s->engine->engine)->context;
-    if (is_encoder(s)) return fail(&s->err, STRETTO_E_UNSUP, "this model is an encoder: it makes embeddings and writes no text");
+    if (is_encoder(s))
+        return fail(&s->err, STRETTO_E_UNSUP,
+                    "this model is an encoder: it makes embeddings and writes no text");
     if (count == 0) return fail(&s->err, STRETTO_E_ARG, "the prompt has no tokens; give some text");
     if (count > context)
-        return fail(&s->err, STRETTO_E_FULL, "the prompt has %zu tokens and the context holds %u; shorten it or ask "
-                    "for a larger context with -c", count, context);
+        return fail(&s->err, STRETTO_E_FULL,
+                    "the prompt has %zu tokens and the context holds %u; shorten it or ask "
+                    "for a larger context with -c",
+                    count, context);
     uint32_t keep = engine_reuse(s->engine->engine, s->seq, ids, count);
     s->answered = false;
     s->pending = -1;
     s->n_tokens = keep;
     memcpy(s->tokens, ids, keep * sizeof *ids);
     struct answers a = want(s);
-    stretto_status status = engine_feed(s->engine->engine, s->seq, ids + keep, count - keep, ask(s), &a, &s->err);
+    stretto_status status =
+        engine_feed(s->engine->engine, s->seq, ids + keep, count - keep, ask(s), &a, &s->err);
     if (status != STRETTO_OK) {
         s->n_tokens = engine_length(s->engine->engine, s->seq);
         memcpy(s->tokens, ids, s->n_tokens * sizeof *ids);
@@ -231,7 +270,8 @@ static stretto_status answer(stretto_session *s)
     struct answers a = want(s);
     struct engine *e = s->engine->engine;
     if (s->answered) return STRETTO_OK;
-    if (s->n_tokens == 0) return fail(&s->err, STRETTO_E_ARG, "the session is empty; give it a prompt first");
+    if (s->n_tokens == 0)
+        return fail(&s->err, STRETTO_E_ARG, "the session is empty; give it a prompt first");
     if (s->pending < 0) {                /* the sampling changed: ask again for the last token */
         engine_rewind(e, s->seq, s->n_tokens - 1);
         s->pending = s->tokens[s->n_tokens - 1];
@@ -263,7 +303,10 @@ stretto_status stretto_session_next(stretto_session *s, int32_t *id)
 
 size_t stretto_session_length(const stretto_session *s) { return s ? s->n_tokens : 0; }
 const int32_t *stretto_session_tokens(const stretto_session *s) { return s ? s->tokens : NULL; }
-const char *stretto_session_error(const stretto_session *s) { return s && s->err.status ? s->err.text : ""; }
+const char *stretto_session_error(const stretto_session *s)
+{
+    return s && s->err.status ? s->err.text : "";
+}
 
 static double now(void)
 {
@@ -281,7 +324,8 @@ static bool emit(stretto_session *s, const stretto_generate_options *o)
 }
 
 /* One token's text through the character and stop filters. */
-static stretto_status push_text(stretto_session *s, struct utf8_stream *u, int32_t id, bool *stopped)
+static stretto_status push_text(stretto_session *s, struct utf8_stream *u, int32_t id,
+                                bool *stopped)
 {
     const struct model *m = engine_model(s->engine->engine);
     buffer_clear(&s->piece);
@@ -298,7 +342,10 @@ stretto_status stretto_session_generate(stretto_session *s, const stretto_genera
     error_clear(&s->err);
     stretto_generate_options o = STRETTO_GENERATE_OPTIONS_INIT;
     TRY(options_take(&o, sizeof o, opt, &s->err));
-    if (o.max_tokens < -1) return fail(&s->err, STRETTO_E_ARG, "%lld tokens cannot be written; give a number from 0, or -1 for no limit", (long long)o.max_tokens);
+    if (o.max_tokens < -1)
+        return fail(&s->err, STRETTO_E_ARG,
+                    "%lld tokens cannot be written; give a number from 0, or -1 for no limit",
+                    (long long)o.max_tokens);
     const struct model *m = engine_model(s->engine->engine);
     uint32_t context = engine_about(s->engine->engine)->context;
     stretto_generated r = { .size = sizeof r, .finish = STRETTO_FINISH_LENGTH };
@@ -315,7 +362,10 @@ stretto_status stretto_session_generate(stretto_session *s, const stretto_genera
         int32_t id;
         if ((status = stretto_session_next(s, &id)) != STRETTO_OK) break;
         r.tokens++;
-        if (m->tokenizer && tokenizer_is_eog(m->tokenizer, id) && !o.ignore_end) { r.finish = STRETTO_FINISH_END; break; }
+        if (m->tokenizer && tokenizer_is_eog(m->tokenizer, id) && !o.ignore_end) {
+            r.finish = STRETTO_FINISH_END;
+            break;
+        }
         if ((status = push_text(s, &u, id, &stopped)) != STRETTO_OK) break;
         bool enough = emit(s, &o);
         if (stopped) { r.finish = STRETTO_FINISH_STOP; break; }
@@ -337,7 +387,8 @@ stretto_status stretto_session_generate(stretto_session *s, const stretto_genera
     return status;
 }
 
-stretto_status stretto_session_embed(stretto_session *s, const int32_t *ids, size_t count, float *out)
+stretto_status stretto_session_embed(stretto_session *s, const int32_t *ids, size_t count,
+                                     float *out)
 {
     if (!s || !ids || !out || !count) return STRETTO_E_ARG;
     error_clear(&s->err);
@@ -345,14 +396,16 @@ stretto_status stretto_session_embed(stretto_session *s, const int32_t *ids, siz
     const struct model *m = engine_model(e);
     size_t width = m->config.width, rows = engine_about(e)->max_rows;
     if (count > engine_about(e)->context || count > rows)
-        return fail(&s->err, STRETTO_E_FULL, "the text has %zu tokens and the context holds %u; split it", count,
+        return fail(&s->err, STRETTO_E_FULL,
+                    "the text has %zu tokens and the context holds %u; split it", count,
                     engine_about(e)->context < rows ? engine_about(e)->context : (uint32_t)rows);
     struct row *r = mem_zalloc(count, sizeof *r);
     float *hidden = mem_alloc(count * width * sizeof *hidden);
-    stretto_status status = r && hidden ? STRETTO_OK : fail(&s->err, STRETTO_E_NOMEM, "out of memory");
+    stretto_status status =
+        r && hidden ? STRETTO_OK : fail(&s->err, STRETTO_E_NOMEM, "out of memory");
     if (status == STRETTO_OK) {
         for (size_t i = 0; i < count; i++)
-            r[i] = (struct row){ s->seq, ids[i], i ? (int32_t)i - 1 : ROW_COMMITTED, 1, ASK_HIDDEN };
+            r[i] = (struct row){s->seq, ids[i], i ? (int32_t)i - 1 : ROW_COMMITTED, 1, ASK_HIDDEN};
         engine_rewind(e, s->seq, 0);
         s->n_tokens = 0;
         s->answered = false;
@@ -367,7 +420,8 @@ stretto_status stretto_session_embed(stretto_session *s, const int32_t *ids, siz
             out[d] = (float)(sum / (double)count);
             norm += (double)out[d] * (double)out[d];
         }
-        for (size_t d = 0; d < width && norm > 0; d++) out[d] = (float)((double)out[d] / sqrt(norm));
+        for (size_t d = 0; d < width && norm > 0; d++)
+            out[d] = (float)((double)out[d] / sqrt(norm));
     }
     mem_free(r);
     mem_free(hidden);

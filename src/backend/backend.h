@@ -1,5 +1,6 @@
-/* What a backend is: a row of functions. weights are uploaded once per model and shared; a program is a
- * graph compiled for given sizes, with its pages and step buffers, used by one thread at a time. */
+/* What a backend is: a row of functions. weights are uploaded once per model and shared; a program
+ * is a graph compiled for given sizes, with its pages and step buffers, used by one thread at a
+ * time. */
 #ifndef BACKEND_BACKEND_H
 #define BACKEND_BACKEND_H
 #include "base/status.h"
@@ -17,30 +18,30 @@ const char *cache_type_name(enum cache_type t);
 enum { PAGE_SLOTS = 64 };            /* token slots of a page */
 
 struct upload_options {
-    struct team *team;               /* does the packing                                              */
-    const char *level;               /* ceiling of the kernels, NULL: what the CPU has                 */
-    bool reference;                  /* weights as float32                                            */
-    void (*progress)(void *ud, uint64_t done, uint64_t total);   /* bytes of tensors; may be NULL      */
+    struct team *team; /* does the packing                                              */
+    const char *level; /* ceiling of the kernels, NULL: what the CPU has                 */
+    bool reference;    /* weights as float32                                            */
+    void (*progress)(void *ud, uint64_t done, uint64_t total); /* bytes of tensors; may be NULL */
     void *ud;
-    const volatile int *cancel;      /* non-zero stops the upload with E_CANCEL; may be NULL           */
+    const volatile int *cancel; /* non-zero stops the upload with E_CANCEL; may be NULL           */
 };
 
 struct program_limits {
-    uint32_t max_rows;               /* rows of a step                                                */
-    uint32_t max_asks;               /* rows that ask                                                 */
-    uint32_t max_pages;              /* pages of the pool                                             */
-    uint32_t max_seq_pages;          /* pages of one sequence                                         */
+    uint32_t max_rows;      /* rows of a step                                                */
+    uint32_t max_asks;      /* rows that ask                                                 */
+    uint32_t max_pages;     /* pages of the pool                                             */
+    uint32_t max_seq_pages; /* pages of one sequence                                         */
     enum cache_type cache;
-    bool strict;                     /* one arithmetic for given and written rows                      */
+    bool strict; /* one arithmetic for given and written rows                      */
 };
 
-struct program_bytes {               /* what a program needs; pages are touched as they are used       */
+struct program_bytes { /* what a program needs; pages are touched as they are used       */
     uint64_t buffers, page, pages;
 };
 
 struct backend {
     const char *name;
-    bool batch_invariant;            /* MUST: a row's bits do not depend on its neighbours             */
+    bool batch_invariant; /* MUST: a row's bits do not depend on its neighbours             */
     stretto_status (*upload)(struct weights **out, const struct graph *g, const struct binding *b,
                              const struct upload_options *o, struct error *err);
     void (*weights_close)(struct weights *w);
@@ -50,13 +51,15 @@ struct backend {
 
     /* plan only measures: what compile with the same arguments would take. */
     stretto_status (*plan)(const struct graph *g, const struct weights *w, const struct team *team,
-                           const struct program_limits *l, struct program_bytes *out, struct error *err);
+                           const struct program_limits *l, struct program_bytes *out,
+                           struct error *err);
     stretto_status (*compile)(struct program **out, const struct graph *g, const struct weights *w,
                               struct team *team, const struct program_limits *l, struct error *err);
     void (*program_close)(struct program *p);
     /* Allocates nothing. E_NAN when an answer is not a number. */
     stretto_status (*run)(struct program *p, const struct step *s, struct error *err);
-    /* Copies a page's content (fork), moves one slot's content within the sequence's pages (accept). */
+    /* Copies a page's content (fork), moves one slot's content within the sequence's pages
+     * (accept). */
     void (*page_copy)(struct program *p, int32_t from, int32_t to);
     void (*slot_move)(struct program *p, const int32_t *pages, int32_t from, int32_t to);
 };

@@ -20,7 +20,8 @@ void cache_init(struct cache *c, const struct backend *b, struct program *p)
     c->n_free = c->max_pages;
     for (uint32_t i = 0; i < c->max_pages; i++) {
         c->refs[i] = 0;
-        c->free[i] = (int32_t)(c->max_pages - 1 - i);      /* low pages first: memory is touched in order */
+        c->free[i] =
+            (int32_t)(c->max_pages - 1 - i); /* low pages first: memory is touched in order */
     }
 }
 
@@ -36,13 +37,15 @@ static void page_drop(struct cache *c, int32_t page)
     if (--c->refs[page] == 0) c->free[c->n_free++] = page;
 }
 
-stretto_status cache_reserve(struct cache *c, struct cache_seq *s, uint32_t n_slots, struct error *err)
+stretto_status cache_reserve(struct cache *c, struct cache_seq *s, uint32_t n_slots,
+                             struct error *err)
 {
     uint32_t pages = (n_slots + PAGE_SLOTS - 1) / PAGE_SLOTS, first = s->n_tokens / PAGE_SLOTS;
     uint32_t need = pages > s->n_pages ? pages - s->n_pages : 0;
     for (uint32_t i = first; i < s->n_pages && i < pages; i++) need += c->refs[s->pages[i]] > 1;
     if (pages > c->max_seq_pages || need > c->n_free)
-        return fail(err, STRETTO_E_FULL, "the cache is full: %u tokens do not fit, %u pages of %d tokens are free",
+        return fail(err, STRETTO_E_FULL,
+                    "the cache is full: %u tokens do not fit, %u pages of %d tokens are free",
                     n_slots, c->n_free, PAGE_SLOTS);
     for (uint32_t i = first; i < s->n_pages && i < pages; i++)
         if (c->refs[s->pages[i]] > 1) {
@@ -63,11 +66,12 @@ uint32_t cache_rewind(struct cache *c, struct cache_seq *s, uint32_t n)
     return s->n_tokens;
 }
 
-stretto_status cache_fork(struct cache *c, const struct cache_seq *from, struct cache_seq *to, uint32_t n,
-                          struct error *err)
+stretto_status cache_fork(struct cache *c, const struct cache_seq *from, struct cache_seq *to,
+                          uint32_t n, struct error *err)
 {
     if (n > from->n_tokens || to->n_pages)
-        return fail(err, STRETTO_E_ARG, "a fork takes at most what is there, into an empty sequence");
+        return fail(err, STRETTO_E_ARG,
+                    "a fork takes at most what is there, into an empty sequence");
     uint32_t pages = (n + PAGE_SLOTS - 1) / PAGE_SLOTS;
     for (uint32_t i = 0; i < pages; i++)
         if (c->refs[from->pages[i]] == UINT16_MAX)

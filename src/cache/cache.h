@@ -1,8 +1,8 @@
-/* The KV cache's bookkeeping: pages with reference counts, and sequences as lists of pages. A page holds
- * 64 token slots of all layers; the backend owns the bytes, this room owns the indices.
+/* The KV cache's bookkeeping: pages with reference counts, and sequences as lists of pages. A page
+ * holds 64 token slots of all layers; the backend owns the bytes, this room owns the indices.
  *
- * Invariant: a page with more than one reference is full or only read; before a sequence writes into a
- * shared page it gets a copy of its own. */
+ * Invariant: a page with more than one reference is full or only read; before a sequence writes
+ * into a shared page it gets a copy of its own. */
 #ifndef CACHE_CACHE_H
 #define CACHE_CACHE_H
 #include "backend/backend.h"
@@ -11,8 +11,8 @@
 struct cache {
     const struct backend *backend;
     struct program *program;
-    uint16_t *refs;                  /* [max_pages]                                                  */
-    int32_t *free;                   /* stack of free pages                                          */
+    uint16_t *refs; /* [max_pages]                                                  */
+    int32_t *free;  /* stack of free pages                                          */
     uint32_t n_free, max_pages, max_seq_pages;
 };
 
@@ -26,12 +26,14 @@ void cache_init(struct cache *c, const struct backend *b, struct program *p);
 
 /* Makes slots [n_tokens, n_slots) of the sequence writable: new pages, and copies of shared ones.
  * E_FULL when the pool or the sequence's limit is exhausted; the sequence is unchanged then. */
-stretto_status cache_reserve(struct cache *c, struct cache_seq *s, uint32_t n_slots, struct error *err);
+stretto_status cache_reserve(struct cache *c, struct cache_seq *s, uint32_t n_slots,
+                             struct error *err);
 /* The first n tokens stay; pages behind them are given back. Returns the length reached. */
 uint32_t cache_rewind(struct cache *c, struct cache_seq *s, uint32_t n);
 /* `to`, which must be empty, shares the first n tokens of `from`. */
-stretto_status cache_fork(struct cache *c, const struct cache_seq *from, struct cache_seq *to, uint32_t n,
-                          struct error *err);
-/* Slots of an accepted path move to their logical places: slot[i] -> n_tokens + i; then they count. */
+stretto_status cache_fork(struct cache *c, const struct cache_seq *from, struct cache_seq *to,
+                          uint32_t n, struct error *err);
+/* Slots of an accepted path move to their logical places: slot[i] -> n_tokens + i; then they count.
+ */
 void cache_accept(struct cache *c, struct cache_seq *s, const int32_t *slot, uint32_t n);
 #endif

@@ -17,16 +17,10 @@ enum { SPIN = 4000 };
 
 struct team {
     unsigned size, spin;
-    /* Each counter on a cache line of its own. */
-    char apart0[64];
-    _Atomic uint32_t work;                       /* counts team_run calls; sleepers wait on it  */
-    char apart1[60];
-    _Atomic uint32_t sleepers;
-    char apart2[60];
-    _Atomic uint32_t arrived;
-    char apart3[60];
-    _Atomic uint32_t phase;                      /* counts passed barriers                      */
-    char apart4[60];
+    _Alignas(64) _Atomic uint32_t work;          /* counts team_run calls; sleepers wait on it  */
+    _Alignas(64) _Atomic uint32_t sleepers;
+    _Alignas(64) _Atomic uint32_t arrived;
+    _Alignas(64) _Atomic uint32_t phase;         /* counts passed barriers                      */
     void (*fn)(void *arg, unsigned rank);
     void *arg;
     bool quit;

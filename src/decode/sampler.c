@@ -17,14 +17,17 @@ void sampler_plan(struct sampler *s, struct arena *a, uint32_t vocab)
 stretto_status sampler_set(struct sampler *s, const struct sampling *how, struct error *err)
 {
     if (!(how->temperature >= 0) || !isfinite(how->temperature))
-        return fail(err, STRETTO_E_ARG, "temperature %g is not a number from 0 up", (double)how->temperature);
+        return fail(err, STRETTO_E_ARG, "temperature %g is not a number from 0 up",
+                    (double)how->temperature);
     if (!(how->top_p >= 0 && how->top_p <= 1) || !(how->min_p >= 0 && how->min_p <= 1))
         return fail(err, STRETTO_E_ARG, "top-p and min-p are numbers from 0 to 1");
     if (!(how->repeat_penalty > 0))
         return fail(err, STRETTO_E_ARG, "the repetition penalty is a number above 0 (1 is none)");
     for (size_t i = 0; i < how->n_bias; i++)
-        if (how->bias[i].token < 0 || (uint32_t)how->bias[i].token >= s->vocab || isnan(how->bias[i].add))
-            return fail(err, STRETTO_E_ARG, "logit bias for token %d; the vocabulary has ids 0 to %u",
+        if (how->bias[i].token < 0 || (uint32_t)how->bias[i].token >= s->vocab ||
+            isnan(how->bias[i].add))
+            return fail(err, STRETTO_E_ARG,
+                        "logit bias for token %d; the vocabulary has ids 0 to %u",
                         how->bias[i].token, s->vocab - 1);
     s->how = *how;
     return STRETTO_OK;
@@ -43,7 +46,8 @@ bool sampler_is_greedy(const struct sampler *s)
 static void penalise(struct sampler *s, float *logits, const int32_t *history, size_t n)
 {
     const struct sampling *h = &s->how;
-    size_t from = h->repeat_last_n >= 0 && (size_t)h->repeat_last_n < n ? n - (size_t)h->repeat_last_n : 0;
+    size_t from =
+        h->repeat_last_n >= 0 && (size_t)h->repeat_last_n < n ? n - (size_t)h->repeat_last_n : 0;
     for (size_t i = from; i < n; i++) {
         uint16_t *c = &s->counts[history[i]];
         if (*c < UINT16_MAX) ++*c;
@@ -120,8 +124,8 @@ static size_t cut_tail(const struct sampling *h, const struct candidate *list, s
     return n;
 }
 
-stretto_status sampler_pick(struct sampler *s, float *logits, const int32_t *history, size_t n, int32_t *token,
-                            struct error *err)
+stretto_status sampler_pick(struct sampler *s, float *logits, const int32_t *history, size_t n,
+                            int32_t *token, struct error *err)
 {
     const struct sampling *h = &s->how;
     *token = -1;

@@ -28,7 +28,8 @@ static size_t find_stop(const char *const *stops, const char *text, size_t n)
     return at;
 }
 
-stretto_status stop_push(struct stop_filter *f, const char *piece, size_t n, struct buffer *out, bool *stopped)
+stretto_status stop_push(struct stop_filter *f, const char *piece, size_t n, struct buffer *out,
+                         bool *stopped)
 {
     *stopped = false;
     if (!f->stops || !*f->stops) return buffer_append(out, piece, n);

@@ -4,11 +4,15 @@
 #include "base/buffer.h"
 #include <stdbool.h>
 
-struct stop_filter { const char *const *stops; struct buffer held; };   /* stops: NULL-terminated or NULL */
+struct stop_filter {
+    const char *const *stops;
+    struct buffer held;
+}; /* stops: NULL-terminated or NULL */
 
-/* Takes a piece; calls emit for what is certain. *stopped is set when a stop string is complete; the text
- * before it has then been emitted and nothing else will be. */
-stretto_status stop_push(struct stop_filter *f, const char *piece, size_t n, struct buffer *out, bool *stopped);
+/* Takes a piece; calls emit for what is certain. *stopped is set when a stop string is complete;
+ * the text before it has then been emitted and nothing else will be. */
+stretto_status stop_push(struct stop_filter *f, const char *piece, size_t n, struct buffer *out,
+                         bool *stopped);
 /* The end of the stream: what was held back comes out. */
 stretto_status stop_end(struct stop_filter *f, struct buffer *out);
 #endif

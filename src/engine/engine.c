@@ -48,13 +48,17 @@ static uint64_t memory_available(void)
     return bytes;
 }
 
-static uint32_t pages_for(uint64_t tokens) { return (uint32_t)((tokens + PAGE_SLOTS - 1) / PAGE_SLOTS); }
+static uint32_t pages_for(uint64_t tokens)
+{
+    return (uint32_t)((tokens + PAGE_SLOTS - 1) / PAGE_SLOTS);
+}
 
 /* Step slack: guess rows may stand behind the context's last token. */
 static struct program_limits limits_of(const struct engine_info *i, const struct engine_options *o)
 {
     uint32_t seq_pages = pages_for(i->context) + 1;
-    uint64_t pool = o->pool_tokens ? pages_for(o->pool_tokens) + i->sequences : (uint64_t)seq_pages * i->sequences;
+    uint64_t pool = o->pool_tokens ? pages_for(o->pool_tokens) + i->sequences
+                                   : (uint64_t)seq_pages * i->sequences;
     return (struct program_limits){ .max_rows = i->max_rows, .max_asks = i->max_rows,
                                     .max_pages = (uint32_t)pool, .max_seq_pages = seq_pages,
                                     .cache = o->cache, .strict = o->strict };
@@ -63,29 +67,36 @@ static struct program_limits limits_of(const struct engine_info *i, const struct
 static stretto_status plan(const struct model *m, const struct engine_options *o, struct team *team,
                            struct engine_info *i, struct program_limits *l, struct error *err)
 {
-    *i = (struct engine_info){ .trained_context = m->config.context, .context = o->context,
-                               .sequences = o->sequences ? o->sequences : 1,
-                               .max_rows = o->max_rows ? o->max_rows : DEFAULT_ROWS,
-                               .threads = team_size(team), .weights = m->backend->weights_bytes(m->weights) };
-    if (i->sequences > 4096) return fail(err, STRETTO_E_ARG, "%u sequences at once; the most is 4096", i->sequences);
+    *i = (struct engine_info){.trained_context = m->config.context,
+                              .context = o->context,
+                              .sequences = o->sequences ? o->sequences : 1,
+                              .max_rows = o->max_rows ? o->max_rows : DEFAULT_ROWS,
+                              .threads = team_size(team),
+                              .weights = m->backend->weights_bytes(m->weights)};
+    if (i->sequences > 4096)
+        return fail(err, STRETTO_E_ARG, "%u sequences at once; the most is 4096", i->sequences);
     bool learned = m->family->position == POSITION_LEARNED;
     if (learned && i->context > m->config.context)
-        return fail(err, STRETTO_E_ARG, "a context of %u asked for; this model has learned positions for %u only",
+        return fail(err, STRETTO_E_ARG,
+                    "a context of %u asked for; this model has learned positions for %u only",
                     i->context, m->config.context);
     bool chosen = i->context != 0;
     if (!chosen) i->context = m->config.context;
     if (i->max_rows > i->context * i->sequences) i->max_rows = i->context * i->sequences;
-    if (m->graph.bidirectional) i->max_rows = i->context;     /* a text is seen whole, in one step */
+    if (m->graph.bidirectional) i->max_rows = i->context; /* a text is seen whole, in one step */
     struct program_bytes b;
     *l = limits_of(i, o);
     TRY(m->backend->plan(&m->graph, m->weights, team, l, &b, err));
     uint64_t have = memory_available(), spare = have - have / 8;
     if (have && b.buffers + b.pages > spare) {
-        uint64_t tokens = spare > b.buffers ? (spare - b.buffers) / b.page * PAGE_SLOTS / i->sequences : 0;
+        uint64_t tokens =
+            spare > b.buffers ? (spare - b.buffers) / b.page * PAGE_SLOTS / i->sequences : 0;
         if (chosen || tokens < 512)
-            return fail(err, STRETTO_E_NOMEM, "a context of %u tokens for %u sequence%s needs %.1f GB; %.1f GB are free: "
-                        "ask for a smaller one with -c, or for -ctk q8_0 -ctv q8_0", i->context, i->sequences,
-                        i->sequences > 1 ? "s" : "", (double)(b.buffers + b.pages) / 1e9, (double)have / 1e9);
+            return fail(err, STRETTO_E_NOMEM,
+                        "a context of %u tokens for %u sequence%s needs %.1f GB; %.1f GB are free: "
+                        "ask for a smaller one with -c, or for -ctk q8_0 -ctv q8_0",
+                        i->context, i->sequences, i->sequences > 1 ? "s" : "",
+                        (double)(b.buffers + b.pages) / 1e9, (double)have / 1e9);
         i->context = (uint32_t)tokens / PAGE_SLOTS * PAGE_SLOTS;
         i->context_cut = true;
         *l = limits_of(i, o);
@@ -99,11 +110,12 @@ static stretto_status plan(const struct model *m, const struct engine_options *o
 
 static stretto_status usable(const struct model *m, struct error *err)
 {
-    return m->weights ? STRETTO_OK : fail(err, STRETTO_E_ARG, "the model was opened for its vocabulary only");
+    return m->weights ? STRETTO_OK
+                      : fail(err, STRETTO_E_ARG, "the model was opened for its vocabulary only");
 }
 
-stretto_status engine_plan(const struct model *m, const struct engine_options *o, struct engine_info *out,
-                           struct error *err)
+stretto_status engine_plan(const struct model *m, const struct engine_options *o,
+                           struct engine_info *out, struct error *err)
 {
     struct team *team;
     struct program_limits l;
@@ -152,13 +164,14 @@ static stretto_status open_into(struct engine *e, const struct engine_options *o
     if (!e->memory) return fail(err, STRETTO_E_NOMEM, "no memory for the engine's tables");
     a = (struct arena){ .base = e->memory, .cap = e->bytes };
     take_all(e, &a, &l);
-    TRY(e->model->backend->compile(&e->program, &e->model->graph, e->model->weights, e->team, &l, err));
+    TRY(e->model->backend->compile(&e->program, &e->model->graph, e->model->weights, e->team, &l,
+                                   err));
     cache_init(&e->cache, e->model->backend, e->program);
     return STRETTO_OK;
 }
 
-stretto_status engine_open(struct engine **out, const struct model *m, const struct engine_options *o,
-                           struct error *err)
+stretto_status engine_open(struct engine **out, const struct model *m,
+                           const struct engine_options *o, struct error *err)
 {
     *out = NULL;
     struct engine *e = mem_zalloc(1, sizeof *e);
@@ -190,18 +203,22 @@ static stretto_status place_rows(struct engine *e, const struct row *rows, size_
 {
     struct sequence *s = &e->seqs[rows[first].seq];
     uint32_t committed = s->cache.n_tokens;
-    *out = (struct step_seq){ .committed = (int32_t)committed, .first_row = (int32_t)first, .n_rows = (int32_t)n };
+    *out = (struct step_seq){
+        .committed = (int32_t)committed, .first_row = (int32_t)first, .n_rows = (int32_t)n};
     /* What an earlier step guessed and nobody accepted is forgotten. */
     cache_rewind(&e->cache, &s->cache, committed);
     uint32_t end = committed;
     for (size_t i = 0; i < n; i++) {
         size_t r = first + i;
         int32_t parent = rows[r].parent;
-        if (parent >= (int32_t)r || (parent >= 0 && parent < (int32_t)first) || parent < ROW_COMMITTED)
-            return fail(err, STRETTO_E_ARG, "row %zu has parent %d, which is no earlier row of its sequence", r, parent);
+        if (parent >= (int32_t)r || (parent >= 0 && parent < (int32_t)first) ||
+            parent < ROW_COMMITTED)
+            return fail(err, STRETTO_E_ARG,
+                        "row %zu has parent %d, which is no earlier row of its sequence", r,
+                        parent);
         if (rows[r].token < 0 || (uint32_t)rows[r].token >= e->model->config.vocab)
-            return fail(err, STRETTO_E_ARG, "token %d; the vocabulary has ids 0 to %u", rows[r].token,
-                        e->model->config.vocab - 1);
+            return fail(err, STRETTO_E_ARG, "token %d; the vocabulary has ids 0 to %u",
+                        rows[r].token, e->model->config.vocab - 1);
         if (parent != (i ? (int32_t)r - 1 : ROW_COMMITTED)) out->tree = true;
         e->token[r] = rows[r].token;
         e->position[r] = parent < 0 ? (int32_t)committed : e->position[parent] + 1;
@@ -213,8 +230,10 @@ static stretto_status place_rows(struct engine *e, const struct row *rows, size_
         if ((uint32_t)e->position[r] >= end) end = (uint32_t)e->position[r] + 1;
     }
     if (end > e->info.context)
-        return fail(err, STRETTO_E_FULL, "%u tokens do not fit a context of %u; shorten the text or ask for a larger "
-                    "context with -c", end, e->info.context);
+        return fail(err, STRETTO_E_FULL,
+                    "%u tokens do not fit a context of %u; shorten the text or ask for a larger "
+                    "context with -c",
+                    end, e->info.context);
     TRY(cache_reserve(&e->cache, &s->cache, committed + (uint32_t)n, err));
     out->pages = s->cache.pages;
     s->last_row = (uint32_t)first;
@@ -222,23 +241,33 @@ static stretto_status place_rows(struct engine *e, const struct row *rows, size_
     return STRETTO_OK;
 }
 
-stretto_status engine_step(struct engine *e, const struct row *rows, size_t n, const struct answers *a,
-                           struct error *err)
+stretto_status engine_step(struct engine *e, const struct row *rows, size_t n,
+                           const struct answers *a, struct error *err)
 {
     if (n == 0 || n > e->info.max_rows)
-        return fail(err, STRETTO_E_ARG, "%zu rows in a step; this engine takes 1 to %u", n, e->info.max_rows);
+        return fail(err, STRETTO_E_ARG, "%zu rows in a step; this engine takes 1 to %u", n,
+                    e->info.max_rows);
     size_t n_seqs = 0;
     for (size_t i = 0; i < n;) {
         size_t end = i + 1;
-        if (rows[i].seq < 0 || (uint32_t)rows[i].seq >= e->info.sequences || n_seqs == e->info.sequences)
-            return fail(err, STRETTO_E_ARG, "sequence %d; this engine has %u", rows[i].seq, e->info.sequences);
+        if (rows[i].seq < 0 || (uint32_t)rows[i].seq >= e->info.sequences ||
+            n_seqs == e->info.sequences)
+            return fail(err, STRETTO_E_ARG, "sequence %d; this engine has %u", rows[i].seq,
+                        e->info.sequences);
         while (end < n && rows[end].seq == rows[i].seq) end++;
         TRY(place_rows(e, rows, i, end - i, &e->step_seqs[n_seqs++], err));
         i = end;
     }
-    struct step s = { .n_rows = n, .n_seqs = n_seqs, .token = e->token, .position = e->position, .seq = e->seq,
-                      .slot = e->slot, .parent = e->parent, .given = e->given, .asks = e->asks,
-                      .seqs = e->step_seqs };
+    struct step s = {.n_rows = n,
+                     .n_seqs = n_seqs,
+                     .token = e->token,
+                     .position = e->position,
+                     .seq = e->seq,
+                     .slot = e->slot,
+                     .parent = e->parent,
+                     .given = e->given,
+                     .asks = e->asks,
+                     .seqs = e->step_seqs};
     if (a) {
         s.best = a->best;
         s.logits = a->logits;
@@ -266,18 +295,21 @@ void engine_accept(struct engine *e, int32_t seq, const int32_t *row, uint32_t n
     s->last_rows = 0;
 }
 
-stretto_status engine_feed(struct engine *e, int32_t seq, const int32_t *tokens, size_t n, uint8_t ask,
-                           const struct answers *last, struct error *err)
+stretto_status engine_feed(struct engine *e, int32_t seq, const int32_t *tokens, size_t n,
+                           uint8_t ask, const struct answers *last, struct error *err)
 {
     uint32_t have = engine_length(e, seq);
     if (n == 0) return fail(err, STRETTO_E_ARG, "there are no tokens to feed");
     if (n > e->info.context || have > e->info.context - n)
-        return fail(err, STRETTO_E_FULL, "%zu tokens do not fit a context of %u; shorten the text or ask for a larger "
-                    "context with -c", have + n, e->info.context);
+        return fail(err, STRETTO_E_FULL,
+                    "%zu tokens do not fit a context of %u; shorten the text or ask for a larger "
+                    "context with -c",
+                    have + n, e->info.context);
     for (size_t at = 0; at < n;) {
         size_t k = n - at < e->info.max_rows ? n - at : e->info.max_rows;
         for (size_t i = 0; i < k; i++)
-            e->feed[i] = (struct row){ seq, tokens[at + i], i ? (int32_t)i - 1 : ROW_COMMITTED, 1, 0 };
+            e->feed[i] =
+                (struct row){seq, tokens[at + i], i ? (int32_t)i - 1 : ROW_COMMITTED, 1, 0};
         if (at + k == n) e->feed[k - 1].asks = ask;
         TRY(engine_step(e, e->feed, k, at + k == n ? last : NULL, err));
         engine_commit(e, seq, (uint32_t)k);
@@ -291,7 +323,8 @@ uint32_t engine_rewind(struct engine *e, int32_t seq, uint32_t n)
     return cache_rewind(&e->cache, &e->seqs[seq].cache, n);
 }
 
-stretto_status engine_fork(struct engine *e, int32_t from, int32_t to, uint32_t n, struct error *err)
+stretto_status engine_fork(struct engine *e, int32_t from, int32_t to, uint32_t n,
+                           struct error *err)
 {
     struct sequence *f = &e->seqs[from], *t = &e->seqs[to];
     cache_rewind(&e->cache, &t->cache, 0);
@@ -314,7 +347,8 @@ uint32_t engine_reuse(struct engine *e, int32_t seq, const int32_t *tokens, size
     uint32_t best = common(&e->seqs[seq], tokens, most);
     for (uint32_t i = 0; i < e->info.sequences; i++) {
         uint32_t k = common(&e->seqs[i], tokens, most);
-        /* Another sequence's pages are worth it from a page on: below that the copy costs as much. */
+        /* Another sequence's pages are worth it from a page on: below that the copy costs as much.
+         */
         if (k > best + PAGE_SLOTS) {
             best = k;
             from = (int32_t)i;

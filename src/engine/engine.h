@@ -1,9 +1,9 @@
-/* The engine: page pool, program and sequences of one model. It turns rows into steps. Used by one thread
- * at a time; everything it will ever need is taken at open.
+/* The engine: page pool, program and sequences of one model. It turns rows into steps. Used by one
+ * thread at a time; everything it will ever need is taken at open.
  *
- * A sequence is a timeline of tokens whose keys and values stand in cache pages. Rows are appended by
- * engine_step and become part of the timeline by engine_commit (a chain) or engine_accept (a path of a
- * guess tree); what is not committed is forgotten with the next step. */
+ * A sequence is a timeline of tokens whose keys and values stand in cache pages. Rows are appended
+ * by engine_step and become part of the timeline by engine_commit (a chain) or engine_accept (a
+ * path of a guess tree); what is not committed is forgotten with the next step. */
 #ifndef ENGINE_ENGINE_H
 #define ENGINE_ENGINE_H
 #include "cache/cache.h"
@@ -13,26 +13,26 @@
 struct engine;
 
 struct engine_options {
-    unsigned threads;                /* 0 = what the machine allows                                  */
-    uint32_t context;                /* tokens of a sequence; 0 = the model's, or what fits           */
-    uint32_t sequences;              /* at once; 0 = 1                                                */
-    uint32_t max_rows;               /* rows of a step; 0 = 512                                       */
-    uint32_t pool_tokens;            /* tokens the pool holds; 0 = context * sequences                */
+    unsigned threads;     /* 0 = what the machine allows                                  */
+    uint32_t context;     /* tokens of a sequence; 0 = the model's, or what fits           */
+    uint32_t sequences;   /* at once; 0 = 1                                                */
+    uint32_t max_rows;    /* rows of a step; 0 = 512                                       */
+    uint32_t pool_tokens; /* tokens the pool holds; 0 = context * sequences                */
     enum cache_type cache;
     bool strict;
 };
 
 struct engine_info {
     uint32_t context, trained_context, sequences, max_rows, threads;
-    uint64_t weights, buffers, page, pages;       /* bytes; a page holds 64 tokens                    */
-    bool context_cut;                /* the context is what fits in memory, less than trained         */
+    uint64_t weights, buffers, page, pages; /* bytes; a page holds 64 tokens                    */
+    bool context_cut; /* the context is what fits in memory, less than trained         */
 };
 
 /* Sizes and bytes of an engine before it is opened. */
-stretto_status engine_plan(const struct model *m, const struct engine_options *o, struct engine_info *out,
-                           struct error *err);
-stretto_status engine_open(struct engine **out, const struct model *m, const struct engine_options *o,
-                           struct error *err);
+stretto_status engine_plan(const struct model *m, const struct engine_options *o,
+                           struct engine_info *out, struct error *err);
+stretto_status engine_open(struct engine **out, const struct model *m,
+                           const struct engine_options *o, struct error *err);
 void engine_close(struct engine *e);
 const struct engine_info *engine_about(const struct engine *e);
 const struct model *engine_model(const struct engine *e);
@@ -41,35 +41,36 @@ enum { ROW_COMMITTED = -1 };
 
 struct row {
     int32_t seq, token;
-    int32_t parent;                  /* row of this call, or ROW_COMMITTED                           */
-    uint8_t given;                   /* a prompt row                                                 */
-    uint8_t asks;                    /* enum step_ask bits                                           */
+    int32_t parent; /* row of this call, or ROW_COMMITTED                           */
+    uint8_t given;  /* a prompt row                                                 */
+    uint8_t asks;   /* enum step_ask bits                                           */
 };
 
-struct answers {                     /* of the rows that ask, in their order; NULL: not wanted        */
+struct answers { /* of the rows that ask, in their order; NULL: not wanted        */
     int32_t *best; float *logits, *hidden;
 };
 
-/* Rows of one sequence are neighbours, parents before children. At most max_rows rows, max_rows asks.
- * E_FULL with both numbers when a sequence would pass its context. */
-stretto_status engine_step(struct engine *e, const struct row *rows, size_t n, const struct answers *a,
-                           struct error *err);
+/* Rows of one sequence are neighbours, parents before children. At most max_rows rows, max_rows
+ * asks. E_FULL with both numbers when a sequence would pass its context. */
+stretto_status engine_step(struct engine *e, const struct row *rows, size_t n,
+                           const struct answers *a, struct error *err);
 /* The first n rows of the sequence in the last step, a chain, become its tokens. */
 void engine_commit(struct engine *e, int32_t seq, uint32_t n);
 /* Rows row[0..n) of the last step, a path from the committed end, become its tokens. */
 void engine_accept(struct engine *e, int32_t seq, const int32_t *row, uint32_t n);
 
-/* Feeds given tokens in as many steps as it takes and commits them; when `last` is set the last token
- * answers there. */
-stretto_status engine_feed(struct engine *e, int32_t seq, const int32_t *tokens, size_t n, uint8_t ask,
-                           const struct answers *last, struct error *err);
+/* Feeds given tokens in as many steps as it takes and commits them; when `last` is set the last
+ * token answers there. */
+stretto_status engine_feed(struct engine *e, int32_t seq, const int32_t *tokens, size_t n,
+                           uint8_t ask, const struct answers *last, struct error *err);
 
 uint32_t engine_length(const struct engine *e, int32_t seq);
 const int32_t *engine_tokens(const struct engine *e, int32_t seq);
 uint32_t engine_rewind(struct engine *e, int32_t seq, uint32_t n);
-stretto_status engine_fork(struct engine *e, int32_t from, int32_t to, uint32_t n, struct error *err);
+stretto_status engine_fork(struct engine *e, int32_t from, int32_t to, uint32_t n,
+                           struct error *err);
 /* Makes `seq` hold the longest prefix of tokens[0..n) that it or another sequence has in its cache;
- * returns its length, at most n - 1 so that something is left to answer. Never across strict's border:
- * cached rows answer as they were first computed. */
+ * returns its length, at most n - 1 so that something is left to answer. Never across strict's
+ * border: cached rows answer as they were first computed. */
 uint32_t engine_reuse(struct engine *e, int32_t seq, const int32_t *tokens, size_t n);
 #endif

@@ -19,7 +19,9 @@ static stretto_status reading_open(struct reading *r, struct engine *e, struct e
     *r = (struct reading){ .e = e };
     r->logits = mem_alloc((size_t)EVAL_ROWS * engine_model(e)->config.vocab * sizeof *r->logits);
     r->rows = mem_zalloc(engine_about(e)->max_rows, sizeof *r->rows);
-    return r->logits && r->rows ? STRETTO_OK : fail(err, STRETTO_E_NOMEM, "no memory for the logits of %d tokens", EVAL_ROWS);
+    return r->logits && r->rows
+               ? STRETTO_OK
+               : fail(err, STRETTO_E_NOMEM, "no memory for the logits of %d tokens", EVAL_ROWS);
 }
 
 static void reading_done(struct reading *r)
@@ -28,20 +30,22 @@ static void reading_done(struct reading *r)
     mem_free(r->rows);
 }
 
-/* Reads the window on to the next rows that count: tokens [at, first) silently, then up to EVAL_ROWS with
- * logits. *n is how many. */
-static stretto_status reading_next(struct reading *r, const int32_t *ids, uint32_t first, uint32_t end, uint32_t *n,
-                                   struct error *err)
+/* Reads the window on to the next rows that count: tokens [at, first) silently, then up to
+ * EVAL_ROWS with logits. *n is how many. */
+static stretto_status reading_next(struct reading *r, const int32_t *ids, uint32_t first,
+                                   uint32_t end, uint32_t *n, struct error *err)
 {
     if (r->at == 0) engine_rewind(r->e, 0, 0);
     if (r->at < first) {
         TRY(engine_feed(r->e, 0, ids, first, ASK_NOTHING, NULL, err));
         r->at = first;
     }
-    uint32_t most = engine_about(r->e)->max_rows < EVAL_ROWS ? engine_about(r->e)->max_rows : EVAL_ROWS;
+    uint32_t most =
+        engine_about(r->e)->max_rows < EVAL_ROWS ? engine_about(r->e)->max_rows : EVAL_ROWS;
     *n = end - r->at < most ? end - r->at : most;
     for (uint32_t i = 0; i < *n; i++)
-        r->rows[i] = (struct row){ 0, ids[r->at + i], i ? (int32_t)i - 1 : ROW_COMMITTED, 1, ASK_LOGITS };
+        r->rows[i] =
+            (struct row){0, ids[r->at + i], i ? (int32_t)i - 1 : ROW_COMMITTED, 1, ASK_LOGITS};
     struct answers a = { .logits = r->logits };
     TRY(engine_step(r->e, r->rows, *n, &a, err));
     engine_commit(r->e, 0, *n);
@@ -59,17 +63,22 @@ static double log_sum(const float *x, uint32_t n)
     return (double)most + log(sum);
 }
 
-static stretto_status check(const struct eval_text *t, struct engine *e, size_t *windows, struct error *err)
+static stretto_status check(const struct eval_text *t, struct engine *e, size_t *windows,
+                            struct error *err)
 {
     if (engine_model(e)->graph.logits == GRAPH_NONE)
-        return fail(err, STRETTO_E_UNSUP, "this model is an encoder; it gives no probabilities of a next token");
+        return fail(err, STRETTO_E_UNSUP,
+                    "this model is an encoder; it gives no probabilities of a next token");
     if (t->window < 2 || t->window > engine_about(e)->context)
-        return fail(err, STRETTO_E_ARG, "a window of %u tokens; the context allows 2 to %u", t->window, engine_about(e)->context);
+        return fail(err, STRETTO_E_ARG, "a window of %u tokens; the context allows 2 to %u",
+                    t->window, engine_about(e)->context);
     *windows = t->n / t->window;
     if (t->max_windows && t->max_windows < *windows) *windows = t->max_windows;
     if (*windows == 0)
-        return fail(err, STRETTO_E_ARG, "the text has %zu tokens, less than one window of %u; give a longer text or a "
-                    "smaller -c", t->n, t->window);
+        return fail(err, STRETTO_E_ARG,
+                    "the text has %zu tokens, less than one window of %u; give a longer text or a "
+                    "smaller -c",
+                    t->n, t->window);
     return STRETTO_OK;
 }
 
@@ -92,12 +101,13 @@ static void add_nll(struct sums *s, double nll)
 static void finish_ppl(const struct sums *s, size_t windows, struct eval_ppl *out)
 {
     double mean = s->nll / (double)s->n, var = s->nll2 / (double)s->n - mean * mean;
-    *out = (struct eval_ppl){ .perplexity = exp(mean), .nll = mean, .windows = windows, .tokens = s->n };
+    *out =
+        (struct eval_ppl){.perplexity = exp(mean), .nll = mean, .windows = windows, .tokens = s->n};
     if (s->n > 1 && var > 0) out->deviation = out->perplexity * sqrt(var / (double)(s->n - 1));
 }
 
-stretto_status eval_ppl(struct engine *e, const struct eval_text *t, const struct progress *progress,
-                        struct eval_ppl *out, struct error *err)
+stretto_status eval_ppl(struct engine *e, const struct eval_text *t,
+                        const struct progress *progress, struct eval_ppl *out, struct error *err)
 {
     size_t windows;
     *out = (struct eval_ppl){ 0 };
@@ -113,7 +123,8 @@ stretto_status eval_ppl(struct engine *e, const struct eval_text *t, const struc
         r.at = 0;
         while (s == STRETTO_OK && r.at < end) {
             uint32_t n;
-            if (t->cancel && *t->cancel) s = fail(err, STRETTO_E_CANCEL, "interrupted after %zu of %zu windows", w, windows);
+            if (t->cancel && *t->cancel)
+                s = fail(err, STRETTO_E_CANCEL, "interrupted after %zu of %zu windows", w, windows);
             else s = reading_next(&r, ids, first, end, &n, err);
             for (uint32_t i = 0; i < n && s == STRETTO_OK; i++) {
                 const float *x = r.logits + (size_t)i * vocab;
@@ -130,7 +141,8 @@ stretto_status eval_ppl(struct engine *e, const struct eval_text *t, const struc
     return s;
 }
 
-static double divergence(const float *base, const float *x, uint32_t n, double base_sum, double sum, bool *same)
+static double divergence(const float *base, const float *x, uint32_t n, double base_sum, double sum,
+                         bool *same)
 {
     double kl = 0;
     uint32_t top = 0, base_top = 0;
@@ -150,8 +162,8 @@ static int ascending(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static void finish_kl(float *kl, size_t n, const struct sums *base, const struct sums *own, size_t same, size_t windows,
-                      struct eval_kl *out)
+static void finish_kl(float *kl, size_t n, const struct sums *base, const struct sums *own,
+                      size_t same, size_t windows, struct eval_kl *out)
 {
     double sum = 0;
     for (size_t i = 0; i < n; i++) sum += (double)kl[i];
@@ -159,9 +171,15 @@ static void finish_kl(float *kl, size_t n, const struct sums *base, const struct
     struct eval_ppl b, o;
     finish_ppl(base, windows, &b);
     finish_ppl(own, windows, &o);
-    *out = (struct eval_kl){ .mean = sum / (double)n, .median = (double)kl[n / 2], .p99 = (double)kl[(n - 1) * 99 / 100],
-        .max = (double)kl[n - 1], .same_top = (double)same / (double)n, .perplexity = o.perplexity,
-        .base_perplexity = b.perplexity, .windows = windows, .tokens = n };
+    *out = (struct eval_kl){.mean = sum / (double)n,
+                            .median = (double)kl[n / 2],
+                            .p99 = (double)kl[(n - 1) * 99 / 100],
+                            .max = (double)kl[n - 1],
+                            .same_top = (double)same / (double)n,
+                            .perplexity = o.perplexity,
+                            .base_perplexity = b.perplexity,
+                            .windows = windows,
+                            .tokens = n};
 }
 
 stretto_status eval_kl(struct engine *base, struct engine *e, const struct eval_text *t,
@@ -173,13 +191,16 @@ stretto_status eval_kl(struct engine *base, struct engine *e, const struct eval_
     TRY(check(t, e, &windows, err));
     uint32_t vocab = engine_model(e)->config.vocab, first = t->window / 2, end = t->window - 1;
     if (engine_model(base)->config.vocab != vocab)
-        return fail(err, STRETTO_E_ARG, "the models have vocabularies of %u and %u tokens; only equal ones can be compared",
-                    engine_model(base)->config.vocab, vocab);
+        return fail(
+            err, STRETTO_E_ARG,
+            "the models have vocabularies of %u and %u tokens; only equal ones can be compared",
+            engine_model(base)->config.vocab, vocab);
     struct reading rb = { 0 }, ro = { 0 };
     struct sums sb = { 0 }, so = { 0 };
     int32_t *ids = mem_alloc(t->window * sizeof *ids);
     float *kl = mem_alloc(windows * (end - first) * sizeof *kl);
-    stretto_status s = ids && kl ? reading_open(&rb, base, err) : fail(err, STRETTO_E_NOMEM, "out of memory");
+    stretto_status s =
+        ids && kl ? reading_open(&rb, base, err) : fail(err, STRETTO_E_NOMEM, "out of memory");
     if (s == STRETTO_OK) s = reading_open(&ro, e, err);
     for (size_t w = 0; w < windows && s == STRETTO_OK; w++) {
         progress_tell(progress, "windows", w, windows);
@@ -187,7 +208,8 @@ stretto_status eval_kl(struct engine *base, struct engine *e, const struct eval_
         rb.at = ro.at = 0;
         while (s == STRETTO_OK && rb.at < end) {
             uint32_t n = 0, m = 0;
-            if (t->cancel && *t->cancel) s = fail(err, STRETTO_E_CANCEL, "interrupted after %zu of %zu windows", w, windows);
+            if (t->cancel && *t->cancel)
+                s = fail(err, STRETTO_E_CANCEL, "interrupted after %zu of %zu windows", w, windows);
             if (s == STRETTO_OK) s = reading_next(&rb, ids, first, end, &n, err);
             if (s == STRETTO_OK) s = reading_next(&ro, ids, first, end, &m, err);
             for (uint32_t i = 0; i < n && s == STRETTO_OK; i++) {

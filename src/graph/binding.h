@@ -8,11 +8,11 @@
 
 struct param_bytes {
     enum dtype type;
-    uint32_t n_in, n_out;          /* n_out rows (outputs) of n_in elements; a vector has n_out 1     */
+    uint32_t n_in, n_out; /* n_out rows (outputs) of n_in elements; a vector has n_out 1     */
     const void *data;
-    size_t row_bytes;              /* from one row to the next                                        */
-    bool transposed;               /* data is [n_in][n_out] instead, row_bytes from one n_in to the next */
-    float add;                     /* added to every element of a vector (norm weights stored minus 1) */
+    size_t row_bytes; /* from one row to the next                                        */
+    bool transposed;  /* data is [n_in][n_out] instead, row_bytes from one n_in to the next */
+    float add;        /* added to every element of a vector (norm weights stored minus 1) */
 };
 
 struct binding {

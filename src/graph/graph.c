@@ -1,4 +1,5 @@
-/* Building graphs, with shape inference: a node whose inputs do not fit is refused where it is made. */
+/* Building graphs, with shape inference: a node whose inputs do not fit is refused where it is
+ * made. */
 #include "graph/graph.h"
 #include "base/memory.h"
 #include <string.h>
@@ -48,7 +49,8 @@ static int32_t param(struct graph_builder *b, const char *name, uint32_t n_in, u
     return (int32_t)g->n_params++;
 }
 
-static int32_t node(struct graph_builder *b, struct graph_node n, enum rows_kind rows, uint32_t width)
+static int32_t node(struct graph_builder *b, struct graph_node n, enum rows_kind rows,
+                    uint32_t width)
 {
     struct graph *g = b->g;
     if (b->status != STRETTO_OK) return GRAPH_NONE;
@@ -64,7 +66,8 @@ static int32_t node(struct graph_builder *b, struct graph_node n, enum rows_kind
 
 static const struct graph_value *value(struct graph_builder *b, int32_t v)
 {
-    return b->status == STRETTO_OK && v >= 0 && (size_t)v < b->g->n_values ? &b->g->values[v] : NULL;
+    return b->status == STRETTO_OK && v >= 0 && (size_t)v < b->g->n_values ? &b->g->values[v]
+                                                                           : NULL;
 }
 
 #define NODE(kind, ...) \
@@ -79,7 +82,8 @@ int32_t graph_embed(struct graph_builder *b, const char *name, uint32_t rows, ui
     return node(b, n, ROWS_ALL, width);
 }
 
-int32_t graph_linear(struct graph_builder *b, int32_t x, const char *weight, const char *bias, uint32_t n_out)
+int32_t graph_linear(struct graph_builder *b, int32_t x, const char *weight, const char *bias,
+                     uint32_t n_out)
 {
     const struct graph_value *v = value(b, x);
     if (!v) return GRAPH_NONE;
@@ -89,12 +93,13 @@ int32_t graph_linear(struct graph_builder *b, int32_t x, const char *weight, con
     return node(b, n, v->rows, n_out);
 }
 
-int32_t graph_norm(struct graph_builder *b, int32_t x, enum norm_kind kind, float eps, uint32_t head_dim,
-                   const char *weight, const char *bias)
+int32_t graph_norm(struct graph_builder *b, int32_t x, enum norm_kind kind, float eps,
+                   uint32_t head_dim, const char *weight, const char *bias)
 {
     const struct graph_value *v = value(b, x);
     if (!v) return GRAPH_NONE;
-    if (head_dim && v->width % head_dim) return refuse(b, STRETTO_E_FORMAT, "a norm does not fit its heads");
+    if (head_dim && v->width % head_dim)
+        return refuse(b, STRETTO_E_FORMAT, "a norm does not fit its heads");
     struct graph_node n = NODE(OP_NORM, x, GRAPH_NONE, GRAPH_NONE);
     n.norm.kind = kind;
     n.norm.eps = eps;
@@ -193,7 +198,8 @@ void graph_done(struct graph *g)
     *g = (struct graph){ 0 };
 }
 
-/* ---- what an operation costs ---------------------------------------------------------------------- */
+/* ---- what an operation costs
+ * ---------------------------------------------------------------------- */
 
 static double rows_of(const struct graph *g, int32_t v, double rows, double asks)
 {
@@ -216,17 +222,18 @@ static void cost_linear(const struct graph *g, const struct graph_node *n, doubl
     out->flops = 2 * out->param_elements * rows_of(g, n->in[0], rows, asks);
 }
 
-static void cost_attention(const struct graph *g, const struct graph_node *n, double rows, double asks,
-                           double context, struct graph_cost *out)
+static void cost_attention(const struct graph *g, const struct graph_node *n, double rows,
+                           double asks, double context, struct graph_cost *out)
 {
     (void)asks; (void)g;
-    double sees = n->attention.window && n->attention.window < context ? n->attention.window : context;
+    double sees =
+        n->attention.window && n->attention.window < context ? n->attention.window : context;
     out->flops = 4 * rows * sees * n->attention.heads * n->attention.head_dim;
     out->cache_elements = 2 * sees * n->attention.kv_heads * n->attention.head_dim;
 }
 
-static void cost_rowwise(const struct graph *g, const struct graph_node *n, double rows, double asks,
-                         double context, struct graph_cost *out)
+static void cost_rowwise(const struct graph *g, const struct graph_node *n, double rows,
+                         double asks, double context, struct graph_cost *out)
 {
     (void)context;
     out->flops = 4 * rows_of(g, n->out, rows, asks) * g->values[n->out].width;
@@ -241,7 +248,8 @@ const struct op_info op_table[OP_COUNT] = {
     [OP_ASK] = { "ask", cost_rowwise },
 };
 
-struct graph_cost graph_node_cost(const struct graph *g, size_t i, double rows, double asks, double context)
+struct graph_cost graph_node_cost(const struct graph *g, size_t i, double rows, double asks,
+                                  double context)
 {
     const struct graph_node *n = &g->nodes[i];
     struct graph_cost c = { 0 };

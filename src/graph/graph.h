@@ -2,9 +2,9 @@
  * family (model/build.c) and read by many: shape check, cost, lowering per backend, later
  * differentiation and partition. Only lowering fuses.
  *
- * A value is a matrix [rows][width] of float32; its rows are those of the step, or those that ask. A
- * node makes one value from others and from named parameters. Nodes are in an order in which they can
- * be run. Immutable once built. Lifetime: model. */
+ * A value is a matrix [rows][width] of float32; its rows are those of the step, or those that ask.
+ * A node makes one value from others and from named parameters. Nodes are in an order in which they
+ * can be run. Immutable once built. Lifetime: model. */
 #ifndef GRAPH_GRAPH_H
 #define GRAPH_GRAPH_H
 #include "base/arena.h"
@@ -35,9 +35,9 @@ enum embed_index { EMBED_TOKEN, EMBED_POSITION, EMBED_FIRST_ROW };
 
 enum { GRAPH_NAME = 64, GRAPH_NONE = -1, ROPE_TABLES = 2, ROPE_MAX_HALF = 256 };
 
-/* How angles follow positions: angle(i, pos) = pos * base^(-2i/n_rot) * factor[i], cosines and sines
- * times `magnitude`. Scalings (linear, llama3, YaRN arXiv 2309.00071) are folded into factor and
- * magnitude by model/rope.c. */
+/* How angles follow positions: angle(i, pos) = pos * base^(-2i/n_rot) * factor[i], cosines and
+ * sines times `magnitude`. Scalings (linear, llama3, YaRN arXiv 2309.00071) are folded into factor
+ * and magnitude by model/rope.c. */
 struct rope_table {
     uint32_t n_rot;
     double base;
@@ -45,21 +45,28 @@ struct rope_table {
     float magnitude;
 };
 
-struct graph_param { char name[GRAPH_NAME]; uint32_t n_in, n_out; };  /* vectors: n_in = length, n_out = 1 */
+struct graph_param {
+    char name[GRAPH_NAME];
+    uint32_t n_in, n_out;
+}; /* vectors: n_in = length, n_out = 1 */
 
 struct graph_value { enum rows_kind rows; uint32_t width; int32_t made_by; };
 
 struct graph_node {
     enum op op;
-    int32_t in[3], out;            /* values; GRAPH_NONE where unused                               */
-    int32_t param[2];              /* weight or table, bias; GRAPH_NONE where unused                 */
-    int32_t layer;                 /* for people and for the cache; -1 outside the layers            */
+    int32_t in[3], out; /* values; GRAPH_NONE where unused                               */
+    int32_t param[2];   /* weight or table, bias; GRAPH_NONE where unused                 */
+    int32_t layer;      /* for people and for the cache; -1 outside the layers            */
     union {
         enum embed_index embed;
-        struct { enum norm_kind kind; float eps; uint32_t head_dim; } norm;  /* head_dim 0: whole row */
+        struct {
+            enum norm_kind kind;
+            float eps;
+            uint32_t head_dim;
+        } norm; /* head_dim 0: whole row */
         struct { enum rope_style style; uint32_t heads, head_dim, table; } rope;
         struct {
-            uint32_t heads, kv_heads, head_dim, window;   /* window 0: all before it                 */
+            uint32_t heads, kv_heads, head_dim, window; /* window 0: all before it */
             float scale, softcap;
             bool causal;
         } attention;
@@ -75,9 +82,9 @@ struct graph {
     size_t n_nodes, n_values, n_params, cap_nodes, cap_values, cap_params;
     struct rope_table rope[ROPE_TABLES];
     size_t n_rope;
-    int32_t hidden, logits;        /* the answers; logits GRAPH_NONE for encoders                    */
-    uint32_t layers, kv_heads, kv_head_dim;   /* the cache's shape                                   */
-    bool bidirectional;            /* rows of a sequence see each other                              */
+    int32_t hidden, logits; /* the answers; logits GRAPH_NONE for encoders                    */
+    uint32_t layers, kv_heads, kv_head_dim; /* the cache's shape */
+    bool bidirectional; /* rows of a sequence see each other                              */
 };
 
 /* Building. Each returns the value made, or GRAPH_NONE after an error; errors are sticky in g's
@@ -87,9 +94,10 @@ struct graph_builder { struct graph *g; struct error *err; stretto_status status
 int32_t graph_embed(struct graph_builder *b, const char *param, uint32_t rows, uint32_t width,
                     enum embed_index index);
 /* bias: NULL for none */
-int32_t graph_linear(struct graph_builder *b, int32_t x, const char *weight, const char *bias, uint32_t n_out);
-int32_t graph_norm(struct graph_builder *b, int32_t x, enum norm_kind kind, float eps, uint32_t head_dim,
-                   const char *weight, const char *bias);
+int32_t graph_linear(struct graph_builder *b, int32_t x, const char *weight, const char *bias,
+                     uint32_t n_out);
+int32_t graph_norm(struct graph_builder *b, int32_t x, enum norm_kind kind, float eps,
+                   uint32_t head_dim, const char *weight, const char *bias);
 int32_t graph_rope(struct graph_builder *b, int32_t x, enum rope_style style, uint32_t heads,
                    uint32_t head_dim, uint32_t table);
 int32_t graph_attention(struct graph_builder *b, int32_t q, int32_t k, int32_t v, uint32_t heads,
@@ -115,6 +123,8 @@ struct op_info {
 };
 extern const struct op_info op_table[OP_COUNT];
 
-/* Cost of node n when `rows` rows of which `asks` ask, each seeing `context` positions, are sent. */
-struct graph_cost graph_node_cost(const struct graph *g, size_t n, double rows, double asks, double context);
+/* Cost of node n when `rows` rows of which `asks` ask, each seeing `context` positions, are sent.
+ */
+struct graph_cost graph_node_cost(const struct graph *g, size_t n, double rows, double asks,
+                                  double context);
 #endif

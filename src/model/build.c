@@ -36,7 +36,8 @@ static const char *layer_name(struct build *x, const char *what)
 static int32_t linear(struct build *x, int32_t in, const char *what, uint32_t n_out, bool bias)
 {
     const char *weight = name(&x->n, "blk.%d.%s.weight", x->layer, what);
-    return graph_linear(&x->b, in, weight, bias ? name(&x->n, "blk.%d.%s.bias", x->layer, what) : NULL, n_out);
+    return graph_linear(&x->b, in, weight,
+                        bias ? name(&x->n, "blk.%d.%s.bias", x->layer, what) : NULL, n_out);
 }
 
 static int32_t norm(struct build *x, int32_t in, const char *what)
@@ -84,8 +85,9 @@ static int32_t attention(struct build *x, int32_t in)
         q = graph_rope(&x->b, q, style, c->heads, c->head_dim, table);
         k = graph_rope(&x->b, k, style, c->kv_heads, c->head_dim, table);
     }
-    int32_t a = graph_attention(&x->b, q, k, v, c->heads, c->kv_heads, c->head_dim, window ? c->window : 0,
-                                c->attention_scale, c->attention_softcap, !x->f->bidirectional);
+    int32_t a =
+        graph_attention(&x->b, q, k, v, c->heads, c->kv_heads, c->head_dim, window ? c->window : 0,
+                        c->attention_scale, c->attention_softcap, !x->f->bidirectional);
     return linear(x, a, "attn_output", c->width, x->f->bias == BIAS_ALL);
 }
 
@@ -113,7 +115,8 @@ static int32_t block(struct build *x, int32_t h)
     case NORM_AROUND:
         h = graph_add(&x->b, h, layer_norm(x, attention(x, layer_norm(x, h, "attn_norm")),
                                            "post_attention_norm"));
-        return graph_add(&x->b, h, layer_norm(x, feed(x, layer_norm(x, h, "ffn_norm")), "post_ffw_norm"));
+        return graph_add(&x->b, h,
+                         layer_norm(x, feed(x, layer_norm(x, h, "ffn_norm")), "post_ffw_norm"));
     case NORM_AFTER:
         h = layer_norm(x, graph_add(&x->b, h, attention(x, h)), "attn_output_norm");
         return layer_norm(x, graph_add(&x->b, h, feed(x, h)), "layer_output_norm");
@@ -126,9 +129,12 @@ static int32_t embed(struct build *x)
     const struct config *c = x->c;
     int32_t h = graph_embed(&x->b, "token_embd.weight", c->vocab, c->width, EMBED_TOKEN);
     if (x->f->token_types)
-        h = graph_add(&x->b, h, graph_embed(&x->b, "token_types.weight", 0, c->width, EMBED_FIRST_ROW));
+        h = graph_add(&x->b, h,
+                      graph_embed(&x->b, "token_types.weight", 0, c->width, EMBED_FIRST_ROW));
     if (x->f->position == POSITION_LEARNED)
-        h = graph_add(&x->b, h, graph_embed(&x->b, "position_embd.weight", c->context, c->width, EMBED_POSITION));
+        h = graph_add(
+            &x->b, h,
+            graph_embed(&x->b, "position_embd.weight", c->context, c->width, EMBED_POSITION));
     if (x->f->token_types) h = norm(x, h, "token_embd_norm");
     if (x->f->embed_scaled) h = graph_scale(&x->b, h, sqrtf((float)c->width));
     return h;

@@ -1,5 +1,5 @@
-/* One row per family. A choice names what the builder does; nothing else in the program knows a family
- * by name. */
+/* One row per family. A choice names what the builder does; nothing else in the program knows a
+ * family by name. */
 #include "model/family.h"
 #include <string.h>
 

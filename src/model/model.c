@@ -21,25 +21,33 @@ static stretto_status find_param(void *ud, const char *name, uint32_t n_in, uint
 {
     const struct model *m = ud;
     const struct source_tensor *t = source_tensor_find(m->source, name);
-    if (!t) return fail(err, STRETTO_E_FORMAT, "the file has no tensor %s, which a %s model needs", name,
-                        m->family->name);
+    if (!t)
+        return fail(err, STRETTO_E_FORMAT, "the file has no tensor %s, which a %s model needs",
+                    name, m->family->name);
     uint64_t rows = t->n_dims > 1 ? t->dims[1] : 1;
-    if (t->dims[0] != n_in || t->n_dims > 2 || (n_out && rows != n_out) || rows > UINT32_MAX || rows == 0)
+    if (t->dims[0] != n_in || t->n_dims > 2 || (n_out && rows != n_out) || rows > UINT32_MAX ||
+        rows == 0)
         return fail(err, STRETTO_E_FORMAT, "tensor %s is %llu x %llu; expected %u x %u", name,
                     (unsigned long long)t->dims[0], (unsigned long long)rows, n_in, n_out);
     const struct dtype_info *d = &dtype_table[t->type];
     size_t along = t->transposed ? (size_t)rows : n_in;
-    if (along % d->block) return fail(err, STRETTO_E_FORMAT, "tensor %s has rows of %zu elements, which %s "
-                                      "cannot hold", name, along, d->name);
-    *out = (struct param_bytes){ .type = t->type, .n_in = n_in, .n_out = (uint32_t)rows, .data = t->data,
-                                 .row_bytes = dtype_bytes(t->type, t->stride ? t->stride : along),
-                                 .transposed = t->transposed };
+    if (along % d->block)
+        return fail(err, STRETTO_E_FORMAT,
+                    "tensor %s has rows of %zu elements, which %s "
+                    "cannot hold",
+                    name, along, d->name);
+    *out = (struct param_bytes){.type = t->type,
+                                .n_in = n_in,
+                                .n_out = (uint32_t)rows,
+                                .data = t->data,
+                                .row_bytes = dtype_bytes(t->type, t->stride ? t->stride : along),
+                                .transposed = t->transposed};
     if (source_norm_plus_one(m->source) && rows == 1 && is_norm_weight(name)) out->add = 1;
     return STRETTO_OK;
 }
 
-static stretto_status open_into(struct model *m, const char *path, const struct model_open_options *o,
-                                struct error *err)
+static stretto_status open_into(struct model *m, const char *path,
+                                const struct model_open_options *o, struct error *err)
 {
     TRY(source_open(&m->source, path, err));
     struct error none = { 0 };
@@ -57,8 +65,9 @@ static stretto_status open_into(struct model *m, const char *path, const struct 
     const char *arch = source_arch(m->source);
     m->family = family_find(arch);
     if (!m->family)
-        return fail(err, STRETTO_E_UNSUP, "%s is a model of the family '%s', which is not supported; these are: %s",
-                    path, *arch ? arch : "(none named)", family_names());
+        return fail(err, STRETTO_E_UNSUP,
+                    "%s is a model of the family '%s', which is not supported; these are: %s", path,
+                    *arch ? arch : "(none named)", family_names());
     TRY(config_read(&m->config, m->family, m->source, err));
     TRY(graph_build(&m->graph, m->family, &m->config, m->source, err));
     for (size_t i = 0; i < source_tensor_count(m->source); i++)

@@ -1,5 +1,5 @@
-/* A model: an opened file, its tokenizer, its graph and its weights as the backend wants them. Immutable
- * once open, shared by engines and threads. */
+/* A model: an opened file, its tokenizer, its graph and its weights as the backend wants them.
+ * Immutable once open, shared by engines and threads. */
 #ifndef MODEL_MODEL_H
 #define MODEL_MODEL_H
 #include "backend/backend.h"
@@ -10,10 +10,10 @@
 #include "text/tokenizer.h"
 
 struct model_open_options {
-    unsigned threads;                /* for packing; 0 = what the machine allows                     */
-    const char *level;               /* ceiling of the kernels, NULL = none                          */
-    bool reference;                  /* the float32 path                                             */
-    bool vocabulary_only;            /* tokenizer and metadata, no weights                           */
+    unsigned threads;     /* for packing; 0 = what the machine allows                     */
+    const char *level;    /* ceiling of the kernels, NULL = none                          */
+    bool reference;       /* the float32 path                                             */
+    bool vocabulary_only; /* tokenizer and metadata, no weights                           */
     void (*progress)(void *ud, uint64_t done, uint64_t total);
     void *ud;
     const volatile int *cancel;
@@ -21,13 +21,13 @@ struct model_open_options {
 
 struct model {
     struct source *source;
-    struct tokenizer *tokenizer;     /* NULL when the file carries none                              */
+    struct tokenizer *tokenizer; /* NULL when the file carries none                              */
     const struct family *family;
     struct config config;
     struct graph graph;
     struct weights *weights;
     const struct backend *backend;
-    uint64_t tensor_bytes;           /* of the file's tensors                                        */
+    uint64_t tensor_bytes; /* of the file's tensors                                        */
     double load_seconds;
     bool reference;
 };

@@ -1,11 +1,12 @@
-/* Attention over the paged cache. Keys are visited in logical position order, in blocks of 64 positions
- * whose borders are multiples of 64: one block, one page. Every block gives (max, sum, accumulator) and
- * blocks merge in ascending order, starting from nothing, so it does not matter how many rows share a
- * tile, which thread takes which block, or whether one thread takes them all (online softmax,
- * arXiv 1805.02867; tiles over queries, arXiv 2205.14135; blocks shared out, "flash decoding").
+/* Attention over the paged cache. Keys are visited in logical position order, in blocks of 64
+ * positions whose borders are multiples of 64: one block, one page. Every block gives (max, sum,
+ * accumulator) and blocks merge in ascending order, starting from nothing, so it does not matter
+ * how many rows share a tile, which thread takes which block, or whether one thread takes them all
+ * (online softmax, arXiv 1805.02867; tiles over queries, arXiv 2205.14135; blocks shared out,
+ * "flash decoding").
  *
- * A row of a guess tree reads its tail through a copy of the page in which its ancestors stand at their
- * logical positions; from there on it is a row like any other. */
+ * A row of a guess tree reads its tail through a copy of the page in which its ancestors stand at
+ * their logical positions; from there on it is a row like any other. */
 #include "backend/cpu/cpu.h"
 #include <math.h>
 #include <string.h>
@@ -62,7 +63,8 @@ void *page_v(const struct program *p, int32_t page, int32_t layer, uint32_t head
     return (unsigned char *)page_k(p, page, layer, head) + p->k_bytes;
 }
 
-/* ---- tiles ------------------------------------------------------------------------------------------ */
+/* ---- tiles
+ * ------------------------------------------------------------------------------------------ */
 
 void attention_plan(struct program *p)
 {
@@ -83,7 +85,8 @@ void attention_plan(struct program *p)
         const struct step_seq *seq = &s->seqs[q];
         int32_t step = seq->tree ? 1 : most, end = seq->committed + seq->n_rows;
         for (int32_t r = 0; r < seq->n_rows; r += step) {
-            struct tile t = { seq->first_row + r, seq->n_rows - r < step ? seq->n_rows - r : step, (int32_t)q, 0 };
+            struct tile t = {seq->first_row + r, seq->n_rows - r < step ? seq->n_rows - r : step,
+                             (int32_t)q, 0};
             int32_t last = g->bidirectional ? end - 1 : s->position[t.row + t.n_rows - 1];
             t.last_block = last / ATTN_BLOCK;
             blocks += (size_t)t.last_block + 1;
@@ -107,20 +110,23 @@ size_t attention_items(const struct program *p, const struct phase *ph, enum att
     return (part == ATTENTION_SPAN ? p->n_spans : p->n_tiles) * heads;
 }
 
-/* ---- one block -------------------------------------------------------------------------------------- */
+/* ---- one block
+ * -------------------------------------------------------------------------------------- */
 
-void slot_copy(const struct program *p, const void *k, const void *v, int32_t from, void *k_to, void *v_to,
-               int32_t to)
+void slot_copy(const struct program *p, const void *k, const void *v, int32_t from, void *k_to,
+               void *v_to, int32_t to)
 {
     static const size_t sizes[KV_COUNT] = { 4, 2, 2, 1 };
     size_t e = sizes[p->kv], hd = p->g->kv_head_dim, f = (size_t)from, t = (size_t)to;
     for (size_t d = 0; d < hd; d++)
-        memcpy((char *)k_to + (d * ATTN_BLOCK + t) * e, (const char *)k + (d * ATTN_BLOCK + f) * e, e);
+        memcpy((char *)k_to + (d * ATTN_BLOCK + t) * e, (const char *)k + (d * ATTN_BLOCK + f) * e,
+               e);
     memcpy((char *)v_to + t * hd * e, (const char *)v + f * hd * e, hd * e);
     if (p->kv != KV_Q8) return;
     size_t groups = (hd + 31) / 32, codes = hd * ATTN_BLOCK;
     float *kt = (float *)((char *)k_to + codes), *vt = (float *)((char *)v_to + codes);
-    const float *kf = (const float *)((const char *)k + codes), *vf = (const float *)((const char *)v + codes);
+    const float *kf = (const float *)((const char *)k + codes),
+                *vf = (const float *)((const char *)v + codes);
     for (size_t i = 0; i < groups; i++) {
         kt[i * ATTN_BLOCK + t] = kf[i * ATTN_BLOCK + f];
         vt[t * groups + i] = vf[f * groups + i];
@@ -129,7 +135,8 @@ void slot_copy(const struct program *p, const void *k, const void *v, int32_t fr
 
 struct window { int32_t lo, hi; };         /* logical positions a row sees */
 
-static struct window sees(const struct program *p, const struct graph_node *n, const struct tile *t, int32_t r)
+static struct window sees(const struct program *p, const struct graph_node *n, const struct tile *t,
+                          int32_t r)
 {
     const struct step_seq *seq = &p->step->seqs[t->seq];
     int32_t pos = p->step->position[t->row + r];
@@ -138,14 +145,15 @@ static struct window sees(const struct program *p, const struct graph_node *n, c
     return (struct window){ w && pos + 1 > w ? pos + 1 - w : 0, pos + 1 };
 }
 
-static int32_t first_block(const struct program *p, const struct graph_node *n, const struct tile *t)
+static int32_t first_block(const struct program *p, const struct graph_node *n,
+                           const struct tile *t)
 {
     return sees(p, n, t, 0).lo / ATTN_BLOCK;
 }
 
 /* The tree row's block b with its ancestors at their logical positions, in scratch. */
-static void gather(const struct program *p, const struct phase *ph, const struct tile *t, int32_t b, uint32_t head,
-                   struct scratch *s)
+static void gather(const struct program *p, const struct phase *ph, const struct tile *t, int32_t b,
+                   uint32_t head, struct scratch *s)
 {
     const struct step *st = p->step;
     const struct step_seq *seq = &st->seqs[t->seq];
@@ -164,8 +172,8 @@ static void gather(const struct program *p, const struct phase *ph, const struct
     }
 }
 
-static size_t load_queries(const struct program *p, const struct graph_node *n, const struct tile *t, uint32_t head,
-                           struct scratch *s)
+static size_t load_queries(const struct program *p, const struct graph_node *n,
+                           const struct tile *t, uint32_t head, struct scratch *s)
 {
     size_t hd = n->attention.head_dim, group = n->attention.heads / n->attention.kv_heads;
     const struct place *q = &p->place[n->in[0]];
@@ -175,8 +183,8 @@ static size_t load_queries(const struct program *p, const struct graph_node *n, 
     return (size_t)t->n_rows * group;
 }
 
-static void block(const struct program *p, const struct phase *ph, const struct tile *t, int32_t b, uint32_t head,
-                  struct scratch *s, size_t n_q, float *m, float *sum, float *acc)
+static void block(const struct program *p, const struct phase *ph, const struct tile *t, int32_t b,
+                  uint32_t head, struct scratch *s, size_t n_q, float *m, float *sum, float *acc)
 {
     const struct graph_node *n = ph->node;
     const struct step_seq *seq = &p->step->seqs[t->seq];
@@ -188,9 +196,14 @@ static void block(const struct program *p, const struct phase *ph, const struct 
         s->lo[i] = lo < 0 ? 0 : lo > ATTN_BLOCK ? ATTN_BLOCK : lo;
         s->hi[i] = hi < 0 ? 0 : hi > ATTN_BLOCK ? ATTN_BLOCK : hi;
     }
-    struct attn_query a = { .q = s->q, .ldq = n->attention.head_dim, .lo = s->lo, .hi = s->hi, .n_q = n_q,
-                            .head_dim = n->attention.head_dim, .scale = n->attention.scale,
-                            .softcap = n->attention.softcap };
+    struct attn_query a = {.q = s->q,
+                           .ldq = n->attention.head_dim,
+                           .lo = s->lo,
+                           .hi = s->hi,
+                           .n_q = n_q,
+                           .head_dim = n->attention.head_dim,
+                           .scale = n->attention.scale,
+                           .softcap = n->attention.softcap};
     const void *k, *v;
     if (seq->tree && at + ATTN_BLOCK > seq->committed) {
         gather(p, ph, t, b, head, s);
@@ -212,17 +225,19 @@ static void begin(struct scratch *s, size_t n_q, size_t hd)
     memset(s->acc, 0, n_q * hd * sizeof(float));
 }
 
-static void finish(const struct program *p, const struct graph_node *n, const struct tile *t, uint32_t head,
-                   const struct scratch *s)
+static void finish(const struct program *p, const struct graph_node *n, const struct tile *t,
+                   uint32_t head, const struct scratch *s)
 {
     size_t hd = n->attention.head_dim, group = n->attention.heads / n->attention.kv_heads;
     const struct place *out = &p->place[n->out];
     for (size_t i = 0; i < (size_t)t->n_rows * group; i++)
         p->w->kernels.attn_finish(hd, s->acc + i * hd, s->sum[i],
-                                  out->f + ((size_t)t->row + i / group) * out->ld + (head * group + i % group) * hd);
+                                  out->f + ((size_t)t->row + i / group) * out->ld +
+                                      (head * group + i % group) * hd);
 }
 
-void attention_item(struct program *p, const struct phase *ph, size_t item, enum attention_part part, unsigned rank)
+void attention_item(struct program *p, const struct phase *ph, size_t item,
+                    enum attention_part part, unsigned rank)
 {
     const struct graph_node *n = ph->node;
     const struct kernels *k = &p->w->kernels;
@@ -247,7 +262,8 @@ void attention_item(struct program *p, const struct phase *ph, size_t item, enum
         for (size_t i = 0; i < p->n_spans; i++) {
             const struct span *sp = &p->spans[i];
             if (sp->tile != (int32_t)(item / heads) || sp->block < from) continue;
-            const float *x = p->partial + ((size_t)sp->at * heads + head * (size_t)t->n_rows) * group * unit;
+            const float *x =
+                p->partial + ((size_t)sp->at * heads + head * (size_t)t->n_rows) * group * unit;
             k->attn_merge(n_q, hd, s->m, s->sum, s->acc, x + n_q * hd, x + n_q * (hd + 1), x);
         }
     } else {

@@ -37,8 +37,9 @@ static stretto_status measure(struct program *p, struct error *err)
     return STRETTO_OK;
 }
 
-static stretto_status cpu_plan(const struct graph *g, const struct weights *w, const struct team *team,
-                               const struct program_limits *l, struct program_bytes *out, struct error *err)
+static stretto_status cpu_plan(const struct graph *g, const struct weights *w,
+                               const struct team *team, const struct program_limits *l,
+                               struct program_bytes *out, struct error *err)
 {
     struct program p = { .g = g, .w = w, .team = (struct team *)(uintptr_t)team, .limits = *l };
     *out = (struct program_bytes){ 0 };
@@ -55,8 +56,9 @@ static void cpu_program_close(struct program *p)
     mem_free(p);
 }
 
-static stretto_status cpu_compile(struct program **out, const struct graph *g, const struct weights *w,
-                                  struct team *team, const struct program_limits *l, struct error *err)
+static stretto_status cpu_compile(struct program **out, const struct graph *g,
+                                  const struct weights *w, struct team *team,
+                                  const struct program_limits *l, struct error *err)
 {
     *out = NULL;
     struct program *p = mem_zalloc(1, sizeof *p);
@@ -68,8 +70,10 @@ static stretto_status cpu_compile(struct program **out, const struct graph *g, c
         p->pages = mem_map(p->page_bytes * l->max_pages);
         struct arena a = { .base = p->memory, .cap = p->bytes };
         if (!p->memory || !p->pages)
-            s = fail(err, STRETTO_E_NOMEM, "no memory for %.0f MB of step buffers and %.0f MB of cache; ask for "
-                     "a smaller context with -c", (double)p->bytes / 1e6, (double)p->page_bytes * l->max_pages / 1e6);
+            s = fail(err, STRETTO_E_NOMEM,
+                     "no memory for %.0f MB of step buffers and %.0f MB of cache; ask for "
+                     "a smaller context with -c",
+                     (double)p->bytes / 1e6, (double)p->page_bytes * l->max_pages / 1e6);
         else
             s = cpu_lower(p, &a, err);
     }
@@ -80,7 +84,8 @@ static stretto_status cpu_compile(struct program **out, const struct graph *g, c
 
 static void cpu_page_copy(struct program *p, int32_t from, int32_t to)
 {
-    memcpy(p->pages + (size_t)to * p->page_bytes, p->pages + (size_t)from * p->page_bytes, p->page_bytes);
+    memcpy(p->pages + (size_t)to * p->page_bytes, p->pages + (size_t)from * p->page_bytes,
+           p->page_bytes);
 }
 
 static void cpu_slot_move(struct program *p, const int32_t *pages, int32_t from, int32_t to)
@@ -98,7 +103,8 @@ static void cpu_describe(const struct weights *w, char *text, size_t size)
 {
     size_t at = strlen(text);
     if (at >= size) return;
-    int n = snprintf(text + at, size - at, "level: %s%s\n", w->kernels.level, w->reference ? ", float32 weights" : "");
+    int n = snprintf(text + at, size - at, "level: %s%s\n", w->kernels.level,
+                     w->reference ? ", float32 weights" : "");
     bool seen[DT_COUNT] = { false };
     for (size_t i = 0; i < w->n; i++)
         if (w->weight[i].panels) seen[w->weight[i].type] = true;

@@ -1,9 +1,10 @@
-/* The cpu backend's own structures. Lowering (lower.c) turns a graph into phases; running (run.c) walks
- * them with the thread team.
+/* The cpu backend's own structures. Lowering (lower.c) turns a graph into phases; running (run.c)
+ * walks them with the thread team.
  *
- * A phase is either a list of row operations, done row by row without a barrier between them; a set of
- * linear layers that share one input; an attention; or the head. That is all the fusing there is:
- * q|k|v and gate|up become one phase, and everything between two of them one pass over each row. */
+ * A phase is either a list of row operations, done row by row without a barrier between them; a set
+ * of linear layers that share one input; an attention; or the head. That is all the fusing there
+ * is: q|k|v and gate|up become one phase, and everything between two of them one pass over each
+ * row. */
 #ifndef BACKEND_CPU_CPU_H
 #define BACKEND_CPU_CPU_H
 #include "backend/backend.h"
@@ -15,17 +16,17 @@
 #include <stdatomic.h>
 
 struct weight {
-    enum dtype type;               /* of the panels                                                   */
+    enum dtype type; /* of the panels                                                   */
     uint32_t n_in, n_out, n_panels;
-    const void *panels;            /* NULL when only looked up                                        */
+    const void *panels; /* NULL when only looked up                                        */
     size_t panel_bytes;
-    const float *vector;           /* a vector's elements                                             */
-    struct param_bytes table;      /* rows for lookups: the file's own bytes                          */
+    const float *vector;      /* a vector's elements                                             */
+    struct param_bytes table; /* rows for lookups: the file's own bytes                          */
 };
 
 struct weights {
     struct kernels kernels;
-    struct weight *weight;         /* [n], by graph parameter                                         */
+    struct weight *weight; /* [n], by graph parameter                                         */
     size_t n;
     void *memory;
     size_t bytes;
@@ -40,8 +41,8 @@ enum row_op {
 struct row_instr {
     enum row_op op;
     const struct graph_node *node;
-    int32_t in, in2, out;          /* values                                                          */
-    int32_t cache_layer;           /* ROW_STORE                                                       */
+    int32_t in, in2, out; /* values                                                          */
+    int32_t cache_layer;  /* ROW_STORE                                                       */
 };
 
 enum phase_kind { PHASE_ROWS, PHASE_LINEAR, PHASE_ATTENTION, PHASE_HEAD };
@@ -51,17 +52,28 @@ enum { MAX_PARTS = 4 };
 struct phase {
     enum phase_kind kind;
     enum rows_kind rows;
-    uint32_t first, count;         /* PHASE_ROWS: row instructions                                    */
-    uint32_t n_parts;              /* PHASE_LINEAR, PHASE_HEAD                                        */
+    uint32_t first, count; /* PHASE_ROWS: row instructions                                    */
+    uint32_t n_parts;      /* PHASE_LINEAR, PHASE_HEAD                                        */
     struct { int32_t in, out, param; } part[MAX_PARTS];
-    const struct graph_node *node; /* PHASE_ATTENTION; PHASE_HEAD: the softcap or NULL                */
+    const struct graph_node *node; /* PHASE_ATTENTION; PHASE_HEAD: the softcap or NULL */
     int32_t cache_layer;
 };
 
 /* A value's place: float32 rows, and quantised rows where a quantised linear reads it. */
-struct place { float *f; size_t ld; int8_t *q; size_t ldq; float *d, *s; size_t ldd; uint16_t *h; bool quant, bf16; };
+struct place {
+    float *f;
+    size_t ld;
+    int8_t *q;
+    size_t ldq;
+    float *d, *s;
+    size_t ldd;
+    uint16_t *h;
+    bool quant, bf16;
+};
 
-struct tile { int32_t row, n_rows, seq, last_block; };   /* rows of one sequence that attend together */
+struct tile {
+    int32_t row, n_rows, seq, last_block;
+}; /* rows of one sequence that attend together */
 
 struct scratch;                    /* per thread, attention.c */
 
@@ -74,30 +86,35 @@ struct program {
 
     struct phase *phases;
     struct row_instr *rows;
-    struct place *place;           /* [n_values]                                                      */
+    struct place *place; /* [n_values]                                                      */
     size_t n_phases, n_rows_instr;
-    float *angles[ROPE_TABLES];    /* [max_rows][n_rot]: cosines, sines                               */
-    struct scratch **scratch;      /* [threads]                                                       */
-    void *memory;                  /* everything above, one block                                     */
+    float *angles[ROPE_TABLES]; /* [max_rows][n_rot]: cosines, sines */
+    struct scratch **scratch; /* [threads]                                                       */
+    void *memory;             /* everything above, one block                                     */
     size_t bytes;
 
-    unsigned char *pages;          /* [max_pages][layers][kv_heads] of (K, V)                         */
+    unsigned char *pages; /* [max_pages][layers][kv_heads] of (K, V)                         */
     size_t k_bytes, v_bytes, head_bytes, page_bytes;
 
     /* the step that is running */
     const struct step *step;
-    int32_t *ask_rows;             /* [max_asks] row of each ask                                      */
+    int32_t *ask_rows; /* [max_asks] row of each ask                                      */
     size_t n_asks;
     struct tile *tiles;
     size_t n_tiles;
-    bool split_context;            /* few rows, long context: blocks are shared out                    */
-    size_t n_spans;                /* items of the split                                              */
-    struct span { int32_t tile, block, at; } *spans;   /* `at`: rows of all spans before it            */
-    float *partial;                /* [rows of spans][heads][head_dim + 2]: acc, m, sum                */
-    uint32_t next, n_run;          /* the phase to run next; phases this step needs                   */
-    atomic_uint_fast32_t *tickets; /* [2 * n_phases]; the second of a phase is for its fold            */
+    bool split_context; /* few rows, long context: blocks are shared out                    */
+    size_t n_spans;     /* items of the split                                              */
+    struct span {
+        int32_t tile, block, at;
+    } * spans;            /* `at`: rows of all spans before it            */
+    float *partial;       /* [rows of spans][heads][head_dim + 2]: acc, m, sum                */
+    uint32_t next, n_run; /* the phase to run next; phases this step needs                   */
+    atomic_uint_fast32_t *tickets; /* [2 * n_phases]; the second of a phase is for its fold */
     atomic_int nan;
-    struct best { float value; int32_t id; } *best;   /* [threads][max_asks]                          */
+    struct best {
+        float value;
+        int32_t id;
+    } * best; /* [threads][max_asks]                          */
 };
 
 enum { SPLIT_ROWS = 4, TILE_QUERIES = 64, HEAD_PANELS = 8, HEAD_ROWS = 16, ROW_BLOCK = 128 };
@@ -115,11 +132,11 @@ struct scratch *attention_scratch(struct arena *a, const struct program *p);
 void attention_plan(struct program *p);
 enum attention_part { ATTENTION_WHOLE, ATTENTION_SPAN, ATTENTION_FOLD };
 size_t attention_items(const struct program *p, const struct phase *ph, enum attention_part part);
-void attention_item(struct program *p, const struct phase *ph, size_t item, enum attention_part part,
-                    unsigned rank);
+void attention_item(struct program *p, const struct phase *ph, size_t item,
+                    enum attention_part part, unsigned rank);
 /* One slot's K and V of one head from page to page. */
-void slot_copy(const struct program *p, const void *k, const void *v, int32_t from, void *k_to, void *v_to,
-               int32_t to);
+void slot_copy(const struct program *p, const void *k, const void *v, int32_t from, void *k_to,
+               void *v_to, int32_t to);
 void *page_k(const struct program *p, int32_t page, int32_t layer, uint32_t head);
 void *page_v(const struct program *p, int32_t page, int32_t layer, uint32_t head);
 

@@ -1,7 +1,8 @@
-/* Lowering: the graph's nodes become phases. Linear layers that read the same input and stand side by
- * side share a phase (q|k|v, gate|up); row-wise operations between two of them share one pass over each
- * row, the quantisation of the next layer's input included. Buffers are planned by the phases between a
- * value's birth and its last use, so two values that never live together share memory. */
+/* Lowering: the graph's nodes become phases. Linear layers that read the same input and stand side
+ * by side share a phase (q|k|v, gate|up); row-wise operations between two of them share one pass
+ * over each row, the quantisation of the next layer's input included. Buffers are planned by the
+ * phases between a value's birth and its last use, so two values that never live together share
+ * memory. */
 #include "backend/cpu/cpu.h"
 #include "base/memory.h"
 #include <string.h>
@@ -9,14 +10,14 @@
 struct lower {
     struct program *p;
     const struct graph *g;
-    struct phase *phases;                 /* NULL while counting                                     */
+    struct phase *phases; /* NULL while counting                                     */
     struct row_instr *rows;
     size_t n_phases, n_rows;
-    struct phase last;                    /* the newest phase, also while counting                   */
+    struct phase last; /* the newest phase, also while counting                   */
     struct { const struct graph_node *node; } bias[MAX_PARTS];
     size_t n_bias;
-    int32_t *born, *dies;                 /* [n_values] phase numbers                                */
-    bool *quant;                          /* [n_values] a quantised linear reads it                  */
+    int32_t *born, *dies; /* [n_values] phase numbers                                */
+    bool *quant;          /* [n_values] a quantised linear reads it                  */
     int32_t cache_layer;
 };
 
@@ -47,7 +48,8 @@ static void row(struct lower *l, struct row_instr r, enum rows_kind rows)
 {
     flush_bias(l);
     if (!l->n_phases || l->last.kind != PHASE_ROWS || l->last.rows != rows)
-        new_phase(l, (struct phase){ .kind = PHASE_ROWS, .rows = rows, .first = (uint32_t)l->n_rows });
+        new_phase(l,
+                  (struct phase){.kind = PHASE_ROWS, .rows = rows, .first = (uint32_t)l->n_rows});
     if (l->rows) l->rows[l->n_rows] = r;
     l->n_rows++;
     l->last.count++;
@@ -102,7 +104,7 @@ static void head(struct lower *l, const struct graph_node *n, const struct graph
 {
     if (quantised(l, n->param[0]) && !l->quant[n->in[0]]) {
         l->quant[n->in[0]] = true;
-        row(l, (struct row_instr){ ROW_QUANT, n, n->in[0], GRAPH_NONE, GRAPH_NONE, 0 }, ROWS_ASKING);
+        row(l, (struct row_instr){ROW_QUANT, n, n->in[0], GRAPH_NONE, GRAPH_NONE, 0}, ROWS_ASKING);
     }
     flush_bias(l);
     struct phase ph = { .kind = PHASE_HEAD, .rows = ROWS_ASKING, .n_parts = 1, .node = cap };
@@ -136,7 +138,8 @@ static void lower_node(struct lower *l, size_t i)
     switch (n->op) {
     case OP_LINEAR:
         if (n->out == g->logits) head(l, n, NULL);
-        else if (i + 1 < g->n_nodes && g->nodes[i + 1].op == OP_SOFTCAP && g->nodes[i + 1].out == g->logits)
+        else if (i + 1 < g->n_nodes && g->nodes[i + 1].op == OP_SOFTCAP &&
+                 g->nodes[i + 1].out == g->logits)
             head(l, n, n + 1);
         else linear(l, n);
         return;
@@ -152,8 +155,10 @@ static void lower_node(struct lower *l, size_t i)
         if (act_mul(l, n)) return;
         break;
     case OP_ATTENTION:
-        row(l, (struct row_instr){ ROW_STORE, n, n->in[1], n->in[2], GRAPH_NONE, l->cache_layer }, ROWS_ALL);
-        new_phase(l, (struct phase){ .kind = PHASE_ATTENTION, .node = n, .cache_layer = l->cache_layer++ });
+        row(l, (struct row_instr){ROW_STORE, n, n->in[1], n->in[2], GRAPH_NONE, l->cache_layer},
+            ROWS_ALL);
+        new_phase(
+            l, (struct phase){.kind = PHASE_ATTENTION, .node = n, .cache_layer = l->cache_layer++});
         touch(l, n->in[0]);
         touch(l, n->out);
         return;
@@ -173,14 +178,15 @@ static void walk(struct lower *l)
         l->quant[v] = false;
     }
     if (l->g->n_rope)
-        row(l, (struct row_instr){ ROW_ANGLES, NULL, GRAPH_NONE, GRAPH_NONE, GRAPH_NONE, 0 }, ROWS_ALL);
+        row(l, (struct row_instr){ROW_ANGLES, NULL, GRAPH_NONE, GRAPH_NONE, GRAPH_NONE, 0},
+            ROWS_ALL);
     for (size_t i = 0; i < l->g->n_nodes; i++) lower_node(l, i);
     flush_bias(l);
     if (l->g->hidden != GRAPH_NONE) l->dies[l->g->hidden] = (int32_t)l->n_phases;
 }
 
-/* Row strides keep away from multiples of 4 KiB, where the rows of a block would fight for one cache
- * set. */
+/* Row strides keep away from multiples of 4 KiB, where the rows of a block would fight for one
+ * cache set. */
 static size_t pad_row(size_t elements, size_t size)
 {
     size_t bytes = (elements * size + 63) & ~(size_t)63;
@@ -192,12 +198,13 @@ struct buffer_plan { size_t at, bytes; int32_t free_after; };
 enum { MAX_BUFFERS = 64 };
 
 /* First fit among buffers whose value has died; sizes differ little, so waste stays small. */
-static size_t take_buffer(struct buffer_plan *b, size_t *n, struct arena *a, size_t bytes, int32_t born,
-                          int32_t dies)
+static size_t take_buffer(struct buffer_plan *b, size_t *n, struct arena *a, size_t bytes,
+                          int32_t born, int32_t dies)
 {
     size_t best = SIZE_MAX;
     for (size_t i = 0; i < *n; i++)
-        if (b[i].free_after < born && b[i].bytes >= bytes && (best == SIZE_MAX || b[i].bytes < b[best].bytes))
+        if (b[i].free_after < born && b[i].bytes >= bytes &&
+            (best == SIZE_MAX || b[i].bytes < b[best].bytes))
             best = i;
     if (best == SIZE_MAX) {
         if (*n == MAX_BUFFERS) return SIZE_MAX;
@@ -217,7 +224,8 @@ static stretto_status place_values(struct lower *l, struct arena *a, struct erro
     for (size_t v = 0; v < l->g->n_values; v++) {
         if (l->born[v] < 0) continue;
         size_t rows = l->g->values[v].rows == ROWS_ASKING ? p->limits.max_asks : p->limits.max_rows;
-        size_t width = l->g->values[v].width, padded = (width + PANEL_COLS - 1) / PANEL_COLS * PANEL_COLS;
+        size_t width = l->g->values[v].width,
+               padded = (width + PANEL_COLS - 1) / PANEL_COLS * PANEL_COLS;
         struct place x = { .ld = pad_row(padded, sizeof(float)), .quant = l->quant[v] };
         size_t f = take_buffer(plan, &n, a, rows * x.ld * sizeof(float), l->born[v], l->dies[v]);
         size_t q = 0, d = 0, h = 0;
@@ -231,10 +239,13 @@ static stretto_status place_values(struct lower *l, struct arena *a, struct erro
                 any |= p->w->kernels.linear_given[t] != NULL;
                 if (t + 1 == DT_COUNT) x.bf16 = x.bf16 && any;
             }
-            if (x.bf16) h = take_buffer(plan, &n, a, rows * x.ldq * sizeof(uint16_t), l->born[v], l->dies[v]);
+            if (x.bf16)
+                h = take_buffer(plan, &n, a, rows * x.ldq * sizeof(uint16_t), l->born[v],
+                                l->dies[v]);
         }
         if (f == SIZE_MAX || q == SIZE_MAX || d == SIZE_MAX || h == SIZE_MAX)
-            return fail(err, STRETTO_E_UNSUP, "the model needs more than %d step buffers at once", MAX_BUFFERS);
+            return fail(err, STRETTO_E_UNSUP, "the model needs more than %d step buffers at once",
+                        MAX_BUFFERS);
         if (!a->base) continue;
         x.f = (float *)(a->base + f);
         if (x.quant) {
@@ -272,8 +283,8 @@ static stretto_status take_all(struct lower *l, struct arena *a, struct error *e
     for (size_t i = 0; i < l->g->n_nodes; i++)
         if (l->g->nodes[i].op == OP_ATTENTION && l->g->nodes[i].attention.heads > heads)
             heads = l->g->nodes[i].attention.heads;
-    p->partial = arena_take(a, (size_t)SPLIT_ROWS * lim->max_seq_pages * heads * (l->g->kv_head_dim + 2)
-                               * sizeof(float));
+    p->partial = arena_take(a, (size_t)SPLIT_ROWS * lim->max_seq_pages * heads *
+                                   (l->g->kv_head_dim + 2) * sizeof(float));
     for (unsigned t = 0; t < threads; t++) {
         struct scratch *s = attention_scratch(a, p);
         if (a->base) p->scratch[t] = s;

@@ -1,6 +1,6 @@
-/* Running a step: the team walks the phases together. Items of a phase are handed out by a counter, so
- * a thread that lost its core holds nobody up for long. Short row phases are run by whoever arrives
- * last at the barrier before them: no second barrier, no wake-up. */
+/* Running a step: the team walks the phases together. Items of a phase are handed out by a counter,
+ * so a thread that lost its core holds nobody up for long. Short row phases are run by whoever
+ * arrives last at the barrier before them: no second barrier, no wake-up. */
 #include "backend/cpu/cpu.h"
 #include <math.h>
 #include <string.h>
@@ -12,7 +12,8 @@ static size_t rows_of(const struct program *p, enum rows_kind kind)
     return kind == ROWS_ASKING ? p->n_asks : p->step->n_rows;
 }
 
-/* ---- row operations --------------------------------------------------------------------------------- */
+/* ---- row operations
+ * --------------------------------------------------------------------------------- */
 
 static void angles(const struct program *p, size_t row)
 {
@@ -21,7 +22,8 @@ static void angles(const struct program *p, size_t row)
         size_t half = r->n_rot / 2;
         float *cs = p->angles[t] + row * r->n_rot;
         for (size_t i = 0; i < half; i++) {
-            double a = p->step->position[row] * pow(r->base, -2.0 * (double)i / r->n_rot) * (double)r->factor[i];
+            double a = p->step->position[row] * pow(r->base, -2.0 * (double)i / r->n_rot) *
+                       (double)r->factor[i];
             cs[i] = (float)cos(a) * r->magnitude;
             cs[half + i] = (float)sin(a) * r->magnitude;
         }
@@ -36,7 +38,8 @@ static void embed(const struct program *p, const struct row_instr *r, size_t row
     dtype_table[t->type].decode((const char *)t->data + id * t->row_bytes, out, t->n_in);
 }
 
-static void norm(const struct program *p, const struct graph_node *n, const float *x, size_t width, float *out)
+static void norm(const struct program *p, const struct graph_node *n, const float *x, size_t width,
+                 float *out)
 {
     const struct kernels *k = &p->w->kernels;
     const float *w = p->w->weight[n->param[0]].vector;
@@ -48,10 +51,12 @@ static void norm(const struct program *p, const struct graph_node *n, const floa
     }
 }
 
-static void store(const struct program *p, const struct row_instr *r, size_t row, const float *key, const float *v)
+static void store(const struct program *p, const struct row_instr *r, size_t row, const float *key,
+                  const float *v)
 {
     const struct kernels *k = &p->w->kernels;
-    int32_t slot = p->step->slot[row], page = p->step->seqs[p->step->seq[row]].pages[slot / ATTN_BLOCK];
+    int32_t slot = p->step->slot[row],
+            page = p->step->seqs[p->step->seq[row]].pages[slot / ATTN_BLOCK];
     size_t hd = p->g->kv_head_dim, j = (size_t)(slot % ATTN_BLOCK);
     for (uint32_t h = 0; h < p->g->kv_heads; h++) {
         k->kv_store_k[p->kv](key + h * hd, hd, j, page_k(p, page, r->cache_layer, h));
@@ -68,7 +73,9 @@ static void row_op(const struct program *p, const struct row_instr *r, size_t ro
     const struct place *to = r->out == GRAPH_NONE ? NULL : &p->place[r->out];
     const float *x = in ? in->f + row * in->ld : NULL, *y = in2 ? in2->f + row * in2->ld : NULL;
     float *out = to ? to->f + row * to->ld : NULL;
-    size_t width = r->out != GRAPH_NONE ? p->g->values[r->out].width : in ? p->g->values[r->in].width : 0;
+    size_t width = r->out != GRAPH_NONE ? p->g->values[r->out].width
+                   : in                 ? p->g->values[r->in].width
+                                        : 0;
     switch (r->op) {
     case ROW_ANGLES: angles(p, row); return;
     case ROW_EMBED: embed(p, r, row, out); return;
@@ -77,7 +84,8 @@ static void row_op(const struct program *p, const struct row_instr *r, size_t ro
         const float *cs = p->angles[n->rope.table] + row * p->g->rope[n->rope.table].n_rot;
         size_t n_rot = p->g->rope[n->rope.table].n_rot;
         memcpy(out, x, width * sizeof(float));
-        if (n->rope.style == ROPE_PAIRS) k->rope_pairs(out, n->rope.heads, n->rope.head_dim, n_rot, cs);
+        if (n->rope.style == ROPE_PAIRS)
+            k->rope_pairs(out, n->rope.heads, n->rope.head_dim, n_rot, cs);
         else k->rope_halves(out, n->rope.heads, n->rope.head_dim, n_rot, cs);
         return;
     }
@@ -113,18 +121,19 @@ static void rows_item(struct program *p, const struct phase *ph, size_t row)
     for (uint32_t i = 0; i < ph->count; i++) row_op(p, &p->rows[ph->first + i], row);
 }
 
-/* ---- linear layers ---------------------------------------------------------------------------------- */
+/* ---- linear layers
+ * ---------------------------------------------------------------------------------- */
 
 static bool is_given(const struct program *p, enum rows_kind kind, size_t row)
 {
     return p->step->given[kind == ROWS_ASKING ? (size_t)p->ask_rows[row] : row];
 }
 
-/* Rows [row, row + n) times panels [panel, panel + n_panels) of a weight into y. Neighbours of one role
- * go to the kernel together; the role, never the number of rows, decides the arithmetic. */
+/* Rows [row, row + n) times panels [panel, panel + n_panels) of a weight into y. Neighbours of one
+ * role go to the kernel together; the role, never the number of rows, decides the arithmetic. */
 static void linear_rows(const struct program *p, const struct weight *w, const struct place *x,
-                        enum rows_kind kind, size_t row, size_t n, uint32_t panel, uint32_t n_panels,
-                        float *y, size_t ldy)
+                        enum rows_kind kind, size_t row, size_t n, uint32_t panel,
+                        uint32_t n_panels, float *y, size_t ldy)
 {
     const struct kernels *k = &p->w->kernels;
     const char *panels = (const char *)w->panels + panel * w->panel_bytes;
@@ -140,7 +149,8 @@ static void linear_rows(const struct program *p, const struct weight *w, const s
             a.d = x->d + r * x->ldd; a.s = x->s + r * x->ldd; a.ldd = x->ldd;
             if (x->bf16) { a.h = x->h + r * x->ldq; a.ldh = x->ldq; }
         }
-        (role ? given : k->linear[w->type])(panels, n_panels, w->n_in, &a, end - i, y + i * ldy, ldy);
+        (role ? given : k->linear[w->type])(panels, n_panels, w->n_in, &a, end - i, y + i * ldy,
+                                            ldy);
         i = end;
     }
 }
@@ -150,7 +160,8 @@ static uint32_t grain(const struct program *p, const struct weight *w)
 {
     unsigned threads = team_size(p->team);
     if (threads == 1) return w->n_panels;
-    uint32_t by_bytes = (uint32_t)(32768 / w->panel_bytes) + 1, by_threads = w->n_panels / (threads * 2);
+    uint32_t by_bytes = (uint32_t)(32768 / w->panel_bytes) + 1,
+             by_threads = w->n_panels / (threads * 2);
     uint32_t n = by_bytes < by_threads || by_threads == 0 ? by_bytes : by_threads;
     return n < 1 ? 1 : n > 32 ? 32 : n;
 }
@@ -191,8 +202,8 @@ static size_t head_items(const struct program *p, const struct phase *ph)
     return (p->w->weight[ph->part[0].param].n_panels + HEAD_PANELS - 1) / HEAD_PANELS;
 }
 
-/* Logits live in the thread's scratch for a moment: the best goes to the thread's list, the whole only to
- * where it was asked for. */
+/* Logits live in the thread's scratch for a moment: the best goes to the thread's list, the whole
+ * only to where it was asked for. */
 static void head_item(struct program *p, const struct phase *ph, size_t item, unsigned rank)
 {
     const struct kernels *k = &p->w->kernels;
@@ -200,7 +211,8 @@ static void head_item(struct program *p, const struct phase *ph, size_t item, un
     const struct step *s = p->step;
     uint32_t panel = (uint32_t)item * HEAD_PANELS;
     uint32_t n_panels = w->n_panels - panel < HEAD_PANELS ? w->n_panels - panel : HEAD_PANELS;
-    size_t col = (size_t)panel * PANEL_COLS, width = (size_t)n_panels * PANEL_COLS, ld = HEAD_PANELS * PANEL_COLS;
+    size_t col = (size_t)panel * PANEL_COLS, width = (size_t)n_panels * PANEL_COLS,
+           ld = HEAD_PANELS * PANEL_COLS;
     if (col + width > w->n_out) width = w->n_out - col;
     float *y = scratch_logits(p->scratch[rank]);
     for (size_t row = 0; row < p->n_asks; row += HEAD_ROWS) {
@@ -212,14 +224,16 @@ static void head_item(struct program *p, const struct phase *ph, size_t item, un
             size_t at = k->argmax(x, width);
             struct best *b = &p->best[(size_t)rank * p->limits.max_asks + row + i];
             if (at == width) atomic_store_explicit(&p->nan, 1, memory_order_relaxed);
-            else if (b->id < 0 || x[at] > b->value || (x[at] == b->value && (int32_t)(col + at) < b->id))
+            else if (b->id < 0 || x[at] > b->value ||
+                     (x[at] == b->value && (int32_t)(col + at) < b->id))
                 *b = (struct best){ x[at], (int32_t)(col + at) };
             if (s->logits) memcpy(s->logits + (row + i) * w->n_out + col, x, width * sizeof(float));
         }
     }
 }
 
-/* ---- the walk --------------------------------------------------------------------------------------- */
+/* ---- the walk
+ * --------------------------------------------------------------------------------------- */
 
 static bool is_serial(const struct program *p, const struct phase *ph)
 {
@@ -296,7 +310,8 @@ static void answer(struct program *p)
         struct best b = p->best[i];
         for (unsigned t = 1; t < team_size(p->team); t++) {
             struct best c = p->best[(size_t)t * p->limits.max_asks + i];
-            if (c.id >= 0 && (b.id < 0 || c.value > b.value || (c.value == b.value && c.id < b.id))) b = c;
+            if (c.id >= 0 && (b.id < 0 || c.value > b.value || (c.value == b.value && c.id < b.id)))
+                b = c;
         }
         s->best[i] = b.id;
     }
@@ -310,28 +325,34 @@ static void answer(struct program *p)
 stretto_status cpu_run(struct program *p, const struct step *s, struct error *err)
 {
     if (s->n_rows == 0 || s->n_rows > p->limits.max_rows)
-        return fail(err, STRETTO_E_ARG, "a step of %zu rows; this program takes 1 to %u", s->n_rows, p->limits.max_rows);
+        return fail(err, STRETTO_E_ARG, "a step of %zu rows; this program takes 1 to %u", s->n_rows,
+                    p->limits.max_rows);
     p->step = s;
     p->n_asks = 0;
     bool logits = s->logits || s->best;
     for (size_t r = 0; r < s->n_rows; r++)
         if (s->asks[r]) {
             if (p->n_asks == p->limits.max_asks)
-                return fail(err, STRETTO_E_ARG, "more than %u rows ask at once", p->limits.max_asks);
+                return fail(err, STRETTO_E_ARG, "more than %u rows ask at once",
+                            p->limits.max_asks);
             p->ask_rows[p->n_asks++] = (int32_t)r;
         }
-    for (size_t i = 0; i < 2 * p->n_phases; i++) atomic_store_explicit(&p->tickets[i], 0, memory_order_relaxed);
+    for (size_t i = 0; i < 2 * p->n_phases; i++)
+        atomic_store_explicit(&p->tickets[i], 0, memory_order_relaxed);
     for (unsigned t = 0; t < team_size(p->team); t++)
         for (size_t i = 0; i < p->n_asks; i++) p->best[(size_t)t * p->limits.max_asks + i].id = -1;
     atomic_store(&p->nan, 0);
     attention_plan(p);
     p->next = 0;
-    if (!logits && p->n_phases && p->phases[p->n_phases - 1].kind == PHASE_HEAD) p->n_run = (uint32_t)p->n_phases - 1;
+    if (!logits && p->n_phases && p->phases[p->n_phases - 1].kind == PHASE_HEAD)
+        p->n_run = (uint32_t)p->n_phases - 1;
     else p->n_run = (uint32_t)p->n_phases;
     serial_phases(p);
     if (p->next < p->n_run) team_run(p->team, step_thread, p);
     answer(p);
     return atomic_load(&p->nan)
-        ? fail(err, STRETTO_E_NAN, "the model's output is not a number; the file is damaged or its numbers "
-               "overflow") : STRETTO_OK;
+               ? fail(err, STRETTO_E_NAN,
+                      "the model's output is not a number; the file is damaged or its numbers "
+                      "overflow")
+               : STRETTO_OK;
 }

@@ -1,5 +1,5 @@
-/* Upload: every linear weight becomes panels once, at load; vectors become float32; tables for lookups
- * stay in the file. The file's pages are given back as soon as they are packed. */
+/* Upload: every linear weight becomes panels once, at load; vectors become float32; tables for
+ * lookups stay in the file. The file's pages are given back as soon as they are packed. */
 #include "backend/cpu/cpu.h"
 #include "base/file.h"
 #include "base/memory.h"
@@ -7,14 +7,14 @@
 
 struct upload {
     struct weights *w;
-    const struct param_bytes *src;       /* [n]                                                       */
-    const bool *panels;                  /* [n] used by a linear                                      */
-    float *column[TEAM_MAX];             /* per thread: 16 columns as float32, or as stored           */
+    const struct param_bytes *src; /* [n]                                                       */
+    const bool *panels;            /* [n] used by a linear                                      */
+    float *column[TEAM_MAX];       /* per thread: 16 columns as float32, or as stored           */
     const struct upload_options *o;
     atomic_size_t ticket;
     atomic_uint_fast64_t done;
     uint64_t total;
-    size_t *first_panel;                 /* [n + 1]                                                   */
+    size_t *first_panel; /* [n + 1]                                                   */
 };
 
 /* 16 columns of a transposed float tensor, gathered into columns of the same type. */
@@ -31,7 +31,8 @@ static void pack_one(struct upload *u, size_t param, uint32_t panel, float *scra
 {
     struct weight *w = &u->w->weight[param];
     const struct param_bytes *s = &u->src[param];
-    uint32_t col = panel * PANEL_COLS, n = w->n_out - col < PANEL_COLS ? w->n_out - col : PANEL_COLS;
+    uint32_t col = panel * PANEL_COLS,
+             n = w->n_out - col < PANEL_COLS ? w->n_out - col : PANEL_COLS;
     void *to = (char *)(uintptr_t)w->panels + panel * w->panel_bytes;
     const void *cols = (const char *)s->data + col * s->row_bytes;
     size_t stride = s->row_bytes;
@@ -44,7 +45,8 @@ static void pack_one(struct upload *u, size_t param, uint32_t panel, float *scra
     }
     if (w->type != s->type) {
         for (uint32_t c = 0; c < n; c++)
-            dtype_table[s->type].decode((const char *)cols + c * stride, scratch + (size_t)c * w->n_in, w->n_in);
+            dtype_table[s->type].decode((const char *)cols + c * stride,
+                                        scratch + (size_t)c * w->n_in, w->n_in);
         cols = scratch;
         stride = w->n_in * sizeof(float);
     }
@@ -90,22 +92,25 @@ static stretto_status check(const struct param_bytes *s, const char *name, struc
 {
     const struct dtype_info *t = &dtype_table[s->type];
     if (s->n_in % t->block)
-        return fail(err, STRETTO_E_FORMAT, "%s has rows of %u elements, which %s cannot hold", name, s->n_in, t->name);
+        return fail(err, STRETTO_E_FORMAT, "%s has rows of %u elements, which %s cannot hold", name,
+                    s->n_in, t->name);
     if (s->transposed && t->block != 1)
-        return fail(err, STRETTO_E_UNSUP, "%s is stored transposed as %s; only float types can be", name, t->name);
+        return fail(err, STRETTO_E_UNSUP, "%s is stored transposed as %s; only float types can be",
+                    name, t->name);
     return STRETTO_OK;
 }
 
 /* Sizes and, when a->base is set, places. */
-static stretto_status place_weights(struct upload *u, const struct graph *g, const bool *table, struct arena *a,
-                                    struct error *err)
+static stretto_status place_weights(struct upload *u, const struct graph *g, const bool *table,
+                                    struct arena *a, struct error *err)
 {
     struct weights *w = u->w;
     for (size_t i = 0; i < w->n; i++) {
         const struct param_bytes *s = &u->src[i];
         struct weight *x = &w->weight[i];
         TRY(check(s, g->params[i].name, err));
-        *x = (struct weight){ .type = w->reference ? DT_F32 : s->type, .n_in = s->n_in, .n_out = s->n_out };
+        *x = (struct weight){
+            .type = w->reference ? DT_F32 : s->type, .n_in = s->n_in, .n_out = s->n_out};
         u->first_panel[i + 1] = u->first_panel[i];
         if (table[i]) x->table = *s;
         if (u->panels[i]) {
@@ -121,7 +126,8 @@ static stretto_status place_weights(struct upload *u, const struct graph *g, con
     return STRETTO_OK;
 }
 
-static stretto_status upload_into(struct upload *u, const struct graph *g, bool *table, struct error *err)
+static stretto_status upload_into(struct upload *u, const struct graph *g, bool *table,
+                                  struct error *err)
 {
     struct weights *w = u->w;
     struct arena a = { 0 };
@@ -132,8 +138,10 @@ static stretto_status upload_into(struct upload *u, const struct graph *g, bool 
     w->bytes = a.top;
     w->memory = mem_map(w->bytes);
     if (!w->memory)
-        return fail(err, STRETTO_E_NOMEM, "no memory for %.0f MB of weights; close other programs or take a "
-                    "smaller model", (double)w->bytes / 1e6);
+        return fail(err, STRETTO_E_NOMEM,
+                    "no memory for %.0f MB of weights; close other programs or take a "
+                    "smaller model",
+                    (double)w->bytes / 1e6);
     a = (struct arena){ .base = w->memory, .cap = w->bytes };
     TRY(place_weights(u, g, table, &a, err));
     u->total = a.top;
@@ -170,7 +178,8 @@ stretto_status cpu_upload(struct weights **out, const struct graph *g, const str
         w->n = n;
         w->reference = o->reference;
         for (size_t i = 0; i < n && s == STRETTO_OK; i++)
-            s = b->find(b->ud, g->params[i].name, g->params[i].n_in, g->params[i].n_out, &src[i], err);
+            s = b->find(b->ud, g->params[i].name, g->params[i].n_in, g->params[i].n_out, &src[i],
+                        err);
         u.w = w;
         u.src = src;
         u.panels = use;

@@ -1,0 +1,10 @@
+/* Not installed, no promise kept between versions: how this tree's own programs reach what stands behind
+ * the public handles. */
+#ifndef STRETTO_EXPERIMENTAL_H
+#define STRETTO_EXPERIMENTAL_H
+#include "stretto/stretto.h"
+
+struct model; struct engine;
+const struct model *stretto_model_inside(const stretto_model *m);
+struct engine *stretto_engine_inside(stretto_engine *e);
+#endif
