@@ -4,11 +4,14 @@ _stretto()
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} options choices
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W 'info tokenize pull models help --version' -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W 'run eval embed info tokenize pull models help --version' -- "$word")
         return
     fi
     case ${COMP_WORDS[1]} in
-    help) mapfile -t COMPREPLY < <(compgen -W 'info tokenize pull models' -- "$word"); return ;;
+    help) mapfile -t COMPREPLY < <(compgen -W 'run eval embed info tokenize pull models' -- "$word"); return ;;
+    run) options='-p --prompt -f --file -n --predict --n-predict --chat -sys --system -r --reverse-prompt --stop --ignore-eos --json -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose --temp --temperature --top-k --top-p --min-p --seed -s --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --logit-bias' ;;
+    eval) options='-f --file --chunks --base --base-reference --ids --raw --json -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
+    embed) options='-f --file --json -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
     info) options='-m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
     tokenize) options='-m --model --no-special --add-special --decode --json' ;;
     pull) options='--into --as --sha256 --offline --force --json -q --quiet --retries --retry-wait --stall' ;;
@@ -16,6 +19,12 @@ _stretto()
     *) return ;;
     esac
     case ${COMP_WORDS[1]}:$before in
+    run:-ctk | run:--cache-type-k) choices='f16 bf16 f32 q8_0' ;;
+    run:-ctv | run:--cache-type-v) choices='f16 bf16 f32 q8_0' ;;
+    eval:-ctk | eval:--cache-type-k) choices='f16 bf16 f32 q8_0' ;;
+    eval:-ctv | eval:--cache-type-v) choices='f16 bf16 f32 q8_0' ;;
+    embed:-ctk | embed:--cache-type-k) choices='f16 bf16 f32 q8_0' ;;
+    embed:-ctv | embed:--cache-type-v) choices='f16 bf16 f32 q8_0' ;;
     info:-ctk | info:--cache-type-k) choices='f16 bf16 f32 q8_0' ;;
     info:-ctv | info:--cache-type-v) choices='f16 bf16 f32 q8_0' ;;
     esac
