@@ -21,7 +21,7 @@ import sys
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-MODELS = os.path.expanduser(os.environ.get("STRETTO_MODELS", "~/.cache/stretto/models"))
+MODELS = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "stretto", "models")
 ROWS = ((512, 0, 0), (0, 128, 0), (4096, 0, 0), (0, 64, 4096))      # prompt, generated, depth
 
 
