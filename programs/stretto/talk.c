@@ -1,0 +1,198 @@
+#include "stretto/talk.h"
+#include "base/memory.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { MAX_MESSAGES = 1 << 16 };
+
+static void message_free(stretto_message *m) { mem_free((void *)(uintptr_t)m->content); }
+
+void talk_reset(struct talk *t)
+{
+    while (t->n) talk_drop(t);
+}
+
+void talk_drop(struct talk *t)
+{
+    if (t->n) message_free(&t->messages[--t->n]);
+}
+
+void talk_done(struct talk *t)
+{
+    talk_reset(t);
+    mem_free(t->messages);
+    mem_free(t->system);
+    mem_free(t->ids);
+    *t = (struct talk){ 0 };
+}
+
+stretto_status talk_system(struct talk *t, const char *text)
+{
+    char *copy = text ? mem_strdup(text) : NULL;
+    if (text && !copy) return STRETTO_E_NOMEM;
+    mem_free(t->system);
+    t->system = copy;
+    return STRETTO_OK;
+}
+
+stretto_status talk_add(struct talk *t, const char *role, const char *text, size_t n)
+{
+    if (t->n == MAX_MESSAGES) return STRETTO_E_FULL;
+    if (t->n == t->cap) {
+        size_t cap = t->cap ? 2 * t->cap : 16;
+        stretto_message *m = mem_resize(t->messages, cap * sizeof *m);
+        if (!m) return STRETTO_E_NOMEM;
+        t->messages = m;
+        t->cap = cap;
+    }
+    char *copy = mem_strndup(text, n);
+    if (!copy) return STRETTO_E_NOMEM;
+    t->messages[t->n++] = (stretto_message){ role, copy };
+    return STRETTO_OK;
+}
+
+/* ---- tokens ------------------------------------------------------------------------------------- */
+
+/* The messages from `first` on, the system message before them, as the template writes them. */
+static char *rendered(const struct talk *t, size_t first, bool answer, size_t *length, struct error *err)
+{
+    size_t n = t->n - first, at = 0, need = 0;
+    stretto_message *all = mem_alloc((n + 1) * sizeof *all);
+    char *text = NULL, words[600] = "";
+    stretto_status s = all ? STRETTO_OK : STRETTO_E_NOMEM;
+    if (all && t->system) all[at++] = (stretto_message){ "system", t->system };
+    if (all && n) memcpy(all + at, t->messages + first, n * sizeof *all);
+    if (s == STRETTO_OK)
+        s = stretto_chat_render(t->model, all, at + n, answer, NULL, 0, &need, words, sizeof words);
+    if (s == STRETTO_E_FULL || s == STRETTO_OK) {
+        text = mem_alloc(need + 1);
+        s = text ? stretto_chat_render(t->model, all, at + n, answer, text, need + 1, length, words,
+                                       sizeof words) : STRETTO_E_NOMEM;
+    }
+    mem_free(all);
+    if (s == STRETTO_OK) return text;
+    mem_free(text);
+    fail(err, s, "%s", *words ? words : stretto_status_text(s));
+    return NULL;
+}
+
+static stretto_status ids_from(struct talk *t, size_t first, bool answer, struct error *err)
+{
+    size_t length = 0;
+    char *text = rendered(t, first, answer, &length, err);
+    if (!text) return err->status;
+    stretto_status s = stretto_tokenize(t->model, text, length, STRETTO_TOKENIZE_SPECIAL, t->ids,
+                                        t->ids_cap, &t->n_ids);
+    if (s == STRETTO_E_FULL) {
+        int32_t *ids = mem_resize(t->ids, t->n_ids * sizeof *ids);
+        if (ids) {
+            t->ids = ids;
+            t->ids_cap = t->n_ids;
+            s = stretto_tokenize(t->model, text, length, STRETTO_TOKENIZE_SPECIAL, ids, t->ids_cap,
+                                 &t->n_ids);
+        } else
+            s = STRETTO_E_NOMEM;
+    }
+    mem_free(text);
+    return s == STRETTO_OK ? s : fail(err, s, "the conversation cannot be made into tokens: %s",
+                                      stretto_status_text(s));
+}
+
+stretto_status talk_ids(struct talk *t, bool answer, struct error *err)
+{
+    return ids_from(t, 0, answer, err);
+}
+
+stretto_status talk_compact(struct talk *t, size_t *forgotten, struct error *err)
+{
+    size_t first = 0;
+    *forgotten = 0;
+    for (; first < t->n; first++) {
+        if (strcmp(t->messages[first].role, "user") != 0) continue;     /* begin with a question */
+        stretto_status s = ids_from(t, first, false, err);
+        if (s != STRETTO_OK) return s;
+        if (t->n_ids <= t->context / 2) break;
+    }
+    for (size_t i = 0; i < first; i++) message_free(&t->messages[i]);
+    memmove(t->messages, t->messages + first, (t->n - first) * sizeof *t->messages);
+    t->n -= first;
+    *forgotten = first;
+    if (!t->n) t->n_ids = 0;
+    return STRETTO_OK;
+}
+
+/* ---- saving ------------------------------------------------------------------------------------- */
+
+static stretto_status as_json(const struct talk *t, struct buffer *out)
+{
+    json_t *all = json_array();
+    bool good = all != NULL;
+    if (t->system) good &= json_array_append_new(all, json_pack("{s:s, s:s}", "role", "system", "content",
+                                                                t->system)) == 0;
+    for (size_t i = 0; i < t->n; i++)
+        good &= json_array_append_new(all, json_pack("{s:s, s:s}", "role", t->messages[i].role, "content",
+                                                     t->messages[i].content)) == 0;
+    json_t *root = json_pack("{s:o}", "messages", all);
+    char *text = good && root ? json_dumps(root, JSON_INDENT(2)) : NULL;
+    stretto_status s = text ? buffer_str(out, text) : STRETTO_E_FORMAT;
+    if (s == STRETTO_OK) s = buffer_str(out, "\n");
+    free(text);
+    json_decref(root);
+    return s;
+}
+
+static stretto_status as_markdown(const struct talk *t, struct buffer *out)
+{
+    if (t->system) TRY(buffer_printf(out, "**system**\n\n%s\n\n", t->system));
+    for (size_t i = 0; i < t->n; i++)
+        TRY(buffer_printf(out, "**%s**\n\n%s\n\n", t->messages[i].role, t->messages[i].content));
+    return STRETTO_OK;
+}
+
+static stretto_status write_whole(const char *path, const struct buffer *text, bool replace,
+                                  struct error *err)
+{
+    char next[4200];
+    struct stat st;
+    if (!replace && lstat(path, &st) == 0)
+        return fail(err, STRETTO_E_IO, "%s is there already: choose another name", path);
+    snprintf(next, sizeof next, "%s.new", path);
+    int fd = open(next, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0) return fail(err, STRETTO_E_IO, "cannot write %s: %s", next, strerror(errno));
+    size_t at = 0;
+    while (at < text->len) {
+        ssize_t k = write(fd, text->data + at, text->len - at);
+        if (k < 0 && errno == EINTR) continue;
+        if (k < 0) break;
+        at += (size_t)k;
+    }
+    bool good = at == text->len && fsync(fd) == 0;
+    int cause = errno;
+    close(fd);
+    if (good && rename(next, path) == 0) return STRETTO_OK;
+    if (good) cause = errno;
+    unlink(next);
+    return fail(err, STRETTO_E_IO, "cannot write %s: %s", path, strerror(cause));
+}
+
+stretto_status talk_save(const struct talk *t, const char *path, bool replace, struct error *err)
+{
+    struct buffer text = buffer_make((size_t)1 << 30);
+    size_t n = strlen(path);
+    if (n > 4096) return fail(err, STRETTO_E_IO, "the name of the file is too long");
+    bool json = n > 5 && strcmp(path + n - 5, ".json") == 0;
+    stretto_status s = json ? as_json(t, &text) : as_markdown(t, &text);
+    if (s != STRETTO_OK)
+        fail(err, s, json ? "the conversation holds bytes that JSON cannot: save it under another name"
+                          : "no memory to write the conversation");
+    else
+        s = write_whole(path, &text, replace, err);
+    buffer_done(&text);
+    return s;
+}

@@ -1,0 +1,30 @@
+/* A conversation: who said what, and how it becomes the tokens of a session. */
+#ifndef STRETTO_TALK_H
+#define STRETTO_TALK_H
+#include "base/buffer.h"
+#include <stdbool.h>
+
+struct talk {
+    const stretto_model *model;
+    size_t context;                    /* tokens of the session                        */
+    char *system;                      /* NULL: none                                   */
+    stretto_message *messages;         /* user and assistant in turns; contents owned  */
+    size_t n, cap;
+    int32_t *ids;                      /* of the last talk_ids                         */
+    size_t n_ids, ids_cap;
+};
+
+void talk_done(struct talk *t);
+void talk_reset(struct talk *t);       /* forgets all but the system message           */
+stretto_status talk_system(struct talk *t, const char *text);      /* NULL removes it   */
+stretto_status talk_add(struct talk *t, const char *role, const char *text, size_t n);
+void talk_drop(struct talk *t);        /* the last message                             */
+
+/* The tokens of the conversation in t->ids, with the opening of an answer when `answer`. */
+stretto_status talk_ids(struct talk *t, bool answer, struct error *err);
+/* Forgets the oldest exchanges until what is left takes at most half of the context. */
+stretto_status talk_compact(struct talk *t, size_t *forgotten, struct error *err);
+/* Writes it whole or not at all: JSON for a name that ends with .json, otherwise Markdown. An existing
+ * file is replaced only when `replace`. */
+stretto_status talk_save(const struct talk *t, const char *path, bool replace, struct error *err);
+#endif

@@ -1,0 +1,247 @@
+#!/usr/bin/env python3
+"""stretto chat on SmolLM2: through a pipe, and on a pseudo-terminal as a person would use it.
+
+usage: test_chat.py PROGRAM MODEL [-v] [TEST...]
+
+The oracle for an answer is `stretto run --chat`, which knows nothing of conversations; for what was
+said, the file that /save writes.
+"""
+import json
+import os
+import pathlib
+import pty
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+PROGRAM = MODEL = ""
+LONG = "Write a very long story about the sea, with many chapters."
+
+
+class Terminal:
+    """A chat on a pseudo-terminal."""
+
+    def __init__(self, argv, env):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execve(argv[0], argv, env)
+        self.seen, self.alive = b"", True
+
+    def until(self, pattern, seconds=120):
+        """What comes up to a match of the pattern; fails the test when it does not come."""
+        end = time.monotonic() + seconds
+        while True:
+            found = re.search(pattern, self.seen, re.S)
+            if found:
+                out, self.seen = self.seen[:found.end()], self.seen[found.end():]
+                return out
+            if not self.alive or time.monotonic() > end:
+                raise AssertionError(f"waited for {pattern}, saw {self.seen}")
+            if select.select([self.fd], [], [], 1)[0]:
+                try:
+                    block = os.read(self.fd, 65536)
+                except OSError:
+                    block = b""
+                self.alive = bool(block)
+                self.seen += block
+
+    def type(self, text):
+        os.write(self.fd, text.encode() if isinstance(text, str) else text)
+
+    def code(self):
+        while self.alive:
+            try:
+                self.alive = bool(os.read(self.fd, 65536))
+            except OSError:
+                self.alive = False
+        status = os.waitpid(self.pid, 0)[1]
+        os.close(self.fd)
+        self.pid = 0
+        return os.waitstatus_to_exitcode(status)
+
+    def end(self):
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            self.code()
+
+
+class Chat(unittest.TestCase):
+    def setUp(self):
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="stretto-chat-"))
+        self.env = dict(os.environ, TERM="xterm", HOME=str(self.dir), LC_ALL="C.UTF-8",
+                        XDG_STATE_HOME=str(self.dir / "state"), XDG_CONFIG_HOME=str(self.dir))
+        self.terminal = None
+
+    def tearDown(self):
+        if self.terminal:
+            self.terminal.end()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def pipe(self, text, *args, code=0):
+        done = subprocess.run([PROGRAM, "chat", "-m", MODEL, "--temp", "0", *args], env=self.env,
+                              input=text, capture_output=True, text=True, timeout=300)
+        self.assertEqual(done.returncode, code, done.stderr)
+        self.said = done.stderr
+        return done.stdout
+
+    def saved(self, name="talk.json"):
+        return json.loads((self.dir / name).read_text())["messages"]
+
+    def open(self, *args):
+        self.terminal = Terminal([PROGRAM, "chat", "-m", MODEL, "--temp", "0", *args], self.env)
+        self.terminal.until(rb"Ctrl-D leaves.\r\n> ")
+        return self.terminal
+
+    # ---- through a pipe
+
+    def test_pipe_answers_as_run_does(self):
+        question = "Name the capital of France."
+        run = subprocess.run([PROGRAM, "run", "-m", MODEL, "--chat", "-p", question, "-n", "24", "--temp", "0",
+                              "--json"], env=self.env, capture_output=True, text=True, check=True)
+        want = json.loads(run.stdout)["text"]
+        self.assertGreater(len(want), 5)
+        out = self.pipe(f"{question}\n/save {self.dir}/talk.json\n", "-n", "24")
+        self.assertEqual(out, want + "\n")
+        self.assertEqual(self.saved(), [{"role": "user", "content": question},
+                                        {"role": "assistant", "content": want}])
+        out = self.pipe(f"My name is Ada.\n/reset\n{question}", "-n", "24")       # no newline at the end
+        self.assertTrue(out.endswith(want + "\n"), out)
+
+    def test_pipe_keeps_the_conversation(self):
+        text = "Hello.\n\n  \nAnd again.\r\n/regen\n" + f"/save {self.dir}/talk.json\n/save {self.dir}/talk.md\n"
+        out = self.pipe(text, "-n", "8", "-sys", "You are terse.")
+        messages = self.saved()
+        self.assertEqual([m["role"] for m in messages],
+                         ["system", "user", "assistant", "user", "assistant"])
+        self.assertEqual([messages[i]["content"] for i in (0, 1, 3)],
+                         ["You are terse.", "Hello.", "And again."])
+        first, second = messages[2]["content"], messages[4]["content"]
+        self.assertEqual(out, f"{first}\n{second}\n{second}\n")    # greedy: /regen says the same
+        self.assertIn(f"**assistant**\n\n{second}\n", (self.dir / "talk.md").read_text())
+
+    def test_commands(self):
+        (self.dir / "mine").write_text("mine")
+        out = self.pipe(f"/system\n/system Be kind.\n/system\n/system -\n/system\n/help\n/save {self.dir}/mine\n"
+                        f"/save {self.dir}/no/such/folder\n/save\n/regen\n/nonsense\n/compact\n/quit\nnever\n",
+                        code=1)
+        self.assertEqual(out, "")
+        for words in ("/system TEXT sets one", "Be kind.", "No system message", "/compact", "mine is there already",
+                      "No such file", "needs the name", "no answer to ask for again", "no command /nonsense",
+                      "0 messages are forgotten"):
+            self.assertIn(words, self.said)
+        self.assertEqual((self.dir / "mine").read_text(), "mine")
+        self.assertEqual(sorted(p.name for p in self.dir.iterdir()), ["mine"])
+        self.pipe("/quit\n")
+
+    def test_full_disk_leaves_no_half_file(self):
+        if not os.path.exists("/dev/full"):
+            self.skipTest("no /dev/full")
+        self.pipe("/save /dev/full\n", code=1)
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([PROGRAM, "chat", "-m", MODEL, "-n", "4"], env=self.env, input="Hi\n",
+                                  stdout=full, stderr=subprocess.PIPE, text=True, timeout=300)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("No space left", done.stderr)
+
+    def test_full_context_offers_ways_on(self):
+        long = "again and " * 300
+        out = self.pipe(f"{long}\n/save {self.dir}/a.json\nHello.\n/save {self.dir}/b.json\n", "-c", "256", "-n",
+                        "8", code=1)
+        self.assertIn("/compact", self.said)
+        self.assertIn("/reset", self.said)
+        self.assertIn("256", self.said)
+        self.assertEqual(self.saved("a.json"), [])
+        self.assertEqual(len(self.saved("b.json")), 2)
+        self.assertTrue(out.strip())
+        # Exchanges until it is full; /compact makes room and keeps the newest.
+        numbers = [f"Here is a number to remember: {i}{i}{i}." for i in range(1, 9)]
+        self.pipe("\n".join(numbers) + f"\n/compact\n/save {self.dir}/c.json\nWhich number?\n"
+                  f"/save {self.dir}/d.json\n", "-c", "256", "-n", "16", code=1)
+        kept = self.saved("c.json")
+        self.assertGreaterEqual(len(kept), 2)
+        self.assertLess(len(kept), 2 * len(numbers))
+        self.assertEqual(kept[0]["role"], "user")
+        self.assertEqual(len(kept) % 2, 0)
+        self.assertEqual(len(self.saved("d.json")), len(kept) + 2)
+        taken = re.search(r"take (\d+) of 256 tokens", self.said)
+        self.assertLessEqual(int(taken.group(1)), 128)
+
+    def test_refusals(self):
+        self.pipe("", "nonsense", code=2)
+        self.pipe("", "-n", "-5", code=2)
+        done = subprocess.run([PROGRAM, "chat", "-m", self.dir / "absent.gguf"], env=self.env, input="",
+                              capture_output=True, text=True)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("absent.gguf", done.stderr)
+
+    # ---- on a terminal
+
+    def test_terminal(self):
+        t = self.open("-n", "400")
+        t.type("a line not sent")
+        t.until(rb"not sent")
+        t.type(b"\x03")                                   # Ctrl-C drops the line
+        t.until(rb"leaves\)\r\n> ")
+        t.type("Wrute\x7f\x7f\x7fite " + LONG[6:] + "\n")   # edited: three back, three typed
+        t.until(rb"chapters\.\r\n.*?[a-z]{3}")
+        t.type(b"\x03")                                   # Ctrl-C ends the answer, not the program
+        t.until(rb"\(stopped; /regen asks again\)\r\n> ")
+        t.type('"""first\nsecond\nthird"""\n')
+        t.until(rb"\. third\"\"\"\r\n.*?[a-z]{2}")
+        t.type(b"\x03")
+        t.until(rb"again\)\r\n> ")
+        t.type("one\\\ntwo \u00e9\u65e5\n")
+        t.until(rb"\. two [^\r]*\r\n.*?[a-z]{2}")
+        t.type(b"\x03")
+        t.until(rb"again\)\r\n> ")
+        t.type(f"/save {self.dir}/talk.json\n")
+        t.until(rb"messages are in [^\r]*\r\n> ")
+        t.type(b"\x04")                                   # Ctrl-D
+        self.assertEqual(t.code(), 0)
+        said = [m["content"] for m in self.saved() if m["role"] == "user"]
+        self.assertEqual(said, [LONG, "first\nsecond\nthird", "one\ntwo \u00e9\u65e5"])
+        self.assertTrue(all(m["content"] for m in self.saved()))
+        path = self.dir / "state" / "stretto" / "history"
+        lines = path.read_text().splitlines()
+        self.assertEqual(lines[:3], [LONG, '"""first', "second"])
+        self.assertNotIn("a line not sent", lines)
+        self.assertEqual(path.stat().st_mode & 0o077, 0)
+
+    def test_history_comes_back(self):
+        state = self.dir / "state" / "stretto"
+        state.mkdir(parents=True)
+        (state / "history").write_bytes(b"\xff\xfe broken\n" + b"x\n" * 5000 + b"/system Old words.\nno end")
+        t = self.open()
+        t.type(b"\x1b[A\n")                               # up, enter
+        t.until(rb"Old words\.\r\nThe system message is set.*?> ")
+        t.type("/system\n")
+        t.until(rb"/system\r\nOld words\.\r\n> ")
+        t.type("/quit\n")
+        self.assertEqual(t.code(), 0)
+        self.assertLess(len((state / "history").read_bytes().splitlines()), 1100)
+
+    def test_ctrl_c_twice_and_unwritable_history(self):
+        self.env["XDG_STATE_HOME"] = "/proc/none"
+        t = self.open()
+        t.type(LONG + "\n")
+        t.until(rb"chapters\.\r\n.*?[a-z]{3}")
+        t.type(b"\x03")
+        t.type(b"\x03")
+        t.until(rb"again\)\r\n> ")
+        time.sleep(0.2)                                   # a second one, late, only gives a new prompt
+        t.type("/quit\n")
+        self.assertEqual(t.code(), 0)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3 or not os.path.exists(sys.argv[2]):
+        print("skip: SmolLM2 is not here; ./dev run fetches it")
+        sys.exit(77)
+    PROGRAM, MODEL = os.path.abspath(sys.argv.pop(1)), os.path.abspath(sys.argv.pop(1))
+    unittest.main(verbosity=2 if "-v" in sys.argv else 1)
