@@ -4,16 +4,18 @@ _stretto()
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} options choices
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W 'run eval embed info tokenize pull models help --version' -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W 'run chat eval embed info tokenize convert pull models help --version' -- "$word")
         return
     fi
     case ${COMP_WORDS[1]} in
-    help) mapfile -t COMPREPLY < <(compgen -W 'run eval embed info tokenize pull models' -- "$word"); return ;;
+    help) mapfile -t COMPREPLY < <(compgen -W 'run chat eval embed info tokenize convert pull models' -- "$word"); return ;;
     run) options='-p --prompt -f --file -n --predict --n-predict --chat -sys --system -r --reverse-prompt --stop --ignore-eos --json -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose --temp --temperature --top-k --top-p --min-p --seed -s --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --logit-bias' ;;
+    chat) options='-sys --system -n --predict --n-predict -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose --temp --temperature --top-k --top-p --min-p --seed -s --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --logit-bias' ;;
     eval) options='-f --file --chunks --base --base-reference --ids --raw --json -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
     embed) options='-f --file --json -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
     info) options='-m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
     tokenize) options='-m --model --no-special --add-special --decode --json' ;;
+    convert) options='--type --outtype --force -q --quiet' ;;
     pull) options='--into --as --sha256 --offline --force --json -q --quiet --retries --retry-wait --stall' ;;
     models) options='--json' ;;
     *) return ;;
@@ -21,12 +23,15 @@ _stretto()
     case ${COMP_WORDS[1]}:$before in
     run:-ctk | run:--cache-type-k) choices='f16 bf16 f32 q8_0' ;;
     run:-ctv | run:--cache-type-v) choices='f16 bf16 f32 q8_0' ;;
+    chat:-ctk | chat:--cache-type-k) choices='f16 bf16 f32 q8_0' ;;
+    chat:-ctv | chat:--cache-type-v) choices='f16 bf16 f32 q8_0' ;;
     eval:-ctk | eval:--cache-type-k) choices='f16 bf16 f32 q8_0' ;;
     eval:-ctv | eval:--cache-type-v) choices='f16 bf16 f32 q8_0' ;;
     embed:-ctk | embed:--cache-type-k) choices='f16 bf16 f32 q8_0' ;;
     embed:-ctv | embed:--cache-type-v) choices='f16 bf16 f32 q8_0' ;;
     info:-ctk | info:--cache-type-k) choices='f16 bf16 f32 q8_0' ;;
     info:-ctv | info:--cache-type-v) choices='f16 bf16 f32 q8_0' ;;
+    convert:--type | convert:--outtype) choices='f32 bf16 f16 q8_0' ;;
     esac
     if [ -n "$choices" ]; then
         mapfile -t COMPREPLY < <(compgen -W "$choices" -- "$word")

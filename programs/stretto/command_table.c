@@ -4,6 +4,7 @@
 
 const struct command *const command_table[] = {
     &command_run,
+    &command_chat,
     &command_eval,
     &command_embed,
     &command_info,
