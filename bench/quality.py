@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """What speed costs in quality: perplexity of the fast path and of the float32 path, and their divergence.
 
-    bench/quality.py -f TEXT [-m MODEL.gguf ...] [--chunks 16] [-ctk TYPE] [--peer /path/to/llama-perplexity] [-o md|json]
+    bench/quality.py -f TEXT [-m MODEL.gguf ...] [--chunks 16] [-ctk TYPE]
+                     [--peer /path/to/llama-perplexity] [-o md|json]
 
 One line for each model: perplexity in llama-perplexity's convention (windows of 512 tokens, the second half of
 each counts), mean and 99 % KL divergence from the same model's float32 path in nats, how often the best

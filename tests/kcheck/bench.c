@@ -1,5 +1,5 @@
-/* kcheck --bench: what each kernel costs, beside the machine's own roofs.  Weights of small batches are read from a ring of
- * copies larger than any cache, as decoding reads a model. */
+/* kcheck --bench: what each kernel costs, beside the machine's own roofs. Weights of small batches
+ * are read from a ring of copies larger than any cache, as decoding reads a model. */
 #include "kcheck.h"
 #include <stdio.h>
 #include <stdlib.h>
