@@ -1,0 +1,518 @@
+/* Python's three ways to format: the % operator, str.format and strftime. English month and day names
+ * whatever the locale. A conversion or directive that is not here is refused by name. */
+#include "text/template_int.h"
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* [[fill]align][sign][#][0][width][grouping][.precision][type] */
+struct spec {
+    char fill[4];
+    size_t fill_n;
+    char align, sign, type, group;       /* 0 = not given                                            */
+    bool alt;
+    int64_t width, precision;            /* -1 = not given                                           */
+};
+
+#define WIDTH_MAX 100000
+
+static stretto_status fill(struct render *r, const struct spec *s, size_t n)
+{
+    for (; n > 0; n--) TRY(tmpl_write(r, s->fill, s->fill_n));
+    return STRETTO_OK;
+}
+
+/* `text` (chars characters, of which the first `head` bytes are sign and prefix) set into its width. */
+static stretto_status pad(struct render *r, const struct spec *s, char align, const char *text, size_t n,
+                          size_t head)
+{
+    size_t chars = 0, width = s->width > 0 ? (size_t)s->width : 0;
+    for (size_t i = 0; i < n; i++) chars += ((unsigned char)text[i] & 0xC0) != 0x80;
+    size_t room = width > chars ? width - chars : 0;
+    size_t left = align == '>' ? room : align == '^' ? room / 2 : 0;
+    if (align == '=') {
+        TRY(tmpl_write(r, text, head));
+        TRY(fill(r, s, room));
+        return tmpl_write(r, text + head, n - head);
+    }
+    TRY(fill(r, s, left));
+    TRY(tmpl_write(r, text, n));
+    return fill(r, s, room - left);
+}
+
+static stretto_status put_text(struct render *r, const struct spec *s, char align, struct str *text)
+{
+    size_t n = text->n;
+    if (s->precision >= 0 && (size_t)s->precision < tmpl_chars(text))
+        n = tmpl_offset(text, (size_t)s->precision);
+    return pad(r, s, s->align ? s->align : align, text->p, n, 0);
+}
+
+/* Sign, prefix and digits of an integer, thousands separated when asked; returns the length. */
+static size_t int_text(const struct spec *s, int64_t i, char text[160], size_t *head)
+{
+    char digits[72];
+    uint64_t u = i < 0 ? 0 - (uint64_t)i : (uint64_t)i;
+    unsigned base = s->type == 'x' || s->type == 'X' ? 16 : s->type == 'o' ? 8 : s->type == 'b' ? 2 : 10;
+    size_t n = 0, len = 0, every = base == 10 ? 3 : 4;
+    do digits[n++] = (s->type == 'X' ? "0123456789ABCDEF" : "0123456789abcdef")[u % base];
+    while ((u /= base) != 0);
+    if (i < 0) text[len++] = '-';
+    else if (s->sign == '+' || s->sign == ' ') text[len++] = s->sign;
+    if (s->alt && base != 10) {
+        text[len++] = '0';
+        text[len++] = s->type;
+    }
+    *head = len;
+    while (n > 0) {
+        text[len++] = digits[--n];
+        if (s->group && n && n % every == 0) text[len++] = s->group;
+    }
+    return len;
+}
+
+static stretto_status put_int(struct render *r, const struct spec *s, int64_t i)
+{
+    char text[160];
+    size_t head, n = int_text(s, i, text, &head);
+    return pad(r, s, s->align ? s->align : '>', text, n, head);
+}
+
+/* printf does the digits; a foreign decimal point is put right, thousands are set in after. */
+static stretto_status put_float(struct render *r, const struct spec *s, double f)
+{
+    char conv[12], text[900], out[1200];
+    char type = s->type == '%' ? 'f' : s->type ? s->type : 'g';
+    int64_t precision = s->precision < 0 ? 6 : s->precision;
+    if (precision > 300) return tmpl_fail(r, STRETTO_E_UNSUP, "a precision above 300 is not supported");
+    snprintf(conv, sizeof conv, "%%%s.*%c", s->alt ? "#" : "", type);
+    if (s->type == '%') f *= 100;
+    if (!s->type && s->precision < 0) tmpl_float_text(fabs(f), text);
+    else snprintf(text, sizeof text, conv, (int)precision, fabs(f));
+    size_t n = 0, whole = 0, head;
+    if (signbit(f) && !isnan(f)) out[n++] = '-';
+    else if (s->sign == '+' || s->sign == ' ') out[n++] = s->sign;
+    head = n;
+    while (text[whole] >= '0' && text[whole] <= '9') whole++;
+    for (size_t i = 0; i < whole; i++) {
+        out[n++] = text[i];
+        if (s->group && whole - i > 1 && (whole - i - 1) % 3 == 0) out[n++] = s->group;
+    }
+    for (size_t i = whole; text[i]; i++) {
+        bool plain = text[i] > 0 && (text[i] == '+' || text[i] == '-' || (text[i] >= '0' && text[i] <= '9')
+                                     || (text[i] | 0x20) >= 'a');
+        if (plain) out[n++] = text[i];
+        else if (i == whole) out[n++] = '.';
+    }
+    if (s->type == '%') out[n++] = '%';
+    return pad(r, s, s->align ? s->align : '>', out, n, head);
+}
+
+static size_t read_number(const char *p, size_t n, size_t at, int64_t *out)
+{
+    for (*out = 0; at < n && p[at] >= '0' && p[at] <= '9'; at++)
+        if (*out <= WIDTH_MAX) *out = *out * 10 + (p[at] - '0');
+    return at;
+}
+
+/* ---- % ------------------------------------------------------------------------------------------- */
+
+struct percent { const char *p; size_t n, at; struct value args; size_t used; bool mapped; };
+
+static stretto_status next_arg(struct render *r, struct percent *f, struct value *out)
+{
+    if (f->args.kind == T_TUPLE) {
+        if (f->used >= f->args.l->n) return tmpl_fail(r, STRETTO_E_ARG, "not enough arguments for format string");
+        *out = f->args.l->v[f->used++];
+        return STRETTO_OK;
+    }
+    if (f->used++) return tmpl_fail(r, STRETTO_E_ARG, "not enough arguments for format string");
+    *out = f->args;
+    return STRETTO_OK;
+}
+
+static stretto_status percent_size(struct render *r, struct percent *f, int64_t *out)
+{
+    struct value v;
+    if (f->at < f->n && f->p[f->at] == '*') {
+        f->at++;
+        TRY(next_arg(r, f, &v));
+        if (v.kind != T_INT) return tmpl_fail(r, STRETTO_E_ARG, "* wants int");
+        *out = v.i;
+    } else {
+        f->at = read_number(f->p, f->n, f->at, out);
+    }
+    if (*out > WIDTH_MAX || *out < -WIDTH_MAX)
+        return tmpl_fail(r, STRETTO_E_FULL, "a format width above %d is refused", WIDTH_MAX);
+    return STRETTO_OK;
+}
+
+static stretto_status percent_text(struct render *r, struct spec *s, struct value v)
+{
+    size_t mark = r->out.len;
+    if (s->type == 'a') return tmpl_fail(r, STRETTO_E_UNSUP, "%%a is not supported");
+    TRY(s->type == 'r' ? tmpl_repr(r, v) : tmpl_text(r, v));
+    TRY(tmpl_cut(r, mark, &v));
+    return put_text(r, s, '>', v.s);
+}
+
+static stretto_status percent_char(struct render *r, struct spec *s, struct value v)
+{
+    char utf8[4];
+    int64_t i;
+    struct str one = { .p = utf8, .chars = 1 };
+    if (v.kind == T_STR && tmpl_chars(v.s) == 1) return put_text(r, s, '>', v.s);
+    if (!tmpl_to_int(v, &i) || i < 0 || i > 0x10FFFF || (i >= 0xD800 && i < 0xE000))
+        return tmpl_fail(r, STRETTO_E_ARG, "%%c requires int or char");
+    one.n = tmpl_encode((uint32_t)i, utf8);
+    return put_text(r, s, '>', &one);
+}
+
+static stretto_status percent_number(struct render *r, struct spec *s, struct value v)
+{
+    double f;
+    int64_t i = 0;
+    bool real = strchr("eEfFgG", s->type) != NULL;
+    if (v.kind == T_UNDEFINED) return tmpl_use_undefined(r, v);
+    if (!tmpl_to_float(v, &f))
+        return tmpl_fail(r, STRETTO_E_ARG, "%%%c format: a number is required, not %s", s->type, tmpl_type(v));
+    if (real) return put_float(r, s, f);
+    if (!tmpl_to_int(v, &i)) {
+        if (s->type == 'x' || s->type == 'X' || s->type == 'o')
+            return tmpl_fail(r, STRETTO_E_ARG, "%%%c format: an integer is required, not float", s->type);
+        if (!(fabs(f) < 9.2e18)) return tmpl_fail(r, STRETTO_E_ARG, "cannot convert %s to integer",
+                                                  isnan(f) ? "NaN" : isinf(f) ? "infinity" : "a large float");
+        i = (int64_t)f;
+    }
+    if (s->precision >= 0) return tmpl_fail(r, STRETTO_E_UNSUP, "a precision on %%%c is not supported", s->type);
+    return put_int(r, s, i);
+}
+
+static stretto_status percent_one(struct render *r, struct percent *f)
+{
+    struct spec s = { .fill = " ", .fill_n = 1, .precision = -1, .width = -1 };
+    struct value v = { .kind = T_MISSING };
+    bool zero = false;
+    if (f->at < f->n && f->p[f->at] == '(') {
+        const char *key = f->p + f->at + 1, *end = memchr(key, ')', f->n - f->at - 1);
+        if (!end) return tmpl_fail(r, STRETTO_E_ARG, "incomplete format key");
+        if (f->args.kind != T_DICT) return tmpl_fail(r, STRETTO_E_ARG, "format requires a mapping");
+        struct value *at = tmpl_find_str(f->args.d, key, (size_t)(end - key));
+        if (!at) return tmpl_fail(r, STRETTO_E_ARG, "format key '%.*s' is missing",
+                                  (int)(end - key < 60 ? end - key : 60), key);
+        v = *at;
+        f->mapped = true;
+        f->at = (size_t)(end + 1 - f->p);
+    }
+    for (; f->at < f->n && f->p[f->at] && strchr("+- #0", f->p[f->at]); f->at++) {
+        char c = f->p[f->at];
+        if (c == '-') s.align = '<';
+        else if (c == '#') s.alt = true;
+        else if (c == '0') zero = true;
+        else if (s.sign != '+') s.sign = c;
+    }
+    TRY(percent_size(r, f, &s.width));
+    if (s.width < 0) { s.align = '<'; s.width = -s.width; }
+    if (f->at < f->n && f->p[f->at] == '.') {
+        f->at++;
+        TRY(percent_size(r, f, &s.precision));
+        if (s.precision < 0) s.precision = 0;
+    }
+    while (f->at < f->n && (f->p[f->at] == 'h' || f->p[f->at] == 'l' || f->p[f->at] == 'L')) f->at++;
+    if (f->at >= f->n) return tmpl_fail(r, STRETTO_E_ARG, "incomplete format");
+    s.type = f->p[f->at++];
+    if (s.type == '%') return tmpl_write(r, "%", 1);
+    if (!s.type || !strchr("srcadiuxXoeEfFgG", s.type))
+        return tmpl_fail(r, STRETTO_E_ARG, "unsupported format character '%c'",
+                         s.type > ' ' && s.type < 127 ? s.type : '?');
+    if (v.kind == T_MISSING) TRY(next_arg(r, f, &v));
+    if (strchr("sra", s.type)) return percent_text(r, &s, v);
+    if (s.type == 'c') return percent_char(r, &s, v);
+    if (zero && !s.align) { s.align = '='; s.fill[0] = '0'; }
+    return percent_number(r, &s, v);
+}
+
+stretto_status tmpl_percent(struct render *r, struct value fmt, struct value args, struct value *out)
+{
+    struct percent f = { .p = fmt.s->p, .n = fmt.s->n, .args = args };
+    size_t mark = r->out.len;
+    if (fmt.safe) return tmpl_fail(r, STRETTO_E_UNSUP, "%% on a string marked safe is not supported");
+    while (f.at < f.n) {
+        const char *next = memchr(f.p + f.at, '%', f.n - f.at);
+        size_t end = next ? (size_t)(next - f.p) : f.n;
+        TRY(tmpl_work(r, 1));
+        TRY(tmpl_write(r, f.p + f.at, end - f.at));
+        f.at = end;
+        if (!next) break;
+        f.at++;
+        TRY(percent_one(r, &f));
+    }
+    bool all = args.kind == T_TUPLE ? f.used >= args.l->n
+                                    : f.used || f.mapped || args.kind == T_DICT || args.kind == T_LIST
+                                        || args.kind == T_UNDEFINED || args.kind == T_RANGE;
+    if (!all) return tmpl_fail(r, STRETTO_E_ARG, "not all arguments converted during string formatting");
+    return tmpl_cut(r, mark, out);
+}
+
+/* ---- str.format ---------------------------------------------------------------------------------- */
+
+static stretto_status read_spec(struct render *r, const char *p, size_t n, struct spec *s)
+{
+    size_t at = 0, k;
+    uint32_t cp;
+    *s = (struct spec){ .fill = " ", .fill_n = 1, .width = -1, .precision = -1 };
+    k = n ? tmpl_decode(p, n, &cp) : 0;
+    if (k && k < n && p[k] && strchr("<>=^", p[k])) {
+        memcpy(s->fill, p, k);
+        s->fill_n = k;
+        s->align = p[k];
+        at = k + 1;
+    } else if (n && p[0] && strchr("<>=^", p[0])) {
+        s->align = p[at++];
+    }
+    if (at < n && p[at] && strchr("+- ", p[at])) s->sign = p[at++];
+    if (at < n && p[at] == '#') { s->alt = true; at++; }
+    if (at < n && p[at] == '0') {
+        if (!s->align) { s->align = '='; s->fill[0] = '0'; s->fill_n = 1; }
+        at++;
+    }
+    if (at < n && p[at] >= '0' && p[at] <= '9') at = read_number(p, n, at, &s->width);
+    if (at < n && (p[at] == ',' || p[at] == '_')) s->group = p[at++];
+    if (at < n && p[at] == '.') {
+        if (at + 1 >= n || p[at + 1] < '0' || p[at + 1] > '9')
+            return tmpl_fail(r, STRETTO_E_ARG, "format specifier missing precision");
+        at = read_number(p, n, at + 1, &s->precision);
+    }
+    if (at < n) s->type = p[at++];
+    if (at < n || (s->type && !strchr("sdxXobeEfFgGc%", s->type)))
+        return tmpl_fail(r, STRETTO_E_ARG, "invalid format specifier '%.*s'", (int)(n < 60 ? n : 60), p);
+    if (s->width > WIDTH_MAX || s->precision > WIDTH_MAX)
+        return tmpl_fail(r, STRETTO_E_FULL, "a format width above %d is refused", WIDTH_MAX);
+    return STRETTO_OK;
+}
+
+static stretto_status put_value(struct render *r, struct value v, const char *p, size_t n)
+{
+    struct spec s;
+    int64_t i;
+    double f;
+    if (!n) return tmpl_text(r, v);
+    TRY(read_spec(r, p, n, &s));
+    bool real = s.type && strchr("eEfFgG%", s.type);
+    if (v.kind == T_STR) {
+        if (s.type && s.type != 's')
+            return tmpl_fail(r, STRETTO_E_ARG, "unknown format code '%c' for object of type 'str'", s.type);
+        if (s.align == '=' && s.fill[0] == '0') s.align = '<';
+        else if (s.align == '=') return tmpl_fail(r, STRETTO_E_ARG, "'=' alignment not allowed in string format");
+        return put_text(r, &s, '<', v.s);
+    }
+    if (s.type == 's' || s.type == 'c' || !tmpl_to_float(v, &f) || (v.kind == T_BOOL && !s.type))
+        return tmpl_fail(r, STRETTO_E_ARG, "unsupported format '%.*s' for '%s'", (int)(n < 60 ? n : 60), p,
+                         tmpl_type(v));
+    if (tmpl_to_int(v, &i) && !real) {
+        if (s.precision >= 0) return tmpl_fail(r, STRETTO_E_ARG, "precision not allowed in integer format");
+        return put_int(r, &s, i);
+    }
+    if (s.type && !real)
+        return tmpl_fail(r, STRETTO_E_ARG, "unknown format code '%c' for object of type 'float'", s.type);
+    if (!s.type && s.precision >= 0)
+        return tmpl_fail(r, STRETTO_E_UNSUP, "a precision without a type is not supported for floats");
+    return put_float(r, &s, f);
+}
+
+/* name, then .attribute and [item] parts. */
+static stretto_status field(struct render *r, const char *p, size_t n, const struct call *c, size_t *automatic,
+                            struct value *out)
+{
+    size_t at = 0;
+    while (at < n && p[at] != '.' && p[at] != '[') at++;
+    int64_t i;
+    bool overflow, found = false;
+    if (at == 0) {
+        if (*automatic == SIZE_MAX)
+            return tmpl_fail(r, STRETTO_E_ARG, "cannot switch from manual field numbers to automatic ones");
+        i = (int64_t)(*automatic)++;
+    } else if (tmpl_parse_int(p, at, 10, &i, &overflow)) {
+        if (*automatic && *automatic != SIZE_MAX)
+            return tmpl_fail(r, STRETTO_E_ARG, "cannot switch from automatic field numbers to manual ones");
+        *automatic = SIZE_MAX;
+    } else {
+        i = -1;
+        for (size_t k = 0; k < c->n_kw && !found; k++)
+            if (c->kw[k].name->n == at && memcmp(c->kw[k].name->p, p, at) == 0) { *out = c->kw[k].v; found = true; }
+        if (!found) return tmpl_fail(r, STRETTO_E_ARG, "format has no argument '%.*s'", (int)(at < 60 ? at : 60), p);
+    }
+    if (!found) {
+        if (i < 0 || (size_t)i >= c->n_pos)
+            return tmpl_fail(r, STRETTO_E_ARG, "replacement index %" PRId64 " out of range", i);
+        *out = c->pos[i];
+    }
+    while (at < n) {
+        bool item = p[at++] == '[';
+        size_t start = at;
+        while (at < n && (item ? p[at] != ']' : p[at] != '.' && p[at] != '[')) at++;
+        struct value key;
+        TRY(tmpl_copy(r, p + start, at - start, &key));
+        if (item && tmpl_parse_int(p + start, at - start, 10, &i, &overflow)) key = V_INT(i);
+        if (item && at < n) at++;
+        TRY(item ? tmpl_item(r, *out, key, out) : tmpl_attr(r, *out, key.s, out));
+    }
+    return STRETTO_OK;
+}
+
+static stretto_status replacement(struct render *r, const char *p, size_t n, const struct call *c,
+                                  size_t *automatic)
+{
+    size_t name = 0, spec;
+    while (name < n && p[name] != '!' && p[name] != ':') {
+        if (p[name] == '[') while (name < n && p[name] != ']') name++;
+        else name++;
+    }
+    struct value v;
+    TRY(field(r, p, name, c, automatic, &v));
+    spec = name;
+    if (spec < n && p[spec] == '!') {
+        char how = spec + 1 < n ? p[spec + 1] : 0;
+        size_t mark = r->out.len;
+        spec += 2;
+        if ((how != 'r' && how != 's') || (spec < n && p[spec] != ':'))
+            return tmpl_fail(r, STRETTO_E_UNSUP, "unsupported conversion in a format string");
+        TRY(how == 'r' ? tmpl_repr(r, v) : tmpl_text(r, v));
+        TRY(tmpl_cut(r, mark, &v));
+    }
+    if (spec < n) spec++;
+    if (memchr(p + (spec < n ? spec : n), '{', n - (spec < n ? spec : n)))
+        return tmpl_fail(r, STRETTO_E_UNSUP, "nested fields in a format string are not supported");
+    return put_value(r, v, p + (spec < n ? spec : n), n - (spec < n ? spec : n));
+}
+
+stretto_status tmpl_format(struct render *r, struct value fmt, const struct call *c, struct value *out)
+{
+    const char *p = fmt.s->p;
+    size_t n = fmt.s->n, mark = r->out.len, automatic = 0;
+    for (size_t at = 0; at < n;) {
+        char ch = p[at];
+        if ((ch == '{' || ch == '}') && at + 1 < n && p[at + 1] == ch) {
+            TRY(tmpl_write(r, &ch, 1));
+            at += 2;
+        } else if (ch == '{') {
+            size_t end = at + 1, deep = 1;
+            for (; end < n; end++) {
+                deep += p[end] == '{';
+                if (p[end] == '}' && --deep == 0) break;
+            }
+            if (end >= n) return tmpl_fail(r, STRETTO_E_ARG, "expected '}' before end of string");
+            TRY(replacement(r, p + at + 1, end - at - 1, c, &automatic));
+            at = end + 1;
+        } else if (ch == '}') {
+            return tmpl_fail(r, STRETTO_E_ARG, "single '}' encountered in format string");
+        } else {
+            size_t end = at;
+            while (end < n && p[end] != '{' && p[end] != '}') end++;
+            TRY(tmpl_write(r, p + at, end - at));
+            at = end;
+        }
+        TRY(tmpl_work(r, 1));
+    }
+    return tmpl_cut(r, mark, out);
+}
+
+/* ---- strftime ------------------------------------------------------------------------------------ */
+
+static int year_days(int y) { return (y % 4 == 0 && y % 100 != 0) || y % 400 == 0 ? 366 : 365; }
+
+/* A week belongs to the year that holds its Thursday. */
+static int iso_week(const struct tm *t, int *year)
+{
+    int thursday = t->tm_yday - (t->tm_wday + 6) % 7 + 3;
+    *year = t->tm_year + 1900;
+    if (thursday < 0) thursday += year_days(--*year);
+    else if (thursday >= year_days(*year)) thursday -= year_days((*year)++);
+    return thursday / 7 + 1;
+}
+
+static const char days[7][10] = { "Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday" };
+static const char months[12][10] = { "January", "February", "March", "April", "May", "June", "July", "August",
+                                     "September", "October", "November", "December" };
+
+static stretto_status date(struct render *r, const struct tm *t, const char *fmt);
+
+static stretto_status date_number(struct render *r, int v, int width, char pad_with, char flag)
+{
+    struct spec s = { .width = width, .fill_n = 1, .align = '=', .precision = -1 };
+    s.fill[0] = flag == '_' ? ' ' : flag == '0' ? '0' : pad_with;
+    if (flag == '-') s.width = 0;
+    return put_int(r, &s, v);
+}
+
+static stretto_status directive(struct render *r, const struct tm *t, char c, char flag)
+{
+    int y = t->tm_year + 1900, h12 = t->tm_hour % 12 ? t->tm_hour % 12 : 12, iso_year, week;
+    week = iso_week(t, &iso_year);
+    switch (c) {
+    case 'a': return tmpl_write(r, days[t->tm_wday], 3);
+    case 'A': return tmpl_write(r, days[t->tm_wday], strlen(days[t->tm_wday]));
+    case 'b': case 'h': return tmpl_write(r, months[t->tm_mon], 3);
+    case 'B': return tmpl_write(r, months[t->tm_mon], strlen(months[t->tm_mon]));
+    case 'c': return date(r, t, "%a %b %e %H:%M:%S %Y");
+    case 'C': return date_number(r, y / 100, 2, '0', flag);
+    case 'd': return date_number(r, t->tm_mday, 2, '0', flag);
+    case 'D': case 'x': return date(r, t, "%m/%d/%y");
+    case 'e': return date_number(r, t->tm_mday, 2, ' ', flag);
+    case 'F': return date(r, t, "%Y-%m-%d");
+    case 'G': return date_number(r, iso_year, 4, '0', flag);
+    case 'H': return date_number(r, t->tm_hour, 2, '0', flag);
+    case 'I': return date_number(r, h12, 2, '0', flag);
+    case 'j': return date_number(r, t->tm_yday + 1, 3, '0', flag);
+    case 'k': return date_number(r, t->tm_hour, 2, ' ', flag);
+    case 'l': return date_number(r, h12, 2, ' ', flag);
+    case 'm': return date_number(r, t->tm_mon + 1, 2, '0', flag);
+    case 'M': return date_number(r, t->tm_min, 2, '0', flag);
+    case 'n': return tmpl_write(r, "\n", 1);
+    case 'p': return tmpl_write(r, t->tm_hour < 12 ? "AM" : "PM", 2);
+    case 'f': return tmpl_write(r, "000000", 6);
+    case 'r': return date(r, t, "%I:%M:%S %p");
+    case 'R': return date(r, t, "%H:%M");
+    case 'S': return date_number(r, t->tm_sec, 2, '0', flag);
+    case 't': return tmpl_write(r, "\t", 1);
+    case 'T': case 'X': return date(r, t, "%H:%M:%S");
+    case 'u': return date_number(r, t->tm_wday ? t->tm_wday : 7, 1, '0', flag);
+    case 'U': return date_number(r, (t->tm_yday + 7 - t->tm_wday) / 7, 2, '0', flag);
+    case 'V': return date_number(r, week, 2, '0', flag);
+    case 'w': return date_number(r, t->tm_wday, 1, '0', flag);
+    case 'W': return date_number(r, (t->tm_yday + 7 - (t->tm_wday + 6) % 7) / 7, 2, '0', flag);
+    case 'y': return date_number(r, y % 100, 2, '0', flag);
+    case 'Y': return date_number(r, y, 4, '0', flag);
+    case 'z': case 'Z': return STRETTO_OK;           /* a time without zone has none to print */
+    case '%': return tmpl_write(r, "%", 1);
+    default: return tmpl_fail(r, STRETTO_E_UNSUP, "strftime_now: unsupported directive %%%c",
+                              c > ' ' && c < 127 ? c : '?');
+    }
+}
+
+static stretto_status date(struct render *r, const struct tm *t, const char *fmt)
+{
+    for (; *fmt; fmt++) {
+        if (*fmt != '%') { TRY(tmpl_write(r, fmt, 1)); continue; }
+        char flag = fmt[1] && strchr("-_0", fmt[1]) ? *++fmt : 0;
+        if (!fmt[1]) return tmpl_fail(r, STRETTO_E_UNSUP, "strftime_now: the format ends with %%");
+        TRY(directive(r, t, *++fmt, flag));
+    }
+    return STRETTO_OK;
+}
+
+stretto_status tmpl_strftime(struct render *r, struct str *fmt, struct value *out)
+{
+    struct tm t;
+    struct value text;
+    size_t mark = r->out.len;
+    if (memchr(fmt->p, '\0', fmt->n)) return tmpl_fail(r, STRETTO_E_ARG, "strftime_now: the format holds a NUL");
+    if (!localtime_r(&r->now, &t)) return tmpl_fail(r, STRETTO_E_ARG, "strftime_now: the time is out of range");
+    TRY(tmpl_work(r, fmt->n));
+    TRY(tmpl_write(r, fmt->p, fmt->n));
+    TRY(tmpl_write(r, "", 1));
+    TRY(tmpl_cut(r, mark, &text));                   /* with a NUL behind it */
+    TRY(date(r, &t, text.s->p));
+    return tmpl_cut(r, mark, out);
+}

@@ -1,0 +1,303 @@
+/* Chat templates against answers of Jinja itself (tests/data/template_vectors.jsonl, made by
+ * tools/make_template_vectors.py, and the vendors' templates of the shared data set), and what Jinja
+ * has no answer for: limits, memory, errors. */
+#include "unit/unit.h"
+#include "base/memory.h"
+#include "text/template.h"
+#include <stdbool.h>
+
+static char *read_text(const char *path, size_t *n)
+{
+    FILE *f = fopen(path, "rb");
+    if (!f) return NULL;
+    char *p = malloc((size_t)8 << 20);
+    assert_non_null(p);
+    *n = fread(p, 1, (size_t)8 << 20, f);
+    fclose(f);
+    return p;
+}
+
+static stretto_status render(const char *text, size_t n, json_t *vars, time_t now, struct buffer *out,
+                             struct error *err)
+{
+    struct template *t;
+    stretto_status s = template_compile(&t, text, n, err);
+    if (!s) s = template_render(t, vars, now, out, err);
+    template_free(t);
+    return s;
+}
+
+/* A time without zone, as the vectors have it. */
+static time_t time_of(const char *iso)
+{
+    struct tm t = { .tm_isdst = -1 };
+    assert_int_equal(sscanf(iso, "%d-%d-%dT%d:%d:%d", &t.tm_year, &t.tm_mon, &t.tm_mday, &t.tm_hour,
+                            &t.tm_min, &t.tm_sec), 6);
+    t.tm_year -= 1900;
+    t.tm_mon--;
+    return mktime(&t);
+}
+
+/* Renders and compares; says what was wanted and what came. */
+static bool agrees(json_t *row, const char *text, size_t n, json_t *vars, time_t now)
+{
+    struct buffer out = buffer_make((size_t)1 << 24);
+    struct error err = { 0 };
+    stretto_status s = render(text, n, vars, now, &out, &err);
+    json_t *want = json_object_get(row, "expected");
+    bool ok;
+    if (!want) {
+        ok = s != STRETTO_OK && strncmp(err.text, "chat template, line ", 20) == 0 && out.len == 0;
+    } else {
+        ok = s == STRETTO_OK && out.len == json_string_length(want)
+            && memcmp(out.data ? out.data : "", json_string_value(want), out.len) == 0;
+    }
+    if (!ok) print_message("template: %.400s\nwanted: %s\ngot: %s %s\n", text,
+                           want ? json_string_value(want) : "an error", out.data ? out.data : "", err.text);
+    buffer_done(&out);
+    return ok;
+}
+
+static void agrees_with_jinja(void **state)
+{
+    (void)state;
+    size_t n = 0, rows = 0, errors = 0, wrong = 0;
+    char *text = read_text(STRETTO_SOURCE_DIR "/tests/data/template_vectors.jsonl", &n);
+    assert_non_null(text);
+    json_t *shared = NULL;
+    time_t now = 0;
+    for (char *line = text, *end; line < text + n; line = end + 1) {
+        end = memchr(line, '\n', (size_t)(text + n - line));
+        assert_non_null(end);
+        json_t *row = json_loadb(line, (size_t)(end - line), JSON_ALLOW_NUL, NULL);
+        assert_non_null(row);
+        if (!shared) {
+            shared = json_incref(json_object_get(row, "shared"));
+            now = time_of(json_string_value(json_object_get(row, "now")));
+            json_decref(row);
+            continue;
+        }
+        json_t *t = json_object_get(row, "template");
+        wrong += !agrees(row, json_string_value(t), json_string_length(t), shared, now);
+        errors += json_object_get(row, "error") != NULL;
+        rows++;
+        json_decref(row);
+    }
+    print_message("%zu templates, %zu of them errors\n", rows, errors);
+    assert_true(rows > 600 && errors > 100);
+    assert_int_equal(wrong, 0);
+    json_decref(shared);
+    free(text);
+}
+
+static void renders_what_vendors_ship(void **state)
+{
+    (void)state;
+    size_t n = 0, rows = 0, wrong = 0;
+    char *text = read_text(STRETTO_TEST_DATA "/templates/vectors.jsonl", &n);
+    if (!text) {
+        print_message("skip: no data set at %s\n", STRETTO_TEST_DATA "/templates");
+        if (getenv("CI")) assert_non_null(text);
+        skip();
+    }
+    for (char *line = text, *end; line < text + n; line = end + 1) {
+        end = memchr(line, '\n', (size_t)(text + n - line));
+        assert_non_null(end);
+        json_t *row = json_loadb(line, (size_t)(end - line), JSON_ALLOW_NUL, NULL);
+        assert_non_null(row);
+        char path[1024];
+        size_t len = 0;
+        snprintf(path, sizeof path, "%s/templates/%s.jinja", STRETTO_TEST_DATA,
+                 json_string_value(json_object_get(row, "template")));
+        char *source = read_text(path, &len);
+        assert_non_null(source);
+        wrong += !agrees(row, source, len, row, time_of(json_string_value(json_object_get(row, "now"))));
+        free(source);
+        json_decref(row);
+        rows++;
+    }
+    print_message("%zu renderings\n", rows);
+    assert_true(rows >= 150);
+    assert_int_equal(wrong, 0);
+    free(text);
+}
+
+/* The status and words of a template that must fail. */
+static void refuses(const char *text, stretto_status status, const char *words)
+{
+    struct buffer out = buffer_make((size_t)1 << 24);
+    struct error err = { 0 };
+    json_t *vars = json_pack("{s:s,s:[i,i]}", "s", "text", "l", 1, 2);
+    stretto_status s = render(text, strlen(text), vars, 0, &out, &err);
+    if (s != status || !strstr(err.text, words))
+        print_message("%.200s\n -> %d %s\n", text, s, err.text);
+    assert_int_equal(s, status);
+    assert_non_null(strstr(err.text, words));
+    assert_int_equal(out.len, 0);
+    buffer_done(&out);
+    json_decref(vars);
+}
+
+static void names_what_it_does_not_know(void **state)
+{
+    (void)state;
+    refuses("a\n\n{% include 'x' %}", STRETTO_E_UNSUP, "line 3: unsupported tag 'include'");
+    refuses("{% trans %}", STRETTO_E_UNSUP, "'trans'");
+    refuses("{% for i in l recursive %}{% endfor %}", STRETTO_E_UNSUP, "recursive");
+    refuses("\n{{ s|urlize }}", STRETTO_E_UNSUP, "line 2: no filter named 'urlize'");
+    refuses("{{ s is weird }}", STRETTO_E_UNSUP, "no test named 'weird'");
+    refuses("{{ s.encode('x') }}", STRETTO_E_UNSUP, "str.encode");
+    refuses("{{ lipsum() }}", STRETTO_E_UNSUP, "lipsum");
+    refuses("{{ strftime_now('%Q') }}", STRETTO_E_UNSUP, "%Q");
+    refuses("{{ l|map('upper') }}", STRETTO_E_UNSUP, "add |list");
+    refuses("{{ s.upper }}", STRETTO_E_UNSUP, "call it with ()");
+    refuses("{{ 9223372036854775807 + 1 }}", STRETTO_E_UNSUP, "64 bits");
+    refuses("{{ 9223372036854775808 }}", STRETTO_E_UNSUP, "64 bits");
+    refuses("{{ raise_exception('No such role') }}", STRETTO_E_ARG, "No such role");
+    refuses("{{ l.append(3) }}", STRETTO_E_ARG, "append");
+    refuses("{{ nosuch.field }}", STRETTO_E_ARG, "'nosuch' is undefined");
+    refuses("{{ s.a.b }}", STRETTO_E_ARG, "'str' has no attribute or item 'a'");
+    refuses("{{ 'a\\ud800' }}", STRETTO_E_FORMAT, "not a character");
+    refuses("{% if s %}", STRETTO_E_FORMAT, "never closed");
+}
+
+static char *repeated(const char *head, const char *part, size_t times, const char *tail)
+{
+    size_t n = strlen(part);
+    char *p = malloc(strlen(head) + n * times + strlen(tail) + 1), *at = p;
+    assert_non_null(p);
+    at = stpcpy(at, head);
+    for (size_t i = 0; i < times; i++) at = stpcpy(at, part);
+    strcpy(at, tail);
+    return p;
+}
+
+static void refuses_repeated(const char *head, const char *part, size_t times, const char *tail, const char *words)
+{
+    char *p = repeated(head, part, times, tail);
+    refuses(p, STRETTO_E_FULL, words);
+    free(p);
+}
+
+static void keeps_its_limits(void **state)
+{
+    (void)state;
+    refuses_repeated("", "x", ((size_t)1 << 20) + 1, "", "limit is 1048576 bytes");
+    refuses_repeated("{{ ", "(", 5000, "", "nested");
+    refuses_repeated("{{ ", "not ", 5000, "1 }}", "nested");
+    refuses_repeated("{{ ", "-", 5000, "1 }}", "nested");
+    refuses_repeated("{{ 1", " if 1 else 1", 5000, " }}", "nested");
+    refuses_repeated("", "{% if 1 %}", 5000, "", "nested");
+    refuses_repeated("{{ 1", " + 1", 5000, " }}", "in a chain");
+    refuses_repeated("{{ s", "[0]", 5000, " }}", "in a chain");
+    refuses_repeated("{{ s", "|upper", 5000, " }}", "in a chain");
+    refuses("{{ 's' * 99999999 }}", STRETTO_E_FULL, "longer than 16 MiB");
+    refuses("{{ [1] * 99999999 }}", STRETTO_E_FULL, "too long");
+    refuses("{{ range(100001) }}", STRETTO_E_FULL, "range");
+    refuses("{{ '%999999d' % 1 }}", STRETTO_E_FULL, "width");
+    refuses("{% for i in range(2000) %}{% for j in range(2000) %}{% endfor %}{% endfor %}", STRETTO_E_FULL,
+            "loop iterations");
+    refuses("{% for i in range(2000) %}{% for j in range(2000) if false %}{% endfor %}{% endfor %}",
+            STRETTO_E_FULL, "loop iterations");
+    refuses("{% for i in range(100000) %}{{ 'x' * 1000 }}{% endfor %}", STRETTO_E_FULL, "prints more than");
+    refuses("{% set n = namespace(k=[]) %}{% for i in range(100000) %}{% set n.k = [n.k, 'y' * 9000] %}"
+            "{% endfor %}", STRETTO_E_FULL, "MiB of memory");
+    refuses("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", STRETTO_E_FULL, "nested more than");
+    refuses("{% set n = namespace(k=[]) %}{% for i in range(1000) %}{% set n.k = [n.k] %}{% endfor %}{{ n.k }}",
+            STRETTO_E_FULL, "nested too deeply");
+    refuses("{% set n = namespace() %}{% set n.k = n %}{{ n }}", STRETTO_E_FULL, "nested too deeply");
+    refuses("{% set n = namespace(k=[], q=[]) %}{% for i in range(60) %}{% set n.k = [n.k, n.k] %}"
+            "{% set n.q = [n.q, n.q] %}{% endfor %}{{ n.k == n.q }}", STRETTO_E_FULL, "works too long");
+    refuses("{% for i in range(90000) %}{{ ('ab' * 100000).rfind('b' * 50000) }}{% endfor %}", STRETTO_E_FULL,
+            "works too long");
+}
+
+/* Text built piece by piece must not cost the square of its length. */
+static void grows_strings_in_place(void **state)
+{
+    (void)state;
+    static const char text[] = "{% set n = namespace(t='') %}{% for i in range(20000) %}"
+        "{% set n.t = n.t + 'piece of a hundred bytes, more or less: it is about one line of a message' %}"
+        "{% endfor %}{{ n.t|length }}";
+    struct buffer out = buffer_make(100);
+    struct error err = { 0 };
+    assert_int_equal(render(text, sizeof text - 1, NULL, 0, &out, &err), STRETTO_OK);
+    assert_string_equal(out.data, "1460000");
+    buffer_done(&out);
+}
+
+/* A prefix of a string that grew in place is still what it was. */
+static void old_strings_stay(void **state)
+{
+    (void)state;
+    static const char text[] = "{% set a = 'x' * 2000 %}{% set b = a + 'y' %}{% set c = b + 'z' %}"
+        "{% set d = b + 'w' %}{{ b[-1] }}{{ c[-2:] }}{{ d[-2:] }}{{ b|length }}{{ c|length }}{{ d|length }}";
+    struct buffer out = buffer_make(100);
+    struct error err = { 0 };
+    assert_int_equal(render(text, sizeof text - 1, NULL, 0, &out, &err), STRETTO_OK);
+    assert_string_equal(out.data, "yyzyw200120022002");
+    buffer_done(&out);
+}
+
+static void appends_and_respects_the_room(void **state)
+{
+    (void)state;
+    struct template *t;
+    struct error err = { 0 };
+    assert_int_equal(template_compile(&t, "{{ a }}", 7, &err), STRETTO_OK);
+    json_t *vars = json_pack("{s:s}", "a", "12345");
+    struct buffer out = buffer_make(8);
+    buffer_str(&out, ">");
+    assert_int_equal(template_render(t, vars, 0, &out, &err), STRETTO_OK);
+    assert_string_equal(out.data, ">12345");
+    assert_int_equal(template_render(t, vars, 0, &out, &err), STRETTO_E_FULL);
+    assert_string_equal(out.data, ">12345");
+    error_clear(&err);
+    json_t *list = json_array();
+    assert_int_equal(template_render(t, list, 0, &out, &err), STRETTO_E_ARG);
+    buffer_done(&out);
+    json_decref(list);
+    json_decref(vars);
+    template_free(t);
+    error_clear(&err);
+    assert_int_equal(template_compile(&t, "\xff\xfe", 2, &err), STRETTO_E_FORMAT);
+    assert_null(t);
+    template_free(NULL);
+}
+
+static void survives_every_failed_allocation(void **state)
+{
+    (void)state;
+    static const char text[] = "{% macro f(x) %}{{ x|tojson(indent=2) }}{% endmacro %}{% for i in range(9) %}"
+        "{{ f({'a': [i, 's' * 900], 'b': l|sort|join(',')}) }}{% endfor %}{{ '%s' % s.split('e') }}";
+    json_t *vars = json_pack("{s:s,s:[i,i]}", "s", "text", "l", 2, 1);
+    for (uint64_t i = 1;; i++) {
+        struct buffer out = buffer_make((size_t)1 << 20);
+        struct error err = { 0 };
+        mem_fail_at(i);
+        uint64_t before = mem_count();
+        stretto_status s = render(text, sizeof text - 1, vars, 0, &out, &err);
+        bool reached = mem_count() - before >= i;
+        mem_fail_at(0);
+        buffer_done(&out);
+        if (!reached) { assert_int_equal(s, STRETTO_OK); assert_true(i > 3); break; }
+        assert_int_equal(s, STRETTO_E_NOMEM);
+        assert_non_null(strstr(err.text, "out of memory"));
+    }
+    json_decref(vars);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(agrees_with_jinja),
+        cmocka_unit_test(renders_what_vendors_ship),
+        cmocka_unit_test(names_what_it_does_not_know),
+        cmocka_unit_test(keeps_its_limits),
+        cmocka_unit_test(grows_strings_in_place),
+        cmocka_unit_test(old_strings_stay),
+        cmocka_unit_test(appends_and_respects_the_room),
+        cmocka_unit_test(survives_every_failed_allocation),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
