@@ -2,7 +2,8 @@
 #include "base/memory.h"
 #include <string.h>
 
-stretto_status template_compile(struct template **out, const char *text, size_t n, struct error *err)
+stretto_status template_compile(struct template **out, const char *text, size_t n,
+                                struct error *err)
 {
     stretto_status s;
     struct token *tok;
@@ -10,9 +11,11 @@ stretto_status template_compile(struct template **out, const char *text, size_t 
     struct render r = { .err = err, .line = 1, .pool = { .max = TEMPLATE_TREE_MAX } };
     *out = NULL;
     if (n > TEMPLATE_SOURCE_MAX)
-        return fail(err, STRETTO_E_FULL, "a chat template of %zu bytes is refused: the limit is %zu bytes", n,
+        return fail(err, STRETTO_E_FULL,
+                    "a chat template of %zu bytes is refused: the limit is %zu bytes", n,
                     TEMPLATE_SOURCE_MAX);
-    if (!tmpl_valid(text, n)) return fail(err, STRETTO_E_FORMAT, "the chat template is not UTF-8 text");
+    if (!tmpl_valid(text, n))
+        return fail(err, STRETTO_E_FORMAT, "the chat template is not UTF-8 text");
     struct template *t = mem_zalloc(1, sizeof *t);
     if (!t) return fail(err, STRETTO_E_NOMEM, "out of memory for a chat template");
     s = tmpl_lex(&r, text, n, &tok, &n_tok);
@@ -30,7 +33,8 @@ void template_free(struct template *t)
     mem_free(t);
 }
 
-/* The caller's variables come before the globals, and only names that the template mentions are made. */
+/* The caller's variables come before the globals, and only names that the template mentions are
+ * made. */
 static stretto_status bind_context(struct render *r, json_t *vars)
 {
     TRY(tmpl_take(r, r->t->n_names, sizeof *r->context, &r->context));
@@ -44,8 +48,8 @@ static stretto_status bind_context(struct render *r, json_t *vars)
     return STRETTO_OK;
 }
 
-stretto_status template_render(const struct template *t, json_t *vars, time_t now, struct buffer *out,
-                               struct error *err)
+stretto_status template_render(const struct template *t, json_t *vars, time_t now,
+                               struct buffer *out, struct error *err)
 {
     struct render r = { .err = err, .line = 1, .t = t, .now = now, .pool = { .max = TEMPLATE_VALUES_MAX },
                         .out = buffer_make(TEMPLATE_OUTPUT_MAX) };
@@ -55,7 +59,8 @@ stretto_status template_render(const struct template *t, json_t *vars, time_t no
     if (!s) s = tmpl_run(&r);
     if (!s) {
         s = buffer_append(out, r.out.data ? r.out.data : "", r.out.len);
-        if (s) fail(err, s, s == STRETTO_E_FULL ? "the rendered chat template does not fit (%zu bytes)"
+        if (s) fail(err, s,
+                    s == STRETTO_E_FULL ? "the rendered chat template does not fit (%zu bytes)"
                                                 : "out of memory for a prompt of %zu bytes", r.out.len);
     }
     buffer_done(&r.out);

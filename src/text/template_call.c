@@ -1,6 +1,6 @@
-/* Arguments of built-in functions, and the functions a template finds without being given any: Jinja's
- * range, dict, namespace, cycler and joiner, and raise_exception and strftime_now as chat templates
- * expect them. */
+/* Arguments of built-in functions, and the functions a template finds without being given any:
+ * Jinja's range, dict, namespace, cycler and joiner, and raise_exception and strftime_now as
+ * chat templates expect them. */
 #include "text/template_int.h"
 #include <string.h>
 
@@ -18,19 +18,21 @@ static int param_at(const char *params, const struct str *name, size_t *n)
     return found;
 }
 
-stretto_status tmpl_bind(struct render *r, const char *who, const struct call *c, const char *params,
-                         struct value *out)
+stretto_status tmpl_bind(struct render *r, const char *who, const struct call *c,
+                         const char *params, struct value *out)
 {
     size_t n, i = 0;
     param_at(params, NULL, &n);
     if (c->n_pos > n)
-        return tmpl_fail(r, STRETTO_E_ARG, "%s takes at most %zu argument(s), %zu given", who, n, c->n_pos);
+        return tmpl_fail(r, STRETTO_E_ARG, "%s takes at most %zu argument(s), %zu given", who, n,
+                         c->n_pos);
     for (; i < n; i++) out[i] = i < c->n_pos ? c->pos[i] : (struct value){ .kind = T_MISSING };
     for (i = 0; i < c->n_kw; i++) {
         int at = param_at(params, c->kw[i].name, &n);
         if (at < 0 || out[at].kind != T_MISSING)
-            return tmpl_fail(r, STRETTO_E_ARG, "%s %s argument '%.*s'", who, at < 0 ? "has no" : "got twice the",
-                             (int)(c->kw[i].name->n < 60 ? c->kw[i].name->n : 60), c->kw[i].name->p);
+            return tmpl_fail(r, STRETTO_E_ARG, "%s %s argument '%.*s'", who,
+                             at < 0 ? "has no" : "got twice the",
+                             tmpl_shown(c->kw[i].name->n), c->kw[i].name->p);
         out[at] = c->kw[i].v;
     }
     const char *p = params;
@@ -47,7 +49,8 @@ stretto_status tmpl_bind(struct render *r, const char *who, const struct call *c
 stretto_status tmpl_want_str(struct render *r, const char *who, struct value v, struct str **out)
 {
     if (v.kind == T_UNDEFINED) return tmpl_use_undefined(r, v);
-    if (v.kind != T_STR) return tmpl_fail(r, STRETTO_E_ARG, "%s wants a string, not %s", who, tmpl_type(v));
+    if (v.kind != T_STR)
+        return tmpl_fail(r, STRETTO_E_ARG, "%s wants a string, not %s", who, tmpl_type(v));
     *out = v.s;
     return STRETTO_OK;
 }
@@ -55,11 +58,13 @@ stretto_status tmpl_want_str(struct render *r, const char *who, struct value v, 
 stretto_status tmpl_want_int(struct render *r, const char *who, struct value v, int64_t *out)
 {
     if (v.kind == T_UNDEFINED) return tmpl_use_undefined(r, v);
-    if (!tmpl_to_int(v, out)) return tmpl_fail(r, STRETTO_E_ARG, "%s wants an integer, not %s", who, tmpl_type(v));
+    if (!tmpl_to_int(v, out))
+        return tmpl_fail(r, STRETTO_E_ARG, "%s wants an integer, not %s", who, tmpl_type(v));
     return STRETTO_OK;
 }
 
-static stretto_status fn_range(struct render *r, struct value self, const struct call *c, struct value *out)
+static stretto_status fn_range(struct render *r, struct value self, const struct call *c,
+                               struct value *out)
 {
     struct value a[3];
     struct range g = { .step = 1 };
@@ -76,7 +81,8 @@ static stretto_status fn_range(struct render *r, struct value self, const struct
     uint64_t step = g.step > 0 ? (uint64_t)g.step : 0 - (uint64_t)g.step;
     uint64_t n = high > low ? ((uint64_t)high - (uint64_t)low - 1) / step + 1 : 0;
     if (n > TEMPLATE_RANGE_MAX)
-        return tmpl_fail(r, STRETTO_E_FULL, "a range of more than %d items is refused", TEMPLATE_RANGE_MAX);
+        return tmpl_fail(r, STRETTO_E_FULL, "a range of more than %d items is refused",
+                         TEMPLATE_RANGE_MAX);
     g.n = (size_t)n;
     *out = (struct value){ .kind = T_RANGE };
     TRY(tmpl_take(r, 1, sizeof g, &out->range));
@@ -85,10 +91,12 @@ static stretto_status fn_range(struct render *r, struct value self, const struct
 }
 
 /* A mapping or pairs, then named members. */
-static stretto_status fill_dict(struct render *r, const char *who, const struct call *c, struct dict **out)
+static stretto_status fill_dict(struct render *r, const char *who, const struct call *c,
+                                struct dict **out)
 {
     TRY(tmpl_dict(r, out));
-    if (c->n_pos > 1) return tmpl_fail(r, STRETTO_E_ARG, "%s takes at most one positional argument", who);
+    if (c->n_pos > 1)
+        return tmpl_fail(r, STRETTO_E_ARG, "%s takes at most one positional argument", who);
     if (c->n_pos && c->pos[0].kind == T_DICT) {
         const struct dict *d = c->pos[0].d;
         for (size_t i = 0; i < d->n; i++) TRY(tmpl_put(r, *out, d->e[i].k, d->e[i].v));
@@ -97,7 +105,9 @@ static stretto_status fill_dict(struct render *r, const char *who, const struct 
         TRY(tmpl_to_list(r, c->pos[0], &pairs));
         for (size_t i = 0; i < pairs->n; i++) {
             TRY(tmpl_to_list(r, pairs->v[i], &pair));
-            if (pair->n != 2) return tmpl_fail(r, STRETTO_E_ARG, "%s wants pairs, item %zu has %zu", who, i, pair->n);
+            if (pair->n != 2)
+                return tmpl_fail(r, STRETTO_E_ARG, "%s wants pairs, item %zu has %zu", who, i,
+                                 pair->n);
             TRY(tmpl_put(r, *out, pair->v[0], pair->v[1]));
         }
     }
@@ -109,21 +119,24 @@ static stretto_status fill_dict(struct render *r, const char *who, const struct 
     return STRETTO_OK;
 }
 
-static stretto_status fn_dict(struct render *r, struct value self, const struct call *c, struct value *out)
+static stretto_status fn_dict(struct render *r, struct value self, const struct call *c,
+                              struct value *out)
 {
     (void)self;
     *out = (struct value){ .kind = T_DICT };
     return fill_dict(r, "dict", c, &out->d);
 }
 
-static stretto_status fn_namespace(struct render *r, struct value self, const struct call *c, struct value *out)
+static stretto_status fn_namespace(struct render *r, struct value self, const struct call *c,
+                                   struct value *out)
 {
     (void)self;
     *out = (struct value){ .kind = T_NAMESPACE };
     return fill_dict(r, "namespace", c, &out->d);
 }
 
-static stretto_status fn_raise(struct render *r, struct value self, const struct call *c, struct value *out)
+static stretto_status fn_raise(struct render *r, struct value self, const struct call *c,
+                               struct value *out)
 {
     struct value v, text;
     (void)self;
@@ -133,20 +146,23 @@ static stretto_status fn_raise(struct render *r, struct value self, const struct
     return tmpl_fail(r, STRETTO_E_ARG, "%.*s", (int)(text.s->n < 300 ? text.s->n : 300), text.s->p);
 }
 
-static stretto_status fn_strftime(struct render *r, struct value self, const struct call *c, struct value *out)
+static stretto_status fn_strftime(struct render *r, struct value self, const struct call *c,
+                                  struct value *out)
 {
     struct value v;
-    struct str *fmt;
+    struct str *fmt = NULL;
     (void)self;
     TRY(tmpl_bind(r, "strftime_now", c, "format", &v));
     TRY(tmpl_want_str(r, "strftime_now", v, &fmt));
     return tmpl_strftime(r, fmt, out);
 }
 
-static stretto_status fn_cycler(struct render *r, struct value self, const struct call *c, struct value *out)
+static stretto_status fn_cycler(struct render *r, struct value self, const struct call *c,
+                                struct value *out)
 {
     (void)self;
-    if (!c->n_pos || c->n_kw) return tmpl_fail(r, STRETTO_E_ARG, "cycler needs the items to cycle through");
+    if (!c->n_pos || c->n_kw)
+        return tmpl_fail(r, STRETTO_E_ARG, "cycler needs the items to cycle through");
     *out = (struct value){ .kind = T_CYCLER };
     TRY(tmpl_take(r, 1, sizeof *out->cycler, &out->cycler));
     TRY(tmpl_list(r, c->n_pos, &out->cycler->l));
@@ -154,7 +170,8 @@ static stretto_status fn_cycler(struct render *r, struct value self, const struc
     return STRETTO_OK;
 }
 
-static stretto_status fn_joiner(struct render *r, struct value self, const struct call *c, struct value *out)
+static stretto_status fn_joiner(struct render *r, struct value self, const struct call *c,
+                                struct value *out)
 {
     struct value sep;
     (void)self;
@@ -166,7 +183,8 @@ static stretto_status fn_joiner(struct render *r, struct value self, const struc
     return STRETTO_OK;
 }
 
-static stretto_status fn_lipsum(struct render *r, struct value self, const struct call *c, struct value *out)
+static stretto_status fn_lipsum(struct render *r, struct value self, const struct call *c,
+                                struct value *out)
 {
     (void)self;
     (void)c;

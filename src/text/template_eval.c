@@ -7,7 +7,7 @@
 static stretto_status eval(struct render *r, const struct node *n, struct value *out);
 static stretto_status exec_all(struct render *r, const struct nodes *body);
 
-/* ---- scopes -------------------------------------------------------------------------------------- */
+/* ---- scopes ---------------------------------------------------------------------------------- */
 
 static stretto_status scope_open(struct render *r, struct scope *parent, struct scope **out)
 {
@@ -53,9 +53,10 @@ static stretto_status scope_fresh(struct render *r, struct scope **s)
     return STRETTO_OK;
 }
 
-/* ---- attributes and items ------------------------------------------------------------------------ */
+/* ---- attributes and items -------------------------------------------------------------------- */
 
-static stretto_status absent(struct render *r, struct value v, const struct str *name, struct value *out)
+static stretto_status absent(struct render *r, struct value v, const struct str *name,
+                             struct value *out)
 {
     return tmpl_undefined(r, tmpl_type(v), name, NULL, out);
 }
@@ -63,7 +64,8 @@ static stretto_status absent(struct render *r, struct value v, const struct str 
 static bool dunder(const struct str *s) { return s->n > 1 && s->p[0] == '_' && s->p[1] == '_'; }
 
 /* Attributes that are not items: methods and the fields of loops, macros and namespaces. */
-static stretto_status own_attr(struct render *r, struct value v, const struct str *name, struct value *out)
+static stretto_status own_attr(struct render *r, struct value v, const struct str *name,
+                               struct value *out)
 {
     *out = (struct value){ .kind = T_MISSING };
     if (dunder(name) && v.kind != T_NAMESPACE)
@@ -80,7 +82,8 @@ static stretto_status own_attr(struct render *r, struct value v, const struct st
 }
 
 /* a.b: an attribute first, then an item of that name. */
-stretto_status tmpl_attr(struct render *r, struct value v, const struct str *name, struct value *out)
+stretto_status tmpl_attr(struct render *r, struct value v, const struct str *name,
+                         struct value *out)
 {
     if (v.kind == T_UNDEFINED) return tmpl_use_undefined(r, v);
     TRY(tmpl_work(r, v.kind == T_DICT ? v.d->n / 8 : 1));
@@ -134,7 +137,8 @@ static stretto_status item_at(struct render *r, struct value v, struct value key
         if (index_in(i, v.l->n, &at)) *out = v.l->v[at];
         return STRETTO_OK;
     case T_RANGE:
-        if (index_in(i, v.range->n, &at)) *out = V_INT(v.range->start + (int64_t)at * v.range->step);
+        if (index_in(i, v.range->n,
+                     &at)) *out = V_INT(v.range->start + (int64_t)at * v.range->step);
         return STRETTO_OK;
     default: return STRETTO_OK;
     }
@@ -161,7 +165,8 @@ stretto_status tmpl_item(struct render *r, struct value v, struct value key, str
 /* Python's bounds: which items a slice visits, as a start and a count. */
 struct bounds { int64_t start, stop, step; size_t count; };
 
-static stretto_status slice_bounds(struct render *r, const struct value part[3], size_t len, struct bounds *out)
+static stretto_status slice_bounds(struct render *r, const struct value part[3], size_t len,
+                                   struct bounds *out)
 {
     int64_t v[3] = { 0, 0, 1 }, n = (int64_t)len;
     for (int i = 0; i < 3; i++)
@@ -185,7 +190,8 @@ static stretto_status slice_bounds(struct render *r, const struct value part[3],
     return STRETTO_OK;
 }
 
-static stretto_status slice_text(struct render *r, struct value v, const struct bounds *b, struct value *out)
+static stretto_status slice_text(struct render *r, struct value v, const struct bounds *b,
+                                 struct value *out)
 {
     int64_t start = b->start, step = b->step;
     size_t count = b->count;
@@ -213,11 +219,14 @@ static stretto_status slice_text(struct render *r, struct value v, const struct 
     return STRETTO_OK;
 }
 
-static stretto_status slice_range(struct render *r, const struct range *g, const struct bounds *b, struct value *out)
+static stretto_status slice_range(struct render *r, const struct range *g, const struct bounds *b,
+                                  struct value *out)
 {
     int64_t at, end, step;
-    if (__builtin_mul_overflow(g->step, b->step, &step) || __builtin_mul_overflow(g->step, b->start, &at)
-            || __builtin_add_overflow(g->start, at, &at) || __builtin_mul_overflow(g->step, b->stop, &end)
+    if (__builtin_mul_overflow(g->step, b->step,
+                               &step) || __builtin_mul_overflow(g->step, b->start, &at)
+            || __builtin_add_overflow(g->start, at,
+                                      &at) || __builtin_mul_overflow(g->step, b->stop, &end)
             || __builtin_add_overflow(g->start, end, &end))
         return tmpl_fail(r, STRETTO_E_UNSUP, "an integer above 64 bits is not supported");
     *out = (struct value){ .kind = T_RANGE };
@@ -240,7 +249,7 @@ static stretto_status eval_slice(struct render *r, const struct node *n, struct 
         return tmpl_fail(r, STRETTO_E_ARG, "'%s' object cannot be sliced%s", tmpl_type(v),
                          v.kind == T_ITER || v.kind == T_VIEW ? "; add |list" : "");
     size_t len;
-    struct bounds b;
+    struct bounds b = { 0 };
     TRY(tmpl_len(r, v, &len));
     TRY(slice_bounds(r, part, len, &b));
     if (v.kind == T_STR) return slice_text(r, v, &b, out);
@@ -253,16 +262,16 @@ static stretto_status eval_slice(struct render *r, const struct node *n, struct 
     return STRETTO_OK;
 }
 
-/* ---- calls --------------------------------------------------------------------------------------- */
+/* ---- calls ----------------------------------------------------------------------------------- */
 
-static stretto_status add_kwarg(struct render *r, struct kwarg *kw, size_t *n, const struct str *name,
-                                struct value v)
+static stretto_status add_kwarg(struct render *r, struct kwarg *kw, size_t *n,
+                                const struct str *name, struct value v)
 {
     TRY(tmpl_work(r, *n / 8));
     for (size_t i = 0; i < *n; i++)
         if (kw[i].name->n == name->n && memcmp(kw[i].name->p, name->p, name->n) == 0)
             return tmpl_fail(r, STRETTO_E_ARG, "got several values for argument '%.*s'",
-                             (int)(name->n < 60 ? name->n : 60), name->p);
+                             tmpl_shown(name->n), name->p);
     kw[(*n)++] = (struct kwarg){ .name = name, .v = v };
     return STRETTO_OK;
 }
@@ -293,13 +302,15 @@ static stretto_status eval_args(struct render *r, const struct args *a, const st
     }
     if (a && a->dstar) {
         TRY(eval(r, a->dstar, &dstar));
-        if (dstar.kind != T_DICT) return tmpl_fail(r, STRETTO_E_ARG, "the argument after ** must be a mapping");
+        if (dstar.kind != T_DICT)
+            return tmpl_fail(r, STRETTO_E_ARG, "the argument after ** must be a mapping");
         most += dstar.d->n;
     }
     if (most) TRY(tmpl_take(r, most, sizeof *kw, &kw));
     for (size_t i = 0; a && i < a->n_kw; i++) TRY(add_kwarg(r, kw, &n_kw, a->kw[i].name, named[i]));
     for (size_t i = 0; dstar.kind == T_DICT && i < dstar.d->n; i++) {
-        if (dstar.d->e[i].k.kind != T_STR) return tmpl_fail(r, STRETTO_E_ARG, "keywords must be strings");
+        if (dstar.d->e[i].k.kind != T_STR)
+            return tmpl_fail(r, STRETTO_E_ARG, "keywords must be strings");
         TRY(add_kwarg(r, kw, &n_kw, dstar.d->e[i].k.s, dstar.d->e[i].v));
     }
     if (extra) TRY(add_kwarg(r, kw, &n_kw, extra->name, extra->v));
@@ -312,7 +323,8 @@ static bool word_of(const struct str *s, const struct str *t)
     return s->n == t->n && memcmp(s->p, t->p, s->n) == 0;
 }
 
-/* Name indexes of caller, kwargs and varargs; the parser interned them when a body mentions them. */
+/* Name indexes of caller, kwargs and varargs; the parser interned them when a body mentions
+ * them. */
 static stretto_status set_by_word(struct render *r, const char *word, struct value v)
 {
     for (size_t i = 0; i < r->t->n_names; i++)
@@ -327,26 +339,29 @@ static stretto_status bind_rest(struct render *r, const struct macro *m, const s
     const struct signature *s = m->node->sig;
     struct value caller = { .kind = T_MISSING };
     const char *name = m->name ? m->name->p : "the call block";
-    int len = m->name ? (int)(m->name->n < 60 ? m->name->n : 60) : 14;
+    int len = m->name ? tmpl_shown(m->name->n) : 14;
     struct dict *rest;
     struct list *more;
     TRY(tmpl_dict(r, &rest));
     TRY(tmpl_list(r, 0, &more));
     for (size_t i = 0; i < c->n_kw; i++) {
         if (used[i]) continue;
-        if (tmpl_is(c->kw[i].name, "caller") && s->caller && !s->own_caller) { caller = c->kw[i].v; continue; }
+        if (tmpl_is(c->kw[i].name,
+                    "caller") && s->caller && !s->own_caller) { caller = c->kw[i].v; continue; }
         struct value key;
         if (!s->kwargs)
-            return tmpl_fail(r, STRETTO_E_ARG, "macro '%.*s' takes no keyword argument '%.*s'", len, name,
-                             (int)(c->kw[i].name->n < 60 ? c->kw[i].name->n : 60), c->kw[i].name->p);
+            return tmpl_fail(r, STRETTO_E_ARG, "macro '%.*s' takes no keyword argument '%.*s'", len,
+                             name, tmpl_shown(c->kw[i].name->n), c->kw[i].name->p);
         TRY(tmpl_view(r, c->kw[i].name->p, c->kw[i].name->n, &key));
         TRY(tmpl_put(r, rest, key, c->kw[i].v));
     }
     if (c->n_pos > s->names.n && !s->varargs)
-        return tmpl_fail(r, STRETTO_E_ARG, "macro '%.*s' takes not more than %zu argument(s)", len, name, s->names.n);
+        return tmpl_fail(r, STRETTO_E_ARG, "macro '%.*s' takes not more than %zu argument(s)", len,
+                         name, s->names.n);
     for (size_t i = s->names.n; i < c->n_pos; i++) TRY(tmpl_push(r, more, c->pos[i]));
     if (s->caller && !s->own_caller) {
-        if (caller.kind == T_MISSING) TRY(tmpl_undefined(r, NULL, NULL, "No caller defined", &caller));
+        if (caller.kind == T_MISSING)
+            TRY(tmpl_undefined(r, NULL, NULL, "No caller defined", &caller));
         TRY(set_by_word(r, "caller", caller));
     }
     if (s->kwargs) TRY(set_by_word(r, "kwargs", (struct value){ .kind = T_DICT, .d = rest }));
@@ -417,21 +432,23 @@ static stretto_status eval_call(struct render *r, const struct node *n, const st
 }
 
 /* A filter or test; `subject` is given when it stands behind a block. */
-static stretto_status eval_filter(struct render *r, const struct node *n, const struct value *subject,
-                                  struct value *out)
+static stretto_status eval_filter(struct render *r, const struct node *n,
+                                  const struct value *subject, struct value *out)
 {
     struct value v = { .kind = T_NONE };
     struct call c;
-    if (n->a) TRY(n->a->kind == N_FILTER && subject ? eval_filter(r, n->a, subject, &v) : eval(r, n->a, &v));
+    if (n->a)
+        TRY(n->a->kind == N_FILTER && subject ? eval_filter(r, n->a, subject,
+                                                            &v) : eval(r, n->a, &v));
     else if (subject) v = *subject;
     TRY(eval_args(r, n->args, NULL, &c));
     r->line = n->line;
     if (n->fn) return n->fn->run(r, v, &c, out);
-    return tmpl_fail(r, STRETTO_E_UNSUP, "no %s named '%.*s'", n->kind == N_FILTER ? "filter" : "test",
-                     (int)(n->v.s->n < 60 ? n->v.s->n : 60), n->v.s->p);
+    return tmpl_fail(r, STRETTO_E_UNSUP, "no %s named '%.*s'",
+                     n->kind == N_FILTER ? "filter" : "test", tmpl_shown(n->v.s->n), n->v.s->p);
 }
 
-/* ---- expressions --------------------------------------------------------------------------------- */
+/* ---- expressions ----------------------------------------------------------------------------- */
 
 static stretto_status eval_compare(struct render *r, const struct node *n, struct value *out)
 {
@@ -547,7 +564,8 @@ static stretto_status eval_kind(struct render *r, const struct node *n, struct v
     case N_SLICE: return eval_slice(r, n, out);
     case N_CALL: return eval_call(r, n, NULL, out);
     case N_FILTER: case N_TEST: return eval_filter(r, n, NULL, out);
-    default: return tmpl_fail(r, STRETTO_E_FORMAT, "a statement stands where an expression belongs");
+    default: return tmpl_fail(r, STRETTO_E_FORMAT,
+                              "a statement stands where an expression belongs");
     }
 }
 
@@ -560,9 +578,10 @@ static stretto_status eval(struct render *r, const struct node *n, struct value 
     return STRETTO_OK;
 }
 
-/* ---- statements ---------------------------------------------------------------------------------- */
+/* ---- statements ------------------------------------------------------------------------------ */
 
-static stretto_status assign(struct render *r, struct scope *s, const struct node *to, struct value v)
+static stretto_status assign(struct render *r, struct scope *s, const struct node *to,
+                             struct value v)
 {
     struct value ns;
     r->line = to->line;
@@ -570,13 +589,15 @@ static stretto_status assign(struct render *r, struct scope *s, const struct nod
     if (to->kind == N_NSREF) {
         TRY(lookup(r, to->name, &ns));
         if (ns.kind != T_NAMESPACE)
-            return tmpl_fail(r, STRETTO_E_ARG, "cannot assign an attribute of a %s, only of a namespace", tmpl_type(ns));
+            return tmpl_fail(r, STRETTO_E_ARG,
+                             "cannot assign an attribute of a %s, only of a namespace", tmpl_type(ns));
         return tmpl_put(r, ns.d, to->v, v);
     }
     struct list *l;
     TRY(tmpl_to_list(r, v, &l));
     if (l->n != to->list.n)
-        return tmpl_fail(r, STRETTO_E_ARG, "cannot unpack %zu values into %zu names", l->n, to->list.n);
+        return tmpl_fail(r, STRETTO_E_ARG, "cannot unpack %zu values into %zu names", l->n,
+                         to->list.n);
     for (size_t i = 0; i < l->n; i++) TRY(assign(r, s, to->list.v[i], l->v[i]));
     return STRETTO_OK;
 }
@@ -664,9 +685,10 @@ static stretto_status exec_if(struct render *r, const struct node *n)
     return exec_all(r, &n->body);
 }
 
-/* ---- loops --------------------------------------------------------------------------------------- */
+/* ---- loops ----------------------------------------------------------------------------------- */
 
-/* The next item that passes the loop's condition, which sees the loop's names but not its body's. */
+/* The next item that passes the loop's condition, which sees the loop's names but not its
+ * body's. */
 static stretto_status pull_source(struct render *r, struct loop *l, struct value *out, bool *more)
 {
     for (;;) {
@@ -734,14 +756,17 @@ static stretto_status loop_length(struct render *r, struct loop *l)
     return STRETTO_OK;
 }
 
-static stretto_status loop_cycle(struct render *r, struct value self, const struct call *c, struct value *out)
+static stretto_status loop_cycle(struct render *r, struct value self, const struct call *c,
+                                 struct value *out)
 {
-    if (!c->n_pos || c->n_kw) return tmpl_fail(r, STRETTO_E_ARG, "loop.cycle needs the items to cycle through");
+    if (!c->n_pos || c->n_kw)
+        return tmpl_fail(r, STRETTO_E_ARG, "loop.cycle needs the items to cycle through");
     *out = c->pos[(uint64_t)self.loop->index0 % c->n_pos];
     return STRETTO_OK;
 }
 
-static stretto_status loop_changed(struct render *r, struct value self, const struct call *c, struct value *out)
+static stretto_status loop_changed(struct render *r, struct value self, const struct call *c,
+                                   struct value *out)
 {
     struct list *l;
     bool same = false;
@@ -754,7 +779,8 @@ static stretto_status loop_changed(struct render *r, struct value self, const st
     return STRETTO_OK;
 }
 
-static stretto_status loop_method(struct render *r, struct value self, const struct function *fn, struct value *out)
+static stretto_status loop_method(struct render *r, struct value self, const struct function *fn,
+                                  struct value *out)
 {
     struct method *m;
     TRY(tmpl_take(r, 1, sizeof *m, &m));
@@ -763,7 +789,8 @@ static stretto_status loop_method(struct render *r, struct value self, const str
     return STRETTO_OK;
 }
 
-stretto_status tmpl_loop_attr(struct render *r, struct value v, const struct str *name, struct value *out)
+stretto_status tmpl_loop_attr(struct render *r, struct value v, const struct str *name,
+                              struct value *out)
 {
     static const struct function cycle = { "loop.cycle", loop_cycle }, changed = { "loop.changed", loop_changed };
     struct loop *l = v.loop;
@@ -781,10 +808,12 @@ stretto_status tmpl_loop_attr(struct render *r, struct value v, const struct str
     } else if (tmpl_is(name, "nextitem")) {
         TRY(peek(r, l));
         *out = l->after;
-        if (out->kind == T_MISSING) return tmpl_undefined(r, NULL, NULL, "there is no next item", out);
+        if (out->kind == T_MISSING)
+            return tmpl_undefined(r, NULL, NULL, "there is no next item", out);
     } else if (tmpl_is(name, "previtem")) {
         *out = l->before;
-        if (out->kind == T_MISSING) return tmpl_undefined(r, NULL, NULL, "there is no previous item", out);
+        if (out->kind == T_MISSING)
+            return tmpl_undefined(r, NULL, NULL, "there is no previous item", out);
     } else if (tmpl_is(name, "length") || tmpl_is(name, "revindex") || tmpl_is(name, "revindex0")) {
         TRY(loop_length(r, l));
         *out = V_INT(tmpl_is(name, "length") ? l->length
@@ -871,7 +900,8 @@ static stretto_status exec(struct render *r, const struct node *n)
     case N_SCOPE: return exec_scope(r, n);
     case N_BREAK: r->flow = FLOW_BREAK; return STRETTO_OK;
     case N_CONTINUE: r->flow = FLOW_CONTINUE; return STRETTO_OK;
-    default: return tmpl_fail(r, STRETTO_E_FORMAT, "an expression stands where a statement belongs");
+    default: return tmpl_fail(r, STRETTO_E_FORMAT,
+                              "an expression stands where a statement belongs");
     }
 }
 

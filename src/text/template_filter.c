@@ -1,12 +1,13 @@
-/* The filters behind |. Jinja's lazy ones (map, select, ...) work at once here and answer a one-shot
- * iterator, so `|length` or `[0]` on them is an error as it is there. */
+/* The filters behind |. Jinja's lazy ones (map, select, ...) work at once here and answer a
+ * one-shot iterator, so `|length` or `[0]` on them is an error as it is there. */
 #include "text/template_int.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #define FILTER(name) \
-    static stretto_status name(struct render *r, struct value v, const struct call *c, struct value *out)
+    static stretto_status name(struct render *r, struct value v, const struct call *c, \
+                               struct value *out)
 
 static bool given(struct value x) { return x.kind != T_MISSING && x.kind != T_NONE; }
 
@@ -18,18 +19,20 @@ static stretto_status generator(struct render *r, struct list *l, struct value *
     return STRETTO_OK;
 }
 
-static stretto_status want_count(struct render *r, const char *who, struct value v, int64_t most, int64_t *out)
+static stretto_status want_count(struct render *r, const char *who, struct value v, int64_t most,
+                                 int64_t *out)
 {
     TRY(tmpl_want_int(r, who, v, out));
-    if (*out > most) return tmpl_fail(r, STRETTO_E_FULL, "%s: %lld is too many", who, (long long)*out);
+    if (*out > most)
+        return tmpl_fail(r, STRETTO_E_FULL, "%s: %lld is too many", who, (long long)*out);
     return STRETTO_OK;
 }
 
-/* ---- text ---------------------------------------------------------------------------------------- */
+/* ---- text ------------------------------------------------------------------------------------ */
 
 /* A filter that is the string method of that name, on str(v). */
-static stretto_status as_method(struct render *r, const char *name, struct value v, const struct call *c,
-                                struct value *out)
+static stretto_status as_method(struct render *r, const char *name, struct value v,
+                                const struct call *c, struct value *out)
 {
     struct value s, m;
     const struct str word = { name, strlen(name), strlen(name) };
@@ -70,7 +73,7 @@ FILTER(f_title)
         size_t k = tmpl_decode(s.s->p + i, s.s->n - i, &cp);
         bool gap = tmpl_space(cp) || (cp < 128 && strchr("-({[<", (int)cp) && cp);
         end = i + k;
-        if (!start && !gap)                          /* the rest of the word at once: a sigma looks around */
+        if (!start && !gap)                 /* the rest of the word at once: a sigma looks around */
             for (; end < s.s->n; end += k) {
                 k = tmpl_decode(s.s->p + end, s.s->n - end, &cp);
                 if (tmpl_space(cp) || (cp < 128 && strchr("-({[<", (int)cp) && cp)) break;
@@ -134,7 +137,8 @@ FILTER(f_indent)
     int64_t width = 4;
     TRY(tmpl_bind(r, "indent", c, "width? first? blank?", a));
     if (v.kind == T_UNDEFINED) return tmpl_use_undefined(r, v);
-    if (v.kind != T_STR) return tmpl_fail(r, STRETTO_E_ARG, "indent wants a string, not %s", tmpl_type(v));
+    if (v.kind != T_STR)
+        return tmpl_fail(r, STRETTO_E_ARG, "indent wants a string, not %s", tmpl_type(v));
     bool words = a[0].kind == T_STR;
     if (!words && a[0].kind != T_MISSING) TRY(want_count(r, "indent", a[0], 10000, &width));
     bool first = a[1].kind != T_MISSING && tmpl_truth(a[1]), blank = a[2].kind != T_MISSING && tmpl_truth(a[2]);
@@ -168,7 +172,8 @@ FILTER(f_truncate)
     if (given(a[3])) TRY(tmpl_want_int(r, "truncate", a[3], &leeway));
     int64_t tail = (int64_t)tmpl_chars(end);
     size_t n;
-    if (length < tail || leeway < 0) return tmpl_fail(r, STRETTO_E_ARG, "truncate: the length is below that of the end");
+    if (length < tail || leeway < 0)
+        return tmpl_fail(r, STRETTO_E_ARG, "truncate: the length is below that of the end");
     TRY(tmpl_len(r, v, &n));
     if ((int64_t)n <= length || (int64_t)n - length <= leeway) { *out = v; return STRETTO_OK; }
     TRY(tmpl_want_str(r, "truncate", v, &s));
@@ -209,7 +214,8 @@ FILTER(f_format)
     struct dict *d;
     TRY(tmpl_to_str(r, v, &s));
     if (c->n_pos && c->n_kw)
-        return tmpl_fail(r, STRETTO_E_ARG, "format cannot take positional and named arguments at once");
+        return tmpl_fail(r, STRETTO_E_ARG,
+                         "format cannot take positional and named arguments at once");
     TRY(tmpl_list(r, c->n_pos, &l));
     for (size_t i = 0; i < c->n_pos; i++) TRY(tmpl_push(r, l, c->pos[i]));
     TRY(tmpl_dict(r, &d));
@@ -232,7 +238,8 @@ FILTER(f_tojson)
     TRY(tmpl_bind(r, "tojson", c, "ensure_ascii? indent? separators? sort_keys?", a));
     bool positional = c->n_pos > 0;
     if (positional && c->n_pos == 1 && a[0].kind == T_INT)
-        return tmpl_fail(r, STRETTO_E_UNSUP, "tojson: name the argument (indent=%lld)", (long long)a[0].i);
+        return tmpl_fail(r, STRETTO_E_UNSUP, "tojson: name the argument (indent=%lld)",
+                         (long long)a[0].i);
     s.ascii = a[0].kind != T_MISSING && tmpl_truth(a[0]);
     s.sort = a[3].kind != T_MISSING && tmpl_truth(a[3]);
     if (given(a[1])) {
@@ -261,12 +268,14 @@ FILTER(f_tojson)
     return tmpl_cut(r, mark, out);
 }
 
-/* ---- numbers ------------------------------------------------------------------------------------- */
+/* ---- numbers --------------------------------------------------------------------------------- */
 
-static stretto_status from_float(struct render *r, double f, struct value otherwise, struct value *out)
+static stretto_status from_float(struct render *r, double f, struct value otherwise,
+                                 struct value *out)
 {
     if (!isfinite(f)) { *out = otherwise; return STRETTO_OK; }
-    if (!(fabs(f) < 9.2e18)) return tmpl_fail(r, STRETTO_E_UNSUP, "an integer above 64 bits is not supported");
+    if (!(fabs(f) < 9.2e18))
+        return tmpl_fail(r, STRETTO_E_UNSUP, "an integer above 64 bits is not supported");
     *out = V_INT((int64_t)f);
     return STRETTO_OK;
 }
@@ -285,7 +294,8 @@ FILTER(f_int)
     if (tmpl_to_int(v, &i)) { *out = V_INT(i); return STRETTO_OK; }
     if (v.kind == T_FLOAT) return from_float(r, v.f, a[0], out);
     if (v.kind != T_STR) { *out = a[0]; return STRETTO_OK; }
-    if (tmpl_parse_int(v.s->p, v.s->n, (int)base, &i, &overflow)) { *out = V_INT(i); return STRETTO_OK; }
+    if (tmpl_parse_int(v.s->p, v.s->n, (int)base, &i,
+                       &overflow)) { *out = V_INT(i); return STRETTO_OK; }
     if (overflow) return tmpl_fail(r, STRETTO_E_UNSUP, "an integer above 64 bits is not supported");
     if (tmpl_parse_float(v.s->p, v.s->n, &f)) return from_float(r, f, a[0], out);
     *out = a[0];
@@ -298,7 +308,8 @@ FILTER(f_float)
     double f;
     TRY(tmpl_bind(r, "float", c, "default?", &a));
     if (v.kind == T_UNDEFINED) return tmpl_use_undefined(r, v);
-    if (tmpl_to_float(v, &f) || (v.kind == T_STR && tmpl_parse_float(v.s->p, v.s->n, &f))) *out = V_FLOAT(f);
+    if (tmpl_to_float(v,
+                      &f) || (v.kind == T_STR && tmpl_parse_float(v.s->p, v.s->n, &f))) *out = V_FLOAT(f);
     else *out = a.kind == T_MISSING ? V_FLOAT(0) : a;
     return STRETTO_OK;
 }
@@ -319,25 +330,27 @@ FILTER(f_round)
     double f;
     TRY(tmpl_bind(r, "round", c, "precision? method?", a));
     if (v.kind == T_UNDEFINED) return tmpl_use_undefined(r, v);
-    if (!tmpl_to_float(v, &f)) return tmpl_fail(r, STRETTO_E_ARG, "round wants a number, not %s", tmpl_type(v));
+    if (!tmpl_to_float(v, &f))
+        return tmpl_fail(r, STRETTO_E_ARG, "round wants a number, not %s", tmpl_type(v));
     if (a[0].kind != T_MISSING) TRY(tmpl_want_int(r, "round", a[0], &digits));
     struct str common = { "common", 6, 6 }, *how = &common;
     if (a[1].kind != T_MISSING) TRY(tmpl_want_str(r, "round", a[1], &how));
     if (tmpl_is(how, "common")) return tmpl_round(r, v, digits, out);
     if (!tmpl_is(how, "ceil") && !tmpl_is(how, "floor"))
         return tmpl_fail(r, STRETTO_E_ARG, "round: the method must be common, ceil or floor");
-    if (digits < -300 || digits > 300) return tmpl_fail(r, STRETTO_E_ARG, "round: the precision is out of range");
+    if (digits < -300 || digits > 300)
+        return tmpl_fail(r, STRETTO_E_ARG, "round: the precision is out of range");
     double unit = pow(10, (double)digits), scaled = f * unit;
     *out = V_FLOAT((tmpl_is(how, "ceil") ? ceil(scaled) : floor(scaled)) / unit);
     if (digits == 0 && v.kind != T_FLOAT) *out = V_FLOAT(f);
     return STRETTO_OK;
 }
 
-/* ---- attributes of items ------------------------------------------------------------------------- */
+/* ---- attributes of items --------------------------------------------------------------------- */
 
 /* "a.b.0" looked up part by part; with a default, what is undefined on the way becomes that. */
-static stretto_status dig(struct render *r, struct value v, struct value path, struct value otherwise,
-                          struct value *out)
+static stretto_status dig(struct render *r, struct value v, struct value path,
+                          struct value otherwise, struct value *out)
 {
     *out = v;
     if (!given(path)) return STRETTO_OK;
@@ -367,15 +380,15 @@ static stretto_status ignore_case(struct render *r, struct value *v)
 }
 
 /* The value an item is sorted, grouped or compared by. */
-static stretto_status key_of(struct render *r, struct value item, struct value path, struct value otherwise,
-                             bool case_sensitive, struct value *out)
+static stretto_status key_of(struct render *r, struct value item, struct value path,
+                             struct value otherwise, bool case_sensitive, struct value *out)
 {
     TRY(dig(r, item, path, otherwise, out));
     return case_sensitive ? STRETTO_OK : ignore_case(r, out);
 }
 
-static stretto_status keys_of(struct render *r, const struct list *l, struct value path, struct value otherwise,
-                              bool case_sensitive, struct list **out)
+static stretto_status keys_of(struct render *r, const struct list *l, struct value path,
+                              struct value otherwise, bool case_sensitive, struct list **out)
 {
     TRY(tmpl_list(r, l->n, out));
     for (size_t i = 0; i < l->n; i++) {
@@ -389,7 +402,7 @@ static stretto_status keys_of(struct render *r, const struct list *l, struct val
 #define NOTHING ((struct value){ .kind = T_MISSING })
 static bool flag(struct value v) { return v.kind != T_MISSING && tmpl_truth(v); }
 
-/* ---- sequences ----------------------------------------------------------------------------------- */
+/* ---- sequences ------------------------------------------------------------------------------- */
 
 FILTER(f_length)
 {
@@ -414,7 +427,8 @@ FILTER(f_first)
     TRY(tmpl_bind(r, "first", c, "", NULL));
     TRY(tmpl_iter(r, v, &it));
     TRY(tmpl_next(r, &it, out, &more));
-    return more ? STRETTO_OK : tmpl_undefined(r, NULL, NULL, "the first item of nothing was used", out);
+    return more ? STRETTO_OK : tmpl_undefined(r, NULL, NULL, "the first item of nothing was used",
+                                              out);
 }
 
 static stretto_status want_sequence(struct render *r, const char *who, struct value v)
@@ -490,7 +504,9 @@ FILTER(f_dictsort)
     struct str key = { "key", 3, 3 }, *by = &key;
     TRY(tmpl_bind(r, "dictsort", c, "case_sensitive? by? reverse?", a));
     if (v.kind == T_UNDEFINED) return tmpl_use_undefined(r, v);
-    if (v.kind != T_DICT) return tmpl_fail(r, STRETTO_E_ARG, "dictsort works on mappings only, not on %s", tmpl_type(v));
+    if (v.kind != T_DICT)
+        return tmpl_fail(r, STRETTO_E_ARG, "dictsort works on mappings only, not on %s",
+                         tmpl_type(v));
     if (a[1].kind != T_MISSING) TRY(tmpl_want_str(r, "dictsort", a[1], &by));
     if (!tmpl_is(by, "key") && !tmpl_is(by, "value"))
         return tmpl_fail(r, STRETTO_E_ARG, "dictsort: by must be \"key\" or \"value\"");
@@ -502,8 +518,8 @@ FILTER(f_dictsort)
 }
 
 /* Several attributes, "a,b", sort by the first and among equals by the next. */
-static stretto_status sort_keys(struct render *r, const struct list *l, struct value path, bool case_sensitive,
-                                struct list **out)
+static stretto_status sort_keys(struct render *r, const struct list *l, struct value path,
+                                bool case_sensitive, struct list **out)
 {
     if (path.kind != T_STR || !memchr(path.s->p, ',', path.s->n))
         return keys_of(r, l, path, NOTHING, case_sensitive, out);
@@ -588,7 +604,8 @@ FILTER(f_sum)
     TRY(tmpl_bind(r, "sum", c, "attribute? start?", a));
     TRY(tmpl_to_list(r, v, &l));
     *out = a[1].kind == T_MISSING ? V_INT(0) : a[1];
-    if (out->kind == T_STR) return tmpl_fail(r, STRETTO_E_ARG, "sum() can't sum strings; use |join");
+    if (out->kind == T_STR)
+        return tmpl_fail(r, STRETTO_E_ARG, "sum() can't sum strings; use |join");
     for (size_t i = 0; i < l->n; i++) {
         struct value item;
         TRY(dig(r, l->v[i], a[0], NOTHING, &item));
@@ -597,13 +614,15 @@ FILTER(f_sum)
     return STRETTO_OK;
 }
 
-static stretto_status extreme(struct render *r, struct value v, const struct call *c, int want, struct value *out)
+static stretto_status extreme(struct render *r, struct value v, const struct call *c, int want,
+                              struct value *out)
 {
     struct value a[2], best = NOTHING;
     struct list *l;
     TRY(tmpl_bind(r, want < 0 ? "min" : "max", c, "case_sensitive? attribute?", a));
     TRY(tmpl_to_list(r, v, &l));
-    if (!l->n) return tmpl_undefined(r, NULL, NULL, "the smallest or largest of nothing was used", out);
+    if (!l->n)
+        return tmpl_undefined(r, NULL, NULL, "the smallest or largest of nothing was used", out);
     for (size_t i = 0; i < l->n; i++) {
         struct value k;
         int sign = want;
@@ -684,16 +703,17 @@ FILTER(f_attr)
     return tmpl_attr(r, v, name, out);
 }
 
-/* ---- map and select ------------------------------------------------------------------------------ */
+/* ---- map and select -------------------------------------------------------------------------- */
 
-static stretto_status find_fn(struct render *r, struct value name, bool test, const struct function **out)
+static stretto_status find_fn(struct render *r, struct value name, bool test,
+                              const struct function **out)
 {
     struct str *word;
     TRY(tmpl_want_str(r, test ? "the name of a test" : "the name of a filter", name, &word));
     *out = test ? tmpl_test(word) : tmpl_filter(word);
     if (*out) return STRETTO_OK;
     return tmpl_fail(r, STRETTO_E_UNSUP, "no %s named '%.*s'", test ? "test" : "filter",
-                     (int)(word->n < 60 ? word->n : 60), word->p);
+                     tmpl_shown(word->n), word->p);
 }
 
 FILTER(f_map)
@@ -723,8 +743,8 @@ FILTER(f_map)
     return generator(r, mapped, out);
 }
 
-static stretto_status selected(struct render *r, struct value v, const struct call *c, bool by_attribute, bool want,
-                               struct value *out)
+static stretto_status selected(struct render *r, struct value v, const struct call *c,
+                               bool by_attribute, bool want, struct value *out)
 {
     struct list *l, *kept;
     const struct function *test = NULL;
@@ -765,12 +785,13 @@ const struct function *tmpl_filter(const struct str *name)
         { "float", f_float }, { "forceescape", f_forceescape }, { "format", f_format },
         { "groupby", f_groupby }, { "indent", f_indent }, { "int", f_int }, { "items", f_items },
         { "join", f_join }, { "last", f_last }, { "length", f_length }, { "list", f_list },
-        { "lower", f_lower }, { "map", f_map }, { "max", f_max }, { "min", f_min }, { "reject", f_reject },
-        { "rejectattr", f_rejectattr }, { "replace", f_replace }, { "reverse", f_reverse },
-        { "round", f_round }, { "safe", f_safe }, { "select", f_select }, { "selectattr", f_selectattr },
-        { "slice", f_slice }, { "sort", f_sort }, { "string", f_string }, { "sum", f_sum },
-        { "title", f_title }, { "tojson", f_tojson }, { "trim", f_trim }, { "truncate", f_truncate },
-        { "unique", f_unique }, { "upper", f_upper }, { "wordcount", f_wordcount },
+        { "lower", f_lower }, { "map", f_map }, { "max", f_max }, { "min", f_min },
+        { "reject", f_reject }, { "rejectattr", f_rejectattr }, { "replace", f_replace },
+        { "reverse", f_reverse }, { "round", f_round }, { "safe", f_safe }, { "select", f_select },
+        { "selectattr", f_selectattr }, { "slice", f_slice }, { "sort", f_sort },
+        { "string", f_string }, { "sum", f_sum }, { "title", f_title }, { "tojson", f_tojson },
+        { "trim", f_trim }, { "truncate", f_truncate }, { "unique", f_unique },
+        { "upper", f_upper }, { "wordcount", f_wordcount },
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (tmpl_is(name, table[i].name)) return &table[i];

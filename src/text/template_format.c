@@ -1,5 +1,5 @@
-/* Python's three ways to format: the % operator, str.format and strftime. English month and day names
- * whatever the locale. A conversion or directive that is not here is refused by name. */
+/* Python's three ways to format: the % operator, str.format and strftime. English month and day
+ * names whatever the locale. A conversion or directive that is not here is refused by name. */
 #include "text/template_int.h"
 #include <inttypes.h>
 #include <math.h>
@@ -10,9 +10,9 @@
 struct spec {
     char fill[4];
     size_t fill_n;
-    char align, sign, type, group;       /* 0 = not given                                            */
+    char align, sign, type, group;       /* 0 = not given */
     bool alt;
-    int64_t width, precision;            /* -1 = not given                                           */
+    int64_t width, precision;            /* -1 = not given */
 };
 
 #define WIDTH_MAX 100000
@@ -23,9 +23,10 @@ static stretto_status fill(struct render *r, const struct spec *s, size_t n)
     return STRETTO_OK;
 }
 
-/* `text` (chars characters, of which the first `head` bytes are sign and prefix) set into its width. */
-static stretto_status pad(struct render *r, const struct spec *s, char align, const char *text, size_t n,
-                          size_t head)
+/* `text` (chars characters, of which the first `head` bytes are sign and prefix) set into its
+ * width. */
+static stretto_status pad(struct render *r, const struct spec *s, char align, const char *text,
+                          size_t n, size_t head)
 {
     size_t chars = 0, width = s->width > 0 ? (size_t)s->width : 0;
     for (size_t i = 0; i < n; i++) chars += ((unsigned char)text[i] & 0xC0) != 0x80;
@@ -85,7 +86,8 @@ static stretto_status put_float(struct render *r, const struct spec *s, double f
     char conv[12], text[900], out[1200];
     char type = s->type == '%' ? 'f' : s->type ? s->type : 'g';
     int64_t precision = s->precision < 0 ? 6 : s->precision;
-    if (precision > 300) return tmpl_fail(r, STRETTO_E_UNSUP, "a precision above 300 is not supported");
+    if (precision > 300)
+        return tmpl_fail(r, STRETTO_E_UNSUP, "a precision above 300 is not supported");
     snprintf(conv, sizeof conv, "%%%s.*%c", s->alt ? "#" : "", type);
     if (s->type == '%') f *= 100;
     if (!s->type && s->precision < 0) tmpl_float_text(fabs(f), text);
@@ -116,14 +118,15 @@ static size_t read_number(const char *p, size_t n, size_t at, int64_t *out)
     return at;
 }
 
-/* ---- % ------------------------------------------------------------------------------------------- */
+/* ---- % --------------------------------------------------------------------------------------- */
 
 struct percent { const char *p; size_t n, at; struct value args; size_t used; bool mapped; };
 
 static stretto_status next_arg(struct render *r, struct percent *f, struct value *out)
 {
     if (f->args.kind == T_TUPLE) {
-        if (f->used >= f->args.l->n) return tmpl_fail(r, STRETTO_E_ARG, "not enough arguments for format string");
+        if (f->used >= f->args.l->n)
+            return tmpl_fail(r, STRETTO_E_ARG, "not enough arguments for format string");
         *out = f->args.l->v[f->used++];
         return STRETTO_OK;
     }
@@ -176,16 +179,19 @@ static stretto_status percent_number(struct render *r, struct spec *s, struct va
     bool real = strchr("eEfFgG", s->type) != NULL;
     if (v.kind == T_UNDEFINED) return tmpl_use_undefined(r, v);
     if (!tmpl_to_float(v, &f))
-        return tmpl_fail(r, STRETTO_E_ARG, "%%%c format: a number is required, not %s", s->type, tmpl_type(v));
+        return tmpl_fail(r, STRETTO_E_ARG, "%%%c format: a number is required, not %s", s->type,
+                         tmpl_type(v));
     if (real) return put_float(r, s, f);
     if (!tmpl_to_int(v, &i)) {
         if (s->type == 'x' || s->type == 'X' || s->type == 'o')
-            return tmpl_fail(r, STRETTO_E_ARG, "%%%c format: an integer is required, not float", s->type);
+            return tmpl_fail(r, STRETTO_E_ARG, "%%%c format: an integer is required, not float",
+                             s->type);
         if (!(fabs(f) < 9.2e18)) return tmpl_fail(r, STRETTO_E_ARG, "cannot convert %s to integer",
                                                   isnan(f) ? "NaN" : isinf(f) ? "infinity" : "a large float");
         i = (int64_t)f;
     }
-    if (s->precision >= 0) return tmpl_fail(r, STRETTO_E_UNSUP, "a precision on %%%c is not supported", s->type);
+    if (s->precision >= 0)
+        return tmpl_fail(r, STRETTO_E_UNSUP, "a precision on %%%c is not supported", s->type);
     return put_int(r, s, i);
 }
 
@@ -233,11 +239,13 @@ static stretto_status percent_one(struct render *r, struct percent *f)
     return percent_number(r, &s, v);
 }
 
-stretto_status tmpl_percent(struct render *r, struct value fmt, struct value args, struct value *out)
+stretto_status tmpl_percent(struct render *r, struct value fmt, struct value args,
+                            struct value *out)
 {
     struct percent f = { .p = fmt.s->p, .n = fmt.s->n, .args = args };
     size_t mark = r->out.len;
-    if (fmt.safe) return tmpl_fail(r, STRETTO_E_UNSUP, "%% on a string marked safe is not supported");
+    if (fmt.safe)
+        return tmpl_fail(r, STRETTO_E_UNSUP, "%% on a string marked safe is not supported");
     while (f.at < f.n) {
         const char *next = memchr(f.p + f.at, '%', f.n - f.at);
         size_t end = next ? (size_t)(next - f.p) : f.n;
@@ -251,11 +259,12 @@ stretto_status tmpl_percent(struct render *r, struct value fmt, struct value arg
     bool all = args.kind == T_TUPLE ? f.used >= args.l->n
                                     : f.used || f.mapped || args.kind == T_DICT || args.kind == T_LIST
                                         || args.kind == T_UNDEFINED || args.kind == T_RANGE;
-    if (!all) return tmpl_fail(r, STRETTO_E_ARG, "not all arguments converted during string formatting");
+    if (!all)
+        return tmpl_fail(r, STRETTO_E_ARG, "not all arguments converted during string formatting");
     return tmpl_cut(r, mark, out);
 }
 
-/* ---- str.format ---------------------------------------------------------------------------------- */
+/* ---- str.format ------------------------------------------------------------------------------ */
 
 static stretto_status read_spec(struct render *r, const char *p, size_t n, struct spec *s)
 {
@@ -286,7 +295,8 @@ static stretto_status read_spec(struct render *r, const char *p, size_t n, struc
     }
     if (at < n) s->type = p[at++];
     if (at < n || (s->type && !strchr("sdxXobeEfFgGc%", s->type)))
-        return tmpl_fail(r, STRETTO_E_ARG, "invalid format specifier '%.*s'", (int)(n < 60 ? n : 60), p);
+        return tmpl_fail(r, STRETTO_E_ARG, "invalid format specifier '%.*s'",
+                         tmpl_shown(n), p);
     if (s->width > WIDTH_MAX || s->precision > WIDTH_MAX)
         return tmpl_fail(r, STRETTO_E_FULL, "a format width above %d is refused", WIDTH_MAX);
     return STRETTO_OK;
@@ -302,28 +312,33 @@ static stretto_status put_value(struct render *r, struct value v, const char *p,
     bool real = s.type && strchr("eEfFgG%", s.type);
     if (v.kind == T_STR) {
         if (s.type && s.type != 's')
-            return tmpl_fail(r, STRETTO_E_ARG, "unknown format code '%c' for object of type 'str'", s.type);
+            return tmpl_fail(r, STRETTO_E_ARG, "unknown format code '%c' for object of type 'str'",
+                             s.type);
         if (s.align == '=' && s.fill[0] == '0') s.align = '<';
-        else if (s.align == '=') return tmpl_fail(r, STRETTO_E_ARG, "'=' alignment not allowed in string format");
+        else if (s.align == '=') return tmpl_fail(r, STRETTO_E_ARG,
+                                                  "'=' alignment not allowed in string format");
         return put_text(r, &s, '<', v.s);
     }
     if (s.type == 's' || s.type == 'c' || !tmpl_to_float(v, &f) || (v.kind == T_BOOL && !s.type))
-        return tmpl_fail(r, STRETTO_E_ARG, "unsupported format '%.*s' for '%s'", (int)(n < 60 ? n : 60), p,
-                         tmpl_type(v));
+        return tmpl_fail(r, STRETTO_E_ARG, "unsupported format '%.*s' for '%s'",
+                         tmpl_shown(n), p, tmpl_type(v));
     if (tmpl_to_int(v, &i) && !real) {
-        if (s.precision >= 0) return tmpl_fail(r, STRETTO_E_ARG, "precision not allowed in integer format");
+        if (s.precision >= 0)
+            return tmpl_fail(r, STRETTO_E_ARG, "precision not allowed in integer format");
         return put_int(r, &s, i);
     }
     if (s.type && !real)
-        return tmpl_fail(r, STRETTO_E_ARG, "unknown format code '%c' for object of type 'float'", s.type);
+        return tmpl_fail(r, STRETTO_E_ARG, "unknown format code '%c' for object of type 'float'",
+                         s.type);
     if (!s.type && s.precision >= 0)
-        return tmpl_fail(r, STRETTO_E_UNSUP, "a precision without a type is not supported for floats");
+        return tmpl_fail(r, STRETTO_E_UNSUP,
+                         "a precision without a type is not supported for floats");
     return put_float(r, &s, f);
 }
 
 /* name, then .attribute and [item] parts. */
-static stretto_status field(struct render *r, const char *p, size_t n, const struct call *c, size_t *automatic,
-                            struct value *out)
+static stretto_status field(struct render *r, const char *p, size_t n, const struct call *c,
+                            size_t *automatic, struct value *out)
 {
     size_t at = 0;
     while (at < n && p[at] != '.' && p[at] != '[') at++;
@@ -331,17 +346,22 @@ static stretto_status field(struct render *r, const char *p, size_t n, const str
     bool overflow, found = false;
     if (at == 0) {
         if (*automatic == SIZE_MAX)
-            return tmpl_fail(r, STRETTO_E_ARG, "cannot switch from manual field numbers to automatic ones");
+            return tmpl_fail(r, STRETTO_E_ARG,
+                             "cannot switch from manual field numbers to automatic ones");
         i = (int64_t)(*automatic)++;
     } else if (tmpl_parse_int(p, at, 10, &i, &overflow)) {
         if (*automatic && *automatic != SIZE_MAX)
-            return tmpl_fail(r, STRETTO_E_ARG, "cannot switch from automatic field numbers to manual ones");
+            return tmpl_fail(r, STRETTO_E_ARG,
+                             "cannot switch from automatic field numbers to manual ones");
         *automatic = SIZE_MAX;
     } else {
         i = -1;
         for (size_t k = 0; k < c->n_kw && !found; k++)
-            if (c->kw[k].name->n == at && memcmp(c->kw[k].name->p, p, at) == 0) { *out = c->kw[k].v; found = true; }
-        if (!found) return tmpl_fail(r, STRETTO_E_ARG, "format has no argument '%.*s'", (int)(at < 60 ? at : 60), p);
+            if (c->kw[k].name->n == at && memcmp(c->kw[k].name->p, p,
+                                                 at) == 0) { *out = c->kw[k].v; found = true; }
+        if (!found)
+            return tmpl_fail(r, STRETTO_E_ARG, "format has no argument '%.*s'",
+                             tmpl_shown(at), p);
     }
     if (!found) {
         if (i < 0 || (size_t)i >= c->n_pos)
@@ -387,7 +407,8 @@ static stretto_status replacement(struct render *r, const char *p, size_t n, con
     return put_value(r, v, p + (spec < n ? spec : n), n - (spec < n ? spec : n));
 }
 
-stretto_status tmpl_format(struct render *r, struct value fmt, const struct call *c, struct value *out)
+stretto_status tmpl_format(struct render *r, struct value fmt, const struct call *c,
+                           struct value *out)
 {
     const char *p = fmt.s->p;
     size_t n = fmt.s->n, mark = r->out.len, automatic = 0;
@@ -418,7 +439,7 @@ stretto_status tmpl_format(struct render *r, struct value fmt, const struct call
     return tmpl_cut(r, mark, out);
 }
 
-/* ---- strftime ------------------------------------------------------------------------------------ */
+/* ---- strftime -------------------------------------------------------------------------------- */
 
 static int year_days(int y) { return (y % 4 == 0 && y % 100 != 0) || y % 400 == 0 ? 366 : 365; }
 
@@ -507,8 +528,10 @@ stretto_status tmpl_strftime(struct render *r, struct str *fmt, struct value *ou
     struct tm t;
     struct value text;
     size_t mark = r->out.len;
-    if (memchr(fmt->p, '\0', fmt->n)) return tmpl_fail(r, STRETTO_E_ARG, "strftime_now: the format holds a NUL");
-    if (!localtime_r(&r->now, &t)) return tmpl_fail(r, STRETTO_E_ARG, "strftime_now: the time is out of range");
+    if (memchr(fmt->p, '\0', fmt->n))
+        return tmpl_fail(r, STRETTO_E_ARG, "strftime_now: the format holds a NUL");
+    if (!localtime_r(&r->now, &t))
+        return tmpl_fail(r, STRETTO_E_ARG, "strftime_now: the time is out of range");
     TRY(tmpl_work(r, fmt->n));
     TRY(tmpl_write(r, fmt->p, fmt->n));
     TRY(tmpl_write(r, "", 1));

@@ -1,18 +1,19 @@
-/* Template text into tokens, with Jinja's rules for white space under trim_blocks and lstrip_blocks:
- * a block's closing tag eats one newline, a tag that stands first on its line eats the blanks before
- * it, `-` eats all white space on its side and `+` keeps it. Source: the lexer section of the Jinja
- * 3.1 documentation; tests/data/template_vectors.jsonl holds its answers. */
+/* Template text into tokens, with Jinja's rules for white space under trim_blocks and
+ * lstrip_blocks: a block's closing tag eats one newline, a tag that stands first on its line
+ * eats the blanks before it, `-` eats all white space on its side and `+` keeps it. Source: the
+ * lexer section of the Jinja 3.1 documentation; tests/data/template_vectors.jsonl holds its
+ * answers. */
 #include "text/template_int.h"
 #include <string.h>
 
 struct lexer {
     struct render *r;
-    const char *p;                       /* newlines are \n, one at the very end is dropped          */
+    const char *p;                       /* newlines are \n, one at the very end is dropped */
     size_t n, at;
     struct token *tok;
     size_t n_tok, cap_tok;
-    bool line_start;                     /* the text before `at` ended with a newline                */
-    char open[TEMPLATE_NEST_MAX];        /* brackets not closed yet                                  */
+    bool line_start;                     /* the text before `at` ended with a newline */
+    char open[TEMPLATE_NEST_MAX];        /* brackets not closed yet */
     size_t n_open;
 };
 
@@ -77,7 +78,8 @@ static stretto_status emit_text(struct lexer *x, const char *p, size_t n, char s
     return keep ? emit(x, K_DATA, p, keep) : STRETTO_OK;
 }
 
-/* Behind a closing tag that starts at `at` with an optional sign: past it and what it eats, or 0. */
+/* Behind a closing tag that starts at `at` with an optional sign: past it and what it eats, or
+ * 0. */
 static size_t closing(const struct lexer *x, size_t at, const char *tag, bool plus, bool trim)
 {
     if (ahead(x, at, tag)) {
@@ -125,7 +127,7 @@ static stretto_status raw(struct lexer *x)
     return tmpl_fail(x->r, STRETTO_E_FORMAT, "missing end of raw directive");
 }
 
-/* ---- inside a tag -------------------------------------------------------------------------------- */
+/* ---- inside a tag ---------------------------------------------------------------------------- */
 
 static int hex_digit(char c)
 {
@@ -134,7 +136,8 @@ static int hex_digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-static bool is_digit(const struct lexer *x, size_t at) { return at < x->n && x->p[at] >= '0' && x->p[at] <= '9'; }
+static bool is_digit(const struct lexer *x,
+                     size_t at) { return at < x->n && x->p[at] >= '0' && x->p[at] <= '9'; }
 
 /* Digits with single underscores between them. */
 static size_t digits(const struct lexer *x, size_t at)
@@ -174,7 +177,7 @@ static stretto_status number_token(struct lexer *x)
                 if (x->p[end] != '_' && (d < 0 || d >= base)) break;
             }
         } else {
-            end = at + 1;                            /* 007 is three zeros' worth of tokens in Jinja */
+            end = at + 1;                         /* 007 is three zeros' worth of tokens in Jinja */
             while (end < x->n && x->p[end] == '0') end++;
         }
     }
@@ -198,7 +201,8 @@ static stretto_status number_token(struct lexer *x)
 }
 
 /* One escape at p[*i] (behind the backslash), as Python's string literals. */
-static stretto_status unescape(struct lexer *x, const char *p, size_t n, size_t *i, char *to, size_t *len)
+static stretto_status unescape(struct lexer *x, const char *p, size_t n, size_t *i, char *to,
+                               size_t *len)
 {
     static const char plain[] = "\\\\''\"\"a\ab\bf\fn\nr\rt\tv\v";
     char c = p[*i];
@@ -213,7 +217,8 @@ static stretto_status unescape(struct lexer *x, const char *p, size_t n, size_t 
     } else if (want) {
         (*i)++;
         for (; k < want && *i < n && hex_digit(p[*i]) >= 0; k++) cp = cp << 4 | (uint32_t)hex_digit(p[(*i)++]);
-        if (k < want) return tmpl_fail(x->r, STRETTO_E_FORMAT, "truncated \\%c escape in a string", c);
+        if (k < want)
+            return tmpl_fail(x->r, STRETTO_E_FORMAT, "truncated \\%c escape in a string", c);
         if (cp > 0x10FFFF || (cp >= 0xD800 && cp < 0xE000))
             return tmpl_fail(x->r, STRETTO_E_FORMAT, "\\%c%x is not a character", c, (unsigned)cp);
     } else {
@@ -240,7 +245,7 @@ static stretto_status string_token(struct lexer *x)
     }
     TRY(emit(x, K_STRING, to, len));
     TRY(tmpl_view(x->r, to, len, &x->tok[x->n_tok - 1].v));
-    tmpl_chars(x->tok[x->n_tok - 1].v.s);            /* constants are shared by threads: count now */
+    tmpl_chars(x->tok[x->n_tok - 1].v.s);           /* constants are shared by threads: count now */
     advance(x, end + 1 - x->at);
     return STRETTO_OK;
 }
@@ -274,12 +279,14 @@ static stretto_status operator_token(struct lexer *x)
     char c = x->p[x->at];
     if (c == '(' || c == '[' || c == '{') {
         if (x->n_open == sizeof x->open)
-            return tmpl_fail(x->r, STRETTO_E_FULL, "brackets are nested more than %u deep", TEMPLATE_NEST_MAX);
+            return tmpl_fail(x->r, STRETTO_E_FULL, "brackets are nested more than %u deep",
+                             TEMPLATE_NEST_MAX);
         x->open[x->n_open++] = c == '(' ? ')' : c == '[' ? ']' : '}';
     } else if (c == ')' || c == ']' || c == '}') {
         if (!x->n_open) return tmpl_fail(x->r, STRETTO_E_FORMAT, "unexpected '%c'", c);
         char want = x->open[--x->n_open];
-        if (want != c) return tmpl_fail(x->r, STRETTO_E_FORMAT, "unexpected '%c', expected '%c'", c, want);
+        if (want != c)
+            return tmpl_fail(x->r, STRETTO_E_FORMAT, "unexpected '%c', expected '%c'", c, want);
     }
     for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
         if (ahead(x, x->at, ops[i].text)) {
@@ -288,7 +295,8 @@ static stretto_status operator_token(struct lexer *x)
             advance(x, n);
             return STRETTO_OK;
         }
-    return tmpl_fail(x->r, STRETTO_E_FORMAT, "unexpected character '%c'", c >= ' ' && c < 127 ? c : '?');
+    return tmpl_fail(x->r, STRETTO_E_FORMAT, "unexpected character '%c'",
+                     c >= ' ' && c < 127 ? c : '?');
 }
 
 static stretto_status tag(struct lexer *x, bool variable)
@@ -310,10 +318,10 @@ static stretto_status tag(struct lexer *x, bool variable)
         else if (cp == '\'' || cp == '"') TRY(string_token(x));
         else TRY(operator_token(x));
     }
-    return STRETTO_OK;                               /* the parser misses the end and says what it wanted */
+    return STRETTO_OK;                       /* the parser misses the end and says what it wanted */
 }
 
-/* ---- the whole ----------------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 static stretto_status normalize(struct lexer *x, const char *text, size_t n)
 {
@@ -345,7 +353,8 @@ static stretto_status opening(struct lexer *x, size_t at)
     return tag(x, what == '{');
 }
 
-stretto_status tmpl_lex(struct render *r, const char *text, size_t n, struct token **out, size_t *n_out)
+stretto_status tmpl_lex(struct render *r, const char *text, size_t n, struct token **out,
+                        size_t *n_out)
 {
     struct lexer x = { .r = r, .line_start = true };
     r->line = 1;

@@ -4,7 +4,8 @@
 #include <string.h>
 
 #define METHOD(name) \
-    static stretto_status name(struct render *r, struct value v, const struct call *c, struct value *out)
+    static stretto_status name(struct render *r, struct value v, const struct call *c, \
+                               struct value *out)
 
 /* An argument that may be left out or None. */
 static bool given(struct value v) { return v.kind != T_MISSING && v.kind != T_NONE; }
@@ -15,23 +16,27 @@ static stretto_status keep_safe(stretto_status s, struct value v, struct value *
     return s;
 }
 
-/* ---- str: case, strip, fill ---------------------------------------------------------------------- */
+/* ---- str: case, strip, fill ------------------------------------------------------------------ */
 
-static stretto_status recased(struct render *r, struct value v, enum letter_case to, struct value *out)
+static stretto_status recased(struct render *r, struct value v, enum letter_case to,
+                              struct value *out)
 {
     size_t mark = r->out.len;
     TRY(tmpl_recase(r, v.s->p, v.s->n, to));
     return keep_safe(tmpl_cut(r, mark, out), v, out);
 }
 
-METHOD(str_upper) { TRY(tmpl_bind(r, "upper", c, "", NULL)); return recased(r, v, CASE_UPPER, out); }
-METHOD(str_lower) { TRY(tmpl_bind(r, "lower", c, "", NULL)); return recased(r, v, CASE_LOWER, out); }
+METHOD(str_upper) { TRY(tmpl_bind(r, "upper", c, "",
+                                  NULL)); return recased(r, v, CASE_UPPER, out); }
+METHOD(str_lower) { TRY(tmpl_bind(r, "lower", c, "",
+                                  NULL)); return recased(r, v, CASE_LOWER, out); }
 
-/* The first letter of the text, or of each word, in title case and the others in lower case; swap turns
- * every letter around. */
+/* The first letter of the text, or of each word, in title case and the others in lower case;
+ * swap turns every letter around. */
 enum recase_how { HOW_CAPITALIZE, HOW_TITLE, HOW_SWAP };
 
-static stretto_status letters(struct render *r, struct value v, enum recase_how how, struct value *out)
+static stretto_status letters(struct render *r, struct value v, enum recase_how how,
+                              struct value *out)
 {
     size_t mark = r->out.len;
     bool inside = false;
@@ -53,11 +58,13 @@ static stretto_status letters(struct render *r, struct value v, enum recase_how 
 }
 
 METHOD(str_title) { TRY(tmpl_bind(r, "title", c, "", NULL)); return letters(r, v, HOW_TITLE, out); }
-METHOD(str_capitalize) { TRY(tmpl_bind(r, "capitalize", c, "", NULL)); return letters(r, v, HOW_CAPITALIZE, out); }
-METHOD(str_swapcase) { TRY(tmpl_bind(r, "swapcase", c, "", NULL)); return letters(r, v, HOW_SWAP, out); }
+METHOD(str_capitalize) { TRY(tmpl_bind(r, "capitalize", c, "",
+                                       NULL)); return letters(r, v, HOW_CAPITALIZE, out); }
+METHOD(str_swapcase) { TRY(tmpl_bind(r, "swapcase", c, "",
+                                     NULL)); return letters(r, v, HOW_SWAP, out); }
 
-static stretto_status stripped(struct render *r, struct value v, const struct call *c, bool left, bool right,
-                               struct value *out)
+static stretto_status stripped(struct render *r, struct value v, const struct call *c, bool left,
+                               bool right, struct value *out)
 {
     struct value set;
     struct str *chars = NULL;
@@ -70,7 +77,8 @@ static stretto_status stripped(struct render *r, struct value v, const struct ca
     return keep_safe(tmpl_view(r, p, n, out), v, out);
 }
 
-stretto_status tmpl_str_strip(struct render *r, struct value v, const struct call *c, struct value *out)
+stretto_status tmpl_str_strip(struct render *r, struct value v, const struct call *c,
+                              struct value *out)
 {
     return stripped(r, v, c, true, true, out);
 }
@@ -78,7 +86,8 @@ stretto_status tmpl_str_strip(struct render *r, struct value v, const struct cal
 METHOD(str_lstrip) { return stripped(r, v, c, true, false, out); }
 METHOD(str_rstrip) { return stripped(r, v, c, false, true, out); }
 
-static stretto_status justified(struct render *r, struct value v, const struct call *c, int side, struct value *out)
+static stretto_status justified(struct render *r, struct value v, const struct call *c, int side,
+                                struct value *out)
 {
     struct value a[2];
     struct str space = { " ", 1, 1 }, *with = &space;
@@ -86,7 +95,8 @@ static stretto_status justified(struct render *r, struct value v, const struct c
     TRY(tmpl_bind(r, "a justifying method", c, "width fillchar?", a));
     TRY(tmpl_want_int(r, "width", a[0], &width));
     if (a[1].kind != T_MISSING) TRY(tmpl_want_str(r, "fillchar", a[1], &with));
-    if (tmpl_chars(with) != 1) return tmpl_fail(r, STRETTO_E_ARG, "the fill character must be exactly one character long");
+    if (tmpl_chars(with) != 1)
+        return tmpl_fail(r, STRETTO_E_ARG, "the fill character must be exactly one character long");
     size_t n = tmpl_chars(v.s), room = width > (int64_t)n ? (size_t)width - n : 0, mark = r->out.len;
     size_t left = side < 0 ? 0 : side > 0 ? room : room / 2 + (room & (size_t)width & 1);
     if (room > TEMPLATE_OUTPUT_MAX) return tmpl_fail(r, STRETTO_E_FULL, "a string is too long");
@@ -107,18 +117,19 @@ METHOD(str_zfill)
     TRY(tmpl_bind(r, "zfill", c, "width", &a));
     TRY(tmpl_want_int(r, "zfill", a, &width));
     size_t n = tmpl_chars(v.s), mark = r->out.len, sign = v.s->n && (v.s->p[0] == '-' || v.s->p[0] == '+');
-    if (width > (int64_t)TEMPLATE_OUTPUT_MAX) return tmpl_fail(r, STRETTO_E_FULL, "a string is too long");
+    if (width > (int64_t)TEMPLATE_OUTPUT_MAX)
+        return tmpl_fail(r, STRETTO_E_FULL, "a string is too long");
     TRY(tmpl_write(r, v.s->p, sign));
     for (int64_t i = (int64_t)n; i < width; i++) TRY(tmpl_write(r, "0", 1));
     TRY(tmpl_write(r, v.s->p + sign, v.s->n - sign));
     return tmpl_cut(r, mark, out);
 }
 
-/* ---- str: search --------------------------------------------------------------------------------- */
+/* ---- str: search ----------------------------------------------------------------------------- */
 
 /* Python's optional start and end, as byte offsets; false when start lies behind the end. */
-static stretto_status bounds(struct render *r, struct str *s, struct value from, struct value to, size_t *a,
-                             size_t *b, bool *valid)
+static stretto_status bounds(struct render *r, struct str *s, struct value from, struct value to,
+                             size_t *a, size_t *b, bool *valid)
 {
     int64_t n = (int64_t)tmpl_chars(s), v[2] = { 0, n };
     if (given(from)) TRY(tmpl_want_int(r, "start", from, &v[0]));
@@ -154,8 +165,8 @@ static size_t count_chars(const char *p, size_t n)
     return k;
 }
 
-static stretto_status found_at(struct render *r, struct value v, const struct call *c, bool last, bool must,
-                               struct value *out)
+static stretto_status found_at(struct render *r, struct value v, const struct call *c, bool last,
+                               bool must, struct value *out)
 {
     struct value a[3];
     struct str *word;
@@ -203,7 +214,8 @@ static bool matches(const char *p, size_t n, const struct str *word, bool end)
     return word->n <= n && memcmp(end ? p + n - word->n : p, word->p, word->n) == 0;
 }
 
-static stretto_status affix(struct render *r, struct value v, const struct call *c, bool end, struct value *out)
+static stretto_status affix(struct render *r, struct value v, const struct call *c, bool end,
+                            struct value *out)
 {
     struct value a[3];
     size_t from, to;
@@ -214,7 +226,8 @@ static stretto_status affix(struct render *r, struct value v, const struct call 
     TRY(tmpl_work(r, n));
     for (size_t i = 0; i < n; i++) {
         struct str *word;
-        TRY(tmpl_want_str(r, end ? "endswith" : "startswith", a[0].kind == T_TUPLE ? a[0].l->v[i] : a[0], &word));
+        TRY(tmpl_want_str(r, end ? "endswith" : "startswith",
+                          a[0].kind == T_TUPLE ? a[0].l->v[i] : a[0], &word));
         yes = yes || (valid && matches(v.s->p + from, to - from, word, end));
     }
     *out = V_BOOL(yes);
@@ -224,7 +237,8 @@ static stretto_status affix(struct render *r, struct value v, const struct call 
 METHOD(str_startswith) { return affix(r, v, c, false, out); }
 METHOD(str_endswith) { return affix(r, v, c, true, out); }
 
-static stretto_status remove_affix(struct render *r, struct value v, const struct call *c, bool end, struct value *out)
+static stretto_status remove_affix(struct render *r, struct value v, const struct call *c, bool end,
+                                   struct value *out)
 {
     struct value a;
     struct str *word;
@@ -237,7 +251,8 @@ static stretto_status remove_affix(struct render *r, struct value v, const struc
 METHOD(str_removeprefix) { return remove_affix(r, v, c, false, out); }
 METHOD(str_removesuffix) { return remove_affix(r, v, c, true, out); }
 
-stretto_status tmpl_str_replace(struct render *r, struct value v, const struct call *c, struct value *out)
+stretto_status tmpl_str_replace(struct render *r, struct value v, const struct call *c,
+                                struct value *out)
 {
     struct value a[3];
     struct str *old, *with;
@@ -269,7 +284,7 @@ stretto_status tmpl_str_replace(struct render *r, struct value v, const struct c
     return tmpl_cut(r, mark, out);
 }
 
-/* ---- str: split and join ------------------------------------------------------------------------- */
+/* ---- str: split and join --------------------------------------------------------------------- */
 
 static stretto_status push_part(struct render *r, struct list *l, const char *p, size_t n)
 {
@@ -287,7 +302,8 @@ static bool space_at(const char *p, size_t n, size_t at, size_t *len)
 }
 
 /* By white space from the left: runs count as one, none at the ends. */
-static stretto_status split_space(struct render *r, const char *p, size_t n, int64_t most, struct list *l)
+static stretto_status split_space(struct render *r, const char *p, size_t n, int64_t most,
+                                  struct list *l)
 {
     size_t at = 0, k;
     for (;;) {
@@ -315,7 +331,8 @@ static void reverse(struct list *l)
 }
 
 /* From the right; the parts are pushed last first and turned around. */
-static stretto_status rsplit_space(struct render *r, const char *p, size_t n, int64_t most, struct list *l)
+static stretto_status rsplit_space(struct render *r, const char *p, size_t n, int64_t most,
+                                   struct list *l)
 {
     for (;;) {
         tmpl_strip(&p, &n, NULL, most == 0, true);
@@ -335,8 +352,8 @@ static stretto_status rsplit_space(struct render *r, const char *p, size_t n, in
     return STRETTO_OK;
 }
 
-static stretto_status split_word(struct render *r, const char *p, size_t n, const struct str *word, int64_t most,
-                                 bool right, struct list *l)
+static stretto_status split_word(struct render *r, const char *p, size_t n, const struct str *word,
+                                 int64_t most, bool right, struct list *l)
 {
     for (;;) {
         const char *at = most != 0 ? search(p, n, word, right) : NULL;
@@ -357,7 +374,8 @@ static stretto_status split_word(struct render *r, const char *p, size_t n, cons
     return STRETTO_OK;
 }
 
-static stretto_status split(struct render *r, struct value v, const struct call *c, bool right, struct value *out)
+static stretto_status split(struct render *r, struct value v, const struct call *c, bool right,
+                            struct value *out)
 {
     struct value a[2];
     struct str *word;
@@ -369,7 +387,9 @@ static stretto_status split(struct render *r, struct value v, const struct call 
     TRY(tmpl_list(r, 0, &l));
     TRY(tmpl_work(r, v.s->n / 16));
     *out = V_LIST(l);
-    if (!given(a[0])) return right ? rsplit_space(r, v.s->p, v.s->n, most, l) : split_space(r, v.s->p, v.s->n, most, l);
+    if (!given(a[0]))
+        return right ? rsplit_space(r, v.s->p, v.s->n, most,
+                                    l) : split_space(r, v.s->p, v.s->n, most, l);
     TRY(tmpl_want_str(r, "split", a[0], &word));
     if (!word->n) return tmpl_fail(r, STRETTO_E_ARG, "empty separator");
     TRY(search_work(r, v.s->n, word->n, right));
@@ -404,7 +424,8 @@ METHOD(str_splitlines)
     return STRETTO_OK;
 }
 
-static stretto_status partition(struct render *r, struct value v, const struct call *c, bool right, struct value *out)
+static stretto_status partition(struct render *r, struct value v, const struct call *c, bool right,
+                                struct value *out)
 {
     struct value a, part[3];
     struct str *word;
@@ -436,7 +457,8 @@ METHOD(str_join)
     size_t mark = r->out.len;
     for (size_t i = 0; i < l->n; i++) {
         if (l->v[i].kind != T_STR)
-            return tmpl_fail(r, STRETTO_E_ARG, "join: item %zu is not a string but %s", i, tmpl_type(l->v[i]));
+            return tmpl_fail(r, STRETTO_E_ARG, "join: item %zu is not a string but %s", i,
+                             tmpl_type(l->v[i]));
         if (i) TRY(tmpl_write(r, v.s->p, v.s->n));
         TRY(tmpl_write(r, l->v[i].s->p, l->v[i].s->n));
     }
@@ -445,12 +467,12 @@ METHOD(str_join)
 
 METHOD(str_format) { return tmpl_format(r, v, c, out); }
 
-/* ---- str: questions ------------------------------------------------------------------------------ */
+/* ---- str: questions -------------------------------------------------------------------------- */
 
 static bool alnum(uint32_t cp) { return tmpl_alpha(cp) || tmpl_numeric(cp); }
 
-static stretto_status all(struct render *r, struct value v, const struct call *c, bool (*is)(uint32_t),
-                          bool if_empty, struct value *out)
+static stretto_status all(struct render *r, struct value v, const struct call *c,
+                          bool (*is)(uint32_t), bool if_empty, struct value *out)
 {
     bool yes = v.s->n || if_empty;
     TRY(tmpl_bind(r, "a question to a string", c, "", NULL));
@@ -474,8 +496,8 @@ METHOD(str_isspace) { return all(r, v, c, tmpl_space, false, out); }
 METHOD(str_isprintable) { return all(r, v, c, tmpl_printable, true, out); }
 METHOD(str_isascii) { return all(r, v, c, ascii, true, out); }
 
-static stretto_status ask_test(struct render *r, struct value v, const struct call *c, const char *word,
-                               struct value *out)
+static stretto_status ask_test(struct render *r, struct value v, const struct call *c,
+                               const char *word, struct value *out)
 {
     const struct str name = { word, strlen(word), strlen(word) };
     return tmpl_test(&name)->run(r, v, c, out);
@@ -508,7 +530,7 @@ METHOD(str_istitle)
     return STRETTO_OK;
 }
 
-/* ---- dict, list, tuple, range, cycler ------------------------------------------------------------ */
+/* ---- dict, list, tuple, range, cycler -------------------------------------------------------- */
 
 METHOD(dict_get)
 {
@@ -519,7 +541,8 @@ METHOD(dict_get)
     return STRETTO_OK;
 }
 
-static stretto_status view(struct render *r, struct value v, const struct call *c, char what, struct value *out)
+static stretto_status view(struct render *r, struct value v, const struct call *c, char what,
+                           struct value *out)
 {
     TRY(tmpl_bind(r, "a view of a dict", c, "", NULL));
     *out = (struct value){ .kind = T_VIEW };
@@ -587,22 +610,24 @@ METHOD(cycler_reset)
     return STRETTO_OK;
 }
 
-/* ---- the tables ---------------------------------------------------------------------------------- */
+/* ---- the tables ------------------------------------------------------------------------------ */
 
 static const struct function str_methods[] = {
-    { "upper", str_upper }, { "lower", str_lower }, { "title", str_title }, { "capitalize", str_capitalize },
-    { "swapcase", str_swapcase }, { "strip", tmpl_str_strip }, { "lstrip", str_lstrip },
-    { "rstrip", str_rstrip }, { "ljust", str_ljust }, { "rjust", str_rjust }, { "center", str_center },
-    { "zfill", str_zfill }, { "find", str_find }, { "rfind", str_rfind }, { "index", str_index },
-    { "rindex", str_rindex }, { "count", str_count }, { "startswith", str_startswith },
-    { "endswith", str_endswith }, { "removeprefix", str_removeprefix }, { "removesuffix", str_removesuffix },
+    { "upper", str_upper }, { "lower", str_lower }, { "title", str_title },
+    { "capitalize", str_capitalize }, { "swapcase", str_swapcase }, { "strip", tmpl_str_strip },
+    { "lstrip", str_lstrip }, { "rstrip", str_rstrip }, { "ljust", str_ljust },
+    { "rjust", str_rjust }, { "center", str_center }, { "zfill", str_zfill }, { "find", str_find },
+    { "rfind", str_rfind }, { "index", str_index }, { "rindex", str_rindex },
+    { "count", str_count }, { "startswith", str_startswith }, { "endswith", str_endswith },
+    { "removeprefix", str_removeprefix }, { "removesuffix", str_removesuffix },
     { "replace", tmpl_str_replace }, { "split", str_split }, { "rsplit", str_rsplit },
-    { "splitlines", str_splitlines }, { "partition", str_partition }, { "rpartition", str_rpartition },
-    { "join", str_join }, { "format", str_format }, { "isalpha", str_isalpha }, { "isalnum", str_isalnum },
-    { "isdigit", str_isdigit }, { "isdecimal", str_isdecimal }, { "isnumeric", str_isnumeric },
-    { "isspace", str_isspace }, { "isprintable", str_isprintable }, { "isascii", str_isascii },
-    { "isupper", str_isupper }, { "islower", str_islower }, { "isidentifier", str_isidentifier },
-    { "istitle", str_istitle }, { NULL, NULL },
+    { "splitlines", str_splitlines }, { "partition", str_partition },
+    { "rpartition", str_rpartition }, { "join", str_join }, { "format", str_format },
+    { "isalpha", str_isalpha }, { "isalnum", str_isalnum }, { "isdigit", str_isdigit },
+    { "isdecimal", str_isdecimal }, { "isnumeric", str_isnumeric }, { "isspace", str_isspace },
+    { "isprintable", str_isprintable }, { "isascii", str_isascii }, { "isupper", str_isupper },
+    { "islower", str_islower }, { "isidentifier", str_isidentifier }, { "istitle", str_istitle },
+    { NULL, NULL },
 };
 static const struct function dict_methods[] = {
     { "get", dict_get }, { "items", dict_items }, { "keys", dict_keys }, { "values", dict_values },
@@ -627,8 +652,7 @@ static const struct type_row {
     { T_STR, str_methods, "", " casefold encode expandtabs format_map maketrans translate " },
     { T_DICT, dict_methods, " clear pop popitem setdefault update ", " fromkeys " },
     { T_LIST, list_methods, " append clear pop reverse insert sort extend remove ", "" },
-    { T_TUPLE, tuple_methods, "", "" },
-    { T_CYCLER, cycler_methods, "", " current items pos " },
+    { T_TUPLE, tuple_methods, "", "" }, { T_CYCLER, cycler_methods, "", " current items pos " },
     { T_INT, NULL, "", " as_integer_ratio bit_count bit_length conjugate denominator from_bytes imag numerator real"
       " to_bytes " },
     { T_BOOL, NULL, "", " as_integer_ratio bit_count bit_length conjugate denominator from_bytes imag numerator real"
@@ -646,12 +670,14 @@ static const char escaping[] = " replace join format split rsplit splitlines par
 
 static bool listed(const char *words, const struct str *name)
 {
-    for (const char *p = words; name->n && (p = memmem(p, strlen(p), name->p, name->n)) != NULL; p++)
+    for (const char *p = words; name->n && (p = memmem(p, strlen(p), name->p,
+                                                       name->n)) != NULL; p++)
         if (p[-1] == ' ' && p[name->n] == ' ') return true;
     return false;
 }
 
-stretto_status tmpl_method(struct render *r, struct value v, const struct str *name, struct value *out)
+stretto_status tmpl_method(struct render *r, struct value v, const struct str *name,
+                           struct value *out)
 {
     *out = (struct value){ .kind = T_MISSING };
     if (v.kind == T_MACRO && tmpl_is(name, "name")) {
@@ -665,17 +691,19 @@ stretto_status tmpl_method(struct render *r, struct value v, const struct str *n
         for (const struct function *f = t->methods; f && f->name; f++) {
             if (!tmpl_is(name, f->name)) continue;
             if (v.kind == T_STR && v.safe && listed(escaping, name))
-                return tmpl_fail(r, STRETTO_E_UNSUP, "%s of a string marked safe is not supported", f->name);
+                return tmpl_fail(r, STRETTO_E_UNSUP, "%s of a string marked safe is not supported",
+                                 f->name);
             *out = (struct value){ .kind = T_METHOD };
             TRY(tmpl_take(r, 1, sizeof *out->method, &out->method));
             *out->method = (struct method){ .self = v, .fn = f };
             return STRETTO_OK;
         }
         if (listed(t->changing, name))
-            return tmpl_undefined(r, NULL, name, "would change a list or dict, which templates may not", out);
+            return tmpl_undefined(r, NULL, name,
+                                  "would change a list or dict, which templates may not", out);
         if (listed(t->missing, name))
-            return tmpl_fail(r, STRETTO_E_UNSUP, "the attribute %s.%.*s is not supported", tmpl_type(v),
-                             (int)(name->n < 60 ? name->n : 60), name->p);
+            return tmpl_fail(r, STRETTO_E_UNSUP, "the attribute %s.%.*s is not supported",
+                             tmpl_type(v), tmpl_shown(name->n), name->p);
     }
     return STRETTO_OK;
 }

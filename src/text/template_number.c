@@ -12,10 +12,10 @@ static stretto_status too_big(struct render *r)
     return tmpl_fail(r, STRETTO_E_UNSUP, "an integer above 64 bits is not supported");
 }
 
-/* ---- text ---------------------------------------------------------------------------------------- */
+/* ---- text ------------------------------------------------------------------------------------ */
 
-/* The shortest digits that read back as the same double, spelled as repr() does. The digits are taken
- * from %e and placed here, so the locale's decimal point does not matter. */
+/* The shortest digits that read back as the same double, spelled as repr() does. The digits are
+ * taken from %e and placed here, so the locale's decimal point does not matter. */
 void tmpl_float_text(double f, char text[40])
 {
     char e[48], digits[24];
@@ -129,9 +129,10 @@ bool tmpl_parse_int(const char *p, size_t n, int base, int64_t *out, bool *overf
     return true;
 }
 
-/* ---- operators ----------------------------------------------------------------------------------- */
+/* ---- operators ------------------------------------------------------------------------------- */
 
-static stretto_status zero(struct render *r) { return tmpl_fail(r, STRETTO_E_ARG, "division by zero"); }
+static stretto_status zero(struct render *r) { return tmpl_fail(r, STRETTO_E_ARG,
+                                                                "division by zero"); }
 
 static stretto_status int_power(struct render *r, int64_t a, int64_t b, struct value *out)
 {
@@ -215,19 +216,22 @@ static stretto_status float_binary(struct render *r, int op, double a, double b,
         if (a < 0 && isfinite(a) && isfinite(b) && b != floor(b))
             return tmpl_fail(r, STRETTO_E_UNSUP, "complex numbers are not supported");
         v = pow(a, b);
-        if (isinf(v) && isfinite(a) && isfinite(b)) return tmpl_fail(r, STRETTO_E_ARG, "numerical result out of range");
+        if (isinf(v) && isfinite(a) && isfinite(b))
+            return tmpl_fail(r, STRETTO_E_ARG, "numerical result out of range");
     }
     *out = V_FLOAT(v);
     return STRETTO_OK;
 }
 
-/* Makes a string longer in place when it is the one that + made last: a template that builds its text
- * piece by piece costs linear, not quadratic, memory. */
-static stretto_status join_strings(struct render *r, struct str *a, struct str *b, struct value *out)
+/* Makes a string longer in place when it is the one that + made last: a template that builds its
+ * text piece by piece costs linear, not quadratic, memory. */
+static stretto_status join_strings(struct render *r, struct str *a, struct str *b,
+                                   struct value *out)
 {
     size_t n = a->n + b->n;
     if (n > TEMPLATE_OUTPUT_MAX)
-        return tmpl_fail(r, STRETTO_E_FULL, "a string is longer than %zu MiB", TEMPLATE_OUTPUT_MAX >> 20);
+        return tmpl_fail(r, STRETTO_E_FULL, "a string is longer than %zu MiB",
+                         TEMPLATE_OUTPUT_MAX >> 20);
     TRY(tmpl_work(r, b->n / 64));
     if (r->grow.p && a->p == r->grow.p && a->n == r->grow.n && b->n <= r->grow.cap - r->grow.n) {
         if (b->n) memcpy(r->grow.p + a->n, b->p, b->n);
@@ -248,7 +252,8 @@ static stretto_status join_strings(struct render *r, struct str *a, struct str *
     return tmpl_view(r, to, n, out);
 }
 
-static stretto_status add_strings(struct render *r, struct value a, struct value b, struct value *out)
+static stretto_status add_strings(struct render *r, struct value a, struct value b,
+                                  struct value *out)
 {
     if (a.safe != b.safe) {
         size_t mark = r->out.len;
@@ -278,7 +283,8 @@ static stretto_status repeat(struct render *r, struct value v, int64_t times, st
     }
     size_t total;
     if (__builtin_mul_overflow(k, v.s->n, &total) || total > TEMPLATE_OUTPUT_MAX)
-        return tmpl_fail(r, STRETTO_E_FULL, "a string is longer than %zu MiB", TEMPLATE_OUTPUT_MAX >> 20);
+        return tmpl_fail(r, STRETTO_E_FULL, "a string is longer than %zu MiB",
+                         TEMPLATE_OUTPUT_MAX >> 20);
     char *to;
     TRY(tmpl_take(r, total, 1, &to));
     TRY(tmpl_work(r, total / 16));
@@ -288,7 +294,8 @@ static stretto_status repeat(struct render *r, struct value v, int64_t times, st
     return STRETTO_OK;
 }
 
-static stretto_status join_lists(struct render *r, struct value a, struct value b, struct value *out)
+static stretto_status join_lists(struct render *r, struct value a, struct value b,
+                                 struct value *out)
 {
     struct list *l;
     TRY(tmpl_list(r, a.l->n + b.l->n, &l));
@@ -314,7 +321,8 @@ static const char *spelling(int op)
     }
 }
 
-stretto_status tmpl_binary(struct render *r, int op, struct value a, struct value b, struct value *out)
+stretto_status tmpl_binary(struct render *r, int op, struct value a, struct value b,
+                           struct value *out)
 {
     int64_t i, j;
     double x, y;
@@ -328,8 +336,8 @@ stretto_status tmpl_binary(struct render *r, int op, struct value a, struct valu
         return a.kind == T_STR ? add_strings(r, a, b, out) : join_lists(r, a, b, out);
     if (op == K_MUL && sequence(a) && bi) return repeat(r, a, j, out);
     if (op == K_MUL && sequence(b) && ai) return repeat(r, b, i, out);
-    return tmpl_fail(r, STRETTO_E_ARG, "unsupported operand types for %s: '%s' and '%s'%s", spelling(op),
-                     tmpl_type(a), tmpl_type(b),
+    return tmpl_fail(r, STRETTO_E_ARG, "unsupported operand types for %s: '%s' and '%s'%s",
+                     spelling(op), tmpl_type(a), tmpl_type(b),
                      op == K_ADD && (a.kind == T_STR || b.kind == T_STR) ? " (~ joins anything as text)" : "");
 }
 

@@ -18,9 +18,9 @@ struct parser {
     struct render *r;
     struct template *t;
     const struct token *tok;
-    uint32_t nest;                       /* of brackets, unary operators and blocks                  */
-    uint32_t loops;                      /* for loops around this place, macros reset it             */
-    struct signature *sig[TEMPLATE_NEST_MAX];      /* macros and call blocks around this place       */
+    uint32_t nest;                       /* of brackets, unary operators and blocks */
+    uint32_t loops;                      /* for loops around this place, macros reset it */
+    struct signature *sig[TEMPLATE_NEST_MAX];      /* macros and call blocks around this place */
     size_t n_sig;
 };
 
@@ -84,7 +84,7 @@ static stretto_status enter(struct parser *p)
     return STRETTO_OK;
 }
 
-/* ---- nodes --------------------------------------------------------------------------------------- */
+/* ---- nodes ----------------------------------------------------------------------------------- */
 
 static stretto_status make(struct parser *p, int kind, uint32_t line, struct node **out)
 {
@@ -120,7 +120,8 @@ static stretto_status grow(struct parser *p, struct node *n, const struct node *
                      TEMPLATE_HEIGHT_MAX);
 }
 
-static stretto_status add_child(struct parser *p, struct node *n, struct nodes *l, struct node *child)
+static stretto_status add_child(struct parser *p, struct node *n, struct nodes *l,
+                                struct node *child)
 {
     TRY(append(p, l, child));
     return grow(p, n, child);
@@ -179,7 +180,7 @@ static stretto_status intern(struct parser *p, const struct token *k, uint32_t *
     return STRETTO_OK;
 }
 
-/* ---- expressions --------------------------------------------------------------------------------- */
+/* ---- expressions ----------------------------------------------------------------------------- */
 
 static stretto_status expression(struct parser *p, struct node **out);
 static stretto_status disjunction(struct parser *p, struct node **out);
@@ -261,7 +262,8 @@ static void mention(struct parser *p, const struct token *k)
 static stretto_status name(struct parser *p, bool namespaces, struct node **out)
 {
     const struct token *k = p->tok;
-    bool yes = at_name(p, "true") || at_name(p, "True"), no = at_name(p, "false") || at_name(p, "False");
+    bool yes = at_name(p, "true") || at_name(p,
+                                             "True"), no = at_name(p, "false") || at_name(p, "False");
     bool none = at_name(p, "none") || at_name(p, "None");
     step(p);
     if (yes || no) return constant(p, V_BOOL(yes), out);
@@ -323,7 +325,8 @@ static stretto_status primary(struct parser *p, bool namespaces, struct node **o
     }
 }
 
-static stretto_status add_keyword(struct parser *p, struct args *a, const struct token *k, struct node *v)
+static stretto_status add_keyword(struct parser *p, struct args *a, const struct token *k,
+                                  struct node *v)
 {
     if (a->n_kw == a->cap_kw) {
         struct keyword *to;
@@ -337,7 +340,7 @@ static stretto_status add_keyword(struct parser *p, struct args *a, const struct
     for (size_t i = 0; i < a->n_kw; i++)
         if (a->kw[i].name->n == k->n && memcmp(a->kw[i].name->p, k->p, k->n) == 0)
             return tmpl_fail(p->r, STRETTO_E_FORMAT, "argument '%.*s' is given twice",
-                             (int)(k->n < 60 ? k->n : 60), k->p);
+                             tmpl_shown(k->n), k->p);
     struct value word;
     TRY(text_value(p, k->p, k->n, &word));
     a->kw[a->n_kw++] = (struct keyword){ .name = word.s, .v = v };
@@ -428,7 +431,8 @@ static stretto_status subscript(struct parser *p, struct node *of, struct node *
         TRY(grow(p, n, part));
         part = NULL;
         bool more = i < 2 && (i == 0 || p->tok->kind == K_COLON) && take(p, K_COLON);
-        if (more && p->tok->kind != K_COLON && p->tok->kind != K_RBRACKET) TRY(expression(p, &part));
+        if (more && p->tok->kind != K_COLON && p->tok->kind != K_RBRACKET)
+            TRY(expression(p, &part));
     }
     *out = n;
     return STRETTO_OK;
@@ -449,7 +453,8 @@ static stretto_status postfix(struct parser *p, struct node **n)
         if (p->tok->kind != K_DOT) return STRETTO_OK;
         step(p);
         struct node *at, *key;
-        if (p->tok->kind != K_NAME && p->tok->kind != K_INT) return unexpected(p, "a name or a number");
+        if (p->tok->kind != K_NAME && p->tok->kind != K_INT)
+            return unexpected(p, "a name or a number");
         bool item = p->tok->kind == K_INT;
         TRY(make(p, item ? N_ITEM : N_ATTR, p->tok->line, &at));
         at->a = *n;
@@ -604,7 +609,8 @@ static int compare_operator(struct parser *p)
     if (k >= K_EQ && k <= K_LE) { step(p); return k; }
     if (take_name(p, "in")) return K_IN;
     const struct token *next = p->tok + 1;
-    if (at_name(p, "not") && next->kind == K_NAME && next->n == 2 && memcmp(next->p, "in", 2) == 0) {
+    if (at_name(p,
+                "not") && next->kind == K_NAME && next->n == 2 && memcmp(next->p, "in", 2) == 0) {
         step(p);
         step(p);
         return K_NOTIN;
@@ -687,12 +693,13 @@ static stretto_status expression(struct parser *p, struct node **out)
     return STRETTO_OK;
 }
 
-/* ---- statements ---------------------------------------------------------------------------------- */
+/* ---- statements ------------------------------------------------------------------------------ */
 
 static stretto_status statements(struct parser *p, struct nodes *body, const char *const *ends);
 #define ENDS(...) ((const char *const[]){ __VA_ARGS__, NULL })
 
-/* The body of a block: behind its opening tag up to one of `ends`, which stays the current token. */
+/* The body of a block: behind its opening tag up to one of `ends`, which stays the current
+ * token. */
 static stretto_status block(struct parser *p, struct nodes *body, const char *const *ends)
 {
     uint32_t line = p->tok->line;
@@ -715,7 +722,8 @@ static stretto_status check_target(struct parser *p, const struct node *n)
     }
     if (n->kind == N_NAME) {
         if (p->loops && tmpl_is(p->t->names[n->name], "loop"))
-            return tmpl_fail(p->r, STRETTO_E_FORMAT, "can't assign to the variable loop inside a for loop");
+            return tmpl_fail(p->r, STRETTO_E_FORMAT,
+                             "can't assign to the variable loop inside a for loop");
         return STRETTO_OK;
     }
     if (n->kind == N_NSREF) return STRETTO_OK;
@@ -788,7 +796,8 @@ static stretto_status parameters(struct parser *p, struct signature *s)
             TRY(expression(p, &v));
             TRY(append(p, &s->defaults, v));
         } else if (s->defaults.n) {
-            return tmpl_fail(p->r, STRETTO_E_FORMAT, "a parameter without default follows one with");
+            return tmpl_fail(p->r, STRETTO_E_FORMAT,
+                             "a parameter without default follows one with");
         }
         if (!take(p, K_COMMA)) break;
     }
@@ -799,7 +808,8 @@ static stretto_status parameters(struct parser *p, struct signature *s)
 static stretto_status macro_body(struct parser *p, struct node *n, const char *end)
 {
     uint32_t loops = p->loops;
-    if (p->n_sig == TEMPLATE_NEST_MAX) return tmpl_fail(p->r, STRETTO_E_FULL, "macros are nested too deeply");
+    if (p->n_sig == TEMPLATE_NEST_MAX)
+        return tmpl_fail(p->r, STRETTO_E_FULL, "macros are nested too deeply");
     p->sig[p->n_sig++] = n->sig;
     p->loops = 0;
     TRY(block(p, &n->body, ENDS(end)));
@@ -899,8 +909,9 @@ static stretto_status statement(struct parser *p, struct node **out)
     p->r->line = k->line;
     bool closing = k->n > 3 && memcmp(k->p, "end", 3) == 0;
     return tmpl_fail(p->r, closing ? STRETTO_E_FORMAT : STRETTO_E_UNSUP, "%s tag '%.*s'",
-                     closing || at_name(p, "else") || at_name(p, "elif") ? "misplaced" : "unsupported",
-                     (int)(k->n < 60 ? k->n : 60), k->p);
+                     closing || at_name(p, "else") || at_name(p,
+                                                              "elif") ? "misplaced" : "unsupported",
+                     tmpl_shown(k->n), k->p);
 }
 
 static stretto_status statements(struct parser *p, struct nodes *body, const char *const *ends)

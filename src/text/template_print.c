@@ -1,5 +1,6 @@
-/* Values into text: str(), repr(), JSON as json.dumps writes it, HTML escapes. Everything is appended
- * to r->out; a caller who wants a value notes r->out.len before and cuts the tail off after. */
+/* Values into text: str(), repr(), JSON as json.dumps writes it, HTML escapes. Everything is
+ * appended to r->out; a caller who wants a value notes r->out.len before and cuts the tail off
+ * after. */
 #include "text/template_int.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -43,7 +44,8 @@ static stretto_status quoted(struct render *r, const struct str *s)
         else if (cp == '\r') strcpy(esc, "\\r");
         else if (cp == '\t') strcpy(esc, "\\t");
         else if (tmpl_printable(cp)) { TRY(tmpl_write(r, s->p + at, i - at)); continue; }
-        else snprintf(esc, sizeof esc, cp < 0x100 ? "\\x%02x" : cp < 0x10000 ? "\\u%04x" : "\\U%08x", cp);
+        else snprintf(esc, sizeof esc,
+                      cp < 0x100 ? "\\x%02x" : cp < 0x10000 ? "\\u%04x" : "\\U%08x", cp);
         TRY(word(r, esc));
     }
     return tmpl_write(r, &quote, 1);
@@ -180,7 +182,7 @@ stretto_status tmpl_escape(struct render *r, struct value v)
     return STRETTO_OK;
 }
 
-/* ---- JSON ---------------------------------------------------------------------------------------- */
+/* ---- JSON ------------------------------------------------------------------------------------ */
 
 static stretto_status json_text(struct render *r, const struct str *s, bool ascii)
 {
@@ -195,7 +197,8 @@ static stretto_status json_text(struct render *r, const struct str *s, bool asci
         if (known) { TRY(word(r, known)); continue; }
         if (cp >= 0x20 && (!ascii || cp < 0x7F)) { TRY(tmpl_write(r, s->p + at, i - at)); continue; }
         if (cp < 0x10000) snprintf(esc, sizeof esc, "\\u%04x", (unsigned)cp);
-        else snprintf(esc, sizeof esc, "\\u%04x\\u%04x", (unsigned)(0xD800 + ((cp - 0x10000) >> 10)),
+        else snprintf(esc, sizeof esc, "\\u%04x\\u%04x",
+                      (unsigned)(0xD800 + ((cp - 0x10000) >> 10)),
                       (unsigned)(0xDC00 + (cp & 0x3FF)));
         TRY(word(r, esc));
     }
@@ -214,7 +217,8 @@ static stretto_status json_atom(struct render *r, struct value v, bool ascii)
         return word(r, !strcmp(text, "nan") ? "NaN" : !strcmp(text, "inf") ? "Infinity"
                     : !strcmp(text, "-inf") ? "-Infinity" : text);
     case T_STR: return json_text(r, v.s, ascii);
-    default: return tmpl_fail(r, STRETTO_E_ARG, "Object of type %s is not JSON serializable", tmpl_type(v));
+    default: return tmpl_fail(r, STRETTO_E_ARG, "Object of type %s is not JSON serializable",
+                              tmpl_type(v));
     }
 }
 
@@ -222,7 +226,8 @@ static stretto_status json_key(struct render *r, struct value k, bool ascii)
 {
     if (k.kind == T_STR) return json_text(r, k.s, ascii);
     if (k.kind > T_FLOAT || k.kind < T_NONE)
-        return tmpl_fail(r, STRETTO_E_ARG, "JSON keys must be str, int, float, bool or None, not %s", tmpl_type(k));
+        return tmpl_fail(r, STRETTO_E_ARG,
+                         "JSON keys must be str, int, float, bool or None, not %s", tmpl_type(k));
     TRY(word(r, "\""));
     TRY(json_atom(r, k, ascii));
     return word(r, "\"");
@@ -253,7 +258,8 @@ static stretto_status sorted_dict(struct render *r, const struct dict *d, struct
     return STRETTO_OK;
 }
 
-stretto_status tmpl_json(struct render *r, struct value v, const struct json_style *s, unsigned depth)
+stretto_status tmpl_json(struct render *r, struct value v, const struct json_style *s,
+                         unsigned depth)
 {
     bool is_dict = v.kind == T_DICT;
     TRY(tmpl_work(r, 1));

@@ -3,10 +3,16 @@
 #include <string.h>
 
 #define TEST(name) \
-    static stretto_status name(struct render *r, struct value v, const struct call *c, struct value *out)
+    static stretto_status name(struct render *r, struct value v, const struct call *c, \
+                               struct value *out)
 /* Most tests take no argument and cannot fail. */
-#define PLAIN_TEST(name, word, expr)                                                                     \
-    TEST(name) { TRY(tmpl_bind(r, "the test " word, c, "", NULL)); *out = V_BOOL(expr); return STRETTO_OK; }
+#define PLAIN_TEST(name, word, expr) \
+    TEST(name) \
+    { \
+        TRY(tmpl_bind(r, "the test " word, c, "", NULL)); \
+        *out = V_BOOL(expr); \
+        return STRETTO_OK; \
+    }
 
 PLAIN_TEST(is_defined, "defined", v.kind != T_UNDEFINED)
 PLAIN_TEST(is_undefined, "undefined", v.kind == T_UNDEFINED)
@@ -21,7 +27,8 @@ PLAIN_TEST(is_string, "string", v.kind == T_STR)
 PLAIN_TEST(is_mapping, "mapping", v.kind == T_DICT)
 PLAIN_TEST(is_sequence, "sequence", v.kind == T_STR || v.kind == T_LIST || v.kind == T_TUPLE
            || v.kind == T_DICT || v.kind == T_RANGE || v.kind == T_UNDEFINED)
-PLAIN_TEST(is_iterable, "iterable", v.kind == T_STR || v.kind == T_LIST || v.kind == T_TUPLE || v.kind == T_DICT
+PLAIN_TEST(is_iterable, "iterable",
+           v.kind == T_STR || v.kind == T_LIST || v.kind == T_TUPLE || v.kind == T_DICT
            || v.kind == T_RANGE || v.kind == T_UNDEFINED || v.kind == T_VIEW || v.kind == T_ITER
            || v.kind == T_LOOP)
 PLAIN_TEST(is_callable, "callable", v.kind == T_MACRO || v.kind == T_FUNCTION || v.kind == T_METHOD
@@ -48,10 +55,13 @@ static stretto_status all_case(struct render *r, struct value v, bool upper, str
     return STRETTO_OK;
 }
 
-TEST(is_upper) { TRY(tmpl_bind(r, "the test upper", c, "", NULL)); return all_case(r, v, true, out); }
-TEST(is_lower) { TRY(tmpl_bind(r, "the test lower", c, "", NULL)); return all_case(r, v, false, out); }
+TEST(is_upper) { TRY(tmpl_bind(r, "the test upper", c, "",
+                               NULL)); return all_case(r, v, true, out); }
+TEST(is_lower) { TRY(tmpl_bind(r, "the test lower", c, "",
+                               NULL)); return all_case(r, v, false, out); }
 
-static stretto_status remainder_is(struct render *r, struct value v, struct value by, int64_t want, struct value *out)
+static stretto_status remainder_is(struct render *r, struct value v, struct value by, int64_t want,
+                                   struct value *out)
 {
     struct value m;
     bool same;
@@ -61,8 +71,10 @@ static stretto_status remainder_is(struct render *r, struct value v, struct valu
     return STRETTO_OK;
 }
 
-TEST(is_odd) { TRY(tmpl_bind(r, "the test odd", c, "", NULL)); return remainder_is(r, v, V_INT(2), 1, out); }
-TEST(is_even) { TRY(tmpl_bind(r, "the test even", c, "", NULL)); return remainder_is(r, v, V_INT(2), 0, out); }
+TEST(is_odd) { TRY(tmpl_bind(r, "the test odd", c, "",
+                             NULL)); return remainder_is(r, v, V_INT(2), 1, out); }
+TEST(is_even) { TRY(tmpl_bind(r, "the test even", c, "",
+                              NULL)); return remainder_is(r, v, V_INT(2), 0, out); }
 
 TEST(is_divisibleby)
 {
@@ -89,7 +101,8 @@ TEST(is_sameas)
     bool same = v.kind == o.kind;
     if (same && v.kind == T_BOOL) same = v.b == o.b;
     else if (same && (v.kind == T_INT || v.kind == T_FLOAT || v.kind == T_STR))
-        return tmpl_fail(r, STRETTO_E_UNSUP, "sameas between two %s values is not supported; use ==", tmpl_type(v));
+        return tmpl_fail(r, STRETTO_E_UNSUP,
+                         "sameas between two %s values is not supported; use ==", tmpl_type(v));
     else if (same && v.kind != T_NONE) same = v.l == o.l;
     *out = V_BOOL(same);
     return STRETTO_OK;
@@ -112,8 +125,8 @@ TEST(is_unequal)
     return STRETTO_OK;
 }
 
-static stretto_status ordered(struct render *r, struct value v, const struct call *c, int want, bool or_equal,
-                              struct value *out)
+static stretto_status ordered(struct render *r, struct value v, const struct call *c, int want,
+                              bool or_equal, struct value *out)
 {
     struct value o;
     int sign;
@@ -132,15 +145,16 @@ const struct function *tmpl_test(const struct str *name)
 {
     static const struct function table[] = {
         { "defined", is_defined }, { "undefined", is_undefined }, { "none", is_none },
-        { "boolean", is_boolean }, { "true", is_true }, { "false", is_false }, { "integer", is_integer },
-        { "float", is_float }, { "number", is_number }, { "string", is_string }, { "mapping", is_mapping },
-        { "sequence", is_sequence }, { "iterable", is_iterable }, { "callable", is_callable },
-        { "escaped", is_escaped }, { "filter", is_filter }, { "test", is_test }, { "upper", is_upper },
-        { "lower", is_lower }, { "odd", is_odd }, { "even", is_even }, { "divisibleby", is_divisibleby },
-        { "in", is_in }, { "sameas", is_sameas }, { "eq", is_equal }, { "equalto", is_equal },
-        { "==", is_equal }, { "ne", is_unequal }, { "!=", is_unequal }, { "lt", is_less },
-        { "lessthan", is_less }, { "<", is_less }, { "le", is_at_most }, { "<=", is_at_most },
-        { "gt", is_greater }, { "greaterthan", is_greater }, { ">", is_greater }, { "ge", is_at_least },
+        { "boolean", is_boolean }, { "true", is_true }, { "false", is_false },
+        { "integer", is_integer }, { "float", is_float }, { "number", is_number },
+        { "string", is_string }, { "mapping", is_mapping }, { "sequence", is_sequence },
+        { "iterable", is_iterable }, { "callable", is_callable }, { "escaped", is_escaped },
+        { "filter", is_filter }, { "test", is_test }, { "upper", is_upper }, { "lower", is_lower },
+        { "odd", is_odd }, { "even", is_even }, { "divisibleby", is_divisibleby }, { "in", is_in },
+        { "sameas", is_sameas }, { "eq", is_equal }, { "equalto", is_equal }, { "==", is_equal },
+        { "ne", is_unequal }, { "!=", is_unequal }, { "lt", is_less }, { "lessthan", is_less },
+        { "<", is_less }, { "le", is_at_most }, { "<=", is_at_most }, { "gt", is_greater },
+        { "greaterthan", is_greater }, { ">", is_greater }, { "ge", is_at_least },
         { ">=", is_at_least },
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)

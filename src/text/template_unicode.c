@@ -94,11 +94,11 @@ static const struct cp_range spaces[] = {
 };
 static const struct cp_range other_lower[] = {
     { 0xAA, 0xAA }, { 0xBA, 0xBA }, { 0x2B0, 0x2B8 }, { 0x2C0, 0x2C1 }, { 0x2E0, 0x2E4 },
-    { 0x345, 0x345 }, { 0x37A, 0x37A }, { 0x1D2C, 0x1D6A }, { 0x1D78, 0x1D78 },
-    { 0x1D9B, 0x1DBF }, { 0x2071, 0x2071 }, { 0x207F, 0x207F }, { 0x2090, 0x209C },
-    { 0x2170, 0x217F }, { 0x24D0, 0x24E9 }, { 0x2C7C, 0x2C7D }, { 0xA69C, 0xA69D },
-    { 0xA770, 0xA770 }, { 0xA7F8, 0xA7F9 }, { 0xAB5C, 0xAB5F }, { 0x10780, 0x10780 },
-    { 0x10783, 0x10785 }, { 0x10787, 0x107B0 }, { 0x107B2, 0x107BA },
+    { 0x345, 0x345 }, { 0x37A, 0x37A }, { 0x1D2C, 0x1D6A }, { 0x1D78, 0x1D78 }, { 0x1D9B, 0x1DBF },
+    { 0x2071, 0x2071 }, { 0x207F, 0x207F }, { 0x2090, 0x209C }, { 0x2170, 0x217F },
+    { 0x24D0, 0x24E9 }, { 0x2C7C, 0x2C7D }, { 0xA69C, 0xA69D }, { 0xA770, 0xA770 },
+    { 0xA7F8, 0xA7F9 }, { 0xAB5C, 0xAB5F }, { 0x10780, 0x10780 }, { 0x10783, 0x10785 },
+    { 0x10787, 0x107B0 }, { 0x107B2, 0x107BA },
 };
 static const struct cp_range other_upper[] = {
     { 0x2160, 0x216F }, { 0x24B6, 0x24CF }, { 0x1F130, 0x1F149 }, { 0x1F150, 0x1F169 },
@@ -243,7 +243,7 @@ bool tmpl_identifier(const char *p, size_t n)
     return n > 0;
 }
 
-/* ---- case ---------------------------------------------------------------------------------------- */
+/* ---- case ------------------------------------------------------------------------------------ */
 
 static bool cased(uint32_t cp) { return tmpl_lower(cp) || tmpl_upper(cp) || tmpl_title(cp); }
 
@@ -322,7 +322,7 @@ stretto_status tmpl_recase(struct render *r, const char *p, size_t n, enum lette
     return STRETTO_OK;
 }
 
-/* ---- strip --------------------------------------------------------------------------------------- */
+/* ---- strip ----------------------------------------------------------------------------------- */
 
 static bool strips(uint32_t cp, const struct str *set)
 {

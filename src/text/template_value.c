@@ -1,5 +1,6 @@
-/* Values of a template: memory, strings, lists, dictionaries, and Python's rules of truth, equality,
- * order and iteration. Dictionaries are short and never shrink: a linear search over stored hashes. */
+/* Values of a template: memory, strings, lists, dictionaries, and Python's rules of truth,
+ * equality, order and iteration. Dictionaries are short and never shrink: a linear search over
+ * stored hashes. */
 #include "text/template_int.h"
 #include "base/memory.h"
 #include <math.h>
@@ -47,14 +48,14 @@ void tmpl_pool_done(struct pool *p)
     p->taken = 0;
 }
 
-stretto_status tmpl_fail(struct render *r, stretto_status s, const char *fmt, ...)
+void tmpl_say(struct render *r, stretto_status s, const char *fmt, ...)
 {
     char text[400];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    return fail(r->err, s, "chat template, line %u: %s", (unsigned)r->line, text);
+    fail(r->err, s, "chat template, line %u: %s", (unsigned)r->line, text);
 }
 
 stretto_status tmpl_take(struct render *r, size_t n, size_t size, void *out)
@@ -117,7 +118,7 @@ const char *tmpl_type(struct value v)
     return "value";
 }
 
-/* ---- strings ------------------------------------------------------------------------------------- */
+/* ---- strings --------------------------------------------------------------------------------- */
 
 size_t tmpl_chars(struct str *s)
 {
@@ -161,7 +162,7 @@ stretto_status tmpl_copy(struct render *r, const char *p, size_t n, struct value
     return tmpl_view(r, to, n, out);
 }
 
-/* ---- lists --------------------------------------------------------------------------------------- */
+/* ---- lists ----------------------------------------------------------------------------------- */
 
 stretto_status tmpl_list(struct render *r, size_t cap, struct list **out)
 {
@@ -196,7 +197,7 @@ stretto_status tmpl_pair(struct render *r, struct value a, struct value b, struc
     return STRETTO_OK;
 }
 
-/* ---- dictionaries -------------------------------------------------------------------------------- */
+/* ---- dictionaries ---------------------------------------------------------------------------- */
 
 static uint64_t hash_bytes(const char *p, size_t n)
 {
@@ -246,7 +247,8 @@ static stretto_status hash_of(struct render *r, struct value v, unsigned depth, 
     }
 }
 
-stretto_status tmpl_dict(struct render *r, struct dict **out) { return tmpl_take(r, 1, sizeof **out, out); }
+stretto_status tmpl_dict(struct render *r,
+                         struct dict **out) { return tmpl_take(r, 1, sizeof **out, out); }
 
 static stretto_status find(struct render *r, const struct dict *d, struct value key, uint64_t hash,
                            struct value **out)
@@ -262,7 +264,8 @@ static stretto_status find(struct render *r, const struct dict *d, struct value 
     return STRETTO_OK;
 }
 
-stretto_status tmpl_find(struct render *r, const struct dict *d, struct value key, struct value **out)
+stretto_status tmpl_find(struct render *r, const struct dict *d, struct value key,
+                         struct value **out)
 {
     uint64_t hash;
     TRY(hash_of(r, key, 0, &hash));
@@ -307,7 +310,8 @@ stretto_status tmpl_put(struct render *r, struct dict *d, struct value key, stru
 stretto_status tmpl_from_json(struct render *r, json_t *j, unsigned depth, struct value *out)
 {
     if (depth > TEMPLATE_VALUE_DEPTH)
-        return tmpl_fail(r, STRETTO_E_FULL, "a variable is nested more than %u deep", TEMPLATE_VALUE_DEPTH);
+        return tmpl_fail(r, STRETTO_E_FULL, "a variable is nested more than %u deep",
+                         TEMPLATE_VALUE_DEPTH);
     struct value v;
     switch (json_typeof(j)) {
     case JSON_NULL: *out = V_NONE; return STRETTO_OK;
@@ -344,7 +348,7 @@ stretto_status tmpl_from_json(struct render *r, json_t *j, unsigned depth, struc
     return tmpl_fail(r, STRETTO_E_ARG, "a variable is not JSON");
 }
 
-/* ---- Python's rules ------------------------------------------------------------------------------ */
+/* ---- Python's rules -------------------------------------------------------------------------- */
 
 bool tmpl_truth(struct value v)
 {
@@ -418,7 +422,8 @@ static bool number(struct value v, long double *out)
     return true;
 }
 
-static stretto_status equal(struct render *r, struct value a, struct value b, unsigned depth, bool *out)
+static stretto_status equal(struct render *r, struct value a, struct value b, unsigned depth,
+                            bool *out)
 {
     long double x, y;
     *out = false;
@@ -459,7 +464,8 @@ static stretto_status equal(struct render *r, struct value a, struct value b, un
         return STRETTO_OK;
     case T_VIEW:
         if (a.view->what != 'v' && b.view->what != 'v' && a.view != b.view)
-            return tmpl_fail(r, STRETTO_E_UNSUP, "comparing dict views is not supported; add |list");
+            return tmpl_fail(r, STRETTO_E_UNSUP,
+                             "comparing dict views is not supported; add |list");
         *out = a.view == b.view;
         return STRETTO_OK;
     case T_FUNCTION: *out = a.fn == b.fn; return STRETTO_OK;
@@ -473,7 +479,8 @@ stretto_status tmpl_equal(struct render *r, struct value a, struct value b, bool
     return equal(r, a, b, 0, out);
 }
 
-static stretto_status compare(struct render *r, struct value a, struct value b, unsigned depth, int *out)
+static stretto_status compare(struct render *r, struct value a, struct value b, unsigned depth,
+                              int *out)
 {
     long double x, y;
     TRY(tmpl_work(r, 1));
@@ -513,7 +520,8 @@ stretto_status tmpl_contains(struct render *r, struct value seq, struct value it
     *out = false;
     if (seq.kind == T_STR) {
         if (item.kind != T_STR)
-            return tmpl_fail(r, STRETTO_E_ARG, "'in <string>' requires string as left operand, not %s",
+            return tmpl_fail(r, STRETTO_E_ARG,
+                             "'in <string>' requires string as left operand, not %s",
                              tmpl_type(item));
         TRY(tmpl_work(r, seq.s->n / 16));
         *out = !item.s->n || memmem(seq.s->p, seq.s->n, item.s->p, item.s->n);
@@ -537,7 +545,7 @@ stretto_status tmpl_contains(struct render *r, struct value seq, struct value it
     }
 }
 
-/* ---- iteration ----------------------------------------------------------------------------------- */
+/* ---- iteration ------------------------------------------------------------------------------- */
 
 stretto_status tmpl_iter(struct render *r, struct value v, struct iter *out)
 {
@@ -609,7 +617,7 @@ stretto_status tmpl_to_list(struct render *r, struct value v, struct list **out)
     }
 }
 
-/* ---- undefined ----------------------------------------------------------------------------------- */
+/* ---- undefined ------------------------------------------------------------------------------- */
 
 stretto_status tmpl_undefined(struct render *r, const char *type, const struct str *name,
                               const char *hint, struct value *out)
@@ -632,10 +640,11 @@ stretto_status tmpl_use_undefined(struct render *r, struct value v)
     return tmpl_fail(r, STRETTO_E_ARG, "'%s' has no attribute or item '%.*s'", u->type, n, name);
 }
 
-/* ---- sorting ------------------------------------------------------------------------------------- */
+/* ---- sorting --------------------------------------------------------------------------------- */
 
 /* Whether `b` must go before `a`; ties keep their order, also reversed. */
-static stretto_status before(struct render *r, struct value a, struct value b, bool reverse, bool *out)
+static stretto_status before(struct render *r, struct value a, struct value b, bool reverse,
+                             bool *out)
 {
     int c;
     TRY(tmpl_compare(r, b, a, &c));

@@ -7,10 +7,12 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char vars_text[] =
-    "{\"messages\":[{\"role\":\"system\",\"content\":\"Be brief.\"},{\"role\":\"user\",\"content\":\"Gr\\u00fc\\u00dfe <b>\"},"
-    "{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":{\"k\":1.5}}}]}],"
-    "\"tools\":null,\"add_generation_prompt\":true,\"bos_token\":\"<s>\",\"eos_token\":\"</s>\",\"l\":[3,1,2],\"a\":7,\"f\":2.5,"
-    "\"s\":\"Hello World\",\"d\":{\"x\":1,\"items\":2}}";
+    "{\"messages\": [{\"role\": \"system\", \"content\": \"Be brief.\"},"
+    " {\"role\": \"user\", \"content\": \"Gr\\u00fc\\u00dfe <b>\"},"
+    " {\"role\": \"assistant\", \"content\": null,"
+    "  \"tool_calls\": [{\"function\": {\"name\": \"f\", \"arguments\": {\"k\": 1.5}}}]}],"
+    " \"tools\": null, \"add_generation_prompt\": true, \"bos_token\": \"<s>\", \"eos_token\": \"</s>\","
+    " \"l\": [3, 1, 2], \"a\": 7, \"f\": 2.5, \"s\": \"Hello World\", \"d\": {\"x\": 1, \"items\": 2}}";
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -1,6 +1,6 @@
 /* Chat templates against answers of Jinja itself (tests/data/template_vectors.jsonl, made by
- * tools/make_template_vectors.py, and the vendors' templates of the shared data set), and what Jinja
- * has no answer for: limits, memory, errors. */
+ * tools/make_template_vectors.py, and the vendors' templates of the shared data set), and what
+ * Jinja has no answer for: limits, memory, errors. */
 #include "unit/unit.h"
 #include "base/memory.h"
 #include "text/template.h"
@@ -17,7 +17,8 @@ static char *read_text(const char *path, size_t *n)
     return p;
 }
 
-static stretto_status render(const char *text, size_t n, json_t *vars, time_t now, struct buffer *out,
+static stretto_status render(const char *text, size_t n, json_t *vars, time_t now,
+                             struct buffer *out,
                              struct error *err)
 {
     struct template *t;
@@ -111,7 +112,8 @@ static void renders_what_vendors_ship(void **state)
                  json_string_value(json_object_get(row, "template")));
         char *source = read_text(path, &len);
         assert_non_null(source);
-        wrong += !agrees(row, source, len, row, time_of(json_string_value(json_object_get(row, "now"))));
+        wrong += !agrees(row, source, len, row,
+                         time_of(json_string_value(json_object_get(row, "now"))));
         free(source);
         json_decref(row);
         rows++;
@@ -172,7 +174,8 @@ static char *repeated(const char *head, const char *part, size_t times, const ch
     return p;
 }
 
-static void refuses_repeated(const char *head, const char *part, size_t times, const char *tail, const char *words)
+static void refuses_repeated(const char *head, const char *part, size_t times, const char *tail,
+                             const char *words)
 {
     char *p = repeated(head, part, times, tail);
     refuses(p, STRETTO_E_FULL, words);
@@ -195,20 +198,24 @@ static void keeps_its_limits(void **state)
     refuses("{{ [1] * 99999999 }}", STRETTO_E_FULL, "too long");
     refuses("{{ range(100001) }}", STRETTO_E_FULL, "range");
     refuses("{{ '%999999d' % 1 }}", STRETTO_E_FULL, "width");
-    refuses("{% for i in range(2000) %}{% for j in range(2000) %}{% endfor %}{% endfor %}", STRETTO_E_FULL,
+    refuses("{% for i in range(2000) %}{% for j in range(2000) %}{% endfor %}{% endfor %}",
+            STRETTO_E_FULL,
             "loop iterations");
     refuses("{% for i in range(2000) %}{% for j in range(2000) if false %}{% endfor %}{% endfor %}",
             STRETTO_E_FULL, "loop iterations");
-    refuses("{% for i in range(100000) %}{{ 'x' * 1000 }}{% endfor %}", STRETTO_E_FULL, "prints more than");
+    refuses("{% for i in range(100000) %}{{ 'x' * 1000 }}{% endfor %}", STRETTO_E_FULL,
+            "prints more than");
     refuses("{% set n = namespace(k=[]) %}{% for i in range(100000) %}{% set n.k = [n.k, 'y' * 9000] %}"
             "{% endfor %}", STRETTO_E_FULL, "MiB of memory");
     refuses("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", STRETTO_E_FULL, "nested more than");
     refuses("{% set n = namespace(k=[]) %}{% for i in range(1000) %}{% set n.k = [n.k] %}{% endfor %}{{ n.k }}",
             STRETTO_E_FULL, "nested too deeply");
-    refuses("{% set n = namespace() %}{% set n.k = n %}{{ n }}", STRETTO_E_FULL, "nested too deeply");
+    refuses("{% set n = namespace() %}{% set n.k = n %}{{ n }}", STRETTO_E_FULL,
+            "nested too deeply");
     refuses("{% set n = namespace(k=[], q=[]) %}{% for i in range(60) %}{% set n.k = [n.k, n.k] %}"
             "{% set n.q = [n.q, n.q] %}{% endfor %}{{ n.k == n.q }}", STRETTO_E_FULL, "works too long");
-    refuses("{% for i in range(90000) %}{{ ('ab' * 100000).rfind('b' * 50000) }}{% endfor %}", STRETTO_E_FULL,
+    refuses("{% for i in range(90000) %}{{ ('ab' * 100000).rfind('b' * 50000) }}{% endfor %}",
+            STRETTO_E_FULL,
             "works too long");
 }
 
