@@ -174,7 +174,7 @@ bool tmpl_valid(const char *p, size_t n)
     return true;
 }
 
-static int category(uint32_t cp) { return utf8proc_category((utf8proc_int32_t)cp); }
+static int category(uint32_t cp) { return (int)utf8proc_category((utf8proc_int32_t)cp); }
 
 bool tmpl_space(uint32_t cp) { return in_ranges(spaces, COUNT(spaces), cp); }
 
