@@ -28,9 +28,9 @@ SPECIAL, ADD = 1, 2
 WORDS = ("the quick brown fox jumps over a lazy dog don't I'll we've HE'S CamelCase iPhone résumé naïve "
          "straße Äpfel İstanbul ŞIŞLI ſhort 'ſ K'K ﬁne Ω≈ç √∫ нещо на Български Ελληνικά עברית العربية "
          "हिन्दी বাংলা ไทย ភាសាខ្មែរ 中文字符 日本語テキスト 한국어 한국어 1234567890 3.14159 1e-9 0xFF ½ ² ٣٤٥ Ⅷ ① "
-         "www.example.com foo_bar() x+=1; /* c */ \"quoted\" 'single' <tag> & # @user $5 €7 100% ~ ^ | \\ "
-         "🦙 🚀 👨‍👩‍👧 🇩🇪 e\u0301 a\u0308\u0301 \u200d \ufeff \u00ad \u180e \u0085 \u00a0 \u3000 \u2028 "
-         "do not n't").split(" ")
+         "www.example.com foo_bar() x+=1; /* c */ \"quoted\" 'single' <tag> & # @user $5 €7 100% ~ ^ "
+         "| \\ 🦙 🚀 👨‍👩‍👧 🇩🇪 e\u0301 a\u0308\u0301 \u200d \ufeff \u00ad \u180e \u0085 \u00a0 \u3000 \u2028 do not "
+         "n't").split(" ")
 BLANKS = [" ", " ", " ", "  ", "   ", "\n", "\n\n", "\r\n", "\t", " \n", "\n ", "\u00a0", "\u3000",
           "\u2003", "\u0085", "\u180e", "\u200b", ""]
 BLOCKS = [(0x20, 0x7E), (0x20, 0x7E), (0, 0x1F), (0x7F, 0xFF), (0x100, 0x24F), (0x250, 0x36F),

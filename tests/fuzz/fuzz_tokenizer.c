@@ -1,0 +1,85 @@
+/* A tokenizer and a text, both hostile. Bytes that begin with "GGUF" are a file with a vocabulary;
+ * otherwise what stands before the first NUL is tokenizer.json and the rest is the text. */
+#include "base/memory.h"
+#include "text/tokenizer_int.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* Every token that comes out has an id, and the bytes of all are those of one after the other. */
+static void try_text(const struct tokenizer *t, const char *p, size_t n)
+{
+    for (unsigned flags = 0; flags < 4; flags++) {
+        struct tokens ids = { 0 };
+        struct buffer all = buffer_make((size_t)1 << 26), one = buffer_make((size_t)1 << 26);
+        struct error err = { 0 };
+        stretto_status st = tokenizer_encode(t, p, n, flags, &ids, &err);
+        if (st != STRETTO_OK && (ids.n || !err.text[0])) abort();
+        for (size_t i = 0; i < ids.n; i++) {
+            if (ids.id[i] < 0 || (size_t)ids.id[i] >= tokenizer_size(t)) abort();
+            if (tokenizer_piece(t, ids.id[i], i == 0, true, &one) == STRETTO_E_ARG) abort();
+        }
+        if (tokenizer_decode(t, ids.id, ids.n, true, &all) == STRETTO_OK && one.len != all.len &&
+            !t->spell.n_suffix) abort();
+        buffer_done(&all);
+        buffer_done(&one);
+        tokens_done(&ids);
+    }
+}
+
+static void try_all(const struct tokenizer *t, const char *p, size_t n)
+{
+    static const char usual[] = "Hello, wörld!  \xFF\xC3 don't 12345 ▁ <s></s>[CLS]\n\n日本語 \xF0\x9F\xA6\x99";
+    try_text(t, usual, sizeof usual - 1);
+    try_text(t, p, n);
+    struct buffer piece = buffer_make((size_t)1 << 22);
+    size_t len;
+    for (size_t i = 0; i < tokenizer_size(t) && i < 300; i++) {
+        buffer_clear(&piece);
+        if (tokenizer_piece(t, (int32_t)i, true, true, &piece) == STRETTO_E_ARG) abort();
+        if (!tokenizer_spelling(t, (int32_t)i, &len)) abort();
+        (void)tokenizer_is_eog(t, (int32_t)i);
+    }
+    if (tokenizer_piece(t, (int32_t)tokenizer_size(t), true, true, &piece) != STRETTO_E_ARG) abort();
+    buffer_done(&piece);
+}
+
+static void try_gguf(const uint8_t *data, size_t size)
+{
+    char path[64];
+    int fd = memfd_create("fuzz.gguf", 0);
+    if (fd < 0 || write(fd, data, size) != (ssize_t)size) abort();
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    struct error err = { 0 };
+    struct source *src = NULL;
+    struct tokenizer *t = NULL;
+    if (source_open(&src, path, &err) == STRETTO_OK && tokenizer_open(&t, src, &err) == STRETTO_OK)
+        try_all(t, "text of the file", 16);
+    else if (!err.text[0]) abort();
+    tokenizer_close(t);
+    source_close(src);
+    close(fd);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size >= 4 && !memcmp(data, "GGUF", 4)) {
+        try_gguf(data, size);
+        return 0;
+    }
+    const uint8_t *nul = size ? memchr(data, 0, size) : NULL;
+    size_t n = nul ? (size_t)(nul - data) : size;
+    struct error err = { 0 };
+    struct tokenizer *t = tokenizer_new();
+    if (!t) return 0;
+    stretto_status st = vocab_from_json_text(t, size ? (const char *)data : "", n, &err);
+    if (st == STRETTO_OK) st = tokenizer_finish(t, &err);
+    if (st == STRETTO_OK) try_all(t, nul ? (const char *)nul + 1 : "", nul ? size - n - 1 : 0);
+    else if (!err.text[0]) abort();
+    tokenizer_close(t);
+    return 0;
+}
