@@ -80,4 +80,6 @@ struct pretok_name {
 };
 enum { PRE_IGNORE_MERGES = 1, PRE_ADD_BOS = 2, PRE_NO_BOS = 4 };
 const struct pretok_name *pretok_find(const char *name, size_t n);       /* NULL when unknown */
+const struct pretok_name *pretok_name_at(size_t i);                      /* NULL after the last */
+stretto_status pretok_add_name(struct pretok *p, const struct pretok_name *name, struct error *err);
 #endif

@@ -164,3 +164,26 @@ const struct pretok_name *pretok_find(const char *name, size_t n)
         if (strlen(names[i].name) == n && !memcmp(names[i].name, name, n)) return &names[i];
     return NULL;
 }
+
+const struct pretok_name *pretok_name_at(size_t i)
+{
+    return i < sizeof names / sizeof *names ? &names[i] : NULL;
+}
+
+stretto_status pretok_add_name(struct pretok *p, const struct pretok_name *name, struct error *err)
+{
+    size_t most = sizeof name->expression / sizeof *name->expression;
+    for (size_t i = 0; i < most && name->expression[i]; i++) {
+        const char *e = name->expression[i];
+        struct pretok_step *s = NULL;
+        if (*e != *THREES && *e != *THREES_BORDER) {
+            TRY(pretok_add_regex(p, e, strlen(e), err));
+            continue;
+        }
+        TRY(pretok_add(p, &s, err));
+        s->kind = PRETOK_THREES;
+        s->cut = CUT_ISOLATED;
+        s->border = *e == *THREES_BORDER;
+    }
+    return STRETTO_OK;
+}

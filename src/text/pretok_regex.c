@@ -1,10 +1,11 @@
 /* Tokenizer expressions were written for Oniguruma (Ruby syntax, Unicode). Rewritten for PCRE2: \s is
  * the property White_Space (PCRE2 also counts U+180E), \w and \b count marks as letters, \h is a
- * hexadecimal digit, \uHHHH, (?m) means "dot matches newline", x{1,3}+ repeats instead of being
- * possessive, and classes may nest and intersect: [A&&B] becomes (?=[B])[A]. ^ and $ hold at every
- * line. */
+ * hexadecimal digit, \p{Han} is the script alone, \uHHHH, (?m) means "dot matches newline", x{1,3}+
+ * repeats instead of being possessive, and classes may nest and intersect: [A&&B] becomes (?=[B])[A].
+ * ^ and $ hold at every line. */
 #include "text/pretok.h"
 #include "base/memory.h"
+#include <stdio.h>
 #include <string.h>
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -29,6 +30,20 @@ static bool at_str(const struct rewrite *r, const char *s)
 {
     size_t n = strlen(s);
     return (size_t)(r->end - r->p) >= n && !memcmp(r->p, s, n);
+}
+
+/* Is this name of \p{} a script? PCRE2 then means script extensions, Oniguruma the script alone. */
+static bool is_script(const char *name, size_t n)
+{
+    char probe[64];
+    int code;
+    PCRE2_SIZE where;
+    if (n < 3 || n > 32) return false;
+    snprintf(probe, sizeof probe, "\\p{sc:%.*s}", (int)n, name);
+    pcre2_code *c = pcre2_compile((PCRE2_SPTR)probe, PCRE2_ZERO_TERMINATED, PCRE2_UTF, &code, &where,
+                                  NULL);
+    pcre2_code_free(c);
+    return c != NULL;
 }
 
 /* An escape, the same inside and outside of a class except for \s, \S and \h. */
@@ -71,6 +86,13 @@ static stretto_status escape(struct rewrite *r, struct buffer *b, bool in_class)
         char close = *r->p == '{' ? '}' : '>';
         const char *q = memchr(r->p, close, (size_t)(r->end - r->p));
         if (!q) { r->refused = "a brace is not closed"; return STRETTO_E_FORMAT; }
+        if (close == '}' && (c == 'p' || c == 'P')) {
+            const char *name = r->p + 1;
+            TRY(buffer_append(b, r->p, *name == '^' ? 2 : 1));
+            if (*name == '^') name++;
+            if (is_script(name, (size_t)(q - name))) TRY(buffer_str(b, "sc:"));
+            r->p = name;
+        }
         TRY(buffer_append(b, r->p, (size_t)(q + 1 - r->p)));
         r->p = q + 1;
     }

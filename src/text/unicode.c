@@ -105,8 +105,7 @@ bool unicode_is_punct(int32_t cp)
 bool unicode_is_other(int32_t cp)
 {
     if (cp == '\t' || cp == '\n' || cp == '\r') return false;
-    utf8proc_category_t c = category(cp);
-    return c == UTF8PROC_CATEGORY_CN || c >= UTF8PROC_CATEGORY_CC;
+    return category(cp) >= UTF8PROC_CATEGORY_CC;
 }
 
 bool unicode_is_mark(int32_t cp) { return category(cp) == UTF8PROC_CATEGORY_MN; }

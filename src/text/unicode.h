@@ -19,7 +19,7 @@ size_t utf8_before(const char *p, size_t end);
 
 bool unicode_is_space(int32_t cp);       /* property White_Space                                     */
 bool unicode_is_punct(int32_t cp);       /* category P, or any ASCII character that is a mark        */
-bool unicode_is_other(int32_t cp);       /* category C except tab, line feed, carriage return        */
+bool unicode_is_other(int32_t cp);       /* Cc, Cf, Cs, Co except tab, line feed, carriage return    */
 bool unicode_is_mark(int32_t cp);        /* category Mn                                              */
 bool unicode_is_any_mark(int32_t cp);    /* category M                                               */
 bool unicode_is_number(int32_t cp);      /* category N                                               */

@@ -151,14 +151,7 @@ static stretto_status open_bpe(struct tokenizer *t, const struct source *src, bo
         return fail(err, STRETTO_E_UNSUP, "%s names the pre-tokenizer \"%.*s\", which this version does "
                     "not know: use a newer version, or the model's Hugging Face folder",
                     source_path(src), (int)(pre.n < 100 ? pre.n : 100), pre.p);
-    for (size_t i = 0; i < 6 && name->expression[i]; i++) {
-        const char *e = name->expression[i];
-        if (*e != 1 && *e != 2) { TRY(pretok_add_regex(&t->pretok, e, strlen(e), err)); continue; }
-        struct pretok_step *s;
-        TRY(pretok_add(&t->pretok, &s, err));
-        s->kind = PRETOK_THREES;
-        s->border = *e == 2;
-    }
+    TRY(pretok_add_name(&t->pretok, name, err));
     t->model = MODEL_BPE;
     t->byte_level = t->spell.byte_level = true;
     t->ignore_merges = name->flags & PRE_IGNORE_MERGES;

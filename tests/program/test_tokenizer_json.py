@@ -40,12 +40,13 @@ BLOCKS = [(0x20, 0x7E), (0x20, 0x7E), (0, 0x1F), (0x7F, 0xFF), (0x100, 0x24F), (
           (0x10800, 0x1FAFF), (0x20000, 0x2FA1D), (0xE0000, 0xE01EF)]
 
 
-OLD_TABLES = ("bert", "punct", "marks", "nfk", "falcon", "minilm", "unknown")
+OLD_TABLES = ("bert", "punct", "marks", "nfk", "falcon", "minilm", "unknown", "added", "qwen",
+              "clip", "delimiter")
 
 
 def letter(rng, old):
     """Any assigned character. Expressions of tokenizers follow Unicode 14; its own classes (punctuation,
-    marks) are those of Unicode 8, so there only characters do whose class has never changed."""
+    marks) and normal forms are years older, so there only characters do whose class never changed."""
     while True:
         c = chr(rng.randint(*rng.choice(BLOCKS)))
         now, then = unicodedata.category(c), unicodedata.ucd_3_2_0.category(c)
