@@ -12,11 +12,23 @@
  *       of any width, b_and(x, mask), b_with(x, y, mask) = x | (y & mask), b_signed (a signed code as i_dot
  *       wants it: plus QUANT_OFFSET)
  *   i_dot(sum, codes, quad): sum of four products, exact, codes 0..255 where QUANT_OFFSET is 128
- *   q_sum(p): the sum of 16 int8 */
+ *   q_sum(p): the sum of 16 int8
+ *   QUANT_PAIRS is 1 where an instruction takes two rows at once: i_pair_up(codes) rearranges a group's
+ *   quads for it, i_dot_pair(codes, q0, q1, halves, dot0, dot1) gives both rows' dots */
 #ifndef KERNELS_WIDE_QUANT_H
 #define KERNELS_WIDE_QUANT_H
 #include "kernels/kernels.h"
 #include "kernels/wide.h"
+
+#ifndef QUANT_PAIRS
+#define QUANT_PAIRS 0
+static inline void i_pair_up(vb w[8]) { (void)w; }
+static inline void i_dot_pair(const vb w[8], const int8_t *q0, const int8_t *q1, bool halves, vi dot0[2],
+                              vi dot1[2])
+{
+    (void)w, (void)q0, (void)q1, (void)halves, (void)dot0, (void)dot1;
+}
+#endif
 
 enum {
     QUANT_LANES = PANEL_COLS / VL,
@@ -128,11 +140,11 @@ WIDE_INLINE struct quant_scales quant_scales(struct quant_shape s, const uint8_t
     return w;
 }
 
-/* One group for one row: y plus its share. sum: per half, times -zero unless the type has sub-minima. */
-WIDE_INLINE vf quant_group(struct quant_shape s, const vb w[8], const struct quant_scales *f,
-                           const int8_t *q, float dx, float sx, const int32_t sum[2], vf y)
+/* The integer dots of a group for one row: of the whole group, or of its two halves. `sum` is that of
+ * quant_sums. */
+WIDE_INLINE void quant_dots(struct quant_shape s, const vb w[8], const int8_t *q, const int32_t sum[2],
+                            vi dot[2])
 {
-    vi dot[2];
     dot[0] = s.zero ? i_set1(sum[0]) : i_set1(0);
     dot[1] = s.zero && s.sub == 16 ? i_set1(sum[1]) : i_set1(0);
     WIDE_UNROLL
@@ -140,8 +152,15 @@ WIDE_INLINE vf quant_group(struct quant_shape s, const vb w[8], const struct qua
         int half = s.sub == 16 ? i / 4 : 0;
         dot[half] = i_dot(dot[half], w[i], b_quad(q + 4 * i));
     }
-    if (s.sub == 16) dot[0] = i_add(i_mul(dot[0], f->sub[0]), i_mul(dot[1], f->sub[1]));
-    y = v_fma(i_float(dot[0]), v_mul(f->d, v_set1(dx)), y);
+}
+
+/* y plus a group's share */
+WIDE_INLINE vf quant_add(struct quant_shape s, const vi dots[2], const struct quant_scales *f, float dx,
+                         float sx, const int32_t sum[2], vf y)
+{
+    vi dot = dots[0];
+    if (s.sub == 16) dot = i_add(i_mul(dot, f->sub[0]), i_mul(dots[1], f->sub[1]));
+    y = v_fma(i_float(dot), v_mul(f->d, v_set1(dx)), y);
     if (s.min == PANEL_MIN)             /* the files of Q4_1 and Q5_1 hold -m_w */
         y = s.sub ? v_fnma(f->m, v_set1(sx), y) : v_fma(f->m, v_set1(sx), y);
     if (s.min == PANEL_SUBMIN) {
@@ -167,10 +186,27 @@ WIDE_INLINE void quant_tile(enum dtype t, size_t nr, const uint8_t *panel, size_
         vb w[8];
         quant_codes(s, codes + v * VL * 4, w);
         struct quant_scales f = quant_scales(s, unit, g % s.groups, v);
+        vi dot[8][2];
+        if (QUANT_PAIRS && nr > 1) {
+            i_pair_up(w);
+            WIDE_UNROLL
+            for (size_t r = 0; r < nr; r += 2) {
+                const int8_t *q = x->q + r * x->ldq + g * PANEL_GROUP;
+                const int32_t *at = sums + (r * QUANT_GROUPS + g - g0) * 2;
+                i_dot_pair(w, q, q + x->ldq, s.sub == 16, dot[r], dot[r + 1]);
+                for (size_t h = 0; s.zero && h < (s.sub == 16 ? 2 : 1); h++) {
+                    dot[r][h] = i_add(dot[r][h], i_set1(at[h]));
+                    dot[r + 1][h] = i_add(dot[r + 1][h], i_set1(at[QUANT_GROUPS * 2 + h]));
+                }
+            }
+        }
         WIDE_UNROLL
-        for (size_t r = 0; r < nr; r++)
-            sum[r] = quant_group(s, w, &f, x->q + r * x->ldq + g * PANEL_GROUP, x->d[r * x->ldd + g],
-                                 x->s[r * x->ldd + g], sums + (r * QUANT_GROUPS + g - g0) * 2, sum[r]);
+        for (size_t r = 0; r < nr; r++) {
+            const int32_t *at = sums + (r * QUANT_GROUPS + g - g0) * 2;
+            if (!QUANT_PAIRS || nr == 1)
+                quant_dots(s, w, x->q + r * x->ldq + g * PANEL_GROUP, at, dot[r]);
+            sum[r] = quant_add(s, dot[r], &f, x->d[r * x->ldd + g], x->s[r * x->ldd + g], at, sum[r]);
+        }
     }
     WIDE_UNROLL
     for (size_t r = 0; r < nr; r++) v_store(y + r * ldy, sum[r]);
