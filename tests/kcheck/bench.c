@@ -48,27 +48,45 @@ static void print_row(struct bench *b, const char *name, const char *level, doub
     b->first = false;
 }
 
-/* Reading memory that no cache holds, bytes per second of one thread. */
+/* Reading memory that no cache holds, bytes per second of one thread: sums of 64-byte lines, prefetched. */
 static double read_roof(void)
 {
-    enum { WORDS = 12 << 20 };
-    uint64_t *p = malloc(WORDS * sizeof *p);
-    double best = 1e9;
+    enum { PIECE = 1 << 15, N_PIECES = 384 };
+    uint64_t *p = malloc(sizeof *p * PIECE * N_PIECES);
+    struct pieces *times = calloc(1, sizeof *times);
     volatile uint64_t sink = 0;
-    if (!p) return 1;
-    memset(p, 1, WORDS * sizeof *p);
-    for (int run = 0; run < 8; run++) {
-        uint64_t a = 0, b = 0, c = 0, d = 0;
+    if (!p || !times) return 1;
+    memset(p, 1, sizeof *p * PIECE * N_PIECES);
+    for (times->start = now(); more(times);) {
+        const uint64_t *at = p + times->n % N_PIECES * PIECE;
+        uint64_t a[8] = { 0 };
         double t = now();
-        for (size_t i = 0; i < WORDS; i += 4) a ^= p[i], b ^= p[i + 1], c ^= p[i + 2], d ^= p[i + 3];
-        t = now() - t;
-        sink ^= a ^ b ^ c ^ d;
-        if (t < best) best = t;
+        for (size_t i = 0; i < PIECE; i += 8) {
+            __builtin_prefetch(at + i + 512);
+            for (size_t j = 0; j < 8; j++) a[j] ^= at[i + j];
+        }
+        times->t[times->n++] = now() - t;
+        for (size_t j = 0; j < 8; j++) sink ^= a[j];
     }
-    (void)sink;
+    double best = typical(times);
+    free(times);
     free(p);
-    return WORDS * 8 / best;
+    return sizeof *p * PIECE / best;
 }
+
+/* Runs `body` in pieces of `times_over` calls. */
+#define BENCH(b, name, level, bytes, macs, elements, times_over, body)                                   \
+    do {                                                                                                 \
+        if (b->only && !strstr(name, b->only)) break;                                                    \
+        struct pieces *times = calloc(1, sizeof *times);                                                 \
+        for (times->start = now(); more(times);) {                                                       \
+            double t0 = now();                                                                           \
+            for (size_t over = 0; over < (times_over); over++) body;                                     \
+            times->t[times->n++] = (now() - t0) / (times_over);                                          \
+        }                                                                                                \
+        print_row(b, name, level, typical(times), bytes, macs, elements);                                \
+        free(times);                                                                                     \
+    } while (0)
 
 static void bench_linear(struct bench *b, enum dtype t, size_t k, size_t n, size_t rows)
 {
@@ -109,6 +127,51 @@ static void bench_linear(struct bench *b, enum dtype t, size_t k, size_t n, size
     free(w), free(file), free(f), free(d), free(s), free(q), free(y);
 }
 
+/* One page of 64 positions, hot; bytes are those of K and V. */
+static void bench_attn(struct bench *b, enum kv_type t, size_t dim, size_t n_q)
+{
+    static const char *const names[] = { "f32", "f16", "bf16", "q8" };
+    char name[64];
+    size_t nk = kv_k_bytes(t, dim), nv = kv_v_bytes(t, dim);
+    uint8_t *k = aligned_alloc(64, nk), *v = aligned_alloc(64, nv);
+    float *q = malloc(n_q * dim * 4), *acc = malloc(n_q * dim * 4), *m = malloc(n_q * 8);
+    int32_t *lo = calloc(n_q, 4), *hi = calloc(n_q, 4);
+    for (size_t i = 0; i < n_q * dim; i++) q[i] = kc_normal(&b->c);
+    for (size_t j = 0; j < ATTN_BLOCK; j++) {
+        b->c.ref->kv_store_k[t](q, dim, j, k);
+        b->c.ref->kv_store_v[t](q, dim, j, v);
+    }
+    for (size_t r = 0; r < n_q; r++) hi[r] = ATTN_BLOCK;
+    struct attn_query a = { .q = q, .ldq = dim, .lo = lo, .hi = hi, .n_q = n_q, .head_dim = dim, .scale = 0.1f };
+    snprintf(name, sizeof name, "attn_block %s head %zu queries %zu", names[t], dim, n_q);
+    double macs = (double)(2 * n_q * ATTN_BLOCK * dim);
+    BENCH(b, name, b->c.k->attn_level[t], (double)(nk + nv), macs, macs, 100 / n_q + 1,
+          b->c.k->attn_block[t](&a, k, v, m, m + n_q, acc));
+    free(k), free(v), free(q), free(acc), free(m), free(lo), free(hi);
+}
+
+static void bench_vec(struct bench *b)
+{
+    enum { N = 1536 };
+    static float x[N], w[N], y[N], d[N / 32], s[N / 32];
+    static int8_t q[N];
+    const struct kernels *k = b->c.k;
+    for (size_t i = 0; i < N; i++) x[i] = kc_normal(&b->c), w[i] = 1;
+#define ROW(name, bytes, body) BENCH(b, name, k->level, (double)(bytes), N, N, 20, body)
+    ROW("quantize 1536", N * 5, k->quantize(x, N, q, d, s));
+    ROW("to_bf16 1536", N * 6, k->to_bf16(x, N, (uint16_t *)(void *)y));
+    ROW("rmsnorm 1536", N * 12, k->rmsnorm(x, w, N, 1e-5f, y));
+    ROW("layernorm 1536", N * 12, k->layernorm(x, w, w, N, 1e-5f, y));
+    ROW("rope_pairs 24 x 64", N * 8, k->rope_pairs(y, 24, 64, 64, x));
+    ROW("rope_halves 24 x 64", N * 8, k->rope_halves(y, 24, 64, 64, x));
+    ROW("add 1536", N * 12, k->add(x, w, N, y));
+    ROW("silu_mul 1536", N * 12, k->silu_mul(x, w, N, y));
+    ROW("gelu_tanh_mul 1536", N * 12, k->gelu_tanh_mul(x, w, N, y));
+    ROW("gelu_erf 1536", N * 8, k->gelu_erf(x, N, y));
+    ROW("softcap 1536", N * 8, k->softcap(x, 30, N, y));
+    ROW("argmax 1536", N * 4, d[0] = (float)k->argmax(x, N));
+}
+
 int kcheck_bench(const char *level, const char *only, bool json)
 {
     static struct kernels ref, k;
@@ -131,6 +194,13 @@ int kcheck_bench(const char *level, const char *only, bool json)
     for (size_t t = 0; t < DT_COUNT; t++)
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
             if (t != DT_Q4_1) bench_linear(&b, (enum dtype)t, 1024, 3072, rows[i]);
+    for (size_t t = 0; t < KV_COUNT; t++)
+        for (size_t i = 0; i < 7; i++)
+            bench_attn(&b, (enum kv_type)t, 64, (const size_t[]){ 1, 2, 3, 4, 6, 48, 192 }[i]);
+    bench_attn(&b, KV_F16, 128, 1);
+    bench_attn(&b, KV_F16, 128, 6);
+    bench_attn(&b, KV_F16, 256, 4);
+    bench_vec(&b);
     if (json) printf("\n]}\n");
     return 0;
 }

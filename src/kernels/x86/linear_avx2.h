@@ -1,8 +1,7 @@
 /* Quantised linear kernels for AVX2: what all dtypes share. A type's file says how a group of a panel is
  * read (`line`: two quads of codes; `scales`) and what kind of dot product it needs; the rest is here.
  *
- * Few rows: codes go from the panel straight into products, one pass, with prefetch; a step of one row is
- * as fast as memory. Many rows: a group is unpacked once into L1 and serves all of them. A tile is 4 rows
+ * Few rows: codes go from the panel straight into products, with prefetch; one row is as fast as memory. Many rows: a group is unpacked once into L1 and serves all of them. A tile is 4 rows
  * x 16 columns. VPMADDUBSW multiplies unsigned codes with signed activations; pairs of products stay in 16
  * bits as long as they fit (`quads` quads of 4), then VPMADDWD widens them, multiplying with the
  * sub-scale on the way where the type has one. The bound on Zen 3 is the four vector pipes: Q4_1 needs
@@ -15,7 +14,12 @@
 #include "kernels/scalar.h"
 #include "kernels/x86/math_avx2.h"
 
-enum { TILE_ROWS = 4, CHUNK_GROUPS = 24, BLOCK_ROWS = 128, FEW_ROWS = 4, FEW_GROUPS = 1024, AHEAD = 4096 };
+enum {
+    TILE_ROWS = 4,
+    FEW_ROWS = 12, FEW_GROUPS = 256,         /* up to here unpacking twice costs less than unpacking to L1 */
+    AHEAD = 4096,                            /* bytes between reading and prefetching                      */
+    BLOCK_ROWS = 128, CHUNK_GROUPS = 24,     /* activations in L2, unpacked codes in L1                    */
+};
 
 /* How the codes of a type become a sum. */
 struct dot_kind {
@@ -58,43 +62,85 @@ INLINE __m256i signed_dot(__m256i w, __m256i x)
     return _mm256_madd_epi16(p, _mm256_set1_epi16(1));
 }
 
-/* Sum over one group, 4 x 16 codes x n rows: i[r][c]. */
-INLINE void dot_group(struct dot_kind kind, int n, const struct unpacked *w, const int8_t *q, size_t ldq,
+/* Sums over one group: i[r][c]. Three shapes of the same loop, by how soon 16 bits are full. */
+INLINE void dot_signed(int n, const struct unpacked *w, const int8_t *q, size_t ldq, __m256i i[TILE_ROWS][2])
+{
+    UNROLL
+    for (int quad = 0; quad < 8; quad++) {
+        __m256i w0 = w->code[quad][0], w1 = w->code[quad][1];
+        UNROLL
+        for (int r = 0; r < n; r++) {
+            __m256i x = load_32(q + (size_t)r * ldq + 4 * quad);
+            i[r][0] = quad ? _mm256_add_epi32(i[r][0], signed_dot(w0, x)) : signed_dot(w0, x);
+            i[r][1] = quad ? _mm256_add_epi32(i[r][1], signed_dot(w1, x)) : signed_dot(w1, x);
+        }
+        UNROLL
+        for (int r = 0; r < n; r++) {
+            KEEP(i[r][0]);
+            KEEP(i[r][1]);
+        }
+    }
+}
+
+INLINE void dot_pairs(struct dot_kind kind, int n, const struct unpacked *w, const int8_t *q, size_t ldq,
                       __m256i i[TILE_ROWS][2])
+{
+    const __m256i ones = _mm256_set1_epi16(1);
+    UNROLL
+    for (int quad = 0; quad < 8; quad += 2) {
+        UNROLL
+        for (int r = 0; r < n; r++) {
+            __m256i x = load_32(q + (size_t)r * ldq + 4 * quad), y = load_32(q + (size_t)r * ldq + 4 * quad + 4);
+            UNROLL
+            for (int c = 0; c < 2; c++) {
+                __m256i p = _mm256_add_epi16(_mm256_maddubs_epi16(w->code[quad][c], x),
+                                             _mm256_maddubs_epi16(w->code[quad + 1][c], y));
+                p = _mm256_madd_epi16(p, kind.sub ? w->s.sub[quad / 4][c] : ones);
+                i[r][c] = quad ? _mm256_add_epi32(i[r][c], p) : p;
+                KEEP(i[r][c]);
+            }
+        }
+    }
+}
+
+INLINE void dot_long(struct dot_kind kind, int n, const struct unpacked *w, const int8_t *q, size_t ldq,
+                     __m256i i[TILE_ROWS][2])
 {
     const __m256i ones = _mm256_set1_epi16(1);
     __m256i a[TILE_ROWS][2];
     UNROLL
     for (int quad = 0; quad < 8; quad++) {
         __m256i w0 = w->code[quad][0], w1 = w->code[quad][1];
+        bool fresh = quad % kind.quads == 0, full = (quad + 1) % kind.quads == 0;
         UNROLL
         for (int r = 0; r < n; r++) {
-            __m256i x = load_32(q + (size_t)r * ldq + 4 * (size_t)quad), p0, p1;
-            if (kind.sign) {
-                p0 = signed_dot(w0, x);
-                p1 = signed_dot(w1, x);
-                i[r][0] = quad ? _mm256_add_epi32(i[r][0], p0) : p0;
-                i[r][1] = quad ? _mm256_add_epi32(i[r][1], p1) : p1;
-                continue;
-            }
-            p0 = _mm256_maddubs_epi16(w0, x);
-            p1 = _mm256_maddubs_epi16(w1, x);
-            a[r][0] = quad % kind.quads ? _mm256_add_epi16(a[r][0], p0) : p0;
-            a[r][1] = quad % kind.quads ? _mm256_add_epi16(a[r][1], p1) : p1;
-            if ((quad + 1) % kind.quads) continue;
-            p0 = _mm256_madd_epi16(a[r][0], kind.sub ? w->s.sub[quad / 4][0] : ones);
-            p1 = _mm256_madd_epi16(a[r][1], kind.sub ? w->s.sub[quad / 4][1] : ones);
-            i[r][0] = quad >= kind.quads ? _mm256_add_epi32(i[r][0], p0) : p0;
-            i[r][1] = quad >= kind.quads ? _mm256_add_epi32(i[r][1], p1) : p1;
+            __m256i x = load_32(q + (size_t)r * ldq + 4 * quad);
+            __m256i p0 = _mm256_maddubs_epi16(w0, x), p1 = _mm256_maddubs_epi16(w1, x);
+            a[r][0] = fresh ? p0 : _mm256_add_epi16(a[r][0], p0);
+            a[r][1] = fresh ? p1 : _mm256_add_epi16(a[r][1], p1);
         }
-        bool in_i = kind.sign || (quad + 1) % kind.quads == 0;
         UNROLL
         for (int r = 0; r < n; r++) {
-            __m256i *keep = in_i ? i[r] : a[r];
-            KEEP(keep[0]);
-            KEEP(keep[1]);
+            UNROLL
+            for (int c = 0; c < 2; c++) {
+                KEEP(a[r][c]);
+                if (!full) continue;
+                __m256i p = _mm256_madd_epi16(a[r][c], kind.sub ? w->s.sub[quad / 4][c] : ones);
+                i[r][c] = quad >= kind.quads ? _mm256_add_epi32(i[r][c], p) : p;
+            }
         }
     }
+}
+
+INLINE void dot_group(struct dot_kind kind, int n, const struct unpacked *w, const int8_t *q, size_t ldq,
+                      __m256i i[TILE_ROWS][2])
+{
+    if (kind.sign)
+        dot_signed(n, w, q, ldq, i);
+    else if (kind.quads == 2)
+        dot_pairs(kind, n, w, q, ldq, i);
+    else
+        dot_long(kind, n, w, q, ldq, i);
 }
 
 /* f += the group's share, as kernels.h states it. */
@@ -145,23 +191,6 @@ INLINE void tile(struct dot_kind kind, int n, const struct unpacked *w, size_t g
     for (int r = 0; r < n; r++) {
         UNROLL
         for (int c = 0; c < 2; c++) _mm256_storeu_ps(y + (size_t)r * ldy + 8 * c, f[r][c]);
-    }
-}
-
-INLINE void tiles(struct dot_kind kind, const struct unpacked *w, size_t groups, struct rows_avx2 x,
-                  size_t rows, float *y, size_t ldy, bool first)
-{
-    size_t r = 0;
-    for (; r + TILE_ROWS <= rows; r += TILE_ROWS) {
-        tile(kind, TILE_ROWS, w, groups, &x, y + r * ldy, ldy, first);
-        x.q += TILE_ROWS * x.ldq, x.d += TILE_ROWS * x.ldd, x.s += TILE_ROWS * x.ldd;
-        x.half += TILE_ROWS * x.ldh;
-    }
-    switch (rows - r) {
-    case 1: tile(kind, 1, w, groups, &x, y + r * ldy, ldy, first); break;
-    case 2: tile(kind, 2, w, groups, &x, y + r * ldy, ldy, first); break;
-    case 3: tile(kind, 3, w, groups, &x, y + r * ldy, ldy, first); break;
-    default: break;
     }
 }
 
@@ -277,18 +306,52 @@ INLINE struct rows_avx2 rows_at(struct dot_kind kind, const struct act *x, size_
                                .ldh = groups };
 }
 
+INLINE struct rows_avx2 next_rows(struct rows_avx2 x)
+{
+    x.q += TILE_ROWS * x.ldq, x.d += TILE_ROWS * x.ldd, x.s += TILE_ROWS * x.ldd, x.half += TILE_ROWS * x.ldh;
+    return x;
+}
+
 INLINE void linear_few(struct dot_kind kind, struct reader_avx2 in, size_t pb, const uint8_t *panels,
-                       size_t n_panels, size_t k, const struct act *x, int n, float *y, size_t ldy)
+                       size_t n_panels, size_t k, const struct act *x, size_t rows, float *y, size_t ldy)
 {
     int32_t half[FEW_ROWS * FEW_GROUPS];
     size_t groups = k / PANEL_GROUP, g0 = 0;
     do {
         size_t ng = groups - g0 < FEW_GROUPS ? groups - g0 : FEW_GROUPS;
-        struct rows_avx2 at = rows_at(kind, x, 0, (size_t)n, g0, ng, half);
-        for (size_t p = 0; p < n_panels; p++)
-            tile_few(kind, in, n, panels + p * pb, g0, ng, &at, y + 16 * p, ldy, g0 == 0);
+        bool first = g0 == 0;
+        struct rows_avx2 all = rows_at(kind, x, 0, rows, g0, ng, half);
+        for (size_t p = 0; p < n_panels; p++) {
+            const uint8_t *w = panels + p * pb;
+            struct rows_avx2 at = all;
+            float *out = y + 16 * p;
+            size_t r = 0;
+            for (; r + TILE_ROWS <= rows; r += TILE_ROWS, at = next_rows(at), out += TILE_ROWS * ldy)
+                tile_few(kind, in, 4, w, g0, ng, &at, out, ldy, first);
+            switch (rows - r) {
+            case 1: tile_few(kind, in, 1, w, g0, ng, &at, out, ldy, first); break;
+            case 2: tile_few(kind, in, 2, w, g0, ng, &at, out, ldy, first); break;
+            case 3: tile_few(kind, in, 3, w, g0, ng, &at, out, ldy, first); break;
+            default: break;
+            }
+        }
         g0 += ng;
     } while (g0 < groups);
+}
+
+/* All rows of one unpacked panel. */
+INLINE void tiles(struct dot_kind kind, const struct unpacked *w, size_t groups, struct rows_avx2 x,
+                  size_t rows, float *y, size_t ldy, bool first)
+{
+    size_t r = 0;
+    for (; r + TILE_ROWS <= rows; r += TILE_ROWS, x = next_rows(x))
+        tile(kind, TILE_ROWS, w, groups, &x, y + r * ldy, ldy, first);
+    switch (rows - r) {
+    case 1: tile(kind, 1, w, groups, &x, y + r * ldy, ldy, first); break;
+    case 2: tile(kind, 2, w, groups, &x, y + r * ldy, ldy, first); break;
+    case 3: tile(kind, 3, w, groups, &x, y + r * ldy, ldy, first); break;
+    default: break;
+    }
 }
 
 /* Rows in blocks, K in chunks, panels in order: y carries the sums from chunk to chunk, so the order of
@@ -320,13 +383,10 @@ INLINE void linear_many(struct dot_kind kind, struct reader_avx2 in, size_t pb, 
         const struct dot_kind kind = { __VA_ARGS__ };                                                    \
         const struct reader_avx2 in = { line_##T, scales_##T, (unit) * 32 / (unit_k) };                  \
         size_t pb = panel_bytes(DT_##T, k);                                                              \
-        switch (rows) {                                                                                  \
-        case 1: linear_few(kind, in, pb, panels, n_panels, k, x, 1, y, ldy); break;                      \
-        case 2: linear_few(kind, in, pb, panels, n_panels, k, x, 2, y, ldy); break;                      \
-        case 3: linear_few(kind, in, pb, panels, n_panels, k, x, 3, y, ldy); break;                      \
-        case 4: linear_few(kind, in, pb, panels, n_panels, k, x, 4, y, ldy); break;                      \
-        default: linear_many(kind, in, pb, panels, n_panels, k, x, rows, y, ldy);                        \
-        }                                                                                                \
+        if (rows <= FEW_ROWS)                                                                            \
+            linear_few(kind, in, pb, panels, n_panels, k, x, rows, y, ldy);                              \
+        else                                                                                             \
+            linear_many(kind, in, pb, panels, n_panels, k, x, rows, y, ldy);                             \
     }
 
 /* ---- planes to codes -------------------------------------------------------------------------------- */
