@@ -5,6 +5,7 @@
 const struct command *const command_table[] = {
     &command_run,
     &command_chat,
+    &command_bench,
     &command_eval,
     &command_embed,
     &command_info,

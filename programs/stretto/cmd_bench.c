@@ -1,0 +1,289 @@
+/* stretto bench: rows and keys as llama-bench prints them, so the same scripts read both. */
+#include "eval/speed.h"
+#include "stretto/commands.h"
+#include "stretto/experimental.h"
+#include "stretto/open.h"
+#include "ui/progress.h"
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+struct bench_options {
+    struct model_options model;
+    struct int_list prompt, generate, depth, sequences, threads;
+    int64_t repeat;
+    const char *format;
+};
+
+enum { MAX_REPEAT = 1000 };
+
+#define AT(field) offsetof(struct bench_options, field)
+static const struct option rows[] = {
+    {"-p --n-prompt", "N,N", OPT_INTS, AT(prompt), 0, 1 << 24, "prompt sizes [512]"},
+    {"-n --n-gen", "N,N", OPT_INTS, AT(generate), 0, 1 << 24, "numbers of tokens to write [128]"},
+    {"-d --n-depth", "N,N", OPT_INTS, AT(depth), 0, 1 << 24,
+     "tokens in the cache before the test [0]"},
+    {"-np --parallel", "N,N", OPT_INTS, AT(sequences), 1, 4096, "sequences written at once [1]"},
+    {"-t --threads", "N,N", OPT_INTS, AT(threads), 0, 256,
+     "threads; 0 takes what the machine allows [0]"},
+    {"-r --repetitions", "N", OPT_INT, AT(repeat), 1, MAX_REPEAT, "repetitions of each test [5]"},
+    {"-o --output", "md|csv|json", OPT_CHOICE, AT(format), 0, 0, "how the rows are printed [md]"},
+};
+#undef AT
+
+struct result {
+    struct speed_test t;
+    unsigned threads;
+    size_t n;
+    double seconds[MAX_REPEAT], tokens, roof_share;
+};
+
+struct bench {
+    const struct bench_options *o;
+    stretto_model *m;
+    stretto_model_info info;
+    stretto_engine_info engine;
+    json_t *rows;
+    size_t printed;
+    double roof;                     /* bytes per second */
+};
+
+static void statistics(const struct result *r, double *mean, double *deviation, double *ns)
+{
+    double sum = 0, sum2 = 0, time = 0;
+    for (size_t i = 0; i < r->n; i++) {
+        double ts = r->tokens / r->seconds[i];
+        sum += ts;
+        sum2 += ts * ts;
+        time += r->seconds[i];
+    }
+    *mean = sum / (double)r->n;
+    double var = sum2 / (double)r->n - *mean * *mean;
+    *deviation = r->n > 1 && var > 0 ? sqrt(var * (double)r->n / (double)(r->n - 1)) : 0;
+    *ns = time / (double)r->n * 1e9;
+}
+
+static double peak_rss(void)
+{
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return (double)u.ru_maxrss * 1024;
+}
+
+static json_t *row_json(const struct bench *b, const struct result *r)
+{
+    double mean, deviation, ns;
+    statistics(r, &mean, &deviation, &ns);
+    char when[32];
+    time_t t = time(NULL);
+    struct tm tm;
+    strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&t, &tm));
+    const char *cache = b->o->model.type_k      ? b->o->model.type_k
+                        : b->o->model.type_v    ? b->o->model.type_v
+                        : b->o->model.reference ? "f32"
+                                                : "f16";
+    json_t *ns_list = json_array(), *ts_list = json_array();
+    for (size_t i = 0; i < r->n; i++) {
+        json_array_append_new(ns_list, json_integer((json_int_t)(r->seconds[i] * 1e9)));
+        json_array_append_new(ts_list, json_real(r->tokens / r->seconds[i]));
+    }
+    json_t *j = json_pack(
+        "{s:s,s:s,s:s,s:I,s:I,s:i,s:s,s:s,s:I,s:I,s:I,s:I,s:s,s:I,s:f,s:f,s:o,s:o}", "build_number",
+        STRETTO_VERSION, "model_filename", b->o->model.model ? b->o->model.model : "", "model_type",
+        b->info.family, "model_size", (json_int_t)b->info.file_bytes, "model_n_params",
+        (json_int_t)b->info.parameters, "n_threads", (int)r->threads, "type_k", cache, "type_v",
+        cache, "n_prompt", (json_int_t)r->t.prompt, "n_gen", (json_int_t)r->t.generate, "n_depth",
+        (json_int_t)r->t.depth, "n_parallel", (json_int_t)r->t.sequences, "test_time", when,
+        "avg_ns", (json_int_t)ns, "avg_ts", mean, "stddev_ts", deviation, "samples_ns", ns_list,
+        "samples_ts", ts_list);
+    json_object_set_new(j, "load_s", json_real(b->info.load_seconds));
+    json_object_set_new(j, "peak_rss", json_integer((json_int_t)peak_rss()));
+    json_object_set_new(j, "roof_gb_s", json_real(b->roof / 1e9));
+    json_object_set_new(j, "roof_share", r->t.generate ? json_real(r->roof_share) : json_null());
+    return j;
+}
+
+static void test_name(const struct speed_test *t, char *name, size_t size)
+{
+    int n =
+        snprintf(name, size, "%s%u", t->prompt ? "pp" : "tg", t->prompt ? t->prompt : t->generate);
+    if (t->depth) n += snprintf(name + n, size - (size_t)n, " @ d%u", t->depth);
+    if (t->sequences > 1) snprintf(name + n, size - (size_t)n, " x %u", t->sequences);
+}
+
+static void print_row(struct bench *b, const struct result *r)
+{
+    json_t *j = row_json(b, r);
+    char name[64], share[16] = "";
+    double mean, deviation, ns;
+    statistics(r, &mean, &deviation, &ns);
+    test_name(&r->t, name, sizeof name);
+    if (r->t.generate) snprintf(share, sizeof share, "%.0f %%", 100 * r->roof_share);
+    if (strcmp(b->o->format, "json") == 0) json_array_append(b->rows, j);
+    else if (strcmp(b->o->format, "csv") == 0) {
+        const char *key;
+        json_t *v;
+        if (!b->printed) {
+            bool first = true;
+            json_object_foreach(j, key, v) if (!json_is_array(v))
+            {
+                printf("%s%s", first ? "" : ",", key);
+                first = false;
+            }
+            putchar('\n');
+        }
+        bool first = true;
+        json_object_foreach(j, key, v) if (!json_is_array(v)) {
+            char *text = json_dumps(v, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
+            printf("%s%s", first ? "" : ",", text ? text : "");
+            free(text);
+            first = false;
+        }
+        putchar('\n');
+    } else {
+        if (!b->printed)
+            printf("| model | size | params | threads | test | t/s | of the roof |\n| --- | --: | "
+                   "--: | --: | --: | --: | --: |\n");
+        printf("| %s | %.1f MB | %.1f M | %u | %s | %.2f ± %.2f | %s |\n", b->info.family,
+               (double)b->info.file_bytes / 1e6, (double)b->info.parameters / 1e6, r->threads, name,
+               mean, deviation, share);
+    }
+    fflush(stdout);
+    b->printed++;
+    json_decref(j);
+}
+
+static int run_test(struct bench *b, struct engine *e, struct result *r)
+{
+    struct error err = { 0 };
+    double ignored;
+    r->n = (size_t)b->o->repeat;
+    r->tokens = (double)(r->t.prompt ? r->t.prompt : r->t.generate) * r->t.sequences;
+    /* One short warm-up, so that the first repetition does not pay for untouched pages. */
+    struct speed_test warm = r->t;
+    if (warm.generate > 8) warm.generate = 8;
+    stretto_status s = speed_once(e, &warm, 1, &ignored, &err);
+    for (size_t i = 0; i < r->n && s == STRETTO_OK && !interrupted; i++)
+        s = speed_once(e, &r->t, 2 + i, &r->seconds[i], &err);
+    if (s != STRETTO_OK) return command_fail("bench", s, err.text);
+    if (interrupted) return command_fail("bench", STRETTO_E_CANCEL, "interrupted");
+    double mean, deviation, ns;
+    statistics(r, &mean, &deviation, &ns);
+    if (r->t.generate && b->roof > 0)
+        r->roof_share = speed_token_bytes(e, r->t.depth) * mean / r->t.sequences / b->roof;
+    print_row(b, r);
+    return EXIT_DONE;
+}
+
+static int run_group(struct bench *b, unsigned threads, uint32_t sequences)
+{
+    const struct bench_options *o = b->o;
+    uint32_t most = 1;
+    for (size_t d = 0; d < o->depth.n; d++) {
+        for (size_t i = 0; i < o->prompt.n; i++)
+            if (o->depth.v[d] + o->prompt.v[i] > most)
+                most = (uint32_t)(o->depth.v[d] + o->prompt.v[i]);
+        for (size_t i = 0; i < o->generate.n; i++)
+            if (o->depth.v[d] + o->generate.v[i] > most)
+                most = (uint32_t)(o->depth.v[d] + o->generate.v[i]);
+    }
+    struct model_options mo = o->model;
+    mo.threads = threads;
+    mo.context = most;
+    stretto_engine_options eo;
+    stretto_engine *engine;
+    struct error err = { 0 };
+    char words[600];
+    int code = engine_options_from("bench", &mo, sequences, &eo);
+    if (code != EXIT_DONE) return code;
+    stretto_status s = stretto_engine_open(&engine, b->m, &eo, words, sizeof words);
+    if (s != STRETTO_OK) return command_fail("bench", s, words);
+    b->engine.size = sizeof b->engine;
+    stretto_engine_about(engine, &b->engine);
+    s = speed_roof((size_t)b->info.file_bytes, threads, &b->roof, &err);
+    if (s != STRETTO_OK) code = command_fail("bench", s, err.text);
+    static struct result r;
+    for (size_t d = 0; d < o->depth.n && code == EXIT_DONE; d++) {
+        for (size_t i = 0; i < o->prompt.n && code == EXIT_DONE; i++) {
+            if (!o->prompt.v[i] || sequences > 1) continue;
+            r = (struct result){.t = {(uint32_t)o->prompt.v[i], 0, (uint32_t)o->depth.v[d], 1},
+                                .threads = b->engine.threads};
+            code = run_test(b, stretto_engine_inside(engine), &r);
+        }
+        for (size_t i = 0; i < o->generate.n && code == EXIT_DONE; i++) {
+            if (!o->generate.v[i]) continue;
+            r = (struct result){
+                .t = {0, (uint32_t)o->generate.v[i], (uint32_t)o->depth.v[d], sequences},
+                .threads = b->engine.threads};
+            code = run_test(b, stretto_engine_inside(engine), &r);
+        }
+    }
+    stretto_engine_close(engine);
+    return code;
+}
+
+static int bench_run(void *options, size_t n, char **operands)
+{
+    (void)n; (void)operands;
+    struct bench b = { .o = options, .rows = json_array() };
+    catch_interrupt();
+    int code = open_model("bench", &b.o->model, false, &b.m);
+    if (code == EXIT_DONE) {
+        b.info.size = sizeof b.info;
+        stretto_model_about(b.m, &b.info);
+        if (b.info.encoder)
+            code = command_fail("bench", STRETTO_E_UNSUP,
+                                "this model is an encoder; it writes no tokens to be timed");
+    }
+    for (size_t t = 0; t < b.o->threads.n && code == EXIT_DONE; t++)
+        for (size_t s = 0; s < b.o->sequences.n && code == EXIT_DONE; s++)
+            code = run_group(&b, (unsigned)b.o->threads.v[t], (uint32_t)b.o->sequences.v[s]);
+    if (code == EXIT_DONE && strcmp(b.o->format, "json") == 0) {
+        json_dumpf(b.rows, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+        putchar('\n');
+    } else if (code == EXIT_DONE && strcmp(b.o->format, "md") == 0)
+        printf("\nload %.2f s, peak memory %.0f MB, weights %.0f MB, reading %.1f MB again and "
+               "again: %.1f GB/s\n",
+               b.info.load_seconds, peak_rss() / 1e6, (double)b.info.weight_bytes / 1e6,
+               (double)b.info.file_bytes / 1e6, b.roof / 1e9);
+    json_decref(b.rows);
+    stretto_model_close(b.m);
+    return code;
+}
+
+static void bench_defaults(void *options)
+{
+    struct bench_options *o = options;
+    model_options_defaults(&o->model);
+    o->prompt = (struct int_list){ { 512 }, 1 };
+    o->generate = (struct int_list){ { 128 }, 1 };
+    o->depth = (struct int_list){ { 0 }, 1 };
+    o->sequences = (struct int_list){ { 1 }, 1 };
+    o->threads = (struct int_list){ { 0 }, 1 };
+    o->repeat = 5;
+    o->format = "md";
+}
+
+static const struct option_group group = { "Tests", rows, sizeof rows / sizeof *rows };
+static const struct option_use uses[] = {{&group, 0},
+                                         {&group_model, offsetof(struct bench_options, model)}};
+const struct command command_bench = {
+    .name = "bench",
+    .summary = "measure speed and memory",
+    .operands = "",
+    .description = "Times reading a prompt (pp) and writing tokens (tg) with random tokens and an "
+                   "empty cache, as "
+                   "llama-bench does, with the same keys. The share of the roof is what the token "
+                   "needs to read, of the "
+                   "file's tensors and the cache, against the rate at which this machine reads "
+                   "that much at all.",
+    .uses = uses,
+    .n_uses = 2,
+    .options_size = sizeof(struct bench_options),
+    .defaults = bench_defaults,
+    .run = bench_run,
+};
