@@ -4,12 +4,13 @@ _stretto()
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} options choices
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W 'run bench eval embed info tokenize convert pull models help --version' -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W 'run chat bench eval embed info tokenize convert pull models help --version' -- "$word")
         return
     fi
     case ${COMP_WORDS[1]} in
-    help) mapfile -t COMPREPLY < <(compgen -W 'run bench eval embed info tokenize convert pull models' -- "$word"); return ;;
+    help) mapfile -t COMPREPLY < <(compgen -W 'run chat bench eval embed info tokenize convert pull models' -- "$word"); return ;;
     run) options='-p --prompt -f --file -n --predict --n-predict --chat -sys --system -r --reverse-prompt --stop --ignore-eos --json -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose --temp --temperature --top-k --top-p --min-p --seed -s --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --logit-bias' ;;
+    chat) options='-sys --system -n --predict --n-predict -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose --temp --temperature --top-k --top-p --min-p --seed -s --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --logit-bias' ;;
     bench) options='-p --n-prompt -n --n-gen -d --n-depth -np --parallel -t --threads -r --repetitions -o --output -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
     eval) options='-f --file --chunks --base --base-reference --ids --raw --json -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
     embed) options='-f --file --json -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
@@ -23,6 +24,8 @@ _stretto()
     case ${COMP_WORDS[1]}:$before in
     run:-ctk | run:--cache-type-k) choices='f16 bf16 f32 q8_0' ;;
     run:-ctv | run:--cache-type-v) choices='f16 bf16 f32 q8_0' ;;
+    chat:-ctk | chat:--cache-type-k) choices='f16 bf16 f32 q8_0' ;;
+    chat:-ctv | chat:--cache-type-v) choices='f16 bf16 f32 q8_0' ;;
     bench:-o | bench:--output) choices='md csv json' ;;
     bench:-ctk | bench:--cache-type-k) choices='f16 bf16 f32 q8_0' ;;
     bench:-ctv | bench:--cache-type-v) choices='f16 bf16 f32 q8_0' ;;
