@@ -319,7 +319,9 @@ static void read_yarn(struct reading *r, json_t *rope, double factor)
     double magnitude = yarn_magnitude(factor, 1);
     if (mscale != 0 && all != 0)
         magnitude = yarn_magnitude(factor, mscale) / yarn_magnitude(factor, all);
-    put_f32(r, ".rope.scaling.attn_factor", real_in(r, rope, "attention_factor", magnitude));
+    /* GGUF's factor comes on top of the usual magnitude, and is absent when it would be 1. */
+    double wanted = real_in(r, rope, "attention_factor", magnitude), usual = yarn_magnitude(factor, 1);
+    if (wanted != usual) put_f32(r, ".rope.scaling.attn_factor", wanted / usual);
     json_t *truncate = member(rope, "truncate");
     if (truncate && !json_is_true(truncate))
         refuse(r, STRETTO_E_UNSUP, "YaRN scaling without truncation is not supported");
@@ -581,6 +583,7 @@ stretto_status hf_config_read(struct source *s, struct hf_config *out, struct er
     r.text = r.root;
     if (r.status == STRETTO_OK) find_family(&r);
     if (r.status == STRETTO_OK) {
+        put_string(&r, "general.type", "model", 5);
         put_string(&r, "general.architecture", r.family->arch, strlen(r.family->arch));
         read_name(&r);
         refuse_what_is_not_understood(&r);

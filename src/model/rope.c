@@ -33,7 +33,8 @@ static void yarn(struct rope_table *t, double factor, double original, const str
         double ramp = fmin(1, fmax(0, (i - lo) / fmax(0.001, hi - lo)));     /* 1: interpolate */
         t->factor[i] = (float)(ramp / factor + (1 - ramp));
     }
-    t->magnitude = (float)real_or(s, ".rope.scaling.attn_factor", 0.1 * log(factor) + 1);
+    /* GGUF's factor comes on top of the usual magnitude (llama.cpp multiplies them). */
+    t->magnitude = (float)((0.1 * log(factor) + 1) * real_or(s, ".rope.scaling.attn_factor", 1));
 }
 
 static void llama3(struct rope_table *t, double factor, double original, const struct source *s)

@@ -212,8 +212,9 @@ static void configurations_become_gguf_keys(void **state)
           "qwen2", ".rope.freq_base", 1e6 },
         { "{\"model_type\":\"qwen2\"," SIZES
           ",\"num_key_value_heads\":2,\"rope_scaling\":{\"type\":"
-          "\"yarn\",\"factor\":4.0,\"original_max_position_embeddings\":32768}}",
-          "qwen2", ".rope.scaling.attn_factor", (double)(float)(0.1 * 1.3862943611198906 + 1) },
+          "\"yarn\",\"factor\":4.0,\"original_max_position_embeddings\":32768,"
+          "\"attention_factor\":2.2772588722239781}}",    /* twice 0.1 ln 4 + 1 */
+          "qwen2", ".rope.scaling.attn_factor", 2 },
         { "{\"model_type\":\"qwen3\"," SIZES "}", "qwen3", ".attention.key_length", 128 },
         { "{\"model_type\":\"llama\"," SIZES
           ",\"rope_parameters\":{\"rope_theta\":7e5,\"rope_type\":"
