@@ -21,6 +21,7 @@ OPEN_END = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X|HA" + r"CK)\b")
 MACHINE = re.compile(r"(?<![\w.])/(wo" + r"rk|fa" + r"rm|ro" + r"ot|tmp/w|home/[a-z]\w*)(/|\b)")
 REGISTRY = re.compile(r"(py" + r"pi\.org|pythonho" + r"sted\.org|deb" + r"ian\.org/debian|" +
                       r"deb\.deb" + r"ian\.org|registry\.np" + r"mjs|huggingface\.co/a" + r"pi)")
+NAMED = re.compile(r"`((?:src|include|programs|tests|tools|docs|bench|cmake)/[\w./-]*\w)`")
 
 
 def faults(name, raw):
@@ -64,6 +65,16 @@ def self_test():
             sys.exit(f"the test itself is wrong: {text!r} gave {found}")
     if not list(faults("x.bin", bytes(BYTES))):
         sys.exit("the test itself is wrong: a large file passed")
+    if not list(lost(pathlib.Path("."), "see `src/nowhere.c`")):
+        sys.exit("the test itself is wrong: a page may name a lost file")
+
+
+def lost(root, text):
+    """Paths that a page of documentation names and that are not there."""
+    for number, line in enumerate(text.split("\n"), 1):
+        for path in NAMED.findall(line):
+            if not (root / path).exists():
+                yield number, f"names {path}, which does not exist"
 
 
 def files(root):
@@ -84,9 +95,12 @@ def main():
         if path.is_symlink() or not path.is_file():
             continue
         seen += 1
-        for number, words in faults(name, path.read_bytes()):
+        found = list(faults(name, path.read_bytes()))
+        if path.suffix == ".md":
+            found += lost(root, path.read_text())
+        for number, words in found:
             print(f"{name}:{number}: {words}")
-            wrong += 1
+        wrong += len(found)
     print(f"{seen} files, {wrong} faults")
     return 1 if wrong or not seen else 0
 

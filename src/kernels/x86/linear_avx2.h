@@ -1,11 +1,13 @@
-/* Quantised linear kernels for AVX2: what all dtypes share. A type's file says how a group of a panel is
- * read (`line`: two quads of codes; `scales`) and what kind of dot product it needs; the rest is here.
+/* Quantised linear kernels for AVX2: what all dtypes share. A type's file says how a group of a
+ * panel is read (`line`: two quads of codes; `scales`) and what kind of dot product it needs; the
+ * rest is here.
  *
- * Few rows: codes go from the panel straight into products, with prefetch; one row is as fast as memory. Many rows: a group is unpacked once into L1 and serves all of them. A tile is 4 rows
- * x 16 columns. VPMADDUBSW multiplies unsigned codes with signed activations; pairs of products stay in 16
- * bits as long as they fit (`quads` quads of 4), then VPMADDWD widens them, multiplying with the
- * sub-scale on the way where the type has one. The bound on Zen 3 is the four vector pipes: Q4_1 needs
- * 8 + 7 + 5 instructions for 256 products, 51 products a cycle at most.
+ * Few rows: codes go from the panel straight into products, with prefetch; one row is as fast as
+ * memory. Many rows: a group is unpacked once into L1 and serves all of them. A tile is 4 rows x 16
+ * columns. VPMADDUBSW multiplies unsigned codes with signed activations; pairs of products stay in
+ * 16 bits as long as they fit (`quads` quads of 4), then VPMADDWD widens them, multiplying with the
+ * sub-scale on the way where the type has one. The bound on Zen 3 is the four vector pipes: Q4_1
+ * needs 8 + 7 + 5 instructions for 256 products, 51 products a cycle at most.
  *
  * Static inline only (see kernels.h): included by files compiled with -mavx2. */
 #ifndef KERNELS_LINEAR_AVX2_H
@@ -44,11 +46,13 @@ typedef void scales_fn(const uint8_t *panel, size_t g, struct scales *out);
 /* How a type is read; `bytes` of K 32, for the prefetch. */
 struct reader_avx2 { line_fn *line; scales_fn *scales; size_t bytes; };
 
-/* Rows of activations as tiles read them; `half` has the int16 sums of codes of the group's halves. */
+/* Rows of activations as tiles read them; `half` has the int16 sums of codes of the group's
+ * halves. */
 struct rows_avx2 { const int8_t *q; const float *d, *s; const int32_t *half; size_t ldq, ldd, ldh; };
 
-/* The value is in a register here. Without it the compiler moves the additions of a tile apart from their
- * products and spills half of it: 80 instead of 120 products a nanosecond (gcc 12, Zen 3). */
+/* The value is in a register here. Without it the compiler moves the additions of a tile apart
+ * from their products and spills half of it: 80 instead of 120 products a nanosecond (gcc 12,
+ * Zen 3). */
 #define KEEP(v) __asm__("" : "+x"(v))
 
 INLINE __m256i load_i(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
@@ -220,9 +224,11 @@ INLINE void unpack(struct reader_avx2 in, const uint8_t *panel, size_t g, struct
     in.scales(panel, g, &out->s);
 }
 
-/* ---- few rows --------------------------------------------------------------------------------------- */
+/* ---- few rows
+ * --------------------------------------------------------------------------------------- */
 
-/* dot_group without the detour through memory; halves in sums of their own where they must not mix. */
+/* dot_group without the detour through memory; halves in sums of their own where they must not
+ * mix. */
 INLINE void dot_few(struct dot_kind kind, struct reader_avx2 in, int n, const uint8_t *panel, size_t g,
                     const struct scales *s, const int8_t *q, size_t ldq, __m256i i[TILE_ROWS][2])
 {
@@ -291,7 +297,8 @@ INLINE void tile_few(struct dot_kind kind, struct reader_avx2 in, int n, const u
     }
 }
 
-/* ---- all -------------------------------------------------------------------------------------------- */
+/* ---- all
+ * -------------------------------------------------------------------------------------------- */
 
 /* The rows r0 .. r0 + n from group g0 on, with the half sums that the kind needs. */
 INLINE struct rows_avx2 rows_at(struct dot_kind kind, const struct act *x, size_t r0, size_t n, size_t g0,
@@ -354,8 +361,8 @@ INLINE void tiles(struct dot_kind kind, const struct unpacked *w, size_t groups,
     }
 }
 
-/* Rows in blocks, K in chunks, panels in order: y carries the sums from chunk to chunk, so the order of
- * K, and with it every bit, is that of the rule. */
+/* Rows in blocks, K in chunks, panels in order: y carries the sums from chunk to chunk, so the
+ * order of K, and with it every bit, is that of the rule. */
 INLINE void linear_many(struct dot_kind kind, struct reader_avx2 in, size_t pb, const uint8_t *panels,
                         size_t n_panels, size_t k, const struct act *x, size_t rows, float *y, size_t ldy)
 {
@@ -389,7 +396,8 @@ INLINE void linear_many(struct dot_kind kind, struct reader_avx2 in, size_t pb, 
             linear_many(kind, in, pb, panels, n_panels, k, x, rows, y, ldy);                             \
     }
 
-/* ---- planes to codes -------------------------------------------------------------------------------- */
+/* ---- planes to codes
+ * -------------------------------------------------------------------------------- */
 
 INLINE void nib_line(const uint8_t *p, int l, struct line *out)
 {
@@ -402,7 +410,8 @@ INLINE void nib_line(const uint8_t *p, int l, struct line *out)
     }
 }
 
-/* Shifts bytes left by n (right by -n); bits that cross into a neighbour are masked by the caller. */
+/* Shifts bytes left by n (right by -n); bits that cross into a neighbour are masked by the
+ * caller. */
 INLINE __m256i shift_to(__m256i v, int n)
 {
     return n >= 0 ? _mm256_slli_epi16(v, n) : _mm256_srli_epi16(v, -n);
