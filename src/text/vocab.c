@@ -148,6 +148,11 @@ int32_t vocab_find_any(const struct vocab *v, const char *p, size_t n)
     return (int32_t)slot_of(v, p, n, hash_bytes(p, n))->id_plus_1 - 1;
 }
 
+void vocab_prefetch(const struct vocab *v, const char *p, size_t n)
+{
+    if (v->n_slots) __builtin_prefetch(&v->slot[(size_t)hash_bytes(p, n) & (v->n_slots - 1)]);
+}
+
 int32_t vocab_find(const struct vocab *v, const char *p, size_t n)
 {
     int32_t id = vocab_find_any(v, p, n);

@@ -40,6 +40,8 @@ int32_t vocab_find(const struct vocab *v, const char *p, size_t n);
 /* Finds any id; makes one beyond the real ones when there is none. No vocab_resize after that. */
 stretto_status vocab_intern(struct vocab *v, const char *p, size_t n, int32_t *id, struct error *err);
 int32_t vocab_find_any(const struct vocab *v, const char *p, size_t n);
+/* Fetches what a search for the string will look at first. */
+void vocab_prefetch(const struct vocab *v, const char *p, size_t n);
 
 static inline const char *vocab_text(const struct vocab *v, int32_t id)
 {
