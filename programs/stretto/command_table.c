@@ -10,6 +10,7 @@ const struct command *const command_table[] = {
     &command_embed,
     &command_info,
     &command_tokenize,
+    &command_template,
     &command_convert,
     &command_pull,
     &command_models,

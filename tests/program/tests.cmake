@@ -6,4 +6,10 @@ if(TARGET stretto)
     ${CMAKE_CURRENT_SOURCE_DIR}/program/test_tokenizer_json.py $<TARGET_FILE:tokenize_batch>
     $<TARGET_FILE:stretto> --models ${STRETTO_TEST_MODELS})
   set_tests_properties(program.tokenizer_json PROPERTIES LABELS full SKIP_RETURN_CODE 77 TIMEOUT 900)
+  add_test(NAME program.template COMMAND python3
+    ${CMAKE_CURRENT_SOURCE_DIR}/program/test_template.py $<TARGET_FILE:stretto> ${STRETTO_TEST_DATA})
+  add_test(NAME program.template_random COMMAND python3
+    ${CMAKE_CURRENT_SOURCE_DIR}/program/test_template.py $<TARGET_FILE:stretto> ${STRETTO_TEST_DATA} --random)
+  set_tests_properties(program.template PROPERTIES LABELS quick TIMEOUT 300)
+  set_tests_properties(program.template_random PROPERTIES LABELS full SKIP_RETURN_CODE 77 TIMEOUT 600)
 endif()

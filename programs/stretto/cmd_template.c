@@ -1,0 +1,185 @@
+/* A chat template and its variables into the text that a model would be given. */
+#include "base/file.h"
+#include "format/catalogue.h"
+#include "format/source.h"
+#include "stretto/commands.h"
+#include "text/template.h"
+#include "text/tokenizer.h"
+#include <stdio.h>
+#include <string.h>
+
+struct template_options { const char *model, *file, *vars, *now; };
+
+enum { TEXT_MAX = 1 << 28 };
+
+/* A template, its variables and, with -m, the tokenizer that holds the template. */
+struct job {
+    struct buffer path;
+    struct source *src;
+    struct tokenizer *tok;
+    struct file_map text, vars_text;
+    struct template *t;
+    json_t *vars;
+    time_t now;
+};
+
+/* Two decimal digits at *p, which moves behind them; -1 when they are not there. */
+static int two_digits(const char **p)
+{
+    const char *s = *p;
+    if (s[0] < '0' || s[0] > '9' || s[1] < '0' || s[1] > '9') return -1;
+    *p += 2;
+    return (s[0] - '0') * 10 + (s[1] - '0');
+}
+
+static bool take(const char **p, char c) { return **p == c ? (*p)++, true : false; }
+
+/* "+02:00" or "Z" as seconds east of Greenwich; false when there is something else. */
+static bool read_zone(const char **p, long *seconds)
+{
+    *seconds = 0;
+    if (take(p, 'Z')) return true;
+    long sign = **p == '-' ? -1 : 1;
+    if (!take(p, '+') && !take(p, '-')) return false;
+    int h = two_digits(p);
+    take(p, ':');
+    int m = h < 0 ? -1 : two_digits(p);
+    *seconds = sign * (h * 3600L + m * 60L);
+    return h >= 0 && h < 24 && m >= 0 && m < 60;
+}
+
+/* YYYY-MM-DD, then THH:MM or THH:MM:SS, then a zone; without a zone it is local time. */
+static bool read_time(const char *p, time_t *out)
+{
+    struct tm t = { .tm_isdst = -1, .tm_mday = 1 };
+    int century = two_digits(&p), year = century < 0 ? -1 : two_digits(&p);
+    long zone = 0;
+    bool zoned = false;
+    if (year < 0 || !take(&p, '-') || (t.tm_mon = two_digits(&p)) < 0 || !take(&p, '-')
+            || (t.tm_mday = two_digits(&p)) < 0) return false;
+    if (*p == 'T' || *p == ' ') {
+        p++;
+        if ((t.tm_hour = two_digits(&p)) < 0 || !take(&p, ':') || (t.tm_min = two_digits(&p)) < 0)
+            return false;
+        if (take(&p, ':') && (t.tm_sec = two_digits(&p)) < 0) return false;
+        zoned = *p != '\0';
+        if (zoned && !read_zone(&p, &zone)) return false;
+    }
+    t.tm_year = century * 100 + year - 1900;
+    t.tm_mon--;
+    struct tm want = t;
+    *out = zoned ? timegm(&t) - zone : mktime(&t);
+    /* A day or hour that does not exist comes back as another one. */
+    return !*p && want.tm_mon == t.tm_mon && want.tm_mday == t.tm_mday && want.tm_min == t.tm_min
+        && want.tm_hour < 24 && want.tm_sec < 60;
+}
+
+static stretto_status read_vars(struct job *j, const char *path, struct error *err)
+{
+    json_error_t e;
+    TRY(file_map_open(&j->vars_text, path, err));
+    j->vars = json_loadb(j->vars_text.size ? (const char *)j->vars_text.data : "",
+                         j->vars_text.size, JSON_ALLOW_NUL, &e);
+    if (!j->vars)
+        return fail(err, STRETTO_E_FORMAT, "%s, line %d: %s; --vars wants a JSON object of variables",
+                    path, e.line, e.text);
+    if (json_is_object(j->vars)) return STRETTO_OK;
+    return fail(err, STRETTO_E_FORMAT, "%s holds no JSON object: --vars wants one with the variables, "
+                "as {\"messages\": [...]}", path);
+}
+
+/* A token of the model as a variable, unless the file has it. */
+static stretto_status offer_token(struct job *j, const char *name, int32_t id, struct error *err)
+{
+    size_t n = 0;
+    const char *text = id < 0 ? NULL : tokenizer_spelling(j->tok, id, &n);
+    if (!text || json_object_get(j->vars, name)) return STRETTO_OK;
+    if (json_object_set_new(j->vars, name, json_stringn(text, n)) == 0) return STRETTO_OK;
+    return fail(err, STRETTO_E_NOMEM, "no memory for the variable %s", name);
+}
+
+static stretto_status compile_of_model(struct job *j, const char *model, struct error *err)
+{
+    const char *text;
+    size_t n;
+    stretto_status s = catalogue_resolve(model, &j->path, err);
+    if (s != STRETTO_OK) return s == STRETTO_E_ARG ? STRETTO_E_IO : s;     /* not there: not usage */
+    TRY(source_open(&j->src, j->path.data, err));
+    TRY(tokenizer_open(&j->tok, j->src, err));
+    if (!tokenizer_chat_template(j->tok, &text, &n))
+        return fail(err, STRETTO_E_UNSUP, "%s has no chat template: name one with --template",
+                    j->path.data);
+    TRY(template_compile(&j->t, text, n, err));
+    TRY(offer_token(j, "bos_token", tokenizer_bos(j->tok), err));
+    return offer_token(j, "eos_token", tokenizer_eos(j->tok), err);
+}
+
+static stretto_status compile_file(struct job *j, const char *path, struct error *err)
+{
+    TRY(file_map_open(&j->text, path, err));
+    return template_compile(&j->t, j->text.size ? (const char *)j->text.data : "", j->text.size, err);
+}
+
+static stretto_status print_rendering(struct job *j, struct error *err)
+{
+    struct buffer out = buffer_make(TEXT_MAX);
+    stretto_status s = template_render(j->t, j->vars, j->now, &out, err);
+    if (s == STRETTO_OK && out.len && fwrite(out.data, 1, out.len, stdout) != out.len)
+        s = fail(err, STRETTO_E_IO, "standard output cannot be written");
+    if (s == STRETTO_OK && fflush(stdout) != 0)
+        s = fail(err, STRETTO_E_IO, "standard output cannot be written");
+    buffer_done(&out);
+    return s;
+}
+
+static int template_run(void *options, size_t n, char **operands)
+{
+    (void)n; (void)operands;
+    const struct template_options *o = options;
+    struct job j = { .path = buffer_make((size_t)1 << 16), .now = time(NULL) };
+    struct error err = { 0 };
+    if (!o->vars) return command_usage("template", "--vars FILE.json is missing: it holds the variables");
+    if (o->model && o->file) return command_usage("template", "-m and --template exclude each other");
+    if (o->now && !read_time(o->now, &j.now))
+        return command_usage("template", "--now: '%s' is no time; it is spelled 2024-07-26T12:00:00, "
+                             "with Z or +02:00 behind it when it is not local", o->now);
+    stretto_status s = read_vars(&j, o->vars, &err);
+    if (s == STRETTO_OK) s = o->file ? compile_file(&j, o->file, &err) : compile_of_model(&j, o->model, &err);
+    if (s == STRETTO_OK) s = print_rendering(&j, &err);
+    /* What a template raises is a failure of the work, not of the command line. */
+    int code = s == STRETTO_OK ? EXIT_DONE
+        : command_fail("template", s == STRETTO_E_ARG ? STRETTO_E_FORMAT : s, err.text);
+    template_free(j.t);
+    tokenizer_close(j.tok);
+    source_close(j.src);
+    json_decref(j.vars);
+    file_map_close(&j.text);
+    file_map_close(&j.vars_text);
+    buffer_done(&j.path);
+    return code;
+}
+
+#define AT(field) offsetof(struct template_options, field)
+static const struct option rows[] = {
+    { "-m --model", "MODEL", OPT_TEXT, AT(model), 0, 0,
+      "take the chat template of this model: a file, a folder or a name of the catalogue "
+      "[the default model]" },
+    { "--template", "FILE", OPT_TEXT, AT(file), 0, 0, "take the template from this file instead" },
+    { "--vars", "FILE", OPT_TEXT, AT(vars), 0, 0, "a JSON object whose members are the variables" },
+    { "--now", "TIME", OPT_TEXT, AT(now), 0, 0,
+      "what the template takes for the present, as 2024-07-26T12:00:00 [now]" },
+};
+#undef AT
+static const struct option_group group = { "Template", rows, sizeof rows / sizeof *rows };
+static const struct option_use uses[] = { { &group, 0 } };
+
+const struct command command_template = {
+    .name = "template", .summary = "render a chat template", .operands = "",
+    .description =
+        "Renders the chat template of a model, or one from a file, with the variables of a JSON file "
+        "(messages, tools, add_generation_prompt, ...) and prints the text, nothing added. With -m, "
+        "bos_token and eos_token are the model's unless the file names them.\n\n"
+        "Templates are Jinja as chat templates use it. What the interpreter does not know, and what a "
+        "template raises, is an error that names the line.",
+    .uses = uses, .n_uses = 1, .options_size = sizeof(struct template_options), .run = template_run,
+};
