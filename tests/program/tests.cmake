@@ -12,4 +12,7 @@ if(TARGET stretto)
     ${CMAKE_CURRENT_SOURCE_DIR}/program/test_template.py $<TARGET_FILE:stretto> ${STRETTO_TEST_DATA} --random)
   set_tests_properties(program.template PROPERTIES LABELS quick TIMEOUT 300)
   set_tests_properties(program.template_random PROPERTIES LABELS full SKIP_RETURN_CODE 77 TIMEOUT 600)
+  add_test(NAME program.convert COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/program/test_convert.py
+    $<TARGET_FILE:stretto> ${CMAKE_SOURCE_DIR})
+  set_tests_properties(program.convert PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 300)
 endif()
