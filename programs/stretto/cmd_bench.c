@@ -204,7 +204,7 @@ static int run_group(struct bench *b, unsigned threads, uint32_t sequences)
     if (s != STRETTO_OK) return command_fail("bench", s, words);
     b->engine.size = sizeof b->engine;
     stretto_engine_about(engine, &b->engine);
-    s = speed_roof((size_t)b->info.file_bytes, threads, &b->roof, &err);
+    s = speed_roof(stretto_model_inside(b->m), threads, &b->roof, &err);
     if (s != STRETTO_OK) code = command_fail("bench", s, err.text);
     static struct result r;
     for (size_t d = 0; d < o->depth.n && code == EXIT_DONE; d++) {

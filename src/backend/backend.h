@@ -46,6 +46,8 @@ struct backend {
                              const struct upload_options *o, struct error *err);
     void (*weights_close)(struct weights *w);
     uint64_t (*weights_bytes)(const struct weights *w);
+    /* The weights as host memory of that size, for measuring how fast it can be read; NULL: elsewhere. */
+    const void *(*weights_view)(const struct weights *w);
     /* The kernels in use, one line per operation kind, for people; appended to text[0..size). */
     void (*describe)(const struct weights *w, char *text, size_t size);
 

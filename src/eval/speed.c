@@ -67,7 +67,7 @@ stretto_status speed_once(struct engine *e, const struct speed_test *t, uint64_t
 
 struct roof { const uint64_t *data; size_t words; unsigned threads; uint64_t sum[TEAM_MAX]; };
 
-/* Four sums, so that loads and not additions are the limit. */
+/* Many sums, so that loads and not additions are the limit. */
 static void read_part(void *arg, unsigned rank)
 {
     struct roof *r = arg;
@@ -81,26 +81,21 @@ static void read_part(void *arg, unsigned rank)
     r->sum[rank] = sum;
 }
 
-stretto_status speed_roof(size_t bytes, unsigned threads, double *rate, struct error *err)
+stretto_status speed_roof(const struct model *m, unsigned threads, double *rate, struct error *err)
 {
     struct team *team;
     *rate = 0;
+    size_t bytes = m->backend->weights_bytes(m->weights);
+    const void *data = m->backend->weights_view(m->weights);
+    if (!data) return STRETTO_OK;
     TRY(team_open(&team, threads, err));
-    struct roof r = { .words = bytes / 8, .threads = team_size(team) };
-    uint64_t *data = mem_map(bytes);
-    if (!data) {
-        team_close(team);
-        return fail(err, STRETTO_E_NOMEM, "no memory to measure the roof");
-    }
-    memset(data, 1, bytes);
-    r.data = data;
-    for (int i = 0; i < 7; i++) {
+    struct roof r = { .data = data, .words = bytes / 8, .threads = team_size(team) };
+    for (int i = 0; i < 9; i++) {
         double begin = now();
         team_run(team, read_part, &r);
         double s = now() - begin;
         if (s > 0 && (double)bytes / s > *rate) *rate = (double)bytes / s;
     }
-    mem_unmap(data, bytes);
     team_close(team);
     return STRETTO_OK;
 }

@@ -11,9 +11,10 @@ struct speed_test { uint32_t prompt, generate, depth, sequences; };   /* either 
 stretto_status speed_once(struct engine *e, const struct speed_test *t, uint64_t seed, double *seconds,
                           struct error *err);
 
-/* Bytes per second at which `threads` threads read `bytes` bytes again and again; the best of several
- * passes. */
-stretto_status speed_roof(size_t bytes, unsigned threads, double *bytes_per_second, struct error *err);
+/* Bytes per second at which `threads` threads read the model's weights again and again; the best of
+ * several passes. 0 when the weights are not in this memory. */
+stretto_status speed_roof(const struct model *m, unsigned threads, double *bytes_per_second,
+                          struct error *err);
 
 /* Bytes of the file's tensors and of the cache that one written token must read at this depth. */
 double speed_token_bytes(const struct engine *e, uint32_t depth);

@@ -97,6 +97,8 @@ static void cpu_slot_move(struct program *p, const int32_t *pages, int32_t from,
                       page_k(p, b, l, h), page_v(p, b, l, h), to % ATTN_BLOCK);
 }
 
+static const void *cpu_weights_view(const struct weights *w) { return w->memory; }
+
 static uint64_t cpu_weights_bytes(const struct weights *w) { return w->bytes; }
 
 static void cpu_describe(const struct weights *w, char *text, size_t size)
@@ -120,9 +122,17 @@ static void cpu_describe(const struct weights *w, char *text, size_t size)
 }
 
 const struct backend backend_cpu = {
-    .name = "cpu", .batch_invariant = true,
-    .upload = cpu_upload, .weights_close = cpu_weights_close, .weights_bytes = cpu_weights_bytes,
-    .describe = cpu_describe, .plan = cpu_plan, .compile = cpu_compile,
-    .program_close = cpu_program_close, .run = cpu_run, .page_copy = cpu_page_copy,
+    .name = "cpu",
+    .batch_invariant = true,
+    .upload = cpu_upload,
+    .weights_close = cpu_weights_close,
+    .weights_bytes = cpu_weights_bytes,
+    .weights_view = cpu_weights_view,
+    .describe = cpu_describe,
+    .plan = cpu_plan,
+    .compile = cpu_compile,
+    .program_close = cpu_program_close,
+    .run = cpu_run,
+    .page_copy = cpu_page_copy,
     .slot_move = cpu_slot_move,
 };

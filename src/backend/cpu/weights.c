@@ -17,6 +17,8 @@ struct upload {
     size_t *first_panel; /* [n + 1]                                                   */
 };
 
+enum { RELEASE_BYTES = 1 << 18 };
+
 /* 16 columns of a transposed float tensor, gathered into columns of the same type. */
 static void gather(const struct param_bytes *s, uint32_t col, uint32_t n, void *out)
 {
@@ -51,8 +53,15 @@ static void pack_one(struct upload *u, size_t param, uint32_t panel, float *scra
         stride = w->n_in * sizeof(float);
     }
     panel_pack(w->type, cols, stride, n, w->n_in, to);
-    if (!s->transposed && !w->table.data)
-        file_map_release((const char *)s->data + col * s->row_bytes, n * s->row_bytes);
+    /* The file's pages are given back in runs that are long beside a page; a neighbour that still
+     * needs a border page gets it again from the page cache. */
+    uint32_t run = (uint32_t)(RELEASE_BYTES / ((size_t)PANEL_COLS * s->row_bytes)) + 1;
+    bool end = (panel + 1) % run == 0 || panel + 1 == w->n_panels;
+    if (!s->transposed && end) {
+        uint32_t first = panel / run * run * PANEL_COLS;
+        file_map_release((const char *)s->data + first * s->row_bytes,
+                         (size_t)(col + n - first) * s->row_bytes);
+    }
 }
 
 static void pack_thread(void *arg, unsigned rank)
