@@ -14,7 +14,7 @@ _stretto()
     bench) options='-p --n-prompt -n --n-gen -d --n-depth -np --parallel -t --threads -r --repetitions -o --output -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
     eval) options='-f --file --chunks --base --base-reference --ids --raw --json -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
     embed) options='-f --file --json -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
-    info) options='-m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
+    info) options='--graph --rows --machine --json -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
     tokenize) options='-m --model --no-special --add-special --decode --json' ;;
     convert) options='--type --outtype --force -q --quiet' ;;
     pull) options='--into --as --sha256 --offline --force --json -q --quiet --retries --retry-wait --stall' ;;

@@ -1,0 +1,106 @@
+/* Fails the n-th allocation of opening, using and closing a session, for n = 1, 2, 3 ... until
+ * everything succeeds: each time a status comes back, nothing leaks (ASan builds see it), and the
+ * next try works. Then: writing tokens allocates nothing.
+ *
+ * usage: fault MODEL */
+#include "base/memory.h"
+#include "stretto/stretto.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const int32_t prompt[] = { 1, 5, 9, 3, 7, 2, 8 };
+enum { N_PROMPT = sizeof prompt / sizeof *prompt };
+
+struct run { stretto_model *m; stretto_engine *e; stretto_session *s; };
+
+static void run_close(struct run *r)
+{
+    stretto_session_close(r->s);
+    stretto_engine_close(r->e);
+    stretto_model_close(r->m);
+    *r = (struct run){ 0 };
+}
+
+static stretto_status run_open(struct run *r, const char *path, char *err, size_t size)
+{
+    stretto_model_options mo = STRETTO_MODEL_OPTIONS_INIT;
+    stretto_engine_options eo = STRETTO_ENGINE_OPTIONS_INIT;
+    mo.threads = eo.threads = 1;
+    eo.context = 128;
+    stretto_status s = stretto_model_open(&r->m, path, &mo, err, size);
+    if (s == STRETTO_OK) s = stretto_engine_open(&r->e, r->m, &eo, err, size);
+    if (s == STRETTO_OK) s = stretto_session_open(&r->s, r->e, err, size);
+    return s;
+}
+
+static stretto_status use(struct run *r, float temperature, size_t n)
+{
+    stretto_sampling how = STRETTO_SAMPLING_INIT;
+    stretto_generate_options g = STRETTO_GENERATE_OPTIONS_INIT;
+    how.temperature = temperature;
+    how.top_k = 40;
+    g.max_tokens = (int64_t)n;
+    g.ignore_end = 1;
+    stretto_status s = stretto_session_sampling(r->s, &how);
+    if (s == STRETTO_OK) s = stretto_session_sync(r->s, prompt, N_PROMPT, NULL);
+    return s == STRETTO_OK ? stretto_session_generate(r->s, &g, NULL) : s;
+}
+
+/* The allocation number n fails; true when none was reached, so the whole thing went through. */
+static int try_failing(const char *path, uint64_t n, int *wrong)
+{
+    struct run r = { 0 };
+    char err[600] = "";
+    uint64_t before = mem_count();
+    mem_fail_at(n);
+    stretto_status s = run_open(&r, path, err, sizeof err);
+    if (s == STRETTO_OK) s = use(&r, 0, 3);
+    run_close(&r);
+    int reached = mem_count() - before >= n;
+    mem_fail_at(0);
+    if (reached && s == STRETTO_OK) return 0; /* a library's cache or a retry took the blow: fine */
+    if (reached && s != STRETTO_E_NOMEM && s != STRETTO_E_FULL) {
+        printf("FAIL allocation %llu: status %d (%s)\n", (unsigned long long)n, s, err);
+        ++*wrong;
+    }
+    if (reached && s == STRETTO_E_NOMEM && r.s == NULL && !err[0] && !*stretto_session_error(r.s)) {
+        printf("FAIL allocation %llu: no words\n", (unsigned long long)n);
+        ++*wrong;
+    }
+    return !reached;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) return 2;
+    FILE *f = fopen(argv[1], "rb");
+    if (!f) { printf("skip: there is no %s\n", argv[1]); return 77; }
+    fclose(f);
+    int wrong = 0;
+    uint64_t n = 1;
+    while (!try_failing(argv[1], n, &wrong) && n < 20000) n++;
+    printf("%llu allocations failed in turn, %d wrong\n", (unsigned long long)n - 1, wrong);
+
+    struct run r = { 0 };
+    char err[600] = "";
+    if (run_open(&r, argv[1], err, sizeof err) != STRETTO_OK || use(&r, 0, 1) != STRETTO_OK) {
+        printf("FAIL after all failures the model does not open: %s\n", err);
+        return 1;
+    }
+    static const float temperatures[] = { 0, 0.8f };
+    for (size_t i = 0; i < 2; i++) {
+        if (use(&r, temperatures[i], 1) != STRETTO_OK) return 1;
+        uint64_t before = mem_count();
+        stretto_generate_options g = STRETTO_GENERATE_OPTIONS_INIT;
+        g.max_tokens = 60;
+        g.ignore_end = 1;
+        if (stretto_session_generate(r.s, &g, NULL) != STRETTO_OK) return 1;
+        uint64_t made = mem_count() - before;
+        printf("60 tokens at temperature %g: %llu allocations\n", (double)temperatures[i],
+               (unsigned long long)made);
+        wrong += made != 0;
+    }
+    run_close(&r);
+    return wrong != 0;
+}
