@@ -113,6 +113,18 @@ class Chat(unittest.TestCase):
         out = self.pipe(f"My name is Ada.\n/reset\n{question}", "-n", "24")       # no newline at the end
         self.assertTrue(out.endswith(want + "\n"), out)
 
+    def test_second_answer_is_that_of_the_whole_conversation(self):
+        """Cached tokens and a rendered history give what one long prompt gives, with --strict bit for bit."""
+        asked = ["Name a colour.", "Name an animal."]
+        self.pipe("\n".join(asked) + f"\n/save {self.dir}/talk.json\n", "-n", "24", "--strict", "-sys", "Be brief.")
+        messages = self.saved()
+        self.assertEqual([m["content"] for m in messages[1::2]], asked)
+        text = "".join(f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in messages[:-1])
+        run = subprocess.run([PROGRAM, "run", "-m", MODEL, "-p", text + "<|im_start|>assistant\n", "-n", "24",
+                              "--temp", "0", "--strict", "--json"], env=self.env, capture_output=True, text=True,
+                             check=True)
+        self.assertEqual(json.loads(run.stdout)["text"], messages[-1]["content"])
+
     def test_pipe_keeps_the_conversation(self):
         text = "Hello.\n\n  \nAnd again.\r\n/regen\n" + f"/save {self.dir}/talk.json\n/save {self.dir}/talk.md\n"
         out = self.pipe(text, "-n", "8", "-sys", "You are terse.")
