@@ -43,9 +43,9 @@ void http_close(struct http *h)
     mem_free(h);
 }
 
-/* ---- headers ------------------------------------------------------------------------------------ */
+/* ---- headers --------------------------------------------------------------------------------- */
 
-/* The value when `line` (n bytes, with its end of line) is the header `name`; copied and trimmed. */
+/* The value when `line` (n bytes, with its end of line) is the header `name`; copied, trimmed. */
 static bool header(const char *line, size_t n, const char *name, char *out, size_t cap)
 {
     size_t k = strlen(name);
@@ -67,7 +67,7 @@ static bool number(const char *s, const char **end, uint64_t *v)
     uint64_t x = 0;
     const char *p = s;
     for (; *p >= '0' && *p <= '9'; p++) {
-        if (x > (UINT64_MAX >> 4) / 10) return false;      /* far above any file, far below overflow */
+        if (x > (UINT64_MAX >> 4) / 10) return false; /* far above any file, far below overflow */
         x = x * 10 + (uint64_t)(*p - '0');
     }
     if (p == s || (!end && *p)) return false;
@@ -131,7 +131,7 @@ static size_t on_header(char *line, size_t size, size_t n, void *ud)
     return n;
 }
 
-/* ---- body --------------------------------------------------------------------------------------- */
+/* ---- body ------------------------------------------------------------------------------------ */
 
 static void begin(struct hop *hop)
 {
@@ -168,7 +168,7 @@ static int on_progress(void *ud, curl_off_t dt, curl_off_t dn, curl_off_t ut, cu
     return *((struct hop *)ud)->ask->stop;
 }
 
-/* ---- one hop ------------------------------------------------------------------------------------ */
+/* ---- one hop --------------------------------------------------------------------------------- */
 
 static struct curl_slist *headers_make(const struct http_ask *ask, bool token)
 {
@@ -186,7 +186,8 @@ static struct curl_slist *headers_make(const struct http_ask *ask, bool token)
 }
 
 /* Proxies and no_proxy come from the environment, which libcurl reads itself. */
-static void options_set(struct http *h, struct hop *hop, const char *url, struct curl_slist *headers)
+static void options_set(struct http *h, struct hop *hop, const char *url,
+                        struct curl_slist *headers)
 {
     CURL *c = h->curl;
     const struct http_ask *ask = hop->ask;
@@ -239,8 +240,10 @@ static enum outcome broken(const struct http *h, const struct http_ask *ask, CUR
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CACERT_BADFILE:
     case CURLE_SSL_ISSUER_ERROR:
-        fail(err, STRETTO_E_IO, "the certificate of %s is not trusted (%s): if a proxy of yours puts its "
-             "own in, name its file in SSL_CERT_FILE", shown, why);
+        fail(err, STRETTO_E_IO,
+             "the certificate of %s is not trusted (%s): if a proxy of yours puts its "
+             "own in, name its file in SSL_CERT_FILE",
+             shown, why);
         return OUT_NEXT;
     case CURLE_COULDNT_RESOLVE_HOST:
     case CURLE_COULDNT_RESOLVE_PROXY:
@@ -292,7 +295,7 @@ static enum outcome hop_run(struct http *h, struct hop *hop, const char *url, bo
     curl_slist_free_all(headers);
     if (hop->verdict != OUT_DONE) return hop->verdict;
     if (*hop->ask->stop) code = CURLE_ABORTED_BY_CALLBACK;
-    bool whole_words = code == CURLE_OK || code == CURLE_WRITE_ERROR;     /* enough of an error page */
+    bool whole_words = code == CURLE_OK || code == CURLE_WRITE_ERROR; /* enough of an error page */
     if (a->status >= 300 && whole_words) {
         if (a->status < 400 && a->status != 304) return OUT_DONE;
         return refused(a, shown, hop->err);
@@ -302,7 +305,7 @@ static enum outcome hop_run(struct http *h, struct hop *hop, const char *url, bo
     return OUT_DONE;
 }
 
-/* ---- redirects ---------------------------------------------------------------------------------- */
+/* ---- redirects ------------------------------------------------------------------------------- */
 
 static bool is_redirect(long status)
 {

@@ -1,5 +1,5 @@
-/* One file asked of one address, redirects followed by our own rules: https stays https, the token goes
- * to the origin it was meant for and never to another, eight hops at most. */
+/* One file asked of one address, redirects followed by our own rules: https stays https, the token
+ * goes to the origin it was meant for and never to another, eight hops at most. */
 #ifndef PULL_HTTP_H
 #define PULL_HTTP_H
 #include "base/status.h"

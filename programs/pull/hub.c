@@ -29,7 +29,8 @@ static stretto_status token_set(struct buffer *out, const char *s, size_t n, con
     while (n && strchr(" \t\r\n", *s)) { s++; n--; }
     bool good = n <= 4096;
     for (size_t i = 0; good && i < n; i++) good = s[i] > 0x20 && s[i] < 0x7f;
-    if (!good) return fail(err, STRETTO_E_FORMAT, "%s does not hold a token: one word is expected", from);
+    if (!good)
+        return fail(err, STRETTO_E_FORMAT, "%s does not hold a token: one word is expected", from);
     return n ? buffer_append(out, s, n) : STRETTO_OK;
 }
 
@@ -61,7 +62,7 @@ stretto_status hub_token(struct buffer *out, struct error *err)
     return s;
 }
 
-/* ---- what a repository holds -------------------------------------------------------------------- */
+/* ---- what a repository holds ----------------------------------------------------------------- */
 
 static enum outcome list_begin(void *ud, const struct http_answer *a, struct error *err)
 {
@@ -91,19 +92,22 @@ static stretto_status list_get(struct pull *p, const struct place *place, struct
     struct http_sink sink = { list_begin, list_write, json };
     enum outcome out = s == STRETTO_OK ? pull_patiently(p, &ask, &sink, &a, err) : OUT_STOP;
     if (s == STRETTO_OK && out != OUT_DONE) {
-        if (out == OUT_NEXT && !a.away) pull_explain(p, place->repo.data, place->repo.data, a.status, err);
+        if (out == OUT_NEXT && !a.away)
+            pull_explain(p, place->repo.data, place->repo.data, a.status, err);
         s = err->status;
     }
     buffer_done(&url);
     return s;
 }
 
-stretto_status hub_list_open(struct hub_list *l, struct pull *p, const char *spec, struct error *err)
+stretto_status hub_list_open(struct hub_list *l, struct pull *p, const char *spec,
+                             struct error *err)
 {
     *l = (struct hub_list){ 0 };
     struct place place;
     if (p->options->offline)
-        return fail(err, STRETTO_E_IO, "what %.200s holds cannot be looked up with --offline", spec);
+        return fail(err, STRETTO_E_IO, "what %.200s holds cannot be looked up with --offline",
+                    spec);
     TRY(place_open(&place, spec, p->endpoint, err));
     struct buffer json = buffer_make(HUB_MAX_LIST);
     stretto_status s = list_get(p, &place, &json, err);

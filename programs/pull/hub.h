@@ -1,4 +1,4 @@
-/* Hugging Face, or a server that speaks as it does: who we are there, and what a repository holds. */
+/* Hugging Face, or a server that speaks as it does: who we are there, what a repository holds. */
 #ifndef PULL_HUB_H
 #define PULL_HUB_H
 #include "pull/hub_list.h"
@@ -11,5 +11,6 @@ stretto_status hub_endpoint(const char *catalogue, struct buffer *out, struct er
 stretto_status hub_token(struct buffer *out, struct error *err);
 
 /* Asks the hub what the repository of `spec` holds; see hub_list.h. */
-stretto_status hub_list_open(struct hub_list *l, struct pull *p, const char *spec, struct error *err);
+stretto_status hub_list_open(struct hub_list *l, struct pull *p, const char *spec,
+                             struct error *err);
 #endif

@@ -26,13 +26,15 @@ static bool is_folder_part(const char *name)
     return false;
 }
 
-/* Where the number of a split file stands ("m-00002-of-00003.gguf": the first '0'); NULL: not split. */
+/* Where the number of a split file stands ("m-00002-of-00003.gguf": the first '0'); NULL: not
+ * split. */
 static const char *split_number(const char *name)
 {
     size_t n = strlen(name);
     const char *tail = n > 20 ? name + n - 20 : "";
     if (*tail != '-' || strncmp(tail + 6, "-of-", 4) != 0 || !ends(tail, ".gguf")) return NULL;
-    return strspn(tail + 1, "0123456789") == 5 && strspn(tail + 10, "0123456789") == 5 ? tail + 1 : NULL;
+    return strspn(tail + 1, "0123456789") == 5 && strspn(tail + 10, "0123456789") == 5 ? tail + 1
+                                                                                       : NULL;
 }
 
 /* A GGUF file, or the first of the files that make one. */
@@ -76,8 +78,10 @@ static stretto_status choose(struct hub_list *l, const char *spec, struct error 
         return fail(err, STRETTO_E_FORMAT, "%.120s holds %zu GGUF files%s: name one of them, as in "
                     "hf:USER/REPO/FILE:%s", spec, ggufs, tensors ? " and safetensors" : "", names);
     if (!tensors || !config)
-        return fail(err, STRETTO_E_FORMAT, "%.200s holds neither a GGUF file nor a folder with config.json "
-                    "and safetensors", spec);
+        return fail(err, STRETTO_E_FORMAT,
+                    "%.200s holds neither a GGUF file nor a folder with config.json "
+                    "and safetensors",
+                    spec);
     for (size_t i = 0; i < l->n; i++) l->files[i].chosen = is_folder_part(l->files[i].name);
     l->folder = true;
     return STRETTO_OK;
@@ -94,7 +98,8 @@ static stretto_status entry(struct hub_list *l, const json_t *e)
     json_int_t bytes = json_integer_value(size);
     struct hub_file f = { .bytes = bytes > 0 && bytes < (json_int_t)1 << 50 ? (uint64_t)bytes : 0 };
     const char *oid = json_string_value(json_object_get(lfs, "oid"));
-    if (oid && strlen(oid) == 64 && strspn(oid, "0123456789abcdef") == 64) memcpy(f.sha256, oid, 65);
+    if (oid && strlen(oid) == 64 && strspn(oid, "0123456789abcdef") == 64)
+        memcpy(f.sha256, oid, 65);
     f.name = mem_strdup(path);
     if (!f.name) return STRETTO_E_NOMEM;
     l->files[l->n++] = f;
@@ -111,8 +116,8 @@ stretto_status hub_list_parse(struct hub_list *l, const char *json, size_t n, co
     if (!json_is_array(root))
         s = fail(err, STRETTO_E_FORMAT, "the answer about %.200s is not a list of files", spec);
     else if (count >= HUB_MAX_FILES)
-        s = fail(err, STRETTO_E_FORMAT, "%.200s holds too many files to look through: name one of them",
-                 spec);
+        s = fail(err, STRETTO_E_FORMAT,
+                 "%.200s holds too many files to look through: name one of them", spec);
     else if (!(l->files = mem_zalloc(count ? count : 1, sizeof *l->files)))
         s = fail(err, STRETTO_E_NOMEM, "no memory for a list of files");
     for (size_t i = 0; s == STRETTO_OK && i < count; i++) {

@@ -31,7 +31,7 @@ static void say(const char *fmt, ...)
     fputc('\n', stderr);
 }
 
-/* ---- what an operand stands for ----------------------------------------------------------------- */
+/* ---- what an operand stands for -------------------------------------------------------------- */
 
 /* A model to fetch: its files, and for each of them where it may come from. */
 struct model {
@@ -92,8 +92,8 @@ static stretto_status file_new(struct model *m, char *path, const char *name, si
     return STRETTO_OK;
 }
 
-static stretto_status from_catalogue(struct model *m, const struct catalogue_model *c, const char *dir,
-                                     struct error *err)
+static stretto_status from_catalogue(struct model *m, const struct catalogue_model *c,
+                                     const char *dir, struct error *err)
 {
     m->name = c->name;
     m->path = text(m, "%s/%s", dir, c->folder ? c->folder : c->files[0].name);
@@ -121,8 +121,8 @@ static stretto_status from_catalogue(struct model *m, const struct catalogue_mod
 }
 
 /* A Hugging Face repository without a file: its GGUF file, or its folder. */
-static stretto_status from_repository(struct model *m, struct pull *p, const char *spec, const char *dir,
-                                      struct error *err)
+static stretto_status from_repository(struct model *m, struct pull *p, const char *spec,
+                                      const char *dir, struct error *err)
 {
     struct hub_list list;
     struct buffer place = buffer_make(PLACE_MAX);
@@ -138,7 +138,8 @@ static stretto_status from_repository(struct model *m, struct pull *p, const cha
         const char **sources, *base = strrchr(f->name, '/');
         struct pull_file *file;
         base = base ? base + 1 : f->name;
-        char *path = folder ? text(m, "%s/%.*s/%s", dir, len, repo, f->name) : text(m, "%s/%s", dir, base);
+        char *path =
+            folder ? text(m, "%s/%.*s/%s", dir, len, repo, f->name) : text(m, "%s/%s", dir, base);
         /* -m takes the first part of a split file. */
         if (!folder && (!m->path || (path && strcmp(path, m->path) < 0))) m->path = path;
         s = file_new(m, path, text(m, "%s", f->name), 1, &sources, &file, err);
@@ -153,7 +154,7 @@ static stretto_status from_repository(struct model *m, struct pull *p, const cha
     return s;
 }
 
-/* "name-00001-of-00003.gguf": how many files that makes, with `at` where the number stands; else 1. */
+/* "name-00001-of-00003.gguf": how many files that makes, `at` where the number stands; or 1. */
 static size_t split_count(const char *name, size_t *at)
 {
     size_t n = strlen(name);
@@ -161,7 +162,8 @@ static size_t split_count(const char *name, size_t *at)
     int used = 0;
     if (n < 20) return 1;
     *at = n - 20 + 1;
-    if (sscanf(name + n - 20, "-%5u-of-%5u.gguf%n", &first, &of, &used) != 2 || used != 20) return 1;
+    if (sscanf(name + n - 20, "-%5u-of-%5u.gguf%n", &first, &of, &used) != 2 || used != 20)
+        return 1;
     return first == 1 && of > 1 && of <= CATALOGUE_MAX_FILES ? of : 1;
 }
 
@@ -201,7 +203,8 @@ static stretto_status from_address(struct model *m, const struct pull *p, const 
     }
     buffer_done(&name);
     if (s == STRETTO_OK && n > 1 && o->sha256)
-        s = fail(err, STRETTO_E_ARG, "--sha256 is for a single file, and this model is split into several");
+        s = fail(err, STRETTO_E_ARG,
+                 "--sha256 is for a single file, and this model is split into several");
     return s;
 }
 
@@ -216,17 +219,20 @@ static stretto_status model_open(struct model *m, struct pull *p, const struct c
         return from_address(m, p, spec, dir, err);
     }
     if (p->options->as || p->options->sha256)
-        return fail(err, STRETTO_E_ARG, "--as and --sha256 are for an address; the catalogue knows both");
+        return fail(err, STRETTO_E_ARG,
+                    "--as and --sha256 are for an address; the catalogue knows both");
     const struct catalogue_model *found = spec ? catalogue_find(c, spec) : catalogue_default(c);
     if (!found && !spec)
         return fail(err, STRETTO_E_IO, "the catalogue names no default model: name one");
     if (!found)
-        return fail(err, STRETTO_E_IO, "the catalogue has no model %.200s ('stretto models' lists what it "
-                    "has); other models are named as hf:USER/REPO, https://... or file:PATH", spec);
+        return fail(err, STRETTO_E_IO,
+                    "the catalogue has no model %.200s ('stretto models' lists what it "
+                    "has); other models are named as hf:USER/REPO, https://... or file:PATH",
+                    spec);
     return from_catalogue(m, found, dir, err);
 }
 
-/* ---- doing it ----------------------------------------------------------------------------------- */
+/* ---- doing it -------------------------------------------------------------------------------- */
 
 static json_t *file_json(const struct pull_file *f, const struct pull_result *r)
 {
@@ -257,12 +263,13 @@ static stretto_status model_pull(struct model *m, struct pull *p, json_t *out, s
         json_array_append_new(files, file_json(&m->files[i], &r));
         if (!p->options->quiet) report(m, &m->files[i], &r);
     }
-    json_array_append_new(out, json_pack("{s:s, s:s, s:o}", "name", m->name, "path", m->path, "files",
-                                         files));
+    json_array_append_new(
+        out, json_pack("{s:s, s:s, s:o}", "name", m->name, "path", m->path, "files", files));
     return STRETTO_OK;
 }
 
-static int pull_all(struct pull *p, const struct catalogue *c, size_t n, char **specs, const char *dir)
+static int pull_all(struct pull *p, const struct catalogue *c, size_t n, char **specs,
+                    const char *dir)
 {
     json_t *out = json_array();
     int code = EXIT_DONE;
@@ -305,7 +312,8 @@ static int prepare_and_pull(struct pull_options *o, size_t n, char **specs)
     while (dir.len > 1 && dir.data[dir.len - 1] == '/') dir.data[--dir.len] = '\0';
     p.endpoint = endpoint.len ? endpoint.data : "";
     p.token = token.len ? token.data : NULL;
-    int code = s == STRETTO_OK ? pull_all(&p, c, n, specs, dir.data) : command_fail("pull", s, err.text);
+    int code =
+        s == STRETTO_OK ? pull_all(&p, c, n, specs, dir.data) : command_fail("pull", s, err.text);
     http_close(p.http);
     if (token.data) sodium_memzero(token.data, token.len);
     buffer_done(&token);
@@ -351,10 +359,16 @@ static int run(void *options, size_t n, char **specs)
 
 static const struct option_use uses[] = { { &group_pull, 0 } };
 static const struct command command_here = {
-    .name = "pull", .summary = "fetch models, resuming and checking what arrives", .operands = "[MODEL...]",
-    .description = pull_description, .uses = uses, .n_uses = 1,
-    .options_size = sizeof(struct pull_options), .max_operands = SIZE_MAX,
-    .defaults = pull_options_defaults, .run = run,
+    .name = "pull",
+    .summary = "fetch models, resuming and checking what arrives",
+    .operands = "[MODEL...]",
+    .description = pull_description,
+    .uses = uses,
+    .n_uses = 1,
+    .options_size = sizeof(struct pull_options),
+    .max_operands = SIZE_MAX,
+    .defaults = pull_options_defaults,
+    .run = run,
 };
 const struct command *const command_table[] = { &command_here, NULL };
 

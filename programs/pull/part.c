@@ -72,7 +72,7 @@ stretto_status sha256_file(const char *path, const char *what, const struct prog
     return STRETTO_OK;
 }
 
-/* ---- opening ------------------------------------------------------------------------------------ */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 static stretto_status make_folders(const char *final, struct error *err)
 {
@@ -82,16 +82,16 @@ static stretto_status make_folders(const char *final, struct error *err)
     for (char *p = path + 1; s == STRETTO_OK && (p = strchr(p, '/')); p++) {
         *p = '\0';
         if (mkdir(path, 0777) != 0 && errno != EEXIST)
-            s = fail(err, STRETTO_E_IO, "cannot make the folder %s: %s; choose another with --into", path,
-                     strerror(errno));
+            s = fail(err, STRETTO_E_IO, "cannot make the folder %s: %s; choose another with --into",
+                     path, strerror(errno));
         *p = '/';
     }
     mem_free(path);
     return s;
 }
 
-/* The lock is a file of its own because FINAL.part is renamed; it is removed by its holder, so one that
- * was opened before that must be looked at again. */
+/* The lock is a file of its own because FINAL.part is renamed; it is removed by its holder, so one
+ * that was opened before that must be looked at again. */
 static stretto_status take_lock(struct part *p, const volatile int *stop,
                                 void (*waiting)(const char *final), struct error *err)
 {
@@ -99,8 +99,10 @@ static stretto_status take_lock(struct part *p, const volatile int *stop,
         if (*stop) return fail(err, STRETTO_E_CANCEL, "interrupted");
         int fd = open(p->lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
         if (fd < 0)
-            return fail(err, STRETTO_E_IO, "cannot write into the folder of %s: %s; choose another with "
-                        "--into", p->final, strerror(errno));
+            return fail(err, STRETTO_E_IO,
+                        "cannot write into the folder of %s: %s; choose another with "
+                        "--into",
+                        p->final, strerror(errno));
         struct stat held, there;
         if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
             if (fstat(fd, &held) == 0 && stat(p->lock, &there) == 0 && held.st_ino == there.st_ino
@@ -141,7 +143,8 @@ static void read_info(struct part *p)
     close(fd);
     if (n <= 0) return;
     text[n] = '\0';
-    if (strlen(text) != (size_t)n || text[n - 1] != '\n' || strncmp(text, "stretto partial 1\n", 18) != 0)
+    if (strlen(text) != (size_t)n || text[n - 1] != '\n' ||
+        strncmp(text, "stretto partial 1\n", 18) != 0)
         return;
     for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
         if (after(line, "source ", p->source, sizeof p->source)) continue;
@@ -168,7 +171,8 @@ static stretto_status open_part(struct part *p, const volatile int *stop,
     if (!S_ISREG(st.st_mode))
         return fail(err, STRETTO_E_IO, "%s is not a regular file: remove it", p->path);
     read_info(p);
-    return hash_fd(p->fd, p->path, "checking what is there", progress, stop, &p->sha, &p->have, err);
+    return hash_fd(p->fd, p->path, "checking what is there", progress, stop, &p->sha, &p->have,
+                   err);
 }
 
 stretto_status part_open(struct part *p, const char *final, const volatile int *stop,
@@ -210,7 +214,7 @@ void part_close(struct part *p)
     *p = (struct part){ .fd = -1, .lock_fd = -1 };
 }
 
-/* ---- bytes -------------------------------------------------------------------------------------- */
+/* ---- bytes ----------------------------------------------------------------------------------- */
 
 stretto_status part_restart(struct part *p, struct error *err)
 {
@@ -226,10 +230,12 @@ stretto_status part_restart(struct part *p, struct error *err)
 static stretto_status write_failed(const struct part *p, const char *path, struct error *err)
 {
     if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG)
-        return fail(err, STRETTO_E_IO, "%s: %s. What arrived is kept in %s: free some space and run the "
+        return fail(err, STRETTO_E_IO,
+                    "%s: %s. What arrived is kept in %s: free some space and run the "
                     "same command again, or remove that file and choose another folder with --into",
-                    errno == EFBIG ? "the file is larger than this system or its limits allow"
-                    : errno == EDQUOT ? "the disk quota is used up" : "the disk is full",
+                    errno == EFBIG    ? "the file is larger than this system or its limits allow"
+                    : errno == EDQUOT ? "the disk quota is used up"
+                                      : "the disk is full",
                     strerror(errno), p->path);
     return fail(err, STRETTO_E_IO, "cannot write %s: %s", path, strerror(errno));
 }
@@ -289,11 +295,13 @@ stretto_status part_finish(struct part *p, struct error *err)
 {
     if (fsync(p->fd) != 0) return write_failed(p, p->path, err);
     if (rename(p->path, p->final) != 0)
-        return fail(err, STRETTO_E_IO, "cannot rename %s to %s: %s", p->path, p->final, strerror(errno));
+        return fail(err, STRETTO_E_IO, "cannot rename %s to %s: %s", p->path, p->final,
+                    strerror(errno));
     unlink(p->info);
     close(p->fd);
     p->fd = -1;
-    /* The new name must survive a power cut too; a file system that cannot promise it is no error. */
+    /* The new name must survive a power cut too; a file system that cannot promise it is no error.
+     */
     char *copy = mem_strdup(p->final);
     int dir = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     if (dir >= 0) {

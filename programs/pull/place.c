@@ -4,7 +4,7 @@
 #include <curl/curl.h>
 #include <string.h>
 
-/* ---- addresses ---------------------------------------------------------------------------------- */
+/* ---- addresses ------------------------------------------------------------------------------- */
 
 stretto_status url_escape(struct buffer *out, const char *s, bool slashes)
 {
@@ -59,12 +59,15 @@ stretto_status url_check(const char *url, struct error *err)
     if (code != CURLUE_OK || !*host)
         return fail(err, STRETTO_E_FORMAT, "'%s' is not an address that can be fetched", shown);
     if (*user || *password)
-        return fail(err, STRETTO_E_FORMAT, "the address holds a user name or a password: leave it out, "
+        return fail(err, STRETTO_E_FORMAT,
+                    "the address holds a user name or a password: leave it out, "
                     "and use HF_TOKEN where a token is needed");
     if (strcmp(scheme, "https") == 0) return STRETTO_OK;
     if (strcmp(scheme, "http") == 0 && is_this_machine(host)) return STRETTO_OK;
-    return fail(err, STRETTO_E_FORMAT, "%s is not fetched: only https: is, and http: from this very "
-                "machine", shown);
+    return fail(err, STRETTO_E_FORMAT,
+                "%s is not fetched: only https: is, and http: from this very "
+                "machine",
+                shown);
 }
 
 bool url_same_origin(const char *a, const char *b)
@@ -87,7 +90,7 @@ bool url_same_origin(const char *a, const char *b)
     return strcmp(origin[0], origin[1]) == 0;
 }
 
-/* ---- places ------------------------------------------------------------------------------------- */
+/* ---- places ---------------------------------------------------------------------------------- */
 
 static bool only(const char *s, size_t n, const char *more)
 {
@@ -105,12 +108,11 @@ static stretto_status hf_open(struct place *p, const char *spec, const char *end
     const char *slash = memchr(s, '/', n);
     const char *second = slash ? memchr(slash + 1, '/', n - (size_t)(slash + 1 - s)) : NULL;
     size_t repo = second ? (size_t)(second - s) : n;
-    if (!slash || !only(s, (size_t)(slash - s), "-_.")
-            || !only(slash + 1, repo - (size_t)(slash + 1 - s), "-_.") || *s == '.' || slash[1] == '.'
-            || (revision && (!only(revision + 1, strlen(revision + 1), "-_./")
-                             || strstr(revision, ".."))))
-        return fail(err, STRETTO_E_FORMAT, "'%.200s' is not of the form hf:USER/REPO[/FILE][@REVISION]",
-                    spec);
+    if (!slash || !only(s, (size_t)(slash - s), "-_.") ||
+        !only(slash + 1, repo - (size_t)(slash + 1 - s), "-_.") || *s == '.' || slash[1] == '.' ||
+        (revision && (!only(revision + 1, strlen(revision + 1), "-_./") || strstr(revision, ".."))))
+        return fail(err, STRETTO_E_FORMAT,
+                    "'%.200s' is not of the form hf:USER/REPO[/FILE][@REVISION]", spec);
     TRY(buffer_append(&p->repo, s, repo));
     TRY(buffer_str(&p->revision, revision ? revision + 1 : "main"));
     TRY(buffer_append(&p->file, second ? second + 1 : "", second ? n - repo - 1 : 0));
@@ -158,12 +160,13 @@ static stretto_status file_open(struct place *p, const char *spec, struct error 
     path += 2;
     if (strncmp(path, "localhost/", 10) == 0) path += 9;
     if (*path != '/' || unescape(&p->at, path, strlen(path)) != STRETTO_OK)
-        return fail(err, STRETTO_E_FORMAT, "'%.200s' is not a file of this machine: write file:PATH",
-                    spec);
+        return fail(err, STRETTO_E_FORMAT,
+                    "'%.200s' is not a file of this machine: write file:PATH", spec);
     return STRETTO_OK;
 }
 
-stretto_status place_open(struct place *p, const char *spec, const char *endpoint, struct error *err)
+stretto_status place_open(struct place *p, const char *spec, const char *endpoint,
+                          struct error *err)
 {
     *p = (struct place){ .at = buffer_make(PLACE_MAX), .repo = buffer_make(PLACE_MAX),
                          .file = buffer_make(PLACE_MAX), .revision = buffer_make(PLACE_MAX) };
@@ -217,7 +220,9 @@ stretto_status place_name(const struct place *p, struct buffer *out, struct erro
     buffer_clear(out);
     stretto_status s = p->kind == PLACE_URL ? unescape(out, from + at, n - at)
                                             : buffer_append(out, from + at, n - at);
-    if (s == STRETTO_OK && out->len && !strchr(out->data, '/') && catalogue_name_ok(out->data)) return s;
-    return fail(err, STRETTO_E_FORMAT, "the address names no file that could be stored: give it a name "
+    if (s == STRETTO_OK && out->len && !strchr(out->data, '/') && catalogue_name_ok(out->data))
+        return s;
+    return fail(err, STRETTO_E_FORMAT,
+                "the address names no file that could be stored: give it a name "
                 "with --as");
 }

@@ -18,7 +18,8 @@ struct place {
 };
 
 /* `endpoint`: where hf: sources live, without a slash at its end. */
-stretto_status place_open(struct place *p, const char *spec, const char *endpoint, struct error *err);
+stretto_status place_open(struct place *p, const char *spec, const char *endpoint,
+                          struct error *err);
 void place_done(struct place *p);
 
 /* The place of a file inside a folder that `spec` names. */

@@ -1,7 +1,7 @@
-/* The rules of resuming. Bytes of an earlier run may be gone on with when the sha256 of the whole is
- * known, because then the end decides; or when the same source vouches for them with the same strong
- * validator. Otherwise they are dropped. A resumed file whose hash is wrong is fetched once more from
- * the beginning before its source is given up. */
+/* The rules of resuming. Bytes of an earlier run may be gone on with when the sha256 of the whole
+ * is known, because then the end decides; or when the same source vouches for them with the same
+ * strong validator. Otherwise they are dropped. A resumed file whose hash is wrong is fetched once
+ * more from the beginning before its source is given up. */
 #include "pull/pull.h"
 #include "pull/part.h"
 #include "pull/place.h"
@@ -27,14 +27,16 @@ struct job {
     uint64_t started;                    /* bytes that were there when this attempt began */
 };
 
-/* ---- what arrives ------------------------------------------------------------------------------- */
+/* ---- what arrives ---------------------------------------------------------------------------- */
 
 static enum outcome room_check(struct job *j, uint64_t total, struct error *err)
 {
     uint64_t room = part_room(&j->part), need = total - j->part.have;
     if (need <= room) return OUT_DONE;
-    fail(err, STRETTO_E_IO, "%s needs %.1f MB and its disk has %.1f MB free: free some space, or choose "
-         "another folder with --into", j->file->name, (double)need * 1e-6, (double)room * 1e-6);
+    fail(err, STRETTO_E_IO,
+         "%s needs %.1f MB and its disk has %.1f MB free: free some space, or choose "
+         "another folder with --into",
+         j->file->name, (double)need * 1e-6, (double)room * 1e-6);
     return OUT_STOP;
 }
 
@@ -63,8 +65,10 @@ static enum outcome job_begin(void *ud, const struct http_answer *a, struct erro
     j->started = p->have;
     uint64_t total = a->total ? a->total : j->bytes;
     if (!total && !a->framed && !j->sha256[0]) {
-        fail(err, STRETTO_E_FORMAT, "%s does not say how long it is, so a cut connection would not be "
-             "noticed: give its --sha256", j->shown);
+        fail(err, STRETTO_E_FORMAT,
+             "%s does not say how long it is, so a cut connection would not be "
+             "noticed: give its --sha256",
+             j->shown);
         return OUT_NEXT;
     }
     if (total) {
@@ -90,7 +94,7 @@ static enum outcome job_write(void *ud, const void *data, size_t n, struct error
     return OUT_STOP;
 }
 
-/* ---- one attempt -------------------------------------------------------------------------------- */
+/* ---- one attempt ----------------------------------------------------------------------------- */
 
 /* A file of this machine, through the same two doors as one of the network. */
 static enum outcome copy_file(struct job *j, const char *path, struct error *err)
@@ -100,12 +104,14 @@ static enum outcome copy_file(struct job *j, const char *path, struct error *err
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
         fail(err, STRETTO_E_IO, "cannot read %.200s: %s", path,
-             fd < 0 ? strerror(errno) : S_ISDIR(st.st_mode) ? "it is a folder, which -m can take as it is"
-             : "it is not a regular file");
+             fd < 0                ? strerror(errno)
+             : S_ISDIR(st.st_mode) ? "it is a folder, which -m can take as it is"
+                                   : "it is not a regular file");
         if (fd >= 0) close(fd);
         return OUT_NEXT;
     }
-    enum outcome out = j->part.have && part_restart(&j->part, err) != STRETTO_OK ? OUT_STOP : OUT_DONE;
+    enum outcome out =
+        j->part.have && part_restart(&j->part, err) != STRETTO_OK ? OUT_STOP : OUT_DONE;
     struct http_answer a = { .status = 200, .total = (uint64_t)st.st_size, .framed = true };
     if (out == OUT_DONE) out = job_begin(j, &a, err);
     while (out == OUT_DONE) {
@@ -132,15 +138,20 @@ void pull_explain(const struct pull *p, const char *repo, const char *shown, lon
         fail(err, STRETTO_E_IO, "%s does not exist (HTTP 404): %s/%s shows what there is", shown,
              p->endpoint, repo);
     else if (!p->token)
-        fail(err, STRETTO_E_IO, "%s does not exist or asks who you are (HTTP %ld): log in at %s/%s, accept "
-             "its licence if it has one, make a token with read access and put it into HF_TOKEN", repo,
-             status, p->endpoint, repo);
+        fail(err, STRETTO_E_IO,
+             "%s does not exist or asks who you are (HTTP %ld): log in at %s/%s, accept "
+             "its licence if it has one, make a token with read access and put it into HF_TOKEN",
+             repo, status, p->endpoint, repo);
     else if (status == 401)
-        fail(err, STRETTO_E_IO, "%s was refused (HTTP 401): the token in HF_TOKEN is not valid any more, "
-             "or %s does not exist", shown, repo);
+        fail(err, STRETTO_E_IO,
+             "%s was refused (HTTP 401): the token in HF_TOKEN is not valid any more, "
+             "or %s does not exist",
+             shown, repo);
     else
-        fail(err, STRETTO_E_IO, "%s is not open to your account (HTTP 403): log in at %s/%s and accept its "
-             "licence; the token in HF_TOKEN needs read access to it", repo, p->endpoint, repo);
+        fail(err, STRETTO_E_IO,
+             "%s is not open to your account (HTTP 403): log in at %s/%s and accept its "
+             "licence; the token in HF_TOKEN needs read access to it",
+             repo, p->endpoint, repo);
 }
 
 /* May the bytes that are there be gone on with? */
@@ -157,11 +168,15 @@ static enum outcome fetch(struct job *j, const struct place *place, double *wait
     struct part *p = &j->part;
     if (place->kind == PLACE_FILE) return copy_file(j, place->at.data, err);
     if (p->have && !may_resume(j) && part_restart(p, err) != STRETTO_OK) return OUT_STOP;
-    if (p->have && p->have == j->bytes && j->sha256[0]) return OUT_DONE;    /* only the end was missing */
+    if (p->have && p->have == j->bytes && j->sha256[0])
+        return OUT_DONE; /* only the end was missing */
     bool same = strcmp(p->source, j->source_id) == 0;
-    struct http_ask ask = { .url = place->at.data, .token = place->kind == PLACE_HF ? j->pull->token : NULL,
-                            .from = p->have, .if_range = same ? p->validator : "",
-                            .stall = j->pull->options->stall, .stop = j->pull->stop };
+    struct http_ask ask = {.url = place->at.data,
+                           .token = place->kind == PLACE_HF ? j->pull->token : NULL,
+                           .from = p->have,
+                           .if_range = same ? p->validator : "",
+                           .stall = j->pull->options->stall,
+                           .stop = j->pull->stop};
     struct http_sink sink = { job_begin, job_write, j };
     struct http_answer a;
     enum outcome out = http_get(j->pull->http, &ask, &sink, &a, err);
@@ -182,20 +197,22 @@ static enum outcome verify(struct job *j, struct error *err)
     struct part *p = &j->part;
     uint64_t want = p->total ? p->total : j->bytes;
     if (want && p->have != want) {
-        fail(err, STRETTO_E_IO, "%s ended after %llu of %llu bytes", j->shown, (unsigned long long)p->have,
-             (unsigned long long)want);
+        fail(err, STRETTO_E_IO, "%s ended after %llu of %llu bytes", j->shown,
+             (unsigned long long)p->have, (unsigned long long)want);
         return OUT_RETRY;
     }
     part_sha256(p, j->result->sha256);
     if (!j->sha256[0] || strcmp(j->sha256, j->result->sha256) == 0) return OUT_DONE;
-    fail(err, STRETTO_E_FORMAT, "%s arrived whole but is not the file it should be: its sha256 is %s "
-         "instead of %s", j->shown, j->result->sha256, j->sha256);
+    fail(err, STRETTO_E_FORMAT,
+         "%s arrived whole but is not the file it should be: its sha256 is %s "
+         "instead of %s",
+         j->shown, j->result->sha256, j->sha256);
     bool resumed = j->started > 0;
     if (part_restart(p, err) != STRETTO_OK) return OUT_STOP;
     return resumed ? OUT_AGAIN : OUT_NEXT;
 }
 
-/* ---- one source --------------------------------------------------------------------------------- */
+/* ---- one source ------------------------------------------------------------------------------ */
 
 static bool sleep_for(const struct pull *p, double seconds)
 {
@@ -225,8 +242,8 @@ static bool pause_for(const struct pull *p, int64_t tries, double asked, const c
     return sleep_for(p, pause);
 }
 
-enum outcome pull_patiently(struct pull *p, const struct http_ask *ask, const struct http_sink *sink,
-                            struct http_answer *a, struct error *err)
+enum outcome pull_patiently(struct pull *p, const struct http_ask *ask,
+                            const struct http_sink *sink, struct http_answer *a, struct error *err)
 {
     for (int64_t tries = 1;; tries++) {
         error_clear(err);
@@ -241,7 +258,8 @@ enum outcome pull_patiently(struct pull *p, const struct http_ask *ask, const st
     }
 }
 
-/* Attempts until the source has delivered, or has failed `retries` times in a row without a new byte. */
+/* Attempts until the source has delivered, or has failed `retries` times in a row without a new
+ * byte. */
 static enum outcome try_source(struct job *j, const struct place *place, struct error *err)
 {
     const struct pull_options *o = j->pull->options;
@@ -292,11 +310,11 @@ static enum outcome one_source(struct job *j, const char *spec, struct error *er
     return out;
 }
 
-/* ---- one file ----------------------------------------------------------------------------------- */
+/* ---- one file -------------------------------------------------------------------------------- */
 
 /* Looks at a file that is there. *there says whether it is and whether it is the right one. */
-static stretto_status check_present(struct pull *p, const struct pull_file *f, struct pull_result *r,
-                                    bool *there, struct error *err)
+static stretto_status check_present(struct pull *p, const struct pull_file *f,
+                                    struct pull_result *r, bool *there, struct error *err)
 {
     struct stat st;
     *there = false;
@@ -305,19 +323,22 @@ static stretto_status check_present(struct pull *p, const struct pull_file *f, s
         return fail(err, STRETTO_E_IO, "cannot look at %s: %s", f->path, strerror(errno));
     }
     if (!S_ISREG(st.st_mode))
-        return fail(err, STRETTO_E_IO, "%s is there and is not a file: choose another folder with --into",
-                    f->path);
+        return fail(err, STRETTO_E_IO,
+                    "%s is there and is not a file: choose another folder with --into", f->path);
     r->bytes = (uint64_t)st.st_size;
     if (f->bytes && r->bytes != f->bytes)
-        return fail(err, STRETTO_E_IO, "%s is there but has %llu bytes instead of %llu: --force replaces "
-                    "it, --into takes another folder", f->path, (unsigned long long)r->bytes,
-                    (unsigned long long)f->bytes);
+        return fail(err, STRETTO_E_IO,
+                    "%s is there but has %llu bytes instead of %llu: --force replaces "
+                    "it, --into takes another folder",
+                    f->path, (unsigned long long)r->bytes, (unsigned long long)f->bytes);
     char what[120];
     snprintf(what, sizeof what, "checking %s", f->name);
     TRY(sha256_file(f->path, what, &p->progress, p->stop, r->sha256, err));
     if (f->sha256[0] && strcmp(f->sha256, r->sha256) != 0)
-        return fail(err, STRETTO_E_IO, "%s is there but its sha256 is %s instead of %s: --force replaces "
-                    "it, --into takes another folder", f->path, r->sha256, f->sha256);
+        return fail(err, STRETTO_E_IO,
+                    "%s is there but its sha256 is %s instead of %s: --force replaces "
+                    "it, --into takes another folder",
+                    f->path, r->sha256, f->sha256);
     r->present = *there = true;
     r->verified = f->sha256[0] != '\0';
     return STRETTO_OK;
@@ -338,8 +359,10 @@ static stretto_status from_sources(struct job *j, struct error *err)
         bool last = i + 1 == f->n_sources;
         if (out == OUT_STOP && why.status == STRETTO_E_CANCEL) {
             if (!j->part.have) return fail(err, STRETTO_E_CANCEL, "interrupted");
-            return fail(err, STRETTO_E_CANCEL, "interrupted: what arrived is kept in %s, and the same "
-                        "command goes on from there", j->part.path);
+            return fail(err, STRETTO_E_CANCEL,
+                        "interrupted: what arrived is kept in %s, and the same "
+                        "command goes on from there",
+                        j->part.path);
         }
         if (out == OUT_STOP || last) return fail(err, why.status, "%s", why.text);
         j->pull->say("%s; trying the next source", why.text);

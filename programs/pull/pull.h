@@ -37,9 +37,9 @@ stretto_status pull_file(struct pull *p, const struct pull_file *f, struct pull_
                          struct error *err);
 
 /* http_get with the retries of the options. */
-enum outcome pull_patiently(struct pull *p, const struct http_ask *ask, const struct http_sink *sink,
-                            struct http_answer *a, struct error *err);
-/* Replaces the words of a 401, 403 or 404 about an hf: repository by what a person can do about it. */
+enum outcome pull_patiently(struct pull *p, const struct http_ask *ask,
+                            const struct http_sink *sink, struct http_answer *a, struct error *err);
+/* Replaces the words of a 401, 403 or 404 about an hf: repository by what a person can do. */
 void pull_explain(const struct pull *p, const char *repo, const char *shown, long status,
                   struct error *err);
 #endif

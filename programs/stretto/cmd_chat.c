@@ -44,10 +44,10 @@ static void say(const char *fmt, ...)
     fputc('\n', stderr);
 }
 
-/* ---- answers ------------------------------------------------------------------------------------ */
+/* ---- answers --------------------------------------------------------------------------------- */
 
-/* What a model writes must not command the terminal: control characters other than newline and tab are
- * left out there, those of C1 (C2 80 to C2 9F) too. Pieces are whole characters. */
+/* What a model writes must not command the terminal: control characters other than newline and tab
+ * are left out there, those of C1 (C2 80 to C2 9F) too. Pieces are whole characters. */
 static void print_text(const struct chat *c, const char *p, size_t n)
 {
     if (!c->terminal) {
@@ -79,8 +79,10 @@ static void keep_pending(struct chat *c, const char *text)
 static void offer_ways(struct chat *c)
 {
     if (!c->pending) talk_ids(&c->talk, false, NULL);         /* the answer counts too */
-    say("stretto chat: the conversation has %zu tokens and the context holds %zu. /compact forgets its "
-        "oldest part, /reset all of it, and /regen asks again; a larger context is asked for with -c.",
+    say("stretto chat: the conversation has %zu tokens and the context holds %zu. /compact forgets "
+        "its "
+        "oldest part, /reset all of it, and /regen asks again; a larger context is asked for with "
+        "-c.",
         c->talk.n_ids, c->talk.context);
 }
 
@@ -103,14 +105,15 @@ static stretto_status generate(struct chat *c, stretto_generated *r, struct erro
     return fail(err, s, "%s", *words ? words : stretto_status_text(s));
 }
 
-/* Adds the user's message, writes the answer, keeps both. A message without an answer is taken back and
- * kept for /regen. */
+/* Adds the user's message, writes the answer, keeps both. A message without an answer is taken back
+ * and kept for /regen. */
 static void ask(struct chat *c, const char *text)
 {
     struct error err = { 0 };
     stretto_generated r = { .size = sizeof r };
     char *message = mem_strdup(text);
-    stretto_status s = message ? talk_add(&c->talk, "user", message, strlen(message)) : STRETTO_E_NOMEM;
+    stretto_status s =
+        message ? talk_add(&c->talk, "user", message, strlen(message)) : STRETTO_E_NOMEM;
     if (s != STRETTO_OK) {
         say("stretto chat: %s", stretto_status_text(s));
         c->failed = true;
@@ -136,12 +139,13 @@ static void ask(struct chat *c, const char *text)
     else if (s == STRETTO_OK && !c->answer.len) say("(the model said nothing)");
     else if (s == STRETTO_OK && r.finish == STRETTO_FINISH_LENGTH && c->terminal)
         say("(stopped after %lld tokens, as -n says)", (long long)c->options->n);
-    else if (s != STRETTO_OK) say("stretto chat: %s", err.text[0] ? err.text : stretto_status_text(s));
+    else if (s != STRETTO_OK)
+        say("stretto chat: %s", err.text[0] ? err.text : stretto_status_text(s));
     c->failed |= full || s != STRETTO_OK;
     interrupted = 0;
 }
 
-/* ---- commands ----------------------------------------------------------------------------------- */
+/* ---- commands -------------------------------------------------------------------------------- */
 
 static void do_help(struct chat *c, const char *rest);
 
@@ -161,7 +165,8 @@ static void do_reset(struct chat *c, const char *rest)
 static void do_system(struct chat *c, const char *rest)
 {
     if (!*rest) {
-        say("%s", c->talk.system ? c->talk.system : "There is no system message; /system TEXT sets one.");
+        say("%s",
+            c->talk.system ? c->talk.system : "There is no system message; /system TEXT sets one.");
         return;
     }
     bool none = strcmp(rest, "-") == 0;
@@ -175,15 +180,17 @@ static void do_compact(struct chat *c, const char *rest)
     struct error err = { 0 };
     size_t forgotten = 0;
     if (talk_compact(&c->talk, &forgotten, &err) != STRETTO_OK) say("stretto chat: %s", err.text);
-    else say("%zu messages are forgotten; %zu are left and take %zu of %zu tokens.", forgotten, c->talk.n,
-             c->talk.n_ids, c->talk.context);
+    else
+        say("%zu messages are forgotten; %zu are left and take %zu of %zu tokens.", forgotten,
+            c->talk.n, c->talk.n_ids, c->talk.context);
 }
 
 static void do_save(struct chat *c, const char *rest)
 {
     struct error err = { 0 };
     if (!*rest) {
-        say("stretto chat: /save needs the name of a file; one that ends with .json is written as JSON");
+        say("stretto chat: /save needs the name of a file; one that ends with .json is written as "
+            "JSON");
         c->failed = true;
         return;
     }
@@ -244,8 +251,10 @@ static void do_help(struct chat *c, const char *rest)
         snprintf(left, sizeof left, "%s%s", commands[i].name, commands[i].value);
         say("  %-16s %s", left, commands[i].help);
     }
-    say("Ctrl-C stops an answer. A line that ends with \\ goes on in the next; \"\"\" opens and closes a "
-        "message\nof several lines. A message that begins with / is sent when a space stands before it.");
+    say("Ctrl-C stops an answer. A line that ends with \\ goes on in the next; \"\"\" opens and "
+        "closes a "
+        "message\nof several lines. A message that begins with / is sent when a space stands "
+        "before it.");
 }
 
 static void command(struct chat *c, char *text)
@@ -263,7 +272,7 @@ static void command(struct chat *c, char *text)
     c->failed = true;
 }
 
-/* ---- the loop ----------------------------------------------------------------------------------- */
+/* ---- the loop -------------------------------------------------------------------------------- */
 
 static int talk_loop(struct chat *c)
 {
@@ -278,7 +287,8 @@ static int talk_loop(struct chat *c)
             continue;
         }
         if (r == LINE_FAILED)
-            code = command_fail("chat", STRETTO_E_IO, "a message could not be read, or is longer than 1 MiB");
+            code = command_fail("chat", STRETTO_E_IO,
+                                "a message could not be read, or is longer than 1 MiB");
         if (r != LINE_MESSAGE) break;
         if (!text.len || strspn(text.data, " \t\n") == text.len) continue;
         if (strlen(text.data) != text.len) {
@@ -300,10 +310,12 @@ static int check_model(const stretto_model *m)
     stretto_model_info i = { .size = sizeof i };
     stretto_model_about(m, &i);
     if (i.encoder)
-        return command_fail("chat", STRETTO_E_UNSUP, "this model makes embeddings and writes no text: use "
+        return command_fail("chat", STRETTO_E_UNSUP,
+                            "this model makes embeddings and writes no text: use "
                             "stretto embed");
     if (!i.chat)
-        return command_fail("chat", STRETTO_E_UNSUP, "this model has no chat template, so it was not trained "
+        return command_fail("chat", STRETTO_E_UNSUP,
+                            "this model has no chat template, so it was not trained "
                             "to converse: use stretto run");
     return EXIT_DONE;
 }
@@ -380,10 +392,16 @@ static const struct option_use uses[] = {
     { &group_sampling, offsetof(struct chat_options, sampling) },
 };
 const struct command command_chat = {
-    .name = "chat", .summary = "talk with a model", .operands = "",
-    .description = "Lines are edited, and kept in $XDG_STATE_HOME/stretto/history; /help lists what can be "
-                   "done besides talking. Ctrl-C stops an answer, Ctrl-D leaves. From a pipe every line is "
-                   "a message, answers go to standard output, and the exit code tells whether all went well.",
-    .uses = uses, .n_uses = 3, .options_size = sizeof(struct chat_options), .defaults = chat_defaults,
+    .name = "chat",
+    .summary = "talk with a model",
+    .operands = "",
+    .description =
+        "Lines are edited, and kept in $XDG_STATE_HOME/stretto/history; /help lists what can be "
+        "done besides talking. Ctrl-C stops an answer, Ctrl-D leaves. From a pipe every line is "
+        "a message, answers go to standard output, and the exit code tells whether all went well.",
+    .uses = uses,
+    .n_uses = 3,
+    .options_size = sizeof(struct chat_options),
+    .defaults = chat_defaults,
     .run = chat_run,
 };

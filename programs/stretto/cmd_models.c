@@ -13,7 +13,8 @@ static json_t *model_json(const struct catalogue_model *m, const char *dir)
     struct buffer path = buffer_make(CATALOGUE_MAX_PATH);
     json_t *o = json_object(), *sources = json_array();
     uint64_t bytes = catalogue_bytes(m);
-    for (size_t i = 0; i < m->n_sources; i++) json_array_append_new(sources, json_string(m->sources[i]));
+    for (size_t i = 0; i < m->n_sources; i++)
+        json_array_append_new(sources, json_string(m->sources[i]));
     json_object_set_new(o, "name", json_string(m->name));
     json_object_set_new(o, "title", json_string(m->title));
     json_object_set_new(o, "licence", json_string(m->licence));
@@ -21,7 +22,8 @@ static json_t *model_json(const struct catalogue_model *m, const char *dir)
     json_object_set_new(o, "bytes", bytes ? json_integer((json_int_t)bytes) : json_null());
     json_object_set_new(o, "default", json_boolean(m->is_default));
     json_object_set_new(o, "present", json_boolean(catalogue_present(m, dir)));
-    if (catalogue_path(m, dir, &path) == STRETTO_OK) json_object_set_new(o, "path", json_string(path.data));
+    if (catalogue_path(m, dir, &path) == STRETTO_OK)
+        json_object_set_new(o, "path", json_string(path.data));
     json_object_set_new(o, "sources", sources);
     buffer_done(&path);
     return o;
@@ -35,7 +37,8 @@ static int print_json(const struct catalogue *c, const char *dir)
     int bad = json_dumpf(all, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
     putchar('\n');
     json_decref(all);
-    return bad ? command_fail("models", STRETTO_E_NOMEM, "the list could not be written") : EXIT_DONE;
+    return bad ? command_fail("models", STRETTO_E_NOMEM, "the list could not be written")
+               : EXIT_DONE;
 }
 
 static int width_of(const struct catalogue *c, const char *(*field)(const struct catalogue_model *))
@@ -56,7 +59,8 @@ static int print_table(const struct catalogue *c, const char *dir)
     int name = width_of(c, name_of), licence = width_of(c, licence_of);
     if (name < 4) name = 4;
     if (licence < 7) licence = 7;
-    printf("%-*s  %9s  %-*s  %-9s  %s\n", name, "name", "size", licence, "licence", "here", "what it is");
+    printf("%-*s  %9s  %-*s  %-9s  %s\n", name, "name", "size", licence, "licence", "here",
+           "what it is");
     for (size_t i = 0; i < catalogue_count(c); i++) {
         const struct catalogue_model *m = catalogue_at(c, i);
         char size[32] = "?";
@@ -65,8 +69,10 @@ static int print_table(const struct catalogue *c, const char *dir)
                catalogue_present(m, dir) ? "yes" : "-", m->title,
                m->is_default ? " (the default)" : "");
     }
-    printf("\n'stretto pull NAME' fetches a model into %s;\nhf:USER/REPO[/FILE], https: and file: sources "
-           "work too.\n", dir);
+    printf("\n'stretto pull NAME' fetches a model into %s;\nhf:USER/REPO[/FILE], https: and file: "
+           "sources "
+           "work too.\n",
+           dir);
     return EXIT_DONE;
 }
 
@@ -93,8 +99,14 @@ static const struct option rows[] = {
 static const struct option_group group = { "Options", rows, sizeof rows / sizeof *rows };
 static const struct option_use uses[] = { { &group, 0 } };
 const struct command command_models = {
-    .name = "models", .summary = "list the models of the catalogue, and which are here", .operands = "",
-    .description = "A model of the catalogue can be named wherever -m takes a file. A catalogue of your own "
-                   "at\n$XDG_CONFIG_HOME/stretto/catalogue adds to it.",
-    .uses = uses, .n_uses = 1, .options_size = sizeof(struct models_options), .run = models_run,
+    .name = "models",
+    .summary = "list the models of the catalogue, and which are here",
+    .operands = "",
+    .description =
+        "A model of the catalogue can be named wherever -m takes a file. A catalogue of your own "
+        "at\n$XDG_CONFIG_HOME/stretto/catalogue adds to it.",
+    .uses = uses,
+    .n_uses = 1,
+    .options_size = sizeof(struct models_options),
+    .run = models_run,
 };

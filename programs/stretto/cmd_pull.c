@@ -1,5 +1,5 @@
-/* Fetching models is a program of its own, so that this one starts without libcurl and TLS. The rows of
- * its options are shared; here they are parsed, shown in the help, and handed on. */
+/* Fetching models is a program of its own, so that this one starts without libcurl and TLS. The
+ * rows of its options are shared; here they are parsed, shown in the help, and handed on. */
 #include "base/buffer.h"
 #include "base/memory.h"
 #include "stretto/commands.h"
@@ -11,7 +11,7 @@
 
 enum { MAX_OPERANDS = 1000 };
 
-/* The words that say again what was parsed: "--retries=5", one for each option that is not empty. */
+/* The words that say again what was parsed: "--retries=5", one for each option given. */
 static stretto_status word_of(const struct option *o, const void *options, struct buffer *out)
 {
     const void *at = (const char *)options + o->at;
@@ -65,9 +65,11 @@ static int start(char **argv)
         fprintf(stderr, "stretto pull: cannot start stretto-pull: %s\n", strerror(cause));
         return EXIT_FAILED;
     }
-    fprintf(stderr, "stretto pull: the program stretto-pull is not there. It is built where libcurl and "
-            "libsodium are (Debian: libcurl4-gnutls-dev, libsodium-dev). Without it, put the model's "
-            "file into place by hand and name it with -m\n");
+    fprintf(
+        stderr,
+        "stretto pull: the program stretto-pull is not there. It is built where libcurl and "
+        "libsodium are (Debian: libcurl4-gnutls-dev, libsodium-dev). Without it, put the model's "
+        "file into place by hand and name it with -m\n");
     return EXIT_FAILED;
 }
 

@@ -1,6 +1,7 @@
-/* libedit does the editing. It takes its characters from a function of ours, because its own reading
- * hides the first Ctrl-C. The history file is plain: one line an entry, appended to as lines are
- * entered, so two chats at once lose nothing of each other; it is cut when it has grown long. */
+/* libedit does the editing. It takes its characters from a function of ours, because its own
+ * reading hides the first Ctrl-C. The history file is plain: one line an entry, appended to as
+ * lines are entered, so two chats at once lose nothing of each other; it is cut when it has grown
+ * long. */
 #include "stretto/line.h"
 #include "base/memory.h"
 #include <errno.h>
@@ -26,7 +27,7 @@ struct line {
     size_t piped_cap;
 };
 
-/* ---- history ------------------------------------------------------------------------------------ */
+/* ---- history --------------------------------------------------------------------------------- */
 
 static bool history_path(char *path, size_t cap)
 {
@@ -77,7 +78,8 @@ static void history_load(struct line *l)
     for (char *p = at; p < end; p++) lines += *p == '\n';
     bool long_file = from > 0 || lines > 2 * LINE_MAX_HISTORY;
     /* The first line of a tail is not whole. */
-    for (size_t drop = lines > LINE_MAX_HISTORY ? lines - LINE_MAX_HISTORY : from > 0; drop && lines; drop--)
+    for (size_t drop = lines > LINE_MAX_HISTORY ? lines - LINE_MAX_HISTORY : from > 0;
+         drop && lines; drop--)
         at = (char *)memchr(at, '\n', (size_t)(end - at)) + 1;
     if (long_file && lines) history_cut(l, at, (size_t)(end - at));
     while (at < end) {
@@ -98,15 +100,16 @@ static void history_add(struct line *l, const char *text, size_t n)
     if (!l->path[0]) return;
     int fd = open(l->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
     struct buffer whole = buffer_make(LINE_MAX_MESSAGE + 2);
-    if (fd >= 0 && buffer_append(&whole, text, n) == STRETTO_OK && buffer_str(&whole, "\n") == STRETTO_OK) {
-        ssize_t k = write(fd, whole.data, whole.len);       /* one write: lines of two chats stay whole */
+    if (fd >= 0 && buffer_append(&whole, text, n) == STRETTO_OK &&
+        buffer_str(&whole, "\n") == STRETTO_OK) {
+        ssize_t k = write(fd, whole.data, whole.len); /* one write: lines of two chats stay whole */
         (void)k;
     }
     if (fd >= 0) close(fd);
     buffer_done(&whole);
 }
 
-/* ---- a terminal --------------------------------------------------------------------------------- */
+/* ---- a terminal ------------------------------------------------------------------------------ */
 
 static char *prompt_of(EditLine *el)
 {
@@ -124,7 +127,7 @@ static int read_char(EditLine *el, wchar_t *out)
     for (;;) {
         char c;
         ssize_t n = *l->interrupted ? (errno = EINTR, -1) : read(STDIN_FILENO, &c, 1);
-        if (n < 0 && errno == EINTR && !*l->interrupted) continue;      /* the window changed its size */
+        if (n < 0 && errno == EINTR && !*l->interrupted) continue; /* the window changed its size */
         if (n <= 0) return (int)n;
         size_t k = mbrtowc(out, &c, 1, &state);
         if (k == (size_t)-2) continue;                                  /* the character goes on */
@@ -158,7 +161,7 @@ static stretto_status terminal_open(struct line *l, struct error *err)
     return STRETTO_OK;
 }
 
-/* ---- both --------------------------------------------------------------------------------------- */
+/* ---- both ------------------------------------------------------------------------------------ */
 
 stretto_status line_open(struct line **out, const volatile int *interrupted, struct error *err)
 {
@@ -225,7 +228,8 @@ enum line_result line_read(struct line *l, struct buffer *text)
         else if (!first && buffer_str(text, "\n") != STRETTO_OK) return LINE_FAILED;
         bool closes = block && n >= 3 && memcmp(p + n - 3, "\"\"\"", 3) == 0;
         bool goes_on = !block && n && p[n - 1] == '\\';
-        if (buffer_append(text, p, n - (closes ? 3 : 0) - goes_on) != STRETTO_OK) return LINE_FAILED;
+        if (buffer_append(text, p, n - (closes ? 3 : 0) - goes_on) != STRETTO_OK)
+            return LINE_FAILED;
         more = block ? !closes : goes_on;
     }
     return LINE_MESSAGE;

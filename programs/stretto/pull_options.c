@@ -23,15 +23,20 @@ static const struct option rows[] = {
 const struct option_group group_pull = { "Options", rows, sizeof rows / sizeof *rows };
 
 const char pull_description[] =
-    "A MODEL is a name of the catalogue ('stretto models' lists them), hf:USER/REPO[/FILE][@REVISION],\n"
-    "an https: address or a file: path; without one the default model is fetched. Prints the path of\n"
-    "the model. What arrives is checked against its size and sha256 where they are known, and only a\n"
+    "A MODEL is a name of the catalogue ('stretto models' lists them), "
+    "hf:USER/REPO[/FILE][@REVISION],\n"
+    "an https: address or a file: path; without one the default model is fetched. Prints the path "
+    "of\n"
+    "the model. What arrives is checked against its size and sha256 where they are known, and only "
+    "a\n"
     "whole file gets its final name. After Ctrl-C, a cut connection or a full disk the part that\n"
     "arrived stays in FILE.part, and the same command goes on from there.\n"
-    "Environment: HF_TOKEN, HF_TOKEN_PATH, HF_HOME and HF_ENDPOINT for hf: sources, https_proxy and\n"
+    "Environment: HF_TOKEN, HF_TOKEN_PATH, HF_HOME and HF_ENDPOINT for hf: sources, https_proxy "
+    "and\n"
     "no_proxy, SSL_CERT_FILE, XDG_CACHE_HOME.";
 
 void pull_options_defaults(void *options)
 {
-    *(struct pull_options *)options = (struct pull_options){ .retries = 5, .retry_wait = 1, .stall = 30 };
+    *(struct pull_options *)options =
+        (struct pull_options){.retries = 5, .retry_wait = 1, .stall = 30};
 }

@@ -1,5 +1,5 @@
-/* Options of `stretto pull`, shared by the command (which shows them in its help) and by the program
- * that does the work. */
+/* Options of `stretto pull`, shared by the command (which shows them in its help) and by the
+ * program that does the work. */
 #ifndef STRETTO_PULL_OPTIONS_H
 #define STRETTO_PULL_OPTIONS_H
 #include "stretto/command.h"

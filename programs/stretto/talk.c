@@ -57,10 +57,11 @@ stretto_status talk_add(struct talk *t, const char *role, const char *text, size
     return STRETTO_OK;
 }
 
-/* ---- tokens ------------------------------------------------------------------------------------- */
+/* ---- tokens ---------------------------------------------------------------------------------- */
 
 /* The messages from `first` on, the system message before them, as the template writes them. */
-static char *rendered(const struct talk *t, size_t first, bool answer, size_t *length, struct error *err)
+static char *rendered(const struct talk *t, size_t first, bool answer, size_t *length,
+                      struct error *err)
 {
     size_t n = t->n - first, at = 0, need = 0;
     stretto_message *all = mem_alloc((n + 1) * sizeof *all);
@@ -127,17 +128,18 @@ stretto_status talk_compact(struct talk *t, size_t *forgotten, struct error *err
     return STRETTO_OK;
 }
 
-/* ---- saving ------------------------------------------------------------------------------------- */
+/* ---- saving ---------------------------------------------------------------------------------- */
 
 static stretto_status as_json(const struct talk *t, struct buffer *out)
 {
     json_t *all = json_array();
     bool good = all != NULL;
-    if (t->system) good &= json_array_append_new(all, json_pack("{s:s, s:s}", "role", "system", "content",
-                                                                t->system)) == 0;
+    if (t->system)
+        good &= json_array_append_new(
+                    all, json_pack("{s:s, s:s}", "role", "system", "content", t->system)) == 0;
     for (size_t i = 0; i < t->n; i++)
-        good &= json_array_append_new(all, json_pack("{s:s, s:s}", "role", t->messages[i].role, "content",
-                                                     t->messages[i].content)) == 0;
+        good &= json_array_append_new(all, json_pack("{s:s, s:s}", "role", t->messages[i].role,
+                                                     "content", t->messages[i].content)) == 0;
     json_t *root = json_pack("{s:o}", "messages", all);
     char *text = good && root ? json_dumps(root, JSON_INDENT(2)) : NULL;
     stretto_status s = text ? buffer_str(out, text) : STRETTO_E_FORMAT;
@@ -189,8 +191,9 @@ stretto_status talk_save(const struct talk *t, const char *path, bool replace, s
     bool json = n > 5 && strcmp(path + n - 5, ".json") == 0;
     stretto_status s = json ? as_json(t, &text) : as_markdown(t, &text);
     if (s != STRETTO_OK)
-        fail(err, s, json ? "the conversation holds bytes that JSON cannot: save it under another name"
-                          : "no memory to write the conversation");
+        fail(err, s,
+             json ? "the conversation holds bytes that JSON cannot: save it under another name"
+                  : "no memory to write the conversation");
     else
         s = write_whole(path, &text, replace, err);
     buffer_done(&text);

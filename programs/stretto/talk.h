@@ -24,7 +24,7 @@ void talk_drop(struct talk *t);        /* the last message                      
 stretto_status talk_ids(struct talk *t, bool answer, struct error *err);
 /* Forgets the oldest exchanges until what is left takes at most half of the context. */
 stretto_status talk_compact(struct talk *t, size_t *forgotten, struct error *err);
-/* Writes it whole or not at all: JSON for a name that ends with .json, otherwise Markdown. An existing
- * file is replaced only when `replace`. */
+/* Writes it whole or not at all: JSON for a name that ends with .json, otherwise Markdown. An
+ * existing file is replaced only when `replace`. */
 stretto_status talk_save(const struct talk *t, const char *path, bool replace, struct error *err);
 #endif

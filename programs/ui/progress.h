@@ -1,5 +1,5 @@
-/* Draws base/progress.h for a person: one redrawn line on a terminal, otherwise a plain line every few
- * seconds. Work shorter than a second shows nothing. Everything goes to `out` (standard error). */
+/* Draws base/progress.h for a person: one redrawn line on a terminal, otherwise a plain line every
+ * few seconds. Work shorter than a second shows nothing. Everything goes to `out`. */
 #ifndef UI_PROGRESS_H
 #define UI_PROGRESS_H
 #include "base/progress.h"
@@ -7,16 +7,17 @@
 #include <stdio.h>
 
 struct ui_progress {
-    FILE *out;                     /* NULL: quiet                                                    */
+    FILE *out; /* NULL: quiet                                                    */
     bool terminal, colour;
-    bool items;                    /* counts things; otherwise bytes                                 */
-    double (*now)(void);           /* seconds; tests bring their own clock                           */
+    bool items;          /* counts things; otherwise bytes                                 */
+    double (*now)(void); /* seconds; tests bring their own clock                           */
 
-    char what[96];                 /* the piece being shown; "" between pieces                       */
-    double began, drawn, sampled;  /* when the piece began, was last drawn, the rate was last taken  */
-    uint64_t first, last;          /* `done` at the beginning (a resumed transfer) and at `sampled`  */
-    double rate;                   /* per second, smoothed                                           */
-    bool shown;                    /* something of this piece has been written                       */
+    char what[96]; /* the piece being shown; "" between pieces                       */
+    double began, drawn,
+        sampled;          /* when the piece began, was last drawn, the rate was last taken  */
+    uint64_t first, last; /* `done` at the beginning (a resumed transfer) and at `sampled`  */
+    double rate;          /* per second, smoothed                                           */
+    bool shown;           /* something of this piece has been written                       */
 };
 
 /* Looks whether `out` is a terminal, and at TERM=dumb and NO_COLOR. */

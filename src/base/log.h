@@ -1,5 +1,5 @@
-/* Words for people that are not errors: what was chosen, what is slow, what was left out. The library
- * never prints; whoever opened the handle decides where the sentences go. */
+/* Words for people that are not errors: what was chosen, what is slow, what was left out. The
+ * library never prints; whoever opened the handle decides where the sentences go. */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 enum { MAX_TEXTS = 8 };
-static const uint64_t max_file_bytes = (uint64_t)1 << 50;   /* sums of 256 of them cannot overflow */
+static const uint64_t max_file_bytes = (uint64_t)1 << 50; /* sums of 256 of them cannot overflow */
 
 /* The bytes of data/catalogue, made by CMake. */
 extern const unsigned char catalogue_builtin[];
@@ -45,7 +45,8 @@ bool catalogue_name_ok(const char *name)
         size_t len = strcspn(p, "/");
         if (len == 0 || *p == '.' || *p == '-') return false;
         for (size_t i = 0; i < len; i++)
-            if ((unsigned char)p[i] < 0x20 || p[i] == 0x7f || strchr("\\:*?\"<>|", p[i])) return false;
+            if ((unsigned char)p[i] < 0x20 || p[i] == 0x7f || strchr("\\:*?\"<>|", p[i]))
+                return false;
         p += len;
         if (!*p) break;
     }
@@ -55,7 +56,7 @@ bool catalogue_name_ok(const char *name)
     return true;
 }
 
-/* ---- parsing ------------------------------------------------------------------------------------ */
+/* ---- parsing --------------------------------------------------------------------------------- */
 
 static bool short_name_ok(const char *s)
 {
@@ -93,13 +94,15 @@ static stretto_status file_add(struct parser *p, struct catalogue_model *m, char
     if (!sha || word(&rest)) return refuse(p, "a file line is: file NAME BYTES SHA256");
     if (!catalogue_name_ok(name)) return refuse(p, "'%.100s' cannot be the name of a file", name);
     for (size_t i = 0; i < m->n_files; i++)
-        if (strcmp(m->files[i].name, name) == 0) return refuse(p, "the file %.100s is there twice", name);
+        if (strcmp(m->files[i].name, name) == 0)
+            return refuse(p, "the file %.100s is there twice", name);
     if (m->n_files == CATALOGUE_MAX_FILES)
         return refuse(p, "a model has at most %d files", (int)CATALOGUE_MAX_FILES);
     struct catalogue_file f = { .name = name };
     if (strcmp(bytes, "-") != 0) {
         size_t n = strspn(bytes, "0123456789");
-        if (n == 0 || n > 16 || bytes[n]) return refuse(p, "'%.40s' is not a number of bytes", bytes);
+        if (n == 0 || n > 16 || bytes[n])
+            return refuse(p, "'%.40s' is not a number of bytes", bytes);
         f.bytes = strtoull(bytes, NULL, 10);
         if (f.bytes == 0 || f.bytes > max_file_bytes)
             return refuse(p, "%.40s bytes cannot be the size of a model's file", bytes);
@@ -159,7 +162,8 @@ static stretto_status model_end(struct parser *p)
     const struct catalogue_model *m = &p->c->models[p->c->n - 1];
     if (m->n_files == 0) return refuse(p, "%s has no file line", m->name);
     if (m->n_sources == 0) return refuse(p, "%s has no source line", m->name);
-    if (!m->folder && m->n_files != 1) return refuse(p, "%s has several files and no folder", m->name);
+    if (!m->folder && m->n_files != 1)
+        return refuse(p, "%s has several files and no folder", m->name);
     if (!m->folder && strchr(m->files[0].name, '/'))
         return refuse(p, "%s: one file without a folder cannot lie deeper", m->name);
     return STRETTO_OK;
@@ -203,7 +207,8 @@ static stretto_status line_read(struct parser *p, char *line)
         m->terms = rest;
     } else if (strcmp(key, "default") == 0) {
         for (size_t i = p->first; i < c->n; i++)
-            if (c->models[i].is_default) return refuse(p, "%s is the default already", c->models[i].name);
+            if (c->models[i].is_default)
+                return refuse(p, "%s is the default already", c->models[i].name);
         m->is_default = true;
     } else if (strcmp(key, "folder") == 0) {
         if (!catalogue_name_ok(rest) || strchr(rest, '/'))
@@ -291,7 +296,7 @@ stretto_status catalogue_add(struct catalogue *c, const char *text, size_t n, co
     return STRETTO_OK;
 }
 
-/* ---- opening ------------------------------------------------------------------------------------ */
+/* ---- opening --------------------------------------------------------------------------------- */
 
 stretto_status catalogue_empty(struct catalogue **out, struct error *err)
 {
@@ -308,7 +313,8 @@ static stretto_status add_file(struct catalogue *c, const char *path, struct err
     return s;
 }
 
-/* $variable/stretto/name, or ~/fallback/stretto/name. The XDG rules: a relative value counts as unset. */
+/* $variable/stretto/name, or ~/fallback/stretto/name. The XDG rules: a relative value counts as
+ * unset. */
 static stretto_status xdg_path(struct buffer *out, const char *variable, const char *fallback,
                                const char *name, struct error *err)
 {
@@ -317,8 +323,11 @@ static stretto_status xdg_path(struct buffer *out, const char *variable, const c
     stretto_status s;
     if (base && *base == '/') s = buffer_printf(out, "%s/stretto/%s", base, name);
     else if (home && *home == '/') s = buffer_printf(out, "%s/%s/stretto/%s", home, fallback, name);
-    else return fail(err, STRETTO_E_IO, "neither %s nor HOME names a folder: set one of them", variable);
-    return s == STRETTO_OK ? s : fail(err, s, "the folder that %s or HOME names is too long", variable);
+    else
+        return fail(err, STRETTO_E_IO, "neither %s nor HOME names a folder: set one of them",
+                    variable);
+    return s == STRETTO_OK ? s
+                           : fail(err, s, "the folder that %s or HOME names is too long", variable);
 }
 
 stretto_status catalogue_open(struct catalogue **out, struct error *err)
@@ -328,11 +337,14 @@ stretto_status catalogue_open(struct catalogue **out, struct error *err)
     *out = NULL;
     TRY(catalogue_empty(&c, err));
     const char *instead = getenv("STRETTO_CATALOGUE");
-    stretto_status s = instead && *instead ? add_file(c, instead, err)
-        : catalogue_add(c, (const char *)catalogue_builtin, catalogue_builtin_size, "(built in)", err);
+    stretto_status s = instead && *instead
+                           ? add_file(c, instead, err)
+                           : catalogue_add(c, (const char *)catalogue_builtin,
+                                           catalogue_builtin_size, "(built in)", err);
     /* Without a home there is no catalogue of the user's, which is not an error. */
-    if (s == STRETTO_OK && xdg_path(&path, "XDG_CONFIG_HOME", ".config", "catalogue", NULL) == STRETTO_OK
-            && access(path.data, F_OK) == 0)
+    if (s == STRETTO_OK &&
+        xdg_path(&path, "XDG_CONFIG_HOME", ".config", "catalogue", NULL) == STRETTO_OK &&
+        access(path.data, F_OK) == 0)
         s = add_file(c, path.data, err);
     buffer_done(&path);
     if (s == STRETTO_OK) *out = c;
@@ -349,10 +361,13 @@ void catalogue_close(struct catalogue *c)
     mem_free(c);
 }
 
-/* ---- asking ------------------------------------------------------------------------------------- */
+/* ---- asking ---------------------------------------------------------------------------------- */
 
 size_t catalogue_count(const struct catalogue *c) { return c->n; }
-const struct catalogue_model *catalogue_at(const struct catalogue *c, size_t i) { return &c->models[i]; }
+const struct catalogue_model *catalogue_at(const struct catalogue *c, size_t i)
+{
+    return &c->models[i];
+}
 const char *catalogue_endpoint(const struct catalogue *c) { return c->endpoint ? c->endpoint : ""; }
 
 const struct catalogue_model *catalogue_find(const struct catalogue *c, const char *name)
@@ -404,30 +419,35 @@ bool catalogue_present(const struct catalogue_model *m, const char *dir)
     bool all = true;
     for (size_t i = 0; all && i < m->n_files; i++) {
         struct stat st;
-        all = catalogue_file_path(m, i, dir, &path) == STRETTO_OK && stat(path.data, &st) == 0
-            && S_ISREG(st.st_mode) && (!m->files[i].bytes || (uint64_t)st.st_size == m->files[i].bytes);
+        all = catalogue_file_path(m, i, dir, &path) == STRETTO_OK && stat(path.data, &st) == 0 &&
+              S_ISREG(st.st_mode) &&
+              (!m->files[i].bytes || (uint64_t)st.st_size == m->files[i].bytes);
     }
     buffer_done(&path);
     return all;
 }
 
 /* A name, or the default model: its path, when everything is there. */
-static stretto_status resolve_name(const struct catalogue *c, const char *model, struct buffer *path,
-                                   struct error *err)
+static stretto_status resolve_name(const struct catalogue *c, const char *model,
+                                   struct buffer *path, struct error *err)
 {
     const struct catalogue_model *m = model ? catalogue_find(c, model) : catalogue_default(c);
     if (!m && !model)
         return fail(err, STRETTO_E_IO, "the catalogue names no default model: choose one with -m");
     if (!m)
-        return fail(err, STRETTO_E_IO, "there is no file %.200s, and the catalogue has no model of that "
-                    "name: 'stretto models' lists what it has", model);
+        return fail(err, STRETTO_E_IO,
+                    "there is no file %.200s, and the catalogue has no model of that "
+                    "name: 'stretto models' lists what it has",
+                    model);
     TRY(catalogue_models_dir(path, err));
     char *dir = mem_strdup(path->data);
     if (!dir) return fail(err, STRETTO_E_NOMEM, "no memory for a path");
     stretto_status s = STRETTO_OK;
     if (!catalogue_present(m, dir))
-        s = fail(err, STRETTO_E_IO, "the model %s is not on this machine yet (%.1f MB): fetch it with "
-                 "'stretto pull %s'", m->name, (double)catalogue_bytes(m) * 1e-6, m->name);
+        s = fail(err, STRETTO_E_IO,
+                 "the model %s is not on this machine yet (%.1f MB): fetch it with "
+                 "'stretto pull %s'",
+                 m->name, (double)catalogue_bytes(m) * 1e-6, m->name);
     else if (catalogue_path(m, dir, path) != STRETTO_OK)
         s = fail(err, STRETTO_E_NOMEM, "no memory for a path, or it is too long: %.200s", dir);
     mem_free(dir);

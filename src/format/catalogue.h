@@ -1,8 +1,8 @@
-/* The catalogue: short names of models, and what must arrive when one is fetched. The text's form is
- * described in data/catalogue, which is compiled in; a user's own file adds to it. The text is
- * untrusted bytes: names that could leave the folder, control characters and absurd sizes are refused,
- * and everything counted has a limit. Lifetime: from catalogue_open to catalogue_close; views end with
- * it, and with the next catalogue_add. */
+/* The catalogue: short names of models, and what must arrive when one is fetched. The text's form
+ * is described in data/catalogue, which is compiled in; a user's own file adds to it. The text is
+ * untrusted bytes: names that could leave the folder, control characters and absurd sizes are
+ * refused, and everything counted has a limit. Lifetime: from catalogue_open to catalogue_close;
+ * views end with it, and with the next catalogue_add. */
 #ifndef FORMAT_CATALOGUE_H
 #define FORMAT_CATALOGUE_H
 #include "base/buffer.h"
@@ -44,9 +44,11 @@ void catalogue_close(struct catalogue *c);         /* NULL is fine */
 
 size_t catalogue_count(const struct catalogue *c);
 const struct catalogue_model *catalogue_at(const struct catalogue *c, size_t i);
-const struct catalogue_model *catalogue_find(const struct catalogue *c, const char *name); /* or NULL */
-const struct catalogue_model *catalogue_default(const struct catalogue *c);                /* or NULL */
-const char *catalogue_endpoint(const struct catalogue *c);  /* of hf: sources; "" when none is named */
+const struct catalogue_model *catalogue_find(const struct catalogue *c,
+                                             const char *name);             /* or NULL */
+const struct catalogue_model *catalogue_default(const struct catalogue *c); /* or NULL */
+const char *
+catalogue_endpoint(const struct catalogue *c); /* of hf: sources; "" when none is named */
 
 /* Bytes of all files; 0 when one of them is not known. */
 uint64_t catalogue_bytes(const struct catalogue_model *m);
@@ -63,7 +65,7 @@ bool catalogue_present(const struct catalogue_model *m, const char *dir);
  * there; NULL is the default model. Replaces the content of `path`. */
 stretto_status catalogue_resolve(const char *model, struct buffer *path, struct error *err);
 
-/* A relative path of plain segments, at most CATALOGUE_MAX_NAME bytes, that cannot leave the folder it
- * is put into, hide itself, or be taken for a partial download. */
+/* A relative path of plain segments, at most CATALOGUE_MAX_NAME bytes, that cannot leave the folder
+ * it is put into, hide itself, or be taken for a partial download. */
 bool catalogue_name_ok(const char *name);
 #endif

@@ -90,6 +90,13 @@ class Chat(unittest.TestCase):
         self.said = done.stderr
         return done.stdout
 
+    def run_text(self, prompt, *args):
+        """What `stretto run` writes after a prompt."""
+        done = subprocess.run([PROGRAM, "run", "-m", MODEL, "-p", prompt, "-n", "24", "--temp", "0",
+                               "--json", *args], env=self.env, capture_output=True, text=True,
+                              check=True, timeout=300)
+        return json.loads(done.stdout)["text"]
+
     def saved(self, name="talk.json"):
         return json.loads((self.dir / name).read_text())["messages"]
 
@@ -102,32 +109,32 @@ class Chat(unittest.TestCase):
 
     def test_pipe_answers_as_run_does(self):
         question = "Name the capital of France."
-        run = subprocess.run([PROGRAM, "run", "-m", MODEL, "--chat", "-p", question, "-n", "24", "--temp", "0",
-                              "--json"], env=self.env, capture_output=True, text=True, check=True)
-        want = json.loads(run.stdout)["text"]
+        want = self.run_text(question, "--chat")
         self.assertGreater(len(want), 5)
         out = self.pipe(f"{question}\n/save {self.dir}/talk.json\n", "-n", "24")
         self.assertEqual(out, want + "\n")
         self.assertEqual(self.saved(), [{"role": "user", "content": question},
                                         {"role": "assistant", "content": want}])
-        out = self.pipe(f"My name is Ada.\n/reset\n{question}", "-n", "24")       # no newline at the end
+        # The last line may lack its newline.
+        out = self.pipe(f"My name is Ada.\n/reset\n{question}", "-n", "24")
         self.assertTrue(out.endswith(want + "\n"), out)
 
     def test_second_answer_is_that_of_the_whole_conversation(self):
-        """Cached tokens and a rendered history give what one long prompt gives, with --strict bit for bit."""
+        """Cached tokens and a rendered history give what one long prompt gives (--strict)."""
         asked = ["Name a colour.", "Name an animal."]
-        self.pipe("\n".join(asked) + f"\n/save {self.dir}/talk.json\n", "-n", "24", "--strict", "-sys", "Be brief.")
+        self.pipe("\n".join(asked) + f"\n/save {self.dir}/talk.json\n", "-n", "24", "--strict",
+                  "-sys", "Be brief.")
         messages = self.saved()
         self.assertEqual([m["content"] for m in messages[1::2]], asked)
-        text = "".join(f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in messages[:-1])
-        run = subprocess.run([PROGRAM, "run", "-m", MODEL, "-p", text + "<|im_start|>assistant\n", "-n", "24",
-                              "--temp", "0", "--strict", "--json"], env=self.env, capture_output=True, text=True,
-                             check=True)
-        self.assertEqual(json.loads(run.stdout)["text"], messages[-1]["content"])
+        text = "".join(f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n"
+                       for m in messages[:-1])
+        self.assertEqual(self.run_text(text + "<|im_start|>assistant\n", "--strict"),
+                         messages[-1]["content"])
 
     def test_pipe_keeps_the_conversation(self):
-        text = "Hello.\n\n  \nAnd again.\r\n/regen\n" + f"/save {self.dir}/talk.json\n/save {self.dir}/talk.md\n"
-        out = self.pipe(text, "-n", "8", "-sys", "You are terse.")
+        save = f"/save {self.dir}/talk.json\n/save {self.dir}/talk.md\n"
+        out = self.pipe("Hello.\n\n  \nAnd again.\r\n/regen\n" + save, "-n", "8",
+                        "-sys", "You are terse.")
         messages = self.saved()
         self.assertEqual([m["role"] for m in messages],
                          ["system", "user", "assistant", "user", "assistant"])
@@ -139,12 +146,13 @@ class Chat(unittest.TestCase):
 
     def test_commands(self):
         (self.dir / "mine").write_text("mine")
-        out = self.pipe(f"/system\n/system Be kind.\n/system\n/system -\n/system\n/help\n/save {self.dir}/mine\n"
-                        f"/save {self.dir}/no/such/folder\n/save\n/regen\n/nonsense\n/compact\n/quit\nnever\n",
-                        code=1)
+        out = self.pipe("/system\n/system Be kind.\n/system\n/system -\n/system\n/help\n"
+                        f"/save {self.dir}/mine\n/save {self.dir}/no/such/folder\n/save\n/regen\n"
+                        "/nonsense\n/compact\n/quit\nnever\n", code=1)
         self.assertEqual(out, "")
-        for words in ("/system TEXT sets one", "Be kind.", "No system message", "/compact", "mine is there already",
-                      "No such file", "needs the name", "no answer to ask for again", "no command /nonsense",
+        for words in ("/system TEXT sets one", "Be kind.", "No system message", "/compact",
+                      "mine is there already", "No such file", "needs the name",
+                      "no answer to ask for again", "no command /nonsense",
                       "0 messages are forgotten"):
             self.assertIn(words, self.said)
         self.assertEqual((self.dir / "mine").read_text(), "mine")
@@ -156,15 +164,16 @@ class Chat(unittest.TestCase):
             self.skipTest("no /dev/full")
         self.pipe("/save /dev/full\n", code=1)
         with open("/dev/full", "w") as full:
-            done = subprocess.run([PROGRAM, "chat", "-m", MODEL, "-n", "4"], env=self.env, input="Hi\n",
-                                  stdout=full, stderr=subprocess.PIPE, text=True, timeout=300)
+            done = subprocess.run([PROGRAM, "chat", "-m", MODEL, "-n", "4"], env=self.env,
+                                  input="Hi\n", stdout=full, stderr=subprocess.PIPE, text=True,
+                                  timeout=300)
         self.assertEqual(done.returncode, 1)
         self.assertIn("No space left", done.stderr)
 
     def test_full_context_offers_ways_on(self):
         long = "again and " * 300
-        out = self.pipe(f"{long}\n/save {self.dir}/a.json\nHello.\n/save {self.dir}/b.json\n", "-c", "256", "-n",
-                        "8", code=1)
+        out = self.pipe(f"{long}\n/save {self.dir}/a.json\nHello.\n/save {self.dir}/b.json\n",
+                        "-c", "256", "-n", "8", code=1)
         self.assertIn("/compact", self.said)
         self.assertIn("/reset", self.said)
         self.assertIn("256", self.said)
@@ -187,8 +196,8 @@ class Chat(unittest.TestCase):
     def test_refusals(self):
         self.pipe("", "nonsense", code=2)
         self.pipe("", "-n", "-5", code=2)
-        done = subprocess.run([PROGRAM, "chat", "-m", self.dir / "absent.gguf"], env=self.env, input="",
-                              capture_output=True, text=True)
+        done = subprocess.run([PROGRAM, "chat", "-m", self.dir / "absent.gguf"], env=self.env,
+                              input="", capture_output=True, text=True)
         self.assertEqual(done.returncode, 1)
         self.assertIn("absent.gguf", done.stderr)
 
@@ -228,7 +237,8 @@ class Chat(unittest.TestCase):
     def test_history_comes_back(self):
         state = self.dir / "state" / "stretto"
         state.mkdir(parents=True)
-        (state / "history").write_bytes(b"\xff\xfe broken\n" + b"x\n" * 5000 + b"/system Old words.\nno end")
+        (state / "history").write_bytes(b"\xff\xfe broken\n" + b"x\n" * 5000
+                                        + b"/system Old words.\nno end")
         t = self.open()
         t.type(b"\x1b[A\n")                               # up, enter
         t.until(rb"Old words\.\r\nThe system message is set.*?> ")
@@ -246,7 +256,7 @@ class Chat(unittest.TestCase):
         t.type(b"\x03")
         t.type(b"\x03")
         t.until(rb"again\)\r\n> ")
-        time.sleep(0.2)                                   # a second one, late, only gives a new prompt
+        time.sleep(0.2)            # a second one, late, only gives a new prompt
         t.type("/quit\n")
         self.assertEqual(t.code(), 0)
 

@@ -15,11 +15,13 @@ static void check(const struct catalogue *c)
         if (!m->folder && m->n_files != 1) abort();
         defaults += m->is_default;
         for (size_t k = 0; k < m->n_files; k++) {
-            if (!catalogue_name_ok(m->files[k].name) || strstr(m->files[k].name, "..") == m->files[k].name)
+            if (!catalogue_name_ok(m->files[k].name) ||
+                strstr(m->files[k].name, "..") == m->files[k].name)
                 abort();
             if (m->files[k].sha256[0] && strlen(m->files[k].sha256) != 64) abort();
             catalogue_file_path(m, k, "/models", &path);
-            if (path.len && (strncmp(path.data, "/models/", 8) != 0 || strstr(path.data, "/../"))) abort();
+            if (path.len && (strncmp(path.data, "/models/", 8) != 0 || strstr(path.data, "/../")))
+                abort();
         }
         for (size_t k = 0; k < m->n_sources; k++)
             if (!*m->sources[k]) abort();

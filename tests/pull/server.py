@@ -1,7 +1,7 @@
 """A web server on 127.0.0.1 that misbehaves on request.
 
-Each path has a function route(request, nth) that answers its nth request (from 0). What was asked is
-kept in `asked` as (path, headers).
+Each path has a function route(request, nth) that answers its nth request (from 0). What was asked
+is kept in `asked` as (path, headers).
 """
 import http.server
 import socket
@@ -42,9 +42,10 @@ class Request(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
         self.connection.shutdown(socket.SHUT_RDWR)
 
-    def file(self, data, etag='"one"', ranges=True, if_range=True, stop_at=None, pace=None, **headers):
-        """Serves `data`, or the rest of it that was asked for; stop_at cuts at that byte of the file;
-        pace(sent) is called between blocks."""
+    def file(self, data, etag='"one"', ranges=True, if_range=True, stop_at=None, pace=None,
+             **headers):
+        """Serves `data`, or the rest of it that was asked for; stop_at cuts at that byte of
+        the file; pace(sent) is called between blocks."""
         start, status = 0, 200
         asked = self.headers.get("Range")
         vouched = self.headers.get("If-Range")

@@ -52,7 +52,8 @@ class Pull(unittest.TestCase):
     # ---- helpers
 
     def command(self, *args, options=()):
-        return [PROGRAM, "--into", str(self.into), "--retry-wait", "0.01", *options, *map(str, args)]
+        return [PROGRAM, "--into", str(self.into), "--retry-wait", "0.01", *options,
+                *map(str, args)]
 
     def pull(self, *args, code=0, preexec=None, into=True):
         argv = self.command(*args) if into else [PROGRAM, "--retry-wait", "0.01", *map(str, args)]
@@ -215,7 +216,7 @@ class Pull(unittest.TestCase):
         self.assert_only(data=OTHER)
         shutil.rmtree(self.into)
         self.interrupted(signal.SIGINT)
-        self.pull(self.serve(data=OTHER, etag='"two"', if_range=False))     # sends the rest all the same
+        self.pull(self.serve(data=OTHER, etag='"two"', if_range=False))     # sends the rest
         self.assert_only(data=OTHER)
         shutil.rmtree(self.into)
         self.interrupted(signal.SIGINT)
@@ -252,7 +253,8 @@ class Pull(unittest.TestCase):
             self.pull("one")
             self.assert_only()
             (self.into / "a.gguf").unlink()
-        for bad in b"\0\1\2", b"stretto partial 1\n" + b"validator " + b"x" * 5000 + b"\n", b"\n" * 100:
+        long_line = b"stretto partial 1\nvalidator " + b"x" * 5000 + b"\n"
+        for bad in b"\0\1\2", long_line, b"\n" * 100:
             (self.into / "a.gguf.part").write_bytes(OTHER[:MB])
             (self.into / "a.gguf.info").write_bytes(bad)
             self.pull(url)
@@ -396,7 +398,8 @@ class Pull(unittest.TestCase):
         self.pull(self.server.url("/loop"), code=1)
         self.assertIn("circles", self.said)
         self.assertEqual(sum(p == "/loop" for p, _ in self.server.asked), 9)
-        for i, to in enumerate(["file:///etc/passwd", "ftp://127.0.0.1/x", "http://example.invalid/x",
+        for i, to in enumerate(["file:///etc/passwd", "ftp://127.0.0.1/x",
+                                "http://example.invalid/x",
                                 "http://127.0.0.1.example.invalid/x", "http://u:p@127.0.0.1/x",
                                 "gopher://127.0.0.1/", ""]):
             self.pull(self.redirect(f"/to{i}", to), code=1)
@@ -422,9 +425,10 @@ class Pull(unittest.TestCase):
         if not shutil.which("openssl"):
             self.skipTest("no openssl to make a certificate with")
         key, cert = self.dir / "key.pem", self.dir / "cert.pem"
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out",
-                        cert, "-days", "2", "-subj", "/CN=localhost", "-addext",
-                        "subjectAltName=DNS:localhost,IP:127.0.0.1"], check=True, capture_output=True)
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+                        "-keyout", key, "-out", cert, "-subj", "/CN=localhost", "-addext",
+                        "subjectAltName=DNS:localhost,IP:127.0.0.1"],
+                       check=True, capture_output=True)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(cert, key)
         secure = Server(context)
@@ -499,13 +503,14 @@ class Pull(unittest.TestCase):
             if hasattr(self, "reached") and self.reached.wait(0.01):
                 break
             time.sleep(0.01)
-        time.sleep(0.5)                   # lets the other one find the lock; the outcome is the same
+        time.sleep(0.5)           # lets the other one find the lock; the outcome is the same
         self.go.set()
         outs = [c.communicate(timeout=60) for c in both]
         self.assertEqual([c.returncode for c in both], [0, 0], outs)
         self.assert_only()
         self.assertEqual(len(self.server.asked), 1)
-        self.assertEqual(sorted(json.loads(o)[0]["files"][0]["present"] for o, _ in outs), [False, True])
+        present = [json.loads(out)[0]["files"][0]["present"] for out, _ in outs]
+        self.assertEqual(sorted(present), [False, True])
 
     # ---- offline, file:
 
@@ -558,7 +563,8 @@ class Pull(unittest.TestCase):
         out = json.loads(self.pull("f", "--json"))
         self.assertEqual(out[0]["path"], str(self.into / "f-model"))
         self.assertEqual(self.files(), sorted("f-model/" + n for n in parts))
-        self.assertTrue(all((self.into / "f-model" / n).read_bytes() == d for n, d in parts.items()))
+        self.assertTrue(all((self.into / "f-model" / n).read_bytes() == d
+                            for n, d in parts.items()))
 
     def test_bad_catalogue(self):
         (self.dir / "catalogue").write_text("model x\n file ../../x 1 -\n source hf:u/r\n")
@@ -579,7 +585,8 @@ class Pull(unittest.TestCase):
             tree.append(entry)
             self.routes[f"/cdn/{sha}"] = lambda r, nth, data=data: r.file(data)
             self.routes[f"/{repo}/resolve/{revision}/{name}"] = lambda r, nth, sha=sha, data=data: (
-                r.reply(302, Location=f"/cdn/{sha}", X_Linked_Etag=f'"{sha}"', X_Linked_Size=str(len(data))))
+                r.reply(302, Location=f"/cdn/{sha}", X_Linked_Etag=f'"{sha}"',
+                        X_Linked_Size=str(len(data))))
         self.routes[f"/api/models/{repo}/tree/{revision}"] = (
             lambda r, nth: r.reply(200, json.dumps(tree).encode()))
 
@@ -610,8 +617,10 @@ class Pull(unittest.TestCase):
         self.assertTrue(all((self.into / "repo" / n).read_bytes() == d for n, d in files.items()))
         self.repo({"README.md": b"#"})
         self.pull("hf:user/repo", code=1)
-        for bad in b"", b"{}", b"[", b'[{"type":"file","path":7}]', b"[" * 100000, b'["\xff"]', b"[]" * MB:
-            self.routes["/api/models/user/repo/tree/main"] = lambda r, nth, bad=bad: r.reply(200, bad)
+        for bad in (b"", b"{}", b"[", b'[{"type":"file","path":7}]', b"[" * 100000, b'["\xff"]',
+                    b"[]" * MB):
+            self.routes["/api/models/user/repo/tree/main"] = (
+                lambda r, nth, bad=bad: r.reply(200, bad))
             self.pull("hf:user/repo", code=1)
 
     def test_hf_split_file(self):
@@ -622,7 +631,8 @@ class Pull(unittest.TestCase):
         self.assertEqual(self.files(), sorted(parts))
         self.assertTrue(all((self.into / n).read_bytes() == d for n, d in parts.items()))
         shutil.rmtree(self.into)
-        self.repo(dict(reversed(parts.items())) | {"m-00001-of-00002.gguf.txt": b"x", "-of-.txt": b"x"})
+        self.repo(dict(reversed(parts.items())) | {"m-00001-of-00002.gguf.txt": b"x",
+                                                   "-of-.txt": b"x"})
         out = json.loads(self.pull("hf:user/repo", "--json"))
         self.assertEqual(out[0]["path"], str(self.into / "m-00001-of-00003.gguf"))
         self.assertEqual(self.files(), sorted(parts))
@@ -700,11 +710,12 @@ class Pull(unittest.TestCase):
 
     def test_hostile_headers(self):
         rng = random.Random(3)
-        junk = ['"', 'W/""', '"' + "e" * 3000 + '"', "bytes 0-1/0", "bytes 5-1/9", "bytes */*", "-1", "1e9",
+        junk = ['"', 'W/""', '"' + "e" * 3000 + '"', "bytes 0-1/0", "bytes 5-1/9", "bytes */*",
+                "-1", "1e9",
                 "18446744073709551615", "99999999999999999999999", "bytes 0-18446744073709551615/*",
                 "\u00e9\u00ff", "", "bytes 1-2", "x" * 9000, '"' + "0" * 64 + '"', "0" * 64]
-        names = ["ETag", "Content-Range", "Retry-After", "X-Linked-Etag", "X-Linked-Size", "Last-Modified",
-                 "Location", "Content-Length"]
+        names = ["ETag", "Content-Range", "Retry-After", "X-Linked-Etag", "X-Linked-Size",
+                 "Last-Modified", "Location", "Content-Length"]
 
         def route(r, nth):
             status = rng.choice([200, 206, 302, 416, 503, 204, 304, 226, 299])
@@ -735,7 +746,8 @@ class Pull(unittest.TestCase):
 
     def test_usage(self):
         url = self.serve()
-        for args in (["--nonsense"], ["--retries", "-1", url], ["--retries"], ["--sha256", "abc", url],
+        for args in (["--nonsense"], ["--retries", "-1", url], ["--retries"],
+                     ["--sha256", "abc", url],
                      ["--sha256", SHA, url, url], ["--as", "x"], ["--stall", "0", url],
                      ["--as", "x", "one"]):
             self.pull(*args, code=2)

@@ -1,4 +1,4 @@
-# stretto-pull against a misbehaving local server; the program under test is the one this build made.
+# stretto-pull against a misbehaving local server; the program under test is this build's.
 if(TARGET stretto-pull)
   find_package(Python3 COMPONENTS Interpreter REQUIRED)
   add_test(NAME pull COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/test_pull.py

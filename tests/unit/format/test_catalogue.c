@@ -94,7 +94,8 @@ static void a_later_text_replaces_and_adds(void **state)
     assert_string_equal(catalogue_at(c, 0)->name, "one");
     assert_string_equal(catalogue_at(c, 0)->files[0].name, "new.gguf");
     assert_string_equal(catalogue_default(c)->name, "three");
-    static const char bad[] = "endpoint https://else.example\nmodel four\nsource hf:u/r/t\nfile t 1 -\nmodel";
+    static const char bad[] =
+        "endpoint https://else.example\nmodel four\nsource hf:u/r/t\nfile t 1 -\nmodel";
     assert_int_equal(catalogue_add(c, bad, sizeof bad - 1, "3", &err), STRETTO_E_FORMAT);
     assert_int_equal(catalogue_count(c), 3);
     assert_string_equal(catalogue_endpoint(c), "");
@@ -104,27 +105,37 @@ static void a_later_text_replaces_and_adds(void **state)
 static void bad_lines_are_refused_by_number(void **state)
 {
     (void)state;
-    static const struct { const char *text, *words; } rows[] = {
-        { "licence MIT\n", "line 1: 'licence' comes before the first model" },
-        { "model a b\n", "one word" }, { "model ../a\n", "one word" }, { "model\n", "one word" },
-        { "model a\n", "a has no file line" }, { ONE "model one\n", "line 5: one is there twice" },
-        { "model a\nfile x 1 -\n", "a has no source line" },
-        { "model a\nsource hf:u\nfile x 1 -\nfile y 1 -\n", "several files and no folder" },
-        { "model a\nsource hf:u\nfile x/y 1 -\n", "cannot lie deeper" },
-        { ONE "file one.gguf 5 -\n", "there twice" }, { ONE "colour red\n", "'colour' is not known" },
-        { ONE "file ../x 1 -\n", "cannot be the name of a file" },
-        { ONE "file /etc/x 1 -\n", "cannot be the name of a file" },
-        { ONE "file a/../../x 1 -\n", "cannot be the name of a file" },
-        { ONE "file x.part 1 -\n", "cannot be the name of a file" },
-        { ONE "file x -1 -\n", "number of bytes" }, { ONE "file x 0 -\n", "cannot be the size" },
-        { ONE "file x 99999999999999999 -\n", "number of bytes" },
-        { ONE "file x 9999999999999999 -\n", "cannot be the size" },
-        { ONE "file x 1 abc\n", "is not a sha256" }, { ONE "file x 1\n", "a file line is" },
-        { ONE "source ftp://x/y\n", "a source line is" }, { ONE "source https://\n", "a source line is" },
-        { ONE "folder a/b\n", "name of a folder" }, { ONE "folder\n", "name of a folder" },
-        { ONE "terms http://x\n", "terms are" }, { "endpoint gopher://x\n", "an endpoint line is" },
-        { ONE "default\nmodel b\ndefault\n", "one is the default already" },
-        { ONE "title a\033[2J\n", "control character" },
+    static const struct { const char *text, *words;
+    } rows[] = {
+        {"licence MIT\n", "line 1: 'licence' comes before the first model"},
+        {"model a b\n", "one word"},
+        {"model ../a\n", "one word"},
+        {"model\n", "one word"},
+        {"model a\n", "a has no file line"},
+        {ONE "model one\n", "line 5: one is there twice"},
+        {"model a\nfile x 1 -\n", "a has no source line"},
+        {"model a\nsource hf:u\nfile x 1 -\nfile y 1 -\n", "several files and no folder"},
+        {"model a\nsource hf:u\nfile x/y 1 -\n", "cannot lie deeper"},
+        {ONE "file one.gguf 5 -\n", "there twice"},
+        {ONE "colour red\n", "'colour' is not known"},
+        {ONE "file ../x 1 -\n", "cannot be the name of a file"},
+        {ONE "file /etc/x 1 -\n", "cannot be the name of a file"},
+        {ONE "file a/../../x 1 -\n", "cannot be the name of a file"},
+        {ONE "file x.part 1 -\n", "cannot be the name of a file"},
+        {ONE "file x -1 -\n", "number of bytes"},
+        {ONE "file x 0 -\n", "cannot be the size"},
+        {ONE "file x 99999999999999999 -\n", "number of bytes"},
+        {ONE "file x 9999999999999999 -\n", "cannot be the size"},
+        {ONE "file x 1 abc\n", "is not a sha256"},
+        {ONE "file x 1\n", "a file line is"},
+        {ONE "source ftp://x/y\n", "a source line is"},
+        {ONE "source https://\n", "a source line is"},
+        {ONE "folder a/b\n", "name of a folder"},
+        {ONE "folder\n", "name of a folder"},
+        {ONE "terms http://x\n", "terms are"},
+        {"endpoint gopher://x\n", "an endpoint line is"},
+        {ONE "default\nmodel b\ndefault\n", "one is the default already"},
+        {ONE "title a\033[2J\n", "control character"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct error err;
@@ -228,9 +239,12 @@ int main(void)
     setenv("XDG_CONFIG_HOME", home, 1);
     unsetenv("STRETTO_CATALOGUE");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_built_in_is_whole), cmocka_unit_test(every_field_is_read),
-        cmocka_unit_test(a_later_text_replaces_and_adds), cmocka_unit_test(bad_lines_are_refused_by_number),
-        cmocka_unit_test(limits_hold), cmocka_unit_test(no_memory_is_an_error),
+        cmocka_unit_test(what_is_built_in_is_whole),
+        cmocka_unit_test(every_field_is_read),
+        cmocka_unit_test(a_later_text_replaces_and_adds),
+        cmocka_unit_test(bad_lines_are_refused_by_number),
+        cmocka_unit_test(limits_hold),
+        cmocka_unit_test(no_memory_is_an_error),
         cmocka_unit_test(names_resolve_into_the_cache),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,7 +18,8 @@ static void line_says_all_and_fits(void **state)
     ui_progress_line(b, sizeof b, 120, "x", 0, 8000, 1, false);
     assert_string_equal(b, "x    0%  0 B of 8.0 kB  1 B/s  2 h 13 min left");
     for (size_t w = 0; w < 80; w++) {
-        ui_progress_line(b, sizeof b, w, "na\xc3\xafve-model.gguf", 1u << 30, 1ull << 40, 1e7, false);
+        ui_progress_line(b, sizeof b, w, "na\xc3\xafve-model.gguf", 1u << 30, 1ull << 40, 1e7,
+                         false);
         assert_true(strlen(b) <= w);
     }
     ui_progress_line(b, 8, 120, "long name", UINT64_MAX, UINT64_MAX, 1e300, false);
@@ -118,9 +119,12 @@ static void log_filters_and_cuts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(line_says_all_and_fits), cmocka_unit_test(bytes_round_to_the_next_unit),
-        cmocka_unit_test(short_work_is_silent), cmocka_unit_test(plain_lines_are_few),
-        cmocka_unit_test(terminal_line_is_redrawn_and_ended), cmocka_unit_test(log_filters_and_cuts),
+        cmocka_unit_test(line_says_all_and_fits),
+        cmocka_unit_test(bytes_round_to_the_next_unit),
+        cmocka_unit_test(short_work_is_silent),
+        cmocka_unit_test(plain_lines_are_few),
+        cmocka_unit_test(terminal_line_is_redrawn_and_ended),
+        cmocka_unit_test(log_filters_and_cuts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
