@@ -25,16 +25,16 @@ if(TARGET stretto)
 endif()
 
 # Same bits whatever the batch.
-add_executable(invariance ${golden_here}/invariance.c)
-target_link_libraries(invariance PRIVATE stretto_all)
+add_executable(golden_invariance ${golden_here}/invariance.c)
+target_link_libraries(golden_invariance PRIVATE stretto_all)
 set(models "")
 foreach(name llama-tied llama-yarn qwen2 qwen3 gemma2 gemma3 phi3-partial gpt2 bert type-mixed type-q4_0 type-q4_1
     type-q8_0 type-q4_k type-q6_k type-f16)
   list(APPEND models ${golden_dir}/${name}/model.gguf)
 endforeach()
-add_test(NAME golden.invariance COMMAND invariance ${models})
-add_test(NAME golden.invariance.thorough COMMAND invariance --thorough ${golden_dir}/llama/model.gguf)
-add_test(NAME golden.invariance.ref COMMAND invariance ${golden_dir}/gemma2/model.gguf
+add_test(NAME golden.invariance COMMAND golden_invariance ${models})
+add_test(NAME golden.invariance.thorough COMMAND golden_invariance --thorough ${golden_dir}/llama/model.gguf)
+add_test(NAME golden.invariance.ref COMMAND golden_invariance ${golden_dir}/gemma2/model.gguf
   ${golden_dir}/type-q4_1/model.gguf)
 set_tests_properties(golden.invariance golden.invariance.thorough golden.invariance.ref PROPERTIES
   FIXTURES_REQUIRED golden LABELS full SKIP_RETURN_CODE 77 TIMEOUT 1800)
