@@ -62,6 +62,18 @@ WIDE_INLINE void amx_configure(struct quant_shape s, size_t nr)
     }
 }
 
+/* Q8_0 keeps signed bytes: a group's codes are a tile already. */
+WIDE_INLINE bool amx_direct(struct quant_shape s) { return !s.nib && !s.two; }
+
+/* The eight quads of group g0 + i. */
+WIDE_INLINE const int8_t *amx_codes(struct quant_shape s, const struct amx_chunk *w, const uint8_t *panel,
+                                    size_t g0, size_t i)
+{
+    size_t g = g0 + i;
+    if (!amx_direct(s)) return w->codes[i][0];
+    return (const int8_t *)panel + g / s.groups * s.bytes + s.codes + g % s.groups * s.step;
+}
+
 /* Signed codes and scales of groups g0..g1. */
 WIDE_INLINE void amx_unpack(struct quant_shape s, const uint8_t *panel, size_t g0, size_t g1,
                             struct amx_chunk *to)
@@ -71,11 +83,13 @@ WIDE_INLINE void amx_unpack(struct quant_shape s, const uint8_t *panel, size_t g
         const uint8_t *unit = panel + g / s.groups * s.bytes;
         const uint8_t *codes = unit + s.codes + g % s.groups * s.step;
         size_t i = g - g0;
-        vb w[8];
         for (size_t at = 0; at < s.bytes / s.groups; at += 64) __builtin_prefetch(codes + QUANT_AHEAD + at);
-        quant_codes(s, codes, w);
-        WIDE_UNROLL
-        for (int q = 0; q < 8; q++) _mm512_store_si512(to->codes[i][q], _mm512_sub_epi8(w[q], zero));
+        if (!amx_direct(s)) {
+            vb w[8];
+            quant_codes(s, codes, w);
+            WIDE_UNROLL
+            for (int q = 0; q < 8; q++) _mm512_store_si512(to->codes[i][q], _mm512_sub_epi8(w[q], zero));
+        }
         struct quant_scales f = quant_scales(s, unit, g % s.groups, 0);
         v_store(to->d[i], f.d);
         if (s.min) v_store(to->m[i], f.m);
@@ -92,19 +106,19 @@ WIDE_INLINE void amx_unpack(struct quant_shape s, const uint8_t *panel, size_t g
  * the halves' sums of activations where minima need them. */
 struct amx_sums { _Alignas(64) int32_t dot[2][AMX_ROWS][16], sum[2][AMX_ROWS][16]; };
 
-WIDE_INLINE void amx_multiply(struct quant_shape s, const struct amx_chunk *w, size_t i, bool second,
-                              const int8_t *q, size_t ldq, struct amx_sums *to)
+/* w: the quads of this group; next: those of the group after it, or NULL */
+WIDE_INLINE void amx_multiply(struct quant_shape s, const int8_t *w, const int8_t *next, const int8_t *q,
+                              size_t ldq, struct amx_sums *to)
 {
-    const int8_t *other = s.sub == 16 ? w->codes[i][4] : w->codes[i + second][0];
     _tile_zero(0);
     _tile_loadd(2, q, ldq);
-    _tile_loadd(3, w->codes[i], 64);
+    _tile_loadd(3, w, 64);
     _tile_dpbssd(0, 2, 3);
     _tile_stored(0, to->dot[0], 64);
-    if (!second && s.sub != 16) return;
+    if (!next && s.sub != 16) return;
     _tile_zero(1);
     _tile_loadd(4, q + (s.sub == 16 ? 16 : 32), ldq);
-    _tile_loadd(5, other, 64);
+    _tile_loadd(5, s.sub == 16 ? w + 4 * 64 : next, 64);
     _tile_dpbssd(1, 4, 5);
     _tile_stored(1, to->dot[1], 64);
     if (s.min != PANEL_SUBMIN) return;
@@ -138,11 +152,13 @@ WIDE_INLINE vf amx_add(struct quant_shape s, const struct amx_chunk *w, size_t i
     return y;
 }
 
-/* A chunk of n groups times nr <= 16 rows; x begins at the chunk's first group. y is continued if `more`.
- * `whole`: nr is 16 and y stays in registers. */
-WIDE_INLINE void amx_block(struct quant_shape s, bool whole, size_t nr, const struct amx_chunk *w, size_t n,
-                           const struct act *x, float *y, size_t ldy, bool more)
+/* The chunk of n groups from g0 on times nr <= 16 rows; x begins at group g0. y is continued unless g0
+ * is 0. `whole`: nr is 16 and y stays in registers. */
+WIDE_INLINE void amx_block(struct quant_shape s, bool whole, size_t nr, const struct amx_chunk *w,
+                           const uint8_t *panel, size_t g0, size_t n, const struct act *x, float *y,
+                           size_t ldy)
 {
+    const bool more = g0 > 0;
     struct amx_sums t;
     vf sum[AMX_ROWS];
     size_t step = s.sub == 16 ? 1 : 2;
@@ -153,7 +169,8 @@ WIDE_INLINE void amx_block(struct quant_shape s, bool whole, size_t nr, const st
         for (size_t r = 0; r < nr; r++) sum[r] = more ? v_load(y + r * ldy) : v_set1(0);
     }
     for (size_t i = 0; i < n; i += step) {
-        amx_multiply(s, w, i, i + 1 < n, x->q + i * PANEL_GROUP, x->ldq, &t);
+        const int8_t *next = i + 1 < n ? amx_codes(s, w, panel, g0, i + 1) : NULL;
+        amx_multiply(s, amx_codes(s, w, panel, g0, i), next, x->q + i * PANEL_GROUP, x->ldq, &t);
         for (size_t h = 0; h < step && i + h < n; h++) {
             const float *dx = x->d + i + h, *sx = x->s + i + h;
             if (whole) {
@@ -194,18 +211,18 @@ WIDE_INLINE void amx_linear(enum dtype t, const uint8_t *panels, size_t n_panels
     const struct quant_shape s = quant_shape(t);
     struct amx_chunk chunk;
     size_t bytes = panel_bytes(t, k), groups = k / PANEL_GROUP, tail = rows % AMX_ROWS, configured = 0;
-    for (size_t p = 0; p < n_panels; p++, y += PANEL_COLS)
+    for (size_t p = 0; p < n_panels; p++, panels += bytes, y += PANEL_COLS)
         for (size_t g0 = 0, g1; g0 < groups; g0 = g1) {
             g1 = groups - g0 < AMX_GROUPS ? groups : g0 + AMX_GROUPS;
-            amx_unpack(s, panels + p * bytes, g0, g1, &chunk);
+            amx_unpack(s, panels, g0, g1, &chunk);
             for (size_t r = 0; r < rows; r += AMX_ROWS) {
                 size_t nr = rows - r < AMX_ROWS ? tail : AMX_ROWS;
                 struct act at = amx_rows(x, r, g0);
                 if (nr != configured) amx_configure(s, configured = nr);
                 if (nr == AMX_ROWS)
-                    amx_block(s, true, AMX_ROWS, &chunk, g1 - g0, &at, y + r * ldy, ldy, g0 > 0);
+                    amx_block(s, true, AMX_ROWS, &chunk, panels, g0, g1 - g0, &at, y + r * ldy, ldy);
                 else
-                    amx_block(s, false, nr, &chunk, g1 - g0, &at, y + r * ldy, ldy, g0 > 0);
+                    amx_block(s, false, nr, &chunk, panels, g0, g1 - g0, &at, y + r * ldy, ldy);
             }
         }
     _tile_release();
@@ -258,15 +275,20 @@ WIDE_INLINE void given_unpack(enum dtype t, const uint8_t *panel, size_t g0, siz
     }
 }
 
-/* BF16 panels are tiles already; only the last, partial group of an odd K needs its zeros. */
-static void given_copy(const uint8_t *panel, size_t k, size_t g0, size_t g1, uint16_t (*to)[16][32])
+/* The tiles of groups g0..g1, one after the other. BF16 panels are tiles already; only the last group of
+ * a K that is no multiple of 32 needs its zeros. */
+WIDE_INLINE const uint16_t *given_tiles(enum dtype t, const uint8_t *panel, size_t k, size_t g0, size_t g1,
+                                        uint16_t (*to)[16][32])
 {
-    const size_t group = sizeof *to;
-    for (size_t g = g0; g < g1; g++) {
-        size_t left = (k - g * PANEL_GROUP + 1) / 2 * 64;
-        memset(to[g - g0], 0, group);
-        memcpy(to[g - g0], panel + g * group, left < group ? left : group);
+    if (t != DT_BF16) {
+        given_unpack(t, panel, g0, g1, to);
+        return to[0][0];
     }
+    panel += g0 * sizeof *to;
+    if (g1 * PANEL_GROUP <= k) return (const uint16_t *)(const void *)panel;
+    memset(to, 0, sizeof *to);
+    memcpy(to, panel, (k - g0 * PANEL_GROUP + 1) / 2 * 64);
+    return to[0][0];
 }
 
 /* Tiles: 0..3 sums (rows x panels), 4, 5 activations, 6, 7 weights. r1 may be 0. */
@@ -281,7 +303,7 @@ static void given_configure(size_t r0, size_t r1)
 
 /* n groups of one or two panels times up to 32 rows; two_rows: rows 16 and on exist. h begins at the
  * chunk's first group. The accumulators pass through y between chunks, which is exact. */
-WIDE_INLINE void given_block(bool two_rows, bool two_panels, const struct given_chunk *w, size_t n,
+WIDE_INLINE void given_block(bool two_rows, bool two_panels, const uint16_t *const w[2], size_t n,
                              const uint16_t *h, size_t ldh, float *y, size_t ldy, bool more)
 {
     const size_t sh = ldh * sizeof *h, sy = ldy * sizeof *y;
@@ -298,10 +320,10 @@ WIDE_INLINE void given_block(bool two_rows, bool two_panels, const struct given_
     }
     for (size_t g = 0; g < n; g++) {
         _tile_loadd(4, h + g * PANEL_GROUP, sh);
-        _tile_loadd(6, w->w[0][g], 64);
+        _tile_loadd(6, w[0] + g * 512, 64);
         _tile_dpbf16ps(0, 4, 6);
         if (two_panels) {
-            _tile_loadd(7, w->w[1][g], 64);
+            _tile_loadd(7, w[1] + g * 512, 64);
             _tile_dpbf16ps(1, 4, 7);
         }
         if (two_rows) {
@@ -316,7 +338,7 @@ WIDE_INLINE void given_block(bool two_rows, bool two_panels, const struct given_
     if (two_rows && two_panels) _tile_stored(3, y1 + 16, sy);
 }
 
-static void given_block_any(bool two_rows, bool two_panels, const struct given_chunk *w, size_t n,
+static void given_block_any(bool two_rows, bool two_panels, const uint16_t *const w[2], size_t n,
                             const uint16_t *h, size_t ldh, float *y, size_t ldy, bool more)
 {
     if (two_rows && two_panels)
@@ -331,7 +353,7 @@ static void given_block_any(bool two_rows, bool two_panels, const struct given_c
 
 /* The chunk times all rows. A last group that is not whole (float types) takes its activations from a
  * copy padded with zeros, as a chunk of its own. */
-static void given_rows(bool two_panels, const struct given_chunk *w, size_t n, size_t k_left,
+static void given_rows(bool two_panels, const uint16_t *const w[2], size_t n, size_t k_left,
                        const struct act *x, size_t k0, size_t rows, float *y, size_t ldy, bool more,
                        size_t *configured)
 {
@@ -367,13 +389,11 @@ WIDE_INLINE void given_linear(enum dtype t, const uint8_t *panels, size_t n_pane
             size_t whole = (k - k0) / PANEL_GROUP, g0 = k0 / PANEL_GROUP;
             size_t n = whole > GIVEN_GROUPS ? GIVEN_GROUPS : whole ? whole : 1;
             k1 = whole ? k0 + n * PANEL_GROUP : k;
+            const uint16_t *w[GIVEN_PANELS] = { NULL };
             for (size_t i = 0; i < np; i++)
-                if (t == DT_BF16)
-                    given_copy(panels + (p + i) * bytes, k, g0, g0 + n, chunk.w[i]);
-                else
-                    given_unpack(t, panels + (p + i) * bytes, g0, g0 + n, chunk.w[i]);
+                w[i] = given_tiles(t, panels + (p + i) * bytes, k, g0, g0 + n, chunk.w[i]);
             tile_fence(&chunk);
-            given_rows(np == 2, &chunk, n, k1 - k0, x, k0, rows, y, ldy, k0 > 0, &configured);
+            given_rows(np == 2, w, n, k1 - k0, x, k0, rows, y, ldy, k0 > 0, &configured);
         }
     }
     _tile_release();

@@ -222,5 +222,17 @@ EMU __m256i emu_cvtneps_pbh(__m512 a)
 #undef _mm512_cvtneps_pbh
 #define _mm512_cvtneps_pbh emu_cvtneps_pbh
 
+/* Of VFPCLASSPS only the class of denormals (bit 5). */
+EMU uint16_t emu_fpclass_ps_mask(__m512 a, int classes)
+{
+    emu512 x = { .v = a };
+    uint16_t out = 0;
+    EMU_EACH(16)
+        if (classes & 0x20 && !(x.u[i] & 0x7f800000) && x.u[i] & 0x7fffff) out |= (uint16_t)(1 << i);
+    return out;
+}
+#undef _mm512_fpclass_ps_mask
+#define _mm512_fpclass_ps_mask emu_fpclass_ps_mask
+
 #include "amx.h"
 #endif
