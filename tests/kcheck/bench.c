@@ -82,7 +82,7 @@ static double read_roof(void)
         for (times->start = now(); more(times);) {                                                       \
             double t0 = now();                                                                           \
             for (size_t over = 0; over < (times_over); over++) body;                                     \
-            times->t[times->n++] = (now() - t0) / (times_over);                                          \
+            times->t[times->n++] = (now() - t0) / (double)(times_over);                                          \
         }                                                                                                \
         print_row(b, name, level, typical(times), bytes, macs, elements);                                \
         free(times);                                                                                     \
