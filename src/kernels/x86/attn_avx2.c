@@ -2,9 +2,11 @@
  *
  * Both products are outer products in registers: scores[query][position] over head_dim, then
  * acc[query][dim] over positions, one FMA chain per number in ascending order, so a tile's shape never
- * changes a bit. Tiles are queries x registers of 8: 6 x 2, 3 x 4, 2 x 4, 1 x 8; a page is widened
- * to float32 on the way into the tile, once for all queries of the tile. Positions that a query does not
- * see have probability 0, and adding 0 x v changes nothing. */
+ * changes a bit. Tiles are queries x registers of 8: 6 x 2, 4 x 2, 3 x 4 (3 x 2 where widening needs
+ * registers), 2 x 4, 1 x 8; a page is widened to float32 on the way into the tile, once for all queries of
+ * the tile. Positions that a query does not see have probability 0, and adding 0 x v changes nothing.
+ *
+ * KV_Q8: sums run over the codes of 32 dims, then take the scale; a value's scale joins its probability. */
 #include "kernels/scalar.h"
 #include "kernels/x86/avx2.h"
 #include "kernels/x86/math_avx2.h"
@@ -33,35 +35,65 @@ INLINE const float *page_scales(const void *page, size_t head_dim)
     return (const void *)((const uint8_t *)page + head_dim * B);
 }
 
-/* score[r][j0 ...] = q_r . k_j for 8 * np positions. */
+/* f[r][p] += v_p * x_r, the registers holding whichever side is smaller. STAY keeps the order that was
+ * written: without it gcc loads ahead, spills the sums and loses a quarter of the speed. */
+#define STAY(v) __asm__ volatile("" : "+x"(v))
+#define OUTER(f, nq, np, load_x, load_v)                                                                 \
+    do {                                                                                                 \
+        __m256 side[8];                                                                                  \
+        if ((nq) <= (np)) {                                                                              \
+            UNROLL                                                                                       \
+            for (int r = 0; r < (nq); r++) side[r] = (load_x);                                           \
+            UNROLL                                                                                       \
+            for (int p = 0; p < (np); p++) {                                                             \
+                __m256 v = (load_v);                                                                     \
+                STAY(v);                                                                                 \
+                UNROLL                                                                                   \
+                for (int r = 0; r < (nq); r++) f[r][p] = _mm256_fmadd_ps(v, side[r], f[r][p]);           \
+            }                                                                                            \
+        } else {                                                                                         \
+            UNROLL                                                                                       \
+            for (int p = 0; p < (np); p++) side[p] = (load_v);                                           \
+            UNROLL                                                                                       \
+            for (int r = 0; r < (nq); r++) {                                                             \
+                __m256 x = (load_x);                                                                     \
+                STAY(x);                                                                                 \
+                UNROLL                                                                                   \
+                for (int p = 0; p < (np); p++) f[r][p] = _mm256_fmadd_ps(side[p], x, f[r][p]);           \
+            }                                                                                            \
+        }                                                                                                \
+    } while (0)
+
+#define CLEAR(f, nq, np)                                                                                 \
+    do {                                                                                                 \
+        UNROLL                                                                                           \
+        for (int r = 0; r < (nq); r++) {                                                                 \
+            UNROLL                                                                                       \
+            for (int p = 0; p < (np); p++) f[r][p] = _mm256_setzero_ps();                                \
+        }                                                                                                \
+    } while (0)
+
+/* score[r][j0 ...] = q_r . k_j for 8 * np positions, dims in runs of `run`: all of them, or 32. */
 INLINE void score_tile(enum kv_type t, int nq, int np, const struct attn_query *a, size_t r0,
                        const void *page, size_t j0, float (*score)[B])
 {
-    __m256 f[TILE_Q][8];
     const float *q = a->q + r0 * a->ldq, *scales = page_scales(page, a->head_dim) + j0;
-    UNROLL
-    for (int r = 0; r < nq; r++) {
-        UNROLL
-        for (int p = 0; p < np; p++) f[r][p] = _mm256_setzero_ps();
-    }
-    for (size_t i = 0; i < a->head_dim; i++) {
-        __m256 v[8];
+    size_t run = t == KV_Q8 ? 32 : a->head_dim;
+    for (size_t i0 = 0; i0 < a->head_dim; i0 += run) {
+        size_t i1 = a->head_dim - i0 < run ? a->head_dim : i0 + run;
+        __m256 f[TILE_Q][8];
+        CLEAR(f, nq, np);
+        for (size_t i = i0; i < i1; i++)
+            OUTER(f, nq, np, set8(q[(size_t)r * a->ldq + i]), page_8(t, page, i * B + j0 + 8 * (size_t)p));
         UNROLL
         for (int p = 0; p < np; p++) {
-            v[p] = page_8(t, page, i * B + j0 + 8 * (size_t)p);
-            if (t == KV_Q8) v[p] = _mm256_mul_ps(v[p], _mm256_loadu_ps(scales + i / 32 * B + 8 * (size_t)p));
-        }
-        UNROLL
-        for (int r = 0; r < nq; r++) {
-            __m256 x = set8(q[(size_t)r * a->ldq + i]);
+            __m256 d = t == KV_Q8 ? _mm256_loadu_ps(scales + i0 / 32 * B + 8 * (size_t)p) : set8(0);
             UNROLL
-            for (int p = 0; p < np; p++) f[r][p] = _mm256_fmadd_ps(v[p], x, f[r][p]);
+            for (int r = 0; r < nq; r++) {
+                float *to = score[r] + j0 + 8 * (size_t)p;
+                _mm256_storeu_ps(to, t == KV_Q8 ? _mm256_fmadd_ps(f[r][p], d, _mm256_loadu_ps(to)) : f[r][p]);
+            }
         }
-    }
-    UNROLL
-    for (int r = 0; r < nq; r++) {
-        UNROLL
-        for (int p = 0; p < np; p++) _mm256_storeu_ps(score[r] + j0 + 8 * (size_t)p, f[r][p]);
     }
 }
 
@@ -70,32 +102,26 @@ INLINE void value_tile(enum kv_type t, int nq, int nd, size_t head_dim, const fl
                        const void *page, size_t i0, size_t lo, size_t hi, float *acc, size_t ld)
 {
     __m256 f[TILE_Q][8];
-    const float *scales = page_scales(page, head_dim);
-    UNROLL
-    for (int r = 0; r < nq; r++) {
-        UNROLL
-        for (int d = 0; d < nd; d++) f[r][d] = _mm256_setzero_ps();
-    }
-    for (size_t j = lo; j < hi; j++) {
-        __m256 v[8];
-        UNROLL
-        for (int d = 0; d < nd; d++) {
-            size_t i = i0 + 8 * (size_t)d;
-            v[d] = page_8(t, page, j * head_dim + i);
-            if (t == KV_Q8) v[d] = _mm256_mul_ps(v[d], set8(scales[j * groups_of(head_dim) + i / 32]));
-        }
-        UNROLL
-        for (int r = 0; r < nq; r++) {
-            __m256 x = set8(prob[r][j]);
-            UNROLL
-            for (int d = 0; d < nd; d++) f[r][d] = _mm256_fmadd_ps(v[d], x, f[r][d]);
-        }
-    }
+    CLEAR(f, nq, nd);
+    for (size_t j = lo; j < hi; j++)
+        OUTER(f, nq, nd, set8(prob[r][j]), page_8(t, page, j * head_dim + i0 + 8 * (size_t)p));
     UNROLL
     for (int r = 0; r < nq; r++) {
         UNROLL
         for (int d = 0; d < nd; d++) _mm256_storeu_ps(acc + (size_t)r * ld + i0 + 8 * (size_t)d, f[r][d]);
     }
+}
+
+/* Probabilities times the scales of one group of dims of V. */
+INLINE void scale_probs(int nq, size_t head_dim, const float (*prob)[B], const void *page, size_t group,
+                        float (*out)[B])
+{
+    const float *scales = page_scales(page, head_dim) + group;
+    float d[B];
+    for (size_t j = 0; j < B; j++) d[j] = scales[j * groups_of(head_dim)];
+    for (int r = 0; r < nq; r++)
+        for (size_t j = 0; j < B; j += 8)
+            _mm256_storeu_ps(out[r] + j, _mm256_mul_ps(_mm256_loadu_ps(prob[r] + j), _mm256_loadu_ps(d + j)));
 }
 
 /* The last head_dim % 8 dims: their columns as float32, 8 wide, then the same chains. */
@@ -104,14 +130,13 @@ static void value_rest(enum kv_type t, size_t nq, size_t head_dim, const float (
 {
     float part[B][8] = { { 0 } }, out[8];
     size_t i0 = head_dim / 8 * 8, n = head_dim - i0;
-    const float *scales = page_scales(page, head_dim);
     for (size_t j = lo; j < hi; j++)
         for (size_t i = 0; i < n; i++) {
             size_t at = j * head_dim + i0 + i;
             part[j][i] = t == KV_F32 ? ((const float *)page)[at]
                          : t == KV_F16 ? half_to_float(((const uint16_t *)page)[at])
                          : t == KV_BF16 ? brain_to_float(((const uint16_t *)page)[at])
-                         : (float)((const int8_t *)page)[at] * scales[j * groups_of(head_dim) + (i0 + i) / 32];
+                         : (float)((const int8_t *)page)[at];
         }
     for (size_t r = 0; r < nq; r++) {
         value_tile(KV_F32, 1, 1, 8, prob + r, part, 0, lo, hi, out, 8);
@@ -169,12 +194,22 @@ INLINE void scores(enum kv_type t, int nq, int np, const struct attn_query *a, s
 INLINE void values(enum kv_type t, int nq, int nd, const struct attn_query *a, size_t r0, const void *page,
                    size_t lo, size_t hi, const float (*prob)[B], float *acc)
 {
-    size_t i = 0, d = a->head_dim;
+    size_t d = a->head_dim, run = t == KV_Q8 ? 32 : d;
+    float scaled[TILE_Q][B];
+    if (t == KV_Q8 && nd > 4) nd = 4;
     acc += r0 * d;
-    for (; i + 8 * (size_t)nd <= d; i += 8 * (size_t)nd)
-        value_tile(t, nq, nd, d, prob, page, i, lo, hi, acc, d);
-    for (; i + 8 <= d; i += 8) value_tile(t, nq, 1, d, prob, page, i, lo, hi, acc, d);
-    if (i < d) value_rest(t, (size_t)nq, d, prob, page, lo, hi, acc);
+    for (size_t i0 = 0; i0 < d; i0 += run) {
+        const float(*p)[B] = prob;
+        size_t i = i0, end = d - i0 < run ? d : i0 + run;
+        if (t == KV_Q8) {
+            scale_probs(nq, d, prob, page, i0 / 32, scaled);
+            p = (const float(*)[B])scaled;
+        }
+        for (; i + 8 * (size_t)nd <= end; i += 8 * (size_t)nd)
+            value_tile(t, nq, nd, d, p, page, i, lo, hi, acc, d);
+        for (; i + 8 <= end; i += 8) value_tile(t, nq, 1, d, p, page, i, lo, hi, acc, d);
+        if (i < end) value_rest(t, (size_t)nq, d, p, page, lo, hi, acc);
+    }
 }
 
 /* One tile of nq queries: 8 * wide positions, then 8 * wide dims at a time. */
@@ -193,11 +228,17 @@ INLINE void attend(enum kv_type t, int nq, int wide, const struct attn_query *a,
 INLINE void attn_block(enum kv_type t, const struct attn_query *a, const void *k_page, const void *v_page,
                        float *m, float *sum, float *acc)
 {
-    size_t r = 0;
-    for (; r + 6 <= a->n_q; r += 6) attend(t, 6, 2, a, r, k_page, v_page, m, sum, acc);
-    for (; r + 3 <= a->n_q; r += 3) attend(t, 3, 4, a, r, k_page, v_page, m, sum, acc);
-    if (r + 2 == a->n_q) attend(t, 2, 4, a, r, k_page, v_page, m, sum, acc);
-    if (r + 1 == a->n_q) attend(t, 1, 8, a, r, k_page, v_page, m, sum, acc);
+    for (size_t r = 0, n; r < a->n_q; r += n) {
+        size_t left = a->n_q - r;
+        n = left == 4 || left == 7 || left == 8 ? 4 : left >= 6 ? 6 : left == 5 ? 3 : left;
+        switch (n) {
+        case 6: attend(t, 6, 2, a, r, k_page, v_page, m, sum, acc); break;
+        case 4: attend(t, 4, 2, a, r, k_page, v_page, m, sum, acc); break;
+        case 3: attend(t, 3, t == KV_F32 ? 4 : 2, a, r, k_page, v_page, m, sum, acc); break;
+        case 2: attend(t, 2, 4, a, r, k_page, v_page, m, sum, acc); break;
+        default: attend(t, 1, 8, a, r, k_page, v_page, m, sum, acc);
+        }
+    }
 }
 
 /* ---- between blocks --------------------------------------------------------------------------------- */
