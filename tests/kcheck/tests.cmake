@@ -5,7 +5,8 @@ add_executable(kcheck ${kcheck_sources} ${CMAKE_SOURCE_DIR}/src/tensor/dtype_tab
   ${CMAKE_SOURCE_DIR}/src/tensor/half.c $<TARGET_OBJECTS:stretto_kernels>)
 target_link_libraries(kcheck PRIVATE stretto_flags m)
 add_test(NAME kcheck COMMAND kcheck)
-set_tests_properties(kcheck PROPERTIES LABELS quick TIMEOUT 600)
+add_test(NAME kcheck.mutants COMMAND kcheck --mutants)
+set_tests_properties(kcheck kcheck.mutants PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 600)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
   # gcc 12 stops with an internal error where it vectorises a reduction by fmax.
   target_compile_options(kcheck PRIVATE -fno-tree-vectorize)
