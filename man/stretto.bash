@@ -4,11 +4,11 @@ _stretto()
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} options choices
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W 'run chat bench eval embed info tokenize convert pull models help --version' -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W 'run chat bench eval embed info tokenize template convert pull models help --version' -- "$word")
         return
     fi
     case ${COMP_WORDS[1]} in
-    help) mapfile -t COMPREPLY < <(compgen -W 'run chat bench eval embed info tokenize convert pull models' -- "$word"); return ;;
+    help) mapfile -t COMPREPLY < <(compgen -W 'run chat bench eval embed info tokenize template convert pull models' -- "$word"); return ;;
     run) options='-p --prompt -f --file -n --predict --n-predict --chat -sys --system -r --reverse-prompt --stop --ignore-eos --json -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose --temp --temperature --top-k --top-p --min-p --seed -s --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --logit-bias' ;;
     chat) options='-sys --system -n --predict --n-predict -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose --temp --temperature --top-k --top-p --min-p --seed -s --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --logit-bias' ;;
     bench) options='-p --n-prompt -n --n-gen -d --n-depth -np --parallel -t --threads -r --repetitions -o --output -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
@@ -16,6 +16,7 @@ _stretto()
     embed) options='-f --file --json -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
     info) options='--graph --rows --machine --json -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
     tokenize) options='-m --model --no-special --add-special --decode --json' ;;
+    template) options='-m --model --template --vars --now' ;;
     convert) options='--type --outtype --force -q --quiet' ;;
     pull) options='--into --as --sha256 --offline --force --json -q --quiet --retries --retry-wait --stall' ;;
     models) options='--json' ;;
