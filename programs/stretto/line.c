@@ -8,6 +8,8 @@
 #include <fcntl.h>
 #include <histedit.h>
 #include <locale.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -118,6 +120,23 @@ static char *prompt_of(EditLine *el)
     return (char *)(uintptr_t)((struct line *)l)->prompt;
 }
 
+/* Waits until there is something to read; false when Ctrl-C came first. The signal is let in only while
+ * waiting: one that came between looking and reading would be seen a whole line too late. */
+static bool wait_for_input(const struct line *l)
+{
+    sigset_t block, before;
+    sigemptyset(&block);
+    sigaddset(&block, SIGINT);
+    sigprocmask(SIG_BLOCK, &block, &before);
+    int n = 0;
+    while (!*l->interrupted && n <= 0) {
+        n = ppoll(&(struct pollfd){ .fd = STDIN_FILENO, .events = POLLIN }, 1, NULL, &before);
+        if (n < 0 && errno != EINTR) break;             /* EINTR may be a window of another size */
+    }
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    return n != 0 && !*l->interrupted;
+}
+
 static int read_char(EditLine *el, wchar_t *out)
 {
     void *data = NULL;
@@ -126,8 +145,12 @@ static int read_char(EditLine *el, wchar_t *out)
     mbstate_t state = { 0 };
     for (;;) {
         char c;
-        ssize_t n = *l->interrupted ? (errno = EINTR, -1) : read(STDIN_FILENO, &c, 1);
-        if (n < 0 && errno == EINTR && !*l->interrupted) continue; /* the window changed its size */
+        if (!wait_for_input(l)) {
+            errno = EINTR;
+            return -1;
+        }
+        ssize_t n = read(STDIN_FILENO, &c, 1);
+        if (n < 0 && errno == EINTR) continue;
         if (n <= 0) return (int)n;
         size_t k = mbrtowc(out, &c, 1, &state);
         if (k == (size_t)-2) continue;                                  /* the character goes on */
@@ -193,6 +216,8 @@ static enum line_result read_line(struct line *l, const char *prompt, const char
     if (l->el) {
         int count = 0;
         l->prompt = prompt;
+        /* Before the prompt: el_gets does it after, and a Ctrl-D in between would be lost. */
+        el_set(l->el, EL_PREP_TERM, 1);
         *text = el_gets(l->el, &count);
         if (*l->interrupted) return LINE_INTERRUPTED;
         if (!*text || count <= 0) return count < 0 ? LINE_FAILED : LINE_END;

@@ -54,12 +54,20 @@ class Terminal:
     def type(self, text):
         os.write(self.fd, text.encode() if isinstance(text, str) else text)
 
-    def code(self):
+    def code(self, seconds=120):
+        """The exit code; fails the test when the program does not end."""
+        end = time.monotonic() + seconds
         while self.alive:
+            if time.monotonic() > end:
+                raise AssertionError(f"still running after {self.seen}")
+            if not select.select([self.fd], [], [], 1)[0]:
+                continue
             try:
-                self.alive = bool(os.read(self.fd, 65536))
+                block = os.read(self.fd, 65536)
             except OSError:
-                self.alive = False
+                block = b""
+            self.alive = bool(block)
+            self.seen += block
         status = os.waitpid(self.pid, 0)[1]
         os.close(self.fd)
         self.pid = 0
