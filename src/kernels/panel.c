@@ -1,8 +1,12 @@
 /* The panel layouts of panel.h, written and read. File layouts are those of ggml: Q4_x and Q5_x keep
  * K j and j + 16 of a block in one byte; K-quants keep 64 or 128 apart. Codes move four at a time as
- * words, whose bytes never touch each other. */
+ * words, whose bytes never touch each other. Packing is most of the time a model takes to open, so it is
+ * compiled once per type (FOR_TYPE): the type's choices fold away. */
 #include "kernels/panel.h"
 #include "kernels/scalar.h"
+#include <stdbool.h>
+
+#define FOR_TYPE static inline __attribute__((always_inline))
 
 /* Planes of a group in their order, and where things are in a unit. file_*: offsets in the file's block. */
 struct layout {
@@ -54,7 +58,7 @@ size_t panel_bytes(enum dtype t, size_t k)
 static uint32_t spread(uint32_t bits) { return ((bits & 15) * 0x00204081u) & 0x01010101u; }
 
 /* The codes of group g of a block as eight quads. */
-static void file_codes(enum dtype t, const uint8_t *b, size_t g, uint32_t q[8])
+FOR_TYPE void file_codes(enum dtype t, const uint8_t *b, size_t g, uint32_t q[8])
 {
     const uint32_t n4 = 0x0f0f0f0f, n2 = 0x03030303, n1 = 0x01010101;
     for (size_t i = 0; i < 8; i++) {
@@ -88,7 +92,7 @@ static void file_codes(enum dtype t, const uint8_t *b, size_t g, uint32_t q[8])
 }
 
 /* Sub-scales of Q4_K and Q5_K: 6 bits each, the upper four groups in pieces. */
-static void file_sub32(const uint8_t *s, size_t g, uint8_t *sc, uint8_t *m)
+FOR_TYPE void file_sub32(const uint8_t *s, size_t g, uint8_t *sc, uint8_t *m)
 {
     if (g < 4) {
         *sc = s[g] & 63;
@@ -100,7 +104,7 @@ static void file_sub32(const uint8_t *s, size_t g, uint8_t *sc, uint8_t *m)
 }
 
 /* Byte of sub-block s (of 16 elements) as panels store it. */
-static uint8_t file_sub16(enum dtype t, const uint8_t *b, size_t s)
+FOR_TYPE uint8_t file_sub16(enum dtype t, const uint8_t *b, size_t s)
 {
     if (t == DT_Q2_K) return b[s];
     if (t == DT_Q6_K) return b[192 + s];
@@ -109,12 +113,20 @@ static uint8_t file_sub16(enum dtype t, const uint8_t *b, size_t s)
     return (uint8_t)(v - 32);
 }
 
+/* Whether a panel has bytes that no weight fills. */
+static bool panel_pads(enum dtype t, size_t k)
+{
+    const struct layout *l = &layouts[t];
+    if (!l->unit_k) return (t == DT_BF16 || t == DT_F16) && k % 2;
+    return k % l->unit_k || (l->sub == 16 && !l->min);
+}
+
 /* ---- packing --------------------------------------------------------------------------------------- */
 
 static void store_word(uint8_t *p, uint32_t w) { memcpy(p, &w, sizeof w); }
 
 /* Writes one column's quads of a group; `at` is the column's place in the group's first line. */
-static void put_codes(const struct layout *l, const uint32_t q[8], uint8_t *at)
+FOR_TYPE void put_codes(const struct layout *l, const uint32_t q[8], uint8_t *at)
 {
     uint32_t shift = 0;
     if (l->bytes)
@@ -141,7 +153,7 @@ static void put_codes(const struct layout *l, const uint32_t q[8], uint8_t *at)
     }
 }
 
-static void put_scales(enum dtype t, const struct layout *l, const uint8_t *b, size_t g, size_t c,
+FOR_TYPE void put_scales(enum dtype t, const struct layout *l, const uint8_t *b, size_t g, size_t c,
                        uint8_t *unit)
 {
     memcpy(unit + l->d_at + g * l->d_step + 2 * c, b + l->file_d, 2);
@@ -152,7 +164,7 @@ static void put_scales(enum dtype t, const struct layout *l, const uint8_t *b, s
         for (size_t h = 0; h < 2; h++) sub[2 * c + h] = file_sub16(t, b, 2 * g + h);
 }
 
-static void pack_codes(enum dtype t, const uint8_t *cols, size_t stride, size_t n, size_t k, uint8_t *panel)
+FOR_TYPE void pack_codes(enum dtype t, const uint8_t *cols, size_t stride, size_t n, size_t k, uint8_t *panel)
 {
     const struct layout *l = &layouts[t];
     size_t groups = k / PANEL_GROUP, unit_groups = l->unit_k / PANEL_GROUP;
@@ -170,7 +182,7 @@ static void pack_codes(enum dtype t, const uint8_t *cols, size_t stride, size_t 
     }
 }
 
-static void pack_floats(enum dtype t, const uint8_t *cols, size_t stride, size_t n, size_t k, uint8_t *panel)
+FOR_TYPE void pack_floats(enum dtype t, const uint8_t *cols, size_t stride, size_t n, size_t k, uint8_t *panel)
 {
     size_t size = t == DT_F32 ? 4 : 2;
     for (size_t c = 0; c < n; c++)
@@ -182,11 +194,25 @@ static void pack_floats(enum dtype t, const uint8_t *cols, size_t stride, size_t
 
 void panel_pack(enum dtype t, const void *cols, size_t stride, size_t n, size_t k, void *panel)
 {
-    memset(panel, 0, panel_bytes(t, k));
-    if (layouts[t].unit_k)
-        pack_codes(t, cols, stride, n, k, panel);
-    else
-        pack_floats(t, cols, stride, n, k, panel);
+    if (n < PANEL_COLS || panel_pads(t, k)) memset(panel, 0, panel_bytes(t, k));
+#define PACK(T, kind) case DT_##T: pack_##kind(DT_##T, cols, stride, n, k, panel); break
+    switch (t) {
+        PACK(F32, floats);
+        PACK(F16, floats);
+        PACK(BF16, floats);
+        PACK(Q4_0, codes);
+        PACK(Q4_1, codes);
+        PACK(Q5_0, codes);
+        PACK(Q5_1, codes);
+        PACK(Q8_0, codes);
+        PACK(Q2_K, codes);
+        PACK(Q3_K, codes);
+        PACK(Q4_K, codes);
+        PACK(Q5_K, codes);
+        PACK(Q6_K, codes);
+    default: break;
+    }
+#undef PACK
 }
 
 /* ---- reading back ---------------------------------------------------------------------------------- */
