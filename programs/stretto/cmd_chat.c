@@ -30,7 +30,8 @@ struct chat {
     bool leave;
 };
 
-/* During a chat Ctrl-C never ends the program: it ends the answer, or the line being typed. */
+/* At a terminal Ctrl-C never ends the program: it ends the answer, or the line being typed. From a pipe
+ * the second one does, as everywhere. */
 static void on_interrupt(int sig) { (void)sig; interrupted = 1; }
 
 __attribute__((format(printf, 1, 2)))
@@ -327,12 +328,14 @@ static int with_session(struct chat *c, const stretto_engine *engine)
     stretto_engine_about(engine, &about);
     tell_engine("chat", &c->options->model, engine);
     c->talk.context = about.context;
-    struct sigaction act = { .sa_handler = on_interrupt };
-    sigemptyset(&act.sa_mask);
-    sigaction(SIGINT, &act, NULL);
     stretto_status s = line_open(&c->line, &interrupted, &err);
     if (s == STRETTO_OK && c->options->system) s = talk_system(&c->talk, c->options->system);
     if (s != STRETTO_OK) return command_fail("chat", s, err.text);
+    if (line_edits(c->line)) {
+        struct sigaction act = { .sa_handler = on_interrupt };
+        sigemptyset(&act.sa_mask);
+        sigaction(SIGINT, &act, NULL);
+    }
     if (line_edits(c->line)) say("/help lists what can be done besides talking; Ctrl-D leaves.");
     return talk_loop(c);
 }

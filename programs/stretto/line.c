@@ -9,7 +9,6 @@
 #include <histedit.h>
 #include <locale.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -120,21 +119,14 @@ static char *prompt_of(EditLine *el)
     return (char *)(uintptr_t)((struct line *)l)->prompt;
 }
 
-/* Waits until there is something to read; false when Ctrl-C came first. The signal is let in only while
- * waiting: one that came between looking and reading would be seen a whole line too late. */
+/* Waits until there is something to read; false when Ctrl-C came first. It looks up ten times a second,
+ * because the handler may have run in another thread, which wakes nobody here. */
 static bool wait_for_input(const struct line *l)
 {
-    sigset_t block, before;
-    sigemptyset(&block);
-    sigaddset(&block, SIGINT);
-    sigprocmask(SIG_BLOCK, &block, &before);
     int n = 0;
-    while (!*l->interrupted && n <= 0) {
-        n = ppoll(&(struct pollfd){ .fd = STDIN_FILENO, .events = POLLIN }, 1, NULL, &before);
-        if (n < 0 && errno != EINTR) break;             /* EINTR may be a window of another size */
-    }
-    sigprocmask(SIG_SETMASK, &before, NULL);
-    return n != 0 && !*l->interrupted;
+    while (!*l->interrupted && (n == 0 || (n < 0 && errno == EINTR)))
+        n = poll(&(struct pollfd){ .fd = STDIN_FILENO, .events = POLLIN }, 1, 100);
+    return !*l->interrupted;
 }
 
 static int read_char(EditLine *el, wchar_t *out)
