@@ -4,6 +4,7 @@
 #include "unit/unit.h"
 #include "base/memory.h"
 #include "text/template.h"
+#include <pthread.h>
 #include <stdbool.h>
 
 static char *read_text(const char *path, size_t *n)
@@ -272,6 +273,44 @@ static void appends_and_respects_the_room(void **state)
     template_free(NULL);
 }
 
+/* One compiled template, four threads; the thread sanitizer looks on where it is on. */
+struct shared { const struct template *t; json_t *vars; bool same; };
+
+static void *render_often(void *arg)
+{
+    struct shared *s = arg;
+    struct buffer first = buffer_make(1 << 16), out = buffer_make(1 << 16);
+    s->same = template_render(s->t, s->vars, 0, &first, NULL) == STRETTO_OK;
+    for (int i = 0; i < 200 && s->same; i++) {
+        buffer_clear(&out);
+        s->same = template_render(s->t, s->vars, 0, &out, NULL) == STRETTO_OK && out.len == first.len
+            && memcmp(out.data, first.data, out.len) == 0;
+    }
+    buffer_done(&first);
+    buffer_done(&out);
+    return NULL;
+}
+
+static void threads_share_a_template(void **state)
+{
+    (void)state;
+    static const char text[] = "{% macro f(x, y='é') %}{{ x ~ y }}{% endmacro %}{{ 'ünï'[1:] }}{{ f(s) }}"
+        "{% for m in l %}{{ loop.index }}{{ '%s' % m }}{{ 'ß'|upper|length }}{% endfor %}{{ l|tojson }}";
+    pthread_t thread[4];
+    struct shared s[4];
+    struct template *t;
+    assert_int_equal(template_compile(&t, text, sizeof text - 1, NULL), STRETTO_OK);
+    json_t *vars = json_pack("{s:s,s:[i,i]}", "s", "text", "l", 2, 1);
+    for (int i = 0; i < 4; i++) {
+        s[i] = (struct shared){ .t = t, .vars = vars };
+        assert_int_equal(pthread_create(&thread[i], NULL, render_often, &s[i]), 0);
+    }
+    for (int i = 0; i < 4; i++) pthread_join(thread[i], NULL);
+    for (int i = 0; i < 4; i++) assert_true(s[i].same);
+    json_decref(vars);
+    template_free(t);
+}
+
 static void survives_every_failed_allocation(void **state)
 {
     (void)state;
@@ -304,6 +343,7 @@ int main(void)
         cmocka_unit_test(grows_strings_in_place),
         cmocka_unit_test(old_strings_stay),
         cmocka_unit_test(appends_and_respects_the_room),
+        cmocka_unit_test(threads_share_a_template),
         cmocka_unit_test(survives_every_failed_allocation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
