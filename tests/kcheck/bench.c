@@ -54,7 +54,7 @@ static double read_roof(void)
     enum { PIECE = 1 << 15, N_PIECES = 384 };
     uint64_t *p = malloc(sizeof *p * PIECE * N_PIECES);
     struct pieces *times = calloc(1, sizeof *times);
-    volatile uint64_t sink = 0;
+    static volatile uint64_t sink;             /* keeps the reads */
     if (!p || !times) return 1;
     memset(p, 1, sizeof *p * PIECE * N_PIECES);
     for (times->start = now(); more(times);) {
@@ -74,14 +74,14 @@ static double read_roof(void)
     return sizeof *p * PIECE / best;
 }
 
-/* Runs `body` in pieces of `times_over` calls. */
-#define BENCH(b, name, level, bytes, macs, elements, times_over, body)                                   \
+/* Runs the last argument in pieces of `times_over` times. */
+#define BENCH(b, name, level, bytes, macs, elements, times_over, ...)                                    \
     do {                                                                                                 \
         if (b->only && !strstr(name, b->only)) break;                                                    \
         struct pieces *times = calloc(1, sizeof *times);                                                 \
         for (times->start = now(); more(times);) {                                                       \
             double t0 = now();                                                                           \
-            for (size_t over = 0; over < (times_over); over++) body;                                     \
+            for (size_t over = 0; over < (times_over); over++) __VA_ARGS__;                                    \
             times->t[times->n++] = (now() - t0) / (double)(times_over);                                          \
         }                                                                                                \
         print_row(b, name, level, typical(times), bytes, macs, elements);                                \
@@ -127,27 +127,32 @@ static void bench_linear(struct bench *b, enum dtype t, size_t k, size_t n, size
     free(w), free(file), free(f), free(d), free(s), free(q), free(y);
 }
 
-/* One page of 64 positions, hot; bytes are those of K and V. */
-static void bench_attn(struct bench *b, enum kv_type t, size_t dim, size_t n_q)
+/* Pages of 64 positions: one that stays in the cache, or a ring of `ring` bytes; bytes are K and V. */
+static void bench_attn(struct bench *b, enum kv_type t, size_t dim, size_t n_q, size_t ring)
 {
     static const char *const names[] = { "f32", "f16", "bf16", "q8" };
     char name[64];
-    size_t nk = kv_k_bytes(t, dim), nv = kv_v_bytes(t, dim);
-    uint8_t *k = aligned_alloc(64, nk), *v = aligned_alloc(64, nv);
+    snprintf(name, sizeof name, "attn_block %s head %zu queries %zu%s", names[t], dim, n_q, ring ? " cold" : "");
+    if (b->only && !strstr(name, b->only)) return;
+    size_t nk = kv_k_bytes(t, dim), nv = kv_v_bytes(t, dim), pages = ring / (nk + nv) + 1, at = 0;
+    uint8_t *kv = aligned_alloc(64, (nk + nv) * pages);
     float *q = malloc(n_q * dim * 4), *acc = malloc(n_q * dim * 4), *m = malloc(n_q * 8);
     int32_t *lo = calloc(n_q, 4), *hi = calloc(n_q, 4);
     for (size_t i = 0; i < n_q * dim; i++) q[i] = kc_normal(&b->c);
     for (size_t j = 0; j < ATTN_BLOCK; j++) {
-        b->c.ref->kv_store_k[t](q, dim, j, k);
-        b->c.ref->kv_store_v[t](q, dim, j, v);
+        b->c.ref->kv_store_k[t](q, dim, j, kv);
+        b->c.ref->kv_store_v[t](q, dim, j, kv + nk);
     }
+    for (size_t i = 1; i < pages; i++) memcpy(kv + i * (nk + nv), kv, nk + nv);
     for (size_t r = 0; r < n_q; r++) hi[r] = ATTN_BLOCK;
     struct attn_query a = { .q = q, .ldq = dim, .lo = lo, .hi = hi, .n_q = n_q, .head_dim = dim, .scale = 0.1f };
-    snprintf(name, sizeof name, "attn_block %s head %zu queries %zu", names[t], dim, n_q);
     double macs = (double)(2 * n_q * ATTN_BLOCK * dim);
-    BENCH(b, name, b->c.k->attn_level[t], (double)(nk + nv), macs, macs, 100 / n_q + 1,
-          b->c.k->attn_block[t](&a, k, v, m, m + n_q, acc));
-    free(k), free(v), free(q), free(acc), free(m), free(lo), free(hi);
+    BENCH(b, name, b->c.k->attn_level[t], (double)(nk + nv), macs, macs, 100 / n_q + 1, {
+        const uint8_t *page = kv + at % pages * (nk + nv);
+        b->c.k->attn_block[t](&a, page, page + nk, m, m + n_q, acc);
+        at++;
+    });
+    free(kv), free(q), free(acc), free(m), free(lo), free(hi);
 }
 
 static void bench_vec(struct bench *b)
@@ -157,7 +162,7 @@ static void bench_vec(struct bench *b)
     static int8_t q[N];
     const struct kernels *k = b->c.k;
     for (size_t i = 0; i < N; i++) x[i] = kc_normal(&b->c), w[i] = 1;
-#define ROW(name, bytes, body) BENCH(b, name, k->level, (double)(bytes), N, N, 20, body)
+#define ROW(name, bytes, ...) BENCH(b, name, k->level, (double)(bytes), N, N, 20, __VA_ARGS__)
     ROW("quantize 1536", N * 5, k->quantize(x, N, q, d, s));
     ROW("to_bf16 1536", N * 6, k->to_bf16(x, N, (uint16_t *)(void *)y));
     ROW("rmsnorm 1536", N * 12, k->rmsnorm(x, w, N, 1e-5f, y));
@@ -196,10 +201,14 @@ int kcheck_bench(const char *level, const char *only, bool json)
             if (t != DT_Q4_1) bench_linear(&b, (enum dtype)t, 1024, 3072, rows[i]);
     for (size_t t = 0; t < KV_COUNT; t++)
         for (size_t i = 0; i < 7; i++)
-            bench_attn(&b, (enum kv_type)t, 64, (const size_t[]){ 1, 2, 3, 4, 6, 48, 192 }[i]);
-    bench_attn(&b, KV_F16, 128, 1);
-    bench_attn(&b, KV_F16, 128, 6);
-    bench_attn(&b, KV_F16, 256, 4);
+            bench_attn(&b, (enum kv_type)t, 64, (const size_t[]){ 1, 2, 3, 4, 6, 48, 192 }[i], 0);
+    for (size_t t = 0; t < KV_COUNT; t++) {
+        bench_attn(&b, (enum kv_type)t, 64, 1, 64 << 20);
+        bench_attn(&b, (enum kv_type)t, 64, 3, 64 << 20);
+    }
+    bench_attn(&b, KV_F16, 128, 1, 0);
+    bench_attn(&b, KV_F16, 128, 6, 0);
+    bench_attn(&b, KV_F16, 256, 4, 0);
     bench_vec(&b);
     if (json) printf("\n]}\n");
     return 0;

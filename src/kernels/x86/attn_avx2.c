@@ -6,7 +6,8 @@
  * registers), 2 x 4, 1 x 8; a page is widened to float32 on the way into the tile, once for all queries of
  * the tile. Positions that a query does not see have probability 0, and adding 0 x v changes nothing.
  *
- * KV_Q8: sums run over the codes of 32 dims, then take the scale; a value's scale joins its probability. */
+ * KV_Q8: sums run over the codes of 32 dims, then take the scale; a value's scale joins its probability.
+ * Tried and lost: fetching V, or K some rows ahead, while K is read (cold pages 0 to 15 % slower). */
 #include "kernels/scalar.h"
 #include "kernels/x86/avx2.h"
 #include "kernels/x86/math_avx2.h"
