@@ -18,7 +18,7 @@
 
 enum {
     TILE_ROWS = 4,
-    FEW_ROWS = 12, FEW_GROUPS = 256,         /* up to here unpacking twice costs less than unpacking to L1 */
+    FEW_ROWS = 16, FEW_GROUPS = 256,         /* up to here unpacking twice costs less than unpacking to L1 */
     AHEAD = 4096,                            /* bytes between reading and prefetching                      */
     BLOCK_ROWS = 128, CHUNK_GROUPS = 24,     /* activations in L2, unpacked codes in L1                    */
 };
@@ -227,6 +227,12 @@ INLINE void unpack(struct reader_avx2 in, const uint8_t *panel, size_t g, struct
 /* ---- few rows
  * --------------------------------------------------------------------------------------- */
 
+INLINE void fetch(const uint8_t *p, size_t bytes)
+{
+    UNROLL
+    for (size_t l = 0; l < bytes; l += 64) _mm_prefetch((const char *)p + l, _MM_HINT_T0);
+}
+
 /* dot_group without the detour through memory; halves in sums of their own where they must not
  * mix. */
 INLINE void dot_few(struct dot_kind kind, struct reader_avx2 in, int n, const uint8_t *panel, size_t g,
@@ -284,8 +290,7 @@ INLINE void tile_few(struct dot_kind kind, struct reader_avx2 in, int n, const u
     for (size_t g = 0; g < groups; g++, soon += in.bytes) {
         __m256i i[TILE_ROWS][2];
         struct scales s;
-        UNROLL
-        for (size_t l = 0; l < in.bytes; l += 64) _mm_prefetch((const char *)soon + l, _MM_HINT_T0);
+        fetch(soon, in.bytes);
         in.scales(panel, g0 + g, &s);
         dot_few(kind, in, n, panel, g0 + g, &s, x->q + 32 * g, x->ldq, i);
         add_group(kind, n, &s, x, g, i, f);
@@ -319,29 +324,32 @@ INLINE struct rows_avx2 next_rows(struct rows_avx2 x)
     return x;
 }
 
+/* All rows of one panel, codes straight from it. */
+INLINE void tiles_few(struct dot_kind kind, struct reader_avx2 in, const uint8_t *panel, size_t g0,
+                      size_t groups, struct rows_avx2 x, size_t rows, float *y, size_t ldy, bool first)
+{
+    size_t r = 0;
+    for (; r + TILE_ROWS <= rows; r += TILE_ROWS, x = next_rows(x), y += TILE_ROWS * ldy)
+        tile_few(kind, in, TILE_ROWS, panel, g0, groups, &x, y, ldy, first);
+    switch (rows - r) {
+    case 1: tile_few(kind, in, 1, panel, g0, groups, &x, y, ldy, first); break;
+    case 2: tile_few(kind, in, 2, panel, g0, groups, &x, y, ldy, first); break;
+    case 3: tile_few(kind, in, 3, panel, g0, groups, &x, y, ldy, first); break;
+    default: break;
+    }
+}
+
 INLINE void linear_few(struct dot_kind kind, struct reader_avx2 in, size_t pb, const uint8_t *panels,
-                       size_t n_panels, size_t k, const struct act *x, size_t rows, float *y, size_t ldy)
+                       size_t n_panels, size_t k, const struct act *x, size_t rows, float *y,
+                       size_t ldy)
 {
     int32_t half[FEW_ROWS * FEW_GROUPS];
     size_t groups = k / PANEL_GROUP, g0 = 0;
     do {
         size_t ng = groups - g0 < FEW_GROUPS ? groups - g0 : FEW_GROUPS;
-        bool first = g0 == 0;
-        struct rows_avx2 all = rows_at(kind, x, 0, rows, g0, ng, half);
-        for (size_t p = 0; p < n_panels; p++) {
-            const uint8_t *w = panels + p * pb;
-            struct rows_avx2 at = all;
-            float *out = y + 16 * p;
-            size_t r = 0;
-            for (; r + TILE_ROWS <= rows; r += TILE_ROWS, at = next_rows(at), out += TILE_ROWS * ldy)
-                tile_few(kind, in, 4, w, g0, ng, &at, out, ldy, first);
-            switch (rows - r) {
-            case 1: tile_few(kind, in, 1, w, g0, ng, &at, out, ldy, first); break;
-            case 2: tile_few(kind, in, 2, w, g0, ng, &at, out, ldy, first); break;
-            case 3: tile_few(kind, in, 3, w, g0, ng, &at, out, ldy, first); break;
-            default: break;
-            }
-        }
+        struct rows_avx2 at = rows_at(kind, x, 0, rows, g0, ng, half);
+        for (size_t p = 0; p < n_panels; p++)
+            tiles_few(kind, in, panels + p * pb, g0, ng, at, rows, y + 16 * p, ldy, g0 == 0);
         g0 += ng;
     } while (g0 < groups);
 }
@@ -361,8 +369,8 @@ INLINE void tiles(struct dot_kind kind, const struct unpacked *w, size_t groups,
     }
 }
 
-/* Rows in blocks, K in chunks, panels in order: y carries the sums from chunk to chunk, so the
- * order of K, and with it every bit, is that of the rule. */
+/* Rows in blocks, K in chunks, panels in order, the next one fetched meanwhile. y carries the sums from
+ * chunk to chunk, so the order of K, and with it every bit, is that of the rule. */
 INLINE void linear_many(struct dot_kind kind, struct reader_avx2 in, size_t pb, const uint8_t *panels,
                         size_t n_panels, size_t k, const struct act *x, size_t rows, float *y, size_t ldy)
 {
@@ -375,7 +383,15 @@ INLINE void linear_many(struct dot_kind kind, struct reader_avx2 in, size_t pb, 
             size_t ng = groups - g0 < CHUNK_GROUPS ? groups - g0 : CHUNK_GROUPS;
             struct rows_avx2 at = rows_at(kind, x, r0, n, g0, ng, half);
             for (size_t p = 0; p < n_panels; p++) {
-                for (size_t g = 0; g < ng; g++) unpack(in, panels + p * pb, g0 + g, &w[g]);
+                if (kind.sign) {                           /* nothing to unpack */
+                    tiles_few(kind, in, panels + p * pb, g0, ng, at, n, y + r0 * ldy + 16 * p, ldy,
+                              g0 == 0);
+                    continue;
+                }
+                for (size_t g = 0; g < ng; g++) {
+                    fetch(panels + (p + 1) * pb + (g0 + g) * in.bytes, in.bytes);
+                    unpack(in, panels + p * pb, g0 + g, &w[g]);
+                }
                 tiles(kind, w, ng, at, n, y + r0 * ldy + 16 * p, ldy, g0 == 0);
             }
             g0 += ng;
