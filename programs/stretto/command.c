@@ -65,9 +65,9 @@ static int range_error(const struct command *c, const struct option *o, const ch
                        const char *v)
 {
     if (isinf(o->max))
-        return command_usage(c->name, "%s takes a number of at least %g, not '%s'", word, o->min,
+        return command_usage(c->name, "%s takes a number of at least %.15g, not '%s'", word, o->min,
                              v);
-    return command_usage(c->name, "%s takes a number from %g to %g, not '%s'", word, o->min, o->max,
+    return command_usage(c->name, "%s takes a number from %.15g to %.15g, not '%s'", word, o->min, o->max,
                          v);
 }
 
