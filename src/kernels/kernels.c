@@ -12,41 +12,41 @@
 #include <sys/auxv.h>
 #endif
 
-/* `own` is the level's own bit; `need` all it uses. KERNELS_HAVE_* comes from the build: a level has a
- * row when it has files. */
+/* `own` is the level's own bit; `need` all it uses. KERNELS_HAVE_* comes from the build: a level
+ * has a row when it has files. */
 static const struct level {
     const char *name;
     uint32_t own, need;
     void (*init)(struct kernels *k);
 } levels[] = {
-    { "ref", 0, 0, kernels_init_ref },
+    {"ref", 0, 0, kernels_init_ref},
 #ifdef KERNELS_HAVE_AVX2
-    { "avx2", CPU_AVX2, CPU_AVX2, kernels_init_avx2 },
+    {"avx2", CPU_AVX2, CPU_AVX2, kernels_init_avx2},
 #endif
 #ifdef KERNELS_HAVE_AVXVNNI
-    { "avxvnni", CPU_AVXVNNI, CPU_AVX2 | CPU_AVXVNNI, kernels_init_avxvnni },
+    {"avxvnni", CPU_AVXVNNI, CPU_AVX2 | CPU_AVXVNNI, kernels_init_avxvnni},
 #endif
 #ifdef KERNELS_HAVE_AVX512
-    { "avx512", CPU_AVX512, CPU_AVX2 | CPU_AVX512, kernels_init_avx512 },
+    {"avx512", CPU_AVX512, CPU_AVX2 | CPU_AVX512, kernels_init_avx512},
 #endif
 #ifdef KERNELS_HAVE_AVX512VNNI
-    { "avx512vnni", CPU_AVX512VNNI, CPU_AVX2 | CPU_AVX512 | CPU_AVX512VNNI, kernels_init_avx512vnni },
+    {"avx512vnni", CPU_AVX512VNNI, CPU_AVX2 | CPU_AVX512 | CPU_AVX512VNNI, kernels_init_avx512vnni},
 #endif
 #ifdef KERNELS_HAVE_AVX512FP16
-    { "avx512fp16", CPU_AVX512FP16, CPU_AVX2 | CPU_AVX512 | CPU_AVX512VNNI | CPU_AVX512FP16,
-      kernels_init_avx512fp16 },
+    {"avx512fp16", CPU_AVX512FP16, CPU_AVX2 | CPU_AVX512 | CPU_AVX512VNNI | CPU_AVX512FP16,
+     kernels_init_avx512fp16},
 #endif
 #ifdef KERNELS_HAVE_AMX
-    { "amx", CPU_AMX, CPU_AVX2 | CPU_AVX512 | CPU_AVX512VNNI | CPU_AMX, kernels_init_amx },
+    {"amx", CPU_AMX, CPU_AVX2 | CPU_AVX512 | CPU_AVX512VNNI | CPU_AMX, kernels_init_amx},
 #endif
 #ifdef KERNELS_HAVE_NEON
-    { "neon", CPU_NEON, CPU_NEON, kernels_init_neon },
+    {"neon", CPU_NEON, CPU_NEON, kernels_init_neon},
 #endif
 #ifdef KERNELS_HAVE_DOTPROD
-    { "dotprod", CPU_DOTPROD, CPU_NEON | CPU_DOTPROD, kernels_init_dotprod },
+    {"dotprod", CPU_DOTPROD, CPU_NEON | CPU_DOTPROD, kernels_init_dotprod},
 #endif
 #ifdef KERNELS_HAVE_I8MM
-    { "i8mm", CPU_I8MM, CPU_NEON | CPU_DOTPROD | CPU_I8MM, kernels_init_i8mm },
+    {"i8mm", CPU_I8MM, CPU_NEON | CPU_DOTPROD | CPU_I8MM, kernels_init_i8mm},
 #endif
 };
 enum { N_LEVELS = sizeof levels / sizeof *levels };
@@ -80,8 +80,8 @@ bool cpu_ceiling(const char *name, uint32_t *bits)
 }
 
 #if defined(__x86_64__)
-/* The kernel grants the tile state per process and on demand: arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA).
- * A machine whose CPU has AMX may still refuse. */
+/* The kernel grants the tile state per process and on demand: arch_prctl(ARCH_REQ_XCOMP_PERM,
+ * XTILEDATA). A machine whose CPU has AMX may still refuse. */
 static bool amx_permitted(void)
 {
     enum { REQ_XCOMP_PERM = 0x1023, XTILEDATA = 18 };
@@ -115,7 +115,7 @@ uint32_t cpu_detect(void)
         if (c7 & bit_AVX512VNNI) cpu |= CPU_AVX512VNNI;
         if ((d7 & 1u << 23) && (a71 & 1u << 5)) cpu |= CPU_AVX512FP16;
         const unsigned amx = 1u << 24 | 1u << 25 | 1u << 22;
-        const bool bf16 = a71 & 1u << 5;        /* AVX512-BF16: what the given-row path packs with */
+        const bool bf16 = a71 & 1u << 5; /* AVX512-BF16: what the given-row path packs with */
         if ((d7 & amx) == amx && bf16 && (state & tile) == tile && amx_permitted()) cpu |= CPU_AMX;
     }
     return cpu;

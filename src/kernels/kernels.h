@@ -2,28 +2,30 @@
  * model. A struct kernels is a value: the backend owns one, tests make as many as they like.
  *
  * Filled by walking an ordered list of levels, reference first; better ones overwrite. Arithmetic
- * belongs to (operation, dtype, level), never to the number of rows: every kernel gives a row the same
- * bits whichever rows are computed beside it (DESIGN, the third idea). Stricter, and what makes kcheck
- * demand equality between levels:
+ * belongs to (operation, dtype, level), never to the number of rows: every kernel gives a row the
+ * same bits whichever rows are computed beside it (DESIGN, the third idea). Stricter, and what
+ * makes kcheck demand equality between levels:
  *
  *   linear, float weights   y = fmaf(w[k], x[k], y), k ascending, from +0
  *   linear, quantised       activations are quantised per row and group of 32 (see `quantize`); the
  *                           integer dot I of a group is exact; then, groups ascending,
  *                             y = fmaf((float)I, d_w * d_x, y)
- *                             y = fmaf(-m_w, s_x, y)        only for types that have a minimum (sign and
- *                                                           definition of m_w as panel.c states it)
- *                           K-quants: d_w is the exact float32 product of super-scale and sub-scale where
- *                           a sub-block has 32 elements; with sub-blocks of 16 the two sub-scales are
- *                           folded into I as integers and d_w is the super-scale; the sub-minimums of
- *                           Q2_K likewise: J = sum of minimum * (sum of codes) over the two halves,
- *                             y = fmaf(-(float)J, dmin * d_x, y)   in place of the second line
- *   quantize                amax = max|x|; d = amax / 127; q = rint(x * (127 / amax)), to nearest even;
- *                           s = d * (float)(sum of q). Where 127 / amax is infinite (amax 0 or below
- *                           2^-121) q, d and s are zero; a group with an infinity or a NaN gives q = 0
- *                           and d = s = NaN, so that the row's answer is NaN.
+ *                             y = fmaf(-m_w, s_x, y)    only for types that have a minimum (sign
+ *                                                       and definition of m_w: panel.h)
+ *                           K-quants: d_w is the exact float32 product of super-scale and
+ *                           sub-scale where a sub-block has 32 elements; with sub-blocks of 16 the
+ *                           two sub-scales are folded into I as integers and d_w is the
+ *                           super-scale; the sub-minimums of Q2_K likewise: J = sum of minimum *
+ *                           (sum of codes) over the two halves, and in place of the second line
+ *                             y = fmaf(-(float)J, dmin * d_x, y)
+ *   quantize                amax = max|x|; d = amax / 127; q = rint(x * (127 / amax)), to nearest
+ *                           even; s = d * (float)(sum of q). Where 127 / amax is infinite (amax 0
+ *                           or below 2^-121) q, d and s are zero; a group with an infinity or a
+ *                           NaN gives q = 0 and d = s = NaN, so that the row's answer is NaN.
  *
- * Elementwise and reducing float kernels (norm, rope, attention, activations) may differ between levels
- * within a bound that kcheck derives; within a level a row's bits never depend on its neighbours. */
+ * Elementwise and reducing float kernels (norm, rope, attention, activations) may differ between
+ * levels within a bound that kcheck derives; within a level a row's bits never depend on its
+ * neighbours. Panels are 64-byte aligned; activations and answers need no alignment. */
 #ifndef KERNELS_KERNELS_H
 #define KERNELS_KERNELS_H
 #include "kernels/panel.h"
@@ -43,35 +45,36 @@ enum cpu_bits {                        /* what a CPU has; a level needs a set of
 
 /* Rows of activations as linear kernels read them. Only what the weight's type needs is set. */
 struct act {
-    const float *f;      size_t ldf;   /* [rows][k], float weights                                  */
-    const int8_t *q;     size_t ldq;   /* [rows][k] codes in -127..127, quantised weights           */
-    const float *d, *s;  size_t ldd;   /* [rows][k/32] scale, and scale * sum of codes              */
-    const uint16_t *h;   size_t ldh;   /* [rows][k] bf16, the given-row path of AMX; may be NULL    */
+    const float *f;      size_t ldf;   /* [rows][k], float weights                               */
+    const int8_t *q;     size_t ldq;   /* [rows][k] codes in -127..127, quantised weights        */
+    const float *d, *s;  size_t ldd;   /* [rows][k/32] scale, and scale * sum of codes           */
+    const uint16_t *h;   size_t ldh;   /* [rows][k] bf16, the given-row path of AMX; may be NULL */
 };
 
 /* n_panels consecutive panels times `rows` rows: y[r * ldy + 16 * p + c]. k is a multiple of 32 for
  * quantised types, any for float types. Any rows >= 1. y is written whole, also padded columns. */
-typedef void linear_fn(const void *panels, size_t n_panels, size_t k, const struct act *x, size_t rows,
-                       float *y, size_t ldy);
+typedef void linear_fn(const void *panels, size_t n_panels, size_t k, const struct act *x,
+                       size_t rows, float *y, size_t ldy);
 
-enum { ATTN_BLOCK = 64 };              /* B: positions of a cache page and of an attention block     */
+enum { ATTN_BLOCK = 64 };              /* B: positions of a cache page and an attention block */
 
 enum kv_type { KV_F32, KV_F16, KV_BF16, KV_Q8, KV_COUNT };
 
 /* One page of one kv head of one layer, K and V:
  *   K  transposed [head_dim][64], so that scores vectorise over positions
  *   V  [64][head_dim]
- * KV_Q8: codes in those orders, then float32 scales: K [ceil(head_dim/32)][64], V [64][ceil(head_dim/32)];
- * a token's codes depend on that token's vector alone (per 32 dims: d = amax/127, rint to even).
+ * KV_Q8: codes in those orders, then float32 scales: K [ceil(head_dim/32)][64] and
+ * V [64][ceil(head_dim/32)]; a token's codes depend on that token's vector alone (per 32 dims, as
+ * `quantize` does it).
  * Sizes come from kv_k_bytes / kv_v_bytes, 64-byte multiples. */
 size_t kv_k_bytes(enum kv_type t, size_t head_dim);
 size_t kv_v_bytes(enum kv_type t, size_t head_dim);
 
-struct attn_query {                    /* n_q query vectors that share one K/V head                  */
-    const float *q; size_t ldq;        /* [n_q][head_dim] float32, after rope                        */
-    const int32_t *lo, *hi;            /* [n_q] visible positions of this block: lo <= j < hi, 0..64 */
+struct attn_query {                /* n_q query vectors that share one K/V head                  */
+    const float *q; size_t ldq;    /* [n_q][head_dim] float32, after rope                        */
+    const int32_t *lo, *hi;        /* [n_q] visible positions of this block: lo <= j < hi, 0..64 */
     size_t n_q, head_dim;
-    float scale, softcap;              /* score = scale * q.k; softcap > 0: cap * tanh(score / cap)  */
+    float scale, softcap;          /* score = scale * q.k; softcap > 0: cap * tanh(score / cap)  */
 };
 
 /* One block's share: per query the maximum m, the sum of exp(score - m) and the unnormalised
@@ -81,21 +84,24 @@ typedef void attn_block_fn(const struct attn_query *a, const void *k_page, const
                            float *m, float *sum, float *acc);
 
 struct kernels {
-    const char *level;                 /* the best level that was applied                            */
+    const char *level;                 /* the best level that was applied */
     linear_fn *linear[DT_COUNT];
-    linear_fn *linear_given[DT_COUNT]; /* prompt rows where the level has a better arithmetic for many
-                                          rows (AMX: bf16, whole K); NULL: the same as linear        */
+    /* prompt rows where the level has a better arithmetic for many rows (AMX: bf16, whole K); NULL:
+     * the same as linear */
+    linear_fn *linear_given[DT_COUNT];
     const char *linear_level[DT_COUNT], *linear_given_level[DT_COUNT], *attn_level[KV_COUNT];
 
-    void (*quantize)(const float *x, size_t k, int8_t *q, float *d, float *s);   /* one row; k % 32 == 0 */
+    /* one row; k % 32 == 0 */
+    void (*quantize)(const float *x, size_t k, int8_t *q, float *d, float *s);
     void (*to_bf16)(const float *x, size_t n, uint16_t *out);
 
     /* out may equal x. w, b: [n]; b and w may be NULL where stated. */
     void (*rmsnorm)(const float *x, const float *w /* or NULL */, size_t n, float eps, float *out);
-    void (*layernorm)(const float *x, const float *w, const float *b /* or NULL */, size_t n, float eps,
-                      float *out);
-    /* cs: [n_rot/2] cosines then [n_rot/2] sines of this row's position; rotates the first n_rot of each
-     * of n_heads vectors of head_dim in place. pairs: (x0,x1),(x2,x3)...; halves: (x0,x[n/2])...       */
+    void (*layernorm)(const float *x, const float *w, const float *b /* or NULL */, size_t n,
+                      float eps, float *out);
+    /* cs: [n_rot/2] cosines then [n_rot/2] sines of this row's position; rotates the first n_rot of
+     * each of n_heads vectors of head_dim in place. pairs: (x0,x1),(x2,x3)...; halves:
+     * (x0,x[n_rot/2])... */
     void (*rope_pairs)(float *x, size_t n_heads, size_t head_dim, size_t n_rot, const float *cs);
     void (*rope_halves)(float *x, size_t n_heads, size_t head_dim, size_t n_rot, const float *cs);
     void (*add)(const float *a, const float *b, size_t n, float *out);
@@ -115,7 +121,7 @@ struct kernels {
     void (*kv_store_k[KV_COUNT])(const float *k, size_t head_dim, size_t j, void *page);
     void (*kv_store_v[KV_COUNT])(const float *v, size_t head_dim, size_t j, void *page);
     attn_block_fn *attn_block[KV_COUNT];
-    /* folds block (m2, sum2, acc2) into (m, sum, acc), n_q queries; left fold in ascending blocks */
+    /* folds block (m2, sum2, acc2) into (m, sum, acc), n_q queries; a left fold, ascending */
     void (*attn_merge)(size_t n_q, size_t head_dim, float *m, float *sum, float *acc,
                        const float *m2, const float *sum2, const float *acc2);
     /* out = acc / sum; sum == 0 gives zeros */
@@ -124,7 +130,8 @@ struct kernels {
 
 /* What this CPU and kernel allow, AMX permission asked for. */
 uint32_t cpu_detect(void);
-/* "avx2" -> the bits of that level and of those below it; 0 and false for an unknown name; "ref" -> 0. */
+/* "avx2" -> the bits of that level and of those below it; 0 and false for an unknown name; "ref"
+ * gives 0. */
 bool cpu_ceiling(const char *level, uint32_t *bits);
 /* Fills the table with everything `cpu` allows. */
 void kernels_init(struct kernels *k, uint32_t cpu);

@@ -1,14 +1,15 @@
-/* The panel layouts of panel.h, written and read. File layouts are those of ggml: Q4_x and Q5_x keep
- * K j and j + 16 of a block in one byte; K-quants keep 64 or 128 apart. Codes move four at a time as
- * words, whose bytes never touch each other. Packing is most of the time a model takes to open, so it is
- * compiled once per type (FOR_TYPE): the type's choices fold away. */
+/* The panel layouts of panel.h, written and read. File layouts are those of ggml: Q4_x and Q5_x
+ * keep K j and j + 16 of a block in one byte; K-quants keep 64 or 128 apart. Codes move four at a
+ * time as words, whose bytes never touch each other. Packing is most of the time a model takes to
+ * open, so it is compiled once per type (FOR_TYPE): the type's choices fold away. */
 #include "kernels/panel.h"
 #include "kernels/scalar.h"
 #include <stdbool.h>
 
 #define FOR_TYPE static inline __attribute__((always_inline))
 
-/* Planes of a group in their order, and where things are in a unit. file_*: offsets in the file's block. */
+/* Planes of a group in their order, and where things are in a unit. file_*: offsets in the file's
+ * block. */
 struct layout {
     uint16_t unit_k, unit_bytes;
     uint16_t codes_at, codes_step;          /* of group g of the unit                     */
@@ -22,19 +23,21 @@ struct layout {
 };
 
 static const struct layout layouts[DT_COUNT] = {
-    [DT_Q4_0] = { 64, PANEL_Q4_0, 0, 256, 512, 32, 0, 1, 0, 0, 8, 0, 0, 0, 32, 18, 0, 0 },
-    [DT_Q5_0] = { 64, PANEL_Q5_0, 0, 320, 640, 32, 0, 1, 0, 1, 16, 0, 0, 0, 32, 22, 0, 0 },
-    [DT_Q8_0] = { 64, PANEL_Q8_0, 0, 512, 1024, 32, 1, 0, 0, 0, 0, 0, 0, 0, 32, 34, 0, 0 },
-    [DT_Q4_1] = { 32, PANEL_Q4_1, 0, 0, 256, 0, 0, 1, 0, 0, 0, 0, PANEL_MIN, 288, 32, 20, 0, 2 },
-    [DT_Q5_1] = { 32, PANEL_Q5_1, 0, 0, 320, 0, 0, 1, 0, 1, 0, 0, PANEL_MIN, 352, 32, 24, 0, 2 },
-    [DT_Q2_K] = { 256, PANEL_Q2_K, PANEL_SUPER, 128, 0, 0, 0, 0, 1, 0, 0, 16, PANEL_SUBMIN, 32,
-                  256, 84, 80, 82 },
-    [DT_Q3_K] = { 256, PANEL_Q3_K, PANEL_SUPER, 192, 0, 0, 0, 0, 1, 1, 4, 16, 0, 0, 256, 110, 108, 0 },
-    [DT_Q4_K] = { 256, PANEL_Q4_K, PANEL_SUPER, 256, 0, 0, 0, 1, 0, 0, 0, 32, PANEL_MIN, 32,
-                  256, 144, 0, 2 },
-    [DT_Q5_K] = { 256, PANEL_Q5_K, PANEL_SUPER, 320, 0, 0, 0, 1, 0, 1, 0, 32, PANEL_MIN, 32,
-                  256, 176, 0, 2 },
-    [DT_Q6_K] = { 256, PANEL_Q6_K, PANEL_SUPER, 384, 0, 0, 0, 1, 1, 0, 32, 16, 0, 0, 256, 210, 208, 0 },
+    [DT_Q4_0] = {64, PANEL_Q4_0, 0, 256, 512, 32, 0, 1, 0, 0, 8, 0, 0, 0, 32, 18, 0, 0},
+    [DT_Q5_0] = {64, PANEL_Q5_0, 0, 320, 640, 32, 0, 1, 0, 1, 16, 0, 0, 0, 32, 22, 0, 0},
+    [DT_Q8_0] = {64, PANEL_Q8_0, 0, 512, 1024, 32, 1, 0, 0, 0, 0, 0, 0, 0, 32, 34, 0, 0},
+    [DT_Q4_1] = {32, PANEL_Q4_1, 0, 0, 256, 0, 0, 1, 0, 0, 0, 0, PANEL_MIN, 288, 32, 20, 0, 2},
+    [DT_Q5_1] = {32, PANEL_Q5_1, 0, 0, 320, 0, 0, 1, 0, 1, 0, 0, PANEL_MIN, 352, 32, 24, 0, 2},
+    [DT_Q2_K] = {256, PANEL_Q2_K, PANEL_SUPER, 128, 0, 0, 0, 0, 1, 0, 0, 16, PANEL_SUBMIN, 32, 256,
+                 84, 80, 82},
+    [DT_Q3_K] = {256, PANEL_Q3_K, PANEL_SUPER, 192, 0, 0, 0, 0, 1, 1, 4, 16, 0, 0, 256, 110, 108,
+                 0},
+    [DT_Q4_K] = {256, PANEL_Q4_K, PANEL_SUPER, 256, 0, 0, 0, 1, 0, 0, 0, 32, PANEL_MIN, 32, 256,
+                 144, 0, 2},
+    [DT_Q5_K] = {256, PANEL_Q5_K, PANEL_SUPER, 320, 0, 0, 0, 1, 0, 1, 0, 32, PANEL_MIN, 32, 256,
+                 176, 0, 2},
+    [DT_Q6_K] = {256, PANEL_Q6_K, PANEL_SUPER, 384, 0, 0, 0, 1, 1, 0, 32, 16, 0, 0, 256, 210, 208,
+                 0},
 };
 
 enum panel_min panel_min(enum dtype t) { return (enum panel_min)layouts[t].min; }
@@ -52,7 +55,7 @@ size_t panel_bytes(enum dtype t, size_t k)
     return (k + l->unit_k - 1) / l->unit_k * l->unit_bytes;
 }
 
-/* ---- the file's blocks ------------------------------------------------------------------------------ */
+/* ---- the file's blocks ----------------------------------------------------------------------- */
 
 /* Four bits to four bytes. */
 static uint32_t spread(uint32_t bits) { return ((bits & 15) * 0x00204081u) & 0x01010101u; }
@@ -67,15 +70,18 @@ FOR_TYPE void file_codes(enum dtype t, const uint8_t *b, size_t g, uint32_t q[8]
         case DT_Q4_0: q[i] = load_word(b + 2 + at % 16) >> i / 4 * 4 & n4; break;
         case DT_Q4_1: q[i] = load_word(b + 4 + at % 16) >> i / 4 * 4 & n4; break;
         case DT_Q5_0:
-            q[i] = (load_word(b + 6 + at % 16) >> i / 4 * 4 & n4) | spread(load_word(b + 2) >> at) << 4;
+            q[i] = (load_word(b + 6 + at % 16) >> i / 4 * 4 & n4) | spread(load_word(b + 2) >> at)
+                                                                        << 4;
             break;
         case DT_Q5_1:
-            q[i] = (load_word(b + 8 + at % 16) >> i / 4 * 4 & n4) | spread(load_word(b + 4) >> at) << 4;
+            q[i] = (load_word(b + 8 + at % 16) >> i / 4 * 4 & n4) | spread(load_word(b + 4) >> at)
+                                                                        << 4;
             break;
         case DT_Q8_0: q[i] = load_word(b + 2 + at); break;
         case DT_Q2_K: q[i] = load_word(b + 16 + 32 * half + at) >> 2 * r & n2; break;
         case DT_Q3_K:
-            q[i] = (load_word(b + 32 + 32 * half + at) >> 2 * r & n2) | (load_word(b + at) >> g & n1) << 2;
+            q[i] = (load_word(b + 32 + 32 * half + at) >> 2 * r & n2) |
+                   (load_word(b + at) >> g & n1) << 2;
             break;
         case DT_Q4_K: q[i] = load_word(b + 16 + g / 2 * 32 + at) >> g % 2 * 4 & n4; break;
         case DT_Q5_K:
@@ -121,7 +127,7 @@ static bool panel_pads(enum dtype t, size_t k)
     return k % l->unit_k || (l->sub == 16 && !l->min);
 }
 
-/* ---- packing --------------------------------------------------------------------------------------- */
+/* ---- packing --------------------------------------------------------------------------------- */
 
 static void store_word(uint8_t *p, uint32_t w) { memcpy(p, &w, sizeof w); }
 
@@ -164,7 +170,8 @@ FOR_TYPE void put_scales(enum dtype t, const struct layout *l, const uint8_t *b,
         for (size_t h = 0; h < 2; h++) sub[2 * c + h] = file_sub16(t, b, 2 * g + h);
 }
 
-FOR_TYPE void pack_codes(enum dtype t, const uint8_t *cols, size_t stride, size_t n, size_t k, uint8_t *panel)
+FOR_TYPE void pack_codes(enum dtype t, const uint8_t *cols, size_t stride, size_t n, size_t k,
+                         uint8_t *panel)
 {
     const struct layout *l = &layouts[t];
     size_t groups = k / PANEL_GROUP, unit_groups = l->unit_k / PANEL_GROUP;
@@ -182,7 +189,8 @@ FOR_TYPE void pack_codes(enum dtype t, const uint8_t *cols, size_t stride, size_
     }
 }
 
-FOR_TYPE void pack_floats(enum dtype t, const uint8_t *cols, size_t stride, size_t n, size_t k, uint8_t *panel)
+FOR_TYPE void pack_floats(enum dtype t, const uint8_t *cols, size_t stride, size_t n, size_t k,
+                          uint8_t *panel)
 {
     size_t size = t == DT_F32 ? 4 : 2;
     for (size_t c = 0; c < n; c++)
@@ -215,7 +223,7 @@ void panel_pack(enum dtype t, const void *cols, size_t stride, size_t n, size_t 
 #undef PACK
 }
 
-/* ---- reading back ---------------------------------------------------------------------------------- */
+/* ---- reading back ---------------------------------------------------------------------------- */
 
 static int get_code(const struct layout *l, const uint8_t *group, size_t k, size_t c)
 {
@@ -241,7 +249,8 @@ void panel_group(enum dtype t, const void *panel, size_t g, struct panel_group *
     const struct layout *l = &layouts[t];
     size_t unit_groups = l->unit_k / PANEL_GROUP, ug = g % unit_groups;
     const uint8_t *unit = (const uint8_t *)panel + g / unit_groups * l->unit_bytes;
-    const uint8_t *codes = unit + l->codes_at + ug * l->codes_step, *sub = unit + PANEL_SUB + 32 * ug;
+    const uint8_t *codes = unit + l->codes_at + ug * l->codes_step,
+                  *sub = unit + PANEL_SUB + 32 * ug;
     for (size_t c = 0; c < PANEL_COLS; c++) {
         for (size_t k = 0; k < PANEL_GROUP; k++) out->code[k][c] = get_code(l, codes, k, c);
         out->d[c] = load_half(unit + l->d_at + ug * l->d_step + 2 * c);
@@ -263,7 +272,8 @@ static void decode_floats(enum dtype t, const uint8_t *panel, size_t k, float *o
 {
     for (size_t i = 0; i < k; i++)
         for (size_t c = 0; c < PANEL_COLS; c++) {
-            const uint8_t *at = panel + (t == DT_BF16 ? i / 2 * 32 + 2 * c + i % 2 : i * 16 + c) * 2;
+            const uint8_t *at =
+                panel + (t == DT_BF16 ? i / 2 * 32 + 2 * c + i % 2 : i * 16 + c) * 2;
             uint16_t h;
             memcpy(&h, at, sizeof h);
             out[i * 16 + c] = t == DT_F16 ? half_to_float(h) : brain_to_float(h);

@@ -1,6 +1,6 @@
-/* Scalar number conversions that kernels of every level share with their reference. Static inline only:
- * a copy belongs to the file it is compiled in. The bits are those of the hardware instructions
- * (VCVTPS2PH, VCVTPH2PS, FCVT), NaN payloads included. */
+/* Scalar number conversions that kernels of every level share with their reference. Static inline
+ * only: a copy belongs to the file it is compiled in. The bits are those of the hardware
+ * instructions (VCVTPS2PH, VCVTPH2PS, FCVT), NaN payloads included. */
 #ifndef KERNELS_SCALAR_H
 #define KERNELS_SCALAR_H
 #include <math.h>

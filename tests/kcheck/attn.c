@@ -1,5 +1,5 @@
-/* Cache stores bit for bit; attention within the roundings of its sums, and, bit for bit, a query alone
- * as beside others. */
+/* Cache stores bit for bit; attention within the roundings of its sums, and, bit for bit, a query
+ * alone as beside others. */
 #include "kcheck.h"
 #include <stdio.h>
 
@@ -7,7 +7,8 @@ enum { B = ATTN_BLOCK, MAX_Q = 33 };
 static const size_t dims[] = { 1, 4, 7, 8, 16, 20, 31, 32, 33, 40, 48, 64, 72, 80, 96, 128, 256 };
 static const char *const types[] = { "f32", "f16", "bf16", "q8" };
 
-static void store(const struct kernels *k, enum kv_type t, size_t dim, const float *x, void *kp, void *vp)
+static void store(const struct kernels *k, enum kv_type t, size_t dim, const float *x, void *kp,
+                  void *vp)
 {
     for (size_t j = 0; j < B; j++) {
         k->kv_store_k[t](x + 2 * j * dim, dim, j, kp);
@@ -18,7 +19,8 @@ static void store(const struct kernels *k, enum kv_type t, size_t dim, const flo
 static void check_store(struct kcheck *c, enum kv_type t, size_t dim)
 {
     size_t nk = kv_k_bytes(t, dim), nv = kv_v_bytes(t, dim);
-    uint8_t *k1 = kc_alloc(nk, 64), *k2 = kc_alloc(nk, 64), *v1 = kc_alloc(nv, 64), *v2 = kc_alloc(nv, 64);
+    uint8_t *k1 = kc_alloc(nk, 64), *k2 = kc_alloc(nk, 64), *v1 = kc_alloc(nv, 64),
+            *v2 = kc_alloc(nv, 64);
     float *x = kc_alloc(2 * B * dim * 4, 4);
     for (size_t i = 0; i < 2 * B * dim; i++)
         x[i] = kc_u32(c) % 40 ? kc_normal(c) : t == KV_Q8 ? 0.0f : float_of(kc_u32(c));
@@ -37,10 +39,11 @@ struct attn_job {
     int32_t lo[MAX_Q], hi[MAX_Q];
     void *k, *v;
     float *q, *acc, *acc2, m[MAX_Q], sum[MAX_Q], m2[MAX_Q], sum2[MAX_Q];
-    double score_mag[MAX_Q], v_max;          /* largest scale * sum |q k| of a position; largest |v|   */
+    double score_mag[MAX_Q], v_max; /* largest scale * sum |q k| of a position; largest |v|   */
 };
 
-/* Magnitudes from the floats that were stored; a cache type moves them by a hundredth of the largest. */
+/* Magnitudes from the floats that were stored; a cache type moves them by a hundredth of the
+ * largest. */
 static void magnitudes(struct attn_job *j, const float *x)
 {
     size_t dim = j->a.head_dim;
@@ -51,7 +54,8 @@ static void magnitudes(struct attn_job *j, const float *x)
         for (size_t at = 0; at < B; at++) {
             double mag = 0;
             for (size_t i = 0; i < dim; i++)
-                mag += fabs((double)j->q[r * j->a.ldq + i]) * (fabs((double)x[2 * at * dim + i]) + 0.01 * top);
+                mag += fabs((double)j->q[r * j->a.ldq + i]) *
+                       (fabs((double)x[2 * at * dim + i]) + 0.01 * top);
             j->score_mag[r] = fmax(j->score_mag[r], mag * (double)j->a.scale);
         }
 }
@@ -72,8 +76,14 @@ static void job_open(struct kcheck *c, struct attn_job *j, enum kv_type t, size_
     }
     j->lo[1] = 5, j->hi[1] = 5, j->lo[2] = 63, j->hi[2] = 64, j->lo[3] = 0, j->hi[3] = 1;
     j->lo[4] = 9, j->hi[4] = 2;
-    j->a = (struct attn_query){ .q = j->q, .ldq = ldq, .lo = j->lo, .hi = j->hi, .n_q = MAX_Q, .head_dim = dim,
-                                .scale = 1 / sqrtf((float)dim), .softcap = cap ? 5.0f : 0.0f };
+    j->a = (struct attn_query){.q = j->q,
+                               .ldq = ldq,
+                               .lo = j->lo,
+                               .hi = j->hi,
+                               .n_q = MAX_Q,
+                               .head_dim = dim,
+                               .scale = 1 / sqrtf((float)dim),
+                               .softcap = cap ? 5.0f : 0.0f};
     magnitudes(j, x);
     kc_free(c, x);
 }
@@ -83,8 +93,8 @@ static void job_close(struct kcheck *c, struct attn_job *j)
     kc_free(c, j->k), kc_free(c, j->v), kc_free(c, j->q), kc_free(c, j->acc), kc_free(c, j->acc2);
 }
 
-/* A score is a chain of `dim` FMAs, then at most 16 roundings (scale, cap). An error e of a score, and of
- * the maximum, is a relative error of a probability; exp and a sum of 64 add theirs. */
+/* A score is a chain of `dim` FMAs, then at most 16 roundings (scale, cap). An error e of a score,
+ * and of the maximum, is a relative error of a probability; exp and a sum of 64 add theirs. */
 static void compare(struct kcheck *c, struct attn_job *j)
 {
     const double eps = (double)FLT_EPSILON / 2;
@@ -95,7 +105,8 @@ static void compare(struct kcheck *c, struct attn_job *j)
         kc_near(c, "maximum", r, (double)j->m[r], (double)j->m2[r], e);
         kc_near(c, "sum", r, sum, (double)j->sum2[r], rel * sum);
         for (size_t i = r * dim; i < (r + 1) * dim; i++)
-            kc_near(c, "accumulator", i, (double)j->acc[i], (double)j->acc2[i], rel * sum * j->v_max);
+            kc_near(c, "accumulator", i, (double)j->acc[i], (double)j->acc2[i],
+                    rel * sum * j->v_max);
     }
 }
 
@@ -129,7 +140,8 @@ static void check_merge(struct kcheck *c, size_t dim)
     enum { N = 5 };
     float m[2][N] = { { 1, -INFINITY, 2, 0, 30 }, { 1, -INFINITY, 2, 0, 30 } }, sum[2][N];
     float m2[N] = { 3, 1, -INFINITY, 0, -80 }, sum2[N] = { 1, 2, 0, 4, 5 };
-    float *acc[2] = { kc_alloc(N * dim * 4, 4), kc_alloc(N * dim * 4, 4) }, *acc2 = kc_alloc(N * dim * 4, 4);
+    float *acc[2] = {kc_alloc(N * dim * 4, 4), kc_alloc(N * dim * 4, 4)},
+          *acc2 = kc_alloc(N * dim * 4, 4);
     for (size_t r = 0; r < N; r++) sum[0][r] = sum[1][r] = m[0][r] == -INFINITY ? 0.0f : 1.5f;
     for (size_t i = 0; i < N * dim; i++) {
         acc[0][i] = acc[1][i] = m[0][i / dim] == -INFINITY ? 0.0f : kc_normal(c);
@@ -141,7 +153,8 @@ static void check_merge(struct kcheck *c, size_t dim)
     c->k->attn_merge(N, dim, m[1], sum[1], acc[1], m2, sum2, acc2);
     kc_equal(c, "merged maximum", m[0], m[1], N);
     for (size_t r = 0; r < N; r++) {
-        kc_near(c, "merged sum", r, (double)sum[0][r], (double)sum[1][r], 8 * (double)FLT_EPSILON * (double)sum[0][r]);
+        kc_near(c, "merged sum", r, (double)sum[0][r], (double)sum[1][r],
+                8 * (double)FLT_EPSILON * (double)sum[0][r]);
         for (size_t i = r * dim; i < (r + 1) * dim; i++)
             kc_near(c, "merged accumulator", i, (double)acc[0][i], (double)acc[1][i],
                     6 * (double)FLT_EPSILON * (fabs((double)before[i]) + fabs((double)acc2[i])));

@@ -12,8 +12,8 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Short pieces of work, timed one by one. The figure is the tenth percentile: the machine is shared, and a
- * piece that was interrupted says nothing about the kernel. */
+/* Short pieces of work, timed one by one. The figure is the tenth percentile: the machine is
+ * shared, and a piece that was interrupted says nothing about the kernel. */
 enum { MAX_PIECES = 20000 };
 struct pieces { double t[MAX_PIECES]; size_t n; double start; };
 
@@ -29,26 +29,31 @@ static double typical(struct pieces *p)
     return p->n ? p->t[p->n / 10] : 0;
 }
 
-static bool more(const struct pieces *p) { return p->n < MAX_PIECES && (p->n < 20 || now() - p->start < 0.5); }
+static bool more(const struct pieces *p)
+{
+    return p->n < MAX_PIECES && (p->n < 20 || now() - p->start < 0.5);
+}
 
 struct bench { struct kcheck c; const char *only; bool json, first; double roof; };
 
-static void print_row(struct bench *b, const char *name, const char *level, double seconds, double bytes,
-                      double macs, double elements)
+static void print_row(struct bench *b, const char *name, const char *level, double seconds,
+                      double bytes, double macs, double elements)
 {
     if (b->json)
-        printf("%s\n  {\"kernel\": \"%s\", \"level\": \"%s\", \"ms\": %.6f, \"gb_s\": %.3f, \"gmac_s\": %.3f, "
+        printf("%s\n  {\"kernel\": \"%s\", \"level\": \"%s\", \"ms\": %.6f, \"gb_s\": %.3f, "
+               "\"gmac_s\": %.3f, "
                "\"ns_per_element\": %.5f, \"roof_share\": %.3f}",
-               b->first ? "" : ",", name, level, seconds * 1e3, bytes / seconds / 1e9, macs / seconds / 1e9,
-               seconds * 1e9 / elements, bytes / seconds / b->roof);
+               b->first ? "" : ",", name, level, seconds * 1e3, bytes / seconds / 1e9,
+               macs / seconds / 1e9, seconds * 1e9 / elements, bytes / seconds / b->roof);
     else
-        printf("%-44s %-10s %10.4f ms %8.2f GB/s %8.2f GMAC/s %9.4f ns/el %5.2f of roof\n", name, level,
-               seconds * 1e3, bytes / seconds / 1e9, macs / seconds / 1e9, seconds * 1e9 / elements,
-               bytes / seconds / b->roof);
+        printf("%-44s %-10s %10.4f ms %8.2f GB/s %8.2f GMAC/s %9.4f ns/el %5.2f of roof\n", name,
+               level, seconds * 1e3, bytes / seconds / 1e9, macs / seconds / 1e9,
+               seconds * 1e9 / elements, bytes / seconds / b->roof);
     b->first = false;
 }
 
-/* Reading memory that no cache holds, bytes per second of one thread: sums of 64-byte lines, prefetched. */
+/* Reading memory that no cache holds, bytes per second of one thread: sums of 64-byte lines,
+ * prefetched. */
 static double read_roof(void)
 {
     enum { PIECE = 1 << 15, N_PIECES = 384 };
@@ -75,17 +80,17 @@ static double read_roof(void)
 }
 
 /* Runs the last argument in pieces of `times_over` times. */
-#define BENCH(b, name, level, bytes, macs, elements, times_over, ...)                                    \
-    do {                                                                                                 \
-        if (b->only && !strstr(name, b->only)) break;                                                    \
-        struct pieces *times = calloc(1, sizeof *times);                                                 \
-        for (times->start = now(); more(times);) {                                                       \
-            double t0 = now();                                                                           \
-            for (size_t over = 0; over < (times_over); over++) __VA_ARGS__;                                    \
-            times->t[times->n++] = (now() - t0) / (double)(times_over);                                          \
-        }                                                                                                \
-        print_row(b, name, level, typical(times), bytes, macs, elements);                                \
-        free(times);                                                                                     \
+#define BENCH(b, name, level, bytes, macs, elements, times_over, ...)       \
+    do {                                                                    \
+        if (b->only && !strstr(name, b->only)) break;                       \
+        struct pieces *times = calloc(1, sizeof *times);                    \
+        for (times->start = now(); more(times);) {                          \
+            double t0 = now();                                              \
+            for (size_t over = 0; over < (times_over); over++) __VA_ARGS__; \
+            times->t[times->n++] = (now() - t0) / (double)(times_over);     \
+        }                                                                   \
+        print_row(b, name, level, typical(times), bytes, macs, elements);   \
+        free(times);                                                        \
     } while (0)
 
 static void bench_linear(struct bench *b, enum dtype t, size_t k, size_t n, size_t rows)
@@ -97,7 +102,8 @@ static void bench_linear(struct bench *b, enum dtype t, size_t k, size_t n, size
     size_t copies = rows > 16 ? 1 : (size_t)(96e6 / (double)w_bytes) + 1;
     uint8_t *w = aligned_alloc(64, w_bytes * copies);
     uint8_t *file = malloc(16 * kc_file_bytes(t, k));
-    float *f = malloc(rows * k * 4), *d = malloc(rows * (groups + 1) * 4), *s = malloc(rows * (groups + 1) * 4);
+    float *f = malloc(rows * k * 4), *d = malloc(rows * (groups + 1) * 4),
+          *s = malloc(rows * (groups + 1) * 4);
     int8_t *q = malloc(rows * k);
     float *y = malloc(rows * panels * 16 * 4);
     for (size_t p = 0; p < panels; p++) {
@@ -122,17 +128,19 @@ static void bench_linear(struct bench *b, enum dtype t, size_t k, size_t n, size
     }
     double best = typical(times) * (double)panels / (double)piece;
     free(times);
-    print_row(b, name, b->c.k->linear_level[t], best, (double)w_bytes, (double)(rows * k * panels * 16),
-              (double)(rows * k * panels * 16));
+    print_row(b, name, b->c.k->linear_level[t], best, (double)w_bytes,
+              (double)(rows * k * panels * 16), (double)(rows * k * panels * 16));
     free(w), free(file), free(f), free(d), free(s), free(q), free(y);
 }
 
-/* Pages of 64 positions: one that stays in the cache, or a ring of `ring` bytes; bytes are K and V. */
+/* Pages of 64 positions: one that stays in the cache, or a ring of `ring` bytes; bytes are K and
+ * V. */
 static void bench_attn(struct bench *b, enum kv_type t, size_t dim, size_t n_q, size_t ring)
 {
     static const char *const names[] = { "f32", "f16", "bf16", "q8" };
     char name[64];
-    snprintf(name, sizeof name, "attn_block %s head %zu queries %zu%s", names[t], dim, n_q, ring ? " cold" : "");
+    snprintf(name, sizeof name, "attn_block %s head %zu queries %zu%s", names[t], dim, n_q,
+             ring ? " cold" : "");
     if (b->only && !strstr(name, b->only)) return;
     size_t nk = kv_k_bytes(t, dim), nv = kv_v_bytes(t, dim), pages = ring / (nk + nv) + 1, at = 0;
     uint8_t *kv = aligned_alloc(64, (nk + nv) * pages);
@@ -145,7 +153,8 @@ static void bench_attn(struct bench *b, enum kv_type t, size_t dim, size_t n_q, 
     }
     for (size_t i = 1; i < pages; i++) memcpy(kv + i * (nk + nv), kv, nk + nv);
     for (size_t r = 0; r < n_q; r++) hi[r] = ATTN_BLOCK;
-    struct attn_query a = { .q = q, .ldq = dim, .lo = lo, .hi = hi, .n_q = n_q, .head_dim = dim, .scale = 0.1f };
+    struct attn_query a = {
+        .q = q, .ldq = dim, .lo = lo, .hi = hi, .n_q = n_q, .head_dim = dim, .scale = 0.1f};
     double macs = (double)(2 * n_q * ATTN_BLOCK * dim);
     BENCH(b, name, b->c.k->attn_level[t], (double)(nk + nv), macs, macs, 100 / n_q + 1, {
         const uint8_t *page = kv + at % pages * (nk + nv);
@@ -185,7 +194,8 @@ int kcheck_bench(const char *level, const char *only, bool json)
     if (level && !cpu_ceiling(level, &bits)) return 2;
     kernels_init(&ref, 0);
     kernels_init(&k, bits & cpu_detect());
-    struct bench b = { .c = { .ref = &ref, .k = &k, .rng = 3 }, .only = only, .json = json, .first = true };
+    struct bench b = {
+        .c = {.ref = &ref, .k = &k, .rng = 3}, .only = only, .json = json, .first = true};
     b.roof = read_roof();
     if (json)
         printf("{\"level\": \"%s\", \"read_roof_gb_s\": %.3f, \"rows\": [", k.level, b.roof / 1e9);

@@ -1,9 +1,9 @@
 /* linear_given, the path of prompt rows: weights d q - m by one fmaf, rounded to bf16, times bf16
  * activations, against float64; and the same bits for every row count.
  *
- * TDPBF16PS sums the even and the odd elements of a group of 32 apart (16 fused steps each), adds the two,
- * then adds that to the total: a term passes at most 16 + 1 + groups roundings of 2^-24. Denormal numbers
- * are zeros on the way in and out, each step's loss below 2^-126. */
+ * TDPBF16PS sums the even and the odd elements of a group of 32 apart (16 fused steps each), adds
+ * the two, then adds that to the total: a term passes at most 16 + 1 + groups roundings of 2^-24.
+ * Denormal numbers are zeros on the way in and out, each step's loss below 2^-126. */
 #include "kcheck.h"
 #include <stdio.h>
 
@@ -24,7 +24,8 @@ static void given_weights(enum dtype t, const void *panel, size_t k, float *out)
         for (size_t c = 0; c < 16; c++) {
             size_t half = i % 32 / 16;
             float d = g.d[c] * (float)g.sub[half][c], m = g.m[c] * (float)g.submin[half][c];
-            out[i * 16 + c] = brain_to_float(float_to_brain(flushed(fmaf(d, (float)g.code[i % 32][c], -m))));
+            out[i * 16 + c] =
+                brain_to_float(float_to_brain(flushed(fmaf(d, (float)g.code[i % 32][c], -m))));
         }
     }
 }
@@ -33,10 +34,12 @@ static void check_given(struct kcheck *c, enum dtype t, size_t panels, size_t k)
 {
     static const size_t counts[] = { 1, 2, 3, 7, 15, 16, 17, 31, 32, 33, 48, 64 };
     size_t ldh = k + GIVEN_PAD, ldy = panels * 16 + GIVEN_PAD, pb = panel_bytes(t, k);
-    size_t column = kc_file_bytes(t, k), groups = (k + 31) / 32, y_size = GIVEN_ROWS * ldy - GIVEN_PAD;
+    size_t column = kc_file_bytes(t, k), groups = (k + 31) / 32,
+           y_size = GIVEN_ROWS * ldy - GIVEN_PAD;
     uint8_t *file = kc_alloc(16 * column, 2), *w = kc_alloc(panels * pb, 64);
     uint16_t *h = kc_alloc((GIVEN_ROWS * ldh - GIVEN_PAD) * 2, 2);
-    float *all = kc_alloc(y_size * 4, 4), *some = kc_alloc(y_size * 4, 4), *dec = kc_alloc(16 * k * 4, 4);
+    float *all = kc_alloc(y_size * 4, 4), *some = kc_alloc(y_size * 4, 4),
+          *dec = kc_alloc(16 * k * 4, 4);
     struct act x = { .h = h, .ldh = ldh };
     for (size_t p = 0; p < panels; p++) {
         kc_weights(c, t, KC_RANDOM, p + 1 == panels ? 13 : 16, k, file);
@@ -52,7 +55,8 @@ static void check_given(struct kcheck *c, enum dtype t, size_t panels, size_t k)
             for (size_t col = 0; col < 16; col++) {
                 double sum = 0, mag = 0;
                 for (size_t i = 0; i < k; i++) {
-                    double term = (double)flushed(brain_to_float(h[r * ldh + i])) * flushed(dec[i * 16 + col]);
+                    double term = (double)flushed(brain_to_float(h[r * ldh + i])) *
+                                  flushed(dec[i * 16 + col]);
                     sum += term;
                     mag += fabs(term);
                 }
@@ -71,7 +75,8 @@ static void check_given(struct kcheck *c, enum dtype t, size_t panels, size_t k)
             for (size_t r = 0; r < n; r++)
                 kc_equal(c, what, all + (from + r) * ldy, some + r * ldy, panels * 16);
         }
-    kc_free(c, file), kc_free(c, w), kc_free(c, h), kc_free(c, all), kc_free(c, some), kc_free(c, dec);
+    kc_free(c, file), kc_free(c, w), kc_free(c, h), kc_free(c, all), kc_free(c, some),
+        kc_free(c, dec);
 }
 
 void kcheck_given(struct kcheck *c)

@@ -1,9 +1,9 @@
 /* kcheck: every kernel at every CPU level against its reference (checkasm, for numbers).
  *
- * Rows are the functions listed in main.c, columns the levels this machine has; a cell runs only where
- * the level changed the pointer. What kernels.h fixes to the bit is compared bit for bit; the rest within
- * a bound computed from the data: terms * 2^-23 * sum of |term|, never one tuned until it was green.
- * No libraries: it is cross-built and run under an emulator as well. */
+ * Rows are the functions listed in main.c, columns the levels this machine has; a cell runs only
+ * where the level changed the pointer. What kernels.h fixes to the bit is compared bit for bit;
+ * the rest within a bound computed from the data: terms * 2^-23 * sum of |term|, never one tuned
+ * until it was green. No libraries: it is cross-built and run under an emulator as well. */
 #ifndef KCHECK_H
 #define KCHECK_H
 #include "kernels/kernels.h"
@@ -23,9 +23,9 @@ uint32_t kc_u32(struct kcheck *c);
 float kc_unit(struct kcheck *c);              /* -1 .. 1 */
 float kc_normal(struct kcheck *c);            /* roughly normal, a few outliers */
 
-/* Zeroed memory that ends at a page nobody may touch, so that reading or writing past the end stops the
- * test; the bytes before it are checked by kc_free. `align` is the best alignment it has: 4 gives memory
- * that is only 4-byte aligned, 64 a cache line. */
+/* Zeroed memory that ends at a page nobody may touch, so that reading or writing past the end
+ * stops the test; the bytes before it are checked by kc_free. `align` is the best alignment it
+ * has: 4 gives memory that is only 4-byte aligned, 64 a cache line. */
 void *kc_alloc(size_t bytes, size_t align);
 void kc_free(struct kcheck *c, void *p);
 
@@ -43,7 +43,8 @@ void kc_near(struct kcheck *c, const char *what, size_t at, double want, double 
 enum kc_codes { KC_RANDOM, KC_ONES, KC_ZEROS, KC_ALTERNATE, KC_CODES_COUNT };
 size_t kc_file_bytes(enum dtype t, size_t k);
 size_t kc_block(enum dtype t);
-void kc_weights(struct kcheck *c, enum dtype t, enum kc_codes codes, size_t n, size_t k, uint8_t *out);
+void kc_weights(struct kcheck *c, enum dtype t, enum kc_codes codes, size_t n, size_t k,
+                uint8_t *out);
 
 /* The rows. */
 void kcheck_panel(struct kcheck *c);

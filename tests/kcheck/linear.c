@@ -45,7 +45,8 @@ static void make_rows(struct kcheck *c, struct job *j)
     j->x.f = j->f, j->x.q = j->q, j->x.d = j->d, j->x.s = j->s;
 }
 
-static struct job job_open(struct kcheck *c, enum dtype t, size_t panels, size_t k, enum kc_codes codes)
+static struct job job_open(struct kcheck *c, enum dtype t, size_t panels, size_t k,
+                           enum kc_codes codes)
 {
     struct job j = { .t = t, .panels = panels, .k = k, .ldy = panels * 16 + PAD };
     size_t pb = panel_bytes(t, k), column = kc_file_bytes(t, k), y = (MAX_ROWS * j.ldy - PAD) * 4;
@@ -79,15 +80,16 @@ static void check_rows(struct kcheck *c, struct job *j, linear_fn *fn, size_t fr
     for (size_t i = 0; i < n; i++) j->got[i] = 12345;
     fn(j->w, j->panels, j->k, &x, rows, j->got, j->ldy);
     for (size_t r = 0; r < rows; r++) {
-        snprintf(what, sizeof what, "k %zu, panels %zu, rows %zu from %zu: row %zu", j->k, j->panels, rows,
-                 from, r);
+        snprintf(what, sizeof what, "k %zu, panels %zu, rows %zu from %zu: row %zu", j->k,
+                 j->panels, rows, from, r);
         kc_equal(c, what, j->want + (from + r) * j->ldy, j->got + r * j->ldy, 16 * j->panels);
         for (size_t i = 16 * j->panels; i < j->ldy && r + 1 < rows; i++)
             if (j->got[r * j->ldy + i] != 12345) kc_fail(c, "%s wrote past its columns", what);
     }
 }
 
-static void check_linear(struct kcheck *c, enum dtype t, size_t panels, size_t k, enum kc_codes codes)
+static void check_linear(struct kcheck *c, enum dtype t, size_t panels, size_t k,
+                         enum kc_codes codes)
 {
     struct job j = job_open(c, t, panels, k, codes);
     c->ref->linear[t](j.w, panels, k, &j.x, MAX_ROWS, j.want, j.ldy);
@@ -97,8 +99,9 @@ static void check_linear(struct kcheck *c, enum dtype t, size_t panels, size_t k
     job_close(c, &j);
 }
 
-/* ref against float64: each fmaf rounds once, so |error| <= steps * 2^-23 * sum |term|, where code and
- * minimum are terms of their own. The codes' products themselves are checked by the panel rows. */
+/* ref against float64: each fmaf rounds once, so |error| <= steps * 2^-23 * sum |term|, where code
+ * and minimum are terms of their own. The codes' products themselves are checked by the panel
+ * rows. */
 static void check_ref(struct kcheck *c, enum dtype t, size_t k)
 {
     struct job j = job_open(c, t, 1, k, KC_RANDOM);
@@ -110,7 +113,7 @@ static void check_ref(struct kcheck *c, enum dtype t, size_t k)
     for (size_t r = 0; r < MAX_ROWS; r++)
         for (size_t col = 0; col < 16; col++) {
             double sum = 0, mag = 0;
-            if (r % 7 == 3 || r % 7 == 5 || r % 16 == 11) continue;   /* s is not that of the codes */
+            if (r % 7 == 3 || r % 7 == 5 || r % 16 == 11) continue; /* s is not that of the codes */
             for (size_t i = 0; i < k; i++) {
                 if (quant && i % 32 == 0) panel_group(t, j.w, i / 32, &g);
                 double x = quant ? (double)j.d[r * j.x.ldd + i / 32] * j.q[r * j.x.ldq + i]
@@ -135,7 +138,8 @@ void kcheck_linear(struct kcheck *c)
         size_t block = kc_block(t);
         snprintf(name, sizeof name, "linear %s", dtype_table[t].name);
         if (c->k->linear[t] == c->ref->linear[t]) {
-            if (kc_cell(c, name, strcmp(c->k->level, "ref") == 0)) check_ref(c, t, block == 1 ? 37 : 512);
+            if (kc_cell(c, name, strcmp(c->k->level, "ref") == 0))
+                check_ref(c, t, block == 1 ? 37 : 512);
             continue;
         }
         if (!kc_cell(c, name, c->k->linear[t] != c->prev->linear[t])) continue;

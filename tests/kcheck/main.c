@@ -40,7 +40,8 @@ enum { HEAD = 64, CANARY = 0xa5 };
 
 static size_t page(void) { return (size_t)sysconf(_SC_PAGESIZE); }
 
-/* [canaries][HEAD: the mapping's size][user bytes][guard page]; the header sits just below the user's. */
+/* [canaries][HEAD: the mapping's size][user bytes][guard page]; the header sits just below the
+ * user's. */
 void *kc_alloc(size_t bytes, size_t align)
 {
     size_t p = page(), body = (bytes + HEAD + 2 * 64 + p - 1) / p * p;
@@ -99,8 +100,8 @@ void kc_equal(struct kcheck *c, const char *what, const float *want, const float
     c->checks += n;
     for (size_t i = 0; i < n; i++)
         if (!kc_same(want[i], got[i])) {
-            kc_fail(c, "%s [%zu]: want %.9g, got %.9g (equality is the rule)", what, i, (double)want[i],
-                    (double)got[i]);
+            kc_fail(c, "%s [%zu]: want %.9g, got %.9g (equality is the rule)", what, i,
+                    (double)want[i], (double)got[i]);
             return;
         }
 }
@@ -142,7 +143,8 @@ static int check_levels(const char *only)
     table[1] = ref;
     kcheck_panel(&c);
     printf("%-12s %zu failed\n", "panel", c.failed);
-    /* the reference itself, as a level of its own, against float64 and against the other dtype reader */
+    /* the reference itself, as a level of its own, against float64 and against the other dtype
+     * reader */
     size_t which = 0, failed = c.failed;
     for (const char *const *name = kernels_levels(); *name; name++) {
         uint32_t bits;
@@ -156,7 +158,8 @@ static int check_levels(const char *only)
         struct kcheck col = { .ref = &ref, .prev = &table[1 - which], .k = k, .rng = 7 };
         if (!only || strcmp(only, *name) == 0) {
             kcheck_all(&col);
-            printf("%-12s %zu cells, %zu checks, %zu failed\n", *name, col.cells, col.checks, col.failed);
+            printf("%-12s %zu cells, %zu checks, %zu failed\n", *name, col.cells, col.checks,
+                   col.failed);
             fflush(stdout);
         }
         failed += col.failed;
@@ -178,7 +181,8 @@ int main(int argc, char **argv)
         else if (strcmp(argv[i], "--level") == 0 && i + 1 < argc) level = argv[++i];
         else if (strcmp(argv[i], "--only") == 0 && i + 1 < argc) only = argv[++i];
         else {
-            fprintf(stderr, "usage: kcheck [--level NAME] [--mutants] [--bench [--only WORD] [--json]]\n");
+            fprintf(stderr,
+                    "usage: kcheck [--level NAME] [--mutants] [--bench [--only WORD] [--json]]\n");
             return 2;
         }
     if (bench) return kcheck_bench(level, only, json);

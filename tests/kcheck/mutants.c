@@ -1,34 +1,34 @@
-/* Who checks the checker: small faults are planted in a good table, one at a time, and every one must be
- * caught. A fault that passes is a hole in kcheck. */
+/* Who checks the checker: small faults are planted in a good table, one at a time, and every one
+ * must be caught. A fault that passes is a hole in kcheck. */
 #include "kcheck.h"
 #include <stdio.h>
 
 static const struct kernels *good;
 
-/* ---- linear ----------------------------------------------------------------------------------------- */
+/* ---- linear ---------------------------------------------------------------------------------- */
 
 static float next_up(float f) { return float_of(bits_of(f) + 1); }
 
 /* One unit in the last place, in the last column only. */
-static void linear_one_ulp(const void *w, size_t n, size_t k, const struct act *x, size_t rows, float *y,
-                           size_t ldy)
+static void linear_one_ulp(const void *w, size_t n, size_t k, const struct act *x, size_t rows,
+                           float *y, size_t ldy)
 {
     good->linear[DT_Q4_1](w, n, k, x, rows, y, ldy);
-    float *at = y + (rows - 1) * ldy + 16 * n - 4;         /* a column that exists in the last panel */
+    float *at = y + (rows - 1) * ldy + 16 * n - 4; /* a column that exists in the last panel */
     if (k && *at != 0) *at = next_up(*at);
 }
 
 /* From 17 rows on, the last row gets its neighbour's answer. */
-static void linear_wrong_row(const void *w, size_t n, size_t k, const struct act *x, size_t rows, float *y,
-                             size_t ldy)
+static void linear_wrong_row(const void *w, size_t n, size_t k, const struct act *x, size_t rows,
+                             float *y, size_t ldy)
 {
     good->linear[DT_Q8_0](w, n, k, x, rows, y, ldy);
     if (rows > 16) memcpy(y + (rows - 1) * ldy, y + (rows - 2) * ldy, 64 * n);
 }
 
 /* K in two halves, added at the end: close, but not the rule. */
-static void linear_split_k(const void *w, size_t n, size_t k, const struct act *x, size_t rows, float *y,
-                           size_t ldy)
+static void linear_split_k(const void *w, size_t n, size_t k, const struct act *x, size_t rows,
+                           float *y, size_t ldy)
 {
     size_t half = k / 2;
     float part[16];
@@ -45,8 +45,8 @@ static void linear_split_k(const void *w, size_t n, size_t k, const struct act *
 }
 
 /* The minimum is forgotten where five rows come at once. */
-static void linear_no_min(const void *w, size_t n, size_t k, const struct act *x, size_t rows, float *y,
-                          size_t ldy)
+static void linear_no_min(const void *w, size_t n, size_t k, const struct act *x, size_t rows,
+                          float *y, size_t ldy)
 {
     static const float zeros[256];
     for (size_t r = 0; r < rows; r++) {
@@ -57,14 +57,14 @@ static void linear_no_min(const void *w, size_t n, size_t k, const struct act *x
 }
 
 /* Writes one element past the last row. */
-static void linear_overrun(const void *w, size_t n, size_t k, const struct act *x, size_t rows, float *y,
-                           size_t ldy)
+static void linear_overrun(const void *w, size_t n, size_t k, const struct act *x, size_t rows,
+                           float *y, size_t ldy)
 {
     good->linear[DT_Q6_K](w, n, k, x, rows, y, ldy);
     if (rows > 1) y[16 * n] = 0;
 }
 
-/* ---- vectors ---------------------------------------------------------------------------------------- */
+/* ---- vectors --------------------------------------------------------------------------------- */
 
 static void quantize_half_up(const float *x, size_t k, int8_t *q, float *d, float *s)
 {
@@ -110,17 +110,20 @@ static void rmsnorm_no_eps(const float *x, const float *w, size_t n, float eps, 
     good->rmsnorm(x, w, n, eps * 0.99f, out);
 }
 
-static void layernorm_no_bias(const float *x, const float *w, const float *b, size_t n, float eps, float *out)
+static void layernorm_no_bias(const float *x, const float *w, const float *b, size_t n, float eps,
+                              float *out)
 {
     good->layernorm(x, w, n > 32 ? NULL : b, n, eps, out);
 }
 
-static void rope_wrong_head(float *x, size_t n_heads, size_t head_dim, size_t n_rot, const float *cs)
+static void rope_wrong_head(float *x, size_t n_heads, size_t head_dim, size_t n_rot,
+                            const float *cs)
 {
     good->rope_halves(x, n_heads > 2 ? 2 : n_heads, head_dim, n_rot, cs);
 }
 
-static void rope_other_pairs(float *x, size_t n_heads, size_t head_dim, size_t n_rot, const float *cs)
+static void rope_other_pairs(float *x, size_t n_heads, size_t head_dim, size_t n_rot,
+                             const float *cs)
 {
     good->rope_halves(x, n_heads, head_dim, n_rot, cs);
 }
@@ -139,7 +142,7 @@ static void add_twice(const float *a, const float *b, size_t n, float *out)
     if (n > 8) out[n - 1] = a[n - 1];
 }
 
-/* ---- cache and attention ---------------------------------------------------------------------------- */
+/* ---- cache and attention --------------------------------------------------------------------- */
 
 static void store_truncated(const float *x, size_t n, size_t j, void *page)
 {
@@ -149,7 +152,8 @@ static void store_truncated(const float *x, size_t n, size_t j, void *page)
         if (fabsf(half_to_float(at[i])) > fabsf(x[i]) && isfinite(x[i])) at[i]--;
 }
 
-static void attn_no_lo(const struct attn_query *a, const void *k, const void *v, float *m, float *sum, float *acc)
+static void attn_no_lo(const struct attn_query *a, const void *k, const void *v, float *m,
+                       float *sum, float *acc)
 {
     int32_t lo[64] = { 0 };
     struct attn_query b = *a;
@@ -158,23 +162,23 @@ static void attn_no_lo(const struct attn_query *a, const void *k, const void *v,
 }
 
 /* Correct answers, but a query's last bit depends on how many others there are. */
-static void attn_batchy(const struct attn_query *a, const void *k, const void *v, float *m, float *sum,
-                        float *acc)
+static void attn_batchy(const struct attn_query *a, const void *k, const void *v, float *m,
+                        float *sum, float *acc)
 {
     good->attn_block[KV_F32](a, k, v, m, sum, acc);
     if (a->n_q > 6 && sum[0] > 0) sum[0] = next_up(sum[0]);
 }
 
-static void attn_no_cap(const struct attn_query *a, const void *k, const void *v, float *m, float *sum,
-                        float *acc)
+static void attn_no_cap(const struct attn_query *a, const void *k, const void *v, float *m,
+                        float *sum, float *acc)
 {
     struct attn_query b = *a;
     b.softcap = 0;
     good->attn_block[KV_Q8](&b, k, v, m, sum, acc);
 }
 
-static void merge_no_rescale(size_t n_q, size_t head_dim, float *m, float *sum, float *acc, const float *m2,
-                             const float *sum2, const float *acc2)
+static void merge_no_rescale(size_t n_q, size_t head_dim, float *m, float *sum, float *acc,
+                             const float *m2, const float *sum2, const float *acc2)
 {
     for (size_t r = 0; r < n_q; r++) {
         m[r] = m[r] > m2[r] ? m[r] : m2[r];
@@ -200,17 +204,17 @@ int kcheck_mutants(void)
         printf("FAIL the table fails without a fault (%zu)\n", healthy.failed);
         return 1;
     }
-#define PLANT(field, fn)                                                                                 \
-    do {                                                                                                 \
-        bad = best;                                                                                      \
-        bad.field = fn;                                                                                  \
-        struct kcheck c = { .ref = &ref, .prev = &best, .k = &bad, .rng = 7, .quiet = true };            \
-        kcheck_all(&c);                                                                                  \
-        planted++;                                                                                       \
-        if (!c.failed) {                                                                                 \
-            printf("FAIL the planted fault %s was not caught (%zu cells ran)\n", #fn, c.cells);          \
-            missed++;                                                                                    \
-        }                                                                                                \
+#define PLANT(field, fn)                                                                        \
+    do {                                                                                        \
+        bad = best;                                                                             \
+        bad.field = fn;                                                                         \
+        struct kcheck c = {.ref = &ref, .prev = &best, .k = &bad, .rng = 7, .quiet = true};     \
+        kcheck_all(&c);                                                                         \
+        planted++;                                                                              \
+        if (!c.failed) {                                                                        \
+            printf("FAIL the planted fault %s was not caught (%zu cells ran)\n", #fn, c.cells); \
+            missed++;                                                                           \
+        }                                                                                       \
     } while (0)
     PLANT(linear[DT_Q4_1], linear_one_ulp);
     PLANT(linear[DT_Q8_0], linear_wrong_row);

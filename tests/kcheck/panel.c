@@ -1,5 +1,5 @@
-/* The panels against the dtype table, a reader of the same blocks written by other hands: every element
- * of every dtype must come back with the same bits. Also where test weights are made. */
+/* The panels against the dtype table, a reader of the same blocks written by other hands: every
+ * element of every dtype must come back with the same bits. Also where test weights are made. */
 #include "kcheck.h"
 
 /* Where the float16 numbers of a block are; the other bytes are codes, any value is valid. */
@@ -11,7 +11,10 @@ static const struct { uint8_t n; uint8_t at[2]; } halves[DT_COUNT] = {
 };
 
 size_t kc_block(enum dtype t) { return dtype_table[t].block; }
-size_t kc_file_bytes(enum dtype t, size_t k) { return k / dtype_table[t].block * dtype_table[t].bytes; }
+size_t kc_file_bytes(enum dtype t, size_t k)
+{
+    return k / dtype_table[t].block * dtype_table[t].bytes;
+}
 
 static void float_weights(struct kcheck *c, enum dtype t, size_t n, uint8_t *out)
 {
@@ -25,7 +28,8 @@ static void float_weights(struct kcheck *c, enum dtype t, size_t n, uint8_t *out
     }
 }
 
-void kc_weights(struct kcheck *c, enum dtype t, enum kc_codes codes, size_t n, size_t k, uint8_t *out)
+void kc_weights(struct kcheck *c, enum dtype t, enum kc_codes codes, size_t n, size_t k,
+                uint8_t *out)
 {
     if (dtype_table[t].block == 1) {
         float_weights(c, t, n * k, out);
@@ -63,7 +67,8 @@ static void check_panel(struct kcheck *c, enum dtype t, size_t n, size_t k, enum
     for (size_t i = 0; i < 16 * k; i++)
         if (i % 16 >= n) got[i] += 0.0f;                /* a padded column may decode to -0 */
     kc_equal(c, dtype_table[t].name, want, got, 16 * k);
-    if (panel_bytes(t, k) % 64) kc_fail(c, "%s: panel size is no multiple of 64", dtype_table[t].name);
+    if (panel_bytes(t, k) % 64)
+        kc_fail(c, "%s: panel size is no multiple of 64", dtype_table[t].name);
     kc_free(c, panel);
     kc_free(c, one);
     kc_free(c, got);
@@ -77,5 +82,6 @@ void kcheck_panel(struct kcheck *c)
         for (size_t blocks = 0; blocks < 7; blocks++)
             for (size_t n = 1; n <= 16; n += 3)
                 for (size_t codes = 0; codes < KC_CODES_COUNT; codes++)
-                    check_panel(c, (enum dtype)t, n, blocks * kc_block((enum dtype)t), (enum kc_codes)codes);
+                    check_panel(c, (enum dtype)t, n, blocks * kc_block((enum dtype)t),
+                                (enum kc_codes)codes);
 }

@@ -1,5 +1,6 @@
-/* Elementwise and reducing kernels. quantize, to_bf16, add, mul, scale and arg-max are fixed to the bit;
- * the others within the rounding errors of their formula, computed from the data in double. */
+/* Elementwise and reducing kernels. quantize, to_bf16, add, mul, scale and arg-max are fixed to
+ * the bit; the others within the rounding errors of their formula, computed from the data in
+ * double. */
 #include "kcheck.h"
 #include <stdlib.h>
 
@@ -16,16 +17,19 @@ enum { N_LENGTHS = 75 };
 
 static void fill(struct kcheck *c, float *x, size_t n, float by)
 {
-    static const float edges[] = { 0.0f, -0.0f, 1e-40f, -1e-38f, 87.5f, -87.5f, 105.0f, -105.0f, 3e4f, -3e4f };
-    for (size_t i = 0; i < n; i++) x[i] = kc_u32(c) % 16 ? kc_normal(c) * by : edges[kc_u32(c) % 10];
+    static const float edges[] = {0.0f,   -0.0f,  1e-40f,  -1e-38f, 87.5f,
+                                  -87.5f, 105.0f, -105.0f, 3e4f,    -3e4f};
+    for (size_t i = 0; i < n; i++)
+        x[i] = kc_u32(c) % 16 ? kc_normal(c) * by : edges[kc_u32(c) % 10];
 }
 
-/* ---- exact ------------------------------------------------------------------------------------------ */
+/* ---- exact ----------------------------------------------------------------------------------- */
 
 static void check_quantize(struct kcheck *c)
 {
     if (!kc_cell(c, "quantize", c->k->quantize != c->prev->quantize)) return;
-    static const float specials[] = { 0, 1e-45f, 1e-39f, 3e-37f, 1e-36f, 1, 3e38f, INFINITY, -INFINITY, NAN };
+    static const float specials[] = {0, 1e-45f, 1e-39f,   3e-37f,    1e-36f,
+                                     1, 3e38f,  INFINITY, -INFINITY, NAN};
     for (size_t groups = 0; groups <= 37; groups++) {
         size_t k = 32 * groups;
         float *x = kc_alloc(k * 4, 4), *d = kc_alloc(groups * 4, 4), *s = kc_alloc(groups * 4, 4);
@@ -39,7 +43,8 @@ static void check_quantize(struct kcheck *c)
                     for (size_t i = 0; i < 32; i++) x[32 * g + i] = v * kc_unit(c);
                 x[32 * g + kc_u32(c) % 32] = v;
             }
-            for (size_t i = 0; i < k && run == 3; i++) x[i] = (float)((int)(i % 255) - 127) / 2;  /* ties */
+            for (size_t i = 0; i < k && run == 3; i++)
+                x[i] = (float)((int)(i % 255) - 127) / 2; /* ties */
             for (size_t i = 0; i < k; i++) q2[i] = 99;
             c->ref->quantize(x, k, q, d, s);
             c->k->quantize(x, k, q2, d2, s2);
@@ -77,7 +82,10 @@ static void check_argmax(struct kcheck *c)
         float *x = kc_alloc(n * 4, 4);
         for (size_t run = 0; run < 24; run++) {
             for (size_t i = 0; i < n; i++)
-                x[i] = run < 8 ? kc_normal(c) : run < 16 ? (float)(kc_u32(c) % 3) : run < 18 ? -INFINITY : 0.0f;
+                x[i] = run < 8    ? kc_normal(c)
+                       : run < 16 ? (float)(kc_u32(c) % 3)
+                       : run < 18 ? -INFINITY
+                                  : 0.0f;
             if (n && run % 8 == 1) x[kc_u32(c) % n] = NAN;
             if (n && run % 8 == 2) x[kc_u32(c) % n] = INFINITY;
             if (n && run >= 18) x[kc_u32(c) % n] = run % 2 ? -0.0f : -1.0f;
@@ -89,7 +97,7 @@ static void check_argmax(struct kcheck *c)
     }
 }
 
-/* ---- elementwise ------------------------------------------------------------------------------------ */
+/* ---- elementwise ----------------------------------------------------------------------------- */
 
 /* Two inputs, one output; unused arguments are ignored. */
 struct op {
@@ -106,9 +114,9 @@ static double exactly(double a, double b, double want)
     return 0;
 }
 
-/* e^y has relative error 4 eps and is 0 below -87.3 and e^88 above; x / (1 + e^y) adds two roundings, and
- * where y was clamped what is left is below |x| e^-87; 2^-149
- * is the rounding of a denormal. */
+/* e^y has relative error 4 eps and is 0 below -87.3 and e^88 above; x / (1 + e^y) adds two
+ * roundings, and where y was clamped what is left is below |x| e^-87; 2^-149 is the rounding
+ * of a denormal. */
 static double sigmoid_bound(double x, double y_error, double want)
 {
     return fabs(want) * (8 * eps + y_error) + fabs(x) * 2e-38 + 0x1p-149;
@@ -141,11 +149,13 @@ static double mul_gelu_bound(double a, double b, double want)
     double y = 1.5957691216 * (a + 0.044715 * a * a * a), g = a / (1 + exp(-y));
     return gelu_tanh_bound(a, 0, g) * fabs(b) + fabs(want) * 2 * eps + 0x1p-149;
 }
-/* near 0: x (1 + a few roundings), denormal ones of x / cap too; far: 1 - 2 / (e + 1), both terms rounded */
+/* near 0: x (1 + a few roundings), denormal ones of x / cap too; far: 1 - 2 / (e + 1), both terms
+ * rounded */
 static double softcap_bound(double a, double cap, double want)
 {
     double u = fabs(a / cap);
-    return u < 0.5 ? fabs(want) * 10 * eps + 4 * cap * 0x1p-149 : cap * (6 + 2 * (u < 20 ? u : 0)) * eps;
+    return u < 0.5 ? fabs(want) * 10 * eps + 4 * cap * 0x1p-149
+                   : cap * (6 + 2 * (u < 20 ? u : 0)) * eps;
 }
 
 #define AT(f) offsetof(struct kernels, f)
@@ -173,8 +183,8 @@ static any_fn *fn_at(const struct kernels *k, size_t at)
     return f;
 }
 
-static void call(const struct op *op, const struct kernels *k, const float *a, const float *b, float number,
-                 size_t n, float *out)
+static void call(const struct op *op, const struct kernels *k, const float *a, const float *b,
+                 float number, size_t n, float *out)
 {
     any_fn *f = fn_at(k, op->at);
     if (op->shape == ONE) ((one_fn *)f)(a, n, out);
@@ -184,7 +194,8 @@ static void call(const struct op *op, const struct kernels *k, const float *a, c
 
 static void check_op(struct kcheck *c, const struct op *op, size_t n, float by)
 {
-    float *a = kc_alloc(n * 4, 4), *b = kc_alloc(n * 4, 4), *want = kc_alloc(n * 4, 4), *got = kc_alloc(n * 4, 4);
+    float *a = kc_alloc(n * 4, 4), *b = kc_alloc(n * 4, 4), *want = kc_alloc(n * 4, 4),
+          *got = kc_alloc(n * 4, 4);
     float number = 0.5f + 40 * fabsf(kc_unit(c)), one;
     fill(c, a, n, by);
     fill(c, b, n, 1);
@@ -196,7 +207,8 @@ static void check_op(struct kcheck *c, const struct op *op, size_t n, float by)
         double bound = op->bound == exactly ? 0 : op->bound((double)a[i], other, (double)want[i]);
         kc_near(c, op->name, i, (double)want[i], (double)got[i], isfinite(bound) ? bound : 0);
         call(op, c->k, a + i, b + i, number, 1, &one);        /* alone, and so in another lane */
-        if (!kc_same(one, got[i])) kc_fail(c, "%s: element %zu depends on its neighbours", op->name, i);
+        if (!kc_same(one, got[i]))
+            kc_fail(c, "%s: element %zu depends on its neighbours", op->name, i);
     }
     memcpy(want, got, n * 4);
     call(op, c->k, a, b, number, n, a);                       /* in place */
@@ -216,20 +228,23 @@ static void check_fused(struct kcheck *c, const char *what, one_fn *act, two_fn 
     kc_equal(c, what, x, y, 100);
 }
 
-/* ---- norms and rope --------------------------------------------------------------------------------- */
+/* ---- norms and rope -------------------------------------------------------------------------- */
 
 static void check_rmsnorm(struct kcheck *c)
 {
     if (!kc_cell(c, "rmsnorm", c->k->rmsnorm != c->prev->rmsnorm)) return;
     for (size_t l = 1; l < N_LENGTHS; l++) {
         size_t n = length(l);
-        float *x = kc_alloc(n * 4, 4), *w = kc_alloc(n * 4, 4), *a = kc_alloc(n * 4, 4), *b = kc_alloc(n * 4, 4);
+        float *x = kc_alloc(n * 4, 4), *w = kc_alloc(n * 4, 4), *a = kc_alloc(n * 4, 4),
+              *b = kc_alloc(n * 4, 4);
         for (size_t run = 0; run < 3; run++) {
-            for (size_t i = 0; i < n; i++) x[i] = kc_normal(c) * (run == 1 ? 1e-6f : 3.0f), w[i] = kc_normal(c);
+            for (size_t i = 0; i < n; i++)
+                x[i] = kc_normal(c) * (run == 1 ? 1e-6f : 3.0f), w[i] = kc_normal(c);
             if (run == 2) memset(x, 0, n * 4);
             c->ref->rmsnorm(x, run == 1 ? NULL : w, n, 1e-5f, a);
             c->k->rmsnorm(x, run == 1 ? NULL : w, n, 1e-5f, b);
-            /* a sum of n / 32 positive terms a lane, then 8 roundings; the root halves the relative error */
+            /* a sum of n / 32 positive terms a lane, then 8 roundings; the root halves the
+             * relative error */
             for (size_t i = 0; i < n; i++)
                 kc_near(c, "rmsnorm", i, (double)a[i], (double)b[i],
                         fabs((double)a[i]) * eps * ((double)n / 64 + 12));
@@ -261,13 +276,14 @@ static void check_layernorm(struct kcheck *c)
             double by = 1 / sqrt(var + 1e-5), steps = (double)n / 32 + 12;
             c->ref->layernorm(x, w, run ? o : NULL, n, 1e-5f, a);
             c->k->layernorm(x, w, run ? o : NULL, n, 1e-5f, b);
-            /* the mean is off by steps roundings of the mean magnitude, which moves every element and,
-             * relative to the deviation, the scale */
+            /* the mean is off by steps roundings of the mean magnitude, which moves every element
+             * and, relative to the deviation, the scale */
             for (size_t i = 0; i < n; i++) {
                 double z = fabs(((double)x[i] - mean) * by), shift = steps * eps * mag * by;
                 kc_near(c, "layernorm", i, (double)a[i], (double)b[i],
-                        fabs((double)w[i]) * (shift * (1 + z) + z * eps * steps + eps * fabs((double)x[i]) * by)
-                            + 2 * eps * (fabs((double)a[i]) + fabs((double)o[i])));
+                        fabs((double)w[i]) * (shift * (1 + z) + z * eps * steps +
+                                              eps * fabs((double)x[i]) * by) +
+                            2 * eps * (fabs((double)a[i]) + fabs((double)o[i])));
             }
             c->k->layernorm(x, w, run ? o : NULL, n, 1e-5f, x);
             kc_equal(c, "in place", b, x, n);
@@ -286,7 +302,8 @@ static void check_rope(struct kcheck *c, const char *name, rope_fn *ref, rope_fn
             size_t dim = n_rot + 3 * (heads - 1), n = dim * heads;
             float *a = kc_alloc(n * 4, 4), *b = kc_alloc(n * 4, 4), *cs = kc_alloc(n_rot * 4, 4);
             double mag = 0;
-            for (size_t i = 0; i < n; i++) mag = fmax(mag, fabs((double)(a[i] = b[i] = kc_normal(c))));
+            for (size_t i = 0; i < n; i++)
+                mag = fmax(mag, fabs((double)(a[i] = b[i] = kc_normal(c))));
             for (size_t i = 0; i < n_rot / 2; i++) {
                 cs[i] = cosf((float)i);
                 cs[n_rot / 2 + i] = sinf((float)i);
@@ -294,7 +311,8 @@ static void check_rope(struct kcheck *c, const char *name, rope_fn *ref, rope_fn
             ref(a, heads, dim, n_rot, cs);
             fn(b, heads, dim, n_rot, cs);
             for (size_t i = 0; i < n; i++)
-                kc_near(c, name, i, (double)a[i], (double)b[i], i % dim < n_rot ? 4 * eps * mag : 0);
+                kc_near(c, name, i, (double)a[i], (double)b[i],
+                        i % dim < n_rot ? 4 * eps * mag : 0);
             kc_free(c, a), kc_free(c, b), kc_free(c, cs);
         }
 }

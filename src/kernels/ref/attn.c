@@ -34,20 +34,22 @@ static float v_value(enum kv_type t, const void *page, size_t head_dim, size_t i
     return kv_value(t, page, j * head_dim + i, j * groups_of(head_dim) + i / 32, head_dim);
 }
 
-/* ---- storing one token ------------------------------------------------------------------------------ */
+/* ---- storing one token ----------------------------------------------------------------------- */
 
 /* Writes x[i] to element at + i * step. */
-static void store_floats(enum kv_type t, const float *x, size_t n, size_t at, size_t step, void *page)
+static void store_floats(enum kv_type t, const float *x, size_t n, size_t at, size_t step,
+                         void *page)
 {
     for (size_t i = 0; i < n; i++)
         if (t == KV_F32)
             ((float *)page)[at + i * step] = x[i];
         else
-            ((uint16_t *)page)[at + i * step] = t == KV_F16 ? float_to_half(x[i]) : float_to_brain(x[i]);
+            ((uint16_t *)page)[at + i * step] =
+                t == KV_F16 ? float_to_half(x[i]) : float_to_brain(x[i]);
 }
 
-static void store_q8(const float *x, size_t n, size_t at, size_t step, size_t scale_at, size_t scale_step,
-                     void *page)
+static void store_q8(const float *x, size_t n, size_t at, size_t step, size_t scale_at,
+                     size_t scale_step, void *page)
 {
     float *scales = (void *)((uint8_t *)page + n * B);
     for (size_t i = 0; i < n; i += 32) {
@@ -74,7 +76,7 @@ static void store_v(enum kv_type t, const float *x, size_t n, size_t j, void *pa
         store_floats(t, x, n, j * n, 1, page);
 }
 
-/* ---- attention ------------------------------------------------------------------------------------- */
+/* ---- attention ------------------------------------------------------------------------------- */
 
 static void attn_query(enum kv_type t, const struct attn_query *a, size_t r, const void *k_page,
                        const void *v_page, float *m, float *sum, float *acc)
@@ -94,13 +96,14 @@ static void attn_query(enum kv_type t, const struct attn_query *a, size_t r, con
     *sum = (float)total;
     for (size_t i = 0; i < a->head_dim; i++) {
         double out = 0;
-        for (int j = lo; j < hi; j++) out += score[j] * v_value(t, v_page, a->head_dim, i, (size_t)j);
+        for (int j = lo; j < hi; j++)
+            out += score[j] * v_value(t, v_page, a->head_dim, i, (size_t)j);
         acc[i] = (float)out;
     }
 }
 
-static void attn_merge_ref(size_t n_q, size_t head_dim, float *m, float *sum, float *acc, const float *m2,
-                           const float *sum2, const float *acc2)
+static void attn_merge_ref(size_t n_q, size_t head_dim, float *m, float *sum, float *acc,
+                           const float *m2, const float *sum2, const float *acc2)
 {
     for (size_t r = 0; r < n_q; r++, acc += head_dim, acc2 += head_dim) {
         if (m2[r] == -INFINITY) continue;
@@ -117,30 +120,30 @@ static void attn_finish_ref(size_t head_dim, const float *acc, float sum, float 
     for (size_t i = 0; i < head_dim; i++) out[i] = sum != 0 ? acc[i] / sum : 0.0f;
 }
 
-#define KV_TYPE(T)                                                                                       \
-    static void store_k_##T##_ref(const float *x, size_t n, size_t j, void *page)                        \
-    {                                                                                                    \
-        store_k(KV_##T, x, n, j, page);                                                                  \
-    }                                                                                                    \
-    static void store_v_##T##_ref(const float *x, size_t n, size_t j, void *page)                        \
-    {                                                                                                    \
-        store_v(KV_##T, x, n, j, page);                                                                  \
-    }                                                                                                    \
-    static void attn_##T##_ref(const struct attn_query *a, const void *k_page, const void *v_page,       \
-                               float *m, float *sum, float *acc)                                         \
-    {                                                                                                    \
-        for (size_t r = 0; r < a->n_q; r++)                                                              \
-            attn_query(KV_##T, a, r, k_page, v_page, m + r, sum + r, acc + r * a->head_dim);             \
+#define KV_TYPE(T)                                                                                 \
+    static void store_k_##T##_ref(const float *x, size_t n, size_t j, void *page)                  \
+    {                                                                                              \
+        store_k(KV_##T, x, n, j, page);                                                            \
+    }                                                                                              \
+    static void store_v_##T##_ref(const float *x, size_t n, size_t j, void *page)                  \
+    {                                                                                              \
+        store_v(KV_##T, x, n, j, page);                                                            \
+    }                                                                                              \
+    static void attn_##T##_ref(const struct attn_query *a, const void *k_page, const void *v_page, \
+                               float *m, float *sum, float *acc)                                   \
+    {                                                                                              \
+        for (size_t r = 0; r < a->n_q; r++)                                                        \
+            attn_query(KV_##T, a, r, k_page, v_page, m + r, sum + r, acc + r * a->head_dim);       \
     }
 KV_TYPE(F32)
 KV_TYPE(F16)
 KV_TYPE(BF16)
 KV_TYPE(Q8)
 
-#define KV_ROW(T)                                                                                        \
-    k->kv_store_k[KV_##T] = store_k_##T##_ref;                                                           \
-    k->kv_store_v[KV_##T] = store_v_##T##_ref;                                                           \
-    k->attn_block[KV_##T] = attn_##T##_ref;                                                              \
+#define KV_ROW(T)                              \
+    k->kv_store_k[KV_##T] = store_k_##T##_ref; \
+    k->kv_store_v[KV_##T] = store_v_##T##_ref; \
+    k->attn_block[KV_##T] = attn_##T##_ref;    \
     k->attn_level[KV_##T] = "ref"
 
 void attn_init_ref(struct kernels *k)

@@ -10,8 +10,8 @@ static float float_weight(enum dtype t, const void *panel, size_t k, size_t c)
                        : brain_to_float(h[(k / 2 * PANEL_COLS + c) * 2 + k % 2]);
 }
 
-static void linear_float(enum dtype t, const uint8_t *panels, size_t n_panels, size_t k, const struct act *x,
-                         size_t rows, float *y, size_t ldy)
+static void linear_float(enum dtype t, const uint8_t *panels, size_t n_panels, size_t k,
+                         const struct act *x, size_t rows, float *y, size_t ldy)
 {
     for (size_t p = 0; p < n_panels; p++)
         for (size_t r = 0; r < rows; r++)
@@ -25,8 +25,8 @@ static void linear_float(enum dtype t, const uint8_t *panels, size_t n_panels, s
 }
 
 /* Column c of one group for one row of 32 codes: y plus the group's share. */
-static float add_group(enum panel_min min, const struct panel_group *w, size_t c, const int8_t *q, float d,
-                       float s, float y)
+static float add_group(enum panel_min min, const struct panel_group *w, size_t c, const int8_t *q,
+                       float d, float s, float y)
 {
     int dot = 0, mins = 0;
     for (size_t i = 0; i < PANEL_GROUP; i++) {
@@ -39,12 +39,13 @@ static float add_group(enum panel_min min, const struct panel_group *w, size_t c
     return y;
 }
 
-static void linear_quant(enum dtype t, const uint8_t *panels, size_t n_panels, size_t k, const struct act *x,
-                         size_t rows, float *y, size_t ldy)
+static void linear_quant(enum dtype t, const uint8_t *panels, size_t n_panels, size_t k,
+                         const struct act *x, size_t rows, float *y, size_t ldy)
 {
     struct panel_group w;
     for (size_t p = 0; p < n_panels; p++) {
-        for (size_t r = 0; r < rows; r++) memset(y + r * ldy + p * PANEL_COLS, 0, PANEL_COLS * sizeof *y);
+        for (size_t r = 0; r < rows; r++)
+            memset(y + r * ldy + p * PANEL_COLS, 0, PANEL_COLS * sizeof *y);
         for (size_t g = 0; g < k / PANEL_GROUP; g++) {
             panel_group(t, panels + p * panel_bytes(t, k), g, &w);
             for (size_t r = 0; r < rows; r++)
@@ -57,11 +58,11 @@ static void linear_quant(enum dtype t, const uint8_t *panels, size_t n_panels, s
     }
 }
 
-#define LINEAR(T, kind)                                                                                  \
-    static void linear_##T##_ref(const void *panels, size_t n_panels, size_t k, const struct act *x,     \
-                                 size_t rows, float *y, size_t ldy)                                      \
-    {                                                                                                    \
-        linear_##kind(DT_##T, panels, n_panels, k, x, rows, y, ldy);                                     \
+#define LINEAR(T, kind)                                                                  \
+    static void linear_##T##_ref(const void *panels, size_t n_panels, size_t k,          \
+                                 const struct act *x, size_t rows, float *y, size_t ldy) \
+    {                                                                                    \
+        linear_##kind(DT_##T, panels, n_panels, k, x, rows, y, ldy);                     \
     }
 LINEAR(F32, float)
 LINEAR(F16, float)

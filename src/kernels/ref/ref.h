@@ -1,5 +1,6 @@
-/* Reference kernels: scalar, for reading, never made faster. What the other levels must equal (linear,
- * quantize, arg-max, cache stores) or come close to (everything with a double accumulator here). */
+/* Reference kernels: scalar, for reading, never made faster. What the other levels must equal
+ * (linear, quantize, arg-max, cache stores) or come close to (everything with a double accumulator
+ * here). */
 #ifndef KERNELS_REF_H
 #define KERNELS_REF_H
 #include "kernels/kernels.h"

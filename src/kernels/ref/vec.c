@@ -1,5 +1,5 @@
-/* Elementwise and reducing kernels on one row. Sums and functions in double, one rounding at the end,
- * except where kernels.h gives the arithmetic (quantize, to_bf16, add, mul, scale). */
+/* Elementwise and reducing kernels on one row. Sums and functions in double, one rounding at the
+ * end, except where kernels.h gives the arithmetic (quantize, to_bf16, add, mul, scale). */
 #include "kernels/ref/ref.h"
 #include "kernels/scalar.h"
 
@@ -42,7 +42,8 @@ static void rmsnorm_ref(const float *x, const float *w, size_t n, float eps, flo
     for (size_t i = 0; i < n; i++) out[i] = (float)(x[i] * by * (w ? w[i] : 1.0f));
 }
 
-static void layernorm_ref(const float *x, const float *w, const float *b, size_t n, float eps, float *out)
+static void layernorm_ref(const float *x, const float *w, const float *b, size_t n, float eps,
+                          float *out)
 {
     double sum = 0, square = 0;
     for (size_t i = 0; i < n; i++) sum += x[i];
@@ -62,10 +63,12 @@ static void rotate(float *a, float *b, float cosine, float sine)
 static void rope_pairs_ref(float *x, size_t n_heads, size_t head_dim, size_t n_rot, const float *cs)
 {
     for (size_t h = 0; h < n_heads; h++, x += head_dim)
-        for (size_t i = 0; i < n_rot / 2; i++) rotate(&x[2 * i], &x[2 * i + 1], cs[i], cs[n_rot / 2 + i]);
+        for (size_t i = 0; i < n_rot / 2; i++)
+            rotate(&x[2 * i], &x[2 * i + 1], cs[i], cs[n_rot / 2 + i]);
 }
 
-static void rope_halves_ref(float *x, size_t n_heads, size_t head_dim, size_t n_rot, const float *cs)
+static void rope_halves_ref(float *x, size_t n_heads, size_t head_dim, size_t n_rot,
+                            const float *cs)
 {
     for (size_t h = 0; h < n_heads; h++, x += head_dim)
         for (size_t i = 0; i < n_rot / 2; i++)
@@ -95,8 +98,8 @@ static void softcap_ref(const float *x, float cap, size_t n, float *out)
 static double silu(double x) { return x / (1 + exp(-x)); }
 static double gelu_erf(double x) { return x * 0.5 * erfc(-x * 0.70710678118654752440); }
 
-/* 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), arXiv 1606.08415; written as x * sigmoid(2 u), which
- * keeps its digits where tanh is near -1. */
+/* 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), arXiv 1606.08415; written as x * sigmoid(2
+ * u), which keeps its digits where tanh is near -1. */
 static double gelu_tanh(double x)
 {
     double u = 0.79788456080286535588 * (x + 0.044715 * x * x * x);

@@ -1,13 +1,15 @@
 /* Attention over one block of 64 positions, and the cache stores.
  *
  * Both products are outer products in registers: scores[query][position] over head_dim, then
- * acc[query][dim] over positions, one FMA chain per number in ascending order, so a tile's shape never
- * changes a bit. Tiles are queries x registers of 8: 6 x 2, 4 x 2, 3 x 4 (3 x 2 where widening needs
- * registers), 2 x 4, 1 x 8; a page is widened to float32 on the way into the tile, once for all queries of
- * the tile. Positions that a query does not see have probability 0, and adding 0 x v changes nothing.
+ * acc[query][dim] over positions, one FMA chain per number in ascending order, so a tile's shape
+ * never changes a bit. Tiles are queries x registers of 8: 6 x 2, 4 x 2, 3 x 4 (3 x 2 where
+ * widening needs registers), 2 x 4, 1 x 8; a page is widened to float32 on the way into the tile,
+ * once for all queries of the tile. Positions that a query does not see have probability 0, and
+ * adding 0 x v changes nothing.
  *
- * KV_Q8: sums run over the codes of 32 dims, then take the scale; a value's scale joins its probability.
- * Tried and lost: fetching V, or K some rows ahead, while K is read (cold pages 0 to 15 % slower). */
+ * KV_Q8: sums run over the codes of 32 dims, then take the scale; a value's scale joins its
+ * probability. Tried and lost: fetching V, or K some rows ahead, while K is read (cold pages 0 to
+ * 15 % slower). */
 #include "kernels/scalar.h"
 #include "kernels/x86/avx2.h"
 #include "kernels/x86/math_avx2.h"
@@ -36,42 +38,42 @@ INLINE const float *page_scales(const void *page, size_t head_dim)
     return (const void *)((const uint8_t *)page + head_dim * B);
 }
 
-/* f[r][p] += v_p * x_r, the registers holding whichever side is smaller. STAY keeps the order that was
- * written: without it gcc loads ahead, spills the sums and loses a quarter of the speed. */
+/* f[r][p] += v_p * x_r, the registers holding whichever side is smaller. STAY keeps the order that
+ * was written: without it gcc loads ahead, spills the sums and loses a quarter of the speed. */
 #define STAY(v) __asm__ volatile("" : "+x"(v))
-#define OUTER(f, nq, np, load_x, load_v)                                                                 \
-    do {                                                                                                 \
-        __m256 side[8];                                                                                  \
-        if ((nq) <= (np)) {                                                                              \
-            UNROLL                                                                                       \
-            for (int r = 0; r < (nq); r++) side[r] = (load_x);                                           \
-            UNROLL                                                                                       \
-            for (int p = 0; p < (np); p++) {                                                             \
-                __m256 v = (load_v);                                                                     \
-                STAY(v);                                                                                 \
-                UNROLL                                                                                   \
-                for (int r = 0; r < (nq); r++) f[r][p] = _mm256_fmadd_ps(v, side[r], f[r][p]);           \
-            }                                                                                            \
-        } else {                                                                                         \
-            UNROLL                                                                                       \
-            for (int p = 0; p < (np); p++) side[p] = (load_v);                                           \
-            UNROLL                                                                                       \
-            for (int r = 0; r < (nq); r++) {                                                             \
-                __m256 x = (load_x);                                                                     \
-                STAY(x);                                                                                 \
-                UNROLL                                                                                   \
-                for (int p = 0; p < (np); p++) f[r][p] = _mm256_fmadd_ps(side[p], x, f[r][p]);           \
-            }                                                                                            \
-        }                                                                                                \
+#define OUTER(f, nq, np, load_x, load_v)                                                       \
+    do {                                                                                       \
+        __m256 side[8];                                                                        \
+        if ((nq) <= (np)) {                                                                    \
+            UNROLL                                                                             \
+            for (int r = 0; r < (nq); r++) side[r] = (load_x);                                 \
+            UNROLL                                                                             \
+            for (int p = 0; p < (np); p++) {                                                   \
+                __m256 v = (load_v);                                                           \
+                STAY(v);                                                                       \
+                UNROLL                                                                         \
+                for (int r = 0; r < (nq); r++) f[r][p] = _mm256_fmadd_ps(v, side[r], f[r][p]); \
+            }                                                                                  \
+        } else {                                                                               \
+            UNROLL                                                                             \
+            for (int p = 0; p < (np); p++) side[p] = (load_v);                                 \
+            UNROLL                                                                             \
+            for (int r = 0; r < (nq); r++) {                                                   \
+                __m256 x = (load_x);                                                           \
+                STAY(x);                                                                       \
+                UNROLL                                                                         \
+                for (int p = 0; p < (np); p++) f[r][p] = _mm256_fmadd_ps(side[p], x, f[r][p]); \
+            }                                                                                  \
+        }                                                                                      \
     } while (0)
 
-#define CLEAR(f, nq, np)                                                                                 \
-    do {                                                                                                 \
-        UNROLL                                                                                           \
-        for (int r = 0; r < (nq); r++) {                                                                 \
-            UNROLL                                                                                       \
-            for (int p = 0; p < (np); p++) f[r][p] = _mm256_setzero_ps();                                \
-        }                                                                                                \
+#define CLEAR(f, nq, np)                                                  \
+    do {                                                                  \
+        UNROLL                                                            \
+        for (int r = 0; r < (nq); r++) {                                  \
+            UNROLL                                                        \
+            for (int p = 0; p < (np); p++) f[r][p] = _mm256_setzero_ps(); \
+        }                                                                 \
     } while (0)
 
 /* score[r][j0 ...] = q_r . k_j for 8 * np positions, dims in runs of `run`: all of them, or 32. */
@@ -85,14 +87,16 @@ INLINE void score_tile(enum kv_type t, int nq, int np, const struct attn_query *
         __m256 f[TILE_Q][8];
         CLEAR(f, nq, np);
         for (size_t i = i0; i < i1; i++)
-            OUTER(f, nq, np, set8(q[(size_t)r * a->ldq + i]), page_8(t, page, i * B + j0 + 8 * (size_t)p));
+            OUTER(f, nq, np, set8(q[(size_t)r * a->ldq + i]),
+                  page_8(t, page, i * B + j0 + 8 * (size_t)p));
         UNROLL
         for (int p = 0; p < np; p++) {
             __m256 d = t == KV_Q8 ? _mm256_loadu_ps(scales + i0 / 32 * B + 8 * (size_t)p) : set8(0);
             UNROLL
             for (int r = 0; r < nq; r++) {
                 float *to = score[r] + j0 + 8 * (size_t)p;
-                _mm256_storeu_ps(to, t == KV_Q8 ? _mm256_fmadd_ps(f[r][p], d, _mm256_loadu_ps(to)) : f[r][p]);
+                _mm256_storeu_ps(to, t == KV_Q8 ? _mm256_fmadd_ps(f[r][p], d, _mm256_loadu_ps(to))
+                                                : f[r][p]);
             }
         }
     }
@@ -109,25 +113,27 @@ INLINE void value_tile(enum kv_type t, int nq, int nd, size_t head_dim, const fl
     UNROLL
     for (int r = 0; r < nq; r++) {
         UNROLL
-        for (int d = 0; d < nd; d++) _mm256_storeu_ps(acc + (size_t)r * ld + i0 + 8 * (size_t)d, f[r][d]);
+        for (int d = 0; d < nd; d++)
+            _mm256_storeu_ps(acc + (size_t)r * ld + i0 + 8 * (size_t)d, f[r][d]);
     }
 }
 
 /* Probabilities times the scales of one group of dims of V. */
-INLINE void scale_probs(int nq, size_t head_dim, const float (*prob)[B], const void *page, size_t group,
-                        float (*out)[B])
+INLINE void scale_probs(int nq, size_t head_dim, const float (*prob)[B], const void *page,
+                        size_t group, float (*out)[B])
 {
     const float *scales = page_scales(page, head_dim) + group;
     float d[B];
     for (size_t j = 0; j < B; j++) d[j] = scales[j * groups_of(head_dim)];
     for (int r = 0; r < nq; r++)
         for (size_t j = 0; j < B; j += 8)
-            _mm256_storeu_ps(out[r] + j, _mm256_mul_ps(_mm256_loadu_ps(prob[r] + j), _mm256_loadu_ps(d + j)));
+            _mm256_storeu_ps(out[r] + j,
+                             _mm256_mul_ps(_mm256_loadu_ps(prob[r] + j), _mm256_loadu_ps(d + j)));
 }
 
 /* The last head_dim % 8 dims: their columns as float32, 8 wide, then the same chains. */
-static void value_rest(enum kv_type t, size_t nq, size_t head_dim, const float (*prob)[B], const void *page,
-                       size_t lo, size_t hi, float *acc)
+static void value_rest(enum kv_type t, size_t nq, size_t head_dim, const float (*prob)[B],
+                       const void *page, size_t lo, size_t hi, float *acc)
 {
     float part[B][8] = { { 0 } }, out[8];
     size_t i0 = head_dim / 8 * 8, n = head_dim - i0;
@@ -145,7 +151,8 @@ static void value_rest(enum kv_type t, size_t nq, size_t head_dim, const float (
     }
 }
 
-/* Scores to probabilities: m = maximum over lo..hi, p = exp(score - m), 0 elsewhere; the sum of p. */
+/* Scores to probabilities: m = maximum over lo..hi, p = exp(score - m), 0 elsewhere; their
+ * sum. */
 INLINE void softmax(const struct attn_query *a, size_t r, float *score, float *m, float *sum)
 {
     const __m256i first = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
@@ -154,7 +161,8 @@ INLINE void softmax(const struct attn_query *a, size_t r, float *score, float *m
     UNROLL
     for (int p = 0; p < 8; p++) {
         __m256i j = _mm256_add_epi32(first, _mm256_set1_epi32(8 * p));
-        __m256 seen = _mm256_castsi256_ps(_mm256_andnot_si256(_mm256_cmpgt_epi32(lo, j), _mm256_cmpgt_epi32(hi, j)));
+        __m256 seen = _mm256_castsi256_ps(
+            _mm256_andnot_si256(_mm256_cmpgt_epi32(lo, j), _mm256_cmpgt_epi32(hi, j)));
         v[p] = _mm256_mul_ps(_mm256_loadu_ps(score + 8 * p), set8(a->scale));
         if (a->softcap > 0)
             v[p] = _mm256_mul_ps(tanh8(_mm256_div_ps(v[p], set8(a->softcap))), set8(a->softcap));
@@ -185,15 +193,16 @@ INLINE void span(const struct attn_query *a, size_t r0, size_t n, size_t *lo, si
     *hi = (size_t)h;
 }
 
-INLINE void scores(enum kv_type t, int nq, int np, const struct attn_query *a, size_t r0, const void *page,
-                   size_t lo, size_t hi, float (*score)[B])
+INLINE void scores(enum kv_type t, int nq, int np, const struct attn_query *a, size_t r0,
+                   const void *page, size_t lo, size_t hi, float (*score)[B])
 {
     size_t step = 8 * (size_t)np;
-    for (size_t j = lo / step * step; j < hi; j += step) score_tile(t, nq, np, a, r0, page, j, score);
+    for (size_t j = lo / step * step; j < hi; j += step)
+        score_tile(t, nq, np, a, r0, page, j, score);
 }
 
-INLINE void values(enum kv_type t, int nq, int nd, const struct attn_query *a, size_t r0, const void *page,
-                   size_t lo, size_t hi, const float (*prob)[B], float *acc)
+INLINE void values(enum kv_type t, int nq, int nd, const struct attn_query *a, size_t r0,
+                   const void *page, size_t lo, size_t hi, const float (*prob)[B], float *acc)
 {
     size_t d = a->head_dim, run = t == KV_Q8 ? 32 : d;
     float scaled[TILE_Q][B];
@@ -222,12 +231,13 @@ INLINE void attend(enum kv_type t, int nq, int wide, const struct attn_query *a,
     span(a, r0, (size_t)nq, &lo, &hi);
     memset(score, 0, (size_t)nq * sizeof *score);
     scores(t, nq, wide, a, r0, k_page, lo, hi, score);
-    for (int r = 0; r < nq; r++) softmax(a, r0 + (size_t)r, score[r], &m[r0 + (size_t)r], &sum[r0 + (size_t)r]);
+    for (int r = 0; r < nq; r++)
+        softmax(a, r0 + (size_t)r, score[r], &m[r0 + (size_t)r], &sum[r0 + (size_t)r]);
     values(t, nq, wide, a, r0, v_page, lo, hi, (const float(*)[B])score, acc);
 }
 
-INLINE void attn_block(enum kv_type t, const struct attn_query *a, const void *k_page, const void *v_page,
-                       float *m, float *sum, float *acc)
+INLINE void attn_block(enum kv_type t, const struct attn_query *a, const void *k_page,
+                       const void *v_page, float *m, float *sum, float *acc)
 {
     for (size_t r = 0, n; r < a->n_q; r += n) {
         size_t left = a->n_q - r;
@@ -242,12 +252,12 @@ INLINE void attn_block(enum kv_type t, const struct attn_query *a, const void *k
     }
 }
 
-/* ---- between blocks --------------------------------------------------------------------------------- */
+/* ---- between blocks -------------------------------------------------------------------------- */
 
 static float exp1(float x) { return _mm256_cvtss_f32(exp8(set8(x))); }
 
-static void attn_merge_avx2(size_t n_q, size_t head_dim, float *m, float *sum, float *acc, const float *m2,
-                            const float *sum2, const float *acc2)
+static void attn_merge_avx2(size_t n_q, size_t head_dim, float *m, float *sum, float *acc,
+                            const float *m2, const float *sum2, const float *acc2)
 {
     for (size_t r = 0; r < n_q; r++, acc += head_dim, acc2 += head_dim) {
         if (m2[r] == -INFINITY) continue;
@@ -256,7 +266,8 @@ static void attn_merge_avx2(size_t n_q, size_t head_dim, float *m, float *sum, f
         m[r] = max;
         for (size_t i = 0; i < head_dim; i += 8) {
             __m256 v = _mm256_mul_ps(load_part(acc2 + i, head_dim - i), set8(b));
-            store_part(acc + i, head_dim - i, _mm256_fmadd_ps(load_part(acc + i, head_dim - i), set8(a), v));
+            store_part(acc + i, head_dim - i,
+                       _mm256_fmadd_ps(load_part(acc + i, head_dim - i), set8(a), v));
         }
     }
 }
@@ -271,11 +282,11 @@ static void attn_finish_avx2(size_t head_dim, const float *acc, float sum, float
     }
 }
 
-#define ATTN_AVX2(T)                                                                                     \
-    static void attn_##T##_avx2(const struct attn_query *a, const void *k_page, const void *v_page,      \
-                                float *m, float *sum, float *acc)                                        \
-    {                                                                                                    \
-        attn_block(KV_##T, a, k_page, v_page, m, sum, acc);                                              \
+#define ATTN_AVX2(T)                                                                  \
+    static void attn_##T##_avx2(const struct attn_query *a, const void *k_page,       \
+                                const void *v_page, float *m, float *sum, float *acc) \
+    {                                                                                 \
+        attn_block(KV_##T, a, k_page, v_page, m, sum, acc);                           \
     }
 ATTN_AVX2(F32)
 ATTN_AVX2(F16)

@@ -18,27 +18,31 @@
 
 enum {
     TILE_ROWS = 4,
-    FEW_ROWS = 16, FEW_GROUPS = 256,         /* up to here unpacking twice costs less than unpacking to L1 */
-    AHEAD = 4096,                            /* bytes between reading and prefetching                      */
-    BLOCK_ROWS = 128, CHUNK_GROUPS = 24,     /* activations in L2, unpacked codes in L1                    */
+    FEW_ROWS = 16,
+    FEW_GROUPS = 256, /* up to here unpacking twice costs less than unpacking to L1 */
+    AHEAD = 4096,     /* bytes between reading and prefetching                      */
+    BLOCK_ROWS = 128,
+    CHUNK_GROUPS = 24, /* activations in L2, unpacked codes in L1                    */
 };
 
 /* How the codes of a type become a sum. */
 struct dot_kind {
-    bool sign;         /* signed 8-bit codes (Q8_0): |w| times x with the sign of w                     */
-    int quads;         /* quads that may be added in 16 bits: codes up to 15: 8, 31: 4, 63: 2           */
-    bool sub;          /* sub-scales of the two halves                                                  */
-    int zero;          /* value = code - zero                                                           */
-    int min;           /* +1: y += m s; -1: y -= m s; -2: y -= (sub-minimums . half sums) * (m d); 0    */
+    bool sign; /* signed 8-bit codes (Q8_0): |w| times x with the sign of w                     */
+    int quads; /* quads that may be added in 16 bits: codes up to 15: 8, 31: 4, 63: 2           */
+    bool sub;  /* sub-scales of the two halves                                                  */
+    int zero;  /* value = code - zero                                                           */
+    int min;   /* +1: y += m s; -1: y -= m s; -2: y -= (sub-minimums . half sums) * (m d); 0    */
 };
 
 /* Of 16 columns: [columns 0-7, 8-15]. */
 struct scales {
     __m256 d[2], m[2];
-    __m256i pair[2];           /* int16 (first half, second half): zero * sub-scale, or sub-minimum     */
-    __m256i sub[2][2];         /* [half][columns]: the sub-scale twice, as int16                        */
+    __m256i pair[2];   /* int16 (first half, second half): zero * sub-scale, or sub-minimum     */
+    __m256i sub[2][2]; /* [half][columns]: the sub-scale twice, as int16                        */
 };
-struct line { __m256i lo[2], hi[2]; };      /* codes of quads l and l + 4: four of a column in 32 bits  */
+struct line {
+    __m256i lo[2], hi[2];
+}; /* codes of quads l and l + 4: four of a column in 32 bits  */
 struct unpacked { __m256i code[8][2]; struct scales s; };
 
 typedef void line_fn(const uint8_t *panel, size_t g, int l, struct line *out);
@@ -48,7 +52,12 @@ struct reader_avx2 { line_fn *line; scales_fn *scales; size_t bytes; };
 
 /* Rows of activations as tiles read them; `half` has the int16 sums of codes of the group's
  * halves. */
-struct rows_avx2 { const int8_t *q; const float *d, *s; const int32_t *half; size_t ldq, ldd, ldh; };
+struct rows_avx2 {
+    const int8_t *q;
+    const float *d, *s;
+    const int32_t *half;
+    size_t ldq, ldd, ldh;
+};
 
 /* The value is in a register here. Without it the compiler moves the additions of a tile apart
  * from their products and spills half of it: 80 instead of 120 products a nanosecond (gcc 12,
@@ -67,7 +76,8 @@ INLINE __m256i signed_dot(__m256i w, __m256i x)
 }
 
 /* Sums over one group: i[r][c]. Three shapes of the same loop, by how soon 16 bits are full. */
-INLINE void dot_signed(int n, const struct unpacked *w, const int8_t *q, size_t ldq, __m256i i[TILE_ROWS][2])
+INLINE void dot_signed(int n, const struct unpacked *w, const int8_t *q, size_t ldq,
+                       __m256i i[TILE_ROWS][2])
 {
     UNROLL
     for (int quad = 0; quad < 8; quad++) {
@@ -86,15 +96,16 @@ INLINE void dot_signed(int n, const struct unpacked *w, const int8_t *q, size_t 
     }
 }
 
-INLINE void dot_pairs(struct dot_kind kind, int n, const struct unpacked *w, const int8_t *q, size_t ldq,
-                      __m256i i[TILE_ROWS][2])
+INLINE void dot_pairs(struct dot_kind kind, int n, const struct unpacked *w, const int8_t *q,
+                      size_t ldq, __m256i i[TILE_ROWS][2])
 {
     const __m256i ones = _mm256_set1_epi16(1);
     UNROLL
     for (int quad = 0; quad < 8; quad += 2) {
         UNROLL
         for (int r = 0; r < n; r++) {
-            __m256i x = load_32(q + (size_t)r * ldq + 4 * quad), y = load_32(q + (size_t)r * ldq + 4 * quad + 4);
+            __m256i x = load_32(q + (size_t)r * ldq + 4 * quad),
+                    y = load_32(q + (size_t)r * ldq + 4 * quad + 4);
             UNROLL
             for (int c = 0; c < 2; c++) {
                 __m256i p = _mm256_add_epi16(_mm256_maddubs_epi16(w->code[quad][c], x),
@@ -107,8 +118,8 @@ INLINE void dot_pairs(struct dot_kind kind, int n, const struct unpacked *w, con
     }
 }
 
-INLINE void dot_long(struct dot_kind kind, int n, const struct unpacked *w, const int8_t *q, size_t ldq,
-                     __m256i i[TILE_ROWS][2])
+INLINE void dot_long(struct dot_kind kind, int n, const struct unpacked *w, const int8_t *q,
+                     size_t ldq, __m256i i[TILE_ROWS][2])
 {
     const __m256i ones = _mm256_set1_epi16(1);
     __m256i a[TILE_ROWS][2];
@@ -136,8 +147,8 @@ INLINE void dot_long(struct dot_kind kind, int n, const struct unpacked *w, cons
     }
 }
 
-INLINE void dot_group(struct dot_kind kind, int n, const struct unpacked *w, const int8_t *q, size_t ldq,
-                      __m256i i[TILE_ROWS][2])
+INLINE void dot_group(struct dot_kind kind, int n, const struct unpacked *w, const int8_t *q,
+                      size_t ldq, __m256i i[TILE_ROWS][2])
 {
     if (kind.sign)
         dot_signed(n, w, q, ldq, i);
@@ -148,20 +159,24 @@ INLINE void dot_group(struct dot_kind kind, int n, const struct unpacked *w, con
 }
 
 /* f += the group's share, as kernels.h states it. */
-INLINE void add_group(struct dot_kind kind, int n, const struct scales *w, const struct rows_avx2 *x,
-                      size_t g, __m256i i[TILE_ROWS][2], __m256 f[TILE_ROWS][2])
+INLINE void add_group(struct dot_kind kind, int n, const struct scales *w,
+                      const struct rows_avx2 *x, size_t g, __m256i i[TILE_ROWS][2],
+                      __m256 f[TILE_ROWS][2])
 {
     UNROLL
     for (int r = 0; r < n; r++) {
         __m256 d = _mm256_set1_ps(x->d[(size_t)r * x->ldd + g]);
         __m256i half = _mm256_setzero_si256();
         if (kind.zero || kind.min == -2) half = _mm256_set1_epi32(x->half[(size_t)r * x->ldh + g]);
-        if (kind.zero && !kind.sub) half = _mm256_madd_epi16(half, _mm256_set1_epi16((short)kind.zero));
+        if (kind.zero && !kind.sub)
+            half = _mm256_madd_epi16(half, _mm256_set1_epi16((short)kind.zero));
         UNROLL
         for (int c = 0; c < 2; c++) {
             if (kind.zero)
-                i[r][c] = _mm256_sub_epi32(i[r][c], kind.sub ? _mm256_madd_epi16(half, w->pair[c]) : half);
-            f[r][c] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(i[r][c]), _mm256_mul_ps(w->d[c], d), f[r][c]);
+                i[r][c] = _mm256_sub_epi32(i[r][c],
+                                           kind.sub ? _mm256_madd_epi16(half, w->pair[c]) : half);
+            f[r][c] =
+                _mm256_fmadd_ps(_mm256_cvtepi32_ps(i[r][c]), _mm256_mul_ps(w->d[c], d), f[r][c]);
             if (kind.min == 1 || kind.min == -1) {
                 __m256 s = _mm256_set1_ps(x->s[(size_t)r * x->ldd + g]);
                 f[r][c] = kind.min > 0 ? _mm256_fmadd_ps(w->m[c], s, f[r][c])
@@ -235,8 +250,9 @@ INLINE void fetch(const uint8_t *p, size_t bytes)
 
 /* dot_group without the detour through memory; halves in sums of their own where they must not
  * mix. */
-INLINE void dot_few(struct dot_kind kind, struct reader_avx2 in, int n, const uint8_t *panel, size_t g,
-                    const struct scales *s, const int8_t *q, size_t ldq, __m256i i[TILE_ROWS][2])
+INLINE void dot_few(struct dot_kind kind, struct reader_avx2 in, int n, const uint8_t *panel,
+                    size_t g, const struct scales *s, const int8_t *q, size_t ldq,
+                    __m256i i[TILE_ROWS][2])
 {
     const __m256i ones = _mm256_set1_epi16(1);
     __m256i a[TILE_ROWS][2], b[TILE_ROWS][2];
@@ -246,7 +262,8 @@ INLINE void dot_few(struct dot_kind kind, struct reader_avx2 in, int n, const ui
         in.line(panel, g, l, &w);
         UNROLL
         for (int r = 0; r < n; r++) {
-            __m256i x = load_32(q + (size_t)r * ldq + 4 * l), y = load_32(q + (size_t)r * ldq + 16 + 4 * l);
+            __m256i x = load_32(q + (size_t)r * ldq + 4 * l),
+                    y = load_32(q + (size_t)r * ldq + 16 + 4 * l);
             UNROLL
             for (int c = 0; c < 2; c++) {
                 if (kind.sign) {
@@ -276,8 +293,9 @@ INLINE void dot_few(struct dot_kind kind, struct reader_avx2 in, int n, const ui
     }
 }
 
-INLINE void tile_few(struct dot_kind kind, struct reader_avx2 in, int n, const uint8_t *panel, size_t g0,
-                     size_t groups, const struct rows_avx2 *x, float *y, size_t ldy, bool first)
+INLINE void tile_few(struct dot_kind kind, struct reader_avx2 in, int n, const uint8_t *panel,
+                     size_t g0, size_t groups, const struct rows_avx2 *x, float *y, size_t ldy,
+                     bool first)
 {
     __m256 f[TILE_ROWS][2];
     UNROLL
@@ -306,27 +324,33 @@ INLINE void tile_few(struct dot_kind kind, struct reader_avx2 in, int n, const u
  * -------------------------------------------------------------------------------------------- */
 
 /* The rows r0 .. r0 + n from group g0 on, with the half sums that the kind needs. */
-INLINE struct rows_avx2 rows_at(struct dot_kind kind, const struct act *x, size_t r0, size_t n, size_t g0,
-                                size_t groups, int32_t *half)
+INLINE struct rows_avx2 rows_at(struct dot_kind kind, const struct act *x, size_t r0, size_t n,
+                                size_t g0, size_t groups, int32_t *half)
 {
     if (kind.zero || kind.min == -2)
         for (size_t r = 0; r < n; r++)
             for (size_t g = 0; g < groups; g++)
                 half[r * groups + g] = half_sums(x->q + (r0 + r) * x->ldq + 32 * (g0 + g));
-    return (struct rows_avx2){ .q = x->q + r0 * x->ldq + 32 * g0, .d = x->d + r0 * x->ldd + g0,
-                               .s = x->s + r0 * x->ldd + g0, .half = half, .ldq = x->ldq, .ldd = x->ldd,
-                               .ldh = groups };
+    return (struct rows_avx2){.q = x->q + r0 * x->ldq + 32 * g0,
+                              .d = x->d + r0 * x->ldd + g0,
+                              .s = x->s + r0 * x->ldd + g0,
+                              .half = half,
+                              .ldq = x->ldq,
+                              .ldd = x->ldd,
+                              .ldh = groups};
 }
 
 INLINE struct rows_avx2 next_rows(struct rows_avx2 x)
 {
-    x.q += TILE_ROWS * x.ldq, x.d += TILE_ROWS * x.ldd, x.s += TILE_ROWS * x.ldd, x.half += TILE_ROWS * x.ldh;
+    x.q += TILE_ROWS * x.ldq, x.d += TILE_ROWS * x.ldd, x.s += TILE_ROWS * x.ldd,
+        x.half += TILE_ROWS * x.ldh;
     return x;
 }
 
 /* All rows of one panel, codes straight from it. */
 INLINE void tiles_few(struct dot_kind kind, struct reader_avx2 in, const uint8_t *panel, size_t g0,
-                      size_t groups, struct rows_avx2 x, size_t rows, float *y, size_t ldy, bool first)
+                      size_t groups, struct rows_avx2 x, size_t rows, float *y, size_t ldy,
+                      bool first)
 {
     size_t r = 0;
     for (; r + TILE_ROWS <= rows; r += TILE_ROWS, x = next_rows(x), y += TILE_ROWS * ldy)
@@ -339,9 +363,9 @@ INLINE void tiles_few(struct dot_kind kind, struct reader_avx2 in, const uint8_t
     }
 }
 
-INLINE void linear_few(struct dot_kind kind, struct reader_avx2 in, size_t pb, const uint8_t *panels,
-                       size_t n_panels, size_t k, const struct act *x, size_t rows, float *y,
-                       size_t ldy)
+INLINE void linear_few(struct dot_kind kind, struct reader_avx2 in, size_t pb,
+                       const uint8_t *panels, size_t n_panels, size_t k, const struct act *x,
+                       size_t rows, float *y, size_t ldy)
 {
     int32_t half[FEW_ROWS * FEW_GROUPS];
     size_t groups = k / PANEL_GROUP, g0 = 0;
@@ -369,10 +393,11 @@ INLINE void tiles(struct dot_kind kind, const struct unpacked *w, size_t groups,
     }
 }
 
-/* Rows in blocks, K in chunks, panels in order, the next one fetched meanwhile. y carries the sums from
- * chunk to chunk, so the order of K, and with it every bit, is that of the rule. */
-INLINE void linear_many(struct dot_kind kind, struct reader_avx2 in, size_t pb, const uint8_t *panels,
-                        size_t n_panels, size_t k, const struct act *x, size_t rows, float *y, size_t ldy)
+/* Rows in blocks, K in chunks, panels in order, the next one fetched meanwhile. y carries the sums
+ * from chunk to chunk, so the order of K, and with it every bit, is that of the rule. */
+INLINE void linear_many(struct dot_kind kind, struct reader_avx2 in, size_t pb,
+                        const uint8_t *panels, size_t n_panels, size_t k, const struct act *x,
+                        size_t rows, float *y, size_t ldy)
 {
     struct unpacked w[CHUNK_GROUPS];
     int32_t half[BLOCK_ROWS * CHUNK_GROUPS];
@@ -399,17 +424,15 @@ INLINE void linear_many(struct dot_kind kind, struct reader_avx2 in, size_t pb, 
     }
 }
 
-#define LINEAR_AVX2(T, unit, unit_k, ...)                                                                \
-    static void linear_##T##_avx2(const void *panels, size_t n_panels, size_t k, const struct act *x,    \
-                                  size_t rows, float *y, size_t ldy)                                     \
-    {                                                                                                    \
-        const struct dot_kind kind = { __VA_ARGS__ };                                                    \
-        const struct reader_avx2 in = { line_##T, scales_##T, (unit) * 32 / (unit_k) };                  \
-        size_t pb = panel_bytes(DT_##T, k);                                                              \
-        if (rows <= FEW_ROWS)                                                                            \
-            linear_few(kind, in, pb, panels, n_panels, k, x, rows, y, ldy);                              \
-        else                                                                                             \
-            linear_many(kind, in, pb, panels, n_panels, k, x, rows, y, ldy);                             \
+#define LINEAR_AVX2(T, unit, unit_k, ...)                                                     \
+    static void linear_##T##_avx2(const void *panels, size_t n_panels, size_t k,              \
+                                  const struct act *x, size_t rows, float *y, size_t ldy)     \
+    {                                                                                         \
+        const struct dot_kind kind = {__VA_ARGS__};                                           \
+        const struct reader_avx2 in = {line_##T, scales_##T, (unit)*32 / (unit_k)};           \
+        size_t pb = panel_bytes(DT_##T, k);                                                   \
+        if (rows <= FEW_ROWS) linear_few(kind, in, pb, panels, n_panels, k, x, rows, y, ldy); \
+        else linear_many(kind, in, pb, panels, n_panels, k, x, rows, y, ldy);                 \
     }
 
 /* ---- planes to codes
@@ -442,7 +465,8 @@ INLINE __m256i two_bits(const uint8_t *p, int quad, int c, int at)
 
 INLINE __m256i one_bit(const uint8_t *p, int quad, int c, int at)
 {
-    return _mm256_and_si256(shift_to(load_i(p + 32 * c), at - quad), _mm256_set1_epi8((char)(1 << at)));
+    return _mm256_and_si256(shift_to(load_i(p + 32 * c), at - quad),
+                            _mm256_set1_epi8((char)(1 << at)));
 }
 
 /* Scale and minimum of group g of a Q4_K or Q5_K unit: float16 times a 6-bit integer, exact. */
@@ -452,8 +476,10 @@ INLINE void sub32(const uint8_t *unit, size_t g, struct scales *out)
     for (size_t c = 0; c < 2; c++) {
         __m128i sc = _mm_loadl_epi64((const __m128i *)(const void *)(sub + 8 * c));
         __m128i m = _mm_loadl_epi64((const __m128i *)(const void *)(sub + 16 + 8 * c));
-        out->d[c] = _mm256_mul_ps(half_8(unit + 16 * c), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(sc)));
-        out->m[c] = _mm256_mul_ps(half_8(unit + 32 + 16 * c), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(m)));
+        out->d[c] =
+            _mm256_mul_ps(half_8(unit + 16 * c), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(sc)));
+        out->m[c] =
+            _mm256_mul_ps(half_8(unit + 32 + 16 * c), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(m)));
     }
 }
 #endif

@@ -1,6 +1,6 @@
-/* F32, F16, BF16: y = fmaf(w, x, y) in ascending k, 8 columns to a register. A sum is one chain of FMAs
- * (latency 4, two a cycle), so at least 8 must run side by side: several panels for few rows, rows times
- * panels for many. */
+/* F32, F16, BF16: y = fmaf(w, x, y) in ascending k, 8 columns to a register. A sum is one chain of
+ * FMAs (latency 4, two a cycle), so at least 8 must run side by side: several panels for few rows,
+ * rows times panels for many. */
 #include "kernels/x86/avx2.h"
 #include "kernels/x86/linear_avx2.h"
 
@@ -42,17 +42,18 @@ INLINE void block(enum dtype t, int rows, int panels, const uint8_t *w, size_t p
 }
 
 /* All rows of `panels` neighbouring panels; 12 sums at a time where there are rows enough. */
-INLINE void strip(enum dtype t, int panels, const uint8_t *w, size_t pb, size_t k, const struct act *x,
-                  size_t rows, float *y, size_t ldy)
+INLINE void strip(enum dtype t, int panels, const uint8_t *w, size_t pb, size_t k,
+                  const struct act *x, size_t rows, float *y, size_t ldy)
 {
     size_t r = 0, step = panels == 1 ? 6 : panels == 2 ? 3 : 1;
     for (; r + step <= rows; r += step)
         block(t, (int)step, panels, w, pb, k, x->f + r * x->ldf, x->ldf, y + r * ldy, ldy);
-    for (; r < rows; r++) block(t, 1, panels, w, pb, k, x->f + r * x->ldf, x->ldf, y + r * ldy, ldy);
+    for (; r < rows; r++)
+        block(t, 1, panels, w, pb, k, x->f + r * x->ldf, x->ldf, y + r * ldy, ldy);
 }
 
-INLINE void linear_float(enum dtype t, const uint8_t *w, size_t n_panels, size_t k, const struct act *x,
-                         size_t rows, float *y, size_t ldy)
+INLINE void linear_float(enum dtype t, const uint8_t *w, size_t n_panels, size_t k,
+                         const struct act *x, size_t rows, float *y, size_t ldy)
 {
     size_t pb = panel_bytes(t, k), p = 0;
     if (rows < 3)
@@ -62,11 +63,11 @@ INLINE void linear_float(enum dtype t, const uint8_t *w, size_t n_panels, size_t
     for (; p < n_panels; p++) strip(t, 1, w + p * pb, pb, k, x, rows, y + 16 * p, ldy);
 }
 
-#define FLOAT_AVX2(T)                                                                                    \
-    static void linear_##T##_avx2(const void *panels, size_t n_panels, size_t k, const struct act *x,    \
-                                  size_t rows, float *y, size_t ldy)                                     \
-    {                                                                                                    \
-        linear_float(DT_##T, panels, n_panels, k, x, rows, y, ldy);                                      \
+#define FLOAT_AVX2(T)                                                                     \
+    static void linear_##T##_avx2(const void *panels, size_t n_panels, size_t k,          \
+                                  const struct act *x, size_t rows, float *y, size_t ldy) \
+    {                                                                                     \
+        linear_float(DT_##T, panels, n_panels, k, x, rows, y, ldy);                       \
     }
 FLOAT_AVX2(F32)
 FLOAT_AVX2(F16)

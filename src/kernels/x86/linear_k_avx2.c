@@ -1,5 +1,5 @@
-/* Q2_K, Q3_K, Q6_K: sub-blocks of 16. VPMADDWD that widens the 16-bit sums also multiplies them with the
- * sub-scale. */
+/* Q2_K, Q3_K, Q6_K: sub-blocks of 16. VPMADDWD that widens the 16-bit sums also multiplies them
+ * with the sub-scale. */
 #include "kernels/x86/avx2.h"
 #include "kernels/x86/linear_avx2.h"
 
@@ -11,7 +11,10 @@ INLINE void spread_sub(__m256i pair, int c, struct scales *out)
     out->sub[1][c] = _mm256_or_si256(second, _mm256_slli_epi32(second, 16));
 }
 
-INLINE __m128i load_16(const uint8_t *p) { return _mm_loadu_si128((const __m128i *)(const void *)p); }
+INLINE __m128i load_16(const uint8_t *p)
+{
+    return _mm_loadu_si128((const __m128i *)(const void *)p);
+}
 
 INLINE void signed_sub(const uint8_t *p, int zero, struct scales *out)
 {
@@ -47,7 +50,8 @@ INLINE void line_Q3_K(const uint8_t *panel, size_t g, int l, struct line *out)
     UNROLL
     for (int c = 0; c < 2; c++) {
         out->lo[c] = _mm256_or_si256(two_bits(codes, l, c, 0), one_bit(codes + 128, l, c, 2));
-        out->hi[c] = _mm256_or_si256(two_bits(codes, l + 4, c, 0), one_bit(codes + 128, l + 4, c, 2));
+        out->hi[c] =
+            _mm256_or_si256(two_bits(codes, l + 4, c, 0), one_bit(codes + 128, l + 4, c, 2));
     }
 }
 

@@ -1,4 +1,5 @@
-/* Q5_0, Q5_1, Q5_K: nibbles and a plane of fifth bits; half a group fits in 16 bits, 4 x 2 x 31 x 127. */
+/* Q5_0, Q5_1, Q5_K: nibbles and a plane of fifth bits; half a group fits in 16 bits, 4 x 2 x 31 x
+ * 127. */
 #include "kernels/x86/avx2.h"
 #include "kernels/x86/linear_avx2.h"
 

@@ -1,5 +1,6 @@
-/* Functions of 8 floats. Polynomials: interpolation at Chebyshev nodes, made for this project; the errors
- * named are of the polynomial, rounding adds a few units in the last place (kcheck holds the sums).
+/* Functions of 8 floats. Polynomials: interpolation at Chebyshev nodes, made for this project; the
+ * errors named are of the polynomial, rounding adds a few units in the last place (kcheck holds
+ * the sums).
  *
  * Static inline only (see kernels.h): included by files compiled with -mavx2. */
 #ifndef KERNELS_MATH_AVX2_H
@@ -8,7 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Sanitizers instrument every element of every unrolled copy (minutes of compiling): plain loops there. */
+/* Sanitizers instrument every element of every unrolled copy (minutes of compiling): plain loops
+ * there. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(__SANITIZE_UNDEFINED__)
 #define SANITIZED 1
 #elif defined(__has_feature)
@@ -32,7 +34,8 @@ INLINE __m256 set8(float f) { return _mm256_set1_ps(f); }
 /* The first n of 8 lanes; n >= 8 gives all. */
 INLINE __m256i lanes(size_t n)
 {
-    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n < 8 ? (int)n : 8), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n < 8 ? (int)n : 8),
+                              _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
 /* 8 floats of which n - i exist; the rest are zero. Full vectors take the plain instruction. */
@@ -64,13 +67,13 @@ INLINE float max8(__m256 v)
     return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
 
-/* e^x: 2^n e^r, |r| <= ln 2 / 2, relative error below 2^-22.5 (polynomial 2^-26.5). Below -87.3 it is 0
- * (at most 2^-125.9 too small), above 88 it stays e^88; exp8(0) = 1 exactly; NaN stays NaN. */
+/* e^x: 2^n e^r, |r| <= ln 2 / 2, relative error below 2^-22.5 (polynomial 2^-26.5). Below -87.3 it
+ * is 0 (at most 2^-125.9 too small), above 88 it stays e^88; exp8(0) = 1 exactly; NaN stays NaN. */
 INLINE __m256 exp8(__m256 x)
 {
     const __m256 lowest = set8(-87.3f);
     __m256 tiny = _mm256_cmp_ps(x, lowest, _CMP_LT_OQ);
-    x = _mm256_min_ps(set8(88.0f), _mm256_max_ps(lowest, x));      /* the second operand wins for NaN */
+    x = _mm256_min_ps(set8(88.0f), _mm256_max_ps(lowest, x)); /* the second operand wins for NaN */
     __m256 n = _mm256_round_ps(_mm256_mul_ps(x, set8(1.44269504f)),
                                _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     __m256 r = _mm256_fnmadd_ps(n, set8(0x1.62e4p-1f), x);
@@ -102,12 +105,13 @@ INLINE __m256 gelu_tanh8(__m256 x)
     return times_sigmoid(x, _mm256_mul_ps(x, u));
 }
 
-/* x (1 - erfc(x / sqrt 2) / 2) for x > 0, x erfc(-x / sqrt 2) / 2 below, so that small results keep their
- * digits. erfc(z) = e^(-z^2) t P(t), t = 1 / (1 + 0.4 z), polynomial error 2^-25. */
+/* x (1 - erfc(x / sqrt 2) / 2) for x > 0, x erfc(-x / sqrt 2) / 2 below, so that small results
+ * keep their digits. erfc(z) = e^(-z^2) t P(t), t = 1 / (1 + 0.4 z), polynomial error 2^-25. */
 INLINE __m256 gelu_erf8(__m256 x)
 {
-    static const float c[] = { -0.0344902314f, 0.224390537f, -0.56028986f, 0.628622413f, -0.351167142f,
-                               0.307504058f, 0.117582455f, 0.217477053f, 0.224648386f, 0.225722313f };
+    static const float c[] = {-0.0344902314f, 0.224390537f, -0.56028986f, 0.628622413f,
+                              -0.351167142f,  0.307504058f, 0.117582455f, 0.217477053f,
+                              0.224648386f,   0.225722313f};
     __m256 z = _mm256_mul_ps(_mm256_andnot_ps(set8(-0.0f), x), set8(0.707106781f));
     __m256 t = _mm256_div_ps(set8(1.0f), _mm256_fmadd_ps(z, set8(0.4f), set8(1.0f)));
     __m256 p = set8(c[0]);

@@ -1,10 +1,10 @@
-/* Elementwise and reducing kernels on one row. Tails are masked versions of the same operations. Sums run
- * in 4 registers of 8 lanes, element i in lane i mod 32, whatever the length. */
+/* Elementwise and reducing kernels on one row. Tails are masked versions of the same operations.
+ * Sums run in 4 registers of 8 lanes, element i in lane i mod 32, whatever the length. */
 #include "kernels/scalar.h"
 #include "kernels/x86/avx2.h"
 #include "kernels/x86/math_avx2.h"
 
-/* ---- quantize: see kernels.h ------------------------------------------------------------------------ */
+/* ---- quantize: see kernels.h ----------------------------------------------------------------- */
 
 INLINE __m256i load_bits(const float *x, __m256 *v)
 {
@@ -35,12 +35,15 @@ static void quantize_avx2(const float *x, size_t k, int8_t *q, float *d, float *
             continue;
         }
         __m256 m = set8(by);
-        __m256i i0 = _mm256_cvtps_epi32(_mm256_mul_ps(v0, m)), i1 = _mm256_cvtps_epi32(_mm256_mul_ps(v1, m));
-        __m256i i2 = _mm256_cvtps_epi32(_mm256_mul_ps(v2, m)), i3 = _mm256_cvtps_epi32(_mm256_mul_ps(v3, m));
+        __m256i i0 = _mm256_cvtps_epi32(_mm256_mul_ps(v0, m)),
+                i1 = _mm256_cvtps_epi32(_mm256_mul_ps(v1, m));
+        __m256i i2 = _mm256_cvtps_epi32(_mm256_mul_ps(v2, m)),
+                i3 = _mm256_cvtps_epi32(_mm256_mul_ps(v3, m));
         i0 = _mm256_packs_epi16(_mm256_packs_epi32(i0, i1), _mm256_packs_epi32(i2, i3));
         i0 = _mm256_permutevar8x32_epi32(i0, order);
         _mm256_storeu_si256((__m256i *)(void *)q, i0);
-        i1 = _mm256_sad_epu8(_mm256_xor_si256(i0, _mm256_set1_epi8((char)0x80)), _mm256_setzero_si256());
+        i1 = _mm256_sad_epu8(_mm256_xor_si256(i0, _mm256_set1_epi8((char)0x80)),
+                             _mm256_setzero_si256());
         __m128i t = _mm_add_epi32(_mm256_castsi256_si128(i1), _mm256_extracti128_si256(i1, 1));
         int sum = _mm_cvtsi128_si32(t) + _mm_extract_epi32(t, 2) - 32 * 128;
         d[g] = amax / 127.0f;
@@ -63,14 +66,15 @@ INLINE __m128i brain_8(__m256 f)
 static void to_bf16_avx2(const float *x, size_t n, uint16_t *out)
 {
     size_t i = 0;
-    for (; i + 8 <= n; i += 8) _mm_storeu_si128((__m128i *)(void *)(out + i), brain_8(_mm256_loadu_ps(x + i)));
+    for (; i + 8 <= n; i += 8)
+        _mm_storeu_si128((__m128i *)(void *)(out + i), brain_8(_mm256_loadu_ps(x + i)));
     if (i == n) return;
     uint16_t last[8];
     _mm_storeu_si128((__m128i *)(void *)last, brain_8(load_part(x + i, n - i)));
     memcpy(out + i, last, (n - i) * sizeof *out);
 }
 
-/* ---- norms ----------------------------------------------------------------------------------------- */
+/* ---- norms ----------------------------------------------------------------------------------- */
 
 INLINE float sum32(const __m256 a[4])
 {
@@ -79,7 +83,8 @@ INLINE float sum32(const __m256 a[4])
 
 static void rmsnorm_avx2(const float *x, const float *w, size_t n, float eps, float *out)
 {
-    __m256 a[4] = { _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps() };
+    __m256 a[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(),
+                   _mm256_setzero_ps()};
     size_t i = 0;
     for (; i + 32 <= n; i += 32) {
         UNROLL
@@ -99,9 +104,11 @@ static void rmsnorm_avx2(const float *x, const float *w, size_t n, float eps, fl
     }
 }
 
-static void layernorm_avx2(const float *x, const float *w, const float *b, size_t n, float eps, float *out)
+static void layernorm_avx2(const float *x, const float *w, const float *b, size_t n, float eps,
+                           float *out)
 {
-    __m256 a[4] = { _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps() };
+    __m256 a[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(), _mm256_setzero_ps(),
+                   _mm256_setzero_ps()};
     for (size_t i = 0; i < n; i += 8)
         a[i / 8 % 4] = _mm256_add_ps(a[i / 8 % 4], load_part(x + i, n - i));
     __m256 mean = set8(sum32(a) / (float)n);
@@ -120,9 +127,10 @@ static void layernorm_avx2(const float *x, const float *w, const float *b, size_
     }
 }
 
-/* ---- rope ------------------------------------------------------------------------------------------ */
+/* ---- rope ------------------------------------------------------------------------------------ */
 
-static void rope_halves_avx2(float *x, size_t n_heads, size_t head_dim, size_t n_rot, const float *cs)
+static void rope_halves_avx2(float *x, size_t n_heads, size_t head_dim, size_t n_rot,
+                             const float *cs)
 {
     size_t half = n_rot / 2;
     for (size_t h = 0; h < n_heads; h++, x += head_dim)
@@ -141,7 +149,8 @@ INLINE __m256 twice(const float *p, size_t n)
     return _mm256_permutevar8x32_ps(v, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3));
 }
 
-static void rope_pairs_avx2(float *x, size_t n_heads, size_t head_dim, size_t n_rot, const float *cs)
+static void rope_pairs_avx2(float *x, size_t n_heads, size_t head_dim, size_t n_rot,
+                            const float *cs)
 {
     size_t half = n_rot / 2;
     for (size_t h = 0; h < n_heads; h++, x += head_dim)
@@ -153,18 +162,20 @@ static void rope_pairs_avx2(float *x, size_t n_heads, size_t head_dim, size_t n_
         }
 }
 
-/* ---- elementwise ------------------------------------------------------------------------------------ */
+/* ---- elementwise ----------------------------------------------------------------------------- */
 
 #define EACH(n) for (size_t i = 0; i < (n); i += 8)
 
 static void add_avx2(const float *a, const float *b, size_t n, float *out)
 {
-    EACH(n) store_part(out + i, n - i, _mm256_add_ps(load_part(a + i, n - i), load_part(b + i, n - i)));
+    EACH(n)
+    store_part(out + i, n - i, _mm256_add_ps(load_part(a + i, n - i), load_part(b + i, n - i)));
 }
 
 static void mul_avx2(const float *a, const float *b, size_t n, float *out)
 {
-    EACH(n) store_part(out + i, n - i, _mm256_mul_ps(load_part(a + i, n - i), load_part(b + i, n - i)));
+    EACH(n)
+    store_part(out + i, n - i, _mm256_mul_ps(load_part(a + i, n - i), load_part(b + i, n - i)));
 }
 
 static void scale_avx2(const float *x, float by, size_t n, float *out)
@@ -214,7 +225,7 @@ static void gelu_tanh_mul_avx2(const float *gate, const float *up, size_t n, flo
     }
 }
 
-/* ---- arg-max --------------------------------------------------------------------------------------- */
+/* ---- arg-max --------------------------------------------------------------------------------- */
 
 /* Each lane keeps the first of its largest; the lowest index wins among equal lanes. */
 static size_t argmax_avx2(const float *x, size_t n)
