@@ -1,4 +1,5 @@
 /* stretto run: a prompt in, text out. */
+#include "base/clock.h"
 #include "stretto/commands.h"
 #include "stretto/open.h"
 #include <jansson.h>
@@ -49,13 +50,6 @@ static int on_text(void *user, const char *piece, size_t n)
     memcpy(o->text + o->n, piece, n);
     o->n += n;
     return 0;
-}
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 /* The prompt as the template writes it; malloc'd. */
@@ -143,9 +137,9 @@ static int generate(stretto_session *s, const struct run_options *o, const stret
     g.ignore_end = o->ignore_eos;
     stretto_generated r = { .size = sizeof r };
     stretto_status status = stretto_session_sampling(s, &how);
-    double begin = now();
+    double begin = clock_seconds();
     if (status == STRETTO_OK) status = stretto_session_sync(s, ids, n, NULL);
-    double prompt_seconds = now() - begin;
+    double prompt_seconds = clock_seconds() - begin;
     if (status == STRETTO_OK) status = stretto_session_generate(s, &g, &r);
     free((void *)(uintptr_t)how.bias_ids);
     free((void *)(uintptr_t)how.bias_values);

@@ -1,5 +1,6 @@
 /* The public functions on engines and sessions. */
 #include "api/handles.h"
+#include "base/clock.h"
 #include "base/memory.h"
 #include "stretto/experimental.h"
 #include <math.h>
@@ -308,13 +309,6 @@ const char *stretto_session_error(const stretto_session *s)
     return s && s->err.status ? s->err.text : "";
 }
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* Hands out what is certain; true when the caller wants no more. */
 static bool emit(stretto_session *s, const stretto_generate_options *o)
 {
@@ -353,7 +347,7 @@ stretto_status stretto_session_generate(stretto_session *s, const stretto_genera
     s->stop.stops = o.stops;
     buffer_clear(&s->stop.held);
     buffer_clear(&s->out);
-    double begin = now();
+    double begin = clock_seconds();
     stretto_status status = STRETTO_OK;
     bool stopped = false;
     while (o.max_tokens < 0 || r.tokens < (size_t)o.max_tokens) {
@@ -378,7 +372,7 @@ stretto_status stretto_session_generate(stretto_session *s, const stretto_genera
         stop_end(&s->stop, &s->out);
         emit(s, &o);
     }
-    r.seconds = now() - begin;
+    r.seconds = clock_seconds() - begin;
     if (result && result->size >= sizeof(size_t)) {
         size_t size = result->size;
         memcpy(result, &r, size < sizeof r ? size : sizeof r);

@@ -1,15 +1,9 @@
 #include "eval/speed.h"
+#include "base/clock.h"
 #include "base/memory.h"
 #include "base/random.h"
 #include <string.h>
 #include <time.h>
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static int32_t random_token(const struct engine *e, uint64_t seed, uint64_t seq, uint64_t at)
 {
@@ -52,13 +46,13 @@ stretto_status speed_once(struct engine *e, const struct speed_test *t, uint64_t
         s = fill(e, (int32_t)i, t->depth, seed, ids, err);
         if (s == STRETTO_OK) best[i] = random_token(e, seed, i, t->depth);
     }
-    double begin = now();
+    double begin = clock_seconds();
     if (s == STRETTO_OK && t->prompt)
         for (uint32_t i = 0; s == STRETTO_OK && i < t->sequences; i++)
             s = fill(e, (int32_t)i, t->prompt, seed + 1, ids, err);
     else if (s == STRETTO_OK)
         s = write_tokens(e, t, rows, best, err);
-    *seconds = now() - begin;
+    *seconds = clock_seconds() - begin;
     mem_free(ids);
     mem_free(best);
     mem_free(rows);
@@ -91,9 +85,9 @@ stretto_status speed_roof(const struct model *m, unsigned threads, double *rate,
     TRY(team_open(&team, threads, err));
     struct roof r = { .data = data, .words = bytes / 8, .threads = team_size(team) };
     for (int i = 0; i < 9; i++) {
-        double begin = now();
+        double begin = clock_seconds();
         team_run(team, read_part, &r);
-        double s = now() - begin;
+        double s = clock_seconds() - begin;
         if (s > 0 && (double)bytes / s > *rate) *rate = (double)bytes / s;
     }
     team_close(team);

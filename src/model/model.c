@@ -1,14 +1,8 @@
 #include "model/model.h"
+#include "base/clock.h"
 #include "base/memory.h"
 #include <string.h>
 #include <time.h>
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* Norm weights that the file stores minus one (gemma in Hugging Face folders). */
 static bool is_norm_weight(const char *name)
@@ -90,9 +84,9 @@ stretto_status model_open(struct model **out, const char *path, const struct mod
     *out = NULL;
     struct model *m = mem_zalloc(1, sizeof *m);
     if (!m) return fail(err, STRETTO_E_NOMEM, "out of memory");
-    double begin = now();
+    double begin = clock_seconds();
     stretto_status s = open_into(m, path, o, err);
-    m->load_seconds = now() - begin;
+    m->load_seconds = clock_seconds() - begin;
     if (s != STRETTO_OK) model_close(m);
     else *out = m;
     return s;

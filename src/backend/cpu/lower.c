@@ -216,6 +216,14 @@ static size_t take_buffer(struct buffer_plan *b, size_t *n, struct arena *a, siz
     return b[best].at;
 }
 
+/* Some weight type has a kernel for given rows that reads bf16 activations. */
+static bool reads_bf16(const struct kernels *k)
+{
+    for (size_t t = 0; t < DT_COUNT; t++)
+        if (k->linear_given[t]) return true;
+    return false;
+}
+
 static stretto_status place_values(struct lower *l, struct arena *a, struct error *err)
 {
     struct program *p = l->p;
@@ -234,11 +242,7 @@ static stretto_status place_values(struct lower *l, struct arena *a, struct erro
             x.ldd = pad_row((width + PANEL_GROUP - 1) / PANEL_GROUP, sizeof(float));
             q = take_buffer(plan, &n, a, rows * x.ldq, l->born[v], l->dies[v]);
             d = take_buffer(plan, &n, a, 2 * rows * x.ldd * sizeof(float), l->born[v], l->dies[v]);
-            x.bf16 = !p->limits.strict;
-            for (size_t t = 0, any = 0; t < DT_COUNT; t++) {
-                any |= p->w->kernels.linear_given[t] != NULL;
-                if (t + 1 == DT_COUNT) x.bf16 = x.bf16 && any;
-            }
+            x.bf16 = !p->limits.strict && reads_bf16(&p->w->kernels);
             if (x.bf16)
                 h = take_buffer(plan, &n, a, rows * x.ldq * sizeof(uint16_t), l->born[v],
                                 l->dies[v]);
