@@ -1,0 +1,84 @@
+/* A strategy guesses tokens. It is one row of a table: it sees the timeline, adds guesses to the
+ * draft of the next step, and afterwards sees what the model answered. What it guesses changes how
+ * many tokens a step yields and never which: every token is the sampler's choice from the model's
+ * own answer (exactness is tested for every row of the table). Plain decoding is the strategy that
+ * proposes nothing.
+ *
+ * Rules: state lives in memory planned beforehand; propose and observe allocate nothing and cost
+ * microseconds; a strategy must survive any timeline, also one that was rewound or replaced. */
+#ifndef DECODE_STRATEGY_H
+#define DECODE_STRATEGY_H
+#include "base/status.h"
+#include "decode/draft.h"
+
+struct timeline {
+    const int32_t *tokens; /* [n] certain tokens; the last has not been through the model yet */
+    uint32_t n;
+    uint32_t n_prompt;     /* of them the prompt's                                            */
+};
+
+/* A second model that guesses (draft model, heads): supplied by the room that can run models. */
+struct companion {
+    void *ud;
+    /* Guesses up to `depth` tokens after the timeline: token[i], p[i] = the companion's own
+     * probability of it. Stops early where the product of p falls below `floor`. */
+    stretto_status (*guess)(void *ud, const struct timeline *t, uint32_t depth, float floor,
+                            int32_t *token, float *p, uint32_t *n, struct error *err);
+    double seconds_per_token; /* what one guessed token cost lately; 0: unknown */
+};
+
+struct suffix_store;       /* the global trie of finished answers (suffix.h); shared by sessions */
+
+struct strategy_setup {
+    uint32_t vocab, context;
+    uint32_t rows;         /* rows besides row 0 it may count on, at most DRAFT_ROWS */
+    uint64_t seed;         /* for filling: guesses only, never answers               */
+    struct suffix_store *store;        /* or NULL */
+    struct companion *companion;       /* or NULL */
+    uint32_t window, ngram, guesses;   /* jacobi: window; lookahead: W, N, G; 0: the default */
+};
+
+/* What a strategy proposes with. p is looked up in the controller's calibration of (source,
+ * bucket): a strategy only classifies how sure it is, 0..DRAFT_BUCKETS-1. */
+struct proposal {
+    struct draft *draft;
+    unsigned source;
+    const float *p_of_bucket;          /* [DRAFT_BUCKETS] chance learned so far */
+    float floor;                       /* paths below this are not worth adding */
+};
+/* Adds a guess below parent; the node, or DRAFT_FULL. */
+int32_t propose_token(const struct proposal *p, int32_t parent, int32_t token, unsigned bucket,
+                      bool wanted);
+
+struct outcome {
+    const struct draft *draft;         /* with rows and answers                                  */
+    int32_t root_answer;               /* the model's token after the last certain token         */
+    const int32_t *path; uint32_t n_path;   /* accepted nodes, in order                          */
+    struct timeline now;               /* the timeline after acceptance, new last token included */
+};
+
+struct strategy {
+    const char *name, *what, *source;  /* command-line word; one line; paper                     */
+    float prior[DRAFT_BUCKETS];        /* p of a bucket before anything is learned               */
+    bool automatic;                    /* takes part in `auto`                                   */
+    /* Places the state in `a` (base NULL measures); returns it. NULL where it has none. */
+    void *(*plan)(struct arena *a, const struct strategy_setup *s);
+    /* Once memory is there; E_ARG with a sentence when it lacks something (a companion). */
+    stretto_status (*open)(void *state, const struct strategy_setup *s, struct error *err);
+    /* The timeline's first `kept` tokens are as the state knows them; what follows is new. */
+    void (*reset)(void *state, uint32_t kept);
+    stretto_status (*propose)(void *state, const struct timeline *t, const struct proposal *p,
+                              struct error *err);
+    void (*observe)(void *state, const struct outcome *o);
+    void (*close)(void *state);
+};
+
+enum { STRATEGY_MAX = 8 };             /* rows of the table */
+/* The table, NULL-terminated; plain is not in it: it is what remains when nobody guesses. */
+extern const struct strategy *const strategies[];
+const struct strategy *strategy_find(const char *name, size_t length);
+
+/* "auto", "plain", "lookup+suffix": bits of the table; E_ARG names the words there are. */
+struct decode_choice { uint32_t sources; bool automatic; };
+stretto_status decode_parse(const char *words, struct decode_choice *out, struct error *err);
+#endif

@@ -1,0 +1,47 @@
+/* A writer writes one sequence: sampler, strategies and controller on one side, rows and answers on
+ * the other. It makes the rows of its next step and reads their answers; it does not step, so the
+ * steps of many writers can be one (continuous batching). writer_step is the simple case.
+ *
+ * Exact: the tokens are those of plain decoding with the same sampling and seed, whatever is
+ * guessed and whatever else is in the step. */
+#ifndef ENGINE_WRITER_H
+#define ENGINE_WRITER_H
+#include "decode/controller.h"
+#include "decode/sampler.h"
+#include "engine/engine.h"
+
+struct writer;
+
+struct writer_options {
+    struct decode_choice choice;
+    uint32_t most;                     /* guess rows in a step at most; 0: 15               */
+    struct strategy_setup setup;       /* store, companion, window; vocab, context: filled  */
+};
+
+stretto_status writer_open(struct writer **out, struct engine *e, int32_t seq,
+                           struct sampler *sampler, struct step_costs *costs,
+                           struct calibration *calibration, const struct writer_options *o,
+                           struct error *err);
+void writer_close(struct writer *w);
+
+/* The timeline is now tokens[0..n): all but the last are in the sequence's cache. The first
+ * n_prompt are the prompt's. Forgets what it had not handed out. */
+void writer_begin(struct writer *w, const int32_t *tokens, uint32_t n, uint32_t n_prompt);
+/* Ends the text: no guess and no token beyond `limit` tokens of timeline, and none after a token
+ * for which `ends` says so. */
+void writer_limit(struct writer *w, uint32_t limit, bool (*ends)(const void *ud, int32_t token),
+                  const void *ud);
+
+/* Appends the rows of the next step at rows[base..], at most `room`; *n of them. */
+stretto_status writer_rows(struct writer *w, struct row *rows, size_t base, size_t room, size_t *n,
+                           struct error *err);
+/* The answers of those rows: best[n] or logits[n][vocab] (edited). Accepts in the engine. */
+stretto_status writer_take(struct writer *w, size_t base, const int32_t *best, float *logits,
+                           double seconds, struct error *err);
+/* The two above around one engine_step. */
+stretto_status writer_step(struct writer *w, struct error *err);
+
+/* Certain tokens since writer_begin that the caller has not seen; takes one. */
+bool writer_next(struct writer *w, int32_t *token);
+const struct decode_counts *writer_counts(const struct writer *w);
+#endif
