@@ -1,5 +1,5 @@
 /* stretto bench: rows and keys as llama-bench prints them, so the same scripts read both. */
-#include "eval/speed.h"
+#include "stretto/bench.h"
 #include "stretto/commands.h"
 #include "stretto/experimental.h"
 #include "stretto/open.h"
@@ -9,17 +9,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 
 struct bench_options {
     struct model_options model;
     struct int_list prompt, generate, depth, sequences, threads;
     int64_t repeat;
+    bool roof;
     const char *format;
 };
 
-enum { MAX_REPEAT = 1000 };
+enum { MAX_REPEAT = 1000, MAX_OPS = 64 };
 
 #define AT(field) offsetof(struct bench_options, field)
 static const struct option rows[] = {
@@ -31,6 +31,8 @@ static const struct option rows[] = {
     {"-t --threads", "N,N", OPT_INTS, AT(threads), 0, 256,
      "threads; 0 takes what the machine allows [0]"},
     {"-r --repetitions", "N", OPT_INT, AT(repeat), 1, MAX_REPEAT, "repetitions of each test [5]"},
+    {"--roof", NULL, OPT_FLAG, AT(roof), 0, 0,
+     "where the time goes: each operation beside what the machine could do at all"},
     {"-o --output", "md|csv|json", OPT_CHOICE, AT(format), 0, 0, "how the rows are printed [md]"},
 };
 #undef AT
@@ -39,7 +41,11 @@ struct result {
     struct speed_test t;
     unsigned threads;
     size_t n;
-    double seconds[MAX_REPEAT], tokens, roof_share;
+    double seconds[MAX_REPEAT], tokens, peak_rss;
+    struct speed_roof roof;
+    double roof_share;
+    struct op_time ops[MAX_OPS];     /* --roof: of one repetition */
+    size_t n_ops;
 };
 
 struct bench {
@@ -49,7 +55,8 @@ struct bench {
     stretto_engine_info engine;
     json_t *rows;
     size_t printed;
-    double roof;                     /* bytes per second */
+    struct speed_roof roof;
+    double peak_rss;                 /* of all tests so far */
 };
 
 static void statistics(const struct result *r, double *mean, double *deviation, double *ns)
@@ -67,11 +74,20 @@ static void statistics(const struct result *r, double *mean, double *deviation, 
     *ns = time / (double)r->n * 1e9;
 }
 
-static double peak_rss(void)
+/* The most memory this process has held since the last call with `again`, which forgets it. */
+static double peak_rss(bool again)
 {
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
-    return (double)u.ru_maxrss * 1024;
+    char line[128];
+    double kb = 0;
+    FILE *f = fopen("/proc/self/status", "re");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "VmHWM: %lf kB", &kb) == 1) break;
+    if (f) fclose(f);
+    if (again && (f = fopen("/proc/self/clear_refs", "we"))) {
+        fputs("5", f);
+        fclose(f);
+    }
+    return kb * 1024;
 }
 
 static json_t *row_json(const struct bench *b, const struct result *r)
@@ -101,13 +117,15 @@ static json_t *row_json(const struct bench *b, const struct result *r)
         "avg_ns", (json_int_t)ns, "avg_ts", mean, "stddev_ts", deviation, "samples_ns", ns_list,
         "samples_ts", ts_list);
     json_object_set_new(j, "load_s", json_real(b->info.load_seconds));
-    json_object_set_new(j, "peak_rss", json_integer((json_int_t)peak_rss()));
-    json_object_set_new(j, "roof_gb_s", json_real(b->roof / 1e9));
+    json_object_set_new(j, "peak_rss", json_integer((json_int_t)r->peak_rss));
+    json_object_set_new(j, "roof_gb_s", json_real(r->roof.bytes / 1e9));
     json_object_set_new(j, "roof_share", r->t.generate ? json_real(r->roof_share) : json_null());
+    if (r->n_ops)
+        json_object_set_new(j, "operations", roof_json(&r->t, r->ops, r->n_ops, &r->roof));
     return j;
 }
 
-static void test_name(const struct speed_test *t, char *name, size_t size)
+void bench_test_name(const struct speed_test *t, char *name, size_t size)
 {
     int n =
         snprintf(name, size, "%s%u", t->prompt ? "pp" : "tg", t->prompt ? t->prompt : t->generate);
@@ -121,9 +139,10 @@ static void print_row(struct bench *b, const struct result *r)
     char name[64], share[16] = "";
     double mean, deviation, ns;
     statistics(r, &mean, &deviation, &ns);
-    test_name(&r->t, name, sizeof name);
+    bench_test_name(&r->t, name, sizeof name);
     if (r->t.generate) snprintf(share, sizeof share, "%.0f %%", 100 * r->roof_share);
     if (strcmp(b->o->format, "json") == 0) json_array_append(b->rows, j);
+    else if (b->o->roof) roof_print(b->o->format, &r->t, r->ops, r->n_ops, &r->roof);
     else if (strcmp(b->o->format, "csv") == 0) {
         const char *key;
         json_t *v;
@@ -171,11 +190,24 @@ static int run_test(struct bench *b, struct engine *e, struct result *r)
         s = speed_once(e, &r->t, 2 + i, &r->seconds[i], &err);
     if (s != STRETTO_OK) return command_fail("bench", s, err.text);
     if (interrupted) return command_fail("bench", STRETTO_E_CANCEL, "interrupted");
-    double mean, deviation, ns;
+    if (b->o->roof) {
+        s = speed_profile(e, &r->t, 2, &ignored, r->ops, MAX_OPS, &r->n_ops, &err);
+        if (s != STRETTO_OK) return command_fail("bench", s, err.text);
+    }
+    double peak = peak_rss(false), mean, deviation, ns;
+    if (peak > b->peak_rss) b->peak_rss = peak;
+    r->peak_rss = b->peak_rss;
+    /* The probe's own memory is not the program's. */
+    double bytes = speed_step_bytes(e, r->t.depth, r->t.sequences);
+    r->roof = b->roof;
+    s = speed_roof_bytes(stretto_model_inside(b->m), r->threads, bytes, &r->roof, &err);
+    if (s != STRETTO_OK) return command_fail("bench", s, err.text);
+    peak_rss(true);
     statistics(r, &mean, &deviation, &ns);
-    if (r->t.generate && b->roof > 0)
-        r->roof_share = speed_token_bytes(e, r->t.depth) * mean / r->t.sequences / b->roof;
+    if (r->t.generate && r->roof.bytes > 0)
+        r->roof_share = bytes * mean / r->t.sequences / r->roof.bytes;
     print_row(b, r);
+    b->roof.bytes = r->roof.bytes;
     return EXIT_DONE;
 }
 
@@ -204,7 +236,7 @@ static int run_group(struct bench *b, unsigned threads, uint32_t sequences)
     if (s != STRETTO_OK) return command_fail("bench", s, words);
     b->engine.size = sizeof b->engine;
     stretto_engine_about(engine, &b->engine);
-    s = speed_roof(stretto_model_inside(b->m), threads, &b->roof, &err);
+    if (o->roof) s = speed_roof_macs(stretto_model_inside(b->m), threads, &b->roof, &err);
     if (s != STRETTO_OK) code = command_fail("bench", s, err.text);
     static struct result r;
     for (size_t d = 0; d < o->depth.n && code == EXIT_DONE; d++) {
@@ -246,10 +278,10 @@ static int bench_run(void *options, size_t n, char **operands)
         json_dumpf(b.rows, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
         putchar('\n');
     } else if (code == EXIT_DONE && strcmp(b.o->format, "md") == 0)
-        printf("\nload %.2f s, peak memory %.0f MB, weights %.0f MB, reading %.1f MB again and "
-               "again: %.1f GB/s\n",
-               b.info.load_seconds, peak_rss() / 1e6, (double)b.info.weight_bytes / 1e6,
-               (double)b.info.file_bytes / 1e6, b.roof / 1e9);
+        printf("\nload %.2f s, peak memory %.0f MB, weights %.0f MB, read at %.1f GB/s by the "
+               "roof's probe\n",
+               b.info.load_seconds, b.peak_rss / 1e6, (double)b.info.weight_bytes / 1e6,
+               b.roof.bytes / 1e9);
     json_decref(b.rows);
     stretto_model_close(b.m);
     return code;
@@ -280,7 +312,11 @@ const struct command command_bench = {
                    "llama-bench does, with the same keys. The share of the roof is what the token "
                    "needs to read, of the "
                    "file's tensors and the cache, against the rate at which this machine reads "
-                   "that much at all.",
+                   "that much at all. With --roof every operation has a row of its own: its time "
+                   "and how much of it threads waited, the bytes and multiply-adds that it needs, "
+                   "and the share of the roof, which is the larger of two times: reading those "
+                   "bytes, and doing those multiply-adds with the instructions of this CPU level "
+                   "from registers and the first cache. Both probes run beside the test.",
     .uses = uses,
     .n_uses = 2,
     .options_size = sizeof(struct bench_options),

@@ -4,6 +4,7 @@
 #ifndef BACKEND_BACKEND_H
 #define BACKEND_BACKEND_H
 #include "base/status.h"
+#include "kernels/peak.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -39,6 +40,18 @@ struct program_bytes { /* what a program needs; pages are touched as they are us
     uint64_t buffers, page, pages;
 };
 
+/* What an operation took and what it needs, summed over layers and steps. Operations that run
+ * together (q|k|v, or all that happens to a row between two linear layers) are one. */
+struct op_time {
+    char name[64];
+    uint64_t count;           /* times it ran                                                   */
+    double seconds;           /* of the wall clock; all operations together are the step        */
+    double wait;              /* the part of it in which threads stood at a barrier             */
+    double bytes;             /* the file's tensors and the cache once a step, activations once */
+    double macs;              /* multiply-adds                                                  */
+    enum arithmetic arithmetic;
+};
+
 struct backend {
     const char *name;
     bool batch_invariant; /* MUST: a row's bits do not depend on its neighbours             */
@@ -46,7 +59,8 @@ struct backend {
                              const struct upload_options *o, struct error *err);
     void (*weights_close)(struct weights *w);
     uint64_t (*weights_bytes)(const struct weights *w);
-    /* The weights as host memory of that size, for measuring how fast it can be read; NULL: elsewhere. */
+    /* The weights as host memory of that size, for measuring how fast it can be read; NULL:
+     * elsewhere. */
     const void *(*weights_view)(const struct weights *w);
     /* The kernels in use, one line per operation kind, for people; appended to text[0..size). */
     void (*describe)(const struct weights *w, char *text, size_t size);
@@ -64,6 +78,14 @@ struct backend {
      * (accept). */
     void (*page_copy)(struct program *p, int32_t from, int32_t to);
     void (*slot_move)(struct program *p, const int32_t *pages, int32_t from, int32_t to);
+
+    /* Times of operations from now on, or no more; NULL in a backend that cannot say. Reading gives
+     * at most cap rows in the order in which they run. */
+    stretto_status (*profile)(struct program *p, bool on, struct error *err);
+    size_t (*profile_read)(const struct program *p, struct op_time *out, size_t cap);
+    /* The calling thread multiplies and adds as fast as the kernels' level can at all; returns how
+     * often it did, 0 where the level has no such arithmetic. */
+    uint64_t (*peak)(const struct weights *w, enum arithmetic kind, size_t rounds);
 };
 
 extern const struct backend backend_cpu;

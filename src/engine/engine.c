@@ -359,3 +359,16 @@ uint32_t engine_reuse(struct engine *e, int32_t seq, const int32_t *tokens, size
     }
     return engine_rewind(e, seq, best);
 }
+
+stretto_status engine_profile(struct engine *e, bool on, struct error *err)
+{
+    const struct backend *b = e->model->backend;
+    if (b->profile) return b->profile(e->program, on, err);
+    return fail(err, STRETTO_E_UNSUP, "the backend %s does not say where its time goes", b->name);
+}
+
+size_t engine_profile_read(const struct engine *e, struct op_time *out, size_t cap)
+{
+    const struct backend *b = e->model->backend;
+    return b->profile_read ? b->profile_read(e->program, out, cap) : 0;
+}

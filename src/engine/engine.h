@@ -64,6 +64,10 @@ void engine_accept(struct engine *e, int32_t seq, const int32_t *row, uint32_t n
 stretto_status engine_feed(struct engine *e, int32_t seq, const int32_t *tokens, size_t n,
                            uint8_t ask, const struct answers *last, struct error *err);
 
+/* Times of the operations of every step from now on, or no more (backend.h: struct op_time). */
+stretto_status engine_profile(struct engine *e, bool on, struct error *err);
+size_t engine_profile_read(const struct engine *e, struct op_time *out, size_t cap);
+
 uint32_t engine_length(const struct engine *e, int32_t seq);
 const int32_t *engine_tokens(const struct engine *e, int32_t seq);
 uint32_t engine_rewind(struct engine *e, int32_t seq, uint32_t n);

@@ -3,7 +3,6 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include <string.h>
-#include <time.h>
 
 static int32_t random_token(const struct engine *e, uint64_t seed, uint64_t seq, uint64_t at)
 {
@@ -15,25 +14,26 @@ static stretto_status fill(struct engine *e, int32_t seq, uint32_t n, uint64_t s
 {
     for (uint32_t i = 0; i < n; i++) ids[i] = random_token(e, seed, (uint64_t)seq, i);
     int32_t best;
-    struct answers a = { .best = &best };
+    struct answers a = {.best = &best};
     return n ? engine_feed(e, seq, ids, n, ASK_BEST, &a, err) : STRETTO_OK;
 }
 
 static stretto_status write_tokens(struct engine *e, const struct speed_test *t, struct row *rows,
                                    int32_t *best, struct error *err)
 {
-    struct answers a = { .best = best };
+    struct answers a = {.best = best};
     for (uint32_t i = 0; i < t->generate; i++) {
         for (uint32_t s = 0; s < t->sequences; s++)
-            rows[s] = (struct row){ (int32_t)s, best[s], ROW_COMMITTED, 0, ASK_BEST };
+            rows[s] = (struct row){(int32_t)s, best[s], ROW_COMMITTED, 0, ASK_BEST};
         TRY(engine_step(e, rows, t->sequences, &a, err));
         for (uint32_t s = 0; s < t->sequences; s++) engine_commit(e, (int32_t)s, 1);
     }
     return STRETTO_OK;
 }
 
-stretto_status speed_once(struct engine *e, const struct speed_test *t, uint64_t seed,
-                          double *seconds, struct error *err)
+/* Times of operations are taken of the test proper, not of the depth before it. */
+static stretto_status run_once(struct engine *e, const struct speed_test *t, uint64_t seed,
+                               bool profile, double *seconds, struct error *err)
 {
     size_t most = t->depth > t->prompt ? t->depth : t->prompt;
     int32_t *ids = mem_alloc((most + 1) * sizeof *ids),
@@ -46,12 +46,12 @@ stretto_status speed_once(struct engine *e, const struct speed_test *t, uint64_t
         s = fill(e, (int32_t)i, t->depth, seed, ids, err);
         if (s == STRETTO_OK) best[i] = random_token(e, seed, i, t->depth);
     }
+    if (s == STRETTO_OK && profile) s = engine_profile(e, true, err);
     double begin = clock_seconds();
     if (s == STRETTO_OK && t->prompt)
         for (uint32_t i = 0; s == STRETTO_OK && i < t->sequences; i++)
             s = fill(e, (int32_t)i, t->prompt, seed + 1, ids, err);
-    else if (s == STRETTO_OK)
-        s = write_tokens(e, t, rows, best, err);
+    else if (s == STRETTO_OK) s = write_tokens(e, t, rows, best, err);
     *seconds = clock_seconds() - begin;
     mem_free(ids);
     mem_free(best);
@@ -59,42 +59,144 @@ stretto_status speed_once(struct engine *e, const struct speed_test *t, uint64_t
     return s;
 }
 
-struct roof { const uint64_t *data; size_t words; unsigned threads; uint64_t sum[TEAM_MAX]; };
+stretto_status speed_once(struct engine *e, const struct speed_test *t, uint64_t seed,
+                          double *seconds, struct error *err)
+{
+    return run_once(e, t, seed, false, seconds, err);
+}
 
-/* Many sums, so that loads and not additions are the limit. */
+stretto_status speed_profile(struct engine *e, const struct speed_test *t, uint64_t seed,
+                             double *seconds, struct op_time *ops, size_t cap, size_t *n,
+                             struct error *err)
+{
+    *n = 0;
+    stretto_status s = run_once(e, t, seed, true, seconds, err);
+    if (s == STRETTO_OK && cap) {
+        *n = engine_profile_read(e, ops, cap - 1);
+        double sum = 0;
+        for (size_t i = 0; i < *n; i++) sum += ops[i].seconds;
+        uint64_t steps = *n ? ops[*n - 1].count : 0;
+        ops[(*n)++] = (struct op_time){.name = "engine", .count = steps, .seconds = *seconds - sum};
+    }
+    engine_profile(e, false, err);
+    return s;
+}
+
+/* ---- roofs ----------------------------------------------------------------------------------- */
+
+enum { LINE = 8, AHEAD = 64 * LINE }; /* words of 8 bytes */
+
+struct reading {
+    const uint64_t *data[2];
+    size_t words[2];
+    unsigned threads;
+    uint64_t sum[TEAM_MAX];
+};
+
+/* Several sums, so that loads and not additions are the limit. */
+static uint64_t read_words(const uint64_t *p, size_t n)
+{
+    uint64_t a[2 * LINE] = {0}, sum = 0;
+    for (size_t i = 0; i + 2 * LINE <= n; i += 2 * LINE) {
+        __builtin_prefetch(p + i + AHEAD);
+        __builtin_prefetch(p + i + AHEAD + LINE);
+        for (size_t k = 0; k < 2 * LINE; k++) a[k] += p[i + k];
+    }
+    for (size_t k = 0; k < 2 * LINE; k++) sum += a[k];
+    return sum;
+}
+
 static void read_part(void *arg, unsigned rank)
 {
-    struct roof *r = arg;
-    size_t each = r->words / r->threads & ~(size_t)31;
-    const uint64_t *p = r->data + rank * each;
-    uint64_t a[32] = { 0 };
-    for (size_t i = 0; i < each; i += 32)
-        for (size_t k = 0; k < 32; k++) a[k] += p[i + k];
+    struct reading *r = arg;
     uint64_t sum = 0;
-    for (size_t k = 0; k < 32; k++) sum += a[k];
+    for (int i = 0; i < 2; i++) {
+        size_t each = r->words[i] / r->threads & ~(size_t)(2 * LINE - 1);
+        sum += read_words(r->data[i] + rank * each, each);
+    }
     r->sum[rank] = sum;
 }
 
-stretto_status speed_roof(const struct model *m, unsigned threads, double *rate, struct error *err)
+stretto_status speed_roof_bytes(const struct model *m, unsigned threads, double bytes,
+                                struct speed_roof *out, struct error *err)
 {
+    enum { PASSES = 12 };
     struct team *team;
-    *rate = 0;
-    size_t bytes = m->backend->weights_bytes(m->weights);
+    out->bytes = 0;
+    size_t have = m->backend->weights_bytes(m->weights), want = bytes > 0 ? (size_t)bytes : have;
     const void *data = m->backend->weights_view(m->weights);
     if (!data) return STRETTO_OK;
+    size_t more = want > have ? want - have : 0;
+    char *own = more ? mem_map(more) : NULL;
+    if (more && !own) return fail(err, STRETTO_E_NOMEM, "no memory for reading %zu bytes", want);
+    if (own) memset(own, 1, more);
+    stretto_status s = team_open(&team, threads, err);
+    if (s == STRETTO_OK) {
+        struct reading r = {.data = {data, (uint64_t *)(void *)own},
+                            .words = {(want - more) / 8, more / 8},
+                            .threads = team_size(team)};
+        for (int i = 0; i < PASSES; i++) {
+            double begin = clock_seconds();
+            team_run(team, read_part, &r);
+            double seconds = clock_seconds() - begin;
+            if (seconds > 0 && (double)want / seconds > out->bytes)
+                out->bytes = (double)want / seconds;
+        }
+        team_close(team);
+    }
+    mem_unmap(own, more);
+    return s;
+}
+
+struct multiplying {
+    const struct model *m;
+    enum arithmetic kind;
+    size_t rounds;
+    uint64_t done[TEAM_MAX];
+};
+
+static void multiply_part(void *arg, unsigned rank)
+{
+    struct multiplying *x = arg;
+    x->done[rank] = x->m->backend->peak(x->m->weights, x->kind, x->rounds);
+}
+
+stretto_status speed_roof_macs(const struct model *m, unsigned threads, struct speed_roof *out,
+                               struct error *err)
+{
+    enum { PASSES = 9 };
+    struct team *team;
+    memset(out->macs, 0, sizeof out->macs);
+    if (!m->backend->peak) return STRETTO_OK;
     TRY(team_open(&team, threads, err));
-    struct roof r = { .data = data, .words = bytes / 8, .threads = team_size(team) };
-    for (int i = 0; i < 9; i++) {
-        double begin = clock_seconds();
-        team_run(team, read_part, &r);
-        double s = clock_seconds() - begin;
-        if (s > 0 && (double)bytes / s > *rate) *rate = (double)bytes / s;
+    for (int k = 0; k < ARITHMETIC_KINDS; k++) {
+        struct multiplying x = {.m = m, .kind = (enum arithmetic)k, .rounds = 1000};
+        for (int i = 0; i < PASSES;) {
+            double begin = clock_seconds(), done = 0;
+            team_run(team, multiply_part, &x);
+            double seconds = clock_seconds() - begin;
+            for (unsigned t = 0; t < team_size(team); t++) done += (double)x.done[t];
+            if (done == 0) break;
+            if (seconds < 3e-3) { /* long beside waking the threads */
+                x.rounds *= 4;
+                continue;
+            }
+            if (done / seconds > out->macs[k]) out->macs[k] = done / seconds;
+            i++;
+        }
     }
     team_close(team);
     return STRETTO_OK;
 }
 
-double speed_token_bytes(const struct engine *e, uint32_t depth)
+double speed_roof_seconds(const struct speed_roof *r, const struct op_time *op)
+{
+    double reading = r->bytes > 0 ? op->bytes / r->bytes : 0;
+    double rate = r->macs[op->arithmetic], adding = rate > 0 ? op->macs / rate : 0;
+    return reading > adding ? reading : adding;
+}
+
+double speed_step_bytes(const struct engine *e, uint32_t depth, uint32_t sequences)
 {
     const struct model *m = engine_model(e);
     double bytes = 0;
@@ -105,5 +207,11 @@ double speed_token_bytes(const struct engine *e, uint32_t depth)
         if (!lookup || (m->config.tied && strcmp(t->name, "token_embd.weight") == 0))
             bytes += (double)t->bytes;
     }
-    return bytes + (double)engine_about(e)->page / PAGE_SLOTS * depth;
+    double slot = (double)engine_about(e)->page / PAGE_SLOTS / m->graph.layers, slots = 0;
+    for (size_t i = 0; i < m->graph.n_nodes; i++) {
+        const struct graph_node *n = &m->graph.nodes[i];
+        uint32_t window = n->op == OP_ATTENTION ? n->attention.window : 0;
+        if (n->op == OP_ATTENTION) slots += window && window < depth ? window : depth;
+    }
+    return bytes + slot * slots * sequences;
 }

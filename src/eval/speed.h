@@ -1,21 +1,44 @@
-/* Speed of an engine: how fast it reads a prompt and writes tokens, at a depth of context, for several
- * sequences at once; and the roof, the rate at which this machine can read that many bytes at all. */
+/* Speed of an engine: how fast it reads a prompt and writes tokens, at a depth of context, for
+ * several sequences at once; and the roof, the rate at which this machine can read that many bytes
+ * at all. */
 #ifndef EVAL_SPEED_H
 #define EVAL_SPEED_H
 #include "engine/engine.h"
 
-struct speed_test { uint32_t prompt, generate, depth, sequences; };   /* either prompt or generate */
+struct speed_test {
+    uint32_t prompt, generate, depth, sequences;
+}; /* either prompt or generate */
 
-/* One repetition with random tokens and an empty cache. *seconds is the time of the test proper, without
- * the depth that was filled before it. Greedy writing as `run` does it, arg-max included. */
-stretto_status speed_once(struct engine *e, const struct speed_test *t, uint64_t seed, double *seconds,
-                          struct error *err);
+/* One repetition with random tokens and an empty cache. *seconds is the time of the test proper,
+ * without the depth that was filled before it. Greedy writing as `run` does it, arg-max included.
+ */
+stretto_status speed_once(struct engine *e, const struct speed_test *t, uint64_t seed,
+                          double *seconds, struct error *err);
 
-/* Bytes per second at which `threads` threads read the model's weights again and again; the best of
- * several passes. 0 when the weights are not in this memory. */
-stretto_status speed_roof(const struct model *m, unsigned threads, double *bytes_per_second,
-                          struct error *err);
+/* The same repetition with a clock in every operation (backend.h: struct op_time). What the engine
+ * itself took is the last of the *n rows; together they are *seconds. */
+stretto_status speed_profile(struct engine *e, const struct speed_test *t, uint64_t seed,
+                             double *seconds, struct op_time *ops, size_t cap, size_t *n,
+                             struct error *err);
 
-/* Bytes of the file's tensors and of the cache that one written token must read at this depth. */
-double speed_token_bytes(const struct engine *e, uint32_t depth);
+/* What this machine can do at all with so many threads, a second. */
+struct speed_roof {
+    double bytes;                  /* reading memory                                          */
+    double macs[ARITHMETIC_KINDS]; /* multiplying and adding with the level's instructions    */
+};
+
+/* Reads `bytes` bytes (0: as many as the weights have) again and again, as a step must read them:
+ * the weights, and memory of its own for what the cache would add. The best of several passes; 0
+ * when the weights are not in this memory. */
+stretto_status speed_roof_bytes(const struct model *m, unsigned threads, double bytes,
+                                struct speed_roof *out, struct error *err);
+stretto_status speed_roof_macs(const struct model *m, unsigned threads, struct speed_roof *out,
+                               struct error *err);
+
+/* Seconds that a machine at its roof would take for so many bytes and multiply-adds. */
+double speed_roof_seconds(const struct speed_roof *r, const struct op_time *op);
+
+/* Bytes of the file's tensors and of the cache that one step with a written token must read at this
+ * depth; every sequence has a cache of its own. */
+double speed_step_bytes(const struct engine *e, uint32_t depth, uint32_t sequences);
 #endif

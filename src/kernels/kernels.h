@@ -29,6 +29,7 @@
 #ifndef KERNELS_KERNELS_H
 #define KERNELS_KERNELS_H
 #include "kernels/panel.h"
+#include "kernels/peak.h"
 #include <stdbool.h>
 
 enum cpu_bits {                        /* what a CPU has; a level needs a set of them */
@@ -126,6 +127,8 @@ struct kernels {
                        const float *m2, const float *sum2, const float *acc2);
     /* out = acc / sum; sum == 0 gives zeros */
     void (*attn_finish)(size_t head_dim, const float *acc, float sum, float *out);
+
+    peak_fn *peak[ARITHMETIC_KINDS]; /* NULL: the level has no such instructions */
 };
 
 /* What this CPU and kernel allow, AMX permission asked for. */

@@ -51,6 +51,7 @@ static stretto_status cpu_plan(const struct graph *g, const struct weights *w,
 static void cpu_program_close(struct program *p)
 {
     if (!p) return;
+    mem_unmap(p->profile, p->profile_bytes);
     mem_unmap(p->memory, p->bytes);
     mem_unmap(p->pages, p->page_bytes * p->limits.max_pages);
     mem_free(p);
@@ -135,4 +136,7 @@ const struct backend backend_cpu = {
     .run = cpu_run,
     .page_copy = cpu_page_copy,
     .slot_move = cpu_slot_move,
+    .profile = cpu_profile,
+    .profile_read = cpu_profile_read,
+    .peak = cpu_peak,
 };

@@ -76,6 +76,7 @@ struct tile {
 }; /* rows of one sequence that attend together */
 
 struct scratch;                    /* per thread, attention.c */
+struct profile;                    /* times of the phases, profile.h */
 
 struct program {
     const struct graph *g;
@@ -95,6 +96,9 @@ struct program {
 
     unsigned char *pages; /* [max_pages][layers][kv_heads] of (K, V)                         */
     size_t k_bytes, v_bytes, head_bytes, page_bytes;
+
+    struct profile *profile; /* NULL: nobody asked where the time goes                          */
+    size_t profile_bytes;
 
     /* the step that is running */
     const struct step *step;
@@ -126,6 +130,11 @@ void cpu_weights_close(struct weights *w);
 /* Phases and buffers; p->memory NULL while measuring. */
 stretto_status cpu_lower(struct program *p, struct arena *a, struct error *err);
 stretto_status cpu_run(struct program *p, const struct step *s, struct error *err);
+
+/* profile.c */
+stretto_status cpu_profile(struct program *p, bool on, struct error *err);
+size_t cpu_profile_read(const struct program *p, struct op_time *out, size_t cap);
+uint64_t cpu_peak(const struct weights *w, enum arithmetic kind, size_t rounds);
 
 /* attention.c */
 struct scratch *attention_scratch(struct arena *a, const struct program *p);

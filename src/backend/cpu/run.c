@@ -2,6 +2,7 @@
  * so a thread that lost its core holds nobody up for long. Short row phases are run by whoever
  * arrives last at the barrier before them: no second barrier, no wake-up. */
 #include "backend/cpu/cpu.h"
+#include "backend/cpu/profile.h"
 #include <math.h>
 #include <string.h>
 
@@ -245,11 +246,13 @@ static bool is_serial(const struct program *p, const struct phase *ph)
 static void serial_phases(void *arg)
 {
     struct program *p = arg;
+    profile_alone_begin(p);
     for (; p->next < p->n_run; p->next++) {
         const struct phase *ph = &p->phases[p->next];
         if (rows_of(p, ph->rows) == 0) continue;
         if (!is_serial(p, ph)) return;
         for (size_t r = 0, n = rows_of(p, ph->rows); r < n; r++) rows_item(p, ph, r);
+        profile_alone(p, p->next);
     }
 }
 
@@ -271,7 +274,10 @@ static void attention_phase(struct program *p, const struct phase *ph, size_t ti
     size_t n = attention_items(p, ph, part);
     for (size_t i; (i = take(p, ticket)) < n;) attention_item(p, ph, i, part, rank);
     if (!p->split_context) return;
+    uint32_t at = (uint32_t)(ph - p->phases);
+    profile_mark(p, rank, at, PROFILE_WORK);
     team_barrier(p->team, NULL, NULL);
+    profile_mark(p, rank, at, PROFILE_WAIT);
     n = attention_items(p, ph, ATTENTION_FOLD);
     for (size_t i; (i = take(p, ticket + 1)) < n;) attention_item(p, ph, i, ATTENTION_FOLD, rank);
 }
@@ -279,8 +285,10 @@ static void attention_phase(struct program *p, const struct phase *ph, size_t ti
 static void step_thread(void *arg, unsigned rank)
 {
     struct program *p = arg;
+    profile_mark(p, rank, p->next, PROFILE_WAIT);
     while (p->next < p->n_run) {
-        const struct phase *ph = &p->phases[p->next];
+        const uint32_t at = p->next;
+        const struct phase *ph = &p->phases[at];
         size_t ticket = 2 * (size_t)p->next, n;
         switch (ph->kind) {
         case PHASE_ROWS:
@@ -299,7 +307,9 @@ static void step_thread(void *arg, unsigned rank)
             for (size_t i; (i = take(p, ticket)) < n;) head_item(p, ph, i, rank);
             break;
         }
+        profile_mark(p, rank, at, PROFILE_WORK);
         team_barrier(p->team, phase_done, p);
+        profile_mark(p, rank, at, PROFILE_WAIT);
     }
 }
 
@@ -337,6 +347,7 @@ stretto_status cpu_run(struct program *p, const struct step *s, struct error *er
                             p->limits.max_asks);
             p->ask_rows[p->n_asks++] = (int32_t)r;
         }
+    profile_begin(p);
     for (size_t i = 0; i < 2 * p->n_phases; i++)
         atomic_store_explicit(&p->tickets[i], 0, memory_order_relaxed);
     for (unsigned t = 0; t < team_size(p->team); t++)
@@ -350,6 +361,7 @@ stretto_status cpu_run(struct program *p, const struct step *s, struct error *er
     serial_phases(p);
     if (p->next < p->n_run) team_run(p->team, step_thread, p);
     answer(p);
+    profile_end(p);
     return atomic_load(&p->nan)
                ? fail(err, STRETTO_E_NAN,
                       "the model's output is not a number; the file is damaged or its numbers "

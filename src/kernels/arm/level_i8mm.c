@@ -46,4 +46,15 @@ static inline void i_dot_pair(const vb w[8], const int8_t *q0, const int8_t *q1,
 /* after the operations it is written in */
 #include "kernels/wide_quant.h"
 
-void kernels_init_i8mm(struct kernels *k) { wide_quant_init(k, "i8mm"); }
+static inline int32x4_t peak_step(int32x4_t sum, const uint8_t *p)
+{
+    int8x16_t w = vreinterpretq_s8_u8(vld1q_u8(p));
+    return vmmlaq_s32(sum, w, w);
+}
+PEAK_FUNCTION(peak_int8, int32x4_t, vdupq_n_s32(0), 16, peak_step, 32)
+
+void kernels_init_i8mm(struct kernels *k)
+{
+    wide_quant_init(k, "i8mm");
+    k->peak[ARITHMETIC_INT8] = peak_int8;
+}

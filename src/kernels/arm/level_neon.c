@@ -77,6 +77,19 @@ static void store_v_Q8_neon(const float *x, size_t n, size_t j, void *page)
     store_q8(x, n, j * n, 1, j * ((n + 31) / 32), 1, page);
 }
 
+static inline int32x4_t int8_step(int32x4_t sum, const uint8_t *p)
+{
+    int8x16_t w = vreinterpretq_s8_u8(vld1q_u8(p));
+    return i_dot(sum, vreinterpretq_u8_s8(w), vreinterpretq_u8_s8(w));
+}
+static inline float32x4_t f32_step(float32x4_t sum, const uint8_t *p)
+{
+    float32x4_t w = vreinterpretq_f32_u8(vld1q_u8(p));
+    return vfmaq_f32(sum, w, w);
+}
+PEAK_FUNCTION(peak_int8, int32x4_t, vdupq_n_s32(0), 8, int8_step, 16)
+PEAK_FUNCTION(peak_f32, float32x4_t, vdupq_n_f32(0), 16, f32_step, 4)
+
 #define STORE_ROW(T) k->kv_store_k[KV_##T] = store_k_##T##_neon, k->kv_store_v[KV_##T] = store_v_##T##_neon
 
 void kernels_init_neon(struct kernels *k)
@@ -88,6 +101,8 @@ void kernels_init_neon(struct kernels *k)
     wide_quant_init(k, "neon");
     wide_vec_init(k);
     wide_attn_init(k, "neon");
+    k->peak[ARITHMETIC_INT8] = peak_int8;
+    k->peak[ARITHMETIC_F32] = peak_f32;
     STORE_ROW(F32);
     STORE_ROW(F16);
     STORE_ROW(BF16);

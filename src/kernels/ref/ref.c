@@ -5,4 +5,5 @@ void kernels_init_ref(struct kernels *k)
     linear_init_ref(k);
     vec_init_ref(k);
     attn_init_ref(k);
+    peak_init_ref(k);
 }

@@ -399,6 +399,30 @@ WIDE_INLINE void given_linear(enum dtype t, const uint8_t *panels, size_t n_pane
     _tile_release();
 }
 
+/* ---- roofs ---------------------------------------------------------------------------------- */
+
+/* Four sums, two tiles of rows and two of weights, the latter loaded anew as a kernel must. */
+#define AMX_PEAK(NAME, PRODUCT, MACS)                                  \
+    static uint64_t NAME(size_t rounds)                                \
+    {                                                                  \
+        static const _Alignas(64) uint8_t from[2][1024];               \
+        struct tile_config c = { .palette = 1 };                       \
+        for (int t = 0; t < 8; t++) tile_shape(&c, t, 16, 64);         \
+        tile_configure(&c);                                            \
+        _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3);    \
+        _tile_loadd(4, from[0], 64); _tile_loadd(5, from[1], 64);      \
+        for (size_t r = 0; r < rounds; r++) {                          \
+            tile_fence(from);                                          \
+            _tile_loadd(6, from[0], 64); _tile_loadd(7, from[1], 64);  \
+            PRODUCT(0, 4, 6); PRODUCT(1, 4, 7);                        \
+            PRODUCT(2, 5, 6); PRODUCT(3, 5, 7);                        \
+        }                                                              \
+        _tile_release();                                               \
+        return (uint64_t)rounds * 4 * (MACS);                          \
+    }
+AMX_PEAK(peak_int8, _tile_dpbssd, 16 * 16 * 64)
+AMX_PEAK(peak_bf16, _tile_dpbf16ps, 16 * 16 * 32)
+
 /* ---- the table ---------------------------------------------------------------------------------------- */
 
 #define AMX_TYPE(T)                                                                                      \
@@ -439,4 +463,6 @@ void kernels_init_amx(struct kernels *k)
         if (table[t].linear) k->linear[t] = table[t].linear, k->linear_level[t] = "amx";
         if (table[t].given) k->linear_given[t] = table[t].given, k->linear_given_level[t] = "amx";
     }
+    k->peak[ARITHMETIC_INT8] = peak_int8;
+    k->peak[ARITHMETIC_BF16] = peak_bf16;
 }

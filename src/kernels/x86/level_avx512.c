@@ -8,8 +8,16 @@
 #include "kernels/wide_float.h"
 #include "kernels/wide_vec.h"
 
+static inline vf peak_step(vf sum, const uint8_t *p)
+{
+    vf w = _mm512_load_ps(p);
+    return _mm512_fmadd_ps(w, w, sum);
+}
+PEAK_FUNCTION(peak_f32, vf, _mm512_setzero_ps(), 12, peak_step, 16)
+
 void kernels_init_avx512(struct kernels *k)
 {
+    k->peak[ARITHMETIC_F32] = peak_f32;
     linear_fn *const linear[] = { [DT_F32] = wide_linear_F32, [DT_F16] = wide_linear_F16,
                                   [DT_BF16] = wide_linear_BF16 };
     for (size_t t = 0; t < sizeof linear / sizeof *linear; t++) {

@@ -8,4 +8,15 @@
 
 linear_fn *linear_avx512vnni(enum dtype t) { return wide_quant_linear(t); }
 
-void kernels_init_avx512vnni(struct kernels *k) { wide_quant_init(k, "avx512vnni"); }
+static inline vi peak_step(vi sum, const uint8_t *p)
+{
+    vb w = _mm512_load_si512(p);
+    return _mm512_dpbusd_epi32(sum, w, w);
+}
+PEAK_FUNCTION(peak_int8, vi, _mm512_setzero_si512(), 12, peak_step, 64)
+
+void kernels_init_avx512vnni(struct kernels *k)
+{
+    wide_quant_init(k, "avx512vnni");
+    k->peak[ARITHMETIC_INT8] = peak_int8;
+}

@@ -5,4 +5,15 @@
 /* after the operations it is written in */
 #include "kernels/wide_quant.h"
 
-void kernels_init_avxvnni(struct kernels *k) { wide_quant_init(k, "avxvnni"); }
+static inline vi peak_step(vi sum, const uint8_t *p)
+{
+    vb w = _mm256_load_si256((const void *)p);
+    return _mm256_dpbusd_avx_epi32(sum, w, w);
+}
+PEAK_FUNCTION(peak_int8, vi, _mm256_setzero_si256(), 12, peak_step, 32)
+
+void kernels_init_avxvnni(struct kernels *k)
+{
+    wide_quant_init(k, "avxvnni");
+    k->peak[ARITHMETIC_INT8] = peak_int8;
+}
