@@ -7,4 +7,8 @@
 struct model; struct engine;
 const struct model *stretto_model_inside(const stretto_model *m);
 struct engine *stretto_engine_inside(stretto_engine *e);
+struct writer;
+struct writer *stretto_session_inside(stretto_session *s);
+/* Adds a finished text to what suffix decoding knows. */
+void stretto_engine_remember(stretto_engine *e, const int32_t *ids, size_t count);
 #endif

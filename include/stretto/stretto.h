@@ -168,6 +168,37 @@ STRETTO_API stretto_status stretto_session_open_model(stretto_session **out, con
 STRETTO_API void stretto_session_close(stretto_session *s);
 STRETTO_API stretto_status stretto_session_sampling(stretto_session *s, const stretto_sampling *how);
 
+/* How a session writes several tokens per step. The tokens are the same in every way of decoding, greedy
+ * and sampled; what changes is how long they take. */
+typedef struct stretto_decoding {
+    size_t size;
+    const char *words;               /* "auto" (NULL), "plain", or "jacobi", "lookup" ..., joined by +      */
+    uint32_t max_guesses;            /* guesses in a step at most; 0: 15, or what a window needs           */
+    uint32_t window, ngram, guesses; /* jacobi's window; lookahead's window, n-grams, guesses; 0: defaults */
+} stretto_decoding;
+#define STRETTO_DECODING_INIT { sizeof(stretto_decoding), NULL, 0, 0, 0, 0 }
+
+/* A session begins with "plain"; how NULL is "auto". "auto" sends guesses only where it expects to win time,
+ * by what guesses were worth and rows have cost so far. E_ARG names the ways there are. */
+STRETTO_API stretto_status stretto_session_decoding(stretto_session *s, const stretto_decoding *how);
+
+typedef struct stretto_decode_source {
+    const char *name;
+    uint64_t proposed, sent, right;  /* guesses; right: proposed and proved right, sent or not             */
+} stretto_decode_source;
+typedef struct stretto_decoded {
+    size_t size;                     /* set by the caller: sizeof(stretto_decoded)                         */
+    uint64_t steps, tokens;          /* since the last sync, without the prompt's own first answer         */
+    uint64_t guesses, accepted;      /* sent; of them right                                                */
+    double guess_seconds;            /* spent guessing                                                     */
+    uint32_t n_sources;
+    stretto_decode_source sources[8];
+    double step_seconds;             /* of a step of one row lately                                        */
+    float cost[17];                  /* [n] time of a step of n rows, in steps of one row                  */
+} stretto_decoded;
+/* What decoding did. */
+STRETTO_API stretto_status stretto_session_decoded(const stretto_session *s, stretto_decoded *out);
+
 /* Makes the session's timeline equal ids[0..count): what the cache already holds of it is kept, the rest is
  * computed. *reused (may be NULL) is how many tokens were kept. E_FULL names both numbers and changes
  * nothing. */

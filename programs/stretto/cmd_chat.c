@@ -13,6 +13,7 @@
 struct chat_options {
     struct model_options model;
     struct sampling_options sampling;
+    struct decode_options decode;
     const char *system;
     int64_t n;
 };
@@ -135,6 +136,7 @@ static void ask(struct chat *c, const char *text)
         if (c->answer.len) putchar('\n');
     }
     mem_free(message);
+    if (c->options->model.verbose) tell_decoding("chat", c->session);
     if (interrupted && c->terminal) say("(stopped; /regen asks again)");
     else if (full) offer_ways(c);
     else if (s == STRETTO_OK && !c->answer.len) say("(the model said nothing)");
@@ -359,6 +361,7 @@ static int chat_run(void *options, size_t n, char **operands)
         if (s == STRETTO_OK) s = stretto_session_open(&c.session, engine, err, sizeof err);
         if (s != STRETTO_OK) code = command_fail("chat", s, err);
     }
+    if (code == EXIT_DONE) code = decode_as("chat", &c.options->decode, c.session);
     c.talk.model = m;
     if (code == EXIT_DONE) code = with_session(&c, engine);
     line_close(c.line);
@@ -393,6 +396,7 @@ static const struct option_group group = { "Conversation", rows, sizeof rows / s
 static const struct option_use uses[] = {
     { &group, 0 }, { &group_model, offsetof(struct chat_options, model) },
     { &group_sampling, offsetof(struct chat_options, sampling) },
+    { &group_decode, offsetof(struct chat_options, decode) },
 };
 const struct command command_chat = {
     .name = "chat",
@@ -403,7 +407,7 @@ const struct command command_chat = {
         "done besides talking. Ctrl-C stops an answer, Ctrl-D leaves. From a pipe every line is "
         "a message, answers go to standard output, and the exit code tells whether all went well.",
     .uses = uses,
-    .n_uses = 3,
+    .n_uses = 4,
     .options_size = sizeof(struct chat_options),
     .defaults = chat_defaults,
     .run = chat_run,

@@ -12,6 +12,7 @@
 struct run_options {
     struct model_options model;
     struct sampling_options sampling;
+    struct decode_options decode;
     const char *prompt, *file, *system, *stop;
     int64_t n;
     bool chat, json, ignore_eos, special;
@@ -86,6 +87,21 @@ static int32_t *tokenized(const stretto_model *m, const char *text, size_t lengt
     return NULL;
 }
 
+static json_t *decoding_json(const stretto_session *s)
+{
+    stretto_decoded d = { .size = sizeof d };
+    stretto_session_decoded(s, &d);
+    json_t *sources = json_object();
+    for (uint32_t i = 0; i < d.n_sources; i++)
+        json_object_set_new(sources, d.sources[i].name,
+                            json_pack("{s:I,s:I,s:I}", "proposed", (json_int_t)d.sources[i].proposed,
+                                      "sent", (json_int_t)d.sources[i].sent, "right",
+                                      (json_int_t)d.sources[i].right));
+    return json_pack("{s:I,s:I,s:I,s:I,s:f,s:o}", "steps", (json_int_t)d.steps, "tokens",
+                     (json_int_t)d.tokens, "guesses", (json_int_t)d.guesses, "accepted",
+                     (json_int_t)d.accepted, "guess_s", d.guess_seconds, "sources", sources);
+}
+
 static void print_json(const stretto_session *s, const struct out *out, size_t n_prompt,
                        const stretto_generated *g, double prompt_seconds, double load_seconds,
                        uint64_t seed)
@@ -115,6 +131,7 @@ static void print_json(const stretto_session *s, const struct out *out, size_t n
                   load_seconds, "prompt_s", prompt_seconds, "prompt_per_second",
                   prompt_seconds > 0 ? (double)n_prompt / prompt_seconds : 0.0, "generate_s",
                   decode, "generated_per_second", decode > 0 ? (double)g->tokens / decode : 0.0);
+    json_object_set_new(j, "decoding", decoding_json(s));
     json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
     putchar('\n');
     json_decref(j);
@@ -155,6 +172,7 @@ static int generate(stretto_session *s, const struct run_options *o, const stret
                 "stretto run: seed %llu; %zu prompt tokens at %.1f/s, %zu written at %.1f/s\n",
                 (unsigned long long)how.seed, n, (double)n / prompt_seconds, r.tokens,
                 (double)r.tokens / r.seconds);
+    if (o->model.verbose) tell_decoding("run", s);
     if (r.finish == STRETTO_FINISH_CONTEXT)
         fprintf(stderr, "stretto run: the context is full; ask for a larger one with -c\n");
     return EXIT_DONE;
@@ -201,6 +219,9 @@ static int run_run(void *options, size_t n_operands, char **operands)
     }
     if (code == EXIT_DONE) {
         tell_engine("run", &o->model, engine);
+        code = decode_as("run", &o->decode, s);
+    }
+    if (code == EXIT_DONE) {
         code = generate(s, o, m, ids, n);
     }
     free(ids);
@@ -223,6 +244,7 @@ static const struct option_group group = { "Prompt and answer", rows, sizeof row
 static const struct option_use uses[] = {
     { &group, 0 }, { &group_model, offsetof(struct run_options, model) },
     { &group_sampling, offsetof(struct run_options, sampling) },
+    { &group_decode, offsetof(struct run_options, decode) },
 };
 const struct command command_run = {
     .name = "run",
@@ -232,7 +254,7 @@ const struct command command_run = {
                    "given; --chat puts "
                    "it into the model's chat template. Ctrl-C ends the answer.",
     .uses = uses,
-    .n_uses = 3,
+    .n_uses = 4,
     .options_size = sizeof(struct run_options),
     .max_operands = 1,
     .defaults = run_defaults,

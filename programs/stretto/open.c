@@ -91,6 +91,39 @@ void tell_engine(const char *command, const struct model_options *o, const stret
             (double)i.weight_bytes / 1e6, (double)i.cache_bytes / 1e6);
 }
 
+int decode_as(const char *command, const struct decode_options *o, stretto_session *s)
+{
+    stretto_decoding d = STRETTO_DECODING_INIT;
+    d.words = o->words;
+    d.max_guesses = (uint32_t)o->most;
+    d.window = (uint32_t)o->window;
+    stretto_status status = stretto_session_decoding(s, &d);
+    if (status == STRETTO_OK) return EXIT_DONE;
+    if (status == STRETTO_E_ARG) return command_usage(command, "%s", stretto_session_error(s));
+    return command_fail(command, status, stretto_session_error(s));
+}
+
+void tell_decoding(const char *command, const stretto_session *s)
+{
+    stretto_decoded d = { .size = sizeof d };
+    if (stretto_session_decoded(s, &d) != STRETTO_OK || !d.steps) return;
+    fprintf(stderr,
+            "stretto %s: %llu steps wrote %llu tokens, %.2f a step; %llu guesses sent, %llu right; "
+            "guessing took %.1f ms\n",
+            command, (unsigned long long)d.steps, (unsigned long long)d.tokens,
+            (double)d.tokens / (double)d.steps, (unsigned long long)d.guesses,
+            (unsigned long long)d.accepted, 1e3 * d.guess_seconds);
+    for (uint32_t i = 0; i < d.n_sources; i++)
+        fprintf(stderr, "stretto %s:   %-9s %llu proposed, %llu sent, %llu right\n", command,
+                d.sources[i].name, (unsigned long long)d.sources[i].proposed,
+                (unsigned long long)d.sources[i].sent, (unsigned long long)d.sources[i].right);
+    fprintf(stderr,
+            "stretto %s:   a step of one row takes %.2f ms; 2, 4, 8, 16 rows take %.2f, %.2f, "
+            "%.2f, %.2f times that\n",
+            command, 1e3 * d.step_seconds, (double)d.cost[2], (double)d.cost[4],
+            (double)d.cost[8], (double)d.cost[16]);
+}
+
 static uint64_t draw_seed(void)
 {
     struct timespec t;

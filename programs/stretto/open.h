@@ -15,6 +15,11 @@ void tell_engine(const char *command, const struct model_options *o, const stret
  */
 int sampling_from(const char *command, const struct sampling_options *o, stretto_sampling *out);
 
+/* Gives the session its way of decoding; prints the sentence itself. */
+int decode_as(const char *command, const struct decode_options *o, stretto_session *s);
+/* Says what decoding did, as -v asks for. */
+void tell_decoding(const char *command, const stretto_session *s);
+
 /* Set by Ctrl-C after catch_interrupt(). */
 extern volatile int interrupted;
 void catch_interrupt(void);

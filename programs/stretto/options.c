@@ -50,6 +50,19 @@ static const struct option sampling_rows[] = {
 const struct option_group group_sampling = { "Sampling", sampling_rows,
                                              sizeof sampling_rows / sizeof *sampling_rows };
 
+#define AT(field) offsetof(struct decode_options, field)
+static const struct option decode_rows[] = {
+    {"--decode", "WORDS", OPT_TEXT, AT(words), 0, 0,
+     "how several tokens are written per step: auto, plain, jacobi, lookup, suffix, recycle, or "
+     "several joined by +; the text is the same [auto]"},
+    {"--draft-max", "N", OPT_INT, AT(most), 0, 48,
+     "guesses in a step at most; 0 takes 15, or what the window needs [0]"},
+    {"--window", "N", OPT_INT, AT(window), 0, 49, "tokens of the Jacobi window; 0 takes 16 [0]"},
+};
+#undef AT
+const struct option_group group_decode = { "Tokens that overlap", decode_rows,
+                                           sizeof decode_rows / sizeof *decode_rows };
+
 void model_options_defaults(struct model_options *o)
 {
     *o = (struct model_options){ .type_k = NULL, .type_v = NULL };

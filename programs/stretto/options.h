@@ -18,7 +18,12 @@ struct sampling_options {
     const char *logit_bias;
 };
 
-extern const struct option_group group_model, group_sampling;
+struct decode_options {
+    const char *words;            /* NULL = auto */
+    int64_t most, window;         /* 0 = the default */
+};
+
+extern const struct option_group group_model, group_sampling, group_decode;
 
 void model_options_defaults(struct model_options *o);
 void sampling_options_defaults(struct sampling_options *o);

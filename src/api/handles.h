@@ -1,15 +1,19 @@
 /* What the public handles hold. */
 #ifndef API_HANDLES_H
 #define API_HANDLES_H
-#include "decode/sampler.h"
 #include "decode/stop.h"
-#include "engine/engine.h"
+#include "decode/suffix.h"
+#include "engine/writer.h"
 
 struct stretto_model { struct model *model; };
 
 struct stretto_engine {
     struct engine *engine;
-    unsigned char *taken;            /* [sequences] 1: a session lives there */
+    unsigned char *taken;            /* [sequences] 1: a session lives there  */
+    struct step_costs costs;         /* what its sessions learn about guessing */
+    struct calibration calibration;
+    struct suffix_store store;       /* finished answers; placed when a session first wants it */
+    struct arena store_memory;
 };
 
 struct stretto_session {
@@ -19,12 +23,14 @@ struct stretto_session {
     struct error err;
     struct sampler sampler;
     struct arena arena;
-    float *logits;                   /* [vocab] */
+    struct writer *writer;
+    struct decode_choice decode;
+    float *logits;                   /* [vocab], and the best token: of the prompt's last row    */
     int32_t best;
-    bool answered;     /* the last committed row's answer is at hand                  */
-    int32_t pending;   /* picked, not yet sent through the model; -1: none            */
-    uint32_t n_tokens; /* the timeline, the pending token included                    */
-    int32_t *tokens;   /* [context + 1]                                               */
+    bool answered;     /* they are at hand, and nothing was picked from them                 */
+    bool begun;        /* the writer has the timeline; it may know more of it than we told   */
+    uint32_t n_tokens, n_prompt; /* the timeline: what the caller gave and was given         */
+    int32_t *tokens;   /* [context + 1]                                                      */
     struct logit_bias *bias;
     struct buffer piece, whole, out; /* reserved at open: generating allocates nothing */
     struct stop_filter stop;

@@ -2,6 +2,7 @@
 #include "api/handles.h"
 #include "base/clock.h"
 #include "base/memory.h"
+#include "kernels/kernels.h"
 #include "stretto/experimental.h"
 #include <math.h>
 #include <stdlib.h>
@@ -64,6 +65,10 @@ stretto_status stretto_engine_open(stretto_engine **out, const stretto_model *m,
         x ? engine_options_of(opt, m->model, &o, &e) : fail(&e, STRETTO_E_NOMEM, "out of memory");
     if (s == STRETTO_OK) s = engine_open(&x->engine, m->model, &o, &e);
     if (s == STRETTO_OK) {
+        uint32_t cpu = cpu_detect(), ceiling;
+        const char *level = getenv("STRETTO_CPU");
+        if (level && cpu_ceiling(level, &ceiling)) cpu &= ceiling;
+        costs_init(&x->costs, cpu);
         x->taken = mem_zalloc(engine_about(x->engine)->sequences, 1);
         if (!x->taken) s = fail(&e, STRETTO_E_NOMEM, "out of memory");
     }
@@ -78,6 +83,7 @@ void stretto_engine_close(stretto_engine *e)
 {
     if (!e) return;
     engine_close(e->engine);
+    mem_unmap(e->store_memory.base, e->store_memory.cap);
     mem_free(e->taken);
     mem_free(e);
 }
@@ -112,7 +118,6 @@ static stretto_status open_into(stretto_session *s, struct error *err)
         return fail(err, STRETTO_E_FULL, "the engine holds %u session%s already; open it for more",
                     n, n > 1 ? "s" : "");
     s->seq = (int32_t)seq;
-    s->pending = -1;
     struct arena a = { 0 };
     take_all(s, &a);
     s->arena = (struct arena){ .base = mem_map(a.top), .cap = a.top };
@@ -126,7 +131,10 @@ static stretto_status open_into(stretto_session *s, struct error *err)
     e->taken[seq] = 1;
     engine_rewind(e->engine, s->seq, 0);
     struct sampling greedy = { .top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64 };
-    return sampler_set(&s->sampler, &greedy, err);
+    TRY(sampler_set(&s->sampler, &greedy, err));
+    struct writer_options plain = { .most = 1 };
+    return writer_open(&s->writer, e->engine, s->seq, &s->sampler, &e->costs, &e->calibration,
+                       &plain, err);
 }
 
 stretto_status stretto_session_open(stretto_session **out, stretto_engine *engine, char *err,
@@ -162,6 +170,7 @@ stretto_status stretto_session_open_model(stretto_session **out, const stretto_m
 void stretto_session_close(stretto_session *s)
 {
     if (!s) return;
+    writer_close(s->writer);
     if (s->seq >= 0 && s->tokens) {
         engine_rewind(s->engine->engine, s->seq, 0);
         s->engine->taken[s->seq] = 0;
@@ -209,9 +218,71 @@ stretto_status stretto_session_sampling(stretto_session *s, const stretto_sampli
     }
     mem_free(s->bias);
     s->bias = bias;
-    s->answered = false;                 /* what was answered may have been the other kind */
+    /* What was answered may have been the other kind, what was written ahead is no longer wanted. */
+    s->answered = s->begun = false;
     return STRETTO_OK;
 }
+
+/* The store of finished answers, once per engine. */
+static stretto_status store_of(stretto_engine *e, struct suffix_store **out, struct error *err)
+{
+    *out = &e->store;
+    if (e->store_memory.base) return STRETTO_OK;
+    struct arena a = { 0 };
+    suffix_store_plan(&e->store, &a, SUFFIX_STORE_TOKENS);
+    a = (struct arena){ .base = mem_map(a.top), .cap = a.top };
+    if (!a.base) return fail(err, STRETTO_E_NOMEM, "no memory for the store of answers");
+    e->store_memory = a;
+    suffix_store_plan(&e->store, &a, SUFFIX_STORE_TOKENS);
+    return STRETTO_OK;
+}
+
+stretto_status stretto_session_decoding(stretto_session *s, const stretto_decoding *how)
+{
+    if (!s) return STRETTO_E_ARG;
+    error_clear(&s->err);
+    stretto_decoding h = STRETTO_DECODING_INIT;
+    TRY(options_take(&h, sizeof h, how, &s->err));
+    struct writer_options o = { .most = h.max_guesses,
+                                .setup = { .window = h.window, .ngram = h.ngram,
+                                           .guesses = h.guesses } };
+    TRY(decode_parse(h.words ? h.words : "auto", &o.choice, &s->err));
+    stretto_engine *e = s->engine;
+    struct writer *w;
+    TRY(store_of(e, &o.setup.store, &s->err));
+    TRY(writer_open(&w, e->engine, s->seq, &s->sampler, &e->costs, &e->calibration, &o, &s->err));
+    writer_close(s->writer);
+    s->writer = w;
+    s->decode = o.choice;
+    s->begun = false;
+    return STRETTO_OK;
+}
+
+stretto_status stretto_session_decoded(const stretto_session *s, stretto_decoded *out)
+{
+    if (!s || !out) return STRETTO_E_ARG;
+    const struct decode_counts *c = writer_counts(s->writer);
+    stretto_decoded x = { .size = out->size, .steps = c->steps, .tokens = c->tokens,
+                          .guesses = c->rows, .accepted = c->accepted,
+                          .guess_seconds = c->guess_seconds };
+    for (unsigned i = 0; strategies[i]; i++)
+        if (s->decode.sources >> i & 1)
+            x.sources[x.n_sources++] = (stretto_decode_source){
+                strategies[i]->name, c->proposed[i], c->sent[i], c->right[i] };
+    for (uint32_t n = 1; n < sizeof x.cost / sizeof *x.cost; n++)
+        x.cost[n] = (float)costs_ratio(&s->engine->costs, n);
+    x.step_seconds = s->engine->costs.base;
+    memcpy(out, &x, out->size < sizeof x ? out->size : sizeof x);
+    return STRETTO_OK;
+}
+
+void stretto_engine_remember(stretto_engine *e, const int32_t *ids, size_t count)
+{
+    struct suffix_store *store;
+    if (e && ids && store_of(e, &store, NULL) == STRETTO_OK) suffix_store_add(store, ids, count);
+}
+
+struct writer *stretto_session_inside(stretto_session *s) { return s->writer; }
 
 static bool is_encoder(const stretto_session *s)
 {
@@ -246,8 +317,7 @@ stretto_status stretto_session_sync(stretto_session *s, const int32_t *ids, size
                     "for a larger context with -c",
                     count, context);
     uint32_t keep = engine_reuse(s->engine->engine, s->seq, ids, count);
-    s->answered = false;
-    s->pending = -1;
+    s->answered = s->begun = false;
     s->n_tokens = keep;
     memcpy(s->tokens, ids, keep * sizeof *ids);
     struct answers a = want(s);
@@ -259,29 +329,21 @@ stretto_status stretto_session_sync(stretto_session *s, const int32_t *ids, size
         return status;
     }
     memcpy(s->tokens, ids, count * sizeof *ids);
-    s->n_tokens = (uint32_t)count;
+    s->n_tokens = s->n_prompt = (uint32_t)count;
     s->answered = true;
     if (reused) *reused = keep;
     return STRETTO_OK;
 }
 
-/* The model's answer after the timeline's last token. */
-static stretto_status answer(stretto_session *s)
+/* The writer gets the timeline. After a change of sampling the last token is asked again. */
+static stretto_status begin(stretto_session *s)
 {
-    struct answers a = want(s);
-    struct engine *e = s->engine->engine;
-    if (s->answered) return STRETTO_OK;
+    if (s->begun) return STRETTO_OK;
     if (s->n_tokens == 0)
         return fail(&s->err, STRETTO_E_ARG, "the session is empty; give it a prompt first");
-    if (s->pending < 0) {                /* the sampling changed: ask again for the last token */
-        engine_rewind(e, s->seq, s->n_tokens - 1);
-        s->pending = s->tokens[s->n_tokens - 1];
-    }
-    struct row row = { s->seq, s->pending, ROW_COMMITTED, 0, ask(s) };
-    TRY(engine_step(e, &row, 1, &a, &s->err));
-    engine_commit(e, s->seq, 1);
-    s->pending = -1;
-    s->answered = true;
+    engine_rewind(s->engine->engine, s->seq, s->n_tokens - 1);
+    writer_begin(s->writer, s->tokens, s->n_tokens, s->n_prompt);
+    s->begun = true;
     return STRETTO_OK;
 }
 
@@ -293,11 +355,18 @@ stretto_status stretto_session_next(stretto_session *s, int32_t *id)
     uint32_t context = engine_about(s->engine->engine)->context;
     if (s->n_tokens >= context)
         return fail(&s->err, STRETTO_E_FULL, "the context of %u tokens is full", context);
-    TRY(answer(s));
-    if (sampler_is_greedy(&s->sampler)) *id = s->best;
-    else TRY(sampler_pick(&s->sampler, s->logits, s->tokens, s->n_tokens, id, &s->err));
-    s->answered = false;
-    s->pending = *id;
+    if (s->answered) {                   /* the prompt's last row */
+        if (sampler_is_greedy(&s->sampler)) *id = s->best;
+        else TRY(sampler_pick(&s->sampler, s->logits, s->tokens, s->n_tokens, id, &s->err));
+        s->tokens[s->n_tokens++] = *id;
+        s->answered = false;
+        return begin(s);
+    }
+    TRY(begin(s));
+    if (!writer_next(s->writer, id)) {
+        TRY(writer_step(s->writer, &s->err));
+        writer_next(s->writer, id);
+    }
     s->tokens[s->n_tokens++] = *id;
     return STRETTO_OK;
 }
@@ -329,6 +398,22 @@ static stretto_status push_text(stretto_session *s, struct utf8_stream *u, int32
     return stop_push(&s->stop, s->whole.data ? s->whole.data : "", s->whole.len, &s->out, stopped);
 }
 
+static bool ends_answer(const void *tokenizer, int32_t token)
+{
+    return tokenizer_is_eog(tokenizer, token);
+}
+
+/* A finished answer teaches the engine's other texts, with a little of what it follows. */
+static void remember(stretto_session *s, uint32_t from)
+{
+    enum { LEAD = 8 };
+    unsigned suffix;
+    strategy_find("suffix", 6, &suffix);
+    if (!(s->decode.sources >> suffix & 1) || s->n_tokens < from + LEAD) return;
+    uint32_t lead = from < LEAD ? from : LEAD;
+    suffix_store_add(&s->engine->store, s->tokens + from - lead, s->n_tokens - from + lead);
+}
+
 stretto_status stretto_session_generate(stretto_session *s, const stretto_generate_options *opt,
                                         stretto_generated *result)
 {
@@ -347,9 +432,13 @@ stretto_status stretto_session_generate(stretto_session *s, const stretto_genera
     s->stop.stops = o.stops;
     buffer_clear(&s->stop.held);
     buffer_clear(&s->out);
-    double begin = clock_seconds();
+    double start = clock_seconds();
     stretto_status status = STRETTO_OK;
     bool stopped = false;
+    uint32_t from = s->n_tokens;
+    writer_limit(s->writer, o.max_tokens >= 0 && o.max_tokens < context
+                 ? from + (uint32_t)o.max_tokens : 0,
+                 m->tokenizer && !o.ignore_end ? ends_answer : NULL, m->tokenizer);
     while (o.max_tokens < 0 || r.tokens < (size_t)o.max_tokens) {
         if (o.cancel && *o.cancel) { r.finish = STRETTO_FINISH_CANCEL; break; }
         if (s->n_tokens >= context) { r.finish = STRETTO_FINISH_CONTEXT; break; }
@@ -372,7 +461,11 @@ stretto_status stretto_session_generate(stretto_session *s, const stretto_genera
         stop_end(&s->stop, &s->out);
         emit(s, &o);
     }
-    r.seconds = clock_seconds() - begin;
+    /* What was written ahead, behind a stop string or a cancellation, is taken back. */
+    writer_limit(s->writer, 0, NULL, NULL);
+    if (s->begun) writer_trim(s->writer);
+    r.seconds = clock_seconds() - start;
+    if (status == STRETTO_OK) remember(s, from);
     if (result && result->size >= sizeof(size_t)) {
         size_t size = result->size;
         memcpy(result, &r, size < sizeof r ? size : sizeof r);
@@ -402,7 +495,7 @@ stretto_status stretto_session_embed(stretto_session *s, const int32_t *ids, siz
             r[i] = (struct row){s->seq, ids[i], i ? (int32_t)i - 1 : ROW_COMMITTED, 1, ASK_HIDDEN};
         engine_rewind(e, s->seq, 0);
         s->n_tokens = 0;
-        s->answered = false;
+        s->answered = s->begun = false;
         struct answers a = { .hidden = hidden };
         status = engine_step(e, r, count, &a, &s->err);
     }

@@ -3,30 +3,43 @@
  *   what guesses are worth   per source and class of confidence, how often a guess was right when
  *                            its parent was. Learned from every proposal whose truth became known,
  *                            also from those that were never sent: watching costs no row.
- *   what rows cost           seconds of a step of n rows, from a probe and from every step since.
+ *   what rows cost           seconds of a step of n rows, from a table and from every step since.
  *
  * Each step it sends the k guesses, best first, that maximise (1 + sum of path chances) / t(1 + k)
- * (arXiv 2402.12374 for the tree, the cost term is ours), or none when that is plain decoding. */
+ * (arXiv 2402.12374 for the tree, the cost term is ours), or none when that is plain decoding. An
+ * account of what guessing really won or lost raises the margin it must clear. */
 #ifndef DECODE_CONTROLLER_H
 #define DECODE_CONTROLLER_H
 #include "decode/strategy.h"
 
-/* What steps cost here, by number of rows; one for an engine, shared by its sequences. */
+enum { COSTS_MOST = DRAFT_ROWS + 1 };  /* rows of a step that are told apart */
+
+/* What steps cost here, by number of rows; one for an engine, shared by its sequences. The seconds
+ * of one row drift with the length of the text and with the machine; the ratios hardly do. */
 struct step_costs {
-    double seconds[DRAFT_ROWS + 2]; /* [n] rows; 0: never measured, then interpolated */
-    uint32_t seen[DRAFT_ROWS + 2];
+    double base;                       /* seconds of a step of one row; 0: never measured */
+    float prior[COSTS_MOST + 1];       /* [n] t(n) / t(1) before anything is measured     */
+    float factor[COSTS_MOST + 1];      /* what was measured, over the prior               */
+    uint32_t seen[COSTS_MOST + 1], steps;
 };
+/* cpu: enum cpu_bits of the kernels in use. */
+void costs_init(struct step_costs *c, uint32_t cpu);
+/* Robust against single slow steps (a stolen core). */
 void costs_learn(struct step_costs *c, uint32_t rows, double seconds);
+/* t(n) / t(1) as believed now, and seconds (0: unknown). */
+double costs_ratio(const struct step_costs *c, uint32_t rows);
 double costs_of(const struct step_costs *c, uint32_t rows);
 
-struct calibration { float hits[STRATEGY_MAX][DRAFT_BUCKETS], tests[STRATEGY_MAX][DRAFT_BUCKETS]; };
+struct calibration {
+    float hits[DRAFT_SOURCES][DRAFT_BUCKETS], tests[DRAFT_SOURCES][DRAFT_BUCKETS];
+};
 
-struct decode_counts {               /* what it did, for people and for bench */
-    uint64_t steps, tokens, rows;    /* rows: guess rows sent                 */
-    uint64_t accepted;               /* guesses that were right               */
-    uint64_t proposed[STRATEGY_MAX], sent[STRATEGY_MAX], right[STRATEGY_MAX];
-    uint64_t by_rows[DRAFT_ROWS + 2];/* steps of n rows                        */
-    double guess_seconds;            /* spent proposing                        */
+struct decode_counts {                 /* what it did, for people and for bench */
+    uint64_t steps, tokens, rows;      /* rows: guess rows sent                 */
+    uint64_t accepted;                 /* guesses that were right               */
+    uint64_t proposed[DRAFT_SOURCES], sent[DRAFT_SOURCES], right[DRAFT_SOURCES];
+    uint64_t by_rows[COSTS_MOST + 1];  /* steps of n rows                       */
+    double guess_seconds;              /* spent proposing                       */
 };
 
 struct controller {
@@ -34,15 +47,29 @@ struct controller {
     struct step_costs *costs;
     struct calibration *engine, own;   /* engine: where a request begins; own: this request */
     struct decode_counts counts;
-    uint32_t most;                     /* guess rows at most                  */
-    double margin, credit;
+    uint32_t most;                     /* guess rows at most                                */
+    double credit;                     /* won by guessing, in plain steps; forgets slowly   */
+    struct asked {                     /* of a costly source                                */
+        double worth, seconds, tokens; /* averages of one time it was asked; worth in steps */
+        uint32_t times, wait, pause;
+        bool now;
+    } asked[DRAFT_SOURCES];
 };
 void controller_init(struct controller *c, struct decode_choice choice, struct step_costs *costs,
                      struct calibration *engine, uint32_t most);
-/* Chance of each bucket of a source, for proposals. */
-void controller_chances(const struct controller *c, unsigned source, float p[DRAFT_BUCKETS]);
-/* How many nodes of the draft to send; `besides`: rows of other sequences in the same step. */
-uint32_t controller_rows(struct controller *c, const struct draft *d, uint32_t besides);
-/* Learns from a verified step: which proposals proved right, what the step cost. */
-void controller_learn(struct controller *c, const struct outcome *o, double seconds, uint32_t rows);
+/* A new text: what this request taught is forgotten, what the engine knows is not. */
+void controller_begin(struct controller *c);
+/* Whether to let a source propose now; always for those that cost nothing. */
+bool controller_asks(struct controller *c, unsigned source);
+/* Chance of each bucket of a source, for proposals; returns the floor below which paths are not
+ * worth adding. */
+float controller_chances(const struct controller *c, unsigned source, float p[DRAFT_BUCKETS]);
+/* Seconds that a source spent proposing. */
+void controller_asked(struct controller *c, unsigned source, double seconds);
+/* How many nodes of the weighed draft to send, at most `room`; `besides`: rows of other sequences in
+ * the same step. */
+uint32_t controller_rows(struct controller *c, const struct draft *d, uint32_t room,
+                         uint32_t besides);
+/* Learns from a verified step which proposals proved right. */
+void controller_learn(struct controller *c, const struct outcome *o);
 #endif

@@ -10,11 +10,13 @@
 #define DECODE_STRATEGY_H
 #include "base/status.h"
 #include "decode/draft.h"
+#include "decode/ngram.h"
 
 struct timeline {
     const int32_t *tokens; /* [n] certain tokens; the last has not been through the model yet */
     uint32_t n;
     uint32_t n_prompt;     /* of them the prompt's                                            */
+    const struct ngram_index *index;   /* of exactly these tokens: place = position           */
 };
 
 /* A second model that guesses (draft model, heads): supplied by the room that can run models. */
@@ -24,17 +26,22 @@ struct companion {
      * probability of it. Stops early where the product of p falls below `floor`. */
     stretto_status (*guess)(void *ud, const struct timeline *t, uint32_t depth, float floor,
                             int32_t *token, float *p, uint32_t *n, struct error *err);
-    double seconds_per_token; /* what one guessed token cost lately; 0: unknown */
+    /* Heads read the hidden state behind the last certain token: the writer asks for it when
+     * wants_hidden, and points `hidden` [width] at it; hidden_at is the length of the timeline it
+     * belongs to (its row was tokens[hidden_at - 2]). */
+    bool wants_hidden;
+    const float *hidden;
+    uint32_t hidden_at;
 };
 
-struct suffix_store;       /* the global trie of finished answers (suffix.h); shared by sessions */
+struct suffix_store;       /* the global index of finished answers (suffix.h); shared by sessions */
 
 struct strategy_setup {
     uint32_t vocab, context;
     uint32_t rows;         /* rows besides row 0 it may count on, at most DRAFT_ROWS */
     uint64_t seed;         /* for filling: guesses only, never answers               */
-    struct suffix_store *store;        /* or NULL */
-    struct companion *companion;       /* or NULL */
+    struct suffix_store *store;              /* or NULL */
+    struct companion *drafter, *heads;       /* or NULL */
     uint32_t window, ngram, guesses;   /* jacobi: window; lookahead: W, N, G; 0: the default */
 };
 
@@ -45,8 +52,9 @@ struct proposal {
     unsigned source;
     const float *p_of_bucket;          /* [DRAFT_BUCKETS] chance learned so far */
     float floor;                       /* paths below this are not worth adding */
+    bool automatic;                    /* `auto`: nothing is sent because it is wanted */
 };
-/* Adds a guess below parent; the node, or DRAFT_FULL. */
+/* Adds a guess below parent; the node, or DRAFT_FULL (no place, or deeper than the text may go). */
 int32_t propose_token(const struct proposal *p, int32_t parent, int32_t token, unsigned bucket,
                       bool wanted);
 
@@ -61,24 +69,24 @@ struct strategy {
     const char *name, *what, *source;  /* command-line word; one line; paper                     */
     float prior[DRAFT_BUCKETS];        /* p of a bucket before anything is learned               */
     bool automatic;                    /* takes part in `auto`                                   */
-    /* Places the state in `a` (base NULL measures); returns it. NULL where it has none. */
+    bool costly;                       /* proposing takes the time of rows: asked when it pays   */
+    /* Places the state in `a` (base NULL measures), zeroed; returns it. */
     void *(*plan)(struct arena *a, const struct strategy_setup *s);
-    /* Once memory is there; E_ARG with a sentence when it lacks something (a companion). */
+    /* Once memory is there; E_ARG with a sentence when it lacks something (a companion). NULL: none */
     stretto_status (*open)(void *state, const struct strategy_setup *s, struct error *err);
-    /* The timeline's first `kept` tokens are as the state knows them; what follows is new. */
+    /* The timeline's first `kept` tokens are as the state knows them; what follows is new. NULL: none*/
     void (*reset)(void *state, uint32_t kept);
     stretto_status (*propose)(void *state, const struct timeline *t, const struct proposal *p,
                               struct error *err);
-    void (*observe)(void *state, const struct outcome *o);
-    void (*close)(void *state);
+    void (*observe)(void *state, const struct outcome *o);   /* NULL: none */
 };
 
-enum { STRATEGY_MAX = 8 };             /* rows of the table */
-/* The table, NULL-terminated; plain is not in it: it is what remains when nobody guesses. */
+/* The table, NULL-terminated, at most DRAFT_SOURCES rows; plain is not in it: it is what remains
+ * when nobody guesses. A source's number is its place. */
 extern const struct strategy *const strategies[];
-const struct strategy *strategy_find(const char *name, size_t length);
+const struct strategy *strategy_find(const char *name, size_t length, unsigned *source);
 
-/* "auto", "plain", "lookup+suffix": bits of the table; E_ARG names the words there are. */
+/* "auto", "plain", "lookup+suffix", "auto+lookahead". E_ARG names the words there are. */
 struct decode_choice { uint32_t sources; bool automatic; };
 stretto_status decode_parse(const char *words, struct decode_choice *out, struct error *err);
 #endif

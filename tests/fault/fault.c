@@ -31,6 +31,7 @@ static stretto_status run_open(struct run *r, const char *path, char *err, size_
     stretto_status s = stretto_model_open(&r->m, path, &mo, err, size);
     if (s == STRETTO_OK) s = stretto_engine_open(&r->e, r->m, &eo, err, size);
     if (s == STRETTO_OK) s = stretto_session_open(&r->s, r->e, err, size);
+    if (s == STRETTO_OK) s = stretto_session_decoding(r->s, NULL);
     return s;
 }
 
@@ -97,6 +98,12 @@ int main(int argc, char **argv)
         g.ignore_end = 1;
         if (stretto_session_generate(r.s, &g, NULL) != STRETTO_OK) return 1;
         uint64_t made = mem_count() - before;
+        stretto_decoded d = { .size = sizeof d };
+        stretto_session_decoded(r.s, &d);
+        if (d.tokens != 60 || !d.n_sources || !d.sources[1].proposed) {
+            printf("FAIL %llu tokens decoded, nothing was guessed\n", (unsigned long long)d.tokens);
+            wrong++;
+        }
         printf("60 tokens at temperature %g: %llu allocations\n", (double)temperatures[i],
                (unsigned long long)made);
         wrong += made != 0;

@@ -1,0 +1,244 @@
+#include "decode/controller.h"
+#include "kernels/kernels.h"
+#include <math.h>
+#include <string.h>
+
+/* ---- what rows cost ------------------------------------------------------------------------- */
+
+/* Measured on machines of each kind, rounded up; between the points it is linear. Only where the
+ * learning begins. */
+static const struct { uint32_t need; float at[7]; } priors[] = {
+    { 0,              { 1, 1.15F, 1.35F, 2.20F, 4.2F, 8.2F, 12.2F } },
+    { CPU_AVXVNNI,    { 1, 1.12F, 1.30F, 1.80F, 3.0F, 5.5F, 8.0F } },
+    { CPU_AVX512VNNI, { 1, 1.10F, 1.30F, 1.60F, 2.1F, 3.4F, 4.8F } },
+    { CPU_AMX,        { 1, 1.05F, 1.10F, 1.20F, 1.5F, 2.2F, 3.2F } },
+};
+static const uint32_t points[7] = { 1, 2, 4, 8, 16, 32, COSTS_MOST };
+
+void costs_init(struct step_costs *c, uint32_t cpu)
+{
+    const float *at = priors[0].at;
+    for (size_t i = 0; i < sizeof priors / sizeof *priors; i++)
+        if ((cpu & priors[i].need) == priors[i].need) at = priors[i].at;
+    *c = (struct step_costs){ 0 };
+    for (size_t i = 0; i + 1 < 7; i++)
+        for (uint32_t n = points[i]; n <= points[i + 1]; n++)
+            c->prior[n] = at[i] + (at[i + 1] - at[i]) * (float)(n - points[i]) /
+                                      (float)(points[i + 1] - points[i]);
+}
+
+/* The measured correction of the prior at n, between the nearest numbers of rows that were seen. */
+static double factor_of(const struct step_costs *c, uint32_t n)
+{
+    if (n == 1) return 1;
+    if (c->seen[n]) return (double)c->factor[n];
+    uint32_t below = n - 1, above = n + 1;
+    while (below > 1 && !c->seen[below]) below--;
+    while (above <= COSTS_MOST && !c->seen[above]) above++;
+    double low = below > 1 ? (double)c->factor[below] : 1;
+    if (above > COSTS_MOST) return low;
+    double high = (double)c->factor[above];
+    return low + (high - low) * (double)(n - below) / (double)(above - below);
+}
+
+double costs_ratio(const struct step_costs *c, uint32_t rows)
+{
+    if (rows < 2) return 1;
+    uint32_t n = rows < COSTS_MOST ? rows : COSTS_MOST;
+    return (double)c->prior[n] * factor_of(c, n) * (double)rows / (double)n;
+}
+
+double costs_of(const struct step_costs *c, uint32_t rows)
+{
+    return c->base * costs_ratio(c, rows);
+}
+
+static double clamp(double x, double low, double high)
+{
+    return x < low ? low : x > high ? high : x;
+}
+
+/* Every sample moves the belief by a bounded part, so it follows the median and not the mean. A
+ * number of rows that was not seen for long is forgotten, lest a bad sample forbid it for ever. */
+void costs_learn(struct step_costs *c, uint32_t rows, double seconds)
+{
+    if (rows == 0 || rows > COSTS_MOST || !(seconds > 0)) return;
+    double believed = costs_of(c, rows), off = believed > 0 ? seconds / believed - 1 : 0;
+    uint32_t *seen = &c->seen[rows];
+    double rate = fmax(0.03, 0.3 / (1 + 0.25 * *seen));
+    if (!(believed > 0)) {
+        c->base = seconds / costs_ratio(c, rows);
+        c->factor[rows] = (float)factor_of(c, rows);
+    } else if (rows == 1) {
+        c->base *= *seen ? 1 + clamp(off, -rate, rate) * 0.5 : clamp(1 + off, 0.5, 2);
+    } else {
+        double f = factor_of(c, rows);
+        c->factor[rows] = (float)(f * (1 + (*seen ? clamp(off, -rate, rate) * 0.5
+                                                  : clamp(off, -0.4, 0.4))));
+        if (*seen >= 8) c->base *= 1 + clamp(off, -0.02, 0.02) * 0.5;
+    }
+    ++*seen;
+    if (++c->steps % 256 == 0) for (uint32_t n = 2; n <= COSTS_MOST; n++) c->seen[n] /= 2;
+}
+
+/* ---- what guesses are worth ----------------------------------------------------------------- */
+
+/* A prior counts as so many tests; older tests fade so that about so many count. */
+enum { PRIOR_TESTS = 4, REQUEST_TESTS = 8, ENGINE_MEMORY = 400, REQUEST_MEMORY = 50 };
+
+static const float MARGIN = 1.03F;     /* guessing must promise this much more than plain */
+static const float FLOOR = 0.02F;
+
+void controller_init(struct controller *c, struct decode_choice choice, struct step_costs *costs,
+                     struct calibration *engine, uint32_t most)
+{
+    *c = (struct controller){ .choice = choice, .costs = costs, .engine = engine, .most = most };
+}
+
+void controller_begin(struct controller *c)
+{
+    c->own = (struct calibration){ 0 };
+    c->credit = 0;
+    c->counts = (struct decode_counts){ 0 };
+    memset(c->asked, 0, sizeof c->asked);
+}
+
+static float chance(const struct controller *c, unsigned s, unsigned b)
+{
+    float prior = strategies[s]->prior[b];
+    float p = (c->engine->hits[s][b] + PRIOR_TESTS * prior) / (c->engine->tests[s][b] + PRIOR_TESTS);
+    return (c->own.hits[s][b] + REQUEST_TESTS * p) / (c->own.tests[s][b] + REQUEST_TESTS);
+}
+
+/* Time of one more row, in plain steps: the slope over the first rows. */
+static double row_price(const struct controller *c)
+{
+    return (costs_ratio(c->costs, 5) - 1) / 4;
+}
+
+float controller_chances(const struct controller *c, unsigned source, float p[DRAFT_BUCKETS])
+{
+    for (unsigned b = 0; b < DRAFT_BUCKETS; b++) p[b] = chance(c, source, b);
+    if (!c->choice.automatic) return 0;
+    const struct asked *a = &c->asked[source];
+    if (!strategies[source]->costly || !(a->tokens > 0) || !(c->costs->base > 0)) return FLOOR;
+    return (float)clamp(row_price(c) + a->seconds / a->tokens / c->costs->base, 0.05, 0.8);
+}
+
+/* A costly source is asked while being asked has paid, on average; then again after pauses that
+ * double, up to 256 steps. */
+bool controller_asks(struct controller *c, unsigned source)
+{
+    struct asked *a = &c->asked[source];
+    a->now = true;
+    if (!strategies[source]->costly || !c->choice.automatic || a->times < 3 || a->worth >= 0)
+        return true;
+    if (a->wait == 0) {
+        a->pause = a->pause ? a->pause < 128 ? 2 * a->pause : 256 : 8;
+        a->wait = a->pause;
+    }
+    a->now = --a->wait == 0;
+    return a->now;
+}
+
+void controller_asked(struct controller *c, unsigned source, double seconds)
+{
+    struct asked *a = &c->asked[source];
+    c->counts.guess_seconds += seconds;
+    a->seconds += (seconds - a->seconds) / (a->times < 8 ? a->times + 1 : 8);
+}
+
+uint32_t controller_rows(struct controller *c, const struct draft *d, uint32_t room,
+                         uint32_t besides)
+{
+    float path[DRAFT_ROWS];
+    uint32_t most = c->most < DRAFT_ROWS ? c->most : DRAFT_ROWS, wanted = 0, best = 0;
+    if (room < most) most = room;
+    if (!c->choice.automatic) return d->n < most ? d->n : most;
+    uint32_t n = draft_gains(d, path, most);
+    for (uint32_t i = 0; i < d->n; i++) wanted += d->node[i].wanted;
+    /* Rows of others pay for the longer step too: they stand for a token each. */
+    double margin = (double)MARGIN + clamp(-c->credit * 0.05, 0, 0.5);
+    double others = besides, gain = 1;
+    double top = (others + 1) / costs_ratio(c->costs, besides + 1) * margin;
+    for (uint32_t k = 1; k <= n; k++) {
+        gain += (double)path[k - 1];
+        double rate = (others + gain) / costs_ratio(c->costs, besides + 1 + k);
+        if (rate > top) {
+            top = rate;
+            best = k;
+        }
+    }
+    return best > wanted ? best : wanted < most ? wanted : most;
+}
+
+static void count_test(float *hits, float *tests, bool hit, float memory)
+{
+    if (*tests >= memory) {
+        *hits *= (memory - 1) / *tests;
+        *tests = memory - 1;
+    }
+    *tests += 1;
+    *hits += hit;
+}
+
+/* What being asked was worth: its tokens that no free source knew, less their rows and its time. */
+static void learn_asked(struct controller *c, unsigned s, uint32_t proposed, uint32_t sent,
+                        uint32_t right)
+{
+    struct asked *a = &c->asked[s];
+    double seconds = c->costs->base > 0 ? a->seconds / c->costs->base : 0;
+    double worth = (double)right - (double)sent * row_price(c) - seconds;
+    a->times++;
+    double part = a->times < 8 ? 1.0 / a->times : 0.125;
+    a->worth += (worth - a->worth) * part;
+    a->tokens += ((double)proposed - a->tokens) * part;
+    if (a->worth >= 0) a->pause = a->wait = 0;
+}
+
+void controller_learn(struct controller *c, const struct outcome *o)
+{
+    const struct draft *d = o->draft;
+    const int32_t *truth = o->now.tokens + o->now.n - o->n_path - 1;
+    uint32_t known = o->n_path + 1;     /* true tokens of this step */
+    uint32_t proposed[DRAFT_SOURCES] = { 0 }, sent[DRAFT_SOURCES] = { 0 };
+    uint32_t right[DRAFT_SOURCES] = { 0 }, alone_sent[DRAFT_SOURCES] = { 0 };
+    uint32_t alone_right[DRAFT_SOURCES] = { 0 }, costly = 0;
+    bool true_node[DRAFT_NODES];
+    for (unsigned s = 0; strategies[s]; s++) costly |= (uint32_t)strategies[s]->costly << s;
+    for (uint32_t i = 0; i < d->n; i++) {
+        const struct draft_node *n = &d->node[i];
+        bool test = n->depth <= known && (n->parent < 0 || true_node[n->parent]);
+        true_node[i] = test && n->token == truth[n->depth - 1];
+        for (unsigned s = 0; strategies[s]; s++) {
+            if (!(n->sources >> s & 1)) continue;
+            bool alone = !(n->sources & ~costly);
+            proposed[s]++;
+            sent[s] += n->row > 0;
+            right[s] += true_node[i];
+            alone_sent[s] += alone && n->row > 0;
+            alone_right[s] += alone && true_node[i] && n->row > 0;
+            if (!test) continue;
+            unsigned b = n->bucket_of[s];
+            count_test(&c->own.hits[s][b], &c->own.tests[s][b], true_node[i], REQUEST_MEMORY);
+            count_test(&c->engine->hits[s][b], &c->engine->tests[s][b], true_node[i],
+                       ENGINE_MEMORY);
+        }
+    }
+    struct decode_counts *t = &c->counts;
+    for (unsigned s = 0; strategies[s]; s++) {
+        t->proposed[s] += proposed[s];
+        t->sent[s] += sent[s];
+        t->right[s] += right[s];
+        if (strategies[s]->costly && c->asked[s].now)
+            learn_asked(c, s, proposed[s], alone_sent[s], alone_right[s]);
+        c->asked[s].now = false;
+    }
+    t->steps++;
+    t->tokens += known;
+    t->rows += d->n_sent;
+    t->accepted += o->n_path;
+    t->by_rows[d->n_sent + 1]++;
+    double won = d->n_sent ? (double)known - costs_ratio(c->costs, d->n_sent + 1) : 0;
+    c->credit = 0.97 * c->credit + won;
+}

@@ -1,0 +1,347 @@
+#include "engine/writer.h"
+#include "base/clock.h"
+#include "base/memory.h"
+#include <string.h>
+
+enum { ROWS_DEFAULT = 15 };
+
+struct writer {
+    struct engine *engine;
+    int32_t seq;
+    struct sampler *sampler;
+    struct controller controller;
+    struct strategy_setup setup;
+    void *state[DRAFT_SOURCES];
+    struct draft draft;
+    struct ngram_index index;
+    int32_t *tokens;                   /* [context + DRAFT_ROWS + 1]: guesses are tried behind n */
+    uint32_t n, n_prompt, handed, limit, context;
+    bool (*ends)(const void *ud, int32_t token);
+    const void *ends_ud;
+    void (*watch)(void *ud, const struct outcome *o, double seconds);
+    void *watch_ud;
+    /* of writer_step, [most + 1] rows */
+    struct row *rows;
+    int32_t *best;
+    float *logits, *hidden, *hidden_last;
+    void *memory;
+    size_t bytes;
+};
+
+static bool wants_hidden(const struct writer *w)
+{
+    return w->setup.heads && w->setup.heads->wants_hidden;
+}
+
+static void take_all(struct writer *w, struct arena *a)
+{
+    const struct model *m = engine_model(w->engine);
+    size_t rows = w->controller.most + 1;
+    w->tokens = arena_take(a, ((size_t)w->context + DRAFT_ROWS + 1) * sizeof *w->tokens);
+    w->rows = arena_take(a, rows * sizeof *w->rows);
+    w->best = arena_take(a, rows * sizeof *w->best);
+    w->logits = arena_take(a, rows * m->config.vocab * sizeof *w->logits);
+    if (wants_hidden(w)) {
+        w->hidden = arena_take(a, rows * m->config.width * sizeof *w->hidden);
+        w->hidden_last = arena_take(a, m->config.width * sizeof *w->hidden_last);
+    }
+    draft_plan(&w->draft, a);
+    if (!w->controller.choice.sources) return;
+    ngram_plan(&w->index, a, w->context);
+    for (unsigned s = 0; strategies[s]; s++)
+        if ((w->controller.choice.sources >> s & 1) && strategies[s]->plan)
+            w->state[s] = strategies[s]->plan(a, &w->setup);
+}
+
+static stretto_status open_into(struct writer *w, struct error *err)
+{
+    struct arena a = { 0 };
+    take_all(w, &a);
+    w->bytes = a.top;
+    w->memory = mem_map(w->bytes);
+    if (!w->memory) return fail(err, STRETTO_E_NOMEM, "no memory for writing a sequence");
+    a = (struct arena){ .base = w->memory, .cap = w->bytes };
+    take_all(w, &a);
+    for (unsigned s = 0; strategies[s]; s++)
+        if ((w->controller.choice.sources >> s & 1) && strategies[s]->open)
+            TRY(strategies[s]->open(w->state[s], &w->setup, err));
+    return STRETTO_OK;
+}
+
+stretto_status writer_open(struct writer **out, struct engine *e, int32_t seq,
+                           struct sampler *sampler, struct step_costs *costs,
+                           struct calibration *calibration, const struct writer_options *o,
+                           struct error *err)
+{
+    *out = NULL;
+    uint32_t most = o->most ? o->most : ROWS_DEFAULT, rows = engine_about(e)->max_rows - 1;
+    if (o->most > DRAFT_ROWS)
+        return fail(err, STRETTO_E_ARG, "%u guesses in a step; at most %d can be sent", o->most,
+                    DRAFT_ROWS);
+    if (!o->most && o->setup.window > most + 1) most = o->setup.window - 1;
+    if (most > rows) most = rows;
+    if (most > DRAFT_ROWS) most = DRAFT_ROWS;
+    struct writer *w = mem_zalloc(1, sizeof *w);
+    if (!w) return fail(err, STRETTO_E_NOMEM, "out of memory");
+    w->engine = e;
+    w->seq = seq;
+    w->sampler = sampler;
+    w->context = engine_about(e)->context;
+    w->setup = o->setup;
+    w->setup.vocab = engine_model(e)->config.vocab;
+    w->setup.context = w->context;
+    w->setup.rows = most;
+    controller_init(&w->controller, o->choice, costs, calibration, most);
+    stretto_status s = open_into(w, err);
+    if (s != STRETTO_OK) writer_close(w);
+    else *out = w;
+    return s;
+}
+
+void writer_close(struct writer *w)
+{
+    if (!w) return;
+    mem_unmap(w->memory, w->bytes);
+    mem_free(w);
+}
+
+static struct timeline timeline(const struct writer *w)
+{
+    return (struct timeline){ w->tokens, w->n, w->n_prompt, &w->index };
+}
+
+static void index_new(struct writer *w)
+{
+    if (!w->controller.choice.sources) return;
+    while (w->index.end < w->n) ngram_add(&w->index, w->tokens[w->index.end]);
+}
+
+/* The timeline keeps its first n tokens. */
+static void cut(struct writer *w, uint32_t n)
+{
+    w->n = n;
+    if (!w->controller.choice.sources) return;
+    ngram_cut(&w->index, n);
+    for (unsigned s = 0; strategies[s]; s++)
+        if ((w->controller.choice.sources >> s & 1) && strategies[s]->reset)
+            strategies[s]->reset(w->state[s], n);
+}
+
+void writer_begin(struct writer *w, const int32_t *tokens, uint32_t n, uint32_t n_prompt)
+{
+    uint32_t same = 0;
+    while (same < n && same < w->n && w->tokens[same] == tokens[same]) same++;
+    cut(w, same);
+    memcpy(w->tokens, tokens, n * sizeof *tokens);
+    w->n = w->handed = n;
+    w->n_prompt = n_prompt;
+    index_new(w);
+    controller_begin(&w->controller);
+}
+
+void writer_limit(struct writer *w, uint32_t limit, bool (*ends)(const void *ud, int32_t token),
+                  const void *ud)
+{
+    w->limit = limit;
+    w->ends = ends;
+    w->ends_ud = ud;
+}
+
+static uint32_t limit_of(const struct writer *w)
+{
+    return w->limit && w->limit < w->context ? w->limit : w->context;
+}
+
+uint8_t writer_asks(const struct writer *w)
+{
+    uint8_t asks = ASK_BEST;
+    if (!sampler_is_greedy(w->sampler)) asks |= ASK_LOGITS;
+    if (wants_hidden(w)) asks |= ASK_HIDDEN;
+    return asks;
+}
+
+/* Fills the draft: every source that is worth asking proposes. */
+static stretto_status propose(struct writer *w, uint32_t deepest, struct error *err)
+{
+    struct controller *c = &w->controller;
+    struct timeline t = timeline(w);
+    float p_of_bucket[DRAFT_BUCKETS];
+    draft_clear(&w->draft, deepest);
+    if (!deepest || !c->choice.sources) return STRETTO_OK;
+    for (unsigned s = 0; strategies[s]; s++) {
+        if (!(c->choice.sources >> s & 1) || !controller_asks(c, s)) continue;
+        struct proposal p = { .draft = &w->draft, .source = s, .p_of_bucket = p_of_bucket,
+                              .floor = controller_chances(c, s, p_of_bucket),
+                              .automatic = c->choice.automatic && strategies[s]->automatic };
+        double begin = clock_seconds();
+        TRY(strategies[s]->propose(w->state[s], &t, &p, err));
+        controller_asked(c, s, clock_seconds() - begin);
+    }
+    draft_weigh(&w->draft);
+    return STRETTO_OK;
+}
+
+/* Rows [base ..] of the draft's chosen nodes behind the last certain token. */
+static size_t fill_rows(struct writer *w, struct row *rows, size_t base)
+{
+    const struct draft *d = &w->draft;
+    uint8_t asks = writer_asks(w);
+    rows[base] = (struct row){ w->seq, w->tokens[w->n - 1], ROW_COMMITTED, 0, asks };
+    for (uint32_t i = 0; i < d->n_sent; i++) {
+        const struct draft_node *n = &d->node[d->order[i]];
+        int32_t parent = n->parent < 0 ? 0 : d->node[n->parent].row;
+        rows[base + i + 1] = (struct row){ w->seq, n->token, (int32_t)base + parent, 0, asks };
+    }
+    return d->n_sent + 1;
+}
+
+stretto_status writer_rows(struct writer *w, struct row *rows, size_t base, size_t room, size_t *n,
+                           struct error *err)
+{
+    uint32_t limit = limit_of(w);
+    *n = 0;
+    if (w->n == 0) return fail(err, STRETTO_E_ARG, "nothing has been begun; give a prompt first");
+    if (w->n >= limit || room == 0)
+        return fail(err, STRETTO_E_FULL, "the text has reached its limit of %u tokens", limit);
+    TRY(propose(w, room > 1 ? limit - w->n - 1 : 0, err));
+    size_t guesses = room - 1 < DRAFT_ROWS ? room - 1 : DRAFT_ROWS;
+    draft_select(&w->draft,
+                 controller_rows(&w->controller, &w->draft, (uint32_t)guesses, (uint32_t)base));
+    *n = fill_rows(w, rows, base);
+    return STRETTO_OK;
+}
+
+/* The token after the row that stands at position n - 1 of the tokens. */
+static stretto_status pick(struct writer *w, uint32_t row, uint32_t n, const int32_t *best,
+                           float *logits, int32_t *token, struct error *err)
+{
+    if (sampler_is_greedy(w->sampler)) {
+        *token = best[row];
+        return STRETTO_OK;
+    }
+    return sampler_pick(w->sampler, logits + (size_t)row * w->setup.vocab, w->tokens, n, token, err);
+}
+
+/* What the model says after a guess that is not accepted. Who waits for exactly that gets the
+ * sampler's choice, behind the guess's own ancestors; the others the best token, which is there. */
+static stretto_status answer_rejected(struct writer *w, struct draft_node *node, uint32_t n,
+                                      const int32_t *best, float *logits, struct error *err)
+{
+    node->answer = best[node->row];
+    if (!node->wanted || sampler_is_greedy(w->sampler)) return STRETTO_OK;
+    int32_t at = (int32_t)(node - w->draft.node);
+    for (uint32_t i = node->depth; i-- > 0; at = w->draft.node[at].parent)
+        w->tokens[n + i] = w->draft.node[at].token;
+    return pick(w, (uint32_t)node->row, n + node->depth, best, logits, &node->answer, err);
+}
+
+static bool is_end(const struct writer *w, int32_t token)
+{
+    return w->ends && w->ends(w->ends_ud, token);
+}
+
+/* Walks down from the root while the sampler's choice was sent. The new tokens stand behind n, and
+ * count only when everything has gone well. */
+static stretto_status verify(struct writer *w, const int32_t *best, float *logits, int32_t *path,
+                             uint32_t *n_path, int32_t *root_answer, struct error *err)
+{
+    uint32_t n = w->n, limit = limit_of(w);
+    int32_t at = DRAFT_ROOT, token;
+    *n_path = 0;
+    TRY(pick(w, 0, n, best, logits, &token, err));
+    *root_answer = token;
+    for (w->tokens[n++] = token; n < limit && !is_end(w, token); w->tokens[n++] = token) {
+        int32_t next = draft_find(&w->draft, at, token);
+        if (next < 0 || !w->draft.node[next].row) break;
+        at = next;
+        TRY(pick(w, (uint32_t)w->draft.node[at].row, n, best, logits, &token, err));
+        w->draft.node[at].answer = token;
+        path[(*n_path)++] = at;
+    }
+    return STRETTO_OK;
+}
+
+static void keep_hidden(struct writer *w, const float *hidden, uint32_t row)
+{
+    if (!wants_hidden(w) || !hidden) return;
+    size_t width = engine_model(w->engine)->config.width;
+    memcpy(w->hidden_last, hidden + row * width, width * sizeof *hidden);
+    w->setup.heads->hidden = w->hidden_last;
+    w->setup.heads->hidden_at = w->n;
+}
+
+stretto_status writer_take(struct writer *w, size_t base, const int32_t *best, float *logits,
+                           const float *hidden, double seconds, struct error *err)
+{
+    struct draft *d = &w->draft;
+    int32_t path[DRAFT_ROWS], row[DRAFT_ROWS + 1], truth[DRAFT_ROWS + 1], root_answer = -1;
+    uint32_t n_path = 0;
+    TRY(verify(w, best, logits, path, &n_path, &root_answer, err));
+    memcpy(truth, w->tokens + w->n, (n_path + 1) * sizeof *truth);
+    for (uint32_t i = 0; i < d->n_sent; i++) {
+        struct draft_node *node = &d->node[d->order[i]];
+        if (node->answer < 0) TRY(answer_rejected(w, node, w->n, best, logits, err));
+    }
+    memcpy(w->tokens + w->n, truth, (n_path + 1) * sizeof *truth);
+    row[0] = (int32_t)base;
+    for (uint32_t i = 0; i < n_path; i++) row[i + 1] = (int32_t)base + d->node[path[i]].row;
+    engine_accept(w->engine, w->seq, row, n_path + 1);
+    w->n += n_path + 1;
+    index_new(w);
+    keep_hidden(w, hidden, n_path ? (uint32_t)d->node[path[n_path - 1]].row : 0);
+    struct outcome o = { .draft = d, .root_answer = root_answer, .path = path, .n_path = n_path,
+                         .now = timeline(w) };
+    for (unsigned s = 0; strategies[s]; s++)
+        if ((w->controller.choice.sources >> s & 1) && strategies[s]->observe)
+            strategies[s]->observe(w->state[s], &o);
+    costs_learn(w->controller.costs, d->n_sent + 1, seconds);
+    controller_learn(&w->controller, &o);
+    if (w->watch) w->watch(w->watch_ud, &o, seconds);
+    return STRETTO_OK;
+}
+
+stretto_status writer_step(struct writer *w, struct error *err)
+{
+    size_t n;
+    uint8_t asks = writer_asks(w);
+    struct answers a = { .best = w->best,
+                         .logits = asks & ASK_LOGITS ? w->logits : NULL,
+                         .hidden = asks & ASK_HIDDEN ? w->hidden : NULL };
+    struct error full = { 0 };
+    TRY(writer_rows(w, w->rows, 0, w->controller.most + 1, &n, err));
+    double begin = clock_seconds();
+    stretto_status s = engine_step(w->engine, w->rows, n, &a, n > 1 ? &full : err);
+    if (s == STRETTO_E_FULL && n > 1) {
+        draft_select(&w->draft, 0);
+        n = fill_rows(w, w->rows, 0);
+        s = engine_step(w->engine, w->rows, n, &a, err);
+    } else if (s != STRETTO_OK && n > 1) {
+        return fail(err, s, "%s", full.text);
+    }
+    TRY(s);
+    return writer_take(w, 0, w->best, a.logits, a.hidden, clock_seconds() - begin, err);
+}
+
+bool writer_next(struct writer *w, int32_t *token)
+{
+    if (w->handed >= w->n) return false;
+    *token = w->tokens[w->handed++];
+    return true;
+}
+
+void writer_trim(struct writer *w)
+{
+    if (w->handed >= w->n) return;
+    engine_rewind(w->engine, w->seq, w->handed - 1);
+    cut(w, w->handed);
+}
+
+uint32_t writer_length(const struct writer *w) { return w->handed; }
+const struct decode_counts *writer_counts(const struct writer *w) { return &w->controller.counts; }
+
+void writer_watch(struct writer *w, void (*watch)(void *ud, const struct outcome *o, double seconds),
+                  void *ud)
+{
+    w->watch = watch;
+    w->watch_ud = ud;
+}
