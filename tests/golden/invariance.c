@@ -240,6 +240,71 @@ static void trees(struct test *t)
     engine_close(e);
 }
 
+static void baseline(struct test *t)
+{
+    unsigned threads = t->threads;
+    t->threads = 1;
+    struct engine *e = engine_for(t);
+    feed(t, e, 0, 0, N, 1, t->want);
+    engine_close(e);
+    t->threads = threads;
+}
+
+/* One tree from the committed end: parent[] counts rows of the tree, so that siblings, chains that
+ * fork late and rows in any order of depth occur; `truth` is the path of our tokens. */
+struct shape { int n, parent[16], n_true, truth[8]; };
+
+static void shape_at(struct test *t, const struct shape *shape, int at)
+{
+    struct engine *e = engine_for(t);
+    struct row r[17];
+    float *out = malloc(17 * t->width * sizeof *out);
+    bool ours[16] = {false};
+    forget(t);
+    feed_other(t, e, 1, 70); /* so that pages are not in order */
+    feed(t, e, 0, 0, at, 50, t->got);
+    for (int i = 0; i < shape->n_true; i++) ours[shape->truth[i]] = true;
+    int depth[16];
+    for (int i = 0; i < shape->n; i++) {
+        int up = shape->parent[i];
+        depth[i] = up < 0 ? 0 : depth[up] + 1;
+        r[i] = (struct row){0, ours[i] ? t->token[at + depth[i]] : other_token(t, 2, i),
+                            up < 0 ? ROW_COMMITTED : up, 0, t->ask};
+    }
+    step(t, e, r, (size_t)shape->n, out);
+    int32_t path[8];
+    for (int i = 0; i < shape->n_true; i++) {
+        path[i] = shape->truth[i];
+        memcpy(t->got + (size_t)(at + i) * t->width, out + (size_t)path[i] * t->width,
+               t->width * sizeof *out);
+    }
+    engine_accept(e, 0, path, (uint32_t)shape->n_true);
+    feed(t, e, 0, at + shape->n_true, N, 30, t->got);
+    compare(t, 0, N, "tree at", at);
+    free(out);
+    engine_close(e);
+}
+
+static void shapes(struct test *t)
+{
+    static const struct shape all[] = {
+        {4, {-1, 0, 0, 1}, 3, {0, 1, 3}},                 /* few rows: blocks are shared out     */
+        {3, {-1, -1, 1}, 2, {1, 2}},                      /* no row stands where a chain would   */
+        {8, {-1, 0, 1, 2, 2, 4, 5, 6}, 7, {0, 1, 2, 4, 5, 6, 7}}, /* a chain that forks late     */
+        {16, {-1, -1, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6}, 3, {1, 5, 13}},
+        {7, {-1, 0, 1, 2, -1, 4, 5}, 3, {4, 5, 6}},       /* deep, then shallow                  */
+    };
+    static const int at[] = {1, 60, 63, 64, 75, 120, 127};
+    int given = t->given;
+    for (size_t i = 0; i < sizeof at / sizeof *at; i++) {
+        if (given > at[i]) t->given = at[i];
+        baseline(t);
+        for (size_t k = 0; k < sizeof all / sizeof *all; k++) shape_at(t, &all[k], at[i]);
+        t->given = given;
+    }
+    baseline(t);
+}
+
 /* A text that is seen whole: one step, alone and among others. */
 static void whole_texts(struct test *t)
 {
@@ -267,16 +332,6 @@ static void whole_texts(struct test *t)
     }
 }
 
-static void baseline(struct test *t)
-{
-    unsigned threads = t->threads;
-    t->threads = 1;
-    struct engine *e = engine_for(t);
-    feed(t, e, 0, 0, N, 1, t->want);
-    engine_close(e);
-    t->threads = threads;
-}
-
 static void all_schedules(struct test *t)
 {
     static const int given[] = {N, SPLIT, 0};
@@ -291,7 +346,10 @@ static void all_schedules(struct test *t)
             forks(t);
             rewinds(t);
             reuse(t);
-            if (given[g] < N) trees(t);
+            if (given[g] < N) {
+                trees(t);
+                shapes(t);
+            }
         }
     }
     if (!t->thorough && t->cache != CACHE_F16) return;

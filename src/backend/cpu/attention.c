@@ -1,20 +1,22 @@
 /* Attention over the paged cache. Keys are visited in logical position order, in blocks of 64
  * positions whose borders are multiples of 64: one block, one page. Every block gives (max, sum,
  * accumulator) and blocks merge in ascending order, starting from nothing, so it does not matter
- * how many rows share a tile, which thread takes which block, or whether one thread takes them all
+ * how many rows share a tile, or which thread takes which block
  * (online softmax, arXiv 1805.02867; tiles over queries, arXiv 2205.14135; blocks shared out,
  * "flash decoding").
  *
- * A row of a guess tree reads its tail through a copy of the page in which its ancestors stand at
- * their logical positions; from there on it is a row like any other. */
+ * The rows of a guess tree share the blocks of committed positions like any others. In the blocks
+ * behind, a row whose chain stands in slots of its own reads a copy of the page in which its
+ * ancestors stand at their logical positions. */
 #include "backend/cpu/cpu.h"
 #include <math.h>
 #include <string.h>
 
 struct scratch {
     float *q, *acc, *m, *sum, *acc2, *m2, *sum2, *logits;
-    int32_t *lo, *hi, *chain;
-    void *k_page, *v_page;
+    int32_t *lo, *hi;
+    void *k_page, *v_page;    /* a tree's page, and the slot that stands at each of its positions */
+    int32_t held[ATTN_BLOCK];
     size_t queries;
 };
 
@@ -42,7 +44,6 @@ struct scratch *attention_scratch(struct arena *a, const struct program *p)
     s.sum2 = arena_take(a, n * sizeof(float));
     s.lo = arena_take(a, n * sizeof(int32_t));
     s.hi = arena_take(a, n * sizeof(int32_t));
-    s.chain = arena_take(a, p->limits.max_rows * sizeof(int32_t));
     s.k_page = arena_take(a, kv_k_bytes(p->kv, hd));
     s.v_page = arena_take(a, kv_v_bytes(p->kv, hd));
     s.logits = arena_take(a, (size_t)HEAD_ROWS * HEAD_PANELS * PANEL_COLS * sizeof(float));
@@ -66,48 +67,52 @@ void *page_v(const struct program *p, int32_t page, int32_t layer, uint32_t head
 /* ---- tiles
  * ------------------------------------------------------------------------------------------ */
 
-void attention_plan(struct program *p)
+static uint32_t group_of(const struct graph *g)
+{
+    for (size_t i = 0; i < g->n_nodes; i++)
+        if (g->nodes[i].op == OP_ATTENTION)
+            return g->nodes[i].attention.heads / g->nodes[i].attention.kv_heads;
+    return 1;
+}
+
+/* Cuts the step's rows into tiles of at most `most` rows of one sequence; returns the rows of
+ * partial results that they need when blocks are shared out: one for the owner, one a block. */
+static size_t cut(struct program *p, int32_t most)
 {
     const struct step *s = p->step;
-    const struct graph *g = p->g;
-    uint32_t group = 1;
-    for (size_t i = 0; i < g->n_nodes; i++)
-        if (g->nodes[i].op == OP_ATTENTION) {
-            group = g->nodes[i].attention.heads / g->nodes[i].attention.kv_heads;
-            break;
-        }
-    int32_t most = (int32_t)(TILE_QUERIES / group);
-    if (most < 1) most = 1;
-    p->n_tiles = p->n_spans = 0;
-    int32_t rows_before = 0;
-    size_t blocks = 0;
+    size_t partial = 0;
+    p->n_tiles = 0;
     for (size_t q = 0; q < s->n_seqs; q++) {
         const struct step_seq *seq = &s->seqs[q];
-        int32_t step = seq->tree ? 1 : most, end = seq->committed + seq->n_rows;
-        for (int32_t r = 0; r < seq->n_rows; r += step) {
-            struct tile t = {seq->first_row + r, seq->n_rows - r < step ? seq->n_rows - r : step,
-                             (int32_t)q, 0};
-            int32_t last = g->bidirectional ? end - 1 : s->position[t.row + t.n_rows - 1];
+        for (int32_t r = 0; r < seq->n_rows; r += most) {
+            struct tile t = {seq->first_row + r, seq->n_rows - r < most ? seq->n_rows - r : most,
+                             (int32_t)q, INT32_MAX, 0, partial};
+            int32_t last = p->g->bidirectional ? seq->committed + seq->n_rows - 1 : 0;
+            for (int32_t i = t.row; i < t.row + t.n_rows; i++) {
+                if (s->position[i] < t.low) t.low = s->position[i];
+                if (s->position[i] > last) last = s->position[i];
+            }
             t.last_block = last / ATTN_BLOCK;
-            blocks += (size_t)t.last_block + 1;
+            partial += (size_t)t.n_rows * ((size_t)t.last_block + 2);
             p->tiles[p->n_tiles++] = t;
         }
     }
-    unsigned threads = team_size(p->team);
-    p->split_context = threads > 1 && s->n_rows <= SPLIT_ROWS && blocks >= 4
-        && p->n_tiles * g->kv_heads < 4 * (size_t)threads;
-    if (!p->split_context) return;
-    for (size_t t = 0; t < p->n_tiles; t++)
-        for (int32_t b = 0; b <= p->tiles[t].last_block; b++) {
-            p->spans[p->n_spans++] = (struct span){ (int32_t)t, b, rows_before };
-            rows_before += p->tiles[t].n_rows;
-        }
+    return partial;
 }
 
-size_t attention_items(const struct program *p, const struct phase *ph, enum attention_part part)
+void attention_plan(struct program *p)
 {
-    size_t heads = ph->node->attention.kv_heads;
-    return (part == ATTENTION_SPAN ? p->n_spans : p->n_tiles) * heads;
+    size_t heads = p->g->kv_heads, few = SHARED_JOBS * (size_t)team_size(p->team);
+    int32_t most = (int32_t)(TILE_QUERIES / group_of(p->g));
+    size_t partial = cut(p, most < 1 ? 1 : most);
+    p->share_blocks = false;
+    if (team_size(p->team) == 1 || p->n_tiles * heads >= few) return;
+    if (partial <= SPLIT_ROWS * ((size_t)p->limits.max_seq_pages + 1)) {
+        p->share_blocks = true;
+        return;
+    }
+    size_t tiles = (few + heads - 1) / heads;
+    cut(p, (int32_t)((p->step->n_rows + tiles - 1) / tiles));
 }
 
 /* ---- one block
@@ -135,11 +140,8 @@ void slot_copy(const struct program *p, const void *k, const void *v, int32_t fr
 
 struct window { int32_t lo, hi; };         /* logical positions a row sees */
 
-static struct window sees(const struct program *p, const struct graph_node *n, const struct tile *t,
-                          int32_t r)
+static struct window sees(const struct graph_node *n, const struct step_seq *seq, int32_t pos)
 {
-    const struct step_seq *seq = &p->step->seqs[t->seq];
-    int32_t pos = p->step->position[t->row + r];
     if (!n->attention.causal) return (struct window){ 0, seq->committed + seq->n_rows };
     int32_t w = (int32_t)n->attention.window;
     return (struct window){ w && pos + 1 > w ? pos + 1 - w : 0, pos + 1 };
@@ -148,27 +150,23 @@ static struct window sees(const struct program *p, const struct graph_node *n, c
 static int32_t first_block(const struct program *p, const struct graph_node *n,
                            const struct tile *t)
 {
-    return sees(p, n, t, 0).lo / ATTN_BLOCK;
+    return sees(n, &p->step->seqs[t->seq], t->low).lo / ATTN_BLOCK;
 }
 
-/* The tree row's block b with its ancestors at their logical positions, in scratch. */
-static void gather(const struct program *p, const struct phase *ph, const struct tile *t, int32_t b,
-                   uint32_t head, struct scratch *s)
+/* Makes the copy of block b that of tree row `row`: its chain at logical positions. What stands
+ * behind the row's own position is left over from other rows, and not seen. */
+static void gather(const struct program *p, int32_t layer, uint32_t head, int32_t b, int32_t row,
+                   struct scratch *s)
 {
     const struct step *st = p->step;
-    const struct step_seq *seq = &st->seqs[t->seq];
-    int32_t depth = st->position[t->row] - seq->committed;
-    for (int32_t r = t->row, d = depth; d >= 0; r = st->parent[r], d--) s->chain[d] = st->slot[r];
-    int32_t page = seq->pages[b];
-    memcpy(s->k_page, page_k(p, page, ph->cache_layer, head), p->k_bytes);
-    memcpy(s->v_page, page_v(p, page, ph->cache_layer, head), p->v_bytes);
-    int32_t from = seq->committed > b * ATTN_BLOCK ? seq->committed : b * ATTN_BLOCK;
-    for (int32_t pos = from; pos <= seq->committed + depth && pos < (b + 1) * ATTN_BLOCK; pos++) {
-        int32_t slot = s->chain[pos - seq->committed];
-        if (slot == pos) continue;
+    const struct step_seq *seq = &st->seqs[st->seq[row]];
+    for (int32_t r = row, at = b * ATTN_BLOCK; r >= 0 && st->position[r] >= at; r = st->parent[r]) {
+        int32_t j = st->position[r] - at, slot = st->slot[r];
+        if (j >= ATTN_BLOCK || s->held[j] == slot) continue;
         int32_t home = seq->pages[slot / ATTN_BLOCK];
-        slot_copy(p, page_k(p, home, ph->cache_layer, head), page_v(p, home, ph->cache_layer, head),
-                  slot % ATTN_BLOCK, s->k_page, s->v_page, pos % ATTN_BLOCK);
+        slot_copy(p, page_k(p, home, layer, head), page_v(p, home, layer, head), slot % ATTN_BLOCK,
+                  s->k_page, s->v_page, j);
+        s->held[j] = slot;
     }
 }
 
@@ -183,6 +181,56 @@ static size_t load_queries(const struct program *p, const struct graph_node *n,
     return (size_t)t->n_rows * group;
 }
 
+/* Queries of a tile over one page: `n` of them from query `i` on. */
+static void attend(const struct program *p, const struct graph_node *n, const struct scratch *s,
+                   const void *k, const void *v, size_t i, size_t n_q, float *m, float *sum,
+                   float *acc)
+{
+    size_t hd = n->attention.head_dim;
+    struct attn_query a = {.q = s->q + i * hd,
+                           .ldq = hd,
+                           .lo = s->lo + i,
+                           .hi = s->hi + i,
+                           .n_q = n_q,
+                           .head_dim = hd,
+                           .scale = n->attention.scale,
+                           .softcap = n->attention.softcap};
+    p->w->kernels.attn_block[p->kv](&a, k, v, m + i, sum + i, acc + i * hd);
+}
+
+/* One block behind the committed ones, for the rows of a tree. Rows that stand where a chain would
+ * (slot = position, and so their ancestors) read the page itself, together. */
+static void tree_block(const struct program *p, const struct phase *ph, const struct tile *t,
+                       int32_t b, uint32_t head, struct scratch *s, const void *k, const void *v,
+                       float *m, float *sum, float *acc)
+{
+    const struct graph_node *n = ph->node;
+    const struct step *st = p->step;
+    size_t group = n->attention.heads / n->attention.kv_heads;
+    bool copied = false;
+    for (int32_t r = 0, rows = 1; r < t->n_rows; r += rows) {
+        size_t i = (size_t)r * group;
+        rows = 1;
+        if (s->lo[i] >= s->hi[i]) {
+            for (size_t e = i; e < i + group; e++) m[e] = -INFINITY;
+        } else if (st->slot[t->row + r] == st->position[t->row + r]) {
+            while (r + rows < t->n_rows
+                   && st->slot[t->row + r + rows] == st->position[t->row + r + rows])
+                rows++;
+            attend(p, n, s, k, v, i, (size_t)rows * group, m, sum, acc);
+        } else {
+            if (!copied) {
+                memcpy(s->k_page, k, p->k_bytes);
+                memcpy(s->v_page, v, p->v_bytes);
+                for (int32_t j = 0; j < ATTN_BLOCK; j++) s->held[j] = b * ATTN_BLOCK + j;
+                copied = true;
+            }
+            gather(p, ph->cache_layer, head, b, t->row + r, s);
+            attend(p, n, s, s->k_page, s->v_page, i, group, m, sum, acc);
+        }
+    }
+}
+
 static void block(const struct program *p, const struct phase *ph, const struct tile *t, int32_t b,
                   uint32_t head, struct scratch *s, size_t n_q, float *m, float *sum, float *acc)
 {
@@ -191,29 +239,17 @@ static void block(const struct program *p, const struct phase *ph, const struct 
     size_t group = n->attention.heads / n->attention.kv_heads;
     int32_t at = b * ATTN_BLOCK;
     for (size_t i = 0; i < n_q; i++) {
-        struct window w = sees(p, n, t, (int32_t)(i / group));
+        struct window w = sees(n, seq, p->step->position[(size_t)t->row + i / group]);
         int32_t lo = w.lo - at, hi = w.hi - at;
         s->lo[i] = lo < 0 ? 0 : lo > ATTN_BLOCK ? ATTN_BLOCK : lo;
         s->hi[i] = hi < 0 ? 0 : hi > ATTN_BLOCK ? ATTN_BLOCK : hi;
     }
-    struct attn_query a = {.q = s->q,
-                           .ldq = n->attention.head_dim,
-                           .lo = s->lo,
-                           .hi = s->hi,
-                           .n_q = n_q,
-                           .head_dim = n->attention.head_dim,
-                           .scale = n->attention.scale,
-                           .softcap = n->attention.softcap};
-    const void *k, *v;
-    if (seq->tree && at + ATTN_BLOCK > seq->committed) {
-        gather(p, ph, t, b, head, s);
-        k = s->k_page;
-        v = s->v_page;
-    } else {
-        k = page_k(p, seq->pages[b], ph->cache_layer, head);
-        v = page_v(p, seq->pages[b], ph->cache_layer, head);
-    }
-    p->w->kernels.attn_block[p->kv](&a, k, v, m, sum, acc);
+    const void *k = page_k(p, seq->pages[b], ph->cache_layer, head);
+    const void *v = page_v(p, seq->pages[b], ph->cache_layer, head);
+    if (seq->tree && at + ATTN_BLOCK > seq->committed)
+        tree_block(p, ph, t, b, head, s, k, v, m, sum, acc);
+    else
+        attend(p, n, s, k, v, 0, n_q, m, sum, acc);
 }
 
 static void begin(struct scratch *s, size_t n_q, size_t hd)
@@ -236,42 +272,138 @@ static void finish(const struct program *p, const struct graph_node *n, const st
                                       (head * group + i % group) * hd);
 }
 
-void attention_item(struct program *p, const struct phase *ph, size_t item,
-                    enum attention_part part, unsigned rank)
+/* ---- jobs: one tile and one head
+ * -------------------------------------------------------------------- */
+
+/* The thread that takes a job visits its blocks in ascending order and merges them as it goes.
+ * Where jobs are few, a thread that finds none left takes blocks from the end of another's and
+ * leaves their results in p->partial; whoever finishes last merges those, in order. */
+
+static void job_begin(const struct program *p, const struct graph_node *n, size_t item,
+                      struct attention_job *j)
+{
+    size_t heads = n->attention.kv_heads;
+    const struct tile *t = &p->tiles[item / heads];
+    uint32_t first = (uint32_t)first_block(p, n, t), end = (uint32_t)t->last_block + 1;
+    j->tile = t;
+    j->head = (uint32_t)(item % heads);
+    atomic_store_explicit(&j->left, (uint64_t)end << 32 | first, memory_order_relaxed);
+    atomic_store_explicit(&j->todo, end - first + 1, memory_order_relaxed);
+}
+
+void attention_begin(struct program *p, const struct phase *ph)
+{
+    size_t n = attention_items(p, ph);
+    for (size_t i = 0; p->share_blocks && i < n; i++) job_begin(p, ph->node, i, &p->jobs[i]);
+}
+
+size_t attention_items(const struct program *p, const struct phase *ph)
+{
+    return p->n_tiles * ph->node->attention.kv_heads;
+}
+
+static uint32_t blocks_left(const struct attention_job *j)
+{
+    uint64_t left = atomic_load_explicit(&j->left, memory_order_relaxed);
+    return (uint32_t)(left >> 32) - (uint32_t)left;
+}
+
+/* The first block that nobody has taken, or the last; -1 when there is none. */
+static int32_t take_block(struct attention_job *j, bool last)
+{
+    uint64_t left = atomic_load_explicit(&j->left, memory_order_relaxed), rest;
+    do {
+        if ((uint32_t)left == (uint32_t)(left >> 32)) return -1;
+        rest = last ? left - ((uint64_t)1 << 32) : left + 1;
+    } while (!atomic_compare_exchange_weak_explicit(&j->left, &left, rest, memory_order_relaxed,
+                                                    memory_order_relaxed));
+    return (int32_t)(last ? rest >> 32 : (uint32_t)left);
+}
+
+/* Where (acc, m, sum) of a job's block stand; block -1: of all that its owner merged. */
+static float *partial(const struct program *p, const struct graph_node *n,
+                      const struct attention_job *j, int32_t block)
+{
+    size_t heads = n->attention.kv_heads, group = n->attention.heads / heads;
+    size_t rows = (size_t)j->tile->n_rows, at = j->tile->partial + (size_t)(block + 1) * rows;
+    return p->partial + (at * heads + j->head * rows) * group * (n->attention.head_dim + 2);
+}
+
+/* `done` more blocks of the job are finished, the owner's place being one; the last to say so
+ * merges what helpers left. */
+static void job_done(struct program *p, const struct phase *ph, struct attention_job *j,
+                     uint32_t done, struct scratch *s)
+{
+    if (atomic_fetch_sub_explicit(&j->todo, done, memory_order_acq_rel) != done) return;
+    const struct graph_node *n = ph->node;
+    const struct tile *t = j->tile;
+    size_t hd = n->attention.head_dim, group = n->attention.heads / n->attention.kv_heads;
+    size_t n_q = (size_t)t->n_rows * group;
+    int32_t b = (int32_t)(uint32_t)atomic_load_explicit(&j->left, memory_order_relaxed);
+    const float *x = partial(p, n, j, -1);
+    memcpy(s->acc, x, n_q * hd * sizeof *x);
+    memcpy(s->m, x + n_q * hd, n_q * sizeof *x);
+    memcpy(s->sum, x + n_q * (hd + 1), n_q * sizeof *x);
+    for (; b <= t->last_block; b++) {
+        x = partial(p, n, j, b);
+        p->w->kernels.attn_merge(n_q, hd, s->m, s->sum, s->acc, x + n_q * hd, x + n_q * (hd + 1),
+                                 x);
+    }
+    finish(p, n, t, j->head, s);
+}
+
+static void job_own(struct program *p, const struct phase *ph, struct attention_job *j,
+                    struct scratch *s)
 {
     const struct graph_node *n = ph->node;
-    const struct kernels *k = &p->w->kernels;
-    struct scratch *s = p->scratch[rank];
-    size_t heads = n->attention.kv_heads, hd = n->attention.head_dim;
-    size_t group = n->attention.heads / heads, unit = hd + 2;
-    uint32_t head = (uint32_t)(item % heads);
-    if (part == ATTENTION_SPAN) {
-        const struct span *sp = &p->spans[item / heads];
-        const struct tile *t = &p->tiles[sp->tile];
-        if (sp->block < first_block(p, n, t)) return;
-        size_t n_q = load_queries(p, n, t, head, s);
-        float *to = p->partial + ((size_t)sp->at * heads + head * (size_t)t->n_rows) * group * unit;
-        block(p, ph, t, sp->block, head, s, n_q, to + n_q * hd, to + n_q * (hd + 1), to);
+    const struct tile *t = j->tile;
+    uint32_t done = 0;
+    size_t hd = n->attention.head_dim, n_q = load_queries(p, n, t, j->head, s);
+    begin(s, n_q, hd);
+    for (int32_t b; (b = take_block(j, false)) >= 0; done++) {
+        block(p, ph, t, b, j->head, s, n_q, s->m2, s->sum2, s->acc2);
+        p->w->kernels.attn_merge(n_q, hd, s->m, s->sum, s->acc, s->m2, s->sum2, s->acc2);
+    }
+    if (done == (uint32_t)t->last_block + 1 - (uint32_t)first_block(p, n, t)) {
+        finish(p, n, t, j->head, s);
         return;
     }
-    const struct tile *t = &p->tiles[item / heads];
-    size_t n_q = (size_t)t->n_rows * group;
-    int32_t from = first_block(p, n, t);
-    begin(s, n_q, hd);
-    if (part == ATTENTION_FOLD) {
-        for (size_t i = 0; i < p->n_spans; i++) {
-            const struct span *sp = &p->spans[i];
-            if (sp->tile != (int32_t)(item / heads) || sp->block < from) continue;
-            const float *x =
-                p->partial + ((size_t)sp->at * heads + head * (size_t)t->n_rows) * group * unit;
-            k->attn_merge(n_q, hd, s->m, s->sum, s->acc, x + n_q * hd, x + n_q * (hd + 1), x);
-        }
-    } else {
-        load_queries(p, n, t, head, s);
-        for (int32_t b = from; b <= t->last_block; b++) {
-            block(p, ph, t, b, head, s, n_q, s->m2, s->sum2, s->acc2);
-            k->attn_merge(n_q, hd, s->m, s->sum, s->acc, s->m2, s->sum2, s->acc2);
-        }
+    float *to = partial(p, n, j, -1);
+    memcpy(to, s->acc, n_q * hd * sizeof *to);
+    memcpy(to + n_q * hd, s->m, n_q * sizeof *to);
+    memcpy(to + n_q * (hd + 1), s->sum, n_q * sizeof *to);
+    job_done(p, ph, j, done + 1, s);
+}
+
+void attention_item(struct program *p, const struct phase *ph, size_t item, unsigned rank)
+{
+    if (p->share_blocks) {
+        job_own(p, ph, &p->jobs[item], p->scratch[rank]);
+        return;
     }
-    finish(p, n, t, head, s);
+    struct attention_job j;
+    job_begin(p, ph->node, item, &j);
+    job_own(p, ph, &j, p->scratch[rank]);
+}
+
+void attention_help(struct program *p, const struct phase *ph, unsigned rank)
+{
+    const struct graph_node *n = ph->node;
+    struct scratch *s = p->scratch[rank];
+    size_t items = p->share_blocks ? attention_items(p, ph) : 0, n_q = 0;
+    struct attention_job *loaded = NULL;
+    for (;;) {
+        struct attention_job *j = NULL;
+        for (size_t i = 0; i < items; i++)
+            if (blocks_left(&p->jobs[i]) > (j ? blocks_left(j) : 0)) j = &p->jobs[i];
+        if (!j) return;
+        int32_t b = take_block(j, true);
+        if (b < 0) continue;
+        if (j != loaded) n_q = load_queries(p, n, j->tile, j->head, s);
+        loaded = j;
+        float *to = partial(p, n, j, b);
+        size_t hd = n->attention.head_dim;
+        block(p, ph, j->tile, b, j->head, s, n_q, to + n_q * hd, to + n_q * (hd + 1), to);
+        job_done(p, ph, j, 1, s);
+    }
 }

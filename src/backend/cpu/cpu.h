@@ -72,8 +72,16 @@ struct place {
 };
 
 struct tile {
-    int32_t row, n_rows, seq, last_block;
+    int32_t row, n_rows, seq, low, last_block; /* `low`: the least position among the rows        */
+    size_t partial;                            /* rows of p->partial before its own               */
 }; /* rows of one sequence that attend together */
+
+struct attention_job {
+    _Atomic uint64_t left; /* blocks that nobody took yet: first, and end << 32               */
+    _Atomic uint32_t todo; /* blocks that are not finished, and one for the owner             */
+    uint32_t head;
+    const struct tile *tile;
+};
 
 struct scratch;                    /* per thread, attention.c */
 struct profile;                    /* times of the phases, profile.h */
@@ -106,14 +114,11 @@ struct program {
     size_t n_asks;
     struct tile *tiles;
     size_t n_tiles;
-    bool split_context; /* few rows, long context: blocks are shared out                    */
-    size_t n_spans;     /* items of the split                                              */
-    struct span {
-        int32_t tile, block, at;
-    } * spans;            /* `at`: rows of all spans before it            */
-    float *partial;       /* [rows of spans][heads][head_dim + 2]: acc, m, sum                */
+    bool share_blocks;          /* jobs are few: threads without one help with others'      */
+    struct attention_job *jobs; /* [SHARED_JOBS * threads]                                  */
+    float *partial;             /* [rows and blocks of jobs][heads][head_dim + 2]: acc, m, sum */
     uint32_t next, n_run; /* the phase to run next; phases this step needs                   */
-    atomic_uint_fast32_t *tickets; /* [2 * n_phases]; the second of a phase is for its fold */
+    atomic_uint_fast32_t *tickets; /* [n_phases]                                               */
     atomic_int nan;
     struct best {
         float value;
@@ -121,7 +126,7 @@ struct program {
     } * best; /* [threads][max_asks]                          */
 };
 
-enum { SPLIT_ROWS = 4, TILE_QUERIES = 64, HEAD_PANELS = 8, HEAD_ROWS = 16, ROW_BLOCK = 128 };
+enum { SPLIT_ROWS = 8, SHARED_JOBS = 4, TILE_QUERIES = 64, HEAD_PANELS = 8, HEAD_ROWS = 16, ROW_BLOCK = 128 };
 
 stretto_status cpu_upload(struct weights **out, const struct graph *g, const struct binding *b,
                           const struct upload_options *o, struct error *err);
@@ -139,10 +144,12 @@ uint64_t cpu_peak(const struct weights *w, enum arithmetic kind, size_t rounds);
 /* attention.c */
 struct scratch *attention_scratch(struct arena *a, const struct program *p);
 void attention_plan(struct program *p);
-enum attention_part { ATTENTION_WHOLE, ATTENTION_SPAN, ATTENTION_FOLD };
-size_t attention_items(const struct program *p, const struct phase *ph, enum attention_part part);
-void attention_item(struct program *p, const struct phase *ph, size_t item,
-                    enum attention_part part, unsigned rank);
+/* Before the threads enter the phase. */
+void attention_begin(struct program *p, const struct phase *ph);
+size_t attention_items(const struct program *p, const struct phase *ph);
+void attention_item(struct program *p, const struct phase *ph, size_t item, unsigned rank);
+/* When all items are taken: blocks of those that others are still at. */
+void attention_help(struct program *p, const struct phase *ph, unsigned rank);
 /* One slot's K and V of one head from page to page. */
 void slot_copy(const struct program *p, const void *k, const void *v, int32_t from, void *k_to,
                void *v_to, int32_t to);

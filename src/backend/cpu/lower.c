@@ -277,8 +277,8 @@ static stretto_status take_all(struct lower *l, struct arena *a, struct error *e
     p->place = arena_take(a, l->g->n_values * sizeof *p->place);
     p->ask_rows = arena_take(a, lim->max_asks * sizeof *p->ask_rows);
     p->tiles = arena_take(a, lim->max_rows * sizeof *p->tiles);
-    p->spans = arena_take(a, (size_t)SPLIT_ROWS * lim->max_seq_pages * sizeof *p->spans);
-    p->tickets = arena_take(a, 2 * n_phases * sizeof *p->tickets);
+    p->jobs = arena_take(a, (size_t)SHARED_JOBS * threads * sizeof *p->jobs);
+    p->tickets = arena_take(a, n_phases * sizeof *p->tickets);
     p->best = arena_take(a, (size_t)threads * lim->max_asks * sizeof *p->best);
     p->scratch = arena_take(a, threads * sizeof *p->scratch);
     for (size_t r = 0; r < l->g->n_rope; r++)
@@ -287,7 +287,7 @@ static stretto_status take_all(struct lower *l, struct arena *a, struct error *e
     for (size_t i = 0; i < l->g->n_nodes; i++)
         if (l->g->nodes[i].op == OP_ATTENTION && l->g->nodes[i].attention.heads > heads)
             heads = l->g->nodes[i].attention.heads;
-    p->partial = arena_take(a, (size_t)SPLIT_ROWS * lim->max_seq_pages * heads *
+    p->partial = arena_take(a, SPLIT_ROWS * ((size_t)lim->max_seq_pages + 1) * heads *
                                    (l->g->kv_head_dim + 2) * sizeof(float));
     for (unsigned t = 0; t < threads; t++) {
         struct scratch *s = attention_scratch(a, p);

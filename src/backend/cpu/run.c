@@ -250,6 +250,7 @@ static void serial_phases(void *arg)
     for (; p->next < p->n_run; p->next++) {
         const struct phase *ph = &p->phases[p->next];
         if (rows_of(p, ph->rows) == 0) continue;
+        if (ph->kind == PHASE_ATTENTION) attention_begin(p, ph);
         if (!is_serial(p, ph)) return;
         for (size_t r = 0, n = rows_of(p, ph->rows); r < n; r++) rows_item(p, ph, r);
         profile_alone(p, p->next);
@@ -268,20 +269,6 @@ static size_t take(struct program *p, size_t ticket)
     return atomic_fetch_add_explicit(&p->tickets[ticket], 1, memory_order_relaxed);
 }
 
-static void attention_phase(struct program *p, const struct phase *ph, size_t ticket, unsigned rank)
-{
-    enum attention_part part = p->split_context ? ATTENTION_SPAN : ATTENTION_WHOLE;
-    size_t n = attention_items(p, ph, part);
-    for (size_t i; (i = take(p, ticket)) < n;) attention_item(p, ph, i, part, rank);
-    if (!p->split_context) return;
-    uint32_t at = (uint32_t)(ph - p->phases);
-    profile_mark(p, rank, at, PROFILE_WORK);
-    team_barrier(p->team, NULL, NULL);
-    profile_mark(p, rank, at, PROFILE_WAIT);
-    n = attention_items(p, ph, ATTENTION_FOLD);
-    for (size_t i; (i = take(p, ticket + 1)) < n;) attention_item(p, ph, i, ATTENTION_FOLD, rank);
-}
-
 static void step_thread(void *arg, unsigned rank)
 {
     struct program *p = arg;
@@ -289,7 +276,7 @@ static void step_thread(void *arg, unsigned rank)
     while (p->next < p->n_run) {
         const uint32_t at = p->next;
         const struct phase *ph = &p->phases[at];
-        size_t ticket = 2 * (size_t)p->next, n;
+        size_t ticket = p->next, n;
         switch (ph->kind) {
         case PHASE_ROWS:
             n = rows_of(p, ph->rows);
@@ -300,7 +287,9 @@ static void step_thread(void *arg, unsigned rank)
             for (size_t i; (i = take(p, ticket)) < n;) linear_item(p, ph, i);
             break;
         case PHASE_ATTENTION:
-            attention_phase(p, ph, ticket, rank);
+            n = attention_items(p, ph);
+            for (size_t i; (i = take(p, ticket)) < n;) attention_item(p, ph, i, rank);
+            attention_help(p, ph, rank);
             break;
         case PHASE_HEAD:
             n = head_items(p, ph);
@@ -348,7 +337,7 @@ stretto_status cpu_run(struct program *p, const struct step *s, struct error *er
             p->ask_rows[p->n_asks++] = (int32_t)r;
         }
     profile_begin(p);
-    for (size_t i = 0; i < 2 * p->n_phases; i++)
+    for (size_t i = 0; i < p->n_phases; i++)
         atomic_store_explicit(&p->tickets[i], 0, memory_order_relaxed);
     for (unsigned t = 0; t < team_size(p->team); t++)
         for (size_t i = 0; i < p->n_asks; i++) p->best[(size_t)t * p->limits.max_asks + i].id = -1;
