@@ -1,0 +1,599 @@
+/* Every way of decoding writes exactly the tokens of plain decoding: each row of the strategy table and
+ * some mixtures, greedy and sampled with a seed, alone and while other sequences share the steps.
+ *
+ *     decode_exact [--few] MODEL...
+ *     decode_exact --prompts FILE [--tokens N] [--take N] [--words WORDS] MODEL
+ *
+ * What plain decoding says is found here, by one row at a time without a writer. Texts end in the
+ * middle of accepted guesses: by a limit, an end token, a context that is full, a stop string, a
+ * caller who wants no more. Then a fault is planted (one guess too many is accepted) that the same
+ * comparison must notice. FILE: JSON lines {"prompt", "chat"}, as bench/make_prompts.py writes. */
+#include "base/random.h"
+#include "engine/writer.h"
+#include "kernels/kernels.h"
+#include "decode/suffix.h"
+#include "stretto/experimental.h"
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TEXTS = 3, PROMPTS = 8, LONGEST = 1024, WORDS = 24 };
+
+static const char *const mixtures[] = { "auto", "lookup+suffix", "jacobi+recycle",
+                                        "jacobi+lookup+suffix+recycle", "auto+jacobi" };
+
+struct prompt { int32_t *ids; uint32_t n; };
+
+struct test {
+    const char *path, *words[WORDS];
+    size_t n_words;
+    stretto_model *model;
+    stretto_engine *engine, *small;
+    struct prompt *prompts;
+    size_t n_prompts;
+    uint32_t tokens;
+    bool few, plant;
+    struct suffix_store store;
+    struct calibration calibration;
+    struct step_costs costs;
+    uint64_t checks, failures, rows, accepted, differences;
+};
+
+/* One text of a step: what is asked for and what plain decoding says. */
+struct text {
+    const char *words;
+    struct prompt prompt;
+    struct sampling how;
+    uint32_t want_n, limit, take_back; /* take_back: tokens after which the rest is taken back */
+    int32_t end_token;                 /* -1: none                                            */
+    int32_t want[LONGEST], got[LONGEST];
+    uint32_t got_n;
+    struct sampler sampler;
+    void *memory;
+    size_t bytes;
+    struct writer *writer;
+};
+
+static void die(const char *what, const char *why)
+{
+    fprintf(stderr, "%s: %s\n", what, why);
+    exit(1);
+}
+
+static void ok(const struct test *t, stretto_status s, const struct error *err)
+{
+    if (s != STRETTO_OK) die(t->path, err->text);
+}
+
+static void give_sampler(const struct test *t, struct text *x)
+{
+    struct arena a = { 0 };
+    struct error err = { 0 };
+    uint32_t vocab = stretto_model_inside(t->model)->config.vocab;
+    sampler_plan(&x->sampler, &a, vocab);
+    x->bytes = a.top;
+    x->memory = calloc(1, a.top + 64);
+    if (!x->memory) die(t->path, "out of memory");
+    a = (struct arena){ .base = (unsigned char *)(((uintptr_t)x->memory + 63) & ~(uintptr_t)63),
+                        .cap = x->bytes };
+    sampler_plan(&x->sampler, &a, vocab);
+    ok(t, sampler_set(&x->sampler, &x->how, &err), &err);
+}
+
+static bool ends(const void *ud, int32_t token) { return token == ((const struct text *)ud)->end_token; }
+
+/* The prompt and the first token after it; the sequence is then as writer_begin wants it. */
+static int32_t first_token(const struct test *t, struct engine *e, int32_t seq, struct text *x,
+                           float *logits)
+{
+    struct error err = { 0 };
+    int32_t token;
+    engine_rewind(e, seq, 0);
+    ok(t, engine_feed(e, seq, x->prompt.ids, x->prompt.n, ASK_LOGITS,
+                      &(struct answers){ .logits = logits }, &err), &err);
+    ok(t, sampler_pick(&x->sampler, logits, x->prompt.ids, x->prompt.n, &token, &err), &err);
+    return token;
+}
+
+/* Plain decoding, one row at a time. */
+static void plain(const struct test *t, struct engine *e, int32_t seq, struct text *x)
+{
+    struct error err = { 0 };
+    uint32_t vocab = engine_model(e)->config.vocab, n = x->prompt.n;
+    uint32_t limit = x->limit < engine_about(e)->context ? x->limit : engine_about(e)->context;
+    float *logits = malloc(vocab * sizeof *logits);
+    int32_t history[2 * LONGEST];
+    memcpy(history, x->prompt.ids, n * sizeof *history);
+    history[n++] = first_token(t, e, seq, x, logits);
+    while (n < limit && history[n - 1] != x->end_token) {
+        struct row row = { seq, history[n - 1], ROW_COMMITTED, 0, ASK_LOGITS };
+        ok(t, engine_step(e, &row, 1, &(struct answers){ .logits = logits }, &err), &err);
+        engine_commit(e, seq, 1);
+        ok(t, sampler_pick(&x->sampler, logits, history, n, &history[n], &err), &err);
+        n++;
+    }
+    x->want_n = n - x->prompt.n;
+    memcpy(x->want, history + x->prompt.n, x->want_n * sizeof *history);
+    engine_rewind(e, seq, 0);
+    free(logits);
+}
+
+static void open_text(struct test *t, struct engine *e, int32_t seq, struct text *x)
+{
+    struct error err = { 0 };
+    struct writer_options o = { .setup = { .store = &t->store, .seed = 7 } };
+    uint32_t vocab = engine_model(e)->config.vocab;
+    float *logits = malloc(vocab * sizeof *logits);
+    int32_t all[LONGEST];
+    ok(t, decode_parse(x->words, &o.choice, &err), &err);
+    if (x->prompt.n % 3 == 0) o.setup.window = 40;       /* larger than what is left, often */
+    if (x->prompt.n % 5 == 0) o.most = 3;
+    ok(t, writer_open(&x->writer, e, seq, &x->sampler, &t->costs, &t->calibration, &o, &err), &err);
+    memcpy(all, x->prompt.ids, x->prompt.n * sizeof *all);
+    all[x->prompt.n] = first_token(t, e, seq, x, logits);
+    x->got[0] = all[x->prompt.n];
+    x->got_n = 1;
+    writer_begin(x->writer, all, x->prompt.n + 1, x->prompt.n);
+    writer_limit(x->writer, x->limit, ends, x);
+    free(logits);
+}
+
+static bool done(const struct engine *e, const struct text *x)
+{
+    uint32_t n = x->prompt.n + x->got_n;
+    return n >= x->limit || n >= engine_about(e)->context || x->got[x->got_n - 1] == x->end_token;
+}
+
+static void drain(struct engine *e, int32_t seq, struct text *x)
+{
+    int32_t token;
+    while (x->got_n < LONGEST && writer_next(x->writer, &token)) {
+        x->got[x->got_n++] = token;
+        if (x->got_n != x->take_back) continue;
+        writer_trim(x->writer);
+        uint32_t n = x->prompt.n + x->got_n;
+        if (engine_length(e, seq) != n - 1) die(x->words, "the cache was not taken back");
+    }
+}
+
+/* The answer that would make the first guess right: one token too many is accepted. */
+static void plant(const struct test *t, const struct row *rows, size_t n, int32_t *best)
+{
+    for (size_t i = 1; t->plant && i < n; i++)
+        if (rows[i].parent == 0 && best[0] != rows[i].token) {
+            best[0] = rows[i].token;
+            return;
+        }
+}
+
+static void compare(struct test *t, const struct engine *e, int32_t seq, const struct text *x,
+                    const char *where)
+{
+    bool same = x->got_n == x->want_n &&
+                memcmp(x->got, x->want, x->got_n * sizeof *x->got) == 0;
+    uint32_t n = x->prompt.n + x->got_n, k = 0;
+    bool cache = engine_length(e, seq) == n - 1 &&
+                 memcmp(engine_tokens(e, seq), x->prompt.ids, x->prompt.n * sizeof *x->got) == 0 &&
+                 memcmp(engine_tokens(e, seq) + x->prompt.n, x->got,
+                        (x->got_n - 1) * sizeof *x->got) == 0;
+    t->checks++;
+    if (t->plant) {
+        t->differences += !same;
+        return;
+    }
+    if (same && cache) return;
+    t->failures++;
+    while (k < x->got_n && k < x->want_n && x->got[k] == x->want[k]) k++;
+    printf("FAIL %s: %s %s, prompt of %u tokens, temperature %g, limit %u: ", t->path, x->words,
+           where, x->prompt.n, (double)x->how.temperature, x->limit);
+    if (same) printf("the cache holds something else than the text\n");
+    else
+        printf("token %u of %u and %u is %d, not %d\n", k, x->got_n, x->want_n,
+               k < x->got_n ? x->got[k] : -1, k < x->want_n ? x->want[k] : -1);
+}
+
+/* n texts in sequences 0..n-1, all in the same steps. */
+static void write_texts(struct test *t, struct engine *e, struct text *x, size_t n,
+                        const char *where)
+{
+    struct row rows[TEXTS * (DRAFT_ROWS + 1)];
+    int32_t best[TEXTS * (DRAFT_ROWS + 1)];
+    struct error err = { 0 };
+    uint32_t vocab = engine_model(e)->config.vocab, most = engine_about(e)->max_rows;
+    float *logits = malloc((size_t)TEXTS * (DRAFT_ROWS + 1) * vocab * sizeof *logits);
+    if (most > TEXTS * (DRAFT_ROWS + 1)) most = TEXTS * (DRAFT_ROWS + 1);
+    for (size_t i = 0; i < n; i++) open_text(t, e, (int32_t)i, &x[i]);
+    for (;;) {
+        size_t base[TEXTS] = { 0 }, k[TEXTS] = { 0 }, all = 0;
+        bool sampled = false;
+        for (size_t i = 0; i < n; i++) {
+            if (done(e, &x[i])) continue;
+            base[i] = all;
+            ok(t, writer_rows(x[i].writer, rows, all, most - all - (n - 1 - i), &k[i], &err), &err);
+            all += k[i];
+            sampled |= (writer_asks(x[i].writer) & ASK_LOGITS) != 0;
+        }
+        if (!all) break;
+        t->rows += all;
+        ok(t, engine_step(e, rows, all, &(struct answers){ .best = best,
+                                                           .logits = sampled ? logits : NULL },
+                          &err), &err);
+        for (size_t i = 0; i < n; i++) {
+            if (!k[i]) continue;
+            if (i == 0) plant(t, rows, k[0], best);
+            /* Any seconds will do; absurd ones must change nothing but the number of guesses. */
+            double seconds = n > 1 ? 0 : 1e-3 * (double)(1 + random_at(1, 2, all, t->rows) % 9);
+            ok(t, writer_take(x[i].writer, base[i], best + base[i], logits + base[i] * vocab, NULL,
+                              seconds, &err), &err);
+            drain(e, (int32_t)i, &x[i]);
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        compare(t, e, (int32_t)i, &x[i], where);
+        t->accepted += writer_counts(x[i].writer)->accepted;
+        suffix_store_add(&t->store, x[i].got, x[i].got_n);
+        writer_close(x[i].writer);
+        engine_rewind(e, (int32_t)i, 0);
+    }
+    free(logits);
+}
+
+static void set_text(const struct test *t, struct text *x, const char *words, size_t prompt,
+                     bool sampled)
+{
+    *x = (struct text){ .words = words, .prompt = t->prompts[prompt], .end_token = -1 };
+    uint32_t most = LONGEST - 1 - x->prompt.n;
+    x->limit = x->prompt.n + (t->tokens < most ? t->tokens : most) - (uint32_t)prompt % 5;
+    if (prompt % 4 == 1) x->take_back = 3 + (uint32_t)prompt;
+    x->how = (struct sampling){ .top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64 };
+    if (!sampled) return;
+    x->how.temperature = 0.5F + 0.2F * (float)(prompt % 4);
+    x->how.top_k = prompt % 2 ? 40 : 0;
+    x->how.seed = 11 + prompt;
+    if (prompt % 3 == 2) x->how.repeat_penalty = 1.1F;
+}
+
+static void drop_text(struct text *x) { free(x->memory); }
+
+/* Each way alone; then the text again, ending with a token out of its middle. */
+static void alone(struct test *t)
+{
+    for (size_t p = 0; p < t->n_prompts; p++)
+        for (int sampled = 0; sampled < 2; sampled++) {
+            static struct text x;
+            struct engine *e = stretto_engine_inside(t->engine);
+            set_text(t, &x, "plain", p, sampled);
+            give_sampler(t, &x);
+            plain(t, e, 0, &x);
+            for (int end = 0; end < (p % 4 == 2 ? 2 : 1); end++) {
+                if (end) {
+                    x.end_token = x.want[x.want_n / 2];
+                    plain(t, e, 0, &x);
+                }
+                for (size_t w = 0; w < t->n_words; w++) {
+                    x.words = t->words[w];
+                    write_texts(t, e, &x, 1, end ? "with an end token" : "alone");
+                }
+            }
+            drop_text(&x);
+        }
+}
+
+/* A context of 32 tokens, filled to the last. */
+static void full_context(struct test *t)
+{
+    for (size_t p = 0; p < t->n_prompts; p++) {
+        static struct text x;
+        struct engine *e = stretto_engine_inside(t->small);
+        if (t->prompts[p].n >= engine_about(e)->context) continue;
+        set_text(t, &x, "plain", p, p % 2);
+        x.limit = engine_about(e)->context;
+        give_sampler(t, &x);
+        plain(t, e, 0, &x);
+        for (size_t w = 0; w < t->n_words; w++) {
+            x.words = t->words[w];
+            write_texts(t, e, &x, 1, "up to a full context");
+        }
+        drop_text(&x);
+    }
+}
+
+/* Three texts with other prompts, ways and samplings in the same steps. */
+static void together(struct test *t)
+{
+    for (size_t w = 0; w < t->n_words; w++) {
+        static struct text x[TEXTS];
+        struct engine *e = stretto_engine_inside(t->engine);
+        for (size_t i = 0; i < TEXTS; i++) {
+            set_text(t, &x[i], t->words[(w + i * 3) % t->n_words], (w + i) % t->n_prompts, i != w % 3);
+            give_sampler(t, &x[i]);
+            plain(t, e, 0, &x[i]);
+        }
+        write_texts(t, e, x, TEXTS, "with two others in its steps");
+        for (size_t i = 0; i < TEXTS; i++) drop_text(&x[i]);
+    }
+}
+
+/* ---- sessions: stop strings, callers who have enough, texts that go on ------------------------ */
+
+struct out { char text[1 << 16]; size_t n; uint64_t pieces, enough; };
+
+static int on_text(void *user, const char *piece, size_t n)
+{
+    struct out *o = user;
+    if (o->n + n < sizeof o->text) memcpy(o->text + o->n, piece, n);
+    o->n += n;
+    return ++o->pieces == o->enough;
+}
+
+struct session_case {
+    int64_t max_tokens[2]; const char *stop; uint64_t enough; float temperature; bool ignore_end;
+};
+
+/* What was written, in two calls with another sync between them. */
+static void in_session(struct test *t, const char *words, const struct session_case *c,
+                       struct out *out, int32_t *ids, size_t *n, size_t *finish)
+{
+    stretto_session *s;
+    stretto_decoding d = STRETTO_DECODING_INIT;
+    stretto_sampling how = STRETTO_SAMPLING_INIT;
+    char err[600];
+    d.words = words;
+    how.temperature = c->temperature;
+    how.seed = 3;
+    how.top_k = 40;
+    if (stretto_session_open(&s, t->engine, err, sizeof err) != STRETTO_OK) die(t->path, err);
+    *out = (struct out){ .enough = c->enough };
+    const struct prompt *p = &t->prompts[1];
+    stretto_status st = stretto_session_decoding(s, &d);
+    if (st == STRETTO_OK) st = stretto_session_sampling(s, &how);
+    if (st == STRETTO_OK) st = stretto_session_sync(s, p->ids, p->n, NULL);
+    for (size_t i = 0; st == STRETTO_OK && i < 2; i++) {
+        const char *stops[] = { c->stop, NULL };
+        stretto_generate_options g = STRETTO_GENERATE_OPTIONS_INIT;
+        stretto_generated r = { .size = sizeof r };
+        g.max_tokens = c->max_tokens[i];
+        g.stops = stops;
+        g.text = on_text;
+        g.user = out;
+        g.ignore_end = c->ignore_end;
+        st = stretto_session_generate(s, &g, &r);
+        finish[i] = (size_t)r.finish;
+        finish[2 + i] = r.tokens;
+        size_t length = stretto_session_length(s), reused = 0;
+        if (st != STRETTO_OK || i || length == p->n) continue;
+        /* A conversation goes on: what was written is in the cache but for its last token. */
+        int32_t more[LONGEST];
+        memcpy(more, stretto_session_tokens(s), length * sizeof *more);
+        more[length] = p->ids[0];
+        st = stretto_session_sync(s, more, length + 1, &reused);
+        if (st == STRETTO_OK && reused != length - 1) {
+            printf("FAIL %s: %s: %zu of %zu tokens were reused\n", t->path, words, reused, length);
+            t->failures++;
+        }
+    }
+    if (st != STRETTO_OK) die(t->path, stretto_session_error(s));
+    *n = stretto_session_length(s);
+    memcpy(ids, stretto_session_tokens(s), *n * sizeof *ids);
+    stretto_session_close(s);
+}
+
+static void sessions(struct test *t)
+{
+    static struct out want, got;
+    static char stop[64];
+    struct session_case cases[] = {
+        { { 0, 3 }, NULL, 0, 0, true },    { { 1, 1 }, NULL, 0, 0, true },
+        { { 7, 20 }, NULL, 0, 0, true },   { { 18, 2 }, NULL, 0, 0.8F, true },
+        { { 40, 40 }, NULL, 0, 0.8F, false }, { { 40, 9 }, stop, 0, 0, true },
+        { { 40, 9 }, NULL, 9, 0, true },   { { 30, 30 }, NULL, 4, 0.6F, false },
+    };
+    int32_t want_ids[2 * LONGEST], got_ids[2 * LONGEST];
+    size_t n, want_n, finish[4], want_finish[4];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        if (cases[i].stop) {               /* a piece out of the middle of what plain writes */
+            cases[i].stop = NULL;
+            in_session(t, "plain", &cases[i], &want, want_ids, &want_n, want_finish);
+            size_t cut = want.n / 3, length = want.n - cut < 5 ? want.n - cut : 5;
+            while (cut && ((unsigned char)want.text[cut] & 0xc0) == 0x80) cut--;
+            memcpy(stop, want.text + cut, length);
+            stop[length] = '\0';
+            cases[i].stop = *stop ? stop : NULL;
+        }
+        in_session(t, "plain", &cases[i], &want, want_ids, &want_n, want_finish);
+        for (size_t w = 0; w < t->n_words; w++) {
+            in_session(t, t->words[w], &cases[i], &got, got_ids, &n, finish);
+            t->checks++;
+            if (n == want_n && memcmp(got_ids, want_ids, n * sizeof *got_ids) == 0 &&
+                got.n == want.n && memcmp(got.text, want.text, got.n) == 0 &&
+                memcmp(finish, want_finish, sizeof finish) == 0)
+                continue;
+            t->failures++;
+            printf("FAIL %s: session case %zu with %s: %zu tokens and finish %zu, not %zu and %zu\n",
+                   t->path, i, t->words[w], n, finish[0], want_n, want_finish[0]);
+        }
+    }
+}
+
+/* ---- the run --------------------------------------------------------------------------------- */
+
+static void random_prompts(struct test *t)
+{
+    uint32_t vocab = stretto_model_inside(t->model)->config.vocab;
+    t->n_prompts = t->few ? 2 : PROMPTS;
+    t->prompts = calloc(t->n_prompts, sizeof *t->prompts);
+    for (size_t p = 0; t->prompts && p < t->n_prompts; p++) {
+        uint32_t n = 1 + (uint32_t)p * 5;
+        int32_t *ids = calloc(n, sizeof *ids);
+        if (!ids) die(t->path, "out of memory");
+        /* Few different tokens, so that things come again. */
+        for (uint32_t i = 0; i < n; i++)
+            ids[i] = (int32_t)(random_at(p, 0, 0, random_at(p, 1, i, 0) % 9) % (vocab - 3) + 3);
+        t->prompts[p] = (struct prompt){ ids, n };
+    }
+}
+
+static struct prompt tokenized(const struct test *t, const char *text, bool chat)
+{
+    static char rendered[1 << 18];
+    struct prompt p = { 0 };
+    size_t length = strlen(text), n = 0;
+    if (chat) {
+        stretto_message m = { "user", text };
+        if (stretto_chat_render(t->model, &m, 1, 1, rendered, sizeof rendered, &length, NULL, 0) !=
+            STRETTO_OK)
+            die(t->path, "a prompt does not go into the chat template");
+        text = rendered;
+    }
+    unsigned flags = STRETTO_TOKENIZE_SPECIAL | (chat ? 0 : STRETTO_TOKENIZE_ADD);
+    stretto_tokenize(t->model, text, length, flags, NULL, 0, &n);
+    p.ids = calloc(n + 1, sizeof *p.ids);
+    if (!p.ids || stretto_tokenize(t->model, text, length, flags, p.ids, n, &n) != STRETTO_OK)
+        die(t->path, "a prompt cannot be tokenized");
+    p.n = n < LONGEST / 2 ? (uint32_t)n : LONGEST / 2;
+    return p;
+}
+
+static void read_prompts(struct test *t, const char *path, size_t take)
+{
+    FILE *f = fopen(path, "r");
+    static char line[1 << 18];
+    if (!f) die(path, "cannot be opened");
+    while (fgets(line, sizeof line, f) && t->n_prompts < take) {
+        json_t *j = json_loads(line, 0, NULL);
+        const char *text = json_string_value(json_object_get(j, "prompt"));
+        if (!text) die(path, "a line without a prompt");
+        struct prompt *more = realloc(t->prompts, (t->n_prompts + 1) * sizeof *more);
+        if (!more) die(path, "out of memory");
+        t->prompts = more;
+        t->prompts[t->n_prompts++] = tokenized(t, text, json_is_true(json_object_get(j, "chat")));
+        json_decref(j);
+    }
+    fclose(f);
+}
+
+static void text_prompts(struct test *t)
+{
+    static const char *const texts[] = {
+        "List the numbers from one to twelve, one per line, then list them again.",
+        "Rewrite this with x renamed to total:\ndef f(x):\n    x = x + 1\n    return x * x\n",
+    };
+    t->n_prompts = sizeof texts / sizeof *texts;
+    t->prompts = calloc(t->n_prompts, sizeof *t->prompts);
+    for (size_t i = 0; t->prompts && i < t->n_prompts; i++)
+        t->prompts[i] = tokenized(t, texts[i], true);
+}
+
+static void open_all(struct test *t, void **store)
+{
+    char err[600];
+    stretto_engine_options o = STRETTO_ENGINE_OPTIONS_INIT;
+    stretto_model_options mo = STRETTO_MODEL_OPTIONS_INIT;
+    if (stretto_model_open(&t->model, t->path, &mo, err, sizeof err) != STRETTO_OK) die(t->path, err);
+    stretto_model_info info = { .size = sizeof info };
+    stretto_model_about(t->model, &info);
+    o.threads = t->few ? 2 : 1;         /* the tiny models would only wait */
+    o.sessions = TEXTS + 1;
+    o.context = info.context < LONGEST ? info.context : LONGEST;
+    if (stretto_engine_open(&t->engine, t->model, &o, err, sizeof err) != STRETTO_OK)
+        die(t->path, err);
+    o.sessions = 1;
+    o.context = 32;
+    if (stretto_engine_open(&t->small, t->model, &o, err, sizeof err) != STRETTO_OK)
+        die(t->path, err);
+    struct arena a = { 0 };
+    suffix_store_plan(&t->store, &a, 512);               /* small: old texts fall out */
+    *store = calloc(1, a.top + 64);
+    if (!*store) die(t->path, "out of memory");
+    a = (struct arena){ .base = (unsigned char *)(((uintptr_t)*store + 63) & ~(uintptr_t)63),
+                        .cap = a.top };
+    suffix_store_plan(&t->store, &a, 512);
+    costs_init(&t->costs, cpu_detect());
+    t->calibration = (struct calibration){ 0 };
+}
+
+static void planted(struct test *t)
+{
+    t->plant = true;
+    uint64_t before = t->checks;
+    static struct text x;
+    for (size_t w = 0; w < t->n_words; w++) {
+        set_text(t, &x, "plain", 4 % t->n_prompts, false);
+        give_sampler(t, &x);
+        plain(t, stretto_engine_inside(t->engine), 0, &x);
+        x.words = t->words[w];
+        write_texts(t, stretto_engine_inside(t->engine), &x, 1, "planted");
+        drop_text(&x);
+    }
+    t->plant = false;
+    printf("%s: one guess too many accepted: noticed %llu times of %llu\n", t->path,
+           (unsigned long long)t->differences, (unsigned long long)(t->checks - before));
+    if (t->differences < 3) {
+        t->failures++;
+        printf("FAIL %s: the comparison does not notice a planted fault\n", t->path);
+    }
+}
+
+static bool run_model(struct test *t, const char *prompts, size_t take)
+{
+    void *store;
+    open_all(t, &store);
+    if (prompts) read_prompts(t, prompts, take);
+    else if (t->few) text_prompts(t);
+    else random_prompts(t);
+    alone(t);
+    if (!prompts) {
+        full_context(t);
+        together(t);
+        sessions(t);
+        planted(t);
+    }
+    printf("%s: %llu texts, %llu failures; %llu rows, %llu guesses accepted\n", t->path,
+           (unsigned long long)t->checks, (unsigned long long)t->failures,
+           (unsigned long long)t->rows, (unsigned long long)t->accepted);
+    fflush(stdout);
+    for (size_t i = 0; i < t->n_prompts; i++) free(t->prompts[i].ids);
+    free(t->prompts);
+    free(store);
+    stretto_engine_close(t->small);
+    stretto_engine_close(t->engine);
+    stretto_model_close(t->model);
+    return t->failures != 0 || (!prompts && t->accepted == 0);
+}
+
+int main(int argc, char **argv)
+{
+    const char *prompts = NULL, *only = NULL;
+    size_t take = SIZE_MAX;
+    struct test proto = { .tokens = 40 };
+    bool bad = false;
+    int i = 1;
+    for (; i < argc && strncmp(argv[i], "--", 2) == 0; i++) {
+        if (strcmp(argv[i], "--few") == 0) proto.few = true;
+        else if (i + 1 == argc) return 2;
+        else if (strcmp(argv[i], "--prompts") == 0) prompts = argv[++i];
+        else if (strcmp(argv[i], "--words") == 0) only = argv[++i];
+        else if (strcmp(argv[i], "--tokens") == 0) proto.tokens = (uint32_t)atoi(argv[++i]);
+        else if (strcmp(argv[i], "--take") == 0) take = (size_t)atoi(argv[++i]);
+        else return 2;
+    }
+    proto.few |= prompts != NULL;
+    if (only) proto.words[proto.n_words++] = only;
+    for (unsigned s = 0; !only && strategies[s]; s++)
+        proto.words[proto.n_words++] = strategies[s]->name;
+    for (size_t k = 0; !only && k < sizeof mixtures / sizeof *mixtures; k++)
+        proto.words[proto.n_words++] = mixtures[k];
+    for (; i < argc; i++) {
+        FILE *f = fopen(argv[i], "rb");
+        if (!f) { printf("skip: there is no %s\n", argv[i]); return 77; }
+        fclose(f);
+        struct test *t = calloc(1, sizeof *t);
+        if (!t) return 1;
+        *t = proto;
+        t->path = argv[i];
+        bad |= run_model(t, prompts, take);
+        free(t);
+    }
+    return bad;
+}
