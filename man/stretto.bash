@@ -4,16 +4,17 @@ _stretto()
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} options choices
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W 'run chat bench eval embed info tokenize template convert pull models help --version' -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W 'run chat bench eval embed trace info tokenize template convert pull models help --version' -- "$word")
         return
     fi
     case ${COMP_WORDS[1]} in
-    help) mapfile -t COMPREPLY < <(compgen -W 'run chat bench eval embed info tokenize template convert pull models' -- "$word"); return ;;
+    help) mapfile -t COMPREPLY < <(compgen -W 'run chat bench eval embed trace info tokenize template convert pull models' -- "$word"); return ;;
     run) options='-p --prompt -f --file -n --predict --n-predict --chat -sys --system -r --reverse-prompt --stop --ignore-eos --json -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose --temp --temperature --top-k --top-p --min-p --seed -s --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --logit-bias --decode --draft-max --window' ;;
     chat) options='-sys --system -n --predict --n-predict -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose --temp --temperature --top-k --top-p --min-p --seed -s --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --logit-bias --decode --draft-max --window' ;;
     bench) options='-p --n-prompt -n --n-gen -d --n-depth -np --parallel -t --threads -r --repetitions --roof -o --output -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
     eval) options='-f --file --chunks --base --base-reference --ids --raw --json -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
     embed) options='-f --file --json -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
+    trace) options='--prompts -o --output -n --predict --n-predict --block --states -s --seed --limit -np --parallel -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
     info) options='--graph --rows --machine --json -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
     tokenize) options='-m --model --no-special --add-special --decode --json' ;;
     template) options='-m --model --template --vars --now' ;;
@@ -34,6 +35,8 @@ _stretto()
     eval:-ctv | eval:--cache-type-v) choices='f16 bf16 f32 q8_0' ;;
     embed:-ctk | embed:--cache-type-k) choices='f16 bf16 f32 q8_0' ;;
     embed:-ctv | embed:--cache-type-v) choices='f16 bf16 f32 q8_0' ;;
+    trace:-ctk | trace:--cache-type-k) choices='f16 bf16 f32 q8_0' ;;
+    trace:-ctv | trace:--cache-type-v) choices='f16 bf16 f32 q8_0' ;;
     info:-ctk | info:--cache-type-k) choices='f16 bf16 f32 q8_0' ;;
     info:-ctv | info:--cache-type-v) choices='f16 bf16 f32 q8_0' ;;
     convert:--type | convert:--outtype) choices='f32 bf16 f16 q8_0' ;;

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "stretto/commands.h"
 #include "stretto/open.h"
+#include "stretto/prompts.h"
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -51,40 +52,6 @@ static int on_text(void *user, const char *piece, size_t n)
     memcpy(o->text + o->n, piece, n);
     o->n += n;
     return 0;
-}
-
-/* The prompt as the template writes it; malloc'd. */
-static char *templated(const stretto_model *m, const struct run_options *o, const char *prompt,
-                       size_t *length)
-{
-    stretto_message messages[2];
-    size_t n = 0;
-    if (o->system) messages[n++] = (stretto_message){ "system", o->system };
-    messages[n++] = (stretto_message){ "user", prompt };
-    char err[600], *text = NULL;
-    size_t need = 0;
-    stretto_status s = stretto_chat_render(m, messages, n, 1, NULL, 0, &need, err, sizeof err);
-    if (s == STRETTO_E_FULL && (text = malloc(need + 1)))
-        s = stretto_chat_render(m, messages, n, 1, text, need + 1, length, err, sizeof err);
-    if (s == STRETTO_OK && text) return text;
-    free(text);
-    command_fail("run", s == STRETTO_E_ARG ? STRETTO_E_FORMAT : s, err);
-    return NULL;
-}
-
-static int32_t *tokenized(const stretto_model *m, const char *text, size_t length, unsigned flags,
-                          size_t *n)
-{
-    int32_t *ids = NULL;
-    stretto_status s = stretto_tokenize(m, text, length, flags, NULL, 0, n);
-    if (s == STRETTO_E_FULL || (s == STRETTO_OK && *n == 0)) {
-        ids = malloc((*n + 1) * sizeof *ids);
-        s = ids ? stretto_tokenize(m, text, length, flags, ids, *n, n) : STRETTO_E_NOMEM;
-    }
-    if (s == STRETTO_OK) return ids;
-    free(ids);
-    command_fail("run", s, s == STRETTO_E_UNSUP ? "the model file has no vocabulary" : NULL);
-    return NULL;
 }
 
 static json_t *decoding_json(const stretto_session *s)
@@ -202,13 +169,13 @@ static int run_run(void *options, size_t n_operands, char **operands)
     if (code == EXIT_DONE) code = open_model("run", &o->model, false, &m);
     else m = NULL;
     if (code == EXIT_DONE && o->chat) {
-        char *with = templated(m, o, text, &length);
+        char *with = chat_text("run", m, o->system, text, &length);
         free(text);
         text = with;
         if (!text) code = EXIT_FAILED;
     }
     if (code == EXIT_DONE) {
-        ids = tokenized(m, text, length, o->chat ? STRETTO_TOKENIZE_SPECIAL
+        ids = text_ids("run", m, text, length, o->chat ? STRETTO_TOKENIZE_SPECIAL
                         : STRETTO_TOKENIZE_SPECIAL | STRETTO_TOKENIZE_ADD, &n);
         if (!ids) code = EXIT_FAILED;
     }

@@ -8,6 +8,7 @@ const struct command *const command_table[] = {
     &command_bench,
     &command_eval,
     &command_embed,
+    &command_trace,
     &command_info,
     &command_tokenize,
     &command_template,

@@ -4,5 +4,5 @@
 #include "stretto/command.h"
 extern const struct command command_run, command_chat, command_info, command_tokenize,
     command_template, command_convert, command_bench, command_eval, command_embed, command_pull,
-    command_models;
+    command_models, command_trace;
 #endif

@@ -1,0 +1,376 @@
+/* stretto trace jacobi: the trajectories that consistency training reads, as JSON lines.
+ *
+ * Line 1 says what the file is of:
+ *   {"format": "stretto-jacobi", "version": 1, "model": {"name", "family", "vocabulary", "bytes",
+ *    "content"}, "block": n, "states": K, "seed": s, "tokens": most}
+ * then one line for each prompt, in the order of the file of prompts:
+ *   {"id", "set", "prompt": [ids], "answer": [ids], "finish": "end" or "length",
+ *    "blocks": [{"at": i, "states": [[ids], ...], "wrong": [j, ...]}, ...]}
+ * A block is answer[at .. at + length of a state). states[0] is the guess: token i of the answer is
+ * guessed as prompt[random_at(seed, 0, i, 0) % length of the prompt] (base/random.h); state k + 1
+ * holds the model's best tokens after the clean text and state k. wrong[k] is the first place where
+ * states[k] differs from the answer, or the length of the block: the fixed point, the last state.
+ * A prompt that does not fit has "skipped": why instead. `content` is a hash of all weights. */
+#include "base/random.h"
+#include "eval/trajectory.h"
+#include "stretto/commands.h"
+#include "stretto/experimental.h"
+#include "stretto/open.h"
+#include "stretto/prompts.h"
+#include "ui/progress.h"
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+struct trace_options {
+    struct model_options model;
+    const char *prompts, *out;
+    int64_t tokens, block, states, seed, limit, together;
+};
+
+enum { MAX_BLOCK = 256, MAX_STATES = 256, MAX_TOKENS = 1 << 16, STEP_ROWS = 512, MAX_FORKS = 64 };
+
+#define AT(field) offsetof(struct trace_options, field)
+static const struct option rows[] = {
+    {"--prompts", "FILE", OPT_TEXT, AT(prompts), 0, 0,
+     "JSON lines with prompts; bench/make_prompts.py writes some; - is standard input"},
+    {"-o --output", "FILE", OPT_TEXT, AT(out), 0, 0,
+     "the trajectories; a file begun earlier is gone on with"},
+    {"-n --predict --n-predict", "N", OPT_INT, AT(tokens), 1, MAX_TOKENS,
+     "tokens of an answer at most [256]"},
+    {"--block", "N", OPT_INT, AT(block), 2, MAX_BLOCK, "tokens of a block [16]"},
+    {"--states", "K", OPT_INT, AT(states), 1, MAX_STATES,
+     "times a block is refined at most [8]"},
+    {"-s --seed", "N", OPT_INT, AT(seed), 0, 0x7fffffff, "seed of the first guesses [0]"},
+    {"--limit", "N", OPT_INT, AT(limit), 0, PROMPTS_MAX, "prompts at most; 0 takes all [0]"},
+    {"-np --parallel", "N", OPT_INT, AT(together), 1, 64, "answers written in the same steps [8]"},
+};
+#undef AT
+
+struct trace {
+    const struct trace_options *o;
+    stretto_model *m;
+    struct engine *e;
+    struct prompts prompts;
+    uint32_t forks, together, context;
+    struct trajectory_how how;
+    struct trajectory_answer *answers; /* [together] */
+    struct trajectory_block *blocks;   /* of one answer */
+    FILE *out;
+    struct ui_progress ui;
+    struct progress hook;
+};
+
+static bool ends(const void *ud, int32_t token) { return stretto_token_ends(ud, token) != 0; }
+
+/* A hash of the weights' bytes: two files with equal weights are the same model. */
+static uint64_t content_of(const struct model *m)
+{
+    uint64_t h = 0;
+    for (size_t t = 0; t < source_tensor_count(m->source); t++) {
+        const struct source_tensor *x = source_tensor_at(m->source, t);
+        const unsigned char *p = x->data;
+        uint64_t lane[4] = { h, t, x->bytes, 3 }, word[4];
+        size_t at = 0;
+        for (; x->bytes - at >= sizeof word; at += sizeof word) {
+            memcpy(word, p + at, sizeof word);
+            for (int i = 0; i < 4; i++)
+                lane[i] = (lane[i] ^ word[i]) * 0x9e3779b97f4a7c15u, lane[i] ^= lane[i] >> 29;
+        }
+        for (; at < x->bytes; at++) lane[0] = (lane[0] ^ p[at]) * 0x9e3779b97f4a7c15u;
+        h = random_at(lane[0], lane[1], lane[2], lane[3]);
+    }
+    return h;
+}
+
+static char *header(const struct trace *t)
+{
+    const struct model *m = stretto_model_inside(t->m);
+    const char *path = source_path(m->source), *slash = strrchr(path, '/');
+    char content[17];
+    snprintf(content, sizeof content, "%016llx", (unsigned long long)content_of(m));
+    json_t *j = json_pack("{s:s,s:i,s:{s:s,s:s,s:I,s:I,s:s},s:I,s:I,s:I,s:I}", "format",
+                          "stretto-jacobi", "version", 1, "model", "name", slash ? slash + 1 : path,
+                          "family", m->family->name, "vocabulary", (json_int_t)m->config.vocab,
+                          "bytes", (json_int_t)m->tensor_bytes, "content", content, "block",
+                          (json_int_t)t->o->block, "states", (json_int_t)t->o->states, "seed",
+                          (json_int_t)t->o->seed, "tokens", (json_int_t)t->o->tokens);
+    char *text = j ? json_dumps(j, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
+    json_decref(j);
+    return text;
+}
+
+static json_t *list(const int32_t *v, size_t n)
+{
+    json_t *l = json_array();
+    for (size_t i = 0; i < n; i++) json_array_append_new(l, json_integer(v[i]));
+    return l;
+}
+
+/* A line is written whole or not at all, as far as a file allows; a part that was cut off by a
+ * full disk or a power cut is taken back by the next call. */
+static int write_line(struct trace *t, json_t *j, const char *text)
+{
+    char *own = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    const char *line = own ? own : text;
+    bool ok = line && fprintf(t->out, "%s\n", line) > 0 && fflush(t->out) == 0;
+    struct error err = { 0 };
+    json_decref(j);
+    if (!ok)
+        fail(&err, line ? STRETTO_E_IO : STRETTO_E_NOMEM, "cannot write %s: %s", t->o->out,
+             line ? strerror(errno) : "out of memory");
+    free(own);
+    return ok ? EXIT_DONE : command_fail("trace", err.status, err.text);
+}
+
+/* How many lines behind the header the file holds; what is behind the last whole one is cut off. */
+static int resume(struct trace *t, size_t *done)
+{
+    struct error err = { 0 };
+    size_t n;
+    char *want = header(t), *text, *at;
+    int code = EXIT_DONE;
+    *done = 0;
+    t->out = fopen(t->o->out, "r+be");
+    bool fresh = !t->out && errno == ENOENT;
+    if (fresh) t->out = fopen(t->o->out, "w+be");
+    if (!t->out || !want) {
+        fail(&err, STRETTO_E_IO, "cannot open %s: %s", t->o->out,
+             want ? strerror(errno) : "out of memory");
+        free(want);
+        return command_fail("trace", STRETTO_E_IO, err.text);
+    }
+    text = at = read_text("trace", t->o->out, &n);
+    if (!text) code = EXIT_FAILED;
+    char *stop = text ? memchr(text, '\n', n) : NULL;
+    if (stop) {
+        *stop = '\0';
+        if (strcmp(text, want) != 0)
+            code = command_fail(
+                "trace",
+                fail(&err, STRETTO_E_FORMAT,
+                     "%s was begun with another model or other options, or is no such file; "
+                     "give another name with -o",
+                     t->o->out),
+                err.text);
+        at = stop + 1;
+        while (code == EXIT_DONE && (stop = memchr(at, '\n', (size_t)(text + n - at)))) {
+            json_t *j = json_loadb(at, (size_t)(stop - at), JSON_REJECT_DUPLICATES, NULL);
+            const char *id = json_string_value(json_object_get(j, "id"));
+            bool same = id && *done < t->prompts.n && strcmp(id, t->prompts.v[*done].id) == 0;
+            json_decref(j);
+            if (!same) {
+                fail(&err, STRETTO_E_FORMAT,
+                     "line %zu of %s is of another file of prompts; give another name with -o",
+                     *done + 2, t->o->out);
+                code = command_fail("trace", STRETTO_E_FORMAT, err.text);
+            }
+            ++*done;
+            at = stop + 1;
+        }
+    } else if (text && n && strncmp(text, want, n < strlen(want) ? n : strlen(want)) != 0) {
+        fail(&err, STRETTO_E_FORMAT, "%s is another kind of file; give another name with -o",
+             t->o->out);
+        code = command_fail("trace", STRETTO_E_FORMAT, err.text);
+    }
+    if (code == EXIT_DONE) {
+        long keep = (long)(at - text);
+        if (ftruncate(fileno(t->out), keep) != 0 || fseek(t->out, keep, SEEK_SET) != 0) {
+            fail(&err, STRETTO_E_IO, "cannot write %s: %s", t->o->out, strerror(errno));
+            code = command_fail("trace", STRETTO_E_IO, err.text);
+        } else if (keep == 0) code = write_line(t, NULL, want);
+    }
+    free(text);
+    free(want);
+    return code;
+}
+
+static json_t *record(const struct trace *t, const struct prompt *p,
+                      const struct trajectory_answer *a)
+{
+    json_t *blocks = json_array();
+    uint32_t n = (a->n + t->how.block - 1) / t->how.block;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct trajectory_block *b = &t->blocks[i];
+        json_t *states = json_array(), *wrong = json_array();
+        for (uint32_t k = 0; k < b->n_states; k++) {
+            json_array_append_new(states, list(b->state + (size_t)k * t->how.block, b->n));
+            json_array_append_new(wrong, json_integer(b->wrong[k]));
+        }
+        json_array_append_new(blocks, json_pack("{s:I,s:o,s:o}", "at", (json_int_t)b->at, "states",
+                                                states, "wrong", wrong));
+    }
+    return json_pack("{s:s,s:s,s:o,s:o,s:s,s:o}", "id", p->id, "set", p->set, "prompt",
+                     list(p->ids, p->n), "answer", list(a->token, a->n), "finish",
+                     a->ended ? "end" : "length", "blocks", blocks);
+}
+
+/* Prompts [first, first + n): answers together, then each answer's blocks. */
+static int trace_some(struct trace *t, size_t first, size_t n)
+{
+    struct error err = { 0 };
+    uint32_t fit = 0;
+    int code = EXIT_DONE;
+    for (size_t i = 0; i < n; i++) {
+        const struct prompt *p = &t->prompts.v[first + i];
+        if (p->n + t->how.tokens > t->context) continue;
+        t->answers[fit].prompt = p->ids;
+        t->answers[fit++].n_prompt = (uint32_t)p->n;
+    }
+    stretto_status s =
+        fit ? trajectory_answers(t->e, &t->how, t->answers, fit, &err) : STRETTO_OK;
+    uint32_t seq = 0;
+    for (size_t i = 0; i < n && s == STRETTO_OK && code == EXIT_DONE; i++) {
+        const struct prompt *p = &t->prompts.v[first + i];
+        struct trajectory_answer *a = &t->answers[seq];
+        if (p->n + t->how.tokens > t->context) {
+            code = write_line(t, json_pack("{s:s,s:s,s:s}", "id", p->id, "set", p->set, "skipped",
+                                           "prompt and answer do not fit the context"), NULL);
+            continue;
+        }
+        s = trajectory_blocks(t->e, &t->how, (int32_t)seq, a, (int32_t)t->together, t->forks,
+                              t->blocks, &err);
+        seq++;
+        if (s == STRETTO_OK) code = write_line(t, record(t, p, a), NULL);
+        progress_tell(&t->hook, "tracing", first + i + 1, t->prompts.n);
+    }
+    ui_progress_break(&t->ui);
+    if (s == STRETTO_E_CANCEL)
+        return command_fail("trace", s,
+                            "interrupted; what is written is whole, and the same call goes on");
+    return s == STRETTO_OK ? code : command_fail("trace", s, err.text);
+}
+
+static int open_trace(struct trace *t)
+{
+    const struct trace_options *o = t->o;
+    const struct model *m = stretto_model_inside(t->m);
+    struct error err = { 0 };
+    uint32_t longest = 0, block = (uint32_t)o->block, states = (uint32_t)o->states;
+    uint32_t most = o->model.context ? (uint32_t)o->model.context : m->config.context;
+    if (m->graph.logits == GRAPH_NONE)
+        return command_fail("trace", STRETTO_E_UNSUP,
+                            "this model is an encoder; it writes no text");
+    if (o->tokens >= most)
+        return command_fail("trace", STRETTO_E_ARG,
+                            "answers of that many tokens fill the context; ask for fewer with -n");
+    for (size_t i = 0; i < t->prompts.n; i++) {
+        const struct prompt *p = &t->prompts.v[i];
+        if (p->n + (size_t)o->tokens <= most && p->n > longest) longest = (uint32_t)p->n;
+        for (size_t k = 0; k < p->n; k++)
+            if ((uint32_t)p->ids[k] >= m->config.vocab) {
+                fail(&err, STRETTO_E_FORMAT, "prompt %s has token %d; the vocabulary ends at %u",
+                     p->id, p->ids[k], m->config.vocab - 1);
+                return command_fail("trace", STRETTO_E_FORMAT, err.text);
+            }
+    }
+    t->context = longest + (uint32_t)o->tokens;
+    t->together = (uint32_t)o->together < t->prompts.n ? (uint32_t)o->together
+                                                       : (uint32_t)t->prompts.n;
+    t->forks = STEP_ROWS / block < MAX_FORKS ? STEP_ROWS / block : MAX_FORKS;
+    t->how = (struct trajectory_how){block, states, (uint64_t)o->seed, (uint32_t)o->tokens, ends,
+                                     t->m,  &interrupted};
+    /* A block's sequence has its own copy of the page it begins in and what it spills into. */
+    uint32_t own = (block / PAGE_SLOTS + 2) * PAGE_SLOTS;
+    struct engine_options eo = {
+        .threads = (unsigned)o->model.threads, .context = t->context, .max_rows = STEP_ROWS,
+        .sequences = t->together + t->forks,
+        .pool_tokens = t->together * (t->context + PAGE_SLOTS) + t->forks * own,
+        .cache = m->reference ? CACHE_F32 : CACHE_F16,
+        .strict = o->model.strict || m->reference };
+    const char *type = o->model.type_k ? o->model.type_k : o->model.type_v;
+    if (type) cache_type_by_name(type, &eo.cache);
+    stretto_status s = engine_open(&t->e, m, &eo, &err);
+    if (s != STRETTO_OK) return command_fail("trace", s, err.text);
+    uint32_t blocks = (t->how.tokens + block - 1) / block;
+    t->answers = calloc(t->together, sizeof *t->answers);
+    t->blocks = calloc(blocks, sizeof *t->blocks);
+    bool ok = t->answers && t->blocks;
+    for (uint32_t i = 0; i < t->together && ok; i++)
+        ok = (t->answers[i].token = calloc(t->how.tokens, sizeof(int32_t))) != NULL;
+    for (uint32_t i = 0; i < blocks && ok; i++) {
+        t->blocks[i].state = calloc((size_t)(states + 1) * block, sizeof(int32_t));
+        t->blocks[i].wrong = calloc(states + 1, sizeof(uint32_t));
+        ok = t->blocks[i].state && t->blocks[i].wrong;
+    }
+    return ok ? EXIT_DONE : command_fail("trace", STRETTO_E_NOMEM, NULL);
+}
+
+static void close_trace(struct trace *t)
+{
+    uint32_t blocks = t->how.block ? (t->how.tokens + t->how.block - 1) / t->how.block : 0;
+    for (uint32_t i = 0; t->answers && i < t->together; i++) free(t->answers[i].token);
+    for (uint32_t i = 0; t->blocks && i < blocks; i++) {
+        free(t->blocks[i].state);
+        free(t->blocks[i].wrong);
+    }
+    free(t->answers);
+    free(t->blocks);
+    engine_close(t->e);
+    prompts_done(&t->prompts);
+    stretto_model_close(t->m);
+}
+
+static int trace_run(void *options, size_t n_operands, char **operands)
+{
+    struct trace t = { .o = options };
+    (void)n_operands;
+    if (strcmp(operands[0], "jacobi") != 0)
+        return command_usage("trace", "there is no trace of '%s'; jacobi is the one there is",
+                             operands[0]);
+    if (!t.o->prompts) return command_usage("trace", "prompts are missing: --prompts FILE");
+    if (!t.o->out) return command_usage("trace", "a name for the result is missing: -o FILE");
+    catch_interrupt();
+    ui_progress_init(&t.ui, stderr);
+    t.ui.items = true;
+    t.hook = ui_progress_hook(&t.ui);
+    size_t at = 0, step;
+    int code = open_model("trace", &t.o->model, false, &t.m);
+    if (code == EXIT_DONE)
+        code = prompts_read("trace", t.m, t.o->prompts, (size_t)t.o->limit, &t.prompts);
+    if (code == EXIT_DONE) code = open_trace(&t);
+    if (code == EXIT_DONE) code = resume(&t, &at);
+    for (; code == EXIT_DONE && at < t.prompts.n; at += step) {
+        step = t.prompts.n - at < t.together ? t.prompts.n - at : t.together;
+        code = trace_some(&t, at, step);
+    }
+    if (t.out && fclose(t.out) != 0 && code == EXIT_DONE)
+        code = command_fail("trace", STRETTO_E_IO, strerror(errno));
+    close_trace(&t);
+    return code;
+}
+
+static void trace_defaults(void *options)
+{
+    struct trace_options *o = options;
+    model_options_defaults(&o->model);
+    o->tokens = 256;
+    o->block = 16;
+    o->states = 8;
+    o->together = 8;
+}
+
+static const struct option_group group = { "Trajectories", rows, sizeof rows / sizeof *rows };
+static const struct option_use uses[] = {{&group, 0},
+                                         {&group_model, offsetof(struct trace_options, model)}};
+const struct command command_trace = {
+    .name = "trace",
+    .summary = "write Jacobi trajectories for consistency training",
+    .operands = "jacobi",
+    .description =
+        "Writes the best answer to every prompt, then lets all blocks of it begin with guessed "
+        "tokens and refines them in the same steps until they are what the answer says. The file "
+        "holds JSON lines: one of the model and the options, then prompt, answer and the states of "
+        "every block for each prompt (docs/decoding.md). Ctrl-C leaves a whole file; the same "
+        "command goes on with it.",
+    .uses = uses,
+    .n_uses = 2,
+    .options_size = sizeof(struct trace_options),
+    .min_operands = 1,
+    .max_operands = 1,
+    .defaults = trace_defaults,
+    .run = trace_run,
+};

@@ -1,0 +1,130 @@
+#include "eval/trajectory.h"
+#include "base/memory.h"
+#include "base/random.h"
+#include <string.h>
+
+static stretto_status cancelled(const struct trajectory_how *how, struct error *err)
+{
+    return how->cancel && *how->cancel ? fail(err, STRETTO_E_CANCEL, "interrupted") : STRETTO_OK;
+}
+
+int32_t trajectory_guess(const struct trajectory_answer *a, uint64_t seed, uint32_t i)
+{
+    return a->prompt[random_at(seed, 0, i, 0) % a->n_prompt];
+}
+
+stretto_status trajectory_answers(struct engine *e, const struct trajectory_how *how,
+                                  struct trajectory_answer *a, uint32_t count, struct error *err)
+{
+    struct row *rows = mem_zalloc(count, sizeof *rows);
+    int32_t *best = mem_zalloc(count, sizeof *best);
+    stretto_status s = rows && best ? STRETTO_OK : fail(err, STRETTO_E_NOMEM, "out of memory");
+    for (uint32_t i = 0; i < count && s == STRETTO_OK; i++) {
+        struct answers last = { .best = a[i].token };
+        a[i].n = 0;
+        a[i].ended = false;
+        engine_rewind(e, (int32_t)i, 0);
+        if ((s = cancelled(how, err)) != STRETTO_OK) break;
+        s = engine_feed(e, (int32_t)i, a[i].prompt, a[i].n_prompt, ASK_BEST, &last, err);
+        if (s != STRETTO_OK) break;
+        a[i].n = 1;
+        a[i].ended = how->ends(how->ud, a[i].token[0]);
+    }
+    while (s == STRETTO_OK) {
+        uint32_t n = 0;
+        for (uint32_t i = 0; i < count; i++)
+            if (!a[i].ended && a[i].n < how->tokens)
+                rows[n++] =
+                    (struct row){ (int32_t)i, a[i].token[a[i].n - 1], ROW_COMMITTED, 0, ASK_BEST };
+        struct answers got = { .best = best };
+        if (n == 0 || (s = cancelled(how, err)) != STRETTO_OK) break;
+        if ((s = engine_step(e, rows, n, &got, err)) != STRETTO_OK) break;
+        for (uint32_t r = 0; r < n; r++) {
+            struct trajectory_answer *x = &a[rows[r].seq];
+            engine_commit(e, rows[r].seq, 1);
+            x->token[x->n++] = best[r];
+            x->ended = how->ends(how->ud, best[r]);
+        }
+    }
+    mem_free(rows);
+    mem_free(best);
+    return s;
+}
+
+/* What the last state still has wrong goes behind it. */
+static void note(struct trajectory_block *b, const struct trajectory_how *how,
+                 const struct trajectory_answer *a)
+{
+    const int32_t *y = b->state + (size_t)b->n_states * how->block;
+    uint32_t k = 0;
+    while (k < b->n && y[k] == a->token[b->at + k]) k++;
+    b->wrong[b->n_states++] = k;
+}
+
+static bool moving(const struct trajectory_block *b, const struct trajectory_how *how)
+{
+    return b->wrong[b->n_states - 1] < b->n && b->n_states <= how->states;
+}
+
+/* All blocks that still move, by one state. *n: how many did. */
+static stretto_status refine(struct engine *e, const struct trajectory_how *how,
+                             const struct trajectory_answer *a, int32_t from, uint32_t forks,
+                             struct trajectory_block *block, struct row *rows, int32_t *best,
+                             uint32_t *moved, struct error *err)
+{
+    size_t n = 0;
+    *moved = 0;
+    for (uint32_t f = 0; f < forks; f++) {
+        const struct trajectory_block *b = &block[f];
+        const int32_t *y = b->state + (size_t)(b->n_states - 1) * how->block;
+        if (!moving(b, how)) continue;
+        for (uint32_t i = 0; i + 1 < b->n; i++, n++)
+            rows[n] = (struct row){from + (int32_t)f, y[i], i ? (int32_t)n - 1 : ROW_COMMITTED, 0,
+                                   ASK_BEST};
+        ++*moved;
+    }
+    struct answers got = { .best = best };
+    if (n) TRY(engine_step(e, rows, n, &got, err));
+    n = 0;
+    for (uint32_t f = 0; f < forks; f++) {
+        struct trajectory_block *b = &block[f];
+        if (!moving(b, how)) continue;
+        int32_t *next = b->state + (size_t)b->n_states * how->block;
+        next[0] = a->token[b->at]; /* the answer after the clean text: it has been asked already */
+        for (uint32_t i = 1; i < b->n; i++) next[i] = best[n++];
+        note(b, how, a);
+    }
+    return STRETTO_OK;
+}
+
+stretto_status trajectory_blocks(struct engine *e, const struct trajectory_how *how, int32_t seq,
+                                 const struct trajectory_answer *a, int32_t from, uint32_t forks,
+                                 struct trajectory_block *block, struct error *err)
+{
+    size_t most = (size_t)forks * how->block;
+    struct row *rows = mem_zalloc(most, sizeof *rows);
+    int32_t *best = mem_zalloc(most, sizeof *best);
+    stretto_status s = rows && best ? STRETTO_OK : fail(err, STRETTO_E_NOMEM, "out of memory");
+    uint32_t blocks = (a->n + how->block - 1) / how->block;
+    for (uint32_t first = 0; first < blocks && s == STRETTO_OK; first += forks) {
+        uint32_t n = blocks - first < forks ? blocks - first : forks, moved = 1;
+        for (uint32_t f = 0; f < n && s == STRETTO_OK; f++) {
+            struct trajectory_block *b = &block[first + f];
+            b->at = (first + f) * how->block;
+            b->n = a->n - b->at < how->block ? a->n - b->at : how->block;
+            b->n_states = 0;
+            for (uint32_t i = 0; i < b->n; i++)
+                b->state[i] = trajectory_guess(a, how->seed, b->at + i);
+            note(b, how, a);
+            s = engine_fork(e, seq, from + (int32_t)f, a->n_prompt + b->at, err);
+        }
+        while (s == STRETTO_OK && moved) {
+            if ((s = cancelled(how, err)) == STRETTO_OK)
+                s = refine(e, how, a, from, n, block + first, rows, best, &moved, err);
+        }
+        for (uint32_t f = 0; f < n; f++) engine_rewind(e, from + (int32_t)f, 0);
+    }
+    mem_free(rows);
+    mem_free(best);
+    return s;
+}

@@ -1,0 +1,46 @@
+/* Jacobi trajectories: how blocks of guessed tokens move towards what plain decoding writes, the
+ * data that consistency training learns from (arXiv 2403.00835 §3.1).
+ *
+ * The answer is written first; then every block of it is refined at once, because what stands
+ * before each block is known: a block is a sequence that shares the pages of the clean text and
+ * whose rows hang on the last clean token. One step moves all blocks by one state. */
+#ifndef EVAL_TRAJECTORY_H
+#define EVAL_TRAJECTORY_H
+#include "engine/engine.h"
+
+struct trajectory_how {
+    uint32_t block;      /* tokens of a block, at least 2                                    */
+    uint32_t states;     /* times a block is refined at most                                 */
+    uint64_t seed;       /* of the first state                                               */
+    uint32_t tokens;     /* of an answer at most                                             */
+    bool (*ends)(const void *ud, int32_t token);
+    const void *ud;
+    const volatile int *cancel;
+};
+
+/* One answer; the arrays are the caller's. */
+struct trajectory_answer {
+    const int32_t *prompt; uint32_t n_prompt;
+    int32_t *token; uint32_t n;      /* [tokens]; an end token is the last of them           */
+    bool ended;                      /* by the model; otherwise by the number of tokens      */
+};
+
+/* State k of a block is at state[k * block]; state 0 is the guess. In wrong[k] stands the first
+ * place where state k differs from the answer; n where it does not, then k is the last state. */
+struct trajectory_block {
+    uint32_t at, n;                  /* answer tokens [at, at + n)                           */
+    int32_t *state; uint32_t *wrong; /* [states + 1][block], [states + 1]                    */
+    uint32_t n_states;
+};
+
+/* The first guess for answer token i: a token of the prompt. */
+int32_t trajectory_guess(const struct trajectory_answer *a, uint64_t seed, uint32_t i);
+/* Writes `count` answers in the same steps, in sequences 0 .. count-1, which then hold them. */
+stretto_status trajectory_answers(struct engine *e, const struct trajectory_how *how,
+                                  struct trajectory_answer *a, uint32_t count, struct error *err);
+/* Refines the blocks of the answer that sequence `seq` holds, in sequences from..from+forks-1.
+ * block[] has one place for each `how->block` answer tokens begun. */
+stretto_status trajectory_blocks(struct engine *e, const struct trajectory_how *how, int32_t seq,
+                                 const struct trajectory_answer *a, int32_t from, uint32_t forks,
+                                 struct trajectory_block *block, struct error *err);
+#endif
