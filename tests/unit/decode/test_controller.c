@@ -1,0 +1,218 @@
+/* The controller: its choice against brute force, costs that are learned through noise, sources that
+ * are believed as far as they were right, words of --decode. */
+#include "unit/unit.h"
+#include "base/random.h"
+#include "decode/controller.h"
+#include <math.h>
+
+static uint64_t state;
+static double unit(void) { return random_unit(random_mix(state++)); }
+
+static struct draft random_draft(void)
+{
+    static struct draft_node nodes[DRAFT_NODES];
+    struct draft d = { .node = nodes };
+    draft_clear(&d, 40);
+    for (int i = 0; i < 60; i++)
+        draft_add(&d, d.n ? (int32_t)(unit() * (d.n + 1)) - 1 : -1, (int32_t)(unit() * 6), 0, 0,
+                  (float)unit());
+    draft_weigh(&d);
+    return d;
+}
+
+static struct controller make(struct step_costs *costs, struct calibration *cal, bool automatic)
+{
+    struct controller c;
+    costs_init(costs, 0);
+    *cal = (struct calibration){ 0 };
+    controller_init(&c, (struct decode_choice){ 0xf, automatic }, costs, cal, 15);
+    return c;
+}
+
+static void sends_the_optimum(void **ctx)
+{
+    (void)ctx;
+    static struct step_costs costs;
+    static struct calibration cal;
+    struct controller c = make(&costs, &cal, true);
+    for (int round = 0; round < 300; round++) {
+        for (uint32_t n = 2; n <= COSTS_MOST; n++)
+            costs.prior[n] = costs.prior[n - 1] + (float)(0.3 * unit());
+        struct draft d = random_draft();
+        float gain[15];
+        uint32_t besides = (uint32_t)(unit() * 4), k, n = draft_gains(&d, gain, 15);
+        uint32_t sent = controller_rows(&c, &d, 48, besides);
+        double best = 0, mine = 0, sum = 1 + besides;
+        for (k = 0; k <= n; k++) {
+            double rate = sum / costs_ratio(&costs, besides + 1 + k);
+            if (k && rate > best) best = rate;
+            if (k == sent) mine = rate;
+            if (k < n) sum += (double)gain[k];
+        }
+        double none = (1 + besides) / costs_ratio(&costs, besides + 1);
+        if (sent) assert_true(mine >= best * (1 - 1e-9) && mine > none);
+        else assert_true(best <= none * 1.0301);
+        assert_true(controller_rows(&c, &d, 2, besides) <= 2);
+    }
+}
+
+static void others_pay_too(void **ctx)
+{
+    (void)ctx;
+    static struct step_costs costs;
+    static struct calibration cal;
+    static struct draft_node nodes[DRAFT_NODES];
+    struct controller c = make(&costs, &cal, true);
+    struct draft d = { .node = nodes };
+    draft_clear(&d, 4);
+    draft_add(&d, DRAFT_ROOT, 1, 0, 0, 0.5F);
+    draft_weigh(&d);
+    for (uint32_t n = 2; n <= COSTS_MOST; n++) costs.prior[n] = 1 + 0.3F * (float)(n - 1);
+    assert_int_equal(controller_rows(&c, &d, 48, 0), 1);     /* 1.5 for 1.3                      */
+    assert_int_equal(controller_rows(&c, &d, 48, 1), 0);     /* 2.5 / 1.6 is 1.6 % above 2 / 1.3   */
+    for (uint32_t n = 2; n <= COSTS_MOST; n++) costs.prior[n] = 1 + 0.45F * (float)(n - 1);
+    assert_int_equal(controller_rows(&c, &d, 48, 0), 1);     /* 1.5 for 1.45: 3.4 % more           */
+    for (uint32_t n = 2; n <= COSTS_MOST; n++) costs.prior[n] = (float)n;
+    assert_int_equal(controller_rows(&c, &d, 48, 0), 0);
+    assert_int_equal(controller_rows(&c, &d, 48, 8), 0);
+}
+
+/* True costs with noise, a stolen core now and then, and a text that grows. */
+static void costs_are_learned(void **ctx)
+{
+    (void)ctx;
+    static const double truth[] = { 0, 1, 1.1, 1.2, 1.25, 1.6, 1.9, 2.1, 2.3, 2.5 };
+    struct step_costs c;
+    costs_init(&c, 0);
+    assert_true(costs_of(&c, 1) == 0 && costs_ratio(&c, 2) > 1);
+    for (int i = 0; i < 4000; i++) {
+        uint32_t n = unit() < 0.5 ? 1 : 1 + (uint32_t)(unit() * 9);
+        double base = 0.008 * (1 + i * 2e-5), noise = 1 + 0.06 * (unit() - 0.5);
+        costs_learn(&c, n, truth[n] * base * noise * (unit() < 0.05 ? 10 : 1));
+    }
+    for (uint32_t n = 1; n <= 9; n++) {
+        assert_true(fabs(costs_ratio(&c, n) / truth[n] - 1) < 0.08);
+        assert_true(fabs(costs_of(&c, n) / (truth[n] * 0.008 * 1.08) - 1) < 0.1);
+    }
+    /* One bad first sample of a number of rows does not forbid it for ever. */
+    costs_learn(&c, 20, 5);
+    assert_true(costs_ratio(&c, 20) < 30);
+    costs_learn(&c, 0, 1);
+    costs_learn(&c, 100000, 1);
+    costs_learn(&c, 1, -1);
+    assert_true(isfinite(costs_of(&c, 60)) && costs_of(&c, 60) > costs_of(&c, 49));
+}
+
+/* Only steps of one size: nothing runs away. */
+static void one_size_is_stable(void **ctx)
+{
+    (void)ctx;
+    struct step_costs c;
+    costs_init(&c, 0);
+    for (int i = 0; i < 3000; i++) costs_learn(&c, 16, 0.1 * (0.5 + unit()));
+    assert_true(fabs(costs_of(&c, 16) / 0.1 - 1) < 0.2);
+    assert_true(costs_of(&c, 1) > 0.005 && costs_of(&c, 1) < 0.2);
+}
+
+/* One draft after the other with one node of source 1, bucket 2, that is right with chance q. */
+static void teach(struct controller *c, double q, int steps)
+{
+    static struct draft_node nodes[DRAFT_NODES];
+    struct draft d = { .node = nodes };
+    for (int i = 0; i < steps; i++) {
+        int32_t tokens[2] = { 1, unit() < q ? 7 : 8 };
+        draft_clear(&d, 4);
+        draft_add(&d, DRAFT_ROOT, 7, 1, 2, 0.5F);
+        draft_add(&d, 0, 9, 1, 3, 0.5F);
+        struct outcome o = { .draft = &d, .root_answer = tokens[1],
+                             .now = { .tokens = tokens, .n = 2, .n_prompt = 1 } };
+        controller_learn(c, &o);
+    }
+}
+
+static void sources_are_calibrated(void **ctx)
+{
+    (void)ctx;
+    static struct step_costs costs;
+    static struct calibration cal;
+    struct controller c = make(&costs, &cal, true);
+    float p[DRAFT_BUCKETS];
+    controller_chances(&c, 1, p);
+    assert_true(p[2] == strategies[1]->prior[2]);
+    float deeper = p[3];
+    teach(&c, 0.9, 400);
+    controller_chances(&c, 1, p);
+    assert_true(fabsf(p[2] - 0.9F) < 0.12F);
+    assert_true(p[3] == deeper);              /* its parent's answer never told: nothing is known */
+    teach(&c, 0.05, 60);                      /* and it changes its mind soon */
+    controller_chances(&c, 1, p);
+    assert_true(p[2] < 0.4F);
+    controller_begin(&c);                     /* the next request begins with what all taught */
+    controller_chances(&c, 1, p);
+    assert_true(p[2] > 0.5F && p[2] < 0.95F);
+    assert_int_equal(c.counts.steps, 0);
+}
+
+/* Guesses that are sent and always wrong are soon not sent any more, whatever they promised. */
+static void losing_ends(void **ctx)
+{
+    (void)ctx;
+    static struct step_costs costs;
+    static struct calibration cal;
+    static struct draft_node nodes[DRAFT_NODES];
+    struct controller c = make(&costs, &cal, true);
+    struct draft d = { .node = nodes };
+    uint32_t sent = 0, late = 0;
+    for (int i = 0; i < 200; i++) {
+        float p[DRAFT_BUCKETS];
+        int32_t tokens[2] = { 1, 8 };
+        controller_chances(&c, 1, p);
+        draft_clear(&d, 4);
+        draft_add(&d, DRAFT_ROOT, 7, 1, 11, p[11]);
+        draft_weigh(&d);
+        uint32_t k = controller_rows(&c, &d, 15, 0);
+        draft_select(&d, k);
+        sent += k;
+        late += i > 100 ? k : 0;
+        struct outcome o = { .draft = &d, .root_answer = 8,
+                             .now = { .tokens = tokens, .n = 2, .n_prompt = 1 } };
+        controller_learn(&c, &o);
+    }
+    assert_true(sent > 0 && sent < 30);
+    assert_int_equal(late, 0);
+}
+
+static void words(void **ctx)
+{
+    (void)ctx;
+    struct decode_choice c;
+    struct error err = { 0 };
+    assert_int_equal(decode_parse("plain", &c, &err), STRETTO_OK);
+    assert_true(c.sources == 0 && !c.automatic);
+    assert_int_equal(decode_parse("auto", &c, &err), STRETTO_OK);
+    assert_true(c.sources != 0 && c.automatic);
+    assert_int_equal(decode_parse("jacobi+lookup", &c, &err), STRETTO_OK);
+    assert_true(c.sources == 3 && !c.automatic);
+    for (unsigned s = 0; strategies[s]; s++) {
+        assert_int_equal(decode_parse(strategies[s]->name, &c, &err), STRETTO_OK);
+        assert_int_equal(c.sources, 1u << s);
+        assert_true(*strategies[s]->what && *strategies[s]->source);
+    }
+    static const char *const wrong[] = { "", "+", "lookup+", "+plain", "auto plain", "lookupx", "Auto" };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        err = (struct error){ 0 };
+        assert_int_equal(decode_parse(wrong[i], &c, &err), STRETTO_E_ARG);
+        assert_non_null(strstr(err.text, "lookup"));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sends_the_optimum), cmocka_unit_test(others_pay_too),
+        cmocka_unit_test(costs_are_learned), cmocka_unit_test(one_size_is_stable),
+        cmocka_unit_test(sources_are_calibrated), cmocka_unit_test(losing_ends),
+        cmocka_unit_test(words),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
