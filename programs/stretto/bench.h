@@ -2,6 +2,7 @@
 #ifndef STRETTO_BENCH_H
 #define STRETTO_BENCH_H
 #include "eval/speed.h"
+#include "stretto/options.h"
 #include <jansson.h>
 
 /* "pp512", "tg64 @ d4096", "tg64 x 16" */
@@ -13,4 +14,17 @@ void roof_print(const char *format, const struct speed_test *t, const struct op_
                 const struct speed_roof *r);
 json_t *roof_json(const struct speed_test *t, const struct op_time *ops, size_t n,
                   const struct speed_roof *r);
+
+/* bench_decode.c: what each way of decoding does to a set of prompts. */
+struct decode_bench {
+    struct decode_options decode;      /* words: "all", or ways with commas; NULL: nothing asked */
+    const char *prompts, *warm;
+    int64_t limit, pairs;
+    /* of the command's other options */
+    const struct model_options *model;
+    int64_t tokens;
+    const char *format;
+};
+extern const struct option_group group_decode_bench;
+int bench_decode(const struct decode_bench *o, const stretto_model *m);
 #endif

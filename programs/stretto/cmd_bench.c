@@ -17,6 +17,7 @@ struct bench_options {
     int64_t repeat;
     bool roof;
     const char *format;
+    struct decode_bench decode;
 };
 
 enum { MAX_REPEAT = 1000, MAX_OPS = 64 };
@@ -271,6 +272,18 @@ static int bench_run(void *options, size_t n, char **operands)
             code = command_fail("bench", STRETTO_E_UNSUP,
                                 "this model is an encoder; it writes no tokens to be timed");
     }
+    if (code == EXIT_DONE && b.o->decode.decode.words) {
+        struct decode_bench d = b.o->decode;
+        struct model_options mo = b.o->model;
+        mo.threads = b.o->threads.v[0];
+        d.model = &mo;
+        d.tokens = b.o->generate.v[0];
+        d.format = b.o->format;
+        code = bench_decode(&d, b.m);
+        json_decref(b.rows);
+        stretto_model_close(b.m);
+        return code;
+    }
     for (size_t t = 0; t < b.o->threads.n && code == EXIT_DONE; t++)
         for (size_t s = 0; s < b.o->sequences.n && code == EXIT_DONE; s++)
             code = run_group(&b, (unsigned)b.o->threads.v[t], (uint32_t)b.o->sequences.v[s]);
@@ -296,12 +309,14 @@ static void bench_defaults(void *options)
     o->depth = (struct int_list){ { 0 }, 1 };
     o->sequences = (struct int_list){ { 1 }, 1 };
     o->threads = (struct int_list){ { 0 }, 1 };
-    o->repeat = 5;
+    o->repeat = o->decode.pairs = 5;
     o->format = "md";
 }
 
 static const struct option_group group = { "Tests", rows, sizeof rows / sizeof *rows };
 static const struct option_use uses[] = {{&group, 0},
+                                         {&group_decode_bench,
+                                          offsetof(struct bench_options, decode)},
                                          {&group_model, offsetof(struct bench_options, model)}};
 const struct command command_bench = {
     .name = "bench",
@@ -316,9 +331,15 @@ const struct command command_bench = {
                    "and how much of it threads waited, the bytes and multiply-adds that it needs, "
                    "and the share of the roof, which is the larger of two times: reading those "
                    "bytes, and doing those multiply-adds with the instructions of this CPU level "
-                   "from registers and the first cache. Both probes run beside the test.",
+                   "from registers and the first cache. Both probes run beside the test.\n\n"
+                   "With --decode every answer of --prompts is written plainly and in each named "
+                   "way, in rounds that turn; -n says how many tokens at most. Printed are tokens "
+                   "per step, the share of guesses that were right, the speed, its ratio to plain "
+                   "decoding (the median over prompts of the median over rounds), the worst "
+                   "prompt, and whether all texts were the same; where one was not, the command "
+                   "fails. Answers that repeat themselves are reported apart.",
     .uses = uses,
-    .n_uses = 2,
+    .n_uses = 3,
     .options_size = sizeof(struct bench_options),
     .defaults = bench_defaults,
     .run = bench_run,

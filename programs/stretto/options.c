@@ -57,6 +57,10 @@ static const struct option decode_rows[] = {
      "several joined by +; the text is the same [auto]"},
     {"--draft-max", "N", OPT_INT, AT(most), 0, 48,
      "guesses in a step at most; 0 takes 15, or what the window needs [0]"},
+    {"-md --model-draft", "MODEL", OPT_TEXT, AT(draft), 0, 0,
+     "a smaller model that guesses, for draft; auto then uses it where it pays"},
+    {"--heads", "FILE", OPT_TEXT, AT(heads), 0, 0,
+     "a safetensors file of heads that guess, for heads; auto then uses them where they pay"},
     {"--window", "N", OPT_INT, AT(window), 0, 49, "tokens of the Jacobi window; 0 takes 16 [0]"},
 };
 #undef AT

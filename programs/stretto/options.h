@@ -21,6 +21,7 @@ struct sampling_options {
 struct decode_options {
     const char *words;            /* NULL = auto */
     int64_t most, window;         /* 0 = the default */
+    const char *draft, *heads;    /* a smaller model, a file of heads; NULL = none */
 };
 
 extern const struct option_group group_model, group_sampling, group_decode;

@@ -1,6 +1,7 @@
 /* Files of prompts: JSON lines {"prompt": "text"} or {"ids": [1, 2]}, and if wanted "id", "set",
  * "chat": true (the prompt goes through the model's chat template), "begin" (the opening of the
- * answer, part of what the model reads) and "stop" (a string that ends the answer). bench/make_prompts.py writes them. */
+ * answer, part of what the model reads) and "stop" (a string that ends the answer).
+ * bench/make_prompts.py writes them. */
 #ifndef STRETTO_PROMPTS_H
 #define STRETTO_PROMPTS_H
 #include "base/status.h"

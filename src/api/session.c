@@ -276,6 +276,14 @@ stretto_status stretto_session_decoded(const stretto_session *s, stretto_decoded
     return STRETTO_OK;
 }
 
+struct suffix_store *stretto_engine_store(stretto_engine *e)
+{
+    struct suffix_store *store;
+    return store_of(e, &store, NULL) == STRETTO_OK ? store : NULL;
+}
+
+struct calibration *stretto_engine_calibration(stretto_engine *e) { return &e->calibration; }
+
 void stretto_engine_remember(stretto_engine *e, const int32_t *ids, size_t count)
 {
     struct suffix_store *store;

@@ -1,0 +1,557 @@
+/* stretto bench --decode: what each way of decoding does to a set of prompts. Every round writes
+ * each answer plainly and in every other way, in an order that turns, so that each way has as many
+ * pairs with plain decoding as there are rounds. A round begins with what the engine knew before
+ * the prompt: nobody finds his own answer in the store of finished ones. */
+#include "base/clock.h"
+#include "base/random.h"
+#include "decode/suffix.h"
+#include "engine/writer.h"
+#include "stretto/bench.h"
+#include "stretto/experimental.h"
+#include "stretto/open.h"
+#include "stretto/prompts.h"
+#include "ui/progress.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_WAYS = 16, MAX_PAIRS = 99, PROBE_TOKENS = 256, PROBE_TIMES = 7, REPEAT_GRAM = 4 };
+static const double REPEAT_MOST = 0.25; /* repeating answers are no measure of guessing */
+static const double LEAST = 0.97;       /* of plain: below it, guessing has done harm    */
+
+#define AT(field) offsetof(struct decode_bench, field)
+static const struct option rows_of_options[] = {
+    {"--decode", "WORDS,WORDS", OPT_TEXT, AT(decode.words), 0, 0,
+     "measure ways of decoding on the prompts of --prompts; all takes every one there is"},
+    {"--prompts", "FILE", OPT_TEXT, AT(prompts), 0, 0,
+     "JSON lines with prompts; bench/make_prompts.py writes some; - is standard input"},
+    {"--limit", "N", OPT_INT, AT(limit), 0, PROMPTS_MAX, "prompts at most; 0 takes all [0]"},
+    {"--pairs", "N", OPT_INT, AT(pairs), 1, MAX_PAIRS,
+     "times each answer is written plainly and in each way [5]"},
+    {"--warm", "FILE", OPT_TEXT, AT(warm), 0, 0,
+     "answers that suffix decoding knows beforehand: a file of stretto trace jacobi"},
+    {"--draft-max", "N", OPT_INT, AT(decode.most), 0, 48,
+     "guesses in a step at most; 0 takes 15, or what the window needs [0]"},
+    {"--window", "N", OPT_INT, AT(decode.window), 0, 49,
+     "tokens of the Jacobi window; 0 takes 16 [0]"},
+    {"-md --model-draft", "MODEL", OPT_TEXT, AT(decode.draft), 0, 0,
+     "a smaller model that guesses, for draft"},
+    {"--heads", "FILE", OPT_TEXT, AT(decode.heads), 0, 0,
+     "a safetensors file of heads that guess, for heads"},
+};
+#undef AT
+const struct option_group group_decode_bench = {
+    "Ways of decoding", rows_of_options, sizeof rows_of_options / sizeof *rows_of_options };
+
+/* What one way did to one prompt; ratio: seconds of the plain run of the round over its own. */
+struct done {
+    double seconds[MAX_PAIRS], ratio[MAX_PAIRS];
+    struct decode_counts counts;        /* of the last round */
+    bool same;
+};
+
+struct item {
+    const struct prompt *prompt;
+    size_t n;                           /* tokens of the answer        */
+    double repeats;                     /* share of them that repeat   */
+    double known;                       /* share that the warm-up knew */
+    bool skipped;
+    struct done way[MAX_WAYS];          /* [0]: plain */
+};
+
+struct run {
+    const struct decode_bench *o;
+    const stretto_model *m;
+    stretto_engine *engine;
+    stretto_session *session;
+    struct prompts prompts;
+    struct item *items;
+    char *words, *ways[MAX_WAYS];
+    size_t n_ways, warm_answers;
+    uint32_t context, warm_tokens;
+    double cost[COSTS_MOST + 1];        /* [n] seconds of a step of n rows, from the probe */
+    struct ui_progress ui;
+    struct progress hook;
+};
+
+/* ---- numbers -------------------------------------------------------------------------------- */
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(const double *v, size_t n)
+{
+    double copy[1024];
+    if (n > sizeof copy / sizeof *copy) n = sizeof copy / sizeof *copy;
+    if (n == 0) return 0;
+    memcpy(copy, v, n * sizeof *v);
+    qsort(copy, n, sizeof *copy, ascending);
+    return n % 2 ? copy[n / 2] : (copy[n / 2 - 1] + copy[n / 2]) / 2;
+}
+
+/* 95 % interval of the mean of logarithms (Student's t), as ratios. */
+static void interval(const double *ratio, size_t n, double *low, double *high)
+{
+    static const double t[] = { 0,     12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306,
+                                2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110,
+                                2.101, 2.093, 2.086 };
+    double sum = 0, squares = 0;
+    for (size_t i = 0; i < n; i++) sum += log(ratio[i]);
+    double mean = sum / (double)n;
+    for (size_t i = 0; i < n; i++) squares += pow(log(ratio[i]) - mean, 2);
+    size_t free_ones = n - 1, known = sizeof t / sizeof *t - 1;
+    double wide = n < 2 ? INFINITY
+                        : t[free_ones < known ? free_ones : known] *
+                              sqrt(squares / (double)free_ones / (double)n);
+    *low = exp(mean - wide);
+    *high = exp(mean + wide);
+}
+
+/* Share of the tokens that stand in an n-gram which the text had before. */
+static double repeating(const int32_t *ids, size_t n)
+{
+    size_t covered = 0, upto = 0;
+    for (size_t i = 1; i + REPEAT_GRAM <= n; i++) {
+        bool before = false;
+        for (size_t k = 0; k < i && !before; k++)
+            before = memcmp(ids + k, ids + i, REPEAT_GRAM * sizeof *ids) == 0;
+        if (!before) continue;
+        size_t from = i > upto ? i : upto;
+        covered += i + REPEAT_GRAM - from;
+        upto = i + REPEAT_GRAM;
+    }
+    return n ? (double)covered / (double)n : 0;
+}
+
+/* Share of the tokens that stand in an n-gram of the finished answers. */
+static double known_before(const struct run *r, const int32_t *ids, size_t n)
+{
+    enum { GRAM = 8 };
+    size_t covered = 0, upto = 0;
+    const struct ngram_index *x = &stretto_engine_store(r->engine)->index;
+    for (size_t i = GRAM; r->warm_tokens && i <= n; i++) {
+        struct ngram_match match[1];
+        if (!ngram_find(x, ids, (uint32_t)i, match, 1) || match->length < GRAM) continue;
+        size_t from = i - GRAM > upto ? i - GRAM : upto;
+        covered += i - from;
+        upto = i;
+    }
+    return n ? (double)covered / (double)n : 0;
+}
+
+/* Seconds of steps of n rows behind a text, all sizes in turn. */
+static int probe(struct run *r, uint32_t n_text)
+{
+    static const uint32_t sizes[] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 17, 20, 24, 32,
+                                      40, COSTS_MOST };
+    enum { SIZES = sizeof sizes / sizeof *sizes };
+    double seconds[SIZES][PROBE_TIMES];
+    struct engine *e = stretto_engine_inside(r->engine);
+    struct error err = { 0 };
+    struct row rows[COSTS_MOST];
+    int32_t best[COSTS_MOST], text[PROBE_TOKENS];
+    uint32_t vocab = stretto_model_inside(r->m)->config.vocab;
+    for (uint32_t i = 0; i < n_text; i++) text[i] = (int32_t)(random_mix(i) % vocab);
+    struct answers a = { .best = best };
+    stretto_status s = engine_feed(e, 0, text, n_text, ASK_BEST, &a, &err);
+    for (int time = -1; time < PROBE_TIMES && s == STRETTO_OK; time++)
+        for (uint32_t k = 0; k < SIZES && s == STRETTO_OK; k++) {
+            for (uint32_t i = 0; i < sizes[k]; i++)
+                rows[i] = (struct row){0, text[i % n_text], i ? (int32_t)i - 1 : ROW_COMMITTED, 0, ASK_BEST};
+            double begin = clock_seconds();
+            s = engine_step(e, rows, sizes[k], &a, &err);
+            if (time >= 0) seconds[k][time] = clock_seconds() - begin;
+        }
+    engine_rewind(e, 0, 0);
+    if (s != STRETTO_OK) return command_fail("bench", s, err.text);
+    for (uint32_t k = 0; k < SIZES; k++) {
+        double at = median(seconds[k], PROBE_TIMES), from = k ? r->cost[sizes[k - 1]] : at;
+        uint32_t before = k ? sizes[k - 1] : 0;
+        for (uint32_t n = before + 1; n <= sizes[k]; n++)
+            r->cost[n] = from + (at - from) * (n - before) / (sizes[k] - before);
+    }
+    return EXIT_DONE;
+}
+
+/* Time that the steps would take at the probe's prices, over that of plain decoding. */
+static double noise_free(const struct run *r, const struct done *d)
+{
+    double sum = 0;
+    for (uint32_t n = 1; n <= COSTS_MOST; n++) sum += (double)d->counts.by_rows[n] * r->cost[n];
+    return d->counts.tokens ? sum / ((double)d->counts.tokens * r->cost[1]) : 0;
+}
+
+/* ---- running -------------------------------------------------------------------------------- */
+
+/* One answer in one way; its ids behind the prompt in the session. */
+static int write_answer(struct run *r, const struct prompt *p, size_t way, double *seconds)
+{
+    const char *stops[] = { p->stop, NULL };
+    stretto_generate_options g = STRETTO_GENERATE_OPTIONS_INIT;
+    stretto_generated got = { .size = sizeof got };
+    g.max_tokens = r->o->tokens;
+    g.stops = stops;
+    g.cancel = &interrupted;
+    struct decode_options how = r->o->decode;
+    how.words = r->ways[way];
+    int code = decode_as("bench", &how, r->session);
+    if (code != EXIT_DONE) return code;
+    stretto_status s = stretto_session_sync(r->session, p->ids, p->n, NULL);
+    if (s == STRETTO_OK) s = stretto_session_generate(r->session, &g, &got);
+    if (s != STRETTO_OK) return command_fail("bench", s, stretto_session_error(r->session));
+    if (interrupted) return command_fail("bench", STRETTO_E_CANCEL, "interrupted");
+    *seconds = got.seconds;
+    return EXIT_DONE;
+}
+
+static int run_prompt(struct run *r, struct item *x, size_t done)
+{
+    const struct prompt *p = x->prompt;
+    struct suffix_store *store = stretto_engine_store(r->engine);
+    struct calibration *knows = stretto_engine_calibration(r->engine), before = *knows, after;
+    uint32_t end = store->index.end;
+    double ignored;
+    int code = write_answer(r, p, 0, &ignored);          /* pays for untouched pages */
+    if (code != EXIT_DONE) return code;
+    const int32_t *now = stretto_session_tokens(r->session) + p->n;
+    x->n = stretto_session_length(r->session) - p->n;
+    int32_t *ids = malloc((x->n + 1) * sizeof *ids);
+    if (!ids) return command_fail("bench", STRETTO_E_NOMEM, NULL);
+    memcpy(ids, now, x->n * sizeof *ids);
+    x->repeats = repeating(ids, x->n);
+    x->known = known_before(r, ids, x->n);
+    after = before;
+    for (size_t way = 0; way < r->n_ways; way++) x->way[way].same = true;
+    for (size_t round = 0; round < (size_t)r->o->pairs && code == EXIT_DONE; round++) {
+        for (size_t i = 0; i < r->n_ways && code == EXIT_DONE; i++) {
+            size_t way = (i + round) % r->n_ways;
+            struct done *d = &x->way[way];
+            ngram_cut(&store->index, end);
+            *knows = before;
+            code = write_answer(r, p, way, &d->seconds[round]);
+            if (code != EXIT_DONE) break;
+            size_t n = stretto_session_length(r->session) - p->n;
+            now = stretto_session_tokens(r->session) + p->n;
+            d->same &= n == x->n && memcmp(now, ids, n * sizeof *ids) == 0;
+            d->counts = *writer_counts(stretto_session_inside(r->session));
+            if (way + 1 == r->n_ways) after = *knows;
+        }
+        for (size_t way = 0; way < r->n_ways && code == EXIT_DONE; way++)
+            x->way[way].ratio[round] = x->way[0].seconds[round] / x->way[way].seconds[round];
+        progress_tell(&r->hook, "decoding", done * (size_t)r->o->pairs + round + 1,
+                      r->prompts.n * (size_t)r->o->pairs);
+    }
+    /* The last way's lessons stay for the next prompt, as they would in a session. */
+    *knows = after;
+    ngram_cut(&store->index, end);
+    free(ids);
+    return code;
+}
+
+/* The answers of a file of `stretto trace jacobi`, made by this model. */
+static int warm_up(struct run *r)
+{
+    size_t length, number = 0;
+    struct error err = { 0 };
+    if (!r->o->warm) return EXIT_DONE;
+    char *text = read_text("bench", r->o->warm, &length), *at = text, *end = text + length;
+    if (!text) return EXIT_FAILED;
+    uint32_t vocab = stretto_model_inside(r->m)->config.vocab;
+    for (char *stop; at < end && !err.status; at = stop + 1, number++) {
+        stop = memchr(at, '\n', (size_t)(end - at));
+        if (!stop) stop = end;
+        json_t *j = json_loadb(at, (size_t)(stop - at), JSON_REJECT_DUPLICATES, NULL);
+        const json_t *answer = json_object_get(j, "answer");
+        size_t n = json_array_size(answer);
+        const char *format = json_string_value(json_object_get(j, "format"));
+        int32_t *ids = malloc((n + 1) * sizeof *ids);
+        if (!j || !ids || (number == 0 && (!format || strcmp(format, "stretto-jacobi") != 0)))
+            fail(&err, STRETTO_E_FORMAT,
+                 "%s, line %zu is not of `stretto trace jacobi`, which writes what --warm reads",
+                 r->o->warm, number + 1);
+        else if (number == 0 &&
+                 (uint64_t)json_integer_value(json_object_get(json_object_get(j, "model"),
+                                                              "vocabulary")) != vocab)
+            fail(&err, STRETTO_E_FORMAT, "%s is of a model with another vocabulary", r->o->warm);
+        for (size_t i = 0; i < n && !err.status; i++) {
+            json_int_t id = json_integer_value(json_array_get(answer, i));
+            if (id < 0 || id >= (json_int_t)vocab)
+                fail(&err, STRETTO_E_FORMAT, "%s, line %zu: token %lld is in no vocabulary of %u",
+                     r->o->warm, number + 1, (long long)id, vocab);
+            ids[i] = (int32_t)id;
+        }
+        if (n && !err.status) {
+            stretto_engine_remember(r->engine, ids, n);
+            r->warm_answers++;
+            r->warm_tokens += (uint32_t)n;
+        }
+        free(ids);
+        json_decref(j);
+    }
+    free(text);
+    if (err.status) return command_fail("bench", err.status, err.text);
+    if (r->warm_tokens > SUFFIX_STORE_TOKENS / 2)
+        fprintf(stderr, "stretto bench: the store holds %d tokens; the first answers of --warm "
+                "have fallen out again\n", SUFFIX_STORE_TOKENS);
+    return EXIT_DONE;
+}
+
+/* ---- printing ------------------------------------------------------------------------------- */
+
+struct summary {
+    size_t prompts;
+    double ratio, worst, low_high, rate, plain_rate, per_step, accepted, cost, known;
+    size_t harmed;                      /* prompts whose whole interval is below LEAST */
+    const char *worst_id;
+    bool same;
+};
+
+static bool counts(const struct item *x, const char *set, bool repeating_ones)
+{
+    return !x->skipped && (!set || strcmp(x->prompt->set, set) == 0) &&
+           (x->repeats > REPEAT_MOST) == repeating_ones;
+}
+
+static struct summary sum_up(const struct run *r, size_t way, const char *set, bool repeating_ones)
+{
+    struct summary s = { .worst = INFINITY, .same = true };
+    double ratio[1024], rate[1024], plain[1024], cost[1024];
+    uint64_t steps = 0, tokens = 0, rows = 0, right = 0;
+    for (size_t i = 0; i < r->prompts.n && s.prompts < 1024; i++) {
+        const struct item *x = &r->items[i];
+        const struct done *d = &x->way[way];
+        if (!counts(x, set, repeating_ones)) continue;
+        size_t pairs = (size_t)r->o->pairs;
+        double low, high, one = median(d->ratio, pairs);
+        interval(d->ratio, pairs, &low, &high);
+        ratio[s.prompts] = one;
+        rate[s.prompts] = (double)x->n / median(d->seconds, pairs);
+        plain[s.prompts] = (double)x->n / median(x->way[0].seconds, pairs);
+        cost[s.prompts] = noise_free(r, d);
+        s.prompts++;
+        s.known += x->known;
+        if (one < s.worst) {
+            s.worst = one;
+            s.worst_id = x->prompt->id;
+            s.low_high = high;
+        }
+        s.harmed += high < LEAST;
+        s.same &= d->same;
+        steps += d->counts.steps;
+        tokens += d->counts.tokens;
+        rows += d->counts.rows;
+        right += d->counts.accepted;
+    }
+    s.ratio = median(ratio, s.prompts);
+    s.rate = median(rate, s.prompts);
+    s.plain_rate = median(plain, s.prompts);
+    s.cost = median(cost, s.prompts);
+    s.per_step = steps ? (double)tokens / (double)steps : 0;
+    s.accepted = rows ? (double)right / (double)rows : 0;
+    s.known = s.prompts ? s.known / (double)s.prompts : 0;
+    return s;
+}
+
+static void print_set(const struct run *r, const char *set)
+{
+    struct summary plain = sum_up(r, 0, set, false), apart = sum_up(r, 0, set, true);
+    printf("\n%s: %zu prompts, %.1f tokens/s plainly\n\n", *set ? set : "prompts", plain.prompts,
+           plain.plain_rate);
+    if (plain.prompts) {
+        printf("| decode | tokens/step | accepted | t/s | of plain | worst prompt | below %.2f | "
+               "steps' cost | same text |\n| --- | --: | --: | --: | --: | --: | --: | --: | --- |\n",
+               LEAST);
+        for (size_t way = 0; way < r->n_ways; way++) {
+            struct summary s = sum_up(r, way, set, false);
+            printf("| %s | %.2f | %.0f %% | %.1f | %.2f | %.2f (%s) | %zu | %.2f | %s |\n",
+                   r->ways[way], s.per_step, 100 * s.accepted, s.rate, s.ratio, s.worst,
+                   s.worst_id, s.harmed, s.cost, s.same ? "yes" : "NO");
+        }
+    }
+    if (r->warm_answers)
+        printf("\n%.0f %% of these answers' tokens stand in runs of 8 that the %zu answers of "
+               "--warm have\n", 100 * plain.known, r->warm_answers);
+    if (!apart.prompts) return;
+    printf("\nnot counted, because more than %.0f %% of the answer repeats itself: %zu prompts (",
+           100 * REPEAT_MOST, apart.prompts);
+    for (size_t way = 1; way < r->n_ways; way++) {
+        struct summary s = sum_up(r, way, set, true);
+        printf("%s%s %.2f of plain%s", way > 1 ? ", " : "", r->ways[way], s.ratio,
+               s.same ? "" : ", ANOTHER TEXT");
+    }
+    printf(")\n");
+}
+
+static void print_md(const struct run *r)
+{
+    for (size_t i = 0; i < r->prompts.n; i++) {
+        bool first = true;
+        for (size_t k = 0; k < i; k++)
+            first &= strcmp(r->prompts.v[k].set, r->prompts.v[i].set) != 0;
+        if (first) print_set(r, r->prompts.v[i].set);
+    }
+    printf("\nof plain: the median over prompts of the median of %lld pairs; below %.2f: prompts "
+           "whose 95 %% interval lies below it;\nsteps' cost: what the steps take at the prices "
+           "below over plain decoding, free of noise.\nrows of a step: ms",
+           (long long)r->o->pairs, LEAST);
+    for (uint32_t n = 1; n <= COSTS_MOST; n = n < 16 ? 2 * n : n == 16 ? 32 : COSTS_MOST + 1)
+        printf("%s %u: %.2f", n > 1 ? "," : "", n, 1e3 * r->cost[n]);
+    putchar('\n');
+}
+
+static void print_json(const struct run *r)
+{
+    json_t *all = json_array(), *costs = json_array();
+    for (size_t i = 0; i < r->prompts.n; i++) {
+        const struct item *x = &r->items[i];
+        json_t *ways = json_object();
+        for (size_t way = 0; way < r->n_ways && !x->skipped; way++) {
+            const struct done *d = &x->way[way];
+            double low, high;
+            json_t *seconds = json_array(), *ratios = json_array();
+            interval(d->ratio, (size_t)r->o->pairs, &low, &high);
+            for (size_t k = 0; k < (size_t)r->o->pairs; k++) {
+                json_array_append_new(seconds, json_real(d->seconds[k]));
+                json_array_append_new(ratios, json_real(d->ratio[k]));
+            }
+            json_object_set_new(
+                ways, r->ways[way],
+                json_pack("{s:o,s:o,s:f,s:f,s:f,s:I,s:I,s:I,s:I,s:f,s:f,s:b}", "seconds", seconds,
+                          "ratios", ratios, "ratio", median(d->ratio, (size_t)r->o->pairs), "low",
+                          isfinite(low) ? low : 0.0, "high", isfinite(high) ? high : 0.0, "steps",
+                          (json_int_t)d->counts.steps, "tokens", (json_int_t)d->counts.tokens,
+                          "guesses", (json_int_t)d->counts.rows, "accepted",
+                          (json_int_t)d->counts.accepted, "guess_seconds", d->counts.guess_seconds,
+                          "cost", noise_free(r, d), "same", d->same));
+        }
+        json_array_append_new(
+            all, json_pack("{s:s,s:s,s:I,s:I,s:f,s:f,s:b,s:o}", "id", x->prompt->id, "set",
+                           x->prompt->set, "prompt_tokens", (json_int_t)x->prompt->n,
+                           "answer_tokens", (json_int_t)x->n, "repeats", x->repeats, "known",
+                           x->known, "skipped", x->skipped, "ways", ways));
+    }
+    for (uint32_t n = 1; n <= COSTS_MOST; n++)
+        json_array_append_new(costs, json_real(r->cost[n]));
+    json_t *j = json_pack("{s:s,s:I,s:I,s:I,s:o,s:o}", "model",
+                          r->o->model->model ? r->o->model->model : "", "pairs",
+                          (json_int_t)r->o->pairs, "tokens", (json_int_t)r->o->tokens,
+                          "warm_answers", (json_int_t)r->warm_answers, "step_seconds", costs,
+                          "prompts", all);
+    json_dumpf(j, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(6));
+    putchar('\n');
+    json_decref(j);
+}
+
+/* ---- setting up ----------------------------------------------------------------------------- */
+
+/* "all", or words with commas; plain is always the first. */
+static int take_ways(struct run *r)
+{
+    struct error err = { 0 };
+    r->ways[r->n_ways++] = (char *)(uintptr_t)"plain";
+    bool all = strcmp(r->o->decode.words, "all") == 0;
+    for (size_t s = 0; all && strategies[s] && r->n_ways + 1 < MAX_WAYS; s++) {
+        bool needs_draft = strcmp(strategies[s]->name, "draft") == 0;
+        bool needs_heads = strcmp(strategies[s]->name, "heads") == 0;
+        if ((needs_draft && !r->o->decode.draft) || (needs_heads && !r->o->decode.heads)) continue;
+        r->ways[r->n_ways++] = (char *)(uintptr_t)strategies[s]->name;
+    }
+    if (all) {
+        r->ways[r->n_ways++] = (char *)(uintptr_t)"auto";
+        return EXIT_DONE;
+    }
+    r->words = strdup(r->o->decode.words);
+    if (!r->words) return command_fail("bench", STRETTO_E_NOMEM, NULL);
+    char *save = NULL;
+    for (char *w = strtok_r(r->words, ",", &save); w; w = strtok_r(NULL, ",", &save)) {
+        struct decode_choice ignored;
+        if (strcmp(w, "plain") == 0) continue;
+        if (r->n_ways == MAX_WAYS)
+            return command_usage("bench", "--decode takes at most %d ways", MAX_WAYS - 1);
+        if (decode_parse(w, &ignored, &err) != STRETTO_OK)
+            return command_fail("bench", STRETTO_E_ARG, err.text);
+        r->ways[r->n_ways++] = w;
+    }
+    return EXIT_DONE;
+}
+
+static int open_run(struct run *r)
+{
+    char words[600];
+    size_t longest = 0;
+    int code = take_ways(r);
+    if (code == EXIT_DONE)
+        code = prompts_read("bench", r->m, r->o->prompts, (size_t)r->o->limit, &r->prompts);
+    if (code != EXIT_DONE) return code;
+    r->items = calloc(r->prompts.n, sizeof *r->items);
+    if (!r->items) return command_fail("bench", STRETTO_E_NOMEM, NULL);
+    uint32_t most = r->o->model->context ? (uint32_t)r->o->model->context
+                                         : stretto_model_inside(r->m)->config.context;
+    for (size_t i = 0; i < r->prompts.n; i++) {
+        struct item *x = &r->items[i];
+        x->prompt = &r->prompts.v[i];
+        x->skipped = x->prompt->n + (size_t)r->o->tokens > most;
+        if (!x->skipped && x->prompt->n > longest) longest = x->prompt->n;
+        if (x->skipped)
+            fprintf(stderr, "stretto bench: prompt %s has %zu tokens and is left out: with its "
+                    "answer it does not fit the context of %u\n", x->prompt->id, x->prompt->n,
+                    most);
+    }
+    if (!longest)
+        return command_fail("bench", STRETTO_E_ARG, "no prompt fits the context with its answer");
+    struct model_options mo = *r->o->model;
+    mo.context = (int64_t)(longest + (size_t)r->o->tokens);
+    if (mo.context < PROBE_TOKENS + COSTS_MOST) mo.context = PROBE_TOKENS + COSTS_MOST;
+    if (mo.context > most) mo.context = most;
+    stretto_engine_options eo;
+    code = engine_options_from("bench", &mo, 1, &eo);
+    if (code != EXIT_DONE) return code;
+    stretto_status s = stretto_engine_open(&r->engine, r->m, &eo, words, sizeof words);
+    if (s == STRETTO_OK) s = stretto_session_open(&r->session, r->engine, words, sizeof words);
+    if (s != STRETTO_OK) return command_fail("bench", s, words);
+    if (mo.context <= COSTS_MOST)
+        return command_fail("bench", STRETTO_E_ARG,
+                            "the context holds too little to measure in; ask for more with -c");
+    return probe(r, (uint32_t)mo.context - COSTS_MOST < PROBE_TOKENS
+                        ? (uint32_t)mo.context - COSTS_MOST
+                        : PROBE_TOKENS);
+}
+
+int bench_decode(const struct decode_bench *o, const stretto_model *m)
+{
+    static struct run r;
+    r = (struct run){ .o = o, .m = m };
+    if (!o->prompts)
+        return command_usage("bench", "--decode measures on prompts: --prompts FILE; "
+                             "bench/make_prompts.py writes some");
+    ui_progress_init(&r.ui, stderr);
+    r.ui.items = true;
+    r.hook = ui_progress_hook(&r.ui);
+    bool same = true;
+    int code = open_run(&r);
+    if (code == EXIT_DONE) code = warm_up(&r);
+    for (size_t i = 0; i < r.prompts.n && code == EXIT_DONE; i++) {
+        if (!r.items[i].skipped) code = run_prompt(&r, &r.items[i], i);
+        for (size_t way = 0; way < r.n_ways; way++)
+            same &= r.items[i].skipped || r.items[i].way[way].same;
+    }
+    ui_progress_break(&r.ui);
+    if (code == EXIT_DONE) {
+        if (strcmp(o->format, "json") == 0) print_json(&r);
+        else print_md(&r);
+        if (!same)
+            code = command_fail("bench", STRETTO_E_FORMAT,
+                                "a way of decoding wrote another text than plain decoding: this is "
+                                "a fault of the program, please report it");
+    }
+    free(r.items);
+    free(r.words);
+    prompts_done(&r.prompts);
+    stretto_session_close(r.session);
+    stretto_engine_close(r.engine);
+    return code;
+}
