@@ -42,7 +42,7 @@ struct result {
     struct speed_test t;
     unsigned threads;
     size_t n;
-    double seconds[MAX_REPEAT], tokens, peak_rss;
+    double seconds[MAX_REPEAT], tokens, peak_rss, cache_bytes;
     struct speed_roof roof;
     double roof_share;
     struct op_time ops[MAX_OPS];     /* --roof: of one repetition */
@@ -91,6 +91,14 @@ static double peak_rss(bool again)
     return kb * 1024;
 }
 
+/* Bytes of the cache pages that a test writes. */
+static double cache_touched(const struct engine *e, const struct speed_test *t)
+{
+    uint32_t tokens = t->depth + t->prompt + t->generate;
+    return (double)((tokens + PAGE_SLOTS - 1) / PAGE_SLOTS) * t->sequences *
+           (double)engine_about(e)->page;
+}
+
 static json_t *row_json(const struct bench *b, const struct result *r)
 {
     double mean, deviation, ns;
@@ -119,6 +127,7 @@ static json_t *row_json(const struct bench *b, const struct result *r)
         "samples_ts", ts_list);
     json_object_set_new(j, "load_s", json_real(b->info.load_seconds));
     json_object_set_new(j, "peak_rss", json_integer((json_int_t)r->peak_rss));
+    json_object_set_new(j, "cache_bytes", json_integer((json_int_t)r->cache_bytes));
     json_object_set_new(j, "roof_gb_s", json_real(r->roof.bytes / 1e9));
     json_object_set_new(j, "roof_share", r->t.generate ? json_real(r->roof_share) : json_null());
     if (r->n_ops)
@@ -198,6 +207,7 @@ static int run_test(struct bench *b, struct engine *e, struct result *r)
     double peak = peak_rss(false), mean, deviation, ns;
     if (peak > b->peak_rss) b->peak_rss = peak;
     r->peak_rss = b->peak_rss;
+    r->cache_bytes = cache_touched(e, &r->t);
     /* The probe's own memory is not the program's. */
     double bytes = speed_step_bytes(e, r->t.depth, r->t.sequences);
     r->roof = b->roof;

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""bench/peers.py with programs that only pretend: who is run when, what is printed, and what failure looks like."""
+"""bench/peers.py with programs that only pretend: who is run when, what is printed, what is kept and judged, and
+what failure looks like."""
 import json
 import os
 import subprocess
@@ -12,15 +13,27 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 FAKE = """#!/bin/sh
 name=%s
 echo "$name $*" >> %s
-fa=0
+fa=0 np=1 d=0
 while [ $# -gt 0 ]; do
     case $1 in
-    -p) p=$2 ;; -n) n=$2 ;; -d) d=$2 ;; -fa) fa=$2 ;; -t) t=$2 ;;
+    -p) p=$2 ;; -n) n=$2 ;; -d) d=$2 ;; -fa) fa=$2 ;; -t) t=$2 ;; -np) np=$2 ;;
+    --help) exit ;;
+    tokenize) echo '[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]'; exit ;;
+    info) echo '{"machine": {"level": "amx"}}'; exit ;;
+    run) sleep 0.1; echo x; exit ;;
     esac
     shift
 done
-count=$(grep -c "^$name" %s)
-echo "[{\\"n_prompt\\": $p, \\"n_gen\\": $n, \\"n_depth\\": $d, \\"n_threads\\": $t, \\"avg_ts\\": $((%s))}]"
+count=$(grep -c "^$name.*-n $n" %s)
+sep='['
+for s in $(echo $np | tr , ' '); do
+    printf '%%s{"n_prompt": %%d, "n_gen": %%d, "n_depth": %%d, "n_parallel": %%d, "n_threads": %%d, "avg_ts": %%d,' \\
+        "$sep" $p $n $d $s $t $(( (%s) * (s == 1 ? 1 : s / 2) ))
+    printf ' "roof_share": 0.9, "model_size": 1000, "cache_bytes": 0, "peak_rss": 24000550,'
+    printf ' "operations": [{"operation": "all", "seconds": 2, "roof_seconds": 1}]}'
+    sep=,
+done
+echo ']'
 """
 
 
@@ -29,42 +42,82 @@ def main():
         def path(name):
             return os.path.join(d, name)
 
-        def fake(name, speed):
+        def write(name, text):
             with open(path(name), "w") as f:
-                f.write(FAKE % (name, path("log"), path("log"), speed))
+                f.write(text)
             os.chmod(path(name), 0o755)
 
+        def fake(name, speed):
+            write(name, FAKE % (name, path("log"), path("log"), speed))
+
         def peers(*more):
+            env = dict(os.environ, XDG_CACHE_HOME=path("cache"), PATH="/usr/bin:/bin")
             r = subprocess.run([sys.executable, os.path.join(ROOT, "bench", "peers.py"), "--ours", path("ours"),
-                                "-m", path("model"), "-q", *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               text=True)
+                                "--results", path("kept"), "-q", *more],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
             return r.returncode, r.stdout, r.stderr
+
+        def log():
+            with open(path("log")) as f:
+                return [line for line in f.read().splitlines() if not line.endswith(("--help", "--json"))]
 
         fake("ours", "90 + 10 * count")            # 100, 110, 120 in the three rounds
         fake("them", "50 + 5 * fa")                 # better with flash attention
-        with open(path("model"), "w") as f:
-            f.write("x")
-        rc, out, err = peers("--peer", path("them"), "--rows", "tg128", "-n", "3", "-o", "json", "-t", "2")
+        write("model", "x")
+        m = ("-m", path("model"))
+        three = (*m, "--peer", path("them"), "--rows", "tg128", "-n", "3", "-o", "json", "-t", "2")
+        rc, out, err = peers(*three, "--again")
         assert rc == 0, err
         row, = json.loads(out)["rows"]
         assert row["ours"] == 110 and row["ours_samples"] == [100, 110, 120], row
         assert row["them"]["median"] == 55 and row["them"]["setting"] == "fa 1", row
-        assert row["them"]["ratio"] == 2 and row["them"]["ratio_range"] == [100 / 55, 120 / 55], row
-        with open(path("log")) as f:
-            lines = f.read().splitlines()
+        assert row["ratio"] == 2 and row["them"]["ratio_range"] == [100 / 55, 120 / 55], row
+        assert "reached" not in row, row
+        lines = log()
         order = [line.split()[0] + ("1" if "-fa 1" in line else "") for line in lines]
         assert order == ["ours", "them", "them1", "them1", "them", "ours", "ours", "them", "them1"], order
         for line in lines:
             assert "-t 2" in line and "-ctk f16 -ctv f16" in line and "-n 128" in line, line
-        rc, out, err = peers("--peer", "x=" + path("them"), "--full", "-n", "1", "-t", "2")
-        assert rc == 0 and out.count("\n| ") == 1 + 4 * 3 and "ours / x" in out and "q8_0" in out, (rc, out, err)
-        with open(path("broken"), "w") as f:
-            f.write("#!/bin/sh\necho no such model >&2\nexit 3\n")
-        os.chmod(path("broken"), 0o755)
-        rc, out, err = peers("--peer", path("broken"), "-n", "1")
+        # What was measured is not measured again.
+        rc, again, err = peers(*three)
+        assert rc == 0 and json.loads(again)["rows"] == json.loads(out)["rows"], (again, err)
+        assert log() == lines
+        # A measurement that was cut off in the middle of its line is made again.
+        with open(path("kept")) as f:
+            kept = f.read()
+        write("kept", kept[:-20])
+        rc, again, err = peers(*three)
+        assert rc == 0 and len(log()) == len(lines) + 1, err
+
+        # The table of --full: one model that is there, targets of a machine with AMX.
+        os.makedirs(path("cache/stretto/models"))
+        write("cache/stretto/models/SmolLM2-135M-Instruct.Q4_1.gguf", "x")
+        fake("slow", "10")
+        fake("fast", "20 * (1 + (n == 128) * 4)")
+        rc, out, err = peers("--full", "--peer", "a=" + path("slow"), "--peer", "llama.cpp=" + path("fast"), "-n", "1",
+                             "-t", "2", "-o", "json", "-m", "smollm2-q4_1", "-m", "gemma-3-270m")
+        assert rc == 0, err
+        assert "gemma-3-270m is left out" in err and "stretto pull gemma-3-270m" in err, err
+        rows = {r["test"]: r for r in json.loads(out)["rows"]}
+        assert rows["pp512"]["fastest"] == "llama.cpp" and rows["pp512"]["target"] == "≥ 2.5 x", rows["pp512"]
+        assert rows["pp512"]["reached"] == "yes" and rows["pp512"]["roof"] == 0.5, rows["pp512"]
+        # Slower than the peer, and at the roof: nothing left to reach.
+        assert rows["tg128"]["ratio"] < 1.8 and rows["tg128"]["reached"] == "at the roof", rows["tg128"]
+        assert rows["c16"]["ours"] == 2 and rows["c16"]["reached"] == "yes", rows["c16"]
+        assert rows["c4"]["reached"] == "no", rows["c4"]
+        assert rows["first"]["ours"] > 0.1 and rows["first"]["reached"] == "?", rows["first"]
+        assert abs(rows["rss"]["ours"] - 24000550 / 48001100) < 1e-9 and rows["rss"]["reached"] == "yes", rows["rss"]
+        rc, out, err = peers("--full", "--peer", "a=" + path("slow"), "-n", "1", "-t", "2", "--rows", "pp512,rss",
+                             "-m", "smollm2-q4_1")
+        assert rc == 0 and out.count("\n| ") == 3 and "| reached |" in out, (rc, out, err)
+
+        write("broken", "#!/bin/sh\necho no such model >&2\nexit 3\n")
+        rc, out, err = peers(*m, "--peer", path("broken"), "-n", "1")
         assert rc == 1 and "no such model" in err and not out, (rc, out, err)
-        rc, out, err = peers("--peer", path("nowhere"))
+        rc, out, err = peers(*m, "--peer", path("nowhere"))
         assert rc == 2 and "nowhere" in err, (rc, err)
+        rc, out, err = peers(*m, "--peer", path("them"), "--rows", "pp1")
+        assert rc == 2 and "pp512" in err, (rc, err)
     print("ok")
 
 
