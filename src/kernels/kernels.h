@@ -61,20 +61,19 @@ enum { ATTN_BLOCK = 64 };              /* B: positions of a cache page and an at
 
 enum kv_type { KV_F32, KV_F16, KV_BF16, KV_Q8, KV_COUNT };
 
-/* One page of one kv head of one layer, K and V:
- *   K  transposed [head_dim][64], so that scores vectorise over positions
- *   V  [64][head_dim]
- * KV_Q8: codes in those orders, then float32 scales: K [ceil(head_dim/32)][64] and
- * V [64][ceil(head_dim/32)]; a token's codes depend on that token's vector alone (per 32 dims, as
- * `quantize` does it).
- * Sizes come from kv_k_bytes / kv_v_bytes, 64-byte multiples. */
+/* Bytes of a page of one kv head of one layer; multiples of 64. The layout is in kernels/kv.h. */
 size_t kv_k_bytes(enum kv_type t, size_t head_dim);
 size_t kv_v_bytes(enum kv_type t, size_t head_dim);
 
 struct attn_query {                /* n_q query vectors that share one K/V head                  */
     const float *q; size_t ldq;    /* [n_q][head_dim] float32, after rope                        */
+    /* KV_Q8 reads codes instead: q by `quantize`, head_dim filled up with zeros to groups of 32;
+     * per group the integer dot, then sum = fmaf((float)dot, d_q * d_k, sum), ascending */
+    const int8_t *codes; size_t ldc;   /* [n_q][32 * groups]                                     */
+    const float *d; size_t ldd;        /* [n_q][groups]                                          */
     const int32_t *lo, *hi;        /* [n_q] visible positions of this block: lo <= j < hi, 0..64 */
     size_t n_q, head_dim;
+    const void *next_k;            /* a page whose K is worth fetching meanwhile, or NULL         */
     float scale, softcap;          /* score = scale * q.k; softcap > 0: cap * tanh(score / cap)  */
 };
 

@@ -1,5 +1,5 @@
 /* Attention over one block of 64 positions for any vector width (operations: wide_math.h, wide_vec.h, and
- * v_load_half, v_load_brain, v_load_byte with their _n forms, v_largest, v_range(lo, hi)).
+ * v_load_half, v_load_brain, v_load_byte with their _n forms, v_load_quad, v_largest, v_range(lo, hi)).
  *
  * Scores run over lanes of positions, K being transposed; values over lanes of head_dim. Queries with
  * the same visible range (the heads of a group; rows of a prompt outside the diagonal) are computed up
@@ -7,7 +7,7 @@
  * over head_dim ascending, then over positions lo..hi ascending. */
 #ifndef KERNELS_WIDE_ATTN_H
 #define KERNELS_WIDE_ATTN_H
-#include "kernels/kernels.h"
+#include "kernels/kv.h"
 #include "kernels/wide_vec.h"
 
 enum { ATTN_Q = 4, ATTN_V = 4 };        /* queries and vectors at once: 16 accumulators */
@@ -37,37 +37,63 @@ WIDE_INLINE vf attn_q8_n(const void *p, size_t at, size_t n)
     return v_load_byte_n((const int8_t *)p + at, n);
 }
 
-/* score[r][j] = scale * q.k, capped, for nq queries and the positions base .. base + ATTN_V * VL. */
-WIDE_INLINE void attn_scores(struct attn_loads ld, size_t nq, const struct attn_query *a, const float *q,
+/* Dims i0 .. i1 of q.k, positions base + v * VL. */
+WIDE_INLINE void attn_dots(struct attn_loads ld, size_t nq, const struct attn_query *a, const float *q,
+                           const void *k, size_t base, size_t i0, size_t i1, vf sum[ATTN_Q][ATTN_V])
+{
+    for (size_t i = i0; i < i1; i++) {
+        vf key[ATTN_V];
+        WIDE_UNROLL
+        for (size_t v = 0; v < ATTN_V; v++)
+            key[v] = ld.load(k, kv_k_at(KV_F32, a->head_dim, i, base + v * VL));
+        WIDE_UNROLL
+        for (size_t r = 0; r < nq; r++) {
+            vf x = v_set1(q[r * a->ldq + i]);
+            WIDE_UNROLL
+            for (size_t v = 0; v < ATTN_V; v++) sum[r][v] = v_fma(x, key[v], sum[r][v]);
+        }
+    }
+}
+
+/* The same of codes: sums of at most 32 products of bytes, exact in float32. */
+WIDE_INLINE void attn_dots_q8(size_t nq, const struct attn_query *a, const int8_t *codes, const void *k,
+                              size_t base, size_t i0, size_t i1, vf sum[ATTN_Q][ATTN_V])
+{
+    for (size_t i = i0; i < i1; i += 4)
+        for (int e = 0; e < 4; e++) {
+            vf key[ATTN_V];
+            WIDE_UNROLL
+            for (size_t v = 0; v < ATTN_V; v++)
+                key[v] = v_load_quad((const int8_t *)k + kv_k_at(KV_Q8, a->head_dim, i, base + v * VL), e);
+            WIDE_UNROLL
+            for (size_t r = 0; r < nq; r++) {
+                vf x = v_set1((float)codes[r * a->ldc + i + (size_t)e]);
+                WIDE_UNROLL
+                for (size_t v = 0; v < ATTN_V; v++) sum[r][v] = v_fma(x, key[v], sum[r][v]);
+            }
+        }
+}
+
+/* score[r][j] = scale * q.k, capped, for nq queries from r0 on and the positions base .. base + ATTN_V * VL. */
+WIDE_INLINE void attn_scores(struct attn_loads ld, size_t nq, const struct attn_query *a, size_t r0,
                              const void *k, size_t base, float score[ATTN_Q][ATTN_BLOCK])
 {
     size_t n = a->head_dim;
-    const float *scales = (const void *)((const int8_t *)k + n * ATTN_BLOCK);
     vf sum[ATTN_Q][ATTN_V], total[ATTN_Q][ATTN_V];
     WIDE_UNROLL
     for (size_t r = 0; r < nq; r++)
         WIDE_UNROLL
         for (size_t v = 0; v < ATTN_V; v++) total[r][v] = sum[r][v] = v_set1(0);
-    for (size_t i0 = 0; i0 < n; i0 += 32) {
-        size_t i1 = n - i0 < 32 ? n : i0 + 32;
-        for (size_t i = i0; i < i1; i++) {
-            vf key[ATTN_V];
-            WIDE_UNROLL
-            for (size_t v = 0; v < ATTN_V; v++) key[v] = ld.load(k, i * ATTN_BLOCK + base + v * VL);
-            WIDE_UNROLL
-            for (size_t r = 0; r < nq; r++) {
-                vf x = v_set1(q[r * a->ldq + i]);
-                WIDE_UNROLL
-                for (size_t v = 0; v < ATTN_V; v++) sum[r][v] = v_fma(x, key[v], sum[r][v]);
-            }
-        }
-        if (!ld.scaled) continue;
+    if (!ld.scaled) attn_dots(ld, nq, a, a->q + r0 * a->ldq, k, base, 0, n, sum);
+    for (size_t i0 = 0; ld.scaled && i0 < n; i0 += 32) {
+        attn_dots_q8(nq, a, a->codes + r0 * a->ldc, k, base, i0, n - i0 < 32 ? n : i0 + 32, sum);
         WIDE_UNROLL
         for (size_t v = 0; v < ATTN_V; v++) {
-            vf d = v_load(scales + i0 / 32 * ATTN_BLOCK + base + v * VL);
+            vf d = v_load(kv_scales(k, n) + i0 / 32 * ATTN_BLOCK + base + v * VL);
             WIDE_UNROLL
             for (size_t r = 0; r < nq; r++) {
-                total[r][v] = v_fma(sum[r][v], d, total[r][v]);
+                vf by = v_mul(v_set1(a->d[(r0 + r) * a->ldd + i0 / 32]), d);
+                total[r][v] = v_fma(sum[r][v], by, total[r][v]);
                 sum[r][v] = v_set1(0);
             }
         }
@@ -107,8 +133,7 @@ WIDE_INLINE void attn_values(struct attn_loads ld, size_t nq, size_t nv, size_t 
                              float weight[ATTN_Q][ATTN_BLOCK], size_t lo, size_t hi, const void *v,
                              size_t n, size_t d, float *acc)
 {
-    size_t groups = (n + 31) / 32;
-    const float *scales = (const float *)(const void *)((const int8_t *)v + n * ATTN_BLOCK) + d / 32;
+    const float *scales = kv_scales(v, n) + d / 32 * ATTN_BLOCK;
     vf sum[ATTN_Q][ATTN_V];
     WIDE_UNROLL
     for (size_t r = 0; r < nq; r++)
@@ -118,8 +143,8 @@ WIDE_INLINE void attn_values(struct attn_loads ld, size_t nq, size_t nv, size_t 
         vf x[ATTN_V];
         WIDE_UNROLL
         for (size_t c = 0; c < nv; c++)
-            x[c] = left ? ld.load_n(v, j * n + d, left) : ld.load(v, j * n + d + c * VL);
-        float by = ld.scaled ? scales[j * groups] : 1;
+            x[c] = left ? ld.load_n(v, kv_v_at(n, d, j), left) : ld.load(v, kv_v_at(n, d + c * VL, j));
+        float by = ld.scaled ? scales[j] : 1;
         WIDE_UNROLL
         for (size_t r = 0; r < nq; r++) {
             vf w = v_set1(ld.scaled ? weight[r][j] * by : weight[r][j]);
@@ -145,7 +170,7 @@ WIDE_INLINE void attn_some(struct attn_loads ld, size_t nq, const struct attn_qu
     size_t n = a->head_dim, lo = (size_t)a->lo[r], hi = (size_t)a->hi[r], d = 0;
     for (size_t base = 0; base < ATTN_BLOCK; base += ATTN_V * VL)
         if (base < hi && lo < base + ATTN_V * VL)
-            attn_scores(ld, nq, a, a->q + r * a->ldq, k, base, score);
+            attn_scores(ld, nq, a, r, k, base, score);
         else
             WIDE_UNROLL
             for (size_t i = 0; i < nq; i++)

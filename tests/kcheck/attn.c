@@ -38,7 +38,8 @@ struct attn_job {
     struct attn_query a;
     int32_t lo[MAX_Q], hi[MAX_Q];
     void *k, *v;
-    float *q, *acc, *acc2, m[MAX_Q], sum[MAX_Q], m2[MAX_Q], sum2[MAX_Q];
+    int8_t *codes;
+    float *d, *q, *acc, *acc2, m[MAX_Q], sum[MAX_Q], m2[MAX_Q], sum2[MAX_Q];
     double score_mag[MAX_Q], v_max; /* largest scale * sum |q k| of a position; largest |v|   */
 };
 
@@ -69,6 +70,15 @@ static void job_open(struct kcheck *c, struct attn_job *j, enum kv_type t, size_
     size_t ldq = dim + 5;
     j->q = kc_alloc(((MAX_Q - 1) * ldq + dim) * 4, 4);
     for (size_t i = 0; i < (MAX_Q - 1) * ldq + dim; i++) j->q[i] = kc_normal(c);
+    size_t groups = (dim + 31) / 32;
+    float *whole = kc_alloc(groups * 32 * 4, 4), *s = kc_alloc(groups * 4, 4);
+    j->codes = kc_alloc(MAX_Q * groups * 32, 1), j->d = kc_alloc(MAX_Q * groups * 4, 4);
+    memset(whole, 0, groups * 32 * 4);
+    for (size_t r = 0; r < MAX_Q; r++) {
+        memcpy(whole, j->q + r * ldq, dim * 4);
+        c->ref->quantize(whole, groups * 32, j->codes + r * groups * 32, j->d + r * groups, s);
+    }
+    kc_free(c, whole), kc_free(c, s);
     j->acc = kc_alloc(MAX_Q * dim * 4, 4), j->acc2 = kc_alloc(MAX_Q * dim * 4, 4);
     for (size_t r = 0; r < MAX_Q; r++) {
         j->lo[r] = (int32_t)(kc_u32(c) % 3 ? 0 : kc_u32(c) % B);
@@ -78,6 +88,10 @@ static void job_open(struct kcheck *c, struct attn_job *j, enum kv_type t, size_
     j->lo[4] = 9, j->hi[4] = 2;
     j->a = (struct attn_query){.q = j->q,
                                .ldq = ldq,
+                               .codes = j->codes,
+                               .ldc = groups * 32,
+                               .d = j->d,
+                               .ldd = groups,
                                .lo = j->lo,
                                .hi = j->hi,
                                .n_q = MAX_Q,
@@ -91,6 +105,7 @@ static void job_open(struct kcheck *c, struct attn_job *j, enum kv_type t, size_
 static void job_close(struct kcheck *c, struct attn_job *j)
 {
     kc_free(c, j->k), kc_free(c, j->v), kc_free(c, j->q), kc_free(c, j->acc), kc_free(c, j->acc2);
+    kc_free(c, j->codes), kc_free(c, j->d);
 }
 
 /* A score is a chain of `dim` FMAs, then at most 16 roundings (scale, cap). An error e of a score,
@@ -116,6 +131,7 @@ static void check_alone(struct kcheck *c, struct attn_job *j, attn_block_fn *fn)
     struct attn_query a = j->a;
     for (size_t n = 1; n <= 8; n++)
         for (size_t r = 0; r + n <= MAX_Q; r += n) {
+            a.codes = j->codes + r * a.ldc, a.d = j->d + r * a.ldd;
             a.q = j->q + r * a.ldq, a.lo = j->lo + r, a.hi = j->hi + r, a.n_q = n;
             fn(&a, j->k, j->v, j->m, j->sum, j->acc);
             kc_equal(c, "maximum among others", j->m2 + r, j->m, n);

@@ -147,7 +147,13 @@ static void bench_attn(struct bench *b, enum kv_type t, size_t dim, size_t n_q, 
     uint8_t *kv = aligned_alloc(64, (nk + nv) * pages);
     float *q = malloc(n_q * dim * 4), *acc = malloc(n_q * dim * 4), *m = malloc(n_q * 8);
     int32_t *lo = calloc(n_q, 4), *hi = calloc(n_q, 4);
+    size_t groups = (dim + 31) / 32;
+    int8_t *codes = calloc(n_q, groups * 32);
+    float *d = calloc(2 * n_q, groups * 4);
     for (size_t i = 0; i < n_q * dim; i++) q[i] = kc_normal(&b->c);
+    for (size_t i = 0; i < n_q; i++)
+        b->c.ref->quantize(q + i * dim, dim / 32 * 32, codes + i * groups * 32, d + i * groups,
+                           d + n_q * groups);
     for (size_t j = 0; j < ATTN_BLOCK; j++) {
         b->c.ref->kv_store_k[t](q, dim, j, kv);
         b->c.ref->kv_store_v[t](q, dim, j, kv + nk);
@@ -155,14 +161,15 @@ static void bench_attn(struct bench *b, enum kv_type t, size_t dim, size_t n_q, 
     for (size_t i = 1; i < pages; i++) memcpy(kv + i * (nk + nv), kv, nk + nv);
     for (size_t r = 0; r < n_q; r++) hi[r] = ATTN_BLOCK;
     struct attn_query a = {
-        .q = q, .ldq = dim, .lo = lo, .hi = hi, .n_q = n_q, .head_dim = dim, .scale = 0.1f};
+        .q = q, .ldq = dim, .codes = codes, .ldc = groups * 32, .d = d, .ldd = groups, .lo = lo,
+        .hi = hi, .n_q = n_q, .head_dim = dim, .scale = 0.1f};
     double macs = (double)(2 * n_q * ATTN_BLOCK * dim);
     BENCH(b, name, b->c.k->attn_level[t], (double)(nk + nv), macs, macs, 100 / n_q + 1, {
         const uint8_t *page = kv + at % pages * (nk + nv);
         b->c.k->attn_block[t](&a, page, page + nk, m, m + n_q, acc);
         at++;
     });
-    free(kv), free(q), free(acc), free(m), free(lo), free(hi);
+    free(kv), free(q), free(acc), free(m), free(lo), free(hi), free(codes), free(d);
 }
 
 static void bench_vec(struct bench *b)

@@ -9,11 +9,14 @@
  * behind, a row whose chain stands in slots of its own reads a copy of the page in which its
  * ancestors stand at their logical positions. */
 #include "backend/cpu/cpu.h"
+#include "kernels/kv.h"
 #include <math.h>
 #include <string.h>
 
 struct scratch {
     float *q, *acc, *m, *sum, *acc2, *m2, *sum2, *logits;
+    int8_t *codes;            /* KV_Q8: the queries by `quantize`, head_dim filled up with zeros */
+    float *whole, *d, *s;
     int32_t *lo, *hi;
     void *k_page, *v_page;    /* a tree's page, and the slot that stands at each of its positions */
     int32_t held[ATTN_BLOCK];
@@ -42,6 +45,11 @@ struct scratch *attention_scratch(struct arena *a, const struct program *p)
     s.sum = arena_take(a, n * sizeof(float));
     s.m2 = arena_take(a, n * sizeof(float));
     s.sum2 = arena_take(a, n * sizeof(float));
+    size_t groups = kv_groups(hd);
+    s.codes = arena_take(a, n * 32 * groups);
+    s.whole = arena_take(a, 32 * groups * sizeof(float));
+    s.d = arena_take(a, n * groups * sizeof(float));
+    s.s = arena_take(a, groups * sizeof(float));
     s.lo = arena_take(a, n * sizeof(int32_t));
     s.hi = arena_take(a, n * sizeof(int32_t));
     s.k_page = arena_take(a, kv_k_bytes(p->kv, hd));
@@ -121,20 +129,21 @@ void attention_plan(struct program *p)
 void slot_copy(const struct program *p, const void *k, const void *v, int32_t from, void *k_to,
                void *v_to, int32_t to)
 {
-    static const size_t sizes[KV_COUNT] = { 4, 2, 2, 1 };
-    size_t e = sizes[p->kv], hd = p->g->kv_head_dim, f = (size_t)from, t = (size_t)to;
-    for (size_t d = 0; d < hd; d++)
-        memcpy((char *)k_to + (d * ATTN_BLOCK + t) * e, (const char *)k + (d * ATTN_BLOCK + f) * e,
-               e);
-    memcpy((char *)v_to + t * hd * e, (const char *)v + f * hd * e, hd * e);
+    size_t hd = p->g->kv_head_dim, size = kv_element(p->kv), f = (size_t)from, t = (size_t)to;
+    for (size_t i = 0; i < hd; i++) {
+        memcpy((char *)k_to + kv_k_at(p->kv, hd, i, t) * size,
+               (const char *)k + kv_k_at(p->kv, hd, i, f) * size, size);
+        memcpy((char *)v_to + kv_v_at(hd, i, t) * size,
+               (const char *)v + kv_v_at(hd, i, f) * size, size);
+    }
     if (p->kv != KV_Q8) return;
-    size_t groups = (hd + 31) / 32, codes = hd * ATTN_BLOCK;
-    float *kt = (float *)((char *)k_to + codes), *vt = (float *)((char *)v_to + codes);
-    const float *kf = (const float *)((const char *)k + codes),
-                *vf = (const float *)((const char *)v + codes);
-    for (size_t i = 0; i < groups; i++) {
-        kt[i * ATTN_BLOCK + t] = kf[i * ATTN_BLOCK + f];
-        vt[t * groups + i] = vf[f * groups + i];
+    for (size_t g = 0; g < kv_groups(hd); g++) {
+        size_t at = (size_t)((const char *)kv_scales(k, hd) - (const char *)k)
+            + g * ATTN_BLOCK * sizeof(float);
+        memcpy((char *)k_to + at + t * sizeof(float), (const char *)k + at + f * sizeof(float),
+               sizeof(float));
+        memcpy((char *)v_to + at + t * sizeof(float), (const char *)v + at + f * sizeof(float),
+               sizeof(float));
     }
 }
 
@@ -174,23 +183,36 @@ static size_t load_queries(const struct program *p, const struct graph_node *n,
                            const struct tile *t, uint32_t head, struct scratch *s)
 {
     size_t hd = n->attention.head_dim, group = n->attention.heads / n->attention.kv_heads;
+    size_t groups = kv_groups(hd), n_q = (size_t)t->n_rows * group;
     const struct place *q = &p->place[n->in[0]];
     for (size_t r = 0; r < (size_t)t->n_rows; r++)
         memcpy(s->q + r * group * hd, q->f + ((size_t)t->row + r) * q->ld + head * group * hd,
                group * hd * sizeof(float));
-    return (size_t)t->n_rows * group;
+    if (p->kv != KV_Q8) return n_q;
+    memset(s->whole, 0, 32 * groups * sizeof(float));
+    for (size_t i = 0; i < n_q; i++) {
+        memcpy(s->whole, s->q + i * hd, hd * sizeof(float));
+        p->w->kernels.quantize(s->whole, 32 * groups, s->codes + i * 32 * groups, s->d + i * groups,
+                               s->s);
+    }
+    return n_q;
 }
 
 /* Queries of a tile over one page: `n` of them from query `i` on. */
 static void attend(const struct program *p, const struct graph_node *n, const struct scratch *s,
-                   const void *k, const void *v, size_t i, size_t n_q, float *m, float *sum,
-                   float *acc)
+                   const void *k, const void *v, const void *next_k, size_t i, size_t n_q,
+                   float *m, float *sum, float *acc)
 {
-    size_t hd = n->attention.head_dim;
+    size_t hd = n->attention.head_dim, groups = kv_groups(hd);
     struct attn_query a = {.q = s->q + i * hd,
                            .ldq = hd,
+                           .codes = s->codes + i * 32 * groups,
+                           .ldc = 32 * groups,
+                           .d = s->d + i * groups,
+                           .ldd = groups,
                            .lo = s->lo + i,
                            .hi = s->hi + i,
+                           .next_k = next_k,
                            .n_q = n_q,
                            .head_dim = hd,
                            .scale = n->attention.scale,
@@ -217,7 +239,7 @@ static void tree_block(const struct program *p, const struct phase *ph, const st
             while (r + rows < t->n_rows
                    && st->slot[t->row + r + rows] == st->position[t->row + r + rows])
                 rows++;
-            attend(p, n, s, k, v, i, (size_t)rows * group, m, sum, acc);
+            attend(p, n, s, k, v, NULL, i, (size_t)rows * group, m, sum, acc);
         } else {
             if (!copied) {
                 memcpy(s->k_page, k, p->k_bytes);
@@ -226,7 +248,7 @@ static void tree_block(const struct program *p, const struct phase *ph, const st
                 copied = true;
             }
             gather(p, ph->cache_layer, head, b, t->row + r, s);
-            attend(p, n, s, s->k_page, s->v_page, i, group, m, sum, acc);
+            attend(p, n, s, s->k_page, s->v_page, NULL, i, group, m, sum, acc);
         }
     }
 }
@@ -249,7 +271,9 @@ static void block(const struct program *p, const struct phase *ph, const struct 
     if (seq->tree && at + ATTN_BLOCK > seq->committed)
         tree_block(p, ph, t, b, head, s, k, v, m, sum, acc);
     else
-        attend(p, n, s, k, v, 0, n_q, m, sum, acc);
+        attend(p, n, s, k, v,
+               b < t->last_block ? page_k(p, seq->pages[b + 1], ph->cache_layer, head) : NULL, 0,
+               n_q, m, sum, acc);
 }
 
 static void begin(struct scratch *s, size_t n_q, size_t hd)

@@ -19,63 +19,47 @@ static inline vi i_dot(vi sum, vb codes, vb quad)
 
 /* ---- storing one token ------------------------------------------------------------------------------ */
 
-/* Scatters n <= VL numbers of `size` bytes to at, at + step ... */
-static void scatter(const void *from, size_t n, size_t size, size_t at, size_t step, void *page)
-{
-    for (size_t i = 0; i < n; i++)
-        memcpy((uint8_t *)page + (at + i * step) * size, (const uint8_t *)from + i * size, size);
-}
-
-WIDE_INLINE void store_floats(enum kv_type t, const float *x, size_t n, size_t at, size_t step, void *page)
+WIDE_INLINE void store_floats(enum kv_type t, bool is_k, const float *x, size_t n, size_t j, void *page)
 {
     for (size_t i = 0; i < n; i += VL) {
         size_t left = n - i < VL ? n - i : VL;
         uint16_t h[VL];
-        if (t == KV_F32) {
-            scatter(x + i, left, sizeof *x, at + i * step, step, page);
-            continue;
-        }
-        if (t == KV_F16)
-            v_store_half(h, wide_load_up_to(x + i, left), VL);
-        else
-            v_store_brain(h, wide_load_up_to(x + i, left), VL);
-        scatter(h, left, sizeof *h, at + i * step, step, page);
+        if (t == KV_F16) v_store_half(h, wide_load_up_to(x + i, left), VL);
+        if (t == KV_BF16) v_store_brain(h, wide_load_up_to(x + i, left), VL);
+        const void *from = t == KV_F32 ? (const void *)(x + i) : h;
+        if (is_k) kv_put_k(t, n, i, left, j, from, page);
+        else kv_put_v(t, n, i, left, j, from, page);
     }
 }
 
-static void store_q8(const float *x, size_t n, size_t at, size_t step, size_t scale_at, size_t scale_step,
-                     void *page)
+WIDE_INLINE void store_q8(bool is_k, const float *x, size_t n, size_t j, void *page)
 {
-    float *scales = (void *)((uint8_t *)page + n * ATTN_BLOCK);
+    float *scales = (float *)(uintptr_t)kv_scales(page, n);
     for (size_t i = 0; i < n; i += 32) {
         int8_t q[32];
         size_t m = n - i < 32 ? n - i : 32;
-        wide_quantize_group(x + i, m, q, &scales[scale_at + i / 32 * scale_step]);
-        scatter(q, m, 1, at + i * step, step, page);
+        wide_quantize_group(x + i, m, q, &scales[i / 32 * ATTN_BLOCK + j]);
+        for (size_t e = 0; e < m; e += KV_PANEL) {
+            size_t part = m - e < KV_PANEL ? m - e : KV_PANEL;
+            if (is_k) kv_put_k(KV_Q8, n, i + e, part, j, q + e, page);
+            else kv_put_v(KV_Q8, n, i + e, part, j, q + e, page);
+        }
     }
 }
 
-#define STORE_TYPE(T)                                                                                    \
+#define STORE_TYPE(T, CALL, ...)                                                                         \
     static void store_k_##T##_neon(const float *x, size_t n, size_t j, void *page)                       \
     {                                                                                                    \
-        store_floats(KV_##T, x, n, j, ATTN_BLOCK, page);                                                 \
+        CALL(__VA_ARGS__ true, x, n, j, page);                                                           \
     }                                                                                                    \
     static void store_v_##T##_neon(const float *x, size_t n, size_t j, void *page)                       \
     {                                                                                                    \
-        store_floats(KV_##T, x, n, j * n, 1, page);                                                      \
+        CALL(__VA_ARGS__ false, x, n, j, page);                                                          \
     }
-STORE_TYPE(F32)
-STORE_TYPE(F16)
-STORE_TYPE(BF16)
-
-static void store_k_Q8_neon(const float *x, size_t n, size_t j, void *page)
-{
-    store_q8(x, n, j, ATTN_BLOCK, j, ATTN_BLOCK, page);
-}
-static void store_v_Q8_neon(const float *x, size_t n, size_t j, void *page)
-{
-    store_q8(x, n, j * n, 1, j * ((n + 31) / 32), 1, page);
-}
+STORE_TYPE(F32, store_floats, KV_F32, )
+STORE_TYPE(F16, store_floats, KV_F16, )
+STORE_TYPE(BF16, store_floats, KV_BF16, )
+STORE_TYPE(Q8, store_q8, )
 
 static inline int32x4_t int8_step(int32x4_t sum, const uint8_t *p)
 {

@@ -113,6 +113,12 @@ static inline vf v_load_byte_n(const int8_t *p, size_t n)
     v_copy(x, p, n, 1);
     return v_load_byte(x);
 }
+/* Byte e of each of VL words. */
+static inline vf v_load_quad(const int8_t *p, int e)
+{
+    int32x4_t w = vshlq_s32(vreinterpretq_s32_s8(vld1q_s8(p)), vdupq_n_s32(24 - 8 * e));
+    return vcvtq_f32_s32(vshrq_n_s32(w, 24));
+}
 /* VL words, each two bf16: the low and the high one. */
 static inline void v_load_brain_pairs(const uint16_t *p, vf *low, vf *high)
 {

@@ -1,82 +1,79 @@
 /* Cache pages and attention over one block of 64 positions. */
+#include "kernels/kv.h"
 #include "kernels/ref/ref.h"
 #include "kernels/scalar.h"
 
 enum { B = ATTN_BLOCK };
 
-static size_t groups_of(size_t head_dim) { return (head_dim + 31) / 32; }
-
 size_t kv_k_bytes(enum kv_type t, size_t head_dim)
 {
-    size_t n = head_dim * B;
-    return t == KV_F32 ? n * 4 : t == KV_Q8 ? n + groups_of(head_dim) * B * sizeof(float) : n * 2;
+    size_t codes = kv_quads(head_dim) * 4, groups = kv_groups(head_dim);
+    return B * (t == KV_Q8 ? codes + groups * sizeof(float) : head_dim * kv_element(t));
 }
 
 size_t kv_v_bytes(enum kv_type t, size_t head_dim) { return kv_k_bytes(t, head_dim); }
 
-/* Element i of the page's codes or numbers; for KV_Q8 `scale` is the one that belongs to it. */
-static float kv_value(enum kv_type t, const void *page, size_t i, size_t scale, size_t head_dim)
+/* Element `at` of a page; a code of KV_Q8 without its scale. */
+static float kv_value(enum kv_type t, const void *page, size_t at)
 {
-    if (t == KV_F32) return ((const float *)page)[i];
-    if (t == KV_F16) return half_to_float(((const uint16_t *)page)[i]);
-    if (t == KV_BF16) return brain_to_float(((const uint16_t *)page)[i]);
-    const float *d = (const void *)((const uint8_t *)page + head_dim * B);
-    return d[scale] * (float)((const int8_t *)page)[i];
-}
-
-static float k_value(enum kv_type t, const void *page, size_t head_dim, size_t i, size_t j)
-{
-    return kv_value(t, page, i * B + j, i / 32 * B + j, head_dim);
+    if (t == KV_F32) return ((const float *)page)[at];
+    if (t == KV_F16) return half_to_float(((const uint16_t *)page)[at]);
+    if (t == KV_BF16) return brain_to_float(((const uint16_t *)page)[at]);
+    return (float)((const int8_t *)page)[at];
 }
 
 static float v_value(enum kv_type t, const void *page, size_t head_dim, size_t i, size_t j)
 {
-    return kv_value(t, page, j * head_dim + i, j * groups_of(head_dim) + i / 32, head_dim);
+    float d = t == KV_Q8 ? kv_scales(page, head_dim)[i / 32 * B + j] : 1.0f;
+    return d * kv_value(t, page, kv_v_at(head_dim, i, j));
 }
 
 /* ---- storing one token ----------------------------------------------------------------------- */
 
-/* Writes x[i] to element at + i * step. */
-static void store_floats(enum kv_type t, const float *x, size_t n, size_t at, size_t step,
-                         void *page)
+static void store(enum kv_type t, bool is_k, const float *x, size_t n, size_t j, void *page)
 {
-    for (size_t i = 0; i < n; i++)
-        if (t == KV_F32)
-            ((float *)page)[at + i * step] = x[i];
-        else
-            ((uint16_t *)page)[at + i * step] =
-                t == KV_F16 ? float_to_half(x[i]) : float_to_brain(x[i]);
-}
-
-static void store_q8(const float *x, size_t n, size_t at, size_t step, size_t scale_at,
-                     size_t scale_step, void *page)
-{
-    float *scales = (void *)((uint8_t *)page + n * B);
-    for (size_t i = 0; i < n; i += 32) {
-        int8_t q[32];
-        size_t m = n - i < 32 ? n - i : 32;
-        quantize_group_ref(x + i, m, q, &scales[scale_at + i / 32 * scale_step]);
-        for (size_t e = 0; e < m; e++) ((int8_t *)page)[at + (i + e) * step] = q[e];
+    for (size_t i = 0; i < n; i += KV_PANEL) {
+        size_t m = n - i < KV_PANEL ? n - i : KV_PANEL;
+        uint16_t h[KV_PANEL];
+        const void *from = t == KV_F32 ? (const void *)(x + i) : h;
+        for (size_t e = 0; e < m; e++)
+            h[e] = t == KV_F16 ? float_to_half(x[i + e]) : float_to_brain(x[i + e]);
+        if (is_k) kv_put_k(t, n, i, m, j, from, page);
+        else kv_put_v(t, n, i, m, j, from, page);
     }
 }
 
-static void store_k(enum kv_type t, const float *x, size_t n, size_t j, void *page)
+static void store_q8(bool is_k, const float *x, size_t n, size_t j, void *page)
 {
-    if (t == KV_Q8)
-        store_q8(x, n, j, B, j, B, page);
-    else
-        store_floats(t, x, n, j, B, page);
-}
-
-static void store_v(enum kv_type t, const float *x, size_t n, size_t j, void *page)
-{
-    if (t == KV_Q8)
-        store_q8(x, n, j * n, 1, j * groups_of(n), 1, page);
-    else
-        store_floats(t, x, n, j * n, 1, page);
+    float *scales = (float *)(uintptr_t)kv_scales(page, n);
+    for (size_t i = 0; i < n; i += 32) {
+        int8_t q[32];
+        size_t m = n - i < 32 ? n - i : 32;
+        quantize_group_ref(x + i, m, q, &scales[i / 32 * B + j]);
+        for (size_t e = 0; e < m; e += KV_PANEL) {
+            size_t part = m - e < KV_PANEL ? m - e : KV_PANEL;
+            if (is_k) kv_put_k(KV_Q8, n, i + e, part, j, q + e, page);
+            else kv_put_v(KV_Q8, n, i + e, part, j, q + e, page);
+        }
+    }
 }
 
 /* ---- attention ------------------------------------------------------------------------------- */
+
+static double score_of(enum kv_type t, const struct attn_query *a, size_t r, const void *page,
+                       size_t j)
+{
+    double dot = 0;
+    for (size_t i = 0; i < a->head_dim; i++) {
+        float k = kv_value(t, page, kv_k_at(t, a->head_dim, i, j));
+        if (t == KV_Q8)
+            dot += (double)a->codes[r * a->ldc + i] * k
+                * ((double)a->d[r * a->ldd + i / 32] * kv_scales(page, a->head_dim)[i / 32 * B + j]);
+        else
+            dot += (double)a->q[r * a->ldq + i] * k;
+    }
+    return dot;
+}
 
 static void attn_query(enum kv_type t, const struct attn_query *a, size_t r, const void *k_page,
                        const void *v_page, float *m, float *sum, float *acc)
@@ -84,10 +81,7 @@ static void attn_query(enum kv_type t, const struct attn_query *a, size_t r, con
     double score[B], max = -INFINITY, total = 0;
     int lo = a->lo[r], hi = a->hi[r];
     for (int j = lo; j < hi; j++) {
-        double dot = 0;
-        for (size_t i = 0; i < a->head_dim; i++)
-            dot += (double)a->q[r * a->ldq + i] * k_value(t, k_page, a->head_dim, i, (size_t)j);
-        score[j] = a->scale * dot;
+        score[j] = a->scale * score_of(t, a, r, k_page, (size_t)j);
         if (a->softcap > 0) score[j] = a->softcap * tanh(score[j] / a->softcap);
         max = fmax(max, score[j]);
     }
@@ -123,11 +117,13 @@ static void attn_finish_ref(size_t head_dim, const float *acc, float sum, float 
 #define KV_TYPE(T)                                                                                 \
     static void store_k_##T##_ref(const float *x, size_t n, size_t j, void *page)                  \
     {                                                                                              \
-        store_k(KV_##T, x, n, j, page);                                                            \
+        if (KV_##T == KV_Q8) store_q8(true, x, n, j, page);                                        \
+        else store(KV_##T, true, x, n, j, page);                                                   \
     }                                                                                              \
     static void store_v_##T##_ref(const float *x, size_t n, size_t j, void *page)                  \
     {                                                                                              \
-        store_v(KV_##T, x, n, j, page);                                                            \
+        if (KV_##T == KV_Q8) store_q8(false, x, n, j, page);                                       \
+        else store(KV_##T, false, x, n, j, page);                                                  \
     }                                                                                              \
     static void attn_##T##_ref(const struct attn_query *a, const void *k_page, const void *v_page, \
                                float *m, float *sum, float *acc)                                   \

@@ -121,6 +121,12 @@ static inline vf v_load_byte_n(const int8_t *p, size_t n)
 {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(v_first(n), p)));
 }
+/* Byte e of each of VL words. */
+static inline vf v_load_quad(const int8_t *p, int e)
+{
+    __m512i w = _mm512_sllv_epi32(_mm512_loadu_si512(p), _mm512_set1_epi32(24 - 8 * e));
+    return _mm512_cvtepi32_ps(_mm512_srai_epi32(w, 24));
+}
 /* x holds integers in int8's range. */
 static inline void v_store_codes(int8_t *p, vf x, size_t n)
 {
