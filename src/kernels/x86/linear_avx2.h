@@ -3,11 +3,13 @@
  * rest is here.
  *
  * Few rows: codes go from the panel straight into products, with prefetch; one row is as fast as
- * memory. Many rows: a group is unpacked once into L1 and serves all of them. A tile is 4 rows x 16
- * columns. VPMADDUBSW multiplies unsigned codes with signed activations; pairs of products stay in
- * 16 bits as long as they fit (`quads` quads of 4), then VPMADDWD widens them, multiplying with the
- * sub-scale on the way where the type has one. The bound on Zen 3 is the four vector pipes: Q4_1
- * needs 8 + 7 + 5 instructions for 256 products, 51 products a cycle at most.
+ * memory. More: a stretch of a panel is unpacked once into L1 and serves all of them, and what
+ * comes next is asked for meanwhile, a line now and then. A tile is 4 rows x 16 columns. VPMADDUBSW
+ * multiplies unsigned codes with signed activations; pairs of products stay in 16 bits as long as
+ * they fit (`quads` quads of 4), then VPMADDWD widens them, multiplying with the sub-scale on the
+ * way where the type has one. Q4_1 needs 8 + 7 + 5 instructions for 256 products, and Zen 3 runs
+ * three of them a cycle, not four: an addition takes one of the multiplier's two pipes as soon as
+ * its product is there (docs/performance.md).
  *
  * Static inline only (see kernels.h): included by files compiled with -mavx2. */
 #ifndef KERNELS_LINEAR_AVX2_H
@@ -18,11 +20,11 @@
 
 enum {
     TILE_ROWS = 4,
-    FEW_ROWS = 16,
-    FEW_GROUPS = 256, /* up to here unpacking twice costs less than unpacking to L1 */
-    AHEAD = 4096,     /* bytes between reading and prefetching                      */
-    BLOCK_ROWS = 128,
-    CHUNK_GROUPS = 24, /* activations in L2, unpacked codes in L1                    */
+    FEW_ROWS = 4,     /* up to here codes go straight from the panel into products       */
+    AHEAD = 4096,     /* bytes between reading and prefetching                           */
+    BLOCK_ROWS = 128, /* rows that share an unpacked group                               */
+    CHUNK_GROUPS = 20, /* unpacked at a time, at most: in L1                              */
+    HALVES = 4096,    /* half sums of a block: rows x groups, so K is cut for many rows  */
 };
 
 /* How the codes of a type become a sum. */
@@ -168,8 +170,6 @@ INLINE void add_group(struct dot_kind kind, int n, const struct scales *w,
         __m256 d = _mm256_set1_ps(x->d[(size_t)r * x->ldd + g]);
         __m256i half = _mm256_setzero_si256();
         if (kind.zero || kind.min == -2) half = _mm256_set1_epi32(x->half[(size_t)r * x->ldh + g]);
-        if (kind.zero && !kind.sub)
-            half = _mm256_madd_epi16(half, _mm256_set1_epi16((short)kind.zero));
         UNROLL
         for (int c = 0; c < 2; c++) {
             if (kind.zero)
@@ -190,9 +190,22 @@ INLINE void add_group(struct dot_kind kind, int n, const struct scales *w,
     }
 }
 
-/* y += groups of one panel for n rows; starts at zero when `first`. */
+/* The bytes of panels to ask for next, and how many a group of a tile is to ask for: spread over
+ * all products, so that memory and arithmetic overlap. */
+struct ahead {
+    const uint8_t *at;
+    size_t due, step;
+};
+
+INLINE void fetch_some(struct ahead *a)
+{
+    for (a->due += a->step; a->due >= 64; a->due -= 64, a->at += 64)
+        _mm_prefetch((const char *)a->at, _MM_HINT_T0);
+}
+
+/* y[n][16] += groups of one panel. */
 INLINE void tile(struct dot_kind kind, int n, const struct unpacked *w, size_t groups,
-                 const struct rows_avx2 *x, float *y, size_t ldy, bool first)
+                 const struct rows_avx2 *x, float *y, size_t ldy, bool first, struct ahead *ahead)
 {
     __m256 f[TILE_ROWS][2];
     UNROLL
@@ -203,6 +216,7 @@ INLINE void tile(struct dot_kind kind, int n, const struct unpacked *w, size_t g
     }
     for (size_t g = 0; g < groups; g++) {
         __m256i i[TILE_ROWS][2];
+        fetch_some(ahead);
         dot_group(kind, n, w + g, x->q + 32 * g, x->ldq, i);
         add_group(kind, n, &w[g].s, x, g, i, f);
     }
@@ -323,14 +337,17 @@ INLINE void tile_few(struct dot_kind kind, struct reader_avx2 in, int n, const u
 /* ---- all
  * -------------------------------------------------------------------------------------------- */
 
-/* The rows r0 .. r0 + n from group g0 on, with the half sums that the kind needs. */
+/* The rows r0 .. r0 + n from group g0 on, with the half sums that the kind needs; a zero that is
+ * the same for both halves is multiplied in. */
 INLINE struct rows_avx2 rows_at(struct dot_kind kind, const struct act *x, size_t r0, size_t n,
                                 size_t g0, size_t groups, int32_t *half)
 {
     if (kind.zero || kind.min == -2)
         for (size_t r = 0; r < n; r++)
-            for (size_t g = 0; g < groups; g++)
-                half[r * groups + g] = half_sums(x->q + (r0 + r) * x->ldq + 32 * (g0 + g));
+            for (size_t g = 0; g < groups; g++) {
+                int32_t h = half_sums(x->q + (r0 + r) * x->ldq + 32 * (g0 + g));
+                half[r * groups + g] = kind.sub ? h : kind.zero * ((int16_t)h + (h >> 16));
+            }
     return (struct rows_avx2){.q = x->q + r0 * x->ldq + 32 * g0,
                               .d = x->d + r0 * x->ldd + g0,
                               .s = x->s + r0 * x->ldd + g0,
@@ -340,85 +357,85 @@ INLINE struct rows_avx2 rows_at(struct dot_kind kind, const struct act *x, size_
                               .ldh = groups};
 }
 
-INLINE struct rows_avx2 next_rows(struct rows_avx2 x)
+INLINE struct rows_avx2 rows_on(struct rows_avx2 x, size_t rows, size_t groups)
 {
-    x.q += TILE_ROWS * x.ldq, x.d += TILE_ROWS * x.ldd, x.s += TILE_ROWS * x.ldd,
-        x.half += TILE_ROWS * x.ldh;
+    x.q += rows * x.ldq + 32 * groups;
+    x.d += rows * x.ldd + groups;
+    x.s += rows * x.ldd + groups;
+    x.half += rows * x.ldh + groups;
     return x;
+}
+
+INLINE void tiles(struct dot_kind kind, const struct unpacked *w, size_t groups, struct rows_avx2 x,
+                  size_t rows, float *y, size_t ldy, bool first, struct ahead *ahead)
+{
+    size_t r = 0;
+    for (; r + TILE_ROWS <= rows; r += TILE_ROWS, x = rows_on(x, TILE_ROWS, 0))
+        tile(kind, TILE_ROWS, w, groups, &x, y + r * ldy, ldy, first, ahead);
+    switch (rows - r) {
+    case 1: tile(kind, 1, w, groups, &x, y + r * ldy, ldy, first, ahead); break;
+    case 2: tile(kind, 2, w, groups, &x, y + r * ldy, ldy, first, ahead); break;
+    case 3: tile(kind, 3, w, groups, &x, y + r * ldy, ldy, first, ahead); break;
+    default: break;
+    }
 }
 
 /* All rows of one panel, codes straight from it. */
 INLINE void tiles_few(struct dot_kind kind, struct reader_avx2 in, const uint8_t *panel, size_t g0,
-                      size_t groups, struct rows_avx2 x, size_t rows, float *y, size_t ldy,
-                      bool first)
+                      size_t groups, struct rows_avx2 x, size_t rows, float *y, size_t ldy)
 {
     size_t r = 0;
-    for (; r + TILE_ROWS <= rows; r += TILE_ROWS, x = next_rows(x), y += TILE_ROWS * ldy)
-        tile_few(kind, in, TILE_ROWS, panel, g0, groups, &x, y, ldy, first);
+    for (; r + TILE_ROWS <= rows; r += TILE_ROWS) {
+        tile_few(kind, in, TILE_ROWS, panel, g0, groups, &x, y, ldy, g0 == 0);
+        x = rows_on(x, TILE_ROWS, 0);
+        y += TILE_ROWS * ldy;
+    }
     switch (rows - r) {
-    case 1: tile_few(kind, in, 1, panel, g0, groups, &x, y, ldy, first); break;
-    case 2: tile_few(kind, in, 2, panel, g0, groups, &x, y, ldy, first); break;
-    case 3: tile_few(kind, in, 3, panel, g0, groups, &x, y, ldy, first); break;
+    case 1: tile_few(kind, in, 1, panel, g0, groups, &x, y, ldy, g0 == 0); break;
+    case 2: tile_few(kind, in, 2, panel, g0, groups, &x, y, ldy, g0 == 0); break;
+    case 3: tile_few(kind, in, 3, panel, g0, groups, &x, y, ldy, g0 == 0); break;
     default: break;
     }
 }
 
-INLINE void linear_few(struct dot_kind kind, struct reader_avx2 in, size_t pb,
-                       const uint8_t *panels, size_t n_panels, size_t k, const struct act *x,
-                       size_t rows, float *y, size_t ldy)
+/* y[rows][16] += groups g0 .. g0 + groups of one panel. */
+INLINE void panel_rows(struct dot_kind kind, struct reader_avx2 in, const uint8_t *panel, size_t g0,
+                       size_t groups, struct rows_avx2 x, size_t rows, float *y, size_t ldy)
 {
-    int32_t half[FEW_ROWS * FEW_GROUPS];
-    size_t groups = k / PANEL_GROUP, g0 = 0;
-    do {
-        size_t ng = groups - g0 < FEW_GROUPS ? groups - g0 : FEW_GROUPS;
-        struct rows_avx2 at = rows_at(kind, x, 0, rows, g0, ng, half);
-        for (size_t p = 0; p < n_panels; p++)
-            tiles_few(kind, in, panels + p * pb, g0, ng, at, rows, y + 16 * p, ldy, g0 == 0);
-        g0 += ng;
-    } while (g0 < groups);
-}
-
-/* All rows of one unpacked panel. */
-INLINE void tiles(struct dot_kind kind, const struct unpacked *w, size_t groups, struct rows_avx2 x,
-                  size_t rows, float *y, size_t ldy, bool first)
-{
-    size_t r = 0;
-    for (; r + TILE_ROWS <= rows; r += TILE_ROWS, x = next_rows(x))
-        tile(kind, TILE_ROWS, w, groups, &x, y + r * ldy, ldy, first);
-    switch (rows - r) {
-    case 1: tile(kind, 1, w, groups, &x, y + r * ldy, ldy, first); break;
-    case 2: tile(kind, 2, w, groups, &x, y + r * ldy, ldy, first); break;
-    case 3: tile(kind, 3, w, groups, &x, y + r * ldy, ldy, first); break;
-    default: break;
+    if (rows <= FEW_ROWS || kind.sign) {                   /* Q8_0 has nothing to unpack */
+        tiles_few(kind, in, panel, g0, groups, x, rows, y, ldy);
+        return;
     }
-}
-
-/* Rows in blocks, K in chunks, panels in order, the next one fetched meanwhile. y carries the sums
- * from chunk to chunk, so the order of K, and with it every bit, is that of the rule. */
-INLINE void linear_many(struct dot_kind kind, struct reader_avx2 in, size_t pb,
-                        const uint8_t *panels, size_t n_panels, size_t k, const struct act *x,
-                        size_t rows, float *y, size_t ldy)
-{
     struct unpacked w[CHUNK_GROUPS];
-    int32_t half[BLOCK_ROWS * CHUNK_GROUPS];
+    size_t n_tiles = (rows + TILE_ROWS - 1) / TILE_ROWS, g = 0;
+    size_t n_chunks = (groups + CHUNK_GROUPS - 1) / CHUNK_GROUPS;
+    struct ahead ahead = {panel + g0 * in.bytes + AHEAD, 0, in.bytes / n_tiles};
+    do {
+        size_t n = n_chunks ? (groups - g) / n_chunks-- : 0;
+        for (size_t i = 0; i < n; i++) unpack(in, panel, g0 + g + i, &w[i]);
+        tiles(kind, w, n, x, rows, y, ldy, g0 + g == 0, &ahead);
+        x = rows_on(x, 0, n);
+        g += n;
+    } while (n_chunks);
+}
+
+/* Blocks of rows, of K, then panels. y carries the sums from one block of K to the next, so their
+ * order, and with it every bit, is that of the rule. */
+INLINE void linear(struct dot_kind kind, struct reader_avx2 in, size_t pb, const uint8_t *panels,
+                   size_t n_panels, size_t k, const struct act *x, size_t rows, float *y,
+                   size_t ldy)
+{
+    int32_t half[HALVES];
     size_t groups = k / PANEL_GROUP;
-    for (size_t r0 = 0; r0 < rows; r0 += BLOCK_ROWS) {
-        size_t n = rows - r0 < BLOCK_ROWS ? rows - r0 : BLOCK_ROWS, g0 = 0;
+    for (size_t r0 = 0, n; r0 < rows; r0 += n) {
+        n = rows - r0 < BLOCK_ROWS ? rows - r0 : BLOCK_ROWS;
+        size_t g0 = 0, most = HALVES / n;
         do {
-            size_t ng = groups - g0 < CHUNK_GROUPS ? groups - g0 : CHUNK_GROUPS;
+            size_t ng = groups - g0 < most ? groups - g0 : most;
             struct rows_avx2 at = rows_at(kind, x, r0, n, g0, ng, half);
-            for (size_t p = 0; p < n_panels; p++) {
-                if (kind.sign) {                           /* nothing to unpack */
-                    tiles_few(kind, in, panels + p * pb, g0, ng, at, n, y + r0 * ldy + 16 * p, ldy,
-                              g0 == 0);
-                    continue;
-                }
-                for (size_t g = 0; g < ng; g++) {
-                    fetch(panels + (p + 1) * pb + (g0 + g) * in.bytes, in.bytes);
-                    unpack(in, panels + p * pb, g0 + g, &w[g]);
-                }
-                tiles(kind, w, ng, at, n, y + r0 * ldy + 16 * p, ldy, g0 == 0);
-            }
+            for (size_t p = 0; p < n_panels; p++)
+                panel_rows(kind, in, panels + p * pb, g0, ng, at, n, y + r0 * ldy + PANEL_COLS * p,
+                           ldy);
             g0 += ng;
         } while (g0 < groups);
     }
@@ -431,8 +448,7 @@ INLINE void linear_many(struct dot_kind kind, struct reader_avx2 in, size_t pb,
         const struct dot_kind kind = {__VA_ARGS__};                                           \
         const struct reader_avx2 in = {line_##T, scales_##T, (unit)*32 / (unit_k)};           \
         size_t pb = panel_bytes(DT_##T, k);                                                   \
-        if (rows <= FEW_ROWS) linear_few(kind, in, pb, panels, n_panels, k, x, rows, y, ldy); \
-        else linear_many(kind, in, pb, panels, n_panels, k, x, rows, y, ldy);                 \
+        linear(kind, in, pb, panels, n_panels, k, x, rows, y, ldy);                           \
     }
 
 /* ---- planes to codes
