@@ -3,9 +3,11 @@
  * arrives last at the barrier before them: no second barrier, no wake-up. */
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/profile.h"
+#include "base/file.h"
 #include <math.h>
 #include <string.h>
 
+enum { LOOKUPS_KEPT = 64 }; /* positions of a sequence */
 enum { SERIAL_ROWS = 3 };
 
 static size_t rows_of(const struct program *p, enum rows_kind kind)
@@ -37,6 +39,10 @@ static void embed(const struct program *p, const struct row_instr *r, size_t row
     size_t id = r->node->embed == EMBED_TOKEN ? (size_t)p->step->token[row]
         : r->node->embed == EMBED_POSITION ? (size_t)p->step->position[row] : 0;
     dtype_table[t->type].decode((const char *)t->data + id * t->row_bytes, out, t->n_in);
+    /* Each look-up maps 64 KB of the file. Given back now and then, a table that is packed as the
+     * head too does not stand in memory twice. */
+    if (r->node->embed == EMBED_TOKEN && p->step->position[row] % LOOKUPS_KEPT == 0)
+        file_map_release(t->data, t->row_bytes * t->n_out);
 }
 
 static void norm(const struct program *p, const struct graph_node *n, const float *x, size_t width,

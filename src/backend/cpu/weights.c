@@ -17,7 +17,7 @@ struct upload {
     size_t *first_panel; /* [n + 1]                                                   */
 };
 
-enum { RELEASE_BYTES = 1 << 18 };
+enum { RELEASE_BYTES = 1 << 20 };
 
 /* 16 columns of a transposed float tensor, gathered into columns of the same type. */
 static void gather(const struct param_bytes *s, uint32_t col, uint32_t n, void *out)
