@@ -69,6 +69,7 @@ stretto_status stretto_engine_open(stretto_engine **out, const stretto_model *m,
         const char *level = getenv("STRETTO_CPU");
         if (level && cpu_ceiling(level, &ceiling)) cpu &= ceiling;
         costs_init(&x->costs, cpu);
+        calibration_init(&x->calibration);
         x->taken = mem_zalloc(engine_about(x->engine)->sequences, 1);
         if (!x->taken) s = fail(&e, STRETTO_E_NOMEM, "out of memory");
     }

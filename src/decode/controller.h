@@ -30,9 +30,14 @@ void costs_learn(struct step_costs *c, uint32_t rows, double seconds);
 double costs_ratio(const struct step_costs *c, uint32_t rows);
 double costs_of(const struct step_costs *c, uint32_t rows);
 
+/* What guesses proved worth. How often a class of a source was right, whoever else proposed the same,
+ * decides what is proposed. What is sent is decided by all sources together: each adds evidence, in
+ * log odds, for a token it proposes and against one it does not (logistic mixing, Mahoney 2005). */
 struct calibration {
     float hits[DRAFT_SOURCES][DRAFT_BUCKETS], tests[DRAFT_SOURCES][DRAFT_BUCKETS];
+    float evidence[DRAFT_SOURCES][DRAFT_BUCKETS + 1], bias;   /* [DRAFT_BUCKETS]: not proposed */
 };
+void calibration_init(struct calibration *c);
 
 struct decode_counts {                 /* what it did, for people and for bench */
     uint64_t steps, tokens, rows;      /* rows: guess rows sent                 */
@@ -66,6 +71,8 @@ bool controller_asks(struct controller *c, unsigned source);
 float controller_chances(const struct controller *c, unsigned source, float p[DRAFT_BUCKETS]);
 /* Seconds that a source spent proposing. */
 void controller_asked(struct controller *c, unsigned source, double seconds);
+/* Gives every node of the draft its chance by the evidence of all sources, and weighs the draft. */
+void controller_weigh(struct controller *c, struct draft *d);
 /* How many nodes of the weighed draft to send, at most `room`; `besides`: rows of other sequences in
  * the same step. */
 uint32_t controller_rows(struct controller *c, const struct draft *d, uint32_t room,

@@ -43,7 +43,7 @@ const struct strategy strategy_lookup = {
     .what = "copies what followed when the text last ended like this",
     .source = "prompt lookup decoding, Saxena 2023",
     .automatic = true,
-    .prior = { 0.10F, 0.20F, 0.30F, 0.40F, 0.45F, 0.50F, 0.60F, 0.70F, 0.75F, 0.80F, 0.85F, 0.9F,
-               0.05F, 0.10F, 0.15F, 0.25F },
+    .prior = { 0.20F, 0.55F, 0.60F, 0.70F, 0.75F, 0.75F, 0.80F, 0.85F, 0.90F, 0.93F, 0.95F, 0.98F,
+               0.12F, 0.18F, 0.18F, 0.30F },
     .propose = lookup_propose,
 };

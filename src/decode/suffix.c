@@ -136,8 +136,8 @@ const struct strategy strategy_suffix = {
     .what = "counts what followed in this text and in finished answers",
     .source = "suffix decoding, arXiv 2411.04975",
     .automatic = true,
-    .prior = { 0.08F, 0.15F, 0.25F, 0.35F, 0.08F, 0.30F, 0.45F, 0.60F,
-               0.10F, 0.40F, 0.60F, 0.75F, 0.15F, 0.60F, 0.75F, 0.85F },
+    .prior = { 0.05F, 0.28F, 0.45F, 0.60F, 0.08F, 0.60F, 0.80F, 0.85F,
+               0.10F, 0.73F, 0.88F, 0.93F, 0.12F, 0.92F, 0.97F, 0.98F },
     .plan = suffix_plan,
     .propose = suffix_propose,
 };

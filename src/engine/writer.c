@@ -177,7 +177,7 @@ static stretto_status propose(struct writer *w, uint32_t deepest, struct error *
         TRY(strategies[s]->propose(w->state[s], &t, &p, err));
         controller_asked(c, s, clock_seconds() - begin);
     }
-    draft_weigh(&w->draft);
+    controller_weigh(c, &w->draft);
     return STRETTO_OK;
 }
 

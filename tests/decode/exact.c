@@ -510,7 +510,7 @@ static void open_all(struct test *t, void **store)
                         .cap = a.top };
     suffix_store_plan(&t->store, &a, 512);
     costs_init(&t->costs, cpu_detect());
-    t->calibration = (struct calibration){ 0 };
+    calibration_init(&t->calibration);
 }
 
 static void planted(struct test *t)

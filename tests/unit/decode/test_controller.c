@@ -24,7 +24,7 @@ static struct controller make(struct step_costs *costs, struct calibration *cal,
 {
     struct controller c;
     costs_init(costs, 0);
-    *cal = (struct calibration){ 0 };
+    calibration_init(cal);
     controller_init(&c, (struct decode_choice){ 0xf, automatic }, costs, cal, 15);
     return c;
 }
@@ -153,6 +153,45 @@ static void sources_are_calibrated(void **ctx)
     assert_int_equal(c.counts.steps, 0);
 }
 
+/* All sources judge together: agreement is evidence for, silence of a source that was asked against;
+ * and a source that turns out to be wrong loses its say within some tens of tests. */
+static void sources_judge_together(void **ctx)
+{
+    (void)ctx;
+    static struct step_costs costs;
+    static struct calibration cal;
+    static struct draft_node nodes[DRAFT_NODES];
+    struct controller c = make(&costs, &cal, true);
+    struct draft d = { .node = nodes };
+    draft_clear(&d, 4);
+    int32_t one = draft_add(&d, DRAFT_ROOT, 1, 1, 5, 0.5F);
+    int32_t both = draft_add(&d, DRAFT_ROOT, 2, 1, 5, 0.5F);
+    draft_add(&d, DRAFT_ROOT, 2, 2, 5, 0.5F);
+    controller_asks(&c, 1);
+    controller_weigh(&c, &d);
+    float unasked = d.node[one].p;
+    controller_asks(&c, 2);
+    controller_weigh(&c, &d);
+    assert_true(d.node[both].p > unasked && d.node[one].p < unasked);
+    for (int i = 0; i < 60; i++) {
+        int32_t tokens[2] = { 0, 9 };
+        struct outcome o = { .draft = &d, .root_answer = 9,
+                             .now = { .tokens = tokens, .n = 2, .n_prompt = 1 } };
+        controller_asks(&c, 1);
+        controller_asks(&c, 2);
+        controller_learn(&c, &o);
+    }
+    controller_asks(&c, 1);
+    controller_asks(&c, 2);
+    controller_weigh(&c, &d);
+    assert_true(d.node[both].p < 0.15F && d.node[one].p < 0.15F);
+    controller_begin(&c);                     /* the engine learned more slowly */
+    controller_asks(&c, 1);
+    controller_asks(&c, 2);
+    controller_weigh(&c, &d);
+    assert_true(d.node[both].p > 0.05F && d.node[both].p < 0.5F);
+}
+
 /* Guesses that are sent and always wrong are soon not sent any more, whatever they promised. */
 static void losing_ends(void **ctx)
 {
@@ -211,7 +250,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sends_the_optimum), cmocka_unit_test(others_pay_too),
         cmocka_unit_test(costs_are_learned), cmocka_unit_test(one_size_is_stable),
-        cmocka_unit_test(sources_are_calibrated), cmocka_unit_test(losing_ends),
+        cmocka_unit_test(sources_are_calibrated), cmocka_unit_test(sources_judge_together),
+        cmocka_unit_test(losing_ends),
         cmocka_unit_test(words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
