@@ -175,11 +175,14 @@ typedef struct stretto_decoding {
     const char *words;               /* "auto" (NULL), "plain", or "jacobi", "lookup" ..., joined by +      */
     uint32_t max_guesses;            /* guesses in a step at most; 0: 15, or what a window needs           */
     uint32_t window, ngram, guesses; /* jacobi's window; lookahead's window, n-grams, guesses; 0: defaults */
+    const stretto_model *draft;      /* a smaller model that guesses ("draft"), outlives the session; or NULL */
+    const char *heads;               /* a safetensors file of heads that guess ("heads"), or NULL             */
 } stretto_decoding;
-#define STRETTO_DECODING_INIT { sizeof(stretto_decoding), NULL, 0, 0, 0, 0 }
+#define STRETTO_DECODING_INIT { sizeof(stretto_decoding), NULL, 0, 0, 0, 0, NULL, NULL }
 
 /* A session begins with "plain"; how NULL is "auto". "auto" sends guesses only where it expects to win time,
- * by what guesses were worth and rows have cost so far. E_ARG names the ways there are. */
+ * by what guesses were worth and rows have cost so far; with draft or heads it uses them too. E_ARG names the
+ * ways there are, or says why draft or heads do not go with the model. */
 STRETTO_API stretto_status stretto_session_decoding(stretto_session *s, const stretto_decoding *how);
 
 typedef struct stretto_decode_source {

@@ -34,7 +34,11 @@ static const struct option rows_of_options[] = {
     {"--draft-max", "N", OPT_INT, AT(decode.most), 0, 48,
      "guesses in a step at most; 0 takes 15, or what the window needs [0]"},
     {"--window", "N", OPT_INT, AT(decode.window), 0, 49,
-     "tokens of the Jacobi window; 0 takes 16 [0]"},
+     "tokens of the Jacobi window, columns of lookahead's; 0 takes 16 and 4 [0]"},
+    {"--ngram", "N", OPT_INT, AT(decode.ngram), 0, 8,
+     "lookahead: tokens of an n-gram; 0 takes 3 [0]"},
+    {"--guesses", "N", OPT_INT, AT(decode.guesses), 0, 16,
+     "lookahead: n-grams that are tried at once; 0 takes 4 [0]"},
     {"-md --model-draft", "MODEL", OPT_TEXT, AT(decode.draft), 0, 0,
      "a smaller model that guesses, for draft"},
     {"--heads", "FILE", OPT_TEXT, AT(decode.heads), 0, 0,
@@ -65,6 +69,7 @@ struct run {
     const stretto_model *m;
     stretto_engine *engine;
     stretto_session *session;
+    struct decoder decoder;
     struct prompts prompts;
     struct item *items;
     char *words, *ways[MAX_WAYS];
@@ -196,8 +201,8 @@ static int write_answer(struct run *r, const struct prompt *p, size_t way, doubl
     g.max_tokens = r->o->tokens;
     g.stops = stops;
     g.cancel = &interrupted;
-    struct decode_options how = r->o->decode;
-    how.words = r->ways[way];
+    struct decoder how = r->decoder;
+    how.how.words = r->ways[way];
     int code = decode_as("bench", &how, r->session);
     if (code != EXIT_DONE) return code;
     stretto_status s = stretto_session_sync(r->session, p->ids, p->n, NULL);
@@ -513,6 +518,8 @@ static int open_run(struct run *r)
     stretto_status s = stretto_engine_open(&r->engine, r->m, &eo, words, sizeof words);
     if (s == STRETTO_OK) s = stretto_session_open(&r->session, r->engine, words, sizeof words);
     if (s != STRETTO_OK) return command_fail("bench", s, words);
+    code = decoder_open("bench", &r->o->decode, r->o->model, &r->decoder);
+    if (code != EXIT_DONE) return code;
     if (mo.context <= COSTS_MOST)
         return command_fail("bench", STRETTO_E_ARG,
                             "the context holds too little to measure in; ask for more with -c");
@@ -552,6 +559,7 @@ int bench_decode(const struct decode_bench *o, const stretto_model *m)
     free(r.words);
     prompts_done(&r.prompts);
     stretto_session_close(r.session);
+    decoder_close(&r.decoder);
     stretto_engine_close(r.engine);
     return code;
 }

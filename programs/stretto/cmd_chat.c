@@ -361,7 +361,10 @@ static int chat_run(void *options, size_t n, char **operands)
         if (s == STRETTO_OK) s = stretto_session_open(&c.session, engine, err, sizeof err);
         if (s != STRETTO_OK) code = command_fail("chat", s, err);
     }
-    if (code == EXIT_DONE) code = decode_as("chat", &c.options->decode, c.session);
+    struct decoder decoder = { .draft = NULL };
+    if (code == EXIT_DONE)
+        code = decoder_open("chat", &c.options->decode, &c.options->model, &decoder);
+    if (code == EXIT_DONE) code = decode_as("chat", &decoder, c.session);
     c.talk.model = m;
     if (code == EXIT_DONE) code = with_session(&c, engine);
     line_close(c.line);
@@ -372,6 +375,7 @@ static int chat_run(void *options, size_t n, char **operands)
     free((void *)(uintptr_t)c.how.bias_ids);
     free((void *)(uintptr_t)c.how.bias_values);
     stretto_session_close(c.session);
+    decoder_close(&decoder);
     stretto_engine_close(engine);
     stretto_model_close(m);
     return code;

@@ -1,8 +1,10 @@
 /* stretto run: a prompt in, text out. */
 #include "base/clock.h"
 #include "stretto/commands.h"
+#include "stretto/experimental.h"
 #include "stretto/open.h"
 #include "stretto/prompts.h"
+#include "stretto/trace_svg.h"
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -14,7 +16,7 @@ struct run_options {
     struct model_options model;
     struct sampling_options sampling;
     struct decode_options decode;
-    const char *prompt, *file, *system, *stop;
+    const char *prompt, *file, *system, *stop, *trace;
     int64_t n;
     bool chat, json, ignore_eos, special;
 };
@@ -30,6 +32,8 @@ static const struct option rows[] = {
     {"-sys --system", "TEXT", OPT_TEXT, AT(system), 0, 0, "a system message; with --chat"},
     {"-r --reverse-prompt --stop", "TEXT", OPT_TEXT, AT(stop), 0, 0, "stop before this text"},
     {"--ignore-eos", NULL, OPT_FLAG, AT(ignore_eos), 0, 0, "go on past the model's end token"},
+    {"--trace", "FILE.svg", OPT_TEXT, AT(trace), 0, 0,
+     "draw which steps wrote which tokens over time, and who guessed them"},
     {"--json", NULL, OPT_FLAG, AT(json), 0, 0, "print one JSON value: text, ids, counts, timings"},
 };
 #undef AT
@@ -104,6 +108,20 @@ static void print_json(const stretto_session *s, const struct out *out, size_t n
     json_decref(j);
 }
 
+static int draw(const struct run_options *o, const stretto_session *s, const stretto_model *m,
+                const struct svg_trace *trace, size_t n_prompt)
+{
+    stretto_decoded d = { .size = sizeof d };
+    stretto_session_decoded(s, &d);
+    const char *path = source_path(stretto_model_inside(m)->source), *slash = strrchr(path, '/');
+    struct svg_about about = { .model = slash ? slash + 1 : path,
+                               .decode = o->decode.words ? o->decode.words : "auto",
+                               .ids = stretto_session_tokens(s) + n_prompt,
+                               .n = stretto_session_length(s) - n_prompt,
+                               .step_seconds = d.step_seconds };
+    return svg_write("run", o->trace, m, trace, &about);
+}
+
 static int generate(stretto_session *s, const struct run_options *o, const stretto_model *m,
                     const int32_t *ids, size_t n)
 {
@@ -124,6 +142,9 @@ static int generate(stretto_session *s, const struct run_options *o, const stret
     double begin = clock_seconds();
     if (status == STRETTO_OK) status = stretto_session_sync(s, ids, n, NULL);
     double prompt_seconds = clock_seconds() - begin;
+    struct svg_trace trace;
+    svg_begin(&trace);
+    if (o->trace) writer_watch(stretto_session_inside(s), svg_watch, &trace);
     if (status == STRETTO_OK) status = stretto_session_generate(s, &g, &r);
     free((void *)(uintptr_t)how.bias_ids);
     free((void *)(uintptr_t)how.bias_values);
@@ -133,7 +154,10 @@ static int generate(stretto_session *s, const struct run_options *o, const stret
         print_json(s, &out, n, &r, prompt_seconds, info.load_seconds, how.seed);
     else if (!o->json && r.tokens) putchar('\n');
     free(out.text);
-    if (status != STRETTO_OK) return command_fail("run", status, stretto_session_error(s));
+    if (status != STRETTO_OK) {
+        svg_done(&trace);
+        return command_fail("run", status, stretto_session_error(s));
+    }
     if (o->model.verbose)
         fprintf(stderr,
                 "stretto run: seed %llu; %zu prompt tokens at %.1f/s, %zu written at %.1f/s\n",
@@ -142,7 +166,9 @@ static int generate(stretto_session *s, const struct run_options *o, const stret
     if (o->model.verbose) tell_decoding("run", s);
     if (r.finish == STRETTO_FINISH_CONTEXT)
         fprintf(stderr, "stretto run: the context is full; ask for a larger one with -c\n");
-    return EXIT_DONE;
+    if (o->trace) code = draw(o, s, m, &trace, n);
+    svg_done(&trace);
+    return code;
 }
 
 static int run_run(void *options, size_t n_operands, char **operands)
@@ -165,6 +191,7 @@ static int run_run(void *options, size_t n_operands, char **operands)
     char err[600];
     stretto_engine_options eo;
     stretto_engine *engine = NULL;
+    struct decoder decoder = { .draft = NULL };
     int code = engine_options_from("run", &o->model, 1, &eo);
     if (code == EXIT_DONE) code = open_model("run", &o->model, false, &m);
     else m = NULL;
@@ -186,14 +213,16 @@ static int run_run(void *options, size_t n_operands, char **operands)
     }
     if (code == EXIT_DONE) {
         tell_engine("run", &o->model, engine);
-        code = decode_as("run", &o->decode, s);
+        code = decoder_open("run", &o->decode, &o->model, &decoder);
     }
+    if (code == EXIT_DONE) code = decode_as("run", &decoder, s);
     if (code == EXIT_DONE) {
         code = generate(s, o, m, ids, n);
     }
     free(ids);
     free(text);
     stretto_session_close(s);
+    decoder_close(&decoder);
     stretto_engine_close(engine);
     stretto_model_close(m);
     return code;

@@ -31,7 +31,8 @@ struct trace_options {
     int64_t tokens, block, states, seed, limit, together;
 };
 
-enum { MAX_BLOCK = 256, MAX_STATES = 256, MAX_TOKENS = 1 << 16, STEP_ROWS = 512, MAX_FORKS = 64 };
+enum { MAX_BLOCK = 256, MAX_STATES = 256, MAX_TOKENS = 1 << 16, STEP_ROWS = 512, MAX_FORKS = 64,
+       MAX_TOGETHER = 64 };
 
 #define AT(field) offsetof(struct trace_options, field)
 static const struct option rows[] = {
@@ -46,7 +47,8 @@ static const struct option rows[] = {
      "times a block is refined at most [8]"},
     {"-s --seed", "N", OPT_INT, AT(seed), 0, 0x7fffffff, "seed of the first guesses [0]"},
     {"--limit", "N", OPT_INT, AT(limit), 0, PROMPTS_MAX, "prompts at most; 0 takes all [0]"},
-    {"-np --parallel", "N", OPT_INT, AT(together), 1, 64, "answers written in the same steps [8]"},
+    {"-np --parallel", "N", OPT_INT, AT(together), 1, MAX_TOGETHER,
+     "answers written in the same steps [8]"},
 };
 #undef AT
 
@@ -58,13 +60,28 @@ struct trace {
     uint32_t forks, together, context;
     struct trajectory_how how;
     struct trajectory_answer *answers; /* [together] */
+    const char *stops[MAX_TOGETHER];   /* of the answers being written */
     struct trajectory_block *blocks;   /* of one answer */
     FILE *out;
     struct ui_progress ui;
     struct progress hook;
 };
 
-static bool ends(const void *ud, int32_t token) { return stretto_token_ends(ud, token) != 0; }
+/* By the model's end token, or by the prompt's stop string, which is then part of the answer. */
+static bool ends(const void *ud, uint32_t which, const int32_t *token, uint32_t n)
+{
+    enum { TOKENS = 64 };
+    const struct trace *t = ud;
+    const char *stop = t->stops[which];
+    char text[4096];
+    size_t length = 0;
+    if (stretto_token_ends(t->m, token[n - 1])) return true;
+    if (!stop) return false;
+    uint32_t from = n > TOKENS ? n - TOKENS : 0;
+    return stretto_detokenize(t->m, token + from, n - from, text, sizeof text, &length) ==
+               STRETTO_OK &&
+           strstr(text, stop);
+}
 
 /* A hash of the weights' bytes: two files with equal weights are the same model. */
 static uint64_t content_of(const struct model *m)
@@ -217,6 +234,7 @@ static int trace_some(struct trace *t, size_t first, size_t n)
     for (size_t i = 0; i < n; i++) {
         const struct prompt *p = &t->prompts.v[first + i];
         if (p->n + t->how.tokens > t->context) continue;
+        t->stops[fit] = p->stop;
         t->answers[fit].prompt = p->ids;
         t->answers[fit++].n_prompt = (uint32_t)p->n;
     }
@@ -272,7 +290,7 @@ static int open_trace(struct trace *t)
                                                        : (uint32_t)t->prompts.n;
     t->forks = STEP_ROWS / block < MAX_FORKS ? STEP_ROWS / block : MAX_FORKS;
     t->how = (struct trajectory_how){block, states, (uint64_t)o->seed, (uint32_t)o->tokens, ends,
-                                     t->m,  &interrupted};
+                                     t, &interrupted};
     /* A block's sequence has its own copy of the page it begins in and what it spills into. */
     uint32_t own = (block / PAGE_SLOTS + 2) * PAGE_SLOTS;
     struct engine_options eo = {

@@ -91,13 +91,33 @@ void tell_engine(const char *command, const struct model_options *o, const stret
             (double)i.weight_bytes / 1e6, (double)i.cache_bytes / 1e6);
 }
 
-int decode_as(const char *command, const struct decode_options *o, stretto_session *s)
+int decoder_open(const char *command, const struct decode_options *o,
+                 const struct model_options *m, struct decoder *out)
 {
-    stretto_decoding d = STRETTO_DECODING_INIT;
-    d.words = o->words;
-    d.max_guesses = (uint32_t)o->most;
-    d.window = (uint32_t)o->window;
-    stretto_status status = stretto_session_decoding(s, &d);
+    *out = (struct decoder){ .how = STRETTO_DECODING_INIT };
+    out->how.words = o->words;
+    out->how.max_guesses = (uint32_t)o->most;
+    out->how.window = (uint32_t)o->window;
+    out->how.ngram = (uint32_t)o->ngram;
+    out->how.guesses = (uint32_t)o->guesses;
+    out->how.heads = o->heads;
+    if (!o->draft) return EXIT_DONE;
+    struct model_options draft = *m;
+    draft.model = o->draft;
+    int code = open_model(command, &draft, false, &out->draft);
+    out->how.draft = out->draft;
+    return code;
+}
+
+void decoder_close(struct decoder *d)
+{
+    stretto_model_close(d->draft);
+    d->draft = NULL;
+}
+
+int decode_as(const char *command, const struct decoder *d, stretto_session *s)
+{
+    stretto_status status = stretto_session_decoding(s, &d->how);
     if (status == STRETTO_OK) return EXIT_DONE;
     if (status == STRETTO_E_ARG) return command_usage(command, "%s", stretto_session_error(s));
     return command_fail(command, status, stretto_session_error(s));

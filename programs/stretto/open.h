@@ -15,8 +15,14 @@ void tell_engine(const char *command, const struct model_options *o, const stret
  */
 int sampling_from(const char *command, const struct sampling_options *o, stretto_sampling *out);
 
-/* Gives the session its way of decoding; prints the sentence itself. */
-int decode_as(const char *command, const struct decode_options *o, stretto_session *s);
+/* A way of decoding as the options say, with the draft model opened; it outlives its sessions. These
+ * print the sentence themselves. */
+struct decoder { stretto_decoding how; stretto_model *draft; };
+int decoder_open(const char *command, const struct decode_options *o,
+                 const struct model_options *m, struct decoder *out);
+void decoder_close(struct decoder *d);
+/* Gives it to the session. */
+int decode_as(const char *command, const struct decoder *d, stretto_session *s);
 /* Says what decoding did, as -v asks for. */
 void tell_decoding(const char *command, const stretto_session *s);
 

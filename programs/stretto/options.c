@@ -53,15 +53,19 @@ const struct option_group group_sampling = { "Sampling", sampling_rows,
 #define AT(field) offsetof(struct decode_options, field)
 static const struct option decode_rows[] = {
     {"--decode", "WORDS", OPT_TEXT, AT(words), 0, 0,
-     "how several tokens are written per step: auto, plain, jacobi, lookup, suffix, recycle, or "
-     "several joined by +; the text is the same [auto]"},
+     "how several tokens are written per step: auto, plain, jacobi, lookup, suffix, recycle, "
+     "lookahead, draft, heads, or several joined by +; the text is the same [auto]"},
     {"--draft-max", "N", OPT_INT, AT(most), 0, 48,
      "guesses in a step at most; 0 takes 15, or what the window needs [0]"},
     {"-md --model-draft", "MODEL", OPT_TEXT, AT(draft), 0, 0,
      "a smaller model that guesses, for draft; auto then uses it where it pays"},
     {"--heads", "FILE", OPT_TEXT, AT(heads), 0, 0,
      "a safetensors file of heads that guess, for heads; auto then uses them where they pay"},
-    {"--window", "N", OPT_INT, AT(window), 0, 49, "tokens of the Jacobi window; 0 takes 16 [0]"},
+    {"--window", "N", OPT_INT, AT(window), 0, 49,
+     "tokens of the Jacobi window, columns of lookahead's; 0 takes 16 and 4 [0]"},
+    {"--ngram", "N", OPT_INT, AT(ngram), 0, 8, "lookahead: tokens of an n-gram; 0 takes 3 [0]"},
+    {"--guesses", "N", OPT_INT, AT(guesses), 0, 16,
+     "lookahead: n-grams that are tried at once; 0 takes 4 [0]"},
 };
 #undef AT
 const struct option_group group_decode = { "Tokens that overlap", decode_rows,

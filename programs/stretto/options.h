@@ -20,7 +20,7 @@ struct sampling_options {
 
 struct decode_options {
     const char *words;            /* NULL = auto */
-    int64_t most, window;         /* 0 = the default */
+    int64_t most, window, ngram, guesses; /* 0 = the default */
     const char *draft, *heads;    /* a smaller model, a file of heads; NULL = none */
 };
 

@@ -3,6 +3,7 @@
 #define API_HANDLES_H
 #include "decode/stop.h"
 #include "decode/suffix.h"
+#include "engine/companion.h"
 #include "engine/writer.h"
 
 struct stretto_model { struct model *model; };
@@ -25,6 +26,8 @@ struct stretto_session {
     struct arena arena;
     struct writer *writer;
     struct decode_choice decode;
+    struct drafter *drafter;
+    struct head_file *heads;
     float *logits;                   /* [vocab], and the best token: of the prompt's last row    */
     int32_t best;
     bool answered;     /* they are at hand, and nothing was picked from them                 */

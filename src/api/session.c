@@ -172,6 +172,8 @@ void stretto_session_close(stretto_session *s)
 {
     if (!s) return;
     writer_close(s->writer);
+    drafter_close(s->drafter);
+    heads_close(s->heads);
     if (s->seq >= 0 && s->tokens) {
         engine_rewind(s->engine->engine, s->seq, 0);
         s->engine->taken[s->seq] = 0;
@@ -238,6 +240,27 @@ static stretto_status store_of(stretto_engine *e, struct suffix_store **out, str
     return STRETTO_OK;
 }
 
+/* Opens what the ways of decoding need; `auto` takes part with what it is given. */
+static stretto_status companions(stretto_session *s, const stretto_decoding *how,
+                                 struct decode_choice *choice, struct drafter **drafter,
+                                 struct head_file **heads)
+{
+    unsigned draft, head;
+    struct engine *e = s->engine->engine;
+    strategy_find("draft", 5, &draft);
+    strategy_find("heads", 5, &head);
+    if (choice->automatic && how->draft) choice->sources |= 1u << draft;
+    if (choice->automatic && how->heads) choice->sources |= 1u << head;
+    if (how->draft && (choice->sources >> draft & 1)) {
+        if (!how->draft->model->weights)
+            return fail(&s->err, STRETTO_E_ARG,
+                        "the draft model was opened for its vocabulary only");
+        TRY(drafter_open(drafter, e, how->draft->model, &s->sampler, &s->err));
+    }
+    return how->heads && (choice->sources >> head & 1) ? heads_open(heads, e, how->heads, &s->err)
+                                                       : STRETTO_OK;
+}
+
 stretto_status stretto_session_decoding(stretto_session *s, const stretto_decoding *how)
 {
     if (!s) return STRETTO_E_ARG;
@@ -249,11 +272,27 @@ stretto_status stretto_session_decoding(stretto_session *s, const stretto_decodi
                                            .guesses = h.guesses } };
     TRY(decode_parse(h.words ? h.words : "auto", &o.choice, &s->err));
     stretto_engine *e = s->engine;
-    struct writer *w;
+    struct writer *w = NULL;
+    struct drafter *drafter = NULL;
+    struct head_file *heads = NULL;
     TRY(store_of(e, &o.setup.store, &s->err));
-    TRY(writer_open(&w, e->engine, s->seq, &s->sampler, &e->costs, &e->calibration, &o, &s->err));
+    stretto_status status = companions(s, &h, &o.choice, &drafter, &heads);
+    o.setup.drafter = drafter_companion(drafter);
+    o.setup.heads = heads_companion(heads);
+    if (status == STRETTO_OK)
+        status = writer_open(&w, e->engine, s->seq, &s->sampler, &e->costs, &e->calibration, &o,
+                             &s->err);
+    if (status != STRETTO_OK) {
+        drafter_close(drafter);
+        heads_close(heads);
+        return status;
+    }
     writer_close(s->writer);
+    drafter_close(s->drafter);
+    heads_close(s->heads);
     s->writer = w;
+    s->drafter = drafter;
+    s->heads = heads;
     s->decode = o.choice;
     s->begun = false;
     return STRETTO_OK;
@@ -341,6 +380,7 @@ stretto_status stretto_session_sync(stretto_session *s, const int32_t *ids, size
     s->n_tokens = s->n_prompt = (uint32_t)count;
     s->answered = true;
     if (reused) *reused = keep;
+    if (s->drafter) TRY(drafter_read(s->drafter, ids, (uint32_t)count, &s->err));
     return STRETTO_OK;
 }
 

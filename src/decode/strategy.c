@@ -3,11 +3,13 @@
 #include <stdio.h>
 #include <string.h>
 
-extern const struct strategy strategy_jacobi, strategy_lookup, strategy_suffix, strategy_recycle;
+extern const struct strategy strategy_jacobi, strategy_lookup, strategy_suffix, strategy_recycle,
+    strategy_lookahead, strategy_draft, strategy_heads;
 
 /* A strategy is a file and a row here. */
 const struct strategy *const strategies[] = {
-    &strategy_jacobi, &strategy_lookup, &strategy_suffix, &strategy_recycle, NULL,
+    &strategy_jacobi, &strategy_lookup, &strategy_suffix, &strategy_recycle,
+    &strategy_lookahead, &strategy_draft, &strategy_heads, NULL,
 };
 _Static_assert(sizeof strategies / sizeof *strategies <= DRAFT_SOURCES + 1, "a source is 3 bits");
 

@@ -58,6 +58,11 @@ struct proposal {
 int32_t propose_token(const struct proposal *p, int32_t parent, int32_t token, unsigned bucket,
                       bool wanted);
 
+/* Proposes a companion's guesses as one chain; how sure it is of each makes the class. */
+stretto_status propose_companion(struct companion *c, const struct timeline *t,
+                                 const struct proposal *p, uint32_t depth, float floor,
+                                 struct error *err);
+
 struct outcome {
     const struct draft *draft;         /* with rows and answers                                  */
     int32_t root_answer;               /* the model's token after the last certain token         */

@@ -28,7 +28,7 @@ stretto_status trajectory_answers(struct engine *e, const struct trajectory_how 
         s = engine_feed(e, (int32_t)i, a[i].prompt, a[i].n_prompt, ASK_BEST, &last, err);
         if (s != STRETTO_OK) break;
         a[i].n = 1;
-        a[i].ended = how->ends(how->ud, a[i].token[0]);
+        a[i].ended = how->ends(how->ud, i, a[i].token, 1);
     }
     while (s == STRETTO_OK) {
         uint32_t n = 0;
@@ -43,7 +43,7 @@ stretto_status trajectory_answers(struct engine *e, const struct trajectory_how 
             struct trajectory_answer *x = &a[rows[r].seq];
             engine_commit(e, rows[r].seq, 1);
             x->token[x->n++] = best[r];
-            x->ended = how->ends(how->ud, best[r]);
+            x->ended = how->ends(how->ud, (uint32_t)rows[r].seq, x->token, x->n);
         }
     }
     mem_free(rows);

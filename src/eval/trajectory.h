@@ -13,7 +13,8 @@ struct trajectory_how {
     uint32_t states;     /* times a block is refined at most                                 */
     uint64_t seed;       /* of the first state                                               */
     uint32_t tokens;     /* of an answer at most                                             */
-    bool (*ends)(const void *ud, int32_t token);
+    /* Does answer number `which` end with its last token? */
+    bool (*ends)(const void *ud, uint32_t which, const int32_t *token, uint32_t n);
     const void *ud;
     const volatile int *cancel;
 };

@@ -3,6 +3,7 @@
  * together. */
 #ifndef FORMAT_HF_INT_H
 #define FORMAT_HF_INT_H
+#include "format/safetensors.h"
 #include "format/source_int.h"
 
 /* One family of models as config.json describes it: what transformers assumes where a file is
@@ -33,21 +34,4 @@ enum hf_fate { HF_USED, HF_IGNORED, HF_UNKNOWN };
 enum hf_fate hf_translate(const struct hf_config *c, const char *name, size_t n,
                           char to[MAX_NAME_LENGTH + 1]);
 
-/* One tensor of a safetensors header. Names and kinds are views; shape in file order, outermost
- * first. */
-struct st_tensor {
-    const char *name;
-    size_t name_n;
-    char dtype[16];
-    uint64_t shape[SOURCE_MAX_DIMS];
-    size_t n_dims;                      /* may exceed SOURCE_MAX_DIMS: then shape is cut off */
-    const unsigned char *data;
-    size_t bytes;
-};
-
-/* Calls `each` for every tensor of a mapped file; its first failure ends the walk. `path` is for
- * words. */
-typedef stretto_status st_visit(void *ctx, const struct st_tensor *t, struct error *err);
-stretto_status safetensors_read(const struct file_map *m, const char *path, st_visit *each,
-                                void *ctx, struct error *err);
 #endif

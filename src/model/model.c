@@ -10,8 +10,8 @@ static bool is_norm_weight(const char *name)
     return strstr(name, "norm.weight") != NULL;
 }
 
-static stretto_status find_param(void *ud, const char *name, uint32_t n_in, uint32_t n_out,
-                                 struct param_bytes *out, struct error *err)
+stretto_status model_param(void *ud, const char *name, uint32_t n_in, uint32_t n_out,
+                           struct param_bytes *out, struct error *err)
 {
     const struct model *m = ud;
     const struct source_tensor *t = source_tensor_find(m->source, name);
@@ -70,7 +70,7 @@ static stretto_status read_weights(struct model *m, const char *path,
         m->tensor_bytes += source_tensor_at(m->source, i)->bytes;
     struct team *team;
     TRY(team_open(&team, o->threads, err));
-    struct binding binding = { m, find_param };
+    struct binding binding = { m, model_param };
     struct upload_options up = { .team = team, .level = o->level, .reference = o->reference,
                                  .progress = o->progress, .ud = o->ud, .cancel = o->cancel };
     m->backend = &backend_cpu;

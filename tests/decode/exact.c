@@ -9,6 +9,7 @@
  * caller who wants no more. Then a fault is planted (one guess too many is accepted) that the same
  * comparison must notice. FILE: JSON lines {"prompt", "chat"}, as bench/make_prompts.py writes. */
 #include "base/random.h"
+#include "engine/companion.h"
 #include "engine/writer.h"
 #include "kernels/kernels.h"
 #include "decode/suffix.h"
@@ -17,11 +18,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { TEXTS = 3, PROMPTS = 8, LONGEST = 1024, WORDS = 24 };
 
 static const char *const mixtures[] = { "auto", "lookup+suffix", "jacobi+recycle",
-                                        "jacobi+lookup+suffix+recycle", "auto+jacobi" };
+                                        "jacobi+lookup+suffix+recycle", "auto+jacobi",
+                                        "lookahead+lookup", "auto+draft+heads" };
 
 struct prompt { int32_t *ids; uint32_t n; };
 
@@ -30,6 +33,8 @@ struct test {
     size_t n_words;
     stretto_model *model;
     stretto_engine *engine, *small;
+    struct model *other;               /* drafts for models of the same number of tokens */
+    char heads[64];                    /* a file of random heads                         */
     struct prompt *prompts;
     size_t n_prompts;
     uint32_t tokens;
@@ -53,6 +58,8 @@ struct text {
     void *memory;
     size_t bytes;
     struct writer *writer;
+    struct drafter *drafter;
+    struct head_file *heads;
 };
 
 static void die(const char *what, const char *why)
@@ -119,6 +126,47 @@ static void plain(const struct test *t, struct engine *e, int32_t seq, struct te
     free(logits);
 }
 
+/* Small random layers: their guesses are hardly ever right. */
+static void write_heads(struct test *t)
+{
+    enum { HEADS = 3 };
+    uint32_t width = stretto_model_inside(t->model)->config.width;
+    size_t bytes = (size_t)width * width * sizeof(float), n = 0;
+    char head[1024];
+    strcpy(t->heads, "heads.XXXXXX");
+    int fd = mkstemp(t->heads);
+    FILE *f = fd >= 0 ? fdopen(fd, "wb") : NULL;
+    if (!f) die(t->heads, "cannot be written");
+    for (int k = 0; k < HEADS; k++)
+        n += (size_t)snprintf(head + n, sizeof head - n,
+                              "%c\"heads.%d.weight\":{\"dtype\":\"F32\",\"shape\":[%u,%u],"
+                              "\"data_offsets\":[%zu,%zu]}", k ? ',' : '{', k, width, width,
+                              (size_t)k * bytes, (size_t)(k + 1) * bytes);
+    n += (size_t)snprintf(head + n, sizeof head - n, "}");
+    for (int i = 0; i < 8; i++) fputc((int)(n >> (8 * i) & 255), f);
+    fwrite(head, 1, n, f);
+    for (size_t i = 0; i < HEADS * bytes / sizeof(float); i++) {
+        float v = (float)(random_unit(random_mix(i)) - 0.5) * 0.1F;
+        fwrite(&v, sizeof v, 1, f);
+    }
+    if (fclose(f) != 0) die(t->heads, "cannot be written");
+}
+
+static void open_companions(struct test *t, struct engine *e, struct text *x,
+                            struct strategy_setup *setup)
+{
+    struct error err = { 0 };
+    const struct model *m = engine_model(e);
+    if (strstr(x->words, "draft")) {
+        const struct model *by = t->other && t->other->config.vocab == m->config.vocab ? t->other : m;
+        ok(t, drafter_open(&x->drafter, e, by, &x->sampler, &err), &err);
+        if (x->prompt.n % 2) ok(t, drafter_read(x->drafter, x->prompt.ids, x->prompt.n, &err), &err);
+    }
+    if (strstr(x->words, "heads")) ok(t, heads_open(&x->heads, e, t->heads, &err), &err);
+    setup->drafter = drafter_companion(x->drafter);
+    setup->heads = heads_companion(x->heads);
+}
+
 static void open_text(struct test *t, struct engine *e, int32_t seq, struct text *x)
 {
     struct error err = { 0 };
@@ -129,6 +177,7 @@ static void open_text(struct test *t, struct engine *e, int32_t seq, struct text
     ok(t, decode_parse(x->words, &o.choice, &err), &err);
     if (x->prompt.n % 3 == 0) o.setup.window = 40;       /* larger than what is left, often */
     if (x->prompt.n % 5 == 0) o.most = 3;
+    open_companions(t, e, x, &o.setup);
     ok(t, writer_open(&x->writer, e, seq, &x->sampler, &t->costs, &t->calibration, &o, &err), &err);
     memcpy(all, x->prompt.ids, x->prompt.n * sizeof *all);
     all[x->prompt.n] = first_token(t, e, seq, x, logits);
@@ -202,30 +251,34 @@ static void write_texts(struct test *t, struct engine *e, struct text *x, size_t
     struct error err = { 0 };
     uint32_t vocab = engine_model(e)->config.vocab, most = engine_about(e)->max_rows;
     float *logits = malloc((size_t)TEXTS * (DRAFT_ROWS + 1) * vocab * sizeof *logits);
+    size_t width = engine_model(e)->config.width;
+    float *hidden = malloc(TEXTS * (DRAFT_ROWS + 1) * width * sizeof *hidden);
     if (most > TEXTS * (DRAFT_ROWS + 1)) most = TEXTS * (DRAFT_ROWS + 1);
     for (size_t i = 0; i < n; i++) open_text(t, e, (int32_t)i, &x[i]);
     for (;;) {
         size_t base[TEXTS] = { 0 }, k[TEXTS] = { 0 }, all = 0;
-        bool sampled = false;
+        bool sampled = false, states = false;
         for (size_t i = 0; i < n; i++) {
             if (done(e, &x[i])) continue;
             base[i] = all;
             ok(t, writer_rows(x[i].writer, rows, all, most - all - (n - 1 - i), &k[i], &err), &err);
             all += k[i];
             sampled |= (writer_asks(x[i].writer) & ASK_LOGITS) != 0;
+            states |= (writer_asks(x[i].writer) & ASK_HIDDEN) != 0;
         }
         if (!all) break;
         t->rows += all;
         ok(t, engine_step(e, rows, all, &(struct answers){ .best = best,
-                                                           .logits = sampled ? logits : NULL },
+                                                           .logits = sampled ? logits : NULL,
+                                                           .hidden = states ? hidden : NULL },
                           &err), &err);
         for (size_t i = 0; i < n; i++) {
             if (!k[i]) continue;
             if (i == 0) plant(t, rows, k[0], best);
             /* Any seconds will do; absurd ones must change nothing but the number of guesses. */
             double seconds = n > 1 ? 0 : 1e-3 * (double)(1 + random_at(1, 2, all, t->rows) % 9);
-            ok(t, writer_take(x[i].writer, base[i], best + base[i], logits + base[i] * vocab, NULL,
-                              seconds, &err), &err);
+            ok(t, writer_take(x[i].writer, base[i], best + base[i], logits + base[i] * vocab,
+                              hidden + base[i] * width, seconds, &err), &err);
             drain(e, (int32_t)i, &x[i]);
         }
     }
@@ -234,9 +287,14 @@ static void write_texts(struct test *t, struct engine *e, struct text *x, size_t
         t->accepted += writer_counts(x[i].writer)->accepted;
         suffix_store_add(&t->store, x[i].got, x[i].got_n);
         writer_close(x[i].writer);
+        drafter_close(x[i].drafter);
+        heads_close(x[i].heads);
+        x[i].drafter = NULL;
+        x[i].heads = NULL;
         engine_rewind(e, (int32_t)i, 0);
     }
     free(logits);
+    free(hidden);
 }
 
 static void set_text(const struct test *t, struct text *x, const char *words, size_t prompt,
@@ -340,6 +398,8 @@ static void in_session(struct test *t, const char *words, const struct session_c
     stretto_sampling how = STRETTO_SAMPLING_INIT;
     char err[600];
     d.words = words;
+    if (strstr(words, "draft")) d.draft = t->model;
+    if (strstr(words, "heads")) d.heads = t->heads;
     how.temperature = c->temperature;
     how.seed = 3;
     how.top_k = 40;
@@ -539,6 +599,7 @@ static bool run_model(struct test *t, const char *prompts, size_t take)
 {
     void *store;
     open_all(t, &store);
+    write_heads(t);
     if (prompts) read_prompts(t, prompts, take);
     else if (t->few) text_prompts(t);
     else random_prompts(t);
@@ -556,6 +617,7 @@ static bool run_model(struct test *t, const char *prompts, size_t take)
     for (size_t i = 0; i < t->n_prompts; i++) free(t->prompts[i].ids);
     free(t->prompts);
     free(store);
+    unlink(t->heads);
     stretto_engine_close(t->small);
     stretto_engine_close(t->engine);
     stretto_model_close(t->model);
@@ -584,6 +646,11 @@ int main(int argc, char **argv)
         proto.words[proto.n_words++] = strategies[s]->name;
     for (size_t k = 0; !only && k < sizeof mixtures / sizeof *mixtures; k++)
         proto.words[proto.n_words++] = mixtures[k];
+    struct model *other = NULL;        /* the first drafts for the others */
+    struct model_open_options mo = { 0 };
+    struct error err = { 0 };
+    if (!proto.few && i + 1 < argc && model_open(&other, argv[i], &mo, &err) != STRETTO_OK)
+        die(argv[i], err.text);
     for (; i < argc; i++) {
         FILE *f = fopen(argv[i], "rb");
         if (!f) { printf("skip: there is no %s\n", argv[i]); return 77; }
@@ -592,8 +659,10 @@ int main(int argc, char **argv)
         if (!t) return 1;
         *t = proto;
         t->path = argv[i];
+        t->other = other;
         bad |= run_model(t, prompts, take);
         free(t);
     }
+    model_close(other);
     return bad;
 }

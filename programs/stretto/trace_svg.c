@@ -1,0 +1,324 @@
+#include "stretto/trace_svg.h"
+#include "base/clock.h"
+#include "stretto/command.h"
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* One colour of tokens for each source: a light ground, a dark edge. Readable side by side and by
+ * people who see few colours. */
+static const struct colour { const char *fill, *edge; } colours[DRAFT_SOURCES + 1] = {
+    { "#f1f1ef", "#9b9a94" }, { "#fbe3c8", "#d9822b" }, { "#cfe8f7", "#2b83ba" },
+    { "#d3efdf", "#1b9e6b" }, { "#fbf3b8", "#b59b00" }, { "#e7dcf5", "#7b57b2" },
+    { "#fbd5dc", "#cc4863" }, { "#d9e2ef", "#44618f" }, { "#ecd9c6", "#8c5a2b" },
+};
+
+enum {
+    WIDTH = 1080, LEFT = 64, RIGHT = 24, CHART_TOP = 96, CHART = 300, LINE = 26, CHIP = 20,
+    LABEL_BYTES = 200, MOST_TOKENS = 4000
+};
+#define COLUMN 7.25                    /* pixels of a character of the labels */
+
+void svg_begin(struct svg_trace *t)
+{
+    *t = (struct svg_trace){ .begin = clock_seconds() };
+}
+
+void svg_done(struct svg_trace *t)
+{
+    free(t->token);
+    free(t->step);
+}
+
+static bool room(void **items, size_t n, size_t *cap, size_t more, size_t size)
+{
+    if (n + more <= *cap) return true;
+    size_t want = 2 * (n + more) + 64;
+    void *p = realloc(*items, want * size);
+    if (!p) return false;
+    *items = p;
+    *cap = want;
+    return true;
+}
+
+static int32_t source_of(const struct draft_node *n)
+{
+    for (int32_t s = 0; s < DRAFT_SOURCES; s++)
+        if (n->sources >> s & 1) return s;
+    return -1;
+}
+
+void svg_watch(void *trace, const struct outcome *o, double seconds)
+{
+    struct svg_trace *t = trace;
+    (void)seconds;                     /* guessing takes time too: the clock knows it */
+    const int32_t *ids = o->now.tokens + o->now.n - o->n_path - 1;
+    t->full |= !room((void **)&t->token, t->n_tokens, &t->cap_tokens, o->n_path + 1,
+                     sizeof *t->token) ||
+               !room((void **)&t->step, t->n_steps, &t->cap_steps, 1, sizeof *t->step);
+    if (t->full) return;
+    for (uint32_t i = 0; i <= o->n_path; i++)
+        t->token[t->n_tokens++] = (struct svg_token){
+            ids[i], i < o->n_path ? source_of(&o->draft->node[o->path[i]]) : -1,
+            (uint32_t)t->n_steps };
+    t->step[t->n_steps++] = (struct svg_step){ clock_seconds() - t->begin, o->n_path + 1,
+                                               o->draft->n_sent };
+}
+
+/* ---- text ----------------------------------------------------------------------------------- */
+
+/* Length of the valid UTF-8 character at p, 0 when there is none; *wide: two columns. */
+static size_t character(const unsigned char *p, size_t n, bool *wide)
+{
+    size_t k = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : p[0] >= 0xe0 && p[0] < 0xf0 ? 3
+               : p[0] >= 0xf0 && p[0] < 0xf5 ? 4 : 0;
+    uint32_t c = k == 1 ? p[0] : p[0] & (0xffU >> (k + 1));
+    if (!k || k > n) return 0;
+    for (size_t i = 1; i < k; i++) {
+        if ((p[i] & 0xc0) != 0x80) return 0;
+        c = c << 6 | (p[i] & 0x3f);
+    }
+    bool low = (k == 3 && c < 0x800) || (k == 4 && c < 0x10000) || c > 0x10ffff;
+    bool unfit = (c >= 0xd800 && c < 0xe000) || (c & 0xfffe) == 0xfffe;
+    *wide = c >= 0x1100 && (c < 0x2000 || c >= 0x2e80);
+    return low || unfit ? 0 : k;
+}
+
+/* A token's text for XML, in `out`; returns its columns. What cannot be seen is shown: line breaks
+ * as arrows, bytes that are no character as a question mark in a diamond. */
+static size_t label(const char *text, size_t n, char *out, bool *breaks)
+{
+    size_t columns = 0, at = 0;
+    *breaks = false;
+    for (size_t i = 0; i < n && at + 16 < LABEL_BYTES;) {
+        const char *as = NULL;
+        bool wide = false;
+        size_t k = character((const unsigned char *)text + i, n - i, &wide);
+        char c = text[i];
+        if (c == '\n') { as = "\xe2\x8f\x8e"; *breaks = true; }
+        else if (c == '\t') as = "\xe2\x87\xa5";
+        else if (c == '<') as = "&lt;";
+        else if (c == '>') as = "&gt;";
+        else if (c == '&') as = "&amp;";
+        else if (c == '"') as = "&quot;";
+        else if (c == ' ') as = "\xc2\xa0";
+        else if (k == 0 || (unsigned char)c < 0x20 || c == 0x7f) as = "\xef\xbf\xbd";
+        if (as) at += (size_t)sprintf(out + at, "%s", as);
+        else {
+            memcpy(out + at, text + i, k);
+            at += k;
+        }
+        i += k ? k : 1;
+        columns += wide ? 2 : 1;
+    }
+    out[at] = '\0';
+    return columns ? columns : 1;
+}
+
+static size_t token_label(const stretto_model *m, int32_t id, char *out, bool *breaks)
+{
+    char text[256];
+    size_t n = 0;
+    if (stretto_detokenize(m, &id, 1, text, sizeof text, &n) != STRETTO_OK) n = 0;
+    if (n == 0) n = (size_t)snprintf(text, sizeof text, "[%d]", id);
+    return label(text, n, out, breaks);
+}
+
+/* ---- drawing -------------------------------------------------------------------------------- */
+
+struct picture {
+    FILE *f;
+    const stretto_model *m;
+    const struct svg_trace *t;
+    const struct svg_about *about;
+    size_t n;                          /* tokens that are drawn                  */
+    double seconds;
+};
+
+static const struct colour *colour_of(int32_t source)
+{
+    return &colours[source < 0 ? 0 : source + 1];
+}
+
+static void words(const struct picture *p, double x, double y, const char *style, const char *text)
+{
+    fprintf(p->f, "<text x=\"%.1f\" y=\"%.1f\" %s>%s</text>\n", x, y, style, text);
+}
+
+/* A step of an axis that gives about five marks. */
+static double mark(double most)
+{
+    double base = pow(10, floor(log10(most / 5)));
+    return most / base > 35 ? 10 * base : most / base > 15 ? 5 * base : most / base > 7 ? 2 * base
+                                                                                        : base;
+}
+
+static void axes(const struct picture *p, double right, double top_tokens)
+{
+    double high = CHART, wide = WIDTH - LEFT - RIGHT;
+    char text[64];
+    for (double v = 0, step = mark(top_tokens); v <= top_tokens; v += step) {
+        double y = CHART_TOP + high - high * v / top_tokens;
+        fprintf(p->f, "<path d=\"M%d %.1fH%d\" stroke=\"#e6e4de\"/>\n", LEFT, y, WIDTH - RIGHT);
+        snprintf(text, sizeof text, "%.0f", v);
+        words(p, LEFT - 8, y + 4, "class=\"axis\" text-anchor=\"end\"", text);
+    }
+    for (double v = 0, step = mark(right); v <= right; v += step) {
+        snprintf(text, sizeof text, step < 0.1 ? "%.2f s" : step < 1 ? "%.1f s" : "%.0f s", v);
+        words(p, LEFT + wide * v / right, CHART_TOP + high + 18,
+              "class=\"axis\" text-anchor=\"middle\"", text);
+    }
+    words(p, LEFT - 48, CHART_TOP - 12, "class=\"axis\"", "tokens");
+}
+
+/* Every step is a column from the tokens before it to those after it, as wide as it took. */
+static void chart(const struct picture *p)
+{
+    double plain = p->about->step_seconds, right = p->seconds, high = CHART;
+    double wide = WIDTH - LEFT - RIGHT, top = (double)p->n + 1, begin = 0;
+    size_t token = 0;
+    axes(p, right, top);
+    for (size_t s = 0; s < p->t->n_steps && token < p->n; s++) {
+        double x = LEFT + wide * begin / right;
+        double w = fmax(wide * (p->t->step[s].end - begin) / right, 1.2);
+        for (; token < p->n && p->t->token[token].step == s; token++) {
+            const struct colour *c = colour_of(p->t->token[token].source);
+            fprintf(p->f,
+                    "<rect x=\"%.1f\" y=\"%.2f\" width=\"%.1f\" height=\"%.2f\" fill=\"%s\" "
+                    "stroke=\"%s\" stroke-width=\".6\"/>\n",
+                    x, CHART_TOP + high - high * ((double)token + 2) / top, w, high / top,
+                    c->fill, c->edge);
+        }
+        begin = p->t->step[s].end;
+    }
+    if (!(plain > 0)) return;
+    double tokens = fmin(right / plain, top - 1), x = LEFT + wide * tokens * plain / right;
+    double y = CHART_TOP + high - high * (tokens + 1) / top;
+    char text[80];
+    fprintf(p->f,
+            "<path d=\"M%d %.1fL%.1f %.1f\" stroke=\"#4a4945\" stroke-width=\"1.4\" "
+            "stroke-dasharray=\"6 4\" fill=\"none\"/>\n",
+            LEFT, CHART_TOP + high - high / top, x, y);
+    snprintf(text, sizeof text, "one token a step: %.0f a second", 1 / plain);
+    /* Below the line, also where the words begin. */
+    double below = y + 210 * (CHART_TOP + high - y) / fmax(x - LEFT, 1) + 16;
+    words(p, x, fmin(below, CHART_TOP + high - 6), "class=\"note\" text-anchor=\"end\"", text);
+}
+
+static void legend(const struct picture *p)
+{
+    bool used[DRAFT_SOURCES + 1] = { true };
+    double x = LEFT;
+    for (size_t i = 0; i < p->n; i++) used[p->t->token[i].source + 1] = true;
+    for (int32_t s = -1; s < DRAFT_SOURCES; s++) {
+        if (!used[s + 1]) continue;
+        const char *name = s < 0 ? "the model's own" : strategies[s]->name;
+        fprintf(p->f,
+                "<rect x=\"%.1f\" y=\"62\" width=\"14\" height=\"14\" rx=\"3\" fill=\"%s\" "
+                "stroke=\"%s\"/>\n",
+                x, colour_of(s)->fill, colour_of(s)->edge);
+        words(p, x + 20, 74, "class=\"note\"", name);
+        x += 38 + 7.0 * (double)strlen(name);
+    }
+}
+
+/* The answer as text, every step a frame around the tokens it wrote; returns where it ends. */
+static double answer(const struct picture *p, double y)
+{
+    double x = LEFT;
+    char text[LABEL_BYTES];
+    bool breaks = false;
+    for (size_t i = 0; i < p->n;) {
+        size_t end = i;
+        double wide = 4;
+        while (end < p->n && p->t->token[end].step == p->t->token[i].step)
+            wide += COLUMN * (double)token_label(p->m, p->t->token[end++].id, text, &breaks) + 4;
+        if (x > LEFT && x + wide > WIDTH - RIGHT) { x = LEFT; y += LINE; }
+        if (end - i > 1)
+            fprintf(p->f,
+                    "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%d\" rx=\"5\" "
+                    "fill=\"none\" stroke=\"#4a4945\" stroke-width=\"1.1\"/>\n",
+                    x, y - 1.5, fmin(wide, WIDTH - RIGHT - x), CHIP + 3);
+        x += 2;
+        bool new_line = false;
+        for (; i < end; i++) {
+            double w = COLUMN * (double)token_label(p->m, p->t->token[i].id, text, &breaks) + 3;
+            const struct colour *c = colour_of(p->t->token[i].source);
+            if (x + w > WIDTH - RIGHT + 4) { x = LEFT + 2; y += LINE; }
+            fprintf(p->f,
+                    "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%d\" rx=\"3\" "
+                    "fill=\"%s\"/><text x=\"%.1f\" y=\"%.1f\" class=\"chip\" fill=\"%s\">%s"
+                    "</text>\n",
+                    x + .5, y + 1.0, w, CHIP - 2, c->fill, x + 2, y + 14.5,
+                    p->t->token[i].source < 0 ? "#3a3935" : c->edge, text);
+            x += w + 1;
+            new_line |= breaks;
+        }
+        x += 5;
+        if (new_line) { x = LEFT; y += LINE; }
+    }
+    return x > LEFT ? y + LINE : y;
+}
+
+static void head(const struct picture *p, double height)
+{
+    const struct svg_trace *t = p->t;
+    char text[400], escaped[LABEL_BYTES];
+    bool ignored;
+    double plain = p->about->step_seconds;
+    fprintf(p->f,
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%.0f\" "
+            "viewBox=\"0 0 %d %.0f\">\n<style>text{font-family:system-ui,'DejaVu Sans',sans-serif;"
+            "fill:#3a3935}.title{font-size:19px;font-weight:600}.note{font-size:13px}"
+            ".axis{font-size:12px;fill:#8a887f}.chip{font-family:'DejaVu Sans Mono',monospace;font-size:12px}"
+            "</style>\n<rect width=\"%d\" height=\"%.0f\" fill=\"#fffefb\"/>\n",
+            WIDTH, height, WIDTH, height, WIDTH, height);
+    label(p->about->model, strlen(p->about->model), escaped, &ignored);
+    snprintf(text, sizeof text, "%s, %s: %zu tokens in %zu steps", escaped, p->about->decode,
+             p->about->n, t->n_steps);
+    words(p, LEFT, 32, "class=\"title\"", text);
+    snprintf(text, sizeof text, "%.2f tokens a step, %.1f a second%s",
+             t->n_steps ? (double)t->n_tokens / (double)t->n_steps : 0,
+             p->seconds > 0 ? (double)p->n / p->seconds : 0, plain > 0 ? "; " : "");
+    if (plain > 0)
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%.2f times one token a step",
+                 (double)p->n / p->seconds * plain);
+    words(p, LEFT, 52, "class=\"note\"", text);
+}
+
+int svg_write(const char *command, const char *path, const stretto_model *m,
+              const struct svg_trace *t, const struct svg_about *about)
+{
+    struct error err = { 0 };
+    struct picture p = { .m = m, .t = t, .about = about };
+    /* The first token of an answer is the prompt's; what was written ahead and taken back is not
+     * drawn. */
+    p.n = about->n ? about->n - 1 : 0;
+    if (p.n > t->n_tokens) p.n = t->n_tokens;
+    if (p.n > MOST_TOKENS) p.n = MOST_TOKENS;
+    if (p.n) p.seconds = t->step[t->token[p.n - 1].step].end;
+    p.f = fopen("/dev/null", "w");
+    double height = 0;
+    /* Drawn twice: the first time to see how long it gets. */
+    for (int pass = 0; pass < 2 && p.f; pass++) {
+        head(&p, height);
+        legend(&p);
+        if (p.n) chart(&p);
+        height = answer(&p, CHART_TOP + CHART + 44) + 16;
+        if (pass == 0) {
+            fclose(p.f);
+            p.f = fopen(path, "w");
+        }
+    }
+    bool ok = p.f != NULL;
+    if (p.f) {
+        fputs("</svg>\n", p.f);
+        ok = !ferror(p.f);
+        ok &= fclose(p.f) == 0;
+    }
+    if (ok) return EXIT_DONE;
+    fail(&err, STRETTO_E_IO, "cannot write %s: %s", path, strerror(errno));
+    return command_fail(command, STRETTO_E_IO, err.text);
+}

@@ -1,0 +1,65 @@
+/* Speculative decoding with a draft model (arXiv 2211.17192, 2302.01318): a smaller model writes a
+ * few tokens, the model verifies them in one step. Nothing is accepted or rejected by chance: the
+ * draft model draws with the noise of the same seed and positions as the model will (sampler.h), so
+ * its guess is right when it is the very token that plain decoding writes. It stops where it is no
+ * longer sure; how sure it was is the class of each guess. */
+#include "decode/strategy.h"
+
+/* Chains less likely than this are not worth the draft model's own steps. */
+static const float LEAST = 0.25F;
+
+struct draftmodel { struct companion *companion; uint32_t rows; };
+
+stretto_status propose_companion(struct companion *c, const struct timeline *t,
+                                 const struct proposal *p, uint32_t depth, float floor,
+                                 struct error *err)
+{
+    int32_t token[DRAFT_ROWS], parent = DRAFT_ROOT;
+    float sure[DRAFT_ROWS];
+    uint32_t n = 0;
+    if (depth > p->draft->deepest) depth = p->draft->deepest;
+    if (depth > DRAFT_ROWS) depth = DRAFT_ROWS;
+    if (depth == 0) return STRETTO_OK;
+    TRY(c->guess(c->ud, t, depth, floor, token, sure, &n, err));
+    for (uint32_t i = 0; i < n && parent != DRAFT_FULL; i++) {
+        float b = sure[i] * DRAFT_BUCKETS;
+        unsigned bucket = b < 1 ? 0 : b < DRAFT_BUCKETS ? (unsigned)b : DRAFT_BUCKETS - 1;
+        parent = propose_token(p, parent, token[i], bucket, false);
+    }
+    return STRETTO_OK;
+}
+
+static void *draftmodel_plan(struct arena *a, const struct strategy_setup *s)
+{
+    struct draftmodel *x = arena_take(a, sizeof *x);
+    if (a->base && x) *x = (struct draftmodel){ s->drafter, s->rows };
+    return x;
+}
+
+static stretto_status draftmodel_open(void *state, const struct strategy_setup *s,
+                                      struct error *err)
+{
+    (void)state;
+    return s->drafter ? STRETTO_OK
+                      : fail(err, STRETTO_E_ARG, "'draft' needs a draft model: -md MODEL");
+}
+
+static stretto_status draftmodel_propose(void *state, const struct timeline *t,
+                                         const struct proposal *p, struct error *err)
+{
+    struct draftmodel *x = state;
+    return propose_companion(x->companion, t, p, x->rows, p->floor > LEAST ? p->floor : LEAST, err);
+}
+
+extern const struct strategy strategy_draft;
+const struct strategy strategy_draft = {
+    .name = "draft",
+    .what = "a second, smaller model guesses",
+    .source = "speculative decoding, arXiv 2211.17192 and 2302.01318",
+    .costly = true,
+    .prior = { 0.05F, 0.10F, 0.15F, 0.20F, 0.26F, 0.32F, 0.38F, 0.44F, 0.50F, 0.56F, 0.62F, 0.68F,
+               0.74F, 0.80F, 0.86F, 0.94F },
+    .plan = draftmodel_plan,
+    .open = draftmodel_open,
+    .propose = draftmodel_propose,
+};

@@ -1,0 +1,42 @@
+/* Companions: what guesses for a strategy and needs a model to do it.
+ *
+ *   drafter  a smaller model in an engine of its own. Its timeline follows the writer's: accepted
+ *            tokens are fed, guesses that were wrong are rewound.
+ *   heads    layers of a file on the model's last hidden state (Medusa, arXiv 2401.10774): guess k
+ *            is best(project(h + silu(W_k h + b_k))), where project is the model's own output
+ *            layer or the head's. The file is safetensors and holds, for k = 0, 1, ...:
+ *                heads.k.weight         [width][width]  W_k
+ *                heads.k.bias           [width]         b_k; may be missing
+ *                heads.k.output.weight  [vocab][width]  in all heads or in none
+ *            as F32, F16 or BF16. Head 0 guesses the token after the last certain one.
+ *
+ * Both give their words' tokens, whatever they are worth: a wrong file makes wrong guesses and
+ * never another text. Used by one thread at a time, the writer's. */
+#ifndef ENGINE_COMPANION_H
+#define ENGINE_COMPANION_H
+#include "decode/sampler.h"
+#include "decode/strategy.h"
+#include "engine/engine.h"
+
+struct drafter;
+struct head_file;
+
+/* `sampler` is the writer's: the drafter draws as it does, with the same noise. The vocabularies
+ * are equal or joined by the spelling of tokens; E_ARG when they share less than half. */
+stretto_status drafter_open(struct drafter **out, struct engine *target, const struct model *draft,
+                            const struct sampler *sampler, struct error *err);
+void drafter_close(struct drafter *d);
+struct companion *drafter_companion(struct drafter *d);
+/* Reads a prompt beforehand, so that the first guess need not. */
+stretto_status drafter_read(struct drafter *d, const int32_t *tokens, uint32_t n,
+                            struct error *err);
+
+stretto_status heads_open(struct head_file **out, struct engine *target, const char *path,
+                          struct error *err);
+void heads_close(struct head_file *h);
+struct companion *heads_companion(struct head_file *h);
+/* The best token of every head for a hidden state [width] and its probability; returns how many
+ * heads there are. token and p NULL: only that. */
+stretto_status heads_guess(struct head_file *h, const float *hidden, int32_t *token, float *p,
+                           uint32_t *n, struct error *err);
+#endif
