@@ -526,7 +526,8 @@ def figure(name, value):
 
 def markdown(rows, peers, env):
     lines = [f"{env['cpu']}, {env['cores']} cores, level {env['level']}, {env['threads']} threads, "
-             f"cache {env['cache']}, Linux {env['kernel']}, load before {env['load_before']}, {env['date']}, {env['rounds']} round"
+             f"cache {env['cache']}, Linux {env['kernel']}, load before {env['load_before']}, "
+             f"{env['date']}, {env['rounds']} round"
              f"{'s' if env['rounds'] > 1 else ''}, ours {env['ours']}"
              + "".join(f", {n} {v}" for n, v in env["peers"].items())]
     for model in dict.fromkeys(r["model"] for r in rows):

@@ -15,6 +15,9 @@ void roof_print(const char *format, const struct speed_test *t, const struct op_
 json_t *roof_json(const struct speed_test *t, const struct op_time *ops, size_t n,
                   const struct speed_roof *r);
 
+/* bench_compare.c: EXIT_FAILED when something got slower, EXIT_USAGE for a file that is none. */
+int bench_compare(const char *before, const char *after);
+
 /* bench_decode.c: what each way of decoding does to a set of prompts. */
 struct decode_bench {
     struct decode_options decode;      /* words: "all", or ways with commas; NULL: nothing asked */

@@ -15,7 +15,7 @@ struct bench_options {
     struct model_options model;
     struct int_list prompt, generate, depth, sequences, threads;
     int64_t repeat;
-    bool roof;
+    bool roof, compare;
     const char *format;
     struct decode_bench decode;
 };
@@ -34,6 +34,8 @@ static const struct option rows[] = {
     {"-r --repetitions", "N", OPT_INT, AT(repeat), 1, MAX_REPEAT, "repetitions of each test [5]"},
     {"--roof", NULL, OPT_FLAG, AT(roof), 0, 0,
      "where the time goes: each operation beside what the machine could do at all"},
+    {"--compare", NULL, OPT_FLAG, AT(compare), 0, 0,
+     "measure nothing: what got slower or faster from one file of -o json rows to another"},
     {"-o --output", "md|csv|json", OPT_CHOICE, AT(format), 0, 0, "how the rows are printed [md]"},
 };
 #undef AT
@@ -271,8 +273,13 @@ static int run_group(struct bench *b, unsigned threads, uint32_t sequences)
 
 static int bench_run(void *options, size_t n, char **operands)
 {
-    (void)n; (void)operands;
-    struct bench b = { .o = options, .rows = json_array() };
+    const struct bench_options *o = options;
+    if (o->compare && n != 2)
+        return command_usage("bench", "--compare takes two files: before.json after.json");
+    if (o->compare) return bench_compare(operands[0], operands[1]);
+    if (n) return command_usage("bench", "'%s' is not an option; bench takes files with --compare",
+                                operands[0]);
+    struct bench b = { .o = o, .rows = json_array() };
     catch_interrupt();
     int code = open_model("bench", &b.o->model, false, &b.m);
     if (code == EXIT_DONE) {
@@ -331,7 +338,8 @@ static const struct option_use uses[] = {{&group, 0},
 const struct command command_bench = {
     .name = "bench",
     .summary = "measure speed and memory",
-    .operands = "",
+    .operands = "[BEFORE.json AFTER.json]",
+    .max_operands = 2,
     .description = "Times reading a prompt (pp) and writing tokens (tg) with random tokens and an "
                    "empty cache, as "
                    "llama-bench does, with the same keys. The share of the roof is what the token "
@@ -342,6 +350,10 @@ const struct command command_bench = {
                    "and the share of the roof, which is the larger of two times: reading those "
                    "bytes, and doing those multiply-adds with the instructions of this CPU level "
                    "from registers and the first cache. Both probes run beside the test.\n\n"
+                   "With --compare two files that -o json wrote are held against each other, test "
+                   "by test: the ratio of the speeds, and its 95 % interval by Welch's test on the "
+                   "samples' logarithms. Exit status 1: something got slower beyond that noise; 2: "
+                   "a file cannot be read.\n\n"
                    "With --decode every answer of --prompts is written plainly and in each named "
                    "way, in rounds that turn; -n says how many tokens at most. Printed are tokens "
                    "per step, the share of guesses that were right, the speed, its ratio to plain "

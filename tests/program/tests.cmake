@@ -20,6 +20,10 @@ if(TARGET stretto)
   add_test(NAME program.trace COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/program/test_trace.py
     $<TARGET_FILE:stretto> $<TARGET_FILE:trace_check> ${CMAKE_BINARY_DIR}/golden)
   set_tests_properties(program.trace PROPERTIES FIXTURES_REQUIRED golden LABELS quick TIMEOUT 600)
+  add_test(NAME program.bench COMMAND python3
+    ${CMAKE_CURRENT_SOURCE_DIR}/program/test_bench.py $<TARGET_FILE:stretto>
+    ${CMAKE_BINARY_DIR}/golden)
+  set_tests_properties(program.bench PROPERTIES FIXTURES_REQUIRED golden LABELS quick TIMEOUT 300)
   add_test(NAME program.bench_decode COMMAND python3
     ${CMAKE_CURRENT_SOURCE_DIR}/program/test_bench_decode.py $<TARGET_FILE:stretto>
     ${CMAKE_BINARY_DIR}/golden)

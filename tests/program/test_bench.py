@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""stretto bench: --roof's bytes and multiply-adds against the model's sizes, its times against each other; what
+--compare says of made-up files, and its exit status.
+
+    test_bench.py STRETTO GOLDEN_FOLDER"""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+stretto, golden = sys.argv[1:3]
+model = os.path.join(golden, "llama", "model.gguf")
+
+
+def call(*args):
+    r = subprocess.run([stretto, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return r.returncode, r.stdout, r.stderr
+
+
+def near(a, b):
+    return abs(a - b) <= 1e-6 * abs(b)
+
+
+def roof():
+    info = json.loads(call("info", "-m", model, "--json")[1])["model"]
+    layers, width, feed, vocabulary = (info[k] for k in ("layers", "width", "feed", "vocabulary"))
+    for threads in ("1", "2"):
+        code, out, err = call("bench", "-m", model, "--roof", "-p", "16", "-n", "4", "-d", "0,8", "-np", "1,3",
+                              "-r", "1", "-t", threads, "-o", "json")
+        assert code == 0, err
+        rows = json.loads(out)
+        assert len(rows) == 6, len(rows)
+        for r in rows:
+            ops = {o["operation"]: o for o in r["operations"]}
+            n, steps = (16, 1) if r["n_prompt"] else (r["n_parallel"], 4)
+            first = r["n_depth"] + 1
+            seen = sum(range(first, first + 16)) if r["n_prompt"] else n * sum(range(first, first + 4)) / 4
+            assert near(ops["ffn_down"]["macs"], n * layers * feed * width), ops["ffn_down"]
+            assert near(ops["ffn_gate/ffn_up"]["macs"], 2 * n * layers * feed * width), ops
+            asks = 1 if r["n_prompt"] else n
+            assert near(ops["head"]["macs"], asks * vocabulary * width), ops["head"]
+            heads = info["heads"] * info["head_dim"]
+            assert near(ops["attention"]["macs"], 2 * layers * seen * heads), (ops["attention"], seen)
+            assert ops["attention"]["times"] == layers and ops["plan, answers"]["times"] == 1, ops
+            every = [o for o in r["operations"] if o["operation"] != "all"]
+            total = sum(o["seconds"] for o in every)
+            assert near(total, ops["all"]["seconds"]) and 0 < total * steps < 60, total
+            for o in every:
+                assert 0 <= o["wait"] <= o["seconds"] + 1e-9 or abs(o["wait"]) < 1e-6, o
+            # No file tensor that is multiplied with counts twice, none is left out; look-ups are no reading.
+            read = sum(o["bytes"] for o in every if o["macs"] > 0 and o["operation"] != "attention")
+            assert 0.5 * info["tensor_bytes"] < read <= info["tensor_bytes"], (read, info["tensor_bytes"])
+            assert r["cache_bytes"] > 0 and r["peak_rss"] > info["tensor_bytes"]
+    code, out, err = call("bench", "-m", model, "--roof", "-p", "8", "-n", "0", "-r", "1", "-t", "1")
+    assert code == 0 and "| attention |" in out and "roofs:" in out, (out, err)
+    code, out, err = call("bench", "-m", model, "--roof", "-p", "8", "-n", "0", "-r", "1", "-t", "1", "-o", "csv")
+    assert code == 0 and out.startswith("test,operation,") and "\npp8,\"all\"," in out, (out, err)
+
+
+def compare():
+    with tempfile.TemporaryDirectory() as tmp:
+        def write(name, value):
+            path = os.path.join(tmp, name)
+            with open(path, "w") as f:
+                f.write(value if isinstance(value, str) else json.dumps(value))
+            return path
+
+        def row(n, *samples):
+            return {"model_filename": "m.gguf", "n_prompt": n, "n_gen": 0, "n_depth": 0, "n_parallel": 1,
+                    "n_threads": 2, "type_k": "f16", "samples_ts": samples}
+        a = write("a", [row(512, 100, 101, 99), row(64, 100, 101, 99), row(8, 5)])
+        b = write("b", {"commit": "x", "rows": [row(512, 150, 151, 149), row(64, 99, 102, 98.5), row(9, 5)]})
+        code, out, err = call("bench", "--compare", a, b)
+        assert code == 0 and err == "", (code, err)
+        lines = {line.split(",")[0][2:]: line for line in out.splitlines()[2:]}
+        assert "| faster |" in lines["pp512"] and "| the same |" in lines["pp64"], out
+        assert "only before" in lines["pp8"] and "only after" in lines["pp9"], out
+        code, out, _ = call("bench", "--compare", b, a)
+        assert code == 1 and "| slower |" in out, (code, out)
+        one = write("one", [row(512, 50)])
+        code, out, _ = call("bench", "--compare", a, one)
+        assert code == 0 and "one sample" in out, (code, out)
+        for bad, words in ((write("bad", "[{]"), "line 1"), (write("none", ""), "line"),
+                           (write("empty", []), "list of"),
+                           (os.path.join(tmp, "missing"), "missing"), (tmp, "regular file")):
+            code, out, err = call("bench", "--compare", a, bad)
+            assert code == 2 and words in err and not out, (bad, code, out, err)
+        assert call("bench", "--compare", a)[0] == 2 and call("bench", a)[0] == 2
+
+
+roof()
+compare()
+print("ok")
