@@ -17,6 +17,9 @@ except ImportError as e:
     sys.exit(77)
 
 stretto, check, golden = sys.argv[1:4]
+if not os.path.isdir(golden):
+    print(f"skip: there is no {golden}")
+    sys.exit(77)
 
 
 def safetensors(path, tensors):

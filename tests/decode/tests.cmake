@@ -17,3 +17,18 @@ if(TARGET stretto)
     $<TARGET_FILE:stretto> $<TARGET_FILE:heads_check> ${CMAKE_BINARY_DIR}/golden)
   set_tests_properties(decode.heads PROPERTIES FIXTURES_REQUIRED golden LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 300)
 endif()
+
+# Prompts of the shared data: a slice here, all of them at night (./dev test --night).
+function(decode_prompts name label model set take tokens)
+  add_test(NAME decode.${name} COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/decode/test_prompts.py
+    $<TARGET_FILE:decode_exact> ${STRETTO_TEST_MODELS}/${model} ${STRETTO_TEST_DATA} ${set} ${take} ${tokens})
+  set_tests_properties(decode.${name} PROPERTIES LABELS ${label} SKIP_RETURN_CODE 77 TIMEOUT 36000)
+endfunction()
+set(smollm2 SmolLM2-135M-Instruct.Q4_1.gguf)
+decode_prompts(slice.chat full ${smollm2} chat 1 24)
+decode_prompts(slice.code full ${smollm2} code 1 24)
+set(qwen qwen2.5-coder-0.5b-instruct-q4_k_m.gguf)
+foreach(set chat code sql quoting)
+  decode_prompts(night.smollm2.${set} night ${smollm2} ${set} 0 64)
+  decode_prompts(night.qwen.${set} night ${qwen} ${set} 20 48)
+endforeach()

@@ -11,6 +11,9 @@ import sys
 import tempfile
 
 stretto, golden = sys.argv[1:3]
+if not os.path.isdir(golden):
+    print(f"skip: there is no {golden}")
+    sys.exit(77)
 model = os.path.join(golden, "llama", "model.gguf")
 
 

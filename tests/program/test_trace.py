@@ -11,6 +11,9 @@ import sys
 import tempfile
 
 stretto, check, golden = sys.argv[1:4]
+if not os.path.isdir(golden):
+    print(f"skip: there is no {golden}")
+    sys.exit(77)
 
 
 def trace(*args):
