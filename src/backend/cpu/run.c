@@ -354,7 +354,7 @@ stretto_status cpu_run(struct program *p, const struct step *s, struct error *er
         p->n_run = (uint32_t)p->n_phases - 1;
     else p->n_run = (uint32_t)p->n_phases;
     serial_phases(p);
-    if (p->next < p->n_run) team_run(p->team, step_thread, p);
+    if (p->next < p->n_run) team_run_some(p->team, step_thread, p);
     answer(p);
     profile_end(p);
     return atomic_load(&p->nan)

@@ -202,33 +202,42 @@ static void value_rest(enum kv_type t, size_t nq, size_t head_dim, const float (
     }
 }
 
-/* Scores to probabilities: m = maximum over lo..hi, p = exp(score - m), 0 elsewhere; their
- * sum. */
-INLINE void softmax(const struct attn_query *a, size_t r, float *score, float *m, float *sum)
+/* Scaled and capped; -inf where r does not see. Returns the maximum. The maxima of all rows come
+ * first, then all exponentials: neither waits for the other's reductions. */
+INLINE float largest(const struct attn_query *a, size_t r, float *score)
 {
     const __m256i first = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     __m256i lo = _mm256_set1_epi32(a->lo[r]), hi = _mm256_set1_epi32(a->hi[r]);
-    __m256 v[8], top = set8(-INFINITY), total[2] = { _mm256_setzero_ps(), _mm256_setzero_ps() };
+    bool all = a->lo[r] == 0 && a->hi[r] == B;
+    float cap = a->softcap;                            /* stores to score could change a's */
+    __m256 top = set8(-INFINITY), scale = set8(a->scale);
     UNROLL
     for (int p = 0; p < 8; p++) {
-        __m256i j = _mm256_add_epi32(first, _mm256_set1_epi32(8 * p));
-        __m256 seen = _mm256_castsi256_ps(
-            _mm256_andnot_si256(_mm256_cmpgt_epi32(lo, j), _mm256_cmpgt_epi32(hi, j)));
-        v[p] = _mm256_mul_ps(_mm256_loadu_ps(score + 8 * p), set8(a->scale));
-        if (a->softcap > 0)
-            v[p] = _mm256_mul_ps(tanh8(_mm256_div_ps(v[p], set8(a->softcap))), set8(a->softcap));
-        v[p] = _mm256_blendv_ps(set8(-INFINITY), v[p], seen);
-        top = _mm256_max_ps(v[p], top);
+        __m256 v = _mm256_mul_ps(_mm256_loadu_ps(score + 8 * p), scale);
+        if (cap > 0) v = _mm256_mul_ps(tanh8(_mm256_div_ps(v, set8(cap))), set8(cap));
+        if (!all) {
+            __m256i j = _mm256_add_epi32(first, _mm256_set1_epi32(8 * p));
+            __m256i seen = _mm256_andnot_si256(_mm256_cmpgt_epi32(lo, j), _mm256_cmpgt_epi32(hi, j));
+            v = _mm256_blendv_ps(set8(-INFINITY), v, _mm256_castsi256_ps(seen));
+        }
+        _mm256_storeu_ps(score + 8 * p, v);
+        top = _mm256_max_ps(v, top);
     }
-    *m = max8(top);
-    __m256 base = set8(*m == -INFINITY ? 0.0f : *m);           /* nothing seen: all e^-inf = 0 */
+    return max8(top);
+}
+
+/* p = exp(score - m); their sum. */
+INLINE float probabilities(float *score, float m)
+{
+    __m256 base = set8(m == -INFINITY ? 0.0f : m);             /* nothing seen: all e^-inf = 0 */
+    __m256 total[2] = { _mm256_setzero_ps(), _mm256_setzero_ps() };
     UNROLL
     for (int p = 0; p < 8; p++) {
-        v[p] = exp8(_mm256_sub_ps(v[p], base));
-        total[p % 2] = _mm256_add_ps(total[p % 2], v[p]);
-        _mm256_storeu_ps(score + 8 * p, v[p]);
+        __m256 v = exp8(_mm256_sub_ps(_mm256_loadu_ps(score + 8 * p), base));
+        total[p % 2] = _mm256_add_ps(total[p % 2], v);
+        _mm256_storeu_ps(score + 8 * p, v);
     }
-    *sum = sum8(_mm256_add_ps(total[0], total[1]));
+    return sum8(_mm256_add_ps(total[0], total[1]));
 }
 
 /* Positions that any of n queries sees. */
@@ -301,7 +310,8 @@ INLINE void attend(enum kv_type t, const struct tile_fns *f, size_t nq, const st
     size_t lo, hi;
     span(a, r0, nq, &lo, &hi);
     scores(t, f, a, r0, k_page, lo, hi, score, r0 ? k_page : v_page);
-    for (size_t r = 0; r < nq; r++) softmax(a, r0 + r, score[r], &m[r0 + r], &sum[r0 + r]);
+    for (size_t r = 0; r < nq; r++) m[r0 + r] = largest(a, r0 + r, score[r]);
+    for (size_t r = 0; r < nq; r++) sum[r0 + r] = probabilities(score[r], m[r0 + r]);
     values(t, f, nq, a, v_page, lo, hi, (const float(*)[B])score, acc + r0 * a->head_dim,
            r0 || !a->next_k ? v_page : a->next_k);
 }

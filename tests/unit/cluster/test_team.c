@@ -1,6 +1,7 @@
 #include "unit/unit.h"
 #include "cluster/team.h"
 #include <stdatomic.h>
+#include <string.h>
 
 struct job { struct team *t; _Atomic int sum; int serial, seen[8]; };
 
@@ -35,6 +36,47 @@ static void barriers_hold(void **state)
     }
 }
 
+static void share(void *p, unsigned rank)
+{
+    struct job *j = p;
+    j->seen[rank]++;
+    for (int round = 0; round < 10; round++) {
+        while (atomic_fetch_add(&j->sum, 1) < 1000) {}
+        team_barrier(j->t, count, j);
+        if (rank == 0) atomic_store(&j->sum, 0);
+        team_barrier(j->t, NULL, NULL);
+    }
+}
+
+/* No more threads than CPUs; those left out come back for a run of all. */
+static void some_of_them(void **state)
+{
+    (void)state;
+    for (unsigned n = 1; n <= 8; n++) {
+        struct error e = { 0 };
+        struct job j = { 0 };
+        assert_int_equal(team_open(&j.t, n, &e), STRETTO_OK);
+        for (int run = 1; run <= 200; run++) {
+            atomic_store(&j.sum, 0);
+            j.serial = 0;
+            memset(j.seen, 0, sizeof j.seen);
+            team_run_some(j.t, share, &j);
+            assert_int_equal(j.serial, 10);
+            assert_int_equal(j.seen[0], 1);
+            for (unsigned r = 1; r < 8; r++)
+                assert_true(j.seen[r] == 0 || (j.seen[r] == 1 && r < n && r < team_cpus(NULL)));
+            if (run % 3) continue;
+            memset(&j.seen, 0, sizeof j.seen);
+            atomic_store(&j.sum, 0);
+            j.serial = 0;
+            team_run(j.t, work, &j);
+            assert_int_equal(j.serial, 100);
+            for (unsigned r = 0; r < n; r++) assert_int_equal(j.seen[r], 0);
+        }
+        team_close(j.t);
+    }
+}
+
 static void sizes(void **state)
 {
     (void)state;
@@ -49,6 +91,7 @@ static void sizes(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(barriers_hold), cmocka_unit_test(sizes) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(barriers_hold),
+                                        cmocka_unit_test(some_of_them), cmocka_unit_test(sizes) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
