@@ -162,45 +162,55 @@ static void linear_rows(const struct program *p, const struct weight *w, const s
     }
 }
 
-/* Panels per item: small enough to share out, large enough to stream. */
-static uint32_t grain(const struct program *p, const struct weight *w)
+/* Units first .. first + n of a phase. */
+struct share {
+    size_t first, n;
+};
+
+/* The i-th share of `units` units: half of what is left is cut into one share for each thread, and
+ * so on down to shares of `least`. So memory is read in long runs, and nobody waits long at the
+ * end. Past the last share n is 0. */
+static struct share share_of(const struct program *p, size_t i, size_t units, size_t least)
 {
-    unsigned threads = team_size(p->team);
-    if (threads == 1) return w->n_panels;
-    uint32_t by_bytes = (uint32_t)(32768 / w->panel_bytes) + 1,
-             by_threads = w->n_panels / (threads * 2);
-    uint32_t n = by_bytes < by_threads || by_threads == 0 ? by_bytes : by_threads;
-    return n < 1 ? 1 : n > 32 ? 32 : n;
+    size_t threads = team_size(p->team), first = 0, n = threads == 1 ? units : units / threads / 2;
+    for (; i >= threads && n > least; n = (units - first) / threads / 2)
+        i -= threads, first += threads * n;
+    if (n < least) n = least;
+    first += i * n;
+    if (first >= units) return (struct share){units, 0};
+    return (struct share){first, units - first < n ? units - first : n};
 }
 
-static size_t chunks(const struct program *p, const struct weight *w)
+/* Shares of a linear phase are panels of its parts, one part after the other, with all rows. */
+static size_t linear_panels(const struct program *p, const struct phase *ph)
 {
-    uint32_t n = grain(p, w);
-    return (w->n_panels + n - 1) / n;
+    size_t n = 0;
+    for (uint32_t i = 0; i < ph->n_parts; i++) n += p->w->weight[ph->part[i].param].n_panels;
+    return n;
 }
 
-static size_t linear_items(const struct program *p, const struct phase *ph)
+/* Few rows wait for memory, which likes long runs; many for arithmetic, and one panel is enough. */
+static size_t linear_least(const struct program *p, const struct phase *ph)
 {
-    size_t n = 0, blocks = (rows_of(p, ph->rows) + ROW_BLOCK - 1) / ROW_BLOCK;
-    for (uint32_t i = 0; i < ph->n_parts; i++) n += chunks(p, &p->w->weight[ph->part[i].param]);
-    return n * blocks;
+    const struct weight *w = &p->w->weight[ph->part[0].param];
+    return rows_of(p, ph->rows) >= 8 ? 1 : 16384 / w->panel_bytes + 1;
 }
 
-static void linear_item(struct program *p, const struct phase *ph, size_t item)
+static void linear_share(struct program *p, const struct phase *ph, struct share s)
 {
-    size_t rows = rows_of(p, ph->rows), blocks = (rows + ROW_BLOCK - 1) / ROW_BLOCK;
-    size_t row = item % blocks * ROW_BLOCK, n = rows - row < ROW_BLOCK ? rows - row : ROW_BLOCK;
-    size_t chunk = item / blocks;
-    for (uint32_t i = 0; i < ph->n_parts; i++) {
+    size_t rows = rows_of(p, ph->rows);
+    for (uint32_t i = 0; i < ph->n_parts && s.n; i++) {
         const struct weight *w = &p->w->weight[ph->part[i].param];
-        size_t here = chunks(p, w);
-        if (chunk >= here) { chunk -= here; continue; }
-        uint32_t g = grain(p, w), panel = (uint32_t)chunk * g;
-        uint32_t n_panels = w->n_panels - panel < g ? w->n_panels - panel : g;
+        if (s.first >= w->n_panels) { s.first -= w->n_panels; continue; }
+        size_t n = w->n_panels - s.first < s.n ? w->n_panels - s.first : s.n;
         const struct place *out = &p->place[ph->part[i].out];
-        linear_rows(p, w, &p->place[ph->part[i].in], ph->rows, row, n, panel, n_panels,
-                    out->f + row * out->ld + panel * PANEL_COLS, out->ld);
-        return;
+        for (size_t row = 0, block; row < rows; row += block) {
+            block = rows - row < ROW_BLOCK ? rows - row : ROW_BLOCK;
+            linear_rows(p, w, &p->place[ph->part[i].in], ph->rows, row, block, (uint32_t)s.first,
+                        (uint32_t)n, out->f + row * out->ld + s.first * PANEL_COLS, out->ld);
+        }
+        s.first = 0;
+        s.n -= n;
     }
 }
 
@@ -289,8 +299,9 @@ static void step_thread(void *arg, unsigned rank)
             for (size_t i; (i = take(p, ticket)) < n;) rows_item(p, ph, i);
             break;
         case PHASE_LINEAR:
-            n = linear_items(p, ph);
-            for (size_t i; (i = take(p, ticket)) < n;) linear_item(p, ph, i);
+            n = linear_panels(p, ph);
+            for (struct share s; (s = share_of(p, take(p, ticket), n, linear_least(p, ph))).n;)
+                linear_share(p, ph, s);
             break;
         case PHASE_ATTENTION:
             n = attention_items(p, ph);
@@ -299,7 +310,8 @@ static void step_thread(void *arg, unsigned rank)
             break;
         case PHASE_HEAD:
             n = head_items(p, ph);
-            for (size_t i; (i = take(p, ticket)) < n;) head_item(p, ph, i, rank);
+            for (struct share s; (s = share_of(p, take(p, ticket), n, 1)).n;)
+                for (size_t i = 0; i < s.n; i++) head_item(p, ph, s.first + i, rank);
             break;
         }
         profile_mark(p, rank, at, PROFILE_WORK);
