@@ -20,8 +20,7 @@
 
 enum {
     TILE_ROWS = 4,
-    FEW_ROWS = 4,     /* up to here codes go straight from the panel into products       */
-    AHEAD = 4096,     /* bytes between reading and prefetching                           */
+    AHEAD = 1024,     /* bytes between reading and prefetching, of few rows              */
     BLOCK_ROWS = 128, /* rows that share an unpacked group                               */
     CHUNK_GROUPS = 20, /* unpacked at a time, at most: in L1                              */
     HALVES = 4096,    /* half sums of a block: rows x groups, so K is cut for many rows  */
@@ -402,14 +401,17 @@ INLINE void tiles_few(struct dot_kind kind, struct reader_avx2 in, const uint8_t
 INLINE void panel_rows(struct dot_kind kind, struct reader_avx2 in, const uint8_t *panel, size_t g0,
                        size_t groups, struct rows_avx2 x, size_t rows, float *y, size_t ldy)
 {
-    if (rows <= FEW_ROWS || kind.sign) {                   /* Q8_0 has nothing to unpack */
+    const size_t few = kind.quads == 8 ? 5 : 4;            /* what costs more to unpack, sooner */
+    if (rows < few || kind.sign) {                         /* Q8_0 has nothing to unpack */
         tiles_few(kind, in, panel, g0, groups, x, rows, y, ldy);
         return;
     }
     struct unpacked w[CHUNK_GROUPS];
     size_t n_tiles = (rows + TILE_ROWS - 1) / TILE_ROWS, g = 0;
     size_t n_chunks = (groups + CHUNK_GROUPS - 1) / CHUNK_GROUPS;
-    struct ahead ahead = {panel + g0 * in.bytes + AHEAD, 0, in.bytes / n_tiles};
+    /* while a stretch is used the next is fetched, the next panel's first at last */
+    const uint8_t *next = panel + (g0 + groups / (n_chunks + !n_chunks)) * in.bytes;
+    struct ahead ahead = {next, 0, in.bytes / n_tiles};
     do {
         size_t n = n_chunks ? (groups - g) / n_chunks-- : 0;
         for (size_t i = 0; i < n; i++) unpack(in, panel, g0 + g + i, &w[i]);
