@@ -180,7 +180,7 @@ static void lookahead_observe(void *state, const struct outcome *o)
     for (uint32_t i = 0; i < x->columns; i++) deepest[i] = answer_of(x, o, x->levels - 1, i);
     if (x->levels == full) learn_columns(x, deepest);
     memcpy(old, x->window, x->levels * sizeof *old);
-    memcpy(old[x->levels], deepest, sizeof deepest);
+    memcpy(old[x->levels], deepest, x->columns * sizeof *deepest);
     uint32_t up = x->levels == full, levels = up ? full : x->levels + 1;
     for (uint32_t l = 0; l < levels; l++)
         for (uint32_t i = 0; i < x->columns; i++) {
