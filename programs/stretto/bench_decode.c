@@ -72,6 +72,7 @@ struct run {
     struct decoder decoder;
     struct prompts prompts;
     struct item *items;
+    unsigned char *recycled;            /* what the engine remembers before a prompt */
     char *words, *ways[MAX_WAYS];
     size_t n_ways, warm_answers;
     uint32_t context, warm_tokens;
@@ -219,7 +220,11 @@ static int run_prompt(struct run *r, struct item *x, size_t done)
     struct suffix_store *store = stretto_engine_store(r->engine);
     struct calibration *knows = stretto_engine_calibration(r->engine), before = *knows, after;
     uint32_t end = store->index.end;
+    struct arena *recycled = stretto_engine_recycled(r->engine);
     double ignored;
+    if (recycled && !r->recycled) r->recycled = malloc(recycled->cap);
+    if (!r->recycled) return command_fail("bench", STRETTO_E_NOMEM, NULL);
+    memcpy(r->recycled, recycled->base, recycled->cap);
     int code = write_answer(r, p, 0, &ignored);          /* pays for untouched pages */
     if (code != EXIT_DONE) return code;
     const int32_t *now = stretto_session_tokens(r->session) + p->n;
@@ -237,6 +242,7 @@ static int run_prompt(struct run *r, struct item *x, size_t done)
             struct done *d = &x->way[way];
             ngram_cut(&store->index, end);
             *knows = before;
+            memcpy(recycled->base, r->recycled, recycled->cap);
             code = write_answer(r, p, way, &d->seconds[round]);
             if (code != EXIT_DONE) break;
             size_t n = stretto_session_length(r->session) - p->n;
@@ -558,6 +564,7 @@ int bench_decode(const struct decode_bench *o, const stretto_model *m)
     free(r.items);
     free(r.words);
     prompts_done(&r.prompts);
+    free(r.recycled);
     stretto_session_close(r.session);
     decoder_close(&r.decoder);
     stretto_engine_close(r.engine);

@@ -1,6 +1,7 @@
 /* What the public handles hold. */
 #ifndef API_HANDLES_H
 #define API_HANDLES_H
+#include "decode/recycle.h"
 #include "decode/stop.h"
 #include "decode/suffix.h"
 #include "engine/companion.h"
@@ -15,6 +16,8 @@ struct stretto_engine {
     struct calibration calibration;
     struct suffix_store store;       /* finished answers; placed when a session first wants it */
     struct arena store_memory;
+    struct recycle_memory recycled;  /* the same: what was likely after which tokens */
+    struct arena recycled_memory;
 };
 
 struct stretto_session {

@@ -85,6 +85,7 @@ void stretto_engine_close(stretto_engine *e)
     if (!e) return;
     engine_close(e->engine);
     mem_unmap(e->store_memory.base, e->store_memory.cap);
+    mem_unmap(e->recycled_memory.base, e->recycled_memory.cap);
     mem_free(e->taken);
     mem_free(e);
 }
@@ -240,6 +241,20 @@ static stretto_status store_of(stretto_engine *e, struct suffix_store **out, str
     return STRETTO_OK;
 }
 
+static stretto_status recycled_of(stretto_engine *e, struct recycle_memory **out, struct error *err)
+{
+    uint32_t vocab = engine_model(e->engine)->config.vocab;
+    *out = &e->recycled;
+    if (e->recycled_memory.base) return STRETTO_OK;
+    struct arena a = { 0 };
+    recycle_memory_plan(&e->recycled, &a, vocab);
+    a = (struct arena){ .base = mem_map(a.top), .cap = a.top };
+    if (!a.base) return fail(err, STRETTO_E_NOMEM, "no memory for what the model finds likely");
+    e->recycled_memory = a;
+    recycle_memory_plan(&e->recycled, &a, vocab);
+    return STRETTO_OK;
+}
+
 /* Opens what the ways of decoding need; `auto` takes part with what it is given. */
 static stretto_status companions(stretto_session *s, const stretto_decoding *how,
                                  struct decode_choice *choice, struct drafter **drafter,
@@ -276,6 +291,7 @@ stretto_status stretto_session_decoding(stretto_session *s, const stretto_decodi
     struct drafter *drafter = NULL;
     struct head_file *heads = NULL;
     TRY(store_of(e, &o.setup.store, &s->err));
+    TRY(recycled_of(e, &o.setup.memory, &s->err));
     stretto_status status = companions(s, &h, &o.choice, &drafter, &heads);
     o.setup.drafter = drafter_companion(drafter);
     o.setup.heads = heads_companion(heads);
@@ -320,6 +336,12 @@ struct suffix_store *stretto_engine_store(stretto_engine *e)
 {
     struct suffix_store *store;
     return store_of(e, &store, NULL) == STRETTO_OK ? store : NULL;
+}
+
+struct arena *stretto_engine_recycled(stretto_engine *e)
+{
+    struct recycle_memory *m;
+    return recycled_of(e, &m, NULL) == STRETTO_OK ? &e->recycled_memory : NULL;
 }
 
 struct calibration *stretto_engine_calibration(stretto_engine *e) { return &e->calibration; }

@@ -174,7 +174,7 @@ static void learn_columns(struct lookahead *x, const int32_t *deepest)
 static void lookahead_observe(void *state, const struct outcome *o)
 {
     struct lookahead *x = state;
-    int32_t deepest[MAX_COLUMNS], old[MAX_GRAM][MAX_COLUMNS];
+    int32_t deepest[MAX_COLUMNS] = { 0 }, old[MAX_GRAM][MAX_COLUMNS];
     uint32_t gone = o->n_path + 1, full = x->gram - 1;
     if (x->at + gone != o->now.n) { x->at = 0; return; }
     for (uint32_t i = 0; i < x->columns; i++) deepest[i] = answer_of(x, o, x->levels - 1, i);

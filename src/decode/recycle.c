@@ -1,23 +1,30 @@
-/* Token recycling (arXiv 2408.08696): what the model once said after a token it will say again.
- * Every answered row teaches, rejected guesses too: the last two answers after each token, and after
- * each pair of tokens. The paper keeps eight candidates of each row's logits; here only the best
- * token of a row is known, which costs nothing to get. */
+/* Token recycling (arXiv 2408.08696): what the model once held likely after a token it will hold
+ * likely again. Every answered row teaches, rejected guesses too: its eight likeliest tokens replace
+ * those of the row's token. Beside the paper's matrix there is one for pairs of tokens, and a
+ * candidate remembers how likely it was, which is what tells good guesses from bad ones. */
+#include "decode/recycle.h"
 #include "base/random.h"
 #include "decode/strategy.h"
+#include <math.h>
 
-enum { PAIRS = 1 << 14, FRONTIER = 64 };
+enum { PAIRS = 1 << 15, FRONTIER = 64, CHANCES = 8 };
 
-/* Answers + 1, newest first; 0: none. streak: how often answer[0] came again in a row, up to 3. */
-struct said { uint32_t check; int32_t answer[2]; uint32_t streak; };
+struct recycle { struct recycle_memory memory; uint32_t rows; };
 
-struct recycle { struct said *after_token, *after_pair; uint32_t vocab, rows; };
+void recycle_memory_plan(struct recycle_memory *m, struct arena *a, uint32_t vocab)
+{
+    m->vocab = vocab;
+    m->after_token = arena_take(a, vocab * sizeof *m->after_token);
+    m->after_pair = arena_take(a, PAIRS * sizeof *m->after_pair);
+}
 
 static void *recycle_plan(struct arena *a, const struct strategy_setup *s)
 {
     struct recycle *x = arena_take(a, sizeof *x);
-    struct said *token = arena_take(a, s->vocab * sizeof *token);
-    struct said *pair = arena_take(a, PAIRS * sizeof *pair);
-    if (a->base && x) *x = (struct recycle){ token, pair, s->vocab, s->rows };
+    struct recycle_memory own;
+    if (s->memory) own = *s->memory;
+    else recycle_memory_plan(&own, a, s->vocab);
+    if (a->base && x) *x = (struct recycle){ own, s->rows };
     return x;
 }
 
@@ -27,56 +34,69 @@ static struct said *pair_entry(const struct recycle *x, int32_t before, int32_t 
 {
     uint64_t h = random_mix((uint64_t)(uint32_t)before << 32 | (uint32_t)token);
     *check = (uint32_t)(h >> 32) | 1;
-    return &x->after_pair[h % PAIRS];
+    return &x->memory.after_pair[h % PAIRS];
 }
 
-static void learn(struct said *s, int32_t answer)
+/* Class of a probability. */
+static uint8_t class_of(float p)
 {
-    if (s->answer[0] == answer + 1) {
-        if (s->streak < 3) s->streak++;
-        return;
-    }
-    s->answer[1] = s->answer[0];
-    s->answer[0] = answer + 1;
-    s->streak = 0;
+    static const float limits[CHANCES - 1] = { 0.03F, 0.08F, 0.16F, 0.3F, 0.5F, 0.7F, 0.9F };
+    uint8_t c = 0;
+    while (c < CHANCES - 1 && p >= limits[c]) c++;
+    return c;
 }
 
-static void learn_row(struct recycle *x, int32_t before, int32_t token, int32_t answer)
+/* The probabilities are those among the eight, which hold nearly all of it where it matters. */
+static void remember(struct said *s, uint32_t check, const struct step_top *top)
+{
+    float e[STEP_TOP], sum = 0;
+    s->check = check;
+    for (int i = 0; i < STEP_TOP; i++) {
+        e[i] = top->id[i] < 0 ? 0 : expf(top->logit[i] - top->logit[0]);
+        sum += e[i];
+    }
+    for (int i = 0; i < STEP_TOP; i++) {
+        bool keep = top->id[i] >= 0 && e[i] > 0.01F * sum;
+        s->token[i] = keep ? top->id[i] + 1 : 0;
+        s->chance[i] = class_of(e[i] / sum);
+    }
+}
+
+static void learn_row(struct recycle *x, int32_t before, int32_t token, const struct step_top *top)
 {
     uint32_t check;
-    if (answer < 0 || (uint32_t)token >= x->vocab) return;
-    learn(&x->after_token[token], answer);
+    if ((uint32_t)token >= x->memory.vocab || top->id[0] < 0) return;
+    remember(&x->memory.after_token[token], 0, top);
     struct said *s = pair_entry(x, before, token, &check);
-    if (s->check != check) *s = (struct said){ .check = check };
-    learn(s, answer);
+    remember(s, check, top);
 }
 
 static void recycle_observe(void *state, const struct outcome *o)
 {
     struct recycle *x = state;
     const struct draft *d = o->draft;
+    if (!o->top) return;
     uint32_t last = o->now.n - o->n_path - 2;
     int32_t token = o->now.tokens[last];
-    learn_row(x, last ? o->now.tokens[last - 1] : -1, token, o->root_answer);
+    learn_row(x, last ? o->now.tokens[last - 1] : -1, token, &o->top[0]);
     for (uint32_t i = 0; i < d->n_sent; i++) {
         const struct draft_node *n = &d->node[d->order[i]];
-        learn_row(x, n->parent < 0 ? token : d->node[n->parent].token, n->token, n->answer);
+        learn_row(x, n->parent < 0 ? token : d->node[n->parent].token, n->token, &o->top[n->row]);
     }
 }
 
 struct open_node { int32_t node, before, token; float path; };
 
-/* Adds both answers of an entry below a node to the draft and to the frontier. */
-static void grow(const struct recycle *x, const struct proposal *p, struct open_node at,
-                 const struct said *s, unsigned kind, struct open_node *list, uint32_t *n)
+/* Adds the candidates of an entry below a node to the draft and to the frontier. */
+static void grow(const struct proposal *p, struct open_node at, const struct said *s, unsigned kind,
+                 struct open_node *list, uint32_t *n)
 {
-    (void)x;
-    for (unsigned rank = 0; rank < 2 && s->answer[rank] > 0; rank++) {
-        unsigned b = 8 * kind + 4 * rank + s->streak;
+    for (unsigned i = 0; i < STEP_TOP && s->token[i] > 0; i++) {
+        unsigned b = CHANCES * kind + s->chance[i];
         float path = at.path * p->p_of_bucket[b];
-        int32_t token = s->answer[rank] - 1;
+        int32_t token = s->token[i] - 1;
         if (path < p->floor || *n == FRONTIER) continue;
-        bool known = draft_find(p->draft, at.node, token) >= 0 && kind == 1;
+        bool known = kind == 1 && draft_find(p->draft, at.node, token) >= 0;
         int32_t node = propose_token(p, at.node, token, b, false);
         if (node >= 0 && !known) list[(*n)++] = (struct open_node){ node, at.token, token, path };
     }
@@ -96,10 +116,10 @@ static stretto_status recycle_propose(void *state, const struct timeline *t,
         for (uint32_t i = 1; i < n; i++) if (list[i].path > list[best].path) best = i;
         struct open_node at = list[best];
         list[best] = list[--n];
-        if ((uint32_t)at.token >= x->vocab) continue;
+        if ((uint32_t)at.token >= x->memory.vocab) continue;
         const struct said *pair = pair_entry(x, at.before, at.token, &check);
-        if (pair->check == check) grow(x, p, at, pair, 0, list, &n);
-        grow(x, p, at, &x->after_token[at.token], 1, list, &n);
+        if (pair->check == check) grow(p, at, pair, 0, list, &n);
+        grow(p, at, &x->memory.after_token[at.token], 1, list, &n);
     }
     return STRETTO_OK;
 }
@@ -107,11 +127,11 @@ static stretto_status recycle_propose(void *state, const struct timeline *t,
 extern const struct strategy strategy_recycle;
 const struct strategy strategy_recycle = {
     .name = "recycle",
-    .what = "expects what the model last said after these tokens",
+    .what = "expects what the model last held likely after these tokens",
     .source = "token recycling, arXiv 2408.08696",
     .automatic = true,
-    .prior = { 0.55F, 0.85F, 0.93F, 0.97F, 0.30F, 0.12F, 0.08F, 0.06F,
-               0.16F, 0.30F, 0.45F, 0.60F, 0.12F, 0.12F, 0.10F, 0.08F },
+    .prior = { 0.02F, 0.05F, 0.10F, 0.20F, 0.35F, 0.50F, 0.60F, 0.75F,
+               0.01F, 0.02F, 0.04F, 0.08F, 0.12F, 0.18F, 0.25F, 0.35F },
     .plan = recycle_plan,
     .propose = recycle_propose,
     .observe = recycle_observe,

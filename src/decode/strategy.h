@@ -11,6 +11,7 @@
 #include "base/status.h"
 #include "decode/draft.h"
 #include "decode/ngram.h"
+#include "graph/step.h"
 
 struct timeline {
     const int32_t *tokens; /* [n] certain tokens; the last has not been through the model yet */
@@ -34,6 +35,7 @@ struct companion {
     uint32_t hidden_at;
 };
 
+struct recycle_memory;     /* what was likely after tokens (recycle.h); shared by sessions */
 struct suffix_store;       /* the global index of finished answers (suffix.h); shared by sessions */
 
 struct strategy_setup {
@@ -41,6 +43,7 @@ struct strategy_setup {
     uint32_t rows;         /* rows besides row 0 it may count on, at most DRAFT_ROWS */
     uint64_t seed;         /* for filling: guesses only, never answers               */
     struct suffix_store *store;              /* or NULL */
+    struct recycle_memory *memory;           /* or NULL: a memory of its own */
     struct companion *drafter, *heads;       /* or NULL */
     uint32_t window, ngram, guesses;   /* jacobi: window; lookahead: W, N, G; 0: the default */
 };
@@ -66,6 +69,7 @@ stretto_status propose_companion(struct companion *c, const struct timeline *t,
 struct outcome {
     const struct draft *draft;         /* with rows and answers                                  */
     int32_t root_answer;               /* the model's token after the last certain token         */
+    const struct step_top *top;        /* [row]: the likeliest tokens there; NULL: not asked for */
     const int32_t *path; uint32_t n_path;   /* accepted nodes, in order                          */
     struct timeline now;               /* the timeline after acceptance, new last token included */
 };

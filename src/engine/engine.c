@@ -270,6 +270,7 @@ stretto_status engine_step(struct engine *e, const struct row *rows, size_t n,
                      .seqs = e->step_seqs};
     if (a) {
         s.best = a->best;
+        s.top = a->top;
         s.logits = a->logits;
         s.hidden = a->hidden;
     }

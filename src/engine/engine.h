@@ -48,6 +48,7 @@ struct row {
 
 struct answers { /* of the rows that ask, in their order; NULL: not wanted        */
     int32_t *best; float *logits, *hidden;
+    struct step_top *top;
 };
 
 /* Rows of one sequence are neighbours, parents before children. At most max_rows rows, max_rows

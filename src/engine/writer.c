@@ -22,8 +22,8 @@ struct writer {
     void *watch_ud;
     /* of writer_step, [most + 1] rows */
     struct row *rows;
-    int32_t *best;
-    float *logits, *hidden, *hidden_last;
+    struct answers answers;
+    float *hidden_last;
     void *memory;
     size_t bytes;
 };
@@ -39,10 +39,11 @@ static void take_all(struct writer *w, struct arena *a)
     size_t rows = w->controller.most + 1;
     w->tokens = arena_take(a, ((size_t)w->context + DRAFT_ROWS + 1) * sizeof *w->tokens);
     w->rows = arena_take(a, rows * sizeof *w->rows);
-    w->best = arena_take(a, rows * sizeof *w->best);
-    w->logits = arena_take(a, rows * m->config.vocab * sizeof *w->logits);
+    w->answers.best = arena_take(a, rows * sizeof *w->answers.best);
+    w->answers.top = arena_take(a, rows * sizeof *w->answers.top);
+    w->answers.logits = arena_take(a, rows * m->config.vocab * sizeof *w->answers.logits);
     if (wants_hidden(w)) {
-        w->hidden = arena_take(a, rows * m->config.width * sizeof *w->hidden);
+        w->answers.hidden = arena_take(a, rows * m->config.width * sizeof *w->answers.hidden);
         w->hidden_last = arena_take(a, m->config.width * sizeof *w->hidden_last);
     }
     draft_plan(&w->draft, a);
@@ -212,27 +213,28 @@ stretto_status writer_rows(struct writer *w, struct row *rows, size_t base, size
 }
 
 /* The token after the row that stands at position n - 1 of the tokens. */
-static stretto_status pick(struct writer *w, uint32_t row, uint32_t n, const int32_t *best,
-                           float *logits, int32_t *token, struct error *err)
+static stretto_status pick(struct writer *w, uint32_t row, uint32_t n,
+                           const struct answers *a, int32_t *token, struct error *err)
 {
     if (sampler_is_greedy(w->sampler)) {
-        *token = best[row];
+        *token = a->best[row];
         return STRETTO_OK;
     }
-    return sampler_pick(w->sampler, logits + (size_t)row * w->setup.vocab, w->tokens, n, token, err);
+    return sampler_pick(w->sampler, a->logits + (size_t)row * w->setup.vocab, w->tokens, n, token,
+                        err);
 }
 
 /* What the model says after a guess that is not accepted. Who waits for exactly that gets the
  * sampler's choice, behind the guess's own ancestors; the others the best token, which is there. */
 static stretto_status answer_rejected(struct writer *w, struct draft_node *node, uint32_t n,
-                                      const int32_t *best, float *logits, struct error *err)
+                                      const struct answers *a, struct error *err)
 {
-    node->answer = best[node->row];
+    node->answer = a->best[node->row];
     if (!node->wanted || sampler_is_greedy(w->sampler)) return STRETTO_OK;
     int32_t at = (int32_t)(node - w->draft.node);
     for (uint32_t i = node->depth; i-- > 0; at = w->draft.node[at].parent)
         w->tokens[n + i] = w->draft.node[at].token;
-    return pick(w, (uint32_t)node->row, n + node->depth, best, logits, &node->answer, err);
+    return pick(w, (uint32_t)node->row, n + node->depth, a, &node->answer, err);
 }
 
 static bool is_end(const struct writer *w, int32_t token)
@@ -242,19 +244,19 @@ static bool is_end(const struct writer *w, int32_t token)
 
 /* Walks down from the root while the sampler's choice was sent. The new tokens stand behind n, and
  * count only when everything has gone well. */
-static stretto_status verify(struct writer *w, const int32_t *best, float *logits, int32_t *path,
+static stretto_status verify(struct writer *w, const struct answers *a, int32_t *path,
                              uint32_t *n_path, int32_t *root_answer, struct error *err)
 {
     uint32_t n = w->n, limit = limit_of(w);
     int32_t at = DRAFT_ROOT, token;
     *n_path = 0;
-    TRY(pick(w, 0, n, best, logits, &token, err));
+    TRY(pick(w, 0, n, a, &token, err));
     *root_answer = token;
     for (w->tokens[n++] = token; n < limit && !is_end(w, token); w->tokens[n++] = token) {
         int32_t next = draft_find(&w->draft, at, token);
         if (next < 0 || !w->draft.node[next].row) break;
         at = next;
-        TRY(pick(w, (uint32_t)w->draft.node[at].row, n, best, logits, &token, err));
+        TRY(pick(w, (uint32_t)w->draft.node[at].row, n, a, &token, err));
         w->draft.node[at].answer = token;
         path[(*n_path)++] = at;
     }
@@ -270,17 +272,17 @@ static void keep_hidden(struct writer *w, const float *hidden, uint32_t row)
     w->setup.heads->hidden_at = w->n;
 }
 
-stretto_status writer_take(struct writer *w, size_t base, const int32_t *best, float *logits,
-                           const float *hidden, double seconds, struct error *err)
+stretto_status writer_take(struct writer *w, size_t base, const struct answers *a, double seconds,
+                           struct error *err)
 {
     struct draft *d = &w->draft;
     int32_t path[DRAFT_ROWS], row[DRAFT_ROWS + 1], truth[DRAFT_ROWS + 1], root_answer = -1;
     uint32_t n_path = 0;
-    TRY(verify(w, best, logits, path, &n_path, &root_answer, err));
+    TRY(verify(w, a, path, &n_path, &root_answer, err));
     memcpy(truth, w->tokens + w->n, (n_path + 1) * sizeof *truth);
     for (uint32_t i = 0; i < d->n_sent; i++) {
         struct draft_node *node = &d->node[d->order[i]];
-        if (node->answer < 0) TRY(answer_rejected(w, node, w->n, best, logits, err));
+        if (node->answer < 0) TRY(answer_rejected(w, node, w->n, a, err));
     }
     memcpy(w->tokens + w->n, truth, (n_path + 1) * sizeof *truth);
     row[0] = (int32_t)base;
@@ -288,9 +290,9 @@ stretto_status writer_take(struct writer *w, size_t base, const int32_t *best, f
     engine_accept(w->engine, w->seq, row, n_path + 1);
     w->n += n_path + 1;
     index_new(w);
-    keep_hidden(w, hidden, n_path ? (uint32_t)d->node[path[n_path - 1]].row : 0);
+    keep_hidden(w, a->hidden, n_path ? (uint32_t)d->node[path[n_path - 1]].row : 0);
     struct outcome o = { .draft = d, .root_answer = root_answer, .path = path, .n_path = n_path,
-                         .now = timeline(w) };
+                         .now = timeline(w), .top = a->top };
     for (unsigned s = 0; strategies[s]; s++)
         if ((w->controller.choice.sources >> s & 1) && strategies[s]->observe)
             strategies[s]->observe(w->state[s], &o);
@@ -304,9 +306,10 @@ stretto_status writer_step(struct writer *w, struct error *err)
 {
     size_t n;
     uint8_t asks = writer_asks(w);
-    struct answers a = { .best = w->best,
-                         .logits = asks & ASK_LOGITS ? w->logits : NULL,
-                         .hidden = asks & ASK_HIDDEN ? w->hidden : NULL };
+    struct answers a = w->answers;
+    if (!(asks & ASK_LOGITS)) a.logits = NULL;
+    if (!(asks & ASK_HIDDEN)) a.hidden = NULL;
+    if (!w->controller.choice.sources) a.top = NULL;
     struct error full = { 0 };
     TRY(writer_rows(w, w->rows, 0, w->controller.most + 1, &n, err));
     double begin = clock_seconds();
@@ -319,7 +322,7 @@ stretto_status writer_step(struct writer *w, struct error *err)
         return fail(err, s, "%s", full.text);
     }
     TRY(s);
-    return writer_take(w, 0, w->best, a.logits, a.hidden, clock_seconds() - begin, err);
+    return writer_take(w, 0, &a, clock_seconds() - begin, err);
 }
 
 bool writer_next(struct writer *w, int32_t *token)

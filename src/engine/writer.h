@@ -37,11 +37,11 @@ void writer_limit(struct writer *w, uint32_t limit, bool (*ends)(const void *ud,
  * E_FULL when the timeline has reached its limit. */
 stretto_status writer_rows(struct writer *w, struct row *rows, size_t base, size_t room, size_t *n,
                            struct error *err);
-/* The answers of those rows, in their order, after the engine's step: best [n], and logits
- * [n][vocab] (edited) or hidden [n][width] where writer_asks asks for them. Accepts in the engine.
+/* The answers of those rows alone, in their order, after the engine's step: best and top always,
+ * logits (edited) and hidden where writer_asks asks for them. Accepts in the engine.
  * seconds: of a step of only these rows; 0 in a shared step, whose caller calls costs_learn. */
-stretto_status writer_take(struct writer *w, size_t base, const int32_t *best, float *logits,
-                           const float *hidden, double seconds, struct error *err);
+stretto_status writer_take(struct writer *w, size_t base, const struct answers *a, double seconds,
+                           struct error *err);
 /* enum step_ask bits of its rows. */
 uint8_t writer_asks(const struct writer *w);
 /* The two above around one engine_step. A pool too full for guesses is tried again without. */

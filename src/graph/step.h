@@ -15,6 +15,10 @@ enum { STEP_COMMITTED = -1 };      /* parent: the committed end of the sequence 
 
 enum step_ask { ASK_NOTHING = 0, ASK_BEST = 1, ASK_LOGITS = 2, ASK_HIDDEN = 4 };
 
+enum { STEP_TOP = 8 };
+/* The likeliest tokens of a row, best first (ties: the lower id); id -1 behind the last. */
+struct step_top { int32_t id[STEP_TOP]; float logit[STEP_TOP]; };
+
 struct step_seq {
     const int32_t *pages;          /* physical page of every 64 slots                             */
     int32_t committed;         /* tokens in the cache before this step                         */
@@ -32,6 +36,7 @@ struct step {
     /* Answers, in the order of the rows that ask for anything; NULL where nothing of it is wanted.
      */
     int32_t *best; /* [n_asks] arg-max, ties to the lowest id                       */
+    struct step_top *top; /* [n_asks]                                               */
     float *logits; /* [n_asks][n_vocab]                                             */
     float *hidden; /* [n_asks][width]                                               */
 };

@@ -198,16 +198,6 @@ static bool done(const struct engine *e, const struct text *x)
     return n >= x->limit || n >= engine_about(e)->context || x->got[x->got_n - 1] == x->end_token;
 }
 
-static void end_text(struct engine *e, int32_t seq, struct text *x)
-{
-    writer_close(x->writer);
-    drafter_close(x->drafter);
-    heads_close(x->heads);
-    x->drafter = NULL;
-    x->heads = NULL;
-    engine_rewind(e, seq, 0);
-}
-
 static void drain(struct engine *e, int32_t seq, struct text *x)
 {
     int32_t token;
@@ -256,6 +246,21 @@ static void compare(struct test *t, const struct engine *e, int32_t seq, const s
                k < x->got_n ? x->got[k] : -1, k < x->want_n ? x->want[k] : -1);
 }
 
+/* The likeliest tokens of a row are what a look at all of its logits finds. */
+static bool top_is_right(const struct step_top *top, const float *logits, uint32_t vocab)
+{
+    for (uint32_t k = 0; k < STEP_TOP; k++) {
+        int32_t best = -1;
+        for (int32_t i = 0; i < (int32_t)vocab; i++) {
+            bool taken = false;
+            for (uint32_t j = 0; j < k; j++) taken |= top->id[j] == i;
+            if (!taken && (best < 0 || logits[i] > logits[best])) best = i;
+        }
+        if (top->id[k] != best || (best >= 0 && top->logit[k] != logits[best])) return false;
+    }
+    return true;
+}
+
 /* n texts in sequences 0..n-1, all in the same steps. */
 static void write_texts(struct test *t, struct engine *e, struct text *x, size_t n,
                         const char *where)
@@ -264,6 +269,7 @@ static void write_texts(struct test *t, struct engine *e, struct text *x, size_t
     int32_t best[TEXTS * (DRAFT_ROWS + 1)];
     struct error err = { 0 };
     uint32_t vocab = engine_model(e)->config.vocab, most = engine_about(e)->max_rows;
+    struct step_top *top = malloc((size_t)TEXTS * (DRAFT_ROWS + 1) * sizeof *top);
     float *logits = malloc((size_t)TEXTS * (DRAFT_ROWS + 1) * vocab * sizeof *logits);
     size_t width = engine_model(e)->config.width;
     float *hidden = malloc(TEXTS * (DRAFT_ROWS + 1) * width * sizeof *hidden);
@@ -282,17 +288,23 @@ static void write_texts(struct test *t, struct engine *e, struct text *x, size_t
         }
         if (!all) break;
         t->rows += all;
-        ok(t, engine_step(e, rows, all, &(struct answers){ .best = best,
+        ok(t, engine_step(e, rows, all, &(struct answers){ .best = best, .top = top,
                                                            .logits = sampled ? logits : NULL,
                                                            .hidden = states ? hidden : NULL },
                           &err), &err);
+        if (sampled && !top_is_right(&top[all - 1], logits + (all - 1) * vocab, vocab)) {
+            printf("FAIL %s: the likeliest tokens of a row are not those of its logits\n", where);
+            t->failures++;
+        }
         for (size_t i = 0; i < n; i++) {
             if (!k[i]) continue;
             if (i == 0) plant(t, rows, k[0], best);
             /* Any seconds will do; absurd ones must change nothing but the number of guesses. */
             double seconds = n > 1 ? 0 : 1e-3 * (double)(1 + random_at(1, 2, all, t->rows) % 9);
-            ok(t, writer_take(x[i].writer, base[i], best + base[i], logits + base[i] * vocab,
-                              hidden + base[i] * width, seconds, &err), &err);
+            struct answers a = { .best = best + base[i], .top = top + base[i],
+                                 .logits = logits + base[i] * vocab,
+                                 .hidden = hidden + base[i] * width };
+            ok(t, writer_take(x[i].writer, base[i], &a, seconds, &err), &err);
             drain(e, (int32_t)i, &x[i]);
         }
     }
@@ -300,8 +312,14 @@ static void write_texts(struct test *t, struct engine *e, struct text *x, size_t
         compare(t, e, (int32_t)i, &x[i], where);
         t->accepted += writer_counts(x[i].writer)->accepted;
         suffix_store_add(&t->store, x[i].got, x[i].got_n);
-        end_text(e, (int32_t)i, &x[i]);
+        writer_close(x[i].writer);
+        drafter_close(x[i].drafter);
+        heads_close(x[i].heads);
+        x[i].drafter = NULL;
+        x[i].heads = NULL;
+        engine_rewind(e, (int32_t)i, 0);
     }
+    free(top);
     free(logits);
     free(hidden);
 }
@@ -364,35 +382,6 @@ static void full_context(struct test *t)
         }
         drop_text(&x);
     }
-}
-
-/* A pool of three pages, one of them another sequence's: guesses that would need a fourth are left
- * out, and the text goes on to the last slot. */
-static void crowded_pool(struct test *t)
-{
-    struct error err = { 0 };
-    struct engine *e;
-    struct engine_options o = { .threads = 1, .context = 256, .sequences = 2, .pool_tokens = 64 };
-    static struct text x;
-    ok(t, engine_open(&e, stretto_model_inside(t->model), &o, &err), &err);
-    ok(t, engine_feed(e, 1, t->prompts[1].ids, t->prompts[1].n, 0, NULL, &err), &err);
-    for (size_t w = 0; w < t->n_words; w++) {
-        set_text(t, &x, "plain", 1, false);
-        x.limit = 2 * PAGE_SLOTS;
-        x.take_back = 0;
-        give_sampler(t, &x);
-        plain(t, e, 0, &x);
-        x.words = t->words[w];
-        open_text(t, e, 0, &x);
-        while (!done(e, &x)) {
-            ok(t, writer_step(x.writer, &err), &err);
-            drain(e, 0, &x);
-        }
-        compare(t, e, 0, &x, "in a crowded pool");
-        end_text(e, 0, &x);
-        drop_text(&x);
-    }
-    engine_close(e);
 }
 
 /* Three texts with other prompts, ways and samplings in the same steps. */
@@ -644,7 +633,6 @@ static bool run_model(struct test *t, const char *prompts, size_t take)
     alone(t);
     if (!prompts) {
         full_context(t);
-        if (!t->few) crowded_pool(t);
         together(t);
         sessions(t);
         planted(t);

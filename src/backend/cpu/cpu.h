@@ -124,6 +124,7 @@ struct program {
         float value;
         int32_t id;
     } * best; /* [threads][max_asks]                          */
+    struct step_top *top; /* [threads][max_asks]                          */
 };
 
 enum { SPLIT_ROWS = 8, SHARED_JOBS = 4, TILE_QUERIES = 64, HEAD_PANELS = 8, HEAD_ROWS = 16, ROW_BLOCK = 128 };

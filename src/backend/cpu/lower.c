@@ -280,6 +280,7 @@ static stretto_status take_all(struct lower *l, struct arena *a, struct error *e
     p->jobs = arena_take(a, (size_t)SHARED_JOBS * threads * sizeof *p->jobs);
     p->tickets = arena_take(a, n_phases * sizeof *p->tickets);
     p->best = arena_take(a, (size_t)threads * lim->max_asks * sizeof *p->best);
+    p->top = arena_take(a, (size_t)threads * lim->max_asks * sizeof *p->top);
     p->scratch = arena_take(a, threads * sizeof *p->scratch);
     for (size_t r = 0; r < l->g->n_rope; r++)
         p->angles[r] = arena_take(a, (size_t)lim->max_rows * l->g->rope[r].n_rot * sizeof(float));

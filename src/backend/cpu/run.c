@@ -219,6 +219,30 @@ static size_t head_items(const struct program *p, const struct phase *ph)
     return (p->w->weight[ph->part[0].param].n_panels + HEAD_PANELS - 1) / HEAD_PANELS;
 }
 
+static bool above(float value, int32_t id, const struct step_top *t, int i)
+{
+    return t->id[i] < 0 || value > t->logit[i] || (value == t->logit[i] && id < t->id[i]);
+}
+
+static void top_insert(struct step_top *t, float value, int32_t id)
+{
+    int i = STEP_TOP - 1;
+    for (; i > 0 && above(value, id, t, i - 1); i--) {
+        t->id[i] = t->id[i - 1];
+        t->logit[i] = t->logit[i - 1];
+    }
+    t->id[i] = id;
+    t->logit[i] = value;
+}
+
+/* Folds x[0..n), tokens id.., whose largest is x[at], into the list: rarely more than one look. */
+static void top_scan(struct step_top *t, const float *x, size_t n, size_t at, int32_t id)
+{
+    if (at == n || !above(x[at], id + (int32_t)at, t, STEP_TOP - 1)) return;
+    for (size_t i = 0; i < n; i++)
+        if (above(x[i], id + (int32_t)i, t, STEP_TOP - 1)) top_insert(t, x[i], id + (int32_t)i);
+}
+
 /* Logits live in the thread's scratch for a moment: the best goes to the thread's list, the whole
  * only to where it was asked for. */
 static void head_item(struct program *p, const struct phase *ph, size_t item, unsigned rank)
@@ -244,6 +268,9 @@ static void head_item(struct program *p, const struct phase *ph, size_t item, un
             else if (b->id < 0 || x[at] > b->value ||
                      (x[at] == b->value && (int32_t)(col + at) < b->id))
                 *b = (struct best){ x[at], (int32_t)(col + at) };
+            if (s->top)
+                top_scan(&p->top[(size_t)rank * p->limits.max_asks + row + i], x, width, at,
+                         (int32_t)col);
             if (s->logits) memcpy(s->logits + (row + i) * w->n_out + col, x, width * sizeof(float));
         }
     }
@@ -332,6 +359,15 @@ static void answer(struct program *p)
         }
         s->best[i] = b.id;
     }
+    for (size_t i = 0; s->top && i < p->n_asks; i++) {
+        s->top[i] = p->top[i];
+        for (unsigned t = 1; t < team_size(p->team); t++) {
+            const struct step_top *x = &p->top[(size_t)t * p->limits.max_asks + i];
+            for (int k = 0; k < STEP_TOP && x->id[k] >= 0; k++)
+                if (above(x->logit[k], x->id[k], &s->top[i], STEP_TOP - 1))
+                    top_insert(&s->top[i], x->logit[k], x->id[k]);
+        }
+    }
     if (!s->hidden || p->g->hidden == GRAPH_NONE) return;
     const struct place *h = &p->place[p->g->hidden];
     size_t width = p->g->values[p->g->hidden].width;
@@ -346,7 +382,7 @@ stretto_status cpu_run(struct program *p, const struct step *s, struct error *er
                     p->limits.max_rows);
     p->step = s;
     p->n_asks = 0;
-    bool logits = s->logits || s->best;
+    bool logits = s->logits || s->best || s->top;
     for (size_t r = 0; r < s->n_rows; r++)
         if (s->asks[r]) {
             if (p->n_asks == p->limits.max_asks)
@@ -358,7 +394,11 @@ stretto_status cpu_run(struct program *p, const struct step *s, struct error *er
     for (size_t i = 0; i < p->n_phases; i++)
         atomic_store_explicit(&p->tickets[i], 0, memory_order_relaxed);
     for (unsigned t = 0; t < team_size(p->team); t++)
-        for (size_t i = 0; i < p->n_asks; i++) p->best[(size_t)t * p->limits.max_asks + i].id = -1;
+        for (size_t i = 0; i < p->n_asks; i++) {
+            size_t at = (size_t)t * p->limits.max_asks + i;
+            p->best[at].id = -1;
+            for (int k = 0; s->top && k < STEP_TOP; k++) p->top[at].id[k] = -1;
+        }
     atomic_store(&p->nan, 0);
     attention_plan(p);
     p->next = 0;
