@@ -143,7 +143,8 @@ static stretto_status find_param(void *ud, const char *name, uint32_t n_in, uint
     const struct head_file *h = f->h;
     if (strcmp(name, STATE) == 0) {
         *out = (struct param_bytes){ .type = DT_F32, .n_in = h->width, .n_out = h->n,
-                                     .data = h->state, .row_bytes = h->width * sizeof(float) };
+                                     .data = h->state, .row_bytes = h->width * sizeof(float),
+                                     .memory = true };
         return STRETTO_OK;
     }
     if (h->n_outputs) {

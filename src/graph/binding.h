@@ -13,6 +13,7 @@ struct param_bytes {
     size_t row_bytes; /* from one row to the next                                        */
     bool transposed;  /* data is [n_in][n_out] instead, row_bytes from one n_in to the next */
     float add;        /* added to every element of a vector (norm weights stored minus 1) */
+    bool memory;      /* not a mapped file: its pages are never given back */
 };
 
 struct binding {

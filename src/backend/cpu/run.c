@@ -41,7 +41,8 @@ static void embed(const struct program *p, const struct row_instr *r, size_t row
     dtype_table[t->type].decode((const char *)t->data + id * t->row_bytes, out, t->n_in);
     /* Each look-up maps 64 KB of the file. Given back now and then, a table that is packed as the
      * head too does not stand in memory twice. */
-    if (r->node->embed == EMBED_TOKEN && p->step->position[row] % LOOKUPS_KEPT == 0)
+    if (!t->memory && r->node->embed == EMBED_TOKEN &&
+        p->step->position[row] % LOOKUPS_KEPT == 0)
         file_map_release(t->data, t->row_bytes * t->n_out);
 }
 

@@ -57,7 +57,7 @@ static void pack_one(struct upload *u, size_t param, uint32_t panel, float *scra
      * needs a border page gets it again from the page cache. */
     uint32_t run = (uint32_t)(RELEASE_BYTES / ((size_t)PANEL_COLS * s->row_bytes)) + 1;
     bool end = (panel + 1) % run == 0 || panel + 1 == w->n_panels;
-    if (!s->transposed && end) {
+    if (!s->transposed && !s->memory && end) {
         uint32_t first = panel / run * run * PANEL_COLS;
         file_map_release((const char *)s->data + first * s->row_bytes,
                          (size_t)(col + n - first) * s->row_bytes);
