@@ -204,6 +204,8 @@ static int run_test(struct bench *b, struct engine *e, struct result *r)
     if (interrupted) return command_fail("bench", STRETTO_E_CANCEL, "interrupted");
     if (b->o->roof) {
         s = speed_profile(e, &r->t, 2, &ignored, r->ops, MAX_OPS, &r->n_ops, &err);
+        if (s == STRETTO_OK)
+            s = speed_roof_macs(stretto_model_inside(b->m), r->threads, &b->roof, &err);
         if (s != STRETTO_OK) return command_fail("bench", s, err.text);
     }
     double peak = peak_rss(false), mean, deviation, ns;
@@ -249,6 +251,7 @@ static int run_group(struct bench *b, unsigned threads, uint32_t sequences)
     if (s != STRETTO_OK) return command_fail("bench", s, words);
     b->engine.size = sizeof b->engine;
     stretto_engine_about(engine, &b->engine);
+    b->roof = (struct speed_roof){ 0 };
     if (o->roof) s = speed_roof_macs(stretto_model_inside(b->m), threads, &b->roof, &err);
     if (s != STRETTO_OK) code = command_fail("bench", s, err.text);
     static struct result r;

@@ -166,7 +166,6 @@ stretto_status speed_roof_macs(const struct model *m, unsigned threads, struct s
 {
     enum { PASSES = 9 };
     struct team *team;
-    memset(out->macs, 0, sizeof out->macs);
     if (!m->backend->peak) return STRETTO_OK;
     TRY(team_open(&team, threads, err));
     for (int k = 0; k < ARITHMETIC_KINDS; k++) {

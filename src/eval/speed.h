@@ -32,6 +32,7 @@ struct speed_roof {
  * when the weights are not in this memory. */
 stretto_status speed_roof_bytes(const struct model *m, unsigned threads, double bytes,
                                 struct speed_roof *out, struct error *err);
+/* Raises out->macs where it finds more: neighbours on the machine make a probe low, never high. */
 stretto_status speed_roof_macs(const struct model *m, unsigned threads, struct speed_roof *out,
                                struct error *err);
 

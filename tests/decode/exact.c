@@ -198,6 +198,16 @@ static bool done(const struct engine *e, const struct text *x)
     return n >= x->limit || n >= engine_about(e)->context || x->got[x->got_n - 1] == x->end_token;
 }
 
+static void end_text(struct engine *e, int32_t seq, struct text *x)
+{
+    writer_close(x->writer);
+    drafter_close(x->drafter);
+    heads_close(x->heads);
+    x->drafter = NULL;
+    x->heads = NULL;
+    engine_rewind(e, seq, 0);
+}
+
 static void drain(struct engine *e, int32_t seq, struct text *x)
 {
     int32_t token;
@@ -312,12 +322,7 @@ static void write_texts(struct test *t, struct engine *e, struct text *x, size_t
         compare(t, e, (int32_t)i, &x[i], where);
         t->accepted += writer_counts(x[i].writer)->accepted;
         suffix_store_add(&t->store, x[i].got, x[i].got_n);
-        writer_close(x[i].writer);
-        drafter_close(x[i].drafter);
-        heads_close(x[i].heads);
-        x[i].drafter = NULL;
-        x[i].heads = NULL;
-        engine_rewind(e, (int32_t)i, 0);
+        end_text(e, (int32_t)i, &x[i]);
     }
     free(top);
     free(logits);
@@ -382,6 +387,35 @@ static void full_context(struct test *t)
         }
         drop_text(&x);
     }
+}
+
+/* A pool of three pages, one of them another sequence's: guesses that would need a fourth are left
+ * out, and the text goes on to the last slot. */
+static void crowded_pool(struct test *t)
+{
+    struct error err = { 0 };
+    struct engine *e;
+    struct engine_options o = { .threads = 1, .context = 256, .sequences = 2, .pool_tokens = 64 };
+    static struct text x;
+    ok(t, engine_open(&e, stretto_model_inside(t->model), &o, &err), &err);
+    ok(t, engine_feed(e, 1, t->prompts[1].ids, t->prompts[1].n, 0, NULL, &err), &err);
+    for (size_t w = 0; w < t->n_words; w++) {
+        set_text(t, &x, "plain", 1, false);
+        x.limit = 2 * PAGE_SLOTS;
+        x.take_back = 0;
+        give_sampler(t, &x);
+        plain(t, e, 0, &x);
+        x.words = t->words[w];
+        open_text(t, e, 0, &x);
+        while (!done(e, &x)) {
+            ok(t, writer_step(x.writer, &err), &err);
+            drain(e, 0, &x);
+        }
+        compare(t, e, 0, &x, "in a crowded pool");
+        end_text(e, 0, &x);
+        drop_text(&x);
+    }
+    engine_close(e);
 }
 
 /* Three texts with other prompts, ways and samplings in the same steps. */
@@ -633,6 +667,7 @@ static bool run_model(struct test *t, const char *prompts, size_t take)
     alone(t);
     if (!prompts) {
         full_context(t);
+        if (!t->few) crowded_pool(t);
         together(t);
         sessions(t);
         planted(t);

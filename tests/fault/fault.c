@@ -31,7 +31,10 @@ static stretto_status run_open(struct run *r, const char *path, char *err, size_
     stretto_status s = stretto_model_open(&r->m, path, &mo, err, size);
     if (s == STRETTO_OK) s = stretto_engine_open(&r->e, r->m, &eo, err, size);
     if (s == STRETTO_OK) s = stretto_session_open(&r->s, r->e, err, size);
-    if (s == STRETTO_OK && (s = stretto_session_decoding(r->s, NULL)) != STRETTO_OK)
+    stretto_decoding d = STRETTO_DECODING_INIT;
+    d.words = "auto+lookahead";
+    d.draft = r->m;                      /* its own: a second engine opens and guesses */
+    if (s == STRETTO_OK && (s = stretto_session_decoding(r->s, &d)) != STRETTO_OK)
         snprintf(err, size, "%s", stretto_session_error(r->s));
     return s;
 }
