@@ -215,7 +215,7 @@ class Llama:
         self.name, self.path = name, path
         self.identity = identity(path)
         words = subprocess.run([path, "--help"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT).stdout.decode(errors="replace")
+                               stderr=subprocess.STDOUT, cwd=tempfile.gettempdir()).stdout.decode(errors="replace")
         # ik_llama.cpp's has no depth (its batched bench has) and repacks weights only when told.
         self.no_depth = "-n, --n-gen" in words and "--n-depth" not in words
         self.repacks = "--run-time-repack" in words
