@@ -227,32 +227,40 @@ stretto_status stretto_session_sampling(stretto_session *s, const stretto_sampli
     return STRETTO_OK;
 }
 
-/* The store of finished answers, once per engine. */
+static void plan_store(stretto_engine *e, struct arena *a)
+{
+    suffix_store_plan(&e->store, a, SUFFIX_STORE_TOKENS);
+}
+
+static void plan_recycled(stretto_engine *e, struct arena *a)
+{
+    recycle_memory_plan(&e->recycled, a, engine_model(e->engine)->config.vocab);
+}
+
+/* What an engine learns from its texts gets its memory when a session first wants it. */
+static stretto_status placed(stretto_engine *e, struct arena *memory,
+                             void (*plan)(stretto_engine *e, struct arena *a), struct error *err)
+{
+    if (memory->base) return STRETTO_OK;
+    struct arena a = { 0 };
+    plan(e, &a);
+    a = (struct arena){ .base = mem_map(a.top), .cap = a.top };
+    if (!a.base) return fail(err, STRETTO_E_NOMEM, "no memory for what an engine learns");
+    *memory = a;
+    plan(e, &a);
+    return STRETTO_OK;
+}
+
 static stretto_status store_of(stretto_engine *e, struct suffix_store **out, struct error *err)
 {
     *out = &e->store;
-    if (e->store_memory.base) return STRETTO_OK;
-    struct arena a = { 0 };
-    suffix_store_plan(&e->store, &a, SUFFIX_STORE_TOKENS);
-    a = (struct arena){ .base = mem_map(a.top), .cap = a.top };
-    if (!a.base) return fail(err, STRETTO_E_NOMEM, "no memory for the store of answers");
-    e->store_memory = a;
-    suffix_store_plan(&e->store, &a, SUFFIX_STORE_TOKENS);
-    return STRETTO_OK;
+    return placed(e, &e->store_memory, plan_store, err);
 }
 
 static stretto_status recycled_of(stretto_engine *e, struct recycle_memory **out, struct error *err)
 {
-    uint32_t vocab = engine_model(e->engine)->config.vocab;
     *out = &e->recycled;
-    if (e->recycled_memory.base) return STRETTO_OK;
-    struct arena a = { 0 };
-    recycle_memory_plan(&e->recycled, &a, vocab);
-    a = (struct arena){ .base = mem_map(a.top), .cap = a.top };
-    if (!a.base) return fail(err, STRETTO_E_NOMEM, "no memory for what the model finds likely");
-    e->recycled_memory = a;
-    recycle_memory_plan(&e->recycled, &a, vocab);
-    return STRETTO_OK;
+    return placed(e, &e->recycled_memory, plan_recycled, err);
 }
 
 /* Opens what the ways of decoding need; `auto` takes part with what it is given. */
