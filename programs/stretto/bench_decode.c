@@ -31,18 +31,6 @@ static const struct option rows_of_options[] = {
      "times each answer is written plainly and in each way [5]"},
     {"--warm", "FILE", OPT_TEXT, AT(warm), 0, 0,
      "answers that suffix decoding knows beforehand: a file of stretto trace jacobi"},
-    {"--draft-max", "N", OPT_INT, AT(decode.most), 0, 48,
-     "guesses in a step at most; 0 takes 15, or what the window needs [0]"},
-    {"--window", "N", OPT_INT, AT(decode.window), 0, 49,
-     "tokens of the Jacobi window, columns of lookahead's; 0 takes 16 and 4 [0]"},
-    {"--ngram", "N", OPT_INT, AT(decode.ngram), 0, 8,
-     "lookahead: tokens of an n-gram; 0 takes 3 [0]"},
-    {"--guesses", "N", OPT_INT, AT(decode.guesses), 0, 16,
-     "lookahead: n-grams that are tried at once; 0 takes 4 [0]"},
-    {"-md --model-draft", "MODEL", OPT_TEXT, AT(decode.draft), 0, 0,
-     "a smaller model that guesses, for draft"},
-    {"--heads", "FILE", OPT_TEXT, AT(decode.heads), 0, 0,
-     "a safetensors file of heads that guess, for heads"},
 };
 #undef AT
 const struct option_group group_decode_bench = {

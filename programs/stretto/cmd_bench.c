@@ -337,6 +337,8 @@ static const struct option_group group = { "Tests", rows, sizeof rows / sizeof *
 static const struct option_use uses[] = {{&group, 0},
                                          {&group_decode_bench,
                                           offsetof(struct bench_options, decode)},
+                                         {&group_guesses,
+                                          offsetof(struct bench_options, decode.decode)},
                                          {&group_model, offsetof(struct bench_options, model)}};
 const struct command command_bench = {
     .name = "bench",
@@ -364,7 +366,7 @@ const struct command command_bench = {
                    "prompt, and whether all texts were the same; where one was not, the command "
                    "fails. Answers that repeat themselves are reported apart.",
     .uses = uses,
-    .n_uses = 3,
+    .n_uses = 4,
     .options_size = sizeof(struct bench_options),
     .defaults = bench_defaults,
     .run = bench_run,

@@ -70,6 +70,9 @@ static const struct option decode_rows[] = {
 #undef AT
 const struct option_group group_decode = { "Tokens that overlap", decode_rows,
                                            sizeof decode_rows / sizeof *decode_rows };
+/* Without --decode, for commands that give the word another meaning. */
+const struct option_group group_guesses = { "Guesses", decode_rows + 1,
+                                            sizeof decode_rows / sizeof *decode_rows - 1 };
 
 void model_options_defaults(struct model_options *o)
 {

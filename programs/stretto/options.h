@@ -24,7 +24,7 @@ struct decode_options {
     const char *draft, *heads;    /* a smaller model, a file of heads; NULL = none */
 };
 
-extern const struct option_group group_model, group_sampling, group_decode;
+extern const struct option_group group_model, group_sampling, group_decode, group_guesses;
 
 void model_options_defaults(struct model_options *o);
 void sampling_options_defaults(struct sampling_options *o);
