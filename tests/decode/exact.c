@@ -34,7 +34,7 @@ struct test {
     stretto_model *model;
     stretto_engine *engine, *small;
     struct model *other;               /* drafts for models of the same number of tokens */
-    char heads[64];                    /* a file of random heads                         */
+    char heads[512];                   /* a file of random heads                         */
     struct prompt *prompts;
     size_t n_prompts;
     uint32_t tokens;
@@ -133,7 +133,8 @@ static void write_heads(struct test *t)
     uint32_t width = stretto_model_inside(t->model)->config.width;
     size_t bytes = (size_t)width * width * sizeof(float), n = 0;
     char head[1024];
-    strcpy(t->heads, "heads.XXXXXX");
+    const char *dir = getenv("TMPDIR");
+    snprintf(t->heads, sizeof t->heads, "%s/heads.XXXXXX", dir ? dir : "/tmp");
     int fd = mkstemp(t->heads);
     FILE *f = fd >= 0 ? fdopen(fd, "wb") : NULL;
     if (!f) die(t->heads, "cannot be written");
