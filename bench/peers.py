@@ -16,14 +16,17 @@ Rows: pp512, tg128 (empty cache), pp4096 and tg64@4096, x16 (16 sequences at onc
 prompt of 16 tokens, files in the page cache), rss (our peak memory over what it may be: 1.1 x tensors +
 cache touched + 48 MB). "Of the roof" is `stretto bench --roof`'s answer.
 
-Every single measurement is kept in build/peers/results.jsonl under the identity of program and file, so a run
-that was interrupted goes on where it stopped; --again measures anew. The exit status says whether the
-runs worked, never who was faster."""
+With --full every single measurement is kept in build/peers/results.jsonl under the identity of program and
+file, so a run that was interrupted goes on where it stopped; --again measures anew. What a peer cannot do (read
+a file, take a setting) is kept too and told at the end. The exit status says whether the runs worked, never who
+was faster."""
 import argparse
+import glob
 import json
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -37,8 +40,9 @@ HOME = os.path.join(ROOT, "build", "peers")
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 # What is measured in one go -> the rows it gives.
-UNITS = {"pp512": ("pp512",), "tg128": ("tg128",), "deep": ("pp4096", "tg64@4096"),
+UNITS = {"pp512": ("pp512",), "tg128": ("tg128",), "pp4096": ("pp4096",), "tg64@4096": ("tg64@4096",),
          "batch": ("x16", "c4", "c8", "c16"), "first": ("first",)}
+DEEP = ("pp4096", "tg64@4096")      # some programs fill the cache once and tell both
 ROWS = [r for rows in UNITS.values() for r in rows] + ["rss"]
 FOUR = ["pp512", "tg128", "pp4096", "tg64@4096"]
 COSTS = ("c4", "c8", "c16")
@@ -78,24 +82,33 @@ class Failed(Exception):
 
 # ---- running programs ------------------------------------------------------------------------------------
 
-def last_words(r):
-    lines = r.stderr.decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "no message"
+def last_words(err):
+    lines = err.decode(errors="replace").strip().splitlines()
+    return lines[-1][-300:] if lines else "no message"
 
 
 def run(args, argv, all_output=False):
     argv = args.prefix + argv
     try:
         # Not here: ik_llama.cpp leaves a main.log where it stands.
-        r = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                           timeout=args.timeout, cwd=tempfile.gettempdir())
-    except subprocess.TimeoutExpired:
-        raise Failed(f"{' '.join(argv)}: no answer within {args.timeout} s (--timeout)")
+        p = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                             cwd=tempfile.gettempdir(), start_new_session=True)
     except OSError as e:
         raise Failed(f"{argv[0]}: {e.strerror}")
-    if r.returncode:
-        raise Failed(f"{' '.join(argv)}: exit status {r.returncode}: {last_words(r)}")
-    return r.stdout + r.stderr if all_output else r.stdout
+    try:
+        out, err = p.communicate(timeout=args.timeout)
+    except BaseException as e:
+        # With all that it started: what went on running would be in the next measurement.
+        os.killpg(p.pid, signal.SIGKILL)
+        p.wait()
+        if isinstance(e, subprocess.TimeoutExpired):
+            raise Failed(f"{' '.join(argv)}: no answer within {args.timeout} s (--timeout)")
+        raise
+    if p.returncode:
+        how = (f"exit status {p.returncode}" if p.returncode > 0
+               else f"ended by {signal.Signals(-p.returncode).name}")
+        raise Failed(f"{' '.join(argv)}: {how}: {last_words(err)}")
+    return out + err if all_output else out
 
 
 def bench(args, argv):
@@ -148,7 +161,7 @@ def prompt_of_16(args, model):
         r = subprocess.run([args.ours, "tokenize", "--json", "-m", model], input=text.encode(),
                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         if r.returncode:
-            raise Failed(f"{args.ours} tokenize: {last_words(r)}")
+            raise Failed(f"{args.ours} tokenize: {last_words(r.stderr)}")
         if len(json.loads(r.stdout)) >= 16:
             return text
     return " ".join(words)
@@ -162,7 +175,7 @@ class Ours:
 
     def __init__(self, args):
         self.path = args.ours
-        self.identity = identity(args.ours)
+        self.identity = identity(args.ours) + " " + args.level
 
     def settings(self, unit):
         return [""]
@@ -173,20 +186,22 @@ class Ours:
             return {"first": seconds_to_first_byte(args, [
                 self.path, "run", "-m", model, "-p", prompt_of_16(args, model), "-n", "1", "--temp", "0", "-t",
                 str(args.threads), "-ctk", args.cache, "-ctv", args.cache])}
-        roof = ["--roof"] if args.full else []
         if unit == "batch":
-            rows = bench(args, common + roof + ["-p", "0", "-n", "32", "-d", "0", "-np", "1,4,8,16"])
+            # Prompts of 16 for each sequence, as the peers' batched bench has them.
+            rows = bench(args, common + ["-p", "0", "-n", "32", "-d", "16", "-np", "1,4,8,16"])
             total = {r.get("n_parallel"): r["avg_ts"] for r in rows}
             out = {"x16": total[16], "_": extras(rows, {"x16": 16})}
             out.update({f"c{n}": n * total[1] / total[n] for n in (4, 8, 16)})
             return out
-        if unit == "deep":
-            pp, a = speed(args, common + roof, 4096, 0, 0)
-            tg, b = speed(args, common + roof, 0, 64, 4096)
-            return {"pp4096": pp, "tg64@4096": tg, "_": extras([a, b])}
-        n = int(unit[2:])
-        ts, row = speed(args, common + roof, *((n, 0, 0) if unit[:2] == "pp" else (0, n, 0)))
+        # A written token's share of the roof is in every row, a prompt's is the sum of its operations.
+        ts, row = speed(args, common + ["--roof"] * (args.full and unit[:2] == "pp"), *shape(unit))
         return {unit: ts, "_": extras([row])}
+
+
+def shape(unit):
+    """Tokens of prompt, tokens written and depth of a row's name."""
+    n, _, depth = unit[2:].partition("@")
+    return (int(n), 0, 0) if unit[:2] == "pp" else (0, int(n), int(depth or 0))
 
 
 def extras(rows, names=None):
@@ -214,11 +229,16 @@ class Llama:
     def __init__(self, name, path):
         self.name, self.path = name, path
         self.identity = identity(path)
-        words = subprocess.run([path, "--help"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT, cwd=tempfile.gettempdir()).stdout.decode(errors="replace")
+        words = self.help(path)
         # ik_llama.cpp's has no depth (its batched bench has) and repacks weights only when told.
         self.no_depth = "-n, --n-gen" in words and "--n-depth" not in words
-        self.repacks = "--run-time-repack" in words
+        self.repacks, self.merges = "--run-time-repack" in words, "--merge-qkv" in words
+        starter = self.beside("llama-completion", "llama-cli")
+        self.fits = starter and "--fit " in self.help(starter)
+
+    def help(self, path):
+        return subprocess.run([path, "--help"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=60,
+                              stderr=subprocess.STDOUT, cwd=tempfile.gettempdir()).stdout.decode(errors="replace")
 
     def beside(self, *names):
         for n in names:
@@ -230,7 +250,7 @@ class Llama:
     def settings(self, unit):
         if unit == "first":
             return ["repack", "no repack"] if self.beside("llama-completion", "llama-cli") else []
-        if (unit == "batch" or unit == "deep" and self.no_depth) and not self.beside("llama-batched-bench"):
+        if (unit == "batch" or unit in DEEP and self.no_depth) and not self.beside("llama-batched-bench"):
             return []
         return ["fa 0", "fa 1"] + ["fa 0, rtr", "fa 1, rtr"] * self.repacks
 
@@ -239,26 +259,27 @@ class Llama:
         cache = ["-ctk", args.cache, "-ctv", args.cache]
         if unit == "first":
             program = self.beside("llama-completion", "llama-cli")
+            # A context for this prompt: clearing the cache of a whole one takes longer than all the rest. And
+            # nothing is left to be fitted into memory, which is looked for by loading twice.
             argv = [program, "-m", model, "-p", prompt_of_16(args, model), "-n", "1", "--temp", "0", "-t",
-                    str(args.threads), "--no-warmup", "--no-display-prompt"]
-            argv += ["-no-cnv"] * program.endswith("completion")
+                    str(args.threads), "-c", "256", "--no-warmup", "--no-display-prompt"] + cache
+            argv += ["-no-cnv"] * program.endswith("completion") + ["--fit", "off"] * bool(self.fits)
             if self.repacks:
                 argv += ["-rtr"] * (setting == "repack")
             else:
                 argv += ["--no-repack"] * (setting == "no repack")
             return {"first": seconds_to_first_byte(args, argv)}
         batched = self.beside("llama-batched-bench")
-        more = cache + ["-rtr"] * rtr
+        # Repacked weights are no longer the file's pages, so q, k and v may be merged as well.
+        more = cache + ["-rtr"] * rtr + ["-mqkv"] * (rtr and self.merges)
         if unit == "batch":
             return {"x16": self.batched(args, batched, model, fa, more, 16, 32, 16)[1]}
-        if unit == "deep" and batched:
-            pp, tg = self.batched(args, batched, model, fa, more, 4096, 64, 1)
-            return {"pp4096": pp, "tg64@4096": tg}
-        argv = [self.path, "-fa", fa, "-m", model, "-t", str(args.threads)] + cache + ["-rtr", "1"] * rtr
-        if unit == "deep":
-            return {"pp4096": speed(args, argv, 4096, 0, 0)[0], "tg64@4096": speed(args, argv, 0, 64, 4096)[0]}
-        n, depth = int(unit[2:]), None if self.no_depth else 0
-        ts, row = speed(args, argv, *((n, 0, depth) if unit[:2] == "pp" else (0, n, depth)))
+        if unit in DEEP and batched:
+            return dict(zip(DEEP, self.batched(args, batched, model, fa, more, 4096, 64, 1)))
+        argv = [self.path, "-fa", fa, "-m", model, "-t", str(args.threads)] + cache
+        argv += ["-rtr", "1"] * rtr + ["-mqkv", "1"] * (rtr and self.merges)
+        prompt, gen, depth = shape(unit)
+        ts, row = speed(args, argv, prompt, gen, None if self.no_depth else depth)
         return {unit: ts, "_": {"version": row.get("build_commit")}}
 
     def batched(self, args, path, model, fa, cache, prompt, gen, sequences):
@@ -267,13 +288,16 @@ class Llama:
                          "-npp", str(prompt), "-ntg", str(gen), "-npl", str(sequences),
                          "--output-format", "jsonl"] + cache, True)
         for line in out.decode(errors="replace").splitlines():
-            if line.startswith("{"):
-                row = json.loads(line)
-                return row["speed_pp"], row["speed_tg"]
-            # ik_llama.cpp prints its table all the same: PP TG B N_KV T_PP S_PP T_TG S_TG T S
-            cells = line.strip("| \n").split("|")
-            if len(cells) == 10 and [c.strip() for c in cells[:3]] == [str(prompt), str(gen), str(sequences)]:
-                return float(cells[5]), float(cells[7])
+            try:
+                if line.startswith("{"):
+                    row = json.loads(line)
+                    return float(row["speed_pp"]), float(row["speed_tg"])
+                # ik_llama.cpp prints its table all the same: PP TG B N_KV T_PP S_PP T_TG S_TG T S
+                cells = line.strip("| \n").split("|")
+                if len(cells) == 10 and [c.strip() for c in cells[:3]] == [str(prompt), str(gen), str(sequences)]:
+                    return float(cells[5]), float(cells[7])
+            except (ValueError, KeyError, TypeError):
+                continue
         raise Failed(f"{path} printed no row")
 
 
@@ -283,22 +307,28 @@ class OpenVino:
 
     def __init__(self, python):
         self.path = python
-        self.identity = identity(python)
+        found = glob.glob(os.path.join(os.path.dirname(python), "..", "lib", "*", "site-packages",
+                                       "openvino_genai-*.dist-info"))
+        self.identity = identity(python) + "".join(" " + os.path.basename(f) for f in found)
         self.driver = os.path.join(HERE, "peer_openvino.py")
 
     def settings(self, unit):
-        return {"batch": [], "first": ["PA"]}.get(unit, ["PA", "SDPA"])
+        return ["PA"] if unit == "first" else ["PA", "SDPA"]
 
     def measure(self, args, unit, setting, model):
-        shape = {"pp512": (512, 1), "tg128": (16, 128), "deep": (4096, 64), "first": (16, 1)}[unit]
-        argv = [self.path, self.driver, "-m", model, "-t", str(args.threads), "-p", str(shape[0]), "-n",
-                str(shape[1]), "-ctk", args.cache, "--attention", setting]
+        prompt, gen = {"pp512": (512, 1), "tg128": (16, 128), "batch": (16, 32), "first": (16, 1)}.get(unit, (4096, 64))
+        argv = [self.path, self.driver, "-m", model, "-t", str(args.threads), "-p", str(prompt), "-n",
+                str(gen), "-np", "16" if unit == "batch" else "1", "-ctk", args.cache, "--attention", setting]
         if unit == "first":
             return {"first": seconds_to_first_byte(args, argv + ["--cold"], True)}
-        out = json.loads(run(args, argv))
-        values = {"pp512": {"pp512": out["pp"]}, "tg128": {"tg128": out["tg"]},
-                  "deep": {"pp4096": out["pp"], "tg64@4096": out["tg"]}}[unit]
-        return {**values, "_": {"version": out["version"]}}
+        out = run(args, argv)
+        try:
+            out = json.loads(out.splitlines()[-1])
+            values = {"pp512": {"pp512": out["pp"]}, "tg128": {"tg128": out["tg"]}, "batch": {"x16": out["tg"]}}
+            values = values.get(unit) or {"pp4096": out["pp"], "tg64@4096": out["tg"]}
+            return {**values, "_": {"version": out["version"]}}
+        except (ValueError, KeyError, TypeError, IndexError) as e:
+            raise Failed(f"{' '.join(argv)}: output is not that of bench/peer_openvino.py ({e!r})")
 
 
 def identity(path):
@@ -314,30 +344,68 @@ LLAMA_PROGRAMS = ("llama-bench", "llama-batched-bench", "llama-completion")
 OPENVINO_PACKAGE = "openvino-genai==2026.4.1.0"
 
 
+LLAMA_ROOM = 1.5e9               # bytes that the archive, its files, the build and OpenVINO take, and some to spare
+
+
 def get_peers():
-    def step(*argv):
-        print("peers: " + " ".join(argv), file=sys.stderr)
-        if subprocess.run(argv).returncode:
-            sys.exit("peers: that step failed; its message is above")
-    python = os.path.join(HOME, "venv", "bin", "python")
+    """Each step leaves what it made whole, so a call after a failure goes on there."""
+    def step(what, hint, *argv):
+        print(f"peers: {what}: " + " ".join(argv), file=sys.stderr, flush=True)
+        try:
+            if subprocess.run(argv, stdin=subprocess.DEVNULL).returncode == 0:
+                return
+        except OSError as e:
+            sys.exit(f"peers: {argv[0]}: {e.strerror}")
+        sys.exit(f"peers: {what} failed (its message is above). {hint}./dev peers --get goes on from there")
     os.makedirs(HOME, exist_ok=True)
-    if not os.path.isfile(python):
-        step(sys.executable, "-m", "venv", os.path.join(HOME, "venv"))
-    step(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", OPENVINO_PACKAGE)
-    if not os.path.isfile(os.path.join(HOME, "bin", "llama-bench")):
-        step(python, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps", "--no-binary", ":all:",
-             "-d", HOME, LLAMA_PACKAGE)
-        archive, = [f for f in os.listdir(HOME) if f.endswith(".tar.gz")]
-        with tarfile.open(os.path.join(HOME, archive)) as t:
-            top = t.getnames()[0].split("/")[0]
-            t.extractall(HOME, filter="data") if hasattr(tarfile, "data_filter") else t.extractall(HOME)
-        source, build = os.path.join(HOME, top, "vendor", "llama.cpp"), os.path.join(HOME, "llama.cpp")
-        step("cmake", "-G", "Ninja", "-S", source, "-B", build, "-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON",
-             f"-DCMAKE_RUNTIME_OUTPUT_DIRECTORY={HOME}/bin", f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={HOME}/bin",
+    python, bench = os.path.join(HOME, "venv", "bin", "python"), os.path.join(HOME, "bin", "llama-bench")
+    free = shutil.disk_usage(HOME).free
+    if not os.path.isfile(bench) and free < LLAMA_ROOM:
+        sys.exit(f"peers: {HOME} has {free / 1e9:.1f} GB free; {LLAMA_ROOM / 1e9:.1f} GB are needed")
+    try:
+        whole = subprocess.run([python, "-m", "pip", "-V"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    except OSError:
+        whole = None
+    if not whole or whole.returncode:
+        step("making a Python environment", "", sys.executable, "-m", "venv", "--clear", os.path.join(HOME, "venv"))
+    pip = (python, "-m", "pip", "-q", "--disable-pip-version-check")
+    network = "Is there a network? "
+    step("fetching OpenVINO GenAI", network, *pip, "install", OPENVINO_PACKAGE)
+    if not os.path.isfile(bench):
+        # Only this package as source: what reads its version may come built.
+        name = LLAMA_PACKAGE.partition("=")[0]
+        parts = os.path.join(HOME, "source")
+        step("fetching llama.cpp", network, *pip, "download", "--no-deps", "--no-binary", name, "-d", parts,
+             LLAMA_PACKAGE)
+        top = unpack(parts, name.replace("-", "_") + "-" + LLAMA_PACKAGE.rpartition("=")[2])
+        source, build = os.path.join(top, "vendor", "llama.cpp"), os.path.join(HOME, "llama.cpp")
+        # Into place when all are there: find_peers takes what lies in bin.
+        made = os.path.join(HOME, "bin.part")
+        step("configuring llama.cpp", "Is there a C++ compiler? ", "cmake", "-G", "Ninja", "-S", source, "-B", build,
+             "-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", f"-DCMAKE_RUNTIME_OUTPUT_DIRECTORY={made}",
+             f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={made}", "-DCMAKE_BUILD_RPATH_USE_ORIGIN=ON",
              *[f"-D{name}=OFF" for name in LLAMA_OFF])
-        step("cmake", "--build", build, "--target", *LLAMA_PROGRAMS)
+        step("building llama.cpp (20 minutes of one core)", "", "cmake", "--build", build, "--target", *LLAMA_PROGRAMS)
+        shutil.rmtree(os.path.join(HOME, "bin"), ignore_errors=True)
+        os.rename(made, os.path.join(HOME, "bin"))
     print("peers: llama.cpp and OpenVINO GenAI are in build/peers; ik_llama.cpp is in no package: build it and "
           "name it with --peer ik=PATH/llama-bench", file=sys.stderr)
+
+
+def unpack(folder, name):
+    """The folder of an archive that pip fetched."""
+    top, archive = os.path.join(folder, name), os.path.join(folder, name + ".tar.gz")
+    part = top + ".part"
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        with tarfile.open(archive) as t:
+            t.extractall(part, filter="data") if hasattr(tarfile, "data_filter") else t.extractall(part)
+        shutil.rmtree(top, ignore_errors=True)
+        os.rename(os.path.join(part, name), top)
+        os.rmdir(part)
+    except (OSError, EOFError, tarfile.TarError) as e:
+        sys.exit(f"peers: {archive} could not be unpacked: {e}")
+    return top
 
 
 def find_peers(args, ap):
@@ -364,7 +432,10 @@ def find_peers(args, ap):
         if not os.path.isfile(path):
             ap.error(f"{name}: there is no file {path}")
         path = os.path.abspath(path)
-        peers.append(OpenVino(path) if name == "openvino" else Llama(name, path))
+        try:
+            peers.append(OpenVino(path) if name == "openvino" else Llama(name, path))
+        except (OSError, subprocess.TimeoutExpired) as e:
+            ap.error(f"{name}: {path} cannot be run: {e}")
     return peers
 
 
@@ -383,8 +454,10 @@ def find_models(args, ap):
         if not os.path.isfile(path) and hint is None:
             made_of = os.path.join(MODELS, SMOL)
             if os.path.isfile(made_of):
-                subprocess.run([args.ours, "convert", "--type", "q8_0", made_of, path], check=True)
-                hint = ""
+                print(f"peers: making {path}", file=sys.stderr)
+                r = subprocess.run([args.ours, "convert", "--type", "q8_0", made_of, path], stdout=subprocess.DEVNULL)
+                if r.returncode:
+                    ap.exit(1, f"peers: {path} could not be made; the message is above\n")
         if os.path.isfile(path):
             models.append((name, path, column))
         else:
@@ -400,52 +473,79 @@ class Results:
     """One line of JSON for each measurement, appended as soon as it is made."""
 
     def __init__(self, path, again):
-        self.path, self.known = path, {}
-        if path and not again:
+        self.path, self.known, self.made = path, {}, 0
+        broken = 0
+        try:
+            with open(path or os.devnull, "rb") as f:
+                kept = f.read()
+        except FileNotFoundError:
+            kept = b""
+        # A last line that was cut off must not swallow the next one.
+        self.torn = bool(kept) and not kept.endswith(b"\n")
+        for line in [] if again else kept.splitlines():
             try:
-                with open(path) as f:
-                    for line in f:
-                        r = json.loads(line)
-                        self.known[r["key"]] = r["rows"]
-            except (OSError, ValueError, KeyError, TypeError):
-                pass            # nothing kept yet, or a last line that was cut off
+                r = json.loads(line)
+                rows = {k: v if k in "_!" else float(v) for k, v in r["rows"].items()}
+                self.known[str(r["key"])] = rows
+            except (ValueError, KeyError, TypeError, AttributeError):
+                broken += 1
+        if broken:
+            print(f"peers: {path}: {broken} line{'s are' if broken > 1 else ' is'} not of this program or cut off; "
+                  "what they told is measured anew", file=sys.stderr)
 
     def get(self, key):
         return self.known.get(key)
 
     def put(self, key, rows):
         self.known[key] = rows
+        self.made += 1
         if not self.path:
             return
-        os.makedirs(os.path.dirname(self.path), exist_ok=True)
+        os.makedirs(os.path.dirname(os.path.abspath(self.path)), exist_ok=True)
         with open(self.path, "a") as f:
-            f.write(json.dumps({"key": key, "rows": rows, "date": time.strftime("%Y-%m-%d %H:%M")}) + "\n")
+            f.write("\n" * self.torn + json.dumps({"key": key, "rows": rows, "date": time.strftime("%Y-%m-%d %H:%M")})
+                    + "\n")
+        self.torn = False
 
 
 def measure(args, programs, models, units, results):
-    """{(model, row): {program: {setting: [values]}}}, {(model, row): [shares]}, {model: [rss]}, {program: version}"""
-    got, shares, rss, versions, refused = {}, {}, {}, {}, {}
+    """{(model, row): {program: {setting: [values]}}}, {(model, row): [shares]}, {model: [rss]}, {program: version},
+    [what failed]"""
+    got, shares, rss, versions = {}, {}, {}, {}
+    failures, no_peer, answered = {}, set(), set()
     jobs = [(r, m, u) for r in range(args.rounds) for m in models for u in units]
     for done, (r, (model, path, _), unit) in enumerate(jobs):
         turns = [(p, s) for p in programs for s in p.settings(unit)]
         for p, setting in turns[::-1] if r % 2 else turns:
-            if setting.startswith("fa 0") and args.cache == "q8_0" or (p.name, model) in refused:
+            if setting.startswith("fa 0") and args.cache == "q8_0" or (p.name, model) in no_peer:
                 continue                # llama.cpp keeps a quantised cache only with flash attention
-            if not args.quiet:
-                print(f"\r{done + 1}/{len(jobs)} {model} {unit} {p.name} {setting}\x1b[K", end="", file=sys.stderr,
-                      flush=True)
-            key = " | ".join((p.identity, identity(path), unit, setting, str(args.threads), args.cache, str(r),
-                              "roof" if args.full else ""))
-            rows = results.get(key)
+
+            def key(unit):
+                return " | ".join((p.identity, identity(path), unit, setting, str(args.threads), args.cache, str(r),
+                                   "roof" if args.full else ""))
+            rows = results.get(key(unit))
             if rows is None:
+                if not args.quiet:
+                    print(f"\r{done + 1}/{len(jobs)} {model} {unit} {p.name} {setting}\x1b[K", end="", file=sys.stderr,
+                          flush=True)
                 try:
                     rows = p.measure(args, unit, setting, path)
                 except Failed as e:
-                    if p.name == "ours" or not args.full:
+                    if p.name == "ours":
                         raise
-                    refused[p.name, model] = str(e)      # a peer that cannot read a file is no peer there
-                    continue
-                results.put(key, rows)
+                    rows = {"!": str(e)}
+                more = {"_": rows["_"]} if "_" in rows else {}
+                # All that it told, each under its own unit.
+                for u, gives in UNITS.items():
+                    mine = {row: rows[row] for row in gives if row in rows}
+                    if mine and u != unit:
+                        results.put(key(u), {**mine, **more})
+                results.put(key(unit), {row: v for row, v in rows.items() if row in UNITS[unit] + ("_", "!")})
+                rows = results.get(key(unit))
+            if "!" in rows:
+                failures.setdefault((p.name, model), {})[unit, setting] = rows["!"]
+                continue
+            answered.add((p.name, model))
             more = rows.get("_") or {}
             if more.get("version"):
                 versions[p.name] = more["version"]
@@ -456,11 +556,17 @@ def measure(args, programs, models, units, results):
                 shares.setdefault((model, row), []).append(share)
             if more.get("rss"):
                 rss.setdefault(model, []).append(more["rss"])
+        # A peer that can do nothing of the first thing it is asked cannot read the file.
+        for p in programs:
+            if (p.name, model) in failures and (p.name, model) not in answered:
+                no_peer.add((p.name, model))
     if not args.quiet:
         print("\r\x1b[K", end="", file=sys.stderr)
-    for (name, model), why in refused.items():
-        print(f"peers: {name} is no peer for {model}: {why[-300:]}", file=sys.stderr)
-    return got, shares, rss, versions
+    for (name, model), why in failures.items():
+        what = [f"{u} {s}".strip() for u, s in why]
+        print(f"peers: {name} is no peer for {model}" + (" in " + ", ".join(what)) * ((name, model) not in no_peer)
+              + f" (--again asks once more): {list(why.values())[-1][-400:]}", file=sys.stderr)
+    return got, shares, rss, versions, failures
 
 
 def judge(kind, bound, row):
@@ -576,16 +682,21 @@ def cpu_name():
 
 def cpu_level(args):
     """What `stretto info` chose; STRETTO_CPU lowers it."""
-    r = subprocess.run([args.ours, "info", "--machine", "--json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
+        r = subprocess.run([args.ours, "info", "--machine", "--json"], stdout=subprocess.PIPE,
+                           stderr=subprocess.DEVNULL)
         return json.loads(r.stdout)["machine"]["level"]
+    except OSError as e:
+        sys.exit(f"peers: {args.ours}: {e.strerror}")
     except (ValueError, KeyError, TypeError):
         return "?"
 
 
 def environment(args, versions, level):
-    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], stdout=subprocess.PIPE,
-                            stderr=subprocess.DEVNULL).stdout.decode().strip()
+    commit = ""
+    if shutil.which("git"):
+        commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], stdout=subprocess.PIPE,
+                                stderr=subprocess.DEVNULL).stdout.decode().strip()
     return {"cpu": cpu_name(), "cores": len(os.sched_getaffinity(0)), "kernel": platform.release(), "level": level,
             "threads": args.threads, "cache": args.cache, "rounds": args.rounds, "load_before": round(args.load, 2),
             "date": time.strftime("%Y-%m-%d"), "ours": commit or "?", "peers": versions}
@@ -612,34 +723,47 @@ def main():
     ap.add_argument("-q", "--quiet", action="store_true", help="no progress line")
     ap.add_argument("-o", "--output", choices=("md", "json"), default="md")
     args = ap.parse_args()
+    # As ^C does, so that nothing is left running.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     if args.get:
         get_peers()
         return 0
-    if args.rounds < 1 or args.threads < 1:
-        ap.error("--rounds and --threads must be at least 1")
+    if args.rounds < 1 or args.threads < 1 or args.timeout < 1:
+        ap.error("--rounds, --threads and --timeout must be at least 1")
     args.load, args.ours = os.getloadavg()[0], os.path.abspath(args.ours)
     if not os.path.isfile(args.ours):
         ap.error(f"our program: there is no file {args.ours}; ./dev build makes it")
-    peers, models = find_peers(args, ap), find_models(args, ap)
     rows = args.rows.split(",") if args.rows else ROWS if args.full else FOUR
     if not set(rows) <= set(ROWS):
         ap.error(f"--rows {args.rows}: the rows are {', '.join(ROWS)}")
+    args.level = cpu_level(args)
+    peers, models = find_peers(args, ap), find_models(args, ap)
     units = [u for u, gives in UNITS.items() if set(gives) & set(rows)] or ["pp512"]
     if args.load > 0.5 and not args.quiet:
         print(f"peers: the machine is busy (load {args.load:.2f}); figures will be low and uneven", file=sys.stderr)
-    level = cpu_level(args)
     keep = args.results or (os.path.join(HOME, "results.jsonl") if args.full else None)
+    results = Results(keep, args.again)
     try:
-        got, shares, rss, versions = measure(args, [Ours(args)] + peers, models, units, Results(keep, args.again))
+        got, shares, rss, versions, failures = measure(args, [Ours(args)] + peers, models, units, results)
     except Failed as e:
         print(f"\npeers: {e}", file=sys.stderr)
         return 1
-    result = table(models, rows, peers, got, shares, rss, level)
-    env = environment(args, versions, level)
+    except KeyboardInterrupt:
+        kept = f"; {results.made} made until now are kept in {keep}: without --again the same command goes on there"
+        print("\npeers: stopped in a measurement" + kept * bool(keep), file=sys.stderr)
+        return 130
+    result = table(models, rows, peers, got, shares, rss, args.level)
+    env = environment(args, versions, args.level)
     print(json.dumps({"environment": env, "rows": result}, indent=1) if args.output == "json"
           else markdown(result, peers, env))
-    return 0
+    # With --full a file that a peer cannot read is part of the answer.
+    return 1 if failures and not args.full else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("\npeers: stopped")
+    except OSError as e:
+        sys.exit(f"\npeers: {e}")

@@ -6,8 +6,11 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+PEERS = os.path.join(ROOT, "bench", "peers.py")
 
 # Answers with a speed that depends on its name, its flash attention and how often it has run.
 FAKE = """#!/bin/sh
@@ -37,6 +40,14 @@ echo ']'
 """
 
 
+def is_running(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def main():
     with tempfile.TemporaryDirectory() as d:
         def path(name):
@@ -52,8 +63,7 @@ def main():
 
         def peers(*more):
             env = dict(os.environ, XDG_CACHE_HOME=path("cache"), PATH="/usr/bin:/bin")
-            r = subprocess.run([sys.executable, os.path.join(ROOT, "bench", "peers.py"), "--ours", path("ours"),
-                                "--results", path("kept"), "-q", *more],
+            r = subprocess.run([sys.executable, PEERS, "--ours", path("ours"), "--results", path("kept"), "-q", *more],
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
             return r.returncode, r.stdout, r.stderr
 
@@ -89,6 +99,18 @@ def main():
         rc, again, err = peers(*three)
         assert rc == 0 and len(log()) == len(lines) + 1, err
 
+        # A line that is not ours costs only itself, and what follows one that was cut off is not lost with it.
+        lines = log()
+        with open(path("kept")) as f:
+            kept = f.read().splitlines()
+        write("kept", "\n".join(["[]", '{"key": 1}', *kept[:4], '{"key": "x", "rows": {"a": "fast"}}', *kept[4:-1],
+                                 kept[-1][:-9]]))
+        rc, again, err = peers(*three)
+        assert rc == 0 and len(log()) == len(lines) + 1 and "5 lines are not" in err, err
+        lines = log()
+        rc, again, err = peers(*three)
+        assert rc == 0 and log() == lines and json.loads(again)["rows"], err
+
         # The table of --full: one model that is there, targets of a machine with AMX.
         os.makedirs(path("cache/stretto/models"))
         write("cache/stretto/models/SmolLM2-135M-Instruct.Q4_1.gguf", "x")
@@ -113,7 +135,52 @@ def main():
 
         write("broken", "#!/bin/sh\necho no such model >&2\nexit 3\n")
         rc, out, err = peers(*m, "--peer", path("broken"), "-n", "1")
-        assert rc == 1 and "no such model" in err and not out, (rc, out, err)
+        assert rc == 1 and "broken is no peer" in err and "exit status 3: no such model" in err, (rc, out, err)
+        # What a peer cannot do is kept; what others can do is measured all the same.
+        full = ("--full", "--peer", "a=" + path("slow"), "--peer", "b=" + path("broken"), "-n", "1", "-t", "2",
+                "--rows", "pp512,tg128", "-m", "smollm2-q4_1", "-o", "json")
+        write("broken", "#!/bin/sh\necho broken $1 >> %s\necho other words >&2\nexit 3\n" % path("log"))
+        for asked in (2, 0):            # both settings of the first row, then never again
+            lines = log()
+            rc, out, err = peers(*full)
+            assert rc == 0 and err.count("b is no peer for smollm2-q4_1") == 1 and "other words" in err, (rc, err)
+            rows = {r["test"]: r for r in json.loads(out)["rows"]}
+            assert list(rows) == ["pp512", "tg128"] and all("a" in r and "b" not in r for r in rows.values()), rows
+            assert [line for line in log()[len(lines):] if "broken" in line] == ["broken -fa"] * asked, log()
+        write("killed", "#!/bin/sh\nkill -9 $$\n")
+        rc, out, err = peers(*m, "--peer", path("killed"), "-n", "1", "--rows", "pp512")
+        assert rc == 1 and "ended by SIGKILL" in err and "| pp512 |" in out, (rc, out, err)
+        write("words", "#!/bin/sh\necho pp512 is fast\n")
+        rc, out, err = peers(*m, "--peer", path("words"), "-n", "1", "--rows", "pp512")
+        assert rc == 1 and "not the JSON of a bench" in err, (rc, out, err)
+        write("sleeps", "#!/bin/sh\n[ $1 = --help ] && exit\nsleep 60 &\necho $! > %s\nwait\n"
+              % path("pid"))
+        rc, out, err = peers(*m, "--peer", path("sleeps"), "-n", "1", "--rows", "pp512", "--timeout", "1")
+        assert rc == 1 and "no answer within 1 s" in err, (rc, out, err)
+        with open(path("pid")) as f:
+            assert not is_running(int(f.read())), "what a peer started outlived it"
+        write("text", "no program")
+        os.chmod(path("text"), 0o644)
+        rc, out, err = peers(*m, "--peer", path("text"))
+        assert rc == 2 and "cannot be run" in err, (rc, err)
+        rc, out, err = peers("-m", "gemma", "--peer", path("slow"))
+        assert rc == 2 and "gemma-3-270m" in err, (rc, err)
+
+        # ^C says what is kept.
+        write("cache/stretto/models/other", "x")
+        os.remove(path("pid"))
+        stopped = subprocess.Popen([sys.executable, PEERS, "--ours", path("ours"), "--results", path("kept"), "-q",
+                                    "--rows", "pp512", "-m", path("cache/stretto/models/other"), "--peer",
+                                    path("sleeps")],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while not os.path.isfile(path("pid")) or not os.path.getsize(path("pid")):
+            time.sleep(0.02)
+        stopped.terminate()
+        out, err = stopped.communicate()
+        assert stopped.returncode == 130 and "1 made until now are kept" in err, (stopped.returncode, err)
+        with open(path("pid")) as f:
+            assert not is_running(int(f.read())), "what a peer started outlived us"
+
         rc, out, err = peers(*m, "--peer", path("nowhere"))
         assert rc == 2 and "nowhere" in err, (rc, err)
         rc, out, err = peers(*m, "--peer", path("them"), "--rows", "pp1")
