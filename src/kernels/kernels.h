@@ -49,6 +49,7 @@ struct act {
     const float *f;      size_t ldf;   /* [rows][k], float weights                               */
     const int8_t *q;     size_t ldq;   /* [rows][k] codes in -127..127, quantised weights        */
     const float *d, *s;  size_t ldd;   /* [rows][k/32] scale, and scale * sum of codes           */
+    const int16_t *sum;                /* [rows][k/16] sums of 16 codes; rows are 2 * ldd apart  */
     const uint16_t *h;   size_t ldh;   /* [rows][k] bf16, the given-row path of AMX; may be NULL */
 };
 
@@ -91,8 +92,8 @@ struct kernels {
     linear_fn *linear_given[DT_COUNT];
     const char *linear_level[DT_COUNT], *linear_given_level[DT_COUNT], *attn_level[KV_COUNT];
 
-    /* one row; k % 32 == 0 */
-    void (*quantize)(const float *x, size_t k, int8_t *q, float *d, float *s);
+    /* one row; k % 32 == 0; sum may be NULL */
+    void (*quantize)(const float *x, size_t k, int8_t *q, float *d, float *s, int16_t *sum);
     void (*to_bf16)(const float *x, size_t n, uint16_t *out);
 
     /* out may equal x. w, b: [n]; b and w may be NULL where stated. */

@@ -51,6 +51,14 @@ static inline uint16_t float_to_brain(float f)
     return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
+/* The sum of 16 codes, as activations carry it. */
+static inline int16_t sum_codes(const int8_t *q)
+{
+    int sum = 0;
+    for (size_t i = 0; i < 16; i++) sum += q[i];
+    return (int16_t)sum;
+}
+
 static inline float load_half(const void *p)
 {
     uint16_t h;

@@ -12,7 +12,6 @@
  *       of any width, b_and(x, mask), b_with(x, y, mask) = x | (y & mask), b_signed (a signed code as i_dot
  *       wants it: plus QUANT_OFFSET)
  *   i_dot(sum, codes, quad): sum of four products, exact, codes 0..255 where QUANT_OFFSET is 128
- *   q_sum(p): the sum of 16 int8
  *   QUANT_PAIRS is 1 where an instruction takes two rows at once: i_pair_up(codes) rearranges a group's
  *   quads for it, i_dot_pair(codes, q0, q1, halves, dot0, dot1) gives both rows' dots */
 #ifndef KERNELS_WIDE_QUANT_H
@@ -33,7 +32,7 @@ static inline void i_dot_pair(const vb w[8], const int8_t *q0, const int8_t *q1,
 enum {
     QUANT_LANES = PANEL_COLS / VL,
     QUANT_GROUPS = 64,                  /* K at once: the panel's share stays in the first-level cache  */
-    QUANT_ROWS = 64,                    /* rows at once: their sums stay there too (32 KB)              */
+    QUANT_ROWS = 64,                    /* rows at once: their codes stay in the second                  */
     QUANT_AHEAD = 4096                  /* bytes prefetched ahead: measured best on a 2-core AMX machine */
 };
 
@@ -140,13 +139,19 @@ WIDE_INLINE struct quant_scales quant_scales(struct quant_shape s, const uint8_t
     return w;
 }
 
-/* The integer dots of a group for one row: of the whole group, or of its two halves. `sum` is that of
- * quant_sums. */
-WIDE_INLINE void quant_dots(struct quant_shape s, const vb w[8], const int8_t *q, const int32_t sum[2],
+/* Where the dots of a group or of its two halves begin: what the zero takes off. */
+WIDE_INLINE int32_t quant_begin(struct quant_shape s, const int16_t sum[2], int half)
+{
+    return -s.zero * (s.sub == 16 ? sum[half] : sum[0] + sum[1]);
+}
+
+/* The integer dots of a group for one row: of the whole group, or of its two halves, whose sums of codes
+ * are `sum`. */
+WIDE_INLINE void quant_dots(struct quant_shape s, const vb w[8], const int8_t *q, const int16_t sum[2],
                             vi dot[2])
 {
-    dot[0] = s.zero ? i_set1(sum[0]) : i_set1(0);
-    dot[1] = s.zero && s.sub == 16 ? i_set1(sum[1]) : i_set1(0);
+    dot[0] = i_set1(s.zero ? quant_begin(s, sum, 0) : 0);
+    dot[1] = i_set1(s.zero && s.sub == 16 ? quant_begin(s, sum, 1) : 0);
     WIDE_UNROLL
     for (int i = 0; i < 8; i++) {
         int half = s.sub == 16 ? i / 4 : 0;
@@ -156,7 +161,7 @@ WIDE_INLINE void quant_dots(struct quant_shape s, const vb w[8], const int8_t *q
 
 /* y plus a group's share */
 WIDE_INLINE vf quant_add(struct quant_shape s, const vi dots[2], const struct quant_scales *f, float dx,
-                         float sx, const int32_t sum[2], vf y)
+                         float sx, const int16_t sum[2], vf y)
 {
     vi dot = dots[0];
     if (s.sub == 16) dot = i_add(i_mul(dot, f->sub[0]), i_mul(dots[1], f->sub[1]));
@@ -172,7 +177,7 @@ WIDE_INLINE vf quant_add(struct quant_shape s, const vi dots[2], const struct qu
 
 /* Vector v of a panel times nr rows, groups g0..g1; y is continued unless g0 is 0. */
 WIDE_INLINE void quant_tile(enum dtype t, size_t nr, const uint8_t *panel, size_t v, size_t g0, size_t g1,
-                            const struct act *x, const int32_t *sums, float *y, size_t ldy, bool ahead)
+                            const struct act *x, float *y, size_t ldy, bool ahead)
 {
     const struct quant_shape s = quant_shape(t);
     vf sum[8];
@@ -192,17 +197,18 @@ WIDE_INLINE void quant_tile(enum dtype t, size_t nr, const uint8_t *panel, size_
             WIDE_UNROLL
             for (size_t r = 0; r < nr; r += 2) {
                 const int8_t *q = x->q + r * x->ldq + g * PANEL_GROUP;
-                const int32_t *at = sums + (r * QUANT_GROUPS + g - g0) * 2;
+                const int16_t *at = x->sum + 2 * (r * x->ldd + g);
                 i_dot_pair(w, q, q + x->ldq, s.sub == 16, dot[r], dot[r + 1]);
                 for (size_t h = 0; s.zero && h < (s.sub == 16 ? 2 : 1); h++) {
-                    dot[r][h] = i_add(dot[r][h], i_set1(at[h]));
-                    dot[r + 1][h] = i_add(dot[r + 1][h], i_set1(at[QUANT_GROUPS * 2 + h]));
+                    dot[r][h] = i_add(dot[r][h], i_set1(quant_begin(s, at, (int)h)));
+                    dot[r + 1][h] =
+                        i_add(dot[r + 1][h], i_set1(quant_begin(s, at + 2 * x->ldd, (int)h)));
                 }
             }
         }
         WIDE_UNROLL
         for (size_t r = 0; r < nr; r++) {
-            const int32_t *at = sums + (r * QUANT_GROUPS + g - g0) * 2;
+            const int16_t *at = x->sum + 2 * (r * x->ldd + g);
             if (!QUANT_PAIRS || nr == 1)
                 quant_dots(s, w, x->q + r * x->ldq + g * PANEL_GROUP, at, dot[r]);
             sum[r] = quant_add(s, dot[r], &f, x->d[r * x->ldd + g], x->s[r * x->ldd + g], at, sum[r]);
@@ -212,46 +218,32 @@ WIDE_INLINE void quant_tile(enum dtype t, size_t nr, const uint8_t *panel, size_
     for (size_t r = 0; r < nr; r++) v_store(y + r * ldy, sum[r]);
 }
 
-/* Sums of the codes of half groups, as quant_group wants them: [rows][QUANT_GROUPS][2] */
-WIDE_INLINE void quant_sums(struct quant_shape s, const struct act *x, size_t rows, size_t g0, size_t g1,
-                            int32_t *sums)
-{
-    if (!s.zero && s.min != PANEL_SUBMIN) return;
-    for (size_t r = 0; r < rows; r++, sums += QUANT_GROUPS * 2)
-        for (size_t g = g0; g < g1; g++) {
-            const int8_t *q = x->q + r * x->ldq + g * PANEL_GROUP;
-            int32_t *at = sums + (g - g0) * 2, a = q_sum(q), b = q_sum(q + 16);
-            at[0] = s.zero ? -s.zero * (s.sub == 16 ? a : a + b) : a;
-            at[1] = s.zero ? -s.zero * b : b;
-        }
-}
-
 WIDE_INLINE struct act quant_rows(const struct act *x, size_t r)
 {
     struct act at = *x;
     at.q += r * x->ldq;
     at.d += r * x->ldd;
     at.s += r * x->ldd;
+    at.sum += 2 * r * x->ldd;
     return at;
 }
 
 /* A panel's groups g0..g1 for `rows` <= QUANT_ROWS rows */
 WIDE_INLINE void quant_panel(enum dtype t, const uint8_t *panel, size_t g0, size_t g1, const struct act *x,
-                             const int32_t *sums, size_t rows, float *y, size_t ldy)
+                             size_t rows, float *y, size_t ldy)
 {
     for (size_t r = 0, nr; r < rows; r += nr) {
         struct act at = quant_rows(x, r);
-        const int32_t *sum = sums + r * QUANT_GROUPS * 2;
         size_t left = rows - r;
         nr = left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
         for (size_t v = 0; v < QUANT_LANES; v++) {
             float *to = y + r * ldy + v * VL;
             bool ahead = r == 0 && v == 0;
             switch (nr) {
-            case 8: quant_tile(t, 8, panel, v, g0, g1, &at, sum, to, ldy, ahead); break;
-            case 4: quant_tile(t, 4, panel, v, g0, g1, &at, sum, to, ldy, ahead); break;
-            case 2: quant_tile(t, 2, panel, v, g0, g1, &at, sum, to, ldy, ahead); break;
-            default: quant_tile(t, 1, panel, v, g0, g1, &at, sum, to, ldy, ahead);
+            case 8: quant_tile(t, 8, panel, v, g0, g1, &at, to, ldy, ahead); break;
+            case 4: quant_tile(t, 4, panel, v, g0, g1, &at, to, ldy, ahead); break;
+            case 2: quant_tile(t, 2, panel, v, g0, g1, &at, to, ldy, ahead); break;
+            default: quant_tile(t, 1, panel, v, g0, g1, &at, to, ldy, ahead);
             }
         }
     }
@@ -260,16 +252,14 @@ WIDE_INLINE void quant_panel(enum dtype t, const uint8_t *panel, size_t g0, size
 WIDE_INLINE void quant_linear(enum dtype t, const uint8_t *panels, size_t n_panels, size_t k,
                               const struct act *x, size_t rows, float *y, size_t ldy)
 {
-    int32_t sums[QUANT_ROWS * QUANT_GROUPS * 2];
     size_t bytes = panel_bytes(t, k), groups = k / PANEL_GROUP;
     for (size_t r = 0; r < rows; r += QUANT_ROWS) {
         struct act at = quant_rows(x, r);
         size_t n = rows - r < QUANT_ROWS ? rows - r : QUANT_ROWS, g0 = 0;
         do {
             size_t g1 = groups - g0 < QUANT_GROUPS ? groups : g0 + QUANT_GROUPS;
-            quant_sums(quant_shape(t), &at, n, g0, g1, sums);
             for (size_t p = 0; p < n_panels; p++)
-                quant_panel(t, panels + p * bytes, g0, g1, &at, sums, n, y + r * ldy + p * PANEL_COLS, ldy);
+                quant_panel(t, panels + p * bytes, g0, g1, &at, n, y + r * ldy + p * PANEL_COLS, ldy);
             g0 = g1;
         } while (g0 < groups);
     }

@@ -12,6 +12,7 @@
 #ifndef KERNELS_WIDE_VEC_H
 #define KERNELS_WIDE_VEC_H
 #include "kernels/kernels.h"
+#include "kernels/scalar.h"
 #include "kernels/wide.h"
 #include "kernels/wide_math.h"
 #include <math.h>
@@ -199,12 +200,11 @@ WIDE_INLINE float wide_quantize_group(const float *x, size_t n, int8_t *q, float
     return (float)(int)v_sum(sum);
 }
 
-static void wide_quantize(const float *x, size_t k, int8_t *q, float *d, float *s)
+static void wide_quantize(const float *x, size_t k, int8_t *q, float *d, float *s, int16_t *sum)
 {
-    for (size_t g = 0; g < k / 32; g++) {
-        float sum = wide_quantize_group(x + 32 * g, 32, q + 32 * g, &d[g]);
-        s[g] = d[g] * sum;
-    }
+    for (size_t g = 0; g < k / 32; g++)
+        s[g] = wide_quantize_group(x + 32 * g, 32, q + 32 * g, &d[g]) * d[g];
+    for (size_t i = 0; sum && i < k / 16; i++) sum[i] = sum_codes(q + 16 * i);
 }
 
 static void wide_to_bf16(const float *x, size_t n, uint16_t *out)

@@ -76,7 +76,7 @@ static void job_open(struct kcheck *c, struct attn_job *j, enum kv_type t, size_
     memset(whole, 0, groups * 32 * 4);
     for (size_t r = 0; r < MAX_Q; r++) {
         memcpy(whole, j->q + r * ldq, dim * 4);
-        c->ref->quantize(whole, groups * 32, j->codes + r * groups * 32, j->d + r * groups, s);
+        c->ref->quantize(whole, groups * 32, j->codes + r * groups * 32, j->d + r * groups, s, NULL);
     }
     kc_free(c, whole), kc_free(c, s);
     j->acc = kc_alloc(MAX_Q * dim * 4, 4), j->acc2 = kc_alloc(MAX_Q * dim * 4, 4);

@@ -105,6 +105,7 @@ static void bench_linear(struct bench *b, enum dtype t, size_t k, size_t n, size
     uint8_t *file = malloc(16 * kc_file_bytes(t, k));
     float *f = malloc(rows * k * 4), *d = malloc(rows * (groups + 1) * 4),
           *s = malloc(rows * (groups + 1) * 4);
+    int16_t *sum = malloc(rows * (groups + 1) * 4);
     int8_t *q = malloc(rows * k);
     float *y = malloc(rows * panels * 16 * 4);
     for (size_t p = 0; p < panels; p++) {
@@ -114,8 +115,9 @@ static void bench_linear(struct bench *b, enum dtype t, size_t k, size_t n, size
     for (size_t i = 1; i < copies; i++) memcpy(w + i * w_bytes, w, w_bytes);
     for (size_t i = 0; i < rows * k; i++) f[i] = kc_normal(&b->c);
     for (size_t r = 0; r < rows; r++)
-        b->c.ref->quantize(f + r * k, groups * 32, q + r * k, d + r * groups, s + r * groups);
-    struct act x = { .f = f, .ldf = k, .q = q, .ldq = k, .d = d, .s = s, .ldd = groups };
+        b->c.ref->quantize(f + r * k, groups * 32, q + r * k, d + r * groups, s + r * groups,
+                           sum + 2 * r * groups);
+    struct act x = {.f = f, .ldf = k, .q = q, .ldq = k, .d = d, .s = s, .sum = sum, .ldd = groups};
     memset(y, 0, rows * panels * 64);
     /* pieces of about 50 us, in order through all copies */
     size_t piece = 2000000 / (rows * k * 16) + 1, total = panels * copies / piece, i = 0;
@@ -131,7 +133,7 @@ static void bench_linear(struct bench *b, enum dtype t, size_t k, size_t n, size
     free(times);
     print_row(b, name, b->c.k->linear_level[t], best, (double)w_bytes,
               (double)(rows * k * panels * 16), (double)(rows * k * panels * 16));
-    free(w), free(file), free(f), free(d), free(s), free(q), free(y);
+    free(w), free(file), free(f), free(d), free(s), free(sum), free(q), free(y);
 }
 
 /* Pages of 64 positions: one that stays in the cache, or a ring of `ring` bytes; bytes are K and
@@ -153,7 +155,7 @@ static void bench_attn(struct bench *b, enum kv_type t, size_t dim, size_t n_q, 
     for (size_t i = 0; i < n_q * dim; i++) q[i] = kc_normal(&b->c);
     for (size_t i = 0; i < n_q; i++)
         b->c.ref->quantize(q + i * dim, dim / 32 * 32, codes + i * groups * 32, d + i * groups,
-                           d + n_q * groups);
+                           d + n_q * groups, NULL);
     for (size_t j = 0; j < ATTN_BLOCK; j++) {
         b->c.ref->kv_store_k[t](q, dim, j, kv);
         b->c.ref->kv_store_v[t](q, dim, j, kv + nk);
@@ -177,10 +179,11 @@ static void bench_vec(struct bench *b)
     enum { N = 1536 };
     static float x[N], w[N], y[N], d[N / 32], s[N / 32];
     static int8_t q[N];
+    static int16_t sum[N / 16];
     const struct kernels *k = b->c.k;
     for (size_t i = 0; i < N; i++) x[i] = kc_normal(&b->c), w[i] = 1;
 #define ROW(name, bytes, ...) BENCH(b, name, k->level, (double)(bytes), N, N, 20, __VA_ARGS__)
-    ROW("quantize 1536", N * 5, k->quantize(x, N, q, d, s));
+    ROW("quantize 1536", N * 5, k->quantize(x, N, q, d, s, sum));
     ROW("to_bf16 1536", N * 6, k->to_bf16(x, N, (uint16_t *)(void *)y));
     ROW("rmsnorm 1536", N * 12, k->rmsnorm(x, w, N, 1e-5f, y));
     ROW("layernorm 1536", N * 12, k->layernorm(x, w, w, N, 1e-5f, y));

@@ -17,6 +17,7 @@ struct job {
     float *want, *got;
     float *f, *d, *s;
     int8_t *q;
+    int16_t *sum;
     size_t ldy;
 };
 
@@ -28,22 +29,25 @@ static void make_rows(struct kcheck *c, struct job *j)
     j->q = kc_alloc(MAX_ROWS * j->x.ldq - PAD, 1);
     j->d = kc_alloc((MAX_ROWS * j->x.ldd - PAD) * sizeof(float), 4);
     j->s = kc_alloc((MAX_ROWS * j->x.ldd - PAD) * sizeof(float), 4);
+    j->sum = kc_alloc((MAX_ROWS * j->x.ldd - PAD) * 2 * sizeof(int16_t), 2);
     for (size_t r = 0; r < MAX_ROWS; r++) {
         float *f = j->f + r * j->x.ldf;
         int8_t *q = j->q + r * j->x.ldq;
         float *d = j->d + r * j->x.ldd, *s = j->s + r * j->x.ldd;
         for (size_t i = 0; i < j->k; i++) f[i] = kc_normal(c);
-        c->ref->quantize(f, groups * 32, q, d, s);
+        c->ref->quantize(f, groups * 32, q, d, s, NULL);
         if (r % 7 == 3)                            /* the edge codes, with one sign or both */
             for (size_t i = 0; i < groups * 32; i++) q[i] = r % 2 || i % 2 ? 127 : -127;
         if (r % 7 == 5)
             for (size_t i = 0; i < groups * 32; i++) q[i] = -127;
+        for (size_t i = 0; i < groups * 2; i++)
+            j->sum[2 * r * j->x.ldd + i] = sum_codes(q + 16 * i);
         if (r % 16 == 6 && groups) d[groups / 2] = s[groups / 2] = NAN;
         if (r % 16 == 9 && j->k) f[j->k / 2] = r % 32 == 9 ? INFINITY : NAN;
         if (r % 16 == 11 && groups) d[groups - 1] = 1e-41f, s[0] = -1e-42f;
         if (r % 16 == 13 && j->k) f[0] = 1e-40f;
     }
-    j->x.f = j->f, j->x.q = j->q, j->x.d = j->d, j->x.s = j->s;
+    j->x.f = j->f, j->x.q = j->q, j->x.d = j->d, j->x.s = j->s, j->x.sum = j->sum;
 }
 
 static struct job job_open(struct kcheck *c, enum dtype t, size_t panels, size_t k,
@@ -67,7 +71,7 @@ static struct job job_open(struct kcheck *c, enum dtype t, size_t panels, size_t
 
 static void job_close(struct kcheck *c, struct job *j)
 {
-    kc_free(c, j->f), kc_free(c, j->q), kc_free(c, j->d), kc_free(c, j->s);
+    kc_free(c, j->f), kc_free(c, j->q), kc_free(c, j->d), kc_free(c, j->s), kc_free(c, j->sum);
     kc_free(c, j->want), kc_free(c, j->got), kc_free(c, j->w);
 }
 
@@ -77,6 +81,7 @@ static void check_rows(struct kcheck *c, struct job *j, linear_fn *fn, size_t fr
     struct act x = j->x;
     char what[96];
     x.f += from * x.ldf, x.q += from * x.ldq, x.d += from * x.ldd, x.s += from * x.ldd;
+    x.sum += 2 * from * x.ldd;
     size_t n = (rows - 1) * j->ldy + 16 * j->panels;
     for (size_t i = 0; i < n; i++) j->got[i] = 12345;
     fn(j->w, j->panels, j->k, &x, rows, j->got, j->ldy);

@@ -51,7 +51,8 @@ static void linear_no_min(const void *w, size_t n, size_t k, const struct act *x
     static const float zeros[256];
     for (size_t r = 0; r < rows; r++) {
         struct act row = { .q = x->q + r * x->ldq, .ldq = x->ldq, .d = x->d + r * x->ldd,
-                           .s = rows == 5 ? zeros : x->s + r * x->ldd, .ldd = x->ldd };
+                           .s = rows == 5 ? zeros : x->s + r * x->ldd,
+                           .sum = x->sum + 2 * r * x->ldd, .ldd = x->ldd };
         good->linear[DT_Q4_K](w, n, k, &row, 1, y + r * ldy, ldy);
     }
 }
@@ -66,9 +67,10 @@ static void linear_overrun(const void *w, size_t n, size_t k, const struct act *
 
 /* ---- vectors --------------------------------------------------------------------------------- */
 
-static void quantize_half_up(const float *x, size_t k, int8_t *q, float *d, float *s)
+static void quantize_half_up(const float *x, size_t k, int8_t *q, float *d, float *s,
+                             int16_t *sum)
 {
-    good->quantize(x, k, q, d, s);
+    good->quantize(x, k, q, d, s, sum);
     for (size_t i = 0; i < k; i++)
         if (d[i / 32] > 0) {
             float amax = d[i / 32] * 127, v = x[i] * (127.0f / amax);
@@ -76,9 +78,10 @@ static void quantize_half_up(const float *x, size_t k, int8_t *q, float *d, floa
         }
 }
 
-static void quantize_lost_nan(const float *x, size_t k, int8_t *q, float *d, float *s)
+static void quantize_lost_nan(const float *x, size_t k, int8_t *q, float *d, float *s,
+                             int16_t *sum)
 {
-    good->quantize(x, k, q, d, s);
+    good->quantize(x, k, q, d, s, sum);
     for (size_t g = 0; g < k / 32; g++)
         if (isnan(d[g])) d[g] = s[g] = 0;
 }

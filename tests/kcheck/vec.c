@@ -35,6 +35,7 @@ static void check_quantize(struct kcheck *c)
         float *x = kc_alloc(k * 4, 4), *d = kc_alloc(groups * 4, 4), *s = kc_alloc(groups * 4, 4);
         float *d2 = kc_alloc(groups * 4, 4), *s2 = kc_alloc(groups * 4, 4);
         int8_t *q = kc_alloc(k, 1), *q2 = kc_alloc(k, 1);
+        int16_t *sum = kc_alloc(groups * 4, 2), *sum2 = kc_alloc(groups * 4, 2);
         for (size_t run = 0; run < 12; run++) {
             for (size_t i = 0; i < k; i++) x[i] = kc_normal(c) * (run % 3 ? 1.0f : 1e-36f);
             for (size_t g = 0; g < groups && run > 3; g++) {
@@ -46,14 +47,16 @@ static void check_quantize(struct kcheck *c)
             for (size_t i = 0; i < k && run == 3; i++)
                 x[i] = (float)((int)(i % 255) - 127) / 2; /* ties */
             for (size_t i = 0; i < k; i++) q2[i] = 99;
-            c->ref->quantize(x, k, q, d, s);
-            c->k->quantize(x, k, q2, d2, s2);
+            for (size_t i = 0; i < 2 * groups; i++) sum2[i] = 9999;
+            c->ref->quantize(x, k, q, d, s, sum);
+            c->k->quantize(x, k, q2, d2, s2, run % 2 ? sum2 : NULL);
             kc_bytes(c, "codes", q, q2, k);
             kc_equal(c, "scale", d, d2, groups);
             kc_equal(c, "scaled sum", s, s2, groups);
+            if (run % 2) kc_bytes(c, "sums of 16", sum, sum2, groups * 4);
         }
         kc_free(c, x), kc_free(c, d), kc_free(c, s), kc_free(c, d2), kc_free(c, s2), kc_free(c, q);
-        kc_free(c, q2);
+        kc_free(c, q2), kc_free(c, sum), kc_free(c, sum2);
     }
 }
 

@@ -193,7 +193,7 @@ static size_t load_queries(const struct program *p, const struct graph_node *n,
     for (size_t i = 0; i < n_q; i++) {
         memcpy(s->whole, s->q + i * hd, hd * sizeof(float));
         p->w->kernels.quantize(s->whole, 32 * groups, s->codes + i * 32 * groups, s->d + i * groups,
-                               s->s);
+                               s->s, NULL);
     }
     return n_q;
 }

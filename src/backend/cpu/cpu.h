@@ -66,6 +66,7 @@ struct place {
     int8_t *q;
     size_t ldq;
     float *d, *s;
+    int16_t *sum; /* rows 2 * ldd apart */
     size_t ldd;
     uint16_t *h;
     bool quant, bf16;

@@ -241,7 +241,7 @@ static stretto_status place_values(struct lower *l, struct arena *a, struct erro
             x.ldq = pad_row(width, 1);
             x.ldd = pad_row((width + PANEL_GROUP - 1) / PANEL_GROUP, sizeof(float));
             q = take_buffer(plan, &n, a, rows * x.ldq, l->born[v], l->dies[v]);
-            d = take_buffer(plan, &n, a, 2 * rows * x.ldd * sizeof(float), l->born[v], l->dies[v]);
+            d = take_buffer(plan, &n, a, 3 * rows * x.ldd * sizeof(float), l->born[v], l->dies[v]);
             x.bf16 = !p->limits.strict && reads_bf16(&p->w->kernels);
             if (x.bf16)
                 h = take_buffer(plan, &n, a, rows * x.ldq * sizeof(uint16_t), l->born[v],
@@ -256,6 +256,7 @@ static stretto_status place_values(struct lower *l, struct arena *a, struct erro
             x.q = (int8_t *)(a->base + q);
             x.d = (float *)(a->base + d);
             x.s = x.d + rows * x.ldd;
+            x.sum = (int16_t *)(void *)(x.s + rows * x.ldd);
             if (x.bf16) x.h = (uint16_t *)(a->base + h);
         }
         p->place[v] = x;

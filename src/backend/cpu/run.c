@@ -112,7 +112,8 @@ static void row_op(const struct program *p, const struct row_instr *r, size_t ro
     case ROW_SCALE: k->scale(x, n->scale, width, out); return;
     case ROW_SOFTCAP: k->softcap(x, n->cap, width, out); return;
     case ROW_QUANT:
-        k->quantize(x, width, in->q + row * in->ldq, in->d + row * in->ldd, in->s + row * in->ldd);
+        k->quantize(x, width, in->q + row * in->ldq, in->d + row * in->ldd, in->s + row * in->ldd,
+                    in->sum + 2 * row * in->ldd);
         if (in->bf16) k->to_bf16(x, width, in->h + row * in->ldq);
         return;
     case ROW_STORE: store(p, r, row, x, y); return;
@@ -155,6 +156,7 @@ static void linear_rows(const struct program *p, const struct weight *w, const s
         if (x->quant) {
             a.q = x->q + r * x->ldq; a.ldq = x->ldq;
             a.d = x->d + r * x->ldd; a.s = x->s + r * x->ldd; a.ldd = x->ldd;
+            a.sum = x->sum + 2 * r * x->ldd;
             if (x->bf16) { a.h = x->h + r * x->ldq; a.ldh = x->ldq; }
         }
         (role ? given : k->linear[w->type])(panels, n_panels, w->n_in, &a, end - i, y + i * ldy,

@@ -36,5 +36,4 @@ static inline vb b_down(vb x, int n) { return vshlq_u8(x, vdupq_n_s8((int8_t)-n)
 static inline vb b_and(vb x, int mask) { return vandq_u8(x, vdupq_n_u8((uint8_t)mask)); }
 static inline vb b_with(vb x, vb y, int mask) { return vorrq_u8(x, b_and(y, mask)); }
 static inline vb b_signed(vb x) { return x; }
-static inline int32_t q_sum(const int8_t *p) { return vaddlvq_s8(vld1q_s8(p)); }
 #endif

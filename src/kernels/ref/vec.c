@@ -21,12 +21,11 @@ int quantize_group_ref(const float *x, size_t n, int8_t *q, float *d)
     return sum;
 }
 
-static void quantize_ref(const float *x, size_t k, int8_t *q, float *d, float *s)
+static void quantize_ref(const float *x, size_t k, int8_t *q, float *d, float *s, int16_t *sum)
 {
-    for (size_t g = 0; g < k / 32; g++) {
-        int sum = quantize_group_ref(x + 32 * g, 32, q + 32 * g, &d[g]);
-        s[g] = d[g] * (float)sum;
-    }
+    for (size_t g = 0; g < k / 32; g++)
+        s[g] = (float)quantize_group_ref(x + 32 * g, 32, q + 32 * g, &d[g]) * d[g];
+    for (size_t i = 0; sum && i < k / 16; i++) sum[i] = sum_codes(q + 16 * i);
 }
 
 static void to_bf16_ref(const float *x, size_t n, uint16_t *out)

@@ -46,11 +46,4 @@ static inline vb b_and(vb x, int mask) { return _mm256_and_si256(x, _mm256_set1_
 static inline vb b_with(vb x, vb y, int mask) { return _mm256_or_si256(x, b_and(y, mask)); }
 static inline vb b_signed(vb x) { return _mm256_xor_si256(x, _mm256_set1_epi8((char)0x80)); }
 static inline vi i_dot(vi sum, vb codes, vb quad) { return _mm256_dpbusd_avx_epi32(sum, codes, quad); }
-
-static inline int32_t q_sum(const int8_t *p)
-{
-    __m128i raised = _mm_xor_si128(_mm_loadu_si128((const void *)p), _mm_set1_epi8((char)0x80));
-    __m128i s = _mm_sad_epu8(raised, _mm_setzero_si128());
-    return _mm_cvtsi128_si32(s) + _mm_extract_epi16(s, 4) - 16 * 128;
-}
 #endif

@@ -198,6 +198,7 @@ WIDE_INLINE struct act amx_rows(const struct act *x, size_t r, size_t g0)
     at.q += g0 * PANEL_GROUP;
     at.d += g0;
     at.s += g0;
+    at.sum += 2 * g0;
     return at;
 }
 

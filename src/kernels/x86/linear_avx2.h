@@ -23,7 +23,7 @@ enum {
     AHEAD = 1024,     /* bytes between reading and prefetching, of few rows              */
     BLOCK_ROWS = 128, /* rows that share an unpacked group                               */
     CHUNK_GROUPS = 20, /* unpacked at a time, at most: in L1                              */
-    HALVES = 4096,    /* half sums of a block: rows x groups, so K is cut for many rows  */
+    BLOCK_GROUPS = 4096, /* rows x groups of a block: codes of many rows stay in L2      */
 };
 
 /* How the codes of a type become a sum. */
@@ -51,13 +51,12 @@ typedef void scales_fn(const uint8_t *panel, size_t g, struct scales *out);
 /* How a type is read; `bytes` of K 32, for the prefetch. */
 struct reader_avx2 { line_fn *line; scales_fn *scales; size_t bytes; };
 
-/* Rows of activations as tiles read them; `half` has the int16 sums of codes of the group's
- * halves. */
+/* Rows of activations as tiles read them. */
 struct rows_avx2 {
     const int8_t *q;
     const float *d, *s;
-    const int32_t *half;
-    size_t ldq, ldd, ldh;
+    const int16_t *sum;
+    size_t ldq, ldd;
 };
 
 /* The value is in a register here. Without it the compiler moves the additions of a tile apart
@@ -168,7 +167,9 @@ INLINE void add_group(struct dot_kind kind, int n, const struct scales *w,
     for (int r = 0; r < n; r++) {
         __m256 d = _mm256_set1_ps(x->d[(size_t)r * x->ldd + g]);
         __m256i half = _mm256_setzero_si256();
-        if (kind.zero || kind.min == -2) half = _mm256_set1_epi32(x->half[(size_t)r * x->ldh + g]);
+        if (kind.zero || kind.min == -2) half = load_32(x->sum + 2 * ((size_t)r * x->ldd + g));
+        if (kind.zero && !kind.sub)
+            half = _mm256_madd_epi16(half, _mm256_set1_epi16((short)kind.zero));
         UNROLL
         for (int c = 0; c < 2; c++) {
             if (kind.zero)
@@ -224,17 +225,6 @@ INLINE void tile(struct dot_kind kind, int n, const struct unpacked *w, size_t g
         UNROLL
         for (int c = 0; c < 2; c++) _mm256_storeu_ps(y + (size_t)r * ldy + 8 * c, f[r][c]);
     }
-}
-
-/* Sums of the codes of both halves of a group as two int16. */
-INLINE int32_t half_sums(const int8_t *q)
-{
-    __m256i u = _mm256_xor_si256(load_i(q), _mm256_set1_epi8((char)0x80));
-    __m256i s = _mm256_sad_epu8(u, _mm256_setzero_si256());
-    __m128i lo = _mm256_castsi256_si128(s), hi = _mm256_extracti128_si256(s, 1);
-    int a = _mm_cvtsi128_si32(lo) + _mm_extract_epi16(lo, 4) - 16 * 128;
-    int b = _mm_cvtsi128_si32(hi) + _mm_extract_epi16(hi, 4) - 16 * 128;
-    return (int32_t)((uint32_t)b << 16 | ((uint32_t)a & 0xffff));
 }
 
 INLINE void unpack(struct reader_avx2 in, const uint8_t *panel, size_t g, struct unpacked *out)
@@ -336,24 +326,15 @@ INLINE void tile_few(struct dot_kind kind, struct reader_avx2 in, int n, const u
 /* ---- all
  * -------------------------------------------------------------------------------------------- */
 
-/* The rows r0 .. r0 + n from group g0 on, with the half sums that the kind needs; a zero that is
- * the same for both halves is multiplied in. */
-INLINE struct rows_avx2 rows_at(struct dot_kind kind, const struct act *x, size_t r0, size_t n,
-                                size_t g0, size_t groups, int32_t *half)
+/* The rows from r0 on, from group g0 on. */
+INLINE struct rows_avx2 rows_at(const struct act *x, size_t r0, size_t g0)
 {
-    if (kind.zero || kind.min == -2)
-        for (size_t r = 0; r < n; r++)
-            for (size_t g = 0; g < groups; g++) {
-                int32_t h = half_sums(x->q + (r0 + r) * x->ldq + 32 * (g0 + g));
-                half[r * groups + g] = kind.sub ? h : kind.zero * ((int16_t)h + (h >> 16));
-            }
     return (struct rows_avx2){.q = x->q + r0 * x->ldq + 32 * g0,
                               .d = x->d + r0 * x->ldd + g0,
                               .s = x->s + r0 * x->ldd + g0,
-                              .half = half,
+                              .sum = x->sum + 2 * (r0 * x->ldd + g0),
                               .ldq = x->ldq,
-                              .ldd = x->ldd,
-                              .ldh = groups};
+                              .ldd = x->ldd};
 }
 
 INLINE struct rows_avx2 rows_on(struct rows_avx2 x, size_t rows, size_t groups)
@@ -361,7 +342,7 @@ INLINE struct rows_avx2 rows_on(struct rows_avx2 x, size_t rows, size_t groups)
     x.q += rows * x.ldq + 32 * groups;
     x.d += rows * x.ldd + groups;
     x.s += rows * x.ldd + groups;
-    x.half += rows * x.ldh + groups;
+    x.sum += 2 * (rows * x.ldd + groups);
     return x;
 }
 
@@ -427,14 +408,13 @@ INLINE void linear(struct dot_kind kind, struct reader_avx2 in, size_t pb, const
                    size_t n_panels, size_t k, const struct act *x, size_t rows, float *y,
                    size_t ldy)
 {
-    int32_t half[HALVES];
     size_t groups = k / PANEL_GROUP;
     for (size_t r0 = 0, n; r0 < rows; r0 += n) {
         n = rows - r0 < BLOCK_ROWS ? rows - r0 : BLOCK_ROWS;
-        size_t g0 = 0, most = HALVES / n;
+        size_t g0 = 0, most = BLOCK_GROUPS / n;
         do {
             size_t ng = groups - g0 < most ? groups - g0 : most;
-            struct rows_avx2 at = rows_at(kind, x, r0, n, g0, ng, half);
+            struct rows_avx2 at = rows_at(x, r0, g0);
             for (size_t p = 0; p < n_panels; p++)
                 panel_rows(kind, in, panels + p * pb, g0, ng, at, n, y + r0 * ldy + PANEL_COLS * p,
                            ldy);

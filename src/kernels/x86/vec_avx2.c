@@ -20,7 +20,7 @@ INLINE uint32_t max_bits(__m256i a)
     return (uint32_t)_mm_cvtsi128_si32(_mm_max_epu32(m, _mm_shuffle_epi32(m, 0xb1)));
 }
 
-static void quantize_avx2(const float *x, size_t k, int8_t *q, float *d, float *s)
+static void quantize_avx2(const float *x, size_t k, int8_t *q, float *d, float *s, int16_t *sum)
 {
     const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     for (size_t g = 0; g < k / 32; g++, x += 32, q += 32) {
@@ -32,6 +32,7 @@ static void quantize_avx2(const float *x, size_t k, int8_t *q, float *d, float *
         if (bits >= 0x7f800000 || bits_of(by) >= 0x7f800000) {
             memset(q, 0, 32);
             d[g] = s[g] = bits >= 0x7f800000 ? NAN : 0.0f;
+            if (sum) sum[2 * g] = sum[2 * g + 1] = 0;
             continue;
         }
         __m256 m = set8(by);
@@ -44,10 +45,14 @@ static void quantize_avx2(const float *x, size_t k, int8_t *q, float *d, float *
         _mm256_storeu_si256((__m256i *)(void *)q, i0);
         i1 = _mm256_sad_epu8(_mm256_xor_si256(i0, _mm256_set1_epi8((char)0x80)),
                              _mm256_setzero_si256());
-        __m128i t = _mm_add_epi32(_mm256_castsi256_si128(i1), _mm256_extracti128_si256(i1, 1));
-        int sum = _mm_cvtsi128_si32(t) + _mm_extract_epi32(t, 2) - 32 * 128;
+        __m128i lo = _mm256_castsi256_si128(i1), hi = _mm256_extracti128_si256(i1, 1);
+        __m128i both = _mm_add_epi32(_mm_unpacklo_epi64(lo, hi), _mm_unpackhi_epi64(lo, hi));
+        int first = _mm_cvtsi128_si32(both) - 16 * 128, second = _mm_extract_epi32(both, 2) - 16 * 128;
         d[g] = amax / 127.0f;
-        s[g] = d[g] * (float)sum;
+        s[g] = d[g] * (float)(first + second);
+        if (!sum) continue;
+        sum[2 * g] = (int16_t)first;
+        sum[2 * g + 1] = (int16_t)second;
     }
 }
 
