@@ -22,7 +22,7 @@ while [ $# -gt 0 ]; do
     -p) p=$2 ;; -n) n=$2 ;; -d) d=$2 ;; -fa) fa=$2 ;; -t) t=$2 ;; -np) np=$2 ;;
     --help) exit ;;
     tokenize) echo '[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]'; exit ;;
-    info) echo '{"machine": {"level": "amx"}}'; exit ;;
+    info) echo '{"machine": {"level": "'${STRETTO_CPU:-amx}'"}}'; exit ;;
     run) sleep 0.1; echo x; exit ;;
     esac
     shift
@@ -129,6 +129,17 @@ def main():
         assert rows["c4"]["reached"] == "no", rows["c4"]
         assert rows["first"]["ours"] > 0.1 and rows["first"]["reached"] == "?", rows["first"]
         assert abs(rows["rss"]["ours"] - 24000550 / 48001100) < 1e-9 and rows["rss"]["reached"] == "yes", rows["rss"]
+        # Without AMX the measure is llama.cpp, whoever is the fastest; what another level did is not taken for it.
+        fake("quick", "1000")
+        os.environ["STRETTO_CPU"] = "avx2"
+        lines = log()
+        rc, out, err = peers("--full", "--peer", "a=" + path("quick"), "--peer", "llama.cpp=" + path("fast"), "-n", "1",
+                             "-t", "2", "-o", "json", "-m", "smollm2-q4_1", "--rows", "pp512,tg128")
+        del os.environ["STRETTO_CPU"]
+        rows = {r["test"]: r for r in json.loads(out)["rows"]}
+        assert [r["fastest"] for r in rows.values()] == ["a", "a"], rows
+        assert rows["pp512"]["reached"].startswith("yes, ") and rows["pp512"]["target"] == "≥ 1.2 x llama.cpp", rows
+        assert [line.split()[0] for line in log()[len(lines):]] == ["ours", "quick", "quick"] * 2, log()
         rc, out, err = peers("--full", "--peer", "a=" + path("slow"), "-n", "1", "-t", "2", "--rows", "pp512,rss",
                              "-m", "smollm2-q4_1")
         assert rc == 0 and out.count("\n| ") == 3 and "| reached |" in out, (rc, out, err)
