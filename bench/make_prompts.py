@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
 """Prompt sets for `stretto bench --decode` and `stretto trace jacobi`.
 
-    bench/make_prompts.py SET [--data FOLDER] [--all] [-o FILE]
+    bench/make_prompts.py SET [--data FOLDER] [--all | --rest] [-o FILE]
         SET: chat, code, sql, quoting, sql-warm, or all for the first four
     bench/make_prompts.py --draw       how bench/prompts/*.ids were drawn
 
 Writes JSON lines {"id", "set", "prompt", "chat", "begin", "stop"}. A set is the committed list
 bench/prompts/SET.ids, drawn by hash before any strategy was tuned; --all takes everything the data
-has (chat: 255 prompts, code: 82, sql: 100).
+has (chat: 255 prompts, code: 82, sql: 100), --rest what the list leaves out of that.
 
     chat      first turns of MT-bench (Apache-2.0), seed tasks of self-instruct (Apache-2.0)
     code      HumanEval (MIT), every second problem: the model goes on after the docstring
     sql       first 100 questions of Spider's dev half (CC BY-SA 4.0), each with its schema and two
               worked examples of our own
-    sql-warm  512 questions of spider_train, whose databases are others: for --warm
+    sql-warm  512 questions of spider_train, whose databases are others: to learn from
     quoting   editing: functions of MBPP (CC BY 4.0) and Python's library (PSF-2.0) to be copied
               with a small change; summarising and extraction: sentences of given texts (WikiText-2,
               CC BY-SA 3.0) and lines of logs of our own to be copied
@@ -218,12 +218,14 @@ def chosen(name):
         return [line.strip() for line in f if line.strip()]
 
 
-def build(name, data, everything, out):
+def build(name, data, take, out):
     if name == "sql-warm":
         prompts = list(sql_warm(data))
     else:
         prompts = list(SETS[name](data))
-        if not everything or name == "quoting":
+        if take == "rest":
+            prompts = [(i, p) for i, p in prompts if i not in set(chosen(name))]
+        elif take != "all" or name == "quoting":
             by_id = dict(prompts)
             missing = [i for i in chosen(name) if i not in by_id]
             if missing:
@@ -239,6 +241,7 @@ def main():
     ap.add_argument("set", nargs="?", choices=list(SETS) + ["sql-warm", "all"])
     ap.add_argument("--data", default=os.path.join(HERE, "..", "..", "shared", "data"))
     ap.add_argument("--all", action="store_true", help="every prompt of the data, not the list")
+    ap.add_argument("--rest", action="store_true", help="those that the list leaves out, to learn from")
     ap.add_argument("--draw", action="store_true", help="draw bench/prompts/*.ids again")
     ap.add_argument("-o", "--output", help="[standard output]")
     args = ap.parse_args()
@@ -251,7 +254,7 @@ def main():
     out = open(args.output, "w", encoding="utf-8") if args.output else sys.stdout
     try:
         for name in SETS if args.set == "all" else [args.set]:
-            build(name, args.data, args.all, out)
+            build(name, args.data, "rest" if args.rest else "all" if args.all else "list", out)
     except OSError as e:
         sys.exit(f"make_prompts: {e.filename}: {e.strerror}")
 

@@ -142,6 +142,17 @@ STRETTO_API stretto_status stretto_engine_open(stretto_engine **out, const stret
 STRETTO_API void stretto_engine_close(stretto_engine *e);     /* closes no sessions: close them first */
 STRETTO_API stretto_status stretto_engine_about(const stretto_engine *e, stretto_engine_info *info);
 
+/* What the texts of an engine's sessions taught it about guessing (stretto_session_decoding): finished
+ * answers, likely followers of tokens (arXiv 2408.08696), which guesses proved right. A new process that
+ * reads it begins as fast as the old one ended; which tokens come does not change. The file holds pieces of
+ * the texts: it is created for its owner alone (mode 0600) and belongs where they belong.
+ * _load adds to what the engine knows; a file of another vocabulary is E_ARG, a damaged one E_FORMAT, and
+ * then nothing is changed. _save replaces the file in one step (a few MB). err as in stretto_model_open. */
+STRETTO_API stretto_status stretto_engine_learned_load(stretto_engine *e, const char *path, char *err,
+        size_t err_size);
+STRETTO_API stretto_status stretto_engine_learned_save(stretto_engine *e, const char *path, char *err,
+        size_t err_size);
+
 /* ---- sessions -------------------------------------------------------------------------------------- */
 
 typedef struct stretto_sampling {

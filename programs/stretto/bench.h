@@ -21,7 +21,7 @@ int bench_compare(const char *before, const char *after);
 /* bench_decode.c: what each way of decoding does to a set of prompts. */
 struct decode_bench {
     struct decode_options decode;      /* words: "all", or ways with commas; NULL: nothing asked */
-    const char *prompts, *warm;
+    const char *prompts, *costs;
     int64_t limit, pairs;
     /* of the command's other options */
     const struct model_options *model;

@@ -4,7 +4,7 @@
  * the prompt: nobody finds his own answer in the store of finished ones. */
 #include "base/clock.h"
 #include "base/random.h"
-#include "decode/suffix.h"
+#include "decode/learned.h"
 #include "engine/writer.h"
 #include "stretto/bench.h"
 #include "stretto/experimental.h"
@@ -29,8 +29,9 @@ static const struct option rows_of_options[] = {
     {"--limit", "N", OPT_INT, AT(limit), 0, PROMPTS_MAX, "prompts at most; 0 takes all [0]"},
     {"--pairs", "N", OPT_INT, AT(pairs), 1, MAX_PAIRS,
      "times each answer is written plainly and in each way [5]"},
-    {"--warm", "FILE", OPT_TEXT, AT(warm), 0, 0,
-     "answers that suffix decoding knows beforehand: a file of stretto trace jacobi"},
+    {"--costs", "X,X,X,X,X,X", OPT_TEXT, AT(costs), 0, 0,
+     "decide and price as on a machine where steps of 1, 2, 4, 8, 16, 32 rows cost so many steps of "
+     "one; the times stay this machine's"},
 };
 #undef AT
 const struct option_group group_decode_bench = {
@@ -47,7 +48,7 @@ struct item {
     const struct prompt *prompt;
     size_t n;                           /* tokens of the answer        */
     double repeats;                     /* share of them that repeat   */
-    double known;                       /* share that the warm-up knew */
+    double known;                       /* share that --learned knew  */
     bool skipped;
     struct done way[MAX_WAYS];          /* [0]: plain */
 };
@@ -60,10 +61,11 @@ struct run {
     struct decoder decoder;
     struct prompts prompts;
     struct item *items;
-    unsigned char *recycled;            /* what the engine remembers before a prompt */
+    struct said *recycled;              /* what the engine remembers before a prompt */
     char *words, *ways[MAX_WAYS];
-    size_t n_ways, warm_answers;
-    uint32_t context, warm_tokens;
+    size_t n_ways;
+    uint32_t context, learned_tokens;   /* of finished answers, by --learned */
+    float costs[COSTS_POINTS];          /* of --costs                        */
     double cost[COSTS_MOST + 1];        /* [n] seconds of a step of n rows, from the probe */
     struct ui_progress ui;
     struct progress hook;
@@ -126,8 +128,8 @@ static double known_before(const struct run *r, const int32_t *ids, size_t n)
 {
     enum { GRAM = 8 };
     size_t covered = 0, upto = 0;
-    const struct ngram_index *x = &stretto_engine_store(r->engine)->index;
-    for (size_t i = GRAM; r->warm_tokens && i <= n; i++) {
+    const struct ngram_index *x = &stretto_engine_learned(r->engine)->store.index;
+    for (size_t i = GRAM; r->learned_tokens && i <= n; i++) {
         struct ngram_match match[1];
         if (!ngram_find(x, ids, (uint32_t)i, match, 1) || match->length < GRAM) continue;
         size_t from = i - GRAM > upto ? i - GRAM : upto;
@@ -181,6 +183,12 @@ static double noise_free(const struct run *r, const struct done *d)
 
 /* ---- running -------------------------------------------------------------------------------- */
 
+/* What recycling remembers lies in one piece. */
+static size_t recycled_bytes(const struct recycle_memory *m)
+{
+    return (size_t)((char *)(m->after_pair + RECYCLE_PAIRS) - (char *)m->after_token);
+}
+
 /* One answer in one way; its ids behind the prompt in the session. */
 static int write_answer(struct run *r, const struct prompt *p, size_t way, double *seconds)
 {
@@ -205,14 +213,14 @@ static int write_answer(struct run *r, const struct prompt *p, size_t way, doubl
 static int run_prompt(struct run *r, struct item *x, size_t done)
 {
     const struct prompt *p = x->prompt;
-    struct suffix_store *store = stretto_engine_store(r->engine);
-    struct calibration *knows = stretto_engine_calibration(r->engine), before = *knows, after;
-    uint32_t end = store->index.end;
-    struct arena *recycled = stretto_engine_recycled(r->engine);
+    struct learned *learned = stretto_engine_learned(r->engine);
+    struct calibration *knows = &learned->calibration, before = *knows, after;
+    uint32_t end = learned->store.index.end;
+    size_t bytes = recycled_bytes(&learned->recycled);
     double ignored;
-    if (recycled && !r->recycled) r->recycled = malloc(recycled->cap);
+    if (!r->recycled) r->recycled = malloc(bytes);
     if (!r->recycled) return command_fail("bench", STRETTO_E_NOMEM, NULL);
-    memcpy(r->recycled, recycled->base, recycled->cap);
+    memcpy(r->recycled, learned->recycled.after_token, bytes);
     int code = write_answer(r, p, 0, &ignored);          /* pays for untouched pages */
     if (code != EXIT_DONE) return code;
     const int32_t *now = stretto_session_tokens(r->session) + p->n;
@@ -228,9 +236,9 @@ static int run_prompt(struct run *r, struct item *x, size_t done)
         for (size_t i = 0; i < r->n_ways && code == EXIT_DONE; i++) {
             size_t way = (i + round) % r->n_ways;
             struct done *d = &x->way[way];
-            ngram_cut(&store->index, end);
+            ngram_cut(&learned->store.index, end);
             *knows = before;
-            memcpy(recycled->base, r->recycled, recycled->cap);
+            memcpy(learned->recycled.after_token, r->recycled, bytes);
             code = write_answer(r, p, way, &d->seconds[round]);
             if (code != EXIT_DONE) break;
             size_t n = stretto_session_length(r->session) - p->n;
@@ -246,56 +254,42 @@ static int run_prompt(struct run *r, struct item *x, size_t done)
     }
     /* The last way's lessons stay for the next prompt, as they would in a session. */
     *knows = after;
-    ngram_cut(&store->index, end);
+    ngram_cut(&learned->store.index, end);
     free(ids);
     return code;
 }
 
-/* The answers of a file of `stretto trace jacobi`, made by this model. */
-static int warm_up(struct run *r)
+/* Reads --learned, which must be there. */
+static int learn(struct run *r)
 {
-    size_t length, number = 0;
-    struct error err = { 0 };
-    if (!r->o->warm) return EXIT_DONE;
-    char *text = read_text("bench", r->o->warm, &length), *at = text, *end = text + length;
-    if (!text) return EXIT_FAILED;
-    uint32_t vocab = stretto_model_inside(r->m)->config.vocab;
-    for (char *stop; at < end && !err.status; at = stop + 1, number++) {
-        stop = memchr(at, '\n', (size_t)(end - at));
-        if (!stop) stop = end;
-        json_t *j = json_loadb(at, (size_t)(stop - at), JSON_REJECT_DUPLICATES, NULL);
-        const json_t *answer = json_object_get(j, "answer");
-        size_t n = json_array_size(answer);
-        const char *format = json_string_value(json_object_get(j, "format"));
-        int32_t *ids = malloc((n + 1) * sizeof *ids);
-        if (!j || !ids || (number == 0 && (!format || strcmp(format, "stretto-jacobi") != 0)))
-            fail(&err, STRETTO_E_FORMAT,
-                 "%s, line %zu is not of `stretto trace jacobi`, which writes what --warm reads",
-                 r->o->warm, number + 1);
-        else if (number == 0 &&
-                 (uint64_t)json_integer_value(json_object_get(json_object_get(j, "model"),
-                                                              "vocabulary")) != vocab)
-            fail(&err, STRETTO_E_FORMAT, "%s is of a model with another vocabulary", r->o->warm);
-        for (size_t i = 0; i < n && !err.status; i++) {
-            json_int_t id = json_integer_value(json_array_get(answer, i));
-            if (id < 0 || id >= (json_int_t)vocab)
-                fail(&err, STRETTO_E_FORMAT, "%s, line %zu: token %lld is in no vocabulary of %u",
-                     r->o->warm, number + 1, (long long)id, vocab);
-            ids[i] = (int32_t)id;
-        }
-        if (n && !err.status) {
-            stretto_engine_remember(r->engine, ids, n);
-            r->warm_answers++;
-            r->warm_tokens += (uint32_t)n;
-        }
-        free(ids);
-        json_decref(j);
+    char err[600];
+    const char *path = r->o->decode.learned;
+    struct learned *learned = stretto_engine_learned(r->engine);
+    if (!learned) return command_fail("bench", STRETTO_E_NOMEM, NULL);
+    if (!path) return EXIT_DONE;
+    stretto_status s = stretto_engine_learned_load(r->engine, path, err, sizeof err);
+    if (s != STRETTO_OK) return command_fail("bench", s, err);
+    r->learned_tokens = learned->store.index.end;
+    return EXIT_DONE;
+}
+
+/* --costs: six rising numbers that begin with 1. */
+static int take_costs(struct run *r)
+{
+    const char *at = r->o->costs;
+    char *end;
+    for (int i = 0; at && i < COSTS_POINTS; i++, at = end + (*end == ',')) {
+        double x = strtod(at, &end);
+        if (end == at || (*end != ',' && *end) || (*end == ',') != (i + 1 < COSTS_POINTS) ||
+            (i == 0 ? x != 1 : !(x >= (double)r->costs[i - 1] && x <= 1e3)))
+            return command_usage("bench", "--costs takes what steps of 1, 2, 4, 8, 16 and 32 rows "
+                                 "cost, rising from 1, such as 1,1.05,1.1,1.25,1.6,2.4");
+        r->costs[i] = (float)x;
     }
-    free(text);
-    if (err.status) return command_fail("bench", err.status, err.text);
-    if (r->warm_tokens > SUFFIX_STORE_TOKENS / 2)
-        fprintf(stderr, "stretto bench: the store holds %d tokens; the first answers of --warm "
-                "have fallen out again\n", SUFFIX_STORE_TOKENS);
+    if (!r->o->costs) return EXIT_DONE;
+    costs_fix(stretto_engine_costs(r->engine), r->costs);
+    for (uint32_t n = 1; n <= COSTS_MOST; n++)
+        r->cost[n] = costs_ratio(stretto_engine_costs(r->engine), n);
     return EXIT_DONE;
 }
 
@@ -371,9 +365,9 @@ static void print_set(const struct run *r, const char *set)
                    s.worst_id, s.harmed, s.cost, s.same ? "yes" : "NO");
         }
     }
-    if (r->warm_answers)
-        printf("\n%.0f %% of these answers' tokens stand in runs of 8 that the %zu answers of "
-               "--warm have\n", 100 * plain.known, r->warm_answers);
+    if (r->learned_tokens)
+        printf("Of the answers' tokens %.0f %% stand in runs of 8 that the finished answers of "
+               "--learned have (%u tokens)\n", 100 * plain.known, r->learned_tokens);
     if (!apart.prompts) return;
     printf("\nnot counted, because more than %.0f %% of the answer repeats itself: %zu prompts (",
            100 * REPEAT_MOST, apart.prompts);
@@ -395,11 +389,12 @@ static void print_md(const struct run *r)
     }
     printf("\nof plain: the median over prompts of the median of %lld pairs; below %.2f: prompts "
            "whose 95 %% interval lies below it;\nsteps' cost: what the steps take at the prices "
-           "below over plain decoding, free of noise.\nrows of a step: ms",
-           (long long)r->o->pairs, LEAST);
+           "below over plain decoding, free of noise.\nrows of a step: %s",
+           (long long)r->o->pairs, LEAST, r->o->costs ? "steps of one" : "ms");
     for (uint32_t n = 1; n <= COSTS_MOST; n = n < 16 ? 2 * n : n == 16 ? 32 : COSTS_MOST + 1)
-        printf("%s %u: %.2f", n > 1 ? "," : "", n, 1e3 * r->cost[n]);
-    putchar('\n');
+        printf("%s %u: %.2f", n > 1 ? "," : "", n, (r->o->costs ? 1 : 1e3) * r->cost[n]);
+    puts(r->o->costs ? "\nThe prices are those of --costs, and what was sent was decided by them: only steps' cost, "
+                       "tokens and texts speak of that machine,\nthe times are of this one." : "");
 }
 
 static void print_json(const struct run *r)
@@ -435,11 +430,11 @@ static void print_json(const struct run *r)
     }
     for (uint32_t n = 1; n <= COSTS_MOST; n++)
         json_array_append_new(costs, json_real(r->cost[n]));
-    json_t *j = json_pack("{s:s,s:I,s:I,s:I,s:o,s:o}", "model",
+    json_t *j = json_pack("{s:s,s:I,s:I,s:I,s:b,s:o,s:o}", "model",
                           r->o->model->model ? r->o->model->model : "", "pairs",
                           (json_int_t)r->o->pairs, "tokens", (json_int_t)r->o->tokens,
-                          "warm_answers", (json_int_t)r->warm_answers, "step_seconds", costs,
-                          "prompts", all);
+                          "learned_tokens", (json_int_t)r->learned_tokens, "costs_given",
+                          r->o->costs != NULL, "step_seconds", costs, "prompts", all);
     json_dumpf(j, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(6));
     putchar('\n');
     json_decref(j);
@@ -534,7 +529,8 @@ int bench_decode(const struct decode_bench *o, const stretto_model *m)
     r.hook = ui_progress_hook(&r.ui);
     bool same = true;
     int code = open_run(&r);
-    if (code == EXIT_DONE) code = warm_up(&r);
+    if (code == EXIT_DONE) code = take_costs(&r);
+    if (code == EXIT_DONE) code = learn(&r);
     for (size_t i = 0; i < r.prompts.n && code == EXIT_DONE; i++) {
         if (!r.items[i].skipped) code = run_prompt(&r, &r.items[i], i);
         for (size_t way = 0; way < r.n_ways; way++)

@@ -364,9 +364,14 @@ static int chat_run(void *options, size_t n, char **operands)
     struct decoder decoder = { .draft = NULL };
     if (code == EXIT_DONE)
         code = decoder_open("chat", &c.options->decode, &c.options->model, &decoder);
+    if (code == EXIT_DONE) code = learned_in("chat", &c.options->decode, engine);
     if (code == EXIT_DONE) code = decode_as("chat", &decoder, c.session);
     c.talk.model = m;
-    if (code == EXIT_DONE) code = with_session(&c, engine);
+    if (code == EXIT_DONE) {
+        code = with_session(&c, engine);
+        int kept = learned_out("chat", &c.options->decode, engine);
+        if (code == EXIT_DONE) code = kept;
+    }
     line_close(c.line);
     talk_done(&c.talk);
     buffer_done(&c.answer);

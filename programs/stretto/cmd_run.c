@@ -215,10 +215,10 @@ static int run_run(void *options, size_t n_operands, char **operands)
         tell_engine("run", &o->model, engine);
         code = decoder_open("run", &o->decode, &o->model, &decoder);
     }
+    if (code == EXIT_DONE) code = learned_in("run", &o->decode, engine);
     if (code == EXIT_DONE) code = decode_as("run", &decoder, s);
-    if (code == EXIT_DONE) {
-        code = generate(s, o, m, ids, n);
-    }
+    if (code == EXIT_DONE) code = generate(s, o, m, ids, n);
+    if (code == EXIT_DONE) code = learned_out("run", &o->decode, engine);
     free(ids);
     free(text);
     stretto_session_close(s);

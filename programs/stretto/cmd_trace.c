@@ -12,6 +12,7 @@
  * states[k] differs from the answer, or the length of the block: the fixed point, the last state.
  * A prompt that does not fit has "skipped": why instead. `content` is a hash of all weights. */
 #include "base/random.h"
+#include "decode/learned.h"
 #include "eval/trajectory.h"
 #include "stretto/commands.h"
 #include "stretto/experimental.h"
@@ -27,7 +28,7 @@
 
 struct trace_options {
     struct model_options model;
-    const char *prompts, *out;
+    const char *prompts, *out, *learned;
     int64_t tokens, block, states, seed, limit, together;
 };
 
@@ -49,6 +50,8 @@ static const struct option rows[] = {
     {"--limit", "N", OPT_INT, AT(limit), 0, PROMPTS_MAX, "prompts at most; 0 takes all [0]"},
     {"-np --parallel", "N", OPT_INT, AT(together), 1, MAX_TOGETHER,
      "answers written in the same steps [8]"},
+    {"--learned", "FILE", OPT_TEXT, AT(learned), 0, 0,
+     "what the answers teach about guessing goes into this file, for run, chat and bench"},
 };
 #undef AT
 
@@ -62,6 +65,7 @@ struct trace {
     struct trajectory_answer *answers; /* [together] */
     const char *stops[MAX_TOGETHER];   /* of the answers being written */
     struct trajectory_block *blocks;   /* of one answer */
+    struct learned learned;            /* of --learned  */
     FILE *out;
     struct ui_progress ui;
     struct progress hook;
@@ -81,6 +85,36 @@ static bool ends(const void *ud, uint32_t which, const int32_t *token, uint32_t 
     return stretto_detokenize(t->m, token + from, n - from, text, sizeof text, &length) ==
                STRETTO_OK &&
            strstr(text, stop);
+}
+
+static void said(const void *ud, int32_t before, int32_t token, const struct step_top *top)
+{
+    recycle_learn(&((const struct trace *)ud)->learned.recycled, before, token, top);
+}
+
+static uint64_t vocabulary_of(const struct trace *t)
+{
+    const struct model *m = stretto_model_inside(t->m);
+    return learned_vocabulary(m->tokenizer, m->config.vocab);
+}
+
+static int learned_begin(struct trace *t)
+{
+    struct error err = { 0 };
+    learned_init(&t->learned);
+    if (!t->o->learned) return EXIT_DONE;
+    stretto_status s = learned_place(&t->learned, stretto_model_inside(t->m)->config.vocab, &err);
+    if (s == STRETTO_OK && access(t->o->learned, F_OK) == 0)
+        s = learned_load(&t->learned, vocabulary_of(t), t->o->learned, &err);
+    return s == STRETTO_OK ? EXIT_DONE : command_fail("trace", s, err.text);
+}
+
+/* Also when it was interrupted: what is traced is not traced again. */
+static int learned_end(struct trace *t)
+{
+    struct error err = { 0 };
+    stretto_status s = learned_save(&t->learned, vocabulary_of(t), t->o->learned, &err);
+    return s == STRETTO_OK ? EXIT_DONE : command_fail("trace", s, err.text);
 }
 
 /* A hash of the weights' bytes: two files with equal weights are the same model. */
@@ -253,6 +287,7 @@ static int trace_some(struct trace *t, size_t first, size_t n)
                               t->blocks, &err);
         seq++;
         if (s == STRETTO_OK) code = write_line(t, record(t, p, a), NULL);
+        if (s == STRETTO_OK && t->o->learned) suffix_store_add(&t->learned.store, a->token, a->n);
         progress_tell(&t->hook, "tracing", first + i + 1, t->prompts.n);
     }
     ui_progress_break(&t->ui);
@@ -290,7 +325,7 @@ static int open_trace(struct trace *t)
                                                        : (uint32_t)t->prompts.n;
     t->forks = STEP_ROWS / block < MAX_FORKS ? STEP_ROWS / block : MAX_FORKS;
     t->how = (struct trajectory_how){block, states, (uint64_t)o->seed, (uint32_t)o->tokens, ends,
-                                     t, &interrupted};
+                                     o->learned ? said : NULL, t, &interrupted};
     /* A block's sequence has its own copy of the page it begins in and what it spills into. */
     uint32_t own = (block / PAGE_SLOTS + 2) * PAGE_SLOTS;
     struct engine_options eo = {
@@ -328,6 +363,7 @@ static void close_trace(struct trace *t)
     free(t->answers);
     free(t->blocks);
     engine_close(t->e);
+    learned_close(&t->learned);
     prompts_done(&t->prompts);
     stretto_model_close(t->m);
 }
@@ -350,13 +386,19 @@ static int trace_run(void *options, size_t n_operands, char **operands)
     if (code == EXIT_DONE)
         code = prompts_read("trace", t.m, t.o->prompts, (size_t)t.o->limit, &t.prompts);
     if (code == EXIT_DONE) code = open_trace(&t);
+    if (code == EXIT_DONE) code = learned_begin(&t);
     if (code == EXIT_DONE) code = resume(&t, &at);
+    bool begun = code == EXIT_DONE && t.o->learned;
     for (; code == EXIT_DONE && at < t.prompts.n; at += step) {
         step = t.prompts.n - at < t.together ? t.prompts.n - at : t.together;
         code = trace_some(&t, at, step);
     }
     if (t.out && fclose(t.out) != 0 && code == EXIT_DONE)
         code = command_fail("trace", STRETTO_E_IO, strerror(errno));
+    if (begun) {
+        int kept = learned_end(&t);
+        if (code == EXIT_DONE) code = kept;
+    }
     close_trace(&t);
     return code;
 }

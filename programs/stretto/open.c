@@ -3,11 +3,13 @@
 #include "format/catalogue.h"
 #include "ui/progress.h"
 #include <errno.h>
+#include <libgen.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 volatile int interrupted;
 
@@ -115,6 +117,31 @@ void decoder_close(struct decoder *d)
     d->draft = NULL;
 }
 
+int learned_in(const char *command, const struct decode_options *o, stretto_engine *e)
+{
+    char err[600];
+    if (!o->learned) return EXIT_DONE;
+    if (access(o->learned, F_OK) == 0) {
+        stretto_status s = stretto_engine_learned_load(e, o->learned, err, sizeof err);
+        return s == STRETTO_OK ? EXIT_DONE : command_fail(command, s, err);
+    }
+    char *name = strdup(o->learned), *folder = name ? dirname(name) : NULL;
+    int code = EXIT_DONE;
+    if (!folder) code = command_fail(command, STRETTO_E_NOMEM, NULL);
+    else if (access(folder, W_OK | X_OK) != 0) {
+        snprintf(err, sizeof err, "--learned cannot write in %s: %s", folder, strerror(errno));
+        code = command_fail(command, STRETTO_E_IO, err);
+    }
+    free(name);
+    return code;
+}
+int learned_out(const char *command, const struct decode_options *o, stretto_engine *e)
+{
+    char err[600];
+    if (!o->learned) return EXIT_DONE;
+    stretto_status s = stretto_engine_learned_save(e, o->learned, err, sizeof err);
+    return s == STRETTO_OK ? EXIT_DONE : command_fail(command, s, err);
+}
 int decode_as(const char *command, const struct decoder *d, stretto_session *s)
 {
     stretto_status status = stretto_session_decoding(s, &d->how);

@@ -21,6 +21,10 @@ struct decoder { stretto_decoding how; stretto_model *draft; };
 int decoder_open(const char *command, const struct decode_options *o,
                  const struct model_options *m, struct decoder *out);
 void decoder_close(struct decoder *d);
+/* Reads the file of --learned, when there is one; a new name must be one that can be written. */
+int learned_in(const char *command, const struct decode_options *o, stretto_engine *e);
+/* And writes it. */
+int learned_out(const char *command, const struct decode_options *o, stretto_engine *e);
 /* Gives it to the session. */
 int decode_as(const char *command, const struct decoder *d, stretto_session *s);
 /* Says what decoding did, as -v asks for. */

@@ -61,6 +61,9 @@ static const struct option decode_rows[] = {
      "a smaller model that guesses, for draft; auto then uses it where it pays"},
     {"--heads", "FILE", OPT_TEXT, AT(heads), 0, 0,
      "a safetensors file of heads that guess, for heads; auto then uses them where they pay"},
+    {"--learned", "FILE", OPT_TEXT, AT(learned), 0, 0,
+     "what guessing learned: read at the start, written at the end (bench only reads it); it holds "
+     "pieces of your texts"},
     {"--window", "N", OPT_INT, AT(window), 0, 49,
      "tokens of the Jacobi window, columns of lookahead's; 0 takes 16 and 4 [0]"},
     {"--ngram", "N", OPT_INT, AT(ngram), 0, 8, "lookahead: tokens of an n-gram; 0 takes 3 [0]"},

@@ -22,6 +22,7 @@ struct decode_options {
     const char *words;            /* NULL = auto */
     int64_t most, window, ngram, guesses; /* 0 = the default */
     const char *draft, *heads;    /* a smaller model, a file of heads; NULL = none */
+    const char *learned;          /* a file of what guessing learned; NULL = none  */
 };
 
 extern const struct option_group group_model, group_sampling, group_decode, group_guesses;

@@ -1,9 +1,8 @@
 /* What the public handles hold. */
 #ifndef API_HANDLES_H
 #define API_HANDLES_H
-#include "decode/recycle.h"
+#include "decode/learned.h"
 #include "decode/stop.h"
-#include "decode/suffix.h"
 #include "engine/companion.h"
 #include "engine/writer.h"
 
@@ -13,11 +12,7 @@ struct stretto_engine {
     struct engine *engine;
     unsigned char *taken;            /* [sequences] 1: a session lives there  */
     struct step_costs costs;         /* what its sessions learn about guessing */
-    struct calibration calibration;
-    struct suffix_store store;       /* finished answers; placed when a session first wants it */
-    struct arena store_memory;
-    struct recycle_memory recycled;  /* the same: what was likely after which tokens */
-    struct arena recycled_memory;
+    struct learned learned;          /* and what its texts taught it           */
 };
 
 struct stretto_session {

@@ -69,7 +69,7 @@ stretto_status stretto_engine_open(stretto_engine **out, const stretto_model *m,
         const char *level = getenv("STRETTO_CPU");
         if (level && cpu_ceiling(level, &ceiling)) cpu &= ceiling;
         costs_init(&x->costs, cpu);
-        calibration_init(&x->calibration);
+        learned_init(&x->learned);
         x->taken = mem_zalloc(engine_about(x->engine)->sequences, 1);
         if (!x->taken) s = fail(&e, STRETTO_E_NOMEM, "out of memory");
     }
@@ -84,8 +84,7 @@ void stretto_engine_close(stretto_engine *e)
 {
     if (!e) return;
     engine_close(e->engine);
-    mem_unmap(e->store_memory.base, e->store_memory.cap);
-    mem_unmap(e->recycled_memory.base, e->recycled_memory.cap);
+    learned_close(&e->learned);
     mem_free(e->taken);
     mem_free(e);
 }
@@ -135,7 +134,7 @@ static stretto_status open_into(stretto_session *s, struct error *err)
     struct sampling greedy = { .top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64 };
     TRY(sampler_set(&s->sampler, &greedy, err));
     struct writer_options plain = { .most = 1 };
-    return writer_open(&s->writer, e->engine, s->seq, &s->sampler, &e->costs, &e->calibration,
+    return writer_open(&s->writer, e->engine, s->seq, &s->sampler, &e->costs, &e->learned.calibration,
                        &plain, err);
 }
 
@@ -227,40 +226,10 @@ stretto_status stretto_session_sampling(stretto_session *s, const stretto_sampli
     return STRETTO_OK;
 }
 
-static void plan_store(stretto_engine *e, struct arena *a)
-{
-    suffix_store_plan(&e->store, a, SUFFIX_STORE_TOKENS);
-}
-
-static void plan_recycled(stretto_engine *e, struct arena *a)
-{
-    recycle_memory_plan(&e->recycled, a, engine_model(e->engine)->config.vocab);
-}
-
 /* What an engine learns from its texts gets its memory when a session first wants it. */
-static stretto_status placed(stretto_engine *e, struct arena *memory,
-                             void (*plan)(stretto_engine *e, struct arena *a), struct error *err)
+static stretto_status learned_of(stretto_engine *e, struct error *err)
 {
-    if (memory->base) return STRETTO_OK;
-    struct arena a = { 0 };
-    plan(e, &a);
-    a = (struct arena){ .base = mem_map(a.top), .cap = a.top };
-    if (!a.base) return fail(err, STRETTO_E_NOMEM, "no memory for what an engine learns");
-    *memory = a;
-    plan(e, &a);
-    return STRETTO_OK;
-}
-
-static stretto_status store_of(stretto_engine *e, struct suffix_store **out, struct error *err)
-{
-    *out = &e->store;
-    return placed(e, &e->store_memory, plan_store, err);
-}
-
-static stretto_status recycled_of(stretto_engine *e, struct recycle_memory **out, struct error *err)
-{
-    *out = &e->recycled;
-    return placed(e, &e->recycled_memory, plan_recycled, err);
+    return learned_place(&e->learned, engine_model(e->engine)->config.vocab, err);
 }
 
 /* Opens what the ways of decoding need; `auto` takes part with what it is given. */
@@ -298,13 +267,14 @@ stretto_status stretto_session_decoding(stretto_session *s, const stretto_decodi
     struct writer *w = NULL;
     struct drafter *drafter = NULL;
     struct head_file *heads = NULL;
-    TRY(store_of(e, &o.setup.store, &s->err));
-    TRY(recycled_of(e, &o.setup.memory, &s->err));
+    TRY(learned_of(e, &s->err));
+    o.setup.store = &e->learned.store;
+    o.setup.memory = &e->learned.recycled;
     stretto_status status = companions(s, &h, &o.choice, &drafter, &heads);
     o.setup.drafter = drafter_companion(drafter);
     o.setup.heads = heads_companion(heads);
     if (status == STRETTO_OK)
-        status = writer_open(&w, e->engine, s->seq, &s->sampler, &e->costs, &e->calibration, &o,
+        status = writer_open(&w, e->engine, s->seq, &s->sampler, &e->costs, &e->learned.calibration, &o,
                              &s->err);
     if (status != STRETTO_OK) {
         drafter_close(drafter);
@@ -340,24 +310,37 @@ stretto_status stretto_session_decoded(const stretto_session *s, stretto_decoded
     return STRETTO_OK;
 }
 
-struct suffix_store *stretto_engine_store(stretto_engine *e)
+struct learned *stretto_engine_learned(stretto_engine *e)
 {
-    struct suffix_store *store;
-    return store_of(e, &store, NULL) == STRETTO_OK ? store : NULL;
+    return learned_of(e, NULL) == STRETTO_OK ? &e->learned : NULL;
 }
 
-struct arena *stretto_engine_recycled(stretto_engine *e)
+struct step_costs *stretto_engine_costs(stretto_engine *e) { return &e->costs; }
+
+static uint64_t vocabulary_of(const stretto_engine *e)
 {
-    struct recycle_memory *m;
-    return recycled_of(e, &m, NULL) == STRETTO_OK ? &e->recycled_memory : NULL;
+    const struct model *m = engine_model(e->engine);
+    return learned_vocabulary(m->tokenizer, m->config.vocab);
 }
 
-struct calibration *stretto_engine_calibration(stretto_engine *e) { return &e->calibration; }
-
-void stretto_engine_remember(stretto_engine *e, const int32_t *ids, size_t count)
+stretto_status stretto_engine_learned_load(stretto_engine *e, const char *path, char *err,
+                                           size_t err_size)
 {
-    struct suffix_store *store;
-    if (e && ids && store_of(e, &store, NULL) == STRETTO_OK) suffix_store_add(store, ids, count);
+    if (!e || !path) return STRETTO_E_ARG;
+    struct error x = { 0 };
+    stretto_status s = learned_of(e, &x);
+    if (s == STRETTO_OK) s = learned_load(&e->learned, vocabulary_of(e), path, &x);
+    return say(s, &x, err, err_size);
+}
+
+stretto_status stretto_engine_learned_save(stretto_engine *e, const char *path, char *err,
+                                           size_t err_size)
+{
+    if (!e || !path) return STRETTO_E_ARG;
+    struct error x = { 0 };
+    stretto_status s = learned_of(e, &x);
+    if (s == STRETTO_OK) s = learned_save(&e->learned, vocabulary_of(e), path, &x);
+    return say(s, &x, err, err_size);
 }
 
 struct writer *stretto_session_inside(stretto_session *s) { return s->writer; }
@@ -490,7 +473,7 @@ static void remember(stretto_session *s, uint32_t from)
     strategy_find("suffix", 6, &suffix);
     if (!(s->decode.sources >> suffix & 1) || s->n_tokens < from + LEAD) return;
     uint32_t lead = from < LEAD ? from : LEAD;
-    suffix_store_add(&s->engine->store, s->tokens + from - lead, s->n_tokens - from + lead);
+    suffix_store_add(&s->engine->learned.store, s->tokens + from - lead, s->n_tokens - from + lead);
 }
 
 stretto_status stretto_session_generate(stretto_session *s, const stretto_generate_options *opt,

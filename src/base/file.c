@@ -1,7 +1,11 @@
 #include "base/file.h"
+#include "base/buffer.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -42,4 +46,32 @@ void file_map_release(const void *at, size_t n)
     uintptr_t from = ((uintptr_t)at + size - 1) & ~(size - 1);
     uintptr_t to = ((uintptr_t)at + n) & ~(size - 1);
     if (from < to) madvise((void *)from, to - from, MADV_DONTNEED);
+}
+
+static bool write_all(int fd, const char *p, size_t n)
+{
+    while (n) {
+        ssize_t k = write(fd, p, n);
+        if (k < 0 && errno == EINTR) continue;
+        if (k <= 0) return false;
+        p += k;
+        n -= (size_t)k;
+    }
+    return fsync(fd) == 0;
+}
+
+stretto_status file_replace(const char *path, const void *data, size_t n, struct error *err)
+{
+    struct buffer name = buffer_make(1 << 16);
+    stretto_status s = buffer_printf(&name, "%s.XXXXXX", path);
+    if (s != STRETTO_OK) return fail(err, s, "the name of the file is too long");
+    int fd = mkostemp(name.data, O_CLOEXEC);
+    bool ok = fd >= 0 && write_all(fd, data, n);
+    if (fd >= 0 && close(fd) != 0) ok = false;
+    if (!ok || rename(name.data, path) != 0) {
+        s = fail(err, STRETTO_E_IO, "cannot write %s: %s", path, strerror(errno));
+        if (fd >= 0) unlink(name.data);
+    }
+    buffer_done(&name);
+    return s;
 }

@@ -1,4 +1,4 @@
-/* Whole files mapped read-only (lifetime: file). */
+/* Whole files: mapped read-only (lifetime: file), or replaced. */
 #ifndef BASE_FILE_H
 #define BASE_FILE_H
 #include "base/status.h"
@@ -10,4 +10,8 @@ stretto_status file_map_open(struct file_map *m, const char *path, struct error 
 void file_map_close(struct file_map *m);
 /* Tells the kernel that [at, at + n) of the map will not be read again soon. */
 void file_map_release(const void *at, size_t n);
+
+/* Makes `path` a file of these bytes, for its owner alone, in one step: whoever reads it sees the old
+ * one or the new one. */
+stretto_status file_replace(const char *path, const void *data, size_t n, struct error *err);
 #endif

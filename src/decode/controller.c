@@ -15,16 +15,31 @@ static const struct { uint32_t need; float at[7]; } priors[] = {
 };
 static const uint32_t points[7] = { 1, 2, 4, 8, 16, 32, COSTS_MOST };
 
+static void draw(struct step_costs *c, const float at[7])
+{
+    for (size_t i = 0; i + 1 < 7; i++)
+        for (uint32_t n = points[i]; n <= points[i + 1]; n++)
+            c->prior[n] = at[i] + (at[i + 1] - at[i]) * (float)(n - points[i]) /
+                                      (float)(points[i + 1] - points[i]);
+}
+
 void costs_init(struct step_costs *c, uint32_t cpu)
 {
     const float *at = priors[0].at;
     for (size_t i = 0; i < sizeof priors / sizeof *priors; i++)
         if ((cpu & priors[i].need) == priors[i].need) at = priors[i].at;
     *c = (struct step_costs){ 0 };
-    for (size_t i = 0; i + 1 < 7; i++)
-        for (uint32_t n = points[i]; n <= points[i + 1]; n++)
-            c->prior[n] = at[i] + (at[i + 1] - at[i]) * (float)(n - points[i]) /
-                                      (float)(points[i + 1] - points[i]);
+    draw(c, at);
+}
+
+void costs_fix(struct step_costs *c, const float at[COSTS_POINTS])
+{
+    float all[COSTS_POINTS + 1];
+    memcpy(all, at, COSTS_POINTS * sizeof *all);
+    all[COSTS_POINTS] = at[5] + (at[5] - at[4]) * (float)(points[6] - points[5]) /
+                                    (float)(points[5] - points[4]);
+    *c = (struct step_costs){ .fixed = true };
+    draw(c, all);
 }
 
 /* The measured correction of the prior at n, between the nearest numbers of rows that were seen. */
@@ -62,7 +77,7 @@ static double clamp(double x, double low, double high)
  * number of rows that was not seen for long is forgotten, lest a bad sample forbid it for ever. */
 void costs_learn(struct step_costs *c, uint32_t rows, double seconds)
 {
-    if (rows == 0 || rows > COSTS_MOST || !(seconds > 0)) return;
+    if (rows == 0 || rows > COSTS_MOST || !(seconds > 0) || (c->fixed && rows > 1)) return;
     double believed = costs_of(c, rows), off = believed > 0 ? seconds / believed - 1 : 0;
     uint32_t *seen = &c->seen[rows];
     double rate = fmax(0.03, 0.3 / (1 + 0.25 * *seen));

@@ -21,9 +21,14 @@ struct step_costs {
     float prior[COSTS_MOST + 1];       /* [n] t(n) / t(1) before anything is measured     */
     float factor[COSTS_MOST + 1];      /* what was measured, over the prior               */
     uint32_t seen[COSTS_MOST + 1], steps;
+    bool fixed;                        /* another machine's ratios: nothing is learned    */
 };
 /* cpu: enum cpu_bits of the kernels in use. */
 void costs_init(struct step_costs *c, uint32_t cpu);
+/* As if the machine's steps of 1, 2, 4, 8, 16 and 32 rows cost so many steps of one; linear between
+ * and beyond. For measuring what guesses would be worth there. */
+enum { COSTS_POINTS = 6 };
+void costs_fix(struct step_costs *c, const float at[COSTS_POINTS]);
 /* Robust against single slow steps (a stolen core). */
 void costs_learn(struct step_costs *c, uint32_t rows, double seconds);
 /* t(n) / t(1) as believed now, and seconds (0: unknown). */

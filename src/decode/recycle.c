@@ -7,7 +7,7 @@
 #include "decode/strategy.h"
 #include <math.h>
 
-enum { PAIRS = 1 << 15, FRONTIER = 64, CHANCES = 8 };
+enum { FRONTIER = 64, CHANCES = RECYCLE_CHANCES };
 
 struct recycle { struct recycle_memory memory; uint32_t rows; };
 
@@ -15,7 +15,7 @@ void recycle_memory_plan(struct recycle_memory *m, struct arena *a, uint32_t voc
 {
     m->vocab = vocab;
     m->after_token = arena_take(a, vocab * sizeof *m->after_token);
-    m->after_pair = arena_take(a, PAIRS * sizeof *m->after_pair);
+    m->after_pair = arena_take(a, RECYCLE_PAIRS * sizeof *m->after_pair);
 }
 
 static void *recycle_plan(struct arena *a, const struct strategy_setup *s)
@@ -29,12 +29,12 @@ static void *recycle_plan(struct arena *a, const struct strategy_setup *s)
 }
 
 /* The entry of a pair; *check tells whether it is really its own. */
-static struct said *pair_entry(const struct recycle *x, int32_t before, int32_t token,
+static struct said *pair_entry(const struct recycle_memory *m, int32_t before, int32_t token,
                                uint32_t *check)
 {
     uint64_t h = random_mix((uint64_t)(uint32_t)before << 32 | (uint32_t)token);
     *check = (uint32_t)(h >> 32) | 1;
-    return &x->memory.after_pair[h % PAIRS];
+    return &m->after_pair[h % RECYCLE_PAIRS];
 }
 
 /* Class of a probability. */
@@ -62,12 +62,13 @@ static void remember(struct said *s, uint32_t check, const struct step_top *top)
     }
 }
 
-static void learn_row(struct recycle *x, int32_t before, int32_t token, const struct step_top *top)
+void recycle_learn(const struct recycle_memory *m, int32_t before, int32_t token,
+                   const struct step_top *top)
 {
     uint32_t check;
-    if ((uint32_t)token >= x->memory.vocab || top->id[0] < 0) return;
-    remember(&x->memory.after_token[token], 0, top);
-    struct said *s = pair_entry(x, before, token, &check);
+    if ((uint32_t)token >= m->vocab || top->id[0] < 0) return;
+    remember(&m->after_token[token], 0, top);
+    struct said *s = pair_entry(m, before, token, &check);
     remember(s, check, top);
 }
 
@@ -78,10 +79,11 @@ static void recycle_observe(void *state, const struct outcome *o)
     if (!o->top) return;
     uint32_t last = o->now.n - o->n_path - 2;
     int32_t token = o->now.tokens[last];
-    learn_row(x, last ? o->now.tokens[last - 1] : -1, token, &o->top[0]);
+    recycle_learn(&x->memory, last ? o->now.tokens[last - 1] : -1, token, &o->top[0]);
     for (uint32_t i = 0; i < d->n_sent; i++) {
         const struct draft_node *n = &d->node[d->order[i]];
-        learn_row(x, n->parent < 0 ? token : d->node[n->parent].token, n->token, &o->top[n->row]);
+        recycle_learn(&x->memory, n->parent < 0 ? token : d->node[n->parent].token, n->token,
+                      &o->top[n->row]);
     }
 }
 
@@ -117,7 +119,7 @@ static stretto_status recycle_propose(void *state, const struct timeline *t,
         struct open_node at = list[best];
         list[best] = list[--n];
         if ((uint32_t)at.token >= x->memory.vocab) continue;
-        const struct said *pair = pair_entry(x, at.before, at.token, &check);
+        const struct said *pair = pair_entry(&x->memory, at.before, at.token, &check);
         if (pair->check == check) grow(p, at, pair, 0, list, &n);
         grow(p, at, &x->memory.after_token[at.token], 1, list, &n);
     }

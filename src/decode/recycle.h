@@ -5,11 +5,16 @@
 #include "base/arena.h"
 #include "graph/step.h"
 
-/* Tokens + 1, likeliest first, 0 behind the last; chance: class of their probability, 0..7. */
+/* Tokens + 1, likeliest first, 0 behind the last; chance: class of their probability. */
+enum { RECYCLE_PAIRS = 1 << 15, RECYCLE_CHANCES = 8 };
+
 struct said { uint32_t check; int32_t token[STEP_TOP]; uint8_t chance[STEP_TOP]; };
 
 struct recycle_memory { struct said *after_token, *after_pair; uint32_t vocab; };
 
 /* Zeroed memory is empty memory. */
 void recycle_memory_plan(struct recycle_memory *m, struct arena *a, uint32_t vocab);
+/* A row answered: what the model held likely after token; before: the token before it, or -1. */
+void recycle_learn(const struct recycle_memory *m, int32_t before, int32_t token,
+                   const struct step_top *top);
 #endif

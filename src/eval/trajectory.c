@@ -13,20 +13,34 @@ int32_t trajectory_guess(const struct trajectory_answer *a, uint64_t seed, uint3
     return a->prompt[random_at(seed, 0, i, 0) % a->n_prompt];
 }
 
+static void tell(const struct trajectory_how *how, const struct trajectory_answer *a,
+                 const struct step_top *top)
+{
+    const int32_t *p = a->prompt;
+    if (!how->said) return;
+    int32_t token = a->n ? a->token[a->n - 1] : p[a->n_prompt - 1];
+    int32_t before = a->n > 1 ? a->token[a->n - 2] : a->n ? p[a->n_prompt - 1]
+                     : a->n_prompt > 1 ? p[a->n_prompt - 2] : -1;
+    how->said(how->ud, before, token, top);
+}
+
 stretto_status trajectory_answers(struct engine *e, const struct trajectory_how *how,
                                   struct trajectory_answer *a, uint32_t count, struct error *err)
 {
     struct row *rows = mem_zalloc(count, sizeof *rows);
     int32_t *best = mem_zalloc(count, sizeof *best);
-    stretto_status s = rows && best ? STRETTO_OK : fail(err, STRETTO_E_NOMEM, "out of memory");
+    struct step_top *top = mem_zalloc(count, sizeof *top);
+    stretto_status s =
+        rows && best && top ? STRETTO_OK : fail(err, STRETTO_E_NOMEM, "out of memory");
     for (uint32_t i = 0; i < count && s == STRETTO_OK; i++) {
-        struct answers last = { .best = a[i].token };
+        struct answers last = { .best = a[i].token, .top = how->said ? top : NULL };
         a[i].n = 0;
         a[i].ended = false;
         engine_rewind(e, (int32_t)i, 0);
         if ((s = cancelled(how, err)) != STRETTO_OK) break;
         s = engine_feed(e, (int32_t)i, a[i].prompt, a[i].n_prompt, ASK_BEST, &last, err);
         if (s != STRETTO_OK) break;
+        tell(how, &a[i], top);
         a[i].n = 1;
         a[i].ended = how->ends(how->ud, i, a[i].token, 1);
     }
@@ -36,18 +50,20 @@ stretto_status trajectory_answers(struct engine *e, const struct trajectory_how 
             if (!a[i].ended && a[i].n < how->tokens)
                 rows[n++] =
                     (struct row){ (int32_t)i, a[i].token[a[i].n - 1], ROW_COMMITTED, 0, ASK_BEST };
-        struct answers got = { .best = best };
+        struct answers got = { .best = best, .top = how->said ? top : NULL };
         if (n == 0 || (s = cancelled(how, err)) != STRETTO_OK) break;
         if ((s = engine_step(e, rows, n, &got, err)) != STRETTO_OK) break;
         for (uint32_t r = 0; r < n; r++) {
             struct trajectory_answer *x = &a[rows[r].seq];
             engine_commit(e, rows[r].seq, 1);
+            tell(how, x, &top[r]);
             x->token[x->n++] = best[r];
             x->ended = how->ends(how->ud, (uint32_t)rows[r].seq, x->token, x->n);
         }
     }
     mem_free(rows);
     mem_free(best);
+    mem_free(top);
     return s;
 }
 

@@ -15,6 +15,9 @@ struct trajectory_how {
     uint32_t tokens;     /* of an answer at most                                             */
     /* Does answer number `which` end with its last token? */
     bool (*ends)(const void *ud, uint32_t which, const int32_t *token, uint32_t n);
+    /* Told of every row of an answer: what was likely after `token`, which stands after `before` (-1:
+     * nothing). NULL: nobody. */
+    void (*said)(const void *ud, int32_t before, int32_t token, const struct step_top *top);
     const void *ud;
     const volatile int *cancel;
 };

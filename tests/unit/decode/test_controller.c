@@ -245,6 +245,21 @@ static void words(void **ctx)
     }
 }
 
+/* Another machine's prices: what was given at its points, lines between, and nothing learned but the
+ * seconds of one row. */
+static void costs_are_fixed(void **unused)
+{
+    (void)unused;
+    struct step_costs c;
+    costs_fix(&c, (const float[]){ 1, 1.2F, 1.5F, 1.7F, 2.2F, 3.4F });
+    for (int i = 0; i < 100; i++)
+        for (uint32_t n = 1; n <= 32; n++) costs_learn(&c, n, 5e-3 * n);
+    assert_true(fabs(costs_ratio(&c, 2) - 1.2) < 1e-6 && fabs(costs_ratio(&c, 8) - 1.7) < 1e-6);
+    assert_true(fabs(costs_ratio(&c, 6) - 1.6) < 1e-6 && fabs(costs_ratio(&c, 24) - 2.8) < 1e-6);
+    assert_true(fabs(costs_ratio(&c, 40) - 4.0) < 1e-5);
+    assert_true(fabs(costs_of(&c, 1) - 5e-3) < 1e-4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -252,7 +267,7 @@ int main(void)
         cmocka_unit_test(costs_are_learned), cmocka_unit_test(one_size_is_stable),
         cmocka_unit_test(sources_are_calibrated), cmocka_unit_test(sources_judge_together),
         cmocka_unit_test(losing_ends),
-        cmocka_unit_test(words),
+        cmocka_unit_test(words), cmocka_unit_test(costs_are_fixed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
