@@ -1,9 +1,12 @@
 #include "stretto/open.h"
 #include "base/random.h"
+#include "engine/writer.h"
 #include "format/catalogue.h"
+#include "stretto/experimental.h"
 #include "ui/progress.h"
 #include <errno.h>
 #include <libgen.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -150,6 +153,23 @@ int decode_as(const char *command, const struct decoder *d, stretto_session *s)
     return command_fail(command, status, stretto_session_error(s));
 }
 
+/* What `auto` did with the sources whose asking takes time, and why. */
+static void tell_asking(const char *command, const struct decode_counts *c)
+{
+    for (unsigned s = 0; strategies[s]; s++) {
+        unsigned long long asked = c->asked[s], unpaying = c->unpaying[s], held = c->withheld[s];
+        if (!strategies[s]->price || !(asked + unpaying + held)) continue;
+        fprintf(stderr,
+                "stretto %s:   %s was asked before %llu of %llu steps, which took %.1f ms and %s %.1f "
+                "plain steps",
+                command, strategies[s]->name, asked, (unsigned long long)c->steps,
+                1e3 * c->seconds[s], c->won[s] < 0 ? "lost" : "won", fabs(c->won[s]));
+        if (unpaying) fprintf(stderr, "; not before %llu, where it promised no gain", unpaying);
+        if (held) fprintf(stderr, "; not before %llu, lest it lose more than it may", held);
+        fprintf(stderr, "\n");
+    }
+}
+
 void tell_decoding(const char *command, const stretto_session *s)
 {
     stretto_decoded d = { .size = sizeof d };
@@ -169,6 +189,7 @@ void tell_decoding(const char *command, const stretto_session *s)
             "%.2f, %.2f times that\n",
             command, 1e3 * d.step_seconds, (double)d.cost[2], (double)d.cost[4],
             (double)d.cost[8], (double)d.cost[16]);
+    tell_asking(command, writer_counts(stretto_session_inside((stretto_session *)(uintptr_t)s)));
 }
 
 static uint64_t draw_seed(void)

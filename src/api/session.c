@@ -65,10 +65,7 @@ stretto_status stretto_engine_open(stretto_engine **out, const stretto_model *m,
         x ? engine_options_of(opt, m->model, &o, &e) : fail(&e, STRETTO_E_NOMEM, "out of memory");
     if (s == STRETTO_OK) s = engine_open(&x->engine, m->model, &o, &e);
     if (s == STRETTO_OK) {
-        uint32_t cpu = cpu_detect(), ceiling;
-        const char *level = getenv("STRETTO_CPU");
-        if (level && cpu_ceiling(level, &ceiling)) cpu &= ceiling;
-        costs_init(&x->costs, cpu);
+        costs_init(&x->costs, cpu_allowed());
         learned_init(&x->learned);
         x->taken = mem_zalloc(engine_about(x->engine)->sequences, 1);
         if (!x->taken) s = fail(&e, STRETTO_E_NOMEM, "out of memory");
@@ -393,7 +390,6 @@ stretto_status stretto_session_sync(stretto_session *s, const int32_t *ids, size
     s->n_tokens = s->n_prompt = (uint32_t)count;
     s->answered = true;
     if (reused) *reused = keep;
-    if (s->drafter) TRY(drafter_read(s->drafter, ids, (uint32_t)count, &s->err));
     return STRETTO_OK;
 }
 

@@ -107,14 +107,16 @@ static const float ENGINE_RATE = 0.02F, REQUEST_RATE = 0.05F; /* of learning evi
 
 /* Sources agree too often to count in full: half of each one's log odds, fitted on code, SQL and
  * chat. Then 0.385, 0.347 and 0.274 nats a test, where the best single source has 0.405, 0.393 and
- * 0.336. */
+ * 0.336. A model that guesses knows more than they do: what its class is worth when all four that
+ * cost nothing are silent. */
 void calibration_init(struct calibration *c)
 {
     *c = (struct calibration){ .bias = -1 };
     for (unsigned s = 0; strategies[s]; s++) {
         for (unsigned b = 0; b < DRAFT_BUCKETS; b++) {
             float p = strategies[s]->prior[b];
-            c->evidence[s][b] = 0.6F + 0.5F * logf(p / (1 - p));
+            c->evidence[s][b] = strategies[s]->price ? 2.2F + logf(p / (1 - p))
+                                                     : 0.6F + 0.5F * logf(p / (1 - p));
         }
         c->evidence[s][DRAFT_BUCKETS] = -0.3F;
     }
@@ -165,11 +167,13 @@ void controller_init(struct controller *c, struct decode_choice choice, struct s
 void controller_begin(struct controller *c)
 {
     c->own = *c->engine;
+    memset(c->own.asking, 0, sizeof c->own.asking);
     memset(c->own.hits, 0, sizeof c->own.hits);
     memset(c->own.tests, 0, sizeof c->own.tests);
     c->credit = 0;
     c->counts = (struct decode_counts){ 0 };
     memset(c->asked, 0, sizeof c->asked);
+    c->spent = 0;
 }
 
 static float chance(const struct controller *c, unsigned s, unsigned b)
@@ -179,65 +183,183 @@ static float chance(const struct controller *c, unsigned s, unsigned b)
     return (c->own.hits[s][b] + REQUEST_TESTS * p) / (c->own.tests[s][b] + REQUEST_TESTS);
 }
 
-/* Time of one more row, in plain steps: the slope over the first rows. */
-static double row_price(const struct controller *c)
-{
-    return (costs_ratio(c->costs, 5) - 1) / 4;
-}
-
 float controller_chances(const struct controller *c, unsigned source, float p[DRAFT_BUCKETS])
 {
     for (unsigned b = 0; b < DRAFT_BUCKETS; b++) p[b] = chance(c, source, b);
-    if (!c->choice.automatic) return 0;
-    const struct asked *a = &c->asked[source];
-    if (!strategies[source]->costly || !(a->tokens > 0) || !(c->costs->base > 0)) return FLOOR;
-    return (float)clamp(row_price(c) + a->seconds / a->tokens / c->costs->base, 0.05, 0.8);
+    return c->choice.automatic ? FLOOR : 0;
 }
 
-/* A costly source is asked while being asked has paid, on average; then again after pauses that
- * double, up to 256 steps. */
-bool controller_asks(struct controller *c, unsigned source)
+/* The number of guesses of a weighed draft that promises the most tokens per plain step, `rate`, when
+ * that is `margin` above none at all; `most` at most. What costly sources took is spent either way. */
+static uint32_t best_rows(const struct controller *c, const struct draft *d, uint32_t most,
+                          uint32_t besides, double margin, double *rate)
+{
+    float path[DRAFT_ROWS];
+    uint32_t n = draft_gains(d, path, most), best = 0;
+    /* Rows of others pay for the longer step too: they stand for a token each. */
+    double others = besides, gain = 1, top = (others + 1) / (costs_ratio(c->costs, besides + 1) +
+                                                             c->spent);
+    *rate = top;
+    top *= margin;
+    for (uint32_t k = 1; k <= n; k++) {
+        gain += (double)path[k - 1];
+        double r = (others + gain) / (costs_ratio(c->costs, besides + 1 + k) + c->spent);
+        if (r <= top) continue;
+        *rate = top = r;
+        best = k;
+    }
+    return best;
+}
+
+/* ---- asking what is costly ------------------------------------------------------------------
+ *
+ * Asking must pay on the average: tokens won, times what a token takes without, less rows and time.
+ * Whether it does is learned over times asked, beginning with the faith that such a guess is right
+ * three times in four. And it must not hurt on the way there: what a request has lost by asking stays
+ * below a step and a half and a two-hundredth of its tokens, whatever is believed, and one time asked
+ * stakes at most half of what is left of that. Chosen on recorded guesses of Qwen 0.5B for 1.5B. */
+
+enum { ASKING_PRIOR = 4, ASKING_REQUEST = 8, ASKING_MEMORY = 64, PAUSE_FIRST = 16, PAUSE_LAST = 512 };
+static const double FAITH = 0.75, LOSS = 1.5, LOSS_RATE = 0.005, FIRST_READ = 0.75, READ_RATE = 0.02,
+                    STAKE = 0.5;
+
+/* Plain steps won by k guesses of which each is right with chance q where the one before was. */
+static double chain_gain(const struct controller *c, double q, uint32_t k)
+{
+    double sum = 0, path = 1;
+    for (uint32_t i = 0; i < k; i++) sum += path *= q;
+    return sum - (costs_ratio(c->costs, k + 1) - 1);
+}
+
+static double chain_time(const struct controller *c, const struct guess_price *p, double k)
+{
+    return (p->first + fmax(k - 1, 0) * p->next) / c->costs->base;
+}
+
+/* The most that asking can win, and by how many guesses, if each is right with chance q. */
+static double chain_best(const struct controller *c, const struct guess_price *p, double q,
+                         uint32_t *k)
+{
+    double best = -INFINITY;
+    uint32_t most = c->most < DRAFT_ROWS ? c->most : DRAFT_ROWS;
+    *k = 1;
+    for (uint32_t i = p->rows ? p->rows : 1; i <= most; i++) {
+        double won = chain_gain(c, q, i) - chain_time(c, p, i);
+        if (won <= best) continue;
+        best = won;
+        *k = i;
+    }
+    return best;
+}
+
+/* Plain steps that asking is expected to win where `rate` tokens a plain step come without. */
+static double asking_worth(const struct controller *c, unsigned s, const struct guess_price *p,
+                           double rate)
+{
+    const struct asking *all = &c->engine->asking[s], *own = &c->own.asking[s];
+    uint32_t k;
+    chain_best(c, p, FAITH, &k);
+    /* A window is no chain of likely guesses: at first one token is expected of it. */
+    double gained = p->rows ? 1 - (costs_ratio(c->costs, p->rows + 1) - 1) : chain_gain(c, FAITH, k);
+    gained = ((double)all->gained + ASKING_PRIOR * gained) / ((double)all->times + ASKING_PRIOR);
+    double made = ((double)all->made + ASKING_PRIOR * k) / ((double)all->times + ASKING_PRIOR);
+    gained = ((double)own->gained + ASKING_REQUEST * gained) / ((double)own->times + ASKING_REQUEST);
+    made = ((double)own->made + ASKING_REQUEST * made) / ((double)own->times + ASKING_REQUEST);
+    return gained / rate - chain_time(c, p, made);
+}
+
+/* After k guesses one more pays from this chance of them all; never when being wrong would lose more
+ * than `may`. */
+static void fill_stops(const struct controller *c, unsigned s, const struct guess_price *p,
+                       double rate, double may, float *stop)
+{
+    double hits = 4 * FAITH, tests = 4;
+    for (unsigned b = 0; b < DRAFT_BUCKETS; b++) {
+        hits += (double)(c->engine->hits[s][b] + c->own.hits[s][b]);
+        tests += (double)(c->engine->tests[s][b] + c->own.tests[s][b]);
+    }
+    stop[0] = 0;
+    for (uint32_t k = 1; k <= DRAFT_ROWS; k++) {
+        double row = costs_ratio(c->costs, k + 2) - costs_ratio(c->costs, k + 1);
+        bool hurts = chain_time(c, p, k + 1) + costs_ratio(c->costs, k + 2) - 1 > may;
+        stop[k] = hurts ? INFINITY
+                        : (float)(rate * (p->next / c->costs->base + row) * tests / hits);
+    }
+}
+
+/* Steps since the last loss, counted by all requests of the engine. */
+static bool pause_is_over(struct asking *a)
+{
+    if (a->wait == 0) {
+        a->pause = !a->pause ? PAUSE_FIRST : a->pause < PAUSE_LAST / 2 ? 2 * a->pause : PAUSE_LAST;
+        a->wait = a->pause + 1;
+    }
+    return --a->wait == 0;
+}
+
+bool controller_asks(struct controller *c, unsigned source, void *state, const struct timeline *t,
+                     struct draft *d)
 {
     struct asked *a = &c->asked[source];
-    a->now = true;
-    if (!strategies[source]->costly || !c->choice.automatic || a->times < 3 || a->worth >= 0)
-        return true;
-    if (a->wait == 0) {
-        a->pause = a->pause ? a->pause < 128 ? 2 * a->pause : 256 : 8;
-        a->wait = a->pause;
+    struct decode_counts *counts = &c->counts;
+    a->now = false;
+    a->rate = 1;
+    a->read = 0;
+    a->spend = INFINITY;
+    if (!strategies[source]->price || !c->choice.automatic) return a->now = true;
+    double base = c->costs->base, tokens = (double)counts->tokens, rate;
+    if (!(base > 0)) return false;     /* the first step of all is the measure */
+    a->spend = base * (FIRST_READ + READ_RATE * fmin(d->deepest, tokens));
+    struct guess_price p = strategies[source]->price(state, t, a->spend);
+    uint32_t k;
+    if (p.silent) return false;
+    if (chain_best(c, &p, 1, &k) <= 0) {
+        counts->unpaying[source]++;
+        return false;
     }
-    a->now = --a->wait == 0;
-    return a->now;
+    controller_weigh(c, d);
+    best_rows(c, d, c->most < DRAFT_ROWS ? c->most : DRAFT_ROWS, 0, 1, &rate);
+    double plain = asking_worth(c, source, &p, 1);
+    double worth = rate > 1 ? asking_worth(c, source, &p, rate) : plain;
+    bool again = plain <= 0 && pause_is_over(&c->engine->asking[source]);
+    if (worth <= 0 && !again) {
+        counts->unpaying[source]++;
+        return false;
+    }
+    double risk = (p.read + p.first) / base + costs_ratio(c->costs, p.rows + 2) - 1;
+    double may = LOSS + LOSS_RATE * tokens + counts->won[source];
+    if (risk > may) {
+        if (again) c->engine->asking[source].wait = 1;
+        counts->withheld[source]++;
+        return false;
+    }
+    a->read = p.read;
+    a->rate = rate;
+    fill_stops(c, source, &p, fmax(rate, 1 + clamp(worth, 0, 1) / 2),
+               STAKE * (may - p.read / base), a->stop);
+    return a->now = true;
 }
 
 void controller_asked(struct controller *c, unsigned source, double seconds)
 {
-    struct asked *a = &c->asked[source];
+    c->asked[source].seconds = seconds;
     c->counts.guess_seconds += seconds;
-    a->seconds += (seconds - a->seconds) / (a->times < 8 ? a->times + 1 : 8);
+    if (!strategies[source]->price) return;
+    c->counts.asked[source]++;
+    c->counts.seconds[source] += seconds;
+    if (c->costs->base > 0) c->spent += seconds / c->costs->base;
 }
 
 uint32_t controller_rows(struct controller *c, const struct draft *d, uint32_t room,
                          uint32_t besides)
 {
-    float path[DRAFT_ROWS];
-    uint32_t most = c->most < DRAFT_ROWS ? c->most : DRAFT_ROWS, wanted = 0, best = 0;
+    uint32_t most = c->most < DRAFT_ROWS ? c->most : DRAFT_ROWS, wanted = 0;
+    double rate;
     if (room < most) most = room;
     if (!c->choice.automatic) return d->n < most ? d->n : most;
-    uint32_t n = draft_gains(d, path, most);
     for (uint32_t i = 0; i < d->n; i++) wanted += d->node[i].wanted;
-    /* Rows of others pay for the longer step too: they stand for a token each. */
-    double margin = (double)MARGIN + clamp(-c->credit * 0.05, 0, 0.5);
-    double others = besides, gain = 1;
-    double top = (others + 1) / costs_ratio(c->costs, besides + 1) * margin;
-    for (uint32_t k = 1; k <= n; k++) {
-        gain += (double)path[k - 1];
-        double rate = (others + gain) / costs_ratio(c->costs, besides + 1 + k);
-        if (rate > top) {
-            top = rate;
-            best = k;
-        }
-    }
+    uint32_t best = best_rows(c, d, most, besides,
+                              (double)MARGIN + clamp(-c->credit * 0.05, 0, 0.5), &rate);
     return best > wanted ? best : wanted < most ? wanted : most;
 }
 
@@ -251,18 +373,31 @@ static void count_test(float *hits, float *tests, bool hit, float memory)
     *hits += hit;
 }
 
-/* What being asked was worth: its tokens that no free source knew, less their rows and its time. */
-static void learn_asked(struct controller *c, unsigned s, uint32_t proposed, uint32_t sent,
-                        uint32_t right)
+static void fade(struct asking *a, float memory)
 {
-    struct asked *a = &c->asked[s];
-    double seconds = c->costs->base > 0 ? a->seconds / c->costs->base : 0;
-    double worth = (double)right - (double)sent * row_price(c) - seconds;
-    a->times++;
-    double part = a->times < 8 ? 1.0 / a->times : 0.125;
-    a->worth += (worth - a->worth) * part;
-    a->tokens += ((double)proposed - a->tokens) * part;
-    if (a->worth >= 0) a->pause = a->wait = 0;
+    if (a->times < memory) return;
+    float keep = (memory - 1) / a->times;
+    a->times *= keep;
+    a->gained *= keep;
+    a->made *= keep;
+}
+
+/* What being asked was worth: its tokens that no free source knew, less their rows and its time. */
+static void learn_asked(struct controller *c, unsigned s, uint32_t made, uint32_t sent,
+                        uint32_t right, uint32_t all_sent)
+{
+    double base = c->costs->base > 0 ? c->costs->base : INFINITY;
+    double rows = costs_ratio(c->costs, all_sent + 1) - costs_ratio(c->costs, all_sent - sent + 1);
+    double won = (double)right / c->asked[s].rate - rows - c->asked[s].seconds / base;
+    c->counts.won[s] += won;
+    struct asking *who[2] = { &c->engine->asking[s], &c->own.asking[s] };
+    for (int i = 0; i < 2; i++) {
+        fade(who[i], i ? ASKING_MEMORY / 4 : ASKING_MEMORY);
+        who[i]->times++;
+        who[i]->gained += (float)(right - rows);
+        who[i]->made += (float)made;
+    }
+    if (won + c->asked[s].read / base >= 0) who[0]->pause = who[0]->wait = 0;
 }
 
 void controller_learn(struct controller *c, const struct outcome *o)
@@ -275,7 +410,7 @@ void controller_learn(struct controller *c, const struct outcome *o)
     uint32_t alone_right[DRAFT_SOURCES] = { 0 }, costly = 0;
     uint32_t asked = asked_now(c);
     bool true_node[DRAFT_NODES];
-    for (unsigned s = 0; strategies[s]; s++) costly |= (uint32_t)strategies[s]->costly << s;
+    for (unsigned s = 0; strategies[s]; s++) costly |= (uint32_t)!!strategies[s]->price << s;
     for (uint32_t i = 0; i < d->n; i++) {
         const struct draft_node *n = &d->node[i];
         bool test = n->depth <= known && (n->parent < 0 || true_node[n->parent]);
@@ -304,8 +439,8 @@ void controller_learn(struct controller *c, const struct outcome *o)
         t->proposed[s] += proposed[s];
         t->sent[s] += sent[s];
         t->right[s] += right[s];
-        if (strategies[s]->costly && c->asked[s].now)
-            learn_asked(c, s, proposed[s], alone_sent[s], alone_right[s]);
+        if (strategies[s]->price && c->asked[s].now)
+            learn_asked(c, s, proposed[s], alone_sent[s], alone_right[s], d->n_sent);
         c->asked[s].now = false;
     }
     t->steps++;
@@ -315,4 +450,5 @@ void controller_learn(struct controller *c, const struct outcome *o)
     t->by_rows[d->n_sent + 1]++;
     double won = d->n_sent ? (double)known - costs_ratio(c->costs, d->n_sent + 1) : 0;
     c->credit = 0.97 * c->credit + won;
+    c->spent = 0;
 }

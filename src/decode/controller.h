@@ -35,10 +35,16 @@ void costs_learn(struct step_costs *c, uint32_t rows, double seconds);
 double costs_ratio(const struct step_costs *c, uint32_t rows);
 double costs_of(const struct step_costs *c, uint32_t rows);
 
+/* How being asked went for a costly source; older times fade. gained: tokens that nobody else had
+ * guessed, less what their rows took in plain steps; made: guesses. After a loss it is not asked for
+ * `wait` steps, out of pauses that double. */
+struct asking { float times, gained, made; uint32_t pause, wait; };
+
 /* What guesses proved worth. How often a class of a source was right, whoever else proposed the same,
  * decides what is proposed. What is sent is decided by all sources together: each adds evidence, in
  * log odds, for a token it proposes and against one it does not (logistic mixing, Mahoney 2005). */
 struct calibration {
+    struct asking asking[DRAFT_SOURCES];                      /* of costly sources            */
     float hits[DRAFT_SOURCES][DRAFT_BUCKETS], tests[DRAFT_SOURCES][DRAFT_BUCKETS];
     float evidence[DRAFT_SOURCES][DRAFT_BUCKETS + 1], bias;   /* [DRAFT_BUCKETS]: not proposed */
 };
@@ -50,6 +56,10 @@ struct decode_counts {                 /* what it did, for people and for bench 
     uint64_t proposed[DRAFT_SOURCES], sent[DRAFT_SOURCES], right[DRAFT_SOURCES];
     uint64_t by_rows[COSTS_MOST + 1];  /* steps of n rows                       */
     double guess_seconds;              /* spent proposing                       */
+    /* Of costly sources: times asked, their seconds, plain steps won (lost: below 0), and steps at
+     * which asking did not promise to pay, or would have passed what may be lost. */
+    uint64_t asked[DRAFT_SOURCES], unpaying[DRAFT_SOURCES], withheld[DRAFT_SOURCES];
+    double seconds[DRAFT_SOURCES], won[DRAFT_SOURCES];
 };
 
 struct controller {
@@ -59,18 +69,23 @@ struct controller {
     struct decode_counts counts;
     uint32_t most;                     /* guess rows at most                                */
     double credit;                     /* won by guessing, in plain steps; forgets slowly   */
-    struct asked {                     /* of a costly source                                */
-        double worth, seconds, tokens; /* averages of one time it was asked; worth in steps */
-        uint32_t times, wait, pause;
+    double spent;                      /* plain steps that costly sources took in this step */
+    struct asked {                     /* in this step; the rest of costly sources only     */
         bool now;
+        double seconds, read, rate;    /* rate: tokens a plain step without it              */
+        double spend;                  /* what it may read for                              */
+        float stop[DRAFT_ROWS + 1];    /* where one more guess does not pay                 */
     } asked[DRAFT_SOURCES];
 };
 void controller_init(struct controller *c, struct decode_choice choice, struct step_costs *costs,
                      struct calibration *engine, uint32_t most);
 /* A new text: what this request taught is forgotten, what the engine knows is not. */
 void controller_begin(struct controller *c);
-/* Whether to let a source propose now; always for those that cost nothing. */
-bool controller_asks(struct controller *c, unsigned source);
+/* Whether to let a source propose now; always for those that cost nothing. A costly one, whose state
+ * is `state`, may add to what the others have put into the draft d: it is asked where it is expected
+ * to win more than its price, and only while all of a request's asking has lost next to nothing. */
+bool controller_asks(struct controller *c, unsigned source, void *state, const struct timeline *t,
+                     struct draft *d);
 /* Chance of each bucket of a source, for proposals; returns the floor below which paths are not
  * worth adding. */
 float controller_chances(const struct controller *c, unsigned source, float p[DRAFT_BUCKETS]);

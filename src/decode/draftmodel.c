@@ -1,30 +1,31 @@
 /* Speculative decoding with a draft model (arXiv 2211.17192, 2302.01318): a smaller model writes a
  * few tokens, the model verifies them in one step. Nothing is accepted or rejected by chance: the
  * draft model draws with the noise of the same seed and positions as the model will (sampler.h), so
- * its guess is right when it is the very token that plain decoding writes. It stops where it is no
- * longer sure; how sure it was is the class of each guess. */
+ * its guess is right when it is the very token that plain decoding writes. It stops where one more
+ * does not pay; how sure it was is the class of each guess. */
 #include "decode/strategy.h"
 
-/* Chains less likely than this are not worth the draft model's own steps. */
+/* Where nobody weighs its time, chains less likely than this are not worth it. */
 static const float LEAST = 0.25F;
 
 struct draftmodel { struct companion *companion; uint32_t rows; };
 
 stretto_status propose_companion(struct companion *c, const struct timeline *t,
-                                 const struct proposal *p, uint32_t depth, float floor,
+                                 const struct proposal *p, uint32_t depth, float least,
                                  struct error *err)
 {
-    int32_t token[DRAFT_ROWS], parent = DRAFT_ROOT;
-    float sure[DRAFT_ROWS];
-    uint32_t n = 0;
+    int32_t parent = DRAFT_ROOT, token;
+    float sure, path = 1;
     if (depth > p->draft->deepest) depth = p->draft->deepest;
     if (depth > DRAFT_ROWS) depth = DRAFT_ROWS;
-    if (depth == 0) return STRETTO_OK;
-    TRY(c->guess(c->ud, t, depth, floor, token, sure, &n, err));
-    for (uint32_t i = 0; i < n && parent != DRAFT_FULL; i++) {
-        float b = sure[i] * DRAFT_BUCKETS;
+    for (uint32_t k = 0; k < depth && (!k || !p->stop || path >= p->stop[k]); k++) {
+        TRY(c->guess(c->ud, t, k, p->spend, &token, &sure, err));
+        float b = sure * DRAFT_BUCKETS;
         unsigned bucket = b < 1 ? 0 : b < DRAFT_BUCKETS ? (unsigned)b : DRAFT_BUCKETS - 1;
-        parent = propose_token(p, parent, token[i], bucket, false);
+        path *= p->p_of_bucket[bucket];
+        if (token < 0 || (!p->stop && path < least)) break;
+        parent = propose_token(p, parent, token, bucket, false);
+        if (parent == DRAFT_FULL) break;
     }
     return STRETTO_OK;
 }
@@ -48,7 +49,13 @@ static stretto_status draftmodel_propose(void *state, const struct timeline *t,
                                          const struct proposal *p, struct error *err)
 {
     struct draftmodel *x = state;
-    return propose_companion(x->companion, t, p, x->rows, p->floor > LEAST ? p->floor : LEAST, err);
+    return propose_companion(x->companion, t, p, x->rows, LEAST, err);
+}
+
+static struct guess_price draftmodel_price(void *state, const struct timeline *t, double spend)
+{
+    struct draftmodel *x = state;
+    return x->companion->price(x->companion->ud, t, spend);
 }
 
 extern const struct strategy strategy_draft;
@@ -56,10 +63,10 @@ const struct strategy strategy_draft = {
     .name = "draft",
     .what = "a second, smaller model guesses",
     .source = "speculative decoding, arXiv 2211.17192 and 2302.01318",
-    .costly = true,
     .prior = { 0.05F, 0.10F, 0.15F, 0.20F, 0.26F, 0.32F, 0.38F, 0.44F, 0.50F, 0.56F, 0.62F, 0.68F,
                0.74F, 0.80F, 0.86F, 0.94F },
     .plan = draftmodel_plan,
     .open = draftmodel_open,
     .propose = draftmodel_propose,
+    .price = draftmodel_price,
 };

@@ -23,7 +23,13 @@ static stretto_status heads_propose(void *state, const struct timeline *t,
                                     const struct proposal *p, struct error *err)
 {
     struct heads *x = state;
-    return propose_companion(x->companion, t, p, x->rows, p->floor, err);
+    return propose_companion(x->companion, t, p, x->rows, 0, err);
+}
+
+static struct guess_price heads_price(void *state, const struct timeline *t, double spend)
+{
+    struct heads *x = state;
+    return x->companion->price(x->companion->ud, t, spend);
 }
 
 extern const struct strategy strategy_heads;
@@ -31,10 +37,10 @@ const struct strategy strategy_heads = {
     .name = "heads",
     .what = "heads on the model's last hidden state guess",
     .source = "Medusa, arXiv 2401.10774",
-    .costly = true,
     .prior = { 0.05F, 0.10F, 0.15F, 0.20F, 0.26F, 0.32F, 0.38F, 0.44F, 0.50F, 0.56F, 0.62F, 0.68F,
                0.74F, 0.80F, 0.86F, 0.92F },
     .plan = heads_plan,
     .open = heads_open,
     .propose = heads_propose,
+    .price = heads_price,
 };

@@ -22,6 +22,7 @@ struct lookahead {
     uint32_t columns, gram, guesses;
     uint64_t seed;
     uint32_t levels, at;               /* filled so far; timeline they belong to, 0: none    */
+    uint32_t asked;                    /* timeline that it last proposed for                 */
     int32_t window[MAX_GRAM - 1][MAX_COLUMNS], node[MAX_GRAM - 1][MAX_COLUMNS];
     struct grams *pool;                /* [POOL]                                             */
     int32_t *tails;                    /* [POOL][guesses][gram - 1]                          */
@@ -136,6 +137,7 @@ static stretto_status lookahead_propose(void *state, const struct timeline *t,
     struct lookahead *x = state;
     (void)err;
     if (x->at != t->n) begin_window(x, t);
+    x->asked = t->n;
     x->window[0][0] = t->tokens[t->n - 1];
     for (uint32_t l = 0; l < x->levels; l++)
         for (uint32_t i = 0; i < x->columns; i++) {
@@ -176,7 +178,7 @@ static void lookahead_observe(void *state, const struct outcome *o)
     struct lookahead *x = state;
     int32_t deepest[MAX_COLUMNS] = { 0 }, old[MAX_GRAM][MAX_COLUMNS];
     uint32_t gone = o->n_path + 1, full = x->gram - 1;
-    if (x->at + gone != o->now.n) { x->at = 0; return; }
+    if (x->at + gone != o->now.n || x->asked != x->at) { x->at = 0; return; }
     for (uint32_t i = 0; i < x->columns; i++) deepest[i] = answer_of(x, o, x->levels - 1, i);
     if (x->levels == full) learn_columns(x, deepest);
     memcpy(old, x->window, x->levels * sizeof *old);
@@ -193,6 +195,15 @@ static void lookahead_observe(void *state, const struct outcome *o)
     x->at = o->now.n;
 }
 
+/* The window's rows are sent whatever they are worth. */
+static struct guess_price lookahead_price(void *state, const struct timeline *t, double spend)
+{
+    const struct lookahead *x = state;
+    (void)spend;
+    uint32_t levels = x->at == t->n ? x->levels : 1;
+    return (struct guess_price){ .rows = levels * x->columns - 1 };
+}
+
 extern const struct strategy strategy_lookahead;
 const struct strategy strategy_lookahead = {
     .name = "lookahead",
@@ -205,4 +216,5 @@ const struct strategy strategy_lookahead = {
     .reset = lookahead_reset,
     .propose = lookahead_propose,
     .observe = lookahead_observe,
+    .price = lookahead_price,
 };

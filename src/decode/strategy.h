@@ -20,13 +20,23 @@ struct timeline {
     const struct ngram_index *index;   /* of exactly these tokens: place = position           */
 };
 
+/* What it takes to ask a costly source now: seconds, and rows of the step itself. */
+struct guess_price {
+    double read;           /* for tokens it has missed: once                                  */
+    double first, next;    /* for its first guess, for each further one                       */
+    uint32_t rows;         /* that it wants in the step whatever they are worth               */
+    bool silent;           /* it has nothing to say now                                       */
+};
+
 /* A second model that guesses (draft model, heads): supplied by the room that can run models. */
 struct companion {
     void *ud;
-    /* Guesses up to `depth` tokens after the timeline: token[i], p[i] = the companion's own
-     * probability of it. Stops early where the product of p falls below `floor`. */
-    stretto_status (*guess)(void *ud, const struct timeline *t, uint32_t depth, float floor,
-                            int32_t *token, float *p, uint32_t *n, struct error *err);
+    /* Foretells its time. `spend`: seconds that it may read for; what does not fit, it skips. */
+    struct guess_price (*price)(void *ud, const struct timeline *t, double spend);
+    /* Guess k behind the timeline, k = 0, 1, ... in turn, the ones before it being right: *token (-1:
+     * there is none) and *p, the companion's own probability of it. */
+    stretto_status (*guess)(void *ud, const struct timeline *t, uint32_t k, double spend,
+                            int32_t *token, float *p, struct error *err);
     /* Heads read the hidden state behind the last certain token: the writer asks for it when
      * wants_hidden, and points `hidden` [width] at it; hidden_at is the length of the timeline it
      * belongs to (its row was tokens[hidden_at - 2]). */
@@ -56,14 +66,18 @@ struct proposal {
     const float *p_of_bucket;          /* [DRAFT_BUCKETS] chance learned so far */
     float floor;                       /* paths below this are not worth adding */
     bool automatic;                    /* `auto`: nothing is sent because it is wanted */
+    double spend;                      /* seconds that a companion may read for */
+    const float *stop;                 /* [DRAFT_ROWS + 1] of a companion: after k guesses, the chance
+                                        * of all of them from which one more pays; NULL: no price */
 };
 /* Adds a guess below parent; the node, or DRAFT_FULL (no place, or deeper than the text may go). */
 int32_t propose_token(const struct proposal *p, int32_t parent, int32_t token, unsigned bucket,
                       bool wanted);
 
-/* Proposes a companion's guesses as one chain; how sure it is of each makes the class. */
+/* Proposes a companion's guesses as one chain; how sure it is of each makes the class. Stops where
+ * one more does not pay, and without a price where the chain's chance falls below `least`. */
 stretto_status propose_companion(struct companion *c, const struct timeline *t,
-                                 const struct proposal *p, uint32_t depth, float floor,
+                                 const struct proposal *p, uint32_t depth, float least,
                                  struct error *err);
 
 struct outcome {
@@ -78,7 +92,9 @@ struct strategy {
     const char *name, *what, *source;  /* command-line word; one line; paper                     */
     float prior[DRAFT_BUCKETS];        /* p of a bucket before anything is learned               */
     bool automatic;                    /* takes part in `auto`                                   */
-    bool costly;                       /* proposing takes the time of rows: asked when it pays   */
+    /* Proposing takes time, or rows that nobody weighs: what, if asked now; `auto` then asks when
+     * that pays. NULL: it costs nothing. */
+    struct guess_price (*price)(void *state, const struct timeline *t, double spend);
     /* Places the state in `a` (base NULL measures), zeroed; returns it. */
     void *(*plan)(struct arena *a, const struct strategy_setup *s);
     /* Once memory is there; E_ARG with a sentence when it lacks something (a companion). NULL: none */

@@ -1,5 +1,8 @@
 #include "engine/companion.h"
+#include "base/clock.h"
 #include "base/memory.h"
+#include "decode/controller.h"
+#include "kernels/kernels.h"
 #include <math.h>
 #include <string.h>
 
@@ -10,9 +13,14 @@ struct drafter {
     struct sampler own;                /* its penalties and noise over the target's ids     */
     uint32_t vocab, draft_vocab;       /* ids of the target, ids of the draft model         */
     int32_t *to_draft;                 /* [vocab] -1: no such token; NULL: the ids are equal */
+    int32_t *from_draft;               /* [draft_vocab] the way back, likewise               */
     float *logits, *seen;              /* [draft_vocab]; [vocab] what the sampler edits      */
+    struct step_top top;               /* instead of logits where the sampler takes the best */
     int32_t *text, *mapped;            /* [context] of the target's and of the draft's ids   */
-    uint32_t context;
+    uint32_t context, own_context;     /* of the target, of the draft model                  */
+    uint32_t length;                   /* of mapped                                          */
+    uint32_t first;                    /* the draft model's timeline is mapped[first ..]     */
+    struct step_costs costs;           /* of the draft model's steps                         */
     void *memory;
     size_t bytes;
 };
@@ -45,12 +53,15 @@ static stretto_status join(struct drafter *d, const struct model *target, const 
     if (n == tokenizer_size(b) && d->draft_vocab <= d->vocab && same_spelling(a, b, n))
         return STRETTO_OK;
     d->to_draft = mem_alloc(d->vocab * sizeof *d->to_draft);
-    if (!d->to_draft) return fail(err, STRETTO_E_NOMEM, "out of memory");
+    d->from_draft = mem_alloc(d->draft_vocab * sizeof *d->from_draft);
+    if (!d->to_draft || !d->from_draft) return fail(err, STRETTO_E_NOMEM, "out of memory");
+    for (size_t i = 0; i < d->draft_vocab; i++) d->from_draft[i] = -1;
     for (size_t i = 0; i < d->vocab; i++) {
         size_t length;
         const char *p = i < n ? tokenizer_spelling(a, (int32_t)i, &length) : NULL;
         int32_t id = p ? tokenizer_find(b, p, length) : -1;
         d->to_draft[i] = id < 0 || (uint32_t)id >= d->draft_vocab ? -1 : id;
+        if (d->to_draft[i] >= 0) d->from_draft[id] = (int32_t)i;
         shared += d->to_draft[i] >= 0;
     }
     if (2 * shared >= n) return STRETTO_OK;
@@ -61,7 +72,14 @@ static stretto_status join(struct drafter *d, const struct model *target, const 
                 tokenizer_kind(b), shared, n, tokenizer_kind(a));
 }
 
-/* ---- following the timeline ----------------------------------------------------------------- */
+/* ---- following the timeline -----------------------------------------------------------------
+ *
+ * Reading costs the draft model rows, and the end of a text says most of what comes next: on code
+ * (Qwen 0.5B for 1.5B, 64 tokens) the last 8 tokens of the prompt make 79 % of the guesses right,
+ * 32 make 84 %, 64 make 88 % and all make 94 %. So it reads what it has missed where that is within
+ * what the controller lets it spend, and else begins again with as much of the end as is. What it
+ * lacks shows at once: behind 8 tokens of a prompt it is right 4 times in 10, behind 8 of a prompt
+ * and 8 of the answer 7 times, so where it may read only little it waits for those. */
 
 /* Tokens of the target as the draft model spells them; those it does not have are left out. */
 static uint32_t translate(struct drafter *d, const int32_t *tokens, uint32_t n)
@@ -74,21 +92,74 @@ static uint32_t translate(struct drafter *d, const int32_t *tokens, uint32_t n)
     return k;
 }
 
-/* The draft model's timeline becomes mapped[0..n), with the answer behind it. */
-static stretto_status follow(struct drafter *d, uint32_t n, struct error *err)
+enum { LEAST_READ = 4, READ_AT_ONCE = 32, WRITTEN_FIRST = 8, ROOM = DRAFT_ROWS + 1 };
+
+/* Seconds of reading n tokens beyond the one row that a guess needs in any case. */
+static double reading(const struct drafter *d, uint32_t n)
 {
-    const int32_t *have = engine_tokens(d->engine, 0);
-    uint32_t length = engine_length(d->engine, 0), same = 0;
-    while (same < length && same + 1 < n && have[same] == d->mapped[same]) same++;
-    engine_rewind(d->engine, 0, same);
-    struct answers a = { .logits = d->logits };
-    return engine_feed(d->engine, 0, d->mapped + same, n - same, ASK_LOGITS, &a, err);
+    return n > 1 ? costs_of(&d->costs, n) - costs_of(&d->costs, 1) : 0;
 }
 
-stretto_status drafter_read(struct drafter *d, const int32_t *tokens, uint32_t n, struct error *err)
+/* The draft model's timeline as it shall be: mapped[from..length), of which it has `same` tokens. */
+struct reach { uint32_t from, same; };
+
+static struct reach reach(struct drafter *d, const struct timeline *t, double spend)
 {
-    uint32_t k = translate(d, tokens, n);
-    return k && k < d->context ? follow(d, k, err) : STRETTO_OK;
+    struct reach r = { d->first, 0 };
+    uint32_t have = engine_length(d->engine, 0), n = d->length = translate(d, t->tokens, t->n);
+    const int32_t *tokens = engine_tokens(d->engine, 0);
+    while (r.same < have && r.from + r.same + 1 < n &&
+           tokens[r.same] == d->mapped[r.from + r.same])
+        r.same++;
+    uint32_t missed = n - (r.same ? r.from + r.same : 0), most = d->own_context - ROOM;
+    if (r.same && n - r.from <= most && (missed <= LEAST_READ || reading(d, missed) <= spend))
+        return r;
+    uint32_t read = n < most ? n : most;
+    while (read > LEAST_READ && reading(d, read) > spend) read -= (read + 7) / 8;
+    return r.same && n - r.from <= most && missed <= read ? r : (struct reach){ n - read, 0 };
+}
+
+static bool can_guess(const struct drafter *d, const struct timeline *t)
+{
+    return t->n <= d->context && d->own_context > ROOM + LEAST_READ;
+}
+
+static struct guess_price price(void *ud, const struct timeline *t, double spend)
+{
+    struct drafter *d = ud;
+    struct reach r = reach(d, t, spend);
+    double one = costs_of(&d->costs, 1);
+    bool early = r.from && !r.same && d->length - r.from < READ_AT_ONCE &&
+                 t->n < t->n_prompt + WRITTEN_FIRST;
+    return (struct guess_price){ reading(d, d->length - r.from - r.same), one, one, 0,
+                                 early || d->length == 0 || !can_guess(d, t) };
+}
+
+/* Tokens at the end of the draft model's timeline, with the answer behind them. */
+static stretto_status feed(struct drafter *d, const int32_t *tokens, uint32_t n, struct error *err)
+{
+    bool best = sampler_is_greedy(d->follows);
+    uint8_t ask = best ? ASK_BEST : ASK_LOGITS;
+    struct answers a = { .logits = best ? NULL : d->logits, .top = best ? &d->top : NULL };
+    struct row rows[COSTS_MOST];
+    if (n > COSTS_MOST) return engine_feed(d->engine, 0, tokens, n, ask, &a, err);
+    for (uint32_t i = 0; i < n; i++)
+        rows[i] = (struct row){ 0, tokens[i], i ? (int32_t)i - 1 : ROW_COMMITTED, 0,
+                                i + 1 < n ? 0 : ask };
+    double begin = clock_seconds();
+    TRY(engine_step(d->engine, rows, n, &a, err));
+    engine_commit(d->engine, 0, n);
+    costs_learn(&d->costs, n, clock_seconds() - begin);
+    return STRETTO_OK;
+}
+
+static stretto_status follow(struct drafter *d, const struct timeline *t, double spend,
+                             struct error *err)
+{
+    struct reach r = reach(d, t, spend);
+    d->first = r.from;
+    engine_rewind(d->engine, 0, r.same);
+    return feed(d, d->mapped + r.from + r.same, d->length - r.from - r.same, err);
 }
 
 /* 1 / sum of exp(logit - best): the probability of the token with that logit. What is 16 below the
@@ -102,27 +173,40 @@ static float probability(const float *logits, uint32_t n, float logit)
     return expf(logit - best) / sum;
 }
 
-/* The token that the writer's sampler would draw from the draft model's logits, in the target's
- * ids, and its probability. */
+/* The likeliest token that the target has. The rest of the vocabulary is left out of its
+ * probability, which is then a little high; what its class is worth is learned. */
+static void take_best(const struct drafter *d, int32_t *token, float *p)
+{
+    float sum = 0, logit = 0;
+    *token = -1;
+    for (int i = 0; i < STEP_TOP && d->top.id[i] >= 0; i++) {
+        int32_t id = d->top.id[i];
+        if (d->from_draft) id = d->from_draft[id];
+        if ((uint32_t)id >= d->vocab) id = -1;
+        if (*token < 0 && id >= 0) {
+            *token = id;
+            logit = d->top.logit[i];
+        }
+        sum += expf(d->top.logit[i] - d->top.logit[0]);
+    }
+    *p = *token >= 0 ? expf(logit - d->top.logit[0]) / sum : 0;
+}
+
+/* The token that the writer's sampler would draw from the draft model's answer behind text[0..n), in
+ * the target's ids, and its probability. */
 static stretto_status draw(struct drafter *d, uint32_t n, int32_t *token, float *p,
                            struct error *err)
 {
-    float *x = d->logits;
-    if (d->to_draft || d->draft_vocab < d->vocab || !sampler_is_greedy(d->follows)) {
-        x = d->seen;
-        for (uint32_t i = 0; i < d->vocab; i++) {
-            int32_t id = d->to_draft ? d->to_draft[i] : i < d->draft_vocab ? (int32_t)i : -1;
-            x[i] = id >= 0 ? d->logits[id] : -INFINITY;
-        }
-    }
     if (sampler_is_greedy(d->follows)) {
-        uint32_t best = 0;
-        for (uint32_t i = 1; i < d->vocab; i++) best = x[i] > x[best] ? i : best;
-        *token = (int32_t)best;
-    } else {
-        d->own.how = d->follows->how;
-        TRY(sampler_pick(&d->own, x, d->text, n, token, err));
+        take_best(d, token, p);
+        return STRETTO_OK;
     }
+    for (uint32_t i = 0; i < d->vocab; i++) {
+        int32_t id = d->to_draft ? d->to_draft[i] : i < d->draft_vocab ? (int32_t)i : -1;
+        d->seen[i] = id >= 0 ? d->logits[id] : -INFINITY;
+    }
+    d->own.how = d->follows->how;
+    TRY(sampler_pick(&d->own, d->seen, d->text, n, token, err));
     int32_t id = d->to_draft ? d->to_draft[*token] : *token;
     *p = id >= 0 && (uint32_t)id < d->draft_vocab
              ? probability(d->logits, d->draft_vocab, d->logits[id])
@@ -130,32 +214,25 @@ static stretto_status draw(struct drafter *d, uint32_t n, int32_t *token, float 
     return STRETTO_OK;
 }
 
-static stretto_status guess(void *ud, const struct timeline *t, uint32_t depth, float floor,
-                            int32_t *token, float *p, uint32_t *n, struct error *err)
+static stretto_status guess(void *ud, const struct timeline *t, uint32_t k, double spend,
+                            int32_t *token, float *p, struct error *err)
 {
     struct drafter *d = ud;
-    uint32_t length = translate(d, t->tokens, t->n);
-    float path = 1;
-    *n = 0;
-    if (length == 0 || t->n + depth > d->context || length + depth >= d->context)
-        return STRETTO_OK;
-    memcpy(d->text, t->tokens, t->n * sizeof *d->text);
-    TRY(follow(d, length, err));
-    for (uint32_t k = 0; k < depth; k++) {
-        if (k) {
-            struct row row = { 0, d->mapped[length + k - 1], ROW_COMMITTED, 0, ASK_LOGITS };
-            struct answers a = { .logits = d->logits };
-            TRY(engine_step(d->engine, &row, 1, &a, err));
-            engine_commit(d->engine, 0, 1);
-        }
-        TRY(draw(d, t->n + k, &token[k], &p[k], err));
-        path *= p[k];
-        if (path < floor) break;
-        d->text[t->n + k] = token[k];
-        d->mapped[length + k] = d->to_draft ? d->to_draft[token[k]] : token[k];
-        ++*n;
-        if (d->mapped[length + k] < 0) break;
+    *token = -1;
+    *p = 0;
+    if (k == 0) {
+        if (!can_guess(d, t)) return STRETTO_OK;
+        memcpy(d->text, t->tokens, t->n * sizeof *d->text);
+        d->length = translate(d, t->tokens, t->n);
+        if (d->length == 0) return STRETTO_OK;
+        TRY(follow(d, t, spend, err));
+    } else {
+        int32_t last = d->to_draft ? d->to_draft[d->text[t->n + k - 1]] : d->text[t->n + k - 1];
+        if (last < 0) return STRETTO_OK;
+        TRY(feed(d, &last, 1, err));
     }
+    TRY(draw(d, t->n + k, token, p, err));
+    d->text[t->n + k] = *token;
     return STRETTO_OK;
 }
 
@@ -166,9 +243,11 @@ static void take_all(struct drafter *d, struct arena *a)
     sampler_plan(&d->own, a, d->vocab);
     d->logits = arena_take(a, d->draft_vocab * sizeof *d->logits);
     d->seen = arena_take(a, d->vocab * sizeof *d->seen);
-    d->text = arena_take(a, d->context * sizeof *d->text);
-    d->mapped = arena_take(a, d->context * sizeof *d->mapped);
+    d->text = arena_take(a, ((size_t)d->context + ROOM) * sizeof *d->text);
+    d->mapped = arena_take(a, ((size_t)d->context + ROOM) * sizeof *d->mapped);
 }
+
+enum { PROBES = 3 };          /* steps that tell a guess's price; the first two only wake things */
 
 static stretto_status open_into(struct drafter *d, struct engine *target, const struct model *draft,
                                 struct error *err)
@@ -177,11 +256,13 @@ static stretto_status open_into(struct drafter *d, struct engine *target, const 
     struct engine_options o = { .threads = i->threads, .context = i->context };
     if (draft->graph.logits == GRAPH_NONE)
         return fail(err, STRETTO_E_ARG, "the draft model is an encoder; it writes no text");
+    o.context += ROOM;                 /* guesses stand behind the last token */
     if (draft->config.context < o.context) o.context = draft->config.context;
     o.cache = draft->reference ? CACHE_F32 : CACHE_F16;
     d->vocab = engine_model(target)->config.vocab;
     d->draft_vocab = draft->config.vocab;
-    d->context = o.context;
+    d->context = i->context;
+    d->own_context = o.context;
     TRY(join(d, engine_model(target), draft, err));
     struct arena a = { 0 };
     take_all(d, &a);
@@ -190,7 +271,12 @@ static stretto_status open_into(struct drafter *d, struct engine *target, const 
     if (!d->memory) return fail(err, STRETTO_E_NOMEM, "no memory for the draft model");
     a = (struct arena){ .base = d->memory, .cap = d->bytes };
     take_all(d, &a);
-    return engine_open(&d->engine, draft, &o, err);
+    TRY(engine_open(&d->engine, draft, &o, err));
+    for (int32_t n = 0; n < PROBES && (uint32_t)n + 1 < d->own_context; n++) {
+        if (n < 2) costs_init(&d->costs, cpu_allowed());
+        TRY(feed(d, &n, 1, err));
+    }
+    return STRETTO_OK;
 }
 
 stretto_status drafter_open(struct drafter **out, struct engine *target, const struct model *draft,
@@ -199,7 +285,7 @@ stretto_status drafter_open(struct drafter **out, struct engine *target, const s
     *out = NULL;
     struct drafter *d = mem_zalloc(1, sizeof *d);
     if (!d) return fail(err, STRETTO_E_NOMEM, "out of memory");
-    d->companion = (struct companion){ .ud = d, .guess = guess };
+    d->companion = (struct companion){ .ud = d, .price = price, .guess = guess };
     d->follows = sampler;
     stretto_status s = open_into(d, target, draft, err);
     if (s != STRETTO_OK) drafter_close(d);
@@ -213,6 +299,7 @@ void drafter_close(struct drafter *d)
     engine_close(d->engine);
     mem_unmap(d->memory, d->bytes);
     mem_free(d->to_draft);
+    mem_free(d->from_draft);
     mem_free(d);
 }
 

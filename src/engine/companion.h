@@ -1,7 +1,8 @@
 /* Companions: what guesses for a strategy and needs a model to do it.
  *
- *   drafter  a smaller model in an engine of its own. Its timeline follows the writer's: accepted
- *            tokens are fed, guesses that were wrong are rewound.
+ *   drafter  a smaller model in an engine of its own. Its timeline follows the writer's, when it is
+ *            asked: accepted tokens are fed, wrong guesses rewound; where it missed more than it
+ *            may spend on reading, it begins with the end of the text.
  *   heads    layers of a file on the model's last hidden state (Medusa, arXiv 2401.10774): guess k
  *            is best(project(h + silu(W_k h + b_k))), where project is the model's own output
  *            layer or the head's. The file is safetensors and holds, for k = 0, 1, ...:
@@ -27,9 +28,6 @@ stretto_status drafter_open(struct drafter **out, struct engine *target, const s
                             const struct sampler *sampler, struct error *err);
 void drafter_close(struct drafter *d);
 struct companion *drafter_companion(struct drafter *d);
-/* Reads a prompt beforehand, so that the first guess need not. */
-stretto_status drafter_read(struct drafter *d, const int32_t *tokens, uint32_t n,
-                            struct error *err);
 
 stretto_status heads_open(struct head_file **out, struct engine *target, const char *path,
                           struct error *err);

@@ -170,9 +170,13 @@ static stretto_status propose(struct writer *w, uint32_t deepest, struct error *
     draft_clear(&w->draft, deepest);
     if (!deepest || !c->choice.sources) return STRETTO_OK;
     for (unsigned s = 0; strategies[s]; s++) {
-        if (!(c->choice.sources >> s & 1) || !controller_asks(c, s)) continue;
+        if (!(c->choice.sources >> s & 1) ||
+            !controller_asks(c, s, w->state[s], &t, &w->draft))
+            continue;
         struct proposal p = { .draft = &w->draft, .source = s, .p_of_bucket = p_of_bucket,
                               .floor = controller_chances(c, s, p_of_bucket),
+                              .spend = c->asked[s].spend,
+                              .stop = c->choice.automatic ? c->asked[s].stop : NULL,
                               .automatic = c->choice.automatic && strategies[s]->automatic };
         double begin = clock_seconds();
         TRY(strategies[s]->propose(w->state[s], &t, &p, err));

@@ -165,7 +165,6 @@ static void open_companions(struct test *t, struct engine *e, struct text *x,
             err = (struct error){ 0 };
             ok(t, drafter_open(&x->drafter, e, m, &x->sampler, &err), &err);
         }
-        if (x->prompt.n % 2) ok(t, drafter_read(x->drafter, x->prompt.ids, x->prompt.n, &err), &err);
     }
     if (strstr(x->words, "heads")) ok(t, heads_open(&x->heads, e, t->heads, &err), &err);
     setup->drafter = drafter_companion(x->drafter);

@@ -167,27 +167,27 @@ static void sources_judge_together(void **ctx)
     int32_t one = draft_add(&d, DRAFT_ROOT, 1, 1, 5, 0.5F);
     int32_t both = draft_add(&d, DRAFT_ROOT, 2, 1, 5, 0.5F);
     draft_add(&d, DRAFT_ROOT, 2, 2, 5, 0.5F);
-    controller_asks(&c, 1);
+    controller_asks(&c, 1, NULL, NULL, NULL);
     controller_weigh(&c, &d);
     float unasked = d.node[one].p;
-    controller_asks(&c, 2);
+    controller_asks(&c, 2, NULL, NULL, NULL);
     controller_weigh(&c, &d);
     assert_true(d.node[both].p > unasked && d.node[one].p < unasked);
     for (int i = 0; i < 60; i++) {
         int32_t tokens[2] = { 0, 9 };
         struct outcome o = { .draft = &d, .root_answer = 9,
                              .now = { .tokens = tokens, .n = 2, .n_prompt = 1 } };
-        controller_asks(&c, 1);
-        controller_asks(&c, 2);
+        controller_asks(&c, 1, NULL, NULL, NULL);
+        controller_asks(&c, 2, NULL, NULL, NULL);
         controller_learn(&c, &o);
     }
-    controller_asks(&c, 1);
-    controller_asks(&c, 2);
+    controller_asks(&c, 1, NULL, NULL, NULL);
+    controller_asks(&c, 2, NULL, NULL, NULL);
     controller_weigh(&c, &d);
     assert_true(d.node[both].p < 0.15F && d.node[one].p < 0.15F);
     controller_begin(&c);                     /* the engine learned more slowly */
-    controller_asks(&c, 1);
-    controller_asks(&c, 2);
+    controller_asks(&c, 1, NULL, NULL, NULL);
+    controller_asks(&c, 2, NULL, NULL, NULL);
     controller_weigh(&c, &d);
     assert_true(d.node[both].p > 0.05F && d.node[both].p < 0.5F);
 }
