@@ -25,20 +25,20 @@ _stretto()
     esac
     case ${COMP_WORDS[1]}:$before in
     run:-ctk | run:--cache-type-k) choices='f16 bf16 f32 q8_0' ;;
-    run:-ctv | run:--cache-type-v) choices='f16 bf16 f32 q8_0' ;;
+    run:-ctv | run:--cache-type-v) choices='f16 bf16 f32 q8_0 q4_0' ;;
     chat:-ctk | chat:--cache-type-k) choices='f16 bf16 f32 q8_0' ;;
-    chat:-ctv | chat:--cache-type-v) choices='f16 bf16 f32 q8_0' ;;
+    chat:-ctv | chat:--cache-type-v) choices='f16 bf16 f32 q8_0 q4_0' ;;
     bench:-o | bench:--output) choices='md csv json' ;;
     bench:-ctk | bench:--cache-type-k) choices='f16 bf16 f32 q8_0' ;;
-    bench:-ctv | bench:--cache-type-v) choices='f16 bf16 f32 q8_0' ;;
+    bench:-ctv | bench:--cache-type-v) choices='f16 bf16 f32 q8_0 q4_0' ;;
     eval:-ctk | eval:--cache-type-k) choices='f16 bf16 f32 q8_0' ;;
-    eval:-ctv | eval:--cache-type-v) choices='f16 bf16 f32 q8_0' ;;
+    eval:-ctv | eval:--cache-type-v) choices='f16 bf16 f32 q8_0 q4_0' ;;
     embed:-ctk | embed:--cache-type-k) choices='f16 bf16 f32 q8_0' ;;
-    embed:-ctv | embed:--cache-type-v) choices='f16 bf16 f32 q8_0' ;;
+    embed:-ctv | embed:--cache-type-v) choices='f16 bf16 f32 q8_0 q4_0' ;;
     trace:-ctk | trace:--cache-type-k) choices='f16 bf16 f32 q8_0' ;;
-    trace:-ctv | trace:--cache-type-v) choices='f16 bf16 f32 q8_0' ;;
+    trace:-ctv | trace:--cache-type-v) choices='f16 bf16 f32 q8_0 q4_0' ;;
     info:-ctk | info:--cache-type-k) choices='f16 bf16 f32 q8_0' ;;
-    info:-ctv | info:--cache-type-v) choices='f16 bf16 f32 q8_0' ;;
+    info:-ctv | info:--cache-type-v) choices='f16 bf16 f32 q8_0 q4_0' ;;
     convert:--type | convert:--outtype) choices='f32 bf16 f16 q8_0' ;;
     esac
     if [ -n "$choices" ]; then

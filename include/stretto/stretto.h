@@ -121,7 +121,7 @@ typedef struct stretto_engine_options {
     uint32_t context;                /* tokens of a session; 0 = the smaller of trained and what fits       */
     uint32_t sessions;               /* at once; 0 = 1                                                     */
     uint32_t max_rows;               /* rows of a step; 0 = 512                                            */
-    const char *cache;               /* "f16" (NULL), "bf16", "f32", "q8_0"                                */
+    const char *cache;               /* "f16" (NULL), "bf16", "f32", "q8_0", "q8_0+q4_0" (keys, values)    */
     uint32_t strict;                 /* 1: one arithmetic for prompt and written rows                      */
 } stretto_engine_options;
 #define STRETTO_ENGINE_OPTIONS_INIT { sizeof(stretto_engine_options), 0, 0, 0, 0, NULL, 0 }

@@ -109,10 +109,10 @@ static json_t *row_json(const struct bench *b, const struct result *r)
     time_t t = time(NULL);
     struct tm tm;
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&t, &tm));
-    const char *cache = b->o->model.type_k      ? b->o->model.type_k
-                        : b->o->model.type_v    ? b->o->model.type_v
-                        : b->o->model.reference ? "f32"
-                                                : "f16";
+    const struct model_options *m = &b->o->model;
+    const char *plain = m->reference ? "f32" : "f16", *v = m->type_v ? m->type_v : m->type_k;
+    bool four = v && strcmp(v, "q4_0") == 0;
+    const char *k = m->type_k ? m->type_k : four ? "q8_0" : v;
     json_t *ns_list = json_array(), *ts_list = json_array();
     for (size_t i = 0; i < r->n; i++) {
         json_array_append_new(ns_list, json_integer((json_int_t)(r->seconds[i] * 1e9)));
@@ -122,8 +122,8 @@ static json_t *row_json(const struct bench *b, const struct result *r)
         "{s:s,s:s,s:s,s:I,s:I,s:i,s:s,s:s,s:I,s:I,s:I,s:I,s:s,s:I,s:f,s:f,s:o,s:o}", "build_number",
         STRETTO_VERSION, "model_filename", b->o->model.model ? b->o->model.model : "", "model_type",
         b->info.family, "model_size", (json_int_t)b->info.file_bytes, "model_n_params",
-        (json_int_t)b->info.parameters, "n_threads", (int)r->threads, "type_k", cache, "type_v",
-        cache, "n_prompt", (json_int_t)r->t.prompt, "n_gen", (json_int_t)r->t.generate, "n_depth",
+        (json_int_t)b->info.parameters, "n_threads", (int)r->threads, "type_k", k ? k : plain, "type_v",
+        v ? v : plain, "n_prompt", (json_int_t)r->t.prompt, "n_gen", (json_int_t)r->t.generate, "n_depth",
         (json_int_t)r->t.depth, "n_parallel", (json_int_t)r->t.sequences, "test_time", when,
         "avg_ns", (json_int_t)ns, "avg_ts", mean, "stddev_ts", deviation, "samples_ns", ns_list,
         "samples_ts", ts_list);

@@ -41,7 +41,9 @@ static int open_engine(const struct model_options *o, const stretto_model *m, ui
     struct engine_options x = { .threads = (unsigned)o->threads, .context = context, .sequences = 1,
                                 .cache = stretto_model_inside(m)->reference ? CACHE_F32 : CACHE_F16,
                                 .strict = o->strict || stretto_model_inside(m)->reference };
-    const char *type = o->type_k ? o->type_k : o->type_v;
+    const char *type;
+    int code = cache_from("eval", o, &type);
+    if (code != EXIT_DONE) return code;
     if (type) cache_type_by_name(type, &x.cache);
     stretto_status s = engine_open(out, stretto_model_inside(m), &x, &e);
     return s == STRETTO_OK ? EXIT_DONE : command_fail("eval", s, e.text);
@@ -154,7 +156,8 @@ static int run_kl(const struct eval_options *o)
     if (code == EXIT_DONE) {
         stretto_status s = eval_kl(be, e, &x.t, &x.hook, &r, &err);
         ui_progress_break(&x.ui);
-        const char *type = o->model.type_k ? o->model.type_k : o->model.type_v;
+        const char *type;
+        cache_from("eval", &o->model, &type);
         if (s != STRETTO_OK) code = command_fail("eval", s, err.text);
         else
             print(json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:s,s:s}", "mean_kl", r.mean,

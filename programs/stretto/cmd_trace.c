@@ -334,7 +334,9 @@ static int open_trace(struct trace *t)
         .pool_tokens = t->together * (t->context + PAGE_SLOTS) + t->forks * own,
         .cache = m->reference ? CACHE_F32 : CACHE_F16,
         .strict = o->model.strict || m->reference };
-    const char *type = o->model.type_k ? o->model.type_k : o->model.type_v;
+    const char *type;
+    int code = cache_from("trace", &o->model, &type);
+    if (code != EXIT_DONE) return code;
     if (type) cache_type_by_name(type, &eo.cache);
     stretto_status s = engine_open(&t->e, m, &eo, &err);
     if (s != STRETTO_OK) return command_fail("trace", s, err.text);

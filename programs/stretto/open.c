@@ -67,18 +67,35 @@ int open_model(const char *command, const struct model_options *o, bool vocabula
     return s == STRETTO_OK ? EXIT_DONE : command_fail(command, s, err);
 }
 
+int cache_from(const char *command, const struct model_options *o, const char **name)
+{
+    const char *k = o->type_k ? o->type_k : o->type_v, *v = o->type_v ? o->type_v : o->type_k;
+    *name = k;
+    if (!k) return EXIT_DONE;
+    if (strcmp(v, "q4_0") == 0) {
+        k = o->type_k ? o->type_k : "q8_0";
+        *name = "q8_0+q4_0";
+        if (strcmp(k, "q8_0") != 0)
+            return command_usage(command, "-ctv q4_0 goes with -ctk q8_0, not with -ctk %s", k);
+        return EXIT_DONE;
+    }
+    if (strcmp(k, v) != 0)
+        return command_usage(command,
+                             "-ctk %s and -ctv %s differ; the one mix there is: -ctk q8_0 -ctv "
+                             "q4_0",
+                             k, v);
+    return EXIT_DONE;
+}
+
 int engine_options_from(const char *command, const struct model_options *o, uint32_t sessions,
                         stretto_engine_options *out)
 {
     *out = (stretto_engine_options)STRETTO_ENGINE_OPTIONS_INIT;
-    const char *k = o->type_k ? o->type_k : o->type_v, *v = o->type_v ? o->type_v : o->type_k;
-    if (k && strcmp(k, v) != 0)
-        return command_usage(
-            command, "-ctk %s and -ctv %s differ; keys and values are stored as one type", k, v);
+    int code = cache_from(command, o, &out->cache);
+    if (code != EXIT_DONE) return code;
     out->threads = (uint32_t)o->threads;
     out->context = (uint32_t)o->context;
     out->sessions = sessions;
-    out->cache = k;
     out->strict = o->strict;
     return EXIT_DONE;
 }

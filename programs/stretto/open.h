@@ -6,7 +6,10 @@
 /* Prints the sentence itself; returns an exit code (EXIT_DONE when *out is open). */
 int open_model(const char *command, const struct model_options *o, bool vocabulary_only,
                stretto_model **out);
-/* The options of an engine as -c, -t, -ctk ... say; EXIT_USAGE when -ctk and -ctv differ. */
+/* The name of the cache type that -ctk and -ctv mean together, NULL when neither is given;
+ * EXIT_USAGE when they do not go together. */
+int cache_from(const char *command, const struct model_options *o, const char **name);
+/* The options of an engine as -c, -t, -ctk ... say. */
 int engine_options_from(const char *command, const struct model_options *o, uint32_t sessions,
                         stretto_engine_options *out);
 /* Says the context and what it takes, when it is worth saying (cut) or asked for (-v). */

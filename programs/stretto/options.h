@@ -8,7 +8,7 @@ struct model_options {
     const char *model;            /* file, folder or catalogue name; NULL = the default model */
     int64_t threads;              /* 0 = what the machine and its container allow             */
     int64_t context;              /* 0 = the smaller of the model's and what fits             */
-    const char *type_k, *type_v;  /* "f16", "bf16", "f32", "q8_0"                              */
+    const char *type_k, *type_v;  /* as cache_from reads them                                  */
     bool reference, strict, verbose;
 };
 

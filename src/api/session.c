@@ -21,7 +21,7 @@ static stretto_status engine_options_of(const stretto_engine_options *opt, const
                                    .strict = o.strict != 0 || m->reference,
                                    .cache = m->reference ? CACHE_F32 : CACHE_F16};
     if (o.cache && !cache_type_by_name(o.cache, &out->cache))
-        return fail(err, STRETTO_E_ARG, "cache type '%s' is none of f16, bf16, f32, q8_0", o.cache);
+        return fail(err, STRETTO_E_ARG, "cache type '%s' is none of f16, bf16, f32, q8_0, q8_0+q4_0", o.cache);
     return STRETTO_OK;
 }
 

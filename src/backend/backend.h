@@ -11,7 +11,7 @@
 
 struct graph; struct binding; struct step; struct weights; struct program; struct team;
 
-enum cache_type { CACHE_F32, CACHE_F16, CACHE_BF16, CACHE_Q8_0, CACHE_TYPES };
+enum cache_type { CACHE_F32, CACHE_F16, CACHE_BF16, CACHE_Q8_0, CACHE_Q8_0_Q4_0, CACHE_TYPES };
 /* "f16" and so on; false for another word. */
 bool cache_type_by_name(const char *name, enum cache_type *out);
 const char *cache_type_name(enum cache_type t);

@@ -60,7 +60,8 @@ typedef void linear_fn(const void *panels, size_t n_panels, size_t k, const stru
 
 enum { ATTN_BLOCK = 64 };              /* B: positions of a cache page and an attention block */
 
-enum kv_type { KV_F32, KV_F16, KV_BF16, KV_Q8, KV_COUNT };
+/* KV_Q8_Q4: keys as KV_Q8, values in four bits. */
+enum kv_type { KV_F32, KV_F16, KV_BF16, KV_Q8, KV_Q8_Q4, KV_COUNT };
 
 /* Bytes of a page of one kv head of one layer; multiples of 64. The layout is in kernels/kv.h. */
 size_t kv_k_bytes(enum kv_type t, size_t head_dim);
@@ -68,7 +69,7 @@ size_t kv_v_bytes(enum kv_type t, size_t head_dim);
 
 struct attn_query {                /* n_q query vectors that share one K/V head                  */
     const float *q; size_t ldq;    /* [n_q][head_dim] float32, after rope                        */
-    /* KV_Q8 reads codes instead: q by `quantize`, head_dim filled up with zeros to groups of 32;
+    /* KV_Q8 and KV_Q8_Q4 read codes instead: q by `quantize`, head_dim filled up with zeros to groups of 32;
      * per group the integer dot, then sum = fmaf((float)dot, d_q * d_k, sum), ascending */
     const int8_t *codes; size_t ldc;   /* [n_q][32 * groups]                                     */
     const float *d; size_t ldd;        /* [n_q][groups]                                          */
@@ -80,7 +81,9 @@ struct attn_query {                /* n_q query vectors that share one K/V head 
 
 /* One block's share: per query the maximum m, the sum of exp(score - m) and the unnormalised
  * accumulator [n_q][head_dim] (ld = head_dim). hi <= lo gives m = -INFINITY, sum 0, acc 0.
- * Lanes outside lo..hi may hold any finite numbers. */
+ * KV_Q8_Q4: acc is in the basis in which values are stored (kv_rotate in kv.h). A level may round
+ * the products of probability and scale of V's codes to 1/32767 of a query's largest in the block
+ * and group. Lanes outside lo..hi may hold any finite numbers. */
 typedef void attn_block_fn(const struct attn_query *a, const void *k_page, const void *v_page,
                            float *m, float *sum, float *acc);
 

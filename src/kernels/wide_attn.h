@@ -1,5 +1,5 @@
 /* Attention over one block of 64 positions for any vector width (operations: wide_math.h, wide_vec.h, and
- * v_load_half, v_load_brain, v_load_byte with their _n forms, v_load_quad, v_largest, v_range(lo, hi)).
+ * v_load_half, v_load_brain with their _n forms, v_load_quad, v_levels, v_largest, v_range(lo, hi)).
  *
  * Scores run over lanes of positions, K being transposed; values over lanes of head_dim. Queries with
  * the same visible range (the heads of a group; rows of a prompt outside the diagonal) are computed up
@@ -12,11 +12,11 @@
 
 enum { ATTN_Q = 4, ATTN_V = 4 };        /* queries and vectors at once: 16 accumulators */
 
-/* Element `at` of a page as VL numbers, and its first n. */
+/* Element `at` of a page as VL numbers, and its first n; not for codes. */
 struct attn_loads {
+    enum kv_type type;
     vf (*load)(const void *p, size_t at);
     vf (*load_n)(const void *p, size_t at, size_t n);
-    bool scaled;                        /* KV_Q8: codes; scales follow them */
 };
 
 WIDE_INLINE vf attn_f32(const void *p, size_t at) { return v_load((const float *)p + at); }
@@ -31,12 +31,6 @@ WIDE_INLINE vf attn_bf16_n(const void *p, size_t at, size_t n)
 {
     return v_load_brain_n((const uint16_t *)p + at, n);
 }
-WIDE_INLINE vf attn_q8(const void *p, size_t at) { return v_load_byte((const int8_t *)p + at); }
-WIDE_INLINE vf attn_q8_n(const void *p, size_t at, size_t n)
-{
-    return v_load_byte_n((const int8_t *)p + at, n);
-}
-
 /* Dims i0 .. i1 of q.k, positions base + v * VL. */
 WIDE_INLINE void attn_dots(struct attn_loads ld, size_t nq, const struct attn_query *a, const float *q,
                            const void *k, size_t base, size_t i0, size_t i1, vf sum[ATTN_Q][ATTN_V])
@@ -79,17 +73,18 @@ WIDE_INLINE void attn_scores(struct attn_loads ld, size_t nq, const struct attn_
                              const void *k, size_t base, float score[ATTN_Q][ATTN_BLOCK])
 {
     size_t n = a->head_dim;
+    bool coded = kv_coded(ld.type);
     vf sum[ATTN_Q][ATTN_V], total[ATTN_Q][ATTN_V];
     WIDE_UNROLL
     for (size_t r = 0; r < nq; r++)
         WIDE_UNROLL
         for (size_t v = 0; v < ATTN_V; v++) total[r][v] = sum[r][v] = v_set1(0);
-    if (!ld.scaled) attn_dots(ld, nq, a, a->q + r0 * a->ldq, k, base, 0, n, sum);
-    for (size_t i0 = 0; ld.scaled && i0 < n; i0 += 32) {
+    if (!coded) attn_dots(ld, nq, a, a->q + r0 * a->ldq, k, base, 0, n, sum);
+    for (size_t i0 = 0; coded && i0 < n; i0 += 32) {
         attn_dots_q8(nq, a, a->codes + r0 * a->ldc, k, base, i0, n - i0 < 32 ? n : i0 + 32, sum);
         WIDE_UNROLL
         for (size_t v = 0; v < ATTN_V; v++) {
-            vf d = v_load(kv_scales(k, n) + i0 / 32 * ATTN_BLOCK + base + v * VL);
+            vf d = v_load(kv_k_scales(k, n) + i0 / 32 * ATTN_BLOCK + base + v * VL);
             WIDE_UNROLL
             for (size_t r = 0; r < nq; r++) {
                 vf by = v_mul(v_set1(a->d[(r0 + r) * a->ldd + i0 / 32]), d);
@@ -102,7 +97,7 @@ WIDE_INLINE void attn_scores(struct attn_loads ld, size_t nq, const struct attn_
     for (size_t r = 0; r < nq; r++)
         WIDE_UNROLL
         for (size_t v = 0; v < ATTN_V; v++) {
-            vf s = v_mul(ld.scaled ? total[r][v] : sum[r][v], v_set1(a->scale));
+            vf s = v_mul(coded ? total[r][v] : sum[r][v], v_set1(a->scale));
             if (a->softcap > 0) {
                 vf cap = v_set1(a->softcap);
                 s = v_mul(cap, wide_tanh(v_div(s, cap)));
@@ -128,12 +123,26 @@ static void attn_weights(float *score, int lo, int hi, float *max, float *sum)
     *sum = v_sum(total);
 }
 
+/* The codes of V's panels from dim d on as KV_Q8 has them, `panels` of them unpacked where they are of four bits. */
+WIDE_INLINE const int8_t *attn_codes(enum kv_type t, const void *v, size_t d, size_t panels, int8_t *room)
+{
+    const uint8_t *from = (const uint8_t *)v + d / KV_PANEL * kv_v_panel(t);
+    if (t == KV_Q8) return (const int8_t *)from;
+    for (size_t i = 0; i < panels * kv_v_panel(t); i += 32)
+        for (size_t e = 0; e < 32; e += 16)
+            v_levels(from + i + e, kv_levels, room + 2 * i + e, room + 2 * i + 32 + e);
+    return room;
+}
+
 /* acc[r][d ..] = sum over j of weight[r][j] * value[j][d ..]: nv vectors, or `left` < VL lanes. */
 WIDE_INLINE void attn_values(struct attn_loads ld, size_t nq, size_t nv, size_t left,
                              float weight[ATTN_Q][ATTN_BLOCK], size_t lo, size_t hi, const void *v,
                              size_t n, size_t d, float *acc)
 {
-    const float *scales = kv_scales(v, n) + d / 32 * ATTN_BLOCK;
+    bool coded = kv_coded(ld.type);
+    int8_t room[2 * KV_PANEL * ATTN_BLOCK];
+    const float *scales = kv_v_scales(ld.type, v, n) + d / 32 * ATTN_BLOCK;
+    const int8_t *codes = coded ? attn_codes(ld.type, v, d, nv * VL > KV_PANEL ? 2 : 1, room) : NULL;
     vf sum[ATTN_Q][ATTN_V];
     WIDE_UNROLL
     for (size_t r = 0; r < nq; r++)
@@ -143,11 +152,13 @@ WIDE_INLINE void attn_values(struct attn_loads ld, size_t nq, size_t nv, size_t 
         vf x[ATTN_V];
         WIDE_UNROLL
         for (size_t c = 0; c < nv; c++)
-            x[c] = left ? ld.load_n(v, kv_v_at(n, d, j), left) : ld.load(v, kv_v_at(n, d + c * VL, j));
-        float by = ld.scaled ? scales[j] : 1;
+            x[c] = coded ? v_load_quad(codes + kv_v_at(KV_Q8, n, d % KV_PANEL + c * VL, j / 4 * 4), (int)(j % 4))
+                   : left ? ld.load_n(v, kv_v_at(ld.type, n, d, j), left)
+                          : ld.load(v, kv_v_at(ld.type, n, d + c * VL, j));
+        float by = coded ? scales[j] : 1;
         WIDE_UNROLL
         for (size_t r = 0; r < nq; r++) {
-            vf w = v_set1(ld.scaled ? weight[r][j] * by : weight[r][j]);
+            vf w = v_set1(coded ? weight[r][j] * by : weight[r][j]);
             WIDE_UNROLL
             for (size_t c = 0; c < nv; c++) sum[r][c] = v_fma(w, x[c], sum[r][c]);
         }
@@ -179,7 +190,7 @@ WIDE_INLINE void attn_some(struct attn_loads ld, size_t nq, const struct attn_qu
     for (size_t i = 0; i < nq; i++)
         attn_weights(score[i], a->lo[r], a->hi[r], m + r + i, sum + r + i);
     acc += r * n;
-    size_t wide = ld.scaled && 32 / VL < ATTN_V ? 32 / VL : ATTN_V;       /* within one scale */
+    size_t wide = kv_coded(ld.type) && 32 / VL < ATTN_V ? 32 / VL : ATTN_V;       /* within one scale */
     for (; d + wide * VL <= n; d += wide * VL) attn_values(ld, nq, wide, 0, score, lo, hi, v, n, d, acc);
     for (; d + VL <= n; d += VL) attn_values(ld, nq, 1, 0, score, lo, hi, v, n, d, acc);
     if (d < n) attn_values(ld, nq, 1, n - d, score, lo, hi, v, n, d, acc);
@@ -207,17 +218,18 @@ WIDE_INLINE void attn_block(struct attn_loads ld, const struct attn_query *a, co
     }
 }
 
-#define ATTN_TYPE(name, is_scaled)                                                                       \
+#define ATTN_TYPE(name, t, ...)                                                                          \
     static void wide_attn_##name(const struct attn_query *a, const void *k, const void *v, float *m,     \
                                  float *sum, float *acc)                                                 \
     {                                                                                                    \
-        const struct attn_loads ld = { attn_##name, attn_##name##_n, is_scaled };                        \
+        const struct attn_loads ld = { t, __VA_ARGS__ };                                                 \
         attn_block(ld, a, k, v, m, sum, acc);                                                            \
     }
-ATTN_TYPE(f32, false)
-ATTN_TYPE(f16, false)
-ATTN_TYPE(bf16, false)
-ATTN_TYPE(q8, true)
+ATTN_TYPE(f32, KV_F32, attn_f32, attn_f32_n)
+ATTN_TYPE(f16, KV_F16, attn_f16, attn_f16_n)
+ATTN_TYPE(bf16, KV_BF16, attn_bf16, attn_bf16_n)
+ATTN_TYPE(q8, KV_Q8, NULL, NULL)
+ATTN_TYPE(q8_q4, KV_Q8_Q4, NULL, NULL)
 
 static void wide_attn_merge(size_t n_q, size_t head_dim, float *m, float *sum, float *acc, const float *m2,
                             const float *sum2, const float *acc2)
@@ -252,6 +264,7 @@ static inline void wide_attn_init(struct kernels *k, const char *level)
     k->attn_block[KV_F16] = wide_attn_f16;
     k->attn_block[KV_BF16] = wide_attn_bf16;
     k->attn_block[KV_Q8] = wide_attn_q8;
+    k->attn_block[KV_Q8_Q4] = wide_attn_q8_q4;
     for (size_t t = 0; t < KV_COUNT; t++) k->attn_level[t] = level;
     k->attn_merge = wide_attn_merge;
     k->attn_finish = wide_attn_finish;

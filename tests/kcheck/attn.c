@@ -1,11 +1,12 @@
 /* Cache stores bit for bit; attention within the roundings of its sums, and, bit for bit, a query
  * alone as beside others. */
 #include "kcheck.h"
+#include "kernels/kv.h"
 #include <stdio.h>
 
 enum { B = ATTN_BLOCK, MAX_Q = 33 };
 static const size_t dims[] = { 1, 4, 7, 8, 16, 20, 31, 32, 33, 40, 48, 64, 72, 80, 96, 128, 256 };
-static const char *const types[] = { "f32", "f16", "bf16", "q8" };
+static const char *const types[] = { "f32", "f16", "bf16", "q8", "q8_q4" };
 
 static void store(const struct kernels *k, enum kv_type t, size_t dim, const float *x, void *kp,
                   void *vp)
@@ -23,7 +24,7 @@ static void check_store(struct kcheck *c, enum kv_type t, size_t dim)
             *v2 = kc_alloc(nv, 64);
     float *x = kc_alloc(2 * B * dim * 4, 4);
     for (size_t i = 0; i < 2 * B * dim; i++)
-        x[i] = kc_u32(c) % 40 ? kc_normal(c) : t == KV_Q8 ? 0.0f : float_of(kc_u32(c));
+        x[i] = kc_u32(c) % 40 ? kc_normal(c) : kv_coded(t) ? 0.0f : float_of(kc_u32(c));
     for (size_t i = 0; i < dim; i++) x[i] = 0, x[dim + i] = 1e-40f;
     x[2 * dim] = INFINITY, x[3 * dim] = NAN;
     store(c->ref, t, dim, x, k1, v1);
@@ -44,13 +45,13 @@ struct attn_job {
 };
 
 /* Magnitudes from the floats that were stored; a cache type moves them by a hundredth of the
- * largest. */
-static void magnitudes(struct attn_job *j, const float *x)
+ * largest, or turns them, which is at most the root of head_dim as large, and rounds to four bits. */
+static void magnitudes(struct attn_job *j, enum kv_type t, const float *x)
 {
     size_t dim = j->a.head_dim;
     double top = 0;
     for (size_t i = 0; i < 2 * B * dim; i++) top = fmax(top, fabs((double)x[i]));
-    j->v_max = top * 1.01;
+    j->v_max = kv_rotated(t) ? top * sqrt((double)dim) : top * 1.01;
     for (size_t r = 0; r < MAX_Q; r++)
         for (size_t at = 0; at < B; at++) {
             double mag = 0;
@@ -98,7 +99,7 @@ static void job_open(struct kcheck *c, struct attn_job *j, enum kv_type t, size_
                                .head_dim = dim,
                                .scale = 1 / sqrtf((float)dim),
                                .softcap = cap ? 5.0f : 0.0f};
-    magnitudes(j, x);
+    magnitudes(j, t, x);
     kc_free(c, x);
 }
 
@@ -109,19 +110,22 @@ static void job_close(struct kcheck *c, struct attn_job *j)
 }
 
 /* A score is a chain of `dim` FMAs, then at most 16 roundings (scale, cap). An error e of a score,
- * and of the maximum, is a relative error of a probability; exp and a sum of 64 add theirs. */
-static void compare(struct kcheck *c, struct attn_job *j)
+ * and of the maximum, is a relative error of a probability; exp and a sum of 64 add theirs. With
+ * codes, a probability (of at most 1) times a scale may be rounded to 1/32767 of the largest. */
+static void compare(struct kcheck *c, struct attn_job *j, enum kv_type t)
 {
     const double eps = (double)FLT_EPSILON / 2;
     size_t dim = j->a.head_dim;
     for (size_t r = 0; r < MAX_Q; r++) {
         double e = ((double)dim + 16) * eps * j->score_mag[r], sum = (double)j->sum[r];
         double rel = 2 * e + (64 + 8) * eps;
+        double seen = j->lo[r] < j->hi[r] ? j->hi[r] - j->lo[r] : 0;
+        double rounded = kv_coded(t) ? seen * 0.5 / 32767 : 0;
         kc_near(c, "maximum", r, (double)j->m[r], (double)j->m2[r], e);
         kc_near(c, "sum", r, sum, (double)j->sum2[r], rel * sum);
         for (size_t i = r * dim; i < (r + 1) * dim; i++)
             kc_near(c, "accumulator", i, (double)j->acc[i], (double)j->acc2[i],
-                    rel * sum * j->v_max);
+                    (rel * sum + rounded) * j->v_max);
     }
 }
 
@@ -146,7 +150,7 @@ static void check_attn(struct kcheck *c, enum kv_type t, size_t dim, bool cap)
     job_open(c, &j, t, dim, cap);
     c->ref->attn_block[t](&j.a, j.k, j.v, j.m, j.sum, j.acc);
     c->k->attn_block[t](&j.a, j.k, j.v, j.m2, j.sum2, j.acc2);
-    compare(c, &j);
+    compare(c, &j, t);
     check_alone(c, &j, c->k->attn_block[t]);
     job_close(c, &j);
 }

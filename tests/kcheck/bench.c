@@ -140,7 +140,7 @@ static void bench_linear(struct bench *b, enum dtype t, size_t k, size_t n, size
  * V. */
 static void bench_attn(struct bench *b, enum kv_type t, size_t dim, size_t n_q, size_t ring)
 {
-    static const char *const names[] = { "f32", "f16", "bf16", "q8" };
+    static const char *const names[] = { "f32", "f16", "bf16", "q8", "q8_q4" };
     char name[64];
     snprintf(name, sizeof name, "attn_block %s head %zu queries %zu%s", names[t], dim, n_q,
              ring ? " cold" : "");

@@ -164,6 +164,17 @@ static void attn_no_lo(const struct attn_query *a, const void *k, const void *v,
     good->attn_block[KV_F16](&b, k, v, m, sum, acc);
 }
 
+/* The low and the high half of a byte of codes taken for each other, once. */
+static void attn_halves(const struct attn_query *a, const void *k, const void *v, float *m,
+                        float *sum, float *acc)
+{
+    good->attn_block[KV_Q8_Q4](a, k, v, m, sum, acc);
+    if (a->head_dim <= 8) return;
+    float low = acc[0];
+    acc[0] = acc[8];
+    acc[8] = low;
+}
+
 /* Correct answers, but a query's last bit depends on how many others there are. */
 static void attn_batchy(const struct attn_query *a, const void *k, const void *v, float *m,
                         float *sum, float *acc)
@@ -240,6 +251,7 @@ int kcheck_mutants(void)
     PLANT(attn_block[KV_F16], attn_no_lo);
     PLANT(attn_block[KV_F32], attn_batchy);
     PLANT(attn_block[KV_Q8], attn_no_cap);
+    PLANT(attn_block[KV_Q8_Q4], attn_halves);
     PLANT(attn_merge, merge_no_rescale);
     printf("mutants      %zu planted, %zu caught\n", planted, planted - missed);
     return missed ? 1 : 0;

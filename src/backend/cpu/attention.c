@@ -15,7 +15,7 @@
 
 struct scratch {
     float *q, *acc, *m, *sum, *acc2, *m2, *sum2, *logits;
-    int8_t *codes;            /* KV_Q8: the queries by `quantize`, head_dim filled up with zeros */
+    int8_t *codes; /* kv_coded: the queries by `quantize`, head_dim filled up with zeros */
     float *whole, *d, *s;
     int32_t *lo, *hi;
     void *k_page, *v_page;    /* a tree's page, and the slot that stands at each of its positions */
@@ -133,17 +133,16 @@ void slot_copy(const struct program *p, const void *k, const void *v, int32_t fr
     for (size_t i = 0; i < hd; i++) {
         memcpy((char *)k_to + kv_k_at(p->kv, hd, i, t) * size,
                (const char *)k + kv_k_at(p->kv, hd, i, f) * size, size);
-        memcpy((char *)v_to + kv_v_at(hd, i, t) * size,
-               (const char *)v + kv_v_at(hd, i, f) * size, size);
+        memcpy((char *)v_to + kv_v_at(p->kv, hd, i, t) * size,
+               (const char *)v + kv_v_at(p->kv, hd, i, f) * size, size);
     }
-    if (p->kv != KV_Q8) return;
+    if (!kv_coded(p->kv)) return;
+    const float *dk = kv_k_scales(k, hd), *dv = kv_v_scales(p->kv, v, hd);
+    float *dk_to = (float *)(uintptr_t)kv_k_scales(k_to, hd),
+          *dv_to = (float *)(uintptr_t)kv_v_scales(p->kv, v_to, hd);
     for (size_t g = 0; g < kv_groups(hd); g++) {
-        size_t at = (size_t)((const char *)kv_scales(k, hd) - (const char *)k)
-            + g * ATTN_BLOCK * sizeof(float);
-        memcpy((char *)k_to + at + t * sizeof(float), (const char *)k + at + f * sizeof(float),
-               sizeof(float));
-        memcpy((char *)v_to + at + t * sizeof(float), (const char *)v + at + f * sizeof(float),
-               sizeof(float));
+        dk_to[g * ATTN_BLOCK + t] = dk[g * ATTN_BLOCK + f];
+        dv_to[g * ATTN_BLOCK + t] = dv[g * ATTN_BLOCK + f];
     }
 }
 
@@ -188,7 +187,7 @@ static size_t load_queries(const struct program *p, const struct graph_node *n,
     for (size_t r = 0; r < (size_t)t->n_rows; r++)
         memcpy(s->q + r * group * hd, q->f + ((size_t)t->row + r) * q->ld + head * group * hd,
                group * hd * sizeof(float));
-    if (p->kv != KV_Q8) return n_q;
+    if (!kv_coded(p->kv)) return n_q;
     memset(s->whole, 0, 32 * groups * sizeof(float));
     for (size_t i = 0; i < n_q; i++) {
         memcpy(s->whole, s->q + i * hd, hd * sizeof(float));
@@ -290,10 +289,11 @@ static void finish(const struct program *p, const struct graph_node *n, const st
 {
     size_t hd = n->attention.head_dim, group = n->attention.heads / n->attention.kv_heads;
     const struct place *out = &p->place[n->out];
-    for (size_t i = 0; i < (size_t)t->n_rows * group; i++)
-        p->w->kernels.attn_finish(hd, s->acc + i * hd, s->sum[i],
-                                  out->f + ((size_t)t->row + i / group) * out->ld +
-                                      (head * group + i % group) * hd);
+    for (size_t i = 0; i < (size_t)t->n_rows * group; i++) {
+        float *to = out->f + ((size_t)t->row + i / group) * out->ld + (head * group + i % group) * hd;
+        p->w->kernels.attn_finish(hd, s->acc + i * hd, s->sum[i], to);
+        if (kv_rotated(p->kv)) kv_rotate(to, hd);
+    }
 }
 
 /* ---- jobs: one tile and one head

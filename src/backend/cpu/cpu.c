@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const cache_names[CACHE_TYPES] = { "f32", "f16", "bf16", "q8_0" };
+static const char *const cache_names[CACHE_TYPES] = { "f32", "f16", "bf16", "q8_0", "q8_0+q4_0" };
 
 bool cache_type_by_name(const char *name, enum cache_type *out)
 {
@@ -20,7 +20,7 @@ const char *cache_type_name(enum cache_type t) { return cache_names[t]; }
 
 static void shape_pages(struct program *p)
 {
-    static const enum kv_type types[CACHE_TYPES] = { KV_F32, KV_F16, KV_BF16, KV_Q8 };
+    static const enum kv_type types[CACHE_TYPES] = { KV_F32, KV_F16, KV_BF16, KV_Q8, KV_Q8_Q4 };
     p->kv = types[p->limits.cache];
     p->k_bytes = kv_k_bytes(p->kv, p->g->kv_head_dim);
     p->v_bytes = kv_v_bytes(p->kv, p->g->kv_head_dim);

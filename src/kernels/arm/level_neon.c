@@ -34,16 +34,13 @@ WIDE_INLINE void store_floats(enum kv_type t, bool is_k, const float *x, size_t 
 
 WIDE_INLINE void store_q8(bool is_k, const float *x, size_t n, size_t j, void *page)
 {
-    float *scales = (float *)(uintptr_t)kv_scales(page, n);
+    float *scales = (float *)(uintptr_t)(is_k ? kv_k_scales(page, n) : kv_v_scales(KV_Q8, page, n));
     for (size_t i = 0; i < n; i += 32) {
         int8_t q[32];
         size_t m = n - i < 32 ? n - i : 32;
         wide_quantize_group(x + i, m, q, &scales[i / 32 * ATTN_BLOCK + j]);
-        for (size_t e = 0; e < m; e += KV_PANEL) {
-            size_t part = m - e < KV_PANEL ? m - e : KV_PANEL;
-            if (is_k) kv_put_k(KV_Q8, n, i + e, part, j, q + e, page);
-            else kv_put_v(KV_Q8, n, i + e, part, j, q + e, page);
-        }
+        if (is_k) kv_put_k(KV_Q8, n, i, m, j, q, page);
+        else kv_put_v(KV_Q8, n, i, m, j, q, page);
     }
 }
 

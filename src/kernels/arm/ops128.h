@@ -100,24 +100,19 @@ static inline vf v_load_brain_n(const uint16_t *p, size_t n)
     v_copy(x, p, n, sizeof *x);
     return v_load_brain(x);
 }
-static inline vf v_load_byte(const int8_t *p)
-{
-    int32_t w;
-    memcpy(&w, p, sizeof w);
-    int16x8_t h = vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(w)));
-    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(h)));
-}
-static inline vf v_load_byte_n(const int8_t *p, size_t n)
-{
-    int8_t x[VL] = { 0 };
-    v_copy(x, p, n, 1);
-    return v_load_byte(x);
-}
 /* Byte e of each of VL words. */
 static inline vf v_load_quad(const int8_t *p, int e)
 {
     int32x4_t w = vshlq_s32(vreinterpretq_s32_s8(vld1q_s8(p)), vdupq_n_s32(24 - 8 * e));
     return vcvtq_f32_s32(vshrq_n_s32(w, 24));
+}
+/* The levels that 16 bytes' low and high halves name. */
+static inline void v_levels(const uint8_t *p, const int8_t *levels, int8_t *low, int8_t *high)
+{
+    const int8x16_t table = vld1q_s8(levels);
+    uint8x16_t x = vld1q_u8(p);
+    vst1q_s8(low, vqtbl1q_s8(table, vandq_u8(x, vdupq_n_u8(15))));
+    vst1q_s8(high, vqtbl1q_s8(table, vshrq_n_u8(x, 4)));
 }
 /* VL words, each two bf16: the low and the high one. */
 static inline void v_load_brain_pairs(const uint16_t *p, vf *low, vf *high)

@@ -8,12 +8,17 @@ enum { B = ATTN_BLOCK };
 size_t kv_k_bytes(enum kv_type t, size_t head_dim)
 {
     size_t codes = kv_quads(head_dim) * 4, groups = kv_groups(head_dim);
-    return B * (t == KV_Q8 ? codes + groups * sizeof(float) : head_dim * kv_element(t));
+    return B * (kv_coded(t) ? codes + groups * sizeof(float) : head_dim * kv_element(t));
 }
 
-size_t kv_v_bytes(enum kv_type t, size_t head_dim) { return kv_k_bytes(t, head_dim); }
+size_t kv_v_bytes(enum kv_type t, size_t head_dim)
+{
+    size_t panels = (head_dim + KV_PANEL - 1) / KV_PANEL;
+    return kv_coded(t) ? panels * kv_v_panel(t) + B * kv_groups(head_dim) * sizeof(float)
+                       : B * head_dim * kv_element(t);
+}
 
-/* Element `at` of a page; a code of KV_Q8 without its scale. */
+/* Element `at` of a page; a code without its scale. */
 static float kv_value(enum kv_type t, const void *page, size_t at)
 {
     if (t == KV_F32) return ((const float *)page)[at];
@@ -24,8 +29,11 @@ static float kv_value(enum kv_type t, const void *page, size_t at)
 
 static float v_value(enum kv_type t, const void *page, size_t head_dim, size_t i, size_t j)
 {
-    float d = t == KV_Q8 ? kv_scales(page, head_dim)[i / 32 * B + j] : 1.0f;
-    return d * kv_value(t, page, kv_v_at(head_dim, i, j));
+    size_t at = kv_v_at(t, head_dim, i, j);
+    if (!kv_coded(t)) return kv_value(t, page, at);
+    float d = kv_v_scales(t, page, head_dim)[i / 32 * B + j];
+    if (t == KV_Q8) return d * kv_value(t, page, at);
+    return d * (float)kv_levels[((const uint8_t *)page)[at] >> i % KV_PANEL / 8 * 4 & 15];
 }
 
 /* ---- storing one token ----------------------------------------------------------------------- */
@@ -45,15 +53,53 @@ static void store(enum kv_type t, bool is_k, const float *x, size_t n, size_t j,
 
 static void store_q8(bool is_k, const float *x, size_t n, size_t j, void *page)
 {
-    float *scales = (float *)(uintptr_t)kv_scales(page, n);
+    float *scales =
+        (float *)(uintptr_t)(is_k ? kv_k_scales(page, n) : kv_v_scales(KV_Q8, page, n));
     for (size_t i = 0; i < n; i += 32) {
         int8_t q[32];
         size_t m = n - i < 32 ? n - i : 32;
         quantize_group_ref(x + i, m, q, &scales[i / 32 * B + j]);
-        for (size_t e = 0; e < m; e += KV_PANEL) {
-            size_t part = m - e < KV_PANEL ? m - e : KV_PANEL;
-            if (is_k) kv_put_k(KV_Q8, n, i + e, part, j, q + e, page);
-            else kv_put_v(KV_Q8, n, i + e, part, j, q + e, page);
+        if (is_k) kv_put_k(KV_Q8, n, i, m, j, q, page);
+        else kv_put_v(KV_Q8, n, i, m, j, q, page);
+    }
+}
+
+/* Codes of up to 32 values and their scale: the nearest levels, found by counting the borders that
+ * a value is above. */
+static float nearest_levels(const float *x, size_t n, uint8_t *codes)
+{
+    float top = 0, v[32] = { 0 };
+    int32_t above[32] = { 0 };
+    bool finite = true;
+    for (size_t i = 0; i < n; i++) {
+        v[i] = x[i];
+        top = fmaxf(top, fabsf(x[i]));
+        finite = finite && isfinite(x[i]);
+    }
+    float d = top / 127;
+    for (int l = 0; l < 15; l++) {
+        float border = d * (0.5f * (float)(kv_levels[l] + kv_levels[l + 1]));
+        for (size_t i = 0; i < 32; i++) above[i] += v[i] > border;
+    }
+    for (size_t i = 0; i < 32; i++) codes[i] = (uint8_t)above[i];
+    return finite ? d : NAN;
+}
+
+enum { ROTATED_MAX = 512 };
+
+static void store_q4(const float *x, size_t n, size_t j, void *page)
+{
+    float *scales = (float *)(uintptr_t)kv_v_scales(KV_Q8_Q4, page, n), turned[ROTATED_MAX];
+    memcpy(turned, x, n * sizeof *x);
+    kv_rotate(turned, n);
+    for (size_t i = 0; i < n; i += 32) {
+        uint8_t codes[32];
+        scales[i / 32 * B + j] = nearest_levels(turned + i, n - i < 32 ? n - i : 32, codes);
+        for (size_t e = 0; e < 32 && i + e < n; e += KV_PANEL) {
+            uint8_t both[8];
+            for (size_t c = 0; c < 8; c++)
+                both[c] = (uint8_t)(codes[e + c] | codes[e + c + 8] << 4);
+            kv_put_v(KV_Q8_Q4, n, i + e, 8, j, both, page);
         }
     }
 }
@@ -66,9 +112,10 @@ static double score_of(enum kv_type t, const struct attn_query *a, size_t r, con
     double dot = 0;
     for (size_t i = 0; i < a->head_dim; i++) {
         float k = kv_value(t, page, kv_k_at(t, a->head_dim, i, j));
-        if (t == KV_Q8)
+        if (kv_coded(t))
             dot += (double)a->codes[r * a->ldc + i] * k
-                * ((double)a->d[r * a->ldd + i / 32] * kv_scales(page, a->head_dim)[i / 32 * B + j]);
+                * ((double)a->d[r * a->ldd + i / 32]
+                   * (double)kv_k_scales(page, a->head_dim)[i / 32 * B + j]);
         else
             dot += (double)a->q[r * a->ldq + i] * k;
     }
@@ -117,12 +164,13 @@ static void attn_finish_ref(size_t head_dim, const float *acc, float sum, float 
 #define KV_TYPE(T)                                                                                 \
     static void store_k_##T##_ref(const float *x, size_t n, size_t j, void *page)                  \
     {                                                                                              \
-        if (KV_##T == KV_Q8) store_q8(true, x, n, j, page);                                        \
+        if (kv_coded(KV_##T)) store_q8(true, x, n, j, page);                                       \
         else store(KV_##T, true, x, n, j, page);                                                   \
     }                                                                                              \
     static void store_v_##T##_ref(const float *x, size_t n, size_t j, void *page)                  \
     {                                                                                              \
-        if (KV_##T == KV_Q8) store_q8(false, x, n, j, page);                                       \
+        if (KV_##T == KV_Q8_Q4) store_q4(x, n, j, page);                                           \
+        else if (KV_##T == KV_Q8) store_q8(false, x, n, j, page);                                  \
         else store(KV_##T, false, x, n, j, page);                                                  \
     }                                                                                              \
     static void attn_##T##_ref(const struct attn_query *a, const void *k_page, const void *v_page, \
@@ -135,6 +183,7 @@ KV_TYPE(F32)
 KV_TYPE(F16)
 KV_TYPE(BF16)
 KV_TYPE(Q8)
+KV_TYPE(Q8_Q4)
 
 #define KV_ROW(T)                              \
     k->kv_store_k[KV_##T] = store_k_##T##_ref; \
@@ -148,6 +197,7 @@ void attn_init_ref(struct kernels *k)
     KV_ROW(F16);
     KV_ROW(BF16);
     KV_ROW(Q8);
+    KV_ROW(Q8_Q4);
     k->attn_merge = attn_merge_ref;
     k->attn_finish = attn_finish_ref;
 }

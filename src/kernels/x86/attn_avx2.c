@@ -6,8 +6,10 @@
  * is widened to float32 on the way into the tile, once for all queries of the tile. Positions that
  * a query does not see have probability 0, and adding 0 x v changes nothing.
  *
- * KV_Q8: scores are integer dots of codes per 32 dims (|q| times k with the sign of q, so that
- * VPMADDUBSW takes both), then take the scales; a value's scale joins its probability. */
+ * KV_Q8, KV_Q8_Q4: integers. Bytes are widened to int16 where they stand, the even and the odd
+ * ones of each quad, and VPMADDWD takes two products of either: exact sums over 32 dims of K; over
+ * all positions of V, whose probabilities, times V's scales, are rounded to 1/32767 of their
+ * largest. So the order of sums cannot change a bit. */
 #include "kernels/kv.h"
 #include "kernels/scalar.h"
 #include "kernels/x86/avx2.h"
@@ -17,17 +19,13 @@ enum { B = ATTN_BLOCK, TILE_Q = 6 };
 
 INLINE __m128i load_128(const void *p) { return _mm_loadu_si128((const __m128i *)p); }
 
-/* Eight numbers of a page from element i on; KV_Q8 without its scale. */
+/* Eight numbers of a page from element i on. */
 INLINE __m256 page_8(enum kv_type t, const void *page, size_t i)
 {
     if (t == KV_F32) return _mm256_loadu_ps((const float *)page + i);
     if (t == KV_F16) return _mm256_cvtph_ps(load_128((const uint16_t *)page + i));
-    if (t == KV_BF16) {
-        __m256i v = _mm256_cvtepu16_epi32(load_128((const uint16_t *)page + i));
-        return _mm256_castsi256_ps(_mm256_slli_epi32(v, 16));
-    }
-    __m128i codes = _mm_loadl_epi64((const __m128i *)(const void *)((const int8_t *)page + i));
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes));
+    __m256i v = _mm256_cvtepu16_epi32(load_128((const uint16_t *)page + i));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(v, 16));
 }
 
 /* f[r][p] += v_p * x_r, the registers holding whichever side is smaller. STAY keeps the order that
@@ -98,43 +96,51 @@ INLINE void score_tile(enum kv_type t, int nq, int np, const struct attn_query *
     }
 }
 
-INLINE __m256i quad_of(const int8_t *codes)
+/* Bytes 0, 2 and 1, 3 of each quad as int16. */
+INLINE __m256i even_bytes(__m256i v) { return _mm256_srai_epi16(_mm256_slli_epi16(v, 8), 8); }
+INLINE __m256i odd_bytes(__m256i v) { return _mm256_srai_epi16(v, 8); }
+
+INLINE __m256i load_codes(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
+
+/* f[p] += pairs of x[p] times the pair `w`, the same for all lanes. */
+INLINE void add_pairs(int n, __m256i *f, const __m256i *x, int32_t w)
 {
-    return _mm256_set1_epi32((int)load_word(codes));
+    __m256i pair = _mm256_set1_epi32(w);
+    UNROLL
+    for (int p = 0; p < n; p++)
+        f[p] = _mm256_add_epi32(f[p], _mm256_madd_epi16(x[p], pair));
 }
 
 /* The same of codes, `np` registers of 8 positions x 4 dims. */
-INLINE void score_tile_q8(int nq, int np, const struct attn_query *a, size_t r0, const void *page,
-                          size_t j0, float (*score)[B], const char *ahead)
+INLINE void score_tile_codes(int nq, int np, const struct attn_query *a, size_t r0,
+                             const void *page, size_t j0, float (*score)[B], const char *ahead,
+                             size_t step)
 {
-    const __m256i ones = _mm256_set1_epi16(1);
-    const float *scales = kv_scales(page, a->head_dim) + j0;
-    size_t panel = 4 * KV_PANEL * kv_quads(a->head_dim);
+    const float *scales = kv_k_scales(page, a->head_dim) + j0;
     for (size_t i0 = 0; i0 < a->head_dim; i0 += 32) {
-        size_t i1 = a->head_dim - i0 < 32 ? a->head_dim : i0 + 32;
-        __m256i sum[TILE_Q][4];
+        size_t quads = kv_quads(a->head_dim - i0 < 32 ? a->head_dim - i0 : 32);
+        int32_t even[TILE_Q][8], odd[TILE_Q][8];       /* pairs of q's codes, by quad */
+        __m256i sum[TILE_Q][2];
         UNROLL
         for (int r = 0; r < nq; r++) {
+            __m256i q = load_codes(a->codes + (r0 + (size_t)r) * a->ldc + i0);
+            _mm256_storeu_si256((__m256i *)even[r], even_bytes(q));
+            _mm256_storeu_si256((__m256i *)odd[r], odd_bytes(q));
             UNROLL
             for (int p = 0; p < np; p++) sum[r][p] = _mm256_setzero_si256();
         }
         const int8_t *at = (const int8_t *)page + kv_k_at(KV_Q8, a->head_dim, i0, j0);
-        for (size_t i = i0; i < i1; i += 4, at += 4 * KV_PANEL) {
-            __m256i k[4];
-            fetch(KV_Q8, 4 * np, &ahead);
+        for (size_t i = 0; i < quads; i++, at += 4 * KV_PANEL, ahead += step) {
+            __m256i x[2];
+            _mm_prefetch(ahead, _MM_HINT_T0);
             UNROLL
-            for (int p = 0; p < np; p++)
-                k[p] = _mm256_loadu_si256((const void *)(at + (size_t)p / 2 * panel + p % 2 * 32));
+            for (int p = 0; p < np; p++) x[p] = even_bytes(load_codes(at + 32 * p));
             UNROLL
-            for (int r = 0; r < nq; r++) {
-                __m256i q = quad_of(a->codes + (r0 + (size_t)r) * a->ldc + i);
-                __m256i abs = _mm256_abs_epi8(q);
-                UNROLL
-                for (int p = 0; p < np; p++) {
-                    __m256i pairs = _mm256_maddubs_epi16(abs, _mm256_sign_epi8(k[p], q));
-                    sum[r][p] = _mm256_add_epi32(sum[r][p], _mm256_madd_epi16(pairs, ones));
-                }
-            }
+            for (int r = 0; r < nq; r++) add_pairs(np, sum[r], x, even[r][i]);
+            UNROLL
+            for (int p = 0; p < np; p++) x[p] = odd_bytes(load_codes(at + 32 * p));
+            UNROLL
+            for (int r = 0; r < nq; r++) add_pairs(np, sum[r], x, odd[r][i]);
         }
         UNROLL
         for (int p = 0; p < np; p++) {
@@ -148,6 +154,85 @@ INLINE void score_tile_q8(int nq, int np, const struct attn_query *a, size_t r0,
                                         : _mm256_mul_ps(dot, by));
             }
         }
+    }
+}
+
+/* What value_tile_codes reads: probabilities times scales as int16, by quads of positions in the order
+ * 0, 2, 1, 3, and what a code of 1 is worth. */
+struct weights_16 {
+    int32_t pair[TILE_Q][B / 2];
+    float unit[TILE_Q];
+};
+
+/* `scales` of one group of dims. Where a probability is 0 the scale may be anything. The largest is
+ * found among bit patterns: the numbers are not negative, and a NaN is above all. */
+INLINE void weights_16(size_t nq, const float *scales, const float (*prob)[B], struct weights_16 *w)
+{
+    for (size_t r = 0; r < nq; r++) {
+        __m256 v[8];
+        __m256i top = _mm256_setzero_si256();
+        UNROLL
+        for (int p = 0; p < 8; p++) {
+            __m256 x = _mm256_loadu_ps(prob[r] + 8 * p);
+            v[p] = _mm256_mul_ps(x, _mm256_loadu_ps(scales + 8 * p));
+            v[p] = _mm256_and_ps(v[p], _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_NEQ_UQ));
+            top = _mm256_max_epi32(top, _mm256_castps_si256(v[p]));
+        }
+        __m128i t = _mm_max_epi32(_mm256_castsi256_si128(top), _mm256_extracti128_si256(top, 1));
+        t = _mm_max_epi32(t, _mm_shuffle_epi32(t, 0x4e));
+        t = _mm_max_epi32(t, _mm_shuffle_epi32(t, 0xb1));
+        float most = _mm_cvtss_f32(_mm_castsi128_ps(t));
+        __m256 by = set8(most > 0x1p-100f ? 32767.0f / most : 0.0f);
+        w->unit[r] = most / 32767.0f;
+        UNROLL
+        for (int p = 0; p < 8; p += 2) {
+            __m256i a = _mm256_cvtps_epi32(_mm256_mul_ps(v[p], by));
+            __m256i b = _mm256_cvtps_epi32(_mm256_mul_ps(v[p + 1], by));
+            __m256i h = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
+            h = _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(h, 0xd8), 0xd8);
+            _mm256_storeu_si256((__m256i *)(w->pair[r] + 4 * p), h);
+        }
+    }
+}
+
+/* acc[r][0 .. left] = the sum over quads lo <= j < hi of V for a panel of 16 dims; while it is read,
+ * as many bytes of K are fetched as a page of KV_Q8 has. */
+INLINE void value_tile_codes(enum kv_type t, int nq, const struct weights_16 *w, size_t r0,
+                             const uint8_t *at, size_t lo, size_t hi, size_t left, float *acc,
+                             size_t ld, const char *ahead)
+{
+    const __m256i low = _mm256_set1_epi8(15);
+    const __m256i levels = _mm256_broadcastsi128_si256(load_128(kv_levels));
+    __m256i f[4][2];
+    UNROLL
+    for (int r = 0; r < nq; r++) f[r][0] = f[r][1] = _mm256_setzero_si256();
+    at += lo * (kv_v_panel(t) / (B / 4));
+    for (size_t j = lo; j < hi; j++, at += kv_v_panel(t) / (B / 4), ahead += 64) {
+        __m256i v[2], x[2];
+        _mm_prefetch(ahead, _MM_HINT_T0);
+        v[0] = load_codes(at);
+        if (t == KV_Q8) {
+            v[1] = load_codes(at + 32);
+        } else {
+            v[1] = _mm256_and_si256(_mm256_srli_epi16(v[0], 4), low);
+            v[0] = _mm256_shuffle_epi8(levels, _mm256_and_si256(v[0], low));
+            v[1] = _mm256_shuffle_epi8(levels, v[1]);
+        }
+        x[0] = even_bytes(v[0]), x[1] = even_bytes(v[1]);
+        UNROLL
+        for (int r = 0; r < nq; r++) add_pairs(2, f[r], x, w->pair[r0 + (size_t)r][2 * j]);
+        x[0] = odd_bytes(v[0]), x[1] = odd_bytes(v[1]);
+        UNROLL
+        for (int r = 0; r < nq; r++) add_pairs(2, f[r], x, w->pair[r0 + (size_t)r][2 * j + 1]);
+    }
+    UNROLL
+    for (int r = 0; r < nq; r++) {
+        float *to = acc + (r0 + (size_t)r) * ld;
+        __m256 unit = set8(w->unit[r0 + (size_t)r]);
+        __m256 a = _mm256_mul_ps(_mm256_cvtepi32_ps(f[r][0]), unit);
+        __m256 b = _mm256_mul_ps(_mm256_cvtepi32_ps(f[r][1]), unit);
+        store_part(to, left, a);
+        if (left > 8) store_part(to + 8, left - 8, b);
     }
 }
 
@@ -172,16 +257,6 @@ INLINE void value_tile(enum kv_type t, int nq, int nd, size_t width, const float
     }
 }
 
-/* Probabilities times the scales of one group of dims of V. */
-INLINE void scale_probs(size_t nq, const float *scales, const float (*prob)[B], float (*out)[B])
-{
-    for (size_t j = 0; j < B; j += 8) {
-        __m256 d = _mm256_loadu_ps(scales + j);
-        for (size_t r = 0; r < nq; r++)
-            _mm256_storeu_ps(out[r] + j, _mm256_mul_ps(_mm256_loadu_ps(prob[r] + j), d));
-    }
-}
-
 /* The last head_dim % 8 dims: their columns as float32, 8 wide, then the same chains. */
 static void value_rest(enum kv_type t, size_t nq, size_t head_dim, const float (*prob)[B],
                        const void *page, size_t lo, size_t hi, float *acc)
@@ -190,11 +265,10 @@ static void value_rest(enum kv_type t, size_t nq, size_t head_dim, const float (
     size_t i0 = head_dim / 8 * 8, n = head_dim - i0;
     for (size_t j = lo; j < hi; j++)
         for (size_t i = 0; i < n; i++) {
-            size_t at = kv_v_at(head_dim, i0 + i, j);
+            size_t at = kv_v_at(t, head_dim, i0 + i, j);
             part[j][i] = t == KV_F32 ? ((const float *)page)[at]
                          : t == KV_F16 ? half_to_float(((const uint16_t *)page)[at])
-                         : t == KV_BF16 ? brain_to_float(((const uint16_t *)page)[at])
-                         : (float)((const int8_t *)page)[at];
+                         : brain_to_float(((const uint16_t *)page)[at]);
         }
     for (size_t r = 0; r < nq; r++) {
         value_tile(KV_F32, 1, 1, 8, prob + r, part, 0, lo, hi, out, 8, (const char *)part);
@@ -278,27 +352,17 @@ INLINE void values(enum kv_type t, const struct tile_fns *f, size_t nq, const st
                    const void *page, size_t lo, size_t hi, const float (*prob)[B], float *acc,
                    const char *ahead)
 {
-    size_t d = a->head_dim, run = t == KV_Q8 ? 32 : d, wide = f->value_wide;
-    float scaled[TILE_Q][B];
-    for (size_t i0 = 0; i0 < d; i0 += run) {
-        const float(*p)[B] = prob;
-        size_t i = i0, end = d - i0 < run ? d : i0 + run, full = d / KV_PANEL * KV_PANEL;
-        if (t == KV_Q8) {
-            scale_probs(nq, kv_scales(page, d) + i0 / 32 * B, prob, scaled);
-            p = (const float(*)[B])scaled;
-        }
-        if (full > end) full = end;
-        for (; i < full; i += wide) {
-            if (i + wide > full) wide = KV_PANEL;
-            f->value((int)wide / 8, KV_PANEL, p, page, kv_v_at(d, i, 0), lo, hi, acc + i, d,
-                     ahead + i * B * kv_element(t));
-        }
-        if (i + 8 <= end) {
-            f->value(1, end - i, p, page, kv_v_at(d, i, 0), lo, hi, acc + i, d, ahead);
-            i += 8;
-        }
-        if (i < end) value_rest(t, nq, d, p, page, lo, hi, acc);
+    size_t d = a->head_dim, wide = f->value_wide, i = 0, full = d / KV_PANEL * KV_PANEL;
+    for (; i < full; i += wide) {
+        if (i + wide > full) wide = KV_PANEL;
+        f->value((int)wide / 8, KV_PANEL, prob, page, kv_v_at(t, d, i, 0), lo, hi, acc + i, d,
+                 ahead + i * B * kv_element(t));
     }
+    if (i + 8 <= d) {
+        f->value(1, d - i, prob, page, kv_v_at(t, d, i, 0), lo, hi, acc + i, d, ahead);
+        i += 8;
+    }
+    if (i < d) value_rest(t, nq, d, prob, page, lo, hi, acc);
 }
 
 /* One tile of nq queries. While K is read V is fetched, and while V is read the K to come. */
@@ -324,6 +388,62 @@ INLINE void attn_block(enum kv_type t, const struct tile_fns fns[TILE_Q + 1],
         size_t left = a->n_q - r;
         n = left == 4 || left == 7 || left == 8 ? 4 : left >= 6 ? 6 : left == 5 ? 3 : left;
         attend(t, &fns[n], n, a, r, k_page, v_page, m, sum, acc);
+    }
+}
+
+/* ---- codes ----------------------------------------------------------------------------------- */
+
+typedef void score_codes_fn(const struct attn_query *a, size_t r0, const void *page, size_t j0,
+                            float (*score)[B], const char *ahead, size_t step);
+typedef void value_codes_fn(const struct weights_16 *w, size_t r0, const uint8_t *at, size_t lo,
+                            size_t hi, size_t left, float *acc, size_t ld, const char *ahead);
+
+struct code_fns {
+    score_codes_fn *score;
+    value_codes_fn *value;
+    size_t score_wide, value_queries;
+};
+
+INLINE void fetch_lines(const void *p, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += 64) _mm_prefetch((const char *)p + i, _MM_HINT_T0);
+}
+
+/* What is fetched while K and V are read: as in `attend`, and the scales at once. */
+INLINE void attend_codes(enum kv_type t, const struct code_fns *f, size_t nq,
+                         const struct attn_query *a, size_t r0, const void *k_page,
+                         const void *v_page, float *m, float *sum, float *acc)
+{
+    float score[TILE_Q][B];
+    struct weights_16 w;
+    size_t lo, hi, d = a->head_dim, scales = B * kv_groups(d) * sizeof(float);
+    size_t step = kv_v_panel(t) * f->score_wide / (B * 4);
+    const char *next = r0 || !a->next_k ? k_page : a->next_k;
+    span(a, r0, nq, &lo, &hi);
+    if (!r0) fetch_lines(kv_v_scales(t, v_page, d), scales);
+    for (size_t j = lo / f->score_wide * f->score_wide; j < hi; j += f->score_wide)
+        f->score(a, r0, k_page, j, score,
+                 (const char *)v_page + j / f->score_wide * step * kv_quads(d), step);
+    for (size_t r = 0; r < nq; r++) m[r0 + r] = largest(a, r0 + r, score[r]);
+    for (size_t r = 0; r < nq; r++) sum[r0 + r] = probabilities(score[r], m[r0 + r]);
+    if (!r0) fetch_lines(kv_k_scales(next, d), scales);
+    for (size_t i = 0; i < d; i += KV_PANEL) {
+        if (i % 32 == 0)
+            weights_16(nq, kv_v_scales(t, v_page, d) + i / 32 * B, (const float(*)[B])score, &w);
+        for (size_t r = 0; r < nq; r += f->value_queries)
+            f->value(&w, r, (const uint8_t *)v_page + i / KV_PANEL * kv_v_panel(t), lo / 4,
+                     (hi + 3) / 4, d - i, acc + r0 * d + i, d, next + i * B);
+    }
+}
+
+INLINE void attn_block_codes(enum kv_type t, const struct code_fns fns[TILE_Q + 1],
+                             const struct attn_query *a, const void *k_page, const void *v_page,
+                             float *m, float *sum, float *acc)
+{
+    for (size_t r = 0, n; r < a->n_q; r += n) {
+        size_t left = a->n_q - r;
+        n = left == 4 || left == 7 || left == 8 ? 4 : left >= 6 ? 6 : left == 5 ? 3 : left;
+        attend_codes(t, &fns[n], n, a, r, k_page, v_page, m, sum, acc);
     }
 }
 
@@ -391,8 +511,7 @@ static void store_v_F16_avx2(const float *x, size_t n, size_t j, void *page)
     ALONE void score_##T##_##NQ(const struct attn_query *a, size_t r0, const void *page, size_t j0, \
                                 float (*score)[B], const char *ahead)                             \
     {                                                                                             \
-        if (KV_##T == KV_Q8) score_tile_q8(NQ, SCORE_P, a, r0, page, j0, score, ahead);           \
-        else score_tile(KV_##T, NQ, SCORE_P, a, r0, page, j0, score, ahead);                      \
+        score_tile(KV_##T, NQ, SCORE_P, a, r0, page, j0, score, ahead);                           \
     }                                                                                             \
     ALONE void value_wide_##T##_##NQ(const float (*prob)[B], const void *page, size_t at,         \
                                      size_t lo, size_t hi, float *acc, size_t ld,                 \
@@ -430,7 +549,45 @@ static void store_v_F16_avx2(const float *x, size_t n, size_t j, void *page)
 ATTN_AVX2(F32, 8, 4, 8)
 ATTN_AVX2(F16, 8, 4, 8)
 ATTN_AVX2(BF16, 8, 4, 8)
-ATTN_AVX2(Q8, 4, 2, 4)
+
+#define SCORE_CODES(NQ, NP)                                                                       \
+    ALONE void score_codes_##NQ(const struct attn_query *a, size_t r0, const void *page, size_t j0, \
+                                float (*score)[B], const char *ahead, size_t step)                \
+    {                                                                                             \
+        score_tile_codes(NQ, NP, a, r0, page, j0, score, ahead, step);                            \
+    }
+SCORE_CODES(1, 2)
+SCORE_CODES(2, 2)
+SCORE_CODES(3, 2)
+SCORE_CODES(4, 2)
+SCORE_CODES(6, 1)
+
+#define VALUE_CODES(T, NQ)                                                                        \
+    ALONE void value_codes_##T##_##NQ(const struct weights_16 *w, size_t r0, const uint8_t *at,   \
+                                      size_t lo, size_t hi, size_t left, float *acc, size_t ld,   \
+                                      const char *ahead)                                          \
+    {                                                                                             \
+        value_tile_codes(KV_##T, NQ, w, r0, at, lo, hi, left, acc, ld, ahead);                    \
+    }
+#define CODES_AVX2(T)                                                                             \
+    VALUE_CODES(T, 1)                                                                             \
+    VALUE_CODES(T, 2)                                                                             \
+    VALUE_CODES(T, 3)                                                                             \
+    VALUE_CODES(T, 4)                                                                             \
+    static void attn_##T##_avx2(const struct attn_query *a, const void *k_page,                   \
+                                const void *v_page, float *m, float *sum, float *acc)             \
+    {                                                                                             \
+        static const struct code_fns fns[TILE_Q + 1] = {                                          \
+            [1] = { score_codes_1, value_codes_##T##_1, 16, 1 },                                  \
+            [2] = { score_codes_2, value_codes_##T##_2, 16, 2 },                                  \
+            [3] = { score_codes_3, value_codes_##T##_3, 16, 3 },                                  \
+            [4] = { score_codes_4, value_codes_##T##_4, 16, 4 },                                  \
+            [6] = { score_codes_6, value_codes_##T##_3, 8, 3 },                                   \
+        };                                                                                        \
+        attn_block_codes(KV_##T, fns, a, k_page, v_page, m, sum, acc);                            \
+    }
+CODES_AVX2(Q8)
+CODES_AVX2(Q8_Q4)
 
 void attn_init_avx2(struct kernels *k)
 {
@@ -438,6 +595,7 @@ void attn_init_avx2(struct kernels *k)
     k->attn_block[KV_F16] = attn_F16_avx2;
     k->attn_block[KV_BF16] = attn_BF16_avx2;
     k->attn_block[KV_Q8] = attn_Q8_avx2;
+    k->attn_block[KV_Q8_Q4] = attn_Q8_Q4_avx2;
     for (size_t t = 0; t < KV_COUNT; t++) k->attn_level[t] = "avx2";
     k->kv_store_k[KV_F16] = store_k_F16_avx2;
     k->kv_store_v[KV_F16] = store_v_F16_avx2;

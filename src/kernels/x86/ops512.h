@@ -113,19 +113,20 @@ static inline vf v_load_brain_n(const uint16_t *p, size_t n)
 {
     return v_widen_brain(_mm256_maskz_loadu_epi16(v_first(n), p));
 }
-static inline vf v_load_byte(const int8_t *p)
-{
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const void *)p)));
-}
-static inline vf v_load_byte_n(const int8_t *p, size_t n)
-{
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(v_first(n), p)));
-}
 /* Byte e of each of VL words. */
 static inline vf v_load_quad(const int8_t *p, int e)
 {
     __m512i w = _mm512_sllv_epi32(_mm512_loadu_si512(p), _mm512_set1_epi32(24 - 8 * e));
     return _mm512_cvtepi32_ps(_mm512_srai_epi32(w, 24));
+}
+/* The levels that 16 bytes' low and high halves name. */
+static inline void v_levels(const uint8_t *p, const int8_t *levels, int8_t *low, int8_t *high)
+{
+    const __m128i half = _mm_set1_epi8(15), table = _mm_loadu_si128((const void *)levels);
+    __m128i x = _mm_loadu_si128((const void *)p);
+    __m128i up = _mm_and_si128(_mm_srli_epi16(x, 4), half);
+    _mm_storeu_si128((void *)low, _mm_shuffle_epi8(table, _mm_and_si128(x, half)));
+    _mm_storeu_si128((void *)high, _mm_shuffle_epi8(table, up));
 }
 /* x holds integers in int8's range. */
 static inline void v_store_codes(int8_t *p, vf x, size_t n)
