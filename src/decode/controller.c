@@ -216,11 +216,11 @@ static uint32_t best_rows(const struct controller *c, const struct draft *d, uin
  * Asking must pay on the average: tokens won, times what a token takes without, less rows and time.
  * Whether it does is learned over times asked, beginning with the faith that such a guess is right
  * three times in four. And it must not hurt on the way there: what a request has lost by asking stays
- * below a step and a half and a two-hundredth of its tokens, whatever is believed, and one time asked
+ * below 1.3 steps and a two-hundredth of its tokens, whatever is believed, and one time asked
  * stakes at most half of what is left of that. Chosen on recorded guesses of Qwen 0.5B for 1.5B. */
 
 enum { ASKING_PRIOR = 4, ASKING_REQUEST = 8, ASKING_MEMORY = 64, PAUSE_FIRST = 16, PAUSE_LAST = 512 };
-static const double FAITH = 0.75, LOSS = 1.5, LOSS_RATE = 0.005, FIRST_READ = 0.75, READ_RATE = 0.02,
+static const double FAITH = 0.75, LOSS = 1.3, LOSS_RATE = 0.005, FIRST_READ = 0.4, READ_RATE = 0.02,
                     STAKE = 0.5;
 
 /* Plain steps won by k guesses of which each is right with chance q where the one before was. */
