@@ -234,7 +234,7 @@ class Llama:
         self.no_depth = "-n, --n-gen" in words and "--n-depth" not in words
         self.repacks, self.merges = "--run-time-repack" in words, "--merge-qkv" in words
         starter = self.beside("llama-completion", "llama-cli")
-        self.fits = starter and "--fit " in self.help(starter)
+        self.fits = starter and "--fit [on|off]" in self.help(starter)
 
     def help(self, path):
         return subprocess.run([path, "--help"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=60,
@@ -520,6 +520,8 @@ def measure(args, programs, models, units, results):
                 return " | ".join((p.identity, identity(path), unit, setting, str(args.threads), args.cache, str(r),
                                    "roof" if args.full else ""))
             rows = results.get(key(unit))
+            if rows is None and args.kept:
+                continue
             if rows is None:
                 if not args.quiet:
                     print(f"\r{done + 1}/{len(jobs)} {model} {unit} {p.name} {setting}\x1b[K", end="", file=sys.stderr,
@@ -718,6 +720,7 @@ def main():
     ap.add_argument("--full", action="store_true", help="every model and row, and what each should reach")
     ap.add_argument("-ctk", "--cache", default="f16", help="cache type of all programs (default f16)")
     ap.add_argument("--again", action="store_true", help="measure anew what has been measured before")
+    ap.add_argument("--kept", action="store_true", help="measure nothing: the table of what has been measured")
     ap.add_argument("--results", help="where measurements are kept (default build/peers/results.jsonl)")
     ap.add_argument("--prefix", type=str.split, default=[], metavar="CMD", help="put before every measured command")
     ap.add_argument("--timeout", type=int, default=1800, help="seconds for one run (default 1800)")
@@ -740,7 +743,9 @@ def main():
     args.level = cpu_level(args)
     peers, models = find_peers(args, ap), find_models(args, ap)
     units = [u for u, gives in UNITS.items() if set(gives) & set(rows)] or ["pp512"]
-    if args.load > 0.5 and not args.quiet:
+    if args.kept and args.again:
+        ap.error("--kept measures nothing and --again measures anew: one of them")
+    if args.load > 0.5 and not args.quiet and not args.kept:
         print(f"peers: the machine is busy (load {args.load:.2f}); figures will be low and uneven", file=sys.stderr)
     keep = args.results or (os.path.join(HOME, "results.jsonl") if args.full else None)
     results = Results(keep, args.again)

@@ -3,14 +3,13 @@
 what failure looks like."""
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
-PEERS = os.path.join(ROOT, "bench", "peers.py")
 
 # Answers with a speed that depends on its name, its flash attention and how often it has run.
 FAKE = """#!/bin/sh
@@ -63,7 +62,8 @@ def main():
 
         def peers(*more):
             env = dict(os.environ, XDG_CACHE_HOME=path("cache"), PATH="/usr/bin:/bin")
-            r = subprocess.run([sys.executable, PEERS, "--ours", path("ours"), "--results", path("kept"), "-q", *more],
+            r = subprocess.run([sys.executable, peers_py, "--ours", path("ours"), "--results", path("kept"), "-q",
+                                *more],
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
             return r.returncode, r.stdout, r.stderr
 
@@ -71,6 +71,10 @@ def main():
             with open(path("log")) as f:
                 return [line for line in f.read().splitlines() if not line.endswith(("--help", "--json"))]
 
+        # Where no peers were ever fetched.
+        peers_py = path("tree/bench/peers.py")
+        os.makedirs(os.path.dirname(peers_py))
+        shutil.copy(os.path.join(ROOT, "bench", "peers.py"), peers_py)
         fake("ours", "90 + 10 * count")            # 100, 110, 120 in the three rounds
         fake("them", "50 + 5 * fa")                 # better with flash attention
         write("model", "x")
@@ -140,6 +144,12 @@ def main():
         assert [r["fastest"] for r in rows.values()] == ["a", "a"], rows
         assert rows["pp512"]["reached"].startswith("yes, ") and rows["pp512"]["target"] == "≥ 1.2 x llama.cpp", rows
         assert [line.split()[0] for line in log()[len(lines):]] == ["ours", "quick", "quick"] * 2, log()
+        # The table so far.
+        lines = log()
+        rc, out, err = peers("--full", "--peer", "a=" + path("quick"), "--kept", "-n", "1", "-t", "2", "-o", "json",
+                             "-m", "smollm2-q4_1")
+        rows = {r["test"]: r for r in json.loads(out)["rows"]}
+        assert rc == 0 and "a" in rows["pp512"] and "a" not in rows["x16"] and log() == lines, (rc, rows, err)
         rc, out, err = peers("--full", "--peer", "a=" + path("slow"), "-n", "1", "-t", "2", "--rows", "pp512,rss",
                              "-m", "smollm2-q4_1")
         assert rc == 0 and out.count("\n| ") == 3 and "| reached |" in out, (rc, out, err)
@@ -180,7 +190,7 @@ def main():
         # ^C says what is kept.
         write("cache/stretto/models/other", "x")
         os.remove(path("pid"))
-        stopped = subprocess.Popen([sys.executable, PEERS, "--ours", path("ours"), "--results", path("kept"), "-q",
+        stopped = subprocess.Popen([sys.executable, peers_py, "--ours", path("ours"), "--results", path("kept"), "-q",
                                     "--rows", "pp512", "-m", path("cache/stretto/models/other"), "--peer",
                                     path("sleeps")],
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
