@@ -15,7 +15,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
-from peers import cpu_name  # noqa: E402
+from peers import MODELS, SMOL, cpu_name  # noqa: E402
 
 KEEP = ("n_threads", "type_k", "n_prompt", "n_gen", "n_depth", "n_parallel", "samples_ts", "roof_share", "roof_gb_s",
         "load_s", "peak_rss")
@@ -36,10 +36,13 @@ def main():
     if len(sys.argv) < 2:
         sys.exit("usage: record.py STRETTO [OPTIONS OF stretto bench]")
     ours, options = sys.argv[1], sys.argv[2:]
+    # By its name: --compare matches the rows of two files by model.
+    if not any(o in ("-m", "--model") or o.startswith("--model=") for o in options):
+        options += ["-m", os.path.join(MODELS, SMOL)]
     r = subprocess.run([ours, "bench", "-np", "1,16", *options, "-o", "json"], stdout=subprocess.PIPE)
     if r.returncode:
         sys.exit(r.returncode)
-    rows = [{"model_filename": os.path.basename(row["model_filename"]) or "default",
+    rows = [{"model_filename": os.path.basename(row["model_filename"]),
              **{k: short(row[k]) for k in KEEP if row.get(k) is not None}} for row in json.loads(r.stdout)]
     r = subprocess.run([ours, "info", "--machine", "--json"], stdout=subprocess.PIPE)
     machine = json.loads(r.stdout)["machine"]
