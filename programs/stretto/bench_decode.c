@@ -312,7 +312,7 @@ static bool counts(const struct item *x, const char *set, bool repeating_ones)
 static struct summary sum_up(const struct run *r, size_t way, const char *set, bool repeating_ones)
 {
     struct summary s = { .worst = INFINITY, .same = true };
-    double ratio[1024], rate[1024], plain[1024], cost[1024];
+    double ratio[1024] = { 0 }, rate[1024] = { 0 }, plain[1024] = { 0 }, cost[1024] = { 0 };
     uint64_t steps = 0, tokens = 0, rows = 0, right = 0;
     for (size_t i = 0; i < r->prompts.n && s.prompts < 1024; i++) {
         const struct item *x = &r->items[i];

@@ -154,7 +154,7 @@ static int to_ids(const char *command, const stretto_model *m, struct prompt *p)
 int prompts_read(const char *command, const stretto_model *m, const char *path, size_t limit,
                  struct prompts *out)
 {
-    size_t length, cap = 0, number = 0;
+    size_t length = 0, cap = 0, number = 0;
     *out = (struct prompts){ 0 };
     char *text = read_text(command, path, &length), *at = text, *end = text + length;
     if (!text) return EXIT_FAILED;
