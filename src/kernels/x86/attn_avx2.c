@@ -380,13 +380,18 @@ INLINE void attend(enum kv_type t, const struct tile_fns *f, size_t nq, const st
            r0 || !a->next_k ? v_page : a->next_k);
 }
 
+/* Queries of the next tile when so many are left: six, or tiles that are about equal. */
+INLINE size_t tile_queries(size_t left)
+{
+    return left == 4 || left == 7 || left == 8 ? 4 : left >= 6 ? 6 : left == 5 ? 3 : left;
+}
+
 INLINE void attn_block(enum kv_type t, const struct tile_fns fns[TILE_Q + 1],
                        const struct attn_query *a, const void *k_page, const void *v_page,
                        float *m, float *sum, float *acc)
 {
     for (size_t r = 0, n; r < a->n_q; r += n) {
-        size_t left = a->n_q - r;
-        n = left == 4 || left == 7 || left == 8 ? 4 : left >= 6 ? 6 : left == 5 ? 3 : left;
+        n = tile_queries(a->n_q - r);
         attend(t, &fns[n], n, a, r, k_page, v_page, m, sum, acc);
     }
 }
@@ -441,8 +446,7 @@ INLINE void attn_block_codes(enum kv_type t, const struct code_fns fns[TILE_Q + 
                              float *m, float *sum, float *acc)
 {
     for (size_t r = 0, n; r < a->n_q; r += n) {
-        size_t left = a->n_q - r;
-        n = left == 4 || left == 7 || left == 8 ? 4 : left >= 6 ? 6 : left == 5 ? 3 : left;
+        n = tile_queries(a->n_q - r);
         attend_codes(t, &fns[n], n, a, r, k_page, v_page, m, sum, acc);
     }
 }
