@@ -1,7 +1,6 @@
 #include "decode/sampler.h"
 #include "base/random.h"
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 struct candidate { float logit; int32_t id; };
@@ -63,22 +62,19 @@ static void penalise(struct sampler *s, float *logits, const int32_t *history, s
 }
 
 /* Larger logits first, ties to the lower id. */
-static int by_logit(const void *a, const void *b)
+static bool better(struct candidate a, struct candidate b)
 {
-    const struct candidate *x = a, *y = b;
-    if (x->logit != y->logit) return x->logit < y->logit ? 1 : -1;
-    return x->id < y->id ? -1 : x->id > y->id;
+    return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
 }
 
-static bool better(struct candidate a, struct candidate b) { return by_logit(&a, &b) < 0; }
-
-static void sift(struct candidate *h, size_t n, size_t i)
+/* A heap whose root is the best, or the worst, of all. */
+static void sift(struct candidate *h, size_t n, size_t i, bool best)
 {
     for (;;) {
         size_t c = 2 * i + 1;
         if (c >= n) return;
-        if (c + 1 < n && better(h[c], h[c + 1])) c++;
-        if (!better(h[i], h[c])) return;
+        if (c + 1 < n && better(h[c + 1], h[c]) == best) c++;
+        if (better(h[i], h[c]) == best) return;
         struct candidate t = h[i];
         h[i] = h[c];
         h[c] = t;
@@ -86,42 +82,86 @@ static void sift(struct candidate *h, size_t n, size_t i)
     }
 }
 
-/* The k best of the logits, sorted, in a heap whose root is the worst kept. */
+static void heap(struct candidate *h, size_t n, bool best)
+{
+    for (size_t i = n / 2; i-- > 0;) sift(h, n, i, best);
+}
+
+/* The k best of the logits, in no order; 0 where one of them is no number. */
 static size_t select_best(const float *logits, uint32_t vocab, size_t k, struct candidate *list)
 {
     if (k == 0 || k > vocab) k = vocab;
-    size_t n = 0;
-    for (uint32_t i = 0; i < vocab; i++) {
-        struct candidate c = { logits[i], (int32_t)i };
-        if (n < k) {
-            list[n++] = c;
-            if (n == k && k < vocab) for (size_t j = n / 2; j-- > 0;) sift(list, n, j);
-        } else if (better(c, list[0])) {
-            list[0] = c;
-            sift(list, n, 0);
-        }
+    for (uint32_t i = 0; i < k; i++) {
+        if (isnan(logits[i])) return 0;
+        list[i] = (struct candidate){ logits[i], (int32_t)i };
     }
-    qsort(list, n, sizeof *list, by_logit);
+    if (k < vocab) heap(list, k, false);
+    for (uint32_t i = (uint32_t)k; i < vocab; i++) {
+        if (logits[i] <= list[0].logit) continue;   /* a tie is the lower id's */
+        if (isnan(logits[i])) return 0;
+        list[0] = (struct candidate){ logits[i], (int32_t)i };
+        sift(list, k, 0, false);
+    }
+    return k;
+}
+
+static size_t best_of(const struct candidate *list, size_t n)
+{
+    size_t best = 0;
+    for (size_t i = 1; i < n; i++) if (better(list[i], list[best])) best = i;
+    return best;
+}
+
+/* Keeps the fewest of the best whose probability reaches top_p, then what is at least min_p times as
+ * likely as the best; they stand at the front, in no order. */
+static size_t cut_tail(const struct sampling *h, struct candidate *list, size_t n)
+{
+    float top = list[best_of(list, n)].logit;
+    if (h->top_p < 1) {
+        double total = 0, sum = 0;
+        for (size_t i = 0; i < n; i++) total += exp((double)list[i].logit - (double)top);
+        heap(list, n, true);
+        size_t left = n;                    /* taken from the heap one by one, to behind it */
+        do {
+            struct candidate c = list[0];
+            list[0] = list[--left];
+            list[left] = c;
+            sift(list, left, 0, true);
+            sum += exp((double)c.logit - (double)top) / total;
+        } while (left && sum < (double)h->top_p);
+        memmove(list, list + left, (n - left) * sizeof *list);
+        n -= left;
+    }
+    if (h->min_p > 0) {
+        double least = (double)top + log((double)h->min_p);
+        size_t kept = 0;
+        for (size_t i = 0; i < n; i++)
+            if (list[i].logit == top || (double)list[i].logit >= least) list[kept++] = list[i];
+        n = kept;
+    }
     return n;
 }
 
-/* Keeps the shortest head of the sorted list whose probability reaches top_p, then what is at least
- * min_p times as likely as the best. */
-static size_t cut_tail(const struct sampling *h, const struct candidate *list, size_t n)
+/* The arg-max of logit / temperature + Gumbel noise, -log(-log u). As -log u >= 1 - u, the noise is
+ * at most -log(1 - u), which the leading zeros of 1 - u bound: hardly any of a large vocabulary
+ * needs its logarithms. */
+static int32_t draw(const struct sampling *h, const struct candidate *list, size_t n, size_t position)
 {
-    double total = 0, sum = 0;
-    if (h->top_p < 1) {
-        for (size_t i = 0; i < n; i++) total += exp((double)list[i].logit - (double)list[0].logit);
-        for (size_t i = 0; i < n; i++) {
-            sum += exp((double)list[i].logit - (double)list[0].logit) / total;
-            if (sum >= (double)h->top_p) n = i + 1;
+    struct candidate chosen = list[best_of(list, n)];
+    double best = -INFINITY;
+    for (size_t i = 0; i <= n; i++) {       /* the likeliest first: it sets the bound; then all */
+        struct candidate c = i ? list[i - 1] : chosen;
+        uint64_t bits = random_at(h->seed, h->choice, position, (uint64_t)c.id);
+        uint64_t rest = ~bits >> 11;        /* 1 - u in units of 2^-53, rounded down */
+        double x = (double)c.logit / (double)h->temperature;
+        if (rest && x + (double)(__builtin_clzll(rest) - 10) * 0.6931472 + 1e-6 < best) continue;
+        double v = x - log(-log(random_unit(bits)));
+        if (v > best || (v == best && better(c, chosen))) {
+            best = v;
+            chosen = c;
         }
     }
-    if (h->min_p > 0) {
-        double least = (double)list[0].logit + log((double)h->min_p);
-        while (n > 1 && (double)list[n - 1].logit < least) n--;
-    }
-    return n;
+    return chosen.id;
 }
 
 stretto_status sampler_pick(struct sampler *s, float *logits, const int32_t *history, size_t n,
@@ -129,25 +169,10 @@ stretto_status sampler_pick(struct sampler *s, float *logits, const int32_t *his
 {
     const struct sampling *h = &s->how;
     *token = -1;
-    for (uint32_t i = 0; i < s->vocab; i++)
-        if (isnan(logits[i])) return fail(err, STRETTO_E_NAN, "the model's logits are not numbers");
     if (penalises(h)) penalise(s, logits, history, n);
     for (size_t i = 0; i < h->n_bias; i++) logits[h->bias[i].token] += h->bias[i].add;
-    if (h->temperature == 0) {
-        uint32_t best = 0;
-        for (uint32_t i = 1; i < s->vocab; i++) if (logits[i] > logits[best]) best = i;
-        *token = (int32_t)best;
-        return STRETTO_OK;
-    }
-    size_t kept = cut_tail(h, s->list, select_best(logits, s->vocab, h->top_k, s->list));
-    double best = 0;
-    for (size_t i = 0; i < kept; i++) {
-        double u = random_unit(random_at(h->seed, h->choice, n, (uint64_t)s->list[i].id));
-        double v = (double)s->list[i].logit / (double)h->temperature - log(-log(u));
-        if (*token < 0 || v > best) {
-            best = v;
-            *token = s->list[i].id;
-        }
-    }
+    size_t kept = select_best(logits, s->vocab, h->temperature > 0 ? h->top_k : 1, s->list);
+    if (!kept) return fail(err, STRETTO_E_NAN, "the model's logits are not numbers");
+    *token = h->temperature > 0 ? draw(h, s->list, cut_tail(h, s->list, kept), n) : s->list[0].id;
     return STRETTO_OK;
 }

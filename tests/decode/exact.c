@@ -37,7 +37,7 @@ struct test {
     char heads[512];                   /* a file of random heads                         */
     struct prompt *prompts;
     size_t n_prompts;
-    uint32_t tokens;
+    uint32_t tokens, threads;
     bool few, plant;
     struct suffix_store store;
     struct calibration calibration;
@@ -90,14 +90,18 @@ static void give_sampler(const struct test *t, struct text *x)
 
 static bool ends(const void *ud, int32_t token) { return token == ((const struct text *)ud)->end_token; }
 
-/* The prompt and the first token after it; the sequence is then as writer_begin wants it. */
+/* The prompt and the first token after it; the sequence is then as writer_begin wants it. What it
+ * holds of the prompt already is kept. */
 static int32_t first_token(const struct test *t, struct engine *e, int32_t seq, struct text *x,
                            float *logits)
 {
     struct error err = { 0 };
     int32_t token;
-    engine_rewind(e, seq, 0);
-    ok(t, engine_feed(e, seq, x->prompt.ids, x->prompt.n, ASK_LOGITS,
+    uint32_t have = engine_length(e, seq);
+    if (have >= x->prompt.n) have = x->prompt.n - 1;
+    if (memcmp(engine_tokens(e, seq), x->prompt.ids, have * sizeof token) != 0) have = 0;
+    engine_rewind(e, seq, have);
+    ok(t, engine_feed(e, seq, x->prompt.ids + have, x->prompt.n - have, ASK_LOGITS,
                       &(struct answers){ .logits = logits }, &err), &err);
     ok(t, sampler_pick(&x->sampler, logits, x->prompt.ids, x->prompt.n, &token, &err), &err);
     return token;
@@ -122,7 +126,7 @@ static void plain(const struct test *t, struct engine *e, int32_t seq, struct te
     }
     x->want_n = n - x->prompt.n;
     memcpy(x->want, history + x->prompt.n, x->want_n * sizeof *history);
-    engine_rewind(e, seq, 0);
+    engine_rewind(e, seq, x->prompt.n);
     free(logits);
 }
 
@@ -205,7 +209,7 @@ static void end_text(struct engine *e, int32_t seq, struct text *x)
     heads_close(x->heads);
     x->drafter = NULL;
     x->heads = NULL;
-    engine_rewind(e, seq, 0);
+    engine_rewind(e, seq, x->prompt.n);
 }
 
 static void drain(struct engine *e, int32_t seq, struct text *x)
@@ -614,7 +618,7 @@ static void open_all(struct test *t, void **store)
     if (stretto_model_open(&t->model, t->path, &mo, err, sizeof err) != STRETTO_OK) die(t->path, err);
     stretto_model_info info = { .size = sizeof info };
     stretto_model_about(t->model, &info);
-    o.threads = t->few ? 2 : 1;         /* the tiny models would only wait */
+    o.threads = t->threads;
     o.sessions = TEXTS + 1;
     o.context = info.context < LONGEST ? info.context : LONGEST;
     if (stretto_engine_open(&t->engine, t->model, &o, err, sizeof err) != STRETTO_OK)
@@ -702,6 +706,7 @@ int main(int argc, char **argv)
         else if (strcmp(argv[i], "--take") == 0) take = (size_t)atoi(argv[++i]);
         else return 2;
     }
+    proto.threads = proto.few ? 2 : 1;  /* the tiny models would only wait; of sets, two run at once */
     proto.few |= prompts != NULL;
     if (only) proto.words[proto.n_words++] = only;
     for (unsigned s = 0; !only && strategies[s]; s++)

@@ -1,10 +1,11 @@
 #include "unit/unit.h"
 #include "base/memory.h"
+#include "base/random.h"
 #include "decode/sampler.h"
 #include "decode/stop.h"
 #include <math.h>
 
-enum { VOCAB = 12, DRAWS = 40000 };
+enum { VOCAB = 12, DRAWS = 40000, BIG = 3001 };
 static const float logits[VOCAB] = {0.5f,  2.0f, -1.0f, 1.0f,  0.0f, 2.5f,
                                     -3.0f, 1.5f, 0.2f,  -0.7f, 2.0f, -9.0f};
 static unsigned char memory[1 << 16];
@@ -101,6 +102,68 @@ static void filters_keep_what_they_say(void **state)
     frequencies(&s, want);
 }
 
+static int by_logit(const void *a, const void *b)
+{
+    const float *x = *(const float *const *)a, *y = *(const float *const *)b;
+    return *x != *y ? (*x < *y ? 1 : -1) : (x < y ? -1 : x > y);
+}
+
+/* The definition at full length: everything sorted, every logarithm computed. */
+static int32_t by_definition(const struct sampling *h, const float *x, size_t vocab, size_t position)
+{
+    static const float *order[BIG];
+    size_t n = h->top_k ? h->top_k : vocab, kept = 0;
+    double total = 0, sum = 0, best = 0;
+    int32_t token = -1;
+    for (size_t i = 0; i < vocab; i++) order[i] = x + i;
+    qsort(order, vocab, sizeof *order, by_logit);
+    for (size_t i = 0; i < n; i++) total += exp((double)*order[i] - (double)*order[0]);
+    while (kept < n && (h->top_p == 1 || !kept || sum < (double)h->top_p))
+        sum += exp((double)*order[kept++] - (double)*order[0]) / total;
+    while (kept > 1 && exp((double)*order[kept - 1] - (double)*order[0]) < (double)h->min_p) kept--;
+    for (size_t i = 0; i < kept; i++) {
+        uint64_t id = (uint64_t)(order[i] - x);
+        double u = random_unit(random_at(h->seed, h->choice, position, id));
+        double v = (double)*order[i] / (double)h->temperature - log(-log(u));
+        if (token < 0 || v > best) best = v, token = (int32_t)id;
+    }
+    return token;
+}
+
+static void short_cuts_change_nothing(void **state)
+{
+    (void)state;
+    static unsigned char room[BIG * 16];
+    static float x[BIG], copy[BIG];
+    int different = 0;
+    int32_t last = -1;
+    for (uint32_t k = 0; k < 400; k++) {
+        static const uint32_t top_k[] = { 0, 1, 40, BIG / 2 };
+        static const float top_p[] = { 1, 0.9F, 0.3F }, min_p[] = { 0, 0.05F };
+        struct sampling how = plain(0.3F + 0.3F * (float)(k % 7));
+        struct sampler s;
+        struct error e = { 0 };
+        struct arena a = { .base = room, .cap = sizeof room };
+        uint32_t vocab = k % 2 ? BIG : BIG - 3;
+        how.top_k = top_k[k % 4];
+        how.top_p = top_p[k / 4 % 3];
+        how.min_p = min_p[k / 12 % 2];
+        how.seed = k;
+        /* Peaked and flat, and some that are equal. */
+        for (uint32_t i = 0; i < vocab; i++)
+            x[i] = roundf((float)random_unit(random_at(k, 1, i, 0)) * 64) / 64 * (float)(k % 23);
+        sampler_plan(&s, &a, vocab);
+        assert_int_equal(sampler_set(&s, &how, &e), STRETTO_OK);
+        memcpy(copy, x, sizeof x);
+        int32_t token;
+        assert_int_equal(sampler_pick(&s, copy, NULL, 0, &token, &e), STRETTO_OK);
+        assert_int_equal(token, by_definition(&how, x, vocab, 0));
+        different += token != last;
+        last = token;
+    }
+    assert_true(different > 200);
+}
+
 static void noise_depends_on_seed_and_position_alone(void **state)
 {
     (void)state;
@@ -188,6 +251,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(temperature_gives_the_softmax),
         cmocka_unit_test(filters_keep_what_they_say),
+        cmocka_unit_test(short_cuts_change_nothing),
         cmocka_unit_test(noise_depends_on_seed_and_position_alone),
         cmocka_unit_test(penalties_and_bias),
         cmocka_unit_test(nonsense_is_refused),
