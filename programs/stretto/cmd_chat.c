@@ -100,7 +100,7 @@ static stretto_status generate(struct chat *c, stretto_generated *r, struct erro
     TRY(talk_ids(&c->talk, true, err));
     if (c->talk.n_ids >= c->talk.context) return STRETTO_E_FULL;
     stretto_status s = stretto_session_sampling(c->session, &c->how);
-    if (s == STRETTO_OK) s = stretto_session_sync(c->session, c->talk.ids, c->talk.n_ids, NULL);
+    if (s == STRETTO_OK) s = read_prompt(c->session, c->talk.ids, c->talk.n_ids);
     if (s == STRETTO_OK) s = stretto_session_generate(c->session, &g, r);
     if (s == STRETTO_OK || s == STRETTO_E_FULL) return s;
     const char *words = stretto_session_error(c->session);
@@ -144,7 +144,7 @@ static void ask(struct chat *c, const char *text)
         say("(stopped after %lld tokens, as -n says)", (long long)c->options->n);
     else if (s != STRETTO_OK)
         say("stretto chat: %s", err.text[0] ? err.text : stretto_status_text(s));
-    c->failed |= full || s != STRETTO_OK;
+    c->failed |= full || (s != STRETTO_OK && s != STRETTO_E_CANCEL);
     interrupted = 0;
 }
 

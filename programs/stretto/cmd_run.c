@@ -140,7 +140,7 @@ static int generate(stretto_session *s, const struct run_options *o, const stret
     stretto_generated r = { .size = sizeof r };
     stretto_status status = stretto_session_sampling(s, &how);
     double begin = clock_seconds();
-    if (status == STRETTO_OK) status = stretto_session_sync(s, ids, n, NULL);
+    if (status == STRETTO_OK) status = read_prompt(s, ids, n);
     double prompt_seconds = clock_seconds() - begin;
     struct svg_trace trace;
     svg_begin(&trace);

@@ -31,12 +31,38 @@ void catch_interrupt(void)
     sigaction(SIGINT, &a, NULL);
 }
 
-struct load { struct ui_progress ui; struct progress hook; };
+struct shown { struct ui_progress ui; struct progress hook; };
+
+static void shown_begin(struct shown *x, bool items)
+{
+    ui_progress_init(&x->ui, stderr);
+    x->ui.items = items;
+    x->hook = ui_progress_hook(&x->ui);
+}
 
 static void load_progress(void *user, uint64_t done, uint64_t total)
 {
-    struct load *l = user;
+    struct shown *l = user;
     progress_tell(&l->hook, "loading", done, total);
+}
+
+static int reading_progress(void *user, size_t done, size_t total)
+{
+    struct shown *r = user;
+    progress_tell(&r->hook, "reading", done, total);
+    return interrupted;
+}
+
+stretto_status read_prompt(stretto_session *s, const int32_t *ids, size_t n)
+{
+    struct shown reading;
+    shown_begin(&reading, true);
+    progress_tell(&reading.hook, "reading", 0, n);
+    stretto_session_watch(s, reading_progress, &reading);
+    stretto_status status = stretto_session_sync(s, ids, n, NULL);
+    stretto_session_watch(s, NULL, NULL);
+    ui_progress_break(&reading.ui);
+    return status;
 }
 
 int open_model(const char *command, const struct model_options *o, bool vocabulary_only,
@@ -50,10 +76,9 @@ int open_model(const char *command, const struct model_options *o, bool vocabula
         buffer_done(&path);
         return command_fail(command, s == STRETTO_E_ARG ? STRETTO_E_IO : s, e.text);
     }
-    struct load load;
+    struct shown load;
     char err[600];
-    ui_progress_init(&load.ui, stderr);
-    load.hook = ui_progress_hook(&load.ui);
+    shown_begin(&load, false);
     stretto_model_options mo = STRETTO_MODEL_OPTIONS_INIT;
     mo.threads = (uint32_t)o->threads;
     mo.reference = o->reference;

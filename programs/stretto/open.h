@@ -30,6 +30,8 @@ int learned_in(const char *command, const struct decode_options *o, stretto_engi
 int learned_out(const char *command, const struct decode_options *o, stretto_engine *e);
 /* Gives it to the session. */
 int decode_as(const char *command, const struct decoder *d, stretto_session *s);
+/* stretto_session_sync with progress; Ctrl-C ends it. */
+stretto_status read_prompt(stretto_session *s, const int32_t *ids, size_t n);
 /* Says what decoding did, as -v asks for. */
 void tell_decoding(const char *command, const stretto_session *s);
 

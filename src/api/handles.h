@@ -33,6 +33,8 @@ struct stretto_session {
     uint32_t n_tokens, n_prompt; /* the timeline: what the caller gave and was given         */
     int32_t *tokens;   /* [context + 1]                                                      */
     struct logit_bias *bias;
+    int (*read)(void *user, size_t done, size_t total);   /* watches a prompt being read, or NULL */
+    void *read_user;
     struct buffer piece, whole, out; /* reserved at open: generating allocates nothing */
     struct stop_filter stop;
 };

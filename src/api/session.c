@@ -358,6 +358,34 @@ static struct answers want(stretto_session *s)
                                           : (struct answers){.logits = s->logits};
 }
 
+stretto_status stretto_session_watch(stretto_session *s,
+                                     int (*read)(void *user, size_t done, size_t total), void *user)
+{
+    if (!s) return STRETTO_E_ARG;
+    s->read = read;
+    s->read_user = user;
+    return STRETTO_OK;
+}
+
+/* A step at a time, so that the watcher is called and may end it. */
+static stretto_status read_prompt(stretto_session *s, const int32_t *ids, size_t n)
+{
+    struct engine *e = s->engine->engine;
+    struct answers last = want(s);
+    size_t part = engine_about(e)->max_rows;
+    for (size_t at = 0; at < n;) {
+        size_t k = n - at < part ? n - at : part;
+        bool whole = at + k == n;
+        TRY(engine_feed(e, s->seq, ids + at, k, whole ? ask(s) : ASK_NOTHING, whole ? &last : NULL,
+                        &s->err));
+        at += k;
+        if (s->read && s->read(s->read_user, at, n) && !whole)
+            return fail(&s->err, STRETTO_E_CANCEL,
+                        "stopped after reading %zu of the prompt's %zu tokens", at, n);
+    }
+    return STRETTO_OK;
+}
+
 stretto_status stretto_session_sync(stretto_session *s, const int32_t *ids, size_t count,
                                     size_t *reused)
 {
@@ -378,9 +406,7 @@ stretto_status stretto_session_sync(stretto_session *s, const int32_t *ids, size
     s->answered = s->begun = false;
     s->n_tokens = keep;
     memcpy(s->tokens, ids, keep * sizeof *ids);
-    struct answers a = want(s);
-    stretto_status status =
-        engine_feed(s->engine->engine, s->seq, ids + keep, count - keep, ask(s), &a, &s->err);
+    stretto_status status = read_prompt(s, ids + keep, count - keep);
     if (status != STRETTO_OK) {
         s->n_tokens = engine_length(s->engine->engine, s->seq);
         memcpy(s->tokens, ids, s->n_tokens * sizeof *ids);

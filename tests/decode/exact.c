@@ -541,6 +541,58 @@ static void sessions(struct test *t)
     }
 }
 
+struct watcher { size_t stop_at, calls, done, total; };
+
+static int watch(void *user, size_t done, size_t total)
+{
+    struct watcher *w = user;
+    w->calls++;
+    w->done = done;
+    w->total = total;
+    return done >= w->stop_at;
+}
+
+/* A prompt is read in two parts: the first is stopped, or never (stop 0). Then a few tokens. */
+static bool in_parts(const struct test *t, size_t stop, int32_t *ids)
+{
+    const struct prompt *p = &t->prompts[t->n_prompts - 1];
+    enum { PART = 4, TOKENS = 8 };
+    stretto_engine_options o = STRETTO_ENGINE_OPTIONS_INIT;
+    struct watcher w = { .stop_at = stop ? stop : SIZE_MAX };
+    stretto_session *s;
+    size_t reused = 0;
+    char err[600];
+    o.threads = 1;
+    o.max_rows = PART;
+    o.context = p->n + TOKENS;
+    if (stretto_session_open_model(&s, t->model, &o, err, sizeof err) != STRETTO_OK) die(t->path, err);
+    stretto_session_watch(s, watch, &w);
+    stretto_status st = stretto_session_sync(s, p->ids, p->n, &reused);
+    bool right = st == (stop && stop < p->n ? STRETTO_E_CANCEL : STRETTO_OK) && w.total == p->n &&
+                 w.done == stretto_session_length(s) && w.calls == (w.done + PART - 1) / PART;
+    if (st == STRETTO_E_CANCEL) {
+        w.stop_at = SIZE_MAX;
+        st = stretto_session_sync(s, p->ids, p->n, &reused);
+        right &= reused == stop && w.done == p->n - stop;
+    }
+    for (size_t i = 0; i < TOKENS && st == STRETTO_OK; i++) st = stretto_session_next(s, &ids[i]);
+    stretto_session_close(s);
+    return right && st == STRETTO_OK;
+}
+
+static void stopped_reading(struct test *t)
+{
+    int32_t want[8] = { 0 }, got[8] = { 0 };
+    bool right = in_parts(t, 0, want);
+    for (size_t stop = 4; stop <= 8; stop += 4) {
+        right &= in_parts(t, stop, got) && memcmp(got, want, sizeof got) == 0;
+        t->checks++;
+    }
+    if (right) return;
+    t->failures++;
+    printf("FAIL %s: a prompt whose reading was stopped and went on\n", t->path);
+}
+
 /* ---- the run --------------------------------------------------------------------------------- */
 
 static void random_prompts(struct test *t)
@@ -674,6 +726,7 @@ static bool run_model(struct test *t, const char *prompts, size_t take)
         if (!t->few) crowded_pool(t);
         together(t);
         sessions(t);
+        stopped_reading(t);
         planted(t);
     }
     printf("%s: %llu texts, %llu failures; %llu rows, %llu guesses accepted\n", t->path,
