@@ -158,8 +158,8 @@ INLINE void dot_group(struct dot_kind kind, int n, const struct unpacked *w, con
         dot_long(kind, n, w, q, ldq, i);
 }
 
-/* f += the group's share, as kernels.h states it. */
-INLINE void add_group(struct dot_kind kind, int n, const struct scales *w,
+/* f += the group's share, as kernels.h states it, of columns 8 c0 to 8 c1. */
+INLINE void add_group(struct dot_kind kind, int n, int c0, int c1, const struct scales *w,
                       const struct rows_avx2 *x, size_t g, __m256i i[TILE_ROWS][2],
                       __m256 f[TILE_ROWS][2])
 {
@@ -171,7 +171,7 @@ INLINE void add_group(struct dot_kind kind, int n, const struct scales *w,
         if (kind.zero && !kind.sub)
             half = _mm256_madd_epi16(half, _mm256_set1_epi16((short)kind.zero));
         UNROLL
-        for (int c = 0; c < 2; c++) {
+        for (int c = c0; c < c1; c++) {
             if (kind.zero)
                 i[r][c] = _mm256_sub_epi32(i[r][c],
                                            kind.sub ? _mm256_madd_epi16(half, w->pair[c]) : half);
@@ -218,7 +218,7 @@ INLINE void tile(struct dot_kind kind, int n, const struct unpacked *w, size_t g
         __m256i i[TILE_ROWS][2];
         fetch_some(ahead);
         dot_group(kind, n, w + g, x->q + 32 * g, x->ldq, i);
-        add_group(kind, n, &w[g].s, x, g, i, f);
+        add_group(kind, n, 0, 2, &w[g].s, x, g, i, f);
     }
     UNROLL
     for (int r = 0; r < n; r++) {
@@ -251,11 +251,11 @@ INLINE void fetch(const uint8_t *p, size_t bytes)
     for (size_t l = 0; l < bytes; l += 64) _mm_prefetch((const char *)p + l, _MM_HINT_T0);
 }
 
-/* dot_group without the detour through memory; halves in sums of their own where they must not
- * mix. */
-INLINE void dot_few(struct dot_kind kind, struct reader_avx2 in, int n, const uint8_t *panel,
-                    size_t g, const struct scales *s, const int8_t *q, size_t ldq,
-                    __m256i i[TILE_ROWS][2])
+/* dot_group without the detour through memory, of columns 8 c0 to 8 c1; halves of the group in sums of
+ * their own where they must not mix. */
+INLINE void dot_few(struct dot_kind kind, struct reader_avx2 in, int n, int c0, int c1,
+                    const uint8_t *panel, size_t g, const struct scales *s, const int8_t *q,
+                    size_t ldq, __m256i i[TILE_ROWS][2])
 {
     const __m256i ones = _mm256_set1_epi16(1);
     __m256i a[TILE_ROWS][2], b[TILE_ROWS][2];
@@ -268,7 +268,7 @@ INLINE void dot_few(struct dot_kind kind, struct reader_avx2 in, int n, const ui
             __m256i x = load_32(q + (size_t)r * ldq + 4 * l),
                     y = load_32(q + (size_t)r * ldq + 16 + 4 * l);
             UNROLL
-            for (int c = 0; c < 2; c++) {
+            for (int c = c0; c < c1; c++) {
                 if (kind.sign) {
                     __m256i p = _mm256_add_epi32(signed_dot(w.lo[c], x), signed_dot(w.hi[c], y));
                     i[r][c] = l ? _mm256_add_epi32(i[r][c], p) : p;
@@ -300,6 +300,9 @@ INLINE void tile_few(struct dot_kind kind, struct reader_avx2 in, int n, const u
                      size_t g0, size_t groups, const struct rows_avx2 *x, float *y, size_t ldy,
                      bool first)
 {
+    /* Half the columns at a time where masks, sub-scales and two sums a row and column have no room in
+     * registers otherwise. */
+    const int part = kind.quads == 2 || (kind.quads == 4 && n == 2) ? 1 : 2;
     __m256 f[TILE_ROWS][2];
     UNROLL
     for (int r = 0; r < n; r++) {
@@ -309,12 +312,16 @@ INLINE void tile_few(struct dot_kind kind, struct reader_avx2 in, int n, const u
     }
     const uint8_t *soon = panel + g0 * in.bytes + AHEAD;
     for (size_t g = 0; g < groups; g++, soon += in.bytes) {
-        __m256i i[TILE_ROWS][2];
-        struct scales s;
         fetch(soon, in.bytes);
-        in.scales(panel, g0 + g, &s);
-        dot_few(kind, in, n, panel, g0 + g, &s, x->q + 32 * g, x->ldq, i);
-        add_group(kind, n, &s, x, g, i, f);
+        UNROLL
+        for (int c = 0; c < 2; c += part) {
+            __m256i i[TILE_ROWS][2];
+            struct scales s;
+            if (part == 1) __asm__ volatile("" : : : "memory"); /* no half is kept for the other */
+            in.scales(panel, g0 + g, &s);
+            dot_few(kind, in, n, c, c + part, panel, g0 + g, &s, x->q + 32 * g, x->ldq, i);
+            add_group(kind, n, c, c + part, &s, x, g, i, f);
+        }
     }
     UNROLL
     for (int r = 0; r < n; r++) {
