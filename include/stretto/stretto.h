@@ -214,8 +214,8 @@ typedef struct stretto_decoded {
 STRETTO_API stretto_status stretto_session_decoded(const stretto_session *s, stretto_decoded *out);
 
 /* What sync calls, from its own thread, after every part of a prompt that it has read: how many tokens of
- * those that had to be computed. Non-zero ends sync with E_CANCEL; what was read stays in the timeline, and
- * the next sync goes on from there. NULL: nothing. */
+ * those that had to be computed. Non-zero ends sync with E_CANCEL, unless that was the last part; what was
+ * read stays in the timeline, and the next sync goes on from there. NULL: nothing. */
 STRETTO_API stretto_status stretto_session_watch(stretto_session *s,
         int (*read)(void *user, size_t done, size_t total), void *user);
 /* Makes the session's timeline equal ids[0..count): what the cache already holds of it is kept, the rest is

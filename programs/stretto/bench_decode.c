@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/random.h"
 #include "decode/learned.h"
+#include "engine/probe.h"
 #include "engine/writer.h"
 #include "stretto/bench.h"
 #include "stretto/experimental.h"
@@ -61,7 +62,8 @@ struct run {
     struct decoder decoder;
     struct prompts prompts;
     struct item *items;
-    struct said *recycled;              /* what the engine remembers before a prompt */
+    double *columns;                    /* [4][prompts], for summing up */
+    struct said *recycled, *taught;     /* what the engine remembers before a prompt, and after it */
     char *words, *ways[MAX_WAYS];
     size_t n_ways;
     uint32_t context, learned_tokens;   /* of finished answers, by --learned */
@@ -145,27 +147,13 @@ static int probe(struct run *r, uint32_t n_text)
     static const uint32_t sizes[] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 17, 20, 24, 32,
                                       40, COSTS_MOST };
     enum { SIZES = sizeof sizes / sizeof *sizes };
-    double seconds[SIZES][PROBE_TIMES];
-    struct engine *e = stretto_engine_inside(r->engine);
+    double seconds[SIZES];
     struct error err = { 0 };
-    struct row rows[COSTS_MOST];
-    int32_t best[COSTS_MOST], text[PROBE_TOKENS];
-    uint32_t vocab = stretto_model_inside(r->m)->config.vocab;
-    for (uint32_t i = 0; i < n_text; i++) text[i] = (int32_t)(random_mix(i) % vocab);
-    struct answers a = { .best = best };
-    stretto_status s = engine_feed(e, 0, text, n_text, ASK_BEST, &a, &err);
-    for (int time = -1; time < PROBE_TIMES && s == STRETTO_OK; time++)
-        for (uint32_t k = 0; k < SIZES && s == STRETTO_OK; k++) {
-            for (uint32_t i = 0; i < sizes[k]; i++)
-                rows[i] = (struct row){0, text[i % n_text], i ? (int32_t)i - 1 : ROW_COMMITTED, 0, ASK_BEST};
-            double begin = clock_seconds();
-            s = engine_step(e, rows, sizes[k], &a, &err);
-            if (time >= 0) seconds[k][time] = clock_seconds() - begin;
-        }
-    engine_rewind(e, 0, 0);
+    stretto_status s = engine_probe(stretto_engine_inside(r->engine), 0, n_text, sizes, seconds, SIZES,
+                                    PROBE_TIMES, &err);
     if (s != STRETTO_OK) return command_fail("bench", s, err.text);
     for (uint32_t k = 0; k < SIZES; k++) {
-        double at = median(seconds[k], PROBE_TIMES), from = k ? r->cost[sizes[k - 1]] : at;
+        double at = seconds[k], from = k ? r->cost[sizes[k - 1]] : at;
         uint32_t before = k ? sizes[k - 1] : 0;
         for (uint32_t n = before + 1; n <= sizes[k]; n++)
             r->cost[n] = from + (at - from) * (n - before) / (sizes[k] - before);
@@ -219,8 +207,10 @@ static int run_prompt(struct run *r, struct item *x, size_t done)
     size_t bytes = recycled_bytes(&learned->recycled);
     double ignored;
     if (!r->recycled) r->recycled = malloc(bytes);
-    if (!r->recycled) return command_fail("bench", STRETTO_E_NOMEM, NULL);
+    if (!r->taught) r->taught = malloc(bytes);
+    if (!r->recycled || !r->taught) return command_fail("bench", STRETTO_E_NOMEM, NULL);
     memcpy(r->recycled, learned->recycled.after_token, bytes);
+    memcpy(r->taught, r->recycled, bytes);
     int code = write_answer(r, p, 0, &ignored);          /* pays for untouched pages */
     if (code != EXIT_DONE) return code;
     const int32_t *now = stretto_session_tokens(r->session) + p->n;
@@ -245,7 +235,9 @@ static int run_prompt(struct run *r, struct item *x, size_t done)
             now = stretto_session_tokens(r->session) + p->n;
             d->same &= n == x->n && memcmp(now, ids, n * sizeof *ids) == 0;
             d->counts = *writer_counts(stretto_session_inside(r->session));
-            if (way + 1 == r->n_ways) after = *knows;
+            if (way + 1 < r->n_ways) continue;
+            after = *knows;
+            memcpy(r->taught, learned->recycled.after_token, bytes);
         }
         for (size_t way = 0; way < r->n_ways && code == EXIT_DONE; way++)
             x->way[way].ratio[round] = x->way[0].seconds[round] / x->way[way].seconds[round];
@@ -254,6 +246,7 @@ static int run_prompt(struct run *r, struct item *x, size_t done)
     }
     /* The last way's lessons stay for the next prompt, as they would in a session. */
     *knows = after;
+    memcpy(learned->recycled.after_token, r->taught, bytes);
     ngram_cut(&learned->store.index, end);
     free(ids);
     return code;
@@ -312,9 +305,10 @@ static bool counts(const struct item *x, const char *set, bool repeating_ones)
 static struct summary sum_up(const struct run *r, size_t way, const char *set, bool repeating_ones)
 {
     struct summary s = { .worst = INFINITY, .same = true };
-    double ratio[1024] = { 0 }, rate[1024] = { 0 }, plain[1024] = { 0 }, cost[1024] = { 0 };
+    size_t most = r->prompts.n;
+    double *ratio = r->columns, *rate = ratio + most, *plain = rate + most, *cost = plain + most;
     uint64_t steps = 0, tokens = 0, rows = 0, right = 0;
-    for (size_t i = 0; i < r->prompts.n && s.prompts < 1024; i++) {
+    for (size_t i = 0; i < r->prompts.n; i++) {
         const struct item *x = &r->items[i];
         const struct done *d = &x->way[way];
         if (!counts(x, set, repeating_ones)) continue;
@@ -482,7 +476,8 @@ static int open_run(struct run *r)
         code = prompts_read("bench", r->m, r->o->prompts, (size_t)r->o->limit, &r->prompts);
     if (code != EXIT_DONE) return code;
     r->items = calloc(r->prompts.n, sizeof *r->items);
-    if (!r->items) return command_fail("bench", STRETTO_E_NOMEM, NULL);
+    r->columns = calloc(r->prompts.n, 4 * sizeof *r->columns);
+    if (!r->items || !r->columns) return command_fail("bench", STRETTO_E_NOMEM, NULL);
     uint32_t most = r->o->model->context ? (uint32_t)r->o->model->context
                                          : stretto_model_inside(r->m)->config.context;
     for (size_t i = 0; i < r->prompts.n; i++) {
@@ -548,7 +543,9 @@ int bench_decode(const struct decode_bench *o, const stretto_model *m)
     free(r.items);
     free(r.words);
     prompts_done(&r.prompts);
+    free(r.columns);
     free(r.recycled);
+    free(r.taught);
     stretto_session_close(r.session);
     decoder_close(&r.decoder);
     stretto_engine_close(r.engine);

@@ -80,7 +80,8 @@ static void keep_pending(struct chat *c, const char *text)
 
 static void offer_ways(struct chat *c)
 {
-    if (!c->pending) talk_ids(&c->talk, false, NULL);         /* the answer counts too */
+    struct error ignored = { 0 };
+    if (!c->pending) talk_ids(&c->talk, false, &ignored);     /* the answer counts too */
     say("stretto chat: the conversation has %zu tokens and the context holds %zu. /compact forgets "
         "its "
         "oldest part, /reset all of it, and /regen asks again; a larger context is asked for with "

@@ -5,6 +5,7 @@
 #include "stretto/open.h"
 #include "stretto/prompts.h"
 #include "stretto/trace_svg.h"
+#include "text/unicode.h"
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -38,7 +39,7 @@ static const struct option rows[] = {
 };
 #undef AT
 
-struct out { bool json; char *text; size_t n, cap; };
+struct out { bool json; struct buffer text; stretto_status status; };
 
 static int on_text(void *user, const char *piece, size_t n)
 {
@@ -48,14 +49,8 @@ static int on_text(void *user, const char *piece, size_t n)
         fflush(stdout);
         return ferror(stdout) != 0;
     }
-    if (o->n + n > o->cap) {
-        char *more = realloc(o->text, o->cap = 2 * (o->n + n));
-        if (!more) return 1;
-        o->text = more;
-    }
-    memcpy(o->text + o->n, piece, n);
-    o->n += n;
-    return 0;
+    if (o->status == STRETTO_OK) o->status = buffer_append(&o->text, piece, n);
+    return o->status != STRETTO_OK;
 }
 
 static json_t *decoding_json(const stretto_session *s)
@@ -82,18 +77,10 @@ static void print_json(const stretto_session *s, const struct out *out, size_t n
     json_t *list = json_array();
     for (size_t i = n_prompt; i < stretto_session_length(s); i++)
         json_array_append_new(list, json_integer(ids[i]));
-    /* Bytes that are no UTF-8 cannot stand in JSON; they become replacement characters. */
-    json_t *text = json_stringn(out->text ? out->text : "", out->n);
-    if (!text) {
-        char *safe = malloc(3 * out->n + 1);
-        size_t k = 0;
-        for (size_t i = 0; safe && i < out->n; i++) {
-            if ((unsigned char)out->text[i] < 128) safe[k++] = out->text[i];
-            else { memcpy(safe + k, "\xef\xbf\xbd", 3); k += 3; }
-        }
-        text = safe ? json_stringn(safe, k) : json_string("");
-        free(safe);
-    }
+    struct buffer safe = buffer_make((size_t)1 << 30);     /* JSON holds nothing but UTF-8 */
+    utf8_repair(&safe, out->text.data, out->text.len);
+    json_t *text = json_stringn(safe.data ? safe.data : "", safe.len);
+    buffer_done(&safe);
     double decode = g->seconds;
     json_t *j =
         json_pack("{s:o,s:o,s:I,s:I,s:s,s:I,s:{s:f,s:f,s:f,s:f,s:f}}", "text", text, "ids", list,
@@ -128,7 +115,7 @@ static int generate(stretto_session *s, const struct run_options *o, const stret
     stretto_sampling how;
     int code = sampling_from("run", &o->sampling, &how);
     if (code != EXIT_DONE) return code;
-    struct out out = { .json = o->json };
+    struct out out = { .json = o->json, .text = buffer_make((size_t)1 << 30) };
     const char *stops[] = { o->stop, NULL };
     stretto_generate_options g = STRETTO_GENERATE_OPTIONS_INIT;
     g.max_tokens = o->n;
@@ -150,10 +137,11 @@ static int generate(stretto_session *s, const struct run_options *o, const stret
     free((void *)(uintptr_t)how.bias_values);
     stretto_model_info info = { .size = sizeof info };
     stretto_model_about(m, &info);
+    if (status == STRETTO_OK) status = out.status;
     if (status == STRETTO_OK && o->json)
         print_json(s, &out, n, &r, prompt_seconds, info.load_seconds, how.seed);
     else if (!o->json && r.tokens) putchar('\n');
-    free(out.text);
+    buffer_done(&out.text);
     if (status != STRETTO_OK) {
         svg_done(&trace);
         return command_fail("run", status, stretto_session_error(s));

@@ -103,6 +103,8 @@ static int learned_begin(struct trace *t)
     struct error err = { 0 };
     learned_init(&t->learned);
     if (!t->o->learned) return EXIT_DONE;
+    int code = learned_writable("trace", t->o->learned);
+    if (code != EXIT_DONE) return code;
     stretto_status s = learned_place(&t->learned, stretto_model_inside(t->m)->config.vocab, &err);
     if (s == STRETTO_OK && access(t->o->learned, F_OK) == 0)
         s = learned_load(&t->learned, vocabulary_of(t), t->o->learned, &err);
@@ -379,6 +381,8 @@ static int trace_run(void *options, size_t n_operands, char **operands)
                              operands[0]);
     if (!t.o->prompts) return command_usage("trace", "prompts are missing: --prompts FILE");
     if (!t.o->out) return command_usage("trace", "a name for the result is missing: -o FILE");
+    if (strcmp(t.o->out, "-") == 0)
+        return command_usage("trace", "-o needs the name of a file: an interrupted one is gone on with");
     catch_interrupt();
     ui_progress_init(&t.ui, stderr);
     t.ui.items = true;

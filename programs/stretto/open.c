@@ -162,15 +162,9 @@ void decoder_close(struct decoder *d)
     d->draft = NULL;
 }
 
-int learned_in(const char *command, const struct decode_options *o, stretto_engine *e)
+int learned_writable(const char *command, const char *path)
 {
-    char err[600];
-    if (!o->learned) return EXIT_DONE;
-    if (access(o->learned, F_OK) == 0) {
-        stretto_status s = stretto_engine_learned_load(e, o->learned, err, sizeof err);
-        return s == STRETTO_OK ? EXIT_DONE : command_fail(command, s, err);
-    }
-    char *name = strdup(o->learned), *folder = name ? dirname(name) : NULL;
+    char err[600], *name = strdup(path), *folder = name ? dirname(name) : NULL;
     int code = EXIT_DONE;
     if (!folder) code = command_fail(command, STRETTO_E_NOMEM, NULL);
     else if (access(folder, W_OK | X_OK) != 0) {
@@ -179,6 +173,15 @@ int learned_in(const char *command, const struct decode_options *o, stretto_engi
     }
     free(name);
     return code;
+}
+int learned_in(const char *command, const struct decode_options *o, stretto_engine *e)
+{
+    char err[600];
+    if (!o->learned) return EXIT_DONE;
+    int code = learned_writable(command, o->learned);
+    if (code != EXIT_DONE || access(o->learned, F_OK) != 0) return code;
+    stretto_status s = stretto_engine_learned_load(e, o->learned, err, sizeof err);
+    return s == STRETTO_OK ? EXIT_DONE : command_fail(command, s, err);
 }
 int learned_out(const char *command, const struct decode_options *o, stretto_engine *e)
 {

@@ -24,7 +24,9 @@ struct decoder { stretto_decoding how; stretto_model *draft; };
 int decoder_open(const char *command, const struct decode_options *o,
                  const struct model_options *m, struct decoder *out);
 void decoder_close(struct decoder *d);
-/* Reads the file of --learned, when there is one; a new name must be one that can be written. */
+/* Whether the file of --learned can be replaced at the end, asked before the work. */
+int learned_writable(const char *command, const char *path);
+/* Reads the file of --learned, when there is one. */
 int learned_in(const char *command, const struct decode_options *o, stretto_engine *e);
 /* And writes it. */
 int learned_out(const char *command, const struct decode_options *o, stretto_engine *e);

@@ -1,7 +1,6 @@
 #include "stretto/talk.h"
+#include "base/file.h"
 #include "base/memory.h"
-#include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -157,37 +156,13 @@ static stretto_status as_markdown(const struct talk *t, struct buffer *out)
     return STRETTO_OK;
 }
 
-static stretto_status write_whole(const char *path, const struct buffer *text, bool replace,
-                                  struct error *err)
-{
-    char next[4200];
-    struct stat st;
-    if (!replace && lstat(path, &st) == 0)
-        return fail(err, STRETTO_E_IO, "%s is there already: choose another name", path);
-    snprintf(next, sizeof next, "%s.new", path);
-    int fd = open(next, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd < 0) return fail(err, STRETTO_E_IO, "cannot write %s: %s", next, strerror(errno));
-    size_t at = 0;
-    while (at < text->len) {
-        ssize_t k = write(fd, text->data + at, text->len - at);
-        if (k < 0 && errno == EINTR) continue;
-        if (k < 0) break;
-        at += (size_t)k;
-    }
-    bool good = at == text->len && fsync(fd) == 0;
-    int cause = errno;
-    close(fd);
-    if (good && rename(next, path) == 0) return STRETTO_OK;
-    if (good) cause = errno;
-    unlink(next);
-    return fail(err, STRETTO_E_IO, "cannot write %s: %s", path, strerror(cause));
-}
-
 stretto_status talk_save(const struct talk *t, const char *path, bool replace, struct error *err)
 {
     struct buffer text = buffer_make((size_t)1 << 30);
+    struct stat st;
     size_t n = strlen(path);
-    if (n > 4096) return fail(err, STRETTO_E_IO, "the name of the file is too long");
+    if (!replace && lstat(path, &st) == 0)
+        return fail(err, STRETTO_E_IO, "%s is there already: choose another name", path);
     bool json = n > 5 && strcmp(path + n - 5, ".json") == 0;
     stretto_status s = json ? as_json(t, &text) : as_markdown(t, &text);
     if (s != STRETTO_OK)
@@ -195,7 +170,7 @@ stretto_status talk_save(const struct talk *t, const char *path, bool replace, s
              json ? "the conversation holds bytes that JSON cannot: save it under another name"
                   : "no memory to write the conversation");
     else
-        s = write_whole(path, &text, replace, err);
+        s = file_replace(path, text.data, text.len, err);
     buffer_done(&text);
     return s;
 }

@@ -30,7 +30,7 @@ struct stretto_session {
     int32_t best;
     bool answered;     /* they are at hand, and nothing was picked from them                 */
     bool begun;        /* the writer has the timeline; it may know more of it than we told   */
-    uint32_t n_tokens, n_prompt; /* the timeline: what the caller gave and was given         */
+    uint32_t n_tokens; /* the timeline: what the caller gave and was given         */
     int32_t *tokens;   /* [context + 1]                                                      */
     struct logit_bias *bias;
     int (*read)(void *user, size_t done, size_t total);   /* watches a prompt being read, or NULL */

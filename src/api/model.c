@@ -2,6 +2,7 @@
 #include "api/handles.h"
 #include "base/memory.h"
 #include "stretto/experimental.h"
+#include "text/unicode.h"
 #include "text/template.h"
 #include <jansson.h>
 #include <stdio.h>
@@ -159,14 +160,31 @@ static json_t *piece_of(const struct tokenizer *t, int32_t id)
     return p ? json_stringn(p, n) : json_string("");
 }
 
+/* Bytes that are no UTF-8, as of an answer that was cut within a character, become U+FFFD. */
+static json_t *text_of(const char *p)
+{
+    struct buffer b = buffer_make(TEXT_MAX);
+    json_t *j = NULL;
+    if (utf8_repair(&b, p ? p : "", p ? strlen(p) : 0) == STRETTO_OK)
+        j = json_stringn(b.data ? b.data : "", b.len);
+    buffer_done(&b);
+    return j;
+}
+
 static json_t *template_vars(const struct tokenizer *t, const stretto_message *messages,
                              size_t count, int generate)
 {
     json_t *list = json_array();
-    for (size_t i = 0; i < count; i++)
-        json_array_append_new(
-            list, json_pack("{s:s,s:s}", "role", messages[i].role ? messages[i].role : "user",
-                            "content", messages[i].content ? messages[i].content : ""));
+    bool good = list != NULL;
+    for (size_t i = 0; i < count && good; i++) {
+        json_t *content = text_of(messages[i].content);
+        good = content && json_array_append_new(list, json_pack("{s:s,s:o}", "role",
+                          messages[i].role ? messages[i].role : "user", "content", content)) == 0;
+    }
+    if (!good) {
+        json_decref(list);
+        return NULL;
+    }
     json_t *vars = json_pack("{s:o,s:b}", "messages", list, "add_generation_prompt", generate != 0);
     json_object_set_new(vars, "bos_token", piece_of(t, tokenizer_bos(t)));
     json_object_set_new(vars, "eos_token", piece_of(t, tokenizer_eos(t)));

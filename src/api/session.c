@@ -413,7 +413,7 @@ stretto_status stretto_session_sync(stretto_session *s, const int32_t *ids, size
         return status;
     }
     memcpy(s->tokens, ids, count * sizeof *ids);
-    s->n_tokens = s->n_prompt = (uint32_t)count;
+    s->n_tokens = (uint32_t)count;
     s->answered = true;
     if (reused) *reused = keep;
     return STRETTO_OK;
@@ -426,7 +426,7 @@ static stretto_status begin(stretto_session *s)
     if (s->n_tokens == 0)
         return fail(&s->err, STRETTO_E_ARG, "the session is empty; give it a prompt first");
     engine_rewind(s->engine->engine, s->seq, s->n_tokens - 1);
-    writer_begin(s->writer, s->tokens, s->n_tokens, s->n_prompt);
+    writer_begin(s->writer, s->tokens, s->n_tokens);
     s->begun = true;
     return STRETTO_OK;
 }
@@ -477,7 +477,9 @@ static stretto_status push_text(stretto_session *s, struct utf8_stream *u, int32
     const struct model *m = engine_model(s->engine->engine);
     buffer_clear(&s->piece);
     buffer_clear(&s->whole);
-    if (m->tokenizer) TRY(tokenizer_piece(m->tokenizer, id, false, false, &s->piece));
+    /* The embedding may have rows behind the vocabulary's end; they are no text. */
+    if (m->tokenizer && (size_t)id < tokenizer_size(m->tokenizer))
+        TRY(tokenizer_piece(m->tokenizer, id, false, false, &s->piece));
     TRY(utf8_stream_push(u, s->piece.data ? s->piece.data : "", s->piece.len, &s->whole));
     return stop_push(&s->stop, s->whole.data ? s->whole.data : "", s->whole.len, &s->out, stopped);
 }

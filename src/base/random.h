@@ -19,5 +19,5 @@ static inline uint64_t random_at(uint64_t seed, uint64_t choice, uint64_t positi
 }
 
 /* In (0, 1), never 0 or 1. */
-static inline double random_unit(uint64_t bits) { return ((double)(bits >> 11) + 0.5) * 0x1p-53; }
+static inline double random_unit(uint64_t bits) { return ((double)(bits >> 12) + 0.5) * 0x1p-52; }
 #endif

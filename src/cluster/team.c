@@ -1,4 +1,5 @@
 #include "cluster/team.h"
+#include "base/cgroup.h"
 #include "base/memory.h"
 #include <errno.h>
 #include <limits.h>
@@ -205,62 +206,6 @@ void team_run_some(struct team *t, void (*fn)(void *arg, unsigned rank), void *a
 
 unsigned team_size(const struct team *t) { return t->size; }
 
-/* The first number of a small file, or -1 ("max" is no number); *second the one after it, or -1. */
-static long long read_number(const char *path, long long *second)
-{
-    FILE *f = fopen(path, "re");
-    if (!f) return -1;
-    long long a = -1, b = -1;
-    int n = fscanf(f, "%lld %lld", &a, &b);
-    fclose(f);
-    if (second) *second = n == 2 ? b : -1;
-    return n >= 1 ? a : -1;
-}
-
-/* CPUs granted by one cgroup folder, 0 when it sets no quota. */
-static unsigned folder_cpus(const char *dir, bool v2)
-{
-    char path[1400];
-    long long quota, period;
-    if (v2) {
-        snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", dir);
-        quota = read_number(path, &period);
-    } else {
-        snprintf(path, sizeof path, "/sys/fs/cgroup/cpu%s/cpu.cfs_quota_us", dir);
-        quota = read_number(path, NULL);
-        snprintf(path, sizeof path, "/sys/fs/cgroup/cpu%s/cpu.cfs_period_us", dir);
-        period = read_number(path, NULL);
-    }
-    if (quota <= 0 || period <= 0) return 0;
-    return quota < period ? 1 : (unsigned)(quota / period);
-}
-
-/* The tightest quota of the process's cgroup and its ancestors, in CPUs; 0 when there is none. */
-static unsigned cgroup_cpus(void)
-{
-    unsigned best = 0;
-    FILE *f = fopen("/proc/self/cgroup", "re");
-    char line[1024];
-    while (f && fgets(line, sizeof line, f)) {
-        line[strcspn(line, "\n")] = '\0';
-        char *controllers = strchr(line, ':');
-        char *dir = controllers ? strchr(controllers + 1, ':') : NULL;
-        if (!dir) continue;
-        *dir++ = '\0';
-        bool v2 = controllers[1] == '\0';
-        if (!v2 && strcmp(controllers + 1, "cpu") != 0 && !strstr(controllers, "cpu,cpuacct")) continue;
-        for (;;) {
-            unsigned cpus = folder_cpus(dir, v2);
-            if (cpus && (!best || cpus < best)) best = cpus;
-            char *slash = strrchr(dir, '/');
-            if (!slash) break;
-            *slash = '\0';
-        }
-    }
-    if (f) fclose(f);
-    return best;
-}
-
 unsigned team_cpus(const char **why)
 {
     cpu_set_t set;
@@ -269,7 +214,7 @@ unsigned team_cpus(const char **why)
     if (sched_getaffinity(0, sizeof set, &set) == 0) n = (unsigned)CPU_COUNT(&set);
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     if (online > 0 && n < (unsigned)online) reason = "CPUs of the affinity mask";
-    unsigned quota = cgroup_cpus();
+    unsigned quota = cgroup_cpus("");
     if (quota && quota < n) {
         n = quota;
         reason = "CPUs of the cgroup quota";

@@ -39,6 +39,7 @@ void ngram_add(struct ngram_index *x, int32_t token)
     uint32_t at = x->end & x->mask;
     x->token[at] = token;
     x->end++;
+    if (x->top < x->end) x->top = x->end;
     uint32_t n = tail(x, text);
     for (int k = 0; k < NGRAM_KEYS; k++) {
         uint32_t *head = lengths[k] <= n ? &x->head[k][hash(x, text + 8, lengths[k])] : NULL;
@@ -64,7 +65,7 @@ void ngram_cut(struct ngram_index *x, uint32_t end)
 
 static bool held(const struct ngram_index *x, uint32_t place)
 {
-    return place < x->end && x->end - place <= x->mask + 1;
+    return place < x->end && x->top - place <= x->mask + 1;
 }
 
 int32_t ngram_at(const struct ngram_index *x, uint32_t place)

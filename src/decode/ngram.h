@@ -19,6 +19,7 @@ struct ngram_index {
     uint32_t *head[NGRAM_KEYS];        /* [heads] last place with that hash, + 1         */
     uint32_t mask, head_mask;
     uint32_t end;                      /* places so far; the last token is at end - 1    */
+    uint32_t top;                      /* the most there were: what the ring overwrote   */
 };
 
 struct ngram_match {

@@ -20,7 +20,9 @@ stretto_status sampler_set(struct sampler *s, const struct sampling *how, struct
                     (double)how->temperature);
     if (!(how->top_p >= 0 && how->top_p <= 1) || !(how->min_p >= 0 && how->min_p <= 1))
         return fail(err, STRETTO_E_ARG, "top-p and min-p are numbers from 0 to 1");
-    if (!(how->repeat_penalty > 0))
+    if (!isfinite(how->presence_penalty) || !isfinite(how->frequency_penalty))
+        return fail(err, STRETTO_E_ARG, "presence and frequency penalties are finite numbers");
+    if (!(how->repeat_penalty > 0) || !isfinite(how->repeat_penalty))
         return fail(err, STRETTO_E_ARG, "the repetition penalty is a number above 0 (1 is none)");
     for (size_t i = 0; i < how->n_bias; i++)
         if (how->bias[i].token < 0 || (uint32_t)how->bias[i].token >= s->vocab ||

@@ -16,7 +16,6 @@
 struct timeline {
     const int32_t *tokens; /* [n] certain tokens; the last has not been through the model yet */
     uint32_t n;
-    uint32_t n_prompt;     /* of them the prompt's                                            */
     const struct ngram_index *index;   /* of exactly these tokens: place = position           */
 };
 
@@ -49,7 +48,7 @@ struct recycle_memory;     /* what was likely after tokens (recycle.h); shared b
 struct suffix_store;       /* the global index of finished answers (suffix.h); shared by sessions */
 
 struct strategy_setup {
-    uint32_t vocab, context;
+    uint32_t vocab;
     uint32_t rows;         /* rows besides row 0 it may count on, at most DRAFT_ROWS */
     uint64_t seed;         /* for filling: guesses only, never answers               */
     struct suffix_store *store;              /* or NULL */

@@ -87,7 +87,7 @@ static uint32_t translate(struct drafter *d, const int32_t *tokens, uint32_t n)
     uint32_t k = 0;
     for (uint32_t i = 0; i < n; i++) {
         int32_t id = d->to_draft ? d->to_draft[tokens[i]] : tokens[i];
-        if (id >= 0) d->mapped[k++] = id;
+        if (id >= 0 && (uint32_t)id < d->draft_vocab) d->mapped[k++] = id;
     }
     return k;
 }
@@ -160,9 +160,7 @@ static stretto_status follow(struct drafter *d, const struct timeline *t, double
     return feed(d, d->mapped + r.from + r.same, d->length - r.from - r.same, err);
 }
 
-/* 1 / sum of exp(logit - best): the probability of the token with that logit. What is 16 below the
- * best does not show. */
-static float probability(const float *logits, uint32_t n, float logit)
+float logit_probability(const float *logits, uint32_t n, float logit)
 {
     float best = logit, sum = 0;
     for (uint32_t i = 0; i < n; i++) best = logits[i] > best ? logits[i] : best;
@@ -207,7 +205,7 @@ static stretto_status draw(struct drafter *d, uint32_t n, int32_t *token, float 
     TRY(sampler_pick(&d->own, d->seen, d->text, n, token, err));
     int32_t id = d->to_draft ? d->to_draft[*token] : *token;
     *p = id >= 0 && (uint32_t)id < d->draft_vocab
-             ? probability(d->logits, d->draft_vocab, d->logits[id])
+             ? logit_probability(d->logits, d->draft_vocab, d->logits[id])
              : 0;
     return STRETTO_OK;
 }

@@ -22,6 +22,10 @@
 struct drafter;
 struct head_file;
 
+/* The probability, by the softmax of all n, of the token with that logit. What is 16 below the best does
+ * not show. */
+float logit_probability(const float *logits, uint32_t n, float logit);
+
 /* `sampler` is the writer's: the drafter draws as it does, with the same noise. The vocabularies
  * are equal or joined by the spelling of tokens; E_ARG when they share less than half. */
 stretto_status drafter_open(struct drafter **out, struct engine *target, const struct model *draft,

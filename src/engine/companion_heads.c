@@ -213,11 +213,8 @@ static void new_state(const struct head_file *h, const struct head *x, const flo
 static int32_t best_of(const float *logits, uint32_t n, float *p)
 {
     uint32_t best = 0;
-    float sum = 0;
     for (uint32_t i = 1; i < n; i++) best = logits[i] > logits[best] ? i : best;
-    for (uint32_t i = 0; i < n; i++)
-        if (logits[i] > logits[best] - 16) sum += expf(logits[i] - logits[best]);
-    *p = 1 / sum;
+    *p = logit_probability(logits, n, logits[best]);
     return (int32_t)best;
 }
 
@@ -284,7 +281,8 @@ static stretto_status open_into(struct head_file *h, struct engine *target, cons
     uint32_t n;
     for (int i = 0; i < 2; i++) {          /* the first time touches their pages */
         double begin = clock_seconds();
-        TRY(heads_guess(h, h->state, h->token, h->p, &n, err));
+        memset(h->logits, 0, h->width * sizeof *h->logits);     /* a hidden state, until it is written */
+        TRY(heads_guess(h, h->logits, h->token, h->p, &n, err));
         h->seconds = clock_seconds() - begin;
     }
     return STRETTO_OK;

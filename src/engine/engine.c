@@ -1,4 +1,5 @@
 #include "engine/engine.h"
+#include "base/cgroup.h"
 #include "base/memory.h"
 #include <stdio.h>
 #include <string.h>
@@ -23,29 +24,17 @@ struct engine {
 
 enum { DEFAULT_ROWS = 512 };
 
-/* Bytes the kernel says could be had without swapping, bounded by the cgroup; 0 when unknown. */
+/* Bytes the kernel says could be had without swapping, within what control groups leave; 0 when
+ * unknown. */
 static uint64_t memory_available(void)
 {
-    uint64_t kb = 0, limit = 0, used = 0;
+    unsigned long long kb = 0, v;
     char line[256];
     FILE *f = fopen("/proc/meminfo", "re");
-    while (f && fgets(line, sizeof line, f)) {
-        unsigned long long v;
-        if (sscanf(line, "MemAvailable: %llu kB", &v) == 1) kb = v;
-    }
+    while (f && fgets(line, sizeof line, f)) if (sscanf(line, "MemAvailable: %llu kB", &v) == 1) kb = v;
     if (f) fclose(f);
-    uint64_t bytes = kb * 1024;
-    unsigned long long v;
-    if ((f = fopen("/sys/fs/cgroup/memory.max", "re"))) {
-        if (fscanf(f, "%llu", &v) == 1) limit = v;
-        fclose(f);
-    }
-    if (limit && (f = fopen("/sys/fs/cgroup/memory.current", "re"))) {
-        if (fscanf(f, "%llu", &v) == 1) used = v;
-        fclose(f);
-    }
-    if (limit && limit > used && limit - used < bytes) bytes = limit - used;
-    return bytes;
+    uint64_t bytes = kb * 1024, group = cgroup_memory("");
+    return kb && bytes < group ? bytes : group == UINT64_MAX ? 0 : group;
 }
 
 static uint32_t pages_for(uint64_t tokens)

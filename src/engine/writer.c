@@ -15,7 +15,7 @@ struct writer {
     struct draft draft;
     struct ngram_index index;
     int32_t *tokens;                   /* [context + DRAFT_ROWS + 1]: guesses are tried behind n */
-    uint32_t n, n_prompt, handed, limit, context;
+    uint32_t n, handed, limit, context;
     bool (*ends)(const void *ud, int32_t token);
     const void *ends_ud;
     void (*watch)(void *ud, const struct outcome *o, double seconds);
@@ -90,7 +90,6 @@ stretto_status writer_open(struct writer **out, struct engine *e, int32_t seq,
     w->context = engine_about(e)->context;
     w->setup = o->setup;
     w->setup.vocab = engine_model(e)->config.vocab;
-    w->setup.context = w->context;
     w->setup.rows = most;
     controller_init(&w->controller, o->choice, costs, calibration, most);
     stretto_status s = open_into(w, err);
@@ -108,7 +107,7 @@ void writer_close(struct writer *w)
 
 static struct timeline timeline(const struct writer *w)
 {
-    return (struct timeline){ w->tokens, w->n, w->n_prompt, &w->index };
+    return (struct timeline){ w->tokens, w->n, &w->index };
 }
 
 static void index_new(struct writer *w)
@@ -128,14 +127,13 @@ static void cut(struct writer *w, uint32_t n)
             strategies[s]->reset(w->state[s], n);
 }
 
-void writer_begin(struct writer *w, const int32_t *tokens, uint32_t n, uint32_t n_prompt)
+void writer_begin(struct writer *w, const int32_t *tokens, uint32_t n)
 {
     uint32_t same = 0;
     while (same < n && same < w->n && w->tokens[same] == tokens[same]) same++;
     cut(w, same);
     memcpy(w->tokens, tokens, n * sizeof *tokens);
     w->n = w->handed = n;
-    w->n_prompt = n_prompt;
     index_new(w);
     controller_begin(&w->controller);
 }
@@ -314,16 +312,14 @@ stretto_status writer_step(struct writer *w, struct error *err)
     if (!(asks & ASK_LOGITS)) a.logits = NULL;
     if (!(asks & ASK_HIDDEN)) a.hidden = NULL;
     if (!w->controller.choice.sources) a.top = NULL;
-    struct error full = { 0 };
+    struct error ignored = { 0 };
     TRY(writer_rows(w, w->rows, 0, w->controller.most + 1, &n, err));
     double begin = clock_seconds();
-    stretto_status s = engine_step(w->engine, w->rows, n, &a, n > 1 ? &full : err);
-    if (s == STRETTO_E_FULL && n > 1) {
+    stretto_status s = engine_step(w->engine, w->rows, n, &a, n > 1 ? &ignored : err);
+    if (s != STRETTO_OK && n > 1) {          /* no room for guesses, or one has no answer */
         draft_select(&w->draft, 0);
         n = fill_rows(w, w->rows, 0);
         s = engine_step(w->engine, w->rows, n, &a, err);
-    } else if (s != STRETTO_OK && n > 1) {
-        return fail(err, s, "%s", full.text);
     }
     TRY(s);
     return writer_take(w, 0, &a, clock_seconds() - begin, err);
@@ -343,7 +339,6 @@ void writer_trim(struct writer *w)
     cut(w, w->handed);
 }
 
-uint32_t writer_length(const struct writer *w) { return w->handed; }
 const struct decode_counts *writer_counts(const struct writer *w) { return &w->controller.counts; }
 
 void writer_watch(struct writer *w, void (*watch)(void *ud, const struct outcome *o, double seconds),

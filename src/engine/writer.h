@@ -26,8 +26,8 @@ stretto_status writer_open(struct writer **out, struct engine *e, int32_t seq,
 void writer_close(struct writer *w);
 
 /* The timeline is now tokens[0..n), at most the context: all but the last are in the sequence's
- * cache. The first n_prompt are the prompt's. Forgets what it had not handed out. */
-void writer_begin(struct writer *w, const int32_t *tokens, uint32_t n, uint32_t n_prompt);
+ * cache. Forgets what it had not handed out. */
+void writer_begin(struct writer *w, const int32_t *tokens, uint32_t n);
 /* Ends the text: no guess and no token beyond `limit` tokens of timeline (0: the context), and none
  * after a token for which `ends` (may be NULL) says so. Holds until the next call. */
 void writer_limit(struct writer *w, uint32_t limit, bool (*ends)(const void *ud, int32_t token),
@@ -51,7 +51,6 @@ stretto_status writer_step(struct writer *w, struct error *err);
 bool writer_next(struct writer *w, int32_t *token);
 /* Takes back the certain tokens that were not handed out, in the cache too. */
 void writer_trim(struct writer *w);
-uint32_t writer_length(const struct writer *w);      /* tokens of the timeline handed out   */
 
 const struct decode_counts *writer_counts(const struct writer *w);
 /* Called after every step of this writer, its outcome at hand; NULL: nobody. */

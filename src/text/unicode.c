@@ -73,6 +73,19 @@ size_t utf8_bad_run(const char *p, size_t n)
     return i;
 }
 
+stretto_status utf8_repair(struct buffer *b, const char *p, size_t n)
+{
+    while (n) {
+        size_t good = utf8_valid_run(p, n);
+        TRY(buffer_append(b, p, good));
+        p += good;
+        n -= good;
+        for (size_t bad = n ? utf8_bad_run(p, n) : 0; bad; bad--, p++, n--)
+            TRY(buffer_append(b, "\xef\xbf\xbd", 3));
+    }
+    return STRETTO_OK;
+}
+
 size_t utf8_before(const char *p, size_t end)
 {
     int32_t cp;

@@ -152,6 +152,19 @@ class Chat(unittest.TestCase):
         self.assertEqual(out, f"{first}\n{second}\n{second}\n")    # greedy: /regen says the same
         self.assertIn(f"**assistant**\n\n{second}\n", (self.dir / "talk.md").read_text())
 
+    def test_bytes_that_are_no_text(self):
+        """A message in another encoding is asked with U+FFFD in it, not left out."""
+        question = "Translate into French: caf\ufffd au lait"
+        want = self.run_text(question, "--chat")
+        raw = question.encode().replace("\ufffd".encode(), b"\xe9")
+        done = subprocess.run([PROGRAM, "chat", "-m", MODEL, "--temp", "0", "-n", "24"], env=self.env,
+                              input=raw + b"\n", capture_output=True, timeout=300, check=True)
+        self.assertEqual(done.stdout.decode(), want + "\n")
+        (self.dir / "latin").write_bytes(raw)
+        done = subprocess.run([PROGRAM, "run", "-m", MODEL, "--temp", "0", "-n", "24", "--chat", "--json",
+                               "-f", self.dir / "latin"], capture_output=True, timeout=300, check=True)
+        self.assertEqual(json.loads(done.stdout)["text"], want)
+
     def test_commands(self):
         (self.dir / "mine").write_text("mine")
         out = self.pipe("/system\n/system Be kind.\n/system\n/system -\n/system\n/help\n"

@@ -191,7 +191,7 @@ static void open_text(struct test *t, struct engine *e, int32_t seq, struct text
     all[x->prompt.n] = first_token(t, e, seq, x, logits);
     x->got[0] = all[x->prompt.n];
     x->got_n = 1;
-    writer_begin(x->writer, all, x->prompt.n + 1, x->prompt.n);
+    writer_begin(x->writer, all, x->prompt.n + 1);
     writer_limit(x->writer, x->limit, ends, x);
     free(logits);
 }

@@ -58,7 +58,7 @@ static double write_text(struct controller *c, struct fake *f, uint32_t tokens)
     controller_begin(c);
     while (n < tokens) {
         float p_of_bucket[DRAFT_BUCKETS];
-        struct timeline t = { .tokens = text, .n = n, .n_prompt = 1 };
+        struct timeline t = { .tokens = text, .n = n };
         int32_t path[DRAFT_ROWS];
         uint32_t n_path = 0;
         double spent = f->spent;
@@ -78,7 +78,7 @@ static double write_text(struct controller *c, struct fake *f, uint32_t tokens)
         for (uint32_t i = 0; i <= n_path; i++) text[n++] = RIGHT;
         took += costs_ratio(c->costs, d.n_sent + 1) + f->spent - spent;
         struct outcome o = { .draft = &d, .root_answer = RIGHT, .path = path, .n_path = n_path,
-                             .now = { .tokens = text, .n = n, .n_prompt = 1 } };
+                             .now = { .tokens = text, .n = n } };
         costs_learn(c->costs, d.n_sent + 1, STEP * costs_ratio(c->costs, d.n_sent + 1));
         controller_learn(c, &o);
     }

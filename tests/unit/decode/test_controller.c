@@ -125,7 +125,7 @@ static void teach(struct controller *c, double q, int steps)
         draft_add(&d, DRAFT_ROOT, 7, 1, 2, 0.5F);
         draft_add(&d, 0, 9, 1, 3, 0.5F);
         struct outcome o = { .draft = &d, .root_answer = tokens[1],
-                             .now = { .tokens = tokens, .n = 2, .n_prompt = 1 } };
+                             .now = { .tokens = tokens, .n = 2 } };
         controller_learn(c, &o);
     }
 }
@@ -176,7 +176,7 @@ static void sources_judge_together(void **ctx)
     for (int i = 0; i < 60; i++) {
         int32_t tokens[2] = { 0, 9 };
         struct outcome o = { .draft = &d, .root_answer = 9,
-                             .now = { .tokens = tokens, .n = 2, .n_prompt = 1 } };
+                             .now = { .tokens = tokens, .n = 2 } };
         controller_asks(&c, 1, NULL, NULL, NULL);
         controller_asks(&c, 2, NULL, NULL, NULL);
         controller_learn(&c, &o);
@@ -214,7 +214,7 @@ static void losing_ends(void **ctx)
         sent += k;
         late += i > 100 ? k : 0;
         struct outcome o = { .draft = &d, .root_answer = 8,
-                             .now = { .tokens = tokens, .n = 2, .n_prompt = 1 } };
+                             .now = { .tokens = tokens, .n = 2 } };
         controller_learn(&c, &o);
     }
     assert_true(sent > 0 && sent < 30);

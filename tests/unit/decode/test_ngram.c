@@ -109,6 +109,10 @@ static void memory_is_bounded(void **ctx)
     }
     assert_int_equal(ngram_at(&x, N - 65), NGRAM_BREAK);
     assert_int_equal(ngram_at(&x, N - 64), all[N - 64]);
+    /* What the ring has overwritten does not come back with a cut. */
+    ngram_cut(&x, N - 10);
+    assert_int_equal(ngram_at(&x, N - 65), NGRAM_BREAK);
+    assert_int_equal(ngram_at(&x, N - 64), all[N - 64]);
     drop(&x);
 }
 
@@ -123,7 +127,7 @@ static void suffix_counts(void **ctx)
     static const int32_t often[] = { 1, 2, 3, 4, 5 }, seldom[] = { 1, 2, 3, 9, 9 };
     for (int i = 0; i < 12; i++)
         suffix_store_add(&store, i % 3 ? often : seldom, 5);
-    struct strategy_setup setup = { .vocab = 16, .context = 64, .rows = 15, .store = &store };
+    struct strategy_setup setup = { .vocab = 16, .rows = 15, .store = &store };
     struct arena a = { 0 };
     suffix->plan(&a, &setup);
     size_t bytes = a.top;
@@ -136,7 +140,7 @@ static void suffix_counts(void **ctx)
     struct ngram_index own = make(64);
     const int32_t text[] = { 7, 1, 2, 3 };
     for (int i = 0; i < 4; i++) ngram_add(&own, text[i]);
-    struct timeline t = { text, 4, 4, &own };
+    struct timeline t = { text, 4, &own };
     struct proposal p = { .draft = &d, .source = source, .p_of_bucket = suffix->prior };
     assert_int_equal(suffix->propose(s, &t, &p, NULL), STRETTO_OK);
     draft_weigh(&d);
