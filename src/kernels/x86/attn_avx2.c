@@ -276,38 +276,62 @@ static void value_rest(enum kv_type t, size_t nq, size_t head_dim, const float (
     }
 }
 
-/* Scaled and capped; -inf where r does not see. Returns the maximum. The maxima of all rows come
- * first, then all exponentials: neither waits for the other's reductions. */
-INLINE float largest(const struct attn_query *a, size_t r, float *score)
+/* The largest score; what the query does not see becomes -infinity. Scores are still to be multiplied by
+ * *by, unless something stood in the way of doing that after the maximum. */
+INLINE float largest(const struct attn_query *a, size_t r, float *score, float *by)
 {
-    const __m256i first = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    __m256i lo = _mm256_set1_epi32(a->lo[r]), hi = _mm256_set1_epi32(a->hi[r]);
-    bool all = a->lo[r] == 0 && a->hi[r] == B;
-    float cap = a->softcap;                            /* stores to score could change a's */
-    __m256 top = set8(-INFINITY), scale = set8(a->scale);
-    UNROLL
-    for (int p = 0; p < 8; p++) {
-        __m256 v = _mm256_mul_ps(_mm256_loadu_ps(score + 8 * p), scale);
-        if (cap > 0) v = _mm256_mul_ps(tanh8(_mm256_div_ps(v, set8(cap))), set8(cap));
-        if (!all) {
-            __m256i j = _mm256_add_epi32(first, _mm256_set1_epi32(8 * p));
-            __m256i seen = _mm256_andnot_si256(_mm256_cmpgt_epi32(lo, j), _mm256_cmpgt_epi32(hi, j));
-            v = _mm256_blendv_ps(set8(-INFINITY), v, _mm256_castsi256_ps(seen));
+    float cap = a->softcap;
+    int lo = a->lo[r], hi = a->hi[r];
+    *by = a->scale;
+    if (cap > 0 || !(a->scale > 0)) {
+        *by = 1;
+        for (int p = 0; p < B; p += 8) {
+            __m256 v = _mm256_mul_ps(_mm256_loadu_ps(score + p), set8(a->scale));
+            if (cap > 0) v = _mm256_mul_ps(tanh8(_mm256_div_ps(v, set8(cap))), set8(cap));
+            _mm256_storeu_ps(score + p, v);
         }
-        _mm256_storeu_ps(score + 8 * p, v);
-        top = _mm256_max_ps(v, top);
     }
-    return max8(top);
+    if (lo > 0 || hi < B)
+        for (int p = 0; p < B; p += 8) {
+            __m256i j = _mm256_add_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(p));
+            __m256i seen = _mm256_andnot_si256(_mm256_cmpgt_epi32(_mm256_set1_epi32(lo), j),
+                                               _mm256_cmpgt_epi32(_mm256_set1_epi32(hi), j));
+            __m256 v = _mm256_loadu_ps(score + p);
+            v = _mm256_blendv_ps(set8(-INFINITY), v, _mm256_castsi256_ps(seen));
+            _mm256_storeu_ps(score + p, v);
+        }
+    __m256 top[2] = { _mm256_loadu_ps(score), _mm256_loadu_ps(score + 8) };
+    UNROLL
+    for (int p = 2; p < 8; p++) top[p % 2] = _mm256_max_ps(_mm256_loadu_ps(score + 8 * p), top[p % 2]);
+    return *by * max8(_mm256_max_ps(top[0], top[1]));
 }
 
-/* p = exp(score - m); their sum. */
-INLINE float probabilities(float *score, float m)
+/* exp8 for x <= 0, as 2^n 2^r: relative error below 2^-22.5 too, 1 exactly at 0. */
+INLINE __m256 exp8_below(__m256 x)
+{
+    const __m256 lowest = set8(-87.3f), log2e = set8(1.44269504f);
+    __m256 tiny = _mm256_cmp_ps(x, lowest, _CMP_LT_OQ);
+    x = _mm256_max_ps(lowest, x);                       /* the second operand wins for NaN */
+    __m256 n = _mm256_round_ps(_mm256_mul_ps(x, log2e), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m256 r = _mm256_fmsub_ps(x, log2e, n);
+    __m256 p = _mm256_fmadd_ps(set8(0x1.5bb9b6p-10f), r, set8(0x1.3ceae2p-7f));
+    p = _mm256_fmadd_ps(p, r, set8(0x1.c6b756p-5f));
+    p = _mm256_fmadd_ps(p, r, set8(0x1.ebf9bap-3f));
+    p = _mm256_fmadd_ps(p, r, set8(0x1.62e42ap-1f));
+    p = _mm256_fmadd_ps(p, r, set8(1.0f));
+    __m256i e = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
+    p = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), e));
+    return _mm256_andnot_ps(tiny, p);
+}
+
+/* p = exp(by * score - m); their sum. */
+INLINE float probabilities(float *score, float by, float m)
 {
     __m256 base = set8(m == -INFINITY ? 0.0f : m);             /* nothing seen: all e^-inf = 0 */
     __m256 total[2] = { _mm256_setzero_ps(), _mm256_setzero_ps() };
     UNROLL
     for (int p = 0; p < 8; p++) {
-        __m256 v = exp8(_mm256_sub_ps(_mm256_loadu_ps(score + 8 * p), base));
+        __m256 v = exp8_below(_mm256_fmsub_ps(_mm256_loadu_ps(score + 8 * p), set8(by), base));
         total[p % 2] = _mm256_add_ps(total[p % 2], v);
         _mm256_storeu_ps(score + 8 * p, v);
     }
@@ -370,12 +394,12 @@ INLINE void attend(enum kv_type t, const struct tile_fns *f, size_t nq, const st
                    size_t r0, const void *k_page, const void *v_page, float *m, float *sum,
                    float *acc)
 {
-    float score[TILE_Q][B];
+    float score[TILE_Q][B], by = 1;
     size_t lo, hi;
     span(a, r0, nq, &lo, &hi);
     scores(t, f, a, r0, k_page, lo, hi, score, r0 ? k_page : v_page);
-    for (size_t r = 0; r < nq; r++) m[r0 + r] = largest(a, r0 + r, score[r]);
-    for (size_t r = 0; r < nq; r++) sum[r0 + r] = probabilities(score[r], m[r0 + r]);
+    for (size_t r = 0; r < nq; r++) m[r0 + r] = largest(a, r0 + r, score[r], &by);
+    for (size_t r = 0; r < nq; r++) sum[r0 + r] = probabilities(score[r], by, m[r0 + r]);
     values(t, f, nq, a, v_page, lo, hi, (const float(*)[B])score, acc + r0 * a->head_dim,
            r0 || !a->next_k ? v_page : a->next_k);
 }
@@ -419,7 +443,7 @@ INLINE void attend_codes(enum kv_type t, const struct code_fns *f, size_t nq,
                          const struct attn_query *a, size_t r0, const void *k_page,
                          const void *v_page, float *m, float *sum, float *acc)
 {
-    float score[TILE_Q][B];
+    float score[TILE_Q][B], by = 1;
     struct weights_16 w;
     size_t lo, hi, d = a->head_dim, scales = B * kv_groups(d) * sizeof(float);
     size_t step = kv_v_panel(t) * f->score_wide / (B * 4);
@@ -429,8 +453,8 @@ INLINE void attend_codes(enum kv_type t, const struct code_fns *f, size_t nq,
     for (size_t j = lo / f->score_wide * f->score_wide; j < hi; j += f->score_wide)
         f->score(a, r0, k_page, j, score,
                  (const char *)v_page + j / f->score_wide * step * kv_quads(d), step);
-    for (size_t r = 0; r < nq; r++) m[r0 + r] = largest(a, r0 + r, score[r]);
-    for (size_t r = 0; r < nq; r++) sum[r0 + r] = probabilities(score[r], m[r0 + r]);
+    for (size_t r = 0; r < nq; r++) m[r0 + r] = largest(a, r0 + r, score[r], &by);
+    for (size_t r = 0; r < nq; r++) sum[r0 + r] = probabilities(score[r], by, m[r0 + r]);
     if (!r0) fetch_lines(kv_k_scales(next, d), scales);
     for (size_t i = 0; i < d; i += KV_PANEL) {
         if (i % 32 == 0)
