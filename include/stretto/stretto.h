@@ -207,8 +207,8 @@ typedef struct stretto_decoded {
     double guess_seconds;            /* spent guessing                                                     */
     uint32_t n_sources;
     stretto_decode_source sources[8];
-    double step_seconds;             /* of a step of one row lately                                        */
-    float cost[17];                  /* [n] time of a step of n rows, in steps of one row                  */
+    double step_seconds;             /* of a step of one row lately; 0: there was none                     */
+    float cost[17];                  /* [n] time of a step of n rows, in steps of one row; 0: there was none */
 } stretto_decoded;
 /* What decoding did. */
 STRETTO_API stretto_status stretto_session_decoded(const stretto_session *s, stretto_decoded *out);

@@ -25,7 +25,7 @@ static bool print_change(const struct compare_row *a, const struct compare_row *
         printf("%.3f to %.3f | %s |\n", c.low, c.high,
                c.slower   ? "slower"
                : c.faster ? "faster"
-                          : "the same");
+                          : "not told apart");
     else printf(" | unknown: one sample says nothing of the noise |\n");
     return c.slower;
 }
@@ -37,10 +37,12 @@ int bench_compare(const char *before, const char *after)
     if (code == EXIT_DONE) code = read_results(after, &b);
     if (code == EXIT_DONE) {
         bool slower = false;
+        size_t both = 0;
         printf("| test | before t/s | after t/s | after / before | 95 %% | verdict |\n"
                "|---|--:|--:|--:|---|---|\n");
         for (size_t i = 0; i < a.n; i++) {
             const struct compare_row *other = compare_find(&b, a.rows[i].name);
+            both += other != NULL;
             if (other) slower = print_change(&a.rows[i], other) || slower;
             else printf("| %s | %.2f | | | | only before |\n", a.rows[i].name, a.rows[i].speed);
         }
@@ -48,6 +50,10 @@ int bench_compare(const char *before, const char *after)
             if (!compare_find(&a, b.rows[i].name))
                 printf("| %s | | %.2f | | | only after |\n", b.rows[i].name, b.rows[i].speed);
         code = slower ? EXIT_FAILED : EXIT_DONE;
+        if (!both)
+            code = command_fail("bench", STRETTO_E_FORMAT,
+                                "no test stands in both files, so nothing was compared: model, cache "
+                                "types, threads and numbers of tokens have to be the same");
     }
     compare_done(&a);
     compare_done(&b);

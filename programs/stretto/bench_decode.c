@@ -457,6 +457,8 @@ static int take_ways(struct run *r)
     char *save = NULL;
     for (char *w = strtok_r(r->words, ",", &save); w; w = strtok_r(NULL, ",", &save)) {
         struct decode_choice ignored;
+        if (strcmp(w, "all") == 0)
+            return command_usage("bench", "--decode all stands alone; mixtures are named one by one");
         if (strcmp(w, "plain") == 0) continue;
         if (r->n_ways == MAX_WAYS)
             return command_usage("bench", "--decode takes at most %d ways", MAX_WAYS - 1);
@@ -526,13 +528,21 @@ int bench_decode(const struct decode_bench *o, const stretto_model *m)
     int code = open_run(&r);
     if (code == EXIT_DONE) code = take_costs(&r);
     if (code == EXIT_DONE) code = learn(&r);
-    for (size_t i = 0; i < r.prompts.n && code == EXIT_DONE; i++) {
-        if (!r.items[i].skipped) code = run_prompt(&r, &r.items[i], i);
-        for (size_t way = 0; way < r.n_ways; way++)
-            same &= r.items[i].skipped || r.items[i].way[way].same;
+    size_t done = 0;
+    for (; done < r.prompts.n && code == EXIT_DONE; done++) {
+        struct item *x = &r.items[done];
+        if (!x->skipped) code = run_prompt(&r, x, done);
+        x->skipped |= code != EXIT_DONE;
+        for (size_t way = 0; way < r.n_ways; way++) same &= x->skipped || x->way[way].same;
     }
     ui_progress_break(&r.ui);
-    if (code == EXIT_DONE) {
+    /* An interrupted measurement says what it has. */
+    bool some = code == EXIT_DONE || (interrupted && done > 1);
+    for (size_t i = done; i < r.prompts.n; i++) r.items[i].skipped = true;
+    if (some) {
+        if (code != EXIT_DONE)
+            fprintf(stderr, "stretto bench: the table is of the first %zu of %zu prompts\n", done - 1,
+                    r.prompts.n);
         if (strcmp(o->format, "json") == 0) print_json(&r);
         else print_md(&r);
         if (!same)

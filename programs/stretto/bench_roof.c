@@ -76,7 +76,7 @@ static void print_csv(const char *test, const struct line *l, double times)
            l->op.wait, l->op.bytes, l->op.macs, l->roof, l->bound);
 }
 
-void roof_print(const char *format, const struct speed_test *t, const struct op_time *ops, size_t n,
+void roof_print(const char *format, bool first, const struct speed_test *t, const struct op_time *ops, size_t n,
                 const struct speed_roof *r)
 {
     char test[64];
@@ -84,7 +84,7 @@ void roof_print(const char *format, const struct speed_test *t, const struct op_
     struct line all = whole(ops, n, steps, r);
     bool csv = strcmp(format, "csv") == 0;
     bench_test_name(t, test, sizeof test);
-    if (csv) printf("test,operation,times,seconds,wait,bytes,macs,roof_seconds,bound\n");
+    if (csv && first) printf("test,operation,times,seconds,wait,bytes,macs,roof_seconds,bound\n");
     else {
         printf("\n%s%s; roofs: %.1f GB/s", test, t->generate ? ", one step" : "", r->bytes / 1e9);
         for (int k = 0; k < ARITHMETIC_KINDS; k++)

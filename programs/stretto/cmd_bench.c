@@ -120,7 +120,7 @@ static json_t *row_json(const struct bench *b, const struct result *r)
     }
     json_t *j = json_pack(
         "{s:s,s:s,s:s,s:I,s:I,s:i,s:s,s:s,s:I,s:I,s:I,s:I,s:s,s:I,s:f,s:f,s:o,s:o}", "build_number",
-        STRETTO_VERSION, "model_filename", b->o->model.model ? b->o->model.model : "", "model_type",
+        STRETTO_VERSION, "model_filename", source_path(stretto_model_inside(b->m)->source), "model_type",
         b->info.family, "model_size", (json_int_t)b->info.file_bytes, "model_n_params",
         (json_int_t)b->info.parameters, "n_threads", (int)r->threads, "type_k", k ? k : plain, "type_v",
         v ? v : plain, "n_prompt", (json_int_t)r->t.prompt, "n_gen", (json_int_t)r->t.generate, "n_depth",
@@ -154,7 +154,7 @@ static void print_row(struct bench *b, const struct result *r)
     bench_test_name(&r->t, name, sizeof name);
     if (r->t.generate) snprintf(share, sizeof share, "%.0f %%", 100 * r->roof_share);
     if (strcmp(b->o->format, "json") == 0) json_array_append(b->rows, j);
-    else if (b->o->roof) roof_print(b->o->format, &r->t, r->ops, r->n_ops, &r->roof);
+    else if (b->o->roof) roof_print(b->o->format, !b->printed, &r->t, r->ops, r->n_ops, &r->roof);
     else if (strcmp(b->o->format, "csv") == 0) {
         const char *key;
         json_t *v;
@@ -277,12 +277,58 @@ static int run_group(struct bench *b, unsigned threads, uint32_t sequences)
     return code;
 }
 
+static bool is_only(const struct int_list *l, int64_t v) { return l->n == 1 && l->v[0] == v; }
+
+/* An option that would be ignored, and what it goes with; NULL: there is none. Options that say what
+ * is the default anyway pass. */
+static const char *stray(const struct bench_options *o, const char **with)
+{
+    const struct decode_options *d = &o->decode.decode;
+    bool decode = d->words != NULL, test = !is_only(&o->prompt, 512) || !is_only(&o->depth, 0) ||
+                                           !is_only(&o->sequences, 1) || o->roof;
+    *with = "--decode";
+    if (!decode)
+        return o->decode.prompts     ? "--prompts"
+               : o->decode.costs     ? "--costs"
+               : o->decode.limit     ? "--limit"
+               : o->decode.pairs != 5 ? "--pairs"
+               : d->draft            ? "-md"
+               : d->heads            ? "--heads"
+               : d->learned          ? "--learned"
+               : d->most             ? "--draft-max"
+               : d->window           ? "--window"
+               : d->ngram            ? "--ngram"
+               : d->guesses          ? "--guesses"
+               : o->model.context    ? "-c"
+                                     : NULL;
+    *with = "tests with random tokens, not with --decode";
+    return !is_only(&o->prompt, 512)     ? "-p"
+           : !is_only(&o->depth, 0)      ? "-d"
+           : !is_only(&o->sequences, 1)  ? "-np"
+           : test                        ? "--roof"
+           : o->generate.n > 1           ? "-n with several numbers"
+           : o->threads.n > 1            ? "-t with several numbers"
+           : strcmp(o->format, "csv") == 0 ? "-o csv"
+           : o->repeat != 5              ? "-r"
+                                         : NULL;
+}
+
 static int bench_run(void *options, size_t n, char **operands)
 {
     const struct bench_options *o = options;
+    const char *with, *stands = stray(o, &with);
     if (o->compare && n != 2)
         return command_usage("bench", "--compare takes two files: before.json after.json");
+    if (o->compare && (stands || o->roof || o->decode.decode.words || o->model.model))
+        return command_usage("bench", "--compare measures nothing: it takes two files and no other option");
     if (o->compare) return bench_compare(operands[0], operands[1]);
+    if (stands) return command_usage("bench", "%s goes with %s", stands, with);
+    if (o->decode.decode.words && o->generate.v[0] < 1)
+        return command_usage("bench", "-n says how many tokens are written at most: 1 or more");
+    bool some = false;
+    for (size_t i = 0; i < o->prompt.n; i++) some |= o->prompt.v[i] > 0 && is_only(&o->sequences, 1);
+    for (size_t i = 0; i < o->generate.n; i++) some |= o->generate.v[i] > 0;
+    if (!some) return command_usage("bench", "there is nothing to measure: -p and -n are 0");
     if (n) return command_usage("bench", "'%s' is not an option; bench takes files with --compare",
                                 operands[0]);
     struct bench b = { .o = o, .rows = json_array() };

@@ -28,7 +28,7 @@ struct chat {
     char *pending;                     /* a message that got no answer yet; NULL: none         */
     char *saved;                       /* the file of the last /save, which may be replaced    */
     bool terminal, failed;             /* standard output is one; a piped message went wrong   */
-    bool leave;
+    bool leave, stopped;               /* stopped: Ctrl-C ended the last answer                */
 };
 
 /* At a terminal Ctrl-C never ends the program: it ends the answer, or the line being typed. From a pipe
@@ -137,7 +137,7 @@ static void ask(struct chat *c, const char *text)
         if (c->answer.len) putchar('\n');
     }
     mem_free(message);
-    if (c->options->model.verbose) tell_decoding("chat", c->session);
+    if (c->options->model.verbose && r.tokens) tell_decoding("chat", c->session);
     if (interrupted && c->terminal) say("(stopped; /regen asks again)");
     else if (full) offer_ways(c);
     else if (s == STRETTO_OK && !c->answer.len) say("(the model said nothing)");
@@ -145,7 +145,8 @@ static void ask(struct chat *c, const char *text)
         say("(stopped after %lld tokens, as -n says)", (long long)c->options->n);
     else if (s != STRETTO_OK)
         say("stretto chat: %s", err.text[0] ? err.text : stretto_status_text(s));
-    c->failed |= full || (s != STRETTO_OK && s != STRETTO_E_CANCEL);
+    c->stopped = interrupted;
+    c->failed |= full || c->stopped || s != STRETTO_OK;
     interrupted = 0;
 }
 
@@ -302,6 +303,7 @@ static int talk_loop(struct chat *c)
             command(c, text.data);
         else
             ask(c, text.data);
+        if (c->stopped && !line_edits(c->line)) break;
         if (ferror(stdout)) break;                       /* main says why */
     }
     if (line_edits(c->line) && !c->leave) putchar('\n');
@@ -330,6 +332,8 @@ static int with_session(struct chat *c, const stretto_engine *engine)
     stretto_engine_info about = { .size = sizeof about };
     stretto_engine_about(engine, &about);
     tell_engine("chat", &c->options->model, engine);
+    if (c->options->model.verbose)
+        fprintf(stderr, "stretto chat: seed %llu\n", (unsigned long long)c->how.seed);
     c->talk.context = about.context;
     stretto_status s = line_open(&c->line, &interrupted, &err);
     if (s == STRETTO_OK && c->options->system) s = talk_system(&c->talk, c->options->system);

@@ -31,6 +31,7 @@ static stretto_status word_of(const struct option *o, const void *options, struc
         return text ? buffer_printf(out, "%s=%s", flag, text) : STRETTO_OK;
     }
     case OPT_INTS:
+    case OPT_TEXTS:
         break;
     }
     return STRETTO_E_ARG;

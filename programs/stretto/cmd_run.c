@@ -17,7 +17,8 @@ struct run_options {
     struct model_options model;
     struct sampling_options sampling;
     struct decode_options decode;
-    const char *prompt, *file, *system, *stop, *trace;
+    const char *prompt, *file, *system, *trace;
+    struct text_list stop;
     int64_t n;
     bool chat, json, ignore_eos, special;
 };
@@ -31,10 +32,11 @@ static const struct option rows[] = {
      "tokens to write at most; -1 until the model ends [-1]"},
     {"--chat", NULL, OPT_FLAG, AT(chat), 0, 0, "put the prompt into the model's chat template"},
     {"-sys --system", "TEXT", OPT_TEXT, AT(system), 0, 0, "a system message; with --chat"},
-    {"-r --reverse-prompt --stop", "TEXT", OPT_TEXT, AT(stop), 0, 0, "stop before this text"},
+    {"-r --reverse-prompt --stop", "TEXT", OPT_TEXTS, AT(stop), 0, 0,
+     "stop before this text; may be given up to 16 times"},
     {"--ignore-eos", NULL, OPT_FLAG, AT(ignore_eos), 0, 0, "go on past the model's end token"},
     {"--trace", "FILE.svg", OPT_TEXT, AT(trace), 0, 0,
-     "draw which steps wrote which tokens over time, and who guessed them"},
+     "draw which steps wrote which tokens over time, and who guessed them first"},
     {"--json", NULL, OPT_FLAG, AT(json), 0, 0, "print one JSON value: text, ids, counts, timings"},
 };
 #undef AT
@@ -116,10 +118,9 @@ static int generate(stretto_session *s, const struct run_options *o, const stret
     int code = sampling_from("run", &o->sampling, &how);
     if (code != EXIT_DONE) return code;
     struct out out = { .json = o->json, .text = buffer_make((size_t)1 << 30) };
-    const char *stops[] = { o->stop, NULL };
     stretto_generate_options g = STRETTO_GENERATE_OPTIONS_INIT;
     g.max_tokens = o->n;
-    g.stops = stops;
+    g.stops = o->stop.v;
     g.text = on_text;
     g.user = &out;
     g.cancel = &interrupted;
@@ -167,6 +168,12 @@ static int run_run(void *options, size_t n_operands, char **operands)
     if (o->prompt && o->file) return command_usage("run", "-p and -f both give a prompt; take one");
     if (!n_operands && !o->prompt && !o->file)
         return command_usage("run", "a prompt is missing: -p TEXT or -f FILE");
+    if (o->system && !o->chat) return command_usage("run", "-sys goes with --chat");
+    const char *dot = o->trace ? strrchr(o->trace, '.') : NULL;
+    if (dot && (strcmp(dot, ".png") == 0 || strcmp(dot, ".jpg") == 0 || strcmp(dot, ".pdf") == 0))
+        return command_usage("run", "--trace draws SVG: give it the name of an .svg file");
+    int trace = o->trace ? can_write("run", "--trace", o->trace) : EXIT_DONE;
+    if (trace != EXIT_DONE) return trace;
     size_t length = 0, n = 0;
     char *text =
         o->file ? read_text("run", o->file, &length) : strdup(n_operands ? operands[0] : o->prompt);

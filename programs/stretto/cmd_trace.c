@@ -67,6 +67,7 @@ struct trace {
     struct trajectory_block *blocks;   /* of one answer */
     struct learned learned;            /* of --learned  */
     FILE *out;
+    size_t skipped;                    /* did not fit the context */
     struct ui_progress ui;
     struct progress hook;
 };
@@ -215,7 +216,12 @@ static int resume(struct trace *t, size_t *done)
             const char *id = json_string_value(json_object_get(j, "id"));
             bool same = id && *done < t->prompts.n && strcmp(id, t->prompts.v[*done].id) == 0;
             json_decref(j);
-            if (!same) {
+            if (!same && *done == t->prompts.n) {
+                fail(&err, STRETTO_E_FORMAT,
+                     "%s has answers to more prompts than are asked for now: raise --limit, or give "
+                     "another name with -o", t->o->out);
+                code = command_fail("trace", STRETTO_E_FORMAT, err.text);
+            } else if (!same) {
                 fail(&err, STRETTO_E_FORMAT,
                      "line %zu of %s is of another file of prompts; give another name with -o",
                      *done + 2, t->o->out);
@@ -283,6 +289,7 @@ static int trace_some(struct trace *t, size_t first, size_t n)
         if (p->n + t->how.tokens > t->context) {
             code = write_line(t, json_pack("{s:s,s:s,s:s}", "id", p->id, "set", p->set, "skipped",
                                            "prompt and answer do not fit the context"), NULL);
+            t->skipped++;
             continue;
         }
         s = trajectory_blocks(t->e, &t->how, (int32_t)seq, a, (int32_t)t->together, t->forks,
@@ -399,6 +406,9 @@ static int trace_run(void *options, size_t n_operands, char **operands)
         step = t.prompts.n - at < t.together ? t.prompts.n - at : t.together;
         code = trace_some(&t, at, step);
     }
+    if (t.skipped)
+        fprintf(stderr, "stretto trace: %zu prompts and their answers do not fit the context of %u and are "
+                "left out; ask for more with -c, or for shorter answers with -n\n", t.skipped, t.context);
     if (t.out && fclose(t.out) != 0 && code == EXIT_DONE)
         code = command_fail("trace", STRETTO_E_IO, strerror(errno));
     if (begun) {

@@ -67,7 +67,7 @@ static int range_error(const struct command *c, const struct option *o, const ch
     if (isinf(o->max))
         return command_usage(c->name, "%s takes a number of at least %.15g, not '%s'", word, o->min,
                              v);
-    return command_usage(c->name, "%s takes a number from %.15g to %.15g, not '%s'", word, o->min, o->max,
+    return command_usage(c->name, "%s takes a number from %.17g to %.17g, not '%s'", word, o->min, o->max,
                          v);
 }
 
@@ -133,6 +133,13 @@ static int option_set(const struct command *c, const struct option *o, const cha
         return EXIT_DONE;
     case OPT_INTS:
         return set_ints(c, o, word, v, target);
+    case OPT_TEXTS: {
+        struct text_list *list = target;
+        if (list->n + 1 == sizeof list->v / sizeof *list->v)
+            return command_usage(c->name, "%s may be given %zu times", word, list->n);
+        list->v[list->n++] = v;
+        return EXIT_DONE;
+    }
     }
     return EXIT_USAGE;
 }
@@ -225,7 +232,7 @@ static void json_command(const struct command *c)
         printf("%s{\"title\":", u ? "," : ""); json_text(g->title);
         printf(",\"options\":[");
         for (size_t i = 0; i < g->n; i++) {
-            static const char *const kinds[] = { "flag", "int", "real", "text", "choice", "ints" };
+            static const char *const kinds[] = { "flag", "int", "real", "text", "choice", "ints", "texts" };
             const struct option *o = &g->options[i];
             printf("%s{\"flags\":", i ? "," : ""); json_text(o->flags);
             printf(",\"value\":"); if (o->value) json_text(o->value); else printf("null");

@@ -19,9 +19,11 @@ enum option_kind {
     OPT_TEXT,          /* const char *                                    */
     OPT_CHOICE,        /* const char *, one of `choices` ("a|b|c")        */
     OPT_INTS,          /* struct int_list: comma list, each within range  */
+    OPT_TEXTS,         /* struct text_list: may be given several times    */
 };
 
 struct int_list { int64_t v[32]; size_t n; };
+struct text_list { const char *v[17]; size_t n; };   /* NULL behind the last */
 
 struct option {
     const char *flags; /* "-n --predict --n-predict": the last is the name in messages          */

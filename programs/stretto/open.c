@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -138,6 +139,19 @@ void tell_engine(const char *command, const struct model_options *o, const stret
             (double)i.weight_bytes / 1e6, (double)i.cache_bytes / 1e6);
 }
 
+/* Whether `auto` or the word is among words joined by + or commas; NULL is auto, "all" everything. */
+static bool has_word(const char *words, const char *word)
+{
+    if (!words || strcmp(words, "all") == 0) return true;
+    for (const char *p = words; *p;) {
+        size_t n = strcspn(p, "+,");
+        if ((n == strlen(word) && memcmp(p, word, n) == 0) || (n == 4 && memcmp(p, "auto", 4) == 0))
+            return true;
+        p += n + (p[n] != '\0');
+    }
+    return false;
+}
+
 int decoder_open(const char *command, const struct decode_options *o,
                  const struct model_options *m, struct decoder *out)
 {
@@ -148,6 +162,11 @@ int decoder_open(const char *command, const struct decode_options *o,
     out->how.ngram = (uint32_t)o->ngram;
     out->how.guesses = (uint32_t)o->guesses;
     out->how.heads = o->heads;
+    const char *idle = o->draft && !has_word(o->words, "draft") ? "-md"
+                       : o->heads && !has_word(o->words, "heads") ? "--heads" : NULL;
+    if (idle)
+        return command_usage(command, "%s goes with --decode auto or %s, not with --decode %s", idle,
+                             strcmp(idle, "-md") == 0 ? "draft" : "heads", o->words);
     if (!o->draft) return EXIT_DONE;
     struct model_options draft = *m;
     draft.model = o->draft;
@@ -162,18 +181,29 @@ void decoder_close(struct decoder *d)
     d->draft = NULL;
 }
 
+int can_write(const char *command, const char *option, const char *path)
+{
+    struct stat st;
+    if (!*path) return command_usage(command, "%s needs the name of a file", option);
+    char err[600], *name = strdup(path), *folder = name ? dirname(name) : NULL;
+    const char *why = NULL;
+    bool there = stat(path, &st) == 0;
+    if (!folder) why = "out of memory";
+    else if (there && S_ISDIR(st.st_mode)) why = "it is a folder";
+    else if (access(there && !S_ISREG(st.st_mode) ? path : folder, W_OK) != 0) why = strerror(errno);
+    snprintf(err, sizeof err, "%s cannot write %s: %s", option, path, why ? why : "");
+    free(name);
+    return why ? command_fail(command, STRETTO_E_IO, err) : EXIT_DONE;
+}
+
 int learned_writable(const char *command, const char *path)
 {
-    char err[600], *name = strdup(path), *folder = name ? dirname(name) : NULL;
-    int code = EXIT_DONE;
-    if (!folder) code = command_fail(command, STRETTO_E_NOMEM, NULL);
-    else if (access(folder, W_OK | X_OK) != 0) {
-        snprintf(err, sizeof err, "--learned cannot write in %s: %s", folder, strerror(errno));
-        code = command_fail(command, STRETTO_E_IO, err);
-    }
-    free(name);
-    return code;
+    struct stat st;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+        return command_usage(command, "--learned %s is no regular file", path);
+    return can_write(command, "--learned", path);
 }
+
 int learned_in(const char *command, const struct decode_options *o, stretto_engine *e)
 {
     char err[600];
@@ -226,14 +256,14 @@ void tell_decoding(const char *command, const stretto_session *s)
             (double)d.tokens / (double)d.steps, (unsigned long long)d.guesses,
             (unsigned long long)d.accepted, 1e3 * d.guess_seconds);
     for (uint32_t i = 0; i < d.n_sources; i++)
-        fprintf(stderr, "stretto %s:   %-9s %llu proposed, %llu sent, %llu right\n", command,
-                d.sources[i].name, (unsigned long long)d.sources[i].proposed,
-                (unsigned long long)d.sources[i].sent, (unsigned long long)d.sources[i].right);
-    fprintf(stderr,
-            "stretto %s:   a step of one row takes %.2f ms; 2, 4, 8, 16 rows take %.2f, %.2f, "
-            "%.2f, %.2f times that\n",
-            command, 1e3 * d.step_seconds, (double)d.cost[2], (double)d.cost[4],
-            (double)d.cost[8], (double)d.cost[16]);
+        fprintf(stderr, "stretto %s:   %-9s proposed %llu, of them %llu right, sent or not; sent %llu\n",
+                command, d.sources[i].name, (unsigned long long)d.sources[i].proposed,
+                (unsigned long long)d.sources[i].right, (unsigned long long)d.sources[i].sent);
+    if (d.step_seconds > 0)
+        fprintf(stderr, "stretto %s:   a step of one row takes %.2f ms", command, 1e3 * d.step_seconds);
+    for (uint32_t n = 2; n <= 16 && d.step_seconds > 0; n *= 2)
+        if (d.cost[n] > 0) fprintf(stderr, ", of %u %.2f times that", n, (double)d.cost[n]);
+    if (d.step_seconds > 0) fputc('\n', stderr);
     tell_asking(command, writer_counts(stretto_session_inside((stretto_session *)(uintptr_t)s)));
 }
 

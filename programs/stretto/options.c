@@ -5,7 +5,7 @@
 static const struct option model_rows[] = {
     {"-m --model", "MODEL", OPT_TEXT, AT(model), 0, 0,
      "a GGUF file, a Hugging Face folder or a name of the catalogue [the default model]"},
-    {"-t --threads", "N", OPT_INT, AT(threads), 0, 1024,
+    {"-t --threads", "N", OPT_INT, AT(threads), 0, 256,
      "threads; 0 takes what the machine and its container allow [0]"},
     {"-c --ctx-size", "N", OPT_INT, AT(context), 0, 1 << 24,
      "tokens of context; 0 takes the smaller of what the model was trained for and what fits [0]"},
@@ -15,7 +15,7 @@ static const struct option model_rows[] = {
      "how the cache stores values: as -ctk, or q4_0 (4 bits, rotated) beside keys of q8_0, which "
      "takes 44 % of the memory of f16 but diverges up to three times as far as q8_0 [f16]"},
     {"--reference", NULL, OPT_FLAG, AT(reference), 0, 0,
-     "the float32 path: weights, activations and cache in float32"},
+     "the float32 path: weights, activations and, unless -ctk or -ctv say otherwise, the cache"},
     {"--strict", NULL, OPT_FLAG, AT(strict), 0, 0,
      "one arithmetic for prompt and written rows, so cached and recomputed prefixes agree bit for "
      "bit"},
@@ -35,7 +35,7 @@ static const struct option sampling_rows[] = {
     {"--min-p", "P", OPT_REAL, AT(min_p), 0, 1,
      "drop tokens below P times the best; 0 keeps all [0.05]"},
     {"--seed -s", "N", OPT_INT, AT(seed), -1, 9e15,
-     "seed of the noise; -1 draws one and says which [-1]"},
+     "seed of the noise; -1 draws one, -v and --json say which [-1]"},
     {"--repeat-penalty", "X", OPT_REAL, AT(repeat_penalty), 0.01, 100,
      "divide the logits of recent tokens by X; 1 is off [1]"},
     {"--repeat-last-n", "N", OPT_INT, AT(repeat_last_n), -1, 1 << 24,

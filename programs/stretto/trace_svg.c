@@ -133,7 +133,7 @@ struct picture {
     const stretto_model *m;
     const struct svg_trace *t;
     const struct svg_about *about;
-    size_t n;                          /* tokens that are drawn                  */
+    size_t n, steps;                   /* tokens that steps wrote, and their steps */
     double seconds;
 };
 
@@ -166,7 +166,7 @@ static void axes(const struct picture *p, double right, double top_tokens)
         words(p, LEFT - 8, y + 4, "class=\"axis\" text-anchor=\"end\"", text);
     }
     for (double v = 0, step = mark(right); v <= right; v += step) {
-        snprintf(text, sizeof text, step < 0.1 ? "%.2f s" : step < 1 ? "%.1f s" : "%.0f s", v);
+        snprintf(text, sizeof text, step < 0.01 ? "%.3f s" : step < 0.1 ? "%.2f s" : step < 1 ? "%.1f s" : "%.0f s", v);
         words(p, LEFT + wide * v / right, CHART_TOP + high + 18,
               "class=\"axis\" text-anchor=\"middle\"", text);
     }
@@ -204,7 +204,9 @@ static void chart(const struct picture *p)
     snprintf(text, sizeof text, "one token a step: %.0f a second", 1 / plain);
     /* Below the line, also where the words begin. */
     double below = y + 210 * (CHART_TOP + high - y) / fmax(x - LEFT, 1) + 16;
-    words(p, x, fmin(below, CHART_TOP + high - 6), "class=\"note\" text-anchor=\"end\"", text);
+    bool room_left = x - LEFT > 230;
+    words(p, room_left ? x : LEFT + 8, fmin(below, CHART_TOP + high - 6),
+          room_left ? "class=\"note over\" text-anchor=\"end\"" : "class=\"note over\"", text);
 }
 
 static void legend(const struct picture *p)
@@ -224,12 +226,29 @@ static void legend(const struct picture *p)
     }
 }
 
+/* One token's chip at x; returns its width. */
+static double chip(const struct picture *p, double x, double y, int32_t id, int32_t source, bool *breaks)
+{
+    char text[LABEL_BYTES];
+    double w = COLUMN * (double)token_label(p->m, id, text, breaks) + 3;
+    const struct colour *c = colour_of(source);
+    fprintf(p->f,
+            "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%d\" rx=\"3\" "
+            "fill=\"%s\"/><text x=\"%.1f\" y=\"%.1f\" class=\"chip\" style=\"fill:%s\">%s"
+            "</text>\n",
+            x + .5, y + 1.0, w, CHIP - 2, c->fill, x + 2, y + 14.5, source < 0 ? "#3a3935" : c->edge,
+            text);
+    return w;
+}
+
 /* The answer as text, every step a frame around the tokens it wrote; returns where it ends. */
 static double answer(const struct picture *p, double y)
 {
     double x = LEFT;
     char text[LABEL_BYTES];
     bool breaks = false;
+    if (p->about->n) x += 2 + chip(p, x + 2, y, p->about->ids[0], -1, &breaks) + 6;
+    if (breaks) { x = LEFT; y += LINE; }
     for (size_t i = 0; i < p->n;) {
         size_t end = i;
         double wide = 4;
@@ -245,15 +264,8 @@ static double answer(const struct picture *p, double y)
         bool new_line = false;
         for (; i < end; i++) {
             double w = COLUMN * (double)token_label(p->m, p->t->token[i].id, text, &breaks) + 3;
-            const struct colour *c = colour_of(p->t->token[i].source);
             if (x + w > WIDTH - RIGHT + 4) { x = LEFT + 2; y += LINE; }
-            fprintf(p->f,
-                    "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%d\" rx=\"3\" "
-                    "fill=\"%s\"/><text x=\"%.1f\" y=\"%.1f\" class=\"chip\" fill=\"%s\">%s"
-                    "</text>\n",
-                    x + .5, y + 1.0, w, CHIP - 2, c->fill, x + 2, y + 14.5,
-                    p->t->token[i].source < 0 ? "#3a3935" : c->edge, text);
-            x += w + 1;
+            x += chip(p, x, y, p->t->token[i].id, p->t->token[i].source, &breaks) + 1;
             new_line |= breaks;
         }
         x += 5;
@@ -264,25 +276,32 @@ static double answer(const struct picture *p, double y)
 
 static void head(const struct picture *p, double height)
 {
-    const struct svg_trace *t = p->t;
     char text[400], escaped[LABEL_BYTES];
     bool ignored;
     double plain = p->about->step_seconds;
     fprintf(p->f,
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%.0f\" "
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" xml:space=\"preserve\" width=\"%d\" height=\"%.0f\" "
             "viewBox=\"0 0 %d %.0f\">\n<style>text{font-family:system-ui,'DejaVu Sans',sans-serif;"
             "fill:#3a3935}.title{font-size:19px;font-weight:600}.note{font-size:13px}"
-            ".axis{font-size:12px;fill:#8a887f}.chip{font-family:'DejaVu Sans Mono',monospace;font-size:12px}"
+            ".over{paint-order:stroke;stroke:#fffefb;stroke-width:4px;stroke-linejoin:round}"
+            ".axis{font-size:12px;fill:#8a887f}.chip{white-space:pre;"
+            "font-family:'DejaVu Sans Mono',monospace;font-size:12px}"
             "</style>\n<rect width=\"%d\" height=\"%.0f\" fill=\"#fffefb\"/>\n",
             WIDTH, height, WIDTH, height, WIDTH, height);
     label(p->about->model, strlen(p->about->model), escaped, &ignored);
-    snprintf(text, sizeof text, "%s, %s: %zu tokens in %zu steps", escaped, p->about->decode,
-             p->about->n, t->n_steps);
+    /* The title's letters are about 10 wide; what is too long goes to the way of decoding. */
+    size_t left = (WIDTH - LEFT - RIGHT) / 10, used = strlen(escaped) + 2;
+    snprintf(text, sizeof text, "%s, %.*s%s", escaped, (int)(left > used ? left - used : 8),
+             p->about->decode, strlen(p->about->decode) + used > left ? "\xe2\x80\xa6" : "");
     words(p, LEFT, 32, "class=\"title\"", text);
-    snprintf(text, sizeof text, "%.2f tokens a step, %.1f a second%s",
-             t->n_steps ? (double)t->n_tokens / (double)t->n_steps : 0,
-             p->seconds > 0 ? (double)p->n / p->seconds : 0, plain > 0 ? "; " : "");
-    if (plain > 0)
+    int at = snprintf(text, sizeof text, "%zu token%s: the first with the prompt", p->about->n,
+                      p->about->n == 1 ? "" : "s");
+    if (p->n)
+        at += snprintf(text + at, sizeof text - (size_t)at,
+                       ", %zu in %zu step%s, %.2f a step, %.1f a second%s", p->n, p->steps,
+                       p->steps == 1 ? "" : "s", (double)p->n / (double)p->steps,
+                       p->seconds > 0 ? (double)p->n / p->seconds : 0, plain > 0 ? "; " : "");
+    if (plain > 0 && p->seconds > 0)
         snprintf(text + strlen(text), sizeof text - strlen(text), "%.2f times one token a step",
                  (double)p->n / p->seconds * plain);
     words(p, LEFT, 52, "class=\"note\"", text);
@@ -298,7 +317,8 @@ int svg_write(const char *command, const char *path, const stretto_model *m,
     p.n = about->n ? about->n - 1 : 0;
     if (p.n > t->n_tokens) p.n = t->n_tokens;
     if (p.n > MOST_TOKENS) p.n = MOST_TOKENS;
-    if (p.n) p.seconds = t->step[t->token[p.n - 1].step].end;
+    if (p.n) p.steps = t->token[p.n - 1].step + 1;
+    if (p.n) p.seconds = t->step[p.steps - 1].end;
     p.f = fopen("/dev/null", "w");
     double height = 0;
     /* Drawn twice: the first time to see how long it gets. */

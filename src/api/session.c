@@ -301,8 +301,8 @@ stretto_status stretto_session_decoded(const stretto_session *s, stretto_decoded
             x.sources[x.n_sources++] = (stretto_decode_source){
                 strategies[i]->name, c->proposed[i], c->sent[i], c->right[i] };
     for (uint32_t n = 1; n < sizeof x.cost / sizeof *x.cost; n++)
-        x.cost[n] = (float)costs_ratio(&s->engine->costs, n);
-    x.step_seconds = s->engine->costs.base;
+        if (s->engine->costs.seen[n]) x.cost[n] = (float)costs_ratio(&s->engine->costs, n);
+    if (s->engine->costs.seen[1]) x.step_seconds = s->engine->costs.base;
     memcpy(out, &x, out->size < sizeof x ? out->size : sizeof x);
     return STRETTO_OK;
 }

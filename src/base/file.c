@@ -63,15 +63,21 @@ static bool write_all(int fd, const char *p, size_t n)
 stretto_status file_replace(const char *path, const void *data, size_t n, struct error *err)
 {
     struct buffer name = buffer_make(1 << 16);
-    stretto_status s = buffer_printf(&name, "%s.XXXXXX", path);
-    if (s != STRETTO_OK) return fail(err, s, "the name of the file is too long");
+    char *real = realpath(path, NULL);                      /* a link stays one */
+    const char *target = real ? real : path;
+    stretto_status s = buffer_printf(&name, "%s.XXXXXX", target);
+    if (s != STRETTO_OK) {
+        free(real);
+        return fail(err, s, "the name of the file is too long");
+    }
     int fd = mkostemp(name.data, O_CLOEXEC);
     bool ok = fd >= 0 && write_all(fd, data, n);
     if (fd >= 0 && close(fd) != 0) ok = false;
-    if (!ok || rename(name.data, path) != 0) {
+    if (!ok || rename(name.data, target) != 0) {
         s = fail(err, STRETTO_E_IO, "cannot write %s: %s", path, strerror(errno));
         if (fd >= 0) unlink(name.data);
     }
+    free(real);
     buffer_done(&name);
     return s;
 }

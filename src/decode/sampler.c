@@ -25,8 +25,10 @@ stretto_status sampler_set(struct sampler *s, const struct sampling *how, struct
     if (!(how->repeat_penalty > 0) || !isfinite(how->repeat_penalty))
         return fail(err, STRETTO_E_ARG, "the repetition penalty is a number above 0 (1 is none)");
     for (size_t i = 0; i < how->n_bias; i++)
-        if (how->bias[i].token < 0 || (uint32_t)how->bias[i].token >= s->vocab ||
-            isnan(how->bias[i].add))
+        if (isnan(how->bias[i].add))
+            return fail(err, STRETTO_E_ARG, "the logit bias for token %d is no number",
+                        how->bias[i].token);
+        else if (how->bias[i].token < 0 || (uint32_t)how->bias[i].token >= s->vocab)
             return fail(err, STRETTO_E_ARG,
                         "logit bias for token %d; the vocabulary has ids 0 to %u",
                         how->bias[i].token, s->vocab - 1);

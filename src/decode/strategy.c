@@ -51,6 +51,8 @@ stretto_status decode_parse(const char *words, struct decode_choice *out, struct
             c.sources |= 1u << source;
         } else if (n != 5 || memcmp(at, "plain", 5) != 0) {
             return unknown(at, n, err);
+        } else if (strcmp(words, "plain") != 0) {
+            return fail(err, STRETTO_E_ARG, "plain decoding does not guess: it is joined with nothing");
         }
         at += n;
         if (!*at) break;

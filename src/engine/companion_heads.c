@@ -242,7 +242,11 @@ static stretto_status guess(void *ud, const struct timeline *t, uint32_t k, doub
     if (k == 0) {
         uint32_t n;
         double begin = clock_seconds();
-        TRY(heads_guess(h, h->companion.hidden, h->token, h->p, &n, err));
+        struct error ignored = { 0 };
+        stretto_status s = heads_guess(h, h->companion.hidden, h->token, h->p, &n, &ignored);
+        if (s == STRETTO_E_NAN)        /* they have nothing to say; the text goes on */
+            for (n = 0; n < h->n; n++) h->token[n] = -1;
+        else if (s != STRETTO_OK) return fail(err, s, "%s", ignored.text);
         h->seconds += (clock_seconds() - begin - h->seconds) / 8;
     }
     *token = h->token[k];

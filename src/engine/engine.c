@@ -82,8 +82,9 @@ static stretto_status plan(const struct model *m, const struct engine_options *o
             spare > b.buffers ? (spare - b.buffers) / b.page * PAGE_SLOTS / i->sequences : 0;
         if (chosen || tokens < 512)
             return fail(err, STRETTO_E_NOMEM,
-                        "a context of %u tokens for %u sequence%s needs %.1f GB; %.1f GB are free: "
-                        "ask for a smaller one with -c, or for -ctk q8_0 -ctv q4_0",
+                        "a context of %u tokens for %u sequence%s needs %.1f GB; %.1f GB are free, of "
+                        "which an eighth is left alone: ask for a smaller one with -c, or for -ctk "
+                        "q8_0 -ctv q4_0",
                         i->context, i->sequences, i->sequences > 1 ? "s" : "",
                         (double)(b.buffers + b.pages) / 1e9, (double)have / 1e9);
         i->context = (uint32_t)tokens / PAGE_SLOTS * PAGE_SLOTS;

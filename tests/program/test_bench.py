@@ -56,6 +56,8 @@ def roof():
     assert code == 0 and "| attention |" in out and "roofs:" in out, (out, err)
     code, out, err = call("bench", "-m", model, "--roof", "-p", "8", "-n", "0", "-r", "1", "-t", "1", "-o", "csv")
     assert code == 0 and out.startswith("test,operation,") and "\npp8,\"all\"," in out, (out, err)
+    code, out, err = call("bench", "-m", model, "--roof", "-p", "8", "-n", "2", "-r", "1", "-t", "1", "-o", "csv")
+    assert code == 0 and out.count("test,operation,") == 1 and "\ntg2,\"all\"," in out, (out, err)
 
 
 def compare():
@@ -74,13 +76,23 @@ def compare():
         code, out, err = call("bench", "--compare", a, b)
         assert code == 0 and err == "", (code, err)
         lines = {line.split(",")[0][2:]: line for line in out.splitlines()[2:]}
-        assert "| faster |" in lines["pp512"] and "| the same |" in lines["pp64"], out
+        assert "| faster |" in lines["pp512"] and "| not told apart |" in lines["pp64"], out
         assert "only before" in lines["pp8"] and "only after" in lines["pp9"], out
         code, out, _ = call("bench", "--compare", b, a)
         assert code == 1 and "| slower |" in out, (code, out)
         one = write("one", [row(512, 50)])
         code, out, _ = call("bench", "--compare", a, one)
         assert code == 0 and "one sample" in out, (code, out)
+        other = write("other", [row(3, 5, 6, 7)])
+        code, out, err = call("bench", "--compare", a, other)
+        assert code == 1 and "nothing was compared" in err, (code, err)
+        for args, words in ((("--costs", "1,2"), "--costs goes with"), (("--prompts", a), "--prompts goes with"),
+                            (("-c", "9"), "-c goes with"), (("--decode", "auto", "-d", "3"), "-d goes with"),
+                            (("--decode", "auto", "-o", "csv"), "-o csv goes with"),
+                            (("--compare", a, a, "--roof"), "no other option"),
+                            (("-p", "0", "-n", "0"), "nothing to measure")):
+            code, out, err = call("bench", *args)
+            assert code == 2 and words in err, (args, code, err)
         for bad, words in ((write("bad", "[{]"), "line 1"), (write("none", ""), "line"),
                            (write("empty", []), "list of"),
                            (os.path.join(tmp, "missing"), "missing"), (tmp, "regular file")):

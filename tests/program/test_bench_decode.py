@@ -81,6 +81,11 @@ def main():
         assert size < os.path.getsize(learned) and run("--learned", learned)["ids"] == plain["ids"]
         assert os.path.getsize(learned) > len(bytes_before)
         assert sorted(os.listdir(tmp)) == ["l", "o", "p.jsonl", "t.jsonl"], "no part of a file is left"
+        link, before = os.path.join(tmp, "link"), os.path.getsize(other)
+        os.symlink(other, link)
+        run("--learned", link)
+        assert os.path.islink(link) and os.path.getsize(other) >= before
+        os.mkfifo(os.path.join(tmp, "pipe"))
 
         # Prices of another machine: free rows are all used, rows that cost a step each are not.
         def sent(costs):
@@ -105,7 +110,14 @@ def main():
                 ((*short, broken), 1, "damaged"),
                 ((*short, foreign), 2, "another vocabulary"),
                 ((*short, prompts), 1, "no file of what decoding learned"),
-                ((*short, os.path.join(tmp, "no", "l")), 1, "cannot write in"),
+                ((*short, os.path.join(tmp, "no", "l")), 1, "cannot write"),
+                ((*short, os.path.join(tmp, "pipe")), 2, "no regular file"), ((*short, ""), 2, "name of a file"),
+                (("trace", "jacobi", "-m", model, "--prompts", prompts, "-o", traced + "2", "-n", "50", "--learned",
+                  os.path.join(tmp, "no", "l")), 1, "cannot write"),
+                (("trace", "jacobi", "-m", model, "--prompts", prompts, "-o", "-"), 2, "name of a file"),
+                (("trace", "jacobi", "-m", model, "--prompts", prompts, "-o", traced, "-n", "50", "--states", "1",
+                  "--limit", "2"), 1, "raise --limit"),
+                ((*base, "--decode", "all,auto"), 2, "stands alone"),
                 ((*base, "--decode", "auto", "--learned", os.path.join(tmp, "none")), 1, "cannot open"),
                 ((*base, "--decode", "auto", "--costs", "1,2,3"), 2, "--costs takes"),
                 ((*base, "--decode", "auto", "--costs", "1,2,1,4,5,6"), 2, "--costs takes"),

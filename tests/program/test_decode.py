@@ -39,6 +39,11 @@ def main():
     for args, status, words in (
             (("--decode", "draft"), 2, "-md"), (("--decode", "heads"), 2, "--heads"),
             (("-md", path("gemma3")), 2, "vocabulary"), (("-md", path("bert")), 2, "draft model"),
+            (("--decode", "plain", "-md", path("llama")), 2, "-md goes with"),
+            (("--decode", "jacobi+lookup", "--heads", "h"), 2, "--heads goes with"),
+            (("--decode", "plain+jacobi"), 2, "joined with nothing"), (("-sys", "x"), 2, "--chat"),
+            (("--logit-bias", "5+nan"), 2, "token 5 is no number"), (("--trace", "t.png"), 2, "SVG"),
+            (("--trace", ""), 2, "name of a file"), (("--trace", "/"), 1, "folder"),
             (("-md", path("none")), 1, "none"), (("--heads", path("llama")), 1, "model.gguf"),
             (("--decode", "lookahead", "--ngram", "5", "--draft-max", "1"), 2, "lookahead")):
         code, out, err = run("-m", path("llama"), "-n", "5", *args)
@@ -50,12 +55,30 @@ def main():
             assert code == 0 and out == plain, err
             text = open(svg, encoding="utf-8").read()
             xml.dom.minidom.parseString(text)
-            # The first token is the prompt's answer; every other one is a chip.
-            assert text.count('class="chip"') == 59, (decode, text.count('class="chip"'))
-            steps = int(re.search(r"60 tokens in (\d+) steps", text).group(1))
+            # Every token is a chip; the first is the prompt's answer.
+            assert text.count('class="chip"') == 60, (decode, text.count('class="chip"'))
+            steps = int(re.search(r"60 tokens: the first with the prompt, 59 in (\d+) steps", text).group(1))
             assert steps == 59 if decode == "plain" else steps <= 59
+            assert "times one token a step" in text or decode != "plain", text
+        for n in "0", "1":
+            code, out, err = run("-m", path("llama"), "-n", n, "--decode", "plain", "--trace", svg)
+            text = open(svg, encoding="utf-8").read()
+            xml.dom.minidom.parseString(text)
+            assert code == 0 and text.count('class="chip"') == int(n), (n, text)
         code, out, err = run("-m", path("llama"), "-n", "5", "--trace", os.path.join(tmp, "no", "t.svg"))
         assert code == 1 and "cannot write" in err, err
+    # Several stop strings: the first that comes ends the text.
+    whole = plain.decode("utf-8", "replace").rstrip("\n")
+    early, late = whole[len(whole) // 4:][:3], whole[len(whole) // 2:][:3]
+    for stops in ((early, late), (late, early)):
+        code, out, err = run("-m", path("llama"), "-n", "60", "--stop", stops[0], "--stop", stops[1])
+        want = whole[:min(whole.index(early), whole.index(late))]
+        assert code == 0 and out.decode("utf-8", "replace").rstrip("\n") == want.rstrip("\n"), (stops, out, want)
+    code, out, err = run("-m", path("llama"), "-n", "5", *(17 * ("--stop", "x")))
+    assert code == 2 and "16 times" in err, err
+    # -v names no price of a step that was not taken.
+    code, out, err = run("-m", path("llama"), "-n", "20", "--decode", "plain", "-v")
+    assert "a step of one row takes" in err and "times that" not in err, err
     print("decoding from the command line")
 
 
