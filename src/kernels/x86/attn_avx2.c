@@ -338,6 +338,15 @@ INLINE float probabilities(float *score, float by, float m)
     return sum8(_mm256_add_ps(total[0], total[1]));
 }
 
+/* The maxima of all rows come first, then all exponentials: neither waits for the other's reductions. */
+INLINE void all_probabilities(const struct attn_query *a, size_t r0, size_t n, float (*score)[B],
+                              float *m, float *sum)
+{
+    float by = 1;
+    for (size_t r = 0; r < n; r++) m[r] = largest(a, r0 + r, score[r], &by);
+    for (size_t r = 0; r < n; r++) sum[r] = probabilities(score[r], by, m[r]);
+}
+
 /* Positions that any of n queries sees. */
 INLINE void span(const struct attn_query *a, size_t r0, size_t n, size_t *lo, size_t *hi)
 {
@@ -394,12 +403,11 @@ INLINE void attend(enum kv_type t, const struct tile_fns *f, size_t nq, const st
                    size_t r0, const void *k_page, const void *v_page, float *m, float *sum,
                    float *acc)
 {
-    float score[TILE_Q][B], by = 1;
+    float score[TILE_Q][B];
     size_t lo, hi;
     span(a, r0, nq, &lo, &hi);
     scores(t, f, a, r0, k_page, lo, hi, score, r0 ? k_page : v_page);
-    for (size_t r = 0; r < nq; r++) m[r0 + r] = largest(a, r0 + r, score[r], &by);
-    for (size_t r = 0; r < nq; r++) sum[r0 + r] = probabilities(score[r], by, m[r0 + r]);
+    all_probabilities(a, r0, nq, score, m + r0, sum + r0);
     values(t, f, nq, a, v_page, lo, hi, (const float(*)[B])score, acc + r0 * a->head_dim,
            r0 || !a->next_k ? v_page : a->next_k);
 }
@@ -443,7 +451,7 @@ INLINE void attend_codes(enum kv_type t, const struct code_fns *f, size_t nq,
                          const struct attn_query *a, size_t r0, const void *k_page,
                          const void *v_page, float *m, float *sum, float *acc)
 {
-    float score[TILE_Q][B], by = 1;
+    float score[TILE_Q][B];
     struct weights_16 w;
     size_t lo, hi, d = a->head_dim, scales = B * kv_groups(d) * sizeof(float);
     size_t step = kv_v_panel(t) * f->score_wide / (B * 4);
@@ -453,8 +461,7 @@ INLINE void attend_codes(enum kv_type t, const struct code_fns *f, size_t nq,
     for (size_t j = lo / f->score_wide * f->score_wide; j < hi; j += f->score_wide)
         f->score(a, r0, k_page, j, score,
                  (const char *)v_page + j / f->score_wide * step * kv_quads(d), step);
-    for (size_t r = 0; r < nq; r++) m[r0 + r] = largest(a, r0 + r, score[r], &by);
-    for (size_t r = 0; r < nq; r++) sum[r0 + r] = probabilities(score[r], by, m[r0 + r]);
+    all_probabilities(a, r0, nq, score, m + r0, sum + r0);
     if (!r0) fetch_lines(kv_k_scales(next, d), scales);
     for (size_t i = 0; i < d; i += KV_PANEL) {
         if (i % 32 == 0)
