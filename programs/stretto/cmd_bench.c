@@ -284,10 +284,8 @@ static bool is_only(const struct int_list *l, int64_t v) { return l->n == 1 && l
 static const char *stray(const struct bench_options *o, const char **with)
 {
     const struct decode_options *d = &o->decode.decode;
-    bool decode = d->words != NULL, test = !is_only(&o->prompt, 512) || !is_only(&o->depth, 0) ||
-                                           !is_only(&o->sequences, 1) || o->roof;
     *with = "--decode";
-    if (!decode)
+    if (!d->words)
         return o->decode.prompts     ? "--prompts"
                : o->decode.costs     ? "--costs"
                : o->decode.limit     ? "--limit"
@@ -305,7 +303,7 @@ static const char *stray(const struct bench_options *o, const char **with)
     return !is_only(&o->prompt, 512)     ? "-p"
            : !is_only(&o->depth, 0)      ? "-d"
            : !is_only(&o->sequences, 1)  ? "-np"
-           : test                        ? "--roof"
+           : o->roof                     ? "--roof"
            : o->generate.n > 1           ? "-n with several numbers"
            : o->threads.n > 1            ? "-t with several numbers"
            : strcmp(o->format, "csv") == 0 ? "-o csv"
@@ -406,7 +404,8 @@ const struct command command_bench = {
                    "from registers and the first cache. Both probes run beside the test.\n\n"
                    "With --compare two files that -o json wrote are held against each other, test "
                    "by test: the ratio of the speeds, and its 95 % interval by Welch's test on the "
-                   "samples' logarithms. Exit status 1: something got slower beyond that noise; 2: "
+                   "samples' logarithms. Exit status 1: something got slower beyond that noise, or "
+                   "no test stands in both files; 2: "
                    "a file cannot be read.\n\n"
                    "With --decode every answer of --prompts is written plainly and in each named "
                    "way, in rounds that turn; -n says how many tokens at most. Printed are tokens "

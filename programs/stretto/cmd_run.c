@@ -172,7 +172,7 @@ static int run_run(void *options, size_t n_operands, char **operands)
     const char *dot = o->trace ? strrchr(o->trace, '.') : NULL;
     if (dot && (strcmp(dot, ".png") == 0 || strcmp(dot, ".jpg") == 0 || strcmp(dot, ".pdf") == 0))
         return command_usage("run", "--trace draws SVG: give it the name of an .svg file");
-    int trace = o->trace ? can_write("run", "--trace", o->trace) : EXIT_DONE;
+    int trace = o->trace ? can_write("run", "--trace", o->trace, false) : EXIT_DONE;
     if (trace != EXIT_DONE) return trace;
     size_t length = 0, n = 0;
     char *text =

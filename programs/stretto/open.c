@@ -181,7 +181,7 @@ void decoder_close(struct decoder *d)
     d->draft = NULL;
 }
 
-int can_write(const char *command, const char *option, const char *path)
+int can_write(const char *command, const char *option, const char *path, bool replaced)
 {
     struct stat st;
     if (!*path) return command_usage(command, "%s needs the name of a file", option);
@@ -190,7 +190,7 @@ int can_write(const char *command, const char *option, const char *path)
     bool there = stat(path, &st) == 0;
     if (!folder) why = "out of memory";
     else if (there && S_ISDIR(st.st_mode)) why = "it is a folder";
-    else if (access(there && !S_ISREG(st.st_mode) ? path : folder, W_OK) != 0) why = strerror(errno);
+    else if (access(there && !replaced ? path : folder, W_OK) != 0) why = strerror(errno);
     snprintf(err, sizeof err, "%s cannot write %s: %s", option, path, why ? why : "");
     free(name);
     return why ? command_fail(command, STRETTO_E_IO, err) : EXIT_DONE;
@@ -201,7 +201,7 @@ int learned_writable(const char *command, const char *path)
     struct stat st;
     if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
         return command_usage(command, "--learned %s is no regular file", path);
-    return can_write(command, "--learned", path);
+    return can_write(command, "--learned", path, true);
 }
 
 int learned_in(const char *command, const struct decode_options *o, stretto_engine *e)

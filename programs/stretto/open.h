@@ -24,9 +24,10 @@ struct decoder { stretto_decoding how; stretto_model *draft; };
 int decoder_open(const char *command, const struct decode_options *o,
                  const struct model_options *m, struct decoder *out);
 void decoder_close(struct decoder *d);
-/* Whether a file can be written at the end of the work, asked before it. */
-int can_write(const char *command, const char *option, const char *path);
-/* The same of --learned, which is replaced at the end, asked before the work. */
+/* Whether a file can be written at the end of the work, asked before it; `replaced`: by a new one that
+ * takes its name, so that its folder must be open to that. */
+int can_write(const char *command, const char *option, const char *path, bool replaced);
+/* The same of --learned, a regular file that is replaced. */
 int learned_writable(const char *command, const char *path);
 /* Reads the file of --learned, when there is one. */
 int learned_in(const char *command, const struct decode_options *o, stretto_engine *e);

@@ -2,8 +2,8 @@
 #include "api/handles.h"
 #include "base/memory.h"
 #include "stretto/experimental.h"
-#include "text/unicode.h"
 #include "text/template.h"
+#include "text/unicode.h"
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
