@@ -70,9 +70,12 @@ static void flush_bias(struct lower *l)
     }
 }
 
+/* Whether the weight meets activations in another form than float32: int8 for types of blocks, bf16
+ * for any type that has a kernel of its own for given rows. */
 static bool quantised(const struct lower *l, int32_t param)
 {
-    return dtype_table[l->p->w->weight[param].type].block > 1;
+    enum dtype t = l->p->w->weight[param].type;
+    return dtype_table[t].block > 1 || (!l->p->limits.strict && l->p->w->kernels.linear_given[t]);
 }
 
 static void linear(struct lower *l, const struct graph_node *n)
@@ -111,6 +114,7 @@ static void head(struct lower *l, const struct graph_node *n, const struct graph
     ph.part[0].in = n->in[0];
     ph.part[0].out = n->out;
     ph.part[0].param = n->param[0];
+    ph.part[0].bias = n->param[1];
     new_phase(l, ph);
     touch(l, n->in[0]);
 }
