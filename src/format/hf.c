@@ -94,11 +94,6 @@ static stretto_status add_tensor(void *ctx, const struct st_tensor *from, struct
         return fail(err, STRETTO_E_FORMAT,
                     "%s: tensor %.100s has %zu dimensions (1 to %d are read)", f->path, from->name,
                     from->n_dims, SOURCE_MAX_DIMS);
-    if ((uintptr_t)from->data % dtype_table[type].bytes)
-        return fail(err, STRETTO_E_UNSUP,
-                    "%s: tensor %.100s is not aligned to its elements; save the "
-                    "file again with a current safetensors package",
-                    f->path, from->name);
     struct source_tensor *t = source_add_tensor(f->s, err);
     if (!t) return STRETTO_E_NOMEM;
     *t = (struct source_tensor){ .name = pool_strndup(&f->s->pool, name, strlen(name)),
@@ -224,16 +219,64 @@ static stretto_status no_weights(const struct source *s, struct error *err)
                 s->path);
 }
 
-/* A head of its own is there, unless it is the embedding's. */
-static stretto_status check_head(const struct folder *f, struct error *err)
+static struct source_tensor *find(const struct source *s, const char *name)
 {
-    if (f->config.tied || f->config.family->encoder) return STRETTO_OK;
-    for (size_t i = 0; i < f->s->n_tensors; i++)
-        if (strcmp(f->s->tensors[i].name, "output.weight") == 0) return STRETTO_OK;
-    return fail(err, STRETTO_E_FORMAT,
-                "%s has no lm_head.weight and does not tie it to the embeddings: "
-                "it is not a model that writes text",
-                f->s->path);
+    for (size_t i = 0; i < s->n_tensors; i++)
+        if (strcmp(s->tensors[i].name, name) == 0) return &s->tensors[i];
+    return NULL;
+}
+
+static bool same(const struct source_tensor *a, const struct source_tensor *b)
+{
+    return a->type == b->type && a->bytes == b->bytes && a->dims[0] == b->dims[0]
+           && memcmp(a->data, b->data, a->bytes) == 0;
+}
+
+/* A head of its own is there, unless it is the embedding's. Of two that are tied a file may hold
+ * either or both; two that differ are not tied, whatever config.json says (as in transformers). */
+static stretto_status settle_head(const struct folder *f, struct error *err)
+{
+    struct source *s = f->s;
+    struct source_tensor *head = find(s, "output.weight"), *table = find(s, "token_embd.weight");
+    if (f->config.family->encoder) return STRETTO_OK;
+    if (!head && !f->config.tied)
+        return fail(err, STRETTO_E_FORMAT,
+                    "%s has no lm_head.weight and does not tie it to the embeddings "
+                    "(\"tie_word_embeddings\"): it is not a model that writes text",
+                    s->path);
+    if (!head || !f->config.tied) return STRETTO_OK;
+    if (!table) head->name = "token_embd.weight";
+    else if (same(head, table)) *head = s->tensors[--s->n_tensors];
+    return STRETTO_OK;
+}
+
+static bool has_bias(const struct source *s, const char *what)
+{
+    char name[64];
+    snprintf(name, sizeof name, "blk.0.%s.bias", what);
+    bool fused = strncmp(what, "attn_", 5) == 0 && strcmp(what, "attn_output") != 0;
+    return find(s, name) || (fused && find(s, "blk.0.attn_qkv.bias"));
+}
+
+/* Biases that config.json speaks of must be there; those it does not speak of are used as well. */
+static stretto_status check_biases(const struct folder *f, struct error *err)
+{
+    const struct hf_config *c = &f->config;
+    const struct { bool wanted; const char *key, *what; } rows[] = {
+        { c->attention_bias, "attention_bias", "attn_q" },
+        { c->attention_bias, "attention_bias", "attn_k" },
+        { c->attention_bias, "attention_bias", "attn_v" },
+        { c->attention_bias, "attention_bias", "attn_output" },
+        { c->mlp_bias, "mlp_bias", "ffn_up" },
+        { c->mlp_bias, "mlp_bias", "ffn_down" },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (rows[i].wanted && !has_bias(f->s, rows[i].what))
+            return fail(err, STRETTO_E_FORMAT,
+                        "%s: config.json says \"%s\": true, but no weight file holds the bias "
+                        "(blk.0.%s.bias in GGUF's words): fetch the folder again, or set it to "
+                        "false if the model has none", f->s->path, rows[i].key, rows[i].what);
+    return STRETTO_OK;
 }
 
 stretto_status hf_read(struct source *s, struct error *err)
@@ -256,5 +299,6 @@ stretto_status hf_read(struct source *s, struct error *err)
     }
     if (single) TRY(read_weights(&f, "model.safetensors", strlen("model.safetensors"), err));
     else TRY(read_indexed_weights(&f, "model.safetensors.index.json", err));
-    return check_head(&f, err);
+    TRY(check_biases(&f, err));
+    return settle_head(&f, err);
 }

@@ -10,93 +10,6 @@
 
 enum { MAX_CONFIG = 4 << 20, MAX_LAYERS = 100000 };
 
-static const struct hf_family families[] = {
-    { .model_type = "llama",
-      .arch = "llama",
-      .names = hf_names_llama,
-      .activation = { "silu", "swish" },
-      .context = 2048,
-      .eps = 1e-6,
-      .rope_base = 10000,
-      .rope_halves = true },
-    { .model_type = "mistral",
-      .arch = "llama",
-      .names = hf_names_llama,
-      .activation = { "silu", "swish" },
-      .context = 131072,
-      .heads_kv = 8,
-      .eps = 1e-6,
-      .rope_base = 10000,
-      .rope_halves = true },
-    { .model_type = "qwen2",
-      .arch = "qwen2",
-      .names = hf_names_llama,
-      .activation = { "silu", "swish" },
-      .context = 32768,
-      .heads_kv = 32,
-      .eps = 1e-6,
-      .rope_base = 10000 },
-    { .model_type = "qwen3",
-      .arch = "qwen3",
-      .names = hf_names_llama,
-      .activation = { "silu", "swish" },
-      .context = 32768,
-      .heads_kv = 32,
-      .head_dim = 128,
-      .eps = 1e-6,
-      .rope_base = 10000 },
-    { .model_type = "gemma2",
-      .arch = "gemma2",
-      .names = hf_names_gemma,
-      .activation = { "gelu_pytorch_tanh", "gelu_new" },
-      .context = 8192,
-      .heads = 8,
-      .heads_kv = 4,
-      .head_dim = 256,
-      .eps = 1e-6,
-      .rope_base = 10000,
-      .norm_plus_one = true,
-      .tied = true,
-      .window_pattern = 2 },
-    { .model_type = "gemma3_text",
-      .arch = "gemma3",
-      .names = hf_names_gemma,
-      .activation = { "gelu_pytorch_tanh", "gelu_new" },
-      .context = 131072,
-      .heads = 8,
-      .heads_kv = 4,
-      .head_dim = 256,
-      .eps = 1e-6,
-      .rope_base = 1000000,
-      .rope_base_window = 10000,
-      .norm_plus_one = true,
-      .tied = true,
-      .window_pattern = 6 },
-    { .model_type = "phi3",
-      .arch = "phi3",
-      .names = hf_names_llama,
-      .activation = { "silu", "swish" },
-      .context = 4096,
-      .eps = 1e-5,
-      .rope_base = 10000 },
-    { .model_type = "gpt2",
-      .arch = "gpt2",
-      .names = hf_names_gpt2,
-      .activation = { "gelu_new", "gelu_pytorch_tanh" },
-      .context = 1024,
-      .eps = 1e-5,
-      .layer_norm = true,
-      .tied = true },
-    { .model_type = "bert",
-      .arch = "bert",
-      .names = hf_names_bert,
-      .activation = { "gelu", "gelu" },
-      .context = 512,
-      .eps = 1e-12,
-      .layer_norm = true,
-      .encoder = true },
-};
-
 /* The file while it is read. The first failure is kept in `status`; later calls do nothing, so
  * that a list of keys reads as a list. */
 struct reading {
@@ -194,6 +107,12 @@ static json_t *member(json_t *object, const char *key)
     return v && !json_is_null(v) ? v : NULL;
 }
 
+/* A member that says null, which is not the same as being absent: then a default stands. */
+static bool says_null(const struct reading *r, const char *key)
+{
+    return json_is_null(json_object_get(r->text, key));
+}
+
 /* Whole numbers may be written 4096.0. Absent: `fallback`, or a failure when that is 0. */
 static uint64_t whole_in(struct reading *r, json_t *object, const char *key, uint64_t fallback)
 {
@@ -233,6 +152,14 @@ static const char *text_of(json_t *object, const char *key)
     return v ? v : "";
 }
 
+/* The same of a key that says how something is computed: a word, when it says anything. */
+static const char *word(struct reading *r, json_t *object, const char *key)
+{
+    json_t *v = member(object, key);
+    if (v && !json_is_string(v)) refuse(r, STRETTO_E_FORMAT, "\"%s\" is not a word", key);
+    return text_of(object, key);
+}
+
 static stretto_status load(struct source *s, const char *name, json_t **out, struct error *err)
 {
     struct source_str text;
@@ -262,44 +189,101 @@ static void find_family(struct reading *r)
         r->text = text;
         type = text_of(text, "model_type")[0] ? text_of(text, "model_type") : type;
     }
-    if (strcmp(type, "gemma3") == 0) type = "gemma3_text";
-    for (size_t i = 0; i < sizeof families / sizeof *families; i++)
-        if (strcmp(families[i].model_type, type) == 0) {
-            r->family = &families[i];
-            return;
-        }
+    r->family = hf_family_find(type);
+    if (r->family) return;
     refuse(r, STRETTO_E_UNSUP,
            "model_type \"%.60s\" is not supported (llama, mistral, qwen2, qwen3, "
            "gemma2, gemma3, phi3, gpt2 and bert are)",
            type);
 }
 
-static void refuse_what_is_not_understood(struct reading *r)
+/* Keys that ask for other arithmetic than the family's usual one, here or in the classes of other
+ * families, and what they may say without asking for anything: null and false always, 0 or an
+ * empty list, and `also`. Keys that stand neither here nor anywhere in this file are not read by
+ * the family's class in transformers either. */
+static const struct { const char *key; double also; } elsewhere[] = {
+    { "is_encoder_decoder", 0 },
+    { "add_cross_attention", 0 },
+    { "use_bidirectional_attention", 0 },
+    { "scale_attn_by_inverse_layer_idx", 0 },
+    { "num_local_experts", 1 },
+    { "num_experts", 1 },
+    { "n_routed_experts", 1 },
+    { "moe_num_experts", 1 },
+    { "n_shared_experts", 0 },
+    { "embedding_multiplier", 1 },
+    { "residual_multiplier", 1 },
+    { "attention_multiplier", 1 },
+    { "logits_scaling", 1 },
+    { "logit_scale", 1 },
+    { "scale_emb", 1 },
+    { "scale_depth", 1 },
+    { "dim_model_base", 0 },
+    { "clip_qkv", 0 },
+    { "alibi", 0 },
+    { "parallel_attn", 0 },
+    { "use_parallel_residual", 0 },
+    { "new_decoder_architecture", 0 },
+    { "no_rope_layers", 0 },
+    { "no_rope_layer_interval", 0 },
+    { "nope_layer_interval", 0 },
+    { "rotary_pct", 1 },
+    { "rope_ratio", 1 },
+    { "use_qk_norm", 0 },
+    { "qk_norm", 0 },
+    { "qk_layernorm", 0 },
+    { "use_post_norm", 0 },
+    { "attention_sinks", 0 },
+    { "attn_output_gate", 0 },
+    { "attention_chunk_size", 0 },
+    { "q_lora_rank", 0 },
+    { "kv_lora_rank", 0 },
+    { "num_kv_shared_layers", 0 },
+    { "hidden_size_per_layer_input", 0 },
+};
+
+static bool says_nothing(json_t *v, double also)
 {
-    const char *activation = text_of(r->text, "hidden_act");
-    if (!activation[0] || text_of(r->text, "hidden_activation")[0])
-        activation = text_of(r->text, "hidden_activation");
-    if (strcmp(r->family->arch, "gpt2") == 0) activation = text_of(r->text, "activation_function");
-    const char *const *known = r->family->activation;
-    if (activation[0] && strcmp(activation, known[0]) != 0 && strcmp(activation, known[1]) != 0)
-        refuse(r, STRETTO_E_UNSUP, "activation \"%.60s\" is not supported in a %s model (%s is)",
-               activation, r->family->model_type, known[0]);
-    json_t *quantized = member(r->root, "quantization_config");
-    if (quantized)
-        refuse(r, STRETTO_E_UNSUP,
-               "the weights are quantised by \"%.60s\", which is not supported; use "
-               "the original folder or a GGUF file of this model",
-               text_of(quantized, "quant_method"));
-    const char *position = text_of(r->text, "position_embedding_type");
+    double f = json_number_value(v);
+    if (json_is_array(v) || json_is_object(v)) return json_array_size(v) + json_object_size(v) == 0;
+    return json_is_null(v) || json_is_false(v) || (json_is_number(v) && (f == 0 || f == also));
+}
+
+static void refuse_other_arithmetic(struct reading *r)
+{
+    for (size_t i = 0; i < sizeof elsewhere / sizeof *elsewhere; i++) {
+        const char *key = elsewhere[i].key;
+        json_t *v = json_object_get(r->text, key);
+        if (v && !says_nothing(v, elsewhere[i].also))
+            refuse(r, STRETTO_E_UNSUP, "\"%s\" asks for something that is not supported in a %s "
+                   "model; use another member of the family", key, r->family->model_type);
+    }
+    if (!flag(r, "scale_attn_weights", true))
+        refuse(r, STRETTO_E_UNSUP, "\"scale_attn_weights\": false is not supported");
+    if (r->family->encoder && flag(r, "is_decoder", false))
+        refuse(r, STRETTO_E_UNSUP, "\"is_decoder\": true is not supported in a %s model",
+               r->family->model_type);
+    const char *position = word(r, r->text, "position_embedding_type");
     if (r->family->encoder && position[0] && strcmp(position, "absolute") != 0)
         refuse(r, STRETTO_E_UNSUP,
                "position_embedding_type \"%.60s\" is not supported (absolute is)", position);
-    if (flag(r, "scale_attn_by_inverse_layer_idx", false) || !flag(r, "scale_attn_weights", true) ||
-        (r->family->encoder &&
-         (flag(r, "is_decoder", false) || flag(r, "add_cross_attention", false))) ||
-        flag(r, "use_bidirectional_attention", false))
-        refuse(r, STRETTO_E_UNSUP, "an attention other than the family's usual one is asked for "
-               "(scaling by layer, decoder or bidirectional variant), which is not supported");
+}
+
+static void refuse_what_is_not_understood(struct reading *r)
+{
+    const char *activation = word(r, r->text, r->family->activation.key);
+    if (activation[0] && strcmp(activation, r->family->activation.word) != 0
+        && strcmp(activation, r->family->activation.also) != 0)
+        refuse(r, STRETTO_E_UNSUP, "activation \"%.60s\" is not supported in a %s model (%s is)",
+               activation, r->family->model_type, r->family->activation.word);
+    static const char *const packed[] = { "quantization_config", "compression_config" };
+    for (size_t i = 0; i < sizeof packed / sizeof *packed; i++)
+        if (member(r->root, packed[i]))
+            refuse(r, STRETTO_E_UNSUP,
+                   "the weights are quantised by \"%.60s\", which is not supported; use "
+                   "the original folder or a GGUF file of this model",
+                   text_of(member(r->root, packed[i]), "quant_method"));
+    refuse_other_arithmetic(r);
 }
 
 /* ---- the parts ------------------------------------------------------------------------------ */
@@ -311,10 +295,24 @@ static double yarn_magnitude(double factor, double mscale)
     return factor <= 1 ? 1 : 0.1 * mscale * log(factor) + 1;
 }
 
+/* A number that the kind of scaling cannot do without. */
+static double needed(struct reading *r, json_t *rope, const char *key)
+{
+    if (!member(rope, key))
+        refuse(r, STRETTO_E_FORMAT, "the rope scaling has no \"%s\"", key);
+    return real_in(r, rope, key, 1);
+}
+
+static double real_or(struct reading *r, json_t *rope, const char *key, double otherwise)
+{
+    double v = real_in(r, rope, key, 0);
+    return v != 0 ? v : otherwise;
+}
+
 static void read_yarn(struct reading *r, json_t *rope, double factor)
 {
-    put_f32(r, ".rope.scaling.yarn_beta_fast", real_in(r, rope, "beta_fast", 32));
-    put_f32(r, ".rope.scaling.yarn_beta_slow", real_in(r, rope, "beta_slow", 1));
+    put_f32(r, ".rope.scaling.yarn_beta_fast", real_or(r, rope, "beta_fast", 32));
+    put_f32(r, ".rope.scaling.yarn_beta_slow", real_or(r, rope, "beta_slow", 1));
     double mscale = real_in(r, rope, "mscale", 0), all = real_in(r, rope, "mscale_all_dim", 0);
     double magnitude = yarn_magnitude(factor, 1);
     if (mscale != 0 && all != 0)
@@ -353,139 +351,212 @@ static void add_factors(struct reading *r, json_t *rope, const char *key, const 
                                  .dims = { n, 1, 1, 1 }, .data = data, .bytes = n * sizeof *data };
 }
 
-/* rope: the object with "rope_type", or "type" in older files. */
+/* "rope_type", or "type" in older files; "" when the object says nothing of scaling. */
+static const char *scaling_type(struct reading *r, json_t *rope)
+{
+    const char *now = word(r, rope, "rope_type"), *before = word(r, rope, "type");
+    const char *type = now[0] ? now : before;
+    bool phi3 = r->family->rope_part;
+    if (!type[0] && member(rope, "factor"))
+        refuse(r, STRETTO_E_FORMAT, "the rope scaling has a factor but no \"rope_type\"");
+    if (strcmp(type, "default") == 0) return "";
+    /* Phi3Config's own reading of its first files. */
+    return phi3 && (strcmp(type, "su") == 0 || strcmp(type, "yarn") == 0) ? "longrope" : type;
+}
+
+static void read_longrope(struct reading *r, json_t *rope, uint64_t context, uint64_t original)
+{
+    add_factors(r, rope, "long_factor", "rope_factors_long.weight");
+    add_factors(r, rope, "short_factor", "rope_factors_short.weight");
+    double scale = original ? (double)context / (double)original : 1;
+    double magnitude = scale > 1 ? sqrt(1 + log(scale) / log((double)original)) : 1;
+    put_f32(r, ".rope.scaling.attn_factor", real_in(r, rope, "attention_factor", magnitude));
+}
+
 static void read_rope_scaling(struct reading *r, json_t *rope, uint64_t context)
 {
-    const char *type =
-        text_of(rope, "rope_type")[0] ? text_of(rope, "rope_type") : text_of(rope, "type");
-    if (!type[0] || strcmp(type, "default") == 0) return;
-    double factor = real_in(r, rope, "factor", 1);
-    if (!(factor > 0)) refuse(r, STRETTO_E_FORMAT, "rope scaling by %g is not possible", factor);
-    uint64_t first = whole(r, "original_max_position_embeddings", context);
-    uint64_t original = whole_in(r, rope, "original_max_position_embeddings", first);
-    put_f32(r, ".rope.scaling.factor", factor);
-    if (strcmp(type, "su") == 0) type = "longrope";
+    const char *type = scaling_type(r, rope);
+    if (!type[0]) return;
     put_string(r, ".rope.scaling.type", type, strlen(type));
-    if (strcmp(type, "linear") == 0) return;
-    put_u32(r, ".rope.scaling.original_context_length", original);
-    if (strcmp(type, "yarn") == 0) {
-        read_yarn(r, rope, factor);
-    } else if (strcmp(type, "llama3") == 0) {
-        put_f32(r, ".rope.scaling.low_freq_factor", real_in(r, rope, "low_freq_factor", 1));
-        put_f32(r, ".rope.scaling.high_freq_factor", real_in(r, rope, "high_freq_factor", 4));
-    } else if (strcmp(type, "longrope") == 0) {
-        add_factors(r, rope, "long_factor", "rope_factors_long.weight");
-        add_factors(r, rope, "short_factor", "rope_factors_short.weight");
-        double scale = original ? (double)context / (double)original : 1;
-        double magnitude = scale > 1 ? sqrt(1 + log(scale) / log((double)original)) : 1;
-        put_f32(r, ".rope.scaling.attn_factor", real_in(r, rope, "attention_factor", magnitude));
-    } else {
-        refuse(r, STRETTO_E_UNSUP,
-               "rope scaling \"%.60s\" is not supported (linear, yarn, llama3 and "
-               "longrope are)",
-               type);
+    uint64_t original = whole_in(r, rope, "original_max_position_embeddings", context);
+    if (r->family->first_context)
+        original = whole(r, "original_max_position_embeddings", r->family->first_context);
+    if (strcmp(type, "longrope") == 0) {
+        put_u32(r, ".rope.scaling.original_context_length", original);
+        read_longrope(r, rope, context, original);
+        return;
     }
+    bool yarn = strcmp(type, "yarn") == 0, llama3 = strcmp(type, "llama3") == 0;
+    if (!yarn && !llama3 && strcmp(type, "linear") != 0) {
+        refuse(r, STRETTO_E_UNSUP,
+               "rope scaling \"%.60s\" is not supported (linear, yarn, llama3 and longrope are)",
+               type);
+        return;
+    }
+    /* YaRN's may be null, and is then how much the context has grown. */
+    double factor = yarn && json_is_null(json_object_get(rope, "factor"))
+                        ? (double)context / (double)original : needed(r, rope, "factor");
+    if (!(factor > 0)) refuse(r, STRETTO_E_FORMAT, "rope scaling by %g is not possible", factor);
+    put_f32(r, ".rope.scaling.factor", factor);
+    if (yarn || llama3) put_u32(r, ".rope.scaling.original_context_length", original);
+    if (yarn) read_yarn(r, rope, factor);
+    if (!llama3) return;
+    put_f32(r, ".rope.scaling.low_freq_factor", needed(r, rope, "low_freq_factor"));
+    put_f32(r, ".rope.scaling.high_freq_factor", needed(r, rope, "high_freq_factor"));
+}
+
+/* "rope_scaling" of older files, "rope_parameters" of newer ones, where gemma 3 has one object for
+ * each kind of layer; an older one is then the full layers'. */
+static json_t *rope_of(struct reading *r, json_t **window)
+{
+    json_t *before = member(r->text, "rope_scaling"), *now = member(r->text, "rope_parameters");
+    json_t *full = member(now, "full_attention");
+    if ((before && !json_is_object(before)) || (now && !json_is_object(now)))
+        refuse(r, STRETTO_E_FORMAT, "the description of the rope scaling is not an object");
+    *window = member(now, "sliding_attention");
+    bool kinds = full || *window, own = r->family->rope_base_window > 0;
+    if (now && kinds != own && json_object_size(now))
+        refuse(r, STRETTO_E_UNSUP, own ? "\"rope_parameters\" names no \"full_attention\" and "
+               "\"sliding_attention\"" : "\"rope_parameters\" differ between kinds of layers, "
+               "which is not supported in a %s model", r->family->model_type);
+    if (own && full && before && json_object_size(before))
+        refuse(r, STRETTO_E_UNSUP, "\"rope_scaling\" and \"rope_parameters\" are both there: "
+               "remove the one that is out of date");
+    if (*window && scaling_type(r, *window)[0])
+        refuse(r, STRETTO_E_UNSUP, "rope scaling of \"sliding_attention\" is not supported");
+    return before && json_object_size(before) ? before : own ? full : now;
 }
 
 static void read_rope(struct reading *r, uint64_t context, uint64_t head_dim)
 {
-    double base = real_in(r, r->text, "rope_theta", r->family->rope_base);
-    double local = real_in(r, r->text, "rope_local_base_freq", r->family->rope_base_window);
+    const struct hf_family *f = r->family;
+    json_t *window, *rope = rope_of(r, &window);
+    double base = real_in(r, r->text, "rope_theta", f->rope_base);
     double part = real_in(r, r->text, "partial_rotary_factor", 1);
-    json_t *rope = member(r->text, "rope_parameters");
-    if (!rope) rope = member(r->text, "rope_scaling");
-    json_t *window = member(rope, "sliding_attention"), *full = member(rope, "full_attention");
-    if (full || window) {                       /* one set for each kind of layer */
-        local = real_in(r, window, "rope_theta", local);
-        rope = full;
+    put_f32(r, ".rope.freq_base", real_in(r, rope, "rope_theta", base));
+    if (f->rope_base_window > 0) {
+        double local = real_in(r, r->text, "rope_local_base_freq", f->rope_base_window);
+        put_f32(r, ".rope.freq_base_swa", real_in(r, window, "rope_theta", local));
     }
-    base = real_in(r, rope, "rope_theta", base);
     part = real_in(r, rope, "partial_rotary_factor", part);
     if (!(part > 0 && part <= 1)) {
         refuse(r, STRETTO_E_FORMAT, "\"partial_rotary_factor\" is not in (0, 1]");
         part = 1;
     }
-    put_f32(r, ".rope.freq_base", base);
-    if (r->family->rope_base_window > 0) put_f32(r, ".rope.freq_base_swa", local);
+    if (part != 1 && !f->rope_part)
+        refuse(r, STRETTO_E_UNSUP, "\"partial_rotary_factor\" is not supported in a %s model",
+               f->model_type);
     put_u32(r, ".rope.dimension_count", (uint64_t)((double)head_dim * part));
     if (rope) read_rope_scaling(r, rope, context);
 }
 
-/* Which layers see only a window. GGUF and the builder know one pattern per family; files that
- * deviate from it are refused. */
-static void check_layer_types(struct reading *r, uint64_t layers, uint64_t pattern)
+/* Whether layer i sees only a window, when "layer_types" does not say. */
+static bool windowed(const struct hf_family *f, uint64_t i, uint64_t above, uint64_t pattern)
 {
-    json_t *types = member(r->text, "layer_types");
-    if (!types) return;
-    if (json_array_size(types) != layers) {
-        refuse(r, STRETTO_E_FORMAT, "\"layer_types\" does not name every layer");
-        return;
+    switch (f->windows) {
+    case HF_WINDOW_NOWHERE: return false;
+    case HF_WINDOW_EVERYWHERE: return true;
+    case HF_WINDOW_ABOVE: return i >= above;
+    case HF_WINDOW_PATTERN: return pattern > 0 && (i + 1) % pattern != 0;
     }
-    for (size_t i = 0; i < layers && r->status == STRETTO_OK; i++) {
-        const char *type = json_string_value(json_array_get(types, i));
-        bool full = pattern == 0 || (pattern > 1 && (i + 1) % pattern == 0);
-        if (!type || strcmp(type, full ? "full_attention" : "sliding_attention") != 0)
-            refuse(r, STRETTO_E_UNSUP,
-                   "layer %zu has attention \"%.40s\", which is not this family's "
-                   "pattern and is not supported",
-                   i, type ? type : "?");
-    }
+    return false;
+}
+
+static bool type_of_layer(struct reading *r, json_t *types, uint64_t i, bool otherwise)
+{
+    if (!types) return otherwise;
+    const char *type = json_string_value(json_array_get(types, i));
+    if (type && strcmp(type, "sliding_attention") == 0) return true;
+    if (!type || strcmp(type, "full_attention") != 0)
+        refuse(r, STRETTO_E_UNSUP, "layer %llu has attention \"%.40s\", which is not supported",
+               (unsigned long long)i, type ? type : "?");
+    return false;
+}
+
+/* One flag for each layer, unless the family's GGUF files mean the same without. */
+static void put_layers(struct reading *r, const bool *window, uint64_t layers)
+{
+    static const char key[] = ".attention.sliding_window_pattern";
+    uint64_t every = r->family->window_pattern, usual = 0;
+    for (uint64_t i = 0; i < layers; i++)
+        usual += window[i] == (every == 0 || (i + 1) % every != 0);
+    if (usual == layers) return;
+    struct meta *m = put(r, key, V_ARRAY, (size_t)layers);
+    if (!m) return;
+    m->element = V_BOOL;
+    m->n = (size_t)layers;
+    for (uint64_t i = 0; i < layers; i++) store(m, (size_t)i, window[i], 1);
 }
 
 static void read_window(struct reading *r, uint64_t layers)
 {
     const struct hf_family *f = r->family;
-    if (f->encoder || f->layer_norm) return;
-    json_t *given = member(r->text, "sliding_window");
+    json_t *types = f->layer_norm ? NULL : member(r->text, "layer_types");
+    bool given = f->window > 0, any = false;
+    if (f->windows == HF_WINDOW_ABOVE) given = flag(r, "use_sliding_window", false);
+    if (says_null(r, "sliding_window")) given = false;
+    else if (f->windows == HF_WINDOW_EVERYWHERE && member(r->text, "sliding_window")) given = true;
     uint64_t pattern = f->window_pattern;
-    if (strncmp(f->arch, "qwen", 4) == 0 && !flag(r, "use_sliding_window", false)) given = NULL;
-    if (pattern) {
-        uint64_t own =
-            whole(r, "sliding_window_pattern", whole(r, "_sliding_window_pattern", pattern));
-        if (own != pattern)
-            refuse(r, STRETTO_E_UNSUP,
-                   "a sliding window pattern of %llu is not supported (%s models "
-                   "have %llu)",
-                   (unsigned long long)own, f->arch, (unsigned long long)pattern);
-        put_u32(r, ".attention.sliding_window", whole(r, "sliding_window", 4096));
-        check_layer_types(r, layers, pattern);
-        return;
+    if (f->own_pattern) pattern = whole(r, "sliding_window_pattern", pattern);
+    uint64_t above = whole(r, "max_window_layers", f->window_layers ? f->window_layers : 1);
+    if (!given && f->windows == HF_WINDOW_PATTERN)
+        refuse(r, STRETTO_E_FORMAT, "\"sliding_window\" is null; a %s model needs its size",
+               f->model_type);
+    if (types && json_array_size(types) != layers)
+        refuse(r, STRETTO_E_FORMAT, "\"layer_types\" does not name every layer");
+    bool *window = pool_take(&r->s->pool, (size_t)layers * sizeof *window);
+    if (!window) r->status = source_no_memory(r->s, r->err);
+    if (r->status != STRETTO_OK) return;
+    for (uint64_t i = 0; i < layers; i++) {
+        bool usual = given && windowed(f, i, above, pattern);
+        window[i] = type_of_layer(r, types, i, usual);
+        if (types && window[i] != usual && f->windows < HF_WINDOW_ABOVE)
+            refuse(r, STRETTO_E_UNSUP, "the layer_types of a %s model differ between layers, which "
+                   "its class passes over: which is meant is not known", f->model_type);
+        any |= window[i];
     }
-    /* Everywhere or nowhere: pattern 1 stands for "no layer is full". */
-    if (given && strncmp(f->arch, "qwen", 4) == 0 && whole(r, "max_window_layers", layers) > 0)
-        refuse(r, STRETTO_E_UNSUP,
-               "a sliding window from layer \"max_window_layers\" on is not "
-               "supported; set \"use_sliding_window\" to false when texts stay shorter than the "
-               "window");
-    if (given) put_u32(r, ".attention.sliding_window", whole(r, "sliding_window", 0));
-    check_layer_types(r, layers, given ? 1 : 0);
+    if (any && !given)
+        refuse(r, STRETTO_E_FORMAT, "\"layer_types\" names layers with a window, but "
+               "\"sliding_window\" has no size");
+    if (!any && f->windows != HF_WINDOW_PATTERN) return;
+    put_u32(r, ".attention.sliding_window", whole(r, "sliding_window", f->window));
+    put_layers(r, window, layers);
+}
+
+/* GPT2Config has its own words for what the others share, and takes theirs too. */
+static uint64_t size(struct reading *r, const char *key, const char *in_gpt2, uint64_t fallback)
+{
+    if (r->family->names == hf_names_gpt2 && member(r->text, in_gpt2)) key = in_gpt2;
+    return whole(r, key, fallback);
 }
 
 static void read_sizes(struct reading *r)
 {
     const struct hf_family *f = r->family;
-    bool gpt2 = strcmp(f->arch, "gpt2") == 0;
-    uint64_t layers = whole(r, gpt2 ? "n_layer" : "num_hidden_layers", 0);
-    uint64_t width = whole(r, gpt2 ? "n_embd" : "hidden_size", 0);
-    uint64_t heads = whole(r, gpt2 ? "n_head" : "num_attention_heads", f->heads);
-    uint64_t heads_kv = whole(r, "num_key_value_heads", f->heads_kv ? f->heads_kv : heads);
-    uint64_t context = whole(r, gpt2 ? "n_positions" : "max_position_embeddings", f->context);
-    if (gpt2 || f->encoder) heads_kv = heads;
-    if (layers > MAX_LAYERS || heads == 0 || heads_kv == 0)
+    uint64_t layers = size(r, "num_hidden_layers", "n_layer", f->layers);
+    uint64_t width = size(r, "hidden_size", "n_embd", f->width);
+    uint64_t heads = size(r, "num_attention_heads", "n_head", f->heads);
+    uint64_t context = size(r, "max_position_embeddings", "n_positions", f->context);
+    uint64_t feed = size(r, "intermediate_size", "n_inner", f->feed ? f->feed : 4 * width);
+    if (layers < 1 || layers > MAX_LAYERS || heads == 0)
         refuse(r, STRETTO_E_FORMAT, "the numbers of layers or heads are not possible");
     if (r->status != STRETTO_OK) return;
-    uint64_t head_dim = whole(r, "head_dim", f->head_dim ? f->head_dim : width / heads);
     put_u32(r, ".block_count", layers);
     put_u32(r, ".context_length", context);
     put_u32(r, ".embedding_length", width);
-    put_u32(r, ".feed_forward_length",
-            gpt2 ? whole(r, "n_inner", 4 * width) : whole(r, "intermediate_size", 0));
+    put_u32(r, ".feed_forward_length", feed);
     put_u32(r, ".attention.head_count", heads);
-    put_u32(r, ".attention.head_count_kv", heads_kv);
-    if (gpt2 || f->encoder) {
+    if (f->layer_norm) {
+        put_u32(r, ".attention.head_count_kv", heads);
         put_f32(r, ".attention.layer_norm_epsilon",
-                real_in(r, r->text, gpt2 ? "layer_norm_epsilon" : "layer_norm_eps", f->eps));
+                real_in(r, r->text, f->encoder ? "layer_norm_eps" : "layer_norm_epsilon", f->eps));
     } else {
+        bool many = says_null(r, "num_key_value_heads") || !f->heads_kv;
+        uint64_t head_dim =
+            says_null(r, "head_dim") || !f->head_dim ? width / heads : f->head_dim;
+        head_dim = whole(r, "head_dim", head_dim);
+        put_u32(r, ".attention.head_count_kv",
+                whole(r, "num_key_value_heads", many ? heads : f->heads_kv));
         put_u32(r, ".attention.key_length", head_dim);
         put_u32(r, ".attention.value_length", head_dim);
         put_f32(r, ".attention.layer_norm_rms_epsilon",
@@ -496,15 +567,28 @@ static void read_sizes(struct reading *r)
     if (member(r->text, "vocab_size")) put_u32(r, ".vocab_size", whole(r, "vocab_size", 0));
 }
 
+/* A soft cap may be null, which is none, or absent, which is the class's. GGUF's readers take the
+ * family's when the key is absent, so none is written as 0. */
+static void read_cap(struct reading *r, const char *name, const char *key, double fallback)
+{
+    double cap = says_null(r, name) ? 0 : real_in(r, r->text, name, fallback);
+    if (cap < 0) refuse(r, STRETTO_E_FORMAT, "\"%s\" is negative", name);
+    if (cap != 0 || fallback != 0) put_f32(r, key, cap);
+}
+
 static void read_gemma(struct reading *r)
 {
-    if (strncmp(r->family->arch, "gemma", 5) != 0) return;
-    double attention = real_in(r, r->text, "attn_logit_softcapping", 0);
-    double final = real_in(r, r->text, "final_logit_softcapping", 0);
-    double scalar = real_in(r, r->text, "query_pre_attn_scalar", 0);
-    if (attention > 0) put_f32(r, ".attn_logit_softcapping", attention);
-    if (final > 0) put_f32(r, ".final_logit_softcapping", final);
-    if (scalar > 0) put_f32(r, ".attention.query_pre_attn_scalar", scalar);
+    const struct hf_family *f = r->family;
+    if (!f->query_scalar) return;
+    double scalar = real_in(r, r->text, "query_pre_attn_scalar", f->query_scalar);
+    if (!(scalar > 0)) refuse(r, STRETTO_E_FORMAT, "\"query_pre_attn_scalar\" is not positive");
+    put_f32(r, ".attention.query_pre_attn_scalar", scalar);
+    read_cap(r, "final_logit_softcapping", ".final_logit_softcapping", f->logit_softcap);
+    if (f->attention_softcap)
+        read_cap(r, "attn_logit_softcapping", ".attn_logit_softcapping", f->attention_softcap);
+    else if (real_in(r, r->text, "attn_logit_softcapping", 0) != 0)
+        refuse(r, STRETTO_E_UNSUP, "\"attn_logit_softcapping\" is not supported in a %s model",
+               f->model_type);
 }
 
 /* How token vectors become one: sentence-transformers says so beside the model. GGUF's numbers. */
@@ -592,6 +676,8 @@ stretto_status hf_config_read(struct source *s, struct hf_config *out, struct er
         read_pooling(&r);
         read_tokens(&r);
         out->family = r.family;
+        out->attention_bias = strcmp(r.family->arch, "qwen2") != 0 && flag(&r, "attention_bias", false);
+        out->mlp_bias = flag(&r, "mlp_bias", false);
         out->tied = flag(&r, "tie_word_embeddings",
                          json_is_boolean(json_object_get(r.root, "tie_word_embeddings"))
                              ? json_is_true(json_object_get(r.root, "tie_word_embeddings"))

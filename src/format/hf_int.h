@@ -6,25 +6,37 @@
 #include "format/safetensors.h"
 #include "format/source_int.h"
 
+/* Which layers see only a window: none, all, those from `window_layers` on when
+ * "use_sliding_window" is set, or all but every n-th. "layer_types" may say otherwise. */
+enum hf_windows { HF_WINDOW_NOWHERE, HF_WINDOW_EVERYWHERE, HF_WINDOW_ABOVE, HF_WINDOW_PATTERN };
+
 /* One family of models as config.json describes it: what transformers assumes where a file is
- * silent. Zero stands for "must be in the file", heads_kv zero for "as many as heads". */
+ * silent. heads_kv, head_dim and feed 0: from the other sizes; window 0: none. */
 struct hf_family {
     const char *model_type;             /* in config.json */
     const char *arch;                   /* in GGUF */
     const struct hf_name *names;
-    const char *activation[2];          /* spellings of the one activation the family computes */
-    uint64_t context, heads, heads_kv, head_dim;
+    struct { const char *key, *word, *also; } activation; /* spellings of the one that is computed */
+    uint64_t layers, width, feed, heads, heads_kv, head_dim, context;
+    uint64_t first_context;             /* "original_max_position_embeddings" beside the sizes */
     double eps, rope_base, rope_base_window;
     bool layer_norm, rope_halves, norm_plus_one, tied, encoder;
-    uint64_t window_pattern;            /* every n-th layer sees everything */
+    bool rope_part;                     /* "partial_rotary_factor" has a meaning */
+    enum hf_windows windows;
+    uint64_t window, window_layers, window_pattern;
+    bool own_pattern;                   /* "sliding_window_pattern" may name another */
+    double query_scalar, attention_softcap, logit_softcap;
 };
+
+/* The row of a "model_type", or NULL. */
+const struct hf_family *hf_family_find(const char *model_type);
 
 /* "layers.#.mlp.up_proj" -> "blk.#.ffn_up"; the ending .weight or .bias is kept. */
 struct hf_name { const char *from, *to; };
 extern const struct hf_name hf_names_llama[], hf_names_gemma[], hf_names_gpt2[], hf_names_bert[];
 
-/* What config.json says that tensors need to know. */
-struct hf_config { const struct hf_family *family; bool tied; };
+/* What config.json says that tensors need to know; biases it speaks of must be there. */
+struct hf_config { const struct hf_family *family; bool tied, attention_bias, mlp_bias; };
 
 /* Turns config.json (and generation_config.json) into GGUF metadata of `s`. */
 stretto_status hf_config_read(struct source *s, struct hf_config *out, struct error *err);

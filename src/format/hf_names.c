@@ -127,7 +127,6 @@ enum hf_fate hf_translate(const struct hf_config *c, const char *name, size_t n,
     for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
         if (starts(rest, ignored[i].start) && ends(rest, ignored[i].end)
             && (!ignored[i].encoder || c->family->encoder)) return HF_IGNORED;
-    if (c->tied && strcmp(rest, "lm_head.weight") == 0) return HF_IGNORED;
 
     const char *tail = ends(rest, ".weight") || ends(rest, ".gamma") ? ".weight"
                        : ends(rest, ".bias") || ends(rest, ".beta") ? ".bias" : NULL;

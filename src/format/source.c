@@ -259,6 +259,8 @@ static bool to_f64(struct number v, double *out)
     return true;
 }
 
+bool source_has(const struct source *s, const char *key) { return source_meta(s, key) != NULL; }
+
 bool source_u64(const struct source *s, const char *key, uint64_t *out)
 {
     const struct meta *m = source_meta(s, key);

@@ -21,7 +21,7 @@ struct source_tensor {
     uint32_t n_dims;
     uint64_t dims[SOURCE_MAX_DIMS];  /* dims[0] is the contiguous one (GGUF order): a linear layer's
                                         weight is { in, out }; unused ones are 1 */
-    const void *data; /* in the mapped file                                          */
+    const void *data; /* in the mapped file, at any alignment: read it through dtype_table */
     size_t bytes;
     /* Hugging Face checkpoints of llama keep q/k in half-split order and GGUF in interleaved pairs:
      * rows are NOT permuted here; `source_rope_halves` tells the builder instead. GPT-2's Conv1D
@@ -58,6 +58,7 @@ const struct source_tensor *source_tensor_find(const struct source *s,
  * "llama.block_count"). Getters convert between number kinds when the value is exact; false when
  * the key is absent or has another kind. Strings are not NUL-terminated in files: {p, n} views. */
 struct source_str { const char *p; size_t n; };
+bool source_has(const struct source *s, const char *key);
 bool source_u64(const struct source *s, const char *key, uint64_t *out);
 bool source_f64(const struct source *s, const char *key, double *out);
 bool source_bool(const struct source *s, const char *key, bool *out);

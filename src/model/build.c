@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 struct names { char text[4][GRAPH_NAME]; unsigned next; };
 
@@ -24,6 +25,7 @@ struct build {
     struct graph_builder b;
     const struct family *f;
     const struct config *c;
+    const struct source *s;
     struct names n;
     int layer;
 };
@@ -33,20 +35,24 @@ static const char *layer_name(struct build *x, const char *what)
     return name(&x->n, "blk.%d.%s", x->layer, what);
 }
 
-static int32_t linear(struct build *x, int32_t in, const char *what, uint32_t n_out, bool bias)
+/* The bias that stands beside a weight: there when the file has its tensor or, in `always`, when
+ * every member of the family has it. */
+static const char *bias_of(struct build *x, const char *what, bool always)
 {
-    const char *weight = name(&x->n, "blk.%d.%s.weight", x->layer, what);
-    return graph_linear(&x->b, in, weight,
-                        bias ? name(&x->n, "blk.%d.%s.bias", x->layer, what) : NULL, n_out);
+    const char *bias = name(&x->n, "%s.bias", what);
+    return always || source_tensor_find(x->s, bias) ? bias : NULL;
+}
+
+static int32_t linear(struct build *x, int32_t in, const char *what, uint32_t n_out, bool always)
+{
+    const char *of = layer_name(x, what), *bias = bias_of(x, of, always);
+    return graph_linear(&x->b, in, name(&x->n, "%s.weight", of), bias, n_out);
 }
 
 static int32_t norm(struct build *x, int32_t in, const char *what)
 {
-    bool bias = x->f->norm == NORM_LAYER;
-    char weight[GRAPH_NAME + 8], b[GRAPH_NAME + 8];
-    snprintf(weight, sizeof weight, "%s.weight", what);
-    snprintf(b, sizeof b, "%s.bias", what);
-    return graph_norm(&x->b, in, x->f->norm, x->c->eps, 0, weight, bias ? b : NULL);
+    const char *bias = bias_of(x, what, x->f->norm == NORM_LAYER);
+    return graph_norm(&x->b, in, x->f->norm, x->c->eps, 0, name(&x->n, "%s.weight", what), bias);
 }
 
 static int32_t layer_norm(struct build *x, int32_t in, const char *what)
@@ -54,24 +60,17 @@ static int32_t layer_norm(struct build *x, int32_t in, const char *what)
     return norm(x, in, layer_name(x, what));
 }
 
-/* Full layers are every pattern-th; without a pattern a window holds everywhere. */
-static bool windowed(const struct build *x)
-{
-    if (!x->c->window) return false;
-    uint32_t every = x->f->window_pattern;
-    return !every || ((uint32_t)x->layer + 1) % every != 0;
-}
-
 static int32_t head_norm(struct build *x, int32_t in, const char *what)
 {
+    const char *of = layer_name(x, what), *bias = bias_of(x, of, false);
     return graph_norm(&x->b, in, NORM_RMS, x->c->eps, x->c->head_dim,
-                      name(&x->n, "blk.%d.%s.weight", x->layer, what), NULL);
+                      name(&x->n, "%s.weight", of), bias);
 }
 
 static int32_t attention(struct build *x, int32_t in)
 {
     const struct config *c = x->c;
-    bool bias = x->f->bias != BIAS_NONE, window = windowed(x);
+    bool bias = x->f->bias != BIAS_NONE, window = c->windowed[x->layer];
     int32_t q = linear(x, in, "attn_q", c->heads * c->head_dim, bias);
     int32_t k = linear(x, in, "attn_k", c->kv_heads * c->head_dim, bias);
     int32_t v = linear(x, in, "attn_v", c->kv_heads * c->head_dim, bias);
@@ -140,21 +139,86 @@ static int32_t embed(struct build *x)
     return h;
 }
 
+static int32_t head(struct build *x, int32_t h)
+{
+    const struct config *c = x->c;
+    h = graph_linear(&x->b, h, c->tied ? "token_embd.weight" : "output.weight",
+                     bias_of(x, "output", false), c->vocab);
+    return c->logit_softcap > 0 ? graph_softcap(&x->b, h, c->logit_softcap) : h;
+}
+
+static stretto_status read_rope_tables(struct graph *g, const struct family *f,
+                                       const struct config *c, const struct source *s,
+                                       struct error *err)
+{
+    if (f->position == POSITION_LEARNED) return STRETTO_OK;
+    TRY(rope_read(&g->rope[g->n_rope++], c, c->rope_base, true, s, err));
+    if (!(c->rope_base_window > 0)) return STRETTO_OK;
+    return rope_read(&g->rope[g->n_rope++], c, c->rope_base_window, false, s, err);
+}
+
+/* A bias that one layer has and another lacks is a file that lost something: where a layer has one,
+ * so must the next. */
+static stretto_status check_biases(const struct graph *g, const struct family *f,
+                                   const struct source *s, struct error *err)
+{
+    for (size_t i = 0; i < g->n_params; i++) {
+        const char *of = g->params[i].name, *at = strrchr(of, '.');
+        char next[GRAPH_NAME + 16];
+        unsigned layer;
+        int n = 0;
+        if (!at || strcmp(at, ".bias") != 0 || sscanf(of, "blk.%u.%n", &layer, &n) != 1) continue;
+        snprintf(next, sizeof next, "blk.%u.%s", (layer + 1) % g->layers, of + n);
+        if (!source_tensor_find(s, next))
+            return fail(err, STRETTO_E_FORMAT, "the file has no tensor %s, though other layers or "
+                        "all %s models have it: it is incomplete; fetch or convert the model again",
+                        next, f->name);
+    }
+    return STRETTO_OK;
+}
+
+/* Tensors that take no part in computing the answer: tables of constants that every program makes
+ * for itself. */
+static bool is_table(const char *name)
+{
+    static const char *const ends[] = { ".attn_rot_embd.weight", ".attn_rot_embd",
+                                        ".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias" };
+    size_t n = strlen(name);
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        if (n > strlen(ends[i]) && strcmp(name + n - strlen(ends[i]), ends[i]) == 0) return true;
+    return false;
+}
+
+static stretto_status check_tensors(const struct graph *g, const struct family *f,
+                                    const struct source *s, struct error *err)
+{
+    for (size_t i = 0; i < source_tensor_count(s); i++) {
+        const char *of = source_tensor_at(s, i)->name;
+        if (graph_param_find(g, of) != GRAPH_NONE || is_table(of)
+            || (g->n_rope && strcmp(of, ROPE_FREQS) == 0)) continue;
+        return fail(err, STRETTO_E_UNSUP,
+                    "the file has a tensor %.100s, which a %s model does not compute with here; "
+                    "without it the model would answer wrongly, so it is not run: use a file of "
+                    "another member of the family", of, f->name);
+    }
+    return STRETTO_OK;
+}
+
+static stretto_status check_closed(const struct graph *g, const struct family *f,
+                                   const struct source *s, struct error *err)
+{
+    TRY(check_biases(g, f, s, err));
+    return check_tensors(g, f, s, err);
+}
+
 stretto_status graph_build(struct graph *g, const struct family *f, const struct config *c,
                            const struct source *s, struct error *err)
 {
     *g = (struct graph){ .hidden = GRAPH_NONE, .logits = GRAPH_NONE, .layers = c->layers,
                          .kv_heads = c->kv_heads, .kv_head_dim = c->head_dim,
                          .bidirectional = f->bidirectional };
-    struct build x = { .b = { .g = g, .err = err, .layer = -1 }, .f = f, .c = c };
-    if (f->position != POSITION_LEARNED) {
-        TRY(rope_read(&g->rope[0], c, c->rope_base, true, s, err));
-        g->n_rope = 1;
-        if (c->rope_base_window > 0) {
-            TRY(rope_read(&g->rope[1], c, c->rope_base_window, false, s, err));
-            g->n_rope = 2;
-        }
-    }
+    struct build x = { .b = { .g = g, .err = err, .layer = -1 }, .f = f, .c = c, .s = s };
+    TRY(read_rope_tables(g, f, c, s, err));
     int32_t h = embed(&x);
     for (x.layer = 0; x.layer < (int)c->layers; x.layer++) {
         x.b.layer = x.layer;
@@ -164,11 +228,9 @@ stretto_status graph_build(struct graph *g, const struct family *f, const struct
     h = graph_ask(&x.b, h);
     if (f->norm_at != NORM_AFTER) h = norm(&x, h, "output_norm");
     g->hidden = h;
-    if (!f->bidirectional) {
-        h = graph_linear(&x.b, h, c->tied ? "token_embd.weight" : "output.weight", NULL, c->vocab);
-        if (c->logit_softcap > 0) h = graph_softcap(&x.b, h, c->logit_softcap);
-        g->logits = h;
-    }
-    if (x.b.status != STRETTO_OK) graph_done(g);
-    return x.b.status;
+    if (!f->bidirectional) g->logits = head(&x, h);
+    stretto_status st = x.b.status;
+    if (st == STRETTO_OK) st = check_closed(g, f, s, err);
+    if (st != STRETTO_OK) graph_done(g);
+    return st;
 }

@@ -1,13 +1,11 @@
 /* Sizes of a model from the metadata of its file. Whatever a hostile file says, the products of the
  * sizes stay small enough that no later arithmetic overflows. */
-#include "format/source.h"
 #include "model/family.h"
+#include "model/keys_int.h"
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum {
-    MAX_LAYERS = 1024,
     MAX_WIDTH = 1 << 17,
     MAX_FEED = 1 << 19,
     MAX_HEADS = 1024,
@@ -15,45 +13,6 @@ enum {
     MAX_CONTEXT = 1 << 24,
     MAX_VOCAB = 1 << 22
 };
-
-/* Key must be a whole number in 1..max; absent: `fallback`, or an error when that is 0. */
-static stretto_status size_of(const struct source *s, const char *key, uint64_t fallback,
-                              uint64_t max, uint32_t *out, struct error *err)
-{
-    uint64_t v;
-    int64_t first;
-    enum source_kind kind;
-    size_t n;
-    if (!source_u64(s, key, &v)) {
-        /* Some files give one number per layer; only equal ones are one family member. */
-        if (source_array(s, key, &kind, &n) && n > 0 && source_array_i64(s, key, 0, &first)) {
-            for (size_t i = 1; i < n; i++) {
-                int64_t other;
-                if (!source_array_i64(s, key, i, &other) || other != first)
-                    return fail(err, STRETTO_E_UNSUP,
-                                "%s%s differs between layers, which is not supported",
-                                source_arch(s), key);
-            }
-            v = first > 0 ? (uint64_t)first : 0;
-        } else
-            v = fallback;
-        if (!v)
-            return fail(err, STRETTO_E_FORMAT,
-                        "the file does not say %s%s; it is no complete %s model", source_arch(s),
-                        key, source_arch(s));
-    }
-    if (v < 1 || v > max)
-        return fail(err, STRETTO_E_FORMAT, "%s%s is %llu; expected 1 to %llu", source_arch(s), key,
-                    (unsigned long long)v, (unsigned long long)max);
-    *out = (uint32_t)v;
-    return STRETTO_OK;
-}
-
-static float real_of(const struct source *s, const char *key, double fallback)
-{
-    double v;
-    return (float)(source_f64(s, key, &v) && isfinite(v) ? v : fallback);
-}
 
 static stretto_status vocab_of(const struct source *s, uint32_t width, uint32_t *out,
                                struct error *err)
@@ -73,59 +32,204 @@ static stretto_status vocab_of(const struct source *s, uint32_t width, uint32_t 
     return STRETTO_OK;
 }
 
+static void read_sizes(struct config *c, struct keys *k)
+{
+    c->layers = keys_size(k, ".block_count", 0, MAX_LAYERS);
+    c->width = keys_size(k, ".embedding_length", 0, MAX_WIDTH);
+    c->feed = keys_size(k, ".feed_forward_length", 0, MAX_FEED);
+    c->heads = keys_size(k, ".attention.head_count", 0, MAX_HEADS);
+    c->kv_heads = keys_size(k, ".attention.head_count_kv", c->heads, MAX_HEADS);
+    c->head_dim = keys_size(k, ".attention.key_length", c->width / c->heads, MAX_HEAD_DIM);
+    c->context = keys_size(k, ".context_length", 0, MAX_CONTEXT);
+    if (c->heads % c->kv_heads)
+        keys_refuse(k, STRETTO_E_FORMAT, "%u heads cannot share %u key/value heads", c->heads,
+                    c->kv_heads);
+}
+
+/* Heads of another size, by a key that has no meaning unless it differs. */
+static void same_size(struct keys *k, const char *key, uint32_t own)
+{
+    uint64_t v = keys_count(k, key, 0);
+    if (v && v != own)
+        keys_refuse(k, STRETTO_E_UNSUP,
+                    "%s%s is %llu where the keys of other heads have %u numbers; only equal sizes "
+                    "are supported", source_arch(k->s), key, (unsigned long long)v, own);
+}
+
+static void refuse_other_arithmetic(const struct config *c, const struct family *f, struct keys *k)
+{
+    uint64_t experts = keys_count(k, ".expert_count", 0);
+    if (experts)
+        keys_refuse(k, STRETTO_E_UNSUP,
+                    "%s.expert_count is %llu: mixtures of experts are not supported, only dense "
+                    "models of the family", f->name, (unsigned long long)experts);
+    same_size(k, ".attention.value_length", c->head_dim);
+    same_size(k, ".attention.key_length_swa", c->head_dim);
+    same_size(k, ".attention.value_length_swa", c->head_dim);
+    if (keys_flag(k, ".attention.causal", !f->bidirectional) == f->bidirectional)
+        keys_refuse(k, STRETTO_E_UNSUP,
+                    "%s.attention.causal is %s; the %s models that are supported are not like that",
+                    f->name, f->bidirectional ? "true" : "false", f->name);
+}
+
 /* gemma's 27B members scale queries by the width per head instead of the head's size; their GGUF
  * files do not say so, the number of layers tells them (46 in gemma 2, 62 in gemma 3). */
-static float attention_scale(const struct family *f, const struct config *c, const struct source *s)
+static float attention_scale(const struct family *f, const struct config *c, struct keys *k)
 {
-    double scalar;
-    if (source_f64(s, ".attention.query_pre_attn_scalar", &scalar) && scalar > 0)
-        return (float)(1.0 / sqrt(scalar));
+    double scale = keys_real(k, ".attention.scale", 0);
+    double scalar = keys_real(k, ".attention.query_pre_attn_scalar", 0);
+    if (scale < 0 || scalar < 0)
+        keys_refuse(k, STRETTO_E_FORMAT, "the scale of attention is negative");
+    if (scale > 0) return (float)scale;
+    if (scalar > 0) return (float)(1.0 / sqrt(scalar));
     bool big = (strcmp(f->name, "gemma2") == 0 && c->layers == 46)
         || (strcmp(f->name, "gemma3") == 0 && c->layers == 62);
     return (float)(1.0 / sqrt(big ? (double)c->width / c->heads : (double)c->head_dim));
+}
+
+/* Which layers see only a window: a flag for each, or every n-th is full (llama.cpp's count: 0 of
+ * them when n is 0). */
+static void read_window(struct config *c, const struct family *f, struct keys *k)
+{
+    static const char key[] = ".attention.sliding_window_pattern";
+    size_t n;
+    if (f->position == POSITION_LEARNED) return;
+    uint64_t window = keys_count(k, ".attention.sliding_window", f->window);
+    if (!window) return;
+    c->window = window < c->context ? (uint32_t)window : 0;
+    if (source_array(k->s, key, NULL, &n)) {
+        keys_has(k, key);
+        if (n != c->layers)
+            keys_refuse(k, STRETTO_E_FORMAT, "%s%s has %zu elements; expected one for each of %u "
+                        "layers", f->name, key, n, c->layers);
+        for (size_t i = 0; i < n && k->status == STRETTO_OK; i++) {
+            int64_t v = 0;
+            if (!source_array_i64(k->s, key, i, &v) || v < 0 || v > 1)
+                keys_refuse(k, STRETTO_E_FORMAT, "%s%s is not a list of flags", f->name, key);
+            else c->windowed[i] = v != 0;
+        }
+        return;
+    }
+    uint64_t every = keys_count(k, key, f->window_pattern);
+    for (uint32_t i = 0; i < c->layers; i++) c->windowed[i] = !every || (i + 1) % every != 0;
+}
+
+/* ---- rotary positions ------------------------------------------------------------------------ */
+
+static enum rope_scale scaling_kind(struct keys *k, double factor)
+{
+    struct source_str type;
+    static const char key[] = ".rope.scaling.type";
+    if (!keys_has(k, key)) return factor == 1 ? ROPE_PLAIN : ROPE_LINEAR; /* as in llama.cpp */
+    if (!source_string(k->s, key, &type)) {
+        keys_refuse(k, STRETTO_E_FORMAT, "%s%s is not a word", source_arch(k->s), key);
+        return ROPE_PLAIN;
+    }
+#define IS(word) (type.n == strlen(word) && memcmp(type.p, word, type.n) == 0)
+    if (IS("none") || IS("default")) return ROPE_PLAIN;
+    if (IS("linear")) return ROPE_LINEAR;
+    if (IS("yarn")) return ROPE_YARN;
+    if (IS("llama3")) return ROPE_LLAMA3;
+#undef IS
+    keys_refuse(k, STRETTO_E_UNSUP,
+                "rope scaling '%.*s' is not supported (linear, yarn and llama3 are)",
+                (int)(type.n > 40 ? 40 : type.n), type.p);
+    return ROPE_PLAIN;
+}
+
+static void read_yarn(struct rope_scaling *r, struct keys *k)
+{
+    r->beta_fast = keys_real(k, ".rope.scaling.yarn_beta_fast", 32);
+    r->beta_slow = keys_real(k, ".rope.scaling.yarn_beta_slow", 1);
+    double mix = keys_real(k, ".rope.scaling.yarn_ext_factor", -1);
+    if (mix != 1 && mix >= 0)                    /* negative: as the type says, which is 1 */
+        keys_refuse(k, STRETTO_E_UNSUP, "%s.rope.scaling.yarn_ext_factor is %g; only 1 is supported",
+                    source_arch(k->s), mix);
+}
+
+static void read_rope_scaling(struct config *c, struct keys *k)
+{
+    struct rope_scaling *r = &c->rope_scaling;
+    static const char now[] = ".rope.scaling.factor", before[] = ".rope.scale_linear";
+    bool old = !keys_has(k, now);
+    r->factor = keys_real(k, before, 0);
+    if (!old) r->factor = keys_real(k, now, 0);
+    if (r->factor == 0) r->factor = 1;           /* none */
+    r->kind = scaling_kind(k, r->factor);
+    r->attn_factor = keys_real(k, ".rope.scaling.attn_factor", 1);
+    r->original = keys_real(k, ".rope.scaling.original_context_length", c->context);
+    if (r->kind == ROPE_YARN) read_yarn(r, k);
+    if (r->kind == ROPE_LLAMA3) {
+        r->low = keys_real(k, ".rope.scaling.low_freq_factor", 1);
+        r->high = keys_real(k, ".rope.scaling.high_freq_factor", 4);
+    }
+    if (!(r->factor > 0) || !(r->original > 0) || !(r->attn_factor > 0))
+        keys_refuse(k, STRETTO_E_FORMAT,
+                    "rope scaling by %g over %g positions with length %g is not usable", r->factor,
+                    r->original, r->attn_factor);
+}
+
+static void read_rope(struct config *c, const struct family *f, struct keys *k)
+{
+    c->n_rot = c->head_dim;
+    if (f->position == POSITION_LEARNED) return;
+    c->n_rot = keys_size(k, ".rope.dimension_count", c->head_dim, MAX_HEAD_DIM);
+    if (c->n_rot > c->head_dim || c->n_rot % 2)
+        keys_refuse(k, STRETTO_E_FORMAT, "rotary size %u does not fit heads of %u", c->n_rot,
+                    c->head_dim);
+    same_size(k, ".rope.dimension_count_swa", c->n_rot);
+    c->rope_halves = f->position == POSITION_HALVES || source_rope_halves(k->s);
+    c->rope_base = keys_real(k, ".rope.freq_base", f->rope_base);
+    read_rope_scaling(c, k);
+    double local = keys_real(k, ".rope.freq_base_swa", f->rope_base_window);
+    if (f->rope_base_window) c->rope_base_window = local;
+    else
+        for (uint32_t i = 0; local && local != c->rope_base && i < c->layers; i++)
+            if (c->windowed[i])
+                keys_refuse(k, STRETTO_E_UNSUP,
+                            "%s.rope.freq_base_swa is %g: a rotary base of their own for the "
+                            "windowed layers is not supported in this family", f->name, local);
+}
+
+/* ---- the whole ------------------------------------------------------------------------------- */
+
+static void read_norm(struct config *c, const struct family *f, struct keys *k)
+{
+    const char *key = f->norm == NORM_RMS ? ".attention.layer_norm_rms_epsilon"
+                                          : ".attention.layer_norm_epsilon";
+    if (!source_has(k->s, key))
+        keys_refuse(k, STRETTO_E_FORMAT, "the file does not say %s%s; it is no complete %s model",
+                    f->name, key, f->name);
+    c->eps = (float)keys_real(k, key, 0);
+    if (!(c->eps >= 0))
+        keys_refuse(k, STRETTO_E_FORMAT, "%s%s is %g", f->name, key, (double)c->eps);
+}
+
+/* Caps at 0 are none. */
+static float read_cap(const char *key, float fallback, struct keys *k)
+{
+    double cap = keys_real(k, key, (double)fallback);
+    if (cap < 0) keys_refuse(k, STRETTO_E_FORMAT, "%s%s is %g", source_arch(k->s), key, cap);
+    return (float)cap;
 }
 
 stretto_status config_read(struct config *c, const struct family *f, const struct source *s,
                            struct error *err)
 {
     *c = (struct config){ 0 };
-    TRY(size_of(s, ".block_count", 0, MAX_LAYERS, &c->layers, err));
-    TRY(size_of(s, ".embedding_length", 0, MAX_WIDTH, &c->width, err));
-    TRY(size_of(s, ".feed_forward_length", 0, MAX_FEED, &c->feed, err));
-    TRY(size_of(s, ".attention.head_count", 0, MAX_HEADS, &c->heads, err));
-    TRY(size_of(s, ".attention.head_count_kv", c->heads, MAX_HEADS, &c->kv_heads, err));
-    TRY(size_of(s, ".attention.key_length", c->width / c->heads, MAX_HEAD_DIM, &c->head_dim, err));
-    TRY(size_of(s, ".context_length", 0, MAX_CONTEXT, &c->context, err));
-    TRY(size_of(s, ".rope.dimension_count", c->head_dim, MAX_HEAD_DIM, &c->n_rot, err));
+    struct keys k = { .s = s, .err = err };
+    read_sizes(c, &k);
+    read_norm(c, f, &k);
+    refuse_other_arithmetic(c, f, &k);
+    read_window(c, f, &k);
+    read_rope(c, f, &k);
+    c->attention_scale = attention_scale(f, c, &k);
+    if (f->caps & CAP_ATTENTION)
+        c->attention_softcap = read_cap(".attn_logit_softcapping", f->attention_softcap, &k);
+    if (f->caps & CAP_LOGITS)
+        c->logit_softcap = read_cap(".final_logit_softcapping", f->logit_softcap, &k);
+    TRY(keys_close(&k));
     TRY(vocab_of(s, c->width, &c->vocab, err));
-    uint64_t value_length, window = 0, experts = 0;
-    if (source_u64(s, ".expert_count", &experts) && experts > 0)
-        return fail(err, STRETTO_E_UNSUP,
-                    "the model has %llu experts per layer; mixtures of experts are not supported, "
-                    "only dense models of the %s family",
-                    (unsigned long long)experts, f->name);
-    if (source_u64(s, ".attention.value_length", &value_length) && value_length != c->head_dim)
-        return fail(err, STRETTO_E_UNSUP,
-                    "keys have %u and values %llu numbers per head; only equal "
-                    "sizes are supported",
-                    c->head_dim, (unsigned long long)value_length);
-    if (c->heads % c->kv_heads)
-        return fail(err, STRETTO_E_FORMAT, "%u heads cannot share %u key/value heads", c->heads,
-                    c->kv_heads);
-    if (c->n_rot > c->head_dim || c->n_rot % 2)
-        return fail(err, STRETTO_E_FORMAT, "rotary size %u does not fit heads of %u", c->n_rot,
-                    c->head_dim);
-    if (source_u64(s, ".attention.sliding_window", &window) && window < c->context)
-        c->window = (uint32_t)window;
-    c->eps = real_of(s, f->norm == NORM_RMS ? ".attention.layer_norm_rms_epsilon"
-                                            : ".attention.layer_norm_epsilon", 1e-5);
-    c->attention_softcap = real_of(s, ".attn_logit_softcapping", 0);
-    c->logit_softcap = real_of(s, ".final_logit_softcapping", 0);
-    c->attention_scale = attention_scale(f, c, s);
-    c->rope_base = real_of(s, ".rope.freq_base", f->rope_base);
-    c->rope_base_window =
-        f->rope_base_window ? real_of(s, ".rope.freq_base_swa", f->rope_base_window) : 0;
     c->tied = source_tensor_find(s, "output.weight") == NULL;
-    c->rope_halves = f->position == POSITION_HALVES || source_rope_halves(s);
     return STRETTO_OK;
 }

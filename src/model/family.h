@@ -10,6 +10,7 @@ enum norm_at { NORM_BEFORE, NORM_AROUND, NORM_AFTER }; /* pre-norm, sandwich, po
 enum position { POSITION_PAIRS, POSITION_HALVES, POSITION_LEARNED };
 enum feed { FEED_SILU_GATED, FEED_GELU_GATED, FEED_GELU_TANH, FEED_GELU_ERF };
 enum bias { BIAS_NONE, BIAS_QKV, BIAS_ALL };
+enum { CAP_ATTENTION = 1, CAP_LOGITS = 2 };
 
 struct family {
     const char *name; /* general.architecture of GGUF                                    */
@@ -17,13 +18,16 @@ struct family {
     enum norm_at norm_at;
     enum position position;
     enum feed feed;
-    enum bias bias;
+    enum bias bias;          /* which every member has; others exist when the file holds their tensors */
+    unsigned caps;           /* the soft caps the family computes; 0: files' keys for them mean nothing */
+    float attention_softcap, logit_softcap; /* when the file names none */
+    uint32_t window;         /* when the file names none                                         */
     bool qk_norm;            /* rms norm of every query and key head                             */
     bool embed_scaled;       /* embeddings times sqrt(width)                                     */
     bool token_types;        /* a type embedding and a norm after the embeddings (bert)          */
     bool bidirectional;      /* an encoder: no head, rows see each other                         */
-    uint32_t window_pattern; /* every n-th layer is full, the others see the window; 0: the
-                                window, when the file names one, holds in all layers             */
+    uint32_t window_pattern; /* when the file names none: every n-th layer is full, the others
+                                see the window; 0: the window holds in all layers                */
     double rope_base, rope_base_window; /* when the file names none; window layers' own base or 0 */
 };
 
@@ -32,20 +36,39 @@ const struct family *family_find(const char *name);
 /* "llama, qwen2, ..." */
 const char *family_names(void);
 
+/* How the angles of the full layers are scaled; see rope.c. */
+enum rope_scale { ROPE_PLAIN, ROPE_LINEAR, ROPE_YARN, ROPE_LLAMA3 };
+struct rope_scaling {
+    enum rope_scale kind;
+    double factor, original;    /* original: positions the model was first trained on */
+    double attn_factor;         /* on the rotated vectors' length                     */
+    double beta_fast, beta_slow; /* YaRN                                              */
+    double low, high;           /* llama3                                             */
+};
+
+enum { MAX_LAYERS = 1024 };
+
+/* The tensor beside the graph's: a divisor for the angle of each pair. */
+#define ROPE_FREQS "rope_freqs.weight"
+
 /* Sizes of one model, read from its file and checked against limits. */
 struct config {
     uint32_t layers, width, heads, kv_heads, head_dim, feed, vocab, context, n_rot, window;
+    bool windowed[MAX_LAYERS]; /* which layers see only the window */
     float eps, attention_scale, attention_softcap, logit_softcap;
     double rope_base, rope_base_window;
+    struct rope_scaling rope_scaling;
     bool tied; /* the head is the token embedding                                  */
     bool rope_halves;
 };
 
+/* Reads every key of the family's own ("llama.…") that the file has, or refuses the file. */
 stretto_status config_read(struct config *c, const struct family *f, const struct source *s,
                            struct error *err);
 /* Fills t with angles of the given base and the file's scaling (scaled false: none). */
 stretto_status rope_read(struct rope_table *t, const struct config *c, double base, bool scaled,
                          const struct source *s, struct error *err);
+/* The graph names every tensor of the file that matters, or the file is refused. */
 stretto_status graph_build(struct graph *g, const struct family *f, const struct config *c,
                            const struct source *s, struct error *err);
 #endif

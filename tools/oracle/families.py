@@ -64,6 +64,41 @@ MODELS = {
     "phi3-partial": (llama(model_type="phi3", architectures=["Phi3ForCausalLM"], num_attention_heads=2,
                            num_key_value_heads=1, original_max_position_embeddings=256, sliding_window=None,
                            partial_rotary_factor=0.75, tie_word_embeddings=True), "bpe", "single", "F32"),
+    # Biases are a choice of the file: these have all that config.json and its tensors can give.
+    "llama-biased": (llama(attention_bias=True, mlp_bias=True, norm_bias=True, head_bias=True), "bpe", "sharded",
+                     "F32"),
+    "mistral-biased": (llama(model_type="mistral", architectures=["MistralForCausalLM"], sliding_window=11,
+                             attention_bias=True), "spm", "single", "F32"),
+    "qwen2-biased": (llama(model_type="qwen2", architectures=["Qwen2ForCausalLM"], attention_bias=True, mlp_bias=True,
+                           **QWEN), "bpe", "single", "F32"),
+    "qwen3-biased": (llama(model_type="qwen3", architectures=["Qwen3ForCausalLM"], head_dim=32, attention_bias=True,
+                           **QWEN), "bpe", "single", "F32"),
+    "gemma2-biased": (gemma("gemma2", "Gemma2ForCausalLM", attn_logit_softcapping=4.0, final_logit_softcapping=6.0,
+                            attention_bias=True, norm_bias=True), "spm", "single", "F32"),
+    "phi3-biased": (llama(model_type="phi3", architectures=["Phi3ForCausalLM"], num_key_value_heads=2,
+                          original_max_position_embeddings=256, sliding_window=9, attention_bias=True,
+                          mlp_bias=True), "spm", "single", "F32"),
+    # Layers that see a window where the family's usual pattern has none, in every way to say so.
+    "qwen2-window": (llama(model_type="qwen2", architectures=["Qwen2ForCausalLM"], use_sliding_window=True,
+                           sliding_window=9, max_window_layers=1, **QWEN), "bpe", "single", "F32"),
+    "qwen3-layers": (llama(model_type="qwen3", architectures=["Qwen3ForCausalLM"], head_dim=32, sliding_window=7,
+                           use_sliding_window=True,
+                           layer_types=["sliding_attention", "full_attention", "sliding_attention"], **QWEN), "bpe",
+                     "single", "F32"),
+    "gemma2-layers": (gemma("gemma2", "Gemma2ForCausalLM", attn_logit_softcapping=None, final_logit_softcapping=None,
+                            layer_types=["full_attention", "full_attention", "sliding_attention", "full_attention"]),
+                      "spm", "single", "F32"),
+    "gemma3-pattern": (gemma("gemma3_text", "Gemma3ForCausalLM", num_hidden_layers=6, rope_theta=80000.0,
+                             rope_local_base_freq=700.0, sliding_window_pattern=3, attention_bias=True,
+                             final_logit_softcapping=5.0), "spm", "single", "F32"),
+    "gemma3-layers": (gemma("gemma3_text", "Gemma3ForCausalLM", num_hidden_layers=4, rope_theta=None,
+                            layer_types=["full_attention", "sliding_attention", "sliding_attention", "full_attention"],
+                            rope_parameters={"full_attention": {"rope_theta": 80000.0, **LINEAR},
+                                             "sliding_attention": {"rope_type": "default", "rope_theta": 900.0}}),
+                      "spm", "single", "F32"),
+    "gemma3-wide": (gemma("gemma3_text", "Gemma3ForCausalLM", num_hidden_layers=6, rope_theta=80000.0,
+                          rope_local_base_freq=700.0, sliding_window_pattern=6, sliding_window=256), "spm", "single",
+                    "F32"),
     "gpt2": (dict(model_type="gpt2", architectures=["GPT2LMHeadModel"], vocab_size=307, n_embd=64, n_layer=3,
                   n_head=4, n_positions=256, n_ctx=256, n_inner=None, activation_function="gelu_new",
                   layer_norm_epsilon=1e-3, tie_word_embeddings=True), "bpe", "single", "F32"),
@@ -85,6 +120,11 @@ def shapes(cfg):
 
     def add(name, shape, kind):
         out.append((name, shape, kind))
+
+    def norm(name, d, kind):
+        add(name + ".weight", (d,), kind)
+        if cfg.get("norm_bias"):
+            add(name + ".bias", (d,), "bias")
 
     def layer_norm(name, d):
         add(name + ".weight", (d,), "gain")
@@ -130,32 +170,33 @@ def shapes(cfg):
     gain = "gain-1" if gemma_like else "gain"
     heads, kv = cfg["num_attention_heads"], cfg["num_key_value_heads"]
     hd = cfg.get("head_dim") or d // heads
+    abias, mbias = bool(cfg.get("attention_bias")), bool(cfg.get("mlp_bias"))
     add("model.embed_tokens.weight", (cfg["vocab_size"], d), "embed")
     for i in range(cfg["num_hidden_layers"]):
         p = f"model.layers.{i}."
-        add(p + "input_layernorm.weight", (d,), gain)
-        add(p + "post_attention_layernorm.weight", (d,), gain)
+        norm(p + "input_layernorm", d, gain)
+        norm(p + "post_attention_layernorm", d, gain)
         if gemma_like:
-            add(p + "pre_feedforward_layernorm.weight", (d,), gain)
-            add(p + "post_feedforward_layernorm.weight", (d,), gain)
+            norm(p + "pre_feedforward_layernorm", d, gain)
+            norm(p + "post_feedforward_layernorm", d, gain)
         if kind == "phi3":
-            linear(p + "self_attn.qkv_proj", (heads + 2 * kv) * hd, d, False, True)
-            linear(p + "mlp.gate_up_proj", 2 * ff, d)
+            linear(p + "self_attn.qkv_proj", (heads + 2 * kv) * hd, d, abias, True)
+            linear(p + "mlp.gate_up_proj", 2 * ff, d, mbias)
         else:
-            bias = kind == "qwen2"
+            bias = kind == "qwen2" or abias
             linear(p + "self_attn.q_proj", heads * hd, d, bias, True)
             linear(p + "self_attn.k_proj", kv * hd, d, bias, True)
             linear(p + "self_attn.v_proj", kv * hd, d, bias)
-            linear(p + "mlp.gate_proj", ff, d)
-            linear(p + "mlp.up_proj", ff, d)
+            linear(p + "mlp.gate_proj", ff, d, mbias)
+            linear(p + "mlp.up_proj", ff, d, mbias)
         if kind in ("qwen3", "gemma3_text"):
-            add(p + "self_attn.q_norm.weight", (hd,), gain)
-            add(p + "self_attn.k_norm.weight", (hd,), gain)
-        linear(p + "self_attn.o_proj", d, heads * hd)
-        linear(p + "mlp.down_proj", d, ff)
-    add("model.norm.weight", (d,), gain)
+            norm(p + "self_attn.q_norm", hd, gain)
+            norm(p + "self_attn.k_norm", hd, gain)
+        linear(p + "self_attn.o_proj", d, heads * hd, abias)
+        linear(p + "mlp.down_proj", d, ff, mbias)
+    norm("model.norm", d, gain)
     if not cfg["tie_word_embeddings"]:
-        add("lm_head.weight", (cfg["vocab_size"], d), "matrix")
+        linear("lm_head", cfg["vocab_size"], d, bool(cfg.get("head_bias")))
     return out
 
 

@@ -6,6 +6,7 @@ import gguf
 import numpy as np
 
 from . import families
+from .forward import layer_windows
 
 ARCH = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma2": "gemma2",
         "gemma3_text": "gemma3", "phi3": "phi3", "gpt2": "gpt2", "bert": "bert"}
@@ -56,7 +57,7 @@ def gguf_tensor(name, x, cfg):
             return interleave(x, cfg["num_attention_heads"])
         if ".k_proj." in name:
             return interleave(x, cfg["num_key_value_heads"])
-    if kind.startswith("gemma") and "norm" in name:
+    if kind.startswith("gemma") and name.endswith("norm.weight"):
         return (x.astype(np.float64) + 1).astype(np.float32)
     if kind == "gpt2" and x.ndim == 2 and ".h." in name:
         return np.ascontiguousarray(x.T)
@@ -97,19 +98,29 @@ def write_parameters(g, cfg, vocab_kind):
     if cfg.get("head_dim"):
         g.add_key_length(hd)
         g.add_value_length(hd)
-    if kind != "gemma2" or cfg["rope_theta"] != 10000.0:
-        g.add_rope_freq_base(cfg["rope_theta"])
+    kinds = cfg.get("rope_parameters") or {}
+    full, local = kinds.get("full_attention") or {}, kinds.get("sliding_attention") or {}
+    theta = full.get("rope_theta") or cfg["rope_theta"]
+    if kind != "gemma2" or theta != 10000.0:
+        g.add_rope_freq_base(theta)
     if kind in ("llama", "mistral", "phi3"):
         g.add_rope_dimension_count(int(hd * cfg.get("partial_rotary_factor", 1.0)))
         g.add_vocab_size(cfg["vocab_size"])
-    if kind.startswith("gemma"):
+    windowed = layer_windows(cfg)
+    if any(windowed) or kind.startswith("gemma"):
         g.add_sliding_window(cfg["sliding_window"])
+        every = {"gemma2": 2, "gemma3_text": 6}.get(kind)
+        if windowed != [every is None or (i + 1) % every != 0 for i in range(len(windowed))]:
+            g.add_sliding_window_pattern(windowed)
     if kind == "gemma2":
-        g.add_attn_logit_softcapping(cfg["attn_logit_softcapping"])
+        g.add_attn_logit_softcapping(cfg["attn_logit_softcapping"] or 0.0)
+        g.add_final_logit_softcapping(cfg["final_logit_softcapping"] or 0.0)
+    if kind == "gemma3_text" and cfg.get("final_logit_softcapping"):
         g.add_final_logit_softcapping(cfg["final_logit_softcapping"])
-    if cfg.get("rope_local_base_freq", 10000.0) != 10000.0:
-        g.add_float32("gemma3.rope.freq_base_swa", cfg["rope_local_base_freq"])
-    scaling = cfg.get("rope_scaling") or {}
+    local = local.get("rope_theta") or cfg.get("rope_local_base_freq", 10000.0)
+    if local != 10000.0:
+        g.add_float32("gemma3.rope.freq_base_swa", local)
+    scaling = full or cfg.get("rope_scaling") or {}
     if scaling.get("rope_type") in ("linear", "yarn"):
         yarn = scaling["rope_type"] == "yarn"
         g.add_rope_scaling_type(gguf.RopeScalingType.YARN if yarn else gguf.RopeScalingType.LINEAR)

@@ -168,6 +168,21 @@ def attend(a, q, k, v, scale, causal=True, window=0, cap=0.0):
     return out.reshape(n, -1)
 
 
+def layer_windows(cfg):
+    """Which layers see only the window: what config.json says, else what the family's class has."""
+    n, kind = cfg["num_hidden_layers"], cfg["model_type"]
+    if kind in ("qwen2", "qwen3") and not cfg.get("use_sliding_window"):
+        return [False] * n
+    if kind == "llama" or not cfg.get("sliding_window"):
+        return [False] * n
+    if cfg.get("layer_types"):
+        return [t == "sliding_attention" for t in cfg["layer_types"]]
+    if kind in ("qwen2", "qwen3"):
+        return [i >= cfg.get("max_window_layers", 28) for i in range(n)]
+    every = {"gemma2": 2, "gemma3_text": cfg.get("sliding_window_pattern", 6)}.get(kind)
+    return [every is None or (i + 1) % every != 0 for i in range(n)]
+
+
 def decoder(cfg, w, ids, a):
     """llama, mistral, qwen2, qwen3, phi3, gemma2 and gemma3_text: pre-normed, rotary, gated."""
     kind = cfg["model_type"]
@@ -176,20 +191,21 @@ def decoder(cfg, w, ids, a):
     n_kv = cfg.get("num_key_value_heads") or n_head
     hd = cfg.get("head_dim") or cfg["hidden_size"] // n_head
     eps = cfg["rms_norm_eps"]
-    base = cfg["rope_theta"] * (2 if a.flaw == "base" else 1)
+    kinds = cfg.get("rope_parameters") or {}
+    full, local = kinds.get("full_attention") or {}, kinds.get("sliding_attention") or {}
+    base = (full.get("rope_theta") or cfg["rope_theta"]) * (2 if a.flaw == "base" else 1)
     rotary = int(hd * cfg.get("partial_rotary_factor", 1.0))
-    turn = rope_frequencies(rotary, base, cfg.get("rope_scaling"))
-    turn_local = rope_frequencies(rotary, cfg.get("rope_local_base_freq", base), None)
+    turn = rope_frequencies(rotary, base, full or cfg.get("rope_scaling"))
+    turn_local = rope_frequencies(rotary, local.get("rope_theta") or cfg.get("rope_local_base_freq", 10000.0), None)
     act = activation(a, cfg.get("hidden_activation") or cfg.get("hidden_act") or "gelu_pytorch_tanh")
     scale = (cfg["query_pre_attn_scalar"] if gemma else hd) ** -0.5
     cap = cfg.get("attn_logit_softcapping") or 0.0
-    window = cfg.get("sliding_window") or 0
-    if kind in ("qwen2", "qwen3") and not cfg.get("use_sliding_window"):
-        window = 0
+    window, windowed = cfg.get("sliding_window") or 0, layer_windows(cfg)
 
     def norm(x, name):
         g = np.asarray(w[name + ".weight"], np.float64)
-        return rms_norm(a, x, g + 1 if gemma else g, eps)
+        y, bias = rms_norm(a, x, g + 1 if gemma else g, eps), w.get(name + ".bias")
+        return y if bias is None else y + a.cast(bias)
 
     def lin(x, name):
         return a.linear(x, w[name + ".weight"], w.get(name + ".bias"), name)
@@ -209,11 +225,7 @@ def decoder(cfg, w, ids, a):
         q, k, v = q.reshape(n, n_head, hd), k.reshape(n, n_kv, hd), v.reshape(n, n_kv, hd)
         if kind in ("qwen3", "gemma3_text"):
             q, k = norm(q, p + "self_attn.q_norm"), norm(k, p + "self_attn.k_norm")
-        sliding = bool(window)
-        if kind == "gemma2":
-            sliding = il % 2 == 0
-        if kind == "gemma3_text":
-            sliding = (il + 1) % cfg["sliding_window_pattern"] != 0
+        sliding = windowed[il]
         freq = turn_local if kind == "gemma3_text" and sliding else turn
         q, k = rope(a, q, *freq), rope(a, k, *freq)
         y = lin(attend(a, q, k, v, scale, True, window if sliding else 0, cap), p + "self_attn.o_proj")
@@ -232,7 +244,8 @@ def decoder(cfg, w, ids, a):
         x = x + y
     x = norm(x, "model.norm")
     head = w.get("lm_head.weight")
-    y = a.linear(x, w["model.embed_tokens.weight"] if head is None else head, None, "lm_head")
+    y = a.linear(x, w["model.embed_tokens.weight"] if head is None else head,
+                 w.get("lm_head.bias"), "lm_head")
     cap = cfg.get("final_logit_softcapping")
     return a.t(cap) * np.tanh(y / a.t(cap)) if cap else y
 

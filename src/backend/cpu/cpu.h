@@ -54,7 +54,7 @@ struct phase {
     enum rows_kind rows;
     uint32_t first, count; /* PHASE_ROWS: row instructions                                    */
     uint32_t n_parts;      /* PHASE_LINEAR, PHASE_HEAD                                        */
-    struct { int32_t in, out, param; } part[MAX_PARTS];
+    struct { int32_t in, out, param, bias; } part[MAX_PARTS]; /* bias: of the head, or GRAPH_NONE */
     const struct graph_node *node; /* PHASE_ATTENTION; PHASE_HEAD: the softcap or NULL */
     int32_t cache_layer;
 };

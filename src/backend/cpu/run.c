@@ -54,8 +54,9 @@ static void norm(const struct program *p, const struct graph_node *n, const floa
     const float *b = n->param[1] == GRAPH_NONE ? NULL : p->w->weight[n->param[1]].vector;
     size_t step = n->norm.head_dim ? n->norm.head_dim : width;
     for (size_t i = 0; i < width; i += step) {
-        if (n->norm.kind == NORM_RMS) k->rmsnorm(x + i, w, step, n->norm.eps, out + i);
-        else k->layernorm(x + i, w, b, step, n->norm.eps, out + i);
+        if (n->norm.kind == NORM_LAYER) k->layernorm(x + i, w, b, step, n->norm.eps, out + i);
+        else k->rmsnorm(x + i, w, step, n->norm.eps, out + i);
+        if (n->norm.kind == NORM_RMS && b) k->add(out + i, b, step, out + i);
     }
 }
 
@@ -252,6 +253,8 @@ static void head_item(struct program *p, const struct phase *ph, size_t item, un
 {
     const struct kernels *k = &p->w->kernels;
     const struct weight *w = &p->w->weight[ph->part[0].param];
+    int32_t with = ph->part[0].bias;
+    const float *bias = with == GRAPH_NONE ? NULL : p->w->weight[with].vector;
     const struct step *s = p->step;
     uint32_t panel = (uint32_t)item * HEAD_PANELS;
     uint32_t n_panels = w->n_panels - panel < HEAD_PANELS ? w->n_panels - panel : HEAD_PANELS;
@@ -264,6 +267,7 @@ static void head_item(struct program *p, const struct phase *ph, size_t item, un
         linear_rows(p, w, &p->place[ph->part[0].in], ROWS_ASKING, row, n, panel, n_panels, y, ld);
         for (size_t i = 0; i < n; i++) {
             float *x = y + i * ld;
+            if (bias) k->add(x, bias + col, width, x);
             if (ph->node) k->softcap(x, ph->node->cap, width, x);
             size_t at = k->argmax(x, width);
             struct best *b = &p->best[(size_t)rank * p->limits.max_asks + row + i];

@@ -1,0 +1,122 @@
+/* One row per kind of config.json that is understood. Every number is the default of the family's
+ * own configuration class, which is what transformers takes where a file is silent:
+ * models/<model_type>/configuration_<model_type>.py of transformers 5.24.0 ("gemma3_text" stands in
+ * configuration_gemma3.py; rope_theta is `default_theta` of configuration_utils.py unless the class
+ * has its own). tests/golden/test_closure.py compares this table with the classes. */
+#include "format/hf_int.h"
+#include <string.h>
+
+static const struct hf_family families[] = {
+    /* LlamaConfig */
+    { .model_type = "llama",
+      .arch = "llama",
+      .names = hf_names_llama,
+      .activation = { "hidden_act", "silu", "swish" },
+      .layers = 32, .width = 4096, .feed = 11008, .heads = 32,
+      .context = 2048,
+      .eps = 1e-6,
+      .rope_base = 10000,
+      .rope_halves = true },
+    /* MistralConfig */
+    { .model_type = "mistral",
+      .arch = "llama",
+      .names = hf_names_llama,
+      .activation = { "hidden_act", "silu", "swish" },
+      .layers = 32, .width = 4096, .feed = 14336, .heads = 32, .heads_kv = 8,
+      .context = 131072,
+      .eps = 1e-6,
+      .rope_base = 10000,
+      .rope_halves = true,
+      .windows = HF_WINDOW_EVERYWHERE,
+      .window = 4096 },
+    /* Qwen2Config */
+    { .model_type = "qwen2",
+      .arch = "qwen2",
+      .names = hf_names_llama,
+      .activation = { "hidden_act", "silu", "swish" },
+      .layers = 32, .width = 4096, .feed = 22016, .heads = 32, .heads_kv = 32,
+      .context = 32768,
+      .eps = 1e-6,
+      .rope_base = 10000,
+      .windows = HF_WINDOW_ABOVE,
+      .window = 4096, .window_layers = 28 },
+    /* Qwen3Config */
+    { .model_type = "qwen3",
+      .arch = "qwen3",
+      .names = hf_names_llama,
+      .activation = { "hidden_act", "silu", "swish" },
+      .layers = 32, .width = 4096, .feed = 22016, .heads = 32, .heads_kv = 32, .head_dim = 128,
+      .context = 32768,
+      .eps = 1e-6,
+      .rope_base = 10000,
+      .windows = HF_WINDOW_ABOVE,
+      .window = 4096, .window_layers = 28 },
+    /* Gemma2Config */
+    { .model_type = "gemma2",
+      .arch = "gemma2",
+      .names = hf_names_gemma,
+      .activation = { "hidden_activation", "gelu_pytorch_tanh", "gelu_new" },
+      .layers = 26, .width = 2304, .feed = 9216, .heads = 8, .heads_kv = 4, .head_dim = 256,
+      .context = 8192,
+      .eps = 1e-6,
+      .rope_base = 10000,
+      .norm_plus_one = true,
+      .tied = true,
+      .windows = HF_WINDOW_PATTERN,
+      .window = 4096, .window_pattern = 2,
+      .query_scalar = 256, .attention_softcap = 50, .logit_softcap = 30 },
+    /* Gemma3TextConfig */
+    { .model_type = "gemma3_text",
+      .arch = "gemma3",
+      .names = hf_names_gemma,
+      .activation = { "hidden_activation", "gelu_pytorch_tanh", "gelu_new" },
+      .layers = 26, .width = 2304, .feed = 9216, .heads = 8, .heads_kv = 4, .head_dim = 256,
+      .context = 131072,
+      .eps = 1e-6,
+      .rope_base = 1000000, .rope_base_window = 10000,
+      .norm_plus_one = true,
+      .tied = true,
+      .windows = HF_WINDOW_PATTERN,
+      .window = 4096, .window_pattern = 6, .own_pattern = true,
+      .query_scalar = 256 },
+    /* Phi3Config */
+    { .model_type = "phi3",
+      .arch = "phi3",
+      .names = hf_names_llama,
+      .activation = { "hidden_act", "silu", "swish" },
+      .layers = 32, .width = 3072, .feed = 8192, .heads = 32,
+      .context = 4096, .first_context = 4096,
+      .eps = 1e-5,
+      .rope_base = 10000,
+      .rope_part = true,
+      .windows = HF_WINDOW_EVERYWHERE },
+    /* GPT2Config */
+    { .model_type = "gpt2",
+      .arch = "gpt2",
+      .names = hf_names_gpt2,
+      .activation = { "activation_function", "gelu_new", "gelu_pytorch_tanh" },
+      .layers = 12, .width = 768, .heads = 12,
+      .context = 1024,
+      .eps = 1e-5,
+      .layer_norm = true,
+      .tied = true },
+    /* BertConfig */
+    { .model_type = "bert",
+      .arch = "bert",
+      .names = hf_names_bert,
+      .activation = { "hidden_act", "gelu", "gelu" },
+      .layers = 12, .width = 768, .feed = 3072, .heads = 12,
+      .context = 512,
+      .eps = 1e-12,
+      .layer_norm = true,
+      .tied = true,
+      .encoder = true },
+};
+
+const struct hf_family *hf_family_find(const char *model_type)
+{
+    if (strcmp(model_type, "gemma3") == 0) model_type = "gemma3_text";
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++)
+        if (strcmp(families[i].model_type, model_type) == 0) return &families[i];
+    return NULL;
+}
