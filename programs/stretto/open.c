@@ -274,35 +274,41 @@ static uint64_t draw_seed(void)
     return random_mix((uint64_t)t.tv_sec * 1000000007u + (uint64_t)t.tv_nsec) >> 32;
 }
 
-/* "15043+1.5,9-2": an id, a sign, a number. */
-static int parse_bias(const char *command, const char *text, stretto_sampling *out)
+/* "15043+1.5,9-2": an id, a sign, a number. Adds to `out`, whose lists have the room; false: it is none. */
+static bool add_bias(const char *text, int32_t *ids, float *values, size_t *n)
 {
-    size_t n = 1;
-    for (const char *p = text; *p; p++) n += *p == ',';
-    int32_t *ids = malloc(n * sizeof *ids);
-    float *values = malloc(n * sizeof *values);
-    if (!ids || !values) {
-        free(ids);
-        free(values);
-        return command_fail(command, STRETTO_E_NOMEM, NULL);
-    }
-    n = 0;
-    for (const char *p = text;;) {
-        char *end, *end2;
+    for (const char *p = text;; p++) {
+        char *end, *end2 = NULL;
         errno = 0;
         long id = strtol(p, &end, 10);
-        double v = end != p && (*end == '+' || *end == '-') ? strtod(end, &end2) : 0;
-        if (end == p || (*end != '+' && *end != '-') || end2 == end + 1 ||
-            (*end2 && *end2 != ',') || id < 0 || id > INT32_MAX || errno) {
-            free(ids);
-            free(values);
-            return command_usage(
-                command, "--logit-bias takes ID+X or ID-X, several with commas, not '%s'", text);
-        }
-        ids[n] = (int32_t)id;
-        values[n++] = (float)v;
-        if (!*end2) break;
-        p = end2 + 1;
+        if (end == p || (*end != '+' && *end != '-') || id < 0 || id > INT32_MAX) return false;
+        double v = strtod(end, &end2);
+        if (end2 <= end + 1 || (*end2 && *end2 != ',') || errno) return false;
+        ids[*n] = (int32_t)id;
+        values[(*n)++] = (float)v;
+        p = end2;
+        if (!*p) return true;
+    }
+}
+
+/* Every --logit-bias adds to those before it. */
+static int parse_biases(const char *command, const struct text_list *given, stretto_sampling *out)
+{
+    size_t room = given->n, n = 0;
+    for (size_t i = 0; i < given->n; i++)
+        for (const char *p = given->v[i]; *p; p++) room += *p == ',';
+    int32_t *ids = malloc((room + 1) * sizeof *ids);
+    float *values = malloc((room + 1) * sizeof *values);
+    int code = ids && values ? EXIT_DONE : command_fail(command, STRETTO_E_NOMEM, NULL);
+    for (size_t i = 0; i < given->n && code == EXIT_DONE; i++)
+        if (!add_bias(given->v[i], ids, values, &n))
+            code = command_usage(command,
+                                 "--logit-bias takes ID+X or ID-X, several with commas, not '%s'",
+                                 given->v[i]);
+    if (code != EXIT_DONE) {
+        free(ids);
+        free(values);
+        return code;
     }
     out->bias_ids = ids;
     out->bias_values = values;
@@ -322,7 +328,7 @@ int sampling_from(const char *command, const struct sampling_options *o, stretto
     out->frequency_penalty = (float)o->frequency_penalty;
     out->repeat_last_n = (int32_t)o->repeat_last_n;
     out->seed = o->seed < 0 ? draw_seed() : (uint64_t)o->seed;
-    return o->logit_bias ? parse_bias(command, o->logit_bias, out) : EXIT_DONE;
+    return o->logit_bias.n ? parse_biases(command, &o->logit_bias, out) : EXIT_DONE;
 }
 
 char *read_text(const char *command, const char *path, size_t *length)

@@ -44,8 +44,8 @@ static const struct option sampling_rows[] = {
      "subtract X from tokens that occurred [0]"},
     {"--frequency-penalty", "X", OPT_REAL, AT(frequency_penalty), -100, 100,
      "subtract X for each time a token occurred [0]"},
-    {"--logit-bias", "ID+X,ID-X", OPT_TEXT, AT(logit_bias), 0, 0,
-     "add X to the logit of a token id"},
+    {"-l --logit-bias", "ID+X,ID-X", OPT_TEXTS, AT(logit_bias), 0, 0,
+     "add X to the logit of a token id; may be given up to 16 times, and all of them count"},
 };
 #undef AT
 const struct option_group group_sampling = { "Sampling", sampling_rows,

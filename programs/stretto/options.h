@@ -15,7 +15,7 @@ struct model_options {
 struct sampling_options {
     double temp, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     int64_t top_k, repeat_last_n, seed;
-    const char *logit_bias;
+    struct text_list logit_bias;
 };
 
 struct decode_options {

@@ -3,6 +3,8 @@
 --trace is a whole SVG that holds every token once.
 
     test_decode.py STRETTO GOLDEN_FOLDER"""
+import array
+import json
 import os
 import re
 import subprocess
@@ -76,6 +78,24 @@ def main():
         assert code == 0 and out.decode("utf-8", "replace").rstrip("\n") == want.rstrip("\n"), (stops, out, want)
     code, out, err = run("-m", path("llama"), "-n", "5", *(17 * ("--stop", "x")))
     assert code == 2 and "16 times" in err, err
+    # Every --logit-bias counts: the best tokens of the model's own logits, one after the other, are forbidden.
+    with tempfile.TemporaryDirectory() as tmp:
+        raw = os.path.join(tmp, "logits")
+        ids = json.loads(subprocess.run([stretto, "tokenize", "-m", path("llama"), "--json", "--add-special"],
+                                        input=b"ab ab ab", stdout=subprocess.PIPE, check=True).stdout)
+        subprocess.run([stretto, "eval", "logits", "-m", path("llama"), "--ids", ",".join(map(str, ids)), "--raw", raw],
+                       stdout=subprocess.PIPE, check=True)
+        logits = array.array("f", open(raw, "rb").read())[-(os.path.getsize(raw) // 4 // len(ids)):]
+    best = sorted(range(len(logits)), key=lambda i: -logits[i])[:4]
+    for n in range(4):
+        code, out, err = run("-m", path("llama"), "-n", "1", "--json",
+                             *[x for i in best[:n] for x in ("-l" if i % 2 else "--logit-bias", f"{i}-1000")])
+        assert code == 0 and json.loads(out)["ids"] == [best[n]], (n, out, best)
+    code, out, err = run("-m", path("llama"), "-n", "1", "--json", "-l", f"{best[0]}-1000,{best[1]}-1000", "-l",
+                         f"{best[2]}-500", "-l", f"{best[2]}-500")
+    assert code == 0 and json.loads(out)["ids"] == [best[3]], (out, best)
+    code, out, err = run("-m", path("llama"), "-n", "1", "-l", "5-1", "-l", "5")
+    assert code == 2 and "not '5'" in err, err
     # -v names no price of a step that was not taken.
     code, out, err = run("-m", path("llama"), "-n", "20", "--decode", "plain", "-v")
     assert "a step of one row takes" in err and "times that" not in err, err
