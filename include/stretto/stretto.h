@@ -86,6 +86,7 @@ typedef struct stretto_model_info {
     uint32_t chat;                   /* 1: has a chat template                                             */
     uint64_t parameters, file_bytes, weight_bytes;   /* of the file's tensors; of the weights in memory     */
     double load_seconds;
+    char pooling[16];                /* "mean", "cls", "last", "none"; "": what the file asks for is refused */
 } stretto_model_info;
 STRETTO_API stretto_status stretto_model_about(const stretto_model *m, stretto_model_info *info);
 
@@ -255,7 +256,35 @@ typedef struct stretto_generated {
 STRETTO_API stretto_status stretto_session_generate(stretto_session *s, const stretto_generate_options *opt,
         stretto_generated *result);
 
-/* The embedding of a text: the encoder's hidden states, averaged and scaled to length 1. out: [width]. */
+/* Which vectors of a text's tokens make its embedding: their average, the first, the last, or each. */
+enum {
+    STRETTO_POOLING_MODEL,           /* what the model's file says; the average where it says nothing      */
+    STRETTO_POOLING_MEAN, STRETTO_POOLING_CLS, STRETTO_POOLING_LAST, STRETTO_POOLING_NONE
+};
+
+typedef struct stretto_embed_options {
+    size_t size;
+    uint32_t pooling;                /* STRETTO_POOLING_...                                                */
+    uint32_t raw;                    /* 1: not scaled to length 1 (with NONE vectors never are)            */
+    uint32_t truncate;               /* 1: a text that is too long is cut, its closing tokens stay         */
+} stretto_embed_options;
+#define STRETTO_EMBED_OPTIONS_INIT { sizeof(stretto_embed_options), STRETTO_POOLING_MODEL, 0, 0 }
+
+typedef struct stretto_embedded {
+    size_t size;                     /* set by the caller: sizeof(stretto_embedded)                        */
+    size_t vectors;                  /* each of the model's width: 1, or with NONE one for each token      */
+    size_t tokens;                   /* read; fewer than given when the text was cut                       */
+    uint32_t pooling, scaled;        /* what was done; scaled 1: to length 1                               */
+} stretto_embedded;
+
+/* The embedding of a text: the model's last hidden states as its file and opt (may be NULL) say. out has
+ * room for `capacity` floats: [vectors][width]. When that is too little nothing is computed, and the answer
+ * is E_FULL with result (may be NULL) filled; E_FULL with 0 vectors: the text is longer than the context.
+ * E_UNSUP names what the file asks for and this version does not do (a weighted average, a Dense layer, a
+ * reranker); a pooling in opt is then taken instead. The session's timeline is empty afterwards. */
+STRETTO_API stretto_status stretto_session_embedding(stretto_session *s, const int32_t *ids, size_t count,
+        const stretto_embed_options *opt, float *out, size_t capacity, stretto_embedded *result);
+/* The same without options, for models that give one vector. out: [width]. */
 STRETTO_API stretto_status stretto_session_embed(stretto_session *s, const int32_t *ids, size_t count, float *out);
 
 /* Words for the last failure of this session; "" when there was none. Valid until its next call. */

@@ -66,6 +66,7 @@ static json_t *describe(const stretto_model *m)
                      (int)i.width, "heads", (int)i.heads, "kv_heads", (int)i.kv_heads, "head_dim",
                      (int)i.head_dim, "feed", (int)i.feed, "vocabulary", (int)i.vocabulary,
                      "context", (int)i.context, "encoder", i.encoder, "chat_template", i.chat));
+    if (i.encoder) json_object_set_new(j, "pooling", json_string(i.pooling[0] ? i.pooling : "not supported"));
     json_object_set_new(j, "tensors", types);
     json_object_set_new(j, "kernels", json_string(kernels));
     return j;

@@ -1,6 +1,7 @@
 /* The public functions on models and text. */
 #include "api/handles.h"
 #include "base/memory.h"
+#include "format/pooling.h"
 #include "stretto/experimental.h"
 #include "text/template.h"
 #include "text/unicode.h"
@@ -79,6 +80,9 @@ stretto_status stretto_model_about(const stretto_model *m, stretto_model_info *i
         .size = info->size, .file_bytes = x->tensor_bytes, .load_seconds = x->load_seconds};
     snprintf(i.family, sizeof i.family, "%s", source_arch(x->source));
     snprintf(i.format, sizeof i.format, "%s", source_format(x->source));
+    struct pooling_rule rule;
+    source_pooling(x->source, &rule);
+    if (!rule.refusal[0]) snprintf(i.pooling, sizeof i.pooling, "%s", pooling_name(rule.kind));
     const char *p;
     size_t n;
     if (x->tokenizer) {

@@ -4,7 +4,6 @@
 #include "base/memory.h"
 #include "kernels/kernels.h"
 #include "stretto/experimental.h"
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -557,46 +556,5 @@ stretto_status stretto_session_generate(stretto_session *s, const stretto_genera
         memcpy(result, &r, size < sizeof r ? size : sizeof r);
         result->size = size;
     }
-    return status;
-}
-
-stretto_status stretto_session_embed(stretto_session *s, const int32_t *ids, size_t count,
-                                     float *out)
-{
-    if (!s || !ids || !out || !count) return STRETTO_E_ARG;
-    error_clear(&s->err);
-    struct engine *e = s->engine->engine;
-    const struct model *m = engine_model(e);
-    size_t width = m->config.width, rows = engine_about(e)->max_rows;
-    if (count > engine_about(e)->context || count > rows)
-        return fail(&s->err, STRETTO_E_FULL,
-                    "the text has %zu tokens and the context holds %u; split it", count,
-                    engine_about(e)->context < rows ? engine_about(e)->context : (uint32_t)rows);
-    struct row *r = mem_zalloc(count, sizeof *r);
-    float *hidden = mem_alloc(count * width * sizeof *hidden);
-    stretto_status status =
-        r && hidden ? STRETTO_OK : fail(&s->err, STRETTO_E_NOMEM, "out of memory");
-    if (status == STRETTO_OK) {
-        for (size_t i = 0; i < count; i++)
-            r[i] = (struct row){s->seq, ids[i], i ? (int32_t)i - 1 : ROW_COMMITTED, 1, ASK_HIDDEN};
-        engine_rewind(e, s->seq, 0);
-        s->n_tokens = 0;
-        s->answered = s->begun = false;
-        struct answers a = { .hidden = hidden };
-        status = engine_step(e, r, count, &a, &s->err);
-    }
-    if (status == STRETTO_OK) {
-        double norm = 0;
-        for (size_t d = 0; d < width; d++) {
-            double sum = 0;
-            for (size_t i = 0; i < count; i++) sum += (double)hidden[i * width + d];
-            out[d] = (float)(sum / (double)count);
-            norm += (double)out[d] * (double)out[d];
-        }
-        for (size_t d = 0; d < width && norm > 0; d++)
-            out[d] = (float)((double)out[d] / sqrt(norm));
-    }
-    mem_free(r);
-    mem_free(hidden);
     return status;
 }

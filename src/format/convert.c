@@ -1,6 +1,7 @@
 #include "format/convert.h"
 #include "base/memory.h"
 #include "format/gguf_write.h"
+#include "format/pooling.h"
 #include "format/source_int.h"
 #include <math.h>
 #include <stdio.h>
@@ -305,8 +306,19 @@ static void release(const struct conversion *c, const struct source_tensor *t)
     }
 }
 
+/* A GGUF file has a number for one pooling; a folder that wants more would lose it on the way. */
+static stretto_status check_pooling(const struct conversion *c)
+{
+    struct pooling_rule rule;
+    source_pooling(c->s, &rule);
+    if (!c->folder || !rule.refusal[0]) return STRETTO_OK;
+    return fail(c->err, STRETTO_E_UNSUP, "%s: %s, which a GGUF file cannot say", c->s->path,
+                rule.refusal);
+}
+
 static stretto_status write_everything(struct conversion *c)
 {
+    TRY(check_pooling(c));
     TRY(list_tensors(c));
     if (c->n == 0)
         return fail(c->err, STRETTO_E_ARG,

@@ -3,6 +3,7 @@
  * called). What changes the computation and is not understood here is refused, never passed
  * over. */
 #include "format/hf_int.h"
+#include "format/pooling.h"
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -591,27 +592,25 @@ static void read_gemma(struct reading *r)
                f->model_type);
 }
 
-/* How token vectors become one: sentence-transformers says so beside the model. GGUF's numbers. */
-static void read_pooling(struct reading *r)
+static void read_encoder(struct reading *r)
 {
-    if (!r->family->encoder || r->status != STRETTO_OK) return;
+    if (!r->family->encoder) return;
     put_bool(r, ".attention.causal", false);
     put_u32(r, "tokenizer.ggml.token_type_count", whole(r, "type_vocab_size", 2));
-    json_t *pooling;
-    stretto_status st = load(r->s, "1_Pooling/config.json", &pooling, r->err);
-    if (st != STRETTO_OK) r->status = st;
-    if (!pooling) return;
-    if (json_is_true(json_object_get(pooling, "pooling_mode_mean_tokens")))
-        put_u32(r, ".pooling_type", 1);
-    else if (json_is_true(json_object_get(pooling, "pooling_mode_cls_token")))
-        put_u32(r, ".pooling_type", 2);
-    else if (json_is_true(json_object_get(pooling, "pooling_mode_lasttoken")))
-        put_u32(r, ".pooling_type", 3);
-    else
-        refuse(r, STRETTO_E_UNSUP,
-               "the pooling in 1_Pooling/config.json is not supported (mean, cls "
-               "and last token are)");
-    json_decref(pooling);
+}
+
+/* How token vectors become one: sentence-transformers says so beside the model, of any family. */
+static void read_pooling(struct reading *r)
+{
+    struct hf_pooling pooling;
+    if (r->status != STRETTO_OK) return;
+    r->status = hf_pooling_read(r->s, &pooling, r->err);
+    if (r->status != STRETTO_OK) return;
+    if (pooling.kind >= 0) put_u32(r, ".pooling_type", (uint64_t)pooling.kind);
+    if (!pooling.normalize) put_bool(r, KEY_NORMALIZE, false);
+    if (!pooling.refusal[0]) return;
+    r->s->pooling_refusal = pool_strndup(&r->s->pool, pooling.refusal, strlen(pooling.refusal));
+    if (!r->s->pooling_refusal) r->status = source_no_memory(r->s, r->err);
 }
 
 /* A special token's id; generation_config.json knows better than config.json. Lists (several ends
@@ -673,6 +672,7 @@ stretto_status hf_config_read(struct source *s, struct hf_config *out, struct er
         refuse_what_is_not_understood(&r);
         read_sizes(&r);
         read_gemma(&r);
+        read_encoder(&r);
         read_pooling(&r);
         read_tokens(&r);
         out->family = r.family;

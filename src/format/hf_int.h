@@ -41,6 +41,10 @@ struct hf_config { const struct hf_family *family; bool tied, attention_bias, ml
 /* Turns config.json (and generation_config.json) into GGUF metadata of `s`. */
 stretto_status hf_config_read(struct source *s, struct hf_config *out, struct error *err);
 
+/* What sentence-transformers' files in the folder say about embeddings. */
+struct hf_pooling { int kind; bool normalize; char refusal[240]; };   /* kind -1: nothing */
+stretto_status hf_pooling_read(const struct source *s, struct hf_pooling *out, struct error *err);
+
 enum hf_fate { HF_USED, HF_IGNORED, HF_UNKNOWN };
 /* `to` gets the GGUF name (at most MAX_NAME_LENGTH bytes). */
 enum hf_fate hf_translate(const struct hf_config *c, const char *name, size_t n,

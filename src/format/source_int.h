@@ -60,6 +60,7 @@ struct source {
     const char *format;
     char arch[64];
     bool rope_halves, norm_plus_one;
+    const char *pooling_refusal;        /* what a folder asks for and nobody does; NULL: nothing */
     struct file_map *maps;              /* weight files */
     size_t n_maps;
     struct folder_file *files;          /* the small files of a Hugging Face folder */

@@ -32,4 +32,7 @@ if(TARGET stretto)
   add_test(NAME program.decode COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/program/test_decode.py
     $<TARGET_FILE:stretto> ${CMAKE_BINARY_DIR}/golden)
   set_tests_properties(program.decode PROPERTIES FIXTURES_REQUIRED golden LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 300)
+  add_test(NAME program.embed COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/program/test_embed.py
+    $<TARGET_FILE:stretto> ${CMAKE_BINARY_DIR}/golden ${STRETTO_TEST_MODELS} ${STRETTO_TEST_DATA})
+  set_tests_properties(program.embed PROPERTIES FIXTURES_REQUIRED golden LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 600)
 endif()
