@@ -219,6 +219,10 @@ STRETTO_API stretto_status stretto_session_decoded(const stretto_session *s, str
  * read stays in the timeline, and the next sync goes on from there. NULL: nothing. */
 STRETTO_API stretto_status stretto_session_watch(stretto_session *s,
         int (*read)(void *user, size_t done, size_t total), void *user);
+/* A flag that ends sync, next, generate and embedding within a fraction of a step once it is not zero,
+ * with E_CANCEL (generate: STRETTO_FINISH_CANCEL). The timeline is then what it was before that step, and
+ * going on gives the tokens that would have come undisturbed. NULL: none. */
+STRETTO_API stretto_status stretto_session_cancel(stretto_session *s, const volatile int *flag);
 /* Makes the session's timeline equal ids[0..count): what the cache already holds of it is kept, the rest is
  * computed. *reused (may be NULL) is how many tokens were kept. E_FULL names both numbers and changes
  * nothing. */
@@ -236,7 +240,7 @@ typedef struct stretto_generate_options {
     /* Whole UTF-8 characters as they come; a non-zero return stops. May be NULL. */
     int (*text)(void *user, const char *piece, size_t length);
     void *user;
-    const volatile int *cancel;
+    const volatile int *cancel;      /* as stretto_session_cancel's, for this call                          */
     uint32_t ignore_end;             /* 1: go on past the model's end token                                */
 } stretto_generate_options;
 #define STRETTO_GENERATE_OPTIONS_INIT { sizeof(stretto_generate_options), -1, NULL, NULL, NULL, NULL, 0 }

@@ -192,8 +192,8 @@ static int write_answer(struct run *r, const struct prompt *p, size_t way, doubl
     if (code != EXIT_DONE) return code;
     stretto_status s = stretto_session_sync(r->session, p->ids, p->n, NULL);
     if (s == STRETTO_OK) s = stretto_session_generate(r->session, &g, &got);
-    if (s != STRETTO_OK) return command_fail("bench", s, stretto_session_error(r->session));
     if (interrupted) return command_fail("bench", STRETTO_E_CANCEL, "interrupted");
+    if (s != STRETTO_OK) return command_fail("bench", s, stretto_session_error(r->session));
     *seconds = got.seconds;
     return EXIT_DONE;
 }
@@ -504,6 +504,7 @@ static int open_run(struct run *r)
     stretto_status s = stretto_engine_open(&r->engine, r->m, &eo, words, sizeof words);
     if (s == STRETTO_OK) s = stretto_session_open(&r->session, r->engine, words, sizeof words);
     if (s != STRETTO_OK) return command_fail("bench", s, words);
+    stretto_session_cancel(r->session, &interrupted);
     code = decoder_open("bench", &r->o->decode, r->o->model, &r->decoder);
     if (code != EXIT_DONE) return code;
     if (mo.context <= COSTS_MOST)

@@ -203,8 +203,8 @@ static int run_test(struct bench *b, struct engine *e, struct result *r)
     stretto_status s = speed_once(e, &warm, 1, &ignored, &err);
     for (size_t i = 0; i < r->n && s == STRETTO_OK && !interrupted; i++)
         s = speed_once(e, &r->t, 2 + i, &r->seconds[i], &err);
-    if (s != STRETTO_OK) return command_fail("bench", s, err.text);
     if (interrupted) return command_fail("bench", STRETTO_E_CANCEL, "interrupted");
+    if (s != STRETTO_OK) return command_fail("bench", s, err.text);
     if (b->o->roof) {
         s = speed_profile(e, &r->t, 2, &ignored, r->ops, MAX_OPS, &r->n_ops, &err);
         if (s == STRETTO_OK)
@@ -252,6 +252,7 @@ static int run_group(struct bench *b, unsigned threads, uint32_t sequences)
     if (code != EXIT_DONE) return code;
     stretto_status s = stretto_engine_open(&engine, b->m, &eo, words, sizeof words);
     if (s != STRETTO_OK) return command_fail("bench", s, words);
+    engine_cancel(stretto_engine_inside(engine), engine_flag_set, (void *)(uintptr_t)&interrupted);
     b->engine.size = sizeof b->engine;
     stretto_engine_about(engine, &b->engine);
     b->roof = (struct speed_roof){ 0 };

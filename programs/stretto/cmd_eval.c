@@ -46,6 +46,7 @@ static int open_engine(const struct model_options *o, const stretto_model *m, ui
     if (code != EXIT_DONE) return code;
     if (type) cache_type_by_name(type, &x.cache);
     stretto_status s = engine_open(out, stretto_model_inside(m), &x, &e);
+    if (s == STRETTO_OK) engine_cancel(*out, engine_flag_set, (void *)(uintptr_t)&interrupted);
     return s == STRETTO_OK ? EXIT_DONE : command_fail("eval", s, e.text);
 }
 

@@ -60,6 +60,7 @@ stretto_status read_prompt(stretto_session *s, const int32_t *ids, size_t n)
     shown_begin(&reading, true);
     progress_tell(&reading.hook, "reading", 0, n);
     stretto_session_watch(s, reading_progress, &reading);
+    stretto_session_cancel(s, &interrupted);
     stretto_status status = stretto_session_sync(s, ids, n, NULL);
     stretto_session_watch(s, NULL, NULL);
     ui_progress_break(&reading.ui);

@@ -126,6 +126,7 @@ static stretto_status compute(struct embedding *x)
     engine_rewind(x->e, x->s->seq, 0);
     x->s->n_tokens = 0;
     x->s->answered = x->s->begun = false;
+    session_arm(x->s);
     if (s == STRETTO_OK) s = read_text(x);
     engine_rewind(x->e, x->s->seq, 0);
     if (s == STRETTO_OK) finish(x);

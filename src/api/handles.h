@@ -35,10 +35,13 @@ struct stretto_session {
     struct logit_bias *bias;
     int (*read)(void *user, size_t done, size_t total);   /* watches a prompt being read, or NULL */
     void *read_user;
+    const volatile int *cancel, *cancel_here;   /* the caller's flag, and that of a call; or NULL  */
     struct buffer piece, whole, out; /* reserved at open: generating allocates nothing */
     struct stop_filter stop;
 };
 
+/* Before steps of the session: its flags are the ones that end them. */
+void session_arm(stretto_session *s);
 /* Copies the caller's struct over our defaults: an older caller's is shorter, a newer one's tail
  * must be zero. */
 stretto_status options_take(void *ours, size_t our_size, const void *theirs, struct error *err);

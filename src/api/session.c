@@ -167,6 +167,7 @@ stretto_status stretto_session_open_model(stretto_session **out, const stretto_m
 void stretto_session_close(stretto_session *s)
 {
     if (!s) return;
+    engine_cancel(s->engine->engine, NULL, NULL);
     writer_close(s->writer);
     drafter_close(s->drafter);
     heads_close(s->heads);
@@ -366,6 +367,30 @@ stretto_status stretto_session_watch(stretto_session *s,
     return STRETTO_OK;
 }
 
+stretto_status stretto_session_cancel(stretto_session *s, const volatile int *flag)
+{
+    if (!s) return STRETTO_E_ARG;
+    s->cancel = flag;
+    return STRETTO_OK;
+}
+
+static bool cancelled(void *session)
+{
+    const stretto_session *s = session;
+    return (s->cancel && *s->cancel) || (s->cancel_here && *s->cancel_here);
+}
+
+void session_arm(stretto_session *s)
+{
+    engine_cancel(s->engine->engine, s->cancel || s->cancel_here ? cancelled : NULL, s);
+}
+
+static stretto_status stopped(stretto_session *s, size_t at, size_t n)
+{
+    error_clear(&s->err);
+    return fail(&s->err, STRETTO_E_CANCEL, "stopped after reading %zu of the prompt's %zu tokens", at, n);
+}
+
 /* A step at a time, so that the watcher is called and may end it. */
 static stretto_status read_prompt(stretto_session *s, const int32_t *ids, size_t n)
 {
@@ -375,12 +400,12 @@ static stretto_status read_prompt(stretto_session *s, const int32_t *ids, size_t
     for (size_t at = 0; at < n;) {
         size_t k = n - at < part ? n - at : part;
         bool whole = at + k == n;
-        TRY(engine_feed(e, s->seq, ids + at, k, whole ? ask(s) : ASK_NOTHING, whole ? &last : NULL,
-                        &s->err));
+        stretto_status status = engine_feed(e, s->seq, ids + at, k, whole ? ask(s) : ASK_NOTHING,
+                                            whole ? &last : NULL, &s->err);
+        if (status == STRETTO_E_CANCEL) return stopped(s, at, n);
+        TRY(status);
         at += k;
-        if (s->read && s->read(s->read_user, at, n) && !whole)
-            return fail(&s->err, STRETTO_E_CANCEL,
-                        "stopped after reading %zu of the prompt's %zu tokens", at, n);
+        if (s->read && s->read(s->read_user, at, n) && !whole) return stopped(s, at, n);
     }
     return STRETTO_OK;
 }
@@ -405,6 +430,7 @@ stretto_status stretto_session_sync(stretto_session *s, const int32_t *ids, size
     s->answered = s->begun = false;
     s->n_tokens = keep;
     memcpy(s->tokens, ids, keep * sizeof *ids);
+    session_arm(s);
     stretto_status status = read_prompt(s, ids + keep, count - keep);
     if (status != STRETTO_OK) {
         s->n_tokens = engine_length(s->engine->engine, s->seq);
@@ -447,7 +473,10 @@ stretto_status stretto_session_next(stretto_session *s, int32_t *id)
     }
     TRY(begin(s));
     if (!writer_next(s->writer, id)) {
-        TRY(writer_step(s->writer, &s->err));
+        session_arm(s);
+        stretto_status status = writer_step(s->writer, &s->err);
+        if (status == STRETTO_E_CANCEL) s->begun = false;   /* its guesses had no answer */
+        TRY(status);
         writer_next(s->writer, id);
     }
     s->tokens[s->n_tokens++] = *id;
@@ -524,6 +553,7 @@ stretto_status stretto_session_generate(stretto_session *s, const stretto_genera
     writer_limit(s->writer, o.max_tokens >= 0 && o.max_tokens < context
                  ? from + (uint32_t)o.max_tokens : 0,
                  m->tokenizer && !o.ignore_end ? ends_answer : NULL, m->tokenizer);
+    s->cancel_here = o.cancel;
     while (o.max_tokens < 0 || r.tokens < (size_t)o.max_tokens) {
         if (o.cancel && *o.cancel) { r.finish = STRETTO_FINISH_CANCEL; break; }
         if (s->n_tokens >= context) { r.finish = STRETTO_FINISH_CONTEXT; break; }
@@ -545,6 +575,12 @@ stretto_status stretto_session_generate(stretto_session *s, const stretto_genera
             stop_push(&s->stop, s->whole.data, s->whole.len, &s->out, &stopped);
         stop_end(&s->stop, &s->out);
         emit(s, &o);
+    }
+    s->cancel_here = NULL;
+    if (status == STRETTO_E_CANCEL) {
+        r.finish = STRETTO_FINISH_CANCEL;
+        status = STRETTO_OK;
+        error_clear(&s->err);
     }
     /* What was written ahead, behind a stop string or a cancellation, is taken back. */
     writer_limit(s->writer, 0, NULL, NULL);

@@ -20,6 +20,8 @@ struct engine {
     uint8_t *given, *asks;
     struct step_seq *step_seqs;      /* [sequences] */
     struct row *feed;                /* [max_rows] */
+    bool (*cancel)(void *ud);        /* see engine_cancel */
+    void *cancel_ud;
 };
 
 enum { DEFAULT_ROWS = 512 };
@@ -257,7 +259,9 @@ stretto_status engine_step(struct engine *e, const struct row *rows, size_t n,
                      .parent = e->parent,
                      .given = e->given,
                      .asks = e->asks,
-                     .seqs = e->step_seqs};
+                     .seqs = e->step_seqs,
+                     .cancel = e->cancel,
+                     .cancel_ud = e->cancel_ud};
     if (a) {
         s.best = a->best;
         s.top = a->top;
@@ -265,6 +269,18 @@ stretto_status engine_step(struct engine *e, const struct row *rows, size_t n,
         s.hidden = a->hidden;
     }
     return e->model->backend->run(e->program, &s, err);
+}
+
+void engine_cancel(struct engine *e, bool (*asked)(void *ud), void *ud)
+{
+    e->cancel = asked;
+    e->cancel_ud = ud;
+}
+
+bool engine_flag_set(void *ud)
+{
+    const volatile int *flag = ud;
+    return flag && *flag;
 }
 
 void engine_commit(struct engine *e, int32_t seq, uint32_t n)

@@ -55,6 +55,11 @@ struct answers { /* of the rows that ask, in their order; NULL: not wanted      
  * asks. E_FULL with both numbers when a sequence would pass its context. */
 stretto_status engine_step(struct engine *e, const struct row *rows, size_t n,
                            const struct answers *a, struct error *err);
+/* Who is asked, often and by any thread, whether a step is to end at once with E_CANCEL; NULL: nobody. A
+ * cancelled step leaves every timeline as it was. */
+void engine_cancel(struct engine *e, bool (*asked)(void *ud), void *ud);
+/* For a flag that is set elsewhere: ud is a const volatile int *, or NULL. */
+bool engine_flag_set(void *ud);
 /* The first n rows of the sequence in the last step, a chain, become its tokens. */
 void engine_commit(struct engine *e, int32_t seq, uint32_t n);
 /* Rows row[0..n) of the last step, a path from the committed end, become its tokens. */

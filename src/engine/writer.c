@@ -316,6 +316,7 @@ stretto_status writer_step(struct writer *w, struct error *err)
     TRY(writer_rows(w, w->rows, 0, w->controller.most + 1, &n, err));
     double begin = clock_seconds();
     stretto_status s = engine_step(w->engine, w->rows, n, &a, n > 1 ? &ignored : err);
+    if (s == STRETTO_E_CANCEL) return n > 1 ? fail(err, s, "%s", ignored.text) : s;
     if (s != STRETTO_OK && n > 1) {          /* no room for guesses, or one has no answer */
         draft_select(&w->draft, 0);
         n = fill_rows(w, w->rows, 0);

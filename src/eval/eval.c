@@ -89,6 +89,25 @@ static void window_ids(const struct eval_text *t, size_t w, int32_t *ids)
     if (t->bos >= 0) ids[0] = t->bos;
 }
 
+static stretto_status interrupted(size_t w, size_t windows, struct error *err)
+{
+    error_clear(err);
+    return fail(err, STRETTO_E_CANCEL, "interrupted after %zu of %zu windows", w, windows);
+}
+
+/* A step that was cancelled, or a request that came between steps. */
+static stretto_status or_cancelled(const struct eval_text *t, stretto_status s, size_t w,
+                                   size_t windows, struct error *err)
+{
+    bool asked = s == STRETTO_OK && t->cancel && *t->cancel;
+    return asked || s == STRETTO_E_CANCEL ? interrupted(w, windows, err) : s;
+}
+
+static void cancel_with(struct engine *e, const struct eval_text *t)
+{
+    engine_cancel(e, t->cancel ? engine_flag_set : NULL, (void *)(uintptr_t)t->cancel);
+}
+
 struct sums { double nll, nll2; size_t n; };
 
 static void add_nll(struct sums *s, double nll)
@@ -117,18 +136,18 @@ stretto_status eval_ppl(struct engine *e, const struct eval_text *t,
     struct sums sums = { 0 };
     int32_t *ids = mem_alloc(t->window * sizeof *ids);
     stretto_status s = ids ? reading_open(&r, e, err) : fail(err, STRETTO_E_NOMEM, "out of memory");
+    cancel_with(e, t);
     for (size_t w = 0; w < windows && s == STRETTO_OK; w++) {
         progress_tell(progress, "windows", w, windows);
         window_ids(t, w, ids);
         r.at = 0;
         while (s == STRETTO_OK && r.at < end) {
-            uint32_t n;
-            if (t->cancel && *t->cancel)
-                s = fail(err, STRETTO_E_CANCEL, "interrupted after %zu of %zu windows", w, windows);
-            else s = reading_next(&r, ids, first, end, &n, err);
+            uint32_t n = 0;
+            s = or_cancelled(t, reading_next(&r, ids, first, end, &n, err), w, windows, err);
             for (uint32_t i = 0; i < n && s == STRETTO_OK; i++) {
                 const float *x = r.logits + (size_t)i * vocab;
                 add_nll(&sums, log_sum(x, vocab) - (double)x[ids[r.at - n + i + 1]]);
+                s = or_cancelled(t, s, w, windows, err);
             }
         }
     }
@@ -136,6 +155,7 @@ stretto_status eval_ppl(struct engine *e, const struct eval_text *t,
         progress_tell(progress, "windows", windows, windows);
         finish_ppl(&sums, windows, out);
     }
+    engine_cancel(e, NULL, NULL);
     reading_done(&r);
     mem_free(ids);
     return s;
@@ -202,16 +222,17 @@ stretto_status eval_kl(struct engine *base, struct engine *e, const struct eval_
     stretto_status s =
         ids && kl ? reading_open(&rb, base, err) : fail(err, STRETTO_E_NOMEM, "out of memory");
     if (s == STRETTO_OK) s = reading_open(&ro, e, err);
+    cancel_with(base, t);
+    cancel_with(e, t);
     for (size_t w = 0; w < windows && s == STRETTO_OK; w++) {
         progress_tell(progress, "windows", w, windows);
         window_ids(t, w, ids);
         rb.at = ro.at = 0;
         while (s == STRETTO_OK && rb.at < end) {
             uint32_t n = 0, m = 0;
-            if (t->cancel && *t->cancel)
-                s = fail(err, STRETTO_E_CANCEL, "interrupted after %zu of %zu windows", w, windows);
-            if (s == STRETTO_OK) s = reading_next(&rb, ids, first, end, &n, err);
+            s = reading_next(&rb, ids, first, end, &n, err);
             if (s == STRETTO_OK) s = reading_next(&ro, ids, first, end, &m, err);
+            s = or_cancelled(t, s, w, windows, err);
             for (uint32_t i = 0; i < n && s == STRETTO_OK; i++) {
                 const float *b = rb.logits + (size_t)i * vocab, *x = ro.logits + (size_t)i * vocab;
                 double bs = log_sum(b, vocab), xs = log_sum(x, vocab);
@@ -221,6 +242,7 @@ stretto_status eval_kl(struct engine *base, struct engine *e, const struct eval_
                 add_nll(&so, xs - (double)x[next]);
                 kl[n_kl++] = (float)divergence(b, x, vocab, bs, xs, &agree);
                 same += agree;
+                s = or_cancelled(t, s, w, windows, err);
             }
         }
     }
@@ -228,6 +250,8 @@ stretto_status eval_kl(struct engine *base, struct engine *e, const struct eval_
         progress_tell(progress, "windows", windows, windows);
         finish_kl(kl, n_kl, &sb, &so, same, windows, out);
     }
+    engine_cancel(base, NULL, NULL);
+    engine_cancel(e, NULL, NULL);
     reading_done(&rb);
     reading_done(&ro);
     mem_free(ids);

@@ -39,5 +39,10 @@ struct step {
     struct step_top *top; /* [n_asks]                                               */
     float *logits; /* [n_asks][n_vocab]                                             */
     float *hidden; /* [n_asks][width]                                               */
+
+    /* Asked by any thread between pieces of work that take milliseconds; once it says true the step ends
+     * with E_CANCEL, without answers. NULL: never. */
+    bool (*cancel)(void *ud);
+    void *cancel_ud;
 };
 #endif

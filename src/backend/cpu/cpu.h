@@ -120,7 +120,7 @@ struct program {
     float *partial;             /* [rows and blocks of jobs][heads][head_dim + 2]: acc, m, sum */
     uint32_t next, n_run; /* the phase to run next; phases this step needs                   */
     atomic_uint_fast32_t *tickets; /* [n_phases]                                               */
-    atomic_int nan;
+    atomic_int nan, stop; /* an answer is no number; the step was cancelled                     */
     struct best {
         float value;
         int32_t id;

@@ -131,6 +131,17 @@ static void rows_item(struct program *p, const struct phase *ph, size_t row)
     for (uint32_t i = 0; i < ph->count; i++) row_op(p, &p->rows[ph->first + i], row);
 }
 
+/* True from the moment on in which the step was cancelled. What a phase has not taken by then is left,
+ * and the barrier behind it leads out of the step (phase_done). */
+static bool stopped(struct program *p)
+{
+    if (!p->step->cancel) return false;
+    if (atomic_load_explicit(&p->stop, memory_order_relaxed)) return true;
+    if (!p->step->cancel(p->step->cancel_ud)) return false;
+    atomic_store_explicit(&p->stop, 1, memory_order_relaxed);
+    return true;
+}
+
 /* ---- linear layers
  * ---------------------------------------------------------------------------------- */
 
@@ -200,6 +211,14 @@ static size_t linear_least(const struct program *p, const struct phase *ph)
     return rows_of(p, ph->rows) >= 8 ? 1 : 16384 / w->panel_bytes + 1;
 }
 
+/* Panels between two looks at whether to stop: some 10^8 multiply-adds of a block of rows. */
+static size_t linear_piece(const struct program *p, const struct weight *w, size_t rows, size_t n)
+{
+    size_t panels = ((size_t)1 << 27) / ((rows < ROW_BLOCK ? rows : ROW_BLOCK) * w->n_in * PANEL_COLS + 1);
+    if (!p->step->cancel || panels >= n) return n;
+    return panels < 8 ? 8 : panels / 8 * 8;
+}
+
 static void linear_share(struct program *p, const struct phase *ph, struct share s)
 {
     size_t rows = rows_of(p, ph->rows);
@@ -208,10 +227,15 @@ static void linear_share(struct program *p, const struct phase *ph, struct share
         if (s.first >= w->n_panels) { s.first -= w->n_panels; continue; }
         size_t n = w->n_panels - s.first < s.n ? w->n_panels - s.first : s.n;
         const struct place *out = &p->place[ph->part[i].out];
+        size_t piece = linear_piece(p, w, rows, n);
         for (size_t row = 0, block; row < rows; row += block) {
             block = rows - row < ROW_BLOCK ? rows - row : ROW_BLOCK;
-            linear_rows(p, w, &p->place[ph->part[i].in], ph->rows, row, block, (uint32_t)s.first,
-                        (uint32_t)n, out->f + row * out->ld + s.first * PANEL_COLS, out->ld);
+            for (size_t at = 0, k; at < n && !stopped(p); at += k) {
+                k = n - at < piece ? n - at : piece;
+                linear_rows(p, w, &p->place[ph->part[i].in], ph->rows, row, block,
+                            (uint32_t)(s.first + at), (uint32_t)k,
+                            out->f + row * out->ld + (s.first + at) * PANEL_COLS, out->ld);
+            }
         }
         s.first = 0;
         s.n -= n;
@@ -302,7 +326,7 @@ static void serial_phases(void *arg)
         if (rows_of(p, ph->rows) == 0) continue;
         if (ph->kind == PHASE_ATTENTION) attention_begin(p, ph);
         if (!is_serial(p, ph)) return;
-        for (size_t r = 0, n = rows_of(p, ph->rows); r < n; r++) rows_item(p, ph, r);
+        for (size_t r = 0, n = rows_of(p, ph->rows); r < n && !stopped(p); r++) rows_item(p, ph, r);
         profile_alone(p, p->next);
     }
 }
@@ -312,11 +336,23 @@ static void phase_done(void *arg)
     struct program *p = arg;
     p->next++;
     serial_phases(p);
+    if (atomic_load_explicit(&p->stop, memory_order_relaxed)) p->next = p->n_run;
 }
 
-static size_t take(struct program *p, size_t ticket)
+/* The next item of a phase; false when there is none for a step that was cancelled. */
+static bool take(struct program *p, size_t ticket, size_t *i)
 {
-    return atomic_fetch_add_explicit(&p->tickets[ticket], 1, memory_order_relaxed);
+    if (stopped(p)) return false;
+    *i = atomic_fetch_add_explicit(&p->tickets[ticket], 1, memory_order_relaxed);
+    return true;
+}
+
+static bool take_share(struct program *p, size_t ticket, size_t units, size_t least, struct share *s)
+{
+    size_t i;
+    if (!take(p, ticket, &i)) return false;
+    *s = share_of(p, i, units, least);
+    return s->n > 0;
 }
 
 static void step_thread(void *arg, unsigned rank)
@@ -330,22 +366,22 @@ static void step_thread(void *arg, unsigned rank)
         switch (ph->kind) {
         case PHASE_ROWS:
             n = rows_of(p, ph->rows);
-            for (size_t i; (i = take(p, ticket)) < n;) rows_item(p, ph, i);
+            for (size_t i; take(p, ticket, &i) && i < n;) rows_item(p, ph, i);
             break;
         case PHASE_LINEAR:
             n = linear_panels(p, ph);
-            for (struct share s; (s = share_of(p, take(p, ticket), n, linear_least(p, ph))).n;)
+            for (struct share s; take_share(p, ticket, n, linear_least(p, ph), &s);)
                 linear_share(p, ph, s);
             break;
         case PHASE_ATTENTION:
             n = attention_items(p, ph);
-            for (size_t i; (i = take(p, ticket)) < n;) attention_item(p, ph, i, rank);
-            attention_help(p, ph, rank);
+            for (size_t i; take(p, ticket, &i) && i < n;) attention_item(p, ph, i, rank);
+            if (!stopped(p)) attention_help(p, ph, rank);
             break;
         case PHASE_HEAD:
             n = head_items(p, ph);
-            for (struct share s; (s = share_of(p, take(p, ticket), n, 1)).n;)
-                for (size_t i = 0; i < s.n; i++) head_item(p, ph, s.first + i, rank);
+            for (struct share s; take_share(p, ticket, n, 1, &s);)
+                for (size_t i = 0; i < s.n && !stopped(p); i++) head_item(p, ph, s.first + i, rank);
             break;
         }
         profile_mark(p, rank, at, PROFILE_WORK);
@@ -407,15 +443,18 @@ stretto_status cpu_run(struct program *p, const struct step *s, struct error *er
             for (int k = 0; s->top && k < STEP_TOP; k++) p->top[at].id[k] = -1;
         }
     atomic_store(&p->nan, 0);
+    atomic_store(&p->stop, 0);
     attention_plan(p);
     p->next = 0;
     if (!logits && p->n_phases && p->phases[p->n_phases - 1].kind == PHASE_HEAD)
         p->n_run = (uint32_t)p->n_phases - 1;
     else p->n_run = (uint32_t)p->n_phases;
     serial_phases(p);
-    if (p->next < p->n_run) team_run_some(p->team, step_thread, p);
-    answer(p);
+    if (p->next < p->n_run && !atomic_load(&p->stop)) team_run_some(p->team, step_thread, p);
+    bool cancelled = atomic_load(&p->stop) != 0;
+    if (!cancelled) answer(p);
     profile_end(p);
+    if (cancelled) return fail(err, STRETTO_E_CANCEL, "the step was cancelled");
     return atomic_load(&p->nan)
                ? fail(err, STRETTO_E_NAN,
                       "the model's output is not a number; the file is damaged or its numbers "
