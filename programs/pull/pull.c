@@ -3,6 +3,7 @@
  * strong validator. Otherwise they are dropped. A resumed file whose hash is wrong is fetched once
  * more from the beginning before its source is given up. */
 #include "pull/pull.h"
+#include "pull/content.h"
 #include "pull/part.h"
 #include "pull/place.h"
 #include <errno.h>
@@ -167,7 +168,14 @@ static enum outcome fetch(struct job *j, const struct place *place, double *wait
 {
     struct part *p = &j->part;
     if (place->kind == PLACE_FILE) return copy_file(j, place->at.data, err);
-    if (p->have && !may_resume(j) && part_restart(p, err) != STRETTO_OK) return OUT_STOP;
+    if (p->have && !may_resume(j)) {
+        bool vouched = *p->validator || strcmp(p->source, j->source_id) != 0;
+        j->pull->say("%s: what is there of it is dropped, because %s", j->shown,
+                     j->bytes && p->have > j->bytes ? "it is longer than the file"
+                     : vouched ? "another source began it: --sha256 would let this one go on"
+                     : "the server does not say whether the file has changed: --sha256 would let it go on");
+        if (part_restart(p, err) != STRETTO_OK) return OUT_STOP;
+    }
     if (p->have && p->have == j->bytes && j->sha256[0])
         return OUT_DONE; /* only the end was missing */
     bool same = strcmp(p->source, j->source_id) == 0;
@@ -191,6 +199,19 @@ static enum outcome fetch(struct job *j, const struct place *place, double *wait
     return out;
 }
 
+/* Nobody said what it should hash to; its name promises something all the same. */
+static enum outcome check_content(struct job *j, struct error *err)
+{
+    unsigned char head[CONTENT_HEAD];
+    ssize_t n = pread(j->part.fd, head, sizeof head, 0);
+    if (n < 0) {
+        fail(err, STRETTO_E_IO, "cannot read %s: %s", j->part.path, strerror(errno));
+        return OUT_STOP;
+    }
+    if (content_check(j->file->name, head, (size_t)n, j->part.have, err) == STRETTO_OK) return OUT_DONE;
+    return part_restart(&j->part, err) == STRETTO_OK ? OUT_NEXT : OUT_STOP;
+}
+
 /* It arrived; is it what it should be? */
 static enum outcome verify(struct job *j, struct error *err)
 {
@@ -202,7 +223,8 @@ static enum outcome verify(struct job *j, struct error *err)
         return OUT_RETRY;
     }
     part_sha256(p, j->result->sha256);
-    if (!j->sha256[0] || strcmp(j->sha256, j->result->sha256) == 0) return OUT_DONE;
+    if (!j->sha256[0]) return check_content(j, err);
+    if (strcmp(j->sha256, j->result->sha256) == 0) return OUT_DONE;
     fail(err, STRETTO_E_FORMAT,
          "%s arrived whole but is not the file it should be: its sha256 is %s "
          "instead of %s",

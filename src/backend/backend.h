@@ -22,6 +22,7 @@ struct upload_options {
     struct team *team; /* does the packing                                              */
     const char *level; /* ceiling of the kernels, NULL: what the CPU has                 */
     bool reference;    /* weights as float32                                            */
+    uint64_t memory;   /* bytes that can be had; E_NOMEM before anything is read; 0: not known */
     void (*progress)(void *ud, uint64_t done, uint64_t total); /* bytes of tensors; may be NULL */
     void *ud;
     const volatile int *cancel; /* non-zero stops the upload with E_CANCEL; may be NULL           */

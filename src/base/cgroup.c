@@ -102,3 +102,16 @@ uint64_t cgroup_memory(const char *root)
     visit(root, "memory", see_memory, &least);
     return least;
 }
+
+uint64_t memory_available(const char *root)
+{
+    unsigned long long kb = 0, v;
+    char line[256], path[NAME];
+    snprintf(path, sizeof path, "%s/proc/meminfo", root);
+    FILE *in = fopen(path, "re");
+    while (in && fgets(line, sizeof line, in))
+        if (sscanf(line, "MemAvailable: %llu kB", &v) == 1) kb = v;
+    if (in) fclose(in);
+    uint64_t bytes = kb * 1024, group = cgroup_memory(root);
+    return kb && bytes < group ? bytes : group == UINT64_MAX ? 0 : group;
+}

@@ -11,4 +11,7 @@ unsigned cgroup_cpus(const char *root);
 /* The fewest bytes that any of them leaves, at least 1; UINT64_MAX: no limit. What caches files is not
  * counted as used: the kernel gives it back first. */
 uint64_t cgroup_memory(const char *root);
+/* Bytes that can be had without swapping: what the kernel calls available, within what the groups leave;
+ * 0 when neither says anything. */
+uint64_t memory_available(const char *root);
 #endif

@@ -14,14 +14,17 @@
 stretto_status file_map_open(struct file_map *m, const char *path, struct error *err)
 {
     *m = (struct file_map){ 0 };
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    /* Opening a pipe would wait for somebody who writes into it. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0) return fail(err, STRETTO_E_IO, "cannot open %s: %s", path, strerror(errno));
     struct stat st;
     stretto_status s = STRETTO_OK;
     if (fstat(fd, &st) != 0)
         s = fail(err, STRETTO_E_IO, "cannot read %s: %s", path, strerror(errno));
     else if (!S_ISREG(st.st_mode))
-        s = fail(err, STRETTO_E_IO, "%s is not a regular file", path);
+        s = fail(err, STRETTO_E_IO, "%s is %s; it is mapped into memory, so it must be a regular file", path,
+                 S_ISFIFO(st.st_mode) ? "a pipe: save what comes through it to a file and name that"
+                 : S_ISDIR(st.st_mode) ? "a folder" : "a device");
     else if (st.st_size > 0) {
         void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (p == MAP_FAILED)

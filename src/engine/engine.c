@@ -1,7 +1,6 @@
 #include "engine/engine.h"
 #include "base/cgroup.h"
 #include "base/memory.h"
-#include <stdio.h>
 #include <string.h>
 
 struct sequence { struct cache_seq cache; int32_t *tokens; uint32_t last_row, last_rows; };
@@ -25,19 +24,6 @@ struct engine {
 };
 
 enum { DEFAULT_ROWS = 512 };
-
-/* Bytes the kernel says could be had without swapping, within what control groups leave; 0 when
- * unknown. */
-static uint64_t memory_available(void)
-{
-    unsigned long long kb = 0, v;
-    char line[256];
-    FILE *f = fopen("/proc/meminfo", "re");
-    while (f && fgets(line, sizeof line, f)) if (sscanf(line, "MemAvailable: %llu kB", &v) == 1) kb = v;
-    if (f) fclose(f);
-    uint64_t bytes = kb * 1024, group = cgroup_memory("");
-    return kb && bytes < group ? bytes : group == UINT64_MAX ? 0 : group;
-}
 
 static uint32_t pages_for(uint64_t tokens)
 {
@@ -78,7 +64,7 @@ static stretto_status plan(const struct model *m, const struct engine_options *o
     struct program_bytes b;
     *l = limits_of(i, o);
     TRY(m->backend->plan(&m->graph, m->weights, team, l, &b, err));
-    uint64_t have = memory_available(), spare = have - have / 8;
+    uint64_t have = memory_available(""), spare = have - have / 8;
     if (have && b.buffers + b.pages > spare) {
         uint64_t tokens =
             spare > b.buffers ? (spare - b.buffers) / b.page * PAGE_SLOTS / i->sequences : 0;

@@ -69,8 +69,12 @@ static stretto_status check(const struct eval_text *t, struct engine *e, size_t 
     if (engine_model(e)->graph.logits == GRAPH_NONE)
         return fail(err, STRETTO_E_UNSUP,
                     "this model is an encoder; it gives no probabilities of a next token");
-    if (t->window < 2 || t->window > engine_about(e)->context)
-        return fail(err, STRETTO_E_ARG, "a window of %u tokens; the context allows 2 to %u",
+    if (t->window < 3)                      /* the last one predicts nothing that is there */
+        return fail(err, STRETTO_E_ARG,
+                    "a window of %u token%s has nothing to count in its second half: -c takes 3 or more",
+                    t->window, t->window == 1 ? "" : "s");
+    if (t->window > engine_about(e)->context)
+        return fail(err, STRETTO_E_ARG, "a window of %u tokens; the context allows 3 to %u",
                     t->window, engine_about(e)->context);
     *windows = t->n / t->window;
     if (t->max_windows && t->max_windows < *windows) *windows = t->max_windows;

@@ -1,4 +1,5 @@
 #include "model/model.h"
+#include "base/cgroup.h"
 #include "base/clock.h"
 #include "base/memory.h"
 #include <pthread.h>
@@ -72,7 +73,8 @@ static stretto_status read_weights(struct model *m, const char *path,
     TRY(team_open(&team, o->threads, err));
     struct binding binding = { m, model_param };
     struct upload_options up = { .team = team, .level = o->level, .reference = o->reference,
-                                 .progress = o->progress, .ud = o->ud, .cancel = o->cancel };
+                                 .progress = o->progress, .ud = o->ud, .cancel = o->cancel,
+                                 .memory = o->memory ? o->memory : memory_available("") };
     m->backend = &backend_cpu;
     m->reference = o->reference;
     stretto_status s = m->backend->upload(&m->weights, &m->graph, &binding, &up, err);

@@ -17,6 +17,7 @@ struct model_open_options {
     void (*progress)(void *ud, uint64_t done, uint64_t total);
     void *ud;
     const volatile int *cancel;
+    uint64_t memory;      /* bytes that weights may take; 0 = what the machine has        */
 };
 
 struct model {

@@ -28,8 +28,8 @@ from server import Server
 
 PROGRAM = ""
 MB = 1 << 20
-DATA = random.Random(1).randbytes(3 * MB + 12345)
-OTHER = random.Random(2).randbytes(3 * MB + 12345)
+DATA = b"GGUF" + random.Random(1).randbytes(3 * MB + 12341)
+OTHER = b"GGUF" + random.Random(2).randbytes(3 * MB + 12341)
 SHA = hashlib.sha256(DATA).hexdigest()
 
 
@@ -235,6 +235,56 @@ class Pull(unittest.TestCase):
         self.pull(self.serve(data=OTHER, etag='W/"weak"'))
         self.assertNotIn("Range", self.server.asked[before][1])
         self.assert_only(data=OTHER)
+
+    def test_without_a_validator_the_hash_lets_it_go_on(self):
+        """No ETag, no Last-Modified: length and sha256 decide, between runs and within one."""
+        for etag in None, 'W/"weak"':
+            self.interrupted(signal.SIGINT, etag=etag)
+            self.assertIn("a.gguf.part", self.files())
+            url = self.serve(etag=etag)
+            out = json.loads(self.pull(url, "--sha256", SHA, "--json"))
+            self.assert_only()
+            self.assertGreaterEqual(out[0]["files"][0]["resumed"], MB // 2)
+            self.assertTrue(out[0]["files"][0]["verified"])
+            shutil.rmtree(self.into)
+            # Another file of the same length there by now: found out by its hash, nothing mixed.
+            self.interrupted(signal.SIGINT, etag=etag)
+            self.pull(self.serve(data=OTHER, etag=etag), "--sha256", SHA, code=1)
+            self.assertIn(hashlib.sha256(OTHER).hexdigest(), self.said)
+            self.assertNotIn("a.gguf", self.files())
+            shutil.rmtree(self.into)
+            # Without a hash nothing would notice: it begins again, and says so.
+            self.interrupted(signal.SIGINT, etag=etag)
+            self.pull(self.serve(etag=etag))
+            self.assertIn("--sha256 would let it go on", self.said)
+            self.assert_only()
+            shutil.rmtree(self.into)
+        # A connection that is cut every megabyte.
+        self.routes["/b.gguf"] = lambda r, nth: r.file(DATA, etag=None, stop_at=(nth + 1) * MB)
+        self.pull(self.server.url("/b.gguf"), "--sha256", SHA)
+        self.assert_only("b.gguf")
+        self.assertEqual(self.server.ranges("/b.gguf"), [None, f"bytes={MB}-", f"bytes={2 * MB}-", f"bytes={3 * MB}-"])
+
+    def test_what_is_no_model_does_not_take_its_name(self):
+        page = b"\r\n <!DOCTYPE html><html><title>Log in</title></html>" + b" " * 1000
+        lfs = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 12\n"
+        tensors = (2).to_bytes(8, "little") + b"{}"
+        for name, data, words in (("a.gguf", page, "web page"), ("a.safetensors", page, "web page"),
+                                  ("a.json", b"\xef\xbb\xbf<html>", "web page"), ("a.gguf", lfs, "git-lfs"),
+                                  ("a.gguf", b'{"error":"not found"}', "no GGUF"), ("a.gguf", b"GG", "no GGUF"),
+                                  ("a.safetensors", b'{"error":"no"}', "no safetensors"),
+                                  ("a.safetensors", (3).to_bytes(8, "little") + b"{}", "no safetensors")):
+            self.pull(self.serve("/" + name, data, Content_Type="text/html"), code=1)
+            self.assertIn(words, self.said)
+            self.assertEqual(self.files(), [])
+        for name, data in ("a.safetensors", tensors), ("a.html", page), ("a.json", b"{}"):
+            self.pull(self.serve("/" + name, data))
+            self.assert_only(name, data)
+            shutil.rmtree(self.into)
+        # The next source is asked, and a page that was on its way is not gone on with.
+        self.pull(self.serve("/x/a.gguf", page), code=1)
+        self.pull(self.serve("/y/a.gguf"))
+        self.assert_only()
 
     def test_another_source_goes_on_when_the_hash_is_known(self):
         self.interrupted(signal.SIGINT)

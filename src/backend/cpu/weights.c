@@ -135,6 +135,17 @@ static stretto_status place_weights(struct upload *u, const struct graph *g, con
     return STRETTO_OK;
 }
 
+/* A kernel that promises more memory than there is ends the program later, without a word. */
+static stretto_status check_memory(const struct weights *w, uint64_t have, struct error *err)
+{
+    if (!have || w->bytes <= have) return STRETTO_OK;
+    return fail(err, STRETTO_E_NOMEM,
+                "the weights take %.2f GB of memory%s and %.2f GB can be had (of the machine, or what its "
+                "control group leaves): close other programs, raise the limit, or take a smaller model or "
+                "a file with fewer bits per weight",
+                (double)w->bytes / 1e9, w->reference ? " as float32" : "", (double)have / 1e9);
+}
+
 static stretto_status upload_into(struct upload *u, const struct graph *g, bool *table,
                                   struct error *err)
 {
@@ -145,6 +156,7 @@ static stretto_status upload_into(struct upload *u, const struct graph *g, bool 
     for (size_t i = 0; i < w->n; i++)
         if (u->panels[i] && w->weight[i].n_in > column) column = w->weight[i].n_in;
     w->bytes = a.top;
+    TRY(check_memory(w, u->o->memory, err));
     w->memory = mem_map(w->bytes);
     if (!w->memory)
         return fail(err, STRETTO_E_NOMEM,

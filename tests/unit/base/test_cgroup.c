@@ -91,12 +91,27 @@ static void version_1_by_controllers(void **state)
     assert_int_equal(cgroup_cpus(root), 3);
 }
 
+static void the_tighter_of_machine_and_group(void **state)
+{
+    (void)state;
+    assert_true(memory_available(root) == 0);
+    put("/proc/meminfo", "MemTotal:       100 kB\nMemFree: 1 kB\nMemAvailable:    10 kB\nBuffers: 3 kB\n");
+    assert_int_equal(memory_available(root), 10240);
+    put("/proc/self/cgroup", "0::/\n");
+    put("/sys/fs/cgroup/memory.max", "8000\n");
+    put("/sys/fs/cgroup/memory.current", "1000\n");
+    assert_int_equal(memory_available(root), 7000);
+    put("/sys/fs/cgroup/memory.max", "800000\n");
+    assert_int_equal(memory_available(root), 10240);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(nothing_is_no_limit, begin, end),
         cmocka_unit_test_setup_teardown(version_2_up_to_the_top, begin, end),
         cmocka_unit_test_setup_teardown(version_1_by_controllers, begin, end),
+        cmocka_unit_test_setup_teardown(the_tighter_of_machine_and_group, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
