@@ -1,0 +1,311 @@
+"""Random GGUF files: architectures x optional keys x biases x rope forms, as converters, savers and old programs
+write them, from a seed. Tensors are F32 and there is no vocabulary (tokenizer.ggml.model "none"), so that llama.cpp
+can be asked about the numbers alone.
+
+What our program refuses is marked where it is generated: REFUSED says which word the refusal must hold. Where
+llama.cpp itself computes something else than the model's authors, the feature stands in NOT_LLAMA_CPP with the
+reason, and the float64 reading (gguf_truth.py) alone judges."""
+import os
+import random
+
+import gguf
+import numpy as np
+
+REFUSED = {
+    "unread tensor": ("attn_sinks", "ffn_gate_inp", "layer_output_scale"),
+    "experts": ("expert",),
+    "rope longrope": ("longrope",),
+    "rope unknown": ("ntk",),
+    "logit scale": ("logit_scale",),
+}
+NOT_LLAMA_CPP = {
+    "phi3 window": "llama.cpp switches the window of phi3 off (\"Phi SWA is currently disabled\")",
+    "norm bias": "llama.cpp knows no bias of rms norms",
+    "late bias": "llama.cpp knows this bias in other architectures only",
+    "no scaling by a factor": "llama.cpp forgets rope.scaling.type none in windowed layers of gemma2",
+    "own head": "llama.cpp's gemma2 knows no head but the embedding",
+}
+ARCHS = ("llama", "llama", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "gpt2")
+ROWS = 40
+
+
+class File:
+    """seed, arch, keys {name: (kind, value)}, tensors {name: array}, ids, features."""
+
+    def __init__(self, seed):
+        self.seed, self.r = seed, random.Random(f"gguf {seed}")
+        self.numbers = np.random.RandomState((seed * 2654435761 + 17) % 2**32)
+        self.keys, self.tensors, self.features = {}, {}, set()
+
+    def maybe(self, chance):
+        return self.r.random() < chance
+
+    def pick(self, *values):
+        return self.r.choice(values)
+
+    def has(self, feature):
+        self.features.add(feature)
+
+    def put(self, key, kind, value):
+        self.keys[f"{self.arch}.{key}"] = (kind, value)
+
+    def u32(self, key, value):
+        self.put(key, "uint32", value)
+
+    def f32(self, key, value):
+        self.put(key, "float32", float(np.float32(value)))
+
+    def refusal(self):
+        return tuple(w for f in sorted(self.features) for w in REFUSED.get(f, ()))
+
+    def asks_llama_cpp(self):
+        return not any(f in NOT_LLAMA_CPP for f in self.features)
+
+    def draw(self, name, shape, kind):
+        x = self.numbers.standard_normal(shape)
+        x = x * 1.5 / shape[-1] ** 0.5 if kind == "matrix" else 1 + 0.3 * x if kind == "gain" else \
+            0.5 * x if kind == "bias" else x
+        self.tensors[name] = x.astype(np.float32)
+
+    def linear(self, name, n_out, n_in, bias=False):
+        self.draw(name + ".weight", (n_out, n_in), "matrix")
+        if bias:
+            self.draw(name + ".bias", (n_out,), "bias")
+
+
+def put_rope(f, dim, context):
+    """Scalings by today's keys, by yesterday's, and both at once."""
+    if f.maybe(0.8):
+        f.f32("rope.freq_base", f.pick(500.0, 10000.0, 1e6, 3333.0))
+    kind = f.pick("none", "none", "linear", "untyped", "old", "yarn", "yarn", "factors", "factors", "other")
+    factor = f.pick(2.0, 4.0, 2.5, 8.0)
+    f.has("rope " + kind)
+    if kind == "none":
+        if f.maybe(0.3):
+            f.put("rope.scaling.type", "string", "none")
+            if f.maybe(0.6):
+                f.f32("rope.scaling.factor", factor)
+                if f.arch == "gemma2":
+                    f.has("no scaling by a factor")
+        elif f.maybe(0.2):
+            f.f32("rope.scaling.factor", f.pick(0.0, 1.0))          # zero means none
+    elif kind == "linear":
+        f.put("rope.scaling.type", "string", "linear")
+        f.f32("rope.scaling.factor", factor)
+    elif kind == "untyped":
+        f.f32("rope.scaling.factor", factor)
+    elif kind == "old":
+        f.f32("rope.scale_linear", factor)
+        if f.maybe(0.3):
+            f.f32("rope.scaling.factor", 3.0)                       # wins
+        if f.maybe(0.3):
+            f.put("rope.scaling.type", "string", "linear")
+    elif kind == "yarn":
+        f.put("rope.scaling.type", "string", "yarn")
+        f.f32("rope.scaling.factor", factor)
+        if f.maybe(0.85):
+            f.u32("rope.scaling.original_context_length", f.pick(12, 16, 24, 32))
+        if f.maybe(0.3):
+            f.f32("rope.scaling.attn_factor", f.pick(0.8, 1.0, 1.25))
+        if f.maybe(0.3):
+            f.f32("rope.scaling.yarn_beta_fast", f.pick(32.0, 16.0))
+            f.f32("rope.scaling.yarn_beta_slow", f.pick(1.0, 2.0))
+            f.has("yarn betas")
+    elif kind == "factors" and f.arch == "llama":
+        f.tensors["rope_freqs.weight"] = f.numbers.uniform(1, 8, dim // 2).astype(np.float32)
+        if f.maybe(0.4):
+            f.f32("rope.scaling.factor", factor)
+            f.has("rope factors and linear")
+            if f.maybe(0.5):
+                f.put("rope.scaling.type", "string", "linear")
+    elif kind == "other" and f.maybe(0.3):
+        f.put("rope.scaling.type", "string", f.pick("longrope", "ntk"))
+        f.has("rope longrope" if f.keys[f"{f.arch}.rope.scaling.type"][1] == "longrope" else "rope unknown")
+    if f.maybe(0.15):
+        f.put("rope.scaling.finetuned", "bool", f.maybe(0.5))
+
+
+def put_windows(f, layers):
+    window = f.pick(3, 5, 9, 16)
+    if f.arch == "gemma2":
+        if f.maybe(0.85):
+            f.u32("attention.sliding_window", window)
+    elif f.arch == "gemma3":
+        if f.maybe(0.85):
+            f.u32("attention.sliding_window", window)
+            if f.maybe(0.5):
+                f.f32("rope.freq_base_swa", f.pick(10000.0, 700.0))
+    elif f.arch == "phi3" and f.maybe(0.3):
+        f.u32("attention.sliding_window", window)
+        f.has("phi3 window")
+    if f.arch in ("gemma2", "gemma3") and f.maybe(0.35):
+        if f.maybe(0.5):
+            f.u32("attention.sliding_window_pattern", f.pick(2, 3, 6))
+        else:
+            some = [f.maybe(0.5) for _ in range(layers)]
+            some[f.r.randrange(layers)] = True                      # llama.cpp ends itself where none is
+            f.put("attention.sliding_window_pattern", "bools", some)
+        f.has("window pattern")
+
+
+def put_caps(f):
+    """llama.cpp's saver writes 50 and 30 into the files of every family; only gemma's have them."""
+    if f.arch == "gemma2":
+        if f.maybe(0.7):
+            f.f32("attn_logit_softcapping", f.pick(1.5, 4.0, 50.0))
+        if f.maybe(0.7):
+            f.f32("final_logit_softcapping", f.pick(2.0, 5.0, 30.0))
+    elif f.arch == "gemma3":
+        if f.maybe(0.3):
+            f.f32("final_logit_softcapping", f.pick(2.0, 5.0, 30.0))
+        if f.maybe(0.2):
+            f.f32("attn_logit_softcapping", 2.0)
+            f.has("caps of others")
+    elif f.maybe(0.2):
+        f.f32("attn_logit_softcapping", f.pick(50.0, 2.0))
+        f.f32("final_logit_softcapping", f.pick(30.0, 2.0))
+        f.has("caps of others")
+
+
+def put_sizes(f):
+    """heads, kv heads, head size, width, feed, layers, context, rotary size."""
+    heads, hd = f.pick(2, 4, 6), f.pick(8, 16, 20)
+    kv = f.pick(*[n for n in (1, 2, heads) if heads % n == 0])
+    free = f.arch in ("llama", "qwen3", "gemma2", "gemma3")         # may have heads of any size
+    width = f.pick(24, 48, 72) if free and f.maybe(0.5) else heads * hd
+    if f.arch == "gpt2":
+        kv = heads
+    layers, feed, context = f.pick(1, 2, 3), f.pick(32, 44, 96), f.pick(48, 64, 200)
+    if f.arch == "gemma3":
+        layers = f.pick(2, 3, 7)
+    f.u32("context_length", context)
+    f.u32("embedding_length", width)
+    f.u32("block_count", layers)
+    f.u32("feed_forward_length", feed)
+    f.u32("attention.head_count", heads)
+    if kv != heads or f.maybe(0.5):
+        if f.maybe(0.15):
+            f.put("attention.head_count_kv", "uint32s", [kv] * layers)
+        else:
+            f.u32("attention.head_count_kv", kv)
+    if width != heads * hd or f.maybe(0.3):
+        f.u32("attention.key_length", hd)
+        f.u32("attention.value_length", hd)
+    rot = hd
+    if f.arch == "phi3" and f.maybe(0.5):
+        rot = f.pick(4, hd)
+    if rot != hd or f.maybe(0.5):
+        if f.arch != "gpt2" or rot == hd:
+            f.u32("rope.dimension_count", rot)
+    eps = f.pick(1e-5, 1e-6, 3e-3, 0.02)
+    f.f32("attention.layer_norm_epsilon" if f.arch == "gpt2" else "attention.layer_norm_rms_epsilon", eps)
+    if f.maybe(0.15):                   # the other kind's, by savers that write everything
+        f.f32("attention.layer_norm_rms_epsilon" if f.arch == "gpt2" else "attention.layer_norm_epsilon", 0.0)
+    return heads, kv, hd, width, feed, layers, context, rot
+
+
+def put_strangers(f):
+    """Keys and tensors that must not pass unseen, and such as may."""
+    if f.maybe(0.03):
+        f.draw(f"blk.0.{f.pick('attn_sinks.weight', 'ffn_gate_inp.weight', 'layer_output_scale.weight')}", (4,), "gain")
+        f.has("unread tensor")
+    if f.maybe(0.02):
+        f.u32("expert_count", 4)
+        f.u32("expert_used_count", 2)
+        f.has("experts")
+    elif f.maybe(0.2):
+        f.u32("expert_count", 0)
+    if f.maybe(0.02):
+        f.f32("logit_scale", 0.5)
+        f.has("logit scale")
+    elif f.maybe(0.2):
+        f.f32("logit_scale", f.pick(0.0, 1.0))
+    if f.maybe(0.2):
+        f.put("attention.causal", "bool", True)
+    if f.maybe(0.1):
+        f.f32("residual_scale", f.pick(0.0, 1.0))
+
+
+def make(seed):
+    f = File(seed)
+    f.arch = f.pick(*ARCHS)
+    f.vocab = f.pick(40, 67, 96)
+    heads, kv, hd, width, feed, layers, context, rot = put_sizes(f)
+    if f.arch != "gpt2":
+        put_rope(f, rot, context)
+    put_windows(f, layers)
+    put_caps(f)
+    put_strangers(f)
+    f.u32("vocab_size", f.vocab)
+    d = heads * hd
+    gemma = f.arch.startswith("gemma")
+    f.draw("token_embd.weight", (f.vocab, width), "plain")
+    q_bias = f.arch in ("qwen2", "gpt2") or f.maybe(0.25)
+    o_bias = f.arch == "gpt2" or f.arch == "llama" and f.maybe(0.25)
+    feed_bias = f.arch == "gpt2" or f.arch == "llama" and f.maybe(0.25)
+    if f.arch in ("qwen2", "qwen3") and f.maybe(0.1):
+        o_bias = True
+        f.has("late bias")
+    norm_bias = f.arch == "gpt2"
+    if not norm_bias and f.maybe(0.04):
+        norm_bias = True
+        f.has("norm bias")
+
+    def norm(name, n):
+        f.draw(name + ".weight", (n,), "gain")
+        if norm_bias:
+            f.draw(name + ".bias", (n,), "bias")
+
+    if f.arch == "gpt2":
+        f.draw("position_embd.weight", (context, width), "plain")
+    for i in range(layers):
+        b = f"blk.{i}."
+        norm(b + "attn_norm", width)
+        norm(b + "ffn_norm", width)
+        if f.arch in ("gpt2", "phi3"):
+            f.linear(b + "attn_qkv", d + 2 * kv * hd, width, q_bias)
+        else:
+            f.linear(b + "attn_q", d, width, q_bias)
+            f.linear(b + "attn_k", kv * hd, width, q_bias)
+            f.linear(b + "attn_v", kv * hd, width, q_bias)
+        f.linear(b + "attn_output", width, d, o_bias)
+        if f.arch in ("qwen3", "gemma3"):
+            norm(b + "attn_q_norm", hd)
+            norm(b + "attn_k_norm", hd)
+        if gemma:
+            norm(b + "post_attention_norm", width)
+            norm(b + "post_ffw_norm", width)
+        if f.arch == "phi3":
+            f.linear(b + "ffn_up", 2 * feed, width)
+        else:
+            if f.arch != "gpt2":
+                f.linear(b + "ffn_gate", feed, width, feed_bias)
+            f.linear(b + "ffn_up", feed, width, feed_bias)
+        f.linear(b + "ffn_down", width, feed, feed_bias)
+    norm("output_norm", width)
+    if f.maybe(0.6 if not gemma else 0.1):
+        head_bias = f.arch == "qwen2" and f.maybe(0.2)
+        f.linear("output", f.vocab, width, head_bias)
+        if f.arch == "gemma2":
+            f.has("own head")
+    f.ids = [f.r.randrange(f.vocab) for _ in range(f.pick(1, 12, ROWS, ROWS, 30))]
+    f.features.add("arch " + f.arch)
+    return f
+
+
+def store(f, path):
+    g = gguf.GGUFWriter(path, f.arch)
+    g.add_name("tiny")
+    g.add_tokenizer_model("none")
+    for key, (kind, value) in f.keys.items():
+        if kind == "uint32s" or kind == "bools":
+            g.add_array(key, value)
+        else:
+            getattr(g, "add_" + kind)(key, value)
+    for name, x in f.tensors.items():
+        g.add_tensor(name, x)
+    g.write_header_to_file()
+    g.write_kv_data_to_file()
+    g.write_tensors_to_file()
+    g.close()
+    return os.path.getsize(path)

@@ -1,0 +1,112 @@
+"""The float64 answer of a GGUF file, read with the gguf package; what each key means is taken from llama.cpp's
+loader (llama-model.cpp, llama-context.cpp and models/*.cpp of the version that ./dev peers builds)."""
+import math
+
+import gguf
+import numpy as np
+
+from arithmetic import Layer, Plan, Turn, frequencies, yarn_turn
+
+EVERY = {"gemma2": 2, "gemma3": 6}
+
+
+class Keys:
+    def __init__(self, reader, arch):
+        self.fields, self.arch = reader.fields, arch
+
+    def get(self, key, default=None):
+        f = self.fields.get(f"{self.arch}.{key}")
+        return default if f is None else f.contents()
+
+
+def read(path):
+    r = gguf.GGUFReader(path)
+    arch = r.fields["general.architecture"].contents()
+    w = {t.name: np.array(t.data, np.float32).reshape([int(n) for n in reversed(t.shape)]) for t in r.tensors}
+    return arch, Keys(r, arch), w
+
+
+def turns(k, w, dim, base, context):
+    """(of full layers, of windowed layers): llama-context.cpp's constructor and ggml's rope."""
+    f = frequencies(dim, base)
+    factor = k.get("rope.scaling.factor")
+    if factor is None:
+        factor = k.get("rope.scale_linear", 0.0)
+    factor = factor or 1.0
+    kind = k.get("rope.scaling.type", "linear")
+    if kind == "none":
+        factor = 1.0
+    if "rope_freqs.weight" in w:
+        f = f / w["rope_freqs.weight"].astype(np.float64)
+    plain = k.get("rope.scaling.attn_factor", 1.0)
+    if kind != "yarn":
+        return Turn(f / factor, plain, base)
+    length = (0.1 * math.log(factor) + 1) * plain if factor > 1 else plain
+    return yarn_turn(dim, base, factor, k.get("rope.scaling.original_context_length") or context,
+                     k.get("rope.scaling.yarn_beta_fast", 32.0), k.get("rope.scaling.yarn_beta_slow", 1.0), True,
+                     length)
+
+
+def windowed(k, arch, i):
+    if not k.get("attention.sliding_window", 4096 if arch == "gemma2" else 0):
+        return False
+    pattern = k.get("attention.sliding_window_pattern", EVERY.get(arch, 1))
+    if isinstance(pattern, list):
+        return bool(pattern[i])
+    return i % pattern < pattern - 1 if arch in EVERY else arch == "phi3"
+
+
+def plan(path):
+    arch, k, w = read(path)
+    gemma, gpt2 = arch.startswith("gemma"), arch == "gpt2"
+    heads, width = k.get("attention.head_count"), k.get("embedding_length")
+    kv = k.get("attention.head_count_kv", heads)
+    kv = kv[0] if isinstance(kv, list) else kv
+    hd = k.get("attention.key_length", width // heads)
+    context = k.get("context_length")
+    eps = k.get("attention.layer_norm_epsilon" if gpt2 else "attention.layer_norm_rms_epsilon")
+
+    def pair(name):
+        return w[name + ".weight"], w.get(name + ".bias")
+
+    p = Plan(heads=heads, kv=kv, hd=hd, eps=eps, act="gelu_tanh" if gemma or gpt2 else "silu", scale=hd ** -0.5,
+             embed=w["token_embd.weight"], layer_norm=gpt2, pairs=arch == "llama",
+             embed_scale=math.sqrt(width) if gemma else 1.0, positions=w.get("position_embd.weight"),
+             final_norm=pair("output_norm"))
+    p.head = w.get("output.weight", p.embed), w.get("output.bias")
+    if arch == "gemma2":
+        p.cap = k.get("attn_logit_softcapping", 50.0)
+    if gemma:
+        p.final_cap = k.get("final_logit_softcapping", 30.0 if arch == "gemma2" else 0.0)
+    base = k.get("rope.freq_base", 10000.0)
+    for i in range(k.get("block_count")):
+        b = f"blk.{i}."
+        layer = Layer(o=pair(b + "attn_output"), down=pair(b + "ffn_down"), norm1=pair(b + "attn_norm"),
+                      norm2=pair(b + "ffn_norm"))
+        if gpt2 or arch == "phi3":
+            m, bias = pair(b + "attn_qkv")
+            cut = [heads * hd, (heads + kv) * hd]
+            layer.q, layer.k, layer.v = zip(np.split(m, cut), [None] * 3 if bias is None else np.split(bias, cut))
+        else:
+            layer.q, layer.k, layer.v = (pair(b + "attn_" + x) for x in "qkv")
+        if arch == "phi3":
+            gate, up = np.split(w[b + "ffn_up.weight"], 2)
+            layer.gate, layer.up = (gate, None), (up, None)
+        else:
+            layer.gate, layer.up = None if gpt2 else pair(b + "ffn_gate"), pair(b + "ffn_up")
+        if b + "attn_q_norm.weight" in w:
+            layer.q_norm, layer.k_norm = pair(b + "attn_q_norm"), pair(b + "attn_k_norm")
+        if gemma:
+            layer.after1, layer.after2 = pair(b + "post_attention_norm"), pair(b + "post_ffw_norm")
+        inside = windowed(k, arch, i)
+        if inside:
+            layer.window = k.get("attention.sliding_window", 4096)
+        if not gpt2:
+            dim = k.get("rope.dimension_count", hd)
+            if arch == "gemma3" and inside:
+                local = k.get("rope.freq_base_swa", 10000.0)
+                layer.turn = Turn(frequencies(dim, local), 1.0, local)
+            else:
+                layer.turn = turns(k, w, dim, base, context)
+        p.layers.append(layer)
+    return p
