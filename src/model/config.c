@@ -114,6 +114,15 @@ static void read_window(struct config *c, const struct family *f, struct keys *k
     for (uint32_t i = 0; i < c->layers; i++) c->windowed[i] = !every || (i + 1) % every != 0;
 }
 
+/* What has no default that all readers of such files agree on. */
+static double needed(struct keys *k, const char *key)
+{
+    if (!source_has(k->s, key))
+        keys_refuse(k, STRETTO_E_FORMAT, "the file does not say %s%s; it is no complete %s model",
+                    source_arch(k->s), key, source_arch(k->s));
+    return keys_real(k, key, 1);
+}
+
 /* ---- rotary positions ------------------------------------------------------------------------ */
 
 static enum rope_scale scaling_kind(struct keys *k, double factor)
@@ -179,7 +188,8 @@ static void read_rope(struct config *c, const struct family *f, struct keys *k)
                     c->head_dim);
     same_size(k, ".rope.dimension_count_swa", c->n_rot);
     c->rope_halves = f->position == POSITION_HALVES || source_rope_halves(k->s);
-    c->rope_base = keys_real(k, ".rope.freq_base", f->rope_base);
+    static const char base[] = ".rope.freq_base";
+    c->rope_base = f->rope_base > 0 ? keys_real(k, base, f->rope_base) : needed(k, base);
     read_rope_scaling(c, k);
     double local = keys_real(k, ".rope.freq_base_swa", f->rope_base_window);
     if (f->rope_base_window) c->rope_base_window = local;
@@ -197,10 +207,7 @@ static void read_norm(struct config *c, const struct family *f, struct keys *k)
 {
     const char *key = f->norm == NORM_RMS ? ".attention.layer_norm_rms_epsilon"
                                           : ".attention.layer_norm_epsilon";
-    if (!source_has(k->s, key))
-        keys_refuse(k, STRETTO_E_FORMAT, "the file does not say %s%s; it is no complete %s model",
-                    f->name, key, f->name);
-    c->eps = (float)keys_real(k, key, 0);
+    c->eps = (float)needed(k, key);
     if (!(c->eps >= 0))
         keys_refuse(k, STRETTO_E_FORMAT, "%s%s is %g", f->name, key, (double)c->eps);
 }

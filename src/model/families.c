@@ -16,7 +16,7 @@ static const struct family families[] = {
       .rope_base = 10000 },
     { .name = "gemma3", .norm = NORM_RMS, .norm_at = NORM_AROUND, .position = POSITION_HALVES,
       .feed = FEED_GELU_GATED, .qk_norm = true, .embed_scaled = true, .window_pattern = 6,
-      .caps = CAP_LOGITS, .rope_base = 1000000, .rope_base_window = 10000 },
+      .caps = CAP_LOGITS, .rope_base_window = 10000 },
     { .name = "phi3",   .norm = NORM_RMS, .norm_at = NORM_BEFORE, .position = POSITION_HALVES,
       .feed = FEED_SILU_GATED, .rope_base = 10000 },
     { .name = "gpt2",   .norm = NORM_LAYER, .norm_at = NORM_BEFORE, .position = POSITION_LEARNED,

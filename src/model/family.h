@@ -28,7 +28,8 @@ struct family {
     bool bidirectional;      /* an encoder: no head, rows see each other                         */
     uint32_t window_pattern; /* when the file names none: every n-th layer is full, the others
                                 see the window; 0: the window holds in all layers                */
-    double rope_base, rope_base_window; /* when the file names none; window layers' own base or 0 */
+    double rope_base;        /* when the file names none; 0: it must                             */
+    double rope_base_window; /* the same of the windowed layers; 0: they have none of their own  */
 };
 
 /* NULL when there is no such row. */

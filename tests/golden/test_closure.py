@@ -4,6 +4,8 @@
     test_closure.py STRETTO faults DATA_FOLDER      files that other programs made, against float64
     test_closure.py STRETTO tensors                 tensors nobody computes with; biases that come and go
     test_closure.py STRETTO keys [FAMILY ...]       every key of GGUF's writer, planted into every family
+    test_closure.py STRETTO saved SAVED_KEYS        the keys that llama.cpp's own writer puts into every file
+    test_closure.py STRETTO rope                    every way to say how rotary positions are scaled
     test_closure.py STRETTO fields [FAMILY ...]     every field of transformers' configuration classes
     test_closure.py STRETTO defaults PRINT_KEYS     what is taken where a config.json is silent
 
@@ -171,6 +173,23 @@ def tensors(stretto):
             refused(stretto, f"{family} folder with an unknown tensor", hf, "sinks")
         biases_and_words(stretto, d)
         heads(stretto, d)
+        converted(stretto, d)
+
+
+def converted(stretto, d):
+    """A folder, the GGUF file that `convert` makes of it and the one that files.py writes: the same bits.
+    (llama's GGUF files have q and k in another order, so its folders add up the same terms in another.)"""
+    for name in ("llama-biased", "mistral-biased", "qwen2-biased", "qwen3-biased", "gemma2-biased", "phi3-biased",
+                 "qwen2-window", "qwen3-layers", "gemma2-layers", "gemma3-layers", "gemma3-pattern", "gpt2", "bert"):
+        cfg, vocab, w = model(name)
+        folder, ours, theirs = (os.path.join(d, name + end) for end in ("-folder", "-ours.gguf", "-theirs.gguf"))
+        files.write_hf(folder, cfg, vocab, w, "single", "F32")
+        files.write_gguf(theirs, cfg, vocab, w)
+        subprocess.run([stretto, "convert", "-q", folder, ours, "--type", "f32"], check=True)
+        a, b, c = (logits(stretto, p) for p in (folder, ours, theirs))
+        check(b[0] is not None and b[0] == c[0], f"{name}: converted and written differ {b[1]} {c[1]}")
+        if files.ARCH[cfg["model_type"]] != "llama":
+            check(a[0] == b[0], f"{name}: folder and converted differ {a[1]}")
 
 
 def biases_and_words(stretto, d):
@@ -310,6 +329,92 @@ def keys(stretto, names):
     for family in names or MOVES:
         with tempfile.TemporaryDirectory() as d:
             keys_of(stretto, family, d)
+
+
+def saved(stretto, path):
+    """The keys of tests/data/llama_cpp_saved.json: what llama_model_save_to_file of llama-cpp-python 0.3.36
+    wrote when it had loaded the golden model of each family. Only the tensors and the words are left out."""
+    with open(path) as f:
+        rows = json.load(f)
+    with tempfile.TemporaryDirectory() as d:
+        for family in FAMILIES:
+            cfg, vocab, w = model(family)
+            arch, before = files.ARCH[cfg["model_type"]], os.path.join(d, "before.gguf")
+            files.write_gguf(before, cfg, vocab, w)
+
+            def plant(g):
+                for key, (kind, value) in {**rows["all"], **rows[family]}.items():
+                    t = gguf.GGUFValueType
+                    if value == []:                     # gguf's writer has no empty arrays
+                        continue
+                    g.kv_data[0][f"{arch}.{key}"] = gguf.GGUFValue(value, t.ARRAY, t[kind]) \
+                        if isinstance(value, list) else gguf.GGUFValue(value, t[kind])
+
+            after = os.path.join(d, "after.gguf")
+            files.write_gguf(after, cfg, vocab, w, more=plant)
+            a, b = logits(stretto, before), logits(stretto, after)
+            check(a[0] is not None and a[0] == b[0], f"{family}: as llama.cpp saves it: {b[1] or 'other logits'}")
+
+
+# ---- rotary positions --------------------------------------------------------------------------------
+
+DIVISORS = np.linspace(1, 5, 8).astype(np.float32)
+OLD = {"rope.scaling.original_context_length": (32, U32)}
+# keys, whether rope_freqs.weight is there, and what the float64 forward takes for it
+ROPES = (
+    ({"rope.scale_linear": (4.0, F32)}, False, {"rope_type": "linear", "factor": 4.0}),
+    ({"rope.scaling.factor": (4.0, F32)}, False, {"rope_type": "linear", "factor": 4.0}),
+    ({"rope.scaling.factor": (3.0, F32), "rope.scale_linear": (4.0, F32)}, False,
+     {"rope_type": "linear", "factor": 3.0}),
+    ({"rope.scaling.factor": (0.0, F32), "rope.scale_linear": (4.0, F32)}, False, {}),
+    ({"rope.scaling.factor": (3.0, F32), "rope.scaling.type": ("none", STR)}, False, {}),
+    ({"rope.scaling.type": ("linear", STR)}, False, {}),
+    ({"rope.scaling.attn_factor": (1.4, F32)}, False, {"length": 1.4}),
+    ({"rope.scaling.factor": (3.0, F32), "rope.scaling.attn_factor": (1.4, F32)}, False,
+     {"rope_type": "linear", "factor": 3.0, "length": 1.4}),
+    ({}, True, {"divide": DIVISORS}),
+    ({"rope.scaling.factor": (3.0, F32)}, True, {"rope_type": "linear", "factor": 3.0, "divide": DIVISORS}),
+    ({"rope.scaling.factor": (3.0, F32), "rope.scaling.type": ("yarn", STR), **OLD}, True,
+     {"rope_type": "yarn", "factor": 3.0, "original_max_position_embeddings": 32, "divide": DIVISORS}),
+    ({"rope.scale_linear": (3.0, F32), "rope.scaling.type": ("yarn", STR), **OLD}, False,
+     {"rope_type": "yarn", "factor": 3.0, "original_max_position_embeddings": 32}),
+    ({"rope.scaling.factor": (3.0, F32), "rope.scaling.type": ("yarn", STR), "rope.scaling.attn_factor": (1.4, F32),
+      **OLD}, False, {"rope_type": "yarn", "factor": 3.0, "original_max_position_embeddings": 32, "length": 1.4}),
+)
+
+
+def llama_cpp():
+    """llama.cpp as the property tests find it, or None: then float64 is the only truth."""
+    sys.path.insert(0, os.path.join(ROOT, "tests", "property"))
+    try:
+        import llama_cpp as peer
+        place = peer.find()
+        return place and peer.LlamaCpp(place)
+    except ImportError:
+        return None
+
+
+def rope(stretto):
+    peer, ids = llama_cpp(), (IDS * 4)[:80]
+    print("compared with float64" + (" and llama.cpp" if peer else "; llama.cpp is not built (./dev peers --get)"))
+    cfg, vocab, w = model("llama")
+    with tempfile.TemporaryDirectory() as d:
+        path = os.path.join(d, "model.gguf")
+        for more, divided, scaling in ROPES:
+            def plant(g):
+                for key, (value, kind) in more.items():
+                    g.kv_data[0]["llama." + key] = gguf.GGUFValue(value, kind)
+                if divided:
+                    g.add_tensor("rope_freqs.weight", DIVISORS)
+
+            files.write_gguf(path, cfg, vocab, w, more=plant)
+            what = f"{ {k: v for k, (v, _) in more.items()} }" + " with rope_freqs.weight" * divided
+            expect(stretto, what, path, {**cfg, "rope_scaling": scaling}, w, ids)
+            if peer:
+                got, _ = logits(stretto, path, ids)
+                theirs = peer.logits(path, ids)
+                off = np.abs(np.frombuffer(got, np.float32).reshape(theirs.shape) - theirs).max()
+                check(off < 2e-4, f"{what}: {off:.1e} from llama.cpp")
 
 
 # ---- config.json -------------------------------------------------------------------------------------
@@ -553,6 +658,10 @@ def main():
         tensors(stretto)
     elif part == "keys":
         keys(stretto, rest)
+    elif part == "saved":
+        saved(stretto, rest[0])
+    elif part == "rope":
+        rope(stretto)
     elif part == "fields":
         fields(stretto, rest)
     elif part == "defaults":

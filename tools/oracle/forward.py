@@ -105,7 +105,15 @@ def rope_frequencies(dim, base, scaling):
     """Turns per position of each pair, and the factor on the rotated vector's length.
 
     linear: arXiv 2306.15595. yarn: arXiv 2309.00071, with the corrections of its reference code.
-    llama3: the wave-length rule of Llama 3.1's release. All are computed in float64."""
+    llama3: the wave-length rule of Llama 3.1's release. All are computed in float64. "divide" (a number
+    for each pair) and "length" come on top of any of them, as ggml's rope takes them."""
+    scaling = dict(scaling or {})
+    divide, more = scaling.pop("divide", 1.0), scaling.pop("length", 1.0)
+    f, length = scaled_frequencies(dim, base, scaling)
+    return f / divide, length * more
+
+
+def scaled_frequencies(dim, base, scaling):
     f = base ** (-np.arange(0, dim, 2, dtype=np.float64) / dim)
     kind = (scaling or {}).get("rope_type") or (scaling or {}).get("type")
     if kind in (None, "default"):
