@@ -93,6 +93,9 @@ struct kernels {
     /* prompt rows where the level has a better arithmetic for many rows (AMX: bf16, whole K); NULL:
      * the same as linear */
     linear_fn *linear_given[DT_COUNT];
+    /* rows to give them at once: weights are unpacked once a call, activations should stay in the
+     * second-level cache */
+    size_t row_block;
     const char *linear_level[DT_COUNT], *linear_given_level[DT_COUNT], *attn_level[KV_COUNT];
 
     /* one row; k % 32 == 0; sum may be NULL */

@@ -59,7 +59,11 @@ struct phase {
     int32_t cache_layer;
 };
 
-/* A value's place: float32 rows, and quantised rows where a quantised linear reads it. */
+/* What linear layers read a value as, besides float32. A given row that only layers with a kernel of
+ * their own for given rows read needs no codes, a written row no bf16. */
+enum form { FORM_CODES = 1, FORM_CODES_GIVEN = 2, FORM_BF16 = 4 };
+
+/* A value's place: float32 rows, and the forms in which linear layers read it. */
 struct place {
     float *f;
     size_t ld;
@@ -69,7 +73,7 @@ struct place {
     int16_t *sum; /* rows 2 * ldd apart */
     size_t ldd;
     uint16_t *h;
-    bool quant, bf16;
+    uint8_t forms; /* enum form */
 };
 
 struct tile {
@@ -128,7 +132,7 @@ struct program {
     struct step_top *top; /* [threads][max_asks]                          */
 };
 
-enum { SPLIT_ROWS = 8, SHARED_JOBS = 4, TILE_QUERIES = 64, HEAD_PANELS = 8, HEAD_ROWS = 16, ROW_BLOCK = 128 };
+enum { SPLIT_ROWS = 8, SHARED_JOBS = 4, TILE_QUERIES = 64, HEAD_PANELS = 8, HEAD_ROWS = 16 };
 
 stretto_status cpu_upload(struct weights **out, const struct graph *g, const struct binding *b,
                           const struct upload_options *o, struct error *err);

@@ -17,7 +17,7 @@ struct lower {
     struct { const struct graph_node *node; } bias[MAX_PARTS];
     size_t n_bias;
     int32_t *born, *dies; /* [n_values] phase numbers                                */
-    bool *quant;          /* [n_values] a quantised linear reads it                  */
+    uint8_t *forms;       /* [n_values] enum form: what linear layers read it as     */
     int32_t cache_layer;
 };
 
@@ -70,21 +70,29 @@ static void flush_bias(struct lower *l)
     }
 }
 
-/* Whether the weight meets activations in another form than float32: int8 for types of blocks, bf16
- * for any type that has a kernel of its own for given rows. */
-static bool quantised(const struct lower *l, int32_t param)
+/* Linear layers with weights of this type read rows in these forms, besides float32. */
+static uint8_t forms_read(const struct lower *l, int32_t param)
 {
     enum dtype t = l->p->w->weight[param].type;
-    return dtype_table[t].block > 1 || (!l->p->limits.strict && l->p->w->kernels.linear_given[t]);
+    bool quantised = dtype_table[t].block > 1;
+    bool given = !l->p->limits.strict && l->p->w->kernels.linear_given[t];
+    return (uint8_t)((quantised ? FORM_CODES : 0) | (quantised && !given ? FORM_CODES_GIVEN : 0) |
+                     (given ? FORM_BF16 : 0));
+}
+
+/* The row pass that makes them, once a value: which ones is looked up when it runs. */
+static void make_forms(struct lower *l, const struct graph_node *n, enum rows_kind rows)
+{
+    uint8_t *have = &l->forms[n->in[0]], want = forms_read(l, n->param[0]);
+    if (want && !*have)
+        row(l, (struct row_instr){ ROW_QUANT, n, n->in[0], GRAPH_NONE, GRAPH_NONE, 0 }, rows);
+    *have |= want;
 }
 
 static void linear(struct lower *l, const struct graph_node *n)
 {
     enum rows_kind rows = l->g->values[n->in[0]].rows;
-    if (quantised(l, n->param[0]) && !l->quant[n->in[0]]) {
-        l->quant[n->in[0]] = true;
-        row(l, (struct row_instr){ ROW_QUANT, n, n->in[0], GRAPH_NONE, GRAPH_NONE, 0 }, rows);
-    }
+    make_forms(l, n, rows);
     bool join = l->last.kind == PHASE_LINEAR && l->last.rows == rows && l->last.n_parts < MAX_PARTS;
     for (uint32_t i = 0; join && i < l->last.n_parts; i++)
         if (l->last.part[i].out == n->in[0]) join = false;
@@ -105,10 +113,7 @@ static void linear(struct lower *l, const struct graph_node *n)
 /* The head writes no buffer: its logits go straight to the answers. */
 static void head(struct lower *l, const struct graph_node *n, const struct graph_node *cap)
 {
-    if (quantised(l, n->param[0]) && !l->quant[n->in[0]]) {
-        l->quant[n->in[0]] = true;
-        row(l, (struct row_instr){ROW_QUANT, n, n->in[0], GRAPH_NONE, GRAPH_NONE, 0}, ROWS_ASKING);
-    }
+    make_forms(l, n, ROWS_ASKING);
     flush_bias(l);
     struct phase ph = { .kind = PHASE_HEAD, .rows = ROWS_ASKING, .n_parts = 1, .node = cap };
     ph.part[0].in = n->in[0];
@@ -179,7 +184,7 @@ static void walk(struct lower *l)
     l->last = (struct phase){ 0 };
     for (size_t v = 0; v < l->g->n_values; v++) {
         l->born[v] = l->dies[v] = -1;
-        l->quant[v] = false;
+        l->forms[v] = 0;
     }
     if (l->g->n_rope)
         row(l, (struct row_instr){ROW_ANGLES, NULL, GRAPH_NONE, GRAPH_NONE, GRAPH_NONE, 0},
@@ -220,14 +225,6 @@ static size_t take_buffer(struct buffer_plan *b, size_t *n, struct arena *a, siz
     return b[best].at;
 }
 
-/* Some weight type has a kernel for given rows that reads bf16 activations. */
-static bool reads_bf16(const struct kernels *k)
-{
-    for (size_t t = 0; t < DT_COUNT; t++)
-        if (k->linear_given[t]) return true;
-    return false;
-}
-
 static stretto_status place_values(struct lower *l, struct arena *a, struct error *err)
 {
     struct program *p = l->p;
@@ -238,31 +235,29 @@ static stretto_status place_values(struct lower *l, struct arena *a, struct erro
         size_t rows = l->g->values[v].rows == ROWS_ASKING ? p->limits.max_asks : p->limits.max_rows;
         size_t width = l->g->values[v].width,
                padded = (width + PANEL_COLS - 1) / PANEL_COLS * PANEL_COLS;
-        struct place x = { .ld = pad_row(padded, sizeof(float)), .quant = l->quant[v] };
+        struct place x = { .ld = pad_row(padded, sizeof(float)), .forms = l->forms[v] };
         size_t f = take_buffer(plan, &n, a, rows * x.ld * sizeof(float), l->born[v], l->dies[v]);
         size_t q = 0, d = 0, h = 0;
-        if (x.quant) {
-            x.ldq = pad_row(width, 1);
+        if (x.forms) x.ldq = pad_row(width, 1);
+        if (x.forms & FORM_CODES) {
             x.ldd = pad_row((width + PANEL_GROUP - 1) / PANEL_GROUP, sizeof(float));
             q = take_buffer(plan, &n, a, rows * x.ldq, l->born[v], l->dies[v]);
             d = take_buffer(plan, &n, a, 3 * rows * x.ldd * sizeof(float), l->born[v], l->dies[v]);
-            x.bf16 = !p->limits.strict && reads_bf16(&p->w->kernels);
-            if (x.bf16)
-                h = take_buffer(plan, &n, a, rows * x.ldq * sizeof(uint16_t), l->born[v],
-                                l->dies[v]);
         }
+        if (x.forms & FORM_BF16)
+            h = take_buffer(plan, &n, a, rows * x.ldq * sizeof(uint16_t), l->born[v], l->dies[v]);
         if (f == SIZE_MAX || q == SIZE_MAX || d == SIZE_MAX || h == SIZE_MAX)
             return fail(err, STRETTO_E_UNSUP, "the model needs more than %d step buffers at once",
                         MAX_BUFFERS);
         if (!a->base) continue;
         x.f = (float *)(a->base + f);
-        if (x.quant) {
+        if (x.forms & FORM_CODES) {
             x.q = (int8_t *)(a->base + q);
             x.d = (float *)(a->base + d);
             x.s = x.d + rows * x.ldd;
             x.sum = (int16_t *)(void *)(x.s + rows * x.ldd);
-            if (x.bf16) x.h = (uint16_t *)(a->base + h);
         }
+        if (x.forms & FORM_BF16) x.h = (uint16_t *)(a->base + h);
         p->place[v] = x;
     }
     return STRETTO_OK;
@@ -317,11 +312,11 @@ stretto_status cpu_lower(struct program *p, struct arena *a, struct error *err)
     size_t n = p->g->n_values;
     l.born = mem_alloc(n * sizeof *l.born);
     l.dies = mem_alloc(n * sizeof *l.dies);
-    l.quant = mem_alloc(n * sizeof *l.quant);
-    stretto_status s = l.born && l.dies && l.quant ? take_all(&l, a, err)
+    l.forms = mem_alloc(n * sizeof *l.forms);
+    stretto_status s = l.born && l.dies && l.forms ? take_all(&l, a, err)
         : fail(err, STRETTO_E_NOMEM, "out of memory while planning");
     mem_free(l.born);
     mem_free(l.dies);
-    mem_free(l.quant);
+    mem_free(l.forms);
     return s;
 }

@@ -73,6 +73,21 @@ static void store(const struct program *p, const struct row_instr *r, size_t row
     }
 }
 
+static bool is_given(const struct program *p, enum rows_kind kind, size_t row)
+{
+    return p->step->given[kind == ROWS_ASKING ? (size_t)p->ask_rows[row] : row];
+}
+
+static void make_forms(const struct program *p, const struct place *at, bool given, size_t row,
+                       const float *x, size_t width)
+{
+    const struct kernels *k = &p->w->kernels;
+    if (at->forms & (given ? FORM_CODES_GIVEN : FORM_CODES))
+        k->quantize(x, width, at->q + row * at->ldq, at->d + row * at->ldd, at->s + row * at->ldd,
+                    at->sum + 2 * row * at->ldd);
+    if (given && (at->forms & FORM_BF16)) k->to_bf16(x, width, at->h + row * at->ldq);
+}
+
 static void row_op(const struct program *p, const struct row_instr *r, size_t row)
 {
     const struct kernels *k = &p->w->kernels;
@@ -113,9 +128,7 @@ static void row_op(const struct program *p, const struct row_instr *r, size_t ro
     case ROW_SCALE: k->scale(x, n->scale, width, out); return;
     case ROW_SOFTCAP: k->softcap(x, n->cap, width, out); return;
     case ROW_QUANT:
-        k->quantize(x, width, in->q + row * in->ldq, in->d + row * in->ldd, in->s + row * in->ldd,
-                    in->sum + 2 * row * in->ldd);
-        if (in->bf16) k->to_bf16(x, width, in->h + row * in->ldq);
+        make_forms(p, in, is_given(p, p->g->values[r->in].rows, row), row, x, width);
         return;
     case ROW_STORE: store(p, r, row, x, y); return;
     case ROW_ASK: {
@@ -145,11 +158,6 @@ static bool stopped(struct program *p)
 /* ---- linear layers
  * ---------------------------------------------------------------------------------- */
 
-static bool is_given(const struct program *p, enum rows_kind kind, size_t row)
-{
-    return p->step->given[kind == ROWS_ASKING ? (size_t)p->ask_rows[row] : row];
-}
-
 /* Rows [row, row + n) times panels [panel, panel + n_panels) of a weight into y. Neighbours of one
  * role go to the kernel together; the role, never the number of rows, decides the arithmetic. */
 static void linear_rows(const struct program *p, const struct weight *w, const struct place *x,
@@ -165,12 +173,12 @@ static void linear_rows(const struct program *p, const struct weight *w, const s
         while (end < n && is_given(p, kind, row + end) == role) end++;
         size_t r = row + i;
         struct act a = { .f = x->f + r * x->ld, .ldf = x->ld };
-        if (x->quant) {
+        if (x->forms & FORM_CODES) {
             a.q = x->q + r * x->ldq; a.ldq = x->ldq;
             a.d = x->d + r * x->ldd; a.s = x->s + r * x->ldd; a.ldd = x->ldd;
             a.sum = x->sum + 2 * r * x->ldd;
-            if (x->bf16) { a.h = x->h + r * x->ldq; a.ldh = x->ldq; }
         }
+        if (x->forms & FORM_BF16) { a.h = x->h + r * x->ldq; a.ldh = x->ldq; }
         (role ? given : k->linear[w->type])(panels, n_panels, w->n_in, &a, end - i, y + i * ldy,
                                             ldy);
         i = end;
@@ -214,14 +222,15 @@ static size_t linear_least(const struct program *p, const struct phase *ph)
 /* Panels between two looks at whether to stop: some 10^8 multiply-adds of a block of rows. */
 static size_t linear_piece(const struct program *p, const struct weight *w, size_t rows, size_t n)
 {
-    size_t panels = ((size_t)1 << 27) / ((rows < ROW_BLOCK ? rows : ROW_BLOCK) * w->n_in * PANEL_COLS + 1);
+    size_t most = p->w->kernels.row_block;
+    size_t panels = ((size_t)1 << 27) / ((rows < most ? rows : most) * w->n_in * PANEL_COLS + 1);
     if (!p->step->cancel || panels >= n) return n;
     return panels < 8 ? 8 : panels / 8 * 8;
 }
 
 static void linear_share(struct program *p, const struct phase *ph, struct share s)
 {
-    size_t rows = rows_of(p, ph->rows);
+    size_t rows = rows_of(p, ph->rows), most = p->w->kernels.row_block;
     for (uint32_t i = 0; i < ph->n_parts && s.n; i++) {
         const struct weight *w = &p->w->weight[ph->part[i].param];
         if (s.first >= w->n_panels) { s.first -= w->n_panels; continue; }
@@ -229,7 +238,7 @@ static void linear_share(struct program *p, const struct phase *ph, struct share
         const struct place *out = &p->place[ph->part[i].out];
         size_t piece = linear_piece(p, w, rows, n);
         for (size_t row = 0, block; row < rows; row += block) {
-            block = rows - row < ROW_BLOCK ? rows - row : ROW_BLOCK;
+            block = rows - row < most ? rows - row : most;
             for (size_t at = 0, k; at < n && !stopped(p); at += k) {
                 k = n - at < piece ? n - at : piece;
                 linear_rows(p, w, &p->place[ph->part[i].in], ph->rows, row, block,

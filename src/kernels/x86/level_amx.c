@@ -464,6 +464,7 @@ void kernels_init_amx(struct kernels *k)
         if (table[t].linear) k->linear[t] = table[t].linear, k->linear_level[t] = "amx";
         if (table[t].given) k->linear_given[t] = table[t].given, k->linear_given_level[t] = "amx";
     }
+    k->row_block = 512;
     k->peak[ARITHMETIC_INT8] = peak_int8;
     k->peak[ARITHMETIC_BF16] = peak_bf16;
 }
