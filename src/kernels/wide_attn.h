@@ -1,16 +1,17 @@
 /* Attention over one block of 64 positions for any vector width (operations: wide_math.h, wide_vec.h, and
  * v_load_half, v_load_brain with their _n forms, v_load_quad, v_levels, v_largest, v_range(lo, hi)).
  *
- * Scores run over lanes of positions, K being transposed; values over lanes of head_dim. Queries with
- * the same visible range (the heads of a group; rows of a prompt outside the diagonal) are computed up
- * to four at a time, so one load serves four. What a query's bits depend on is only itself: sums run
- * over head_dim ascending, then over positions lo..hi ascending. */
+ * Scores run over lanes of positions, K being transposed; values over lanes of head_dim. Up to six
+ * queries are computed at a time, so one load serves six; positions that one of them does not see get
+ * the weight zero, which adds nothing. What a query's bits depend on is only itself: sums run over
+ * head_dim ascending, then over positions ascending. */
 #ifndef KERNELS_WIDE_ATTN_H
 #define KERNELS_WIDE_ATTN_H
 #include "kernels/kv.h"
 #include "kernels/wide_vec.h"
 
-enum { ATTN_Q = 4, ATTN_V = 4 };        /* queries and vectors at once: 16 accumulators */
+enum { ATTN_Q = 6, ATTN_V = 4 };        /* queries and vectors at once: 24 accumulators of 32 registers */
+enum { ATTN_MANY = 12, ATTN_WIDEST = 256 };
 
 /* Element `at` of a page as VL numbers, and its first n; not for codes. */
 struct attn_loads {
@@ -173,12 +174,16 @@ WIDE_INLINE void attn_values(struct attn_loads ld, size_t nq, size_t nv, size_t 
                 v_store(acc + r * n + d + c * VL, sum[r][c]);
 }
 
-/* nq queries from r on, all of range lo..hi */
+/* nq queries from r on */
 WIDE_INLINE void attn_some(struct attn_loads ld, size_t nq, const struct attn_query *a, size_t r,
                            const void *k, const void *v, float *m, float *sum, float *acc)
 {
     float score[ATTN_Q][ATTN_BLOCK];
     size_t n = a->head_dim, lo = (size_t)a->lo[r], hi = (size_t)a->hi[r], d = 0;
+    for (size_t i = 1; i < nq; i++) {
+        if ((size_t)a->lo[r + i] < lo) lo = (size_t)a->lo[r + i];
+        if ((size_t)a->hi[r + i] > hi) hi = (size_t)a->hi[r + i];
+    }
     for (size_t base = 0; base < ATTN_BLOCK; base += ATTN_V * VL)
         if (base < hi && lo < base + ATTN_V * VL)
             attn_scores(ld, nq, a, r, k, base, score);
@@ -188,7 +193,7 @@ WIDE_INLINE void attn_some(struct attn_loads ld, size_t nq, const struct attn_qu
                 for (size_t j = 0; j < ATTN_V * VL; j += VL) v_store(score[i] + base + j, v_set1(0));
     WIDE_UNROLL
     for (size_t i = 0; i < nq; i++)
-        attn_weights(score[i], a->lo[r], a->hi[r], m + r + i, sum + r + i);
+        attn_weights(score[i], a->lo[r + i], a->hi[r + i], m + r + i, sum + r + i);
     acc += r * n;
     size_t wide = kv_coded(ld.type) && 32 / VL < ATTN_V ? 32 / VL : ATTN_V;       /* within one scale */
     for (; d + wide * VL <= n; d += wide * VL) attn_values(ld, nq, wide, 0, score, lo, hi, v, n, d, acc);
@@ -207,9 +212,10 @@ WIDE_INLINE void attn_block(struct attn_loads ld, const struct attn_query *a, co
             for (size_t i = 0; i < a->head_dim; i++) acc[r * a->head_dim + i] = 0;
             continue;
         }
-        while (nq < ATTN_Q && r + nq < a->n_q && a->lo[r + nq] == a->lo[r] && a->hi[r + nq] == a->hi[r])
-            nq++;
+        while (nq < ATTN_Q && r + nq < a->n_q && a->hi[r + nq] > a->lo[r + nq]) nq++;
         switch (nq) {
+        case 6: attn_some(ld, 6, a, r, k, v, m, sum, acc); break;
+        case 5: attn_some(ld, 5, a, r, k, v, m, sum, acc); break;
         case 4: attn_some(ld, 4, a, r, k, v, m, sum, acc); break;
         case 3: attn_some(ld, 3, a, r, k, v, m, sum, acc); break;
         case 2: attn_some(ld, 2, a, r, k, v, m, sum, acc); break;
@@ -223,9 +229,30 @@ WIDE_INLINE void attn_block(struct attn_loads ld, const struct attn_query *a, co
                                  float *sum, float *acc)                                                 \
     {                                                                                                    \
         const struct attn_loads ld = { t, __VA_ARGS__ };                                                 \
+        if (attn_widen(ld, a, k, v, m, sum, acc)) return;                                                \
         attn_block(ld, a, k, v, m, sum, acc);                                                            \
     }
-ATTN_TYPE(f32, KV_F32, attn_f32, attn_f32_n)
+
+static void wide_attn_f32(const struct attn_query *a, const void *k, const void *v, float *m, float *sum,
+                          float *acc)
+{
+    attn_block((struct attn_loads){ KV_F32, attn_f32, attn_f32_n }, a, k, v, m, sum, acc);
+}
+
+/* Many queries of a page of halves: it is widened once for all of them, which changes no bit. */
+WIDE_INLINE bool attn_widen(struct attn_loads ld, const struct attn_query *a, const void *k, const void *v,
+                            float *m, float *sum, float *acc)
+{
+    _Alignas(64) float wide_k[ATTN_BLOCK * ATTN_WIDEST], wide_v[ATTN_BLOCK * ATTN_WIDEST];
+    if (kv_coded(ld.type) || a->n_q < ATTN_MANY || a->head_dim > ATTN_WIDEST) return false;
+    for (size_t i = 0; i < ATTN_BLOCK * a->head_dim; i += VL) {
+        v_store(wide_k + i, ld.load(k, i));
+        v_store(wide_v + i, ld.load(v, i));
+    }
+    wide_attn_f32(a, wide_k, wide_v, m, sum, acc);
+    return true;
+}
+
 ATTN_TYPE(f16, KV_F16, attn_f16, attn_f16_n)
 ATTN_TYPE(bf16, KV_BF16, attn_bf16, attn_bf16_n)
 ATTN_TYPE(q8, KV_Q8, NULL, NULL)
