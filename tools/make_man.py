@@ -28,6 +28,7 @@ ENVIRONMENT = {
                    "neon, dotprod, i8mm. stretto info says what was chosen.",
     "XDG_CACHE_HOME": "Models are kept in $XDG_CACHE_HOME/stretto/models, by default "
                       "~/.cache/stretto/models.",
+    "NO_COLOR": "No colours when it is set and not empty.",
     "HF_TOKEN": "The token that stretto pull sends to hf: sources that ask for one.",
 }
 EXIT = {"0": "Done.", "1": "Failed; a sentence on standard error names the cause and the way out.",

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "stretto/commands.h"
 #include "stretto/experimental.h"
+#include "stretto/given.h"
 #include "stretto/open.h"
 #include "stretto/prompts.h"
 #include "stretto/trace_svg.h"
@@ -17,21 +18,27 @@ struct run_options {
     struct model_options model;
     struct sampling_options sampling;
     struct decode_options decode;
-    const char *prompt, *file, *system, *trace;
+    const char *prompt, *file, *system, *system_file, *trace;
     struct text_list stop;
     int64_t n;
-    bool chat, json, ignore_eos, special;
+    bool chat, json, ignore_eos, escape;
 };
 
 #define AT(field) offsetof(struct run_options, field)
 static const struct option rows[] = {
-    {"-p --prompt", "TEXT", OPT_TEXT, AT(prompt), 0, 0, "the prompt, used as given"},
+    {"-p --prompt", "TEXT", OPT_TEXT, AT(prompt), 0, 0,
+     "the prompt, used as given; what a pipe brings follows it after an empty line"},
     {"-f --file", "FILE", OPT_TEXT, AT(file), 0, 0,
-     "read the prompt from a file; - is standard input"},
+     "read the prompt from a file, unchanged; - is standard input"},
+    {"-e --escape", NULL, OPT_FLAG, AT(escape), 0, 0,
+     "read \\n, \\r, \\t, \\', \\\", \\\\ and \\xHH in the prompt, -sys and -r as the bytes they stand for"},
     {"-n --predict --n-predict", "N", OPT_INT, AT(n), -1, 1 << 24,
      "tokens to write at most; -1 until the model ends [-1]"},
     {"--chat", NULL, OPT_FLAG, AT(chat), 0, 0, "put the prompt into the model's chat template"},
-    {"-sys --system", "TEXT", OPT_TEXT, AT(system), 0, 0, "a system message; with --chat"},
+    {"-sys --system-prompt --system", "TEXT", OPT_TEXT, AT(system), 0, 0,
+     "a system message; with --chat"},
+    {"-sysf --system-prompt-file --system-file", "FILE", OPT_TEXT, AT(system_file), 0, 0,
+     "read the system message from a file; with --chat"},
     {"-r --reverse-prompt --stop", "TEXT", OPT_TEXTS, AT(stop), 0, 0,
      "stop before this text; may be given up to 16 times"},
     {"--ignore-eos", NULL, OPT_FLAG, AT(ignore_eos), 0, 0, "go on past the model's end token"},
@@ -160,25 +167,37 @@ static int generate(stretto_session *s, const struct run_options *o, const stret
     return code;
 }
 
+/* The system message, malloc'd, and the stops as -e reads them. */
+static int read_words(struct run_options *o, char **system)
+{
+    int code = system_given("run", o->system, o->system_file, o->escape, system);
+    for (size_t i = 0; code == EXIT_DONE && o->escape && i < o->stop.n; i++)
+        code = unescape_words("run", "-r", o->stop.v[i]);
+    return code;
+}
+
 static int run_run(void *options, size_t n_operands, char **operands)
 {
     struct run_options *o = options;
     if (n_operands && (o->prompt || o->file))
         return command_usage("run", "the prompt is given twice");
     if (o->prompt && o->file) return command_usage("run", "-p and -f both give a prompt; take one");
-    if (!n_operands && !o->prompt && !o->file)
-        return command_usage("run", "a prompt is missing: -p TEXT or -f FILE");
-    if (o->system && !o->chat) return command_usage("run", "-sys goes with --chat");
+    if ((o->system || o->system_file) && !o->chat)
+        return command_usage("run", "%s goes with --chat", o->system ? "-sys" : "--system-file");
     const char *dot = o->trace ? strrchr(o->trace, '.') : NULL;
     if (dot && (strcmp(dot, ".png") == 0 || strcmp(dot, ".jpg") == 0 || strcmp(dot, ".pdf") == 0))
         return command_usage("run", "--trace draws SVG: give it the name of an .svg file");
     int trace = o->trace ? can_write("run", "--trace", o->trace, false) : EXIT_DONE;
     if (trace != EXIT_DONE) return trace;
     size_t length = 0, n = 0;
-    char *text =
-        o->file ? read_text("run", o->file, &length) : strdup(n_operands ? operands[0] : o->prompt);
-    if (!text) return EXIT_FAILED;
-    if (!o->file) length = strlen(text);
+    char *text = NULL, *system = NULL;
+    const struct given_prompt given = { n_operands ? operands[0] : o->prompt, o->file, o->escape };
+    int code = read_words(o, &system);
+    if (code == EXIT_DONE) code = prompt_given("run", &given, &text, &length);
+    if (code != EXIT_DONE) {
+        free(system);
+        return code;
+    }
     catch_interrupt();
     stretto_model *m;
     stretto_session *s = NULL;
@@ -187,11 +206,11 @@ static int run_run(void *options, size_t n_operands, char **operands)
     stretto_engine_options eo;
     stretto_engine *engine = NULL;
     struct decoder decoder = { .draft = NULL };
-    int code = engine_options_from("run", &o->model, 1, &eo);
+    code = engine_options_from("run", &o->model, 1, &eo);
     if (code == EXIT_DONE) code = open_model("run", &o->model, false, &m);
     else m = NULL;
     if (code == EXIT_DONE && o->chat) {
-        char *with = chat_text("run", m, o->system, text, &length);
+        char *with = chat_text("run", m, system, text, &length);
         free(text);
         text = with;
         if (!text) code = EXIT_FAILED;
@@ -216,6 +235,7 @@ static int run_run(void *options, size_t n_operands, char **operands)
     if (code == EXIT_DONE) code = learned_out("run", &o->decode, engine);
     free(ids);
     free(text);
+    free(system);
     stretto_session_close(s);
     decoder_close(&decoder);
     stretto_engine_close(engine);
@@ -241,9 +261,12 @@ const struct command command_run = {
     .name = "run",
     .summary = "write text after a prompt",
     .operands = "[PROMPT]",
-    .description = "Reads a prompt and writes what the model says after it. The prompt is used as "
-                   "given; --chat puts "
-                   "it into the model's chat template. Ctrl-C ends the answer.",
+    .description =
+        "Reads a prompt and writes what the model says after it. The prompt is used as given; --chat "
+        "puts it into the model's chat template. Ctrl-C ends the answer.\n\n"
+        "Without a prompt, or with - as the prompt, it is what standard input brings, less one newline "
+        "at the end. A prompt and a pipe are joined: first the prompt, then an empty line, then the "
+        "text of the pipe; '</dev/null' keeps a pipe out.",
     .uses = uses,
     .n_uses = 4,
     .options_size = sizeof(struct run_options),

@@ -1,4 +1,5 @@
 #include "stretto/command.h"
+#include "stretto/nearest.h"
 #include <errno.h>
 #include <math.h>
 #include <stdarg.h>
@@ -11,6 +12,19 @@ const struct command *command_find(const char *name)
     for (size_t i = 0; command_table[i]; i++)
         if (strcmp(command_table[i]->name, name) == 0) return command_table[i];
     return NULL;
+}
+
+int command_unknown(const char *word)
+{
+    struct nearest near;
+    nearest_begin(&near, word);
+    for (size_t i = 0; command_table[i]; i++)
+        if (!command_table[i]->hidden)
+            nearest_try(&near, command_table[i]->name, strlen(command_table[i]->name));
+    nearest_try_list(&near, "help", ' ');
+    fprintf(stderr, "stretto: there is no command '%s'%s\n'stretto help' lists the commands.\n", word,
+            nearest_words(&near));
+    return EXIT_USAGE;
 }
 
 int command_usage(const char *command, const char *fmt, ...)
@@ -101,6 +115,29 @@ static bool is_choice(const char *choices, const char *v)
     return false;
 }
 
+static int no_choice(const struct command *c, const struct option *o, const char *word,
+                     const char *v)
+{
+    struct nearest near;
+    nearest_begin(&near, v);
+    nearest_try_list(&near, o->value, '|');
+    return command_usage(c->name, "%s takes one of %s, not '%s'%s", word, o->value, v,
+                         nearest_words(&near));
+}
+
+static int no_option(const struct command *c, const char *word, size_t n)
+{
+    char name[NEAREST_MAX];
+    struct nearest near;
+    snprintf(name, sizeof name, "%.*s", (int)n, word);
+    nearest_begin(&near, name);
+    for (size_t u = 0; u < c->n_uses; u++)
+        for (size_t i = 0; i < c->uses[u].group->n; i++)
+            nearest_try_list(&near, c->uses[u].group->options[i].flags, ' ');
+    nearest_try_list(&near, "--help", ' ');
+    return command_usage(c->name, "there is no option %s%s", name, nearest_words(&near));
+}
+
 static int option_set(const struct command *c, const struct option *o, const char *word,
                       const char *v, void *target)
 {
@@ -124,8 +161,7 @@ static int option_set(const struct command *c, const struct option *o, const cha
         return EXIT_DONE;
     }
     case OPT_CHOICE:
-        if (!is_choice(o->value, v))
-            return command_usage(c->name, "%s takes one of %s, not '%s'", word, o->value, v);
+        if (!is_choice(o->value, v)) return no_choice(c, o, word, v);
         *(const char **)target = v;
         return EXIT_DONE;
     case OPT_TEXT:
@@ -161,7 +197,7 @@ int command_parse(const struct command *c, int argc, char **argv, void *options,
         const char *equals = strncmp(word, "--", 2) == 0 ? strchr(word, '=') : NULL;
         size_t len = equals ? (size_t)(equals - word) : strlen(word), at;
         const struct option *o = option_find(c, word, len, &at);
-        if (!o) return command_usage(c->name, "there is no option %.*s", (int)len, word);
+        if (!o) return no_option(c, word, len);
         const char *v = equals ? equals + 1 : NULL;
         if (o->kind == OPT_FLAG && v)
             return command_usage(c->name, "%.*s takes no value", (int)len, word);
@@ -179,92 +215,5 @@ int command_parse(const struct command *c, int argc, char **argv, void *options,
     if (n > c->max_operands)
         return command_usage(c->name, "there is an operand too many: '%s'", argv[c->max_operands]);
     *n_operands = n;
-    return EXIT_DONE;
-}
-
-static void print_option(const struct option *o)
-{
-    char left[160];
-    size_t at = 0;
-    at += (size_t)snprintf(left, sizeof left, "  ");
-    for (const char *p = o->flags; *p && at < sizeof left - 2; p++) {
-        if (*p == ' ') left[at++] = ',';
-        left[at++] = *p;
-    }
-    left[at] = '\0';
-    if (o->value) snprintf(left + at, sizeof left - at, " %s", o->value);
-    if (strlen(left) > 34) printf("%s\n%-36s%s\n", left, "", o->help);
-    else printf("%-36s%s\n", left, o->help);
-}
-
-void command_help(const struct command *c)
-{
-    printf("stretto %s: %s\n\nUsage: stretto %s [options]%s%s\n", c->name, c->summary, c->name,
-           *c->operands ? " " : "", c->operands);
-    if (c->description) printf("\n%s\n", c->description);
-    for (size_t u = 0; u < c->n_uses; u++) {
-        printf("\n%s:\n", c->uses[u].group->title);
-        for (size_t i = 0; i < c->uses[u].group->n; i++)
-            print_option(&c->uses[u].group->options[i]);
-    }
-}
-
-static void json_text(const char *s)
-{
-    putchar('"');
-    for (; s && *s; s++) {
-        if (*s == '"' || *s == '\\') printf("\\%c", *s);
-        else if (*s == '\n') printf("\\n");
-        else putchar(*s);
-    }
-    putchar('"');
-}
-
-static void json_command(const struct command *c)
-{
-    printf("{\"name\":"); json_text(c->name);
-    printf(",\"summary\":"); json_text(c->summary);
-    printf(",\"operands\":"); json_text(c->operands);
-    printf(",\"description\":"); json_text(c->description);
-    printf(",\"groups\":[");
-    for (size_t u = 0; u < c->n_uses; u++) {
-        const struct option_group *g = c->uses[u].group;
-        printf("%s{\"title\":", u ? "," : ""); json_text(g->title);
-        printf(",\"options\":[");
-        for (size_t i = 0; i < g->n; i++) {
-            static const char *const kinds[] = { "flag", "int", "real", "text", "choice", "ints", "texts" };
-            const struct option *o = &g->options[i];
-            printf("%s{\"flags\":", i ? "," : ""); json_text(o->flags);
-            printf(",\"value\":"); if (o->value) json_text(o->value); else printf("null");
-            printf(",\"kind\":\"%s\",\"help\":", kinds[o->kind]); json_text(o->help);
-            printf("}");
-        }
-        printf("]}");
-    }
-    printf("]}");
-}
-
-int command_help_all(bool json)
-{
-    if (json) {
-        printf("{\"version\":\"%s\",\"commands\":[", STRETTO_VERSION);
-        bool first = true;
-        for (size_t i = 0; command_table[i]; i++) {
-            if (command_table[i]->hidden) continue;
-            if (!first) printf(",");
-            first = false;
-            json_command(command_table[i]);
-        }
-        printf("]}\n");
-        return EXIT_DONE;
-    }
-    printf("stretto %s: run, measure and squeeze language models on the hardware you have\n\n"
-           "Usage: stretto COMMAND [options]\n\nCommands:\n", STRETTO_VERSION);
-    for (size_t i = 0; command_table[i]; i++)
-        if (!command_table[i]->hidden)
-            printf("  %-10s %s\n", command_table[i]->name, command_table[i]->summary);
-    printf("\n'stretto COMMAND --help' shows the options of a command.\n"
-           "Environment: STRETTO_CPU=avx2 sets a ceiling for the kernels; XDG_CACHE_HOME, "
-           "HF_TOKEN.\n");
     return EXIT_DONE;
 }

@@ -60,6 +60,8 @@ int command_parse(const struct command *c, int argc, char **argv, void *options,
                   bool *help);
 void command_help(const struct command *c);
 int command_help_all(bool json);
+/* Says that there is no such command, and which one may be meant. */
+int command_unknown(const char *word);
 
 /* "stretto run: words" on standard error; returns the exit code of the status: E_ARG is usage (2),
  * everything else 1. */

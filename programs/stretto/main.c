@@ -44,6 +44,5 @@ int main(int argc, char **argv)
     }
     const struct command *c = command_find(word);
     if (c) return run(c, argc - 2, argv + 2);
-    fprintf(stderr, "stretto: there is no command '%s'; 'stretto help' lists them\n", word);
-    return EXIT_USAGE;
+    return command_unknown(word);
 }

@@ -1,12 +1,10 @@
 /* The rate is a moving average over about three seconds, taken in steps of at least a quarter of a
  * second: single reads of a network come in bursts that nobody wants to see. */
 #include "ui/progress.h"
+#include "ui/terminal.h"
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <time.h>
-#include <unistd.h>
 
 enum { PLAIN_EVERY_S = 5 };
 
@@ -21,9 +19,9 @@ void ui_progress_init(struct ui_progress *u, FILE *out)
 {
     *u = (struct ui_progress){ .out = out, .now = clock_now };
     if (!out) return;
-    const char *term = getenv("TERM"), *no_color = getenv("NO_COLOR");
-    u->terminal = isatty(fileno(out)) && term && *term && strcmp(term, "dumb") != 0;
-    u->colour = u->terminal && !(no_color && *no_color);
+    struct ui_terminal t = ui_terminal_look(out);
+    u->terminal = t.moves;
+    u->colour = t.colour;
 }
 
 const char *ui_bytes(char *buf, size_t cap, uint64_t n)
@@ -89,13 +87,6 @@ void ui_progress_line(char *buf, size_t cap, size_t width, const char *what, uin
     if (k > 0 && (size_t)k > width) buf[width] = '\0';
 }
 
-static size_t terminal_width(FILE *out)
-{
-    struct winsize w;
-    if (ioctl(fileno(out), TIOCGWINSZ, &w) == 0 && w.ws_col > 10) return w.ws_col;
-    return 80;
-}
-
 static void draw(struct ui_progress *u, uint64_t done, uint64_t total, double rate, bool last)
 {
     char line[256];
@@ -104,7 +95,7 @@ static void draw(struct ui_progress *u, uint64_t done, uint64_t total, double ra
         fprintf(u->out, "%s\n", line);
     } else {
         /* One column is left free: writing the last one makes some terminals wrap. */
-        ui_progress_line(line, sizeof line, terminal_width(u->out) - 1, u->what, done, total, rate,
+        ui_progress_line(line, sizeof line, ui_terminal_width(u->out) - 1, u->what, done, total, rate,
                          u->items);
         fprintf(u->out, "\r%s%s%s\033[K%s", u->colour && !last ? "\033[2m" : "", line,
                 u->colour && !last ? "\033[0m" : "", last ? "\n" : "");

@@ -43,4 +43,11 @@ if(TARGET stretto)
   endforeach()
   add_test(NAME program.cancel COMMAND cancel_check ${cancelled})
   set_tests_properties(program.cancel PROPERTIES FIXTURES_REQUIRED golden LABELS quick TIMEOUT 300)
+  add_test(NAME program.command COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/program/test_command.py
+    $<TARGET_FILE:stretto>)
+  set_tests_properties(program.command PROPERTIES LABELS quick TIMEOUT 120)
+  add_test(NAME program.given COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/program/test_given.py
+    $<TARGET_FILE:stretto> ${CMAKE_BINARY_DIR}/golden ${STRETTO_TEST_MODELS})
+  set_tests_properties(program.given PROPERTIES FIXTURES_REQUIRED golden LABELS quick SKIP_RETURN_CODE 77
+    TIMEOUT 300)
 endif()

@@ -1,6 +1,7 @@
 #include "unit/unit.h"
 #include "base/log.h"
 #include "ui/progress.c"
+#include "ui/terminal.c"
 
 static double fake_time;
 static double fake_now(void) { return fake_time; }
