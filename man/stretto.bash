@@ -9,18 +9,18 @@ _stretto()
     fi
     case ${COMP_WORDS[1]} in
     help) mapfile -t COMPREPLY < <(compgen -W 'run chat bench eval embed trace info tokenize template convert pull models' -- "$word"); return ;;
-    run) options='-p --prompt -f --file -e --escape -n --predict --n-predict --chat -sys --system-prompt --system -sysf --system-prompt-file --system-file -r --reverse-prompt --stop --ignore-eos --trace --json -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose --temp --temperature --top-k --top-p --min-p --seed -s --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --logit-bias --decode --draft-max -md --model-draft --heads --learned --window --ngram --guesses' ;;
-    chat) options='-sys --system -n --predict --n-predict -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose --temp --temperature --top-k --top-p --min-p --seed -s --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --logit-bias --decode --draft-max -md --model-draft --heads --learned --window --ngram --guesses' ;;
-    bench) options='-p --n-prompt -n --n-gen -d --n-depth -np --parallel -t --threads -r --repetitions --roof --compare -o --output --decode --prompts --limit --pairs --costs --draft-max -md --model-draft --heads --learned --window --ngram --guesses -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
-    eval) options='-f --file --chunks --base --base-reference --ids --raw --json -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
-    embed) options='-f --file --json -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
-    trace) options='--prompts -o --output -n --predict --n-predict --block --states -s --seed --limit -np --parallel --learned -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
-    info) options='--graph --rows --machine --json -m --model -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
-    tokenize) options='-m --model --no-special --add-special --decode --json' ;;
-    template) options='-m --model --template --vars --now' ;;
-    convert) options='--type --outtype --force -q --quiet' ;;
+    run) options='-p --prompt -f --file -e --escape -n --predict --n-predict --chat -sys --system-prompt --system -sysf --system-prompt-file --system-file -r --reverse-prompt --stop --ignore-eos --trace --json -m --model -hf --hf-repo -y --yes -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose --temp --temperature --top-k --top-p --min-p --seed -s --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --logit-bias --decode --draft-max -md --model-draft --heads --learned --window --ngram --guesses' ;;
+    chat) options='-sys --system -n --predict --n-predict -m --model -hf --hf-repo -y --yes -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose --temp --temperature --top-k --top-p --min-p --seed -s --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --logit-bias --decode --draft-max -md --model-draft --heads --learned --window --ngram --guesses' ;;
+    bench) options='-p --n-prompt -n --n-gen -d --n-depth -np --parallel -t --threads -r --repetitions --roof --compare -o --output --decode --prompts --limit --pairs --costs --draft-max -md --model-draft --heads --learned --window --ngram --guesses -m --model -hf --hf-repo -y --yes -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
+    eval) options='-f --file --chunks --base --base-reference --ids --raw --json -m --model -hf --hf-repo -y --yes -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
+    embed) options='-f --file --json -m --model -hf --hf-repo -y --yes -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
+    trace) options='--prompts -o --output -n --predict --n-predict --block --states -s --seed --limit -np --parallel --learned -m --model -hf --hf-repo -y --yes -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
+    info) options='--graph --rows --machine --json -m --model -hf --hf-repo -y --yes -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -v --verbose' ;;
+    tokenize) options='-m --model -y --yes --no-special --add-special --decode --json' ;;
+    template) options='-m --model -y --yes --template --vars --now' ;;
+    convert) options='--type --outtype --force -y --yes -q --quiet' ;;
     pull) options='--into --as --sha256 --offline --force --json -q --quiet --retries --retry-wait --stall' ;;
-    models) options='--json' ;;
+    models) options='--here -q --quiet --json -y --yes' ;;
     *) return ;;
     esac
     case ${COMP_WORDS[1]}:$before in

@@ -18,8 +18,9 @@ DESCRIPTION = """\
 stretto takes a language model and makes it fast on the hardware at hand: it runs it, measures it,
 converts it, and proves by tests that the same rows give the same bits whatever the batch.
 
-Models are GGUF files or Hugging Face folders. Where a command takes -m, the value is a file, a folder
-or a name of the catalogue (stretto models lists it); without -m the default model is used.
+Models are GGUF files or Hugging Face folders. Where a command takes -m, the value is a file, a folder,
+a name that stretto models lists, or hf:USER/REPO[:QUANT]; without -m the default model is used. A model
+that is not on this machine yet is fetched on first use, after a question at the terminal or with --yes.
 
 With --json, standard output is one JSON value and nothing else; messages and progress always go to
 standard error."""

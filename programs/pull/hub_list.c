@@ -1,6 +1,7 @@
 #include "pull/hub_list.h"
 #include "base/memory.h"
 #include "format/catalogue.h"
+#include "format/hub_name.h"
 #include <fnmatch.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -26,57 +27,63 @@ static bool is_folder_part(const char *name)
     return false;
 }
 
-/* Where the number of a split file stands ("m-00002-of-00003.gguf": the first '0'); NULL: not
- * split. */
-static const char *split_number(const char *name)
+static const char *name_at(const void *list, size_t i)
 {
-    size_t n = strlen(name);
-    const char *tail = n > 20 ? name + n - 20 : "";
-    if (*tail != '-' || strncmp(tail + 6, "-of-", 4) != 0 || !ends(tail, ".gguf")) return NULL;
-    return strspn(tail + 1, "0123456789") == 5 && strspn(tail + 10, "0123456789") == 5 ? tail + 1
-                                                                                       : NULL;
+    return ((const struct hub_list *)list)->files[i].name;
 }
 
-/* A GGUF file, or the first of the files that make one. */
-static bool is_gguf(const char *name)
+/* The names of the models there are, for a sentence. */
+static void name_models(const struct hub_list *l, char *out, size_t cap)
 {
-    const char *number = split_number(name);
-    return number ? strncmp(number, "00001", 5) == 0 : ends(name, ".gguf");
+    size_t used = 0;
+    *out = '\0';
+    for (size_t i = 0; i < l->n; i++) {
+        if (!gguf_is_model(l->files[i].name)) continue;
+        int k = snprintf(out + used, cap - used, " %s", l->files[i].name);
+        if (k <= 0 || used + (size_t)k >= cap) {
+            out[used] = '\0';
+            return;
+        }
+        used += (size_t)k;
+    }
 }
 
-/* The same file, or another part of the same split file. */
-static bool same_gguf(const char *a, const char *b)
+static stretto_status choose_gguf(struct hub_list *l, const struct hub_name *n, const char *spec,
+                                  bool tensors, struct error *err)
 {
-    const char *na = split_number(a), *nb = split_number(b);
-    if (!na || !nb) return strcmp(a, b) == 0;
-    return na - a == nb - b && memcmp(a, b, (size_t)(na - a)) == 0 && strcmp(na + 5, nb + 5) == 0;
+    char names[300];
+    struct hub_choice c = hub_choose(name_at, l, l->n, n->quant);
+    if (c.fitting == 1 && !(tensors && !*n->quant)) {
+        for (size_t i = 0; i < l->n; i++)
+            l->files[i].chosen = gguf_same_model(l->files[i].name, l->files[c.at].name);
+        l->by_default = c.by_default;
+        l->models = c.models;
+        return STRETTO_OK;
+    }
+    name_models(l, names, sizeof names);
+    if (*n->quant)
+        return fail(err, STRETTO_E_FORMAT, "%.120s: %zu of its %zu GGUF files %s of that type: name one of "
+                    "them, as in hf:USER/REPO/FILE:%s", spec, c.fitting, c.models, c.fitting == 1 ? "is" : "are",
+                    names);
+    return fail(err, STRETTO_E_FORMAT, "%.120s holds %zu GGUF files%s: name one of them, as in "
+                "hf:USER/REPO/FILE:%s", spec, c.models, tensors ? " and safetensors" : "", names);
 }
 
 static stretto_status choose(struct hub_list *l, const char *spec, struct error *err)
 {
-    size_t ggufs = 0, tensors = 0, at = 0;
+    struct hub_name n;
+    size_t ggufs = 0, tensors = 0;
     bool config = false;
-    char names[300] = "";
-    size_t used = 0;
+    TRY(hub_name_parse(&n, spec, err));
     for (size_t i = 0; i < l->n; i++) {
         const char *name = l->files[i].name;
-        if (is_gguf(name)) {
-            if (ggufs++ == 0) at = i;
-            int k = snprintf(names + used, sizeof names - used, " %s", name);
-            if (k > 0 && used + (size_t)k < sizeof names) used += (size_t)k;
-            else names[used] = '\0';
-        }
+        ggufs += gguf_is_model(name);
         tensors += !strchr(name, '/') && ends(name, ".safetensors");
         config |= strcmp(name, "config.json") == 0;
     }
-    if (ggufs == 1 && !tensors) {
-        for (size_t i = 0; i < l->n; i++)
-            l->files[i].chosen = same_gguf(l->files[i].name, l->files[at].name);
-        return STRETTO_OK;
-    }
-    if (ggufs)
-        return fail(err, STRETTO_E_FORMAT, "%.120s holds %zu GGUF files%s: name one of them, as in "
-                    "hf:USER/REPO/FILE:%s", spec, ggufs, tensors ? " and safetensors" : "", names);
+    if (ggufs) return choose_gguf(l, &n, spec, tensors != 0, err);
+    if (*n.quant)
+        return fail(err, STRETTO_E_FORMAT, "%.200s holds no GGUF file: leave ':%s' out", spec, n.quant);
     if (!tensors || !config)
         return fail(err, STRETTO_E_FORMAT,
                     "%.200s holds neither a GGUF file nor a folder with config.json "

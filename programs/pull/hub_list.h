@@ -6,11 +6,15 @@
 
 enum { HUB_MAX_FILES = 1000, HUB_MAX_LIST = 4 << 20 };
 struct hub_file { char *name; uint64_t bytes; char sha256[65]; bool chosen; };
-struct hub_list { struct hub_file *files; size_t n; bool folder; };
+struct hub_list {
+    struct hub_file *files;
+    size_t n, models;          /* models: GGUF files to choose from       */
+    bool folder, by_default;   /* by_default: one of several, unnamed     */
+};
 
 /* Files whose names could not be stored are left out. Those that make a model are marked `chosen`:
- * the only GGUF file with all its parts, or (`folder`) what belongs to a Hugging Face folder; at
- * least one is when this succeeds. `spec` is for messages, which name the files to choose from. */
+ * a GGUF file with all its parts as hub_choose does, or (`folder`) what belongs to a Hugging Face folder;
+ * at least one is when this succeeds. `spec` is for messages, which name the files to choose from. */
 stretto_status hub_list_parse(struct hub_list *l, const char *json, size_t n, const char *spec,
                               struct error *err);
 void hub_list_close(struct hub_list *l);

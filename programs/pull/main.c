@@ -1,11 +1,12 @@
 /* stretto-pull: fetches models. A program of its own so that nothing else carries libcurl; `stretto
  * pull` starts it. */
 #include "base/memory.h"
-#include "format/catalogue.h"
+#include "format/shelf.h"
 #include "pull/hub.h"
 #include "pull/pull.h"
 #include "ui/progress.h"
 #include <curl/curl.h>
+#include <errno.h>
 #include <jansson.h>
 #include <signal.h>
 #include <sodium.h>
@@ -37,6 +38,7 @@ static void say(const char *fmt, ...)
 struct model {
     const char *name;
     char *path;                          /* what -m will be given                       */
+    char *whole;                         /* made when all files are there; NULL: nothing is */
     struct pull_file *files;
     size_t n_files, cap;
     void **owned;                        /* everything below lives until the model ends */
@@ -120,36 +122,63 @@ static stretto_status from_catalogue(struct model *m, const struct catalogue_mod
     return s == STRETTO_OK && !m->path ? no_memory(err) : s;
 }
 
+/* Where what comes from Hugging Face lies: below USER/REPO in the folder of models, so that files of one
+ * name from two repositories do not meet and a name is found again; flat in a folder that --into names. */
+static char *hub_folder(struct model *m, const struct pull *p, const struct hub_name *n, const char *dir)
+{
+    struct buffer b = buffer_make(CATALOGUE_MAX_PATH);
+    char *path = NULL;
+    if (p->options->into) path = text(m, "%s", dir);
+    else if (hub_name_folder(n, dir, &b) == STRETTO_OK) path = text(m, "%s", b.data);
+    buffer_done(&b);
+    return path;
+}
+
+static stretto_status repository_file(struct model *m, const struct hub_name *n, const struct hub_file *f,
+                                      char *path, struct error *err)
+{
+    const char **sources;
+    struct pull_file *file;
+    struct hub_name one = *n;
+    struct buffer place = buffer_make(PLACE_MAX);
+    TRY(file_new(m, path, text(m, "%s", f->name), 1, &sources, &file, err));
+    file->bytes = f->bytes;
+    memcpy(file->sha256, f->sha256, sizeof file->sha256);
+    *one.quant = '\0';
+    snprintf(one.file, sizeof one.file, "%s", f->name);
+    if (hub_name_spell(&one, &place) == STRETTO_OK) sources[0] = text(m, "%s", place.data);
+    buffer_done(&place);
+    return sources[0] ? STRETTO_OK : no_memory(err);
+}
+
 /* A Hugging Face repository without a file: its GGUF file, or its folder. */
 static stretto_status from_repository(struct model *m, struct pull *p, const char *spec,
                                       const char *dir, struct error *err)
 {
     struct hub_list list;
-    struct buffer place = buffer_make(PLACE_MAX);
+    struct hub_name n;
+    bool flat = p->options->into != NULL;
+    TRY(hub_name_parse(&n, spec, err));
     TRY(hub_list_open(&list, p, spec, err));
-    const char *repo = strchr(spec, '/') + 1;
-    int len = (int)strcspn(repo, "@");
-    bool folder = list.folder;
-    stretto_status s = STRETTO_OK;
-    if (folder) m->path = text(m, "%s/%.*s", dir, len, repo);
+    char *folder = hub_folder(m, p, &n, dir);
+    if (folder && flat && list.folder) folder = text(m, "%s/%s", folder, strchr(n.repo, '/') + 1);
+    stretto_status s = folder ? STRETTO_OK : no_memory(err);
+    if (list.folder) {
+        m->path = folder;
+        if (!flat && folder && !(m->whole = text(m, "%s/%s", folder, shelf_whole))) s = no_memory(err);
+    }
     for (size_t i = 0; s == STRETTO_OK && i < list.n; i++) {
         const struct hub_file *f = &list.files[i];
         if (!f->chosen) continue;
-        const char **sources, *base = strrchr(f->name, '/');
-        struct pull_file *file;
-        base = base ? base + 1 : f->name;
-        char *path =
-            folder ? text(m, "%s/%.*s/%s", dir, len, repo, f->name) : text(m, "%s/%s", dir, base);
+        const char *base = strrchr(f->name, '/');
+        char *path = text(m, "%s/%s", folder, flat && !list.folder && base ? base + 1 : f->name);
         /* -m takes the first part of a split file. */
-        if (!folder && (!m->path || (path && strcmp(path, m->path) < 0))) m->path = path;
-        s = file_new(m, path, text(m, "%s", f->name), 1, &sources, &file, err);
-        if (s != STRETTO_OK) break;
-        file->bytes = f->bytes;
-        memcpy(file->sha256, f->sha256, sizeof file->sha256);
-        s = place_join(spec, f->name, &place);
-        if (s != STRETTO_OK || !(sources[0] = text(m, "%s", place.data))) s = no_memory(err);
+        if (!list.folder && (!m->path || (path && strcmp(path, m->path) < 0))) m->path = path;
+        s = repository_file(m, &n, f, path, err);
     }
-    buffer_done(&place);
+    if (s == STRETTO_OK && list.by_default)
+        say("%s holds %zu GGUF files; taking the one of Q4_K_M (%s:QUANT names another)", spec, list.models,
+            spec);
     hub_list_close(&list);
     return s;
 }
@@ -173,8 +202,17 @@ static stretto_status from_address(struct model *m, const struct pull *p, const 
     struct place place;
     struct buffer name = buffer_make(CATALOGUE_MAX_PATH);
     const struct pull_options *o = p->options;
+    struct hub_name hub;
+    bool below = hub_name_is(spec) && !o->as && !o->into;
     TRY(place_open(&place, spec, p->endpoint, err));
     stretto_status s = o->as ? buffer_str(&name, o->as) : place_name(&place, &name, err);
+    if (s == STRETTO_OK && below) s = hub_name_parse(&hub, spec, err);
+    if (s == STRETTO_OK && below) {
+        buffer_clear(&name);
+        s = buffer_str(&name, hub.file);
+        dir = hub_folder(m, p, &hub, dir);
+        if (s != STRETTO_OK || !dir) s = no_memory(err);
+    }
     place_done(&place);
     if (s != STRETTO_OK) {
         buffer_done(&name);
@@ -212,10 +250,11 @@ static stretto_status model_open(struct model *m, struct pull *p, const struct c
                                  const char *spec, const char *dir, struct error *err)
 {
     bool address = spec && (strchr(spec, ':') || strchr(spec, '/'));
-    const char *repo = spec && strncmp(spec, "hf:", 3) == 0 ? strchr(spec, '/') : NULL;
+    struct hub_name hub;
     if (address) {
         m->name = spec;
-        if (repo && !strchr(repo + 1, '/')) return from_repository(m, p, spec, dir, err);
+        if (hub_name_is(spec) && hub_name_parse(&hub, spec, NULL) == STRETTO_OK && !*hub.file)
+            return from_repository(m, p, spec, dir, err);
         return from_address(m, p, spec, dir, err);
     }
     if (p->options->as || p->options->sha256)
@@ -262,6 +301,13 @@ static stretto_status model_pull(struct model *m, struct pull *p, json_t *out, s
         if (s != STRETTO_OK) { json_decref(files); return s; }
         json_array_append_new(files, file_json(&m->files[i], &r));
         if (!p->options->quiet) report(m, &m->files[i], &r);
+    }
+    if (m->whole) {
+        FILE *f = fopen(m->whole, "w");
+        if (!f || fclose(f) != 0) {
+            json_decref(files);
+            return fail(err, STRETTO_E_IO, "cannot write %s: %s", m->whole, strerror(errno));
+        }
     }
     json_array_append_new(
         out, json_pack("{s:s, s:s, s:o}", "name", m->name, "path", m->path, "files", files));

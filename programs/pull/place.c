@@ -1,5 +1,6 @@
 #include "pull/place.h"
 #include "format/catalogue.h"
+#include "format/hub_name.h"
 #include <ctype.h>
 #include <curl/curl.h>
 #include <string.h>
@@ -92,37 +93,18 @@ bool url_same_origin(const char *a, const char *b)
 
 /* ---- places ---------------------------------------------------------------------------------- */
 
-static bool only(const char *s, size_t n, const char *more)
-{
-    for (size_t i = 0; i < n; i++)
-        if (!((unsigned char)s[i] < 0x80 && isalnum((unsigned char)s[i])) && !strchr(more, s[i]))
-            return false;
-    return n > 0;
-}
-
 static stretto_status hf_open(struct place *p, const char *spec, const char *endpoint,
                               struct error *err)
 {
-    const char *s = spec + 3, *revision = strrchr(s, '@');
-    size_t n = revision ? (size_t)(revision - s) : strlen(s);
-    const char *slash = memchr(s, '/', n);
-    const char *second = slash ? memchr(slash + 1, '/', n - (size_t)(slash + 1 - s)) : NULL;
-    size_t repo = second ? (size_t)(second - s) : n;
-    if (!slash || !only(s, (size_t)(slash - s), "-_.") ||
-        !only(slash + 1, repo - (size_t)(slash + 1 - s), "-_.") || *s == '.' || slash[1] == '.' ||
-        (revision && (!only(revision + 1, strlen(revision + 1), "-_./") || strstr(revision, ".."))))
-        return fail(err, STRETTO_E_FORMAT,
-                    "'%.200s' is not of the form hf:USER/REPO[/FILE][@REVISION]", spec);
-    TRY(buffer_append(&p->repo, s, repo));
-    TRY(buffer_str(&p->revision, revision ? revision + 1 : "main"));
-    TRY(buffer_append(&p->file, second ? second + 1 : "", second ? n - repo - 1 : 0));
-    if (p->file.len && !catalogue_name_ok(p->file.data))
-        return fail(err, STRETTO_E_FORMAT, "'%.200s' names a file that is not fetched: no '..', no "
-                    "hidden files, no strange characters", spec);
+    struct hub_name n;
+    TRY(hub_name_parse(&n, spec, err));
+    TRY(buffer_str(&p->repo, n.repo));
+    TRY(buffer_str(&p->revision, *n.revision ? n.revision : "main"));
+    TRY(buffer_str(&p->file, n.file));
     if (!*endpoint)
         return fail(err, STRETTO_E_IO, "the catalogue names no endpoint for hf: sources: set "
                     "HF_ENDPOINT");
-    if (!p->file.len) return STRETTO_OK;
+    if (!*n.file) return STRETTO_OK;
     TRY(buffer_printf(&p->at, "%s/%s/resolve/", endpoint, p->repo.data));
     TRY(url_escape(&p->at, p->revision.data, false));
     TRY(buffer_str(&p->at, "/"));
@@ -171,7 +153,7 @@ stretto_status place_open(struct place *p, const char *spec, const char *endpoin
     *p = (struct place){ .at = buffer_make(PLACE_MAX), .repo = buffer_make(PLACE_MAX),
                          .file = buffer_make(PLACE_MAX), .revision = buffer_make(PLACE_MAX) };
     stretto_status s;
-    if (strncmp(spec, "hf:", 3) == 0) {
+    if (hub_name_is(spec)) {
         p->kind = PLACE_HF;
         s = hf_open(p, spec, endpoint, err);
     } else if (strncmp(spec, "file:", 5) == 0) {
@@ -199,7 +181,7 @@ stretto_status place_join(const char *spec, const char *file, struct buffer *out
 {
     buffer_clear(out);
     const char *end = spec + strlen(spec), *at = NULL;
-    if (strncmp(spec, "hf:", 3) == 0 && (at = strrchr(spec, '@'))) end = at;
+    if (hub_name_is(spec) && (at = strrchr(spec, '@'))) end = at;
     bool slash = end > spec && end[-1] == '/';
     TRY(buffer_append(out, spec, (size_t)(end - spec) - slash));
     TRY(buffer_str(out, "/"));

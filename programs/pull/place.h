@@ -1,4 +1,4 @@
-/* A place a file can come from: "https://...", "file:...", "hf:USER/REPO[/FILE][@REVISION]", taken
+/* A place a file can come from: "https://...", "file:...", "hf:USER/REPO[/FILE][:QUANT][@REVISION]", taken
  * apart and made into what the network or the file system understands. */
 #ifndef PULL_PLACE_H
 #define PULL_PLACE_H

@@ -1,13 +1,14 @@
 /* Any model that can be opened, written as a GGUF file of one element type. */
 #include "format/convert.h"
 #include "stretto/commands.h"
+#include "stretto/fetch.h"
 #include "text/tokenizer_gguf.h"
 #include "ui/progress.h"
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
-struct command_options { const char *type; bool force, quiet; };
+struct command_options { const char *type; bool force, quiet, yes; };
 
 static volatile sig_atomic_t cancelled;
 static void cancel(int signal) { (void)signal; cancelled = 1; }
@@ -25,6 +26,12 @@ static int convert_run(void *options, size_t n, char **operands)
 {
     (void)n;
     const struct command_options *o = options;
+    struct buffer in = buffer_make(1 << 16);
+    int code = model_path("convert", operands[0], o->yes, &in);
+    if (code != EXIT_DONE) {
+        buffer_done(&in);
+        return code;
+    }
     struct ui_progress bar;
     struct error err = { 0 };
     ui_progress_init(&bar, o->quiet ? NULL : stderr);
@@ -37,7 +44,8 @@ static int convert_run(void *options, size_t n, char **operands)
                                  .tokenizer = tokenizer_to_gguf, .progress = ui_progress_hook(&bar),
                                  .log = { .say = say, .ud = &bar, .least = LOG_WARN },
                                  .cancel = &cancelled };
-    stretto_status st = convert(operands[0], operands[1], &c, &err);
+    stretto_status st = convert(in.data, operands[1], &c, &err);
+    buffer_done(&in);
     ui_progress_break(&bar);
     return st == STRETTO_OK ? EXIT_DONE : command_fail("convert", st, err.text);
 }
@@ -47,6 +55,7 @@ static const struct option rows[] = {
     { "--type --outtype", "f32|bf16|f16|q8_0", OPT_CHOICE, AT(type), 0, 0,
       "element type of the matrices; vectors stay f32 [f16]" },
     { "--force", NULL, OPT_FLAG, AT(force), 0, 0, "replace OUT when it is there already" },
+    { "-y --yes", NULL, OPT_FLAG, AT(yes), 0, 0, "fetch a model that is not here without asking" },
     { "-q --quiet", NULL, OPT_FLAG, AT(quiet), 0, 0, "no progress" },
 };
 #undef AT
@@ -58,7 +67,8 @@ const struct command command_convert = {
     .summary = "write a model as a GGUF file",
     .operands = "IN OUT",
     .description =
-        "Reads a GGUF file (also in parts) or a Hugging Face folder and writes one GGUF file whose "
+        "Reads a GGUF file (also in parts), a Hugging Face folder or what -m of other commands may name, "
+        "and writes one GGUF file whose "
         "matrices have the type asked for, rounded plainly. What it writes of a folder is laid out "
         "as "
         "llama.cpp expects it, tokenizer and chat template included.\n\n"

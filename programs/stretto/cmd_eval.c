@@ -146,7 +146,10 @@ static int run_kl(const struct eval_options *o)
     struct error err = { 0 };
     struct eval_kl r;
     struct model_options base = o->model;
-    if (o->base) base.model = o->base;
+    if (o->base) {
+        base.model = o->base;
+        base.hf = NULL;
+    }
     base.reference = o->base_reference;
     if (o->base_reference) base.type_k = base.type_v = NULL;
     int code = open_model("eval", &o->model, false, &m);

@@ -3,11 +3,10 @@
 #include "base/buffer.h"
 #include "base/memory.h"
 #include "stretto/commands.h"
+#include "stretto/fetch.h"
 #include "stretto/pull_options.h"
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { MAX_OPERANDS = 1000 };
 
@@ -37,43 +36,6 @@ static stretto_status word_of(const struct option *o, const void *options, struc
     return STRETTO_E_ARG;
 }
 
-/* The folder of the program that runs, with a slash at its end. */
-static stretto_status own_folder(struct buffer *out)
-{
-    char path[4096];
-    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
-    if (n <= 0) return STRETTO_E_IO;
-    path[n] = '\0';
-    char *slash = strrchr(path, '/');
-    return slash ? buffer_append(out, path, (size_t)(slash + 1 - path)) : STRETTO_E_IO;
-}
-
-/* Beside this program (a build tree, or one folder for both), in libexec, and then on the PATH. */
-static int start(char **argv)
-{
-    struct buffer path = buffer_make(8192);
-    static const char *const places[] = { "stretto-pull", "../libexec/stretto/stretto-pull" };
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        buffer_clear(&path);
-        if (own_folder(&path) != STRETTO_OK || buffer_str(&path, places[i]) != STRETTO_OK) continue;
-        execv(path.data, argv);
-        if (errno != ENOENT && errno != ENOTDIR) break;
-    }
-    if (errno == ENOENT || errno == ENOTDIR) execvp("stretto-pull", argv);
-    int cause = errno;
-    buffer_done(&path);
-    if (cause != ENOENT) {
-        fprintf(stderr, "stretto pull: cannot start stretto-pull: %s\n", strerror(cause));
-        return EXIT_FAILED;
-    }
-    fprintf(
-        stderr,
-        "stretto pull: the program stretto-pull is not there. It is built where libcurl and "
-        "libsodium are (Debian: libcurl4-gnutls-dev, libsodium-dev). Without it, put the model's "
-        "file into place by hand and name it with -m\n");
-    return EXIT_FAILED;
-}
-
 static int pull_run(void *options, size_t n, char **operands)
 {
     size_t words = 0, most = group_pull.n + n + 3;
@@ -94,7 +56,7 @@ static int pull_run(void *options, size_t n, char **operands)
         argv[words++] = end;
         for (size_t i = 0; i < n; i++) argv[words++] = operands[i];
         fflush(stdout);
-        code = start(argv);
+        code = pull_become("pull", argv);
     } else
         code = command_fail("pull", s, NULL);
     for (size_t i = first_own; i < last_own; i++) mem_free(argv[i]);

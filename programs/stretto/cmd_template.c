@@ -1,14 +1,14 @@
 /* A chat template and its variables into the text that a model would be given. */
 #include "base/file.h"
-#include "format/catalogue.h"
 #include "format/source.h"
 #include "stretto/commands.h"
+#include "stretto/fetch.h"
 #include "text/template.h"
 #include "text/tokenizer.h"
 #include <stdio.h>
 #include <string.h>
 
-struct template_options { const char *model, *file, *vars, *now; };
+struct template_options { const char *model, *file, *vars, *now; bool yes; };
 
 enum { TEXT_MAX = 1 << 28 };
 
@@ -98,12 +98,10 @@ static stretto_status offer_token(struct job *j, const char *name, int32_t id, s
     return fail(err, STRETTO_E_NOMEM, "no memory for the variable %s", name);
 }
 
-static stretto_status compile_of_model(struct job *j, const char *model, struct error *err)
+static stretto_status compile_of_model(struct job *j, struct error *err)
 {
     const char *text;
     size_t n;
-    stretto_status s = catalogue_resolve(model, &j->path, err);
-    if (s != STRETTO_OK) return s == STRETTO_E_ARG ? STRETTO_E_IO : s;     /* not there: not usage */
     TRY(source_open(&j->src, j->path.data, err));
     TRY(tokenizer_open(&j->tok, j->src, err));
     if (!tokenizer_chat_template(j->tok, &text, &n))
@@ -143,12 +141,15 @@ static int template_run(void *options, size_t n, char **operands)
     if (o->now && !read_time(o->now, &j.now))
         return command_usage("template", "--now: '%s' is no time; it is spelled 2024-07-26T12:00:00, "
                              "with Z or +02:00 behind it when it is not local", o->now);
-    stretto_status s = read_vars(&j, o->vars, &err);
-    if (s == STRETTO_OK) s = o->file ? compile_file(&j, o->file, &err) : compile_of_model(&j, o->model, &err);
-    if (s == STRETTO_OK) s = print_rendering(&j, &err);
-    /* What a template raises is a failure of the work, not of the command line. */
-    int code = s == STRETTO_OK ? EXIT_DONE
-        : command_fail("template", s == STRETTO_E_ARG ? STRETTO_E_FORMAT : s, err.text);
+    int code = o->file ? EXIT_DONE : model_path("template", o->model, o->yes, &j.path);
+    if (code == EXIT_DONE) {
+        stretto_status s = read_vars(&j, o->vars, &err);
+        if (s == STRETTO_OK) s = o->file ? compile_file(&j, o->file, &err) : compile_of_model(&j, &err);
+        if (s == STRETTO_OK) s = print_rendering(&j, &err);
+        /* What a template raises is a failure of the work, not of the command line. */
+        if (s != STRETTO_OK)
+            code = command_fail("template", s == STRETTO_E_ARG ? STRETTO_E_FORMAT : s, err.text);
+    }
     template_free(j.t);
     tokenizer_close(j.tok);
     source_close(j.src);
@@ -162,8 +163,9 @@ static int template_run(void *options, size_t n, char **operands)
 #define AT(field) offsetof(struct template_options, field)
 static const struct option rows[] = {
     { "-m --model", "MODEL", OPT_TEXT, AT(model), 0, 0,
-      "take the chat template of this model: a file, a folder or a name of the catalogue "
-      "[the default model]" },
+      "take the chat template of this model: a file, a folder, a name that 'stretto models' lists, or "
+      "hf:USER/REPO[:QUANT] [the default model]" },
+    { "-y --yes", NULL, OPT_FLAG, AT(yes), 0, 0, "fetch a model that is not here without asking" },
     { "--template", "FILE", OPT_TEXT, AT(file), 0, 0, "take the template from this file instead" },
     { "--vars", "FILE", OPT_TEXT, AT(vars), 0, 0, "a JSON object whose members are the variables" },
     { "--now", "TIME", OPT_TEXT, AT(now), 0, 0,

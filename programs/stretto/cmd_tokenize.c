@@ -1,14 +1,14 @@
 /* Text to token ids and back, without opening the model's weights. */
 #include "base/buffer.h"
-#include "format/catalogue.h"
 #include "format/source.h"
 #include "stretto/commands.h"
+#include "stretto/fetch.h"
 #include "text/tokenizer.h"
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
-struct tokenize_options { const char *model; bool no_special, add_special, decode, json; };
+struct tokenize_options { const char *model; bool no_special, add_special, decode, json, yes; };
 
 enum { INPUT_MAX = 1 << 30 };
 
@@ -113,9 +113,12 @@ static int tokenize_run(void *options, size_t n, char **operands)
     struct source *src = NULL;
     struct tokenizer *t = NULL;
     struct buffer in = buffer_make(INPUT_MAX), path = buffer_make((size_t)1 << 16);
-    stretto_status st = catalogue_resolve(o->model, &path, &err);
-    if (st == STRETTO_E_ARG) st = STRETTO_E_IO;          /* a model that is not there: not usage */
-    if (st == STRETTO_OK) st = source_open(&src, path.data, &err);
+    int code = model_path("tokenize", o->model, o->yes, &path);
+    if (code != EXIT_DONE) {
+        buffer_done(&path);
+        return code;
+    }
+    stretto_status st = source_open(&src, path.data, &err);
     if (st == STRETTO_OK) st = tokenizer_open(&t, src, &err);
     if (st == STRETTO_OK) st = read_input(&in, &err);
     if (st == STRETTO_OK) st = o->decode ? decode(o, t, &in, &err) : encode(o, t, &in, &err);
@@ -129,7 +132,9 @@ static int tokenize_run(void *options, size_t n, char **operands)
 #define AT(field) offsetof(struct tokenize_options, field)
 static const struct option rows[] = {
     { "-m --model", "MODEL", OPT_TEXT, AT(model), 0, 0,
-      "a GGUF file, a folder with tokenizer.json or a name of the catalogue [the default model]" },
+      "a GGUF file, a folder with tokenizer.json, a name that 'stretto models' lists, or "
+      "hf:USER/REPO[:QUANT] [the default model]" },
+    { "-y --yes", NULL, OPT_FLAG, AT(yes), 0, 0, "fetch a model that is not here without asking" },
     { "--no-special", NULL, OPT_FLAG, AT(no_special), 0, 0,
       "read special tokens spelled in the text as plain text; with --decode leave them out" },
     { "--add-special", NULL, OPT_FLAG, AT(add_special), 0, 0,

@@ -14,6 +14,27 @@ const struct command *command_find(const char *name)
     return NULL;
 }
 
+/* Commands of ollama and llama.cpp that have another name here. */
+static const char *known_elsewhere(const char *word)
+{
+    static const char *const rows[][2] = {
+        { "show", "'stretto info -m NAME' says what a model is" },
+        { "create", "'stretto convert IN OUT' writes a model" },
+        { "cp", "'stretto convert IN OUT' writes a model" },
+        { "quantize", "'stretto convert IN OUT --type q8_0' writes a smaller one" },
+        { "perplexity", "'stretto eval ppl -f TEXT' measures it" },
+        { "embedding", "'stretto embed' makes embeddings" },
+        { "cli", "'stretto run' writes after a prompt, 'stretto chat' converses" },
+        { "serve", "a server is not built yet; 'stretto run' and 'stretto chat' are" },
+        { "server", "a server is not built yet; 'stretto run' and 'stretto chat' are" },
+        { "ps", "nothing stays loaded between commands" },
+        { "stop", "nothing stays loaded between commands" },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (strcmp(word, rows[i][0]) == 0) return rows[i][1];
+    return NULL;
+}
+
 int command_unknown(const char *word)
 {
     struct nearest near;
@@ -21,7 +42,13 @@ int command_unknown(const char *word)
     for (size_t i = 0; command_table[i]; i++)
         if (!command_table[i]->hidden)
             nearest_try(&near, command_table[i]->name, strlen(command_table[i]->name));
-    nearest_try_list(&near, "help", ' ');
+    nearest_try_list(&near, "help list", ' ');
+    const char *instead = known_elsewhere(word);
+    if (instead) {
+        fprintf(stderr, "stretto: there is no command '%s'; %s\n'stretto help' lists the commands.\n", word,
+                instead);
+        return EXIT_USAGE;
+    }
     fprintf(stderr, "stretto: there is no command '%s'%s\n'stretto help' lists the commands.\n", word,
             nearest_words(&near));
     return EXIT_USAGE;

@@ -1,5 +1,5 @@
 /* The command: finds the row, parses its options, runs it. */
-#include "stretto/command.h"
+#include "stretto/commands.h"
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,5 +44,8 @@ int main(int argc, char **argv)
     }
     const struct command *c = command_find(word);
     if (c) return run(c, argc - 2, argv + 2);
+    /* As ollama spells them: "stretto rm NAME" is "stretto models rm NAME". */
+    if (strcmp(word, "list") == 0 || strcmp(word, "ls") == 0 || strcmp(word, "rm") == 0)
+        return run(&command_models, argc - 1, argv + 1);
     return command_unknown(word);
 }

@@ -1,8 +1,8 @@
 #include "stretto/open.h"
 #include "base/random.h"
 #include "engine/writer.h"
-#include "format/catalogue.h"
 #include "stretto/experimental.h"
+#include "stretto/fetch.h"
 #include "ui/progress.h"
 #include <errno.h>
 #include <libgen.h>
@@ -67,16 +67,27 @@ stretto_status read_prompt(stretto_session *s, const int32_t *ids, size_t n)
     return status;
 }
 
+/* The path of what -m, or -hf, names. */
+static int named_model(const char *command, const struct model_options *o, struct buffer *path)
+{
+    struct buffer spec = buffer_make(1 << 12);
+    if (!o->hf) return model_path(command, o->model, o->yes, path);
+    if (o->model) return command_usage(command, "-m and -hf both name a model; take one");
+    stretto_status s = buffer_printf(&spec, "hf:%s", o->hf);
+    int code = s == STRETTO_OK ? model_path(command, spec.data, o->yes, path) : command_fail(command, s, NULL);
+    buffer_done(&spec);
+    return code;
+}
+
 int open_model(const char *command, const struct model_options *o, bool vocabulary_only,
                stretto_model **out)
 {
-    struct error e = { 0 };
     struct buffer path = buffer_make(1 << 16);
     *out = NULL;
-    stretto_status s = catalogue_resolve(o->model, &path, &e);
-    if (s != STRETTO_OK) {
+    int code = named_model(command, o, &path);
+    if (code != EXIT_DONE) {
         buffer_done(&path);
-        return command_fail(command, s == STRETTO_E_ARG ? STRETTO_E_IO : s, e.text);
+        return code;
     }
     struct shown load;
     char err[600];
@@ -88,7 +99,7 @@ int open_model(const char *command, const struct model_options *o, bool vocabula
     mo.progress = load_progress;
     mo.user = &load;
     mo.cancel = &interrupted;
-    s = stretto_model_open(out, path.data, &mo, err, sizeof err);
+    stretto_status s = stretto_model_open(out, path.data, &mo, err, sizeof err);
     ui_progress_break(&load.ui);
     buffer_done(&path);
     return s == STRETTO_OK ? EXIT_DONE : command_fail(command, s, err);
@@ -171,6 +182,7 @@ int decoder_open(const char *command, const struct decode_options *o,
     if (!o->draft) return EXIT_DONE;
     struct model_options draft = *m;
     draft.model = o->draft;
+    draft.hf = NULL;
     int code = open_model(command, &draft, false, &out->draft);
     out->how.draft = out->draft;
     return code;

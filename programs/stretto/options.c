@@ -4,7 +4,10 @@
 #define AT(field) offsetof(struct model_options, field)
 static const struct option model_rows[] = {
     {"-m --model", "MODEL", OPT_TEXT, AT(model), 0, 0,
-     "a GGUF file, a Hugging Face folder or a name of the catalogue [the default model]"},
+     "a GGUF file, a Hugging Face folder, a name that 'stretto models' lists, or hf:USER/REPO[:QUANT] "
+     "[the default model]"},
+    {"-hf --hf-repo", "USER/REPO[:QUANT]", OPT_TEXT, AT(hf), 0, 0, "the same as -m hf:USER/REPO[:QUANT]"},
+    {"-y --yes", NULL, OPT_FLAG, AT(yes), 0, 0, "fetch a model that is not here without asking"},
     {"-t --threads", "N", OPT_INT, AT(threads), 0, 256,
      "threads; 0 takes what the machine and its container allow [0]"},
     {"-c --ctx-size", "N", OPT_INT, AT(context), 0, 1 << 24,

@@ -24,10 +24,10 @@ const struct option_group group_pull = { "Options", rows, sizeof rows / sizeof *
 
 const char pull_description[] =
     "A MODEL is a name of the catalogue ('stretto models' lists them), "
-    "hf:USER/REPO[/FILE][@REVISION],\n"
-    "an https: address or a file: path; without one the default model is fetched. Prints the path "
-    "of\n"
-    "the model. What arrives is checked against its size and sha256 where they are known, and only "
+    "hf:USER/REPO[/FILE][:QUANT][@REVISION],\n"
+    "an https: address or a file: path; without one the default model is fetched. Of several GGUF files\n"
+    "in a repository :QUANT names one, as in hf:USER/REPO:Q8_0; without it the one of Q4_K_M is taken.\n"
+    "Prints the path of the model. What arrives is checked against its size and sha256 where they are known, and only "
     "a\n"
     "whole file gets its final name. After Ctrl-C, a cut connection or a full disk the part that\n"
     "arrived stays in FILE.part, and the same command goes on from there.\n"

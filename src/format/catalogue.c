@@ -1,6 +1,7 @@
 #include "format/catalogue.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "format/shelf.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -427,43 +428,73 @@ bool catalogue_present(const struct catalogue_model *m, const char *dir)
     return all;
 }
 
-/* A name, or the default model: its path, when everything is there. */
-static stretto_status resolve_name(const struct catalogue *c, const char *model,
-                                   struct buffer *path, struct error *err)
+/* Says that a model has to be fetched; `path` gets the name that it is fetched by. */
+static stretto_status not_here(const char *name, uint64_t bytes, struct buffer *path, bool *away,
+                               struct error *err)
+{
+    char size[40] = "";
+    if (bytes) snprintf(size, sizeof size, " (%.1f MB)", (double)bytes * 1e-6);
+    buffer_clear(path);
+    *away = buffer_str(path, name) == STRETTO_OK;
+    return fail(err, STRETTO_E_IO, "the model %.200s is not on this machine yet%s: fetch it with "
+                "'stretto pull %.200s', or say --yes", name, size, name);
+}
+
+static stretto_status path_too_long(const char *dir, struct error *err)
+{
+    return fail(err, STRETTO_E_NOMEM, "no memory for a path, or it is too long: %.200s", dir);
+}
+
+static stretto_status resolve_hub(const char *model, const char *dir, struct buffer *path, bool *away,
+                                  struct error *err)
+{
+    struct hub_name n;
+    TRY(hub_name_parse(&n, model, err));
+    if (shelf_find(&n, dir, path)) return STRETTO_OK;
+    struct buffer name = buffer_make(CATALOGUE_MAX_PATH);
+    stretto_status s = hub_name_spell(&n, &name);
+    s = s == STRETTO_OK ? not_here(name.data, 0, path, away, err) : path_too_long(dir, err);
+    buffer_done(&name);
+    return s;
+}
+
+/* Something in the folder of models by its own name. */
+static stretto_status resolve_file(const char *model, const char *dir, struct buffer *path, struct error *err)
+{
+    buffer_clear(path);
+    if (catalogue_name_ok(model) && buffer_printf(path, "%s/%s", dir, model) == STRETTO_OK
+        && access(path->data, F_OK) == 0)
+        return STRETTO_OK;
+    return fail(err, STRETTO_E_IO, "there is no file %.200s, and the catalogue has no model of that "
+                "name: 'stretto models' lists what it has", model);
+}
+
+static stretto_status resolve_name(const struct catalogue *c, const char *model, const char *dir,
+                                   struct buffer *path, bool *away, struct error *err)
 {
     const struct catalogue_model *m = model ? catalogue_find(c, model) : catalogue_default(c);
     if (!m && !model)
         return fail(err, STRETTO_E_IO, "the catalogue names no default model: choose one with -m");
-    if (!m)
-        return fail(err, STRETTO_E_IO,
-                    "there is no file %.200s, and the catalogue has no model of that "
-                    "name: 'stretto models' lists what it has",
-                    model);
-    TRY(catalogue_models_dir(path, err));
-    char *dir = mem_strdup(path->data);
-    if (!dir) return fail(err, STRETTO_E_NOMEM, "no memory for a path");
-    stretto_status s = STRETTO_OK;
-    if (!catalogue_present(m, dir))
-        s = fail(err, STRETTO_E_IO,
-                 "the model %s is not on this machine yet (%.1f MB): fetch it with "
-                 "'stretto pull %s'",
-                 m->name, (double)catalogue_bytes(m) * 1e-6, m->name);
-    else if (catalogue_path(m, dir, path) != STRETTO_OK)
-        s = fail(err, STRETTO_E_NOMEM, "no memory for a path, or it is too long: %.200s", dir);
-    mem_free(dir);
-    return s;
+    if (!m && hub_name_is(model)) return resolve_hub(model, dir, path, away, err);
+    if (!m) return resolve_file(model, dir, path, err);
+    if (!catalogue_present(m, dir)) return not_here(m->name, catalogue_bytes(m), path, away, err);
+    return catalogue_path(m, dir, path) == STRETTO_OK ? STRETTO_OK : path_too_long(dir, err);
 }
 
-stretto_status catalogue_resolve(const char *model, struct buffer *path, struct error *err)
+stretto_status catalogue_resolve(const char *model, struct buffer *path, bool *away, struct error *err)
 {
     buffer_clear(path);
-    if (model && (access(model, F_OK) == 0 || strchr(model, '/'))) {
+    *away = false;
+    if (model && (access(model, F_OK) == 0 || (strchr(model, '/') && !hub_name_is(model)))) {
         stretto_status s = buffer_str(path, model);
         return s == STRETTO_OK ? s : fail(err, s, "the path of the model is too long");
     }
-    struct catalogue *c;
-    TRY(catalogue_open(&c, err));
-    stretto_status s = resolve_name(c, model, path, err);
+    struct catalogue *c = NULL;
+    struct buffer dir = buffer_make(CATALOGUE_MAX_PATH);
+    stretto_status s = catalogue_open(&c, err);
+    if (s == STRETTO_OK) s = catalogue_models_dir(&dir, err);
+    if (s == STRETTO_OK) s = resolve_name(c, model, dir.data, path, away, err);
     catalogue_close(c);
+    buffer_done(&dir);
     return s;
 }

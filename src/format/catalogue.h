@@ -61,9 +61,11 @@ stretto_status catalogue_file_path(const struct catalogue_model *m, size_t file,
 /* All files are there, with the sizes they must have. Contents are not read. */
 bool catalogue_present(const struct catalogue_model *m, const char *dir);
 
-/* What -m means: an existing path is itself; otherwise a name of the catalogue, whose files must be
- * there; NULL is the default model. Replaces the content of `path`. */
-stretto_status catalogue_resolve(const char *model, struct buffer *path, struct error *err);
+/* What -m means: an existing path is itself; otherwise a name of the catalogue, of Hugging Face
+ * (format/hub_name.h) or of something in the folder of models; NULL is the default model. Replaces the
+ * content of `path`. *away is set when it fails because the model would first have to be fetched; `path`
+ * then holds what 'stretto pull' calls it. */
+stretto_status catalogue_resolve(const char *model, struct buffer *path, bool *away, struct error *err);
 
 /* A relative path of plain segments, at most CATALOGUE_MAX_NAME bytes, that cannot leave the folder
  * it is put into, hide itself, or be taken for a partial download. */

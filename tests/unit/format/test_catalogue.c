@@ -206,27 +206,31 @@ static void names_resolve_into_the_cache(void **state)
 
     struct buffer b = buffer_make(CATALOGUE_MAX_PATH);
     struct error err = { 0 };
-    assert_int_equal(catalogue_resolve("one", &b, &err), STRETTO_E_IO);
+    bool away = false;
+    assert_int_equal(catalogue_resolve("one", &b, &away, &err), STRETTO_E_IO);
     assert_non_null(strstr(err.text, "stretto pull one"));
+    assert_true(away);
+    assert_string_equal(b.data, "one");
     err = (struct error){ 0 };
-    assert_int_equal(catalogue_resolve(NULL, &b, &err), STRETTO_E_IO);
+    assert_int_equal(catalogue_resolve(NULL, &b, &away, &err), STRETTO_E_IO);
     assert_non_null(strstr(err.text, "stretto pull smollm2-135m"));
     err = (struct error){ 0 };
-    assert_int_equal(catalogue_resolve("two", &b, &err), STRETTO_E_IO);
+    assert_int_equal(catalogue_resolve("two", &b, &away, &err), STRETTO_E_IO);
     assert_non_null(strstr(err.text, "no model of that name"));
+    assert_false(away);
 
     snprintf(want, sizeof want, "%s/stretto/models/one.gguf", home);
     put(want, "1234");                                    /* too short: not there yet */
-    assert_int_equal(catalogue_resolve("one", &b, NULL), STRETTO_E_IO);
+    assert_int_equal(catalogue_resolve("one", &b, &away, NULL), STRETTO_E_IO);
     put(want, "12345");
-    assert_int_equal(catalogue_resolve("one", &b, NULL), STRETTO_OK);
+    assert_int_equal(catalogue_resolve("one", &b, &away, NULL), STRETTO_OK);
     assert_string_equal(b.data, want);
-    assert_int_equal(catalogue_resolve(want, &b, NULL), STRETTO_OK);      /* a path is itself */
-    assert_int_equal(catalogue_resolve("./absent.gguf", &b, NULL), STRETTO_OK);
+    assert_int_equal(catalogue_resolve(want, &b, &away, NULL), STRETTO_OK);      /* a path is itself */
+    assert_int_equal(catalogue_resolve("./absent.gguf", &b, &away, NULL), STRETTO_OK);
 
     put(path, "model broken\n");
     err = (struct error){ 0 };
-    assert_int_equal(catalogue_resolve("one", &b, &err), STRETTO_E_FORMAT);
+    assert_int_equal(catalogue_resolve("one", &b, &away, &err), STRETTO_E_FORMAT);
     assert_non_null(strstr(err.text, "line 1: broken has no file line"));
     unlink(path);
     unlink(want);
