@@ -3,6 +3,7 @@
 #include "stretto/commands.h"
 #include "stretto/experimental.h"
 #include "stretto/open.h"
+#include "stretto/peer_flags.h"
 #include "ui/progress.h"
 #include <jansson.h>
 #include <math.h>
@@ -419,4 +420,5 @@ const struct command command_bench = {
     .options_size = sizeof(struct bench_options),
     .defaults = bench_defaults,
     .run = bench_run,
+    .unknown = peer_flag,
 };

@@ -3,6 +3,7 @@
 #include "stretto/commands.h"
 #include "stretto/line.h"
 #include "stretto/open.h"
+#include "stretto/peer_flags.h"
 #include "stretto/talk.h"
 #include <signal.h>
 #include <stdio.h>
@@ -425,4 +426,5 @@ const struct command command_chat = {
     .options_size = sizeof(struct chat_options),
     .defaults = chat_defaults,
     .run = chat_run,
+    .unknown = peer_flag,
 };

@@ -1,6 +1,7 @@
 /* stretto embed: one vector per line of standard input. */
 #include "stretto/commands.h"
 #include "stretto/open.h"
+#include "stretto/peer_flags.h"
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -206,4 +207,5 @@ const struct command command_embed = {
     .options_size = sizeof(struct embed_options),
     .defaults = embed_defaults,
     .run = embed_run,
+    .unknown = peer_flag,
 };

@@ -4,6 +4,7 @@
 #include "stretto/commands.h"
 #include "stretto/experimental.h"
 #include "stretto/open.h"
+#include "stretto/peer_flags.h"
 #include "ui/progress.h"
 #include <errno.h>
 #include <jansson.h>
@@ -293,4 +294,5 @@ const struct command command_eval = {
     .max_operands = 1,
     .defaults = eval_defaults,
     .run = eval_run,
+    .unknown = peer_flag,
 };

@@ -7,6 +7,7 @@
 #include "stretto/commands.h"
 #include "stretto/experimental.h"
 #include "stretto/open.h"
+#include "stretto/peer_flags.h"
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -197,4 +198,5 @@ const struct command command_info = {
     .options_size = sizeof(struct info_options),
     .defaults = info_defaults,
     .run = info_run,
+    .unknown = peer_flag,
 };

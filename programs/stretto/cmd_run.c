@@ -2,8 +2,10 @@
 #include "base/clock.h"
 #include "stretto/commands.h"
 #include "stretto/experimental.h"
+#include "stretto/fetch.h"
 #include "stretto/given.h"
 #include "stretto/open.h"
+#include "stretto/peer_flags.h"
 #include "stretto/prompts.h"
 #include "stretto/trace_svg.h"
 #include "text/unicode.h"
@@ -176,11 +178,26 @@ static int read_words(struct run_options *o, char **system)
     return code;
 }
 
+/* "MODEL PROMPT", as ollama has it, "MODEL" before a pipe, or "PROMPT". */
+static int take_operands(struct run_options *o, size_t n, char **operands)
+{
+    bool named = o->model.model || o->model.hf;
+    if (n == 2 && named) return command_usage("run", "there is an operand too many: '%s'", operands[1]);
+    if (n == 2 || (n && !named && names_model(operands[0]))) {
+        o->model.model = operands[0];
+        operands++;
+        n--;
+    }
+    if (n && (o->prompt || o->file)) return command_usage("run", "the prompt is given twice");
+    if (n) o->prompt = operands[0];
+    return EXIT_DONE;
+}
+
 static int run_run(void *options, size_t n_operands, char **operands)
 {
     struct run_options *o = options;
-    if (n_operands && (o->prompt || o->file))
-        return command_usage("run", "the prompt is given twice");
+    int code = take_operands(o, n_operands, operands);
+    if (code != EXIT_DONE) return code;
     if (o->prompt && o->file) return command_usage("run", "-p and -f both give a prompt; take one");
     if ((o->system || o->system_file) && !o->chat)
         return command_usage("run", "%s goes with --chat", o->system ? "-sys" : "--system-file");
@@ -191,8 +208,8 @@ static int run_run(void *options, size_t n_operands, char **operands)
     if (trace != EXIT_DONE) return trace;
     size_t length = 0, n = 0;
     char *text = NULL, *system = NULL;
-    const struct given_prompt given = { n_operands ? operands[0] : o->prompt, o->file, o->escape };
-    int code = read_words(o, &system);
+    const struct given_prompt given = { o->prompt, o->file, o->escape };
+    code = read_words(o, &system);
     if (code == EXIT_DONE) code = prompt_given("run", &given, &text, &length);
     if (code != EXIT_DONE) {
         free(system);
@@ -260,17 +277,20 @@ static const struct option_use uses[] = {
 const struct command command_run = {
     .name = "run",
     .summary = "write text after a prompt",
-    .operands = "[PROMPT]",
+    .operands = "[[MODEL] PROMPT]",
     .description =
         "Reads a prompt and writes what the model says after it. The prompt is used as given; --chat "
         "puts it into the model's chat template. Ctrl-C ends the answer.\n\n"
         "Without a prompt, or with - as the prompt, it is what standard input brings, less one newline "
         "at the end. A prompt and a pipe are joined: first the prompt, then an empty line, then the "
-        "text of the pipe; '</dev/null' keeps a pipe out.",
+        "text of the pipe; '</dev/null' keeps a pipe out.\n\n"
+        "Options of llama-cli that would change nothing here, such as -ngl 0 or --no-mmap, are taken with a "
+        "note; those that would change the answer are refused by name.",
     .uses = uses,
     .n_uses = 4,
     .options_size = sizeof(struct run_options),
-    .max_operands = 1,
+    .max_operands = 2,
     .defaults = run_defaults,
     .run = run_run,
+    .unknown = peer_flag,
 };

@@ -3,6 +3,7 @@
 #include "format/source.h"
 #include "stretto/commands.h"
 #include "stretto/fetch.h"
+#include "stretto/peer_flags.h"
 #include "text/template.h"
 #include "text/tokenizer.h"
 #include <stdio.h>
@@ -184,4 +185,5 @@ const struct command command_template = {
         "Templates are Jinja as chat templates use it. What the interpreter does not know, and what a "
         "template raises, is an error that names the line.",
     .uses = uses, .n_uses = 1, .options_size = sizeof(struct template_options), .run = template_run,
+    .unknown = peer_flag,
 };

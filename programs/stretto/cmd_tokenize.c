@@ -3,6 +3,7 @@
 #include "format/source.h"
 #include "stretto/commands.h"
 #include "stretto/fetch.h"
+#include "stretto/peer_flags.h"
 #include "text/tokenizer.h"
 #include <jansson.h>
 #include <stdio.h>
@@ -155,4 +156,5 @@ const struct command command_tokenize = {
         "Only the tokenizer of the model is read: vocabulary-only GGUF files and folders that hold "
         "nothing but tokenizer.json will do.",
     .uses = uses, .n_uses = 1, .options_size = sizeof(struct tokenize_options), .run = tokenize_run,
+    .unknown = peer_flag,
 };

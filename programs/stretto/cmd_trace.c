@@ -17,6 +17,7 @@
 #include "stretto/commands.h"
 #include "stretto/experimental.h"
 #include "stretto/open.h"
+#include "stretto/peer_flags.h"
 #include "stretto/prompts.h"
 #include "ui/progress.h"
 #include <errno.h>
@@ -450,4 +451,5 @@ const struct command command_trace = {
     .max_operands = 1,
     .defaults = trace_defaults,
     .run = trace_run,
+    .unknown = peer_flag,
 };

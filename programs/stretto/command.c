@@ -224,7 +224,13 @@ int command_parse(const struct command *c, int argc, char **argv, void *options,
         const char *equals = strncmp(word, "--", 2) == 0 ? strchr(word, '=') : NULL;
         size_t len = equals ? (size_t)(equals - word) : strlen(word), at;
         const struct option *o = option_find(c, word, len, &at);
-        if (!o) return no_option(c, word, len);
+        if (!o) {
+            int used = 1, code = c->unknown ? c->unknown(c, argc - i, argv + i, &used) : -1;
+            if (code < 0) return no_option(c, word, len);
+            if (code != EXIT_DONE) return code;
+            i += used - 1;
+            continue;
+        }
         const char *v = equals ? equals + 1 : NULL;
         if (o->kind == OPT_FLAG && v)
             return command_usage(c->name, "%.*s takes no value", (int)len, word);

@@ -49,6 +49,9 @@ struct command {
     void (*defaults)(void *options); /* may be NULL: zeros                                    */
     int (*run)(void *options, size_t n_operands, char **operands);   /* returns an exit code  */
     bool hidden;
+    /* What to do about an option that is in no row: NULL, or a function that takes argv[0..*used) and
+     * returns EXIT_DONE, EXIT_USAGE after a sentence, or -1 when it does not know it either. */
+    int (*unknown)(const struct command *c, int argc, char **argv, int *used);
 };
 
 extern const struct command *const command_table[];      /* NULL-terminated */

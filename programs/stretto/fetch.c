@@ -169,6 +169,16 @@ static bool is_bare_repository(const char *model)
     return hub_name_parse(&n, spec, NULL) == STRETTO_OK && !*n.file;
 }
 
+bool names_model(const char *word)
+{
+    struct catalogue *c = NULL;
+    if (hub_name_is(word)) return hub_name_parse(&(struct hub_name){ .repo = "" }, word, NULL) == STRETTO_OK;
+    if (catalogue_open(&c, NULL) != STRETTO_OK) return false;
+    bool found = catalogue_find(c, word) != NULL;
+    catalogue_close(c);
+    return found;
+}
+
 int model_path(const char *command, const char *model, bool yes, struct buffer *path)
 {
     struct error err = { 0 };

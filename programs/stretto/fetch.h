@@ -10,6 +10,9 @@
  * sentence itself; an exit code. */
 int model_path(const char *command, const char *model, bool yes, struct buffer *path);
 
+/* Whether a word is a name of the catalogue or of Hugging Face, which nobody means as a text. */
+bool names_model(const char *word);
+
 /* Becomes stretto-pull. Returns only when it cannot, after a sentence. */
 int pull_become(const char *command, char **argv);
 

@@ -69,6 +69,58 @@ def check_pipes():
     assert "take one" in run("-p", "a", "-f", path, code=2)
 
 
+def check_operands():
+    """MODEL PROMPT as ollama has it: stretto run MODEL PROMPT, and MODEL before a pipe."""
+    def bare(*args, feed=None, code=0, **env):
+        how = {"stdin": subprocess.DEVNULL} if feed is None else {"input": feed}
+        done = subprocess.run([stretto, "run", "--temp", "0", "-n", "6", "--ignore-eos", "--json", *args],
+                              env=os.environ | env, capture_output=True, **how)
+        assert done.returncode == code, (args, done.stderr)
+        return json.loads(done.stdout)["ids"] if code == 0 else done.stderr.decode()
+
+    want = of(b"ab ba")[0]
+    assert bare(MODEL, "ab ba") == want
+    assert "too many" in bare("-m", MODEL, MODEL, "ab ba", code=2)
+    assert "twice" in bare(MODEL, "ab ba", "-p", "x", code=2)
+    cache = folder / "stretto/models"
+    cache.mkdir(parents=True)
+    (folder / "catalogue").write_text("model tiny\n licence MIT\n source file:/x\n file tiny.gguf - -\n")
+    (cache / "tiny.gguf").write_bytes(pathlib.Path(MODEL).read_bytes())
+    env = {"XDG_CACHE_HOME": str(folder), "STRETTO_CATALOGUE": str(folder / "catalogue")}
+    assert bare("tiny", "ab ba", **env) == want
+    assert bare("tiny", feed=b"ab ba\n", **env) == want
+    assert bare("tiny", "-p", "ab ba", **env) == want
+    assert "prompt is missing" in bare("tiny", code=2, **env)
+    assert bare("-m", "tiny", "tiny", **env) == of(b"tiny")[0]           # with -m an operand is a text
+
+
+def check_llama_flags():
+    """A command line of llama-cli: what changes nothing is taken, and the answer is the same."""
+    taken = ("-ngl 0 --n-gpu-layers=0 -ngl auto --mmap --no-mmap -fa -fa on --flash-attn off -fa auto --color "
+             "--color on -co -no-cnv --no-warmup --jinja --simple-io -b 2048 -ub 512 -tb 4 --no-display-prompt "
+             "--keep 0 --no-context-shift --mirostat 0 --typical 1.0 -nkvo --keepalive 5m -dev none").split()
+    assert run(*taken, "-p", "ab") == of(b"ab")
+    done = subprocess.run([stretto, "run", "-m", MODEL, *taken, "-p", "ab", "-n", "1"], capture_output=True,
+                          stdin=subprocess.DEVNULL, text=True, check=True)
+    notes = [line for line in done.stderr.split("\n") if "is taken and changes nothing: " in line]
+    assert len(notes) == sum(word.startswith("-") for word in taken), done.stderr
+    assert any("-ngl 0 " in line and "CPU" in line for line in notes)
+    for words, said in (("-ngl 99", "-ngl 99: no GPU backend is built in"), ("-ngl all", "no GPU"),
+                        ("--n-gpu-layers=1", "no GPU"), ("-fa maybe", None), ("--grammar x", "--grammar x"),
+                        ("-j {}", "grammar"), ("--lora a", "merge"), ("-cnv", "stretto chat"),
+                        ("--mirostat 2", "--top-k"), ("--samplers top_k", "--top-k"), ("--draft-n 3", "--draft-max"),
+                        ("--rope-freq-base 1e6", "model's file"), ("--numa isolate", "numactl"),
+                        ("-mu https://x", "stretto pull"), ("--override-kv a=int:1", "model's file"),
+                        ("--ngl", "no option --ngl"), ("--jinja=1", "--jinja 1")):
+        if said:
+            assert said in run(*words.split(), "-p", "ab", code=2), words
+        else:
+            assert run(*words.split()) == of(b"maybe")                   # -fa, and a prompt
+    done = subprocess.run([stretto, "chat", "-m", MODEL, "-no-cnv"], capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL)
+    assert done.returncode == 2 and "stretto run" in done.stderr, done.stderr
+
+
 def check_waiting():
     """A pipe that nobody closes: it says what it waits for, and goes on when the pipe ends."""
     child = subprocess.Popen([stretto, "run", "-m", MODEL, "--temp", "0", "-n", "6", "--ignore-eos", "--json",
@@ -162,6 +214,8 @@ def check_system():
 
 
 check_pipes()
+check_operands()
+check_llama_flags()
 check_waiting()
 check_terminal()
 check_escapes()
