@@ -6,6 +6,7 @@
 #include "model/model.h"
 #include "stretto/commands.h"
 #include "stretto/experimental.h"
+#include "stretto/machine.h"
 #include "stretto/open.h"
 #include "stretto/peer_flags.h"
 #include <jansson.h>
@@ -133,9 +134,10 @@ static int info_run(void *options, size_t n, char **operands)
 {
     (void)n; (void)operands;
     struct info_options *o = options;
+    int code = use_cpus("info", &o->model);
+    if (code != EXIT_DONE) return code;
     json_t *all = json_pack("{s:s,s:o}", "version", STRETTO_VERSION, "machine", machine());
     stretto_model *m = NULL;
-    int code = EXIT_DONE;
     if (!o->machine) code = open_model("info", &o->model, false, &m);
     if (code == EXIT_DONE && m) {
         const struct graph *g = &stretto_model_inside(m)->graph;

@@ -3,6 +3,7 @@
 #include "engine/writer.h"
 #include "stretto/experimental.h"
 #include "stretto/fetch.h"
+#include "stretto/machine.h"
 #include "ui/progress.h"
 #include <errno.h>
 #include <libgen.h>
@@ -84,7 +85,8 @@ int open_model(const char *command, const struct model_options *o, bool vocabula
 {
     struct buffer path = buffer_make(1 << 16);
     *out = NULL;
-    int code = named_model(command, o, &path);
+    int code = use_cpus(command, o);
+    if (code == EXIT_DONE) code = named_model(command, o, &path);
     if (code != EXIT_DONE) {
         buffer_done(&path);
         return code;
@@ -102,7 +104,13 @@ int open_model(const char *command, const struct model_options *o, bool vocabula
     stretto_status s = stretto_model_open(out, path.data, &mo, err, sizeof err);
     ui_progress_break(&load.ui);
     buffer_done(&path);
-    return s == STRETTO_OK ? EXIT_DONE : command_fail(command, s, err);
+    if (s != STRETTO_OK) return command_fail(command, s, err);
+    if (o->mlock) code = lock_weights(command, *out);
+    if (code != EXIT_DONE) {
+        stretto_model_close(*out);
+        *out = NULL;
+    }
+    return code;
 }
 
 int cache_from(const char *command, const struct model_options *o, const char **name)

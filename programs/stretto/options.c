@@ -22,6 +22,12 @@ static const struct option model_rows[] = {
     {"--strict", NULL, OPT_FLAG, AT(strict), 0, 0,
      "one arithmetic for prompt and written rows, so cached and recomputed prefixes agree bit for "
      "bit"},
+    {"-C --cpu-mask", "HEX", OPT_TEXT, AT(cpu_mask), 0, 0,
+     "run on these CPUs only: one bit for each, so f is CPUs 0 to 3"},
+    {"-Cr --cpu-range", "FIRST-LAST", OPT_TEXT, AT(cpu_range), 0, 0,
+     "run on these CPUs only; with -C on those of both"},
+    {"--mlock", NULL, OPT_FLAG, AT(mlock), 0, 0,
+     "keep the packed weights in memory, so that they are never swapped out"},
     {"-v --verbose", NULL, OPT_FLAG, AT(verbose), 0, 0, "say what was chosen and why"},
 };
 #undef AT

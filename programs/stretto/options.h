@@ -12,6 +12,8 @@ struct model_options {
     bool reference, strict, verbose;
     const char *hf;               /* "USER/REPO[:QUANT]", as llama-cli spells it; NULL = none */
     bool yes;                     /* fetch a model that is not here without asking            */
+    bool mlock;
+    const char *cpu_mask, *cpu_range;   /* NULL: not given                                    */
 };
 
 struct sampling_options {

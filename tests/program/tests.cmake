@@ -50,4 +50,8 @@ if(TARGET stretto)
     $<TARGET_FILE:stretto> ${CMAKE_BINARY_DIR}/golden ${STRETTO_TEST_MODELS})
   set_tests_properties(program.given PROPERTIES FIXTURES_REQUIRED golden LABELS quick SKIP_RETURN_CODE 77
     TIMEOUT 300)
+  add_test(NAME program.machine COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/program/test_machine.py
+    $<TARGET_FILE:stretto> ${CMAKE_BINARY_DIR}/golden)
+  set_tests_properties(program.machine PROPERTIES FIXTURES_REQUIRED golden LABELS quick SKIP_RETURN_CODE 77
+    TIMEOUT 120)
 endif()
