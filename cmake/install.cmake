@@ -67,3 +67,5 @@ install(FILES ${man1} DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 install(FILES ${man3} DESTINATION ${CMAKE_INSTALL_MANDIR}/man3)
 install(FILES man/stretto.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
   RENAME stretto OPTIONAL)
+install(FILES man/stretto.zsh DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions RENAME _stretto OPTIONAL)
+install(FILES man/stretto.fish DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d OPTIONAL)

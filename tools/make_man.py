@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
-"""The man pages and the bash completion, from the rows of the command and the comments of stretto.h.
+"""The man pages and the completions of shells, from the rows of the command and the comments of stretto.h.
 
 usage: make_man.py STRETTO [--check]     (STRETTO: the built command)
 
-Writes man/stretto.1, man/stretto-COMMAND.1, man/stretto.3 and man/stretto.bash; with --check it only
-says which of them differ from what it would write, and exits with 1.
+Writes man/stretto.1, man/stretto-COMMAND.1, man/stretto.3, man/stretto.bash, .zsh and .fish; with --check it
+only says which of them differ from what it would write, and exits with 1.
 """
 import json
 import pathlib
 import re
 import subprocess
 import sys
+
+import completion
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SUMMARY = "runs, measures and squeezes language models"
@@ -161,57 +163,13 @@ def library_page(version):
     return page("stretto", 3, version, "a library that " + SUMMARY, body)
 
 
-# ---- bash completion ----------------------------------------------------------------------
-COMPLETION = """\
-# Completion of stretto for bash. Made by tools/make_man.py from the rows of the command.
-_stretto()
-{{
-    local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD - 1]}} options choices
-    COMPREPLY=()
-    if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W '{commands} help --version' -- "$word")
-        return
-    fi
-    case ${{COMP_WORDS[1]}} in
-    help) mapfile -t COMPREPLY < <(compgen -W '{commands}' -- "$word"); return ;;
-{options}
-    *) return ;;
-    esac
-    case ${{COMP_WORDS[1]}}:$before in
-{choices}
-    esac
-    if [ -n "$choices" ]; then
-        mapfile -t COMPREPLY < <(compgen -W "$choices" -- "$word")
-    elif [[ $word == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W "$options --help" -- "$word")
-    else
-        mapfile -t COMPREPLY < <(compgen -f -- "$word")
-    fi
-}}
-complete -o filenames -F _stretto stretto
-"""
-
-
-def completion(rows):
-    options, choices = [], []
-    for command in rows:
-        mine = [o for group in command["groups"] for o in group["options"]]
-        flags = " ".join(o["flags"] for o in mine)
-        options.append(f"    {command['name']}) options='{flags}' ;;")
-        for o in mine:
-            if o["kind"] == "choice":
-                where = " | ".join(f"{command['name']}:{flag}" for flag in o["flags"].split())
-                choices.append(f"    {where}) choices='{o['value'].replace('|', ' ')}' ;;")
-    return COMPLETION.format(commands=" ".join(c["name"] for c in rows),
-                             options="\n".join(options), choices="\n".join(choices))
-
-
 def make(program):
     help_all = json.loads(subprocess.run([program, "help", "--json"], check=True, text=True,
                                          capture_output=True).stdout)
     rows, version = help_all["commands"], help_all["version"]
     made = {"stretto.1": main_page(rows, version), "stretto.3": library_page(version),
-            "stretto.bash": completion(rows)}
+            "stretto.bash": completion.bash(rows), "stretto.zsh": completion.zsh(rows),
+            "stretto.fish": completion.fish(rows)}
     for command in rows:
         made[f"stretto-{command['name']}.1"] = command_page(command, version)
     return made
@@ -221,7 +179,7 @@ def main():
     if len(sys.argv) not in (2, 3) or sys.argv[2:] not in ([], ["--check"]):
         sys.exit(__doc__)
     made, folder = make(sys.argv[1]), ROOT / "man"
-    there = {p.name: p.read_text() for p in folder.glob("*") if p.suffix in (".1", ".3", ".bash")}
+    there = {p.name: p.read_text() for p in folder.glob("*") if p.suffix in (".1", ".3", ".bash", ".zsh", ".fish")}
     differ = sorted(n for n in made.keys() | there.keys() if made.get(n) != there.get(n))
     if sys.argv[2:]:
         for name in differ:

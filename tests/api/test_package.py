@@ -59,7 +59,9 @@ def main():
         programs["CMake, shared"] = example.parent / "b" / "with_shared"
         programs["CMake, static"] = example.parent / "b" / "with_static"
 
-        for name in ("bin/stretto", "include/stretto/stretto.h", "lib/libstretto.so"):
+        for name in ("bin/stretto", "include/stretto/stretto.h", "lib/libstretto.so",
+                     "share/bash-completion/completions/stretto", "share/zsh/site-functions/_stretto",
+                     "share/fish/vendor_completions.d/stretto.fish"):
             if not (prefix / name).exists():
                 sys.exit(f"{name} was not installed")
         run(prefix / "bin/stretto", "--version")

@@ -3,7 +3,7 @@ if(TARGET stretto)
   add_test(NAME man.pages
     COMMAND python3 ${CMAKE_SOURCE_DIR}/tools/make_man.py $<TARGET_FILE:stretto> --check)
   add_test(NAME man.completion COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/man/test_completion.py
-    $<TARGET_FILE:stretto> ${CMAKE_SOURCE_DIR}/man/stretto.bash)
+    $<TARGET_FILE:stretto> ${CMAKE_SOURCE_DIR}/man)
   add_test(NAME man.help COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/man/test_help.py $<TARGET_FILE:stretto>
     $<TARGET_FILE_DIR:stretto>/stretto-pull)
   set_tests_properties(man.help PROPERTIES LABELS quick TIMEOUT 120)

@@ -76,7 +76,8 @@ def check_cpus():
         call("info", "--machine", "--cpu-range", text)
     for args, words in ((("-C", "0"), "no CPU"), (("-C", "g"), "hexadecimal"), (("-C", ""), "hexadecimal"),
                         (("-C", "0x"), "hexadecimal"), (("-C", "1" + "0" * 300), "hexadecimal"),
-                        (("-C", f"{1 << (MINE[-1] + 1):x}"), f"CPUs {MINE[-1] + 1}"), (("--cpu-range", "3"), "FIRST-LAST"),
+                        (("-C", f"{1 << (MINE[-1] + 1):x}"), f"CPUs {MINE[-1] + 1}"),
+                        (("--cpu-range", "3"), "FIRST-LAST"),
                         (("--cpu-range", "-"), "FIRST-LAST"), (("--cpu-range", "2-1"), "FIRST-LAST"),
                         (("--cpu-range", "0-1-2"), "FIRST-LAST"), (("--cpu-range", "0-99999"), "FIRST-LAST"),
                         (("--cpu-range", "900-901"), "CPUs 900-901")):
@@ -104,8 +105,8 @@ def check_lock():
         model = shutil.copy(MODEL, folder)
         os.chmod(model, 0o644)
         how = {"user": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
-        done = subprocess.run([program, "run", "-m", model, "-p", "ab", "-n", "1", "--mlock"], text=True, errors="replace",
-                              capture_output=True, stdin=subprocess.DEVNULL, **how,
+        done = subprocess.run([program, "run", "-m", model, "-p", "ab", "-n", "1", "--mlock"], text=True,
+                              errors="replace", capture_output=True, stdin=subprocess.DEVNULL, **how,
                               preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_MEMLOCK, (4096, 4096)))
     assert done.returncode == 1 and done.stdout == "", (done.returncode, done.stderr)
     for words in ("--mlock cannot lock", "RLIMIT_MEMLOCK", "ulimit -l"):
