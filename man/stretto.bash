@@ -52,11 +52,11 @@ _stretto()
     rm) command=models words=(x models rm x) ;;
     esac
     case $command in
-    run) options='-p --prompt -f --file -e --escape -n --predict --n-predict --chat -sys --system-prompt --system -sysf --system-prompt-file --system-file -r --reverse-prompt --stop --ignore-eos --trace --json -m --model -hf --hf-repo -y --yes -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -C --cpu-mask -Cr --cpu-range --mlock -v --verbose --temp --temperature --top-k --top-p --min-p --seed -s --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --logit-bias --decode --draft-max -md --model-draft --heads --learned --window --ngram --guesses' ;;
-    chat) options='-sys --system -n --predict --n-predict -m --model -hf --hf-repo -y --yes -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -C --cpu-mask -Cr --cpu-range --mlock -v --verbose --temp --temperature --top-k --top-p --min-p --seed -s --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty --logit-bias --decode --draft-max -md --model-draft --heads --learned --window --ngram --guesses' ;;
+    run) options='-p --prompt -f --file -e --escape -n --predict --n-predict --chat -sys --system-prompt --system -sysf --system-prompt-file --system-file -r --reverse-prompt --stop --ignore-eos --trace --json -m --model -hf --hf-repo -y --yes -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -C --cpu-mask -Cr --cpu-range --mlock -v --verbose --temp --temperature --top-k --top-p --min-p --seed -s --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty -l --logit-bias --decode --draft-max -md --model-draft --heads --learned --window --ngram --guesses' ;;
+    chat) options='-sys --system -n --predict --n-predict -m --model -hf --hf-repo -y --yes -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -C --cpu-mask -Cr --cpu-range --mlock -v --verbose --temp --temperature --top-k --top-p --min-p --seed -s --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty -l --logit-bias --decode --draft-max -md --model-draft --heads --learned --window --ngram --guesses' ;;
     bench) options='-p --n-prompt -n --n-gen -d --n-depth -np --parallel -t --threads -r --repetitions --roof --compare -o --output --decode --prompts --limit --pairs --costs --draft-max -md --model-draft --heads --learned --window --ngram --guesses -m --model -hf --hf-repo -y --yes -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -C --cpu-mask -Cr --cpu-range --mlock -v --verbose' ;;
     eval) options='-f --file --chunks --base --base-reference --ids --raw --json -m --model -hf --hf-repo -y --yes -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -C --cpu-mask -Cr --cpu-range --mlock -v --verbose' ;;
-    embed) options='-f --file --json -m --model -hf --hf-repo -y --yes -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -C --cpu-mask -Cr --cpu-range --mlock -v --verbose' ;;
+    embed) options='-f --file --pooling --no-normalize --truncate --json -m --model -hf --hf-repo -y --yes -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -C --cpu-mask -Cr --cpu-range --mlock -v --verbose' ;;
     trace) options='--prompts -o --output -n --predict --n-predict --block --states -s --seed --limit -np --parallel --learned -m --model -hf --hf-repo -y --yes -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -C --cpu-mask -Cr --cpu-range --mlock -v --verbose' ;;
     info) options='--graph --rows --machine --json -m --model -hf --hf-repo -y --yes -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -C --cpu-mask -Cr --cpu-range --mlock -v --verbose' ;;
     tokenize) options='-m --model -y --yes --no-special --add-special --decode --json' ;;
@@ -91,7 +91,7 @@ _stretto()
     run:--repeat-last-n) kind='text' ;;
     run:--presence-penalty) kind='text' ;;
     run:--frequency-penalty) kind='text' ;;
-    run:--logit-bias) kind='text' ;;
+    run:-l | run:--logit-bias) kind='text' ;;
     run:--decode) kind='auto plain jacobi lookup suffix recycle lookahead draft heads' ;;
     run:--draft-max) kind='text' ;;
     run:-md | run:--model-draft) kind='models' ;;
@@ -119,7 +119,7 @@ _stretto()
     chat:--repeat-last-n) kind='text' ;;
     chat:--presence-penalty) kind='text' ;;
     chat:--frequency-penalty) kind='text' ;;
-    chat:--logit-bias) kind='text' ;;
+    chat:-l | chat:--logit-bias) kind='text' ;;
     chat:--decode) kind='auto plain jacobi lookup suffix recycle lookahead draft heads' ;;
     chat:--draft-max) kind='text' ;;
     chat:-md | chat:--model-draft) kind='models' ;;
@@ -169,6 +169,7 @@ _stretto()
     eval:-C | eval:--cpu-mask) kind='text' ;;
     eval:-Cr | eval:--cpu-range) kind='text' ;;
     embed:-f | embed:--file) kind='files' ;;
+    embed:--pooling) kind='mean cls last none' ;;
     embed:-m | embed:--model) kind='models' ;;
     embed:-hf | embed:--hf-repo) kind='hub' ;;
     embed:-t | embed:--threads) kind='text' ;;

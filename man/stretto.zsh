@@ -109,7 +109,8 @@ _stretto()
         '--repeat-last-n=[how many recent tokens the penalties see]:N: ' \
         '--presence-penalty=[subtract X from tokens that occurred]:X: ' \
         '--frequency-penalty=[subtract X for each time a token occurred]:X: ' \
-        '--logit-bias=[add X to the logit of a token id]:ID+X,ID-X: ' \
+        '*-l[add X to the logit of a token id]:ID+X,ID-X: ' \
+        '*--logit-bias=[add X to the logit of a token id]:ID+X,ID-X: ' \
         '--decode=[how several tokens are written per step\: auto, plain, jacobi, lookup, suffix, recycle, lookahead, draft, heads, or several joined by +]:WORDS:(auto plain jacobi lookup suffix recycle lookahead draft heads)' \
         '--draft-max=[guesses in a step at most]:N: ' \
         '(-md --model-draft)-md[a smaller model that guesses, for draft]:MODEL:_stretto_models' \
@@ -161,7 +162,8 @@ _stretto()
         '--repeat-last-n=[how many recent tokens the penalties see]:N: ' \
         '--presence-penalty=[subtract X from tokens that occurred]:X: ' \
         '--frequency-penalty=[subtract X for each time a token occurred]:X: ' \
-        '--logit-bias=[add X to the logit of a token id]:ID+X,ID-X: ' \
+        '*-l[add X to the logit of a token id]:ID+X,ID-X: ' \
+        '*--logit-bias=[add X to the logit of a token id]:ID+X,ID-X: ' \
         '--decode=[how several tokens are written per step\: auto, plain, jacobi, lookup, suffix, recycle, lookahead, draft, heads, or several joined by +]:WORDS:(auto plain jacobi lookup suffix recycle lookahead draft heads)' \
         '--draft-max=[guesses in a step at most]:N: ' \
         '(-md --model-draft)-md[a smaller model that guesses, for draft]:MODEL:_stretto_models' \
@@ -264,6 +266,9 @@ _stretto()
     embed) _arguments \
         '(-f --file)-f[read the lines from a file]:FILE:_files' \
         '(-f --file)--file=[read the lines from a file]:FILE:_files' \
+        '--pooling=[which vectors of the tokens count\: their average, the first, the last, or each on its own]:mean|cls|last|none:(mean cls last none)' \
+        '--no-normalize[leave the length as it comes, in place of 1]' \
+        '--truncate[cut lines that are longer than the context]' \
         '--json[print one JSON value]' \
         '(-m --model)-m[a GGUF file, a Hugging Face folder, a name that '\''stretto models'\'' lists, or hf\:USER/REPO\[\:QUANT\]]:MODEL:_stretto_models' \
         '(-m --model)--model=[a GGUF file, a Hugging Face folder, a name that '\''stretto models'\'' lists, or hf\:USER/REPO\[\:QUANT\]]:MODEL:_stretto_models' \

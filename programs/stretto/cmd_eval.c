@@ -264,8 +264,7 @@ static int eval_run(void *options, size_t n, char **operands)
     if (strcmp(operands[0], "ppl") == 0) return run_ppl(options);
     if (strcmp(operands[0], "kl") == 0) return run_kl(options);
     if (strcmp(operands[0], "logits") == 0) return run_logits(options);
-    return command_usage("eval", "there is no evaluation '%s'; there are ppl, kl and logits",
-                         operands[0]);
+    return command_odd("eval", "evaluation", operands[0], "ppl|kl|logits");
 }
 
 static void eval_defaults(void *options)

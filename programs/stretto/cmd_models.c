@@ -242,14 +242,6 @@ static int list(const struct catalogue *c, const struct shelf *s, const struct m
     return o->quiet ? print_names(c, s, o->here) : print_table(c, s, o->here);
 }
 
-static int unknown_word(const char *word)
-{
-    struct nearest near;
-    nearest_begin(&near, word);
-    nearest_try_list(&near, "list ls rm", ' ');
-    return command_usage("models", "there is no 'models %s': list, ls or rm NAME%s", word, nearest_words(&near));
-}
-
 static int act(const struct catalogue *c, const struct shelf *s, const struct models_options *o, size_t n,
                char **words)
 {
@@ -257,7 +249,7 @@ static int act(const struct catalogue *c, const struct shelf *s, const struct mo
         if (n > 1) return command_usage("models", "%s takes no name", words[0]);
         return list(c, s, o);
     }
-    if (strcmp(words[0], "rm") != 0) return unknown_word(words[0]);
+    if (strcmp(words[0], "rm") != 0) return command_odd("models", "action", words[0], "list|ls|rm");
     if (n == 1) return command_usage("models", "rm needs the name of a model: 'stretto models' lists them");
     int code = EXIT_DONE;
     for (size_t i = 1; i < n && code == EXIT_DONE; i++) code = remove_named(c, s, words[i], o->yes);

@@ -386,8 +386,7 @@ static int trace_run(void *options, size_t n_operands, char **operands)
     struct trace t = { .o = options };
     (void)n_operands;
     if (strcmp(operands[0], "jacobi") != 0)
-        return command_usage("trace", "there is no trace of '%s'; jacobi is the one there is",
-                             operands[0]);
+        return command_odd("trace", "trace of", operands[0], "jacobi");
     if (!t.o->prompts) return command_usage("trace", "prompts are missing: --prompts FILE");
     if (!t.o->out) return command_usage("trace", "a name for the result is missing: -o FILE");
     if (strcmp(t.o->out, "-") == 0)

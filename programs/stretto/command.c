@@ -43,7 +43,8 @@ int command_unknown(const char *word)
         if (!command_table[i]->hidden)
             nearest_try(&near, command_table[i]->name, strlen(command_table[i]->name));
     nearest_try_list(&near, "help list", ' ');
-    const char *instead = known_elsewhere(word);
+    const char *instead = *word == '-' ? "a command comes first, as in 'stretto run' or 'stretto chat'"
+                                       : known_elsewhere(word);
     if (instead) {
         fprintf(stderr, "stretto: there is no command '%s'; %s\n'stretto help' lists the commands.\n", word,
                 instead);
@@ -52,6 +53,14 @@ int command_unknown(const char *word)
     fprintf(stderr, "stretto: there is no command '%s'%s\n'stretto help' lists the commands.\n", word,
             nearest_words(&near));
     return EXIT_USAGE;
+}
+
+int command_odd(const char *command, const char *what, const char *word, const char *words)
+{
+    struct nearest near;
+    nearest_begin(&near, word);
+    nearest_try_list(&near, words, '|');
+    return command_usage(command, "there is no %s '%s': take one of %s%s", what, word, words, nearest_words(&near));
 }
 
 int command_usage(const char *command, const char *fmt, ...)

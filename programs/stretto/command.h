@@ -69,6 +69,8 @@ int command_unknown(const char *word);
 /* "stretto run: words" on standard error; returns the exit code of the status: E_ARG is usage (2),
  * everything else 1. */
 int command_fail(const char *command, stretto_status s, const char *words);
+/* "there is no WHAT 'WORD': take one of a|b|c; did you mean 'b'?" */
+int command_odd(const char *command, const char *what, const char *word, const char *words);
 __attribute__((format(printf, 2, 3)))
 int command_usage(const char *command, const char *fmt, ...);
 

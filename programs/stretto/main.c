@@ -24,6 +24,12 @@ static int run(const struct command *c, int argc, char **argv)
     return code;
 }
 
+/* As ollama spells them: "stretto rm NAME" is "stretto models rm NAME". */
+static bool is_of_models(const char *word)
+{
+    return strcmp(word, "list") == 0 || strcmp(word, "ls") == 0 || strcmp(word, "rm") == 0;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 2) {
@@ -38,14 +44,12 @@ int main(int argc, char **argv)
     if (strcmp(word, "help") == 0 || strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
         if (argc > 2 && strcmp(argv[2], "--json") == 0) return command_help_all(true);
         if (argc == 2) return command_help_all(false);
-        const struct command *c = command_find(argv[2]);
-        if (c) { command_help(c); return EXIT_DONE; }
-        word = argv[2];
+        const struct command *c = is_of_models(argv[2]) ? &command_models : command_find(argv[2]);
+        if (!c) return command_unknown(argv[2]);
+        command_help(c);
+        return EXIT_DONE;
     }
     const struct command *c = command_find(word);
     if (c) return run(c, argc - 2, argv + 2);
-    /* As ollama spells them: "stretto rm NAME" is "stretto models rm NAME". */
-    if (strcmp(word, "list") == 0 || strcmp(word, "ls") == 0 || strcmp(word, "rm") == 0)
-        return run(&command_models, argc - 1, argv + 1);
-    return command_unknown(word);
+    return is_of_models(word) ? run(&command_models, argc - 1, argv + 1) : command_unknown(word);
 }

@@ -4,6 +4,7 @@
 #include "stretto/experimental.h"
 #include "stretto/fetch.h"
 #include "stretto/machine.h"
+#include "stretto/nearest.h"
 #include "ui/progress.h"
 #include <errno.h>
 #include <libgen.h>
@@ -241,11 +242,34 @@ int learned_out(const char *command, const struct decode_options *o, stretto_eng
     stretto_status s = stretto_engine_learned_save(e, o->learned, err, sizeof err);
     return s == STRETTO_OK ? EXIT_DONE : command_fail(command, s, err);
 }
+/* "; did you mean ...?" for the word of --decode that is no way of decoding. */
+static const char *meant_way(const char *words, struct nearest *near)
+{
+    for (const char *p = words ? words : ""; *p; p += *p == '+') {
+        char word[NEAREST_MAX];
+        size_t n = strcspn(p, "+");
+        bool known = (n == 4 && memcmp(p, "auto", 4) == 0) || (n == 5 && memcmp(p, "plain", 5) == 0);
+        for (unsigned s = 0; strategies[s]; s++)
+            known |= strlen(strategies[s]->name) == n && memcmp(strategies[s]->name, p, n) == 0;
+        snprintf(word, sizeof word, "%.*s", (int)(n < sizeof word ? n : 0), p);
+        p += n;
+        if (known) continue;
+        nearest_begin(near, word);
+        nearest_try_list(near, "auto plain", ' ');
+        for (unsigned s = 0; strategies[s]; s++)
+            nearest_try(near, strategies[s]->name, strlen(strategies[s]->name));
+        return nearest_words(near);
+    }
+    return "";
+}
+
 int decode_as(const char *command, const struct decoder *d, stretto_session *s)
 {
+    struct nearest near;
     stretto_status status = stretto_session_decoding(s, &d->how);
     if (status == STRETTO_OK) return EXIT_DONE;
-    if (status == STRETTO_E_ARG) return command_usage(command, "%s", stretto_session_error(s));
+    if (status == STRETTO_E_ARG)
+        return command_usage(command, "%s%s", stretto_session_error(s), meant_way(d->how.words, &near));
     return command_fail(command, status, stretto_session_error(s));
 }
 

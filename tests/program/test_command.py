@@ -53,6 +53,19 @@ def main():
         assert meant("there is no option", "run", wrong) == right, wrong
     for wrong, right in (("q8", "q8_0"), ("F16", "f16"), ("bf61", "bf16"), ("q3_k_m", None)):
         assert meant("takes one of", "convert", "--type", wrong, "a", "b") == right, wrong
+    for args, right in ((("eval", "pll"), "ppl"), (("trace", "jacoby"), "jacobi"), (("models", "lst"), "list"),
+                        (("models", "remove"), None)):
+        assert meant("take one of", *args) == right, args
+    # What people who come from ollama and llama.cpp type.
+    for word, said in (("show", "stretto info"), ("serve", "not built yet"), ("quantize", "stretto convert"),
+                       ("-m", "stretto run"), ("ps", "stays loaded")):
+        got, words = call(word)
+        assert got == 2 and said in words, (word, words)
+    for word in ("list", "ls", "rm", "models"):
+        for args in (("help", word), (word, "--help")):
+            done = subprocess.run([stretto, *args], capture_output=True, text=True, check=True)
+            assert done.stdout.startswith("stretto models: "), args
+    meant("there is no command", "help", "nonsense")
     # Every option with a letter changed, dropped or exchanged: what is offered is as near as any other.
     rows = json.loads(subprocess.run([stretto, "help", "--json"], check=True, capture_output=True).stdout)
     run = next(c for c in rows["commands"] if c["name"] == "run")

@@ -101,7 +101,7 @@ def check_llama_flags():
              "--keep 0 --no-context-shift --mirostat 0 --typical 1.0 -nkvo --keepalive 5m -dev none").split()
     assert run(*taken, "-p", "ab") == of(b"ab")
     done = subprocess.run([stretto, "run", "-m", MODEL, *taken, "-p", "ab", "-n", "1"], capture_output=True,
-                          stdin=subprocess.DEVNULL, text=True, check=True)
+                          stdin=subprocess.DEVNULL, text=True, errors="replace", check=True)
     notes = [line for line in done.stderr.split("\n") if "is taken and changes nothing: " in line]
     assert len(notes) == sum(word.startswith("-") for word in taken), done.stderr
     assert any("-ngl 0 " in line and "CPU" in line for line in notes)
@@ -214,6 +214,9 @@ def check_system():
 
 
 check_pipes()
+for way, said in (("jacoby", "'jacobi'"), ("lookup+sufix", "'suffix'"), ("autp", "'auto'")):
+    assert f"did you mean {said}?" in run("-p", "ab", "--decode", way, code=2), way
+assert "mean" not in run("-p", "ab", "--decode", "nonsense", code=2)
 check_operands()
 check_llama_flags()
 check_waiting()
