@@ -6,11 +6,14 @@
  *   encode FLAGS N PATH       then N bytes of text: "ok COUNT", a newline, then COUNT int32
  *   decode N PATH             then N ids as int32: "ok COUNT", a newline, then COUNT bytes (controls spelled out)
  *   ends PATH                 the ids that end an answer: as encode
+ *   convert FOLDER            writes FOLDER.gguf, in float32: "ok 0"
  *
  * or "error STATUS SENTENCE". A path may hold blanks, not newlines. The last tokenizer stays open. */
 #include "engine/engine.h"
+#include "format/convert.h"
 #include "format/source.h"
 #include "text/tokenizer.h"
+#include "text/tokenizer_gguf.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -136,6 +139,17 @@ static void ends(struct open_tokenizer *o, const char *path)
     tokens_done(&ids);
 }
 
+static void write_gguf(const char *folder)
+{
+    struct error err = { 0 };
+    struct convert_options o = { .type = DT_F32, .force = true, .tokenizer = tokenizer_to_gguf };
+    char out[4200];
+    snprintf(out, sizeof out, "%s.gguf", folder);
+    stretto_status s = convert(folder, out, &o, &err);
+    if (s == STRETTO_OK) answer(0, NULL, 1);
+    else refuse(s, &err);
+}
+
 int main(void)
 {
     static char line[65536], path[4096];
@@ -148,6 +162,7 @@ int main(void)
         if (sscanf(line, "encode %u %zu %4095[^\n]", &flags, &n, path) == 3) encode(&o, path, flags, n);
         else if (sscanf(line, "decode %zu %4095[^\n]", &n, path) == 2) decode(&o, path, n);
         else if (sscanf(line, "ends %4095[^\n]", path) == 1) ends(&o, path);
+        else if (sscanf(line, "convert %4095[^\n]", path) == 1) write_gguf(path);
         else if (strncmp(line, "logits ", 7) == 0 && last > line + 7) {
             *last = '\0';
             logits(line + 7, last + 1);

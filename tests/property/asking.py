@@ -53,6 +53,11 @@ class Asker:
     def ends(self, path):
         return self.numbers(int(self.ask(f"ends {path}")), np.int32).tolist()
 
+    def convert(self, folder):
+        """The path of the GGUF file made of the folder."""
+        self.ask(f"convert {folder}")
+        return folder + ".gguf"
+
     def close(self):
         if self.child:
             self.child.stdin.close()

@@ -16,6 +16,8 @@ REFUSED = {
     "experts": ("expert",),
     "rope longrope": ("longrope",),
     "rope unknown": ("ntk",),
+    "layers differ": ("differs between layers",),
+    "no base": ("freq_base",),          # gemma3: 1e6 to its authors, 10000 to llama.cpp
     "logit scale": ("logit_scale",),
 }
 NOT_LLAMA_CPP = {
@@ -77,6 +79,8 @@ def put_rope(f, dim, context):
     """Scalings by today's keys, by yesterday's, and both at once."""
     if f.maybe(0.8):
         f.f32("rope.freq_base", f.pick(500.0, 10000.0, 1e6, 3333.0))
+    elif f.arch == "gemma3":
+        f.has("no base")
     kind = f.pick("none", "none", "linear", "untyped", "old", "yarn", "yarn", "factors", "factors", "other")
     factor = f.pick(2.0, 4.0, 2.5, 8.0)
     f.has("rope " + kind)
@@ -184,13 +188,16 @@ def put_sizes(f):
     f.u32("feed_forward_length", feed)
     f.u32("attention.head_count", heads)
     if kv != heads or f.maybe(0.5):
-        if f.maybe(0.15):
-            f.put("attention.head_count_kv", "uint32s", [kv] * layers)
-        else:
-            f.u32("attention.head_count_kv", kv)
+        f.u32("attention.head_count_kv", kv)
     if width != heads * hd or f.maybe(0.3):
         f.u32("attention.key_length", hd)
         f.u32("attention.value_length", hd)
+    for key in ("attention.head_count_kv", "feed_forward_length", "attention.head_count"):
+        if f"{f.arch}.{key}" in f.keys and f.maybe(0.1):            # one number for each layer
+            f.put(key, "uint32s", [f.keys[f"{f.arch}.{key}"][1]] * layers)
+            if layers > 1 and f.maybe(0.15):
+                f.keys[f"{f.arch}.{key}"][1][-1] *= 2
+                f.has("layers differ")
     rot = hd
     if f.arch == "phi3" and f.maybe(0.5):
         rot = f.pick(4, hd)

@@ -18,6 +18,11 @@ class Keys:
         f = self.fields.get(f"{self.arch}.{key}")
         return default if f is None else f.contents()
 
+    def size(self, key, default=None):
+        """A number, or one for each layer, all alike."""
+        v = self.get(key, default)
+        return v[0] if isinstance(v, list) else v
+
 
 def read(path):
     r = gguf.GGUFReader(path)
@@ -59,9 +64,8 @@ def windowed(k, arch, i):
 def plan(path):
     arch, k, w = read(path)
     gemma, gpt2 = arch.startswith("gemma"), arch == "gpt2"
-    heads, width = k.get("attention.head_count"), k.get("embedding_length")
-    kv = k.get("attention.head_count_kv", heads)
-    kv = kv[0] if isinstance(kv, list) else kv
+    heads, width = k.size("attention.head_count"), k.get("embedding_length")
+    kv = k.size("attention.head_count_kv", heads)
     hd = k.get("attention.key_length", width // heads)
     context = k.get("context_length")
     eps = k.get("attention.layer_norm_epsilon" if gpt2 else "attention.layer_norm_rms_epsilon")

@@ -212,6 +212,7 @@ def beside(r, j, kind, x, ids):
     config["tokenizer_class"] = r.choice(GENERIC + x.classes)
     if config["tokenizer_class"] not in GENERIC:
         x.features.add("class " + config["tokenizer_class"].removesuffix("Fast"))
+    if config["tokenizer_class"] not in GENERIC or kind == "qwen":      # a qwen2 is always of that class
         config.setdefault("unk_token", unknown or eos)           # the classes' own names are not in here
         if kind == "wordpiece":
             config.setdefault("mask_token", "[MASK]")
