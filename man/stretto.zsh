@@ -74,6 +74,7 @@ _stretto()
         '*--stop=[stop before this text]:TEXT: ' \
         '--ignore-eos[go on past the model'\''s end token]' \
         '--trace=[draw which steps wrote which tokens over time, and who guessed them first]:FILE.svg:_files' \
+        '--force[replace the file of --trace when it is there]' \
         '--json[print one JSON value\: text, ids, counts, timings]' \
         '(-m --model)-m[a GGUF file, a Hugging Face folder, a name that '\''stretto models'\'' lists, or hf\:USER/REPO\[\:QUANT\]]:MODEL:_stretto_models' \
         '(-m --model)--model=[a GGUF file, a Hugging Face folder, a name that '\''stretto models'\'' lists, or hf\:USER/REPO\[\:QUANT\]]:MODEL:_stretto_models' \
@@ -237,6 +238,7 @@ _stretto()
         '--base-reference[kl\: compare with the same model'\''s float32 path]' \
         '--ids=[logits\: the token ids that are read]:1,2,3: ' \
         '--raw=[logits\: file for float32 rows, one per id]:OUT:_files' \
+        '--force[logits\: replace the file of --raw when it is there]' \
         '--json[print one JSON value]' \
         '(-m --model)-m[a GGUF file, a Hugging Face folder, a name that '\''stretto models'\'' lists, or hf\:USER/REPO\[\:QUANT\]]:MODEL:_stretto_models' \
         '(-m --model)--model=[a GGUF file, a Hugging Face folder, a name that '\''stretto models'\'' lists, or hf\:USER/REPO\[\:QUANT\]]:MODEL:_stretto_models' \

@@ -418,7 +418,7 @@ static const struct command command_here = {
 };
 const struct command *const command_table[] = { &command_here, NULL };
 
-int main(int argc, char **argv)
+static int dispatch(int argc, char **argv)
 {
     struct pull_options o;
     size_t n;
@@ -431,6 +431,12 @@ int main(int argc, char **argv)
     int code = command_parse(&command_here, argc - 1, argv + 1, &o, &n, &help);
     if (code == EXIT_DONE && help) command_help(&command_here);
     else if (code == EXIT_DONE) code = run(&o, n, argv + 1);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    int code = dispatch(argc, argv);
     if ((fflush(stdout) != 0 || ferror(stdout)) && code == EXIT_DONE) {
         perror("stretto pull: standard output");
         code = EXIT_FAILED;

@@ -3,6 +3,7 @@
 #include "stretto/commands.h"
 #include "stretto/line.h"
 #include "stretto/open.h"
+#include "stretto/output.h"
 #include "stretto/peer_flags.h"
 #include "stretto/talk.h"
 #include <signal.h>
@@ -49,25 +50,10 @@ static void say(const char *fmt, ...)
 
 /* ---- answers --------------------------------------------------------------------------------- */
 
-/* What a model writes must not command the terminal: control characters other than newline and tab
- * are left out there, those of C1 (C2 80 to C2 9F) too. Pieces are whole characters. */
-static void print_text(const struct chat *c, const char *p, size_t n)
-{
-    if (!c->terminal) {
-        fwrite(p, 1, n, stdout);
-        return;
-    }
-    for (size_t i = 0; i < n; i++) {
-        unsigned char b = (unsigned char)p[i];
-        if (b == 0xc2 && i + 1 < n && (unsigned char)p[i + 1] < 0xa0) i++;
-        else if ((b >= 0x20 && b != 0x7f) || b == '\n' || b == '\t') putchar(b);
-    }
-}
-
 static int on_text(void *user, const char *piece, size_t n)
 {
     struct chat *c = user;
-    print_text(c, piece, n);
+    answer_print(piece, n);
     fflush(stdout);
     return ferror(stdout) != 0 || buffer_append(&c->answer, piece, n) != STRETTO_OK;
 }

@@ -1,5 +1,6 @@
 /* stretto eval: numbers about quality. ppl, kl, and the raw logits that other programs' checks
  * read. */
+#include "base/file.h"
 #include "eval/eval.h"
 #include "stretto/commands.h"
 #include "stretto/experimental.h"
@@ -17,7 +18,7 @@ struct eval_options {
     struct model_options model;
     const char *file, *base, *ids, *raw;
     int64_t chunks;
-    bool base_reference, json;
+    bool base_reference, json, force;
 };
 
 #define AT(field) offsetof(struct eval_options, field)
@@ -30,6 +31,7 @@ static const struct option rows[] = {
     {"--ids", "1,2,3", OPT_TEXT, AT(ids), 0, 0, "logits: the token ids that are read"},
     {"--raw", "OUT", OPT_TEXT, AT(raw), 0, 0,
      "logits: file for float32 rows, one per id (encoders: hidden states)"},
+    {"--force", NULL, OPT_FLAG, AT(force), 0, 0, "logits: replace the file of --raw when it is there"},
     {"--json", NULL, OPT_FLAG, AT(json), 0, 0, "print one JSON value"},
 };
 #undef AT
@@ -230,8 +232,8 @@ static int run_logits(const struct eval_options *o)
     int32_t *ids = NULL;
     float *out = NULL;
     size_t n = 0;
-    FILE *f = NULL;
-    int code = parse_ids(o->ids, &ids, &n);
+    int code = can_create("eval", "--raw", o->raw, o->force);
+    if (code == EXIT_DONE) code = parse_ids(o->ids, &ids, &n);
     if (code == EXIT_DONE) code = open_model("eval", &o->model, false, &m);
     if (code == EXIT_DONE) code = open_engine(&o->model, m, 0, &e);
     if (code == EXIT_DONE) {
@@ -243,9 +245,8 @@ static int run_logits(const struct eval_options *o)
                 ? all_rows(e, ids, n, out, encoder, &err)
                 : fail(&err, STRETTO_E_NOMEM, "no memory for %zu rows of %zu logits", n, width);
         if (s != STRETTO_OK) code = command_fail("eval", s, err.text);
-        else if (!(f = fopen(o->raw, "wb")) ||
-                 fwrite(out, sizeof *out, n * width, f) != n * width || fclose(f) != 0)
-            code = command_fail("eval", STRETTO_E_IO, strerror(errno));
+        else if ((s = file_write(o->raw, out, n * width * sizeof *out, o->force, &err)) != STRETTO_OK)
+            code = command_fail("eval", s, err.text);
         else
             print(json_pack("{s:I,s:I}", "rows", (json_int_t)n, "width", (json_int_t)width),
                   o->json);

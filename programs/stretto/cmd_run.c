@@ -5,6 +5,7 @@
 #include "stretto/fetch.h"
 #include "stretto/given.h"
 #include "stretto/open.h"
+#include "stretto/output.h"
 #include "stretto/peer_flags.h"
 #include "stretto/prompts.h"
 #include "stretto/trace_svg.h"
@@ -23,7 +24,7 @@ struct run_options {
     const char *prompt, *file, *system, *system_file, *trace;
     struct text_list stop;
     int64_t n;
-    bool chat, json, ignore_eos, escape;
+    bool chat, json, ignore_eos, escape, force;
 };
 
 #define AT(field) offsetof(struct run_options, field)
@@ -46,6 +47,7 @@ static const struct option rows[] = {
     {"--ignore-eos", NULL, OPT_FLAG, AT(ignore_eos), 0, 0, "go on past the model's end token"},
     {"--trace", "FILE.svg", OPT_TEXT, AT(trace), 0, 0,
      "draw which steps wrote which tokens over time, and who guessed them first"},
+    {"--force", NULL, OPT_FLAG, AT(force), 0, 0, "replace the file of --trace when it is there"},
     {"--json", NULL, OPT_FLAG, AT(json), 0, 0, "print one JSON value: text, ids, counts, timings"},
 };
 #undef AT
@@ -56,7 +58,7 @@ static int on_text(void *user, const char *piece, size_t n)
 {
     struct out *o = user;
     if (!o->json) {
-        fwrite(piece, 1, n, stdout);
+        answer_print(piece, n);
         fflush(stdout);
         return ferror(stdout) != 0;
     }
@@ -117,7 +119,7 @@ static int draw(const struct run_options *o, const stretto_session *s, const str
                                .ids = stretto_session_tokens(s) + n_prompt,
                                .n = stretto_session_length(s) - n_prompt,
                                .step_seconds = d.step_seconds };
-    return svg_write("run", o->trace, m, trace, &about);
+    return svg_write("run", o->trace, o->force, m, trace, &about);
 }
 
 static int generate(stretto_session *s, const struct run_options *o, const stretto_model *m,
@@ -204,7 +206,7 @@ static int run_run(void *options, size_t n_operands, char **operands)
     const char *dot = o->trace ? strrchr(o->trace, '.') : NULL;
     if (dot && (strcmp(dot, ".png") == 0 || strcmp(dot, ".jpg") == 0 || strcmp(dot, ".pdf") == 0))
         return command_usage("run", "--trace draws SVG: give it the name of an .svg file");
-    int trace = o->trace ? can_write("run", "--trace", o->trace, false) : EXIT_DONE;
+    int trace = o->trace ? can_create("run", "--trace", o->trace, o->force) : EXIT_DONE;
     if (trace != EXIT_DONE) return trace;
     size_t length = 0, n = 0;
     char *text = NULL, *system = NULL;

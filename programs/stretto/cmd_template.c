@@ -3,6 +3,7 @@
 #include "format/source.h"
 #include "stretto/commands.h"
 #include "stretto/fetch.h"
+#include "stretto/output.h"
 #include "stretto/peer_flags.h"
 #include "text/template.h"
 #include "text/tokenizer.h"
@@ -123,9 +124,8 @@ static stretto_status print_rendering(struct job *j, struct error *err)
 {
     struct buffer out = buffer_make(TEXT_MAX);
     stretto_status s = template_render(j->t, j->vars, j->now, &out, err);
-    if (s == STRETTO_OK && out.len && fwrite(out.data, 1, out.len, stdout) != out.len)
-        s = fail(err, STRETTO_E_IO, "standard output cannot be written");
-    if (s == STRETTO_OK && fflush(stdout) != 0)
+    if (s == STRETTO_OK && out.len) text_print(out.data, out.len);
+    if (s == STRETTO_OK && (fflush(stdout) != 0 || ferror(stdout)))
         s = fail(err, STRETTO_E_IO, "standard output cannot be written");
     buffer_done(&out);
     return s;

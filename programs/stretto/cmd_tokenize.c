@@ -3,6 +3,7 @@
 #include "format/source.h"
 #include "stretto/commands.h"
 #include "stretto/fetch.h"
+#include "stretto/output.h"
 #include "stretto/peer_flags.h"
 #include "text/tokenizer.h"
 #include <jansson.h>
@@ -99,7 +100,7 @@ static stretto_status decode(const struct tokenize_options *o, const struct toke
         st = tokenizer_decode(t, ids.id, ids.n, !o->no_special, &text);
         if (st != STRETTO_OK) fail(err, st, "no memory for the text of %zu tokens", ids.n);
     }
-    if (st == STRETTO_OK && text.len) fwrite(text.data, 1, text.len, stdout);
+    if (st == STRETTO_OK && text.len) text_print(text.data, text.len);
     buffer_done(&text);
     tokens_done(&ids);
     json_decref(list);

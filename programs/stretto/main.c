@@ -16,11 +16,6 @@ static int run(const struct command *c, int argc, char **argv)
     if (code == EXIT_DONE && help) command_help(c);
     else if (code == EXIT_DONE) code = c->run(options, n, argv);
     free(options);
-    /* A full disk behind standard output must not look like success. */
-    if ((fflush(stdout) != 0 || ferror(stdout)) && code == EXIT_DONE) {
-        perror("stretto: standard output");
-        code = EXIT_FAILED;
-    }
     return code;
 }
 
@@ -30,7 +25,7 @@ static bool is_of_models(const char *word)
     return strcmp(word, "list") == 0 || strcmp(word, "ls") == 0 || strcmp(word, "rm") == 0;
 }
 
-int main(int argc, char **argv)
+static int dispatch(int argc, char **argv)
 {
     if (argc < 2) {
         command_help_all(false);
@@ -52,4 +47,15 @@ int main(int argc, char **argv)
     const struct command *c = command_find(word);
     if (c) return run(c, argc - 2, argv + 2);
     return is_of_models(word) ? run(&command_models, argc - 1, argv + 1) : command_unknown(word);
+}
+
+int main(int argc, char **argv)
+{
+    int code = dispatch(argc, argv);
+    /* A full disk behind standard output must not look like success. */
+    if ((fflush(stdout) != 0 || ferror(stdout)) && code == EXIT_DONE) {
+        perror("stretto: standard output");
+        code = EXIT_FAILED;
+    }
+    return code;
 }

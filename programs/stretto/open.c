@@ -218,6 +218,15 @@ int can_write(const char *command, const char *option, const char *path, bool re
     return why ? command_fail(command, STRETTO_E_IO, err) : EXIT_DONE;
 }
 
+int can_create(const char *command, const char *option, const char *path, bool force)
+{
+    struct stat st;
+    bool there = *path && stat(path, &st) == 0;
+    if (there && S_ISREG(st.st_mode) && !force)
+        return command_usage(command, "%s: %s is there already; --force replaces it", option, path);
+    return can_write(command, option, path, !there || S_ISREG(st.st_mode));
+}
+
 int learned_writable(const char *command, const char *path)
 {
     struct stat st;

@@ -27,6 +27,8 @@ void decoder_close(struct decoder *d);
 /* Whether a file can be written at the end of the work, asked before it; `replaced`: by a new one that
  * takes its name, so that its folder must be open to that. */
 int can_write(const char *command, const char *option, const char *path, bool replaced);
+/* Whether a new file can be made, or with `force` take the place of one that is there. */
+int can_create(const char *command, const char *option, const char *path, bool force);
 /* The same of --learned, a regular file that is replaced. */
 int learned_writable(const char *command, const char *path);
 /* Reads the file of --learned, when there is one. */

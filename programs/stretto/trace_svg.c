@@ -1,4 +1,5 @@
 #include "stretto/trace_svg.h"
+#include "base/file.h"
 #include "base/clock.h"
 #include "stretto/command.h"
 #include <errno.h>
@@ -307,7 +308,7 @@ static void head(const struct picture *p, double height)
     words(p, LEFT, 52, "class=\"note\"", text);
 }
 
-int svg_write(const char *command, const char *path, const stretto_model *m,
+int svg_write(const char *command, const char *path, bool replace, const stretto_model *m,
               const struct svg_trace *t, const struct svg_about *about)
 {
     struct error err = { 0 };
@@ -319,26 +320,25 @@ int svg_write(const char *command, const char *path, const stretto_model *m,
     if (p.n > MOST_TOKENS) p.n = MOST_TOKENS;
     if (p.n) p.steps = t->token[p.n - 1].step + 1;
     if (p.n) p.seconds = t->step[p.steps - 1].end;
-    p.f = fopen("/dev/null", "w");
+    char *text = NULL;
+    size_t length = 0;
     double height = 0;
+    bool ok = true;
     /* Drawn twice: the first time to see how long it gets. */
-    for (int pass = 0; pass < 2 && p.f; pass++) {
+    for (int pass = 0; pass < 2 && ok; pass++) {
+        free(text);
+        text = NULL;
+        if (!(p.f = open_memstream(&text, &length))) break;
         head(&p, height);
         legend(&p);
         if (p.n) chart(&p);
         height = answer(&p, CHART_TOP + CHART + 44) + 16;
-        if (pass == 0) {
-            fclose(p.f);
-            p.f = fopen(path, "w");
-        }
-    }
-    bool ok = p.f != NULL;
-    if (p.f) {
         fputs("</svg>\n", p.f);
         ok = !ferror(p.f);
         ok &= fclose(p.f) == 0;
     }
-    if (ok) return EXIT_DONE;
-    fail(&err, STRETTO_E_IO, "cannot write %s: %s", path, strerror(errno));
-    return command_fail(command, STRETTO_E_IO, err.text);
+    stretto_status s = ok && text ? file_write(path, text, length, replace, &err)
+                                  : fail(&err, STRETTO_E_NOMEM, "no memory for the picture");
+    free(text);
+    return s == STRETTO_OK ? EXIT_DONE : command_fail(command, s, err.text);
 }

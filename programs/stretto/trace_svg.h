@@ -26,6 +26,6 @@ struct svg_about {
     double step_seconds;               /* of a step of one row; 0: not known     */
 };
 /* Prints the sentence itself; an exit code. */
-int svg_write(const char *command, const char *path, const stretto_model *m,
+int svg_write(const char *command, const char *path, bool replace, const stretto_model *m,
               const struct svg_trace *t, const struct svg_about *about);
 #endif

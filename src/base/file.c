@@ -84,3 +84,50 @@ stretto_status file_replace(const char *path, const void *data, size_t n, struct
     buffer_done(&name);
     return s;
 }
+
+static stretto_status write_into(const char *path, const void *data, size_t n, struct error *err)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+    const char *p = data;
+    bool ok = fd >= 0;
+    while (ok && n) {
+        ssize_t k = write(fd, p, n);
+        if (k < 0 && errno == EINTR) continue;
+        if ((ok = k > 0)) p += k, n -= (size_t)k;
+    }
+    if (fd >= 0 && close(fd) != 0) ok = false;
+    return ok ? STRETTO_OK : fail(err, STRETTO_E_IO, "cannot write %s: %s", path, strerror(errno));
+}
+
+/* A link fails where the name is taken; file systems without links get the name as well as they can. */
+static bool give_name(const char *part, const char *path, bool replace)
+{
+    if (replace) return rename(part, path) == 0;
+    if (link(part, path) == 0) return unlink(part) == 0;
+    return errno != EEXIST && access(path, F_OK) != 0 && rename(part, path) == 0;
+}
+
+stretto_status file_write(const char *path, const void *data, size_t n, bool replace, struct error *err)
+{
+    struct stat st;
+    bool there = stat(path, &st) == 0;
+    if (there && !S_ISREG(st.st_mode)) return write_into(path, data, n, err);
+    if (there && !replace)
+        return fail(err, STRETTO_E_ARG, "%s is there already; --force replaces it", path);
+    char *real = realpath(path, NULL);
+    const char *target = real ? real : path;
+    struct buffer part = buffer_make(1 << 16);
+    stretto_status s = buffer_printf(&part, "%s.%ld.part", target, (long)getpid());
+    int fd = s == STRETTO_OK ? open(part.data, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666) : -1;
+    bool ok = fd >= 0 && write_all(fd, data, n);
+    if (ok && there) fchmod(fd, st.st_mode & 07777);
+    if (fd >= 0 && close(fd) != 0) ok = false;
+    if (!ok || !give_name(part.data, target, replace)) {
+        s = fail(err, errno == EEXIST ? STRETTO_E_ARG : STRETTO_E_IO, "cannot write %s: %s", path,
+                 strerror(errno));
+        if (fd >= 0) unlink(part.data);
+    }
+    free(real);
+    buffer_done(&part);
+    return s;
+}

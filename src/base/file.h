@@ -2,6 +2,7 @@
 #ifndef BASE_FILE_H
 #define BASE_FILE_H
 #include "base/status.h"
+#include <stdbool.h>
 
 struct file_map { const unsigned char *data; size_t size; };
 
@@ -14,4 +15,7 @@ void file_map_release(const void *at, size_t n);
 /* Makes `path` a file of these bytes, for its owner alone, in one step: whoever reads it sees the old
  * one or the new one. */
 stretto_status file_replace(const char *path, const void *data, size_t n, struct error *err);
+/* The same with the permissions of any new file, for what a person asked to be written. A file that is
+ * there is left alone (E_ARG) unless `replace`; what is no regular file (/dev/null) is written to. */
+stretto_status file_write(const char *path, const void *data, size_t n, bool replace, struct error *err);
 #endif

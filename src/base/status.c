@@ -1,6 +1,17 @@
 #include "base/status.h"
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
+
+/* Names in files may hold anything; a sentence about them must not command a terminal. */
+static void tame(char *text)
+{
+    for (unsigned char *p = (unsigned char *)text; *p; p++) {
+        bool c1 = p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0;
+        if ((*p < 0x20 && *p != '\n' && *p != '\t') || *p == 0x7f || c1) *p = '?';
+        if (c1) p[1] = '?';
+    }
+}
 
 stretto_status fail(struct error *err, stretto_status s, const char *fmt, ...)
 {
@@ -10,6 +21,7 @@ stretto_status fail(struct error *err, stretto_status s, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(err->text, sizeof err->text, fmt, ap);
     va_end(ap);
+    tame(err->text);
     return s;
 }
 

@@ -73,15 +73,30 @@ size_t utf8_bad_run(const char *p, size_t n)
     return i;
 }
 
+/* Of the malformed bytes at p, those that one U+FFFD stands for: the longest beginning of a well-formed
+ * character, or one byte (The Unicode Standard, section 3.9; Python's errors="replace"). */
+static size_t bad_part(const char *p, size_t n)
+{
+    const unsigned char *s = (const unsigned char *)p;
+    unsigned c = s[0];
+    size_t len = c >= 0xC2 && c <= 0xDF ? 2 : c >= 0xE0 && c <= 0xEF ? 3 : c >= 0xF0 && c <= 0xF4 ? 4 : 1;
+    unsigned lo = c == 0xE0 ? 0xA0 : c == 0xF0 ? 0x90 : 0x80;
+    unsigned hi = c == 0xED ? 0x9F : c == 0xF4 ? 0x8F : 0xBF;
+    if (len == 1 || n < 2 || s[1] < lo || s[1] > hi) return 1;
+    size_t k = 2;
+    while (k < len && k < n && (s[k] & 0xC0) == 0x80) k++;
+    return k;
+}
+
 stretto_status utf8_repair(struct buffer *b, const char *p, size_t n)
 {
-    while (n) {
+    for (size_t k; n; p += k, n -= k) {
         size_t good = utf8_valid_run(p, n);
         TRY(buffer_append(b, p, good));
         p += good;
         n -= good;
-        for (size_t bad = n ? utf8_bad_run(p, n) : 0; bad; bad--, p++, n--)
-            TRY(buffer_append(b, "\xef\xbf\xbd", 3));
+        k = n ? bad_part(p, n) : 0;
+        if (n) TRY(buffer_append(b, "\xef\xbf\xbd", 3));
     }
     return STRETTO_OK;
 }

@@ -14,7 +14,8 @@ size_t utf8_encode(int32_t cp, char out[4]);
 /* Length of the well-formed beginning, and of the malformed beginning. */
 size_t utf8_valid_run(const char *p, size_t n);
 size_t utf8_bad_run(const char *p, size_t n);
-/* The text appended to b with U+FFFD for every malformed byte, as JSON and templates need it. */
+/* The text appended to b with U+FFFD for what is malformed, as JSON and templates need it: as many as
+ * Python's bytes.decode("utf-8", "replace") puts. */
 stretto_status utf8_repair(struct buffer *b, const char *p, size_t n);
 /* Where the last character before `end` starts. */
 size_t utf8_before(const char *p, size_t end);

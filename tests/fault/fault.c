@@ -1,9 +1,10 @@
 /* Fails the n-th allocation of opening, using and closing a session, for n = 1, 2, 3 ... until
  * everything succeeds: each time a status comes back, nothing leaks (ASan builds see it), and the
- * next try works. Then: writing tokens allocates nothing.
+ * next try works. Then: writing tokens allocates nothing. Before: weights larger than memory.
  *
  * usage: fault MODEL */
 #include "base/memory.h"
+#include "model/model.h"
 #include "stretto/stretto.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -76,13 +77,35 @@ static int try_failing(const char *path, uint64_t n, int *wrong)
     return !reached;
 }
 
+/* Weights that the machine cannot hold are refused before they are touched; a byte more is enough. */
+static int too_little_memory(const char *path)
+{
+    struct model_open_options o = { .threads = 1 };
+    struct model *m;
+    struct error e = { 0 };
+    int wrong = 0;
+    if (model_open(&m, path, &o, &e) != STRETTO_OK) return 1;
+    uint64_t need = m->backend->weights_bytes(m->weights);
+    model_close(m);
+    for (uint64_t have = need - 1; have <= need; have++) {
+        o.memory = have;
+        error_clear(&e);
+        stretto_status s = model_open(&m, path, &o, &e);
+        model_close(m);
+        wrong += s != (have < need ? STRETTO_E_NOMEM : STRETTO_OK);
+        wrong += have < need && !strstr(e.text, "the weights take");
+    }
+    if (wrong) printf("FAIL %llu bytes of weights: %s\n", (unsigned long long)need, e.text);
+    return wrong;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 2) return 2;
     FILE *f = fopen(argv[1], "rb");
     if (!f) { printf("skip: there is no %s\n", argv[1]); return 77; }
     fclose(f);
-    int wrong = 0;
+    int wrong = too_little_memory(argv[1]);
     uint64_t n = 1;
     while (!try_failing(argv[1], n, &wrong) && n < 20000) n++;
     printf("%llu allocations failed in turn, %d wrong\n", (unsigned long long)n - 1, wrong);

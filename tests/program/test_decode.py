@@ -53,7 +53,7 @@ def main():
     with tempfile.TemporaryDirectory() as tmp:
         svg = os.path.join(tmp, "t.svg")
         for decode in ("plain", "jacobi", "lookup+suffix"):
-            code, out, err = run("-m", path("llama"), "-n", "60", "--decode", decode, "--trace", svg)
+            code, out, err = run("-m", path("llama"), "-n", "60", "--decode", decode, "--trace", svg, "--force")
             assert code == 0 and out == plain, err
             text = open(svg, encoding="utf-8").read()
             xml.dom.minidom.parseString(text)
@@ -63,7 +63,8 @@ def main():
             assert steps == 59 if decode == "plain" else steps <= 59
             assert "times one token a step" in text or decode != "plain", text
         for n in "0", "1":
-            code, out, err = run("-m", path("llama"), "-n", n, "--decode", "plain", "--trace", svg)
+            code, out, err = run("-m", path("llama"), "-n", n, "--decode", "plain", "--trace", svg,
+                                 "--force")
             text = open(svg, encoding="utf-8").read()
             xml.dom.minidom.parseString(text)
             assert code == 0 and text.count('class="chip"') == int(n), (n, text)

@@ -139,11 +139,13 @@ static stretto_status place_weights(struct upload *u, const struct graph *g, con
 static stretto_status check_memory(const struct weights *w, uint64_t have, struct error *err)
 {
     if (!have || w->bytes <= have) return STRETTO_OK;
+    bool large = w->bytes >= 1000000000;
     return fail(err, STRETTO_E_NOMEM,
-                "the weights take %.2f GB of memory%s and %.2f GB can be had (of the machine, or what its "
+                "the weights take %.1f %s of memory%s and %.1f can be had (of the machine, or what its "
                 "control group leaves): close other programs, raise the limit, or take a smaller model or "
                 "a file with fewer bits per weight",
-                (double)w->bytes / 1e9, w->reference ? " as float32" : "", (double)have / 1e9);
+                (double)w->bytes / (large ? 1e9 : 1e6), large ? "GB" : "MB",
+                w->reference ? " as float32" : "", (double)have / (large ? 1e9 : 1e6));
 }
 
 static stretto_status upload_into(struct upload *u, const struct graph *g, bool *table,
