@@ -340,6 +340,7 @@ FILTER(f_round)
         return tmpl_fail(r, STRETTO_E_ARG, "round: the method must be common, ceil or floor");
     if (digits < -300 || digits > 300)
         return tmpl_fail(r, STRETTO_E_ARG, "round: the precision is out of range");
+    if (v.kind == T_BIG) return tmpl_too_big(r);
     double unit = pow(10, (double)digits), scaled = f * unit;
     *out = V_FLOAT((tmpl_is(how, "ceil") ? ceil(scaled) : floor(scaled)) / unit);
     if (digits == 0 && v.kind != T_FLOAT) *out = V_FLOAT(f);

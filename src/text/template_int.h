@@ -60,7 +60,7 @@ struct value {
 };
 
 struct str { const char *p; size_t n, chars; };      /* chars: SIZE_MAX = not counted yet */
-struct list { struct value *v; size_t n, cap; };
+struct list { struct value *v; size_t n, cap; bool group; };   /* group: a pair made by groupby */
 struct entry { struct value k, v; uint64_t hash; };
 struct dict { struct entry *e; size_t n, cap; };
 struct view { struct dict *d; char what; };          /* 'k'eys 'v'alues 'i'tems */
