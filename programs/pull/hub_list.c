@@ -1,9 +1,9 @@
 #include "pull/hub_list.h"
+#include "base/json_tree.h"
 #include "base/memory.h"
 #include "format/catalogue.h"
 #include "format/hub_name.h"
 #include <fnmatch.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -117,10 +117,10 @@ stretto_status hub_list_parse(struct hub_list *l, const char *json, size_t n, co
                               struct error *err)
 {
     *l = (struct hub_list){ 0 };
-    json_t *root = json_loadb(json ? json : "", n, 0, NULL);
+    json_t *root;
+    stretto_status s = json_tree(&root, json ? json : "", n, JSON_TWICE_LAST, "the answer", NULL);
     size_t count = json_array_size(root);
-    stretto_status s = STRETTO_OK;
-    if (!json_is_array(root))
+    if (s != STRETTO_OK || !json_is_array(root))
         s = fail(err, STRETTO_E_FORMAT, "the answer about %.200s is not a list of files", spec);
     else if (count >= HUB_MAX_FILES)
         s = fail(err, STRETTO_E_FORMAT,

@@ -21,8 +21,8 @@ struct job {
     struct tokenizer *tok;
     struct file_map text, vars_text;
     struct template *t;
-    json_t *vars;
-    time_t now;
+    struct template_token tokens[2];
+    struct template_input in;
 };
 
 /* Two decimal digits at *p, which moves behind them; -1 when they are not there. */
@@ -78,26 +78,21 @@ static bool read_time(const char *p, time_t *out)
 
 static stretto_status read_vars(struct job *j, const char *path, struct error *err)
 {
-    json_error_t e;
     TRY(file_map_open(&j->vars_text, path, err));
-    j->vars = json_loadb(j->vars_text.size ? (const char *)j->vars_text.data : "",
-                         j->vars_text.size, JSON_ALLOW_NUL, &e);
-    if (!j->vars)
-        return fail(err, STRETTO_E_FORMAT, "%s, line %d: %s; --vars wants a JSON object of variables",
-                    path, e.line, e.text);
-    if (json_is_object(j->vars)) return STRETTO_OK;
-    return fail(err, STRETTO_E_FORMAT, "%s holds no JSON object: --vars wants one with the variables, "
-                "as {\"messages\": [...]}", path);
+    j->in.vars = j->vars_text.size ? (const char *)j->vars_text.data : "";
+    j->in.n_vars = j->vars_text.size;
+    j->in.where = path;
+    return STRETTO_OK;
 }
 
-/* A token of the model as a variable, unless the file has it. */
-static stretto_status offer_token(struct job *j, const char *name, int32_t id, struct error *err)
+/* A token of the model as a variable, where the file does not name it. */
+static void offer_token(struct job *j, const char *name, int32_t id)
 {
-    size_t n = 0;
-    const char *text = id < 0 ? NULL : tokenizer_spelling(j->tok, id, &n);
-    if (!text || json_object_get(j->vars, name)) return STRETTO_OK;
-    if (json_object_set_new(j->vars, name, json_stringn(text, n)) == 0) return STRETTO_OK;
-    return fail(err, STRETTO_E_NOMEM, "no memory for the variable %s", name);
+    struct template_token *t = &j->tokens[j->in.n_tokens];
+    t->name = name;
+    t->p = id < 0 ? NULL : tokenizer_spelling(j->tok, id, &t->n);
+    if (t->p) j->in.n_tokens++;
+    j->in.tokens = j->tokens;
 }
 
 static stretto_status compile_of_model(struct job *j, struct error *err)
@@ -110,8 +105,9 @@ static stretto_status compile_of_model(struct job *j, struct error *err)
         return fail(err, STRETTO_E_UNSUP, "%s has no chat template: name one with --template",
                     j->path.data);
     TRY(template_compile(&j->t, text, n, err));
-    TRY(offer_token(j, "bos_token", tokenizer_bos(j->tok), err));
-    return offer_token(j, "eos_token", tokenizer_eos(j->tok), err);
+    offer_token(j, "bos_token", tokenizer_bos(j->tok));
+    offer_token(j, "eos_token", tokenizer_eos(j->tok));
+    return STRETTO_OK;
 }
 
 static stretto_status compile_file(struct job *j, const char *path, struct error *err)
@@ -123,7 +119,7 @@ static stretto_status compile_file(struct job *j, const char *path, struct error
 static stretto_status print_rendering(struct job *j, struct error *err)
 {
     struct buffer out = buffer_make(TEXT_MAX);
-    stretto_status s = template_render(j->t, j->vars, j->now, &out, err);
+    stretto_status s = template_render(j->t, &j->in, &out, err);
     if (s == STRETTO_OK && out.len) text_print(out.data, out.len);
     if (s == STRETTO_OK && (fflush(stdout) != 0 || ferror(stdout)))
         s = fail(err, STRETTO_E_IO, "standard output cannot be written");
@@ -135,11 +131,11 @@ static int template_run(void *options, size_t n, char **operands)
 {
     (void)n; (void)operands;
     const struct template_options *o = options;
-    struct job j = { .path = buffer_make((size_t)1 << 16), .now = time(NULL) };
+    struct job j = { .path = buffer_make((size_t)1 << 16), .in.now = time(NULL) };
     struct error err = { 0 };
     if (!o->vars) return command_usage("template", "--vars FILE.json is missing: it holds the variables");
     if (o->model && o->file) return command_usage("template", "-m and --template exclude each other");
-    if (o->now && !read_time(o->now, &j.now))
+    if (o->now && !read_time(o->now, &j.in.now))
         return command_usage("template", "--now: '%s' is no time; it is spelled 2024-07-26T12:00:00, "
                              "with Z or +02:00 behind it when it is not local", o->now);
     int code = o->file ? EXIT_DONE : model_path("template", o->model, o->yes, &j.path);
@@ -154,7 +150,6 @@ static int template_run(void *options, size_t n, char **operands)
     template_free(j.t);
     tokenizer_close(j.tok);
     source_close(j.src);
-    json_decref(j.vars);
     file_map_close(&j.text);
     file_map_close(&j.vars_text);
     buffer_done(&j.path);

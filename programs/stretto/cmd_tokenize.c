@@ -1,12 +1,12 @@
 /* Text to token ids and back, without opening the model's weights. */
 #include "base/buffer.h"
+#include "base/json_tree.h"
 #include "format/source.h"
 #include "stretto/commands.h"
 #include "stretto/fetch.h"
 #include "stretto/output.h"
 #include "stretto/peer_flags.h"
 #include "text/tokenizer.h"
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -89,13 +89,13 @@ static stretto_status read_ids(struct tokens *ids, const json_t *list, const str
 static stretto_status decode(const struct tokenize_options *o, const struct tokenizer *t,
                              const struct buffer *in, struct error *err)
 {
-    json_error_t e;
-    json_t *list = json_loadb(in->data ? in->data : "", in->len, 0, &e);
+    json_t *list;
+    TRY(json_tree(&list, in->data ? in->data : "", in->len, JSON_TWICE_LAST,
+                  "the array of ids that --decode reads", err));
     struct tokens ids = { 0 };
     struct buffer text = buffer_make(INPUT_MAX);
     stretto_status st = json_is_array(list) ? read_ids(&ids, list, t, err)
-        : fail(err, STRETTO_E_ARG, "--decode reads a JSON array of ids: %s",
-               list ? "this is another value" : e.text);
+        : fail(err, STRETTO_E_ARG, "--decode reads a JSON array of ids, but this is another value");
     if (st == STRETTO_OK) {
         st = tokenizer_decode(t, ids.id, ids.n, !o->no_special, &text);
         if (st != STRETTO_OK) fail(err, st, "no memory for the text of %zu tokens", ids.n);

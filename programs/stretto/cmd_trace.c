@@ -11,6 +11,7 @@
  * holds the model's best tokens after the clean text and state k. wrong[k] is the first place where
  * states[k] differs from the answer, or the length of the block: the fixed point, the last state.
  * A prompt that does not fit has "skipped": why instead. `content` is a hash of all weights. */
+#include "base/json_tree.h"
 #include "base/random.h"
 #include "decode/learned.h"
 #include "eval/trajectory.h"
@@ -21,7 +22,6 @@
 #include "stretto/prompts.h"
 #include "ui/progress.h"
 #include <errno.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -213,7 +213,8 @@ static int resume(struct trace *t, size_t *done)
                 err.text);
         at = stop + 1;
         while (code == EXIT_DONE && (stop = memchr(at, '\n', (size_t)(text + n - at)))) {
-            json_t *j = json_loadb(at, (size_t)(stop - at), JSON_REJECT_DUPLICATES, NULL);
+            json_t *j;
+            json_tree(&j, at, (size_t)(stop - at), JSON_TWICE_REFUSED, "a line", NULL);
             const char *id = json_string_value(json_object_get(j, "id"));
             bool same = id && *done < t->prompts.n && strcmp(id, t->prompts.v[*done].id) == 0;
             json_decref(j);

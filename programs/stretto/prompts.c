@@ -1,6 +1,6 @@
 #include "stretto/prompts.h"
+#include "base/json_tree.h"
 #include "stretto/open.h"
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,12 +85,11 @@ static stretto_status take_members(struct prompt *p, const json_t *j, size_t num
 stretto_status prompt_parse(struct prompt *p, const char *line, size_t n, size_t number,
                             struct error *err)
 {
-    json_error_t what;
+    json_t *j;
     *p = (struct prompt){ 0 };
-    json_t *j = n <= PROMPT_MAX_BYTES ? json_loadb(line, n, JSON_REJECT_DUPLICATES, &what) : NULL;
     if (n > PROMPT_MAX_BYTES)
         return fail(err, STRETTO_E_FORMAT, "the line is longer than %d bytes", PROMPT_MAX_BYTES);
-    if (!j) return fail(err, STRETTO_E_FORMAT, "%s", what.text);
+    TRY(json_tree(&j, line, n, JSON_TWICE_REFUSED, "the prompt", err));
     stretto_status s = take_members(p, j, number, err);
     json_decref(j);
     if (s != STRETTO_OK) prompt_done(p);

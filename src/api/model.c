@@ -213,8 +213,12 @@ stretto_status stretto_chat_render(const stretto_model *m, const stretto_message
     stretto_status s = template_compile(&t, p, n, &e);
     if (s == STRETTO_OK) {
         json_t *vars = template_vars(m->model->tokenizer, messages, count, generate);
-        s = vars ? template_render(t, vars, time(NULL), &b, &e)
-                 : fail(&e, STRETTO_E_NOMEM, "out of memory");
+        char *text_vars = vars ? json_dumps(vars, 0) : NULL;
+        struct template_input in = { .vars = text_vars, .n_vars = text_vars ? strlen(text_vars) : 0,
+                                     .now = time(NULL) };
+        s = text_vars ? template_render(t, &in, &b, &e)
+                      : fail(&e, STRETTO_E_NOMEM, "out of memory");
+        free(text_vars);
         json_decref(vars);
         template_free(t);
     }

@@ -1,4 +1,5 @@
 #include "base/json.h"
+#include "base/memory.h"
 #include <locale.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -8,12 +9,18 @@
 /* What may come next. */
 enum { VALUE, VALUE_OR_END, KEY, KEY_OR_END, COMMA_OR_END, NOTHING };
 
+/* Python's own limit for integers in text: their conversion takes quadratic time there. */
+enum { MAX_INTEGER_DIGITS = 4300 };
+
+static const char byte_order_mark[] = "\xef\xbb\xbf";
+
 void json_open(struct json *j, const char *text, size_t n, const char *where, struct error *err)
 {
     const unsigned char *p = (const unsigned char *)(n ? text : "");
     *j = (struct json){ .kind = JT_NULL, .expect = VALUE, .start = p, .at = p, .end = p + n,
                         .token = p, .where = where, .err = err, .p = "",
                         .scratch = buffer_make(n) };    /* what is decoded is never longer */
+    if (n >= 3 && memcmp(p, byte_order_mark, 3) == 0) j->at += 3;
 }
 
 void json_done(struct json *j) { buffer_done(&j->scratch); }
@@ -134,7 +141,8 @@ static bool escape(struct json *j)
         if (c >= 0xd800 && c < 0xe000) {
             if (c >= 0xdc00 || j->end - j->at < 6 || j->at[0] != '\\' || j->at[1] != 'u'
                 || !hex4(j->at + 2, j->end, &low) || low < 0xdc00 || low > 0xdfff)
-                return bad(j, at, "half of a surrogate pair without the other") != JT_ERROR;
+                return bad(j, at, "half of a surrogate pair without the other, which no UTF-8 text "
+                           "can hold") != JT_ERROR;
             c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
             j->at += 6;
         }
@@ -190,9 +198,25 @@ static bool digits(struct json *j)
     return j->at > from;
 }
 
+/* Python's words for what has no digits. */
+static bool number_word(struct json *j)
+{
+    static const char *const words[] = { "NaN", "Infinity", "-Infinity" };
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        size_t n = strlen(words[i]);
+        if ((size_t)(j->end - j->at) < n || memcmp(j->at, words[i], n) != 0) continue;
+        j->p = (const char *)j->at;
+        j->n = n;
+        j->at += n;
+        return true;
+    }
+    return false;
+}
+
 static enum json_kind number(struct json *j)
 {
     const unsigned char *from = j->at;
+    if (number_word(j)) return JT_NUMBER;
     if (*j->at == '-') j->at++;
     if (j->at < j->end && *j->at == '0') {
         j->at++;
@@ -201,15 +225,19 @@ static enum json_kind number(struct json *j)
     } else if (!digits(j)) {
         return bad(j, from, "a number without digits");
     }
+    bool longer = j->at - from > MAX_INTEGER_DIGITS + (*from == '-');
     if (j->at < j->end && *j->at == '.') {
         j->at++;
+        longer = false;
         if (!digits(j)) return bad(j, from, "a number without digits after the point");
     }
     if (j->at < j->end && (*j->at == 'e' || *j->at == 'E')) {
         j->at++;
+        longer = false;
         if (j->at < j->end && (*j->at == '+' || *j->at == '-')) j->at++;
         if (!digits(j)) return bad(j, from, "a number without digits in its exponent");
     }
+    if (longer) return bad(j, from, "an integer of more than 4300 digits");
     j->p = (const char *)from;
     j->n = (size_t)(j->at - from);
     return JT_NUMBER;
@@ -265,7 +293,7 @@ static enum json_kind value(struct json *j)
     case 'f': kind = word(j, "false", JT_FALSE); break;
     case 'n': kind = word(j, "null", JT_NULL); break;
     default:
-        if (*j->at != '-' && (*j->at < '0' || *j->at > '9'))
+        if (*j->at != '-' && *j->at != 'N' && *j->at != 'I' && (*j->at < '0' || *j->at > '9'))
             return bad(j, j->at, "expected a value");
         kind = number(j);
     }
@@ -284,8 +312,18 @@ static enum json_kind key(struct json *j)
     return JT_KEY;
 }
 
+/* A text that begins like UTF-16 or UTF-32: with their marks, or with every other byte empty. */
+static bool wide(const struct json *j)
+{
+    const unsigned char *p = j->start;
+    return j->end - p >= 2 && ((p[0] == 0xff && p[1] == 0xfe) || (p[0] == 0xfe && p[1] == 0xff)
+                               || !p[0] != !p[1]);
+}
+
 static enum json_kind advance(struct json *j)
 {
+    if (j->at == j->start && wide(j))
+        return bad(j, j->at, "this is UTF-16 or no text at all; JSON is read as UTF-8");
     skip_space(j);
     j->token = j->at;
     if (j->at == j->end)
@@ -318,6 +356,14 @@ enum json_kind json_next(struct json *j)
     return j->kind = advance(j);
 }
 
+bool json_blank(const char *text, size_t n)
+{
+    struct json j;
+    json_open(&j, text, n, "", NULL);
+    skip_space(&j);
+    return j.at == j.end;
+}
+
 /* ---- reading tokens ------------------------------------------------------------------------- */
 
 bool json_is(const struct json *j, const char *text)
@@ -326,13 +372,20 @@ bool json_is(const struct json *j, const char *text)
            && memcmp(j->p, text, j->n) == 0;
 }
 
-bool json_i64(const struct json *j, int64_t *out)
+bool json_whole(const struct json *j)
 {
     if (j->kind != JT_NUMBER) return false;
+    for (size_t i = j->p[0] == '-'; i < j->n; i++)
+        if (j->p[i] < '0' || j->p[i] > '9') return false;
+    return true;
+}
+
+bool json_i64(const struct json *j, int64_t *out)
+{
+    if (!json_whole(j)) return false;
     bool negative = j->p[0] == '-';
     uint64_t v = 0, limit = (uint64_t)INT64_MAX + negative;
     for (size_t i = negative; i < j->n; i++) {
-        if (j->p[i] < '0' || j->p[i] > '9') return false;
         uint64_t d = (uint64_t)(j->p[i] - '0');
         if (v > (limit - d) / 10) return false;
         v = v * 10 + d;
@@ -342,20 +395,21 @@ bool json_i64(const struct json *j, int64_t *out)
 }
 
 /* strtod of the "C" locale, because a program may have set one with a decimal comma; asking for
- * that locale allocates nothing. */
+ * that locale allocates nothing. It knows NaN and Infinity too. */
 bool json_f64(const struct json *j, double *out)
 {
-    char text[512];
-    if (j->kind != JT_NUMBER || j->n >= sizeof text) return false;
-    memcpy(text, j->p, j->n);
-    text[j->n] = '\0';
-    locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-    if (!c) return false;
-    double v = strtod_l(text, NULL, c);
-    freelocale(c);
-    if (v - v != 0) return false;                   /* infinite: too large */
-    *out = v;
-    return true;
+    char few[512];
+    if (j->kind != JT_NUMBER) return false;
+    char *text = j->n < sizeof few ? few : mem_alloc(j->n + 1);
+    locale_t c = text ? newlocale(LC_ALL_MASK, "C", (locale_t)0) : (locale_t)0;
+    if (c) {
+        memcpy(text, j->p, j->n);
+        text[j->n] = '\0';
+        *out = strtod_l(text, NULL, c);
+        freelocale(c);
+    }
+    if (text != few) mem_free(text);
+    return c != (locale_t)0;
 }
 
 bool json_skip(struct json *j)

@@ -1,15 +1,19 @@
-/* A pull reader of JSON (RFC 8259), for files of tens of megabytes: it walks the mapped text once,
- * keeps no tree and allocates only for strings that hold escapes.
+/* A pull reader of JSON, for files of tens of megabytes: it walks the mapped text once, keeps no
+ * tree and allocates only for strings that hold escapes. All JSON that others wrote comes in here
+ * (trees through base/json_tree.h), and is read as Python's json reads it, because that is what
+ * wrote most of it: RFC 8259, and besides NaN, Infinity and -Infinity, numbers of any size, and a
+ * byte order mark in front (tests/program/test_json.py).
  *
  *     struct json j;
  *     json_open(&j, text, n, "tokenizer.json", err);
  *     while ((kind = json_next(&j)) > JT_END) ...
  *     json_done(&j);                 // kind is JT_END or JT_ERROR; json_status() tells which
  *
- * Strict: no comments, no trailing commas, valid UTF-8, paired surrogates, one value and then
- * nothing but white space. Names that stand twice in an object are handed out twice: whom it
- * matters must look. No recursion; nesting is limited to JSON_MAX_DEPTH. (JT: a token; jansson
- * owns JSON_...) */
+ * Strict: no comments, no trailing commas, valid UTF-8, one value and then nothing but white space.
+ * Names that stand twice in an object are handed out twice: whom it matters must look (Python: the
+ * last one counts). Refused though Python reads it: halves of surrogate pairs, which no UTF-8 text
+ * can hold, nesting beyond JSON_MAX_DEPTH, and UTF-16. No recursion. (JT: a token; jansson owns
+ * JSON_...) */
 #ifndef BASE_JSON_H
 #define BASE_JSON_H
 #include "base/buffer.h"
@@ -52,10 +56,16 @@ void json_done(struct json *j);
 /* OK, E_FORMAT or E_NOMEM. */
 stretto_status json_status(const struct json *j);
 
+/* True when there is no value at all: white space, or nothing. */
+bool json_blank(const char *text, size_t n);
+
 /* True when the token is a KEY or STRING spelled exactly so. */
 bool json_is(const struct json *j, const char *text);
-/* The token as a number: exact for integers, correctly rounded for doubles; false for other tokens
- * and when it does not fit (1.5 as an integer, 1e999). */
+/* True when the NUMBER is spelled as an integer: Python's int, whatever its size. */
+bool json_whole(const struct json *j);
+/* The token as a number: exact for integers, correctly rounded for doubles, 1e999 is infinite; false
+ * for other tokens and when it does not fit (1.5 as an integer; a double without memory for more
+ * than 500 digits). */
 bool json_i64(const struct json *j, int64_t *out);
 bool json_f64(const struct json *j, double *out);
 

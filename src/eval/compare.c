@@ -1,6 +1,6 @@
 #include "eval/compare.h"
+#include "base/json_tree.h"
 #include "base/memory.h"
-#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -90,9 +90,8 @@ stretto_status compare_read(struct compare_file *out, const char *text, size_t s
     if (size > COMPARE_BYTES)
         return fail(err, STRETTO_E_FORMAT, "%zu bytes; results have at most %d", size,
                     COMPARE_BYTES);
-    json_error_t where;
-    json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &where);
-    if (!root) return fail(err, STRETTO_E_FORMAT, "line %d: %s", where.line, where.text);
+    json_t *root;
+    TRY(json_tree(&root, text, size, JSON_TWICE_REFUSED, "the results", err));
     stretto_status s = read_rows(out, root, err);
     json_decref(root);
     if (s != STRETTO_OK) compare_done(out);

@@ -2,9 +2,11 @@
  * classes (what is assumed when a file is silent) and gguf-py's constants (what the keys are
  * called). What changes the computation and is not understood here is refused, never passed
  * over. */
+#include "base/json.h"
+#include "base/json_tree.h"
 #include "format/hf_int.h"
 #include "format/pooling.h"
-#include <jansson.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -164,16 +166,16 @@ static const char *word(struct reading *r, json_t *object, const char *key)
 static stretto_status load(struct source *s, const char *name, json_t **out, struct error *err)
 {
     struct source_str text;
-    json_error_t e;
     *out = NULL;
     if (!source_file(s, name, &text)) return STRETTO_OK;
+    /* transformers goes on without a generation_config.json that it cannot read; some are empty. */
+    if (strcmp(name, "generation_config.json") == 0 && json_blank(text.p, text.n)) return STRETTO_OK;
     if (text.n > MAX_CONFIG)
         return fail(err, STRETTO_E_FORMAT, "%s/%s has %zu bytes; at most %d are read", s->path,
                     name, text.n, MAX_CONFIG);
-    *out = json_loadb(text.p, text.n, 0, &e);
-    if (!*out)
-        return fail(err, STRETTO_E_FORMAT, "%s/%s: line %d, column %d: %s", s->path, name, e.line,
-                    e.column, e.text);
+    char where[PATH_MAX];
+    snprintf(where, sizeof where, "%s/%s", s->path, name);
+    TRY(json_tree(out, text.p, text.n, JSON_TWICE_LAST, where, err));
     if (json_is_object(*out)) return STRETTO_OK;
     json_decref(*out);
     *out = NULL;

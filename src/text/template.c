@@ -33,29 +33,13 @@ void template_free(struct template *t)
     mem_free(t);
 }
 
-/* The caller's variables come before the globals, and only names that the template mentions are
- * made. */
-static stretto_status bind_context(struct render *r, json_t *vars)
-{
-    TRY(tmpl_take(r, r->t->n_names, sizeof *r->context, &r->context));
-    for (size_t i = 0; i < r->t->n_names; i++) {
-        const struct str *name = r->t->names[i];
-        json_t *j = vars ? json_object_getn(vars, name->p, name->n) : NULL;
-        const struct function *fn = tmpl_global(name);
-        if (j) TRY(tmpl_from_json(r, j, 0, &r->context[i]));
-        else if (fn) r->context[i] = (struct value){ .kind = T_FUNCTION, .fn = fn };
-    }
-    return STRETTO_OK;
-}
-
-stretto_status template_render(const struct template *t, json_t *vars, time_t now,
+stretto_status template_render(const struct template *t, const struct template_input *in,
                                struct buffer *out, struct error *err)
 {
-    struct render r = { .err = err, .line = 1, .t = t, .now = now, .pool = { .max = TEMPLATE_VALUES_MAX },
+    struct render r = { .err = err, .line = 1, .t = t, .now = in->now,
+                        .pool = { .max = TEMPLATE_VALUES_MAX },
                         .out = buffer_make(TEMPLATE_OUTPUT_MAX) };
-    if (vars && !json_is_object(vars))
-        return fail(err, STRETTO_E_ARG, "the variables of a chat template must be a JSON object");
-    stretto_status s = bind_context(&r, vars);
+    stretto_status s = tmpl_variables(&r, in);
     if (!s) s = tmpl_run(&r);
     if (!s) {
         s = buffer_append(out, r.out.data ? r.out.data : "", r.out.len);

@@ -5,7 +5,6 @@
 #define TEXT_TEMPLATE_H
 #include "base/buffer.h"
 #include "base/status.h"
-#include <jansson.h>
 #include <time.h>
 
 struct template;
@@ -14,10 +13,21 @@ stretto_status template_compile(struct template **out, const char *text, size_t 
                                 struct error *err);
 void template_free(struct template *t);
 
-/* Renders with the members of the JSON object `vars` as variables, appending to *out. `now`
- * feeds strftime_now. raise_exception() in a template gives E_ARG and its words. Rendered as
+/* A variable that the model gives: its begin token and the like. */
+struct template_token { const char *name, *p; size_t n; };
+
+struct template_input {
+    const char *vars;              /* the text of a JSON object, whose members are variables      */
+    size_t n_vars;
+    const char *where;             /* what to call that text in messages                          */
+    const struct template_token *tokens;   /* used where vars has no such member                   */
+    size_t n_tokens;
+    time_t now;                    /* feeds strftime_now                                          */
+};
+
+/* Renders, appending to *out. raise_exception() in a template gives E_ARG and its words. Rendered as
  * transformers do: trim_blocks, lstrip_blocks, loop controls, tojson without HTML escapes. A
  * compiled template may be rendered by several threads at once. */
-stretto_status template_render(const struct template *t, json_t *vars, time_t now,
+stretto_status template_render(const struct template *t, const struct template_input *in,
                                struct buffer *out, struct error *err);
 #endif

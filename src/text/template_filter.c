@@ -292,6 +292,7 @@ FILTER(f_int)
     if (base != 0 && (base < 2 || base > 36)) { base = 10; }
     if (v.kind == T_UNDEFINED) return tmpl_use_undefined(r, v);
     if (tmpl_to_int(v, &i)) { *out = V_INT(i); return STRETTO_OK; }
+    if (v.kind == T_BIG) { *out = v; return STRETTO_OK; }
     if (v.kind == T_FLOAT) return from_float(r, v.f, a[0], out);
     if (v.kind != T_STR) { *out = a[0]; return STRETTO_OK; }
     if (tmpl_parse_int(v.s->p, v.s->n, (int)base, &i,
@@ -308,6 +309,11 @@ FILTER(f_float)
     double f;
     TRY(tmpl_bind(r, "float", c, "default?", &a));
     if (v.kind == T_UNDEFINED) return tmpl_use_undefined(r, v);
+    if (v.kind == T_BIG) {
+        *out = V_FLOAT(tmpl_big_float(v));
+        return isfinite(out->f) ? STRETTO_OK
+            : tmpl_fail(r, STRETTO_E_ARG, "the integer is too large for a float");
+    }
     if (tmpl_to_float(v,
                       &f) || (v.kind == T_STR && tmpl_parse_float(v.s->p, v.s->n, &f))) *out = V_FLOAT(f);
     else *out = a.kind == T_MISSING ? V_FLOAT(0) : a;
@@ -319,6 +325,12 @@ FILTER(f_abs)
     int64_t i;
     TRY(tmpl_bind(r, "abs", c, "", NULL));
     if (v.kind == T_FLOAT) { *out = V_FLOAT(fabs(v.f)); return STRETTO_OK; }
+    if (v.kind == T_BIG) {
+        size_t minus = *v.s->p == '-';
+        TRY(tmpl_view(r, v.s->p + minus, v.s->n - minus, out));
+        out->kind = T_BIG;
+        return STRETTO_OK;
+    }
     TRY(tmpl_want_int(r, "abs", v, &i));
     return i < 0 ? tmpl_binary(r, K_SUB, V_INT(0), V_INT(i), out) : (*out = V_INT(i), STRETTO_OK);
 }
@@ -330,7 +342,8 @@ FILTER(f_round)
     double f;
     TRY(tmpl_bind(r, "round", c, "precision? method?", a));
     if (v.kind == T_UNDEFINED) return tmpl_use_undefined(r, v);
-    if (!tmpl_to_float(v, &f))
+    if (v.kind == T_BIG) f = tmpl_big_float(v);
+    else if (!tmpl_to_float(v, &f))
         return tmpl_fail(r, STRETTO_E_ARG, "round wants a number, not %s", tmpl_type(v));
     if (a[0].kind != T_MISSING) TRY(tmpl_want_int(r, "round", a[0], &digits));
     struct str common = { "common", 6, 6 }, *how = &common;
@@ -590,6 +603,7 @@ FILTER(f_groupby)
             TRY(tmpl_list(r, 0, &group));
             TRY(key_of(r, l->v[i], a[0], a[1], true, &k));
             TRY(tmpl_pair(r, k, V_LIST(group), &pair));
+            pair.l->group = true;
             TRY(tmpl_push(r, groups, pair));
         }
         TRY(tmpl_push(r, group, l->v[i]));

@@ -178,6 +178,7 @@ static stretto_status percent_number(struct render *r, struct spec *s, struct va
     int64_t i = 0;
     bool real = strchr("eEfFgG", s->type) != NULL;
     if (v.kind == T_UNDEFINED) return tmpl_use_undefined(r, v);
+    if (v.kind == T_BIG) return tmpl_too_big(r);
     if (!tmpl_to_float(v, &f))
         return tmpl_fail(r, STRETTO_E_ARG, "%%%c format: a number is required, not %s", s->type,
                          tmpl_type(v));
@@ -310,6 +311,7 @@ static stretto_status put_value(struct render *r, struct value v, const char *p,
     if (!n) return tmpl_text(r, v);
     TRY(read_spec(r, p, n, &s));
     bool real = s.type && strchr("eEfFgG%", s.type);
+    if (v.kind == T_BIG) return tmpl_too_big(r);
     if (v.kind == T_STR) {
         if (s.type && s.type != 's')
             return tmpl_fail(r, STRETTO_E_ARG, "unknown format code '%c' for object of type 'str'",

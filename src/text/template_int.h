@@ -32,8 +32,10 @@ void tmpl_pool_done(struct pool *p);
 /* ---- values ---------------------------------------------------------------------------------- */
 enum kind {
     T_MISSING,                   /* no value at all: an argument not given, a name not set */
-    T_UNDEFINED, T_NONE, T_BOOL, T_INT, T_FLOAT, T_STR, T_LIST, T_TUPLE, T_DICT, T_VIEW, T_RANGE,
-    T_ITER, T_NAMESPACE, T_MACRO, T_FUNCTION, T_METHOD, T_LOOP, T_CYCLER, T_JOINER,
+    T_UNDEFINED, T_NONE, T_BOOL, T_INT,
+    T_BIG,                       /* an integer too large for 64 bits, as a variable spells it */
+    T_FLOAT, T_STR, T_LIST, T_TUPLE, T_DICT, T_VIEW, T_RANGE, T_ITER, T_NAMESPACE, T_MACRO,
+    T_FUNCTION, T_METHOD, T_LOOP, T_CYCLER, T_JOINER,
 };
 
 struct value {
@@ -43,7 +45,7 @@ struct value {
         bool b;
         int64_t i;
         double f;
-        struct str *s;
+        struct str *s;           /* T_STR T_BIG */
         struct list *l;          /* T_LIST T_TUPLE */
         struct dict *d;          /* T_DICT T_NAMESPACE */
         struct view *view;
@@ -196,7 +198,6 @@ stretto_status tmpl_find(struct render *r, const struct dict *d, struct value ke
                          struct value **out);
 struct value *tmpl_find_str(const struct dict *d, const char *p, size_t n);
 stretto_status tmpl_put(struct render *r, struct dict *d, struct value key, struct value v);
-stretto_status tmpl_from_json(struct render *r, json_t *j, unsigned depth, struct value *out);
 bool tmpl_truth(struct value v);
 bool tmpl_to_int(struct value v, int64_t *out);                    /* bool and int */
 bool tmpl_to_float(struct value v, double *out);                   /* bool, int and float */
@@ -213,9 +214,16 @@ stretto_status tmpl_undefined(struct render *r, const char *type, const struct s
 stretto_status tmpl_use_undefined(struct render *r, struct value v);   /* always an error */
 stretto_status tmpl_sort(struct render *r, struct list *l, struct list *keys, bool reverse);
 
+/* template_vars.c: the caller's variables come before the globals */
+stretto_status tmpl_variables(struct render *r, const struct template_input *in);
+
 /* template_number.c */
 stretto_status tmpl_binary(struct render *r, int op, struct value a, struct value b,
                            struct value *out);
+/* Two numbers of which one is T_BIG: as tmpl_compare. */
+int tmpl_big_order(struct value a, struct value b);
+double tmpl_big_float(struct value v);                             /* the nearest, or infinite */
+stretto_status tmpl_too_big(struct render *r);                     /* always an error */
 stretto_status tmpl_round(struct render *r, struct value v, int64_t digits, struct value *out);
 void tmpl_float_text(double f, char text[40]);
 bool tmpl_parse_float(const char *p, size_t n, double *out);       /* as Python's float() */

@@ -657,6 +657,8 @@ static const struct type_row {
       " to_bytes " },
     { T_BOOL, NULL, "", " as_integer_ratio bit_count bit_length conjugate denominator from_bytes imag numerator real"
       " to_bytes " },
+    { T_BIG, NULL, "", " as_integer_ratio bit_count bit_length conjugate denominator from_bytes imag numerator real"
+      " to_bytes " },
     { T_FLOAT, NULL, "", " as_integer_ratio conjugate fromhex hex imag is_integer real " },
     { T_RANGE, NULL, "", " count index start stop step " },
     { T_VIEW, NULL, "", " isdisjoint mapping " },

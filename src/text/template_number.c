@@ -1,13 +1,15 @@
 /* Numbers as Python has them: its operators, its spelling of floats, its rounding. Integers are 64
- * bits wide; what needs more is refused, never wrapped. */
+ * bits wide; what needs more is refused, never wrapped. Larger ones that come in as variables
+ * (T_BIG) can be printed, compared and turned into floats. */
 #include "text/template_int.h"
+#include "base/json.h"
 #include <locale.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static stretto_status too_big(struct render *r)
+stretto_status tmpl_too_big(struct render *r)
 {
     return tmpl_fail(r, STRETTO_E_UNSUP, "an integer above 64 bits is not supported");
 }
@@ -146,9 +148,9 @@ static stretto_status int_power(struct render *r, int64_t a, int64_t b, struct v
         *out = V_INT(b == 0 ? 1 : a == -1 ? (b & 1 ? -1 : 1) : a);
         return STRETTO_OK;
     }
-    if (b > 63) return too_big(r);
+    if (b > 63) return tmpl_too_big(r);
     for (; b > 0; b--)
-        if (__builtin_mul_overflow(v, a, &v)) return too_big(r);
+        if (__builtin_mul_overflow(v, a, &v)) return tmpl_too_big(r);
     *out = V_INT(v);
     return STRETTO_OK;
 }
@@ -176,7 +178,7 @@ static stretto_status int_binary(struct render *r, int op, int64_t a, int64_t b,
         break;
     default: return int_power(r, a, b, out);
     }
-    if (over) return too_big(r);
+    if (over) return tmpl_too_big(r);
     *out = V_INT(v);
     return STRETTO_OK;
 }
@@ -321,6 +323,39 @@ static const char *spelling(int op)
     }
 }
 
+double tmpl_big_float(struct value v)
+{
+    struct json j = { .kind = JT_NUMBER, .p = v.s->p, .n = v.s->n };
+    double f = 0;
+    return json_f64(&j, &f) ? f : (double)NAN;
+}
+
+/* Sign, length and digits order integers that have no leading zeros. */
+static int digits_order(const char *a, size_t n, const char *b, size_t m)
+{
+    bool minus = *a == '-';
+    if (minus != (*b == '-')) return minus ? -1 : 1;
+    int c = n != m ? (n < m ? -1 : 1) : memcmp(a, b, n);
+    c = (c > 0) - (c < 0);
+    return minus ? -c : c;
+}
+
+int tmpl_big_order(struct value a, struct value b)
+{
+    char text[400];
+    if (a.kind != T_BIG) {
+        int c = tmpl_big_order(b, a);
+        return c == 2 ? c : -c;
+    }
+    const struct str *s = a.s;
+    if (b.kind == T_BIG) return digits_order(s->p, s->n, b.s->p, b.s->n);
+    if (b.kind == T_FLOAT && isnan(b.f)) return 2;
+    if (b.kind != T_FLOAT || fabs(b.f) < 0x1p63) return *s->p == '-' ? -1 : 1;
+    if (isinf(b.f)) return b.f < 0 ? 1 : -1;
+    int n = snprintf(text, sizeof text, "%.0f", b.f);
+    return digits_order(s->p, s->n, text, (size_t)n);
+}
+
 stretto_status tmpl_binary(struct render *r, int op, struct value a, struct value b,
                            struct value *out)
 {
@@ -336,6 +371,7 @@ stretto_status tmpl_binary(struct render *r, int op, struct value a, struct valu
         return a.kind == T_STR ? add_strings(r, a, b, out) : join_lists(r, a, b, out);
     if (op == K_MUL && sequence(a) && bi) return repeat(r, a, j, out);
     if (op == K_MUL && sequence(b) && ai) return repeat(r, b, i, out);
+    if (a.kind == T_BIG || b.kind == T_BIG) return tmpl_too_big(r);
     return tmpl_fail(r, STRETTO_E_ARG, "unsupported operand types for %s: '%s' and '%s'%s",
                      spelling(op), tmpl_type(a), tmpl_type(b),
                      op == K_ADD && (a.kind == T_STR || b.kind == T_STR) ? " (~ joins anything as text)" : "");
@@ -351,11 +387,15 @@ stretto_status tmpl_round(struct render *r, struct value v, int64_t digits, stru
         int64_t unit = 1;
         for (; digits < 0; digits++) unit *= 10;
         int64_t rest = i % unit, down = i - rest;
-        if (rest < 0) { rest += unit; if (__builtin_sub_overflow(down, unit, &down)) return too_big(r); }
+        if (rest < 0) { rest += unit; if (__builtin_sub_overflow(down, unit, &down)) return tmpl_too_big(r); }
         bool up = rest > unit / 2 || (rest == unit / 2 && (down / unit) % 2);
-        if (up && __builtin_add_overflow(down, unit, &down)) return too_big(r);
+        if (up && __builtin_add_overflow(down, unit, &down)) return tmpl_too_big(r);
         *out = V_INT(down);
         return STRETTO_OK;
+    }
+    if (v.kind == T_BIG) {
+        *out = v;
+        return digits >= 0 ? STRETTO_OK : tmpl_too_big(r);
     }
     char text[420];
     double f = v.f;

@@ -126,6 +126,7 @@ static stretto_status repr(struct render *r, struct value v, unsigned depth)
     case T_NONE: return word(r, "None");
     case T_BOOL: return word(r, v.b ? "True" : "False");
     case T_INT: return integer(r, v.i);
+    case T_BIG: return tmpl_write(r, v.s->p, v.s->n);
     case T_FLOAT: tmpl_float_text(v.f, text); return word(r, text);
     case T_STR:
         if (v.safe) TRY(word(r, "Markup("));
@@ -212,6 +213,7 @@ static stretto_status json_atom(struct render *r, struct value v, bool ascii)
     case T_NONE: return word(r, "null");
     case T_BOOL: return word(r, v.b ? "true" : "false");
     case T_INT: return integer(r, v.i);
+    case T_BIG: return tmpl_write(r, v.s->p, v.s->n);
     case T_FLOAT:
         tmpl_float_text(v.f, text);
         return word(r, !strcmp(text, "nan") ? "NaN" : !strcmp(text, "inf") ? "Infinity"

@@ -20,9 +20,9 @@ PLAIN_TEST(is_none, "none", v.kind == T_NONE)
 PLAIN_TEST(is_boolean, "boolean", v.kind == T_BOOL)
 PLAIN_TEST(is_true, "true", v.kind == T_BOOL && v.b)
 PLAIN_TEST(is_false, "false", v.kind == T_BOOL && !v.b)
-PLAIN_TEST(is_integer, "integer", v.kind == T_INT)
+PLAIN_TEST(is_integer, "integer", v.kind == T_INT || v.kind == T_BIG)
 PLAIN_TEST(is_float, "float", v.kind == T_FLOAT)
-PLAIN_TEST(is_number, "number", v.kind == T_INT || v.kind == T_FLOAT || v.kind == T_BOOL)
+PLAIN_TEST(is_number, "number", v.kind >= T_BOOL && v.kind <= T_FLOAT)
 PLAIN_TEST(is_string, "string", v.kind == T_STR)
 PLAIN_TEST(is_mapping, "mapping", v.kind == T_DICT)
 PLAIN_TEST(is_sequence, "sequence", v.kind == T_STR || v.kind == T_LIST || v.kind == T_TUPLE
@@ -100,7 +100,7 @@ TEST(is_sameas)
     TRY(tmpl_bind(r, "the test sameas", c, "other", &o));
     bool same = v.kind == o.kind;
     if (same && v.kind == T_BOOL) same = v.b == o.b;
-    else if (same && (v.kind == T_INT || v.kind == T_FLOAT || v.kind == T_STR))
+    else if (same && v.kind >= T_INT && v.kind <= T_STR)
         return tmpl_fail(r, STRETTO_E_UNSUP,
                          "sameas between two %s values is not supported; use ==", tmpl_type(v));
     else if (same && v.kind != T_NONE) same = v.l == o.l;

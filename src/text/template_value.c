@@ -98,7 +98,7 @@ const char *tmpl_type(struct value v)
     case T_MISSING: case T_UNDEFINED: return "Undefined";
     case T_NONE: return "NoneType";
     case T_BOOL: return "bool";
-    case T_INT: return "int";
+    case T_INT: case T_BIG: return "int";
     case T_FLOAT: return "float";
     case T_STR: return "str";
     case T_LIST: return "list";
@@ -216,6 +216,11 @@ static stretto_status hash_of(struct render *r, struct value v, unsigned depth, 
         TRY(tmpl_work(r, v.s->n / 64));
         *out = hash_bytes(v.s->p, v.s->n);
         return STRETTO_OK;
+    case T_BIG:
+        v = V_FLOAT(tmpl_big_float(v));
+        memcpy(&i, &v.f, sizeof i);
+        *out = (uint64_t)i * 0x9e3779b97f4a7c15u;
+        return STRETTO_OK;
     case T_FLOAT:
         if (v.f >= -9e18 && v.f <= 9e18 && v.f == floor(v.f)) i = (int64_t)v.f;
         else memcpy(&i, &v.f, sizeof i);
@@ -306,48 +311,6 @@ stretto_status tmpl_put(struct render *r, struct dict *d, struct value key, stru
     return append_entry(r, d, (struct entry){ .k = key, .v = v, .hash = hash });
 }
 
-/* Strings stay in the JSON value, which the caller holds while we render. */
-stretto_status tmpl_from_json(struct render *r, json_t *j, unsigned depth, struct value *out)
-{
-    if (depth > TEMPLATE_VALUE_DEPTH)
-        return tmpl_fail(r, STRETTO_E_FULL, "a variable is nested more than %u deep",
-                         TEMPLATE_VALUE_DEPTH);
-    struct value v;
-    switch (json_typeof(j)) {
-    case JSON_NULL: *out = V_NONE; return STRETTO_OK;
-    case JSON_TRUE: *out = V_BOOL(true); return STRETTO_OK;
-    case JSON_FALSE: *out = V_BOOL(false); return STRETTO_OK;
-    case JSON_INTEGER: *out = V_INT((int64_t)json_integer_value(j)); return STRETTO_OK;
-    case JSON_REAL: *out = V_FLOAT(json_real_value(j)); return STRETTO_OK;
-    case JSON_STRING: return tmpl_view(r, json_string_value(j), json_string_length(j), out);
-    case JSON_ARRAY: {
-        size_t n = json_array_size(j);
-        struct list *l;
-        TRY(tmpl_list(r, n, &l));
-        for (size_t i = 0; i < n; i++) {
-            TRY(tmpl_from_json(r, json_array_get(j, i), depth + 1, &v));
-            TRY(tmpl_push(r, l, v));
-        }
-        *out = V_LIST(l);
-        return STRETTO_OK;
-    }
-    case JSON_OBJECT: {
-        struct dict *d;
-        TRY(tmpl_dict(r, &d));
-        for (void *at = json_object_iter(j); at; at = json_object_iter_next(j, at)) {
-            const char *key = json_object_iter_key(at);
-            struct entry e = { .hash = hash_bytes(key, strlen(key)) };
-            TRY(tmpl_view(r, key, strlen(key), &e.k));
-            TRY(tmpl_from_json(r, json_object_iter_value(at), depth + 1, &e.v));
-            TRY(append_entry(r, d, e));
-        }
-        *out = (struct value){ .kind = T_DICT, .d = d };
-        return STRETTO_OK;
-    }
-    }
-    return tmpl_fail(r, STRETTO_E_ARG, "a variable is not JSON");
-}
-
 /* ---- Python's rules -------------------------------------------------------------------------- */
 
 bool tmpl_truth(struct value v)
@@ -422,6 +385,13 @@ static bool number(struct value v, long double *out)
     return true;
 }
 
+/* Numbers of which one is larger than 64 bits; they have an order of their own. */
+static bool big(struct value a, struct value b)
+{
+    long double x;
+    return (a.kind == T_BIG && (b.kind == T_BIG || number(b, &x))) || (b.kind == T_BIG && number(a, &x));
+}
+
 static stretto_status equal(struct render *r, struct value a, struct value b, unsigned depth,
                             bool *out)
 {
@@ -430,6 +400,7 @@ static stretto_status equal(struct render *r, struct value a, struct value b, un
     TRY(tmpl_work(r, 1));
     if (depth > TEMPLATE_VALUE_DEPTH)
         return tmpl_fail(r, STRETTO_E_FULL, "values are nested too deeply to be compared");
+    if (big(a, b)) { *out = tmpl_big_order(a, b) == 0; return STRETTO_OK; }
     if (number(a, &x)) { *out = number(b, &y) && order(x, y) == 0; return STRETTO_OK; }
     if (a.kind != b.kind) return STRETTO_OK;
     switch ((enum kind)a.kind) {
@@ -488,6 +459,7 @@ static stretto_status compare(struct render *r, struct value a, struct value b, 
         return tmpl_fail(r, STRETTO_E_FULL, "values are nested too deeply to be compared");
     if (a.kind == T_UNDEFINED) return tmpl_use_undefined(r, a);
     if (b.kind == T_UNDEFINED) return tmpl_use_undefined(r, b);
+    if (big(a, b)) { *out = tmpl_big_order(a, b); return STRETTO_OK; }
     if (number(a, &x) && number(b, &y)) { *out = order(x, y); return STRETTO_OK; }
     if (a.kind == T_STR && b.kind == T_STR) {
         size_t n = a.s->n < b.s->n ? a.s->n : b.s->n;
@@ -533,7 +505,7 @@ stretto_status tmpl_contains(struct render *r, struct value seq, struct value it
         return STRETTO_OK;
     }
     struct iter it;
-    if (seq.kind == T_NONE || seq.kind == T_BOOL || seq.kind == T_INT || seq.kind == T_FLOAT)
+    if (seq.kind >= T_NONE && seq.kind <= T_FLOAT)
         return tmpl_fail(r, STRETTO_E_ARG, "argument of type '%s' is not iterable", tmpl_type(seq));
     TRY(tmpl_iter(r, seq, &it));
     for (;;) {

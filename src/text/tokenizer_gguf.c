@@ -4,10 +4,10 @@
  * Keys and the meaning of the names: gguf-py's constants and llama.cpp's readers. */
 #include "text/tokenizer_gguf.h"
 #include "base/json.h"
+#include "base/json_tree.h"
 #include "base/memory.h"
 #include "format/gguf_write.h"
 #include "text/tokenizer_int.h"
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -207,7 +207,8 @@ static stretto_status put_pre_name(struct writing *x)
     while (!raw && json_next(&j) == JT_KEY)
         if (json_is(&j, "pre_tokenizer") ? !json_raw(&j, &raw, &n) : !json_skip(&j)) break;
     json_done(&j);
-    json_t *tree = raw ? json_loadb(raw, n, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL) : NULL;
+    json_t *tree = NULL;
+    if (raw) TRY(json_tree(&tree, raw, n, JSON_TWICE_LAST, "tokenizer.json, pre_tokenizer", x->err));
     struct expressions list = { .known = true };
     read_steps(tree, &list, 0);
     const struct pretok_name *found = NULL;

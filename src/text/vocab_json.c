@@ -1,5 +1,6 @@
 #include "text/vocab_json.h"
 #include "base/json.h"
+#include "base/json_tree.h"
 #include "base/memory.h"
 #include <stdio.h>
 #include <string.h>
@@ -265,13 +266,8 @@ static stretto_status find_parts(const char *p, size_t n, struct raw part[N_PART
 
 static stretto_status tree(json_t **out, struct raw text, const char *what, struct error *err)
 {
-    json_error_t e;
     *out = NULL;
-    if (!text.n) return STRETTO_OK;
-    *out = json_loadb(text.p, text.n, JSON_DECODE_ANY | JSON_ALLOW_NUL, &e);
-    if (*out) return STRETTO_OK;
-    return fail(err, json_error_code(&e) == json_error_out_of_memory ? STRETTO_E_NOMEM : STRETTO_E_FORMAT,
-                "%s: line %d: %s", what, e.line, e.text);
+    return text.p ? json_tree(out, text.p, text.n, JSON_TWICE_LAST, what, err) : STRETTO_OK;
 }
 
 static stretto_status part_of(struct tokenizer *t, struct raw text, const char *what,
@@ -450,7 +446,8 @@ stretto_status vocab_from_json(struct tokenizer *t, const struct source *src, st
     } others[] = { { "tokenizer_config.json", tokenizer_config }, { "config.json", model_config },
                    { "generation_config.json", model_config } };
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        if (source_file(src, others[i].file, &s))
+        /* transformers goes on without a generation_config.json that it cannot read; some are empty. */
+        if (source_file(src, others[i].file, &s) && (i != 2 || !json_blank(s.p, s.n)))
             TRY(part_of(t, (struct raw){ s.p, s.n }, others[i].file, others[i].read, err));
     return STRETTO_OK;
 }

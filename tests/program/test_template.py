@@ -72,7 +72,7 @@ def promises(folder):
         ("line 3: no such role", 1, ["--template", raising, "--vars", variables]),
         ("unsupported tag 'include'", 1, ["--template", unknown, "--vars", variables]),
         ("not UTF-8", 1, ["--template", bytes_, "--vars", variables]),
-        ("broken.json, line 1", 1, ["--template", good, "--vars", broken]),
+        ("broken.json: line 1", 1, ["--template", good, "--vars", broken]),
         ("holds no JSON object", 1, ["--template", good, "--vars", array]),
         ("none.json", 1, ["--template", good, "--vars", folder / "none.json"]),
         ("none.jinja", 1, ["--template", folder / "none.jinja", "--vars", variables]),
@@ -81,6 +81,31 @@ def promises(folder):
         code, out, err = run(*args)
         ok = code == want and out == "" and words in err and err.count("\n") == want
         check(words, ok, f"exit {code}: {err}{out}")
+
+
+def numbers(folder):
+    """Variables of any size and kind print as Python prints what its json reads."""
+    texts = ["18446744073709551616", "-9223372036854775809", "1" + "0" * 400, "1e400", "-Infinity", "NaN",
+             "9223372036854775807", "1e30", "-0", "0.1"]
+    template, variables = folder / "numbers.jinja", folder / "numbers.json"
+    template.write_text("{% for x in l %}{{ x }} {{ [x]|tojson }} {{ x is number }} {{ x is integer }} "
+                        "{{ x > 3 }} {{ x == x|string|float }} {{ x|abs }};{% endfor %}"
+                        "{{ l[:5]|sort }} {{ l[0] == 18446744073709551616.0 }} {{ l[0] in l[:1] }}"
+                        "{{ l[0] == l[1] }} {{ l[1] < l[0] }}")
+    variables.write_text("\ufeff{\"l\": [" + ", ".join(texts) + "]}", encoding="utf-8")
+    values = [json.loads(t) for t in texts]
+    want = "".join(f"{x} {json.dumps([x])} True {isinstance(x, int)} {x > 3} {x == float(x_text(x))} "
+                   f"{abs(x)};" for x in values)
+    want += f"{sorted(values[:5])} {values[0] == 2.0**64} TrueFalse True"
+    code, out, err = run("--template", template, "--vars", variables)
+    check("numbers of any size", (code, out, err) == (0, want, ""), f"{err}{out}\n{want}")
+    template.write_text("{{ l[0] + 1 }}")
+    code, out, err = run("--template", template, "--vars", variables)
+    check("no sums above 64 bits", code == 1 and "above 64 bits is not supported" in err, out + err)
+
+
+def x_text(x):
+    return str(x) if isinstance(x, float) or abs(x) < 10**300 else "inf"
 
 
 def against_jinja(folder):
@@ -115,6 +140,7 @@ def main():
                 return 77
         else:
             promises(folder)
+            numbers(folder)
             n = vendors(folder / "row.json")
     print("\n".join(wrong) or f"{n} renderings agree")
     return 1 if wrong else 0

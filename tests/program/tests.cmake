@@ -6,6 +6,14 @@ if(TARGET stretto)
     ${CMAKE_CURRENT_SOURCE_DIR}/program/test_tokenizer_json.py $<TARGET_FILE:tokenize_batch>
     $<TARGET_FILE:stretto> --models ${STRETTO_TEST_MODELS})
   set_tests_properties(program.tokenizer_json PROPERTIES LABELS full SKIP_RETURN_CODE 77 TIMEOUT 900)
+  add_executable(json_batch program/json_batch.c)
+  target_link_libraries(json_batch PRIVATE stretto_all)
+  add_test(NAME program.json COMMAND python3
+    ${CMAKE_CURRENT_SOURCE_DIR}/program/test_json.py $<TARGET_FILE:json_batch>)
+  set_tests_properties(program.json PROPERTIES LABELS quick TIMEOUT 300)
+  add_test(NAME program.folders COMMAND python3
+    ${CMAKE_CURRENT_SOURCE_DIR}/program/test_folders.py $<TARGET_FILE:stretto>)
+  set_tests_properties(program.folders PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 300)
   add_test(NAME program.template COMMAND python3
     ${CMAKE_CURRENT_SOURCE_DIR}/program/test_template.py $<TARGET_FILE:stretto> ${STRETTO_TEST_DATA})
   add_test(NAME program.template_random COMMAND python3

@@ -21,6 +21,8 @@ OPEN_END = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X|HA" + r"CK)\b")
 MACHINE = re.compile(r"(?<![\w.])/(wo" + r"rk|fa" + r"rm|ro" + r"ot|tmp/w|home/[a-z]\w*)(/|\b)")
 REGISTRY = re.compile(r"(py" + r"pi\.org|pythonho" + r"sted\.org|deb" + r"ian\.org/debian|" +
                       r"deb\.deb" + r"ian\.org|registry\.np" + r"mjs|huggingface\.co/a" + r"pi)")
+# JSON that others wrote has one door, base/json.h, and trees are made by base/json_tree.h.
+OTHER_JSON = re.compile(r"\bjson_load(b|s|f|fd|_file|_callback)\s*\(")
 NAMED = re.compile(r"`((?:src|include|programs|tests|tools|docs|bench|cmake)/[\w./-]*\w)`")
 
 
@@ -44,6 +46,8 @@ def faults(name, raw):
             yield number, "names the host of a package registry"
         if line != line.rstrip() and path.suffix != ".md":
             yield number, "blanks at the end of the line"
+        if name.startswith(("src/", "programs/")) and OTHER_JSON.search(line):
+            yield number, "reads JSON with another reader than base/json.h and base/json_tree.h"
         if code and "\t" in line:
             yield number, "a tab"
         if code and len(line) > LIMIT:
@@ -58,6 +62,7 @@ def self_test():
     """The test must be able to fail: each fault planted once."""
     planted = {"a" * 121 + "\n": 1, "a\tb\n": 1, "a \n": 1, "/* TO" + "DO */\n": 1, "end": 1,
                '"/wo' + 'rk/x"\n': 1, "py" + "pi.org\n": 1, "clean\n": 0,
+               "json_load" + "b(p, n);\n": 1,
                '"/tmp/stretto-XXXXXX"\n': 0}
     for text, count in planted.items():
         found = list(faults("src/a.c", text.encode()))

@@ -92,7 +92,7 @@ static void bad_files_are_refused_with_words(void **state)
     (void)state;
     refused("", "line");
     refused("[1, 2", "line 1");
-    refused("3", "line 1");
+    refused("3", "list of 1 to");
     refused("[]", "list of 1 to");
     refused("{\"rows\": 7}", "list of 1 to");
     refused("[7]", "row 1");

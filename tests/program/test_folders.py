@@ -1,0 +1,97 @@
+#!/usr/bin/env python3
+"""Small files beside a model as others write them: what json reads, we read.
+
+usage: test_folders.py STRETTO
+Folders are made here: a tokenizer of bytes, and around it the odd forms that published folders have.
+"""
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+STRETTO = sys.argv[1]
+wrong = []
+
+
+def check(what, ok, detail=""):
+    if not ok:
+        wrong.append(f"{what}: {detail}")
+
+
+def letters():
+    """GPT-2's letters for the 256 bytes."""
+    own = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    return {b: chr(b) if b in own else chr(256 + n) for n, b in
+            enumerate([b for b in range(256) if b not in own] + own)}
+
+
+def tokenizer(specials=("<s>", "</s>")):
+    vocab = {s: i for i, s in enumerate(specials)}
+    for _, letter in sorted(letters().items()):
+        vocab[letter] = len(vocab)
+    return {"version": "1.0", "truncation": None, "padding": None,
+            "added_tokens": [{"id": i, "content": s, "single_word": False, "lstrip": False, "rstrip": False,
+                              "normalized": False, "special": True} for i, s in enumerate(specials)],
+            "normalizer": None,
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
+                              "use_regex": True},
+            "post_processor": None,
+            "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+            "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
+                      "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
+                      "ignore_merges": False, "vocab": vocab, "merges": []}}
+
+
+def folder(root, name, **files):
+    """A folder of files; a value that is no string becomes JSON; None leaves the file out."""
+    path = root / name
+    path.mkdir()
+    files = {"tokenizer": tokenizer(), **files}
+    for stem, value in files.items():
+        file = path / (stem if "." in stem else stem + ".json")
+        if value is not None:
+            file.write_bytes(value if isinstance(value, bytes) else value.encode()
+                             if isinstance(value, str) else json.dumps(value).encode())
+    return path
+
+
+def tokenize(path, text):
+    p = subprocess.run([STRETTO, "tokenize", "-m", path, "--json"], input=text.encode(), capture_output=True)
+    return p.returncode, p.stdout.decode(), p.stderr.decode()
+
+
+def odd_json(root):
+    good = '{"bos_token": "<s>", "eos_token": "</s>", "model_max_length": %s}'
+    plain = tokenize(folder(root, "plain", tokenizer_config=good % "8"), "a")
+    check("an ordinary folder", plain[0] == 0, plain)
+    odd = {"1e30 as an integer": {"tokenizer_config": good % "1000000000000000019884624838656"},
+           "NaN, Infinity and 1e400": {"tokenizer_config": good % "[NaN, Infinity, -Infinity, 1e400, -1e999]"},
+           "an integer of 400 digits": {"tokenizer_config": good % ("9" * 400)},
+           "a byte order mark": {"tokenizer_config": "\ufeff" + good % "8",
+                                 "tokenizer": "\ufeff" + json.dumps(tokenizer())},
+           "a name twice": {"tokenizer_config": good.replace("{", '{"bos_token": 7, ', 1) % "8"},
+           "an empty generation_config.json": {"generation_config": ""},
+           "a blank generation_config.json": {"generation_config": " \n"}}
+    for i, (what, files) in enumerate(odd.items()):
+        got = tokenize(folder(root, f"odd{i}", **files), "a")
+        check(what, got == plain, got)
+    bad = {"half of a surrogate pair": {"tokenizer_config": '{"x": "\\ud800"}'},
+           "this is UTF-16": {"tokenizer_config": (good % "8").encode("utf-16")},
+           "nested too deeply": {"tokenizer_config": "[" * 600 + "]" * 600},
+           "tokenizer_config.json: line 1, column 1 (byte 0): the text ends too early": {"tokenizer_config": ""},
+           "generation_config.json: line 1, column 2": {"generation_config": "{'a': 1}"}}
+    for i, (words, files) in enumerate(bad.items()):
+        code, out, err = tokenize(folder(root, f"bad{i}", **files), "a")
+        check(words, code == 1 and out == "" and words in err, err)
+
+
+def main():
+    with tempfile.TemporaryDirectory() as name:
+        odd_json(pathlib.Path(name))
+    print("\n".join(wrong) or "folders are read as they are meant")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
