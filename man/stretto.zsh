@@ -69,6 +69,7 @@ _stretto()
         '(-sysf --system-prompt-file --system-file)-sysf[read the system message from a file]:FILE:_files' \
         '(-sysf --system-prompt-file --system-file)--system-prompt-file=[read the system message from a file]:FILE:_files' \
         '(-sysf --system-prompt-file --system-file)--system-file=[read the system message from a file]:FILE:_files' \
+        '--special-in-text[with --chat\: special tokens spelled in the prompt steer the model, as <|im_end|> ends a turn]' \
         '*-r[stop before this text]:TEXT: ' \
         '*--reverse-prompt=[stop before this text]:TEXT: ' \
         '*--stop=[stop before this text]:TEXT: ' \
@@ -129,6 +130,7 @@ _stretto()
         '(-n --predict --n-predict)-n[tokens of an answer at most]:N: ' \
         '(-n --predict --n-predict)--predict=[tokens of an answer at most]:N: ' \
         '(-n --predict --n-predict)--n-predict=[tokens of an answer at most]:N: ' \
+        '--special-in-text[special tokens spelled in messages steer the model, as <|im_end|> ends a turn]' \
         '(-m --model)-m[a GGUF file, a Hugging Face folder, a name that '\''stretto models'\'' lists, or hf\:USER/REPO\[\:QUANT\]]:MODEL:_stretto_models' \
         '(-m --model)--model=[a GGUF file, a Hugging Face folder, a name that '\''stretto models'\'' lists, or hf\:USER/REPO\[\:QUANT\]]:MODEL:_stretto_models' \
         '(-hf --hf-repo)-hf[the same as -m hf\:USER/REPO\[\:QUANT\]]:USER/REPO\[\:QUANT\]:_stretto_hub' \

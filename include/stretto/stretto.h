@@ -108,9 +108,13 @@ STRETTO_API stretto_status stretto_detokenize(const stretto_model *m, const int3
 STRETTO_API int stretto_token_ends(const stretto_model *m, int32_t id);
 
 typedef struct stretto_message { const char *role, *content; } stretto_message;
-/* The conversation as the model's chat template writes it, ready to be tokenized with SPECIAL (templates
- * spell BOS themselves). generate: 1 adds the opening of the assistant's answer. E_FULL as above; E_UNSUP
- * when the model has no template. err, when not NULL, gets a sentence. */
+/* The conversation as the model's chat template writes it. generate: 1 adds the opening of the assistant's
+ * answer. Contents are given as the template wants them, as a text or as a list of parts; where it has no
+ * place for a system message, that stands in front of the user's next message, an empty line between.
+ * E_FULL as above; E_UNSUP when the model has no template, or one that prints nothing of what one of the
+ * roles says. err, when not NULL, gets a sentence. To be read by people, or tokenized with SPECIAL
+ * (templates spell BOS themselves) where all messages are your own: a message that spells <|im_end|> ends
+ * its turn then. For other people's words there is stretto_chat_tokenize. */
 STRETTO_API stretto_status stretto_chat_render(const stretto_model *m, const stretto_message *messages,
         size_t count, int generate, char *text, size_t capacity, size_t *length, char *err, size_t err_size);
 
@@ -293,6 +297,29 @@ STRETTO_API stretto_status stretto_session_embed(stretto_session *s, const int32
 
 /* Words for the last failure of this session; "" when there was none. Valid until its next call. */
 STRETTO_API const char *stretto_session_error(const stretto_session *s);
+
+/* ---- conversations --------------------------------------------------------------------------------- */
+
+typedef struct stretto_chat_options {
+    size_t size;
+    uint32_t answer;                 /* 1: adds the opening of the assistant's answer                      */
+    uint32_t special_in_text;        /* 1: special tokens spelled in messages become their ids: only where
+                                        all messages are your own                                         */
+    uint32_t begin;                  /* 1: BOS in front where the tokenizer asks for it; where the template
+                                        gives it too it comes once, and log hears of it                   */
+    /* what was done besides, one line without newline; from the thread that calls */
+    void (*log)(void *user, const char *line);
+    void *user;
+} stretto_chat_options;
+#define STRETTO_CHAT_OPTIONS_INIT { sizeof(stretto_chat_options), 1, 0, 0, NULL, NULL }
+
+/* The conversation as ids, ready for stretto_session_sync: rendered as by stretto_chat_render and tokenized
+ * as one text, in which only what the template itself spelled becomes special tokens. What a message says
+ * stays text, however the template cuts, joins or changes it. opt may be NULL. E_FULL as in
+ * stretto_tokenize, errors as in stretto_chat_render. */
+STRETTO_API stretto_status stretto_chat_tokenize(const stretto_model *m, const stretto_message *messages,
+        size_t count, const stretto_chat_options *opt, int32_t *ids, size_t capacity, size_t *n_ids,
+        char *err, size_t err_size);
 
 #ifdef __cplusplus
 }

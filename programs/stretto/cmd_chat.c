@@ -18,6 +18,7 @@ struct chat_options {
     struct decode_options decode;
     const char *system;
     int64_t n;
+    bool special_in_text;
 };
 
 struct chat {
@@ -359,6 +360,7 @@ static int chat_run(void *options, size_t n, char **operands)
     if (code == EXIT_DONE) code = learned_in("chat", &c.options->decode, engine);
     if (code == EXIT_DONE) code = decode_as("chat", &decoder, c.session);
     c.talk.model = m;
+    c.talk.special_in_text = c.options->special_in_text;
     if (code == EXIT_DONE) {
         code = with_session(&c, engine);
         int kept = learned_out("chat", &c.options->decode, engine);
@@ -391,6 +393,8 @@ static const struct option rows[] = {
     { "-sys --system", "TEXT", OPT_TEXT, AT(system), 0, 0, "a system message" },
     { "-n --predict --n-predict", "N", OPT_INT, AT(n), -1, 1 << 24,
       "tokens of an answer at most; -1 until the model ends [-1]" },
+    { "--special-in-text", NULL, OPT_FLAG, AT(special_in_text), 0, 0,
+      "special tokens spelled in messages steer the model, as <|im_end|> ends a turn; else they are text" },
 };
 #undef AT
 static const struct option_group group = { "Conversation", rows, sizeof rows / sizeof *rows };

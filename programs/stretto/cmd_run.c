@@ -24,7 +24,7 @@ struct run_options {
     const char *prompt, *file, *system, *system_file, *trace;
     struct text_list stop;
     int64_t n;
-    bool chat, json, ignore_eos, escape, force;
+    bool chat, json, ignore_eos, escape, force, special_in_text;
 };
 
 #define AT(field) offsetof(struct run_options, field)
@@ -42,6 +42,9 @@ static const struct option rows[] = {
      "a system message; with --chat"},
     {"-sysf --system-prompt-file --system-file", "FILE", OPT_TEXT, AT(system_file), 0, 0,
      "read the system message from a file; with --chat"},
+    {"--special-in-text", NULL, OPT_FLAG, AT(special_in_text), 0, 0,
+     "with --chat: special tokens spelled in the prompt steer the model, as <|im_end|> ends a turn; else "
+     "they are text"},
     {"-r --reverse-prompt --stop", "TEXT", OPT_TEXTS, AT(stop), 0, 0,
      "stop before this text; may be given up to 16 times"},
     {"--ignore-eos", NULL, OPT_FLAG, AT(ignore_eos), 0, 0, "go on past the model's end token"},
@@ -203,6 +206,9 @@ static int run_run(void *options, size_t n_operands, char **operands)
     if (o->prompt && o->file) return command_usage("run", "-p and -f both give a prompt; take one");
     if ((o->system || o->system_file) && !o->chat)
         return command_usage("run", "%s goes with --chat", o->system ? "-sys" : "--system-file");
+    if (o->special_in_text && !o->chat)
+        return command_usage("run", "--special-in-text goes with --chat: without it the prompt is used as "
+                             "given, special tokens included");
     const char *dot = o->trace ? strrchr(o->trace, '.') : NULL;
     if (dot && (strcmp(dot, ".png") == 0 || strcmp(dot, ".jpg") == 0 || strcmp(dot, ".pdf") == 0))
         return command_usage("run", "--trace draws SVG: give it the name of an .svg file");
@@ -228,15 +234,10 @@ static int run_run(void *options, size_t n_operands, char **operands)
     code = engine_options_from("run", &o->model, 1, &eo);
     if (code == EXIT_DONE) code = open_model("run", &o->model, false, &m);
     else m = NULL;
-    if (code == EXIT_DONE && o->chat) {
-        char *with = chat_text("run", m, system, text, &length);
-        free(text);
-        text = with;
-        if (!text) code = EXIT_FAILED;
-    }
     if (code == EXIT_DONE) {
-        ids = text_ids("run", m, text, length, o->chat ? STRETTO_TOKENIZE_SPECIAL
-                        : STRETTO_TOKENIZE_SPECIAL | STRETTO_TOKENIZE_ADD, &n);
+        ids = o->chat ? chat_ids("run", m, system, text, o->special_in_text, &n)
+                      : text_ids("run", m, text, length,
+                                 STRETTO_TOKENIZE_SPECIAL | STRETTO_TOKENIZE_ADD, &n);
         if (!ids) code = EXIT_FAILED;
     }
     if (code == EXIT_DONE) {

@@ -1,10 +1,12 @@
 /* A chat template and its variables into the text that a model would be given. */
 #include "base/file.h"
+#include "base/json.h"
 #include "format/source.h"
 #include "stretto/commands.h"
 #include "stretto/fetch.h"
 #include "stretto/output.h"
 #include "stretto/peer_flags.h"
+#include "text/chat.h"
 #include "text/template.h"
 #include "text/tokenizer.h"
 #include <stdio.h>
@@ -20,8 +22,8 @@ struct job {
     struct source *src;
     struct tokenizer *tok;
     struct file_map text, vars_text;
-    struct template *t;
-    struct template_token tokens[2];
+    struct template *t;            /* of a file, or                                             */
+    struct chat *chat;             /* of the model                                              */
     struct template_input in;
 };
 
@@ -85,14 +87,20 @@ static stretto_status read_vars(struct job *j, const char *path, struct error *e
     return STRETTO_OK;
 }
 
-/* A token of the model as a variable, where the file does not name it. */
-static void offer_token(struct job *j, const char *name, int32_t id)
+/* Whether the variables name tools, which some models have a template of their own for. */
+static bool wants_tools(const struct template_input *in)
 {
-    struct template_token *t = &j->tokens[j->in.n_tokens];
-    t->name = name;
-    t->p = id < 0 ? NULL : tokenizer_spelling(j->tok, id, &t->n);
-    if (t->p) j->in.n_tokens++;
-    j->in.tokens = j->tokens;
+    struct json j;
+    bool tools = false;
+    json_open(&j, in->vars, in->n_vars, in->where, NULL);
+    json_next(&j);
+    while (json_next(&j) == JT_KEY) {
+        bool here = json_is(&j, "tools");
+        if (!json_skip(&j)) break;
+        if (here) tools = j.kind != JT_NULL;
+    }
+    json_done(&j);
+    return tools;
 }
 
 static stretto_status compile_of_model(struct job *j, struct error *err)
@@ -101,13 +109,9 @@ static stretto_status compile_of_model(struct job *j, struct error *err)
     size_t n;
     TRY(source_open(&j->src, j->path.data, err));
     TRY(tokenizer_open(&j->tok, j->src, err));
-    if (!tokenizer_chat_template(j->tok, &text, &n))
-        return fail(err, STRETTO_E_UNSUP, "%s has no chat template: name one with --template",
-                    j->path.data);
-    TRY(template_compile(&j->t, text, n, err));
-    offer_token(j, "bos_token", tokenizer_bos(j->tok));
-    offer_token(j, "eos_token", tokenizer_eos(j->tok));
-    return STRETTO_OK;
+    if (!tokenizer_chat_template(j->tok, wants_tools(&j->in), &text, &n))
+        return tokenizer_no_chat(j->tok, err);
+    return chat_open_text(&j->chat, j->tok, text, n, err);
 }
 
 static stretto_status compile_file(struct job *j, const char *path, struct error *err)
@@ -119,7 +123,12 @@ static stretto_status compile_file(struct job *j, const char *path, struct error
 static stretto_status print_rendering(struct job *j, struct error *err)
 {
     struct buffer out = buffer_make(TEXT_MAX);
-    stretto_status s = template_render(j->t, &j->in, &out, err);
+    bool parts = false;
+    stretto_status s = j->chat ? chat_render_vars(j->chat, &j->in, &out, &parts, err)
+                               : template_render(j->t, &j->in, &out, NULL, err);
+    if (s == STRETTO_OK && parts)
+        fprintf(stderr, "stretto template: the template wants contents as lists of parts; texts are given "
+                        "to it so\n");
     if (s == STRETTO_OK && out.len) text_print(out.data, out.len);
     if (s == STRETTO_OK && (fflush(stdout) != 0 || ferror(stdout)))
         s = fail(err, STRETTO_E_IO, "standard output cannot be written");
@@ -148,6 +157,7 @@ static int template_run(void *options, size_t n, char **operands)
             code = command_fail("template", s == STRETTO_E_ARG ? STRETTO_E_FORMAT : s, err.text);
     }
     template_free(j.t);
+    chat_close(j.chat);
     tokenizer_close(j.tok);
     source_close(j.src);
     file_map_close(&j.text);

@@ -1,5 +1,7 @@
 #include "stretto/prompts.h"
 #include "base/json_tree.h"
+#include "model/model.h"
+#include "stretto/experimental.h"
 #include "stretto/open.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -114,6 +116,43 @@ char *chat_text(const char *command, const stretto_model *m, const char *system,
     return NULL;
 }
 
+static void tell(void *user, const char *line) { fprintf(stderr, "stretto %s: %s\n", (char *)user, line); }
+
+int32_t *chat_ids(const char *command, const stretto_model *m, const char *system, const char *user,
+                  bool special_in_text, size_t *n)
+{
+    stretto_message messages[2];
+    size_t count = 0;
+    if (system) messages[count++] = (stretto_message){ "system", system };
+    messages[count++] = (stretto_message){ "user", user };
+    stretto_chat_options o = STRETTO_CHAT_OPTIONS_INIT;
+    o.special_in_text = special_in_text;
+    char err[600] = "";
+    stretto_status s = stretto_chat_tokenize(m, messages, count, &o, NULL, 0, n, err, sizeof err);
+    int32_t *ids = s == STRETTO_OK || s == STRETTO_E_FULL ? malloc((*n + 1) * sizeof *ids) : NULL;
+    o.log = tell;
+    o.user = (void *)(uintptr_t)command;
+    if (ids) s = stretto_chat_tokenize(m, messages, count, &o, ids, *n, n, err, sizeof err);
+    else if (s == STRETTO_OK || s == STRETTO_E_FULL) s = STRETTO_E_NOMEM;
+    if (s == STRETTO_OK) return ids;
+    free(ids);
+    command_fail(command, s == STRETTO_E_ARG ? STRETTO_E_FORMAT : s, *err ? err : NULL);
+    return NULL;
+}
+
+/* A prompt that was rendered by hand spells BOS, and the tokenizer adds it. */
+static void begin_once(const char *command, const stretto_model *m, int32_t *ids, size_t *n)
+{
+    size_t n_before, length;
+    const struct tokenizer *t = stretto_model_inside(m)->tokenizer;
+    const int32_t *before = tokenizer_before(t, &n_before);
+    if (n_before != 1 || *n < 2 || ids[0] != before[0] || ids[1] != before[0]) return;
+    const char *p = tokenizer_spelling(t, ids[0], &length);
+    memmove(ids, ids + 1, --*n * sizeof *ids);
+    fprintf(stderr, "stretto %s: the prompt begins with %.*s, which the tokenizer adds too: it comes once\n",
+            command, (int)length, p);
+}
+
 int32_t *text_ids(const char *command, const stretto_model *m, const char *text, size_t length,
                   unsigned flags, size_t *n)
 {
@@ -123,6 +162,8 @@ int32_t *text_ids(const char *command, const stretto_model *m, const char *text,
         ids = malloc((*n + 1) * sizeof *ids);
         s = ids ? stretto_tokenize(m, text, length, flags, ids, *n, n) : STRETTO_E_NOMEM;
     }
+    if (s == STRETTO_OK && flags & STRETTO_TOKENIZE_ADD && flags & STRETTO_TOKENIZE_SPECIAL)
+        begin_once(command, m, ids, n);
     if (s == STRETTO_OK) return ids;
     free(ids);
     command_fail(command, s, s == STRETTO_E_UNSUP ? "the model file has no vocabulary" : NULL);

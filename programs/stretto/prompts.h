@@ -34,7 +34,11 @@ void prompts_done(struct prompts *p);
  * sentence. system may be NULL. */
 char *chat_text(const char *command, const stretto_model *m, const char *system, const char *user,
                 size_t *length);
-/* Token ids of a text, malloc'd. NULL after a sentence. */
+/* The same as token ids, malloc'd: special tokens are the template's alone, unless special_in_text. */
+int32_t *chat_ids(const char *command, const stretto_model *m, const char *system, const char *user,
+                  bool special_in_text, size_t *n);
+/* Token ids of a text, malloc'd. NULL after a sentence. A BOS that the text spells and the tokenizer adds
+ * comes once, with a warning. */
 int32_t *text_ids(const char *command, const stretto_model *m, const char *text, size_t length,
                   unsigned flags, size_t *n);
 #endif

@@ -58,50 +58,48 @@ stretto_status talk_add(struct talk *t, const char *role, const char *text, size
 
 /* ---- tokens ---------------------------------------------------------------------------------- */
 
-/* The messages from `first` on, the system message before them, as the template writes them. */
-static char *rendered(const struct talk *t, size_t first, bool answer, size_t *length,
-                      struct error *err)
+/* What the library says goes out once, not again with every answer. */
+static void tell_once(void *user, const char *line)
 {
-    size_t n = t->n - first, at = 0, need = 0;
-    stretto_message *all = mem_alloc((n + 1) * sizeof *all);
-    char *text = NULL, words[600] = "";
-    stretto_status s = all ? STRETTO_OK : STRETTO_E_NOMEM;
-    if (all && t->system) all[at++] = (stretto_message){ "system", t->system };
-    if (all && n) memcpy(all + at, t->messages + first, n * sizeof *all);
-    if (s == STRETTO_OK)
-        s = stretto_chat_render(t->model, all, at + n, answer, NULL, 0, &need, words, sizeof words);
-    if (s == STRETTO_E_FULL || s == STRETTO_OK) {
-        text = mem_alloc(need + 1);
-        s = text ? stretto_chat_render(t->model, all, at + n, answer, text, need + 1, length, words,
-                                       sizeof words) : STRETTO_E_NOMEM;
-    }
-    mem_free(all);
-    if (s == STRETTO_OK) return text;
-    mem_free(text);
-    fail(err, s, "%s", *words ? words : stretto_status_text(s));
-    return NULL;
+    struct talk *t = user;
+    if (!t->told) fprintf(stderr, "stretto chat: %s\n", line);
+    t->told = true;
 }
 
+/* The ids of some messages; what does not fit into t->ids is counted in t->n_ids. */
+static stretto_status tokenize(struct talk *t, const stretto_message *messages, size_t n, bool answer,
+                               char *words, size_t words_n)
+{
+    stretto_chat_options o = STRETTO_CHAT_OPTIONS_INIT;
+    o.answer = answer;
+    o.special_in_text = t->special_in_text;
+    o.log = tell_once;
+    o.user = t;
+    return stretto_chat_tokenize(t->model, messages, n, &o, t->ids, t->ids_cap, &t->n_ids, words,
+                                 words_n);
+}
+
+/* The messages from `first` on, the system message before them. */
 static stretto_status ids_from(struct talk *t, size_t first, bool answer, struct error *err)
 {
-    size_t length = 0;
-    char *text = rendered(t, first, answer, &length, err);
-    if (!text) return err->status;
-    stretto_status s = stretto_tokenize(t->model, text, length, STRETTO_TOKENIZE_SPECIAL, t->ids,
-                                        t->ids_cap, &t->n_ids);
-    if (s == STRETTO_E_FULL) {
+    size_t n = t->n - first, at = 0;
+    stretto_message *all = mem_alloc((n + 1) * sizeof *all);
+    char words[600] = "";
+    if (!all) return fail(err, STRETTO_E_NOMEM, "%s", stretto_status_text(STRETTO_E_NOMEM));
+    if (t->system) all[at++] = (stretto_message){ "system", t->system };
+    if (n) memcpy(all + at, t->messages + first, n * sizeof *all);
+    stretto_status s = tokenize(t, all, at + n, answer, words, sizeof words);
+    if (s == STRETTO_E_FULL && t->n_ids > t->ids_cap) {
         int32_t *ids = mem_resize(t->ids, t->n_ids * sizeof *ids);
         if (ids) {
             t->ids = ids;
             t->ids_cap = t->n_ids;
-            s = stretto_tokenize(t->model, text, length, STRETTO_TOKENIZE_SPECIAL, ids, t->ids_cap,
-                                 &t->n_ids);
-        } else
-            s = STRETTO_E_NOMEM;
+        }
+        s = ids ? tokenize(t, all, at + n, answer, words, sizeof words) : STRETTO_E_NOMEM;
     }
-    mem_free(text);
+    mem_free(all);
     return s == STRETTO_OK ? s : fail(err, s, "the conversation cannot be made into tokens: %s",
-                                      stretto_status_text(s));
+                                      *words ? words : stretto_status_text(s));
 }
 
 stretto_status talk_ids(struct talk *t, bool answer, struct error *err)

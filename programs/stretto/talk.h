@@ -12,6 +12,8 @@ struct talk {
     size_t n, cap;
     int32_t *ids;                      /* of the last talk_ids                         */
     size_t n_ids, ids_cap;
+    bool special_in_text;              /* special tokens that messages spell become ids    */
+    bool told;                         /* what the library has to say was said             */
 };
 
 void talk_done(struct talk *t);

@@ -5,8 +5,12 @@
 #include "decode/stop.h"
 #include "engine/companion.h"
 #include "engine/writer.h"
+#include "text/chat.h"
 
-struct stretto_model { struct model *model; };
+struct stretto_model {
+    struct model *model;
+    struct chat *chat;               /* NULL: it has no template for conversations */
+};
 
 struct stretto_engine {
     struct engine *engine;

@@ -3,12 +3,10 @@
 #include "base/memory.h"
 #include "format/pooling.h"
 #include "stretto/experimental.h"
-#include "text/template.h"
-#include "text/unicode.h"
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 stretto_status options_take(void *ours, size_t our_size, const void *theirs, struct error *err)
 {
@@ -57,8 +55,9 @@ stretto_status stretto_model_open(stretto_model **out, const char *path,
                                         .ud = o.user,
                                         .cancel = o.cancel};
         s = model_open(&m->model, path, &mo, &e);
+        if (s == STRETTO_OK) s = chat_open(&m->chat, m->model->tokenizer, &e);
     }
-    if (s != STRETTO_OK) mem_free(m);
+    if (s != STRETTO_OK) stretto_model_close(m);
     else *out = m;
     return say(s, &e, err, err_size);
 }
@@ -68,6 +67,7 @@ const struct model *stretto_model_inside(const stretto_model *m) { return m->mod
 void stretto_model_close(stretto_model *m)
 {
     if (!m) return;
+    chat_close(m->chat);
     model_close(m->model);
     mem_free(m);
 }
@@ -83,12 +83,10 @@ stretto_status stretto_model_about(const stretto_model *m, stretto_model_info *i
     struct pooling_rule rule;
     source_pooling(x->source, &rule);
     if (!rule.refusal[0]) snprintf(i.pooling, sizeof i.pooling, "%s", pooling_name(rule.kind));
-    const char *p;
-    size_t n;
     if (x->tokenizer) {
         snprintf(i.tokenizer, sizeof i.tokenizer, "%s", tokenizer_kind(x->tokenizer));
         i.vocabulary = (uint32_t)tokenizer_size(x->tokenizer);
-        i.chat = tokenizer_chat_template(x->tokenizer, &p, &n);
+        i.chat = m->chat != NULL;
     }
     for (size_t t = 0; t < source_tensor_count(x->source); t++) {
         const struct source_tensor *s = source_tensor_at(x->source, t);
@@ -157,42 +155,14 @@ int stretto_token_ends(const stretto_model *m, int32_t id)
     return m && m->model->tokenizer && tokenizer_is_eog(m->model->tokenizer, id);
 }
 
-static json_t *piece_of(const struct tokenizer *t, int32_t id)
-{
-    size_t n = 0;
-    const char *p = id >= 0 ? tokenizer_spelling(t, id, &n) : NULL;
-    return p ? json_stringn(p, n) : json_string("");
-}
+/* ---- conversations --------------------------------------------------------------------------- */
 
-/* Bytes that are no UTF-8, as of an answer that was cut within a character, become U+FFFD. */
-static json_t *text_of(const char *p)
+static stretto_status rendered(const stretto_model *m, const stretto_message *messages, size_t count,
+                               bool answer, struct buffer *text, struct buffer *content,
+                               unsigned *notes, struct error *e)
 {
-    struct buffer b = buffer_make(TEXT_MAX);
-    json_t *j = NULL;
-    if (utf8_repair(&b, p ? p : "", p ? strlen(p) : 0) == STRETTO_OK)
-        j = json_stringn(b.data ? b.data : "", b.len);
-    buffer_done(&b);
-    return j;
-}
-
-static json_t *template_vars(const struct tokenizer *t, const stretto_message *messages,
-                             size_t count, int generate)
-{
-    json_t *list = json_array();
-    bool good = list != NULL;
-    for (size_t i = 0; i < count && good; i++) {
-        json_t *content = text_of(messages[i].content);
-        good = content && json_array_append_new(list, json_pack("{s:s,s:o}", "role",
-                          messages[i].role ? messages[i].role : "user", "content", content)) == 0;
-    }
-    if (!good) {
-        json_decref(list);
-        return NULL;
-    }
-    json_t *vars = json_pack("{s:o,s:b}", "messages", list, "add_generation_prompt", generate != 0);
-    json_object_set_new(vars, "bos_token", piece_of(t, tokenizer_bos(t)));
-    json_object_set_new(vars, "eos_token", piece_of(t, tokenizer_eos(t)));
-    return vars;
+    if (!m->chat) return tokenizer_no_chat(m->model->tokenizer, e);
+    return chat_render(m->chat, messages, count, answer, time(NULL), text, content, notes, e);
 }
 
 stretto_status stretto_chat_render(const stretto_model *m, const stretto_message *messages,
@@ -202,27 +172,70 @@ stretto_status stretto_chat_render(const stretto_model *m, const stretto_message
     struct error e = { 0 };
     if (!m || !length || (!messages && count) || (!text && capacity)) return STRETTO_E_ARG;
     *length = 0;
-    const char *p;
-    size_t n;
-    if (!m->model->tokenizer || !tokenizer_chat_template(m->model->tokenizer, &p, &n))
-        return say(fail(&e, STRETTO_E_UNSUP,
-                        "the model has no chat template; give the prompt as plain text"),
-                   &e, err, err_size);
-    struct template *t;
     struct buffer b = buffer_make(TEXT_MAX);
-    stretto_status s = template_compile(&t, p, n, &e);
-    if (s == STRETTO_OK) {
-        json_t *vars = template_vars(m->model->tokenizer, messages, count, generate);
-        char *text_vars = vars ? json_dumps(vars, 0) : NULL;
-        struct template_input in = { .vars = text_vars, .n_vars = text_vars ? strlen(text_vars) : 0,
-                                     .now = time(NULL) };
-        s = text_vars ? template_render(t, &in, &b, &e)
-                      : fail(&e, STRETTO_E_NOMEM, "out of memory");
-        free(text_vars);
-        json_decref(vars);
-        template_free(t);
-    }
+    stretto_status s = rendered(m, messages, count, generate != 0, &b, NULL, NULL, &e);
     if (s == STRETTO_OK) s = give_text(&b, text, capacity, length);
     buffer_done(&b);
+    return say(s, &e, err, err_size);
+}
+
+/* BOS in front where the tokenizer puts it and the template did not. */
+static stretto_status begin(const struct tokenizer *t, struct tokens *out, const struct tokens *ids,
+                            bool *twice)
+{
+    size_t n;
+    const int32_t *before = tokenizer_before(t, &n);
+    *twice = n && ids->n >= n && memcmp(ids->id, before, n * sizeof *before) == 0;
+    for (size_t i = 0; i < n && !*twice; i++) TRY(tokens_push(out, before[i]));
+    return STRETTO_OK;
+}
+
+static void tell(const stretto_chat_options *o, const struct tokenizer *t, unsigned notes, bool twice)
+{
+    char line[300];
+    size_t n = 0;
+    if (!o->log) return;
+    if (notes & CHAT_SYSTEM_FOLDED)
+        o->log(o->user, "the model's chat template has no place for a system message: it stands in front "
+                        "of the user's message");
+    const int32_t *before = tokenizer_before(t, &n);
+    const char *p = twice ? tokenizer_spelling(t, before[0], &n) : NULL;
+    if (!p) return;
+    snprintf(line, sizeof line, "the chat template and the tokenizer both begin with %.*s: it comes once",
+             (int)(n < 100 ? n : 100), p);
+    o->log(o->user, line);
+}
+
+stretto_status stretto_chat_tokenize(const stretto_model *m, const stretto_message *messages,
+                                     size_t count, const stretto_chat_options *opt, int32_t *ids,
+                                     size_t capacity, size_t *n_ids, char *err, size_t err_size)
+{
+    struct error e = { 0 };
+    struct tokens made = { 0 }, first = { 0 };
+    bool twice = false;
+    unsigned notes = 0;
+    if (!m || !n_ids || (!messages && count) || (!ids && capacity)) return STRETTO_E_ARG;
+    *n_ids = 0;
+    stretto_chat_options o = STRETTO_CHAT_OPTIONS_INIT;
+    stretto_status s = options_take(&o, sizeof o, opt, &e);
+    struct buffer text = buffer_make(TEXT_MAX), content = buffer_make(TEXT_MAX);
+    const struct tokenizer *t = m->model->tokenizer;
+    if (s == STRETTO_OK) s = rendered(m, messages, count, o.answer != 0, &text, &content, &notes, &e);
+    if (s == STRETTO_OK)
+        s = tokenizer_encode_chat(t, text.data, o.special_in_text ? NULL
+                                  : (const unsigned char *)content.data, text.len, TOKENIZE_SPECIAL,
+                                  &made, &e);
+    if (s == STRETTO_OK && o.begin) s = begin(t, &first, &made, &twice);
+    if (s == STRETTO_OK) {
+        tell(&o, t, notes, twice);
+        *n_ids = first.n + made.n;
+        if (*n_ids > capacity) s = STRETTO_E_FULL;
+        else if (first.n) memcpy(ids, first.id, first.n * sizeof *ids);
+        if (s == STRETTO_OK && made.n) memcpy(ids + first.n, made.id, made.n * sizeof *ids);
+    }
+    tokens_done(&made);
+    tokens_done(&first);
+    buffer_done(&text);
+    buffer_done(&content);
     return say(s, &e, err, err_size);
 }

@@ -14,6 +14,7 @@
 static const char *const folder_files[] = {
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
     "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "chat_template.json",
+    "additional_chat_templates/tool_use.jinja",
     "vocab.txt", "vocab.json", "merges.txt", "modules.json", "sentence_bert_config.json",
     "config_sentence_transformers.json", "1_Pooling/config.json",
 };

@@ -22,7 +22,8 @@ static stretto_status consider(const struct vocab *v, struct merge_work *w, cons
     size_t len = (size_t)w->sym[left].len + w->sym[right].len;
     if (len > v->max_len) return STRETTO_OK;
     int32_t id = vocab_find(v, text + w->sym[left].at, len);
-    if (id < 0) return STRETTO_OK;
+    /* Control tokens are no pieces: SentencePiece keeps them out of its merges too. */
+    if (id < 0 || v->type[id] == TOKEN_CONTROL) return STRETTO_OK;
     return merge_push(w, (struct merge_entry){ .order = score_order(v->score[id]), .pos = left,
                                                .id = id, .len = (uint32_t)len });
 }

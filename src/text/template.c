@@ -33,21 +33,30 @@ void template_free(struct template *t)
     mem_free(t);
 }
 
-stretto_status template_render(const struct template *t, const struct template_input *in,
-                               struct buffer *out, struct error *err)
+static stretto_status give(const struct render *r, struct buffer *out, struct buffer *content,
+                           struct error *err)
 {
-    struct render r = { .err = err, .line = 1, .t = t, .now = in->now,
+    stretto_status s = buffer_reserve(out, r->out.len);
+    if (s == STRETTO_OK && content)
+        s = buffer_append(content, r->marks.data ? r->marks.data : "", r->marks.len);
+    if (s == STRETTO_OK) s = buffer_append(out, r->out.data ? r->out.data : "", r->out.len);
+    if (s == STRETTO_OK) return s;
+    return fail(err, s, s == STRETTO_E_FULL ? "the rendered chat template does not fit (%zu bytes)"
+                                            : "out of memory for a prompt of %zu bytes", r->out.len);
+}
+
+stretto_status template_render(const struct template *t, const struct template_input *in,
+                               struct buffer *out, struct buffer *content, struct error *err)
+{
+    struct render r = { .err = err, .line = 1, .t = t, .now = in->now, .track = content != NULL,
                         .pool = { .max = TEMPLATE_VALUES_MAX },
-                        .out = buffer_make(TEMPLATE_OUTPUT_MAX) };
+                        .out = buffer_make(TEMPLATE_OUTPUT_MAX),
+                        .marks = buffer_make(TEMPLATE_OUTPUT_MAX) };
     stretto_status s = tmpl_variables(&r, in);
     if (!s) s = tmpl_run(&r);
-    if (!s) {
-        s = buffer_append(out, r.out.data ? r.out.data : "", r.out.len);
-        if (s) fail(err, s,
-                    s == STRETTO_E_FULL ? "the rendered chat template does not fit (%zu bytes)"
-                                                : "out of memory for a prompt of %zu bytes", r.out.len);
-    }
+    if (!s) s = give(&r, out, content, err);
     buffer_done(&r.out);
+    buffer_done(&r.marks);
     tmpl_pool_done(&r.pool);
     return s;
 }

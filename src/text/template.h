@@ -23,11 +23,17 @@ struct template_input {
     const struct template_token *tokens;   /* used where vars has no such member                   */
     size_t n_tokens;
     time_t now;                    /* feeds strftime_now                                          */
+    const char *const *parts;      /* NULL-terminated, or NULL: roles whose messages have their content,
+                                      where it is a text, made into [{"type": "text", "text": it}] */
 };
 
-/* Renders, appending to *out. raise_exception() in a template gives E_ARG and its words. Rendered as
+/* Renders, appending to *out. content, when not NULL, gets a byte for each that *out gets: 1 where it
+ * came out of vars, 0 where the template or a token of the model spelled it. What is joined, cut,
+ * replaced, formatted or changed letter by letter keeps its origin; where that cannot be known, it
+ * counts as coming out of vars. A role is the template's own where it is a plain word, because
+ * templates spell markers with it. raise_exception() in a template gives E_ARG and its words. Rendered as
  * transformers do: trim_blocks, lstrip_blocks, loop controls, tojson without HTML escapes. A
  * compiled template may be rendered by several threads at once. */
 stretto_status template_render(const struct template *t, const struct template_input *in,
-                               struct buffer *out, struct error *err);
+                               struct buffer *out, struct buffer *content, struct error *err);
 #endif

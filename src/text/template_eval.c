@@ -113,7 +113,7 @@ static stretto_status char_at(struct render *r, struct value v, int64_t i, struc
     if (n != v.s->n) TRY(tmpl_work(r, at / 16));
     size_t from = tmpl_offset(v.s, at);
     uint32_t cp;
-    TRY(tmpl_view(r, v.s->p + from, tmpl_decode(v.s->p + from, v.s->n - from, &cp), out));
+    TRY(tmpl_part(r, v.s, v.s->p + from, tmpl_decode(v.s->p + from, v.s->n - from, &cp), out));
     out->safe = v.safe;
     return STRETTO_OK;
 }
@@ -199,7 +199,7 @@ static stretto_status slice_text(struct render *r, struct value v, const struct 
     TRY(tmpl_work(r, s->n / 16));
     if (step == 1) {
         size_t from = tmpl_offset(s, (size_t)start), to = tmpl_offset(s, (size_t)start + count);
-        TRY(tmpl_view(r, s->p + from, to - from, out));
+        TRY(tmpl_part(r, s, s->p + from, to - from, out));
         out->safe = v.safe;
         return STRETTO_OK;
     }
@@ -212,7 +212,7 @@ static stretto_status slice_text(struct render *r, struct value v, const struct 
     offset[chars] = (uint32_t)s->n;
     for (size_t i = 0; i < count; i++) {
         size_t at = (size_t)(start + (int64_t)i * step);
-        TRY(tmpl_write(r, s->p + offset[at], offset[at + 1] - offset[at]));
+        TRY(tmpl_write_part(r, s, s->p + offset[at], offset[at + 1] - offset[at]));
     }
     TRY(tmpl_cut(r, mark, out));
     out->safe = v.safe;
@@ -403,12 +403,25 @@ static stretto_status call_macro(struct render *r, const struct macro *m, const 
     return tmpl_cut(r, mark, out);
 }
 
+stretto_status tmpl_builtin(struct render *r, const struct function *fn, struct value self,
+                            const struct call *c, struct value *out)
+{
+    unsigned char from = r->from;
+    bool marked = r->track && tmpl_marked(self);
+    for (size_t i = 0; r->track && i < c->n_pos && !marked; i++) marked = tmpl_marked(c->pos[i]);
+    for (size_t i = 0; r->track && i < c->n_kw && !marked; i++) marked = tmpl_marked(c->kw[i].v);
+    r->from = marked;
+    TRY(fn->run(r, self, c, out));
+    r->from = from;
+    return STRETTO_OK;
+}
+
 stretto_status tmpl_call(struct render *r, struct value f, const struct call *c, struct value *out)
 {
     switch ((enum kind)f.kind) {
     case T_UNDEFINED: return tmpl_use_undefined(r, f);
-    case T_FUNCTION: return f.fn->run(r, f, c, out);
-    case T_METHOD: return f.method->fn->run(r, f.method->self, c, out);
+    case T_FUNCTION: return tmpl_builtin(r, f.fn, f, c, out);
+    case T_METHOD: return tmpl_builtin(r, f.method->fn, f.method->self, c, out);
     case T_MACRO: return call_macro(r, f.macro, c, out);
     case T_JOINER:
         TRY(tmpl_bind(r, "joiner", c, "", NULL));
@@ -443,7 +456,7 @@ static stretto_status eval_filter(struct render *r, const struct node *n,
     else if (subject) v = *subject;
     TRY(eval_args(r, n->args, NULL, &c));
     r->line = n->line;
-    if (n->fn) return n->fn->run(r, v, &c, out);
+    if (n->fn) return tmpl_builtin(r, n->fn, v, &c, out);
     return tmpl_fail(r, STRETTO_E_UNSUP, "no %s named '%.*s'",
                      n->kind == N_FILTER ? "filter" : "test", tmpl_shown(n->v.s->n), n->v.s->p);
 }

@@ -35,7 +35,7 @@ static stretto_status as_method(struct render *r, const char *name, struct value
                                 const struct call *c, struct value *out)
 {
     struct value s, m;
-    const struct str word = { name, strlen(name), strlen(name) };
+    const struct str word = { .p = name, .n = strlen(name), .chars = strlen(name) };
     TRY(tmpl_to_str(r, v, &s));
     TRY(tmpl_method(r, s, &word, &m));
     return tmpl_call(r, m, c, out);
@@ -78,8 +78,8 @@ FILTER(f_title)
                 k = tmpl_decode(s.s->p + end, s.s->n - end, &cp);
                 if (tmpl_space(cp) || (cp < 128 && strchr("-({[<", (int)cp) && cp)) break;
             }
-        if (gap) TRY(tmpl_write(r, s.s->p + i, end - i));
-        else TRY(tmpl_recase(r, s.s->p + i, end - i, start ? CASE_UPPER : CASE_LOWER));
+        if (gap) TRY(tmpl_write_part(r, s.s, s.s->p + i, end - i));
+        else TRY(tmpl_recase(r, s.s, s.s->p + i, end - i, start ? CASE_UPPER : CASE_LOWER));
         start = gap;
     }
     TRY(tmpl_cut(r, mark, out));
@@ -121,7 +121,7 @@ FILTER(f_safe)
 static stretto_status lines_of(struct render *r, struct value v, struct list **out)
 {
     struct value m, l;
-    static const struct str word = { "splitlines", 10, 10 };
+    static const struct str word = { .p = "splitlines", .n = 10, .chars = 10 };
     v.safe = 0;
     TRY(tmpl_method(r, v, &word, &m));
     TRY(tmpl_call(r, m, &(struct call){ 0 }, &l));
@@ -151,10 +151,10 @@ FILTER(f_indent)
         struct str *line = lines->v[i].s;
         if (i) TRY(tmpl_write(r, "\n", 1));
         if (i ? blank || line->n : first) {
-            if (words) TRY(tmpl_write(r, a[0].s->p, a[0].s->n));
+            if (words) TRY(tmpl_write_str(r, a[0].s));
             for (int64_t k = 0; !words && k < width; k++) TRY(tmpl_write(r, " ", 1));
         }
-        TRY(tmpl_write(r, line->p, line->n));
+        TRY(tmpl_write_str(r, line));
     }
     TRY(tmpl_cut(r, mark, out));
     out->safe = v.safe;
@@ -164,7 +164,7 @@ FILTER(f_indent)
 FILTER(f_truncate)
 {
     struct value a[4];
-    struct str *s, dots = { "...", 3, 3 }, *end = &dots;
+    struct str *s, dots = { .p = "...", .n = 3, .chars = 3 }, *end = &dots;
     int64_t length = 255, leeway = 5;
     TRY(tmpl_bind(r, "truncate", c, "length? killwords? end? leeway?", a));
     if (a[0].kind != T_MISSING) TRY(tmpl_want_int(r, "truncate", a[0], &length));
@@ -183,8 +183,8 @@ FILTER(f_truncate)
         const char *space = memrchr(s->p, ' ', n);
         if (space) n = (size_t)(space - s->p);
     }
-    TRY(tmpl_write(r, s->p, n));
-    TRY(tmpl_write(r, end->p, end->n));
+    TRY(tmpl_write_part(r, s, s->p, n));
+    TRY(tmpl_write_str(r, end));
     return tmpl_cut(r, mark, out);
 }
 
@@ -346,7 +346,7 @@ FILTER(f_round)
     else if (!tmpl_to_float(v, &f))
         return tmpl_fail(r, STRETTO_E_ARG, "round wants a number, not %s", tmpl_type(v));
     if (a[0].kind != T_MISSING) TRY(tmpl_want_int(r, "round", a[0], &digits));
-    struct str common = { "common", 6, 6 }, *how = &common;
+    struct str common = { .p = "common", .n = 6, .chars = 6 }, *how = &common;
     if (a[1].kind != T_MISSING) TRY(tmpl_want_str(r, "round", a[1], &how));
     if (tmpl_is(how, "common")) return tmpl_round(r, v, digits, out);
     if (!tmpl_is(how, "ceil") && !tmpl_is(how, "floor"))
@@ -389,7 +389,7 @@ static stretto_status ignore_case(struct render *r, struct value *v)
 {
     if (v->kind != T_STR) return STRETTO_OK;
     size_t mark = r->out.len;
-    TRY(tmpl_recase(r, v->s->p, v->s->n, CASE_LOWER));
+    TRY(tmpl_recase(r, v->s, v->s->p, v->s->n, CASE_LOWER));
     return tmpl_cut(r, mark, v);
 }
 
@@ -474,7 +474,7 @@ FILTER(f_reverse)
     }
     if (v.kind != T_STR) return generator(r, l, out);
     size_t mark = r->out.len;
-    for (size_t i = 0; i < l->n; i++) TRY(tmpl_write(r, l->v[i].s->p, l->v[i].s->n));
+    for (size_t i = 0; i < l->n; i++) TRY(tmpl_write_str(r, l->v[i].s));
     return tmpl_cut(r, mark, out);
 }
 
@@ -489,7 +489,7 @@ FILTER(f_join)
     size_t mark = r->out.len;
     for (size_t i = 0; i < l->n; i++) {
         struct value item;
-        if (i) TRY(tmpl_write(r, sep.s->p, sep.s->n));
+        if (i) TRY(tmpl_write_str(r, sep.s));
         TRY(dig(r, l->v[i], a[1], NOTHING, &item));
         TRY(tmpl_text(r, item));
     }
@@ -515,7 +515,7 @@ FILTER(f_dictsort)
 {
     struct value a[3], pairs;
     struct list *l;
-    struct str key = { "key", 3, 3 }, *by = &key;
+    struct str key = { .p = "key", .n = 3, .chars = 3 }, *by = &key;
     TRY(tmpl_bind(r, "dictsort", c, "case_sensitive? by? reverse?", a));
     if (v.kind == T_UNDEFINED) return tmpl_use_undefined(r, v);
     if (v.kind != T_DICT)
@@ -750,7 +750,7 @@ FILTER(f_map)
     for (size_t i = 0; i < l->n; i++) {
         struct value item;
         TRY(tmpl_enter(r));
-        if (fn) TRY(fn->run(r, l->v[i], &rest, &item));
+        if (fn) TRY(tmpl_builtin(r, fn, l->v[i], &rest, &item));
         else TRY(dig(r, l->v[i], a[0], a[1], &item));
         r->depth--;
         TRY(tmpl_push(r, mapped, item));
@@ -780,7 +780,7 @@ static stretto_status selected(struct render *r, struct value v, const struct ca
     for (size_t i = 0; i < l->n; i++) {
         struct value item;
         TRY(dig(r, l->v[i], path, NOTHING, &item));
-        if (test) TRY(test->run(r, item, &rest, &item));
+        if (test) TRY(tmpl_builtin(r, test, item, &rest, &item));
         if (tmpl_truth(item) == want) TRY(tmpl_push(r, kept, l->v[i]));
     }
     return generator(r, kept, out);

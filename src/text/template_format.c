@@ -23,22 +23,21 @@ static stretto_status fill(struct render *r, const struct spec *s, size_t n)
     return STRETTO_OK;
 }
 
-/* `text` (chars characters, of which the first `head` bytes are sign and prefix) set into its
- * width. */
-static stretto_status pad(struct render *r, const struct spec *s, char align, const char *text,
-                          size_t n, size_t head)
+/* `text`, of which the first `head` bytes are sign and prefix, set into its width. */
+static stretto_status pad(struct render *r, const struct spec *s, char align, const struct str *text,
+                          size_t head)
 {
-    size_t chars = 0, width = s->width > 0 ? (size_t)s->width : 0;
-    for (size_t i = 0; i < n; i++) chars += ((unsigned char)text[i] & 0xC0) != 0x80;
+    size_t chars = 0, width = s->width > 0 ? (size_t)s->width : 0, n = text->n;
+    for (size_t i = 0; i < n; i++) chars += ((unsigned char)text->p[i] & 0xC0) != 0x80;
     size_t room = width > chars ? width - chars : 0;
     size_t left = align == '>' ? room : align == '^' ? room / 2 : 0;
     if (align == '=') {
-        TRY(tmpl_write(r, text, head));
+        TRY(tmpl_write_part(r, text, text->p, head));
         TRY(fill(r, s, room));
-        return tmpl_write(r, text + head, n - head);
+        return tmpl_write_part(r, text, text->p + head, n - head);
     }
     TRY(fill(r, s, left));
-    TRY(tmpl_write(r, text, n));
+    TRY(tmpl_write_str(r, text));
     return fill(r, s, room - left);
 }
 
@@ -47,7 +46,8 @@ static stretto_status put_text(struct render *r, const struct spec *s, char alig
     size_t n = text->n;
     if (s->precision >= 0 && (size_t)s->precision < tmpl_chars(text))
         n = tmpl_offset(text, (size_t)s->precision);
-    return pad(r, s, s->align ? s->align : align, text->p, n, 0);
+    const struct str part = { .p = text->p, .n = n, .marks = text->marks };
+    return pad(r, s, s->align ? s->align : align, &part, 0);
 }
 
 /* Sign, prefix and digits of an integer, thousands separated when asked; returns the length. */
@@ -77,7 +77,8 @@ static stretto_status put_int(struct render *r, const struct spec *s, int64_t i)
 {
     char text[160];
     size_t head, n = int_text(s, i, text, &head);
-    return pad(r, s, s->align ? s->align : '>', text, n, head);
+    const struct str digits = { .p = text, .n = n };
+    return pad(r, s, s->align ? s->align : '>', &digits, head);
 }
 
 /* printf does the digits; a foreign decimal point is put right, thousands are set in after. */
@@ -108,7 +109,8 @@ static stretto_status put_float(struct render *r, const struct spec *s, double f
         else if (i == whole) out[n++] = '.';
     }
     if (s->type == '%') out[n++] = '%';
-    return pad(r, s, s->align ? s->align : '>', out, n, head);
+    const struct str digits = { .p = out, .n = n };
+    return pad(r, s, s->align ? s->align : '>', &digits, head);
 }
 
 static size_t read_number(const char *p, size_t n, size_t at, int64_t *out)
@@ -251,7 +253,7 @@ stretto_status tmpl_percent(struct render *r, struct value fmt, struct value arg
         const char *next = memchr(f.p + f.at, '%', f.n - f.at);
         size_t end = next ? (size_t)(next - f.p) : f.n;
         TRY(tmpl_work(r, 1));
-        TRY(tmpl_write(r, f.p + f.at, end - f.at));
+        TRY(tmpl_write_part(r, fmt.s, f.p + f.at, end - f.at));
         f.at = end;
         if (!next) break;
         f.at++;
@@ -433,7 +435,7 @@ stretto_status tmpl_format(struct render *r, struct value fmt, const struct call
         } else {
             size_t end = at;
             while (end < n && p[end] != '{' && p[end] != '}') end++;
-            TRY(tmpl_write(r, p + at, end - at));
+            TRY(tmpl_write_part(r, fmt.s, p + at, end - at));
             at = end;
         }
         TRY(tmpl_work(r, 1));

@@ -61,7 +61,9 @@ struct value {
     };
 };
 
-struct str { const char *p; size_t n, chars; };      /* chars: SIZE_MAX = not counted yet */
+/* chars: SIZE_MAX = not counted yet. marks: [n] 1 where a byte came out of the variables (see
+ * template_render); NULL: nowhere, or nobody asked. */
+struct str { const char *p; size_t n, chars; const unsigned char *marks; };
 struct list { struct value *v; size_t n, cap; bool group; };   /* group: a pair made by groupby */
 struct entry { struct value k, v; uint64_t hash; };
 struct dict { struct entry *e; size_t n, cap; };
@@ -163,12 +165,17 @@ struct render {
     uint32_t depth;
     uint64_t work, loops;
     struct buffer out;                   /* everything printed; captures cut their tail off */
+    bool track;                          /* somebody wants to know where the bytes came from */
+    struct buffer marks;                 /* then: a byte for each of out */
+    unsigned char from;                  /* the mark of bytes written and copied that are no string's */
+    const unsigned char *ones;           /* [n_ones] marks of strings that came in whole */
+    size_t n_ones;
     const struct template *t;
     struct value *context;             /* by name index: the caller's variables, then the globals */
     struct scope *scope;
     time_t now;
     enum flow flow;
-    struct { char *p; size_t n, cap; } grow;      /* the string that + last made longer */
+    struct { char *p; unsigned char *marks; size_t n, cap; } grow;      /* the string that + last made longer */
 };
 
 /* Records "line N: words" and is s; a macro, so that the compiler sees that it is never OK. */
@@ -190,6 +197,17 @@ size_t tmpl_offset(struct str *s, size_t at);                   /* byte offset o
 bool tmpl_is(const struct str *s, const char *word);
 stretto_status tmpl_view(struct render *r, const char *p, size_t n, struct value *out);
 stretto_status tmpl_copy(struct render *r, const char *p, size_t n, struct value *out);
+/* The part [p, p + n) of s, which keeps its marks. */
+stretto_status tmpl_part(struct render *r, const struct str *s, const char *p, size_t n,
+                         struct value *out);
+/* n marks of 1. */
+stretto_status tmpl_ones(struct render *r, size_t n, const unsigned char **out);
+bool tmpl_marked(struct value v);                                  /* a string with a mark of 1 */
+/* The mark of the byte at p, which lies in s. */
+static inline unsigned char tmpl_mark(const struct str *s, const char *p)
+{
+    return s->marks ? s->marks[p - s->p] : 0;
+}
 stretto_status tmpl_list(struct render *r, size_t cap, struct list **out);
 stretto_status tmpl_push(struct render *r, struct list *l, struct value v);
 stretto_status tmpl_pair(struct render *r, struct value a, struct value b, struct value *out);
@@ -231,6 +249,8 @@ bool tmpl_parse_int(const char *p, size_t n, int base, int64_t *out, bool *overf
 
 /* template_print.c: text is appended to r->out; tmpl_cut takes it back as a string value */
 stretto_status tmpl_write(struct render *r, const void *p, size_t n);
+stretto_status tmpl_write_part(struct render *r, const struct str *s, const char *p, size_t n);
+stretto_status tmpl_write_str(struct render *r, const struct str *s);
 stretto_status tmpl_text(struct render *r, struct value v);        /* str() */
 stretto_status tmpl_repr(struct render *r, struct value v);
 stretto_status tmpl_cut(struct render *r, size_t mark, struct value *out);
@@ -269,7 +289,8 @@ bool tmpl_word(uint32_t cp);                                       /* \w */
 bool tmpl_printable(uint32_t cp);
 bool tmpl_identifier(const char *p, size_t n);
 enum letter_case { CASE_LOWER, CASE_UPPER, CASE_TITLE };
-stretto_status tmpl_recase(struct render *r, const char *p, size_t n, enum letter_case to);
+stretto_status tmpl_recase(struct render *r, const struct str *s, const char *p, size_t n,
+                           enum letter_case to);
 /* The part of [p, p + n) between its ends' white space, or the ends' characters of `set`. */
 void tmpl_strip(const char **p, size_t *n, const struct str *set, bool left, bool right);
 
@@ -284,6 +305,10 @@ stretto_status tmpl_attr(struct render *r, struct value v, const struct str *nam
                          struct value *out);
 stretto_status tmpl_item(struct render *r, struct value v, struct value key, struct value *out);
 stretto_status tmpl_call(struct render *r, struct value f, const struct call *c, struct value *out);
+/* Runs a filter, test, method or function of ours: what it makes of marked strings is marked, but for
+ * what it writes out of strings that know better. */
+stretto_status tmpl_builtin(struct render *r, const struct function *fn, struct value self,
+                            const struct call *c, struct value *out);
 stretto_status tmpl_loop_attr(struct render *r, struct value v, const struct str *name,
                               struct value *out);
 

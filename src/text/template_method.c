@@ -22,7 +22,7 @@ static stretto_status recased(struct render *r, struct value v, enum letter_case
                               struct value *out)
 {
     size_t mark = r->out.len;
-    TRY(tmpl_recase(r, v.s->p, v.s->n, to));
+    TRY(tmpl_recase(r, v.s, v.s->p, v.s->n, to));
     return keep_safe(tmpl_cut(r, mark, out), v, out);
 }
 
@@ -50,8 +50,8 @@ static stretto_status letters(struct render *r, struct value v, enum recase_how 
         bool change = how != HOW_SWAP || tmpl_upper(cp) || tmpl_lower(cp);
         if (to == CASE_LOWER && cp == 0x3A3)
             return tmpl_fail(r, STRETTO_E_UNSUP, "a capital sigma in this method is not supported");
-        if (change) TRY(tmpl_recase(r, v.s->p + i, k, to));
-        else TRY(tmpl_write(r, v.s->p + i, k));
+        if (change) TRY(tmpl_recase(r, v.s, v.s->p + i, k, to));
+        else TRY(tmpl_write_part(r, v.s, v.s->p + i, k));
         inside = how == HOW_TITLE ? is_cased : true;
     }
     return keep_safe(tmpl_cut(r, mark, out), v, out);
@@ -74,7 +74,7 @@ static stretto_status stripped(struct render *r, struct value v, const struct ca
     size_t n = v.s->n;
     TRY(tmpl_work(r, chars ? chars->n / 16 * (n / 16) : n / 64));
     tmpl_strip(&p, &n, chars, left, right);
-    return keep_safe(tmpl_view(r, p, n, out), v, out);
+    return keep_safe(tmpl_part(r, v.s, p, n, out), v, out);
 }
 
 stretto_status tmpl_str_strip(struct render *r, struct value v, const struct call *c,
@@ -90,7 +90,7 @@ static stretto_status justified(struct render *r, struct value v, const struct c
                                 struct value *out)
 {
     struct value a[2];
-    struct str space = { " ", 1, 1 }, *with = &space;
+    struct str space = { .p = " ", .n = 1, .chars = 1 }, *with = &space;
     int64_t width;
     TRY(tmpl_bind(r, "a justifying method", c, "width fillchar?", a));
     TRY(tmpl_want_int(r, "width", a[0], &width));
@@ -100,9 +100,9 @@ static stretto_status justified(struct render *r, struct value v, const struct c
     size_t n = tmpl_chars(v.s), room = width > (int64_t)n ? (size_t)width - n : 0, mark = r->out.len;
     size_t left = side < 0 ? 0 : side > 0 ? room : room / 2 + (room & (size_t)width & 1);
     if (room > TEMPLATE_OUTPUT_MAX) return tmpl_fail(r, STRETTO_E_FULL, "a string is too long");
-    for (size_t i = 0; i < left; i++) TRY(tmpl_write(r, with->p, with->n));
-    TRY(tmpl_write(r, v.s->p, v.s->n));
-    for (size_t i = left; i < room; i++) TRY(tmpl_write(r, with->p, with->n));
+    for (size_t i = 0; i < left; i++) TRY(tmpl_write_str(r, with));
+    TRY(tmpl_write_str(r, v.s));
+    for (size_t i = left; i < room; i++) TRY(tmpl_write_str(r, with));
     return tmpl_cut(r, mark, out);
 }
 
@@ -119,9 +119,9 @@ METHOD(str_zfill)
     size_t n = tmpl_chars(v.s), mark = r->out.len, sign = v.s->n && (v.s->p[0] == '-' || v.s->p[0] == '+');
     if (width > (int64_t)TEMPLATE_OUTPUT_MAX)
         return tmpl_fail(r, STRETTO_E_FULL, "a string is too long");
-    TRY(tmpl_write(r, v.s->p, sign));
+    TRY(tmpl_write_part(r, v.s, v.s->p, sign));
     for (int64_t i = (int64_t)n; i < width; i++) TRY(tmpl_write(r, "0", 1));
-    TRY(tmpl_write(r, v.s->p + sign, v.s->n - sign));
+    TRY(tmpl_write_part(r, v.s, v.s->p + sign, v.s->n - sign));
     return tmpl_cut(r, mark, out);
 }
 
@@ -245,7 +245,7 @@ static stretto_status remove_affix(struct render *r, struct value v, const struc
     TRY(tmpl_bind(r, end ? "removesuffix" : "removeprefix", c, "affix", &a));
     TRY(tmpl_want_str(r, "affix", a, &word));
     size_t cut = matches(v.s->p, v.s->n, word, end) ? word->n : 0;
-    return tmpl_view(r, v.s->p + (end ? 0 : cut), v.s->n - cut, out);
+    return tmpl_part(r, v.s, v.s->p + (end ? 0 : cut), v.s->n - cut, out);
 }
 
 METHOD(str_removeprefix) { return remove_affix(r, v, c, false, out); }
@@ -267,30 +267,31 @@ stretto_status tmpl_str_replace(struct render *r, struct value v, const struct c
     for (; left != 0; left -= left > 0) {
         if (!old->n) {                               /* between all characters, and at both ends */
             uint32_t cp;
-            TRY(tmpl_write(r, with->p, with->n));
+            TRY(tmpl_write_str(r, with));
             if (at >= n) break;
             size_t k = tmpl_decode(p + at, n - at, &cp);
-            TRY(tmpl_write(r, p + at, k));
+            TRY(tmpl_write_part(r, v.s, p + at, k));
             at += k;
             continue;
         }
         const char *hit = memmem(p + at, n - at, old->p, old->n);
         if (!hit) break;
-        TRY(tmpl_write(r, p + at, (size_t)(hit - p) - at));
-        TRY(tmpl_write(r, with->p, with->n));
+        TRY(tmpl_write_part(r, v.s, p + at, (size_t)(hit - p) - at));
+        TRY(tmpl_write_str(r, with));
         at = (size_t)(hit - p) + old->n;
     }
-    if (at < n) TRY(tmpl_write(r, p + at, n - at));
+    if (at < n) TRY(tmpl_write_part(r, v.s, p + at, n - at));
     return tmpl_cut(r, mark, out);
 }
 
 /* ---- str: split and join --------------------------------------------------------------------- */
 
-static stretto_status push_part(struct render *r, struct list *l, const char *p, size_t n)
+static stretto_status push_part(struct render *r, struct list *l, const struct str *s, const char *p,
+                                size_t n)
 {
     struct value part;
     TRY(tmpl_work(r, 1));
-    TRY(tmpl_view(r, p, n, &part));
+    TRY(tmpl_part(r, s, p, n, &part));
     return tmpl_push(r, l, part);
 }
 
@@ -302,9 +303,10 @@ static bool space_at(const char *p, size_t n, size_t at, size_t *len)
 }
 
 /* By white space from the left: runs count as one, none at the ends. */
-static stretto_status split_space(struct render *r, const char *p, size_t n, int64_t most,
-                                  struct list *l)
+static stretto_status split_space(struct render *r, const struct str *s, int64_t most, struct list *l)
 {
+    const char *p = s->p;
+    size_t n = s->n;
     size_t at = 0, k;
     for (;;) {
         while (at < n && space_at(p, n, at, &k)) at += k;
@@ -314,10 +316,10 @@ static stretto_status split_space(struct render *r, const char *p, size_t n, int
             const char *rest = p + at;
             size_t len = n - at;
             tmpl_strip(&rest, &len, NULL, false, true);
-            return push_part(r, l, rest, len);
+            return push_part(r, l, s, rest, len);
         }
         while (at < n && !space_at(p, n, at, &k)) at += k;
-        TRY(push_part(r, l, p + start, at - start));
+        TRY(push_part(r, l, s, p + start, at - start));
     }
 }
 
@@ -331,13 +333,14 @@ static void reverse(struct list *l)
 }
 
 /* From the right; the parts are pushed last first and turned around. */
-static stretto_status rsplit_space(struct render *r, const char *p, size_t n, int64_t most,
-                                   struct list *l)
+static stretto_status rsplit_space(struct render *r, const struct str *s, int64_t most, struct list *l)
 {
+    const char *p = s->p;
+    size_t n = s->n;
     for (;;) {
         tmpl_strip(&p, &n, NULL, most == 0, true);
         if (!n) break;
-        if (most-- == 0) { TRY(push_part(r, l, p, n)); break; }
+        if (most-- == 0) { TRY(push_part(r, l, s, p, n)); break; }
         size_t at = n, k;
         while (at > 0) {
             size_t prev = at - 1;
@@ -345,31 +348,33 @@ static stretto_status rsplit_space(struct render *r, const char *p, size_t n, in
             if (space_at(p, n, prev, &k)) break;
             at = prev;
         }
-        TRY(push_part(r, l, p + at, n - at));
+        TRY(push_part(r, l, s, p + at, n - at));
         n = at;
     }
     reverse(l);
     return STRETTO_OK;
 }
 
-static stretto_status split_word(struct render *r, const char *p, size_t n, const struct str *word,
+static stretto_status split_word(struct render *r, const struct str *s, const struct str *word,
                                  int64_t most, bool right, struct list *l)
 {
+    const char *p = s->p;
+    size_t n = s->n;
     for (;;) {
         const char *at = most != 0 ? search(p, n, word, right) : NULL;
         if (most > 0) most--;
         if (!at) break;
         size_t head = (size_t)(at - p);
         if (right) {
-            TRY(push_part(r, l, at + word->n, n - head - word->n));
+            TRY(push_part(r, l, s, at + word->n, n - head - word->n));
             n = head;
         } else {
-            TRY(push_part(r, l, p, head));
+            TRY(push_part(r, l, s, p, head));
             p = at + word->n;
             n -= head + word->n;
         }
     }
-    TRY(push_part(r, l, p, n));
+    TRY(push_part(r, l, s, p, n));
     if (right) reverse(l);
     return STRETTO_OK;
 }
@@ -388,12 +393,11 @@ static stretto_status split(struct render *r, struct value v, const struct call 
     TRY(tmpl_work(r, v.s->n / 16));
     *out = V_LIST(l);
     if (!given(a[0]))
-        return right ? rsplit_space(r, v.s->p, v.s->n, most,
-                                    l) : split_space(r, v.s->p, v.s->n, most, l);
+        return right ? rsplit_space(r, v.s, most, l) : split_space(r, v.s, most, l);
     TRY(tmpl_want_str(r, "split", a[0], &word));
     if (!word->n) return tmpl_fail(r, STRETTO_E_ARG, "empty separator");
     TRY(search_work(r, v.s->n, word->n, right));
-    return split_word(r, v.s->p, v.s->n, word, most, right, l);
+    return split_word(r, v.s, word, most, right, l);
 }
 
 METHOD(str_split) { return split(r, v, c, false, out); }
@@ -417,7 +421,7 @@ METHOD(str_splitlines)
         }
         end = at;
         if (at < v.s->n) at += cp == '\r' && at + 1 < v.s->n && v.s->p[at + 1] == '\n' ? 2 : k;
-        TRY(push_part(r, l, v.s->p + start, (keep ? at : end) - start));
+        TRY(push_part(r, l, v.s, v.s->p + start, (keep ? at : end) - start));
         start = at;
     }
     *out = V_LIST(l);
@@ -438,7 +442,7 @@ static stretto_status partition(struct render *r, struct value v, const struct c
     const char *cut[4] = { v.s->p, at ? at : right ? v.s->p : end, at ? at + word->n : right ? v.s->p : end, end };
     TRY(tmpl_list(r, 3, &l));
     for (int i = 0; i < 3; i++) {
-        TRY(tmpl_view(r, cut[i], (size_t)(cut[i + 1] - cut[i]), &part[i]));
+        TRY(tmpl_part(r, v.s, cut[i], (size_t)(cut[i + 1] - cut[i]), &part[i]));
         TRY(tmpl_push(r, l, part[i]));
     }
     *out = (struct value){ .kind = T_TUPLE, .l = l };
@@ -459,8 +463,8 @@ METHOD(str_join)
         if (l->v[i].kind != T_STR)
             return tmpl_fail(r, STRETTO_E_ARG, "join: item %zu is not a string but %s", i,
                              tmpl_type(l->v[i]));
-        if (i) TRY(tmpl_write(r, v.s->p, v.s->n));
-        TRY(tmpl_write(r, l->v[i].s->p, l->v[i].s->n));
+        if (i) TRY(tmpl_write_str(r, v.s));
+        TRY(tmpl_write_str(r, l->v[i].s));
     }
     return tmpl_cut(r, mark, out);
 }
@@ -499,7 +503,7 @@ METHOD(str_isascii) { return all(r, v, c, ascii, true, out); }
 static stretto_status ask_test(struct render *r, struct value v, const struct call *c,
                                const char *word, struct value *out)
 {
-    const struct str name = { word, strlen(word), strlen(word) };
+    const struct str name = { .p = word, .n = strlen(word), .chars = strlen(word) };
     return tmpl_test(&name)->run(r, v, c, out);
 }
 

@@ -225,6 +225,13 @@ static stretto_status float_binary(struct render *r, int op, double a, double b,
     return STRETTO_OK;
 }
 
+static stretto_status joined(struct render *r, const char *p, const unsigned char *marks, size_t n,
+                             struct value *out)
+{
+    const struct str s = { .p = p, .n = n, .marks = marks };
+    return tmpl_part(r, &s, p, n, out);
+}
+
 /* Makes a string longer in place when it is the one that + made last: a template that builds its
  * text piece by piece costs linear, not quadratic, memory. */
 static stretto_status join_strings(struct render *r, struct str *a, struct str *b,
@@ -237,21 +244,27 @@ static stretto_status join_strings(struct render *r, struct str *a, struct str *
     TRY(tmpl_work(r, b->n / 64));
     if (r->grow.p && a->p == r->grow.p && a->n == r->grow.n && b->n <= r->grow.cap - r->grow.n) {
         if (b->n) memcpy(r->grow.p + a->n, b->p, b->n);
+        if (b->n && b->marks) memcpy(r->grow.marks + a->n, b->marks, b->n);
         r->grow.n = n;
-        return tmpl_view(r, r->grow.p, n, out);
+        return joined(r, r->grow.p, r->grow.marks, n, out);
     }
     TRY(tmpl_work(r, a->n / 64));
     size_t cap = n < 1024 ? n : 2 * n;
     char *to;
+    unsigned char *marks = NULL;
     TRY(tmpl_take(r, cap, 1, &to));
+    if (r->track && (cap > n || a->marks || b->marks)) TRY(tmpl_take(r, cap, 1, &marks));
     if (a->n) memcpy(to, a->p, a->n);
     if (b->n) memcpy(to + a->n, b->p, b->n);
+    if (a->n && a->marks) memcpy(marks, a->marks, a->n);
+    if (b->n && b->marks) memcpy(marks + a->n, b->marks, b->n);
     if (cap > n) {
         r->grow.p = to;
+        r->grow.marks = marks;
         r->grow.n = n;
         r->grow.cap = cap;
     }
-    return tmpl_view(r, to, n, out);
+    return joined(r, to, marks, n, out);
 }
 
 static stretto_status add_strings(struct render *r, struct value a, struct value b,
@@ -291,7 +304,10 @@ static stretto_status repeat(struct render *r, struct value v, int64_t times, st
     TRY(tmpl_take(r, total, 1, &to));
     TRY(tmpl_work(r, total / 16));
     for (size_t at = 0; at < total; at += v.s->n) memcpy(to + at, v.s->p, v.s->n);
-    TRY(tmpl_view(r, to, total, out));
+    unsigned char *marks = NULL;
+    if (v.s->marks) TRY(tmpl_take(r, total, 1, &marks));
+    for (size_t at = 0; marks && at < total; at += v.s->n) memcpy(marks + at, v.s->marks, v.s->n);
+    TRY(joined(r, to, marks, total, out));
     out->safe = v.safe;
     return STRETTO_OK;
 }

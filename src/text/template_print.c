@@ -6,18 +6,52 @@
 #include <stdio.h>
 #include <string.h>
 
-stretto_status tmpl_write(struct render *r, const void *p, size_t n)
+/* marks: of the bytes; NULL: all are of r->from. */
+static stretto_status put(struct render *r, const void *p, const unsigned char *marks, size_t n)
 {
     stretto_status s = buffer_append(&r->out, p, n);
+    if (s == STRETTO_OK && r->track) s = buffer_reserve(&r->marks, n);
+    if (s == STRETTO_OK && r->track) {
+        if (marks) memcpy(r->marks.data + r->marks.len, marks, n);
+        else if (n) memset(r->marks.data + r->marks.len, r->from, n);
+        r->marks.len += n;
+    }
     if (s == STRETTO_E_FULL)
         return tmpl_fail(r, s, "the template prints more than %zu MiB", TEMPLATE_OUTPUT_MAX >> 20);
     return s ? tmpl_fail(r, s, "out of memory") : s;
 }
 
+stretto_status tmpl_write(struct render *r, const void *p, size_t n) { return put(r, p, NULL, n); }
+
+stretto_status tmpl_write_part(struct render *r, const struct str *s, const char *p, size_t n)
+{
+    unsigned char from = r->from;
+    r->from = 0;
+    TRY(put(r, p, s->marks ? s->marks + (p - s->p) : NULL, n));
+    r->from = from;
+    return STRETTO_OK;
+}
+
+stretto_status tmpl_write_str(struct render *r, const struct str *s)
+{
+    return tmpl_write_part(r, s, s->p, s->n);
+}
+
 stretto_status tmpl_cut(struct render *r, size_t mark, struct value *out)
 {
-    TRY(tmpl_copy(r, r->out.data ? r->out.data + mark : "", r->out.len - mark, out));
+    size_t n = r->out.len - mark;
+    unsigned char from = r->from;
+    r->from = 0;                                     /* the bytes know where they came from */
+    TRY(tmpl_copy(r, r->out.data ? r->out.data + mark : "", n, out));
+    r->from = from;
+    if (r->track && n && memchr(r->marks.data + mark, 1, n)) {
+        unsigned char *marks;
+        TRY(tmpl_take(r, n, 1, &marks));
+        memcpy(marks, r->marks.data + mark, n);
+        out->s->marks = marks;
+    }
     r->out.len = mark;
+    r->marks.len = r->track ? mark : 0;
     return STRETTO_OK;
 }
 
@@ -33,11 +67,13 @@ static stretto_status integer(struct render *r, int64_t i)
 static stretto_status quoted(struct render *r, const struct str *s)
 {
     char quote = memchr(s->p, '\'', s->n) && !memchr(s->p, '"', s->n) ? '"' : '\'';
+    unsigned char from = r->from;
     TRY(tmpl_write(r, &quote, 1));
     for (size_t i = 0; i < s->n;) {
         uint32_t cp;
         char esc[12];
         size_t at = i;
+        r->from = tmpl_mark(s, s->p + i);
         i += tmpl_decode(s->p + i, s->n - i, &cp);
         if (cp == (unsigned char)quote || cp == '\\') snprintf(esc, sizeof esc, "\\%c", (int)cp);
         else if (cp == '\n') strcpy(esc, "\\n");
@@ -48,6 +84,7 @@ static stretto_status quoted(struct render *r, const struct str *s)
                       cp < 0x100 ? "\\x%02x" : cp < 0x10000 ? "\\u%04x" : "\\U%08x", cp);
         TRY(word(r, esc));
     }
+    r->from = from;
     return tmpl_write(r, &quote, 1);
 }
 
@@ -154,7 +191,7 @@ stretto_status tmpl_text(struct render *r, struct value v)
 {
     if (v.kind == T_STR) {
         TRY(tmpl_work(r, v.s->n / 64));
-        return tmpl_write(r, v.s->p, v.s->n);
+        return tmpl_write_str(r, v.s);
     }
     if (v.kind == T_UNDEFINED) return STRETTO_OK;
     return tmpl_repr(r, v);
@@ -173,13 +210,16 @@ stretto_status tmpl_escape(struct render *r, struct value v)
     struct value s;
     TRY(tmpl_to_str(r, v, &s));
     TRY(tmpl_work(r, s.s->n / 16));
-    if (v.safe) return tmpl_write(r, s.s->p, s.s->n);
+    if (v.safe) return tmpl_write_str(r, s.s);
+    unsigned char from = r->from;
     for (size_t i = 0; i < s.s->n; i++) {
         char c = s.s->p[i];
+        r->from = tmpl_mark(s.s, s.s->p + i);
         const char *to = c == '&' ? "&amp;" : c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '"' ? "&#34;"
             : c == '\'' ? "&#39;" : NULL;
         TRY(to ? word(r, to) : tmpl_write(r, &c, 1));
     }
+    r->from = from;
     return STRETTO_OK;
 }
 
@@ -187,11 +227,13 @@ stretto_status tmpl_escape(struct render *r, struct value v)
 
 static stretto_status json_text(struct render *r, const struct str *s, bool ascii)
 {
+    unsigned char from = r->from;
     TRY(word(r, "\""));
     for (size_t i = 0; i < s->n;) {
         uint32_t cp;
         char esc[16];
         size_t at = i;
+        r->from = tmpl_mark(s, s->p + i);
         i += tmpl_decode(s->p + i, s->n - i, &cp);
         const char *known = cp == '"' ? "\\\"" : cp == '\\' ? "\\\\" : cp == '\n' ? "\\n" : cp == '\r' ? "\\r"
             : cp == '\t' ? "\\t" : cp == '\b' ? "\\b" : cp == '\f' ? "\\f" : NULL;
@@ -203,6 +245,7 @@ static stretto_status json_text(struct render *r, const struct str *s, bool asci
                       (unsigned)(0xDC00 + (cp & 0x3FF)));
         TRY(word(r, esc));
     }
+    r->from = from;
     return word(r, "\"");
 }
 

@@ -301,12 +301,15 @@ static size_t recase_one(uint32_t cp, enum letter_case to, uint32_t out[3])
     return 1;
 }
 
-stretto_status tmpl_recase(struct render *r, const char *p, size_t n, enum letter_case to)
+stretto_status tmpl_recase(struct render *r, const struct str *s, const char *p, size_t n,
+                           enum letter_case to)
 {
+    unsigned char from = r->from;
     TRY(tmpl_work(r, n / 4));
     for (size_t i = 0; i < n;) {
         uint32_t cp, cps[3];
         size_t at = i, k = 1;
+        r->from = tmpl_mark(s, p + i);
         i += tmpl_decode(p + i, n - i, &cp);
         if (to == CASE_LOWER && cp == 0x3A3) {
             TRY(tmpl_work(r, n / 16));
@@ -319,6 +322,7 @@ stretto_status tmpl_recase(struct render *r, const char *p, size_t n, enum lette
             TRY(tmpl_write(r, utf8, tmpl_encode(cps[j], utf8)));
         }
     }
+    r->from = from;
     return STRETTO_OK;
 }
 

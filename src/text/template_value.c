@@ -150,8 +150,39 @@ stretto_status tmpl_view(struct render *r, const char *p, size_t n, struct value
     struct str *s;
     TRY(tmpl_take(r, 1, sizeof *s, &s));
     *s = (struct str){ .p = p, .n = n, .chars = SIZE_MAX };
+    if (r->track && r->from) TRY(tmpl_ones(r, n, &s->marks));
     *out = V_STR(s);
     return STRETTO_OK;
+}
+
+stretto_status tmpl_part(struct render *r, const struct str *s, const char *p, size_t n,
+                         struct value *out)
+{
+    unsigned char from = r->from;
+    r->from = 0;
+    TRY(tmpl_view(r, p, n, out));
+    r->from = from;
+    if (s->marks) out->s->marks = s->marks + (p - s->p);
+    return STRETTO_OK;
+}
+
+stretto_status tmpl_ones(struct render *r, size_t n, const unsigned char **out)
+{
+    if (n > r->n_ones) {
+        size_t cap = n < 4096 ? 4096 : 2 * n;
+        unsigned char *ones;
+        TRY(tmpl_take(r, cap, 1, &ones));
+        memset(ones, 1, cap);
+        r->ones = ones;
+        r->n_ones = cap;
+    }
+    *out = r->ones;
+    return STRETTO_OK;
+}
+
+bool tmpl_marked(struct value v)
+{
+    return v.kind == T_STR && v.s->marks && memchr(v.s->marks, 1, v.s->n);
 }
 
 stretto_status tmpl_copy(struct render *r, const char *p, size_t n, struct value *out)
@@ -535,7 +566,7 @@ static stretto_status next_char(struct render *r, struct iter *it, struct value 
     if (it->at >= s->n) return STRETTO_OK;
     uint32_t cp;
     size_t n = tmpl_decode(s->p + it->at, s->n - it->at, &cp);
-    TRY(tmpl_view(r, s->p + it->at, n, out));
+    TRY(tmpl_part(r, s, s->p + it->at, n, out));
     it->at += n;
     *more = true;
     return STRETTO_OK;

@@ -6,13 +6,27 @@
 
 struct vars { struct render *r; struct json j; };
 
-/* A token's text: a view of the JSON text where it stands there without escapes, else a copy. */
-static stretto_status text(struct vars *x, struct value *out)
+/* A token's text: a view of the JSON text where it stands there without escapes, else a copy. Where
+ * bytes come from is known from here on; `own`: they count as the template's. */
+static stretto_status text(struct vars *x, bool own, struct value *out)
 {
     const struct json *j = &x->j;
     const char *from = (const char *)j->start, *end = (const char *)j->end;
     bool inside = (uintptr_t)j->p >= (uintptr_t)from && (uintptr_t)j->p < (uintptr_t)end;
-    return inside ? tmpl_view(x->r, j->p, j->n, out) : tmpl_copy(x->r, j->p, j->n, out);
+    TRY(inside ? tmpl_view(x->r, j->p, j->n, out) : tmpl_copy(x->r, j->p, j->n, out));
+    return x->r->track && !own ? tmpl_ones(x->r, j->n, &out->s->marks) : STRETTO_OK;
+}
+
+/* The name of a role: letters, digits, - and _ cannot spell a marker alone, and templates make theirs
+ * with it: '<|' + message.role + '|>'. */
+static bool plain_word(const struct json *j)
+{
+    bool plain = j->n > 0;
+    for (size_t i = 0; i < j->n && plain; i++) {
+        unsigned char c = (unsigned char)j->p[i], lower = c | 0x20;
+        plain = (lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+    }
+    return plain;
 }
 
 static stretto_status number(struct vars *x, struct value *out)
@@ -24,7 +38,7 @@ static stretto_status number(struct vars *x, struct value *out)
         return STRETTO_OK;
     }
     if (json_whole(&x->j)) {
-        TRY(text(x, out));
+        TRY(text(x, true, out));
         out->kind = T_BIG;
         return STRETTO_OK;
     }
@@ -54,8 +68,10 @@ static stretto_status dict(struct vars *x, struct value *out)
     *out = (struct value){ .kind = T_DICT };
     TRY(tmpl_dict(x->r, &out->d));
     while (json_next(&x->j) == JT_KEY) {
-        TRY(text(x, &k));
-        TRY(value(x, json_next(&x->j), &v));
+        TRY(text(x, false, &k));
+        enum json_kind kind = json_next(&x->j);
+        bool role = kind == JT_STRING && tmpl_is(k.s, "role") && plain_word(&x->j);
+        TRY(role ? text(x, true, &v) : value(x, kind, &v));
         TRY(tmpl_put(x->r, out->d, k, v));
     }
     return json_status(&x->j);
@@ -69,7 +85,7 @@ static stretto_status value(struct vars *x, enum json_kind kind, struct value *o
     switch (kind) {
     case JT_OBJECT: return dict(x, out);
     case JT_ARRAY: return list(x, out);
-    case JT_STRING: return text(x, out);
+    case JT_STRING: return text(x, false, out);
     case JT_NUMBER: return number(x, out);
     case JT_TRUE: *out = V_BOOL(true); return STRETTO_OK;
     case JT_FALSE: *out = V_BOOL(false); return STRETTO_OK;
@@ -101,6 +117,47 @@ static stretto_status read_vars(struct vars *x)
     return json_status(&x->j);
 }
 
+static stretto_status put_word(struct render *r, struct dict *d, const char *name, struct value v)
+{
+    struct value key;
+    TRY(tmpl_view(r, name, strlen(name), &key));
+    return tmpl_put(r, d, key, v);
+}
+
+/* [{"type": "text", "text": content}] */
+static stretto_status one_part(struct render *r, struct value content, struct value *out)
+{
+    struct value part = { .kind = T_DICT }, word;
+    TRY(tmpl_dict(r, &part.d));
+    TRY(tmpl_view(r, "text", 4, &word));
+    TRY(put_word(r, part.d, "type", word));
+    TRY(put_word(r, part.d, "text", content));
+    *out = V_LIST(NULL);
+    TRY(tmpl_list(r, 1, &out->l));
+    return tmpl_push(r, out->l, part);
+}
+
+static bool named(const char *const *names, struct value v)
+{
+    for (; v.kind == T_STR && *names; names++)
+        if (tmpl_is(v.s, *names)) return true;
+    return false;
+}
+
+static stretto_status make_parts(struct render *r, const char *const *roles)
+{
+    const struct value *v = variable(r, "messages", 8);
+    for (size_t i = 0; v && v->kind == T_LIST && i < v->l->n; i++) {
+        struct value m = v->l->v[i];
+        if (m.kind != T_DICT) continue;
+        const struct value *role = tmpl_find_str(m.d, "role", 4);
+        struct value *content = tmpl_find_str(m.d, "content", 7);
+        if (role && content && content->kind == T_STR && named(roles, *role))
+            TRY(one_part(r, *content, content));
+    }
+    return STRETTO_OK;
+}
+
 stretto_status tmpl_variables(struct render *r, const struct template_input *in)
 {
     struct vars x = { .r = r };
@@ -118,5 +175,5 @@ stretto_status tmpl_variables(struct render *r, const struct template_input *in)
     json_open(&x.j, in->vars, in->n_vars, in->where ? in->where : "the variables", r->err);
     stretto_status s = read_vars(&x);
     json_done(&x.j);
-    return s;
+    return s == STRETTO_OK && in->parts ? make_parts(r, in->parts) : s;
 }

@@ -75,7 +75,11 @@ void tokenizer_close(struct tokenizer *t)
     mem_free(t->inner_prefix);
     mem_free(t->before);
     mem_free(t->after);
-    mem_free(t->template_text);
+    for (size_t i = 0; i < t->n_chat; i++) {
+        mem_free(t->chat[i].name);
+        mem_free(t->chat[i].text);
+    }
+    mem_free(t->chat);
     mem_free(t);
 }
 
@@ -125,6 +129,10 @@ stretto_status tokenizer_finish(struct tokenizer *t, struct error *err)
         t->flag[id] &= (unsigned char)~TOKEN_IS_EOG;
     added_sort(&t->raw);
     added_sort(&t->normalized);
+    for (size_t i = 0; i < t->raw.n; i++)
+        t->raw.item[i].ends = t->flag[t->raw.item[i].id] & TOKEN_IS_EOG;
+    for (size_t i = 0; i < t->normalized.n; i++)
+        t->normalized.item[i].ends = t->flag[t->normalized.item[i].id] & TOKEN_IS_EOG;
     return STRETTO_OK;
 }
 
@@ -134,6 +142,7 @@ struct job {
     const struct tokenizer *t;
     struct tokens *out;
     struct error *err;
+    struct buffer content;               /* marks of one stretch that is all somebody's words */
     struct buffer text, spare;           /* one stretch between added tokens, normalized */
     struct pretok_work work;
     struct merge_work merge;
@@ -306,8 +315,9 @@ static stretto_status encode_words(struct job *j, const char *p, size_t n, bool 
     return STRETTO_OK;
 }
 
-/* Text between added tokens that are looked for as the text came. */
-static stretto_status encode_stretch(struct job *j, const char *p, size_t n, bool first, bool specials)
+/* Text between added tokens that are looked for as the text came. `words`: all of it is somebody's. */
+static stretto_status encode_stretch(struct job *j, const char *p, size_t n, bool first, bool specials,
+                                     bool words)
 {
     if (!n) return STRETTO_OK;
     const struct tokenizer *t = j->t;
@@ -316,9 +326,16 @@ static stretto_status encode_stretch(struct job *j, const char *p, size_t n, boo
     TRY(buffer_append(&j->text, p, n));
     TRY(normal_run(&t->normal, &j->text, &j->spare, &j->work, j->err));
     size_t from = 0, done = 0, at = 0, end = 0;
+    const unsigned char *content = NULL;
+    if (words) {
+        buffer_clear(&j->content);
+        TRY(buffer_reserve(&j->content, j->text.len));
+        memset(j->content.data, 1, j->text.len);
+        content = (const unsigned char *)j->content.data;
+    }
     const struct added *a;
-    while ((a = added_find(&t->normalized, j->text.data, j->text.len, &from, done, specials, &at,
-                           &end))) {
+    while ((a = added_find(&t->normalized, j->text.data, j->text.len, &from, done, specials, content,
+                           &at, &end))) {
         if (at > done) TRY(encode_words(j, j->text.data + done, at - done, first && !done));
         TRY(tokens_push(j->out, a->id));
         done = end;
@@ -327,19 +344,45 @@ static stretto_status encode_stretch(struct job *j, const char *p, size_t n, boo
     return encode_words(j, j->text.data + done, j->text.len - done, first && !done);
 }
 
-static stretto_status encode_all(struct job *j, const char *text, size_t n, unsigned flags)
+/* A normalizer moves bytes about, so where steering tokens are looked for behind it, words and
+ * template are encoded one after the other. */
+static bool steers_normalized(const struct tokenizer *t)
+{
+    bool any = false;
+    for (size_t i = 0; i < t->normalized.n && !any; i++)
+        any = t->normalized.item[i].special || t->normalized.item[i].ends;
+    return any;
+}
+
+static stretto_status encode_mixed(struct job *j, const char *p, const unsigned char *content, size_t n,
+                                   bool first, bool specials)
+{
+    if (!content || !n || !memchr(content, 1, n) || !steers_normalized(j->t))
+        return encode_stretch(j, p, n, first, specials, false);
+    for (size_t at = 0, end; at < n; at = end) {
+        const unsigned char *run = memchr(content + at, !content[at], n - at);
+        end = run ? (size_t)(run - content) : n;
+        TRY(encode_stretch(j, p + at, end - at, first && !at, specials, content[at]));
+    }
+    return STRETTO_OK;
+}
+
+static stretto_status encode_all(struct job *j, const char *text, const unsigned char *content, size_t n,
+                                 unsigned flags)
 {
     const struct tokenizer *t = j->t;
     bool specials = flags & TOKENIZE_SPECIAL, add = flags & TOKENIZE_ADD;
     for (size_t i = 0; add && i < t->n_before; i++) TRY(tokens_push(j->out, t->before[i]));
     size_t from = 0, done = 0, at = 0, end = 0;
     const struct added *a;
-    while ((a = added_find(&t->raw, text, n, &from, done, specials, &at, &end))) {
-        if (at > done) TRY(encode_stretch(j, text + done, at - done, done == 0, specials));
+    while ((a = added_find(&t->raw, text, n, &from, done, specials, content, &at, &end))) {
+        if (at > done)
+            TRY(encode_mixed(j, text + done, content ? content + done : NULL, at - done, done == 0,
+                             specials));
         TRY(tokens_push(j->out, a->id));
         done = end;
     }
-    TRY(encode_stretch(j, text + done, n - done, done == 0, specials));
+    TRY(encode_mixed(j, text + done, content ? content + done : NULL, n - done, done == 0, specials));
     for (size_t i = 0; add && i < t->n_after; i++) TRY(tokens_push(j->out, t->after[i]));
     return STRETTO_OK;
 }
@@ -347,15 +390,22 @@ static stretto_status encode_all(struct job *j, const char *text, size_t n, unsi
 stretto_status tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, unsigned flags,
                                 struct tokens *out, struct error *err)
 {
+    return tokenizer_encode_chat(t, text, NULL, n, flags, out, err);
+}
+
+stretto_status tokenizer_encode_chat(const struct tokenizer *t, const char *text,
+                                     const unsigned char *content, size_t n, unsigned flags,
+                                     struct tokens *out, struct error *err)
+{
     if (n > TEXT_MAX)
         return fail(err, STRETTO_E_ARG, "a text of %zu bytes is longer than the %d a tokenizer takes: "
                     "pass it in parts", n, TEXT_MAX);
     struct job j = { .t = t, .out = out, .err = err, .text = buffer_make(WORK_MAX),
-                     .spare = buffer_make(WORK_MAX) };
+                     .spare = buffer_make(WORK_MAX), .content = buffer_make(WORK_MAX) };
     j.work.text = buffer_make(TEXT_MAX);
     j.work.spare = buffer_make(TEXT_MAX);
     size_t had = out->n;
-    stretto_status st = encode_all(&j, n ? text : "", n, flags);
+    stretto_status st = encode_all(&j, n ? text : "", content, n, flags);
     if (st != STRETTO_OK) {
         out->n = had;
         fail(err, st, st == STRETTO_E_NOMEM ? "no memory to tokenize %zu bytes"
@@ -363,6 +413,7 @@ stretto_status tokenizer_encode(const struct tokenizer *t, const char *text, siz
     }
     buffer_done(&j.text);
     buffer_done(&j.spare);
+    buffer_done(&j.content);
     pretok_work_done(&j.work);
     merge_work_done(&j.merge);
     return st;
@@ -505,6 +556,11 @@ static bool in_range(const struct tokenizer *t, int32_t id)
 }
 
 size_t tokenizer_size(const struct tokenizer *t) { return t->vocab.n; }
+const int32_t *tokenizer_before(const struct tokenizer *t, size_t *n)
+{
+    *n = t->n_before;
+    return t->before;
+}
 int32_t tokenizer_bos(const struct tokenizer *t) { return t->bos; }
 int32_t tokenizer_eos(const struct tokenizer *t) { return t->eos; }
 const char *tokenizer_kind(const struct tokenizer *t) { return t->kind; }
@@ -532,9 +588,46 @@ const char *tokenizer_spelling(const struct tokenizer *t, int32_t id, size_t *n)
     return *n ? vocab_text(&t->vocab, id) : "";
 }
 
-bool tokenizer_chat_template(const struct tokenizer *t, const char **p, size_t *n)
+/* ---- chat templates --------------------------------------------------------------------------------- */
+
+stretto_status tokenizer_add_chat(struct tokenizer *t, const char *name, size_t n_name, const char *p,
+                                  size_t n, struct error *err)
 {
-    *p = t->template_text;
-    *n = t->n_template;
-    return t->template_text != NULL;
+    struct chat_text *list = mem_resize(t->chat, (t->n_chat + 1) * sizeof *list);
+    if (list) t->chat = list;
+    struct chat_text c = { .name = mem_strndup(name, n_name), .text = mem_alloc(n + 1), .n = n };
+    if (!list || !c.name || !c.text) {
+        mem_free(c.name);
+        mem_free(c.text);
+        return fail(err, STRETTO_E_NOMEM, "no memory for the chat template");
+    }
+    if (n) memcpy(c.text, p, n);
+    c.text[n] = '\0';
+    t->chat[t->n_chat++] = c;
+    return STRETTO_OK;
+}
+
+bool tokenizer_chat_template(const struct tokenizer *t, bool tools, const char **p, size_t *n)
+{
+    const struct chat_text *found = NULL;
+    for (size_t i = 0; i < t->n_chat; i++) {
+        const struct chat_text *c = &t->chat[i];
+        if (strcmp(c->name, "default") == 0 && !found) found = c;
+        if (tools && strcmp(c->name, "tool_use") == 0) found = c;
+    }
+    *p = found ? found->text : NULL;
+    *n = found ? found->n : 0;
+    return found != NULL;
+}
+
+stretto_status tokenizer_no_chat(const struct tokenizer *t, struct error *err)
+{
+    struct buffer names = buffer_make(200);
+    for (size_t i = 0; t && i < t->n_chat; i++)
+        if (buffer_printf(&names, "%s%s", i ? ", " : "", t->chat[i].name) != STRETTO_OK) break;
+    fail(err, STRETTO_E_UNSUP, names.len ? "the model has chat templates, but none that is called "
+         "default (it has %s); give the prompt as plain text" : "the model has no chat template; give "
+         "the prompt as plain text", names.len ? names.data : "");
+    buffer_done(&names);
+    return STRETTO_E_UNSUP;
 }

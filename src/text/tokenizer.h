@@ -27,6 +27,13 @@ stretto_status tokens_push(struct tokens *t, int32_t id);
 stretto_status tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, unsigned flags,
                                 struct tokens *out, struct error *err);
 
+/* The same where some bytes are somebody else's words: content[i] 1 says that text[i] is one (NULL: none
+ * is). Special tokens and those that end an answer are found only where the template's own bytes spell
+ * them whole; all other tokens are those of the text as one. */
+stretto_status tokenizer_encode_chat(const struct tokenizer *t, const char *text,
+                                     const unsigned char *content, size_t n, unsigned flags,
+                                     struct tokens *out, struct error *err);
+
 /* The bytes of one token as generation prints them. special: control tokens are spelled out, else they
  * are empty. Ids out of range: E_ARG. Appends. `first`: the token opens the text (SPM drops the leading
  * space it once added). */
@@ -37,6 +44,8 @@ stretto_status tokenizer_decode(const struct tokenizer *t, const int32_t *id, si
                                 struct buffer *out);
 
 size_t tokenizer_size(const struct tokenizer *t);             /* ids are 0 .. size-1 */
+/* What TOKENIZE_ADD puts in front of a text; a view. */
+const int32_t *tokenizer_before(const struct tokenizer *t, size_t *n);
 int32_t tokenizer_bos(const struct tokenizer *t);             /* -1 when there is none */
 int32_t tokenizer_eos(const struct tokenizer *t);
 bool tokenizer_is_eog(const struct tokenizer *t, int32_t id); /* any end of generation: eos, eot, eom */
@@ -46,8 +55,11 @@ int32_t tokenizer_find(const struct tokenizer *t, const char *piece, size_t n); 
 const char *tokenizer_spelling(const struct tokenizer *t, int32_t id, size_t *n);
 /* "BPE smollm", "SPM", "WordPiece" for people. */
 const char *tokenizer_kind(const struct tokenizer *t);
-/* The model's chat template (a view) or false. */
-bool tokenizer_chat_template(const struct tokenizer *t, const char **p, size_t *n);
+/* The model's chat template (a view) or false. With tools the one called "tool_use" goes first, as in
+ * transformers. */
+bool tokenizer_chat_template(const struct tokenizer *t, bool tools, const char **p, size_t *n);
+/* Why there is none, as a whole sentence, into err; E_UNSUP. */
+stretto_status tokenizer_no_chat(const struct tokenizer *t, struct error *err);
 
 /* Streaming detokenizer: bytes go in token by token, only whole UTF-8 characters come out; malformed
  * bytes are passed through once they can no longer become a character. Plain struct, no allocation. */

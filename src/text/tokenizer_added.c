@@ -101,17 +101,40 @@ static bool word_after(const char *text, size_t n, size_t at)
     return unicode_is_word(cp);
 }
 
+/* Somebody else's bytes in the token, which then may not be one that steers. */
+static bool forged(const struct added *a, const unsigned char *content, size_t at)
+{
+    return content && (a->special || a->ends) && memchr(content + at, 1, a->len);
+}
+
+/* The token at i, or NULL. One that is forged hides nothing of the template's: only what lies in the
+ * same run of somebody's words is looked for then. */
+static const struct added *token_at(const struct added_set *s, const char *text, size_t n,
+                                    const unsigned char *content, size_t i, bool *refused)
+{
+    const struct added *a = longest_at(s, text + i, n - i);
+    *refused = a && forged(a, content, i);
+    if (!*refused) return a;
+    const unsigned char *run = memchr(content + i, !content[i], n - i);
+    size_t end = run ? (size_t)(run - content) : n;
+    if (i + a->len > end) a = longest_at(s, text + i, end - i);
+    *refused = a && forged(a, content, i);
+    return a;
+}
+
 const struct added *added_find(const struct added_set *s, const char *text, size_t n, size_t *from,
-                               size_t floor, bool specials, size_t *at, size_t *end)
+                               size_t floor, bool specials, const unsigned char *content, size_t *at,
+                               size_t *end)
 {
     if (!s->n) { *from = n; return NULL; }
     for (size_t i = *from; i < n; i++) {
+        bool refused;
         if (!s->starts[(unsigned char)text[i]]) continue;
-        const struct added *a = longest_at(s, text + i, n - i);
+        const struct added *a = token_at(s, text, n, content, i, &refused);
         if (!a) continue;
         size_t stop = i + a->len;
         /* What is refused still hides the tokens inside it. */
-        bool refused = (a->special && !specials) ||
+        refused = refused || (a->special && !specials) ||
                        (a->single_word && (word_before(text, i) || word_after(text, n, stop)));
         if (refused) { i = stop - 1; continue; }
         *at = i;

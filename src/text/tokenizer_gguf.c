@@ -325,6 +325,25 @@ static stretto_status put_wordpiece(struct writing *x)
     return STRETTO_OK;
 }
 
+/* Chat templates: the keys are those of gguf-py's add_chat_template. */
+static stretto_status put_chats(struct writing *x)
+{
+    struct buffer key = buffer_make(256);
+    stretto_status st = STRETTO_OK;
+    for (size_t i = 0; i < x->t->n_chat && st == STRETTO_OK; i++) {
+        const struct chat_text *c = &x->t->chat[i];
+        bool usual = strcmp(c->name, "default") == 0;
+        buffer_clear(&key);
+        st = buffer_printf(&key, "tokenizer.chat_template%s%.100s", usual ? "" : ".", usual ? "" : c->name);
+        for (char *p = key.data; st == STRETTO_OK && *p; p++)
+            if (!(*p >= '0' && *p <= '9') && !((*p | 0x20) >= 'a' && (*p | 0x20) <= 'z') && *p != '.')
+                *p = '_';
+        if (st == STRETTO_OK) gguf_put_string(x->w, key.data, c->text, c->n);
+    }
+    buffer_done(&key);
+    return st == STRETTO_OK ? st : no_memory(x);
+}
+
 stretto_status tokenizer_to_gguf(const struct source *src, struct gguf_writer *w, struct error *err)
 {
     struct tokenizer *t;
@@ -340,8 +359,7 @@ stretto_status tokenizer_to_gguf(const struct source *src, struct gguf_writer *w
     else if (t->model == MODEL_WORDPIECE) st = put_wordpiece(&x);
     else if (t->byte_level || t->letters) st = put_byte_bpe(&x);
     else st = put_sentencepiece(&x);
-    if (st == STRETTO_OK && t->template_text)
-        gguf_put_string(w, "tokenizer.chat_template", t->template_text, t->n_template);
+    if (st == STRETTO_OK) st = put_chats(&x);
     tokenizer_close(t);
     return st;
 }

@@ -41,6 +41,7 @@ struct added {
     int32_t id;
     uint32_t at, len;                 /* what to look for, in added_set.text                       */
     bool special, lstrip, rstrip, single_word;
+    bool ends;                        /* an answer: nobody's words may spell it                    */
 };
 struct added_set {
     struct added *item;               /* sorted by string                                          */
@@ -86,9 +87,11 @@ struct tokenizer {
 
     int32_t *before, *after;          /* what TOKENIZE_ADD puts around the text                    */
     size_t n_before, n_after;
-    char *template_text;
-    size_t n_template;
+    struct chat_text *chat;           /* the file's chat templates, as it names them               */
+    size_t n_chat;
 };
+struct chat_text { char *name, *text; size_t n; };
+
 enum { TOKEN_IS_SPECIAL = 1, TOKEN_IS_EOG = 2, TOKEN_IS_ADDED = 4, TOKEN_IS_NORMALIZED = 8 };
 
 /* Each fills a zeroed tokenizer; the caller closes it on failure. */
@@ -99,6 +102,9 @@ stretto_status vocab_from_json_text(struct tokenizer *t, const char *p, size_t n
 /* What both do at the end: flags, end-of-generation tokens, the added tokens sorted. */
 stretto_status tokenizer_finish(struct tokenizer *t, struct error *err);
 struct tokenizer *tokenizer_new(void);
+/* A chat template; "default" is the one for conversations without tools. */
+stretto_status tokenizer_add_chat(struct tokenizer *t, const char *name, size_t n_name, const char *p,
+                                  size_t n, struct error *err);
 
 stretto_status added_add(struct added_set *s, struct added a, const char *p, size_t n,
                          struct error *err);
@@ -107,9 +113,10 @@ void added_done(struct added_set *s);
 /* The next added token in the text at or after `from`: *at .. *end is the stretch it takes, with the
  * white space it strips (to its left only back to `floor`). It may begin inside the white space that
  * the one before it stripped; what lies between is then empty. NULL when there is none. *from moves
- * on. */
+ * on. content: as in tokenizer_encode_chat. */
 const struct added *added_find(const struct added_set *s, const char *text, size_t n, size_t *from,
-                               size_t floor, bool specials, size_t *at, size_t *end);
+                               size_t floor, bool specials, const unsigned char *content, size_t *at,
+                               size_t *end);
 
 void normal_done(struct normal *s);
 stretto_status normal_add(struct normal *s, struct normal_step **step, struct error *err);

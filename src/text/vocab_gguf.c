@@ -356,10 +356,11 @@ stretto_status vocab_from_gguf(struct tokenizer *t, const struct source *src, st
     /* A default asked for these, the file gives none: nothing is added. */
     if (add_bos && begin >= 0) TRY(around(&t->before, &t->n_before, begin, "BOS", src, err));
     if (add_eos && end >= 0) TRY(around(&t->after, &t->n_after, end, "EOS", src, err));
+    static const char *const chats[][2] = { { "default", "tokenizer.chat_template" },
+                                            { "tool_use", "tokenizer.chat_template.tool_use" } };
     struct source_str text;
-    if (source_string(src, "tokenizer.chat_template", &text)) {
-        t->n_template = text.n;
-        TRY(copy_text(&t->template_text, text.p, text.n, err));
-    }
+    for (size_t i = 0; i < sizeof chats / sizeof *chats; i++)
+        if (source_string(src, chats[i][1], &text))
+            TRY(tokenizer_add_chat(t, chats[i][0], strlen(chats[i][0]), text.p, text.n, err));
     return STRETTO_OK;
 }

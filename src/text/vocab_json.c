@@ -359,30 +359,46 @@ static int32_t named_token(const struct tokenizer *t, const json_t *config, cons
     return vocab_find(&t->vocab, s.p, s.n);
 }
 
-static stretto_status set_template(struct tokenizer *t, const char *p, size_t n, struct error *err)
+static stretto_status bad_chats(struct error *err)
 {
-    t->template_text = mem_alloc(n + 1);
-    if (!t->template_text) return fail(err, STRETTO_E_NOMEM, "no memory for the chat template");
-    memcpy(t->template_text, p, n);
-    t->template_text[n] = '\0';
-    t->n_template = n;
-    return STRETTO_OK;
+    return fail(err, STRETTO_E_FORMAT, "chat_template is neither a text nor texts with names: mend it in "
+                "tokenizer_config.json or chat_template.json");
 }
 
-/* One string, or a list of { "name", "template" } of which "default" is meant. */
-static stretto_status config_template(struct tokenizer *t, const json_t *config, struct error *err)
+/* chat_template of tokenizer_config.json or chat_template.json: one text, or several with names, as an
+ * object or as a list of { "name", "template" }. Where an earlier file gave one, it counts alone. */
+static stretto_status config_chats(struct tokenizer *t, const json_t *config, struct error *err)
 {
     struct source_str s, name;
     const json_t *v = json_object_get(config, "chat_template");
-    if (t->template_text) return STRETTO_OK;
-    if (json_text(config, "chat_template", &s)) return set_template(t, s.p, s.n, err);
-    size_t n = json_array_size(v);
-    for (size_t i = 0; i < n; i++) {
-        const json_t *item = json_array_get(v, i);
-        bool wanted = json_text(item, "name", &name) && !strcmp(name.p, "default");
-        if ((wanted || n == 1) && json_text(item, "template", &s))
-            return set_template(t, s.p, s.n, err);
+    if (t->n_chat || !v || json_is_null(v)) return STRETTO_OK;
+    if (json_text(config, "chat_template", &s))
+        return tokenizer_add_chat(t, "default", 7, s.p, s.n, err);
+    for (void *at = json_object_iter((json_t *)(uintptr_t)v); at;
+         at = json_object_iter_next((json_t *)(uintptr_t)v, at)) {
+        const char *key = json_object_iter_key(at);
+        if (!json_text(v, key, &s)) return bad_chats(err);
+        TRY(tokenizer_add_chat(t, key, strlen(key), s.p, s.n, err));
     }
+    for (size_t i = 0; i < json_array_size(v); i++) {
+        const json_t *item = json_array_get(v, i);
+        if (!json_text(item, "name", &name) || !json_text(item, "template", &s)) return bad_chats(err);
+        TRY(tokenizer_add_chat(t, name.p, name.n, s.p, s.n, err));
+    }
+    return json_is_object(v) || json_is_array(v) ? STRETTO_OK : bad_chats(err);
+}
+
+/* Texts of their own beside the folder; they go before what JSON files say. */
+static stretto_status file_chats(struct tokenizer *t, const struct source *src, struct error *err)
+{
+    static const char *const files[][2] = {
+        { "default", "chat_template.jinja" },
+        { "tool_use", "additional_chat_templates/tool_use.jinja" },
+    };
+    struct source_str s;
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        if (source_file(src, files[i][1], &s))
+            TRY(tokenizer_add_chat(t, files[i][0], strlen(files[i][0]), s.p, s.n, err));
     return STRETTO_OK;
 }
 
@@ -399,7 +415,7 @@ static stretto_status tokenizer_config(struct tokenizer *t, const json_t *config
 {
     t->bos = named_token(t, config, "bos_token");
     t->eos = named_token(t, config, "eos_token");
-    TRY(config_template(t, config, err));
+    TRY(config_chats(t, config, err));
     /* These flags speak where tokenizer.json is silent. */
     if (t->n_before || t->n_after) return STRETTO_OK;
     if (json_flag(config, "add_bos_token", false) && t->bos >= 0)
@@ -439,12 +455,13 @@ stretto_status vocab_from_json(struct tokenizer *t, const struct source *src, st
     TRY(vocab_from_json_text(t, s.p, s.n, err));
     t->flag = mem_zalloc(t->vocab.n, 1);
     if (!t->flag) return fail(err, STRETTO_E_NOMEM, "no memory for the tokenizer");
-    if (source_file(src, "chat_template.jinja", &s)) TRY(set_template(t, s.p, s.n, err));
+    TRY(file_chats(t, src, err));
     static const struct {
         const char *file;
         stretto_status (*read)(struct tokenizer *, const json_t *, struct error *);
     } others[] = { { "tokenizer_config.json", tokenizer_config }, { "config.json", model_config },
-                   { "generation_config.json", model_config } };
+                   { "generation_config.json", model_config },
+                   { "chat_template.json", config_chats } };
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         /* transformers goes on without a generation_config.json that it cannot read; some are empty. */
         if (source_file(src, others[i].file, &s) && (i != 2 || !json_blank(s.p, s.n)))

@@ -27,17 +27,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     struct buffer one = buffer_make((size_t)1 << 25), two = buffer_make((size_t)1 << 25);
-    stretto_status s = template_render(t, &in, &one, &err);
+    struct buffer marks = buffer_make((size_t)1 << 25);
+    stretto_status s = template_render(t, &in, &one, NULL, &err);
     if (s && (!err.text[0] || one.len)) abort();
     if (!s) {
         json_t *text = json_stringn(one.data ? one.data : "", one.len);
         if (!text) abort();
         json_decref(text);
-        if (template_render(t, &in, &two, &err)) abort();
+        if (template_render(t, &in, &two, &marks, &err)) abort();
+        if (marks.len != two.len) abort();
         if (one.len != two.len || (one.len && memcmp(one.data, two.data, one.len) != 0)) abort();
     }
     buffer_done(&one);
     buffer_done(&two);
+    buffer_done(&marks);
     template_free(t);
     return 0;
 }

@@ -86,9 +86,58 @@ def odd_json(root):
         check(words, code == 1 and out == "" and words in err, err)
 
 
+def template(path, variables):
+    file = path / "vars.json"
+    file.write_text(json.dumps(variables))
+    p = subprocess.run([STRETTO, "template", "-m", path, "--vars", file], capture_output=True)
+    return p.returncode, p.stdout.decode(), p.stderr.decode()
+
+
+def named_templates(root):
+    """Which template transformers' get_chat_template and from_pretrained take."""
+    hi = {"messages": [{"role": "user", "content": "hi"}]}
+    tools = {**hi, "tools": [{"name": "f"}]}
+    text = {n: n + "{{ messages[0].content }}{{ tools|length if tools else '' }}" for n in ("one", "two", "three")}
+    as_list = [{"name": "tool_use", "template": text["two"]}, {"name": "default", "template": text["one"]}]
+    as_dict = {"default": text["one"], "tool_use": text["two"], "rag": text["three"]}
+    odd = {"chat_template": {"rag": text["one"], "tool_use": text["two"]}}
+    cases = [
+        ("a list", {"tokenizer_config": {"chat_template": as_list}}, "onehi", "twohi1"),
+        ("an object", {"tokenizer_config": {"chat_template": as_dict}}, "onehi", "twohi1"),
+        ("a text", {"tokenizer_config": {"chat_template": text["one"]}}, "onehi", "onehi1"),
+        ("a file before the config", {"tokenizer_config": {"chat_template": as_list},
+                                      "chat_template.jinja": text["three"]}, "threehi", "threehi1"),
+        ("chat_template.json", {"chat_template": {"chat_template": text["two"]}}, "twohi", "twohi1"),
+        ("chat_template.json of several", {"chat_template": {"chat_template": as_dict}}, "onehi", "twohi1"),
+        ("the config before chat_template.json", {"tokenizer_config": {"chat_template": text["one"]},
+                                                  "chat_template": {"chat_template": text["two"]}},
+         "onehi", "onehi1"),
+        ("none called default", {"tokenizer_config": odd}, None, "twohi1"),
+        ("null", {"tokenizer_config": {"chat_template": None}, "chat_template.jinja": text["one"]},
+         "onehi", "onehi1"),
+    ]
+    for i, (what, files, plain, with_tools) in enumerate(cases):
+        path = folder(root, f"named{i}", **files)
+        for variables, want in ((hi, plain), (tools, with_tools), ({**hi, "tools": None}, plain)):
+            code, out, err = template(path, variables)
+            ok = (code, out) == (0, want) if want else code == 1 and "it has rag, tool_use" in err
+            check(f"{what}, {sorted(variables)}", ok, f"{code} {out} {err}")
+    path = folder(root, "additional", **{"chat_template.jinja": text["one"]})
+    (path / "additional_chat_templates").mkdir()
+    (path / "additional_chat_templates/tool_use.jinja").write_text(text["two"])
+    check("additional_chat_templates", template(path, tools)[1] == "twohi1" and template(path, hi)[1] == "onehi")
+    for i, value in enumerate([7, ["x"], {"default": 3}]):
+        code, _, err = template(folder(root, f"unnamed{i}", tokenizer_config={"chat_template": value}), hi)
+        check(f"chat_template {value}", code == 1 and "neither a text nor texts with names" in err, err)
+    parts = ("{% for m in messages %}{% for p in m.content %}{{ p.text }}{% endfor %}{% endfor %}")
+    code, out, err = template(folder(root, "parts", tokenizer_config={"chat_template": parts}), hi)
+    check("contents as lists of parts", (code, out) == (0, "hi") and "lists of parts" in err, err)
+
+
 def main():
     with tempfile.TemporaryDirectory() as name:
         odd_json(pathlib.Path(name))
+        named_templates(pathlib.Path(name))
     print("\n".join(wrong) or "folders are read as they are meant")
     return 1 if wrong else 0
 

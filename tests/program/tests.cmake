@@ -14,6 +14,11 @@ if(TARGET stretto)
   add_test(NAME program.folders COMMAND python3
     ${CMAKE_CURRENT_SOURCE_DIR}/program/test_folders.py $<TARGET_FILE:stretto>)
   set_tests_properties(program.folders PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 300)
+  add_executable(chat_batch program/chat_batch.c)
+  target_link_libraries(chat_batch PRIVATE stretto_all)
+  add_test(NAME program.chat_text COMMAND python3
+    ${CMAKE_CURRENT_SOURCE_DIR}/program/test_chat_text.py $<TARGET_FILE:chat_batch> ${STRETTO_TEST_DATA})
+  set_tests_properties(program.chat_text PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 300)
   add_test(NAME program.template COMMAND python3
     ${CMAKE_CURRENT_SOURCE_DIR}/program/test_template.py $<TARGET_FILE:stretto> ${STRETTO_TEST_DATA})
   add_test(NAME program.template_random COMMAND python3

@@ -24,7 +24,7 @@ static stretto_status render_json(const struct template *t, json_t *vars, time_t
 {
     char *text = vars ? json_dumps(vars, 0) : NULL;
     const struct template_input in = { .vars = text, .n_vars = text ? strlen(text) : 0, .now = now };
-    stretto_status s = template_render(t, &in, out, err);
+    stretto_status s = template_render(t, &in, out, NULL, err);
     free(text);
     return s;
 }
@@ -284,6 +284,133 @@ static void appends_and_respects_the_room(void **state)
     template_free(NULL);
 }
 
+/* ---- where bytes come from ------------------------------------------------------------------------ */
+
+/* Letters of a string become Greek ones: templates have none of their own but in one snippet, so that
+ * a letter says where it comes from, whatever was done to it. */
+static json_t *greek(json_t *v)
+{
+    const char *key;
+    json_t *item, *out = v;
+    size_t i;
+    if (json_is_object(v)) {
+        out = json_object();
+        json_object_foreach(v, key, item) json_object_set_new(out, key, greek(item));
+        return out;
+    }
+    if (json_is_array(v)) {
+        out = json_array();
+        json_array_foreach(v, i, item) json_array_append_new(out, greek(item));
+        return out;
+    }
+    if (!json_is_string(v)) return json_incref(v);
+    struct buffer b = buffer_make(1 << 16);
+    for (const char *p = json_string_value(v); *p; p++) {
+        unsigned char at = (unsigned char)((*p | 0x20) - 'a');
+        if (at > 25) buffer_append(&b, p, 1);
+        else buffer_printf(&b, "%c%c", 0xCE, (*p & 0x20 ? 0xB1 : 0x91) + at % 9);
+    }
+    out = json_stringn(b.data ? b.data : "", b.len);
+    buffer_done(&b);
+    return out;
+}
+
+/* Bytes of Greek letters that count as the template's; exact: and letters of the template that count as
+ * the variables'. */
+static size_t wrong_marks(const char *text, size_t n, json_t *vars, bool exact, size_t *letters)
+{
+    struct template *t;
+    struct buffer out = buffer_make((size_t)1 << 24), marks = buffer_make((size_t)1 << 24);
+    char *json = json_dumps(vars, 0);
+    const struct template_input in = { .vars = json, .n_vars = strlen(json), .now = 1000000000 };
+    stretto_status s = template_compile(&t, text, n, NULL);
+    if (!s) s = template_render(t, &in, &out, &marks, NULL);
+    template_free(t);
+    size_t wrong = 0;
+    assert_true(s != STRETTO_OK || marks.len == out.len);
+    for (size_t i = 0; s == STRETTO_OK && i < out.len; i++) {
+        unsigned char c = (unsigned char)out.data[i];
+        bool theirs = c >= 0x80, ours = c == '<' || c == '|' || c == '>';
+        *letters += theirs;
+        wrong += theirs && !marks.data[i];
+        wrong += exact && ours && marks.data[i];
+    }
+    if (exact && s != STRETTO_OK) wrong++;
+    if (wrong) print_message("%.*s\n -> %s\n", (int)n, text, out.data ? out.data : "");
+    free(json);
+    buffer_done(&out);
+    buffer_done(&marks);
+    return wrong;
+}
+
+/* What templates do to a message between their markers; all of it leaves the markers theirs. */
+static const char *const between[] = {
+    "{{ '<|a|>' + s + '<|b|>' }}", "{{ '<|a|>' ~ s ~ 7 ~ l ~ '<|b|>' }}", "{{ ('<|a|>' + s)|trim }}",
+    "{{ (' <|a|>' + s + '<|b|> ').strip() }}", "{{ ('<|a|>' + s + '<|b|>')|upper }}",
+    "{{ ('<|a|>' + s)|lower|capitalize|title }}", "{{ ('<|' + s + '|>').swapcase() }}",
+    "{{ '<|a|>@<|b|>'.replace('@', s) }}", "{{ '<|a|>@<|b|>'|replace('@', s) }}",
+    "{{ ('<|a|>' + s).replace('x', '<|b|>').replace('', '-') }}", "{{ ['<|a|>', s, s]|join('<|b|>') }}",
+    "{{ '<|b|>'.join([s, '<|a|>', s]) }}", "{{ s.join(['<|a|>', '<|b|>']) }}",
+    "{{ '<|a|>%s<|b|>%r' % (s, s) }}", "{{ '<|a|>%5.3s|%-40s|' % (s, s) }}", "{{ '<|a|>%s'|format(s) }}",
+    "{{ '<|a|>{}<|b|>{!r}{:>40}'.format(s, s, s) }}", "{{ '<|a|>{x}{x:*^40}'.format(x=s) }}",
+    "{{ ('<|a|>' + s + '<|b|>')[3:-3] }}", "{{ ('<|a|>' + s)[::-1] }}{{ ('<|a|>' + s)[2] }}",
+    "{% for c in '<|a|>' + s %}{{ c }}{% endfor %}", "{{ ('<|a|>' + s)|reverse }}",
+    "{{ ('<|a|> ' + s).split(' ')|join('<|b|>') }}", "{{ ('<|a|> ' + s).rsplit(none, 1) }}",
+    "{{ ('<|a|>\n' + s).splitlines()[0] }}{{ ('<|a|>' + s).partition('>')[0] }}",
+    "{{ ('<|a|>' + s).removeprefix('<').removesuffix('x') }}", "{{ ('<|a|>' + s).center(60, '|') }}",
+    "{{ ('<|a|>' + s).ljust(60).rjust(70).zfill(80) }}", "{{ ('<|a|>' + s) * 2 }}{{ 2 * ('<|a|>' + s) }}",
+    "{{ ('<|a|>' + s)|indent(2, true) }}", "{{ ('<|a|>' + s)|truncate(12, true, '|') }}",
+    "{{ {'<|a|>': s, 'k': ['<|b|>', s]}|tojson }}", "{{ {'<|a|>': s}|tojson(indent=2) }}",
+    "{{ ['<|a|>', s] }}{{ {'<|b|>': s} }}", "{{ ('<|a|>' + s)|string|safe }}",
+    "{% set x %}<|a|>{{ s }}<|b|>{% endset %}{{ x|trim }}{{ x ~ x }}",
+    "{% macro f(x) %}<|a|>{{ x }}{{ caller() }}<|b|>{% endmacro %}{% call f(s) %}{{ s|upper }}{% endcall %}",
+    "{% set ns = namespace(t='<|a|>') %}{% for m in messages %}{% set ns.t = ns.t + m.content|string %}"
+    "{% endfor %}{{ ns.t + '<|b|>' }}",
+    "{% filter trim %} <|a|>{{ s }}<|b|> {% endfilter %}", "{{ ('<|a|>', s)|map('trim')|join }}",
+    "{{ [s, '<|a|>']|sort|join }}{{ [s, '<|a|>']|first }}{{ ['<|a|>', s]|last }}",
+    "{% for m in messages %}{{ '<|' + m.role + '|>' + (m.content or '') }}{% endfor %}",
+    "{% for k, v in d|dictsort %}<|{{ k }}|{{ v }}{% endfor %}", "{{ '<|a|>' if s else s }}{{ s or '<|b|>' }}",
+    "{{ messages|groupby('role')|map(attribute='grouper')|join('<|a|>') }}",
+    "{% set x = 'x' * 1500 + '<|a|>' %}{% set y = x + s %}{% set z = y + '<|b|>' %}{{ y[-9:] }}{{ z[-20:] }}",
+    "{{ s|default('<|a|>') }}{{ nope|default('<|a|>') }}{{ bos_token }}", "{{ '<|a|>'|e|replace('&lt;', '<') }}",
+};
+
+static void bytes_know_where_they_come_from(void **state)
+{
+    (void)state;
+    size_t n = 0, letters = 0, wrong = 0;
+    json_t *vars = json_pack("{s:s, s:[s,s], s:{s:s}, s:[{s:s,s:s},{s:s,s:s}]}", "s",
+                             "ab c\n\"d\" 'e' \\ long enough to be cut off", "l", "one", "two", "d", "k", "v",
+                             "messages", "role", "u", "content", "first", "role", "u-2", "content", "x y");
+    json_t *theirs = greek(vars);
+    for (size_t i = 0; i < sizeof between / sizeof *between; i++)
+        wrong += wrong_marks(between[i], strlen(between[i]), theirs, true, &letters);
+    assert_int_equal(wrong, 0);
+    assert_true(letters > 2000);
+    json_decref(vars);
+    json_decref(theirs);
+    char *text = read_text(STRETTO_SOURCE_DIR "/tests/data/template_vectors.jsonl", &n);
+    assert_non_null(text);
+    theirs = NULL;
+    letters = 0;
+    for (char *line = text, *end; line < text + n; line = end + 1) {
+        end = memchr(line, '\n', (size_t)(text + n - line));
+        json_t *row = json_loadb(line, (size_t)(end - line), JSON_ALLOW_NUL, NULL);
+        json_t *t = json_object_get(row, "template");
+        const char *p = json_string_value(t);
+        size_t len = json_string_length(t);
+        bool plain = t != NULL;
+        for (size_t i = 0; i < len; i++) plain = plain && (unsigned char)p[i] < 0x80 && p[i] != '\\';
+        if (!theirs) theirs = greek(json_object_get(row, "shared"));
+        else if (plain) wrong += wrong_marks(p, len, theirs, false, &letters);
+        json_decref(row);
+    }
+    assert_int_equal(wrong, 0);
+    assert_true(letters > 2000);
+    json_decref(theirs);
+    free(text);
+}
+
 /* One compiled template, four threads; the thread sanitizer looks on where it is on. */
 struct shared { const struct template *t; json_t *vars; bool same; };
 
@@ -355,6 +482,7 @@ int main(void)
         cmocka_unit_test(old_strings_stay),
         cmocka_unit_test(appends_and_respects_the_room),
         cmocka_unit_test(threads_share_a_template),
+        cmocka_unit_test(bytes_know_where_they_come_from),
         cmocka_unit_test(survives_every_failed_allocation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

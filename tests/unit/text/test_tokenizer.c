@@ -197,7 +197,7 @@ static void smollm(void **state)
     tokens_done(&ids);
     const char *p;
     size_t n;
-    assert_true(tokenizer_chat_template(o.t, &p, &n));
+    assert_true(tokenizer_chat_template(o.t, false, &p, &n));
     assert_non_null(memmem(p, n, "<|im_start|>", 12));
     int32_t end = tokenizer_find(o.t, "<|im_end|>", 10);
     assert_int_equal(end, 2);
@@ -260,7 +260,7 @@ static void what_stands_beside_tokenizer_json(void **state)
     make_folder("byte_bpe", folder);
     struct opened o = open_file(folder);
     assert_int_equal(tokenizer_eos(o.t), -1);
-    assert_false(tokenizer_chat_template(o.t, &p, &n));
+    assert_false(tokenizer_chat_template(o.t, false, &p, &n));
     close_file(&o);
     write_beside(folder, "tokenizer_config.json",
                  "{\"bos_token\": \"<s>\", \"eos_token\": {\"content\": \"</s>\"}, \"chat_template\": "
@@ -271,7 +271,7 @@ static void what_stands_beside_tokenizer_json(void **state)
     assert_int_equal(tokenizer_bos(o.t), 0);
     assert_int_equal(tokenizer_eos(o.t), 1);
     assert_true(tokenizer_is_eog(o.t, 1) && tokenizer_is_eog(o.t, 3) && !tokenizer_is_eog(o.t, 2));
-    assert_true(tokenizer_chat_template(o.t, &p, &n));
+    assert_true(tokenizer_chat_template(o.t, false, &p, &n));
     assert_memory_equal(p, "yes", n);
     struct tokens ids = { 0 };
     encode(o.t, "the", 3, TOKENIZE_ADD, &ids);
@@ -281,7 +281,7 @@ static void what_stands_beside_tokenizer_json(void **state)
     close_file(&o);
     write_beside(folder, "chat_template.jinja", "newer");
     o = open_file(folder);
-    assert_true(tokenizer_chat_template(o.t, &p, &n) && n == 5);
+    assert_true(tokenizer_chat_template(o.t, false, &p, &n) && n == 5);
     close_file(&o);
     drop_folder(folder);
 }

@@ -1,0 +1,262 @@
+#include "text/chat.h"
+#include "base/json.h"
+#include "base/memory.h"
+#include "text/template.h"
+#include "text/tokenizer.h"
+#include "text/unicode.h"
+#include <string.h>
+
+enum { TEXT_MAX = 1 << 30, ROLES = 3 };
+enum role { ROLE_USER, ROLE_SYSTEM, ROLE_ASSISTANT };
+static const char *const role_names[ROLES] = { "user", "system", "assistant" };
+
+/* How the content of a role's messages is given to the template. */
+enum form {
+    FORM_TEXT,                   /* "content": "words"                                        */
+    FORM_PARTS,                  /* "content": [{"type": "text", "text": "words"}]            */
+    FORM_FOLDED,                 /* system only: in front of the user's first message         */
+    FORM_NONE,                   /* its words are printed in no form                          */
+};
+
+struct chat {
+    const struct tokenizer *tokenizer;
+    struct template *template;   /* NULL: it cannot be compiled, and why says so              */
+    struct error why;
+    enum form form[ROLES];
+};
+
+/* ---- the variables --------------------------------------------------------------------------- */
+
+/* Well-formed UTF-8 as a JSON string. */
+static stretto_status put_string(struct buffer *b, const char *p, size_t n)
+{
+    TRY(buffer_append(b, "\"", 1));
+    for (size_t i = 0, from = 0; i <= n; i++) {
+        unsigned char c = i < n ? (unsigned char)p[i] : '"';
+        if (c >= 0x20 && c != '"' && c != '\\') continue;
+        if (i > from) TRY(buffer_append(b, p + from, i - from));
+        if (i < n) TRY(buffer_printf(b, "\\u%04x", c));
+        from = i + 1;
+    }
+    return buffer_append(b, "\"", 1);
+}
+
+static stretto_status put_text(struct buffer *b, const char *p, struct buffer *spare)
+{
+    buffer_clear(spare);
+    TRY(utf8_repair(spare, p ? p : "", p ? strlen(p) : 0));
+    return put_string(b, spare->data ? spare->data : "", spare->len);
+}
+
+static enum role role_of(const stretto_message *m)
+{
+    if (m->role && strcmp(m->role, role_names[ROLE_SYSTEM]) == 0) return ROLE_SYSTEM;
+    return m->role && strcmp(m->role, role_names[ROLE_ASSISTANT]) == 0 ? ROLE_ASSISTANT : ROLE_USER;
+}
+
+struct writing { struct buffer *out, spare, fold; size_t n; const enum form *form; unsigned *notes; };
+
+/* Keeps a system message for the user's next one. */
+static stretto_status keep(struct writing *w, const char *content)
+{
+    *w->notes |= CHAT_SYSTEM_FOLDED;
+    TRY(buffer_str(&w->fold, content ? content : ""));
+    return buffer_str(&w->fold, "\n\n");
+}
+
+static stretto_status put_message(struct writing *w, const stretto_message *m)
+{
+    enum role role = role_of(m);
+    const char *content = m->content;
+    if (w->form[role] == FORM_FOLDED) return keep(w, content);
+    bool take = role == ROLE_USER && w->fold.len;
+    if (take) {
+        TRY(buffer_str(&w->fold, content ? content : ""));
+        content = w->fold.data;
+    }
+    TRY(buffer_str(w->out, w->n++ ? ",{\"role\":" : "{\"role\":"));
+    TRY(put_text(w->out, m->role ? m->role : "user", &w->spare));
+    TRY(buffer_str(w->out, ",\"content\":"));
+    TRY(put_text(w->out, content, &w->spare));
+    if (take) buffer_clear(&w->fold);
+    return buffer_str(w->out, "}");
+}
+
+/* transformers gives tools and documents as none where there are none. */
+static stretto_status put_vars(struct buffer *b, const stretto_message *messages, size_t n, bool answer,
+                               const enum form form[ROLES], unsigned *notes)
+{
+    struct writing w = { .out = b, .spare = buffer_make(TEXT_MAX), .fold = buffer_make(TEXT_MAX),
+                         .form = form, .notes = notes };
+    stretto_status s = buffer_str(b, "{\"messages\":[");
+    for (size_t i = 0; i < n && s == STRETTO_OK; i++) s = put_message(&w, &messages[i]);
+    if (s == STRETTO_OK)
+        s = buffer_printf(b, "],\"tools\":null,\"documents\":null,\"add_generation_prompt\":%s}",
+                          answer ? "true" : "false");
+    if (s == STRETTO_OK && w.fold.len) s = STRETTO_E_ARG;
+    buffer_done(&w.spare);
+    buffer_done(&w.fold);
+    return s;
+}
+
+static size_t offer(struct template_token *list, size_t n, const struct tokenizer *t, const char *name,
+                    int32_t id)
+{
+    list[n].name = name;
+    list[n].p = id < 0 ? NULL : tokenizer_spelling(t, id, &list[n].n);
+    return list[n].p ? n + 1 : n;
+}
+
+/* Adds what the model gives to the variables: its tokens, and the form of contents. */
+static stretto_status render_vars(const struct chat *c, struct template_input in, const enum form *form,
+                                  struct buffer *text, struct buffer *content, struct error *err)
+{
+    struct template_token tokens[2];
+    const char *parts[ROLES + 1] = { NULL };
+    for (size_t i = 0, n = 0; i < ROLES; i++)
+        if (form[i] == FORM_PARTS) parts[n++] = role_names[i];
+    in.tokens = tokens;
+    in.n_tokens = offer(tokens, 0, c->tokenizer, "bos_token", tokenizer_bos(c->tokenizer));
+    in.n_tokens = offer(tokens, in.n_tokens, c->tokenizer, "eos_token", tokenizer_eos(c->tokenizer));
+    in.parts = parts[0] ? parts : NULL;
+    return template_render(c->template, &in, text, content, err);
+}
+
+static stretto_status render(const struct chat *c, const stretto_message *messages, size_t n,
+                             bool answer, const enum form form[ROLES], time_t now, struct buffer *text,
+                             struct buffer *content, unsigned *notes, struct error *err)
+{
+    struct buffer vars = buffer_make(TEXT_MAX);
+    stretto_status s = put_vars(&vars, messages, n, answer, form, notes);
+    const struct template_input in = { .vars = vars.data, .n_vars = vars.len, .now = now,
+                                       .where = "the conversation" };
+    if (s != STRETTO_OK)
+        fail(err, s, s == STRETTO_E_FULL  ? "the conversation is longer than 1 GiB"
+                     : s == STRETTO_E_ARG ? "the model's chat template has no place for a system message, "
+                                            "and no message of the user follows to put it into"
+                                          : "out of memory");
+    else s = render_vars(c, in, form, text, content, err);
+    buffer_done(&vars);
+    return s;
+}
+
+/* ---- what the template wants ----------------------------------------------------------------- */
+
+/* Words that no template has of its own, one for each role; digits, which no filter changes. */
+static const char *const canaries[ROLES] = { "90417263581", "31862095747", "75290641833" };
+
+/* Whether the words of all roles in the conversation are in its rendering; failed: it has none. */
+static bool shows(const struct chat *c, const enum role *roles, size_t n, const enum form form[ROLES],
+                  bool *failed)
+{
+    stretto_message m[4];
+    struct buffer text = buffer_make(TEXT_MAX);
+    unsigned notes = 0;
+    for (size_t i = 0; i < n; i++) m[i] = (stretto_message){ role_names[roles[i]], canaries[roles[i]] };
+    *failed = render(c, m, n, true, form, 0, &text, NULL, &notes, NULL) != STRETTO_OK;
+    bool all = !*failed;
+    for (size_t i = 0; i < n && all; i++) {
+        const char *word = canaries[roles[i]];
+        all = text.len && memmem(text.data, text.len, word, strlen(word));
+    }
+    buffer_done(&text);
+    return all;
+}
+
+/* The form in which the last probed role's words are seen, tried in the order of `forms`. Where every
+ * form fails to render, the text form stays: the conversation itself will say why. */
+static enum form probe(struct chat *c, enum role role, const enum role *roles, size_t n,
+                       const enum form *forms, size_t n_forms)
+{
+    bool all_failed = true, failed;
+    for (size_t i = 0; i < n_forms; i++) {
+        c->form[role] = forms[i];
+        if (shows(c, roles, n, c->form, &failed)) return forms[i];
+        all_failed &= failed;
+    }
+    return all_failed ? FORM_TEXT : FORM_NONE;
+}
+
+static void find_forms(struct chat *c)
+{
+    static const enum role user[] = { ROLE_USER }, system[] = { ROLE_SYSTEM, ROLE_USER };
+    static const enum role turns[] = { ROLE_USER, ROLE_ASSISTANT, ROLE_USER };
+    static const enum form forms[] = { FORM_TEXT, FORM_PARTS, FORM_FOLDED };
+    bool failed;
+    c->form[ROLE_USER] = probe(c, ROLE_USER, user, 1, forms, 2);
+    if (c->form[ROLE_USER] == FORM_NONE) return;
+    c->form[ROLE_SYSTEM] = probe(c, ROLE_SYSTEM, system, 2, forms, 3);
+    c->form[ROLE_ASSISTANT] = probe(c, ROLE_ASSISTANT, turns, 3, forms, 2);
+    /* Some want a system message first, whatever the user says. */
+    static const enum role whole[] = { ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT, ROLE_USER };
+    if (c->form[ROLE_ASSISTANT] == FORM_NONE && shows(c, whole, 4, c->form, &failed))
+        c->form[ROLE_ASSISTANT] = FORM_TEXT;
+}
+
+/* ---- open, close, render --------------------------------------------------------------------- */
+
+stretto_status chat_open(struct chat **out, const struct tokenizer *t, struct error *err)
+{
+    const char *p;
+    size_t n;
+    *out = NULL;
+    if (!t || !tokenizer_chat_template(t, false, &p, &n)) return STRETTO_OK;
+    return chat_open_text(out, t, p, n, err);
+}
+
+stretto_status chat_open_text(struct chat **out, const struct tokenizer *t, const char *p, size_t n,
+                              struct error *err)
+{
+    struct chat *c = mem_zalloc(1, sizeof *c);
+    *out = NULL;
+    if (!c) return fail(err, STRETTO_E_NOMEM, "out of memory for a chat template");
+    c->tokenizer = t;
+    stretto_status s = template_compile(&c->template, p, n, &c->why);
+    if (s == STRETTO_E_NOMEM) {
+        chat_close(c);
+        return fail(err, s, "out of memory for a chat template");
+    }
+    if (s == STRETTO_OK) find_forms(c);
+    *out = c;
+    return STRETTO_OK;
+}
+
+void chat_close(struct chat *c)
+{
+    if (!c) return;
+    template_free(c->template);
+    mem_free(c);
+}
+
+static stretto_status check_shown(const struct chat *c, const stretto_message *messages, size_t n,
+                                  struct error *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        enum role role = role_of(&messages[i]);
+        if (c->form[role] == FORM_NONE && messages[i].content && *messages[i].content)
+            return fail(err, STRETTO_E_UNSUP, "the model's chat template prints nothing of what the %s "
+                        "says, neither given as a text nor as a list of parts; give the prompt as plain "
+                        "text", role_names[role]);
+    }
+    return STRETTO_OK;
+}
+
+stretto_status chat_render(const struct chat *c, const stretto_message *messages, size_t n, bool answer,
+                           time_t now, struct buffer *text, struct buffer *content, unsigned *notes,
+                           struct error *err)
+{
+    unsigned made = 0;
+    if (!c->template) return fail(err, c->why.status, "%s", c->why.text);
+    TRY(check_shown(c, messages, n, err));
+    TRY(render(c, messages, n, answer, c->form, now, text, content, &made, err));
+    if (notes) *notes = made;
+    return STRETTO_OK;
+}
+
+stretto_status chat_render_vars(const struct chat *c, const struct template_input *in,
+                                struct buffer *text, bool *parts, struct error *err)
+{
+    if (!c->template) return fail(err, c->why.status, "%s", c->why.text);
+    if (parts) *parts = c->form[ROLE_USER] == FORM_PARTS;
+    return render_vars(c, *in, c->form, text, NULL, err);
+}
