@@ -244,10 +244,9 @@ static void do_help(struct chat *c, const char *rest)
         snprintf(left, sizeof left, "%s%s", commands[i].name, commands[i].value);
         say("  %-16s %s", left, commands[i].help);
     }
-    say("Ctrl-C stops an answer. A line that ends with \\ goes on in the next; \"\"\" opens and "
-        "closes a "
-        "message\nof several lines. A message that begins with / is sent when a space stands "
-        "before it.");
+    say("Ctrl-C stops an answer. Alt-Enter, or \\ at the end of a line, begins another line; \"\"\" opens and "
+        "closes\na message of several lines; what is pasted is one message. A message that begins with / is "
+        "sent\nwhen a space stands before it.");
 }
 
 static void command(struct chat *c, char *text)
@@ -275,8 +274,8 @@ static int talk_loop(struct chat *c)
         interrupted = 0;
         enum line_result r = line_read(c->line, &text);
         if (r == LINE_INTERRUPTED) {
-            if (!line_edits(c->line)) break;
-            say("\n(Ctrl-D or /quit leaves)");
+            if (!line_asks(c->line)) break;
+            if (!text.len) say("(Ctrl-D or /quit leaves)");
             continue;
         }
         if (r == LINE_FAILED)
@@ -291,12 +290,13 @@ static int talk_loop(struct chat *c)
             command(c, text.data);
         else
             ask(c, text.data);
-        if (c->stopped && !line_edits(c->line)) break;
+        if (c->stopped && !line_asks(c->line)) break;
+        if (c->stopped) line_forget(c->line);
         if (ferror(stdout)) break;                       /* main says why */
     }
-    if (line_edits(c->line) && !c->leave) putchar('\n');
+    if (line_asks(c->line) && !c->leave) putchar('\n');
     buffer_done(&text);
-    return code == EXIT_DONE && c->failed && !line_edits(c->line) ? EXIT_FAILED : code;
+    return code == EXIT_DONE && c->failed && !line_asks(c->line) ? EXIT_FAILED : code;
 }
 
 static int check_model(const stretto_model *m)
@@ -323,15 +323,15 @@ static int with_session(struct chat *c, const stretto_engine *engine)
     if (c->options->model.verbose)
         fprintf(stderr, "stretto chat: seed %llu\n", (unsigned long long)c->how.seed);
     c->talk.context = about.context;
-    stretto_status s = line_open(&c->line, &interrupted, &err);
+    stretto_status s = line_open(&c->line, &interrupted, NULL, &err);
     if (s == STRETTO_OK && c->options->system) s = talk_system(&c->talk, c->options->system);
     if (s != STRETTO_OK) return command_fail("chat", s, err.text);
-    if (line_edits(c->line)) {
+    if (line_asks(c->line)) {
         struct sigaction act = { .sa_handler = on_interrupt };
         sigemptyset(&act.sa_mask);
         sigaction(SIGINT, &act, NULL);
     }
-    if (line_edits(c->line)) say("/help lists what can be done besides talking; Ctrl-D leaves.");
+    if (line_asks(c->line)) say("/help lists what can be done besides talking; Ctrl-D leaves.");
     return talk_loop(c);
 }
 

@@ -9,74 +9,21 @@ said, the file that /save writes.
 import json
 import os
 import pathlib
-import pty
 import re
-import select
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
+
+try:
+    from screen import Screen
+except ImportError as missing:
+    print(f"skip: {missing}; ./dev test installs it into build/venv")
+    sys.exit(77)
 
 PROGRAM = MODEL = ""
 LONG = "Write a very long story about the sea, with many chapters."
-
-
-class Terminal:
-    """A chat on a pseudo-terminal."""
-
-    def __init__(self, argv, env):
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.execve(argv[0], argv, env)
-        self.seen, self.alive = b"", True
-
-    def until(self, pattern, seconds=120):
-        """What comes up to a match of the pattern; fails the test when it does not come."""
-        end = time.monotonic() + seconds
-        while True:
-            found = re.search(pattern, self.seen, re.S)
-            if found:
-                out, self.seen = self.seen[:found.end()], self.seen[found.end():]
-                return out
-            if not self.alive or time.monotonic() > end:
-                raise AssertionError(f"waited for {pattern}, saw {self.seen}")
-            if select.select([self.fd], [], [], 1)[0]:
-                try:
-                    block = os.read(self.fd, 65536)
-                except OSError:
-                    block = b""
-                self.alive = bool(block)
-                self.seen += block
-
-    def type(self, text):
-        os.write(self.fd, text.encode() if isinstance(text, str) else text)
-
-    def code(self, seconds=120):
-        """The exit code; fails the test when the program does not end."""
-        end = time.monotonic() + seconds
-        while self.alive:
-            if time.monotonic() > end:
-                raise AssertionError(f"still running after {self.seen}")
-            if not select.select([self.fd], [], [], 1)[0]:
-                continue
-            try:
-                block = os.read(self.fd, 65536)
-            except OSError:
-                block = b""
-            self.alive = bool(block)
-            self.seen += block
-        status = os.waitpid(self.pid, 0)[1]
-        os.close(self.fd)
-        self.pid = 0
-        return os.waitstatus_to_exitcode(status)
-
-    def end(self):
-        if self.pid:
-            os.kill(self.pid, signal.SIGKILL)
-            self.code()
 
 
 class Chat(unittest.TestCase):
@@ -109,8 +56,8 @@ class Chat(unittest.TestCase):
         return json.loads((self.dir / name).read_text())["messages"]
 
     def open(self, *args):
-        self.terminal = Terminal([PROGRAM, "chat", "-m", MODEL, "--temp", "0", *args], self.env)
-        self.terminal.until(rb"Ctrl-D leaves.\r\n> ")
+        self.terminal = Screen([PROGRAM, "chat", "-m", MODEL, "--temp", "0", *args], self.env)
+        self.terminal.shows(r"Ctrl-D leaves.\n>$", 60)
         return self.terminal
 
     # ---- through a pipe
@@ -227,58 +174,55 @@ class Chat(unittest.TestCase):
     def test_terminal(self):
         t = self.open("-n", "400")
         t.type("a line not sent")
-        t.until(rb"not sent")
-        t.type(b"\x03")                                   # Ctrl-C drops the line
-        t.until(rb"leaves\)\r\n> ")
-        t.type("Wrute\x7f\x7f\x7fite " + LONG[6:] + "\n")   # edited: three back, three typed
-        t.until(rb"chapters\.\r\n.*?[a-z]{3}")
-        t.type(b"\x03")                                   # Ctrl-C ends the answer, not the program
-        t.until(rb"\(stopped; /regen asks again\)\r\n> ")
-        t.type('"""first\nsecond\nthird"""\n')
-        t.until(rb"\. third\"\"\"\r\n.*?[a-z]{2}")
-        t.type(b"\x03")
-        t.until(rb"again\)\r\n> ")
-        t.type("one\\\ntwo \u00e9\u65e5\n")
-        t.until(rb"\. two [^\r]*\r\n.*?[a-z]{2}")
-        t.type(b"\x03")
-        t.until(rb"again\)\r\n> ")
-        t.type(f"/save {self.dir}/talk.json\n")
-        t.until(rb"messages are in [^\r]*\r\n> ")
-        t.type(b"\x04")                                   # Ctrl-D
+        t.shows("not sent")
+        t.type("\x03")                                    # Ctrl-C drops the line
+        t.shows(r"not sent\^C\n>$")
+        t.type("\x03")
+        t.shows(r"leaves\)\n>$")
+        t.type("Wrute\x7f\x7f\x7fite " + LONG[6:] + "\r")   # edited: three back, three typed
+        t.shows(r"chapters\.\n(?s:.*)[a-z]{3}", 60)
+        t.type("\x03")                                    # Ctrl-C ends the answer, not the program
+        t.shows(r"\(stopped; /regen asks again\)\n>$")
+        t.type('"""first\rsecond\rthird"""\r')
+        t.shows(r"\. third\"\"\"\n(?s:.*)[a-z]{2}", 60)
+        t.type("\x03")
+        t.shows(r"third(?s:.*)again\)\n>$")
+        t.type("\x1b[200~one\rtwo \u00e9\u65e5\x1b[201~\r")
+        t.shows(r"\. two [^\n]*\n(?s:.*)[a-z]{2}", 60)
+        t.type("\x03")
+        t.shows(r"\. two (?s:.*)again\)\n>$")
+        t.type(f"/save {self.dir}/talk.json\r")
+        t.shows(r"messages are in [^>]*\n>$")
+        t.type("\x04")                                    # Ctrl-D
         self.assertEqual(t.code(), 0)
         said = [m["content"] for m in self.saved() if m["role"] == "user"]
         self.assertEqual(said, [LONG, "first\nsecond\nthird", "one\ntwo \u00e9\u65e5"])
         self.assertTrue(all(m["content"] for m in self.saved()))
         path = self.dir / "state" / "stretto" / "history"
-        lines = path.read_text().splitlines()
-        self.assertEqual(lines[:3], [LONG, '"""first', "second"])
-        self.assertNotIn("a line not sent", lines)
+        self.assertEqual(path.read_text().splitlines()[:4], [LONG, '"""first\\', "second\\", 'third"""'])
         self.assertEqual(path.stat().st_mode & 0o077, 0)
 
     def test_history_comes_back(self):
         state = self.dir / "state" / "stretto"
         state.mkdir(parents=True)
-        (state / "history").write_bytes(b"\xff\xfe broken\n" + b"x\n" * 5000
-                                        + b"/system Old words.\nno end")
+        (state / "history").write_text("/system Old words.\n")
         t = self.open()
-        t.type(b"\x1b[A\n")                               # up, enter
-        t.until(rb"Old words\.\r\nThe system message is set.*?> ")
-        t.type("/system\n")
-        t.until(rb"/system\r\nOld words\.\r\n> ")
-        t.type("/quit\n")
+        t.type("\x1b[A\r")                               # up, enter
+        t.shows(r"Old words\.\nThe system message is set.*\n>$")
+        t.type("/system\r")
+        t.shows(r"/system\nOld words\.\n>$")
+        t.type("/quit\r")
         self.assertEqual(t.code(), 0)
-        self.assertLess(len((state / "history").read_bytes().splitlines()), 1100)
 
     def test_ctrl_c_twice_and_unwritable_history(self):
         self.env["XDG_STATE_HOME"] = "/proc/none"
         t = self.open()
-        t.type(LONG + "\n")
-        t.until(rb"chapters\.\r\n.*?[a-z]{3}")
-        t.type(b"\x03")
-        t.type(b"\x03")
-        t.until(rb"again\)\r\n> ")
-        time.sleep(0.2)            # a second one, late, only gives a new prompt
-        t.type("/quit\n")
+        t.type(LONG + "\r")
+        t.shows(r"chapters\.\n(?s:.*)[a-z]{3}", 60)
+        t.type("\x03")
+        t.type("\x03")            # a second one, late, only gives a new prompt
+        t.shows(r"again\)\n(?s:.*)>$")
+        t.type("/quit\r")
         self.assertEqual(t.code(), 0)
 
 
