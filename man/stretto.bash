@@ -53,7 +53,7 @@ _stretto()
     esac
     case $command in
     run) options='-p --prompt -f --file -e --escape -n --predict --n-predict --chat -sys --system-prompt --system -sysf --system-prompt-file --system-file --special-in-text -r --reverse-prompt --stop --ignore-eos --trace --force --json -m --model -hf --hf-repo -y --yes -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -C --cpu-mask -Cr --cpu-range --mlock -v --verbose --temp --temperature --top-k --top-p --min-p --seed -s --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty -l --logit-bias --decode --draft-max -md --model-draft --heads --learned --window --ngram --guesses' ;;
-    chat) options='-sys --system -n --predict --n-predict --special-in-text -m --model -hf --hf-repo -y --yes -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -C --cpu-mask -Cr --cpu-range --mlock -v --verbose --temp --temperature --top-k --top-p --min-p --seed -s --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty -l --logit-bias --decode --draft-max -md --model-draft --heads --learned --window --ngram --guesses' ;;
+    chat) options='-p --prompt -st --single-turn -sys --system-prompt --system -sysf --system-prompt-file --system-file -e --escape -r --reverse-prompt --stop -n --predict --n-predict --special-in-text --resume --on-full -m --model -hf --hf-repo -y --yes -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -C --cpu-mask -Cr --cpu-range --mlock -v --verbose --temp --temperature --top-k --top-p --min-p --seed -s --repeat-penalty --repeat-last-n --presence-penalty --frequency-penalty -l --logit-bias --decode --draft-max -md --model-draft --heads --learned --window --ngram --guesses' ;;
     bench) options='-p --n-prompt -n --n-gen -d --n-depth -np --parallel -t --threads -r --repetitions --roof --compare -o --output --decode --prompts --limit --pairs --costs --draft-max -md --model-draft --heads --learned --window --ngram --guesses -m --model -hf --hf-repo -y --yes -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -C --cpu-mask -Cr --cpu-range --mlock -v --verbose' ;;
     eval) options='-f --file --chunks --base --base-reference --ids --raw --force --json -m --model -hf --hf-repo -y --yes -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -C --cpu-mask -Cr --cpu-range --mlock -v --verbose' ;;
     embed) options='-f --file --pooling --no-normalize --truncate --json -m --model -hf --hf-repo -y --yes -t --threads -c --ctx-size -ctk --cache-type-k -ctv --cache-type-v --reference --strict -C --cpu-mask -Cr --cpu-range --mlock -v --verbose' ;;
@@ -100,8 +100,13 @@ _stretto()
     run:--window) kind='text' ;;
     run:--ngram) kind='text' ;;
     run:--guesses) kind='text' ;;
-    chat:-sys | chat:--system) kind='text' ;;
+    chat:-p | chat:--prompt) kind='text' ;;
+    chat:-sys | chat:--system-prompt | chat:--system) kind='text' ;;
+    chat:-sysf | chat:--system-prompt-file | chat:--system-file) kind='files' ;;
+    chat:-r | chat:--reverse-prompt | chat:--stop) kind='text' ;;
     chat:-n | chat:--predict | chat:--n-predict) kind='text' ;;
+    chat:--resume) kind='files' ;;
+    chat:--on-full) kind='compact stop' ;;
     chat:-m | chat:--model) kind='models' ;;
     chat:-hf | chat:--hf-repo) kind='hub' ;;
     chat:-t | chat:--threads) kind='text' ;;
@@ -237,6 +242,7 @@ _stretto_operands()
 {
     case $command in
     run) _stretto_models '' ;;
+    chat) _stretto_files f ;;
     bench) _stretto_files f ;;
     eval) [[ ${#words[@]} -ne 3 ]] || _stretto_words ppl kl logits ;;
     trace) [[ ${#words[@]} -ne 3 ]] || _stretto_words jacobi ;;

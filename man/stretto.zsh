@@ -125,12 +125,27 @@ _stretto()
         '(-h --help)--help[show the help]' \
         '*:\[\[MODEL\] PROMPT\]:_stretto_models' ;;
     chat) _arguments \
-        '(-sys --system)-sys[a system message]:TEXT: ' \
-        '(-sys --system)--system=[a system message]:TEXT: ' \
+        '(-p --prompt)-p[the first message, asked at once]:TEXT: ' \
+        '(-p --prompt)--prompt=[the first message, asked at once]:TEXT: ' \
+        '(-st --single-turn)-st[leave after the answer to it]' \
+        '(-st --single-turn)--single-turn[leave after the answer to it]' \
+        '(-sys --system-prompt --system)-sys[a system message]:TEXT: ' \
+        '(-sys --system-prompt --system)--system-prompt=[a system message]:TEXT: ' \
+        '(-sys --system-prompt --system)--system=[a system message]:TEXT: ' \
+        '(-sysf --system-prompt-file --system-file)-sysf[read the system message from a file]:FILE:_files' \
+        '(-sysf --system-prompt-file --system-file)--system-prompt-file=[read the system message from a file]:FILE:_files' \
+        '(-sysf --system-prompt-file --system-file)--system-file=[read the system message from a file]:FILE:_files' \
+        '(-e --escape)-e[read \\n, \\r, \\t, \\'\'', \\", \\\\ and \\xHH in the first message, -sys and -r as the bytes they stand for]' \
+        '(-e --escape)--escape[read \\n, \\r, \\t, \\'\'', \\", \\\\ and \\xHH in the first message, -sys and -r as the bytes they stand for]' \
+        '*-r[an answer stops before this text]:TEXT: ' \
+        '*--reverse-prompt=[an answer stops before this text]:TEXT: ' \
+        '*--stop=[an answer stops before this text]:TEXT: ' \
         '(-n --predict --n-predict)-n[tokens of an answer at most]:N: ' \
         '(-n --predict --n-predict)--predict=[tokens of an answer at most]:N: ' \
         '(-n --predict --n-predict)--n-predict=[tokens of an answer at most]:N: ' \
         '--special-in-text[special tokens spelled in messages steer the model, as <|im_end|> ends a turn]' \
+        '--resume=[go on with a conversation that /save has written, its parameters included]:FILE:_files' \
+        '--on-full=[what to do when the context is full\: forget the oldest messages and say so, or stop]:compact|stop:(compact stop)' \
         '(-m --model)-m[a GGUF file, a Hugging Face folder, a name that '\''stretto models'\'' lists, or hf\:USER/REPO\[\:QUANT\]]:MODEL:_stretto_models' \
         '(-m --model)--model=[a GGUF file, a Hugging Face folder, a name that '\''stretto models'\'' lists, or hf\:USER/REPO\[\:QUANT\]]:MODEL:_stretto_models' \
         '(-hf --hf-repo)-hf[the same as -m hf\:USER/REPO\[\:QUANT\]]:USER/REPO\[\:QUANT\]:_stretto_hub' \
@@ -176,7 +191,8 @@ _stretto()
         '--window=[tokens of the Jacobi window, columns of lookahead'\''s]:N: ' \
         '--ngram=[lookahead\: tokens of an n-gram]:N: ' \
         '--guesses=[lookahead\: n-grams that are tried at once]:N: ' \
-        '(-h --help)--help[show the help]' ;;
+        '(-h --help)--help[show the help]' \
+        '*:\[MESSAGE\]:_files' ;;
     bench) _arguments \
         '(-p --n-prompt)-p[prompt sizes]:N,N: ' \
         '(-p --n-prompt)--n-prompt=[prompt sizes]:N,N: ' \

@@ -1,270 +1,29 @@
 /* stretto chat: a conversation at the terminal, or one message a line through a pipe. */
+#include "stretto/chat.h"
 #include "base/memory.h"
 #include "stretto/commands.h"
-#include "stretto/line.h"
-#include "stretto/open.h"
-#include "stretto/output.h"
+#include "stretto/given.h"
 #include "stretto/peer_flags.h"
-#include "stretto/talk.h"
+#include "ui/terminal.h"
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-struct chat_options {
-    struct model_options model;
-    struct sampling_options sampling;
-    struct decode_options decode;
-    const char *system;
-    int64_t n;
-    bool special_in_text;
-};
-
-struct chat {
-    const struct chat_options *options;
-    struct talk talk;
-    struct line *line;
-    stretto_session *session;
-    stretto_sampling how;
-    struct buffer answer;              /* the one being written                                */
-    char *pending;                     /* a message that got no answer yet; NULL: none         */
-    char *saved;                       /* the file of the last /save, which may be replaced    */
-    bool terminal, failed;             /* standard output is one; a piped message went wrong   */
-    bool leave, stopped;               /* stopped: Ctrl-C ended the last answer                */
-};
-
 /* At a terminal Ctrl-C never ends the program: it ends the answer, or the line being typed. From a pipe
  * the second one does, as everywhere. */
 static void on_interrupt(int sig) { (void)sig; interrupted = 1; }
 
-__attribute__((format(printf, 1, 2)))
-static void say(const char *fmt, ...)
-{
-    fflush(stdout);
-    va_list ap;
-    va_start(ap, fmt);
-    vfprintf(stderr, fmt, ap);
-    va_end(ap);
-    fputc('\n', stderr);
-}
-
-/* ---- answers --------------------------------------------------------------------------------- */
-
-static int on_text(void *user, const char *piece, size_t n)
-{
-    struct chat *c = user;
-    answer_print(piece, n);
-    fflush(stdout);
-    return ferror(stdout) != 0 || buffer_append(&c->answer, piece, n) != STRETTO_OK;
-}
-
-static void keep_pending(struct chat *c, const char *text)
-{
-    char *copy = text ? mem_strdup(text) : NULL;
-    mem_free(c->pending);
-    c->pending = copy;
-}
-
-static void offer_ways(struct chat *c)
-{
-    struct error ignored = { 0 };
-    if (!c->pending) talk_ids(&c->talk, false, &ignored);     /* the answer counts too */
-    say("stretto chat: the conversation has %zu tokens and the context holds %zu. /compact forgets "
-        "its "
-        "oldest part, /reset all of it, and /regen asks again; a larger context is asked for with "
-        "-c.",
-        c->talk.n_ids, c->talk.context);
-}
-
-/* Asks for the answer to the last message, which is the user's. */
-static stretto_status generate(struct chat *c, stretto_generated *r, struct error *err)
-{
-    stretto_generate_options g = STRETTO_GENERATE_OPTIONS_INIT;
-    g.max_tokens = c->options->n;
-    g.text = on_text;
-    g.user = c;
-    g.cancel = &interrupted;
-    buffer_clear(&c->answer);
-    TRY(talk_ids(&c->talk, true, err));
-    if (c->talk.n_ids >= c->talk.context) return STRETTO_E_FULL;
-    stretto_status s = stretto_session_sampling(c->session, &c->how);
-    if (s == STRETTO_OK) s = read_prompt(c->session, c->talk.ids, c->talk.n_ids);
-    if (s == STRETTO_OK) s = stretto_session_generate(c->session, &g, r);
-    if (s == STRETTO_OK || s == STRETTO_E_FULL) return s;
-    const char *words = stretto_session_error(c->session);
-    return fail(err, s, "%s", *words ? words : stretto_status_text(s));
-}
-
-/* Adds the user's message, writes the answer, keeps both. A message without an answer is taken back
- * and kept for /regen. */
-static void ask(struct chat *c, const char *text)
-{
-    struct error err = { 0 };
-    stretto_generated r = { .size = sizeof r };
-    char *message = mem_strdup(text);
-    stretto_status s =
-        message ? talk_add(&c->talk, "user", message, strlen(message)) : STRETTO_E_NOMEM;
-    if (s != STRETTO_OK) {
-        say("stretto chat: %s", stretto_status_text(s));
-        c->failed = true;
-        mem_free(message);
-        return;
-    }
-    interrupted = 0;
-    s = generate(c, &r, &err);
-    bool full = s == STRETTO_E_FULL || (s == STRETTO_OK && r.finish == STRETTO_FINISH_CONTEXT);
-    if (c->answer.len && (s == STRETTO_OK || full)) {
-        putchar('\n');
-        fflush(stdout);
-        s = talk_add(&c->talk, "assistant", c->answer.data, c->answer.len);
-        keep_pending(c, NULL);
-    } else {
-        talk_drop(&c->talk);
-        keep_pending(c, message);
-        if (c->answer.len) putchar('\n');
-    }
-    mem_free(message);
-    if (c->options->model.verbose && r.tokens) tell_decoding("chat", c->session);
-    if (interrupted && c->terminal) say("(stopped; /regen asks again)");
-    else if (full) offer_ways(c);
-    else if (s == STRETTO_OK && !c->answer.len) say("(the model said nothing)");
-    else if (s == STRETTO_OK && r.finish == STRETTO_FINISH_LENGTH && c->terminal)
-        say("(stopped after %lld tokens, as -n says)", (long long)c->options->n);
-    else if (s != STRETTO_OK)
-        say("stretto chat: %s", err.text[0] ? err.text : stretto_status_text(s));
-    c->stopped = interrupted;
-    c->failed |= full || c->stopped || s != STRETTO_OK;
-    interrupted = 0;
-}
-
-/* ---- commands -------------------------------------------------------------------------------- */
-
-static void do_help(struct chat *c, const char *rest);
-
-static void do_quit(struct chat *c, const char *rest)
-{
-    (void)rest;
-    c->leave = true;
-}
-
-static void do_reset(struct chat *c, const char *rest)
-{
-    (void)rest;
-    talk_reset(&c->talk);
-    say("The conversation begins again%s.", c->talk.system ? ", with the same system message" : "");
-}
-
-static void do_system(struct chat *c, const char *rest)
-{
-    if (!*rest) {
-        say("%s",
-            c->talk.system ? c->talk.system : "There is no system message; /system TEXT sets one.");
-        return;
-    }
-    bool none = strcmp(rest, "-") == 0;
-    if (talk_system(&c->talk, none ? NULL : rest) != STRETTO_OK) say("stretto chat: out of memory");
-    else say(none ? "No system message from now on." : "The system message is set from now on.");
-}
-
-static void do_compact(struct chat *c, const char *rest)
-{
-    (void)rest;
-    struct error err = { 0 };
-    size_t forgotten = 0;
-    if (talk_compact(&c->talk, &forgotten, &err) != STRETTO_OK) say("stretto chat: %s", err.text);
-    else
-        say("%zu messages are forgotten; %zu are left and take %zu of %zu tokens.", forgotten,
-            c->talk.n, c->talk.n_ids, c->talk.context);
-}
-
-static void do_save(struct chat *c, const char *rest)
-{
-    struct error err = { 0 };
-    if (!*rest) {
-        say("stretto chat: /save needs the name of a file; one that ends with .json is written as "
-            "JSON");
-        c->failed = true;
-        return;
-    }
-    bool again = c->saved && strcmp(c->saved, rest) == 0;
-    if (talk_save(&c->talk, rest, again, &err) != STRETTO_OK) {
-        say("stretto chat: %s", err.text);
-        c->failed = true;
-        return;
-    }
-    if (!again) {
-        mem_free(c->saved);
-        c->saved = mem_strdup(rest);
-    }
-    say("%zu messages are in %s.", c->talk.n, rest);
-}
-
-static void do_regen(struct chat *c, const char *rest)
-{
-    (void)rest;
-    char *message = NULL;
-    size_t n = c->talk.n;
-    if (c->pending) {
-        message = mem_strdup(c->pending);
-    } else if (n >= 2 && strcmp(c->talk.messages[n - 2].role, "user") == 0) {
-        message = mem_strdup(c->talk.messages[n - 2].content);
-        talk_drop(&c->talk);
-        talk_drop(&c->talk);
-        c->how.seed++;                 /* the same seed would say the same again */
-        if (c->how.temperature <= 0) say("(at temperature 0 the answer stays the same)");
-    } else {
-        say("stretto chat: there is no answer to ask for again");
-        return;
-    }
-    if (message) ask(c, message);
-    else say("stretto chat: out of memory");
-    mem_free(message);
-}
-
-static const struct {
-    const char *name, *value, *help;
-    void (*run)(struct chat *c, const char *rest);
-} commands[] = {
-    { "/help", "", "show this list", do_help },
-    { "/reset", "", "forget the conversation and begin again", do_reset },
-    { "/compact", "", "forget its oldest part, until it takes half of the context", do_compact },
-    { "/regen", "", "drop the last answer and ask again", do_regen },
-    { "/system", " [TEXT]", "show or set the system message; - removes it", do_system },
-    { "/save", " FILE", "write the conversation; .json makes it JSON", do_save },
-    { "/quit", "", "leave; Ctrl-D does too", do_quit },
-};
-enum { N_COMMANDS = sizeof commands / sizeof *commands };
-
-static void do_help(struct chat *c, const char *rest)
-{
-    (void)c; (void)rest;
-    for (size_t i = 0; i < N_COMMANDS; i++) {
-        char left[40];
-        snprintf(left, sizeof left, "%s%s", commands[i].name, commands[i].value);
-        say("  %-16s %s", left, commands[i].help);
-    }
-    say("Ctrl-C stops an answer. Alt-Enter, or \\ at the end of a line, begins another line; \"\"\" opens and "
-        "closes\na message of several lines; what is pasted is one message. A message that begins with / is "
-        "sent\nwhen a space stands before it.");
-}
-
-static void command(struct chat *c, char *text)
-{
-    size_t n = strcspn(text, " \t\n");
-    for (size_t i = 0; i < N_COMMANDS; i++) {
-        if (strlen(commands[i].name) != n || memcmp(commands[i].name, text, n) != 0) continue;
-        char *rest = text + n + strspn(text + n, " \t\n");
-        size_t k = strlen(rest);
-        while (k && strchr(" \t\n", rest[k - 1])) rest[--k] = '\0';
-        commands[i].run(c, rest);
-        return;
-    }
-    say("stretto chat: there is no command %.*s; /help lists them", (int)n, text);
-    c->failed = true;
-}
-
 /* ---- the loop -------------------------------------------------------------------------------- */
+
+static void take_message(struct chat *c, struct buffer *text)
+{
+    if (!text->len || strspn(text->data, " \t\n") == text->len) return;
+    if (strlen(text->data) != text->len) chat_wrong(c, "the message holds a NUL byte and is left out");
+    else if (text->data[0] == '/') chat_command(c, text->data);
+    else chat_ask(c, text->data);
+}
 
 static int talk_loop(struct chat *c)
 {
@@ -272,31 +31,37 @@ static int talk_loop(struct chat *c)
     int code = EXIT_DONE;
     while (!c->leave && code == EXIT_DONE) {
         interrupted = 0;
+        c->stopped = false;
         enum line_result r = line_read(c->line, &text);
         if (r == LINE_INTERRUPTED) {
             if (!line_asks(c->line)) break;
-            if (!text.len) say("(Ctrl-D or /quit leaves)");
+            if (!text.len) chat_say("(Ctrl-D or /bye leaves)");
             continue;
         }
         if (r == LINE_FAILED)
             code = command_fail("chat", STRETTO_E_IO,
                                 "a message could not be read, or is longer than 1 MiB");
         if (r != LINE_MESSAGE) break;
-        if (!text.len || strspn(text.data, " \t\n") == text.len) continue;
-        if (strlen(text.data) != text.len) {
-            say("stretto chat: the message holds a NUL byte and is left out");
-            c->failed = true;
-        } else if (text.data[0] == '/')
-            command(c, text.data);
-        else
-            ask(c, text.data);
+        take_message(c, &text);
         if (c->stopped && !line_asks(c->line)) break;
         if (c->stopped) line_forget(c->line);
         if (ferror(stdout)) break;                       /* main says why */
     }
     if (line_asks(c->line) && !c->leave) putchar('\n');
     buffer_done(&text);
-    return code == EXIT_DONE && c->failed && !line_asks(c->line) ? EXIT_FAILED : code;
+    return code;
+}
+
+/* The first message of the command line, shown as if it had been typed; then those that follow. */
+static int converse(struct chat *c, const char *first)
+{
+    bool bold = ui_terminal_look(stdout).colour;
+    if (first && line_asks(c->line)) printf("%s> %s%s\n", bold ? "\033[1m" : "", bold ? "\033[0m" : "", first);
+    if (first) chat_ask(c, first);
+    bool over = c->options->single || ferror(stdout) || (c->stopped && !line_asks(c->line));
+    int code = over ? EXIT_DONE : talk_loop(c);
+    bool tells = !line_asks(c->line) || c->options->single;
+    return code == EXIT_DONE && c->failed && tells ? EXIT_FAILED : code;
 }
 
 static int check_model(const stretto_model *m)
@@ -314,39 +79,61 @@ static int check_model(const stretto_model *m)
     return EXIT_DONE;
 }
 
-static int with_session(struct chat *c, const stretto_engine *engine)
+static int with_session(struct chat *c, const stretto_engine *engine, const char *system,
+                        const char *first)
 {
     struct error err = { 0 };
     stretto_engine_info about = { .size = sizeof about };
     stretto_engine_about(engine, &about);
     tell_engine("chat", &c->options->model, engine);
-    if (c->options->model.verbose)
+    if (c->verbose)
         fprintf(stderr, "stretto chat: seed %llu\n", (unsigned long long)c->how.seed);
     c->talk.context = about.context;
-    stretto_status s = line_open(&c->line, &interrupted, NULL, &err);
-    if (s == STRETTO_OK && c->options->system) s = talk_system(&c->talk, c->options->system);
+    if (c->options->resume && !chat_load(c, c->options->resume, true)) return EXIT_FAILED;
+    if (system && talk_system(&c->talk, system) != STRETTO_OK)
+        return command_fail("chat", STRETTO_E_NOMEM, NULL);
+    stretto_status s = line_open(&c->line, &interrupted, chat_command_word, &err);
     if (s != STRETTO_OK) return command_fail("chat", s, err.text);
     if (line_asks(c->line)) {
         struct sigaction act = { .sa_handler = on_interrupt };
         sigemptyset(&act.sa_mask);
         sigaction(SIGINT, &act, NULL);
+        if (!c->options->single) chat_say("/help lists what can be done besides talking; Ctrl-D leaves.");
     }
-    if (line_asks(c->line)) say("/help lists what can be done besides talking; Ctrl-D leaves.");
-    return talk_loop(c);
+    return converse(c, first);
+}
+
+/* The words of the command line as -e reads them; an exit code. */
+static int read_words(struct chat *c, char *first, char **system)
+{
+    const struct chat_options *o = c->options;
+    int code = system_given("chat", o->system, o->system_file, o->escape, system);
+    if (code == EXIT_DONE && o->escape && first) code = unescape_words("chat", "the message", first);
+    for (size_t i = 0; code == EXIT_DONE && i < o->stop.n; i++) {
+        if (o->escape) code = unescape_words("chat", "-r", o->stop.v[i]);
+        if (code == EXIT_DONE && !chat_add_stop(c, o->stop.v[i]))
+            code = command_usage("chat", "-r needs a text");
+    }
+    return code;
 }
 
 static int chat_run(void *options, size_t n, char **operands)
 {
-    (void)n; (void)operands;
-    struct chat c = { .options = options, .terminal = isatty(STDOUT_FILENO) == 1,
-                      .answer = buffer_make((size_t)1 << 28) };
+    struct chat_options *o = options;
+    struct chat c = { .options = o, .terminal = isatty(STDOUT_FILENO) == 1, .sampling = o->sampling,
+                      .n = o->n, .verbose = o->model.verbose, .answer = buffer_make((size_t)1 << 28) };
+    char *system = NULL, *first = (char *)(uintptr_t)(n ? operands[0] : o->prompt);
+    if (n && o->prompt) return command_usage("chat", "the first message is given twice");
+    if (o->single && !first) return command_usage("chat", "-st goes with a message: stretto chat -st \"...\"");
     stretto_model *m = NULL;
     stretto_engine *engine = NULL;
     stretto_engine_options eo;
     char err[600];
     catch_interrupt();
-    int code = engine_options_from("chat", &c.options->model, 1, &eo);
+    int code = read_words(&c, first, &system);
+    if (code == EXIT_DONE) code = engine_options_from("chat", &c.options->model, 1, &eo);
     if (code == EXIT_DONE) code = sampling_from("chat", &c.options->sampling, &c.how);
+    c.sampling.seed = (int64_t)c.how.seed;
     if (code == EXIT_DONE) code = open_model("chat", &c.options->model, false, &m);
     if (code == EXIT_DONE) code = check_model(m);
     if (code == EXIT_DONE) {
@@ -362,7 +149,7 @@ static int chat_run(void *options, size_t n, char **operands)
     c.talk.model = m;
     c.talk.special_in_text = c.options->special_in_text;
     if (code == EXIT_DONE) {
-        code = with_session(&c, engine);
+        code = with_session(&c, engine, system, first);
         int kept = learned_out("chat", &c.options->decode, engine);
         if (code == EXIT_DONE) code = kept;
     }
@@ -371,6 +158,8 @@ static int chat_run(void *options, size_t n, char **operands)
     buffer_done(&c.answer);
     mem_free(c.pending);
     mem_free(c.saved);
+    chat_clear_stops(&c);
+    free(system);
     free((void *)(uintptr_t)c.how.bias_ids);
     free((void *)(uintptr_t)c.how.bias_values);
     stretto_session_close(c.session);
@@ -386,15 +175,30 @@ static void chat_defaults(void *options)
     model_options_defaults(&o->model);
     sampling_options_defaults(&o->sampling);
     o->n = -1;
+    o->on_full = "compact";
 }
 
 #define AT(field) offsetof(struct chat_options, field)
 static const struct option rows[] = {
-    { "-sys --system", "TEXT", OPT_TEXT, AT(system), 0, 0, "a system message" },
+    { "-p --prompt", "TEXT", OPT_TEXT, AT(prompt), 0, 0, "the first message, asked at once" },
+    { "-st --single-turn", NULL, OPT_FLAG, AT(single), 0, 0, "leave after the answer to it" },
+    { "-sys --system-prompt --system", "TEXT", OPT_TEXT, AT(system), 0, 0, "a system message" },
+    { "-sysf --system-prompt-file --system-file", "FILE", OPT_TEXT, AT(system_file), 0, 0,
+      "read the system message from a file" },
+    { "-e --escape", NULL, OPT_FLAG, AT(escape), 0, 0,
+      "read \\n, \\r, \\t, \\', \\\", \\\\ and \\xHH in the first message, -sys and -r as the bytes they stand "
+      "for" },
+    { "-r --reverse-prompt --stop", "TEXT", OPT_TEXTS, AT(stop), 0, 0,
+      "an answer stops before this text; may be given up to 16 times" },
     { "-n --predict --n-predict", "N", OPT_INT, AT(n), -1, 1 << 24,
       "tokens of an answer at most; -1 until the model ends [-1]" },
     { "--special-in-text", NULL, OPT_FLAG, AT(special_in_text), 0, 0,
       "special tokens spelled in messages steer the model, as <|im_end|> ends a turn; else they are text" },
+    { "--resume", "FILE", OPT_TEXT, AT(resume), 0, 0,
+      "go on with a conversation that /save has written, its parameters included; those given here and "
+      "-sys come before its own" },
+    { "--on-full", "compact|stop", OPT_CHOICE, AT(on_full), 0, 0,
+      "what to do when the context is full: forget the oldest messages and say so, or stop [compact]" },
 };
 #undef AT
 static const struct option_group group = { "Conversation", rows, sizeof rows / sizeof *rows };
@@ -406,13 +210,19 @@ static const struct option_use uses[] = {
 const struct command command_chat = {
     .name = "chat",
     .summary = "talk with a model",
-    .operands = "",
+    .operands = "[MESSAGE]",
     .description =
-        "Lines are edited, and kept in $XDG_STATE_HOME/stretto/history; /help lists what can be "
-        "done besides talking. Ctrl-C stops an answer, Ctrl-D leaves. From a pipe every line is "
-        "a message, answers go to standard output, and the exit code tells whether all went well.",
+        "A message is sent with Enter. Alt-Enter, or a backslash at the end of a line, begins another line; "
+        "\"\"\" opens and closes a message of several lines; what is pasted is one message. Messages are kept "
+        "in $XDG_STATE_HOME/stretto/history, for the arrow keys and Ctrl-R. Ctrl-C stops an answer, Ctrl-D "
+        "leaves, /help lists what can be done besides talking.\n\n"
+        "From a pipe every line is a message, answers go to standard output, and the exit code tells whether "
+        "all went well.\n\n"
+        "A conversation that was saved goes on exactly: the same messages, parameters and seed give the same "
+        "answers, with --strict to the bit.",
     .uses = uses,
     .n_uses = 4,
+    .max_operands = 1,
     .options_size = sizeof(struct chat_options),
     .defaults = chat_defaults,
     .run = chat_run,

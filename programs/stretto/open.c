@@ -56,17 +56,22 @@ static int reading_progress(void *user, size_t done, size_t total)
     return interrupted;
 }
 
-stretto_status read_prompt(stretto_session *s, const int32_t *ids, size_t n)
+stretto_status read_prompt_kept(stretto_session *s, const int32_t *ids, size_t n, size_t *kept)
 {
     struct shown reading;
     shown_begin(&reading, true);
     progress_tell(&reading.hook, "reading", 0, n);
     stretto_session_watch(s, reading_progress, &reading);
     stretto_session_cancel(s, &interrupted);
-    stretto_status status = stretto_session_sync(s, ids, n, NULL);
+    stretto_status status = stretto_session_sync(s, ids, n, kept);
     stretto_session_watch(s, NULL, NULL);
     ui_progress_break(&reading.ui);
     return status;
+}
+
+stretto_status read_prompt(stretto_session *s, const int32_t *ids, size_t n)
+{
+    return read_prompt_kept(s, ids, n, NULL);
 }
 
 /* The path of what -m, or -hf, names. */

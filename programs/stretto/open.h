@@ -39,6 +39,8 @@ int learned_out(const char *command, const struct decode_options *o, stretto_eng
 int decode_as(const char *command, const struct decoder *d, stretto_session *s);
 /* stretto_session_sync with progress; Ctrl-C ends it. */
 stretto_status read_prompt(stretto_session *s, const int32_t *ids, size_t n);
+/* The same; *kept is how many tokens the session had read before. */
+stretto_status read_prompt_kept(stretto_session *s, const int32_t *ids, size_t n, size_t *kept);
 /* Says what decoding did, as -v asks for. */
 void tell_decoding(const char *command, const stretto_session *s);
 

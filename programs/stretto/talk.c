@@ -1,12 +1,8 @@
 #include "stretto/talk.h"
-#include "base/file.h"
 #include "base/memory.h"
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 enum { MAX_MESSAGES = 1 << 16 };
 
@@ -107,68 +103,60 @@ stretto_status talk_ids(struct talk *t, bool answer, struct error *err)
     return ids_from(t, 0, answer, err);
 }
 
+/* ---- forgetting ------------------------------------------------------------------------------ */
+
+static void forget(struct talk *t, size_t n)
+{
+    for (size_t i = 0; i < n; i++) message_free(&t->messages[i]);
+    if (n) memmove(t->messages, t->messages + n, (t->n - n) * sizeof *t->messages);
+    t->n -= n;
+}
+
+/* The first question at or behind a message: what is kept begins with one. */
+static size_t question(const struct talk *t, size_t at)
+{
+    while (at < t->n && strcmp(t->messages[at].role, "user") != 0) at++;
+    return at;
+}
+
+/* The first question from `lo` on with which the conversation and `more` tokens take at most half of the
+ * context, or `hi`. Fewer messages never take more tokens. */
+static stretto_status first_kept(struct talk *t, size_t lo, size_t hi, bool answer, size_t more, size_t *out,
+                                 struct error *err)
+{
+    while (lo < hi) {
+        size_t at = question(t, lo + (hi - lo) / 2);
+        if (at >= hi) at = question(t, lo);
+        if (at >= hi) break;
+        TRY(ids_from(t, at, answer, err));
+        if (t->n_ids + more <= t->context / 2) hi = at;
+        else lo = at + 1;
+    }
+    *out = hi;
+    return STRETTO_OK;
+}
+
 stretto_status talk_compact(struct talk *t, size_t *forgotten, struct error *err)
 {
-    size_t first = 0;
     *forgotten = 0;
-    for (; first < t->n; first++) {
-        if (strcmp(t->messages[first].role, "user") != 0) continue;     /* begin with a question */
-        stretto_status s = ids_from(t, first, false, err);
-        if (s != STRETTO_OK) return s;
-        if (t->n_ids <= t->context / 2) break;
-    }
-    for (size_t i = 0; i < first; i++) message_free(&t->messages[i]);
-    memmove(t->messages, t->messages + first, (t->n - first) * sizeof *t->messages);
-    t->n -= first;
+    size_t first = t->n;
+    TRY(first_kept(t, 0, t->n, false, 0, &first, err));
+    if (first < t->n) TRY(ids_from(t, first, false, err));
+    forget(t, first);
     *forgotten = first;
     if (!t->n) t->n_ids = 0;
     return STRETTO_OK;
 }
 
-/* ---- saving ---------------------------------------------------------------------------------- */
-
-static stretto_status as_json(const struct talk *t, struct buffer *out)
+stretto_status talk_make_room(struct talk *t, size_t more, size_t *forgotten, struct error *err)
 {
-    json_t *all = json_array();
-    bool good = all != NULL;
-    if (t->system)
-        good &= json_array_append_new(
-                    all, json_pack("{s:s, s:s}", "role", "system", "content", t->system)) == 0;
-    for (size_t i = 0; i < t->n; i++)
-        good &= json_array_append_new(all, json_pack("{s:s, s:s}", "role", t->messages[i].role,
-                                                     "content", t->messages[i].content)) == 0;
-    json_t *root = json_pack("{s:o}", "messages", all);
-    char *text = good && root ? json_dumps(root, JSON_INDENT(2)) : NULL;
-    stretto_status s = text ? buffer_str(out, text) : STRETTO_E_FORMAT;
-    if (s == STRETTO_OK) s = buffer_str(out, "\n");
-    free(text);
-    json_decref(root);
-    return s;
-}
-
-static stretto_status as_markdown(const struct talk *t, struct buffer *out)
-{
-    if (t->system) TRY(buffer_printf(out, "**system**\n\n%s\n\n", t->system));
-    for (size_t i = 0; i < t->n; i++)
-        TRY(buffer_printf(out, "**%s**\n\n%s\n\n", t->messages[i].role, t->messages[i].content));
+    size_t first = 0;
+    *forgotten = 0;
+    if (!t->n) return STRETTO_OK;
+    TRY(first_kept(t, 1, t->n - 1, true, more, &first, err));
+    TRY(ids_from(t, first, true, err));
+    if (t->n_ids + more >= t->context) return ids_from(t, 0, true, err);
+    forget(t, first);
+    *forgotten = first;
     return STRETTO_OK;
-}
-
-stretto_status talk_save(const struct talk *t, const char *path, bool replace, struct error *err)
-{
-    struct buffer text = buffer_make((size_t)1 << 30);
-    struct stat st;
-    size_t n = strlen(path);
-    if (!replace && lstat(path, &st) == 0)
-        return fail(err, STRETTO_E_IO, "%s is there already: choose another name", path);
-    bool json = n > 5 && strcmp(path + n - 5, ".json") == 0;
-    stretto_status s = json ? as_json(t, &text) : as_markdown(t, &text);
-    if (s != STRETTO_OK)
-        fail(err, s,
-             json ? "the conversation holds bytes that JSON cannot: save it under another name"
-                  : "no memory to write the conversation");
-    else
-        s = file_replace(path, text.data, text.len, err);
-    buffer_done(&text);
-    return s;
 }

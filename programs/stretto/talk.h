@@ -2,6 +2,7 @@
 #ifndef STRETTO_TALK_H
 #define STRETTO_TALK_H
 #include "base/buffer.h"
+#include <jansson.h>
 #include <stdbool.h>
 
 struct talk {
@@ -26,7 +27,21 @@ void talk_drop(struct talk *t);        /* the last message                      
 stretto_status talk_ids(struct talk *t, bool answer, struct error *err);
 /* Forgets the oldest exchanges until what is left takes at most half of the context. */
 stretto_status talk_compact(struct talk *t, size_t *forgotten, struct error *err);
-/* Writes it whole or not at all: JSON for a name that ends with .json, otherwise Markdown. An
- * existing file is replaced only when `replace`. */
-stretto_status talk_save(const struct talk *t, const char *path, bool replace, struct error *err);
+/* Makes room before the answer to the last message, of which `more` tokens are written: the same, but
+ * the last message stays. Nothing is forgotten where even that would not be enough. */
+stretto_status talk_make_room(struct talk *t, size_t more, size_t *forgotten, struct error *err);
+
+/* Writes it whole or not at all: a name that ends with .md gets Markdown, one with .json a JSON document,
+ * any other JSON lines: {"stretto_chat": 1, "parameters": {...}}, then {"role", "content"} a line. An
+ * existing file is replaced only when `replace`. Bytes that are no UTF-8 become U+FFFD, as the model
+ * sees them. */
+stretto_status talk_save(const struct talk *t, const json_t *parameters, const char *path, bool replace,
+                         struct error *err);
+/* Takes the system message and the messages of a file in place of those there are; JSON lines, a document
+ * with "messages", or a list of them. *parameters is NULL when there are none, else the caller's.
+ * A failure leaves the conversation as it was. */
+stretto_status talk_load(struct talk *t, const char *path, json_t **parameters, struct error *err);
+/* The same of a file's bytes, into an empty conversation. */
+stretto_status talk_parse(struct talk *t, const char *text, size_t n, json_t **parameters,
+                          struct error *err);
 #endif

@@ -119,8 +119,8 @@ class Chat(unittest.TestCase):
                         "/nonsense\n/compact\n/quit\nnever\n", code=1)
         self.assertEqual(out, "")
         for words in ("/system TEXT sets one", "Be kind.", "No system message", "/compact",
-                      "mine is there already", "No such file", "needs the name",
-                      "no answer to ask for again", "no command /nonsense",
+                      "mine is there already: /save! replaces it", "No such file", "needs the name",
+                      "no answer to ask for again", "no command /nonsense; /help lists them",
                       "0 messages are forgotten"):
             self.assertIn(words, self.said)
         self.assertEqual((self.dir / "mine").read_text(), "mine")
@@ -141,7 +141,7 @@ class Chat(unittest.TestCase):
     def test_full_context_offers_ways_on(self):
         long = "again and " * 300
         out = self.pipe(f"{long}\n/save {self.dir}/a.json\nHello.\n/save {self.dir}/b.json\n",
-                        "-c", "256", "-n", "8", code=1)
+                        "-c", "256", "-n", "8", "--on-full", "stop", code=1)
         self.assertIn("/compact", self.said)
         self.assertIn("/reset", self.said)
         self.assertIn("256", self.said)
@@ -151,7 +151,7 @@ class Chat(unittest.TestCase):
         # Exchanges until it is full; /compact makes room and keeps the newest.
         numbers = [f"Here is a number to remember: {i}{i}{i}." for i in range(1, 9)]
         self.pipe("\n".join(numbers) + f"\n/compact\n/save {self.dir}/c.json\nWhich number?\n"
-                  f"/save {self.dir}/d.json\n", "-c", "256", "-n", "16", code=1)
+                  f"/save {self.dir}/d.json\n", "-c", "256", "-n", "16", "--on-full", "stop", code=1)
         kept = self.saved("c.json")
         self.assertGreaterEqual(len(kept), 2)
         self.assertLess(len(kept), 2 * len(numbers))
@@ -161,8 +161,186 @@ class Chat(unittest.TestCase):
         taken = re.search(r"take (\d+) of 256 tokens", self.said)
         self.assertLessEqual(int(taken.group(1)), 128)
 
+    # ---- a full context
+
+    def numbers(self, n):
+        return "\n".join(f"Here is a number to remember: {i}{i}{i}." for i in range(1, n + 1)) + "\n"
+
+    def test_oldest_messages_make_room(self):
+        """Aloud; the system message and the newest stay, and the answer is that to what is kept."""
+        for n in (6, 7, 8, 9, 10):
+            self.pipe(self.numbers(n) + f"/save! {self.dir}/talk.json\n", "-c", "256", "-n", "16", "--strict",
+                      "-sys", "Be brief.")
+            if "forgotten" in "".join(self.said.splitlines()[-2:-1]):   # while the last one was asked
+                break
+        found = re.findall(r"is full: the oldest (\d+) messages are forgotten, (\d+) are kept", self.said)
+        self.assertTrue(found, self.said)
+        messages = self.saved()
+        self.assertEqual(messages[0], {"role": "system", "content": "Be brief."})
+        self.assertEqual(len(messages) - 1, 2 * n - sum(int(gone) for gone, _ in found))
+        self.assertEqual(int(found[-1][1]), len(messages) - 2)         # the last answer came after it
+        self.assertEqual([m["role"] for m in messages[1:]], ["user", "assistant"] * (len(messages) // 2))
+        self.assertEqual(messages[-2]["content"], f"Here is a number to remember: {n}{n}{n}.")
+        text = "".join(f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in messages[:-1])
+        done = subprocess.run([PROGRAM, "run", "-m", MODEL, "-p", text + "<|im_start|>assistant\n", "-n", "16",
+                               "--temp", "0", "--strict", "--json"], capture_output=True, check=True, timeout=300)
+        self.assertEqual(json.loads(done.stdout)["text"], messages[-1]["content"])
+
+    def test_answer_goes_on_when_it_fills_the_context(self):
+        self.pipe(f"{self.numbers(2)}/set n 160\n{LONG}\n/stats\n/save {self.dir}/talk.json\n", "-c", "256", "-n", "24",
+                  "--logit-bias", "2-100,0-100")                       # no end tokens
+        self.assertRegex(self.said, r"256 tokens is full: the oldest [24] messages are forgotten, [13] are kept")
+        self.assertRegex(self.said, r"last answer: .* 160 written")
+        said = self.saved()
+        self.assertEqual(said[-2]["content"], LONG)
+        self.assertGreater(len(said[-1]["content"]), 300)
+
+    def test_message_that_can_never_fit(self):
+        self.pipe("Hello.\n" + "again and " * 300 + f"\n/save {self.dir}/talk.json\n", "-c", "256", "-n", "8",
+                  code=1)
+        self.assertIn("the context holds 256", self.said)
+        self.assertEqual(len(self.saved()), 2)                 # nothing was forgotten in vain
+
+    # ---- the command line
+
+    def test_first_message(self):
+        question = "Name the capital of France."
+        want = self.run_text(question, "--chat")
+        for args in ([question], ["-p", question], ["-st", "-p", question]):
+            self.assertEqual(self.pipe("", *args, "-n", "24"), want + "\n")
+        out = self.pipe("And of Italy?\n", question, "-n", "24")
+        self.assertEqual(len(out.splitlines()) > 1 and out.startswith(want + "\n"), True, out)
+        self.assertEqual(self.pipe("not asked\n", "-st", question, "-n", "24"), want + "\n")
+        self.pipe("", "one", "-p", "two", code=2)
+        self.pipe("", "-st", code=2)
+
+    def test_escapes_stops_and_system_file(self):
+        (self.dir / "sys").write_text("You are terse.\n")
+        save = f"/save {self.dir}/talk.json\n"
+        self.pipe(save, "-e", "a\\tb\\nc", "-sys", "x\\ny", "-n", "4")
+        self.assertEqual([m["content"] for m in self.saved()][:2], ["x\ny", "a\tb\nc"])
+        self.pipe(save.replace("/save", "/save!"), "a\\tb", "--system-file", self.dir / "sys", "-n", "4")
+        self.assertEqual([m["content"] for m in self.saved()][0].strip(), "You are terse.")
+        self.assertEqual(self.saved()[1]["content"], "a\\tb")
+        self.pipe("", "-sys", "a", "--system-file", self.dir / "sys", code=2)
+        whole = self.pipe("", "Count from one to twenty.", "-n", "60").strip()
+        at = whole[8:11]
+        self.assertEqual(self.pipe("", "Count from one to twenty.", "-n", "60", "-r", at).rstrip("\n"),
+                         whole[:whole.index(at)].rstrip("\n"))
+
+    # ---- /set, /stats
+
+    def test_set(self):
+        self.pipe("/set\n/set temperature 0.5\n/set --top-p 0.7\n/set parameter num_predict 3\n/set min_p=0\n"
+                  "/set stop END\n/set seed 7\n/set system Be kind.\n/set seed\n/set\n")
+        before, after = self.said[:self.said.index("from now on")], self.said[self.said.rindex("  temperature"):]
+        self.assertRegex(before, r"  temperature +0\n")
+        for row in ("temperature +0.5", "top_p +0.7", "n +3", "min_p +0", "stop +END", "seed +7", "system +Be kind.",
+                    "verbose +off"):
+            self.assertRegex(after, rf"\n? *{row}\n")
+        self.assertIn("seed is 7: seed of the noise", self.said)
+        self.pipe("/set temprature 1\n/set top_k -3\n/set top_k 1.5\n/set min_p x\n/set nonsense 1\n/sett\n",
+                  code=1)
+        for words in ("no parameter temprature; did you mean 'temperature'?", "top_k takes a whole number from 0",
+                      "not '1.5'", "min_p takes a number from 0 to 1", "no parameter nonsense; /set shows",
+                      "no command /sett; did you mean '/set'?"):
+            self.assertIn(words, self.said)
+        self.assertNotIn("from now on", self.said)
+        # A parameter that is set is that of the command line.
+        question = "Name a colour."
+        want = self.run_text(question, "--chat", "--temp", "1.5", "--seed", "5", "--top-k", "0")
+        out = self.pipe(f"/set temp 1.5\n/set seed 5\n/set top_k 0\n/set n 24\n{question}\n")
+        self.assertEqual(out, want + "\n")
+
+    def test_stats(self):
+        question = "Name the capital of France."
+        done = subprocess.run([PROGRAM, "run", "-m", MODEL, "--chat", "-p", question, "-n", "5", "--temp", "0",
+                               "--json"], capture_output=True, check=True, timeout=300)
+        n = json.loads(done.stdout)["prompt_tokens"]
+        self.pipe(f"/stats\n{question}\n/stats\n{question}\n/stats\n", "-n", "5")
+        self.assertIn("0 messages\nno answer yet\n", self.said)
+        self.assertRegex(self.said, rf"2 messages\nlast answer: {n} tokens read at [0-9.]+/s \(0 more were kept\), "
+                                    r"5 written at [0-9.]+/s\n")
+        self.assertRegex(self.said, r"4 messages\nlast answer: .*\nall 2 answers: .*, 10 written at")
+        self.assertNotIn("stretto chat:", self.said)
+        self.pipe(f"{question}\n/set quiet\n{question}\n/set verbose\n", "-n", "5", "-v")
+        self.assertEqual(len(re.findall(r"stretto chat: \d+ tokens read at", self.said)), 1)
+
+    # ---- saved conversations
+
+    def test_saved_chat_goes_on_exactly(self):
+        """Parameters, seed and messages: sampled answers come as they would have."""
+        one, two = "Tell me about a colour.", "And now about another one."
+        how = ["--temp", "1.2", "--strict", "--top-k", "0"]
+        out = self.pipe(f"{one}\n/save {self.dir}/a.jsonl\n{two}\n", "-n", "24", "-sys", "Be odd.", "-r", "Q", *how)
+        first = json.loads((self.dir / "a.jsonl").read_text().splitlines()[-1])["content"]
+        for way in ((["--resume", self.dir / "a.jsonl"], ""), ([], f"/load {self.dir}/a.jsonl\n")):
+            done = subprocess.run([PROGRAM, "chat", "-m", MODEL, "--strict", *way[0]], env=self.env,
+                                  input=way[1] + two + "\n/set\n", capture_output=True, text=True, timeout=300)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(first + "\n" + done.stdout, out)
+            for row in (r"temperature +1\.2", "top_k +0", "n +24", "stop +Q", r"system +Be odd\."):
+                self.assertRegex(done.stderr, row)
+        self.pipe("/set\n", "--resume", self.dir / "a.jsonl", "--temp", "0.3", "-n", "7", "-sys", "Be even.")
+        for row in (r"temperature +0\.3", "n +7", r"system +Be even\.", "top_k +0"):     # the words here win
+            self.assertRegex(self.said, row)
+
+    def test_save_refuses_to_overwrite(self):
+        path = self.dir / "mine.jsonl"
+        path.write_text("mine")
+        self.pipe(f"/save {path}\n", code=1)
+        self.assertIn("/save! replaces it", self.said)
+        self.assertEqual(path.read_text(), "mine")
+        self.pipe(f"/save! {path}\n/save {path}\n")
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        self.assertEqual(lines[0]["stretto_chat"], 1)
+
+    def test_load(self):
+        """Conversations that Python's json has written, as lines, as a list, as a document."""
+        said = [{"role": "system", "content": "S\u00e9"}, {"role": "user", "content": "a\tb\n\"c\" \U0001f600"},
+                {"role": "assistant", "content": "x"}, {"role": "user", "content": "last"}]
+        forms = {"lines": "\n\n".join(json.dumps(m) for m in said), "list": json.dumps(said, indent=1),
+                 "document": json.dumps({"model": "m", "messages": said}),
+                 "raw": "\r\n".join(json.dumps(m, ensure_ascii=False) for m in said)}
+        for name, text in forms.items():
+            (self.dir / name).write_text(text, encoding="utf-8")
+            self.pipe(f"/load {self.dir}/{name}\n/save! {self.dir}/talk.json\n/regen\n/save! {self.dir}/all.json\n",
+                      "-n", "4")
+            self.assertEqual(self.saved(), json.loads(json.dumps(said[:3])), name)
+            self.assertEqual(self.saved("all.json")[:4], json.loads(json.dumps(said)), name)
+            self.assertIn("no answer yet: /regen", self.said)
+
+    def test_load_refuses(self):
+        user = {"role": "user", "content": "kept"}
+        bad = {"absent": (None, "No such file"), "broken": ("{\"role\": ", "line 1"), "number": ("1\n", "line 1"),
+               "role": (json.dumps({"role": "tool", "content": "x"}), "not \"tool\""),
+               "second": (json.dumps(user) + "\n" + json.dumps({"role": "user", "content": [1]}), "line 2"),
+               "more": (json.dumps({**user, "tool_calls": [1]}), "\"tool_calls\""),
+               "late": (json.dumps([user, {"role": "system", "content": "x"}]), "not the first message"),
+               "nul": (json.dumps({"role": "user", "content": "a\0b"}), "NUL"),
+               "new": ("{\"stretto_chat\": 2}", "newer version"), "a.md": ("**user**", "Markdown"),
+               "param": ("{\"stretto_chat\": 1, \"parameters\": {\"mirostat\": 2}}", "\"mirostat\""),
+               "value": ("{\"stretto_chat\": 1, \"parameters\": {\"top_p\": 2}}", "\"top_p\"")}
+        for name, (text, words) in bad.items():
+            if text is not None:
+                (self.dir / name).write_text(text)
+            self.pipe(f"/load {self.dir}/{name}\n", code=1)
+            self.assertIn(words, self.said, name)
+        self.pipe("", "--resume", self.dir / "broken", code=1)
+        (self.dir / "good").write_text(json.dumps([user, {"role": "assistant", "content": "y"}]))
+        self.pipe(f"/load {self.dir}/good\n/load {self.dir}/broken\n/save {self.dir}/talk.json\n", code=1)
+        self.assertEqual([m["content"] for m in self.saved()], ["kept", "y"])      # a failure changes nothing
+
+    def test_names_of_others(self):
+        for leave in ("/bye", "/exit", "/quit"):
+            self.pipe(f"/?\n{leave}\n/nonsense\n")
+            self.assertIn("/bye, /exit, /quit", self.said)
+        self.pipe(f"Hi.\n/clear\n/save {self.dir}/talk.json\n", "-n", "2")
+        self.assertEqual(self.saved(), [])
+
     def test_refusals(self):
-        self.pipe("", "nonsense", code=2)
+        self.pipe("", "--on-full", "wait", code=2)
+        self.pipe("", "one", "two", code=2)
         self.pipe("", "-n", "-5", code=2)
         done = subprocess.run([PROGRAM, "chat", "-m", self.dir / "absent.gguf"], env=self.env,
                               input="", capture_output=True, text=True)
@@ -224,6 +402,30 @@ class Chat(unittest.TestCase):
         t.shows(r"again\)\n(?s:.*)>$")
         t.type("/quit\r")
         self.assertEqual(t.code(), 0)
+
+    def test_first_message_on_a_terminal(self):
+        """It is shown as if it had been typed; then the person goes on. Notes stand back, where colours are."""
+        self.terminal = t = Screen([PROGRAM, "chat", "-m", MODEL, "--temp", "0", "-n", "5", "Hi there."], self.env, 40)
+        t.shows(r"> Hi there\.\n(?s:.+)\n>$", 60)
+        self.assertIn(b"\x1b[2m/help", t.raw)
+        t.type("/st\t\r")
+        t.shows(r"> /stats\ncontext: \d+ of \d+ tokens, 2 messages\n")
+        t.type("/bye\r")
+        self.assertEqual(t.code(), 0)
+        self.env["NO_COLOR"] = "1"
+        t = self.open()
+        t.type("\x04")
+        self.assertEqual(t.code(), 0)
+        self.assertNotRegex(t.raw, rb"\x1b\[[0-9;]*m")
+
+    def test_dumb_terminal(self):
+        self.env["TERM"] = "dumb"
+        t = self.open("-n", "4")
+        t.type("Hi.\n")
+        t.shows(r"> Hi\.\n(?s:.+)\n>$", 60)
+        t.type("\x04")
+        self.assertEqual(t.code(), 0)
+        self.assertNotIn(b"\x1b", t.raw)
 
 
 if __name__ == "__main__":
