@@ -29,12 +29,26 @@ static const struct option rows[] = {
 };
 #undef AT
 
+/* A word in STRETTO_CPU that is no level must not pass for none at all. */
+static int check_level(void)
+{
+    uint32_t bits;
+    char all[300] = "";
+    const char *level = getenv("STRETTO_CPU");
+    if (!level || !*level || cpu_ceiling(level, &bits)) return EXIT_DONE;
+    for (const char *const *l = kernels_levels(); *l; l++) {
+        size_t n = strlen(all);
+        snprintf(all + n, sizeof all - n, "%s%s", n ? "|" : "", *l);
+    }
+    return command_odd("info", "level for STRETTO_CPU called", level, all);
+}
+
 static json_t *machine(void)
 {
     static struct kernels k;
     uint32_t cpu = cpu_detect(), bits, ceiling = UINT32_MAX;
     const char *level = getenv("STRETTO_CPU"), *why;
-    if (level && *level && !cpu_ceiling(level, &ceiling)) ceiling = UINT32_MAX;
+    if (level && *level) cpu_ceiling(level, &ceiling);
     kernels_init(&k, cpu & ceiling);
     json_t *have = json_array(), *all = json_array();
     for (const char *const *l = kernels_levels(); *l; l++) {
@@ -134,7 +148,8 @@ static int info_run(void *options, size_t n, char **operands)
 {
     (void)n; (void)operands;
     struct info_options *o = options;
-    int code = use_cpus("info", &o->model);
+    int code = check_level();
+    if (code == EXIT_DONE) code = use_cpus("info", &o->model);
     if (code != EXIT_DONE) return code;
     json_t *all = json_pack("{s:s,s:o}", "version", STRETTO_VERSION, "machine", machine());
     stretto_model *m = NULL;

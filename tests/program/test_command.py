@@ -7,6 +7,7 @@ The oracle for "nearest" is a plain search over every option and choice of the c
 distance of the literature (optimal string alignment), written as its recursive definition."""
 import functools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -56,6 +57,9 @@ def main():
     for args, right in ((("eval", "pll"), "ppl"), (("trace", "jacoby"), "jacobi"), (("models", "lst"), "list"),
                         (("models", "remove"), None)):
         assert meant("take one of", *args) == right, args
+    done = subprocess.run([stretto, "info", "--machine"], capture_output=True, text=True,
+                          env=os.environ | {"STRETTO_CPU": "rif"})
+    assert done.returncode == 2 and "did you mean 'ref'?" in done.stderr, done.stderr
     # What people who come from ollama and llama.cpp type.
     for word, said in (("show", "stretto info"), ("serve", "not built yet"), ("quantize", "stretto convert"),
                        ("-m", "stretto run"), ("ps", "stays loaded")):
