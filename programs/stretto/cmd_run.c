@@ -283,7 +283,9 @@ const struct command command_run = {
     .operands = "[[MODEL] PROMPT]",
     .description =
         "Reads a prompt and writes what the model says after it. The prompt is used as given; --chat "
-        "puts it into the model's chat template. Ctrl-C ends the answer.\n\n"
+        "puts it into the model's chat template, in which only the template's own words are special tokens, and "
+        "a system message without a place goes in front of the prompt (this is said). Ctrl-C ends the "
+        "answer.\n\n"
         "Without a prompt, or with - as the prompt, it is what standard input brings, less one newline "
         "at the end. A prompt and a pipe are joined: first the prompt, then an empty line, then the "
         "text of the pipe; '</dev/null' keeps a pipe out.\n\n"

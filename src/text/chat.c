@@ -241,16 +241,60 @@ static stretto_status check_shown(const struct chat *c, const stretto_message *m
     return STRETTO_OK;
 }
 
+/* What the small conversations did not try: roles of other names, and system messages between others.
+ * Whether the template shows such a message is seen by changing what it says. */
+static bool untried(const struct chat *c, const stretto_message *messages, size_t i)
+{
+    const stretto_message *m = &messages[i];
+    if (!m->content || !*m->content || !m->role) return false;
+    if (role_of(m) == ROLE_SYSTEM) return i > 0 && c->form[ROLE_SYSTEM] != FORM_FOLDED;
+    return role_of(m) == ROLE_USER && strcmp(m->role, role_names[ROLE_USER]) != 0;
+}
+
+static stretto_status vanishes(const struct chat *c, stretto_message *all, size_t n, size_t i, bool answer,
+                               time_t now, const char *p, size_t length, bool *yes)
+{
+    struct buffer other = buffer_make(TEXT_MAX);
+    const char *words = all[i].content;
+    unsigned notes = 0;
+    all[i].content = canaries[ROLE_USER];
+    stretto_status s = render(c, all, n, answer, c->form, now, &other, NULL, &notes, NULL);
+    all[i].content = words;
+    *yes = s == STRETTO_OK && other.len == length && memcmp(other.data, p, length) == 0;
+    buffer_done(&other);
+    return s == STRETTO_E_NOMEM ? s : STRETTO_OK;
+}
+
+static stretto_status check_untried(const struct chat *c, const stretto_message *messages, size_t n,
+                                    bool answer, time_t now, const char *p, size_t length,
+                                    struct error *err)
+{
+    stretto_message *all = mem_alloc((n + 1) * sizeof *all);
+    stretto_status s = all ? STRETTO_OK : STRETTO_E_NOMEM;
+    if (all && n) memcpy(all, messages, n * sizeof *all);
+    for (size_t i = 0; i < n && s == STRETTO_OK; i++) {
+        bool yes = false;
+        if (untried(c, messages, i)) s = vanishes(c, all, n, i, answer, now, p, length, &yes);
+        if (yes)
+            s = fail(err, STRETTO_E_UNSUP, "the model's chat template prints nothing of message %zu, whose "
+                     "role is %.40s: give it as the user's", i + 1, messages[i].role);
+    }
+    mem_free(all);
+    return s == STRETTO_E_NOMEM ? fail(err, s, "out of memory") : s;
+}
+
 stretto_status chat_render(const struct chat *c, const stretto_message *messages, size_t n, bool answer,
                            time_t now, struct buffer *text, struct buffer *content, unsigned *notes,
                            struct error *err)
 {
     unsigned made = 0;
+    size_t had = text->len;
     if (!c->template) return fail(err, c->why.status, "%s", c->why.text);
     TRY(check_shown(c, messages, n, err));
     TRY(render(c, messages, n, answer, c->form, now, text, content, &made, err));
     if (notes) *notes = made;
-    return STRETTO_OK;
+    const char *p = text->len > had ? text->data + had : "";
+    return check_untried(c, messages, n, answer, now, p, text->len - had, err);
 }
 
 stretto_status chat_render_vars(const struct chat *c, const struct template_input *in,

@@ -29,7 +29,8 @@ void chat_close(struct chat *c);                                         /* NULL
 /* Appends the conversation to *text, with the opening of an answer when `answer`. Malformed bytes become
  * U+FFFD. content, when not NULL, gets one byte for each of the text: 1 where it comes from a message,
  * 0 where the template wrote it. notes (may be NULL): of enum chat_note. E_UNSUP when the template
- * prints nothing of what one of the roles says, E_ARG when it refuses the conversation. */
+ * prints nothing of what one of the roles says, or of a message of another role; E_ARG when it refuses
+ * the conversation. */
 stretto_status chat_render(const struct chat *c, const stretto_message *messages, size_t n, bool answer,
                            time_t now, struct buffer *text, struct buffer *content, unsigned *notes,
                            struct error *err);

@@ -31,11 +31,45 @@ static void try_text(const struct tokenizer *t, const char *p, size_t n)
     }
 }
 
+static bool same(const struct tokens *a, const struct tokens *b)
+{
+    return a->n == b->n && (!a->n || memcmp(a->id, b->id, a->n * sizeof *a->id) == 0);
+}
+
+/* Marks of one kind change nothing or are specials off; mixed ones crash
+ * nothing. */
+static void try_marks(const struct tokenizer *t, const char *p, size_t n)
+{
+    struct tokens plain = { 0 }, off = { 0 }, none = { 0 }, all = { 0 }, mixed = { 0 };
+    unsigned char *marks = calloc(n + 1, 1);
+    bool ends = false;
+    for (size_t i = 0; i < t->raw.n; i++) ends |= t->raw.item[i].ends && !t->raw.item[i].special;
+    for (size_t i = 0; i < t->normalized.n; i++)
+        ends |= t->normalized.item[i].ends && !t->normalized.item[i].special;
+    stretto_status st = tokenizer_encode(t, p, n, TOKENIZE_SPECIAL, &plain, NULL);
+    if (st == STRETTO_OK) st = tokenizer_encode(t, p, n, 0, &off, NULL);
+    if (st == STRETTO_OK) st = tokenizer_encode_chat(t, p, marks, n, TOKENIZE_SPECIAL, &none, NULL);
+    memset(marks, 1, n);
+    if (st == STRETTO_OK) st = tokenizer_encode_chat(t, p, marks, n, TOKENIZE_SPECIAL, &all, NULL);
+    for (size_t i = 0; i < n; i++) marks[i] = (i * 7 + (unsigned char)p[i]) / 5 % 2;
+    if (st == STRETTO_OK) st = tokenizer_encode_chat(t, p, marks, n, TOKENIZE_SPECIAL, &mixed, NULL);
+    if (st == STRETTO_OK && !same(&plain, &none)) abort();
+    if (st == STRETTO_OK && !ends && !same(&off, &all)) abort();
+    free(marks);
+    tokens_done(&plain);
+    tokens_done(&off);
+    tokens_done(&none);
+    tokens_done(&all);
+    tokens_done(&mixed);
+}
+
 static void try_all(const struct tokenizer *t, const char *p, size_t n)
 {
     static const char usual[] = "Hello, wörld!  \xFF\xC3 don't 12345 ▁ <s></s>[CLS]\n\n日本語 \xF0\x9F\xA6\x99";
     try_text(t, usual, sizeof usual - 1);
     try_text(t, p, n);
+    try_marks(t, usual, sizeof usual - 1);
+    try_marks(t, p, n);
     struct buffer piece = buffer_make((size_t)1 << 22);
     size_t len;
     for (size_t i = 0; i < tokenizer_size(t) && i < 300; i++) {

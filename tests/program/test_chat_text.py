@@ -223,6 +223,15 @@ def promises(root, tok):
         check(f"{name}: said", "no place for a system message" in lines[0].split("\t")[2], lines)
         check(f"{name}: nobody to fold into", "no message of the user follows" in lines[1], lines[1])
         check(f"{name}: a late one too", "Now.\n\nhi" in bytes.fromhex(lines[2].split("\t")[1]).decode(), lines[2])
+    first = ("{% if messages[0].role == 'system' %}<|im_start|>system\n{{ messages[0].content }}<|im_end|>\n"
+             "{% endif %}" + silent)
+    for name, template, role, fine in [("p-late", first, "system", False), ("p-role", first, "developer", True),
+                                       ("p-unknown", silent.replace("!= 'system'", "in ['user', 'assistant']"),
+                                        "developer", False), ("p-known", CHATML, "system", True)]:
+        more = [*said, {"role": "assistant", "content": "a"}, {"role": role, "content": "Now."}, *hi]
+        line, = ask(folder(root, name, template), [(1, 0, 0, more)])
+        check(name, fine == (not line.startswith("error: ")) and
+              (fine or f"prints nothing of message 4, whose role is {role}" in line), line)
     mute = "<|im_start|>user\n{{ messages|length }}<|im_end|>"
     line, = ask(folder(root, "p-mute", mute), [(1, 0, 0, hi)])
     check("words that vanish", line.startswith("error: ") and "prints nothing of what the user says" in line, line)
@@ -230,6 +239,17 @@ def promises(root, tok):
     check("a broken template", line.startswith("error: ") and "include" in line, line)
     line, = ask(made.folder(root, "p-without"), [(1, 0, 0, hi)])
     check("no template", "has no chat template" in line, line)
+
+
+def given_fault(root):
+    """The text of the data set: markers in a user's words stay words, so only the template's two are ids."""
+    path = DATA / "faults/special-in-user.txt"
+    if not path.exists():
+        print(f"skip: no {path}")
+        return
+    line, = ask(folder(root, "fault", CHATML), [(1, 0, 0, [{"role": "user", "content": path.read_text()}])])
+    ids = line.split("\t")[0].split()
+    check("special-in-user", ids.count("2") == 2 and ids.count("3") == 1, ids)
 
 
 def main():
@@ -245,6 +265,7 @@ def main():
         root = pathlib.Path(name)
         n = templates(root, random.Random(6), tok, environment())
         promises(root, tok)
+        given_fault(root)
     print("\n".join(wrong[:20]) or f"{n} conversations have tokenizers' ids")
     return 1 if wrong else 0
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Small files beside a model as others write them: what json reads, we read.
 
-usage: test_folders.py STRETTO
+usage: test_folders.py STRETTO DATA
 Folders are made here: a tokenizer of bytes, and around it the odd forms that published folders have.
 """
 import json
@@ -134,10 +134,35 @@ def named_templates(root):
     check("contents as lists of parts", (code, out) == (0, "hi") and "lists of parts" in err, err)
 
 
+def given_faults(data):
+    """The inputs of the data set that were read wrongly, with what its README says is right."""
+    faults = data / "faults"
+    if not faults.is_dir():
+        print(f"skip: no {faults}; the folders made here are tried")
+        return
+    with tempfile.TemporaryDirectory() as name:
+        hi = pathlib.Path(name) / "hi.json"
+        hi.write_text('{"messages": [{"role": "user", "content": "hi"}], "add_generation_prompt": true}')
+        n = pathlib.Path(name) / "n.jinja"
+        n.write_text("{{ n }}")
+        for what, args, want in [
+            ("typed_content", ["-m", faults / "typed_content", "--vars", hi], "<s>User: hi</s>\nAssistant:"),
+            ("groupby", ["--template", faults / "groupby.jinja", "--vars", faults / "groupby.json"],
+             "assistant:1;user:1;"),
+            ("vars_bigint", ["--template", n, "--vars", faults / "vars_bigint.json"],
+             str(json.loads((faults / "vars_bigint.json").read_text())["n"])),
+        ]:
+            p = subprocess.run([STRETTO, "template", *args], capture_output=True)
+            check(what, (p.returncode, p.stdout.decode()) == (0, want), p.stderr.decode() + p.stdout.decode())
+    code, out, err = tokenize(faults / "max_length_1e30", "hi")
+    check("max_length_1e30", code == 0 and len(json.loads(out)) == 2, err)
+
+
 def main():
     with tempfile.TemporaryDirectory() as name:
         odd_json(pathlib.Path(name))
         named_templates(pathlib.Path(name))
+    given_faults(pathlib.Path(sys.argv[2]))
     print("\n".join(wrong) or "folders are read as they are meant")
     return 1 if wrong else 0
 

@@ -12,7 +12,7 @@ if(TARGET stretto)
     ${CMAKE_CURRENT_SOURCE_DIR}/program/test_json.py $<TARGET_FILE:json_batch>)
   set_tests_properties(program.json PROPERTIES LABELS quick TIMEOUT 300)
   add_test(NAME program.folders COMMAND python3
-    ${CMAKE_CURRENT_SOURCE_DIR}/program/test_folders.py $<TARGET_FILE:stretto>)
+    ${CMAKE_CURRENT_SOURCE_DIR}/program/test_folders.py $<TARGET_FILE:stretto> ${STRETTO_TEST_DATA})
   set_tests_properties(program.folders PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 300)
   add_executable(chat_batch program/chat_batch.c)
   target_link_libraries(chat_batch PRIVATE stretto_all)
