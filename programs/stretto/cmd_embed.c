@@ -198,7 +198,8 @@ const struct command command_embed = {
     .description =
         "Reads lines and prints the embedding of each: the model's last hidden states as its file asks "
         "(the pooling and the modules of sentence-transformers, or GGUF's pooling_type), averaged "
-        "where it asks for nothing, and scaled to length 1. A line that is too long is named by its "
+        "where it asks for nothing, and scaled to length 1 unless modules.json leaves that out. "
+        "A line that is too long is named by its "
         "number and left out, an empty line in its place; the exit status is then 1. With --pooling "
         "none every token has a line, and an empty line follows each text. Meant for encoders such "
         "as all-MiniLM-L6-v2.",

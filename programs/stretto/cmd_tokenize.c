@@ -7,6 +7,7 @@
 #include "stretto/output.h"
 #include "stretto/peer_flags.h"
 #include "text/tokenizer.h"
+#include "text/unicode.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -36,6 +37,21 @@ static void print_ids(const struct tokens *ids)
     puts("]");
 }
 
+/* In quotes; what is no character, or one that commands a terminal, as the bytes it is made of. */
+static void print_quoted(const char *p, size_t n)
+{
+    putchar('"');
+    for (size_t k, i = 0; i < n; i += k) {
+        int32_t cp;
+        k = utf8_decode(p + i, n - i, &cp);
+        if (cp == '"' || cp == '\\') printf("\\%c", p[i]);
+        else if (cp == '\n') fputs("\\n", stdout);
+        else if (cp >= 0x20 && (cp < 0x7F || cp >= 0xA0)) fwrite(p + i, 1, k, stdout);
+        else for (size_t b = 0; b < k; b++) printf("\\x%02X", (unsigned char)p[i + b]);
+    }
+    puts("\"");
+}
+
 /* For people: one token a line, its bytes quoted. */
 static stretto_status print_pieces(const struct tokenizer *t, const struct tokens *ids)
 {
@@ -45,15 +61,8 @@ static stretto_status print_pieces(const struct tokenizer *t, const struct token
         buffer_clear(&b);
         st = tokenizer_piece(t, ids->id[i], false, true, &b);
         if (st != STRETTO_OK) break;
-        printf("%8d  \"", ids->id[i]);
-        for (size_t k = 0; k < b.len; k++) {
-            unsigned char c = (unsigned char)b.data[k];
-            if (c == '"' || c == '\\') printf("\\%c", c);
-            else if (c == '\n') fputs("\\n", stdout);
-            else if (c < 0x20 || c == 0x7F) printf("\\x%02X", c);
-            else putchar(c);
-        }
-        puts("\"");
+        printf("%8d  ", ids->id[i]);
+        print_quoted(b.data ? b.data : "", b.len);
     }
     buffer_done(&b);
     return st;

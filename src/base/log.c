@@ -1,4 +1,5 @@
 #include "base/log.h"
+#include "base/status.h"
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -10,5 +11,6 @@ void log_say(const struct log *l, enum log_level level, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
+    text_tame(text);
     l->say(l->ud, level, text);
 }

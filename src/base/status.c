@@ -3,8 +3,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-/* Names in files may hold anything; a sentence about them must not command a terminal. */
-static void tame(char *text)
+void text_tame(char *text)
 {
     for (unsigned char *p = (unsigned char *)text; *p; p++) {
         bool c1 = p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0;
@@ -21,7 +20,7 @@ stretto_status fail(struct error *err, stretto_status s, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(err->text, sizeof err->text, fmt, ap);
     va_end(ap);
-    tame(err->text);
+    text_tame(err->text);
     return s;
 }
 

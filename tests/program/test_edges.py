@@ -89,6 +89,8 @@ def check_terminal(tmp):
     shown = on_terminal("tokenize", "-m", HF, "--decode", text=json.dumps(ids).encode())
     assert b"\x1b" in whole and whole.endswith(b"\xe2\x82"), whole
     assert shown == whole.replace(b"\x1b", b"").decode(errors="replace").encode(), (shown, whole)
+    pieces = "".join(re.findall(r'"(.*)"', run("tokenize", "-m", HF, input=b"\x1b\xe2\x82\xc2\x9ba\n")[1].decode()))
+    assert pieces == r"\x1B\xE2\x82\xC2\x9Ba\n", pieces
     # A model that says nothing but one byte.
     for byte in 0x1b, 0x9b, 0xe2:
         token = byte_token(byte)

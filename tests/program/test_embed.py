@@ -143,11 +143,14 @@ def check_refusals(tmp, truth):
         "asked": ({st: {"prompts": {"q": "query: ", "d": ""}, "default_prompt_name": "q"}}, "query: "),
         "lower": ({"sentence_bert_config": {"do_lower_case": True}}, "do_lower_case"),
     }
+    outside = modules("Transformer", "Pooling")
+    outside[1]["path"] = "../cls/1_Pooling"
+    cases["away"] = ({"modules": outside}, "no folder of the model")
     for name, (files, words) in cases.items():
         f = folder_with(tmp, "no-" + name, **files)
         out, err = embed(f, status=1)
         assert words in err and "not supported" in err and "--pooling" in err and not out, (name, err)
-        truth.check(vectors(f, "--pooling", "mean"), "mean", name not in ("dense", "nowhere"))
+        truth.check(vectors(f, "--pooling", "mean"), "mean", name not in ("dense", "nowhere", "away"))
         r = subprocess.run([stretto, "convert", f, os.path.join(tmp, "no.gguf")], stderr=subprocess.PIPE)
         assert r.returncode == 1 and words in r.stderr.decode() and not os.path.exists(os.path.join(tmp, "no.gguf")), r
     for name, files in (("empty", {st: {"prompts": {"q": "query: ", "d": ""}, "default_prompt_name": "d"}}),
