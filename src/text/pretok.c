@@ -31,6 +31,16 @@ stretto_status pretok_add_regex(struct pretok *p, const char *expression, size_t
     return pattern_open(&s->pattern, expression, n, err);
 }
 
+stretto_status pretok_add_threes(struct pretok *p, unsigned how, bool (*is_digit)(int32_t),
+                                 struct error *err)
+{
+    struct pretok_step *s = NULL;
+    TRY(pretok_add(p, &s, err));
+    *s = (struct pretok_step){ .kind = PRETOK_THREES, .cut = CUT_ISOLATED, .threes = how,
+                               .is_digit = is_digit };
+    return STRETTO_OK;
+}
+
 stretto_status span_push(struct span_list *l, size_t at, size_t len)
 {
     if (l->n == l->cap) {
@@ -66,6 +76,7 @@ struct finder {
     size_t n, from, last;               /* where to look on; the end of the last match or SIZE_MAX */
     size_t run, run_end;
     bool clean;                         /* the whole word is well-formed */
+    size_t digits_end, digits;          /* THREES: where the run at `from` ends, how long it still is */
 };
 
 static stretto_status find_regex(struct finder *f, size_t *at, size_t *end)
@@ -133,6 +144,51 @@ static bool continues_word(int32_t cp)
     return unicode_is_word(cp) || cp == 0xB2 || cp == 0xB3 || cp == 0xB9 || (cp >= 0xBC && cp <= 0xBE);
 }
 
+/* Counts the digits from i on; each is counted once. */
+static void measure_digits(struct finder *f, size_t i)
+{
+    int32_t after = -1;
+    size_t len = 0;
+    f->digits = 0;
+    for (; i < f->n; f->digits++, i += len) {
+        len = utf8_decode(f->p + i, f->n - i, &after);
+        if (!f->step->is_digit(after)) break;
+    }
+    bool border = i == f->n || !continues_word(after);
+    if (f->step->threes & THREES_TO_BORDER && !border) f->digits = 0;
+    f->digits_end = i;
+}
+
+static size_t pass_digits(struct finder *f, size_t i, size_t n)
+{
+    int32_t cp;
+    f->digits -= n;
+    for (; n > 0; n--) i += utf8_decode(f->p + i, f->n - i, &cp);
+    return i;
+}
+
+/* The first three is what makes the rest of a run a multiple of three. */
+static void find_threes(struct finder *f, size_t *at, size_t *end)
+{
+    bool cut = f->step->threes & THREES_CUT;
+    size_t i = f->from;
+    /* A cut was found in front of these three the last time. */
+    if (cut && i < f->digits_end && f->last == i) i = pass_digits(f, i, 3);
+    while (i < f->n) {
+        int32_t cp;
+        size_t len = utf8_decode(f->p + i, f->n - i, &cp);
+        if (!f->step->is_digit(cp)) { i += len; continue; }
+        if (i >= f->digits_end) measure_digits(f, i);
+        if (!f->digits) { i = f->digits_end; continue; }
+        size_t first = f->digits % 3 ? f->digits % 3 : 3;
+        if (cut && first < 3) { i = pass_digits(f, i, first); continue; }
+        *at = i;
+        *end = f->from = f->last = cut ? i : pass_digits(f, i, first);
+        return;
+    }
+    f->from = f->n;
+}
+
 static stretto_status find_match(struct finder *f, size_t *at, size_t *end)
 {
     const struct pretok_step *s = f->step;
@@ -146,6 +202,10 @@ static stretto_status find_match(struct finder *f, size_t *at, size_t *end)
         f->from = *end = *at + s->n_literal;
         return STRETTO_OK;
     }
+    if (s->kind == PRETOK_THREES) {
+        find_threes(f, at, end);
+        return STRETTO_OK;
+    }
     for (size_t i = f->from; i < f->n;) {
         int32_t cp;
         size_t len = utf8_decode(f->p + i, f->n - i, &cp), e = i + len;
@@ -153,22 +213,6 @@ static stretto_status find_match(struct finder *f, size_t *at, size_t *end)
         if (s->kind == PRETOK_WORDS) {
             hit = unicode_is_word(cp) || is_mark(cp);
             if (hit) e = run_of(f->p, f->n, i, unicode_is_word(cp) ? unicode_is_word : is_mark);
-        } else if (s->kind == PRETOK_THREES) {
-            hit = unicode_is_decimal(cp);
-            if (hit) {
-                /* In the middle of a run what is left of it is a multiple of three. */
-                size_t run_end = i, digits = 0;
-                int32_t after = -1;
-                for (size_t k = 0; run_end < f->n; digits++, run_end += k) {
-                    k = utf8_decode(f->p + run_end, f->n - run_end, &after);
-                    if (!unicode_is_decimal(after)) break;
-                }
-                if (run_end == f->n) after = -1;
-                if (s->border && continues_word(after)) { i = run_end; continue; }
-                e = i;
-                for (size_t k = digits % 3 ? digits % 3 : 3; k > 0; k--)
-                    e += utf8_decode(f->p + e, f->n - e, &cp);
-            }
         } else {
             hit = is_match(s, cp);
             if (hit && s->kind == PRETOK_DIGIT_RUNS) e = run_of(f->p, f->n, i, unicode_is_number);

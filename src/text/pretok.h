@@ -24,13 +24,18 @@ enum pretok_kind {
 enum pretok_cut { CUT_ISOLATED, CUT_REMOVED, CUT_WITH_PREVIOUS, CUT_WITH_NEXT, CUT_CONTIGUOUS };
 enum pretok_prepend { PREPEND_NEVER, PREPEND_FIRST, PREPEND_ALWAYS };
 
+/* THREES may be of runs that end at a word border alone, and may be no words but a cut in front of
+ * every three, so that what surrounds the digits stays with the first and the last of them. */
+enum { THREES_TO_BORDER = 1, THREES_CUT = 2 };
+
 struct pattern;                             /* a compiled expression */
 
 struct pretok_step {
     enum pretok_kind kind;
     enum pretok_cut cut;
     bool invert;                            /* what does not match is what matches           */
-    bool border;                            /* THREES: only runs that end at a word border   */
+    unsigned threes;                        /* THREES: how                                   */
+    bool (*is_digit)(int32_t cp);           /* THREES                                        */
     bool split;                             /* METASPACE                                     */
     enum pretok_prepend prepend;            /* METASPACE                                     */
     struct pattern *pattern;                /* REGEX                                         */
@@ -55,6 +60,8 @@ void pretok_done(struct pretok *p);
 /* The next step, zeroed; E_FORMAT when there are too many. */
 stretto_status pretok_add(struct pretok *p, struct pretok_step **step, struct error *err);
 stretto_status pretok_add_regex(struct pretok *p, const char *expression, size_t n, struct error *err);
+stretto_status pretok_add_threes(struct pretok *p, unsigned how, bool (*is_digit)(int32_t),
+                                 struct error *err);
 
 /* Cuts w->text into w->words. `first`: the text begins where the whole input begins. */
 stretto_status pretok_run(const struct pretok *p, struct pretok_work *w, bool first,
@@ -75,7 +82,7 @@ stretto_status pattern_find(const struct pattern *p, struct pattern_work *w, con
 /* A pre-tokenizer by its GGUF name. */
 struct pretok_name {
     const char *name;
-    const char *expression[6];              /* one after the other; "\1" THREES, "\2" THREES with border */
+    const char *expression[6];              /* one after the other; "\1" and so on: THREES */
     unsigned flags;
 };
 enum { PRE_IGNORE_MERGES = 1, PRE_ADD_BOS = 2, PRE_NO_BOS = 4 };

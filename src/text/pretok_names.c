@@ -1,6 +1,7 @@
 /* Pre-tokenizers by the names that GGUF files carry in tokenizer.ggml.pre. The expressions are those of
  * the models' own tokenizer.json files; which name stands for which is a fact of the GGUF writers. */
 #include "text/pretok.h"
+#include "text/unicode.h"
 #include <string.h>
 
 #define NUMBER  "\\p{N}"
@@ -57,6 +58,7 @@
     "\\x{118DF}\\x{1E900}-\\x{1E943}]+"
 #define THREES        "\1"
 #define THREES_BORDER "\2"
+#define CUT_THREES    "\3"     /* 1 more than the flags of THREES */
 
 static const struct pretok_name names[] = {
     { "default", { "[\\p{P}\\$\\+<=>\\^~\\|]+", GPT2, "\\p{N}+", "[0-9][0-9][0-9]" }, 0 },
@@ -152,7 +154,7 @@ static const struct pretok_name names[] = {
     { "granite-embed-multi-97m", { GPT4O }, PRE_IGNORE_MERGES },
     { "tiny_aya", { THREES_BORDER, GPT4O }, 0 },
     { "cohere2moe", { THREES_BORDER, GPT4O }, 0 },
-    { "superbpe", { "\\p{N}+", THREES }, 0 },
+    { "superbpe", { "\\p{N}+", CUT_THREES }, 0 },
     { "afmoe", { THREES, ASIAN, DEEP }, 0 },
     { "chameleon", { "<sentinel:[0-9]+>", "(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z", "([\\t\\n]|    |  )",
       NUMBER, "[\\p{P}!-/:-@\\[-`{-~]", GPT2 }, PRE_ADD_BOS },
@@ -175,15 +177,11 @@ stretto_status pretok_add_name(struct pretok *p, const struct pretok_name *name,
     size_t most = sizeof name->expression / sizeof *name->expression;
     for (size_t i = 0; i < most && name->expression[i]; i++) {
         const char *e = name->expression[i];
-        struct pretok_step *s = NULL;
-        if (*e != *THREES && *e != *THREES_BORDER) {
+        if (*e > *CUT_THREES) {
             TRY(pretok_add_regex(p, e, strlen(e), err));
             continue;
         }
-        TRY(pretok_add(p, &s, err));
-        s->kind = PRETOK_THREES;
-        s->cut = CUT_ISOLATED;
-        s->border = *e == *THREES_BORDER;
+        TRY(pretok_add_threes(p, (unsigned)*e - 1, unicode_is_decimal, err));
     }
     return STRETTO_OK;
 }

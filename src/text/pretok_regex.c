@@ -2,7 +2,7 @@
  * the property White_Space (PCRE2 also counts U+180E), \w and \b count marks as letters, \h is a
  * hexadecimal digit, \p{Han} is the script alone, \uHHHH, (?m) means "dot matches newline", x{1,3}+
  * repeats instead of being possessive, and classes may nest and intersect: [A&&B] becomes (?=[B])[A].
- * ^ and $ hold at every line. */
+ * ^ and $ hold at every line. What is slow though it need not be is said otherwise. */
 #include "text/pretok.h"
 #include "base/memory.h"
 #include <stdio.h>
@@ -210,6 +210,77 @@ static stretto_status rewrite(struct rewrite *r)
     return STRETTO_OK;
 }
 
+/* ---- time ------------------------------------------------------------------------------------------- */
+
+/* Published expressions that a backtracking matcher takes quadratic time or memory for, and the same
+ * with less to go back to. Letters in a row need no way back where nothing follows them; once a match
+ * ended in blanks, no newline is ahead in them, for that alternative comes first. */
+static const struct { const char *slow, *fast; } known[] = {
+#define CASED "(?i:'s|'t|'re|'ve|'m|'ll|'d)|"
+#define JAIS "|\\s{512}(?!\\S)|\\s{256}(?!\\S)|\\s{128}(?!\\S)|\\s{64}(?!\\S)|\\s{32}(?!\\S)|" \
+             "\\s{16}(?!\\S)|\\s{8}(?!\\S)|\\s{4}(?!\\S)|\\s{1,2}(?!\\S)|\\s{1}"
+#define JAIS_WORDS CASED "[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+#define EXAONE "|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]?|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"
+    { JAIS_WORDS "\\s*[\\r\\n]+" JAIS, JAIS_WORDS "(?<![^\\S\\r\\n])\\s*[\\r\\n]+" JAIS },
+    { CASED "[^\\r\\n\\p{L}\\p{N}]?(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+" EXAONE,
+      CASED "[^\\r\\n\\p{L}\\p{N}]?(?:\\p{L}\\p{M}*+(?: \\p{L}\\p{M}*+)*+)++" EXAONE },
+#undef CASED
+#undef JAIS
+#undef JAIS_WORDS
+#undef EXAONE
+};
+
+/* The length of the one character, escape or class at p, 0 when it is something else. */
+static size_t one_character(const char *p, const char *end)
+{
+    if (p >= end || memchr("^$.|?*+(){}", *p, 11)) return 0;
+    if (*p == '[') {
+        const char *q = p + 1;
+        if (q < end && *q == '^') q++;
+        for (const char *first = q; q < end && (*q != ']' || q == first); q++) {
+            if (*q == '[' || *q == '&') return 0;
+            if (*q == '\\') q++;
+        }
+        return q < end ? (size_t)(q + 1 - p) : 0;
+    }
+    if (*p != '\\') return (unsigned char)*p < 0x80 ? 1 : 0;
+    if (end - p < 2 || !memchr("sSdDwpPnrt", p[1], 10)) return 0;
+    if (p[1] != 'p' && p[1] != 'P') return 2;
+    const char *q = end - p > 2 && p[2] == '{' ? memchr(p, '}', (size_t)(end - p)) : NULL;
+    return q ? (size_t)(q + 1 - p) : 0;
+}
+
+static bool has_alternatives(const char *p, const char *end)
+{
+    size_t depth = 0;
+    for (bool inside = false; p < end; p++) {
+        if (*p == '\\') { p++; continue; }
+        if (inside) { inside = *p != ']'; continue; }
+        if (*p == '[') inside = true;
+        if (*p == '(') depth++;
+        if (*p == ')' && depth) depth--;
+        if (*p == '|' && !depth) return true;
+    }
+    return false;
+}
+
+/* "x+y": where a match begins in the middle of a run of x, one begins a character before it too, so it
+ * is looked for at the beginnings of runs alone, and where the last match ended. */
+static stretto_status begin_at_runs(struct rewrite *r)
+{
+    size_t n = one_character(r->p, r->end);
+    const char *after = r->p + n;
+    if (!n || after >= r->end || (*after != '+' && *after != '*') || has_alternatives(r->p, r->end))
+        return STRETTO_OK;
+    TRY(buffer_str(&r->out, "(?:\\G|(?<!"));
+    struct rewrite one = { .p = r->p, .end = after, .out = r->out };
+    stretto_status st = rewrite(&one);
+    r->out = one.out;
+    r->refused = one.refused;
+    TRY(st);
+    return buffer_str(&r->out, "))");
+}
+
 static void *pattern_alloc(size_t n, void *ud) { (void)ud; return mem_alloc(n); }
 static void pattern_free(void *p, void *ud) { (void)ud; mem_free(p); }
 
@@ -219,12 +290,17 @@ stretto_status pattern_open(struct pattern **out, const char *expression, size_t
     if (n > PRETOK_MAX_EXPRESSION)
         return fail(err, STRETTO_E_FORMAT, "a pre-tokenizer expression of %zu bytes; at most %d are "
                     "accepted", n, PRETOK_MAX_EXPRESSION);
-    struct rewrite r = { .p = expression, .end = expression + n,
+    const char *p_fast = expression;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strlen(known[i].slow) == n && !memcmp(known[i].slow, expression, n)) p_fast = known[i].fast;
+    size_t n_fast = p_fast == expression ? n : strlen(p_fast);
+    struct rewrite r = { .p = p_fast, .end = p_fast + n_fast,
                          .out = buffer_make((size_t)16 * PRETOK_MAX_EXPRESSION) };
     pcre2_general_context *memory = NULL;
     pcre2_compile_context *how = NULL;
     struct pattern *p = NULL;
-    stretto_status st = rewrite(&r);
+    stretto_status st = begin_at_runs(&r);
+    if (st == STRETTO_OK) st = rewrite(&r);
     if (st != STRETTO_OK) {
         st = st == STRETTO_E_NOMEM ? fail(err, st, "no memory for a pre-tokenizer expression")
            : fail(err, st, "the pre-tokenizer expression \"%.200s\" cannot be used: %s",

@@ -127,8 +127,8 @@ stretto_status tokenizer_finish(struct tokenizer *t, struct error *err)
         t->flag[id] &= (unsigned char)~TOKEN_IS_EOG;
     if (eog_named(t, "<|tool_response>", &other) && eog_named(t, "</s>", &id) && id != t->eos)
         t->flag[id] &= (unsigned char)~TOKEN_IS_EOG;
-    added_sort(&t->raw);
-    added_sort(&t->normalized);
+    TRY(added_sort(&t->raw, err));
+    TRY(added_sort(&t->normalized, err));
     for (size_t i = 0; i < t->raw.n; i++)
         t->raw.item[i].ends = t->flag[t->raw.item[i].id] & TOKEN_IS_EOG;
     for (size_t i = 0; i < t->normalized.n; i++)
@@ -325,7 +325,6 @@ static stretto_status encode_stretch(struct job *j, const char *p, size_t n, boo
     buffer_clear(&j->text);
     TRY(buffer_append(&j->text, p, n));
     TRY(normal_run(&t->normal, &j->text, &j->spare, &j->work, j->err));
-    size_t from = 0, done = 0, at = 0, end = 0;
     const unsigned char *content = NULL;
     if (words) {
         buffer_clear(&j->content);
@@ -333,15 +332,15 @@ static stretto_status encode_stretch(struct job *j, const char *p, size_t n, boo
         memset(j->content.data, 1, j->text.len);
         content = (const unsigned char *)j->content.data;
     }
+    struct added_search k = { 0 };
     const struct added *a;
-    while ((a = added_find(&t->normalized, j->text.data, j->text.len, &from, done, specials, content,
-                           &at, &end))) {
-        if (at > done) TRY(encode_words(j, j->text.data + done, at - done, first && !done));
+    while ((a = added_find(&t->normalized, j->text.data, j->text.len, specials, content, &k))) {
+        if (k.at > k.done)
+            TRY(encode_words(j, j->text.data + k.done, k.at - k.done, first && !k.done));
         TRY(tokens_push(j->out, a->id));
-        done = end;
     }
-    if (done >= j->text.len) return STRETTO_OK;
-    return encode_words(j, j->text.data + done, j->text.len - done, first && !done);
+    if (k.done >= j->text.len) return STRETTO_OK;
+    return encode_words(j, j->text.data + k.done, j->text.len - k.done, first && !k.done);
 }
 
 /* A normalizer moves bytes about, so where steering tokens are looked for behind it, words and
@@ -373,16 +372,15 @@ static stretto_status encode_all(struct job *j, const char *text, const unsigned
     const struct tokenizer *t = j->t;
     bool specials = flags & TOKENIZE_SPECIAL, add = flags & TOKENIZE_ADD;
     for (size_t i = 0; add && i < t->n_before; i++) TRY(tokens_push(j->out, t->before[i]));
-    size_t from = 0, done = 0, at = 0, end = 0;
+    struct added_search k = { 0 };
     const struct added *a;
-    while ((a = added_find(&t->raw, text, n, &from, done, specials, content, &at, &end))) {
-        if (at > done)
-            TRY(encode_mixed(j, text + done, content ? content + done : NULL, at - done, done == 0,
+    while ((a = added_find(&t->raw, text, n, specials, content, &k))) {
+        if (k.at > k.done)
+            TRY(encode_mixed(j, text + k.done, content ? content + k.done : NULL, k.at - k.done, k.done == 0,
                              specials));
         TRY(tokens_push(j->out, a->id));
-        done = end;
     }
-    TRY(encode_mixed(j, text + done, content ? content + done : NULL, n - done, done == 0, specials));
+    TRY(encode_mixed(j, text + k.done, content ? content + k.done : NULL, n - k.done, k.done == 0, specials));
     for (size_t i = 0; add && i < t->n_after; i++) TRY(tokens_push(j->out, t->after[i]));
     return STRETTO_OK;
 }
@@ -469,22 +467,15 @@ static void clean_up(struct buffer *b, size_t from)
     if (b->data) b->data[b->len] = '\0';
 }
 
-/* A token that was found in normalized text stands for what was found: "▁fox" and not "fox". */
-static const char *normalized_text(const struct tokenizer *t, int32_t id, size_t *n)
-{
-    const struct added_set *s = &t->normalized;
-    for (size_t i = 0; i < s->n; i++)
-        if (s->item[i].id == id) { *n = s->item[i].len; return s->text + s->item[i].at; }
-    return NULL;
-}
-
 static stretto_status put_piece(const struct tokenizer *t, int32_t id, bool first, struct buffer *out)
 {
     const struct spelling_rules *r = &t->spell;
     const char *p = vocab_text(&t->vocab, id);
     size_t n = vocab_len(&t->vocab, id), from = out->len;
     bool added = t->flag[id] & TOKEN_IS_ADDED;
-    if (t->flag[id] & TOKEN_IS_NORMALIZED) p = normalized_text(t, id, &n);
+    /* A token that was found in normalized text stands for what was found: "▁fox" and not "fox". */
+    const struct added *a = t->flag[id] & TOKEN_IS_NORMALIZED ? added_of(&t->normalized, id) : NULL;
+    if (a) { p = t->normalized.text + a->at; n = a->len; }
     if (r->wordpiece) {
         bool inside = n >= t->wordpiece.n_inside && t->wordpiece.n_inside &&
                       !memcmp(p, t->wordpiece.inside, t->wordpiece.n_inside);

@@ -7,6 +7,7 @@
 void added_done(struct added_set *s)
 {
     mem_free(s->item);
+    mem_free(s->by_id);
     mem_free(s->text);
     *s = (struct added_set){ 0 };
 }
@@ -47,10 +48,33 @@ static int compare(const struct added_set *s, const struct added *a, const struc
 
 static int by_text(const void *a, const void *b, void *set) { return compare(set, a, b); }
 
-void added_sort(struct added_set *s)
+static int by_id(const void *a, const void *b, void *set)
 {
+    const struct added_set *s = set;
+    int32_t x = s->item[*(const uint32_t *)a].id, y = s->item[*(const uint32_t *)b].id;
+    return (x > y) - (x < y);
+}
+
+stretto_status added_sort(struct added_set *s, struct error *err)
+{
+    if (!s->n) return STRETTO_OK;
     /* glibc's qsort_r merges (stable) while it finds memory; equal strings have one id anyway. */
-    if (s->n) qsort_r(s->item, s->n, sizeof *s->item, by_text, s);
+    qsort_r(s->item, s->n, sizeof *s->item, by_text, s);
+    s->by_id = mem_alloc(s->n * sizeof *s->by_id);
+    if (!s->by_id) return fail(err, STRETTO_E_NOMEM, "no memory for %zu added tokens", s->n);
+    for (size_t i = 0; i < s->n; i++) s->by_id[i] = (uint32_t)i;
+    qsort_r(s->by_id, s->n, sizeof *s->by_id, by_id, s);
+    return STRETTO_OK;
+}
+
+const struct added *added_of(const struct added_set *s, int32_t id)
+{
+    size_t a = 0, b = s->n;
+    while (a < b) {
+        size_t mid = a + (b - a) / 2;
+        if (s->item[s->by_id[mid]].id < id) a = mid + 1; else b = mid;
+    }
+    return a < s->n && s->item[s->by_id[a]].id == id ? &s->item[s->by_id[a]] : NULL;
 }
 
 /* Narrows [lo, hi) to the items whose byte `depth` is c. All share the bytes before it and are longer. */
@@ -115,19 +139,39 @@ static const struct added *token_at(const struct added_set *s, const char *text,
     const struct added *a = longest_at(s, text + i, n - i);
     *refused = a && forged(a, content, i);
     if (!*refused) return a;
-    const unsigned char *run = memchr(content + i, !content[i], n - i);
-    size_t end = run ? (size_t)(run - content) : n;
-    if (i + a->len > end) a = longest_at(s, text + i, end - i);
+    const unsigned char *end = memchr(content + i, !content[i], a->len);
+    if (end) a = longest_at(s, text + i, (size_t)(end - content) - i);
     *refused = a && forged(a, content, i);
     return a;
 }
 
-const struct added *added_find(const struct added_set *s, const char *text, size_t n, size_t *from,
-                               size_t floor, bool specials, const unsigned char *content, size_t *at,
-                               size_t *end)
+/* The white space at a token's sides. What was passed over once to the right is not read again: tokens
+ * may follow one another inside of it. */
+static void strip_spaces(const struct added *a, const char *text, size_t n, struct added_search *k)
 {
-    if (!s->n) { *from = n; return NULL; }
-    for (size_t i = *from; i < n; i++) {
+    int32_t cp;
+    size_t stop = k->end;
+    while (a->lstrip && k->at > k->done) {
+        size_t b = utf8_before(text, k->at);
+        utf8_decode(text + b, k->at - b, &cp);
+        if (b < k->done || !unicode_is_space(cp)) break;
+        k->at = b;
+    }
+    if (!a->rstrip) return;
+    if (stop < k->spaces_end) { k->end = k->spaces_end; return; }
+    while (k->end < n) {
+        size_t len = utf8_decode(text + k->end, n - k->end, &cp);
+        if (!unicode_is_space(cp)) break;
+        k->end += len;
+    }
+    k->spaces_end = k->end;
+}
+
+const struct added *added_find(const struct added_set *s, const char *text, size_t n, bool specials,
+                               const unsigned char *content, struct added_search *k)
+{
+    k->done = k->end;
+    for (size_t i = s->n ? k->from : n; i < n; i++) {
         bool refused;
         if (!s->starts[(unsigned char)text[i]]) continue;
         const struct added *a = token_at(s, text, n, content, i, &refused);
@@ -137,23 +181,11 @@ const struct added *added_find(const struct added_set *s, const char *text, size
         refused = refused || (a->special && !specials) ||
                        (a->single_word && (word_before(text, i) || word_after(text, n, stop)));
         if (refused) { i = stop - 1; continue; }
-        *at = i;
-        *end = stop;
-        int32_t cp;
-        while (a->lstrip && *at > floor) {
-            size_t b = utf8_before(text, *at);
-            utf8_decode(text + b, *at - b, &cp);
-            if (b < floor || !unicode_is_space(cp)) break;
-            *at = b;
-        }
-        while (a->rstrip && *end < n) {
-            size_t len = utf8_decode(text + *end, n - *end, &cp);
-            if (!unicode_is_space(cp)) break;
-            *end += len;
-        }
-        *from = stop;
+        k->at = i;
+        k->from = k->end = stop;
+        strip_spaces(a, text, n, k);
         return a;
     }
-    *from = n;
+    k->from = n;
     return NULL;
 }

@@ -45,6 +45,7 @@ struct added {
 };
 struct added_set {
     struct added *item;               /* sorted by string                                          */
+    uint32_t *by_id;                  /* [n] items by ascending id, once sorted                    */
     size_t n, cap;
     char *text;
     size_t text_len, text_cap;
@@ -108,15 +109,20 @@ stretto_status tokenizer_add_chat(struct tokenizer *t, const char *name, size_t 
 
 stretto_status added_add(struct added_set *s, struct added a, const char *p, size_t n,
                          struct error *err);
-void added_sort(struct added_set *s);
+stretto_status added_sort(struct added_set *s, struct error *err);
+const struct added *added_of(const struct added_set *s, int32_t id);     /* NULL: not of this set */
 void added_done(struct added_set *s);
-/* The next added token in the text at or after `from`: *at .. *end is the stretch it takes, with the
- * white space it strips (to its left only back to `floor`). It may begin inside the white space that
- * the one before it stripped; what lies between is then empty. NULL when there is none. *from moves
- * on. content: as in tokenizer_encode_chat. */
-const struct added *added_find(const struct added_set *s, const char *text, size_t n, size_t *from,
-                               size_t floor, bool specials, const unsigned char *content, size_t *at,
-                               size_t *end);
+/* A walk over the added tokens of one text; begins zeroed. */
+struct added_search {
+    size_t done;                      /* where the stretch of the token before ended               */
+    size_t at, end;                   /* of this one, with the white space it strips               */
+    size_t from, spaces_end;          /* where to look on; white space known to reach so far       */
+};
+/* The next added token: at .. end is the stretch it takes (to its left only back to `done`). It may
+ * begin inside the white space that the one before it stripped; what lies between is then empty. NULL
+ * when there is none; `done` is then where the rest begins. content: as in tokenizer_encode_chat. */
+const struct added *added_find(const struct added_set *s, const char *text, size_t n, bool specials,
+                               const unsigned char *content, struct added_search *k);
 
 void normal_done(struct normal *s);
 stretto_status normal_add(struct normal *s, struct normal_step **step, struct error *err);

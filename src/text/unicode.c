@@ -185,36 +185,113 @@ stretto_status unicode_lower(struct buffer *b, int32_t cp)
     return buffer_append(b, out, utf8_encode(utf8proc_tolower(cp), out));
 }
 
+/* ---- normal forms ----------------------------------------------------------------------------------- */
+
+/* Decomposed characters of one stretch. utf8proc puts marks into canonical order by exchanging
+ * neighbours, which takes a second for a few ten thousand of them: we decompose, order and let it
+ * compose. */
+struct wide { utf8proc_int32_t *c; size_t n, cap; };
+
+enum { DECOMPOSED_MAX = 32 };               /* a character never becomes more than 18 */
+
+static stretto_status decompose(struct wide *w, int32_t cp, utf8proc_option_t options)
+{
+    if (w->cap - w->n <= DECOMPOSED_MAX) {
+        size_t cap = w->cap * 2 + 256;
+        utf8proc_int32_t *c = cap <= SIZE_MAX / sizeof *c ? mem_resize(w->c, cap * sizeof *c) : NULL;
+        if (!c) return STRETTO_E_NOMEM;
+        w->c = c;
+        w->cap = cap;
+    }
+    int boundary = 0;
+    utf8proc_ssize_t n = utf8proc_decompose_char(cp, w->c + w->n, DECOMPOSED_MAX, options, &boundary);
+    if (n < 0 || n > DECOMPOSED_MAX) return STRETTO_E_NOMEM;
+    w->n += (size_t)n;
+    return STRETTO_OK;
+}
+
+static unsigned class_of(utf8proc_int32_t c)
+{
+    return (unsigned)utf8proc_get_property(c)->combining_class & 255;
+}
+
+/* Stable, by counting: n + 256 steps. */
+static void count_sort(utf8proc_int32_t *c, utf8proc_int32_t *spare, size_t n)
+{
+    size_t at[256] = { 0 }, sum = 0;
+    for (size_t i = 0; i < n; i++) at[class_of(c[i])]++;
+    for (size_t k = 0; k < 256; k++) {
+        size_t count = at[k];
+        at[k] = sum;
+        sum += count;
+    }
+    for (size_t i = 0; i < n; i++) spare[at[class_of(c[i])]++] = c[i];
+    memcpy(c, spare, n * sizeof *c);
+}
+
+static void insertion_sort(utf8proc_int32_t *c, size_t n)
+{
+    for (size_t i = 1; i < n; i++)
+        for (size_t k = i; k > 0 && class_of(c[k - 1]) > class_of(c[k]); k--) {
+            utf8proc_int32_t t = c[k];
+            c[k] = c[k - 1];
+            c[k - 1] = t;
+        }
+}
+
+/* Marks between two characters of class 0 ascend by class (The Unicode Standard, section 3.11). */
+static stretto_status order_marks(struct wide *w)
+{
+    enum { FEW = 32 };
+    utf8proc_int32_t *spare = NULL;
+    for (size_t i = 0; i < w->n;) {
+        size_t end = i;
+        while (end < w->n && class_of(w->c[end])) end++;
+        if (end - i > FEW) {
+            if (!spare && !(spare = mem_alloc(w->n * sizeof *spare))) return STRETTO_E_NOMEM;
+            count_sort(w->c + i, spare, end - i);
+        } else {
+            insertion_sort(w->c + i, end - i);
+        }
+        i = end + 1;
+    }
+    mem_free(spare);
+    return STRETTO_OK;
+}
+
+static stretto_status normalize_run(struct buffer *b, struct wide *w, const char *p, size_t n,
+                                    utf8proc_option_t options)
+{
+    w->n = 0;
+    for (size_t at = 0; at < n;) {
+        int32_t cp;
+        at += utf8_decode(p + at, n - at, &cp);
+        TRY(decompose(w, cp, options));
+    }
+    TRY(order_marks(w));
+    /* reencode works in place and adds a NUL: decompose() left room. */
+    utf8proc_ssize_t len = utf8proc_reencode(w->c, (utf8proc_ssize_t)w->n, options);
+    return len < 0 ? STRETTO_E_NOMEM : buffer_append(b, w->c, (size_t)len);
+}
+
 stretto_status unicode_normalize(struct buffer *b, const char *p, size_t n, enum unicode_form form)
 {
     bool compose = form == UNICODE_NFC || form == UNICODE_NFKC;
     bool compatible = form == UNICODE_NFKC || form == UNICODE_NFKD;
     const utf8proc_option_t options = (utf8proc_option_t)(UTF8PROC_STABLE |
         (compose ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE) | (compatible ? UTF8PROC_COMPAT : 0));
-    size_t at = 0;
-    while (at < n) {
+    struct wide w = { 0 };
+    stretto_status st = STRETTO_OK;
+    for (size_t at = 0; at < n && st == STRETTO_OK;) {
         size_t bad = utf8_bad_run(p + at, n - at);
-        TRY(buffer_append(b, p + at, bad));
+        st = buffer_append(b, p + at, bad);
         at += bad;
         size_t run = utf8_valid_run(p + at, n - at);
-        if (!run) continue;
-        /* Two passes as utf8proc asks: count, then fill; reencode works in place. */
-        const utf8proc_uint8_t *s = (const utf8proc_uint8_t *)p + at;
-        utf8proc_ssize_t need = utf8proc_decompose(s, (utf8proc_ssize_t)run, NULL, 0, options);
-        if (need < 0 || (size_t)need > SIZE_MAX / sizeof(utf8proc_int32_t) - 1)
-            return STRETTO_E_NOMEM;
-        utf8proc_int32_t *wide = mem_alloc(((size_t)need + 1) * sizeof *wide);
-        if (!wide) return STRETTO_E_NOMEM;
-        stretto_status st = STRETTO_E_NOMEM;
-        if (utf8proc_decompose(s, (utf8proc_ssize_t)run, wide, need, options) == need) {
-            utf8proc_ssize_t len = utf8proc_reencode(wide, need, options);
-            if (len >= 0) st = buffer_append(b, wide, (size_t)len);
-        }
-        mem_free(wide);
-        if (st != STRETTO_OK) return st;
+        if (st == STRETTO_OK && run) st = normalize_run(b, &w, p + at, run, options);
         at += run;
     }
-    return STRETTO_OK;
+    mem_free(w.c);
+    return st;
 }
 
 static bool is_own_letter(int32_t c)

@@ -181,30 +181,54 @@ static bool cut_named(const json_t *part, enum pretok_cut *cut)
     return false;
 }
 
-/* Expressions whose matching time is quadratic in a run of digits have steps of their own. */
-static bool threes(struct source_str s, bool *border)
+static bool is_ascii_digit(int32_t cp) { return cp >= '0' && cp <= '9'; }
+
+/* Numbers in threes from the right, as an expression, need time quadratic in a run of digits: they are
+ * a step of their own. D stands for the class of digits. */
+static bool threes(struct source_str s, unsigned *how, bool (**is_digit)(int32_t))
 {
-    static const char right[] = "(?=(\\d{3})+(?!\\d))", at_border[] = "\\d{1,3}(?=(?:\\d{3})*\\b)";
-    *border = s.n == sizeof at_border - 1 && !memcmp(s.p, at_border, s.n);
-    return *border || (s.n == sizeof right - 1 && !memcmp(s.p, right, s.n));
+    static const struct { const char *name; bool (*is)(int32_t); } classes[] = {
+        { "\\d", unicode_is_decimal }, { "\\p{Nd}", unicode_is_decimal }, { "\\p{N}", unicode_is_number },
+        { "[0-9]", is_ascii_digit },
+    };
+    static const struct { const char *form; unsigned how; } forms[] = {
+        { "(?=(D{3})+(?!D))", THREES_CUT }, { "(?=(?:D{3})+(?!D))", THREES_CUT },
+        { "(?=(D{3})+\\b)", THREES_CUT | THREES_TO_BORDER },
+        { "(?=(?:D{3})+\\b)", THREES_CUT | THREES_TO_BORDER },
+        { "D{1,3}(?=(?:D{3})*\\b)", THREES_TO_BORDER }, { "D{1,3}(?=(D{3})*\\b)", THREES_TO_BORDER },
+        { "D{1,3}(?=(?:D{3})*(?!D))", 0 }, { "D{1,3}(?=(D{3})*(?!D))", 0 },
+    };
+    for (size_t c = 0; c < sizeof classes / sizeof *classes; c++)
+        for (size_t k = 0; k < sizeof forms / sizeof *forms; k++) {
+            const char *f = forms[k].form, *name = classes[c].name;
+            size_t at = 0, n = strlen(name);
+            for (; *f && at < s.n; f++) {
+                if (*f != 'D') { if (s.p[at++] != *f) break; continue; }
+                if (s.n - at < n || memcmp(s.p + at, name, n)) break;
+                at += n;
+            }
+            if (*f || at < s.n) continue;
+            *how = forms[k].how;
+            *is_digit = classes[c].is;
+            return true;
+        }
+    return false;
 }
 
 static stretto_status split(struct tokenizer *t, const json_t *part, const char *type,
                             struct error *err)
 {
     struct source_str s;
-    bool regex, border;
+    bool regex, (*is_digit)(int32_t);
+    unsigned how;
     enum pretok_cut cut;
     struct pretok_step *k = NULL;
     if (!pattern_of(part, &s, &regex) || !cut_named(part, &cut))
         return malformed(err, "pre-tokenizer", type);
     bool invert = json_flag(part, "invert", false);
     if (!s.n) return STRETTO_OK;
-    if (regex && cut == CUT_ISOLATED && threes(s, &border)) {
-        TRY(add_step(t, PRETOK_THREES, cut, &k, err));
-        k->border = border;
-        return STRETTO_OK;
-    }
+    if (regex && cut == CUT_ISOLATED && threes(s, &how, &is_digit))
+        return pretok_add_threes(&t->pretok, how, is_digit, err);
     TRY(add_step(t, regex ? PRETOK_REGEX : PRETOK_LITERAL, cut, &k, err));
     k->invert = invert;
     return regex ? pattern_open(&k->pattern, s.p, s.n, err)

@@ -19,6 +19,9 @@ if(TARGET stretto)
   add_test(NAME program.chat_text COMMAND python3
     ${CMAKE_CURRENT_SOURCE_DIR}/program/test_chat_text.py $<TARGET_FILE:chat_batch> ${STRETTO_TEST_DATA})
   set_tests_properties(program.chat_text PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 300)
+  add_test(NAME program.linear COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/program/test_linear.py
+    $<TARGET_FILE:tokenize_batch> ${STRETTO_TEST_DATA})
+  set_tests_properties(program.linear PROPERTIES LABELS full SKIP_RETURN_CODE 77 TIMEOUT 1800)
   add_test(NAME program.template COMMAND python3
     ${CMAKE_CURRENT_SOURCE_DIR}/program/test_template.py $<TARGET_FILE:stretto> ${STRETTO_TEST_DATA})
   add_test(NAME program.template_random COMMAND python3

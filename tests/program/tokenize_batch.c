@@ -1,17 +1,35 @@
 /* tokenize_batch FOLDER-OR-FILE: reads "FLAGS LENGTH\n" and LENGTH bytes, again and again, and answers
  * each with one line: the ids, a tab, and in hexadecimal what they decode to. One process for thousands
- * of texts; tests only. */
+ * of texts; tests only. With --quiet behind the file nothing is answered, for whoever counts what the work
+ * costs. With --names alone: the pre-tokenizers that GGUF names, with their expressions. */
 #include "format/source.h"
+#include "text/pretok.h"
 #include "text/tokenizer.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+
+static int names(void)
+{
+    const struct pretok_name *name;
+    for (size_t i = 0; (name = pretok_name_at(i)); i++) {
+        printf("%s", name->name);
+        for (size_t k = 0; k < sizeof name->expression / sizeof *name->expression; k++)
+            for (const char *p = name->expression[k]; p && *p; p++)
+                printf(p == name->expression[k] ? "\t%02x" : "%02x", (unsigned char)*p);
+        putchar('\n');
+    }
+    return 0;
+}
 
 int main(int argc, char **argv)
 {
     struct error err = { 0 };
     struct source *src = NULL;
     struct tokenizer *t = NULL;
-    if (argc != 2) return 2;
+    bool quiet = argc == 3 && strcmp(argv[2], "--quiet") == 0;
+    if (argc != 2 && !quiet) return 2;
+    if (strcmp(argv[1], "--names") == 0) return names();
     if (source_open(&src, argv[1], &err) != STRETTO_OK ||
         tokenizer_open(&t, src, &err) != STRETTO_OK) {
         printf("error: %s\n", err.text);
@@ -35,11 +53,12 @@ int main(int argc, char **argv)
             printf("error: %s\n", err.text);
             code = 1;
         }
+        free(p);
+        if (quiet) continue;
         for (size_t i = 0; !code && i < ids.n; i++) printf(i ? " %d" : "%d", ids.id[i]);
         putchar('\t');
         for (size_t i = 0; !code && i < text.len; i++) printf("%02x", (unsigned char)text.data[i]);
         putchar('\n');
-        free(p);
     }
     tokens_done(&ids);
     buffer_done(&text);

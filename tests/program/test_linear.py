@@ -1,0 +1,275 @@
+#!/usr/bin/env python3
+"""No text makes a tokenizer slow: what a run of 2n bytes costs is about twice what n cost.
+
+    test_linear.py TOKENIZE_BATCH STRETTO_TEST_DATA [--only WORD]
+
+Every pre-tokenizer that GGUF names, every kind of model and normalizer, the matcher of added tokens and the
+decoder meet runs of one thing: a letter, digits, marks, blanks, newlines, joiners, bytes that are no UTF-8.
+Instructions are counted (valgrind's callgrind), nothing is timed. On a cut of the same runs the ids must be
+those of Hugging Face's tokenizers, which reads the same expressions with an engine of its own, and 1 MB of
+each must go through."""
+import argparse
+import glob
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+try:
+    from gguf import GGUFReader
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+except ImportError as e:
+    print("skip: the Python package %s is not installed (./dev test installs it)" % e.name)
+    sys.exit(77)
+if not shutil.which("valgrind"):
+    print("skip: valgrind is not installed, which counts the instructions")
+    sys.exit(77)
+
+CUT, MEGABYTE = 1500, 1 << 20
+SURROGATE = b"\xed\xa0\x80"
+RUNS = {
+    "letter": "a", "capital": "A", "digit": "0", "mark": "\u0301", "marks": "\u0315\u0300\u0316\u05b0",
+    "letter and marks": "e\u0301\u0323", "space": " ", "newline": "\n", "lines": " \n", "returns": "\r\n",
+    "tab": "\t", "wide space": "\u3000", "word": "a ", "joiner": "\u200d", "family": "👨\u200d", "point": "!",
+    "quote": "'", "han": "中", "jamo": "\u1100\u1161", "arabic digit": "٣", "number": "1a",
+    "surrogate": SURROGATE, "tail byte": b"\x80", "half and whole": b"\xf0\x9fa",
+}
+
+
+def run(unit, size, tail=b""):
+    unit = unit if isinstance(unit, bytes) else unit.encode()
+    return unit * (size // len(unit)) + tail
+
+
+def nasty(size):
+    """Every run alone, and with a letter behind it: what looks for an end looks in vain. Blanks are looked
+    through in blocks by some, so that much of them must be there before it shows."""
+    for name, unit in RUNS.items():
+        much = 8 if name == "space" else 1
+        yield name, run(unit, size * much)
+        if name in ("digit", "space", "newline", "lines", "marks", "point", "tab"):
+            yield name + ", letter", run(unit, size * much, b"x")
+
+
+# ---- the program ------------------------------------------------------------------------------------
+
+def ask(command, texts, quiet=False):
+    data = b"".join(b"%d %d\n" % (flags, len(s)) + s for flags, s in texts)
+    p = subprocess.run(command, input=data, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    lines = p.stdout.split(b"\n")[1:-1]
+    if p.returncode or len(lines) != (0 if quiet else len(texts)):
+        raise SystemExit("FAIL %s: exit code %d, %d answers for %d texts: %s" % (
+            " ".join(command), p.returncode, len(lines), len(texts), p.stdout[-200:]))
+    return lines
+
+
+def count(batch, folder, texts):
+    """Instructions of tokenizing, and of turning the ids back, for each text."""
+    with tempfile.TemporaryDirectory() as tmp:
+        out = os.path.join(tmp, "out")
+        ask(["valgrind", "--tool=callgrind", "--callgrind-out-file=" + out, "--dump-after=tokenizer_encode",
+             "--dump-after=tokenizer_decode", batch, folder, "--quiet"], [(1, b"warm")] + texts, True)
+        totals = []
+        for i in range(1, 2 * len(texts) + 3):
+            for line in open("%s.%d" % (out, i)):
+                if line.startswith("totals:"):
+                    totals.append(int(line.split()[1]))
+    return totals[2::2], totals[3::2]
+
+
+def grows(name, batch, folder, size):
+    once, twice = list(nasty(size)), list(nasty(2 * size))
+    counts = count(batch, folder, [(1, s) for _, s in once] + [(1, s) for _, s in twice])
+    # Twice the text may cost twice as much, or n log n; half way from there to n^1.5 something is wrong.
+    most = math.sqrt(2 * math.log(2 * size) / math.log(size) * 2 ** 1.5)
+    good, worst = True, 0
+    for what, n in zip(("tokenizing", "decoding"), counts):
+        for i, (run_name, _) in enumerate(once):
+            ratio = n[i + len(once)] / n[i]
+            worst = max(worst, ratio)
+            if ratio > most:
+                print("FAIL %s: %s, %s: %d instructions for %d bytes, %d for twice as many" % (
+                    name, run_name, what, n[i], size, n[i + len(once)]))
+                good = False
+    return good, worst
+
+
+def equals(name, batch, folder, tok):
+    texts = [(run_name, s.decode()) for run_name, s in nasty(CUT) if s.decode("utf-8", "ignore").encode() == s]
+    answers = ask([batch, folder], [(0, s.encode()) for _, s in texts])
+    tok.encode_special_tokens = True
+    for (run_name, s), line in zip(texts, answers):
+        ids, _, back = line.partition(b"\t")
+        want = tok.encode(s, add_special_tokens=False).ids
+        if [int(x) for x in ids.split()] != want:
+            print("FAIL %s: %s: the ids are not those of tokenizers: %s ..., %s ..." % (
+                name, run_name, ids[:80].decode(), want[:20]))
+            return False
+        text = tok.decode(want, skip_special_tokens=False)
+        if "\ufffd" not in text and bytes.fromhex(back.decode()).decode("utf-8", "replace") != text:
+            print("FAIL %s: %s: it decodes to something else" % (name, run_name))
+            return False
+    return True
+
+
+# ---- tokenizers -------------------------------------------------------------------------------------
+
+THREES = {"\1": r"\d{1,3}(?=(?:\d{3})*(?!\d))", "\2": r"\d{1,3}(?=(?:\d{3})*\b)", "\3": r"(?=(\d{3})+(?!\d))"}
+
+
+def expressions(batch):
+    """Expressions of all names, each list once."""
+    seen = {}
+    for line in subprocess.run([batch, "--names"], stdout=subprocess.PIPE, check=True).stdout.decode().split("\n")[:-1]:
+        name, *steps = line.split("\t")
+        steps = tuple(bytes.fromhex(x).decode() for x in steps)
+        seen.setdefault(tuple(THREES.get(x, x) for x in steps), name)
+    return {name: steps for steps, name in seen.items()}
+
+
+def trained():
+    """Merges over runs of everything, so that where words end shows in the ids."""
+    t = Tokenizer(models.BPE())
+    t.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    texts = [s.decode("utf-8", "ignore") for _, s in nasty(40)] + ["a0 \n!A'\t" * 9]
+    t.train_from_iterator(texts, trainers.BpeTrainer(
+        vocab_size=700, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    t.decoder = decoders.ByteLevel()
+    return json.loads(t.to_str())
+
+
+def splits(steps):
+    P = pre_tokenizers
+    return P.Sequence([P.Split(Regex(x), "isolated") for x in steps]
+                      + [P.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def with_merges(d, merges):
+    d = json.loads(json.dumps(d))
+    if not merges:
+        made = {a + b for a, b in d["model"]["merges"]}
+        keep = [t for t in d["model"]["vocab"] if t not in made]
+        d["model"].update(vocab={t: i for i, t in enumerate(keep)}, merges=[])
+    return Tokenizer.from_str(json.dumps(d))
+
+
+def other_steps():
+    """What tokenizer.json may hold besides expressions of known names."""
+    N, P = normalizers, pre_tokenizers
+    level = P.ByteLevel(add_prefix_space=False, use_regex=False)
+    for form in ("NFC", "NFD", "NFKC", "NFKD"):
+        yield form.lower(), getattr(N, form)(), level
+    yield "marks", N.Sequence([N.NFD(), N.StripAccents(), N.Lowercase(), N.Strip()]), level
+    yield "replace", N.Sequence([N.Replace(Regex(r"\s+$"), ""), N.Replace(Regex(r"\s+"), " "), N.Replace("aa", "b")]), level
+    yield "digits", None, P.Sequence([P.Digits(individual_digits=False), P.Punctuation("contiguous"), level])
+    yield "whitespace", None, P.Sequence([P.WhitespaceSplit(), P.Whitespace(), level])
+    for i, e in enumerate((r"\s+$", r"\d+\.", r"\s*\n", r"(?=(\d{3})+(?!\d))", r"[a-z]+[0-9]", r"(?=(?:\p{N}{3})+\b)")):
+        for cut in ("isolated", "merged_with_previous", "removed"):
+            yield "split-%d-%s" % (i, cut), None, P.Sequence([P.Split(Regex(e), cut), level])
+
+
+def added(t):
+    t.add_tokens([AddedToken("a"), AddedToken("aaaaaaaaaaaaaaaaaaaa", normalized=False),
+                  AddedToken("\n", rstrip=True, normalized=False), AddedToken("  ", lstrip=True),
+                  AddedToken("\t", lstrip=True, rstrip=True, normalized=False), AddedToken("!", single_word=True),
+                  AddedToken("0" * 40), AddedToken(" x", rstrip=True, normalized=False)])
+    return t
+
+
+def from_gguf(path):
+    """The vocabulary of a GGUF file as Hugging Face's library has it."""
+    r = GGUFReader(path)
+
+    def texts(key):
+        f = r.fields["tokenizer.ggml." + key]
+        return [bytes(f.parts[i]).decode() for i in f.data]
+    kind, tokens, types = texts("model")[0], texts("tokens"), r.fields["tokenizer.ggml.token_type"]
+    types = [int(types.parts[i][0]) for i in types.data]
+    vocab = {t: i for i, t in enumerate(tokens)}
+    N, P = normalizers, pre_tokenizers
+    if kind == "gpt2":
+        merges = [tuple(m.split(" ")) for m in texts("merges")]
+        t = Tokenizer(models.BPE(vocab=vocab, merges=merges))
+        t.decoder = decoders.ByteLevel()
+    elif kind == "bert":
+        vocab = {x[1:] if x[0] == "▁" else x if types[i] == 3 else "##" + x: i for i, x in enumerate(tokens)}
+        t = Tokenizer(models.WordPiece(vocab=vocab, unk_token="[UNK]"))
+        t.normalizer, t.pre_tokenizer = N.BertNormalizer(), P.BertPreTokenizer()
+    else:
+        scores = r.fields["tokenizer.ggml.scores"]
+        scores = [float(scores.parts[i][0]) for i in scores.data]
+        plain = {x for i, x in enumerate(tokens) if types[i] in (1, 4)}
+        merges = [((a, b), scores[i]) for i, x in enumerate(tokens) if types[i] == 1
+                  for a, b in ((x[:k], x[k:]) for k in range(1, len(x))) if a in plain and b in plain]
+        merges.sort(key=lambda m: -m[1])
+        t = Tokenizer(models.BPE(vocab=vocab, merges=[m[0] for m in merges], byte_fallback=True,
+                                 fuse_unk=True, unk_token="<unk>"))
+        t.normalizer = N.Sequence([N.Prepend("▁"), N.Replace(" ", "▁")])
+    return kind, (texts("pre") if "tokenizer.ggml.pre" in r.fields else ["default"])[0], t
+
+
+def folders(tmp, batch):
+    """(name, what to open, its oracle or None, how large the smaller text is)."""
+    base, names = trained(), expressions(batch)
+
+    def save(name, t):
+        folder = os.path.join(tmp, name)
+        os.mkdir(folder)
+        t.save(os.path.join(folder, "tokenizer.json"))
+        return folder
+    for name, steps in names.items():
+        for merges in (False, True):
+            t = with_merges(base, merges)
+            t.pre_tokenizer = splits(steps)
+            yield "%s%s" % (name, ", merges" * merges), save("%s-%d" % (name, merges), t), t, 0 if merges else 1 << 13
+    for name, norm, pre in other_steps():
+        for merges in (False, True):
+            t = with_merges(base, merges)
+            t.pre_tokenizer = pre
+            if norm is not None:
+                t.normalizer = norm
+            yield "%s%s" % (name, ", merges" * merges), save("%s-%d" % (name, merges), t), t, 0 if merges else 1 << 13
+    t = added(with_merges(base, False))
+    t.normalizer = normalizers.NFC()
+    yield "added", save("added", t), t, 1 << 13
+
+
+def vocabularies(data, batch):
+    for path in sorted(glob.glob(os.path.join(data, "tokenizer", "*.gguf"))):
+        kind, pre, t = from_gguf(path)
+        if kind == "gpt2":
+            steps = expressions(batch)
+            known = {"gpt-2": "gpt-2", "qwen2": "qwen2", "falcon": "falcon"}.get(pre)
+            t.pre_tokenizer = splits(steps[known])
+        yield os.path.basename(path), path, t, 1 << 13
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("batch")
+    p.add_argument("data")
+    p.add_argument("--only", default="")
+    args = p.parse_args()
+    good, n = True, 0
+    with tempfile.TemporaryDirectory() as tmp:
+        for source in (folders(tmp, args.batch), vocabularies(args.data, args.batch)):
+            for name, path, tok, size in source:
+                if args.only not in name:
+                    continue
+                fine, worst = equals(name, args.batch, path, tok), 0
+                if size:
+                    linear, worst = grows(name, args.batch, path, size)
+                    fine = fine and linear
+                    ask([args.batch, path, "--quiet"], [(1, s[:MEGABYTE]) for _, s in nasty(MEGABYTE)], True)
+                print("%-4s %-28s worst growth %.2f" % ("ok" if fine else "FAIL", name, worst), flush=True)
+                good &= fine
+                n += 1
+    print("%d tokenizers, %d runs each" % (n, len(list(nasty(1)))))
+    sys.exit(0 if good and n else 1)
+
+
+if __name__ == "__main__":
+    main()
