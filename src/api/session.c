@@ -498,18 +498,50 @@ static bool emit(stretto_session *s, const stretto_generate_options *o)
     return stop;
 }
 
+/* What a text holds back: what a decoder may yet replace, and the beginning of a character. */
+struct text_stream { struct spelling_chain reread; struct utf8_stream whole; };
+
+/* s->piece through the decoder's second reading, where a tokenizer has one. */
+static stretto_status reread(stretto_session *s, struct text_stream *u, bool end)
+{
+    const struct tokenizer *t = engine_model(s->engine->engine)->tokenizer;
+    if (!t || !tokenizer_rereads(t)) return STRETTO_OK;
+    buffer_clear(&s->whole);
+    if (s->piece.len) TRY(tokenizer_reread(t, &u->reread, s->piece.data, s->piece.len, &s->whole));
+    if (end) TRY(tokenizer_reread_end(t, &u->reread, &s->whole));
+    struct buffer b = s->piece;
+    s->piece = s->whole;
+    s->whole = b;
+    return STRETTO_OK;
+}
+
 /* One token's text through the character and stop filters. */
-static stretto_status push_text(stretto_session *s, struct utf8_stream *u, int32_t id,
+static stretto_status push_text(stretto_session *s, struct text_stream *u, int32_t id,
                                 bool *stopped)
 {
     const struct model *m = engine_model(s->engine->engine);
     buffer_clear(&s->piece);
-    buffer_clear(&s->whole);
     /* The embedding may have rows behind the vocabulary's end; they are no text. */
     if (m->tokenizer && (size_t)id < tokenizer_size(m->tokenizer))
         TRY(tokenizer_piece(m->tokenizer, id, false, false, &s->piece));
-    TRY(utf8_stream_push(u, s->piece.data ? s->piece.data : "", s->piece.len, &s->whole));
+    TRY(reread(s, u, false));
+    buffer_clear(&s->whole);
+    TRY(utf8_stream_push(&u->whole, s->piece.data ? s->piece.data : "", s->piece.len, &s->whole));
     return stop_push(&s->stop, s->whole.data ? s->whole.data : "", s->whole.len, &s->out, stopped);
+}
+
+static void end_text(stretto_session *s, struct text_stream *u)
+{
+    bool stopped = false;
+    buffer_clear(&s->piece);
+    stretto_status st = reread(s, u, true);
+    buffer_clear(&s->whole);
+    if (st == STRETTO_OK && s->piece.len)
+        st = utf8_stream_push(&u->whole, s->piece.data, s->piece.len, &s->whole);
+    if (st == STRETTO_OK) st = utf8_stream_end(&u->whole, &s->whole);
+    if (st == STRETTO_OK && s->whole.len)
+        stop_push(&s->stop, s->whole.data, s->whole.len, &s->out, &stopped);
+    stop_end(&s->stop, &s->out);
 }
 
 static bool ends_answer(const void *tokenizer, int32_t token)
@@ -542,7 +574,7 @@ stretto_status stretto_session_generate(stretto_session *s, const stretto_genera
     const struct model *m = engine_model(s->engine->engine);
     uint32_t context = engine_about(s->engine->engine)->context;
     stretto_generated r = { .size = sizeof r, .finish = STRETTO_FINISH_LENGTH };
-    struct utf8_stream u = { 0 };
+    struct text_stream u = { .whole = { .n = 0 } };
     s->stop.stops = o.stops;
     buffer_clear(&s->stop.held);
     buffer_clear(&s->out);
@@ -570,10 +602,7 @@ stretto_status stretto_session_generate(stretto_session *s, const stretto_genera
         if (enough) { r.finish = STRETTO_FINISH_CANCEL; break; }
     }
     if (!stopped) {
-        buffer_clear(&s->whole);
-        if (utf8_stream_end(&u, &s->whole) == STRETTO_OK && s->whole.len)
-            stop_push(&s->stop, s->whole.data, s->whole.len, &s->out, &stopped);
-        stop_end(&s->stop, &s->out);
+        end_text(s, &u);
         emit(s, &o);
     }
     s->cancel_here = NULL;

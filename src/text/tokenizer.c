@@ -65,10 +65,8 @@ void tokenizer_close(struct tokenizer *t)
     pretok_done(&t->pretok);
     bpe_done(&t->bpe);
     pair_filter_done(&t->pairs);
-    for (size_t i = 0; i < t->spell.n_replace; i++) {
-        mem_free(t->spell.replace[i].from);
-        mem_free(t->spell.replace[i].to);
-    }
+    spelling_done(&t->spell.replace);
+    spelling_done(&t->spell.late);
     mem_free(t->spell.suffix);
     mem_free(t->flag);
     mem_free(t->word_suffix);
@@ -432,18 +430,19 @@ static stretto_status put_bytes(const char *p, size_t n, struct buffer *out)
     return STRETTO_OK;
 }
 
-static stretto_status put_replaced(const struct spelling_rules *r, const char *p, size_t n,
+static stretto_status put_replaced(const struct spelling_steps *r, const char *p, size_t n,
                                    struct buffer *out)
 {
-    for (size_t at = 0; at < n;) {
-        size_t k = 0;
-        while (k < r->n_replace && (n - at < r->replace[k].n_from ||
-                                    memcmp(p + at, r->replace[k].from, r->replace[k].n_from))) k++;
-        if (k == r->n_replace) { TRY(buffer_append(out, p + at++, 1)); continue; }
-        TRY(buffer_append(out, r->replace[k].to, r->replace[k].n_to));
-        at += r->replace[k].n_from;
-    }
-    return STRETTO_OK;
+    struct spelling_chain c = { .n = { 0 } };
+    TRY(spelling_push(r, &c, p, n, out));
+    return spelling_end(r, &c, out);
+}
+
+static void drop_space(struct buffer *b, size_t at)
+{
+    if (b->len <= at || b->data[at] != ' ') return;
+    memmove(b->data + at, b->data + at + 1, b->len - at);
+    b->len--;
 }
 
 /* The blanks that WordPiece's word-by-word printing puts where English has none; the list and its order
@@ -497,13 +496,10 @@ static stretto_status put_piece(const struct tokenizer *t, int32_t id, bool firs
         bool ends = !added && r->n_suffix && n >= r->n_suffix &&
                     !memcmp(p + n - r->n_suffix, r->suffix, r->n_suffix);
         if (ends) n -= r->n_suffix;
-        TRY(put_replaced(r, p, n, out));
+        TRY(put_replaced(&r->replace, p, n, out));
         if (ends) TRY(buffer_append(out, " ", 1));
     }
-    if (first && r->drop_first_space && out->len > from && out->data[from] == ' ') {
-        memmove(out->data + from, out->data + from + 1, out->len - from);
-        out->len--;
-    }
+    if (r->drop_each_space || (first && r->drop_first_space)) drop_space(out, from);
     return STRETTO_OK;
 }
 
@@ -519,20 +515,45 @@ stretto_status tokenizer_piece(const struct tokenizer *t, int32_t id, bool first
     return st;
 }
 
+bool tokenizer_rereads(const struct tokenizer *t) { return t->spell.late.n > 0; }
+
+stretto_status tokenizer_reread(const struct tokenizer *t, struct spelling_chain *c, const char *p, size_t n,
+                                struct buffer *out)
+{
+    return spelling_push(&t->spell.late, c, p, n, out);
+}
+
+stretto_status tokenizer_reread_end(const struct tokenizer *t, struct spelling_chain *c, struct buffer *out)
+{
+    return spelling_end(&t->spell.late, c, out);
+}
+
+static stretto_status decode_all(const struct tokenizer *t, const int32_t *id, size_t n, bool special,
+                                 struct buffer *piece, struct buffer *out)
+{
+    bool first = true, late = tokenizer_rereads(t);
+    struct spelling_chain c = { .n = { 0 } };
+    for (size_t i = 0; i < n; i++) {
+        if (late) buffer_clear(piece);
+        TRY(tokenizer_piece(t, id[i], first, special, late ? piece : out));
+        if (late && piece->len) TRY(tokenizer_reread(t, &c, piece->data, piece->len, out));
+        first = first && !special && tokenizer_is_special(t, id[i]);
+    }
+    return late ? tokenizer_reread_end(t, &c, out) : STRETTO_OK;
+}
+
 stretto_status tokenizer_decode(const struct tokenizer *t, const int32_t *id, size_t n, bool special,
                                 struct buffer *out)
 {
     size_t had = out->len;
-    bool first = true;
-    for (size_t i = 0; i < n; i++) {
-        stretto_status st = tokenizer_piece(t, id[i], first, special, out);
-        if (st == STRETTO_OK) {
-            first = first && !special && tokenizer_is_special(t, id[i]);
-            continue;
-        }
+    struct buffer piece = buffer_make((size_t)1 << 22);
+    stretto_status st = decode_all(t, id, n, special, &piece, out);
+    buffer_done(&piece);
+    if (st != STRETTO_OK) {
         if (out->data) { out->len = had; out->data[had] = '\0'; }
         return st;
     }
+    if (t->spell.drop_late_space) drop_space(out, had);
     /* The last word's end is the text's, not a blank. */
     if (t->spell.n_suffix && out->len > had && out->data[out->len - 1] == ' ')
         out->data[--out->len] = '\0';

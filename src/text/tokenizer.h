@@ -5,6 +5,7 @@
 #define TEXT_TOKENIZER_H
 #include "base/buffer.h"
 #include "base/status.h"
+#include "text/spelling.h"
 #include <stdbool.h>
 
 struct source;
@@ -39,6 +40,12 @@ stretto_status tokenizer_encode_chat(const struct tokenizer *t, const char *text
  * space it once added). */
 stretto_status tokenizer_piece(const struct tokenizer *t, int32_t id, bool first, bool special,
                                struct buffer *out);
+/* A few decoders replace strings in the text that the pieces make together: whoever streams passes the
+ * bytes of pieces through here, with a chain that begins zeroed, and ends it. */
+bool tokenizer_rereads(const struct tokenizer *t);
+stretto_status tokenizer_reread(const struct tokenizer *t, struct spelling_chain *c, const char *p, size_t n,
+                                struct buffer *out);
+stretto_status tokenizer_reread_end(const struct tokenizer *t, struct spelling_chain *c, struct buffer *out);
 /* Whole sequences, the inverse of encode without BOS/EOS. */
 stretto_status tokenizer_decode(const struct tokenizer *t, const int32_t *id, size_t n, bool special,
                                 struct buffer *out);

@@ -4,6 +4,7 @@
 #define TEXT_TOKENIZER_INT_H
 #include "text/bpe.h"
 #include "text/pretok.h"
+#include "text/spelling.h"
 #include "text/tokenizer.h"
 #include "text/unicode.h"
 #include "text/vocab.h"
@@ -56,10 +57,13 @@ struct added_set {
 struct spelling_rules {
     bool byte_level;                  /* the byte alphabet                                         */
     bool byte_fallback;               /* <0x0A>                                                    */
-    struct { char *from, *to; size_t n_from, n_to; } replace[8];
-    size_t n_replace;
-    bool replace_added;               /* ... in added tokens too                                     */
+    struct spelling_steps replace;    /* in one token after the other                              */
+    bool replace_added;               /* ... in added tokens too                                   */
+    bool drop_each_space;             /* one in front of every token                               */
     bool drop_first_space;            /* the text's first space was put there by encode            */
+    bool fused;                       /* while reading: what comes now sees the whole text         */
+    struct spelling_steps late;       /* in the whole text, after all that                         */
+    bool drop_late_space;             /* the text's first space, after that                        */
     bool wordpiece, cleanup;          /* words are joined by spaces                                */
     char *suffix;                     /* end of word: becomes a space                              */
     size_t n_suffix;

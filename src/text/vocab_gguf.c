@@ -152,12 +152,7 @@ static stretto_status add_replace(struct normal *s, const char *from, const char
 
 static stretto_status spell_underline(struct tokenizer *t, struct error *err)
 {
-    struct spelling_rules *r = &t->spell;
-    r->n_replace = 1;
-    r->replace[0].n_from = 3;
-    r->replace[0].n_to = 1;
-    TRY(copy_text(&r->replace[0].from, UNDERLINE, 3, err));
-    return copy_text(&r->replace[0].to, " ", 1, err);
+    return spelling_add(&t->spell.replace, UNDERLINE, 3, " ", 1, err);
 }
 
 static stretto_status open_bpe(struct tokenizer *t, const struct source *src, bool *add_bos,

@@ -208,37 +208,107 @@ static stretto_status read_merges(struct tokenizer *t, struct raw text, struct e
 
 /* ---- added tokens ----------------------------------------------------------------------------------- */
 
-static stretto_status add_token(struct tokenizer *t, const json_t *item, struct error *err)
+void added_list_done(struct added_list *l)
 {
-    struct source_str s;
-    const json_t *id_value = json_object_get(item, "id");
-    if (!json_text(item, "content", &s) || !json_is_integer(id_value))
-        return fail(err, STRETTO_E_FORMAT, "tokenizer.json: an added token lacks its content or id");
-    json_int_t id = json_integer_value(id_value);
+    mem_free(l->item);
+    mem_free(l->at);
+    *l = (struct added_list){ 0 };
+}
+
+const struct added_json *added_list_find(const struct tokenizer *t, const struct added_list *l,
+                                         struct source_str s)
+{
+    int32_t id = vocab_find(&t->vocab, s.p, s.n);
+    uint32_t at = id >= 0 && (size_t)id < l->n_at ? l->at[id] : 0;
+    return at ? &l->item[at - 1] : NULL;
+}
+
+struct added_json added_json_of(const json_t *v)
+{
+    bool special = json_flag(v, "special", false);
+    return (struct added_json){ .special = special, .lstrip = json_flag(v, "lstrip", false),
+                                .rstrip = json_flag(v, "rstrip", false),
+                                .single_word = json_flag(v, "single_word", false),
+                                .normalized = json_flag(v, "normalized", !special) };
+}
+
+/* Room for one item more, and for its id. */
+static stretto_status added_list_grow(struct added_list *l, size_t id, struct error *err)
+{
+    if (l->n == l->cap) {
+        size_t cap = l->cap * 2 + 64;
+        struct added_json *item = cap <= VOCAB_MAX * 2 ? mem_resize(l->item, cap * sizeof *item) : NULL;
+        if (!item) return fail(err, STRETTO_E_NOMEM, "no memory for %zu added tokens", cap);
+        l->item = item;
+        l->cap = cap;
+    }
+    if (id < l->n_at) return STRETTO_OK;
+    size_t n = id + id / 2 + 64;
+    uint32_t *at = mem_resize(l->at, n * sizeof *at);
+    if (!at) return fail(err, STRETTO_E_NOMEM, "no memory for %zu added tokens", l->n + 1);
+    memset(at + l->n_at, 0, (n - l->n_at) * sizeof *at);
+    l->at = at;
+    l->n_at = n;
+    return STRETTO_OK;
+}
+
+stretto_status added_list_put(struct tokenizer *t, struct added_list *l, struct source_str s,
+                              struct added_json a, struct error *err)
+{
     struct vocab *v = &t->vocab;
-    int32_t known = vocab_find(v, s.p, s.n);
-    if (known >= 0) id = known;                   /* the model's own id counts */
-    if (id < 0 || id >= VOCAB_MAX)
-        return fail(err, STRETTO_E_FORMAT, "tokenizer.json: the added token \"%.100s\" has the id %lld, "
-                    "which is out of range", s.p, (long long)id);
-    if (!s.n) return STRETTO_OK;
-    if (known < 0) TRY(vocab_set(v, (size_t)id, s.p, s.n, err));
-    struct added a = { .id = (int32_t)id, .special = json_flag(item, "special", false),
-        .lstrip = json_flag(item, "lstrip", false), .rstrip = json_flag(item, "rstrip", false),
-        .single_word = json_flag(item, "single_word", false) };
-    v->type[id] = a.special ? TOKEN_CONTROL : TOKEN_USER;
-    if (!json_flag(item, "normalized", !a.special)) return added_add(&t->raw, a, s.p, s.n, err);
-    /* What is looked for in normalized text is the normalized string. */
+    a.id = vocab_find(v, s.p, s.n);
+    if (a.id < 0) {
+        int64_t id = l->last >= (int64_t)l->n_model ? l->last + 1 : (int64_t)l->n_model;
+        if (id >= VOCAB_MAX)
+            return fail(err, STRETTO_E_FORMAT, "the added token \"%.100s\" is one too many", s.p);
+        TRY(vocab_set(v, (size_t)id, s.p, s.n, err));
+        a.id = (int32_t)id;
+    }
+    TRY(added_list_grow(l, (size_t)a.id, err));
+    if (!l->at[a.id]) l->at[a.id] = (uint32_t)++l->n;
+    l->item[l->at[a.id] - 1] = a;
+    if (a.id > l->last) l->last = a.id;
+    return STRETTO_OK;
+}
+
+static stretto_status find_when_normalized(struct tokenizer *t, struct added a, struct error *err)
+{
+    const char *p = vocab_text(&t->vocab, a.id);
     struct buffer text = buffer_make((size_t)16 * VOCAB_MAX_PIECE), spare = buffer_make(text.max);
     struct pretok_work work = { .text = buffer_make(text.max), .spare = buffer_make(text.max) };
-    stretto_status st = buffer_append(&text, s.p, s.n);
+    stretto_status st = buffer_append(&text, p, vocab_len(&t->vocab, a.id));
     if (st == STRETTO_OK) st = normal_run(&t->normal, &text, &spare, &work, err);
     if (st == STRETTO_OK && text.len) st = added_add(&t->normalized, a, text.data, text.len, err);
-    if (st != STRETTO_OK) fail(err, st, "no memory for the added token \"%.100s\"", s.p);
+    if (st != STRETTO_OK) fail(err, st, "no memory for the added tokens");
     buffer_done(&text);
     buffer_done(&spare);
     pretok_work_done(&work);
     return st;
+}
+
+static stretto_status added_list_apply(struct tokenizer *t, const struct added_list *l, struct error *err)
+{
+    for (size_t i = 0; i < l->n; i++) {
+        const struct added_json *k = &l->item[i];
+        struct added a = { .id = k->id, .special = k->special, .lstrip = k->lstrip, .rstrip = k->rstrip,
+                           .single_word = k->single_word };
+        t->vocab.type[k->id] = k->special ? TOKEN_CONTROL : TOKEN_USER;
+        /* What is looked for in normalized text is the normalized string. */
+        if (k->normalized) TRY(find_when_normalized(t, a, err));
+        else TRY(added_add(&t->raw, a, vocab_text(&t->vocab, k->id), vocab_len(&t->vocab, k->id), err));
+    }
+    return STRETTO_OK;
+}
+
+static stretto_status check_added(const json_t *list, struct error *err)
+{
+    struct source_str s;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *item = json_array_get(list, i);
+        if (!json_text(item, "content", &s) || !json_is_integer(json_object_get(item, "id")))
+            return fail(err, STRETTO_E_FORMAT, "tokenizer.json: an added token lacks its content or id");
+    }
+    return STRETTO_OK;
 }
 
 /* ---- the whole file --------------------------------------------------------------------------------- */
@@ -271,21 +341,30 @@ static stretto_status tree(json_t **out, struct raw text, const char *what, stru
 }
 
 static stretto_status part_of(struct tokenizer *t, struct raw text, const char *what,
+                              const struct beside *b, int which,
                               stretto_status (*read)(struct tokenizer *, const json_t *, struct error *),
                               struct error *err)
 {
     json_t *j;
     TRY(tree(&j, text, what, err));
-    stretto_status st = read(t, j, err);
+    stretto_status st = which < 0 ? STRETTO_OK : beside_adjust(b, (enum beside_part)which, &j, err);
+    if (st == STRETTO_OK) st = read(t, j, err);
     json_decref(j);
     return st;
 }
 
-static stretto_status added_tokens(struct tokenizer *t, const json_t *list, struct error *err)
+static stretto_status all_added(struct tokenizer *t, struct raw text, const struct beside *b,
+                                struct error *err)
 {
-    size_t n = json_array_size(list);
-    for (size_t i = 0; i < n; i++) TRY(add_token(t, json_array_get(list, i), err));
-    return STRETTO_OK;
+    json_t *j;
+    struct added_list l = { .n_model = t->vocab.n_used, .last = -1 };
+    TRY(tree(&j, text, "tokenizer.json, added_tokens", err));
+    stretto_status st = check_added(j, err);
+    if (st == STRETTO_OK) st = beside_added(t, b, &l, j, err);
+    json_decref(j);
+    if (st == STRETTO_OK) st = added_list_apply(t, &l, err);
+    added_list_done(&l);
+    return st;
 }
 
 static stretto_status settle_model(struct tokenizer *t, const struct model_text *m, struct error *err)
@@ -331,7 +410,8 @@ static stretto_status settle_model(struct tokenizer *t, const struct model_text 
     return STRETTO_OK;
 }
 
-stretto_status vocab_from_json_text(struct tokenizer *t, const char *p, size_t n, struct error *err)
+static stretto_status read_parts(struct tokenizer *t, const char *p, size_t n, struct beside *b,
+                                 struct error *err)
 {
     struct raw part[N_PARTS] = { 0 };
     struct model_text m = { .max_chars = 100 };
@@ -339,25 +419,27 @@ stretto_status vocab_from_json_text(struct tokenizer *t, const char *p, size_t n
     if (!part[PART_MODEL].n) return fail(err, STRETTO_E_FORMAT, "tokenizer.json has no model");
     TRY(read_model(t, part[PART_MODEL], &m, err));
     if (!m.vocab.n) return fail(err, STRETTO_E_FORMAT, "tokenizer.json has no vocabulary");
-    TRY(part_of(t, part[PART_NORMALIZER], "tokenizer.json, normalizer", json_normalizer, err));
-    TRY(part_of(t, part[PART_PRE], "tokenizer.json, pre_tokenizer", json_pre_tokenizer, err));
-    TRY(part_of(t, part[PART_DECODER], "tokenizer.json, decoder", json_decoder, err));
+    if (part[PART_PRE].n) beside_look(b, part[PART_PRE].p, part[PART_PRE].n);
+    TRY(part_of(t, part[PART_NORMALIZER], "tokenizer.json, normalizer", b, BESIDE_NORMALIZER, json_normalizer,
+                err));
+    TRY(part_of(t, part[PART_PRE], "tokenizer.json, pre_tokenizer", b, BESIDE_PRE, json_pre_tokenizer, err));
+    TRY(part_of(t, part[PART_DECODER], "tokenizer.json, decoder", b, BESIDE_DECODER, json_decoder, err));
     TRY(read_vocab(t, m.vocab, err));
     TRY(settle_model(t, &m, err));
-    TRY(part_of(t, part[PART_ADDED], "tokenizer.json, added_tokens", added_tokens, err));
-    return part_of(t, part[PART_POST], "tokenizer.json, post_processor", json_post_processor, err);
+    TRY(all_added(t, part[PART_ADDED], b, err));
+    return part_of(t, part[PART_POST], "tokenizer.json, post_processor", b, -1, json_post_processor, err);
+}
+
+stretto_status vocab_from_json_text(struct tokenizer *t, const char *p, size_t n, struct error *err)
+{
+    struct beside b = { 0 };
+    stretto_status st = beside_settle(&b, err);
+    if (st == STRETTO_OK) st = read_parts(t, p, n, &b, err);
+    beside_done(&b);
+    return st;
 }
 
 /* ---- what stands beside tokenizer.json -------------------------------------------------------------- */
-
-/* A token named as "x" or { "content": "x" }. */
-static int32_t named_token(const struct tokenizer *t, const json_t *config, const char *key)
-{
-    struct source_str s;
-    const json_t *v = json_object_get(config, key);
-    if (json_is_object(v) ? !json_text(v, "content", &s) : !json_text(config, key, &s)) return -1;
-    return vocab_find(&t->vocab, s.p, s.n);
-}
 
 static stretto_status bad_chats(struct error *err)
 {
@@ -402,49 +484,38 @@ static stretto_status file_chats(struct tokenizer *t, const struct source *src, 
     return STRETTO_OK;
 }
 
-static stretto_status add_one(int32_t **list, size_t *n, int32_t id, struct error *err)
+static stretto_status open_beside(struct beside *b, const struct source *src, struct error *err)
 {
-    *list = mem_alloc(sizeof **list);
-    if (!*list) return fail(err, STRETTO_E_NOMEM, "no memory for the tokenizer");
-    **list = id;
-    *n = 1;
-    return STRETTO_OK;
+    struct { const char *file; json_t **to; } files[] = {
+        { "tokenizer_config.json", &b->tokenizer }, { "special_tokens_map.json", &b->map },
+        { "added_tokens.json", &b->added }, { "config.json", &b->model },
+        { "generation_config.json", &b->generation },
+    };
+    struct source_str s;
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        /* transformers goes on without a generation_config.json that it cannot read; some are empty. */
+        if (source_file(src, files[i].file, &s) && (files[i].to != &b->generation || !json_blank(s.p, s.n)))
+            TRY(tree(files[i].to, (struct raw){ s.p, s.n }, files[i].file, err));
+    return beside_settle(b, err);
 }
 
-static stretto_status tokenizer_config(struct tokenizer *t, const json_t *config, struct error *err)
+static stretto_status read_folder(struct tokenizer *t, const struct source *src, struct source_str text,
+                                  struct beside *b, struct error *err)
 {
-    t->bos = named_token(t, config, "bos_token");
-    t->eos = named_token(t, config, "eos_token");
-    TRY(config_chats(t, config, err));
-    /* These flags speak where tokenizer.json is silent. */
-    if (t->n_before || t->n_after) return STRETTO_OK;
-    if (json_flag(config, "add_bos_token", false) && t->bos >= 0)
-        TRY(add_one(&t->before, &t->n_before, t->bos, err));
-    if (json_flag(config, "add_eos_token", false) && t->eos >= 0)
-        TRY(add_one(&t->after, &t->n_after, t->eos, err));
-    return STRETTO_OK;
-}
-
-static void mark_eos(struct tokenizer *t, const json_t *id)
-{
-    json_int_t v = json_is_integer(id) ? json_integer_value(id) : -1;
-    if (v < 0 || (uint64_t)v >= t->vocab.n) return;
-    t->flag[v] |= TOKEN_IS_EOG;
-    if (t->eos < 0) t->eos = (int32_t)v;
-}
-
-/* eos_token_id of config.json and generation_config.json: a number or a list. */
-static stretto_status model_config(struct tokenizer *t, const json_t *config, struct error *err)
-{
-    (void)err;
-    const json_t *eos = json_object_get(config, "eos_token_id");
-    mark_eos(t, eos);
-    size_t n = json_array_size(eos);
-    for (size_t i = 0; i < n; i++) mark_eos(t, json_array_get(eos, i));
-    const json_t *bos = json_object_get(config, "bos_token_id");
-    json_int_t v = json_is_integer(bos) ? json_integer_value(bos) : -1;
-    if (t->bos < 0 && v >= 0 && (uint64_t)v < t->vocab.n) t->bos = (int32_t)v;
-    return STRETTO_OK;
+    struct source_str s;
+    json_t *chats = NULL;
+    TRY(open_beside(b, src, err));
+    TRY(read_parts(t, text.p, text.n, b, err));
+    t->flag = mem_zalloc(t->vocab.n, 1);
+    if (!t->flag) return fail(err, STRETTO_E_NOMEM, "no memory for the tokenizer");
+    beside_ids(t, b);
+    TRY(file_chats(t, src, err));
+    TRY(config_chats(t, b->tokenizer, err));
+    if (!source_file(src, "chat_template.json", &s)) return STRETTO_OK;
+    TRY(tree(&chats, (struct raw){ s.p, s.n }, "chat_template.json", err));
+    stretto_status st = config_chats(t, chats, err);
+    json_decref(chats);
+    return st;
 }
 
 stretto_status vocab_from_json(struct tokenizer *t, const struct source *src, struct error *err)
@@ -452,19 +523,8 @@ stretto_status vocab_from_json(struct tokenizer *t, const struct source *src, st
     struct source_str s;
     if (!source_file(src, "tokenizer.json", &s))
         return fail(err, STRETTO_E_FORMAT, "%s holds no tokenizer.json", source_path(src));
-    TRY(vocab_from_json_text(t, s.p, s.n, err));
-    t->flag = mem_zalloc(t->vocab.n, 1);
-    if (!t->flag) return fail(err, STRETTO_E_NOMEM, "no memory for the tokenizer");
-    TRY(file_chats(t, src, err));
-    static const struct {
-        const char *file;
-        stretto_status (*read)(struct tokenizer *, const json_t *, struct error *);
-    } others[] = { { "tokenizer_config.json", tokenizer_config }, { "config.json", model_config },
-                   { "generation_config.json", model_config },
-                   { "chat_template.json", config_chats } };
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        /* transformers goes on without a generation_config.json that it cannot read; some are empty. */
-        if (source_file(src, others[i].file, &s) && (i != 2 || !json_blank(s.p, s.n)))
-            TRY(part_of(t, (struct raw){ s.p, s.n }, others[i].file, others[i].read, err));
-    return STRETTO_OK;
+    struct beside b = { 0 };
+    stretto_status st = read_folder(t, src, s, &b, err);
+    beside_done(&b);
+    return st;
 }

@@ -227,8 +227,13 @@ static stretto_status split(struct tokenizer *t, const json_t *part, const char 
         return malformed(err, "pre-tokenizer", type);
     bool invert = json_flag(part, "invert", false);
     if (!s.n) return STRETTO_OK;
-    if (regex && cut == CUT_ISOLATED && threes(s, &how, &is_digit))
-        return pretok_add_threes(&t->pretok, how, is_digit, err);
+    if (regex && threes(s, &how, &is_digit)) {
+        TRY(pretok_add_threes(&t->pretok, how, is_digit, err));
+        k = &t->pretok.step[t->pretok.n - 1];
+        k->cut = cut;
+        k->invert = invert;
+        return STRETTO_OK;
+    }
     TRY(add_step(t, regex ? PRETOK_REGEX : PRETOK_LITERAL, cut, &k, err));
     k->invert = invert;
     return regex ? pattern_open(&k->pattern, s.p, s.n, err)
@@ -367,47 +372,77 @@ stretto_status json_post_processor(struct tokenizer *t, const json_t *part, stru
 
 /* ---- decoders --------------------------------------------------------------------------------------- */
 
-static stretto_status add_replace(struct tokenizer *t, struct source_str from, struct source_str to,
-                                  struct error *err)
+/* Behind Fuse (and ByteLevel, which fuses too) a step sees one text and no tokens. */
+static stretto_status per_token(const struct spelling_rules *r, const char *type, struct error *err)
+{
+    if (!r->fused) return STRETTO_OK;
+    return fail(err, STRETTO_E_UNSUP, "tokenizer.json has the decoder \"%s\" behind one that joins the "
+                "tokens, where this version does not support it: use a GGUF file of the model", type);
+}
+
+static stretto_status decode_replace(struct tokenizer *t, const json_t *part, struct error *err)
 {
     struct spelling_rules *r = &t->spell;
-    if (r->n_replace == sizeof r->replace / sizeof *r->replace)
-        return fail(err, STRETTO_E_FORMAT, "tokenizer.json: the decoder replaces too much");
-    size_t i = r->n_replace++;
-    TRY(copy(&r->replace[i].from, &r->replace[i].n_from, from, err));
-    return copy(&r->replace[i].to, &r->replace[i].n_to, to, err);
+    struct source_str s, to;
+    bool regex;
+    if (!pattern_of(part, &s, &regex) || !s.n || !json_text(part, "content", &to))
+        return malformed(err, "decoder", "Replace");
+    if (regex) return refuse(err, "decoder", "Replace of an expression");
+    if (r->drop_late_space || (!r->fused && r->drop_each_space))
+        return refuse(err, "decoder", "Replace behind Strip");
+    if (!r->fused) r->replace_added = true;
+    return spelling_add(r->fused ? &r->late : &r->replace, s.p, s.n, to.p, to.n, err);
+}
+
+static stretto_status decode_strip(struct tokenizer *t, const json_t *part, struct error *err)
+{
+    struct spelling_rules *r = &t->spell;
+    struct source_str s;
+    json_int_t start = json_integer_value(json_object_get(part, "start"));
+    json_int_t stop = json_integer_value(json_object_get(part, "stop"));
+    if (start == 0 && stop == 0) return STRETTO_OK;
+    if (!json_text(part, "content", &s) || s.n != 1 || *s.p != ' ' || start != 1 || stop != 0)
+        return refuse(err, "decoder", "Strip of anything but one leading space");
+    if (r->drop_each_space || r->drop_first_space || r->drop_late_space)
+        return refuse(err, "decoder", "Strip of more than one leading space");
+    if (!r->fused) r->drop_each_space = true;
+    else if (r->late.n) r->drop_late_space = true;
+    else r->drop_first_space = true;
+    return STRETTO_OK;
+}
+
+static stretto_status decode_metaspace(struct tokenizer *t, const json_t *part, struct error *err)
+{
+    struct spelling_rules *r = &t->spell;
+    struct source_str s;
+    TRY(per_token(r, "Metaspace", err));
+    if (!json_text(part, "replacement", &s) || !s.n) return malformed(err, "decoder", "Metaspace");
+    r->drop_first_space |= prepend_of(part) != PREPEND_NEVER;
+    r->replace_added = true;
+    return spelling_add(&r->replace, s.p, s.n, " ", 1, err);
 }
 
 static stretto_status decoder(struct tokenizer *t, const json_t *part, const char *type,
                               struct error *err)
 {
     struct spelling_rules *r = &t->spell;
-    struct source_str s, to;
-    bool regex;
-    if (!strcmp(type, "ByteLevel")) { r->byte_level = true; return STRETTO_OK; }
-    if (!strcmp(type, "ByteFallback")) { r->byte_fallback = true; return STRETTO_OK; }
-    if (!strcmp(type, "Fuse")) return STRETTO_OK;
-    if (!strcmp(type, "Metaspace")) {
-        if (!json_text(part, "replacement", &s) || !s.n) return malformed(err, "decoder", type);
-        r->drop_first_space = prepend_of(part) != PREPEND_NEVER;
-        r->replace_added = true;
-        return add_replace(t, s, (struct source_str){ " ", 1 }, err);
+    struct source_str s;
+    if (!strcmp(type, "Fuse")) { r->fused = true; return STRETTO_OK; }
+    if (!strcmp(type, "Replace")) return decode_replace(t, part, err);
+    if (!strcmp(type, "Strip")) return decode_strip(t, part, err);
+    if (!strcmp(type, "Metaspace")) return decode_metaspace(t, part, err);
+    if (!strcmp(type, "ByteLevel")) {
+        TRY(per_token(r, type, err));
+        r->byte_level = r->fused = true;
+        return STRETTO_OK;
     }
-    if (!strcmp(type, "Replace")) {
-        if (!pattern_of(part, &s, &regex) || regex || !s.n || !json_text(part, "content", &to))
-            return malformed(err, "decoder", type);
-        r->replace_added = true;
-        return add_replace(t, s, to, err);
-    }
-    if (!strcmp(type, "Strip")) {
-        json_int_t start = json_integer_value(json_object_get(part, "start"));
-        json_int_t stop = json_integer_value(json_object_get(part, "stop"));
-        if (!json_text(part, "content", &s) || s.n != 1 || *s.p != ' ' || start > 1 || stop != 0)
-            return refuse(err, "decoder", "Strip of anything but one leading space");
-        r->drop_first_space = start == 1;
+    if (!strcmp(type, "ByteFallback")) {
+        TRY(per_token(r, type, err));
+        r->byte_fallback = true;
         return STRETTO_OK;
     }
     if (!strcmp(type, "WordPiece")) {
+        TRY(per_token(r, type, err));
         if (!json_text(part, "prefix", &s) || s.n >= sizeof t->wordpiece.inside)
             return malformed(err, "decoder", type);
         r->wordpiece = true;
@@ -417,6 +452,7 @@ static stretto_status decoder(struct tokenizer *t, const json_t *part, const cha
         return STRETTO_OK;
     }
     if (!strcmp(type, "BPEDecoder")) {
+        TRY(per_token(r, type, err));
         if (!json_text(part, "suffix", &s)) return malformed(err, "decoder", type);
         mem_free(r->suffix);
         r->suffix = NULL;
@@ -431,5 +467,9 @@ stretto_status json_decoder(struct tokenizer *t, const json_t *part, struct erro
         t->spell.wordpiece = true;                  /* words joined by spaces, no prefix: n_inside 0 */
         return STRETTO_OK;
     }
-    return walk(t, part, "decoder", "decoders", decoder, 0, err);
+    TRY(walk(t, part, "decoder", "decoders", decoder, 0, err));
+    const struct spelling_rules *r = &t->spell;
+    if (r->byte_level + r->wordpiece + (r->n_suffix > 0) + (r->replace.n > 0 || r->byte_fallback) > 1)
+        return refuse(err, "decoder", "several kinds in one Sequence");
+    return STRETTO_OK;
 }

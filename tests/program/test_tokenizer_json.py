@@ -227,6 +227,10 @@ def kinds():
     yield "added", lambda: added(B(bytes_after(split(LLAMA3)), N.Sequence([N.NFC(), N.Lowercase()])))
     yield "letters", lambda: B(P.Split("Ġ", "merged_with_next"), N.ByteLevel())
     yield "llama2", lambda: added(spm_like(N.Sequence([N.Prepend("▁"), N.Replace(" ", "▁")])))
+    late = decoders.Sequence([decoders.Replace("▁▁", "▁"), decoders.Replace("▁", " "), decoders.ByteFallback(),
+                              decoders.Fuse(), decoders.Replace("e ", "E"), decoders.Replace("EE", "ee "),
+                              decoders.Replace("o\u0301", "ó"), decoders.Strip(" ", 1, 0)])
+    yield "late", lambda: spm_like(N.Replace(" ", "▁"), P.Split(" ", "merged_with_previous"), late)
     yield "gemma", lambda: spm_like(N.Replace(" ", "▁"), P.Split(" ", "merged_with_previous"))
     yield "unknown", lambda: spm_like(N.Prepend("▁"), P.WhitespaceSplit(), fallback=False)
     yield "unknown-fused", lambda: spm_like(N.NFKC(), P.WhitespaceSplit(), fallback=None)

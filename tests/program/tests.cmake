@@ -22,6 +22,10 @@ if(TARGET stretto)
   add_test(NAME program.linear COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/program/test_linear.py
     $<TARGET_FILE:tokenize_batch> ${STRETTO_TEST_DATA})
   set_tests_properties(program.linear PROPERTIES LABELS full SKIP_RETURN_CODE 77 TIMEOUT 1800)
+  add_test(NAME program.tokenizer_folder COMMAND python3
+    ${CMAKE_CURRENT_SOURCE_DIR}/program/test_tokenizer_folder.py $<TARGET_FILE:tokenize_batch>
+    $<TARGET_FILE:stretto> ${STRETTO_TEST_DATA})
+  set_tests_properties(program.tokenizer_folder PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 600)
   add_test(NAME program.template COMMAND python3
     ${CMAKE_CURRENT_SOURCE_DIR}/program/test_template.py $<TARGET_FILE:stretto> ${STRETTO_TEST_DATA})
   add_test(NAME program.template_random COMMAND python3

@@ -1,7 +1,7 @@
 /* tokenize_batch FOLDER-OR-FILE: reads "FLAGS LENGTH\n" and LENGTH bytes, again and again, and answers
  * each with one line: the ids, a tab, and in hexadecimal what they decode to. One process for thousands
  * of texts; tests only. With --quiet behind the file nothing is answered, for whoever counts what the work
- * costs. With --names alone: the pre-tokenizers that GGUF names, with their expressions. */
+ * costs; with --about the first answer is bos, eos and the ends of an answer. With --names alone: the pre-tokenizers that GGUF names, with their expressions. */
 #include "format/source.h"
 #include "text/pretok.h"
 #include "text/tokenizer.h"
@@ -22,13 +22,23 @@ static int names(void)
     return 0;
 }
 
+/* bos, eos, and all ends of an answer */
+static void about(const struct tokenizer *t)
+{
+    printf("%d %d", tokenizer_bos(t), tokenizer_eos(t));
+    for (int32_t i = 0; (size_t)i < tokenizer_size(t); i++)
+        if (tokenizer_is_eog(t, i)) printf(" %d", i);
+    putchar('\n');
+}
+
 int main(int argc, char **argv)
 {
     struct error err = { 0 };
     struct source *src = NULL;
     struct tokenizer *t = NULL;
     bool quiet = argc == 3 && strcmp(argv[2], "--quiet") == 0;
-    if (argc != 2 && !quiet) return 2;
+    bool tell = argc == 3 && strcmp(argv[2], "--about") == 0;
+    if (argc != 2 && !quiet && !tell) return 2;
     if (strcmp(argv[1], "--names") == 0) return names();
     if (source_open(&src, argv[1], &err) != STRETTO_OK ||
         tokenizer_open(&t, src, &err) != STRETTO_OK) {
@@ -37,6 +47,7 @@ int main(int argc, char **argv)
         return 1;
     }
     printf("ok\n");
+    if (tell) about(t);
     fflush(stdout);
     struct tokens ids = { 0 };
     struct buffer text = buffer_make((size_t)1 << 30);
