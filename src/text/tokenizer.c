@@ -45,7 +45,8 @@ stretto_status tokenizer_open(struct tokenizer **out, const struct source *src, 
     struct tokenizer *t = tokenizer_new();
     if (!t) return fail(err, STRETTO_E_NOMEM, "no memory for the tokenizer");
     struct source_str s;
-    stretto_status st = source_string(src, "tokenizer.ggml.model", &s) ? vocab_from_gguf(t, src, err)
+    stretto_status st = vocab_is_described(src) ? vocab_from_described(t, src, err)
+                      : source_string(src, "tokenizer.ggml.model", &s) ? vocab_from_gguf(t, src, err)
                       : source_file(src, "tokenizer.json", &s) ? vocab_from_json(t, src, err)
                       : fail(err, STRETTO_E_UNSUP, "%s holds no tokenizer: a GGUF file needs "
                              "tokenizer.ggml.model, a folder needs tokenizer.json", source_path(src));
@@ -71,6 +72,8 @@ void tokenizer_close(struct tokenizer *t)
     mem_free(t->flag);
     mem_free(t->word_suffix);
     mem_free(t->inner_prefix);
+    for (size_t i = 0; i < N_DESCRIBED; i++) mem_free(t->described[i]);
+    mem_free(t->added);
     mem_free(t->before);
     mem_free(t->after);
     for (size_t i = 0; i < t->n_chat; i++) {
@@ -98,6 +101,35 @@ static bool eog_named(const struct tokenizer *t, const char *name, int32_t *id)
     return *id >= 0 && t->flag[*id] & TOKEN_IS_EOG;
 }
 
+bool tokenizer_end_by_name(const struct tokenizer *t, int32_t id)
+{
+    const char *p = vocab_text(&t->vocab, id);
+    size_t n = vocab_len(&t->vocab, id);
+    for (size_t i = 0; n && i < sizeof eog_names / sizeof *eog_names; i++)
+        if (strlen(eog_names[i]) == n && !memcmp(eog_names[i], p, n)) return true;
+    return false;
+}
+
+/* By the names above, and by what the files named. */
+static void find_ends(struct tokenizer *t)
+{
+    const struct vocab *v = &t->vocab;
+    int32_t id, other;
+    for (size_t i = 0; i < sizeof eog_names / sizeof *eog_names; i++) {
+        id = vocab_find(v, eog_names[i], strlen(eog_names[i]));
+        /* An ordinary word of the vocabulary may look like one; those that files mark never do. */
+        if (id >= 0 && (t->flag[id] & TOKEN_IS_ADDED)) t->flag[id] |= TOKEN_IS_EOG;
+    }
+    if (t->eos >= 0) t->flag[t->eos] |= TOKEN_IS_EOG;
+    /* Where channels have ends of their own, <|end|> closes a channel and not the answer. */
+    bool calls = eog_named(t, "<|call|>", &other) || eog_named(t, "<|calls|>", &other);
+    if (calls && (eog_named(t, "<|return|>", &other) || eog_named(t, "<|flush|>", &other)) &&
+        eog_named(t, "<|end|>", &id) && id != t->eos)
+        t->flag[id] &= (unsigned char)~TOKEN_IS_EOG;
+    if (eog_named(t, "<|tool_response>", &other) && eog_named(t, "</s>", &id) && id != t->eos)
+        t->flag[id] &= (unsigned char)~TOKEN_IS_EOG;
+}
+
 stretto_status tokenizer_finish(struct tokenizer *t, struct error *err)
 {
     struct vocab *v = &t->vocab;
@@ -111,20 +143,8 @@ stretto_status tokenizer_finish(struct tokenizer *t, struct error *err)
     }
     for (size_t i = 0; i < t->normalized.n; i++)
         t->flag[t->normalized.item[i].id] |= TOKEN_IS_NORMALIZED;
-    int32_t id, other;
-    for (size_t i = 0; i < sizeof eog_names / sizeof *eog_names; i++) {
-        id = vocab_find(v, eog_names[i], strlen(eog_names[i]));
-        /* An ordinary word of the vocabulary may look like one; those that files mark never do. */
-        if (id >= 0 && (t->flag[id] & TOKEN_IS_ADDED)) t->flag[id] |= TOKEN_IS_EOG;
-    }
-    if (t->eos >= 0) t->flag[t->eos] |= TOKEN_IS_EOG | TOKEN_IS_SPECIAL;
-    /* Where channels have ends of their own, <|end|> closes a channel and not the answer. */
-    bool calls = eog_named(t, "<|call|>", &other) || eog_named(t, "<|calls|>", &other);
-    if (calls && (eog_named(t, "<|return|>", &other) || eog_named(t, "<|flush|>", &other)) &&
-        eog_named(t, "<|end|>", &id) && id != t->eos)
-        t->flag[id] &= (unsigned char)~TOKEN_IS_EOG;
-    if (eog_named(t, "<|tool_response>", &other) && eog_named(t, "</s>", &id) && id != t->eos)
-        t->flag[id] &= (unsigned char)~TOKEN_IS_EOG;
+    if (!t->ends_known) find_ends(t);
+    if (t->eos >= 0) t->flag[t->eos] |= TOKEN_IS_SPECIAL;
     TRY(added_sort(&t->raw, err));
     TRY(added_sort(&t->normalized, err));
     for (size_t i = 0; i < t->raw.n; i++)

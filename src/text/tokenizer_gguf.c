@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define KEY(name) "tokenizer.ggml." name
+#define OWN(name) "stretto.tokenizer." name      /* docs/gguf-keys.md */
 #define UNDERLINE "\xE2\x96\x81"                   /* U+2581 stands for a space */
 
 struct writing {
@@ -97,6 +98,11 @@ static struct bpe_merge *sorted_merges(const struct tokenizer *t, size_t *n)
     return list;
 }
 
+static bool has_space(const struct vocab *v, int32_t id)
+{
+    return memchr(vocab_text(v, id), ' ', vocab_len(v, id)) != NULL;
+}
+
 static stretto_status put_merges(struct writing *x)
 {
     size_t n;
@@ -106,6 +112,11 @@ static stretto_status put_merges(struct writing *x)
     const struct vocab *v = &x->t->vocab;
     if (st == STRETTO_OK) gguf_put_strings(x->w, KEY("merges"), n);
     for (size_t i = 0; i < n && st == STRETTO_OK; i++) {
+        if (has_space(v, list[i].left) || has_space(v, list[i].right)) {
+            mem_free(list);
+            buffer_done(&b);
+            return unsupported(x, "merges with spaces in them");
+        }
         buffer_clear(&b);
         st = buffer_append(&b, vocab_text(v, list[i].left), vocab_len(v, list[i].left));
         if (st == STRETTO_OK) st = buffer_append(&b, " ", 1);
@@ -234,25 +245,97 @@ static void put_named_id(struct writing *x, const char *key, const char *spellin
     put_id(x, key, vocab_find(&x->t->vocab, spelling, strlen(spelling)));
 }
 
+/* The first end of an answer behind `after` that readers do not know by its name, or -1. */
+static int32_t first_end(const struct writing *x, int32_t after)
+{
+    const struct tokenizer *t = x->t;
+    for (int32_t i = after + 1; (size_t)i < t->vocab.n && (size_t)i < x->n; i++)
+        if ((t->flag[i] & TOKEN_IS_EOG) && !tokenizer_end_by_name(t, i)) return i;
+    return -1;
+}
+
+/* Further ends: GGUF has two more places. */
+static void put_more_ends(struct writing *x, int32_t eos)
+{
+    static const char *const places[] = { KEY("eot_token_id"), KEY("eom_token_id") };
+    size_t used = 0;
+    for (int32_t id = -1; used < 2 && (id = first_end(x, id)) >= 0;)
+        if (id != eos) put_id(x, places[used++], id);
+}
+
 /* GGUF puts at most BOS before and EOS behind a text. */
 static stretto_status put_ids(struct writing *x)
 {
     const struct tokenizer *t = x->t;
     if (t->n_before > 1 || t->n_after > 1) return unsupported(x, "the tokens around a text");
     int32_t bos = t->n_before ? t->before[0] : t->bos,
-            eos = t->eos >= 0 || !t->n_after ? t->eos : t->after[0];
+            eos = t->eos >= 0 ? t->eos : t->n_after ? t->after[0] : first_end(x, -1);
     if (t->n_after && t->after[0] != eos) return unsupported(x, "the token behind a text");
     put_id(x, KEY("bos_token_id"), bos);
     put_id(x, KEY("eos_token_id"), eos);
     put_id(x, KEY("unknown_token_id"), t->unk);
     gguf_put_bool(x->w, KEY("add_bos_token"), t->n_before > 0);
     gguf_put_bool(x->w, KEY("add_eos_token"), t->n_after > 0);
-    /* Further ends of generation: GGUF has two more places. */
-    const char *const more[] = { KEY("eot_token_id"), KEY("eom_token_id") };
-    size_t used = 0;
-    for (size_t i = 0; t->flag && i < t->vocab.n && used < 2; i++)
-        if ((t->flag[i] & TOKEN_IS_EOG) && (int32_t)i != eos) put_id(x, more[used++], (int32_t)i);
+    put_more_ends(x, eos);
     return STRETTO_OK;
+}
+
+/* ---- all the rest, in words of our own --------------------------------------------------------- */
+
+static void put_list(struct writing *x, const char *key, const int32_t *id, size_t n)
+{
+    if (n) gguf_put_i32s(x->w, key, id, n);
+}
+
+static stretto_status put_added(struct writing *x)
+{
+    const struct tokenizer *t = x->t;
+    int32_t *id = mem_alloc((t->n_added + 1) * sizeof *id), *how = mem_alloc((t->n_added + 1) * sizeof *how);
+    size_t n = 0;
+    for (size_t i = 0; id && how && i < t->n_added; i++) {
+        const struct added_json *a = &t->added[i];
+        if ((size_t)a->id >= x->n) continue;
+        id[n] = a->id;
+        how[n++] = (a->special ? ADDED_SPECIAL : 0) | (a->lstrip ? ADDED_LSTRIP : 0) |
+                   (a->rstrip ? ADDED_RSTRIP : 0) | (a->single_word ? ADDED_SINGLE_WORD : 0) |
+                   (a->normalized ? ADDED_NORMALIZED : 0);
+    }
+    bool done = id && how;
+    if (done) put_list(x, OWN("added_ids"), id, n);
+    if (done) put_list(x, OWN("added_flags"), how, n);
+    mem_free(id);
+    mem_free(how);
+    return done ? STRETTO_OK : no_memory(x);
+}
+
+static stretto_status put_ends(struct writing *x)
+{
+    const struct tokenizer *t = x->t;
+    int32_t *id = mem_alloc((t->vocab.n + 1) * sizeof *id);
+    size_t n = 0;
+    if (!id) return no_memory(x);
+    for (size_t i = 0; i < t->vocab.n && i < x->n; i++)
+        if (t->flag[i] & TOKEN_IS_EOG) id[n++] = (int32_t)i;
+    put_list(x, OWN("end_ids"), id, n);
+    mem_free(id);
+    return STRETTO_OK;
+}
+
+/* The pipeline as the folder has it: GGUF's words stand for the nearest that other readers do. */
+static stretto_status put_described(struct writing *x)
+{
+    static const char *const keys[N_DESCRIBED] = { OWN("model"), OWN("normalizer"), OWN("pre_tokenizer"),
+                                                   OWN("decoder") };
+    const struct tokenizer *t = x->t;
+    gguf_put_u32(x->w, OWN("version"), DESCRIBED_VERSION);
+    for (size_t i = 0; i < N_DESCRIBED; i++)
+        gguf_put_string(x->w, keys[i], t->described[i], strlen(t->described[i]));
+    const int32_t named[2] = { t->bos, t->eos };
+    put_list(x, OWN("bos_eos_ids"), named, 2);
+    put_list(x, OWN("before_ids"), t->before, t->n_before);
+    put_list(x, OWN("after_ids"), t->after, t->n_after);
+    TRY(put_added(x));
+    return put_ends(x);
 }
 
 /* ---- the three kinds ------------------------------------------------------------------------ */
@@ -296,6 +379,7 @@ static stretto_status put_sentencepiece(struct writing *x)
     gguf_put_string(x->w, KEY("pre"), "default", 7);
     TRY(put_tokens(x, false));
     TRY(put_scores(x));
+    TRY(put_merges(x));
     gguf_put_bool(x->w, KEY("add_space_prefix"), prefix);
     return put_ids(x);
 }
@@ -319,6 +403,7 @@ static stretto_status put_wordpiece(struct writing *x)
     put_id(x, KEY("bos_token_id"), t->before[0]);
     put_id(x, KEY("eos_token_id"), t->after[0]);
     put_id(x, KEY("seperator_token_id"), t->after[0]);      /* spelled so in the format */
+    put_more_ends(x, t->after[0]);
     put_id(x, KEY("unknown_token_id"), t->unk);
     put_named_id(x, KEY("padding_token_id"), "[PAD]");
     put_named_id(x, KEY("mask_token_id"), "[MASK]");
@@ -359,6 +444,7 @@ stretto_status tokenizer_to_gguf(const struct source *src, struct gguf_writer *w
     else if (t->model == MODEL_WORDPIECE) st = put_wordpiece(&x);
     else if (t->byte_level || t->letters) st = put_byte_bpe(&x);
     else st = put_sentencepiece(&x);
+    if (st == STRETTO_OK) st = put_described(&x);
     if (st == STRETTO_OK) st = put_chats(&x);
     tokenizer_close(t);
     return st;

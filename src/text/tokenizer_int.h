@@ -53,6 +53,17 @@ struct added_set {
     bool starts[256];                 /* first bytes                                               */
 };
 
+/* An added token as files describe it. */
+struct added_json {
+    int32_t id;
+    bool special, lstrip, rstrip, single_word, normalized;
+    bool worded;                      /* while reading: was named by its string alone              */
+};
+
+/* The same in a GGUF file (docs/gguf-keys.md). */
+enum { ADDED_SPECIAL = 1, ADDED_LSTRIP = 2, ADDED_RSTRIP = 4, ADDED_SINGLE_WORD = 8, ADDED_NORMALIZED = 16 };
+enum { DESCRIBED_VERSION = 1 };
+
 /* How the bytes of a token are made from its spelling. */
 struct spelling_rules {
     bool byte_level;                  /* the byte alphabet                                         */
@@ -68,6 +79,8 @@ struct spelling_rules {
     char *suffix;                     /* end of word: becomes a space                              */
     size_t n_suffix;
 };
+
+enum described { DESCRIBED_MODEL, DESCRIBED_NORMALIZER, DESCRIBED_PRE, DESCRIBED_DECODER, N_DESCRIBED };
 
 struct tokenizer {
     enum model_kind model;
@@ -90,6 +103,12 @@ struct tokenizer {
     size_t n_word_suffix, n_inner_prefix;
     int32_t unk, bos, eos;
 
+    /* From a folder: what `convert` writes so that the pipeline can be read again. JSON. */
+    char *described[N_DESCRIBED];
+    struct added_json *added;
+    size_t n_added;
+    bool ends_known;                  /* the flags say which tokens end an answer, no names do     */
+
     int32_t *before, *after;          /* what TOKENIZE_ADD puts around the text                    */
     size_t n_before, n_after;
     struct chat_text *chat;           /* the file's chat templates, as it names them               */
@@ -102,6 +121,11 @@ enum { TOKEN_IS_SPECIAL = 1, TOKEN_IS_EOG = 2, TOKEN_IS_ADDED = 4, TOKEN_IS_NORM
 /* Each fills a zeroed tokenizer; the caller closes it on failure. */
 stretto_status vocab_from_gguf(struct tokenizer *t, const struct source *src, struct error *err);
 stretto_status vocab_from_json(struct tokenizer *t, const struct source *src, struct error *err);
+/* A GGUF file made from a folder, which describes the pipeline itself (docs/gguf-keys.md). */
+bool vocab_is_described(const struct source *src);
+/* The chat templates of any GGUF file. */
+stretto_status vocab_gguf_chats(struct tokenizer *t, const struct source *src, struct error *err);
+stretto_status vocab_from_described(struct tokenizer *t, const struct source *src, struct error *err);
 /* The same from bytes alone; either may be empty. For vocab_from_json and the fuzz target. */
 stretto_status vocab_from_json_text(struct tokenizer *t, const char *p, size_t n, struct error *err);
 /* What both do at the end: flags, end-of-generation tokens, the added tokens sorted. */
@@ -110,6 +134,8 @@ struct tokenizer *tokenizer_new(void);
 /* A chat template; "default" is the one for conversations without tools. */
 stretto_status tokenizer_add_chat(struct tokenizer *t, const char *name, size_t n_name, const char *p,
                                   size_t n, struct error *err);
+/* Its name alone makes it an end of answers. */
+bool tokenizer_end_by_name(const struct tokenizer *t, int32_t id);
 
 stretto_status added_add(struct added_set *s, struct added a, const char *p, size_t n,
                          struct error *err);

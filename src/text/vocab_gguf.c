@@ -314,6 +314,17 @@ static stretto_status mark_eog(struct tokenizer *t, const struct source *src, st
     return STRETTO_OK;
 }
 
+stretto_status vocab_gguf_chats(struct tokenizer *t, const struct source *src, struct error *err)
+{
+    static const char *const chats[][2] = { { "default", "tokenizer.chat_template" },
+                                            { "tool_use", "tokenizer.chat_template.tool_use" } };
+    struct source_str text;
+    for (size_t i = 0; i < sizeof chats / sizeof *chats; i++)
+        if (source_string(src, chats[i][1], &text))
+            TRY(tokenizer_add_chat(t, chats[i][0], strlen(chats[i][0]), text.p, text.n, err));
+    return STRETTO_OK;
+}
+
 stretto_status vocab_from_gguf(struct tokenizer *t, const struct source *src, struct error *err)
 {
     struct source_str model;
@@ -351,11 +362,5 @@ stretto_status vocab_from_gguf(struct tokenizer *t, const struct source *src, st
     /* A default asked for these, the file gives none: nothing is added. */
     if (add_bos && begin >= 0) TRY(around(&t->before, &t->n_before, begin, "BOS", src, err));
     if (add_eos && end >= 0) TRY(around(&t->after, &t->n_after, end, "EOS", src, err));
-    static const char *const chats[][2] = { { "default", "tokenizer.chat_template" },
-                                            { "tool_use", "tokenizer.chat_template.tool_use" } };
-    struct source_str text;
-    for (size_t i = 0; i < sizeof chats / sizeof *chats; i++)
-        if (source_string(src, chats[i][1], &text))
-            TRY(tokenizer_add_chat(t, chats[i][0], strlen(chats[i][0]), text.p, text.n, err));
-    return STRETTO_OK;
+    return vocab_gguf_chats(t, src, err);
 }

@@ -180,11 +180,16 @@ static size_t count_items(struct raw text)
     return n;
 }
 
+stretto_status json_merges_begin(struct tokenizer *t, size_t n, struct error *err)
+{
+    TRY(bpe_reserve(&t->bpe, n, err));
+    if (t->byte_level || t->n_inner_prefix || t->n_word_suffix) return STRETTO_OK;
+    return pair_filter_open(&t->pairs, t->vocab.n, err);
+}
+
 static stretto_status read_merges(struct tokenizer *t, struct raw text, struct error *err)
 {
-    TRY(bpe_reserve(&t->bpe, text.n ? count_items(text) : 0, err));
-    if (!t->byte_level && !t->n_inner_prefix && !t->n_word_suffix)
-        TRY(pair_filter_open(&t->pairs, t->vocab.n, err));
+    TRY(json_merges_begin(t, text.n ? count_items(text) : 0, err));
     if (!text.n) return STRETTO_OK;
     struct json j;
     json_open(&j, text.p, text.n, "tokenizer.json, merges", err);
@@ -286,10 +291,13 @@ static stretto_status find_when_normalized(struct tokenizer *t, struct added a, 
     return st;
 }
 
-static stretto_status added_list_apply(struct tokenizer *t, const struct added_list *l, struct error *err)
+stretto_status added_list_apply(struct tokenizer *t, struct added_list *l, struct error *err)
 {
-    for (size_t i = 0; i < l->n; i++) {
-        const struct added_json *k = &l->item[i];
+    t->added = l->item;
+    t->n_added = l->n;
+    l->item = NULL;
+    for (size_t i = 0; i < t->n_added; i++) {
+        const struct added_json *k = &t->added[i];
         struct added a = { .id = k->id, .special = k->special, .lstrip = k->lstrip, .rstrip = k->rstrip,
                            .single_word = k->single_word };
         t->vocab.type[k->id] = k->special ? TOKEN_CONTROL : TOKEN_USER;
@@ -340,6 +348,48 @@ static stretto_status tree(json_t **out, struct raw text, const char *what, stru
     return text.p ? json_tree(out, text.p, text.n, JSON_TWICE_LAST, what, err) : STRETTO_OK;
 }
 
+/* jansson passes over a failure here and there: the first is kept. */
+struct dump { struct buffer text; stretto_status st; };
+
+static int append_dump(const char *p, size_t n, void *ud)
+{
+    struct dump *d = ud;
+    if (d->st == STRETTO_OK) d->st = buffer_append(&d->text, p, n);
+    return d->st == STRETTO_OK ? 0 : -1;
+}
+
+static stretto_status describe(struct tokenizer *t, enum described which, const json_t *j,
+                               struct error *err)
+{
+    struct dump d = { .text = buffer_make((size_t)1 << 24) };
+    if (!j) append_dump("null", 4, &d);
+    else if (json_dump_callback(j, append_dump, &d, JSON_COMPACT | JSON_ENCODE_ANY)) d.st = STRETTO_E_NOMEM;
+    if (d.st == STRETTO_OK) t->described[which] = mem_strdup(d.text.data);
+    buffer_done(&d.text);
+    return t->described[which] ? STRETTO_OK : fail(err, STRETTO_E_NOMEM, "no memory for the tokenizer");
+}
+
+static stretto_status describe_model(struct tokenizer *t, const struct model_text *m, struct error *err)
+{
+    json_t *j = json_pack("{s:s, s:b, s:b, s:b, s:I}", "type",
+                          t->model == MODEL_WORDPIECE ? "WordPiece" : "BPE", "byte_fallback",
+                          t->byte_fallback, "fuse_unk", t->fuse_unk, "ignore_merges", t->ignore_merges,
+                          "max_input_chars_per_word", (json_int_t)m->max_chars);
+    if (!j) return fail(err, STRETTO_E_NOMEM, "no memory for the tokenizer");
+    const struct { const char *key, *text; bool is; } more[] = {
+        { "unk_token", m->unk, m->has_unk },
+        { "continuing_subword_prefix", t->inner_prefix, t->inner_prefix != NULL },
+        { "end_of_word_suffix", t->word_suffix, t->word_suffix != NULL },
+    };
+    bool bad = false;
+    for (size_t i = 0; i < sizeof more / sizeof *more; i++)
+        if (more[i].is) bad |= json_object_set_new(j, more[i].key, json_string(more[i].text)) != 0;
+    stretto_status st = bad ? fail(err, STRETTO_E_NOMEM, "no memory for the tokenizer")
+                            : describe(t, DESCRIBED_MODEL, j, err);
+    json_decref(j);
+    return st;
+}
+
 static stretto_status part_of(struct tokenizer *t, struct raw text, const char *what,
                               const struct beside *b, int which,
                               stretto_status (*read)(struct tokenizer *, const json_t *, struct error *),
@@ -348,6 +398,8 @@ static stretto_status part_of(struct tokenizer *t, struct raw text, const char *
     json_t *j;
     TRY(tree(&j, text, what, err));
     stretto_status st = which < 0 ? STRETTO_OK : beside_adjust(b, (enum beside_part)which, &j, err);
+    if (st == STRETTO_OK && which >= 0)
+        st = describe(t, (enum described)(DESCRIBED_NORMALIZER + which), j, err);
     if (st == STRETTO_OK) st = read(t, j, err);
     json_decref(j);
     return st;
@@ -395,7 +447,7 @@ static stretto_status settle_model(struct tokenizer *t, const struct model_text 
             if (id >= 0) t->vocab.type[id] = TOKEN_BYTE;
         }
     t->model = MODEL_BPE;
-    if (bpe) return read_merges(t, m->merges, err);
+    if (bpe) return STRETTO_OK;
     if (t->byte_level || t->letters)
         return fail(err, STRETTO_E_UNSUP, "tokenizer.json combines WordPiece with ByteLevel, which this "
                     "version does not support");
@@ -408,6 +460,13 @@ static stretto_status settle_model(struct tokenizer *t, const struct model_text 
     t->wordpiece.max_chars = m->max_chars < 4096 ? (size_t)m->max_chars : 4096;
     t->wordpiece.unk = t->unk;
     return STRETTO_OK;
+}
+
+stretto_status json_model(struct tokenizer *t, const char *p, size_t n, struct error *err)
+{
+    struct model_text m = { .max_chars = 100 };
+    TRY(read_model(t, (struct raw){ p, n }, &m, err));
+    return settle_model(t, &m, err);
 }
 
 static stretto_status read_parts(struct tokenizer *t, const char *p, size_t n, struct beside *b,
@@ -426,6 +485,8 @@ static stretto_status read_parts(struct tokenizer *t, const char *p, size_t n, s
     TRY(part_of(t, part[PART_DECODER], "tokenizer.json, decoder", b, BESIDE_DECODER, json_decoder, err));
     TRY(read_vocab(t, m.vocab, err));
     TRY(settle_model(t, &m, err));
+    if (t->model == MODEL_BPE) TRY(read_merges(t, m.merges, err));
+    TRY(describe_model(t, &m, err));
     TRY(all_added(t, part[PART_ADDED], b, err));
     return part_of(t, part[PART_POST], "tokenizer.json, post_processor", b, -1, json_post_processor, err);
 }

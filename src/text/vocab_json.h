@@ -11,11 +11,6 @@ stretto_status json_post_processor(struct tokenizer *t, const json_t *part, stru
 stretto_status json_decoder(struct tokenizer *t, const json_t *part, struct error *err);
 
 /* Added tokens while they are gathered: several files may speak of one. */
-struct added_json {
-    int32_t id;
-    bool special, lstrip, rstrip, single_word, normalized;
-    bool worded;                      /* was named by its string alone */
-};
 struct added_list {
     struct added_json *item;
     size_t n, cap;
@@ -27,6 +22,8 @@ struct added_list {
 void added_list_done(struct added_list *l);
 const struct added_json *added_list_find(const struct tokenizer *t, const struct added_list *l,
                                          struct source_str s);
+/* Takes the list over: the tokens will be found in texts. */
+stretto_status added_list_apply(struct tokenizer *t, struct added_list *l, struct error *err);
 /* The flags of an object; id is not read. */
 struct added_json added_json_of(const json_t *v);
 /* A new token's id is its place in the vocabulary, else the next behind all others; files say an id too, which the
@@ -53,6 +50,11 @@ stretto_status beside_adjust(const struct beside *b, enum beside_part which, jso
 stretto_status beside_added(struct tokenizer *t, const struct beside *b, struct added_list *l,
                             const json_t *tokens, struct error *err);
 void beside_ids(struct tokenizer *t, const struct beside *b);
+
+/* A model without its vocabulary and merges, as JSON; the vocabulary is in t already. */
+stretto_status json_model(struct tokenizer *t, const char *p, size_t n, struct error *err);
+/* Room for merges, and what finds where characters may join. */
+stretto_status json_merges_begin(struct tokenizer *t, size_t n, struct error *err);
 
 /* The string member, false when it is absent or no string. */
 bool json_text(const json_t *object, const char *key, struct source_str *out);

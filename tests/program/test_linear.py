@@ -123,7 +123,8 @@ THREES = {"\1": r"\d{1,3}(?=(?:\d{3})*(?!\d))", "\2": r"\d{1,3}(?=(?:\d{3})*\b)"
 def expressions(batch):
     """Expressions of all names, each list once."""
     seen = {}
-    for line in subprocess.run([batch, "--names"], stdout=subprocess.PIPE, check=True).stdout.decode().split("\n")[:-1]:
+    names = subprocess.run([batch, "--names"], stdout=subprocess.PIPE, check=True).stdout.decode()
+    for line in names.split("\n")[:-1]:
         name, *steps = line.split("\t")
         steps = tuple(bytes.fromhex(x).decode() for x in steps)
         seen.setdefault(tuple(THREES.get(x, x) for x in steps), name)
@@ -163,10 +164,12 @@ def other_steps():
     for form in ("NFC", "NFD", "NFKC", "NFKD"):
         yield form.lower(), getattr(N, form)(), level
     yield "marks", N.Sequence([N.NFD(), N.StripAccents(), N.Lowercase(), N.Strip()]), level
-    yield "replace", N.Sequence([N.Replace(Regex(r"\s+$"), ""), N.Replace(Regex(r"\s+"), " "), N.Replace("aa", "b")]), level
+    yield "replace", N.Sequence([N.Replace(Regex(r"\s+$"), ""), N.Replace(Regex(r"\s+"), " "),
+                                 N.Replace("aa", "b")]), level
     yield "digits", None, P.Sequence([P.Digits(individual_digits=False), P.Punctuation("contiguous"), level])
     yield "whitespace", None, P.Sequence([P.WhitespaceSplit(), P.Whitespace(), level])
-    for i, e in enumerate((r"\s+$", r"\d+\.", r"\s*\n", r"(?=(\d{3})+(?!\d))", r"[a-z]+[0-9]", r"(?=(?:\p{N}{3})+\b)")):
+    expressions = (r"\s+$", r"\d+\.", r"\s*\n", r"(?=(\d{3})+(?!\d))", r"[a-z]+[0-9]", r"(?=(?:\p{N}{3})+\b)")
+    for i, e in enumerate(expressions):
         for cut in ("isolated", "merged_with_previous", "removed"):
             yield "split-%d-%s" % (i, cut), None, P.Sequence([P.Split(Regex(e), cut), level])
 
@@ -208,6 +211,8 @@ def from_gguf(path):
         t = Tokenizer(models.BPE(vocab=vocab, merges=[m[0] for m in merges], byte_fallback=True,
                                  fuse_unk=True, unk_token="<unk>"))
         t.normalizer = N.Sequence([N.Prepend("▁"), N.Replace(" ", "▁")])
+        t.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
+                                       decoders.Strip(" ", 1, 0)])
     return kind, (texts("pre") if "tokenizer.ggml.pre" in r.fields else ["default"])[0], t
 
 

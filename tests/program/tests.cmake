@@ -24,8 +24,20 @@ if(TARGET stretto)
   set_tests_properties(program.linear PROPERTIES LABELS full SKIP_RETURN_CODE 77 TIMEOUT 1800)
   add_test(NAME program.tokenizer_folder COMMAND python3
     ${CMAKE_CURRENT_SOURCE_DIR}/program/test_tokenizer_folder.py $<TARGET_FILE:tokenize_batch>
-    $<TARGET_FILE:stretto> ${STRETTO_TEST_DATA})
+    $<TARGET_FILE:stretto> ${STRETTO_TEST_DATA} --folders 80)
+  add_test(NAME program.tokenizer_folders COMMAND python3
+    ${CMAKE_CURRENT_SOURCE_DIR}/program/test_tokenizer_folder.py $<TARGET_FILE:tokenize_batch>
+    $<TARGET_FILE:stretto> ${STRETTO_TEST_DATA} --folders 1000 --seed 2)
   set_tests_properties(program.tokenizer_folder PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 600)
+  set_tests_properties(program.tokenizer_folders PROPERTIES LABELS full SKIP_RETURN_CODE 77 TIMEOUT 1200)
+  add_test(NAME program.convert_tokenizer COMMAND python3
+    ${CMAKE_CURRENT_SOURCE_DIR}/program/test_convert_tokenizer.py $<TARGET_FILE:tokenize_batch>
+    $<TARGET_FILE:stretto> --folders 40)
+  add_test(NAME program.convert_tokenizers COMMAND python3
+    ${CMAKE_CURRENT_SOURCE_DIR}/program/test_convert_tokenizer.py $<TARGET_FILE:tokenize_batch>
+    $<TARGET_FILE:stretto> --folders 200 --seed 2)
+  set_tests_properties(program.convert_tokenizer PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 600)
+  set_tests_properties(program.convert_tokenizers PROPERTIES LABELS full SKIP_RETURN_CODE 77 TIMEOUT 1200)
   add_test(NAME program.template COMMAND python3
     ${CMAKE_CURRENT_SOURCE_DIR}/program/test_template.py $<TARGET_FILE:stretto> ${STRETTO_TEST_DATA})
   add_test(NAME program.template_random COMMAND python3
