@@ -100,14 +100,18 @@ bool chat_load(struct chat *c, const char *path, bool keep_given)
 {
     struct error err = { 0 };
     json_t *parameters = NULL;
-    stretto_status s = talk_load(&c->talk, path, &parameters, &err);
-    if (s == STRETTO_OK && parameters) s = chat_take_parameters(c, parameters, keep_given, &err);
+    struct talk read = { 0 }, *t = &c->talk;
+    struct error why = { 0 };
+    stretto_status s = talk_load(&read, path, &parameters, &err);
+    if (s == STRETTO_OK && parameters) s = chat_take_parameters(c, parameters, keep_given, &why);
     json_decref(parameters);
     if (s != STRETTO_OK) {
-        chat_wrong(c, "%s", err.text);
+        if (why.text[0]) chat_wrong(c, "%s: %s", path, why.text);
+        else chat_wrong(c, "%s", err.text);
+        talk_done(&read);
         return false;
     }
-    struct talk *t = &c->talk;
+    talk_take(t, &read);
     mem_free(c->pending);
     c->pending = NULL;
     bool open = t->n && strcmp(t->messages[t->n - 1].role, "user") == 0;

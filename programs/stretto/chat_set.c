@@ -235,6 +235,12 @@ json_t *chat_parameters(const struct chat *c)
     }
     for (size_t i = 0; c->stops[i]; i++) json_array_append_new(stops, json_string(c->stops[i]));
     json_object_set_new(all, "stop", stops);
+    if (c->talk.special_in_text) json_object_set_new(all, "special_in_text", json_true());
+    if (!c->how.n_bias) return all;
+    json_t *biases = json_array();
+    for (size_t i = 0; i < c->how.n_bias; i++)
+        json_array_append_new(biases, json_pack("[i,f]", (int)c->how.bias_ids[i], (double)c->how.bias_values[i]));
+    json_object_set_new(all, "logit_bias", biases);
     return all;
 }
 
@@ -250,34 +256,87 @@ static bool was_given(const struct chat *c, const struct parameter *p)
 
 static stretto_status take_stops(struct chat *c, const json_t *list, struct error *err)
 {
-    chat_clear_stops(c);
-    for (size_t i = 0; i < json_array_size(list); i++) {
+    size_t n = json_array_size(list);
+    bool good = json_is_array(list) && n <= CHAT_MAX_STOPS;
+    for (size_t i = 0; good && i < n; i++) {
         const char *text = json_string_value(json_array_get(list, i));
-        if (!text || !chat_add_stop(c, text))
-            return fail(err, STRETTO_E_FORMAT, "\"stop\" is no list of at most %d strings", CHAT_MAX_STOPS);
+        good = text && *text;
     }
-    return json_is_array(list) ? STRETTO_OK : fail(err, STRETTO_E_FORMAT, "\"stop\" is no list");
+    if (!good) return fail(err, STRETTO_E_FORMAT, "its \"stop\" is no list of at most %d texts", CHAT_MAX_STOPS);
+    chat_clear_stops(c);
+    for (size_t i = 0; i < n; i++)
+        if (!chat_add_stop(c, json_string_value(json_array_get(list, i))))
+            return fail(err, STRETTO_E_NOMEM, "out of memory");
+    return STRETTO_OK;
+}
+
+/* A list of [id, value]; NULL: none. */
+static stretto_status take_biases(struct chat *c, const json_t *list, struct error *err)
+{
+    size_t n = json_array_size(list);
+    int32_t *ids = malloc((n + 1) * sizeof *ids);
+    float *values = malloc((n + 1) * sizeof *values);
+    bool good = ids && values;
+    for (size_t i = 0; good && i < n; i++) {
+        const json_t *pair = json_array_get(list, i), *id = json_array_get(pair, 0), *v = json_array_get(pair, 1);
+        good = json_is_integer(id) && json_is_number(v) && json_integer_value(id) >= 0 &&
+               json_integer_value(id) <= INT32_MAX;
+        ids[i] = (int32_t)json_integer_value(id);
+        values[i] = (float)json_number_value(v);
+    }
+    if (!good || (list && !json_is_array(list))) {
+        free(ids);
+        free(values);
+        return fail(err, STRETTO_E_FORMAT, "its \"logit_bias\" is no list of [id, value]");
+    }
+    free((void *)(uintptr_t)c->how.bias_ids);
+    free((void *)(uintptr_t)c->how.bias_values);
+    c->how.bias_ids = ids;
+    c->how.bias_values = values;
+    c->how.n_bias = n;
+    return STRETTO_OK;
+}
+
+static stretto_status take_number(struct chat *c, const char *key, const json_t *v, bool keep_given,
+                                  struct error *err)
+{
+    char text[64];
+    struct parameter p = find(c, key);
+    if (!p.row) return fail(err, STRETTO_E_UNSUP, "its parameter \"%.60s\" is unknown to this version", key);
+    if (keep_given && was_given(c, &p)) return STRETTO_OK;
+    if (json_is_integer(v)) snprintf(text, sizeof text, "%lld", (long long)json_integer_value(v));
+    else snprintf(text, sizeof text, "%.17g", json_is_real(v) ? json_real_value(v) : NAN);
+    if (read_value(&p, text)) return STRETTO_OK;
+    return fail(err, STRETTO_E_FORMAT, "its parameter \"%.60s\" is not what it may be", key);
+}
+
+static stretto_status take_all(struct chat *c, const json_t *all, bool keep_given, struct error *err)
+{
+    const struct chat_options *o = c->options;
+    const char *key;
+    json_t *v;
+    json_object_foreach((json_t *)(uintptr_t)all, key, v) {
+        if (strcmp(key, "stop") == 0) {
+            if (!keep_given || !o->stop.n) TRY(take_stops(c, v, err));
+        } else if (strcmp(key, "special_in_text") != 0 && strcmp(key, "logit_bias") != 0)
+            TRY(take_number(c, key, v, keep_given, err));
+    }
+    if (!keep_given || !o->sampling.logit_bias.n) TRY(take_biases(c, json_object_get(all, "logit_bias"), err));
+    if (!keep_given || !o->special_in_text)
+        c->talk.special_in_text = json_is_true(json_object_get(all, "special_in_text"));
+    return STRETTO_OK;
 }
 
 stretto_status chat_take_parameters(struct chat *c, const json_t *all, bool keep_given, struct error *err)
 {
-    const char *key;
-    json_t *v;
-    json_object_foreach((json_t *)(uintptr_t)all, key, v) {
-        char text[64];
-        if (strcmp(key, "stop") == 0) {
-            if (!keep_given || !c->options->stop.n) TRY(take_stops(c, v, err));
-            continue;
-        }
-        struct parameter p = find(c, key);
-        if (!p.row)
-            return fail(err, STRETTO_E_UNSUP, "its parameter \"%.60s\" is unknown to this version", key);
-        if (json_is_integer(v)) snprintf(text, sizeof text, "%lld", (long long)json_integer_value(v));
-        else snprintf(text, sizeof text, "%.17g", json_is_real(v) ? json_real_value(v) : NAN);
-        if (keep_given && was_given(c, &p)) continue;
-        if (!read_value(&p, text))
-            return fail(err, STRETTO_E_FORMAT, "its parameter \"%.60s\" is not what it may be", key);
+    const struct sampling_options before = c->sampling;
+    const int64_t n = c->n;
+    stretto_status s = take_all(c, all, keep_given, err);
+    if (s == STRETTO_OK) {
+        use(c);
+        return s;
     }
-    use(c);
-    return STRETTO_OK;
+    c->sampling = before;
+    c->n = n;
+    return s;
 }

@@ -27,6 +27,20 @@ void talk_done(struct talk *t)
     *t = (struct talk){ 0 };
 }
 
+void talk_take(struct talk *t, struct talk *from)
+{
+    talk_reset(t);
+    mem_free(t->messages);
+    mem_free(t->system);
+    t->messages = from->messages;
+    t->n = from->n;
+    t->cap = from->cap;
+    t->system = from->system;
+    t->n_ids = 0;
+    mem_free(from->ids);
+    *from = (struct talk){ 0 };
+}
+
 stretto_status talk_system(struct talk *t, const char *text)
 {
     char *copy = text ? mem_strdup(text) : NULL;

@@ -37,11 +37,12 @@ stretto_status talk_make_room(struct talk *t, size_t more, size_t *forgotten, st
  * sees them. */
 stretto_status talk_save(const struct talk *t, const json_t *parameters, const char *path, bool replace,
                          struct error *err);
-/* Takes the system message and the messages of a file in place of those there are; JSON lines, a document
- * with "messages", or a list of them. *parameters is NULL when there are none, else the caller's.
- * A failure leaves the conversation as it was. */
+/* Fills an empty conversation from a file: JSON lines, a document with "messages", or a list of them.
+ * *parameters is NULL when there are none, else the caller's. */
 stretto_status talk_load(struct talk *t, const char *path, json_t **parameters, struct error *err);
-/* The same of a file's bytes, into an empty conversation. */
+/* Takes the messages of another conversation, which is empty then. */
+void talk_take(struct talk *t, struct talk *from);
+/* The same of a file's bytes. */
 stretto_status talk_parse(struct talk *t, const char *text, size_t n, json_t **parameters,
                           struct error *err);
 #endif

@@ -192,30 +192,15 @@ stretto_status talk_load(struct talk *t, const char *path, json_t **parameters, 
 {
     struct file_map map;
     struct error why = { 0 };
-    struct talk read = { .model = t->model, .context = t->context };
     *parameters = NULL;
     if (ends_with(path, ".md"))
         return fail(err, STRETTO_E_UNSUP, "%s is Markdown, which is for reading only: save conversations "
                                           "under other names to load them again", path);
     TRY(file_map_open(&map, path, err));
     char *text = mem_strndup(map.size ? (const char *)map.data : "", map.size);   /* with a NUL, for strspn */
-    stretto_status s = text ? talk_parse(&read, text, map.size, parameters, &why)
+    stretto_status s = text ? talk_parse(t, text, map.size, parameters, &why)
                             : fail(&why, STRETTO_E_NOMEM, "out of memory");
     mem_free(text);
     file_map_close(&map);
-    if (s != STRETTO_OK) {
-        talk_done(&read);
-        return fail(err, s, "%s: %s", path, why.text);
-    }
-    mem_free(t->ids);
-    talk_reset(t);
-    talk_system(t, NULL);
-    mem_free(t->messages);
-    t->messages = read.messages;
-    t->n = read.n;
-    t->cap = read.cap;
-    t->system = read.system;
-    t->ids = NULL;
-    t->n_ids = t->ids_cap = 0;
-    return STRETTO_OK;
+    return s == STRETTO_OK ? s : fail(err, s, "%s: %s", path, why.text);
 }

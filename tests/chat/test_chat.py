@@ -271,14 +271,19 @@ class Chat(unittest.TestCase):
     def test_saved_chat_goes_on_exactly(self):
         """Parameters, seed and messages: sampled answers come as they would have."""
         one, two = "Tell me about a colour.", "And now about another one."
-        how = ["--temp", "1.2", "--strict", "--top-k", "0"]
+        how = ["--temp", "1.2", "--strict", "--top-k", "0", "--special-in-text"]
+        how += ["-l", "260-100,281+1.5"]
         out = self.pipe(f"{one}\n/save {self.dir}/a.jsonl\n{two}\n", "-n", "24", "-sys", "Be odd.", "-r", "Q", *how)
         first = json.loads((self.dir / "a.jsonl").read_text().splitlines()[-1])["content"]
         for way in ((["--resume", self.dir / "a.jsonl"], ""), ([], f"/load {self.dir}/a.jsonl\n")):
             done = subprocess.run([PROGRAM, "chat", "-m", MODEL, "--strict", *way[0]], env=self.env,
-                                  input=way[1] + two + "\n/set\n", capture_output=True, text=True, timeout=300)
+                                  input=f"{way[1]}/save! {self.dir}/b.jsonl\n{two}\n/set\n", capture_output=True,
+                                  text=True, timeout=300)
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertEqual(first + "\n" + done.stdout, out)
+            self.assertEqual((self.dir / "a.jsonl").read_text(), (self.dir / "b.jsonl").read_text())
+            head = json.loads((self.dir / "b.jsonl").read_text().splitlines()[0])["parameters"]
+            self.assertEqual((head["logit_bias"], head["special_in_text"]), ([[260, -100], [281, 1.5]], True))
             for row in (r"temperature +1\.2", "top_k +0", "n +24", "stop +Q", r"system +Be odd\."):
                 self.assertRegex(done.stderr, row)
         self.pipe("/set\n", "--resume", self.dir / "a.jsonl", "--temp", "0.3", "-n", "7", "-sys", "Be even.")
@@ -320,6 +325,8 @@ class Chat(unittest.TestCase):
                "nul": (json.dumps({"role": "user", "content": "a\0b"}), "NUL"),
                "new": ("{\"stretto_chat\": 2}", "newer version"), "a.md": ("**user**", "Markdown"),
                "param": ("{\"stretto_chat\": 1, \"parameters\": {\"mirostat\": 2}}", "\"mirostat\""),
+               "bias": ('{"stretto_chat": 1, "parameters": {"logit_bias": [[1]]}}', "\"logit_bias\""),
+               "stop": ('{"stretto_chat": 1, "parameters": {"stop": "x"}}', "\"stop\""),
                "value": ("{\"stretto_chat\": 1, \"parameters\": {\"top_p\": 2}}", "\"top_p\"")}
         for name, (text, words) in bad.items():
             if text is not None:
@@ -330,6 +337,10 @@ class Chat(unittest.TestCase):
         (self.dir / "good").write_text(json.dumps([user, {"role": "assistant", "content": "y"}]))
         self.pipe(f"/load {self.dir}/good\n/load {self.dir}/broken\n/save {self.dir}/talk.json\n", code=1)
         self.assertEqual([m["content"] for m in self.saved()], ["kept", "y"])      # a failure changes nothing
+        (self.dir / "half").write_text('{"stretto_chat": 1, "parameters": {"top_k": 3, "stop": [], "temp": "x"}}')
+        self.pipe(f"/load {self.dir}/good\n/load {self.dir}/half\n/save! {self.dir}/talk.json\n/set top_k\n", code=1)
+        self.assertEqual([m["content"] for m in self.saved()], ["kept", "y"])
+        self.assertIn("top_k is 40", self.said)
 
     def test_names_of_others(self):
         for leave in ("/bye", "/exit", "/quit"):
