@@ -109,6 +109,8 @@ static stretto_status compile_of_model(struct job *j, struct error *err)
     size_t n;
     TRY(source_open(&j->src, j->path.data, err));
     TRY(tokenizer_open(&j->tok, j->src, err));
+    const char *warning = tokenizer_warning(j->tok);
+    if (warning) fprintf(stderr, "stretto: %s\n", warning);
     if (!tokenizer_chat_template(j->tok, wants_tools(&j->in), &text, &n))
         return tokenizer_no_chat(j->tok, err);
     return chat_open_text(&j->chat, j->tok, text, n, err);

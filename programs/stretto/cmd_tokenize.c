@@ -131,6 +131,7 @@ static int tokenize_run(void *options, size_t n, char **operands)
     }
     stretto_status st = source_open(&src, path.data, &err);
     if (st == STRETTO_OK) st = tokenizer_open(&t, src, &err);
+    if (t && tokenizer_warning(t)) fprintf(stderr, "stretto: %s\n", tokenizer_warning(t));
     if (st == STRETTO_OK) st = read_input(&in, &err);
     if (st == STRETTO_OK) st = o->decode ? decode(o, t, &in, &err) : encode(o, t, &in, &err);
     buffer_done(&in);

@@ -69,6 +69,13 @@ stretto_status read_prompt_kept(stretto_session *s, const int32_t *ids, size_t n
     return status;
 }
 
+static void load_log(void *user, const char *line)
+{
+    struct shown *load = user;
+    ui_progress_break(&load->ui);
+    fprintf(stderr, "stretto: %s\n", line);
+}
+
 stretto_status read_prompt(stretto_session *s, const int32_t *ids, size_t n)
 {
     return read_prompt_kept(s, ids, n, NULL);
@@ -105,6 +112,7 @@ int open_model(const char *command, const struct model_options *o, bool vocabula
     mo.reference = o->reference;
     mo.vocabulary_only = vocabulary_only;
     mo.progress = load_progress;
+    mo.log = load_log;
     mo.user = &load;
     mo.cancel = &interrupted;
     stretto_status s = stretto_model_open(out, path.data, &mo, err, sizeof err);

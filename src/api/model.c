@@ -52,6 +52,7 @@ stretto_status stretto_model_open(stretto_model **out, const char *path,
                                         .reference = o.reference != 0,
                                         .vocabulary_only = o.vocabulary_only != 0,
                                         .progress = o.progress,
+                                        .log = o.log,
                                         .ud = o.user,
                                         .cancel = o.cancel};
         s = model_open(&m->model, path, &mo, &e);

@@ -117,6 +117,8 @@ stretto_status model_open(struct model **out, const char *path, const struct mod
     double begin = clock_seconds();
     stretto_status s = open_into(m, path, o, err);
     m->load_seconds = clock_seconds() - begin;
+    const char *warning = s == STRETTO_OK && m->tokenizer ? tokenizer_warning(m->tokenizer) : NULL;
+    if (warning && o->log) o->log(o->ud, warning);
     if (s != STRETTO_OK) model_close(m);
     else *out = m;
     return s;

@@ -15,6 +15,7 @@ struct model_open_options {
     bool reference;       /* the float32 path                                             */
     bool vocabulary_only; /* tokenizer and metadata, no weights                           */
     void (*progress)(void *ud, uint64_t done, uint64_t total);
+    void (*log)(void *ud, const char *line); /* from the thread that opens                     */
     void *ud;
     const volatile int *cancel;
     uint64_t memory;      /* bytes that weights may take; 0 = what the machine has        */

@@ -42,6 +42,7 @@ struct merge_work {
     size_t n_sym, cap_sym;
     struct merge_entry *heap;
     size_t n_heap, cap_heap;
+    unsigned char unspelled;            /* with E_UNSUP: a byte that no token spells */
 };
 
 void bpe_done(struct bpe *b);

@@ -29,7 +29,7 @@ static stretto_status consider(const struct vocab *v, struct merge_work *w, cons
 }
 
 static stretto_status emit(const struct vocab *v, int32_t unk, const char *p, size_t n,
-                           struct tokens *out)
+                           struct merge_work *w, struct tokens *out)
 {
     int32_t id = vocab_find(v, p, n);
     if (id >= 0) return tokens_push(out, id);
@@ -37,7 +37,11 @@ static stretto_status emit(const struct vocab *v, int32_t unk, const char *p, si
     for (size_t i = 0; i < n; i++) {
         id = vocab_byte(v, (unsigned char)p[i]);
         if (id < 0) id = vocab_find(v, p + i, 1);
-        if (id < 0) { out->n = had; return unk < 0 ? STRETTO_OK : tokens_push(out, unk); }
+        if (id < 0) {
+            out->n = had;
+            w->unspelled = (unsigned char)p[i];
+            return unk < 0 ? STRETTO_E_UNSUP : tokens_push(out, unk);
+        }
         TRY(tokens_push(out, id));
     }
     return STRETTO_OK;
@@ -65,7 +69,7 @@ static stretto_status merge(const struct vocab *v, int32_t unk, const char *p, s
         TRY(consider(v, w, p, e.pos));
     }
     for (int32_t i = 0; i >= 0; i = sym[i].next)
-        TRY(emit(v, unk, p + sym[i].at, sym[i].len, out));
+        TRY(emit(v, unk, p + sym[i].at, sym[i].len, w, out));
     w->n_sym = 0;
     return STRETTO_OK;
 }

@@ -255,7 +255,10 @@ static stretto_status bpe_characters(struct job *j, const char *p, size_t n)
             TRY(fall_back(j, key, n_key, &done));
             if (done) continue;
         }
-        if (t->unk < 0) continue;
+        if (t->unk < 0) {
+            j->merge.unspelled = (unsigned char)p[at - len];
+            return STRETTO_E_UNSUP;
+        }
         if (unknown && !t->fuse_unk) TRY(add_symbol(j, t->unk));
         unknown = true;
     }
@@ -263,8 +266,10 @@ static stretto_status bpe_characters(struct job *j, const char *p, size_t n)
 }
 
 /* Steps of a merge that are no tokens themselves fall apart into the tokens of their bytes. */
-static stretto_status split_virtual(const struct tokenizer *t, struct tokens *out, size_t from)
+static stretto_status split_virtual(struct job *j, size_t from)
 {
+    const struct tokenizer *t = j->t;
+    struct tokens *out = j->out;
     size_t n = out->n - from;
     bool any = false;
     for (size_t i = from; i < out->n; i++) any |= (size_t)out->id[i] >= t->vocab.n;
@@ -282,7 +287,9 @@ static stretto_status split_virtual(const struct tokenizer *t, struct tokens *ou
             int32_t cp;
             size_t step = utf8_decode(p + k, len - k, &cp);
             int32_t id = vocab_find(&t->vocab, p + k, step);
-            if (id >= 0) st = tokens_push(out, id);
+            int byte = byte_of_letter(cp);
+            if (id < 0) j->merge.unspelled = byte < 0 ? (unsigned char)p[k] : (unsigned char)byte;
+            st = id >= 0 ? tokens_push(out, id) : STRETTO_E_UNSUP;
             k += step;
         }
     }
@@ -313,7 +320,7 @@ static stretto_status bpe_word(struct job *j, const char *p, size_t n)
     if (!plain) TRY(bpe_characters(j, p, n));
     size_t from = j->out->n;
     if (j->merge.n_sym) TRY(bpe_merge_word(&t->bpe, &j->merge, j->out));
-    return t->vocab.n_all > t->vocab.n ? split_virtual(t, j->out, from) : STRETTO_OK;
+    return t->vocab.n_all > t->vocab.n ? split_virtual(j, from) : STRETTO_OK;
 }
 
 static stretto_status encode_words(struct job *j, const char *p, size_t n, bool first)
@@ -328,7 +335,10 @@ static stretto_status encode_words(struct job *j, const char *p, size_t n, bool 
         if (t->model == MODEL_BPE) TRY(bpe_word(j, word, s.len));
         else if (t->model == MODEL_SPM)
             TRY(spm_encode(&t->vocab, &t->pairs, t->unk, word, s.len, &j->merge, j->out));
-        else TRY(wordpiece_encode(&t->wordpiece, &t->vocab, word, s.len, j->out));
+        else {
+            j->merge.unspelled = (unsigned char)*word;
+            TRY(wordpiece_encode(&t->wordpiece, &t->vocab, word, s.len, j->out));
+        }
     }
     return STRETTO_OK;
 }
@@ -424,8 +434,12 @@ stretto_status tokenizer_encode_chat(const struct tokenizer *t, const char *text
     stretto_status st = encode_all(&j, n ? text : "", content, n, flags);
     if (st != STRETTO_OK) {
         out->n = had;
-        fail(err, st, st == STRETTO_E_NOMEM ? "no memory to tokenize %zu bytes"
-                                            : "a text of %zu bytes grew too long while tokenizing", n);
+        if (st == STRETTO_E_UNSUP)
+            fail(err, st, "the vocabulary has no token for the byte 0x%02X of the text and none for what is "
+                 "unknown: leave it out, or use a model whose vocabulary has all bytes", j.merge.unspelled);
+        else
+            fail(err, st, st == STRETTO_E_NOMEM ? "no memory to tokenize %zu bytes"
+                                                : "a text of %zu bytes grew too long while tokenizing", n);
     }
     buffer_done(&j.text);
     buffer_done(&j.spare);
@@ -596,6 +610,7 @@ const int32_t *tokenizer_before(const struct tokenizer *t, size_t *n)
 int32_t tokenizer_bos(const struct tokenizer *t) { return t->bos; }
 int32_t tokenizer_eos(const struct tokenizer *t) { return t->eos; }
 const char *tokenizer_kind(const struct tokenizer *t) { return t->kind; }
+const char *tokenizer_warning(const struct tokenizer *t) { return *t->warning ? t->warning : NULL; }
 
 bool tokenizer_is_eog(const struct tokenizer *t, int32_t id)
 {

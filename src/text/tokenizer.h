@@ -24,7 +24,8 @@ struct tokens { int32_t *id; size_t n, cap; };           /* growable; tokens_don
 void tokens_done(struct tokens *t);
 stretto_status tokens_push(struct tokens *t, int32_t id);
 
-/* Appends to *out. The text may hold any bytes, NULs and malformed UTF-8 included; at most 1 GiB. */
+/* Appends to *out. The text may hold any bytes, NULs and malformed UTF-8 included; at most 1 GiB. Bytes that
+ * the vocabulary can neither spell nor call unknown: E_UNSUP. */
 stretto_status tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, unsigned flags,
                                 struct tokens *out, struct error *err);
 
@@ -60,6 +61,8 @@ bool tokenizer_is_special(const struct tokenizer *t, int32_t id);
 int32_t tokenizer_find(const struct tokenizer *t, const char *piece, size_t n);  /* exact vocabulary entry or -1 */
 /* The vocabulary spelling of an id ("<|im_start|>", "Ġthe"); a view, length in *n; NULL out of range. */
 const char *tokenizer_spelling(const struct tokenizer *t, int32_t id, size_t *n);
+/* A sentence about what the files leave open and was guessed, or NULL. */
+const char *tokenizer_warning(const struct tokenizer *t);
 /* "BPE smollm", "SPM", "WordPiece" for people. */
 const char *tokenizer_kind(const struct tokenizer *t);
 /* The model's chat template (a view) or false. With tools the one called "tool_use" goes first, as in

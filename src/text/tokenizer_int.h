@@ -84,7 +84,7 @@ enum described { DESCRIBED_MODEL, DESCRIBED_NORMALIZER, DESCRIBED_PRE, DESCRIBED
 
 struct tokenizer {
     enum model_kind model;
-    char kind[64];
+    char kind[64], warning[400];
     struct vocab vocab;
     unsigned char *flag;              /* [vocab.n] TOKEN_IS_*                                      */
 

@@ -159,7 +159,10 @@ static stretto_status open_bpe(struct tokenizer *t, const struct source *src, bo
                                bool *no_bos, struct error *err)
 {
     struct source_str pre = { "default", 7 };
-    source_string(src, KEY("pre"), &pre);
+    if (!source_string(src, KEY("pre"), &pre))
+        snprintf(t->warning, sizeof t->warning, "%.200s does not name its pre-tokenizer "
+                 "(tokenizer.ggml.pre): texts are cut as llama.cpp does by default, which may be wrong for "
+                 "this model; a newer file of it says it", source_path(src));
     const struct pretok_name *name = pretok_find(pre.p, pre.n);
     if (!name)
         return fail(err, STRETTO_E_UNSUP, "%s names the pre-tokenizer \"%.*s\", which this version does "

@@ -5,6 +5,7 @@
  * transformers by tests/program/test_tokenizer_folder.py. */
 #include "text/vocab_json.h"
 #include "base/memory.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -378,8 +379,15 @@ static stretto_status put_json(struct tokenizer *t, const struct beside *b, stru
     if (own && json_is_object(json_object_get(b->tokenizer, "added_tokens_decoder"))) return STRETTO_OK;
     size_t n = list_json(tokens, list);
     if (own) qsort(list, n, sizeof *list, by_listed_id);
-    for (size_t i = 0; i < n; i++)
-        if (list[i].s.n) TRY(added_list_put(t, l, list[i].s, list[i].a, err));
+    for (size_t i = 0; i < n; i++) {
+        if (!list[i].s.n) continue;
+        TRY(added_list_put(t, l, list[i].s, list[i].a, err));
+        int32_t id = added_list_find(t, l, list[i].s)->id;
+        if (id != list[i].id && !*t->warning)
+            snprintf(t->warning, sizeof t->warning, "tokenizer.json gives the added token \"%.100s\" the id "
+                     "%lld; as transformers reads it, it gets %d, the next behind all others", list[i].s.p,
+                     list[i].id, (int)id);
+    }
     return STRETTO_OK;
 }
 

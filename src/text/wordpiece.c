@@ -30,6 +30,6 @@ stretto_status wordpiece_encode(const struct wordpiece *wp, const struct vocab *
         TRY(tokens_push(out, id));
         at += len;
     }
-    if (out->n == had && n && wp->unk >= 0) return tokens_push(out, wp->unk);
-    return STRETTO_OK;
+    if (out->n > had || !n) return STRETTO_OK;
+    return wp->unk >= 0 ? tokens_push(out, wp->unk) : STRETTO_E_UNSUP;
 }

@@ -38,6 +38,11 @@ if(TARGET stretto)
     $<TARGET_FILE:stretto> --folders 200 --seed 2)
   set_tests_properties(program.convert_tokenizer PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 600)
   set_tests_properties(program.convert_tokenizers PROPERTIES LABELS full SKIP_RETURN_CODE 77 TIMEOUT 1200)
+  add_executable(log_check program/log_check.c)
+  target_link_libraries(log_check PRIVATE stretto_all)
+  add_test(NAME program.unspelled COMMAND python3
+    ${CMAKE_CURRENT_SOURCE_DIR}/program/test_unspelled.py $<TARGET_FILE:stretto> $<TARGET_FILE:log_check>)
+  set_tests_properties(program.unspelled PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 120)
   add_test(NAME program.template COMMAND python3
     ${CMAKE_CURRENT_SOURCE_DIR}/program/test_template.py $<TARGET_FILE:stretto> ${STRETTO_TEST_DATA})
   add_test(NAME program.template_random COMMAND python3
