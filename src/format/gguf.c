@@ -260,8 +260,8 @@ static stretto_status check_magic(struct part *p)
 static stretto_status read_part(struct part *p, bool first)
 {
     p->alignment = 32;
-    p->r = (struct reader){ .p = p->map->data, .end = p->map->data + p->map->size };
     TRY(check_magic(p));
+    p->r = (struct reader){ .p = p->map->data, .end = p->map->data + p->map->size };
     read_u32(&p->r);
     uint32_t version = read_u32(&p->r);
     if (version == 0x03000000 || version == 0x02000000)

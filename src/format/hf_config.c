@@ -582,12 +582,12 @@ static void read_cap(struct reading *r, const char *name, const char *key, doubl
 static void read_gemma(struct reading *r)
 {
     const struct hf_family *f = r->family;
-    if (!f->query_scalar) return;
+    if (f->query_scalar == 0) return;
     double scalar = real_in(r, r->text, "query_pre_attn_scalar", f->query_scalar);
     if (!(scalar > 0)) refuse(r, STRETTO_E_FORMAT, "\"query_pre_attn_scalar\" is not positive");
     put_f32(r, ".attention.query_pre_attn_scalar", scalar);
     read_cap(r, "final_logit_softcapping", ".final_logit_softcapping", f->logit_softcap);
-    if (f->attention_softcap)
+    if (f->attention_softcap != 0)
         read_cap(r, "attn_logit_softcapping", ".attn_logit_softcapping", f->attention_softcap);
     else if (real_in(r, r->text, "attn_logit_softcapping", 0) != 0)
         refuse(r, STRETTO_E_UNSUP, "\"attn_logit_softcapping\" is not supported in a %s model",

@@ -136,7 +136,7 @@ static stretto_status read_header(struct json *j, const unsigned char *data, siz
 stretto_status safetensors_read(const struct file_map *m, const char *path, st_visit *each,
                                 void *ctx, struct error *err)
 {
-    struct reader r = { .p = m->data, .end = m->data + m->size };
+    struct reader r = { .p = m->data, .end = m->size ? m->data + m->size : m->data };
     uint64_t n = read_u64(&r);
     size_t left = (size_t)(r.end - r.p);
     if (m->size > 8 && memcmp(m->data, "version ", 8) == 0)

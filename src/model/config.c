@@ -192,9 +192,9 @@ static void read_rope(struct config *c, const struct family *f, struct keys *k)
     c->rope_base = f->rope_base > 0 ? keys_real(k, base, f->rope_base) : needed(k, base);
     read_rope_scaling(c, k);
     double local = keys_real(k, ".rope.freq_base_swa", f->rope_base_window);
-    if (f->rope_base_window) c->rope_base_window = local;
+    if (f->rope_base_window > 0) c->rope_base_window = local;
     else
-        for (uint32_t i = 0; local && local != c->rope_base && i < c->layers; i++)
+        for (uint32_t i = 0; local != 0 && local != c->rope_base && i < c->layers; i++)
             if (c->windowed[i])
                 keys_refuse(k, STRETTO_E_UNSUP,
                             "%s.rope.freq_base_swa is %g: a rotary base of their own for the "

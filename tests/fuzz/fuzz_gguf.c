@@ -1,6 +1,7 @@
 /* Any bytes as a .gguf file: an error or a source of which everything can be asked. */
 #include "base/memory.h"
 #include "format/source.h"
+#include "model/family.h"
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,6 +55,22 @@ static uint64_t ask_everything(const struct source *s)
     return sum;
 }
 
+/* As far as a model gets before its weights are looked at. */
+static void build(const struct source *s)
+{
+    const struct family *f = family_find(source_arch(s));
+    static struct config c;
+    struct graph g;
+    struct error err = { 0 };
+    if (!f) return;
+    stretto_status st = config_read(&c, f, s, &err);
+    if (st == STRETTO_OK) {
+        st = graph_build(&g, f, &c, s, &err);
+        if (st == STRETTO_OK) graph_done(&g);
+    }
+    if ((st != STRETTO_OK) != (err.text[0] != '\0')) abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static int fd = -1;
@@ -69,6 +86,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if ((st == STRETTO_OK) != (s != NULL) || (st != STRETTO_OK) != (err.text[0] != '\0')) abort();
     volatile uint64_t sum = s ? ask_everything(s) : 0;
     (void)sum;
+    if (s) build(s);
     source_close(s);
     return 0;
 }

@@ -1,5 +1,6 @@
 /* Any bytes as a Hugging Face folder: u16 length of config.json, config.json, model.safetensors. */
 #include "format/source.h"
+#include "model/family.h"
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,6 +57,22 @@ static uint64_t touch(const struct source_tensor *t)
     return sum;
 }
 
+/* As far as a model gets before its weights are looked at. */
+static void build(const struct source *s)
+{
+    const struct family *f = family_find(source_arch(s));
+    static struct config c;
+    struct graph g;
+    struct error err = { 0 };
+    if (!f) return;
+    stretto_status st = config_read(&c, f, s, &err);
+    if (st == STRETTO_OK) {
+        st = graph_build(&g, f, &c, s, &err);
+        if (st == STRETTO_OK) graph_done(&g);
+    }
+    if ((st != STRETTO_OK) != (err.text[0] != '\0')) abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (!fds[0]) enter();
@@ -72,6 +89,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (size_t i = 0; s && i < source_tensor_count(s); i++) sum += touch(source_tensor_at(s, i));
     volatile uint64_t keep = sum;
     (void)keep;
+    if (s) build(s);
     source_close(s);
     return 0;
 }
