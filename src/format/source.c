@@ -332,6 +332,19 @@ bool source_array_f64(const struct source *s, const char *key, size_t i, double 
     return element(s, key, i, &v) && to_f64(v, out);
 }
 
+bool source_each_u64(const struct source *s, const char *key, uint64_t *out)
+{
+    size_t n;
+    int64_t first, other;
+    if (source_u64(s, key, out)) return true;
+    if (!source_array(s, key, NULL, &n) || !source_array_i64(s, key, 0, &first) || first < 0)
+        return false;
+    for (size_t i = 1; i < n; i++)
+        if (!source_array_i64(s, key, i, &other) || other != first) return false;
+    *out = (uint64_t)first;
+    return true;
+}
+
 size_t source_key_count(const struct source *s) { return s->n_keys; }
 
 const char *source_key_at(const struct source *s, size_t i, enum source_kind *kind)

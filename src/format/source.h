@@ -79,6 +79,9 @@ bool source_array_string(const struct source *s, const char *key, size_t i, stru
 bool source_array_i64(const struct source *s, const char *key, size_t i, int64_t *out);
 bool source_array_f64(const struct source *s, const char *key, size_t i, double *out);
 
+/* The number, or the one that every element of an array is: some files say one for each layer. */
+bool source_each_u64(const struct source *s, const char *key, uint64_t *out);
+
 /* Iterate all metadata for `info` and `convert`. */
 size_t source_key_count(const struct source *s);
 const char *source_key_at(const struct source *s, size_t i, enum source_kind *kind);

@@ -74,37 +74,25 @@ static bool can_cut(const struct source_tensor *t)
     return t->n_dims <= 2 && (t->n_dims == 2 || dtype_table[t->type].block == 1);
 }
 
-/* A number, or an array that has one for every layer, and the same for all. 0: neither. */
-static uint64_t size_of(const struct source *s, const char *key)
+/* Keeps *v where the file has no such key; false when it says more than one number, which the builder
+ * refuses by name. */
+static bool size_of(const struct source *s, const char *key, uint64_t *v)
 {
-    uint64_t v = 0;
-    int64_t first, other;
-    size_t n;
-    if (source_u64(s, key, &v)) return v;
-    if (!source_array(s, key, NULL, &n) || !n || !source_array_i64(s, key, 0, &first)) return 0;
-    for (size_t i = 1; i < n; i++)
-        if (!source_array_i64(s, key, i, &other) || other != first) return 0;
-    return first > 0 ? (uint64_t)first : 0;
-}
-
-/* Layers of several sizes: the builder refuses them by name. */
-static bool differs(const struct source *s, const char *key)
-{
-    return source_array(s, key, NULL, NULL) && size_of(s, key) == 0;
+    return source_each_u64(s, key, v) || !source_has(s, key);
 }
 
 stretto_status source_unfuse(struct source *s, struct error *err)
 {
     bool phi3 = strcmp(s->arch, "phi3") == 0;
     if (!phi3 && strcmp(s->arch, "gpt2") != 0) return STRETTO_OK;
-    uint64_t width = size_of(s, ".embedding_length"), heads = size_of(s, ".attention.head_count");
-    if (width == 0 || heads == 0) return STRETTO_OK; /* a vocabulary; the builder asks for more */
-    if (differs(s, ".attention.head_count_kv") || differs(s, ".feed_forward_length"))
-        return STRETTO_OK;
-    uint64_t feed = size_of(s, ".feed_forward_length"), heads_kv = heads, key = width / heads;
-    if (source_meta(s, ".attention.head_count_kv"))
-        heads_kv = size_of(s, ".attention.head_count_kv");
-    source_u64(s, ".attention.key_length", &key);
+    uint64_t width = 0, heads = 0, feed = 0;
+    if (!source_each_u64(s, ".embedding_length", &width)
+        || !source_each_u64(s, ".attention.head_count", &heads) || heads == 0)
+        return STRETTO_OK; /* a vocabulary, or sizes that differ; the builder says which */
+    uint64_t heads_kv = heads, key = width / heads;
+    if (!size_of(s, ".attention.head_count_kv", &heads_kv)
+        || !size_of(s, ".attention.key_length", &key)
+        || !size_of(s, ".feed_forward_length", &feed)) return STRETTO_OK;
     enum { MOST = 1 << 24 };                           /* so that no sum below overflows */
     if (heads > MOST || heads_kv > MOST || key > MOST || feed > MOST)
         return fail(err, STRETTO_E_FORMAT, "%s: the sizes of its attention are not possible",

@@ -1,5 +1,6 @@
 /* One row per family. A choice names what the builder does; nothing else in the program knows a
- * family by name. */
+ * family by name. Numbers are what llama.cpp takes where a GGUF file is silent; folders always say
+ * theirs, with the defaults of format/hf_families.c. */
 #include "model/family.h"
 #include <string.h>
 

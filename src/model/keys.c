@@ -25,29 +25,16 @@ bool keys_has(struct keys *k, const char *key)
     return source_has(k->s, key);
 }
 
-/* All elements of an array, if they are the same whole number. */
-static bool one_for_all(struct keys *k, const char *key, uint64_t *out)
-{
-    size_t n;
-    int64_t first, other;
-    if (!source_array(k->s, key, NULL, &n) || n == 0
-        || !source_array_i64(k->s, key, 0, &first) || first < 0) return false;
-    for (size_t i = 1; i < n; i++)
-        if (!source_array_i64(k->s, key, i, &other) || other != first) {
-            keys_refuse(k, STRETTO_E_UNSUP, "%s%s differs between layers, which is not supported",
-                        source_arch(k->s), key);
-            return false;
-        }
-    *out = (uint64_t)first;
-    return true;
-}
-
 uint64_t keys_count(struct keys *k, const char *key, uint64_t fallback)
 {
     uint64_t v = fallback;
-    if (keys_has(k, key) && !source_u64(k->s, key, &v) && !one_for_all(k, key, &v))
+    if (!keys_has(k, key) || source_each_u64(k->s, key, &v)) return v;
+    if (source_array(k->s, key, NULL, NULL))
+        keys_refuse(k, STRETTO_E_UNSUP, "%s%s differs between layers, which is not supported",
+                    source_arch(k->s), key);
+    else
         keys_refuse(k, STRETTO_E_FORMAT, "%s%s is not a whole number", source_arch(k->s), key);
-    return v;
+    return fallback;
 }
 
 uint32_t keys_size(struct keys *k, const char *key, uint64_t fallback, uint64_t max)

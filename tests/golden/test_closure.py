@@ -355,6 +355,17 @@ def saved(stretto, path):
             a, b = logits(stretto, before), logits(stretto, after)
             check(a[0] is not None and a[0] == b[0], f"{family}: as llama.cpp saves it: {b[1] or 'other logits'}")
 
+            def for_each_layer(g):
+                t = gguf.GGUFValueType
+                for key in ("feed_forward_length", "attention.head_count", "attention.head_count_kv"):
+                    value = rows[family].get(key, rows["all"].get(key))[1]
+                    g.kv_data[0][f"{arch}.{key}"] = gguf.GGUFValue([value] * rows[family]["block_count"][1], t.ARRAY,
+                                                                   t.UINT32)
+
+            files.write_gguf(after, cfg, vocab, w, more=for_each_layer)
+            b = logits(stretto, after)
+            check(a[0] == b[0], f"{family}: sizes said for each layer: {b[1] or 'other logits'}")
+
 
 # ---- rotary positions --------------------------------------------------------------------------------
 
