@@ -4,6 +4,7 @@
 #include "stretto/fetch.h"
 #include "stretto/nearest.h"
 #include "ui/progress.h"
+#include "ui/terminal.h"
 #include <jansson.h>
 #include <dirent.h>
 #include <errno.h>
@@ -69,40 +70,73 @@ static int print_names(const struct catalogue *c, const struct shelf *s, bool he
     return EXIT_DONE;
 }
 
-static void widen(int *width, const char *word)
+/* The table: on a narrow terminal first the licences and then what things are give way. */
+struct columns { size_t name, licence, width; };      /* licence 0: left out; width 0: no terminal */
+
+static const char the_default[] = " (the default)";
+
+static void widen(size_t *column, const char *word)
 {
-    int n = (int)strlen(word);
-    if (n > *width) *width = n < 40 ? n : 40;
+    size_t n = strlen(word);
+    if (n > *column) *column = n < 40 ? n : 40;
+}
+
+static struct columns columns_of(const struct catalogue *c, const struct shelf *s)
+{
+    struct ui_terminal t = ui_terminal_look(stdout);
+    struct columns w = { .name = 4, .licence = 7, .width = t.there ? t.width : 0 };
+    size_t what = 0;
+    for (size_t i = 0; i < catalogue_count(c); i++) {
+        widen(&w.name, catalogue_at(c, i)->name);
+        widen(&w.licence, catalogue_at(c, i)->licence);
+        size_t n = strlen(catalogue_at(c, i)->title) + (catalogue_at(c, i)->is_default ? strlen(the_default) : 0);
+        if (n > what) what = n;
+    }
+    for (size_t i = 0; i < s->n; i++) widen(&w.name, s->items[i].name);
+    if (w.width && w.name + w.licence + what + 21 > w.width) w.licence = 0;
+    return w;
+}
+
+static void print_row(const struct columns *w, const char *name, const char *size, const char *licence,
+                      const char *here, const char *what)
+{
+    int at = printf("%-*s  %9s", (int)w->name, name, size);
+    if (w->licence) at += printf("  %-*s", (int)w->licence, licence);
+    size_t used = (size_t)at + 8, room = !w->width ? strlen(what) : used < w->width ? w->width - used : 0;
+    if (strlen(what) <= room) printf("  %-4s  %s\n", here, what);
+    else if (room >= 15) printf("  %-4s  %.*s...\n", here, (int)room - 3, what);
+    else printf("  %s\n", here);
+}
+
+static void print_catalogue(const struct columns *w, const struct catalogue *c, const char *dir, bool here)
+{
+    for (size_t i = 0; i < catalogue_count(c); i++) {
+        const struct catalogue_model *m = catalogue_at(c, i);
+        bool present = catalogue_present(m, dir);
+        char size[32] = "?", what[300];
+        if (here && !present) continue;
+        if (catalogue_bytes(m)) ui_bytes(size, sizeof size, catalogue_bytes(m));
+        snprintf(what, sizeof what, "%s%s", m->title, m->is_default ? the_default : "");
+        print_row(w, m->name, size, m->licence, present ? "yes" : "-", what);
+    }
 }
 
 static int print_table(const struct catalogue *c, const struct shelf *s, bool here)
 {
-    int name = 4, licence = 7;
-    for (size_t i = 0; i < catalogue_count(c); i++) {
-        widen(&name, catalogue_at(c, i)->name);
-        widen(&licence, catalogue_at(c, i)->licence);
-    }
-    for (size_t i = 0; i < s->n; i++) widen(&name, s->items[i].name);
-    printf("%-*s  %9s  %-*s  %-4s  %s\n", name, "name", "size", licence, "licence", "here",
-           "what it is");
-    for (size_t i = 0; i < catalogue_count(c); i++) {
-        const struct catalogue_model *m = catalogue_at(c, i);
-        bool present = catalogue_present(m, s->dir);
-        char size[32] = "?";
-        if (here && !present) continue;
-        if (catalogue_bytes(m)) ui_bytes(size, sizeof size, catalogue_bytes(m));
-        printf("%-*s  %9s  %-*s  %-4s  %s%s\n", name, m->name, size, licence, m->licence,
-               present ? "yes" : "-", m->title, m->is_default ? " (the default)" : "");
-    }
-    for (size_t i = 0; i < s->n; i++) {
-        char size[32];
-        if (s->items[i].model) continue;
-        printf("%-*s  %9s  %-*s  %-4s  %s\n", name, s->items[i].name,
-               ui_bytes(size, sizeof size, s->items[i].bytes), licence, "?", "yes",
-               hub_name_is(s->items[i].name) ? "of Hugging Face" : "put there by hand");
-    }
-    printf("\n'stretto pull NAME' fetches a model into %s,\n'stretto models rm NAME' removes one; "
-           "hf:USER/REPO[:QUANT], https: and file: sources can be pulled too.\n", s->dir);
+    struct columns w = columns_of(c, s);
+    char size[32];
+    print_row(&w, "name", "size", "licence", "here", "what it is");
+    print_catalogue(&w, c, s->dir, here);
+    for (size_t i = 0; i < s->n; i++)
+        if (!s->items[i].model)
+            print_row(&w, s->items[i].name, ui_bytes(size, sizeof size, s->items[i].bytes), "?", "yes",
+                      hub_name_is(s->items[i].name) ? "of Hugging Face" : "put there by hand");
+    char where[CATALOGUE_MAX_PATH + 40];
+    snprintf(where, sizeof where, "The folder of models is %s.", s->dir);
+    putchar('\n');
+    command_say(where);
+    command_say("'stretto pull NAME' fetches a model, 'stretto models rm NAME' removes one; hf:USER/REPO[:QUANT], "
+                "https: and file: sources can be pulled too.");
     return EXIT_DONE;
 }
 

@@ -62,6 +62,8 @@ const struct command *command_find(const char *name);
 int command_parse(const struct command *c, int argc, char **argv, void *options, size_t *n_operands,
                   bool *help);
 void command_help(const struct command *c);
+/* A paragraph on standard output, as wide as the terminal. */
+void command_say(const char *text);
 int command_help_all(bool json);
 /* Says that there is no such command, and which one may be meant. */
 int command_unknown(const char *word);

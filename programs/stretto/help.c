@@ -153,6 +153,13 @@ void command_help(const struct command *c)
     }
 }
 
+void command_say(const char *text)
+{
+    struct page p = page_open();
+    put_words(&p, text, 0);
+    line_end(&p);
+}
+
 static void json_text(const char *s)
 {
     putchar('"');

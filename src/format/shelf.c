@@ -158,6 +158,8 @@ static bool add(struct shelf *s, const char *name, const char *path, const struc
 {
     struct shelf_item item = { .folder = is_folder(path), .model = m };
     if (s->n == SHELF_MAX) return false;
+    /* What -m could not name is not offered; names with control characters are among that. */
+    if (!hub_name_is(name) && !catalogue_name_ok(name)) return true;
     if (item.folder) item.bytes = bytes_below(path, 0);
     else if (!parts_present(path, &item.bytes)) return true;          /* half of it is not a model */
     struct shelf_item *more = mem_resize(s->items, (s->n + 1) * sizeof *more);
@@ -197,7 +199,7 @@ static bool add_repository(struct shelf *s, const char *user, const char *member
     models_below(folder, "", 0, &list);
     for (size_t i = 0; ok && i < list.n; i++) {
         buffer_clear(&b);
-        if (strlen(list.v[i]) > HUB_MAX_FILE || !join(path, folder, list.v[i])) continue;
+        if (!catalogue_name_ok(list.v[i]) || !join(path, folder, list.v[i])) continue;
         if (list.n > 1 || is_whole_folder(folder)) strcpy(n.file, list.v[i]);
         ok = hub_name_spell(&n, &b) == STRETTO_OK && add(s, b.data, path, NULL);
     }

@@ -10,6 +10,7 @@ import json
 import os
 import pty
 import re
+import select
 import struct
 import subprocess
 import sys
@@ -25,19 +26,17 @@ def on_terminal(argv, width, **env):
     base = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLUMNS", "TERM")}
     child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=other, stderr=subprocess.DEVNULL,
                              env=base | {"TERM": "xterm"} | env)
+    # What the program wrote is read before the terminal goes: the mark comes behind all of it.
+    seen, mark, marked = b"", b"\0end\0", False
+    while not seen.endswith(mark):
+        if select.select([main], [], [], 0.02)[0]:
+            seen += os.read(main, 65536)
+        elif child.poll() is not None and not marked:
+            marked = os.write(other, mark) > 0
     os.close(other)
-    seen = b""
-    while True:
-        try:
-            block = os.read(main, 65536)
-        except OSError:
-            break
-        if not block:
-            break
-        seen += block
     os.close(main)
-    assert child.wait() == 0, argv
-    return seen.decode().replace("\r\n", "\n")
+    assert child.returncode == 0, argv
+    return seen[:-len(mark)].decode().replace("\r\n", "\n")
 
 
 def piped(argv, **env):
@@ -71,6 +70,11 @@ def main():
             assert on_terminal(argv, width, NO_COLOR="1") == text, (argv, width)
             assert on_terminal(argv, width, NO_COLOR="") == coloured, (argv, width)
             assert on_terminal(argv, width, TERM="dumb") == text, (argv, width)
+    for width in (40, 61, 80, 120):
+        table = on_terminal([STRETTO, "models"], width, XDG_CACHE_HOME="/x", XDG_CONFIG_HOME="/x")
+        assert max(map(len, table.split("\n"))) <= width, (width, table)
+        assert all(name in table for name in ("smollm2-135m", "minilm-l6-v2")), table
+        assert ("Apache-2.0" in table) == (width > 80) and ("SmolLM2" in table) == (width > 50), table
     # Something is coloured by its kind, not all alike.
     assert "\x1b[1m--threads\x1b[0m" in on_terminal([STRETTO, "run", "--help"], 80)
     assert "\x1b[35mN\x1b[0m" in on_terminal([STRETTO, "run", "--help"], 80)

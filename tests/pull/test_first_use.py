@@ -251,11 +251,17 @@ class FirstUse(unittest.TestCase):
         shutil.copy(self.gguf, self.models / "mine.gguf")
         shutil.copytree(pathlib.Path(GOLDEN, "llama/hf"), self.models / "folder")
         (self.models / "notes.txt").write_text("kept")
+        # Names that -m would not take, and that could command a terminal, are not shown.
+        for odd in ("\x1b[31mred.gguf", "user/repo/\x1b[31mred.gguf", "-m.gguf", ".hidden.gguf"):
+            shutil.copy(self.gguf, self.models / odd)
+        odd = [n for n in self.here() if "red" in n or n.startswith(("-", "."))]
+        self.assertEqual(len(odd), 4)
         names = ["one", "folder", "hf:user/repo/a-Q4_K_M.gguf", "hf:user/repo/a-Q8_0.gguf", "mine.gguf"]
         for words in (["models"], ["models", "list"], ["models", "ls"], ["list"], ["ls"]):
             self.assertEqual(self.call(*words, "-q", "--here").split(), names, words)
         self.assertEqual(self.call("list", "-q").split(), ["one", "encoder", *names[1:]])
         table = self.call("list")
+        self.assertNotIn("\x1b", table)
         self.assertTrue(all(n in table for n in [*names, "encoder"]), table)
         listed = {m["name"]: m for m in json.loads(self.call("list", "--json"))}
         self.assertEqual(sorted(listed), sorted([*names, "encoder"]))
@@ -264,6 +270,8 @@ class FirstUse(unittest.TestCase):
             self.assertTrue(os.path.exists(listed[name]["path"]))
         size = sum(p.stat().st_size for p in (self.models / "folder").rglob("*"))
         self.assertEqual(listed["folder"]["bytes"], size)
+        for name in odd:
+            (self.models / name).unlink()
         # Nothing goes without a question or -y, and nothing from elsewhere at all.
         before = self.here()
         self.call("rm", "one", code=2)
