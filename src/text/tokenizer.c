@@ -1,6 +1,7 @@
 #include "text/tokenizer_int.h"
 #include "base/memory.h"
 #include "text/spm.h"
+#include <stdio.h>
 #include <string.h>
 
 enum { TEXT_MAX = 1 << 30, WORK_MAX = 0x7FFFFFF0 };
@@ -130,6 +131,29 @@ static void find_ends(struct tokenizer *t)
         t->flag[id] &= (unsigned char)~TOKEN_IS_EOG;
 }
 
+/* <x> with its </x>, or that: tags inside a text, not ends or beginnings of turns. */
+static bool is_tag(const struct tokenizer *t, const char *p, size_t n)
+{
+    char other[130];
+    if (n < 3 || n > 127 || p[0] != '<' || p[n - 1] != '>') return false;
+    int len = p[1] == '/' ? snprintf(other, sizeof other, "<%.*s", (int)n - 2, p + 2)
+                          : snprintf(other, sizeof other, "</%.*s", (int)n - 1, p + 1);
+    int32_t id = vocab_find(&t->vocab, other, (size_t)len);
+    return id >= 0 && t->flag[id] & TOKEN_IS_ADDED;
+}
+
+/* Tokens that files do not call special and that steer the model all the same: those that end an
+ * answer, and those that a chat template marks turns with, as DeepSeek's <|User|>. */
+static void find_steering(const struct tokenizer *t, struct added_set *s)
+{
+    for (size_t k = 0; k < t->n_chat; k++) added_spelled(s, t->chat[k].text, t->chat[k].n);
+    for (size_t i = 0; i < s->n; i++) {
+        struct added *a = &s->item[i];
+        bool word = a->len < 3 || is_tag(t, s->text + a->at, a->len);
+        a->steers = (a->steers && !word) || t->flag[a->id] & TOKEN_IS_EOG;
+    }
+}
+
 stretto_status tokenizer_finish(struct tokenizer *t, struct error *err)
 {
     struct vocab *v = &t->vocab;
@@ -147,10 +171,8 @@ stretto_status tokenizer_finish(struct tokenizer *t, struct error *err)
     if (t->eos >= 0) t->flag[t->eos] |= TOKEN_IS_SPECIAL;
     TRY(added_sort(&t->raw, err));
     TRY(added_sort(&t->normalized, err));
-    for (size_t i = 0; i < t->raw.n; i++)
-        t->raw.item[i].ends = t->flag[t->raw.item[i].id] & TOKEN_IS_EOG;
-    for (size_t i = 0; i < t->normalized.n; i++)
-        t->normalized.item[i].ends = t->flag[t->normalized.item[i].id] & TOKEN_IS_EOG;
+    find_steering(t, &t->raw);
+    find_steering(t, &t->normalized);
     return STRETTO_OK;
 }
 
@@ -377,7 +399,7 @@ static bool steers_normalized(const struct tokenizer *t)
 {
     bool any = false;
     for (size_t i = 0; i < t->normalized.n && !any; i++)
-        any = t->normalized.item[i].special || t->normalized.item[i].ends;
+        any = t->normalized.item[i].special || t->normalized.item[i].steers;
     return any;
 }
 

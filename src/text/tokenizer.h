@@ -30,8 +30,9 @@ stretto_status tokenizer_encode(const struct tokenizer *t, const char *text, siz
                                 struct tokens *out, struct error *err);
 
 /* The same where some bytes are somebody else's words: content[i] 1 says that text[i] is one (NULL: none
- * is). Special tokens and those that end an answer are found only where the template's own bytes spell
- * them whole; all other tokens are those of the text as one. */
+ * is). Special tokens, those that end an answer and those that the model's chat template spells (but for
+ * tags: <x> where there is </x>) are found only where the template's own bytes spell them whole; all
+ * other tokens are those of the text as one. */
 stretto_status tokenizer_encode_chat(const struct tokenizer *t, const char *text,
                                      const unsigned char *content, size_t n, unsigned flags,
                                      struct tokens *out, struct error *err);

@@ -108,6 +108,18 @@ static const struct added *longest_at(const struct added_set *s, const char *p, 
     return best;
 }
 
+void added_spelled(struct added_set *s, const char *text, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (!s->starts[(unsigned char)text[i]]) continue;
+        size_t lo = 0, hi = s->n;
+        for (size_t depth = 0; depth < n - i && lo < hi; depth++) {
+            narrow(s, &lo, &hi, depth, (unsigned char)text[i + depth]);
+            while (lo < hi && s->item[lo].len == depth + 1) s->item[lo++].steers = true;
+        }
+    }
+}
+
 static bool word_before(const char *text, size_t at)
 {
     if (!at) return false;
@@ -128,7 +140,7 @@ static bool word_after(const char *text, size_t n, size_t at)
 /* Somebody else's bytes in the token, which then may not be one that steers. */
 static bool forged(const struct added *a, const unsigned char *content, size_t at)
 {
-    return content && (a->special || a->ends) && memchr(content + at, 1, a->len);
+    return content && (a->special || a->steers) && memchr(content + at, 1, a->len);
 }
 
 /* The token at i, or NULL. One that is forged hides nothing of the template's: only what lies in the

@@ -42,7 +42,7 @@ struct added {
     int32_t id;
     uint32_t at, len;                 /* what to look for, in added_set.text                       */
     bool special, lstrip, rstrip, single_word;
-    bool ends;                        /* an answer: nobody's words may spell it                    */
+    bool steers;                      /* not special, but nobody's words may spell it              */
 };
 struct added_set {
     struct added *item;               /* sorted by string                                          */
@@ -141,6 +141,8 @@ stretto_status added_add(struct added_set *s, struct added a, const char *p, siz
                          struct error *err);
 stretto_status added_sort(struct added_set *s, struct error *err);
 const struct added *added_of(const struct added_set *s, int32_t id);     /* NULL: not of this set */
+/* Sets `steers` of the tokens that the text spells somewhere. Sorted sets only. */
+void added_spelled(struct added_set *s, const char *text, size_t n);
 void added_done(struct added_set *s);
 /* A walk over the added tokens of one text; begins zeroed. */
 struct added_search {

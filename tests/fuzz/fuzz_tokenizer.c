@@ -42,10 +42,10 @@ static void try_marks(const struct tokenizer *t, const char *p, size_t n)
 {
     struct tokens plain = { 0 }, off = { 0 }, none = { 0 }, all = { 0 }, mixed = { 0 };
     unsigned char *marks = calloc(n + 1, 1);
-    bool ends = false;
-    for (size_t i = 0; i < t->raw.n; i++) ends |= t->raw.item[i].ends && !t->raw.item[i].special;
+    bool steers = false;
+    for (size_t i = 0; i < t->raw.n; i++) steers |= t->raw.item[i].steers && !t->raw.item[i].special;
     for (size_t i = 0; i < t->normalized.n; i++)
-        ends |= t->normalized.item[i].ends && !t->normalized.item[i].special;
+        steers |= t->normalized.item[i].steers && !t->normalized.item[i].special;
     stretto_status st = tokenizer_encode(t, p, n, TOKENIZE_SPECIAL, &plain, NULL);
     if (st == STRETTO_OK) st = tokenizer_encode(t, p, n, 0, &off, NULL);
     if (st == STRETTO_OK) st = tokenizer_encode_chat(t, p, marks, n, TOKENIZE_SPECIAL, &none, NULL);
@@ -54,7 +54,7 @@ static void try_marks(const struct tokenizer *t, const char *p, size_t n)
     for (size_t i = 0; i < n; i++) marks[i] = (i * 7 + (unsigned char)p[i]) / 5 % 2;
     if (st == STRETTO_OK) st = tokenizer_encode_chat(t, p, marks, n, TOKENIZE_SPECIAL, &mixed, NULL);
     if (st == STRETTO_OK && !same(&plain, &none)) abort();
-    if (st == STRETTO_OK && !ends && !same(&off, &all)) abort();
+    if (st == STRETTO_OK && !steers && !same(&off, &all)) abort();
     free(marks);
     tokens_done(&plain);
     tokens_done(&off);
