@@ -242,7 +242,7 @@ _stretto_operands()
 {
     case $command in
     run) _stretto_models '' ;;
-    chat) _stretto_files f ;;
+    chat) _stretto_models '' ;;
     bench) _stretto_files f ;;
     eval) [[ ${#words[@]} -ne 3 ]] || _stretto_words ppl kl logits ;;
     trace) [[ ${#words[@]} -ne 3 ]] || _stretto_words jacobi ;;

@@ -108,7 +108,7 @@ complete -c stretto -n '__fish_seen_subcommand_from chat' -l learned -r -F -d 'w
 complete -c stretto -n '__fish_seen_subcommand_from chat' -l window -x -d 'tokens of the Jacobi window, columns of lookahead\'s'
 complete -c stretto -n '__fish_seen_subcommand_from chat' -l ngram -x -d 'lookahead: tokens of an n-gram'
 complete -c stretto -n '__fish_seen_subcommand_from chat' -l guesses -x -d 'lookahead: n-grams that are tried at once'
-complete -c stretto -n '__fish_seen_subcommand_from chat' -F
+complete -c stretto -n '__fish_seen_subcommand_from chat' -F -a '(__stretto_names)'
 complete -c stretto -n '__fish_seen_subcommand_from bench' -s p -l n-prompt -x -d 'prompt sizes'
 complete -c stretto -n '__fish_seen_subcommand_from bench' -s n -l n-gen -x -d 'numbers of tokens to write'
 complete -c stretto -n '__fish_seen_subcommand_from bench' -s d -l n-depth -x -d 'tokens in the cache before the test'

@@ -192,7 +192,7 @@ _stretto()
         '--ngram=[lookahead\: tokens of an n-gram]:N: ' \
         '--guesses=[lookahead\: n-grams that are tried at once]:N: ' \
         '(-h --help)--help[show the help]' \
-        '*:\[MESSAGE\]:_files' ;;
+        '*:\[\[MODEL\] MESSAGE\]:_stretto_models' ;;
     bench) _arguments \
         '(-p --n-prompt)-p[prompt sizes]:N,N: ' \
         '(-p --n-prompt)--n-prompt=[prompt sizes]:N,N: ' \

@@ -65,9 +65,9 @@ static stretto_status make_room(struct chat *c, size_t begun, struct error *err)
     TRY(talk_make_room(&c->talk, begun, &forgotten, err));
     if (!forgotten) return STRETTO_E_FULL;
     if (begun && c->terminal) putchar('\n');
-    chat_say("(the context of %zu tokens is full: the oldest %zu messages are forgotten, %zu are kept)",
+    chat_say("(the context of %zu tokens is full: the oldest %zu messages are forgotten, %zu kept)",
              c->talk.context, forgotten, c->talk.n);
-    if (begun && c->terminal) printf("... ");
+    if (begun && c->terminal) printf("...");
     return STRETTO_OK;
 }
 

@@ -2,6 +2,7 @@
 #include "stretto/chat.h"
 #include "base/memory.h"
 #include "stretto/commands.h"
+#include "stretto/fetch.h"
 #include "stretto/given.h"
 #include "stretto/peer_flags.h"
 #include "ui/terminal.h"
@@ -117,20 +118,37 @@ static int read_words(struct chat *c, char *first, char **system)
     return code;
 }
 
+/* "MODEL", "MODEL MESSAGE" or "MESSAGE", as `run` reads them. */
+static int take_operands(struct chat_options *o, size_t n, char **operands)
+{
+    bool named = o->model.model || o->model.hf;
+    if (n == 2 && named) return command_usage("chat", "there is an operand too many: '%s'", operands[1]);
+    if (n == 2 || (n && !named && names_model(operands[0]))) {
+        o->model.model = *operands++;
+        n--;
+    }
+    if (n && o->prompt) return command_usage("chat", "the first message is given twice");
+    if (n) o->prompt = operands[0];
+    if (o->single && !o->prompt)
+        return command_usage("chat", "-st goes with a message: stretto chat -st \"...\"");
+    return EXIT_DONE;
+}
+
 static int chat_run(void *options, size_t n, char **operands)
 {
     struct chat_options *o = options;
     struct chat c = { .options = o, .terminal = isatty(STDOUT_FILENO) == 1, .sampling = o->sampling,
                       .n = o->n, .verbose = o->model.verbose, .answer = buffer_make((size_t)1 << 28) };
-    char *system = NULL, *first = (char *)(uintptr_t)(n ? operands[0] : o->prompt);
-    if (n && o->prompt) return command_usage("chat", "the first message is given twice");
-    if (o->single && !first) return command_usage("chat", "-st goes with a message: stretto chat -st \"...\"");
+    char *system = NULL;
+    int code = take_operands(o, n, operands);
+    if (code != EXIT_DONE) return code;
+    char *first = (char *)(uintptr_t)o->prompt;
     stretto_model *m = NULL;
     stretto_engine *engine = NULL;
     stretto_engine_options eo;
     char err[600];
     catch_interrupt();
-    int code = read_words(&c, first, &system);
+    code = read_words(&c, first, &system);
     if (code == EXIT_DONE) code = engine_options_from("chat", &c.options->model, 1, &eo);
     if (code == EXIT_DONE) code = sampling_from("chat", &c.options->sampling, &c.how);
     c.sampling.seed = (int64_t)c.how.seed;
@@ -210,7 +228,7 @@ static const struct option_use uses[] = {
 const struct command command_chat = {
     .name = "chat",
     .summary = "talk with a model",
-    .operands = "[MESSAGE]",
+    .operands = "[[MODEL] MESSAGE]",
     .description =
         "A message is sent with Enter. Alt-Enter, or a backslash at the end of a line, begins another line; "
         "\"\"\" opens and closes a message of several lines; what is pasted is one message. Messages are kept "
@@ -222,7 +240,7 @@ const struct command command_chat = {
         "answers, with --strict to the bit.",
     .uses = uses,
     .n_uses = 4,
-    .max_operands = 1,
+    .max_operands = 2,
     .options_size = sizeof(struct chat_options),
     .defaults = chat_defaults,
     .run = chat_run,

@@ -173,7 +173,7 @@ class Chat(unittest.TestCase):
                       "-sys", "Be brief.")
             if "forgotten" in "".join(self.said.splitlines()[-2:-1]):   # while the last one was asked
                 break
-        found = re.findall(r"is full: the oldest (\d+) messages are forgotten, (\d+) are kept", self.said)
+        found = re.findall(r"is full: the oldest (\d+) messages are forgotten, (\d+) kept", self.said)
         self.assertTrue(found, self.said)
         messages = self.saved()
         self.assertEqual(messages[0], {"role": "system", "content": "Be brief."})
@@ -189,7 +189,7 @@ class Chat(unittest.TestCase):
     def test_answer_goes_on_when_it_fills_the_context(self):
         self.pipe(f"{self.numbers(2)}/set n 160\n{LONG}\n/stats\n/save {self.dir}/talk.json\n", "-c", "256", "-n", "24",
                   "--logit-bias", "2-100,0-100")                       # no end tokens
-        self.assertRegex(self.said, r"256 tokens is full: the oldest [24] messages are forgotten, [13] are kept")
+        self.assertRegex(self.said, r"256 tokens is full: the oldest [24] messages are forgotten, [13] kept")
         self.assertRegex(self.said, r"last answer: .* 160 written")
         said = self.saved()
         self.assertEqual(said[-2]["content"], LONG)
@@ -213,6 +213,10 @@ class Chat(unittest.TestCase):
         self.assertEqual(self.pipe("not asked\n", "-st", question, "-n", "24"), want + "\n")
         self.pipe("", "one", "-p", "two", code=2)
         self.pipe("", "-st", code=2)
+        for args in ([MODEL, question], ["smollm2-135m"], ["smollm2-135m", question]):      # as in ollama
+            done = subprocess.run([PROGRAM, "chat", "--temp", "0", "-n", "24", *args], input="", env=dict(
+                self.env, XDG_CACHE_HOME=pathlib.Path(MODEL).parents[2]), capture_output=True, text=True, timeout=300)
+            self.assertEqual((done.returncode, done.stdout), (0, want + "\n" if question in args else ""), done.stderr)
 
     def test_escapes_stops_and_system_file(self):
         (self.dir / "sys").write_text("You are terse.\n")
@@ -351,7 +355,7 @@ class Chat(unittest.TestCase):
 
     def test_refusals(self):
         self.pipe("", "--on-full", "wait", code=2)
-        self.pipe("", "one", "two", code=2)
+        self.pipe("", "one", "two", code=2)                       # with -m there is one message at most
         self.pipe("", "-n", "-5", code=2)
         done = subprocess.run([PROGRAM, "chat", "-m", self.dir / "absent.gguf"], env=self.env,
                               input="", capture_output=True, text=True)
