@@ -169,6 +169,8 @@ static void strip_spaces(const struct added *a, const char *text, size_t n, stru
         if (b < k->done || !unicode_is_space(cp)) break;
         k->at = b;
     }
+    /* What the token before it took is gone, and where that is all of this one, so is this one. */
+    if (a->lstrip && k->at < k->done) k->at = k->done;
     if (!a->rstrip) return;
     if (stop < k->spaces_end) { k->end = k->spaces_end; return; }
     while (k->end < n) {
@@ -196,7 +198,9 @@ const struct added *added_find(const struct added_set *s, const char *text, size
         k->at = i;
         k->from = k->end = stop;
         strip_spaces(a, text, n, k);
-        return a;
+        if (k->at < k->end) return a;
+        k->end = k->done;
+        i = stop - 1;
     }
     k->from = n;
     return NULL;
