@@ -90,17 +90,18 @@ static stretto_status merges(struct tokenizer *t, const struct source *src, stru
     struct buffer b = buffer_make((size_t)4 * VOCAB_MAX_PIECE);
     stretto_status st = STRETTO_OK;
     for (size_t i = 0; i < n && st == STRETTO_OK; i++) {
-        const char *space = NULL;
-        if (source_array_string(src, KEY("merges"), i, &s)) space = memchr(s.p, ' ', s.n);
-        size_t left = space ? (size_t)(space - s.p) : 0, right = space ? s.n - left - 1 : 0;
+        bool there = source_array_string(src, KEY("merges"), i, &s);
+        const char *space = there ? memchr(s.p, ' ', s.n) : NULL;
+        if (!space) { st = missing(src, KEY("merges"), err); break; }
+        size_t left = (size_t)(space - s.p), right = s.n - left - 1;
         buffer_clear(&b);
-        if (buffer_append(&b, s.p, left) != STRETTO_OK || buffer_append(&b, s.p + left + 1, right) != STRETTO_OK) {
+        if (buffer_append(&b, s.p, left) != STRETTO_OK || buffer_append(&b, space + 1, right) != STRETTO_OK) {
             st = fail(err, STRETTO_E_NOMEM, "no memory for merge %zu", i);
             break;
         }
-        int32_t l = vocab_find(&t->vocab, s.p, left), r = vocab_find(&t->vocab, s.p + left + 1, right),
+        int32_t l = vocab_find(&t->vocab, s.p, left), r = vocab_find(&t->vocab, space + 1, right),
                 id = vocab_find(&t->vocab, b.data, b.len);
-        if (!space || l < 0 || r < 0 || id < 0) { st = missing(src, KEY("merges"), err); break; }
+        if (l < 0 || r < 0 || id < 0) { st = missing(src, KEY("merges"), err); break; }
         if (t->pairs.bits) pair_filter_add(&t->pairs, b.data, b.len);
         st = bpe_add(&t->bpe, l, r, (uint32_t)i, id, true, err);
     }

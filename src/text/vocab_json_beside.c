@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define UNDERLINE "\xE2\x96\x81"                   /* U+2581 stands for a space */
+
 static const char *const attributes[] = { "bos_token", "eos_token", "unk_token", "sep_token", "pad_token",
                                           "cls_token", "mask_token" };
 enum { N_ATTRIBUTES = sizeof attributes / sizeof *attributes };
@@ -170,10 +172,29 @@ static stretto_status prefix_space(json_t *part, const char *list, bool on, bool
     return bad ? no_memory(err) : STRETTO_OK;
 }
 
+/* GemmaTokenizer makes all parts itself. */
+static stretto_status gemma_part(enum beside_part which, json_t **part, struct error *err)
+{
+    json_t *n =
+        which == BESIDE_NORMALIZER
+            ? json_pack("{s:s, s:{s:s}, s:s}", "type", "Replace", "pattern", "String", " ", "content", UNDERLINE)
+        : which == BESIDE_PRE
+            ? json_pack("{s:s, s:{s:s}, s:s, s:b}", "type", "Split", "pattern", "String", " ", "behavior",
+                        "MergedWithPrevious", "invert", 0)
+            : json_pack("{s:s, s:[{s:s, s:{s:s}, s:s}, {s:s}, {s:s}]}", "type", "Sequence", "decoders", "type",
+                        "Replace", "pattern", "String", UNDERLINE, "content", " ", "type", "ByteFallback",
+                        "type", "Fuse");
+    if (!n) return no_memory(err);
+    json_decref(*part);
+    *part = n;
+    return STRETTO_OK;
+}
+
 stretto_status beside_adjust(const struct beside *b, enum beside_part which, json_t **part, struct error *err)
 {
     static const char *const lists[] = { "normalizers", "pretokenizers", "decoders" };
     if (b->class < 0) return STRETTO_OK;
+    if (!strcmp(classes[b->class].name, "GemmaTokenizer")) return gemma_part(which, part, err);
     if (which == BESIDE_NORMALIZER && classes[b->class].bert) return bert_normalizer(b, part, err);
     const json_t *flag = json_object_get(b->tokenizer, "add_prefix_space");
     if (!json_is_boolean(flag) || !*part) return STRETTO_OK;

@@ -370,7 +370,8 @@ static void every_allocation_may_fail(void **state)
 {
     (void)state;
     static const char *const names[] = { "gguf_bpe", "gguf_spm", "gguf_bert", "byte_bpe", "spm_bpe",
-                                         "wordpiece", "steps", "suffix" };
+                                         "wordpiece", "steps", "suffix", "late",
+                                         "gguf_described_wordpiece", "gguf_described_spm_bpe" };
     static const char text[] = "Hello the lazy <s> dog don't 1234 \xFF h\u00E9 [SEP]";
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[512], folder[64] = "";
