@@ -76,8 +76,10 @@ stretto_status hub_name_parse(struct hub_name *n, const char *spec, struct error
 
 stretto_status hub_name_spell(const struct hub_name *n, struct buffer *out)
 {
+    /* A file may have an '@' in its name; only the last one begins a revision. */
+    const char *revision = *n->revision ? n->revision : strchr(n->file, '@') ? "main" : "";
     return buffer_printf(out, "hf:%s%s%s%s%s%s%s", n->repo, *n->file ? "/" : "", n->file,
-                         *n->quant ? ":" : "", n->quant, *n->revision ? "@" : "", n->revision);
+                         *n->quant ? ":" : "", n->quant, *revision ? "@" : "", revision);
 }
 
 stretto_status hub_name_folder(const struct hub_name *n, const char *dir, struct buffer *out)

@@ -12,6 +12,7 @@ static void words_are_taken_apart(void **state)
         { "hf:u/r:Q4_K_M", "u/r", "", "Q4_K_M", "", "hf:u/r:Q4_K_M" },
         { "hf:u/r:UD-Q2_K_XL@v1", "u/r", "", "UD-Q2_K_XL", "v1", "hf:u/r:UD-Q2_K_XL@v1" },
         { "hf:u/r/a/b.gguf@refs/pr/1", "u/r", "a/b.gguf", "", "refs/pr/1", "hf:u/r/a/b.gguf@refs/pr/1" },
+        { "hf:u/r/a@b.gguf@main", "u/r", "a@b.gguf", "", "", "hf:u/r/a@b.gguf@main" },
         { "hf:u/r@main", "u/r", "", "", "", "hf:u/r" },
         { "hf:u/r/", "u/r", "", "", "", "hf:u/r" },
     };
