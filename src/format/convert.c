@@ -125,6 +125,28 @@ static bool is_left_out(const struct conversion *c, const char *key)
            && strcmp(key, "tokenizer.ggml.token_type_count") != 0;
 }
 
+/* What this program obeys in a GGUF file and llama.cpp passes over, in these families. */
+static void warn_of_others(const struct conversion *c)
+{
+    const struct source *s = c->s;
+    uint64_t window = 0, context = 0, head = 0, heads = 1, width = 0;
+    double scalar = 0;
+    source_u64(s, ".attention.sliding_window", &window);
+    source_u64(s, ".context_length", &context);
+    source_u64(s, ".attention.key_length", &head);
+    source_u64(s, ".attention.head_count", &heads);
+    source_u64(s, ".embedding_length", &width);
+    source_f64(s, ".attention.query_pre_attn_scalar", &scalar);
+    if (window && window < context && strncmp(s->arch, "gemma", 5) != 0)
+        log_say(&c->o->log, LOG_WARN,
+                "%s sees a window of %llu tokens; this program will obey the file's word for it, "
+                "others may pass over it", s->path, (unsigned long long)window);
+    if (scalar > 0 && scalar != (double)head && heads && scalar != (double)width / (double)heads)
+        log_say(&c->o->log, LOG_WARN,
+                "%s scales queries by %g; this program will obey the file's word for it, others "
+                "may pass over it", s->path, scalar);
+}
+
 static stretto_status put_metadata(struct conversion *c)
 {
     const struct source *s = c->s;
@@ -142,6 +164,7 @@ static stretto_status put_metadata(struct conversion *c)
     gguf_put_u32(c->w, "general.quantization_version", 2);
     struct source_str text;
     if (!c->folder) return STRETTO_OK;
+    warn_of_others(c);
     if (c->o->tokenizer && source_file(s, "tokenizer.json", &text))
         return c->o->tokenizer(s, c->w, c->err);
     log_say(&c->o->log, LOG_WARN, "%s has no tokenizer.json: the file will have no tokenizer",

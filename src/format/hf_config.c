@@ -232,6 +232,8 @@ static const struct { const char *key; double also; } elsewhere[] = {
     { "nope_layer_interval", 0 },
     { "rotary_pct", 1 },
     { "rope_ratio", 1 },
+    { "rope_interleaved", 0 },
+    { "rope_interleave", 0 },
     { "use_qk_norm", 0 },
     { "qk_norm", 0 },
     { "qk_layernorm", 0 },

@@ -149,7 +149,7 @@ static const struct { const char *key; enum may may; } harmless[] = {
     { ".activation.situ_beta", TIMES_ONE },
     { ".activation.situ_linear_beta", NONE },
     { ".attn_res.block_size", NONE },
-    { ".classifier.output_labels", ANYTHING },         /* names of what a head tells apart        */
+    { ".classifier.*", ANYTHING },                     /* of a head, whose tensors are refused    */
     { ".kda.gate_lower_bound", ANYTHING },             /* of heads without a size                 */
     { ".kda.*", NONE },
     { ".ssm.*", NONE },
