@@ -145,52 +145,56 @@ static stretto_status render(const struct chat *c, const stretto_message *messag
 /* Words that no template has of its own, one for each role; digits, which no filter changes. */
 static const char *const canaries[ROLES] = { "90417263581", "31862095747", "75290641833" };
 
-/* Whether the words of all roles in the conversation are in its rendering; failed: it has none. */
-static bool shows(const struct chat *c, const enum role *roles, size_t n, const enum form form[ROLES],
-                  bool *failed)
+enum seen { SEEN, UNSEEN, NOT_RENDERED };
+
+/* Whether the words of all roles in the conversation are in its rendering. E_NOMEM or OK. */
+static stretto_status look(const struct chat *c, const enum role *roles, size_t n, enum seen *out)
 {
     stretto_message m[4];
     struct buffer text = buffer_make(TEXT_MAX);
     unsigned notes = 0;
     for (size_t i = 0; i < n; i++) m[i] = (stretto_message){ role_names[roles[i]], canaries[roles[i]] };
-    *failed = render(c, m, n, true, form, 0, &text, NULL, &notes, NULL) != STRETTO_OK;
-    bool all = !*failed;
-    for (size_t i = 0; i < n && all; i++) {
+    stretto_status s = render(c, m, n, true, c->form, 0, &text, NULL, &notes, NULL);
+    *out = s == STRETTO_OK ? SEEN : NOT_RENDERED;
+    for (size_t i = 0; i < n && *out == SEEN; i++) {
         const char *word = canaries[roles[i]];
-        all = text.len && memmem(text.data, text.len, word, strlen(word));
+        if (!text.len || !memmem(text.data, text.len, word, strlen(word))) *out = UNSEEN;
     }
     buffer_done(&text);
-    return all;
+    return s == STRETTO_E_NOMEM ? s : STRETTO_OK;
 }
 
-/* The form in which the last probed role's words are seen, tried in the order of `forms`. Where every
- * form fails to render, the text form stays: the conversation itself will say why. */
-static enum form probe(struct chat *c, enum role role, const enum role *roles, size_t n,
-                       const enum form *forms, size_t n_forms)
+/* The form in which the role's words are seen, tried in the order of `forms`. Where every form fails to
+ * render, the text form stays: the conversation itself will say why. */
+static stretto_status probe(struct chat *c, enum role role, const enum role *roles, size_t n,
+                            const enum form *forms, size_t n_forms)
 {
-    bool all_failed = true, failed;
+    bool rendered = false;
     for (size_t i = 0; i < n_forms; i++) {
+        enum seen seen;
         c->form[role] = forms[i];
-        if (shows(c, roles, n, c->form, &failed)) return forms[i];
-        all_failed &= failed;
+        TRY(look(c, roles, n, &seen));
+        if (seen == SEEN) return STRETTO_OK;
+        rendered |= seen == UNSEEN;
     }
-    return all_failed ? FORM_TEXT : FORM_NONE;
+    c->form[role] = rendered ? FORM_NONE : FORM_TEXT;
+    return STRETTO_OK;
 }
 
-static void find_forms(struct chat *c)
+static stretto_status find_forms(struct chat *c)
 {
     static const enum role user[] = { ROLE_USER }, system[] = { ROLE_SYSTEM, ROLE_USER };
     static const enum role turns[] = { ROLE_USER, ROLE_ASSISTANT, ROLE_USER };
-    static const enum form forms[] = { FORM_TEXT, FORM_PARTS, FORM_FOLDED };
-    bool failed;
-    c->form[ROLE_USER] = probe(c, ROLE_USER, user, 1, forms, 2);
-    if (c->form[ROLE_USER] == FORM_NONE) return;
-    c->form[ROLE_SYSTEM] = probe(c, ROLE_SYSTEM, system, 2, forms, 3);
-    c->form[ROLE_ASSISTANT] = probe(c, ROLE_ASSISTANT, turns, 3, forms, 2);
-    /* Some want a system message first, whatever the user says. */
     static const enum role whole[] = { ROLE_SYSTEM, ROLE_USER, ROLE_ASSISTANT, ROLE_USER };
-    if (c->form[ROLE_ASSISTANT] == FORM_NONE && shows(c, whole, 4, c->form, &failed))
-        c->form[ROLE_ASSISTANT] = FORM_TEXT;
+    static const enum form forms[] = { FORM_TEXT, FORM_PARTS, FORM_FOLDED };
+    TRY(probe(c, ROLE_USER, user, 1, forms, 2));
+    if (c->form[ROLE_USER] == FORM_NONE) return STRETTO_OK;
+    TRY(probe(c, ROLE_SYSTEM, system, 2, forms, 3));
+    TRY(probe(c, ROLE_ASSISTANT, turns, 3, forms, 2));
+    if (c->form[ROLE_ASSISTANT] != FORM_NONE) return STRETTO_OK;
+    /* Some want a system message first, whatever the user says. */
+    TRY(probe(c, ROLE_ASSISTANT, whole, 4, forms, 2));
+    return STRETTO_OK;
 }
 
 /* ---- open, close, render --------------------------------------------------------------------- */
@@ -212,11 +216,11 @@ stretto_status chat_open_text(struct chat **out, const struct tokenizer *t, cons
     if (!c) return fail(err, STRETTO_E_NOMEM, "out of memory for a chat template");
     c->tokenizer = t;
     stretto_status s = template_compile(&c->template, p, n, &c->why);
+    if (s == STRETTO_OK) s = find_forms(c);
     if (s == STRETTO_E_NOMEM) {
         chat_close(c);
         return fail(err, s, "out of memory for a chat template");
     }
-    if (s == STRETTO_OK) find_forms(c);
     *out = c;
     return STRETTO_OK;
 }
