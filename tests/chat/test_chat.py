@@ -49,7 +49,7 @@ class Chat(unittest.TestCase):
         """What `stretto run` writes after a prompt."""
         done = subprocess.run([PROGRAM, "run", "-m", MODEL, "-p", prompt, "-n", "24", "--temp", "0",
                                "--json", *args], env=self.env, capture_output=True, text=True,
-                              check=True, timeout=300)
+                              stdin=subprocess.DEVNULL, check=True, timeout=300)
         return json.loads(done.stdout)["text"]
 
     def saved(self, name="talk.json"):
@@ -183,7 +183,8 @@ class Chat(unittest.TestCase):
         self.assertEqual(messages[-2]["content"], f"Here is a number to remember: {n}{n}{n}.")
         text = "".join(f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in messages[:-1])
         done = subprocess.run([PROGRAM, "run", "-m", MODEL, "-p", text + "<|im_start|>assistant\n", "-n", "16",
-                               "--temp", "0", "--strict", "--json"], capture_output=True, check=True, timeout=300)
+                               "--temp", "0", "--strict", "--json"], stdin=subprocess.DEVNULL, capture_output=True,
+                              check=True, timeout=300)
         self.assertEqual(json.loads(done.stdout)["text"], messages[-1]["content"])
 
     def test_answer_goes_on_when_it_fills_the_context(self):
@@ -259,7 +260,7 @@ class Chat(unittest.TestCase):
     def test_stats(self):
         question = "Name the capital of France."
         done = subprocess.run([PROGRAM, "run", "-m", MODEL, "--chat", "-p", question, "-n", "5", "--temp", "0",
-                               "--json"], capture_output=True, check=True, timeout=300)
+                               "--json"], stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=300)
         n = json.loads(done.stdout)["prompt_tokens"]
         self.pipe(f"/stats\n{question}\n/stats\n{question}\n/stats\n", "-n", "5")
         self.assertIn("0 messages\nno answer yet\n", self.said)

@@ -102,7 +102,8 @@ def main():
                            ({}, "no heads")):
             safetensors(path, bad)
             r = subprocess.run([stretto, "run", "-m", model, "-p", "ab", "-n", "3", "--decode", "heads",
-                                "--heads", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                                "--heads", path], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
             assert r.returncode == 1 and words in r.stderr, (bad.keys(), r)
         with open(path, "wb") as f:
             f.write(b"\x10" + 40 * b"\xff")

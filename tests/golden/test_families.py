@@ -53,7 +53,7 @@ def planted(golden, model, flaw):
 
 
 def call(argv):
-    r = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=300)
+    r = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=300)
     return r.returncode, r.stdout.decode(errors="replace"), r.stderr.decode(errors="replace").strip()
 
 

@@ -21,7 +21,8 @@ LIMIT = 60          # seconds for a run that takes milliseconds: a hang, not a m
 def run(argv, stdin=None):
     env = dict(os.environ, ASAN_OPTIONS="exitcode=99:allocator_may_return_null=1", UBSAN_OPTIONS="print_stacktrace=1")
     try:
-        r = subprocess.run(argv, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, timeout=LIMIT)
+        r = subprocess.run(argv, input=stdin or b"", stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env,
+                           timeout=LIMIT)
     except subprocess.TimeoutExpired:
         return None, b"", f"no end within {LIMIT} s"
     return r.returncode, r.stdout, r.stderr.decode(errors="replace").strip()

@@ -18,7 +18,8 @@ model = os.path.join(golden, "llama", "model.gguf")
 
 
 def call(*args):
-    r = subprocess.run([stretto, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    r = subprocess.run([stretto, *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                       stderr=subprocess.PIPE, text=True)
     return r.returncode, r.stdout, r.stderr
 
 

@@ -24,7 +24,7 @@ def path(name):
 
 def run(*args):
     r = subprocess.run([stretto, "run", "-p", "ab ab ab", "--temp", "0", "--ignore-eos", *args],
-                       stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                       stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     return r.returncode, r.stdout, r.stderr.decode()
 
 

@@ -23,6 +23,8 @@ HF = os.path.join(golden, "llama", "hf")
 
 
 def run(*args, **kw):
+    if "input" not in kw:
+        kw.setdefault("stdin", subprocess.DEVNULL)
     r = subprocess.run([stretto, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120, **kw)
     return r.returncode, r.stdout, r.stderr.decode(errors="replace")
 
