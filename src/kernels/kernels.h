@@ -73,6 +73,8 @@ struct attn_query {                /* n_q query vectors that share one K/V head 
      * per group the integer dot, then sum = fmaf((float)dot, d_q * d_k, sum), ascending */
     const int8_t *codes; size_t ldc;   /* [n_q][32 * groups]                                     */
     const float *d; size_t ldd;        /* [n_q][groups]                                          */
+    /* attn_given reads these instead: q rounded to bf16, and what that left, by `split_bf16` */
+    const uint16_t *high, *low; size_t ldh;  /* [n_q][head_dim]                                  */
     const int32_t *lo, *hi;        /* [n_q] visible positions of this block: lo <= j < hi, 0..64 */
     size_t n_q, head_dim;
     const void *next_k;            /* a page whose K is worth fetching meanwhile, or NULL         */
@@ -86,6 +88,12 @@ struct attn_query {                /* n_q query vectors that share one K/V head 
  * and group. Lanes outside lo..hi may hold any finite numbers. */
 typedef void attn_block_fn(const struct attn_query *a, const void *k_page, const void *v_page,
                            float *m, float *sum, float *acc);
+
+enum { ATTN_GIVEN_DIMS = 256 };
+static inline bool attn_given_takes(size_t head_dim)
+{
+    return head_dim % PANEL_GROUP == 0 && head_dim <= ATTN_GIVEN_DIMS;
+}
 
 struct kernels {
     const char *level;                 /* the best level that was applied */
@@ -128,6 +136,11 @@ struct kernels {
     void (*kv_store_k[KV_COUNT])(const float *k, size_t head_dim, size_t j, void *page);
     void (*kv_store_v[KV_COUNT])(const float *v, size_t head_dim, size_t j, void *page);
     attn_block_fn *attn_block[KV_COUNT];
+    /* queries of prompt rows where the level has a better arithmetic for many of them (AMX), for head_dims
+     * that attn_given_takes; NULL: the same as attn_block. Numbers are taken to 16 bits: a score may be off
+     * by 2^-17 of the sum of its terms' magnitudes, a probability by 2^-17 of itself */
+    attn_block_fn *attn_given[KV_COUNT];
+    void (*split_bf16)(const float *x, size_t n, uint16_t *high, uint16_t *low);
     /* folds block (m2, sum2, acc2) into (m, sum, acc), n_q queries; a left fold, ascending */
     void (*attn_merge)(size_t n_q, size_t head_dim, float *m, float *sum, float *acc,
                        const float *m2, const float *sum2, const float *acc2);

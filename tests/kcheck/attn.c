@@ -40,6 +40,7 @@ struct attn_job {
     int32_t lo[MAX_Q], hi[MAX_Q];
     void *k, *v;
     int8_t *codes;
+    uint16_t *high, *low;
     float *d, *q, *acc, *acc2, m[MAX_Q], sum[MAX_Q], m2[MAX_Q], sum2[MAX_Q];
     double score_mag[MAX_Q], v_max; /* largest scale * sum |q k| of a position; largest |v|   */
 };
@@ -80,6 +81,9 @@ static void job_open(struct kcheck *c, struct attn_job *j, enum kv_type t, size_
         c->ref->quantize(whole, groups * 32, j->codes + r * groups * 32, j->d + r * groups, s, NULL);
     }
     kc_free(c, whole), kc_free(c, s);
+    j->high = kc_alloc(MAX_Q * dim * 2, 2), j->low = kc_alloc(MAX_Q * dim * 2, 2);
+    for (size_t r = 0; c->k->split_bf16 && r < MAX_Q; r++)
+        c->k->split_bf16(j->q + r * ldq, dim, j->high + r * dim, j->low + r * dim);
     j->acc = kc_alloc(MAX_Q * dim * 4, 4), j->acc2 = kc_alloc(MAX_Q * dim * 4, 4);
     for (size_t r = 0; r < MAX_Q; r++) {
         j->lo[r] = (int32_t)(kc_u32(c) % 3 ? 0 : kc_u32(c) % B);
@@ -93,6 +97,9 @@ static void job_open(struct kcheck *c, struct attn_job *j, enum kv_type t, size_
                                .ldc = groups * 32,
                                .d = j->d,
                                .ldd = groups,
+                               .high = j->high,
+                               .low = j->low,
+                               .ldh = dim,
                                .lo = j->lo,
                                .hi = j->hi,
                                .n_q = MAX_Q,
@@ -106,19 +113,22 @@ static void job_open(struct kcheck *c, struct attn_job *j, enum kv_type t, size_
 static void job_close(struct kcheck *c, struct attn_job *j)
 {
     kc_free(c, j->k), kc_free(c, j->v), kc_free(c, j->q), kc_free(c, j->acc), kc_free(c, j->acc2);
-    kc_free(c, j->codes), kc_free(c, j->d);
+    kc_free(c, j->codes), kc_free(c, j->d), kc_free(c, j->high), kc_free(c, j->low);
 }
 
 /* A score is a chain of `dim` FMAs, then at most 16 roundings (scale, cap). An error e of a score,
  * and of the maximum, is a relative error of a probability; exp and a sum of 64 add theirs. With
- * codes, a probability (of at most 1) times a scale may be rounded to 1/32767 of the largest. */
-static void compare(struct kcheck *c, struct attn_job *j, enum kv_type t)
+ * codes, a probability (of at most 1) times a scale may be rounded to 1/32767 of the largest. attn_given
+ * takes numbers to 16 bits (kernels.h), in three products, each of which adds the sums of even and of odd
+ * elements of 32 to the total. */
+static void compare(struct kcheck *c, struct attn_job *j, enum kv_type t, bool given)
 {
     const double eps = (double)FLT_EPSILON / 2;
     size_t dim = j->a.head_dim;
     for (size_t r = 0; r < MAX_Q; r++) {
-        double e = ((double)dim + 16) * eps * j->score_mag[r], sum = (double)j->sum[r];
-        double rel = 2 * e + (64 + 8) * eps;
+        double bits = given ? 0x1p-17 : 0, sum = (double)j->sum[r];
+        double e = (((double)dim + 16) * eps + bits) * j->score_mag[r];
+        double rel = 2 * e + (64 + 8) * eps + bits;
         double seen = j->lo[r] < j->hi[r] ? j->hi[r] - j->lo[r] : 0;
         double rounded = kv_coded(t) ? seen * 0.5 / 32767 : 0;
         kc_near(c, "maximum", r, (double)j->m[r], (double)j->m2[r], e);
@@ -136,6 +146,7 @@ static void check_alone(struct kcheck *c, struct attn_job *j, attn_block_fn *fn)
     for (size_t n = 1; n <= 8; n++)
         for (size_t r = 0; r + n <= MAX_Q; r += n) {
             a.codes = j->codes + r * a.ldc, a.d = j->d + r * a.ldd;
+            a.high = j->high + r * a.ldh, a.low = j->low + r * a.ldh;
             a.q = j->q + r * a.ldq, a.lo = j->lo + r, a.hi = j->hi + r, a.n_q = n;
             fn(&a, j->k, j->v, j->m, j->sum, j->acc);
             kc_equal(c, "maximum among others", j->m2 + r, j->m, n);
@@ -150,9 +161,39 @@ static void check_attn(struct kcheck *c, enum kv_type t, size_t dim, bool cap)
     job_open(c, &j, t, dim, cap);
     c->ref->attn_block[t](&j.a, j.k, j.v, j.m, j.sum, j.acc);
     c->k->attn_block[t](&j.a, j.k, j.v, j.m2, j.sum2, j.acc2);
-    compare(c, &j, t);
+    compare(c, &j, t, false);
     check_alone(c, &j, c->k->attn_block[t]);
     job_close(c, &j);
+}
+
+static void check_attn_given(struct kcheck *c, enum kv_type t, size_t dim, bool cap)
+{
+    struct attn_job j = { .v_max = 0 };
+    job_open(c, &j, t, dim, cap);
+    c->ref->attn_block[t](&j.a, j.k, j.v, j.m, j.sum, j.acc);
+    c->k->attn_given[t](&j.a, j.k, j.v, j.m2, j.sum2, j.acc2);
+    compare(c, &j, t, true);
+    check_alone(c, &j, c->k->attn_given[t]);
+    job_close(c, &j);
+}
+
+/* high is x to the nearest bf16, low what is left, likewise. */
+static void check_split(struct kcheck *c)
+{
+    enum { N = 77 };
+    float *x = kc_alloc(N * 4, 4);
+    uint16_t *high = kc_alloc(N * 2, 2), *low = kc_alloc(N * 2, 2);
+    for (size_t n = 0; n <= N; n++) {
+        for (size_t i = 0; i < n; i++) x[i] = i % 9 ? kc_normal(c) : 0;
+        c->k->split_bf16(x, n, high, low);
+        for (size_t i = 0; i < n; i++) {
+            float h = brain_to_float(float_to_brain(x[i]));
+            kc_equal(c, "high", &h, (float[]){ brain_to_float(high[i]) }, 1);
+            h = brain_to_float(float_to_brain(x[i] - h));
+            kc_equal(c, "low", &h, (float[]){ brain_to_float(low[i]) }, 1);
+        }
+    }
+    kc_free(c, x), kc_free(c, high), kc_free(c, low);
 }
 
 static void check_merge(struct kcheck *c, size_t dim)
@@ -203,7 +244,13 @@ void kcheck_attn(struct kcheck *c)
         if (kc_cell(c, name, c->k->attn_block[t] != c->prev->attn_block[t]))
             for (size_t d = 0; d < sizeof dims / sizeof *dims; d++)
                 for (int cap = 0; cap < 2; cap++) check_attn(c, t, dims[d], cap);
+        snprintf(name, sizeof name, "attn_given %s", types[i]);
+        if (c->k->attn_given[t] && kc_cell(c, name, c->k->attn_given[t] != c->prev->attn_given[t]))
+            for (size_t d = 0; d < sizeof dims / sizeof *dims; d++)
+                for (int cap = 0; attn_given_takes(dims[d]) && cap < 2; cap++)
+                    check_attn_given(c, t, dims[d], cap);
     }
+    if (c->k->split_bf16 && kc_cell(c, "split_bf16", c->k->split_bf16 != c->prev->split_bf16)) check_split(c);
     if (kc_cell(c, "attn_merge", c->k->attn_merge != c->prev->attn_merge))
         for (size_t d = 0; d < sizeof dims / sizeof *dims; d++) check_merge(c, dims[d]);
 }

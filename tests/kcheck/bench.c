@@ -138,12 +138,14 @@ static void bench_linear(struct bench *b, enum dtype t, size_t k, size_t n, size
 
 /* Pages of 64 positions: one that stays in the cache, or a ring of `ring` bytes; bytes are K and
  * V. */
-static void bench_attn(struct bench *b, enum kv_type t, size_t dim, size_t n_q, size_t ring)
+static void bench_attn(struct bench *b, enum kv_type t, bool given, size_t dim, size_t n_q, size_t ring)
 {
     static const char *const names[] = { "f32", "f16", "bf16", "q8", "q8_q4" };
     char name[64];
-    snprintf(name, sizeof name, "attn_block %s head %zu queries %zu%s", names[t], dim, n_q,
-             ring ? " cold" : "");
+    snprintf(name, sizeof name, "attn_%s %s head %zu queries %zu%s", given ? "given" : "block", names[t], dim,
+             n_q, ring ? " cold" : "");
+    attn_block_fn *fn = given ? b->c.k->attn_given[t] : b->c.k->attn_block[t];
+    if (!fn) return;
     if (b->only && !strstr(name, b->only)) return;
     size_t nk = kv_k_bytes(t, dim), nv = kv_v_bytes(t, dim), pages = ring / (nk + nv) + 1, at = 0;
     uint8_t *kv = aligned_alloc(64, (nk + nv) * pages);
@@ -152,6 +154,7 @@ static void bench_attn(struct bench *b, enum kv_type t, size_t dim, size_t n_q, 
     size_t groups = (dim + 31) / 32;
     int8_t *codes = calloc(n_q, groups * 32);
     float *d = calloc(2 * n_q, groups * 4);
+    uint16_t *high = calloc(n_q * dim, 2), *low = calloc(n_q * dim, 2);
     for (size_t i = 0; i < n_q * dim; i++) q[i] = kc_normal(&b->c);
     for (size_t i = 0; i < n_q; i++)
         b->c.ref->quantize(q + i * dim, dim / 32 * 32, codes + i * groups * 32, d + i * groups,
@@ -162,16 +165,18 @@ static void bench_attn(struct bench *b, enum kv_type t, size_t dim, size_t n_q, 
     }
     for (size_t i = 1; i < pages; i++) memcpy(kv + i * (nk + nv), kv, nk + nv);
     for (size_t r = 0; r < n_q; r++) hi[r] = ATTN_BLOCK;
+    if (given) b->c.k->split_bf16(q, n_q * dim, high, low);
     struct attn_query a = {
-        .q = q, .ldq = dim, .codes = codes, .ldc = groups * 32, .d = d, .ldd = groups, .lo = lo,
+        .q = q, .ldq = dim, .codes = codes, .ldc = groups * 32, .d = d, .ldd = groups, .high = high, .low = low,
+        .ldh = dim, .lo = lo,
         .hi = hi, .n_q = n_q, .head_dim = dim, .scale = 0.1f};
     double macs = (double)(2 * n_q * ATTN_BLOCK * dim);
     BENCH(b, name, b->c.k->attn_level[t], (double)(nk + nv), macs, macs, 100 / n_q + 1, {
         const uint8_t *page = kv + at % pages * (nk + nv);
-        b->c.k->attn_block[t](&a, page, page + nk, m, m + n_q, acc);
+        fn(&a, page, page + nk, m, m + n_q, acc);
         at++;
     });
-    free(kv), free(q), free(acc), free(m), free(lo), free(hi), free(codes), free(d);
+    free(kv), free(q), free(acc), free(m), free(lo), free(hi), free(codes), free(d), free(high), free(low);
 }
 
 static void bench_vec(struct bench *b)
@@ -222,14 +227,18 @@ int kcheck_bench(const char *level, const char *only, bool json)
             if (t != DT_Q4_1) bench_linear(&b, (enum dtype)t, 1024, 3072, rows[i]);
     for (size_t t = 0; t < KV_COUNT; t++)
         for (size_t i = 0; i < 7; i++)
-            bench_attn(&b, (enum kv_type)t, 64, (const size_t[]){ 1, 2, 3, 4, 6, 48, 192 }[i], 0);
+            bench_attn(&b, (enum kv_type)t, false, 64, (const size_t[]){ 1, 2, 3, 4, 6, 48, 192 }[i], 0);
     for (size_t t = 0; t < KV_COUNT; t++) {
-        bench_attn(&b, (enum kv_type)t, 64, 1, 64 << 20);
-        bench_attn(&b, (enum kv_type)t, 64, 3, 64 << 20);
+        bench_attn(&b, (enum kv_type)t, false, 64, 1, 64 << 20);
+        bench_attn(&b, (enum kv_type)t, false, 64, 3, 64 << 20);
+        for (size_t dim = 64; dim <= 256; dim *= 2)
+            for (size_t n_q = 16; n_q <= 192; n_q *= 12) bench_attn(&b, (enum kv_type)t, true, dim, n_q, 0);
     }
-    bench_attn(&b, KV_F16, 128, 1, 0);
-    bench_attn(&b, KV_F16, 128, 6, 0);
-    bench_attn(&b, KV_F16, 256, 4, 0);
+    bench_attn(&b, KV_F16, false, 128, 1, 0);
+    bench_attn(&b, KV_F16, false, 128, 6, 0);
+    bench_attn(&b, KV_F16, false, 256, 4, 0);
+    bench_attn(&b, KV_F16, false, 128, 192, 0);
+    bench_attn(&b, KV_F16, false, 256, 192, 0);
     bench_vec(&b);
     if (json) printf("\n]}\n");
     return 0;

@@ -16,6 +16,7 @@
 struct scratch {
     float *q, *acc, *m, *sum, *acc2, *m2, *sum2, *logits;
     int8_t *codes; /* kv_coded: the queries by `quantize`, head_dim filled up with zeros */
+    uint16_t *high, *low; /* attn_given: the queries by `split_bf16` */
     float *whole, *d, *s;
     int32_t *lo, *hi;
     void *k_page, *v_page;    /* a tree's page, and the slot that stands at each of its positions */
@@ -23,9 +24,21 @@ struct scratch {
     size_t queries;
 };
 
+attn_block_fn *attention_given(const struct program *p, size_t head_dim)
+{
+    bool takes = !p->limits.strict && attn_given_takes(head_dim);
+    return takes ? p->w->kernels.attn_given[p->kv] : NULL;
+}
+
+/* Queries of a tile. A kernel for prompts takes a page apart once a tile. */
+static size_t queries_at_once(const struct program *p)
+{
+    return attention_given(p, p->g->kv_head_dim) ? TILE_GIVEN : TILE_QUERIES;
+}
+
 static size_t tile_queries(const struct program *p)
 {
-    size_t most = TILE_QUERIES;
+    size_t most = queries_at_once(p);
     for (size_t i = 0; i < p->g->n_nodes; i++)
         if (p->g->nodes[i].op == OP_ATTENTION) {
             size_t group = p->g->nodes[i].attention.heads / p->g->nodes[i].attention.kv_heads;
@@ -47,6 +60,8 @@ struct scratch *attention_scratch(struct arena *a, const struct program *p)
     s.sum2 = arena_take(a, n * sizeof(float));
     size_t groups = kv_groups(hd);
     s.codes = arena_take(a, n * 32 * groups);
+    s.high = arena_take(a, n * hd * sizeof(uint16_t));
+    s.low = arena_take(a, n * hd * sizeof(uint16_t));
     s.whole = arena_take(a, 32 * groups * sizeof(float));
     s.d = arena_take(a, n * groups * sizeof(float));
     s.s = arena_take(a, groups * sizeof(float));
@@ -83,7 +98,15 @@ static uint32_t group_of(const struct graph *g)
     return 1;
 }
 
-/* Cuts the step's rows into tiles of at most `most` rows of one sequence; returns the rows of
+/* Rows of one role from `row` on, at most n. */
+static int32_t same_role(const struct step *s, int32_t row, int32_t n)
+{
+    int32_t i = 1;
+    while (i < n && s->given[row + i] == s->given[row]) i++;
+    return i;
+}
+
+/* Cuts the step's rows into tiles of at most `most` rows of one sequence and role; returns the rows of
  * partial results that they need when blocks are shared out: one for the owner, one a block. */
 static size_t cut(struct program *p, int32_t most)
 {
@@ -92,9 +115,10 @@ static size_t cut(struct program *p, int32_t most)
     p->n_tiles = 0;
     for (size_t q = 0; q < s->n_seqs; q++) {
         const struct step_seq *seq = &s->seqs[q];
-        for (int32_t r = 0; r < seq->n_rows; r += most) {
-            struct tile t = {seq->first_row + r, seq->n_rows - r < most ? seq->n_rows - r : most,
-                             (int32_t)q, INT32_MAX, 0, partial};
+        for (int32_t r = 0, n; r < seq->n_rows; r += n) {
+            n = same_role(s, seq->first_row + r, seq->n_rows - r < most ? seq->n_rows - r : most);
+            struct tile t = {seq->first_row + r, n, (int32_t)q, INT32_MAX, 0, partial,
+                             s->given[seq->first_row + r] != 0};
             int32_t last = p->g->bidirectional ? seq->committed + seq->n_rows - 1 : 0;
             for (int32_t i = t.row; i < t.row + t.n_rows; i++) {
                 if (s->position[i] < t.low) t.low = s->position[i];
@@ -111,7 +135,7 @@ static size_t cut(struct program *p, int32_t most)
 void attention_plan(struct program *p)
 {
     size_t heads = p->g->kv_heads, few = SHARED_JOBS * (size_t)team_size(p->team);
-    int32_t most = (int32_t)(TILE_QUERIES / group_of(p->g));
+    int32_t most = (int32_t)(queries_at_once(p) / group_of(p->g));
     size_t partial = cut(p, most < 1 ? 1 : most);
     p->share_blocks = false;
     if (team_size(p->team) == 1 || p->n_tiles * heads >= few) return;
@@ -187,6 +211,8 @@ static size_t load_queries(const struct program *p, const struct graph_node *n,
     for (size_t r = 0; r < (size_t)t->n_rows; r++)
         memcpy(s->q + r * group * hd, q->f + ((size_t)t->row + r) * q->ld + head * group * hd,
                group * hd * sizeof(float));
+    if (t->given && attention_given(p, hd))
+        p->w->kernels.split_bf16(s->q, n_q * hd, s->high, s->low);
     if (!kv_coded(p->kv)) return n_q;
     memset(s->whole, 0, 32 * groups * sizeof(float));
     for (size_t i = 0; i < n_q; i++) {
@@ -198,10 +224,11 @@ static size_t load_queries(const struct program *p, const struct graph_node *n,
 }
 
 /* Queries of a tile over one page: `n` of them from query `i` on. */
-static void attend(const struct program *p, const struct graph_node *n, const struct scratch *s,
-                   const void *k, const void *v, const void *next_k, size_t i, size_t n_q,
-                   float *m, float *sum, float *acc)
+static void attend(const struct program *p, const struct graph_node *n, bool given,
+                   const struct scratch *s, const void *k, const void *v, const void *next_k, size_t i,
+                   size_t n_q, float *m, float *sum, float *acc)
 {
+    attn_block_fn *fn = given ? attention_given(p, n->attention.head_dim) : NULL;
     size_t hd = n->attention.head_dim, groups = kv_groups(hd);
     struct attn_query a = {.q = s->q + i * hd,
                            .ldq = hd,
@@ -209,6 +236,9 @@ static void attend(const struct program *p, const struct graph_node *n, const st
                            .ldc = 32 * groups,
                            .d = s->d + i * groups,
                            .ldd = groups,
+                           .high = s->high + i * hd,
+                           .low = s->low + i * hd,
+                           .ldh = hd,
                            .lo = s->lo + i,
                            .hi = s->hi + i,
                            .next_k = next_k,
@@ -216,7 +246,7 @@ static void attend(const struct program *p, const struct graph_node *n, const st
                            .head_dim = hd,
                            .scale = n->attention.scale,
                            .softcap = n->attention.softcap};
-    p->w->kernels.attn_block[p->kv](&a, k, v, m + i, sum + i, acc + i * hd);
+    (fn ? fn : p->w->kernels.attn_block[p->kv])(&a, k, v, m + i, sum + i, acc + i * hd);
 }
 
 /* One block behind the committed ones, for the rows of a tree. Rows that stand where a chain would
@@ -238,7 +268,7 @@ static void tree_block(const struct program *p, const struct phase *ph, const st
             while (r + rows < t->n_rows
                    && st->slot[t->row + r + rows] == st->position[t->row + r + rows])
                 rows++;
-            attend(p, n, s, k, v, NULL, i, (size_t)rows * group, m, sum, acc);
+            attend(p, n, t->given, s, k, v, NULL, i, (size_t)rows * group, m, sum, acc);
         } else {
             if (!copied) {
                 memcpy(s->k_page, k, p->k_bytes);
@@ -247,7 +277,7 @@ static void tree_block(const struct program *p, const struct phase *ph, const st
                 copied = true;
             }
             gather(p, ph->cache_layer, head, b, t->row + r, s);
-            attend(p, n, s, s->k_page, s->v_page, NULL, i, group, m, sum, acc);
+            attend(p, n, t->given, s, s->k_page, s->v_page, NULL, i, group, m, sum, acc);
         }
     }
 }
@@ -270,7 +300,7 @@ static void block(const struct program *p, const struct phase *ph, const struct 
     if (seq->tree && at + ATTN_BLOCK > seq->committed)
         tree_block(p, ph, t, b, head, s, k, v, m, sum, acc);
     else
-        attend(p, n, s, k, v,
+        attend(p, n, t->given, s, k, v,
                b < t->last_block ? page_k(p, seq->pages[b + 1], ph->cache_layer, head) : NULL, 0,
                n_q, m, sum, acc);
 }

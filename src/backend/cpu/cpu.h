@@ -79,7 +79,8 @@ struct place {
 struct tile {
     int32_t row, n_rows, seq, low, last_block; /* `low`: the least position among the rows        */
     size_t partial;                            /* rows of p->partial before its own               */
-}; /* rows of one sequence that attend together */
+    bool given;
+}; /* rows of one sequence and one role that attend together */
 
 struct attention_job {
     _Atomic uint64_t left; /* blocks that nobody took yet: first, and end << 32               */
@@ -132,7 +133,7 @@ struct program {
     struct step_top *top; /* [threads][max_asks]                          */
 };
 
-enum { SPLIT_ROWS = 8, SHARED_JOBS = 4, TILE_QUERIES = 64, HEAD_PANELS = 8, HEAD_ROWS = 16 };
+enum { SPLIT_ROWS = 8, SHARED_JOBS = 4, TILE_QUERIES = 64, TILE_GIVEN = 192, HEAD_PANELS = 8, HEAD_ROWS = 16 };
 
 stretto_status cpu_upload(struct weights **out, const struct graph *g, const struct binding *b,
                           const struct upload_options *o, struct error *err);
@@ -150,6 +151,8 @@ uint64_t cpu_peak(const struct weights *w, enum arithmetic kind, size_t rounds);
 /* attention.c */
 struct scratch *attention_scratch(struct arena *a, const struct program *p);
 void attention_plan(struct program *p);
+/* The kernel of prompt rows for a head_dim; NULL: they attend as written ones do. */
+attn_block_fn *attention_given(const struct program *p, size_t head_dim);
 /* Before the threads enter the phase. */
 void attention_begin(struct program *p, const struct phase *ph);
 size_t attention_items(const struct program *p, const struct phase *ph);

@@ -226,9 +226,11 @@ static void name_phase(const struct program *p, const struct phase *ph, char *na
 
 static enum arithmetic arithmetic_of(const struct program *p, const struct phase *ph)
 {
+    bool given = p->profile->given && !p->limits.strict;
+    if (ph->kind == PHASE_ATTENTION && given && attention_given(p, ph->node->attention.head_dim))
+        return ARITHMETIC_BF16;
     if (ph->kind != PHASE_LINEAR && ph->kind != PHASE_HEAD) return ARITHMETIC_F32;
     enum dtype t = p->w->weight[ph->part[0].param].type;
-    bool given = p->profile->given && !p->limits.strict;
     if (given && p->w->kernels.linear_given[t]) return ARITHMETIC_BF16;
     return dtype_table[t].block > 1 ? ARITHMETIC_INT8 : ARITHMETIC_F32;
 }

@@ -7,30 +7,12 @@
  *                 activations, TDPBF16PS over the whole of K in the accumulator tile, groups of 32 ascending.
  *                 A tile row depends on nothing but its own activations: same bits for any number of rows.
  *
- * Tile state belongs to a call: configured when it begins, released when it ends.
- * Verified against `ref` by emulation (tests/emulate); this file was not timed on such a CPU yet. */
+ * Tile state belongs to a call: configured when it begins, released when it ends. */
+#include "kernels/x86/amx.h"
 #include "kernels/x86/avx512vnni.h"
 #include "kernels/x86/bytes512.h"
 /* after the operations it is written in */
 #include "kernels/wide_quant.h"
-
-struct tile_config { uint8_t palette, start, reserved[14]; uint16_t colsb[16]; uint8_t rows[16]; };
-
-/* The compiler must know that tiles are loaded from what was stored before: gcc 12 takes _tile_loadconfig
- * for a read of 8 bytes and _tile_loadd for no read at all. */
-static inline void tile_fence(const void *p) { __asm__ volatile("" : : "r"(p) : "memory"); }
-
-static inline void tile_shape(struct tile_config *c, int tile, size_t rows, size_t colsb)
-{
-    c->rows[tile] = (uint8_t)rows;
-    c->colsb[tile] = (uint16_t)(rows ? colsb : 0);
-}
-
-static inline void tile_configure(const struct tile_config *c)
-{
-    tile_fence(c);
-    _tile_loadconfig(c);
-}
 
 static inline vf scaled(vi dot, vf d, float dx, vf y) { return v_fma(i_float(dot), v_mul(d, v_set1(dx)), y); }
 
@@ -464,6 +446,7 @@ void kernels_init_amx(struct kernels *k)
         if (table[t].linear) k->linear[t] = table[t].linear, k->linear_level[t] = "amx";
         if (table[t].given) k->linear_given[t] = table[t].given, k->linear_given_level[t] = "amx";
     }
+    attn_init_amx(k);
     k->row_block = 512;
     k->peak[ARITHMETIC_INT8] = peak_int8;
     k->peak[ARITHMETIC_BF16] = peak_bf16;

@@ -1,6 +1,5 @@
 /* AVX-512 F, BW, DQ, VL: sixteen lanes for float linear layers, attention, norms and elementwise kernels,
- * tails by mask. Quantised linear layers stay those of AVX2 until there is VNNI.
- * Verified against `ref` by emulation (tests/emulate); nothing here was timed on such a CPU yet. */
+ * tails by mask. Quantised linear layers stay those of AVX2 until there is VNNI. */
 #include "kernels/kernels.h"
 #include "kernels/x86/ops512.h"
 /* after the operations they are written in */

@@ -1,6 +1,5 @@
 /* AVX512-BF16 (and FP16, which comes with it): rounding activations to bf16. The float linear layers stay
- * those of AVX-512: VDPBF16PS adds products in pairs, which is not the rule of kernels.h.
- * Verified against `ref` by emulation (tests/emulate); not timed on such a CPU yet. */
+ * those of AVX-512: VDPBF16PS adds products in pairs, which is not the rule of kernels.h. */
 #include "kernels/kernels.h"
 #include "kernels/x86/ops512.h"
 

@@ -1,6 +1,5 @@
 /* AVX-512 VNNI: quantised linear layers. One row is bound by memory; the prefetch distance is that of a
- * probe on a 2-core Granite Rapids machine. This file itself was verified against `ref` by emulation
- * (tests/emulate) and not timed yet. */
+ * probe on a 2-core Granite Rapids machine. */
 #include "kernels/x86/avx512vnni.h"
 #include "kernels/x86/bytes512.h"
 /* after the operations it is written in */

@@ -1,5 +1,5 @@
 /* AVX-VNNI: quantised linear layers in 256-bit vectors (Alder Lake and later without AVX-512).
- * Verified against `ref` by emulation (tests/emulate); not timed on such a CPU yet. */
+ * Not timed on a CPU whose best level it is yet. */
 #include "kernels/kernels.h"
 #include "kernels/x86/bytes256.h"
 /* after the operations it is written in */
