@@ -27,7 +27,7 @@ struct open_tokenizer {
 static void answer(size_t n, const void *data, size_t element)
 {
     printf("ok %zu\n", n);
-    fwrite(data, element, n, stdout);
+    if (n) fwrite(data, element, n, stdout);
 }
 
 static void refuse(stretto_status s, const struct error *err) { printf("error %d %s\n", (int)s, err->text); }
