@@ -16,8 +16,8 @@ REFUSED = {
     "experts": ("expert",),
     "rope longrope": ("longrope",),
     "rope unknown": ("ntk",),
-    "layers differ": ("differs between layers",),
     "no base": ("freq_base",),          # gemma3: 1e6 to its authors, 10000 to llama.cpp
+    "layers differ": ("differs between layers",),
     "logit scale": ("logit_scale",),
 }
 NOT_LLAMA_CPP = {
@@ -25,6 +25,7 @@ NOT_LLAMA_CPP = {
     "norm bias": "llama.cpp knows no bias of rms norms",
     "late bias": "llama.cpp knows this bias in other architectures only",
     "no scaling by a factor": "llama.cpp forgets rope.scaling.type none in windowed layers of gemma2",
+    "length of a scaling": "llama.cpp's gemma3 lengthens windowed layers too, which are not scaled",
     "own head": "llama.cpp's gemma2 knows no head but the embedding",
 }
 ARCHS = ("llama", "llama", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "gpt2")
@@ -111,6 +112,8 @@ def put_rope(f, dim, context):
             f.u32("rope.scaling.original_context_length", f.pick(12, 16, 24, 32))
         if f.maybe(0.3):
             f.f32("rope.scaling.attn_factor", f.pick(0.8, 1.0, 1.25))
+            if f.arch == "gemma3":
+                f.has("length of a scaling")
         if f.maybe(0.3):
             f.f32("rope.scaling.yarn_beta_fast", f.pick(32.0, 16.0))
             f.f32("rope.scaling.yarn_beta_slow", f.pick(1.0, 2.0))

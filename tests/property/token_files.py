@@ -198,7 +198,7 @@ def name_of(r, name, x):
                                   "rstrip": False, "single_word": False, "special": True}))
 
 
-def beside(r, j, kind, x, ids):
+def beside(r, family, kind, x):
     config = x.tokenizer_config
     unknown, bos, eos, pad = special_names(kind)
     for key, name in (("unk_token", unknown), ("bos_token", bos), ("eos_token", eos), ("pad_token", pad)):
@@ -245,7 +245,8 @@ def beside(r, j, kind, x, ids):
         x.files["special_tokens_map.json"] = {
             k: {n: x for n, x in v.items() if n != "__type"} if isinstance(v, dict) else v
             for k, v in config.items() if k.endswith("_token") and isinstance(v, (str, dict))}
-    if r.random() < 0.9 or x.features:
+    # Without it the model's family names the class, and so what transformers makes of the pipeline.
+    if x.features or kind == "wordpiece" or family not in ("mistral", "phi3") or r.random() < 0.8:
         x.files["tokenizer_config.json"] = config
 
 
@@ -286,7 +287,7 @@ def make(r, family):
     post_processor(r, j, kind, ids)
     # The library's decoder of bytes takes the letters of such a name for bytes, which we do not imitate.
     more_tokens(r, j, x, [n for n in NAMES if n.isascii() or basic != "bpe"])
-    beside(r, j, kind, x, ids)
+    beside(r, family, kind, x)
     ask_model(r, kind, x, ids)
     x.features.add("tokens " + kind)
     x.texts = texts(r, x)
