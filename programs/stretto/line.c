@@ -68,11 +68,13 @@ static void leave(void)
     apply(&tty.cooked);
 }
 
+/* In the background only reading waits for the terminal; an answer that is written there goes on, and
+ * on_resume() makes up for what was left out. */
 static void set_mode(const struct termios *t)
 {
     if (tty.now == &tty.raw && t != &tty.raw) put_bytes(paste_off, sizeof paste_off - 1);
     tty.now = t;
-    apply(t);
+    if (t == &tty.raw || foreground()) apply(t);
 }
 
 static void on_resize(int sig) { (void)sig; tty.resized = 1; }

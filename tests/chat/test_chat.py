@@ -23,6 +23,8 @@ except ImportError as missing:
     sys.exit(77)
 
 PROGRAM = MODEL = ""
+# An answer has begun: a row that is not the progress of reading.
+ANSWER = r"\n(?:reading[^\n]*\n)*(?!reading)[^\n]*[a-z]{2}"
 LONG = "Write a very long story about the sea, with many chapters."
 
 
@@ -366,7 +368,7 @@ class Chat(unittest.TestCase):
     # ---- on a terminal
 
     def test_terminal(self):
-        t = self.open("-n", "400")
+        t = self.open("-n", "400", "-l", "0-100,2-100")     # answers do not end by themselves
         t.type("a line not sent")
         t.shows("not sent")
         t.type("\x03")                                    # Ctrl-C drops the line
@@ -374,15 +376,15 @@ class Chat(unittest.TestCase):
         t.type("\x03")
         t.shows(r"leaves\)\n>$")
         t.type("Wrute\x7f\x7f\x7fite " + LONG[6:] + "\r")   # edited: three back, three typed
-        t.shows(r"chapters\.\n(?s:.*)[a-z]{3}", 60)
+        t.shows(r"chapters\." + ANSWER, 60)
         t.type("\x03")                                    # Ctrl-C ends the answer, not the program
         t.shows(r"\(stopped; /regen asks again\)\n>$")
         t.type('"""first\rsecond\rthird"""\r')
-        t.shows(r"\. third\"\"\"\n(?s:.*)[a-z]{2}", 60)
+        t.shows(r"\. third\"\"\"" + ANSWER, 60)
         t.type("\x03")
         t.shows(r"third(?s:.*)again\)\n>$")
         t.type("\x1b[200~one\rtwo \u00e9\u65e5\x1b[201~\r")
-        t.shows(r"\. two [^\n]*\n(?s:.*)[a-z]{2}", 60)
+        t.shows(r"\. two [^\n]*" + ANSWER, 60)
         t.type("\x03")
         t.shows(r"\. two (?s:.*)again\)\n>$")
         t.type(f"/save {self.dir}/talk.json\r")
@@ -410,9 +412,9 @@ class Chat(unittest.TestCase):
 
     def test_ctrl_c_twice_and_unwritable_history(self):
         self.env["XDG_STATE_HOME"] = "/proc/none"
-        t = self.open()
+        t = self.open("-l", "0-100,2-100")
         t.type(LONG + "\r")
-        t.shows(r"chapters\.\n(?s:.*)[a-z]{3}", 60)
+        t.shows(r"chapters\." + ANSWER, 60)
         t.type("\x03")
         t.type("\x03")            # a second one, late, only gives a new prompt
         t.shows(r"again\)\n(?s:.*)>$")
@@ -433,6 +435,25 @@ class Chat(unittest.TestCase):
         t.type("\x04")
         self.assertEqual(t.code(), 0)
         self.assertNotRegex(t.raw, rb"\x1b\[[0-9;]*m")
+
+    def test_in_the_background(self):
+        """An answer is written there to its end; what wants to be typed waits for fg."""
+        self.env.update(PS1="$ ", ENV="")
+        self.terminal = t = Screen(["/bin/sh", "-i"], self.env, 100)
+        t.shows(r"\$")
+        t.type(f"{PROGRAM} chat -m {MODEL} --temp 0 -n 4 -st Hi. &\r")
+        t.shows(r"> Hi\.\n(?s:.*)-n says", 60)
+        t.type("wait; echo over $?\r")
+        t.shows(r"\nover 0\n")
+        self.assertNotIn("Stopped", "\n".join(t.lines()))
+        t.type(f"clear; {PROGRAM} chat -m {MODEL} --temp 0 -n 4 Hi. &\r")
+        t.shows(r"-n says", 60)
+        t.type("fg\r")
+        t.shows(r"\n> *$")
+        t.type("/bye\r")
+        t.shows(r"> /bye\n\$$")
+        t.type("exit\r")
+        t.code()
 
     def test_dumb_terminal(self):
         self.env["TERM"] = "dumb"

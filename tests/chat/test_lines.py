@@ -157,6 +157,7 @@ class Lines(unittest.TestCase):
         self.assertFalse(self.out.read_text())
         s.type("\r")
         self.said(code)
+        s.shows(r"bytes\n>$")                          # before that Ctrl-C would be one
         s.type("\x1b[200~a\r\nb\x03\x04\x1b[A\x1b[201\x7f\u0085c\r\x1b[201~")
         s.type("!\r")
         self.said(code, "a\nb[A[201c\n!")
