@@ -294,7 +294,7 @@ static stretto_status plain_token(struct tokenizer *t, struct added_list *l, con
 }
 
 /* Is this one of the named ones? Asked of a few tokens. */
-static bool is_named(struct tokenizer *t, const struct beside *b, struct source_str s)
+static bool is_named(const struct beside *b, struct source_str s)
 {
     struct source_str other;
     for (size_t i = 0; i < N_ATTRIBUTES; i++) {
@@ -303,7 +303,6 @@ static bool is_named(struct tokenizer *t, const struct beside *b, struct source_
         json_decref(spare);
         if (same) return true;
     }
-    (void)t;
     return false;
 }
 
@@ -356,7 +355,7 @@ static size_t list_older(struct tokenizer *t, const struct beside *b, const stru
         struct source_str s = { key, strlen(key) };
         /* tokenizer.json's own word about a token counts. */
         if (!s.n || !json_is_integer(v) || added_list_find(t, l, s)) continue;
-        bool special = is_named(t, b, s) || in_list(extra, s);
+        bool special = is_named(b, s) || in_list(extra, s);
         out[n].id = json_integer_value(v);
         out[n].s = s;
         out[n++].a = (struct added_json){ .special = special, .normalized = !special };
@@ -373,7 +372,7 @@ static stretto_status put_listed(struct tokenizer *t, const struct beside *b, st
         struct added_json a = list[i].a;
         if (is && is->special == a.special && is->lstrip == a.lstrip && is->rstrip == a.rstrip &&
             is->single_word == a.single_word && is->normalized == a.normalized) continue;
-        a.special |= is_named(t, b, list[i].s);
+        a.special |= is_named(b, list[i].s);
         TRY(added_list_put(t, l, list[i].s, a, err));
     }
     return STRETTO_OK;

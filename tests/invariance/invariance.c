@@ -97,9 +97,9 @@ static void neighbours(struct engine *e, const float *want, float *got)
     for (size_t at = 0; at < n_tokens;) {
         size_t n = 0, mine = n_tokens - at < 13 ? n_tokens - at : 13, first;
         uint32_t other = (uint32_t)(random_mix(at) % 20 + 1);
-        for (uint32_t i = 0; i < other; i++)
-            rows[n++] = (struct row){1, (int32_t)(random_mix(at + i) % vocab),
-                                     i ? (int32_t)n - 2 : ROW_COMMITTED, 1, 0};
+        for (uint32_t i = 0; i < other; i++, n++)
+            rows[n] = (struct row){ 1, (int32_t)(random_mix(at + i) % vocab),
+                                    i ? (int32_t)n - 1 : ROW_COMMITTED, 1, 0 };
         first = n;
         for (size_t i = 0; i < mine; i++, n++)
             rows[n] = row(0, at + i, i ? (int32_t)n - 1 : ROW_COMMITTED);
@@ -158,8 +158,8 @@ static void trees(struct engine *e, const float *want, float *got)
         int32_t path[8], parent = ROW_COMMITTED;
         size_t n = 0;
         for (int depth = 0; depth < 8; depth++) {
-            for (int wrong = 0; wrong < depth % 3 + 1; wrong++)
-                rows[n++] = (struct row){ 0, (int32_t)(random_mix(n + at) % vocab), parent, 0, 0 };
+            for (int wrong = 0; wrong < depth % 3 + 1; wrong++, n++)
+                rows[n] = (struct row){ 0, (int32_t)(random_mix(n + at) % vocab), parent, 0, 0 };
             rows[n] = row(0, at + (size_t)depth, parent);
             path[depth] = parent = (int32_t)n++;
         }

@@ -110,8 +110,8 @@ static void folders_keep_their_values(void **state)
             assert_true(t && t->type == types[k].type && !t->transposed);
             assert_int_equal(source_tensor_find(b, "output_norm.weight")->type, DT_F32);
             uint64_t x, y;
-            assert_true(source_u64(a, ".embedding_length", &x) &&
-                        source_u64(b, ".embedding_length", &y));
+            assert_true(source_u64(a, ".embedding_length", &x));
+            assert_true(source_u64(b, ".embedding_length", &y));
             assert_int_equal(x, y);
             source_close(a);
             source_close(b);

@@ -364,8 +364,8 @@ static const char *const between[] = {
     "{{ ['<|a|>', s] }}{{ {'<|b|>': s} }}", "{{ ('<|a|>' + s)|string|safe }}",
     "{% set x %}<|a|>{{ s }}<|b|>{% endset %}{{ x|trim }}{{ x ~ x }}",
     "{% macro f(x) %}<|a|>{{ x }}{{ caller() }}<|b|>{% endmacro %}{% call f(s) %}{{ s|upper }}{% endcall %}",
-    "{% set ns = namespace(t='<|a|>') %}{% for m in messages %}{% set ns.t = ns.t + m.content|string %}"
-    "{% endfor %}{{ ns.t + '<|b|>' }}",
+    ("{% set ns = namespace(t='<|a|>') %}{% for m in messages %}{% set ns.t = ns.t + m.content|string %}"
+     "{% endfor %}{{ ns.t + '<|b|>' }}"),
     "{% filter trim %} <|a|>{{ s }}<|b|> {% endfilter %}", "{{ ('<|a|>', s)|map('trim')|join }}",
     "{{ [s, '<|a|>']|sort|join }}{{ [s, '<|a|>']|first }}{{ ['<|a|>', s]|last }}",
     "{% for m in messages %}{{ '<|' + m.role + '|>' + (m.content or '') }}{% endfor %}",
