@@ -177,6 +177,28 @@ static void check_attn_given(struct kcheck *c, enum kv_type t, size_t dim, bool 
     job_close(c, &j);
 }
 
+/* What stands at positions that no query sees, another text's numbers or none, changes nothing. */
+static void check_unseen(struct kcheck *c, enum kv_type t, size_t dim, size_t seen)
+{
+    struct attn_job j = { .v_max = 0 };
+    job_open(c, &j, t, dim, false);
+    for (size_t r = 0; r < MAX_Q; r++)
+        if (j.hi[r] > (int32_t)seen) j.hi[r] = (int32_t)seen;
+    c->k->attn_given[t](&j.a, j.k, j.v, j.m, j.sum, j.acc);
+    float *bad = kc_alloc(dim * 4, 4);
+    for (size_t i = 0; i < dim; i++) bad[i] = i % 2 ? NAN : INFINITY;
+    for (size_t at = seen; at < B; at++) {
+        c->ref->kv_store_k[t](bad, dim, at, j.k);
+        c->ref->kv_store_v[t](bad, dim, at, j.v);
+    }
+    c->k->attn_given[t](&j.a, j.k, j.v, j.m2, j.sum2, j.acc2);
+    kc_equal(c, "maximum beside the unseen", j.m2, j.m, MAX_Q);
+    kc_equal(c, "sum beside the unseen", j.sum2, j.sum, MAX_Q);
+    kc_equal(c, "accumulator beside the unseen", j.acc2, j.acc, MAX_Q * dim);
+    kc_free(c, bad);
+    job_close(c, &j);
+}
+
 /* high is x to the nearest bf16, low what is left, likewise. */
 static void check_split(struct kcheck *c)
 {
@@ -247,8 +269,10 @@ void kcheck_attn(struct kcheck *c)
         snprintf(name, sizeof name, "attn_given %s", types[i]);
         if (c->k->attn_given[t] && kc_cell(c, name, c->k->attn_given[t] != c->prev->attn_given[t]))
             for (size_t d = 0; d < sizeof dims / sizeof *dims; d++)
-                for (int cap = 0; attn_given_takes(dims[d]) && cap < 2; cap++)
+                for (int cap = 0; attn_given_takes(dims[d]) && cap < 2; cap++) {
                     check_attn_given(c, t, dims[d], cap);
+                    check_unseen(c, t, dims[d], cap ? 33 : 6);
+                }
     }
     if (c->k->split_bf16 && kc_cell(c, "split_bf16", c->k->split_bf16 != c->prev->split_bf16)) check_split(c);
     if (kc_cell(c, "attn_merge", c->k->attn_merge != c->prev->attn_merge))

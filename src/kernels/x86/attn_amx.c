@@ -60,6 +60,27 @@ static void page_halves(enum kv_type t, const uint16_t *page, size_t n, struct h
     tile_fence(to);
 }
 
+/* Values of positions from `seen` on, which no query sees, become zero: a page that others used before may
+ * hold anything there, and the product with a probability of zero must be zero. */
+static void forget_unseen(struct halves *v, size_t head_dim, size_t seen)
+{
+    for (size_t d = 0; d < head_dim; d += TILE)
+        for (size_t j = seen; j < ATTN_BLOCK; j++)
+            for (size_t i = 0; i < TILE; i++) {
+                size_t at = d * ATTN_BLOCK + j / 2 * 32 + i * 2 + j % 2;
+                v->high[at] = v->low[at] = 0;
+            }
+    tile_fence(v);
+}
+
+static size_t positions_seen(const struct attn_query *a)
+{
+    size_t seen = 0;
+    for (size_t r = 0; r < a->n_q; r++)
+        if (a->lo[r] < a->hi[r] && (size_t)a->hi[r] > seen) seen = (size_t)a->hi[r];
+    return seen;
+}
+
 static void split_bf16_amx(const float *x, size_t n, uint16_t *high, uint16_t *low)
 {
     for (size_t i = 0; i < n; i += VL) {
@@ -232,6 +253,7 @@ WIDE_INLINE void attn_given(enum kv_type t, const struct attn_query *a, const vo
     size_t whole = a->n_q / TILE * TILE;
     page_halves(t, k, ATTN_BLOCK * a->head_dim, &hk);
     page_halves(t, v, ATTN_BLOCK * a->head_dim, &hv);
+    forget_unseen(&hv, a->head_dim, positions_seen(a));
     if (whole) attn_groups(t == KV_F16, &b, 0, TILE, whole / TILE);
     if (whole < a->n_q) attn_groups(t == KV_F16, &b, whole, a->n_q - whole, 1);
     _tile_release();
