@@ -254,7 +254,7 @@ static bool was_given(const struct chat *c, const struct parameter *p)
     return memcmp(given, (const char *)&standard + p->row->at, 8) != 0;
 }
 
-static stretto_status take_stops(struct chat *c, const json_t *list, struct error *err)
+static stretto_status check_stops(const json_t *list, struct error *err)
 {
     size_t n = json_array_size(list);
     bool good = json_is_array(list) && n <= CHAT_MAX_STOPS;
@@ -262,9 +262,14 @@ static stretto_status take_stops(struct chat *c, const json_t *list, struct erro
         const char *text = json_string_value(json_array_get(list, i));
         good = text && *text;
     }
-    if (!good) return fail(err, STRETTO_E_FORMAT, "its \"stop\" is no list of at most %d texts", CHAT_MAX_STOPS);
+    return good ? STRETTO_OK
+                : fail(err, STRETTO_E_FORMAT, "its \"stop\" is no list of at most %d texts", CHAT_MAX_STOPS);
+}
+
+static stretto_status take_stops(struct chat *c, const json_t *list, struct error *err)
+{
     chat_clear_stops(c);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < json_array_size(list); i++)
         if (!chat_add_stop(c, json_string_value(json_array_get(list, i))))
             return fail(err, STRETTO_E_NOMEM, "out of memory");
     return STRETTO_OK;
@@ -310,18 +315,20 @@ static stretto_status take_number(struct chat *c, const char *key, const json_t 
     return fail(err, STRETTO_E_FORMAT, "its parameter \"%.60s\" is not what it may be", key);
 }
 
+/* The numbers come first, which chat_take_parameters() can put back, and lists are taken when nothing but
+ * memory can fail any more: a file that is refused changes nothing. */
 static stretto_status take_all(struct chat *c, const json_t *all, bool keep_given, struct error *err)
 {
     const struct chat_options *o = c->options;
+    const json_t *stops = keep_given && o->stop.n ? NULL : json_object_get(all, "stop");
     const char *key;
     json_t *v;
-    json_object_foreach((json_t *)(uintptr_t)all, key, v) {
-        if (strcmp(key, "stop") == 0) {
-            if (!keep_given || !o->stop.n) TRY(take_stops(c, v, err));
-        } else if (strcmp(key, "special_in_text") != 0 && strcmp(key, "logit_bias") != 0)
+    json_object_foreach((json_t *)(uintptr_t)all, key, v)
+        if (strcmp(key, "stop") != 0 && strcmp(key, "special_in_text") != 0 && strcmp(key, "logit_bias") != 0)
             TRY(take_number(c, key, v, keep_given, err));
-    }
+    if (stops) TRY(check_stops(stops, err));
     if (!keep_given || !o->sampling.logit_bias.n) TRY(take_biases(c, json_object_get(all, "logit_bias"), err));
+    if (stops) TRY(take_stops(c, stops, err));
     if (!keep_given || !o->special_in_text)
         c->talk.special_in_text = json_is_true(json_object_get(all, "special_in_text"));
     return STRETTO_OK;

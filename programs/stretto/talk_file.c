@@ -48,8 +48,8 @@ static stretto_status as_json(const struct talk *t, const json_t *parameters, bo
     json_t *head = messages ? json_pack("{s:i, s:O}", "stretto_chat", VERSION, "parameters", parameters) : NULL;
     stretto_status s = head ? STRETTO_OK : STRETTO_E_NOMEM;
     if (s == STRETTO_OK && !lines) {
-        json_object_set(head, "messages", messages);
-        s = write_json(out, head, JSON_INDENT(2));
+        s = json_object_set(head, "messages", messages) == 0 ? write_json(out, head, JSON_INDENT(2))
+                                                             : STRETTO_E_NOMEM;
     } else if (s == STRETTO_OK)
         s = write_json(out, head, 0);
     for (size_t i = 0; s == STRETTO_OK && lines && i < json_array_size(messages); i++)

@@ -345,9 +345,11 @@ class Chat(unittest.TestCase):
         self.pipe(f"/load {self.dir}/good\n/load {self.dir}/broken\n/save {self.dir}/talk.json\n", code=1)
         self.assertEqual([m["content"] for m in self.saved()], ["kept", "y"])      # a failure changes nothing
         (self.dir / "half").write_text('{"stretto_chat": 1, "parameters": {"top_k": 3, "stop": [], "temp": "x"}}')
-        self.pipe(f"/load {self.dir}/good\n/load {self.dir}/half\n/save! {self.dir}/talk.json\n/set top_k\n", code=1)
+        self.pipe(f"/load {self.dir}/good\n/set stop mine\n/load {self.dir}/half\n/save! {self.dir}/talk.json\n"
+                  "/set top_k\n/set stop\n", code=1)
         self.assertEqual([m["content"] for m in self.saved()], ["kept", "y"])
         self.assertIn("top_k is 40", self.said)
+        self.assertIn("stop before: mine", self.said)
 
     def test_names_of_others(self):
         for leave in ("/bye", "/exit", "/quit"):
