@@ -1,6 +1,7 @@
 /* What chat itself says, on standard error: dim where there are colours, so that it stands back behind the
  * conversation; words whole where there is a terminal, and nothing in them that commands it. */
 #include "stretto/chat.h"
+#include "stretto/output.h"
 #include "ui/terminal.h"
 #include <errno.h>
 #include <stdarg.h>
@@ -16,21 +17,6 @@ static size_t hang(const char *line, size_t n, size_t width)
     return 4;
 }
 
-/* Writes what does not command a terminal; returns the columns it takes, one for a character. */
-static size_t put(const char *p, size_t n)
-{
-    size_t columns = 0;
-    for (size_t i = 0; i < n; i++) {
-        unsigned char b = (unsigned char)p[i];
-        if (b == 0xc2 && i + 1 < n && (unsigned char)p[i + 1] < 0xa0) i++;
-        else if ((b >= 0x20 && b != 0x7f) || b == '\t') {
-            fputc(b, stderr);
-            columns += (b & 0xc0) != 0x80;
-        }
-    }
-    return columns;
-}
-
 static void put_line(const char *line, size_t n, size_t width)
 {
     size_t indent = hang(line, n, width), column = 0;
@@ -41,8 +27,8 @@ static void put_line(const char *line, size_t n, size_t width)
             fprintf(stderr, "\n%*s", (int)indent, "");
             column = indent;
         } else
-            column += put(line + i, gap);
-        column += put(line + i + gap, word);
+            column += tame_print(stderr, line + i, gap);
+        column += tame_print(stderr, line + i + gap, word);
     }
     fputc('\n', stderr);
 }

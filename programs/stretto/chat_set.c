@@ -4,7 +4,6 @@
 #include "base/memory.h"
 #include "stretto/nearest.h"
 #include <ctype.h>
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,27 +67,6 @@ static void write_value(const struct parameter *p, char *out, size_t cap)
 {
     if (p->row->kind == OPT_INT) snprintf(out, cap, "%lld", (long long)*(int64_t *)p->at);
     else snprintf(out, cap, "%.15g", *(double *)p->at);
-}
-
-static bool in_range(const struct option *o, double v)
-{
-    return (o->min == 0 && o->max == 0) || (v >= o->min && v <= o->max);
-}
-
-static bool read_value(const struct parameter *p, const char *text)
-{
-    char *end;
-    errno = 0;
-    if (p->row->kind == OPT_INT) {
-        long long v = strtoll(text, &end, 10);
-        if (end == text || *end || errno || !in_range(p->row, (double)v)) return false;
-        *(int64_t *)p->at = v;
-        return true;
-    }
-    double v = strtod(text, &end);
-    if (end == text || *end || !isfinite(v) || !in_range(p->row, v)) return false;
-    *(double *)p->at = v;
-    return true;
 }
 
 /* Hands the numbers on, the lists of biases stay; a seed of -1 becomes one that is drawn. */
@@ -181,7 +159,7 @@ static void set_number(struct chat *c, const struct parameter *p, const char *va
     if (!*value) {
         write_value(p, now, sizeof now);
         chat_say("%s is %s: %s", name, now, p->row->help);
-    } else if (!read_value(p, value)) {
+    } else if (!option_number(p->row, value, p->at)) {
         chat_wrong(c, "%s takes a %snumber from %.15g to %.15g, not '%s'", name,
                    p->row->kind == OPT_INT ? "whole " : "", p->row->min, p->row->max, value);
     } else {
@@ -311,7 +289,7 @@ static stretto_status take_number(struct chat *c, const char *key, const json_t 
     if (keep_given && was_given(c, &p)) return STRETTO_OK;
     if (json_is_integer(v)) snprintf(text, sizeof text, "%lld", (long long)json_integer_value(v));
     else snprintf(text, sizeof text, "%.17g", json_is_real(v) ? json_real_value(v) : NAN);
-    if (read_value(&p, text)) return STRETTO_OK;
+    if (option_number(p.row, text, p.at)) return STRETTO_OK;
     return fail(err, STRETTO_E_FORMAT, "its parameter \"%.60s\" is not what it may be", key);
 }
 

@@ -80,14 +80,13 @@ int command_fail(const char *command, stretto_status s, const char *words)
     return s == STRETTO_E_ARG ? EXIT_USAGE : EXIT_FAILED;
 }
 
-/* True when `word` (n bytes) is one of the space-separated flags. */
-static bool flag_matches(const char *flags, const char *word, size_t n)
+bool list_has(const char *list, char separator, const char *word, size_t n)
 {
-    for (const char *p = flags; *p;) {
-        size_t len = strcspn(p, " ");
+    for (const char *p = list; *p;) {
+        const char *end = strchr(p, separator);
+        size_t len = end ? (size_t)(end - p) : strlen(p);
         if (len == n && memcmp(p, word, n) == 0) return true;
-        p += len;
-        while (*p == ' ') p++;
+        p += len + (end != NULL);
     }
     return false;
 }
@@ -98,7 +97,7 @@ static const struct option *option_find(const struct command *c, const char *wor
     for (size_t u = 0; u < c->n_uses; u++)
         for (size_t i = 0; i < c->uses[u].group->n; i++) {
             const struct option *o = &c->uses[u].group->options[i];
-            if (flag_matches(o->flags, word, n)) {
+            if (list_has(o->flags, ' ', word, n)) {
                 *at = c->uses[u].at + o->at;
                 return o;
             }
@@ -109,6 +108,22 @@ static const struct option *option_find(const struct command *c, const char *wor
 static bool in_range(const struct option *o, double v)
 {
     return (o->min == 0 && o->max == 0) || (v >= o->min && v <= o->max);
+}
+
+bool option_number(const struct option *o, const char *text, void *target)
+{
+    char *end;
+    errno = 0;
+    if (o->kind == OPT_INT) {
+        long long v = strtoll(text, &end, 10);
+        if (end == text || *end || errno || !in_range(o, (double)v)) return false;
+        *(int64_t *)target = v;
+        return true;
+    }
+    double v = strtod(text, &end);
+    if (end == text || *end || errno || !isfinite(v) || !in_range(o, v)) return false;
+    *(double *)target = v;
+    return true;
 }
 
 static int range_error(const struct command *c, const struct option *o, const char *word,
@@ -139,18 +154,6 @@ static int set_ints(const struct command *c, const struct option *o, const char 
     }
 }
 
-static bool is_choice(const char *choices, const char *v)
-{
-    size_t n = strlen(v);
-    for (const char *p = choices; *p;) {
-        size_t len = strcspn(p, "|");
-        if (len == n && memcmp(p, v, n) == 0) return true;
-        p += len;
-        if (*p == '|') p++;
-    }
-    return false;
-}
-
 static int no_choice(const struct command *c, const struct option *o, const char *word,
                      const char *v)
 {
@@ -177,27 +180,15 @@ static int no_option(const struct command *c, const char *word, size_t n)
 static int option_set(const struct command *c, const struct option *o, const char *word,
                       const char *v, void *target)
 {
-    char *end;
-    errno = 0;
     switch (o->kind) {
     case OPT_FLAG:
         *(bool *)target = true;
         return EXIT_DONE;
-    case OPT_INT: {
-        long long x = strtoll(v, &end, 10);
-        if (end == v || *end || errno || !in_range(o, (double)x)) return range_error(c, o, word, v);
-        *(int64_t *)target = x;
-        return EXIT_DONE;
-    }
-    case OPT_REAL: {
-        double x = strtod(v, &end);
-        if (end == v || *end || errno || !isfinite(x) || !in_range(o, x))
-            return range_error(c, o, word, v);
-        *(double *)target = x;
-        return EXIT_DONE;
-    }
+    case OPT_INT:
+    case OPT_REAL:
+        return option_number(o, v, target) ? EXIT_DONE : range_error(c, o, word, v);
     case OPT_CHOICE:
-        if (!is_choice(o->value, v)) return no_choice(c, o, word, v);
+        if (!list_has(o->value, '|', v, strlen(v))) return no_choice(c, o, word, v);
         *(const char **)target = v;
         return EXIT_DONE;
     case OPT_TEXT:

@@ -61,6 +61,10 @@ const struct command *command_find(const char *name);
  * EXIT_DONE, or EXIT_USAGE after printing a sentence. *help is set when -h or --help is there. */
 int command_parse(const struct command *c, int argc, char **argv, void *options, size_t *n_operands,
                   bool *help);
+/* A number as an OPT_INT or OPT_REAL may have it, into *target; false: it is none, or out of range. */
+bool option_number(const struct option *o, const char *text, void *target);
+/* Whether a word is in a list such as "a|b|c", whose members the character separates. */
+bool list_has(const char *list, char separator, const char *word, size_t n);
 void command_help(const struct command *c);
 /* A paragraph on standard output, as wide as the terminal. */
 void command_say(const char *text);

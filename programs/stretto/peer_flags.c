@@ -87,21 +87,10 @@ static const struct peer_flag rows[] = {
     { "--host --port --api-key --ssl-key-file --ssl-cert-file --slots --metrics", VALUE, NULL, NULL, NO_SERVER },
 };
 
-static bool has_word(const char *list, char separator, const char *word, size_t n)
-{
-    for (const char *p = list; *p;) {
-        const char *end = strchr(p, separator);
-        size_t k = end ? (size_t)(end - p) : strlen(p);
-        if (k == n && memcmp(p, word, n) == 0) return true;
-        p += k + (end != NULL);
-    }
-    return false;
-}
-
 static const struct peer_flag *find(const char *word, size_t n)
 {
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (has_word(rows[i].flags, ' ', word, n)) return &rows[i];
+        if (list_has(rows[i].flags, ' ', word, n)) return &rows[i];
     return NULL;
 }
 
@@ -121,7 +110,7 @@ int peer_flag(const struct command *c, int argc, char **argv, int *used)
     const char *value = equals ? equals + 1 : NULL;
     *used = 1;
     bool follows = !value && argc > 1
-        && (f->takes == VALUE || (f->takes == MAYBE && has_word(f->same, '|', argv[1], strlen(argv[1]))));
+        && (f->takes == VALUE || (f->takes == MAYBE && list_has(f->same, '|', argv[1], strlen(argv[1]))));
     if (follows) {
         value = argv[1];
         *used = 2;
@@ -129,7 +118,7 @@ int peer_flag(const struct command *c, int argc, char **argv, int *used)
     char given[160];
     spell(given, sizeof given, word, n, value);
     bool same = f->takes == NOTHING ? !value : !value ? f->takes == MAYBE
-        : f->same && (strcmp(f->same, "*") == 0 || has_word(f->same, '|', value, strlen(value)));
+        : f->same && (strcmp(f->same, "*") == 0 || list_has(f->same, '|', value, strlen(value)));
     /* What "run" does not do "chat" does, and the other way round. */
     bool talks = strcmp(c->name, "chat") == 0;
     if (talks && f->instead && strcmp(f->instead, CONVERSE) == 0) {

@@ -1,7 +1,8 @@
 #include "stretto/trace_svg.h"
-#include "base/file.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "stretto/command.h"
+#include "text/unicode.h"
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -71,20 +72,12 @@ void svg_watch(void *trace, const struct outcome *o, double seconds)
 /* ---- text ----------------------------------------------------------------------------------- */
 
 /* Length of the valid UTF-8 character at p, 0 when there is none; *wide: two columns. */
-static size_t character(const unsigned char *p, size_t n, bool *wide)
+static size_t character(const char *p, size_t n, bool *wide)
 {
-    size_t k = p[0] < 0x80 ? 1 : p[0] >= 0xc2 && p[0] < 0xe0 ? 2 : p[0] >= 0xe0 && p[0] < 0xf0 ? 3
-               : p[0] >= 0xf0 && p[0] < 0xf5 ? 4 : 0;
-    uint32_t c = k == 1 ? p[0] : p[0] & (0xffU >> (k + 1));
-    if (!k || k > n) return 0;
-    for (size_t i = 1; i < k; i++) {
-        if ((p[i] & 0xc0) != 0x80) return 0;
-        c = c << 6 | (p[i] & 0x3f);
-    }
-    bool low = (k == 3 && c < 0x800) || (k == 4 && c < 0x10000) || c > 0x10ffff;
-    bool unfit = (c >= 0xd800 && c < 0xe000) || (c & 0xfffe) == 0xfffe;
+    int32_t c;
+    size_t k = utf8_decode(p, n, &c);
     *wide = c >= 0x1100 && (c < 0x2000 || c >= 0x2e80);
-    return low || unfit ? 0 : k;
+    return c == UTF8_BAD || (c & 0xfffe) == 0xfffe ? 0 : k;             /* XML knows no U+FFFE */
 }
 
 /* A token's text for XML, in `out`; returns its columns. What cannot be seen is shown: line breaks
@@ -96,7 +89,7 @@ static size_t label(const char *text, size_t n, char *out, bool *breaks)
     for (size_t i = 0; i < n && at + 16 < LABEL_BYTES;) {
         const char *as = NULL;
         bool wide = false;
-        size_t k = character((const unsigned char *)text + i, n - i, &wide);
+        size_t k = character(text + i, n - i, &wide);
         char c = text[i];
         if (c == '\n') { as = "\xe2\x8f\x8e"; *breaks = true; }
         else if (c == '\t') as = "\xe2\x87\xa5";

@@ -14,7 +14,7 @@ static const char *const role_names[ROLES] = { "user", "system", "assistant" };
 enum form {
     FORM_TEXT,                   /* "content": "words"                                        */
     FORM_PARTS,                  /* "content": [{"type": "text", "text": "words"}]            */
-    FORM_FOLDED,                 /* system only: in front of the user's first message         */
+    FORM_FOLDED,                 /* system only: in front of the user's next message          */
     FORM_NONE,                   /* its words are printed in no form                          */
 };
 
