@@ -245,6 +245,7 @@ static const struct { const char *key; double also; } elsewhere[] = {
     { "kv_lora_rank", 0 },
     { "num_kv_shared_layers", 0 },
     { "hidden_size_per_layer_input", 0 },
+    { "per_layer_config", 0 },
 };
 
 static bool says_nothing(json_t *v, double also)
@@ -263,6 +264,11 @@ static void refuse_other_arithmetic(struct reading *r)
             refuse(r, STRETTO_E_UNSUP, "\"%s\" asks for something that is not supported in a %s "
                    "model; use another member of the family", key, r->family->model_type);
     }
+    /* transformers' masking_utils.py: whatever is not true makes a decoder look both ways. */
+    json_t *causal = json_object_get(r->text, "is_causal");
+    if (causal && !r->family->encoder && !json_is_true(causal))
+        refuse(r, STRETTO_E_UNSUP, "\"is_causal\" is not true: %s models that look at the tokens "
+               "to come are not supported", r->family->model_type);
     if (!flag(r, "scale_attn_weights", true))
         refuse(r, STRETTO_E_UNSUP, "\"scale_attn_weights\": false is not supported");
     if (r->family->encoder && flag(r, "is_decoder", false))

@@ -168,7 +168,7 @@ static void empty_folder(void)
 {
     static const char *const names[] = { "config.json", "tokenizer.json", "model.safetensors",
         "model.safetensors.index.json", "generation_config.json", "pytorch_model.bin",
-        "part.safetensors" };
+        "part.safetensors", "adapter_config.json" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[256];
         snprintf(path, sizeof path, "%s/%s", folder, names[i]);
@@ -319,6 +319,10 @@ static void what_is_not_understood_is_refused(void **state)
         { "{\"model_type\":\"gpt2\",\"n_layer\":1,\"n_head\":2,\"n_embd\":4,"
           "\"scale_attn_by_inverse_layer_idx\":true}",
           "scale_attn_by_inverse_layer_idx" },
+        { "{\"model_type\":\"qwen2\"," SIZES ",\"is_causal\":false}", "is_causal" },
+        { "{\"model_type\":\"gpt2\",\"is_causal\":null}", "is_causal" },
+        { "{\"model_type\":\"llama\"," SIZES ",\"per_layer_config\":{\"0\":{\"sliding_window\":4}}}",
+          "per_layer_config" },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct error err;
@@ -464,6 +468,11 @@ static void incomplete_folders_say_what_is_missing(void **state)
     assert_int_equal(source_open(&s, folder, &err), STRETTO_E_UNSUP);
     assert_non_null(strstr(err.text, "PyTorch"));
     empty_folder();
+    err = (struct error){ 0 };
+    write_file("adapter_config.json", "{}", 2);
+    assert_int_equal(source_open(&s, folder, &err), STRETTO_E_UNSUP);
+    assert_non_null(strstr(err.text, "adapter"));
+    empty_folder();
     write_file("tokenizer.json", "{}", 2);
     s = open_ok(folder);
     assert_string_equal(source_format(s), "tokenizer.json");
@@ -471,6 +480,23 @@ static void incomplete_folders_say_what_is_missing(void **state)
     assert_int_equal(source_tensor_count(s), 0);
     assert_null(source_tensor_find(s, "x"));
     source_close(s);
+}
+
+/* What transformers makes of such a folder is the adapter's base with the adapter on top, not the
+ * weights that lie in it. */
+static void weights_beside_an_adapter_are_refused(void **state)
+{
+    (void)state;
+    struct source *s;
+    struct error err = { 0 };
+    empty_folder();
+    write_file("config.json", LLAMA, strlen(LLAMA));
+    write_file("model.safetensors", "\2\0\0\0\0\0\0\0{}", 10);
+    s = open_ok(folder);
+    source_close(s);
+    write_file("adapter_config.json", "{}", 2);
+    assert_int_equal(source_open(&s, folder, &err), STRETTO_E_UNSUP);
+    assert_non_null(strstr(err.text, "adapter"));
 }
 
 /* jansson's own memory is not ours to fail; everything else is. */
@@ -533,6 +559,7 @@ int main(void)
         cmocka_unit_test(damaged_headers_are_refused),
         cmocka_unit_test(indexes_cannot_lead_away),
         cmocka_unit_test(incomplete_folders_say_what_is_missing),
+        cmocka_unit_test(weights_beside_an_adapter_are_refused),
         cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(a_real_encoder_opens),
     };
