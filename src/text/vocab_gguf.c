@@ -23,6 +23,32 @@ static bool contains(struct source_str s, const char *text)
     return false;
 }
 
+static stretto_status wrong_kind(const struct source *src, const char *key, const char *what, struct error *err)
+{
+    return fail(err, STRETTO_E_FORMAT, "%s: %s is not %s, so what it says is lost: convert the model again",
+                source_path(src), key, what);
+}
+
+static stretto_status list_or_absent(const struct source *src, const char *key, struct error *err)
+{
+    size_t n;
+    double v;
+    if (!source_has(src, key)) return STRETTO_OK;
+    if (!source_array(src, key, NULL, &n) || (n && !source_array_f64(src, key, 0, &v)))
+        return wrong_kind(src, key, "a list of numbers", err);
+    return STRETTO_OK;
+}
+
+/* Keeps *v where the file is silent. Some writers have no truth values, only numbers. */
+static stretto_status flag_at(const struct source *src, const char *key, bool *v, struct error *err)
+{
+    uint64_t number;
+    if (!source_has(src, key) || source_bool(src, key, v)) return STRETTO_OK;
+    if (!source_u64(src, key, &number) || number > 1) return wrong_kind(src, key, "true or false", err);
+    *v = number != 0;
+    return STRETTO_OK;
+}
+
 static stretto_status read_tokens(struct tokenizer *t, const struct source *src, struct error *err)
 {
     enum source_kind kind;
@@ -30,6 +56,8 @@ static stretto_status read_tokens(struct tokenizer *t, const struct source *src,
     if (!source_array(src, KEY("tokens"), &kind, &n) || kind != SOURCE_STRING)
         return fail(err, STRETTO_E_FORMAT, "%s has no list of tokens (tokenizer.ggml.tokens)",
                     source_path(src));
+    TRY(list_or_absent(src, KEY("token_type"), err));
+    TRY(list_or_absent(src, KEY("scores"), err));
     if (source_array(src, KEY("token_type"), &kind, &n_types) && n_types < n)
         return fail(err, STRETTO_E_FORMAT, "%s lists %zu tokens but only %zu token types",
                     source_path(src), n, n_types);
@@ -129,6 +157,19 @@ static int32_t id_at(const struct tokenizer *t, const struct source *src, const 
     return otherwise >= 0 && (size_t)otherwise < t->vocab.n ? otherwise : -1;
 }
 
+/* Ids of any kind of number; one below zero is none. */
+static stretto_status check_ids(const struct source *src, struct error *err)
+{
+    static const char *const keys[] = { KEY("bos_token_id"), KEY("eos_token_id"), KEY("unknown_token_id"),
+        KEY("cls_token_id"), KEY("seperator_token_id"), KEY("eot_token_id"), KEY("eom_token_id"),
+        KEY("fim_pad_token_id"), KEY("fim_rep_token_id"), KEY("fim_sep_token_id") };
+    double v;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (source_has(src, keys[i]) && !source_f64(src, keys[i], &v))
+            return wrong_kind(src, keys[i], "the id of a token", err);
+    return STRETTO_OK;
+}
+
 static stretto_status add_prefix(struct normal *s, const char *text, struct error *err)
 {
     struct normal_step *k;
@@ -198,8 +239,8 @@ static stretto_status open_spm(struct tokenizer *t, const struct source *src, st
     t->spell.byte_fallback = true;
     snprintf(t->kind, sizeof t->kind, "SPM");
     bool prefix = true, collapse = false;
-    source_bool(src, KEY("add_space_prefix"), &prefix);
-    source_bool(src, KEY("remove_extra_whitespaces"), &collapse);
+    TRY(flag_at(src, KEY("add_space_prefix"), &prefix, err));
+    TRY(flag_at(src, KEY("remove_extra_whitespaces"), &collapse, err));
     if (collapse) {
         struct normal_step *k;
         TRY(normal_add(&t->normal, &k, err));
@@ -223,9 +264,9 @@ static stretto_status open_wordpiece(struct tokenizer *t, const struct source *s
     t->wordpiece.max_chars = 100;
     t->wordpiece.unk = t->unk;
     bool lower = true, strip;
-    source_bool(src, "tokenizer.ggml.normalizer.lowercase", &lower);
+    TRY(flag_at(src, "tokenizer.ggml.normalizer.lowercase", &lower, err));
     strip = lower;
-    source_bool(src, "tokenizer.ggml.normalizer.strip_accents", &strip);
+    TRY(flag_at(src, "tokenizer.ggml.normalizer.strip_accents", &strip, err));
     struct normal_step *k;
     static const enum normal_kind always[] = { NORMAL_BERT_CLEAN, NORMAL_BERT_CJK };
     for (size_t i = 0; i < 2; i++) { TRY(normal_add(&t->normal, &k, err)); k->kind = always[i]; }
@@ -340,6 +381,7 @@ stretto_status vocab_from_gguf(struct tokenizer *t, const struct source *src, st
         return fail(err, STRETTO_E_UNSUP, "%s uses the tokenizer model \"%.*s\", which this version does "
                     "not support (it knows gpt2, llama, bert and gemma4)", source_path(src),
                     (int)(model.n < 100 ? model.n : 100), model.p);
+    TRY(check_ids(src, err));
     TRY(read_tokens(t, src, err));
     mend_types(t);
     t->bos = id_at(t, src, KEY("bos_token_id"), spm ? 1 : wordpiece ? 101 : -1);
@@ -359,11 +401,11 @@ stretto_status vocab_from_gguf(struct tokenizer *t, const struct source *src, st
         if (!source_u64(src, KEY("bos_token_id"), &id)) t->bos = -1;
     }
     /* BERT always stands between its two; the flags are for the others. */
-    if (!wordpiece && !gemma4) source_bool(src, KEY("add_bos_token"), &add_bos);
-    if (!wordpiece) source_bool(src, KEY("add_eos_token"), &add_eos);
+    if (!wordpiece && !gemma4) TRY(flag_at(src, KEY("add_bos_token"), &add_bos, err));
+    if (!wordpiece) TRY(flag_at(src, KEY("add_eos_token"), &add_eos, err));
     int32_t begin = wordpiece ? cls : t->bos, end = wordpiece ? sep : t->eos;
-    /* A default asked for these, the file gives none: nothing is added. */
-    if (add_bos && begin >= 0) TRY(around(&t->before, &t->n_before, begin, "BOS", src, err));
-    if (add_eos && end >= 0) TRY(around(&t->after, &t->n_after, end, "EOS", src, err));
+    /* Where only a default asked for these and the file gives none, nothing is added. */
+    if (add_bos && (begin >= 0 || (!wordpiece && source_has(src, KEY("add_bos_token"))))) TRY(around(&t->before, &t->n_before, begin, "BOS", src, err));
+    if (add_eos && (end >= 0 || (!wordpiece && source_has(src, KEY("add_eos_token"))))) TRY(around(&t->after, &t->n_after, end, "EOS", src, err));
     return vocab_gguf_chats(t, src, err);
 }

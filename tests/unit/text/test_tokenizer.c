@@ -3,6 +3,7 @@
 #include "unit/unit.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "format/gguf_write.h"
 #include "format/source.h"
 #include "text/pretok.h"
 #include "text/tokenizer.h"
@@ -336,6 +337,89 @@ static void unknown_parts_are_named(void **state)
             "WordPuece");
 }
 
+/* ---- keys of kinds that other writers use ------------------------------------------------------------ */
+
+enum { W_U8 = 0, W_U32 = 4, W_STRING = 8, W_ARRAY = 9, W_I64 = 11 };   /* GGUF's numbers of types */
+struct odd_key { const char *key; uint32_t type; const char *raw; size_t bytes; };
+
+/* A vocabulary of six pieces, with one key written in a way of its own; NULL and the reason, or open. */
+static struct opened odd_vocabulary(const char *model, const struct odd_key *odd, struct error *err)
+{
+    static const char *const tokens[] = { "<unk>", "<s>", "</s>", "\xE2\x96\x81", "a", "\xE2\x96\x81" "a" };
+    char path[] = "/tmp/stretto-odd-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    struct gguf_writer *w;
+    assert_int_equal(gguf_writer_open(&w, path, true, err), STRETTO_OK);
+    gguf_put_string(w, "general.architecture", "llama", 5);
+    gguf_put_string(w, "tokenizer.ggml.model", model, strlen(model));
+    gguf_put_string(w, "tokenizer.ggml.pre", "default", 7);
+    gguf_put_strings(w, "tokenizer.ggml.tokens", 6);
+    for (size_t i = 0; i < 6; i++) gguf_put_item(w, tokens[i], strlen(tokens[i]));
+    if (strcmp(model, "llama") == 0) {
+        static const int32_t types[] = { 2, 3, 3, 1, 1, 1 };
+        if (!strstr(odd->key, "token_type")) gguf_put_i32s(w, "tokenizer.ggml.token_type", types, 6);
+    } else {
+        gguf_put_strings(w, "tokenizer.ggml.merges", 1);
+        gguf_put_item(w, "a a", 3);
+    }
+    gguf_put_value(w, odd->key, odd->type, W_STRING, odd->type == W_ARRAY ? 6 : odd->bytes, odd->raw, odd->bytes);
+    assert_int_equal(gguf_begin_data(w, err), STRETTO_OK);
+    assert_int_equal(gguf_finish(w, err), STRETTO_OK);
+    gguf_writer_close(w);
+    struct opened o = { 0 };
+    if (source_open(&o.src, path, err) != STRETTO_OK) DIE("%s", err->text);
+    tokenizer_open(&o.t, o.src, err);
+    remove(path);
+    return o;
+}
+
+static void numbers_stand_for_truth_values_and_ids(void **state)
+{
+    (void)state;
+    static const struct { struct odd_key odd; int32_t ids[3]; size_t n; } rows[] = {
+        { { "tokenizer.ggml.add_bos_token", W_U32, "\0\0\0\0", 4 }, { 5 }, 1 },
+        { { "tokenizer.ggml.add_eos_token", W_U8, "\1", 1 }, { 1, 5, 2 }, 3 },
+        { { "tokenizer.ggml.add_space_prefix", W_U8, "\0", 1 }, { 1, 4 }, 2 },
+        { { "tokenizer.ggml.bos_token_id", W_I64, "\4\0\0\0\0\0\0\0", 8 }, { 4, 5 }, 2 },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct error err = { 0 };
+        struct opened o = odd_vocabulary("llama", &rows[i].odd, &err);
+        if (!o.t) DIE("%s", err.text);
+        struct tokens out = { 0 };
+        encode(o.t, "a", 1, TOKENIZE_ADD, &out);
+        if (out.n != rows[i].n || memcmp(out.id, rows[i].ids, out.n * sizeof *out.id))
+            DIE("%s: %zu ids, the first %d", rows[i].odd.key, out.n, (int)out.id[0]);
+        tokens_done(&out);
+        close_file(&o);
+    }
+}
+
+static void keys_that_say_nothing_are_refused(void **state)
+{
+    (void)state;
+    static const char words[6 * 9] = "\1\0\0\0\0\0\0\0" "3\1\0\0\0\0\0\0\0" "3\1\0\0\0\0\0\0\0" "3"
+        "\1\0\0\0\0\0\0\0" "3\1\0\0\0\0\0\0\0" "3\1\0\0\0\0\0\0\0" "3";
+    static const struct { const char *model; struct odd_key odd; } rows[] = {
+        { "llama", { "tokenizer.ggml.add_bos_token", W_U32, "\2\0\0\0", 4 } },
+        { "llama", { "tokenizer.ggml.add_space_prefix", W_STRING, "false", 5 } },
+        { "llama", { "tokenizer.ggml.eot_token_id", W_STRING, "2", 1 } },
+        { "llama", { "tokenizer.ggml.eos_token_id", W_STRING, "2", 1 } },
+        { "llama", { "tokenizer.ggml.token_type", W_ARRAY, words, sizeof words } },
+        { "llama", { "tokenizer.ggml.scores", W_U32, "\0\0\0\0", 4 } },
+        { "gpt2", { "tokenizer.ggml.add_bos_token", W_U8, "\1", 1 } },       /* and no bos_token_id */
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct error err = { 0 };
+        struct opened o = odd_vocabulary(rows[i].model, &rows[i].odd, &err);
+        if (o.t) DIE("%s is read", rows[i].odd.key);
+        if (!strstr(err.text, i < 6 ? rows[i].odd.key : "BOS")) DIE("%zu: \"%s\"", i, err.text);
+        source_close(o.src);
+    }
+}
+
 /* Every expression that a GGUF name stands for can be compiled and cuts a text without losing it. */
 static void every_name_has_its_expressions(void **state)
 {
@@ -486,6 +570,8 @@ int main(void)
         cmocka_unit_test(vectors_qwen2), cmocka_unit_test(bytes_come_back),
         cmocka_unit_test(long_words), cmocka_unit_test(smollm),
         cmocka_unit_test(what_stands_beside_tokenizer_json),
+        cmocka_unit_test(numbers_stand_for_truth_values_and_ids),
+        cmocka_unit_test(keys_that_say_nothing_are_refused),
         cmocka_unit_test(unknown_parts_are_named), cmocka_unit_test(every_name_has_its_expressions),
         cmocka_unit_test(every_allocation_may_fail), cmocka_unit_test(stream_of_malformed_text),
         cmocka_unit_test(stream_holds_no_more_than_it_must),
