@@ -56,9 +56,29 @@ static stretto_status read_vocabulary(struct model *m, bool required, struct err
     return STRETTO_OK;
 }
 
+/* Files of the same formats that hold something else than a model. */
+static stretto_status check_kind(const struct source *s, const char *path, struct error *err)
+{
+    static const struct { const char *type, *what; } rows[] = {
+        { "adapter", "an adapter (LoRA or control vector); merge it into its base model" },
+        { "mmproj", "the image or sound side of a model; name the file with the model itself" },
+        { "imatrix", "measurements for making quantised files; name a model's file" },
+    };
+    struct source_str type = { "", 0 };
+    source_string(s, "general.type", &type);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (type.n == strlen(rows[i].type) && memcmp(type.p, rows[i].type, type.n) == 0)
+            return fail(err, STRETTO_E_UNSUP, "%s is no model: it holds %s", path, rows[i].what);
+    if (source_tensor_count(s) == 0)
+        return fail(err, STRETTO_E_FORMAT,
+                    "%s is a vocabulary without a model; give a file or folder with weights", path);
+    return STRETTO_OK;
+}
+
 static stretto_status read_weights(struct model *m, const char *path,
                                    const struct model_open_options *o, struct error *err)
 {
+    TRY(check_kind(m->source, path, err));
     const char *arch = source_arch(m->source);
     m->family = family_find(arch);
     if (!m->family)

@@ -404,8 +404,10 @@ stretto_status vocab_from_gguf(struct tokenizer *t, const struct source *src, st
     if (!wordpiece && !gemma4) TRY(flag_at(src, KEY("add_bos_token"), &add_bos, err));
     if (!wordpiece) TRY(flag_at(src, KEY("add_eos_token"), &add_eos, err));
     int32_t begin = wordpiece ? cls : t->bos, end = wordpiece ? sep : t->eos;
+    if (begin < 0 && (wordpiece || !source_has(src, KEY("add_bos_token")))) add_bos = false;
+    if (end < 0 && (wordpiece || !source_has(src, KEY("add_eos_token")))) add_eos = false;
     /* Where only a default asked for these and the file gives none, nothing is added. */
-    if (add_bos && (begin >= 0 || (!wordpiece && source_has(src, KEY("add_bos_token"))))) TRY(around(&t->before, &t->n_before, begin, "BOS", src, err));
-    if (add_eos && (end >= 0 || (!wordpiece && source_has(src, KEY("add_eos_token"))))) TRY(around(&t->after, &t->n_after, end, "EOS", src, err));
+    if (add_bos) TRY(around(&t->before, &t->n_before, begin, "BOS", src, err));
+    if (add_eos) TRY(around(&t->after, &t->n_after, end, "EOS", src, err));
     return vocab_gguf_chats(t, src, err);
 }

@@ -14,6 +14,9 @@ import subprocess
 import sys
 import tempfile
 
+import gguf
+import numpy as np
+
 failures, counts = [], {"accepted": 0, "refused": 0}
 LIMIT = 60          # seconds for a run that takes milliseconds: a hang, not a measurement
 
@@ -163,7 +166,18 @@ def requests(stretto, golden, data, work):
     expect("a folder that is a device", [stretto, "run", "-m", "/dev/null", "-p", "a"], (1,))
     vocab = os.path.join(data, "tokenizer", "ggml-vocab-gpt-2.gguf")
     if os.path.exists(vocab):
-        expect("a vocabulary without weights", [stretto, "run", "-m", vocab, "-p", "a", "-n", "1"], (1,))
+        expect("a vocabulary without weights", [stretto, "run", "-m", vocab, "-p", "a", "-n", "1"], (1,), "vocabulary")
+    for kind, arch, word in (("adapter", "llama", "adapter"), ("mmproj", "clip", "image"),
+                             ("imatrix", "llama", "measurements")):
+        other = os.path.join(work, kind + ".gguf")
+        g = gguf.GGUFWriter(other, arch)
+        g.add_type(kind)
+        g.add_tensor("blk.0.attn_q.weight.lora_a", np.ones((4, 32), np.float32))
+        g.write_header_to_file()
+        g.write_kv_data_to_file()
+        g.write_tensors_to_file()
+        g.close()
+        expect(f"a GGUF file of the type {kind}", [stretto, "run", "-m", other, "-p", "a", "-n", "1"], (1,), word)
     text = os.path.join(work, "text.txt")
     with open(text, "w") as f:
         f.write("This is no model.\n" * 100)
