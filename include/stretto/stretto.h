@@ -98,7 +98,8 @@ enum {
 };
 
 /* Writes at most `capacity` ids; *count is how many there are, which may be more (then E_FULL). Any bytes
- * are text, NULs and malformed UTF-8 included. ids may be NULL when capacity is 0. */
+ * are text, NULs and malformed UTF-8 included. E_UNSUP when the model has no vocabulary, or one without a
+ * token for some byte of the text. ids may be NULL when capacity is 0. */
 STRETTO_API stretto_status stretto_tokenize(const stretto_model *m, const char *text, size_t length,
         unsigned flags, int32_t *ids, size_t capacity, size_t *count);
 /* The text of ids; *length without the final NUL, which is written too. E_FULL as above. */

@@ -211,10 +211,10 @@ static const struct option rows[] = {
     { "-n --predict --n-predict", "N", OPT_INT, AT(n), -1, 1 << 24,
       "tokens of an answer at most; -1 until the model ends [-1]" },
     { "--special-in-text", NULL, OPT_FLAG, AT(special_in_text), 0, 0,
-      "special tokens spelled in messages steer the model, as <|im_end|> ends a turn; else they are text" },
+      "special tokens spelled in messages steer the model, as <|im_end|> ends a turn; otherwise they are text" },
     { "--resume", "FILE", OPT_TEXT, AT(resume), 0, 0,
-      "go on with a conversation that /save has written, its parameters included; those given here and "
-      "-sys come before its own" },
+      "go on with a conversation that /save has written, its parameters included; those given here, and "
+      "-sys, take precedence" },
     { "--on-full", "compact|stop", OPT_CHOICE, AT(on_full), 0, 0,
       "what to do when the context is full: forget the oldest messages and say so, or stop [compact]" },
 };

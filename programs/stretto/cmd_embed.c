@@ -2,6 +2,7 @@
 #include "stretto/commands.h"
 #include "stretto/open.h"
 #include "stretto/peer_flags.h"
+#include "stretto/prompts.h"
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -103,11 +104,15 @@ static int embed_line(struct lines *x, const char *line, size_t length)
     size_t n = 0;
     stretto_embedded r = { .size = sizeof r };
     stretto_status s = line_ids(x, line, length, &ids, &n);
-    if (s == STRETTO_OK && n == 0) {
+    if (s != STRETTO_OK) {
+        free(ids);
+        return command_fail("embed", s, why_no_ids(x->m, s));
+    }
+    if (n == 0) {
         leave_out(x, "it is empty, and the model adds no tokens of its own");
         return EXIT_DONE;
     }
-    if (s == STRETTO_OK) s = embed_ids(x, ids, n, &r);
+    s = embed_ids(x, ids, n, &r);
     free(ids);
     if (s == STRETTO_E_FULL && !r.vectors) {
         leave_out(x, stretto_session_error(x->s));

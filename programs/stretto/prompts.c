@@ -153,6 +153,14 @@ static void begin_once(const char *command, const stretto_model *m, int32_t *ids
             command, (int)length, p);
 }
 
+const char *why_no_ids(const stretto_model *m, stretto_status s)
+{
+    if (s != STRETTO_E_UNSUP) return NULL;
+    return stretto_model_inside(m)->tokenizer
+               ? "the text has a byte for which the vocabulary has no token; 'stretto tokenize' says which"
+               : "the model file has no vocabulary";
+}
+
 int32_t *text_ids(const char *command, const stretto_model *m, const char *text, size_t length,
                   unsigned flags, size_t *n)
 {
@@ -166,7 +174,7 @@ int32_t *text_ids(const char *command, const stretto_model *m, const char *text,
         begin_once(command, m, ids, n);
     if (s == STRETTO_OK) return ids;
     free(ids);
-    command_fail(command, s, s == STRETTO_E_UNSUP ? "the model file has no vocabulary" : NULL);
+    command_fail(command, s, why_no_ids(m, s));
     return NULL;
 }
 

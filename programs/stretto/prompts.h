@@ -41,4 +41,6 @@ int32_t *chat_ids(const char *command, const stretto_model *m, const char *syste
  * comes once, with a warning. */
 int32_t *text_ids(const char *command, const stretto_model *m, const char *text, size_t length,
                   unsigned flags, size_t *n);
+/* Why stretto_tokenize() failed, for a sentence; NULL: its status says it. */
+const char *why_no_ids(const stretto_model *m, stretto_status s);
 #endif

@@ -45,6 +45,21 @@ def of(data):
     return run("-f", path)
 
 
+def check_unspelled():
+    """A vocabulary that has lost its Z, so that no token spells it."""
+    global MODEL
+    whole, MODEL = MODEL, str(folder / "no-z.gguf")
+    data = pathlib.Path(golden, "gpt2", "model.gguf").read_bytes()
+    entry = (1).to_bytes(8, "little")
+    assert data.count(entry + b"Z") == 1
+    pathlib.Path(MODEL).write_bytes(data.replace(entry + b"Z", entry + b"\x01"))
+    assert run("-p", "Y")[1] == 1
+    assert "no token" in run("-p", "YZ", code=1)
+    done = subprocess.run([stretto, "embed", "-m", MODEL], input=b"YZ", capture_output=True, timeout=120)
+    assert done.returncode == 1 and b"no token" in done.stderr, done
+    MODEL = whole
+
+
 def check_pipes():
     assert run("-p", "ab") == of(b"ab")
     assert run(feed=b"ab ba\n") == of(b"ab ba")
@@ -213,6 +228,7 @@ def check_system():
     assert run("-m", real, "--chat", "-p", "Hi", "-e", "--system-file", path) == want
 
 
+check_unspelled()
 check_pipes()
 for way, said in (("jacoby", "'jacobi'"), ("lookup+sufix", "'suffix'"), ("autp", "'auto'")):
     assert f"did you mean {said}?" in run("-p", "ab", "--decode", way, code=2), way
