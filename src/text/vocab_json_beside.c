@@ -293,25 +293,42 @@ static stretto_status plain_token(struct tokenizer *t, struct added_list *l, con
     return added_list_put(t, l, s, (struct added_json){ .special = true }, err);
 }
 
+static bool is_text(const json_t *v, struct source_str s)
+{
+    struct source_str other;
+    return token_text(v, &other) && other.n == s.n && !memcmp(other.p, s.p, s.n);
+}
+
 /* Is this one of the named ones? Asked of a few tokens. */
 static bool is_named(const struct beside *b, struct source_str s)
 {
-    struct source_str other;
     for (size_t i = 0; i < N_ATTRIBUTES; i++) {
         json_t *spare = NULL;
-        bool same = token_text(attribute(b, i, &spare), &other) && other.n == s.n && !memcmp(other.p, s.p, s.n);
+        bool same = is_text(attribute(b, i, &spare), s);
         json_decref(spare);
         if (same) return true;
     }
     return false;
 }
 
-static bool in_list(const json_t *list, struct source_str s)
+/* What added_tokens.json lists is special when it is named by a bare string, or by an object of
+ * special_tokens_map.json: transformers has made tokens of those by then, and not yet of
+ * tokenizer_config.json's. */
+static bool is_special_older(const struct beside *b, struct source_str s)
 {
-    struct source_str other;
-    for (size_t i = 0; i < json_array_size(list); i++)
-        if (token_text(json_array_get(list, i), &other) && other.n == s.n && !memcmp(other.p, s.p, s.n))
-            return true;
+    const json_t *extra = json_object_get(b->tokenizer, "extra_special_tokens");
+    for (size_t i = 0; i < N_ATTRIBUTES; i++) {
+        json_t *spare = NULL;
+        const json_t *v = attribute(b, i, &spare);
+        bool same = is_text(v, s) && (json_is_string(v) || v == json_object_get(b->map, attributes[i]));
+        json_decref(spare);
+        if (same) return true;
+    }
+    for (size_t i = 0; i < json_array_size(extra); i++) {
+        const json_t *v = json_array_get(extra, i);
+        bool made = json_is_string(v) || extra == json_object_get(b->map, "extra_special_tokens");
+        if (made && is_text(v, s)) return true;
+    }
     return false;
 }
 
@@ -350,12 +367,11 @@ static size_t list_older(struct tokenizer *t, const struct beside *b, const stru
     size_t n = 0;
     const char *key;
     json_t *v;
-    const json_t *extra = json_object_get(b->tokenizer, "extra_special_tokens");
     json_object_foreach(b->added, key, v) {
         struct source_str s = { key, strlen(key) };
         /* tokenizer.json's own word about a token counts. */
         if (!s.n || !json_is_integer(v) || added_list_find(t, l, s)) continue;
-        bool special = is_named(b, s) || in_list(extra, s);
+        bool special = is_special_older(b, s);
         out[n].id = json_integer_value(v);
         out[n].s = s;
         out[n++].a = (struct added_json){ .special = special, .normalized = !special };
