@@ -1,5 +1,6 @@
 /* stretto run: a prompt in, text out. */
 #include "base/clock.h"
+#include "base/utf8.h"
 #include "stretto/commands.h"
 #include "stretto/experimental.h"
 #include "stretto/fetch.h"
@@ -9,7 +10,6 @@
 #include "stretto/peer_flags.h"
 #include "stretto/prompts.h"
 #include "stretto/trace_svg.h"
-#include "text/unicode.h"
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>

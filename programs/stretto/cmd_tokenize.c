@@ -1,13 +1,13 @@
 /* Text to token ids and back, without opening the model's weights. */
 #include "base/buffer.h"
 #include "base/json_tree.h"
+#include "base/utf8.h"
 #include "format/source.h"
 #include "stretto/commands.h"
 #include "stretto/fetch.h"
 #include "stretto/output.h"
 #include "stretto/peer_flags.h"
 #include "text/tokenizer.h"
-#include "text/unicode.h"
 #include <stdio.h>
 #include <string.h>
 

@@ -2,7 +2,7 @@
  * paste is what tells a pasted line end from the Enter key: between ESC [200~ and ESC [201~ everything
  * is text. */
 #include "stretto/keys.h"
-#include "text/unicode.h"
+#include "base/utf8.h"
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,6 @@
 #include "stretto/output.h"
-#include "text/unicode.h"
+#include "base/utf8.h"
+#include <stdbool.h>
 #include <unistd.h>
 
 size_t tame_print(FILE *out, const char *p, size_t n)

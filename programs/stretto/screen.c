@@ -1,5 +1,5 @@
 #include "stretto/screen.h"
-#include "text/unicode.h"
+#include "base/utf8.h"
 #include <stdint.h>
 #include <string.h>
 #include <utf8proc.h>

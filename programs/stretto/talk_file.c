@@ -1,9 +1,9 @@
 /* Conversations in files. What is loaded may be from elsewhere: what is not understood is refused by name. */
+#include "base/utf8.h"
 #include "stretto/talk.h"
 #include "base/file.h"
 #include "base/json_tree.h"
 #include "base/memory.h"
-#include "text/unicode.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

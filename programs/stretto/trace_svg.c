@@ -1,8 +1,8 @@
 #include "stretto/trace_svg.h"
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/utf8.h"
 #include "stretto/command.h"
-#include "text/unicode.h"
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>

@@ -1,5 +1,6 @@
 #include "base/json.h"
 #include "base/memory.h"
+#include "base/utf8.h"
 #include <locale.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -76,25 +77,6 @@ static void skip_space(struct json *j)
 
 /* ---- strings -------------------------------------------------------------------------------- */
 
-/* Length of the well-formed UTF-8 character at p (Unicode, table 3-7), 0 when there is none. */
-static size_t utf8_length(const unsigned char *p, const unsigned char *end)
-{
-    size_t left = (size_t)(end - p);
-    unsigned char low = 0x80, high = 0xbf;
-    size_t n;
-    if (p[0] < 0x80) return 1;
-    if (p[0] < 0xc2 || p[0] > 0xf4) return 0;
-    n = p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : 4;
-    if (p[0] == 0xe0) low = 0xa0;               /* no overlong forms, */
-    if (p[0] == 0xf0) low = 0x90;
-    if (p[0] == 0xed) high = 0x9f;              /* no surrogates, */
-    if (p[0] == 0xf4) high = 0x8f;              /* nothing above U+10FFFF */
-    if (left < n || p[1] < low || p[1] > high) return 0;
-    for (size_t i = 2; i < n; i++)
-        if ((p[i] & 0xc0) != 0x80) return 0;
-    return n;
-}
-
 static bool hex4(const unsigned char *p, const unsigned char *end, uint32_t *out)
 {
     if (end - p < 4) return false;
@@ -107,18 +89,6 @@ static bool hex4(const unsigned char *p, const unsigned char *end, uint32_t *out
     }
     *out = v;
     return true;
-}
-
-static size_t utf8_write(uint32_t c, char out[4])
-{
-    if (c < 0x80) {
-        out[0] = (char)c;
-        return 1;
-    }
-    size_t n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
-    for (size_t i = n - 1; i > 0; i--, c >>= 6) out[i] = (char)(0x80 | (c & 0x3f));
-    out[0] = (char)((0xf00u >> n & 0xf0) | c);
-    return n;
 }
 
 /* At the backslash. Decodes one escape into the scratch text. */
@@ -146,7 +116,7 @@ static bool escape(struct json *j)
             c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
             j->at += 6;
         }
-        n = utf8_write(c, out);
+        n = utf8_encode((int32_t)c, out);
     } else {
         return bad(j, at, "unknown escape in a string") != JT_ERROR;
     }
@@ -166,8 +136,9 @@ static bool string(struct json *j)
         if (j->at == j->end) return bad(j, j->token, "a string that does not end") != JT_ERROR;
         unsigned char c = *j->at;
         if (c >= 0x80) {
-            size_t n = utf8_length(j->at, j->end);
-            if (!n) return bad(j, j->at, "not valid UTF-8") != JT_ERROR;
+            int32_t cp;
+            size_t n = utf8_decode((const char *)j->at, (size_t)(j->end - j->at), &cp);
+            if (cp == UTF8_BAD) return bad(j, j->at, "not valid UTF-8") != JT_ERROR;
             j->at += n;
             continue;
         }

@@ -4,7 +4,7 @@
  * the id its pair would make now. */
 #include "text/bpe.h"
 #include "base/memory.h"
-#include "text/unicode.h"
+#include "base/utf8.h"
 #include <string.h>
 
 void pair_filter_done(struct pair_filter *f)

@@ -1,9 +1,9 @@
 #include "text/chat.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "base/utf8.h"
 #include "text/template.h"
 #include "text/tokenizer.h"
-#include "text/unicode.h"
 #include <string.h>
 
 enum { TEXT_MAX = 1 << 30, ROLES = 3 };

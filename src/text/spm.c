@@ -1,6 +1,6 @@
 /* The order of merges is llama.cpp's and SentencePiece's: highest score first, leftmost on a tie. */
 #include "text/spm.h"
-#include "text/unicode.h"
+#include "base/utf8.h"
 #include <string.h>
 
 /* Ascending order of the result is descending order of the score. NaN sorts last. */

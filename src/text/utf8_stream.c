@@ -1,7 +1,7 @@
 /* Whole characters only: at most three bytes are ever held back, those of a character that has begun
  * well and may still be completed. Anything else passes through at once, malformed bytes included. */
+#include "base/utf8.h"
 #include "text/tokenizer.h"
-#include "text/unicode.h"
 #include <string.h>
 
 /* Could these n < 4 bytes be the beginning of a well-formed character? */

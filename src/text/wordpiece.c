@@ -1,5 +1,5 @@
 #include "text/wordpiece.h"
-#include "text/unicode.h"
+#include "base/utf8.h"
 #include <string.h>
 
 stretto_status wordpiece_encode(const struct wordpiece *wp, const struct vocab *v, const char *p,

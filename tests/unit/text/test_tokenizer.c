@@ -345,7 +345,7 @@ struct odd_key { const char *key; uint32_t type; const char *raw; size_t bytes; 
 /* A vocabulary of six pieces, with one key written in a way of its own; NULL and the reason, or open. */
 static struct opened odd_vocabulary(const char *model, const struct odd_key *odd, struct error *err)
 {
-    static const char *const tokens[] = { "<unk>", "<s>", "</s>", "\xE2\x96\x81", "a", "\xE2\x96\x81" "a" };
+    static const char *const tokens[] = { "<unk>", "<s>", "</s>", "\xE2\x96\x81", "a", ("\xE2\x96\x81" "a") };
     char path[] = "/tmp/stretto-odd-XXXXXX";
     int fd = mkstemp(path);
     assert_true(fd >= 0);
