@@ -260,12 +260,17 @@ static stretto_status each_named(struct tokenizer *t, const struct beside *b, st
         TRY(st);
     }
     const char *key;
-    json_t *v;
+    json_t *v, *extra = json_object_get(b->tokenizer, "extra_special_tokens");
+    bool others = json_is_object(extra);
     json_object_foreach(b->tokenizer, key, v) {
         size_t n = strlen(key);
-        if (n > 6 && !strcmp(key + n - 6, "_token") && !is_attribute(key)) TRY(each(t, l, v, err));
+        if (n <= 6 || strcmp(key + n - 6, "_token") || is_attribute(key)) continue;
+        others |= json_is_string(v);
+        TRY(each(t, l, v, err));
     }
-    json_t *extra = json_object_get(b->tokenizer, "extra_special_tokens");
+    /* transformers puts the others in this one's place, if there are any. */
+    json_t *specific = others ? NULL : json_object_get(b->tokenizer, "model_specific_special_tokens");
+    json_object_foreach(specific, key, v) TRY(each(t, l, v, err));
     json_object_foreach(extra, key, v) TRY(each(t, l, v, err));
     for (size_t i = 0; i < json_array_size(extra); i++) TRY(each(t, l, json_array_get(extra, i), err));
     return STRETTO_OK;

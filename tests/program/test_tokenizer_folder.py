@@ -165,7 +165,8 @@ def draw(rng, bases):
     if rng.random() < .4:
         config[rng.choice(["additional_special_tokens", "extra_special_tokens"])] = rng.sample(NEW, rng.randint(0, 3))
     elif rng.random() < .2:
-        config["extra_special_tokens"] = {"t%d_token" % i: x for i, x in enumerate(rng.sample(NEW, 2))}
+        config[rng.choice(["extra_special_tokens", "model_specific_special_tokens"])] = {
+            "t%d_token" % i: x for i, x in enumerate(rng.sample(NEW, 2))}
     if rng.random() < .5:
         listed = {str(t["id"]): {k: v for k, v in t.items() if k != "id"} for t in tok["added_tokens"]}
         for content in new:
