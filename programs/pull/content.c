@@ -1,13 +1,8 @@
 #include "pull/content.h"
+#include "format/hub_name.h"
 #include <stdbool.h>
 #include <string.h>
 #include <strings.h>
-
-static bool ends(const char *name, const char *with)
-{
-    size_t n = strlen(name), w = strlen(with);
-    return n >= w && strcasecmp(name + n - w, with) == 0;
-}
 
 static bool begins(const unsigned char *p, size_t n, const char *with)
 {
@@ -35,16 +30,16 @@ static bool is_safetensors(const unsigned char *p, size_t n, uint64_t size)
 stretto_status content_check(const char *name, const unsigned char *head, size_t n, uint64_t size,
                              struct error *err)
 {
-    if (is_page(head, n) && !ends(name, ".html") && !ends(name, ".htm") && !ends(name, ".xml"))
+    if (is_page(head, n) && !name_ends(name, ".html") && !name_ends(name, ".htm") && !name_ends(name, ".xml"))
         return fail(err, STRETTO_E_FORMAT, "%s arrived as a web page, not as the file: open the address "
                     "in a browser and copy the link of the file itself", name);
     if (begins(head, n, "version https://git-lfs."))
         return fail(err, STRETTO_E_FORMAT, "%s arrived as a pointer of git-lfs, not as the file: ask for "
                     "the address under which its content lies (resolve, not raw)", name);
-    if (ends(name, ".gguf") && (n < 4 || memcmp(head, "GGUF", 4) != 0))
+    if (name_ends(name, ".gguf") && (n < 4 || memcmp(head, "GGUF", 4) != 0))
         return fail(err, STRETTO_E_FORMAT, "%s arrived, but is no GGUF file: it does not begin with GGUF",
                     name);
-    if (ends(name, ".safetensors") && !is_safetensors(head, n, size))
+    if (name_ends(name, ".safetensors") && !is_safetensors(head, n, size))
         return fail(err, STRETTO_E_FORMAT, "%s arrived, but is no safetensors file: it does not begin "
                     "with a header", name);
     return STRETTO_OK;

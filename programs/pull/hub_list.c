@@ -6,13 +6,6 @@
 #include <fnmatch.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
-
-static bool ends(const char *s, const char *end)
-{
-    size_t n = strlen(s), k = strlen(end);
-    return n >= k && strcasecmp(s + n - k, end) == 0;
-}
 
 /* What a Hugging Face folder consists of, as far as anything here reads it. */
 static bool is_folder_part(const char *name)
@@ -78,7 +71,7 @@ static stretto_status choose(struct hub_list *l, const char *spec, struct error 
     for (size_t i = 0; i < l->n; i++) {
         const char *name = l->files[i].name;
         ggufs += gguf_is_model(name);
-        tensors += !strchr(name, '/') && ends(name, ".safetensors");
+        tensors += !strchr(name, '/') && name_ends(name, ".safetensors");
         config |= strcmp(name, "config.json") == 0;
     }
     if (ggufs) return choose_gguf(l, &n, spec, tensors != 0, err);

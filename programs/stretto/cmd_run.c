@@ -198,11 +198,9 @@ static int take_operands(struct run_options *o, size_t n, char **operands)
     return EXIT_DONE;
 }
 
-static int run_run(void *options, size_t n_operands, char **operands)
+/* Options that do not go with each other. */
+static int check_options(const struct run_options *o)
 {
-    struct run_options *o = options;
-    int code = take_operands(o, n_operands, operands);
-    if (code != EXIT_DONE) return code;
     if (o->prompt && o->file) return command_usage("run", "-p and -f both give a prompt; take one");
     if ((o->system || o->system_file) && !o->chat)
         return command_usage("run", "%s goes with --chat", o->system ? "-sys" : "--system-file");
@@ -212,8 +210,15 @@ static int run_run(void *options, size_t n_operands, char **operands)
     const char *dot = o->trace ? strrchr(o->trace, '.') : NULL;
     if (dot && (strcmp(dot, ".png") == 0 || strcmp(dot, ".jpg") == 0 || strcmp(dot, ".pdf") == 0))
         return command_usage("run", "--trace draws SVG: give it the name of an .svg file");
-    int trace = o->trace ? can_create("run", "--trace", o->trace, o->force) : EXIT_DONE;
-    if (trace != EXIT_DONE) return trace;
+    return o->trace ? can_create("run", "--trace", o->trace, o->force) : EXIT_DONE;
+}
+
+static int run_run(void *options, size_t n_operands, char **operands)
+{
+    struct run_options *o = options;
+    int code = take_operands(o, n_operands, operands);
+    if (code != EXIT_DONE) return code;
+    if ((code = check_options(o)) != EXIT_DONE) return code;
     size_t length = 0, n = 0;
     char *text = NULL, *system = NULL;
     const struct given_prompt given = { o->prompt, o->file, o->escape };

@@ -206,7 +206,7 @@ static stretto_status read_indexed_weights(struct folder *f, const char *index, 
 /* ---- the folder ----------------------------------------------------------------------------- */
 
 /* An adapter is no model, and weights that lie beside one are not what transformers runs. */
-static stretto_status is_adapter(const struct source *s, struct error *err)
+static stretto_status refuse_adapter(const struct source *s, struct error *err)
 {
     return fail(err, STRETTO_E_UNSUP,
                 "%s holds an adapter (adapter_config.json), which is not applied here: merge it into "
@@ -222,7 +222,7 @@ static stretto_status no_weights(const struct source *s, struct error *err)
                     "code; use safetensors (transformers: save_pretrained) or a GGUF file",
                     s->path);
     if (source_file(s, "tokenizer.json", &text)) return STRETTO_OK;
-    if (has(s, "adapter_config.json")) return is_adapter(s, err);
+    if (has(s, "adapter_config.json")) return refuse_adapter(s, err);
     return fail(err, STRETTO_E_ARG,
                 "%s is a folder without model.safetensors or tokenizer.json; name a "
                 ".gguf file or a Hugging Face model folder",
@@ -307,7 +307,7 @@ stretto_status hf_read(struct source *s, struct error *err)
         s->format = "tokenizer.json";
         return no_weights(s, err);
     }
-    if (has(s, "adapter_config.json")) return is_adapter(s, err);
+    if (has(s, "adapter_config.json")) return refuse_adapter(s, err);
     if (single) TRY(read_weights(&f, "model.safetensors", strlen("model.safetensors"), err));
     else TRY(read_indexed_weights(&f, "model.safetensors.index.json", err));
     TRY(check_biases(&f, err));

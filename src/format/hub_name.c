@@ -92,7 +92,7 @@ stretto_status hub_name_folder(const struct hub_name *n, const char *dir, struct
 
 /* ---- which file ------------------------------------------------------------------------------ */
 
-static bool ends(const char *s, const char *end)
+bool name_ends(const char *s, const char *end)
 {
     size_t n = strlen(s), k = strlen(end);
     return n >= k && strcasecmp(s + n - k, end) == 0;
@@ -102,7 +102,7 @@ const char *gguf_split_number(const char *name)
 {
     size_t n = strlen(name);
     const char *tail = n > 20 ? name + n - 20 : "";
-    if (*tail != '-' || strncmp(tail + 6, "-of-", 4) != 0 || !ends(tail, ".gguf")) return NULL;
+    if (*tail != '-' || strncmp(tail + 6, "-of-", 4) != 0 || !name_ends(tail, ".gguf")) return NULL;
     return strspn(tail + 1, "0123456789") == 5 && strspn(tail + 10, "0123456789") == 5 ? tail + 1
                                                                                        : NULL;
 }
@@ -118,7 +118,7 @@ static bool is_companion(const char *name)
 bool gguf_is_model(const char *name)
 {
     const char *number = gguf_split_number(name);
-    return (number ? strncmp(number, "00001", 5) == 0 : ends(name, ".gguf")) && !is_companion(name);
+    return (number ? strncmp(number, "00001", 5) == 0 : name_ends(name, ".gguf")) && !is_companion(name);
 }
 
 bool gguf_same_model(const char *a, const char *b)

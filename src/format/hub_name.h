@@ -24,6 +24,7 @@ stretto_status hub_name_folder(const struct hub_name *n, const char *dir, struct
 
 /* ---- which file ------------------------------------------------------------------------------ */
 
+bool name_ends(const char *name, const char *end);      /* upper or lower case is the same         */
 /* Where the number of a split file stands ("m-00002-of-00003.gguf": the first '0'); NULL: not split. */
 const char *gguf_split_number(const char *name);
 /* A GGUF file that holds a model, or the first of the files that make one. */

@@ -56,7 +56,7 @@ static stretto_status read_vocabulary(struct model *m, bool required, struct err
     return STRETTO_OK;
 }
 
-/* Files of the same formats that hold something else than a model. */
+/* Files of the same formats that hold something other than a model. */
 static stretto_status check_kind(const struct source *s, const char *path, struct error *err)
 {
     static const struct { const char *type, *what; } rows[] = {
