@@ -21,7 +21,7 @@ static stretto_status consider(const struct vocab *v, struct merge_work *w, cons
     if (right < 0) return STRETTO_OK;
     size_t len = (size_t)w->sym[left].len + w->sym[right].len;
     if (len > v->max_len) return STRETTO_OK;
-    int32_t id = vocab_find(v, text + w->sym[left].at, len);
+    int32_t id = vocab_piece(v, text + w->sym[left].at, len);
     /* Control tokens are no pieces: SentencePiece keeps them out of its merges too. */
     if (id < 0 || v->type[id] == TOKEN_CONTROL) return STRETTO_OK;
     return merge_push(w, (struct merge_entry){ .order = score_order(v->score[id]), .pos = left,
@@ -31,12 +31,12 @@ static stretto_status consider(const struct vocab *v, struct merge_work *w, cons
 static stretto_status emit(const struct vocab *v, int32_t unk, const char *p, size_t n,
                            struct merge_work *w, struct tokens *out)
 {
-    int32_t id = vocab_find(v, p, n);
+    int32_t id = vocab_piece(v, p, n);
     if (id >= 0) return tokens_push(out, id);
     size_t had = out->n;
     for (size_t i = 0; i < n; i++) {
         id = vocab_byte(v, (unsigned char)p[i]);
-        if (id < 0) id = vocab_find(v, p + i, 1);
+        if (id < 0) id = vocab_piece(v, p + i, 1);
         if (id < 0) {
             out->n = had;
             w->unspelled = (unsigned char)p[i];

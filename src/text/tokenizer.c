@@ -203,9 +203,9 @@ static int32_t whole_word(const struct tokenizer *t, const char *p, size_t n)
 {
     char spelled[1024];
     if (n > t->vocab.max_len) return -1;
-    if (!t->byte_level) return vocab_find(&t->vocab, p, n);
+    if (!t->byte_level) return vocab_piece(&t->vocab, p, n);
     size_t len = spell_bytes(p, n, spelled, sizeof spelled);
-    return len ? vocab_find(&t->vocab, spelled, len) : -1;
+    return len ? vocab_piece(&t->vocab, spelled, len) : -1;
 }
 
 static stretto_status add_symbol(struct job *j, int32_t id)
@@ -219,14 +219,14 @@ static stretto_status add_symbol(struct job *j, int32_t id)
 static int32_t character(const struct tokenizer *t, const char *p, size_t n, bool first, bool last)
 {
     bool prefix = !first && t->n_inner_prefix, suffix = last && t->n_word_suffix;
-    if (!prefix && !suffix) return vocab_find_any(&t->vocab, p, n);
+    if (!prefix && !suffix) return vocab_piece_any(&t->vocab, p, n);
     char key[4 + 2 * 64];
     size_t len = 0;
     if (prefix) { memcpy(key, t->inner_prefix, t->n_inner_prefix); len = t->n_inner_prefix; }
     memcpy(key + len, p, n);
     len += n;
     if (suffix) { memcpy(key + len, t->word_suffix, t->n_word_suffix); len += t->n_word_suffix; }
-    return vocab_find_any(&t->vocab, key, len);
+    return vocab_piece_any(&t->vocab, key, len);
 }
 
 /* All bytes as <0xXX>, or nothing when the vocabulary lacks one of them. */
@@ -308,7 +308,7 @@ static stretto_status split_virtual(struct job *j, size_t from)
         for (size_t k = 0; k < len && st == STRETTO_OK;) {
             int32_t cp;
             size_t step = utf8_decode(p + k, len - k, &cp);
-            int32_t id = vocab_find(&t->vocab, p + k, step);
+            int32_t id = vocab_piece(&t->vocab, p + k, step);
             int byte = byte_of_letter(cp);
             if (id < 0) j->merge.unspelled = byte < 0 ? (unsigned char)p[k] : (unsigned char)byte;
             st = id >= 0 ? tokens_push(out, id) : STRETTO_E_UNSUP;

@@ -298,7 +298,8 @@ static stretto_status put_added(struct writing *x)
         id[n] = a->id;
         how[n++] = (a->special ? ADDED_SPECIAL : 0) | (a->lstrip ? ADDED_LSTRIP : 0) |
                    (a->rstrip ? ADDED_RSTRIP : 0) | (a->single_word ? ADDED_SINGLE_WORD : 0) |
-                   (a->normalized ? ADDED_NORMALIZED : 0);
+                   (a->normalized ? ADDED_NORMALIZED : 0) |
+                   (t->vocab.outside[a->id] ? ADDED_OUTSIDE : 0);
     }
     bool done = id && how;
     if (done) put_list(x, OWN("added_ids"), id, n);

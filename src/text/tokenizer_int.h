@@ -61,7 +61,10 @@ struct added_json {
 };
 
 /* The same in a GGUF file (docs/gguf-keys.md). */
-enum { ADDED_SPECIAL = 1, ADDED_LSTRIP = 2, ADDED_RSTRIP = 4, ADDED_SINGLE_WORD = 8, ADDED_NORMALIZED = 16 };
+enum {
+    ADDED_SPECIAL = 1, ADDED_LSTRIP = 2, ADDED_RSTRIP = 4, ADDED_SINGLE_WORD = 8, ADDED_NORMALIZED = 16,
+    ADDED_OUTSIDE = 32,
+};
 enum { DESCRIBED_VERSION = 1 };
 
 /* How the bytes of a token are made from its spelling. */

@@ -7,6 +7,7 @@ void vocab_done(struct vocab *v)
     mem_free(v->piece);
     mem_free(v->type);
     mem_free(v->score);
+    mem_free(v->outside);
     mem_free(v->text);
     mem_free(v->slot);
     *v = (struct vocab){ 0 };
@@ -46,7 +47,9 @@ static stretto_status grow_ids(struct vocab *v, size_t n, struct error *err)
     if (type) v->type = type;
     float *score = mem_resize(v->score, cap * sizeof *score);
     if (score) v->score = score;
-    if (!piece || !type || !score)
+    bool *outside = mem_resize(v->outside, cap * sizeof *outside);
+    if (outside) v->outside = outside;
+    if (!piece || !type || !score || !outside)
         return fail(err, STRETTO_E_NOMEM, "no memory for a vocabulary of %zu tokens", n);
     v->cap = cap;
     return STRETTO_OK;
@@ -59,6 +62,7 @@ stretto_status vocab_resize(struct vocab *v, size_t n, struct error *err)
         v->piece[i] = (struct piece){ 0 };
         v->type[i] = TOKEN_UNUSED;
         v->score[i] = 0;
+        v->outside[i] = false;
     }
     if (n > v->n) v->n = n;
     if (v->n > v->n_all) v->n_all = v->n;
@@ -142,7 +146,7 @@ stretto_status vocab_set(struct vocab *v, size_t id, const char *p, size_t n, st
     return STRETTO_OK;
 }
 
-int32_t vocab_find_any(const struct vocab *v, const char *p, size_t n)
+static int32_t find_any(const struct vocab *v, const char *p, size_t n)
 {
     if (!v->n_slots || !n) return -1;
     return (int32_t)slot_of(v, p, n, hash_bytes(p, n))->id_plus_1 - 1;
@@ -155,13 +159,25 @@ void vocab_prefetch(const struct vocab *v, const char *p, size_t n)
 
 int32_t vocab_find(const struct vocab *v, const char *p, size_t n)
 {
-    int32_t id = vocab_find_any(v, p, n);
+    int32_t id = find_any(v, p, n);
     return id >= 0 && (size_t)id < v->n ? id : -1;
+}
+
+int32_t vocab_piece(const struct vocab *v, const char *p, size_t n)
+{
+    int32_t id = vocab_find(v, p, n);
+    return id >= 0 && !v->outside[id] ? id : -1;
+}
+
+int32_t vocab_piece_any(const struct vocab *v, const char *p, size_t n)
+{
+    int32_t id = find_any(v, p, n);
+    return id >= 0 && (size_t)id < v->n && v->outside[id] ? -1 : id;
 }
 
 stretto_status vocab_intern(struct vocab *v, const char *p, size_t n, int32_t *id, struct error *err)
 {
-    *id = vocab_find_any(v, p, n);
+    *id = find_any(v, p, n);
     if (*id >= 0 || !n) return STRETTO_OK;
     TRY(grow_ids(v, v->n_all + 1, err));
     TRY(put(v, v->n_all, p, n, err));
@@ -173,7 +189,7 @@ int32_t vocab_byte(const struct vocab *v, unsigned char byte)
 {
     static const char hex[] = "0123456789ABCDEF";
     char name[6] = { '<', '0', 'x', hex[byte >> 4], hex[byte & 15], '>' };
-    return vocab_find(v, name, sizeof name);
+    return vocab_piece(v, name, sizeof name);
 }
 
 static int hex_digit(char c)

@@ -23,6 +23,7 @@ struct vocab {
     struct piece *piece;       /* [n_all]; len 0 = this id has no string                        */
     unsigned char *type;       /* [n] enum token_type                                           */
     float *score;              /* [n]                                                           */
+    bool *outside;             /* [n] found in texts, but no piece: the model does not know it  */
     char *text;                /* all spellings, one after the other                            */
     size_t text_len, text_cap;
     struct vocab_slot *slot;   /* open addressing; a power of two                               */
@@ -35,11 +36,14 @@ void vocab_done(struct vocab *v);
 stretto_status vocab_resize(struct vocab *v, size_t n, struct error *err);
 /* Gives id its string. The last id with a spelling owns it. Empty strings are kept but never found. */
 stretto_status vocab_set(struct vocab *v, size_t id, const char *p, size_t n, struct error *err);
-/* Real ids only, -1 when there is none. */
+/* The token of that name, whoever knows it: real ids only, -1 when there is none. */
 int32_t vocab_find(const struct vocab *v, const char *p, size_t n);
 /* Finds any id; makes one beyond the real ones when there is none. No vocab_resize after that. */
 stretto_status vocab_intern(struct vocab *v, const char *p, size_t n, int32_t *id, struct error *err);
-int32_t vocab_find_any(const struct vocab *v, const char *p, size_t n);
+/* What words are spelled with: a token of the model's own vocabulary, or -1. The other also finds the steps
+ * beyond the real ids. */
+int32_t vocab_piece(const struct vocab *v, const char *p, size_t n);
+int32_t vocab_piece_any(const struct vocab *v, const char *p, size_t n);
 /* Fetches what a search for the string will look at first. */
 void vocab_prefetch(const struct vocab *v, const char *p, size_t n);
 
@@ -48,7 +52,7 @@ static inline const char *vocab_text(const struct vocab *v, int32_t id)
     return v->text + v->piece[id].at;
 }
 static inline size_t vocab_len(const struct vocab *v, int32_t id) { return v->piece[id].len; }
-/* "<0x0A>" for 10, or -1. */
+/* The piece "<0x0A>" for 10, or -1. */
 int32_t vocab_byte(const struct vocab *v, unsigned char byte);
 /* The byte a spelling like <0x0A> stands for, or -1. */
 int byte_spelled(const char *p, size_t n);

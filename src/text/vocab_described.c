@@ -99,8 +99,8 @@ static stretto_status merges(struct tokenizer *t, const struct source *src, stru
             st = fail(err, STRETTO_E_NOMEM, "no memory for merge %zu", i);
             break;
         }
-        int32_t l = vocab_find(&t->vocab, s.p, left), r = vocab_find(&t->vocab, space + 1, right),
-                id = vocab_find(&t->vocab, b.data, b.len);
+        int32_t l = vocab_piece(&t->vocab, s.p, left), r = vocab_piece(&t->vocab, space + 1, right),
+                id = vocab_piece(&t->vocab, b.data, b.len);
         if (l < 0 || r < 0 || id < 0) { st = missing(src, KEY("merges"), err); break; }
         if (t->pairs.bits) pair_filter_add(&t->pairs, b.data, b.len);
         st = bpe_add(&t->bpe, l, r, (uint32_t)i, id, true, err);
@@ -120,6 +120,17 @@ static size_t length(const struct source *src, const char *key)
     enum source_kind kind;
     size_t n = 0;
     return source_array(src, key, &kind, &n) ? n : 0;
+}
+
+/* Said before the model looks for its pieces. */
+static void mark_outside(struct tokenizer *t, const struct source *src)
+{
+    size_t n = length(src, OWN("added_ids"));
+    for (size_t i = 0; i < n; i++) {
+        int64_t id, how;
+        if (id_at(t, src, OWN("added_ids"), i, &id) && source_array_i64(src, OWN("added_flags"), i, &how))
+            t->vocab.outside[id] = how & ADDED_OUTSIDE;
+    }
 }
 
 static stretto_status added(struct tokenizer *t, const struct source *src, struct error *err)
@@ -185,6 +196,7 @@ static stretto_status whole(struct tokenizer *t, const struct source *src, struc
     TRY(part(t, src, OWN("decoder"), json_decoder, err));
     bool wordpiece = source_string(src, KEY("model"), &s) && s.n == 4 && !memcmp(s.p, "bert", 4);
     TRY(tokens(t, src, wordpiece, err));
+    mark_outside(t, src);
     TRY(json_model(t, model.p, model.n, err));
     if (t->model == MODEL_BPE) TRY(merges(t, src, err));
     TRY(added(t, src, err));

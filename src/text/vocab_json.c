@@ -147,9 +147,9 @@ static stretto_status add_merge(struct tokenizer *t, struct json *j, const struc
     struct buffer joined = { 0 };
     const char *right = b->data + left;
     size_t n_right = b->len - left, skip = t->n_inner_prefix;
-    int32_t l = vocab_find(&t->vocab, b->data, left), r = vocab_find(&t->vocab, right, n_right), id;
+    int32_t l = vocab_piece(&t->vocab, b->data, left), r = vocab_piece(&t->vocab, right, n_right), id;
     if (!skip) {
-        id = vocab_find(&t->vocab, b->data, b->len);
+        id = vocab_piece(&t->vocab, b->data, b->len);
     } else {
         /* The right part's own prefix is not part of what the two become. */
         joined = buffer_make((size_t)2 * VOCAB_MAX_PIECE + 64);
@@ -157,7 +157,7 @@ static stretto_status add_merge(struct tokenizer *t, struct json *j, const struc
         if (n_right < skip) skip = n_right;
         if (st == STRETTO_OK) st = buffer_append(&joined, right + skip, n_right - skip);
         if (st != STRETTO_OK) { buffer_done(&joined); return fail(err, st, "no memory for a merge"); }
-        id = vocab_find(&t->vocab, joined.data, joined.len);
+        id = vocab_piece(&t->vocab, joined.data, joined.len);
         buffer_done(&joined);
     }
     if (l < 0 || r < 0 || id < 0)
@@ -267,6 +267,7 @@ stretto_status added_list_put(struct tokenizer *t, struct added_list *l, struct 
         if (id >= VOCAB_MAX)
             return fail(err, STRETTO_E_FORMAT, "the added token \"%.100s\" is one too many", s.p);
         TRY(vocab_set(v, (size_t)id, s.p, s.n, err));
+        v->outside[id] = true;
         a.id = (int32_t)id;
     }
     TRY(added_list_grow(l, (size_t)a.id, err));
@@ -430,7 +431,7 @@ static stretto_status settle_model(struct tokenizer *t, const struct model_text 
         return fail(err, STRETTO_E_UNSUP, "tokenizer.json asks for BPE dropout, which is random: set "
                     "\"dropout\" to null");
     if (m->has_unk) {
-        t->unk = vocab_find(&t->vocab, m->unk, m->n_unk);
+        t->unk = vocab_piece(&t->vocab, m->unk, m->n_unk);
         if (t->unk < 0)
             return fail(err, STRETTO_E_FORMAT, "tokenizer.json: the unknown token \"%s\" is not in the "
                         "vocabulary", m->unk);
@@ -439,7 +440,7 @@ static stretto_status settle_model(struct tokenizer *t, const struct model_text 
     for (int i = 0; i < 256; i++) {
         char letter[4];
         size_t n = utf8_encode(byte_letter((unsigned char)i), letter);
-        t->bpe.byte_id[i] = vocab_find(&t->vocab, letter, n);
+        t->bpe.byte_id[i] = vocab_piece(&t->vocab, letter, n);
     }
     if (t->byte_fallback)
         for (int i = 0; i < 256; i++) {

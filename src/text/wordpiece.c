@@ -24,7 +24,7 @@ stretto_status wordpiece_encode(const struct wordpiece *wp, const struct vocab *
         /* A piece ends where a character ends: the last bytes of `len` may cut one. */
         for (; len; len--) {
             bool border = at + len == n || ((unsigned char)p[at + len] & 0xC0) != 0x80;
-            if (border && (id = vocab_find(v, key, n_prefix + len)) >= 0) break;
+            if (border && (id = vocab_piece(v, key, n_prefix + len)) >= 0) break;
         }
         if (id < 0) { out->n = had; break; }
         TRY(tokens_push(out, id));

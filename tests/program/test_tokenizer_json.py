@@ -205,6 +205,18 @@ def added(t):
     return t
 
 
+def outside(t, gone, *tokens):
+    """Tokens that are added only: the model's own vocabulary lacks them, and what has `gone` in it."""
+    def change(d):
+        m = d["model"]
+        m["vocab"] = {w: i for i, w in enumerate(w for w in m["vocab"] if gone not in w)}
+        if "merges" in m:
+            m["merges"] = [x for x in m["merges"] if gone not in "".join(x)]
+    t = edit(t, change)
+    t.add_tokens([AddedToken(w, single_word=True, normalized=False) for w in tokens])
+    return t
+
+
 def kinds():
     B, P, N, S = byte_bpe, pre_tokenizers, normalizers, pre_tokenizers.Sequence
     yield "gpt2", lambda: B(P.ByteLevel(add_prefix_space=False))
@@ -243,6 +255,12 @@ def kinds():
     yield "bert-cased", lambda: wordpiece(N.BertNormalizer(lowercase=False), P.BertPreTokenizer(), False)
     yield "bert-accents", lambda: wordpiece(N.BertNormalizer(strip_accents=False), P.Whitespace())
     yield "bert-added", lambda: added(wordpiece(N.BertNormalizer(), P.BertPreTokenizer()))
+    yield "added-outside-words", lambda: outside(ignore_merges(B(bytes_after(split(LLAMA3)))), "foxy", "foxy", "quick")
+    yield "added-outside-letter", lambda: outside(B(bytes_after(split(LLAMA3)), model=models.BPE(unk_token="<unk>"),
+                                                    special_tokens=["<unk>"]), "Ġ", "Ġ")
+    yield "added-outside-chars", lambda: outside(spm_like(N.Replace(" ", "▁")), "<0xE4>", "<0xE4>", "日", "a")
+    yield "added-outside-pieces", lambda: outside(wordpiece(N.BertNormalizer(), P.BertPreTokenizer()), "fox", "fox",
+                                                  "##ox", "th", "中")
     yield "clip", clip_like
     yield "marks", lambda: wordpiece(N.Sequence([N.NFD(), N.StripAccents(), N.Strip()]), P.Whitespace())
     yield "nfkd", lambda: wordpiece(N.Sequence([N.NFKD(), N.Strip(left=False)]), P.WhitespaceSplit())

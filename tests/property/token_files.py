@@ -21,7 +21,7 @@ WORDS = ("the then them hero in on of and a to we've I'll they're can't Hello WO
          "naïve Ångström ÄÖÜ İstanbul ﬁne ½ ² Ω≈ç שלום नमस्ते 漢字かな 한국어 🦙 👩‍👧 e\u0301 x\u0301\u0323 "
          "3.14159 1234567 0 12 "
          "a_b-c foo(bar) \"q\" <s> </s> <unk> [UNK] [CLS] ## ##s ▁ ▁the \u00a0 \u3000 \u200b \r\n . ! ?").split(" ")
-NAMES = ("<x>", "<|im_start|>", "<|im_end|>", "[INST]", "<tool>", "zq", "the", "<a b>", "Ünï", "<|0|>")
+NAMES = ("<x>", "<|im_start|>", "<|im_end|>", "[INST]", "<tool>", "zq", "the", "<a b>", "Ünï", "<|0|>", "漢")
 
 
 class Text:
@@ -69,6 +69,7 @@ def pipeline_of_bytes(r, j, x):
     else:
         j["pre_tokenizer"] = sequence("pretokenizers", split(LLAMA3 if kind == "llama3" else QWEN2),
                                       byte_level(False, False))
+        j["model"]["ignore_merges"] = kind == "llama3"
     x.prefix = kind == "prefix"
     j["decoder"] = byte_level(True, True)
     j["post_processor"] = byte_level(True, True)
@@ -155,7 +156,7 @@ def more_tokens(r, j, x, names):
     config, at = x.tokenizer_config, x.size
     decoder, inside = {}, True
     for name in r.sample(names, r.choice((0, 0, 1, 2, 4))):
-        entry = {"id": at, "content": name, "single_word": r.random() < 0.15, "lstrip": r.random() < 0.2,
+        entry = {"id": at, "content": name, "single_word": r.random() < 0.3, "lstrip": r.random() < 0.2,
                  "rstrip": r.random() < 0.2, "normalized": r.random() < 0.25, "special": r.random() < 0.6}
         if name in j["model"]["vocab"]:
             continue
@@ -260,7 +261,7 @@ def ask_model(r, kind, x, ids):
         x.files["generation_config.json"] = r.choice(({}, {"eos_token_id": ids[eos]}, {"temperature": 0.6}))
 
 
-def texts(r, x):
+def texts(r, j, x):
     out = ["", " ", "the theme of it"]
     for _ in range(5):
         parts = []
@@ -268,7 +269,8 @@ def texts(r, x):
             parts.append(r.choice(x.in_texts) if x.in_texts and r.random() < 0.3 else r.choice(WORDS))
             parts.append(r.choice((" ", " ", " ", "", "  ", "\n")))
         out.append("".join(parts))
-    return out
+    # Words that look like tokens which the model itself may not know.
+    return out + [f"{name}the 1{name} {name}" for name in x.in_texts if name not in j["model"]["vocab"]]
 
 
 def make(r, family):
@@ -290,6 +292,6 @@ def make(r, family):
     beside(r, family, kind, x)
     ask_model(r, kind, x, ids)
     x.features.add("tokens " + kind)
-    x.texts = texts(r, x)
+    x.texts = texts(r, j, x)
     x.files["tokenizer.json"] = j
     return x
