@@ -116,7 +116,9 @@ static void set_stop(struct chat *c, const char *text)
     } else if (!*text) {
         for (size_t i = 0; c->stops[i]; i++) chat_say("  stop before: %s", c->stops[i]);
         if (!c->stops[0]) chat_say("There are no stop strings; /set stop TEXT adds one, - removes them.");
-    } else if (!chat_add_stop(c, text))
+    } else if (chat_add_stop(c, text)) {
+        chat_say("An answer stops before \"%s\" from now on.", text);
+    } else
         chat_wrong(c, "there are %d stop strings, which is all there can be; /set stop - removes them",
                    CHAT_MAX_STOPS);
 }

@@ -41,16 +41,6 @@ struct lines {
     bool failed;                     /* a line was left out */
 };
 
-static stretto_status line_ids(const struct lines *x, const char *line, size_t length, int32_t **ids,
-                               size_t *n)
-{
-    stretto_status s = stretto_tokenize(x->m, line, length, STRETTO_TOKENIZE_ADD, NULL, 0, n);
-    if (s != STRETTO_E_FULL) return s;
-    *ids = malloc(*n * sizeof **ids);
-    return *ids ? stretto_tokenize(x->m, line, length, STRETTO_TOKENIZE_ADD, *ids, *n, n)
-                : STRETTO_E_NOMEM;
-}
-
 static json_t *vector_json(const float *v, uint32_t width)
 {
     json_t *numbers = json_array();
@@ -103,12 +93,12 @@ static int embed_line(struct lines *x, const char *line, size_t length)
     int32_t *ids = NULL;
     size_t n = 0;
     stretto_embedded r = { .size = sizeof r };
-    stretto_status s = line_ids(x, line, length, &ids, &n);
-    if (s != STRETTO_OK) {
-        free(ids);
-        return command_fail("embed", s, why_no_ids(x->m, s));
-    }
+    struct error err = { 0 };
+    stretto_status s = encode_text(x->m, line, length, STRETTO_TOKENIZE_ADD, &ids, &n, &err);
+    if (s == STRETTO_E_UNSUP) leave_out(x, err.text);
+    if (s != STRETTO_OK) return s == STRETTO_E_UNSUP ? EXIT_DONE : command_fail("embed", s, err.text);
     if (n == 0) {
+        free(ids);
         leave_out(x, "it is empty, and the model adds no tokens of its own");
         return EXIT_DONE;
     }

@@ -6,6 +6,7 @@
 #include "stretto/experimental.h"
 #include "stretto/open.h"
 #include "stretto/peer_flags.h"
+#include "stretto/prompts.h"
 #include "ui/progress.h"
 #include <errno.h>
 #include <jansson.h>
@@ -62,16 +63,13 @@ static int read_ids(const struct eval_options *o, const stretto_model *m, int32_
     if (!o->file) return command_usage("eval", "a text is missing: -f FILE");
     char *text = read_text("eval", o->file, &length);
     if (!text) return EXIT_FAILED;
-    stretto_status s = stretto_tokenize(m, text, length, STRETTO_TOKENIZE_ADD, NULL, 0, n);
-    if (s == STRETTO_E_FULL && (*ids = malloc(*n * sizeof **ids)))
-        s = stretto_tokenize(m, text, length, STRETTO_TOKENIZE_ADD, *ids, *n, n);
+    *ids = text_ids("eval", m, text, length, STRETTO_TOKENIZE_ADD, n);
     free(text);
+    if (!*ids) return EXIT_FAILED;
+    if (!*n) return command_fail("eval", STRETTO_E_ARG, "the text is empty");
     /* Whoever adds a BOS to a text reads every window behind one. */
-    if (s == STRETTO_OK && *n && (*ids)[0] == tokenizer_bos(stretto_model_inside(m)->tokenizer))
-        *bos = (*ids)[0];
-    if (s == STRETTO_OK && *n) return EXIT_DONE;
-    return command_fail("eval", s == STRETTO_OK ? STRETTO_E_ARG : s,
-                        s == STRETTO_OK ? "the text is empty" : NULL);
+    if ((*ids)[0] == tokenizer_bos(stretto_model_inside(m)->tokenizer)) *bos = (*ids)[0];
+    return EXIT_DONE;
 }
 
 static uint32_t window_of(const struct eval_options *o)

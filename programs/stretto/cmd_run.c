@@ -156,6 +156,7 @@ static int generate(stretto_session *s, const struct run_options *o, const stret
     if (status == STRETTO_OK && o->json)
         print_json(s, &out, n, &r, prompt_seconds, info.load_seconds, how.seed);
     else if (!o->json && r.tokens) putchar('\n');
+    fflush(stdout);                     /* notes of standard error come on a line of their own */
     buffer_done(&out.text);
     if (status != STRETTO_OK) {
         svg_done(&trace);

@@ -18,12 +18,13 @@
 #include <unistd.h>
 
 volatile int interrupted;
+static volatile int ends_at_once;
 
 static void on_interrupt(int sig)
 {
     (void)sig;
     /* The second one ends the program as usual. */
-    if (interrupted) { signal(SIGINT, SIG_DFL); raise(SIGINT); }
+    if (interrupted || ends_at_once) { signal(SIGINT, SIG_DFL); raise(SIGINT); }
     interrupted = 1;
 }
 
@@ -32,6 +33,12 @@ void catch_interrupt(void)
     struct sigaction a = { .sa_handler = on_interrupt };
     sigemptyset(&a.sa_mask);
     sigaction(SIGINT, &a, NULL);
+}
+
+void interrupt_ends(bool at_once)
+{
+    ends_at_once = at_once;
+    if (at_once && interrupted) raise(SIGINT);
 }
 
 struct shown { struct ui_progress ui; struct progress hook; };

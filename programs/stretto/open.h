@@ -47,6 +47,8 @@ void tell_decoding(const char *command, const stretto_session *s);
 /* Set by Ctrl-C after catch_interrupt(). */
 extern volatile int interrupted;
 void catch_interrupt(void);
+/* true: Ctrl-C ends the program at once, where nobody looks at `interrupted` and nothing would be lost. */
+void interrupt_ends(bool at_once);
 
 /* The text of a file, or of standard input for "-"; malloc'd, NUL-terminated. NULL after a
  * sentence. */

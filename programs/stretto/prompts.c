@@ -128,12 +128,14 @@ int32_t *chat_ids(const char *command, const stretto_model *m, const char *syste
     stretto_chat_options o = STRETTO_CHAT_OPTIONS_INIT;
     o.special_in_text = special_in_text;
     char err[600] = "";
+    interrupt_ends(true);
     stretto_status s = stretto_chat_tokenize(m, messages, count, &o, NULL, 0, n, err, sizeof err);
     int32_t *ids = s == STRETTO_OK || s == STRETTO_E_FULL ? malloc((*n + 1) * sizeof *ids) : NULL;
     o.log = tell;
     o.user = (void *)(uintptr_t)command;
     if (ids) s = stretto_chat_tokenize(m, messages, count, &o, ids, *n, n, err, sizeof err);
     else if (s == STRETTO_OK || s == STRETTO_E_FULL) s = STRETTO_E_NOMEM;
+    interrupt_ends(false);
     if (s == STRETTO_OK) return ids;
     free(ids);
     command_fail(command, s == STRETTO_E_ARG ? STRETTO_E_FORMAT : s, *err ? err : NULL);
@@ -153,29 +155,35 @@ static void begin_once(const char *command, const stretto_model *m, int32_t *ids
             command, (int)length, p);
 }
 
-const char *why_no_ids(const stretto_model *m, stretto_status s)
+stretto_status encode_text(const stretto_model *m, const char *text, size_t length, unsigned flags,
+                           int32_t **ids, size_t *n, struct error *err)
 {
-    if (s != STRETTO_E_UNSUP) return NULL;
-    return stretto_model_inside(m)->tokenizer
-               ? "the text has a byte for which the vocabulary has no token; 'stretto tokenize' says which"
-               : "the model file has no vocabulary";
+    const struct tokenizer *t = stretto_model_inside(m)->tokenizer;
+    if (!t) return fail(err, STRETTO_E_UNSUP, "the model file has no vocabulary");
+    struct tokens all = { 0 };
+    interrupt_ends(true);
+    stretto_status s = tokenizer_encode(t, text, length,
+                                        (flags & STRETTO_TOKENIZE_SPECIAL ? TOKENIZE_SPECIAL : 0) |
+                                        (flags & STRETTO_TOKENIZE_ADD ? TOKENIZE_ADD : 0), &all, err);
+    interrupt_ends(false);
+    *n = all.n;
+    *ids = s == STRETTO_OK ? malloc((all.n + 1) * sizeof **ids) : NULL;
+    if (*ids && all.n) memcpy(*ids, all.id, all.n * sizeof **ids);
+    tokens_done(&all);
+    if (s == STRETTO_OK && !*ids) return fail(err, STRETTO_E_NOMEM, "out of memory");
+    return s;
 }
 
 int32_t *text_ids(const char *command, const stretto_model *m, const char *text, size_t length,
                   unsigned flags, size_t *n)
 {
-    int32_t *ids = NULL;
-    stretto_status s = stretto_tokenize(m, text, length, flags, NULL, 0, n);
-    if (s == STRETTO_E_FULL || (s == STRETTO_OK && *n == 0)) {
-        ids = malloc((*n + 1) * sizeof *ids);
-        s = ids ? stretto_tokenize(m, text, length, flags, ids, *n, n) : STRETTO_E_NOMEM;
-    }
-    if (s == STRETTO_OK && flags & STRETTO_TOKENIZE_ADD && flags & STRETTO_TOKENIZE_SPECIAL)
+    int32_t *ids;
+    struct error err = { 0 };
+    stretto_status s = encode_text(m, text, length, flags, &ids, n, &err);
+    if (s != STRETTO_OK) command_fail(command, s, err.text);
+    else if (flags & STRETTO_TOKENIZE_ADD && flags & STRETTO_TOKENIZE_SPECIAL)
         begin_once(command, m, ids, n);
-    if (s == STRETTO_OK) return ids;
-    free(ids);
-    command_fail(command, s, why_no_ids(m, s));
-    return NULL;
+    return ids;
 }
 
 static int to_ids(const char *command, const stretto_model *m, struct prompt *p)

@@ -37,10 +37,11 @@ char *chat_text(const char *command, const stretto_model *m, const char *system,
 /* The same as token ids, malloc'd: special tokens are the template's alone, unless special_in_text. */
 int32_t *chat_ids(const char *command, const stretto_model *m, const char *system, const char *user,
                   bool special_in_text, size_t *n);
-/* Token ids of a text, malloc'd. NULL after a sentence. A BOS that the text spells and the tokenizer adds
+/* Token ids of a text, malloc'd; NULL after a failure. Ctrl-C ends the program, for nothing is written yet. */
+stretto_status encode_text(const stretto_model *m, const char *text, size_t length, unsigned flags,
+                           int32_t **ids, size_t *n, struct error *err);
+/* The same with a sentence. A BOS that the text spells and the tokenizer adds
  * comes once, with a warning. */
 int32_t *text_ids(const char *command, const stretto_model *m, const char *text, size_t length,
                   unsigned flags, size_t *n);
-/* Why stretto_tokenize() failed, for a sentence; NULL: its status says it. */
-const char *why_no_ids(const stretto_model *m, stretto_status s);
 #endif

@@ -246,6 +246,7 @@ class Chat(unittest.TestCase):
                     "verbose +off"):
             self.assertRegex(after, rf"\n? *{row}\n")
         self.assertIn("seed is 7: seed of the noise", self.said)
+        self.assertIn('An answer stops before "END" from now on.', self.said)
         self.pipe("/set temprature 1\n/set top_k -3\n/set top_k 1.5\n/set min_p x\n/set nonsense 1\n/sett\n",
                   code=1)
         for words in ("no parameter temprature; did you mean 'temperature'?", "top_k takes a whole number from 0",

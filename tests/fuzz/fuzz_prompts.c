@@ -10,6 +10,8 @@ int command_fail(const char *command, stretto_status s, const char *words)
     (void)command; (void)s; (void)words;
     return EXIT_FAILED;
 }
+void interrupt_ends(bool at_once) { (void)at_once; }
+
 char *read_text(const char *command, const char *path, size_t *length)
 {
     (void)command; (void)path; (void)length;

@@ -13,6 +13,7 @@ import pathlib
 import pty
 import random
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -228,6 +229,36 @@ def check_system():
     assert run("-m", real, "--chat", "-p", "Hi", "-e", "--system-file", path) == want
 
 
+def check_odd_bytes():
+    """A byte that no token spells is named, whichever command reads it."""
+    real = os.path.join(models, "SmolLM2-135M-Instruct.Q4_1.gguf")
+    if not os.path.exists(real):
+        print("note: SmolLM2 is not here; bytes without a token and Ctrl-C in a long prompt were not tried")
+        return
+    path = folder / "odd"
+    path.write_bytes(b"ok \xff then\n")
+    for words in (["run", "-n", "1"], ["eval", "ppl"], ["embed"]):
+        done = subprocess.run([stretto, *words, "-m", real, "-f", path], capture_output=True, timeout=120,
+                              stdin=subprocess.DEVNULL)
+        said = done.stderr.decode()
+        assert done.returncode == 1 and "no token for the byte 0xFF" in said, (words, done.returncode, said)
+    path.write_bytes(b"a" * (16 << 20))
+    for extra in ([], ["--chat"]):
+        p = subprocess.Popen([stretto, "run", "-m", real, "-f", path, *extra], stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        time.sleep(2)
+        p.send_signal(signal.SIGINT)
+        said = p.communicate(timeout=5)[1].decode()
+        assert p.returncode != 0 and "tokens and the context" not in said, (p.returncode, said)
+
+
+def check_notes():
+    """A note that follows an answer begins a line, also where both go to one file."""
+    done = subprocess.run([stretto, "run", "-m", MODEL, "-p", "ab", "-c", "16", "--ignore-eos", "--temp", "0"],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, timeout=120)
+    assert b"\nstretto run: the context is full" in done.stdout, done.stdout
+
+
 check_unspelled()
 check_pipes()
 for way, said in (("jacoby", "'jacobi'"), ("lookup+sufix", "'suffix'"), ("autp", "'auto'")):
@@ -239,4 +270,6 @@ check_waiting()
 check_terminal()
 check_escapes()
 check_system()
+check_notes()
+check_odd_bytes()
 print("words, files and pipes arrive as they were given")
