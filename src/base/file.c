@@ -65,6 +65,9 @@ static bool write_all(int fd, const char *p, size_t n)
 
 stretto_status file_replace(const char *path, const void *data, size_t n, struct error *err)
 {
+    struct stat st;
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))       /* root could rename over a device */
+        return fail(err, STRETTO_E_IO, "%s is no regular file and is not replaced", path);
     struct buffer name = buffer_make(1 << 16);
     char *real = realpath(path, NULL);                      /* a link stays one */
     const char *target = real ? real : path;

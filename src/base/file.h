@@ -13,7 +13,7 @@ void file_map_close(struct file_map *m);
 void file_map_release(const void *at, size_t n);
 
 /* Makes `path` a file of these bytes, for its owner alone, in one step: whoever reads it sees the old
- * one or the new one. */
+ * one or the new one. What is there and no regular file (E_IO) stays. */
 stretto_status file_replace(const char *path, const void *data, size_t n, struct error *err);
 /* The same with the permissions of any new file, for what a person asked to be written. A file that is
  * there is left alone (E_ARG) unless `replace`; what is no regular file (/dev/null) is written to. */

@@ -1,9 +1,13 @@
 #include "unit/unit.h"
 #include "base/arena.h"
 #include "base/buffer.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "base/reader.h"
 #include "base/status.h"
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static void first_cause_wins(void **state)
 {
@@ -51,9 +55,33 @@ static void reader_stops_at_the_end(void **state)
     assert_null(read_bytes(&r, 0));
 }
 
+/* A pipe stands for the devices, which only root can make, and lose. */
+static void only_files_are_replaced(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/stretto-base-XXXXXX", pipe[64], plain[64];
+    struct error err = { 0 };
+    struct stat st;
+    assert_non_null(mkdtemp(folder));
+    snprintf(pipe, sizeof pipe, "%s/pipe", folder);
+    snprintf(plain, sizeof plain, "%s/plain", folder);
+    assert_int_equal(mkfifo(pipe, 0600), 0);
+    assert_int_equal(file_replace(pipe, "x", 1, &err), STRETTO_E_IO);
+    assert_int_equal(lstat(pipe, &st), 0);
+    assert_true(S_ISFIFO(st.st_mode));
+    assert_int_equal(file_replace(plain, "x", 1, NULL), STRETTO_OK);
+    assert_int_equal(file_replace(plain, "yz", 2, NULL), STRETTO_OK);
+    assert_int_equal(stat(plain, &st), 0);
+    assert_int_equal(st.st_size, 2);
+    unlink(pipe);
+    unlink(plain);
+    rmdir(folder);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(only_files_are_replaced),
         cmocka_unit_test(first_cause_wins), cmocka_unit_test(arena_measures_and_takes_the_same),
         cmocka_unit_test(buffer_refuses_past_its_maximum), cmocka_unit_test(reader_stops_at_the_end),
     };
