@@ -171,6 +171,9 @@ void tell_engine(const char *command, const struct model_options *o, const stret
 {
     stretto_engine_info i = { .size = sizeof i };
     stretto_engine_about(e, &i);
+    if (i.context > i.trained_context)
+        fprintf(stderr, "stretto %s: a context of %u tokens is more than the %u that the model was trained for: "
+                "text beyond them may be poor\n", command, i.context, i.trained_context);
     if (!i.context_cut && !o->verbose) return;
     fprintf(stderr,
             "stretto %s: a context of %u tokens (the model was trained for %u)%s; %u threads; "

@@ -257,6 +257,10 @@ def check_notes():
     done = subprocess.run([stretto, "run", "-m", MODEL, "-p", "ab", "-c", "16", "--ignore-eos", "--temp", "0"],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, timeout=120)
     assert b"\nstretto run: the context is full" in done.stdout, done.stdout
+    for context, told in ((16, False), (20000, True)):
+        done = subprocess.run([stretto, "run", "-m", MODEL, "-p", "ab", "-c", str(context), "-n", "2"],
+                              capture_output=True, stdin=subprocess.DEVNULL, timeout=120)
+        assert (b"that the model was trained for" in done.stderr) == told, (context, done.stderr)
 
 
 check_unspelled()

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """No text makes a tokenizer slow: what a run of 2n bytes costs is about twice what n cost.
 
-    test_linear.py TOKENIZE_BATCH STRETTO_TEST_DATA [--only WORD]
+    test_linear.py TOKENIZE_BATCH STRETTO_TEST_DATA [--only WORD] [--long]
 
 Every pre-tokenizer that GGUF names, every kind of model and normalizer, the matcher of added tokens and the
 decoder meet runs of one thing: a letter, digits, marks, blanks, newlines, joiners, bytes that are no UTF-8.
 Instructions are counted (valgrind's callgrind), nothing is timed. On a cut of the same runs the ids must be
 those of Hugging Face's tokenizers, which reads the same expressions with an engine of its own, and 1 MB of
-each must go through."""
+each must go through the real vocabularies; 64 KB through the expressions of the others, with --long 1 MB."""
 import argparse
 import glob
 import json
@@ -28,7 +28,7 @@ if not shutil.which("valgrind"):
     print("skip: valgrind is not installed, which counts the instructions")
     sys.exit(77)
 
-CUT, MEGABYTE = 1500, 1 << 20
+CUT, SIZE, SHORT, MEGABYTE = 1500, 1 << 11, 1 << 16, 1 << 20
 SURROGATE = b"\xed\xa0\x80"
 RUNS = {
     "letter": "a", "capital": "A", "digit": "0", "mark": "\u0301", "marks": "\u0315\u0300\u0316\u05b0",
@@ -229,17 +229,17 @@ def folders(tmp, batch):
         for merges in (False, True):
             t = with_merges(base, merges)
             t.pre_tokenizer = splits(steps)
-            yield "%s%s" % (name, ", merges" * merges), save("%s-%d" % (name, merges), t), t, 0 if merges else 1 << 13
+            yield "%s%s" % (name, ", merges" * merges), save("%s-%d" % (name, merges), t), t, 0 if merges else SIZE
     for name, norm, pre in other_steps():
         for merges in (False, True):
             t = with_merges(base, merges)
             t.pre_tokenizer = pre
             if norm is not None:
                 t.normalizer = norm
-            yield "%s%s" % (name, ", merges" * merges), save("%s-%d" % (name, merges), t), t, 0 if merges else 1 << 13
+            yield "%s%s" % (name, ", merges" * merges), save("%s-%d" % (name, merges), t), t, 0 if merges else SIZE
     t = added(with_merges(base, False))
     t.normalizer = normalizers.NFC()
-    yield "added", save("added", t), t, 1 << 13
+    yield "added", save("added", t), t, SIZE
 
 
 def vocabularies(data, batch):
@@ -249,7 +249,7 @@ def vocabularies(data, batch):
             steps = expressions(batch)
             known = {"gpt-2": "gpt-2", "qwen2": "qwen2", "falcon": "falcon"}.get(pre)
             t.pre_tokenizer = splits(steps[known])
-        yield os.path.basename(path), path, t, 1 << 13
+        yield os.path.basename(path), path, t, SIZE
 
 
 def main():
@@ -257,10 +257,12 @@ def main():
     p.add_argument("batch")
     p.add_argument("data")
     p.add_argument("--only", default="")
+    p.add_argument("--long", action="store_true")
     args = p.parse_args()
     good, n = True, 0
     with tempfile.TemporaryDirectory() as tmp:
-        for source in (folders(tmp, args.batch), vocabularies(args.data, args.batch)):
+        for source, length in ((folders(tmp, args.batch), MEGABYTE if args.long else SHORT),
+                               (vocabularies(args.data, args.batch), MEGABYTE)):
             for name, path, tok, size in source:
                 if args.only not in name:
                     continue
@@ -268,7 +270,7 @@ def main():
                 if size:
                     linear, worst = grows(name, args.batch, path, size)
                     fine = fine and linear
-                    ask([args.batch, path, "--quiet"], [(1, s[:MEGABYTE]) for _, s in nasty(MEGABYTE)], True)
+                    ask([args.batch, path, "--quiet"], [(1, s[:length]) for _, s in nasty(length)], True)
                 print("%-4s %-28s worst growth %.2f" % ("ok" if fine else "FAIL", name, worst), flush=True)
                 good &= fine
                 n += 1

@@ -22,6 +22,9 @@ if(TARGET stretto)
   add_test(NAME program.linear COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/program/test_linear.py
     $<TARGET_FILE:tokenize_batch> ${STRETTO_TEST_DATA})
   set_tests_properties(program.linear PROPERTIES LABELS full SKIP_RETURN_CODE 77 TIMEOUT 1800)
+  add_test(NAME program.linear.long COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/program/test_linear.py
+    $<TARGET_FILE:tokenize_batch> ${STRETTO_TEST_DATA} --long)
+  set_tests_properties(program.linear.long PROPERTIES LABELS night SKIP_RETURN_CODE 77 TIMEOUT 7200)
   add_test(NAME program.tokenizer_folder COMMAND python3
     ${CMAKE_CURRENT_SOURCE_DIR}/program/test_tokenizer_folder.py $<TARGET_FILE:tokenize_batch>
     $<TARGET_FILE:stretto> ${STRETTO_TEST_DATA} --folders 80)
