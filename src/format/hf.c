@@ -7,6 +7,7 @@
 #include "format/hf_int.h"
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -20,11 +21,15 @@ static const char *const folder_files[] = {
 };
 enum { N_FOLDER_FILES = sizeof folder_files / sizeof *folder_files };
 
+/* A tensor that the index names. */
+struct promise { struct source_str name; bool kept; };
+
 struct folder {
     struct source *s;
     struct hf_config config;
     char path[PATH_MAX];                /* of the weight file being read */
-    size_t n_seen;                      /* tensors met, ignored ones too */
+    struct promise *promises;           /* by name, each once, when weight files are read */
+    size_t n_promises, room;
 };
 
 static stretto_status path_of(const struct source *s, const char *name, size_t n,
@@ -71,11 +76,27 @@ static bool is_conv1d(const struct hf_config *c, const struct source_tensor *t)
     return false;
 }
 
+static int by_name(const void *a, const void *b)
+{
+    const struct source_str *x = &((const struct promise *)a)->name;
+    const struct source_str *y = &((const struct promise *)b)->name;
+    int order = memcmp(x->p, y->p, x->n < y->n ? x->n : y->n);
+    return order ? order : (x->n > y->n) - (x->n < y->n);
+}
+
+static void keep_promise(struct folder *f, const char *name, size_t n)
+{
+    struct promise key = { .name = { name, n } };
+    struct promise *is = f->n_promises ? bsearch(&key, f->promises, f->n_promises, sizeof key, by_name)
+                                       : NULL;
+    if (is) is->kept = true;
+}
+
 static stretto_status add_tensor(void *ctx, const struct st_tensor *from, struct error *err)
 {
     struct folder *f = ctx;
     char name[MAX_NAME_LENGTH + 1];
-    f->n_seen++;
+    keep_promise(f, from->name, from->name_n);
     switch (hf_translate(&f->config, from->name, from->name_n, name)) {
     case HF_IGNORED: return STRETTO_OK;
     case HF_UNKNOWN:
@@ -138,12 +159,49 @@ static bool plain_file_name(const char *p, size_t n)
            && memcmp(p + n - e, end, e) == 0;
 }
 
-struct parts { struct { char *name; size_t n; } list[MAX_PARTS]; size_t n, n_tensors; };
+struct parts { struct { char *name; size_t n; } list[MAX_PARTS]; size_t n; };
+
+/* The key at hand names a tensor. */
+static stretto_status note_promise(struct folder *f, const struct json *j, struct error *err)
+{
+    if (f->n_promises == f->room) {
+        size_t room = f->room ? 2 * f->room : 256;
+        struct promise *more = mem_resize(f->promises, room * sizeof *more);
+        if (!more) return source_no_memory(f->s, err);
+        f->promises = more;
+        f->room = room;
+    }
+    const char *name = pool_strndup(&f->s->pool, j->p, j->n);
+    if (!name) return source_no_memory(f->s, err);
+    f->promises[f->n_promises++] = (struct promise){ .name = { name, j->n } };
+    return STRETTO_OK;
+}
+
+static void sort_promises(struct folder *f)
+{
+    size_t n = 0;
+    qsort(f->promises, f->n_promises, sizeof *f->promises, by_name);
+    for (size_t i = 0; i < f->n_promises; i++)
+        if (n == 0 || by_name(&f->promises[n - 1], &f->promises[i]) != 0)
+            f->promises[n++] = f->promises[i];
+    f->n_promises = n;
+}
+
+/* As in transformers, any file of the index may hold the tensor; one that none holds would be left
+ * out without a word where it need not be there, as a bias. */
+static stretto_status check_promises(const struct folder *f, const char *path, struct error *err)
+{
+    for (size_t i = 0; i < f->n_promises; i++)
+        if (!f->promises[i].kept)
+            return fail(err, STRETTO_E_FORMAT,
+                        "%s promises the tensor %.100s, but no file that it names holds it: fetch the "
+                        "folder again", path, f->promises[i].name.p);
+    return STRETTO_OK;
+}
 
 static stretto_status note_part(struct folder *f, struct parts *parts, struct json *j,
                                 struct error *err)
 {
-    parts->n_tensors++;
     /* Neighbours in the map mostly lie in the same file, so the search begins at the last one. */
     for (size_t i = parts->n; i-- > 0;)
         if (parts->list[i].n == j->n && memcmp(parts->list[i].name, j->p, j->n) == 0)
@@ -170,6 +228,7 @@ static stretto_status read_weight_map(struct folder *f, struct parts *parts, str
         }
         if (json_next(j) != JT_OBJECT) return json_fail(j, "weight_map is not an object");
         while (json_next(j) == JT_KEY) {
+            TRY(note_promise(f, j, err));
             if (json_next(j) != JT_STRING) return json_fail(j, "a weight file has no name");
             TRY(note_part(f, parts, j, err));
         }
@@ -192,14 +251,14 @@ static stretto_status read_indexed_weights(struct folder *f, const char *index, 
     if (st == STRETTO_OK) st = read_weight_map(f, parts, &j, err);
     json_done(&j);
     file_map_close(&map);
+    if (st == STRETTO_OK) sort_promises(f);
     for (size_t i = 0; st == STRETTO_OK && i < parts->n; i++)
         st = read_weights(f, parts->list[i].name, parts->list[i].n, err);
-    if (st == STRETTO_OK && f->n_seen < parts->n_tensors)
-        st = fail(err, STRETTO_E_FORMAT,
-                  "%s promises %zu tensors, but its files hold %zu: fetch the "
-                  "folder again",
-                  path, parts->n_tensors, f->n_seen);
+    if (st == STRETTO_OK) st = check_promises(f, path, err);
     mem_free(parts);
+    mem_free(f->promises);
+    f->promises = NULL;
+    f->n_promises = f->room = 0;
     return st;
 }
 

@@ -92,8 +92,21 @@ static stretto_status take_additional(struct beside *b, struct error *err)
     return STRETTO_OK;
 }
 
+/* transformers then reads special tokens in a text as plain text, a chat template's own too. Anything
+ * but true and false makes it fail. */
+static stretto_status check_split(const struct beside *b, struct error *err)
+{
+    const json_t *split = json_object_get(b->tokenizer, "split_special_tokens");
+    if (!split || json_is_false(split)) return STRETTO_OK;
+    return fail(err, STRETTO_E_UNSUP,
+                "tokenizer_config.json: \"split_special_tokens\" is not false: special tokens in a text "
+                "would be read as plain text, which is not supported; set it to false if they are to be "
+                "read as the tokens they are");
+}
+
 stretto_status beside_settle(struct beside *b, struct error *err)
 {
+    TRY(check_split(b, err));
     b->named = json_is_object(b->tokenizer) || json_is_object(b->map);
     b->class = find_class(b);
     if (!json_is_object(b->tokenizer)) {

@@ -168,7 +168,7 @@ static void empty_folder(void)
 {
     static const char *const names[] = { "config.json", "tokenizer.json", "model.safetensors",
         "model.safetensors.index.json", "generation_config.json", "pytorch_model.bin",
-        "part.safetensors", "adapter_config.json" };
+        "part.safetensors", "other.safetensors", "adapter_config.json" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[256];
         snprintf(path, sizeof path, "%s/%s", folder, names[i]);
@@ -421,6 +421,14 @@ static void damaged_headers_are_refused(void **state)
     assert_non_null(strstr(err.text, "LFS"));
 }
 
+/* A weight file of three tensors that no model needs. */
+static const char OTHERS[] =
+    "\340\0\0\0\0\0\0\0"
+    "{\"c.rotary_emb.inv_freq\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
+    "\"d.rotary_emb.inv_freq\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]},"
+    "\"e.rotary_emb.inv_freq\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[8,12]}}   "
+    "\0\0\0\0\0\0\0\0\0\0\0\0";
+
 static void indexes_cannot_lead_away(void **state)
 {
     (void)state;
@@ -434,7 +442,10 @@ static void indexes_cannot_lead_away(void **state)
         { "{}", "no files" },
         { "{\"weight_map\":{\"a\":\"missing.safetensors\"}}", "missing.safetensors: No such file" },
         { "{\"weight_map\":{\"a\":\"part.safetensors\",\"b\":\"part.safetensors\"}}",
-          "promises 2 tensors" },
+          "promises the tensor a," },
+        { "{\"weight_map\":{\"c.rotary_emb.inv_freq\":\"other.safetensors\","
+          "\"a.bias\":\"other.safetensors\",\"c.rotary_emb.inv_freq\":\"other.safetensors\"}}",
+          "promises the tensor a.bias," },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct source *s;
@@ -442,6 +453,7 @@ static void indexes_cannot_lead_away(void **state)
         empty_folder();
         write_file("config.json", LLAMA, strlen(LLAMA));
         write_file("part.safetensors", "\2\0\0\0\0\0\0\0{}", 10);
+        write_file("other.safetensors", OTHERS, sizeof OTHERS - 1);
         write_file("model.safetensors.index.json", rows[i].index, strlen(rows[i].index));
         assert_int_not_equal(source_open(&s, folder, &err), STRETTO_OK);
         if (!strstr(err.text, rows[i].word)) fprintf(stderr, "row %zu: \"%s\"\n", i, err.text);
