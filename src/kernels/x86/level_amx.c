@@ -1,8 +1,9 @@
-/* AMX: quantised linear layers for five rows and more, and the given-row path.
+/* AMX: quantised linear layers for sixteen rows and more, and the given-row path.
  *
- *   written rows  one TDPBSSD per group of 32 (two where sub-blocks have 16), whose int32 tile is then
- *                 converted, scaled and added as kernels.h rules: the bits of every other level. Up to four
- *                 rows go to AVX-512 VNNI, which a probe measured to be as fast there.
+ *   written rows  one TDPBSSD per group of 32, whose int32 tile is then converted, scaled and added as
+ *                 kernels.h rules: the bits of every other level. Fewer than sixteen rows go to AVX-512
+ *                 VNNI, which was 1.25 to 1.5 times as fast with eight, and so do the types with sub-blocks
+ *                 of 16, which take two products a group (Q2_K: 1.5 times with 32 rows, Q6_K: as fast).
  *   given rows    weights decoded to float32 (one fmaf: d q - m) and rounded to bf16 once per panel, bf16
  *                 activations, TDPBF16PS over the whole of K in the accumulator tile, groups of 32 ascending.
  *                 A tile row depends on nothing but its own activations: same bits for any number of rows.
@@ -18,30 +19,22 @@ static inline vf scaled(vi dot, vf d, float dx, vf y) { return v_fma(i_float(dot
 
 /* ---- written rows: int8 by group ------------------------------------------------------------------- */
 
-enum { AMX_GROUPS = 32, AMX_ROWS = 16, AMX_FEW = 4 };
+enum { AMX_GROUPS = 32, AMX_ROWS = 16 };
 
 /* The groups of a panel that are worked on at once, taken apart. */
 struct amx_chunk {
     _Alignas(64) int8_t codes[AMX_GROUPS][8][64];
     float d[AMX_GROUPS][16], m[AMX_GROUPS][16];
-    int32_t sub[AMX_GROUPS][2][16], submin[AMX_GROUPS][2][16];
 };
 
-/* Tiles: 0, 1, 7 sums, 2, 4 activations, 3, 5 weights, 6 ones. */
-WIDE_INLINE void amx_configure(struct quant_shape s, size_t nr)
+/* Tiles: 0, 1 sums, 2, 4 activations, 3, 5 weights. */
+static void amx_configure(void)
 {
     struct tile_config c = { .palette = 1 };
-    size_t depth = s.sub == 16 ? 16 : 32;              /* K of one product, in bytes */
-    tile_shape(&c, 0, nr, 64), tile_shape(&c, 1, nr, 64), tile_shape(&c, 7, nr, 64);
-    tile_shape(&c, 2, nr, depth), tile_shape(&c, 4, nr, depth);
-    tile_shape(&c, 3, depth / 4, 64), tile_shape(&c, 5, depth / 4, 64), tile_shape(&c, 6, depth / 4, 64);
+    tile_shape(&c, 0, AMX_ROWS, 64), tile_shape(&c, 1, AMX_ROWS, 64);
+    tile_shape(&c, 2, AMX_ROWS, PANEL_GROUP), tile_shape(&c, 4, AMX_ROWS, PANEL_GROUP);
+    tile_shape(&c, 3, PANEL_GROUP / 4, 64), tile_shape(&c, 5, PANEL_GROUP / 4, 64);
     tile_configure(&c);
-    if (s.min == PANEL_SUBMIN) {
-        int8_t ones[4][64];
-        memset(ones, 1, sizeof ones);
-        tile_fence(ones);
-        _tile_loadd(6, ones, 64);
-    }
 }
 
 /* Q8_0 keeps signed bytes: a group's codes are a tile already. */
@@ -75,102 +68,61 @@ WIDE_INLINE void amx_unpack(struct quant_shape s, const uint8_t *panel, size_t g
         struct quant_scales f = quant_scales(s, unit, g % s.groups, 0);
         v_store(to->d[i], f.d);
         if (s.min) v_store(to->m[i], f.m);
-        WIDE_UNROLL
-        for (int h = 0; h < 2; h++) {
-            if (s.sub == 16) _mm512_storeu_si512(to->sub[i][h], f.sub[h]);
-            if (s.min == PANEL_SUBMIN) _mm512_storeu_si512(to->submin[i][h], f.submin[h]);
-        }
     }
     tile_fence(to);
 }
 
-/* dot[0], dot[1]: two groups' sums, or those of the two halves of a group; in the latter case sum[] has
- * the halves' sums of activations where minima need them. */
-struct amx_sums { _Alignas(64) int32_t dot[2][AMX_ROWS][16], sum[2][AMX_ROWS][16]; };
+/* Two groups' sums. */
+struct amx_sums { _Alignas(64) int32_t dot[2][AMX_ROWS][16]; };
 
 /* w: the quads of this group; next: those of the group after it, or NULL */
-WIDE_INLINE void amx_multiply(struct quant_shape s, const int8_t *w, const int8_t *next, const int8_t *q,
-                              size_t ldq, struct amx_sums *to)
+static inline void amx_multiply(const int8_t *w, const int8_t *next, const int8_t *q, size_t ldq,
+                                struct amx_sums *to)
 {
     _tile_zero(0);
     _tile_loadd(2, q, ldq);
     _tile_loadd(3, w, 64);
     _tile_dpbssd(0, 2, 3);
     _tile_stored(0, to->dot[0], 64);
-    if (!next && s.sub != 16) return;
+    if (!next) return;
     _tile_zero(1);
-    _tile_loadd(4, q + (s.sub == 16 ? 16 : 32), ldq);
-    _tile_loadd(5, s.sub == 16 ? w + 4 * 64 : next, 64);
+    _tile_loadd(4, q + PANEL_GROUP, ldq);
+    _tile_loadd(5, next, 64);
     _tile_dpbssd(1, 4, 5);
     _tile_stored(1, to->dot[1], 64);
-    if (s.min != PANEL_SUBMIN) return;
-    _tile_zero(7);
-    _tile_dpbssd(7, 2, 6);
-    _tile_stored(7, to->sum[0], 64);
-    _tile_zero(7);
-    _tile_dpbssd(7, 4, 6);
-    _tile_stored(7, to->sum[1], 64);
 }
 
 /* Row r of a product added to y. */
-WIDE_INLINE vf amx_add(struct quant_shape s, const struct amx_chunk *w, size_t i, size_t half,
-                       const struct amx_sums *t, size_t r, float dx, float sx, vf y)
+WIDE_INLINE vf amx_add(struct quant_shape s, const struct amx_chunk *w, size_t i, const int32_t dot[16],
+                       float dx, float sx, vf y)
 {
-    const vf d = v_load(w->d[i]);
-    vi dot = _mm512_load_si512(t->dot[half][r]);
-    if (s.sub == 16)
-        dot = i_add(i_mul(dot, _mm512_loadu_si512(w->sub[i][0])),
-                    i_mul(_mm512_load_si512(t->dot[1][r]), _mm512_loadu_si512(w->sub[i][1])));
-    y = scaled(dot, d, dx, y);
-    if (s.min == PANEL_MIN) {
-        const vf m = v_load(w->m[i]);
-        y = s.sub ? v_fnma(m, v_set1(sx), y) : v_fma(m, v_set1(sx), y);
-    }
-    if (s.min == PANEL_SUBMIN) {
-        vi mins = i_add(i_mul(_mm512_loadu_si512(w->submin[i][0]), _mm512_load_si512(t->sum[0][r])),
-                        i_mul(_mm512_loadu_si512(w->submin[i][1]), _mm512_load_si512(t->sum[1][r])));
-        y = v_fnma(i_float(mins), v_mul(v_load(w->m[i]), v_set1(dx)), y);
-    }
-    return y;
+    y = scaled(_mm512_load_si512(dot), v_load(w->d[i]), dx, y);
+    if (!s.min) return y;
+    const vf m = v_load(w->m[i]);
+    return s.sub ? v_fnma(m, v_set1(sx), y) : v_fma(m, v_set1(sx), y);
 }
 
-/* The chunk of n groups from g0 on times nr <= 16 rows; x begins at group g0. y is continued unless g0
- * is 0. `whole`: nr is 16 and y stays in registers. */
-WIDE_INLINE void amx_block(struct quant_shape s, bool whole, size_t nr, const struct amx_chunk *w,
-                           const uint8_t *panel, size_t g0, size_t n, const struct act *x, float *y,
-                           size_t ldy)
+/* The chunk of n groups from g0 on times 16 rows, whose sums stay in registers; x begins at group g0. y is
+ * continued unless g0 is 0. */
+WIDE_INLINE void amx_block(struct quant_shape s, const struct amx_chunk *w, const uint8_t *panel, size_t g0,
+                           size_t n, const struct act *x, float *y, size_t ldy)
 {
-    const bool more = g0 > 0;
     struct amx_sums t;
     vf sum[AMX_ROWS];
-    size_t step = s.sub == 16 ? 1 : 2;
-    if (whole) {
-        WIDE_UNROLL
-        for (size_t r = 0; r < AMX_ROWS; r++) sum[r] = more ? v_load(y + r * ldy) : v_set1(0);
-    } else {
-        for (size_t r = 0; r < nr; r++) sum[r] = more ? v_load(y + r * ldy) : v_set1(0);
-    }
-    for (size_t i = 0; i < n; i += step) {
+    WIDE_UNROLL
+    for (size_t r = 0; r < AMX_ROWS; r++) sum[r] = g0 ? v_load(y + r * ldy) : v_set1(0);
+    for (size_t i = 0; i < n; i += 2) {
         const int8_t *next = i + 1 < n ? amx_codes(s, w, panel, g0, i + 1) : NULL;
-        amx_multiply(s, amx_codes(s, w, panel, g0, i), next, x->q + i * PANEL_GROUP, x->ldq, &t);
-        for (size_t h = 0; h < step && i + h < n; h++) {
+        amx_multiply(amx_codes(s, w, panel, g0, i), next, x->q + i * PANEL_GROUP, x->ldq, &t);
+        for (size_t h = 0; h < 2 && i + h < n; h++) {
             const float *dx = x->d + i + h, *sx = x->s + i + h;
-            if (whole) {
-                WIDE_UNROLL
-                for (size_t r = 0; r < AMX_ROWS; r++)
-                    sum[r] = amx_add(s, w, i + h, h, &t, r, dx[r * x->ldd], sx[r * x->ldd], sum[r]);
-            } else {
-                for (size_t r = 0; r < nr; r++)
-                    sum[r] = amx_add(s, w, i + h, h, &t, r, dx[r * x->ldd], sx[r * x->ldd], sum[r]);
-            }
+            WIDE_UNROLL
+            for (size_t r = 0; r < AMX_ROWS; r++)
+                sum[r] = amx_add(s, w, i + h, t.dot[h][r], dx[r * x->ldd], sx[r * x->ldd], sum[r]);
         }
     }
-    if (whole) {
-        WIDE_UNROLL
-        for (size_t r = 0; r < AMX_ROWS; r++) v_store(y + r * ldy, sum[r]);
-    } else {
-        for (size_t r = 0; r < nr; r++) v_store(y + r * ldy, sum[r]);
-    }
+    WIDE_UNROLL
+    for (size_t r = 0; r < AMX_ROWS; r++) v_store(y + r * ldy, sum[r]);
 }
 
 /* Rows r on, of the chunk that begins at group g0. */
@@ -184,31 +136,26 @@ WIDE_INLINE struct act amx_rows(const struct act *x, size_t r, size_t g0)
     return at;
 }
 
+/* Whole blocks of 16 rows; what is left is AVX-512 VNNI's. */
 WIDE_INLINE void amx_linear(enum dtype t, const uint8_t *panels, size_t n_panels, size_t k,
                             const struct act *x, size_t rows, float *y, size_t ldy)
 {
-    if (rows <= AMX_FEW || k == 0) {
-        linear_avx512vnni(t)(panels, n_panels, k, x, rows, y, ldy);
-        return;
-    }
     const struct quant_shape s = quant_shape(t);
     struct amx_chunk chunk;
-    size_t bytes = panel_bytes(t, k), groups = k / PANEL_GROUP, tail = rows % AMX_ROWS, configured = 0;
-    for (size_t p = 0; p < n_panels; p++, panels += bytes, y += PANEL_COLS)
+    size_t bytes = panel_bytes(t, k), groups = k / PANEL_GROUP, whole = k ? rows / AMX_ROWS * AMX_ROWS : 0;
+    if (whole) amx_configure();
+    for (size_t p = 0; whole && p < n_panels; p++)
         for (size_t g0 = 0, g1; g0 < groups; g0 = g1) {
             g1 = groups - g0 < AMX_GROUPS ? groups : g0 + AMX_GROUPS;
-            amx_unpack(s, panels, g0, g1, &chunk);
-            for (size_t r = 0; r < rows; r += AMX_ROWS) {
-                size_t nr = rows - r < AMX_ROWS ? tail : AMX_ROWS;
+            amx_unpack(s, panels + p * bytes, g0, g1, &chunk);
+            for (size_t r = 0; r < whole; r += AMX_ROWS) {
                 struct act at = amx_rows(x, r, g0);
-                if (nr != configured) amx_configure(s, configured = nr);
-                if (nr == AMX_ROWS)
-                    amx_block(s, true, AMX_ROWS, &chunk, panels, g0, g1 - g0, &at, y + r * ldy, ldy);
-                else
-                    amx_block(s, false, nr, &chunk, panels, g0, g1 - g0, &at, y + r * ldy, ldy);
+                amx_block(s, &chunk, panels + p * bytes, g0, g1 - g0, &at, y + r * ldy + p * PANEL_COLS, ldy);
             }
         }
-    _tile_release();
+    if (whole) _tile_release();
+    struct act left = quant_rows(x, whole);
+    if (whole < rows) linear_avx512vnni(t)(panels, n_panels, k, &left, rows - whole, y + whole * ldy, ldy);
 }
 
 /* ---- given rows: bf16, whole K ----------------------------------------------------------------------- */
@@ -427,11 +374,11 @@ AMX_TYPE(Q4_1)
 AMX_TYPE(Q5_0)
 AMX_TYPE(Q5_1)
 AMX_TYPE(Q8_0)
-AMX_TYPE(Q2_K)
-AMX_TYPE(Q3_K)
+GIVEN_TYPE(Q2_K)
+GIVEN_TYPE(Q3_K)
 AMX_TYPE(Q4_K)
 AMX_TYPE(Q5_K)
-AMX_TYPE(Q6_K)
+GIVEN_TYPE(Q6_K)
 
 #define AMX_ROW(T) [DT_##T] = { linear_##T##_amx, given_##T##_amx }
 
@@ -439,8 +386,8 @@ void kernels_init_amx(struct kernels *k)
 {
     static const struct { linear_fn *linear, *given; } table[DT_COUNT] = {
         AMX_ROW(Q4_0), AMX_ROW(Q4_1), AMX_ROW(Q5_0), AMX_ROW(Q5_1), AMX_ROW(Q8_0),
-        AMX_ROW(Q2_K), AMX_ROW(Q3_K), AMX_ROW(Q4_K), AMX_ROW(Q5_K), AMX_ROW(Q6_K),
-        [DT_BF16] = { NULL, given_BF16_amx },
+        AMX_ROW(Q4_K), AMX_ROW(Q5_K), [DT_Q2_K] = { NULL, given_Q2_K_amx }, [DT_Q3_K] = { NULL, given_Q3_K_amx },
+        [DT_Q6_K] = { NULL, given_Q6_K_amx }, [DT_BF16] = { NULL, given_BF16_amx },
     };
     for (size_t t = 0; t < DT_COUNT; t++) {
         if (table[t].linear) k->linear[t] = table[t].linear, k->linear_level[t] = "amx";
