@@ -2,6 +2,7 @@
 #include "base/memory.h"
 #include "format/source.h"
 #include "model/family.h"
+#include "fuzz_build.h"
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,22 +54,6 @@ static uint64_t ask_everything(const struct source *s)
         if (source_array_string(s, key, count, &str)) abort();
     }
     return sum;
-}
-
-/* As far as a model gets before its weights are looked at. */
-static void build(const struct source *s)
-{
-    const struct family *f = family_find(source_arch(s));
-    static struct config c;
-    struct graph g;
-    struct error err = { 0 };
-    if (!f) return;
-    stretto_status st = config_read(&c, f, s, &err);
-    if (st == STRETTO_OK) {
-        st = graph_build(&g, f, &c, s, &err);
-        if (st == STRETTO_OK) graph_done(&g);
-    }
-    if ((st != STRETTO_OK) != (err.text[0] != '\0')) abort();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

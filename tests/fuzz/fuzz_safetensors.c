@@ -1,6 +1,7 @@
 /* Any bytes as a Hugging Face folder: u16 length of config.json, config.json, model.safetensors. */
 #include "format/source.h"
 #include "model/family.h"
+#include "fuzz_build.h"
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,22 +56,6 @@ static uint64_t touch(const struct source_tensor *t)
         for (size_t i = 0; i < dtype_bytes(t->type, (size_t)columns); i++)
             sum += ((const unsigned char *)t->data)[dtype_bytes(t->type, (size_t)r * stride) + i];
     return sum;
-}
-
-/* As far as a model gets before its weights are looked at. */
-static void build(const struct source *s)
-{
-    const struct family *f = family_find(source_arch(s));
-    static struct config c;
-    struct graph g;
-    struct error err = { 0 };
-    if (!f) return;
-    stretto_status st = config_read(&c, f, s, &err);
-    if (st == STRETTO_OK) {
-        st = graph_build(&g, f, &c, s, &err);
-        if (st == STRETTO_OK) graph_done(&g);
-    }
-    if ((st != STRETTO_OK) != (err.text[0] != '\0')) abort();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

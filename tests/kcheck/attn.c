@@ -155,25 +155,15 @@ static void check_alone(struct kcheck *c, struct attn_job *j, attn_block_fn *fn)
         }
 }
 
-static void check_attn(struct kcheck *c, enum kv_type t, size_t dim, bool cap)
+static void check_attn(struct kcheck *c, enum kv_type t, size_t dim, bool cap, bool given)
 {
+    attn_block_fn *fn = given ? c->k->attn_given[t] : c->k->attn_block[t];
     struct attn_job j = { .v_max = 0 };
     job_open(c, &j, t, dim, cap);
     c->ref->attn_block[t](&j.a, j.k, j.v, j.m, j.sum, j.acc);
-    c->k->attn_block[t](&j.a, j.k, j.v, j.m2, j.sum2, j.acc2);
-    compare(c, &j, t, false);
-    check_alone(c, &j, c->k->attn_block[t]);
-    job_close(c, &j);
-}
-
-static void check_attn_given(struct kcheck *c, enum kv_type t, size_t dim, bool cap)
-{
-    struct attn_job j = { .v_max = 0 };
-    job_open(c, &j, t, dim, cap);
-    c->ref->attn_block[t](&j.a, j.k, j.v, j.m, j.sum, j.acc);
-    c->k->attn_given[t](&j.a, j.k, j.v, j.m2, j.sum2, j.acc2);
-    compare(c, &j, t, true);
-    check_alone(c, &j, c->k->attn_given[t]);
+    fn(&j.a, j.k, j.v, j.m2, j.sum2, j.acc2);
+    compare(c, &j, t, given);
+    check_alone(c, &j, fn);
     job_close(c, &j);
 }
 
@@ -265,12 +255,12 @@ void kcheck_attn(struct kcheck *c)
         snprintf(name, sizeof name, "attn_block %s", types[i]);
         if (kc_cell(c, name, c->k->attn_block[t] != c->prev->attn_block[t]))
             for (size_t d = 0; d < sizeof dims / sizeof *dims; d++)
-                for (int cap = 0; cap < 2; cap++) check_attn(c, t, dims[d], cap);
+                for (int cap = 0; cap < 2; cap++) check_attn(c, t, dims[d], cap, false);
         snprintf(name, sizeof name, "attn_given %s", types[i]);
         if (c->k->attn_given[t] && kc_cell(c, name, c->k->attn_given[t] != c->prev->attn_given[t]))
             for (size_t d = 0; d < sizeof dims / sizeof *dims; d++)
                 for (int cap = 0; attn_given_takes(dims[d]) && cap < 2; cap++) {
-                    check_attn_given(c, t, dims[d], cap);
+                    check_attn(c, t, dims[d], cap, true);
                     check_unseen(c, t, dims[d], cap ? 33 : 6);
                 }
     }

@@ -231,17 +231,15 @@ WIDE_INLINE void values(bool low, const struct block *b, size_t r, const struct 
                 b->v->low + d / TILE * panel, groups, acc + d, dim);
 }
 
-/* `n` times 16 queries from r on, or once `rows` of them. A tile cannot be loaded before the stores to its
- * place are done: the next queries' scores come between probabilities and their use. */
+/* `n` times 16 queries from r on, or once `rows` of them. */
 WIDE_INLINE void attn_groups(bool low, const struct block *b, size_t r, size_t rows, size_t n)
 {
-    struct group g[2];
+    struct group g;
     configure(rows);
-    scores(low, b, r, &g[0]);
     for (size_t i = 0; i < n; i++, r += rows) {
-        weights(b, r, rows, &g[i % 2]);
-        if (i + 1 < n) scores(low, b, r + rows, &g[(i + 1) % 2]);
-        values(low, b, r, &g[i % 2]);
+        scores(low, b, r, &g);
+        weights(b, r, rows, &g);
+        values(low, b, r, &g);
     }
 }
 
