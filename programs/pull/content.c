@@ -1,5 +1,5 @@
 #include "pull/content.h"
-#include "format/hub_name.h"
+#include "models/hub_name.h"
 #include <stdbool.h>
 #include <string.h>
 #include <strings.h>

@@ -1,7 +1,7 @@
 #include "pull/hub.h"
 #include "base/file.h"
 #include "base/memory.h"
-#include "format/catalogue.h"
+#include "models/catalogue.h"
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>

@@ -1,8 +1,8 @@
 #include "pull/hub_list.h"
 #include "base/json_tree.h"
 #include "base/memory.h"
-#include "format/catalogue.h"
-#include "format/hub_name.h"
+#include "models/catalogue.h"
+#include "models/hub_name.h"
 #include <fnmatch.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* stretto-pull: fetches models. A program of its own so that nothing else carries libcurl; `stretto
  * pull` starts it. */
 #include "base/memory.h"
-#include "format/shelf.h"
+#include "models/shelf.h"
 #include "pull/hub.h"
 #include "pull/pull.h"
 #include "ui/progress.h"

@@ -1,7 +1,7 @@
 #include "pull/part.h"
 #include "base/buffer.h"
 #include "base/memory.h"
-#include "format/catalogue.h"
+#include "models/catalogue.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>

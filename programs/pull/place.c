@@ -1,6 +1,6 @@
 #include "pull/place.h"
-#include "format/catalogue.h"
-#include "format/hub_name.h"
+#include "models/catalogue.h"
+#include "models/hub_name.h"
 #include <ctype.h>
 #include <curl/curl.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* What the catalogue has, what is on this machine, and taking it away again. */
-#include "format/shelf.h"
+#include "models/shelf.h"
 #include "stretto/commands.h"
 #include "stretto/fetch.h"
 #include "stretto/nearest.h"

@@ -14,7 +14,7 @@
 #include "base/json_tree.h"
 #include "base/random.h"
 #include "decode/learned.h"
-#include "eval/trajectory.h"
+#include "train/trajectory.h"
 #include "stretto/commands.h"
 #include "stretto/experimental.h"
 #include "stretto/open.h"

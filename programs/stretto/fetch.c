@@ -1,5 +1,5 @@
 #include "stretto/fetch.h"
-#include "format/shelf.h"
+#include "models/shelf.h"
 #include "stretto/nearest.h"
 #include "ui/progress.h"
 #include <errno.h>

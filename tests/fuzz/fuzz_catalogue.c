@@ -1,5 +1,5 @@
 /* Any bytes as a catalogue, alone and on top of another: what is accepted keeps its promises. */
-#include "format/catalogue.h"
+#include "models/catalogue.h"
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* Any words as the name of a model of Hugging Face: what is taken is spelled so that it is read back as the
  * same, and lies below the folder of models. */
-#include "format/catalogue.h"
-#include "format/hub_name.h"
+#include "models/catalogue.h"
+#include "models/hub_name.h"
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,10 +1,10 @@
 /* The folder of models: what is in it, and under which names. Models of the catalogue lie where
  * catalogue_path says, those of Hugging Face below USER/REPO, and whatever a person put there goes by its
  * file name. The folder is read as it is found: counted, bounded, symbolic links not followed. */
-#ifndef FORMAT_SHELF_H
-#define FORMAT_SHELF_H
-#include "format/catalogue.h"
-#include "format/hub_name.h"
+#ifndef MODELS_SHELF_H
+#define MODELS_SHELF_H
+#include "models/catalogue.h"
+#include "models/hub_name.h"
 
 enum { SHELF_MAX = 4096 };
 

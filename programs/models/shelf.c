@@ -1,4 +1,4 @@
-#include "format/shelf.h"
+#include "models/shelf.h"
 #include "base/memory.h"
 #include <dirent.h>
 #include <stdio.h>

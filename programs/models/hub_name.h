@@ -1,8 +1,8 @@
 /* Names of models of Hugging Face: hf:USER/REPO[/FILE][:QUANT][@REVISION], also spelled
  * hf.co/USER/REPO. What they mean without asking anybody: where such a model lies in the folder of
  * models, and which of several GGUF files is meant. The words are untrusted. */
-#ifndef FORMAT_HUB_NAME_H
-#define FORMAT_HUB_NAME_H
+#ifndef MODELS_HUB_NAME_H
+#define MODELS_HUB_NAME_H
 #include "base/buffer.h"
 #include <stdbool.h>
 

@@ -3,8 +3,8 @@
  * untrusted bytes: names that could leave the folder, control characters and absurd sizes are
  * refused, and everything counted has a limit. Lifetime: from catalogue_open to catalogue_close;
  * views end with it, and with the next catalogue_add. */
-#ifndef FORMAT_CATALOGUE_H
-#define FORMAT_CATALOGUE_H
+#ifndef MODELS_CATALOGUE_H
+#define MODELS_CATALOGUE_H
 #include "base/buffer.h"
 #include <stdbool.h>
 
@@ -62,7 +62,7 @@ stretto_status catalogue_file_path(const struct catalogue_model *m, size_t file,
 bool catalogue_present(const struct catalogue_model *m, const char *dir);
 
 /* What -m means: an existing path is itself; otherwise a name of the catalogue, of Hugging Face
- * (format/hub_name.h) or of something in the folder of models; NULL is the default model. Replaces the
+ * (models/hub_name.h) or of something in the folder of models; NULL is the default model. Replaces the
  * content of `path`. *away is set when it fails because the model would first have to be fetched; `path`
  * then holds what 'stretto pull' calls it. */
 stretto_status catalogue_resolve(const char *model, struct buffer *path, bool *away, struct error *err);

@@ -1,4 +1,4 @@
-#include "eval/trajectory.h"
+#include "train/trajectory.h"
 #include "base/memory.h"
 #include "base/random.h"
 #include <string.h>

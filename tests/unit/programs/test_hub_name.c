@@ -1,5 +1,5 @@
 #include "unit/unit.h"
-#include "format/hub_name.h"
+#include "models/hub_name.h"
 #include <string.h>
 
 static void words_are_taken_apart(void **state)

@@ -1,7 +1,7 @@
-#include "format/catalogue.h"
+#include "models/catalogue.h"
 #include "base/file.h"
 #include "base/memory.h"
-#include "format/shelf.h"
+#include "models/shelf.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>

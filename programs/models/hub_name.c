@@ -1,5 +1,5 @@
-#include "format/hub_name.h"
-#include "format/catalogue.h"
+#include "models/hub_name.h"
+#include "models/catalogue.h"
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 #include "unit/unit.h"
 #include "base/memory.h"
-#include "format/catalogue.h"
+#include "models/catalogue.h"
 #include <sys/stat.h>
 #include <unistd.h>
 
