@@ -88,6 +88,12 @@ static json_t *describe(const stretto_model *m)
     return j;
 }
 
+static const char *weight_name(const struct graph *g, const struct graph_node *n)
+{
+    int32_t weight = node_param(g, n, 0);
+    return weight == GRAPH_NONE ? "" : g->params[weight].name;
+}
+
 static json_t *graph_json(const struct graph *g, double n)
 {
     json_t *list = json_array();
@@ -97,7 +103,7 @@ static json_t *graph_json(const struct graph *g, double n)
         json_array_append_new(
             list, json_pack("{s:s,s:i,s:i,s:s,s:f,s:f,s:f,s:f}", "op", op_table[x->op].name,
                             "layer", (int)x->layer, "width", (int)g->values[x->out].width, "weight",
-                            x->param[0] == GRAPH_NONE ? "" : g->params[x->param[0]].name, "flops",
+                            weight_name(g, x), "flops",
                             c.flops, "parameters", c.param_elements, "cache_elements",
                             c.cache_elements, "activation_bytes", c.activation_bytes));
     }
@@ -120,7 +126,7 @@ static void print_graph(const struct graph *g, double n)
         char layer[16] = "";
         if (x->layer >= 0) snprintf(layer, sizeof layer, "%d", x->layer);
         printf("%-5s %-10s %-34s %8u %14.0f %14.0f %12.0f\n", layer, op_table[x->op].name,
-               x->param[0] == GRAPH_NONE ? "" : g->params[x->param[0]].name,
+               weight_name(g, x),
                g->values[x->out].width, c.flops, c.param_elements, c.activation_bytes);
     }
     printf("%zu operations; a step of %.0f row%s: %.4g operations on %.4g parameters (layers "

@@ -49,6 +49,22 @@ static int32_t param(struct graph_builder *b, const char *name, uint32_t n_in, u
     return (int32_t)g->n_params++;
 }
 
+/* What a node names; GRAPH_NONE at the end is left away. */
+static struct graph_span links(struct graph_builder *b, const int32_t *item, uint32_t n)
+{
+    struct graph *g = b->g;
+    struct graph_span s = { (uint32_t)g->n_links, 0 };
+    while (n && item[n - 1] == GRAPH_NONE) n--;
+    for (; s.count < n && b->status == STRETTO_OK; s.count++) {
+        if (grow((void **)&g->links, g->n_links, &g->cap_links, sizeof *g->links))
+            g->links[g->n_links++] = item[s.count];
+        else refuse(b, STRETTO_E_NOMEM, "out of memory");
+    }
+    return s;
+}
+#define LINKS(b, ...) \
+    links(b, (const int32_t[]){ __VA_ARGS__ }, sizeof((int32_t[]){ __VA_ARGS__ }) / sizeof(int32_t))
+
 static int32_t node(struct graph_builder *b, struct graph_node n, enum rows_kind rows,
                     uint32_t width)
 {
@@ -70,15 +86,11 @@ static const struct graph_value *value(struct graph_builder *b, int32_t v)
                                                                            : NULL;
 }
 
-#define NODE(kind, ...) \
-    (struct graph_node){ .op = kind, .in = { __VA_ARGS__ }, .param = { GRAPH_NONE, GRAPH_NONE } }
-
 int32_t graph_embed(struct graph_builder *b, const char *name, uint32_t rows, uint32_t width,
                     enum embed_index index)
 {
-    struct graph_node n = NODE(OP_EMBED, GRAPH_NONE, GRAPH_NONE, GRAPH_NONE);
-    n.param[0] = param(b, name, width, rows);
-    n.embed = index;
+    struct graph_node n = { .op = OP_EMBED, .embed = index };
+    n.param = LINKS(b, param(b, name, width, rows));
     return node(b, n, ROWS_ALL, width);
 }
 
@@ -87,9 +99,8 @@ int32_t graph_linear(struct graph_builder *b, int32_t x, const char *weight, con
 {
     const struct graph_value *v = value(b, x);
     if (!v) return GRAPH_NONE;
-    struct graph_node n = NODE(OP_LINEAR, x, GRAPH_NONE, GRAPH_NONE);
-    n.param[0] = param(b, weight, v->width, n_out);
-    n.param[1] = param(b, bias, n_out, 1);
+    int32_t w = param(b, weight, v->width, n_out), with = param(b, bias, n_out, 1);
+    struct graph_node n = { .op = OP_LINEAR, .in = LINKS(b, x), .param = LINKS(b, w, with) };
     return node(b, n, v->rows, n_out);
 }
 
@@ -100,12 +111,10 @@ int32_t graph_norm(struct graph_builder *b, int32_t x, enum norm_kind kind, floa
     if (!v) return GRAPH_NONE;
     if (head_dim && v->width % head_dim)
         return refuse(b, STRETTO_E_FORMAT, "a norm does not fit its heads");
-    struct graph_node n = NODE(OP_NORM, x, GRAPH_NONE, GRAPH_NONE);
-    n.norm.kind = kind;
-    n.norm.eps = eps;
-    n.norm.head_dim = head_dim;
-    n.param[0] = param(b, weight, head_dim ? head_dim : v->width, 1);
-    n.param[1] = param(b, bias, head_dim ? head_dim : v->width, 1);
+    uint32_t length = head_dim ? head_dim : v->width;
+    int32_t w = param(b, weight, length, 1), with = param(b, bias, length, 1);
+    struct graph_node n = { .op = OP_NORM, .in = LINKS(b, x), .param = LINKS(b, w, with),
+                            .norm = { kind, eps, head_dim } };
     return node(b, n, v->rows, v->width);
 }
 
@@ -116,11 +125,8 @@ int32_t graph_rope(struct graph_builder *b, int32_t x, enum rope_style style, ui
     if (!v) return GRAPH_NONE;
     if (v->width != heads * head_dim || table >= b->g->n_rope || b->g->rope[table].n_rot > head_dim)
         return refuse(b, STRETTO_E_FORMAT, "rotary positions do not fit the heads");
-    struct graph_node n = NODE(OP_ROPE, x, GRAPH_NONE, GRAPH_NONE);
-    n.rope.style = style;
-    n.rope.heads = heads;
-    n.rope.head_dim = head_dim;
-    n.rope.table = table;
+    struct graph_node n = { .op = OP_ROPE, .in = LINKS(b, x),
+                            .rope = { style, heads, head_dim, table } };
     return node(b, n, v->rows, v->width);
 }
 
@@ -133,14 +139,9 @@ int32_t graph_attention(struct graph_builder *b, int32_t q, int32_t k, int32_t v
     if (!kv_heads || heads % kv_heads || vq->width != heads * head_dim
         || vk->width != kv_heads * head_dim || vv->width != kv_heads * head_dim)
         return refuse(b, STRETTO_E_FORMAT, "attention heads do not fit the tensors");
-    struct graph_node n = NODE(OP_ATTENTION, q, k, v);
-    n.attention.heads = heads;
-    n.attention.kv_heads = kv_heads;
-    n.attention.head_dim = head_dim;
-    n.attention.window = window;
-    n.attention.scale = scale;
-    n.attention.softcap = softcap;
-    n.attention.causal = causal;
+    struct graph_node n = { .op = OP_ATTENTION, .in = LINKS(b, q, k, v),
+                            .attention = { heads, kv_heads, head_dim, window, scale, softcap,
+                                           causal } };
     return node(b, n, ROWS_ALL, vq->width);
 }
 
@@ -148,9 +149,8 @@ int32_t graph_act(struct graph_builder *b, int32_t x, enum act_kind act)
 {
     const struct graph_value *v = value(b, x);
     if (!v) return GRAPH_NONE;
-    struct graph_node n = NODE(OP_ACT, x, GRAPH_NONE, GRAPH_NONE);
-    n.act = act;
-    return node(b, n, v->rows, v->width);
+    return node(b, (struct graph_node){ .op = OP_ACT, .in = LINKS(b, x), .act = act }, v->rows,
+                v->width);
 }
 
 static int32_t binary(struct graph_builder *b, enum op op, int32_t x, int32_t y)
@@ -159,7 +159,7 @@ static int32_t binary(struct graph_builder *b, enum op op, int32_t x, int32_t y)
     if (!vx || !vy) return GRAPH_NONE;
     if (vx->width != vy->width || vx->rows != vy->rows)
         return refuse(b, STRETTO_E_FORMAT, "two values of different shape are combined");
-    return node(b, NODE(op, x, y, GRAPH_NONE), vx->rows, vx->width);
+    return node(b, (struct graph_node){ .op = op, .in = LINKS(b, x, y) }, vx->rows, vx->width);
 }
 
 int32_t graph_mul(struct graph_builder *b, int32_t x, int32_t y) { return binary(b, OP_MUL, x, y); }
@@ -169,25 +169,23 @@ int32_t graph_scale(struct graph_builder *b, int32_t x, float by)
 {
     const struct graph_value *v = value(b, x);
     if (!v) return GRAPH_NONE;
-    struct graph_node n = NODE(OP_SCALE, x, GRAPH_NONE, GRAPH_NONE);
-    n.scale = by;
-    return node(b, n, v->rows, v->width);
+    return node(b, (struct graph_node){ .op = OP_SCALE, .in = LINKS(b, x), .scale = by }, v->rows,
+                v->width);
 }
 
 int32_t graph_softcap(struct graph_builder *b, int32_t x, float cap)
 {
     const struct graph_value *v = value(b, x);
     if (!v) return GRAPH_NONE;
-    struct graph_node n = NODE(OP_SOFTCAP, x, GRAPH_NONE, GRAPH_NONE);
-    n.cap = cap;
-    return node(b, n, v->rows, v->width);
+    return node(b, (struct graph_node){ .op = OP_SOFTCAP, .in = LINKS(b, x), .cap = cap }, v->rows,
+                v->width);
 }
 
 int32_t graph_ask(struct graph_builder *b, int32_t x)
 {
     const struct graph_value *v = value(b, x);
     if (!v) return GRAPH_NONE;
-    return node(b, NODE(OP_ASK, x, GRAPH_NONE, GRAPH_NONE), ROWS_ASKING, v->width);
+    return node(b, (struct graph_node){ .op = OP_ASK, .in = LINKS(b, x) }, ROWS_ASKING, v->width);
 }
 
 void graph_done(struct graph *g)
@@ -195,6 +193,7 @@ void graph_done(struct graph *g)
     mem_free(g->nodes);
     mem_free(g->values);
     mem_free(g->params);
+    mem_free(g->links);
     *g = (struct graph){ 0 };
 }
 
@@ -210,16 +209,16 @@ static void cost_embed(const struct graph *g, const struct graph_node *n, double
                        double context, struct graph_cost *out)
 {
     (void)asks; (void)context;
-    out->param_elements = rows * g->params[n->param[0]].n_in;
+    out->param_elements = rows * g->params[node_param(g, n, 0)].n_in;
 }
 
 static void cost_linear(const struct graph *g, const struct graph_node *n, double rows, double asks,
                         double context, struct graph_cost *out)
 {
     (void)context;
-    const struct graph_param *w = &g->params[n->param[0]];
+    const struct graph_param *w = &g->params[node_param(g, n, 0)];
     out->param_elements = (double)w->n_in * w->n_out;
-    out->flops = 2 * out->param_elements * rows_of(g, n->in[0], rows, asks);
+    out->flops = 2 * out->param_elements * rows_of(g, node_in(g, n, 0), rows, asks);
 }
 
 static void cost_attention(const struct graph *g, const struct graph_node *n, double rows,
@@ -255,8 +254,9 @@ struct graph_cost graph_node_cost(const struct graph *g, size_t i, double rows, 
     struct graph_cost c = { 0 };
     op_table[n->op].cost(g, n, rows, asks, context, &c);
     c.activation_bytes = 4 * rows_of(g, n->out, rows, asks) * g->values[n->out].width;
-    for (int k = 0; k < 3; k++)
-        if (n->in[k] != GRAPH_NONE)
-            c.activation_bytes += 4 * rows_of(g, n->in[k], rows, asks) * g->values[n->in[k]].width;
+    for (uint32_t k = 0; k < n->in.count; k++) {
+        int32_t v = node_in(g, n, k);
+        c.activation_bytes += 4 * rows_of(g, v, rows, asks) * g->values[v].width;
+    }
     return c;
 }

@@ -3,8 +3,8 @@
  * differentiation and partition. Only lowering fuses.
  *
  * A value is a matrix [rows][width] of float32; its rows are those of the step, or those that ask.
- * A node makes one value from others and from named parameters. Nodes are in an order in which they
- * can be run. Immutable once built. Lifetime: model. */
+ * A node makes one value from any number of others and of named parameters. Nodes are in an order in
+ * which they can be run. Immutable once built. Lifetime: model. */
 #ifndef GRAPH_GRAPH_H
 #define GRAPH_GRAPH_H
 #include "base/arena.h"
@@ -52,11 +52,15 @@ struct graph_param {
 
 struct graph_value { enum rows_kind rows; uint32_t width; int32_t made_by; };
 
+/* `count` of a graph's links, from `first` on. */
+struct graph_span { uint32_t first, count; };
+
 struct graph_node {
     enum op op;
-    int32_t in[3], out; /* values; GRAPH_NONE where unused                               */
-    int32_t param[2];   /* weight or table, bias; GRAPH_NONE where unused                 */
-    int32_t layer;      /* for people and for the cache; -1 outside the layers            */
+    struct graph_span in;    /* values: read them with node_in                             */
+    struct graph_span param; /* parameters, weight or table first, then bias: node_param   */
+    int32_t out;             /* value                                                      */
+    int32_t layer;           /* for people and for the cache; -1 outside the layers        */
     union {
         enum embed_index embed;
         struct {
@@ -79,13 +83,29 @@ struct graph {
     struct graph_node *nodes;
     struct graph_value *values;
     struct graph_param *params;
-    size_t n_nodes, n_values, n_params, cap_nodes, cap_values, cap_params;
+    int32_t *links; /* what nodes name, span after span: values, parameters or GRAPH_NONE     */
+    size_t n_nodes, n_values, n_params, n_links, cap_nodes, cap_values, cap_params, cap_links;
     struct rope_table rope[ROPE_TABLES];
     size_t n_rope;
     int32_t hidden, logits; /* the answers; logits GRAPH_NONE for encoders                    */
     uint32_t layers, kv_heads, kv_head_dim; /* the cache's shape */
     bool bidirectional; /* rows of a sequence see each other                              */
 };
+
+static inline int32_t graph_link(const struct graph *g, struct graph_span s, uint32_t i)
+{
+    return i < s.count ? g->links[s.first + i] : GRAPH_NONE;
+}
+
+/* The node's i-th input and i-th parameter; GRAPH_NONE where it has none. */
+static inline int32_t node_in(const struct graph *g, const struct graph_node *n, uint32_t i)
+{
+    return graph_link(g, n->in, i);
+}
+static inline int32_t node_param(const struct graph *g, const struct graph_node *n, uint32_t i)
+{
+    return graph_link(g, n->param, i);
+}
 
 /* Building. Each returns the value made, or GRAPH_NONE after an error; errors are sticky in g's
  * builder, so a builder may run to its end and look once. */

@@ -207,7 +207,7 @@ static size_t load_queries(const struct program *p, const struct graph_node *n,
 {
     size_t hd = n->attention.head_dim, group = n->attention.heads / n->attention.kv_heads;
     size_t groups = kv_groups(hd), n_q = (size_t)t->n_rows * group;
-    const struct place *q = &p->place[n->in[0]];
+    const struct place *q = &p->place[node_in(p->g, n, 0)];
     for (size_t r = 0; r < (size_t)t->n_rows; r++)
         memcpy(s->q + r * group * hd, q->f + ((size_t)t->row + r) * q->ld + head * group * hd,
                group * hd * sizeof(float));

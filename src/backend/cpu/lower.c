@@ -83,31 +83,33 @@ static uint8_t forms_read(const struct lower *l, int32_t param)
 /* The row pass that makes them, once a value: which ones is looked up when it runs. */
 static void make_forms(struct lower *l, const struct graph_node *n, enum rows_kind rows)
 {
-    uint8_t *have = &l->forms[n->in[0]], want = forms_read(l, n->param[0]);
+    int32_t x = node_in(l->g, n, 0);
+    uint8_t *have = &l->forms[x], want = forms_read(l, node_param(l->g, n, 0));
     if (want && !*have)
-        row(l, (struct row_instr){ ROW_QUANT, n, n->in[0], GRAPH_NONE, GRAPH_NONE, 0 }, rows);
+        row(l, (struct row_instr){ ROW_QUANT, n, x, GRAPH_NONE, GRAPH_NONE, 0 }, rows);
     *have |= want;
 }
 
 static void linear(struct lower *l, const struct graph_node *n)
 {
-    enum rows_kind rows = l->g->values[n->in[0]].rows;
+    int32_t x = node_in(l->g, n, 0);
+    enum rows_kind rows = l->g->values[x].rows;
     make_forms(l, n, rows);
     bool join = l->last.kind == PHASE_LINEAR && l->last.rows == rows && l->last.n_parts < MAX_PARTS;
     for (uint32_t i = 0; join && i < l->last.n_parts; i++)
-        if (l->last.part[i].out == n->in[0]) join = false;
+        if (l->last.part[i].out == x) join = false;
     if (!join) {
         flush_bias(l);
         new_phase(l, (struct phase){ .kind = PHASE_LINEAR, .rows = rows });
     }
     uint32_t at = l->last.n_parts++;
-    l->last.part[at].in = n->in[0];
+    l->last.part[at].in = x;
     l->last.part[at].out = n->out;
-    l->last.part[at].param = n->param[0];
+    l->last.part[at].param = node_param(l->g, n, 0);
     store_last(l);
-    touch(l, n->in[0]);
+    touch(l, x);
     touch(l, n->out);
-    if (n->param[1] != GRAPH_NONE) l->bias[l->n_bias++].node = n;
+    if (node_param(l->g, n, 1) != GRAPH_NONE) l->bias[l->n_bias++].node = n;
 }
 
 /* The head writes no buffer: its logits go straight to the answers. */
@@ -116,20 +118,22 @@ static void head(struct lower *l, const struct graph_node *n, const struct graph
     make_forms(l, n, ROWS_ASKING);
     flush_bias(l);
     struct phase ph = { .kind = PHASE_HEAD, .rows = ROWS_ASKING, .n_parts = 1, .node = cap };
-    ph.part[0].in = n->in[0];
+    ph.part[0].in = node_in(l->g, n, 0);
     ph.part[0].out = n->out;
-    ph.part[0].param = n->param[0];
-    ph.part[0].bias = n->param[1];
+    ph.part[0].param = node_param(l->g, n, 0);
+    ph.part[0].bias = node_param(l->g, n, 1);
     new_phase(l, ph);
-    touch(l, n->in[0]);
+    touch(l, node_in(l->g, n, 0));
 }
 
 /* act then mul of the same pass: one instruction where the kernels have one. */
 static bool act_mul(struct lower *l, const struct graph_node *n)
 {
-    const struct graph_node *made = &l->g->nodes[l->g->values[n->in[0]].made_by];
+    const struct graph_node *made = &l->g->nodes[l->g->values[node_in(l->g, n, 0)].made_by];
     if (made->op != OP_ACT || made + 1 != n || made->act == ACT_GELU_ERF) return false;
-    row(l, (struct row_instr){ ROW_ACT_MUL, made, made->in[0], n->in[1], n->out, 0 },
+    row(l,
+        (struct row_instr){ ROW_ACT_MUL, made, node_in(l->g, made, 0), node_in(l->g, n, 1), n->out,
+                            0 },
         l->g->values[n->out].rows);
     return true;
 }
@@ -156,25 +160,28 @@ static void lower_node(struct lower *l, size_t i)
         if (n->out == g->logits) return;
         break;
     case OP_ACT:
-        if (i + 1 < g->n_nodes && g->nodes[i + 1].op == OP_MUL && g->nodes[i + 1].in[0] == n->out
-            && n->act != ACT_GELU_ERF)
+        if (i + 1 < g->n_nodes && g->nodes[i + 1].op == OP_MUL
+            && node_in(g, &g->nodes[i + 1], 0) == n->out && n->act != ACT_GELU_ERF)
             return;                       /* the multiplication that follows does both */
         break;
     case OP_MUL:
         if (act_mul(l, n)) return;
         break;
     case OP_ATTENTION:
-        row(l, (struct row_instr){ROW_STORE, n, n->in[1], n->in[2], GRAPH_NONE, l->cache_layer},
+        row(l,
+            (struct row_instr){ ROW_STORE, n, node_in(g, n, 1), node_in(g, n, 2), GRAPH_NONE,
+                                l->cache_layer },
             ROWS_ALL);
         new_phase(
             l, (struct phase){.kind = PHASE_ATTENTION, .node = n, .cache_layer = l->cache_layer++});
-        touch(l, n->in[0]);
+        touch(l, node_in(g, n, 0));
         touch(l, n->out);
         return;
     default:
         break;
     }
-    row(l, (struct row_instr){ plain[n->op], n, n->in[0], n->in[1], n->out, 0 }, rows);
+    row(l, (struct row_instr){ plain[n->op], n, node_in(g, n, 0), node_in(g, n, 1), n->out, 0 },
+        rows);
 }
 
 static void walk(struct lower *l)

@@ -121,7 +121,7 @@ static void needs_rows(const struct program *p, const struct phase *ph, struct p
             t->bytes += rows * 4 * p->g->values[value[k]].width;
         }
         if (r->op == ROW_EMBED)
-            t->bytes += rows * (double)p->w->weight[r->node->param[0]].table.row_bytes;
+            t->bytes += rows * (double)p->w->weight[node_param(p->g, r->node, 0)].table.row_bytes;
     }
 }
 

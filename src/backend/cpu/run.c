@@ -35,7 +35,7 @@ static void angles(const struct program *p, size_t row)
 
 static void embed(const struct program *p, const struct row_instr *r, size_t row, float *out)
 {
-    const struct param_bytes *t = &p->w->weight[r->node->param[0]].table;
+    const struct param_bytes *t = &p->w->weight[node_param(p->g, r->node, 0)].table;
     size_t id = r->node->embed == EMBED_TOKEN ? (size_t)p->step->token[row]
         : r->node->embed == EMBED_POSITION ? (size_t)p->step->position[row] : 0;
     dtype_table[t->type].decode((const char *)t->data + id * t->row_bytes, out, t->n_in);
@@ -50,8 +50,9 @@ static void norm(const struct program *p, const struct graph_node *n, const floa
                  float *out)
 {
     const struct kernels *k = &p->w->kernels;
-    const float *w = p->w->weight[n->param[0]].vector;
-    const float *b = n->param[1] == GRAPH_NONE ? NULL : p->w->weight[n->param[1]].vector;
+    int32_t with = node_param(p->g, n, 1);
+    const float *w = p->w->weight[node_param(p->g, n, 0)].vector;
+    const float *b = with == GRAPH_NONE ? NULL : p->w->weight[with].vector;
     size_t step = n->norm.head_dim ? n->norm.head_dim : width;
     for (size_t i = 0; i < width; i += step) {
         if (n->norm.kind == NORM_LAYER) k->layernorm(x + i, w, b, step, n->norm.eps, out + i);
@@ -124,7 +125,7 @@ static void row_op(const struct program *p, const struct row_instr *r, size_t ro
         return;
     case ROW_MUL: k->mul(x, y, width, out); return;
     case ROW_ADD: k->add(x, y, width, out); return;
-    case ROW_BIAS: k->add(x, p->w->weight[n->param[1]].vector, width, out); return;
+    case ROW_BIAS: k->add(x, p->w->weight[node_param(p->g, n, 1)].vector, width, out); return;
     case ROW_SCALE: k->scale(x, n->scale, width, out); return;
     case ROW_SOFTCAP: k->softcap(x, n->cap, width, out); return;
     case ROW_QUANT:

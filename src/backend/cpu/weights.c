@@ -92,8 +92,8 @@ static void uses(const struct graph *g, bool *panels, bool *table)
 {
     for (size_t i = 0; i < g->n_nodes; i++) {
         const struct graph_node *n = &g->nodes[i];
-        if (n->op == OP_LINEAR) panels[n->param[0]] = true;
-        if (n->op == OP_EMBED) table[n->param[0]] = true;
+        if (n->op == OP_LINEAR) panels[node_param(g, n, 0)] = true;
+        if (n->op == OP_EMBED) table[node_param(g, n, 0)] = true;
     }
 }
 
