@@ -7,7 +7,7 @@
 #include "stretto/output.h"
 #include "stretto/peer_flags.h"
 #include "text/chat.h"
-#include "text/template.h"
+#include "template/template.h"
 #include "text/tokenizer.h"
 #include <stdio.h>
 #include <string.h>

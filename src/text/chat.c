@@ -2,7 +2,7 @@
 #include "base/json.h"
 #include "base/memory.h"
 #include "base/utf8.h"
-#include "text/template.h"
+#include "template/template.h"
 #include "text/tokenizer.h"
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* Any bytes as a template, rendered with a small conversation: no crash, no leak, no endless work.
  * What is printed is UTF-8, and rendering twice gives the same. */
-#include "text/template.h"
+#include "template/template.h"
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>

@@ -3,7 +3,7 @@
  * eats the blanks before it, `-` eats all white space on its side and `+` keeps it. Source: the
  * lexer section of the Jinja 3.1 documentation; tests/data/template_vectors.jsonl holds its
  * answers. */
-#include "text/template_int.h"
+#include "template/template_int.h"
 #include <string.h>
 
 struct lexer {

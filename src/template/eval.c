@@ -1,7 +1,7 @@
 /* The tree, evaluated. Scopes are chains from the inside out and end at the caller's variables; a
  * loop body, a macro, a set/filter/call block and `with` open one, `if` does not. A name set inside
  * is gone outside, as in Jinja; namespaces carry values out. */
-#include "text/template_int.h"
+#include "template/template_int.h"
 #include <string.h>
 
 static stretto_status eval(struct render *r, const struct node *n, struct value *out);

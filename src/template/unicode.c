@@ -1,7 +1,7 @@
 /* Characters as Python's str sees them: categories and simple case mappings come from utf8proc, the
  * tables hold what it lacks (mappings to several characters, the Other_* properties). Source: the
  * Unicode Character Database 14, SpecialCasing.txt and PropList.txt. */
-#include "text/template_int.h"
+#include "template/template_int.h"
 #include <string.h>
 #include <utf8proc.h>
 

@@ -3,7 +3,7 @@
  * Jinja has no answer for: limits, memory, errors. */
 #include "unit/unit.h"
 #include "base/memory.h"
-#include "text/template.h"
+#include "template/template.h"
 #include <jansson.h>
 #include <pthread.h>
 #include <stdbool.h>

@@ -1,5 +1,5 @@
 /* The tests behind `is`. */
-#include "text/template_int.h"
+#include "template/template_int.h"
 #include <string.h>
 
 #define TEST(name) \

@@ -1,6 +1,6 @@
 /* The filters behind |. Jinja's lazy ones (map, select, ...) work at once here and answer a
  * one-shot iterator, so `|length` or `[0]` on them is an error as it is there. */
-#include "text/template_int.h"
+#include "template/template_int.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "text/template_int.h"
+#include "template/template_int.h"
 #include "base/memory.h"
 #include <string.h>
 

@@ -11,7 +11,7 @@
  *   SET a = target, b | SETBLOCK a, b = filters or NULL, body | MACRO name, sig, body, v = its name
  *   CALLBLOCK a = call, sig, body | FILTERBLOCK b = filters, body | WITH list = targets, other = values,
  *   body | SCOPE body */
-#include "text/template_int.h"
+#include "template/template_int.h"
 #include <string.h>
 
 struct parser {

@@ -1,7 +1,7 @@
 /* Values into text: str(), repr(), JSON as json.dumps writes it, HTML escapes. Everything is
  * appended to r->out; a caller who wants a value notes r->out.len before and cuts the tail off
  * after. */
-#include "text/template_int.h"
+#include "template/template_int.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>

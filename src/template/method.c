@@ -1,6 +1,6 @@
 /* Methods of Python's built-in types. Those that would change a list or dict are refused as Jinja's
  * immutable sandbox refuses them; those that exist but are not here are refused by name. */
-#include "text/template_int.h"
+#include "template/template_int.h"
 #include <string.h>
 
 #define METHOD(name) \

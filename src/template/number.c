@@ -1,7 +1,7 @@
 /* Numbers as Python has them: its operators, its spelling of floats, its rounding. Integers are 64
  * bits wide; what needs more is refused, never wrapped. Larger ones that come in as variables
  * (T_BIG) can be printed, compared and turned into floats. */
-#include "text/template_int.h"
+#include "template/template_int.h"
 #include "base/json.h"
 #include <locale.h>
 #include <math.h>

@@ -1,7 +1,7 @@
 /* Arguments of built-in functions, and the functions a template finds without being given any:
  * Jinja's range, dict, namespace, cycler and joiner, and raise_exception and strftime_now as
  * chat templates expect them. */
-#include "text/template_int.h"
+#include "template/template_int.h"
 #include <string.h>
 
 /* The position of a name in "a b? c?", or -1; the number of words in *n. */

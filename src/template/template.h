@@ -1,8 +1,8 @@
 /* Chat templates: an interpreter for the Jinja subset that real templates use. What it does not
  * know is an error that names the construct and the line, never a fallback to another template.
  * Limits on everything an attacker could count: source bytes, nesting, loop steps, output bytes. */
-#ifndef TEXT_TEMPLATE_H
-#define TEXT_TEMPLATE_H
+#ifndef TEMPLATE_H
+#define TEMPLATE_H
 #include "base/buffer.h"
 #include "base/status.h"
 #include <time.h>

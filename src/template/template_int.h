@@ -4,9 +4,9 @@
  *
  * Strings are UTF-8 views, always well formed, and count in code points as Python's do. Values are
  * immutable except namespaces, cyclers, joiners, loops and one-shot iterators. */
-#ifndef TEXT_TEMPLATE_INT_H
-#define TEXT_TEMPLATE_INT_H
-#include "text/template.h"
+#ifndef TEMPLATE_INT_H
+#define TEMPLATE_INT_H
+#include "template/template.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -104,7 +104,7 @@ struct nodes { struct node **v; size_t n, cap; };
 struct keyword { const struct str *name; struct node *v; };
 struct args { struct nodes pos; struct keyword *kw; size_t n_kw, cap_kw; struct node *star, *dstar; };
 
-/* One shape for every node; which fields are used stands in template_parse.c where it is made. */
+/* One shape for every node; which fields are used stands in parse.c where it is made. */
 struct node {
     uint8_t kind;
     uint8_t op;                          /* a token kind, or a flag */
@@ -190,7 +190,7 @@ stretto_status tmpl_enter(struct render *r);
 /* How much of a name of n bytes a message shows, for %.*s. */
 static inline int tmpl_shown(size_t n) { return n < 60 ? (int)n : 60; }
 
-/* template_value.c */
+/* value.c */
 const char *tmpl_type(struct value v);                             /* Python's name of the type */
 size_t tmpl_chars(struct str *s);
 size_t tmpl_offset(struct str *s, size_t at);                   /* byte offset of code point `at` */
@@ -232,10 +232,10 @@ stretto_status tmpl_undefined(struct render *r, const char *type, const struct s
 stretto_status tmpl_use_undefined(struct render *r, struct value v);   /* always an error */
 stretto_status tmpl_sort(struct render *r, struct list *l, struct list *keys, bool reverse);
 
-/* template_vars.c: the caller's variables come before the globals */
+/* vars.c: the caller's variables come before the globals */
 stretto_status tmpl_variables(struct render *r, const struct template_input *in);
 
-/* template_number.c */
+/* number.c */
 stretto_status tmpl_binary(struct render *r, int op, struct value a, struct value b,
                            struct value *out);
 /* Two numbers of which one is T_BIG: as tmpl_compare. */
@@ -247,7 +247,7 @@ void tmpl_float_text(double f, char text[40]);
 bool tmpl_parse_float(const char *p, size_t n, double *out);       /* as Python's float() */
 bool tmpl_parse_int(const char *p, size_t n, int base, int64_t *out, bool *overflow);
 
-/* template_print.c: text is appended to r->out; tmpl_cut takes it back as a string value */
+/* print.c: text is appended to r->out; tmpl_cut takes it back as a string value */
 stretto_status tmpl_write(struct render *r, const void *p, size_t n);
 stretto_status tmpl_write_part(struct render *r, const struct str *s, const char *p, size_t n);
 stretto_status tmpl_write_str(struct render *r, const struct str *s);
@@ -265,14 +265,14 @@ struct json_style {
 stretto_status tmpl_json(struct render *r, struct value v, const struct json_style *s,
                          unsigned depth);
 
-/* template_format.c */
+/* format.c */
 stretto_status tmpl_percent(struct render *r, struct value fmt, struct value args,
                             struct value *out);
 stretto_status tmpl_format(struct render *r, struct value fmt, const struct call *c,
                            struct value *out);
 stretto_status tmpl_strftime(struct render *r, struct str *fmt, struct value *out);
 
-/* template_unicode.c */
+/* unicode.c */
 size_t tmpl_decode(const char *p, size_t n, uint32_t *cp);         /* bytes; text is well formed */
 size_t tmpl_encode(uint32_t cp, char out[4]);
 bool tmpl_valid(const char *p, size_t n);
@@ -294,12 +294,12 @@ stretto_status tmpl_recase(struct render *r, const struct str *s, const char *p,
 /* The part of [p, p + n) between its ends' white space, or the ends' characters of `set`. */
 void tmpl_strip(const char **p, size_t *n, const struct str *set, bool left, bool right);
 
-/* template_lex.c, template_parse.c */
+/* lex.c, parse.c */
 stretto_status tmpl_lex(struct render *r, const char *text, size_t n, struct token **out,
                         size_t *n_out);
 stretto_status tmpl_parse(struct render *r, struct template *t, const struct token *tok);
 
-/* template_eval.c */
+/* eval.c */
 stretto_status tmpl_run(struct render *r);
 stretto_status tmpl_attr(struct render *r, struct value v, const struct str *name,
                          struct value *out);
@@ -312,7 +312,7 @@ stretto_status tmpl_builtin(struct render *r, const struct function *fn, struct 
 stretto_status tmpl_loop_attr(struct render *r, struct value v, const struct str *name,
                               struct value *out);
 
-/* template_call.c: `params` is a list of words, "?" after those that may be left out; out has one
+/* call.c: `params` is a list of words, "?" after those that may be left out; out has one
  * value for each, T_MISSING when it was not given. */
 stretto_status tmpl_bind(struct render *r, const char *who, const struct call *c,
                          const char *params, struct value *out);
@@ -320,12 +320,12 @@ stretto_status tmpl_want_str(struct render *r, const char *who, struct value v, 
 stretto_status tmpl_want_int(struct render *r, const char *who, struct value v, int64_t *out);
 const struct function *tmpl_global(const struct str *name);
 
-/* template_method.c: T_MISSING when the type has no such attribute */
+/* method.c: T_MISSING when the type has no such attribute */
 stretto_status tmpl_method(struct render *r, struct value v, const struct str *name,
                            struct value *out);
 builtin tmpl_str_strip, tmpl_str_replace;
 
-/* template_filter.c, template_test.c */
+/* filter.c, test.c */
 const struct function *tmpl_filter(const struct str *name);
 const struct function *tmpl_test(const struct str *name);
 #endif

@@ -1,6 +1,6 @@
 /* Python's three ways to format: the % operator, str.format and strftime. English month and day
  * names whatever the locale. A conversion or directive that is not here is refused by name. */
-#include "text/template_int.h"
+#include "template/template_int.h"
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>

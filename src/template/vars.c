@@ -1,6 +1,6 @@
 /* JSON text into the variables of a render. Numbers are Python's: integers of any size. Only names
  * that the template mentions are made. */
-#include "text/template_int.h"
+#include "template/template_int.h"
 #include "base/json.h"
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* Values of a template: memory, strings, lists, dictionaries, and Python's rules of truth,
  * equality, order and iteration. Dictionaries are short and never shrink: a linear search over
  * stored hashes. */
-#include "text/template_int.h"
+#include "template/template_int.h"
 #include "base/memory.h"
 #include <math.h>
 #include <stdarg.h>
