@@ -29,7 +29,7 @@ def main():
         return 1
     cxx = next(filter(None, map(shutil.which, ("g++", "clang++", "clang++-14"))), None)
     if not cxx:
-        print("skip: no C++ compiler; as C17 the header is fine")
+        print("skip: no C++ compiler (./dev test installs it); as C17 the header is fine")
         return 77
     for standard in ("c++11", "c++17"):
         good, words = compiles(cxx, "-std=" + standard, *include, "-x", "c++")

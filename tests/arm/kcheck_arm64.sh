@@ -6,7 +6,7 @@ kcheck=$source/build/arm64/tests/kcheck
 
 for tool in aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu qemu-aarch64:qemu-user ninja:ninja-build; do
     command -v "${tool%%:*}" >/dev/null || {
-        echo "skip: ${tool%%:*} is missing (Debian: ${tool##*:})"
+        echo "skip: ${tool%%:*} is missing (./dev test installs it; Debian: ${tool##*:})"
         exit 77
     }
 done

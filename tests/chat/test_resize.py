@@ -145,7 +145,7 @@ class Resize(unittest.TestCase):
 
 if __name__ == "__main__":
     if not shutil.which("tmux"):
-        print("skip: tmux is missing (Debian: tmux)")
+        print("skip: tmux is missing (./dev test installs it)")
         sys.exit(77)
     PROGRAM = os.path.abspath(sys.argv.pop(1))
     unittest.main(verbosity=2 if "-v" in sys.argv else 1)

@@ -13,7 +13,7 @@ try:
     import numpy as np
     import gguf
 except ImportError as e:
-    print(f"skip: {e}")
+    print(f"skip: {e}; ./dev test installs what is missing")
     sys.exit(77)
 
 stretto, check, golden = sys.argv[1:4]

@@ -178,7 +178,7 @@ def check_fish():
 
 def main():
     if not shutil.which("bash"):
-        print("skip: no bash")
+        print("skip: bash is not here")
         return 77
     make_world()
     rows = json.loads(subprocess.run([PROGRAM, "help", "--json"], check=True, text=True,
@@ -191,7 +191,7 @@ def main():
             check()
             done.append(shell)
         else:
-            print(f"note: {shell} is not here; its completion was not tried")
+            print(f"skip: {shell} is not here (./dev test installs it); its completion was not tried")
     if list(FOLDER.rglob("PWNED")):
         wrong.append("the name of a model was run as a command")
     shutil.rmtree(FOLDER)

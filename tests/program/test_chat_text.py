@@ -290,7 +290,7 @@ def main():
         import jinja2                                      # noqa: F401
         from tokenizers import Tokenizer
     except ImportError as e:
-        print(f"skip: {e}")
+        print(f"skip: {e}; ./dev test installs what is missing")
         return 77
     tok = Tokenizer.from_str(json.dumps(with_merges()))
     tok.encode_special_tokens = True

@@ -16,7 +16,7 @@ try:
     from gguf.quants import quantize
     from gguf import GGMLQuantizationType as T
 except ImportError as e:
-    print(f"skip: {e.name} is not installed (pip install gguf numpy)")
+    print(f"skip: {e.name} is not installed (./dev test installs it)")
     sys.exit(77)
 
 

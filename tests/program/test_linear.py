@@ -25,7 +25,7 @@ except ImportError as e:
     print("skip: the Python package %s is not installed (./dev test installs it)" % e.name)
     sys.exit(77)
 if not shutil.which("valgrind"):
-    print("skip: valgrind is not installed, which counts the instructions")
+    print("skip: valgrind, which counts the instructions, is not installed (./dev test installs it)")
     sys.exit(77)
 
 CUT, SIZE, SHORT, MEGABYTE = 1500, 1 << 11, 1 << 16, 1 << 20

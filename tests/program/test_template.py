@@ -113,7 +113,8 @@ def against_jinja(folder):
     made = subprocess.run([sys.executable, "-W", "ignore", maker, "--random", "400", "7"],
                           capture_output=True, text=True, encoding="utf-8")
     if made.returncode:
-        print("skip: tools/make_template_vectors.py does not run here: " + made.stderr.strip()[-200:])
+        print("skip: tools/make_template_vectors.py does not run here (./dev test installs what it needs): "
+              + made.stderr.strip()[-200:])
         return None
     head, *rows = map(json.loads, made.stdout.rstrip("\n").split("\n"))
     variables, template = folder / "vars.json", folder / "t.jinja"

@@ -23,7 +23,8 @@ except ImportError as e:
     print("skip: the Python package %s is not installed (./dev test installs it)" % e.name)
     sys.exit(77)
 if int(transformers.__version__.split(".")[0]) < 5:
-    print("skip: transformers %s reads folders otherwise; version 5 is what the test is for" % transformers.__version__)
+    print("skip: transformers %s reads folders otherwise; ./dev test installs version 5, which the test is for"
+          % transformers.__version__)
     sys.exit(77)
 
 SPECIAL, ADD = 1, 2

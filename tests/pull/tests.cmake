@@ -1,9 +1,8 @@
 # stretto-pull against a misbehaving local server; the program under test is this build's.
 if(TARGET stretto-pull)
-  find_package(Python3 COMPONENTS Interpreter REQUIRED)
-  add_test(NAME pull COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/test_pull.py
+  add_test(NAME pull COMMAND python3 ${CMAKE_CURRENT_LIST_DIR}/test_pull.py
     $<TARGET_FILE:stretto-pull>)
-  add_test(NAME pull.first_use COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/test_first_use.py
+  add_test(NAME pull.first_use COMMAND python3 ${CMAKE_CURRENT_LIST_DIR}/test_first_use.py
     $<TARGET_FILE:stretto> $<TARGET_FILE:stretto-pull> ${CMAKE_BINARY_DIR}/golden)
   set_tests_properties(pull.first_use PROPERTIES FIXTURES_REQUIRED golden LABELS quick SKIP_RETURN_CODE 77
     TIMEOUT 300)
