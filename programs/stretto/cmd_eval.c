@@ -211,13 +211,18 @@ static stretto_status all_rows(struct engine *e, const int32_t *ids, size_t n, f
                                bool encoder, struct error *err)
 {
     struct row *r = calloc(n, sizeof *r);
-    if (!r) return fail(err, STRETTO_E_NOMEM, "out of memory");
-    for (size_t i = 0; i < n; i++)
+    struct answer *a = calloc(n, sizeof *a);
+    stretto_status s = r && a ? STRETTO_OK : fail(err, STRETTO_E_NOMEM, "out of memory");
+    for (size_t i = 0; i < n && s == STRETTO_OK; i++)
         r[i] = (struct row){0, ids[i], i ? (int32_t)i - 1 : ROW_COMMITTED, 1,
-                            encoder ? ASK_HIDDEN : ASK_LOGITS};
-    struct answers a = { .logits = encoder ? NULL : out, .hidden = encoder ? out : NULL };
-    stretto_status s = engine_step(e, r, n, &a, err);
+                            encoder ? WANT_HIDDEN : WANT_LOGITS};
+    const struct config *c = &engine_model(e)->config;
+    if (s == STRETTO_OK) {
+        answers_place(a, r, n, out, encoder ? c->width : c->vocab);
+        s = engine_step(e, r, n, a, err);
+    }
     free(r);
+    free(a);
     return s;
 }
 

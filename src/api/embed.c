@@ -14,6 +14,7 @@ struct embedding {
     enum pooling kind;
     bool normalize;
     struct row *rows;                /* of a step */
+    struct answer *answers;
     float *hidden;                   /* [rows][width]: what the rows of a step answer */
     double *sum;                     /* [width] */
     float *out;
@@ -92,11 +93,11 @@ static stretto_status read_text(struct embedding *x)
         for (size_t i = 0; i < n; i++) {
             bool ask = asks(x, at + i);
             x->rows[i] = (struct row){ x->s->seq, x->ids[at + i], i ? (int32_t)i - 1 : ROW_COMMITTED, 1,
-                                       ask ? ASK_HIDDEN : ASK_NOTHING };
+                                       ask ? WANT_HIDDEN : WANT_NOTHING };
             n_asks += ask;
         }
-        struct answers a = { .hidden = x->hidden };
-        TRY(engine_step(x->e, x->rows, n, &a, &x->s->err));
+        answers_place(x->answers, x->rows, n, x->hidden, x->width);
+        TRY(engine_step(x->e, x->rows, n, x->answers, &x->s->err));
         engine_commit(x->e, x->s->seq, (uint32_t)n);
         take(x, at, n_asks);
     }
@@ -119,9 +120,10 @@ static stretto_status compute(struct embedding *x)
 {
     size_t rows = engine_about(x->e)->max_rows, n = x->count < rows ? x->count : rows;
     x->rows = mem_zalloc(n, sizeof *x->rows);
+    x->answers = mem_zalloc(n, sizeof *x->answers);
     x->hidden = mem_alloc(n * x->width * sizeof *x->hidden);
     x->sum = mem_zalloc(x->width, sizeof *x->sum);
-    stretto_status s = x->rows && x->hidden && x->sum
+    stretto_status s = x->rows && x->answers && x->hidden && x->sum
                            ? STRETTO_OK : fail(&x->s->err, STRETTO_E_NOMEM, "out of memory");
     engine_rewind(x->e, x->s->seq, 0);
     x->s->n_tokens = 0;
@@ -131,6 +133,7 @@ static stretto_status compute(struct embedding *x)
     engine_rewind(x->e, x->s->seq, 0);
     if (s == STRETTO_OK) finish(x);
     mem_free(x->rows);
+    mem_free(x->answers);
     mem_free(x->hidden);
     mem_free(x->sum);
     return s;

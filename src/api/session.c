@@ -347,15 +347,9 @@ static bool is_encoder(const stretto_session *s)
     return engine_model(s->engine->engine)->graph.logits == GRAPH_NONE;
 }
 
-static uint8_t ask(const stretto_session *s)
+static uint8_t wants(const stretto_session *s)
 {
-    return sampler_is_greedy(&s->sampler) ? ASK_BEST : ASK_LOGITS;
-}
-
-static struct answers want(stretto_session *s)
-{
-    return sampler_is_greedy(&s->sampler) ? (struct answers){.best = &s->best}
-                                          : (struct answers){.logits = s->logits};
+    return sampler_is_greedy(&s->sampler) ? WANT_BEST : WANT_LOGITS;
 }
 
 stretto_status stretto_session_watch(stretto_session *s,
@@ -395,18 +389,19 @@ static stretto_status stopped(stretto_session *s, size_t at, size_t n)
 static stretto_status read_prompt(stretto_session *s, const int32_t *ids, size_t n)
 {
     struct engine *e = s->engine->engine;
-    struct answers last = want(s);
+    struct answer last = { .logits = s->logits };
     size_t part = engine_about(e)->max_rows;
     for (size_t at = 0; at < n;) {
         size_t k = n - at < part ? n - at : part;
         bool whole = at + k == n;
-        stretto_status status = engine_feed(e, s->seq, ids + at, k, whole ? ask(s) : ASK_NOTHING,
-                                            whole ? &last : NULL, &s->err);
+        stretto_status status = engine_feed(e, s->seq, ids + at, k, whole ? wants(s) : WANT_NOTHING,
+                                            &last, &s->err);
         if (status == STRETTO_E_CANCEL) return stopped(s, at, n);
         TRY(status);
         at += k;
         if (s->read && s->read(s->read_user, at, n) && !whole) return stopped(s, at, n);
     }
+    s->best = last.best;
     return STRETTO_OK;
 }
 

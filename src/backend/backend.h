@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct graph; struct binding; struct step; struct weights; struct program; struct team;
+struct graph; struct binding; struct step; struct answer; struct weights; struct program; struct team;
 
 enum cache_type { CACHE_F32, CACHE_F16, CACHE_BF16, CACHE_Q8_0, CACHE_Q8_0_Q4_0, CACHE_TYPES };
 /* "f16" and so on; false for another word. */
@@ -73,8 +73,10 @@ struct backend {
     stretto_status (*compile)(struct program **out, const struct graph *g, const struct weights *w,
                               struct team *team, const struct program_limits *l, struct error *err);
     void (*program_close)(struct program *p);
-    /* Allocates nothing. E_NAN when an answer is not a number. */
-    stretto_status (*run)(struct program *p, const struct step *s, struct error *err);
+    /* Allocates nothing. answers[i] is where ask i's answer goes. OK when every ask has its own status and
+     * what it wants; otherwise (misuse, cancelled) nothing was answered. */
+    stretto_status (*run)(struct program *p, const struct step *s, struct answer *const *answers,
+                          struct error *err);
     /* Copies a page's content (fork), moves one slot's content within the sequence's pages
      * (accept). */
     void (*page_copy)(struct program *p, int32_t from, int32_t to);

@@ -1,16 +1,23 @@
 #include "cache/cache.h"
 
-void cache_plan(struct cache *c, struct arena *a, uint32_t max_pages, uint32_t max_seq_pages)
+void cache_plan(struct cache *c, struct arena *a, uint32_t max_pages, uint32_t max_seq_pages,
+                uint32_t sequences)
 {
     c->max_pages = max_pages;
     c->max_seq_pages = max_seq_pages;
     c->refs = arena_take(a, max_pages * sizeof *c->refs);
     c->free = arena_take(a, max_pages * sizeof *c->free);
+    c->tables = arena_take(a, (size_t)sequences * max_seq_pages * sizeof *c->tables);
 }
 
-void cache_seq_plan(struct cache_seq *s, struct arena *a, uint32_t max_seq_pages)
+void cache_seq_plan(const struct cache *c, struct cache_seq *s, uint32_t number)
 {
-    *s = (struct cache_seq){ .pages = arena_take(a, max_seq_pages * sizeof *s->pages) };
+    *s = (struct cache_seq){ .pages = c->tables ? c->tables + (size_t)number * c->max_seq_pages : NULL };
+}
+
+int32_t cache_seq_table(const struct cache *c, const struct cache_seq *s)
+{
+    return (int32_t)(s->pages - c->tables);
 }
 
 void cache_init(struct cache *c, const struct backend *b, struct program *p)
@@ -37,25 +44,23 @@ static void page_drop(struct cache *c, int32_t page)
     if (--c->refs[page] == 0) c->free[c->n_free++] = page;
 }
 
-stretto_status cache_reserve(struct cache *c, struct cache_seq *s, uint32_t n_slots,
-                             struct error *err)
+uint32_t cache_reserve(struct cache *c, struct cache_seq *s, uint32_t n_slots)
 {
-    uint32_t pages = (n_slots + PAGE_SLOTS - 1) / PAGE_SLOTS, first = s->n_tokens / PAGE_SLOTS;
-    uint32_t need = pages > s->n_pages ? pages - s->n_pages : 0;
-    for (uint32_t i = first; i < s->n_pages && i < pages; i++) need += c->refs[s->pages[i]] > 1;
-    if (pages > c->max_seq_pages || need > c->n_free)
-        return fail(err, STRETTO_E_FULL,
-                    "the cache is full: %u tokens do not fit, %u pages of %d tokens are free",
-                    n_slots, c->n_free, PAGE_SLOTS);
-    for (uint32_t i = first; i < s->n_pages && i < pages; i++)
-        if (c->refs[s->pages[i]] > 1) {
-            int32_t own = page_take(c);
-            c->backend->page_copy(c->program, s->pages[i], own);
+    uint32_t pages = (n_slots + PAGE_SLOTS - 1) / PAGE_SLOTS, i = s->n_tokens / PAGE_SLOTS;
+    if (pages > c->max_seq_pages) pages = c->max_seq_pages;
+    for (; i < pages; i++) {
+        bool own = i < s->n_pages && c->refs[s->pages[i]] == 1;
+        if (own) continue;
+        if (!c->n_free) break;
+        int32_t page = page_take(c);
+        if (i < s->n_pages) {          /* shared: a copy of its own, before it is written to */
+            c->backend->page_copy(c->program, s->pages[i], page);
             page_drop(c, s->pages[i]);
-            s->pages[i] = own;
-        }
-    while (s->n_pages < pages) s->pages[s->n_pages++] = page_take(c);
-    return STRETTO_OK;
+        } else s->n_pages++;
+        s->pages[i] = page;
+    }
+    uint32_t reach = i * PAGE_SLOTS;
+    return n_slots < reach ? n_slots : reach > s->n_tokens ? reach : s->n_tokens;
 }
 
 uint32_t cache_rewind(struct cache *c, struct cache_seq *s, uint32_t n)

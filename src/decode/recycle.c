@@ -76,14 +76,13 @@ static void recycle_observe(void *state, const struct outcome *o)
 {
     struct recycle *x = state;
     const struct draft *d = o->draft;
-    if (!o->top) return;
     uint32_t last = o->now.n - o->n_path - 2;
     int32_t token = o->now.tokens[last];
-    recycle_learn(&x->memory, last ? o->now.tokens[last - 1] : -1, token, &o->top[0]);
+    recycle_learn(&x->memory, last ? o->now.tokens[last - 1] : -1, token, &o->answers[0].top);
     for (uint32_t i = 0; i < d->n_sent; i++) {
         const struct draft_node *n = &d->node[d->order[i]];
         recycle_learn(&x->memory, n->parent < 0 ? token : d->node[n->parent].token, n->token,
-                      &o->top[n->row]);
+                      &o->answers[n->row].top);
     }
 }
 

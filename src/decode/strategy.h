@@ -82,7 +82,7 @@ stretto_status propose_companion(struct companion *c, const struct timeline *t,
 struct outcome {
     const struct draft *draft;         /* with rows and answers                                  */
     int32_t root_answer;               /* the model's token after the last certain token         */
-    const struct step_top *top;        /* [row]: the likeliest tokens there; NULL: not asked for */
+    const struct answer *answers;      /* [row]: those that were sent have their `top`            */
     const int32_t *path; uint32_t n_path;   /* accepted nodes, in order                          */
     struct timeline now;               /* the timeline after acceptance, new last token included */
 };

@@ -15,7 +15,7 @@ struct drafter {
     int32_t *to_draft;                 /* [vocab] -1: no such token; NULL: the ids are equal */
     int32_t *from_draft;               /* [draft_vocab] the way back, likewise               */
     float *logits, *seen;              /* [draft_vocab]; [vocab] what the sampler edits      */
-    struct step_top top;               /* instead of logits where the sampler takes the best */
+    struct answer last;                /* of its newest token: `top`, or logits where the sampler draws */
     int32_t *text, *mapped;            /* [context] of the target's and of the draft's ids   */
     uint32_t context, own_context;     /* of the target, of the draft model                  */
     uint32_t length;                   /* of mapped                                          */
@@ -136,16 +136,18 @@ static struct guess_price price(void *ud, const struct timeline *t, double spend
 /* Tokens at the end of the draft model's timeline, with the answer behind them. */
 static stretto_status feed(struct drafter *d, const int32_t *tokens, uint32_t n, struct error *err)
 {
-    bool best = sampler_is_greedy(d->follows);
-    uint8_t ask = best ? ASK_BEST : ASK_LOGITS;
-    struct answers a = { .logits = best ? NULL : d->logits, .top = best ? &d->top : NULL };
+    uint8_t wants = sampler_is_greedy(d->follows) ? WANT_TOP : WANT_LOGITS;
     struct row rows[COSTS_MOST];
-    if (n > COSTS_MOST) return engine_feed(d->engine, 0, tokens, n, ask, &a, err);
+    struct answer answers[COSTS_MOST];
+    d->last.logits = d->logits;
+    if (n > COSTS_MOST) return engine_feed(d->engine, 0, tokens, n, wants, &d->last, err);
     for (uint32_t i = 0; i < n; i++)
         rows[i] = (struct row){ 0, tokens[i], i ? (int32_t)i - 1 : ROW_COMMITTED, 0,
-                                i + 1 < n ? 0 : ask };
+                                i + 1 < n ? WANT_NOTHING : wants };
+    answers[n - 1] = d->last;
     double begin = clock_seconds();
-    TRY(engine_step(d->engine, rows, n, &a, err));
+    TRY(engine_step(d->engine, rows, n, answers, err));
+    d->last = answers[n - 1];
     engine_commit(d->engine, 0, n);
     costs_learn(&d->costs, n, clock_seconds() - begin);
     return STRETTO_OK;
@@ -175,17 +177,17 @@ static void take_best(const struct drafter *d, int32_t *token, float *p)
 {
     float sum = 0, logit = 0;
     *token = -1;
-    for (int i = 0; i < STEP_TOP && d->top.id[i] >= 0; i++) {
-        int32_t id = d->top.id[i];
+    for (int i = 0; i < STEP_TOP && d->last.top.id[i] >= 0; i++) {
+        int32_t id = d->last.top.id[i];
         if (d->from_draft) id = d->from_draft[id];
         if ((uint32_t)id >= d->vocab) id = -1;
         if (*token < 0 && id >= 0) {
             *token = id;
-            logit = d->top.logit[i];
+            logit = d->last.top.logit[i];
         }
-        sum += expf(d->top.logit[i] - d->top.logit[0]);
+        sum += expf(d->last.top.logit[i] - d->last.top.logit[0]);
     }
-    *p = *token >= 0 ? expf(logit - d->top.logit[0]) / sum : 0;
+    *p = *token >= 0 ? expf(logit - d->last.top.logit[0]) / sum : 0;
 }
 
 /* The token that the writer's sampler would draw from the draft model's answer behind text[0..n), in

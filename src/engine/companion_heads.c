@@ -1,6 +1,6 @@
 /* The layers W_k are small and float32 here; what costs is the projection to the vocabulary. It is
- * a graph of its own on the model's backend: the new states are the rows of a lookup table, one
- * token id each, so heads that share an output layer read its weights once. */
+ * a graph of its own on the model's backend whose rows bring the new states as vectors, so heads that
+ * share an output layer read its weights once. */
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/memory.h"
@@ -11,7 +11,6 @@
 #include <string.h>
 
 enum { MAX_HEADS = 16 };
-#define STATE "heads.state"
 
 struct head { float *w, *bias; struct param_bytes output; }; /* w: [width in][width out] */
 
@@ -145,12 +144,6 @@ static stretto_status find_param(void *ud, const char *name, uint32_t n_in, uint
 {
     const struct found *f = ud;
     const struct head_file *h = f->h;
-    if (strcmp(name, STATE) == 0) {
-        *out = (struct param_bytes){ .type = DT_F32, .n_in = h->width, .n_out = h->n,
-                                     .data = h->state, .row_bytes = h->width * sizeof(float),
-                                     .memory = true };
-        return STRETTO_OK;
-    }
     if (h->n_outputs) {
         *out = h->head[f->first].output;
         return STRETTO_OK;
@@ -162,40 +155,45 @@ static stretto_status project_open(struct head_file *h, struct projection *p, st
 {
     const struct config *c = &h->model->config;
     struct graph_builder b = { .g = &p->graph, .err = err, .layer = -1 };
-    int32_t x = graph_ask(&b, graph_embed(&b, STATE, h->n, h->width, EMBED_TOKEN));
+    int32_t x = graph_ask(&b, graph_input(&b, h->width));
     p->graph.hidden = GRAPH_NONE;
     x = graph_linear(&b, x, c->tied ? "token_embd.weight" : "output.weight", NULL, h->vocab);
     if (c->logit_softcap > 0) x = graph_softcap(&b, x, c->logit_softcap);
     TRY(b.status);
     p->graph.logits = x;
-    p->graph.layers = p->graph.kv_heads = 1; /* a cache that nothing is written to */
-    p->graph.kv_head_dim = 16;
     struct found found = { h, p->first };
     struct binding binding = { &found, find_param };
     struct upload_options up = { .team = h->team, .reference = h->model->reference };
     const struct backend *backend = h->model->backend;
     TRY(backend->upload(&p->weights, &p->graph, &binding, &up, err));
-    struct program_limits limits = { .max_rows = h->n, .max_asks = h->n, .max_pages = 1,
-                                     .max_seq_pages = 1, .cache = CACHE_F16, .strict = true };
+    struct program_limits limits = { .max_rows = p->n, .max_asks = p->n, .strict = true };
     return backend->compile(&p->program, &p->graph, p->weights, h->team, &limits, err);
 }
 
 static stretto_status project(const struct head_file *h, const struct projection *p,
                               struct error *err)
 {
-    int32_t token[MAX_HEADS], at[MAX_HEADS], seq[MAX_HEADS] = { 0 }, parent[MAX_HEADS], page = 0;
-    uint8_t given[MAX_HEADS] = { 0 }, asks[MAX_HEADS];
+    int32_t input[MAX_HEADS], at[MAX_HEADS], zero[MAX_HEADS] = { 0 }, parent[MAX_HEADS];
+    uint8_t given[MAX_HEADS] = { 0 }, wants[MAX_HEADS];
+    struct answer answer[MAX_HEADS], *answers[MAX_HEADS];
     for (uint32_t i = 0; i < p->n; i++) {
-        token[i] = (int32_t)(p->first + i);
+        input[i] = -1 - (int32_t)i;
         at[i] = (int32_t)i;
         parent[i] = (int32_t)i - 1;
-        asks[i] = ASK_LOGITS;
+        wants[i] = WANT_LOGITS;
+        answer[i] = (struct answer){ .logits = h->logits + (size_t)(p->first + i) * h->vocab };
+        answers[i] = &answer[i];
     }
-    struct step_seq one = { .pages = &page, .n_rows = (int32_t)p->n };
-    struct step s = { .n_rows = p->n, .n_seqs = 1, .token = token, .position = at, .seq = seq,
-                      .slot = at, .parent = parent, .given = given, .asks = asks, .seqs = &one,
-                      .logits = h->logits + (size_t)p->first * h->vocab };
-    return h->model->backend->run(p->program, &s, err);
+    struct step_seq one = { .n_rows = (int32_t)p->n };
+    struct step s = { .n_rows = p->n, .n_seqs = 1, .n_asks = p->n, .n_heads = p->n, .token = input,
+                      .position = at, .seq = zero, .slot = at, .parent = parent, .given = given,
+                      .vectors = h->state + (size_t)p->first * h->width, .seqs = &one, .ask_row = at,
+                      .ask_wants = wants };
+    TRY(h->model->backend->run(p->program, &s, answers, err));
+    for (uint32_t i = 0; i < p->n; i++)
+        if (answer[i].status != STRETTO_OK)
+            return fail(err, answer[i].status, "what head %u says is no number", p->first + i);
+    return STRETTO_OK;
 }
 
 /* ---- guessing ------------------------------------------------------------------------------- */

@@ -3,7 +3,13 @@
 #include "base/memory.h"
 #include <string.h>
 
-struct sequence { struct cache_seq cache; int32_t *tokens; uint32_t last_row, last_rows; };
+/* last_row, last_rows: its rows of the last call of engine_step. */
+struct sequence {
+    struct cache_seq cache;
+    int32_t *tokens;
+    uint32_t last_row, last_rows;
+    bool here;                       /* has rows in the call that is being looked at */
+};
 
 struct engine {
     const struct model *model;
@@ -14,11 +20,17 @@ struct engine {
     struct engine_info info;
     void *memory;
     size_t bytes;
-    /* the arrays of a step, [max_rows] */
-    int32_t *token, *position, *seq, *slot, *parent;
-    uint8_t *given, *asks;
+    /* the last call of engine_step, [max_rows] by its rows */
+    int32_t *sent;                   /* the row's place in the step; -1: it was not sent */
+    stretto_status *status;
+    /* the arrays of the step (graph/step.h), [max_rows] by place */
+    int32_t *token, *position, *seq, *slot, *parent, *ask_row;
+    uint8_t *given, *ask_wants;
     struct step_seq *step_seqs;      /* [sequences] */
+    int32_t *page_at;                /* [sequences] */
+    struct answer **ask_answer;      /* [max_rows] by ask */
     struct row *feed;                /* [max_rows] */
+    struct answer *feed_answers;     /* [max_rows] */
     bool (*cancel)(void *ud);        /* see engine_cancel */
     void *cancel_ud;
 };
@@ -110,23 +122,29 @@ static void take_all(struct engine *e, struct arena *a, const struct program_lim
 {
     uint32_t n = e->info.max_rows, seqs = e->info.sequences;
     struct sequence *s = arena_take(a, seqs * sizeof *s);
-    cache_plan(&e->cache, a, l->max_pages, l->max_seq_pages);
+    cache_plan(&e->cache, a, l->max_pages, l->max_seq_pages, seqs);
     for (uint32_t i = 0; i < seqs; i++) {
         struct cache_seq c;
-        cache_seq_plan(&c, a, l->max_seq_pages);
+        cache_seq_plan(&e->cache, &c, i);
         int32_t *tokens = arena_take(a, (size_t)l->max_seq_pages * PAGE_SLOTS * sizeof *tokens);
-        if (a->base) s[i] = (struct sequence){ c, tokens, 0, 0 };
+        if (a->base) s[i] = (struct sequence){ .cache = c, .tokens = tokens };
     }
     e->seqs = s;
+    e->sent = arena_take(a, n * sizeof *e->sent);
+    e->status = arena_take(a, n * sizeof *e->status);
     e->token = arena_take(a, n * sizeof *e->token);
     e->position = arena_take(a, n * sizeof *e->position);
     e->seq = arena_take(a, n * sizeof *e->seq);
     e->slot = arena_take(a, n * sizeof *e->slot);
     e->parent = arena_take(a, n * sizeof *e->parent);
     e->given = arena_take(a, n);
-    e->asks = arena_take(a, n);
+    e->ask_row = arena_take(a, n * sizeof *e->ask_row);
+    e->ask_wants = arena_take(a, n);
     e->step_seqs = arena_take(a, seqs * sizeof *e->step_seqs);
+    e->page_at = arena_take(a, seqs * sizeof *e->page_at);
+    e->ask_answer = arena_take(a, n * sizeof *e->ask_answer);
     e->feed = arena_take(a, n * sizeof *e->feed);
+    e->feed_answers = arena_take(a, n * sizeof *e->feed_answers);
 }
 
 static stretto_status open_into(struct engine *e, const struct engine_options *o, struct error *err)
@@ -175,86 +193,205 @@ const struct model *engine_model(const struct engine *e) { return e->model; }
 uint32_t engine_length(const struct engine *e, int32_t seq) { return e->seqs[seq].cache.n_tokens; }
 const int32_t *engine_tokens(const struct engine *e, int32_t seq) { return e->seqs[seq].tokens; }
 
-/* Rows [first, first + n) of one sequence: positions, slots, pages. */
-static stretto_status place_rows(struct engine *e, const struct row *rows, size_t first, size_t n,
-                                 struct step_seq *out, struct error *err)
+void answers_place(struct answer *answers, const struct row *rows, size_t n, float *out, size_t width)
 {
-    struct sequence *s = &e->seqs[rows[first].seq];
-    uint32_t committed = s->cache.n_tokens;
-    *out = (struct step_seq){
-        .committed = (int32_t)committed, .first_row = (int32_t)first, .n_rows = (int32_t)n};
-    /* What an earlier step guessed and nobody accepted is forgotten. */
-    cache_rewind(&e->cache, &s->cache, committed);
-    uint32_t end = committed;
-    for (size_t i = 0; i < n; i++) {
-        size_t r = first + i;
-        int32_t parent = rows[r].parent;
-        if (parent >= (int32_t)r || (parent >= 0 && parent < (int32_t)first) ||
-            parent < ROW_COMMITTED)
-            return fail(err, STRETTO_E_ARG,
-                        "row %zu has parent %d, which is no earlier row of its sequence", r,
-                        parent);
-        if (rows[r].token < 0 || (uint32_t)rows[r].token >= e->model->config.vocab)
-            return fail(err, STRETTO_E_ARG, "token %d; the vocabulary has ids 0 to %u",
-                        rows[r].token, e->model->config.vocab - 1);
-        if (parent != (i ? (int32_t)r - 1 : ROW_COMMITTED)) out->tree = true;
-        e->token[r] = rows[r].token;
-        e->position[r] = parent < 0 ? (int32_t)committed : e->position[parent] + 1;
-        e->slot[r] = (int32_t)(committed + i);
-        e->seq[r] = (int32_t)(out - e->step_seqs);
-        e->parent[r] = parent;
-        e->given[r] = rows[r].given;
-        e->asks[r] = rows[r].asks;
-        if ((uint32_t)e->position[r] >= end) end = (uint32_t)e->position[r] + 1;
+    for (size_t i = 0, k = 0; i < n; i++) {
+        bool wants = (rows[i].wants & (WANT_LOGITS | WANT_HIDDEN)) != 0;
+        answers[i].logits = answers[i].hidden = wants ? out + width * k++ : NULL;
     }
-    if (end > e->info.context)
-        return fail(err, STRETTO_E_FULL,
-                    "%u tokens do not fit a context of %u; shorten the text or ask for a larger "
-                    "context with -c",
-                    end, e->info.context);
-    TRY(cache_reserve(&e->cache, &s->cache, committed + (uint32_t)n, err));
-    out->pages = s->cache.pages;
-    s->last_row = (uint32_t)first;
-    s->last_rows = (uint32_t)n;
-    return STRETTO_OK;
 }
 
-stretto_status engine_step(struct engine *e, const struct row *rows, size_t n,
-                           const struct answers *a, struct error *err)
+/* ---- a step ---------------------------------------------------------------------------------- */
+
+static stretto_status too_long(const struct engine *e, size_t tokens, struct error *err)
+{
+    return fail(err, STRETTO_E_FULL,
+                "%zu tokens do not fit a context of %u; shorten the text or ask for a larger "
+                "context with -c",
+                tokens, e->info.context);
+}
+
+/* What a call gets wrong as a whole: then nothing is sent. */
+static stretto_status check_call(const struct engine *e, const struct row *rows, size_t n,
+                                 const struct answer *answers, struct error *err)
 {
     if (n == 0 || n > e->info.max_rows)
         return fail(err, STRETTO_E_ARG, "%zu rows in a step; this engine takes 1 to %u", n,
                     e->info.max_rows);
-    size_t n_seqs = 0;
-    for (size_t i = 0; i < n;) {
-        size_t end = i + 1;
-        if (rows[i].seq < 0 || (uint32_t)rows[i].seq >= e->info.sequences ||
-            n_seqs == e->info.sequences)
-            return fail(err, STRETTO_E_ARG, "sequence %d; this engine has %u", rows[i].seq,
-                        e->info.sequences);
-        while (end < n && rows[end].seq == rows[i].seq) end++;
-        TRY(place_rows(e, rows, i, end - i, &e->step_seqs[n_seqs++], err));
-        i = end;
+    for (uint32_t s = 0; s < e->info.sequences; s++) e->seqs[s].here = false;
+    for (size_t i = 0, first = 0; i < n; i++) {
+        const struct row *r = &rows[i];
+        if (i && rows[i - 1].seq != r->seq) first = i;
+        bool known = r->seq >= 0 && (uint32_t)r->seq < e->info.sequences;
+        if (known && first == i && e->seqs[r->seq].here)
+            return fail(err, STRETTO_E_ARG,
+                        "row %zu: the rows of sequence %d stand apart; rows of one sequence are "
+                        "neighbours", i, r->seq);
+        if (known) e->seqs[r->seq].here = true;
+        if (r->parent != ROW_COMMITTED && (r->parent < (int32_t)first || r->parent >= (int32_t)i))
+            return fail(err, STRETTO_E_ARG,
+                        "row %zu has parent %d, which is no earlier row of its sequence", i,
+                        r->parent);
+        if ((r->wants && !answers) || ((r->wants & WANT_LOGITS) && !answers[i].logits) ||
+            ((r->wants & WANT_HIDDEN) && !answers[i].hidden))
+            return fail(err, STRETTO_E_ARG, "row %zu has no place for what it wants", i);
     }
-    struct step s = {.n_rows = n,
-                     .n_seqs = n_seqs,
-                     .token = e->token,
-                     .position = e->position,
-                     .seq = e->seq,
-                     .slot = e->slot,
-                     .parent = e->parent,
-                     .given = e->given,
-                     .asks = e->asks,
-                     .seqs = e->step_seqs,
-                     .cancel = e->cancel,
-                     .cancel_ud = e->cancel_ud};
-    if (a) {
-        s.best = a->best;
-        s.top = a->top;
-        s.logits = a->logits;
-        s.hidden = a->hidden;
+    return STRETTO_OK;
+}
+
+/* Whether a row can be sent as far as it alone is concerned; `committed`: tokens before the first. */
+static stretto_status check_row(const struct engine *e, const struct row *r, size_t i,
+                                uint32_t committed, struct error *err)
+{
+    if (r->parent >= 0 && e->status[r->parent] != STRETTO_OK) return e->status[r->parent];
+    if (r->seq < 0 || (uint32_t)r->seq >= e->info.sequences)
+        return fail(err, STRETTO_E_ARG, "row %zu: sequence %d; this engine has %u", i, r->seq,
+                    e->info.sequences);
+    if (r->token < 0 || (uint32_t)r->token >= e->model->config.vocab)
+        return fail(err, STRETTO_E_ARG, "row %zu: token %d; the vocabulary has ids 0 to %u", i,
+                    r->token, e->model->config.vocab - 1);
+    uint32_t position = r->parent < 0 ? committed : (uint32_t)e->sent[r->parent] + 1;
+    e->sent[i] = (int32_t)position;    /* until it has a place in the step */
+    return position < e->info.context ? STRETTO_OK : too_long(e, (size_t)position + 1, err);
+}
+
+/* Rows [first, first + n), all of one sequence: which of them can be sent. Returns how many. */
+static uint32_t check_rows(struct engine *e, const struct row *rows, size_t first, size_t n,
+                           struct error *err)
+{
+    int32_t seq = rows[first].seq;
+    bool known = seq >= 0 && (uint32_t)seq < e->info.sequences;
+    uint32_t committed = known ? e->seqs[seq].cache.n_tokens : 0, ok = 0;
+    stretto_status bad = STRETTO_OK, rest = STRETTO_OK;
+    for (size_t i = first; i < first + n; i++) {
+        e->status[i] = check_row(e, &rows[i], i, committed, err);
+        ok += e->status[i] == STRETTO_OK;
+        if (bad == STRETTO_OK) bad = e->status[i];
     }
-    return e->model->backend->run(e->program, &s, err);
+    if (!known) return 0;
+    /* What an earlier step guessed and nobody accepted is forgotten. */
+    cache_rewind(&e->cache, &e->seqs[seq].cache, committed);
+    uint32_t reach = cache_reserve(&e->cache, &e->seqs[seq].cache, committed + ok) - committed;
+    if (reach < ok)
+        rest = fail(err, STRETTO_E_FULL,
+                   "the cache is full: %u more tokens of a sequence of %u do not fit, %u pages of %d "
+                   "tokens are free",
+                   ok, committed, e->cache.n_free, PAGE_SLOTS);
+    if (bad == STRETTO_OK) bad = rest;
+    if (e->model->graph.bidirectional && bad != STRETTO_OK) {
+        reach = 0;                     /* rows see each other: without one it is another text */
+        rest = bad;
+    }
+    for (size_t i = first, k = 0; i < first + n; i++)
+        if (e->status[i] == STRETTO_OK && k++ >= reach) e->status[i] = rest;
+    return ok < reach ? ok : reach;
+}
+
+/* The rows of a sequence that can be sent get their places in the step. */
+static void place_rows(struct engine *e, const struct row *rows, size_t first, size_t n,
+                       struct step *st)
+{
+    struct sequence *s = &e->seqs[rows[first].seq];
+    uint32_t committed = s->cache.n_tokens;
+    struct step_seq *q = &e->step_seqs[st->n_seqs];
+    *q = (struct step_seq){ .committed = (int32_t)committed, .first_row = (int32_t)st->n_rows };
+    for (size_t i = first; i < first + n; i++) {
+        if (e->status[i] != STRETTO_OK) {
+            e->sent[i] = -1;
+            continue;
+        }
+        int32_t at = (int32_t)st->n_rows++;
+        int32_t parent = rows[i].parent < 0 ? STEP_COMMITTED : e->sent[rows[i].parent];
+        if (parent != (q->n_rows ? at - 1 : STEP_COMMITTED)) q->tree = 1;
+        e->token[at] = rows[i].token;
+        e->position[at] = parent < 0 ? (int32_t)committed : e->position[parent] + 1;
+        e->slot[at] = (int32_t)committed + q->n_rows++;
+        e->seq[at] = (int32_t)st->n_seqs;
+        e->parent[at] = parent;
+        e->given[at] = rows[i].given;
+        e->sent[i] = at;
+    }
+    e->page_at[st->n_seqs++] = cache_seq_table(&e->cache, &s->cache);
+    s->last_row = (uint32_t)first;
+    s->last_rows = (uint32_t)n;
+}
+
+/* The asks of the rows that are sent, those of the head before those of the hidden state alone. */
+static void place_asks(struct engine *e, const struct row *rows, size_t n, struct answer *answers,
+                       struct step *st)
+{
+    for (int hidden = 0; hidden < 2; hidden++)
+        for (size_t i = 0; i < n; i++) {
+            uint8_t wants = rows[i].wants;
+            int head = (wants & WANT_OF_HEAD) != 0;
+            if (!wants || e->status[i] != STRETTO_OK || head == hidden) continue;
+            e->ask_row[st->n_asks] = e->sent[i];
+            e->ask_wants[st->n_asks] = wants;
+            e->ask_answer[st->n_asks++] = &answers[i];
+            st->n_heads += !hidden;
+        }
+}
+
+static stretto_status all_have(struct answer *answers, size_t n, stretto_status s)
+{
+    for (size_t i = 0; answers && i < n; i++) answers[i].status = s;
+    return s;
+}
+
+/* Every row's status, and the first that is not OK. err has the sentence of the first that was not sent. */
+static stretto_status outcome_of(const struct engine *e, const struct row *rows, size_t n,
+                                 struct answer *answers, struct error *err)
+{
+    stretto_status first = STRETTO_OK;
+    for (size_t i = 0; i < n; i++) {
+        stretto_status s = e->status[i];
+        if (s != STRETTO_OK || !rows[i].wants) { if (answers) answers[i].status = s; }
+        else s = answers[i].status;
+        if (first == STRETTO_OK) first = s;
+    }
+    if (first == STRETTO_E_NAN) {
+        error_clear(err);
+        fail(err, first, "the model's output is not a number; the file is damaged or its numbers "
+                         "overflow");
+    }
+    return first;
+}
+
+static stretto_status send(struct engine *e, struct step *st, struct error *err)
+{
+    st->token = e->token;
+    st->position = e->position;
+    st->seq = e->seq;
+    st->slot = e->slot;
+    st->parent = e->parent;
+    st->given = e->given;
+    st->seqs = e->step_seqs;
+    st->ask_row = e->ask_row;
+    st->ask_wants = e->ask_wants;
+    st->page = e->cache.tables;
+    st->page_at = e->page_at;
+    st->cancel = e->cancel;
+    st->cancel_ud = e->cancel_ud;
+    return e->model->backend->run(e->program, st, e->ask_answer, err);
+}
+
+stretto_status engine_step(struct engine *e, const struct row *rows, size_t n,
+                           struct answer *answers, struct error *err)
+{
+    stretto_status s = check_call(e, rows, n, answers, err);
+    if (s != STRETTO_OK) return all_have(answers, n, s);
+    struct step st = { .n_rows = 0 };
+    struct error first = { .status = STRETTO_OK };      /* of a row; nobody else's */
+    for (size_t i = 0, end; i < n; i = end) {
+        for (end = i + 1; end < n && rows[end].seq == rows[i].seq;) end++;
+        if (check_rows(e, rows, i, end - i, &first)) place_rows(e, rows, i, end - i, &st);
+        else for (size_t k = i; k < end; k++) e->sent[k] = -1;
+    }
+    place_asks(e, rows, n, answers, &st);
+    s = st.n_rows ? send(e, &st, err) : STRETTO_OK;
+    if (s != STRETTO_OK) return all_have(answers, n, s);
+    s = outcome_of(e, rows, n, answers, &first);
+    return s == STRETTO_OK ? s : fail(err, s, "%s", first.text);
 }
 
 void engine_cancel(struct engine *e, bool (*asked)(void *ud), void *ud)
@@ -272,9 +409,9 @@ bool engine_flag_set(void *ud)
 void engine_commit(struct engine *e, int32_t seq, uint32_t n)
 {
     struct sequence *s = &e->seqs[seq];
-    if (n > s->last_rows) n = s->last_rows;
-    memcpy(s->tokens + s->cache.n_tokens, e->token + s->last_row, n * sizeof *s->tokens);
-    s->cache.n_tokens += n;
+    const int32_t *sent = e->sent + s->last_row;
+    for (uint32_t i = 0; i < n && i < s->last_rows && sent[i] >= 0; i++)
+        s->tokens[s->cache.n_tokens++] = e->token[sent[i]];
     s->last_rows = 0;
 }
 
@@ -282,29 +419,32 @@ void engine_accept(struct engine *e, int32_t seq, const int32_t *row, uint32_t n
 {
     struct sequence *s = &e->seqs[seq];
     for (uint32_t i = 0; i < n; i++) {
-        s->tokens[s->cache.n_tokens] = e->token[row[i]];
-        cache_accept(&e->cache, &s->cache, &e->slot[row[i]], 1);
+        int32_t at = e->sent[row[i]];
+        s->tokens[s->cache.n_tokens] = e->token[at];
+        cache_accept(&e->cache, &s->cache, &e->slot[at], 1);
     }
     s->last_rows = 0;
 }
 
 stretto_status engine_feed(struct engine *e, int32_t seq, const int32_t *tokens, size_t n,
-                           uint8_t ask, const struct answers *last, struct error *err)
+                           uint8_t wants, struct answer *last, struct error *err)
 {
     uint32_t have = engine_length(e, seq);
     if (n == 0) return fail(err, STRETTO_E_ARG, "there are no tokens to feed");
-    if (n > e->info.context || have > e->info.context - n)
-        return fail(err, STRETTO_E_FULL,
-                    "%zu tokens do not fit a context of %u; shorten the text or ask for a larger "
-                    "context with -c",
-                    have + n, e->info.context);
+    if (n > e->info.context || have > e->info.context - n) return too_long(e, have + n, err);
     for (size_t at = 0; at < n;) {
         size_t k = n - at < e->info.max_rows ? n - at : e->info.max_rows;
+        bool end = at + k == n && wants;
         for (size_t i = 0; i < k; i++)
             e->feed[i] =
                 (struct row){seq, tokens[at + i], i ? (int32_t)i - 1 : ROW_COMMITTED, 1, 0};
-        if (at + k == n) e->feed[k - 1].asks = ask;
-        TRY(engine_step(e, e->feed, k, at + k == n ? last : NULL, err));
+        if (end) {
+            e->feed[k - 1].wants = wants;
+            e->feed_answers[k - 1] = *last;
+        }
+        stretto_status s = engine_step(e, e->feed, k, end ? e->feed_answers : NULL, err);
+        if (end) *last = e->feed_answers[k - 1];
+        TRY(s);
         engine_commit(e, seq, (uint32_t)k);
         at += k;
     }

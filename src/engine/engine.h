@@ -43,32 +43,40 @@ struct row {
     int32_t seq, token;
     int32_t parent; /* row of this call, or ROW_COMMITTED                           */
     uint8_t given;  /* a prompt row                                                 */
-    uint8_t asks;   /* enum step_ask bits                                           */
+    uint8_t wants;  /* enum step_want bits                                          */
 };
 
-struct answers { /* of the rows that ask, in their order; NULL: not wanted        */
-    int32_t *best; float *logits, *hidden;
-    struct step_top *top;
-};
+/* Hands consecutive places of `width` floats, from `out` on, to the rows that want logits or a hidden
+ * state; not both. */
+void answers_place(struct answer *answers, const struct row *rows, size_t n, float *out, size_t width);
 
-/* Rows of one sequence are neighbours, parents before children. At most max_rows rows, max_rows
- * asks. E_FULL with both numbers when a sequence would pass its context. */
+/* Sends rows through the model. Rows of one sequence are neighbours, parents before children; at most
+ * max_rows rows. answers: [n], by row; NULL where no row wants anything.
+ *
+ * Each row is answered by itself. One that cannot be sent (E_ARG: its token or its sequence does not
+ * exist; E_FULL: no place in the context or in the pool) takes its descendants with it and nobody else;
+ * E_NAN: what the model said is no number. The call returns OK, or the first such row's status with a
+ * sentence in err, and the rows with OK are right and unchanged to the bit.
+ *
+ * Where nothing was sent at all - rows of a sequence apart, a parent behind its child, too many rows, a
+ * place missing; E_CANCEL; an error of the backend - every row has that status. */
 stretto_status engine_step(struct engine *e, const struct row *rows, size_t n,
-                           const struct answers *a, struct error *err);
+                           struct answer *answers, struct error *err);
 /* Who is asked, often and by any thread, whether a step is to end at once with E_CANCEL; NULL: nobody. A
  * cancelled step leaves every timeline as it was. */
 void engine_cancel(struct engine *e, bool (*asked)(void *ud), void *ud);
 /* For a flag that is set elsewhere: ud is a const volatile int *, or NULL. */
 bool engine_flag_set(void *ud);
-/* The first n rows of the sequence in the last step, a chain, become its tokens. */
+/* The first n rows of the sequence in the last step, a chain, become its tokens; those that were not
+ * sent do not. */
 void engine_commit(struct engine *e, int32_t seq, uint32_t n);
-/* Rows row[0..n) of the last step, a path from the committed end, become its tokens. */
+/* Rows row[0..n) of the last step, a path from the committed end that was sent, become its tokens. */
 void engine_accept(struct engine *e, int32_t seq, const int32_t *row, uint32_t n);
 
-/* Feeds given tokens in as many steps as it takes and commits them; when `last` is set the last
- * token answers there. */
+/* Feeds given tokens in as many steps as it takes and commits them; the last token answers in `last`
+ * what it wants. */
 stretto_status engine_feed(struct engine *e, int32_t seq, const int32_t *tokens, size_t n,
-                           uint8_t ask, const struct answers *last, struct error *err);
+                           uint8_t wants, struct answer *last, struct error *err);
 
 /* Times of the operations of every step from now on, or no more (backend.h: struct op_time). */
 stretto_status engine_profile(struct engine *e, bool on, struct error *err);

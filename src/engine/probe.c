@@ -13,12 +13,12 @@ static stretto_status one(struct engine *e, int32_t seq, uint32_t rows, double *
                           struct error *err)
 {
     struct row row[MOST];
-    int32_t best[MOST];
+    struct answer answers[MOST];
     for (uint32_t i = 0; i < rows; i++)
         row[i] = (struct row){ seq, token(e, 977 + i), i ? (int32_t)i - 1 : ROW_COMMITTED, 0,
-                               ASK_BEST };
+                               WANT_BEST };
     double begin = clock_seconds();
-    TRY(engine_step(e, row, rows, &(struct answers){ .best = best }, err));
+    TRY(engine_step(e, row, rows, answers, err));
     *seconds = clock_seconds() - begin;
     return STRETTO_OK;
 }

@@ -20,10 +20,10 @@ struct writer {
     const void *ends_ud;
     void (*watch)(void *ud, const struct outcome *o, double seconds);
     void *watch_ud;
-    /* of writer_step, [most + 1] rows */
-    struct row *rows;
-    struct answers answers;
+    float *logits, *hidden;            /* [most + 1] rows' answers; hidden: or NULL */
     float *hidden_last;
+    struct row *rows;                  /* [most + 1] of writer_step, and their answers */
+    struct answer *answers;
     void *memory;
     size_t bytes;
 };
@@ -39,11 +39,10 @@ static void take_all(struct writer *w, struct arena *a)
     size_t rows = w->controller.most + 1;
     w->tokens = arena_take(a, ((size_t)w->context + DRAFT_ROWS + 1) * sizeof *w->tokens);
     w->rows = arena_take(a, rows * sizeof *w->rows);
-    w->answers.best = arena_take(a, rows * sizeof *w->answers.best);
-    w->answers.top = arena_take(a, rows * sizeof *w->answers.top);
-    w->answers.logits = arena_take(a, rows * m->config.vocab * sizeof *w->answers.logits);
+    w->answers = arena_take(a, rows * sizeof *w->answers);
+    w->logits = arena_take(a, rows * m->config.vocab * sizeof *w->logits);
     if (wants_hidden(w)) {
-        w->answers.hidden = arena_take(a, rows * m->config.width * sizeof *w->answers.hidden);
+        w->hidden = arena_take(a, rows * m->config.width * sizeof *w->hidden);
         w->hidden_last = arena_take(a, m->config.width * sizeof *w->hidden_last);
     }
     draft_plan(&w->draft, a);
@@ -151,12 +150,14 @@ static uint32_t limit_of(const struct writer *w)
     return w->limit && w->limit < w->context ? w->limit : w->context;
 }
 
-uint8_t writer_asks(const struct writer *w)
+/* Recycling reads the likeliest tokens of every row; a sampler that is not greedy reads all logits. */
+static uint8_t wants_of(const struct writer *w)
 {
-    uint8_t asks = ASK_BEST;
-    if (!sampler_is_greedy(w->sampler)) asks |= ASK_LOGITS;
-    if (wants_hidden(w)) asks |= ASK_HIDDEN;
-    return asks;
+    uint8_t wants = WANT_BEST;
+    if (w->controller.choice.sources) wants |= WANT_TOP;
+    if (!sampler_is_greedy(w->sampler)) wants |= WANT_LOGITS;
+    if (wants_hidden(w)) wants |= WANT_HIDDEN;
+    return wants;
 }
 
 /* Fills the draft: every source that is worth asking proposes. */
@@ -184,22 +185,30 @@ static stretto_status propose(struct writer *w, uint32_t deepest, struct error *
     return STRETTO_OK;
 }
 
+static void fill_row(struct writer *w, struct row *rows, struct answer *answers, size_t base, size_t i,
+                     int32_t token, int32_t parent)
+{
+    const struct config *c = &engine_model(w->engine)->config;
+    rows[base + i] = (struct row){ w->seq, token, parent, 0, wants_of(w) };
+    answers[base + i] = (struct answer){ .logits = w->logits + i * c->vocab,
+                                         .hidden = w->hidden ? w->hidden + i * c->width : NULL };
+}
+
 /* Rows [base ..] of the draft's chosen nodes behind the last certain token. */
-static size_t fill_rows(struct writer *w, struct row *rows, size_t base)
+static size_t fill_rows(struct writer *w, struct row *rows, struct answer *answers, size_t base)
 {
     const struct draft *d = &w->draft;
-    uint8_t asks = writer_asks(w);
-    rows[base] = (struct row){ w->seq, w->tokens[w->n - 1], ROW_COMMITTED, 0, asks };
+    fill_row(w, rows, answers, base, 0, w->tokens[w->n - 1], ROW_COMMITTED);
     for (uint32_t i = 0; i < d->n_sent; i++) {
         const struct draft_node *n = &d->node[d->order[i]];
         int32_t parent = n->parent < 0 ? 0 : d->node[n->parent].row;
-        rows[base + i + 1] = (struct row){ w->seq, n->token, (int32_t)base + parent, 0, asks };
+        fill_row(w, rows, answers, base, i + 1, n->token, (int32_t)base + parent);
     }
     return d->n_sent + 1;
 }
 
-stretto_status writer_rows(struct writer *w, struct row *rows, size_t base, size_t room, size_t *n,
-                           struct error *err)
+stretto_status writer_rows(struct writer *w, struct row *rows, struct answer *answers, size_t base,
+                           size_t room, size_t *n, struct error *err)
 {
     uint32_t limit = limit_of(w);
     *n = 0;
@@ -210,33 +219,32 @@ stretto_status writer_rows(struct writer *w, struct row *rows, size_t base, size
     size_t guesses = room - 1 < DRAFT_ROWS ? room - 1 : DRAFT_ROWS;
     draft_select(&w->draft,
                  controller_rows(&w->controller, &w->draft, (uint32_t)guesses, (uint32_t)base));
-    *n = fill_rows(w, rows, base);
+    *n = fill_rows(w, rows, answers, base);
     return STRETTO_OK;
 }
 
 /* The token after the row that stands at position n - 1 of the tokens. */
-static stretto_status pick(struct writer *w, uint32_t row, uint32_t n,
-                           const struct answers *a, int32_t *token, struct error *err)
+static stretto_status pick(struct writer *w, const struct answer *a, uint32_t n, int32_t *token,
+                           struct error *err)
 {
     if (sampler_is_greedy(w->sampler)) {
-        *token = a->best[row];
+        *token = a->best;
         return STRETTO_OK;
     }
-    return sampler_pick(w->sampler, a->logits + (size_t)row * w->setup.vocab, w->tokens, n, token,
-                        err);
+    return sampler_pick(w->sampler, a->logits, w->tokens, n, token, err);
 }
 
 /* What the model says after a guess that is not accepted. Who waits for exactly that gets the
  * sampler's choice, behind the guess's own ancestors; the others the best token, which is there. */
 static stretto_status answer_rejected(struct writer *w, struct draft_node *node, uint32_t n,
-                                      const struct answers *a, struct error *err)
+                                      const struct answer *a, struct error *err)
 {
-    node->answer = a->best[node->row];
+    node->answer = a[node->row].best;
     if (!node->wanted || sampler_is_greedy(w->sampler)) return STRETTO_OK;
     int32_t at = (int32_t)(node - w->draft.node);
     for (uint32_t i = node->depth; i-- > 0; at = w->draft.node[at].parent)
         w->tokens[n + i] = w->draft.node[at].token;
-    return pick(w, (uint32_t)node->row, n + node->depth, a, &node->answer, err);
+    return pick(w, &a[node->row], n + node->depth, &node->answer, err);
 }
 
 static bool is_end(const struct writer *w, int32_t token)
@@ -246,40 +254,53 @@ static bool is_end(const struct writer *w, int32_t token)
 
 /* Walks down from the root while the sampler's choice was sent. The new tokens stand behind n, and
  * count only when everything has gone well. */
-static stretto_status verify(struct writer *w, const struct answers *a, int32_t *path,
+static stretto_status verify(struct writer *w, const struct answer *a, int32_t *path,
                              uint32_t *n_path, int32_t *root_answer, struct error *err)
 {
     uint32_t n = w->n, limit = limit_of(w);
     int32_t at = DRAFT_ROOT, token;
     *n_path = 0;
-    TRY(pick(w, 0, n, a, &token, err));
+    TRY(pick(w, a, n, &token, err));
     *root_answer = token;
     for (w->tokens[n++] = token; n < limit && !is_end(w, token); w->tokens[n++] = token) {
         int32_t next = draft_find(&w->draft, at, token);
         if (next < 0 || !w->draft.node[next].row) break;
         at = next;
-        TRY(pick(w, (uint32_t)w->draft.node[at].row, n, a, &token, err));
+        TRY(pick(w, &a[w->draft.node[at].row], n, &token, err));
         w->draft.node[at].answer = token;
         path[(*n_path)++] = at;
     }
     return STRETTO_OK;
 }
 
-static void keep_hidden(struct writer *w, const float *hidden, uint32_t row)
+/* `a`: of the last accepted row, which stands at position n - 2. */
+static void keep_hidden(struct writer *w, const struct answer *a)
 {
-    if (!wants_hidden(w) || !hidden) return;
-    size_t width = engine_model(w->engine)->config.width;
-    memcpy(w->hidden_last, hidden + row * width, width * sizeof *hidden);
+    if (!wants_hidden(w)) return;
+    memcpy(w->hidden_last, a->hidden, engine_model(w->engine)->config.width * sizeof *a->hidden);
     w->setup.heads->hidden = w->hidden_last;
     w->setup.heads->hidden_at = w->n;
 }
 
-stretto_status writer_take(struct writer *w, size_t base, const struct answers *a, double seconds,
+/* A guess without an answer (no room for it, or what the model said is no number) counts as not sent. */
+static void drop_unanswered(struct draft *d, const struct answer *a)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < d->n_sent; i++) {
+        struct draft_node *node = &d->node[d->order[i]];
+        if (a[node->row].status == STRETTO_OK) d->order[n++] = d->order[i];
+        else node->row = 0;
+    }
+    d->n_sent = n;
+}
+
+stretto_status writer_take(struct writer *w, size_t base, const struct answer *a, double seconds,
                            struct error *err)
 {
     struct draft *d = &w->draft;
     int32_t path[DRAFT_ROWS], row[DRAFT_ROWS + 1], truth[DRAFT_ROWS + 1], root_answer = -1;
     uint32_t n_path = 0;
+    drop_unanswered(d, a);
     TRY(verify(w, a, path, &n_path, &root_answer, err));
     memcpy(truth, w->tokens + w->n, (n_path + 1) * sizeof *truth);
     for (uint32_t i = 0; i < d->n_sent; i++) {
@@ -292,9 +313,9 @@ stretto_status writer_take(struct writer *w, size_t base, const struct answers *
     engine_accept(w->engine, w->seq, row, n_path + 1);
     w->n += n_path + 1;
     index_new(w);
-    keep_hidden(w, a->hidden, n_path ? (uint32_t)d->node[path[n_path - 1]].row : 0);
+    keep_hidden(w, &a[n_path ? d->node[path[n_path - 1]].row : 0]);
     struct outcome o = { .draft = d, .root_answer = root_answer, .path = path, .n_path = n_path,
-                         .now = timeline(w), .top = a->top };
+                         .now = timeline(w), .answers = a };
     for (unsigned s = 0; strategies[s]; s++)
         if ((w->controller.choice.sources >> s & 1) && strategies[s]->observe)
             strategies[s]->observe(w->state[s], &o);
@@ -307,23 +328,12 @@ stretto_status writer_take(struct writer *w, size_t base, const struct answers *
 stretto_status writer_step(struct writer *w, struct error *err)
 {
     size_t n;
-    uint8_t asks = writer_asks(w);
-    struct answers a = w->answers;
-    if (!(asks & ASK_LOGITS)) a.logits = NULL;
-    if (!(asks & ASK_HIDDEN)) a.hidden = NULL;
-    if (!w->controller.choice.sources) a.top = NULL;
-    struct error ignored = { 0 };
-    TRY(writer_rows(w, w->rows, 0, w->controller.most + 1, &n, err));
+    struct error first = { .status = STRETTO_OK };
+    TRY(writer_rows(w, w->rows, w->answers, 0, w->controller.most + 1, &n, err));
     double begin = clock_seconds();
-    stretto_status s = engine_step(w->engine, w->rows, n, &a, n > 1 ? &ignored : err);
-    if (s == STRETTO_E_CANCEL) return n > 1 ? fail(err, s, "%s", ignored.text) : s;
-    if (s != STRETTO_OK && n > 1) {          /* no room for guesses, or one has no answer */
-        draft_select(&w->draft, 0);
-        n = fill_rows(w, w->rows, 0);
-        s = engine_step(w->engine, w->rows, n, &a, err);
-    }
-    TRY(s);
-    return writer_take(w, 0, &a, clock_seconds() - begin, err);
+    stretto_status s = engine_step(w->engine, w->rows, n, w->answers, &first);
+    if (w->answers[0].status != STRETTO_OK) return fail(err, s, "%s", first.text);
+    return writer_take(w, 0, w->answers, clock_seconds() - begin, err);
 }
 
 bool writer_next(struct writer *w, int32_t *token)

@@ -33,18 +33,16 @@ void writer_begin(struct writer *w, const int32_t *tokens, uint32_t n);
 void writer_limit(struct writer *w, uint32_t limit, bool (*ends)(const void *ud, int32_t token),
                   const void *ud);
 
-/* Appends the rows of the next step at rows[base..], at most `room`, at least one; *n of them.
- * E_FULL when the timeline has reached its limit. */
-stretto_status writer_rows(struct writer *w, struct row *rows, size_t base, size_t room, size_t *n,
-                           struct error *err);
-/* The answers of those rows alone, in their order, after the engine's step: best and top always,
- * logits (edited) and hidden where writer_asks asks for them. Accepts in the engine.
+/* Appends the rows of the next step at rows[base..] and the places of their answers at answers[base..],
+ * at most `room`, at least one; *n of them. E_FULL when the timeline has reached its limit. */
+stretto_status writer_rows(struct writer *w, struct row *rows, struct answer *answers, size_t base,
+                           size_t room, size_t *n, struct error *err);
+/* answers: of those rows alone, after the engine's step; the first has status OK. A guess that has not
+ * is as if it had not been sent. Accepts in the engine.
  * seconds: of a step of only these rows; 0 in a shared step, whose caller calls costs_learn. */
-stretto_status writer_take(struct writer *w, size_t base, const struct answers *a, double seconds,
+stretto_status writer_take(struct writer *w, size_t base, const struct answer *answers, double seconds,
                            struct error *err);
-/* enum step_ask bits of its rows. */
-uint8_t writer_asks(const struct writer *w);
-/* The two above around one engine_step. A pool too full for guesses is tried again without. */
+/* The two above around one engine_step. */
 stretto_status writer_step(struct writer *w, struct error *err);
 
 /* Certain tokens since writer_begin that the caller has not seen; takes one. */

@@ -11,6 +11,7 @@ struct reading {                     /* one engine's way through a window */
     struct engine *e;
     float *logits;                   /* [EVAL_ROWS][vocab] */
     struct row *rows;
+    struct answer answers[EVAL_ROWS];
     uint32_t at;                     /* tokens of the window already read */
 };
 
@@ -37,7 +38,7 @@ static stretto_status reading_next(struct reading *r, const int32_t *ids, uint32
 {
     if (r->at == 0) engine_rewind(r->e, 0, 0);
     if (r->at < first) {
-        TRY(engine_feed(r->e, 0, ids, first, ASK_NOTHING, NULL, err));
+        TRY(engine_feed(r->e, 0, ids, first, WANT_NOTHING, NULL, err));
         r->at = first;
     }
     uint32_t most =
@@ -45,9 +46,9 @@ static stretto_status reading_next(struct reading *r, const int32_t *ids, uint32
     *n = end - r->at < most ? end - r->at : most;
     for (uint32_t i = 0; i < *n; i++)
         r->rows[i] =
-            (struct row){0, ids[r->at + i], i ? (int32_t)i - 1 : ROW_COMMITTED, 1, ASK_LOGITS};
-    struct answers a = { .logits = r->logits };
-    TRY(engine_step(r->e, r->rows, *n, &a, err));
+            (struct row){0, ids[r->at + i], i ? (int32_t)i - 1 : ROW_COMMITTED, 1, WANT_LOGITS};
+    answers_place(r->answers, r->rows, *n, r->logits, engine_model(r->e)->config.vocab);
+    TRY(engine_step(r->e, r->rows, *n, r->answers, err));
     engine_commit(r->e, 0, *n);
     r->at += *n;
     return STRETTO_OK;

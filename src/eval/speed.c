@@ -13,19 +13,17 @@ static stretto_status fill(struct engine *e, int32_t seq, uint32_t n, uint64_t s
                            struct error *err)
 {
     for (uint32_t i = 0; i < n; i++) ids[i] = random_token(e, seed, (uint64_t)seq, i);
-    int32_t best;
-    struct answers a = {.best = &best};
-    return n ? engine_feed(e, seq, ids, n, ASK_BEST, &a, err) : STRETTO_OK;
+    struct answer last;
+    return n ? engine_feed(e, seq, ids, n, WANT_BEST, &last, err) : STRETTO_OK;
 }
 
 static stretto_status write_tokens(struct engine *e, const struct speed_test *t, struct row *rows,
-                                   int32_t *best, struct error *err)
+                                   struct answer *last, struct error *err)
 {
-    struct answers a = {.best = best};
     for (uint32_t i = 0; i < t->generate; i++) {
         for (uint32_t s = 0; s < t->sequences; s++)
-            rows[s] = (struct row){(int32_t)s, best[s], ROW_COMMITTED, 0, ASK_BEST};
-        TRY(engine_step(e, rows, t->sequences, &a, err));
+            rows[s] = (struct row){(int32_t)s, last[s].best, ROW_COMMITTED, 0, WANT_BEST};
+        TRY(engine_step(e, rows, t->sequences, last, err));
         for (uint32_t s = 0; s < t->sequences; s++) engine_commit(e, (int32_t)s, 1);
     }
     return STRETTO_OK;
@@ -36,25 +34,25 @@ static stretto_status run_once(struct engine *e, const struct speed_test *t, uin
                                bool profile, double *seconds, struct error *err)
 {
     size_t most = t->depth > t->prompt ? t->depth : t->prompt;
-    int32_t *ids = mem_alloc((most + 1) * sizeof *ids),
-            *best = mem_alloc(t->sequences * sizeof *best);
+    int32_t *ids = mem_alloc((most + 1) * sizeof *ids);
+    struct answer *last = mem_zalloc(t->sequences, sizeof *last);
     struct row *rows = mem_zalloc(t->sequences, sizeof *rows);
     stretto_status s =
-        ids && best && rows ? STRETTO_OK : fail(err, STRETTO_E_NOMEM, "out of memory");
+        ids && last && rows ? STRETTO_OK : fail(err, STRETTO_E_NOMEM, "out of memory");
     for (uint32_t i = 0; s == STRETTO_OK && i < t->sequences; i++) {
         engine_rewind(e, (int32_t)i, 0);
         s = fill(e, (int32_t)i, t->depth, seed, ids, err);
-        if (s == STRETTO_OK) best[i] = random_token(e, seed, i, t->depth);
+        if (s == STRETTO_OK) last[i].best = random_token(e, seed, i, t->depth);
     }
     if (s == STRETTO_OK && profile) s = engine_profile(e, true, err);
     double begin = clock_seconds();
     if (s == STRETTO_OK && t->prompt)
         for (uint32_t i = 0; s == STRETTO_OK && i < t->sequences; i++)
             s = fill(e, (int32_t)i, t->prompt, seed + 1, ids, err);
-    else if (s == STRETTO_OK) s = write_tokens(e, t, rows, best, err);
+    else if (s == STRETTO_OK) s = write_tokens(e, t, rows, last, err);
     *seconds = clock_seconds() - begin;
     mem_free(ids);
-    mem_free(best);
+    mem_free(last);
     mem_free(rows);
     return s;
 }

@@ -94,6 +94,11 @@ int32_t graph_embed(struct graph_builder *b, const char *name, uint32_t rows, ui
     return node(b, n, ROWS_ALL, width);
 }
 
+int32_t graph_input(struct graph_builder *b, uint32_t width)
+{
+    return node(b, (struct graph_node){ .op = OP_EMBED, .embed = EMBED_VECTOR }, ROWS_ALL, width);
+}
+
 int32_t graph_linear(struct graph_builder *b, int32_t x, const char *weight, const char *bias,
                      uint32_t n_out)
 {
@@ -209,7 +214,7 @@ static void cost_embed(const struct graph *g, const struct graph_node *n, double
                        double context, struct graph_cost *out)
 {
     (void)asks; (void)context;
-    out->param_elements = rows * g->params[node_param(g, n, 0)].n_in;
+    out->param_elements = n->embed == EMBED_VECTOR ? 0 : rows * g->params[node_param(g, n, 0)].n_in;
 }
 
 static void cost_linear(const struct graph *g, const struct graph_node *n, double rows, double asks,

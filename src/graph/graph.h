@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 enum op {
-    OP_EMBED,      /* param table: the row's token, its position, or one fixed row               */
+    OP_EMBED,      /* param table: the row's token (or its vector), its position, or one fixed row */
     OP_LINEAR,     /* y = W x (+ b)                                                              */
     OP_NORM,       /* rms or layer norm over the row, or over each head of it                    */
     OP_ROPE,       /* rotary positions, arXiv 2104.09864                                         */
@@ -31,7 +31,8 @@ enum rows_kind { ROWS_ALL, ROWS_ASKING };
 enum norm_kind { NORM_RMS, NORM_LAYER };
 enum act_kind { ACT_SILU, ACT_GELU_TANH, ACT_GELU_ERF };
 enum rope_style { ROPE_PAIRS, ROPE_HALVES };
-enum embed_index { EMBED_TOKEN, EMBED_POSITION, EMBED_FIRST_ROW };
+/* EMBED_VECTOR: no table, every row brings its vector (step.h). */
+enum embed_index { EMBED_TOKEN, EMBED_POSITION, EMBED_FIRST_ROW, EMBED_VECTOR };
 
 enum { GRAPH_NAME = 64, GRAPH_NONE = -1, ROPE_TABLES = 2, ROPE_MAX_HALF = 256 };
 
@@ -113,6 +114,8 @@ struct graph_builder { struct graph *g; struct error *err; stretto_status status
 
 int32_t graph_embed(struct graph_builder *b, const char *param, uint32_t rows, uint32_t width,
                     enum embed_index index);
+/* Rows bring vectors of this width (step.h). */
+int32_t graph_input(struct graph_builder *b, uint32_t width);
 /* bias: NULL for none */
 int32_t graph_linear(struct graph_builder *b, int32_t x, const char *weight, const char *bias,
                      uint32_t n_out);

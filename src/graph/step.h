@@ -1,48 +1,73 @@
-/* A step: a set of rows sent through the model, and what they answered. Flat integer arrays, the
- * same for every backend. Sequences are ranges of cache pages; a row sees its sequence's committed
- * tokens and its chain of parents.
+/* A step: a set of rows sent through the model, and what they asked. It is flat arrays of integers
+ * (and the vectors of rows that bring one), the same for every backend, so it can be sent to another
+ * process or device as it stands; where answers go is said apart (struct answer).
  *
- * Rows of one sequence are neighbours, parents before children. In a chain row i+1's parent is row
- * i; then slot = position. Guess trees put several rows at one position, each in a slot of its own.
- */
+ * A sequence is a range of cache pages; a row sees its sequence's committed tokens and its chain of
+ * parents. Rows of one sequence are neighbours, parents before children. In a chain row i + 1's
+ * parent is row i, and slot = position. Guess trees put several rows at one position, each in a slot
+ * of its own. */
 #ifndef GRAPH_STEP_H
 #define GRAPH_STEP_H
+#include "base/status.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 enum { STEP_COMMITTED = -1 };      /* parent: the committed end of the sequence */
 
-enum step_ask { ASK_NOTHING = 0, ASK_BEST = 1, ASK_LOGITS = 2, ASK_HIDDEN = 4 };
+/* What a row may want, as bits. Best, top and logits are answers of the head. */
+enum step_want {
+    WANT_NOTHING = 0,
+    WANT_BEST = 1,                 /* the likeliest token, ties to the lowest id           */
+    WANT_TOP = 2,                  /* the STEP_TOP likeliest                               */
+    WANT_LOGITS = 4,               /* of the whole vocabulary                              */
+    WANT_HIDDEN = 8,               /* what the head reads: graph.hidden                    */
+    WANT_OF_HEAD = WANT_BEST | WANT_TOP | WANT_LOGITS
+};
 
 enum { STEP_TOP = 8 };
 /* The likeliest tokens of a row, best first (ties: the lower id); id -1 behind the last. */
 struct step_top { int32_t id[STEP_TOP]; float logit[STEP_TOP]; };
 
 struct step_seq {
-    const int32_t *pages;          /* physical page of every 64 slots                             */
     int32_t committed;         /* tokens in the cache before this step                         */
     int32_t first_row, n_rows; /* its rows of this step                                        */
-    bool tree;                 /* parents are not a chain: tail blocks go through a list       */
+    int32_t tree;              /* 1: parents are not a chain: tail blocks go through a list    */
 };
 
 struct step {
-    size_t n_rows, n_seqs;
-    const int32_t *token, *position, *seq, *slot, *parent; /* [n_rows]                           */
-    const uint8_t *given;        /* [n_rows] 1: a prompt row, 0: written (decoded or guessed)     */
-    const uint8_t *asks;         /* [n_rows] enum step_ask bits                                   */
+    size_t n_rows, n_seqs, n_asks, n_heads;
+    /* [n_rows]. A token t below 0 is no id: the row's input is vectors[-1 - t]. */
+    const int32_t *token, *position, *seq, *slot, *parent;
+    const uint8_t *given;        /* 1: a prompt row, 0: written (decoded or guessed)              */
+    const float *vectors;        /* [][width of the graph's input]; NULL: every row has a token   */
     const struct step_seq *seqs; /* [n_seqs]                                                      */
 
-    /* Answers, in the order of the rows that ask for anything; NULL where nothing of it is wanted.
-     */
-    int32_t *best; /* [n_asks] arg-max, ties to the lowest id                       */
-    struct step_top *top; /* [n_asks]                                               */
-    float *logits; /* [n_asks][n_vocab]                                             */
-    float *hidden; /* [n_asks][width]                                               */
+    /* The asks: a row and enum step_want bits each. The first n_heads want something of the head, the
+     * others their hidden state alone. */
+    const int32_t *ask_row;      /* [n_asks]                                                      */
+    const uint8_t *ask_wants;    /* [n_asks]                                                      */
+
+    /* Page tables: block b (64 positions) of sequence s is in the physical page
+     * page[page_at[g * n_seqs + s] + b] of layer group g. */
+    const int32_t *page, *page_at;
 
     /* Asked by any thread between pieces of work that take milliseconds; once it says true the step ends
      * with E_CANCEL, without answers. NULL: never. */
     bool (*cancel)(void *ud);
     void *cancel_ud;
 };
+
+/* What a row wanted, and how it fared. Only what is wanted is computed and written. */
+struct answer {
+    stretto_status status;   /* OK; E_NAN: what the model said is no number; or why it was not sent */
+    int32_t best;
+    float *logits, *hidden;  /* [n_vocab], [width]: places of the caller's choosing, set before     */
+    struct step_top top;
+};
+
+static inline int32_t step_page(const struct step *s, size_t group, size_t seq, int32_t block)
+{
+    return s->page[s->page_at[group * s->n_seqs + seq] + block];
+}
 #endif

@@ -28,19 +28,19 @@ stretto_status trajectory_answers(struct engine *e, const struct trajectory_how 
                                   struct trajectory_answer *a, uint32_t count, struct error *err)
 {
     struct row *rows = mem_zalloc(count, sizeof *rows);
-    int32_t *best = mem_zalloc(count, sizeof *best);
-    struct step_top *top = mem_zalloc(count, sizeof *top);
+    struct answer *got = mem_zalloc(count, sizeof *got);
+    uint8_t wants = how->said ? WANT_BEST | WANT_TOP : WANT_BEST;
     stretto_status s =
-        rows && best && top ? STRETTO_OK : fail(err, STRETTO_E_NOMEM, "out of memory");
+        rows && got ? STRETTO_OK : fail(err, STRETTO_E_NOMEM, "out of memory");
     for (uint32_t i = 0; i < count && s == STRETTO_OK; i++) {
-        struct answers last = { .best = a[i].token, .top = how->said ? top : NULL };
         a[i].n = 0;
         a[i].ended = false;
         engine_rewind(e, (int32_t)i, 0);
         if ((s = cancelled(how, err)) != STRETTO_OK) break;
-        s = engine_feed(e, (int32_t)i, a[i].prompt, a[i].n_prompt, ASK_BEST, &last, err);
+        s = engine_feed(e, (int32_t)i, a[i].prompt, a[i].n_prompt, wants, got, err);
         if (s != STRETTO_OK) break;
-        tell(how, &a[i], top);
+        tell(how, &a[i], &got->top);
+        a[i].token[0] = got->best;
         a[i].n = 1;
         a[i].ended = how->ends(how->ud, i, a[i].token, 1);
     }
@@ -49,21 +49,19 @@ stretto_status trajectory_answers(struct engine *e, const struct trajectory_how 
         for (uint32_t i = 0; i < count; i++)
             if (!a[i].ended && a[i].n < how->tokens)
                 rows[n++] =
-                    (struct row){ (int32_t)i, a[i].token[a[i].n - 1], ROW_COMMITTED, 0, ASK_BEST };
-        struct answers got = { .best = best, .top = how->said ? top : NULL };
+                    (struct row){ (int32_t)i, a[i].token[a[i].n - 1], ROW_COMMITTED, 0, wants };
         if (n == 0 || (s = cancelled(how, err)) != STRETTO_OK) break;
-        if ((s = engine_step(e, rows, n, &got, err)) != STRETTO_OK) break;
+        if ((s = engine_step(e, rows, n, got, err)) != STRETTO_OK) break;
         for (uint32_t r = 0; r < n; r++) {
             struct trajectory_answer *x = &a[rows[r].seq];
             engine_commit(e, rows[r].seq, 1);
-            tell(how, x, &top[r]);
-            x->token[x->n++] = best[r];
+            tell(how, x, &got[r].top);
+            x->token[x->n++] = got[r].best;
             x->ended = how->ends(how->ud, (uint32_t)rows[r].seq, x->token, x->n);
         }
     }
     mem_free(rows);
-    mem_free(best);
-    mem_free(top);
+    mem_free(got);
     return s;
 }
 
@@ -85,7 +83,7 @@ static bool moving(const struct trajectory_block *b, const struct trajectory_how
 /* All blocks that still move, by one state. *n: how many did. */
 static stretto_status refine(struct engine *e, const struct trajectory_how *how,
                              const struct trajectory_answer *a, int32_t from, uint32_t forks,
-                             struct trajectory_block *block, struct row *rows, int32_t *best,
+                             struct trajectory_block *block, struct row *rows, struct answer *got,
                              uint32_t *moved, struct error *err)
 {
     size_t n = 0;
@@ -96,18 +94,17 @@ static stretto_status refine(struct engine *e, const struct trajectory_how *how,
         if (!moving(b, how)) continue;
         for (uint32_t i = 0; i + 1 < b->n; i++, n++)
             rows[n] = (struct row){from + (int32_t)f, y[i], i ? (int32_t)n - 1 : ROW_COMMITTED, 0,
-                                   ASK_BEST};
+                                   WANT_BEST};
         ++*moved;
     }
-    struct answers got = { .best = best };
-    if (n) TRY(engine_step(e, rows, n, &got, err));
+    if (n) TRY(engine_step(e, rows, n, got, err));
     n = 0;
     for (uint32_t f = 0; f < forks; f++) {
         struct trajectory_block *b = &block[f];
         if (!moving(b, how)) continue;
         int32_t *next = b->state + (size_t)b->n_states * how->block;
         next[0] = a->token[b->at]; /* the answer after the clean text: it has been asked already */
-        for (uint32_t i = 1; i < b->n; i++) next[i] = best[n++];
+        for (uint32_t i = 1; i < b->n; i++) next[i] = got[n++].best;
         note(b, how, a);
     }
     return STRETTO_OK;
@@ -119,8 +116,8 @@ stretto_status trajectory_blocks(struct engine *e, const struct trajectory_how *
 {
     size_t most = (size_t)forks * how->block;
     struct row *rows = mem_zalloc(most, sizeof *rows);
-    int32_t *best = mem_zalloc(most, sizeof *best);
-    stretto_status s = rows && best ? STRETTO_OK : fail(err, STRETTO_E_NOMEM, "out of memory");
+    struct answer *got = mem_zalloc(most, sizeof *got);
+    stretto_status s = rows && got ? STRETTO_OK : fail(err, STRETTO_E_NOMEM, "out of memory");
     uint32_t blocks = (a->n + how->block - 1) / how->block;
     for (uint32_t first = 0; first < blocks && s == STRETTO_OK; first += forks) {
         uint32_t n = blocks - first < forks ? blocks - first : forks, moved = 1;
@@ -136,11 +133,11 @@ stretto_status trajectory_blocks(struct engine *e, const struct trajectory_how *
         }
         while (s == STRETTO_OK && moved) {
             if ((s = cancelled(how, err)) == STRETTO_OK)
-                s = refine(e, how, a, from, n, block + first, rows, best, &moved, err);
+                s = refine(e, how, a, from, n, block + first, rows, got, &moved, err);
         }
         for (uint32_t f = 0; f < n; f++) engine_rewind(e, from + (int32_t)f, 0);
     }
     mem_free(rows);
-    mem_free(best);
+    mem_free(got);
     return s;
 }

@@ -101,8 +101,8 @@ static int32_t first_token(const struct test *t, struct engine *e, int32_t seq, 
     if (have >= x->prompt.n) have = x->prompt.n - 1;
     if (memcmp(engine_tokens(e, seq), x->prompt.ids, have * sizeof token) != 0) have = 0;
     engine_rewind(e, seq, have);
-    ok(t, engine_feed(e, seq, x->prompt.ids + have, x->prompt.n - have, ASK_LOGITS,
-                      &(struct answers){ .logits = logits }, &err), &err);
+    ok(t, engine_feed(e, seq, x->prompt.ids + have, x->prompt.n - have, WANT_LOGITS,
+                      &(struct answer){ .logits = logits }, &err), &err);
     ok(t, sampler_pick(&x->sampler, logits, x->prompt.ids, x->prompt.n, &token, &err), &err);
     return token;
 }
@@ -118,8 +118,8 @@ static void plain(const struct test *t, struct engine *e, int32_t seq, struct te
     memcpy(history, x->prompt.ids, n * sizeof *history);
     history[n++] = first_token(t, e, seq, x, logits);
     while (n < limit && history[n - 1] != x->end_token) {
-        struct row row = { seq, history[n - 1], ROW_COMMITTED, 0, ASK_LOGITS };
-        ok(t, engine_step(e, &row, 1, &(struct answers){ .logits = logits }, &err), &err);
+        struct row row = { seq, history[n - 1], ROW_COMMITTED, 0, WANT_LOGITS };
+        ok(t, engine_step(e, &row, 1, &(struct answer){ .logits = logits }, &err), &err);
         engine_commit(e, seq, 1);
         ok(t, sampler_pick(&x->sampler, logits, history, n, &history[n], &err), &err);
         n++;
@@ -225,11 +225,11 @@ static void drain(struct engine *e, int32_t seq, struct text *x)
 }
 
 /* The answer that would make the first guess right: one token too many is accepted. */
-static void plant(const struct test *t, const struct row *rows, size_t n, int32_t *best)
+static void plant(const struct test *t, const struct row *rows, size_t n, struct answer *a)
 {
     for (size_t i = 1; t->plant && i < n; i++)
-        if (rows[i].parent == 0 && best[0] != rows[i].token) {
-            best[0] = rows[i].token;
+        if (rows[i].parent == 0 && a[0].best != rows[i].token) {
+            a[0].best = rows[i].token;
             return;
         }
 }
@@ -280,45 +280,33 @@ static void write_texts(struct test *t, struct engine *e, struct text *x, size_t
                         const char *where)
 {
     struct row rows[TEXTS * (DRAFT_ROWS + 1)];
-    int32_t best[TEXTS * (DRAFT_ROWS + 1)];
+    struct answer a[TEXTS * (DRAFT_ROWS + 1)];
     struct error err = { 0 };
     uint32_t vocab = engine_model(e)->config.vocab, most = engine_about(e)->max_rows;
-    struct step_top *top = malloc((size_t)TEXTS * (DRAFT_ROWS + 1) * sizeof *top);
-    float *logits = malloc((size_t)TEXTS * (DRAFT_ROWS + 1) * vocab * sizeof *logits);
-    size_t width = engine_model(e)->config.width;
-    float *hidden = malloc(TEXTS * (DRAFT_ROWS + 1) * width * sizeof *hidden);
     if (most > TEXTS * (DRAFT_ROWS + 1)) most = TEXTS * (DRAFT_ROWS + 1);
     for (size_t i = 0; i < n; i++) open_text(t, e, (int32_t)i, &x[i]);
     for (;;) {
         size_t base[TEXTS] = { 0 }, k[TEXTS] = { 0 }, all = 0;
-        bool sampled = false, states = false;
         for (size_t i = 0; i < n; i++) {
             if (done(e, &x[i])) continue;
             base[i] = all;
-            ok(t, writer_rows(x[i].writer, rows, all, most - all - (n - 1 - i), &k[i], &err), &err);
+            ok(t, writer_rows(x[i].writer, rows, a, all, most - all - (n - 1 - i), &k[i], &err), &err);
             all += k[i];
-            sampled |= (writer_asks(x[i].writer) & ASK_LOGITS) != 0;
-            states |= (writer_asks(x[i].writer) & ASK_HIDDEN) != 0;
         }
         if (!all) break;
         t->rows += all;
-        ok(t, engine_step(e, rows, all, &(struct answers){ .best = best, .top = top,
-                                                           .logits = sampled ? logits : NULL,
-                                                           .hidden = states ? hidden : NULL },
-                          &err), &err);
-        if (sampled && !top_is_right(&top[all - 1], logits + (all - 1) * vocab, vocab)) {
+        ok(t, engine_step(e, rows, all, a, &err), &err);
+        bool both = (rows[all - 1].wants & WANT_LOGITS) && (rows[all - 1].wants & WANT_TOP);
+        if (both && !top_is_right(&a[all - 1].top, a[all - 1].logits, vocab)) {
             printf("FAIL %s: the likeliest tokens of a row are not those of its logits\n", where);
             t->failures++;
         }
         for (size_t i = 0; i < n; i++) {
             if (!k[i]) continue;
-            if (i == 0) plant(t, rows, k[0], best);
+            if (i == 0) plant(t, rows, k[0], a);
             /* Any seconds will do; absurd ones must change nothing but the number of guesses. */
             double seconds = n > 1 ? 0 : 1e-3 * (double)(1 + random_at(1, 2, all, t->rows) % 9);
-            struct answers a = { .best = best + base[i], .top = top + base[i],
-                                 .logits = logits + base[i] * vocab,
-                                 .hidden = hidden + base[i] * width };
-            ok(t, writer_take(x[i].writer, base[i], &a, seconds, &err), &err);
+            ok(t, writer_take(x[i].writer, base[i], a + base[i], seconds, &err), &err);
             drain(e, (int32_t)i, &x[i]);
         }
     }
@@ -328,9 +316,6 @@ static void write_texts(struct test *t, struct engine *e, struct text *x, size_t
         suffix_store_add(&t->store, x[i].got, x[i].got_n);
         end_text(e, (int32_t)i, &x[i]);
     }
-    free(top);
-    free(logits);
-    free(hidden);
 }
 
 static void set_text(const struct test *t, struct text *x, const char *words, size_t prompt,

@@ -61,8 +61,9 @@ static struct engine *engine_for(const struct test *t)
 static void step(const struct test *t, struct engine *e, const struct row *r, size_t n, float *out)
 {
     struct error err = {0};
-    struct answers a = {.logits = t->encoder ? NULL : out, .hidden = t->encoder ? out : NULL};
-    if (engine_step(e, r, n, &a, &err) != STRETTO_OK) die(t->path, &err);
+    static struct answer a[CONTEXT * SEQS];
+    answers_place(a, r, n, out, t->encoder ? t->model->config.width : t->model->config.vocab);
+    if (engine_step(e, r, n, a, &err) != STRETTO_OK) die(t->path, &err);
 }
 
 /* Rows [from, to) of our tokens into `seq`, at most `chunk` a step; answers to their places. */
@@ -429,7 +430,7 @@ static int run_model(const char *path, bool thorough)
     if (model_open(&t.model, path, &o, &err) != STRETTO_OK) die(path, &err);
     t.encoder = t.model->graph.logits == GRAPH_NONE;
     t.width = t.encoder ? t.model->config.width : t.model->config.vocab;
-    t.ask = t.encoder ? ASK_HIDDEN : ASK_LOGITS;
+    t.ask = t.encoder ? WANT_HIDDEN : WANT_LOGITS;
     t.want = calloc((size_t)N * t.width, sizeof *t.want);
     t.got = calloc((size_t)N * t.width, sizeof *t.got);
     if (!t.want || !t.got) return 1;

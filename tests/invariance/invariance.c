@@ -38,22 +38,29 @@ static struct engine *open_engine(unsigned threads, uint32_t sequences, enum cac
     return x;
 }
 
+/* One step; what rows want goes to `out`, in their order. */
+static void step(struct engine *e, const struct row *rows, size_t n, float *out, const char *what)
+{
+    static struct answer a[2048];
+    struct error err = { 0 };
+    answers_place(a, rows, n, out, rows[0].wants == WANT_HIDDEN ? model->config.width : vocab);
+    if (engine_step(e, rows, n, a, &err) != STRETTO_OK) die(what, &err);
+}
+
 static struct row row(int32_t seq, size_t i, int32_t parent)
 {
-    return (struct row){ seq, ids[i], parent, (uint8_t)(i % 3 != 0), ASK_LOGITS };
+    return (struct row){ seq, ids[i], parent, (uint8_t)(i % 3 != 0), WANT_LOGITS };
 }
 
 /* The text in chunks; logits of every row into out [n][vocab]. */
 static void send(struct engine *e, int32_t seq, size_t from, size_t chunk, float *out)
 {
     struct row rows[512];
-    struct error err = { 0 };
     for (size_t at = from; at < n_tokens;) {
         size_t n = n_tokens - at < chunk ? n_tokens - at : chunk;
         for (size_t i = 0; i < n; i++)
             rows[i] = row(seq, at + i, i ? (int32_t)i - 1 : ROW_COMMITTED);
-        struct answers a = { .logits = out + at * vocab };
-        if (engine_step(e, rows, n, &a, &err) != STRETTO_OK) die("step", &err);
+        step(e, rows, n, out + at * vocab, "step");
         engine_commit(e, seq, (uint32_t)n);
         at += n;
     }
@@ -91,7 +98,6 @@ static void chunks(struct engine *e, const float *want, float *got)
 static void neighbours(struct engine *e, const float *want, float *got)
 {
     struct row rows[512];
-    struct error err = { 0 };
     float *all = malloc(3 * 40 * (size_t)vocab * sizeof *all);
     for (int32_t s = 0; s < 3; s++) engine_rewind(e, s, 0);
     for (size_t at = 0; at < n_tokens;) {
@@ -105,8 +111,7 @@ static void neighbours(struct engine *e, const float *want, float *got)
             rows[n] = row(0, at + i, i ? (int32_t)n - 1 : ROW_COMMITTED);
         rows[n++] = (struct row){ 2, 3, ROW_COMMITTED, 0, 0 };
         (void)first;
-        struct answers a = { .logits = all };
-        if (engine_step(e, rows, n, &a, &err) != STRETTO_OK) die("neighbours", &err);
+        step(e, rows, n, all, "neighbours");
         memcpy(got + at * vocab, all, mine * vocab * sizeof *got);
         engine_commit(e, 0, (uint32_t)mine);
         if (engine_length(e, 1) + 40 < engine_about(e)->context) engine_commit(e, 1, other);
@@ -140,7 +145,6 @@ static void forks(struct engine *e, const float *want, float *got)
  */
 static void trees(struct engine *e, const float *want, float *got)
 {
-    struct error err = { 0 };
     float *all = malloc(64 * (size_t)vocab * sizeof *all);
     static const size_t starts[] = { 0, 5, 58, 63, 64, 70, 120 };
     for (size_t s = 0; s < sizeof starts / sizeof *starts; s++) {
@@ -163,8 +167,7 @@ static void trees(struct engine *e, const float *want, float *got)
             rows[n] = row(0, at + (size_t)depth, parent);
             path[depth] = parent = (int32_t)n++;
         }
-        struct answers a = { .logits = all };
-        if (engine_step(e, rows, n, &a, &err) != STRETTO_OK) die("tree", &err);
+        step(e, rows, n, all, "tree");
         expect("tree", at, want + at * vocab, all, 8);
         engine_accept(e, 0, path, 8);
         if (at + 8 < n_tokens) send(e, 0, at + 8, 9, got);
@@ -242,7 +245,6 @@ static bool has_f32_linear(void)
 /* An encoder's text is one span; other texts of the step must not matter. */
 static void encoder(void)
 {
-    struct error err = { 0 };
     size_t width = model->config.width;
     float *alone = malloc(n_tokens * width * sizeof *alone),
           *both = malloc(2 * n_tokens * width * sizeof *both);
@@ -250,9 +252,8 @@ static void encoder(void)
     for (unsigned threads = 1; threads <= 4; threads *= 2) {
         struct engine *e = open_engine(threads, 2, CACHE_F16);
         for (size_t i = 0; i < n_tokens; i++)
-            rows[i] = (struct row){ 0, ids[i], i ? (int32_t)i - 1 : ROW_COMMITTED, 1, ASK_HIDDEN };
-        struct answers a = { .hidden = threads == 1 ? alone : both };
-        if (engine_step(e, rows, n_tokens, &a, &err) != STRETTO_OK) die("encoder", &err);
+            rows[i] = (struct row){ 0, ids[i], i ? (int32_t)i - 1 : ROW_COMMITTED, 1, WANT_HIDDEN };
+        step(e, rows, n_tokens, threads == 1 ? alone : both, "encoder");
         compared++;
         if (threads > 1 && memcmp(alone, both, n_tokens * width * sizeof *alone)) {
             printf("FAIL encoder threads %u\n", threads);
@@ -263,8 +264,7 @@ static void encoder(void)
         for (size_t i = 0; i < other; i++)
             rows[n_tokens + i] = (struct row){
                 1, ids[n_tokens - 1 - i], i ? (int32_t)(n_tokens + i) - 1 : ROW_COMMITTED, 1, 0};
-        a.hidden = both;
-        if (engine_step(e, rows, n_tokens + other, &a, &err) != STRETTO_OK) die("encoder", &err);
+        step(e, rows, n_tokens + other, both, "encoder");
         compared++;
         if (memcmp(alone, both, n_tokens * width * sizeof *alone)) {
             printf("FAIL encoder beside another text\n");

@@ -54,11 +54,11 @@ static stretto_status step(struct engine *e, float *logits, struct request *r, s
     static struct row rows[ROWS];
     for (size_t i = 0; i < ROWS; i++)
         rows[i] = (struct row){ 0, token(m, PREFIX + i), i ? (int32_t)i - 1 : ROW_COMMITTED, i % 3 != 0,
-                                m->graph.logits == GRAPH_NONE ? ASK_HIDDEN : ASK_LOGITS };
-    struct answers a = { .logits = logits };
-    if (m->graph.logits == GRAPH_NONE) a = (struct answers){ .hidden = logits };
+                                m->graph.logits == GRAPH_NONE ? WANT_HIDDEN : WANT_LOGITS };
+    static struct answer a[ROWS];
+    answers_place(a, rows, ROWS, logits, m->graph.logits == GRAPH_NONE ? m->config.width : m->config.vocab);
     engine_cancel(e, r ? asked : NULL, r);
-    return engine_step(e, rows, ROWS, &a, err);
+    return engine_step(e, rows, ROWS, a, err);
 }
 
 static void prefix(struct engine *e)
@@ -68,7 +68,7 @@ static void prefix(struct engine *e)
     for (size_t i = 0; i < PREFIX; i++) ids[i] = token(engine_model(e), i);
     engine_cancel(e, NULL, NULL);
     engine_rewind(e, 0, 0);
-    need(engine_feed(e, 0, ids, PREFIX, ASK_NOTHING, NULL, &err), "prefix", err.text);
+    need(engine_feed(e, 0, ids, PREFIX, WANT_NOTHING, NULL, &err), "prefix", err.text);
 }
 
 static void check_steps(const struct model *m, unsigned threads)

@@ -32,28 +32,28 @@ static void forward(const int32_t *text, size_t n_prompt, size_t n)
 {
     static struct row rows[MOST];
     struct error err = { 0 };
-    struct answers a = { .best = best + n_prompt - 1 };
+    static struct answer a[MOST];
     engine_rewind(e, 0, 0);
-    if (engine_feed(e, 0, text, n_prompt, ASK_BEST, &a, &err) != STRETTO_OK) die("feed", err.text);
+    if (engine_feed(e, 0, text, n_prompt, WANT_BEST, a, &err) != STRETTO_OK) die("feed", err.text);
+    best[n_prompt - 1] = a[0].best;
     for (size_t i = n_prompt; i < n; i++)
         rows[i - n_prompt] = (struct row){
-            0, text[i], i > n_prompt ? (int32_t)(i - n_prompt) - 1 : ROW_COMMITTED, 0, ASK_BEST};
-    a.best = best + n_prompt;
-    if (n > n_prompt && engine_step(e, rows, n - n_prompt, &a, &err) != STRETTO_OK)
+            0, text[i], i > n_prompt ? (int32_t)(i - n_prompt) - 1 : ROW_COMMITTED, 0, WANT_BEST};
+    if (n > n_prompt && engine_step(e, rows, n - n_prompt, a, &err) != STRETTO_OK)
         die("step", err.text);
+    for (size_t i = n_prompt; i < n; i++) best[i] = a[i - n_prompt].best;
 }
 
 /* The answer, one row at a time. */
 static void check_answer(const char *id, const int32_t *text, size_t n_prompt, size_t n)
 {
     struct error err = { 0 };
-    int32_t token;
-    struct answers a = { .best = &token };
+    struct answer a;
     engine_rewind(e, 0, 0);
-    if (engine_feed(e, 0, text, n_prompt, ASK_BEST, &a, &err) != STRETTO_OK) die("feed", err.text);
+    if (engine_feed(e, 0, text, n_prompt, WANT_BEST, &a, &err) != STRETTO_OK) die("feed", err.text);
     for (size_t i = n_prompt; i < n; i++) {
-        if (token != text[i]) die(id, "the answer is not what plain decoding writes");
-        struct row row = { 0, token, ROW_COMMITTED, 0, ASK_BEST };
+        if (a.best != text[i]) die(id, "the answer is not what plain decoding writes");
+        struct row row = { 0, a.best, ROW_COMMITTED, 0, WANT_BEST };
         if (engine_step(e, &row, 1, &a, &err) != STRETTO_OK) die("step", err.text);
         engine_commit(e, 0, 1);
     }

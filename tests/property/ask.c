@@ -45,15 +45,18 @@ static stretto_status all_rows(struct engine *e, const int32_t *ids, size_t n, f
                                struct error *err)
 {
     struct row *r = calloc(n, sizeof *r);
-    if (!r || !out) {
+    struct answer *a = calloc(n, sizeof *a);
+    if (!r || !a || !out) {
         free(r);
+        free(a);
         return fail(err, STRETTO_E_NOMEM, "out of memory");
     }
     for (size_t i = 0; i < n; i++)
-        r[i] = (struct row){ 0, ids[i], i ? (int32_t)i - 1 : ROW_COMMITTED, 1, encoder ? ASK_HIDDEN : ASK_LOGITS };
-    struct answers a = { .logits = encoder ? NULL : out, .hidden = encoder ? out : NULL };
-    stretto_status s = engine_step(e, r, n, &a, err);
+        r[i] = (struct row){ 0, ids[i], i ? (int32_t)i - 1 : ROW_COMMITTED, 1, encoder ? WANT_HIDDEN : WANT_LOGITS };
+    answers_place(a, r, n, out, encoder ? engine_model(e)->config.width : engine_model(e)->config.vocab);
+    stretto_status s = engine_step(e, r, n, a, err);
     free(r);
+    free(a);
     return s;
 }
 

@@ -134,6 +134,8 @@ static size_t cut(struct program *p, int32_t most)
 
 void attention_plan(struct program *p)
 {
+    p->n_tiles = 0;
+    if (!p->g->layers) return;         /* a graph without attention has no cache */
     size_t heads = p->g->kv_heads, few = SHARED_JOBS * (size_t)team_size(p->team);
     int32_t most = (int32_t)(queries_at_once(p) / group_of(p->g));
     size_t partial = cut(p, most < 1 ? 1 : most);
@@ -191,11 +193,10 @@ static void gather(const struct program *p, int32_t layer, uint32_t head, int32_
                    struct scratch *s)
 {
     const struct step *st = p->step;
-    const struct step_seq *seq = &st->seqs[st->seq[row]];
     for (int32_t r = row, at = b * ATTN_BLOCK; r >= 0 && st->position[r] >= at; r = st->parent[r]) {
         int32_t j = st->position[r] - at, slot = st->slot[r];
         if (j >= ATTN_BLOCK || s->held[j] == slot) continue;
-        int32_t home = seq->pages[slot / ATTN_BLOCK];
+        int32_t home = step_page(st, 0, (size_t)st->seq[row], slot / ATTN_BLOCK);
         slot_copy(p, page_k(p, home, layer, head), page_v(p, home, layer, head), slot % ATTN_BLOCK,
                   s->k_page, s->v_page, j);
         s->held[j] = slot;
@@ -295,14 +296,17 @@ static void block(const struct program *p, const struct phase *ph, const struct 
         s->lo[i] = lo < 0 ? 0 : lo > ATTN_BLOCK ? ATTN_BLOCK : lo;
         s->hi[i] = hi < 0 ? 0 : hi > ATTN_BLOCK ? ATTN_BLOCK : hi;
     }
-    const void *k = page_k(p, seq->pages[b], ph->cache_layer, head);
-    const void *v = page_v(p, seq->pages[b], ph->cache_layer, head);
+    int32_t page = step_page(p->step, 0, (size_t)t->seq, b);
+    const void *k = page_k(p, page, ph->cache_layer, head);
+    const void *v = page_v(p, page, ph->cache_layer, head);
     if (seq->tree && at + ATTN_BLOCK > seq->committed)
         tree_block(p, ph, t, b, head, s, k, v, m, sum, acc);
     else
         attend(p, n, t->given, s, k, v,
-               b < t->last_block ? page_k(p, seq->pages[b + 1], ph->cache_layer, head) : NULL, 0,
-               n_q, m, sum, acc);
+               b < t->last_block ? page_k(p, step_page(p->step, 0, (size_t)t->seq, b + 1),
+                                          ph->cache_layer, head)
+                                 : NULL,
+               0, n_q, m, sum, acc);
 }
 
 static void begin(struct scratch *s, size_t n_q, size_t hd)

@@ -68,13 +68,14 @@ static stretto_status cpu_compile(struct program **out, const struct graph *g,
     stretto_status s = measure(p, err);
     if (s == STRETTO_OK) {
         p->memory = mem_map(p->bytes);
-        p->pages = mem_map(p->page_bytes * l->max_pages);
+        size_t cache = p->page_bytes * l->max_pages;      /* 0: a graph without attention */
+        p->pages = cache ? mem_map(cache) : NULL;
         struct arena a = { .base = p->memory, .cap = p->bytes };
-        if (!p->memory || !p->pages)
+        if (!p->memory || (cache && !p->pages))
             s = fail(err, STRETTO_E_NOMEM,
                      "no memory for %.0f MB of step buffers and %.0f MB of cache; ask for "
                      "a smaller context with -c",
-                     (double)p->bytes / 1e6, (double)p->page_bytes * l->max_pages / 1e6);
+                     (double)p->bytes / 1e6, (double)cache / 1e6);
         else
             s = cpu_lower(p, &a, err);
     }

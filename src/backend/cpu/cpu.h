@@ -116,8 +116,7 @@ struct program {
 
     /* the step that is running */
     const struct step *step;
-    int32_t *ask_rows; /* [max_asks] row of each ask                                      */
-    size_t n_asks;
+    struct answer *const *answers; /* [n_asks] */
     struct tile *tiles;
     size_t n_tiles;
     bool share_blocks;          /* jobs are few: threads without one help with others'      */
@@ -125,10 +124,11 @@ struct program {
     float *partial;             /* [rows and blocks of jobs][heads][head_dim + 2]: acc, m, sum */
     uint32_t next, n_run; /* the phase to run next; phases this step needs                   */
     atomic_uint_fast32_t *tickets; /* [n_phases]                                               */
-    atomic_int nan, stop; /* an answer is no number; the step was cancelled                     */
+    atomic_int stop; /* the step was cancelled */
     struct best {
         float value;
         int32_t id;
+        bool nan;
     } * best; /* [threads][max_asks]                          */
     struct step_top *top; /* [threads][max_asks]                          */
 };
@@ -141,7 +141,8 @@ void cpu_weights_close(struct weights *w);
 
 /* Phases and buffers; p->memory NULL while measuring. */
 stretto_status cpu_lower(struct program *p, struct arena *a, struct error *err);
-stretto_status cpu_run(struct program *p, const struct step *s, struct error *err);
+stretto_status cpu_run(struct program *p, const struct step *s, struct answer *const *answers,
+                       struct error *err);
 
 /* profile.c */
 stretto_status cpu_profile(struct program *p, bool on, struct error *err);

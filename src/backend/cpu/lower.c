@@ -282,7 +282,6 @@ static stretto_status take_all(struct lower *l, struct arena *a, struct error *e
     struct phase *phases = arena_take(a, n_phases * sizeof *phases);
     struct row_instr *rows = arena_take(a, n_rows * sizeof *rows);
     p->place = arena_take(a, l->g->n_values * sizeof *p->place);
-    p->ask_rows = arena_take(a, lim->max_asks * sizeof *p->ask_rows);
     p->tiles = arena_take(a, lim->max_rows * sizeof *p->tiles);
     p->jobs = arena_take(a, (size_t)SHARED_JOBS * threads * sizeof *p->jobs);
     p->tickets = arena_take(a, n_phases * sizeof *p->tickets);

@@ -64,7 +64,7 @@ void profile_alone_now(struct program *p, uint32_t phase)
 
 static double rows_of(const struct program *p, enum rows_kind kind)
 {
-    return (double)(kind == ROWS_ASKING ? p->n_asks : p->step->n_rows);
+    return (double)(kind == ROWS_ASKING ? p->step->n_asks : p->step->n_rows);
 }
 
 static double file_bytes(const struct weight *w)

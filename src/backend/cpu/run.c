@@ -12,7 +12,7 @@ enum { SERIAL_ROWS = 3 };
 
 static size_t rows_of(const struct program *p, enum rows_kind kind)
 {
-    return kind == ROWS_ASKING ? p->n_asks : p->step->n_rows;
+    return kind == ROWS_ASKING ? p->step->n_asks : p->step->n_rows;
 }
 
 /* ---- row operations
@@ -33,10 +33,17 @@ static void angles(const struct program *p, size_t row)
     }
 }
 
+/* A row's input: of its token, or the vector that it brings. */
 static void embed(const struct program *p, const struct row_instr *r, size_t row, float *out)
 {
+    bool token = r->node->embed == EMBED_TOKEN || r->node->embed == EMBED_VECTOR;
+    if (token && p->step->token[row] < 0) {
+        size_t width = p->g->values[r->out].width;
+        memcpy(out, p->step->vectors + (size_t)(-1 - p->step->token[row]) * width, width * sizeof *out);
+        return;
+    }
     const struct param_bytes *t = &p->w->weight[node_param(p->g, r->node, 0)].table;
-    size_t id = r->node->embed == EMBED_TOKEN ? (size_t)p->step->token[row]
+    size_t id = token ? (size_t)p->step->token[row]
         : r->node->embed == EMBED_POSITION ? (size_t)p->step->position[row] : 0;
     dtype_table[t->type].decode((const char *)t->data + id * t->row_bytes, out, t->n_in);
     /* Each look-up maps 64 KB of the file. Given back now and then, a table that is packed as the
@@ -66,7 +73,7 @@ static void store(const struct program *p, const struct row_instr *r, size_t row
 {
     const struct kernels *k = &p->w->kernels;
     int32_t slot = p->step->slot[row],
-            page = p->step->seqs[p->step->seq[row]].pages[slot / ATTN_BLOCK];
+            page = step_page(p->step, 0, (size_t)p->step->seq[row], slot / ATTN_BLOCK);
     size_t hd = p->g->kv_head_dim, j = (size_t)(slot % ATTN_BLOCK);
     for (uint32_t h = 0; h < p->g->kv_heads; h++) {
         k->kv_store_k[p->kv](key + h * hd, hd, j, page_k(p, page, r->cache_layer, h));
@@ -76,7 +83,7 @@ static void store(const struct program *p, const struct row_instr *r, size_t row
 
 static bool is_given(const struct program *p, enum rows_kind kind, size_t row)
 {
-    return p->step->given[kind == ROWS_ASKING ? (size_t)p->ask_rows[row] : row];
+    return p->step->given[kind == ROWS_ASKING ? (size_t)p->step->ask_row[row] : row];
 }
 
 static void make_forms(const struct program *p, const struct place *at, bool given, size_t row,
@@ -133,7 +140,7 @@ static void row_op(const struct program *p, const struct row_instr *r, size_t ro
         return;
     case ROW_STORE: store(p, r, row, x, y); return;
     case ROW_ASK: {
-        const float *from = in->f + (size_t)p->ask_rows[row] * in->ld;
+        const float *from = in->f + (size_t)p->step->ask_row[row] * in->ld;
         memcpy(out, from, width * sizeof(float));
         return;
     }
@@ -296,8 +303,8 @@ static void head_item(struct program *p, const struct phase *ph, size_t item, un
            ld = HEAD_PANELS * PANEL_COLS;
     if (col + width > w->n_out) width = w->n_out - col;
     float *y = scratch_logits(p->scratch[rank]);
-    for (size_t row = 0; row < p->n_asks; row += HEAD_ROWS) {
-        size_t n = p->n_asks - row < HEAD_ROWS ? p->n_asks - row : HEAD_ROWS;
+    for (size_t row = 0; row < s->n_heads; row += HEAD_ROWS) {
+        size_t n = s->n_heads - row < HEAD_ROWS ? s->n_heads - row : HEAD_ROWS;
         linear_rows(p, w, &p->place[ph->part[0].in], ROWS_ASKING, row, n, panel, n_panels, y, ld);
         for (size_t i = 0; i < n; i++) {
             float *x = y + i * ld;
@@ -305,14 +312,17 @@ static void head_item(struct program *p, const struct phase *ph, size_t item, un
             if (ph->node) k->softcap(x, ph->node->cap, width, x);
             size_t at = k->argmax(x, width);
             struct best *b = &p->best[(size_t)rank * p->limits.max_asks + row + i];
-            if (at == width) atomic_store_explicit(&p->nan, 1, memory_order_relaxed);
+            if (at == width) b->nan = true;
             else if (b->id < 0 || x[at] > b->value ||
-                     (x[at] == b->value && (int32_t)(col + at) < b->id))
-                *b = (struct best){ x[at], (int32_t)(col + at) };
-            if (s->top)
+                     (x[at] == b->value && (int32_t)(col + at) < b->id)) {
+                b->value = x[at];
+                b->id = (int32_t)(col + at);
+            }
+            if (s->ask_wants[row + i] & WANT_TOP)
                 top_scan(&p->top[(size_t)rank * p->limits.max_asks + row + i], x, width, at,
                          (int32_t)col);
-            if (s->logits) memcpy(s->logits + (row + i) * w->n_out + col, x, width * sizeof(float));
+            if (s->ask_wants[row + i] & WANT_LOGITS)
+                memcpy(p->answers[row + i]->logits + col, x, width * sizeof(float));
         }
     }
 }
@@ -400,74 +410,112 @@ static void step_thread(void *arg, unsigned rank)
     }
 }
 
+/* ---- answers ---------------------------------------------------------------------------------- */
+
+/* What the threads found of ask i in their parts of the vocabulary, joined. */
+static struct best best_of(const struct program *p, size_t i)
+{
+    struct best b = p->best[i];
+    for (unsigned t = 1; t < team_size(p->team); t++) {
+        struct best c = p->best[(size_t)t * p->limits.max_asks + i];
+        c.nan |= b.nan;
+        b.nan = c.nan;
+        if (c.id >= 0 && (b.id < 0 || c.value > b.value || (c.value == b.value && c.id < b.id)))
+            b = c;
+    }
+    return b;
+}
+
+static struct step_top top_of(const struct program *p, size_t i)
+{
+    struct step_top all = p->top[i];
+    for (unsigned t = 1; t < team_size(p->team); t++) {
+        const struct step_top *x = &p->top[(size_t)t * p->limits.max_asks + i];
+        for (int k = 0; k < STEP_TOP && x->id[k] >= 0; k++)
+            if (above(x->logit[k], x->id[k], &all, STEP_TOP - 1))
+                top_insert(&all, x->logit[k], x->id[k]);
+    }
+    return all;
+}
+
+static bool is_number(const float *x, size_t n)
+{
+    bool yes = true;
+    for (size_t i = 0; i < n; i++) yes &= x[i] == x[i];
+    return yes;
+}
+
+/* Each ask gets what it wants and a status of its own: a row that overflowed says so, the others do
+ * not notice. */
 static void answer(struct program *p)
 {
     const struct step *s = p->step;
-    for (size_t i = 0; s->best && i < p->n_asks; i++) {
-        struct best b = p->best[i];
-        for (unsigned t = 1; t < team_size(p->team); t++) {
-            struct best c = p->best[(size_t)t * p->limits.max_asks + i];
-            if (c.id >= 0 && (b.id < 0 || c.value > b.value || (c.value == b.value && c.id < b.id)))
-                b = c;
+    const struct place *h = p->g->hidden == GRAPH_NONE ? NULL : &p->place[p->g->hidden];
+    size_t width = h ? p->g->values[p->g->hidden].width : 0;
+    for (size_t i = 0; i < s->n_asks; i++) {
+        struct answer *a = p->answers[i];
+        uint8_t wants = s->ask_wants[i];
+        struct best b = { .id = -1 };
+        if (wants & WANT_OF_HEAD) b = best_of(p, i);
+        if (wants & WANT_BEST) a->best = b.id;
+        if (wants & WANT_TOP) a->top = top_of(p, i);
+        if (wants & WANT_HIDDEN) {
+            memcpy(a->hidden, h->f + i * h->ld, width * sizeof(float));
+            b.nan |= !is_number(a->hidden, width);
         }
-        s->best[i] = b.id;
+        a->status = b.nan ? STRETTO_E_NAN : STRETTO_OK;
     }
-    for (size_t i = 0; s->top && i < p->n_asks; i++) {
-        s->top[i] = p->top[i];
-        for (unsigned t = 1; t < team_size(p->team); t++) {
-            const struct step_top *x = &p->top[(size_t)t * p->limits.max_asks + i];
-            for (int k = 0; k < STEP_TOP && x->id[k] >= 0; k++)
-                if (above(x->logit[k], x->id[k], &s->top[i], STEP_TOP - 1))
-                    top_insert(&s->top[i], x->logit[k], x->id[k]);
-        }
-    }
-    if (!s->hidden || p->g->hidden == GRAPH_NONE) return;
-    const struct place *h = &p->place[p->g->hidden];
-    size_t width = p->g->values[p->g->hidden].width;
-    for (size_t i = 0; i < p->n_asks; i++)
-        memcpy(s->hidden + i * width, h->f + i * h->ld, width * sizeof(float));
 }
 
-stretto_status cpu_run(struct program *p, const struct step *s, struct error *err)
+static stretto_status check(const struct program *p, const struct step *s, struct error *err)
 {
     if (s->n_rows == 0 || s->n_rows > p->limits.max_rows)
         return fail(err, STRETTO_E_ARG, "a step of %zu rows; this program takes 1 to %u", s->n_rows,
                     p->limits.max_rows);
+    if (s->n_asks > p->limits.max_asks)
+        return fail(err, STRETTO_E_ARG, "%zu rows ask at once; this program takes %u", s->n_asks,
+                    p->limits.max_asks);
+    for (size_t i = 0; i < s->n_asks; i++) {
+        bool head = (s->ask_wants[i] & WANT_OF_HEAD) != 0;
+        if (head != (i < s->n_heads))
+            return fail(err, STRETTO_E_ARG, "ask %zu: those that want something of the head come first",
+                        i);
+        if ((head && p->g->logits == GRAPH_NONE) ||
+            ((s->ask_wants[i] & WANT_HIDDEN) && p->g->hidden == GRAPH_NONE))
+            return fail(err, STRETTO_E_ARG, "ask %zu wants what this graph does not compute", i);
+    }
+    return STRETTO_OK;
+}
+
+static void begin(struct program *p, const struct step *s, struct answer *const *answers)
+{
     p->step = s;
-    p->n_asks = 0;
-    bool logits = s->logits || s->best || s->top;
-    for (size_t r = 0; r < s->n_rows; r++)
-        if (s->asks[r]) {
-            if (p->n_asks == p->limits.max_asks)
-                return fail(err, STRETTO_E_ARG, "more than %u rows ask at once",
-                            p->limits.max_asks);
-            p->ask_rows[p->n_asks++] = (int32_t)r;
-        }
-    profile_begin(p);
+    p->answers = answers;
     for (size_t i = 0; i < p->n_phases; i++)
         atomic_store_explicit(&p->tickets[i], 0, memory_order_relaxed);
     for (unsigned t = 0; t < team_size(p->team); t++)
-        for (size_t i = 0; i < p->n_asks; i++) {
+        for (size_t i = 0; i < s->n_heads; i++) {
             size_t at = (size_t)t * p->limits.max_asks + i;
-            p->best[at].id = -1;
-            for (int k = 0; s->top && k < STEP_TOP; k++) p->top[at].id[k] = -1;
+            p->best[at] = (struct best){ .id = -1 };
+            for (int k = 0; (s->ask_wants[i] & WANT_TOP) && k < STEP_TOP; k++) p->top[at].id[k] = -1;
         }
-    atomic_store(&p->nan, 0);
     atomic_store(&p->stop, 0);
     attention_plan(p);
     p->next = 0;
-    if (!logits && p->n_phases && p->phases[p->n_phases - 1].kind == PHASE_HEAD)
-        p->n_run = (uint32_t)p->n_phases - 1;
-    else p->n_run = (uint32_t)p->n_phases;
+    p->n_run = (uint32_t)p->n_phases;
+    if (!s->n_heads && p->n_phases && p->phases[p->n_phases - 1].kind == PHASE_HEAD) p->n_run--;
+}
+
+stretto_status cpu_run(struct program *p, const struct step *s, struct answer *const *answers,
+                       struct error *err)
+{
+    TRY(check(p, s, err));
+    profile_begin(p);
+    begin(p, s, answers);
     serial_phases(p);
     if (p->next < p->n_run && !atomic_load(&p->stop)) team_run_some(p->team, step_thread, p);
     bool cancelled = atomic_load(&p->stop) != 0;
     if (!cancelled) answer(p);
     profile_end(p);
-    if (cancelled) return fail(err, STRETTO_E_CANCEL, "the step was cancelled");
-    return atomic_load(&p->nan)
-               ? fail(err, STRETTO_E_NAN,
-                      "the model's output is not a number; the file is damaged or its numbers "
-                      "overflow")
-               : STRETTO_OK;
+    return cancelled ? fail(err, STRETTO_E_CANCEL, "the step was cancelled") : STRETTO_OK;
 }

@@ -93,7 +93,7 @@ static void uses(const struct graph *g, bool *panels, bool *table)
     for (size_t i = 0; i < g->n_nodes; i++) {
         const struct graph_node *n = &g->nodes[i];
         if (n->op == OP_LINEAR) panels[node_param(g, n, 0)] = true;
-        if (n->op == OP_EMBED) table[node_param(g, n, 0)] = true;
+        if (n->op == OP_EMBED && n->embed != EMBED_VECTOR) table[node_param(g, n, 0)] = true;
     }
 }
 
