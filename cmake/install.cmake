@@ -9,14 +9,22 @@ foreach(program stretto stretto-pull)
   endif()
 endforeach()
 
-# Man pages and completion are committed; this makes them again after a row or stretto.h changed.
-if(TARGET stretto)
-  add_custom_target(man COMMAND python3 ${CMAKE_SOURCE_DIR}/tools/make_man.py $<TARGET_FILE:stretto>
-    DEPENDS stretto USES_TERMINAL VERBATIM)
-endif()
-
 if(STRETTO_SANITIZE OR STRETTO_FUZZ)
   return()       # instrumented objects are for tests only
+endif()
+
+# ---- man pages and completion, made from the rows of the built command and from stretto.h ------
+set(man_dir ${CMAKE_BINARY_DIR}/man)
+find_program(STRETTO_PYTHON python3)
+if(TARGET stretto AND STRETTO_PYTHON AND NOT CMAKE_CROSSCOMPILING)
+  add_custom_command(OUTPUT ${man_dir}/stretto.1
+    COMMAND ${STRETTO_PYTHON} ${CMAKE_SOURCE_DIR}/tools/make_man.py $<TARGET_FILE:stretto> ${man_dir}
+    DEPENDS stretto tools/make_man.py tools/completion.py include/stretto/stretto.h tests/api/example.c
+    WORKING_DIRECTORY ${CMAKE_SOURCE_DIR} COMMENT "Making man pages and completion" VERBATIM)
+  add_custom_target(man ALL DEPENDS ${man_dir}/stretto.1)
+else()
+  add_custom_target(man)
+  message(STATUS "without python3, and in cross builds, there are no man pages and no completion")
 endif()
 
 # ---- shared: only STRETTO_API symbols are visible ----------------------------------------------
@@ -42,7 +50,7 @@ add_custom_command(OUTPUT ${static_library}
   COMMENT "Linking C static library libstretto.a, hidden symbols made local"
   COMMAND_EXPAND_LISTS VERBATIM)
 add_custom_target(stretto_static ALL DEPENDS ${static_library})
-add_custom_target(install_files DEPENDS programs stretto_shared stretto_static)
+add_custom_target(install_files DEPENDS programs man stretto_shared stretto_static)
 
 # ---- pkg-config and CMake package: both find the prefix from where they lie --------------------
 set(pkgconfig_dir ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
@@ -61,11 +69,12 @@ install(FILES include/stretto/stretto.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/
 install(FILES ${CMAKE_BINARY_DIR}/stretto.pc DESTINATION ${pkgconfig_dir})
 install(FILES ${CMAKE_BINARY_DIR}/strettoConfig.cmake ${CMAKE_BINARY_DIR}/strettoConfigVersion.cmake
   DESTINATION ${package_dir})
-file(GLOB man1 CONFIGURE_DEPENDS man/*.1)
-file(GLOB man3 CONFIGURE_DEPENDS man/*.3)
-install(FILES ${man1} DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
-install(FILES ${man3} DESTINATION ${CMAKE_INSTALL_MANDIR}/man3)
-install(FILES man/stretto.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
+foreach(section 1 3)
+  install(DIRECTORY ${man_dir}/ DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section}
+    FILES_MATCHING PATTERN "*.${section}")
+endforeach()
+install(FILES ${man_dir}/stretto.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
   RENAME stretto OPTIONAL)
-install(FILES man/stretto.zsh DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions RENAME _stretto OPTIONAL)
-install(FILES man/stretto.fish DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d OPTIONAL)
+install(FILES ${man_dir}/stretto.zsh DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions RENAME _stretto
+  OPTIONAL)
+install(FILES ${man_dir}/stretto.fish DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d OPTIONAL)

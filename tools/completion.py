@@ -21,9 +21,8 @@ def kind_of(option):
         return "models", ""
     if "--hf-repo" in flags:
         return "hub", ""
-    listed = re.search(r": ((?:\w+, )+\w+), or several", option["help"])
-    if listed:
-        return "words", listed.group(1).split(", ")
+    if option["kind"] == "ways":
+        return "words", re.search(r": ((?:\w+, )+\w+), or several", option["help"]).group(1).split(", ")
     if value == "DIR":
         return "folders", ""
     if value.startswith(("FILE", "OUT")) or "--file" in flags:

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """The man pages and the completions of shells, from the rows of the command and the comments of stretto.h.
 
-usage: make_man.py STRETTO [--check]     (STRETTO: the built command)
+usage: make_man.py STRETTO FOLDER     (STRETTO: the built command)
 
-Writes man/stretto.1, man/stretto-COMMAND.1, man/stretto.3, man/stretto.bash, .zsh and .fish; with --check it
-only says which of them differ from what it would write, and exits with 1.
+Writes stretto.1, stretto-COMMAND.1, stretto.3, stretto.bash, .zsh and .fish into FOLDER, which is theirs alone.
+The build calls it (cmake/install.cmake); nothing of it is committed.
 """
 import json
 import pathlib
@@ -176,24 +176,16 @@ def make(program):
 
 
 def main():
-    if len(sys.argv) not in (2, 3) or sys.argv[2:] not in ([], ["--check"]):
+    if len(sys.argv) != 3:
         sys.exit(__doc__)
-    made, folder = make(sys.argv[1]), ROOT / "man"
-    there = {p.name: p.read_text() for p in folder.glob("*") if p.suffix in (".1", ".3", ".bash", ".zsh", ".fish")}
-    differ = sorted(n for n in made.keys() | there.keys() if made.get(n) != there.get(n))
-    if sys.argv[2:]:
-        for name in differ:
-            print(f"man/{name} differs from the rows; make it again: ./dev build release man")
-        return 1 if differ else 0
-    folder.mkdir(exist_ok=True)
-    for name in differ:
-        if name in made:
-            (folder / name).write_text(made[name])
-        else:
-            (folder / name).unlink()
-        print("man/" + name)
-    return 0
+    made, folder = make(sys.argv[1]), pathlib.Path(sys.argv[2])
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.name not in made:              # of a command that there was
+            path.unlink()
+    for name, text in made.items():
+        (folder / name).write_text(text)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -3,6 +3,7 @@
  * On a terminal the text is wrapped to its width and the words of the command line stand out; through a
  * pipe it is the same text in long lines. */
 #include "stretto/command.h"
+#include "decode/strategy.h"
 #include "ui/terminal.h"
 #include <stdio.h>
 #include <string.h>
@@ -103,8 +104,21 @@ static size_t help_column(const struct page *p)
     return !p->wrap || p->width >= 100 ? 36 : p->width >= 60 ? 28 : 0;
 }
 
+/* The sentence of a row. What decodes is a table elsewhere, so its words are put in here. */
+static const char *sentence(const struct option *o, char *out, size_t room)
+{
+    const char *gap = o->kind == OPT_WAYS ? strstr(o->help, "%s") : NULL;
+    char words[400];
+    if (!gap) return o->help;
+    strategy_words(words, sizeof words);
+    snprintf(out, room, "%.*s%s%s", (int)(gap - o->help), o->help, words, gap + 2);
+    return out;
+}
+
 static void put_option(struct page *p, const struct option *o)
 {
+    char text[800];
+    const char *help = sentence(o, text, sizeof text);
     size_t column = help_column(p), indent = column ? column : 6;
     for (const char *s = o->flags; *s;) {
         size_t n = strcspn(s, " ");
@@ -116,8 +130,8 @@ static void put_option(struct page *p, const struct option *o)
     if (!column || p->at > column - 2) line_end(p);
     indent_to(p, indent);
     p->begun = false;
-    if (p->wrap) put_words(p, o->help, indent);
-    else put(p, o->help, strlen(o->help), STYLE_NONE);
+    if (p->wrap) put_words(p, help, indent);
+    else put(p, help, strlen(help), STYLE_NONE);
     line_end(p);
 }
 
@@ -183,11 +197,12 @@ static void json_command(const struct command *c)
         printf("%s{\"title\":", u ? "," : ""); json_text(g->title);
         printf(",\"options\":[");
         for (size_t i = 0; i < g->n; i++) {
-            static const char *const kinds[] = { "flag", "int", "real", "text", "choice", "ints", "texts" };
+            static const char *const kinds[] = { "flag", "int", "real", "text", "ways", "choice", "ints", "texts" };
             const struct option *o = &g->options[i];
             printf("%s{\"flags\":", i ? "," : ""); json_text(o->flags);
             printf(",\"value\":"); if (o->value) json_text(o->value); else printf("null");
-            printf(",\"kind\":\"%s\",\"help\":", kinds[o->kind]); json_text(o->help);
+            char text[800];
+            printf(",\"kind\":\"%s\",\"help\":", kinds[o->kind]); json_text(sentence(o, text, sizeof text));
             printf("}");
         }
         printf("]}");

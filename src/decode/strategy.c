@@ -3,14 +3,13 @@
 #include <stdio.h>
 #include <string.h>
 
-extern const struct strategy strategy_jacobi, strategy_lookup, strategy_suffix, strategy_recycle,
-    strategy_lookahead, strategy_draft, strategy_heads;
+/* A strategy is a file and a row here; its number is its place. */
+#define STRATEGIES(X) X(jacobi) X(lookup) X(suffix) X(recycle) X(lookahead) X(draft) X(heads)
 
-/* A strategy is a file and a row here. */
-const struct strategy *const strategies[] = {
-    &strategy_jacobi, &strategy_lookup, &strategy_suffix, &strategy_recycle,
-    &strategy_lookahead, &strategy_draft, &strategy_heads, NULL,
-};
+#define DECLARED(name) extern const struct strategy strategy_##name;
+STRATEGIES(DECLARED)
+#define ROW(name) &strategy_##name,
+const struct strategy *const strategies[] = { STRATEGIES(ROW) NULL };
 _Static_assert(sizeof strategies / sizeof *strategies <= DRAFT_SOURCES + 1, "a source is 3 bits");
 
 const struct strategy *strategy_find(const char *name, size_t length, unsigned *source)
@@ -24,17 +23,20 @@ const struct strategy *strategy_find(const char *name, size_t length, unsigned *
     return NULL;
 }
 
+void strategy_words(char *out, size_t room)
+{
+    size_t at = (size_t)snprintf(out, room, "auto, plain");
+    for (unsigned s = 0; strategies[s] && at < room; s++)
+        at += (size_t)snprintf(out + at, room - at, ", %s", strategies[s]->name);
+}
+
 static stretto_status unknown(const char *word, size_t length, struct error *err)
 {
-    char names[200] = "";
-    for (unsigned s = 0; strategies[s]; s++) {
-        size_t at = strlen(names);
-        snprintf(names + at, sizeof names - at, ", %s", strategies[s]->name);
-    }
+    char words[200];
+    strategy_words(words, sizeof words);
     return fail(err, STRETTO_E_ARG,
-                "there is no way of decoding called '%.*s': take auto, plain%s, or several joined "
-                "by +",
-                (int)(length < 40 ? length : 40), word, names);
+                "there is no way of decoding called '%.*s': take %s, or several joined by +",
+                (int)(length < 40 ? length : 40), word, words);
 }
 
 stretto_status decode_parse(const char *words, struct decode_choice *out, struct error *err)

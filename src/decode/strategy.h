@@ -110,6 +110,9 @@ struct strategy {
 extern const struct strategy *const strategies[];
 const struct strategy *strategy_find(const char *name, size_t length, unsigned *source);
 
+/* The words that decode_parse takes, as a list for people: "auto, plain, jacobi, ...". */
+void strategy_words(char *out, size_t room);
+
 /* "auto", "plain", "lookup+suffix", "auto+lookahead". E_ARG names the words there are. */
 struct decode_choice { uint32_t sources; bool automatic; };
 stretto_status decode_parse(const char *words, struct decode_choice *out, struct error *err);
