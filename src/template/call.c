@@ -157,47 +157,21 @@ static stretto_status fn_strftime(struct render *r, struct value self, const str
     return tmpl_strftime(r, fmt, out);
 }
 
-static stretto_status fn_cycler(struct render *r, struct value self, const struct call *c,
+/* What Jinja has and chat templates do not use; it exists, so that asking whether it is defined is right. */
+static stretto_status fn_absent(struct render *r, struct value self, const struct call *c,
                                 struct value *out)
 {
-    (void)self;
-    if (!c->n_pos || c->n_kw)
-        return tmpl_fail(r, STRETTO_E_ARG, "cycler needs the items to cycle through");
-    *out = (struct value){ .kind = T_CYCLER };
-    TRY(tmpl_take(r, 1, sizeof *out->cycler, &out->cycler));
-    TRY(tmpl_list(r, c->n_pos, &out->cycler->l));
-    for (size_t i = 0; i < c->n_pos; i++) TRY(tmpl_push(r, out->cycler->l, c->pos[i]));
-    return STRETTO_OK;
-}
-
-static stretto_status fn_joiner(struct render *r, struct value self, const struct call *c,
-                                struct value *out)
-{
-    struct value sep;
-    (void)self;
-    TRY(tmpl_bind(r, "joiner", c, "sep?", &sep));
-    if (sep.kind == T_MISSING) TRY(tmpl_view(r, ", ", 2, &sep));
-    *out = (struct value){ .kind = T_JOINER };
-    TRY(tmpl_take(r, 1, sizeof *out->joiner, &out->joiner));
-    out->joiner->sep = sep;
-    return STRETTO_OK;
-}
-
-static stretto_status fn_lipsum(struct render *r, struct value self, const struct call *c,
-                                struct value *out)
-{
-    (void)self;
     (void)c;
     (void)out;
-    return tmpl_fail(r, STRETTO_E_UNSUP, "lipsum is not supported");
+    return tmpl_fail(r, STRETTO_E_UNSUP, "the function %s is not supported", self.fn->name);
 }
 
 const struct function *tmpl_global(const struct str *name)
 {
     static const struct function table[] = {
         { "range", fn_range }, { "dict", fn_dict }, { "namespace", fn_namespace },
-        { "raise_exception", fn_raise }, { "strftime_now", fn_strftime }, { "cycler", fn_cycler },
-        { "joiner", fn_joiner }, { "lipsum", fn_lipsum },
+        { "raise_exception", fn_raise }, { "strftime_now", fn_strftime }, { "cycler", fn_absent },
+        { "joiner", fn_absent }, { "lipsum", fn_absent },
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (tmpl_is(name, table[i].name)) return &table[i];

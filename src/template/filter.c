@@ -46,14 +46,6 @@ FILTER(f_lower) { return as_method(r, "lower", v, c, out); }
 FILTER(f_capitalize) { return as_method(r, "capitalize", v, c, out); }
 FILTER(f_trim) { return as_method(r, "strip", v, c, out); }
 
-FILTER(f_center)
-{
-    struct value a;
-    TRY(tmpl_bind(r, "center", c, "width?", &a));
-    if (a.kind == T_MISSING) a = V_INT(80);
-    return as_method(r, "center", v, &(struct call){ .pos = &a, .n_pos = 1 }, out);
-}
-
 FILTER(f_string)
 {
     TRY(tmpl_bind(r, "string", c, "", NULL));
@@ -161,74 +153,6 @@ FILTER(f_indent)
     return STRETTO_OK;
 }
 
-FILTER(f_truncate)
-{
-    struct value a[4];
-    struct str *s, dots = { .p = "...", .n = 3, .chars = 3 }, *end = &dots;
-    int64_t length = 255, leeway = 5;
-    TRY(tmpl_bind(r, "truncate", c, "length? killwords? end? leeway?", a));
-    if (a[0].kind != T_MISSING) TRY(tmpl_want_int(r, "truncate", a[0], &length));
-    if (a[2].kind != T_MISSING) TRY(tmpl_want_str(r, "truncate", a[2], &end));
-    if (given(a[3])) TRY(tmpl_want_int(r, "truncate", a[3], &leeway));
-    int64_t tail = (int64_t)tmpl_chars(end);
-    size_t n;
-    if (length < tail || leeway < 0)
-        return tmpl_fail(r, STRETTO_E_ARG, "truncate: the length is below that of the end");
-    TRY(tmpl_len(r, v, &n));
-    if ((int64_t)n <= length || (int64_t)n - length <= leeway) { *out = v; return STRETTO_OK; }
-    TRY(tmpl_want_str(r, "truncate", v, &s));
-    size_t mark = r->out.len;
-    n = tmpl_offset(s, (size_t)(length - tail));
-    if (a[1].kind == T_MISSING || !tmpl_truth(a[1])) {
-        const char *space = memrchr(s->p, ' ', n);
-        if (space) n = (size_t)(space - s->p);
-    }
-    TRY(tmpl_write_part(r, s, s->p, n));
-    TRY(tmpl_write_str(r, end));
-    return tmpl_cut(r, mark, out);
-}
-
-FILTER(f_wordcount)
-{
-    struct value s;
-    int64_t n = 0;
-    bool inside = false;
-    TRY(tmpl_bind(r, "wordcount", c, "", NULL));
-    TRY(tmpl_to_str(r, v, &s));
-    TRY(tmpl_work(r, s.s->n / 8));
-    for (size_t i = 0; i < s.s->n;) {
-        uint32_t cp;
-        i += tmpl_decode(s.s->p + i, s.s->n - i, &cp);
-        bool word = tmpl_word(cp);
-        n += word && !inside;
-        inside = word;
-    }
-    *out = V_INT(n);
-    return STRETTO_OK;
-}
-
-FILTER(f_format)
-{
-    struct value s, args;
-    struct list *l;
-    struct dict *d;
-    TRY(tmpl_to_str(r, v, &s));
-    if (c->n_pos && c->n_kw)
-        return tmpl_fail(r, STRETTO_E_ARG,
-                         "format cannot take positional and named arguments at once");
-    TRY(tmpl_list(r, c->n_pos, &l));
-    for (size_t i = 0; i < c->n_pos; i++) TRY(tmpl_push(r, l, c->pos[i]));
-    TRY(tmpl_dict(r, &d));
-    for (size_t i = 0; i < c->n_kw; i++) {
-        struct value key;
-        TRY(tmpl_view(r, c->kw[i].name->p, c->kw[i].name->n, &key));
-        TRY(tmpl_put(r, d, key, c->kw[i].v));
-    }
-    if (c->n_kw) args = (struct value){ .kind = T_DICT, .d = d };
-    else args = (struct value){ .kind = T_TUPLE, .l = l };
-    return tmpl_percent(r, s, args, out);
-}
-
 /* json.dumps as transformers call it: no HTML escapes, other scripts as they are. */
 FILTER(f_tojson)
 {
@@ -283,20 +207,22 @@ static stretto_status from_float(struct render *r, double f, struct value otherw
 FILTER(f_int)
 {
     struct value a[2];
-    int64_t i, base = 10;
+    int64_t i;
     double f;
     bool overflow = false;
     TRY(tmpl_bind(r, "int", c, "default? base?", a));
     if (a[0].kind == T_MISSING) a[0] = V_INT(0);
-    if (a[1].kind != T_MISSING) TRY(tmpl_want_int(r, "int", a[1], &base));
-    if (base != 0 && (base < 2 || base > 36)) { base = 10; }
+    if (a[1].kind != T_MISSING && !(a[1].kind == T_INT && a[1].i == 10))
+        return tmpl_fail(r, STRETTO_E_UNSUP, "int: a base other than 10 is not supported");
     if (v.kind == T_UNDEFINED) return tmpl_use_undefined(r, v);
     if (tmpl_to_int(v, &i)) { *out = V_INT(i); return STRETTO_OK; }
     if (v.kind == T_BIG) { *out = v; return STRETTO_OK; }
     if (v.kind == T_FLOAT) return from_float(r, v.f, a[0], out);
     if (v.kind != T_STR) { *out = a[0]; return STRETTO_OK; }
-    if (tmpl_parse_int(v.s->p, v.s->n, (int)base, &i,
-                       &overflow)) { *out = V_INT(i); return STRETTO_OK; }
+    if (tmpl_parse_int(v.s->p, v.s->n, &i, &overflow)) {
+        *out = V_INT(i);
+        return STRETTO_OK;
+    }
     if (overflow) return tmpl_fail(r, STRETTO_E_UNSUP, "an integer above 64 bits is not supported");
     if (tmpl_parse_float(v.s->p, v.s->n, &f)) return from_float(r, f, a[0], out);
     *out = a[0];
@@ -320,46 +246,6 @@ FILTER(f_float)
     return STRETTO_OK;
 }
 
-FILTER(f_abs)
-{
-    int64_t i;
-    TRY(tmpl_bind(r, "abs", c, "", NULL));
-    if (v.kind == T_FLOAT) { *out = V_FLOAT(fabs(v.f)); return STRETTO_OK; }
-    if (v.kind == T_BIG) {
-        size_t minus = *v.s->p == '-';
-        TRY(tmpl_view(r, v.s->p + minus, v.s->n - minus, out));
-        out->kind = T_BIG;
-        return STRETTO_OK;
-    }
-    TRY(tmpl_want_int(r, "abs", v, &i));
-    return i < 0 ? tmpl_binary(r, K_SUB, V_INT(0), V_INT(i), out) : (*out = V_INT(i), STRETTO_OK);
-}
-
-FILTER(f_round)
-{
-    struct value a[2];
-    int64_t digits = 0;
-    double f;
-    TRY(tmpl_bind(r, "round", c, "precision? method?", a));
-    if (v.kind == T_UNDEFINED) return tmpl_use_undefined(r, v);
-    if (v.kind == T_BIG) f = tmpl_big_float(v);
-    else if (!tmpl_to_float(v, &f))
-        return tmpl_fail(r, STRETTO_E_ARG, "round wants a number, not %s", tmpl_type(v));
-    if (a[0].kind != T_MISSING) TRY(tmpl_want_int(r, "round", a[0], &digits));
-    struct str common = { .p = "common", .n = 6, .chars = 6 }, *how = &common;
-    if (a[1].kind != T_MISSING) TRY(tmpl_want_str(r, "round", a[1], &how));
-    if (tmpl_is(how, "common")) return tmpl_round(r, v, digits, out);
-    if (!tmpl_is(how, "ceil") && !tmpl_is(how, "floor"))
-        return tmpl_fail(r, STRETTO_E_ARG, "round: the method must be common, ceil or floor");
-    if (digits < -300 || digits > 300)
-        return tmpl_fail(r, STRETTO_E_ARG, "round: the precision is out of range");
-    if (v.kind == T_BIG) return tmpl_too_big(r);
-    double unit = pow(10, (double)digits), scaled = f * unit;
-    *out = V_FLOAT((tmpl_is(how, "ceil") ? ceil(scaled) : floor(scaled)) / unit);
-    if (digits == 0 && v.kind != T_FLOAT) *out = V_FLOAT(f);
-    return STRETTO_OK;
-}
-
 /* ---- attributes of items --------------------------------------------------------------------- */
 
 /* "a.b.0" looked up part by part; with a default, what is undefined on the way becomes that. */
@@ -376,7 +262,7 @@ static stretto_status dig(struct render *r, struct value v, struct value path,
         int64_t i;
         bool overflow, digits = n > 0;
         for (size_t k = 0; k < n; k++) digits = digits && p[k] >= '0' && p[k] <= '9';
-        if (digits && tmpl_parse_int(p, n, 10, &i, &overflow)) key = V_INT(i);
+        if (digits && tmpl_parse_int(p, n, &i, &overflow)) key = V_INT(i);
         else TRY(tmpl_view(r, p, n, &key));
         TRY(tmpl_item(r, *out, key, out));
         if (given(otherwise) && out->kind == T_UNDEFINED) *out = otherwise;
@@ -384,6 +270,9 @@ static stretto_status dig(struct render *r, struct value v, struct value path,
     }
     return STRETTO_OK;
 }
+
+#define NOTHING ((struct value){ .kind = T_MISSING })
+static bool flag(struct value v) { return v.kind != T_MISSING && tmpl_truth(v); }
 
 static stretto_status ignore_case(struct render *r, struct value *v)
 {
@@ -393,28 +282,25 @@ static stretto_status ignore_case(struct render *r, struct value *v)
     return tmpl_cut(r, mark, v);
 }
 
-/* The value an item is sorted, grouped or compared by. */
+/* The value an item is sorted or compared by. */
 static stretto_status key_of(struct render *r, struct value item, struct value path,
-                             struct value otherwise, bool case_sensitive, struct value *out)
+                             bool case_sensitive, struct value *out)
 {
-    TRY(dig(r, item, path, otherwise, out));
+    TRY(dig(r, item, path, NOTHING, out));
     return case_sensitive ? STRETTO_OK : ignore_case(r, out);
 }
 
 static stretto_status keys_of(struct render *r, const struct list *l, struct value path,
-                              struct value otherwise, bool case_sensitive, struct list **out)
+                              bool case_sensitive, struct list **out)
 {
     TRY(tmpl_list(r, l->n, out));
     for (size_t i = 0; i < l->n; i++) {
         struct value k;
-        TRY(key_of(r, l->v[i], path, otherwise, case_sensitive, &k));
+        TRY(key_of(r, l->v[i], path, case_sensitive, &k));
         TRY(tmpl_push(r, *out, k));
     }
     return STRETTO_OK;
 }
-
-#define NOTHING ((struct value){ .kind = T_MISSING })
-static bool flag(struct value v) { return v.kind != T_MISSING && tmpl_truth(v); }
 
 /* ---- sequences ------------------------------------------------------------------------------- */
 
@@ -525,33 +411,9 @@ FILTER(f_dictsort)
     if (!tmpl_is(by, "key") && !tmpl_is(by, "value"))
         return tmpl_fail(r, STRETTO_E_ARG, "dictsort: by must be \"key\" or \"value\"");
     TRY(f_items(r, v, &(struct call){ 0 }, &pairs));
-    TRY(keys_of(r, pairs.iter->l, V_INT(tmpl_is(by, "value")), NOTHING, flag(a[0]), &l));
+    TRY(keys_of(r, pairs.iter->l, V_INT(tmpl_is(by, "value")), flag(a[0]), &l));
     TRY(tmpl_sort(r, pairs.iter->l, l, flag(a[2])));
     *out = V_LIST(pairs.iter->l);
-    return STRETTO_OK;
-}
-
-/* Several attributes, "a,b", sort by the first and among equals by the next. */
-static stretto_status sort_keys(struct render *r, const struct list *l, struct value path,
-                                bool case_sensitive, struct list **out)
-{
-    if (path.kind != T_STR || !memchr(path.s->p, ',', path.s->n))
-        return keys_of(r, l, path, NOTHING, case_sensitive, out);
-    TRY(tmpl_list(r, l->n, out));
-    for (size_t i = 0; i < l->n; i++) {
-        struct list *parts;
-        TRY(tmpl_list(r, 2, &parts));
-        for (size_t at = 0; at <= path.s->n;) {
-            const char *p = path.s->p + at, *comma = memchr(p, ',', path.s->n - at);
-            size_t n = comma ? (size_t)(comma - p) : path.s->n - at;
-            struct value part, k;
-            TRY(tmpl_view(r, p, n, &part));
-            TRY(key_of(r, l->v[i], part, NOTHING, case_sensitive, &k));
-            TRY(tmpl_push(r, parts, k));
-            at += n + 1;
-        }
-        TRY(tmpl_push(r, *out, V_LIST(parts)));
-    }
     return STRETTO_OK;
 }
 
@@ -561,7 +423,9 @@ FILTER(f_sort)
     struct list *l, *keys;
     TRY(tmpl_bind(r, "sort", c, "reverse? case_sensitive? attribute?", a));
     TRY(tmpl_to_list(r, v, &l));
-    TRY(sort_keys(r, l, a[2], flag(a[1]), &keys));
+    if (a[2].kind == T_STR && memchr(a[2].s->p, ',', a[2].s->n))
+        return tmpl_fail(r, STRETTO_E_UNSUP, "sort by several attributes is not supported");
+    TRY(keys_of(r, l, a[2], flag(a[1]), &keys));
     TRY(tmpl_sort(r, l, keys, flag(a[0])));
     *out = V_LIST(l);
     return STRETTO_OK;
@@ -578,55 +442,13 @@ FILTER(f_unique)
     TRY(tmpl_dict(r, &seen));
     for (size_t i = 0; i < l->n; i++) {
         struct value k, *at;
-        TRY(key_of(r, l->v[i], a[1], NOTHING, flag(a[0]), &k));
+        TRY(key_of(r, l->v[i], a[1], flag(a[0]), &k));
         TRY(tmpl_find(r, seen, k, &at));
         if (at) continue;
         TRY(tmpl_put(r, seen, k, V_NONE));
         TRY(tmpl_push(r, kept, l->v[i]));
     }
     return generator(r, kept, out);
-}
-
-FILTER(f_groupby)
-{
-    struct value a[3], k, pair;
-    struct list *l, *keys, *groups, *group = NULL;
-    TRY(tmpl_bind(r, "groupby", c, "attribute default? case_sensitive?", a));
-    TRY(tmpl_to_list(r, v, &l));
-    TRY(keys_of(r, l, a[0], a[1], flag(a[2]), &keys));
-    TRY(tmpl_sort(r, l, keys, false));
-    TRY(tmpl_list(r, 0, &groups));
-    for (size_t i = 0; i < l->n; i++) {
-        bool same = false;
-        if (i) TRY(tmpl_equal(r, keys->v[i - 1], keys->v[i], &same));
-        if (!same) {
-            TRY(tmpl_list(r, 0, &group));
-            TRY(key_of(r, l->v[i], a[0], a[1], true, &k));
-            TRY(tmpl_pair(r, k, V_LIST(group), &pair));
-            pair.l->group = true;
-            TRY(tmpl_push(r, groups, pair));
-        }
-        TRY(tmpl_push(r, group, l->v[i]));
-    }
-    *out = V_LIST(groups);
-    return STRETTO_OK;
-}
-
-FILTER(f_sum)
-{
-    struct value a[2];
-    struct list *l;
-    TRY(tmpl_bind(r, "sum", c, "attribute? start?", a));
-    TRY(tmpl_to_list(r, v, &l));
-    *out = a[1].kind == T_MISSING ? V_INT(0) : a[1];
-    if (out->kind == T_STR)
-        return tmpl_fail(r, STRETTO_E_ARG, "sum() can't sum strings; use |join");
-    for (size_t i = 0; i < l->n; i++) {
-        struct value item;
-        TRY(dig(r, l->v[i], a[0], NOTHING, &item));
-        TRY(tmpl_binary(r, K_ADD, *out, item, out));
-    }
-    return STRETTO_OK;
 }
 
 static stretto_status extreme(struct render *r, struct value v, const struct call *c, int want,
@@ -641,7 +463,7 @@ static stretto_status extreme(struct render *r, struct value v, const struct cal
     for (size_t i = 0; i < l->n; i++) {
         struct value k;
         int sign = want;
-        TRY(key_of(r, l->v[i], a[1], NOTHING, flag(a[0]), &k));
+        TRY(key_of(r, l->v[i], a[1], flag(a[0]), &k));
         if (i) TRY(tmpl_compare(r, k, best, &sign));
         if (sign != want) continue;
         best = k;
@@ -652,47 +474,6 @@ static stretto_status extreme(struct render *r, struct value v, const struct cal
 
 FILTER(f_min) { return extreme(r, v, c, -1, out); }
 FILTER(f_max) { return extreme(r, v, c, 1, out); }
-
-FILTER(f_batch)
-{
-    struct value a[2];
-    struct list *l, *rows, *row = NULL;
-    int64_t n;
-    TRY(tmpl_bind(r, "batch", c, "linecount fill_with?", a));
-    TRY(want_count(r, "batch", a[0], TEMPLATE_RANGE_MAX, &n));
-    if (n < 1) return tmpl_fail(r, STRETTO_E_ARG, "batch: the line count must be positive");
-    TRY(tmpl_to_list(r, v, &l));
-    TRY(tmpl_list(r, 0, &rows));
-    for (size_t i = 0; i < l->n; i++) {
-        if (i % (size_t)n == 0) {
-            TRY(tmpl_list(r, 0, &row));
-            TRY(tmpl_push(r, rows, V_LIST(row)));
-        }
-        TRY(tmpl_push(r, row, l->v[i]));
-    }
-    while (row && given(a[1]) && row->n < (size_t)n) TRY(tmpl_push(r, row, a[1]));
-    return generator(r, rows, out);
-}
-
-FILTER(f_slice)
-{
-    struct value a[2];
-    struct list *l, *rows, *row;
-    int64_t n;
-    TRY(tmpl_bind(r, "slice", c, "slices fill_with?", a));
-    TRY(want_count(r, "slice", a[0], TEMPLATE_RANGE_MAX, &n));
-    if (n < 1) return tmpl_fail(r, STRETTO_E_ARG, "slice: the number of slices must be positive");
-    TRY(tmpl_to_list(r, v, &l));
-    TRY(tmpl_list(r, 0, &rows));
-    size_t each = l->n / (size_t)n, extra = l->n % (size_t)n, at = 0;
-    for (size_t i = 0; i < (size_t)n; i++) {
-        TRY(tmpl_list(r, 0, &row));
-        for (size_t k = 0; k < each + (i < extra); k++) TRY(tmpl_push(r, row, l->v[at++]));
-        if (given(a[1]) && i >= extra) TRY(tmpl_push(r, row, a[1]));
-        TRY(tmpl_push(r, rows, V_LIST(row)));
-    }
-    return generator(r, rows, out);
-}
 
 FILTER(f_default)
 {
@@ -705,19 +486,6 @@ FILTER(f_default)
     return STRETTO_OK;
 }
 
-FILTER(f_attr)
-{
-    struct value a;
-    struct str *name;
-    TRY(tmpl_bind(r, "attr", c, "name", &a));
-    TRY(tmpl_want_str(r, "attr", a, &name));
-    if (v.kind == T_DICT) {
-        TRY(tmpl_method(r, v, name, out));
-        return out->kind != T_MISSING ? STRETTO_OK : tmpl_undefined(r, "dict", name, NULL, out);
-    }
-    return tmpl_attr(r, v, name, out);
-}
-
 /* ---- map and select -------------------------------------------------------------------------- */
 
 static stretto_status find_fn(struct render *r, struct value name, bool test,
@@ -727,7 +495,7 @@ static stretto_status find_fn(struct render *r, struct value name, bool test,
     TRY(tmpl_want_str(r, test ? "the name of a test" : "the name of a filter", name, &word));
     *out = test ? tmpl_test(word) : tmpl_filter(word);
     if (*out) return STRETTO_OK;
-    return tmpl_fail(r, STRETTO_E_UNSUP, "no %s named '%.*s'", test ? "test" : "filter",
+    return tmpl_fail(r, STRETTO_E_UNSUP, "the %s '%.*s' is not supported", test ? "test" : "filter",
                      tmpl_shown(word->n), word->p);
 }
 
@@ -794,19 +562,17 @@ FILTER(f_rejectattr) { return selected(r, v, c, true, false, out); }
 const struct function *tmpl_filter(const struct str *name)
 {
     static const struct function table[] = {
-        { "abs", f_abs }, { "attr", f_attr }, { "batch", f_batch }, { "capitalize", f_capitalize },
-        { "center", f_center }, { "count", f_length }, { "d", f_default }, { "default", f_default },
-        { "dictsort", f_dictsort }, { "e", f_escape }, { "escape", f_escape }, { "first", f_first },
-        { "float", f_float }, { "forceescape", f_forceescape }, { "format", f_format },
-        { "groupby", f_groupby }, { "indent", f_indent }, { "int", f_int }, { "items", f_items },
-        { "join", f_join }, { "last", f_last }, { "length", f_length }, { "list", f_list },
-        { "lower", f_lower }, { "map", f_map }, { "max", f_max }, { "min", f_min },
-        { "reject", f_reject }, { "rejectattr", f_rejectattr }, { "replace", f_replace },
-        { "reverse", f_reverse }, { "round", f_round }, { "safe", f_safe }, { "select", f_select },
-        { "selectattr", f_selectattr }, { "slice", f_slice }, { "sort", f_sort },
-        { "string", f_string }, { "sum", f_sum }, { "title", f_title }, { "tojson", f_tojson },
-        { "trim", f_trim }, { "truncate", f_truncate }, { "unique", f_unique },
-        { "upper", f_upper }, { "wordcount", f_wordcount },
+        { "capitalize", f_capitalize }, { "count", f_length }, { "d", f_default },
+        { "default", f_default }, { "dictsort", f_dictsort }, { "e", f_escape },
+        { "escape", f_escape }, { "first", f_first }, { "float", f_float },
+        { "forceescape", f_forceescape }, { "indent", f_indent }, { "int", f_int },
+        { "items", f_items }, { "join", f_join }, { "last", f_last }, { "length", f_length },
+        { "list", f_list }, { "lower", f_lower }, { "map", f_map }, { "max", f_max },
+        { "min", f_min }, { "reject", f_reject }, { "rejectattr", f_rejectattr },
+        { "replace", f_replace }, { "reverse", f_reverse }, { "safe", f_safe },
+        { "select", f_select }, { "selectattr", f_selectattr }, { "sort", f_sort },
+        { "string", f_string }, { "title", f_title }, { "tojson", f_tojson }, { "trim", f_trim },
+        { "unique", f_unique }, { "upper", f_upper },
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (tmpl_is(name, table[i].name)) return &table[i];

@@ -1,17 +1,16 @@
-/* Python's three ways to format: the % operator, str.format and strftime. English month and day
- * names whatever the locale. A conversion or directive that is not here is refused by name. */
+/* Python's str.format and strftime. English month and day names whatever the locale. A conversion or
+ * directive that is not here is refused by name. */
 #include "template/template_int.h"
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-/* [[fill]align][sign][#][0][width][grouping][.precision][type] */
+/* [[fill]align][sign][0][width][grouping][.precision][type] */
 struct spec {
     char fill[4];
     size_t fill_n;
     char align, sign, type, group;       /* 0 = not given */
-    bool alt;
     int64_t width, precision;            /* -1 = not given */
 };
 
@@ -41,44 +40,31 @@ static stretto_status pad(struct render *r, const struct spec *s, char align, co
     return fill(r, s, room - left);
 }
 
-static stretto_status put_text(struct render *r, const struct spec *s, char align, struct str *text)
+static stretto_status put_text(struct render *r, const struct spec *s, struct str *text)
 {
     size_t n = text->n;
     if (s->precision >= 0 && (size_t)s->precision < tmpl_chars(text))
         n = tmpl_offset(text, (size_t)s->precision);
     const struct str part = { .p = text->p, .n = n, .marks = text->marks };
-    return pad(r, s, s->align ? s->align : align, &part, 0);
+    return pad(r, s, s->align ? s->align : '<', &part, 0);
 }
 
-/* Sign, prefix and digits of an integer, thousands separated when asked; returns the length. */
-static size_t int_text(const struct spec *s, int64_t i, char text[160], size_t *head)
-{
-    char digits[72];
-    uint64_t u = i < 0 ? 0 - (uint64_t)i : (uint64_t)i;
-    unsigned base = s->type == 'x' || s->type == 'X' ? 16 : s->type == 'o' ? 8 : s->type == 'b' ? 2 : 10;
-    size_t n = 0, len = 0, every = base == 10 ? 3 : 4;
-    do digits[n++] = (s->type == 'X' ? "0123456789ABCDEF" : "0123456789abcdef")[u % base];
-    while ((u /= base) != 0);
-    if (i < 0) text[len++] = '-';
-    else if (s->sign == '+' || s->sign == ' ') text[len++] = s->sign;
-    if (s->alt && base != 10) {
-        text[len++] = '0';
-        text[len++] = s->type;
-    }
-    *head = len;
-    while (n > 0) {
-        text[len++] = digits[--n];
-        if (s->group && n && n % every == 0) text[len++] = s->group;
-    }
-    return len;
-}
-
+/* Sign and digits of a decimal integer, thousands separated when asked. */
 static stretto_status put_int(struct render *r, const struct spec *s, int64_t i)
 {
-    char text[160];
-    size_t head, n = int_text(s, i, text, &head);
-    const struct str digits = { .p = text, .n = n };
-    return pad(r, s, s->align ? s->align : '>', &digits, head);
+    char digits[24], text[48];
+    size_t len = 0, head;
+    uint64_t u = i < 0 ? 0 - (uint64_t)i : (uint64_t)i;
+    int n = snprintf(digits, sizeof digits, "%" PRIu64, u);
+    if (i < 0) text[len++] = '-';
+    else if (s->sign == '+' || s->sign == ' ') text[len++] = s->sign;
+    head = len;
+    for (int at = 0; at < n; at++) {
+        text[len++] = digits[at];
+        if (s->group && at + 1 < n && (n - at - 1) % 3 == 0) text[len++] = s->group;
+    }
+    const struct str number = { .p = text, .n = len };
+    return pad(r, s, s->align ? s->align : '>', &number, head);
 }
 
 /* printf does the digits; a foreign decimal point is put right, thousands are set in after. */
@@ -89,7 +75,7 @@ static stretto_status put_float(struct render *r, const struct spec *s, double f
     int64_t precision = s->precision < 0 ? 6 : s->precision;
     if (precision > 300)
         return tmpl_fail(r, STRETTO_E_UNSUP, "a precision above 300 is not supported");
-    snprintf(conv, sizeof conv, "%%%s.*%c", s->alt ? "#" : "", type);
+    snprintf(conv, sizeof conv, "%%.*%c", type);
     if (s->type == '%') f *= 100;
     if (!s->type && s->precision < 0) tmpl_float_text(fabs(f), text);
     else snprintf(text, sizeof text, conv, (int)precision, fabs(f));
@@ -120,153 +106,6 @@ static size_t read_number(const char *p, size_t n, size_t at, int64_t *out)
     return at;
 }
 
-/* ---- % --------------------------------------------------------------------------------------- */
-
-struct percent { const char *p; size_t n, at; struct value args; size_t used; bool mapped; };
-
-static stretto_status next_arg(struct render *r, struct percent *f, struct value *out)
-{
-    if (f->args.kind == T_TUPLE) {
-        if (f->used >= f->args.l->n)
-            return tmpl_fail(r, STRETTO_E_ARG, "not enough arguments for format string");
-        *out = f->args.l->v[f->used++];
-        return STRETTO_OK;
-    }
-    if (f->used++) return tmpl_fail(r, STRETTO_E_ARG, "not enough arguments for format string");
-    *out = f->args;
-    return STRETTO_OK;
-}
-
-static stretto_status percent_size(struct render *r, struct percent *f, int64_t *out)
-{
-    struct value v;
-    if (f->at < f->n && f->p[f->at] == '*') {
-        f->at++;
-        TRY(next_arg(r, f, &v));
-        if (v.kind != T_INT) return tmpl_fail(r, STRETTO_E_ARG, "* wants int");
-        *out = v.i;
-    } else {
-        f->at = read_number(f->p, f->n, f->at, out);
-    }
-    if (*out > WIDTH_MAX || *out < -WIDTH_MAX)
-        return tmpl_fail(r, STRETTO_E_FULL, "a format width above %d is refused", WIDTH_MAX);
-    return STRETTO_OK;
-}
-
-static stretto_status percent_text(struct render *r, struct spec *s, struct value v)
-{
-    size_t mark = r->out.len;
-    if (s->type == 'a') return tmpl_fail(r, STRETTO_E_UNSUP, "%%a is not supported");
-    TRY(s->type == 'r' ? tmpl_repr(r, v) : tmpl_text(r, v));
-    TRY(tmpl_cut(r, mark, &v));
-    return put_text(r, s, '>', v.s);
-}
-
-static stretto_status percent_char(struct render *r, struct spec *s, struct value v)
-{
-    char utf8[4];
-    int64_t i;
-    struct str one = { .p = utf8, .chars = 1 };
-    if (v.kind == T_STR && tmpl_chars(v.s) == 1) return put_text(r, s, '>', v.s);
-    if (!tmpl_to_int(v, &i) || i < 0 || i > 0x10FFFF || (i >= 0xD800 && i < 0xE000))
-        return tmpl_fail(r, STRETTO_E_ARG, "%%c requires int or char");
-    one.n = tmpl_encode((uint32_t)i, utf8);
-    return put_text(r, s, '>', &one);
-}
-
-static stretto_status percent_number(struct render *r, struct spec *s, struct value v)
-{
-    double f;
-    int64_t i = 0;
-    bool real = strchr("eEfFgG", s->type) != NULL;
-    if (v.kind == T_UNDEFINED) return tmpl_use_undefined(r, v);
-    if (v.kind == T_BIG) return tmpl_too_big(r);
-    if (!tmpl_to_float(v, &f))
-        return tmpl_fail(r, STRETTO_E_ARG, "%%%c format: a number is required, not %s", s->type,
-                         tmpl_type(v));
-    if (real) return put_float(r, s, f);
-    if (!tmpl_to_int(v, &i)) {
-        if (s->type == 'x' || s->type == 'X' || s->type == 'o')
-            return tmpl_fail(r, STRETTO_E_ARG, "%%%c format: an integer is required, not float",
-                             s->type);
-        if (!(fabs(f) < 9.2e18)) return tmpl_fail(r, STRETTO_E_ARG, "cannot convert %s to integer",
-                                                  isnan(f) ? "NaN" : isinf(f) ? "infinity" : "a large float");
-        i = (int64_t)f;
-    }
-    if (s->precision >= 0)
-        return tmpl_fail(r, STRETTO_E_UNSUP, "a precision on %%%c is not supported", s->type);
-    return put_int(r, s, i);
-}
-
-static stretto_status percent_one(struct render *r, struct percent *f)
-{
-    struct spec s = { .fill = " ", .fill_n = 1, .precision = -1, .width = -1 };
-    struct value v = { .kind = T_MISSING };
-    bool zero = false;
-    if (f->at < f->n && f->p[f->at] == '(') {
-        const char *key = f->p + f->at + 1, *end = memchr(key, ')', f->n - f->at - 1);
-        if (!end) return tmpl_fail(r, STRETTO_E_ARG, "incomplete format key");
-        if (f->args.kind != T_DICT) return tmpl_fail(r, STRETTO_E_ARG, "format requires a mapping");
-        struct value *at = tmpl_find_str(f->args.d, key, (size_t)(end - key));
-        if (!at) return tmpl_fail(r, STRETTO_E_ARG, "format key '%.*s' is missing",
-                                  (int)(end - key < 60 ? end - key : 60), key);
-        v = *at;
-        f->mapped = true;
-        f->at = (size_t)(end + 1 - f->p);
-    }
-    for (; f->at < f->n && f->p[f->at] && strchr("+- #0", f->p[f->at]); f->at++) {
-        char c = f->p[f->at];
-        if (c == '-') s.align = '<';
-        else if (c == '#') s.alt = true;
-        else if (c == '0') zero = true;
-        else if (s.sign != '+') s.sign = c;
-    }
-    TRY(percent_size(r, f, &s.width));
-    if (s.width < 0) { s.align = '<'; s.width = -s.width; }
-    if (f->at < f->n && f->p[f->at] == '.') {
-        f->at++;
-        TRY(percent_size(r, f, &s.precision));
-        if (s.precision < 0) s.precision = 0;
-    }
-    while (f->at < f->n && (f->p[f->at] == 'h' || f->p[f->at] == 'l' || f->p[f->at] == 'L')) f->at++;
-    if (f->at >= f->n) return tmpl_fail(r, STRETTO_E_ARG, "incomplete format");
-    s.type = f->p[f->at++];
-    if (s.type == '%') return tmpl_write(r, "%", 1);
-    if (!s.type || !strchr("srcadiuxXoeEfFgG", s.type))
-        return tmpl_fail(r, STRETTO_E_ARG, "unsupported format character '%c'",
-                         s.type > ' ' && s.type < 127 ? s.type : '?');
-    if (v.kind == T_MISSING) TRY(next_arg(r, f, &v));
-    if (strchr("sra", s.type)) return percent_text(r, &s, v);
-    if (s.type == 'c') return percent_char(r, &s, v);
-    if (zero && !s.align) { s.align = '='; s.fill[0] = '0'; }
-    return percent_number(r, &s, v);
-}
-
-stretto_status tmpl_percent(struct render *r, struct value fmt, struct value args,
-                            struct value *out)
-{
-    struct percent f = { .p = fmt.s->p, .n = fmt.s->n, .args = args };
-    size_t mark = r->out.len;
-    if (fmt.safe)
-        return tmpl_fail(r, STRETTO_E_UNSUP, "%% on a string marked safe is not supported");
-    while (f.at < f.n) {
-        const char *next = memchr(f.p + f.at, '%', f.n - f.at);
-        size_t end = next ? (size_t)(next - f.p) : f.n;
-        TRY(tmpl_work(r, 1));
-        TRY(tmpl_write_part(r, fmt.s, f.p + f.at, end - f.at));
-        f.at = end;
-        if (!next) break;
-        f.at++;
-        TRY(percent_one(r, &f));
-    }
-    bool all = args.kind == T_TUPLE ? f.used >= args.l->n
-                                    : f.used || f.mapped || args.kind == T_DICT || args.kind == T_LIST
-                                        || args.kind == T_UNDEFINED || args.kind == T_RANGE;
-    if (!all)
-        return tmpl_fail(r, STRETTO_E_ARG, "not all arguments converted during string formatting");
-    return tmpl_cut(r, mark, out);
-}
-
 /* ---- str.format ------------------------------------------------------------------------------ */
 
 static stretto_status read_spec(struct render *r, const char *p, size_t n, struct spec *s)
@@ -284,7 +123,6 @@ static stretto_status read_spec(struct render *r, const char *p, size_t n, struc
         s->align = p[at++];
     }
     if (at < n && p[at] && strchr("+- ", p[at])) s->sign = p[at++];
-    if (at < n && p[at] == '#') { s->alt = true; at++; }
     if (at < n && p[at] == '0') {
         if (!s->align) { s->align = '='; s->fill[0] = '0'; s->fill_n = 1; }
         at++;
@@ -297,9 +135,8 @@ static stretto_status read_spec(struct render *r, const char *p, size_t n, struc
         at = read_number(p, n, at + 1, &s->precision);
     }
     if (at < n) s->type = p[at++];
-    if (at < n || (s->type && !strchr("sdxXobeEfFgGc%", s->type)))
-        return tmpl_fail(r, STRETTO_E_ARG, "invalid format specifier '%.*s'",
-                         tmpl_shown(n), p);
+    if (at < n || (s->type && !strchr("sdeEfFgG%", s->type)))
+        return tmpl_fail(r, STRETTO_E_UNSUP, "the format specifier '%.*s' is not supported", tmpl_shown(n), p);
     if (s->width > WIDTH_MAX || s->precision > WIDTH_MAX)
         return tmpl_fail(r, STRETTO_E_FULL, "a format width above %d is refused", WIDTH_MAX);
     return STRETTO_OK;
@@ -321,9 +158,9 @@ static stretto_status put_value(struct render *r, struct value v, const char *p,
         if (s.align == '=' && s.fill[0] == '0') s.align = '<';
         else if (s.align == '=') return tmpl_fail(r, STRETTO_E_ARG,
                                                   "'=' alignment not allowed in string format");
-        return put_text(r, &s, '<', v.s);
+        return put_text(r, &s, v.s);
     }
-    if (s.type == 's' || s.type == 'c' || !tmpl_to_float(v, &f) || (v.kind == T_BOOL && !s.type))
+    if (s.type == 's' || !tmpl_to_float(v, &f) || (v.kind == T_BOOL && !s.type))
         return tmpl_fail(r, STRETTO_E_ARG, "unsupported format '%.*s' for '%s'",
                          tmpl_shown(n), p, tmpl_type(v));
     if (tmpl_to_int(v, &i) && !real) {
@@ -340,75 +177,50 @@ static stretto_status put_value(struct render *r, struct value v, const char *p,
     return put_float(r, &s, f);
 }
 
-/* name, then .attribute and [item] parts. */
+/* The argument that a field names, by number, by word, or as the next one. */
 static stretto_status field(struct render *r, const char *p, size_t n, const struct call *c,
                             size_t *automatic, struct value *out)
 {
-    size_t at = 0;
-    while (at < n && p[at] != '.' && p[at] != '[') at++;
     int64_t i;
-    bool overflow, found = false;
-    if (at == 0) {
+    bool overflow;
+    if (memchr(p, '.', n) || memchr(p, '[', n))
+        return tmpl_fail(r, STRETTO_E_UNSUP, "an attribute or item in a field of a format string is not supported");
+    if (n == 0) {
         if (*automatic == SIZE_MAX)
             return tmpl_fail(r, STRETTO_E_ARG,
                              "cannot switch from manual field numbers to automatic ones");
         i = (int64_t)(*automatic)++;
-    } else if (tmpl_parse_int(p, at, 10, &i, &overflow)) {
+    } else if (tmpl_parse_int(p, n, &i, &overflow)) {
         if (*automatic && *automatic != SIZE_MAX)
             return tmpl_fail(r, STRETTO_E_ARG,
                              "cannot switch from automatic field numbers to manual ones");
         *automatic = SIZE_MAX;
     } else {
-        i = -1;
-        for (size_t k = 0; k < c->n_kw && !found; k++)
-            if (c->kw[k].name->n == at && memcmp(c->kw[k].name->p, p,
-                                                 at) == 0) { *out = c->kw[k].v; found = true; }
-        if (!found)
-            return tmpl_fail(r, STRETTO_E_ARG, "format has no argument '%.*s'",
-                             tmpl_shown(at), p);
+        for (size_t k = 0; k < c->n_kw; k++) {
+            if (c->kw[k].name->n != n || memcmp(c->kw[k].name->p, p, n) != 0) continue;
+            *out = c->kw[k].v;
+            return STRETTO_OK;
+        }
+        return tmpl_fail(r, STRETTO_E_ARG, "format has no argument '%.*s'", tmpl_shown(n), p);
     }
-    if (!found) {
-        if (i < 0 || (size_t)i >= c->n_pos)
-            return tmpl_fail(r, STRETTO_E_ARG, "replacement index %" PRId64 " out of range", i);
-        *out = c->pos[i];
-    }
-    while (at < n) {
-        bool item = p[at++] == '[';
-        size_t start = at;
-        while (at < n && (item ? p[at] != ']' : p[at] != '.' && p[at] != '[')) at++;
-        struct value key;
-        TRY(tmpl_copy(r, p + start, at - start, &key));
-        if (item && tmpl_parse_int(p + start, at - start, 10, &i, &overflow)) key = V_INT(i);
-        if (item && at < n) at++;
-        TRY(item ? tmpl_item(r, *out, key, out) : tmpl_attr(r, *out, key.s, out));
-    }
+    if (i < 0 || (size_t)i >= c->n_pos)
+        return tmpl_fail(r, STRETTO_E_ARG, "replacement index %" PRId64 " out of range", i);
+    *out = c->pos[i];
     return STRETTO_OK;
 }
 
 static stretto_status replacement(struct render *r, const char *p, size_t n, const struct call *c,
                                   size_t *automatic)
 {
-    size_t name = 0, spec;
-    while (name < n && p[name] != '!' && p[name] != ':') {
-        if (p[name] == '[') while (name < n && p[name] != ']') name++;
-        else name++;
-    }
+    const char *colon = memchr(p, ':', n);
+    size_t name = colon ? (size_t)(colon - p) : n, spec = colon ? name + 1 : n;
     struct value v;
-    TRY(field(r, p, name, c, automatic, &v));
-    spec = name;
-    if (spec < n && p[spec] == '!') {
-        char how = spec + 1 < n ? p[spec + 1] : 0;
-        size_t mark = r->out.len;
-        spec += 2;
-        if ((how != 'r' && how != 's') || (spec < n && p[spec] != ':'))
-            return tmpl_fail(r, STRETTO_E_UNSUP, "unsupported conversion in a format string");
-        TRY(how == 'r' ? tmpl_repr(r, v) : tmpl_text(r, v));
-        TRY(tmpl_cut(r, mark, &v));
-    }
-    if (spec < n) spec++;
-    if (memchr(p + (spec < n ? spec : n), '{', n - (spec < n ? spec : n)))
+    if (memchr(p, '!', name))
+        return tmpl_fail(r, STRETTO_E_UNSUP, "a conversion in a format string is not supported");
+    if (memchr(p + spec, '{', n - spec))
         return tmpl_fail(r, STRETTO_E_UNSUP, "nested fields in a format string are not supported");
-    return put_value(r, v, p + (spec < n ? spec : n), n - (spec < n ? spec : n));
+    TRY(field(r, p, name, c, automatic, &v));
+    return put_value(r, v, p + spec, n - spec);
 }
 
 stretto_status tmpl_format(struct render *r, struct value fmt, const struct call *c,
@@ -445,18 +257,6 @@ stretto_status tmpl_format(struct render *r, struct value fmt, const struct call
 
 /* ---- strftime -------------------------------------------------------------------------------- */
 
-static int year_days(int y) { return (y % 4 == 0 && y % 100 != 0) || y % 400 == 0 ? 366 : 365; }
-
-/* A week belongs to the year that holds its Thursday. */
-static int iso_week(const struct tm *t, int *year)
-{
-    int thursday = t->tm_yday - (t->tm_wday + 6) % 7 + 3;
-    *year = t->tm_year + 1900;
-    if (thursday < 0) thursday += year_days(--*year);
-    else if (thursday >= year_days(*year)) thursday -= year_days((*year)++);
-    return thursday / 7 + 1;
-}
-
 static const char days[7][10] = { "Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday" };
 static const char months[12][10] = { "January", "February", "March", "April", "May", "June", "July", "August",
                                      "September", "October", "November", "December" };
@@ -473,40 +273,26 @@ static stretto_status date_number(struct render *r, int v, int width, char pad_w
 
 static stretto_status directive(struct render *r, const struct tm *t, char c, char flag)
 {
-    int y = t->tm_year + 1900, h12 = t->tm_hour % 12 ? t->tm_hour % 12 : 12, iso_year, week;
-    week = iso_week(t, &iso_year);
+    int y = t->tm_year + 1900, h12 = t->tm_hour % 12 ? t->tm_hour % 12 : 12;
     switch (c) {
     case 'a': return tmpl_write(r, days[t->tm_wday], 3);
     case 'A': return tmpl_write(r, days[t->tm_wday], strlen(days[t->tm_wday]));
-    case 'b': case 'h': return tmpl_write(r, months[t->tm_mon], 3);
+    case 'b': return tmpl_write(r, months[t->tm_mon], 3);
     case 'B': return tmpl_write(r, months[t->tm_mon], strlen(months[t->tm_mon]));
     case 'c': return date(r, t, "%a %b %e %H:%M:%S %Y");
-    case 'C': return date_number(r, y / 100, 2, '0', flag);
     case 'd': return date_number(r, t->tm_mday, 2, '0', flag);
     case 'D': case 'x': return date(r, t, "%m/%d/%y");
     case 'e': return date_number(r, t->tm_mday, 2, ' ', flag);
     case 'F': return date(r, t, "%Y-%m-%d");
-    case 'G': return date_number(r, iso_year, 4, '0', flag);
     case 'H': return date_number(r, t->tm_hour, 2, '0', flag);
     case 'I': return date_number(r, h12, 2, '0', flag);
     case 'j': return date_number(r, t->tm_yday + 1, 3, '0', flag);
-    case 'k': return date_number(r, t->tm_hour, 2, ' ', flag);
-    case 'l': return date_number(r, h12, 2, ' ', flag);
     case 'm': return date_number(r, t->tm_mon + 1, 2, '0', flag);
     case 'M': return date_number(r, t->tm_min, 2, '0', flag);
-    case 'n': return tmpl_write(r, "\n", 1);
     case 'p': return tmpl_write(r, t->tm_hour < 12 ? "AM" : "PM", 2);
-    case 'f': return tmpl_write(r, "000000", 6);
-    case 'r': return date(r, t, "%I:%M:%S %p");
     case 'R': return date(r, t, "%H:%M");
     case 'S': return date_number(r, t->tm_sec, 2, '0', flag);
-    case 't': return tmpl_write(r, "\t", 1);
     case 'T': case 'X': return date(r, t, "%H:%M:%S");
-    case 'u': return date_number(r, t->tm_wday ? t->tm_wday : 7, 1, '0', flag);
-    case 'U': return date_number(r, (t->tm_yday + 7 - t->tm_wday) / 7, 2, '0', flag);
-    case 'V': return date_number(r, week, 2, '0', flag);
-    case 'w': return date_number(r, t->tm_wday, 1, '0', flag);
-    case 'W': return date_number(r, (t->tm_yday + 7 - (t->tm_wday + 6) % 7) / 7, 2, '0', flag);
     case 'y': return date_number(r, y % 100, 2, '0', flag);
     case 'Y': return date_number(r, y, 4, '0', flag);
     case 'z': case 'Z': return STRETTO_OK;           /* a time without zone has none to print */

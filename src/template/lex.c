@@ -167,19 +167,11 @@ static stretto_status number_token(struct lexer *x)
         }
         if (is_float) end = to;
     }
-    int base = 10;
-    char second = at + 1 < x->n ? (char)(x->p[at + 1] | 0x20) : 0;
     if (!is_float && x->p[at] == '0') {
-        base = second == 'x' ? 16 : second == 'o' ? 8 : second == 'b' ? 2 : 10;
-        if (base != 10) {
-            for (end = at + 2; end < x->n; end++) {
-                int d = hex_digit(x->p[end]);
-                if (x->p[end] != '_' && (d < 0 || d >= base)) break;
-            }
-        } else {
-            end = at + 1;                         /* 007 is three zeros' worth of tokens in Jinja */
-            while (end < x->n && x->p[end] == '0') end++;
-        }
+        if (at + 1 < x->n && x->p[at + 1] && strchr("xXoObB", x->p[at + 1]))
+            return tmpl_fail(x->r, STRETTO_E_UNSUP, "only decimal numbers are supported");
+        end = at + 1;                             /* 007 is three zeros' worth of tokens in Jinja */
+        while (end < x->n && x->p[end] == '0') end++;
     }
     TRY(emit(x, is_float ? K_FLOAT : K_INT, x->p + at, end - at));
     struct value *v = &x->tok[x->n_tok - 1].v;
@@ -191,7 +183,7 @@ static stretto_status number_token(struct lexer *x)
         *v = V_FLOAT(f);
     } else {
         int64_t i;
-        if (!tmpl_parse_int(x->p + at, end - at, 0, &i, &overflow))
+        if (!tmpl_parse_int(x->p + at, end - at, &i, &overflow))
             return tmpl_fail(x->r, overflow ? STRETTO_E_UNSUP : STRETTO_E_FORMAT, "%s",
                              overflow ? "integers above 64 bits are not supported" : "malformed number");
         *v = V_INT(i);

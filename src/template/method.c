@@ -16,7 +16,7 @@ static stretto_status keep_safe(stretto_status s, struct value v, struct value *
     return s;
 }
 
-/* ---- str: case, strip, fill ------------------------------------------------------------------ */
+/* ---- str: case, strip ------------------------------------------------------------------------ */
 
 static stretto_status recased(struct render *r, struct value v, enum letter_case to,
                               struct value *out)
@@ -26,17 +26,11 @@ static stretto_status recased(struct render *r, struct value v, enum letter_case
     return keep_safe(tmpl_cut(r, mark, out), v, out);
 }
 
-METHOD(str_upper) { TRY(tmpl_bind(r, "upper", c, "",
-                                  NULL)); return recased(r, v, CASE_UPPER, out); }
-METHOD(str_lower) { TRY(tmpl_bind(r, "lower", c, "",
-                                  NULL)); return recased(r, v, CASE_LOWER, out); }
+METHOD(str_upper) { TRY(tmpl_bind(r, "upper", c, "", NULL)); return recased(r, v, CASE_UPPER, out); }
+METHOD(str_lower) { TRY(tmpl_bind(r, "lower", c, "", NULL)); return recased(r, v, CASE_LOWER, out); }
 
-/* The first letter of the text, or of each word, in title case and the others in lower case;
- * swap turns every letter around. */
-enum recase_how { HOW_CAPITALIZE, HOW_TITLE, HOW_SWAP };
-
-static stretto_status letters(struct render *r, struct value v, enum recase_how how,
-                              struct value *out)
+/* The first letter of the text, or of each word, in title case and the others in lower case. */
+static stretto_status letters(struct render *r, struct value v, bool words, struct value *out)
 {
     size_t mark = r->out.len;
     bool inside = false;
@@ -44,24 +38,20 @@ static stretto_status letters(struct render *r, struct value v, enum recase_how 
     for (size_t i = 0, k; i < v.s->n; i += k) {
         uint32_t cp;
         k = tmpl_decode(v.s->p + i, v.s->n - i, &cp);
-        bool is_cased = tmpl_lower(cp) || tmpl_upper(cp) || tmpl_title(cp);
-        enum letter_case to = inside ? CASE_LOWER : CASE_TITLE;
-        if (how == HOW_SWAP) to = tmpl_upper(cp) ? CASE_LOWER : CASE_UPPER;
-        bool change = how != HOW_SWAP || tmpl_upper(cp) || tmpl_lower(cp);
-        if (to == CASE_LOWER && cp == 0x3A3)
+        if (inside && cp == 0x3A3)
             return tmpl_fail(r, STRETTO_E_UNSUP, "a capital sigma in this method is not supported");
-        if (change) TRY(tmpl_recase(r, v.s, v.s->p + i, k, to));
-        else TRY(tmpl_write_part(r, v.s, v.s->p + i, k));
-        inside = how == HOW_TITLE ? is_cased : true;
+        TRY(tmpl_recase(r, v.s, v.s->p + i, k, inside ? CASE_LOWER : CASE_TITLE));
+        inside = !words || tmpl_lower(cp) || tmpl_upper(cp) || tmpl_title(cp);
     }
     return keep_safe(tmpl_cut(r, mark, out), v, out);
 }
 
-METHOD(str_title) { TRY(tmpl_bind(r, "title", c, "", NULL)); return letters(r, v, HOW_TITLE, out); }
-METHOD(str_capitalize) { TRY(tmpl_bind(r, "capitalize", c, "",
-                                       NULL)); return letters(r, v, HOW_CAPITALIZE, out); }
-METHOD(str_swapcase) { TRY(tmpl_bind(r, "swapcase", c, "",
-                                     NULL)); return letters(r, v, HOW_SWAP, out); }
+METHOD(str_title) { TRY(tmpl_bind(r, "title", c, "", NULL)); return letters(r, v, true, out); }
+METHOD(str_capitalize)
+{
+    TRY(tmpl_bind(r, "capitalize", c, "", NULL));
+    return letters(r, v, false, out);
+}
 
 static stretto_status stripped(struct render *r, struct value v, const struct call *c, bool left,
                                bool right, struct value *out)
@@ -85,45 +75,6 @@ stretto_status tmpl_str_strip(struct render *r, struct value v, const struct cal
 
 METHOD(str_lstrip) { return stripped(r, v, c, true, false, out); }
 METHOD(str_rstrip) { return stripped(r, v, c, false, true, out); }
-
-static stretto_status justified(struct render *r, struct value v, const struct call *c, int side,
-                                struct value *out)
-{
-    struct value a[2];
-    struct str space = { .p = " ", .n = 1, .chars = 1 }, *with = &space;
-    int64_t width;
-    TRY(tmpl_bind(r, "a justifying method", c, "width fillchar?", a));
-    TRY(tmpl_want_int(r, "width", a[0], &width));
-    if (a[1].kind != T_MISSING) TRY(tmpl_want_str(r, "fillchar", a[1], &with));
-    if (tmpl_chars(with) != 1)
-        return tmpl_fail(r, STRETTO_E_ARG, "the fill character must be exactly one character long");
-    size_t n = tmpl_chars(v.s), room = width > (int64_t)n ? (size_t)width - n : 0, mark = r->out.len;
-    size_t left = side < 0 ? 0 : side > 0 ? room : room / 2 + (room & (size_t)width & 1);
-    if (room > TEMPLATE_OUTPUT_MAX) return tmpl_fail(r, STRETTO_E_FULL, "a string is too long");
-    for (size_t i = 0; i < left; i++) TRY(tmpl_write_str(r, with));
-    TRY(tmpl_write_str(r, v.s));
-    for (size_t i = left; i < room; i++) TRY(tmpl_write_str(r, with));
-    return tmpl_cut(r, mark, out);
-}
-
-METHOD(str_ljust) { return justified(r, v, c, -1, out); }
-METHOD(str_rjust) { return justified(r, v, c, 1, out); }
-METHOD(str_center) { return justified(r, v, c, 0, out); }
-
-METHOD(str_zfill)
-{
-    struct value a;
-    int64_t width;
-    TRY(tmpl_bind(r, "zfill", c, "width", &a));
-    TRY(tmpl_want_int(r, "zfill", a, &width));
-    size_t n = tmpl_chars(v.s), mark = r->out.len, sign = v.s->n && (v.s->p[0] == '-' || v.s->p[0] == '+');
-    if (width > (int64_t)TEMPLATE_OUTPUT_MAX)
-        return tmpl_fail(r, STRETTO_E_FULL, "a string is too long");
-    TRY(tmpl_write_part(r, v.s, v.s->p, sign));
-    for (int64_t i = (int64_t)n; i < width; i++) TRY(tmpl_write(r, "0", 1));
-    TRY(tmpl_write_part(r, v.s, v.s->p + sign, v.s->n - sign));
-    return tmpl_cut(r, mark, out);
-}
 
 /* ---- str: search ----------------------------------------------------------------------------- */
 
@@ -332,29 +283,6 @@ static void reverse(struct list *l)
     }
 }
 
-/* From the right; the parts are pushed last first and turned around. */
-static stretto_status rsplit_space(struct render *r, const struct str *s, int64_t most, struct list *l)
-{
-    const char *p = s->p;
-    size_t n = s->n;
-    for (;;) {
-        tmpl_strip(&p, &n, NULL, most == 0, true);
-        if (!n) break;
-        if (most-- == 0) { TRY(push_part(r, l, s, p, n)); break; }
-        size_t at = n, k;
-        while (at > 0) {
-            size_t prev = at - 1;
-            while (prev > 0 && ((unsigned char)p[prev] & 0xC0) == 0x80) prev--;
-            if (space_at(p, n, prev, &k)) break;
-            at = prev;
-        }
-        TRY(push_part(r, l, s, p + at, n - at));
-        n = at;
-    }
-    reverse(l);
-    return STRETTO_OK;
-}
-
 static stretto_status split_word(struct render *r, const struct str *s, const struct str *word,
                                  int64_t most, bool right, struct list *l)
 {
@@ -393,7 +321,8 @@ static stretto_status split(struct render *r, struct value v, const struct call 
     TRY(tmpl_work(r, v.s->n / 16));
     *out = V_LIST(l);
     if (!given(a[0]))
-        return right ? rsplit_space(r, v.s, most, l) : split_space(r, v.s, most, l);
+        return right ? tmpl_fail(r, STRETTO_E_UNSUP, "rsplit by white space is not supported; name what to split by")
+                     : split_space(r, v.s, most, l);
     TRY(tmpl_want_str(r, "split", a[0], &word));
     if (!word->n) return tmpl_fail(r, STRETTO_E_ARG, "empty separator");
     TRY(search_work(r, v.s->n, word->n, right));
@@ -473,12 +402,10 @@ METHOD(str_format) { return tmpl_format(r, v, c, out); }
 
 /* ---- str: questions -------------------------------------------------------------------------- */
 
-static bool alnum(uint32_t cp) { return tmpl_alpha(cp) || tmpl_numeric(cp); }
-
 static stretto_status all(struct render *r, struct value v, const struct call *c,
-                          bool (*is)(uint32_t), bool if_empty, struct value *out)
+                          bool (*is)(uint32_t), struct value *out)
 {
-    bool yes = v.s->n || if_empty;
+    bool yes = v.s->n > 0;
     TRY(tmpl_bind(r, "a question to a string", c, "", NULL));
     TRY(tmpl_work(r, v.s->n / 8));
     for (size_t i = 0; i < v.s->n && yes;) {
@@ -490,51 +417,10 @@ static stretto_status all(struct render *r, struct value v, const struct call *c
     return STRETTO_OK;
 }
 
-static bool ascii(uint32_t cp) { return cp < 128; }
-METHOD(str_isalpha) { return all(r, v, c, tmpl_alpha, false, out); }
-METHOD(str_isalnum) { return all(r, v, c, alnum, false, out); }
-METHOD(str_isdigit) { return all(r, v, c, tmpl_digit, false, out); }
-METHOD(str_isdecimal) { return all(r, v, c, tmpl_decimal, false, out); }
-METHOD(str_isnumeric) { return all(r, v, c, tmpl_numeric, false, out); }
-METHOD(str_isspace) { return all(r, v, c, tmpl_space, false, out); }
-METHOD(str_isprintable) { return all(r, v, c, tmpl_printable, true, out); }
-METHOD(str_isascii) { return all(r, v, c, ascii, true, out); }
+METHOD(str_isdigit) { return all(r, v, c, tmpl_digit, out); }
+METHOD(str_isspace) { return all(r, v, c, tmpl_space, out); }
 
-static stretto_status ask_test(struct render *r, struct value v, const struct call *c,
-                               const char *word, struct value *out)
-{
-    const struct str name = { .p = word, .n = strlen(word), .chars = strlen(word) };
-    return tmpl_test(&name)->run(r, v, c, out);
-}
-
-METHOD(str_isupper) { return ask_test(r, v, c, "upper", out); }
-METHOD(str_islower) { return ask_test(r, v, c, "lower", out); }
-
-METHOD(str_isidentifier)
-{
-    TRY(tmpl_bind(r, "isidentifier", c, "", NULL));
-    *out = V_BOOL(tmpl_identifier(v.s->p, v.s->n));
-    return STRETTO_OK;
-}
-
-METHOD(str_istitle)
-{
-    bool any = false, inside = false, yes = true;
-    TRY(tmpl_bind(r, "istitle", c, "", NULL));
-    TRY(tmpl_work(r, v.s->n / 8));
-    for (size_t i = 0; i < v.s->n && yes;) {
-        uint32_t cp;
-        i += tmpl_decode(v.s->p + i, v.s->n - i, &cp);
-        bool up = tmpl_upper(cp) || tmpl_title(cp), low = tmpl_lower(cp);
-        yes = up ? !inside : low ? inside : true;
-        inside = up || low;
-        any = any || inside;
-    }
-    *out = V_BOOL(any && yes);
-    return STRETTO_OK;
-}
-
-/* ---- dict, list, tuple, range, cycler -------------------------------------------------------- */
+/* ---- dict and list --------------------------------------------------------------------------- */
 
 METHOD(dict_get)
 {
@@ -567,112 +453,49 @@ METHOD(copy)
     return STRETTO_OK;
 }
 
-METHOD(list_count)
-{
-    struct value a;
-    int64_t n = 0;
-    TRY(tmpl_bind(r, "count", c, "value", &a));
-    for (size_t i = 0; i < v.l->n; i++) {
-        bool same;
-        TRY(tmpl_equal(r, v.l->v[i], a, &same));
-        n += same;
-    }
-    *out = V_INT(n);
-    return STRETTO_OK;
-}
-
-METHOD(list_index)
-{
-    struct value a[3];
-    int64_t n = (int64_t)v.l->n, from = 0, to = n;
-    TRY(tmpl_bind(r, "index", c, "value start? end?", a));
-    if (a[1].kind != T_MISSING) TRY(tmpl_want_int(r, "index", a[1], &from));
-    if (a[2].kind != T_MISSING) TRY(tmpl_want_int(r, "index", a[2], &to));
-    if (from < 0) from = from < -n ? 0 : from + n;
-    if (to < 0) to = to < -n ? 0 : to + n;
-    for (int64_t i = from; i < to && i < n; i++) {
-        bool same;
-        TRY(tmpl_equal(r, v.l->v[i], a[0], &same));
-        if (same) { *out = V_INT(i); return STRETTO_OK; }
-    }
-    return tmpl_fail(r, STRETTO_E_ARG, "the value is not in the %s", tmpl_type(v));
-}
-
-METHOD(cycler_next)
-{
-    TRY(tmpl_bind(r, "next", c, "", NULL));
-    *out = v.cycler->l->v[v.cycler->at];
-    v.cycler->at = (v.cycler->at + 1) % v.cycler->l->n;
-    return STRETTO_OK;
-}
-
-METHOD(cycler_reset)
-{
-    TRY(tmpl_bind(r, "reset", c, "", NULL));
-    v.cycler->at = 0;
-    *out = V_NONE;
-    return STRETTO_OK;
-}
-
 /* ---- the tables ------------------------------------------------------------------------------ */
 
 static const struct function str_methods[] = {
     { "upper", str_upper }, { "lower", str_lower }, { "title", str_title },
-    { "capitalize", str_capitalize }, { "swapcase", str_swapcase }, { "strip", tmpl_str_strip },
-    { "lstrip", str_lstrip }, { "rstrip", str_rstrip }, { "ljust", str_ljust },
-    { "rjust", str_rjust }, { "center", str_center }, { "zfill", str_zfill }, { "find", str_find },
-    { "rfind", str_rfind }, { "index", str_index }, { "rindex", str_rindex },
-    { "count", str_count }, { "startswith", str_startswith }, { "endswith", str_endswith },
-    { "removeprefix", str_removeprefix }, { "removesuffix", str_removesuffix },
-    { "replace", tmpl_str_replace }, { "split", str_split }, { "rsplit", str_rsplit },
-    { "splitlines", str_splitlines }, { "partition", str_partition },
+    { "capitalize", str_capitalize }, { "strip", tmpl_str_strip }, { "lstrip", str_lstrip },
+    { "rstrip", str_rstrip }, { "find", str_find }, { "rfind", str_rfind }, { "index", str_index },
+    { "rindex", str_rindex }, { "count", str_count }, { "startswith", str_startswith },
+    { "endswith", str_endswith }, { "removeprefix", str_removeprefix },
+    { "removesuffix", str_removesuffix }, { "replace", tmpl_str_replace }, { "split", str_split },
+    { "rsplit", str_rsplit }, { "splitlines", str_splitlines }, { "partition", str_partition },
     { "rpartition", str_rpartition }, { "join", str_join }, { "format", str_format },
-    { "isalpha", str_isalpha }, { "isalnum", str_isalnum }, { "isdigit", str_isdigit },
-    { "isdecimal", str_isdecimal }, { "isnumeric", str_isnumeric }, { "isspace", str_isspace },
-    { "isprintable", str_isprintable }, { "isascii", str_isascii }, { "isupper", str_isupper },
-    { "islower", str_islower }, { "isidentifier", str_isidentifier }, { "istitle", str_istitle },
-    { NULL, NULL },
+    { "isdigit", str_isdigit }, { "isspace", str_isspace }, { NULL, NULL },
 };
 static const struct function dict_methods[] = {
     { "get", dict_get }, { "items", dict_items }, { "keys", dict_keys }, { "values", dict_values },
     { "copy", copy }, { NULL, NULL },
 };
-static const struct function list_methods[] = {
-    { "count", list_count }, { "index", list_index }, { "copy", copy }, { NULL, NULL },
-};
-static const struct function tuple_methods[] = {
-    { "count", list_count }, { "index", list_index }, { NULL, NULL },
-};
-static const struct function cycler_methods[] = {
-    { "next", cycler_next }, { "reset", cycler_reset }, { NULL, NULL },
-};
+static const struct function list_methods[] = { { "copy", copy }, { NULL, NULL } };
 
-/* Words with spaces around them. `changing`: refused by the sandbox. `missing`: exist in Python. */
+/* Words with spaces around them. `changing`: refused by the sandbox. `missing`: exist in Python or Jinja. */
+#define INT_MISSING " as_integer_ratio bit_count bit_length conjugate denominator from_bytes imag" \
+    " numerator real to_bytes "
 static const struct type_row {
     uint8_t kind;
     const struct function *methods;
     const char *changing, *missing;
 } types[] = {
-    { T_STR, str_methods, "", " casefold encode expandtabs format_map maketrans translate " },
+    { T_STR, str_methods, "", " casefold center encode expandtabs format_map isalnum isalpha isascii isdecimal"
+      " isidentifier islower isnumeric isprintable istitle isupper ljust maketrans rjust swapcase translate zfill " },
     { T_DICT, dict_methods, " clear pop popitem setdefault update ", " fromkeys " },
-    { T_LIST, list_methods, " append clear pop reverse insert sort extend remove ", "" },
-    { T_TUPLE, tuple_methods, "", "" }, { T_CYCLER, cycler_methods, "", " current items pos " },
-    { T_INT, NULL, "", " as_integer_ratio bit_count bit_length conjugate denominator from_bytes imag numerator real"
-      " to_bytes " },
-    { T_BOOL, NULL, "", " as_integer_ratio bit_count bit_length conjugate denominator from_bytes imag numerator real"
-      " to_bytes " },
-    { T_BIG, NULL, "", " as_integer_ratio bit_count bit_length conjugate denominator from_bytes imag numerator real"
-      " to_bytes " },
+    { T_LIST, list_methods, " append clear pop reverse insert sort extend remove ", " count index " },
+    { T_TUPLE, NULL, "", " count index " }, { T_INT, NULL, "", INT_MISSING }, { T_BOOL, NULL, "", INT_MISSING },
+    { T_BIG, NULL, "", INT_MISSING },
     { T_FLOAT, NULL, "", " as_integer_ratio conjugate fromhex hex imag is_integer real " },
     { T_RANGE, NULL, "", " count index start stop step " },
     { T_VIEW, NULL, "", " isdisjoint mapping " },
     { T_ITER, NULL, "", " close send throw gi_code gi_frame gi_running gi_yieldfrom gi_suspended " },
-    { T_MACRO, NULL, "", " arguments caller catch_kwargs catch_varargs explicit_caller " },
+    { T_MACRO, NULL, "", " name arguments caller catch_kwargs catch_varargs explicit_caller " },
 };
 
 /* Methods that escape their arguments when the string is marked safe. */
-static const char escaping[] = " replace join format split rsplit splitlines partition rpartition ljust rjust"
-    " center zfill removeprefix removesuffix ";
+static const char escaping[] = " replace join format split rsplit splitlines partition rpartition removeprefix"
+    " removesuffix ";
 
 static bool listed(const char *words, const struct str *name)
 {
@@ -686,15 +509,6 @@ stretto_status tmpl_method(struct render *r, struct value v, const struct str *n
                            struct value *out)
 {
     *out = (struct value){ .kind = T_MISSING };
-    if (v.kind == T_MACRO && tmpl_is(name, "name")) {
-        if (v.macro->name) return tmpl_copy(r, v.macro->name->p, v.macro->name->n, out);
-        *out = V_NONE;
-        return STRETTO_OK;
-    }
-    if (v.kind == T_TUPLE && v.l->group && (tmpl_is(name, "grouper") || tmpl_is(name, "list"))) {
-        *out = v.l->v[tmpl_is(name, "list")];
-        return STRETTO_OK;
-    }
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         const struct type_row *t = &types[i];
         if (t->kind != v.kind) continue;

@@ -99,32 +99,20 @@ bool tmpl_parse_float(const char *p, size_t n, double *out)
     return *end == '\0';
 }
 
-/* base 0: by prefix, as in source text. */
-bool tmpl_parse_int(const char *p, size_t n, int base, int64_t *out, bool *overflow)
+bool tmpl_parse_int(const char *p, size_t n, int64_t *out, bool *overflow)
 {
     char text[128];
     *overflow = false;
     tmpl_strip(&p, &n, NULL, true, true);
     bool minus = n && *p == '-';
     if (n && (*p == '-' || *p == '+')) { p++; n--; }
-    int prefix = n > 1 && *p == '0' ? ((p[1] | 0x20) == 'x' ? 16 : (p[1] | 0x20) == 'o' ? 8
-                                       : (p[1] | 0x20) == 'b' ? 2 : 0) : 0;
-    if (prefix && (base == 0 || base == prefix)) {
-        p += 2;
-        n -= 2;
-        base = prefix;
-        if (n && *p == '_') { p++; n--; }
-    } else if (base == 0) {
-        base = 10;
-    }
     if (!clean_number(p, n, text, sizeof text)) return false;
     uint64_t v = 0, most = minus ? (uint64_t)INT64_MAX + 1 : (uint64_t)INT64_MAX;
     for (const char *c = text; *c; c++) {
-        int d = *c >= '0' && *c <= '9' ? *c - '0' : (*c | 0x20) >= 'a' && (*c | 0x20) <= 'z'
-            ? (*c | 0x20) - 'a' + 10 : 99;
-        if (d >= base) { *overflow = false; return false; }
-        if (v > (most - (uint64_t)d) / (uint64_t)base) *overflow = true;
-        v = v * (uint64_t)base + (uint64_t)d;
+        if (*c < '0' || *c > '9') { *overflow = false; return false; }
+        uint64_t d = (uint64_t)(*c - '0');
+        if (v > (most - d) / 10) *overflow = true;
+        v = v * 10 + d;
     }
     if (*overflow) return false;
     *out = minus ? (int64_t)(0 - v) : (int64_t)v;
@@ -133,27 +121,7 @@ bool tmpl_parse_int(const char *p, size_t n, int base, int64_t *out, bool *overf
 
 /* ---- operators ------------------------------------------------------------------------------- */
 
-static stretto_status zero(struct render *r) { return tmpl_fail(r, STRETTO_E_ARG,
-                                                                "division by zero"); }
-
-static stretto_status int_power(struct render *r, int64_t a, int64_t b, struct value *out)
-{
-    if (b < 0) {
-        if (!a) return zero(r);
-        *out = V_FLOAT(pow((double)a, (double)b));
-        return STRETTO_OK;
-    }
-    int64_t v = 1;
-    if (b == 0 || a == 1 || a == 0 || a == -1) {
-        *out = V_INT(b == 0 ? 1 : a == -1 ? (b & 1 ? -1 : 1) : a);
-        return STRETTO_OK;
-    }
-    if (b > 63) return tmpl_too_big(r);
-    for (; b > 0; b--)
-        if (__builtin_mul_overflow(v, a, &v)) return tmpl_too_big(r);
-    *out = V_INT(v);
-    return STRETTO_OK;
-}
+static stretto_status zero(struct render *r) { return tmpl_fail(r, STRETTO_E_ARG, "division by zero"); }
 
 static stretto_status int_binary(struct render *r, int op, int64_t a, int64_t b, struct value *out)
 {
@@ -176,7 +144,7 @@ static stretto_status int_binary(struct render *r, int op, int64_t a, int64_t b,
         v = op == K_MOD ? a % b : a / b;
         if (a % b && (a % b < 0) != (b < 0)) v += op == K_MOD ? b : -1;
         break;
-    default: return int_power(r, a, b, out);
+    default: break;
     }
     if (over) return tmpl_too_big(r);
     *out = V_INT(v);
@@ -213,13 +181,7 @@ static stretto_status float_binary(struct render *r, int op, double a, double b,
         if (q == 0) v = copysign(0.0, a / b);
         break;
     }
-    default:
-        if (a == 0 && b < 0) return zero(r);
-        if (a < 0 && isfinite(a) && isfinite(b) && b != floor(b))
-            return tmpl_fail(r, STRETTO_E_UNSUP, "complex numbers are not supported");
-        v = pow(a, b);
-        if (isinf(v) && isfinite(a) && isfinite(b))
-            return tmpl_fail(r, STRETTO_E_ARG, "numerical result out of range");
+    default: break;
     }
     *out = V_FLOAT(v);
     return STRETTO_OK;
@@ -334,8 +296,7 @@ static const char *spelling(int op)
     case K_MUL: return "*";
     case K_DIV: return "/";
     case K_FLOORDIV: return "//";
-    case K_MOD: return "%";
-    default: return "**";
+    default: return "%";
     }
 }
 
@@ -380,7 +341,8 @@ stretto_status tmpl_binary(struct render *r, int op, struct value a, struct valu
     bool ai = tmpl_to_int(a, &i), bi = tmpl_to_int(b, &j);
     if (ai && bi) return int_binary(r, op, i, j, out);
     if (tmpl_to_float(a, &x) && tmpl_to_float(b, &y)) return float_binary(r, op, x, y, out);
-    if (op == K_MOD && a.kind == T_STR) return tmpl_percent(r, a, b, out);
+    if (op == K_MOD && a.kind == T_STR)
+        return tmpl_fail(r, STRETTO_E_UNSUP, "%% behind a string is not supported; use ~ or .format()");
     if (a.kind == T_UNDEFINED) return tmpl_use_undefined(r, a);
     if (b.kind == T_UNDEFINED) return tmpl_use_undefined(r, b);
     if (op == K_ADD && a.kind == b.kind && sequence(a))
@@ -391,45 +353,4 @@ stretto_status tmpl_binary(struct render *r, int op, struct value a, struct valu
     return tmpl_fail(r, STRETTO_E_ARG, "unsupported operand types for %s: '%s' and '%s'%s",
                      spelling(op), tmpl_type(a), tmpl_type(b),
                      op == K_ADD && (a.kind == T_STR || b.kind == T_STR) ? " (~ joins anything as text)" : "");
-}
-
-/* round(): half to even of the exact binary value, as printf rounds. */
-stretto_status tmpl_round(struct render *r, struct value v, int64_t digits, struct value *out)
-{
-    int64_t i;
-    if (tmpl_to_int(v, &i)) {
-        if (digits >= 0) { *out = V_INT(i); return STRETTO_OK; }
-        if (digits < -18) { *out = V_INT(0); return STRETTO_OK; }
-        int64_t unit = 1;
-        for (; digits < 0; digits++) unit *= 10;
-        int64_t rest = i % unit, down = i - rest;
-        if (rest < 0) { rest += unit; if (__builtin_sub_overflow(down, unit, &down)) return tmpl_too_big(r); }
-        bool up = rest > unit / 2 || (rest == unit / 2 && (down / unit) % 2);
-        if (up && __builtin_add_overflow(down, unit, &down)) return tmpl_too_big(r);
-        *out = V_INT(down);
-        return STRETTO_OK;
-    }
-    if (v.kind == T_BIG) {
-        *out = v;
-        return digits >= 0 ? STRETTO_OK : tmpl_too_big(r);
-    }
-    char text[420];
-    double f = v.f;
-    if (!isfinite(f) || digits > 320) { *out = v; return STRETTO_OK; }
-    if (digits >= 0) {
-        snprintf(text, sizeof text, "%.*f", digits > 60 ? 60 : (int)digits, f);
-        if (digits > 60) { *out = v; return STRETTO_OK; }
-        *out = V_FLOAT(strtod(text, NULL));
-        return STRETTO_OK;
-    }
-    int top = f == 0 ? 0 : (int)floor(log10(fabs(f)));
-    if (digits < -320 || top + digits < -1) { *out = V_FLOAT(copysign(0.0, f)); return STRETTO_OK; }
-    if (top + (int)digits < 0) {                     /* below half of a unit, or just above */
-        double unit = pow(10, (double)-digits);
-        *out = V_FLOAT(fabs(f) > unit / 2 ? copysign(unit, f) : copysign(0.0, f));
-        return STRETTO_OK;
-    }
-    snprintf(text, sizeof text, "%.*e", top + (int)digits, f);
-    *out = V_FLOAT(strtod(text, NULL));
-    return STRETTO_OK;
 }

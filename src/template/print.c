@@ -99,57 +99,22 @@ static stretto_status items(struct render *r, const struct value *v, size_t n, u
     return STRETTO_OK;
 }
 
-static stretto_status members(struct render *r, const struct dict *d, char what, unsigned depth)
+static stretto_status members(struct render *r, const struct dict *d, unsigned depth)
 {
     for (size_t i = 0; i < d->n; i++) {
         if (i) TRY(word(r, ", "));
-        if (what == 'i') TRY(word(r, "("));
-        if (what != 'v') TRY(repr(r, d->e[i].k, depth));
-        if (what == 'd') TRY(word(r, ": "));
-        if (what == 'i') TRY(word(r, ", "));
-        if (what != 'k') TRY(repr(r, d->e[i].v, depth));
-        if (what == 'i') TRY(word(r, ")"));
+        TRY(repr(r, d->e[i].k, depth));
+        TRY(word(r, ": "));
+        TRY(repr(r, d->e[i].v, depth));
     }
     return STRETTO_OK;
 }
 
-static stretto_status object(struct render *r, struct value v, unsigned depth)
+static stretto_status unprintable(struct render *r, struct value v)
 {
-    struct value n;
-    switch ((enum kind)v.kind) {
-    case T_VIEW:
-        TRY(word(r, tmpl_type(v)));
-        TRY(word(r, "(["));
-        TRY(members(r, v.view->d, v.view->what, depth));
-        return word(r, "])");
-    case T_RANGE:
-        TRY(word(r, "range("));
-        TRY(integer(r, v.range->start));
-        TRY(word(r, ", "));
-        TRY(integer(r, v.range->stop));
-        if (v.range->step != 1) { TRY(word(r, ", ")); TRY(integer(r, v.range->step)); }
-        return word(r, ")");
-    case T_NAMESPACE:
-        TRY(word(r, "<Namespace {"));
-        TRY(members(r, v.d, 'd', depth));
-        return word(r, "}>");
-    case T_MACRO:
-        if (!v.macro->name) return word(r, "<Macro anonymous>");
-        TRY(word(r, "<Macro "));
-        TRY(quoted(r, v.macro->name));
-        return word(r, ">");
-    case T_LOOP:
-        TRY(word(r, "<LoopContext "));
-        TRY(integer(r, v.loop->index0 + 1));
-        TRY(tmpl_loop_attr(r, v, &(struct str){ .p = "length", .n = 6, .chars = 6 }, &n));
-        TRY(word(r, "/"));
-        TRY(integer(r, n.i));
-        return word(r, ">");
-    default:
-        return tmpl_fail(r, STRETTO_E_UNSUP, "a %s cannot be printed%s", tmpl_type(v),
-                         v.kind == T_ITER ? "; add |list" : v.kind == T_METHOD || v.kind == T_FUNCTION
-                         ? "; call it with ()" : "");
-    }
+    bool lazy = v.kind == T_ITER || v.kind == T_VIEW || v.kind == T_RANGE;
+    return tmpl_fail(r, STRETTO_E_UNSUP, "printing a %s is not supported%s", tmpl_type(v), lazy ? "; add |list"
+                     : v.kind == T_METHOD || v.kind == T_FUNCTION || v.kind == T_MACRO ? "; call it with ()" : "");
 }
 
 static stretto_status repr(struct render *r, struct value v, unsigned depth)
@@ -179,9 +144,9 @@ static stretto_status repr(struct render *r, struct value v, unsigned depth)
         return word(r, v.l->n == 1 ? ",)" : ")");
     case T_DICT:
         TRY(word(r, "{"));
-        TRY(members(r, v.d, 'd', depth + 1));
+        TRY(members(r, v.d, depth + 1));
         return word(r, "}");
-    default: return object(r, v, depth + 1);
+    default: return unprintable(r, v);
     }
 }
 

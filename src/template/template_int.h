@@ -3,7 +3,7 @@
  * no cleaning up and nothing can leak.
  *
  * Strings are UTF-8 views, always well formed, and count in code points as Python's do. Values are
- * immutable except namespaces, cyclers, joiners, loops and one-shot iterators. */
+ * immutable except namespaces, loops and one-shot iterators. */
 #ifndef TEMPLATE_INT_H
 #define TEMPLATE_INT_H
 #include "template/template.h"
@@ -35,7 +35,7 @@ enum kind {
     T_UNDEFINED, T_NONE, T_BOOL, T_INT,
     T_BIG,                       /* an integer too large for 64 bits, as a variable spells it */
     T_FLOAT, T_STR, T_LIST, T_TUPLE, T_DICT, T_VIEW, T_RANGE, T_ITER, T_NAMESPACE, T_MACRO,
-    T_FUNCTION, T_METHOD, T_LOOP, T_CYCLER, T_JOINER,
+    T_FUNCTION, T_METHOD, T_LOOP,
 };
 
 struct value {
@@ -56,22 +56,18 @@ struct value {
         const struct function *fn;
         struct method *method;
         struct loop *loop;
-        struct cycler *cycler;
-        struct joiner *joiner;
     };
 };
 
 /* chars: SIZE_MAX = not counted yet. marks: [n] 1 where a byte came out of the variables (see
  * template_render); NULL: nowhere, or nobody asked. */
 struct str { const char *p; size_t n, chars; const unsigned char *marks; };
-struct list { struct value *v; size_t n, cap; bool group; };   /* group: a pair made by groupby */
+struct list { struct value *v; size_t n, cap; };
 struct entry { struct value k, v; uint64_t hash; };
 struct dict { struct entry *e; size_t n, cap; };
 struct view { struct dict *d; char what; };          /* 'k'eys 'v'alues 'i'tems */
 struct range { int64_t start, stop, step; size_t n; };
 struct cursor { struct list *l; size_t at; };        /* what a generator is here */
-struct cycler { struct list *l; size_t at; };
-struct joiner { struct value sep; bool used; };
 /* Why a value is undefined, told when it is used. */
 struct undefined { const char *type; const struct str *name; const char *hint; };
 
@@ -102,7 +98,7 @@ enum node_kind {
 
 struct nodes { struct node **v; size_t n, cap; };
 struct keyword { const struct str *name; struct node *v; };
-struct args { struct nodes pos; struct keyword *kw; size_t n_kw, cap_kw; struct node *star, *dstar; };
+struct args { struct nodes pos; struct keyword *kw; size_t n_kw, cap_kw; struct node *star; };
 
 /* One shape for every node; which fields are used stands in parse.c where it is made. */
 struct node {
@@ -116,7 +112,7 @@ struct node {
     const struct function *fn;           /* filter or test; NULL = unknown, an error when it runs */
     struct signature *sig;
 };
-struct signature { struct nodes names, defaults; bool caller, kwargs, varargs, own_caller; };
+struct signature { struct nodes names, defaults; bool caller, own_caller; };
 
 struct template {
     struct pool pool;
@@ -151,8 +147,8 @@ struct loop {
     struct scope *outer;
     struct list *rest;                   /* what asking for the length pulled early */
     size_t rest_at;
-    int64_t index0, length, depth0;
-    struct value current, before, after, changed;
+    int64_t index0, length;
+    struct value current, before, after;
     bool done;
 };
 
@@ -242,10 +238,9 @@ stretto_status tmpl_binary(struct render *r, int op, struct value a, struct valu
 int tmpl_big_order(struct value a, struct value b);
 double tmpl_big_float(struct value v);                             /* the nearest, or infinite */
 stretto_status tmpl_too_big(struct render *r);                     /* always an error */
-stretto_status tmpl_round(struct render *r, struct value v, int64_t digits, struct value *out);
 void tmpl_float_text(double f, char text[40]);
 bool tmpl_parse_float(const char *p, size_t n, double *out);       /* as Python's float() */
-bool tmpl_parse_int(const char *p, size_t n, int base, int64_t *out, bool *overflow);
+bool tmpl_parse_int(const char *p, size_t n, int64_t *out, bool *overflow);    /* decimal */
 
 /* print.c: text is appended to r->out; tmpl_cut takes it back as a string value */
 stretto_status tmpl_write(struct render *r, const void *p, size_t n);
@@ -266,8 +261,6 @@ stretto_status tmpl_json(struct render *r, struct value v, const struct json_sty
                          unsigned depth);
 
 /* format.c */
-stretto_status tmpl_percent(struct render *r, struct value fmt, struct value args,
-                            struct value *out);
 stretto_status tmpl_format(struct render *r, struct value fmt, const struct call *c,
                            struct value *out);
 stretto_status tmpl_strftime(struct render *r, struct str *fmt, struct value *out);
@@ -281,7 +274,6 @@ bool tmpl_line_break(uint32_t cp);
 bool tmpl_alpha(uint32_t cp);
 bool tmpl_decimal(uint32_t cp);
 bool tmpl_digit(uint32_t cp);
-bool tmpl_numeric(uint32_t cp);
 bool tmpl_lower(uint32_t cp);
 bool tmpl_upper(uint32_t cp);
 bool tmpl_title(uint32_t cp);
@@ -299,7 +291,7 @@ stretto_status tmpl_lex(struct render *r, const char *text, size_t n, struct tok
                         size_t *n_out);
 stretto_status tmpl_parse(struct render *r, struct template *t, const struct token *tok);
 
-/* eval.c */
+/* exec.c, access.c, macro.c, loop.c */
 stretto_status tmpl_run(struct render *r);
 stretto_status tmpl_attr(struct render *r, struct value v, const struct str *name,
                          struct value *out);

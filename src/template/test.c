@@ -32,33 +32,7 @@ PLAIN_TEST(is_iterable, "iterable",
            || v.kind == T_RANGE || v.kind == T_UNDEFINED || v.kind == T_VIEW || v.kind == T_ITER
            || v.kind == T_LOOP)
 PLAIN_TEST(is_callable, "callable", v.kind == T_MACRO || v.kind == T_FUNCTION || v.kind == T_METHOD
-           || v.kind == T_JOINER || v.kind == T_UNDEFINED || v.kind == T_LOOP)
-PLAIN_TEST(is_escaped, "escaped", v.kind == T_STR && v.safe)
-PLAIN_TEST(is_filter, "filter", v.kind == T_STR && tmpl_filter(v.s))
-PLAIN_TEST(is_test, "test", v.kind == T_STR && tmpl_test(v.s))
-
-/* Whether all cased letters have the case, and there is one. */
-static stretto_status all_case(struct render *r, struct value v, bool upper, struct value *out)
-{
-    struct value s;
-    bool any = false, all = true;
-    TRY(tmpl_to_str(r, v, &s));
-    TRY(tmpl_work(r, s.s->n / 4));
-    for (size_t i = 0; i < s.s->n && all; ) {
-        uint32_t cp;
-        i += tmpl_decode(s.s->p + i, s.s->n - i, &cp);
-        bool is_up = tmpl_upper(cp), is_low = tmpl_lower(cp);
-        any = any || (upper ? is_up : is_low);
-        all = !(upper ? is_low : is_up) && !tmpl_title(cp);
-    }
-    *out = V_BOOL(any && all);
-    return STRETTO_OK;
-}
-
-TEST(is_upper) { TRY(tmpl_bind(r, "the test upper", c, "",
-                               NULL)); return all_case(r, v, true, out); }
-TEST(is_lower) { TRY(tmpl_bind(r, "the test lower", c, "",
-                               NULL)); return all_case(r, v, false, out); }
+           || v.kind == T_UNDEFINED || v.kind == T_LOOP)
 
 static stretto_status remainder_is(struct render *r, struct value v, struct value by, int64_t want,
                                    struct value *out)
@@ -71,10 +45,8 @@ static stretto_status remainder_is(struct render *r, struct value v, struct valu
     return STRETTO_OK;
 }
 
-TEST(is_odd) { TRY(tmpl_bind(r, "the test odd", c, "",
-                             NULL)); return remainder_is(r, v, V_INT(2), 1, out); }
-TEST(is_even) { TRY(tmpl_bind(r, "the test even", c, "",
-                              NULL)); return remainder_is(r, v, V_INT(2), 0, out); }
+TEST(is_odd) { TRY(tmpl_bind(r, "the test odd", c, "", NULL)); return remainder_is(r, v, V_INT(2), 1, out); }
+TEST(is_even) { TRY(tmpl_bind(r, "the test even", c, "", NULL)); return remainder_is(r, v, V_INT(2), 0, out); }
 
 TEST(is_divisibleby)
 {
@@ -148,10 +120,9 @@ const struct function *tmpl_test(const struct str *name)
         { "boolean", is_boolean }, { "true", is_true }, { "false", is_false },
         { "integer", is_integer }, { "float", is_float }, { "number", is_number },
         { "string", is_string }, { "mapping", is_mapping }, { "sequence", is_sequence },
-        { "iterable", is_iterable }, { "callable", is_callable }, { "escaped", is_escaped },
-        { "filter", is_filter }, { "test", is_test }, { "upper", is_upper }, { "lower", is_lower },
-        { "odd", is_odd }, { "even", is_even }, { "divisibleby", is_divisibleby }, { "in", is_in },
-        { "sameas", is_sameas }, { "eq", is_equal }, { "equalto", is_equal }, { "==", is_equal },
+        { "iterable", is_iterable }, { "callable", is_callable }, { "odd", is_odd },
+        { "even", is_even }, { "divisibleby", is_divisibleby }, { "in", is_in }, { "sameas", is_sameas },
+        { "eq", is_equal }, { "equalto", is_equal }, { "==", is_equal },
         { "ne", is_unequal }, { "!=", is_unequal }, { "lt", is_less }, { "lessthan", is_less },
         { "<", is_less }, { "le", is_at_most }, { "<=", is_at_most }, { "gt", is_greater },
         { "greaterthan", is_greater }, { ">", is_greater }, { "ge", is_at_least },

@@ -112,8 +112,6 @@ const char *tmpl_type(struct value v)
     case T_FUNCTION: return "function";
     case T_METHOD: return "builtin_function_or_method";
     case T_LOOP: return "LoopContext";
-    case T_CYCLER: return "Cycler";
-    case T_JOINER: return "Joiner";
     }
     return "value";
 }
@@ -377,15 +375,6 @@ bool tmpl_to_float(struct value v, double *out)
     return true;
 }
 
-static stretto_status loop_length(struct render *r, struct value v, size_t *out)
-{
-    struct value n;
-    struct str word = { .p = "length", .n = 6, .chars = 6 };
-    TRY(tmpl_loop_attr(r, v, &word, &n));
-    *out = (size_t)n.i;
-    return STRETTO_OK;
-}
-
 stretto_status tmpl_len(struct render *r, struct value v, size_t *out)
 {
     *out = 0;
@@ -399,7 +388,6 @@ stretto_status tmpl_len(struct render *r, struct value v, size_t *out)
     case T_DICT: *out = v.d->n; return STRETTO_OK;
     case T_VIEW: *out = v.view->d->n; return STRETTO_OK;
     case T_RANGE: *out = v.range->n; return STRETTO_OK;
-    case T_LOOP: return loop_length(r, v, out);
     default: return tmpl_fail(r, STRETTO_E_ARG, "object of type '%s' has no len()", tmpl_type(v));
     }
 }

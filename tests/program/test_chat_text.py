@@ -40,7 +40,7 @@ TEMPLATES = {
              "{% for m in messages %}{% call turn(m) %}{{ m.content|upper }}{% endcall %}{% endfor %}",
     "namespace": "{% set ns = namespace(text='') %}{% for m in messages %}"
                  "{% set ns.text = ns.text + '<|im_start|>' + m.content + '<|im_end|>' %}{% endfor %}{{ ns.text }}",
-    "format": "{% for m in messages %}{{ '<|im_start|>%s\n%-3s<|im_end|>'|format(m.role, m.content) }}"
+    "format": "{% for m in messages %}{{ '<|im_start|>{}\n{:<3}<|im_end|>'.format(m.role, m.content) }}"
               "{{ '<|user|>{} {:>4}<|end|>'.format(m.content, m.role) }}{% endfor %}",
     "replace": "{% for m in messages %}{{ '<|im_start|>@@<|im_end|>'.replace('@@', m.content) }}"
                "{{ ('<|user|>' + m.content)|replace('qq', '<|end|>') }}{% endfor %}",
@@ -52,7 +52,7 @@ TEMPLATES = {
     "letters": "{% for m in messages %}<|im_start|>{% for c in m.content %}{{ c }}{% endfor %}<|im_end|>{% endfor %}",
     "reverse": "{% for m in messages %}<|im_start|>{{ m.content|reverse|reverse }}{{ m.content[::-1][::-1] }}<|im_end|>"
                "{% endfor %}",
-    "indent": "{% for m in messages %}<|im_start|>{{ m.content|indent(2, true) }}{{ m.content.center(9, '*') }}"
+    "indent": "{% for m in messages %}<|im_start|>{{ m.content|indent(2, true) }}"
               "{{ m.content * 2 }}<|im_end|>{% endfor %}",
     "print": "{% for m in messages %}<|im_start|>{{ [m.content, {'a': m.content}] }}"
              "{{ m.content|e }}<|im_end|>{% endfor %}",
