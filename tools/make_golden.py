@@ -28,7 +28,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 try:
     import numpy as np
     import gguf
-    from oracle import families, files
+    from oracle import dtypes, families, files
     from oracle.forward import Arith, forward, mean_pool
 except ImportError as e:
     print(f"skip: {e}; run ./dev test, or pip install -r tools/requirements-test.txt")
@@ -109,7 +109,7 @@ def make_typed(out, type_name):
             continue
         t = type_name if type_name != "mixed" else MIXED[n.split(".")[-2]]
         types[n] = t
-        if t in families.BLOCKS:
+        if t in dtypes.CODED:
             def decode(b, t=t):
                 return gguf.quants.dequantize(b, gguf.GGMLQuantizationType[t])
             raw[n] = families.random_blocks(rng, *x.shape, t, decode)
@@ -158,8 +158,9 @@ def make_refused(out):
     gguf_file("missing-tensor", "blk.1.ffn_down", llama, edit=lambda w: w.pop("model.layers.1.mlp.down_proj.weight"))
     gguf_file("wrong-shape", "blk.1.ffn_up", llama,
               edit=lambda w: w.update({"model.layers.1.mlp.up_proj.weight": np.zeros((96, 64), np.float32)}))
-    gguf_file("type-iq4_nl", "IQ4_NL", llama, types={"blk.0.attn_output.weight": "IQ4_NL"},
-              raw={"blk.0.attn_output.weight": np.zeros((64, 36), np.uint8)})
+    # a type without a row: Q8_1 is how llama.cpp keeps activations, no file has it
+    gguf_file("type-q8_1", "Q8_1", llama, types={"blk.0.attn_output.weight": "Q8_1"},
+              raw={"blk.0.attn_output.weight": np.zeros((64, 80), np.uint8)})
     return rows
 
 

@@ -156,11 +156,7 @@ static stretto_status put_metadata(struct conversion *c)
             gguf_put_value(c->w, m->name, m->type, m->element, m->n, m->raw, m->raw_bytes);
     }
     /* The numbers llama.cpp gives to "mostly this type". */
-    gguf_put_u32(c->w, "general.file_type",
-                 c->o->type == DT_F32    ? 0
-                 : c->o->type == DT_F16  ? 1
-                 : c->o->type == DT_Q8_0 ? 7
-                                         : 32);
+    gguf_put_u32(c->w, "general.file_type", dtype_table[c->o->type].file_type);
     gguf_put_u32(c->w, "general.quantization_version", 2);
     struct source_str text;
     if (!c->folder) return STRETTO_OK;
@@ -178,7 +174,7 @@ static stretto_status put_tensors(struct conversion *c)
     for (size_t i = 0; i < c->n; i++) {
         const struct source_tensor *t = &c->list[i];
         enum dtype type = type_for(c, t);
-        if (type == DT_F16 && c->o->type == DT_Q8_0)
+        if (type == DT_F16 && c->o->type != DT_F16)
             log_say(&c->o->log, LOG_WARN,
                     "%s has rows of %llu, which %s's blocks of %u do not fit: it "
                     "is kept as F16",
@@ -237,17 +233,14 @@ static void pair_vector(float *v, float *spare, size_t n, uint64_t head_rows)
     for (size_t i = 0; i < n; i++) v[i] = spare[paired_row(i, head_rows)];
 }
 
-/* A float16 is infinite from 65520 on; Q8_0 has one as the scale of 127 steps. */
 static stretto_status check_row(const struct conversion *c, const struct source_tensor *t,
                                 enum dtype type, const float *row)
 {
-    float most = type == DT_F16 ? 65519.996f : type == DT_Q8_0 ? 127 * 65504.0f
-               : type == DT_BF16 ? 3.3895314e38f : INFINITY;
     for (size_t i = 0; i < t->dims[0]; i++) {
         if (!isfinite(row[i]))
             return fail(c->err, STRETTO_E_FORMAT, "%s: tensor %s holds a value that is not finite",
                         c->s->path, t->name);
-        if (fabsf(row[i]) > most)
+        if (fabsf(row[i]) > dtype_table[type].most)
             return fail(c->err, STRETTO_E_ARG, "%s: tensor %s holds %g, which is too large for %s; "
                         "choose f32", c->s->path, t->name, (double)row[i],
                         dtype_table[type].name);
@@ -367,7 +360,7 @@ static stretto_status write_everything(struct conversion *c)
 stretto_status convert(const char *in, const char *out, const struct convert_options *o,
                        struct error *err)
 {
-    if (o->type != DT_F32 && o->type != DT_BF16 && o->type != DT_F16 && o->type != DT_Q8_0)
+    if (o->type >= DT_COUNT || dtype_table[o->type].most == 0)
         return fail(err, STRETTO_E_ARG, "models are converted to f32, bf16, f16 or q8_0");
     struct conversion c = { .o = o, .err = err };
     TRY(source_open(&c.s, in, err));

@@ -15,7 +15,7 @@ struct source;
 struct gguf_writer;
 
 struct convert_options {
-    enum dtype type; /* DT_F32, DT_BF16, DT_F16 or DT_Q8_0                              */
+    enum dtype type; /* one whose row says up to which magnitude it is written      */
     bool force;                 /* replace an existing file                                       */
     /* Writes the tokenizer of a Hugging Face folder as metadata (text/tokenizer_gguf.h); rooms
      * below this one know tokenizers, so the caller brings it. NULL: without a tokenizer. */

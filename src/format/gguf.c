@@ -172,12 +172,11 @@ static stretto_status check_type(struct part *p, const struct source_tensor *t, 
     if (!name)
         return fail(p->err, STRETTO_E_FORMAT, "%s: tensor %s has the unknown type number %u",
                     p->path, t->name, type);
-    return fail(
-        p->err, STRETTO_E_UNSUP,
-        "%s: tensor %s is stored as %s, which is not supported; use a "
-        "file of this model with F16, BF16, Q8_0, Q4_0..Q5_1 or Q2_K..Q6_K tensors (names like "
-        "Q4_K_M), or re-quantise the original to one of these",
-        p->path, t->name, name);
+    char supported[160];
+    return fail(p->err, STRETTO_E_UNSUP,
+                "%s: tensor %s is stored as %s, which is not supported; use a file of this model with "
+                "tensors of the types %s, or re-quantise the original to one of these",
+                p->path, t->name, name, dtype_names(supported, sizeof supported));
 }
 
 static stretto_status read_tensors(struct part *p, size_t n)

@@ -211,7 +211,7 @@ stretto_status gguf_put_tensor(struct gguf_writer *w, const char *name, enum dty
     add_text(w, &w->infos, name, strlen(name));
     add_number(w, &w->infos, n_dims, 4);
     for (uint32_t d = 0; d < n_dims; d++) add_number(w, &w->infos, dims[d], 8);
-    add_number(w, &w->infos, dtype_table[type].gguf, 4);
+    add_number(w, &w->infos, type, 4);
     add_number(w, &w->infos, w->data_bytes, 8);
     w->sizes[w->n_tensors++] = t.bytes;
     w->data_bytes += padded(t.bytes);

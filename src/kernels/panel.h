@@ -11,43 +11,25 @@
  *   two    2 lines: line l has quad l + 2j in bits 2j, 2j+1 (j = 0..3)
  *   one    1 line:  quad q in bit q
  *
- * A unit covers UNIT_K of K; `at` = byte offset in the unit; [16] is one element per column; 2nd is
- * the unit's second group.
+ * Groups come in units whose size is whole lines. What a unit is follows from the type's row
+ * (tensor/dtype_rows.h) by the rules of panel_shape.h, where the kernels take it from:
  *
- *   dtype  K    bytes  at: content
- *   F32     1     64   0: f32 [16]
- *   F16     1     32   0: u16 [16]
- *   BF16    2     64   0: u16 [16][2]; an odd K is padded with a zero
- *   Q4_0   64    576   0: nib; 256: nib of the 2nd; 512: f16 d[16]; 544: d of the 2nd
- *   Q5_0   64    704   0: nib, one; 320: those of the 2nd; 640: f16 d[16]; 672: d of the 2nd
- *   Q8_0   64   1088   0: bytes; 512: bytes of the 2nd; 1024: f16 d[16]; 1056: d of the 2nd
- *   Q4_1   32    320   0: nib; 256: f16 d[16]; 288: f16 m[16]
- *   Q5_1   32    384   0: nib, one; 320: f16 d[16]; 352: f16 m[16]
- *   Q4_K  256   2368   0: f16 d[16]; 32: f16 dmin[16]; of group g = 0..7: 64 + 32g: u8 sc[16],
- *                      u8 m[16]; 320 + 256g: nib
- *   Q5_K  256   2880   0: d; 32: dmin; 64 + 32g: sc, m; 320 + 320g: nib, one
- *   Q6_K  256   3392   0: f16 d[16]; 32: zeros; 64 + 32g: i8 sc[16][2], one for each half of the
- *                      group; 320 + 384g: nib, two (bits 4-5 of the code)
- *   Q3_K  256   1856   0: f16 d[16]; 32: zeros; 64 + 32g: i8 sc[16][2]; 320 + 192g: two, one
- *                      (bit 2 of the code)
- *   Q2_K  256   1344   0: f16 d[16]; 32: f16 dmin[16]; 64 + 32g: u8 [16][2] = sc | m << 4 of the
- *                      halves; 320 + 128g: two
+ *   blocks of 32              two groups: codes, codes of the 2nd, f16 d[16], d of the 2nd. An odd last
+ *                             group leaves its half zero
+ *   blocks of 32, minimum     one group: codes, f16 d[16], f16 m[16]
+ *   super-blocks of 256       eight groups: f16 d[16] at 0, f16 m[16] at 32 (zeros where there is no
+ *                             minimum), 32 bytes of sub-scales per group from 64 on, codes from 320 on
+ *   F32, F16                  K = 1: f32 or u16 [16]
+ *   BF16                      K = 2: u16 [16][2]; an odd K is padded with a zero
  *
- * The unit of 64 of Q4_0, Q5_0 and Q8_0 keeps lines aligned; an odd last group leaves its second
- * half zero. Codes are stored unsigned as in the file (Q8_0: signed); the value of a code is
- * code - ZERO, ZERO being 8, 16, 32 and 4 for Q4_0, Q5_0, Q6_K and Q3_K, else 0. */
+ * The sub-scales of a group are u8 sc[16], u8 m[16] (SUB_PAIRS_6); u8 [16][2] = sc | m << 4 of the two
+ * halves (SUB_NIBBLES); i8 sc[16][2] of the halves (SUB_BYTES, SUB_SIX). Codes are stored unsigned as in
+ * the file (bytes: signed); the value of a code is code - zero or values[code]. */
 #ifndef KERNELS_PANEL_H
 #define KERNELS_PANEL_H
 #include "tensor/dtype.h"
 
 enum { PANEL_COLS = 16, PANEL_GROUP = 32 };
-
-/* Bytes of a unit, and where the codes and the bytes per group begin. */
-enum {
-    PANEL_Q4_0 = 576, PANEL_Q5_0 = 704, PANEL_Q8_0 = 1088, PANEL_Q4_1 = 320, PANEL_Q5_1 = 384,
-    PANEL_Q4_K = 2368, PANEL_Q5_K = 2880, PANEL_Q6_K = 3392, PANEL_Q3_K = 1856, PANEL_Q2_K = 1344,
-    PANEL_SUB = 64, PANEL_SUPER = 320            /* K-quants: sub-scales, codes */
-};
 
 /* Bytes of one panel of 16 columns x k; k is a multiple of the dtype's block. 64-byte multiple. */
 size_t panel_bytes(enum dtype t, size_t k);

@@ -17,6 +17,7 @@
 #ifndef KERNELS_WIDE_QUANT_H
 #define KERNELS_WIDE_QUANT_H
 #include "kernels/kernels.h"
+#include "kernels/panel_shape.h"
 #include "kernels/wide.h"
 
 #ifndef QUANT_PAIRS
@@ -36,47 +37,21 @@ enum {
     QUANT_AHEAD = 4096                  /* bytes prefetched ahead: measured best on a 2-core AMX machine */
 };
 
-/* Where a type's parts lie: panel.h as constants, folded away in every kernel. */
-struct quant_shape {
-    size_t groups, bytes;               /* of a unit                              */
-    size_t codes, step;                 /* codes of group 0, and from one to next */
-    size_t d, d_step, m;
-    bool nib, two, one;
-    int zero, sub;                      /* sub: elements under a sub-scale        */
-    enum panel_min min;
-};
-
-WIDE_INLINE struct quant_shape quant_shape(enum dtype t)
+/* A type's shape, with the zero of the codes as quant_codes gives them. */
+WIDE_INLINE struct panel_shape quant_shape(enum dtype t)
 {
-    const enum panel_min none = PANEL_NO_MIN;
-    switch (t) {
-    case DT_Q4_0: return (struct quant_shape){ 2, PANEL_Q4_0, 0, 256, 512, 32, 0, 1, 0, 0, 8, 0, none };
-    case DT_Q5_0: return (struct quant_shape){ 2, PANEL_Q5_0, 0, 320, 640, 32, 0, 1, 0, 1, 16, 0, none };
-    case DT_Q8_0:
-        return (struct quant_shape){ 2, PANEL_Q8_0, 0, 512, 1024, 32, 0, 0, 0, 0, QUANT_OFFSET, 0, none };
-    case DT_Q4_1: return (struct quant_shape){ 1, PANEL_Q4_1, 0, 0, 256, 0, 288, 1, 0, 0, 0, 0, PANEL_MIN };
-    case DT_Q5_1: return (struct quant_shape){ 1, PANEL_Q5_1, 0, 0, 320, 0, 352, 1, 0, 1, 0, 0, PANEL_MIN };
-    case DT_Q4_K:
-        return (struct quant_shape){ 8, PANEL_Q4_K, PANEL_SUPER, 256, 0, 0, 32, 1, 0, 0, 0, 32, PANEL_MIN };
-    case DT_Q5_K:
-        return (struct quant_shape){ 8, PANEL_Q5_K, PANEL_SUPER, 320, 0, 0, 32, 1, 0, 1, 0, 32, PANEL_MIN };
-    case DT_Q6_K:
-        return (struct quant_shape){ 8, PANEL_Q6_K, PANEL_SUPER, 384, 0, 0, 0, 1, 1, 0, 32, 16, none };
-    case DT_Q3_K:
-        return (struct quant_shape){ 8, PANEL_Q3_K, PANEL_SUPER, 192, 0, 0, 0, 0, 1, 1, 4, 16, none };
-    default:
-        return (struct quant_shape){ 8, PANEL_Q2_K, PANEL_SUPER, 128, 0, 0, 32, 0, 1, 0, 0, 16,
-                                     PANEL_SUBMIN };
-    }
+    struct panel_shape s = panel_shape(t);
+    if (s.whole) s.zero = QUANT_OFFSET;
+    return s;
 }
 
 /* Bits of x moved up by n, or down by -n. */
 WIDE_INLINE vb quant_move(vb x, int n) { return n > 0 ? b_up(x, n) : n < 0 ? b_down(x, -n) : x; }
 
 /* The eight quads of a group, for the columns whose bytes begin at p. */
-WIDE_INLINE void quant_codes(struct quant_shape s, const uint8_t *p, vb w[8])
+WIDE_INLINE void quant_codes(struct panel_shape s, const uint8_t *p, vb w[8])
 {
-    if (!s.nib && !s.two) {
+    if (s.whole) {
         WIDE_UNROLL
         for (int q = 0; q < 8; q++) w[q] = b_signed(b_load(p + 64 * q));
         return;
@@ -114,7 +89,7 @@ WIDE_INLINE void quant_codes(struct quant_shape s, const uint8_t *p, vb w[8])
 /* What a group's integers are multiplied with: floats d, m and the sub-scales of its two halves. */
 struct quant_scales { vf d, m; vi sub[2], submin[2]; };
 
-WIDE_INLINE struct quant_scales quant_scales(struct quant_shape s, const uint8_t *unit, size_t g, size_t v)
+WIDE_INLINE struct quant_scales quant_scales(struct panel_shape s, const uint8_t *unit, size_t g, size_t v)
 {
     struct quant_scales w;
     const uint8_t *sub = unit + PANEL_SUB + 32 * g;
@@ -140,14 +115,14 @@ WIDE_INLINE struct quant_scales quant_scales(struct quant_shape s, const uint8_t
 }
 
 /* Where the dots of a group or of its two halves begin: what the zero takes off. */
-WIDE_INLINE int32_t quant_begin(struct quant_shape s, const int16_t sum[2], int half)
+WIDE_INLINE int32_t quant_begin(struct panel_shape s, const int16_t sum[2], int half)
 {
     return -s.zero * (s.sub == 16 ? sum[half] : sum[0] + sum[1]);
 }
 
 /* The integer dots of a group for one row: of the whole group, or of its two halves, whose sums of codes
  * are `sum`. */
-WIDE_INLINE void quant_dots(struct quant_shape s, const vb w[8], const int8_t *q, const int16_t sum[2],
+WIDE_INLINE void quant_dots(struct panel_shape s, const vb w[8], const int8_t *q, const int16_t sum[2],
                             vi dot[2])
 {
     dot[0] = i_set1(s.zero ? quant_begin(s, sum, 0) : 0);
@@ -160,14 +135,14 @@ WIDE_INLINE void quant_dots(struct quant_shape s, const vb w[8], const int8_t *q
 }
 
 /* y plus a group's share */
-WIDE_INLINE vf quant_add(struct quant_shape s, const vi dots[2], const struct quant_scales *f, float dx,
+WIDE_INLINE vf quant_add(struct panel_shape s, const vi dots[2], const struct quant_scales *f, float dx,
                          float sx, const int16_t sum[2], vf y)
 {
     vi dot = dots[0];
     if (s.sub == 16) dot = i_add(i_mul(dot, f->sub[0]), i_mul(dots[1], f->sub[1]));
     y = v_fma(i_float(dot), v_mul(f->d, v_set1(dx)), y);
-    if (s.min == PANEL_MIN)             /* the files of Q4_1 and Q5_1 hold -m_w */
-        y = s.sub ? v_fnma(f->m, v_set1(sx), y) : v_fma(f->m, v_set1(sx), y);
+    if (s.min == PANEL_MIN)             /* `plus`: the panel holds -m_w */
+        y = s.plus ? v_fma(f->m, v_set1(sx), y) : v_fnma(f->m, v_set1(sx), y);
     if (s.min == PANEL_SUBMIN) {
         vi mins = i_add(i_mul(f->submin[0], i_set1(sum[0])), i_mul(f->submin[1], i_set1(sum[1])));
         y = v_fnma(i_float(mins), v_mul(f->m, v_set1(dx)), y);
@@ -179,7 +154,7 @@ WIDE_INLINE vf quant_add(struct quant_shape s, const vi dots[2], const struct qu
 WIDE_INLINE void quant_tile(enum dtype t, size_t nr, const uint8_t *panel, size_t v, size_t g0, size_t g1,
                             const struct act *x, float *y, size_t ldy, bool ahead)
 {
-    const struct quant_shape s = quant_shape(t);
+    const struct panel_shape s = quant_shape(t);
     vf sum[8];
     WIDE_UNROLL
     for (size_t r = 0; r < nr; r++) sum[r] = g0 ? v_load(y + r * ldy) : v_set1(0);
@@ -265,36 +240,19 @@ WIDE_INLINE void quant_linear(enum dtype t, const uint8_t *panels, size_t n_pane
     }
 }
 
-#define QUANT_TYPE(T)                                                                                    \
+#define QUANT_TYPE(T, ...)                                                                               \
     static void wide_linear_##T(const void *panels, size_t n_panels, size_t k, const struct act *x,      \
                                 size_t rows, float *y, size_t ldy)                                       \
     {                                                                                                    \
         quant_linear(DT_##T, panels, n_panels, k, x, rows, y, ldy);                                      \
     }
-QUANT_TYPE(Q4_0)
-QUANT_TYPE(Q4_1)
-QUANT_TYPE(Q5_0)
-QUANT_TYPE(Q5_1)
-QUANT_TYPE(Q8_0)
-QUANT_TYPE(Q2_K)
-QUANT_TYPE(Q3_K)
-QUANT_TYPE(Q4_K)
-QUANT_TYPE(Q5_K)
-QUANT_TYPE(Q6_K)
+DTYPES_CODED(QUANT_TYPE)
 
 static inline linear_fn *wide_quant_linear(enum dtype t)
 {
     switch (t) {
-    case DT_Q4_0: return wide_linear_Q4_0;
-    case DT_Q4_1: return wide_linear_Q4_1;
-    case DT_Q5_0: return wide_linear_Q5_0;
-    case DT_Q5_1: return wide_linear_Q5_1;
-    case DT_Q8_0: return wide_linear_Q8_0;
-    case DT_Q2_K: return wide_linear_Q2_K;
-    case DT_Q3_K: return wide_linear_Q3_K;
-    case DT_Q4_K: return wide_linear_Q4_K;
-    case DT_Q5_K: return wide_linear_Q5_K;
-    case DT_Q6_K: return wide_linear_Q6_K;
+#define QUANT_CASE(T, ...) case DT_##T: return wide_linear_##T;
+        DTYPES_CODED(QUANT_CASE)
     default: return NULL;
     }
 }

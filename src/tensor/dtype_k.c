@@ -9,7 +9,8 @@
  *
  * Arithmetic is float32 in this very order; tests/unit/tensor holds it to the published
  * dequantisation bit for bit. */
-#include "tensor/dtype_int.h"
+#include "tensor/dtype_rows.h"
+#include "tensor/half.h"
 
 enum { BLOCK = 256 };
 
@@ -19,10 +20,10 @@ static int two_bits(const unsigned char *q, int i)
     return q[i / 128 * 32 + i % 32] >> i % 128 / 32 * 2 & 3;
 }
 
-void decode_q2_k(const void *in, float *out, size_t n)
+void decode_Q2_K(const void *in, float *out, size_t n)
 {
     for (const unsigned char *b = in; n; n -= BLOCK, b += 84, out += BLOCK) {
-        float d = load_f16(b + 80), dmin = load_f16(b + 82);
+        float d = load_half(b + 80), dmin = load_half(b + 82);
         for (int g = 0; g < 16; g++) {
             float scale = d * (float)(b[g] & 15), min = dmin * (float)(b[g] >> 4);
             for (int i = 16 * g; i < 16 * g + 16; i++)
@@ -39,10 +40,10 @@ static int scale_q3(const unsigned char *s, int g)
     return (low | (s[8 + g % 4] >> g / 4 * 2 & 3) << 4) - 32;
 }
 
-void decode_q3_k(const void *in, float *out, size_t n)
+void decode_Q3_K(const void *in, float *out, size_t n)
 {
     for (const unsigned char *b = in; n; n -= BLOCK, b += 110, out += BLOCK) {
-        float d = load_f16(b + 108);
+        float d = load_half(b + 108);
         for (int g = 0; g < 16; g++) {
             float scale = d * (float)scale_q3(b + 96, g);
             for (int i = 16 * g; i < 16 * g + 16; i++) {
@@ -73,10 +74,10 @@ static int paired_nibble(const unsigned char *q, int g, int i)
     return q[g / 2 * 32 + i] >> g % 2 * 4 & 15;
 }
 
-void decode_q4_k(const void *in, float *out, size_t n)
+void decode_Q4_K(const void *in, float *out, size_t n)
 {
     for (const unsigned char *b = in; n; n -= BLOCK, b += 144, out += BLOCK) {
-        float d = load_f16(b), dmin = load_f16(b + 2);
+        float d = load_half(b), dmin = load_half(b + 2);
         for (int g = 0; g < 8; g++) {
             int s, m;
             scale_min(b + 4, g, &s, &m);
@@ -87,10 +88,10 @@ void decode_q4_k(const void *in, float *out, size_t n)
     }
 }
 
-void decode_q5_k(const void *in, float *out, size_t n)
+void decode_Q5_K(const void *in, float *out, size_t n)
 {
     for (const unsigned char *b = in; n; n -= BLOCK, b += 176, out += BLOCK) {
-        float d = load_f16(b), dmin = load_f16(b + 2);
+        float d = load_half(b), dmin = load_half(b + 2);
         for (int g = 0; g < 8; g++) {
             int s, m;
             scale_min(b + 4, g, &s, &m);
@@ -103,10 +104,10 @@ void decode_q5_k(const void *in, float *out, size_t n)
     }
 }
 
-void decode_q6_k(const void *in, float *out, size_t n)
+void decode_Q6_K(const void *in, float *out, size_t n)
 {
     for (const unsigned char *b = in; n; n -= BLOCK, b += 210, out += BLOCK) {
-        float d = load_f16(b + 208);
+        float d = load_half(b + 208);
         for (int i = 0; i < BLOCK; i++) {
             int half = i / 128, quarter = i % 128 / 32, at = i % 32;
             int low = b[half * 64 + quarter % 2 * 32 + at] >> quarter / 2 * 4 & 15;

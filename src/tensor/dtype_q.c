@@ -9,7 +9,8 @@
  * Element i < 16 is the low nibble of byte i, element 16 + i its high nibble. Arithmetic is
  * float32 in this very order; tests/unit/tensor holds it to the published dequantisation bit for
  * bit. */
-#include "tensor/dtype_int.h"
+#include "tensor/dtype_rows.h"
+#include "tensor/half.h"
 #include <math.h>
 #include <string.h>
 
@@ -22,44 +23,44 @@ static int nibble(const unsigned char *q, int i)
 
 static int fifth_bit(const unsigned char *high, int i) { return (high[i / 8] >> i % 8 & 1) << 4; }
 
-void decode_q4_0(const void *in, float *out, size_t n)
+void decode_Q4_0(const void *in, float *out, size_t n)
 {
     for (const unsigned char *b = in; n; n -= BLOCK, b += 18, out += BLOCK) {
-        float d = load_f16(b);
+        float d = load_half(b);
         for (int i = 0; i < BLOCK; i++) out[i] = (float)(nibble(b + 2, i) - 8) * d;
     }
 }
 
-void decode_q4_1(const void *in, float *out, size_t n)
+void decode_Q4_1(const void *in, float *out, size_t n)
 {
     for (const unsigned char *b = in; n; n -= BLOCK, b += 20, out += BLOCK) {
-        float d = load_f16(b), m = load_f16(b + 2);
+        float d = load_half(b), m = load_half(b + 2);
         for (int i = 0; i < BLOCK; i++) out[i] = (float)nibble(b + 4, i) * d + m;
     }
 }
 
-void decode_q5_0(const void *in, float *out, size_t n)
+void decode_Q5_0(const void *in, float *out, size_t n)
 {
     for (const unsigned char *b = in; n; n -= BLOCK, b += 22, out += BLOCK) {
-        float d = load_f16(b);
+        float d = load_half(b);
         for (int i = 0; i < BLOCK; i++)
             out[i] = (float)((nibble(b + 6, i) | fifth_bit(b + 2, i)) - 16) * d;
     }
 }
 
-void decode_q5_1(const void *in, float *out, size_t n)
+void decode_Q5_1(const void *in, float *out, size_t n)
 {
     for (const unsigned char *b = in; n; n -= BLOCK, b += 24, out += BLOCK) {
-        float d = load_f16(b), m = load_f16(b + 2);
+        float d = load_half(b), m = load_half(b + 2);
         for (int i = 0; i < BLOCK; i++)
             out[i] = (float)(nibble(b + 8, i) | fifth_bit(b + 4, i)) * d + m;
     }
 }
 
-void decode_q8_0(const void *in, float *out, size_t n)
+void decode_Q8_0(const void *in, float *out, size_t n)
 {
     for (const unsigned char *b = in; n; n -= BLOCK, b += 34, out += BLOCK) {
-        float d = load_f16(b);
+        float d = load_half(b);
         for (int i = 0; i < BLOCK; i++) out[i] = (float)(signed char)b[2 + i] * d;
     }
 }
@@ -73,14 +74,14 @@ static int to_int(double v, int lowest, int highest)
 
 /* The divisor is the signed value of largest magnitude, mapped to -8: one step more on its side.
  * The product is taken in double so that the answer does not depend on fused multiply-add. */
-void encode_q4_0(const float *in, void *out, size_t n)
+void encode_Q4_0(const float *in, void *out, size_t n)
 {
     for (unsigned char *b = out; n; n -= BLOCK, b += 18, in += BLOCK) {
         float most = 0;
         for (int i = 0; i < BLOCK; i++)
             if (fabsf(in[i]) > fabsf(most)) most = in[i];
         float d = most / -8, inverse = d != 0 ? 1 / d : 0;
-        store_u16(b, f32_to_f16(d));
+        store_half(b, d);
         for (int i = 0; i < HALF; i++) {
             int low = to_int((double)in[i] * inverse + 8.5, 0, 15);
             int high = to_int((double)in[i + HALF] * inverse + 8.5, 0, 15);
@@ -89,7 +90,7 @@ void encode_q4_0(const float *in, void *out, size_t n)
     }
 }
 
-void encode_q4_1(const float *in, void *out, size_t n)
+void encode_Q4_1(const float *in, void *out, size_t n)
 {
     for (unsigned char *b = out; n; n -= BLOCK, b += 20, in += BLOCK) {
         float least = in[0], most = in[0];
@@ -98,8 +99,8 @@ void encode_q4_1(const float *in, void *out, size_t n)
             if (in[i] > most) most = in[i];
         }
         float d = (most - least) / 15, inverse = d != 0 ? 1 / d : 0;
-        store_u16(b, f32_to_f16(d));
-        store_u16(b + 2, f32_to_f16(least));
+        store_half(b, d);
+        store_half(b + 2, least);
         for (int i = 0; i < HALF; i++) {
             int low = to_int((in[i] - least) * inverse + 0.5f, 0, 15);
             int high = to_int((in[i + HALF] - least) * inverse + 0.5f, 0, 15);
@@ -109,13 +110,13 @@ void encode_q4_1(const float *in, void *out, size_t n)
 }
 
 /* Halves round away from zero. -128 is never written: kernels rely on it. */
-void encode_q8_0(const float *in, void *out, size_t n)
+void encode_Q8_0(const float *in, void *out, size_t n)
 {
     for (unsigned char *b = out; n; n -= BLOCK, b += 34, in += BLOCK) {
         float most = 0;
         for (int i = 0; i < BLOCK; i++) most = fmaxf(most, fabsf(in[i]));
         float d = most / 127, inverse = d != 0 ? 1 / d : 0;
-        store_u16(b, f32_to_f16(d));
+        store_half(b, d);
         for (int i = 0; i < BLOCK; i++)
             b[2 + i] = (unsigned char)to_int((double)roundf(in[i] * inverse), -127, 127);
     }

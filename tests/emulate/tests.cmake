@@ -1,6 +1,7 @@
 # Kernels of x86 levels this machine may lack, checked anywhere: the same source files, compiled against
 # emulate/include/immintrin.h (SIMDe and our own C models), linked into a second kcheck. It says whether
 # the arithmetic is right, nothing about speed.
+add_custom_target(emulated_kernels)
 if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" OR STRETTO_SANITIZE OR STRETTO_FUZZ)
   return()
 endif()
@@ -15,7 +16,8 @@ if(NOT SIMDE_INCLUDE)
 endif()
 
 file(GLOB emulate_common CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/*.c
-  ${CMAKE_SOURCE_DIR}/src/kernels/ref/*.c ${CMAKE_CURRENT_SOURCE_DIR}/kcheck/*.c)
+  ${CMAKE_SOURCE_DIR}/src/kernels/ref/*.c ${CMAKE_SOURCE_DIR}/src/tensor/*.c
+  ${CMAKE_CURRENT_SOURCE_DIR}/kcheck/*.c)
 file(GLOB emulate_native CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/x86/*_avx2.c)
 set(avx2_flags "-mavx2 -mfma -mf16c -mbmi -mbmi2")
 set_source_files_properties(${emulate_native} PROPERTIES COMPILE_FLAGS "${avx2_flags}")
@@ -37,14 +39,18 @@ set_source_files_properties(${emulated} PROPERTIES COMPILE_FLAGS
   "${avx2_flags} -O1 -Wno-psabi -isystem ${emulate_dir}/include -isystem ${SIMDE_INCLUDE}")
 set_source_files_properties(${CMAKE_SOURCE_DIR}/src/kernels/kernels.c PROPERTIES COMPILE_DEFINITIONS
   "${emulate_have};cpu_detect=cpu_detect_host")
-add_executable(kcheck_emulated ${emulate_common} ${emulate_native} ${emulated} ${emulate_dir}/detect.c
-  ${CMAKE_SOURCE_DIR}/src/tensor/dtype_table.c ${CMAKE_SOURCE_DIR}/src/tensor/dtype_q.c
-  ${CMAKE_SOURCE_DIR}/src/tensor/dtype_k.c ${CMAKE_SOURCE_DIR}/src/tensor/half.c)
+# Not part of `all`: it takes minutes to compile and only these tests run it. emulate.build makes it when they
+# do; `./dev test` has built it before.
+add_executable(kcheck_emulated EXCLUDE_FROM_ALL ${emulate_common} ${emulate_native} ${emulated} ${emulate_dir}/detect.c)
 target_link_libraries(kcheck_emulated PRIVATE stretto_flags m)
+add_dependencies(emulated_kernels kcheck_emulated)
+add_test(NAME emulate.build COMMAND ${CMAKE_COMMAND} --build ${CMAKE_BINARY_DIR} --target emulated_kernels)
+set_tests_properties(emulate.build PROPERTIES LABELS quick FIXTURES_SETUP emulate TIMEOUT 1800)
 foreach(level ${emulated_levels})
   string(TOUPPER ${level} upper)
   if(KERNELS_HAVE_${upper} IN_LIST emulate_have)
     add_test(NAME emulate.${level} COMMAND kcheck_emulated --level ${level})
-    set_tests_properties(emulate.${level} PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 900)
+    set_tests_properties(emulate.${level} PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 900
+      FIXTURES_REQUIRED emulate)
   endif()
 endforeach()

@@ -224,7 +224,7 @@ int kcheck_bench(const char *level, const char *only, bool json)
     }
     for (size_t t = 0; t < DT_COUNT; t++)
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-            if (t != DT_Q4_1) bench_linear(&b, (enum dtype)t, 1024, 3072, rows[i]);
+            if (kc_block((enum dtype)t) && t != DT_Q4_1) bench_linear(&b, (enum dtype)t, 1024, 3072, rows[i]);
     for (size_t t = 0; t < KV_COUNT; t++)
         for (size_t i = 0; i < 7; i++)
             bench_attn(&b, (enum kv_type)t, false, 64, (const size_t[]){ 1, 2, 3, 4, 6, 48, 192 }[i], 0);

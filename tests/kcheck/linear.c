@@ -144,6 +144,7 @@ void kcheck_linear(struct kcheck *c)
     for (size_t i = 0; i < DT_COUNT; i++) {
         enum dtype t = (enum dtype)i;
         size_t block = kc_block(t);
+        if (!block) continue;
         snprintf(name, sizeof name, "linear %s", dtype_table[t].name);
         if (c->k->linear[t] == c->ref->linear[t]) {
             if (kc_cell(c, name, strcmp(c->k->level, "ref") == 0))

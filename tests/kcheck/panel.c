@@ -2,14 +2,6 @@
  * element of every dtype must come back with the same bits. Also where test weights are made. */
 #include "kcheck.h"
 
-/* Where the float16 numbers of a block are; the other bytes are codes, any value is valid. */
-static const struct { uint8_t n; uint8_t at[2]; } halves[DT_COUNT] = {
-    [DT_Q4_0] = { 1, { 0 } },     [DT_Q4_1] = { 2, { 0, 2 } },   [DT_Q5_0] = { 1, { 0 } },
-    [DT_Q5_1] = { 2, { 0, 2 } },  [DT_Q8_0] = { 1, { 0 } },      [DT_Q2_K] = { 2, { 80, 82 } },
-    [DT_Q3_K] = { 1, { 108 } },   [DT_Q4_K] = { 2, { 0, 2 } },   [DT_Q5_K] = { 2, { 0, 2 } },
-    [DT_Q6_K] = { 1, { 208 } },
-};
-
 size_t kc_block(enum dtype t) { return dtype_table[t].block; }
 size_t kc_file_bytes(enum dtype t, size_t k)
 {
@@ -35,15 +27,19 @@ void kc_weights(struct kcheck *c, enum dtype t, enum kc_codes codes, size_t n, s
         float_weights(c, t, n * k, out);
         return;
     }
-    size_t step = dtype_table[t].bytes, bytes = n * kc_file_bytes(t, k);
+    /* Bytes of codes and sub-scales may have any value, float16 numbers must be sensible. */
+    const struct dtype_info *type = &dtype_table[t];
+    const uint32_t halves[] = { type->d_at, type->m_at };
+    size_t n_halves = type->min || type->sub == SUB_NIBBLES ? 2 : 1;
+    size_t step = type->bytes, bytes = n * kc_file_bytes(t, k);
     for (size_t i = 0; i < bytes; i++)
         out[i] = (uint8_t)(codes == KC_RANDOM ? kc_u32(c) : codes == KC_ONES ? 0xff
                            : codes == KC_ZEROS ? 0 : i % 2 ? 0x7f : 0x80);
     for (size_t at = 0; at < bytes; at += step)
-        for (size_t i = 0; i < halves[t].n; i++) {
+        for (size_t i = 0; i < n_halves; i++) {
             float v = kc_u32(c) % 50 ? kc_normal(c) / 100 : kc_unit(c) * 1e-6f;
             uint16_t h = float_to_half(v);
-            memcpy(out + at + halves[t].at[i], &h, 2);
+            memcpy(out + at + halves[i], &h, 2);
         }
 }
 
@@ -79,7 +75,7 @@ static void check_panel(struct kcheck *c, enum dtype t, size_t n, size_t k, enum
 void kcheck_panel(struct kcheck *c)
 {
     for (size_t t = 0; t < DT_COUNT; t++)
-        for (size_t blocks = 0; blocks < 7; blocks++)
+        for (size_t blocks = 0; dtype_table[t].block && blocks < 7; blocks++)
             for (size_t n = 1; n <= 16; n += 3)
                 for (size_t codes = 0; codes < KC_CODES_COUNT; codes++)
                     check_panel(c, (enum dtype)t, n, blocks * kc_block((enum dtype)t),

@@ -1,8 +1,7 @@
 # kcheck stands on the kernels and the dtype table alone, so it is cross-built without libraries.
-file(GLOB kcheck_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/kcheck/*.c)
-add_executable(kcheck ${kcheck_sources} ${CMAKE_SOURCE_DIR}/src/tensor/dtype_table.c
-  ${CMAKE_SOURCE_DIR}/src/tensor/dtype_q.c ${CMAKE_SOURCE_DIR}/src/tensor/dtype_k.c
-  ${CMAKE_SOURCE_DIR}/src/tensor/half.c $<TARGET_OBJECTS:stretto_kernels>)
+file(GLOB kcheck_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/kcheck/*.c
+  ${CMAKE_SOURCE_DIR}/src/tensor/*.c)
+add_executable(kcheck ${kcheck_sources} $<TARGET_OBJECTS:stretto_kernels>)
 target_link_libraries(kcheck PRIVATE stretto_flags m)
 add_test(NAME kcheck COMMAND kcheck)
 add_test(NAME kcheck.mutants COMMAND kcheck --mutants)

@@ -7,6 +7,8 @@ import math
 
 import numpy as np
 
+from oracle import dtypes
+
 BOS, EOS = 1, 2
 
 
@@ -109,7 +111,7 @@ MODELS = {
 }
 
 # One model of width 256 in every file type; GGUF only. "mixed" gives each matrix of a layer another type.
-TYPES = ["F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"]
+TYPES = [name for name in dtypes.TYPES if name != "F32"]
 TYPED = llama(hidden_size=256, intermediate_size=256, num_attention_heads=4, num_key_value_heads=2,
               num_hidden_layers=2, rms_norm_eps=1e-5, rope_theta=10000.0)
 
@@ -243,21 +245,11 @@ def sequences(name, cfg):
     return [[BOS]] + [[int(t) for t in rng.randint(3, cfg["vocab_size"], n)] for n in (7, long)]
 
 
-# Where the scales lie in a block, and the offset in units of d that centres the codes.
-#        bytes, d at, m at, offset
-BLOCKS = {
-    "Q4_0": (18, 0, None, 0), "Q4_1": (20, 0, 2, -7.5), "Q5_0": (22, 0, None, 0),
-    "Q5_1": (24, 0, 2, -15.5), "Q8_0": (34, 0, None, 0), "Q2_K": (84, 80, 82, 1.5),
-    "Q3_K": (110, 108, None, 0), "Q4_K": (144, 0, 2, 7.5), "Q5_K": (176, 0, 2, 15.5),
-    "Q6_K": (210, 208, None, 0),
-}
-
-
 def random_blocks(rng, n, k, type_name, decode):
     """A matrix [n][k] of random codes, so every code and sub-scale occurs: bytes [n][row bytes].
     `decode` tells what bytes mean; scales are set for the spread that `draw` gives a matrix."""
-    size, d_at, m_at, offset = BLOCKS[type_name]
-    per = 256 if type_name.endswith("_K") else 32
+    row = dtypes.CODED[type_name]
+    per, size, d_at, m_at, offset = row["block"], row["bytes"], row["d_at"], row.get("m_at"), dtypes.centre(row)
     b = rng.randint(0, 256, (n * k // per, size)).astype(np.uint8)
     if type_name == "Q8_0":             # encoders keep to -127..127
         b[:, 2:] = np.where(b[:, 2:] == 0x80, 0x81, b[:, 2:])

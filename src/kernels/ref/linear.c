@@ -1,6 +1,7 @@
 /* y = W x, the exact arithmetic that kernels.h states and every level equals bit for bit. */
 #include "kernels/ref/ref.h"
 #include "kernels/scalar.h"
+#include "tensor/dtype_rows.h"
 
 static float float_weight(enum dtype t, const void *panel, size_t k, size_t c)
 {
@@ -64,31 +65,14 @@ static void linear_quant(enum dtype t, const uint8_t *panels, size_t n_panels, s
     {                                                                                    \
         linear_##kind(DT_##T, panels, n_panels, k, x, rows, y, ldy);                     \
     }
-LINEAR(F32, float)
-LINEAR(F16, float)
-LINEAR(BF16, float)
-LINEAR(Q4_0, quant)
-LINEAR(Q4_1, quant)
-LINEAR(Q5_0, quant)
-LINEAR(Q5_1, quant)
-LINEAR(Q8_0, quant)
-LINEAR(Q2_K, quant)
-LINEAR(Q3_K, quant)
-LINEAR(Q4_K, quant)
-LINEAR(Q5_K, quant)
-LINEAR(Q6_K, quant)
+#define FLOAT(T, ...) LINEAR(T, float)
+#define QUANT(T, ...) LINEAR(T, quant)
+DTYPES_FLOAT(FLOAT)
+DTYPES_CODED(QUANT)
 
 void linear_init_ref(struct kernels *k)
 {
-    linear_fn *const table[DT_COUNT] = {
-        [DT_F32] = linear_F32_ref,   [DT_F16] = linear_F16_ref,   [DT_BF16] = linear_BF16_ref,
-        [DT_Q4_0] = linear_Q4_0_ref, [DT_Q4_1] = linear_Q4_1_ref, [DT_Q5_0] = linear_Q5_0_ref,
-        [DT_Q5_1] = linear_Q5_1_ref, [DT_Q8_0] = linear_Q8_0_ref, [DT_Q2_K] = linear_Q2_K_ref,
-        [DT_Q3_K] = linear_Q3_K_ref, [DT_Q4_K] = linear_Q4_K_ref, [DT_Q5_K] = linear_Q5_K_ref,
-        [DT_Q6_K] = linear_Q6_K_ref,
-    };
-    for (size_t t = 0; t < DT_COUNT; t++) {
-        k->linear[t] = table[t];
-        k->linear_level[t] = "ref";
-    }
+#define X(T, ...) k->linear[DT_##T] = linear_##T##_ref, k->linear_level[DT_##T] = "ref";
+    DTYPES(X)
+#undef X
 }

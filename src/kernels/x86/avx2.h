@@ -3,10 +3,8 @@
 #define KERNELS_AVX2_H
 #include "kernels/kernels.h"
 
-void linear_q4_init_avx2(struct kernels *k);
-void linear_q5_init_avx2(struct kernels *k);
-void linear_q8_init_avx2(struct kernels *k);
-void linear_k_init_avx2(struct kernels *k);
+void linear_block_init_avx2(struct kernels *k);
+void linear_super_init_avx2(struct kernels *k);
 void linear_float_init_avx2(struct kernels *k);
 void vec_init_avx2(struct kernels *k);
 void attn_init_avx2(struct kernels *k);

@@ -2,10 +2,8 @@
 
 void kernels_init_avx2(struct kernels *k)
 {
-    linear_q4_init_avx2(k);
-    linear_q5_init_avx2(k);
-    linear_q8_init_avx2(k);
-    linear_k_init_avx2(k);
+    linear_block_init_avx2(k);
+    linear_super_init_avx2(k);
     linear_float_init_avx2(k);
     vec_init_avx2(k);
     attn_init_avx2(k);

@@ -38,10 +38,10 @@ static void amx_configure(void)
 }
 
 /* Q8_0 keeps signed bytes: a group's codes are a tile already. */
-WIDE_INLINE bool amx_direct(struct quant_shape s) { return !s.nib && !s.two; }
+WIDE_INLINE bool amx_direct(struct panel_shape s) { return s.whole; }
 
 /* The eight quads of group g0 + i. */
-WIDE_INLINE const int8_t *amx_codes(struct quant_shape s, const struct amx_chunk *w, const uint8_t *panel,
+WIDE_INLINE const int8_t *amx_codes(struct panel_shape s, const struct amx_chunk *w, const uint8_t *panel,
                                     size_t g0, size_t i)
 {
     size_t g = g0 + i;
@@ -50,7 +50,7 @@ WIDE_INLINE const int8_t *amx_codes(struct quant_shape s, const struct amx_chunk
 }
 
 /* Signed codes and scales of groups g0..g1. */
-WIDE_INLINE void amx_unpack(struct quant_shape s, const uint8_t *panel, size_t g0, size_t g1,
+WIDE_INLINE void amx_unpack(struct panel_shape s, const uint8_t *panel, size_t g0, size_t g1,
                             struct amx_chunk *to)
 {
     const vb zero = _mm512_set1_epi8((char)s.zero);
@@ -93,18 +93,18 @@ static inline void amx_multiply(const int8_t *w, const int8_t *next, const int8_
 }
 
 /* Row r of a product added to y. */
-WIDE_INLINE vf amx_add(struct quant_shape s, const struct amx_chunk *w, size_t i, const int32_t dot[16],
+WIDE_INLINE vf amx_add(struct panel_shape s, const struct amx_chunk *w, size_t i, const int32_t dot[16],
                        float dx, float sx, vf y)
 {
     y = scaled(_mm512_load_si512(dot), v_load(w->d[i]), dx, y);
     if (!s.min) return y;
     const vf m = v_load(w->m[i]);
-    return s.sub ? v_fnma(m, v_set1(sx), y) : v_fma(m, v_set1(sx), y);
+    return s.plus ? v_fma(m, v_set1(sx), y) : v_fnma(m, v_set1(sx), y);
 }
 
 /* The chunk of n groups from g0 on times 16 rows, whose sums stay in registers; x begins at group g0. y is
  * continued unless g0 is 0. */
-WIDE_INLINE void amx_block(struct quant_shape s, const struct amx_chunk *w, const uint8_t *panel, size_t g0,
+WIDE_INLINE void amx_block(struct panel_shape s, const struct amx_chunk *w, const uint8_t *panel, size_t g0,
                            size_t n, const struct act *x, float *y, size_t ldy)
 {
     struct amx_sums t;
@@ -140,7 +140,7 @@ WIDE_INLINE struct act amx_rows(const struct act *x, size_t r, size_t g0)
 WIDE_INLINE void amx_linear(enum dtype t, const uint8_t *panels, size_t n_panels, size_t k,
                             const struct act *x, size_t rows, float *y, size_t ldy)
 {
-    const struct quant_shape s = quant_shape(t);
+    const struct panel_shape s = quant_shape(t);
     struct amx_chunk chunk;
     size_t bytes = panel_bytes(t, k), groups = k / PANEL_GROUP, whole = k ? rows / AMX_ROWS * AMX_ROWS : 0;
     if (whole) amx_configure();
@@ -175,7 +175,7 @@ WIDE_INLINE vf given_code(vb quads, unsigned n)
 WIDE_INLINE void given_unpack(enum dtype t, const uint8_t *panel, size_t g0, size_t g1,
                               uint16_t (*to)[16][32])
 {
-    const struct quant_shape s = quant_shape(t);
+    const struct panel_shape s = quant_shape(t);
     const __m512i pairs = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23,
                                            7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
     for (size_t g = g0; g < g1; g++) {
@@ -190,7 +190,7 @@ WIDE_INLINE void given_unpack(enum dtype t, const uint8_t *panel, size_t g0, siz
             vf d = s.sub == 16 ? v_mul(f.d, i_float(f.sub[h])) : f.d;          /* exact: 11 and 8 bits */
             vf m = s.min == PANEL_SUBMIN ? v_mul(f.m, i_float(f.submin[h])) : f.m;
             /* what fmaf adds: the file's own minimum, minus m_w, or -d zero, exact as zero is 2^n */
-            vf add = !s.min ? v_mul(d, v_set1((float)-s.zero)) : s.sub ? v_sub(v_set1(0), m) : m;
+            vf add = !s.min ? v_mul(d, v_set1((float)-s.zero)) : s.plus ? m : v_sub(v_set1(0), m);
             WIDE_UNROLL
             for (int q = 4 * h; q < 4 * h + 4; q++)
                 WIDE_UNROLL
@@ -355,7 +355,7 @@ AMX_PEAK(peak_bf16, _tile_dpbf16ps, 16 * 16 * 32)
 
 /* ---- the table ---------------------------------------------------------------------------------------- */
 
-#define AMX_TYPE(T)                                                                                      \
+#define AMX_TYPE(T, ...)                                                                                 \
     static void linear_##T##_amx(const void *panels, size_t n_panels, size_t k, const struct act *x,     \
                                  size_t rows, float *y, size_t ldy)                                      \
     {                                                                                                    \
@@ -369,30 +369,20 @@ AMX_PEAK(peak_bf16, _tile_dpbf16ps, 16 * 16 * 32)
         given_linear(DT_##T, panels, n_panels, k, x, rows, y, ldy);                                      \
     }
 GIVEN_TYPE(BF16)
-AMX_TYPE(Q4_0)
-AMX_TYPE(Q4_1)
-AMX_TYPE(Q5_0)
-AMX_TYPE(Q5_1)
-AMX_TYPE(Q8_0)
-GIVEN_TYPE(Q2_K)
-GIVEN_TYPE(Q3_K)
-AMX_TYPE(Q4_K)
-AMX_TYPE(Q5_K)
-GIVEN_TYPE(Q6_K)
+DTYPES_CODED(AMX_TYPE)
 
-#define AMX_ROW(T) [DT_##T] = { linear_##T##_amx, given_##T##_amx }
+/* Sub-blocks of 16 take two products a group: written rows are faster without tiles (see above). */
+static void amx_take(struct kernels *k, enum dtype t, int sub, linear_fn *linear, linear_fn *given)
+{
+    if (sub != 16) k->linear[t] = linear, k->linear_level[t] = "amx";
+    k->linear_given[t] = given, k->linear_given_level[t] = "amx";
+}
 
 void kernels_init_amx(struct kernels *k)
 {
-    static const struct { linear_fn *linear, *given; } table[DT_COUNT] = {
-        AMX_ROW(Q4_0), AMX_ROW(Q4_1), AMX_ROW(Q5_0), AMX_ROW(Q5_1), AMX_ROW(Q8_0),
-        AMX_ROW(Q4_K), AMX_ROW(Q5_K), [DT_Q2_K] = { NULL, given_Q2_K_amx }, [DT_Q3_K] = { NULL, given_Q3_K_amx },
-        [DT_Q6_K] = { NULL, given_Q6_K_amx }, [DT_BF16] = { NULL, given_BF16_amx },
-    };
-    for (size_t t = 0; t < DT_COUNT; t++) {
-        if (table[t].linear) k->linear[t] = table[t].linear, k->linear_level[t] = "amx";
-        if (table[t].given) k->linear_given[t] = table[t].given, k->linear_given_level[t] = "amx";
-    }
+#define AMX_ROW(T, ...) amx_take(k, DT_##T, panel_shape(DT_##T).sub, linear_##T##_amx, given_##T##_amx);
+    DTYPES_CODED(AMX_ROW)
+    k->linear_given[DT_BF16] = given_BF16_amx, k->linear_given_level[DT_BF16] = "amx";
     attn_init_amx(k);
     k->row_block = 512;
     k->peak[ARITHMETIC_INT8] = peak_int8;

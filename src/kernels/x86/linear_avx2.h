@@ -1,6 +1,5 @@
-/* Quantised linear kernels for AVX2: what all dtypes share. A type's file says how a group of a
- * panel is read (`line`: two quads of codes; `scales`) and what kind of dot product it needs; the
- * rest is here.
+/* Quantised linear kernels for AVX2. How a group of a panel is read and what kind of dot product it
+ * needs follows from the type's panel_shape; linear_*_avx2.c compile the types.
  *
  * Few rows: codes go from the panel straight into products, with prefetch; one row is as fast as
  * memory. More: a stretch of a panel is unpacked once into L1 and serves all of them, and what
@@ -15,6 +14,7 @@
 #ifndef KERNELS_LINEAR_AVX2_H
 #define KERNELS_LINEAR_AVX2_H
 #include "kernels/kernels.h"
+#include "kernels/panel_shape.h"
 #include "kernels/scalar.h"
 #include "kernels/x86/math_avx2.h"
 
@@ -46,11 +46,6 @@ struct line {
 }; /* codes of quads l and l + 4: four of a column in 32 bits  */
 struct unpacked { __m256i code[8][2]; struct scales s; };
 
-typedef void line_fn(const uint8_t *panel, size_t g, int l, struct line *out);
-typedef void scales_fn(const uint8_t *panel, size_t g, struct scales *out);
-/* How a type is read; `bytes` of K 32, for the prefetch. */
-struct reader_avx2 { line_fn *line; scales_fn *scales; size_t bytes; };
-
 /* Rows of activations as tiles read them. */
 struct rows_avx2 {
     const int8_t *q;
@@ -67,6 +62,130 @@ struct rows_avx2 {
 INLINE __m256i load_i(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
 INLINE __m256i load_32(const void *p) { return _mm256_set1_epi32((int)load_word(p)); }
 INLINE __m256 half_8(const void *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
+
+/* ---- reading a panel ------------------------------------------------------------------------ */
+
+INLINE void nib_line(const uint8_t *p, int l, struct line *out)
+{
+    const __m256i mask = _mm256_set1_epi8(15);
+    UNROLL
+    for (int c = 0; c < 2; c++) {
+        __m256i v = load_i(p + 64 * l + 32 * c);
+        out->lo[c] = _mm256_and_si256(v, mask);
+        out->hi[c] = _mm256_and_si256(_mm256_srli_epi16(v, 4), mask);
+    }
+}
+
+/* Shifts bytes left by n (right by -n); bits that cross into a neighbour are masked by the
+ * caller. */
+INLINE __m256i shift_to(__m256i v, int n)
+{
+    return n >= 0 ? _mm256_slli_epi16(v, n) : _mm256_srli_epi16(v, -n);
+}
+
+/* Two bits of every quad, placed at bit `at`. */
+INLINE __m256i two_bits(const uint8_t *p, int quad, int c, int at)
+{
+    __m256i v = load_i(p + 64 * (quad % 2) + 32 * c);
+    return _mm256_and_si256(shift_to(v, at - quad / 2 * 2), _mm256_set1_epi8((char)(3 << at)));
+}
+
+INLINE __m256i one_bit(const uint8_t *p, int quad, int c, int at)
+{
+    return _mm256_and_si256(shift_to(load_i(p + 32 * c), at - quad),
+                            _mm256_set1_epi8((char)(1 << at)));
+}
+
+/* Codes of quads l and l + 4 of group g. */
+INLINE void line(struct panel_shape s, const uint8_t *panel, size_t g, int l, struct line *out)
+{
+    const uint8_t *p = panel + g / s.groups * s.bytes + s.codes + g % s.groups * s.step;
+    if (s.nib) {
+        nib_line(p, l, out);
+        p += 256;
+    }
+    UNROLL
+    for (int c = 0; c < 2; c++) {
+        if (s.whole) {
+            out->lo[c] = load_i(p + 64 * l + 32 * c);
+            out->hi[c] = load_i(p + 64 * l + 256 + 32 * c);
+        }
+        if (s.two) {
+            __m256i lo = two_bits(p, l, c, s.nib ? 4 : 0), hi = two_bits(p, l + 4, c, s.nib ? 4 : 0);
+            out->lo[c] = s.nib ? _mm256_or_si256(out->lo[c], lo) : lo;
+            out->hi[c] = s.nib ? _mm256_or_si256(out->hi[c], hi) : hi;
+        }
+        if (s.one) {
+            const uint8_t *bits = p + (s.two ? 128 : 0);
+            out->lo[c] = _mm256_or_si256(out->lo[c], one_bit(bits, l, c, s.bits - 1));
+            out->hi[c] = _mm256_or_si256(out->hi[c], one_bit(bits, l + 4, c, s.bits - 1));
+        }
+    }
+}
+
+INLINE __m128i load_16(const uint8_t *p)
+{
+    return _mm_loadu_si128((const __m128i *)(const void *)p);
+}
+
+/* Sub-scales as int16 (first half, second half) of 8 columns to each of them twice. */
+INLINE void spread_sub(__m256i pair, int c, struct scales *out)
+{
+    __m256i first = _mm256_slli_epi32(pair, 16), second = _mm256_srli_epi32(pair, 16);
+    out->sub[0][c] = _mm256_or_si256(first, _mm256_srli_epi32(first, 16));
+    out->sub[1][c] = _mm256_or_si256(second, _mm256_slli_epi32(second, 16));
+}
+
+/* Sub-scales of the halves of a group, with zero * sub-scale or the sub-minimum. */
+INLINE void sub16(struct panel_shape s, const uint8_t *sub, struct scales *out)
+{
+    UNROLL
+    for (int c = 0; c < 2; c++) {
+        __m256i pair;
+        if (s.sub_nibbles) {
+            pair = _mm256_cvtepu8_epi16(load_16(sub + 16 * c));
+            out->pair[c] = _mm256_srli_epi16(pair, 4);
+            pair = _mm256_and_si256(pair, _mm256_set1_epi16(15));
+        } else {
+            pair = _mm256_cvtepi8_epi16(load_16(sub + 16 * c));
+            out->pair[c] = _mm256_mullo_epi16(pair, _mm256_set1_epi16((short)s.zero));
+        }
+        spread_sub(pair, c, out);
+    }
+}
+
+/* 8 bytes, float16 numbers times them: exact, as sub-scales of 32 have 6 bits. */
+INLINE __m256 half_times(const uint8_t *half, const uint8_t *sub)
+{
+    __m128i b = _mm_loadl_epi64((const __m128i *)(const void *)sub);
+    return _mm256_mul_ps(half_8(half), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(b)));
+}
+
+INLINE void scales(struct panel_shape s, const uint8_t *panel, size_t g, struct scales *out)
+{
+    const uint8_t *unit = panel + g / s.groups * s.bytes, *sub = unit + PANEL_SUB + g % s.groups * 32;
+    const uint8_t *d = unit + s.d + g % s.groups * s.d_step, *m = unit + s.m;
+    if (s.sub == 16) sub16(s, sub, out);
+    for (size_t c = 0; c < 2; c++) {
+        out->d[c] = s.sub == 32 ? half_times(d + 16 * c, sub + 8 * c) : half_8(d + 16 * c);
+        if (s.min) out->m[c] = s.sub == 32 ? half_times(m + 16 * c, sub + 16 + 8 * c) : half_8(m + 16 * c);
+    }
+}
+
+/* Quads that fit in 16 bits: 2 * 127 * the largest code each; with sub-scales no more than a half. */
+INLINE struct dot_kind kind_of(struct panel_shape s)
+{
+    return (struct dot_kind){
+        .sign = s.whole,
+        .quads = s.whole ? 1 : s.bits > 5 ? 2 : s.bits > 4 || s.sub == 16 ? 4 : 8,
+        .sub = s.sub == 16,
+        .zero = s.zero,
+        .min = s.min == PANEL_SUBMIN ? -2 : s.min == PANEL_NO_MIN ? 0 : s.plus ? 1 : -1,
+    };
+}
+
+/* Bytes of K 32, for the prefetch. */
+INLINE size_t group_bytes(struct panel_shape s) { return s.bytes / s.groups; }
 
 /* |w| times x with the sign of w: exact for every pair of codes, as |w| <= 128 and |x| <= 127. */
 INLINE __m256i signed_dot(__m256i w, __m256i x)
@@ -227,19 +346,19 @@ INLINE void tile(struct dot_kind kind, int n, const struct unpacked *w, size_t g
     }
 }
 
-INLINE void unpack(struct reader_avx2 in, const uint8_t *panel, size_t g, struct unpacked *out)
+INLINE void unpack(struct panel_shape in, const uint8_t *panel, size_t g, struct unpacked *out)
 {
     UNROLL
     for (int l = 0; l < 4; l++) {
         struct line v;
-        in.line(panel, g, l, &v);
+        line(in, panel, g, l, &v);
         UNROLL
         for (int c = 0; c < 2; c++) {
             out->code[l][c] = v.lo[c];
             out->code[l + 4][c] = v.hi[c];
         }
     }
-    in.scales(panel, g, &out->s);
+    scales(in, panel, g, &out->s);
 }
 
 /* ---- few rows
@@ -253,7 +372,7 @@ INLINE void fetch(const uint8_t *p, size_t bytes)
 
 /* dot_group without the detour through memory, of columns 8 c0 to 8 c1; halves of the group in sums of
  * their own where they must not mix. */
-INLINE void dot_few(struct dot_kind kind, struct reader_avx2 in, int n, int c0, int c1,
+INLINE void dot_few(struct dot_kind kind, struct panel_shape in, int n, int c0, int c1,
                     const uint8_t *panel, size_t g, const struct scales *s, const int8_t *q,
                     size_t ldq, __m256i i[TILE_ROWS][2])
 {
@@ -262,7 +381,7 @@ INLINE void dot_few(struct dot_kind kind, struct reader_avx2 in, int n, int c0, 
     UNROLL
     for (int l = 0; l < 4; l++) {
         struct line w;
-        in.line(panel, g, l, &w);
+        line(in, panel, g, l, &w);
         UNROLL
         for (int r = 0; r < n; r++) {
             __m256i x = load_32(q + (size_t)r * ldq + 4 * l),
@@ -296,7 +415,7 @@ INLINE void dot_few(struct dot_kind kind, struct reader_avx2 in, int n, int c0, 
     }
 }
 
-INLINE void tile_few(struct dot_kind kind, struct reader_avx2 in, int n, const uint8_t *panel,
+INLINE void tile_few(struct dot_kind kind, struct panel_shape in, int n, const uint8_t *panel,
                      size_t g0, size_t groups, const struct rows_avx2 *x, float *y, size_t ldy,
                      bool first)
 {
@@ -310,15 +429,15 @@ INLINE void tile_few(struct dot_kind kind, struct reader_avx2 in, int n, const u
         for (int c = 0; c < 2; c++)
             f[r][c] = first ? _mm256_setzero_ps() : _mm256_loadu_ps(y + (size_t)r * ldy + 8 * c);
     }
-    const uint8_t *soon = panel + g0 * in.bytes + AHEAD;
-    for (size_t g = 0; g < groups; g++, soon += in.bytes) {
-        fetch(soon, in.bytes);
+    const uint8_t *soon = panel + g0 * group_bytes(in) + AHEAD;
+    for (size_t g = 0; g < groups; g++, soon += group_bytes(in)) {
+        fetch(soon, group_bytes(in));
         UNROLL
         for (int c = 0; c < 2; c += part) {
             __m256i i[TILE_ROWS][2];
             struct scales s;
             if (part == 1) __asm__ volatile("" : : : "memory"); /* no half is kept for the other */
-            in.scales(panel, g0 + g, &s);
+            scales(in, panel, g0 + g, &s);
             dot_few(kind, in, n, c, c + part, panel, g0 + g, &s, x->q + 32 * g, x->ldq, i);
             add_group(kind, n, c, c + part, &s, x, g, i, f);
         }
@@ -368,7 +487,7 @@ INLINE void tiles(struct dot_kind kind, const struct unpacked *w, size_t groups,
 }
 
 /* All rows of one panel, codes straight from it. */
-INLINE void tiles_few(struct dot_kind kind, struct reader_avx2 in, const uint8_t *panel, size_t g0,
+INLINE void tiles_few(struct dot_kind kind, struct panel_shape in, const uint8_t *panel, size_t g0,
                       size_t groups, struct rows_avx2 x, size_t rows, float *y, size_t ldy)
 {
     size_t r = 0;
@@ -386,7 +505,7 @@ INLINE void tiles_few(struct dot_kind kind, struct reader_avx2 in, const uint8_t
 }
 
 /* y[rows][16] += groups g0 .. g0 + groups of one panel. */
-INLINE void panel_rows(struct dot_kind kind, struct reader_avx2 in, const uint8_t *panel, size_t g0,
+INLINE void panel_rows(struct dot_kind kind, struct panel_shape in, const uint8_t *panel, size_t g0,
                        size_t groups, struct rows_avx2 x, size_t rows, float *y, size_t ldy)
 {
     const size_t few = kind.quads == 8 ? 5 : 4;            /* what costs more to unpack, sooner */
@@ -398,8 +517,8 @@ INLINE void panel_rows(struct dot_kind kind, struct reader_avx2 in, const uint8_
     size_t n_tiles = (rows + TILE_ROWS - 1) / TILE_ROWS, g = 0;
     size_t n_chunks = (groups + CHUNK_GROUPS - 1) / CHUNK_GROUPS;
     /* while a stretch is used the next is fetched, the next panel's first at last */
-    const uint8_t *next = panel + (g0 + groups / (n_chunks + !n_chunks)) * in.bytes;
-    struct ahead ahead = {next, 0, in.bytes / n_tiles};
+    const uint8_t *next = panel + (g0 + groups / (n_chunks + !n_chunks)) * group_bytes(in);
+    struct ahead ahead = {next, 0, group_bytes(in) / n_tiles};
     do {
         size_t n = n_chunks ? (groups - g) / n_chunks-- : 0;
         for (size_t i = 0; i < n; i++) unpack(in, panel, g0 + g + i, &w[i]);
@@ -411,7 +530,7 @@ INLINE void panel_rows(struct dot_kind kind, struct reader_avx2 in, const uint8_
 
 /* Blocks of rows, of K, then panels. y carries the sums from one block of K to the next, so their
  * order, and with it every bit, is that of the rule. */
-INLINE void linear(struct dot_kind kind, struct reader_avx2 in, size_t pb, const uint8_t *panels,
+INLINE void linear(struct dot_kind kind, struct panel_shape in, size_t pb, const uint8_t *panels,
                    size_t n_panels, size_t k, const struct act *x, size_t rows, float *y,
                    size_t ldy)
 {
@@ -430,61 +549,12 @@ INLINE void linear(struct dot_kind kind, struct reader_avx2 in, size_t pb, const
     }
 }
 
-#define LINEAR_AVX2(T, unit, unit_k, ...)                                                     \
+#define LINEAR_AVX2(T, ...)                                                                   \
     static void linear_##T##_avx2(const void *panels, size_t n_panels, size_t k,              \
                                   const struct act *x, size_t rows, float *y, size_t ldy)     \
     {                                                                                         \
-        const struct dot_kind kind = {__VA_ARGS__};                                           \
-        const struct reader_avx2 in = {line_##T, scales_##T, (unit)*32 / (unit_k)};           \
-        size_t pb = panel_bytes(DT_##T, k);                                                   \
-        linear(kind, in, pb, panels, n_panels, k, x, rows, y, ldy);                           \
+        const struct panel_shape s = panel_shape(DT_##T);                                     \
+        linear(kind_of(s), s, panel_bytes(DT_##T, k), panels, n_panels, k, x, rows, y, ldy);  \
     }
-
-/* ---- planes to codes
- * -------------------------------------------------------------------------------- */
-
-INLINE void nib_line(const uint8_t *p, int l, struct line *out)
-{
-    const __m256i mask = _mm256_set1_epi8(15);
-    UNROLL
-    for (int c = 0; c < 2; c++) {
-        __m256i v = load_i(p + 64 * l + 32 * c);
-        out->lo[c] = _mm256_and_si256(v, mask);
-        out->hi[c] = _mm256_and_si256(_mm256_srli_epi16(v, 4), mask);
-    }
-}
-
-/* Shifts bytes left by n (right by -n); bits that cross into a neighbour are masked by the
- * caller. */
-INLINE __m256i shift_to(__m256i v, int n)
-{
-    return n >= 0 ? _mm256_slli_epi16(v, n) : _mm256_srli_epi16(v, -n);
-}
-
-/* Two bits of every quad, placed at bit `at`. */
-INLINE __m256i two_bits(const uint8_t *p, int quad, int c, int at)
-{
-    __m256i v = load_i(p + 64 * (quad % 2) + 32 * c);
-    return _mm256_and_si256(shift_to(v, at - quad / 2 * 2), _mm256_set1_epi8((char)(3 << at)));
-}
-
-INLINE __m256i one_bit(const uint8_t *p, int quad, int c, int at)
-{
-    return _mm256_and_si256(shift_to(load_i(p + 32 * c), at - quad),
-                            _mm256_set1_epi8((char)(1 << at)));
-}
-
-/* Scale and minimum of group g of a Q4_K or Q5_K unit: float16 times a 6-bit integer, exact. */
-INLINE void sub32(const uint8_t *unit, size_t g, struct scales *out)
-{
-    const uint8_t *sub = unit + PANEL_SUB + 32 * g;
-    for (size_t c = 0; c < 2; c++) {
-        __m128i sc = _mm_loadl_epi64((const __m128i *)(const void *)(sub + 8 * c));
-        __m128i m = _mm_loadl_epi64((const __m128i *)(const void *)(sub + 16 + 8 * c));
-        out->d[c] =
-            _mm256_mul_ps(half_8(unit + 16 * c), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(sc)));
-        out->m[c] =
-            _mm256_mul_ps(half_8(unit + 32 + 16 * c), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(m)));
-    }
-}
+#define LINEAR_SET_AVX2(T, ...) linear_set_avx2(k, DT_##T, linear_##T##_avx2);
 #endif

@@ -236,7 +236,7 @@ static void hostile_numbers_are_refused_with_a_reason(void **state)
         { "f32.weight", 14, 8, (uint64_t)1 << 63, STRETTO_E_FORMAT, "overflow" },
         { "f32.weight", 22, 8, (uint64_t)1 << 60, STRETTO_E_FORMAT, "overflow" },
         { "f32.weight", 22, 8, 4000, STRETTO_E_FORMAT, "outside" },
-        { "f32.weight", 30, 4, 23, STRETTO_E_UNSUP, "IQ4_XS" },
+        { "f32.weight", 30, 4, DT_Q8_1, STRETTO_E_UNSUP, "Q8_1" },
         { "f32.weight", 30, 4, 12345, STRETTO_E_FORMAT, "unknown type number 12345" },
         { "f32.weight", 34, 8, 8, STRETTO_E_FORMAT, "aligned" },
         { "f32.weight", 34, 8, UINT64_MAX - 31, STRETTO_E_FORMAT, "outside" },

@@ -1,0 +1,65 @@
+/* The rows: one per supported type, and everything about a type that is not its decoder's arithmetic. From
+ * a row come the table of types, the panels and their packing (kernels/panel.c), the linear kernels of
+ * every level, what kcheck runs and what the oracles of tools/ make models of (tools/oracle/dtypes.py
+ * reads this file). Fields: dtype.h. docs/recipes/format.md says how to add one.
+ *
+ * Few files include this; whoever only carries types about includes dtype.h. */
+#ifndef TENSOR_DTYPE_ROWS_H
+#define TENSOR_DTYPE_ROWS_H
+#include "tensor/dtype.h"
+
+/* One number is one element. The largest float16 is 65504; 65520 would round to infinity. */
+#define DTYPES_FLOAT(X)                                                                                  \
+    X(F32, .block = 1, .bytes = 4, .encode = encode_F32, .file_type = 0, .most = 3.4028235e38f)          \
+    X(F16, .block = 1, .bytes = 2, .encode = encode_F16, .file_type = 1, .most = 65519.996f)             \
+    X(BF16, .block = 1, .bytes = 2, .encode = encode_BF16, .file_type = 32, .most = 3.3895314e38f)
+
+/* 32 elements under one scale. Q8_0 has 127 steps of a float16. */
+#define DTYPES_BLOCK(X)                                                                                  \
+    X(Q4_0, .block = 32, .bytes = 18, .encode = encode_Q4_0, .d_at = 0, .zero = 8,                       \
+      .planes = CODE_NIB, .nib_at = 2, .nib_apart = 16)                                                  \
+    X(Q4_1, .block = 32, .bytes = 20, .encode = encode_Q4_1, .d_at = 0, .m_at = 2, .min = MIN_PLUS,      \
+      .planes = CODE_NIB, .nib_at = 4, .nib_apart = 16)                                                  \
+    X(Q5_0, .block = 32, .bytes = 22, .d_at = 0, .zero = 16,                                             \
+      .planes = CODE_NIB | CODE_ONE, .nib_at = 6, .nib_apart = 16, .one_at = 2)                          \
+    X(Q5_1, .block = 32, .bytes = 24, .d_at = 0, .m_at = 2, .min = MIN_PLUS,                             \
+      .planes = CODE_NIB | CODE_ONE, .nib_at = 8, .nib_apart = 16, .one_at = 4)                          \
+    X(Q8_0, .block = 32, .bytes = 34, .encode = encode_Q8_0, .file_type = 7, .most = 127 * 65504.0f,     \
+      .d_at = 0, .planes = CODE_BYTES, .bytes_at = 2)
+
+/* 256 elements in groups of 16 or 32 with small scales of their own. */
+#define DTYPES_SUPER(X)                                                                                  \
+    X(Q2_K, .block = 256, .bytes = 84, .d_at = 80, .m_at = 82, .sub = SUB_NIBBLES, .sub_at = 0,          \
+      .planes = CODE_TWO, .two_at = 16)                                                                  \
+    X(Q3_K, .block = 256, .bytes = 110, .d_at = 108, .sub = SUB_SIX, .sub_at = 96, .zero = 4,            \
+      .planes = CODE_TWO | CODE_ONE, .two_at = 32, .one_at = 0)                                          \
+    X(Q4_K, .block = 256, .bytes = 144, .d_at = 0, .m_at = 2, .min = MIN_MINUS, .sub = SUB_PAIRS_6,      \
+      .sub_at = 4, .planes = CODE_NIB, .nib_at = 16, .nib_apart = 32)                                    \
+    X(Q5_K, .block = 256, .bytes = 176, .d_at = 0, .m_at = 2, .min = MIN_MINUS, .sub = SUB_PAIRS_6,      \
+      .sub_at = 4, .planes = CODE_NIB | CODE_ONE, .nib_at = 48, .nib_apart = 32, .one_at = 16)           \
+    X(Q6_K, .block = 256, .bytes = 210, .d_at = 208, .sub = SUB_BYTES, .sub_at = 192, .zero = 32,        \
+      .planes = CODE_NIB | CODE_TWO, .nib_at = 0, .nib_apart = 64, .two_at = 128)
+
+#define DTYPES_CODED(X) DTYPES_BLOCK(X) DTYPES_SUPER(X)
+#define DTYPES(X)       DTYPES_FLOAT(X) DTYPES_CODED(X)
+
+/* decode_T of every row, and encode_T of those that name one. `n` counts elements and is a multiple of the
+ * block; pointers need no alignment, because blocks of 18 or 34 bytes have none. */
+#define X(T, ...)                                                                                        \
+    void decode_##T(const void *in, float *out, size_t n);                                               \
+    void encode_##T(const float *in, void *out, size_t n);
+DTYPES(X)
+#undef X
+
+/* The row of a type whose number the compiler knows, as constants that fold away. */
+static inline __attribute__((always_inline)) struct dtype_info dtype_row(enum dtype t)
+{
+    switch (t) {
+#define X(T, ...)                                                                                        \
+    case DT_##T: return (struct dtype_info){ __VA_ARGS__ };
+        DTYPES(X)
+#undef X
+    default: return (struct dtype_info){ 0 };
+    }
+}
+#endif
