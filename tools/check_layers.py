@@ -4,7 +4,8 @@
 usage: check_layers.py [ROOT]
 
 - A room may include its own headers, include/stretto, and the rooms on the lines above its own.
-- A header named <noun>_int.h belongs to its room alone.
+- A room written as NAME>OTHER,... is open to those rooms alone (and to programs that name it).
+- A header named <noun>_int.h, or in a folder of a room, belongs to its room alone.
 - A program may include include/stretto and what its row in src/LAYERS names, no more.
 - Every room and every program has a row.
 Prints each breach as FILE:LINE: words; exit code 1 when there is one.
@@ -19,16 +20,18 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"')
 
 def read_layers(path):
     """Two maps from src/LAYERS: room -> rooms it may include, program -> rooms."""
-    rooms, programs, above = {}, {}, set()
+    rooms, programs, above, only = {}, {}, set(), {}
     for line in path.read_text().splitlines():
         line = line.split("#")[0].strip()
         if line.startswith("programs/"):
             name, _, allowed = line.partition(":")
             programs[name.strip()] = set(allowed.split())
         elif line:
-            for room in line.split():
-                rooms[room] = above | {room}
-            above = above | set(line.split())
+            names = [word.partition(">") for word in line.split()]
+            only.update({name: set(open_to.split(",")) for name, _, open_to in names if open_to})
+            for name, _, _ in names:
+                rooms[name] = {room for room in above if name in only.get(room, {name})} | {name}
+            above = above | {name for name, _, _ in names}
     return rooms, programs
 
 
@@ -74,7 +77,7 @@ def check(root):
                 continue
             if there not in allowed:
                 breaches.append(f"{words}: {room} may not look into {there}")
-            elif target.stem.endswith("_int"):
+            elif target.stem.endswith("_int") or target.parts[0] == "src" and len(target.parts) > 3:
                 breaches.append(f"{words} is for the room {there} alone")
     return breaches
 

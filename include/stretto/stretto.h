@@ -35,7 +35,8 @@ extern "C" {
     X(E_UNSUP,    -5, "not supported by this build")       \
     X(E_FULL,     -6, "context is full")                   \
     X(E_NAN,      -7, "the model produced a NaN")          \
-    X(E_CANCEL,   -8, "cancelled by the caller")
+    X(E_CANCEL,   -8, "cancelled by the caller")           \
+    X(E_DEVICE,   -9, "the device is closed or lost")
 
 typedef enum stretto_status {
 #define X(name, value, text) STRETTO_##name = value,

@@ -66,7 +66,7 @@ static json_t *describe(const stretto_model *m)
     stretto_model_about(m, &i);
     const struct model *x = stretto_model_inside(m);
     char kernels[2048] = "";
-    x->backend->describe(x->weights, kernels, sizeof kernels);
+    x->device->backend->describe(x->weights, kernels, sizeof kernels);
     json_t *types = json_object();
     for (size_t t = 0; t < source_tensor_count(x->source); t++) {
         const char *name = dtype_table[source_tensor_at(x->source, t)->type].name;

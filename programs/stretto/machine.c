@@ -88,8 +88,8 @@ int use_cpus(const char *command, const struct model_options *o)
 int lock_weights(const char *command, const stretto_model *m)
 {
     const struct model *inside = stretto_model_inside(m);
-    const struct backend *b = inside->backend;
-    const void *at = inside->weights && b->weights_view ? b->weights_view(inside->weights) : NULL;
+    const struct backend *b = inside->weights ? inside->device->backend : NULL;
+    const void *at = b && b->weights_view ? b->weights_view(inside->weights) : NULL;
     if (!at) return EXIT_DONE;
     double bytes = (double)b->weights_bytes(inside->weights);
     if (mlock(at, (size_t)b->weights_bytes(inside->weights)) == 0) return EXIT_DONE;

@@ -100,7 +100,7 @@ stretto_status stretto_model_about(const stretto_model *m, stretto_model_info *i
         i.layers = c->layers; i.width = c->width; i.heads = c->heads; i.kv_heads = c->kv_heads;
         i.head_dim = c->head_dim; i.feed = c->feed; i.vocabulary = c->vocab; i.context = c->context;
         i.encoder = x->graph.logits == GRAPH_NONE;
-        i.weight_bytes = x->backend->weights_bytes(x->weights);
+        i.weight_bytes = x->device->backend->weights_bytes(x->weights);
     }
     memcpy(info, &i, info->size < sizeof i ? info->size : sizeof i);
     return STRETTO_OK;

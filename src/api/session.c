@@ -2,7 +2,6 @@
 #include "api/handles.h"
 #include "base/clock.h"
 #include "base/memory.h"
-#include "kernels/kernels.h"
 #include "stretto/experimental.h"
 #include <stdlib.h>
 #include <string.h>
@@ -64,7 +63,7 @@ stretto_status stretto_engine_open(stretto_engine **out, const stretto_model *m,
         x ? engine_options_of(opt, m->model, &o, &e) : fail(&e, STRETTO_E_NOMEM, "out of memory");
     if (s == STRETTO_OK) s = engine_open(&x->engine, m->model, &o, &e);
     if (s == STRETTO_OK) {
-        costs_init(&x->costs, cpu_allowed());
+        costs_init(&x->costs, m->model->device);
         learned_init(&x->learned);
         x->taken = mem_zalloc(engine_about(x->engine)->sequences, 1);
         if (!x->taken) s = fail(&e, STRETTO_E_NOMEM, "out of memory");

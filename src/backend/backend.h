@@ -1,15 +1,28 @@
-/* What a backend is: a row of functions. weights are uploaded once per model and shared; a program
- * is a graph compiled for given sizes, with its pages and step buffers, used by one thread at a
- * time. */
+/* What a backend is, and the devices it opens.
+ *
+ *   backend  a row of functions in backends[]
+ *   device   what work runs on, and what it takes: threads and kernels, or a card; and its memory.
+ *            Opened once and shared by all models, engines and companions that work together, from
+ *            any thread: the steps of programs take turns.
+ *   weights  the parameters of a graph as a device wants them; immutable, shared by programs
+ *   program  a graph compiled for given sizes, with its pages and step buffers; used by one thread
+ *            at a time
+ *
+ * Lifetimes: weights outlive the programs that use them, a graph and its binding outlive both. Who
+ * opened a device closes it, whatever still stands on it: from then on nothing begins there
+ * (STRETTO_E_DEVICE), as after the loss of a card. Weights and programs can still be closed, and the
+ * last of them takes the device's memory with it. What the caller has in its own memory, tokens
+ * among it, is as it was, and can be read again into a device that works. */
 #ifndef BACKEND_BACKEND_H
 #define BACKEND_BACKEND_H
 #include "base/status.h"
-#include "kernels/peak.h"
+#include "tensor/arithmetic.h"
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-struct graph; struct binding; struct step; struct answer; struct weights; struct program; struct team;
+struct graph; struct binding; struct step; struct answer; struct weights; struct program;
 
 enum cache_type { CACHE_F32, CACHE_F16, CACHE_BF16, CACHE_Q8_0, CACHE_Q8_0_Q4_0, CACHE_TYPES };
 /* "f16" and so on; false for another word. */
@@ -18,14 +31,24 @@ const char *cache_type_name(enum cache_type t);
 
 enum { PAGE_SLOTS = 64 };            /* token slots of a page */
 
+struct device_options {
+    const char *level; /* ceiling of its abilities, by a name of the backend's; NULL: none       */
+    uint64_t memory;   /* bytes that weights and programs may take; 0: all there is              */
+};
+
+/* The part of a device that every backend's has; a backend puts it first in a struct of its own. */
+struct device {
+    const struct backend *backend;
+    _Atomic(const char *) gone;        /* NULL, or why nothing may begin on it any more          */
+    atomic_uint holders;               /* weights and programs, and the opener                   */
+};
+
 struct upload_options {
-    struct team *team; /* does the packing                                              */
-    const char *level; /* ceiling of the kernels, NULL: what the CPU has                 */
-    bool reference;    /* weights as float32                                            */
-    uint64_t memory;   /* bytes that can be had; E_NOMEM before anything is read; 0: not known */
+    unsigned threads; /* of this machine that pack; 0: as many as the device has               */
+    bool reference;   /* weights as float32                                                    */
     void (*progress)(void *ud, uint64_t done, uint64_t total); /* bytes of tensors; may be NULL */
     void *ud;
-    const volatile int *cancel; /* non-zero stops the upload with E_CANCEL; may be NULL           */
+    const volatile int *cancel; /* non-zero stops the upload with E_CANCEL; may be NULL          */
 };
 
 struct program_limits {
@@ -34,11 +57,13 @@ struct program_limits {
     uint32_t max_pages;     /* pages of the pool                                             */
     uint32_t max_seq_pages; /* pages of one sequence                                         */
     enum cache_type cache;
-    bool strict; /* one arithmetic for given and written rows                      */
+    bool strict;      /* one arithmetic for given and written rows                           */
+    unsigned threads; /* of this machine that run it; 0: as many as the device has           */
 };
 
 struct program_bytes { /* what a program needs; pages are touched as they are used       */
     uint64_t buffers, page, pages;
+    unsigned threads;  /* of this machine that would run it                               */
 };
 
 /* What an operation took and what it needs, summed over layers and steps. Operations that run
@@ -53,43 +78,88 @@ struct op_time {
     enum arithmetic arithmetic;
 };
 
+/* Functions after a comment MAY can be NULL. Those that take a device find it working: device_upload
+ * and the like look first. */
 struct backend {
     const char *name;
-    bool batch_invariant; /* MUST: a row's bits do not depend on its neighbours             */
-    stretto_status (*upload)(struct weights **out, const struct graph *g, const struct binding *b,
-                             const struct upload_options *o, struct error *err);
+    bool batch_invariant; /* a row's bits do not depend on its neighbours                   */
+    stretto_status (*open)(struct device **out, const struct device_options *o, struct error *err);
+    void (*close)(struct device *d); /* once nobody holds it */
+    /* Bytes that can still be had for weights and programs; 0: not known. */
+    uint64_t (*memory)(const struct device *d);
+    /* ratio[i] = t(rows[i]) / t(1) of a step's time, before anything is measured. rows ascend. */
+    void (*costs)(const struct device *d, const uint32_t *rows, float *ratio, size_t n);
+
+    stretto_status (*upload)(struct weights **out, struct device *d, const struct graph *g,
+                             const struct binding *b, const struct upload_options *o,
+                             struct error *err);
     void (*weights_close)(struct weights *w);
     uint64_t (*weights_bytes)(const struct weights *w);
-    /* The weights as host memory of that size, for measuring how fast it can be read; NULL:
-     * elsewhere. */
+    /* MAY: the weights as memory of this machine, of that size. */
     const void *(*weights_view)(const struct weights *w);
-    /* The kernels in use, one line per operation kind, for people; appended to text[0..size). */
+    /* What is in use, one line per operation kind, for people; appended to text[0..size). */
     void (*describe)(const struct weights *w, char *text, size_t size);
 
     /* plan only measures: what compile with the same arguments would take. */
-    stretto_status (*plan)(const struct graph *g, const struct weights *w, const struct team *team,
+    stretto_status (*plan)(struct device *d, const struct graph *g, const struct weights *w,
                            const struct program_limits *l, struct program_bytes *out,
                            struct error *err);
-    stretto_status (*compile)(struct program **out, const struct graph *g, const struct weights *w,
-                              struct team *team, const struct program_limits *l, struct error *err);
+    stretto_status (*compile)(struct program **out, struct device *d, const struct graph *g,
+                              const struct weights *w, const struct program_limits *l,
+                              struct error *err);
     void (*program_close)(struct program *p);
     /* Allocates nothing. answers[i] is where ask i's answer goes. OK when every ask has its own status and
      * what it wants; otherwise (misuse, cancelled) nothing was answered. */
     stretto_status (*run)(struct program *p, const struct step *s, struct answer *const *answers,
                           struct error *err);
-    /* Copies a page's content (fork), moves one slot's content within the sequence's pages
-     * (accept). */
+    /* Copies a page's content (fork). */
     void (*page_copy)(struct program *p, int32_t from, int32_t to);
-    void (*slot_move)(struct program *p, const int32_t *pages, int32_t from, int32_t to);
+    /* Moves the contents of n slots within a sequence's pages (accept), as if one after the other.
+     * Both lists ascend and to[i] <= from[i], so no slot is written before it was read; to[j] may be
+     * a from[i] before it, which matters to who moves them all at once. */
+    void (*slots_move)(struct program *p, const int32_t *pages, const int32_t *from,
+                       const int32_t *to, size_t n);
 
-    /* Times of operations from now on, or no more; NULL in a backend that cannot say. Reading gives
-     * at most cap rows in the order in which they run. */
+    /* MAY: times of operations from now on, or no more. Reading gives at most cap rows in the order
+     * in which they run. */
     stretto_status (*profile)(struct program *p, bool on, struct error *err);
     size_t (*profile_read)(const struct program *p, struct op_time *out, size_t cap);
-    /* The calling thread multiplies and adds as fast as the kernels' level can at all; returns how
-     * often it did, 0 where the level has no such arithmetic. */
-    uint64_t (*peak)(const struct weights *w, enum arithmetic kind, size_t rounds);
+    /* MAY: roofs, measured with so many threads (0: all). Bytes a second that can be read of the
+     * weights and, where `bytes` is more than they have, of memory beside them; and multiply-adds a
+     * second by kind, raised where this time finds more. What cannot be measured is left. */
+    stretto_status (*roof_bytes)(const struct weights *w, unsigned threads, size_t bytes,
+                                 double *rate, struct error *err);
+    stretto_status (*roof_macs)(const struct weights *w, unsigned threads,
+                                double rate[ARITHMETIC_KINDS], struct error *err);
 };
 
-extern const struct backend backend_cpu;
+/* In the order of preference, NULL-terminated. Another backend is one row more. */
+extern const struct backend *const backends[];
+
+/* Opens a device of the backend with that name; NULL: of the first. */
+stretto_status backend_open(const char *name, const struct device_options *o, struct device **out,
+                            struct error *err);
+/* By who opened it; NULL is fine. */
+void device_close(struct device *d);
+/* Nothing may begin on it any more, for this reason: a sentence, kept by pointer. The first reason
+ * stays. For backends whose hardware goes away, from any thread. */
+void device_lose(struct device *d, const char *why);
+/* E_DEVICE with the reason, when it was closed or lost. */
+stretto_status device_check(struct device *d, struct error *err);
+/* For backends: weights and programs hold their device. */
+void device_hold(struct device *d);
+void device_drop(struct device *d);
+
+/* The backend's functions of that name, on a device that works. */
+stretto_status device_upload(struct device *d, struct weights **out, const struct graph *g,
+                             const struct binding *b, const struct upload_options *o,
+                             struct error *err);
+stretto_status device_plan(struct device *d, const struct graph *g, const struct weights *w,
+                           const struct program_limits *l, struct program_bytes *out,
+                           struct error *err);
+stretto_status device_compile(struct device *d, struct program **out, const struct graph *g,
+                              const struct weights *w, const struct program_limits *l,
+                              struct error *err);
+stretto_status device_run(struct device *d, struct program *p, const struct step *s,
+                          struct answer *const *answers, struct error *err);
 #endif

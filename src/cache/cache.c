@@ -90,11 +90,20 @@ stretto_status cache_fork(struct cache *c, const struct cache_seq *from, struct 
     return STRETTO_OK;
 }
 
+/* One call of the backend for a path: no path of guesses is longer than MOVES. */
 void cache_accept(struct cache *c, struct cache_seq *s, const int32_t *slot, uint32_t n)
 {
-    for (uint32_t i = 0; i < n; i++) {
-        int32_t to = (int32_t)s->n_tokens;
-        if (slot[i] != to) c->backend->slot_move(c->program, s->pages, slot[i], to);
-        s->n_tokens++;
+    enum { MOVES = 64 };
+    int32_t from[MOVES], to[MOVES];
+    size_t k = 0;
+    for (uint32_t i = 0; i < n; i++, s->n_tokens++) {
+        if (slot[i] == (int32_t)s->n_tokens) continue;
+        if (k == MOVES) {
+            c->backend->slots_move(c->program, s->pages, from, to, k);
+            k = 0;
+        }
+        from[k] = slot[i];
+        to[k++] = (int32_t)s->n_tokens;
     }
+    if (k) c->backend->slots_move(c->program, s->pages, from, to, k);
 }

@@ -36,7 +36,7 @@ uint32_t cache_rewind(struct cache *c, struct cache_seq *s, uint32_t n);
 /* `to`, which must be empty, shares the first n tokens of `from`. */
 stretto_status cache_fork(struct cache *c, const struct cache_seq *from, struct cache_seq *to,
                           uint32_t n, struct error *err);
-/* Slots of an accepted path move to their logical places: slot[i] -> n_tokens + i; then they count.
- */
+/* Slots of an accepted path move to their logical places: slot[i] -> n_tokens + i; then they count. The
+ * slots ascend, as rows of a step do. */
 void cache_accept(struct cache *c, struct cache_seq *s, const int32_t *slot, uint32_t n);
 #endif

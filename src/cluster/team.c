@@ -24,7 +24,10 @@ enum { LOST_NS = 500000, BAD = 8, GOOD = 1, TOO_BAD = 24 };
 enum { PARK_NS = 50000000, PARK_DOUBLINGS = 6 };
 
 struct team {
-    unsigned size, cpus;
+    pthread_mutex_t lock;                        /* of the turns and of growing                   */
+    pthread_cond_t turned;
+    uint64_t turns, turn;                        /* given out; whose it is                        */
+    unsigned size, cpus;                         /* members there are, the caller among them      */
     _Atomic unsigned spin;
     unsigned active, allowed;                    /* members of this run; of team_run_some's runs  */
     unsigned badness, doublings;
@@ -66,6 +69,9 @@ static int64_t clock_ns(clockid_t id)
     return (int64_t)at.tv_sec * 1000000000 + at.tv_nsec;
 }
 
+/* This thread runs something by itself: its barriers have nobody to wait for, whatever the team does. */
+static _Thread_local bool alone;
+
 /* Time slept through in waits is neither ours nor lost; waiting for a core once called is lost. */
 static _Thread_local int64_t slept_ns;
 
@@ -97,11 +103,11 @@ static void announce(struct team *t, _Atomic uint32_t *at)
 
 void team_barrier(struct team *t, void (*serial)(void *arg), void *arg)
 {
-    unsigned active = t->active;        /* read now: once all are here the next run may set it */
-    if (active == 1) {
+    if (alone) {
         if (serial) serial(arg);
         return;
     }
+    unsigned active = t->active;        /* read now: once all are here the next run may set it */
     uint32_t phase = atomic_load_explicit(&t->phase, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&t->arrived, 1, memory_order_acq_rel) + 1 == active) {
         if (serial) serial(arg);
@@ -160,17 +166,46 @@ static void start(struct team *t, unsigned active)
     futex_wake(&t->recalled);
 }
 
+static void run_alone(void (*fn)(void *arg, unsigned rank), void *arg)
+{
+    alone = true;
+    fn(arg, 0);
+    alone = false;
+}
+
 static void run(struct team *t, unsigned active, void (*fn)(void *arg, unsigned rank), void *arg)
 {
     t->fn = fn;
     t->arg = arg;
-    if (t->size > 1) start(t, active);
+    start(t, active);
     run_member(t, 0);
 }
 
-void team_run(struct team *t, void (*fn)(void *arg, unsigned rank), void *arg)
+/* In order: a mutex alone goes to whoever comes first after its release, which is mostly who released it. */
+static void turn_take(struct team *t)
 {
-    run(t, t->size, fn, arg);
+    pthread_mutex_lock(&t->lock);
+    for (uint64_t own = t->turns++; t->turn != own;) pthread_cond_wait(&t->turned, &t->lock);
+    pthread_mutex_unlock(&t->lock);
+}
+
+static void turn_give(struct team *t)
+{
+    pthread_mutex_lock(&t->lock);
+    bool others = t->turns != ++t->turn;
+    pthread_mutex_unlock(&t->lock);
+    if (others) pthread_cond_broadcast(&t->turned);
+}
+
+void team_run(struct team *t, unsigned threads, void (*fn)(void *arg, unsigned rank), void *arg)
+{
+    if (threads <= 1) {
+        run_alone(fn, arg);
+        return;
+    }
+    turn_take(t);
+    run(t, threads < t->size ? threads : t->size, fn, arg);
+    turn_give(t);
 }
 
 /* How many of the members that just ran had lost their core. */
@@ -182,29 +217,44 @@ static unsigned losers(const struct team *t, int64_t wall)
     return n;
 }
 
-void team_run_some(struct team *t, void (*fn)(void *arg, unsigned rank), void *arg)
+static void run_some(struct team *t, unsigned most, void (*fn)(void *arg, unsigned rank), void *arg)
 {
-    unsigned most = t->size < t->cpus ? t->size : t->cpus;
     int64_t begin = clock_ns(CLOCK_MONOTONIC);
     if (t->allowed < most && begin > t->parked_until) {
-        t->allowed = most;
+        t->allowed = t->cpus;
         t->badness = TOO_BAD - BAD;                  /* on probation */
     }
-    run(t, t->allowed, fn, arg);
-    if (t->allowed == 1) return;
+    unsigned now = t->allowed < most ? t->allowed : most;
+    if (now == 1) {
+        run_alone(fn, arg);
+        return;
+    }
+    run(t, now, fn, arg);
     int64_t end = clock_ns(CLOCK_MONOTONIC);
     unsigned lost = losers(t, end - begin);
     if (!lost) {
         t->badness -= t->badness ? GOOD : 0;
         if (!t->badness) t->doublings = 0;
     } else if ((t->badness += BAD) >= TOO_BAD) {
-        t->allowed = lost < t->allowed ? t->allowed - lost : 1;
+        t->allowed = lost < now ? now - lost : 1;
         t->parked_until = end + ((int64_t)PARK_NS << t->doublings);
         t->doublings += t->doublings < PARK_DOUBLINGS;
     }
 }
 
-unsigned team_size(const struct team *t) { return t->size; }
+void team_run_some(struct team *t, unsigned threads, void (*fn)(void *arg, unsigned rank), void *arg)
+{
+    if (threads > t->cpus) threads = t->cpus;
+    if (threads <= 1) {
+        run_alone(fn, arg);
+        return;
+    }
+    turn_take(t);
+    run_some(t, threads < t->size ? threads : t->size, fn, arg);
+    turn_give(t);
+}
+
+unsigned team_size(const struct team *t) { return t->cpus; }
 
 unsigned team_cpus(const char **why)
 {
@@ -225,30 +275,35 @@ unsigned team_cpus(const char **why)
     return n;
 }
 
-stretto_status team_open(struct team **out, unsigned threads, struct error *err)
+stretto_status team_open(struct team **out, struct error *err)
 {
     *out = NULL;
-    unsigned cpus = team_cpus(NULL);
-    if (threads == 0) threads = cpus;
-    if (threads > TEAM_MAX)
-        return fail(err, STRETTO_E_ARG, "%u threads asked for; the most is %d", threads, TEAM_MAX);
     struct team *t = mem_zalloc(1, sizeof *t);
     if (!t) return fail(err, STRETTO_E_NOMEM, "no memory for a team of threads");
-    t->size = t->active = threads;
-    t->cpus = cpus;
-    t->allowed = threads < cpus ? threads : cpus;
-    for (unsigned r = 1; r < threads; r++) {
-        t->member[r] = (struct member){ t, r, 0 };
-        int e = pthread_create(&t->thread[r], NULL, member_main, &t->member[r]);
-        if (e) {
-            t->size = r;
-            team_close(t);
-            return fail(err, STRETTO_E_NOMEM, "cannot start thread %u of %u: %s", r + 1, threads,
-                        strerror(e));
-        }
-    }
+    pthread_mutex_init(&t->lock, NULL);
+    pthread_cond_init(&t->turned, NULL);
+    t->size = t->active = 1;
+    t->cpus = t->allowed = team_cpus(NULL);
     *out = t;
     return STRETTO_OK;
+}
+
+stretto_status team_grow(struct team *t, unsigned threads, struct error *err)
+{
+    if (threads > TEAM_MAX)
+        return fail(err, STRETTO_E_ARG, "%u threads asked for; the most is %d", threads, TEAM_MAX);
+    int e = 0;
+    turn_take(t);
+    for (unsigned r = t->size; r < threads && !e; r++) {
+        t->member[r] = (struct member){ t, r, 0 };
+        e = pthread_create(&t->thread[r], NULL, member_main, &t->member[r]);
+        if (!e) t->size = r + 1;
+    }
+    unsigned size = t->size;
+    turn_give(t);
+    return e ? fail(err, STRETTO_E_NOMEM, "cannot start thread %u of %u: %s", size + 1, threads,
+                    strerror(e))
+             : STRETTO_OK;
 }
 
 void team_close(struct team *t)
@@ -257,5 +312,7 @@ void team_close(struct team *t)
     t->quit = true;
     if (t->size > 1) start(t, t->size);
     for (unsigned r = 1; r < t->size; r++) pthread_join(t->thread[r], NULL);
+    pthread_cond_destroy(&t->turned);
+    pthread_mutex_destroy(&t->lock);
     mem_free(t);
 }

@@ -1,33 +1,24 @@
 #include "decode/controller.h"
-#include "kernels/kernels.h"
 #include <math.h>
 #include <string.h>
 
 /* ---- what rows cost ------------------------------------------------------------------------- */
 
-/* Measured on machines of each kind, rounded up; between the points it is linear. Only where the
- * learning begins. */
-static const struct { uint32_t need; float at[7]; } priors[] = {
-    { 0,              { 1, 1.10F, 1.42F, 2.40F, 4.6F, 9.0F, 13.5F } },
-    { CPU_AVXVNNI,    { 1, 1.12F, 1.30F, 1.80F, 3.0F, 5.5F, 8.0F } },
-    { CPU_AVX512VNNI, { 1, 1.10F, 1.30F, 1.60F, 2.1F, 3.4F, 4.8F } },
-    { CPU_AMX,        { 1, 1.05F, 1.10F, 1.20F, 1.5F, 2.2F, 3.2F } },
-};
-static const uint32_t points[7] = { 1, 2, 4, 8, 16, 32, COSTS_MOST };
+/* Between these numbers of rows costs are linear. */
+static const uint32_t points[COSTS_POINTS + 1] = { 1, 2, 4, 8, 16, 32, COSTS_MOST };
 
-static void draw(struct step_costs *c, const float at[7])
+static void draw(struct step_costs *c, const float at[COSTS_POINTS + 1])
 {
-    for (size_t i = 0; i + 1 < 7; i++)
+    for (size_t i = 0; i < COSTS_POINTS; i++)
         for (uint32_t n = points[i]; n <= points[i + 1]; n++)
             c->prior[n] = at[i] + (at[i + 1] - at[i]) * (float)(n - points[i]) /
                                       (float)(points[i + 1] - points[i]);
 }
 
-void costs_init(struct step_costs *c, uint32_t cpu)
+void costs_init(struct step_costs *c, const struct device *d)
 {
-    const float *at = priors[0].at;
-    for (size_t i = 0; i < sizeof priors / sizeof *priors; i++)
-        if ((cpu & priors[i].need) == priors[i].need) at = priors[i].at;
+    float at[COSTS_POINTS + 1];
+    d->backend->costs(d, points, at, COSTS_POINTS + 1);
     *c = (struct step_costs){ 0 };
     draw(c, at);
 }

@@ -10,6 +10,7 @@
  * account of what guessing really won or lost raises the margin it must clear. */
 #ifndef DECODE_CONTROLLER_H
 #define DECODE_CONTROLLER_H
+#include "backend/backend.h"
 #include "decode/strategy.h"
 
 enum { COSTS_MOST = DRAFT_ROWS + 1 };  /* rows of a step that are told apart */
@@ -23,8 +24,8 @@ struct step_costs {
     uint32_t seen[COSTS_MOST + 1], steps;
     bool fixed;                        /* another machine's ratios: nothing is learned    */
 };
-/* cpu: enum cpu_bits of the kernels in use. */
-void costs_init(struct step_costs *c, uint32_t cpu);
+/* Begins with what the device says of itself. */
+void costs_init(struct step_costs *c, const struct device *d);
 /* As if the machine's steps of 1, 2, 4, 8, 16 and 32 rows cost so many steps of one; linear between
  * and beyond. For measuring what guesses would be worth there. */
 enum { COSTS_POINTS = 6 };

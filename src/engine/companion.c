@@ -2,7 +2,6 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "decode/controller.h"
-#include "kernels/kernels.h"
 #include <math.h>
 #include <string.h>
 
@@ -271,7 +270,7 @@ static stretto_status open_into(struct drafter *d, struct engine *target, const 
     take_all(d, &a);
     TRY(engine_open(&d->engine, draft, &o, err));
     for (int32_t n = 0; n < PROBES && (uint32_t)n + 1 < d->own_context; n++) {
-        if (n < 2) costs_init(&d->costs, cpu_allowed());
+        if (n < 2) costs_init(&d->costs, draft->device);
         TRY(feed(d, &n, 1, err));
     }
     return STRETTO_OK;

@@ -1,4 +1,6 @@
-/* Companions: what guesses for a strategy and needs a model to do it.
+/* Companions: what guesses for a strategy and needs a model to do it. They run with the threads of the
+ * engine they guess for: the heads on its device, a draft model on its own, which is to be the same one
+ * (one team of threads for both).
  *
  *   drafter  a smaller model in an engine of its own. Its timeline follows the writer's, when it is
  *            asked: accepted tokens are fed, wrong guesses rewound; where it missed more than it

@@ -26,7 +26,8 @@ struct head_file {
     struct companion companion;
     const struct model *model;
     struct file_map map;
-    struct team *team;
+    struct device *device;             /* the model's */
+    unsigned threads;
     uint32_t n, width, vocab, n_outputs;
     struct head head[MAX_HEADS];
     struct projection projection[MAX_HEADS];
@@ -163,11 +164,11 @@ static stretto_status project_open(struct head_file *h, struct projection *p, st
     p->graph.logits = x;
     struct found found = { h, p->first };
     struct binding binding = { &found, find_param };
-    struct upload_options up = { .team = h->team, .reference = h->model->reference };
-    const struct backend *backend = h->model->backend;
-    TRY(backend->upload(&p->weights, &p->graph, &binding, &up, err));
-    struct program_limits limits = { .max_rows = p->n, .max_asks = p->n, .strict = true };
-    return backend->compile(&p->program, &p->graph, p->weights, h->team, &limits, err);
+    struct upload_options up = { .threads = h->threads, .reference = h->model->reference };
+    TRY(device_upload(h->device, &p->weights, &p->graph, &binding, &up, err));
+    struct program_limits limits = { .max_rows = p->n, .max_asks = p->n, .strict = true,
+                                     .threads = h->threads };
+    return device_compile(h->device, &p->program, &p->graph, p->weights, &limits, err);
 }
 
 static stretto_status project(const struct head_file *h, const struct projection *p,
@@ -189,7 +190,7 @@ static stretto_status project(const struct head_file *h, const struct projection
                       .position = at, .seq = zero, .slot = at, .parent = parent, .given = given,
                       .vectors = h->state + (size_t)p->first * h->width, .seqs = &one, .ask_row = at,
                       .ask_wants = wants };
-    TRY(h->model->backend->run(p->program, &s, answers, err));
+    TRY(device_run(h->device, p->program, &s, answers, err));
     for (uint32_t i = 0; i < p->n; i++)
         if (answer[i].status != STRETTO_OK)
             return fail(err, answer[i].status, "what head %u says is no number", p->first + i);
@@ -272,7 +273,7 @@ static stretto_status open_into(struct head_file *h, struct engine *target, cons
     h->state = mem_zalloc((size_t)h->n * h->width, sizeof *h->state);
     h->logits = mem_zalloc((size_t)h->n * h->vocab, sizeof *h->logits);
     if (!h->state || !h->logits) return fail(err, STRETTO_E_NOMEM, "no memory for the heads");
-    TRY(team_open(&h->team, engine_about(target)->threads, err));
+    h->threads = engine_about(target)->threads;
     uint32_t step = h->n_outputs ? 1 : h->n;
     for (uint32_t first = 0; first < h->n; first += step) {
         struct projection *p = &h->projection[h->n_projections++];
@@ -297,6 +298,7 @@ stretto_status heads_open(struct head_file **out, struct engine *target, const c
     struct head_file *h = mem_zalloc(1, sizeof *h);
     if (!h) return fail(err, STRETTO_E_NOMEM, "out of memory");
     h->model = engine_model(target);
+    h->device = h->model->device;
     h->companion = (struct companion){ .ud = h, .price = price, .guess = guess,
                                        .wants_hidden = true };
     stretto_status s = open_into(h, target, path, err);
@@ -310,15 +312,14 @@ void heads_close(struct head_file *h)
     if (!h) return;
     for (uint32_t i = 0; i < h->n_projections; i++) {
         struct projection *p = &h->projection[i];
-        if (p->program) h->model->backend->program_close(p->program);
-        if (p->weights) h->model->backend->weights_close(p->weights);
+        if (p->program) h->device->backend->program_close(p->program);
+        if (p->weights) h->device->backend->weights_close(p->weights);
         graph_done(&p->graph);
     }
     for (uint32_t k = 0; k < MAX_HEADS; k++) {
         mem_free(h->head[k].w);
         mem_free(h->head[k].bias);
     }
-    if (h->team) team_close(h->team);
     file_map_close(&h->map);
     mem_free(h->state);
     mem_free(h->logits);

@@ -1,5 +1,4 @@
 #include "engine/engine.h"
-#include "base/cgroup.h"
 #include "base/memory.h"
 #include <string.h>
 
@@ -13,7 +12,7 @@ struct sequence {
 
 struct engine {
     const struct model *model;
-    struct team *team;
+    struct device *device;           /* the model's */
     struct program *program;
     struct cache cache;
     struct sequence *seqs;
@@ -29,6 +28,7 @@ struct engine {
     struct step_seq *step_seqs;      /* [sequences] */
     int32_t *page_at;                /* [sequences] */
     struct answer **ask_answer;      /* [max_rows] by ask */
+    int32_t *path;                   /* [max_rows] slots of a path that is accepted */
     struct row *feed;                /* [max_rows] */
     struct answer *feed_answers;     /* [max_rows] */
     bool (*cancel)(void *ud);        /* see engine_cancel */
@@ -50,18 +50,18 @@ static struct program_limits limits_of(const struct engine_info *i, const struct
                                    : (uint64_t)seq_pages * i->sequences;
     return (struct program_limits){ .max_rows = i->max_rows, .max_asks = i->max_rows,
                                     .max_pages = (uint32_t)pool, .max_seq_pages = seq_pages,
-                                    .cache = o->cache, .strict = o->strict };
+                                    .cache = o->cache, .strict = o->strict,
+                                    .threads = o->threads };
 }
 
-static stretto_status plan(const struct model *m, const struct engine_options *o, struct team *team,
+static stretto_status plan(const struct model *m, const struct engine_options *o,
                            struct engine_info *i, struct program_limits *l, struct error *err)
 {
     *i = (struct engine_info){.trained_context = m->config.context,
                               .context = o->context,
                               .sequences = o->sequences ? o->sequences : 1,
                               .max_rows = o->max_rows ? o->max_rows : DEFAULT_ROWS,
-                              .threads = team_size(team),
-                              .weights = m->backend->weights_bytes(m->weights)};
+                              .weights = m->device->backend->weights_bytes(m->weights)};
     if (i->sequences > 4096)
         return fail(err, STRETTO_E_ARG, "%u sequences at once; the most is 4096", i->sequences);
     bool learned = m->family->position == POSITION_LEARNED;
@@ -75,8 +75,8 @@ static stretto_status plan(const struct model *m, const struct engine_options *o
     if (m->graph.bidirectional) i->max_rows = i->context; /* a text is seen whole, in one step */
     struct program_bytes b;
     *l = limits_of(i, o);
-    TRY(m->backend->plan(&m->graph, m->weights, team, l, &b, err));
-    uint64_t have = memory_available(""), spare = have - have / 8;
+    TRY(device_plan(m->device, &m->graph, m->weights, l, &b, err));
+    uint64_t have = m->device->backend->memory(m->device), spare = have - have / 8;
     if (have && b.buffers + b.pages > spare) {
         uint64_t tokens =
             spare > b.buffers ? (spare - b.buffers) / b.page * PAGE_SLOTS / i->sequences : 0;
@@ -90,8 +90,9 @@ static stretto_status plan(const struct model *m, const struct engine_options *o
         i->context = (uint32_t)tokens / PAGE_SLOTS * PAGE_SLOTS;
         i->context_cut = true;
         *l = limits_of(i, o);
-        TRY(m->backend->plan(&m->graph, m->weights, team, l, &b, err));
+        TRY(device_plan(m->device, &m->graph, m->weights, l, &b, err));
     }
+    i->threads = b.threads;
     i->buffers = b.buffers;
     i->page = b.page;
     i->pages = b.pages;
@@ -107,14 +108,10 @@ static stretto_status usable(const struct model *m, struct error *err)
 stretto_status engine_plan(const struct model *m, const struct engine_options *o,
                            struct engine_info *out, struct error *err)
 {
-    struct team *team;
     struct program_limits l;
     *out = (struct engine_info){ 0 };
     TRY(usable(m, err));
-    TRY(team_open(&team, o->threads, err));
-    stretto_status s = plan(m, o, team, out, &l, err);
-    team_close(team);
-    return s;
+    return plan(m, o, out, &l, err);
 }
 
 /* Everything the engine owns itself, in one block; base == NULL measures. */
@@ -137,6 +134,7 @@ static void take_all(struct engine *e, struct arena *a, const struct program_lim
     e->seq = arena_take(a, n * sizeof *e->seq);
     e->slot = arena_take(a, n * sizeof *e->slot);
     e->parent = arena_take(a, n * sizeof *e->parent);
+    e->path = arena_take(a, n * sizeof *e->path);
     e->given = arena_take(a, n);
     e->ask_row = arena_take(a, n * sizeof *e->ask_row);
     e->ask_wants = arena_take(a, n);
@@ -151,8 +149,8 @@ static stretto_status open_into(struct engine *e, const struct engine_options *o
 {
     struct program_limits l;
     TRY(usable(e->model, err));
-    TRY(team_open(&e->team, o->threads, err));
-    TRY(plan(e->model, o, e->team, &e->info, &l, err));
+    e->device = e->model->device;
+    TRY(plan(e->model, o, &e->info, &l, err));
     struct arena a = { 0 };
     take_all(e, &a, &l);
     e->bytes = a.top;
@@ -160,9 +158,8 @@ static stretto_status open_into(struct engine *e, const struct engine_options *o
     if (!e->memory) return fail(err, STRETTO_E_NOMEM, "no memory for the engine's tables");
     a = (struct arena){ .base = e->memory, .cap = e->bytes };
     take_all(e, &a, &l);
-    TRY(e->model->backend->compile(&e->program, &e->model->graph, e->model->weights, e->team, &l,
-                                   err));
-    cache_init(&e->cache, e->model->backend, e->program);
+    TRY(device_compile(e->device, &e->program, &e->model->graph, e->model->weights, &l, err));
+    cache_init(&e->cache, e->device->backend, e->program);
     return STRETTO_OK;
 }
 
@@ -182,8 +179,7 @@ stretto_status engine_open(struct engine **out, const struct model *m,
 void engine_close(struct engine *e)
 {
     if (!e) return;
-    if (e->program) e->model->backend->program_close(e->program);
-    team_close(e->team);
+    if (e->program) e->device->backend->program_close(e->program);
     mem_unmap(e->memory, e->bytes);
     mem_free(e);
 }
@@ -372,7 +368,7 @@ static stretto_status send(struct engine *e, struct step *st, struct error *err)
     st->page_at = e->page_at;
     st->cancel = e->cancel;
     st->cancel_ud = e->cancel_ud;
-    return e->model->backend->run(e->program, st, e->ask_answer, err);
+    return device_run(e->device, e->program, st, e->ask_answer, err);
 }
 
 stretto_status engine_step(struct engine *e, const struct row *rows, size_t n,
@@ -418,11 +414,13 @@ void engine_commit(struct engine *e, int32_t seq, uint32_t n)
 void engine_accept(struct engine *e, int32_t seq, const int32_t *row, uint32_t n)
 {
     struct sequence *s = &e->seqs[seq];
+    int32_t *slot = e->path;
     for (uint32_t i = 0; i < n; i++) {
         int32_t at = e->sent[row[i]];
-        s->tokens[s->cache.n_tokens] = e->token[at];
-        cache_accept(&e->cache, &s->cache, &e->slot[at], 1);
+        s->tokens[s->cache.n_tokens + i] = e->token[at];
+        slot[i] = e->slot[at];
     }
+    cache_accept(&e->cache, &s->cache, slot, n);
     s->last_rows = 0;
 }
 
@@ -495,13 +493,13 @@ uint32_t engine_reuse(struct engine *e, int32_t seq, const int32_t *tokens, size
 
 stretto_status engine_profile(struct engine *e, bool on, struct error *err)
 {
-    const struct backend *b = e->model->backend;
+    const struct backend *b = e->device->backend;
     if (b->profile) return b->profile(e->program, on, err);
     return fail(err, STRETTO_E_UNSUP, "the backend %s does not say where its time goes", b->name);
 }
 
 size_t engine_profile_read(const struct engine *e, struct op_time *out, size_t cap)
 {
-    const struct backend *b = e->model->backend;
+    const struct backend *b = e->device->backend;
     return b->profile_read ? b->profile_read(e->program, out, cap) : 0;
 }

@@ -1,5 +1,7 @@
-/* The engine: page pool, program and sequences of one model. It turns rows into steps. Used by one
- * thread at a time; everything it will ever need is taken at open.
+/* The engine: page pool, program and sequences of one model, on the model's device. It turns rows into
+ * steps. Used by one thread at a time; engines of one device take turns, a step each. Everything it
+ * will ever need is taken at open. When the device goes away, steps answer E_DEVICE; the timelines
+ * stay as they were and can be read.
  *
  * A sequence is a timeline of tokens whose keys and values stand in cache pages. Rows are appended
  * by engine_step and become part of the timeline by engine_commit (a chain) or engine_accept (a
@@ -13,7 +15,7 @@
 struct engine;
 
 struct engine_options {
-    unsigned threads;     /* 0 = what the machine allows                                  */
+    unsigned threads;     /* of the device's, that run a step; 0 = all it has              */
     uint32_t context;     /* tokens of a sequence; 0 = the model's, or what fits           */
     uint32_t sequences;   /* at once; 0 = 1                                                */
     uint32_t max_rows;    /* rows of a step; 0 = 512                                       */

@@ -82,108 +82,20 @@ stretto_status speed_profile(struct engine *e, const struct speed_test *t, uint6
 
 /* ---- roofs ----------------------------------------------------------------------------------- */
 
-enum { LINE = 8, AHEAD = 64 * LINE }; /* words of 8 bytes */
-
-struct reading {
-    const uint64_t *data[2];
-    size_t words[2];
-    unsigned threads;
-    uint64_t sum[TEAM_MAX];
-};
-
-/* Several sums, so that loads and not additions are the limit. */
-static uint64_t read_words(const uint64_t *p, size_t n)
-{
-    uint64_t a[2 * LINE] = {0}, sum = 0;
-    for (size_t i = 0; i + 2 * LINE <= n; i += 2 * LINE) {
-        __builtin_prefetch(p + i + AHEAD);
-        __builtin_prefetch(p + i + AHEAD + LINE);
-        for (size_t k = 0; k < 2 * LINE; k++) a[k] += p[i + k];
-    }
-    for (size_t k = 0; k < 2 * LINE; k++) sum += a[k];
-    return sum;
-}
-
-static void read_part(void *arg, unsigned rank)
-{
-    struct reading *r = arg;
-    uint64_t sum = 0;
-    for (int i = 0; i < 2; i++) {
-        size_t each = r->words[i] / r->threads & ~(size_t)(2 * LINE - 1);
-        sum += read_words(r->data[i] + rank * each, each);
-    }
-    r->sum[rank] = sum;
-}
-
 stretto_status speed_roof_bytes(const struct model *m, unsigned threads, double bytes,
                                 struct speed_roof *out, struct error *err)
 {
-    enum { PASSES = 12 };
-    struct team *team;
+    const struct backend *b = m->device->backend;
+    size_t want = bytes > 0 ? (size_t)bytes : b->weights_bytes(m->weights);
     out->bytes = 0;
-    size_t have = m->backend->weights_bytes(m->weights), want = bytes > 0 ? (size_t)bytes : have;
-    const void *data = m->backend->weights_view(m->weights);
-    if (!data) return STRETTO_OK;
-    size_t more = want > have ? want - have : 0;
-    char *own = more ? mem_map(more) : NULL;
-    if (more && !own) return fail(err, STRETTO_E_NOMEM, "no memory for reading %zu bytes", want);
-    if (own) memset(own, 1, more);
-    stretto_status s = team_open(&team, threads, err);
-    if (s == STRETTO_OK) {
-        struct reading r = {.data = {data, (uint64_t *)(void *)own},
-                            .words = {(want - more) / 8, more / 8},
-                            .threads = team_size(team)};
-        for (int i = 0; i < PASSES; i++) {
-            double begin = clock_seconds();
-            team_run(team, read_part, &r);
-            double seconds = clock_seconds() - begin;
-            if (seconds > 0 && (double)want / seconds > out->bytes)
-                out->bytes = (double)want / seconds;
-        }
-        team_close(team);
-    }
-    mem_unmap(own, more);
-    return s;
-}
-
-struct multiplying {
-    const struct model *m;
-    enum arithmetic kind;
-    size_t rounds;
-    uint64_t done[TEAM_MAX];
-};
-
-static void multiply_part(void *arg, unsigned rank)
-{
-    struct multiplying *x = arg;
-    x->done[rank] = x->m->backend->peak(x->m->weights, x->kind, x->rounds);
+    return b->roof_bytes ? b->roof_bytes(m->weights, threads, want, &out->bytes, err) : STRETTO_OK;
 }
 
 stretto_status speed_roof_macs(const struct model *m, unsigned threads, struct speed_roof *out,
                                struct error *err)
 {
-    enum { PASSES = 9 };
-    struct team *team;
-    if (!m->backend->peak) return STRETTO_OK;
-    TRY(team_open(&team, threads, err));
-    for (int k = 0; k < ARITHMETIC_KINDS; k++) {
-        struct multiplying x = {.m = m, .kind = (enum arithmetic)k, .rounds = 1000};
-        for (int i = 0; i < PASSES;) {
-            double begin = clock_seconds(), done = 0;
-            team_run(team, multiply_part, &x);
-            double seconds = clock_seconds() - begin;
-            for (unsigned t = 0; t < team_size(team); t++) done += (double)x.done[t];
-            if (done == 0) break;
-            if (seconds < 3e-3) { /* long beside waking the threads */
-                x.rounds *= 4;
-                continue;
-            }
-            if (done / seconds > out->macs[k]) out->macs[k] = done / seconds;
-            i++;
-        }
-    }
-    team_close(team);
-    return STRETTO_OK;
+    const struct backend *b = m->device->backend;
+    return b->roof_macs ? b->roof_macs(m->weights, threads, out->macs, err) : STRETTO_OK;
 }
 
 double speed_roof_seconds(const struct speed_roof *r, const struct op_time *op)

@@ -2,7 +2,6 @@
  * better, so a new instruction set is one file and one row. Sources of the pattern: BLIS contexts,
  * dav1d's dsp init. */
 #include "kernels/kernels.h"
-#include <stdlib.h>
 #include <string.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -67,13 +66,6 @@ const char *const *kernels_levels(void)
     static const char *names[N_LEVELS + 1];
     for (size_t i = 0; i < N_LEVELS; i++) names[i] = levels[i].name;
     return names;
-}
-
-uint32_t cpu_allowed(void)
-{
-    const char *level = getenv("STRETTO_CPU");
-    uint32_t ceiling;
-    return level && cpu_ceiling(level, &ceiling) ? cpu_detect() & ceiling : cpu_detect();
 }
 
 bool cpu_ceiling(const char *name, uint32_t *bits)

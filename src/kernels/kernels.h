@@ -155,8 +155,6 @@ uint32_t cpu_detect(void);
 /* "avx2" -> the bits of that level and of those below it; 0 and false for an unknown name; "ref"
  * gives 0. */
 bool cpu_ceiling(const char *level, uint32_t *bits);
-/* cpu_detect below the ceiling that STRETTO_CPU names. */
-uint32_t cpu_allowed(void);
 /* Fills the table with everything `cpu` allows. */
 void kernels_init(struct kernels *k, uint32_t cpu);
 /* Names of the levels, worst first, NULL-terminated: "ref", "avx2", ... of this architecture. */

@@ -3,10 +3,9 @@
  * does. */
 #ifndef KERNELS_PEAK_H
 #define KERNELS_PEAK_H
+#include "tensor/arithmetic.h"
 #include <stddef.h>
 #include <stdint.h>
-
-enum arithmetic { ARITHMETIC_INT8, ARITHMETIC_F32, ARITHMETIC_BF16, ARITHMETIC_KINDS };
 
 /* Does `rounds` rounds and returns how many products were added. */
 typedef uint64_t peak_fn(size_t rounds);

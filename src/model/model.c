@@ -1,5 +1,4 @@
 #include "model/model.h"
-#include "base/cgroup.h"
 #include "base/clock.h"
 #include "base/memory.h"
 #include <pthread.h>
@@ -89,17 +88,17 @@ static stretto_status read_weights(struct model *m, const char *path,
     TRY(graph_build(&m->graph, m->family, &m->config, m->source, err));
     for (size_t i = 0; i < source_tensor_count(m->source); i++)
         m->tensor_bytes += source_tensor_at(m->source, i)->bytes;
-    struct team *team;
-    TRY(team_open(&team, o->threads, err));
+    m->device = o->device;
+    if (!m->device) {
+        struct device_options on = { .level = o->level, .memory = o->memory };
+        TRY(backend_open(NULL, &on, &m->device, err));
+        m->owns_device = true;
+    }
     struct binding binding = { m, model_param };
-    struct upload_options up = { .team = team, .level = o->level, .reference = o->reference,
-                                 .progress = o->progress, .ud = o->ud, .cancel = o->cancel,
-                                 .memory = o->memory ? o->memory : memory_available("") };
-    m->backend = &backend_cpu;
+    struct upload_options up = { .threads = o->threads, .reference = o->reference,
+                                 .progress = o->progress, .ud = o->ud, .cancel = o->cancel };
     m->reference = o->reference;
-    stretto_status s = m->backend->upload(&m->weights, &m->graph, &binding, &up, err);
-    team_close(team);
-    return s;
+    return device_upload(m->device, &m->weights, &m->graph, &binding, &up, err);
 }
 
 struct reading { struct model *m; stretto_status status; struct error err; };
@@ -147,7 +146,8 @@ stretto_status model_open(struct model **out, const char *path, const struct mod
 void model_close(struct model *m)
 {
     if (!m) return;
-    if (m->weights) m->backend->weights_close(m->weights);
+    if (m->weights) m->device->backend->weights_close(m->weights);
+    if (m->owns_device) device_close(m->device);
     graph_done(&m->graph);
     tokenizer_close(m->tokenizer);
     source_close(m->source);

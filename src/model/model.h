@@ -1,24 +1,25 @@
-/* A model: an opened file, its tokenizer, its graph and its weights as the backend wants them.
- * Immutable once open, shared by engines and threads. */
+/* A model: an opened file, its tokenizer, its graph and its weights as its device wants them.
+ * Immutable once open, shared by engines and threads. Its engines, and companions of theirs, run on
+ * its device, which it borrows from who opened it or, where none was given, opens for itself. */
 #ifndef MODEL_MODEL_H
 #define MODEL_MODEL_H
 #include "backend/backend.h"
-#include "cluster/team.h"
 #include "format/source.h"
 #include "graph/binding.h"
 #include "model/family.h"
 #include "text/tokenizer.h"
 
 struct model_open_options {
-    unsigned threads;     /* for packing; 0 = what the machine allows                     */
-    const char *level;    /* ceiling of the kernels, NULL = none                          */
+    struct device *device; /* borrowed, also by other models; NULL = one of its own, as follows */
+    const char *level;     /* ceiling of the kernels, NULL = none                         */
+    uint64_t memory;       /* bytes that may be taken; 0 = what the machine has           */
+    unsigned threads;      /* for packing; 0 = what the device has                        */
     bool reference;       /* the float32 path                                             */
     bool vocabulary_only; /* tokenizer and metadata, no weights                           */
     void (*progress)(void *ud, uint64_t done, uint64_t total);
     void (*log)(void *ud, const char *line); /* from the thread that opens                     */
     void *ud;
     const volatile int *cancel;
-    uint64_t memory;      /* bytes that weights may take; 0 = what the machine has        */
 };
 
 struct model {
@@ -28,7 +29,8 @@ struct model {
     struct config config;
     struct graph graph;
     struct weights *weights;
-    const struct backend *backend;
+    struct device *device;       /* NULL when opened for the vocabulary only                     */
+    bool owns_device;
     uint64_t tensor_bytes; /* of the file's tensors                                        */
     double load_seconds;
     bool reference;

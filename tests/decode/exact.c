@@ -671,7 +671,7 @@ static void open_all(struct test *t, void **store)
     a = (struct arena){ .base = (unsigned char *)(((uintptr_t)*store + 63) & ~(uintptr_t)63),
                         .cap = a.top };
     suffix_store_plan(&t->store, &a, 512);
-    costs_init(&t->costs, cpu_detect());
+    costs_init(&t->costs, stretto_model_inside(t->model)->device);
     calibration_init(&t->calibration);
 }
 

@@ -85,7 +85,7 @@ static int too_little_memory(const char *path)
     struct error e = { 0 };
     int wrong = 0;
     if (model_open(&m, path, &o, &e) != STRETTO_OK) return 1;
-    uint64_t need = m->backend->weights_bytes(m->weights);
+    uint64_t need = m->device->backend->weights_bytes(m->weights);
     model_close(m);
     for (uint64_t have = need - 1; have <= need; have++) {
         o.memory = have;

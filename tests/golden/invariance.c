@@ -398,7 +398,7 @@ static void crowded_attention(const struct attn_query *a, const void *k_page, co
 
 static void planted(struct test *t)
 {
-    struct kernels *k = &t->model->weights->kernels;
+    struct kernels *k = t->model->weights->kernels;
     const struct kernels sound = *k;
     t->cache = CACHE_F32;
     t->threads = 1;

@@ -222,7 +222,7 @@ static void split_linear(const void *panels, size_t n_panels, size_t k, const st
 
 static bool planted_is_noticed(float *want, float *got)
 {
-    struct kernels *k = &model->weights->kernels;
+    struct kernels *k = model->weights->kernels;
     true_linear = k->linear[DT_F32];
     k->linear[DT_F32] = split_linear;
     struct engine *e = open_engine(1, 1, CACHE_F32);
@@ -299,7 +299,7 @@ static void check_level(const char *path, const char *level, size_t want_tokens)
         free(got);
     }
     if (!noticed) { printf("FAIL a planted reordering was not noticed\n"); failures++; }
-    printf("%s: level %s, %d comparisons, %d failures%s\n", path, m->weights->kernels.level,
+    printf("%s: level %s, %d comparisons, %d failures%s\n", path, m->weights->kernels->level,
            compared, failures, has_f32_linear() ? ", planted reordering noticed" : "");
     fflush(stdout);
     free(ids);

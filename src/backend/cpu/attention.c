@@ -27,7 +27,7 @@ struct scratch {
 attn_block_fn *attention_given(const struct program *p, size_t head_dim)
 {
     bool takes = !p->limits.strict && attn_given_takes(head_dim);
-    return takes ? p->w->kernels.attn_given[p->kv] : NULL;
+    return takes ? p->w->kernels->attn_given[p->kv] : NULL;
 }
 
 /* Queries of a tile. A kernel for prompts takes a page apart once a tile. */
@@ -136,11 +136,11 @@ void attention_plan(struct program *p)
 {
     p->n_tiles = 0;
     if (!p->g->layers) return;         /* a graph without attention has no cache */
-    size_t heads = p->g->kv_heads, few = SHARED_JOBS * (size_t)team_size(p->team);
+    size_t heads = p->g->kv_heads, few = SHARED_JOBS * p->threads;
     int32_t most = (int32_t)(queries_at_once(p) / group_of(p->g));
     size_t partial = cut(p, most < 1 ? 1 : most);
     p->share_blocks = false;
-    if (team_size(p->team) == 1 || p->n_tiles * heads >= few) return;
+    if (p->threads == 1 || p->n_tiles * heads >= few) return;
     if (partial <= SPLIT_ROWS * ((size_t)p->limits.max_seq_pages + 1)) {
         p->share_blocks = true;
         return;
@@ -213,12 +213,12 @@ static size_t load_queries(const struct program *p, const struct graph_node *n,
         memcpy(s->q + r * group * hd, q->f + ((size_t)t->row + r) * q->ld + head * group * hd,
                group * hd * sizeof(float));
     if (t->given && attention_given(p, hd))
-        p->w->kernels.split_bf16(s->q, n_q * hd, s->high, s->low);
+        p->w->kernels->split_bf16(s->q, n_q * hd, s->high, s->low);
     if (!kv_coded(p->kv)) return n_q;
     memset(s->whole, 0, 32 * groups * sizeof(float));
     for (size_t i = 0; i < n_q; i++) {
         memcpy(s->whole, s->q + i * hd, hd * sizeof(float));
-        p->w->kernels.quantize(s->whole, 32 * groups, s->codes + i * 32 * groups, s->d + i * groups,
+        p->w->kernels->quantize(s->whole, 32 * groups, s->codes + i * 32 * groups, s->d + i * groups,
                                s->s, NULL);
     }
     return n_q;
@@ -247,7 +247,7 @@ static void attend(const struct program *p, const struct graph_node *n, bool giv
                            .head_dim = hd,
                            .scale = n->attention.scale,
                            .softcap = n->attention.softcap};
-    (fn ? fn : p->w->kernels.attn_block[p->kv])(&a, k, v, m + i, sum + i, acc + i * hd);
+    (fn ? fn : p->w->kernels->attn_block[p->kv])(&a, k, v, m + i, sum + i, acc + i * hd);
 }
 
 /* One block behind the committed ones, for the rows of a tree. Rows that stand where a chain would
@@ -325,7 +325,7 @@ static void finish(const struct program *p, const struct graph_node *n, const st
     const struct place *out = &p->place[n->out];
     for (size_t i = 0; i < (size_t)t->n_rows * group; i++) {
         float *to = out->f + ((size_t)t->row + i / group) * out->ld + (head * group + i % group) * hd;
-        p->w->kernels.attn_finish(hd, s->acc + i * hd, s->sum[i], to);
+        p->w->kernels->attn_finish(hd, s->acc + i * hd, s->sum[i], to);
         if (kv_rotated(p->kv)) kv_rotate(to, hd);
     }
 }
@@ -404,7 +404,7 @@ static void job_done(struct program *p, const struct phase *ph, struct attention
     memcpy(s->sum, x + n_q * (hd + 1), n_q * sizeof *x);
     for (; b <= t->last_block; b++) {
         x = partial(p, n, j, b);
-        p->w->kernels.attn_merge(n_q, hd, s->m, s->sum, s->acc, x + n_q * hd, x + n_q * (hd + 1),
+        p->w->kernels->attn_merge(n_q, hd, s->m, s->sum, s->acc, x + n_q * hd, x + n_q * (hd + 1),
                                  x);
     }
     finish(p, n, t, j->head, s);
@@ -420,7 +420,7 @@ static void job_own(struct program *p, const struct phase *ph, struct attention_
     begin(s, n_q, hd);
     for (int32_t b; (b = take_block(j, false)) >= 0; done++) {
         block(p, ph, t, b, j->head, s, n_q, s->m2, s->sum2, s->acc2);
-        p->w->kernels.attn_merge(n_q, hd, s->m, s->sum, s->acc, s->m2, s->sum2, s->acc2);
+        p->w->kernels->attn_merge(n_q, hd, s->m, s->sum, s->acc, s->m2, s->sum2, s->acc2);
     }
     if (done == (uint32_t)t->last_block + 1 - (uint32_t)first_block(p, n, t)) {
         finish(p, n, t, j->head, s);

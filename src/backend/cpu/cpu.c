@@ -1,22 +1,80 @@
 /* The cpu backend's row of functions, and its pages. */
 #include "backend/cpu/cpu.h"
+#include "base/cgroup.h"
 #include "base/memory.h"
 #include <stdio.h>
 #include <string.h>
 
-static const char *const cache_names[CACHE_TYPES] = { "f32", "f16", "bf16", "q8_0", "q8_0+q4_0" };
+/* ---- the device ----------------------------------------------------------------------------- */
 
-bool cache_type_by_name(const char *name, enum cache_type *out)
+static struct cpu_device *cpu_of(struct device *d) { return (struct cpu_device *)(void *)d; }
+
+static stretto_status cpu_open(struct device **out, const struct device_options *o,
+                               struct error *err)
 {
-    for (int i = 0; i < CACHE_TYPES; i++)
-        if (strcmp(cache_names[i], name) == 0) {
-            *out = (enum cache_type)i;
-            return true;
-        }
-    return false;
+    uint32_t ceiling = UINT32_MAX;
+    if (o->level && !cpu_ceiling(o->level, &ceiling))
+        return fail(err, STRETTO_E_ARG, "STRETTO_CPU=%s is no level of this CPU architecture; "
+                    "'stretto info' lists them", o->level);
+    struct cpu_device *d = mem_zalloc(1, sizeof *d);
+    if (!d) return fail(err, STRETTO_E_NOMEM, "out of memory");
+    stretto_status s = team_open(&d->team, err);
+    if (s != STRETTO_OK) {
+        mem_free(d);
+        return s;
+    }
+    d->device.backend = &backend_cpu;
+    atomic_store(&d->device.holders, 1);
+    d->bits = cpu_detect() & ceiling;
+    d->memory = o->memory;
+    kernels_init(&d->kernels, d->bits);
+    *out = &d->device;
+    return STRETTO_OK;
 }
 
-const char *cache_type_name(enum cache_type t) { return cache_names[t]; }
+static void cpu_close(struct device *d)
+{
+    team_close(cpu_of(d)->team);
+    mem_free(d);
+}
+
+static uint64_t cpu_memory(const struct device *on)
+{
+    const struct cpu_device *d = (const struct cpu_device *)(const void *)on;
+    uint64_t have = memory_available(""), taken = atomic_load(&d->taken);
+    if (!d->memory) return have;
+    uint64_t left = d->memory > taken ? d->memory - taken : 1;
+    return have && have < left ? have : left;
+}
+
+/* Measured on machines of each kind, rounded up; only where the learning begins. */
+static void cpu_costs(const struct device *on, const uint32_t *rows, float *ratio, size_t n)
+{
+    enum { POINTS = 7 };
+    static const uint32_t at[POINTS] = { 1, 2, 4, 8, 16, 32, 49 };
+    static const struct { uint32_t need; float ratio[POINTS]; } levels[] = {
+        { 0,              { 1, 1.10F, 1.42F, 2.40F, 4.6F, 9.0F, 13.5F } },
+        { CPU_AVXVNNI,    { 1, 1.12F, 1.30F, 1.80F, 3.0F, 5.5F, 8.0F } },
+        { CPU_AVX512VNNI, { 1, 1.10F, 1.30F, 1.60F, 2.1F, 3.4F, 4.8F } },
+        { CPU_AMX,        { 1, 1.05F, 1.10F, 1.20F, 1.5F, 2.2F, 3.2F } },
+    };
+    const struct cpu_device *d = (const struct cpu_device *)(const void *)on;
+    const float *of = levels[0].ratio;
+    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)
+        if ((d->bits & levels[i].need) == levels[i].need) of = levels[i].ratio;
+    for (size_t i = 0, p = 0; i < n; i++) {
+        while (p + 2 < POINTS && at[p + 1] < rows[i]) p++;
+        float along = (float)((double)rows[i] - at[p]) / (float)(at[p + 1] - at[p]);
+        ratio[i] = rows[i] == at[p + 1] ? of[p + 1] : of[p] + (of[p + 1] - of[p]) * along;
+    }
+}
+
+unsigned cpu_threads(const struct cpu_device *d, unsigned asked)
+{
+    return asked ? asked : team_size(d->team);
+}
+
+/* ---- programs ------------------------------------------------------------------------------- */
 
 static void shape_pages(struct program *p)
 {
@@ -37,14 +95,30 @@ static stretto_status measure(struct program *p, struct error *err)
     return STRETTO_OK;
 }
 
-static stretto_status cpu_plan(const struct graph *g, const struct weights *w,
-                               const struct team *team, const struct program_limits *l,
-                               struct program_bytes *out, struct error *err)
+/* A program's panels and kernels are those of its weights. */
+static stretto_status begin(struct program *p, struct device *on, const struct graph *g,
+                            const struct weights *w, const struct program_limits *l,
+                            struct error *err)
 {
-    struct program p = { .g = g, .w = w, .team = (struct team *)(uintptr_t)team, .limits = *l };
+    struct cpu_device *d = cpu_of(on);
+    if (w->device != d)
+        return fail(err, STRETTO_E_ARG, "the weights are on another device than the program is to run on");
+    *p = (struct program){ .g = g, .w = w, .device = d, .threads = cpu_threads(d, l->threads),
+                           .limits = *l };
+    if (p->threads > TEAM_MAX)
+        return fail(err, STRETTO_E_ARG, "%u threads asked for; the most is %d", p->threads, TEAM_MAX);
+    return measure(p, err);
+}
+
+static stretto_status cpu_plan(struct device *d, const struct graph *g, const struct weights *w,
+                               const struct program_limits *l, struct program_bytes *out,
+                               struct error *err)
+{
+    struct program p;
     *out = (struct program_bytes){ 0 };
-    TRY(measure(&p, err));
-    *out = (struct program_bytes){ p.bytes, p.page_bytes, (uint64_t)p.page_bytes * l->max_pages };
+    TRY(begin(&p, d, g, w, l, err));
+    *out = (struct program_bytes){ p.bytes, p.page_bytes, (uint64_t)p.page_bytes * l->max_pages,
+                                   p.threads };
     return STRETTO_OK;
 }
 
@@ -54,19 +128,25 @@ static void cpu_program_close(struct program *p)
     mem_unmap(p->profile, p->profile_bytes);
     mem_unmap(p->memory, p->bytes);
     mem_unmap(p->pages, p->page_bytes * p->limits.max_pages);
+    if (p->device) {
+        atomic_fetch_sub(&p->device->taken, p->bytes + p->page_bytes * p->limits.max_pages);
+        device_drop(&p->device->device);
+    }
     mem_free(p);
 }
 
-static stretto_status cpu_compile(struct program **out, const struct graph *g,
-                                  const struct weights *w, struct team *team,
-                                  const struct program_limits *l, struct error *err)
+static stretto_status cpu_compile(struct program **out, struct device *d, const struct graph *g,
+                                  const struct weights *w, const struct program_limits *l,
+                                  struct error *err)
 {
-    *out = NULL;
-    struct program *p = mem_zalloc(1, sizeof *p);
+    struct program *p = mem_zalloc(1, sizeof *p), planned;
     if (!p) return fail(err, STRETTO_E_NOMEM, "out of memory");
-    *p = (struct program){ .g = g, .w = w, .team = team, .limits = *l };
-    stretto_status s = measure(p, err);
+    stretto_status s = begin(&planned, d, g, w, l, err);
+    if (s == STRETTO_OK) s = team_grow(planned.device->team, planned.threads, err);
     if (s == STRETTO_OK) {
+        *p = planned;
+        device_hold(d);
+        atomic_fetch_add(&p->device->taken, p->bytes + p->page_bytes * l->max_pages);
         p->memory = mem_map(p->bytes);
         size_t cache = p->page_bytes * l->max_pages;      /* 0: a graph without attention */
         p->pages = cache ? mem_map(cache) : NULL;
@@ -90,13 +170,17 @@ static void cpu_page_copy(struct program *p, int32_t from, int32_t to)
            p->page_bytes);
 }
 
-static void cpu_slot_move(struct program *p, const int32_t *pages, int32_t from, int32_t to)
+/* All slots of a layer and head before the next: what they share of a page is in the cache then. */
+static void cpu_slots_move(struct program *p, const int32_t *pages, const int32_t *from,
+                           const int32_t *to, size_t n)
 {
-    int32_t a = pages[from / ATTN_BLOCK], b = pages[to / ATTN_BLOCK];
     for (int32_t l = 0; l < (int32_t)p->g->layers; l++)
         for (uint32_t h = 0; h < p->g->kv_heads; h++)
-            slot_copy(p, page_k(p, a, l, h), page_v(p, a, l, h), from % ATTN_BLOCK,
-                      page_k(p, b, l, h), page_v(p, b, l, h), to % ATTN_BLOCK);
+            for (size_t i = 0; i < n; i++) {
+                int32_t a = pages[from[i] / ATTN_BLOCK], b = pages[to[i] / ATTN_BLOCK];
+                slot_copy(p, page_k(p, a, l, h), page_v(p, a, l, h), from[i] % ATTN_BLOCK,
+                          page_k(p, b, l, h), page_v(p, b, l, h), to[i] % ATTN_BLOCK);
+            }
 }
 
 static const void *cpu_weights_view(const struct weights *w) { return w->memory; }
@@ -107,7 +191,7 @@ static void cpu_describe(const struct weights *w, char *text, size_t size)
 {
     size_t at = strlen(text);
     if (at >= size) return;
-    int n = snprintf(text + at, size - at, "level: %s%s\n", w->kernels.level,
+    int n = snprintf(text + at, size - at, "level: %s%s\n", w->kernels->level,
                      w->reference ? ", float32 weights" : "");
     bool seen[DT_COUNT] = { false };
     for (size_t i = 0; i < w->n; i++)
@@ -117,15 +201,19 @@ static void cpu_describe(const struct weights *w, char *text, size_t size)
         at += (size_t)n;
         if (at >= size) return;
         n = snprintf(text + at, size - at, "linear %s: %s%s%s\n", dtype_table[t].name,
-                     w->kernels.linear_level[t] ? w->kernels.linear_level[t] : "ref",
-                     w->kernels.linear_given[t] ? ", prompt rows " : "",
-                     w->kernels.linear_given[t] ? w->kernels.linear_given_level[t] : "");
+                     w->kernels->linear_level[t] ? w->kernels->linear_level[t] : "ref",
+                     w->kernels->linear_given[t] ? ", prompt rows " : "",
+                     w->kernels->linear_given[t] ? w->kernels->linear_given_level[t] : "");
     }
 }
 
 const struct backend backend_cpu = {
     .name = "cpu",
     .batch_invariant = true,
+    .open = cpu_open,
+    .close = cpu_close,
+    .memory = cpu_memory,
+    .costs = cpu_costs,
     .upload = cpu_upload,
     .weights_close = cpu_weights_close,
     .weights_bytes = cpu_weights_bytes,
@@ -136,8 +224,9 @@ const struct backend backend_cpu = {
     .program_close = cpu_program_close,
     .run = cpu_run,
     .page_copy = cpu_page_copy,
-    .slot_move = cpu_slot_move,
+    .slots_move = cpu_slots_move,
     .profile = cpu_profile,
     .profile_read = cpu_profile_read,
-    .peak = cpu_peak,
+    .roof_bytes = cpu_roof_bytes,
+    .roof_macs = cpu_roof_macs,
 };

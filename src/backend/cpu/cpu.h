@@ -15,6 +15,16 @@
 #include "kernels/kernels.h"
 #include <stdatomic.h>
 
+/* Threads, kernels and what of the machine's memory is taken. */
+struct cpu_device {
+    struct device device;
+    struct team *team;
+    struct kernels kernels;
+    uint32_t bits;          /* enum cpu_bits of the kernels                                    */
+    uint64_t memory;        /* the most that may be taken; 0: what the machine has             */
+    atomic_uint_fast64_t taken;
+};
+
 struct weight {
     enum dtype type; /* of the panels                                                   */
     uint32_t n_in, n_out, n_panels;
@@ -25,7 +35,8 @@ struct weight {
 };
 
 struct weights {
-    struct kernels kernels;
+    struct cpu_device *device;
+    struct kernels *kernels; /* the device's                                                    */
     struct weight *weight; /* [n], by graph parameter                                         */
     size_t n;
     void *memory;
@@ -95,7 +106,8 @@ struct profile;                    /* times of the phases, profile.h */
 struct program {
     const struct graph *g;
     const struct weights *w;
-    struct team *team;
+    struct cpu_device *device;
+    unsigned threads;
     struct program_limits limits;
     enum kv_type kv;
 
@@ -135,8 +147,14 @@ struct program {
 
 enum { SPLIT_ROWS = 8, SHARED_JOBS = 4, TILE_QUERIES = 64, TILE_GIVEN = 192, HEAD_PANELS = 8, HEAD_ROWS = 16 };
 
-stretto_status cpu_upload(struct weights **out, const struct graph *g, const struct binding *b,
-                          const struct upload_options *o, struct error *err);
+extern const struct backend backend_cpu;
+
+/* Threads for a caller who asks for so many (0: one for each CPU). */
+unsigned cpu_threads(const struct cpu_device *d, unsigned asked);
+
+stretto_status cpu_upload(struct weights **out, struct device *on, const struct graph *g,
+                          const struct binding *b, const struct upload_options *o,
+                          struct error *err);
 void cpu_weights_close(struct weights *w);
 
 /* Phases and buffers; p->memory NULL while measuring. */
@@ -147,7 +165,11 @@ stretto_status cpu_run(struct program *p, const struct step *s, struct answer *c
 /* profile.c */
 stretto_status cpu_profile(struct program *p, bool on, struct error *err);
 size_t cpu_profile_read(const struct program *p, struct op_time *out, size_t cap);
-uint64_t cpu_peak(const struct weights *w, enum arithmetic kind, size_t rounds);
+/* roof.c */
+stretto_status cpu_roof_bytes(const struct weights *w, unsigned threads, size_t bytes, double *rate,
+                              struct error *err);
+stretto_status cpu_roof_macs(const struct weights *w, unsigned threads,
+                             double rate[ARITHMETIC_KINDS], struct error *err);
 
 /* attention.c */
 struct scratch *attention_scratch(struct arena *a, const struct program *p);

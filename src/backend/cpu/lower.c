@@ -75,7 +75,7 @@ static uint8_t forms_read(const struct lower *l, int32_t param)
 {
     enum dtype t = l->p->w->weight[param].type;
     bool quantised = dtype_table[t].block > 1;
-    bool given = !l->p->limits.strict && l->p->w->kernels.linear_given[t];
+    bool given = !l->p->limits.strict && l->p->w->kernels->linear_given[t];
     return (uint8_t)((quantised ? FORM_CODES : 0) | (quantised && !given ? FORM_CODES_GIVEN : 0) |
                      (given ? FORM_BF16 : 0));
 }
@@ -274,7 +274,7 @@ static stretto_status take_all(struct lower *l, struct arena *a, struct error *e
 {
     struct program *p = l->p;
     const struct program_limits *lim = &p->limits;
-    unsigned threads = team_size(p->team);
+    unsigned threads = p->threads;
     l->phases = NULL;
     l->rows = NULL;
     walk(l);

@@ -28,7 +28,7 @@ void profile_begin_now(struct program *p)
     f->begin = clock_seconds();
     f->alone_total = 0;
     memset(f->alone, 0, p->n_phases * sizeof *f->alone);
-    for (unsigned t = 0; t < team_size(p->team); t++) {
+    for (unsigned t = 0; t < p->threads; t++) {
         f->lane[t].last = f->begin;
         f->lane[t].alone_seen = 0;
         memset(f->lane[t].work, 0, p->n_phases * sizeof(double));
@@ -145,7 +145,7 @@ static void needs(const struct program *p, const struct phase *ph, struct phase_
 void profile_end_now(struct program *p)
 {
     struct profile *f = p->profile;
-    unsigned threads = team_size(p->team);
+    unsigned threads = p->threads;
     double sum = 0;
     for (uint32_t i = 0; i < p->n_run; i++) {
         struct phase_time *t = &f->phase[i];
@@ -231,7 +231,7 @@ static enum arithmetic arithmetic_of(const struct program *p, const struct phase
         return ARITHMETIC_BF16;
     if (ph->kind != PHASE_LINEAR && ph->kind != PHASE_HEAD) return ARITHMETIC_F32;
     enum dtype t = p->w->weight[ph->part[0].param].type;
-    if (given && p->w->kernels.linear_given[t]) return ARITHMETIC_BF16;
+    if (given && p->w->kernels->linear_given[t]) return ARITHMETIC_BF16;
     return dtype_table[t].block > 1 ? ARITHMETIC_INT8 : ARITHMETIC_F32;
 }
 
@@ -240,7 +240,7 @@ static enum arithmetic arithmetic_of(const struct program *p, const struct phase
 
 static void *take_profile(struct program *p, struct arena *a)
 {
-    size_t n = p->n_phases, threads = team_size(p->team);
+    size_t n = p->n_phases, threads = p->threads;
     struct profile *f = arena_take(a, sizeof *f);
     struct phase_time *phase = arena_take(a, n * sizeof *phase);
     double *alone = arena_take(a, n * sizeof *alone);
@@ -293,10 +293,4 @@ size_t cpu_profile_read(const struct program *p, struct op_time *out, size_t cap
     }
     out[n] = (struct op_time){.name = "plan, answers", .count = f->steps, .seconds = f->rest};
     return n + 1;
-}
-
-uint64_t cpu_peak(const struct weights *w, enum arithmetic kind, size_t rounds)
-{
-    const struct kernels *k = &w->kernels;
-    return k->peak[kind] ? k->peak[kind](rounds) : 0;
 }

@@ -56,7 +56,7 @@ static void embed(const struct program *p, const struct row_instr *r, size_t row
 static void norm(const struct program *p, const struct graph_node *n, const float *x, size_t width,
                  float *out)
 {
-    const struct kernels *k = &p->w->kernels;
+    const struct kernels *k = p->w->kernels;
     int32_t with = node_param(p->g, n, 1);
     const float *w = p->w->weight[node_param(p->g, n, 0)].vector;
     const float *b = with == GRAPH_NONE ? NULL : p->w->weight[with].vector;
@@ -71,7 +71,7 @@ static void norm(const struct program *p, const struct graph_node *n, const floa
 static void store(const struct program *p, const struct row_instr *r, size_t row, const float *key,
                   const float *v)
 {
-    const struct kernels *k = &p->w->kernels;
+    const struct kernels *k = p->w->kernels;
     int32_t slot = p->step->slot[row],
             page = step_page(p->step, 0, (size_t)p->step->seq[row], slot / ATTN_BLOCK);
     size_t hd = p->g->kv_head_dim, j = (size_t)(slot % ATTN_BLOCK);
@@ -89,7 +89,7 @@ static bool is_given(const struct program *p, enum rows_kind kind, size_t row)
 static void make_forms(const struct program *p, const struct place *at, bool given, size_t row,
                        const float *x, size_t width)
 {
-    const struct kernels *k = &p->w->kernels;
+    const struct kernels *k = p->w->kernels;
     if (at->forms & (given ? FORM_CODES_GIVEN : FORM_CODES))
         k->quantize(x, width, at->q + row * at->ldq, at->d + row * at->ldd, at->s + row * at->ldd,
                     at->sum + 2 * row * at->ldd);
@@ -98,7 +98,7 @@ static void make_forms(const struct program *p, const struct place *at, bool giv
 
 static void row_op(const struct program *p, const struct row_instr *r, size_t row)
 {
-    const struct kernels *k = &p->w->kernels;
+    const struct kernels *k = p->w->kernels;
     const struct graph_node *n = r->node;
     const struct place *in = r->in == GRAPH_NONE ? NULL : &p->place[r->in];
     const struct place *in2 = r->in2 == GRAPH_NONE ? NULL : &p->place[r->in2];
@@ -172,7 +172,7 @@ static void linear_rows(const struct program *p, const struct weight *w, const s
                         enum rows_kind kind, size_t row, size_t n, uint32_t panel,
                         uint32_t n_panels, float *y, size_t ldy)
 {
-    const struct kernels *k = &p->w->kernels;
+    const struct kernels *k = p->w->kernels;
     const char *panels = (const char *)w->panels + panel * w->panel_bytes;
     linear_fn *given = p->limits.strict ? NULL : k->linear_given[w->type];
     for (size_t i = 0; i < n;) {
@@ -203,7 +203,7 @@ struct share {
  * end. Past the last share n is 0. */
 static struct share share_of(const struct program *p, size_t i, size_t units, size_t least)
 {
-    size_t threads = team_size(p->team), first = 0, n = threads == 1 ? units : units / threads / 2;
+    size_t threads = p->threads, first = 0, n = threads == 1 ? units : units / threads / 2;
     for (; i >= threads && n > least; n = (units - first) / threads / 2)
         i -= threads, first += threads * n;
     if (n < least) n = least;
@@ -230,7 +230,7 @@ static size_t linear_least(const struct program *p, const struct phase *ph)
 /* Panels between two looks at whether to stop: some 10^8 multiply-adds of a block of rows. */
 static size_t linear_piece(const struct program *p, const struct weight *w, size_t rows, size_t n)
 {
-    size_t most = p->w->kernels.row_block;
+    size_t most = p->w->kernels->row_block;
     size_t panels = ((size_t)1 << 27) / ((rows < most ? rows : most) * w->n_in * PANEL_COLS + 1);
     if (!p->step->cancel || panels >= n) return n;
     return panels < 8 ? 8 : panels / 8 * 8;
@@ -238,7 +238,7 @@ static size_t linear_piece(const struct program *p, const struct weight *w, size
 
 static void linear_share(struct program *p, const struct phase *ph, struct share s)
 {
-    size_t rows = rows_of(p, ph->rows), most = p->w->kernels.row_block;
+    size_t rows = rows_of(p, ph->rows), most = p->w->kernels->row_block;
     for (uint32_t i = 0; i < ph->n_parts && s.n; i++) {
         const struct weight *w = &p->w->weight[ph->part[i].param];
         if (s.first >= w->n_panels) { s.first -= w->n_panels; continue; }
@@ -292,7 +292,7 @@ static void top_scan(struct step_top *t, const float *x, size_t n, size_t at, in
  * only to where it was asked for. */
 static void head_item(struct program *p, const struct phase *ph, size_t item, unsigned rank)
 {
-    const struct kernels *k = &p->w->kernels;
+    const struct kernels *k = p->w->kernels;
     const struct weight *w = &p->w->weight[ph->part[0].param];
     int32_t with = ph->part[0].bias;
     const float *bias = with == GRAPH_NONE ? NULL : p->w->weight[with].vector;
@@ -333,7 +333,7 @@ static void head_item(struct program *p, const struct phase *ph, size_t item, un
 static bool is_serial(const struct program *p, const struct phase *ph)
 {
     return ph->kind == PHASE_ROWS
-        && (rows_of(p, ph->rows) <= SERIAL_ROWS || team_size(p->team) == 1);
+        && (rows_of(p, ph->rows) <= SERIAL_ROWS || p->threads == 1);
 }
 
 /* Runs the short phases that come next; leaves p->next at the first that is worth sharing. */
@@ -405,7 +405,7 @@ static void step_thread(void *arg, unsigned rank)
             break;
         }
         profile_mark(p, rank, at, PROFILE_WORK);
-        team_barrier(p->team, phase_done, p);
+        team_barrier(p->device->team, phase_done, p);
         profile_mark(p, rank, at, PROFILE_WAIT);
     }
 }
@@ -416,7 +416,7 @@ static void step_thread(void *arg, unsigned rank)
 static struct best best_of(const struct program *p, size_t i)
 {
     struct best b = p->best[i];
-    for (unsigned t = 1; t < team_size(p->team); t++) {
+    for (unsigned t = 1; t < p->threads; t++) {
         struct best c = p->best[(size_t)t * p->limits.max_asks + i];
         c.nan |= b.nan;
         b.nan = c.nan;
@@ -429,7 +429,7 @@ static struct best best_of(const struct program *p, size_t i)
 static struct step_top top_of(const struct program *p, size_t i)
 {
     struct step_top all = p->top[i];
-    for (unsigned t = 1; t < team_size(p->team); t++) {
+    for (unsigned t = 1; t < p->threads; t++) {
         const struct step_top *x = &p->top[(size_t)t * p->limits.max_asks + i];
         for (int k = 0; k < STEP_TOP && x->id[k] >= 0; k++)
             if (above(x->logit[k], x->id[k], &all, STEP_TOP - 1))
@@ -493,7 +493,7 @@ static void begin(struct program *p, const struct step *s, struct answer *const 
     p->answers = answers;
     for (size_t i = 0; i < p->n_phases; i++)
         atomic_store_explicit(&p->tickets[i], 0, memory_order_relaxed);
-    for (unsigned t = 0; t < team_size(p->team); t++)
+    for (unsigned t = 0; t < p->threads; t++)
         for (size_t i = 0; i < s->n_heads; i++) {
             size_t at = (size_t)t * p->limits.max_asks + i;
             p->best[at] = (struct best){ .id = -1 };
@@ -513,7 +513,7 @@ stretto_status cpu_run(struct program *p, const struct step *s, struct answer *c
     profile_begin(p);
     begin(p, s, answers);
     serial_phases(p);
-    if (p->next < p->n_run && !atomic_load(&p->stop)) team_run_some(p->team, step_thread, p);
+    if (p->next < p->n_run && !atomic_load(&p->stop)) team_run_some(p->device->team, p->threads, step_thread, p);
     bool cancelled = atomic_load(&p->stop) != 0;
     if (!cancelled) answer(p);
     profile_end(p);

@@ -13,11 +13,14 @@ struct upload {
     const struct upload_options *o;
     atomic_size_t ticket;
     atomic_uint_fast64_t done;
-    uint64_t total;
+    uint64_t total, turn; /* `turn`: where `done` ends this turn of the threads               */
     size_t *first_panel; /* [n + 1]                                                   */
 };
 
-enum { RELEASE_BYTES = 1 << 20 };
+/* So much is packed before others that wait for the threads get them: a step of theirs is hardly later. */
+enum { RELEASE_BYTES = 1 << 20, TURN_BYTES = 1 << 26 };
+
+static bool cancelled(const struct upload *u) { return u->o->cancel && *u->o->cancel; }
 
 /* 16 columns of a transposed float tensor, gathered into columns of the same type. */
 static void gather(const struct param_bytes *s, uint32_t col, uint32_t n, void *out)
@@ -68,9 +71,9 @@ static void pack_thread(void *arg, unsigned rank)
 {
     struct upload *u = arg;
     size_t n = u->w->n, panels = u->first_panel[n], param = 0;
-    for (;;) {
+    while (atomic_load(&u->done) < u->turn) {
         size_t i = atomic_fetch_add(&u->ticket, 1);
-        if (i >= panels || (u->o->cancel && *u->o->cancel)) return;
+        if (i >= panels || cancelled(u)) return;
         while (u->first_panel[param + 1] <= i) param++;
         pack_one(u, param, (uint32_t)(i - u->first_panel[param]), u->column[rank]);
         uint64_t done = atomic_fetch_add(&u->done, u->w->weight[param].panel_bytes);
@@ -158,30 +161,37 @@ static stretto_status upload_into(struct upload *u, const struct graph *g, bool 
     for (size_t i = 0; i < w->n; i++)
         if (u->panels[i] && w->weight[i].n_in > column) column = w->weight[i].n_in;
     w->bytes = a.top;
-    TRY(check_memory(w, u->o->memory, err));
+    struct device *d = &w->device->device;
+    TRY(check_memory(w, d->backend->memory(d), err));
     w->memory = mem_map(w->bytes);
     if (!w->memory)
         return fail(err, STRETTO_E_NOMEM,
                     "no memory for %.0f MB of weights; close other programs or take a "
                     "smaller model",
                     (double)w->bytes / 1e6);
+    atomic_fetch_add(&w->device->taken, w->bytes);
     a = (struct arena){ .base = w->memory, .cap = w->bytes };
     TRY(place_weights(u, g, table, &a, err));
     u->total = a.top;
-    for (unsigned r = 0; r < team_size(u->o->team); r++) {
+    unsigned threads = cpu_threads(w->device, u->o->threads);
+    TRY(team_grow(w->device->team, threads, err));
+    for (unsigned r = 0; r < threads; r++) {
         u->column[r] = mem_alloc(2 * PANEL_COLS * column * sizeof(float));
         if (!u->column[r]) return fail(err, STRETTO_E_NOMEM, "out of memory while packing weights");
     }
-    team_run(u->o->team, pack_thread, u);
-    if (u->o->cancel && *u->o->cancel) return fail(err, STRETTO_E_CANCEL, "loading was cancelled");
+    for (size_t n = u->first_panel[w->n]; atomic_load(&u->ticket) < n && !cancelled(u);) {
+        u->turn = atomic_load(&u->done) + TURN_BYTES;
+        team_run(w->device->team, threads, pack_thread, u);
+    }
+    if (cancelled(u)) return fail(err, STRETTO_E_CANCEL, "loading was cancelled");
     if (u->o->progress) u->o->progress(u->o->ud, u->total, u->total);
     return STRETTO_OK;
 }
 
-stretto_status cpu_upload(struct weights **out, const struct graph *g, const struct binding *b,
-                          const struct upload_options *o, struct error *err)
+stretto_status cpu_upload(struct weights **out, struct device *on, const struct graph *g,
+                          const struct binding *b, const struct upload_options *o,
+                          struct error *err)
 {
-    *out = NULL;
     size_t n = g->n_params;
     struct upload u = { .o = o };
     struct weights *w = mem_zalloc(1, sizeof *w);
@@ -193,11 +203,9 @@ stretto_status cpu_upload(struct weights **out, const struct graph *g, const str
     if (!w || !src || !use || !u.first_panel || !w->weight)
         s = fail(err, STRETTO_E_NOMEM, "out of memory while loading");
     else {
-        uint32_t ceiling = UINT32_MAX;
-        if (o->level && !cpu_ceiling(o->level, &ceiling))
-            s = fail(err, STRETTO_E_ARG, "STRETTO_CPU=%s is no level of this CPU architecture; "
-                     "'stretto info' lists them", o->level);
-        kernels_init(&w->kernels, cpu_detect() & ceiling);
+        w->device = (struct cpu_device *)(void *)on;
+        device_hold(on);
+        w->kernels = &w->device->kernels;
         w->n = n;
         w->reference = o->reference;
         for (size_t i = 0; i < n && s == STRETTO_OK; i++)
@@ -221,7 +229,9 @@ stretto_status cpu_upload(struct weights **out, const struct graph *g, const str
 void cpu_weights_close(struct weights *w)
 {
     if (!w) return;
+    if (w->memory) atomic_fetch_sub(&w->device->taken, w->bytes);
     mem_unmap(w->memory, w->bytes);
     mem_free(w->weight);
+    if (w->device) device_drop(&w->device->device);
     mem_free(w);
 }

@@ -3,7 +3,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-struct job { struct team *t; _Atomic int sum; int serial, seen[8]; };
+struct job { struct team *t; unsigned n; _Atomic int sum; int serial, seen[8]; };
 
 static void count(void *p) { ((struct job *)p)->serial++; }
 
@@ -13,7 +13,7 @@ static void work(void *p, unsigned rank)
     for (int round = 1; round <= 100; round++) {
         atomic_fetch_add(&j->sum, 1);
         team_barrier(j->t, count, j);
-        if (atomic_load(&j->sum) != round * (int)team_size(j->t)) j->seen[rank]++;
+        if (atomic_load(&j->sum) != round * (int)j->n) j->seen[rank]++;
         team_barrier(j->t, NULL, NULL);
     }
 }
@@ -24,11 +24,12 @@ static void barriers_hold(void **state)
     (void)state;
     for (unsigned n = 1; n <= 8; n++) {
         struct error e = { 0 };
-        struct job j = { 0 };
-        assert_int_equal(team_open(&j.t, n, &e), STRETTO_OK);
+        struct job j = { .n = n };
+        assert_int_equal(team_open(&j.t, &e), STRETTO_OK);
+        assert_int_equal(team_grow(j.t, n, &e), STRETTO_OK);
         for (int run = 1; run <= 20; run++) {
             atomic_store(&j.sum, 0);
-            team_run(j.t, work, &j);
+            team_run(j.t, n, work, &j);
             assert_int_equal(j.serial, run * 100);
         }
         for (unsigned r = 0; r < n; r++) assert_int_equal(j.seen[r], 0);
@@ -54,13 +55,14 @@ static void some_of_them(void **state)
     (void)state;
     for (unsigned n = 1; n <= 8; n++) {
         struct error e = { 0 };
-        struct job j = { 0 };
-        assert_int_equal(team_open(&j.t, n, &e), STRETTO_OK);
+        struct job j = { .n = n };
+        assert_int_equal(team_open(&j.t, &e), STRETTO_OK);
+        assert_int_equal(team_grow(j.t, n, &e), STRETTO_OK);
         for (int run = 1; run <= 200; run++) {
             atomic_store(&j.sum, 0);
             j.serial = 0;
             memset(j.seen, 0, sizeof j.seen);
-            team_run_some(j.t, share, &j);
+            team_run_some(j.t, n, share, &j);
             assert_int_equal(j.serial, 10);
             assert_int_equal(j.seen[0], 1);
             for (unsigned r = 1; r < 8; r++)
@@ -69,7 +71,7 @@ static void some_of_them(void **state)
             memset(&j.seen, 0, sizeof j.seen);
             atomic_store(&j.sum, 0);
             j.serial = 0;
-            team_run(j.t, work, &j);
+            team_run(j.t, n, work, &j);
             assert_int_equal(j.serial, 100);
             for (unsigned r = 0; r < n; r++) assert_int_equal(j.seen[r], 0);
         }
@@ -85,8 +87,9 @@ static void sizes(void **state)
     const char *why;
     assert_true(team_cpus(&why) >= 1);
     assert_non_null(why);
-    assert_int_equal(team_open(&t, TEAM_MAX + 1, &e), STRETTO_E_ARG);
-    assert_null(t);
+    assert_int_equal(team_open(&t, &e), STRETTO_OK);
+    assert_int_equal(team_grow(t, TEAM_MAX + 1, &e), STRETTO_E_ARG);
+    team_close(t);
 }
 
 int main(void)
