@@ -157,11 +157,10 @@ static stretto_status project_open(struct head_file *h, struct projection *p, st
     const struct config *c = &h->model->config;
     struct graph_builder b = { .g = &p->graph, .err = err, .layer = -1 };
     int32_t x = graph_ask(&b, graph_input(&b, h->width));
-    p->graph.hidden = GRAPH_NONE;
     x = graph_linear(&b, x, c->tied ? "token_embd.weight" : "output.weight", NULL, h->vocab);
     if (c->logit_softcap > 0) x = graph_softcap(&b, x, c->logit_softcap);
+    graph_answer(&b, GRAPH_NONE, x);
     TRY(b.status);
-    p->graph.logits = x;
     struct found found = { h, p->first };
     struct binding binding = { &found, find_param };
     struct upload_options up = { .threads = h->threads, .reference = h->model->reference };

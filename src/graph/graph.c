@@ -144,6 +144,12 @@ int32_t graph_attention(struct graph_builder *b, int32_t q, int32_t k, int32_t v
     if (!kv_heads || heads % kv_heads || vq->width != heads * head_dim
         || vk->width != kv_heads * head_dim || vv->width != kv_heads * head_dim)
         return refuse(b, STRETTO_E_FORMAT, "attention heads do not fit the tensors");
+    if (kv_heads != b->g->kv_heads || head_dim != b->g->kv_head_dim)
+        return refuse(b, STRETTO_E_FORMAT, "attention heads do not fit the cache");
+    if (window && !causal)
+        return refuse(b, STRETTO_E_UNSUP, "a window of rows that see each other is not supported");
+    if (vq->rows != ROWS_ALL || vk->rows != ROWS_ALL || vv->rows != ROWS_ALL)
+        return refuse(b, STRETTO_E_FORMAT, "attention needs all rows, not those that ask alone");
     struct graph_node n = { .op = OP_ATTENTION, .in = LINKS(b, q, k, v),
                             .attention = { heads, kv_heads, head_dim, window, scale, softcap,
                                            causal } };
@@ -190,7 +196,21 @@ int32_t graph_ask(struct graph_builder *b, int32_t x)
 {
     const struct graph_value *v = value(b, x);
     if (!v) return GRAPH_NONE;
+    if (v->rows != ROWS_ALL)
+        return refuse(b, STRETTO_E_FORMAT, "rows that ask are picked out of all rows, once");
     return node(b, (struct graph_node){ .op = OP_ASK, .in = LINKS(b, x) }, ROWS_ASKING, v->width);
+}
+
+void graph_answer(struct graph_builder *b, int32_t hidden, int32_t logits)
+{
+    int32_t answer[2] = { hidden, logits };
+    for (int i = 0; i < 2; i++) {
+        const struct graph_value *v = value(b, answer[i]);
+        if (v && v->rows != ROWS_ASKING)
+            refuse(b, STRETTO_E_FORMAT, "an answer is made for the rows that ask, not for all");
+    }
+    b->g->hidden = hidden;
+    b->g->logits = logits;
 }
 
 void graph_done(struct graph *g)

@@ -112,6 +112,8 @@ static inline int32_t node_param(const struct graph *g, const struct graph_node 
  * builder, so a builder may run to its end and look once. */
 struct graph_builder { struct graph *g; struct error *err; stretto_status status; int32_t layer; };
 
+/* Before the first node, g has the cache's shape and the rope tables that its nodes are held to. */
+
 int32_t graph_embed(struct graph_builder *b, const char *param, uint32_t rows, uint32_t width,
                     enum embed_index index);
 /* Rows bring vectors of this width (step.h). */
@@ -132,6 +134,9 @@ int32_t graph_add(struct graph_builder *b, int32_t x, int32_t y);
 int32_t graph_scale(struct graph_builder *b, int32_t x, float by);
 int32_t graph_softcap(struct graph_builder *b, int32_t x, float cap);
 int32_t graph_ask(struct graph_builder *b, int32_t x);
+/* What a step answers, GRAPH_NONE for none: values of the rows that ask, which other nodes may read
+ * too. */
+void graph_answer(struct graph_builder *b, int32_t hidden, int32_t logits);
 
 void graph_done(struct graph *g);
 int32_t graph_param_find(const struct graph *g, const char *name);

@@ -214,8 +214,7 @@ static stretto_status check_closed(const struct graph *g, const struct family *f
 stretto_status graph_build(struct graph *g, const struct family *f, const struct config *c,
                            const struct source *s, struct error *err)
 {
-    *g = (struct graph){ .hidden = GRAPH_NONE, .logits = GRAPH_NONE, .layers = c->layers,
-                         .kv_heads = c->kv_heads, .kv_head_dim = c->head_dim,
+    *g = (struct graph){ .layers = c->layers, .kv_heads = c->kv_heads, .kv_head_dim = c->head_dim,
                          .bidirectional = f->bidirectional };
     struct build x = { .b = { .g = g, .err = err, .layer = -1 }, .f = f, .c = c, .s = s };
     TRY(read_rope_tables(g, f, c, s, err));
@@ -227,8 +226,7 @@ stretto_status graph_build(struct graph *g, const struct family *f, const struct
     x.b.layer = -1;
     h = graph_ask(&x.b, h);
     if (f->norm_at != NORM_AFTER) h = norm(&x, h, "output_norm");
-    g->hidden = h;
-    if (!f->bidirectional) g->logits = head(&x, h);
+    graph_answer(&x.b, h, f->bidirectional ? GRAPH_NONE : head(&x, h));
     stretto_status st = x.b.status;
     if (st == STRETTO_OK) st = check_closed(g, f, s, err);
     if (st != STRETTO_OK) graph_done(g);

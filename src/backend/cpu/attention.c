@@ -36,20 +36,22 @@ static size_t queries_at_once(const struct program *p)
     return attention_given(p, p->g->kv_head_dim) ? TILE_GIVEN : TILE_QUERIES;
 }
 
-static size_t tile_queries(const struct program *p)
+/* Query heads that share a K/V head, at most: layers may differ. */
+static uint32_t group_of(const struct graph *g)
 {
-    size_t most = queries_at_once(p);
-    for (size_t i = 0; i < p->g->n_nodes; i++)
-        if (p->g->nodes[i].op == OP_ATTENTION) {
-            size_t group = p->g->nodes[i].attention.heads / p->g->nodes[i].attention.kv_heads;
-            if (group > most) most = group;
-        }
+    uint32_t most = 1;
+    for (size_t i = 0; i < g->n_nodes; i++) {
+        const struct graph_node *n = &g->nodes[i];
+        if (n->op == OP_ATTENTION && n->attention.heads / n->attention.kv_heads > most)
+            most = n->attention.heads / n->attention.kv_heads;
+    }
     return most;
 }
 
 struct scratch *attention_scratch(struct arena *a, const struct program *p)
 {
-    size_t n = tile_queries(p), hd = p->g->kv_head_dim;
+    size_t n = queries_at_once(p), hd = p->g->kv_head_dim;
+    if (n < group_of(p->g)) n = group_of(p->g);
     struct scratch s = { .queries = n }, *out = arena_take(a, sizeof s);
     s.q = arena_take(a, n * hd * sizeof(float));
     s.acc = arena_take(a, n * hd * sizeof(float));
@@ -69,7 +71,7 @@ struct scratch *attention_scratch(struct arena *a, const struct program *p)
     s.hi = arena_take(a, n * sizeof(int32_t));
     s.k_page = arena_take(a, kv_k_bytes(p->kv, hd));
     s.v_page = arena_take(a, kv_v_bytes(p->kv, hd));
-    s.logits = arena_take(a, (size_t)HEAD_ROWS * HEAD_PANELS * PANEL_COLS * sizeof(float));
+    s.logits = arena_take(a, (size_t)HEAD_ROWS * HEAD_COLS * sizeof(float));
     if (a->base && out) *out = s;
     return out;
 }
@@ -89,14 +91,6 @@ void *page_v(const struct program *p, int32_t page, int32_t layer, uint32_t head
 
 /* ---- tiles
  * ------------------------------------------------------------------------------------------ */
-
-static uint32_t group_of(const struct graph *g)
-{
-    for (size_t i = 0; i < g->n_nodes; i++)
-        if (g->nodes[i].op == OP_ATTENTION)
-            return g->nodes[i].attention.heads / g->nodes[i].attention.kv_heads;
-    return 1;
-}
 
 /* Rows of one role from `row` on, at most n. */
 static int32_t same_role(const struct step *s, int32_t row, int32_t n)

@@ -64,9 +64,11 @@ struct phase {
     enum phase_kind kind;
     enum rows_kind rows;
     uint32_t first, count; /* PHASE_ROWS: row instructions                                    */
-    uint32_t n_parts;      /* PHASE_LINEAR, PHASE_HEAD                                        */
-    struct { int32_t in, out, param, bias; } part[MAX_PARTS]; /* bias: of the head, or GRAPH_NONE */
+    uint32_t n_parts; /* PHASE_LINEAR; PHASE_HEAD: 1, or 0 where other nodes made the logits  */
+    /* Of the head: out is GRAPH_NONE where nobody reads its value, bias where it has none. */
+    struct { int32_t in, out, param, bias; } part[MAX_PARTS];
     const struct graph_node *node; /* PHASE_ATTENTION; PHASE_HEAD: the softcap or NULL */
+    int32_t capped; /* PHASE_HEAD: the softcap's value, GRAPH_NONE where nobody reads it       */
     int32_t cache_layer;
 };
 
@@ -115,6 +117,7 @@ struct program {
     struct row_instr *rows;
     struct place *place; /* [n_values]                                                      */
     size_t n_phases, n_rows_instr;
+    bool ends_in_head; /* the last phase is for answers made of logits alone                     */
     float *angles[ROPE_TABLES]; /* [max_rows][n_rot]: cosines, sines */
     struct scratch **scratch; /* [threads]                                                       */
     void *memory;             /* everything above, one block                                     */
@@ -145,7 +148,8 @@ struct program {
     struct step_top *top; /* [threads][max_asks]                          */
 };
 
-enum { SPLIT_ROWS = 8, SHARED_JOBS = 4, TILE_QUERIES = 64, TILE_GIVEN = 192, HEAD_PANELS = 8, HEAD_ROWS = 16 };
+enum { SPLIT_ROWS = 8, SHARED_JOBS = 4, TILE_QUERIES = 64, TILE_GIVEN = 192 };
+enum { HEAD_PANELS = 8, HEAD_COLS = HEAD_PANELS * PANEL_COLS, HEAD_ROWS = 16 };
 
 extern const struct backend backend_cpu;
 
@@ -188,6 +192,6 @@ void slot_copy(const struct program *p, const void *k, const void *v, int32_t fr
 void *page_k(const struct program *p, int32_t page, int32_t layer, uint32_t head);
 void *page_v(const struct program *p, int32_t page, int32_t layer, uint32_t head);
 
-/* A place in per-thread scratch for the head's logits: [HEAD_ROWS][HEAD_PANELS * 16]. */
+/* A place in per-thread scratch for the head's logits: [HEAD_ROWS][HEAD_COLS]. */
 float *scratch_logits(struct scratch *s);
 #endif

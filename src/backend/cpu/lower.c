@@ -1,11 +1,42 @@
-/* Lowering: the graph's nodes become phases. Linear layers that read the same input and stand side
- * by side share a phase (q|k|v, gate|up); row-wise operations between two of them share one pass
- * over each row, the quantisation of the next layer's input included. Buffers are planned by the
- * phases between a value's birth and its last use, so two values that never live together share
- * memory. */
+/* Lowering: the graph's nodes become phases. What fuses is decided by who reads a value, not by
+ * what stands beside what. A value's uses are the inputs that name it, and one for each answer
+ * (hidden, logits) that it is; a value that has a use is written where its readers look for it.
+ *
+ *   linear   All linear layers that read one value run together, where the first of them stands
+ *            (q|k|v, gate|up): one barrier, and the value's rows stay in the cache. That value is
+ *            all they need, so none of them can come too early. Biases are added in the row pass
+ *            behind, before anybody reads.
+ *   rows     Row-wise operations that follow one another are one pass over each row, without a
+ *            barrier. All rows and the rows that ask do not share a pass: a row that asks reads a
+ *            row that another thread may have written.
+ *   forms    What linear layers read besides float32 (codes, bf16) is made once for each value, in
+ *            the pass before the first of them, in all forms that any of them reads.
+ *   act * x  An activation whose only use is a multiplication is one instruction with it where the
+ *            kernels have one (same bits, kernels.h). Its value is never written.
+ *   head     The linear layer that makes the logits, with its bias and softcap. Answers come out of
+ *            the threads' scratch; its value, and the softcap's, is written only where another node
+ *            or the hidden state reads it. Without such a reader the head is the last phase, and a
+ *            step in which nobody wants logits ends before it. Logits that something else makes
+ *            are read from where it wrote them.
+ *
+ * Buffers are planned by the phases between a value's birth and its last use, so two values that
+ * never live together share memory; the hidden state lives to the end. tests/unit/backend holds
+ * graphs of random shape to an interpreter that knows nothing of all this. */
 #include "backend/cpu/cpu.h"
 #include "base/memory.h"
 #include <string.h>
+
+/* What lowering knows of a value. */
+struct life {
+    uint32_t uses;
+    int32_t reader;     /* the node that reads it, the last if there are several; or GRAPH_NONE  */
+    int32_t born, dies; /* phase numbers; born -1: it is never written                           */
+    uint8_t forms;      /* enum form: what linear layers read it as                              */
+    bool formed;        /* a pass that makes them has been planned                               */
+};
+
+struct buffer_plan { size_t at, bytes; int32_t free_after; };
+enum { VALUE_BUFFERS = 4 };   /* float32, codes, scales and sums, bf16 */
 
 struct lower {
     struct program *p;
@@ -14,12 +45,71 @@ struct lower {
     struct row_instr *rows;
     size_t n_phases, n_rows;
     struct phase last; /* the newest phase, also while counting                   */
-    struct { const struct graph_node *node; } bias[MAX_PARTS];
-    size_t n_bias;
-    int32_t *born, *dies; /* [n_values] phase numbers                                */
-    uint8_t *forms;       /* [n_values] enum form: what linear layers read it as     */
+    struct life *life; /* [n_values]                                              */
+    bool *done;        /* [n_nodes] a linear layer that joined one before it      */
+    const struct graph_node *head, *cap; /* NULL: the logits are made otherwise; no softcap  */
     int32_t cache_layer;
+    struct buffer_plan *buffer; /* [VALUE_BUFFERS * n_values] */
+    size_t n_buffers;
 };
+
+/* ---- who reads what
+ * ------------------------------------------------------------------------------- */
+
+static void use(struct lower *l, int32_t v, int32_t reader)
+{
+    if (v == GRAPH_NONE) return;
+    l->life[v].uses++;
+    if (reader != GRAPH_NONE) l->life[v].reader = reader;
+}
+
+/* Linear layers with weights of this type read rows in these forms, besides float32. */
+static uint8_t forms_read(const struct lower *l, int32_t param)
+{
+    enum dtype t = l->p->w->weight[param].type;
+    bool quantised = dtype_table[t].block > 1;
+    bool given = !l->p->limits.strict && l->p->w->kernels->linear_given[t];
+    return (uint8_t)((quantised ? FORM_CODES : 0) | (quantised && !given ? FORM_CODES_GIVEN : 0) |
+                     (given ? FORM_BF16 : 0));
+}
+
+static const struct graph_node *maker(const struct graph *g, int32_t v)
+{
+    return &g->nodes[g->values[v].made_by];
+}
+
+static void find_head(struct lower *l)
+{
+    const struct graph *g = l->g;
+    l->head = l->cap = NULL;
+    if (g->logits == GRAPH_NONE) return;
+    const struct graph_node *n = maker(g, g->logits), *cap = NULL;
+    if (n->op == OP_SOFTCAP) {
+        cap = n;
+        n = maker(g, node_in(g, n, 0));
+    }
+    if (n->op != OP_LINEAR) return;
+    l->head = n;
+    l->cap = cap;
+}
+
+static void count_uses(struct lower *l)
+{
+    const struct graph *g = l->g;
+    for (size_t v = 0; v < g->n_values; v++)
+        l->life[v] = (struct life){ .reader = GRAPH_NONE, .born = -1, .dies = -1 };
+    for (size_t i = 0; i < g->n_nodes; i++) {
+        const struct graph_node *n = &g->nodes[i];
+        for (uint32_t k = 0; k < n->in.count; k++) use(l, node_in(g, n, k), (int32_t)i);
+        if (n->op == OP_LINEAR)
+            l->life[node_in(g, n, 0)].forms |= forms_read(l, node_param(g, n, 0));
+    }
+    use(l, g->hidden, GRAPH_NONE);
+    use(l, g->logits, GRAPH_NONE);
+}
+
+/* ---- phases
+ * --------------------------------------------------------------------------------------- */
 
 static void store_last(struct lower *l)
 {
@@ -34,22 +124,20 @@ static void new_phase(struct lower *l, struct phase ph)
     store_last(l);
 }
 
+/* The newest phase reads or writes the value. */
 static void touch(struct lower *l, int32_t v)
 {
     if (v == GRAPH_NONE) return;
     int32_t now = (int32_t)l->n_phases - 1;
-    if (l->born[v] < 0) l->born[v] = now;
-    l->dies[v] = now;
+    if (l->life[v].born < 0) l->life[v].born = now;
+    l->life[v].dies = now;
 }
-
-static void flush_bias(struct lower *l);
 
 static void row(struct lower *l, struct row_instr r, enum rows_kind rows)
 {
-    flush_bias(l);
     if (!l->n_phases || l->last.kind != PHASE_ROWS || l->last.rows != rows)
-        new_phase(l,
-                  (struct phase){.kind = PHASE_ROWS, .rows = rows, .first = (uint32_t)l->n_rows});
+        new_phase(l, (struct phase){ .kind = PHASE_ROWS, .rows = rows,
+                                     .first = (uint32_t)l->n_rows });
     if (l->rows) l->rows[l->n_rows] = r;
     l->n_rows++;
     l->last.count++;
@@ -59,146 +147,171 @@ static void row(struct lower *l, struct row_instr r, enum rows_kind rows)
     touch(l, r.out);
 }
 
-static void flush_bias(struct lower *l)
-{
-    size_t n = l->n_bias;
-    l->n_bias = 0;
-    for (size_t i = 0; i < n; i++) {
-        const struct graph_node *node = l->bias[i].node;
-        row(l, (struct row_instr){ ROW_BIAS, node, node->out, GRAPH_NONE, node->out, 0 },
-            l->g->values[node->out].rows);
-    }
-}
-
-/* Linear layers with weights of this type read rows in these forms, besides float32. */
-static uint8_t forms_read(const struct lower *l, int32_t param)
-{
-    enum dtype t = l->p->w->weight[param].type;
-    bool quantised = dtype_table[t].block > 1;
-    bool given = !l->p->limits.strict && l->p->w->kernels->linear_given[t];
-    return (uint8_t)((quantised ? FORM_CODES : 0) | (quantised && !given ? FORM_CODES_GIVEN : 0) |
-                     (given ? FORM_BF16 : 0));
-}
-
-/* The row pass that makes them, once a value: which ones is looked up when it runs. */
-static void make_forms(struct lower *l, const struct graph_node *n, enum rows_kind rows)
+/* Which of the forms a row gets is looked up when it runs. */
+static void make_forms(struct lower *l, const struct graph_node *n)
 {
     int32_t x = node_in(l->g, n, 0);
-    uint8_t *have = &l->forms[x], want = forms_read(l, node_param(l->g, n, 0));
-    if (want && !*have)
-        row(l, (struct row_instr){ ROW_QUANT, n, x, GRAPH_NONE, GRAPH_NONE, 0 }, rows);
-    *have |= want;
+    if (!l->life[x].forms || l->life[x].formed) return;
+    l->life[x].formed = true;
+    row(l, (struct row_instr){ ROW_QUANT, n, x, GRAPH_NONE, GRAPH_NONE, 0 }, l->g->values[x].rows);
 }
 
-static void linear(struct lower *l, const struct graph_node *n)
+static void add_part(struct lower *l, const struct graph_node *n)
 {
     int32_t x = node_in(l->g, n, 0);
-    enum rows_kind rows = l->g->values[x].rows;
-    make_forms(l, n, rows);
-    bool join = l->last.kind == PHASE_LINEAR && l->last.rows == rows && l->last.n_parts < MAX_PARTS;
-    for (uint32_t i = 0; join && i < l->last.n_parts; i++)
-        if (l->last.part[i].out == x) join = false;
-    if (!join) {
-        flush_bias(l);
-        new_phase(l, (struct phase){ .kind = PHASE_LINEAR, .rows = rows });
-    }
+    if (l->last.n_parts == MAX_PARTS)
+        new_phase(l, (struct phase){ .kind = PHASE_LINEAR, .rows = l->g->values[x].rows });
     uint32_t at = l->last.n_parts++;
     l->last.part[at].in = x;
     l->last.part[at].out = n->out;
     l->last.part[at].param = node_param(l->g, n, 0);
+    l->last.part[at].bias = GRAPH_NONE;
     store_last(l);
     touch(l, x);
     touch(l, n->out);
-    if (node_param(l->g, n, 1) != GRAPH_NONE) l->bias[l->n_bias++].node = n;
 }
 
-/* The head writes no buffer: its logits go straight to the answers. */
-static void head(struct lower *l, const struct graph_node *n, const struct graph_node *cap)
+static bool reads(const struct lower *l, const struct graph_node *n, int32_t x)
 {
-    make_forms(l, n, ROWS_ASKING);
-    flush_bias(l);
-    struct phase ph = { .kind = PHASE_HEAD, .rows = ROWS_ASKING, .n_parts = 1, .node = cap };
-    ph.part[0].in = node_in(l->g, n, 0);
-    ph.part[0].out = n->out;
-    ph.part[0].param = node_param(l->g, n, 0);
-    ph.part[0].bias = node_param(l->g, n, 1);
+    return n->op == OP_LINEAR && n != l->head && node_in(l->g, n, 0) == x;
+}
+
+/* Node `first` and all linear layers behind it that read the same value. */
+static void linears(struct lower *l, size_t first)
+{
+    const struct graph *g = l->g;
+    const struct graph_node *n = &g->nodes[first], *end = g->nodes + g->n_nodes;
+    int32_t x = node_in(g, n, 0);
+    enum rows_kind rows = g->values[x].rows;
+    make_forms(l, n);
+    new_phase(l, (struct phase){ .kind = PHASE_LINEAR, .rows = rows });
+    for (; n < end; n++)
+        if (reads(l, n, x)) {
+            add_part(l, n);
+            l->done[n - g->nodes] = true;
+        }
+    for (n = &g->nodes[first]; n < end; n++)
+        if (reads(l, n, x) && node_param(g, n, 1) != GRAPH_NONE)
+            row(l, (struct row_instr){ ROW_BIAS, n, n->out, GRAPH_NONE, n->out, 0 }, rows);
+}
+
+/* The head's value v where it must be written: it has a use besides the softcap or the answer. */
+static int32_t written(const struct lower *l, int32_t v)
+{
+    return l->life[v].uses > 1 ? v : GRAPH_NONE;
+}
+
+static bool head_is_read(const struct lower *l)
+{
+    return l->head && (written(l, l->head->out) != GRAPH_NONE
+                       || (l->cap && written(l, l->cap->out) != GRAPH_NONE));
+}
+
+static void head(struct lower *l)
+{
+    const struct graph *g = l->g;
+    const struct graph_node *n = l->head;
+    struct phase ph = { .kind = PHASE_HEAD, .rows = ROWS_ASKING, .node = l->cap,
+                        .capped = l->cap ? written(l, l->cap->out) : GRAPH_NONE };
+    if (n) {
+        make_forms(l, n);
+        ph.n_parts = 1;
+        ph.part[0].in = node_in(g, n, 0);
+        ph.part[0].out = written(l, n->out);
+        ph.part[0].param = node_param(g, n, 0);
+        ph.part[0].bias = node_param(g, n, 1);
+    }
     new_phase(l, ph);
-    touch(l, node_in(l->g, n, 0));
+    touch(l, n ? ph.part[0].in : g->logits);
+    touch(l, n ? ph.part[0].out : GRAPH_NONE);
+    touch(l, ph.capped);
 }
 
-/* act then mul of the same pass: one instruction where the kernels have one. */
-static bool act_mul(struct lower *l, const struct graph_node *n)
+/* The activation that a multiplication takes over: it is its only use. */
+static const struct graph_node *taken_over(const struct lower *l, const struct graph_node *mul)
 {
-    const struct graph_node *made = &l->g->nodes[l->g->values[node_in(l->g, n, 0)].made_by];
-    if (made->op != OP_ACT || made + 1 != n || made->act == ACT_GELU_ERF) return false;
+    for (uint32_t k = 0; k < 2; k++) {
+        int32_t v = node_in(l->g, mul, k);
+        const struct graph_node *made = maker(l->g, v);
+        if (made->op == OP_ACT && made->act != ACT_GELU_ERF && l->life[v].uses == 1) return made;
+    }
+    return NULL;
+}
+
+static bool is_taken_over(const struct lower *l, const struct graph_node *act)
+{
+    int32_t reader = l->life[act->out].reader;
+    if (reader == GRAPH_NONE || l->g->nodes[reader].op != OP_MUL) return false;
+    return taken_over(l, &l->g->nodes[reader]) == act;
+}
+
+static void mul(struct lower *l, const struct graph_node *n)
+{
+    const struct graph_node *act = taken_over(l, n);
+    int32_t x = node_in(l->g, n, 0), y = node_in(l->g, n, 1);
+    struct row_instr r = { ROW_MUL, n, x, y, n->out, 0 };
+    if (act)
+        r = (struct row_instr){ ROW_ACT_MUL, act, node_in(l->g, act, 0), act->out == x ? y : x,
+                                n->out, 0 };
+    row(l, r, l->g->values[n->out].rows);
+}
+
+/* Keys and values go to the cache row by row; then rows read what they see of it. */
+static void attention(struct lower *l, const struct graph_node *n)
+{
+    const struct graph *g = l->g;
     row(l,
-        (struct row_instr){ ROW_ACT_MUL, made, node_in(l->g, made, 0), node_in(l->g, n, 1), n->out,
-                            0 },
-        l->g->values[n->out].rows);
-    return true;
+        (struct row_instr){ ROW_STORE, n, node_in(g, n, 1), node_in(g, n, 2), GRAPH_NONE,
+                            l->cache_layer },
+        ROWS_ALL);
+    new_phase(l, (struct phase){ .kind = PHASE_ATTENTION, .rows = ROWS_ALL, .node = n,
+                                 .cache_layer = l->cache_layer++ });
+    touch(l, node_in(g, n, 0));
+    touch(l, n->out);
 }
 
 static void lower_node(struct lower *l, size_t i)
 {
     const struct graph *g = l->g;
     const struct graph_node *n = &g->nodes[i];
-    enum rows_kind rows = g->values[n->out].rows;
     static const enum row_op plain[OP_COUNT] = {
         [OP_EMBED] = ROW_EMBED, [OP_NORM] = ROW_NORM, [OP_ROPE] = ROW_ROPE, [OP_ACT] = ROW_ACT,
-        [OP_MUL] = ROW_MUL, [OP_ADD] = ROW_ADD, [OP_SCALE] = ROW_SCALE, [OP_SOFTCAP] = ROW_SOFTCAP,
-        [OP_ASK] = ROW_ASK,
+        [OP_ADD] = ROW_ADD, [OP_SCALE] = ROW_SCALE, [OP_SOFTCAP] = ROW_SOFTCAP, [OP_ASK] = ROW_ASK,
     };
     switch (n->op) {
     case OP_LINEAR:
-        if (n->out == g->logits) head(l, n, NULL);
-        else if (i + 1 < g->n_nodes && g->nodes[i + 1].op == OP_SOFTCAP &&
-                 g->nodes[i + 1].out == g->logits)
-            head(l, n, n + 1);
-        else linear(l, n);
+        if (n != l->head && !l->done[i]) linears(l, i);
+        if (n == l->head && head_is_read(l)) head(l);
         return;
-    case OP_SOFTCAP:
-        if (n->out == g->logits) return;
-        break;
+    case OP_ATTENTION: attention(l, n); return;
+    case OP_MUL: mul(l, n); return;
     case OP_ACT:
-        if (i + 1 < g->n_nodes && g->nodes[i + 1].op == OP_MUL
-            && node_in(g, &g->nodes[i + 1], 0) == n->out && n->act != ACT_GELU_ERF)
-            return;                       /* the multiplication that follows does both */
+        if (is_taken_over(l, n)) return;
         break;
-    case OP_MUL:
-        if (act_mul(l, n)) return;
+    case OP_SOFTCAP:
+        if (n == l->cap) return;
         break;
-    case OP_ATTENTION:
-        row(l,
-            (struct row_instr){ ROW_STORE, n, node_in(g, n, 1), node_in(g, n, 2), GRAPH_NONE,
-                                l->cache_layer },
-            ROWS_ALL);
-        new_phase(
-            l, (struct phase){.kind = PHASE_ATTENTION, .node = n, .cache_layer = l->cache_layer++});
-        touch(l, node_in(g, n, 0));
-        touch(l, n->out);
-        return;
-    default:
-        break;
+    default: break;
     }
     row(l, (struct row_instr){ plain[n->op], n, node_in(g, n, 0), node_in(g, n, 1), n->out, 0 },
-        rows);
+        g->values[n->out].rows);
 }
 
 static void walk(struct lower *l)
 {
-    l->n_phases = l->n_rows = l->n_bias = 0;
+    const struct graph *g = l->g;
+    l->n_phases = l->n_rows = 0;
     l->cache_layer = 0;
     l->last = (struct phase){ 0 };
-    for (size_t v = 0; v < l->g->n_values; v++) {
-        l->born[v] = l->dies[v] = -1;
-        l->forms[v] = 0;
-    }
-    if (l->g->n_rope)
-        row(l, (struct row_instr){ROW_ANGLES, NULL, GRAPH_NONE, GRAPH_NONE, GRAPH_NONE, 0},
+    memset(l->done, 0, g->n_nodes * sizeof *l->done);
+    find_head(l);
+    count_uses(l);
+    if (g->n_rope)
+        row(l, (struct row_instr){ ROW_ANGLES, NULL, GRAPH_NONE, GRAPH_NONE, GRAPH_NONE, 0 },
             ROWS_ALL);
-    for (size_t i = 0; i < l->g->n_nodes; i++) lower_node(l, i);
-    flush_bias(l);
-    if (l->g->hidden != GRAPH_NONE) l->dies[l->g->hidden] = (int32_t)l->n_phases;
+    for (size_t i = 0; i < g->n_nodes; i++) lower_node(l, i);
+    if (g->logits != GRAPH_NONE && !head_is_read(l)) head(l);
+    if (g->hidden != GRAPH_NONE) l->life[g->hidden].dies = (int32_t)l->n_phases;
 }
 
 /* Row strides keep away from multiples of 4 KiB, where the rows of a block would fight for one
@@ -210,52 +323,44 @@ static size_t pad_row(size_t elements, size_t size)
     return bytes / size;
 }
 
-struct buffer_plan { size_t at, bytes; int32_t free_after; };
-enum { MAX_BUFFERS = 64 };
-
-/* First fit among buffers whose value has died; sizes differ little, so waste stays small. */
-static size_t take_buffer(struct buffer_plan *b, size_t *n, struct arena *a, size_t bytes,
-                          int32_t born, int32_t dies)
+/* Best fit among buffers whose value has died; sizes differ little, so waste stays small. Two
+ * values of one phase never share: it may read one while it writes the other. Values may come in
+ * any order: a buffer counts as taken until the last death in it. */
+static size_t take_buffer(struct lower *l, struct arena *a, size_t bytes, const struct life *v)
 {
-    size_t best = SIZE_MAX;
-    for (size_t i = 0; i < *n; i++)
-        if (b[i].free_after < born && b[i].bytes >= bytes &&
-            (best == SIZE_MAX || b[i].bytes < b[best].bytes))
-            best = i;
-    if (best == SIZE_MAX) {
-        if (*n == MAX_BUFFERS) return SIZE_MAX;
+    struct buffer_plan *best = NULL;
+    for (struct buffer_plan *b = l->buffer; b < l->buffer + l->n_buffers; b++)
+        if (b->free_after < v->born && b->bytes >= bytes && (!best || b->bytes < best->bytes))
+            best = b;
+    if (!best) {
         arena_take(a, bytes);
-        best = (*n)++;
-        b[best] = (struct buffer_plan){ a->top - bytes, bytes, 0 };
+        best = &l->buffer[l->n_buffers++];
+        *best = (struct buffer_plan){ a->top - bytes, bytes, 0 };
     }
-    b[best].free_after = dies;
-    return b[best].at;
+    best->free_after = v->dies;
+    return best->at;
 }
 
-static stretto_status place_values(struct lower *l, struct arena *a, struct error *err)
+static void place_values(struct lower *l, struct arena *a)
 {
     struct program *p = l->p;
-    struct buffer_plan plan[MAX_BUFFERS];
-    size_t n = 0;
+    l->n_buffers = 0;
     for (size_t v = 0; v < l->g->n_values; v++) {
-        if (l->born[v] < 0) continue;
+        const struct life *life = &l->life[v];
+        if (life->born < 0) continue;
         size_t rows = l->g->values[v].rows == ROWS_ASKING ? p->limits.max_asks : p->limits.max_rows;
         size_t width = l->g->values[v].width,
                padded = (width + PANEL_COLS - 1) / PANEL_COLS * PANEL_COLS;
-        struct place x = { .ld = pad_row(padded, sizeof(float)), .forms = l->forms[v] };
-        size_t f = take_buffer(plan, &n, a, rows * x.ld * sizeof(float), l->born[v], l->dies[v]);
+        struct place x = { .ld = pad_row(padded, sizeof(float)), .forms = life->forms };
+        size_t f = take_buffer(l, a, rows * x.ld * sizeof(float), life);
         size_t q = 0, d = 0, h = 0;
         if (x.forms) x.ldq = pad_row(width, 1);
         if (x.forms & FORM_CODES) {
             x.ldd = pad_row((width + PANEL_GROUP - 1) / PANEL_GROUP, sizeof(float));
-            q = take_buffer(plan, &n, a, rows * x.ldq, l->born[v], l->dies[v]);
-            d = take_buffer(plan, &n, a, 3 * rows * x.ldd * sizeof(float), l->born[v], l->dies[v]);
+            q = take_buffer(l, a, rows * x.ldq, life);
+            d = take_buffer(l, a, 3 * rows * x.ldd * sizeof(float), life);
         }
-        if (x.forms & FORM_BF16)
-            h = take_buffer(plan, &n, a, rows * x.ldq * sizeof(uint16_t), l->born[v], l->dies[v]);
-        if (f == SIZE_MAX || q == SIZE_MAX || d == SIZE_MAX || h == SIZE_MAX)
-            return fail(err, STRETTO_E_UNSUP, "the model needs more than %d step buffers at once",
-                        MAX_BUFFERS);
+        if (x.forms & FORM_BF16) h = take_buffer(l, a, rows * x.ldq * sizeof(uint16_t), life);
         if (!a->base) continue;
         x.f = (float *)(a->base + f);
         if (x.forms & FORM_CODES) {
@@ -267,10 +372,9 @@ static stretto_status place_values(struct lower *l, struct arena *a, struct erro
         if (x.forms & FORM_BF16) x.h = (uint16_t *)(a->base + h);
         p->place[v] = x;
     }
-    return STRETTO_OK;
 }
 
-static stretto_status take_all(struct lower *l, struct arena *a, struct error *err)
+static void take_all(struct lower *l, struct arena *a)
 {
     struct program *p = l->p;
     const struct program_limits *lim = &p->limits;
@@ -308,21 +412,27 @@ static stretto_status take_all(struct lower *l, struct arena *a, struct error *e
         p->n_rows_instr = n_rows;
         walk(l);
         store_last(l);
+        p->ends_in_head = l->g->logits != GRAPH_NONE && !head_is_read(l);
     }
-    return place_values(l, a, err);
+    place_values(l, a);
 }
 
 stretto_status cpu_lower(struct program *p, struct arena *a, struct error *err)
 {
-    struct lower l = { .p = p, .g = p->g };
-    size_t n = p->g->n_values;
-    l.born = mem_alloc(n * sizeof *l.born);
-    l.dies = mem_alloc(n * sizeof *l.dies);
-    l.forms = mem_alloc(n * sizeof *l.forms);
-    stretto_status s = l.born && l.dies && l.forms ? take_all(&l, a, err)
-        : fail(err, STRETTO_E_NOMEM, "out of memory while planning");
-    mem_free(l.born);
-    mem_free(l.dies);
-    mem_free(l.forms);
+    const struct graph *g = p->g;
+    struct lower l = { .p = p, .g = g };
+    l.life = mem_alloc(g->n_values * sizeof *l.life);
+    l.done = mem_alloc(g->n_nodes * sizeof *l.done);
+    l.buffer = mem_alloc(VALUE_BUFFERS * g->n_values * sizeof *l.buffer);
+    stretto_status s = STRETTO_OK;
+    if (!l.life || !l.done || !l.buffer)
+        s = fail(err, STRETTO_E_NOMEM, "out of memory while planning");
+    else take_all(&l, a);
+    if (s == STRETTO_OK && l.cache_layer > (int32_t)g->layers)
+        s = fail(err, STRETTO_E_UNSUP, "the graph has %d attentions and a cache of %u layers",
+                 l.cache_layer, g->layers);
+    mem_free(l.life);
+    mem_free(l.done);
+    mem_free(l.buffer);
     return s;
 }

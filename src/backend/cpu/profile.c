@@ -120,7 +120,7 @@ static void needs_rows(const struct program *p, const struct phase *ph, struct p
             seen[n++] = value[k];
             t->bytes += rows * 4 * p->g->values[value[k]].width;
         }
-        if (r->op == ROW_EMBED)
+        if (r->op == ROW_EMBED && r->node->embed != EMBED_VECTOR)
             t->bytes += rows * (double)p->w->weight[node_param(p->g, r->node, 0)].table.row_bytes;
     }
 }
@@ -229,7 +229,7 @@ static enum arithmetic arithmetic_of(const struct program *p, const struct phase
     bool given = p->profile->given && !p->limits.strict;
     if (ph->kind == PHASE_ATTENTION && given && attention_given(p, ph->node->attention.head_dim))
         return ARITHMETIC_BF16;
-    if (ph->kind != PHASE_LINEAR && ph->kind != PHASE_HEAD) return ARITHMETIC_F32;
+    if (!ph->n_parts) return ARITHMETIC_F32;
     enum dtype t = p->w->weight[ph->part[0].param].type;
     if (given && p->w->kernels->linear_given[t]) return ARITHMETIC_BF16;
     return dtype_table[t].block > 1 ? ARITHMETIC_INT8 : ARITHMETIC_F32;

@@ -81,9 +81,15 @@ static void store(const struct program *p, const struct row_instr *r, size_t row
     }
 }
 
+/* The row of the step that a value's row belongs to. */
+static size_t step_row(const struct program *p, enum rows_kind kind, size_t row)
+{
+    return kind == ROWS_ASKING ? (size_t)p->step->ask_row[row] : row;
+}
+
 static bool is_given(const struct program *p, enum rows_kind kind, size_t row)
 {
-    return p->step->given[kind == ROWS_ASKING ? (size_t)p->step->ask_row[row] : row];
+    return p->step->given[step_row(p, kind, row)];
 }
 
 static void make_forms(const struct program *p, const struct place *at, bool given, size_t row,
@@ -113,8 +119,9 @@ static void row_op(const struct program *p, const struct row_instr *r, size_t ro
     case ROW_EMBED: embed(p, r, row, out); return;
     case ROW_NORM: norm(p, n, x, width, out); return;
     case ROW_ROPE: {
-        const float *cs = p->angles[n->rope.table] + row * p->g->rope[n->rope.table].n_rot;
         size_t n_rot = p->g->rope[n->rope.table].n_rot;
+        const float *cs = p->angles[n->rope.table] +
+                          step_row(p, p->g->values[r->out].rows, row) * n_rot;
         memcpy(out, x, width * sizeof(float));
         if (n->rope.style == ROPE_PAIRS)
             k->rope_pairs(out, n->rope.heads, n->rope.head_dim, n_rot, cs);
@@ -259,9 +266,9 @@ static void linear_share(struct program *p, const struct phase *ph, struct share
     }
 }
 
-static size_t head_items(const struct program *p, const struct phase *ph)
+static size_t head_items(const struct program *p)
 {
-    return (p->w->weight[ph->part[0].param].n_panels + HEAD_PANELS - 1) / HEAD_PANELS;
+    return (p->g->values[p->g->logits].width + HEAD_COLS - 1) / HEAD_COLS;
 }
 
 static bool above(float value, int32_t id, const struct step_top *t, int i)
@@ -288,28 +295,55 @@ static void top_scan(struct step_top *t, const float *x, size_t n, size_t at, in
         if (above(x[i], id + (int32_t)i, t, STEP_TOP - 1)) top_insert(t, x[i], id + (int32_t)i);
 }
 
+/* Columns of one row of a value; nothing is written where nobody reads it. */
+static void write_value(const struct program *p, int32_t v, size_t row, size_t col, size_t width,
+                        const float *x)
+{
+    if (v != GRAPH_NONE)
+        memcpy(p->place[v].f + row * p->place[v].ld + col, x, width * sizeof(float));
+}
+
+/* Logits [col, col + width) of asking rows row .. row + n into y [n][HEAD_COLS]: computed, with what
+ * the graph reads of them written to its values, or read where other nodes wrote them. */
+static void head_logits(const struct program *p, const struct phase *ph, size_t col, size_t width,
+                        size_t row, size_t n, float *y)
+{
+    const struct kernels *k = p->w->kernels;
+    const struct place *from = &p->place[p->g->logits];
+    if (!ph->n_parts) {
+        for (size_t i = 0; i < n; i++)
+            memcpy(y + i * HEAD_COLS, from->f + (row + i) * from->ld + col, width * sizeof *y);
+        return;
+    }
+    int32_t with = ph->part[0].bias;
+    const float *bias = with == GRAPH_NONE ? NULL : p->w->weight[with].vector;
+    linear_rows(p, &p->w->weight[ph->part[0].param], &p->place[ph->part[0].in], ROWS_ASKING, row, n,
+                (uint32_t)(col / PANEL_COLS), (uint32_t)((width + PANEL_COLS - 1) / PANEL_COLS), y,
+                HEAD_COLS);
+    for (size_t i = 0; i < n; i++) {
+        float *x = y + i * HEAD_COLS;
+        if (bias) k->add(x, bias + col, width, x);
+        write_value(p, ph->part[0].out, row + i, col, width, x);
+        if (ph->node) k->softcap(x, ph->node->cap, width, x);
+        write_value(p, ph->capped, row + i, col, width, x);
+    }
+}
+
 /* Logits live in the thread's scratch for a moment: the best goes to the thread's list, the whole
- * only to where it was asked for. */
+ * only to where it was asked for. Where the graph reads them, all rows that ask have some. */
 static void head_item(struct program *p, const struct phase *ph, size_t item, unsigned rank)
 {
     const struct kernels *k = p->w->kernels;
-    const struct weight *w = &p->w->weight[ph->part[0].param];
-    int32_t with = ph->part[0].bias;
-    const float *bias = with == GRAPH_NONE ? NULL : p->w->weight[with].vector;
     const struct step *s = p->step;
-    uint32_t panel = (uint32_t)item * HEAD_PANELS;
-    uint32_t n_panels = w->n_panels - panel < HEAD_PANELS ? w->n_panels - panel : HEAD_PANELS;
-    size_t col = (size_t)panel * PANEL_COLS, width = (size_t)n_panels * PANEL_COLS,
-           ld = HEAD_PANELS * PANEL_COLS;
-    if (col + width > w->n_out) width = w->n_out - col;
+    size_t vocab = p->g->values[p->g->logits].width, col = item * HEAD_COLS;
+    size_t width = vocab - col < HEAD_COLS ? vocab - col : HEAD_COLS;
     float *y = scratch_logits(p->scratch[rank]);
-    for (size_t row = 0; row < s->n_heads; row += HEAD_ROWS) {
-        size_t n = s->n_heads - row < HEAD_ROWS ? s->n_heads - row : HEAD_ROWS;
-        linear_rows(p, w, &p->place[ph->part[0].in], ROWS_ASKING, row, n, panel, n_panels, y, ld);
-        for (size_t i = 0; i < n; i++) {
-            float *x = y + i * ld;
-            if (bias) k->add(x, bias + col, width, x);
-            if (ph->node) k->softcap(x, ph->node->cap, width, x);
+    size_t rows = p->ends_in_head ? s->n_heads : s->n_asks;
+    for (size_t row = 0; row < rows; row += HEAD_ROWS) {
+        size_t n = rows - row < HEAD_ROWS ? rows - row : HEAD_ROWS;
+        head_logits(p, ph, col, width, row, n, y);
+        for (size_t i = 0; i < n && row + i < s->n_heads; i++) {
+            const float *x = y + i * HEAD_COLS;
             size_t at = k->argmax(x, width);
             struct best *b = &p->best[(size_t)rank * p->limits.max_asks + row + i];
             if (at == width) b->nan = true;
@@ -399,7 +433,7 @@ static void step_thread(void *arg, unsigned rank)
             if (!stopped(p)) attention_help(p, ph, rank);
             break;
         case PHASE_HEAD:
-            n = head_items(p, ph);
+            n = head_items(p);
             for (struct share s; take_share(p, ticket, n, 1, &s);)
                 for (size_t i = 0; i < s.n && !stopped(p); i++) head_item(p, ph, s.first + i, rank);
             break;
@@ -502,8 +536,7 @@ static void begin(struct program *p, const struct step *s, struct answer *const 
     atomic_store(&p->stop, 0);
     attention_plan(p);
     p->next = 0;
-    p->n_run = (uint32_t)p->n_phases;
-    if (!s->n_heads && p->n_phases && p->phases[p->n_phases - 1].kind == PHASE_HEAD) p->n_run--;
+    p->n_run = (uint32_t)p->n_phases - (!s->n_heads && p->ends_in_head);
 }
 
 stretto_status cpu_run(struct program *p, const struct step *s, struct answer *const *answers,
