@@ -18,6 +18,7 @@
  *     layers gets its bias; rows that ask are rotated by their number among the asks.
  * Into compiled programs, by every run of this test (`plants`): a dropped activation, an unwritten
  * head, a value whose buffer is given away while somebody still reads it, codes that are not made. */
+#include "tensor/half.h"
 #include "unit/backend/interpreter.h"
 
 enum { GRAPHS = 400, PLANTED = 30, POOL = 128, VALUES_MAX = 1024, NAME = 16, VOCAB_MAX = 200,
@@ -285,12 +286,15 @@ static void make_graph(struct graph *g, bool quantised, struct error *err)
 
 struct parameters { const struct graph *g; struct parameter *p; bool quantised; };
 
+/* Any type that can be written and fits. */
 static enum dtype type_for(const struct parameters *x, const struct graph_param *p)
 {
-    static const enum dtype types[] = { DT_F32, DT_F16, DT_BF16, DT_Q4_0, DT_Q4_1, DT_Q8_0 };
-    if (!x->quantised || p->n_out == 1) return DT_F32;
-    enum dtype t = types[below(6)];
-    return p->n_in % dtype_table[t].block ? DT_F32 : t;
+    enum dtype found = DT_F32;
+    if (!x->quantised || p->n_out == 1) return found;
+    for (uint32_t t = 0, n = 0; t < DT_COUNT; t++)
+        if (dtype_table[t].encode && p->n_in % dtype_table[t].block == 0 && below(++n) == 0)
+            found = (enum dtype)t;
+    return found;
 }
 
 static void make_parameter(struct parameters *x, size_t i)
@@ -339,7 +343,7 @@ static void bf16_kernel(enum dtype t, const void *panels, size_t n_panels, size_
             for (size_t c = 0; c < PANEL_COLS; c++) {
                 float sum = 0;
                 for (size_t i = 0; i < k; i++)
-                    sum = fmaf(w[i * PANEL_COLS + c], bf16_to_f32(x->h[r * x->ldh + i]), sum);
+                    sum = fmaf(w[i * PANEL_COLS + c], brain_to_float(x->h[r * x->ldh + i]), sum);
                 y[r * ldy + p * PANEL_COLS + c] = sum;
             }
     }
