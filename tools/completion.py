@@ -21,7 +21,7 @@ def kind_of(option):
         return "models", ""
     if "--hf-repo" in flags:
         return "hub", ""
-    if option["kind"] == "ways":
+    if option["kind"] == "strategies":
         return "words", re.search(r": ((?:\w+, )+\w+), or several", option["help"]).group(1).split(", ")
     if value == "DIR":
         return "folders", ""

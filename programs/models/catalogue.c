@@ -1,7 +1,7 @@
 #include "models/catalogue.h"
 #include "base/file.h"
 #include "base/memory.h"
-#include "models/shelf.h"
+#include "models/folder.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -450,7 +450,7 @@ static stretto_status resolve_hub(const char *model, const char *dir, struct buf
 {
     struct hub_name n;
     TRY(hub_name_parse(&n, model, err));
-    if (shelf_find(&n, dir, path)) return STRETTO_OK;
+    if (model_folder_find(&n, dir, path)) return STRETTO_OK;
     struct buffer name = buffer_make(CATALOGUE_MAX_PATH);
     stretto_status s = hub_name_spell(&n, &name);
     s = s == STRETTO_OK ? not_here(name.data, 0, path, away, err) : path_too_long(dir, err);

@@ -1,7 +1,7 @@
 /* stretto-pull: fetches models. A program of its own so that nothing else carries libcurl; `stretto
  * pull` starts it. */
 #include "base/memory.h"
-#include "models/shelf.h"
+#include "models/folder.h"
 #include "pull/hub.h"
 #include "pull/pull.h"
 #include "ui/progress.h"
@@ -21,7 +21,7 @@ static struct ui_progress drawing;
 static void on_signal(int sig) { (void)sig; stopped = 1; }
 
 __attribute__((format(printf, 1, 2)))
-static void say(const char *fmt, ...)
+static void note(const char *fmt, ...)
 {
     ui_progress_break(&drawing);
     fputs("stretto pull: ", stderr);
@@ -165,7 +165,7 @@ static stretto_status from_repository(struct model *m, struct pull *p, const cha
     stretto_status s = folder ? STRETTO_OK : no_memory(err);
     if (list.folder) {
         m->path = folder;
-        if (!flat && folder && !(m->whole = text(m, "%s/%s", folder, shelf_whole))) s = no_memory(err);
+        if (!flat && folder && !(m->whole = text(m, "%s/%s", folder, model_folder_whole))) s = no_memory(err);
     }
     for (size_t i = 0; s == STRETTO_OK && i < list.n; i++) {
         const struct hub_file *f = &list.files[i];
@@ -177,7 +177,7 @@ static stretto_status from_repository(struct model *m, struct pull *p, const cha
         s = repository_file(m, &n, f, path, err);
     }
     if (s == STRETTO_OK && list.by_default)
-        say("%s holds %zu GGUF files; taking the one of Q4_K_M (%s:QUANT names another)", spec, list.models,
+        note("%s holds %zu GGUF files; taking the one of Q4_K_M (%s:QUANT names another)", spec, list.models,
             spec);
     hub_list_close(&list);
     return s;
@@ -346,7 +346,7 @@ static int prepare_and_pull(struct pull_options *o, size_t n, char **specs)
     struct catalogue *c = NULL;
     struct buffer dir = buffer_make(CATALOGUE_MAX_PATH), endpoint = buffer_make(2048);
     struct buffer token = buffer_make(8192);
-    struct pull p = { .options = o, .stop = &stopped, .say = say };
+    struct pull p = { .options = o, .stop = &stopped, .note = note };
     p.progress = ui_progress_hook(&drawing);
     stretto_status s = catalogue_open(&c, &err);
     if (s == STRETTO_OK)

@@ -61,7 +61,7 @@ static enum outcome job_begin(void *ud, const struct http_answer *a, struct erro
         }
     } else if (p->have) {
         if (part_restart(p, err) != STRETTO_OK) return OUT_STOP;
-        j->pull->say("%s cannot go on where it stopped, or has changed: beginning again", j->shown);
+        j->pull->note("%s cannot go on where it stopped, or has changed: beginning again", j->shown);
     }
     j->started = p->have;
     uint64_t total = a->total ? a->total : j->bytes;
@@ -170,7 +170,7 @@ static enum outcome fetch(struct job *j, const struct place *place, double *wait
     if (place->kind == PLACE_FILE) return copy_file(j, place->at.data, err);
     if (p->have && !may_resume(j)) {
         bool vouched = *p->validator || strcmp(p->source, j->source_id) != 0;
-        j->pull->say("%s: what is there of it is dropped, because %s", j->shown,
+        j->pull->note("%s: what is there of it is dropped, because %s", j->shown,
                      j->bytes && p->have > j->bytes ? "it is longer than the file"
                      : vouched ? "another source began it: --sha256 would let this one go on"
                      : "the server does not say whether the file has changed: --sha256 would let it go on");
@@ -259,7 +259,7 @@ static bool pause_for(const struct pull *p, int64_t tries, double asked, const c
     for (int64_t i = 1; i < tries && pause < most; i++) pause *= 2;
     if (pause > most) pause = most;
     if (asked > pause) pause = asked;
-    p->say("%s; trying again in %.1f s (%lld of %lld)", words, pause, (long long)tries,
+    p->note("%s; trying again in %.1f s (%lld of %lld)", words, pause, (long long)tries,
            (long long)o->retries);
     return sleep_for(p, pause);
 }
@@ -296,7 +296,7 @@ static enum outcome try_source(struct job *j, const struct place *place, struct 
         if (out == OUT_AGAIN) {
             if (++again > MAX_AGAIN) return OUT_NEXT;
             if (part_restart(&j->part, err) != STRETTO_OK) return OUT_STOP;
-            j->pull->say("%s; fetching it again from the beginning", err->text);
+            j->pull->note("%s; fetching it again from the beginning", err->text);
             best = 0;
             continue;
         }
@@ -304,7 +304,7 @@ static enum outcome try_source(struct job *j, const struct place *place, struct 
         if (j->part.have > best) { best = j->part.have; tries = 0; }
         if (++tries > o->retries) return OUT_NEXT;
         if (wait > MAX_RETRY_AFTER_S) {
-            j->pull->say("%s asks to come back in %.0f s", j->shown, wait);
+            j->pull->note("%s asks to come back in %.0f s", j->shown, wait);
             return OUT_NEXT;
         }
         if (!pause_for(j->pull, tries, wait, err->text)) {
@@ -366,7 +366,7 @@ static stretto_status check_present(struct pull *p, const struct pull_file *f,
     return STRETTO_OK;
 }
 
-static void say_waiting(const char *final)
+static void note_waiting(const char *final)
 {
     fprintf(stderr, "stretto pull: another one is fetching %s: waiting for it\n", final);
 }
@@ -387,7 +387,7 @@ static stretto_status from_sources(struct job *j, struct error *err)
                         j->part.path);
         }
         if (out == OUT_STOP || last) return fail(err, why.status, "%s", why.text);
-        j->pull->say("%s; trying the next source", why.text);
+        j->pull->note("%s; trying the next source", why.text);
         /* What a source said about the file does not bind the next one. */
         strcpy(j->sha256, f->sha256);
         j->bytes = f->bytes;
@@ -416,7 +416,7 @@ stretto_status pull_file(struct pull *p, const struct pull_file *f, struct pull_
     if (there) return STRETTO_OK;
     struct job j = { .pull = p, .file = f, .result = r, .bytes = f->bytes };
     strcpy(j.sha256, f->sha256);
-    TRY(part_open(&j.part, f->path, p->stop, say_waiting, &p->progress, err));
+    TRY(part_open(&j.part, f->path, p->stop, note_waiting, &p->progress, err));
     /* Whoever held the lock before us may have brought it. */
     stretto_status s = p->options->force ? STRETTO_OK : check_present(p, f, r, &there, err);
     if (s == STRETTO_OK && !there) s = fetch_locked(&j, err);

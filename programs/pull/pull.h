@@ -13,7 +13,7 @@ struct pull {
     struct progress progress;
     const volatile int *stop;
     /* A sentence for a person while the work goes on. */
-    void (*say)(const char *fmt, ...);
+    void (*note)(const char *fmt, ...);
 };
 
 struct pull_file {

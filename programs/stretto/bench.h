@@ -18,9 +18,9 @@ json_t *roof_json(const struct speed_test *t, const struct op_time *ops, size_t 
 /* bench_compare.c: EXIT_FAILED when something got slower, EXIT_USAGE for a file that is none. */
 int bench_compare(const char *before, const char *after);
 
-/* bench_decode.c: what each way of decoding does to a set of prompts. */
+/* bench_decode.c: what each decoding strategy does to a set of prompts. */
 struct decode_bench {
-    struct decode_options decode;      /* words: "all", or ways with commas; NULL: nothing asked */
+    struct decode_options decode;      /* words: "all", or strategies with commas; NULL: nothing asked */
     const char *prompts, *costs;
     int64_t limit, pairs;
     /* of the command's other options */

@@ -1,5 +1,5 @@
-/* stretto bench --decode: what each way of decoding does to a set of prompts. Every round writes
- * each answer plainly and in every other way, in an order that turns, so that each way has as many
+/* stretto bench --decode: what each decoding strategy does to a set of prompts. Every round writes
+ * each answer plainly and in every other strategy, in an order that turns, so that each strategy has as many
  * pairs with plain decoding as there are rounds. A round begins with what the engine knew before
  * the prompt: nobody finds his own answer in the store of finished ones. */
 #include "base/clock.h"
@@ -17,28 +17,28 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_WAYS = 16, MAX_PAIRS = 99, PROBE_TOKENS = 256, PROBE_TIMES = 7, REPEAT_GRAM = 4 };
+enum { MAX_STRATEGIES = 16, MAX_PAIRS = 99, PROBE_TOKENS = 256, PROBE_TIMES = 7, REPEAT_GRAM = 4 };
 static const double REPEAT_MOST = 0.25; /* repeating answers are no measure of guessing */
 static const double LEAST = 0.97;       /* of plain: below it, guessing has done harm    */
 
 #define AT(field) offsetof(struct decode_bench, field)
 static const struct option rows_of_options[] = {
-    {"--decode", "WORDS,WORDS", OPT_TEXT, AT(decode.words), 0, 0,
-     "measure ways of decoding on the prompts of --prompts; all takes every one there is"},
+    {"--decode", "STRATEGY,STRATEGY", OPT_TEXT, AT(decode.words), 0, 0,
+     "measure decoding strategies on the prompts of --prompts; all takes every one there is"},
     {"--prompts", "FILE", OPT_TEXT, AT(prompts), 0, 0,
      "JSON lines with prompts; bench/make_prompts.py writes some; - is standard input"},
     {"--limit", "N", OPT_INT, AT(limit), 0, PROMPTS_MAX, "prompts at most; 0 takes all [0]"},
     {"--pairs", "N", OPT_INT, AT(pairs), 1, MAX_PAIRS,
-     "times each answer is written plainly and in each way [5]"},
+     "times each answer is written plainly and with each strategy [5]"},
     {"--costs", "X,X,X,X,X,X", OPT_TEXT, AT(costs), 0, 0,
      "decide and price as on a machine where steps of 1, 2, 4, 8, 16, 32 rows cost so many steps of "
      "one; the times stay this machine's"},
 };
 #undef AT
 const struct option_group group_decode_bench = {
-    "Ways of decoding", rows_of_options, sizeof rows_of_options / sizeof *rows_of_options };
+    "Decoding strategies", rows_of_options, sizeof rows_of_options / sizeof *rows_of_options };
 
-/* What one way did to one prompt; ratio: seconds of the plain run of the round over its own. */
+/* What one strategy did to one prompt; ratio: seconds of the plain run of the round over its own. */
 struct done {
     double seconds[MAX_PAIRS], ratio[MAX_PAIRS];
     struct decode_counts counts;        /* of the last round */
@@ -51,7 +51,7 @@ struct item {
     double repeats;                     /* share of them that repeat   */
     double known;                       /* share that --learned knew  */
     bool skipped;
-    struct done way[MAX_WAYS];          /* [0]: plain */
+    struct done done[MAX_STRATEGIES];   /* [0]: plain */
 };
 
 struct run {
@@ -64,8 +64,8 @@ struct run {
     struct item *items;
     double *columns;                    /* [4][prompts], for summing up */
     struct said *recycled, *taught;     /* what the engine remembers before a prompt, and after it */
-    char *words, *ways[MAX_WAYS];
-    size_t n_ways;
+    char *words, *strategies[MAX_STRATEGIES];
+    size_t n_strategies;
     uint32_t context, learned_tokens;   /* of finished answers, by --learned */
     float costs[COSTS_POINTS];          /* of --costs                        */
     double cost[COSTS_MOST + 1];        /* [n] seconds of a step of n rows, from the probe */
@@ -177,8 +177,8 @@ static size_t recycled_bytes(const struct recycle_memory *m)
     return (size_t)((char *)(m->after_pair + RECYCLE_PAIRS) - (char *)m->after_token);
 }
 
-/* One answer in one way; its ids behind the prompt in the session. */
-static int write_answer(struct run *r, const struct prompt *p, size_t way, double *seconds)
+/* One answer with one strategy; its ids behind the prompt in the session. */
+static int write_answer(struct run *r, const struct prompt *p, size_t k, double *seconds)
 {
     const char *stops[] = { p->stop, NULL };
     stretto_generate_options g = STRETTO_GENERATE_OPTIONS_INIT;
@@ -187,7 +187,7 @@ static int write_answer(struct run *r, const struct prompt *p, size_t way, doubl
     g.stops = stops;
     g.cancel = &interrupted;
     struct decoder how = r->decoder;
-    how.how.words = r->ways[way];
+    how.how.words = r->strategies[k];
     int code = decode_as("bench", &how, r->session);
     if (code != EXIT_DONE) return code;
     stretto_status s = stretto_session_sync(r->session, p->ids, p->n, NULL);
@@ -221,30 +221,30 @@ static int run_prompt(struct run *r, struct item *x, size_t done)
     x->repeats = repeating(ids, x->n);
     x->known = known_before(r, ids, x->n);
     after = before;
-    for (size_t way = 0; way < r->n_ways; way++) x->way[way].same = true;
+    for (size_t k = 0; k < r->n_strategies; k++) x->done[k].same = true;
     for (size_t round = 0; round < (size_t)r->o->pairs && code == EXIT_DONE; round++) {
-        for (size_t i = 0; i < r->n_ways && code == EXIT_DONE; i++) {
-            size_t way = (i + round) % r->n_ways;
-            struct done *d = &x->way[way];
+        for (size_t i = 0; i < r->n_strategies && code == EXIT_DONE; i++) {
+            size_t k = (i + round) % r->n_strategies;
+            struct done *d = &x->done[k];
             ngram_cut(&learned->store.index, end);
             *knows = before;
             memcpy(learned->recycled.after_token, r->recycled, bytes);
-            code = write_answer(r, p, way, &d->seconds[round]);
+            code = write_answer(r, p, k, &d->seconds[round]);
             if (code != EXIT_DONE) break;
             size_t n = stretto_session_length(r->session) - p->n;
             now = stretto_session_tokens(r->session) + p->n;
             d->same &= n == x->n && memcmp(now, ids, n * sizeof *ids) == 0;
             d->counts = *writer_counts(stretto_session_inside(r->session));
-            if (way + 1 < r->n_ways) continue;
+            if (k + 1 < r->n_strategies) continue;
             after = *knows;
             memcpy(r->taught, learned->recycled.after_token, bytes);
         }
-        for (size_t way = 0; way < r->n_ways && code == EXIT_DONE; way++)
-            x->way[way].ratio[round] = x->way[0].seconds[round] / x->way[way].seconds[round];
+        for (size_t k = 0; k < r->n_strategies && code == EXIT_DONE; k++)
+            x->done[k].ratio[round] = x->done[0].seconds[round] / x->done[k].seconds[round];
         progress_tell(&r->hook, "decoding", done * (size_t)r->o->pairs + round + 1,
                       r->prompts.n * (size_t)r->o->pairs);
     }
-    /* The last way's lessons stay for the next prompt, as they would in a session. */
+    /* The last strategy's lessons stay for the next prompt, as they would in a session. */
     *knows = after;
     memcpy(learned->recycled.after_token, r->taught, bytes);
     ngram_cut(&learned->store.index, end);
@@ -302,7 +302,7 @@ static bool counts(const struct item *x, const char *set, bool repeating_ones)
            (x->repeats > REPEAT_MOST) == repeating_ones;
 }
 
-static struct summary sum_up(const struct run *r, size_t way, const char *set, bool repeating_ones)
+static struct summary sum_up(const struct run *r, size_t k, const char *set, bool repeating_ones)
 {
     struct summary s = { .worst = INFINITY, .same = true };
     size_t most = r->prompts.n;
@@ -310,14 +310,14 @@ static struct summary sum_up(const struct run *r, size_t way, const char *set, b
     uint64_t steps = 0, tokens = 0, rows = 0, right = 0;
     for (size_t i = 0; i < r->prompts.n; i++) {
         const struct item *x = &r->items[i];
-        const struct done *d = &x->way[way];
+        const struct done *d = &x->done[k];
         if (!counts(x, set, repeating_ones)) continue;
         size_t pairs = (size_t)r->o->pairs;
         double low, high, one = median(d->ratio, pairs);
         interval(d->ratio, pairs, &low, &high);
         ratio[s.prompts] = one;
         rate[s.prompts] = (double)x->n / median(d->seconds, pairs);
-        plain[s.prompts] = (double)x->n / median(x->way[0].seconds, pairs);
+        plain[s.prompts] = (double)x->n / median(x->done[0].seconds, pairs);
         cost[s.prompts] = noise_free(r, d);
         s.prompts++;
         s.known += x->known;
@@ -349,13 +349,13 @@ static void print_set(const struct run *r, const char *set)
     printf("\n%s: %zu prompts, %.1f tokens/s plainly\n\n", *set ? set : "prompts", plain.prompts,
            plain.plain_rate);
     if (plain.prompts) {
-        printf("| decode | tokens/step | accepted | t/s | of plain | worst prompt | below %.2f | "
+        printf("| decode | tokens/step | accepted | t/s | speedup | worst prompt | below %.2f | "
                "steps' cost | same text |\n| --- | --: | --: | --: | --: | --: | --: | --: | --- |\n",
                LEAST);
-        for (size_t way = 0; way < r->n_ways; way++) {
-            struct summary s = sum_up(r, way, set, false);
+        for (size_t k = 0; k < r->n_strategies; k++) {
+            struct summary s = sum_up(r, k, set, false);
             printf("| %s | %.2f | %.0f %% | %.1f | %.2f | %.2f (%s) | %zu | %.2f | %s |\n",
-                   r->ways[way], s.per_step, 100 * s.accepted, s.rate, s.ratio, s.worst,
+                   r->strategies[k], s.per_step, 100 * s.accepted, s.rate, s.ratio, s.worst,
                    s.worst_id, s.harmed, s.cost, s.same ? "yes" : "NO");
         }
     }
@@ -365,9 +365,9 @@ static void print_set(const struct run *r, const char *set)
     if (!apart.prompts) return;
     printf("\nnot counted, because more than %.0f %% of the answer repeats itself: %zu prompts (",
            100 * REPEAT_MOST, apart.prompts);
-    for (size_t way = 1; way < r->n_ways; way++) {
-        struct summary s = sum_up(r, way, set, true);
-        printf("%s%s %.2f of plain%s", way > 1 ? ", " : "", r->ways[way], s.ratio,
+    for (size_t k = 1; k < r->n_strategies; k++) {
+        struct summary s = sum_up(r, k, set, true);
+        printf("%s%s speedup %.2f%s", k > 1 ? ", " : "", r->strategies[k], s.ratio,
                s.same ? "" : ", ANOTHER TEXT");
     }
     printf(")\n");
@@ -381,8 +381,8 @@ static void print_md(const struct run *r)
             first &= strcmp(r->prompts.v[k].set, r->prompts.v[i].set) != 0;
         if (first) print_set(r, r->prompts.v[i].set);
     }
-    printf("\nof plain: the median over prompts of the median of %lld pairs; below %.2f: prompts "
-           "whose 95 %% interval lies below it;\nsteps' cost: what the steps take at the prices "
+    printf("\nspeedup: plain decoding's time over the strategy's, the median over prompts of the median of %lld pairs; "
+           "below %.2f: prompts\nwhose 95 %% interval lies below it; steps' cost: what the steps take at the prices "
            "below over plain decoding, free of noise.\nrows of a step: %s",
            (long long)r->o->pairs, LEAST, r->o->costs ? "steps of one" : "ms");
     for (uint32_t n = 1; n <= COSTS_MOST; n = n < 16 ? 2 * n : n == 16 ? 32 : COSTS_MOST + 1)
@@ -396,18 +396,18 @@ static void print_json(const struct run *r)
     json_t *all = json_array(), *costs = json_array();
     for (size_t i = 0; i < r->prompts.n; i++) {
         const struct item *x = &r->items[i];
-        json_t *ways = json_object();
-        for (size_t way = 0; way < r->n_ways && !x->skipped; way++) {
-            const struct done *d = &x->way[way];
+        json_t *results = json_object();
+        for (size_t k = 0; k < r->n_strategies && !x->skipped; k++) {
+            const struct done *d = &x->done[k];
             double low, high;
             json_t *seconds = json_array(), *ratios = json_array();
             interval(d->ratio, (size_t)r->o->pairs, &low, &high);
-            for (size_t k = 0; k < (size_t)r->o->pairs; k++) {
-                json_array_append_new(seconds, json_real(d->seconds[k]));
-                json_array_append_new(ratios, json_real(d->ratio[k]));
+            for (size_t pair = 0; pair < (size_t)r->o->pairs; pair++) {
+                json_array_append_new(seconds, json_real(d->seconds[pair]));
+                json_array_append_new(ratios, json_real(d->ratio[pair]));
             }
             json_object_set_new(
-                ways, r->ways[way],
+                results, r->strategies[k],
                 json_pack("{s:o,s:o,s:f,s:f,s:f,s:I,s:I,s:I,s:I,s:f,s:f,s:b}", "seconds", seconds,
                           "ratios", ratios, "ratio", median(d->ratio, (size_t)r->o->pairs), "low",
                           isfinite(low) ? low : 0.0, "high", isfinite(high) ? high : 0.0, "steps",
@@ -420,7 +420,7 @@ static void print_json(const struct run *r)
             all, json_pack("{s:s,s:s,s:I,s:I,s:f,s:f,s:b,s:o}", "id", x->prompt->id, "set",
                            x->prompt->set, "prompt_tokens", (json_int_t)x->prompt->n,
                            "answer_tokens", (json_int_t)x->n, "repeats", x->repeats, "known",
-                           x->known, "skipped", x->skipped, "ways", ways));
+                           x->known, "skipped", x->skipped, "strategies", results));
     }
     for (uint32_t n = 1; n <= COSTS_MOST; n++)
         json_array_append_new(costs, json_real(r->cost[n]));
@@ -437,19 +437,19 @@ static void print_json(const struct run *r)
 /* ---- setting up ----------------------------------------------------------------------------- */
 
 /* "all", or words with commas; plain is always the first. */
-static int take_ways(struct run *r)
+static int take_strategies(struct run *r)
 {
     struct error err = { 0 };
-    r->ways[r->n_ways++] = (char *)(uintptr_t)"plain";
+    r->strategies[r->n_strategies++] = (char *)(uintptr_t)"plain";
     bool all = strcmp(r->o->decode.words, "all") == 0;
-    for (size_t s = 0; all && strategies[s] && r->n_ways + 1 < MAX_WAYS; s++) {
+    for (size_t s = 0; all && strategies[s] && r->n_strategies + 1 < MAX_STRATEGIES; s++) {
         bool needs_draft = strcmp(strategies[s]->name, "draft") == 0;
         bool needs_heads = strcmp(strategies[s]->name, "heads") == 0;
         if ((needs_draft && !r->o->decode.draft) || (needs_heads && !r->o->decode.heads)) continue;
-        r->ways[r->n_ways++] = (char *)(uintptr_t)strategies[s]->name;
+        r->strategies[r->n_strategies++] = (char *)(uintptr_t)strategies[s]->name;
     }
     if (all) {
-        r->ways[r->n_ways++] = (char *)(uintptr_t)"auto";
+        r->strategies[r->n_strategies++] = (char *)(uintptr_t)"auto";
         return EXIT_DONE;
     }
     r->words = strdup(r->o->decode.words);
@@ -460,11 +460,11 @@ static int take_ways(struct run *r)
         if (strcmp(w, "all") == 0)
             return command_usage("bench", "--decode all stands alone; mixtures are named one by one");
         if (strcmp(w, "plain") == 0) continue;
-        if (r->n_ways == MAX_WAYS)
-            return command_usage("bench", "--decode takes at most %d ways", MAX_WAYS - 1);
+        if (r->n_strategies == MAX_STRATEGIES)
+            return command_usage("bench", "--decode takes at most %d strategies", MAX_STRATEGIES - 1);
         if (decode_parse(w, &ignored, &err) != STRETTO_OK)
             return command_fail("bench", STRETTO_E_ARG, err.text);
-        r->ways[r->n_ways++] = w;
+        r->strategies[r->n_strategies++] = w;
     }
     return EXIT_DONE;
 }
@@ -473,7 +473,7 @@ static int open_run(struct run *r)
 {
     char words[600];
     size_t longest = 0;
-    int code = take_ways(r);
+    int code = take_strategies(r);
     if (code == EXIT_DONE)
         code = prompts_read("bench", r->m, r->o->prompts, (size_t)r->o->limit, &r->prompts);
     if (code != EXIT_DONE) return code;
@@ -534,7 +534,7 @@ int bench_decode(const struct decode_bench *o, const stretto_model *m)
         struct item *x = &r.items[done];
         if (!x->skipped) code = run_prompt(&r, x, done);
         x->skipped |= code != EXIT_DONE;
-        for (size_t way = 0; way < r.n_ways; way++) same &= x->skipped || x->way[way].same;
+        for (size_t k = 0; k < r.n_strategies; k++) same &= x->skipped || x->done[k].same;
     }
     ui_progress_break(&r.ui);
     /* An interrupted measurement says what it has. */
@@ -548,7 +548,7 @@ int bench_decode(const struct decode_bench *o, const stretto_model *m)
         else print_md(&r);
         if (!same)
             code = command_fail("bench", STRETTO_E_FORMAT,
-                                "a way of decoding wrote another text than plain decoding: this is "
+                                "a decoding strategy wrote another text than plain decoding: this is "
                                 "a fault of the program, please report it");
     }
     free(r.items);

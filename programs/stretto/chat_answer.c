@@ -99,7 +99,7 @@ static stretto_status write_answer(struct chat *c, int64_t most, stretto_generat
     *r = (stretto_generated){ .size = sizeof *r };
     size_t kept = 0, n = c->talk.n_ids;
     double began = clock_seconds();
-    stretto_status s = read_prompt_kept(c->session, c->talk.ids, n, &kept);
+    stretto_status s = sync_prompt_kept(c->session, c->talk.ids, n, &kept);
     c->last.read_seconds += clock_seconds() - began;
     c->last.read += n - kept;
     c->last.kept += kept;

@@ -45,7 +45,7 @@ static stretto_status format(struct buffer *text, const char *before, const char
     return STRETTO_OK;
 }
 
-static void say(const char *before, const char *fmt, va_list ap)
+static void put_note(const char *before, const char *fmt, va_list ap)
 {
     struct buffer text = buffer_make((size_t)1 << 24);
     fflush(stdout);
@@ -71,7 +71,7 @@ void chat_say(const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    say("", fmt, ap);
+    put_note("", fmt, ap);
     va_end(ap);
 }
 
@@ -79,7 +79,7 @@ void chat_wrong(struct chat *c, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    say("stretto chat: ", fmt, ap);
+    put_note("stretto chat: ", fmt, ap);
     va_end(ap);
     c->failed = true;
 }

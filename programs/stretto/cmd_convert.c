@@ -13,7 +13,7 @@ struct command_options { const char *type; bool force, quiet, yes; };
 static volatile sig_atomic_t cancelled;
 static void cancel(int signal) { (void)signal; cancelled = 1; }
 
-static void say(void *ud, enum log_level level, const char *text)
+static void on_log(void *ud, enum log_level level, const char *text)
 {
     (void)level;
     ui_progress_break(ud);
@@ -42,7 +42,7 @@ static int convert_run(void *options, size_t n, char **operands)
     sigaction(SIGHUP, &act, NULL);
     struct convert_options c = { .type = dtype_by_name(o->type), .force = o->force,
                                  .tokenizer = tokenizer_to_gguf, .progress = ui_progress_hook(&bar),
-                                 .log = { .say = say, .ud = &bar, .least = LOG_WARN },
+                                 .log = { .say = on_log, .ud = &bar, .least = LOG_WARN },
                                  .cancel = &cancelled };
     stretto_status st = convert(in.data, operands[1], &c, &err);
     buffer_done(&in);

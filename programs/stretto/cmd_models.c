@@ -1,5 +1,5 @@
 /* What the catalogue has, what is on this machine, and taking it away again. */
-#include "models/shelf.h"
+#include "models/folder.h"
 #include "stretto/commands.h"
 #include "stretto/fetch.h"
 #include "stretto/nearest.h"
@@ -39,14 +39,14 @@ static json_t *model_json(const struct catalogue_model *m, const char *dir)
 }
 
 /* Something in the folder of models that the catalogue does not know. */
-static json_t *item_json(const struct shelf_item *i)
+static json_t *item_json(const struct model_folder_item *i)
 {
     return json_pack("{s:s,s:s,s:n,s:n,s:I,s:b,s:b,s:s,s:[]}", "name", i->name, "title",
                      hub_name_is(i->name) ? "of Hugging Face" : "put there by hand", "licence", "terms",
                      "bytes", (json_int_t)i->bytes, "default", 0, "present", 1, "path", i->path, "sources");
 }
 
-static int print_json(const struct catalogue *c, const struct shelf *s, bool here)
+static int print_json(const struct catalogue *c, const struct model_folder *s, bool here)
 {
     json_t *all = json_array();
     for (size_t i = 0; i < catalogue_count(c); i++)
@@ -61,7 +61,7 @@ static int print_json(const struct catalogue *c, const struct shelf *s, bool her
                : EXIT_DONE;
 }
 
-static int print_names(const struct catalogue *c, const struct shelf *s, bool here)
+static int print_names(const struct catalogue *c, const struct model_folder *s, bool here)
 {
     for (size_t i = 0; i < catalogue_count(c); i++)
         if (!here || catalogue_present(catalogue_at(c, i), s->dir)) puts(catalogue_at(c, i)->name);
@@ -81,7 +81,7 @@ static void widen(size_t *column, const char *word)
     if (n > *column) *column = n < 40 ? n : 40;
 }
 
-static struct columns columns_of(const struct catalogue *c, const struct shelf *s)
+static struct columns columns_of(const struct catalogue *c, const struct model_folder *s)
 {
     struct ui_terminal t = ui_terminal_look(stdout);
     struct columns w = { .name = 4, .licence = 7, .width = t.there ? t.width : 0 };
@@ -121,7 +121,7 @@ static void print_catalogue(const struct columns *w, const struct catalogue *c, 
     }
 }
 
-static int print_table(const struct catalogue *c, const struct shelf *s, bool here)
+static int print_table(const struct catalogue *c, const struct model_folder *s, bool here)
 {
     struct columns w = columns_of(c, s);
     char size[32];
@@ -200,7 +200,7 @@ static void remove_empty(const char *dir, const char *path)
     }
 }
 
-static int remove_item(const struct shelf *s, const struct shelf_item *i)
+static int remove_item(const struct model_folder *s, const struct model_folder_item *i)
 {
     if (!(i->folder ? remove_folder(i->path, 0) : remove_gguf(i->path))) {
         struct error err = { 0 };
@@ -213,8 +213,8 @@ static int remove_item(const struct shelf *s, const struct shelf_item *i)
 }
 
 /* A model of the catalogue of which a part is here: an old version, or a download that broke. */
-static bool half_there(const struct catalogue *c, const struct shelf *s, const char *name, struct shelf_item *out,
-                       struct buffer *path)
+static bool half_there(const struct catalogue *c, const struct model_folder *s, const char *name,
+                       struct model_folder_item *out, struct buffer *path)
 {
     const struct catalogue_model *m = catalogue_find(c, name);
     struct stat st;
@@ -225,13 +225,13 @@ static bool half_there(const struct catalogue *c, const struct shelf *s, const c
         there = lstat(path->data, &st) == 0;
         path->data[path->len = n] = '\0';
     }
-    *out = (struct shelf_item){ .name = (char *)(uintptr_t)m->name, .path = path->data,
+    *out = (struct model_folder_item){ .name = (char *)(uintptr_t)m->name, .path = path->data,
                                 .bytes = there && S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0,
                                 .folder = m->folder != NULL };
     return there;
 }
 
-static int not_there(const struct catalogue *c, const struct shelf *s, const char *name)
+static int not_there(const struct catalogue *c, const struct model_folder *s, const char *name)
 {
     struct error err = { 0 };
     struct nearest near;
@@ -246,7 +246,7 @@ static int not_there(const struct catalogue *c, const struct shelf *s, const cha
     return command_fail("models", STRETTO_E_IO, err.text);
 }
 
-static int ask_to_remove(const struct shelf_item *i)
+static int ask_to_remove(const struct model_folder_item *i)
 {
     char size[32];
     if (!can_ask())
@@ -256,11 +256,11 @@ static int ask_to_remove(const struct shelf_item *i)
     return ask_person(false) ? EXIT_DONE : command_fail("models", STRETTO_E_IO, "nothing was removed");
 }
 
-static int remove_named(const struct catalogue *c, const struct shelf *s, const char *name, bool yes)
+static int remove_named(const struct catalogue *c, const struct model_folder *s, const char *name, bool yes)
 {
-    struct shelf_item half;
+    struct model_folder_item half;
     struct buffer path = buffer_make(CATALOGUE_MAX_PATH);
-    const struct shelf_item *i = shelf_named(s, name);
+    const struct model_folder_item *i = model_folder_named(s, name);
     if (!i && half_there(c, s, name, &half, &path)) i = &half;
     int code = !i ? not_there(c, s, name) : yes ? EXIT_DONE : ask_to_remove(i);
     if (code == EXIT_DONE) code = remove_item(s, i);
@@ -270,13 +270,13 @@ static int remove_named(const struct catalogue *c, const struct shelf *s, const 
 
 /* ---- the command ----------------------------------------------------------------------------- */
 
-static int list(const struct catalogue *c, const struct shelf *s, const struct models_options *o)
+static int list(const struct catalogue *c, const struct model_folder *s, const struct models_options *o)
 {
     if (o->json) return print_json(c, s, o->here);
     return o->quiet ? print_names(c, s, o->here) : print_table(c, s, o->here);
 }
 
-static int act(const struct catalogue *c, const struct shelf *s, const struct models_options *o, size_t n,
+static int act(const struct catalogue *c, const struct model_folder *s, const struct models_options *o, size_t n,
                char **words)
 {
     if (!n || strcmp(words[0], "list") == 0 || strcmp(words[0], "ls") == 0) {
@@ -294,13 +294,13 @@ static int models_run(void *options, size_t n, char **operands)
 {
     struct error err = { 0 };
     struct catalogue *c = NULL;
-    struct shelf shelf = { 0 };
+    struct model_folder folder = { 0 };
     struct buffer dir = buffer_make(CATALOGUE_MAX_PATH);
     stretto_status s = catalogue_open(&c, &err);
     if (s == STRETTO_OK) s = catalogue_models_dir(&dir, &err);
-    if (s == STRETTO_OK) s = shelf_open(&shelf, c, dir.data, &err);
-    int code = s != STRETTO_OK ? command_fail("models", s, err.text) : act(c, &shelf, options, n, operands);
-    shelf_close(&shelf);
+    if (s == STRETTO_OK) s = model_folder_open(&folder, c, dir.data, &err);
+    int code = s != STRETTO_OK ? command_fail("models", s, err.text) : act(c, &folder, options, n, operands);
+    model_folder_close(&folder);
     buffer_done(&dir);
     catalogue_close(c);
     return code;

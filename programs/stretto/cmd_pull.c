@@ -25,7 +25,7 @@ static stretto_status word_of(const struct option *o, const void *options, struc
     case OPT_REAL:
         return buffer_printf(out, "%s=%.17g", flag, *(const double *)at);
     case OPT_TEXT:
-    case OPT_WAYS:
+    case OPT_STRATEGIES:
     case OPT_CHOICE: {
         const char *text = *(const char *const *)at;
         return text ? buffer_printf(out, "%s=%s", flag, text) : STRETTO_OK;

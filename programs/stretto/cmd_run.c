@@ -73,15 +73,15 @@ static json_t *decoding_json(const stretto_session *s)
 {
     stretto_decoded d = { .size = sizeof d };
     stretto_session_decoded(s, &d);
-    json_t *sources = json_object();
+    json_t *each = json_object();
     for (uint32_t i = 0; i < d.n_sources; i++)
-        json_object_set_new(sources, d.sources[i].name,
+        json_object_set_new(each, d.sources[i].name,
                             json_pack("{s:I,s:I,s:I}", "proposed", (json_int_t)d.sources[i].proposed,
                                       "sent", (json_int_t)d.sources[i].sent, "right",
                                       (json_int_t)d.sources[i].right));
     return json_pack("{s:I,s:I,s:I,s:I,s:f,s:o}", "steps", (json_int_t)d.steps, "tokens",
                      (json_int_t)d.tokens, "guesses", (json_int_t)d.guesses, "accepted",
-                     (json_int_t)d.accepted, "guess_s", d.guess_seconds, "sources", sources);
+                     (json_int_t)d.accepted, "guess_s", d.guess_seconds, "strategies", each);
 }
 
 static void print_json(const stretto_session *s, const struct out *out, size_t n_prompt,
@@ -142,7 +142,7 @@ static int generate(stretto_session *s, const struct run_options *o, const stret
     stretto_generated r = { .size = sizeof r };
     stretto_status status = stretto_session_sampling(s, &how);
     double begin = clock_seconds();
-    if (status == STRETTO_OK) status = read_prompt(s, ids, n);
+    if (status == STRETTO_OK) status = sync_prompt(s, ids, n);
     double prompt_seconds = clock_seconds() - begin;
     struct svg_trace trace;
     svg_begin(&trace);

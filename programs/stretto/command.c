@@ -192,7 +192,7 @@ static int option_set(const struct command *c, const struct option *o, const cha
         *(const char **)target = v;
         return EXIT_DONE;
     case OPT_TEXT:
-    case OPT_WAYS:
+    case OPT_STRATEGIES:
         *(const char **)target = v;
         return EXIT_DONE;
     case OPT_INTS:

@@ -17,7 +17,7 @@ enum option_kind {
     OPT_INT,           /* int64_t, within min..max                        */
     OPT_REAL,          /* double, within min..max                         */
     OPT_TEXT,          /* const char *                                    */
-    OPT_WAYS,          /* const char *: ways of decoding; "%s" in help stands for those there are */
+    OPT_STRATEGIES,          /* const char *: decoding strategies; "%s" in help stands for those there are */
     OPT_CHOICE,        /* const char *, one of `choices` ("a|b|c")        */
     OPT_INTS,          /* struct int_list: comma list, each within range  */
     OPT_TEXTS,         /* struct text_list: may be given several times    */

@@ -1,5 +1,5 @@
 #include "stretto/fetch.h"
-#include "models/shelf.h"
+#include "models/folder.h"
 #include "stretto/nearest.h"
 #include "ui/progress.h"
 #include <errno.h>
@@ -137,14 +137,14 @@ static int fetch(const char *command, const char *name, struct buffer *path)
 static void suggest(struct nearest *near)
 {
     struct catalogue *c = NULL;
-    struct shelf s = { 0 };
+    struct model_folder s = { 0 };
     struct buffer dir = buffer_make(CATALOGUE_MAX_PATH);
     if (catalogue_open(&c, NULL) != STRETTO_OK) return;
     for (size_t i = 0; i < catalogue_count(c); i++)
         nearest_try(near, catalogue_at(c, i)->name, strlen(catalogue_at(c, i)->name));
-    if (catalogue_models_dir(&dir, NULL) == STRETTO_OK && shelf_open(&s, c, dir.data, NULL) == STRETTO_OK)
+    if (catalogue_models_dir(&dir, NULL) == STRETTO_OK && model_folder_open(&s, c, dir.data, NULL) == STRETTO_OK)
         for (size_t i = 0; i < s.n; i++) nearest_try(near, s.items[i].name, strlen(s.items[i].name));
-    shelf_close(&s);
+    model_folder_close(&s);
     catalogue_close(c);
     buffer_done(&dir);
 }

@@ -107,7 +107,7 @@ static size_t help_column(const struct page *p)
 /* The sentence of a row. What decodes is a table elsewhere, so its words are put in here. */
 static const char *sentence(const struct option *o, char *out, size_t room)
 {
-    const char *gap = o->kind == OPT_WAYS ? strstr(o->help, "%s") : NULL;
+    const char *gap = o->kind == OPT_STRATEGIES ? strstr(o->help, "%s") : NULL;
     char words[400];
     if (!gap) return o->help;
     strategy_words(words, sizeof words);
@@ -197,7 +197,8 @@ static void json_command(const struct command *c)
         printf("%s{\"title\":", u ? "," : ""); json_text(g->title);
         printf(",\"options\":[");
         for (size_t i = 0; i < g->n; i++) {
-            static const char *const kinds[] = { "flag", "int", "real", "text", "ways", "choice", "ints", "texts" };
+            static const char *const kinds[] = { "flag", "int", "real", "text", "strategies", "choice", "ints",
+                                                 "texts" };
             const struct option *o = &g->options[i];
             printf("%s{\"flags\":", i ? "," : ""); json_text(o->flags);
             printf(",\"value\":"); if (o->value) json_text(o->value); else printf("null");

@@ -63,7 +63,7 @@ static int reading_progress(void *user, size_t done, size_t total)
     return interrupted;
 }
 
-stretto_status read_prompt_kept(stretto_session *s, const int32_t *ids, size_t n, size_t *kept)
+stretto_status sync_prompt_kept(stretto_session *s, const int32_t *ids, size_t n, size_t *kept)
 {
     struct shown reading;
     shown_begin(&reading, true);
@@ -83,9 +83,9 @@ static void load_log(void *user, const char *line)
     fprintf(stderr, "stretto: %s\n", line);
 }
 
-stretto_status read_prompt(stretto_session *s, const int32_t *ids, size_t n)
+stretto_status sync_prompt(stretto_session *s, const int32_t *ids, size_t n)
 {
-    return read_prompt_kept(s, ids, n, NULL);
+    return sync_prompt_kept(s, ids, n, NULL);
 }
 
 /* The path of what -m, or -hf, names. */
@@ -274,7 +274,7 @@ int learned_out(const char *command, const struct decode_options *o, stretto_eng
     stretto_status s = stretto_engine_learned_save(e, o->learned, err, sizeof err);
     return s == STRETTO_OK ? EXIT_DONE : command_fail(command, s, err);
 }
-/* "; did you mean ...?" for the word of --decode that is no way of decoding. */
+/* "; did you mean ...?" for the word of --decode that is no decoding strategy. */
 static const char *meant_way(const char *words, struct nearest *near)
 {
     for (const char *p = words ? words : ""; *p; p += *p == '+') {
@@ -305,7 +305,7 @@ int decode_as(const char *command, const struct decoder *d, stretto_session *s)
     return command_fail(command, status, stretto_session_error(s));
 }
 
-/* What `auto` did with the sources whose asking takes time, and why. */
+/* What `auto` did with the strategies that have a price, and why. */
 static void tell_asking(const char *command, const struct decode_counts *c)
 {
     for (unsigned s = 0; strategies[s]; s++) {

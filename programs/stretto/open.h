@@ -18,7 +18,7 @@ void tell_engine(const char *command, const struct model_options *o, const stret
  */
 int sampling_from(const char *command, const struct sampling_options *o, stretto_sampling *out);
 
-/* A way of decoding as the options say, with the draft model opened; it outlives its sessions. These
+/* A decoding strategy as the options say, with the draft model opened; it outlives its sessions. These
  * print the sentence themselves. */
 struct decoder { stretto_decoding how; stretto_model *draft; };
 int decoder_open(const char *command, const struct decode_options *o,
@@ -38,9 +38,9 @@ int learned_out(const char *command, const struct decode_options *o, stretto_eng
 /* Gives it to the session. */
 int decode_as(const char *command, const struct decoder *d, stretto_session *s);
 /* stretto_session_sync with progress; Ctrl-C ends it. */
-stretto_status read_prompt(stretto_session *s, const int32_t *ids, size_t n);
+stretto_status sync_prompt(stretto_session *s, const int32_t *ids, size_t n);
 /* The same; *kept is how many tokens the session had read before. */
-stretto_status read_prompt_kept(stretto_session *s, const int32_t *ids, size_t n, size_t *kept);
+stretto_status sync_prompt_kept(stretto_session *s, const int32_t *ids, size_t n, size_t *kept);
 /* Says what decoding did, as -v asks for. */
 void tell_decoding(const char *command, const stretto_session *s);
 

@@ -62,7 +62,7 @@ const struct option_group group_sampling = { "Sampling", sampling_rows,
 
 #define AT(field) offsetof(struct decode_options, field)
 static const struct option decode_rows[] = {
-    {"--decode", "WORDS", OPT_WAYS, AT(words), 0, 0,
+    {"--decode", "STRATEGY", OPT_STRATEGIES, AT(words), 0, 0,
      "how several tokens are written per step: %s, or several joined by +; the text is the same [auto]"},
     {"--draft-max", "N", OPT_INT, AT(most), 0, 48,
      "guesses in a step at most; 0 takes 15, or what the window needs [0]"},

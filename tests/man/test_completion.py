@@ -78,7 +78,7 @@ def check_bash_rows(rows):
             if o["kind"] == "choice":
                 for flag in o["flags"].split():
                     expect(f"{row['name']} {flag}", bash_offers(row["name"], flag, ""), set(o["value"].split("|")))
-            if o["kind"] == "ways":
+            if o["kind"] == "strategies":
                 offered = bash_offers(row["name"], o["flags"].split()[0], "")
                 expect(f"{row['name']} {o['flags']}", {w for w in offered if f" {w}," in o["help"]}, offered)
                 expect("a way of decoding", "lookup" in offered and len(offered) > 2, True)

@@ -30,9 +30,9 @@ def expect(page, words):
         wrong.append(f"{page[:60]}...: nothing of '{words}'")
 
 
-def ways(commands):
+def strategies(commands):
     """The words of --decode; the table of docs/decoding.md has a row for each, with what it is from."""
-    option, = {json.dumps(o) for c in commands for g in c["groups"] for o in g["options"] if o["kind"] == "ways"}
+    option, = {json.dumps(o) for c in commands for g in c["groups"] for o in g["options"] if o["kind"] == "strategies"}
     words = re.search(r": ((?:\w+, )+\w+), or several", json.loads(option)["help"]).group(1).split(", ")
     rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \|$", (ROOT / "docs/decoding.md").read_text(), re.M)
     if sorted(rows) != sorted(words):
@@ -52,7 +52,7 @@ def main():
     symbols = (ROOT / "tests/api/symbols.txt").read_text().split()
     for symbol in symbols:
         expect(library, symbol)
-    ways(commands)
+    strategies(commands)
     print("\n".join(wrong) or f"{len(commands)} commands and {len(symbols)} symbols have their pages")
     return 1 if wrong or not commands or not symbols else 0
 

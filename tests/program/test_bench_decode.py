@@ -39,14 +39,14 @@ def main():
         assert [p["skipped"] for p in got["prompts"]] == 4 * [False] + [True]
         assert len(got["step_seconds"]) == 49 and min(got["step_seconds"]) > 0
         for p in got["prompts"][:4]:
-            assert {"plain", "auto", "jacobi", "lookup"} <= set(p["ways"])
-            for way, w in p["ways"].items():
+            assert {"plain", "auto", "jacobi", "lookup"} <= set(p["strategies"])
+            for name, w in p["strategies"].items():
                 assert w["same"] and len(w["ratios"]) == 3 and w["low"] <= w["ratio"] * 1.0001
                 # Tokens of an answer: the first comes with the prompt, the others from steps.
-                assert w["tokens"] == p["answer_tokens"] - 1, (way, w, p["answer_tokens"])
+                assert w["tokens"] == p["answer_tokens"] - 1, (name, w, p["answer_tokens"])
                 assert w["steps"] <= w["tokens"] and w["accepted"] <= w["guesses"]
-                assert w["tokens"] == w["steps"] + w["accepted"] or way != "plain"
-            plain = p["ways"]["plain"]
+                assert w["tokens"] == w["steps"] + w["accepted"] or name != "plain"
+            plain = p["strategies"]["plain"]
             assert plain["ratios"] == 3 * [1.0] and plain["guesses"] == 0 and plain["cost"] == 1.0
         code, out, err = call(*base, "--decode", "auto,jacobi+lookup", "--limit", "2", "--pairs", "1")
         assert code == 0 and out.count("| plain |") == 2 - out.count("not counted"), out
@@ -65,7 +65,7 @@ def main():
         # Recycling knows every row of these answers: its first guess is right wherever the text has not been
         # at this pair of tokens before, and without the file it begins with nothing.
         fresh = json.loads(call(*base, "--decode", "recycle", "--pairs", "1", "-o", "json")[1])
-        steps = [sum(p["ways"]["recycle"]["steps"] for p in g["prompts"][:4]) for g in (got, fresh)]
+        steps = [sum(p["strategies"]["recycle"]["steps"] for p in g["prompts"][:4]) for g in (got, fresh)]
         assert steps[0] < 0.75 * steps[1], steps
 
         # run reads the file, adds its text and writes it; the text is the same with it and without.
@@ -94,7 +94,7 @@ def main():
             assert r[0] == 0, r
             j = json.loads(r[1])
             assert j["costs_given"] and j["step_seconds"][0] == 1
-            return sum(p["ways"]["auto"]["guesses"] for p in j["prompts"][:4]), j["step_seconds"]
+            return sum(p["strategies"]["auto"]["guesses"] for p in j["prompts"][:4]), j["step_seconds"]
         cheap, dear = sent("1,1,1,1,1,1"), sent("1,2,4,8,16,32")
         assert cheap[0] > 2 * dear[0], (cheap[0], dear[0])
         assert all(abs(x - n - 1) < 1e-3 for n, x in enumerate(dear[1][:32]))
@@ -128,7 +128,7 @@ def main():
                 ((*base, "--decode", "auto", "-n", "250"), 2, "no prompt fits")):
             code, _, err = call(*args)
             assert code == status and sentence in err, (args, err)
-    print("ways of decoding measured")
+    print("decoding strategies measured")
 
 
 if __name__ == "__main__":

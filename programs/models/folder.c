@@ -1,4 +1,4 @@
-#include "models/shelf.h"
+#include "models/folder.h"
 #include "base/memory.h"
 #include <dirent.h>
 #include <stdio.h>
@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-const char shelf_whole[] = ".whole";
+const char model_folder_whole[] = ".whole";
 
 enum { DEPTH_MAX = 4 };
 
@@ -24,7 +24,7 @@ static void names_done(struct names *l)
 
 static bool names_add(struct names *l, const char *name)
 {
-    char **more = l->n < SHELF_MAX ? mem_resize(l->v, (l->n + 1) * sizeof *more) : NULL;
+    char **more = l->n < MODEL_FOLDER_MAX ? mem_resize(l->v, (l->n + 1) * sizeof *more) : NULL;
     if (more) l->v = more;
     if (!more || !(l->v[l->n] = mem_strdup(name))) return false;
     l->n++;
@@ -109,7 +109,7 @@ static bool parts_present(const char *first, uint64_t *bytes)
 static bool is_whole_folder(const char *folder)
 {
     char path[CATALOGUE_MAX_PATH];
-    return join(path, folder, shelf_whole) && is_file(path);
+    return join(path, folder, model_folder_whole) && is_file(path);
 }
 
 static bool find_inside(const struct hub_name *n, const char *folder, char path[CATALOGUE_MAX_PATH])
@@ -124,7 +124,7 @@ static bool find_inside(const struct hub_name *n, const char *folder, char path[
     return found;
 }
 
-bool shelf_find(const struct hub_name *n, const char *dir, struct buffer *path)
+bool model_folder_find(const struct hub_name *n, const char *dir, struct buffer *path)
 {
     struct buffer folder = buffer_make(CATALOGUE_MAX_PATH);
     char found[CATALOGUE_MAX_PATH];
@@ -154,15 +154,15 @@ static uint64_t bytes_below(const char *folder, int depth)
     return sum;
 }
 
-static bool add(struct shelf *s, const char *name, const char *path, const struct catalogue_model *m)
+static bool add(struct model_folder *s, const char *name, const char *path, const struct catalogue_model *m)
 {
-    struct shelf_item item = { .folder = is_folder(path), .model = m };
-    if (s->n == SHELF_MAX) return false;
+    struct model_folder_item item = { .folder = is_folder(path), .model = m };
+    if (s->n == MODEL_FOLDER_MAX) return false;
     /* What -m could not name is not offered; names with control characters are among that. */
     if (!hub_name_is(name) && !catalogue_name_ok(name)) return true;
     if (item.folder) item.bytes = bytes_below(path, 0);
     else if (!parts_present(path, &item.bytes)) return true;          /* half of it is not a model */
-    struct shelf_item *more = mem_resize(s->items, (s->n + 1) * sizeof *more);
+    struct model_folder_item *more = mem_resize(s->items, (s->n + 1) * sizeof *more);
     if (more) s->items = more;
     item.name = mem_strdup(name);
     item.path = mem_strdup(path);
@@ -175,7 +175,7 @@ static bool add(struct shelf *s, const char *name, const char *path, const struc
     return true;
 }
 
-static bool add_repository(struct shelf *s, const char *user, const char *member)
+static bool add_repository(struct model_folder *s, const char *user, const char *member)
 {
     char spec[CATALOGUE_MAX_PATH], path[CATALOGUE_MAX_PATH], folder[CATALOGUE_MAX_PATH];
     char repo[CATALOGUE_MAX_PATH], *at = repo;
@@ -209,7 +209,7 @@ static bool add_repository(struct shelf *s, const char *user, const char *member
 }
 
 /* A member of the folder that the catalogue does not know: a file, a folder, or a user's repositories. */
-static bool add_member(struct shelf *s, const char *member)
+static bool add_member(struct model_folder *s, const char *member)
 {
     char path[CATALOGUE_MAX_PATH], config[CATALOGUE_MAX_PATH];
     if (!join(path, s->dir, member)) return true;
@@ -234,7 +234,7 @@ static bool of_catalogue(const struct catalogue *c, const char *member)
     return false;
 }
 
-static bool add_catalogue(struct shelf *s, const struct catalogue *c)
+static bool add_catalogue(struct model_folder *s, const struct catalogue *c)
 {
     struct buffer path = buffer_make(CATALOGUE_MAX_PATH);
     bool ok = true;
@@ -249,12 +249,12 @@ static bool add_catalogue(struct shelf *s, const struct catalogue *c)
 
 static int by_item_name(const void *a, const void *b)
 {
-    return strcmp(((const struct shelf_item *)a)->name, ((const struct shelf_item *)b)->name);
+    return strcmp(((const struct model_folder_item *)a)->name, ((const struct model_folder_item *)b)->name);
 }
 
-stretto_status shelf_open(struct shelf *s, const struct catalogue *c, const char *dir, struct error *err)
+stretto_status model_folder_open(struct model_folder *s, const struct catalogue *c, const char *dir, struct error *err)
 {
-    *s = (struct shelf){ .dir = mem_strdup(dir) };
+    *s = (struct model_folder){ .dir = mem_strdup(dir) };
     struct names here = { 0 };
     bool ok = s->dir && add_catalogue(s, c);
     if (ok && is_folder(dir)) ok = members(dir, &here);
@@ -263,12 +263,12 @@ stretto_status shelf_open(struct shelf *s, const struct catalogue *c, const char
     names_done(&here);
     if (s->n) qsort(s->items, s->n, sizeof *s->items, by_item_name);
     if (ok) return STRETTO_OK;
-    shelf_close(s);
+    model_folder_close(s);
     return fail(err, STRETTO_E_IO, "the folder of models %.200s cannot be read, or holds more than %d things",
-                dir, (int)SHELF_MAX);
+                dir, (int)MODEL_FOLDER_MAX);
 }
 
-void shelf_close(struct shelf *s)
+void model_folder_close(struct model_folder *s)
 {
     for (size_t i = 0; i < s->n; i++) {
         mem_free(s->items[i].name);
@@ -276,18 +276,18 @@ void shelf_close(struct shelf *s)
     }
     mem_free(s->items);
     mem_free(s->dir);
-    *s = (struct shelf){ 0 };
+    *s = (struct model_folder){ 0 };
 }
 
-const struct shelf_item *shelf_named(const struct shelf *s, const char *name)
+const struct model_folder_item *model_folder_named(const struct model_folder *s, const char *name)
 {
     struct hub_name n;
     struct buffer path = buffer_make(CATALOGUE_MAX_PATH);
-    const struct shelf_item *found = NULL;
+    const struct model_folder_item *found = NULL;
     for (size_t i = 0; !found && i < s->n; i++)
         if (strcmp(s->items[i].name, name) == 0) found = &s->items[i];
     if (!found && hub_name_is(name) && hub_name_parse(&n, name, NULL) == STRETTO_OK
-        && shelf_find(&n, s->dir, &path))
+        && model_folder_find(&n, s->dir, &path))
         for (size_t i = 0; !found && i < s->n; i++)
             if (strcmp(s->items[i].path, path.data) == 0) found = &s->items[i];
     buffer_done(&path);
