@@ -24,7 +24,7 @@ struct run_options {
     const char *prompt, *file, *system, *system_file, *trace;
     struct text_list stop;
     int64_t n;
-    bool chat, json, ignore_eos, escape, force, special_in_text;
+    bool chat, json, ignore_eos, escape, force, dark, special_in_text;
 };
 
 #define AT(field) offsetof(struct run_options, field)
@@ -50,6 +50,7 @@ static const struct option rows[] = {
     {"--ignore-eos", NULL, OPT_FLAG, AT(ignore_eos), 0, 0, "go on past the model's end token"},
     {"--trace", "FILE.svg", OPT_TEXT, AT(trace), 0, 0,
      "draw which steps wrote which tokens over time, and who guessed them first"},
+    {"--dark", NULL, OPT_FLAG, AT(dark), 0, 0, "draw the picture of --trace for a dark page"},
     {"--force", NULL, OPT_FLAG, AT(force), 0, 0, "replace the file of --trace when it is there"},
     {"--json", NULL, OPT_FLAG, AT(json), 0, 0, "print one JSON value: text, ids, counts, timings"},
 };
@@ -121,7 +122,7 @@ static int draw(const struct run_options *o, const stretto_session *s, const str
                                .decode = o->decode.words ? o->decode.words : "auto",
                                .ids = stretto_session_tokens(s) + n_prompt,
                                .n = stretto_session_length(s) - n_prompt,
-                               .step_seconds = d.step_seconds };
+                               .step_seconds = d.step_seconds, .dark = o->dark };
     return svg_write("run", o->trace, o->force, m, trace, &about);
 }
 

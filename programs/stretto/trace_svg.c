@@ -9,13 +9,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One colour of tokens for each source: a light ground, a dark edge. Readable side by side and by
- * people who see few colours. */
-static const struct colour { const char *fill, *edge; } colours[DRAFT_SOURCES + 1] = {
-    { "#f1f1ef", "#9b9a94" }, { "#fbe3c8", "#d9822b" }, { "#cfe8f7", "#2b83ba" },
-    { "#d3efdf", "#1b9e6b" }, { "#fbf3b8", "#b59b00" }, { "#e7dcf5", "#7b57b2" },
-    { "#fbd5dc", "#cc4863" }, { "#d9e2ef", "#44618f" }, { "#ecd9c6", "#8c5a2b" },
+/* One colour of tokens for each strategy, the first for the model's own: a light ground and a dark edge, or
+ * on dark pages the other way round. Readable side by side and by people who see few colours. */
+static const struct colour { const char *light, *deep, *dark, *bright; } colours[DRAFT_SOURCES + 1] = {
+    { "#f1f1ef", "#9b9a94", "#33322f", "#8a887f" }, { "#fbe3c8", "#d9822b", "#5a3a16", "#f0a35a" },
+    { "#cfe8f7", "#2b83ba", "#143f59", "#7cc4ee" }, { "#d3efdf", "#1b9e6b", "#114a34", "#63d3a4" },
+    { "#fbf3b8", "#b59b00", "#4c4300", "#dfc84a" }, { "#e7dcf5", "#7b57b2", "#3c2b58", "#bb9ee8" },
+    { "#fbd5dc", "#cc4863", "#5a1f2c", "#f08ea2" }, { "#d9e2ef", "#44618f", "#22324c", "#94b2de" },
+    { "#ecd9c6", "#8c5a2b", "#472d15", "#d3a273" },
 };
+static const struct theme { const char *paper, *ink, *quiet, *grid, *line; }
+    light = { "#fffefb", "#3a3935", "#8a887f", "#e6e4de", "#4a4945" },
+    dark = { "#0d1117", "#e6e4de", "#9b9a94", "#2b2f36", "#b9b7ae" };
 
 enum {
     WIDTH = 1080, LEFT = 64, RIGHT = 24, CHART_TOP = 96, CHART = 300, LINE = 26, CHIP = 20,
@@ -45,7 +50,7 @@ static bool room(void **items, size_t n, size_t *cap, size_t more, size_t size)
     return true;
 }
 
-static int32_t source_of(const struct draft_node *n)
+static int32_t strategy_of(const struct draft_node *n)
 {
     for (int32_t s = 0; s < DRAFT_SOURCES; s++)
         if (n->sources >> s & 1) return s;
@@ -63,7 +68,7 @@ void svg_watch(void *trace, const struct outcome *o, double seconds)
     if (t->full) return;
     for (uint32_t i = 0; i <= o->n_path; i++)
         t->token[t->n_tokens++] = (struct svg_token){
-            ids[i], i < o->n_path ? source_of(&o->draft->node[o->path[i]]) : -1,
+            ids[i], i < o->n_path ? strategy_of(&o->draft->node[o->path[i]]) : -1,
             (uint32_t)t->n_steps };
     t->step[t->n_steps++] = (struct svg_step){ clock_seconds() - t->begin, o->n_path + 1,
                                                o->draft->n_sent };
@@ -127,13 +132,21 @@ struct picture {
     const stretto_model *m;
     const struct svg_trace *t;
     const struct svg_about *about;
+    const struct theme *theme;
     size_t n, steps;                   /* tokens that steps wrote, and their steps */
     double seconds;
 };
 
-static const struct colour *colour_of(int32_t source)
+static const char *fill_of(const struct picture *p, int32_t strategy)
 {
-    return &colours[source < 0 ? 0 : source + 1];
+    const struct colour *c = &colours[strategy + 1];
+    return p->about->dark ? c->dark : c->light;
+}
+
+static const char *edge_of(const struct picture *p, int32_t strategy)
+{
+    const struct colour *c = &colours[strategy + 1];
+    return p->about->dark ? c->bright : c->deep;
 }
 
 static void words(const struct picture *p, double x, double y, const char *style, const char *text)
@@ -155,7 +168,7 @@ static void axes(const struct picture *p, double right, double top_tokens)
     char text[64];
     for (double v = 0, step = mark(top_tokens); v <= top_tokens; v += step) {
         double y = CHART_TOP + high - high * v / top_tokens;
-        fprintf(p->f, "<path d=\"M%d %.1fH%d\" stroke=\"#e6e4de\"/>\n", LEFT, y, WIDTH - RIGHT);
+        fprintf(p->f, "<path d=\"M%d %.1fH%d\" stroke=\"%s\"/>\n", LEFT, y, WIDTH - RIGHT, p->theme->grid);
         snprintf(text, sizeof text, "%.0f", v);
         words(p, LEFT - 8, y + 4, "class=\"axis\" text-anchor=\"end\"", text);
     }
@@ -178,12 +191,12 @@ static void chart(const struct picture *p)
         double x = LEFT + wide * begin / right;
         double w = fmax(wide * (p->t->step[s].end - begin) / right, 1.2);
         for (; token < p->n && p->t->token[token].step == s; token++) {
-            const struct colour *c = colour_of(p->t->token[token].source);
+            int32_t by = p->t->token[token].strategy;
             fprintf(p->f,
                     "<rect x=\"%.1f\" y=\"%.2f\" width=\"%.1f\" height=\"%.2f\" fill=\"%s\" "
                     "stroke=\"%s\" stroke-width=\".6\"/>\n",
                     x, CHART_TOP + high - high * ((double)token + 2) / top, w, high / top,
-                    c->fill, c->edge);
+                    fill_of(p, by), edge_of(p, by));
         }
         begin = p->t->step[s].end;
     }
@@ -192,9 +205,9 @@ static void chart(const struct picture *p)
     double y = CHART_TOP + high - high * (tokens + 1) / top;
     char text[80];
     fprintf(p->f,
-            "<path d=\"M%d %.1fL%.1f %.1f\" stroke=\"#4a4945\" stroke-width=\"1.4\" "
+            "<path d=\"M%d %.1fL%.1f %.1f\" stroke=\"%s\" stroke-width=\"1.4\" "
             "stroke-dasharray=\"6 4\" fill=\"none\"/>\n",
-            LEFT, CHART_TOP + high - high / top, x, y);
+            LEFT, CHART_TOP + high - high / top, x, y, p->theme->line);
     snprintf(text, sizeof text, "one token a step: %.0f a second", 1 / plain);
     /* Below the line, also where the words begin. */
     double below = y + 210 * (CHART_TOP + high - y) / fmax(x - LEFT, 1) + 16;
@@ -207,31 +220,30 @@ static void legend(const struct picture *p)
 {
     bool used[DRAFT_SOURCES + 1] = { true };
     double x = LEFT;
-    for (size_t i = 0; i < p->n; i++) used[p->t->token[i].source + 1] = true;
+    for (size_t i = 0; i < p->n; i++) used[p->t->token[i].strategy + 1] = true;
     for (int32_t s = -1; s < DRAFT_SOURCES; s++) {
         if (!used[s + 1]) continue;
         const char *name = s < 0 ? "the model's own" : strategies[s]->name;
         fprintf(p->f,
                 "<rect x=\"%.1f\" y=\"62\" width=\"14\" height=\"14\" rx=\"3\" fill=\"%s\" "
                 "stroke=\"%s\"/>\n",
-                x, colour_of(s)->fill, colour_of(s)->edge);
+                x, fill_of(p, s), edge_of(p, s));
         words(p, x + 20, 74, "class=\"note\"", name);
         x += 38 + 7.0 * (double)strlen(name);
     }
 }
 
 /* One token's chip at x; returns its width. */
-static double chip(const struct picture *p, double x, double y, int32_t id, int32_t source, bool *breaks)
+static double chip(const struct picture *p, double x, double y, int32_t id, int32_t strategy, bool *breaks)
 {
     char text[LABEL_BYTES];
     double w = COLUMN * (double)token_label(p->m, id, text, breaks) + 3;
-    const struct colour *c = colour_of(source);
     fprintf(p->f,
             "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%d\" rx=\"3\" "
             "fill=\"%s\"/><text x=\"%.1f\" y=\"%.1f\" class=\"chip\" style=\"fill:%s\">%s"
             "</text>\n",
-            x + .5, y + 1.0, w, CHIP - 2, c->fill, x + 2, y + 14.5, source < 0 ? "#3a3935" : c->edge,
-            text);
+            x + .5, y + 1.0, w, CHIP - 2, fill_of(p, strategy), x + 2, y + 14.5,
+            strategy < 0 ? p->theme->ink : edge_of(p, strategy), text);
     return w;
 }
 
@@ -252,14 +264,14 @@ static double answer(const struct picture *p, double y)
         if (end - i > 1)
             fprintf(p->f,
                     "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%d\" rx=\"5\" "
-                    "fill=\"none\" stroke=\"#4a4945\" stroke-width=\"1.1\"/>\n",
-                    x, y - 1.5, fmin(wide, WIDTH - RIGHT - x), CHIP + 3);
+                    "fill=\"none\" stroke=\"%s\" stroke-width=\"1.1\"/>\n",
+                    x, y - 1.5, fmin(wide, WIDTH - RIGHT - x), CHIP + 3, p->theme->line);
         x += 2;
         bool new_line = false;
         for (; i < end; i++) {
             double w = COLUMN * (double)token_label(p->m, p->t->token[i].id, text, &breaks) + 3;
             if (x + w > WIDTH - RIGHT + 4) { x = LEFT + 2; y += LINE; }
-            x += chip(p, x, y, p->t->token[i].id, p->t->token[i].source, &breaks) + 1;
+            x += chip(p, x, y, p->t->token[i].id, p->t->token[i].strategy, &breaks) + 1;
             new_line |= breaks;
         }
         x += 5;
@@ -273,17 +285,18 @@ static void head(const struct picture *p, double height)
     char text[400], escaped[LABEL_BYTES];
     bool ignored;
     double plain = p->about->step_seconds;
+    const struct theme *c = p->theme;
     fprintf(p->f,
             "<svg xmlns=\"http://www.w3.org/2000/svg\" xml:space=\"preserve\" width=\"%d\" height=\"%.0f\" "
             "viewBox=\"0 0 %d %.0f\">\n<style>text{font-family:system-ui,'DejaVu Sans',sans-serif;"
-            "fill:#3a3935}.title{font-size:19px;font-weight:600}.note{font-size:13px}"
-            ".over{paint-order:stroke;stroke:#fffefb;stroke-width:4px;stroke-linejoin:round}"
-            ".axis{font-size:12px;fill:#8a887f}.chip{white-space:pre;"
+            "fill:%s}.title{font-size:19px;font-weight:600}.note{font-size:13px}"
+            ".over{paint-order:stroke;stroke:%s;stroke-width:4px;stroke-linejoin:round}"
+            ".axis{font-size:12px;fill:%s}.chip{white-space:pre;"
             "font-family:'DejaVu Sans Mono',monospace;font-size:12px}"
-            "</style>\n<rect width=\"%d\" height=\"%.0f\" fill=\"#fffefb\"/>\n",
-            WIDTH, height, WIDTH, height, WIDTH, height);
+            "</style>\n<rect width=\"%d\" height=\"%.0f\" fill=\"%s\"/>\n",
+            WIDTH, height, WIDTH, height, c->ink, c->paper, c->quiet, WIDTH, height, c->paper);
     label(p->about->model, strlen(p->about->model), escaped, &ignored);
-    /* The title's letters are about 10 wide; what is too long goes to the way of decoding. */
+    /* The title's letters are about 10 wide; what is too long goes to the strategy. */
     size_t left = (WIDTH - LEFT - RIGHT) / 10, used = strlen(escaped) + 2;
     snprintf(text, sizeof text, "%s, %.*s%s", escaped, (int)(left > used ? left - used : 8),
              p->about->decode, strlen(p->about->decode) + used > left ? "\xe2\x80\xa6" : "");
@@ -305,7 +318,7 @@ int svg_write(const char *command, const char *path, bool replace, const stretto
               const struct svg_trace *t, const struct svg_about *about)
 {
     struct error err = { 0 };
-    struct picture p = { .m = m, .t = t, .about = about };
+    struct picture p = { .m = m, .t = t, .about = about, .theme = about->dark ? &dark : &light };
     /* The first token of an answer is the prompt's; what was written ahead and taken back is not
      * drawn. */
     p.n = about->n ? about->n - 1 : 0;

@@ -4,7 +4,7 @@
 #define STRETTO_TRACE_SVG_H
 #include "engine/writer.h"
 
-struct svg_token { int32_t id, source; uint32_t step; };   /* source -1: the model's own */
+struct svg_token { int32_t id, strategy; uint32_t step; };  /* strategy -1: the model's own */
 struct svg_step { double end; uint32_t tokens, guesses; }; /* seconds since the beginning */
 
 struct svg_trace {
@@ -24,6 +24,7 @@ struct svg_about {
     const char *model, *decode;
     const int32_t *ids; size_t n;      /* the answer                             */
     double step_seconds;               /* of a step of one row; 0: not known     */
+    bool dark;                         /* for a dark page                        */
 };
 /* Prints the sentence itself; an exit code. */
 int svg_write(const char *command, const char *path, bool replace, const stretto_model *m,
