@@ -183,7 +183,7 @@ void panel_pack(enum dtype t, const void *cols, size_t stride, size_t n, size_t 
 
 /* ---- reading back ---------------------------------------------------------------------------- */
 
-static int get_code(const struct panel_shape s, const int8_t *values, const uint8_t *group, size_t k, size_t c)
+static int get_code(const struct panel_shape s, const uint8_t *group, size_t k, size_t c)
 {
     size_t quad = k / 4, at = 4 * c + k % 4;
     if (s.whole) return (int8_t)group[64 * quad + at];
@@ -199,18 +199,17 @@ static int get_code(const struct panel_shape s, const int8_t *values, const uint
         shift += 2;
     }
     if (s.one) code |= (group[at] >> quad & 1) << shift;
-    return values ? values[code] : code - s.zero;
+    return s.values ? s.values[code] : code - s.zero;
 }
 
 void panel_group(enum dtype t, const void *panel, size_t g, struct panel_group *out)
 {
     const struct panel_shape s = shape_of(t);
-    const int8_t *values = dtype_table[t].values;
     size_t ug = g % s.groups;
     const uint8_t *unit = (const uint8_t *)panel + g / s.groups * s.bytes;
     const uint8_t *codes = unit + s.codes + ug * s.step, *sub = unit + PANEL_SUB + 32 * ug;
     for (size_t c = 0; c < PANEL_COLS; c++) {
-        for (size_t k = 0; k < PANEL_GROUP; k++) out->code[k][c] = get_code(s, values, codes, k, c);
+        for (size_t k = 0; k < PANEL_GROUP; k++) out->code[k][c] = get_code(s, codes, k, c);
         out->d[c] = load_half(unit + s.d + ug * s.d_step + 2 * c);
         out->m[c] = s.min ? load_half(unit + s.m + 2 * c) : 0;
         if (s.plus) out->m[c] = -out->m[c];

@@ -24,7 +24,8 @@
  *
  * The sub-scales of a group are u8 sc[16], u8 m[16] (SUB_PAIRS_6); u8 [16][2] = sc | m << 4 of the two
  * halves (SUB_NIBBLES); i8 sc[16][2] of the halves (SUB_BYTES, SUB_SIX). Codes are stored unsigned as in
- * the file (bytes: signed); the value of a code is code - zero or values[code]. */
+ * the file (bytes: signed); the value of a code is code - zero, or values[code] where it
+ * is looked up in a table of sixteen (IQ4_NL; a shuffle per line on every level). */
 #ifndef KERNELS_PANEL_H
 #define KERNELS_PANEL_H
 #include "tensor/dtype.h"

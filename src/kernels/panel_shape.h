@@ -14,8 +14,8 @@ struct panel_shape {
     size_t codes, step;                 /* codes of group 0, and from one to the next  */
     size_t d, d_step, m;                /* f16 [16]                                    */
     bool whole, nib, two, one;          /* planes; whole: bytes                        */
-    int bits, zero;                     /* of a code; its value is code - zero         */
-    bool looked_up;                     /* or panel_values(t)[code]                    */
+    int bits, zero;                     /* of a code; its value is code - zero,        */
+    const int8_t *values;               /* or values[code] where there are such, 16    */
     int sub;                            /* elements under a sub-scale: 16, 32 or 0     */
     bool sub_nibbles;                   /* scale and minimum in a byte                 */
     bool plus;                          /* the panel holds -m_w (kernels.h), as Q4_1's files do */
@@ -27,7 +27,7 @@ struct panel_shape {
 PANEL_INLINE struct panel_shape panel_shape(enum dtype t)
 {
     const struct dtype_info row = dtype_row(t);
-    struct panel_shape s = { .zero = row.zero, .looked_up = row.values != NULL,
+    struct panel_shape s = { .zero = row.zero, .values = row.values,
                              .whole = row.planes & CODE_BYTES, .nib = row.planes & CODE_NIB,
                              .two = row.planes & CODE_TWO, .one = row.planes & CODE_ONE,
                              .sub_nibbles = row.sub == SUB_NIBBLES, .plus = row.min == MIN_PLUS };
@@ -54,7 +54,4 @@ PANEL_INLINE struct panel_shape panel_shape(enum dtype t)
     }
     return s;
 }
-
-/* The sixteen values of codes that are looked up. */
-PANEL_INLINE const int8_t *panel_values(enum dtype t) { return dtype_row(t).values; }
 #endif

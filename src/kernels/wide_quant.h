@@ -10,7 +10,8 @@
  *       i_sar(x, n), i_left(x, n), i_low(x, mask), i_float
  *   vb, the same bits as bytes: b_load, b_quad (4 bytes to all lanes), b_up(x, n), b_down(x, n) shift lanes
  *       of any width, b_and(x, mask), b_with(x, y, mask) = x | (y & mask), b_signed (a signed code as i_dot
- *       wants it: plus QUANT_OFFSET)
+ *       wants it: plus QUANT_OFFSET), b_table (16 codes, to every 16 bytes),
+ *       b_look(table, x) of x 0..15
  *   i_dot(sum, codes, quad): sum of four products, exact, codes 0..255 where QUANT_OFFSET is 128
  *   QUANT_PAIRS is 1 where an instruction takes two rows at once: i_pair_up(codes) rearranges a group's
  *   quads for it, i_dot_pair(codes, q0, q1, halves, dot0, dot1) gives both rows' dots */
@@ -41,7 +42,7 @@ enum {
 WIDE_INLINE struct panel_shape quant_shape(enum dtype t)
 {
     struct panel_shape s = panel_shape(t);
-    if (s.whole) s.zero = QUANT_OFFSET;
+    if (s.whole || s.values) s.zero = QUANT_OFFSET;
     return s;
 }
 
@@ -83,6 +84,11 @@ WIDE_INLINE void quant_codes(struct panel_shape s, const uint8_t *p, vb w[8])
         vb line = b_load(p);
         WIDE_UNROLL
         for (int q = 0; q < 8; q++) w[q] = b_with(w[q], quant_move(line, at - q), 1 << at);
+    }
+    if (s.values) {
+        vb table = b_signed(b_table(s.values));
+        WIDE_UNROLL
+        for (int q = 0; q < 8; q++) w[q] = b_look(table, w[q]);
     }
 }
 

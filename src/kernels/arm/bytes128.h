@@ -36,4 +36,6 @@ static inline vb b_down(vb x, int n) { return vshlq_u8(x, vdupq_n_s8((int8_t)-n)
 static inline vb b_and(vb x, int mask) { return vandq_u8(x, vdupq_n_u8((uint8_t)mask)); }
 static inline vb b_with(vb x, vb y, int mask) { return vorrq_u8(x, b_and(y, mask)); }
 static inline vb b_signed(vb x) { return x; }
+static inline vb b_table(const int8_t *p) { return vreinterpretq_u8_s8(vld1q_s8(p)); }
+static inline vb b_look(vb table, vb x) { return vqtbl1q_u8(table, x); }
 #endif

@@ -45,5 +45,10 @@ static inline vb b_down(vb x, int n) { return _mm256_srli_epi32(x, n); }
 static inline vb b_and(vb x, int mask) { return _mm256_and_si256(x, _mm256_set1_epi8((char)mask)); }
 static inline vb b_with(vb x, vb y, int mask) { return _mm256_or_si256(x, b_and(y, mask)); }
 static inline vb b_signed(vb x) { return _mm256_xor_si256(x, _mm256_set1_epi8((char)0x80)); }
+static inline vb b_table(const int8_t *p)
+{
+    return _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)p));
+}
+static inline vb b_look(vb table, vb x) { return _mm256_shuffle_epi8(table, x); }
 static inline vi i_dot(vi sum, vb codes, vb quad) { return _mm256_dpbusd_avx_epi32(sum, codes, quad); }
 #endif

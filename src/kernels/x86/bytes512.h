@@ -40,5 +40,10 @@ static inline vb b_with(vb x, vb y, int mask)
     return _mm512_ternarylogic_epi32(x, y, _mm512_set1_epi8((char)mask), 0xf8);
 }
 static inline vb b_signed(vb x) { return _mm512_xor_si512(x, _mm512_set1_epi8((char)0x80)); }
+static inline vb b_table(const int8_t *p)
+{
+    return _mm512_broadcast_i32x4(_mm_loadu_si128((const void *)p));
+}
+static inline vb b_look(vb table, vb x) { return _mm512_shuffle_epi8(table, x); }
 static inline vi i_dot(vi sum, vb codes, vb quad) { return _mm512_dpbusd_epi32(sum, codes, quad); }
 #endif

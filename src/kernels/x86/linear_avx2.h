@@ -8,7 +8,9 @@
  * they fit (`quads` quads of 4), then VPMADDWD widens them, multiplying with the sub-scale on the
  * way where the type has one. Q4_1 needs 8 + 7 + 5 instructions for 256 products, and Zen 3 runs
  * three of them a cycle, not four: an addition takes one of the multiplier's two pipes as soon as
- * its product is there (docs/performance.md).
+ * its product is there (docs/performance.md). Signed codes up to 127 (Q8_0, looked up) fill 16 bits
+ * with one quad: a sign, a product, a widening and an addition for each, 31 instructions for 256
+ * products. Values cut into two unsigned planes of four bits would take 33, int16 weights 31.
  *
  * Static inline only (see kernels.h): included by files compiled with -mavx2. */
 #ifndef KERNELS_LINEAR_AVX2_H
@@ -28,7 +30,7 @@ enum {
 
 /* How the codes of a type become a sum. */
 struct dot_kind {
-    bool sign; /* signed 8-bit codes (Q8_0): |w| times x with the sign of w                     */
+    bool sign; /* signed 8-bit codes (Q8_0, looked up): |w| times x with the sign of w          */
     int quads; /* quads that may be added in 16 bits: codes up to 15: 8, 31: 4, 63: 2           */
     bool sub;  /* sub-scales of the two halves                                                  */
     int zero;  /* value = code - zero                                                           */
@@ -96,6 +98,11 @@ INLINE __m256i one_bit(const uint8_t *p, int quad, int c, int at)
                             _mm256_set1_epi8((char)(1 << at)));
 }
 
+INLINE __m128i load_16(const uint8_t *p)
+{
+    return _mm_loadu_si128((const __m128i *)(const void *)p);
+}
+
 /* Codes of quads l and l + 4 of group g. */
 INLINE void line(struct panel_shape s, const uint8_t *panel, size_t g, int l, struct line *out)
 {
@@ -120,12 +127,12 @@ INLINE void line(struct panel_shape s, const uint8_t *panel, size_t g, int l, st
             out->lo[c] = _mm256_or_si256(out->lo[c], one_bit(bits, l, c, s.bits - 1));
             out->hi[c] = _mm256_or_si256(out->hi[c], one_bit(bits, l + 4, c, s.bits - 1));
         }
+        if (s.values) {
+            const __m256i table = _mm256_broadcastsi128_si256(load_16((const uint8_t *)s.values));
+            out->lo[c] = _mm256_shuffle_epi8(table, out->lo[c]);
+            out->hi[c] = _mm256_shuffle_epi8(table, out->hi[c]);
+        }
     }
-}
-
-INLINE __m128i load_16(const uint8_t *p)
-{
-    return _mm_loadu_si128((const __m128i *)(const void *)p);
 }
 
 /* Sub-scales as int16 (first half, second half) of 8 columns to each of them twice. */
@@ -176,8 +183,8 @@ INLINE void scales(struct panel_shape s, const uint8_t *panel, size_t g, struct 
 INLINE struct dot_kind kind_of(struct panel_shape s)
 {
     return (struct dot_kind){
-        .sign = s.whole,
-        .quads = s.whole ? 1 : s.bits > 5 ? 2 : s.bits > 4 || s.sub == 16 ? 4 : 8,
+        .sign = s.whole || s.values,
+        .quads = s.whole || s.values ? 1 : s.bits > 5 ? 2 : s.bits > 4 || s.sub == 16 ? 4 : 8,
         .sub = s.sub == 16,
         .zero = s.zero,
         .min = s.min == PANEL_SUBMIN ? -2 : s.min == PANEL_NO_MIN ? 0 : s.plus ? 1 : -1,
@@ -509,7 +516,7 @@ INLINE void panel_rows(struct dot_kind kind, struct panel_shape in, const uint8_
                        size_t groups, struct rows_avx2 x, size_t rows, float *y, size_t ldy)
 {
     const size_t few = kind.quads == 8 ? 5 : 4;            /* what costs more to unpack, sooner */
-    if (rows < few || kind.sign) {                         /* Q8_0 has nothing to unpack */
+    if (rows < few || in.whole) {                          /* Q8_0 has nothing to unpack */
         tiles_few(kind, in, panel, g0, groups, x, rows, y, ldy);
         return;
     }
