@@ -5,6 +5,7 @@
  *   Q5_0  d, 32 fifth bits, nibbles        (q - 16) * d
  *   Q5_1  d, m, 32 fifth bits, nibbles     q * d + m
  *   Q8_0  d, 32 signed bytes               q * d
+ *   IQ4_NL  d, nibbles                     d * one of 16 uneven steps
  *
  * Element i < 16 is the low nibble of byte i, element 16 + i its high nibble. Arithmetic is
  * float32 in this very order; tests/unit/tensor holds it to the published dequantisation bit for
@@ -62,6 +63,14 @@ void decode_Q8_0(const void *in, float *out, size_t n)
     for (const unsigned char *b = in; n; n -= BLOCK, b += 34, out += BLOCK) {
         float d = load_half(b);
         for (int i = 0; i < BLOCK; i++) out[i] = (float)(signed char)b[2 + i] * d;
+    }
+}
+
+void decode_IQ4_NL(const void *in, float *out, size_t n)
+{
+    for (const unsigned char *b = in; n; n -= BLOCK, b += 18, out += BLOCK) {
+        float d = load_half(b);
+        for (int i = 0; i < BLOCK; i++) out[i] = d * (float)values_iq4[nibble(b + 2, i)];
     }
 }
 

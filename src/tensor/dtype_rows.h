@@ -8,6 +8,9 @@
 #define TENSOR_DTYPE_ROWS_H
 #include "tensor/dtype.h"
 
+/* Codes that are looked up: the non-linear steps of IQ4 types, as ggml publishes them. */
+static const int8_t values_iq4[16] = { -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113 };
+
 /* One number is one element. The largest float16 is 65504; 65520 would round to infinity. */
 #define DTYPES_FLOAT(X)                                                                                  \
     X(F32, .block = 1, .bytes = 4, .encode = encode_F32, .file_type = 0, .most = 3.4028235e38f)          \
@@ -25,7 +28,9 @@
     X(Q5_1, .block = 32, .bytes = 24, .d_at = 0, .m_at = 2, .min = MIN_PLUS,                             \
       .planes = CODE_NIB | CODE_ONE, .nib_at = 8, .nib_apart = 16, .one_at = 4)                          \
     X(Q8_0, .block = 32, .bytes = 34, .encode = encode_Q8_0, .file_type = 7, .most = 127 * 65504.0f,     \
-      .d_at = 0, .planes = CODE_BYTES, .bytes_at = 2)
+      .d_at = 0, .planes = CODE_BYTES, .bytes_at = 2)                                                    \
+    X(IQ4_NL, .block = 32, .bytes = 18, .d_at = 0, .values = values_iq4,                                 \
+      .planes = CODE_NIB, .nib_at = 2, .nib_apart = 16)
 
 /* 256 elements in groups of 16 or 32 with small scales of their own. */
 #define DTYPES_SUPER(X)                                                                                  \
