@@ -57,6 +57,13 @@ static void linear_no_min(const void *w, size_t n, size_t k, const struct act *x
     }
 }
 
+/* Codes that are to be looked up are taken for steps of Q4_0, whose panels look the same. */
+static void linear_even_steps(const void *w, size_t n, size_t k, const struct act *x, size_t rows,
+                              float *y, size_t ldy)
+{
+    good->linear[DT_Q4_0](w, n, k, x, rows, y, ldy);
+}
+
 /* Writes one element past the last row. */
 static void linear_overrun(const void *w, size_t n, size_t k, const struct act *x, size_t rows,
                            float *y, size_t ldy)
@@ -235,6 +242,7 @@ int kcheck_mutants(void)
     PLANT(linear[DT_F32], linear_split_k);
     PLANT(linear[DT_Q4_K], linear_no_min);
     PLANT(linear[DT_Q6_K], linear_overrun);
+    PLANT(linear[DT_IQ4_NL], linear_even_steps);
     PLANT(quantize, quantize_half_up);
     PLANT(quantize, quantize_lost_nan);
     PLANT(to_bf16, bf16_truncated);
