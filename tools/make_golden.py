@@ -4,9 +4,10 @@
     tools/make_golden.py --out build/golden [NAME ...]
 
 Writes OUT/NAME/model.gguf, OUT/NAME/hf/ (config.json, tokenizer.json, safetensors),
-OUT/NAME/expect-I.npy (float64, one row for each token), OUT/refused/ (models that must be refused)
-and OUT/index.json. Everything follows from the seeds in tools/oracle/families.py; nothing of it is
-committed. Needs numpy and gguf (tools/requirements-test.txt).
+OUT/NAME/expect-I.npy (float64, one row for each token), OUT/refused/ (models that must be refused),
+OUT/invariance.txt (a model of each architecture and kind of matrix) and OUT/index.json. Everything follows
+from the seeds in tools/oracle/families.py; nothing of it is committed. Needs numpy and gguf
+(tools/requirements-test.txt).
 
 How bounds are made (index.json, "allow"), each from the arithmetic itself on the very same model and tokens:
   float32   8 x the largest difference that float32 makes to float64 when terms are added in three orders.
@@ -139,9 +140,9 @@ def make_refused(out):
         files.write_gguf(os.path.join(out, path), cfg, "bpe", w, **options)
         rows.append({"path": path, "word": word})
 
-    def folder(name, word, cfg):
+    def folder(name, word, cfg, **says):
         path = f"refused/{name}"
-        files.write_hf(os.path.join(out, path), cfg, "bpe", families.weights(name, cfg), "single", "F32")
+        files.write_hf(os.path.join(out, path), {**cfg, **says}, "bpe", families.weights(name, cfg), "single", "F32")
         rows.append({"path": path, "word": word})
 
     def long_rope(g):
@@ -153,7 +154,7 @@ def make_refused(out):
     gguf_file("phi3-longrope", "rope", phi3, more=long_rope)
     folder("phi3-longrope-hf", "longrope", {**phi3, "rope_scaling": factors})
     gguf_file("unknown-family", "mamba", llama, arch="mamba")
-    folder("unknown-family-hf", "mamba", {**llama, "model_type": "mamba", "architectures": ["MambaForCausalLM"]})
+    folder("unknown-family-hf", "mamba", llama, model_type="mamba", architectures=["MambaForCausalLM"])
     gguf_file("experts", "expert", llama, more=lambda g: g.add_expert_count(8))
     gguf_file("missing-tensor", "blk.1.ffn_down", llama, edit=lambda w: w.pop("model.layers.1.mlp.down_proj.weight"))
     gguf_file("wrong-shape", "blk.1.ffn_up", llama,
@@ -162,6 +163,13 @@ def make_refused(out):
     gguf_file("type-q8_1", "Q8_1", llama, types={"blk.0.attn_output.weight": "Q8_1"},
               raw={"blk.0.attn_output.weight": np.zeros((64, 80), np.uint8)})
     return rows
+
+
+def one_of_each():
+    """A model of each architecture, in another form where its first is too plain, and of each kind of matrix."""
+    other = {"llama": ("llama-tied", "llama-yarn"), "phi3": ("phi3-partial",)}
+    names = [m for n in families.first_models(lambda cfg: families.of(cfg).arch) for m in other.get(n, (n,))]
+    return names + ["type-" + t for t in ("mixed", "q4_0", "q4_1", "q8_0", "q4_k", "q6_k", "f16")]
 
 
 def main():
@@ -184,6 +192,8 @@ def main():
         print(f"{name}: " + "; ".join(
             f"{r['rows']} rows, spread {r['spread']:.2f}, "
             + ", ".join(f"{k} {v:.1e}" for k, v in r["allow"].items()) for r in index[-1]["runs"][-1:]), flush=True)
+    with open(os.path.join(partial, "invariance.txt"), "w") as f:
+        f.writelines(f"{args.out}/{name}/model.gguf\n" for name in one_of_each())
     with open(os.path.join(partial, "index.json"), "w") as f:
         json.dump({"models": index, "refused": [] if args.names else make_refused(partial)}, f, indent=1)
     shutil.rmtree(args.out, ignore_errors=True)

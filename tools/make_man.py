@@ -34,6 +34,7 @@ ENVIRONMENT = {
     "NO_COLOR": "No colours when it is set and not empty.",
     "HF_TOKEN": "The token that stretto pull sends to hf: sources that ask for one.",
 }
+FAMILIES = "Models of these families run. Each is named as GGUF files name it, with its name in config.json:"
 EXIT = {"0": "Done.", "1": "Failed; a sentence on standard error names the cause and the way out.",
         "2": "Usage: an option or operand is wrong."}
 
@@ -91,7 +92,11 @@ def command_page(command, version):
     return page(name, 1, version, command["summary"], body)
 
 
-def main_page(rows, version):
+def family_rows(families):
+    return [(f"\\fB{roff(f['name'])}\\fR", f"{f['title']}: {', '.join(f['model_types'])}") for f in families]
+
+
+def main_page(rows, families, version):
     commands = [(f"\\fBstretto {roff(c['name'])}\\fR",
                  sentence(f"{c['summary']}; see stretto-{c['name']}(1)")) for c in rows]
     see = ",\n".join(f".BR stretto\\-{roff(c['name'])} (1)" for c in rows)
@@ -99,6 +104,7 @@ def main_page(rows, version):
     body = (".SH SYNOPSIS\n\\fBstretto\\fR \\fIcommand\\fR [\\fIoptions\\fR]\n.br\n"
             "\\fBstretto help\\fR [\\fIcommand\\fR]\n.br\n\\fBstretto \\-\\-version\\fR\n"
             f".SH DESCRIPTION\n{paragraphs(DESCRIPTION)}\n.SH COMMANDS\n{terms(commands)}\n"
+            f".SH FAMILIES\n{paragraphs(FAMILIES)}\n{terms(family_rows(families))}\n"
             f".SH ENVIRONMENT\n{terms(variables)}\n"
             f".SH EXIT STATUS\n{terms(EXIT.items())}\n.SH SEE ALSO\n{see},\n.BR stretto (3)\n")
     return page("stretto", 1, version, SUMMARY, body)
@@ -166,8 +172,10 @@ def library_page(version):
 def make(program):
     help_all = json.loads(subprocess.run([program, "help", "--json"], check=True, text=True,
                                          capture_output=True).stdout)
+    families = json.loads(subprocess.run([program, "info", "--families", "--json"], check=True, text=True,
+                                         capture_output=True).stdout)
     rows, version = help_all["commands"], help_all["version"]
-    made = {"stretto.1": main_page(rows, version), "stretto.3": library_page(version),
+    made = {"stretto.1": main_page(rows, families, version), "stretto.3": library_page(version),
             "stretto.bash": completion.bash(rows), "stretto.zsh": completion.zsh(rows),
             "stretto.fish": completion.fish(rows)}
     for command in rows:

@@ -1,8 +1,10 @@
 /* stretto info: what a model is, what this machine offers, which kernels were chosen, and what each
  * operation of the graph costs. */
 #include "cluster/team.h"
+#include "format/families.h"
 #include "graph/graph.h"
 #include "kernels/kernels.h"
+#include "model/family.h"
 #include "model/model.h"
 #include "stretto/commands.h"
 #include "stretto/experimental.h"
@@ -17,7 +19,7 @@
 struct info_options {
     struct model_options model;
     int64_t rows;
-    bool graph, json, machine;
+    bool graph, json, machine, families;
 };
 
 #define AT(field) offsetof(struct info_options, field)
@@ -25,6 +27,8 @@ static const struct option rows[] = {
     {"--graph", NULL, OPT_FLAG, AT(graph), 0, 0, "the operations of the graph and what each costs"},
     {"--rows", "N", OPT_INT, AT(rows), 1, 1 << 20, "--graph: rows of the step that is counted [1]"},
     {"--machine", NULL, OPT_FLAG, AT(machine), 0, 0, "only the machine: needs no model"},
+    {"--families", NULL, OPT_FLAG, AT(families), 0, 0,
+     "only the families of models that run, by the names of GGUF files and of config.json"},
     {"--json", NULL, OPT_FLAG, AT(json), 0, 0, "print one JSON value"},
 };
 #undef AT
@@ -110,6 +114,43 @@ static json_t *graph_json(const struct graph *g, double n)
     return list;
 }
 
+/* [{"name": "llama", "title": "Llama ...", "model_types": ["llama", "mistral"]}, ...] */
+static json_t *families(void)
+{
+    const struct family *f;
+    json_t *all = json_array();
+    for (size_t i = 0; (f = family_at(i)); i++) {
+        json_t *types = json_array();
+        const char *arch, *type;
+        for (size_t k = 0; (type = format_model_type(k, &arch)); k++)
+            if (strcmp(arch, f->name) == 0) json_array_append_new(types, json_string(type));
+        json_array_append_new(all, json_pack("{s:s,s:s,s:o}", "name", f->name, "title", f->title,
+                                             "model_types", types));
+    }
+    return all;
+}
+
+static int print_families(bool as_json)
+{
+    json_t *all = families(), *one, *type;
+    size_t i, k;
+    if (as_json) {
+        json_dumpf(all, stdout, JSON_INDENT(2));
+        putchar('\n');
+    } else {
+        printf("%-16s %-30s %s\n", "GGUF", "models", "model_type of config.json");
+        json_array_foreach(all, i, one) {
+            printf("%-16s %-30s", json_string_value(json_object_get(one, "name")),
+                   json_string_value(json_object_get(one, "title")));
+            json_array_foreach(json_object_get(one, "model_types"), k, type)
+                printf("%s %s", k ? "," : "", json_string_value(type));
+            putchar('\n');
+        }
+    }
+    json_decref(all);
+    return EXIT_DONE;
+}
+
 /* Operations of the layers are added up by kind and weight; the rest is listed one by one. */
 static void print_graph(const struct graph *g, double n)
 {
@@ -154,6 +195,7 @@ static int info_run(void *options, size_t n, char **operands)
 {
     (void)n; (void)operands;
     struct info_options *o = options;
+    if (o->families) return print_families(o->json);
     int code = check_level();
     if (code == EXIT_DONE) code = use_cpus("info", &o->model);
     if (code != EXIT_DONE) return code;

@@ -70,7 +70,7 @@ static bool is_conv1d(const struct hf_config *c, const struct source_tensor *t)
 {
     static const char *const kinds[] = { ".attn_qkv.weight", ".attn_output.weight",
                                          ".ffn_up.weight", ".ffn_down.weight" };
-    if (strcmp(c->family->arch, "gpt2") != 0) return false;
+    if (!c->family->conv1d) return false;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (strstr(t->name, kinds[i])) return true;
     return false;

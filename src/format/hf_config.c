@@ -194,10 +194,9 @@ static void find_family(struct reading *r)
     }
     r->family = hf_family_find(type);
     if (r->family) return;
-    refuse(r, STRETTO_E_UNSUP,
-           "model_type \"%.60s\" is not supported (llama, mistral, qwen2, qwen3, "
-           "gemma2, gemma3, phi3, gpt2 and bert are)",
-           type);
+    char names[200];
+    refuse(r, STRETTO_E_UNSUP, "model_type \"%.60s\" is not supported (%s are)", type,
+           hf_family_names(names, sizeof names));
 }
 
 /* Keys that ask for other arithmetic than the family's usual one, here or in the classes of other
@@ -438,6 +437,19 @@ static json_t *rope_of(struct reading *r, json_t **window)
     return before && json_object_size(before) ? before : own ? full : now;
 }
 
+/* The base of the windowed layers. Where it has no key of its own, transformers 5 takes the class's
+ * default beside a "rope_theta", and 4 took that for all layers: a file on which they differ must say it. */
+static void read_window_base(struct reading *r, json_t *window, double base)
+{
+    const struct hf_family *f = r->family;
+    double local = f->rope_base_window;
+    if (f->base_key) local = real_in(r, r->text, f->base_key, local);
+    else if (base != local && !member(window, "rope_theta"))
+        refuse(r, STRETTO_E_UNSUP, "\"rope_theta\" is %g, and programs do not agree on whether it is that "
+               "of \"sliding_attention\" too: say both in \"rope_parameters\"", base);
+    put_f32(r, ".rope.freq_base_swa", real_in(r, window, "rope_theta", local));
+}
+
 static void read_rope(struct reading *r, uint64_t context, uint64_t head_dim)
 {
     const struct hf_family *f = r->family;
@@ -445,10 +457,7 @@ static void read_rope(struct reading *r, uint64_t context, uint64_t head_dim)
     double base = real_in(r, r->text, "rope_theta", f->rope_base);
     double part = real_in(r, r->text, "partial_rotary_factor", 1);
     put_f32(r, ".rope.freq_base", real_in(r, rope, "rope_theta", base));
-    if (f->rope_base_window > 0) {
-        double local = real_in(r, r->text, "rope_local_base_freq", f->rope_base_window);
-        put_f32(r, ".rope.freq_base_swa", real_in(r, window, "rope_theta", local));
-    }
+    if (f->rope_base_window > 0) read_window_base(r, window, base);
     part = real_in(r, rope, "partial_rotary_factor", part);
     if (!(part > 0 && part <= 1)) {
         refuse(r, STRETTO_E_FORMAT, "\"partial_rotary_factor\" is not in (0, 1]");
@@ -537,7 +546,7 @@ static void read_window(struct reading *r, uint64_t layers)
 /* GPT2Config has its own words for what the others share, and takes theirs too. */
 static uint64_t size(struct reading *r, const char *key, const char *in_gpt2, uint64_t fallback)
 {
-    if (r->family->names == hf_names_gpt2 && member(r->text, in_gpt2)) key = in_gpt2;
+    if (r->family->conv1d && member(r->text, in_gpt2)) key = in_gpt2;
     return whole(r, key, fallback);
 }
 
@@ -686,7 +695,7 @@ stretto_status hf_config_read(struct source *s, struct hf_config *out, struct er
         read_pooling(&r);
         read_tokens(&r);
         out->family = r.family;
-        out->attention_bias = strcmp(r.family->arch, "qwen2") != 0 && flag(&r, "attention_bias", false);
+        out->attention_bias = !r.family->always_biased && flag(&r, "attention_bias", false);
         out->mlp_bias = flag(&r, "mlp_bias", false);
         out->tied = flag(&r, "tie_word_embeddings",
                          json_is_boolean(json_object_get(r.root, "tie_word_embeddings"))
@@ -697,6 +706,7 @@ stretto_status hf_config_read(struct source *s, struct hf_config *out, struct er
         snprintf(s->arch, sizeof s->arch, "%s", r.family->arch);
         s->rope_halves = r.family->rope_halves;
         s->norm_plus_one = r.family->norm_plus_one;
+        s->window_usual = r.family->windows == HF_WINDOW_PATTERN;
     }
     json_decref(r.root);
     json_decref(r.generation);

@@ -3,7 +3,9 @@
  * models/<model_type>/configuration_<model_type>.py of transformers 5.24.0 ("gemma3_text" stands in
  * configuration_gemma3.py; rope_theta is `default_theta` of configuration_utils.py unless the class
  * has its own). tests/golden/test_closure.py compares this table with the classes. */
+#include "format/families.h"
 #include "format/hf_int.h"
+#include <stdio.h>
 #include <string.h>
 
 static const struct hf_family families[] = {
@@ -28,7 +30,8 @@ static const struct hf_family families[] = {
       .rope_base = 10000,
       .rope_halves = true,
       .windows = HF_WINDOW_EVERYWHERE,
-      .window = 4096 },
+      .window = 4096,
+      .tokenizer_alone = true },
     /* Qwen2Config */
     { .model_type = "qwen2",
       .arch = "qwen2",
@@ -38,6 +41,7 @@ static const struct hf_family families[] = {
       .context = 32768,
       .eps = 1e-6,
       .rope_base = 10000,
+      .always_biased = true,
       .windows = HF_WINDOW_ABOVE,
       .window = 4096, .window_layers = 28 },
     /* Qwen3Config */
@@ -67,13 +71,14 @@ static const struct hf_family families[] = {
       .query_scalar = 256, .attention_softcap = 50, .logit_softcap = 30 },
     /* Gemma3TextConfig */
     { .model_type = "gemma3_text",
+      .with_others = "gemma3",
       .arch = "gemma3",
       .names = hf_names_gemma,
       .activation = { "hidden_activation", "gelu_pytorch_tanh", "gelu_new" },
       .layers = 26, .width = 2304, .feed = 9216, .heads = 8, .heads_kv = 4, .head_dim = 256,
       .context = 131072,
       .eps = 1e-6,
-      .rope_base = 1000000, .rope_base_window = 10000,
+      .rope_base = 1000000, .rope_base_window = 10000, .base_key = "rope_local_base_freq",
       .norm_plus_one = true,
       .tied = true,
       .windows = HF_WINDOW_PATTERN,
@@ -89,7 +94,31 @@ static const struct hf_family families[] = {
       .eps = 1e-5,
       .rope_base = 10000,
       .rope_part = true,
-      .windows = HF_WINDOW_EVERYWHERE },
+      .windows = HF_WINDOW_EVERYWHERE,
+      .tokenizer_alone = true },
+    /* Olmo2Config. Its norms stand on what a block adds, as one of gemma's two does. */
+    { .model_type = "olmo2",
+      .arch = "olmo2",
+      .names = hf_names_gemma,
+      .activation = { "hidden_act", "silu", "swish" },
+      .layers = 32, .width = 4096, .feed = 11008, .heads = 32,
+      .context = 2048,
+      .eps = 1e-5,
+      .rope_base = 10000,
+      .window_pattern = 4,
+      .tokenizer_alone = true },
+    /* Olmo3Config */
+    { .model_type = "olmo3",
+      .arch = "olmo2",
+      .names = hf_names_gemma,
+      .activation = { "hidden_act", "silu", "swish" },
+      .layers = 32, .width = 4096, .feed = 11008, .heads = 32,
+      .context = 2048,
+      .eps = 1e-5,
+      .rope_base = 500000, .rope_base_window = 500000,
+      .windows = HF_WINDOW_PATTERN,
+      .window = 4096, .window_pattern = 4,
+      .tokenizer_alone = true },
     /* GPT2Config */
     { .model_type = "gpt2",
       .arch = "gpt2",
@@ -98,6 +127,7 @@ static const struct hf_family families[] = {
       .layers = 12, .width = 768, .heads = 12,
       .context = 1024,
       .eps = 1e-5,
+      .conv1d = true,
       .layer_norm = true,
       .tied = true },
     /* BertConfig */
@@ -115,8 +145,38 @@ static const struct hf_family families[] = {
 
 const struct hf_family *hf_family_find(const char *model_type)
 {
-    if (strcmp(model_type, "gemma3") == 0) model_type = "gemma3_text";
-    for (size_t i = 0; i < sizeof families / sizeof *families; i++)
-        if (strcmp(families[i].model_type, model_type) == 0) return &families[i];
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+        const struct hf_family *f = &families[i];
+        if (strcmp(f->model_type, model_type) == 0
+            || (f->with_others && strcmp(f->with_others, model_type) == 0)) return f;
+    }
     return NULL;
+}
+
+static const char *name_of(const struct hf_family *f)
+{
+    return f->with_others ? f->with_others : f->model_type;
+}
+
+const char *hf_family_names(char *text, size_t size)
+{
+    size_t n = 0, last = sizeof families / sizeof *families - 1;
+    text[0] = '\0';
+    for (size_t i = 0; i <= last && n < size; i++)
+        n += (size_t)snprintf(text + n, size - n, "%s%s", !i ? "" : i < last ? ", " : " and ",
+                              name_of(&families[i]));
+    return text;
+}
+
+bool format_tokenizer_alone(const char *model_type)
+{
+    const struct hf_family *f = hf_family_find(model_type);
+    return f && f->tokenizer_alone;
+}
+
+const char *format_model_type(size_t i, const char **arch)
+{
+    if (i >= sizeof families / sizeof *families) return NULL;
+    *arch = families[i].arch;
+    return name_of(&families[i]);
 }

@@ -14,13 +14,18 @@ enum hf_windows { HF_WINDOW_NOWHERE, HF_WINDOW_EVERYWHERE, HF_WINDOW_ABOVE, HF_W
  * silent. heads_kv, head_dim and feed 0: from the other sizes; window 0: none. */
 struct hf_family {
     const char *model_type;             /* in config.json */
+    const char *with_others;            /* ... of a model whose text side it is */
     const char *arch;                   /* in GGUF */
     const struct hf_name *names;
     struct { const char *key, *word, *also; } activation; /* spellings of the one that is computed */
     uint64_t layers, width, feed, heads, heads_kv, head_dim, context;
     uint64_t first_context;             /* "original_max_position_embeddings" beside the sizes */
     double eps, rope_base, rope_base_window;
+    const char *base_key;               /* of the windowed layers; NULL: in "rope_parameters" only */
     bool layer_norm, rope_halves, norm_plus_one, tied, encoder;
+    bool conv1d;                        /* matrices are stored turned, sizes have GPT-2's words */
+    bool always_biased;                 /* q, k and v have biases; "attention_bias" says nothing */
+    bool tokenizer_alone;               /* as format_tokenizer_alone says */
     bool rope_part;                     /* "partial_rotary_factor" has a meaning */
     enum hf_windows windows;
     uint64_t window, window_layers, window_pattern;
@@ -30,6 +35,8 @@ struct hf_family {
 
 /* The row of a "model_type", or NULL. */
 const struct hf_family *hf_family_find(const char *model_type);
+/* "llama, mistral ... and bert", written into `text`, which is returned. */
+const char *hf_family_names(char *text, size_t size);
 
 /* "layers.#.mlp.up_proj" -> "blk.#.ffn_up"; the ending .weight or .bias is kept. */
 struct hf_name { const char *from, *to; };

@@ -60,6 +60,7 @@ struct source {
     const char *format;
     char arch[64];
     bool rope_halves, norm_plus_one;
+    bool window_usual;                  /* models of the family have windows, and all programs know it */
     const char *pooling_refusal;        /* what a folder asks for and nobody does; NULL: nothing */
     struct file_map *maps;              /* weight files */
     size_t n_maps;
@@ -91,7 +92,7 @@ stretto_status source_index_tensors(struct source *s, struct error *err);
 const struct meta *source_meta(const struct source *s, const char *key);
 stretto_status source_no_memory(const struct source *s, struct error *err);
 
-/* Replaces the fused tensors of phi-3 and GPT-2 by slices, from the metadata. Before the tensor
+/* Replaces fused tensors by slices, from the metadata. Before the tensor
  * index. */
 stretto_status source_unfuse(struct source *s, struct error *err);
 

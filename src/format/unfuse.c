@@ -1,10 +1,11 @@
-/* Fused tensors become slices: phi-3 stores q|k|v as one matrix and gate|up as another, GPT-2
- * stores q|k|v. The rows of each piece are contiguous (in GPT-2's Hugging Face files they are
- * columns), so a slice is another view of the same bytes. The builder never meets a fused tensor;
- * `convert` finds them whole in s->stored. */
+/* Fused tensors become slices: some models store q|k|v as one matrix (phi-3, GPT-2) and gate|up as
+ * another (phi-3), and the tensors themselves show it. The rows of each piece are contiguous (in GPT-2's
+ * Hugging Face files they are columns), so a slice is another view of the same bytes. The builder never
+ * meets a fused tensor; `convert` finds them whole in s->stored. */
 #include "format/source_int.h"
 #include "base/memory.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct piece { const char *name; uint64_t rows; };
@@ -74,49 +75,75 @@ static bool can_cut(const struct source_tensor *t)
     return t->n_dims <= 2 && (t->n_dims == 2 || dtype_table[t->type].block == 1);
 }
 
-/* Keeps *v where the file has no such key; false when it says more than one number, which the builder
- * refuses by name. */
-static bool size_of(const struct source *s, const char *key, uint64_t *v)
+/* A size of one layer, whether the file says it once or for each; *v stays where it has no such key, and
+ * false means that it says something else, which the builder refuses by name. */
+static bool size_in(const struct source *s, const char *key, uint64_t layer, uint64_t *v)
 {
-    return source_each_u64(s, key, v) || !source_has(s, key);
+    int64_t one;
+    if (!source_has(s, key) || source_u64(s, key, v)) return true;
+    if (!source_array_i64(s, key, (size_t)layer, &one) || one < 0) return false;
+    *v = (uint64_t)one;
+    return true;
 }
 
-stretto_status source_unfuse(struct source *s, struct error *err)
+static stretto_status cut_attention(struct source *s, size_t i, uint64_t layer, struct error *err)
 {
-    bool phi3 = strcmp(s->arch, "phi3") == 0;
-    if (!phi3 && strcmp(s->arch, "gpt2") != 0) return STRETTO_OK;
-    uint64_t width = 0, heads = 0, feed = 0;
-    if (!source_each_u64(s, ".embedding_length", &width)
-        || !source_each_u64(s, ".attention.head_count", &heads) || heads == 0)
-        return STRETTO_OK; /* a vocabulary, or sizes that differ; the builder says which */
+    const struct source_tensor *t = &s->tensors[i];
+    uint64_t width = 0, heads = 0, same;
+    if (!source_each_u64(s, ".attention.head_count", &same)
+        || (source_has(s, ".attention.head_count_kv")
+            && !source_each_u64(s, ".attention.head_count_kv", &same))) return STRETTO_OK;
+    if (!size_in(s, ".embedding_length", 0, &width)
+        || !size_in(s, ".attention.head_count", layer, &heads) || heads == 0)
+        return STRETTO_OK; /* a vocabulary, or sizes that are none; the builder says which */
     uint64_t heads_kv = heads, key = width / heads;
-    if (!size_of(s, ".attention.head_count_kv", &heads_kv)
-        || !size_of(s, ".attention.key_length", &key)
-        || !size_of(s, ".feed_forward_length", &feed)) return STRETTO_OK;
+    if (!size_in(s, ".attention.head_count_kv", layer, &heads_kv)
+        || !size_in(s, ".attention.key_length", layer, &key)) return STRETTO_OK;
     enum { MOST = 1 << 24 };                           /* so that no sum below overflows */
-    if (heads > MOST || heads_kv > MOST || key > MOST || feed > MOST)
+    if (heads > MOST || heads_kv > MOST || key > MOST)
         return fail(err, STRETTO_E_FORMAT, "%s: the sizes of its attention are not possible",
                     s->path);
     const struct piece qkv[] = { { "attn_q", heads * key }, { "attn_k", heads_kv * key },
                                  { "attn_v", heads_kv * key } };
-    const struct piece gate_up[] = { { "ffn_gate", feed }, { "ffn_up", feed } };
     uint64_t all = (heads + 2 * heads_kv) * key;
+    if (all == 0 || rows_of(t) != all || !can_cut(t))
+        return fail(err, STRETTO_E_FORMAT,
+                    "%s: tensor %s has %llu rows where its metadata ask for %llu", s->path, t->name,
+                    (unsigned long long)rows_of(t), (unsigned long long)all);
+    if (!qkv[0].rows || !qkv[1].rows)
+        return fail(err, STRETTO_E_FORMAT, "%s: its attention has no heads", s->path);
+    return cut(s, i, "attn_qkv", qkv, 3, err);
+}
+
+/* Of a file without gates, "ffn_up" holds both when it has the rows of both. */
+static stretto_status cut_gate(struct source *s, size_t i, uint64_t layer, struct error *err)
+{
+    const struct source_tensor *t = &s->tensors[i];
+    uint64_t feed = 0;
+    if (!size_in(s, ".feed_forward_length", layer, &feed) || feed == 0 || feed != rows_of(t) / 2
+        || rows_of(t) % 2 || !can_cut(t)) return STRETTO_OK;
+    const struct piece gate_up[] = { { "ffn_gate", feed }, { "ffn_up", feed } };
+    return cut(s, i, "ffn_up", gate_up, 2, err);
+}
+
+static bool holds(const struct source *s, const char *middle)
+{
+    size_t head;
+    const char *tail;
+    for (size_t i = 0; i < s->n_tensors; i++)
+        if (split_name(s->tensors[i].name, middle, &head, &tail)) return true;
+    return false;
+}
+
+stretto_status source_unfuse(struct source *s, struct error *err)
+{
+    bool gates = holds(s, "ffn_gate");
     for (size_t i = 0, n = s->n_tensors; i < n; i++) {
-        const struct source_tensor *t = &s->tensors[i];
+        const char *name = s->tensors[i].name, *tail;
         size_t head;
-        const char *tail;
-        bool attention = split_name(t->name, "attn_qkv", &head, &tail);
-        if (!attention && !(phi3 && split_name(t->name, "ffn_up", &head, &tail))) continue;
-        uint64_t want = attention ? all : 2 * feed;
-        if (want == 0 || rows_of(t) != want || !can_cut(t))
-            return fail(err, STRETTO_E_FORMAT,
-                        "%s: tensor %s has %llu rows where its metadata ask for "
-                        "%llu",
-                        s->path, t->name, (unsigned long long)rows_of(t), (unsigned long long)want);
-        if (attention ? !qkv[0].rows || !qkv[1].rows : !feed)
-            return fail(err, STRETTO_E_FORMAT, "%s: its attention has no heads", s->path);
-        if (attention) TRY(cut(s, i, "attn_qkv", qkv, 3, err));
-        else TRY(cut(s, i, "ffn_up", gate_up, 2, err));
+        uint64_t layer = strncmp(name, "blk.", 4) == 0 ? strtoull(name + 4, NULL, 10) : 0;
+        if (split_name(name, "attn_qkv", &head, &tail)) TRY(cut_attention(s, i, layer, err));
+        else if (!gates && split_name(name, "ffn_up", &head, &tail)) TRY(cut_gate(s, i, layer, err));
     }
     return STRETTO_OK;
 }

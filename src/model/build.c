@@ -60,11 +60,12 @@ static int32_t layer_norm(struct build *x, int32_t in, const char *what)
     return norm(x, in, layer_name(x, what));
 }
 
-static int32_t head_norm(struct build *x, int32_t in, const char *what)
+/* Of queries or keys: each head by itself, or all of them as one row. */
+static int32_t qk_norm(struct build *x, int32_t in, const char *what)
 {
     const char *of = layer_name(x, what), *bias = bias_of(x, of, false);
-    return graph_norm(&x->b, in, NORM_RMS, x->c->eps, x->c->head_dim,
-                      name(&x->n, "%s.weight", of), bias);
+    uint32_t head = x->f->qk_norm == QK_NORM_HEADS ? x->c->head_dim : 0;
+    return graph_norm(&x->b, in, NORM_RMS, x->c->eps, head, name(&x->n, "%s.weight", of), bias);
 }
 
 static int32_t attention(struct build *x, int32_t in)
@@ -74,9 +75,9 @@ static int32_t attention(struct build *x, int32_t in)
     int32_t q = linear(x, in, "attn_q", c->heads * c->head_dim, bias);
     int32_t k = linear(x, in, "attn_k", c->kv_heads * c->head_dim, bias);
     int32_t v = linear(x, in, "attn_v", c->kv_heads * c->head_dim, bias);
-    if (x->f->qk_norm) {
-        q = head_norm(x, q, "attn_q_norm");
-        k = head_norm(x, k, "attn_k_norm");
+    if (x->f->qk_norm != QK_NORM_NONE) {
+        q = qk_norm(x, q, "attn_q_norm");
+        k = qk_norm(x, k, "attn_k_norm");
     }
     if (x->f->position != POSITION_LEARNED) {
         enum rope_style style = c->rope_halves ? ROPE_HALVES : ROPE_PAIRS;
@@ -104,7 +105,7 @@ static int32_t feed(struct build *x, int32_t in)
     return linear(x, h, "ffn_down", x->c->width, bias);
 }
 
-/* Where the norms stand is the whole difference between the three kinds of block. */
+/* Where the norms stand is the whole difference between the kinds of block. */
 static int32_t block(struct build *x, int32_t h)
 {
     switch (x->f->norm_at) {
@@ -116,7 +117,10 @@ static int32_t block(struct build *x, int32_t h)
                                            "post_attention_norm"));
         return graph_add(&x->b, h,
                          layer_norm(x, feed(x, layer_norm(x, h, "ffn_norm")), "post_ffw_norm"));
-    case NORM_AFTER:
+    case NORM_OF_OUTPUT:
+        h = graph_add(&x->b, h, layer_norm(x, attention(x, h), "post_attention_norm"));
+        return graph_add(&x->b, h, layer_norm(x, feed(x, h), "post_ffw_norm"));
+    case NORM_OF_SUM:
         h = layer_norm(x, graph_add(&x->b, h, attention(x, h)), "attn_output_norm");
         return layer_norm(x, graph_add(&x->b, h, feed(x, h)), "layer_output_norm");
     }
@@ -225,7 +229,7 @@ stretto_status graph_build(struct graph *g, const struct family *f, const struct
     }
     x.b.layer = -1;
     h = graph_ask(&x.b, h);
-    if (f->norm_at != NORM_AFTER) h = norm(&x, h, "output_norm");
+    if (f->norm_at != NORM_OF_SUM) h = norm(&x, h, "output_norm");
     graph_answer(&x.b, h, f->bidirectional ? GRAPH_NONE : head(&x, h));
     stretto_status st = x.b.status;
     if (st == STRETTO_OK) st = check_closed(g, f, s, err);

@@ -73,7 +73,7 @@ static void refuse_other_arithmetic(const struct config *c, const struct family 
 }
 
 /* gemma's 27B members scale queries by the width per head instead of the head's size; their GGUF
- * files do not say so, the number of layers tells them (46 in gemma 2, 62 in gemma 3). */
+ * files do not say so, the number of layers tells them. */
 static float attention_scale(const struct family *f, const struct config *c, struct keys *k)
 {
     double scale = keys_real(k, ".attention.scale", 0);
@@ -82,8 +82,7 @@ static float attention_scale(const struct family *f, const struct config *c, str
         keys_refuse(k, STRETTO_E_FORMAT, "the scale of attention is negative");
     if (scale > 0) return (float)scale;
     if (scalar > 0) return (float)(1.0 / sqrt(scalar));
-    bool big = (strcmp(f->name, "gemma2") == 0 && c->layers == 46)
-        || (strcmp(f->name, "gemma3") == 0 && c->layers == 62);
+    bool big = f->layers_of_27b && c->layers == f->layers_of_27b;
     return (float)(1.0 / sqrt(big ? (double)c->width / c->heads : (double)c->head_dim));
 }
 
@@ -191,8 +190,10 @@ static void read_rope(struct config *c, const struct family *f, struct keys *k)
     static const char base[] = ".rope.freq_base";
     c->rope_base = f->rope_base > 0 ? keys_real(k, base, f->rope_base) : needed(k, base);
     read_rope_scaling(c, k);
-    double local = keys_real(k, ".rope.freq_base_swa", f->rope_base_window);
-    if (f->rope_base_window > 0) c->rope_base_window = local;
+    double usual = f->window_turn != WINDOW_TURN_OWN ? 0
+                   : f->rope_base_window > 0 ? f->rope_base_window : c->rope_base;
+    double local = keys_real(k, ".rope.freq_base_swa", usual);
+    if (f->window_turn == WINDOW_TURN_OWN) c->rope_base_window = local;
     else
         for (uint32_t i = 0; local != 0 && local != c->rope_base && i < c->layers; i++)
             if (c->windowed[i])

@@ -1,30 +1,52 @@
-/* One row per family. A choice names what the builder does; nothing else in the program knows a
- * family by name. Numbers are what llama.cpp takes where a GGUF file is silent; folders always say
- * theirs, with the defaults of format/hf_families.c. */
+/* One row per family: what the builder and the reader of sizes do for it. Beside it a family is named in
+ * format/hf_families.c only, which says what its folders are called and take for granted; and the
+ * tokenizers (text/) know tokenizers of models by their names, which are not families. Sources stand
+ * with the rows; numbers are what llama.cpp takes where a GGUF file is silent. */
 #include "model/family.h"
+#include <stdio.h>
 #include <string.h>
 
 static const struct family families[] = {
-    { .name = "llama",  .norm = NORM_RMS, .norm_at = NORM_BEFORE, .position = POSITION_PAIRS,
-      .feed = FEED_SILU_GATED, .rope_base = 10000 },
-    { .name = "qwen2",  .norm = NORM_RMS, .norm_at = NORM_BEFORE, .position = POSITION_HALVES,
-      .feed = FEED_SILU_GATED, .bias = BIAS_QKV, .rope_base = 10000 },
-    { .name = "qwen3",  .norm = NORM_RMS, .norm_at = NORM_BEFORE, .position = POSITION_HALVES,
-      .feed = FEED_SILU_GATED, .qk_norm = true, .rope_base = 10000 },
-    { .name = "gemma2", .norm = NORM_RMS, .norm_at = NORM_AROUND, .position = POSITION_HALVES,
-      .feed = FEED_GELU_GATED, .embed_scaled = true, .window = 4096, .window_pattern = 2,
-      .caps = CAP_ATTENTION | CAP_LOGITS, .attention_softcap = 50, .logit_softcap = 30,
+    /* arXiv 2307.09288; Mistral: arXiv 2310.06825 */
+    { .name = "llama",  .title = "Llama (Mistral, SmolLM2)", .norm = NORM_RMS, .norm_at = NORM_BEFORE,
+      .position = POSITION_PAIRS, .feed = FEED_SILU_GATED, .rope_base = 10000 },
+    /* arXiv 2412.15115 */
+    { .name = "qwen2",  .title = "Qwen 2 and 2.5", .norm = NORM_RMS, .norm_at = NORM_BEFORE,
+      .position = POSITION_HALVES, .feed = FEED_SILU_GATED, .bias = BIAS_QKV, .rope_base = 10000 },
+    /* arXiv 2505.09388 */
+    { .name = "qwen3",  .title = "Qwen 3", .norm = NORM_RMS, .norm_at = NORM_BEFORE,
+      .position = POSITION_HALVES, .feed = FEED_SILU_GATED, .qk_norm = QK_NORM_HEADS,
       .rope_base = 10000 },
-    { .name = "gemma3", .norm = NORM_RMS, .norm_at = NORM_AROUND, .position = POSITION_HALVES,
-      .feed = FEED_GELU_GATED, .qk_norm = true, .embed_scaled = true, .window_pattern = 6,
-      .caps = CAP_LOGITS, .rope_base_window = 10000 },
-    { .name = "phi3",   .norm = NORM_RMS, .norm_at = NORM_BEFORE, .position = POSITION_HALVES,
-      .feed = FEED_SILU_GATED, .rope_base = 10000 },
-    { .name = "gpt2",   .norm = NORM_LAYER, .norm_at = NORM_BEFORE, .position = POSITION_LEARNED,
-      .feed = FEED_GELU_TANH, .bias = BIAS_ALL },
-    { .name = "bert",   .norm = NORM_LAYER, .norm_at = NORM_AFTER, .position = POSITION_LEARNED,
-      .feed = FEED_GELU_ERF, .bias = BIAS_ALL, .token_types = true, .bidirectional = true },
+    /* arXiv 2408.00118 */
+    { .name = "gemma2", .title = "Gemma 2", .norm = NORM_RMS, .norm_at = NORM_AROUND,
+      .position = POSITION_HALVES, .feed = FEED_GELU_GATED, .embed_scaled = true, .window = 4096,
+      .window_pattern = 2, .caps = CAP_ATTENTION | CAP_LOGITS, .attention_softcap = 50,
+      .logit_softcap = 30, .layers_of_27b = 46, .rope_base = 10000 },
+    /* arXiv 2503.19786 */
+    { .name = "gemma3", .title = "Gemma 3", .norm = NORM_RMS, .norm_at = NORM_AROUND,
+      .position = POSITION_HALVES, .feed = FEED_GELU_GATED, .qk_norm = QK_NORM_HEADS,
+      .embed_scaled = true, .window_pattern = 6, .caps = CAP_LOGITS, .layers_of_27b = 62,
+      .window_turn = WINDOW_TURN_OWN, .rope_base_window = 10000 },
+    /* arXiv 2404.14219 */
+    { .name = "phi3",   .title = "Phi-3", .norm = NORM_RMS, .norm_at = NORM_BEFORE,
+      .position = POSITION_HALVES, .feed = FEED_SILU_GATED, .rope_base = 10000 },
+    /* OLMo 2: arXiv 2501.00656; OLMo 3: arXiv 2512.13961, whose files have a window */
+    { .name = "olmo2",  .title = "OLMo 2 and 3", .norm = NORM_RMS, .norm_at = NORM_OF_OUTPUT,
+      .position = POSITION_HALVES, .feed = FEED_SILU_GATED, .qk_norm = QK_NORM_WIDTH,
+      .window_pattern = 4, .window_turn = WINDOW_TURN_OWN, .rope_base = 10000 },
+    /* Radford et al. 2019 */
+    { .name = "gpt2",   .title = "GPT-2", .norm = NORM_LAYER, .norm_at = NORM_BEFORE,
+      .position = POSITION_LEARNED, .feed = FEED_GELU_TANH, .bias = BIAS_ALL },
+    /* arXiv 1810.04805 */
+    { .name = "bert",   .title = "BERT (embeddings)", .norm = NORM_LAYER, .norm_at = NORM_OF_SUM,
+      .position = POSITION_LEARNED, .feed = FEED_GELU_ERF, .bias = BIAS_ALL, .token_types = true,
+      .bidirectional = true },
 };
+
+const struct family *family_at(size_t i)
+{
+    return i < sizeof families / sizeof *families ? &families[i] : NULL;
+}
 
 const struct family *family_find(const char *name)
 {
@@ -33,4 +55,11 @@ const struct family *family_find(const char *name)
     return NULL;
 }
 
-const char *family_names(void) { return "llama, qwen2, qwen3, gemma2, gemma3, phi3, gpt2, bert"; }
+const char *family_names(char *text, size_t size)
+{
+    size_t n = 0;
+    text[0] = '\0';
+    for (size_t i = 0; i < sizeof families / sizeof *families && n < size; i++)
+        n += (size_t)snprintf(text + n, size - n, "%s%s", i ? ", " : "", families[i].name);
+    return text;
+}

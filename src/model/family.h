@@ -6,14 +6,22 @@
 
 struct source;
 
-enum norm_at { NORM_BEFORE, NORM_AROUND, NORM_AFTER }; /* pre-norm, sandwich, post-norm (bert) */
+/* Where the norms of a block f stand: x + f(norm(x)), x + norm(f(norm(x))), x + norm(f(x)) or
+ * norm(x + f(x)). */
+enum norm_at { NORM_BEFORE, NORM_AROUND, NORM_OF_OUTPUT, NORM_OF_SUM };
+/* What an rms norm of queries and keys, before they are turned, takes as one: a head, or all of them. */
+enum qk_norm { QK_NORM_NONE, QK_NORM_HEADS, QK_NORM_WIDTH };
 enum position { POSITION_PAIRS, POSITION_HALVES, POSITION_LEARNED };
 enum feed { FEED_SILU_GATED, FEED_GELU_GATED, FEED_GELU_TANH, FEED_GELU_ERF };
 enum bias { BIAS_NONE, BIAS_QKV, BIAS_ALL };
 enum { CAP_ATTENTION = 1, CAP_LOGITS = 2 };
+/* How layers with a window turn queries and keys: as the others do, or unscaled and from a base of their
+ * own. */
+enum window_turn { WINDOW_TURN_SHARED, WINDOW_TURN_OWN };
 
 struct family {
-    const char *name; /* general.architecture of GGUF                                    */
+    const char *name;  /* general.architecture of GGUF                                   */
+    const char *title; /* what people call its models                                    */
     enum norm_kind norm;
     enum norm_at norm_at;
     enum position position;
@@ -22,20 +30,25 @@ struct family {
     unsigned caps;           /* the soft caps the family computes; 0: files' keys for them mean nothing */
     float attention_softcap, logit_softcap; /* when the file names none */
     uint32_t window;         /* when the file names none                                         */
-    bool qk_norm;            /* rms norm of every query and key head                             */
+    enum qk_norm qk_norm;
     bool embed_scaled;       /* embeddings times sqrt(width)                                     */
     bool token_types;        /* a type embedding and a norm after the embeddings (bert)          */
     bool bidirectional;      /* an encoder: no head, rows see each other                         */
     uint32_t window_pattern; /* when the file names none: every n-th layer is full, the others
                                 see the window; 0: the window holds in all layers                */
     double rope_base;        /* when the file names none; 0: it must                             */
-    double rope_base_window; /* the same of the windowed layers; 0: they have none of their own  */
+    enum window_turn window_turn;
+    double rope_base_window; /* WINDOW_TURN_OWN, when the file names none; 0: that of the others */
+    uint32_t layers_of_27b;  /* gemma's largest member, which scales queries by the width per head
+                                and says so by its number of layers only; 0: no such member      */
 };
 
 /* NULL when there is no such row. */
 const struct family *family_find(const char *name);
-/* "llama, qwen2, ..." */
-const char *family_names(void);
+/* The i-th row, or NULL behind the last. */
+const struct family *family_at(size_t i);
+/* "llama, qwen2, ...", written into `text`, which is returned. */
+const char *family_names(char *text, size_t size);
 
 /* How the angles of the full layers are scaled; see rope.c. */
 enum rope_scale { ROPE_PLAIN, ROPE_LINEAR, ROPE_YARN, ROPE_LLAMA3 };

@@ -80,10 +80,11 @@ static stretto_status read_weights(struct model *m, const char *path,
     TRY(check_kind(m->source, path, err));
     const char *arch = source_arch(m->source);
     m->family = family_find(arch);
+    char names[200];
     if (!m->family)
         return fail(err, STRETTO_E_UNSUP,
                     "%s is a model of the family '%s', which is not supported; these are: %s", path,
-                    *arch ? arch : "(none named)", family_names());
+                    *arch ? arch : "(none named)", family_names(names, sizeof names));
     TRY(config_read(&m->config, m->family, m->source, err));
     TRY(graph_build(&m->graph, m->family, &m->config, m->source, err));
     for (size_t i = 0; i < source_tensor_count(m->source); i++)

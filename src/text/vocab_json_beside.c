@@ -5,6 +5,7 @@
  * transformers by tests/program/test_tokenizer_folder.py. */
 #include "text/vocab_json.h"
 #include "base/memory.h"
+#include "format/families.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,8 +53,7 @@ static bool is_class(size_t i, const char *name, size_t n)
 static int find_class(const struct beside *b)
 {
     struct source_str s;
-    /* Model types whose tokenizers no class describes, whatever the file names. */
-    if (json_text(b->model, "model_type", &s) && (!strcmp(s.p, "mistral") || !strcmp(s.p, "phi3"))) return -1;
+    if (json_text(b->model, "model_type", &s) && format_tokenizer_alone(s.p)) return -1;
     bool named = json_text(b->tokenizer, "tokenizer_class", &s) || json_text(b->model, "tokenizer_class", &s);
     for (size_t i = 0; named && i < N_CLASSES; i++)
         if (is_class(i, s.p, s.n)) return (int)i;

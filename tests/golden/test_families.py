@@ -7,7 +7,8 @@ GOLDEN is made by tools/make_golden.py, whose text says where each bound comes f
 model: the float32 path must lie within "float32" of the truth in every single logit; the fast path within
 "f16cache" when its matrices are F32, and within the root mean square error "int8" or "bf16" otherwise.
 Models whose arithmetic we do not have must be refused with a sentence and exit code 1. First of all the
-comparison itself is tested: planted mistakes must land outside the bounds."""
+comparison itself is tested: planted mistakes must land outside the bounds, and the families that the program
+names (`stretto info --families`) must be those of the oracle."""
 import json
 import os
 import subprocess
@@ -20,14 +21,11 @@ sys.path.insert(0, os.path.join(ROOT, "tools"))
 try:
     import numpy as np
     from oracle import families
-    from oracle.forward import Arith, forward
+    from oracle.forward import Arith, forward, layer_windows
 except ImportError as e:
     print(f"skip: {e}; ./dev test installs what is missing")
     sys.exit(77)
 
-FLAWS = (("llama", "eps"), ("llama", "activation"), ("llama", "base"), ("llama", "pairs"), ("gemma2", "cap"),
-         ("gemma2", "window"), ("gemma3", "window"), ("gemma3", "activation"), ("gpt2", "position"),
-         ("gpt2", "activation"), ("bert", "causal"), ("bert", "position"), ("bert", "activation"))
 failures = []
 
 
@@ -41,7 +39,23 @@ def rms(x):
     return float(np.sqrt((x * x).mean()))
 
 
-def planted(golden, model, flaw):
+def flaws(cfg):
+    """The mistakes that can be made in a model."""
+    fam = families.of(cfg)
+    if fam.own:
+        return fam.flaws
+    found = ["eps", "activation", "base", "pairs", "norms", "rope"]
+    found += ["qk"] if fam.qk_norm else []
+    found += ["cap"] if cfg.get("attn_logit_softcapping") else []
+    return found + (["window"] if any(layer_windows(cfg)) else [])
+
+
+def planted(golden, model):
+    for flaw in flaws(families.MODELS[model["name"]][0]):
+        plant(golden, model, flaw)
+
+
+def plant(golden, model, flaw):
     """The bound must tell the truth from a forward with one mistake in it."""
     cfg, _, _, dtype = families.MODELS[model["name"]]
     run = model["runs"][-1]
@@ -105,6 +119,17 @@ def embeddings(stretto, golden, model, file):
         check(off <= text["allow"]["float32"], f"{where}: off by {off:.2e}, allowed {text['allow']['float32']:.2e}")
 
 
+def named(stretto):
+    """What the program says it runs is what is tested, under the same names."""
+    rc, out, err = call([stretto, "info", "--families", "--json"])
+    check(rc == 0, f"info --families: exit code {rc}: {err}")
+    ours = {(t.partition("_")[0], f.arch) for t, f in families.FAMILIES.items()}
+    theirs = {(t, row["name"]) for row in json.loads(out) for t in row["model_types"]}
+    check(ours == theirs, f"in the program or in FAMILIES of tools/oracle/families.py alone: {sorted(ours ^ theirs)}")
+    untested = [t for t in families.FAMILIES if t not in {cfg["model_type"] for cfg, *_ in families.MODELS.values()}]
+    check(not untested, f"without a model in tools/oracle/families.py: {untested}")
+
+
 def first_vector(value):
     """The first list of numbers in what `embed --json` prints."""
     if isinstance(value, list) and value and isinstance(value[0], (int, float)):
@@ -130,9 +155,10 @@ def main():
     with open(os.path.join(golden, "index.json")) as f:
         index = json.load(f)
     models = {m["name"]: m for m in index["models"]}
-    for name, flaw in FLAWS:
+    named(stretto)
+    for name in families.first_models(lambda cfg: cfg["model_type"]):
         if not names or name in names:
-            planted(golden, models[name], flaw)
+            planted(golden, models[name])
     for name in names or models:
         if name == "refused":
             continue

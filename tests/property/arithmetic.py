@@ -38,9 +38,9 @@ class Layer:
     gate: tuple = None
     up: tuple = None
     down: tuple = None
-    norm1: tuple = None         # before attention; where norms stand after: after the sum
+    norm1: tuple = None         # before attention; where norms stand after the sum: there; None: no such norm
     norm2: tuple = None
-    after1: tuple = None        # on attention's own output (gemma)
+    after1: tuple = None        # on attention's own output (gemma, olmo2)
     after2: tuple = None
     q_norm: tuple = None
     k_norm: tuple = None
@@ -60,6 +60,7 @@ class Plan:
     layers: list = field(default_factory=list)
     layer_norm: bool = False    # instead of rms
     post: bool = False          # norms after the sums (bert)
+    qk_width: bool = False      # queries and keys are normed whole, not head by head
     causal: bool = True
     pairs: bool = False         # neighbours turn, not halves
     embed_scale: float = 1.0
@@ -88,8 +89,8 @@ def attention(p, layer, y, a):
     n = len(y)
 
     def heads(part, count, norm):
-        x = a.linear(y, *part).reshape(n, count, p.hd)
-        return gained(p, x, norm, a) if norm else x
+        x = a.linear(y, *part).reshape((n, -1) if p.qk_width else (n, count, p.hd))
+        return (gained(p, x, norm, a) if norm else x).reshape(n, count, p.hd)
 
     q = turn_heads(a, heads(layer.q, p.heads, layer.q_norm), layer.turn, p.pairs).swapaxes(0, 1)
     k = turn_heads(a, heads(layer.k, p.kv, layer.k_norm), layer.turn, p.pairs).swapaxes(0, 1)
@@ -140,9 +141,9 @@ def forward(p, ids, a=None):
             x = gained(p, x + attention(p, layer, x, a), layer.norm1, a)
             x = gained(p, x + feed(p, layer, x, a), layer.norm2, a)
             continue
-        y = attention(p, layer, gained(p, x, layer.norm1, a), a)
+        y = attention(p, layer, gained(p, x, layer.norm1, a) if layer.norm1 else x, a)
         x = x + (gained(p, y, layer.after1, a) if layer.after1 else y)
-        y = feed(p, layer, gained(p, x, layer.norm2, a), a)
+        y = feed(p, layer, gained(p, x, layer.norm2, a) if layer.norm2 else x, a)
         x = x + (gained(p, y, layer.after2, a) if layer.after2 else y)
     if p.final_norm:
         x = gained(p, x, p.final_norm, a)

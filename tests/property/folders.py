@@ -6,10 +6,12 @@ refusal must hold, and nothing else may be refused."""
 import json
 import os
 import random
+import zlib
 
 import numpy as np
 
 import token_files
+from oracle.families import FAMILIES as ROWS_OF
 
 # A feature that is refused: the refusal names it with one of these.
 REFUSED = {
@@ -26,9 +28,13 @@ REFUSED = {
     "relative positions": ("relative",),
     "rope factor without a type": ("rope_type",),
     "no window": ("sliding_window",),
+    "one base for two kinds": ("rope_theta",),
     "causal encoder": ("is_decoder", "decoder"),
 }
+# A seed that is a number is a folder of one of the first families, as ever; "olmo2:7" is the seventh of olmo2, and
+# LATER are the families that have folders of this kind only: a new one changes nothing about the others.
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "gemma3", "phi3", "gpt2", "bert")
+LATER = tuple(t for t in ROWS_OF if t not in FAMILIES)
 ROWS = 40                               # ids of a question at most
 LEFT_OUT = object()
 
@@ -38,7 +44,7 @@ class Folder:
 
     def __init__(self, seed):
         self.seed, self.r = seed, random.Random(seed)
-        self.numbers = np.random.RandomState(seed % 2**32)
+        self.numbers = np.random.RandomState(number_of(seed) % 2**32)
         self.config, self.tensors, self.features = {}, {}, set()
         self.extra_files = {}
 
@@ -83,6 +89,25 @@ class Folder:
         self.draw(name + ".weight", (n_out, n_in), "matrix")
         if bias:
             self.draw(name + ".bias", (n_out,), "bias")
+
+
+def number_of(seed):
+    return seed if isinstance(seed, int) else zlib.crc32(seed.encode())
+
+
+def seed_of(text):
+    """What --seed takes."""
+    return text if ":" in text else int(text)
+
+
+def seeds(first, count, later, most):
+    """`count` seeds from `first` on; where they are the usual ones (`first` 1), a tenth of `most` for each family
+    that came later, at most."""
+    if isinstance(first, str):
+        family, _, n = first.partition(":")
+        return [f"{family}:{int(n) + i}" for i in range(count)]
+    few = min(count, most) // 10 if first == 1 and count > 1 else 0
+    return list(range(first, first + count)) + [f"{family}:{i}" for family in later for i in range(1, few + 1)]
 
 
 # ---- rotary scalings ---------------------------------------------------------------------------------
@@ -158,6 +183,12 @@ def put_rope(f, context):
 
 # ---- decoders with rotary positions ------------------------------------------------------------------
 
+def default_of(kind):
+    """How many key/value heads its class takes where a file is silent; None: as many as heads."""
+    from transformers import CONFIG_MAPPING
+    return getattr(CONFIG_MAPPING[kind], "num_key_value_heads", None)
+
+
 def put_sizes(f, kind):
     """Heads, widths and contexts; keys that are left out have the class's defaults. Gives the numbers."""
     gemma, qwen = kind.startswith("gemma"), kind.startswith("qwen")
@@ -165,7 +196,7 @@ def put_sizes(f, kind):
     hd = f.pick(6, 8, 16, 20)
     kv = f.pick(*[n for n in (1, 2, heads) if heads % n == 0])
     width = f.pick(24, 40, 48, 64) if f.maybe(0.5) else heads * hd
-    default_kv = {"mistral": 8, "qwen2": 32, "qwen3": 32}.get(kind)
+    default_kv = {"mistral": 8, "qwen2": 32, "qwen3": 32}.get(kind) if kind not in LATER else default_of(kind)
     if gemma and f.maybe(0.3):                                  # num_attention_heads 8
         heads, kv = 8, f.pick(2, 4, 8)
         if f.maybe(0.7):
@@ -218,13 +249,13 @@ def put_sizes(f, kind):
 
 
 def put_windows(f, kind, layers):
-    window = f.pick(3, 5, 9, 16)
-    if kind == "llama":
-        if f.maybe(0.15):               # LlamaConfig knows no window
+    window, windows = f.pick(3, 5, 9, 16), ROWS_OF[kind].windows
+    if not windows:
+        if f.maybe(0.15):               # the class knows no window
             f.config["sliding_window"] = window
-    elif kind in ("mistral", "phi3"):
+    elif windows == "all":
         f.put("sliding_window", None, window, window, out=0.25)
-    elif kind.startswith("qwen"):
+    elif windows == "above":
         if f.maybe(0.5):
             f.config["sliding_window"] = f.pick(window, None)
         if f.maybe(0.5):
@@ -237,7 +268,7 @@ def put_windows(f, kind, layers):
                     f.config["layer_types"] = [f.pick("sliding_attention", "full_attention") for _ in range(layers)]
     else:
         f.put("sliding_window", *[window] * 15, None, out=0.1)
-        if kind == "gemma3_text" and f.maybe(0.4):
+        if "sliding_window_pattern" in ROWS_OF[kind].older and f.maybe(0.4):
             f.config["sliding_window_pattern"] = f.pick(2, 3, 6)
         if f.maybe(0.25):
             f.has("layer_types")
@@ -259,7 +290,8 @@ def put_gemma(f, kind, hd):
             f.has("bidirectional")
 
 
-def put_gemma3_rope(f):
+def put_rope_of_kinds(f, own_key):
+    """A base for the full layers, which alone are scaled, and one for the others; own_key: of the latter."""
     scaled = f.maybe(0.4)
     scaling = {"rope_type": "linear", "factor": f.pick(2.0, 8.0, 3)} if scaled else None
     theta, local = f.pick(1e6, 80000.0, 5000), f.pick(10000.0, 700.0, 10000)
@@ -276,13 +308,17 @@ def put_gemma3_rope(f):
     if scaling:
         f.has("rope linear")
         f.config["rope_scaling"] = scaling
+    if not own_key:                     # transformers 4 and 5 take it for different layers
+        if f.put("rope_theta", theta, 500000.0, out=0.5) not in (500000.0, LEFT_OUT):
+            f.has("one base for two kinds")
+        return
     f.put("rope_theta", theta, out=0.3)
     f.put("rope_local_base_freq", local, out=0.3)
 
 
 def rotary(f, kind):
-    c = f.config
-    gemma = kind.startswith("gemma")
+    c, row = f.config, ROWS_OF[kind]
+    gemma = row.gemma
     heads, kv, hd, width, feed, layers, context = put_sizes(f, kind)
     put_windows(f, kind, layers)
     f.put("rms_norm_eps", 1e-5, 1e-6, 3e-3, 0.02, out=0.25)
@@ -296,15 +332,15 @@ def rotary(f, kind):
         c["hidden_act"] = "gelu_pytorch_tanh"                   # written by old converters, read by nobody
     if gemma:
         put_gemma(f, kind, hd)
-    if kind.startswith("gemma3"):
-        put_gemma3_rope(f)
-    elif kind == "phi3":
+    if row.own_turn and row.windows:
+        put_rope_of_kinds(f, row.older)
+    elif row.part:
         put_phi3_rope(f, hd)
     else:
         put_rope(f, context)
-    q_bias = {"qwen2": True}.get(kind, False)
+    q_bias = row.qkv_bias
     o_bias = False
-    if kind in ("llama", "qwen3", "gemma2", "gemma3_text") and f.maybe(0.4):
+    if kind not in ("mistral", "qwen2", "phi3") and f.maybe(0.4):
         q_bias = o_bias = c["attention_bias"] = f.maybe(0.6)
     feed_bias = False
     if kind == "llama" and f.maybe(0.4):
@@ -318,7 +354,7 @@ def rotary(f, kind):
     f.draw("model.embed_tokens.weight", (c["vocab_size"], width), "plain")
     for i in range(layers):
         n = f"model.layers.{i}."
-        if kind == "phi3":
+        if row.fused:
             f.linear(n + "self_attn.qkv_proj", (heads + 2 * kv) * hd, width, stray)
             f.linear(n + "mlp.gate_up_proj", 2 * feed, width, stray)
         else:
@@ -329,14 +365,15 @@ def rotary(f, kind):
             f.linear(n + "mlp.up_proj", feed, width, feed_bias or stray)
         f.linear(n + "self_attn.o_proj", width, heads * hd, o_bias or stray)
         f.linear(n + "mlp.down_proj", width, feed, feed_bias)
-        norms = ["input_layernorm", "post_attention_layernorm"]
-        if gemma:
-            norms += ["pre_feedforward_layernorm", "post_feedforward_layernorm"]
+        norms = {"before": ["input_layernorm", "post_attention_layernorm"],
+                 "around": ["input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm",
+                            "post_feedforward_layernorm"],
+                 "output": ["post_attention_layernorm", "post_feedforward_layernorm"]}[row.norms]
         for name in norms:
             f.draw(n + name + ".weight", (width,), one)
-        if kind in ("qwen3", "gemma3_text"):
-            for x in "qk":
-                f.draw(n + f"self_attn.{x}_norm.weight", (hd,), one)
+        if row.qk_norm:
+            for x, count in (("q", heads), ("k", kv)):
+                f.draw(n + f"self_attn.{x}_norm.weight", (hd * (count if row.qk_norm == "width" else 1),), one)
         if f.maybe(0.1):
             f.tensors[n + "self_attn.rotary_emb.inv_freq"] = np.ones(hd // 2, np.float32)
     f.draw("model.norm.weight", (width,), one)
@@ -596,7 +633,7 @@ def store(f, folder):
 def make(seed):
     """A folder, not yet stored."""
     f = Folder(seed)
-    kind = f.family = f.pick(*FAMILIES)
+    kind = f.family = f.pick(*FAMILIES) if isinstance(seed, int) else seed.partition(":")[0]
     f.text = token_files.make(f.r, kind)
     inner = "gemma3_text" if kind == "gemma3" else kind
     f.config.update(model_type=inner, vocab_size=f.text.size + f.pick(0, 0, 3, 13))

@@ -11,6 +11,9 @@ import random
 import gguf
 import numpy as np
 
+from folders import number_of
+from oracle.families import FAMILIES as ROWS_OF
+
 REFUSED = {
     "unread tensor": ("attn_sinks", "ffn_gate_inp", "layer_output_scale"),
     "experts": ("expert",),
@@ -27,8 +30,15 @@ NOT_LLAMA_CPP = {
     "no scaling by a factor": "llama.cpp forgets rope.scaling.type none in windowed layers of gemma2",
     "length of a scaling": "llama.cpp's gemma3 lengthens windowed layers too, which are not scaled",
     "own head": "llama.cpp's gemma2 knows no head but the embedding",
+    "tied": "not every architecture of llama.cpp can do without a head of its own",
+    "base of windows": "not every architecture of llama.cpp obeys it (olmo2 reads it and turns by the other)",
 }
+# Seeds as in folders.py: numbers for the first architectures, "olmo2:7" for those that came later.
 ARCHS = ("llama", "llama", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "gpt2")
+ROW = {}                                # of each architecture; where it has several kinds, of the one with windows
+for row in ROWS_OF.values():
+    ROW[row.arch] = max(ROW.get(row.arch, row), row, key=lambda x: x.windows == "every")
+LATER = tuple(a for a in ROW if a not in ARCHS + ("bert",))
 ROWS = 40
 
 
@@ -37,7 +47,7 @@ class File:
 
     def __init__(self, seed):
         self.seed, self.r = seed, random.Random(f"gguf {seed}")
-        self.numbers = np.random.RandomState((seed * 2654435761 + 17) % 2**32)
+        self.numbers = np.random.RandomState((number_of(seed) * 2654435761 + 17) % 2**32)
         self.keys, self.tensors, self.features = {}, {}, set()
 
     def maybe(self, chance):
@@ -145,7 +155,12 @@ def put_windows(f, layers):
     elif f.arch == "phi3" and f.maybe(0.3):
         f.u32("attention.sliding_window", window)
         f.has("phi3 window")
-    if f.arch in ("gemma2", "gemma3") and f.maybe(0.35):
+    elif f.arch in LATER and ROW[f.arch].windows == "every" and f.maybe(0.6):
+        f.u32("attention.sliding_window", window)
+        if ROW[f.arch].own_turn and f.maybe(0.2):
+            f.f32("rope.freq_base_swa", f.pick(10000.0, 700.0))
+            f.has("base of windows")
+    if ROW[f.arch].windows == "every" and f.maybe(0.35):
         if f.maybe(0.5):
             f.u32("attention.sliding_window_pattern", f.pick(2, 3, 6))
         else:
@@ -238,7 +253,8 @@ def put_strangers(f):
 
 def make(seed):
     f = File(seed)
-    f.arch = f.pick(*ARCHS)
+    f.arch = f.pick(*ARCHS) if isinstance(seed, int) else seed.partition(":")[0]
+    row = ROW[f.arch]
     f.vocab = f.pick(40, 67, 96)
     heads, kv, hd, width, feed, layers, context, rot = put_sizes(f)
     if f.arch != "gpt2":
@@ -248,12 +264,12 @@ def make(seed):
     put_strangers(f)
     f.u32("vocab_size", f.vocab)
     d = heads * hd
-    gemma = f.arch.startswith("gemma")
+    gemma, later = row.gemma, f.arch in LATER
     f.draw("token_embd.weight", (f.vocab, width), "plain")
-    q_bias = f.arch in ("qwen2", "gpt2") or f.maybe(0.25)
+    q_bias = f.arch == "gpt2" or row.qkv_bias or f.maybe(0.25)
     o_bias = f.arch == "gpt2" or f.arch == "llama" and f.maybe(0.25)
     feed_bias = f.arch == "gpt2" or f.arch == "llama" and f.maybe(0.25)
-    if f.arch in ("qwen2", "qwen3") and f.maybe(0.1):
+    if (f.arch in ("qwen2", "qwen3") or later) and f.maybe(0.1):
         o_bias = True
         f.has("late bias")
     norm_bias = f.arch == "gpt2"
@@ -270,22 +286,23 @@ def make(seed):
         f.draw("position_embd.weight", (context, width), "plain")
     for i in range(layers):
         b = f"blk.{i}."
-        norm(b + "attn_norm", width)
-        norm(b + "ffn_norm", width)
-        if f.arch in ("gpt2", "phi3"):
+        if row.norms != "output":
+            norm(b + "attn_norm", width)
+            norm(b + "ffn_norm", width)
+        if f.arch == "gpt2" or row.fused:
             f.linear(b + "attn_qkv", d + 2 * kv * hd, width, q_bias)
         else:
             f.linear(b + "attn_q", d, width, q_bias)
             f.linear(b + "attn_k", kv * hd, width, q_bias)
             f.linear(b + "attn_v", kv * hd, width, q_bias)
         f.linear(b + "attn_output", width, d, o_bias)
-        if f.arch in ("qwen3", "gemma3"):
-            norm(b + "attn_q_norm", hd)
-            norm(b + "attn_k_norm", hd)
-        if gemma:
+        if row.qk_norm:
+            norm(b + "attn_q_norm", hd * (heads if row.qk_norm == "width" else 1))
+            norm(b + "attn_k_norm", hd * (kv if row.qk_norm == "width" else 1))
+        if row.norms != "before":
             norm(b + "post_attention_norm", width)
             norm(b + "post_ffw_norm", width)
-        if f.arch == "phi3":
+        if row.fused:
             f.linear(b + "ffn_up", 2 * feed, width)
         else:
             if f.arch != "gpt2":
@@ -298,7 +315,11 @@ def make(seed):
         f.linear("output", f.vocab, width, head_bias)
         if f.arch == "gemma2":
             f.has("own head")
+    elif later:
+        f.has("tied")
     f.ids = [f.r.randrange(f.vocab) for _ in range(f.pick(1, 12, ROWS, ROWS, 30))]
+    if later and q_bias:
+        f.has("late bias")
     f.features.add("arch " + f.arch)
     return f
 

@@ -6,8 +6,7 @@ import gguf
 import numpy as np
 
 from arithmetic import Layer, Plan, Turn, frequencies, yarn_turn
-
-EVERY = {"gemma2": 2, "gemma3": 6}
+from gguf_files import ROW
 
 
 class Keys:
@@ -55,15 +54,17 @@ def turns(k, w, dim, base, context):
 def windowed(k, arch, i):
     if not k.get("attention.sliding_window", 4096 if arch == "gemma2" else 0):
         return False
-    pattern = k.get("attention.sliding_window_pattern", EVERY.get(arch, 1))
+    every = ROW[arch].every
+    pattern = k.get("attention.sliding_window_pattern", every or 1)
     if isinstance(pattern, list):
         return bool(pattern[i])
-    return i % pattern < pattern - 1 if arch in EVERY else arch == "phi3"
+    return i % pattern < pattern - 1 if every else ROW[arch].windows == "all"
 
 
 def plan(path):
     arch, k, w = read(path)
-    gemma, gpt2 = arch.startswith("gemma"), arch == "gpt2"
+    row, gpt2 = ROW[arch], arch == "gpt2"
+    gemma = row.gemma
     heads, width = k.size("attention.head_count"), k.get("embedding_length")
     kv = k.size("attention.head_count_kv", heads)
     hd = k.get("attention.key_length", width // heads)
@@ -74,41 +75,42 @@ def plan(path):
         return w[name + ".weight"], w.get(name + ".bias")
 
     p = Plan(heads=heads, kv=kv, hd=hd, eps=eps, act="gelu_tanh" if gemma or gpt2 else "silu", scale=hd ** -0.5,
-             embed=w["token_embd.weight"], layer_norm=gpt2, pairs=arch == "llama",
+             embed=w["token_embd.weight"], layer_norm=gpt2, pairs=row.pairs, qk_width=row.qk_norm == "width",
              embed_scale=math.sqrt(width) if gemma else 1.0, positions=w.get("position_embd.weight"),
              final_norm=pair("output_norm"))
     p.head = w.get("output.weight", p.embed), w.get("output.bias")
-    if arch == "gemma2":
+    if "attention" in row.caps:
         p.cap = k.get("attn_logit_softcapping", 50.0)
     if gemma:
-        p.final_cap = k.get("final_logit_softcapping", 30.0 if arch == "gemma2" else 0.0)
+        p.final_cap = k.get("final_logit_softcapping", 30.0 if "attention" in row.caps else 0.0)
     base = k.get("rope.freq_base", 10000.0)
     for i in range(k.get("block_count")):
         b = f"blk.{i}."
-        layer = Layer(o=pair(b + "attn_output"), down=pair(b + "ffn_down"), norm1=pair(b + "attn_norm"),
-                      norm2=pair(b + "ffn_norm"))
-        if gpt2 or arch == "phi3":
+        layer = Layer(o=pair(b + "attn_output"), down=pair(b + "ffn_down"))
+        if row.norms != "output":
+            layer.norm1, layer.norm2 = pair(b + "attn_norm"), pair(b + "ffn_norm")
+        if gpt2 or row.fused:
             m, bias = pair(b + "attn_qkv")
             cut = [heads * hd, (heads + kv) * hd]
             layer.q, layer.k, layer.v = zip(np.split(m, cut), [None] * 3 if bias is None else np.split(bias, cut))
         else:
             layer.q, layer.k, layer.v = (pair(b + "attn_" + x) for x in "qkv")
-        if arch == "phi3":
+        if row.fused:
             gate, up = np.split(w[b + "ffn_up.weight"], 2)
             layer.gate, layer.up = (gate, None), (up, None)
         else:
             layer.gate, layer.up = None if gpt2 else pair(b + "ffn_gate"), pair(b + "ffn_up")
         if b + "attn_q_norm.weight" in w:
             layer.q_norm, layer.k_norm = pair(b + "attn_q_norm"), pair(b + "attn_k_norm")
-        if gemma:
+        if row.norms != "before":
             layer.after1, layer.after2 = pair(b + "post_attention_norm"), pair(b + "post_ffw_norm")
         inside = windowed(k, arch, i)
         if inside:
             layer.window = k.get("attention.sliding_window", 4096)
         if not gpt2:
             dim = k.get("rope.dimension_count", hd)
-            if arch == "gemma3" and inside:
-                local = k.get("rope.freq_base_swa", 10000.0)
+            if row.own_turn and inside:
+                local = k.get("rope.freq_base_swa", row.local_base or base)
                 layer.turn = Turn(frequencies(dim, local), 1.0, local)
             else:
                 layer.turn = turns(k, w, dim, base, context)

@@ -86,14 +86,14 @@ class Run:
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("ask")
-    ap.add_argument("--seed", type=int, default=SEED)
+    ap.add_argument("--seed", type=folders.seed_of, default=SEED, help="a number, or FAMILY:NUMBER")
     ap.add_argument("--count", type=int, default=COUNT)
     ap.add_argument("--keep", metavar="DIR", help="leave the folders there")
     ap.add_argument("-v", action="store_true")
     args = ap.parse_args()
     run, place = Run(Asker(args.ask), args.v), args.keep or tempfile.mkdtemp()
     try:
-        for seed in range(args.seed, args.seed + args.count):
+        for seed in folders.seeds(args.seed, args.count, folders.LATER, COUNT):
             f, folder = folders.make(seed), os.path.join(place, str(seed))
             if f.refusal():
                 continue

@@ -128,7 +128,7 @@ class Run:
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("ask")
-    ap.add_argument("--seed", type=int, default=SEED)
+    ap.add_argument("--seed", type=folders.seed_of, default=SEED, help="a number, or FAMILY:NUMBER")
     ap.add_argument("--count", type=int, default=COUNT)
     ap.add_argument("--keep", metavar="DIR", help="leave the folders there")
     ap.add_argument("-v", action="store_true")
@@ -136,7 +136,7 @@ def main():
     run = Run(Asker(args.ask), args.v)
     place = args.keep or tempfile.mkdtemp()
     try:
-        for seed in range(args.seed, args.seed + args.count):
+        for seed in folders.seeds(args.seed, args.count, folders.LATER, COUNT):
             run.folder(seed, place)
             if not args.keep:
                 shutil.rmtree(os.path.join(place, str(seed)), ignore_errors=True)

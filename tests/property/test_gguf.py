@@ -14,6 +14,7 @@ import argparse
 import base64
 import collections
 import hashlib
+import itertools
 import os
 import random
 import shutil
@@ -26,6 +27,7 @@ try:
     import numpy as np
     import gguf_files
     import gguf_truth
+    from folders import seed_of, seeds
     import llama_cpp
     from arithmetic import allowed, forward
     from asking import Asker, Died, Refused
@@ -34,7 +36,7 @@ except ImportError as e:
     print(f"skip: {e}; ./dev test installs what is missing")
     sys.exit(77)
 
-SEED, COUNT, GOLDEN, NUMBERS = 1, 500, 128, 6
+SEED, COUNT, GOLDEN, LATER_GOLDEN, NUMBERS = 1, 500, 128, 12, 6
 
 
 def largest(x):
@@ -59,26 +61,36 @@ def read_golden(path):
         for line in f:
             if not line.startswith("#"):
                 seed, digest, numbers = line.split()
-                out[int(seed)] = digest, np.frombuffer(base64.b64decode(numbers), "<f4").astype(float)
+                out[seed_of(seed)] = digest, np.frombuffer(base64.b64decode(numbers), "<f4").astype(float)
     return out
 
 
 def write_golden(path, llama, folder):
-    lines, seed = [], SEED
-    while len(lines) < GOLDEN:
-        f, at = gguf_files.make(seed), os.path.join(folder, f"{seed}.gguf")
-        seed += 1
-        if f.refusal() or not f.asks_llama_cpp():
-            continue
-        gguf_files.store(f, at)
-        theirs = llama.logits(at, f.ids, betas(f))
-        kept = np.array([theirs[x] for x in places(f.seed, theirs.shape)], "<f4")
-        lines.append(f"{f.seed} {hash_of(at)} {base64.b64encode(kept.tobytes()).decode()}\n")
-        os.remove(at)
+    """What is kept of a file that is still the same stays."""
+    lines, kept = [], read_golden(path)
+    for names, enough in [(itertools.count(SEED), GOLDEN)] + [
+            ((f"{arch}:{i}" for i in itertools.count(1)), LATER_GOLDEN) for arch in gguf_files.LATER]:
+        lines += itertools.islice(filter(None, (ask_golden(seed, llama, folder, kept) for seed in names)), enough)
     with open(path, "w") as out:
         out.write("# What llama.cpp (of llama-cpp-python 0.3.36, float32) says about files of gguf_files.py:\n"
                   "# seed, first half of the file's SHA-256, some logits (test_gguf.py: places)\n")
         out.writelines(lines)
+
+
+def ask_golden(seed, llama, folder, kept):
+    """The line of a file, or None where llama.cpp is no judge."""
+    f, at = gguf_files.make(seed), os.path.join(folder, f"{seed}.gguf")
+    if f.refusal() or not f.asks_llama_cpp():
+        return None
+    gguf_files.store(f, at)
+    digest, numbers = hash_of(at), None
+    if kept.get(seed, ("",))[0] == digest:
+        numbers = kept[seed][1].astype("<f4")
+    else:
+        theirs = llama.logits(at, f.ids, betas(f))
+        numbers = np.array([theirs[x] for x in places(seed, theirs.shape)], "<f4")
+    os.remove(at)
+    return f"{seed} {digest} {base64.b64encode(numbers.tobytes()).decode()}\n"
 
 
 class Run:
@@ -166,7 +178,7 @@ def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("ask")
     ap.add_argument("golden")
-    ap.add_argument("--seed", type=int, default=SEED)
+    ap.add_argument("--seed", type=seed_of, default=SEED, help="a number, or ARCHITECTURE:NUMBER")
     ap.add_argument("--count", type=int, default=COUNT)
     ap.add_argument("--peers", default=llama_cpp.ROOT, metavar="DIR", help="the checkout whose build/peers is used")
     ap.add_argument("--write", action="store_true", help="keep llama.cpp's answers in GOLDEN")
@@ -183,7 +195,7 @@ def main():
         write_golden(args.golden, llama, folder)
     run = Run(Asker(args.ask), llama, read_golden(args.golden), args.v)
     try:
-        for seed in range(args.seed, args.seed + args.count):
+        for seed in seeds(args.seed, args.count, gguf_files.LATER, COUNT):
             path = os.path.join(folder, f"{seed}.gguf")
             run.file(gguf_files.make(seed), path)
             if not args.keep:

@@ -15,7 +15,9 @@ QWEN2 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{
          r"\s*[\r\n]+|\s+(?!\S)|\s+")
 LLAMA3 = QWEN2.replace(r"\p{N}|", r"\p{N}{1,3}|")
 KINDS = {"llama": ("bytes", "spm"), "mistral": ("spm", "spm", "bytes"), "qwen2": ("qwen",),
-         "qwen3": ("qwen", "bytes"), "phi3": ("spm",), "gpt2": ("bytes",), "bert": ("wordpiece",)}
+         "qwen3": ("qwen", "bytes"), "phi3": ("spm",), "gpt2": ("bytes",), "bert": ("wordpiece",),
+         "gemma2": ("gemma", "gemma", "spm"), "gemma3": ("gemma", "gemma", "spm"),
+         "gemma3_text": ("gemma", "gemma", "spm")}
 GENERIC = ("PreTrainedTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
 WORDS = ("the then them hero in on of and a to we've I'll they're can't Hello WORLD  two   three four\n\nfive\tsix "
          "naïve Ångström ÄÖÜ İstanbul ﬁne ½ ² Ω≈ç שלום नमस्ते 漢字かな 한국어 🦙 👩‍👧 e\u0301 x\u0301\u0323 "
@@ -276,7 +278,7 @@ def texts(r, j, x):
 def make(r, family):
     x = Text()
     x.classes, x.tokenizer_config, x.prefix = (), {}, False
-    kind = r.choice(KINDS.get(family, ("gemma", "gemma", "spm")))
+    kind = r.choice(KINDS.get(family, ("bytes",)))
     basic = {"qwen": "bpe", "bytes": "bpe", "gemma": "spm"}.get(kind, kind)
     x.size = r.choice((291, 304, 323))
     j = copy.deepcopy(plain_file(x.size, basic))

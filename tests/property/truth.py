@@ -10,6 +10,7 @@ import os
 import numpy as np
 
 from arithmetic import Layer, Plan, Turn, frequencies, llama3_turn, yarn_turn
+from oracle.families import FAMILIES
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "critical")
@@ -95,24 +96,24 @@ def head_of(c, t):
 
 
 def decoder(c, t):
-    kind = c.model_type
-    gemma = kind.startswith("gemma")
+    kind, row = c.model_type, FAMILIES[c.model_type]
+    gemma = row.gemma
     hd = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
     embed, head = head_of(c, t)
     p = Plan(heads=c.num_attention_heads, kv=c.num_key_value_heads, hd=hd, eps=c.rms_norm_eps,
              act=ACTS[c.hidden_activation if gemma else c.hidden_act],
-             scale=(c.query_pre_attn_scalar if gemma else hd) ** -0.5, embed=embed, head=head)
+             scale=(c.query_pre_attn_scalar if gemma else hd) ** -0.5, embed=embed, head=head,
+             qk_width=row.qk_norm == "width")
     if gemma:
         p.embed_scale = math.sqrt(c.hidden_size)
         p.final_cap = c.final_logit_softcapping or 0.0
-    if kind == "gemma2":                # Gemma3Attention hands no cap to its attention
+    if "attention" in row.caps:         # Gemma3Attention hands no cap to its attention
         p.cap = c.attn_logit_softcapping or 0.0
     one = 1.0 if gemma else 0.0
     for i in range(c.num_hidden_layers):
         n = f"layers.{i}."
-        layer = Layer(o=t.pair(n + "self_attn.o_proj"), down=t.pair(n + "mlp.down_proj"),
-                      norm1=t.pair(n + "input_layernorm", one))
-        if kind == "phi3":
+        layer = Layer(o=t.pair(n + "self_attn.o_proj"), down=t.pair(n + "mlp.down_proj"))
+        if row.fused:
             w, b = t.pair(n + "self_attn.qkv_proj")
             cut = [p.heads * hd, (p.heads + p.kv) * hd]
             layer.q, layer.k, layer.v = zip(np.split(w, cut), [None] * 3 if b is None else np.split(b, cut))
@@ -121,19 +122,22 @@ def decoder(c, t):
         else:
             layer.q, layer.k, layer.v = (t.pair(n + f"self_attn.{x}_proj") for x in "qkv")
             layer.gate, layer.up = t.pair(n + "mlp.gate_proj"), t.pair(n + "mlp.up_proj")
-        if kind in ("qwen3", "gemma3_text"):
+        if row.qk_norm:
             layer.q_norm, layer.k_norm = (t.pair(n + f"self_attn.{x}_norm", one) for x in "qk")
-        if gemma:
-            layer.after1 = t.pair(n + "post_attention_layernorm", one)
-            layer.norm2 = t.pair(n + "pre_feedforward_layernorm", one)
-            layer.after2 = t.pair(n + "post_feedforward_layernorm", one)
-        else:
+        if row.norms != "output":
+            layer.norm1 = t.pair(n + "input_layernorm", one)
+        if row.norms == "before":
             layer.norm2 = t.pair(n + "post_attention_layernorm")
+        else:
+            layer.after1 = t.pair(n + "post_attention_layernorm", one)
+            layer.after2 = t.pair(n + "post_feedforward_layernorm", one)
+        if row.norms == "around":
+            layer.norm2 = t.pair(n + "pre_feedforward_layernorm", one)
         layer.window = window_of(c, i)
         rope = c.rope_parameters
-        if kind == "gemma3_text":
+        if "full_attention" in rope:
             rope = rope[c.layer_types[i]]
-        part = rope.get("partial_rotary_factor", 1.0) if kind == "phi3" else 1.0
+        part = rope.get("partial_rotary_factor", 1.0) if row.part else 1.0
         layer.turn = turn_of(c, rope, int(hd * part))
         p.layers.append(layer)
     p.final_norm = t.pair("norm", one)
@@ -141,10 +145,9 @@ def decoder(c, t):
 
 
 def window_of(c, i):
-    if c.model_type == "llama":
-        return 0
-    if c.model_type in ("mistral", "phi3"):
-        return c.sliding_window or 0
+    windows = FAMILIES[c.model_type].windows
+    if windows in ("", "all"):
+        return (c.sliding_window or 0) if windows else 0
     return (c.sliding_window or 0) if c.layer_types[i] == "sliding_attention" else 0
 
 

@@ -1,15 +1,108 @@
-"""The tiny models: a config.json for each family and seeded weights under Hugging Face names.
+"""The families, a row each, and the tiny models: a config.json for each and seeded weights under Hugging Face names.
+
+A family made of known choices is a row of FAMILIES and one of MODELS and nothing else: forward.py, files.py and the
+tests ask the row, and every test goes through all rows.
 
 Hyperparameters are odd on purpose (eps, rope base, head sizes, windows, a vocabulary that is no multiple
 of 16), so that a value taken from habit instead of from the file changes the answer. Weights are drawn so
 that attention is far from uniform and every term matters."""
 import math
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from oracle import dtypes
 
 BOS, EOS = 1, 2
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the paper and the published classes say of the models with one model_type, where they differ from Llama."""
+    arch: str                   # general.architecture of their GGUF files
+    norms: str = "before"       # "around": also on what a block adds; "output": only there
+    qk_norm: str = ""           # of queries and keys before they turn: "heads", "width"
+    pairs: bool = False         # GGUF files turn neighbours: rows of q and k stand in another order there
+    rope_count: bool = False    # GGUF files always say rope.dimension_count
+    gemma: bool = False         # gains stored minus one, scaled embeddings, query_pre_attn_scalar
+    fused: bool = False         # qkv_proj and gate_up_proj
+    qkv_bias: bool = False      # always
+    windows: str = ""           # which layers see sliding_window if layer_types is silent: "all", "above", "every"
+    every: int = 0              # "every": each so manieth sees all, and GGUF files leave that out
+    own_turn: bool = False      # layers with a window turn unscaled, from a base of their own
+    local_base: float = 0.0     # which is this where nothing says it; 0: that of the others
+    caps: tuple = ()            # "attention", "logits"
+    part: bool = False          # partial_rotary_factor means something
+    own: bool = False           # a forward of its own (gpt2, bert)
+    older: tuple = ()           # fields of config.json that mean something though the class no longer names them
+    moves: tuple = ()           # fields that must move the logits, besides those that the choices above imply
+    flaws: tuple = ()           # mistakes to be noticed, of families with a forward of their own
+    configs: list = field(default_factory=lambda: [{}])     # config.jsons whose reading is compared with the class's
+
+
+YARN_8 = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 512}
+FAMILIES = {
+    "llama": Family("llama", pairs=True, rope_count=True, configs=[
+        {}, {"num_attention_heads": 8}, {"sliding_window": 7}, {"num_key_value_heads": None},
+        {"rope_scaling": {"type": "linear", "factor": 2.0}}, {"rope_theta": 5e5}, {"head_dim": None},
+        {"rope_parameters": {"rope_type": "linear", "factor": 3.0, "rope_theta": 77.0}, "rope_theta": 5e5},
+        {"rope_scaling": {"rope_type": "linear", "factor": 2.0},
+         "rope_parameters": {"rope_type": "linear", "factor": 3.0, "rope_theta": 77.0}},
+        {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}, "max_position_embeddings": 4096},
+        {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "beta_fast": 16, "beta_slow": 0}},
+        {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}, "original_max_position_embeddings": 512},
+        {"rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                          "original_max_position_embeddings": 64}}]),
+    "mistral": Family("llama", pairs=True, rope_count=True, windows="all", configs=[
+        {}, {"sliding_window": None}, {"sliding_window": 17}, {"head_dim": None}]),
+    "qwen2": Family("qwen2", qkv_bias=True, windows="above", configs=[
+        {}, {"use_sliding_window": True}, {"use_sliding_window": True, "max_window_layers": 3},
+        {"use_sliding_window": True, "sliding_window": None}, {"sliding_window": 9}]),
+    "qwen3": Family("qwen3", qk_norm="heads", windows="above", configs=[
+        {}, {"use_sliding_window": True, "max_window_layers": 0}, {"num_key_value_heads": None},
+        {"use_sliding_window": True, "num_hidden_layers": 2, "layer_types": ["sliding_attention", "full_attention"]}]),
+    "gemma2": Family("gemma2", norms="around", gemma=True, windows="every", every=2, caps=("attention", "logits"),
+                     configs=[
+        {}, {"attn_logit_softcapping": None}, {"final_logit_softcapping": 7.5},
+        {"num_hidden_layers": 3, "layer_types": ["full_attention", "full_attention", "sliding_attention"]},
+        {"sliding_window_pattern": 3}]),
+    "gemma3_text": Family("gemma3", norms="around", qk_norm="heads", gemma=True, windows="every", every=6,
+                          own_turn=True, local_base=10000.0, caps=("logits",),
+                          older=("rope_local_base_freq", "sliding_window_pattern"),
+                          moves=("rope_theta", "rope_local_base_freq", "sliding_window_pattern"), configs=[
+        {}, {"sliding_window_pattern": 3}, {"rope_theta": 5e5, "rope_local_base_freq": 70.0},
+        {"rope_scaling": {"rope_type": "linear", "factor": 8.0}}, {"final_logit_softcapping": 9.0},
+        {"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0},
+                             "sliding_attention": {"rope_type": "default"}}},
+        {"rope_parameters": {"full_attention": None, "sliding_attention": {"rope_theta": 50.0}}, "rope_theta": 60.0}]),
+    "phi3": Family("phi3", fused=True, rope_count=True, windows="all", part=True, configs=[
+        {}, {"sliding_window": 11}, {"partial_rotary_factor": 0.75}, {"num_key_value_heads": 4}]),
+    # arXiv 2501.00656 and, with windows, 2512.13961
+    "olmo2": Family("olmo2", norms="output", qk_norm="width", every=4, own_turn=True, moves=("rope_theta",), configs=[
+        {}, {"num_key_value_heads": 4}, {"rope_theta": 5e5}, {"rope_scaling": YARN_8}]),
+    "olmo3": Family("olmo2", norms="output", qk_norm="width", windows="every", every=4, own_turn=True, configs=[
+        {}, {"sliding_window": 9}, {"rope_scaling": YARN_8, "max_position_embeddings": 4096},
+        {"num_hidden_layers": 3, "layer_types": ["full_attention", "full_attention", "sliding_attention"]},
+        {"rope_parameters": {"full_attention": {**YARN_8, "rope_theta": 60.0}, "sliding_attention": None}},
+        {"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0},
+                             "sliding_attention": {"rope_theta": 50.0}}}]),
+    "gpt2": Family("gpt2", own=True, flaws=("position", "activation"), moves=("layer_norm_epsilon",), configs=[
+        {}, {"n_inner": 5}, {"hidden_size": 24}, {"n_inner": None}]),
+    "bert": Family("bert", own=True, flaws=("causal", "position", "activation"), moves=("layer_norm_eps",), configs=[
+        {}, {"layer_norm_eps": 0.5}]),
+}
+
+
+def of(cfg):
+    return FAMILIES[cfg["model_type"]]
+
+
+def first_models(key):
+    """The first model of each kind of `key`, a function of a config: one name for each architecture, say."""
+    first = {}
+    for name, (cfg, *_) in MODELS.items():
+        first.setdefault(key(cfg), name)
+    return list(first.values())
 
 
 def llama(**more):
@@ -101,6 +194,18 @@ MODELS = {
     "gemma3-wide": (gemma("gemma3_text", "Gemma3ForCausalLM", num_hidden_layers=6, rope_theta=80000.0,
                           rope_local_base_freq=700.0, sliding_window_pattern=6, sliding_window=256), "spm", "single",
                     "F32"),
+    "olmo2": (llama(model_type="olmo2", architectures=["Olmo2ForCausalLM"]), "bpe", "single", "F32"),
+    "olmo2-biased": (llama(model_type="olmo2", architectures=["Olmo2ForCausalLM"], num_key_value_heads=1,
+                           attention_bias=True, tie_word_embeddings=True, rope_scaling=LINEAR), "bpe", "single",
+                     "BF16"),
+    # OLMo 3, whose GGUF files say olmo2 too: windows, and a scaling of the full layers only.
+    "olmo3": (llama(model_type="olmo3", architectures=["Olmo3ForCausalLM"], num_hidden_layers=5, sliding_window=9,
+                    num_attention_heads=2, rope_theta=500000.0, rope_scaling=YARN), "bpe", "sharded", "F32"),
+    "olmo3-layers": (llama(model_type="olmo3", architectures=["Olmo3ForCausalLM"], sliding_window=7, rope_theta=None,
+                           layer_types=["full_attention", "sliding_attention", "sliding_attention"],
+                           rope_parameters={"full_attention": {"rope_theta": 80000.0, **YARN},
+                                            "sliding_attention": {"rope_type": "default", "rope_theta": 900.0}}),
+                     "bpe", "single", "F32"),
     "gpt2": (dict(model_type="gpt2", architectures=["GPT2LMHeadModel"], vocab_size=307, n_embd=64, n_layer=3,
                   n_head=4, n_positions=256, n_ctx=256, n_inner=None, activation_function="gelu_new",
                   layer_norm_epsilon=1e-3, tie_word_embeddings=True), "bpe", "single", "F32"),
@@ -168,32 +273,34 @@ def shapes(cfg):
             linear(p + "output.dense", d, ff, True)
             layer_norm(p + "output.LayerNorm", d)
         return out
-    gemma_like = kind.startswith("gemma")
-    gain = "gain-1" if gemma_like else "gain"
+    fam = of(cfg)
+    gain = "gain-1" if fam.gemma else "gain"
     heads, kv = cfg["num_attention_heads"], cfg["num_key_value_heads"]
     hd = cfg.get("head_dim") or d // heads
     abias, mbias = bool(cfg.get("attention_bias")), bool(cfg.get("mlp_bias"))
     add("model.embed_tokens.weight", (cfg["vocab_size"], d), "embed")
     for i in range(cfg["num_hidden_layers"]):
         p = f"model.layers.{i}."
-        norm(p + "input_layernorm", d, gain)
+        if fam.norms != "output":
+            norm(p + "input_layernorm", d, gain)
         norm(p + "post_attention_layernorm", d, gain)
-        if gemma_like:
+        if fam.norms == "around":
             norm(p + "pre_feedforward_layernorm", d, gain)
+        if fam.norms != "before":
             norm(p + "post_feedforward_layernorm", d, gain)
-        if kind == "phi3":
+        if fam.fused:
             linear(p + "self_attn.qkv_proj", (heads + 2 * kv) * hd, d, abias, True)
             linear(p + "mlp.gate_up_proj", 2 * ff, d, mbias)
         else:
-            bias = kind == "qwen2" or abias
+            bias = fam.qkv_bias or abias
             linear(p + "self_attn.q_proj", heads * hd, d, bias, True)
             linear(p + "self_attn.k_proj", kv * hd, d, bias, True)
             linear(p + "self_attn.v_proj", kv * hd, d, bias)
             linear(p + "mlp.gate_proj", ff, d, mbias)
             linear(p + "mlp.up_proj", ff, d, mbias)
-        if kind in ("qwen3", "gemma3_text"):
-            norm(p + "self_attn.q_norm", hd, gain)
-            norm(p + "self_attn.k_norm", hd, gain)
+        if fam.qk_norm:
+            norm(p + "self_attn.q_norm", hd * (heads if fam.qk_norm == "width" else 1), gain)
+            norm(p + "self_attn.k_norm", hd * (kv if fam.qk_norm == "width" else 1), gain)
         linear(p + "self_attn.o_proj", d, heads * hd, abias)
         linear(p + "mlp.down_proj", d, ff, mbias)
     norm("model.norm", d, gain)

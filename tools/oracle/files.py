@@ -6,10 +6,8 @@ import gguf
 import numpy as np
 
 from . import families
-from .forward import layer_windows
-
-ARCH = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma2": "gemma2",
-        "gemma3_text": "gemma3", "phi3": "phi3", "gpt2": "gpt2", "bert": "bert"}
+from .families import FAMILIES, of
+from .forward import full_base, layer_windows, local_base, usual_windows
 
 LAYER = {
     "input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
@@ -40,7 +38,7 @@ def gguf_name(name, model_type):
             layer, _, part = stem[len(p):].partition(".")
             new = LAYER.get(part)
             if part == "post_attention_layernorm":
-                new = "post_attention_norm" if model_type.startswith("gemma") else "ffn_norm"
+                new = "ffn_norm" if FAMILIES[model_type].norms == "before" else "post_attention_norm"
             return f"blk.{layer}.{new}.{what}"
     return TOP[stem] + "." + what
 
@@ -52,12 +50,12 @@ def interleave(x, heads):
 
 def gguf_tensor(name, x, cfg):
     kind = cfg["model_type"]
-    if kind in ("llama", "mistral"):
+    if of(cfg).pairs:
         if ".q_proj." in name:
             return interleave(x, cfg["num_attention_heads"])
         if ".k_proj." in name:
             return interleave(x, cfg["num_key_value_heads"])
-    if kind.startswith("gemma") and name.endswith("norm.weight"):
+    if of(cfg).gemma and name.endswith("norm.weight"):
         return (x.astype(np.float64) + 1).astype(np.float32)
     if kind == "gpt2" and x.ndim == 2 and ".h." in name:
         return np.ascontiguousarray(x.T)
@@ -98,28 +96,25 @@ def write_parameters(g, cfg, vocab_kind):
     if cfg.get("head_dim"):
         g.add_key_length(hd)
         g.add_value_length(hd)
-    kinds = cfg.get("rope_parameters") or {}
-    full, local = kinds.get("full_attention") or {}, kinds.get("sliding_attention") or {}
-    theta = full.get("rope_theta") or cfg["rope_theta"]
+    fam, theta = of(cfg), full_base(cfg)
+    full = (cfg.get("rope_parameters") or {}).get("full_attention") or {}
     if kind != "gemma2" or theta != 10000.0:
         g.add_rope_freq_base(theta)
-    if kind in ("llama", "mistral", "phi3"):
+    if fam.rope_count:
         g.add_rope_dimension_count(int(hd * cfg.get("partial_rotary_factor", 1.0)))
         g.add_vocab_size(cfg["vocab_size"])
     windowed = layer_windows(cfg)
-    if any(windowed) or kind.startswith("gemma"):
+    if any(windowed) or fam.windows == "every":
         g.add_sliding_window(cfg["sliding_window"])
-        every = {"gemma2": 2, "gemma3_text": 6}.get(kind)
-        if windowed != [every is None or (i + 1) % every != 0 for i in range(len(windowed))]:
+        if windowed != usual_windows(len(windowed), fam.every):
             g.add_sliding_window_pattern(windowed)
-    if kind == "gemma2":
+    if "attention" in fam.caps:
         g.add_attn_logit_softcapping(cfg["attn_logit_softcapping"] or 0.0)
         g.add_final_logit_softcapping(cfg["final_logit_softcapping"] or 0.0)
-    if kind == "gemma3_text" and cfg.get("final_logit_softcapping"):
+    elif fam.caps and cfg.get("final_logit_softcapping"):
         g.add_final_logit_softcapping(cfg["final_logit_softcapping"])
-    local = local.get("rope_theta") or cfg.get("rope_local_base_freq", 10000.0)
-    if local != 10000.0:
-        g.add_float32("gemma3.rope.freq_base_swa", local)
+    if fam.own_turn and local_base(cfg) != (fam.local_base or theta):
+        g.add_float32(f"{fam.arch}.rope.freq_base_swa", local_base(cfg))
     scaling = full or cfg.get("rope_scaling") or {}
     if scaling.get("rope_type") in ("linear", "yarn"):
         yarn = scaling["rope_type"] == "yarn"
@@ -133,7 +128,7 @@ def write_gguf(path, cfg, vocab_kind, w, types=None, raw=None, arch=None, more=N
     """types: GGUF tensor name -> type name ("F16" ...); raw: GGUF tensor name -> bytes [rows][row bytes]
     that stand in the file as they are. Everything else is F32. more: called with the writer before the
     tensors of `w` are added."""
-    g = gguf.GGUFWriter(path, arch or ARCH[cfg["model_type"]])
+    g = gguf.GGUFWriter(path, arch or of(cfg).arch)
     g.add_name("tiny")                  # some readers take hints from the name
     write_parameters(g, cfg, vocab_kind)
     write_vocabulary(g, cfg["vocab_size"], vocab_kind, cfg["model_type"])

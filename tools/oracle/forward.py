@@ -11,6 +11,8 @@ import math
 
 import numpy as np
 
+from .families import of
+
 
 class Arith:
     """dtype: of every number. order: how the terms of a product are added up. cache: "f32", "f16" or
@@ -178,78 +180,113 @@ def attend(a, q, k, v, scale, causal=True, window=0, cap=0.0):
 
 def layer_windows(cfg):
     """Which layers see only the window: what config.json says, else what the family's class has."""
-    n, kind = cfg["num_hidden_layers"], cfg["model_type"]
-    if kind in ("qwen2", "qwen3") and not cfg.get("use_sliding_window"):
+    n, fam = cfg["num_hidden_layers"], of(cfg)
+    if fam.windows == "above" and not cfg.get("use_sliding_window"):
         return [False] * n
-    if kind == "llama" or not cfg.get("sliding_window"):
+    if not fam.windows or not cfg.get("sliding_window"):
         return [False] * n
     if cfg.get("layer_types"):
         return [t == "sliding_attention" for t in cfg["layer_types"]]
-    if kind in ("qwen2", "qwen3"):
+    if fam.windows == "above":
         return [i >= cfg.get("max_window_layers", 28) for i in range(n)]
-    every = {"gemma2": 2, "gemma3_text": cfg.get("sliding_window_pattern", 6)}.get(kind)
-    return [every is None or (i + 1) % every != 0 for i in range(n)]
+    every = cfg.get("sliding_window_pattern", fam.every) if "sliding_window_pattern" in fam.older else fam.every
+    return usual_windows(n, every)
+
+
+def usual_windows(n, every):
+    """All but every so manieth layer; 0: all."""
+    return [not every or (i + 1) % every != 0 for i in range(n)]
+
+
+def full_base(cfg):
+    full = (cfg.get("rope_parameters") or {}).get("full_attention") or {}
+    return full.get("rope_theta") or cfg["rope_theta"]
+
+
+def local_base(cfg):
+    """The base of the layers with a window, where the family has one for them."""
+    local = (cfg.get("rope_parameters") or {}).get("sliding_attention") or {}
+    return local.get("rope_theta") or cfg.get("rope_local_base_freq") or of(cfg).local_base or full_base(cfg)
 
 
 def decoder(cfg, w, ids, a):
-    """llama, mistral, qwen2, qwen3, phi3, gemma2 and gemma3_text: pre-normed, rotary, gated."""
-    kind = cfg["model_type"]
-    gemma = kind.startswith("gemma")
+    """Every family that is a row of choices: rotary, gated, with RMS norms."""
+    fam = of(cfg)
     n_head = cfg["num_attention_heads"]
     n_kv = cfg.get("num_key_value_heads") or n_head
     hd = cfg.get("head_dim") or cfg["hidden_size"] // n_head
     eps = cfg["rms_norm_eps"]
     kinds = cfg.get("rope_parameters") or {}
-    full, local = kinds.get("full_attention") or {}, kinds.get("sliding_attention") or {}
-    base = (full.get("rope_theta") or cfg["rope_theta"]) * (2 if a.flaw == "base" else 1)
+    full = kinds.get("full_attention") or {}
+    base = full_base(cfg) * (2 if a.flaw == "base" else 1)
     rotary = int(hd * cfg.get("partial_rotary_factor", 1.0))
     turn = rope_frequencies(rotary, base, full or cfg.get("rope_scaling"))
-    turn_local = rope_frequencies(rotary, local.get("rope_theta") or cfg.get("rope_local_base_freq", 10000.0), None)
+    turn_local = rope_frequencies(rotary, local_base(cfg), None) if fam.own_turn else turn
     act = activation(a, cfg.get("hidden_activation") or cfg.get("hidden_act") or "gelu_pytorch_tanh")
-    scale = (cfg["query_pre_attn_scalar"] if gemma else hd) ** -0.5
+    scale = (cfg["query_pre_attn_scalar"] if fam.gemma else hd) ** -0.5
     cap = cfg.get("attn_logit_softcapping") or 0.0
     window, windowed = cfg.get("sliding_window") or 0, layer_windows(cfg)
 
     def norm(x, name):
         g = np.asarray(w[name + ".weight"], np.float64)
-        y, bias = rms_norm(a, x, g + 1 if gemma else g, eps), w.get(name + ".bias")
+        y, bias = rms_norm(a, x, g + 1 if fam.gemma else g, eps), w.get(name + ".bias")
         return y if bias is None else y + a.cast(bias)
+
+    def qk_norm(x, name):
+        """Of all heads [n, heads, hd] as one row, or of each."""
+        wide = fam.qk_norm == "width"
+        if a.flaw == "qk":              # the wrong of the two, with the gains that there are
+            g = np.asarray(w[name + ".weight"], np.float64)
+            one = rms_norm(a, x, np.ones(hd), eps) if wide else \
+                rms_norm(a, x.reshape(n, -1), np.ones(x.shape[1] * hd), eps).reshape(x.shape)
+            return one * a.cast(g.reshape(x.shape[1], hd) if wide else g + 1 if fam.gemma else g)
+        return norm(x.reshape(n, -1), name).reshape(x.shape) if wide else norm(x, name)
+
+    def block(x, f, before, after):
+        """x and what f adds, with the norms that the family has."""
+        if a.flaw == "norms":           # those of the other end
+            before, after = after, (None if before and after else before)
+        y = f(norm(x, before) if before else x)
+        return x + (norm(y, after) if after else y)
 
     def lin(x, name):
         return a.linear(x, w[name + ".weight"], w.get(name + ".bias"), name)
 
     x = a.cast(w["model.embed_tokens.weight"])[ids]
-    if gemma:
+    if fam.gemma:
         x = x * a.t(math.sqrt(cfg["hidden_size"]))
     n = len(ids)
+    norms = {"before": ("input_layernorm", None, "post_attention_layernorm", None),
+             "around": ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm",
+                        "post_feedforward_layernorm"),
+             "output": (None, "post_attention_layernorm", None, "post_feedforward_layernorm")}[fam.norms]
     for il in range(cfg["num_hidden_layers"]):
-        p = f"model.layers.{il}."
-        y = norm(x, p + "input_layernorm")
-        if kind == "phi3":
-            qkv = lin(y, p + "self_attn.qkv_proj")
-            q, k, v = np.split(qkv, [n_head * hd, (n_head + n_kv) * hd], axis=-1)
-        else:
-            q, k, v = (lin(y, p + f"self_attn.{c}_proj") for c in "qkv")
-        q, k, v = q.reshape(n, n_head, hd), k.reshape(n, n_kv, hd), v.reshape(n, n_kv, hd)
-        if kind in ("qwen3", "gemma3_text"):
-            q, k = norm(q, p + "self_attn.q_norm"), norm(k, p + "self_attn.k_norm")
-        sliding = windowed[il]
-        freq = turn_local if kind == "gemma3_text" and sliding else turn
-        q, k = rope(a, q, *freq), rope(a, k, *freq)
-        y = lin(attend(a, q, k, v, scale, True, window if sliding else 0, cap), p + "self_attn.o_proj")
-        sandwich = kind in ("gemma2", "gemma3_text")
-        if sandwich:
-            y = norm(y, p + "post_attention_layernorm")
-        x = x + y
-        y = norm(x, p + ("pre_feedforward_layernorm" if sandwich else "post_attention_layernorm"))
-        if kind == "phi3":
-            gate, up = np.split(lin(y, p + "mlp.gate_up_proj"), 2, axis=-1)
-        else:
-            gate, up = lin(y, p + "mlp.gate_proj"), lin(y, p + "mlp.up_proj")
-        y = lin(act(gate) * up, p + "mlp.down_proj")
-        if sandwich:
-            y = norm(y, p + "post_feedforward_layernorm")
-        x = x + y
+        p, sliding = f"model.layers.{il}.", windowed[il]
+
+        def attention(y):
+            if fam.fused:
+                qkv = lin(y, p + "self_attn.qkv_proj")
+                q, k, v = np.split(qkv, [n_head * hd, (n_head + n_kv) * hd], axis=-1)
+            else:
+                q, k, v = (lin(y, p + f"self_attn.{c}_proj") for c in "qkv")
+            q, k, v = q.reshape(n, n_head, hd), k.reshape(n, n_kv, hd), v.reshape(n, n_kv, hd)
+            if fam.qk_norm:
+                q, k = qk_norm(q, p + "self_attn.q_norm"), qk_norm(k, p + "self_attn.k_norm")
+            freq = turn_local if sliding else turn
+            if a.flaw != "rope":
+                q, k = rope(a, q, *freq), rope(a, k, *freq)
+            return lin(attend(a, q, k, v, scale, True, window if sliding else 0, cap), p + "self_attn.o_proj")
+
+        def feed(y):
+            if fam.fused:
+                gate, up = np.split(lin(y, p + "mlp.gate_up_proj"), 2, axis=-1)
+            else:
+                gate, up = lin(y, p + "mlp.gate_proj"), lin(y, p + "mlp.up_proj")
+            return lin(act(gate) * up, p + "mlp.down_proj")
+
+        before, after, before2, after2 = (name and p + name for name in norms)
+        x = block(x, attention, before, after)
+        x = block(x, feed, before2, after2)
     x = norm(x, "model.norm")
     head = w.get("lm_head.weight")
     y = a.linear(x, w["model.embed_tokens.weight"] if head is None else head,
