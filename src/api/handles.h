@@ -9,6 +9,7 @@
 
 struct stretto_model {
     struct model *model;
+    struct device *device;           /* taken of this process's; NULL: vocabulary only */
     struct chat *chat;               /* NULL: it has no template for conversations */
 };
 
@@ -44,6 +45,9 @@ struct stretto_session {
     struct stop_filter stop;
 };
 
+/* The process's device for a ceiling of the kernels (NULL: none), and back: for each model once. */
+stretto_status shared_device_take(const char *level, struct device **out, struct error *err);
+void shared_device_give(struct device *d);
 /* Before steps of the session: its flags are the ones that end them. */
 void session_arm(stretto_session *s);
 /* Copies the caller's struct over our defaults: an older caller's is shorter, a newer one's tail

@@ -47,15 +47,16 @@ stretto_status stretto_model_open(stretto_model **out, const char *path,
     if (s == STRETTO_OK && !m) s = fail(&e, STRETTO_E_NOMEM, "out of memory");
     if (s == STRETTO_OK) {
         const char *level = o.cpu ? o.cpu : getenv("STRETTO_CPU");
+        if (!o.vocabulary_only) s = shared_device_take(level, &m->device, &e);
         struct model_open_options mo = {.threads = o.threads,
-                                        .level = level && *level ? level : NULL,
+                                        .device = m->device,
                                         .reference = o.reference != 0,
                                         .vocabulary_only = o.vocabulary_only != 0,
                                         .progress = o.progress,
                                         .log = o.log,
                                         .ud = o.user,
                                         .cancel = o.cancel};
-        s = model_open(&m->model, path, &mo, &e);
+        if (s == STRETTO_OK) s = model_open(&m->model, path, &mo, &e);
         if (s == STRETTO_OK) s = chat_open(&m->chat, m->model->tokenizer, &e);
     }
     if (s != STRETTO_OK) stretto_model_close(m);
@@ -70,6 +71,7 @@ void stretto_model_close(stretto_model *m)
     if (!m) return;
     chat_close(m->chat);
     model_close(m->model);
+    shared_device_give(m->device);
     mem_free(m);
 }
 

@@ -15,3 +15,11 @@ if(TARGET stretto_shared)
     set_tests_properties(api.package PROPERTIES LABELS full TIMEOUT 300 SKIP_RETURN_CODE 77)
   endif()
 endif()
+
+# One team of threads in a process.
+if(TARGET stretto)
+  add_executable(one_team api/one_team.c)
+  target_link_libraries(one_team PRIVATE stretto_all)
+  add_test(NAME api.one_team COMMAND one_team ${CMAKE_BINARY_DIR}/golden/llama/model.gguf)
+  set_tests_properties(api.one_team PROPERTIES FIXTURES_REQUIRED golden LABELS quick TIMEOUT 120)
+endif()

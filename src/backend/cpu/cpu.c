@@ -1,5 +1,5 @@
 /* The cpu backend's row of functions, and its pages. */
-#include "backend/cpu/cpu.h"
+#include "backend/cpu/linear/linear.h"
 #include "base/cgroup.h"
 #include "base/memory.h"
 #include <stdio.h>
@@ -27,6 +27,7 @@ static stretto_status cpu_open(struct device **out, const struct device_options 
     atomic_store(&d->device.holders, 1);
     d->bits = cpu_detect() & ceiling;
     d->memory = o->memory;
+    d->providers = linear_providers;
     kernels_init(&d->kernels, d->bits);
     *out = &d->device;
     return STRETTO_OK;
@@ -195,7 +196,7 @@ static void cpu_describe(const struct weights *w, char *text, size_t size)
                      w->reference ? ", float32 weights" : "");
     bool seen[DT_COUNT] = { false };
     for (size_t i = 0; i < w->n; i++)
-        if (w->weight[i].panels) seen[w->weight[i].type] = true;
+        if (w->weight[i].by) seen[w->weight[i].type] = true;
     for (int t = 0; t < DT_COUNT && n > 0; t++) {
         if (!seen[t]) continue;
         at += (size_t)n;

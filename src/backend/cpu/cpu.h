@@ -15,21 +15,30 @@
 #include "kernels/kernels.h"
 #include <stdatomic.h>
 
+struct linear_provider;
+
 /* Threads, kernels and what of the machine's memory is taken. */
 struct cpu_device {
     struct device device;
     struct team *team;
     struct kernels kernels;
+    const struct linear_provider *const *providers; /* linear/linear.h                        */
     uint32_t bits;          /* enum cpu_bits of the kernels                                    */
     uint64_t memory;        /* the most that may be taken; 0: what the machine has             */
     atomic_uint_fast64_t taken;
 };
 
+/* What linear layers read a value as, besides float32. A given row that only layers with a kernel of
+ * their own for given rows read needs no codes, a written row no bf16. */
+enum form { FORM_CODES = 1, FORM_CODES_GIVEN = 2, FORM_BF16 = 4 };
+
 struct weight {
-    enum dtype type; /* of the panels                                                   */
+    const struct linear_provider *by; /* who multiplies; NULL: it is no linear layer's         */
+    enum dtype type;                  /* of the panels                                         */
     uint32_t n_in, n_out, n_panels;
-    const void *panels; /* NULL when only looked up                                        */
+    const void *panels;
     size_t panel_bytes;
+    uint8_t forms; /* enum form, of rows with two roles                               */
     const float *vector;      /* a vector's elements                                             */
     struct param_bytes table; /* rows for lookups: the file's own bytes                          */
 };
@@ -71,10 +80,6 @@ struct phase {
     int32_t capped; /* PHASE_HEAD: the softcap's value, GRAPH_NONE where nobody reads it       */
     int32_t cache_layer;
 };
-
-/* What linear layers read a value as, besides float32. A given row that only layers with a kernel of
- * their own for given rows read needs no codes, a written row no bf16. */
-enum form { FORM_CODES = 1, FORM_CODES_GIVEN = 2, FORM_BF16 = 4 };
 
 /* A value's place: float32 rows, and the forms in which linear layers read it. */
 struct place {

@@ -63,14 +63,12 @@ static void use(struct lower *l, int32_t v, int32_t reader)
     if (reader != GRAPH_NONE) l->life[v].reader = reader;
 }
 
-/* Linear layers with weights of this type read rows in these forms, besides float32. */
+/* Forms in which a linear layer reads rows, besides float32: strict gives both roles that of written rows. */
 static uint8_t forms_read(const struct lower *l, int32_t param)
 {
-    enum dtype t = l->p->w->weight[param].type;
-    bool quantised = dtype_table[t].block > 1;
-    bool given = !l->p->limits.strict && l->p->w->kernels->linear_given[t];
-    return (uint8_t)((quantised ? FORM_CODES : 0) | (quantised && !given ? FORM_CODES_GIVEN : 0) |
-                     (given ? FORM_BF16 : 0));
+    uint8_t forms = l->p->w->weight[param].forms;
+    if (!l->p->limits.strict || !(forms & FORM_BF16)) return forms;
+    return forms & FORM_CODES ? FORM_CODES | FORM_CODES_GIVEN : 0;
 }
 
 static const struct graph_node *maker(const struct graph *g, int32_t v)

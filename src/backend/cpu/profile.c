@@ -230,9 +230,9 @@ static enum arithmetic arithmetic_of(const struct program *p, const struct phase
     if (ph->kind == PHASE_ATTENTION && given && attention_given(p, ph->node->attention.head_dim))
         return ARITHMETIC_BF16;
     if (!ph->n_parts) return ARITHMETIC_F32;
-    enum dtype t = p->w->weight[ph->part[0].param].type;
-    if (given && p->w->kernels->linear_given[t]) return ARITHMETIC_BF16;
-    return dtype_table[t].block > 1 ? ARITHMETIC_INT8 : ARITHMETIC_F32;
+    uint8_t forms = p->w->weight[ph->part[0].param].forms;
+    if (given && (forms & FORM_BF16)) return ARITHMETIC_BF16;
+    return forms & FORM_CODES ? ARITHMETIC_INT8 : ARITHMETIC_F32;
 }
 
 /* ---- the backend's functions ------------------------------------------------------------------

@@ -1,7 +1,7 @@
 /* Running a step: the team walks the phases together. Items of a phase are handed out by a counter,
  * so a thread that lost its core holds nobody up for long. Short row phases are run by whoever
  * arrives last at the barrier before them: no second barrier, no wake-up. */
-#include "backend/cpu/cpu.h"
+#include "backend/cpu/linear/linear.h"
 #include "backend/cpu/profile.h"
 #include "base/file.h"
 #include <math.h>
@@ -179,12 +179,10 @@ static void linear_rows(const struct program *p, const struct weight *w, const s
                         enum rows_kind kind, size_t row, size_t n, uint32_t panel,
                         uint32_t n_panels, float *y, size_t ldy)
 {
-    const struct kernels *k = p->w->kernels;
-    const char *panels = (const char *)w->panels + panel * w->panel_bytes;
-    linear_fn *given = p->limits.strict ? NULL : k->linear_given[w->type];
+    bool roles = !p->limits.strict && (w->forms & FORM_BF16);
     for (size_t i = 0; i < n;) {
-        bool role = given && is_given(p, kind, row + i);
-        size_t end = given ? i + 1 : n;
+        bool role = roles && is_given(p, kind, row + i);
+        size_t end = roles ? i + 1 : n;
         while (end < n && is_given(p, kind, row + end) == role) end++;
         size_t r = row + i;
         struct act a = { .f = x->f + r * x->ld, .ldf = x->ld };
@@ -194,8 +192,8 @@ static void linear_rows(const struct program *p, const struct weight *w, const s
             a.sum = x->sum + 2 * r * x->ldd;
         }
         if (x->forms & FORM_BF16) { a.h = x->h + r * x->ldq; a.ldh = x->ldq; }
-        (role ? given : k->linear[w->type])(panels, n_panels, w->n_in, &a, end - i, y + i * ldy,
-                                            ldy);
+        struct linear_job job = { &a, end - i, role, panel, n_panels, y + i * ldy, ldy };
+        w->by->run(p->device, w, &job);
         i = end;
     }
 }

@@ -1,6 +1,7 @@
-/* Upload: every linear weight becomes panels once, at load; vectors become float32; tables for
- * lookups stay in the file. The file's pages are given back as soon as they are packed. */
-#include "backend/cpu/cpu.h"
+/* Upload: every linear weight becomes panels once, at load, made by the provider that claims it; vectors
+ * become float32; tables for lookups stay in the file. The file's pages are given back as soon as they
+ * are packed. */
+#include "backend/cpu/linear/linear.h"
 #include "base/file.h"
 #include "base/memory.h"
 #include <string.h>
@@ -11,7 +12,7 @@ struct upload {
     const bool *panels;            /* [n] used by a linear                                      */
     float *column[TEAM_MAX];       /* per thread: 16 columns as float32, or as stored           */
     const struct upload_options *o;
-    atomic_size_t ticket;
+    atomic_size_t ticket, failed;  /* failed: the parameter that could not be made, and 1 */
     atomic_uint_fast64_t done;
     uint64_t total, turn; /* `turn`: where `done` ends this turn of the threads               */
     size_t *first_panel; /* [n + 1]                                                   */
@@ -38,24 +39,16 @@ static void pack_one(struct upload *u, size_t param, uint32_t panel, float *scra
     const struct param_bytes *s = &u->src[param];
     uint32_t col = panel * PANEL_COLS,
              n = w->n_out - col < PANEL_COLS ? w->n_out - col : PANEL_COLS;
-    void *to = (char *)(uintptr_t)w->panels + panel * w->panel_bytes;
-    const void *cols = (const char *)s->data + col * s->row_bytes;
-    size_t stride = s->row_bytes;
+    struct linear_columns cols = { s->type, (const char *)s->data + col * s->row_bytes, s->row_bytes, n };
     if (s->transposed) {
         /* Behind the place of the float32 columns, so both fit when the type is widened too. */
         float *raw = scratch + (size_t)PANEL_COLS * w->n_in;
         gather(s, col, n, raw);
-        cols = raw;
-        stride = dtype_bytes(s->type, s->n_in);
+        cols.at = raw;
+        cols.stride = dtype_bytes(s->type, s->n_in);
     }
-    if (w->type != s->type) {
-        for (uint32_t c = 0; c < n; c++)
-            dtype_table[s->type].decode((const char *)cols + c * stride,
-                                        scratch + (size_t)c * w->n_in, w->n_in);
-        cols = scratch;
-        stride = w->n_in * sizeof(float);
-    }
-    panel_pack(w->type, cols, stride, n, w->n_in, to);
+    if (w->by->upload(w, &cols, scratch, linear_panel(w, panel)) != STRETTO_OK)
+        atomic_store(&u->failed, param + 1);
     /* The file's pages are given back in runs that are long beside a page; a neighbour that still
      * needs a border page gets it again from the page cache. */
     uint32_t run = (uint32_t)(RELEASE_BYTES / ((size_t)PANEL_COLS * s->row_bytes)) + 1;
@@ -73,7 +66,7 @@ static void pack_thread(void *arg, unsigned rank)
     size_t n = u->w->n, panels = u->first_panel[n], param = 0;
     while (atomic_load(&u->done) < u->turn) {
         size_t i = atomic_fetch_add(&u->ticket, 1);
-        if (i >= panels || cancelled(u)) return;
+        if (i >= panels || cancelled(u) || atomic_load(&u->failed)) return;
         while (u->first_panel[param + 1] <= i) param++;
         pack_one(u, param, (uint32_t)(i - u->first_panel[param]), u->column[rank]);
         uint64_t done = atomic_fetch_add(&u->done, u->w->weight[param].panel_bytes);
@@ -121,13 +114,14 @@ static stretto_status place_weights(struct upload *u, const struct graph *g, con
         const struct param_bytes *s = &u->src[i];
         struct weight *x = &w->weight[i];
         TRY(check(s, g->params[i].name, err));
-        *x = (struct weight){
-            .type = w->reference ? DT_F32 : s->type, .n_in = s->n_in, .n_out = s->n_out};
+        *x = (struct weight){ .n_in = s->n_in, .n_out = s->n_out };
         u->first_panel[i + 1] = u->first_panel[i];
         if (table[i]) x->table = *s;
         if (u->panels[i]) {
+            const struct linear_provider *const *by = w->device->providers;
+            while (!(*by)->claims(w->device, s, w->reference, x)) by++;
+            x->by = *by;
             x->n_panels = (s->n_out + PANEL_COLS - 1) / PANEL_COLS;
-            x->panel_bytes = panel_bytes(x->type, x->n_in);
             x->panels = arena_take(a, x->n_panels * x->panel_bytes);
             u->first_panel[i + 1] += x->n_panels;
         } else if (!table[i]) {
@@ -179,10 +173,14 @@ static stretto_status upload_into(struct upload *u, const struct graph *g, bool 
         u->column[r] = mem_alloc(2 * PANEL_COLS * column * sizeof(float));
         if (!u->column[r]) return fail(err, STRETTO_E_NOMEM, "out of memory while packing weights");
     }
-    for (size_t n = u->first_panel[w->n]; atomic_load(&u->ticket) < n && !cancelled(u);) {
+    for (size_t n = u->first_panel[w->n]; atomic_load(&u->ticket) < n && !cancelled(u) && !atomic_load(&u->failed);) {
         u->turn = atomic_load(&u->done) + TURN_BYTES;
         team_run(w->device->team, threads, pack_thread, u);
     }
+    size_t failed = atomic_load(&u->failed);
+    if (failed)
+        return fail(err, STRETTO_E_DEVICE, "%s cannot be loaded: the linear provider %s failed",
+                    g->params[failed - 1].name, w->weight[failed - 1].by->name);
     if (cancelled(u)) return fail(err, STRETTO_E_CANCEL, "loading was cancelled");
     if (u->o->progress) u->o->progress(u->o->ud, u->total, u->total);
     return STRETTO_OK;
@@ -229,6 +227,11 @@ stretto_status cpu_upload(struct weights **out, struct device *on, const struct 
 void cpu_weights_close(struct weights *w)
 {
     if (!w) return;
+    for (size_t i = 0; w->memory && i < w->n; i++) {
+        const struct weight *x = &w->weight[i];
+        for (uint32_t k = 0; x->by && x->by->close && x->panels && k < x->n_panels; k++)
+            x->by->close(x, linear_panel(x, k));
+    }
     if (w->memory) atomic_fetch_sub(&w->device->taken, w->bytes);
     mem_unmap(w->memory, w->bytes);
     mem_free(w->weight);

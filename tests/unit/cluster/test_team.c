@@ -1,5 +1,6 @@
 #include "unit/unit.h"
 #include "cluster/team.h"
+#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -79,6 +80,42 @@ static void some_of_them(void **state)
     }
 }
 
+struct user { struct team *t; struct job job; unsigned n; int wrong; };
+
+static void *ask_for_runs(void *p)
+{
+    struct user *u = p;
+    struct error e = { 0 };
+    u->wrong += team_grow(u->t, u->n, &e) != STRETTO_OK;
+    u->job = (struct job){ .t = u->t, .n = u->n };
+    for (int run = 1; run <= 50; run++) {
+        atomic_store(&u->job.sum, 0);
+        team_run(u->t, u->n, work, &u->job);
+        u->wrong += u->job.serial != run * 100 || atomic_load(&u->job.sum) != 100 * (int)u->n;
+    }
+    for (unsigned r = 0; r < u->n; r++) u->wrong += u->job.seen[r] != 0;
+    return NULL;
+}
+
+/* Four callers at once, who want 1 to 4 threads each and grow the team while others use it. */
+static void callers_take_turns(void **state)
+{
+    (void)state;
+    enum { USERS = 4 };
+    struct team *t;
+    struct error e = { 0 };
+    struct user user[USERS];
+    pthread_t thread[USERS];
+    assert_int_equal(team_open(&t, &e), STRETTO_OK);
+    for (unsigned i = 0; i < USERS; i++) {
+        user[i] = (struct user){ .t = t, .n = i + 1 };
+        assert_int_equal(pthread_create(&thread[i], NULL, ask_for_runs, &user[i]), 0);
+    }
+    for (unsigned i = 0; i < USERS; i++) pthread_join(thread[i], NULL);
+    for (unsigned i = 0; i < USERS; i++) assert_int_equal(user[i].wrong, 0);
+    team_close(t);
+}
+
 static void sizes(void **state)
 {
     (void)state;
@@ -95,6 +132,7 @@ static void sizes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(barriers_hold),
-                                        cmocka_unit_test(some_of_them), cmocka_unit_test(sizes) };
+                                        cmocka_unit_test(some_of_them),
+                                        cmocka_unit_test(callers_take_turns), cmocka_unit_test(sizes) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
