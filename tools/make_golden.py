@@ -77,8 +77,9 @@ def make_family(out, name):
             types = {files.gguf_name(n, cfg["model_type"]): dtype for n, x in w.items() if x.ndim == 2}
         files.write_gguf(os.path.join(folder, "model.gguf"), cfg, vocab, w, types)
         entry["files"].append({"path": f"{name}/model.gguf", "kind": "gguf", "type": dtype})
-    files.write_hf(os.path.join(folder, "hf"), cfg, vocab, w, hf, dtype)
-    entry["files"].append({"path": f"{name}/hf", "kind": "hf", "type": dtype})
+    if hf:
+        files.write_hf(os.path.join(folder, "hf"), cfg, vocab, w, hf, dtype)
+        entry["files"].append({"path": f"{name}/hf", "kind": "hf", "type": dtype})
     entry["runs"] = expectations(folder, cfg, w, None if dtype == "F32" else "bf16")
     if entry["encoder"]:
         entry["texts"] = []
@@ -167,7 +168,7 @@ def make_refused(out):
 
 def one_of_each():
     """A model of each architecture, in another form where its first is too plain, and of each kind of matrix."""
-    other = {"llama": ("llama-tied", "llama-yarn"), "phi3": ("phi3-partial",)}
+    other = {"llama": ("llama-tied", "llama-yarn", "llama-sizes"), "phi3": ("phi3-partial",)}
     names = [m for n in families.first_models(lambda cfg: families.of(cfg).arch) for m in other.get(n, (n,))]
     return names + ["type-" + t for t in ("mixed", "q4_0", "q4_1", "q8_0", "q4_k", "q6_k", "f16")]
 

@@ -89,10 +89,7 @@ static bool size_in(const struct source *s, const char *key, uint64_t layer, uin
 static stretto_status cut_attention(struct source *s, size_t i, uint64_t layer, struct error *err)
 {
     const struct source_tensor *t = &s->tensors[i];
-    uint64_t width = 0, heads = 0, same;
-    if (!source_each_u64(s, ".attention.head_count", &same)
-        || (source_has(s, ".attention.head_count_kv")
-            && !source_each_u64(s, ".attention.head_count_kv", &same))) return STRETTO_OK;
+    uint64_t width = 0, heads = 0;
     if (!size_in(s, ".embedding_length", 0, &width)
         || !size_in(s, ".attention.head_count", layer, &heads) || heads == 0)
         return STRETTO_OK; /* a vocabulary, or sizes that are none; the builder says which */

@@ -71,37 +71,37 @@ static int32_t qk_norm(struct build *x, int32_t in, const char *what)
 static int32_t attention(struct build *x, int32_t in)
 {
     const struct config *c = x->c;
-    bool bias = x->f->bias != BIAS_NONE, window = c->windowed[x->layer];
-    int32_t q = linear(x, in, "attn_q", c->heads * c->head_dim, bias);
-    int32_t k = linear(x, in, "attn_k", c->kv_heads * c->head_dim, bias);
-    int32_t v = linear(x, in, "attn_v", c->kv_heads * c->head_dim, bias);
+    const struct layer_config *l = &c->layer[x->layer];
+    bool bias = x->f->bias != BIAS_NONE;
+    int32_t q = linear(x, in, "attn_q", l->heads * c->head_dim, bias);
+    int32_t k = linear(x, in, "attn_k", l->kv_heads * c->head_dim, bias);
+    int32_t v = linear(x, in, "attn_v", l->kv_heads * c->head_dim, bias);
     if (x->f->qk_norm != QK_NORM_NONE) {
         q = qk_norm(x, q, "attn_q_norm");
         k = qk_norm(x, k, "attn_k_norm");
     }
     if (x->f->position != POSITION_LEARNED) {
         enum rope_style style = c->rope_halves ? ROPE_HALVES : ROPE_PAIRS;
-        uint32_t table = window && x->b.g->n_rope > 1 ? 1 : 0;
-        q = graph_rope(&x->b, q, style, c->heads, c->head_dim, table);
-        k = graph_rope(&x->b, k, style, c->kv_heads, c->head_dim, table);
+        q = graph_rope(&x->b, q, style, l->heads, c->head_dim, l->turn);
+        k = graph_rope(&x->b, k, style, l->kv_heads, c->head_dim, l->turn);
     }
-    int32_t a =
-        graph_attention(&x->b, q, k, v, c->heads, c->kv_heads, c->head_dim, window ? c->window : 0,
-                        c->attention_scale, c->attention_softcap, !x->f->bidirectional);
+    int32_t a = graph_attention(&x->b, q, k, v, l->heads, l->kv_heads, c->head_dim, l->window,
+                                c->attention_scale, c->attention_softcap, !x->f->bidirectional);
     return linear(x, a, "attn_output", c->width, x->f->bias == BIAS_ALL);
 }
 
 static int32_t feed(struct build *x, int32_t in)
 {
     bool bias = x->f->bias == BIAS_ALL;
+    uint32_t width = x->c->layer[x->layer].feed;
     static const enum act_kind acts[] = { ACT_SILU, ACT_GELU_TANH, ACT_GELU_TANH, ACT_GELU_ERF };
     int32_t h;
     if (x->f->feed == FEED_SILU_GATED || x->f->feed == FEED_GELU_GATED) {
-        int32_t gate = linear(x, in, "ffn_gate", x->c->feed, bias);
-        int32_t up = linear(x, in, "ffn_up", x->c->feed, bias);
+        int32_t gate = linear(x, in, "ffn_gate", width, bias);
+        int32_t up = linear(x, in, "ffn_up", width, bias);
         h = graph_mul(&x->b, graph_act(&x->b, gate, acts[x->f->feed]), up);
     } else
-        h = graph_act(&x->b, linear(x, in, "ffn_up", x->c->feed, bias), acts[x->f->feed]);
+        h = graph_act(&x->b, linear(x, in, "ffn_up", width, bias), acts[x->f->feed]);
     return linear(x, h, "ffn_down", x->c->width, bias);
 }
 
@@ -151,14 +151,12 @@ static int32_t head(struct build *x, int32_t h)
     return c->logit_softcap > 0 ? graph_softcap(&x->b, h, c->logit_softcap) : h;
 }
 
-static stretto_status read_rope_tables(struct graph *g, const struct family *f,
-                                       const struct config *c, const struct source *s,
-                                       struct error *err)
+static stretto_status read_rope_tables(struct graph *g, const struct config *c,
+                                       const struct source *s, struct error *err)
 {
-    if (f->position == POSITION_LEARNED) return STRETTO_OK;
-    TRY(rope_read(&g->rope[g->n_rope++], c, c->rope_base, true, s, err));
-    if (!(c->rope_base_window > 0)) return STRETTO_OK;
-    return rope_read(&g->rope[g->n_rope++], c, c->rope_base_window, false, s, err);
+    for (uint32_t i = 0; i < c->n_rope_bases; i++)
+        TRY(rope_read(&g->rope[g->n_rope++], c, c->rope_base[i], i == 0, s, err));
+    return STRETTO_OK;
 }
 
 /* A bias that one layer has and another lacks is a file that lost something: where a layer has one,
@@ -221,7 +219,7 @@ stretto_status graph_build(struct graph *g, const struct family *f, const struct
     *g = (struct graph){ .layers = c->layers, .kv_heads = c->kv_heads, .kv_head_dim = c->head_dim,
                          .bidirectional = f->bidirectional };
     struct build x = { .b = { .g = g, .err = err, .layer = -1 }, .f = f, .c = c, .s = s };
-    TRY(read_rope_tables(g, f, c, s, err));
+    TRY(read_rope_tables(g, c, s, err));
     int32_t h = embed(&x);
     for (x.layer = 0; x.layer < (int)c->layers; x.layer++) {
         x.b.layer = x.layer;

@@ -32,18 +32,31 @@ static stretto_status vocab_of(const struct source *s, uint32_t width, uint32_t 
     return STRETTO_OK;
 }
 
+static void read_layer(struct config *c, uint32_t i, struct keys *k)
+{
+    struct layer_config *l = &c->layer[i];
+    static const char kv[] = ".attention.head_count_kv";
+    l->feed = keys_layer_size(k, ".feed_forward_length", i, c->layers, 0, MAX_FEED);
+    l->heads = keys_layer_size(k, ".attention.head_count", i, c->layers, 0, MAX_HEADS);
+    l->kv_heads = keys_layer_size(k, kv, i, c->layers, l->heads, MAX_HEADS);
+    if (l->kv_heads != c->layer->kv_heads)
+        keys_refuse(k, STRETTO_E_UNSUP, "%s%s differs between layers, which is not supported",
+                    source_arch(k->s), kv);
+    if (l->heads % l->kv_heads)
+        keys_refuse(k, STRETTO_E_FORMAT, "%u heads cannot share %u key/value heads", l->heads,
+                    l->kv_heads);
+    if (l->feed > c->feed) c->feed = l->feed;
+    if (l->heads > c->heads) c->heads = l->heads;
+    c->kv_heads = l->kv_heads;
+}
+
 static void read_sizes(struct config *c, struct keys *k)
 {
     c->layers = keys_size(k, ".block_count", 0, MAX_LAYERS);
     c->width = keys_size(k, ".embedding_length", 0, MAX_WIDTH);
-    c->feed = keys_size(k, ".feed_forward_length", 0, MAX_FEED);
-    c->heads = keys_size(k, ".attention.head_count", 0, MAX_HEADS);
-    c->kv_heads = keys_size(k, ".attention.head_count_kv", c->heads, MAX_HEADS);
-    c->head_dim = keys_size(k, ".attention.key_length", c->width / c->heads, MAX_HEAD_DIM);
+    for (uint32_t i = 0; i < c->layers; i++) read_layer(c, i, k);
+    c->head_dim = keys_size(k, ".attention.key_length", c->width / c->layer->heads, MAX_HEAD_DIM);
     c->context = keys_size(k, ".context_length", 0, MAX_CONTEXT);
-    if (c->heads % c->kv_heads)
-        keys_refuse(k, STRETTO_E_FORMAT, "%u heads cannot share %u key/value heads", c->heads,
-                    c->kv_heads);
 }
 
 /* Heads of another size, by a key that has no meaning unless it differs. */
@@ -83,19 +96,26 @@ static float attention_scale(const struct family *f, const struct config *c, str
     if (scale > 0) return (float)scale;
     if (scalar > 0) return (float)(1.0 / sqrt(scalar));
     bool big = f->layers_of_27b && c->layers == f->layers_of_27b;
-    return (float)(1.0 / sqrt(big ? (double)c->width / c->heads : (double)c->head_dim));
+    return (float)(1.0 / sqrt(big ? (double)c->width / c->layer->heads : (double)c->head_dim));
+}
+
+/* A layer with a window, which may be as wide as the context and then hides nothing. */
+static void set_window(struct config *c, const struct family *f, uint32_t i, uint64_t window)
+{
+    c->layer[i].window = window < c->context ? (uint32_t)window : 0;
+    c->layer[i].turn = f->window_turn == WINDOW_TURN_OWN;
 }
 
 /* Which layers see only a window: a flag for each, or every n-th is full (llama.cpp's count: 0 of
- * them when n is 0). */
-static void read_window(struct config *c, const struct family *f, struct keys *k)
+ * them when n is 0). Whether there is one. */
+static bool read_window(struct config *c, const struct family *f, struct keys *k)
 {
     static const char key[] = ".attention.sliding_window_pattern";
     size_t n;
-    if (f->position == POSITION_LEARNED) return;
+    bool any = false;
+    if (f->position == POSITION_LEARNED) return false;
     uint64_t window = keys_count(k, ".attention.sliding_window", f->window);
-    if (!window) return;
-    c->window = window < c->context ? (uint32_t)window : 0;
+    if (!window) return false;
     if (source_array(k->s, key, NULL, &n)) {
         keys_has(k, key);
         if (n != c->layers)
@@ -105,12 +125,20 @@ static void read_window(struct config *c, const struct family *f, struct keys *k
             int64_t v = 0;
             if (!source_array_i64(k->s, key, i, &v) || v < 0 || v > 1)
                 keys_refuse(k, STRETTO_E_FORMAT, "%s%s is not a list of flags", f->name, key);
-            else c->windowed[i] = v != 0;
+            else if (v != 0) {
+                set_window(c, f, (uint32_t)i, window);
+                any = true;
+            }
         }
-        return;
+        return any;
     }
     uint64_t every = keys_count(k, key, f->window_pattern);
-    for (uint32_t i = 0; i < c->layers; i++) c->windowed[i] = !every || (i + 1) % every != 0;
+    for (uint32_t i = 0; i < c->layers; i++) {
+        if (every && (i + 1) % every == 0) continue;
+        set_window(c, f, i, window);
+        any = true;
+    }
+    return any;
 }
 
 /* What has no default that all readers of such files agree on. */
@@ -177,7 +205,7 @@ static void read_rope_scaling(struct config *c, struct keys *k)
                     r->original, r->attn_factor);
 }
 
-static void read_rope(struct config *c, const struct family *f, struct keys *k)
+static void read_rope(struct config *c, const struct family *f, bool windows, struct keys *k)
 {
     c->n_rot = c->head_dim;
     if (f->position == POSITION_LEARNED) return;
@@ -188,18 +216,17 @@ static void read_rope(struct config *c, const struct family *f, struct keys *k)
     same_size(k, ".rope.dimension_count_swa", c->n_rot);
     c->rope_halves = f->position == POSITION_HALVES || source_rope_halves(k->s);
     static const char base[] = ".rope.freq_base";
-    c->rope_base = f->rope_base > 0 ? keys_real(k, base, f->rope_base) : needed(k, base);
+    c->rope_base[0] = f->rope_base > 0 ? keys_real(k, base, f->rope_base) : needed(k, base);
+    c->n_rope_bases = 1;
     read_rope_scaling(c, k);
     double usual = f->window_turn != WINDOW_TURN_OWN ? 0
-                   : f->rope_base_window > 0 ? f->rope_base_window : c->rope_base;
+                   : f->rope_base_window > 0 ? f->rope_base_window : c->rope_base[0];
     double local = keys_real(k, ".rope.freq_base_swa", usual);
-    if (f->window_turn == WINDOW_TURN_OWN) c->rope_base_window = local;
-    else
-        for (uint32_t i = 0; local != 0 && local != c->rope_base && i < c->layers; i++)
-            if (c->windowed[i])
-                keys_refuse(k, STRETTO_E_UNSUP,
-                            "%s.rope.freq_base_swa is %g: a rotary base of their own for the "
-                            "windowed layers is not supported in this family", f->name, local);
+    if (f->window_turn == WINDOW_TURN_OWN) c->rope_base[c->n_rope_bases++] = local;
+    else if (windows && local != 0 && local != c->rope_base[0])
+        keys_refuse(k, STRETTO_E_UNSUP,
+                    "%s.rope.freq_base_swa is %g: a rotary base of their own for the windowed layers "
+                    "is not supported in this family", f->name, local);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */
@@ -229,8 +256,7 @@ stretto_status config_read(struct config *c, const struct family *f, const struc
     read_sizes(c, &k);
     read_norm(c, f, &k);
     refuse_other_arithmetic(c, f, &k);
-    read_window(c, f, &k);
-    read_rope(c, f, &k);
+    read_rope(c, f, read_window(c, f, &k), &k);
     c->attention_scale = attention_scale(f, c, &k);
     if (f->caps & CAP_ATTENTION)
         c->attention_softcap = read_cap(".attn_logit_softcapping", f->attention_softcap, &k);

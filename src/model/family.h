@@ -62,15 +62,25 @@ struct rope_scaling {
 
 enum { MAX_LAYERS = 1024 };
 
+/* What may differ from layer to layer. The heads' size may not, nor may kv_heads as long as all layers
+ * of a cache have one shape (graph->kv_heads): config_read refuses that. */
+struct layer_config {
+    uint32_t heads, kv_heads, feed;
+    uint32_t window; /* positions it sees, itself included; 0: all before it */
+    uint32_t turn;   /* which of the bases below it turns by                 */
+};
+
 /* The tensor beside the graph's: a divisor for the angle of each pair. */
 #define ROPE_FREQS "rope_freqs.weight"
 
 /* Sizes of one model, read from its file and checked against limits. */
 struct config {
-    uint32_t layers, width, heads, kv_heads, head_dim, feed, vocab, context, n_rot, window;
-    bool windowed[MAX_LAYERS]; /* which layers see only the window */
+    uint32_t layers, width, head_dim, vocab, context, n_rot;
+    uint32_t heads, kv_heads, feed; /* of the layer that has most */
+    struct layer_config layer[MAX_LAYERS];
     float eps, attention_scale, attention_softcap, logit_softcap;
-    double rope_base, rope_base_window;
+    double rope_base[ROPE_TABLES];  /* the first is scaled, the second is not (WINDOW_TURN_OWN) */
+    uint32_t n_rope_bases;
     struct rope_scaling rope_scaling;
     bool tied; /* the head is the token embedding                                  */
     bool rope_halves;

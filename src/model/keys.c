@@ -15,8 +15,16 @@ void keys_refuse(struct keys *k, stretto_status status, const char *fmt, ...)
     k->status = fail(k->err, status, "%s", words);
 }
 
+static bool asked(const struct keys *k, const char *key)
+{
+    for (size_t i = 0; i < k->n_asked; i++)
+        if (strcmp(k->asked[i], key) == 0) return true;
+    return false;
+}
+
 bool keys_has(struct keys *k, const char *key)
 {
+    if (asked(k, key)) return source_has(k->s, key);
     if (k->n_asked == KEYS_MAX) {
         keys_refuse(k, STRETTO_E_UNSUP, "more than %d kinds of keys were asked for", KEYS_MAX);
         return false;
@@ -47,6 +55,24 @@ uint32_t keys_size(struct keys *k, const char *key, uint64_t fallback, uint64_t 
     else if (v < 1 || v > max)
         keys_refuse(k, STRETTO_E_FORMAT, "%s%s is %llu; expected 1 to %llu", source_arch(k->s), key,
                     (unsigned long long)v, (unsigned long long)max);
+    return k->status == STRETTO_OK ? (uint32_t)v : 1;
+}
+
+uint32_t keys_layer_size(struct keys *k, const char *key, uint32_t layer, uint32_t layers,
+                         uint64_t fallback, uint64_t max)
+{
+    uint64_t same;
+    size_t n;
+    int64_t v = 0;
+    if (!source_array(k->s, key, NULL, &n) || source_each_u64(k->s, key, &same))
+        return keys_size(k, key, fallback, max);
+    if (!keys_has(k, key)) return 1;
+    if (n != layers)
+        keys_refuse(k, STRETTO_E_FORMAT, "%s%s has %zu elements; expected one for each of %u layers",
+                    source_arch(k->s), key, n, layers);
+    else if (!source_array_i64(k->s, key, layer, &v) || v < 1 || (uint64_t)v > max)
+        keys_refuse(k, STRETTO_E_FORMAT, "%s%s is %lld in layer %u; expected 1 to %llu",
+                    source_arch(k->s), key, (long long)v, layer, (unsigned long long)max);
     return k->status == STRETTO_OK ? (uint32_t)v : 1;
 }
 
@@ -187,13 +213,6 @@ static bool says(const struct source *s, const char *key, enum may may)
     for (size_t i = 0; i < n; i++)
         if (!source_array_f64(s, key, i, &v) || !element_says(may, v)) return false;
     return true;
-}
-
-static bool asked(const struct keys *k, const char *key)
-{
-    for (size_t i = 0; i < k->n_asked; i++)
-        if (strcmp(k->asked[i], key) == 0) return true;
-    return false;
 }
 
 static void close_key(struct keys *k, const char *key)

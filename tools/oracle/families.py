@@ -97,6 +97,11 @@ def of(cfg):
     return FAMILIES[cfg["model_type"]]
 
 
+def in_layer(value, i):
+    """A size of layer i, where a list has one for each; config.json has no such lists, GGUF files do."""
+    return value[i] if isinstance(value, list) else value
+
+
 def first_models(key):
     """The first model of each kind of `key`, a function of a config: one name for each architecture, say."""
     first = {}
@@ -128,7 +133,8 @@ YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=64)
 LINEAR = dict(rope_type="linear", factor=4.0)
 QWEN = dict(tie_word_embeddings=True, rope_theta=20000.0)
 
-# name: (config, vocabulary kind, hugging face folder: None, "single" or "sharded", its element type)
+# name: (config, vocabulary kind, hugging face folder: None, "single" or "sharded", its element type); "single only":
+# no GGUF file says the same
 MODELS = {
     "llama": (llama(), "bpe", "sharded", "F32"),
     "llama-tied": (llama(num_key_value_heads=4, tie_word_embeddings=True, vocab_size=320), "bpe",
@@ -137,6 +143,16 @@ MODELS = {
     "llama-linear": (llama(rope_scaling=LINEAR), "bpe", "single", "F32"),
     "llama-llama3": (llama(rope_scaling=LLAMA3), "bpe", "single", "F32"),
     "llama-yarn": (llama(rope_scaling=YARN, head_dim=32), "bpe", "single", "F32"),
+    # Sizes that differ between layers, which only GGUF files can say.
+    "llama-sizes": (llama(intermediate_size=[160, 96, 224], num_attention_heads=[4, 2, 8], head_dim=16), "bpe", None,
+                    "F32"),
+    "gemma3-sizes": (gemma("gemma3_text", "Gemma3ForCausalLM", num_hidden_layers=4, rope_theta=80000.0,
+                           rope_local_base_freq=700.0, intermediate_size=[64, 160, 48, 96],
+                           num_attention_heads=[2, 4, 4, 2],
+                           layer_types=["sliding_attention", "full_attention"] * 2), "spm", None, "F32"),
+    "phi3-sizes": (llama(model_type="phi3", architectures=["Phi3ForCausalLM"], head_dim=16, num_key_value_heads=1,
+                         original_max_position_embeddings=256, sliding_window=None,
+                         intermediate_size=[96, 160, 128], num_attention_heads=[2, 4, 3]), "spm", None, "F32"),
     "mistral": (llama(model_type="mistral", architectures=["MistralForCausalLM"], sliding_window=None),
                 "spm", "single", "F32"),
     "mistral-window": (llama(model_type="mistral", architectures=["MistralForCausalLM"], sliding_window=11),
@@ -257,7 +273,7 @@ def shapes(cfg):
                 add(p + name + ".bias", (n,), "bias")
         layer_norm("transformer.ln_f", d)
         return out
-    d, ff = cfg["hidden_size"], cfg["intermediate_size"]
+    d = cfg["hidden_size"]
     if kind == "bert":
         add("embeddings.word_embeddings.weight", (cfg["vocab_size"], d), "embed")
         add("embeddings.position_embeddings.weight", (cfg["max_position_embeddings"], d), "embed")
@@ -269,18 +285,19 @@ def shapes(cfg):
                 linear(p + "attention.self." + c, d, d, True, c != "value")
             linear(p + "attention.output.dense", d, d, True)
             layer_norm(p + "attention.output.LayerNorm", d)
-            linear(p + "intermediate.dense", ff, d, True)
-            linear(p + "output.dense", d, ff, True)
+            linear(p + "intermediate.dense", cfg["intermediate_size"], d, True)
+            linear(p + "output.dense", d, cfg["intermediate_size"], True)
             layer_norm(p + "output.LayerNorm", d)
         return out
     fam = of(cfg)
     gain = "gain-1" if fam.gemma else "gain"
-    heads, kv = cfg["num_attention_heads"], cfg["num_key_value_heads"]
-    hd = cfg.get("head_dim") or d // heads
+    kv = cfg["num_key_value_heads"]
+    hd = cfg.get("head_dim") or d // cfg["num_attention_heads"]
     abias, mbias = bool(cfg.get("attention_bias")), bool(cfg.get("mlp_bias"))
     add("model.embed_tokens.weight", (cfg["vocab_size"], d), "embed")
     for i in range(cfg["num_hidden_layers"]):
         p = f"model.layers.{i}."
+        heads, ff = in_layer(cfg["num_attention_heads"], i), in_layer(cfg["intermediate_size"], i)
         if fam.norms != "output":
             norm(p + "input_layernorm", d, gain)
         norm(p + "post_attention_layernorm", d, gain)

@@ -6,7 +6,7 @@ import gguf
 import numpy as np
 
 from . import families
-from .families import FAMILIES, of
+from .families import FAMILIES, in_layer, of
 from .forward import full_base, layer_windows, local_base, usual_windows
 
 LAYER = {
@@ -52,7 +52,7 @@ def gguf_tensor(name, x, cfg):
     kind = cfg["model_type"]
     if of(cfg).pairs:
         if ".q_proj." in name:
-            return interleave(x, cfg["num_attention_heads"])
+            return interleave(x, in_layer(cfg["num_attention_heads"], int(name.split(".")[2])))
         if ".k_proj." in name:
             return interleave(x, cfg["num_key_value_heads"])
     if of(cfg).gemma and name.endswith("norm.weight"):
@@ -89,8 +89,7 @@ def write_parameters(g, cfg, vocab_kind):
         g.add_causal_attention(False)
         g.add_pooling_type(gguf.PoolingType.MEAN)
         return
-    heads = cfg["num_attention_heads"]
-    hd = cfg.get("head_dim") or cfg["hidden_size"] // heads
+    hd = cfg.get("head_dim") or cfg["hidden_size"] // cfg["num_attention_heads"]
     g.add_head_count_kv(cfg["num_key_value_heads"])
     g.add_layer_norm_rms_eps(cfg["rms_norm_eps"])
     if cfg.get("head_dim"):

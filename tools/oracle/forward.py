@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from .families import of
+from .families import in_layer, of
 
 
 class Arith:
@@ -212,9 +212,8 @@ def local_base(cfg):
 def decoder(cfg, w, ids, a):
     """Every family that is a row of choices: rotary, gated, with RMS norms."""
     fam = of(cfg)
-    n_head = cfg["num_attention_heads"]
-    n_kv = cfg.get("num_key_value_heads") or n_head
-    hd = cfg.get("head_dim") or cfg["hidden_size"] // n_head
+    n_kv = cfg.get("num_key_value_heads") or cfg["num_attention_heads"]
+    hd = cfg.get("head_dim") or cfg["hidden_size"] // cfg["num_attention_heads"]
     eps = cfg["rms_norm_eps"]
     kinds = cfg.get("rope_parameters") or {}
     full = kinds.get("full_attention") or {}
@@ -261,7 +260,7 @@ def decoder(cfg, w, ids, a):
                         "post_feedforward_layernorm"),
              "output": (None, "post_attention_layernorm", None, "post_feedforward_layernorm")}[fam.norms]
     for il in range(cfg["num_hidden_layers"]):
-        p, sliding = f"model.layers.{il}.", windowed[il]
+        p, sliding, n_head = f"model.layers.{il}.", windowed[il], in_layer(cfg["num_attention_heads"], il)
 
         def attention(y):
             if fam.fused:
