@@ -84,7 +84,8 @@ STRETTO_API void stretto_model_close(stretto_model *m);       /* NULL is fine */
 typedef struct stretto_model_info {
     size_t size;                     /* set by the caller: sizeof(stretto_model_info)                      */
     char family[32], format[64], tokenizer[64];
-    uint32_t layers, width, heads, kv_heads, head_dim, feed, vocabulary, context;
+    uint32_t layers, width, heads, kv_heads, head_dim, feed, vocabulary, context;   /* heads, kv_heads and
+                                        feed: of the layer that has most                               */
     uint32_t encoder;                /* 1: makes embeddings, writes no text                                */
     uint32_t chat;                   /* 1: has a chat template                                             */
     uint64_t parameters, file_bytes, weight_bytes;   /* of the file's tensors; of the weights in memory     */

@@ -93,7 +93,9 @@ static stretto_status cut_attention(struct source *s, size_t i, uint64_t layer, 
     if (!size_in(s, ".embedding_length", 0, &width)
         || !size_in(s, ".attention.head_count", layer, &heads) || heads == 0)
         return STRETTO_OK; /* a vocabulary, or sizes that are none; the builder says which */
-    uint64_t heads_kv = heads, key = width / heads;
+    uint64_t heads_kv = heads, first = heads, key;
+    if (!size_in(s, ".attention.head_count", 0, &first) || first == 0) return STRETTO_OK;
+    key = width / first;                               /* heads are as large as the first layer's */
     if (!size_in(s, ".attention.head_count_kv", layer, &heads_kv)
         || !size_in(s, ".attention.key_length", layer, &key)) return STRETTO_OK;
     enum { MOST = 1 << 24 };                           /* so that no sum below overflows */

@@ -173,6 +173,7 @@ def tensors(stretto):
             extra = next(n for n in w if ".1." in n).rsplit(".", 2)[0]
             files.write_hf(hf, cfg, vocab, {**w, extra + ".sinks.weight": one}, "single", "F32")
             refused(stretto, f"{family} folder with an unknown tensor", hf, "sinks")
+        layers(stretto, d)
         fused(stretto, d)
         biases_and_words(stretto, d)
         heads(stretto, d)
@@ -199,6 +200,26 @@ def converted(stretto, d):
               f"{name}: converted and written differ {b[1]} {c[1]}")
         if not fam.pairs:
             check(a[0] == b[0], f"{name}: folder and converted differ {a[1]}")
+
+
+def layers(stretto, d):
+    """Sizes said for each layer: what cannot be is refused by its key (what can is golden.families' to compare)."""
+    cfg, vocab, w = model("llama")
+    path = os.path.join(d, "layers.gguf")
+    for key, value, word in (("feed_forward_length", [160, 96], "has 2 elements; expected one for each of 3 layers"),
+                             ("feed_forward_length", [160, -1, 96], "is -1 in layer 1"),
+                             ("attention.head_count", [4, 0, 4], "is 0 in layer 1; expected 1 to"),
+                             ("attention.head_count", [4, 3, 4], "3 heads cannot share 2"),
+                             ("attention.head_count", [4, 8, 4], "blk.1.attn_q.weight"),
+                             ("attention.head_count_kv", [2, 1, 2], "head_count_kv differs between layers"),
+                             ("attention.key_length", [16, 8, 16], "key_length differs between layers"),
+                             ("attention.sliding_window", [5, 9, 7], "sliding_window differs between layers")):
+        def plant(g):
+            t = gguf.GGUFValueType
+            g.kv_data[0]["llama." + key] = gguf.GGUFValue(value, t.ARRAY, t.INT32)
+
+        files.write_gguf(path, cfg, vocab, w, more=plant)
+        refused(stretto, f"{key} {value}", path, word)
 
 
 def fused(stretto, d):

@@ -20,7 +20,7 @@ REFUSED = {
     "rope longrope": ("longrope",),
     "rope unknown": ("ntk",),
     "no base": ("freq_base",),          # gemma3: 1e6 to its authors, 10000 to llama.cpp
-    "layers differ": ("differs between layers",),
+    "kv heads differ": ("head_count_kv differs between layers",),
     "logit scale": ("logit_scale",),
 }
 NOT_LLAMA_CPP = {
@@ -30,6 +30,7 @@ NOT_LLAMA_CPP = {
     "no scaling by a factor": "llama.cpp forgets rope.scaling.type none in windowed layers of gemma2",
     "length of a scaling": "llama.cpp's gemma3 lengthens windowed layers too, which are not scaled",
     "own head": "llama.cpp's gemma2 knows no head but the embedding",
+    "layers differ": "llama.cpp's loaders of these architectures take all layers for as large as the first",
     "tied": "not every architecture of llama.cpp can do without a head of its own",
     "base of windows": "not every architecture of llama.cpp obeys it (olmo2 reads it and turns by the other)",
 }
@@ -215,7 +216,7 @@ def put_sizes(f):
             f.put(key, "uint32s", [f.keys[f"{f.arch}.{key}"][1]] * layers)
             if layers > 1 and f.maybe(0.15):
                 f.keys[f"{f.arch}.{key}"][1][-1] *= 2
-                f.has("layers differ")
+                f.has("kv heads differ" if key.endswith("_kv") else "layers differ")
     rot = hd
     if f.arch == "phi3" and f.maybe(0.5):
         rot = f.pick(4, hd)
@@ -227,6 +228,12 @@ def put_sizes(f):
     if f.maybe(0.15):                   # the other kind's, by savers that write everything
         f.f32("attention.layer_norm_rms_epsilon" if f.arch == "gpt2" else "attention.layer_norm_epsilon", 0.0)
     return heads, kv, hd, width, feed, layers, context, rot
+
+
+def in_layer(f, key, i, fallback):
+    """A size of layer i."""
+    value = f.keys.get(f"{f.arch}.{key}", ("", fallback))[1]
+    return value[i] if isinstance(value, list) else value
 
 
 def put_strangers(f):
@@ -263,7 +270,8 @@ def make(seed):
     put_caps(f)
     put_strangers(f)
     f.u32("vocab_size", f.vocab)
-    d = heads * hd
+    if "layers differ" in f.features and f"{f.arch}.attention.head_count_kv" not in f.keys:
+        f.u32("attention.head_count_kv", kv)                        # else each layer has as many as heads
     gemma, later = row.gemma, f.arch in LATER
     f.draw("token_embd.weight", (f.vocab, width), "plain")
     q_bias = f.arch == "gpt2" or row.qkv_bias or f.maybe(0.25)
@@ -286,6 +294,8 @@ def make(seed):
         f.draw("position_embd.weight", (context, width), "plain")
     for i in range(layers):
         b = f"blk.{i}."
+        heads, feed = in_layer(f, "attention.head_count", i, heads), in_layer(f, "feed_forward_length", i, feed)
+        d = heads * hd
         if row.norms != "output":
             norm(b + "attn_norm", width)
             norm(b + "ffn_norm", width)

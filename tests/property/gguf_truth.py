@@ -18,9 +18,12 @@ class Keys:
         return default if f is None else f.contents()
 
     def size(self, key, default=None):
-        """A number, or one for each layer, all alike."""
+        """A number of the first layer, where there is one for each."""
+        return self.in_layer(key, 0, default)
+
+    def in_layer(self, key, i, default=None):
         v = self.get(key, default)
-        return v[0] if isinstance(v, list) else v
+        return v[i] if isinstance(v, list) else v
 
 
 def read(path):
@@ -86,7 +89,8 @@ def plan(path):
     base = k.get("rope.freq_base", 10000.0)
     for i in range(k.get("block_count")):
         b = f"blk.{i}."
-        layer = Layer(o=pair(b + "attn_output"), down=pair(b + "ffn_down"))
+        heads = k.in_layer("attention.head_count", i)
+        layer = Layer(heads=heads, o=pair(b + "attn_output"), down=pair(b + "ffn_down"))
         if row.norms != "output":
             layer.norm1, layer.norm2 = pair(b + "attn_norm"), pair(b + "ffn_norm")
         if gpt2 or row.fused:
