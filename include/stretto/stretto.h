@@ -9,7 +9,8 @@
  * Every fallible function returns a stretto_status (0 = success); results come through out pointers,
  * which are set to NULL or 0 on failure; words for people come through an `err` buffer, or from
  * stretto_session_error() once there is a session.
- * The library never exits, aborts or prints: set a log callback to hear what it has to say. */
+ * The library never exits, aborts or prints. What is worth saying beside a success goes to the log
+ * callbacks of stretto_model_options and stretto_chat_options. */
 #ifndef STRETTO_STRETTO_H
 #define STRETTO_STRETTO_H
 #include <stddef.h>
@@ -68,7 +69,9 @@ typedef struct stretto_model_options {
     const char *cpu;                 /* ceiling of the kernels ("avx2"); NULL: $STRETTO_CPU, else none      */
     /* done and total in bytes; called from the thread that opens */
     void (*progress)(void *user, uint64_t done, uint64_t total);
-    /* what the library wants to say, one line without newline; from the thread that opens */
+    /* what is worth knowing of a model that opens, one line without newline, from the thread that opens:
+     * a tokenizer that had to be guessed, a side of the model that is left out, a chat template that
+     * cannot be used */
     void (*log)(void *user, const char *line);
     void *user;
     const volatile int *cancel;      /* non-zero stops the loading with E_CANCEL; NULL: never              */

@@ -34,6 +34,16 @@ stretto_status say(stretto_status s, const struct error *e, char *err, size_t er
     return s;
 }
 
+/* Said when the model opens, since the first conversation may come much later. */
+static void tell_of_chat(const struct chat *c, const stretto_model_options *o)
+{
+    const char *why = c ? chat_trouble(c) : NULL;
+    char line[700];
+    if (!why || !o->log) return;
+    snprintf(line, sizeof line, "conversations with this model will be refused: %s", why);
+    o->log(o->user, line);
+}
+
 stretto_status stretto_model_open(stretto_model **out, const char *path,
                                   const stretto_model_options *opt, char *err, size_t err_size)
 {
@@ -58,6 +68,7 @@ stretto_status stretto_model_open(stretto_model **out, const char *path,
                                         .cancel = o.cancel};
         if (s == STRETTO_OK) s = model_open(&m->model, path, &mo, &e);
         if (s == STRETTO_OK) s = chat_open(&m->chat, m->model->tokenizer, &e);
+        if (s == STRETTO_OK) tell_of_chat(m->chat, &o);
     }
     if (s != STRETTO_OK) stretto_model_close(m);
     else *out = m;

@@ -99,6 +99,7 @@ static stretto_status add_tensor(void *ctx, const struct st_tensor *from, struct
     keep_promise(f, from->name, from->name_n);
     switch (hf_translate(&f->config, from->name, from->name_n, name)) {
     case HF_IGNORED: return STRETTO_OK;
+    case HF_OTHER_SIDE: f->s->n_other_side++; return STRETTO_OK;
     case HF_UNKNOWN:
         return fail(err, STRETTO_E_UNSUP,
                     "%s: tensor %.100s belongs to no part of a %s model that is "

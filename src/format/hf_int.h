@@ -52,7 +52,8 @@ stretto_status hf_config_read(struct source *s, struct hf_config *out, struct er
 struct hf_pooling { int kind; bool normalize; char refusal[240]; };   /* kind -1: nothing */
 stretto_status hf_pooling_read(const struct source *s, struct hf_pooling *out, struct error *err);
 
-enum hf_fate { HF_USED, HF_IGNORED, HF_UNKNOWN };
+/* HF_OTHER_SIDE: of a model that also sees, whose text side is used. */
+enum hf_fate { HF_USED, HF_IGNORED, HF_OTHER_SIDE, HF_UNKNOWN };
 /* `to` gets the GGUF name (at most MAX_NAME_LENGTH bytes). */
 enum hf_fate hf_translate(const struct hf_config *c, const char *name, size_t n,
                           char to[MAX_NAME_LENGTH + 1]);

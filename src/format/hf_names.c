@@ -61,17 +61,17 @@ static const char *const prefixes[] = { "language_model.", "model.", "transforme
 
 /* Parts that take no part in computing the answer: caches of constants, training heads, and the
  * image side of models whose text side is used. `encoder`: of bert only. */
-static const struct { const char *start, *end; bool encoder;
+static const struct { const char *start, *end; bool encoder; enum hf_fate fate;
 } ignored[] = {
-    { "", ".rotary_emb.inv_freq", false },
-    { "", ".attn.bias", false },
-    { "", ".attn.masked_bias", false },
-    { "vision_tower.", "", false },
-    { "vision_model.", "", false },
-    { "multi_modal_projector.", "", false },
-    { "embeddings.position_ids", "", true },
-    { "pooler.", "", true },
-    { "cls.", "", true },
+    { "", ".rotary_emb.inv_freq", false, HF_IGNORED },
+    { "", ".attn.bias", false, HF_IGNORED },
+    { "", ".attn.masked_bias", false, HF_IGNORED },
+    { "vision_tower.", "", false, HF_OTHER_SIDE },
+    { "vision_model.", "", false, HF_OTHER_SIDE },
+    { "multi_modal_projector.", "", false, HF_OTHER_SIDE },
+    { "embeddings.position_ids", "", true, HF_IGNORED },
+    { "pooler.", "", true, HF_IGNORED },
+    { "cls.", "", true, HF_IGNORED },
 };
 
 static bool starts(const char *s, const char *with) { return strncmp(s, with, strlen(with)) == 0; }
@@ -126,7 +126,7 @@ enum hf_fate hf_translate(const struct hf_config *c, const char *name, size_t n,
         }
     for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
         if (starts(rest, ignored[i].start) && ends(rest, ignored[i].end)
-            && (!ignored[i].encoder || c->family->encoder)) return HF_IGNORED;
+            && (!ignored[i].encoder || c->family->encoder)) return ignored[i].fate;
 
     const char *tail = ends(rest, ".weight") || ends(rest, ".gamma") ? ".weight"
                        : ends(rest, ".bias") || ends(rest, ".beta") ? ".bias" : NULL;

@@ -146,6 +146,8 @@ const char *source_path(const struct source *s) { return s->path; }
 const char *source_format(const struct source *s) { return s->format; }
 const char *source_arch(const struct source *s) { return s->arch; }
 bool source_rope_halves(const struct source *s) { return s->rope_halves; }
+size_t source_other_side(const struct source *s) { return s->n_other_side; }
+
 bool source_norm_plus_one(const struct source *s) { return s->norm_plus_one; }
 
 size_t source_tensor_count(const struct source *s) { return s->n_tensors; }

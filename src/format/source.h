@@ -45,6 +45,9 @@ const char *source_arch(const struct source *s);
 /* True when q/k weights are stored for rotation by halves (Hugging Face llama) although the
  * family's GGUF files store them for adjacent pairs. */
 bool source_rope_halves(const struct source *s);
+/* How many tensors were left out because they belong to the side that sees, of a model whose text side is
+ * used. */
+size_t source_other_side(const struct source *s);
 /* True when RMS norms are stored as w although their output is scaled by w + 1 (Gemma in Hugging
  * Face folders; its GGUF files store w + 1). */
 bool source_norm_plus_one(const struct source *s);

@@ -61,6 +61,7 @@ struct source {
     char arch[64];
     bool rope_halves, norm_plus_one;
     bool window_usual;                  /* models of the family have windows, and all programs know it */
+    size_t n_other_side;                /* tensors that were left out as those of a side that sees */
     const char *pooling_refusal;        /* what a folder asks for and nobody does; NULL: nothing */
     struct file_map *maps;              /* weight files */
     size_t n_maps;

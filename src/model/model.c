@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 
 /* Norm weights that the file stores minus one (gemma in Hugging Face folders). */
@@ -128,6 +129,19 @@ static stretto_status open_into(struct model *m, const char *path,
     return s == STRETTO_OK ? s : fail(err, s, "%s", why.text);
 }
 
+/* What is worth knowing of a model that opens: what was guessed, and what was left out. */
+static void tell(const struct model *m, const struct model_open_options *o)
+{
+    const char *warning = m->tokenizer ? tokenizer_warning(m->tokenizer) : NULL;
+    size_t left_out = source_other_side(m->source);
+    char line[200];
+    if (warning) o->log(o->ud, warning);
+    if (!left_out) return;
+    snprintf(line, sizeof line, "the model also sees, but it is used with text alone: the %zu tensors of "
+             "its image side are left out", left_out);
+    o->log(o->ud, line);
+}
+
 stretto_status model_open(struct model **out, const char *path, const struct model_open_options *o,
                           struct error *err)
 {
@@ -137,8 +151,7 @@ stretto_status model_open(struct model **out, const char *path, const struct mod
     double begin = clock_seconds();
     stretto_status s = open_into(m, path, o, err);
     m->load_seconds = clock_seconds() - begin;
-    const char *warning = s == STRETTO_OK && m->tokenizer ? tokenizer_warning(m->tokenizer) : NULL;
-    if (warning && o->log) o->log(o->ud, warning);
+    if (s == STRETTO_OK && o->log) tell(m, o);
     if (s != STRETTO_OK) model_close(m);
     else *out = m;
     return s;

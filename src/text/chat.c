@@ -225,6 +225,8 @@ stretto_status chat_open_text(struct chat **out, const struct tokenizer *t, cons
     return STRETTO_OK;
 }
 
+const char *chat_trouble(const struct chat *c) { return c->template ? NULL : c->why.text; }
+
 void chat_close(struct chat *c)
 {
     if (!c) return;

@@ -24,6 +24,8 @@ stretto_status chat_open(struct chat **out, const struct tokenizer *t, struct er
 /* The same of a template that stands elsewhere, or of another one of the model's. */
 stretto_status chat_open_text(struct chat **out, const struct tokenizer *t, const char *p, size_t n,
                               struct error *err);
+/* Why the template cannot be used for any conversation; NULL when it can. */
+const char *chat_trouble(const struct chat *c);
 void chat_close(struct chat *c);                                         /* NULL is fine */
 
 /* Appends the conversation to *text, with the opening of an answer when `answer`. Malformed bytes become

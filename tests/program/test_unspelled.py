@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""What a vocabulary leaves open is said aloud: a GGUF file without a pre-tokenizer, bytes that no token spells.
+"""What a model leaves open is said aloud: a GGUF file without a pre-tokenizer, bytes that no token spells, a chat
+template that cannot be used, a side that is left out.
 
     test_unspelled.py STRETTO LOG_CHECK
 
@@ -24,7 +25,7 @@ def letters():
     return {**{b: chr(b) for b in own}, **{b: chr(256 + i) for i, b in enumerate(others)}}
 
 
-def byte_bpe(path, pre, without=()):
+def byte_bpe(path, pre, without=(), template=None):
     w = GGUFWriter(path, "gpt2")
     tokens = [c for b, c in letters().items() if b not in without] + ["ab"]
     w.add_tokenizer_model("gpt2")
@@ -32,6 +33,8 @@ def byte_bpe(path, pre, without=()):
         w.add_tokenizer_pre(pre)
     w.add_token_list(tokens)
     w.add_token_merges(["a b"])
+    if template:
+        w.add_chat_template(template)
     finish(w)
 
 
@@ -42,6 +45,19 @@ def characters(folder):
     with open(os.path.join(folder, "tokenizer.json"), "w") as f:
         json.dump({"added_tokens": [], "normalizer": None, "pre_tokenizer": None, "post_processor": None,
                    "decoder": {"type": "Fuse"}, "model": model}, f)
+
+
+def seeing_folder(folder):
+    """A model that also sees: its tokenizer, its configuration and two tensors of its image side."""
+    characters(folder)
+    with open(os.path.join(folder, "config.json"), "w") as f:
+        json.dump({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text", "vocab_size": 3},
+                   "vision_config": {"hidden_size": 4}}, f)
+    names = "model.vision_tower.vision_model.post_layernorm.weight", "multi_modal_projector.mm_soft_emb_norm.weight"
+    header = json.dumps({n: {"dtype": "F32", "shape": [4], "data_offsets": [16 * i, 16 * i + 16]}
+                         for i, n in enumerate(names)}).encode()
+    with open(os.path.join(folder, "model.safetensors"), "wb") as f:
+        f.write(len(header).to_bytes(8, "little") + header + bytes(32))
 
 
 def finish(w):
@@ -73,6 +89,16 @@ def main():
         byte_bpe(holes, "gpt-2", (0xE4, 0x07))
         characters(folder)
         tokenize = [stretto, "tokenize", "--json", "-m"]
+        broken, seeing = os.path.join(tmp, "broken.gguf"), os.path.join(tmp, "seeing")
+        byte_bpe(broken, "gpt-2", template="{% for m in messages %}{{ m.content }}")
+        byte_bpe(os.path.join(tmp, "fine.gguf"), "gpt-2", template="{% for m in messages %}{{ m.content }}{% endfor %}")
+        seeing_folder(seeing)
+        for path, words in ((broken, "conversations with this model will be refused: chat template"),
+                            (seeing, "the 2 tensors of its image side are left out"),
+                            (os.path.join(tmp, "fine.gguf"), "")):
+            code, out, err = run([log_check, path])
+            check("what is said of it", code == 0 and words in out and bool(words) == bool(out) and not err, path,
+                  code, out, err)
         for path, warns in ((named, False), (nameless, True)):
             code, out, err = run(tokenize + [path], b"abc")
             check("tokenize", code == 0 and ("tokenizer.ggml.pre" in err) == warns and out, path, code, out, err)
