@@ -1,8 +1,8 @@
 /* Sub-commands are rows of a table. A row names its options, an option row says where its value
  * goes; parsing, help, man pages and completion all come from these rows.
  *
- * To add a command: write cmd_<name>.c with a `const struct command command_<name>`, and add a row
- * to command_table.c. */
+ * To add a command: write cmd_<name>.c with a `const struct command command_<name>`, and name it in
+ * commands.h (docs/recipes/command.md). */
 #ifndef STRETTO_COMMAND_H
 #define STRETTO_COMMAND_H
 #include "base/status.h"

@@ -1,8 +1,11 @@
-/* The rows that command_table.c lists; each lives in cmd_<name>.c. */
+/* The sub-commands, in the order people meet them: each is a row `command_<name>` in cmd_<name>.c. */
 #ifndef STRETTO_COMMANDS_H
 #define STRETTO_COMMANDS_H
 #include "stretto/command.h"
-extern const struct command command_run, command_chat, command_info, command_tokenize,
-    command_template, command_convert, command_bench, command_eval, command_embed, command_pull,
-    command_models, command_trace;
+#define COMMANDS(X)                                                                                \
+    X(run) X(chat) X(bench) X(eval) X(embed) X(trace)                                              \
+    X(info) X(tokenize) X(template) X(convert) X(pull) X(models)
+#define X(name) extern const struct command command_##name;
+COMMANDS(X)
+#undef X
 #endif
