@@ -12,7 +12,4 @@ struct writer *stretto_session_inside(stretto_session *s);
 /* What its texts taught an engine about guessing; NULL: no memory. */
 struct learned;
 struct learned *stretto_engine_learned(stretto_engine *e);
-/* What its sessions learned about the cost of rows. */
-struct step_costs;
-struct step_costs *stretto_engine_costs(stretto_engine *e);
 #endif

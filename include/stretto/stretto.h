@@ -136,14 +136,16 @@ typedef struct stretto_engine_options {
     uint32_t max_rows;               /* rows of a step; 0 = 512                                            */
     const char *cache;               /* "f16" (NULL), "bf16", "f32", "q8_0", "q8_0+q4_0" (keys, values)    */
     uint32_t strict;                 /* 1: one arithmetic for prompt and written rows                      */
+    uint32_t pool_tokens;            /* of the cache that sessions share; 0 = context * sessions, or what fits */
 } stretto_engine_options;
-#define STRETTO_ENGINE_OPTIONS_INIT { sizeof(stretto_engine_options), 0, 0, 0, 0, NULL, 0 }
+#define STRETTO_ENGINE_OPTIONS_INIT { sizeof(stretto_engine_options), 0, 0, 0, 0, NULL, 0, 0 }
 
 typedef struct stretto_engine_info {
     size_t size;
     uint32_t context, trained_context, sessions, max_rows, threads;
     uint32_t context_cut;            /* 1: less than trained, because more would not fit in memory         */
     uint64_t weight_bytes, buffer_bytes, cache_bytes;   /* the cache is touched as it is used               */
+    uint32_t pool_tokens;            /* that all sessions together can hold                                */
 } stretto_engine_info;
 
 /* What an engine would take, before opening it. err as in stretto_model_open. */

@@ -280,9 +280,9 @@ static int take_costs(struct run *r)
         r->costs[i] = (float)x;
     }
     if (!r->o->costs) return EXIT_DONE;
-    costs_fix(stretto_engine_costs(r->engine), r->costs);
+    costs_fix(engine_costs(stretto_engine_inside(r->engine)), r->costs);
     for (uint32_t n = 1; n <= COSTS_MOST; n++)
-        r->cost[n] = costs_ratio(stretto_engine_costs(r->engine), n);
+        r->cost[n] = costs_ratio(engine_costs(stretto_engine_inside(r->engine)), n);
     return EXIT_DONE;
 }
 

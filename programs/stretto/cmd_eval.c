@@ -1,6 +1,7 @@
 /* stretto eval: numbers about quality. ppl, kl, and the raw logits that other programs' checks
  * read. */
 #include "base/file.h"
+#include "engine/scheduler.h"
 #include "eval/eval.h"
 #include "stretto/commands.h"
 #include "stretto/experimental.h"
@@ -206,22 +207,23 @@ static int parse_ids(const char *text, int32_t **ids, size_t *n)
     return command_fail("eval", STRETTO_E_NOMEM, NULL);
 }
 
-/* All rows at once, given, as one chain. */
+/* All tokens as a prompt; what each answers. */
 static stretto_status all_rows(struct engine *e, const int32_t *ids, size_t n, float *out,
                                bool encoder, struct error *err)
 {
-    struct row *r = calloc(n, sizeof *r);
-    struct answer *a = calloc(n, sizeof *a);
-    stretto_status s = r && a ? STRETTO_OK : fail(err, STRETTO_E_NOMEM, "out of memory");
-    for (size_t i = 0; i < n && s == STRETTO_OK; i++)
-        r[i] = (struct row){0, ids[i], i ? (int32_t)i - 1 : ROW_COMMITTED, 1,
-                            encoder ? WANT_HIDDEN : WANT_LOGITS};
     const struct config *c = &engine_model(e)->config;
+    size_t width = encoder ? c->width : c->vocab;
+    struct answer *a = calloc(n, sizeof *a);
+    struct request r = { .wants = encoder ? WANT_HIDDEN : WANT_LOGITS, .room = (uint32_t)n, .places = a };
+    stretto_status s = a ? STRETTO_OK : fail(err, STRETTO_E_NOMEM, "out of memory");
+    for (size_t i = 0; i < n && a; i++) a[i].logits = a[i].hidden = out + i * width;
+    if (s == STRETTO_OK && n > engine_about(e)->context)
+        s = fail(err, STRETTO_E_FULL, "%zu tokens and a context of %u", n, engine_about(e)->context);
+    if (s == STRETTO_OK) s = engine_seq_open(e, &r.seq, err);
     if (s == STRETTO_OK) {
-        answers_place(a, r, n, out, encoder ? c->width : c->vocab);
-        s = engine_step(e, r, n, a, err);
+        engine_set(e, r.seq, ids, (uint32_t)n, 0);
+        s = request_run(e, &r, err);
     }
-    free(r);
     free(a);
     return s;
 }

@@ -352,6 +352,7 @@ static int open_trace(struct trace *t)
     stretto_status s = engine_open(&t->e, m, &eo, &err);
     if (s != STRETTO_OK) return command_fail("trace", s, err.text);
     engine_cancel(t->e, engine_flag_set, (void *)(uintptr_t)&interrupted);
+    engine_seq_open_all(t->e, NULL);
     uint32_t blocks = (t->how.tokens + block - 1) / block;
     t->answers = calloc(t->together, sizeof *t->answers);
     t->blocks = calloc(blocks, sizeof *t->blocks);

@@ -13,9 +13,8 @@ struct embedding {
     size_t count, width;
     enum pooling kind;
     bool normalize;
-    struct row *rows;                /* of a step */
-    struct answer *answers;
-    float *hidden;                   /* [rows][width]: what the rows of a step answer */
+    struct answer *places;           /* [rows] what the rows of a step answer */
+    float *hidden;                   /* [rows][width] */
     double *sum;                     /* [width] */
     float *out;
 };
@@ -67,41 +66,35 @@ static stretto_status cut(struct embedding *x, size_t most, int32_t **out)
     return STRETTO_OK;
 }
 
-static bool asks(const struct embedding *x, size_t i)
+/* One token's state, into sums or into the result. */
+static stretto_status take(void *ud, uint32_t at, const struct answer *a, struct error *err)
 {
-    return x->kind == POOLING_CLS ? i == 0 : x->kind == POOLING_LAST ? i + 1 == x->count : true;
-}
-
-/* The step's answers, those of tokens from `first` on, into sums or into the result. */
-static void take(struct embedding *x, size_t first, size_t n)
-{
-    if (x->kind == POOLING_NONE) {
-        memcpy(x->out + first * x->width, x->hidden, n * x->width * sizeof *x->out);
-        return;
-    }
-    for (size_t i = 0; i < n; i++)
-        for (size_t d = 0; d < x->width; d++) x->sum[d] += (double)x->hidden[i * x->width + d];
+    struct embedding *x = ((stretto_session *)ud)->embedding;
+    (void)err;
+    if (x->kind == POOLING_NONE)
+        memcpy(x->out + at * x->width, a->hidden, x->width * sizeof *x->out);
+    else
+        for (size_t d = 0; d < x->width; d++) x->sum[d] += (double)a->hidden[d];
+    return STRETTO_OK;
 }
 
 /* A text is one step, or of a causal model several. */
-static stretto_status read_text(struct embedding *x)
+static stretto_status read_text(struct embedding *x, size_t rows)
 {
-    size_t part = engine_about(x->e)->max_rows;
-    for (size_t at = 0, n; at < x->count; at += n) {
-        size_t n_asks = 0;
-        n = x->count - at < part ? x->count - at : part;
-        for (size_t i = 0; i < n; i++) {
-            bool ask = asks(x, at + i);
-            x->rows[i] = (struct row){ x->s->seq, x->ids[at + i], i ? (int32_t)i - 1 : ROW_COMMITTED, 1,
-                                       ask ? WANT_HIDDEN : WANT_NOTHING };
-            n_asks += ask;
-        }
-        answers_place(x->answers, x->rows, n, x->hidden, x->width);
-        TRY(engine_step(x->e, x->rows, n, x->answers, &x->s->err));
-        engine_commit(x->e, x->s->seq, (uint32_t)n);
-        take(x, at, n_asks);
-    }
-    return STRETTO_OK;
+    struct request r = session_request(x->s);
+    uint32_t n = (uint32_t)x->count;
+    r.wants = WANT_HIDDEN;
+    r.first = x->kind == POOLING_LAST ? n - 1 : 0;
+    r.end = x->kind == POOLING_CLS ? 1 : n;
+    r.room = (uint32_t)rows;
+    r.places = x->places;
+    r.answered = take;
+    for (size_t i = 0; i < rows; i++) x->places[i].hidden = x->hidden + i * x->width;
+    engine_set(x->e, x->s->seq, x->ids, n, 0);
+    x->s->embedding = x;
+    stretto_status s = request_run(x->e, &r, &x->s->err);
+    x->s->embedding = NULL;
+    return s;
 }
 
 static void finish(struct embedding *x)
@@ -119,21 +112,18 @@ static void finish(struct embedding *x)
 static stretto_status compute(struct embedding *x)
 {
     size_t rows = engine_about(x->e)->max_rows, n = x->count < rows ? x->count : rows;
-    x->rows = mem_zalloc(n, sizeof *x->rows);
-    x->answers = mem_zalloc(n, sizeof *x->answers);
+    x->places = mem_zalloc(n, sizeof *x->places);
     x->hidden = mem_alloc(n * x->width * sizeof *x->hidden);
     x->sum = mem_zalloc(x->width, sizeof *x->sum);
-    stretto_status s = x->rows && x->answers && x->hidden && x->sum
+    stretto_status s = x->places && x->hidden && x->sum
                            ? STRETTO_OK : fail(&x->s->err, STRETTO_E_NOMEM, "out of memory");
     engine_rewind(x->e, x->s->seq, 0);
     x->s->n_tokens = 0;
     x->s->answered = x->s->begun = false;
-    session_arm(x->s);
-    if (s == STRETTO_OK) s = read_text(x);
+    if (s == STRETTO_OK) s = read_text(x, n);
     engine_rewind(x->e, x->s->seq, 0);
     if (s == STRETTO_OK) finish(x);
-    mem_free(x->rows);
-    mem_free(x->answers);
+    mem_free(x->places);
     mem_free(x->hidden);
     mem_free(x->sum);
     return s;

@@ -4,7 +4,7 @@
 #include "decode/learned.h"
 #include "decode/stop.h"
 #include "engine/companion.h"
-#include "engine/writer.h"
+#include "engine/scheduler.h"
 #include "text/chat.h"
 
 struct stretto_model {
@@ -15,10 +15,10 @@ struct stretto_model {
 
 struct stretto_engine {
     struct engine *engine;
-    unsigned char *taken;            /* [sequences] 1: a session lives there  */
-    struct step_costs costs;         /* what its sessions learn about guessing */
-    struct learned learned;          /* and what its texts taught it           */
+    struct learned learned;          /* what its texts taught it           */
 };
+
+struct embedding;
 
 struct stretto_session {
     struct stretto_engine *engine;
@@ -33,10 +33,10 @@ struct stretto_session {
     struct head_file *heads;
     float *logits;                   /* [vocab], and the best token: of the prompt's last row    */
     int32_t best;
+    struct embedding *embedding;     /* that is being computed, or NULL */
     bool answered;     /* they are at hand, and nothing was picked from them                 */
-    bool begun;        /* the writer has the timeline; it may know more of it than we told   */
-    uint32_t n_tokens; /* the timeline: what the caller gave and was given         */
-    int32_t *tokens;   /* [context + 1]                                                      */
+    bool begun;        /* the writer is at work; the timeline may have more than we told     */
+    uint32_t n_tokens; /* of the timeline: what the caller gave and was given                */
     struct logit_bias *bias;
     int (*read)(void *user, size_t done, size_t total);   /* watches a prompt being read, or NULL */
     void *read_user;
@@ -48,8 +48,8 @@ struct stretto_session {
 /* The process's device for a ceiling of the kernels (NULL: none), and back: for each model once. */
 stretto_status shared_device_take(const char *level, struct device **out, struct error *err);
 void shared_device_give(struct device *d);
-/* Before steps of the session: its flags are the ones that end them. */
-void session_arm(stretto_session *s);
+/* A request on the session's sequence that its flags end; ud is the session. */
+struct request session_request(stretto_session *s);
 /* Copies the caller's struct over our defaults: an older caller's is shorter, a newer one's tail
  * must be zero. */
 stretto_status options_take(void *ours, size_t our_size, const void *theirs, struct error *err);

@@ -16,6 +16,7 @@ static stretto_status engine_options_of(const stretto_engine_options *opt, const
                                    .context = o.context,
                                    .sequences = o.sessions,
                                    .max_rows = o.max_rows,
+                                   .pool_tokens = o.pool_tokens,
                                    .strict = o.strict != 0 || m->reference,
                                    .cache = m->reference ? CACHE_F32 : CACHE_F16};
     if (o.cache && !cache_type_by_name(o.cache, &out->cache))
@@ -34,7 +35,8 @@ static void about(const struct engine_info *i, stretto_engine_info *out)
                              .context_cut = i->context_cut,
                              .weight_bytes = i->weights,
                              .buffer_bytes = i->buffers,
-                             .cache_bytes = i->pages};
+                             .cache_bytes = i->pages,
+                             .pool_tokens = i->pool_tokens};
     memcpy(out, &x, out->size < sizeof x ? out->size : sizeof x);
 }
 
@@ -62,12 +64,7 @@ stretto_status stretto_engine_open(stretto_engine **out, const stretto_model *m,
     stretto_status s =
         x ? engine_options_of(opt, m->model, &o, &e) : fail(&e, STRETTO_E_NOMEM, "out of memory");
     if (s == STRETTO_OK) s = engine_open(&x->engine, m->model, &o, &e);
-    if (s == STRETTO_OK) {
-        costs_init(&x->costs, m->model->device);
-        learned_init(&x->learned);
-        x->taken = mem_zalloc(engine_about(x->engine)->sequences, 1);
-        if (!x->taken) s = fail(&e, STRETTO_E_NOMEM, "out of memory");
-    }
+    if (s == STRETTO_OK) learned_init(&x->learned);
     if (s != STRETTO_OK) stretto_engine_close(x);
     else *out = x;
     return say(s, &e, err, err_size);
@@ -80,7 +77,6 @@ void stretto_engine_close(stretto_engine *e)
     if (!e) return;
     engine_close(e->engine);
     learned_close(&e->learned);
-    mem_free(e->taken);
     mem_free(e);
 }
 
@@ -100,20 +96,13 @@ static void take_all(stretto_session *s, struct arena *a)
 {
     const struct model *m = engine_model(s->engine->engine);
     s->logits = arena_take(a, m->config.vocab * sizeof *s->logits);
-    s->tokens =
-        arena_take(a, ((size_t)engine_about(s->engine->engine)->context + 1) * sizeof *s->tokens);
     sampler_plan(&s->sampler, a, m->config.vocab);
 }
 
 static stretto_status open_into(stretto_session *s, struct error *err)
 {
     stretto_engine *e = s->engine;
-    uint32_t n = engine_about(e->engine)->sequences, seq = 0;
-    while (seq < n && e->taken[seq]) seq++;
-    if (seq == n)
-        return fail(err, STRETTO_E_FULL, "the engine holds %u session%s already; open it for more",
-                    n, n > 1 ? "s" : "");
-    s->seq = (int32_t)seq;
+    TRY(engine_seq_open(e->engine, &s->seq, err));
     struct arena a = { 0 };
     take_all(s, &a);
     s->arena = (struct arena){ .base = mem_map(a.top), .cap = a.top };
@@ -124,12 +113,10 @@ static stretto_status open_into(stretto_session *s, struct error *err)
     TRY(buffer_reserve(&s->whole, 4096));
     TRY(buffer_reserve(&s->out, 8192));
     TRY(buffer_reserve(&s->stop.held, 8192));
-    e->taken[seq] = 1;
-    engine_rewind(e->engine, s->seq, 0);
     struct sampling greedy = { .top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64 };
     TRY(sampler_set(&s->sampler, &greedy, err));
     struct writer_options plain = { .most = 1 };
-    return writer_open(&s->writer, e->engine, s->seq, &s->sampler, &e->costs, &e->learned.calibration,
+    return writer_open(&s->writer, e->engine, s->seq, &s->sampler, &e->learned.calibration,
                        &plain, err);
 }
 
@@ -166,14 +153,10 @@ stretto_status stretto_session_open_model(stretto_session **out, const stretto_m
 void stretto_session_close(stretto_session *s)
 {
     if (!s) return;
-    engine_cancel(s->engine->engine, NULL, NULL);
     writer_close(s->writer);
     drafter_close(s->drafter);
     heads_close(s->heads);
-    if (s->seq >= 0 && s->tokens) {
-        engine_rewind(s->engine->engine, s->seq, 0);
-        s->engine->taken[s->seq] = 0;
-    }
+    if (s->seq >= 0) engine_seq_close(s->engine->engine, s->seq);
     mem_unmap(s->arena.base, s->arena.cap);
     mem_free(s->bias);
     buffer_done(&s->piece);
@@ -270,7 +253,7 @@ stretto_status stretto_session_decoding(stretto_session *s, const stretto_decodi
     o.setup.drafter = drafter_companion(drafter);
     o.setup.heads = heads_companion(heads);
     if (status == STRETTO_OK)
-        status = writer_open(&w, e->engine, s->seq, &s->sampler, &e->costs, &e->learned.calibration, &o,
+        status = writer_open(&w, e->engine, s->seq, &s->sampler, &e->learned.calibration, &o,
                              &s->err);
     if (status != STRETTO_OK) {
         drafter_close(drafter);
@@ -299,9 +282,10 @@ stretto_status stretto_session_decoded(const stretto_session *s, stretto_decoded
         if (s->decode.sources >> i & 1)
             x.sources[x.n_sources++] = (stretto_decode_source){
                 strategies[i]->name, c->proposed[i], c->sent[i], c->right[i] };
+    const struct step_costs *costs = engine_costs(s->engine->engine);
     for (uint32_t n = 1; n < sizeof x.cost / sizeof *x.cost; n++)
-        if (s->engine->costs.seen[n]) x.cost[n] = (float)costs_ratio(&s->engine->costs, n);
-    if (s->engine->costs.seen[1]) x.step_seconds = s->engine->costs.base;
+        if (costs->seen[n]) x.cost[n] = (float)costs_ratio(costs, n);
+    if (costs->seen[1]) x.step_seconds = costs->base;
     memcpy(out, &x, out->size < sizeof x ? out->size : sizeof x);
     return STRETTO_OK;
 }
@@ -311,7 +295,6 @@ struct learned *stretto_engine_learned(stretto_engine *e)
     return learned_of(e, NULL) == STRETTO_OK ? &e->learned : NULL;
 }
 
-struct step_costs *stretto_engine_costs(stretto_engine *e) { return &e->costs; }
 
 static uint64_t vocabulary_of(const stretto_engine *e)
 {
@@ -346,11 +329,6 @@ static bool is_encoder(const stretto_session *s)
     return engine_model(s->engine->engine)->graph.logits == GRAPH_NONE;
 }
 
-static uint8_t wants(const stretto_session *s)
-{
-    return sampler_is_greedy(&s->sampler) ? WANT_BEST : WANT_LOGITS;
-}
-
 stretto_status stretto_session_watch(stretto_session *s,
                                      int (*read)(void *user, size_t done, size_t total), void *user)
 {
@@ -367,15 +345,16 @@ stretto_status stretto_session_cancel(stretto_session *s, const volatile int *fl
     return STRETTO_OK;
 }
 
-static bool cancelled(void *session)
+static bool cancelled(void *ud)
 {
-    const stretto_session *s = session;
+    const stretto_session *s = ud;
     return (s->cancel && *s->cancel) || (s->cancel_here && *s->cancel_here);
 }
 
-void session_arm(stretto_session *s)
+struct request session_request(stretto_session *s)
 {
-    engine_cancel(s->engine->engine, s->cancel || s->cancel_here ? cancelled : NULL, s);
+    return (struct request){ .seq = s->seq, .ud = s,
+                             .cancel = s->cancel || s->cancel_here ? cancelled : NULL };
 }
 
 static stretto_status stopped(stretto_session *s, size_t at, size_t n)
@@ -384,23 +363,33 @@ static stretto_status stopped(stretto_session *s, size_t at, size_t n)
     return fail(&s->err, STRETTO_E_CANCEL, "stopped after reading %zu of the prompt's %zu tokens", at, n);
 }
 
-/* A step at a time, so that the watcher is called and may end it. */
-static stretto_status read_prompt(stretto_session *s, const int32_t *ids, size_t n)
+/* A turn at a time, so that the watcher is called and may end it. The last token's answer is kept. */
+static stretto_status read_prompt(stretto_session *s, uint32_t n)
 {
     struct engine *e = s->engine->engine;
-    struct answer last = { .logits = s->logits };
-    size_t part = engine_about(e)->max_rows;
-    for (size_t at = 0; at < n;) {
-        size_t k = n - at < part ? n - at : part;
-        bool whole = at + k == n;
-        stretto_status status = engine_feed(e, s->seq, ids + at, k, whole ? wants(s) : WANT_NOTHING,
-                                            &last, &s->err);
-        if (status == STRETTO_E_CANCEL) return stopped(s, at, n);
+    struct answer place = { .logits = s->logits };
+    struct request r = session_request(s);
+    r.wants = sampler_is_greedy(&s->sampler) ? WANT_BEST : WANT_LOGITS;
+    r.first = engine_known(e, s->seq) - 1;
+    r.room = 1;
+    r.places = &place;
+    uint32_t id, at = 0;
+    TRY(request_add(e, &r, &id, &s->err));
+    for (struct event x = { .done = false }; !x.done;) {
+        size_t events;
+        stretto_status status = engine_turn(e, &x, 1, &events, &s->err);
+        if (status != STRETTO_OK) request_cancel(e, id);
         TRY(status);
-        at += k;
-        if (s->read && s->read(s->read_user, at, n) && !whole) return stopped(s, at, n);
+        if (!events) continue;
+        at += x.read;
+        if (x.error.status == STRETTO_E_CANCEL) return stopped(s, at, n);
+        if (x.error.status != STRETTO_OK) return fail(&s->err, x.error.status, "%s", x.error.text);
+        if (s->read && x.read && s->read(s->read_user, at, n) && !x.done) {
+            request_cancel(e, id);
+            return stopped(s, at, n);
+        }
     }
-    s->best = last.best;
+    s->best = place.best;
     return STRETTO_OK;
 }
 
@@ -420,34 +409,55 @@ stretto_status stretto_session_sync(stretto_session *s, const int32_t *ids, size
                     "the prompt has %zu tokens and the context holds %u; shorten it or ask "
                     "for a larger context with -c",
                     count, context);
-    uint32_t keep = engine_reuse(s->engine->engine, s->seq, ids, count);
+    struct engine *e = s->engine->engine;
+    uint32_t n = (uint32_t)count, keep = engine_set(e, s->seq, ids, n, n - 1);
     s->answered = s->begun = false;
-    s->n_tokens = keep;
-    memcpy(s->tokens, ids, keep * sizeof *ids);
-    session_arm(s);
-    stretto_status status = read_prompt(s, ids + keep, count - keep);
+    stretto_status status = read_prompt(s, n - keep);
     if (status != STRETTO_OK) {
-        s->n_tokens = engine_length(s->engine->engine, s->seq);
-        memcpy(s->tokens, ids, s->n_tokens * sizeof *ids);
+        engine_rewind(e, s->seq, engine_length(e, s->seq));
+        s->n_tokens = engine_known(e, s->seq);
         return status;
     }
-    memcpy(s->tokens, ids, count * sizeof *ids);
-    s->n_tokens = (uint32_t)count;
+    s->n_tokens = n;
     s->answered = true;
     if (reused) *reused = keep;
     return STRETTO_OK;
 }
 
-/* The writer gets the timeline. After a change of sampling the last token is asked again. */
+/* The writer goes on behind what the caller knows. After a change of sampling the last token is asked
+ * again. */
 static stretto_status begin(stretto_session *s)
 {
+    struct engine *e = s->engine->engine;
     if (s->begun) return STRETTO_OK;
     if (s->n_tokens == 0)
         return fail(&s->err, STRETTO_E_ARG, "the session is empty; give it a prompt first");
-    engine_rewind(s->engine->engine, s->seq, s->n_tokens - 1);
-    writer_begin(s->writer, s->tokens, s->n_tokens);
+    engine_rewind(e, s->seq, s->n_tokens);
+    engine_forget(e, s->seq, s->n_tokens - 1);
+    writer_begin(s->writer);
     s->begun = true;
     return STRETTO_OK;
+}
+
+/* Turns until there is a token that the caller does not know. */
+static stretto_status write_some(stretto_session *s)
+{
+    struct engine *e = s->engine->engine;
+    struct request r = session_request(s);
+    r.writer = s->writer;
+    uint32_t id;
+    TRY(request_add(e, &r, &id, &s->err));
+    struct event x = { .done = false };
+    while (!x.done && !x.wrote) {
+        size_t events;
+        stretto_status status = engine_turn(e, &x, 1, &events, &s->err);
+        if (status != STRETTO_OK) fail(&x.error, status, "%s", s->err.text);
+        if (status != STRETTO_OK) break;
+    }
+    request_cancel(e, id);
+    if (x.error.status == STRETTO_E_CANCEL) s->begun = false;   /* its guesses had no answer */
+    return x.error.status == STRETTO_OK ? STRETTO_OK
+                                        : fail(&s->err, x.error.status, "%s", x.error.text);
 }
 
 stretto_status stretto_session_next(stretto_session *s, int32_t *id)
@@ -455,30 +465,32 @@ stretto_status stretto_session_next(stretto_session *s, int32_t *id)
     if (!s || !id) return STRETTO_E_ARG;
     error_clear(&s->err);
     *id = -1;
-    uint32_t context = engine_about(s->engine->engine)->context;
+    struct engine *e = s->engine->engine;
+    uint32_t context = engine_about(e)->context;
     if (s->n_tokens >= context)
         return fail(&s->err, STRETTO_E_FULL, "the context of %u tokens is full", context);
     if (s->answered) {                   /* the prompt's last row */
         if (sampler_is_greedy(&s->sampler)) *id = s->best;
-        else TRY(sampler_pick(&s->sampler, s->logits, s->tokens, s->n_tokens, id, &s->err));
-        s->tokens[s->n_tokens++] = *id;
+        else TRY(sampler_pick(&s->sampler, s->logits, engine_tokens(e, s->seq), s->n_tokens, id, &s->err));
+        engine_push(e, s->seq, *id);
+        s->n_tokens++;
         s->answered = false;
         return begin(s);
     }
     TRY(begin(s));
     if (!writer_next(s->writer, id)) {
-        session_arm(s);
-        stretto_status status = writer_step(s->writer, &s->err);
-        if (status == STRETTO_E_CANCEL) s->begun = false;   /* its guesses had no answer */
-        TRY(status);
+        TRY(write_some(s));
         writer_next(s->writer, id);
     }
-    s->tokens[s->n_tokens++] = *id;
+    s->n_tokens++;
     return STRETTO_OK;
 }
 
 size_t stretto_session_length(const stretto_session *s) { return s ? s->n_tokens : 0; }
-const int32_t *stretto_session_tokens(const stretto_session *s) { return s ? s->tokens : NULL; }
+const int32_t *stretto_session_tokens(const stretto_session *s)
+{
+    return s ? engine_tokens(s->engine->engine, s->seq) : NULL;
+}
 const char *stretto_session_error(const stretto_session *s)
 {
     return s && s->err.status ? s->err.text : "";
@@ -551,7 +563,7 @@ static void remember(stretto_session *s, uint32_t from)
     strategy_find("suffix", 6, &suffix);
     if (!(s->decode.sources >> suffix & 1) || s->n_tokens < from + LEAD) return;
     uint32_t lead = from < LEAD ? from : LEAD;
-    suffix_store_add(&s->engine->learned.store, s->tokens + from - lead, s->n_tokens - from + lead);
+    suffix_store_add(&s->engine->learned.store, engine_tokens(s->engine->engine, s->seq) + from - lead, s->n_tokens - from + lead);
 }
 
 stretto_status stretto_session_generate(stretto_session *s, const stretto_generate_options *opt,

@@ -87,6 +87,43 @@ void costs_learn(struct step_costs *c, uint32_t rows, double seconds)
     if (++c->steps % 256 == 0) for (uint32_t n = 2; n <= COSTS_MOST; n++) c->seen[n] /= 2;
 }
 
+/* ---- what reading costs: rows of a prompt beside others ---- */
+
+static unsigned read_class(uint32_t given)
+{
+    unsigned k = 0;
+    while (given > 1 && k + 1 < COSTS_READS) {
+        given /= 2;
+        k++;
+    }
+    return k;
+}
+
+/* Alone, given rows pay for one pass over the weights too, which is a plain step. */
+void costs_learn_reading(struct step_costs *c, uint32_t written, uint32_t given, double seconds)
+{
+    if (!given || !(seconds > 0) || !(c->base > 0)) return;
+    unsigned k = read_class(given);
+    double each = fmax(seconds - costs_of(c, written ? written : 1), 0) / given;
+    double rate = fmax(0.1, 1.0 / (1 + c->read_seen[k]));
+    double old = (double)c->read[k], off = old > 0 ? each / old - 1 : 0;
+    if (c->read_seen[k]) c->read[k] = (float)(old > 0 ? old * (1 + clamp(off, -0.5, 1) * rate) : each);
+    else c->read[k] = (float)each;
+    c->read_seen[k]++;
+}
+
+double costs_reading(const struct step_costs *c, uint32_t given)
+{
+    if (!(c->base > 0) || !given) return 0;
+    unsigned k = read_class(given), below = k, above = k;
+    while (below > 0 && !c->read_seen[below]) below--;
+    while (above + 1 < COSTS_READS && !c->read_seen[above]) above++;
+    if (c->read_seen[below]) k = below;
+    else if (c->read_seen[above]) k = above;
+    else return costs_ratio(c, given + 1) - 1;
+    return (double)c->read[k] * given / c->base;
+}
+
 /* ---- what guesses are worth ----------------------------------------------------------------- */
 
 /* A prior counts as so many tests; older tests fade so that about so many count. */
@@ -180,26 +217,18 @@ float controller_chances(const struct controller *c, unsigned source, float p[DR
     return c->choice.automatic ? FLOOR : 0;
 }
 
-/* The number of guesses of a weighed draft that promises the most tokens per plain step, `rate`, when
- * that is `margin` above none at all; `most` at most. What costly sources took is spent either way. */
-static uint32_t best_rows(const struct controller *c, const struct draft *d, uint32_t most,
-                          uint32_t besides, double margin, double *rate)
+/* The most tokens per plain step that a weighed draft promises. What costly sources took is spent
+ * either way. */
+static double best_rate(const struct controller *c, const struct draft *d)
 {
     float path[DRAFT_ROWS];
-    uint32_t n = draft_gains(d, path, most), best = 0;
-    /* Rows of others pay for the longer step too: they stand for a token each. */
-    double others = besides, gain = 1, top = (others + 1) / (costs_ratio(c->costs, besides + 1) +
-                                                             c->spent);
-    *rate = top;
-    top *= margin;
+    uint32_t n = draft_gains(d, path, c->most < DRAFT_ROWS ? c->most : DRAFT_ROWS);
+    double gain = 1, top = 1 / (1 + c->spent);
     for (uint32_t k = 1; k <= n; k++) {
         gain += (double)path[k - 1];
-        double r = (others + gain) / (costs_ratio(c->costs, besides + 1 + k) + c->spent);
-        if (r <= top) continue;
-        *rate = top = r;
-        best = k;
+        top = fmax(top, gain / (costs_ratio(c->costs, 1 + k) + c->spent));
     }
-    return best;
+    return top;
 }
 
 /* ---- asking what is costly ------------------------------------------------------------------
@@ -298,7 +327,7 @@ bool controller_asks(struct controller *c, unsigned source, void *state, const s
     a->read = 0;
     a->spend = INFINITY;
     if (!strategies[source]->price || !c->choice.automatic) return a->now = true;
-    double base = c->costs->base, tokens = (double)counts->tokens, rate;
+    double base = c->costs->base, tokens = (double)counts->tokens;
     if (!(base > 0)) return false;     /* the first step of all is the measure */
     a->spend = base * (FIRST_READ + READ_RATE * fmin(d->deepest, tokens));
     struct guess_price p = strategies[source]->price(state, t, a->spend);
@@ -309,7 +338,7 @@ bool controller_asks(struct controller *c, unsigned source, void *state, const s
         return false;
     }
     controller_weigh(c, d);
-    best_rows(c, d, c->most < DRAFT_ROWS ? c->most : DRAFT_ROWS, 0, 1, &rate);
+    double rate = best_rate(c, d);
     double plain = asking_worth(c, source, &p, 1);
     double worth = rate > 1 ? asking_worth(c, source, &p, rate) : plain;
     bool again = plain <= 0 && pause_is_over(&c->engine->asking[source]);
@@ -341,17 +370,83 @@ void controller_asked(struct controller *c, unsigned source, double seconds)
     if (c->costs->base > 0) c->spent += seconds / c->costs->base;
 }
 
+/* ---- one row budget for all ------------------------------------------------------------------ */
+
+static uint32_t most_rows(const struct bid *b)
+{
+    uint32_t most = b->controller->most < DRAFT_ROWS ? b->controller->most : DRAFT_ROWS;
+    return b->room < most ? b->room : most;
+}
+
+/* The rows that a bid sends whatever they are worth. */
+static uint32_t forced_rows(const struct bid *b)
+{
+    uint32_t most = most_rows(b), wanted = 0;
+    for (uint32_t i = 0; i < b->draft->n; i++) wanted += b->draft->node[i].wanted;
+    if (!b->controller->choice.automatic) wanted = b->draft->n;
+    return wanted < most ? wanted : most;
+}
+
+/* The bid with the best path that is not in yet; NULL: there is none. */
+static struct bid *next_best(struct bid *bids, size_t n)
+{
+    struct bid *best = NULL;
+    for (struct bid *b = bids; b < bids + n; b++)
+        if (b->taken < b->n_gains && (!best || b->gains[b->taken] > best->gains[best->taken]))
+            best = b;
+    return best;
+}
+
+/* R(m) = (certain rows + gains of the m best paths) / (time of all rows + time spent on guessing), for
+ * every m: costs have steps where kernels change. Rows of others pay for the longer step too: they
+ * stand for a token each. */
+static void share(struct bid *bids, size_t n, uint32_t room, uint32_t rows)
+{
+    const struct step_costs *costs = bids[0].controller->costs;
+    double gain = rows, spent = 0, credit = 0;
+    for (struct bid *b = bids; b < bids + n; b++) {
+        const struct controller *c = b->controller;
+        bool automatic = c->choice.automatic;
+        b->n_gains = automatic ? draft_gains(b->draft, b->gains, most_rows(b)) : 0;
+        b->taken = 0;
+        if (!automatic) rows += b->rows;
+        spent += c->spent;
+        credit += c->credit;
+    }
+    double margin = (double)MARGIN + clamp(-credit * 0.05, 0, 0.5);
+    double top = margin * gain / (costs_ratio(costs, rows) + spent);
+    for (uint32_t k = 1; k <= room; k++) {
+        struct bid *next = next_best(bids, n);
+        if (!next) break;
+        gain += (double)next->gains[next->taken++];
+        double r = gain / (costs_ratio(costs, rows + k) + spent);
+        if (r <= top) continue;
+        top = r;
+        for (struct bid *b = bids; b < bids + n; b++)
+            if (b->taken > b->rows) b->rows = b->taken;
+    }
+}
+
+void controllers_share(struct bid *bids, size_t n, uint32_t room, uint32_t besides)
+{
+    uint32_t fixed = 0, left = room;
+    for (struct bid *b = bids; b < bids + n; b++) {
+        b->rows = forced_rows(b);
+        if (!b->controller->choice.automatic) fixed += b->rows;
+    }
+    if (fixed < room) share(bids, n, room - fixed, besides + (uint32_t)n);
+    for (struct bid *b = bids; b < bids + n; b++) {
+        if (b->rows > left) b->rows = left;
+        left -= b->rows;
+    }
+}
+
 uint32_t controller_rows(struct controller *c, const struct draft *d, uint32_t room,
                          uint32_t besides)
 {
-    uint32_t most = c->most < DRAFT_ROWS ? c->most : DRAFT_ROWS, wanted = 0;
-    double rate;
-    if (room < most) most = room;
-    if (!c->choice.automatic) return d->n < most ? d->n : most;
-    for (uint32_t i = 0; i < d->n; i++) wanted += d->node[i].wanted;
-    uint32_t best = best_rows(c, d, most, besides,
-                              (double)MARGIN + clamp(-c->credit * 0.05, 0, 0.5), &rate);
-    return best > wanted ? best : wanted < most ? wanted : most;
+    struct bid b = { .controller = c, .draft = d, .room = room };
+    controllers_share(&b, 1, room, besides);
+    return b.rows;
 }
 
 static void count_test(float *hits, float *tests, bool hit, float memory)
@@ -391,7 +486,7 @@ static void learn_asked(struct controller *c, unsigned s, uint32_t made, uint32_
     if (won + c->asked[s].read / base >= 0) who[0]->pause = who[0]->wait = 0;
 }
 
-void controller_learn(struct controller *c, const struct outcome *o)
+void controller_learn(struct controller *c, const struct outcome *o, double price)
 {
     const struct draft *d = o->draft;
     const int32_t *truth = o->now.tokens + o->now.n - o->n_path - 1;
@@ -439,7 +534,7 @@ void controller_learn(struct controller *c, const struct outcome *o)
     t->rows += d->n_sent;
     t->accepted += o->n_path;
     t->by_rows[d->n_sent + 1]++;
-    double won = d->n_sent ? (double)known - costs_ratio(c->costs, d->n_sent + 1) : 0;
+    double won = d->n_sent ? (double)known - 1 - price : 0;
     c->credit = 0.97 * c->credit + won;
     c->spent = 0;
 }

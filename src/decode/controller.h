@@ -13,7 +13,7 @@
 #include "backend/backend.h"
 #include "decode/strategy.h"
 
-enum { COSTS_MOST = DRAFT_ROWS + 1 };  /* rows of a step that are told apart */
+enum { COSTS_MOST = DRAFT_ROWS + 1, COSTS_READS = 12 };  /* rows of a step that are told apart */
 
 /* What steps cost here, by number of rows; one for an engine, shared by its sequences. The seconds
  * of one row drift with the length of the text and with the machine; the ratios hardly do. */
@@ -22,6 +22,8 @@ struct step_costs {
     float prior[COSTS_MOST + 1];       /* [n] t(n) / t(1) before anything is measured     */
     float factor[COSTS_MOST + 1];      /* what was measured, over the prior               */
     uint32_t seen[COSTS_MOST + 1], steps;
+    float read[COSTS_READS];           /* [k] seconds that each of 2^k.. given rows added  */
+    uint32_t read_seen[COSTS_READS];
     bool fixed;                        /* another machine's ratios: nothing is learned    */
 };
 /* Begins with what the device says of itself. */
@@ -32,6 +34,10 @@ enum { COSTS_POINTS = 6 };
 void costs_fix(struct step_costs *c, const float at[COSTS_POINTS]);
 /* Robust against single slow steps (a stolen core). */
 void costs_learn(struct step_costs *c, uint32_t rows, double seconds);
+/* `given` rows beside `written` others, or alone. */
+void costs_learn_reading(struct step_costs *c, uint32_t written, uint32_t given, double seconds);
+/* Plain steps that so many given rows add to a step; 0: none was measured yet. */
+double costs_reading(const struct step_costs *c, uint32_t given);
 /* t(n) / t(1) as believed now, and seconds (0: unknown). */
 double costs_ratio(const struct step_costs *c, uint32_t rows);
 double costs_of(const struct step_costs *c, uint32_t rows);
@@ -94,10 +100,23 @@ float controller_chances(const struct controller *c, unsigned source, float p[DR
 void controller_asked(struct controller *c, unsigned source, double seconds);
 /* Gives every node of the draft its chance by the evidence of all sources, and weighs the draft. */
 void controller_weigh(struct controller *c, struct draft *d);
-/* How many nodes of the weighed draft to send, at most `room`; `besides`: rows of other sequences in
- * the same step. */
+/* What one sequence might send in a step that many share. */
+struct bid {
+    struct controller *controller;
+    const struct draft *draft;         /* weighed                                            */
+    uint32_t room;                     /* guess rows at most                                 */
+    uint32_t rows;                     /* out: how many nodes of the draft to send           */
+    float gains[DRAFT_ROWS];           /* of controllers_share: its paths, descending        */
+    uint32_t n_gains, taken;
+};
+/* Shares out the guess rows of one step, at most `room`, over all bids: as many, best paths first, as
+ * promise the most tokens per second of the whole step. Each bid has one certain row in it; `besides`:
+ * further rows of others. What must be sent (not `auto`, or wanted) comes first. */
+void controllers_share(struct bid *bids, size_t n, uint32_t room, uint32_t besides);
+/* The same for one alone. */
 uint32_t controller_rows(struct controller *c, const struct draft *d, uint32_t room,
                          uint32_t besides);
-/* Learns from a verified step which proposals proved right. */
-void controller_learn(struct controller *c, const struct outcome *o);
+/* Learns from a verified step which proposals proved right. `price`: what its guess rows added to the
+ * step, in plain steps. */
+void controller_learn(struct controller *c, const struct outcome *o, double price);
 #endif

@@ -269,6 +269,8 @@ static stretto_status open_into(struct drafter *d, struct engine *target, const 
     a = (struct arena){ .base = d->memory, .cap = d->bytes };
     take_all(d, &a);
     TRY(engine_open(&d->engine, draft, &o, err));
+    int32_t seq;                       /* 0 */
+    TRY(engine_seq_open(d->engine, &seq, err));
     for (int32_t n = 0; n < PROBES && (uint32_t)n + 1 < d->own_context; n++) {
         if (n < 2) costs_init(&d->costs, draft->device);
         TRY(feed(d, &n, 1, err));

@@ -1,39 +1,6 @@
-#include "engine/engine.h"
+#include "engine/engine_int.h"
 #include "base/memory.h"
 #include <string.h>
-
-/* last_row, last_rows: its rows of the last call of engine_step. */
-struct sequence {
-    struct cache_seq cache;
-    int32_t *tokens;
-    uint32_t last_row, last_rows;
-    bool here;                       /* has rows in the call that is being looked at */
-};
-
-struct engine {
-    const struct model *model;
-    struct device *device;           /* the model's */
-    struct program *program;
-    struct cache cache;
-    struct sequence *seqs;
-    struct engine_info info;
-    void *memory;
-    size_t bytes;
-    /* the last call of engine_step, [max_rows] by its rows */
-    int32_t *sent;                   /* the row's place in the step; -1: it was not sent */
-    stretto_status *status;
-    /* the arrays of the step (graph/step.h), [max_rows] by place */
-    int32_t *token, *position, *seq, *slot, *parent, *ask_row;
-    uint8_t *given, *ask_wants;
-    struct step_seq *step_seqs;      /* [sequences] */
-    int32_t *page_at;                /* [sequences] */
-    struct answer **ask_answer;      /* [max_rows] by ask */
-    int32_t *path;                   /* [max_rows] slots of a path that is accepted */
-    struct row *feed;                /* [max_rows] */
-    struct answer *feed_answers;     /* [max_rows] */
-    bool (*cancel)(void *ud);        /* see engine_cancel */
-    void *cancel_ud;
-};
 
 enum { DEFAULT_ROWS = 512 };
 
@@ -46,8 +13,8 @@ static uint32_t pages_for(uint64_t tokens)
 static struct program_limits limits_of(const struct engine_info *i, const struct engine_options *o)
 {
     uint32_t seq_pages = pages_for(i->context) + 1;
-    uint64_t pool = o->pool_tokens ? pages_for(o->pool_tokens) + i->sequences
-                                   : (uint64_t)seq_pages * i->sequences;
+    uint64_t whole = (uint64_t)seq_pages * i->sequences, pool = pages_for(i->pool_tokens) + i->sequences;
+    if (pool > whole) pool = whole;
     return (struct program_limits){ .max_rows = i->max_rows, .max_asks = i->max_rows,
                                     .max_pages = (uint32_t)pool, .max_seq_pages = seq_pages,
                                     .cache = o->cache, .strict = o->strict,
@@ -74,21 +41,28 @@ static stretto_status plan(const struct model *m, const struct engine_options *o
     if (i->max_rows > i->context * i->sequences) i->max_rows = i->context * i->sequences;
     if (m->graph.bidirectional) i->max_rows = i->context; /* a text is seen whole, in one step */
     struct program_bytes b;
+    uint64_t all = (uint64_t)i->context * i->sequences;
+    i->pool_tokens = o->pool_tokens ? o->pool_tokens : all < UINT32_MAX / 2 ? (uint32_t)all : UINT32_MAX / 2;
     *l = limits_of(i, o);
     TRY(device_plan(m->device, &m->graph, m->weights, l, &b, err));
     uint64_t have = m->device->backend->memory(m->device), spare = have - have / 8;
     if (have && b.buffers + b.pages > spare) {
-        uint64_t tokens =
-            spare > b.buffers ? (spare - b.buffers) / b.page * PAGE_SLOTS / i->sequences : 0;
-        if (chosen || tokens < 512)
+        uint64_t tokens = spare > b.buffers ? (spare - b.buffers) / b.page * PAGE_SLOTS : 0;
+        uint64_t slack = (uint64_t)PAGE_SLOTS * (i->sequences + 1);
+        tokens = tokens > slack ? tokens - slack : 0;
+        if (o->pool_tokens || tokens < (chosen ? i->context : 512))
             return fail(err, STRETTO_E_NOMEM,
                         "a context of %u tokens for %u sequence%s needs %.1f GB; %.1f GB are free, of "
                         "which an eighth is left alone: ask for a smaller one with -c, or for -ctk "
                         "q8_0 -ctv q4_0",
                         i->context, i->sequences, i->sequences > 1 ? "s" : "",
                         (double)(b.buffers + b.pages) / 1e9, (double)have / 1e9);
-        i->context = (uint32_t)tokens / PAGE_SLOTS * PAGE_SLOTS;
-        i->context_cut = true;
+        /* Sequences share what there is; one of them may have all of it. */
+        i->pool_tokens = (uint32_t)(tokens / PAGE_SLOTS * PAGE_SLOTS);
+        if (i->context > i->pool_tokens) {
+            i->context = i->pool_tokens;
+            i->context_cut = true;
+        }
         *l = limits_of(i, o);
         TRY(device_plan(m->device, &m->graph, m->weights, l, &b, err));
     }
@@ -117,14 +91,16 @@ stretto_status engine_plan(const struct model *m, const struct engine_options *o
 /* Everything the engine owns itself, in one block; base == NULL measures. */
 static void take_all(struct engine *e, struct arena *a, const struct program_limits *l)
 {
-    uint32_t n = e->info.max_rows, seqs = e->info.sequences;
+    uint32_t n = e->info.max_rows, seqs = e->n_seqs;
     struct sequence *s = arena_take(a, seqs * sizeof *s);
     cache_plan(&e->cache, a, l->max_pages, l->max_seq_pages, seqs);
     for (uint32_t i = 0; i < seqs; i++) {
         struct cache_seq c;
         cache_seq_plan(&e->cache, &c, i);
-        int32_t *tokens = arena_take(a, (size_t)l->max_seq_pages * PAGE_SLOTS * sizeof *tokens);
-        if (a->base) s[i] = (struct sequence){ .cache = c, .tokens = tokens };
+        size_t room = (size_t)l->max_seq_pages * PAGE_SLOTS;
+        int32_t *tokens = arena_take(a, room * sizeof *tokens);
+        uint8_t *given = arena_take(a, room);
+        if (a->base) s[i] = (struct sequence){ .cache = c, .tokens = tokens, .given = given };
     }
     e->seqs = s;
     e->sent = arena_take(a, n * sizeof *e->sent);
@@ -143,6 +119,7 @@ static void take_all(struct engine *e, struct arena *a, const struct program_lim
     e->ask_answer = arena_take(a, n * sizeof *e->ask_answer);
     e->feed = arena_take(a, n * sizeof *e->feed);
     e->feed_answers = arena_take(a, n * sizeof *e->feed_answers);
+    scheduler_plan(e, a);
 }
 
 static stretto_status open_into(struct engine *e, const struct engine_options *o, struct error *err)
@@ -151,6 +128,7 @@ static stretto_status open_into(struct engine *e, const struct engine_options *o
     TRY(usable(e->model, err));
     e->device = e->model->device;
     TRY(plan(e->model, o, &e->info, &l, err));
+    e->n_seqs = 2 * e->info.sequences;
     struct arena a = { 0 };
     take_all(e, &a, &l);
     e->bytes = a.top;
@@ -160,6 +138,7 @@ static stretto_status open_into(struct engine *e, const struct engine_options *o
     take_all(e, &a, &l);
     TRY(device_compile(e->device, &e->program, &e->model->graph, e->model->weights, &l, err));
     cache_init(&e->cache, e->device->backend, e->program);
+    costs_init(&e->costs, e->device);
     return STRETTO_OK;
 }
 
@@ -186,8 +165,86 @@ void engine_close(struct engine *e)
 
 const struct engine_info *engine_about(const struct engine *e) { return &e->info; }
 const struct model *engine_model(const struct engine *e) { return e->model; }
+struct step_costs *engine_costs(struct engine *e) { return &e->costs; }
+
+/* ---- sequences ------------------------------------------------------------------------------- */
+
+static void touch(struct engine *e, struct sequence *s) { s->used = ++e->clock; }
+
+/* The closed sequence that was used longest ago; with_pages: of those that hold pages. */
+static struct sequence *oldest_closed(struct engine *e, bool with_pages)
+{
+    struct sequence *oldest = NULL;
+    for (uint32_t i = 0; i < e->n_seqs; i++) {
+        struct sequence *s = &e->seqs[i];
+        if (!s->open && (!with_pages || s->cache.n_pages) && (!oldest || s->used < oldest->used))
+            oldest = s;
+    }
+    return oldest;
+}
+
+stretto_status engine_seq_open(struct engine *e, int32_t *seq, struct error *err)
+{
+    *seq = -1;
+    if (e->n_open == e->info.sequences)
+        return fail(err, STRETTO_E_FULL, "the engine holds %u session%s already; open it for more",
+                    e->n_open, e->n_open > 1 ? "s" : "");
+    struct sequence *s = oldest_closed(e, false);
+    *seq = (int32_t)(s - e->seqs);
+    s->open = true;
+    e->n_open++;
+    s->managed = false;
+    engine_rewind(e, *seq, 0);
+    touch(e, s);
+    return STRETTO_OK;
+}
+
+stretto_status engine_seq_open_all(struct engine *e, struct error *err)
+{
+    int32_t seq;
+    while (e->n_open < e->info.sequences) TRY(engine_seq_open(e, &seq, err));
+    return STRETTO_OK;
+}
+
+void engine_seq_close(struct engine *e, int32_t seq)
+{
+    struct sequence *s = &e->seqs[seq];
+    if (!s->open) return;
+    s->open = false;
+    e->n_open--;
+    engine_rewind(e, seq, s->cache.n_tokens);
+    touch(e, s);
+}
+
+/* Slots up to n, closed sequences giving up pages from their ends where the pool has none left; the
+ * first slot that could not be had. */
+static uint32_t reserve(struct engine *e, struct sequence *s, uint32_t n)
+{
+    for (;;) {
+        uint32_t reach = cache_reserve(&e->cache, &s->cache, n);
+        struct sequence *from = reach < n ? oldest_closed(e, true) : NULL;
+        if (!from) return reach;
+        engine_rewind(e, (int32_t)(from - e->seqs), (from->cache.n_pages - 1) * PAGE_SLOTS);
+    }
+}
+
+uint32_t engine_pages_left(const struct engine *e)
+{
+    uint32_t n = e->cache.n_free;
+    for (uint32_t i = 0; i < e->n_seqs; i++)
+        for (uint32_t p = 0; !e->seqs[i].open && p < e->seqs[i].cache.n_pages; p++)
+            n += e->cache.refs[e->seqs[i].cache.pages[p]] == 1;
+    return n;
+}
+
 uint32_t engine_length(const struct engine *e, int32_t seq) { return e->seqs[seq].cache.n_tokens; }
-const int32_t *engine_tokens(const struct engine *e, int32_t seq) { return e->seqs[seq].tokens; }
+uint32_t engine_known(const struct engine *e, int32_t seq) { return e->seqs[seq].known; }
+int32_t *engine_tokens(const struct engine *e, int32_t seq) { return e->seqs[seq].tokens; }
+
+bool engine_given(const struct engine *e, int32_t seq, uint32_t at)
+{
+    return e->seqs[seq].given[at] != 0;
+}
 
 void answers_place(struct answer *answers, const struct row *rows, size_t n, float *out, size_t width)
 {
@@ -207,6 +264,11 @@ static stretto_status too_long(const struct engine *e, size_t tokens, struct err
                 tokens, e->info.context);
 }
 
+static bool is_open(const struct engine *e, int32_t seq)
+{
+    return seq >= 0 && (uint32_t)seq < e->n_seqs && e->seqs[seq].open;
+}
+
 /* What a call gets wrong as a whole: then nothing is sent. */
 static stretto_status check_call(const struct engine *e, const struct row *rows, size_t n,
                                  const struct answer *answers, struct error *err)
@@ -214,11 +276,11 @@ static stretto_status check_call(const struct engine *e, const struct row *rows,
     if (n == 0 || n > e->info.max_rows)
         return fail(err, STRETTO_E_ARG, "%zu rows in a step; this engine takes 1 to %u", n,
                     e->info.max_rows);
-    for (uint32_t s = 0; s < e->info.sequences; s++) e->seqs[s].here = false;
+    for (uint32_t s = 0; s < e->n_seqs; s++) e->seqs[s].here = false;
     for (size_t i = 0, first = 0; i < n; i++) {
         const struct row *r = &rows[i];
         if (i && rows[i - 1].seq != r->seq) first = i;
-        bool known = r->seq >= 0 && (uint32_t)r->seq < e->info.sequences;
+        bool known = is_open(e, r->seq);
         if (known && first == i && e->seqs[r->seq].here)
             return fail(err, STRETTO_E_ARG,
                         "row %zu: the rows of sequence %d stand apart; rows of one sequence are "
@@ -240,9 +302,8 @@ static stretto_status check_row(const struct engine *e, const struct row *r, siz
                                 uint32_t committed, struct error *err)
 {
     if (r->parent >= 0 && e->status[r->parent] != STRETTO_OK) return e->status[r->parent];
-    if (r->seq < 0 || (uint32_t)r->seq >= e->info.sequences)
-        return fail(err, STRETTO_E_ARG, "row %zu: sequence %d; this engine has %u", i, r->seq,
-                    e->info.sequences);
+    if (!is_open(e, r->seq))
+        return fail(err, STRETTO_E_ARG, "row %zu: sequence %d is not open", i, r->seq);
     if (r->token < 0 || (uint32_t)r->token >= e->model->config.vocab)
         return fail(err, STRETTO_E_ARG, "row %zu: token %d; the vocabulary has ids 0 to %u", i,
                     r->token, e->model->config.vocab - 1);
@@ -256,7 +317,7 @@ static uint32_t check_rows(struct engine *e, const struct row *rows, size_t firs
                            struct error *err)
 {
     int32_t seq = rows[first].seq;
-    bool known = seq >= 0 && (uint32_t)seq < e->info.sequences;
+    bool known = is_open(e, seq);
     uint32_t committed = known ? e->seqs[seq].cache.n_tokens : 0, ok = 0;
     stretto_status bad = STRETTO_OK, rest = STRETTO_OK;
     for (size_t i = first; i < first + n; i++) {
@@ -267,7 +328,8 @@ static uint32_t check_rows(struct engine *e, const struct row *rows, size_t firs
     if (!known) return 0;
     /* What an earlier step guessed and nobody accepted is forgotten. */
     cache_rewind(&e->cache, &e->seqs[seq].cache, committed);
-    uint32_t reach = cache_reserve(&e->cache, &e->seqs[seq].cache, committed + ok) - committed;
+    touch(e, &e->seqs[seq]);
+    uint32_t reach = reserve(e, &e->seqs[seq], committed + ok) - committed;
     if (reach < ok)
         rest = fail(err, STRETTO_E_FULL,
                    "the cache is full: %u more tokens of a sequence of %u do not fit, %u pages of %d "
@@ -402,13 +464,26 @@ bool engine_flag_set(void *ud)
     return flag && *flag;
 }
 
-void engine_commit(struct engine *e, int32_t seq, uint32_t n)
+/* A row's token is now number n of the timeline, where it may have been known already. */
+static void add_cached(struct engine *e, struct sequence *s, uint32_t n, int32_t at)
+{
+    s->given[n] = e->given[at];
+    if (n < s->known && s->tokens[n] == e->token[at]) return;
+    if (n < s->known && n < s->unchanged) s->unchanged = n;
+    s->tokens[n] = e->token[at];
+    s->known = n + 1;
+}
+
+uint32_t engine_commit(struct engine *e, int32_t seq, uint32_t n)
 {
     struct sequence *s = &e->seqs[seq];
     const int32_t *sent = e->sent + s->last_row;
-    for (uint32_t i = 0; i < n && i < s->last_rows && sent[i] >= 0; i++)
-        s->tokens[s->cache.n_tokens++] = e->token[sent[i]];
+    uint32_t i = 0;
+    for (; i < n && i < s->last_rows && sent[i] >= 0; i++) {
+        add_cached(e, s, s->cache.n_tokens++, sent[i]);
+    }
     s->last_rows = 0;
+    return i;
 }
 
 void engine_accept(struct engine *e, int32_t seq, const int32_t *row, uint32_t n)
@@ -417,7 +492,7 @@ void engine_accept(struct engine *e, int32_t seq, const int32_t *row, uint32_t n
     int32_t *slot = e->path;
     for (uint32_t i = 0; i < n; i++) {
         int32_t at = e->sent[row[i]];
-        s->tokens[s->cache.n_tokens + i] = e->token[at];
+        add_cached(e, s, s->cache.n_tokens + i, at);
         slot[i] = e->slot[at];
     }
     cache_accept(&e->cache, &s->cache, slot, n);
@@ -451,44 +526,87 @@ stretto_status engine_feed(struct engine *e, int32_t seq, const int32_t *tokens,
 
 uint32_t engine_rewind(struct engine *e, int32_t seq, uint32_t n)
 {
-    return cache_rewind(&e->cache, &e->seqs[seq].cache, n);
+    struct sequence *s = &e->seqs[seq];
+    if (n < s->known && n < s->unchanged) s->unchanged = n;
+    if (n < s->known) s->known = n;
+    return cache_rewind(&e->cache, &s->cache, n);
+}
+
+void engine_forget(struct engine *e, int32_t seq, uint32_t n)
+{
+    cache_rewind(&e->cache, &e->seqs[seq].cache, n);
+}
+
+uint32_t engine_unchanged(struct engine *e, int32_t seq)
+{
+    struct sequence *s = &e->seqs[seq];
+    uint32_t n = s->unchanged < s->known ? s->unchanged : s->known;
+    s->unchanged = UINT32_MAX;
+    return n;
+}
+
+void engine_push(struct engine *e, int32_t seq, int32_t token)
+{
+    struct sequence *s = &e->seqs[seq];
+    s->tokens[s->known] = token;
+    s->given[s->known++] = 0;
 }
 
 stretto_status engine_fork(struct engine *e, int32_t from, int32_t to, uint32_t n,
                            struct error *err)
 {
     struct sequence *f = &e->seqs[from], *t = &e->seqs[to];
-    cache_rewind(&e->cache, &t->cache, 0);
+    engine_rewind(e, to, 0);
     TRY(cache_fork(&e->cache, &f->cache, &t->cache, n, err));
     memcpy(t->tokens, f->tokens, n * sizeof *t->tokens);
+    memcpy(t->given, f->given, n);
+    t->known = n;
+    touch(e, f);
+    touch(e, t);
     return STRETTO_OK;
 }
 
-static uint32_t common(const struct sequence *s, const int32_t *tokens, size_t n)
+static uint32_t common(const int32_t *a, const int32_t *b, uint32_t n)
 {
     uint32_t k = 0;
-    while (k < n && k < s->cache.n_tokens && s->tokens[k] == tokens[k]) k++;
+    while (k < n && a[k] == b[k]) k++;
     return k;
 }
 
-uint32_t engine_reuse(struct engine *e, int32_t seq, const int32_t *tokens, size_t n)
+/* How much of tokens[0..n) the sequence has in its cache. */
+static uint32_t cached(const struct sequence *s, const int32_t *tokens, uint32_t n)
 {
-    size_t most = n ? n - 1 : 0;
+    return common(s->tokens, tokens, n < s->cache.n_tokens ? n : s->cache.n_tokens);
+}
+
+uint32_t engine_set(struct engine *e, int32_t seq, const int32_t *tokens, uint32_t n, uint32_t most)
+{
+    struct sequence *s = &e->seqs[seq];
+    uint32_t same = common(s->tokens, tokens, n < s->known ? n : s->known);
+    if (most > n - 1) most = n - 1;
+    if (e->model->graph.bidirectional) most = 0;       /* what was computed saw another text */
+    uint32_t best = cached(s, tokens, most);
     int32_t from = seq;
-    uint32_t best = common(&e->seqs[seq], tokens, most);
-    for (uint32_t i = 0; i < e->info.sequences; i++) {
-        uint32_t k = common(&e->seqs[i], tokens, most);
-        /* Another sequence's pages are worth it from a page on: below that the copy costs as much.
-         */
+    for (uint32_t i = 0; i < e->n_seqs; i++) {
+        uint32_t k = cached(&e->seqs[i], tokens, most);
+        /* Another sequence's pages are worth it from a page on: below that the copy costs as much. */
         if (k > best + PAGE_SLOTS) {
             best = k;
             from = (int32_t)i;
         }
     }
-    if (from != seq && engine_fork(e, from, seq, best, NULL) != STRETTO_OK) {
-        best = common(&e->seqs[seq], tokens, most);
-    }
-    return engine_rewind(e, seq, best);
+    /* What the timeline has in common stays where it is, so tokens may be its own. */
+    if (same < s->unchanged) s->unchanged = same;
+    uint32_t unchanged = s->unchanged;
+    if (from != seq && engine_fork(e, from, seq, best, NULL) != STRETTO_OK)
+        best = cached(s, tokens, most);
+    s->unchanged = unchanged;
+    cache_rewind(&e->cache, &s->cache, best);
+    memmove(s->tokens, tokens, n * sizeof *s->tokens);
+    memset(s->given + best, 1, n - best);
+    s->known = n;
+    touch(e, s);
+    return best;
 }
 
 stretto_status engine_profile(struct engine *e, bool on, struct error *err)

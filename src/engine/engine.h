@@ -3,9 +3,13 @@
  * will ever need is taken at open. When the device goes away, steps answer E_DEVICE; the timelines
  * stay as they were and can be read.
  *
- * A sequence is a timeline of tokens whose keys and values stand in cache pages. Rows are appended
- * by engine_step and become part of the timeline by engine_commit (a chain) or engine_accept (a
- * path of a guess tree); what is not committed is forgotten with the next step. */
+ * A sequence is a timeline of tokens, kept here and nowhere else. The first engine_length() of them have
+ * their keys and values in cache pages; the others are known and not computed yet. Rows are sent by
+ * engine_step and become part of the timeline by engine_commit (a chain) or engine_accept (a path of a
+ * guess tree); what is not committed is forgotten with the next step.
+ *
+ * Sequences share a pool of pages. A closed sequence keeps its pages until somebody needs them, the
+ * least recently used first; a text that begins like one of them takes over what they share. */
 #ifndef ENGINE_ENGINE_H
 #define ENGINE_ENGINE_H
 #include "cache/cache.h"
@@ -19,13 +23,13 @@ struct engine_options {
     uint32_t context;     /* tokens of a sequence; 0 = the model's, or what fits           */
     uint32_t sequences;   /* at once; 0 = 1                                                */
     uint32_t max_rows;    /* rows of a step; 0 = 512                                       */
-    uint32_t pool_tokens; /* tokens the pool holds; 0 = context * sequences                */
+    uint32_t pool_tokens; /* that all sequences share; 0 = context * sequences, or what fits */
     enum cache_type cache;
     bool strict;
 };
 
 struct engine_info {
-    uint32_t context, trained_context, sequences, max_rows, threads;
+    uint32_t context, trained_context, sequences, max_rows, threads, pool_tokens;
     uint64_t weights, buffers, page, pages; /* bytes; a page holds 64 tokens                    */
     bool context_cut; /* the context is what fits in memory, less than trained         */
 };
@@ -38,6 +42,15 @@ stretto_status engine_open(struct engine **out, const struct model *m,
 void engine_close(struct engine *e);
 const struct engine_info *engine_about(const struct engine *e);
 const struct model *engine_model(const struct engine *e);
+/* What steps of this engine cost, learned from every one of its scheduler's (scheduler.h). */
+struct step_costs *engine_costs(struct engine *e);
+
+/* An empty sequence; the first are 0, 1, ... E_FULL when `sequences` are open. */
+stretto_status engine_seq_open(struct engine *e, int32_t *seq, struct error *err);
+/* All that can be open at once, 0 ..: for who numbers them himself. */
+stretto_status engine_seq_open_all(struct engine *e, struct error *err);
+/* Its pages serve texts that begin alike, until they are needed. */
+void engine_seq_close(struct engine *e, int32_t seq);
 
 enum { ROW_COMMITTED = -1 };
 
@@ -69,9 +82,9 @@ stretto_status engine_step(struct engine *e, const struct row *rows, size_t n,
 void engine_cancel(struct engine *e, bool (*asked)(void *ud), void *ud);
 /* For a flag that is set elsewhere: ud is a const volatile int *, or NULL. */
 bool engine_flag_set(void *ud);
-/* The first n rows of the sequence in the last step, a chain, become its tokens; those that were not
- * sent do not. */
-void engine_commit(struct engine *e, int32_t seq, uint32_t n);
+/* The first n rows of the sequence in the last step, a chain, become its tokens behind those in the
+ * cache; rows that were not sent do not. Returns how many. */
+uint32_t engine_commit(struct engine *e, int32_t seq, uint32_t n);
 /* Rows row[0..n) of the last step, a path from the committed end that was sent, become its tokens. */
 void engine_accept(struct engine *e, int32_t seq, const int32_t *row, uint32_t n);
 
@@ -84,13 +97,29 @@ stretto_status engine_feed(struct engine *e, int32_t seq, const int32_t *tokens,
 stretto_status engine_profile(struct engine *e, bool on, struct error *err);
 size_t engine_profile_read(const struct engine *e, struct op_time *out, size_t cap);
 
+/* ---- timelines ------------------------------------------------------------------------------ */
+
+/* Tokens in the cache, and all that are known. */
 uint32_t engine_length(const struct engine *e, int32_t seq);
-const int32_t *engine_tokens(const struct engine *e, int32_t seq);
+uint32_t engine_known(const struct engine *e, int32_t seq);
+/* The known tokens; the place for DRAFT_ROWS + 1 more behind them is scratch of whoever writes. */
+int32_t *engine_tokens(const struct engine *e, int32_t seq);
+/* Whether token `at` is given (a prompt's) or written: the role that its row has whenever it is sent. */
+bool engine_given(const struct engine *e, int32_t seq, uint32_t at);
+/* The timeline is now tokens[0..n), 1 <= n <= the context; what was not there before is given. As much of
+ * it as this or another sequence, open or closed, has in its cache is taken over, at most `most` and n - 1
+ * tokens, so that something is left to answer: cached rows answer as they were first computed. Returns how
+ * much. `tokens` may be the timeline's own. */
+uint32_t engine_set(struct engine *e, int32_t seq, const int32_t *tokens, uint32_t n, uint32_t most);
+/* One more token at the end: a written one. */
+void engine_push(struct engine *e, int32_t seq, int32_t token);
+/* The timeline keeps its first n tokens; returns how many of them are in the cache. */
 uint32_t engine_rewind(struct engine *e, int32_t seq, uint32_t n);
+/* The cache keeps the first n tokens at most; the timeline stays. */
+void engine_forget(struct engine *e, int32_t seq, uint32_t n);
+/* How many tokens at the front nobody has changed since this was last asked. */
+uint32_t engine_unchanged(struct engine *e, int32_t seq);
+/* `to` is now the first n tokens of `from`, which are in its cache. */
 stretto_status engine_fork(struct engine *e, int32_t from, int32_t to, uint32_t n,
                            struct error *err);
-/* Makes `seq` hold the longest prefix of tokens[0..n) that it or another sequence has in its cache;
- * returns its length, at most n - 1 so that something is left to answer. Never across strict's
- * border: cached rows answer as they were first computed. */
-uint32_t engine_reuse(struct engine *e, int32_t seq, const int32_t *tokens, size_t n);
 #endif

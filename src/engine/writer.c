@@ -14,16 +14,13 @@ struct writer {
     void *state[DRAFT_SOURCES];
     struct draft draft;
     struct ngram_index index;
-    int32_t *tokens;                   /* [context + DRAFT_ROWS + 1]: guesses are tried behind n */
-    uint32_t n, handed, limit, context;
+    uint32_t handed, limit, context;
     bool (*ends)(const void *ud, int32_t token);
     const void *ends_ud;
     void (*watch)(void *ud, const struct outcome *o, double seconds);
     void *watch_ud;
     float *logits, *hidden;            /* [most + 1] rows' answers; hidden: or NULL */
     float *hidden_last;
-    struct row *rows;                  /* [most + 1] of writer_step, and their answers */
-    struct answer *answers;
     void *memory;
     size_t bytes;
 };
@@ -37,9 +34,6 @@ static void take_all(struct writer *w, struct arena *a)
 {
     const struct model *m = engine_model(w->engine);
     size_t rows = w->controller.most + 1;
-    w->tokens = arena_take(a, ((size_t)w->context + DRAFT_ROWS + 1) * sizeof *w->tokens);
-    w->rows = arena_take(a, rows * sizeof *w->rows);
-    w->answers = arena_take(a, rows * sizeof *w->answers);
     w->logits = arena_take(a, rows * m->config.vocab * sizeof *w->logits);
     if (wants_hidden(w)) {
         w->hidden = arena_take(a, rows * m->config.width * sizeof *w->hidden);
@@ -69,8 +63,8 @@ static stretto_status open_into(struct writer *w, struct error *err)
 }
 
 stretto_status writer_open(struct writer **out, struct engine *e, int32_t seq,
-                           struct sampler *sampler, struct step_costs *costs,
-                           struct calibration *calibration, const struct writer_options *o,
+                           struct sampler *sampler, struct calibration *calibration,
+                           const struct writer_options *o,
                            struct error *err)
 {
     *out = NULL;
@@ -90,7 +84,7 @@ stretto_status writer_open(struct writer **out, struct engine *e, int32_t seq,
     w->setup = o->setup;
     w->setup.vocab = engine_model(e)->config.vocab;
     w->setup.rows = most;
-    controller_init(&w->controller, o->choice, costs, calibration, most);
+    controller_init(&w->controller, o->choice, engine_costs(e), calibration, most);
     stretto_status s = open_into(w, err);
     if (s != STRETTO_OK) writer_close(w);
     else *out = w;
@@ -104,36 +98,36 @@ void writer_close(struct writer *w)
     mem_free(w);
 }
 
+static uint32_t known(const struct writer *w) { return engine_known(w->engine, w->seq); }
+static int32_t *tokens(const struct writer *w) { return engine_tokens(w->engine, w->seq); }
+
 static struct timeline timeline(const struct writer *w)
 {
-    return (struct timeline){ w->tokens, w->n, &w->index };
+    return (struct timeline){ tokens(w), known(w), &w->index };
 }
 
-static void index_new(struct writer *w)
+/* The first `same` tokens are as everybody here knows them; what follows is new. */
+static void learn_text(struct writer *w, uint32_t same, bool reset)
 {
     if (!w->controller.choice.sources) return;
-    while (w->index.end < w->n) ngram_add(&w->index, w->tokens[w->index.end]);
-}
-
-/* The timeline keeps its first n tokens. */
-static void cut(struct writer *w, uint32_t n)
-{
-    w->n = n;
-    if (!w->controller.choice.sources) return;
-    ngram_cut(&w->index, n);
-    for (unsigned s = 0; strategies[s]; s++)
+    ngram_cut(&w->index, same);
+    for (unsigned s = 0; reset && strategies[s]; s++)
         if ((w->controller.choice.sources >> s & 1) && strategies[s]->reset)
-            strategies[s]->reset(w->state[s], n);
+            strategies[s]->reset(w->state[s], same);
+    while (w->index.end < known(w)) ngram_add(&w->index, tokens(w)[w->index.end]);
 }
 
-void writer_begin(struct writer *w, const int32_t *tokens, uint32_t n)
+/* Somebody else may have changed the timeline. */
+static void follow(struct writer *w, bool begin)
 {
-    uint32_t same = 0;
-    while (same < n && same < w->n && w->tokens[same] == tokens[same]) same++;
-    cut(w, same);
-    memcpy(w->tokens, tokens, n * sizeof *tokens);
-    w->n = w->handed = n;
-    index_new(w);
+    uint32_t same = engine_unchanged(w->engine, w->seq), end = w->index.end;
+    learn_text(w, same < end ? same : end, begin || same < end);
+}
+
+void writer_begin(struct writer *w)
+{
+    w->handed = known(w);
+    follow(w, true);
     controller_begin(&w->controller);
 }
 
@@ -194,33 +188,33 @@ static void fill_row(struct writer *w, struct row *rows, struct answer *answers,
                                          .hidden = w->hidden ? w->hidden + i * c->width : NULL };
 }
 
-/* Rows [base ..] of the draft's chosen nodes behind the last certain token. */
-static size_t fill_rows(struct writer *w, struct row *rows, struct answer *answers, size_t base)
+stretto_status writer_propose(struct writer *w, size_t room, struct error *err)
 {
-    const struct draft *d = &w->draft;
-    fill_row(w, rows, answers, base, 0, w->tokens[w->n - 1], ROW_COMMITTED);
+    uint32_t limit = limit_of(w), n = known(w);
+    if (n == 0) return fail(err, STRETTO_E_ARG, "the sequence is empty; give it a prompt first");
+    if (n >= limit || room == 0)
+        return fail(err, STRETTO_E_FULL, "the text has reached its limit of %u tokens", limit);
+    follow(w, false);
+    return propose(w, room > 1 ? limit - n - 1 : 0, err);
+}
+
+struct bid writer_bid(struct writer *w)
+{
+    return (struct bid){ .controller = &w->controller, .draft = &w->draft, .room = DRAFT_ROWS };
+}
+
+size_t writer_rows(struct writer *w, struct row *rows, struct answer *answers, size_t base,
+                   uint32_t guesses)
+{
+    struct draft *d = &w->draft;
+    draft_select(d, guesses);
+    fill_row(w, rows, answers, base, 0, tokens(w)[known(w) - 1], ROW_COMMITTED);
     for (uint32_t i = 0; i < d->n_sent; i++) {
         const struct draft_node *n = &d->node[d->order[i]];
         int32_t parent = n->parent < 0 ? 0 : d->node[n->parent].row;
         fill_row(w, rows, answers, base, i + 1, n->token, (int32_t)base + parent);
     }
     return d->n_sent + 1;
-}
-
-stretto_status writer_rows(struct writer *w, struct row *rows, struct answer *answers, size_t base,
-                           size_t room, size_t *n, struct error *err)
-{
-    uint32_t limit = limit_of(w);
-    *n = 0;
-    if (w->n == 0) return fail(err, STRETTO_E_ARG, "nothing has been begun; give a prompt first");
-    if (w->n >= limit || room == 0)
-        return fail(err, STRETTO_E_FULL, "the text has reached its limit of %u tokens", limit);
-    TRY(propose(w, room > 1 ? limit - w->n - 1 : 0, err));
-    size_t guesses = room - 1 < DRAFT_ROWS ? room - 1 : DRAFT_ROWS;
-    draft_select(&w->draft,
-                 controller_rows(&w->controller, &w->draft, (uint32_t)guesses, (uint32_t)base));
-    *n = fill_rows(w, rows, answers, base);
-    return STRETTO_OK;
 }
 
 /* The token after the row that stands at position n - 1 of the tokens. */
@@ -231,7 +225,22 @@ static stretto_status pick(struct writer *w, const struct answer *a, uint32_t n,
         *token = a->best;
         return STRETTO_OK;
     }
-    return sampler_pick(w->sampler, a->logits, w->tokens, n, token, err);
+    return sampler_pick(w->sampler, a->logits, tokens(w), n, token, err);
+}
+
+void writer_ask(struct writer *w, struct row *row, struct answer *a)
+{
+    row->wants = sampler_is_greedy(w->sampler) ? WANT_BEST : WANT_LOGITS;
+    *a = (struct answer){ .logits = w->logits };
+}
+
+stretto_status writer_first(struct writer *w, const struct answer *a, struct error *err)
+{
+    int32_t token;
+    TRY(pick(w, a, known(w), &token, err));
+    engine_push(w->engine, w->seq, token);
+    follow(w, false);
+    return STRETTO_OK;
 }
 
 /* What the model says after a guess that is not accepted. Who waits for exactly that gets the
@@ -243,7 +252,7 @@ static stretto_status answer_rejected(struct writer *w, struct draft_node *node,
     if (!node->wanted || sampler_is_greedy(w->sampler)) return STRETTO_OK;
     int32_t at = (int32_t)(node - w->draft.node);
     for (uint32_t i = node->depth; i-- > 0; at = w->draft.node[at].parent)
-        w->tokens[n + i] = w->draft.node[at].token;
+        tokens(w)[n + i] = w->draft.node[at].token;
     return pick(w, &a[node->row], n + node->depth, &node->answer, err);
 }
 
@@ -257,12 +266,12 @@ static bool is_end(const struct writer *w, int32_t token)
 static stretto_status verify(struct writer *w, const struct answer *a, int32_t *path,
                              uint32_t *n_path, int32_t *root_answer, struct error *err)
 {
-    uint32_t n = w->n, limit = limit_of(w);
-    int32_t at = DRAFT_ROOT, token;
+    uint32_t n = known(w), limit = limit_of(w);
+    int32_t at = DRAFT_ROOT, token, *text = tokens(w);
     *n_path = 0;
     TRY(pick(w, a, n, &token, err));
     *root_answer = token;
-    for (w->tokens[n++] = token; n < limit && !is_end(w, token); w->tokens[n++] = token) {
+    for (text[n++] = token; n < limit && !is_end(w, token); text[n++] = token) {
         int32_t next = draft_find(&w->draft, at, token);
         if (next < 0 || !w->draft.node[next].row) break;
         at = next;
@@ -279,7 +288,7 @@ static void keep_hidden(struct writer *w, const struct answer *a)
     if (!wants_hidden(w)) return;
     memcpy(w->hidden_last, a->hidden, engine_model(w->engine)->config.width * sizeof *a->hidden);
     w->setup.heads->hidden = w->hidden_last;
-    w->setup.heads->hidden_at = w->n;
+    w->setup.heads->hidden_at = known(w);
 }
 
 /* A guess without an answer (no room for it, or what the model said is no number) counts as not sent. */
@@ -295,59 +304,53 @@ static void drop_unanswered(struct draft *d, const struct answer *a)
 }
 
 stretto_status writer_take(struct writer *w, size_t base, const struct answer *a, double seconds,
-                           struct error *err)
+                           double price, struct error *err)
 {
     struct draft *d = &w->draft;
     int32_t path[DRAFT_ROWS], row[DRAFT_ROWS + 1], truth[DRAFT_ROWS + 1], root_answer = -1;
-    uint32_t n_path = 0;
+    uint32_t n_path = 0, n = known(w);
     drop_unanswered(d, a);
     TRY(verify(w, a, path, &n_path, &root_answer, err));
-    memcpy(truth, w->tokens + w->n, (n_path + 1) * sizeof *truth);
+    memcpy(truth, tokens(w) + n, (n_path + 1) * sizeof *truth);
     for (uint32_t i = 0; i < d->n_sent; i++) {
         struct draft_node *node = &d->node[d->order[i]];
-        if (node->answer < 0) TRY(answer_rejected(w, node, w->n, a, err));
+        if (node->answer < 0) TRY(answer_rejected(w, node, n, a, err));
     }
-    memcpy(w->tokens + w->n, truth, (n_path + 1) * sizeof *truth);
     row[0] = (int32_t)base;
     for (uint32_t i = 0; i < n_path; i++) row[i + 1] = (int32_t)base + d->node[path[i]].row;
     engine_accept(w->engine, w->seq, row, n_path + 1);
-    w->n += n_path + 1;
-    index_new(w);
+    engine_push(w->engine, w->seq, truth[n_path]);
+    follow(w, false);
     keep_hidden(w, &a[n_path ? d->node[path[n_path - 1]].row : 0]);
     struct outcome o = { .draft = d, .root_answer = root_answer, .path = path, .n_path = n_path,
                          .now = timeline(w), .answers = a };
     for (unsigned s = 0; strategies[s]; s++)
         if ((w->controller.choice.sources >> s & 1) && strategies[s]->observe)
             strategies[s]->observe(w->state[s], &o);
-    costs_learn(w->controller.costs, d->n_sent + 1, seconds);
-    controller_learn(&w->controller, &o);
+    controller_learn(&w->controller, &o, price);
     if (w->watch) w->watch(w->watch_ud, &o, seconds);
     return STRETTO_OK;
 }
 
-stretto_status writer_step(struct writer *w, struct error *err)
+bool writer_done(const struct writer *w)
 {
-    size_t n;
-    struct error first = { .status = STRETTO_OK };
-    TRY(writer_rows(w, w->rows, w->answers, 0, w->controller.most + 1, &n, err));
-    double begin = clock_seconds();
-    stretto_status s = engine_step(w->engine, w->rows, n, w->answers, &first);
-    if (w->answers[0].status != STRETTO_OK) return fail(err, s, "%s", first.text);
-    return writer_take(w, 0, w->answers, clock_seconds() - begin, err);
+    uint32_t n = known(w);
+    return n >= limit_of(w) || (n > w->handed && is_end(w, tokens(w)[n - 1]));
 }
 
 bool writer_next(struct writer *w, int32_t *token)
 {
-    if (w->handed >= w->n) return false;
-    *token = w->tokens[w->handed++];
+    if (w->handed >= known(w)) return false;
+    *token = tokens(w)[w->handed++];
     return true;
 }
 
 void writer_trim(struct writer *w)
 {
-    if (w->handed >= w->n) return;
-    engine_rewind(w->engine, w->seq, w->handed - 1);
-    cut(w, w->handed);
+    if (w->handed >= known(w)) return;
+    engine_rewind(w->engine, w->seq, w->handed);
+    engine_forget(w->engine, w->seq, w->handed - 1);
+    follow(w, false);
 }
 
 const struct decode_counts *writer_counts(const struct writer *w) { return &w->controller.counts; }

@@ -1,6 +1,6 @@
-/* A writer writes one sequence: sampler, strategies and controller on one side, rows and answers on
- * the other. It makes the rows of its next step and reads their answers; it does not step, so the
- * steps of many writers can be one (continuous batching). writer_step is the simple case.
+/* A writer continues one sequence: sampler, strategies and controller on one side, rows and answers on
+ * the other. It makes the rows of its next step and reads their answers; the scheduler steps, for many
+ * writers at once (scheduler.h). The text is the sequence's timeline in the engine.
  *
  * Exact: the tokens are those of plain decoding with the same sampling and seed, whatever is
  * guessed and whatever else is in the step. */
@@ -18,32 +18,44 @@ struct writer_options {
     struct strategy_setup setup;       /* store, companions, windows, seed; the rest: filled */
 };
 
-/* The sampler, costs and calibration are borrowed. Everything is taken here. */
+/* The sampler and calibration are borrowed. Everything is taken here. */
 stretto_status writer_open(struct writer **out, struct engine *e, int32_t seq,
-                           struct sampler *sampler, struct step_costs *costs,
-                           struct calibration *calibration, const struct writer_options *o,
-                           struct error *err);
+                           struct sampler *sampler, struct calibration *calibration,
+                           const struct writer_options *o, struct error *err);
 void writer_close(struct writer *w);
 
-/* The timeline is now tokens[0..n), at most the context: all but the last are in the sequence's
- * cache. Forgets what it had not handed out. */
-void writer_begin(struct writer *w, const int32_t *tokens, uint32_t n);
+/* A new text: the sequence's timeline as it is. Forgets what it had not handed out. */
+void writer_begin(struct writer *w);
 /* Ends the text: no guess and no token beyond `limit` tokens of timeline (0: the context), and none
  * after a token for which `ends` (may be NULL) says so. Holds until the next call. */
 void writer_limit(struct writer *w, uint32_t limit, bool (*ends)(const void *ud, int32_t token),
                   const void *ud);
+/* Whether the text has ended. */
+bool writer_done(const struct writer *w);
 
-/* Appends the rows of the next step at rows[base..] and the places of their answers at answers[base..],
- * at most `room`, at least one; *n of them. E_FULL when the timeline has reached its limit. */
-stretto_status writer_rows(struct writer *w, struct row *rows, struct answer *answers, size_t base,
-                           size_t room, size_t *n, struct error *err);
+/* ---- before a step and after it, for whoever steps ---- */
+
+/* What the last row of a prompt is to answer, and where to: behind it the text begins. */
+void writer_ask(struct writer *w, struct row *row, struct answer *a);
+/* Takes that answer: the first token. */
+stretto_status writer_first(struct writer *w, const struct answer *a, struct error *err);
+
+/* Makes guesses behind the last token, the one that is not in the cache yet, for a step in which this
+ * writer may send `room` rows. E_FULL when the text has reached its limit. */
+stretto_status writer_propose(struct writer *w, size_t room, struct error *err);
+/* What it would send of them, for controllers_share. */
+struct bid writer_bid(struct writer *w);
+/* Appends its rows at rows[base..] and the places of their answers at answers[base..]: that of the last
+ * token and `guesses` more at most. Returns how many. */
+size_t writer_rows(struct writer *w, struct row *rows, struct answer *answers, size_t base,
+                   uint32_t guesses);
 /* answers: of those rows alone, after the engine's step; the first has status OK. A guess that has not
- * is as if it had not been sent. Accepts in the engine.
- * seconds: of a step of only these rows; 0 in a shared step, whose caller calls costs_learn. */
+ * is as if it had not been sent. Accepts in the engine. seconds: of the step; price: what the guess rows
+ * added to it, in plain steps. */
 stretto_status writer_take(struct writer *w, size_t base, const struct answer *answers, double seconds,
-                           struct error *err);
-/* The two above around one engine_step. */
-stretto_status writer_step(struct writer *w, struct error *err);
+                           double price, struct error *err);
+
+/* ---- its tokens ---- */
 
 /* Certain tokens since writer_begin that the caller has not seen; takes one. */
 bool writer_next(struct writer *w, int32_t *token);

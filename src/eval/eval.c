@@ -1,5 +1,6 @@
 #include "eval/eval.h"
 #include "base/memory.h"
+#include "engine/scheduler.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,26 +10,44 @@ enum { EVAL_ROWS = 128 };
 
 struct reading {                     /* one engine's way through a window */
     struct engine *e;
+    const volatile int *cancel;
+    int32_t seq;
     float *logits;                   /* [EVAL_ROWS][vocab] */
-    struct row *rows;
     struct answer answers[EVAL_ROWS];
     uint32_t at;                     /* tokens of the window already read */
 };
 
-static stretto_status reading_open(struct reading *r, struct engine *e, struct error *err)
+static stretto_status reading_open(struct reading *r, struct engine *e, const volatile int *cancel,
+                                   struct error *err)
 {
-    *r = (struct reading){ .e = e };
-    r->logits = mem_alloc((size_t)EVAL_ROWS * engine_model(e)->config.vocab * sizeof *r->logits);
-    r->rows = mem_zalloc(engine_about(e)->max_rows, sizeof *r->rows);
-    return r->logits && r->rows
-               ? STRETTO_OK
-               : fail(err, STRETTO_E_NOMEM, "no memory for the logits of %d tokens", EVAL_ROWS);
+    size_t vocab = engine_model(e)->config.vocab;
+    *r = (struct reading){ .cancel = cancel };
+    TRY(engine_seq_open(e, &r->seq, err));
+    r->e = e;
+    r->logits = mem_alloc(EVAL_ROWS * vocab * sizeof *r->logits);
+    for (size_t i = 0; i < EVAL_ROWS; i++) r->answers[i].logits = r->logits + i * vocab;
+    return r->logits ? STRETTO_OK
+                     : fail(err, STRETTO_E_NOMEM, "no memory for the logits of %d tokens", EVAL_ROWS);
 }
 
 static void reading_done(struct reading *r)
 {
     mem_free(r->logits);
-    mem_free(r->rows);
+    if (r->e) engine_seq_close(r->e, r->seq);
+}
+
+/* Tokens up to `to`, the first of which that counts is `first`. */
+static stretto_status read_to(struct reading *r, const int32_t *ids, uint32_t to, uint32_t first,
+                              struct error *err)
+{
+    struct request q = { .seq = r->seq, .wants = first < to ? WANT_LOGITS : WANT_NOTHING, .first = first,
+                         .room = EVAL_ROWS, .places = r->answers,
+                         .cancel = r->cancel ? engine_flag_set : NULL,
+                         .ud = (void *)(uintptr_t)r->cancel };
+    engine_set(r->e, r->seq, ids, to, r->at);
+    TRY(request_run(r->e, &q, err));
+    r->at = to;
+    return STRETTO_OK;
 }
 
 /* Reads the window on to the next rows that count: tokens [at, first) silently, then up to
@@ -36,22 +55,11 @@ static void reading_done(struct reading *r)
 static stretto_status reading_next(struct reading *r, const int32_t *ids, uint32_t first,
                                    uint32_t end, uint32_t *n, struct error *err)
 {
-    if (r->at == 0) engine_rewind(r->e, 0, 0);
-    if (r->at < first) {
-        TRY(engine_feed(r->e, 0, ids, first, WANT_NOTHING, NULL, err));
-        r->at = first;
-    }
-    uint32_t most =
-        engine_about(r->e)->max_rows < EVAL_ROWS ? engine_about(r->e)->max_rows : EVAL_ROWS;
+    uint32_t most = engine_about(r->e)->max_rows;
+    if (r->at < first) TRY(read_to(r, ids, first, first, err));
+    if (most > EVAL_ROWS) most = EVAL_ROWS;
     *n = end - r->at < most ? end - r->at : most;
-    for (uint32_t i = 0; i < *n; i++)
-        r->rows[i] =
-            (struct row){0, ids[r->at + i], i ? (int32_t)i - 1 : ROW_COMMITTED, 1, WANT_LOGITS};
-    answers_place(r->answers, r->rows, *n, r->logits, engine_model(r->e)->config.vocab);
-    TRY(engine_step(r->e, r->rows, *n, r->answers, err));
-    engine_commit(r->e, 0, *n);
-    r->at += *n;
-    return STRETTO_OK;
+    return read_to(r, ids, r->at + *n, r->at, err);
 }
 
 /* log of the sum of exp(x) */
@@ -108,11 +116,6 @@ static stretto_status or_cancelled(const struct eval_text *t, stretto_status s, 
     return asked || s == STRETTO_E_CANCEL ? interrupted(w, windows, err) : s;
 }
 
-static void cancel_with(struct engine *e, const struct eval_text *t)
-{
-    engine_cancel(e, t->cancel ? engine_flag_set : NULL, (void *)(uintptr_t)t->cancel);
-}
-
 struct sums { double nll, nll2; size_t n; };
 
 static void add_nll(struct sums *s, double nll)
@@ -140,8 +143,7 @@ stretto_status eval_ppl(struct engine *e, const struct eval_text *t,
     struct reading r = { 0 };
     struct sums sums = { 0 };
     int32_t *ids = mem_alloc(t->window * sizeof *ids);
-    stretto_status s = ids ? reading_open(&r, e, err) : fail(err, STRETTO_E_NOMEM, "out of memory");
-    cancel_with(e, t);
+    stretto_status s = ids ? reading_open(&r, e, t->cancel, err) : fail(err, STRETTO_E_NOMEM, "out of memory");
     for (size_t w = 0; w < windows && s == STRETTO_OK; w++) {
         progress_tell(progress, "windows", w, windows);
         window_ids(t, w, ids);
@@ -160,7 +162,6 @@ stretto_status eval_ppl(struct engine *e, const struct eval_text *t,
         progress_tell(progress, "windows", windows, windows);
         finish_ppl(&sums, windows, out);
     }
-    engine_cancel(e, NULL, NULL);
     reading_done(&r);
     mem_free(ids);
     return s;
@@ -225,10 +226,8 @@ stretto_status eval_kl(struct engine *base, struct engine *e, const struct eval_
     int32_t *ids = mem_alloc(t->window * sizeof *ids);
     float *kl = mem_alloc(windows * (end - first) * sizeof *kl);
     stretto_status s =
-        ids && kl ? reading_open(&rb, base, err) : fail(err, STRETTO_E_NOMEM, "out of memory");
-    if (s == STRETTO_OK) s = reading_open(&ro, e, err);
-    cancel_with(base, t);
-    cancel_with(e, t);
+        ids && kl ? reading_open(&rb, base, t->cancel, err) : fail(err, STRETTO_E_NOMEM, "out of memory");
+    if (s == STRETTO_OK) s = reading_open(&ro, e, t->cancel, err);
     for (size_t w = 0; w < windows && s == STRETTO_OK; w++) {
         progress_tell(progress, "windows", w, windows);
         window_ids(t, w, ids);
@@ -255,8 +254,6 @@ stretto_status eval_kl(struct engine *base, struct engine *e, const struct eval_
         progress_tell(progress, "windows", windows, windows);
         finish_kl(kl, n_kl, &sb, &so, same, windows, out);
     }
-    engine_cancel(base, NULL, NULL);
-    engine_cancel(e, NULL, NULL);
     reading_done(&rb);
     reading_done(&ro);
     mem_free(ids);

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "engine/scheduler.h"
 #include <string.h>
 
 static int32_t random_token(const struct engine *e, uint64_t seed, uint64_t seq, uint64_t at)
@@ -9,22 +10,87 @@ static int32_t random_token(const struct engine *e, uint64_t seed, uint64_t seq,
     return (int32_t)(random_at(seed, seq, at, 0) % engine_model(e)->config.vocab);
 }
 
-static stretto_status fill(struct engine *e, int32_t seq, uint32_t n, uint64_t seed, int32_t *ids,
-                           struct error *err)
+/* n more tokens at the end of a sequence's text, read in steps of their own. */
+static stretto_status read_tokens(struct engine *e, int32_t seq, uint32_t n, uint64_t seed,
+                                  int32_t *ids, struct error *err)
 {
-    for (uint32_t i = 0; i < n; i++) ids[i] = random_token(e, seed, (uint64_t)seq, i);
     struct answer last;
-    return n ? engine_feed(e, seq, ids, n, WANT_BEST, &last, err) : STRETTO_OK;
+    uint32_t have = engine_known(e, seq);
+    if (!n) return STRETTO_OK;
+    memcpy(ids, engine_tokens(e, seq), have * sizeof *ids);
+    for (uint32_t i = 0; i < n; i++) ids[have + i] = random_token(e, seed, (uint64_t)seq, i);
+    engine_set(e, seq, ids, have + n, have);
+    struct request r = { .seq = seq, .wants = WANT_BEST, .first = have + n - 1, .room = 1,
+                         .places = &last };
+    return request_run(e, &r, err);
 }
 
-static stretto_status write_tokens(struct engine *e, const struct speed_test *t, struct row *rows,
-                                   struct answer *last, struct error *err)
+/* A sequence that writes as `run` does it: greedy, without guesses. */
+struct speed_writer { int32_t seq; struct sampler sampler; struct writer *writer; };
+
+struct speed_writers {
+    struct speed_writer *w;          /* [n] */
+    struct event *events;
+    uint32_t n;
+    struct calibration calibration;
+    struct arena arena;              /* of the samplers */
+};
+
+static void writers_close(struct engine *e, struct speed_writers *x)
 {
-    for (uint32_t i = 0; i < t->generate; i++) {
-        for (uint32_t s = 0; s < t->sequences; s++)
-            rows[s] = (struct row){(int32_t)s, last[s].best, ROW_COMMITTED, 0, WANT_BEST};
-        TRY(engine_step(e, rows, t->sequences, last, err));
-        for (uint32_t s = 0; s < t->sequences; s++) engine_commit(e, (int32_t)s, 1);
+    for (uint32_t i = 0; x->w && i < x->n; i++) {
+        writer_close(x->w[i].writer);
+        if (x->w[i].seq >= 0) {
+            engine_rewind(e, x->w[i].seq, 0);
+            engine_seq_close(e, x->w[i].seq);
+        }
+    }
+    mem_unmap(x->arena.base, x->arena.cap);
+    mem_free(x->w);
+    mem_free(x->events);
+}
+
+static stretto_status writers_open(struct engine *e, struct speed_writers *x, uint32_t n,
+                                   struct error *err)
+{
+    static const struct sampling greedy = { .top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64 };
+    const struct writer_options plain = { .most = 1 };
+    struct arena size = { 0 };
+    struct sampler s;
+    sampler_plan(&s, &size, engine_model(e)->config.vocab);
+    x->n = n;
+    x->w = mem_zalloc(n, sizeof *x->w);
+    x->events = mem_zalloc(n, sizeof *x->events);
+    x->arena = (struct arena){ .base = mem_map(n * (size.top + 64)), .cap = n * (size.top + 64) };
+    if (!x->w || !x->events || !x->arena.base) return fail(err, STRETTO_E_NOMEM, "out of memory");
+    calibration_init(&x->calibration);
+    for (uint32_t i = 0; i < n; i++) x->w[i].seq = -1;
+    for (uint32_t i = 0; i < n; i++) {
+        struct speed_writer *w = &x->w[i];
+        TRY(engine_seq_open(e, &w->seq, err));
+        sampler_plan(&w->sampler, &x->arena, engine_model(e)->config.vocab);
+        TRY(sampler_set(&w->sampler, &greedy, err));
+        TRY(writer_open(&w->writer, e, w->seq, &w->sampler, &x->calibration, &plain, err));
+    }
+    return STRETTO_OK;
+}
+
+/* All of them, `tokens` each, in the same steps. */
+static stretto_status write_tokens(struct engine *e, struct speed_writers *x, uint32_t tokens,
+                                   struct error *err)
+{
+    for (uint32_t i = 0, id; i < x->n; i++) {
+        struct request r = { .seq = x->w[i].seq, .writer = x->w[i].writer };
+        writer_begin(r.writer);
+        writer_limit(r.writer, engine_known(e, r.seq) + tokens, NULL, NULL);
+        TRY(request_add(e, &r, &id, err));
+    }
+    while (requests_count(e)) {
+        size_t n;
+        TRY(engine_turn(e, x->events, x->n, &n, err));
+        for (size_t i = 0; i < n; i++)
+            if (x->events[i].error.status != STRETTO_OK)
+                return fail(err, x->events[i].error.status, "%s", x->events[i].error.text);
     }
     return STRETTO_OK;
 }
@@ -33,27 +99,23 @@ static stretto_status write_tokens(struct engine *e, const struct speed_test *t,
 static stretto_status run_once(struct engine *e, const struct speed_test *t, uint64_t seed,
                                bool profile, double *seconds, struct error *err)
 {
-    size_t most = t->depth > t->prompt ? t->depth : t->prompt;
-    int32_t *ids = mem_alloc((most + 1) * sizeof *ids);
-    struct answer *last = mem_zalloc(t->sequences, sizeof *last);
-    struct row *rows = mem_zalloc(t->sequences, sizeof *rows);
-    stretto_status s =
-        ids && last && rows ? STRETTO_OK : fail(err, STRETTO_E_NOMEM, "out of memory");
+    struct speed_writers x = { .n = 0 };
+    int32_t *ids = mem_alloc(((size_t)t->depth + t->prompt + 1) * sizeof *ids);
+    stretto_status s = ids ? writers_open(e, &x, t->sequences, err)
+                           : fail(err, STRETTO_E_NOMEM, "out of memory");
     for (uint32_t i = 0; s == STRETTO_OK && i < t->sequences; i++) {
-        engine_rewind(e, (int32_t)i, 0);
-        s = fill(e, (int32_t)i, t->depth, seed, ids, err);
-        if (s == STRETTO_OK) last[i].best = random_token(e, seed, i, t->depth);
+        s = read_tokens(e, x.w[i].seq, t->depth, seed, ids, err);
+        if (s == STRETTO_OK && t->generate)
+            engine_push(e, x.w[i].seq, random_token(e, seed, i, t->depth));
     }
     if (s == STRETTO_OK && profile) s = engine_profile(e, true, err);
     double begin = clock_seconds();
-    if (s == STRETTO_OK && t->prompt)
-        for (uint32_t i = 0; s == STRETTO_OK && i < t->sequences; i++)
-            s = fill(e, (int32_t)i, t->prompt, seed + 1, ids, err);
-    else if (s == STRETTO_OK) s = write_tokens(e, t, rows, last, err);
+    for (uint32_t i = 0; s == STRETTO_OK && t->prompt && i < t->sequences; i++)
+        s = read_tokens(e, x.w[i].seq, t->prompt, seed + 1, ids, err);
+    if (s == STRETTO_OK && !t->prompt) s = write_tokens(e, &x, t->generate, err);
     *seconds = clock_seconds() - begin;
+    writers_close(e, &x);
     mem_free(ids);
-    mem_free(last);
-    mem_free(rows);
     return s;
 }
 

@@ -3,7 +3,9 @@
  *
  * The answer is written first; then every block of it is refined at once, because what stands
  * before each block is known: a block is a sequence that shares the pages of the clean text and
- * whose rows hang on the last clean token. One step moves all blocks by one state. */
+ * whose rows hang on the last clean token. One step moves all blocks by one state.
+ *
+ * The engine's sequences that are named here are open. */
 #ifndef TRAIN_TRAJECTORY_H
 #define TRAIN_TRAJECTORY_H
 #include "engine/engine.h"

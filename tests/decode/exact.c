@@ -10,7 +10,7 @@
  * comparison must notice. FILE: JSON lines {"prompt", "chat"}, as bench/make_prompts.py writes. */
 #include "base/random.h"
 #include "engine/companion.h"
-#include "engine/writer.h"
+#include "engine/scheduler.h"
 #include "kernels/kernels.h"
 #include "decode/suffix.h"
 #include "stretto/experimental.h"
@@ -41,7 +41,6 @@ struct test {
     bool few, plant;
     struct suffix_store store;
     struct calibration calibration;
-    struct step_costs costs;
     uint64_t checks, failures, rows, accepted, differences;
 };
 
@@ -181,17 +180,15 @@ static void open_text(struct test *t, struct engine *e, int32_t seq, struct text
     struct writer_options o = { .setup = { .store = &t->store, .seed = 7 } };
     uint32_t vocab = engine_model(e)->config.vocab;
     float *logits = malloc(vocab * sizeof *logits);
-    int32_t all[LONGEST];
     ok(t, decode_parse(x->words, &o.choice, &err), &err);
     if (x->prompt.n % 3 == 0) o.setup.window = 40;       /* larger than what is left, often */
     if (x->prompt.n % 5 == 0) o.most = 3;
     open_companions(t, e, x, &o.setup);
-    ok(t, writer_open(&x->writer, e, seq, &x->sampler, &t->costs, &t->calibration, &o, &err), &err);
-    memcpy(all, x->prompt.ids, x->prompt.n * sizeof *all);
-    all[x->prompt.n] = first_token(t, e, seq, x, logits);
-    x->got[0] = all[x->prompt.n];
+    ok(t, writer_open(&x->writer, e, seq, &x->sampler, &t->calibration, &o, &err), &err);
+    x->got[0] = first_token(t, e, seq, x, logits);
     x->got_n = 1;
-    writer_begin(x->writer, all, x->prompt.n + 1);
+    engine_push(e, seq, x->got[0]);
+    writer_begin(x->writer);
     writer_limit(x->writer, x->limit, ends, x);
     free(logits);
 }
@@ -290,7 +287,11 @@ static void write_texts(struct test *t, struct engine *e, struct text *x, size_t
         for (size_t i = 0; i < n; i++) {
             if (done(e, &x[i])) continue;
             base[i] = all;
-            ok(t, writer_rows(x[i].writer, rows, a, all, most - all - (n - 1 - i), &k[i], &err), &err);
+            size_t room = most - all - (n - 1 - i);
+            ok(t, writer_propose(x[i].writer, room, &err), &err);
+            struct bid bid = writer_bid(x[i].writer);
+            controllers_share(&bid, 1, (uint32_t)room - 1, (uint32_t)all);
+            k[i] = writer_rows(x[i].writer, rows, a, all, bid.rows);
             all += k[i];
         }
         if (!all) break;
@@ -306,7 +307,9 @@ static void write_texts(struct test *t, struct engine *e, struct text *x, size_t
             if (i == 0) plant(t, rows, k[0], a);
             /* Any seconds will do; absurd ones must change nothing but the number of guesses. */
             double seconds = n > 1 ? 0 : 1e-3 * (double)(1 + random_at(1, 2, all, t->rows) % 9);
-            ok(t, writer_take(x[i].writer, base[i], a + base[i], seconds, &err), &err);
+            costs_learn(engine_costs(e), (uint32_t)all, seconds);
+            ok(t, writer_take(x[i].writer, base[i], a + base[i], seconds,
+                              costs_ratio(engine_costs(e), (uint32_t)k[i]) - 1, &err), &err);
             drain(e, (int32_t)i, &x[i]);
         }
     }
@@ -387,6 +390,7 @@ static void crowded_pool(struct test *t)
     struct engine_options o = { .threads = 1, .context = 256, .sequences = 2, .pool_tokens = 64 };
     static struct text x;
     ok(t, engine_open(&e, stretto_model_inside(t->model), &o, &err), &err);
+    ok(t, engine_seq_open_all(e, &err), &err);
     ok(t, engine_feed(e, 1, t->prompts[1].ids, t->prompts[1].n, 0, NULL, &err), &err);
     for (size_t w = 0; w < t->n_words; w++) {
         set_text(t, &x, "plain", 1, false);
@@ -397,7 +401,14 @@ static void crowded_pool(struct test *t)
         x.words = t->words[w];
         open_text(t, e, 0, &x);
         while (!done(e, &x)) {
-            ok(t, writer_step(x.writer, &err), &err);
+            struct request r = { .seq = 0, .writer = x.writer };
+            struct event event;
+            uint32_t id;
+            size_t events;
+            ok(t, request_add(e, &r, &id, &err), &err);
+            ok(t, engine_turn(e, &event, 1, &events, &err), &err);
+            if (events && event.error.status != STRETTO_OK) die("a crowded pool", event.error.text);
+            request_cancel(e, id);
             drain(e, 0, &x);
         }
         compare(t, e, 0, &x, "in a crowded pool");
@@ -656,14 +667,18 @@ static void open_all(struct test *t, void **store)
     stretto_model_info info = { .size = sizeof info };
     stretto_model_about(t->model, &info);
     o.threads = t->threads;
-    o.sessions = TEXTS + 1;
+    o.sessions = TEXTS + 2;               /* one for a session */
     o.context = info.context < LONGEST ? info.context : LONGEST;
     if (stretto_engine_open(&t->engine, t->model, &o, err, sizeof err) != STRETTO_OK)
         die(t->path, err);
-    o.sessions = 1;
+    for (int32_t i = 0, seq; i <= TEXTS; i++)
+        engine_seq_open(stretto_engine_inside(t->engine), &seq, NULL);
+    o.sessions = 2;
     o.context = 32;
     if (stretto_engine_open(&t->small, t->model, &o, err, sizeof err) != STRETTO_OK)
         die(t->path, err);
+    int32_t seq;
+    engine_seq_open(stretto_engine_inside(t->small), &seq, NULL);
     struct arena a = { 0 };
     suffix_store_plan(&t->store, &a, 512);               /* small: old texts fall out */
     *store = calloc(1, a.top + 64);
@@ -671,7 +686,6 @@ static void open_all(struct test *t, void **store)
     a = (struct arena){ .base = (unsigned char *)(((uintptr_t)*store + 63) & ~(uintptr_t)63),
                         .cap = a.top };
     suffix_store_plan(&t->store, &a, 512);
-    costs_init(&t->costs, stretto_model_inside(t->model)->device);
     calibration_init(&t->calibration);
 }
 

@@ -55,6 +55,7 @@ static struct engine *engine_for(const struct test *t)
                                .cache = t->cache,
                                .strict = t->strict};
     if (engine_open(&e, t->model, &o, &err) != STRETTO_OK) die(t->path, &err);
+    engine_seq_open_all(e, &err);
     return e;
 }
 
@@ -200,7 +201,7 @@ static void reuse(struct test *t)
     struct engine *e = engine_for(t);
     forget(t);
     feed(t, e, 1, 0, 131, 50, t->got);
-    int have = (int)engine_reuse(e, 2, t->token, N);
+    int have = (int)engine_set(e, 2, t->token, N, N);
     feed(t, e, 2, have, N, 50, t->got);
     compare(t, 0, N, "prefix reused, tokens", have);
     if (have < 128) {

@@ -35,6 +35,7 @@ static struct engine *open_engine(unsigned threads, uint32_t sequences, enum cac
                                .max_rows = 512,
                                .strict = true};
     if (engine_open(&x, model, &o, &e) != STRETTO_OK) die("open", &e);
+    engine_seq_open_all(x, &e);
     return x;
 }
 

@@ -77,6 +77,7 @@ static void check_steps(const struct model *m, unsigned threads)
     struct error err = { 0 };
     struct engine_options o = { .threads = threads, .context = 256, .max_rows = 256, .sequences = 1 };
     need(engine_open(&e, m, &o, &err), "open", err.text);
+    need(engine_seq_open_all(e, &err), "sequences", err.text);
     size_t width = m->graph.logits == GRAPH_NONE ? m->config.width : m->config.vocab, n = ROWS * width;
     float *want = malloc(n * sizeof *want), *got = malloc(n * sizeof *got);
     if (!want || !got) exit(1);

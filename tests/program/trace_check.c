@@ -108,6 +108,7 @@ int main(int argc, char **argv)
     if (m->config.context < eo.context) eo.context = m->config.context;
     eo.cache = CACHE_F16;
     if (engine_open(&e, m, &eo, &err) != STRETTO_OK) die("engine", err.text);
+    engine_seq_open_all(e, &err);
     FILE *f = fopen(argv[2], "r");
     if (!f) die(argv[2], "cannot be opened");
     static char line[1 << 22];

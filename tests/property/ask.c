@@ -73,6 +73,7 @@ static void logits(const char *path, const char *text)
     stretto_status s = model_open(&m, path, &o, &err);
     eo.context = eo.max_rows = (uint32_t)n;
     if (s == STRETTO_OK) s = engine_open(&e, m, &eo, &err);
+    if (s == STRETTO_OK) s = engine_seq_open_all(e, &err);
     if (s == STRETTO_OK) {
         bool encoder = m->graph.logits == GRAPH_NONE;
         width = encoder ? m->config.width : m->config.vocab;

@@ -81,7 +81,7 @@ static double write_text(struct controller *c, struct fake *f, uint32_t tokens)
         struct outcome o = { .draft = &d, .root_answer = RIGHT, .path = path, .n_path = n_path,
                              .now = { .tokens = text, .n = n } };
         costs_learn(c->costs, d.n_sent + 1, STEP * costs_ratio(c->costs, d.n_sent + 1));
-        controller_learn(c, &o);
+        controller_learn(c, &o, costs_ratio(c->costs, d.n_sent + 1) - 1);
     }
     return took / (n - 1);
 }

@@ -143,7 +143,7 @@ static void teach(struct controller *c, double q, int steps)
         draft_add(&d, 0, 9, 1, 3, 0.5F);
         struct outcome o = { .draft = &d, .root_answer = tokens[1],
                              .now = { .tokens = tokens, .n = 2 } };
-        controller_learn(c, &o);
+        controller_learn(c, &o, costs_ratio(c->costs, d.n_sent + 1) - 1);
     }
 }
 
@@ -196,7 +196,7 @@ static void sources_judge_together(void **ctx)
                              .now = { .tokens = tokens, .n = 2 } };
         controller_asks(&c, 1, NULL, NULL, NULL);
         controller_asks(&c, 2, NULL, NULL, NULL);
-        controller_learn(&c, &o);
+        controller_learn(&c, &o, costs_ratio(c.costs, d.n_sent + 1) - 1);
     }
     controller_asks(&c, 1, NULL, NULL, NULL);
     controller_asks(&c, 2, NULL, NULL, NULL);
@@ -232,7 +232,7 @@ static void losing_ends(void **ctx)
         late += i > 100 ? k : 0;
         struct outcome o = { .draft = &d, .root_answer = 8,
                              .now = { .tokens = tokens, .n = 2 } };
-        controller_learn(&c, &o);
+        controller_learn(&c, &o, costs_ratio(c.costs, d.n_sent + 1) - 1);
     }
     assert_true(sent > 0 && sent < 30);
     assert_int_equal(late, 0);

@@ -1,0 +1,62 @@
+/* What the engine's own files share: its sequences, steps and requests. */
+#ifndef ENGINE_ENGINE_INT_H
+#define ENGINE_ENGINE_INT_H
+#include "decode/controller.h"
+#include "engine/engine.h"
+#include "engine/scheduler.h"
+#include <stdatomic.h>
+
+struct sequence {
+    struct cache_seq cache;          /* cache.n_tokens: of `tokens`, those in the cache */
+    int32_t *tokens;                 /* [max_seq_pages * PAGE_SLOTS] */
+    uint8_t *given;                  /* likewise: their roles */
+    uint32_t known, unchanged;
+    uint32_t last_row, last_rows;    /* its rows of the last call of engine_step */
+    bool here;                       /* has rows in the call that is being looked at */
+    bool open;
+    bool managed;                    /* requests run on it: what it forgets is read again */
+    uint64_t used;                   /* when it was last used */
+};
+
+struct engine {
+    const struct model *model;
+    struct device *device;           /* the model's */
+    struct program *program;
+    struct cache cache;
+    struct sequence *seqs;           /* [n_seqs]: open ones, and closed ones that keep their pages */
+    uint32_t n_seqs, n_open;
+    uint64_t clock;                  /* counts uses of sequences */
+    struct step_costs costs;
+    struct engine_info info;
+    void *memory;
+    size_t bytes;
+    /* the last call of engine_step, [max_rows] by its rows */
+    int32_t *sent;                   /* the row's place in the step; -1: it was not sent */
+    stretto_status *status;
+    /* the arrays of the step (graph/step.h), [max_rows] by place */
+    int32_t *token, *position, *seq, *slot, *parent, *ask_row;
+    uint8_t *given, *ask_wants;
+    struct step_seq *step_seqs;      /* [sequences] */
+    int32_t *page_at;                /* [sequences] */
+    struct answer **ask_answer;      /* [max_rows] by ask */
+    int32_t *path;                   /* [max_rows] slots of a path that is accepted */
+    struct row *feed;                /* [max_rows] */
+    struct answer *feed_answers;     /* [max_rows] */
+    bool (*cancel)(void *ud);        /* see engine_cancel */
+    void *cancel_ud;
+    struct schedule schedule;        /* scheduler.c */
+    struct slot *slots;              /* [sequences] */
+    uint32_t n_slots, last_id;
+    struct slot **order;             /* [sequences] oldest request first */
+    struct bid *bids;                /* [sequences] */
+    struct row *rows;                /* [max_rows] of a turn */
+    struct answer *answers;
+    uint64_t turns;
+    atomic_flag busy;                /* in a turn */
+};
+
+/* The part of the engine's memory that the scheduler uses; base == NULL measures. */
+void scheduler_plan(struct engine *e, struct arena *a);
+/* Pages that could be had for a sequence: free ones and those of closed sequences. */
+uint32_t engine_pages_left(const struct engine *e);
+#endif

@@ -1,0 +1,449 @@
+/* One turn: who has left is told, what the others can do becomes rows, one step, and everybody gets the
+ * answers to his rows. Nothing here depends on how many there are: a session that writes alone is a
+ * request among none. */
+#include "base/clock.h"
+#include "engine/engine_int.h"
+#include <string.h>
+
+enum { DELAY_DEFAULT = 2, READ_FIRST = 16 };
+
+struct slot {                        /* a request, and what it does in this turn */
+    struct request r;
+    uint32_t id;                     /* 0: the slot is free; ids rise, so they say who came first */
+    size_t row, n_rows;              /* its rows of the step */
+    uint32_t guesses, asked;         /* asked: answers that places have already */
+    bool writes, hungry;             /* hungry: no page for a single row */
+    struct event event;
+};
+
+void scheduler_plan(struct engine *e, struct arena *a)
+{
+    e->slots = arena_take(a, e->info.sequences * sizeof *e->slots);
+    e->order = arena_take(a, e->info.sequences * sizeof *e->order);
+    e->bids = arena_take(a, e->info.sequences * sizeof *e->bids);
+    e->rows = arena_take(a, e->info.max_rows * sizeof *e->rows);
+    e->answers = arena_take(a, e->info.max_rows * sizeof *e->answers);
+}
+
+void engine_schedule(struct engine *e, const struct schedule *s) { e->schedule = *s; }
+
+uint32_t requests_count(const struct engine *e) { return e->n_slots; }
+
+static uint32_t known(const struct engine *e, const struct slot *s)
+{
+    return e->seqs[s->r.seq].known;
+}
+
+/* Up to where the timeline is read before anybody writes: a written last token is the writer's row. */
+static uint32_t read_end(const struct engine *e, const struct slot *s)
+{
+    uint32_t n = known(e, s);
+    return s->r.writer && n && !engine_given(e, s->r.seq, n - 1) ? n - 1 : n;
+}
+
+static uint32_t unread(const struct engine *e, const struct slot *s)
+{
+    uint32_t end = read_end(e, s), at = engine_length(e, s->r.seq);
+    return end > at ? end - at : 0;
+}
+
+/* ---- joining and leaving --------------------------------------------------------------------- */
+
+stretto_status request_add(struct engine *e, const struct request *r, uint32_t *id, struct error *err)
+{
+    struct slot *free_slot = NULL;
+    *id = 0;
+    if (r->seq < 0 || (uint32_t)r->seq >= e->n_seqs || !e->seqs[r->seq].open)
+        return fail(err, STRETTO_E_ARG, "a request on sequence %d, which is not open", r->seq);
+    for (struct slot *s = e->slots; s < e->slots + e->info.sequences; s++) {
+        if (s->id && s->r.seq == r->seq)
+            return fail(err, STRETTO_E_ARG, "sequence %d has a request already", r->seq);
+        if (!s->id && !free_slot) free_slot = s;
+    }
+    struct slot s = { .r = *r };
+    if (!known(e, &s) || (!r->writer && !unread(e, &s)) || (r->writer && writer_done(r->writer)))
+        return fail(err, STRETTO_E_ARG, "there is nothing to do for a request on sequence %d: its text "
+                    "is empty, read or at its end", r->seq);
+    uint32_t to = r->end ? r->end : known(e, &s), all = to > r->first ? to - r->first : 0;
+    if (r->wants && (!r->places || r->room < (r->answered ? 1 : all)))
+        return fail(err, STRETTO_E_ARG, "a request whose %u tokens want answers has places for %u", all,
+                    r->places ? r->room : 0);
+    if (++e->last_id == 0) e->last_id = 1;
+    s.id = *id = e->last_id;
+    *free_slot = s;
+    e->n_slots++;
+    e->seqs[r->seq].managed = true;
+    return STRETTO_OK;
+}
+
+static void leave(struct engine *e, struct slot *s)
+{
+    s->id = 0;
+    e->n_slots--;
+}
+
+void request_cancel(struct engine *e, uint32_t id)
+{
+    for (struct slot *s = e->slots; id && s < e->slots + e->info.sequences; s++)
+        if (s->id == id) leave(e, s);
+}
+
+static void end(struct slot *s, stretto_status status, const char *words)
+{
+    if (s->event.done) return;
+    s->event.done = true;
+    if (status != STRETTO_OK) fail(&s->event.error, status, "%s", words);
+}
+
+static bool is_cancelled(const struct slot *s) { return s->r.cancel && s->r.cancel(s->r.ud); }
+
+static void end_cancelled(struct slot *s)
+{
+    if (is_cancelled(s)) end(s, STRETTO_E_CANCEL, "the request was cancelled");
+    else if (s->r.deadline > 0 && clock_seconds() >= s->r.deadline)
+        end(s, STRETTO_E_CANCEL, "the request's deadline has passed");
+}
+
+/* ---- who gets rows --------------------------------------------------------------------------- */
+
+/* Requests of this turn, oldest first. */
+struct turn {
+    struct engine *e;
+    struct slot **all;               /* [n] */
+    size_t n, n_writers, n_rows;
+    uint32_t given, written;         /* rows */
+    struct error *err;
+};
+
+/* Rows that may be read beside `writers` others so that their step takes `delay` plain ones at most. */
+static uint32_t reading_budget(const struct engine *e, size_t writers)
+{
+    static const uint32_t sizes[] = { 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384,
+                                      512, 768, 1024, 2048 };
+    uint32_t most = e->info.max_rows - (uint32_t)writers, best = 1;
+    if (!writers) return e->info.max_rows;
+    double delay = e->schedule.delay > 0 ? e->schedule.delay : DELAY_DEFAULT;
+    double may = (delay - 1) * costs_ratio(&e->costs, (uint32_t)writers);
+    if (!(e->costs.base > 0)) best = READ_FIRST;
+    else
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+            if (costs_reading(&e->costs, sizes[i]) <= may) best = sizes[i];
+    return best < most ? best : most;
+}
+
+/* The next tokens of a request become given rows, `room` at most. */
+static void read_rows(struct turn *t, struct slot *s, uint32_t room)
+{
+    struct engine *e = t->e;
+    uint32_t n = unread(e, s), at = engine_length(e, s->r.seq), end = at + n;
+    uint32_t asks = s->r.answered ? 0 : s->asked;
+    if (e->model->graph.bidirectional && n > room) return;      /* a text is read in one step */
+    if (n > room) n = room;
+    s->row = t->n_rows;
+    for (uint32_t i = 0; i < n; i++, at++) {
+        struct row *r = &e->rows[t->n_rows];
+        bool wants = s->r.wants && at >= s->r.first && (!s->r.end || at < s->r.end);
+        if (wants && asks == s->r.room) break;
+        *r = (struct row){ s->r.seq, e->seqs[s->r.seq].tokens[at],
+                           i ? (int32_t)t->n_rows - 1 : ROW_COMMITTED,
+                           engine_given(e, s->r.seq, at), wants ? s->r.wants : WANT_NOTHING };
+        if (wants) e->answers[t->n_rows] = s->r.places[asks++];
+        if (s->r.writer && at + 1 == end && end == known(e, s))
+            writer_ask(s->r.writer, r, &e->answers[t->n_rows]);
+        t->n_rows++;
+    }
+    s->n_rows = t->n_rows - s->row;
+    t->given += (uint32_t)s->n_rows;
+}
+
+/* Pages of the rows that a request may read now: some are left for those who came before it. */
+static bool has_pages(const struct engine *e, const struct slot *s, uint32_t room, size_t older)
+{
+    uint32_t n = unread(e, s) < room ? unread(e, s) : room, at = engine_length(e, s->r.seq);
+    uint32_t need = (at + n + PAGE_SLOTS - 1) / PAGE_SLOTS - (at + PAGE_SLOTS - 1) / PAGE_SLOTS;
+    return !older || !need || need + older <= e->cache.n_free ||
+           need + older <= engine_pages_left(e);
+}
+
+static void plan_reading(struct turn *t, uint32_t budget)
+{
+    for (size_t i = 0; i < t->n && budget; i++) {
+        struct slot *s = t->all[i];
+        if (s->event.done || s->writes || !has_pages(t->e, s, budget, i)) continue;
+        read_rows(t, s, budget);
+        budget -= (uint32_t)s->n_rows;
+        if (t->e->schedule.whole && s->n_rows) return;
+    }
+}
+
+/* Everybody who writes proposes; one budget is shared out; then the rows. */
+static void plan_writing(struct turn *t, uint32_t given)
+{
+    struct engine *e = t->e;
+    uint32_t room = e->info.max_rows - given - (uint32_t)t->n_writers;
+    size_t n = 0;
+    for (size_t i = 0; i < t->n; i++) {
+        struct slot *s = t->all[i];
+        struct error err = { .status = STRETTO_OK };
+        if (s->event.done || !s->writes) continue;
+        stretto_status st = writer_propose(s->r.writer, (size_t)room + 1, &err);
+        if (st != STRETTO_OK) end(s, st, err.text);
+        else e->bids[n++] = writer_bid(s->r.writer);
+    }
+    if (n) controllers_share(e->bids, n, room, given);
+    n = 0;
+    for (size_t i = 0; i < t->n; i++) {
+        struct slot *s = t->all[i];
+        if (s->event.done || !s->writes) continue;
+        s->row = t->n_rows;
+        s->n_rows = writer_rows(s->r.writer, e->rows, e->answers, t->n_rows, e->bids[n++].rows);
+        s->guesses = (uint32_t)s->n_rows - 1;
+        t->n_rows += s->n_rows;
+        t->written += (uint32_t)s->n_rows;
+    }
+}
+
+static void plan_rows(struct turn *t)
+{
+    struct engine *e = t->e;
+    uint32_t to_read = 0;
+    for (size_t i = 0; i < t->n; i++) {
+        struct slot *s = t->all[i];
+        s->row = s->n_rows = s->guesses = 0;
+        s->writes = s->hungry = false;
+        if (s->event.done) continue;
+        uint32_t n = unread(e, s);
+        to_read += n;
+        s->writes = !n;
+    }
+    if (e->schedule.whole && to_read) {
+        plan_reading(t, e->info.max_rows);
+        if (t->n_rows) return;
+    }
+    /* More writers than rows take turns; whoever reads gets one row at least. */
+    size_t most = e->info.max_rows - (to_read != 0);
+    for (size_t i = 0; i < t->n; i++) {
+        struct slot *s = t->all[(i + e->turns) % t->n];
+        if (s->event.done || !s->writes) continue;
+        if (t->n_writers == most) s->writes = false;
+        else t->n_writers++;
+    }
+    uint32_t budget = to_read ? reading_budget(e, t->n_writers) : 0;
+    if (t->n_writers) plan_writing(t, budget < to_read ? budget : to_read);
+    for (size_t i = 0; i < t->n; i++)             /* those whose turn it is not have nothing to read */
+        if (!t->all[i]->event.done && !unread(e, t->all[i])) t->all[i]->writes = true;
+    if (budget > e->info.max_rows - t->n_rows) budget = e->info.max_rows - (uint32_t)t->n_rows;
+    plan_reading(t, budget);
+}
+
+/* ---- what came of it ------------------------------------------------------------------------- */
+
+static void take_reading(struct turn *t, struct slot *s)
+{
+    struct engine *e = t->e;
+    uint32_t at = engine_length(e, s->r.seq), n = engine_commit(e, s->r.seq, (uint32_t)s->n_rows);
+    struct error err = { .status = STRETTO_OK };
+    stretto_status st = STRETTO_OK;
+    s->event.read += n;
+    for (uint32_t i = 0; i < n && st == STRETTO_OK; i++) {
+        const struct answer *a = &e->answers[s->row + i];
+        uint8_t wants = e->rows[s->row + i].wants;
+        if (!wants) continue;
+        st = a->status;
+        if (st != STRETTO_OK) fail(&err, st, "%s", t->err->text);
+        else if (s->r.wants && !s->r.answered) s->r.places[s->asked++] = *a;
+        else if (s->r.wants) st = s->r.answered(s->r.ud, at + i, a, &err);
+        else if ((st = writer_first(s->r.writer, a, &err)) == STRETTO_OK) s->event.wrote++;
+    }
+    if (st != STRETTO_OK) end(s, st, err.text);
+    else if (n == 0) s->hungry = true;
+    if (!s->r.writer && !unread(e, s)) end(s, STRETTO_OK, "");
+}
+
+static void take_writing(struct turn *t, struct slot *s, double seconds, double price)
+{
+    struct engine *e = t->e;
+    const struct answer *a = &e->answers[s->row];
+    struct error err = { .status = STRETTO_OK };
+    uint32_t before = known(e, s);
+    if (a->status == STRETTO_E_FULL) {
+        s->hungry = true;
+        return;
+    }
+    stretto_status st = a->status;
+    if (st != STRETTO_OK) fail(&err, st, "%s", t->err->text);
+    else st = writer_take(s->r.writer, s->row, a, seconds, price * s->guesses, &err);
+    if (st != STRETTO_OK) end(s, st, err.text);
+    else s->event.wrote += known(e, s) - before;
+}
+
+static void learn(struct turn *t, double seconds)
+{
+    struct step_costs *c = &t->e->costs;
+    if (t->given) costs_learn_reading(c, t->written, t->given, seconds);
+    else costs_learn(c, t->written, seconds);
+}
+
+static void take(struct turn *t, double seconds)
+{
+    struct engine *e = t->e;
+    uint32_t guesses = 0;
+    for (size_t i = 0; i < t->n; i++) guesses += t->all[i]->guesses;
+    uint32_t certain = t->written - guesses + t->given;
+    double price = guesses ? (costs_ratio(&e->costs, certain + guesses) -
+                              (certain ? costs_ratio(&e->costs, certain) : 0)) / guesses
+                           : 0;
+    learn(t, seconds);
+    for (size_t i = 0; i < t->n; i++) {
+        struct slot *s = t->all[i];
+        if (s->event.done || !s->n_rows) continue;
+        if (s->writes) take_writing(t, s, seconds, price);
+        else take_reading(t, s);
+        if (!s->event.done && s->r.writer && writer_done(s->r.writer)) end(s, STRETTO_OK, "");
+    }
+}
+
+/* ---- pages ----------------------------------------------------------------------------------- */
+
+/* A sequence of requests in which nothing happens: the one that was used longest ago gives up its pages,
+ * to read again when it is wanted. */
+static bool forget_idle(struct engine *e)
+{
+    struct sequence *oldest = NULL;
+    for (uint32_t i = 0; i < e->n_seqs; i++) {
+        struct sequence *s = &e->seqs[i];
+        bool busy = !s->open || !s->managed || !s->cache.n_pages;
+        for (uint32_t k = 0; k < e->info.sequences; k++)
+            busy |= e->slots[k].id && e->slots[k].r.seq == (int32_t)i;
+        if (!busy && (!oldest || s->used < oldest->used)) oldest = s;
+    }
+    if (oldest) engine_forget(e, (int32_t)(oldest - e->seqs), 0);
+    return oldest != NULL;
+}
+
+/* The oldest request that got no page at all is helped: by the idle, then by the youngest. */
+static void make_room(struct turn *t)
+{
+    struct engine *e = t->e;
+    struct slot *hungry = NULL, *young = NULL;
+    bool moved = false;
+    for (size_t i = 0; i < t->n; i++) {
+        struct slot *s = t->all[i];
+        if (s->event.done) continue;
+        moved |= s->event.read || s->event.wrote;
+        if (s->hungry && !hungry) hungry = s;
+        if (e->seqs[s->r.seq].cache.n_pages) young = s;
+    }
+    if (!hungry && (moved || t->n_rows)) return;
+    for (size_t i = 0; i < t->n && !hungry; i++)        /* nobody got a row */
+        if (!t->all[i]->event.done) hungry = t->all[i];
+    if (!hungry || forget_idle(e)) return;
+    if (young && young != hungry && young->id > hungry->id) {
+        engine_forget(e, young->r.seq, 0);
+        return;
+    }
+    if (moved) return;                                  /* others will leave pages behind */
+    hungry->event.done = true;
+    fail(&hungry->event.error, STRETTO_E_FULL,
+         "the cache holds %u tokens for all sequences and this text needs %u; open the engine with a "
+         "larger pool, or close other sequences", e->cache.max_pages * PAGE_SLOTS, known(e, hungry) + 1);
+}
+
+/* ---- the turn -------------------------------------------------------------------------------- */
+
+/* Inside a step: whether nobody wants it any more. */
+static bool all_cancelled(void *ud)
+{
+    const struct engine *e = ud;
+    for (uint32_t i = 0; i < e->info.sequences; i++)
+        if (e->slots[i].id && e->slots[i].n_rows && !is_cancelled(&e->slots[i])) return false;
+    return true;
+}
+
+static void step(struct turn *t)
+{
+    struct engine *e = t->e;
+    bool can_cancel = true;
+    for (size_t i = 0; i < t->n; i++)
+        if (t->all[i]->n_rows && !t->all[i]->r.cancel) can_cancel = false;
+    if (can_cancel) engine_cancel(e, all_cancelled, e);
+    double begin = clock_seconds();
+    stretto_status s = engine_step(e, e->rows, t->n_rows, e->answers, t->err);
+    double seconds = clock_seconds() - begin;
+    if (can_cancel) engine_cancel(e, NULL, NULL);
+    bool sent = false;
+    for (size_t i = 0; i < t->n_rows; i++) sent |= e->status[i] == STRETTO_OK;
+    if (s == STRETTO_E_CANCEL) {
+        for (size_t i = 0; i < t->n; i++) end_cancelled(t->all[i]);
+    } else if (s != STRETTO_OK && s != STRETTO_E_FULL && s != STRETTO_E_NAN) {
+        for (size_t i = 0; i < t->n; i++)
+            if (t->all[i]->n_rows) end(t->all[i], s, t->err->text);
+    } else take(t, sent ? seconds : 0);
+}
+
+static void run(struct turn *t)
+{
+    struct engine *e = t->e;
+    for (size_t i = 0; i < t->n; i++) {
+        struct slot *s = t->all[i];
+        s->event = (struct event){ .id = s->id, .seq = s->r.seq, .ud = s->r.ud };
+        s->n_rows = 0;
+        end_cancelled(s);
+    }
+    plan_rows(t);
+    if (t->n_rows) step(t);
+    make_room(t);
+    e->turns++;
+}
+
+static size_t by_age(struct engine *e)
+{
+    size_t n = 0;
+    for (struct slot *s = e->slots; s < e->slots + e->info.sequences; s++) {
+        if (!s->id) continue;
+        size_t at = n++;
+        for (; at && e->order[at - 1]->id > s->id; at--) e->order[at] = e->order[at - 1];
+        e->order[at] = s;
+    }
+    return n;
+}
+
+stretto_status engine_turn(struct engine *e, struct event *events, size_t cap, size_t *n,
+                           struct error *err)
+{
+    struct error words = { .status = STRETTO_OK };
+    *n = 0;
+    if (cap < e->n_slots)
+        return fail(err, STRETTO_E_ARG, "%u requests and places for %zu events", e->n_slots, cap);
+    if (atomic_flag_test_and_set(&e->busy))
+        return fail(err, STRETTO_E_ARG, "the engine is in the middle of a step; one thread at a time "
+                    "uses an engine and its sessions");
+    struct turn t = { .e = e, .all = e->order, .n = by_age(e), .err = &words };
+    if (t.n) run(&t);
+    for (size_t i = 0; i < t.n; i++) {
+        struct slot *s = t.all[i];
+        s->event.unread = unread(e, s);
+        if (s->event.done || s->event.read || s->event.wrote) events[(*n)++] = s->event;
+        if (s->event.done) leave(e, s);
+    }
+    atomic_flag_clear(&e->busy);
+    return STRETTO_OK;
+}
+
+stretto_status request_run(struct engine *e, const struct request *r, struct error *err)
+{
+    uint32_t id;
+    struct event event = { .done = false };
+    if (e->n_slots)
+        return fail(err, STRETTO_E_ARG, "the engine has %u other request%s; their events would be lost",
+                    e->n_slots, e->n_slots > 1 ? "s" : "");
+    TRY(request_add(e, r, &id, err));
+    while (!event.done) {
+        size_t n;
+        stretto_status s = engine_turn(e, &event, 1, &n, err);
+        if (s != STRETTO_OK) request_cancel(e, id);
+        TRY(s);
+    }
+    stretto_status s = event.error.status;
+    return s == STRETTO_OK ? s : fail(err, s, "%s", event.error.text);
+}
