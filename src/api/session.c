@@ -563,7 +563,9 @@ static void remember(stretto_session *s, uint32_t from)
     strategy_find("suffix", 6, &suffix);
     if (!(s->decode.sources >> suffix & 1) || s->n_tokens < from + LEAD) return;
     uint32_t lead = from < LEAD ? from : LEAD;
-    suffix_store_add(&s->engine->learned.store, engine_tokens(s->engine->engine, s->seq) + from - lead, s->n_tokens - from + lead);
+    suffix_store_add(&s->engine->learned.store,
+                     engine_tokens(s->engine->engine, s->seq) + from - lead,
+                     s->n_tokens - from + lead);
 }
 
 stretto_status stretto_session_generate(stretto_session *s, const stretto_generate_options *opt,

@@ -136,18 +136,20 @@ static void read_rows(struct turn *t, struct slot *s, uint32_t room)
 {
     struct engine *e = t->e;
     uint32_t n = unread(e, s), at = engine_length(e, s->r.seq), end = at + n;
-    uint32_t asks = s->r.answered ? 0 : s->asked;
+    uint32_t asks = 0, first = s->r.first + s->asked;   /* read again, nobody is answered twice */
     if (e->model->graph.bidirectional && n > room) return;      /* a text is read in one step */
     if (n > room) n = room;
     s->row = t->n_rows;
     for (uint32_t i = 0; i < n; i++, at++) {
         struct row *r = &e->rows[t->n_rows];
-        bool wants = s->r.wants && at >= s->r.first && (!s->r.end || at < s->r.end);
-        if (wants && asks == s->r.room) break;
+        bool wants = s->r.wants && at >= first && (!s->r.end || at < s->r.end);
+        uint32_t place = s->r.answered ? asks : s->asked + asks;
+        if (wants && place == s->r.room) break;
         *r = (struct row){ s->r.seq, e->seqs[s->r.seq].tokens[at],
                            i ? (int32_t)t->n_rows - 1 : ROW_COMMITTED,
                            engine_given(e, s->r.seq, at), wants ? s->r.wants : WANT_NOTHING };
-        if (wants) e->answers[t->n_rows] = s->r.places[asks++];
+        if (wants) e->answers[t->n_rows] = s->r.places[place];
+        asks += wants;
         if (s->r.writer && at + 1 == end && end == known(e, s))
             writer_ask(s->r.writer, r, &e->answers[t->n_rows]);
         t->n_rows++;
@@ -251,9 +253,11 @@ static void take_reading(struct turn *t, struct slot *s)
         if (!wants) continue;
         st = a->status;
         if (st != STRETTO_OK) fail(&err, st, "%s", t->err->text);
-        else if (s->r.wants && !s->r.answered) s->r.places[s->asked++] = *a;
-        else if (s->r.wants) st = s->r.answered(s->r.ud, at + i, a, &err);
-        else if ((st = writer_first(s->r.writer, a, &err)) == STRETTO_OK) s->event.wrote++;
+        else if (s->r.wants) {
+            if (!s->r.answered) s->r.places[s->asked] = *a;
+            else st = s->r.answered(s->r.ud, at + i, a, &err);
+            s->asked++;
+        } else if ((st = writer_first(s->r.writer, a, &err)) == STRETTO_OK) s->event.wrote++;
     }
     if (st != STRETTO_OK) end(s, st, err.text);
     else if (n == 0) s->hungry = true;

@@ -76,6 +76,7 @@ static void lost_under_an_engine(void **state)
     struct error e = { 0 };
     model_make(&m, d);
     assert_int_equal(engine_open(&engine, &m, &o, &e), STRETTO_OK);
+    assert_int_equal(engine_seq_open_all(engine, &e), STRETTO_OK);
     assert_int_equal(engine_feed(engine, 0, text, 4, WANT_NOTHING, NULL, &e), STRETTO_OK);
     device_lose(d, "it was taken out of the machine");
     for (int i = 0; i < 2; i++) {

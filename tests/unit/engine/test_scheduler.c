@@ -1,0 +1,259 @@
+/* Requests against a simple model of what must come out: whoever else is in the steps, however pages come
+ * and go, a text is its prompt and what plain decoding writes behind it.
+ *
+ * Planted and noticed: a shared page written without a copy, an accepted slot moved one too far, a prefix
+ * taken over whole, a cache not cut behind what a new text shares, tokens answered twice when they are
+ * read again. */
+#include "engine/engine_int.h"
+#include "unit/engine/fake.h"
+
+enum { CONTEXT = 600, SEQS = 6, TURNS = 100000 };
+
+struct text {                        /* one sequence as the test sees it */
+    bool open, busy;
+    int32_t seq;
+    uint32_t id;
+    struct sampler sampler;
+    struct writer *writer;
+    int32_t want[CONTEXT];           /* prompt and answer */
+    uint32_t prompt, limit;
+    atomic_bool cancel;
+    bool reads;                      /* only: its rows' answers are looked at */
+    uint32_t answered;
+};
+
+static struct calibration calibration;
+static struct text all[SEQS];
+static _Alignas(64) unsigned char sampler_memory[SEQS][1 << 14];
+
+static bool asked(void *ud) { return atomic_load(&((struct text *)ud)->cancel); }
+
+/* Every page has as many references as sequences that hold it; the rest are free. */
+static void check_pages(const struct engine *e)
+{
+    uint16_t refs[4096] = { 0 };
+    uint32_t held = 0;
+    for (uint32_t i = 0; i < e->n_seqs; i++)
+        for (uint32_t p = 0; p < e->seqs[i].cache.n_pages; p++) refs[e->seqs[i].cache.pages[p]]++;
+    for (uint32_t p = 0; p < e->cache.max_pages; p++) {
+        assert_int_equal(refs[p], e->cache.refs[p]);
+        held += refs[p] > 0;
+    }
+    assert_int_equal(held + e->cache.n_free, e->cache.max_pages);
+}
+
+static void check_text(const struct engine *e, const struct text *x)
+{
+    uint32_t n = engine_known(e, x->seq);
+    assert_in_range(n, 1, x->limit > x->prompt ? x->limit : x->prompt);
+    assert_true(engine_length(e, x->seq) <= n);
+    assert_memory_equal(engine_tokens(e, x->seq), x->want, n * sizeof *x->want);
+}
+
+static stretto_status answered(void *ud, uint32_t at, const struct answer *a, struct error *err)
+{
+    struct text *x = ud;
+    (void)err;
+    assert_int_equal(a->best, fake_next(x->want, at + 1));
+    x->answered++;
+    return STRETTO_OK;
+}
+
+static void begin(struct engine *e, struct text *x, uint64_t seed)
+{
+    static const char *const ways[] = { "plain", "lookup", "jacobi", "recycle+suffix", "auto", "lookahead" };
+    static struct answer places[8];
+    static const struct sampling greedy = { .top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64 };
+    struct error err = { 0 };
+    if (!x->open) {
+        assert_int_equal(engine_seq_open(e, &x->seq, &err), STRETTO_OK);
+        x->open = true;
+        struct arena a = { .base = sampler_memory[x - all], .cap = 1 << 14 };
+        sampler_plan(&x->sampler, &a, FAKE_VOCAB);
+        struct writer_options o = { .setup = { .seed = 3 } };
+        assert_int_equal(decode_parse(ways[seed % 6], &o.choice, &err), STRETTO_OK);
+        assert_int_equal(sampler_set(&x->sampler, &greedy, &err), STRETTO_OK);
+        assert_int_equal(writer_open(&x->writer, e, x->seq, &x->sampler, &calibration, &o, &err), STRETTO_OK);
+    }
+    x->reads = seed % 7 == 0;
+    x->prompt = 1 + (uint32_t)(random_mix(seed) % (seed % 5 ? 40 : CONTEXT - 40));
+    uint32_t same = (uint32_t)(random_mix(seed + 1) % (x->prompt + 1));   /* prompts share beginnings */
+    for (uint32_t i = 0; i < x->prompt; i++)
+        x->want[i] = (int32_t)((i < same ? random_mix(i) : random_mix(seed * 1000 + i)) % FAKE_NAN);
+    x->limit = x->reads ? x->prompt : x->prompt + 1 + (uint32_t)(random_mix(seed + 2) % 40);
+    for (uint32_t i = x->prompt; i < x->limit; i++) x->want[i] = fake_next(x->want, i);
+    x->answered = 0;
+    atomic_store(&x->cancel, false);
+    uint32_t keep = engine_set(e, x->seq, x->want, x->prompt, x->reads ? 0 : CONTEXT);
+    assert_true(keep < x->prompt);
+    writer_limit(x->writer, x->limit, NULL, NULL);
+    writer_begin(x->writer);
+    struct request r = { .seq = x->seq, .writer = x->reads ? NULL : x->writer, .cancel = asked, .ud = x };
+    if (x->reads) {
+        r.wants = WANT_BEST;
+        r.places = places;
+        r.room = 8;
+        r.answered = answered;
+    }
+    assert_int_equal(request_add(e, &r, &x->id, &err), STRETTO_OK);
+    x->busy = true;
+}
+
+static void stop(struct engine *e, struct text *x)
+{
+    request_cancel(e, x->id);
+    x->busy = false;
+    check_text(e, x);
+}
+
+static void leave(struct engine *e, struct text *x)
+{
+    if (x->busy) stop(e, x);
+    writer_close(x->writer);
+    engine_seq_close(e, x->seq);
+    x->open = false;
+}
+
+static void one_turn(struct engine *e, uint64_t *done, uint64_t *full)
+{
+    struct event events[SEQS];
+    struct error err = { 0 };
+    size_t n;
+    assert_int_equal(engine_turn(e, events, SEQS, &n, &err), STRETTO_OK);
+    for (size_t i = 0; i < n; i++) {
+        struct text *x = events[i].ud;
+        assert_true(x >= all && x < all + SEQS && x->busy && x->id == events[i].id);
+        check_text(e, x);
+        if (!events[i].done) continue;
+        x->busy = false;
+        switch (events[i].error.status) {
+        case STRETTO_OK:
+            assert_int_equal(engine_known(e, x->seq), x->limit);
+            if (x->reads) assert_int_equal(x->answered, x->prompt);
+            ++*done;
+            break;
+        case STRETTO_E_CANCEL: assert_true(atomic_load(&x->cancel)); break;
+        default:
+            assert_int_equal(events[i].error.status, STRETTO_E_FULL);
+            assert_true(events[i].error.text[0]);
+            ++*full;
+        }
+    }
+}
+
+/* Requests join, leave, are cancelled; sequences close, are rewound, forked, and forget. */
+static void random_programs(void **state)
+{
+    (void)state;
+    static const uint32_t pools[] = { 0, 640, 300, 64 };
+    uint64_t done = 0, full = 0, seed = 1;
+    for (size_t p = 0; p < sizeof pools / sizeof *pools; p++) {
+        struct fake f;
+        struct engine *e;
+        struct error err = { 0 };
+        struct engine_options o = { .sequences = SEQS, .max_rows = p % 2 ? 24 : 64, .pool_tokens = pools[p] };
+        assert_int_equal(engine_open(&e, fake_model(&f, CONTEXT), &o, &err), STRETTO_OK);
+        engine_schedule(e, &(struct schedule){ .whole = p == 2 });
+        memset(all, 0, sizeof all);
+        for (uint64_t t = 0; t < TURNS / 4; t++) {
+            uint64_t r = random_mix(++seed * 77 + p);
+            struct text *x = &all[r % SEQS];
+            switch (r / 64 % 16) {
+            case 0: case 1: case 2: case 3: case 4: if (!x->busy) begin(e, x, seed); break;
+            case 5: if (x->busy) atomic_store(&x->cancel, true); break;
+            case 6: if (x->busy && r / 4096 % 4 == 0) stop(e, x); break;
+            case 7: if (x->open && r / 4096 % 8 == 0) leave(e, x); break;
+            case 8:
+                if (x->open && !x->busy && engine_known(e, x->seq))
+                    engine_rewind(e, x->seq, 1 + (uint32_t)(r / 4096) % engine_known(e, x->seq));
+                break;
+            case 9: if (x->open) engine_forget(e, x->seq, (uint32_t)(r / 4096) % CONTEXT); break;
+            default: break;
+            }
+            one_turn(e, &done, &full);
+            if (t % 16 == 0) check_pages(e);
+        }
+        for (struct text *x = all; x < all + SEQS; x++) if (x->open) leave(e, x);
+        check_pages(e);
+        assert_true(fake_program->most_seqs > 1);
+        engine_close(e);
+    }
+    printf("%d turns: %llu requests came to their end, %llu found no room\n", TURNS,
+           (unsigned long long)done, (unsigned long long)full);
+    assert_true(done > 1000 && full > 10);
+}
+
+/* The pages of a closed sequence serve the next text that begins alike. */
+static void pages_outlive_sequences(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct engine *e;
+    struct error err = { 0 };
+    struct engine_options o = { .sequences = 1 };
+    int32_t text[200], seq;
+    for (int i = 0; i < 200; i++) text[i] = i % 9;
+    assert_int_equal(engine_open(&e, fake_model(&f, CONTEXT), &o, &err), STRETTO_OK);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(engine_seq_open(e, &seq, &err), STRETTO_OK);
+        uint32_t had = engine_set(e, seq, text, 200, 200);
+        assert_int_equal(had, i ? 199 : 0);
+        struct answer last;
+        struct request r = { .seq = seq, .wants = WANT_BEST, .first = 199, .room = 1, .places = &last };
+        assert_int_equal(request_run(e, &r, &err), STRETTO_OK);
+        assert_int_equal(last.best, fake_next(text, 200));
+        int32_t other;
+        assert_int_equal(engine_seq_open(e, &other, &err), STRETTO_E_FULL);
+        error_clear(&err);
+        engine_seq_close(e, seq);
+    }
+    check_pages(e);
+    engine_close(e);
+}
+
+/* What cannot be is refused by name, and what is under way is not disturbed. */
+static void refusals(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct engine *e;
+    struct error err = { 0 };
+    struct engine_options o = { .sequences = 2, .pool_tokens = 64 };
+    int32_t text[CONTEXT] = { 1, 2, 3 }, seq;
+    uint32_t id, other;
+    assert_int_equal(engine_open(&e, fake_model(&f, CONTEXT), &o, &err), STRETTO_OK);
+    struct request r = { .seq = 0 };
+    assert_int_equal(request_add(e, &r, &id, &err), STRETTO_E_ARG);
+    assert_non_null(strstr(err.text, "not open"));
+    error_clear(&err);
+    assert_int_equal(engine_seq_open(e, &seq, &err), STRETTO_OK);
+    assert_int_equal(request_add(e, &r, &id, &err), STRETTO_E_ARG);
+    assert_non_null(strstr(err.text, "nothing to do"));
+    error_clear(&err);
+    engine_set(e, 0, text, CONTEXT, 0);
+    assert_int_equal(request_add(e, &r, &id, &err), STRETTO_OK);
+    assert_int_equal(request_add(e, &r, &other, &err), STRETTO_E_ARG);
+    assert_non_null(strstr(err.text, "already"));
+    error_clear(&err);
+    struct event x = { 0 };
+    size_t n;
+    assert_int_equal(engine_turn(e, &x, 0, &n, &err), STRETTO_E_ARG);
+    error_clear(&err);
+    while (!x.done) assert_int_equal(engine_turn(e, &x, 1, &n, &err), STRETTO_OK);
+    assert_int_equal(x.error.status, STRETTO_E_FULL);       /* alone, and yet too long for the pool */
+    assert_non_null(strstr(x.error.text, "larger pool"));
+    assert_int_equal(requests_count(e), 0);
+    engine_rewind(e, 0, 40);
+    assert_int_equal(request_add(e, &(struct request){ .seq = 0, .deadline = 1 }, &id, &err),
+                     engine_length(e, 0) < 40 ? STRETTO_OK : STRETTO_E_ARG);
+    engine_close(e);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(random_programs),
+                                        cmocka_unit_test(pages_outlive_sequences),
+                                        cmocka_unit_test(refusals) };
+    calibration_init(&calibration);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
