@@ -28,6 +28,16 @@ struct decode_bench {
     int64_t tokens;
     const char *format;
 };
+/* bench_mix.c: requests that arrive while others are answered. */
+struct mix_bench {
+    const struct int_list *requests;
+    const struct model_options *model;
+    int64_t repeat;
+    const char *format;
+    json_t *rows;                      /* json: rows are appended */
+};
+int bench_mix(const struct mix_bench *o, const stretto_model *m);
+
 extern const struct option_group group_decode_bench;
 int bench_decode(const struct decode_bench *o, const stretto_model *m);
 #endif

@@ -16,7 +16,7 @@ struct bench_options {
     struct model_options model;
     struct int_list prompt, generate, depth, sequences, threads;
     int64_t repeat;
-    bool roof, compare;
+    bool roof, compare, mix;
     const char *format;
     struct decode_bench decode;
 };
@@ -35,6 +35,9 @@ static const struct option rows[] = {
     {"-r --repetitions", "N", OPT_INT, AT(repeat), 1, MAX_REPEAT, "repetitions of each test [5]"},
     {"--roof", NULL, OPT_FLAG, AT(roof), 0, 0,
      "where the time goes: each operation beside what the machine could do at all"},
+    {"--mix", NULL, OPT_FLAG, AT(mix), 0, 0,
+     "requests with a prompt of 200 tokens and an answer of 64 that arrive over time, -np of them [1,4,16]: "
+     "tokens a second, time to the first token and between tokens, beside the same with prompts read whole"},
     {"--compare", NULL, OPT_FLAG, AT(compare), 0, 0,
      "measure nothing: what got slower or faster from one file of -o json rows to another"},
     {"-o --output", "md|csv|json", OPT_CHOICE, AT(format), 0, 0, "how the rows are printed [md]"},
@@ -302,6 +305,7 @@ static const char *stray(const struct bench_options *o, const char **with)
                : o->model.context    ? "-c"
                                      : NULL;
     *with = "tests with random tokens, not with --decode";
+    if (o->mix) return "--mix";
     return !is_only(&o->prompt, 512)     ? "-p"
            : !is_only(&o->depth, 0)      ? "-d"
            : !is_only(&o->sequences, 1)  ? "-np"
@@ -323,6 +327,9 @@ static int bench_run(void *options, size_t n, char **operands)
         return command_usage("bench", "--compare measures nothing: it takes two files and no other option");
     if (o->compare) return bench_compare(operands[0], operands[1]);
     if (stands) return command_usage("bench", "%s goes with %s", stands, with);
+    if (o->mix && (!is_only(&o->prompt, 512) || !is_only(&o->generate, 128) || !is_only(&o->depth, 0) || o->roof
+                   || o->threads.n > 1))
+        return command_usage("bench", "--mix has its own prompts and answers: it goes with -np, -t, -r and -o");
     if (o->decode.decode.words && o->generate.v[0] < 1)
         return command_usage("bench", "-n says how many tokens are written at most: 1 or more");
     bool some = false;
@@ -353,13 +360,21 @@ static int bench_run(void *options, size_t n, char **operands)
         stretto_model_close(b.m);
         return code;
     }
-    for (size_t t = 0; t < b.o->threads.n && code == EXIT_DONE; t++)
+    if (code == EXIT_DONE && o->mix) {
+        static const struct int_list usual = { { 1, 4, 16 }, 3 };
+        struct model_options mo = o->model;
+        mo.threads = o->threads.v[0];
+        struct mix_bench x = { is_only(&o->sequences, 1) ? &usual : &o->sequences, &mo, o->repeat, o->format,
+                               b.rows };
+        code = bench_mix(&x, b.m);
+    }
+    for (size_t t = 0; !o->mix && t < b.o->threads.n && code == EXIT_DONE; t++)
         for (size_t s = 0; s < b.o->sequences.n && code == EXIT_DONE; s++)
             code = run_group(&b, (unsigned)b.o->threads.v[t], (uint32_t)b.o->sequences.v[s]);
     if (code == EXIT_DONE && strcmp(b.o->format, "json") == 0) {
         json_dumpf(b.rows, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
         putchar('\n');
-    } else if (code == EXIT_DONE && strcmp(b.o->format, "md") == 0)
+    } else if (code == EXIT_DONE && strcmp(b.o->format, "md") == 0 && !o->mix)
         printf("\nload %.2f s, peak memory %.0f MB, weights %.0f MB, read at %.1f GB/s by the "
                "roof's probe\n",
                b.info.load_seconds, b.peak_rss / 1e6, (double)b.info.weight_bytes / 1e6,

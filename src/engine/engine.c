@@ -428,8 +428,8 @@ static stretto_status send(struct engine *e, struct step *st, struct error *err)
     st->ask_wants = e->ask_wants;
     st->page = e->cache.tables;
     st->page_at = e->page_at;
-    st->cancel = e->cancel;
-    st->cancel_ud = e->cancel_ud;
+    st->cancel = e->turn_cancel ? e->turn_cancel : e->cancel;
+    st->cancel_ud = e->turn_cancel ? e : e->cancel_ud;
     return device_run(e->device, e->program, st, e->ask_answer, err);
 }
 

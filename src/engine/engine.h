@@ -77,8 +77,8 @@ void answers_place(struct answer *answers, const struct row *rows, size_t n, flo
  * place missing; E_CANCEL; an error of the backend - every row has that status. */
 stretto_status engine_step(struct engine *e, const struct row *rows, size_t n,
                            struct answer *answers, struct error *err);
-/* Who is asked, often and by any thread, whether a step is to end at once with E_CANCEL; NULL: nobody. A
- * cancelled step leaves every timeline as it was. */
+/* Who is asked, often and by any thread, whether a step is to end at once with E_CANCEL, and with it every
+ * request; NULL: nobody. A cancelled step leaves every timeline as it was. */
 void engine_cancel(struct engine *e, bool (*asked)(void *ud), void *ud);
 /* For a flag that is set elsewhere: ud is a const volatile int *, or NULL. */
 bool engine_flag_set(void *ud);

@@ -44,6 +44,7 @@ struct engine {
     struct answer *feed_answers;     /* [max_rows] */
     bool (*cancel)(void *ud);        /* see engine_cancel */
     void *cancel_ud;
+    bool (*turn_cancel)(void *ud);   /* in a turn: instead, ud is the engine */
     struct schedule schedule;        /* scheduler.c */
     struct slot *slots;              /* [sequences] */
     uint32_t n_slots, last_id;

@@ -88,6 +88,12 @@ void request_cancel(struct engine *e, uint32_t id)
         if (s->id == id) leave(e, s);
 }
 
+void requests_drop(struct engine *e)
+{
+    for (struct slot *s = e->slots; s < e->slots + e->info.sequences; s++)
+        if (s->id) leave(e, s);
+}
+
 static void end(struct slot *s, stretto_status status, const char *words)
 {
     if (s->event.done) return;
@@ -355,10 +361,11 @@ static void make_room(struct turn *t)
 
 /* ---- the turn -------------------------------------------------------------------------------- */
 
-/* Inside a step: whether nobody wants it any more. */
-static bool all_cancelled(void *ud)
+/* Inside a step: whether nobody wants it any more, or the engine is to stop (engine_cancel). */
+static bool turn_cancelled(void *ud)
 {
     const struct engine *e = ud;
+    if (e->cancel && e->cancel(e->cancel_ud)) return true;
     for (uint32_t i = 0; i < e->info.sequences; i++)
         if (e->slots[i].id && e->slots[i].n_rows && !is_cancelled(&e->slots[i])) return false;
     return true;
@@ -367,17 +374,15 @@ static bool all_cancelled(void *ud)
 static void step(struct turn *t)
 {
     struct engine *e = t->e;
-    bool can_cancel = true;
-    for (size_t i = 0; i < t->n; i++)
-        if (t->all[i]->n_rows && !t->all[i]->r.cancel) can_cancel = false;
-    if (can_cancel) engine_cancel(e, all_cancelled, e);
+    bool asked = e->cancel != NULL, sent = false;
+    for (size_t i = 0; i < t->n; i++) asked |= t->all[i]->n_rows && t->all[i]->r.cancel;
+    e->turn_cancel = asked ? turn_cancelled : NULL;
     double begin = clock_seconds();
     stretto_status s = engine_step(e, e->rows, t->n_rows, e->answers, t->err);
     double seconds = clock_seconds() - begin;
-    if (can_cancel) engine_cancel(e, NULL, NULL);
-    bool sent = false;
+    e->turn_cancel = NULL;
     for (size_t i = 0; i < t->n_rows; i++) sent |= e->status[i] == STRETTO_OK;
-    if (s == STRETTO_E_CANCEL) {
+    if (s == STRETTO_E_CANCEL && !(e->cancel && e->cancel(e->cancel_ud))) {
         for (size_t i = 0; i < t->n; i++) end_cancelled(t->all[i]);
     } else if (s != STRETTO_OK && s != STRETTO_E_FULL && s != STRETTO_E_NAN) {
         for (size_t i = 0; i < t->n; i++)

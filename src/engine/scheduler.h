@@ -59,6 +59,8 @@ void engine_schedule(struct engine *e, const struct schedule *s);
 stretto_status request_add(struct engine *e, const struct request *r, uint32_t *id, struct error *err);
 /* Leaves now; nothing happens when it is done already. */
 void request_cancel(struct engine *e, uint32_t id);
+/* All of them. */
+void requests_drop(struct engine *e);
 /* How many there are. */
 uint32_t requests_count(const struct engine *e);
 

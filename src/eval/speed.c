@@ -2,7 +2,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/random.h"
-#include "engine/scheduler.h"
+#include "eval/writers.h"
 #include <string.h>
 
 static int32_t random_token(const struct engine *e, uint64_t seed, uint64_t seq, uint64_t at)
@@ -25,58 +25,8 @@ static stretto_status read_tokens(struct engine *e, int32_t seq, uint32_t n, uin
     return request_run(e, &r, err);
 }
 
-/* A sequence that writes as `run` does it: greedy, without guesses. */
-struct speed_writer { int32_t seq; struct sampler sampler; struct writer *writer; };
-
-struct speed_writers {
-    struct speed_writer *w;          /* [n] */
-    struct event *events;
-    uint32_t n;
-    struct calibration calibration;
-    struct arena arena;              /* of the samplers */
-};
-
-static void writers_close(struct engine *e, struct speed_writers *x)
-{
-    for (uint32_t i = 0; x->w && i < x->n; i++) {
-        writer_close(x->w[i].writer);
-        if (x->w[i].seq >= 0) {
-            engine_rewind(e, x->w[i].seq, 0);
-            engine_seq_close(e, x->w[i].seq);
-        }
-    }
-    mem_unmap(x->arena.base, x->arena.cap);
-    mem_free(x->w);
-    mem_free(x->events);
-}
-
-static stretto_status writers_open(struct engine *e, struct speed_writers *x, uint32_t n,
-                                   struct error *err)
-{
-    static const struct sampling greedy = { .top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64 };
-    const struct writer_options plain = { .most = 1 };
-    struct arena size = { 0 };
-    struct sampler s;
-    sampler_plan(&s, &size, engine_model(e)->config.vocab);
-    x->n = n;
-    x->w = mem_zalloc(n, sizeof *x->w);
-    x->events = mem_zalloc(n, sizeof *x->events);
-    x->arena = (struct arena){ .base = mem_map(n * (size.top + 64)), .cap = n * (size.top + 64) };
-    if (!x->w || !x->events || !x->arena.base) return fail(err, STRETTO_E_NOMEM, "out of memory");
-    calibration_init(&x->calibration);
-    for (uint32_t i = 0; i < n; i++) x->w[i].seq = -1;
-    for (uint32_t i = 0; i < n; i++) {
-        struct speed_writer *w = &x->w[i];
-        TRY(engine_seq_open(e, &w->seq, err));
-        sampler_plan(&w->sampler, &x->arena, engine_model(e)->config.vocab);
-        TRY(sampler_set(&w->sampler, &greedy, err));
-        TRY(writer_open(&w->writer, e, w->seq, &w->sampler, &x->calibration, &plain, err));
-    }
-    return STRETTO_OK;
-}
-
 /* All of them, `tokens` each, in the same steps. */
-static stretto_status write_tokens(struct engine *e, struct speed_writers *x, uint32_t tokens,
+static stretto_status write_tokens(struct engine *e, struct writers *x, uint32_t tokens,
                                    struct error *err)
 {
     for (uint32_t i = 0, id; i < x->n; i++) {
@@ -99,7 +49,7 @@ static stretto_status write_tokens(struct engine *e, struct speed_writers *x, ui
 static stretto_status run_once(struct engine *e, const struct speed_test *t, uint64_t seed,
                                bool profile, double *seconds, struct error *err)
 {
-    struct speed_writers x = { .n = 0 };
+    struct writers x = { .n = 0 };
     int32_t *ids = mem_alloc(((size_t)t->depth + t->prompt + 1) * sizeof *ids);
     stretto_status s = ids ? writers_open(e, &x, t->sequences, err)
                            : fail(err, STRETTO_E_NOMEM, "out of memory");
@@ -114,6 +64,7 @@ static stretto_status run_once(struct engine *e, const struct speed_test *t, uin
         s = read_tokens(e, x.w[i].seq, t->prompt, seed + 1, ids, err);
     if (s == STRETTO_OK && !t->prompt) s = write_tokens(e, &x, t->generate, err);
     *seconds = clock_seconds() - begin;
+    requests_drop(e);
     writers_close(e, &x);
     mem_free(ids);
     return s;

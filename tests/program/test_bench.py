@@ -22,6 +22,24 @@ def near(a, b):
     return abs(a - b) <= 1e-6 * abs(b)
 
 
+def mix():
+    code, out, err = call("bench", "-m", model, "--mix", "-np", "1,3", "-r", "2", "-o", "json")
+    assert code == 0, err
+    rows = json.loads(out)
+    assert [(r["requests"], r["prompts"]) for r in rows] == [(n, p) for n in (1, 3) for p in ("mixed", "whole")]
+    for r in rows:
+        assert 0 < r["first_s"] <= r["first_95_s"] < 60 and 0 < r["gap_s"] <= r["gap_95_s"] <= r["gap_longest_s"], r
+        # All answers are written between the first arrival and the end.
+        assert 0 < r["avg_ts"] * max(r["first_s"], r["gap_s"]) and r["n_gen"] == 64 and r["n_prompt"] == 200, r
+    code, out, err = call("bench", "-m", model, "--mix", "-r", "1", "-np", "2", "-o", "csv")
+    assert code == 0 and len(out.splitlines()) == 3, (out, err)
+    for more in (["-p", "3"], ["-n", "9"], ["--roof"], ["-d", "1"]):
+        code, out, err = call("bench", "-m", model, "--mix", *more)
+        assert code == 2 and "--mix" in err, (more, code, err)
+    code, out, err = call("bench", "-m", model, "--mix", "--decode", "auto", "--prompts", "x")
+    assert code == 2 and "--mix" in err, (code, err)
+
+
 def roof():
     info = json.loads(call("info", "-m", model, "--json")[1])["model"]
     layers, width, feed, vocabulary = (info[k] for k in ("layers", "width", "feed", "vocabulary"))
@@ -101,6 +119,7 @@ def compare():
         assert call("bench", "--compare", a)[0] == 2 and call("bench", a)[0] == 2
 
 
+mix()
 roof()
 compare()
 print("ok")

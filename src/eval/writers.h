@@ -1,0 +1,19 @@
+/* Sequences that write as `run` does it, greedy and without guesses: what is measured. */
+#ifndef EVAL_WRITERS_H
+#define EVAL_WRITERS_H
+#include "engine/scheduler.h"
+
+struct plain_writer { int32_t seq; struct sampler sampler; struct writer *writer; };
+
+struct writers {
+    struct plain_writer *w;            /* [n] */
+    struct event *events;              /* [n] for engine_turn */
+    uint32_t n;
+    struct calibration calibration;
+    struct arena arena;                /* of the samplers */
+};
+
+/* n open sequences, each with a writer. */
+stretto_status writers_open(struct engine *e, struct writers *x, uint32_t n, struct error *err);
+void writers_close(struct engine *e, struct writers *x);
+#endif
