@@ -91,7 +91,7 @@ static bool panel_pads(enum dtype t, size_t k)
 {
     const struct panel_shape s = shape_of(t);
     if (!s.groups) return (t == DT_BF16 || t == DT_F16) && k % 2;
-    return k % (s.groups * PANEL_GROUP) || (s.sub == 16 && !s.min);
+    return k % (s.groups * PANEL_GROUP) || (s.codes == PANEL_SUPER && !(s.sub && s.min));
 }
 
 /* ---- packing --------------------------------------------------------------------------------- */
