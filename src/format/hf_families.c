@@ -31,7 +31,7 @@ static const struct hf_family families[] = {
       .rope_halves = true,
       .windows = HF_WINDOW_EVERYWHERE,
       .window = 4096,
-      .tokenizer_alone = true },
+      .tokenizer = "" },
     /* Qwen2Config */
     { .model_type = "qwen2",
       .arch = "qwen2",
@@ -43,7 +43,8 @@ static const struct hf_family families[] = {
       .rope_base = 10000,
       .always_biased = true,
       .windows = HF_WINDOW_ABOVE,
-      .window = 4096, .window_layers = 28 },
+      .window = 4096, .window_layers = 28,
+      .tokenizer = "Qwen2Tokenizer" },
     /* Qwen3Config */
     { .model_type = "qwen3",
       .arch = "qwen3",
@@ -54,7 +55,8 @@ static const struct hf_family families[] = {
       .eps = 1e-6,
       .rope_base = 10000,
       .windows = HF_WINDOW_ABOVE,
-      .window = 4096, .window_layers = 28 },
+      .window = 4096, .window_layers = 28,
+      .tokenizer = "Qwen2Tokenizer" },
     /* Gemma2Config */
     { .model_type = "gemma2",
       .arch = "gemma2",
@@ -68,7 +70,8 @@ static const struct hf_family families[] = {
       .tied = true,
       .windows = HF_WINDOW_PATTERN,
       .window = 4096, .window_pattern = 2,
-      .query_scalar = 256, .attention_softcap = 50, .logit_softcap = 30 },
+      .query_scalar = 256, .attention_softcap = 50, .logit_softcap = 30,
+      .tokenizer = "GemmaTokenizer" },
     /* Gemma3TextConfig */
     { .model_type = "gemma3_text",
       .with_others = "gemma3",
@@ -83,7 +86,8 @@ static const struct hf_family families[] = {
       .tied = true,
       .windows = HF_WINDOW_PATTERN,
       .window = 4096, .window_pattern = 6, .own_pattern = true,
-      .query_scalar = 256 },
+      .query_scalar = 256,
+      .tokenizer = "GemmaTokenizer" },
     /* Phi3Config */
     { .model_type = "phi3",
       .arch = "phi3",
@@ -95,7 +99,7 @@ static const struct hf_family families[] = {
       .rope_base = 10000,
       .rope_part = true,
       .windows = HF_WINDOW_EVERYWHERE,
-      .tokenizer_alone = true },
+      .tokenizer = "" },
     /* Olmo2Config. Its norms stand on what a block adds, as one of gemma's two does. */
     { .model_type = "olmo2",
       .arch = "olmo2",
@@ -106,7 +110,7 @@ static const struct hf_family families[] = {
       .eps = 1e-5,
       .rope_base = 10000,
       .window_pattern = 4,
-      .tokenizer_alone = true },
+      .tokenizer = "" },
     /* Olmo3Config */
     { .model_type = "olmo3",
       .arch = "olmo2",
@@ -118,7 +122,7 @@ static const struct hf_family families[] = {
       .rope_base = 500000, .rope_base_window = 500000,
       .windows = HF_WINDOW_PATTERN,
       .window = 4096, .window_pattern = 4,
-      .tokenizer_alone = true },
+      .tokenizer = "" },
     /* GPT2Config */
     { .model_type = "gpt2",
       .arch = "gpt2",
@@ -129,7 +133,8 @@ static const struct hf_family families[] = {
       .eps = 1e-5,
       .conv1d = true,
       .layer_norm = true,
-      .tied = true },
+      .tied = true,
+      .tokenizer = "GPT2Tokenizer" },
     /* BertConfig */
     { .model_type = "bert",
       .arch = "bert",
@@ -140,7 +145,8 @@ static const struct hf_family families[] = {
       .eps = 1e-12,
       .layer_norm = true,
       .tied = true,
-      .encoder = true },
+      .encoder = true,
+      .tokenizer = "BertTokenizer" },
 };
 
 const struct hf_family *hf_family_find(const char *model_type)
@@ -168,10 +174,10 @@ const char *hf_family_names(char *text, size_t size)
     return text;
 }
 
-bool format_tokenizer_alone(const char *model_type)
+const char *format_tokenizer_class(const char *model_type)
 {
     const struct hf_family *f = hf_family_find(model_type);
-    return f && f->tokenizer_alone;
+    return f ? f->tokenizer : NULL;
 }
 
 const char *format_model_type(size_t i, const char **arch)

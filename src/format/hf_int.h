@@ -21,11 +21,11 @@ struct hf_family {
     uint64_t layers, width, feed, heads, heads_kv, head_dim, context;
     uint64_t first_context;             /* "original_max_position_embeddings" beside the sizes */
     double eps, rope_base, rope_base_window;
+    const char *tokenizer;              /* as format_tokenizer_class gives it */
     const char *base_key;               /* of the windowed layers; NULL: in "rope_parameters" only */
     bool layer_norm, rope_halves, norm_plus_one, tied, encoder;
     bool conv1d;                        /* matrices are stored turned, sizes have GPT-2's words */
     bool always_biased;                 /* q, k and v have biases; "attention_bias" says nothing */
-    bool tokenizer_alone;               /* as format_tokenizer_alone says */
     bool rope_part;                     /* "partial_rotary_factor" has a meaning */
     enum hf_windows windows;
     uint64_t window, window_layers, window_pattern;

@@ -1,7 +1,7 @@
 /* One row per family: what the builder and the reader of sizes do for it. Beside it a family is named in
- * format/hf_families.c only, which says what its folders are called and take for granted; and the
- * tokenizers (text/) know tokenizers of models by their names, which are not families. Sources stand
- * with the rows; numbers are what llama.cpp takes where a GGUF file is silent. */
+ * format/hf_families.c only, which says what its folders are called and take for granted. ("gpt2", "llama"
+ * and "bert" in text/ are GGUF's names of kinds of tokenizers.) Sources stand with the rows; numbers are
+ * what llama.cpp takes where a GGUF file is silent. */
 #include "model/family.h"
 #include <stdio.h>
 #include <string.h>

@@ -18,28 +18,28 @@ enum { N_ATTRIBUTES = sizeof attributes / sizeof *attributes };
 
 /* Classes that make their own pipeline, and their names where the file has no such key. */
 static const struct {
-    const char *name, *model_type[3];
+    const char *name;
     bool bert, plain;                 /* plain: its named tokens strip nothing, whatever was said */
     const char *of[N_ATTRIBUTES];
 } classes[] = {
-    { "BertTokenizer", { "bert" }, true, false, { NULL, NULL, "[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]" } },
-    { "DistilBertTokenizer", { "distilbert" }, true, false,
+    { "BertTokenizer", true, false, { NULL, NULL, "[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]" } },
+    { "DistilBertTokenizer", true, false,
       { NULL, NULL, "[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]" } },
-    { "GPT2Tokenizer", { "gpt2" }, false, false, { "<|endoftext|>", "<|endoftext|>", "<|endoftext|>" } },
-    { "Qwen2Tokenizer", { "qwen2", "qwen3" }, false, true,
+    { "GPT2Tokenizer", false, false, { "<|endoftext|>", "<|endoftext|>", "<|endoftext|>" } },
+    { "Qwen2Tokenizer", false, true,
       { NULL, "<|endoftext|>", "<|endoftext|>", NULL, "<|endoftext|>" } },
-    { "LlamaTokenizer", { NULL }, false, false, { "<s>", "</s>", "<unk>" } },
-    { "GemmaTokenizer", { "gemma2", "gemma3", "gemma3_text" }, false, false,
+    { "LlamaTokenizer", false, false, { "<s>", "</s>", "<unk>" } },
+    { "GemmaTokenizer", false, false,
       { "<bos>", "<eos>", "<unk>", NULL, "<pad>", NULL, "<mask>" } },
     /* By name alone: their flags count, their names are in the file. */
-    { "ElectraTokenizer", { "electra" }, true, false, { NULL } },
-    { "MobileBertTokenizer", { NULL }, true, false, { NULL } },
-    { "SqueezeBertTokenizer", { NULL }, true, false, { NULL } },
-    { "LxmertTokenizer", { NULL }, true, false, { NULL } },
-    { "LayoutLMTokenizer", { NULL }, true, false, { NULL } },
-    { "MPNetTokenizer", { NULL }, true, false, { NULL } },
-    { "RobertaTokenizer", { NULL }, false, false, { NULL } },
-    { "CodeLlamaTokenizer", { NULL }, false, false, { NULL } },
+    { "ElectraTokenizer", true, false, { NULL } },
+    { "MobileBertTokenizer", true, false, { NULL } },
+    { "SqueezeBertTokenizer", true, false, { NULL } },
+    { "LxmertTokenizer", true, false, { NULL } },
+    { "LayoutLMTokenizer", true, false, { NULL } },
+    { "MPNetTokenizer", true, false, { NULL } },
+    { "RobertaTokenizer", false, false, { NULL } },
+    { "CodeLlamaTokenizer", false, false, { NULL } },
 };
 enum { N_CLASSES = sizeof classes / sizeof *classes };
 
@@ -53,14 +53,12 @@ static bool is_class(size_t i, const char *name, size_t n)
 static int find_class(const struct beside *b)
 {
     struct source_str s;
-    if (json_text(b->model, "model_type", &s) && format_tokenizer_alone(s.p)) return -1;
+    const char *usual = json_text(b->model, "model_type", &s) ? format_tokenizer_class(s.p) : NULL;
+    if (usual && !*usual) return -1;
     bool named = json_text(b->tokenizer, "tokenizer_class", &s) || json_text(b->model, "tokenizer_class", &s);
-    for (size_t i = 0; named && i < N_CLASSES; i++)
-        if (is_class(i, s.p, s.n)) return (int)i;
-    if (named || !json_text(b->model, "model_type", &s)) return -1;
+    if (!named && !usual) return -1;
     for (size_t i = 0; i < N_CLASSES; i++)
-        for (size_t k = 0; k < 3 && classes[i].model_type[k]; k++)
-            if (!strcmp(classes[i].model_type[k], s.p)) return (int)i;
+        if (named ? is_class(i, s.p, s.n) : strcmp(classes[i].name, usual) == 0) return (int)i;
     return -1;
 }
 
