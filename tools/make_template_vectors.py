@@ -112,7 +112,7 @@ class Random:
                          "map('upper')|list", "map(attribute='name')|list", "select|list",
                          "reject('none')|list", "selectattr('on')|list", "items|list", "dictsort",
                          "indent",
-                         "replace('a', 'b')", "sort(reverse=true)",
+                         "replace('a', 'b')", "sort(reverse=true)", "groupby('age')|length",
                          "rejectattr('on', 'defined')|list",
                          "map('string')|join('|')")
 

@@ -21,10 +21,10 @@ struct run_options {
     struct model_options model;
     struct sampling_options sampling;
     struct decode_options decode;
-    const char *prompt, *file, *system, *system_file, *trace;
+    const char *prompt, *file, *system, *system_file, *trace, *trace_dark;
     struct text_list stop;
     int64_t n;
-    bool chat, json, ignore_eos, escape, force, dark, special_in_text;
+    bool chat, json, ignore_eos, escape, force, special_in_text;
 };
 
 #define AT(field) offsetof(struct run_options, field)
@@ -50,8 +50,8 @@ static const struct option rows[] = {
     {"--ignore-eos", NULL, OPT_FLAG, AT(ignore_eos), 0, 0, "go on past the model's end token"},
     {"--trace", "FILE.svg", OPT_TEXT, AT(trace), 0, 0,
      "draw which steps wrote which tokens over time, and who guessed them first"},
-    {"--dark", NULL, OPT_FLAG, AT(dark), 0, 0, "draw the picture of --trace for a dark page"},
-    {"--force", NULL, OPT_FLAG, AT(force), 0, 0, "replace the file of --trace when it is there"},
+    {"--trace-dark", "FILE.svg", OPT_TEXT, AT(trace_dark), 0, 0, "draw the same for a dark page"},
+    {"--force", NULL, OPT_FLAG, AT(force), 0, 0, "replace the files of --trace and --trace-dark when they are there"},
     {"--json", NULL, OPT_FLAG, AT(json), 0, 0, "print one JSON value: text, ids, counts, timings"},
 };
 #undef AT
@@ -122,8 +122,10 @@ static int draw(const struct run_options *o, const stretto_session *s, const str
                                .decode = o->decode.words ? o->decode.words : "auto",
                                .ids = stretto_session_tokens(s) + n_prompt,
                                .n = stretto_session_length(s) - n_prompt,
-                               .step_seconds = d.step_seconds, .dark = o->dark };
-    return svg_write("run", o->trace, o->force, m, trace, &about);
+                               .step_seconds = d.step_seconds };
+    int code = o->trace ? svg_write("run", o->trace, o->force, m, trace, &about) : EXIT_DONE;
+    about.dark = true;
+    return code == EXIT_DONE && o->trace_dark ? svg_write("run", o->trace_dark, o->force, m, trace, &about) : code;
 }
 
 static int generate(stretto_session *s, const struct run_options *o, const stretto_model *m,
@@ -147,7 +149,7 @@ static int generate(stretto_session *s, const struct run_options *o, const stret
     double prompt_seconds = clock_seconds() - begin;
     struct svg_trace trace;
     svg_begin(&trace);
-    if (o->trace) writer_watch(stretto_session_inside(s), svg_watch, &trace);
+    if (o->trace || o->trace_dark) writer_watch(stretto_session_inside(s), svg_watch, &trace);
     if (status == STRETTO_OK) status = stretto_session_generate(s, &g, &r);
     free((void *)(uintptr_t)how.bias_ids);
     free((void *)(uintptr_t)how.bias_values);
@@ -171,7 +173,7 @@ static int generate(stretto_session *s, const struct run_options *o, const stret
     if (o->model.verbose) tell_decoding("run", s);
     if (r.finish == STRETTO_FINISH_CONTEXT)
         fprintf(stderr, "stretto run: the context is full; ask for a larger one with -c\n");
-    if (o->trace) code = draw(o, s, m, &trace, n);
+    code = draw(o, s, m, &trace, n);
     svg_done(&trace);
     return code;
 }
@@ -200,6 +202,15 @@ static int take_operands(struct run_options *o, size_t n, char **operands)
     return EXIT_DONE;
 }
 
+/* Whether a picture can be written under that name (NULL: none is asked for). */
+static int check_picture(const char *option, const char *path, bool replace)
+{
+    const char *dot = path ? strrchr(path, '.') : NULL;
+    if (dot && (strcmp(dot, ".png") == 0 || strcmp(dot, ".jpg") == 0 || strcmp(dot, ".pdf") == 0))
+        return command_usage("run", "%s draws SVG: give it the name of an .svg file", option);
+    return path ? can_create("run", option, path, replace) : EXIT_DONE;
+}
+
 /* Options that do not go with each other. */
 static int check_options(const struct run_options *o)
 {
@@ -209,10 +220,8 @@ static int check_options(const struct run_options *o)
     if (o->special_in_text && !o->chat)
         return command_usage("run", "--special-in-text goes with --chat: without it the prompt is used as "
                              "given, special tokens included");
-    const char *dot = o->trace ? strrchr(o->trace, '.') : NULL;
-    if (dot && (strcmp(dot, ".png") == 0 || strcmp(dot, ".jpg") == 0 || strcmp(dot, ".pdf") == 0))
-        return command_usage("run", "--trace draws SVG: give it the name of an .svg file");
-    return o->trace ? can_create("run", "--trace", o->trace, o->force) : EXIT_DONE;
+    int code = check_picture("--trace", o->trace, o->force);
+    return code == EXIT_DONE ? check_picture("--trace-dark", o->trace_dark, o->force) : code;
 }
 
 static int run_run(void *options, size_t n_operands, char **operands)

@@ -12,7 +12,7 @@
 /* One colour of tokens for each strategy, the first for the model's own: a light ground and a dark edge, or
  * on dark pages the other way round. Readable side by side and by people who see few colours. */
 static const struct colour { const char *light, *deep, *dark, *bright; } colours[DRAFT_SOURCES + 1] = {
-    { "#f1f1ef", "#9b9a94", "#33322f", "#8a887f" }, { "#fbe3c8", "#d9822b", "#5a3a16", "#f0a35a" },
+    { "#f1f1ef", "#9b9a94", "#33322f", "#8d8b82" }, { "#fbe3c8", "#d9822b", "#5a3a16", "#f0a35a" },
     { "#cfe8f7", "#2b83ba", "#143f59", "#7cc4ee" }, { "#d3efdf", "#1b9e6b", "#114a34", "#63d3a4" },
     { "#fbf3b8", "#b59b00", "#4c4300", "#dfc84a" }, { "#e7dcf5", "#7b57b2", "#3c2b58", "#bb9ee8" },
     { "#fbd5dc", "#cc4863", "#5a1f2c", "#f08ea2" }, { "#d9e2ef", "#44618f", "#22324c", "#94b2de" },
@@ -20,7 +20,7 @@ static const struct colour { const char *light, *deep, *dark, *bright; } colours
 };
 static const struct theme { const char *paper, *ink, *quiet, *grid, *line; }
     light = { "#fffefb", "#3a3935", "#8a887f", "#e6e4de", "#4a4945" },
-    dark = { "#0d1117", "#e6e4de", "#9b9a94", "#2b2f36", "#b9b7ae" };
+    dark = { "#0d1117", "#e5e3dd", "#9d9c96", "#2b2f36", "#b9b7ae" };
 
 enum {
     WIDTH = 1080, LEFT = 64, RIGHT = 24, CHART_TOP = 96, CHART = 300, LINE = 26, CHIP = 20,

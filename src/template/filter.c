@@ -282,21 +282,21 @@ static stretto_status ignore_case(struct render *r, struct value *v)
     return tmpl_cut(r, mark, v);
 }
 
-/* The value an item is sorted or compared by. */
+/* The value an item is sorted, grouped or compared by. */
 static stretto_status key_of(struct render *r, struct value item, struct value path,
-                             bool case_sensitive, struct value *out)
+                             struct value otherwise, bool case_sensitive, struct value *out)
 {
-    TRY(dig(r, item, path, NOTHING, out));
+    TRY(dig(r, item, path, otherwise, out));
     return case_sensitive ? STRETTO_OK : ignore_case(r, out);
 }
 
 static stretto_status keys_of(struct render *r, const struct list *l, struct value path,
-                              bool case_sensitive, struct list **out)
+                              struct value otherwise, bool case_sensitive, struct list **out)
 {
     TRY(tmpl_list(r, l->n, out));
     for (size_t i = 0; i < l->n; i++) {
         struct value k;
-        TRY(key_of(r, l->v[i], path, case_sensitive, &k));
+        TRY(key_of(r, l->v[i], path, otherwise, case_sensitive, &k));
         TRY(tmpl_push(r, *out, k));
     }
     return STRETTO_OK;
@@ -411,7 +411,7 @@ FILTER(f_dictsort)
     if (!tmpl_is(by, "key") && !tmpl_is(by, "value"))
         return tmpl_fail(r, STRETTO_E_ARG, "dictsort: by must be \"key\" or \"value\"");
     TRY(f_items(r, v, &(struct call){ 0 }, &pairs));
-    TRY(keys_of(r, pairs.iter->l, V_INT(tmpl_is(by, "value")), flag(a[0]), &l));
+    TRY(keys_of(r, pairs.iter->l, V_INT(tmpl_is(by, "value")), NOTHING, flag(a[0]), &l));
     TRY(tmpl_sort(r, pairs.iter->l, l, flag(a[2])));
     *out = V_LIST(pairs.iter->l);
     return STRETTO_OK;
@@ -425,7 +425,7 @@ FILTER(f_sort)
     TRY(tmpl_to_list(r, v, &l));
     if (a[2].kind == T_STR && memchr(a[2].s->p, ',', a[2].s->n))
         return tmpl_fail(r, STRETTO_E_UNSUP, "sort by several attributes is not supported");
-    TRY(keys_of(r, l, a[2], flag(a[1]), &keys));
+    TRY(keys_of(r, l, a[2], NOTHING, flag(a[1]), &keys));
     TRY(tmpl_sort(r, l, keys, flag(a[0])));
     *out = V_LIST(l);
     return STRETTO_OK;
@@ -442,13 +442,38 @@ FILTER(f_unique)
     TRY(tmpl_dict(r, &seen));
     for (size_t i = 0; i < l->n; i++) {
         struct value k, *at;
-        TRY(key_of(r, l->v[i], a[1], flag(a[0]), &k));
+        TRY(key_of(r, l->v[i], a[1], NOTHING, flag(a[0]), &k));
         TRY(tmpl_find(r, seen, k, &at));
         if (at) continue;
         TRY(tmpl_put(r, seen, k, V_NONE));
         TRY(tmpl_push(r, kept, l->v[i]));
     }
     return generator(r, kept, out);
+}
+
+FILTER(f_groupby)
+{
+    struct value a[3], k, pair;
+    struct list *l, *keys, *groups, *group = NULL;
+    TRY(tmpl_bind(r, "groupby", c, "attribute default? case_sensitive?", a));
+    TRY(tmpl_to_list(r, v, &l));
+    TRY(keys_of(r, l, a[0], a[1], flag(a[2]), &keys));
+    TRY(tmpl_sort(r, l, keys, false));
+    TRY(tmpl_list(r, 0, &groups));
+    for (size_t i = 0; i < l->n; i++) {
+        bool same = false;
+        if (i) TRY(tmpl_equal(r, keys->v[i - 1], keys->v[i], &same));
+        if (!same) {
+            TRY(tmpl_list(r, 0, &group));
+            TRY(key_of(r, l->v[i], a[0], a[1], true, &k));
+            TRY(tmpl_pair(r, k, V_LIST(group), &pair));
+            pair.l->group = true;
+            TRY(tmpl_push(r, groups, pair));
+        }
+        TRY(tmpl_push(r, group, l->v[i]));
+    }
+    *out = V_LIST(groups);
+    return STRETTO_OK;
 }
 
 static stretto_status extreme(struct render *r, struct value v, const struct call *c, int want,
@@ -463,7 +488,7 @@ static stretto_status extreme(struct render *r, struct value v, const struct cal
     for (size_t i = 0; i < l->n; i++) {
         struct value k;
         int sign = want;
-        TRY(key_of(r, l->v[i], a[1], flag(a[0]), &k));
+        TRY(key_of(r, l->v[i], a[1], NOTHING, flag(a[0]), &k));
         if (i) TRY(tmpl_compare(r, k, best, &sign));
         if (sign != want) continue;
         best = k;
@@ -565,7 +590,7 @@ const struct function *tmpl_filter(const struct str *name)
         { "capitalize", f_capitalize }, { "count", f_length }, { "d", f_default },
         { "default", f_default }, { "dictsort", f_dictsort }, { "e", f_escape },
         { "escape", f_escape }, { "first", f_first }, { "float", f_float },
-        { "forceescape", f_forceescape }, { "indent", f_indent }, { "int", f_int },
+        { "forceescape", f_forceescape }, { "groupby", f_groupby }, { "indent", f_indent }, { "int", f_int },
         { "items", f_items }, { "join", f_join }, { "last", f_last }, { "length", f_length },
         { "list", f_list }, { "lower", f_lower }, { "map", f_map }, { "max", f_max },
         { "min", f_min }, { "reject", f_reject }, { "rejectattr", f_rejectattr },

@@ -509,6 +509,10 @@ stretto_status tmpl_method(struct render *r, struct value v, const struct str *n
                            struct value *out)
 {
     *out = (struct value){ .kind = T_MISSING };
+    if (v.kind == T_TUPLE && v.l->group && (tmpl_is(name, "grouper") || tmpl_is(name, "list"))) {
+        *out = v.l->v[tmpl_is(name, "list")];
+        return STRETTO_OK;
+    }
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         const struct type_row *t = &types[i];
         if (t->kind != v.kind) continue;

@@ -62,7 +62,7 @@ struct value {
 /* chars: SIZE_MAX = not counted yet. marks: [n] 1 where a byte came out of the variables (see
  * template_render); NULL: nowhere, or nobody asked. */
 struct str { const char *p; size_t n, chars; const unsigned char *marks; };
-struct list { struct value *v; size_t n, cap; };
+struct list { struct value *v; size_t n, cap; bool group; };   /* group: a pair made by groupby */
 struct entry { struct value k, v; uint64_t hash; };
 struct dict { struct entry *e; size_t n, cap; };
 struct view { struct dict *d; char what; };          /* 'k'eys 'v'alues 'i'tems */

@@ -180,7 +180,7 @@ static void refuses_what_templates_do_not_use(void **state)
 {
     (void)state;
     static const char *const filters[] = { "abs", "attr('x')", "batch(2)", "center(9)", "filesizeformat", "format(1)",
-                                           "groupby('a')", "pprint", "random", "round", "slice(2)", "striptags",
+                                           "pprint", "random", "round", "slice(2)", "striptags",
                                            "sum", "truncate(3)", "urlencode", "wordcount", "wordwrap", "xmlattr" };
     static const char *const methods[] = { "center", "isalnum", "isalpha", "isascii", "isdecimal", "isidentifier",
                                            "islower", "isnumeric", "isprintable", "istitle", "isupper", "ljust",
@@ -406,6 +406,7 @@ static const char *const between[] = {
     "{{ [s, '<|a|>']|sort|join }}{{ [s, '<|a|>']|first }}{{ ['<|a|>', s]|last }}",
     "{% for m in messages %}{{ '<|' + m.role + '|>' + (m.content or '') }}{% endfor %}",
     "{% for k, v in d|dictsort %}<|{{ k }}|{{ v }}{% endfor %}", "{{ '<|a|>' if s else s }}{{ s or '<|b|>' }}",
+    "{{ messages|groupby('role')|map(attribute='grouper')|join('<|a|>') }}",
     "{% set x = 'x' * 1500 + '<|a|>' %}{% set y = x + s %}{% set z = y + '<|b|>' %}{{ y[-9:] }}{{ z[-20:] }}",
     "{{ s|default('<|a|>') }}{{ nope|default('<|a|>') }}{{ bos_token }}", "{{ '<|a|>'|e|replace('&lt;', '<') }}",
 };
