@@ -166,7 +166,7 @@ static stretto_status model_end(struct parser *p)
     if (!m->folder && m->n_files != 1)
         return refuse(p, "%s has several files and no folder", m->name);
     if (!m->folder && strchr(m->files[0].name, '/'))
-        return refuse(p, "%s: one file without a folder cannot lie deeper", m->name);
+        return refuse(p, "%s: without a folder, its one file cannot be in a subfolder", m->name);
     return STRETTO_OK;
 }
 
@@ -216,7 +216,7 @@ static stretto_status line_read(struct parser *p, char *line)
             return refuse(p, "'%.100s' cannot be the name of a folder", rest);
         m->folder = rest;
     } else
-        return refuse(p, "'%.40s' is not known here", key);
+        return refuse(p, "'%.40s' is not a known key", key);
     return STRETTO_OK;
 }
 
@@ -232,7 +232,7 @@ static stretto_status lines_read(struct parser *p, char *text)
         if (n && line[n - 1] == '\r') line[n - 1] = '\0';
         for (const char *q = line; *q; q++)
             if (((unsigned char)*q < 0x20 && *q != '\t') || *q == 0x7f)
-                return refuse(p, "there is a control character in the line");
+                return refuse(p, "the line contains a control character");
         TRY(line_read(p, line));
         line = next;
     }

@@ -34,13 +34,13 @@ stretto_status content_check(const char *name, const unsigned char *head, size_t
         return fail(err, STRETTO_E_FORMAT, "%s arrived as a web page, not as the file: open the address "
                     "in a browser and copy the link of the file itself", name);
     if (begins(head, n, "version https://git-lfs."))
-        return fail(err, STRETTO_E_FORMAT, "%s arrived as a pointer of git-lfs, not as the file: ask for "
-                    "the address under which its content lies (resolve, not raw)", name);
+        return fail(err, STRETTO_E_FORMAT, "%s arrived as a pointer of git-lfs, not as the file: use "
+                    "the address of its content (resolve, not raw)", name);
     if (name_ends(name, ".gguf") && (n < 4 || memcmp(head, "GGUF", 4) != 0))
-        return fail(err, STRETTO_E_FORMAT, "%s arrived, but is no GGUF file: it does not begin with GGUF",
+        return fail(err, STRETTO_E_FORMAT, "%s arrived, but is not a GGUF file: it does not begin with GGUF",
                     name);
     if (name_ends(name, ".safetensors") && !is_safetensors(head, n, size))
-        return fail(err, STRETTO_E_FORMAT, "%s arrived, but is no safetensors file: it does not begin "
+        return fail(err, STRETTO_E_FORMAT, "%s arrived, but is not a safetensors file: it does not begin "
                     "with a header", name);
     return STRETTO_OK;
 }

@@ -241,8 +241,8 @@ static enum outcome broken(const struct http *h, const struct http_ask *ask, CUR
     case CURLE_SSL_CACERT_BADFILE:
     case CURLE_SSL_ISSUER_ERROR:
         fail(err, STRETTO_E_IO,
-             "the certificate of %s is not trusted (%s): if a proxy of yours puts its "
-             "own in, name its file in SSL_CERT_FILE",
+             "the certificate of %s is not trusted (%s): if your proxy replaces it with its "
+             "own, name that one's file in SSL_CERT_FILE",
              shown, why);
         return OUT_NEXT;
     case CURLE_COULDNT_RESOLVE_HOST:

@@ -106,7 +106,7 @@ stretto_status hub_list_open(struct hub_list *l, struct pull *p, const char *spe
     *l = (struct hub_list){ 0 };
     struct place place;
     if (p->options->offline)
-        return fail(err, STRETTO_E_IO, "what %.200s holds cannot be looked up with --offline",
+        return fail(err, STRETTO_E_IO, "--offline forbids looking up what %.200s holds",
                     spec);
     TRY(place_open(&place, spec, p->endpoint, err));
     struct buffer json = buffer_make(HUB_MAX_LIST);

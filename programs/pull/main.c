@@ -177,7 +177,7 @@ static stretto_status from_repository(struct model *m, struct pull *p, const cha
         s = repository_file(m, &n, f, path, err);
     }
     if (s == STRETTO_OK && list.by_default)
-        note("%s holds %zu GGUF files; taking the one of Q4_K_M (%s:QUANT names another)", spec, list.models,
+        note("%s holds %zu GGUF files; taking the Q4_K_M one (%s:QUANT names another)", spec, list.models,
             spec);
     hub_list_close(&list);
     return s;
@@ -289,7 +289,7 @@ static void report(const struct model *m, const struct pull_file *f, const struc
     ui_bytes(size, sizeof size, r->bytes);
     (void)m;
     fprintf(stderr, "%s: %s, %s%s\n", f->name, r->present ? "there already" : "fetched", size,
-            r->verified ? ", sha256 as expected" : ", sha256 not known beforehand");
+            r->verified ? ", sha256 as expected" : ", sha256 not known in advance");
 }
 
 static stretto_status model_pull(struct model *m, struct pull *p, json_t *out, struct error *err)
@@ -374,7 +374,7 @@ static int check_options(struct pull_options *o, size_t n)
     if (o->as && (!catalogue_name_ok(o->as) || strchr(o->as, '/')))
         return command_usage("pull", "--as takes a plain file name, not '%s'", o->as);
     if (o->sha256 && (strlen(o->sha256) != 64 || strspn(o->sha256, "0123456789abcdef") != 64))
-        return command_usage("pull", "--sha256 takes 64 small hexadecimal digits");
+        return command_usage("pull", "--sha256 takes 64 lower-case hexadecimal digits");
     if ((o->as || o->sha256) && n != 1)
         return command_usage("pull", "--as and --sha256 are for one address");
     if (o->into && !*o->into) return command_usage("pull", "--into takes a folder");
@@ -387,7 +387,7 @@ static int run(void *options, size_t n, char **specs)
     int code = check_options(o, n);
     if (code != EXIT_DONE) return code;
     if (sodium_init() < 0 || curl_global_init(CURL_GLOBAL_DEFAULT) != 0)
-        return command_fail("pull", STRETTO_E_NOMEM, "libsodium or libcurl does not start");
+        return command_fail("pull", STRETTO_E_NOMEM, "libsodium or libcurl cannot be started");
     ui_progress_init(&drawing, o->quiet ? NULL : stderr);
     /* No SA_RESTART: a wait must end at once. What nohup and the like ignore stays ignored. */
     static const int ends[] = { SIGINT, SIGTERM, SIGHUP };

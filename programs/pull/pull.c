@@ -61,7 +61,7 @@ static enum outcome job_begin(void *ud, const struct http_answer *a, struct erro
         }
     } else if (p->have) {
         if (part_restart(p, err) != STRETTO_OK) return OUT_STOP;
-        j->pull->note("%s cannot go on where it stopped, or has changed: beginning again", j->shown);
+        j->pull->note("%s cannot be resumed, or has changed: starting over", j->shown);
     }
     j->started = p->have;
     uint64_t total = a->total ? a->total : j->bytes;
@@ -106,7 +106,7 @@ static enum outcome copy_file(struct job *j, const char *path, struct error *err
     if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
         fail(err, STRETTO_E_IO, "cannot read %.200s: %s", path,
              fd < 0                ? strerror(errno)
-             : S_ISDIR(st.st_mode) ? "it is a folder, which -m can take as it is"
+             : S_ISDIR(st.st_mode) ? "it is a folder; pass it to -m directly"
                                    : "it is not a regular file");
         if (fd >= 0) close(fd);
         return OUT_NEXT;
@@ -170,10 +170,10 @@ static enum outcome fetch(struct job *j, const struct place *place, double *wait
     if (place->kind == PLACE_FILE) return copy_file(j, place->at.data, err);
     if (p->have && !may_resume(j)) {
         bool vouched = *p->validator || strcmp(p->source, j->source_id) != 0;
-        j->pull->note("%s: what is there of it is dropped, because %s", j->shown,
+        j->pull->note("%s: the part that is here is dropped, because %s", j->shown,
                      j->bytes && p->have > j->bytes ? "it is longer than the file"
-                     : vouched ? "another source began it: --sha256 would let this one go on"
-                     : "the server does not say whether the file has changed: --sha256 would let it go on");
+                     : vouched ? "another source began it; with --sha256 this source could continue it"
+                     : "the server does not say whether the file has changed; with --sha256 it could be continued");
         if (part_restart(p, err) != STRETTO_OK) return OUT_STOP;
     }
     if (p->have && p->have == j->bytes && j->sha256[0])
@@ -325,7 +325,7 @@ static enum outcome one_source(struct job *j, const char *spec, struct error *er
     if (place.kind == PLACE_HF && !place.file.len)
         fail(err, STRETTO_E_FORMAT, "%.200s names no file", spec);
     else if (place.kind != PLACE_FILE && j->pull->options->offline)
-        fail(err, STRETTO_E_IO, "%s is not here, and --offline forbids to fetch it", j->file->name);
+        fail(err, STRETTO_E_IO, "%s is not here, and --offline forbids fetching it", j->file->name);
     else
         out = try_source(j, &place, err);
     place_done(&place);
@@ -346,11 +346,11 @@ static stretto_status check_present(struct pull *p, const struct pull_file *f,
     }
     if (!S_ISREG(st.st_mode))
         return fail(err, STRETTO_E_IO,
-                    "%s is there and is not a file: choose another folder with --into", f->path);
+                    "%s exists and is not a file: choose another folder with --into", f->path);
     r->bytes = (uint64_t)st.st_size;
     if (f->bytes && r->bytes != f->bytes)
         return fail(err, STRETTO_E_IO,
-                    "%s is there but has %llu bytes instead of %llu: --force replaces "
+                    "%s exists but has %llu bytes instead of %llu: --force replaces "
                     "it, --into takes another folder",
                     f->path, (unsigned long long)r->bytes, (unsigned long long)f->bytes);
     char what[120];
@@ -358,7 +358,7 @@ static stretto_status check_present(struct pull *p, const struct pull_file *f,
     TRY(sha256_file(f->path, what, &p->progress, p->stop, r->sha256, err));
     if (f->sha256[0] && strcmp(f->sha256, r->sha256) != 0)
         return fail(err, STRETTO_E_IO,
-                    "%s is there but its sha256 is %s instead of %s: --force replaces "
+                    "%s exists but its sha256 is %s instead of %s: --force replaces "
                     "it, --into takes another folder",
                     f->path, r->sha256, f->sha256);
     r->present = *there = true;
@@ -368,7 +368,7 @@ static stretto_status check_present(struct pull *p, const struct pull_file *f,
 
 static void note_waiting(const char *final)
 {
-    fprintf(stderr, "stretto pull: another one is fetching %s: waiting for it\n", final);
+    fprintf(stderr, "stretto pull: another process is fetching %s: waiting for it\n", final);
 }
 
 static stretto_status from_sources(struct job *j, struct error *err)
@@ -383,7 +383,7 @@ static stretto_status from_sources(struct job *j, struct error *err)
             if (!j->part.have) return fail(err, STRETTO_E_CANCEL, "interrupted");
             return fail(err, STRETTO_E_CANCEL,
                         "interrupted: what arrived is kept in %s, and the same "
-                        "command goes on from there",
+                        "command resumes there",
                         j->part.path);
         }
         if (out == OUT_STOP || last) return fail(err, why.status, "%s", why.text);

@@ -25,8 +25,8 @@ static bool print_change(const struct compare_row *a, const struct compare_row *
         printf("%.3f to %.3f | %s |\n", c.low, c.high,
                c.slower   ? "slower"
                : c.faster ? "faster"
-                          : "not told apart");
-    else printf(" | unknown: one sample says nothing of the noise |\n");
+                          : "no difference seen");
+    else printf(" | unknown: one sample says nothing about noise |\n");
     return c.slower;
 }
 
@@ -52,8 +52,8 @@ int bench_compare(const char *before, const char *after)
         code = slower ? EXIT_FAILED : EXIT_DONE;
         if (!both)
             code = command_fail("bench", STRETTO_E_FORMAT,
-                                "no test stands in both files, so nothing was compared: model, cache "
-                                "types, threads and numbers of tokens have to be the same");
+                                "no test is in both files, so nothing was compared: model, cache types, "
+                                "threads and numbers of tokens must be the same");
     }
     compare_done(&a);
     compare_done(&b);

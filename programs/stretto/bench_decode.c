@@ -24,15 +24,15 @@ static const double LEAST = 0.97;       /* of plain: below it, guessing has done
 #define AT(field) offsetof(struct decode_bench, field)
 static const struct option rows_of_options[] = {
     {"--decode", "STRATEGY,STRATEGY", OPT_TEXT, AT(decode.words), 0, 0,
-     "measure decoding strategies on the prompts of --prompts; all takes every one there is"},
+     "measure these decoding strategies on the prompts of --prompts; all measures every strategy"},
     {"--prompts", "FILE", OPT_TEXT, AT(prompts), 0, 0,
-     "JSON lines with prompts; bench/make_prompts.py writes some; - is standard input"},
-    {"--limit", "N", OPT_INT, AT(limit), 0, PROMPTS_MAX, "prompts at most; 0 takes all [0]"},
+     "prompts as JSON lines (bench/make_prompts.py writes some); - is standard input"},
+    {"--limit", "N", OPT_INT, AT(limit), 0, PROMPTS_MAX, "use the first N prompts; 0 uses all [0]"},
     {"--pairs", "N", OPT_INT, AT(pairs), 1, MAX_PAIRS,
-     "times each answer is written plainly and with each strategy [5]"},
+     "write each answer this often with plain decoding and with each strategy [5]"},
     {"--costs", "X,X,X,X,X,X", OPT_TEXT, AT(costs), 0, 0,
-     "decide and price as on a machine where steps of 1, 2, 4, 8, 16, 32 rows cost so many steps of "
-     "one; the times stay this machine's"},
+     "decide and price as if a step of 1, 2, 4, 8, 16 or 32 rows cost this many one-row steps; the "
+     "measured times are still this machine's"},
 };
 #undef AT
 const struct option_group group_decode_bench = {
@@ -275,8 +275,8 @@ static int take_costs(struct run *r)
         double x = strtod(at, &end);
         if (end == at || (*end != ',' && *end) || (*end == ',') != (i + 1 < COSTS_POINTS) ||
             (i == 0 ? x != 1 : !(x >= (double)r->costs[i - 1] && x <= 1e3)))
-            return command_usage("bench", "--costs takes what steps of 1, 2, 4, 8, 16 and 32 rows "
-                                 "cost, rising from 1, such as 1,1.05,1.1,1.25,1.6,2.4");
+            return command_usage("bench", "--costs takes the costs of steps of 1, 2, 4, 8, 16 and 32 "
+                                 "rows, starting at 1 and never falling, such as 1,1.05,1.1,1.25,1.6,2.4");
         r->costs[i] = (float)x;
     }
     if (!r->o->costs) return EXIT_DONE;
@@ -360,8 +360,8 @@ static void print_set(const struct run *r, const char *set)
         }
     }
     if (r->learned_tokens)
-        printf("Of the answers' tokens %.0f %% stand in runs of 8 that the finished answers of "
-               "--learned have (%u tokens)\n", 100 * plain.known, r->learned_tokens);
+        printf("%.0f %% of the answers' tokens are in runs of 8 that also occur in the finished answers "
+               "of --learned (%u tokens)\n", 100 * plain.known, r->learned_tokens);
     if (!apart.prompts) return;
     printf("\nnot counted, because more than %.0f %% of the answer repeats itself: %zu prompts (",
            100 * REPEAT_MOST, apart.prompts);
@@ -381,14 +381,14 @@ static void print_md(const struct run *r)
             first &= strcmp(r->prompts.v[k].set, r->prompts.v[i].set) != 0;
         if (first) print_set(r, r->prompts.v[i].set);
     }
-    printf("\nspeedup: plain decoding's time over the strategy's, the median over prompts of the median of %lld pairs; "
-           "below %.2f: prompts\nwhose 95 %% interval lies below it; steps' cost: what the steps take at the prices "
-           "below over plain decoding, free of noise.\nrows of a step: %s",
+    printf("\nspeedup: time of plain decoding / time of the strategy, the median over prompts of the median of %lld "
+           "pairs; below %.2f: prompts\nwhose whole 95 %% interval is below it; steps' cost: what the steps take at "
+           "the prices below / what plain decoding takes, free of noise.\nrows of a step: %s",
            (long long)r->o->pairs, LEAST, r->o->costs ? "steps of one" : "ms");
     for (uint32_t n = 1; n <= COSTS_MOST; n = n < 16 ? 2 * n : n == 16 ? 32 : COSTS_MOST + 1)
         printf("%s %u: %.2f", n > 1 ? "," : "", n, (r->o->costs ? 1 : 1e3) * r->cost[n]);
-    puts(r->o->costs ? "\nThe prices are those of --costs, and what was sent was decided by them: only steps' cost, "
-                       "tokens and texts speak of that machine,\nthe times are of this one." : "");
+    puts(r->o->costs ? "\nThe prices are those of --costs and decided what was sent. Steps' cost, tokens and "
+                       "texts describe that machine;\nthe times are this machine's." : "");
 }
 
 static void print_json(const struct run *r)
@@ -458,7 +458,7 @@ static int take_strategies(struct run *r)
     for (char *w = strtok_r(r->words, ",", &save); w; w = strtok_r(NULL, ",", &save)) {
         struct decode_choice ignored;
         if (strcmp(w, "all") == 0)
-            return command_usage("bench", "--decode all stands alone; mixtures are named one by one");
+            return command_usage("bench", "--decode all stands alone; name mixtures one by one");
         if (strcmp(w, "plain") == 0) continue;
         if (r->n_strategies == MAX_STRATEGIES)
             return command_usage("bench", "--decode takes at most %d strategies", MAX_STRATEGIES - 1);
@@ -488,12 +488,12 @@ static int open_run(struct run *r)
         x->skipped = x->prompt->n + (size_t)r->o->tokens > most;
         if (!x->skipped && x->prompt->n > longest) longest = x->prompt->n;
         if (x->skipped)
-            fprintf(stderr, "stretto bench: prompt %s has %zu tokens and is left out: with its "
-                    "answer it does not fit the context of %u\n", x->prompt->id, x->prompt->n,
+            fprintf(stderr, "stretto bench: prompt %s has %zu tokens and is skipped: with its "
+                    "answer it does not fit in the context of %u\n", x->prompt->id, x->prompt->n,
                     most);
     }
     if (!longest)
-        return command_fail("bench", STRETTO_E_ARG, "no prompt fits the context with its answer");
+        return command_fail("bench", STRETTO_E_ARG, "no prompt fits in the context with its answer");
     struct model_options mo = *r->o->model;
     mo.context = (int64_t)(longest + (size_t)r->o->tokens);
     if (mo.context < PROBE_TOKENS + COSTS_MOST) mo.context = PROBE_TOKENS + COSTS_MOST;
@@ -509,7 +509,7 @@ static int open_run(struct run *r)
     if (code != EXIT_DONE) return code;
     if (mo.context <= COSTS_MOST)
         return command_fail("bench", STRETTO_E_ARG,
-                            "the context holds too little to measure in; ask for more with -c");
+                            "the context is too small to measure in; ask for a larger one with -c");
     return probe(r, (uint32_t)mo.context - COSTS_MOST < PROBE_TOKENS
                         ? (uint32_t)mo.context - COSTS_MOST
                         : PROBE_TOKENS);
@@ -520,8 +520,8 @@ int bench_decode(const struct decode_bench *o, const stretto_model *m)
     static struct run r;
     r = (struct run){ .o = o, .m = m };
     if (!o->prompts)
-        return command_usage("bench", "--decode measures on prompts: --prompts FILE; "
-                             "bench/make_prompts.py writes some");
+        return command_usage("bench", "--decode needs prompts to measure on: --prompts FILE "
+                             "(bench/make_prompts.py writes some)");
     ui_progress_init(&r.ui, stderr);
     r.ui.items = true;
     r.hook = ui_progress_hook(&r.ui);
@@ -542,14 +542,14 @@ int bench_decode(const struct decode_bench *o, const stretto_model *m)
     for (size_t i = done; i < r.prompts.n; i++) r.items[i].skipped = true;
     if (some) {
         if (code != EXIT_DONE)
-            fprintf(stderr, "stretto bench: the table is of the first %zu of %zu prompts\n", done - 1,
+            fprintf(stderr, "stretto bench: the table covers the first %zu of %zu prompts\n", done - 1,
                     r.prompts.n);
         if (strcmp(o->format, "json") == 0) print_json(&r);
         else print_md(&r);
         if (!same)
             code = command_fail("bench", STRETTO_E_FORMAT,
-                                "a decoding strategy wrote another text than plain decoding: this is "
-                                "a fault of the program, please report it");
+                                "a decoding strategy wrote a different text than plain decoding: this is "
+                                "a bug, please report it");
     }
     free(r.items);
     free(r.words);

@@ -29,7 +29,7 @@ static double rate(size_t n, double seconds) { return seconds > 0 ? (double)n / 
 
 void chat_tell_speed(const struct chat_stats *s, const char *what)
 {
-    chat_say("%s%zu tokens read at %.1f/s (%zu more were kept), %zu written at %.1f/s", what, s->read,
+    chat_say("%sread %zu tokens at %.1f/s (%zu more were in the cache), wrote %zu at %.1f/s", what, s->read,
              rate(s->read, s->read_seconds), s->kept, s->written, rate(s->written, s->write_seconds));
 }
 
@@ -53,7 +53,7 @@ static void offer_ways(struct chat *c)
     struct error ignored = { 0 };
     if (!c->pending) talk_ids(&c->talk, false, &ignored);     /* the answer counts too */
     chat_say("stretto chat: the conversation has %zu tokens and the context holds %zu. /compact forgets "
-             "its oldest part, /reset all of it, and /regen asks again; a larger context is asked for "
+             "its oldest part, /reset all of it, and /regen asks again; get a larger context "
              "with -c.", c->talk.n_ids, c->talk.context);
 }
 

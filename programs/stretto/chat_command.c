@@ -17,7 +17,7 @@ static void do_reset(struct chat *c, char *rest)
 {
     (void)rest;
     talk_reset(&c->talk);
-    chat_say("The conversation begins again%s.", c->talk.system ? ", with the same system message" : "");
+    chat_say("The conversation starts over%s.", c->talk.system ? ", with the same system message" : "");
 }
 
 static void do_system(struct chat *c, char *rest)
@@ -46,7 +46,7 @@ static void do_compact(struct chat *c, char *rest)
     size_t forgotten = 0;
     if (talk_compact(&c->talk, &forgotten, &err) != STRETTO_OK) chat_wrong(c, "%s", err.text);
     else
-        chat_say("%zu messages are forgotten; %zu are left and take %zu of %zu tokens.", forgotten,
+        chat_say("Forgot %zu messages; the %zu that are left take %zu of %zu tokens.", forgotten,
                  c->talk.n, c->talk.n_ids, c->talk.context);
 }
 
@@ -90,7 +90,7 @@ static void save(struct chat *c, const char *path, bool replace)
         mem_free(c->saved);
         c->saved = mem_strdup(path);
     }
-    chat_say("%zu messages are in %s.", c->talk.n, path);
+    chat_say("Saved %zu messages in %s.", c->talk.n, path);
 }
 
 static void do_save(struct chat *c, char *rest) { save(c, rest, false); }
@@ -115,7 +115,7 @@ bool chat_load(struct chat *c, const char *path, bool keep_given)
     mem_free(c->pending);
     c->pending = NULL;
     bool open = t->n && strcmp(t->messages[t->n - 1].role, "user") == 0;
-    chat_say("%zu messages are taken from %s.", t->n, path);
+    chat_say("Loaded %zu messages from %s.", t->n, path);
     if (open) {
         c->pending = mem_strdup(t->messages[t->n - 1].content);
         talk_drop(t);
@@ -147,7 +147,7 @@ static void do_regen(struct chat *c, char *rest)
         c->sampling.seed++;
         if (c->how.temperature <= 0) chat_say("(at temperature 0 the answer stays the same)");
     } else {
-        chat_say("stretto chat: there is no answer to ask for again");
+        chat_say("stretto chat: there is no answer to write again");
         return;
     }
     if (message) chat_ask(c, message);
@@ -169,11 +169,11 @@ static const struct {
     { "/stats", "", "show how full the context is, and how fast answers were", do_stats },
     { "/regen", "", "drop the last answer and ask again", do_regen },
     { "/compact", "", "forget the oldest part, to free half of the context", do_compact },
-    { "/clear", "", "forget the conversation and begin again", do_reset },
+    { "/clear", "", "forget the conversation and start over", do_reset },
     { "/reset", NULL, NULL, do_reset },
     { "/save", " FILE", "write the conversation; /save! replaces a file", do_save },
     { "/save!", NULL, NULL, do_save_over },
-    { "/load", " FILE", "go on with a conversation that was saved", do_load },
+    { "/load", " FILE", "resume a saved conversation", do_load },
     { "/bye", "", "leave; Ctrl-D does too", do_bye },
     { "/exit", NULL, NULL, do_bye },
     { "/quit", NULL, NULL, do_bye },
@@ -194,8 +194,8 @@ static void do_help(struct chat *c, char *rest)
         chat_say("  %-21s %s", left, commands[i].help);
     }
     chat_say("Ctrl-C stops an answer. Alt-Enter, or \\ at the end of a line, begins another line; \"\"\" opens "
-             "and closes a message of several lines; what is pasted is one message. A message that begins "
-             "with / is sent when a space stands before it.");
+             "and closes a message of several lines; what is pasted is one message. Put a space in front of "
+             "a message that begins with /, and it is sent.");
 }
 
 static void unknown(struct chat *c, const char *text, size_t n)

@@ -11,7 +11,7 @@
 
 static const struct option length_row = {
     "-n --predict --n-predict --num-predict", "N", OPT_INT, 0, -1, 1 << 24,
-    "tokens of an answer at most; -1 until the model ends [-1]" };
+    "most tokens of an answer; -1 until the model ends [-1]" };
 
 /* A number that can be set: the row that describes it and where it is kept. */
 struct parameter { const struct option *row; void *at; };
@@ -119,7 +119,7 @@ static void set_stop(struct chat *c, const char *text)
     } else if (chat_add_stop(c, text)) {
         chat_say("An answer stops before \"%s\" from now on.", text);
     } else
-        chat_wrong(c, "there are %d stop strings, which is all there can be; /set stop - removes them",
+        chat_wrong(c, "there are %d stop strings, and there cannot be more; /set stop - removes them",
                    CHAT_MAX_STOPS);
 }
 
@@ -137,7 +137,7 @@ static void show_all(struct chat *c)
     for (size_t i = 0; c->stops[i]; i++) chat_say("  %-18s %s", "stop", c->stops[i]);
     chat_say("  %-18s %s", "system", c->talk.system ? c->talk.system : "(none)");
     chat_say("  %-18s %s", "verbose", c->verbose ? "on" : "off");
-    chat_say("/set NAME VALUE changes one; /set NAME says what it is.");
+    chat_say("/set NAME VALUE changes one; /set NAME shows it.");
 }
 
 static void unknown(struct chat *c, const char *word)
@@ -243,7 +243,7 @@ static stretto_status check_stops(const json_t *list, struct error *err)
         good = text && *text;
     }
     return good ? STRETTO_OK
-                : fail(err, STRETTO_E_FORMAT, "its \"stop\" is no list of at most %d texts", CHAT_MAX_STOPS);
+                : fail(err, STRETTO_E_FORMAT, "its \"stop\" is not a list of at most %d texts", CHAT_MAX_STOPS);
 }
 
 static stretto_status take_stops(struct chat *c, const json_t *list, struct error *err)
@@ -272,7 +272,7 @@ static stretto_status take_biases(struct chat *c, const json_t *list, struct err
     if (!good || (list && !json_is_array(list))) {
         free(ids);
         free(values);
-        return fail(err, STRETTO_E_FORMAT, "its \"logit_bias\" is no list of [id, value]");
+        return fail(err, STRETTO_E_FORMAT, "its \"logit_bias\" is not a list of [id, value]");
     }
     free((void *)(uintptr_t)c->how.bias_ids);
     free((void *)(uintptr_t)c->how.bias_values);
@@ -287,12 +287,12 @@ static stretto_status take_number(struct chat *c, const char *key, const json_t 
 {
     char text[64];
     struct parameter p = find(c, key);
-    if (!p.row) return fail(err, STRETTO_E_UNSUP, "its parameter \"%.60s\" is unknown to this version", key);
+    if (!p.row) return fail(err, STRETTO_E_UNSUP, "this version does not know its parameter \"%.60s\"", key);
     if (keep_given && was_given(c, &p)) return STRETTO_OK;
     if (json_is_integer(v)) snprintf(text, sizeof text, "%lld", (long long)json_integer_value(v));
     else snprintf(text, sizeof text, "%.17g", json_is_real(v) ? json_real_value(v) : NAN);
     if (option_number(p.row, text, p.at)) return STRETTO_OK;
-    return fail(err, STRETTO_E_FORMAT, "its parameter \"%.60s\" is not what it may be", key);
+    return fail(err, STRETTO_E_FORMAT, "the value of its parameter \"%.60s\" is not allowed", key);
 }
 
 /* The numbers come first, which chat_take_parameters() can put back, and lists are taken when nothing but

@@ -29,17 +29,17 @@ static const struct option rows[] = {
     {"-n --n-gen", "N,N", OPT_INTS, AT(generate), 0, 1 << 24, "numbers of tokens to write [128]"},
     {"-d --n-depth", "N,N", OPT_INTS, AT(depth), 0, 1 << 24,
      "tokens in the cache before the test [0]"},
-    {"-np --parallel", "N,N", OPT_INTS, AT(sequences), 1, 4096, "sequences written at once [1]"},
+    {"-np --parallel", "N,N", OPT_INTS, AT(sequences), 1, 4096, "sequences that are written at once [1]"},
     {"-t --threads", "N,N", OPT_INTS, AT(threads), 0, 256,
      "threads; 0 takes what the machine allows [0]"},
     {"-r --repetitions", "N", OPT_INT, AT(repeat), 1, MAX_REPEAT, "repetitions of each test [5]"},
     {"--roof", NULL, OPT_FLAG, AT(roof), 0, 0,
-     "where the time goes: each operation beside what the machine could do at all"},
+     "show where the time goes: each operation beside the best that the machine could do"},
     {"--mix", NULL, OPT_FLAG, AT(mix), 0, 0,
-     "requests with a prompt of 200 tokens and an answer of 64 that arrive over time, -np of them [1,4,16]: "
-     "tokens a second, time to the first token and between tokens, beside the same with prompts read whole"},
+     "time -np requests [1,4,16] that arrive over time, with prompts of 200 tokens and answers of 64: tokens per "
+     "second, time to the first token and between tokens, beside the same with prompts read whole"},
     {"--compare", NULL, OPT_FLAG, AT(compare), 0, 0,
-     "measure nothing: what got slower or faster from one file of -o json rows to another"},
+     "measure nothing; show what got slower or faster between two files that -o json wrote"},
     {"-o --output", "md|csv|json", OPT_CHOICE, AT(format), 0, 0, "how the rows are printed [md]"},
 };
 #undef AT
@@ -331,7 +331,7 @@ static int bench_run(void *options, size_t n, char **operands)
                    || o->threads.n > 1))
         return command_usage("bench", "--mix has its own prompts and answers: it goes with -np, -t, -r and -o");
     if (o->decode.decode.words && o->generate.v[0] < 1)
-        return command_usage("bench", "-n says how many tokens are written at most: 1 or more");
+        return command_usage("bench", "-n, the most tokens to write, must be 1 or more");
     bool some = false;
     for (size_t i = 0; i < o->prompt.n; i++) some |= o->prompt.v[i] > 0 && is_only(&o->sequences, 1);
     for (size_t i = 0; i < o->generate.n; i++) some |= o->generate.v[i] > 0;
@@ -409,27 +409,26 @@ const struct command command_bench = {
     .summary = "measure speed and memory",
     .operands = "[BEFORE.json AFTER.json]",
     .max_operands = 2,
-    .description = "Times reading a prompt (pp) and writing tokens (tg) with random tokens and an "
+    .description = "Times how fast a prompt is read (pp) and tokens are written (tg), with random tokens and an "
                    "empty cache, as "
                    "llama-bench does, with the same keys. The share of the roof is what the token "
                    "needs to read, of the "
-                   "file's tensors and the cache, against the rate at which this machine reads "
-                   "that much at all. With --roof every operation has a row of its own: its time "
-                   "and how much of it threads waited, the bytes and multiply-adds that it needs, "
-                   "and the share of the roof, which is the larger of two times: reading those "
+                   "file's tensors and the cache, against the rate at which this machine can read "
+                   "that many bytes. --roof gives every operation a row of its own: its time and "
+                   "the part of it in which threads waited, the bytes and multiply-adds that it needs, "
+                   "and the share of the roof. The roof is the larger of two times: reading those "
                    "bytes, and doing those multiply-adds with the instructions of this CPU level "
-                   "from registers and the first cache. Both probes run beside the test.\n\n"
-                   "With --compare two files that -o json wrote are held against each other, test "
-                   "by test: the ratio of the speeds, and its 95 % interval by Welch's test on the "
-                   "samples' logarithms. Exit status 1: something got slower beyond that noise, or "
-                   "no test stands in both files; 2: "
-                   "a file cannot be read.\n\n"
-                   "With --decode every answer of --prompts is written plainly and in each named "
-                   "way, in rounds that turn; -n says how many tokens at most. Printed are tokens "
-                   "per step, the share of guesses that were right, the speed, its ratio to plain "
-                   "decoding (the median over prompts of the median over rounds), the worst "
-                   "prompt, and whether all texts were the same; where one was not, the command "
-                   "fails. Answers that repeat themselves are reported apart.",
+                   "from registers and the first cache. Both are measured in the same run.\n\n"
+                   "--compare compares two files that -o json wrote, test by test: the ratio of the "
+                   "speeds with its 95 % interval, by Welch's test on the logarithms of the samples. "
+                   "Exit status 1 means that something got slower beyond the noise, or that no test is "
+                   "in both files; 2 means that a file cannot be read.\n\n"
+                   "--decode writes every answer of --prompts with plain decoding and with each named "
+                   "strategy, in rounds whose order turns; -n is the most tokens of an answer. The table "
+                   "shows the tokens per step, the share of guesses that were right, the speed, the "
+                   "speedup over plain decoding (the median over prompts of the median over rounds), the "
+                   "worst prompt, and whether all texts were the same. Where a text differs, the command "
+                   "fails. Answers that repeat themselves are reported separately.",
     .uses = uses,
     .n_uses = 4,
     .options_size = sizeof(struct bench_options),

@@ -21,7 +21,7 @@ static void on_interrupt(int sig) { (void)sig; interrupted = 1; }
 static void take_message(struct chat *c, struct buffer *text)
 {
     if (!text->len || strspn(text->data, " \t\n") == text->len) return;
-    if (strlen(text->data) != text->len) chat_wrong(c, "the message holds a NUL byte and is left out");
+    if (strlen(text->data) != text->len) chat_wrong(c, "the message holds a NUL byte and was not sent");
     else if (text->data[0] == '/') chat_command(c, text->data);
     else chat_ask(c, text->data);
 }
@@ -99,7 +99,7 @@ static int with_session(struct chat *c, const stretto_engine *engine, const char
         struct sigaction act = { .sa_handler = on_interrupt };
         sigemptyset(&act.sa_mask);
         sigaction(SIGINT, &act, NULL);
-        if (!c->options->single) chat_say("/help lists what can be done besides talking; Ctrl-D leaves.");
+        if (!c->options->single) chat_say("/help lists the commands; Ctrl-D leaves.");
     }
     return converse(c, first);
 }
@@ -122,7 +122,7 @@ static int read_words(struct chat *c, char *first, char **system)
 static int take_operands(struct chat_options *o, size_t n, char **operands)
 {
     bool named = o->model.model || o->model.hf;
-    if (n == 2 && named) return command_usage("chat", "there is an operand too many: '%s'", operands[1]);
+    if (n == 2 && named) return command_usage("chat", "one operand too many: '%s'", operands[1]);
     if (n == 2 || (n && !named && names_model(operands[0]))) {
         o->model.model = *operands++;
         n--;
@@ -130,7 +130,7 @@ static int take_operands(struct chat_options *o, size_t n, char **operands)
     if (n && o->prompt) return command_usage("chat", "the first message is given twice");
     if (n) o->prompt = operands[0];
     if (o->single && !o->prompt)
-        return command_usage("chat", "-st goes with a message: stretto chat -st \"...\"");
+        return command_usage("chat", "-st needs a message: stretto chat -st \"...\"");
     return EXIT_DONE;
 }
 
@@ -198,8 +198,8 @@ static void chat_defaults(void *options)
 
 #define AT(field) offsetof(struct chat_options, field)
 static const struct option rows[] = {
-    { "-p --prompt", "TEXT", OPT_TEXT, AT(prompt), 0, 0, "the first message, asked at once" },
-    { "-st --single-turn", NULL, OPT_FLAG, AT(single), 0, 0, "leave after the answer to it" },
+    { "-p --prompt", "TEXT", OPT_TEXT, AT(prompt), 0, 0, "the first message, sent at once" },
+    { "-st --single-turn", NULL, OPT_FLAG, AT(single), 0, 0, "leave after the answer to the first message" },
     { "-sys --system-prompt --system", "TEXT", OPT_TEXT, AT(system), 0, 0, "a system message" },
     { "-sysf --system-prompt-file --system-file", "FILE", OPT_TEXT, AT(system_file), 0, 0,
       "read the system message from a file" },
@@ -209,11 +209,11 @@ static const struct option rows[] = {
     { "-r --reverse-prompt --stop", "TEXT", OPT_TEXTS, AT(stop), 0, 0,
       "an answer stops before this text; may be given up to 16 times" },
     { "-n --predict --n-predict", "N", OPT_INT, AT(n), -1, 1 << 24,
-      "tokens of an answer at most; -1 until the model ends [-1]" },
+      "most tokens of an answer; -1 until the model ends [-1]" },
     { "--special-in-text", NULL, OPT_FLAG, AT(special_in_text), 0, 0,
-      "special tokens spelled in messages steer the model, as <|im_end|> ends a turn; otherwise they are text" },
+      "let special tokens in messages steer the model, so that <|im_end|> ends a turn; otherwise they are text" },
     { "--resume", "FILE", OPT_TEXT, AT(resume), 0, 0,
-      "go on with a conversation that /save has written, its parameters included; those given here, and "
+      "resume a conversation that /save wrote, with its parameters; those given here, and "
       "-sys, take precedence" },
     { "--on-full", "compact|stop", OPT_CHOICE, AT(on_full), 0, 0,
       "what to do when the context is full: forget the oldest messages and say so, or stop [compact]" },
@@ -233,11 +233,11 @@ const struct command command_chat = {
         "A message is sent with Enter. Alt-Enter, or a backslash at the end of a line, begins another line; "
         "\"\"\" opens and closes a message of several lines; what is pasted is one message. Messages are kept "
         "in $XDG_STATE_HOME/stretto/history, for the arrow keys and Ctrl-R. Ctrl-C stops an answer, Ctrl-D "
-        "leaves, /help lists what can be done besides talking.\n\n"
+        "leaves, /help lists the commands.\n\n"
         "From a pipe every line is a message, answers go to standard output, and the exit code tells whether "
         "all went well.\n\n"
-        "A conversation that was saved goes on exactly: the same messages, parameters and seed give the same "
-        "answers, with --strict to the bit.",
+        "A saved conversation resumes exactly where it was: the same messages, parameters and seed give the "
+        "same answers, with --strict to the bit.",
     .uses = uses,
     .n_uses = 4,
     .max_operands = 2,

@@ -54,7 +54,7 @@ static int convert_run(void *options, size_t n, char **operands)
 static const struct option rows[] = {
     { "--type --outtype", "f32|bf16|f16|q8_0", OPT_CHOICE, AT(type), 0, 0,
       "element type of the matrices; vectors stay f32 [f16]" },
-    { "--force", NULL, OPT_FLAG, AT(force), 0, 0, "replace OUT when it is there already" },
+    { "--force", NULL, OPT_FLAG, AT(force), 0, 0, "replace OUT when it exists" },
     { "-y --yes", NULL, OPT_FLAG, AT(yes), 0, 0, "fetch a model that is not here without asking" },
     { "-q --quiet", NULL, OPT_FLAG, AT(quiet), 0, 0, "no progress" },
 };
@@ -67,7 +67,7 @@ const struct command command_convert = {
     .summary = "write a model as a GGUF file",
     .operands = "IN OUT",
     .description =
-        "Reads a GGUF file (also in parts), a Hugging Face folder or what -m of other commands may name, "
+        "Reads a GGUF file (also in parts), a Hugging Face folder or any other name that -m takes, "
         "and writes one GGUF file whose "
         "matrices have the type asked for, rounded plainly. What it writes of a folder is laid out "
         "as "

@@ -18,12 +18,12 @@ struct embed_options {
 static const struct option rows[] = {
     {"-f --file", "FILE", OPT_TEXT, AT(file), 0, 0, "read the lines from a file [standard input]"},
     {"--pooling", "mean|cls|last|none", OPT_CHOICE, AT(pooling), 0, 0,
-     "which vectors of the tokens count: their average, the first, the last, or each on its own "
+     "which token vectors to use: their average, the first, the last, or each on its own "
      "[what the model's file says, else mean]"},
     {"--no-normalize", NULL, OPT_FLAG, AT(raw), 0, 0,
-     "leave the length as it comes, in place of 1; with --pooling none it always is"},
+     "do not scale vectors to length 1; with --pooling none they never are"},
     {"--truncate", NULL, OPT_FLAG, AT(truncate), 0, 0,
-     "cut lines that are longer than the context; without it they are named and left out"},
+     "cut lines that are longer than the context; otherwise they are reported and skipped"},
     {"--json", NULL, OPT_FLAG, AT(json), 0, 0, "print one JSON value"},
 };
 #undef AT

@@ -25,15 +25,15 @@ struct eval_options {
 
 #define AT(field) offsetof(struct eval_options, field)
 static const struct option rows[] = {
-    {"-f --file", "TEXT", OPT_TEXT, AT(file), 0, 0, "the text that is read; - is standard input"},
-    {"--chunks", "N", OPT_INT, AT(chunks), 0, 1 << 24, "windows at most; 0 reads all [0]"},
-    {"--base", "MODEL", OPT_TEXT, AT(base), 0, 0, "kl: the model that is compared with"},
+    {"-f --file", "TEXT", OPT_TEXT, AT(file), 0, 0, "the text to read; - is standard input"},
+    {"--chunks", "N", OPT_INT, AT(chunks), 0, 1 << 24, "read the first N windows; 0 reads all [0]"},
+    {"--base", "MODEL", OPT_TEXT, AT(base), 0, 0, "kl: the model to compare with"},
     {"--base-reference", NULL, OPT_FLAG, AT(base_reference), 0, 0,
      "kl: compare with the same model's float32 path"},
-    {"--ids", "1,2,3", OPT_TEXT, AT(ids), 0, 0, "logits: the token ids that are read"},
+    {"--ids", "1,2,3", OPT_TEXT, AT(ids), 0, 0, "logits: the token ids to read"},
     {"--raw", "OUT", OPT_TEXT, AT(raw), 0, 0,
-     "logits: file for float32 rows, one per id (encoders: hidden states)"},
-    {"--force", NULL, OPT_FLAG, AT(force), 0, 0, "logits: replace the file of --raw when it is there"},
+     "logits: write float32 rows to this file, one per id (encoders: hidden states)"},
+    {"--force", NULL, OPT_FLAG, AT(force), 0, 0, "logits: replace the file of --raw when it exists"},
     {"--json", NULL, OPT_FLAG, AT(json), 0, 0, "print one JSON value"},
 };
 #undef AT

@@ -24,11 +24,11 @@ struct info_options {
 
 #define AT(field) offsetof(struct info_options, field)
 static const struct option rows[] = {
-    {"--graph", NULL, OPT_FLAG, AT(graph), 0, 0, "the operations of the graph and what each costs"},
-    {"--rows", "N", OPT_INT, AT(rows), 1, 1 << 20, "--graph: rows of the step that is counted [1]"},
-    {"--machine", NULL, OPT_FLAG, AT(machine), 0, 0, "only the machine: needs no model"},
+    {"--graph", NULL, OPT_FLAG, AT(graph), 0, 0, "list the operations of the graph and what each costs"},
+    {"--rows", "N", OPT_INT, AT(rows), 1, 1 << 20, "--graph: count a step of this many rows [1]"},
+    {"--machine", NULL, OPT_FLAG, AT(machine), 0, 0, "show only the machine; needs no model"},
     {"--families", NULL, OPT_FLAG, AT(families), 0, 0,
-     "only the families of models that run, by the names of GGUF files and of config.json"},
+     "show only the families of models that run, by their names in GGUF files and in config.json"},
     {"--json", NULL, OPT_FLAG, AT(json), 0, 0, "print one JSON value"},
 };
 #undef AT
@@ -251,7 +251,7 @@ static const struct option_use uses[] = {{&group, 0},
                                          {&group_model, offsetof(struct info_options, model)}};
 const struct command command_info = {
     .name = "info",
-    .summary = "what a model is, what this machine offers, what was chosen",
+    .summary = "show what a model is, what this machine offers and what was chosen",
     .operands = "",
     .description =
         "Prints the sizes of a model, the memory an engine for it would take, the kernels that "

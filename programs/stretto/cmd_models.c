@@ -132,7 +132,7 @@ static int print_table(const struct catalogue *c, const struct model_folder *s, 
             print_row(&w, s->items[i].name, ui_bytes(size, sizeof size, s->items[i].bytes), "?", "yes",
                       hub_name_is(s->items[i].name) ? "of Hugging Face" : "put there by hand");
     char where[CATALOGUE_MAX_PATH + 40];
-    snprintf(where, sizeof where, "The folder of models is %s.", s->dir);
+    snprintf(where, sizeof where, "Models are kept in %s.", s->dir);
     putchar('\n');
     command_say(where);
     command_say("'stretto pull NAME' fetches a model, 'stretto models rm NAME' removes one; hf:USER/REPO[:QUANT], "
@@ -250,7 +250,7 @@ static int ask_to_remove(const struct model_folder_item *i)
 {
     char size[32];
     if (!can_ask())
-        return command_usage("models", "rm asks before it removes %s, and there is no terminal to ask at: say -y",
+        return command_usage("models", "rm asks before it removes %s, and there is no terminal to ask at: use -y",
                              i->name);
     fprintf(stderr, "stretto models: remove %s (%s, %s)?", i->name, ui_bytes(size, sizeof size, i->bytes), i->path);
     return ask_person(false) ? EXIT_DONE : command_fail("models", STRETTO_E_IO, "nothing was removed");
@@ -309,7 +309,7 @@ static int models_run(void *options, size_t n, char **operands)
 #define AT(field) offsetof(struct models_options, field)
 static const struct option rows[] = {
     { "--here", NULL, OPT_FLAG, AT(here), 0, 0, "list only what is on this machine" },
-    { "-q --quiet", NULL, OPT_FLAG, AT(quiet), 0, 0, "list the names alone, one a line" },
+    { "-q --quiet", NULL, OPT_FLAG, AT(quiet), 0, 0, "list only the names, one per line" },
     { "--json", NULL, OPT_FLAG, AT(json), 0, 0, "print the list as one JSON value" },
     { "-y --yes", NULL, OPT_FLAG, AT(yes), 0, 0, "rm: do not ask" },
 };
@@ -318,15 +318,15 @@ static const struct option_group group = { "Options", rows, sizeof rows / sizeof
 static const struct option_use uses[] = { { &group, 0 } };
 const struct command command_models = {
     .name = "models",
-    .summary = "list the models there are, and remove them",
+    .summary = "list models, and remove them",
     .operands = "[list | rm NAME...]",
     .description =
-        "Lists the models of the catalogue and those in the folder of models. Each of the names can be "
-        "given to -m wherever a command takes a model; one that is not here yet is fetched on first use, "
+        "Lists the models of the catalogue and those in the folder of models. -m takes each of the names "
+        "in every command that takes a model; a model that is not here yet is fetched on first use, "
         "after a question at the terminal or with --yes. A catalogue of your own at "
-        "$XDG_CONFIG_HOME/stretto/catalogue adds to it.\n\n"
+        "$XDG_CONFIG_HOME/stretto/catalogue adds to the list.\n\n"
         "'stretto models rm NAME' removes a model from that folder, after a question or with -y; it "
-        "removes nothing else. 'stretto list', 'stretto ls' and 'stretto rm NAME' are the same.",
+        "removes nothing else. 'stretto list', 'stretto ls' and 'stretto rm NAME' do the same.",
     .uses = uses,
     .n_uses = 1,
     .options_size = sizeof(struct models_options),

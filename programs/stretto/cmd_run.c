@@ -30,28 +30,28 @@ struct run_options {
 #define AT(field) offsetof(struct run_options, field)
 static const struct option rows[] = {
     {"-p --prompt", "TEXT", OPT_TEXT, AT(prompt), 0, 0,
-     "the prompt, used as given; what a pipe brings follows it after an empty line"},
+     "the prompt, used as given; text from a pipe follows it after an empty line"},
     {"-f --file", "FILE", OPT_TEXT, AT(file), 0, 0,
      "read the prompt from a file, unchanged; - is standard input"},
     {"-e --escape", NULL, OPT_FLAG, AT(escape), 0, 0,
      "read \\n, \\r, \\t, \\', \\\", \\\\ and \\xHH in the prompt, -sys and -r as the bytes they stand for"},
     {"-n --predict --n-predict", "N", OPT_INT, AT(n), -1, 1 << 24,
-     "tokens to write at most; -1 until the model ends [-1]"},
+     "most tokens to write; -1 until the model ends [-1]"},
     {"--chat", NULL, OPT_FLAG, AT(chat), 0, 0, "put the prompt into the model's chat template"},
     {"-sys --system-prompt --system", "TEXT", OPT_TEXT, AT(system), 0, 0,
      "a system message; with --chat"},
     {"-sysf --system-prompt-file --system-file", "FILE", OPT_TEXT, AT(system_file), 0, 0,
      "read the system message from a file; with --chat"},
     {"--special-in-text", NULL, OPT_FLAG, AT(special_in_text), 0, 0,
-     "with --chat: special tokens spelled in the prompt steer the model, as <|im_end|> ends a turn; else "
-     "they are text"},
+     "with --chat: let special tokens in the prompt steer the model, so that <|im_end|> ends a turn; "
+     "otherwise they are text"},
     {"-r --reverse-prompt --stop", "TEXT", OPT_TEXTS, AT(stop), 0, 0,
      "stop before this text; may be given up to 16 times"},
-    {"--ignore-eos", NULL, OPT_FLAG, AT(ignore_eos), 0, 0, "go on past the model's end token"},
+    {"--ignore-eos", NULL, OPT_FLAG, AT(ignore_eos), 0, 0, "keep writing after the model's end token"},
     {"--trace", "FILE.svg", OPT_TEXT, AT(trace), 0, 0,
-     "draw which steps wrote which tokens over time, and who guessed them first"},
-    {"--trace-dark", "FILE.svg", OPT_TEXT, AT(trace_dark), 0, 0, "draw the same for a dark page"},
-    {"--force", NULL, OPT_FLAG, AT(force), 0, 0, "replace the files of --trace and --trace-dark when they are there"},
+     "draw which step wrote which tokens, when, and which strategy guessed them first"},
+    {"--trace-dark", "FILE.svg", OPT_TEXT, AT(trace_dark), 0, 0, "draw the same picture for a dark page"},
+    {"--force", NULL, OPT_FLAG, AT(force), 0, 0, "replace the files of --trace and --trace-dark when they exist"},
     {"--json", NULL, OPT_FLAG, AT(json), 0, 0, "print one JSON value: text, ids, counts, timings"},
 };
 #undef AT
@@ -191,7 +191,7 @@ static int read_words(struct run_options *o, char **system)
 static int take_operands(struct run_options *o, size_t n, char **operands)
 {
     bool named = o->model.model || o->model.hf;
-    if (n == 2 && named) return command_usage("run", "there is an operand too many: '%s'", operands[1]);
+    if (n == 2 && named) return command_usage("run", "one operand too many: '%s'", operands[1]);
     if (n == 2 || (n && !named && names_model(operands[0]))) {
         o->model.model = operands[0];
         operands++;
@@ -300,13 +300,13 @@ const struct command command_run = {
     .description =
         "Reads a prompt and writes what the model says after it. The prompt is used as given; --chat "
         "puts it into the model's chat template, in which only the template's own words are special tokens, and "
-        "a system message without a place goes in front of the prompt (this is said). Ctrl-C ends the "
+        "a system message that the template has no place for goes in front of the prompt, with a note. Ctrl-C ends the "
         "answer.\n\n"
-        "Without a prompt, or with - as the prompt, it is what standard input brings, less one newline "
-        "at the end. A prompt and a pipe are joined: first the prompt, then an empty line, then the "
+        "Without a prompt, or with - as the prompt, standard input is the prompt, without the newline "
+        "at its end. A prompt and a pipe are joined: first the prompt, then an empty line, then the "
         "text of the pipe; '</dev/null' keeps a pipe out.\n\n"
-        "Options of llama-cli that would change nothing here, such as -ngl 0 or --no-mmap, are taken with a "
-        "note; those that would change the answer are refused by name.",
+        "Options of llama-cli that would change nothing here, such as -ngl 0 or --no-mmap, are accepted with "
+        "a note; those that would change the answer are refused by name.",
     .uses = uses,
     .n_uses = 4,
     .options_size = sizeof(struct run_options),

@@ -129,8 +129,8 @@ static stretto_status print_rendering(struct job *j, struct error *err)
     stretto_status s = j->chat ? chat_render_vars(j->chat, &j->in, &out, &parts, err)
                                : template_render(j->t, &j->in, &out, NULL, err);
     if (s == STRETTO_OK && parts)
-        fprintf(stderr, "stretto template: the template wants contents as lists of parts; texts are given "
-                        "to it so\n");
+        fprintf(stderr, "stretto template: the template wants contents as lists of parts; texts are passed "
+                        "to it in that form\n");
     if (s == STRETTO_OK && out.len) text_print(out.data, out.len);
     if (s == STRETTO_OK && (fflush(stdout) != 0 || ferror(stdout)))
         s = fail(err, STRETTO_E_IO, "standard output cannot be written");
@@ -147,8 +147,8 @@ static int template_run(void *options, size_t n, char **operands)
     if (!o->vars) return command_usage("template", "--vars FILE.json is missing: it holds the variables");
     if (o->model && o->file) return command_usage("template", "-m and --template exclude each other");
     if (o->now && !read_time(o->now, &j.in.now))
-        return command_usage("template", "--now: '%s' is no time; it is spelled 2024-07-26T12:00:00, "
-                             "with Z or +02:00 behind it when it is not local", o->now);
+        return command_usage("template", "--now: '%s' is no time; write 2024-07-26T12:00:00, "
+                             "followed by Z or +02:00 when it is not local time", o->now);
     int code = o->file ? EXIT_DONE : model_path("template", o->model, o->yes, &j.path);
     if (code == EXIT_DONE) {
         stretto_status s = read_vars(&j, o->vars, &err);
@@ -177,7 +177,7 @@ static const struct option rows[] = {
     { "--template", "FILE", OPT_TEXT, AT(file), 0, 0, "take the template from this file instead" },
     { "--vars", "FILE", OPT_TEXT, AT(vars), 0, 0, "a JSON object whose members are the variables" },
     { "--now", "TIME", OPT_TEXT, AT(now), 0, 0,
-      "what the template takes for the present, as 2024-07-26T12:00:00 [now]" },
+      "the time that the template takes for now, as in 2024-07-26T12:00:00 [now]" },
 };
 #undef AT
 static const struct option_group group = { "Template", rows, sizeof rows / sizeof *rows };
@@ -187,10 +187,10 @@ const struct command command_template = {
     .name = "template", .summary = "render a chat template", .operands = "",
     .description =
         "Renders the chat template of a model, or one from a file, with the variables of a JSON file "
-        "(messages, tools, add_generation_prompt, ...) and prints the text, nothing added. With -m, "
+        "(messages, tools, add_generation_prompt, ...) and prints the text and nothing else. With -m, "
         "bos_token and eos_token are the model's unless the file names them.\n\n"
-        "Templates are Jinja as chat templates use it. What the interpreter does not know, and what a "
-        "template raises, is an error that names the line.",
+        "Templates are written in Jinja; what chat templates use of it is supported. Whatever else a template "
+        "uses, and what it raises itself, is an error that names the line.",
     .uses = uses, .n_uses = 1, .options_size = sizeof(struct template_options), .run = template_run,
     .unknown = peer_flag,
 };

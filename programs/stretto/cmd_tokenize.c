@@ -148,7 +148,7 @@ static const struct option rows[] = {
       "hf:USER/REPO[:QUANT] [the default model]" },
     { "-y --yes", NULL, OPT_FLAG, AT(yes), 0, 0, "fetch a model that is not here without asking" },
     { "--no-special", NULL, OPT_FLAG, AT(no_special), 0, 0,
-      "read special tokens spelled in the text as plain text; with --decode leave them out" },
+      "treat special tokens in the text as plain text; with --decode leave them out" },
     { "--add-special", NULL, OPT_FLAG, AT(add_special), 0, 0,
       "add the tokens that the model wants around a text (BOS, EOS, CLS, SEP)" },
     { "--decode", NULL, OPT_FLAG, AT(decode), 0, 0, "turn a JSON array of ids back into bytes" },
@@ -161,11 +161,11 @@ static const struct option_use uses[] = { { &group, 0 } };
 const struct command command_tokenize = {
     .name = "tokenize", .summary = "text to token ids and back", .operands = "",
     .description =
-        "Reads one text from standard input, whole and unchanged, and prints its tokens: one a line, or "
+        "Reads one text from standard input, whole and unchanged, and prints its tokens: one per line, or "
         "with --json one array of ids. Any bytes are a text. With --decode it reads an array of ids and "
         "writes the bytes they stand for.\n\n"
-        "Only the tokenizer of the model is read: vocabulary-only GGUF files and folders that hold "
-        "nothing but tokenizer.json will do.",
+        "Only the tokenizer of the model is read: a vocabulary-only GGUF file or a folder that holds "
+        "nothing but tokenizer.json is enough.",
     .uses = uses, .n_uses = 1, .options_size = sizeof(struct tokenize_options), .run = tokenize_run,
     .unknown = peer_flag,
 };

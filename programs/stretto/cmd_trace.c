@@ -39,20 +39,20 @@ enum { MAX_BLOCK = 256, MAX_STATES = 256, MAX_TOKENS = 1 << 16, STEP_ROWS = 512,
 #define AT(field) offsetof(struct trace_options, field)
 static const struct option rows[] = {
     {"--prompts", "FILE", OPT_TEXT, AT(prompts), 0, 0,
-     "JSON lines with prompts; bench/make_prompts.py writes some; - is standard input"},
+     "prompts as JSON lines (bench/make_prompts.py writes some); - is standard input"},
     {"-o --output", "FILE", OPT_TEXT, AT(out), 0, 0,
-     "the trajectories; a file begun earlier is gone on with"},
+     "write the trajectories to this file; a file begun earlier is resumed"},
     {"-n --predict --n-predict", "N", OPT_INT, AT(tokens), 1, MAX_TOKENS,
-     "tokens of an answer at most [256]"},
+     "most tokens of an answer [256]"},
     {"--block", "N", OPT_INT, AT(block), 2, MAX_BLOCK, "tokens of a block [16]"},
     {"--states", "K", OPT_INT, AT(states), 1, MAX_STATES,
-     "times a block is refined at most [8]"},
+     "refine a block at most K times [8]"},
     {"-s --seed", "N", OPT_INT, AT(seed), 0, 0x7fffffff, "seed of the first guesses [0]"},
-    {"--limit", "N", OPT_INT, AT(limit), 0, PROMPTS_MAX, "prompts at most; 0 takes all [0]"},
+    {"--limit", "N", OPT_INT, AT(limit), 0, PROMPTS_MAX, "use the first N prompts; 0 uses all [0]"},
     {"-np --parallel", "N", OPT_INT, AT(together), 1, MAX_TOGETHER,
-     "answers written in the same steps [8]"},
+     "write this many answers in the same steps [8]"},
     {"--learned", "FILE", OPT_TEXT, AT(learned), 0, 0,
-     "what the answers teach about guessing goes into this file, for run, chat and bench"},
+     "write what the answers teach about guessing to this file, for run, chat and bench"},
 };
 #undef AT
 
@@ -207,7 +207,7 @@ static int resume(struct trace *t, size_t *done)
             code = command_fail(
                 "trace",
                 fail(&err, STRETTO_E_FORMAT,
-                     "%s was begun with another model or other options, or is no such file; "
+                     "%s was begun with another model or other options, or is another kind of file; "
                      "give another name with -o",
                      t->o->out),
                 err.text);
@@ -220,12 +220,12 @@ static int resume(struct trace *t, size_t *done)
             json_decref(j);
             if (!same && *done == t->prompts.n) {
                 fail(&err, STRETTO_E_FORMAT,
-                     "%s has answers to more prompts than are asked for now: raise --limit, or give "
+                     "%s already has answers to more prompts than --limit allows: raise --limit, or give "
                      "another name with -o", t->o->out);
                 code = command_fail("trace", STRETTO_E_FORMAT, err.text);
             } else if (!same) {
                 fail(&err, STRETTO_E_FORMAT,
-                     "line %zu of %s is of another file of prompts; give another name with -o",
+                     "line %zu of %s belongs to another file of prompts; give another name with -o",
                      *done + 2, t->o->out);
                 code = command_fail("trace", STRETTO_E_FORMAT, err.text);
             }
@@ -290,7 +290,7 @@ static int trace_some(struct trace *t, size_t first, size_t n)
         struct trajectory_answer *a = &t->answers[seq];
         if (p->n + t->how.tokens > t->context) {
             code = write_line(t, json_pack("{s:s,s:s,s:s}", "id", p->id, "set", p->set, "skipped",
-                                           "prompt and answer do not fit the context"), NULL);
+                                           "prompt and answer do not fit in the context"), NULL);
             t->skipped++;
             continue;
         }
@@ -304,7 +304,7 @@ static int trace_some(struct trace *t, size_t first, size_t n)
     ui_progress_break(&t->ui);
     if (s == STRETTO_E_CANCEL)
         return command_fail("trace", s,
-                            "interrupted; what is written is whole, and the same call goes on");
+                            "interrupted; what was written is whole, and the same command resumes it");
     return s == STRETTO_OK ? code : command_fail("trace", s, err.text);
 }
 
@@ -320,7 +320,7 @@ static int open_trace(struct trace *t)
                             "this model is an encoder; it writes no text");
     if (o->tokens >= most)
         return command_fail("trace", STRETTO_E_ARG,
-                            "answers of that many tokens fill the context; ask for fewer with -n");
+                            "answers of that many tokens fill the whole context; ask for fewer with -n");
     for (size_t i = 0; i < t->prompts.n; i++) {
         const struct prompt *p = &t->prompts.v[i];
         if (p->n + (size_t)o->tokens <= most && p->n > longest) longest = (uint32_t)p->n;
@@ -392,7 +392,7 @@ static int trace_run(void *options, size_t n_operands, char **operands)
     if (!t.o->prompts) return command_usage("trace", "prompts are missing: --prompts FILE");
     if (!t.o->out) return command_usage("trace", "a name for the result is missing: -o FILE");
     if (strcmp(t.o->out, "-") == 0)
-        return command_usage("trace", "-o needs the name of a file: an interrupted one is gone on with");
+        return command_usage("trace", "-o needs the name of a file, so that an interrupted run can be resumed");
     catch_interrupt();
     ui_progress_init(&t.ui, stderr);
     t.ui.items = true;
@@ -410,8 +410,8 @@ static int trace_run(void *options, size_t n_operands, char **operands)
         code = trace_some(&t, at, step);
     }
     if (t.skipped)
-        fprintf(stderr, "stretto trace: %zu prompts and their answers do not fit the context of %u and are "
-                "left out; ask for more with -c, or for shorter answers with -n\n", t.skipped, t.context);
+        fprintf(stderr, "stretto trace: %zu prompts were skipped: with their answers they do not fit in the context "
+                "of %u; ask for a larger one with -c, or for shorter answers with -n\n", t.skipped, t.context);
     if (t.out && fclose(t.out) != 0 && code == EXIT_DONE)
         code = command_fail("trace", STRETTO_E_IO, strerror(errno));
     if (begun) {
@@ -440,11 +440,10 @@ const struct command command_trace = {
     .summary = "write Jacobi trajectories for consistency training",
     .operands = "jacobi",
     .description =
-        "Writes the best answer to every prompt, then lets all blocks of it begin with guessed "
-        "tokens and refines them in the same steps until they are what the answer says. The file "
-        "holds JSON lines: one of the model and the options, then prompt, answer and the states of "
-        "every block for each prompt (docs/decoding.md). Ctrl-C leaves a whole file; the same "
-        "command goes on with it.",
+        "Writes the best answer to every prompt, then starts all blocks of it with guessed tokens and "
+        "refines them in the same steps until they equal the answer. The file holds JSON lines: one for "
+        "the model and the options, then for each prompt the prompt, the answer and the states of every "
+        "block (docs/decoding.md). Ctrl-C leaves a whole file, and the same command resumes it.",
     .uses = uses,
     .n_uses = 2,
     .options_size = sizeof(struct trace_options),

@@ -18,13 +18,13 @@ const struct command *command_find(const char *name)
 static const char *known_elsewhere(const char *word)
 {
     static const char *const rows[][2] = {
-        { "show", "'stretto info -m NAME' says what a model is" },
+        { "show", "'stretto info -m NAME' shows what a model is" },
         { "create", "'stretto convert IN OUT' writes a model" },
         { "cp", "'stretto convert IN OUT' writes a model" },
         { "quantize", "'stretto convert IN OUT --type q8_0' writes a smaller one" },
         { "perplexity", "'stretto eval ppl -f TEXT' measures it" },
         { "embedding", "'stretto embed' makes embeddings" },
-        { "cli", "'stretto run' writes after a prompt, 'stretto chat' converses" },
+        { "cli", "'stretto run' continues a prompt, 'stretto chat' holds a conversation" },
         { "serve", "a server is not built yet; 'stretto run' and 'stretto chat' are" },
         { "server", "a server is not built yet; 'stretto run' and 'stretto chat' are" },
         { "ps", "nothing stays loaded between commands" },
@@ -247,7 +247,7 @@ int command_parse(const struct command *c, int argc, char **argv, void *options,
         return command_usage(c->name, "%s missing: stretto %s %s",
                              n ? "an operand is" : "operands are", c->name, c->operands);
     if (n > c->max_operands)
-        return command_usage(c->name, "there is an operand too many: '%s'", argv[c->max_operands]);
+        return command_usage(c->name, "one operand too many: '%s'", argv[c->max_operands]);
     *n_operands = n;
     return EXIT_DONE;
 }

@@ -73,7 +73,7 @@ int pull_become(const char *command, char **argv)
         fprintf(stderr, "stretto %s: cannot start stretto-pull: %s\n", command, strerror(cause));
         return EXIT_FAILED;
     }
-    fprintf(stderr, "stretto %s: the program stretto-pull is not there. It is built where libcurl and "
+    fprintf(stderr, "stretto %s: the program stretto-pull is missing. It is built where libcurl and "
             "libsodium are (Debian: libcurl4-gnutls-dev, libsodium-dev). Without it, put the model's "
             "file into place by hand and name it with -m\n", command);
     return EXIT_FAILED;

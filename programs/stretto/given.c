@@ -67,7 +67,7 @@ static void tell_waiting(const char *command)
 {
     struct pollfd in = { .fd = STDIN_FILENO, .events = POLLIN };
     if (poll(&in, 1, 2000) == 0)
-        fprintf(stderr, "stretto %s: waiting for the text on standard input; '</dev/null' says that "
+        fprintf(stderr, "stretto %s: waiting for text on standard input; use '</dev/null' when "
                         "there is none\n", command);
 }
 
@@ -158,5 +158,5 @@ int system_given(const char *command, const char *words, const char *file, bool 
     if (strlen(*text) == n) return EXIT_DONE;
     free(*text);
     *text = NULL;
-    return command_fail(command, STRETTO_E_FORMAT, "the file of --system-file is no text: it holds a NUL byte");
+    return command_fail(command, STRETTO_E_FORMAT, "the file of --system-file is not text: it holds a NUL byte");
 }

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 static const char notice_too_long[] =
-    "\r\n(what was pasted does not fit: a message has at most 1 MiB)\r\n";
+    "\r\n(what was pasted is too long: a message has at most 1 MiB)\r\n";
 
 struct line {
     bool edits, asks;                  /* asks: a prompt is shown                      */
@@ -162,7 +162,7 @@ static stretto_status editor_open(struct line *l, const char *(*word)(size_t i),
 {
     struct ui_terminal look = ui_terminal_look(stdout);
     if (tcgetattr(STDIN_FILENO, &tty.cooked) != 0)
-        return fail(err, STRETTO_E_IO, "the terminal does not tell its modes: %s", strerror(errno));
+        return fail(err, STRETTO_E_IO, "the terminal's modes cannot be read: %s", strerror(errno));
     history_open(&l->history);
     keys_init(&l->keys);
     edit_init(&l->edit, &l->history);

@@ -64,7 +64,7 @@ int use_cpus(const char *command, const struct model_options *o)
     if (!o->cpu_mask && !o->cpu_range) return EXIT_DONE;
     CPU_ZERO(&set);
     if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
-        return command_fail(command, STRETTO_E_IO, "the CPUs of this process cannot be asked for");
+        return command_fail(command, STRETTO_E_IO, "cannot find out which CPUs this process may use");
     if (o->cpu_mask && !read_mask(o->cpu_mask, &set))
         return command_usage(command, "-C takes hexadecimal digits, one bit for each CPU, as in f for CPUs 0 to 3; "
                              "not '%s'", o->cpu_mask);
@@ -100,7 +100,7 @@ int lock_weights(const char *command, const stretto_model *m)
     if (limit.rlim_cur != RLIM_INFINITY && (double)limit.rlim_cur < bytes)
         snprintf(text, sizeof text, "--mlock cannot lock %.1f MB of weights: this process may lock %.1f MB "
                  "(RLIMIT_MEMLOCK). 'ulimit -l unlimited' or memlock in /etc/security/limits.conf raises that; "
-                 "without --mlock it runs as it is", bytes / 1e6, (double)limit.rlim_cur / 1e6);
+                 "or leave --mlock out", bytes / 1e6, (double)limit.rlim_cur / 1e6);
     else
         snprintf(text, sizeof text, "--mlock cannot lock %.1f MB of weights: %s", bytes / 1e6, strerror(cause));
     return command_fail(command, STRETTO_E_IO, text);

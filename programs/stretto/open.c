@@ -173,7 +173,7 @@ void tell_engine(const char *command, const struct model_options *o, const stret
     stretto_engine_about(e, &i);
     if (i.context > i.trained_context)
         fprintf(stderr, "stretto %s: a context of %u tokens is more than the %u that the model was trained for: "
-                "text beyond them may be poor\n", command, i.context, i.trained_context);
+                "text beyond that may be poor\n", command, i.context, i.trained_context);
     if (!i.context_cut && !o->verbose) return;
     fprintf(stderr,
             "stretto %s: a context of %u tokens (the model was trained for %u)%s; %u threads; "
@@ -254,7 +254,7 @@ int learned_writable(const char *command, const char *path)
 {
     struct stat st;
     if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
-        return command_usage(command, "--learned %s is no regular file", path);
+        return command_usage(command, "--learned %s is not a regular file", path);
     return can_write(command, "--learned", path, true);
 }
 
@@ -312,12 +312,12 @@ static void tell_asking(const char *command, const struct decode_counts *c)
         unsigned long long asked = c->asked[s], unpaying = c->unpaying[s], held = c->withheld[s];
         if (!strategies[s]->price || !(asked + unpaying + held)) continue;
         fprintf(stderr,
-                "stretto %s:   %s was asked before %llu of %llu steps, which took %.1f ms and %s %.1f "
+                "stretto %s:   %s was asked before %llu of %llu steps; asking took %.1f ms and %s %.1f "
                 "plain steps",
                 command, strategies[s]->name, asked, (unsigned long long)c->steps,
                 1e3 * c->seconds[s], c->won[s] < 0 ? "lost" : "won", fabs(c->won[s]));
-        if (unpaying) fprintf(stderr, "; not before %llu, where it promised no gain", unpaying);
-        if (held) fprintf(stderr, "; not before %llu, lest it lose more than it may", held);
+        if (unpaying) fprintf(stderr, "; not asked before %llu, where no gain was expected", unpaying);
+        if (held) fprintf(stderr, "; not asked before %llu, to keep the loss within its limit", held);
         fprintf(stderr, "\n");
     }
 }
@@ -327,19 +327,19 @@ void tell_decoding(const char *command, const stretto_session *s)
     stretto_decoded d = { .size = sizeof d };
     if (stretto_session_decoded(s, &d) != STRETTO_OK || !d.steps) return;
     fprintf(stderr,
-            "stretto %s: %llu steps wrote %llu tokens, %.2f a step; %llu guesses sent, %llu right; "
+            "stretto %s: %llu steps wrote %llu tokens, %.2f per step; %llu guesses sent, %llu right; "
             "guessing took %.1f ms\n",
             command, (unsigned long long)d.steps, (unsigned long long)d.tokens,
             (double)d.tokens / (double)d.steps, (unsigned long long)d.guesses,
             (unsigned long long)d.accepted, 1e3 * d.guess_seconds);
     for (uint32_t i = 0; i < d.n_sources; i++)
-        fprintf(stderr, "stretto %s:   %-9s proposed %llu, of them %llu right, sent or not; sent %llu\n",
+        fprintf(stderr, "stretto %s:   %-9s proposed %llu tokens, %llu of them right (sent or not); %llu sent\n",
                 command, d.sources[i].name, (unsigned long long)d.sources[i].proposed,
                 (unsigned long long)d.sources[i].right, (unsigned long long)d.sources[i].sent);
     if (d.step_seconds > 0)
-        fprintf(stderr, "stretto %s:   a step of one row takes %.2f ms", command, 1e3 * d.step_seconds);
+        fprintf(stderr, "stretto %s:   a step of 1 row takes %.2f ms", command, 1e3 * d.step_seconds);
     for (uint32_t n = 2; n <= 16 && d.step_seconds > 0; n *= 2)
-        if (d.cost[n] > 0) fprintf(stderr, ", of %u %.2f times that", n, (double)d.cost[n]);
+        if (d.cost[n] > 0) fprintf(stderr, ", of %u rows %.2f times that", n, (double)d.cost[n]);
     if (d.step_seconds > 0) fputc('\n', stderr);
     tell_asking(command, writer_counts(stretto_session_inside((stretto_session *)(uintptr_t)s)));
 }
@@ -380,7 +380,7 @@ static int parse_biases(const char *command, const struct text_list *given, stre
     for (size_t i = 0; i < given->n && code == EXIT_DONE; i++)
         if (!add_bias(given->v[i], ids, values, &n))
             code = command_usage(command,
-                                 "--logit-bias takes ID+X or ID-X, several with commas, not '%s'",
+                                 "--logit-bias takes ID+X or ID-X, separated by commas, not '%s'",
                                  given->v[i]);
     if (code != EXIT_DONE) {
         free(ids);
@@ -430,7 +430,7 @@ char *read_text(const char *command, const char *path, size_t *length)
     if (!text || bad) {
         fprintf(stderr, "stretto %s: cannot read %s%s\n", command,
                 standard ? "standard input" : path,
-                text ? "" : ": it is larger than memory allows");
+                text ? "" : ": it does not fit in memory");
         free(text);
         return NULL;
     }

@@ -19,10 +19,10 @@ struct peer_flag {
 #define NOT_ASKED "speed is looked after without it"
 #define SAMPLERS "the sampler has --temp, --top-k, --top-p, --min-p and the penalties"
 #define FROM_FILE "how positions are scaled is read from the model's file"
-#define NO_GRAMMAR "answers cannot be held to a grammar yet"
-#define NO_ADAPTER "adapters are not read: merge it into the model first"
+#define NO_GRAMMAR "answers cannot be constrained by a grammar yet"
+#define NO_ADAPTER "adapters are not supported: merge it into the model first"
 #define NO_SERVER "a server is not built yet"
-#define CONVERSE "'stretto chat' converses; 'stretto run --chat' gives one answer"
+#define CONVERSE "'stretto chat' holds a conversation; 'stretto run --chat' gives one answer"
 
 static const struct peer_flag rows[] = {
     { "-ngl --gpu-layers --n-gpu-layers -ngld --gpu-layers-draft", VALUE, "0|auto", CPU, NO_GPU },
@@ -30,11 +30,11 @@ static const struct peer_flag rows[] = {
     { "-sm --split-mode", VALUE, "none", CPU, NO_GPU },
     { "-ts --tensor-split -mg --main-gpu", VALUE, NULL, NULL, NO_GPU },
     { "--mmap --no-mmap --use-mmap", NOTHING, NULL,
-      "weights are packed in memory, whatever they are read through", NULL },
+      "weights are packed in memory, however they are read", NULL },
     { "-fa --flash-attn", MAYBE, "on|off|auto|1|0|enabled|disabled|true|false",
       "attention is always computed in blocks that are merged", NULL },
     { "-co --color", MAYBE, "on|off|auto", "the answer is all that is printed", NULL },
-    { "-no-cnv --no-conversation", NOTHING, NULL, "'run' does not converse", NULL },
+    { "-no-cnv --no-conversation", NOTHING, NULL, "'run' holds no conversation", NULL },
     { "-cnv --conversation -i --interactive -if --interactive-first -st --single-turn -ins --instruct -cml "
       "--chatml", NOTHING, NULL, NULL, CONVERSE },
     { "--warmup --no-warmup", NOTHING, NULL, "there is no warm-up", NULL },
@@ -47,13 +47,13 @@ static const struct peer_flag rows[] = {
     { "-b --batch-size -ub --ubatch-size", VALUE, "*",
       "the engine chooses how many rows a step has, and bits do not depend on it", NULL },
     { "-tb --threads-batch -td --threads-draft -tbd --threads-batch-draft", VALUE, "*",
-      "one team of threads does all; -t sizes it", NULL },
+      "one team of threads does everything; -t sets its size", NULL },
     { "--poll --poll-batch --cpu-strict --cpu-strict-batch -dt --defrag-thold", VALUE, "*", NOT_ASKED, NULL },
     { "--prio --prio-batch", VALUE, "0", NOT_ASKED, "start the program under nice" },
     { "--numa", VALUE, NULL, NULL, "start the program under numactl" },
     { "-nkvo --no-kv-offload -kvo --kv-offload --no-op-offload --op-offload -nr --no-repack --repack --no-host "
       "--no-perf --perf --log-disable --log-colors --log-prefix --log-timestamps --hidethinking", NOTHING, NULL,
-      "it does not touch the answer", NULL },
+      "it does not change the answer", NULL },
     { "--keepalive", VALUE, "*", "nothing stays loaded between commands", NULL },
     { "--no-context-shift", NOTHING, NULL, "the context never shifts", NULL },
     { "--context-shift", NOTHING, NULL, NULL, "the context does not shift: ask for a larger one with -c" },
@@ -70,16 +70,17 @@ static const struct peer_flag rows[] = {
     { "--samplers --sampler-seq --sampling-seq --dry-sequence-breaker", VALUE, NULL, NULL, SAMPLERS },
     { "--grammar --grammar-file -j --json-schema -jf --json-schema-file --format", VALUE, NULL, NULL, NO_GRAMMAR },
     { "--lora --lora-scaled --control-vector --control-vector-scaled", VALUE, NULL, NULL, NO_ADAPTER },
-    { "-mm --mmproj -mmu --mmproj-url --image --audio", VALUE, NULL, NULL, "models that see or hear are not read" },
+    { "-mm --mmproj -mmu --mmproj-url --image --audio", VALUE, NULL, NULL,
+      "models that see or hear are not supported" },
     { "--rope-scaling --rope-scale --rope-freq-base --rope-freq-scale --yarn-orig-ctx --yarn-ext-factor "
       "--yarn-attn-factor --yarn-beta-slow --yarn-beta-fast --override-kv", VALUE, NULL, NULL, FROM_FILE },
     { "-mu --model-url", VALUE, NULL, NULL, "'stretto pull URL' fetches it and prints the path for -m" },
-    { "-hff --hf-file", VALUE, NULL, NULL, "name the file behind the repository: -m hf:USER/REPO/FILE" },
-    { "-hft --hf-token", VALUE, NULL, NULL, "set HF_TOKEN: words of a command line can be seen by others" },
+    { "-hff --hf-file", VALUE, NULL, NULL, "name the file after the repository: -m hf:USER/REPO/FILE" },
+    { "-hft --hf-token", VALUE, NULL, NULL, "set HF_TOKEN: others can see the words of a command line" },
     { "-hfd -hfrd --hf-repo-draft", VALUE, NULL, NULL, "-md hf:USER/REPO[:QUANT] names it" },
     { "--offline", NOTHING, NULL, "nothing is fetched unless you say so", NULL },
-    { "--in-prefix --in-suffix", VALUE, NULL, NULL, "the model's chat template says what stands around a message" },
-    { "--in-prefix-bos", NOTHING, NULL, NULL, "the model's chat template says what stands around a message" },
+    { "--in-prefix --in-suffix", VALUE, NULL, NULL, "the model's chat template decides what surrounds a message" },
+    { "--in-prefix-bos", NOTHING, NULL, NULL, "the model's chat template decides what surrounds a message" },
     { "--draft --draft-n", VALUE, NULL, NULL, "--draft-max N bounds the guesses of a step" },
     { "--draft-min --draft-n-min --draft-p-min", VALUE, NULL, NULL,
       "how many guesses pay is measured; --draft-max bounds them" },
@@ -122,13 +123,13 @@ int peer_flag(const struct command *c, int argc, char **argv, int *used)
     /* What "run" does not do "chat" does, and the other way round. */
     bool talks = strcmp(c->name, "chat") == 0;
     if (talks && f->instead && strcmp(f->instead, CONVERSE) == 0) {
-        fprintf(stderr, "stretto chat: %s is taken and changes nothing: this is a conversation\n", given);
+        fprintf(stderr, "stretto chat: %s is accepted and changes nothing: this is a conversation\n", given);
         return EXIT_DONE;
     }
     if (talks && strcmp(f->flags, "-no-cnv --no-conversation") == 0)
-        return command_usage(c->name, "%s: 'stretto run' does not converse", given);
+        return command_usage(c->name, "%s: 'stretto run' holds no conversation", given);
     if (f->note && same) {
-        fprintf(stderr, "stretto %s: %s is taken and changes nothing: %s\n", c->name, given, f->note);
+        fprintf(stderr, "stretto %s: %s is accepted and changes nothing: %s\n", c->name, given, f->note);
         return EXIT_DONE;
     }
     if (!value && f->takes == VALUE) return command_usage(c->name, "%s needs a value", given);

@@ -31,7 +31,7 @@ static stretto_status take_string(const json_t *j, const char *key, size_t most,
 {
     const json_t *v = json_object_get(j, key);
     if (!v) return STRETTO_OK;
-    if (!json_is_string(v)) return fail(err, STRETTO_E_FORMAT, "\"%s\" is no string", key);
+    if (!json_is_string(v)) return fail(err, STRETTO_E_FORMAT, "\"%s\" is not a string", key);
     if (json_string_length(v) > most || strlen(json_string_value(v)) != json_string_length(v))
         return fail(err, STRETTO_E_FORMAT, "\"%s\" is longer than %zu bytes or holds a NUL", key,
                     most);
@@ -43,14 +43,14 @@ static stretto_status take_ids(struct prompt *p, const json_t *v, struct error *
 {
     size_t n = json_array_size(v);
     if (!json_is_array(v) || n == 0)
-        return fail(err, STRETTO_E_FORMAT, "\"ids\" is no list of token ids");
+        return fail(err, STRETTO_E_FORMAT, "\"ids\" is not a list of token ids");
     p->ids = malloc(n * sizeof *p->ids);
     if (!p->ids) return fail(err, STRETTO_E_NOMEM, "out of memory");
     for (size_t i = 0; i < n; i++) {
         const json_t *x = json_array_get(v, i);
         json_int_t id = json_integer_value(x);
         if (!json_is_integer(x) || id < 0 || id > INT32_MAX)
-            return fail(err, STRETTO_E_FORMAT, "\"ids\"[%zu] is no token id", i);
+            return fail(err, STRETTO_E_FORMAT, "\"ids\"[%zu] is not a token id", i);
         p->ids[p->n++] = (int32_t)id;
     }
     return STRETTO_OK;
@@ -59,7 +59,7 @@ static stretto_status take_ids(struct prompt *p, const json_t *v, struct error *
 static stretto_status take_members(struct prompt *p, const json_t *j, size_t number,
                                    struct error *err)
 {
-    if (!json_is_object(j)) return fail(err, STRETTO_E_FORMAT, "this is no JSON object");
+    if (!json_is_object(j)) return fail(err, STRETTO_E_FORMAT, "this is not a JSON object");
     TRY(take_string(j, "id", PROMPT_MAX_NAME, &p->id, err));
     TRY(take_string(j, "set", PROMPT_MAX_NAME, &p->set, err));
     TRY(take_string(j, "stop", PROMPT_MAX_NAME, &p->stop, err));
@@ -70,7 +70,7 @@ static stretto_status take_members(struct prompt *p, const json_t *j, size_t num
         return fail(err, STRETTO_E_FORMAT, "\"chat\" is neither true nor false");
     p->chat = json_is_true(chat);
     if (!p->text == !ids)
-        return fail(err, STRETTO_E_FORMAT, "it needs a \"prompt\" or \"ids\", one of them");
+        return fail(err, STRETTO_E_FORMAT, "it needs either a \"prompt\" or \"ids\"");
     if ((p->chat || p->begin) && ids)
         return fail(err, STRETTO_E_FORMAT,
                     "\"chat\" and \"begin\" go with a \"prompt\", not with \"ids\"");
@@ -151,7 +151,7 @@ static void begin_once(const char *command, const stretto_model *m, int32_t *ids
     if (n_before != 1 || *n < 2 || ids[0] != before[0] || ids[1] != before[0]) return;
     const char *p = tokenizer_spelling(t, ids[0], &length);
     memmove(ids, ids + 1, --*n * sizeof *ids);
-    fprintf(stderr, "stretto %s: the prompt begins with %.*s, which the tokenizer adds too: it comes once\n",
+    fprintf(stderr, "stretto %s: the prompt begins with %.*s, which the tokenizer adds too; it is used once\n",
             command, (int)length, p);
 }
 
@@ -245,7 +245,7 @@ int prompts_read(const char *command, const stretto_model *m, const char *path, 
     free(text);
     if (code == EXIT_DONE && out->n == 0)
         code = command_fail(command, STRETTO_E_FORMAT,
-                            "the file of prompts is empty; bench/make_prompts.py writes some");
+                            "the file of prompts is empty; bench/make_prompts.py writes prompts");
     if (code != EXIT_DONE) prompts_done(out);
     return code;
 }

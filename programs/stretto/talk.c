@@ -108,7 +108,7 @@ static stretto_status ids_from(struct talk *t, size_t first, bool answer, struct
         s = ids ? tokenize(t, all, at + n, answer, words, sizeof words) : STRETTO_E_NOMEM;
     }
     mem_free(all);
-    return s == STRETTO_OK ? s : fail(err, s, "the conversation cannot be made into tokens: %s",
+    return s == STRETTO_OK ? s : fail(err, s, "the conversation cannot be tokenized: %s",
                                       *words ? words : stretto_status_text(s));
 }
 

@@ -79,7 +79,7 @@ stretto_status talk_save(const struct talk *t, const json_t *parameters, const c
     struct buffer text = buffer_make((size_t)1 << 30);
     struct stat st;
     if (!replace && lstat(path, &st) == 0)
-        return fail(err, STRETTO_E_IO, "%s is there already: /save! replaces it", path);
+        return fail(err, STRETTO_E_IO, "%s exists: /save! replaces it", path);
     stretto_status s = ends_with(path, ".md") ? as_markdown(t, &text)
                                               : as_json(t, parameters, !ends_with(path, ".json"), &text);
     if (s == STRETTO_OK) s = file_replace(path, text.data ? text.data : "", text.len, err);
@@ -105,9 +105,9 @@ static stretto_status take_message(struct talk *t, const json_t *m, struct error
     const char *role = json_string_value(json_object_get(m, "role"));
     const json_t *content = json_object_get(m, "content");
     const char *text = json_string_value(content), *other = foreign(m);
-    if (!role) return fail(err, STRETTO_E_FORMAT, "this is no message: it has no \"role\"");
+    if (!role) return fail(err, STRETTO_E_FORMAT, "this is not a message: it has no \"role\"");
     if (!text || strlen(text) != json_string_length(content))
-        return fail(err, STRETTO_E_FORMAT, "the \"content\" of a message is no text, or holds a NUL");
+        return fail(err, STRETTO_E_FORMAT, "the \"content\" of a message is not a text, or holds a NUL");
     if (other) return fail(err, STRETTO_E_UNSUP, "a message has \"%.60s\", which chat does not know", other);
     if (strcmp(role, "system") == 0) {
         if (t->system || t->n)
@@ -136,7 +136,7 @@ static stretto_status take_head(const json_t *head, json_t **parameters, struct 
 {
     const json_t *version = json_object_get(head, "stretto_chat");
     if (version && json_integer_value(version) != VERSION)
-        return fail(err, STRETTO_E_UNSUP, "it was written by a newer version, whose conversations this one "
+        return fail(err, STRETTO_E_UNSUP, "it was written by a newer version, whose format this version "
                                           "does not know");
     json_decref(*parameters);
     *parameters = json_incref(json_object_get(head, "parameters"));
@@ -179,7 +179,7 @@ stretto_status talk_parse(struct talk *t, const char *text, size_t n, json_t **p
     const json_t *list = json_is_array(whole) ? whole : json_object_get(whole, "messages");
     stretto_status s = json_is_object(whole) && list ? take_head(whole, parameters, err) : STRETTO_OK;
     if (s == STRETTO_OK && list && !json_is_array(list))
-        s = fail(err, STRETTO_E_FORMAT, "its \"messages\" are no list");
+        s = fail(err, STRETTO_E_FORMAT, "its \"messages\" are not a list");
     if (s == STRETTO_OK) s = list ? take_list(t, list, err) : take_lines(t, text, n, parameters, err);
     json_decref(whole);
     if (s == STRETTO_OK) return s;

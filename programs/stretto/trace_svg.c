@@ -208,7 +208,7 @@ static void chart(const struct picture *p)
             "<path d=\"M%d %.1fL%.1f %.1f\" stroke=\"%s\" stroke-width=\"1.4\" "
             "stroke-dasharray=\"6 4\" fill=\"none\"/>\n",
             LEFT, CHART_TOP + high - high / top, x, y, p->theme->line);
-    snprintf(text, sizeof text, "one token a step: %.0f a second", 1 / plain);
+    snprintf(text, sizeof text, "one token per step: %.0f per second", 1 / plain);
     /* Below the line, also where the words begin. */
     double below = y + 210 * (CHART_TOP + high - y) / fmax(x - LEFT, 1) + 16;
     bool room_left = x - LEFT > 230;
@@ -305,11 +305,11 @@ static void head(const struct picture *p, double height)
                       p->about->n == 1 ? "" : "s");
     if (p->n)
         at += snprintf(text + at, sizeof text - (size_t)at,
-                       ", %zu in %zu step%s, %.2f a step, %.1f a second%s", p->n, p->steps,
+                       ", %zu in %zu step%s; %.2f per step, %.1f per second%s", p->n, p->steps,
                        p->steps == 1 ? "" : "s", (double)p->n / (double)p->steps,
-                       p->seconds > 0 ? (double)p->n / p->seconds : 0, plain > 0 ? "; " : "");
+                       p->seconds > 0 ? (double)p->n / p->seconds : 0, plain > 0 ? ", " : "");
     if (plain > 0 && p->seconds > 0)
-        snprintf(text + strlen(text), sizeof text - strlen(text), "%.2f times one token a step",
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%.2f times the speed of one token per step",
                  (double)p->n / p->seconds * plain);
     words(p, LEFT, 52, "class=\"note\"", text);
 }

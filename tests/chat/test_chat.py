@@ -121,9 +121,9 @@ class Chat(unittest.TestCase):
                         "/nonsense\n/compact\n/quit\nnever\n", code=1)
         self.assertEqual(out, "")
         for words in ("/system TEXT sets one", "Be kind.", "No system message", "/compact",
-                      "mine is there already: /save! replaces it", "No such file", "needs the name",
-                      "no answer to ask for again", "no command /nonsense; /help lists them",
-                      "0 messages are forgotten"):
+                      "mine exists: /save! replaces it", "No such file", "needs the name",
+                      "no answer to write again", "no command /nonsense; /help lists them",
+                      "Forgot 0 messages"):
             self.assertIn(words, self.said)
         self.assertEqual((self.dir / "mine").read_text(), "mine")
         self.assertEqual(sorted(p.name for p in self.dir.iterdir()), ["mine"])
@@ -193,7 +193,7 @@ class Chat(unittest.TestCase):
         self.pipe(f"{self.numbers(2)}/set n 160\n{LONG}\n/stats\n/save {self.dir}/talk.json\n", "-c", "256", "-n", "24",
                   "--logit-bias", "2-100,0-100")                       # no end tokens
         self.assertRegex(self.said, r"256 tokens is full: the oldest [24] messages are forgotten, [13] kept")
-        self.assertRegex(self.said, r"last answer: .* 160 written")
+        self.assertRegex(self.said, r"last answer: .* wrote 160 at")
         said = self.saved()
         self.assertEqual(said[-2]["content"], LONG)
         self.assertGreater(len(said[-1]["content"]), 300)
@@ -267,12 +267,13 @@ class Chat(unittest.TestCase):
         n = json.loads(done.stdout)["prompt_tokens"]
         self.pipe(f"/stats\n{question}\n/stats\n{question}\n/stats\n", "-n", "5")
         self.assertIn("0 messages\nno answer yet\n", self.said)
-        self.assertRegex(self.said, rf"2 messages\nlast answer: {n} tokens read at [0-9.]+/s \(0 more were kept\), "
-                                    r"5 written at [0-9.]+/s\n")
-        self.assertRegex(self.said, r"4 messages\nlast answer: .*\nall 2 answers: .*, 10 written at")
+        self.assertRegex(self.said, rf"2 messages\nlast answer: read {n} tokens at [0-9.]+/s "
+                                    r"\(0 more were in the cache\), "
+                                    r"wrote 5 at [0-9.]+/s\n")
+        self.assertRegex(self.said, r"4 messages\nlast answer: .*\nall 2 answers: .*, wrote 10 at")
         self.assertNotIn("stretto chat:", self.said)
         self.pipe(f"{question}\n/set quiet\n{question}\n/set verbose\n", "-n", "5", "-v")
-        self.assertEqual(len(re.findall(r"stretto chat: \d+ tokens read at", self.said)), 1)
+        self.assertEqual(len(re.findall(r"stretto chat: read \d+ tokens at", self.said)), 1)
 
     # ---- saved conversations
 
@@ -391,7 +392,7 @@ class Chat(unittest.TestCase):
         t.type("\x03")
         t.shows(r"\. two (?s:.*)again\)\n>$")
         t.type(f"/save {self.dir}/talk.json\r")
-        t.shows(r"messages are in [^>]*\n>$")
+        t.shows(r"Saved [0-9]+ messages in [^>]*\n>$")
         t.type("\x04")                                    # Ctrl-D
         self.assertEqual(t.code(), 0)
         said = [m["content"] for m in self.saved() if m["role"] == "user"]

@@ -112,7 +112,7 @@ def main():
                 ((*short, foreign), 2, "another vocabulary"),
                 ((*short, prompts), 1, "no file of what decoding learned"),
                 ((*short, os.path.join(tmp, "no", "l")), 1, "cannot write"),
-                ((*short, os.path.join(tmp, "pipe")), 2, "no regular file"), ((*short, ""), 2, "name of a file"),
+                ((*short, os.path.join(tmp, "pipe")), 2, "not a regular file"), ((*short, ""), 2, "name of a file"),
                 (("trace", "jacobi", "-m", model, "--prompts", prompts, "-o", traced + "2", "-n", "50", "--learned",
                   os.path.join(tmp, "no", "l")), 1, "cannot write"),
                 (("trace", "jacobi", "-m", model, "--prompts", prompts, "-o", "-"), 2, "name of a file"),

@@ -59,9 +59,9 @@ def main():
             xml.dom.minidom.parseString(text)
             # Every token is a chip; the first is the prompt's answer.
             assert text.count('class="chip"') == 60, (decode, text.count('class="chip"'))
-            steps = int(re.search(r"60 tokens: the first with the prompt, 59 in (\d+) steps", text).group(1))
+            steps = int(re.search(r"60 tokens: the first with the prompt, 59 in (\d+) steps;", text).group(1))
             assert steps == 59 if decode == "plain" else steps <= 59
-            assert "times one token a step" in text or decode != "plain", text
+            assert "times the speed of one token per step" in text or decode != "plain", text
         # For a dark page: other colours everywhere, the same run.
         night = os.path.join(tmp, "night.svg")
         code, out, err = run("-m", path("llama"), "-n", "60", "--decode", "lookup+suffix", "--trace", svg, "--force",
@@ -108,7 +108,7 @@ def main():
     assert code == 2 and "not '5'" in err, err
     # -v names no price of a step that was not taken.
     code, out, err = run("-m", path("llama"), "-n", "20", "--decode", "plain", "-v")
-    assert "a step of one row takes" in err and "times that" not in err, err
+    assert "a step of 1 row takes" in err and "times that" not in err, err
     print("decoding from the command line")
 
 

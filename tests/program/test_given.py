@@ -118,7 +118,7 @@ def check_llama_flags():
     assert run(*taken, "-p", "ab") == of(b"ab")
     done = subprocess.run([stretto, "run", "-m", MODEL, *taken, "-p", "ab", "-n", "1"], capture_output=True,
                           stdin=subprocess.DEVNULL, text=True, errors="replace", check=True)
-    notes = [line for line in done.stderr.split("\n") if "is taken and changes nothing: " in line]
+    notes = [line for line in done.stderr.split("\n") if "is accepted and changes nothing: " in line]
     assert len(notes) == sum(word.startswith("-") for word in taken), done.stderr
     assert any("-ngl 0 " in line and "CPU" in line for line in notes)
     for words, said in (("-ngl 99", "-ngl 99: no GPU backend is built in"), ("-ngl all", "no GPU"),
@@ -143,7 +143,7 @@ def check_waiting():
                               "-p", "ab"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                              stderr=subprocess.PIPE)
     line = child.stderr.readline().decode()
-    assert "waiting for the text on standard input" in line and "</dev/null" in line, line
+    assert "waiting for text on standard input" in line and "</dev/null" in line, line
     out, _ = child.communicate(b"late\n", timeout=60)
     assert json.loads(out)["ids"] == of(b"ab\n\nlate")[0]
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""stretto trace jacobi: its states are those of a naive Jacobi iteration, an interrupted file is gone on with,
+"""stretto trace jacobi: its states are those of a naive Jacobi iteration, an interrupted file is resumed,
 and what it cannot do it says.
 
     test_trace.py STRETTO TRACE_CHECK GOLDEN_FOLDER"""

@@ -184,7 +184,7 @@ class FirstUse(unittest.TestCase):
         self.assertIn("m-Q4_K_S.gguf", self.said)
         shutil.rmtree(self.models)
         self.assertEqual(self.answer("-m", "hf:user/repo", "-y"), want)
-        self.assertIn("4 GGUF files; taking the one of Q4_K_M", self.said)
+        self.assertIn("4 GGUF files; taking the Q4_K_M one", self.said)
         self.assertEqual(self.here(), ["user/repo/m-Q4_K_M.gguf"])
 
     def test_revisions_and_folders(self):
@@ -241,7 +241,7 @@ class FirstUse(unittest.TestCase):
         done = subprocess.run([alone / "stretto", "info", "-m", "one", "-y"], env=self.env | {"PATH": str(alone)},
                               stdin=subprocess.DEVNULL, capture_output=True, text=True)
         self.assertEqual(done.returncode, 1)
-        self.assertIn("stretto-pull is not there", done.stderr)
+        self.assertIn("stretto-pull is missing", done.stderr)
 
     # ---- list and rm
 

@@ -197,7 +197,7 @@ class Pull(unittest.TestCase):
         for sig in signal.SIGINT, signal.SIGTERM:
             child = self.interrupted(sig)
             self.assertEqual(child.returncode, 1, self.said)
-            self.assertIn("goes on from there", self.said)
+            self.assertIn("resumes there", self.said)
             self.assertEqual(self.files(), ["a.gguf.info", "a.gguf.part"])
             out = json.loads(self.pull(self.serve(), "--json"))
             self.assert_only()
@@ -207,7 +207,7 @@ class Pull(unittest.TestCase):
     def test_server_without_ranges_begins_again(self):
         self.interrupted(signal.SIGINT)
         self.pull(self.serve(ranges=False))
-        self.assertIn("beginning again", self.said)
+        self.assertIn("starting over", self.said)
         self.assert_only()
 
     def test_changed_file_is_not_mixed(self):
@@ -256,7 +256,7 @@ class Pull(unittest.TestCase):
             # Without a hash nothing would notice: it begins again, and says so.
             self.interrupted(signal.SIGINT, etag=etag)
             self.pull(self.serve(etag=etag))
-            self.assertIn("--sha256 would let it go on", self.said)
+            self.assertIn("with --sha256 it could be continued", self.said)
             self.assert_only()
             shutil.rmtree(self.into)
         # A connection that is cut every megabyte.
@@ -271,9 +271,9 @@ class Pull(unittest.TestCase):
         tensors = (2).to_bytes(8, "little") + b"{}"
         for name, data, words in (("a.gguf", page, "web page"), ("a.safetensors", page, "web page"),
                                   ("a.json", b"\xef\xbb\xbf<html>", "web page"), ("a.gguf", lfs, "git-lfs"),
-                                  ("a.gguf", b'{"error":"not found"}', "no GGUF"), ("a.gguf", b"GG", "no GGUF"),
-                                  ("a.safetensors", b'{"error":"no"}', "no safetensors"),
-                                  ("a.safetensors", (3).to_bytes(8, "little") + b"{}", "no safetensors")):
+                                  ("a.gguf", b'{"error":"not found"}', "not a GGUF"), ("a.gguf", b"GG", "not a GGUF"),
+                                  ("a.safetensors", b'{"error":"no"}', "not a safetensors"),
+                                  ("a.safetensors", (3).to_bytes(8, "little") + b"{}", "not a safetensors")):
             self.pull(self.serve("/" + name, data, Content_Type="text/html"), code=1)
             self.assertIn(words, self.said)
             self.assertEqual(self.files(), [])
@@ -281,7 +281,7 @@ class Pull(unittest.TestCase):
             self.pull(self.serve("/" + name, data))
             self.assert_only(name, data)
             shutil.rmtree(self.into)
-        # The next source is asked, and a page that was on its way is not gone on with.
+        # The next source is asked, and a page that was on its way is not resumed.
         self.pull(self.serve("/x/a.gguf", page), code=1)
         self.pull(self.serve("/y/a.gguf"))
         self.assert_only()
