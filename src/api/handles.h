@@ -30,7 +30,7 @@ struct stretto_session {
     struct writer *writer;
     struct decode_choice decode;
     struct drafter *drafter;
-    struct head_file *heads;
+    struct heads *heads;
     float *logits;                   /* [vocab], and the best token: of the prompt's last row    */
     int32_t best;
     struct embedding *embedding;     /* that is being computed, or NULL */

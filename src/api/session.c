@@ -214,7 +214,7 @@ static stretto_status learned_of(stretto_engine *e, struct error *err)
 /* Opens what the ways of decoding need; `auto` takes part with what it is given. */
 static stretto_status companions(stretto_session *s, const stretto_decoding *how,
                                  struct decode_choice *choice, struct drafter **drafter,
-                                 struct head_file **heads)
+                                 struct heads **heads)
 {
     unsigned draft, head;
     struct engine *e = s->engine->engine;
@@ -245,7 +245,7 @@ stretto_status stretto_session_decoding(stretto_session *s, const stretto_decodi
     stretto_engine *e = s->engine;
     struct writer *w = NULL;
     struct drafter *drafter = NULL;
-    struct head_file *heads = NULL;
+    struct heads *heads = NULL;
     TRY(learned_of(e, &s->err));
     o.setup.store = &e->learned.store;
     o.setup.memory = &e->learned.recycled;

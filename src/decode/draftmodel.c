@@ -10,23 +10,35 @@ static const float LEAST = 0.25F;
 
 struct draftmodel { struct companion *companion; uint32_t rows; };
 
-stretto_status propose_companion(struct companion *c, const struct timeline *t,
-                                 const struct proposal *p, uint32_t depth, float least,
-                                 struct error *err)
+void chain_begin(struct guess_chain *c, const struct proposal *p)
 {
-    int32_t parent = DRAFT_ROOT, token;
-    float sure, path = 1;
-    if (depth > p->draft->deepest) depth = p->draft->deepest;
-    if (depth > DRAFT_ROWS) depth = DRAFT_ROWS;
-    for (uint32_t k = 0; k < depth && (!k || !p->stop || path >= p->stop[k]); k++) {
-        TRY(c->guess(c->ud, t, k, p->spend, &token, &sure, err));
-        float b = sure * DRAFT_BUCKETS;
-        unsigned bucket = b < 1 ? 0 : b < DRAFT_BUCKETS ? (unsigned)b : DRAFT_BUCKETS - 1;
-        path *= p->p_of_bucket[bucket];
-        if (token < 0 || (!p->stop && path < least)) break;
-        parent = propose_token(p, parent, token, bucket, false);
-        if (parent == DRAFT_FULL) break;
-    }
+    if (c->depth > p->draft->deepest) c->depth = p->draft->deepest;
+    if (c->depth > DRAFT_ROWS) c->depth = DRAFT_ROWS;
+    c->k = 0;
+    c->parent = DRAFT_ROOT;
+    c->path = 1;
+    c->open = true;
+}
+
+stretto_status chain_ask(struct guess_chain *c, const struct timeline *t, const struct proposal *p,
+                         struct error *err)
+{
+    c->open = c->open && c->k < c->depth && (!c->k || !p->stop || c->path >= p->stop[c->k]);
+    return c->open ? c->companion->ask(c->companion->ud, t, c->k, p->spend, err) : STRETTO_OK;
+}
+
+stretto_status chain_take(struct guess_chain *c, const struct proposal *p, struct error *err)
+{
+    int32_t token;
+    float sure;
+    c->open = false;
+    TRY(c->companion->take(c->companion->ud, c->k++, &token, &sure, err));
+    float b = sure * DRAFT_BUCKETS;
+    unsigned bucket = b < 1 ? 0 : b < DRAFT_BUCKETS ? (unsigned)b : DRAFT_BUCKETS - 1;
+    c->path *= p->p_of_bucket[bucket];
+    if (token < 0 || (!p->stop && c->path < c->least)) return STRETTO_OK;
+    c->parent = propose_token(p, c->parent, token, bucket, false);
+    c->open = c->parent != DRAFT_FULL;
     return STRETTO_OK;
 }
 
@@ -45,11 +57,10 @@ static stretto_status draftmodel_open(void *state, const struct strategy_setup *
                       : fail(err, STRETTO_E_ARG, "'draft' needs a draft model: -md MODEL");
 }
 
-static stretto_status draftmodel_propose(void *state, const struct timeline *t,
-                                         const struct proposal *p, struct error *err)
+static void draftmodel_chain(void *state, struct guess_chain *out)
 {
     struct draftmodel *x = state;
-    return propose_companion(x->companion, t, p, x->rows, LEAST, err);
+    *out = (struct guess_chain){ .companion = x->companion, .depth = x->rows, .least = LEAST };
 }
 
 static struct guess_price draftmodel_price(void *state, const struct timeline *t, double spend)
@@ -67,6 +78,6 @@ const struct strategy strategy_draft = {
                0.74F, 0.80F, 0.86F, 0.94F },
     .plan = draftmodel_plan,
     .open = draftmodel_open,
-    .propose = draftmodel_propose,
+    .chain = draftmodel_chain,
     .price = draftmodel_price,
 };

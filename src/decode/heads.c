@@ -3,12 +3,12 @@
  * are one chain. Greedy verification is exact, so nothing of the paper's "typical acceptance". */
 #include "decode/strategy.h"
 
-struct heads { struct companion *companion; uint32_t rows; };
+struct heads_state { struct companion *companion; uint32_t rows; };
 
 static void *heads_plan(struct arena *a, const struct strategy_setup *s)
 {
-    struct heads *x = arena_take(a, sizeof *x);
-    if (a->base && x) *x = (struct heads){ s->heads, s->rows };
+    struct heads_state *x = arena_take(a, sizeof *x);
+    if (a->base && x) *x = (struct heads_state){ s->heads, s->rows };
     return x;
 }
 
@@ -19,16 +19,15 @@ static stretto_status heads_open(void *state, const struct strategy_setup *s, st
                     : fail(err, STRETTO_E_ARG, "'heads' needs a file of heads: --heads FILE");
 }
 
-static stretto_status heads_propose(void *state, const struct timeline *t,
-                                    const struct proposal *p, struct error *err)
+static void heads_chain(void *state, struct guess_chain *out)
 {
-    struct heads *x = state;
-    return propose_companion(x->companion, t, p, x->rows, 0, err);
+    struct heads_state *x = state;
+    *out = (struct guess_chain){ .companion = x->companion, .depth = x->rows };
 }
 
 static struct guess_price heads_price(void *state, const struct timeline *t, double spend)
 {
-    struct heads *x = state;
+    struct heads_state *x = state;
     return x->companion->price(x->companion->ud, t, spend);
 }
 
@@ -41,6 +40,6 @@ const struct strategy strategy_heads = {
                0.74F, 0.80F, 0.86F, 0.92F },
     .plan = heads_plan,
     .open = heads_open,
-    .propose = heads_propose,
+    .chain = heads_chain,
     .price = heads_price,
 };

@@ -27,15 +27,19 @@ struct guess_price {
     bool silent;           /* it has nothing to say now                                       */
 };
 
-/* A second model that guesses (draft model, heads): supplied by the room that can run models. */
+/* A second model that guesses (draft model, heads): supplied by the room that can run models. Guesses
+ * come in rounds, so that those of many sequences share a step: whoever wants one asks, a run answers all
+ * that have asked companions of one program, and everybody takes his. */
 struct companion {
     void *ud;
     /* Foretells its time. `spend`: seconds that it may read for; what does not fit, it skips. */
     struct guess_price (*price)(void *ud, const struct timeline *t, double spend);
-    /* Guess k behind the timeline, k = 0, 1, ... in turn, the ones before it being right: *token (-1:
-     * there is none) and *p, the companion's own probability of it. */
-    stretto_status (*guess)(void *ud, const struct timeline *t, uint32_t k, double spend,
-                            int32_t *token, float *p, struct error *err);
+    /* Asks for guess k behind the timeline, k = 0, 1, ... in turn, the ones before it being right. */
+    stretto_status (*ask)(void *ud, const struct timeline *t, uint32_t k, double spend,
+                          struct error *err);
+    stretto_status (*run)(void *ud, struct error *err);
+    /* *token (-1: there is none) and *p, the companion's own probability of it. */
+    stretto_status (*take)(void *ud, uint32_t k, int32_t *token, float *p, struct error *err);
     /* Heads read the hidden state behind the last certain token: the writer asks for it when
      * wants_hidden, and points `hidden` [width] at it; hidden_at is the length of the timeline it
      * belongs to (its row was tokens[hidden_at - 2]). */
@@ -73,11 +77,23 @@ struct proposal {
 int32_t propose_token(const struct proposal *p, int32_t parent, int32_t token, unsigned bucket,
                       bool wanted);
 
-/* Proposes a companion's guesses as one chain; how sure it is of each makes the class. Stops where
- * one more does not pay, and without a price where the chain's chance falls below `least`. */
-stretto_status propose_companion(struct companion *c, const struct timeline *t,
-                                 const struct proposal *p, uint32_t depth, float least,
-                                 struct error *err);
+/* A companion's guesses, proposed as one chain; how sure it is of each makes the class. It ends where one
+ * more does not pay, and without a price where its chance falls below `least`. */
+struct guess_chain {
+    struct companion *companion;
+    uint32_t depth;                    /* guesses at most                                   */
+    float least;
+    uint32_t k;                        /* guess that is asked next, or has been             */
+    int32_t parent;
+    float path;
+    bool open;
+};
+void chain_begin(struct guess_chain *c, const struct proposal *p);
+/* Asks for the next guess, or ends: then `open` is false. */
+stretto_status chain_ask(struct guess_chain *c, const struct timeline *t, const struct proposal *p,
+                         struct error *err);
+/* Takes it, after a run, into the draft. */
+stretto_status chain_take(struct guess_chain *c, const struct proposal *p, struct error *err);
 
 struct outcome {
     const struct draft *draft;         /* with rows and answers                                  */
@@ -102,6 +118,8 @@ struct strategy {
     void (*reset)(void *state, uint32_t kept);
     stretto_status (*propose)(void *state, const struct timeline *t, const struct proposal *p,
                               struct error *err);
+    /* Instead of propose, of a source that has a companion: fills in companion, depth and least. */
+    void (*chain)(void *state, struct guess_chain *out);
     void (*observe)(void *state, const struct outcome *o);   /* NULL: none */
 };
 

@@ -22,7 +22,7 @@
 #include "engine/engine.h"
 
 struct drafter;
-struct head_file;
+struct heads;
 
 /* The probability, by the softmax of all n, of the token with that logit. What is 16 below the best does
  * not show. */
@@ -35,12 +35,12 @@ stretto_status drafter_open(struct drafter **out, struct engine *target, const s
 void drafter_close(struct drafter *d);
 struct companion *drafter_companion(struct drafter *d);
 
-stretto_status heads_open(struct head_file **out, struct engine *target, const char *path,
+stretto_status heads_open(struct heads **out, struct engine *target, const char *path,
                           struct error *err);
-void heads_close(struct head_file *h);
-struct companion *heads_companion(struct head_file *h);
+void heads_close(struct heads *h);
+struct companion *heads_companion(struct heads *h);
 /* The best token of every head for a hidden state [width] and its probability; returns how many
  * heads there are. token and p NULL: only that. */
-stretto_status heads_guess(struct head_file *h, const float *hidden, int32_t *token, float *p,
+stretto_status heads_guess(struct heads *h, const float *hidden, int32_t *token, float *p,
                            uint32_t *n, struct error *err);
 #endif

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "engine/companion.h"
+#include "engine/engine_int.h"
 #include "format/safetensors.h"
 #include <math.h>
 #include <stdio.h>
@@ -22,8 +23,12 @@ struct projection {
     uint32_t first, n;
 };
 
+/* The heads of a file, for all writers of an engine that want them: their states share its steps. */
 struct head_file {
-    struct companion companion;
+    struct head_file *next;            /* of the target's */
+    struct engine *target;
+    char *path;
+    unsigned users;
     const struct model *model;
     struct file_map map;
     struct device *device;             /* the model's */
@@ -32,10 +37,29 @@ struct head_file {
     struct head head[MAX_HEADS];
     struct projection projection[MAX_HEADS];
     uint32_t n_projections;
-    float *state, *logits;             /* [n][width], [n][vocab] */
-    int32_t token[MAX_HEADS];          /* of the last states */
+    uint32_t slots;                    /* writers at most */
+    struct heads **who;                /* [slots] who has a place there */
+    float *state, *logits;             /* [slots][n][width], [slots][n][vocab] */
+    float *input;                      /* [slots * n][width] of a step */
+    struct row_arrays {                /* of a step, [slots * n] */
+        int32_t *token, *at, *parent, *zero;
+        uint8_t *given, *wants;
+        struct answer *answer, **answers;
+    } rows;
+    double seconds;                    /* that one writer's guesses take */
+    void *memory;
+    size_t bytes;
+};
+
+/* One writer's. */
+struct heads {
+    struct companion companion;
+    struct head_file *file;
+    uint32_t slot;
+    bool asks;
+    struct error failed;
+    int32_t token[MAX_HEADS];          /* of the last hidden state */
     float p[MAX_HEADS];
-    double seconds;                    /* that they take */
 };
 
 /* ---- the file ------------------------------------------------------------------------------- */
@@ -165,34 +189,40 @@ static stretto_status project_open(struct head_file *h, struct projection *p, st
     struct binding binding = { &found, find_param };
     struct upload_options up = { .threads = h->threads, .reference = h->model->reference };
     TRY(device_upload(h->device, &p->weights, &p->graph, &binding, &up, err));
-    struct program_limits limits = { .max_rows = p->n, .max_asks = p->n, .strict = true,
+    uint32_t most = p->n * h->slots;
+    struct program_limits limits = { .max_rows = most, .max_asks = most, .strict = true,
                                      .threads = h->threads };
     return device_compile(h->device, &p->program, &p->graph, p->weights, &limits, err);
 }
 
-static stretto_status project(const struct head_file *h, const struct projection *p,
-                              struct error *err)
+/* The states of all who ask, through one output layer. */
+static stretto_status project(struct head_file *h, const struct projection *p, struct error *err)
 {
-    int32_t input[MAX_HEADS], at[MAX_HEADS], zero[MAX_HEADS] = { 0 }, parent[MAX_HEADS];
-    uint8_t given[MAX_HEADS] = { 0 }, wants[MAX_HEADS];
-    struct answer answer[MAX_HEADS], *answers[MAX_HEADS];
-    for (uint32_t i = 0; i < p->n; i++) {
-        input[i] = -1 - (int32_t)i;
-        at[i] = (int32_t)i;
-        parent[i] = (int32_t)i - 1;
-        wants[i] = WANT_LOGITS;
-        answer[i] = (struct answer){ .logits = h->logits + (size_t)(p->first + i) * h->vocab };
-        answers[i] = &answer[i];
-    }
-    struct step_seq one = { .n_rows = (int32_t)p->n };
-    struct step s = { .n_rows = p->n, .n_seqs = 1, .n_asks = p->n, .n_heads = p->n, .token = input,
-                      .position = at, .seq = zero, .slot = at, .parent = parent, .given = given,
-                      .vectors = h->state + (size_t)p->first * h->width, .seqs = &one, .ask_row = at,
-                      .ask_wants = wants };
-    TRY(device_run(h->device, p->program, &s, answers, err));
-    for (uint32_t i = 0; i < p->n; i++)
-        if (answer[i].status != STRETTO_OK)
-            return fail(err, answer[i].status, "what head %u says is no number", p->first + i);
+    struct row_arrays *r = &h->rows;
+    size_t n = 0, width = h->width;
+    for (uint32_t i = 0; i < h->slots; i++)
+        for (uint32_t k = p->first; h->who[i] && h->who[i]->asks && k < p->first + p->n; k++, n++) {
+            size_t at = (size_t)i * h->n + k;
+            memcpy(h->input + n * width, h->state + at * width, width * sizeof *h->input);
+            r->token[n] = -1 - (int32_t)n;
+            r->at[n] = (int32_t)n;
+            r->parent[n] = (int32_t)n - 1;
+            r->given[n] = 0;
+            r->wants[n] = WANT_LOGITS;
+            r->answer[n] = (struct answer){ .logits = h->logits + at * h->vocab };
+            r->answers[n] = &r->answer[n];
+        }
+    struct step_seq one = { .n_rows = (int32_t)n };
+    struct step s = { .n_rows = n, .n_seqs = 1, .n_asks = n, .n_heads = n, .token = r->token,
+                      .position = r->at, .seq = r->zero, .slot = r->at, .parent = r->parent,
+                      .given = r->given, .vectors = h->input, .seqs = &one, .ask_row = r->at,
+                      .ask_wants = r->wants };
+    TRY(device_run(h->device, p->program, &s, r->answers, err));
+    n = 0;
+    for (uint32_t i = 0; i < h->slots; i++)
+        for (uint32_t k = p->first; h->who[i] && h->who[i]->asks && k < p->first + p->n; k++, n++)
+            if (r->answer[n].status != STRETTO_OK)
+                fail(&h->who[i]->failed, r->answer[n].status, "what head %u says is no number", k);
     return STRETTO_OK;
 }
 
@@ -216,99 +246,105 @@ static int32_t best_of(const float *logits, uint32_t n, float *p)
     return (int32_t)best;
 }
 
-stretto_status heads_guess(struct head_file *h, const float *hidden, int32_t *token, float *p,
+/* The states of one writer's heads; they are projected by run. */
+static void ask_states(struct heads *x, const float *hidden)
+{
+    struct head_file *h = x->file;
+    for (uint32_t k = 0; k < h->n; k++)
+        new_state(h, &h->head[k], hidden, h->state + ((size_t)x->slot * h->n + k) * h->width);
+    error_clear(&x->failed);
+    x->asks = true;
+}
+
+/* All who have asked, in the same steps. */
+static stretto_status run(void *ud, struct error *err)
+{
+    struct head_file *h = ((struct heads *)ud)->file;
+    uint32_t asking = 0;
+    double begin = clock_seconds();
+    for (uint32_t i = 0; i < h->slots; i++) asking += h->who[i] && h->who[i]->asks;
+    if (!asking) return STRETTO_OK;
+    for (uint32_t i = 0; i < h->n_projections; i++) TRY(project(h, &h->projection[i], err));
+    for (uint32_t i = 0; i < h->slots; i++) {
+        struct heads *x = h->who[i];
+        if (!x || !x->asks) continue;
+        x->asks = false;
+        for (uint32_t k = 0; k < h->n; k++)
+            x->token[k] = best_of(h->logits + ((size_t)i * h->n + k) * h->vocab, h->vocab, &x->p[k]);
+        for (uint32_t k = 0; k < h->n && x->failed.status != STRETTO_OK; k++) x->token[k] = -1;
+    }
+    if (asking == 1) h->seconds += (clock_seconds() - begin - h->seconds) / 8;
+    return STRETTO_OK;
+}
+
+stretto_status heads_guess(struct heads *x, const float *hidden, int32_t *token, float *p,
                            uint32_t *n, struct error *err)
 {
+    struct head_file *h = x->file;
     *n = h->n;
     if (!token || !p) return STRETTO_OK;
-    for (uint32_t k = 0; k < h->n; k++)
-        new_state(h, &h->head[k], hidden, h->state + (size_t)k * h->width);
-    for (uint32_t i = 0; i < h->n_projections; i++) TRY(project(h, &h->projection[i], err));
-    for (uint32_t k = 0; k < h->n; k++)
-        token[k] = best_of(h->logits + (size_t)k * h->vocab, h->vocab, &p[k]);
-    return STRETTO_OK;
+    ask_states(x, hidden);
+    TRY(run(x, err));
+    memcpy(token, x->token, h->n * sizeof *token);
+    memcpy(p, x->p, h->n * sizeof *p);
+    return x->failed.status == STRETTO_OK ? STRETTO_OK : fail(err, x->failed.status, "%s", x->failed.text);
 }
 
-static stretto_status guess(void *ud, const struct timeline *t, uint32_t k, double spend,
-                            int32_t *token, float *p, struct error *err)
+/* All heads at once: only the first guess is worth a step. */
+static stretto_status ask(void *ud, const struct timeline *t, uint32_t k, double spend, struct error *err)
 {
-    struct head_file *h = ud;
-    *token = -1;
-    *p = 0;
+    struct heads *x = ud;
     (void)spend;
-    if (!h->companion.hidden || h->companion.hidden_at != t->n || k >= h->n) return STRETTO_OK;
-    if (k == 0) {
-        uint32_t n;
-        double begin = clock_seconds();
-        struct error ignored = { 0 };
-        stretto_status s = heads_guess(h, h->companion.hidden, h->token, h->p, &n, &ignored);
-        if (s == STRETTO_E_NAN)        /* they have nothing to say; the text goes on */
-            for (n = 0; n < h->n; n++) h->token[n] = -1;
-        else if (s != STRETTO_OK) return fail(err, s, "%s", ignored.text);
-        h->seconds += (clock_seconds() - begin - h->seconds) / 8;
-    }
-    *token = h->token[k];
-    *p = h->p[k];
+    (void)err;
+    if (k) return STRETTO_OK;
+    for (uint32_t i = 0; i < MAX_HEADS; i++) x->token[i] = -1;
+    if (x->companion.hidden && x->companion.hidden_at == t->n) ask_states(x, x->companion.hidden);
     return STRETTO_OK;
 }
 
-/* All heads at once, so all of their time is the first one's. */
+/* Where what they say is no number they have nothing to say; the text goes on. */
+static stretto_status take(void *ud, uint32_t k, int32_t *token, float *p, struct error *err)
+{
+    struct heads *x = ud;
+    (void)err;
+    *token = k < x->file->n ? x->token[k] : -1;
+    *p = k < x->file->n ? x->p[k] : 0;
+    return STRETTO_OK;
+}
+
+/* All of their time is the first one's. */
 static struct guess_price price(void *ud, const struct timeline *t, double spend)
 {
-    const struct head_file *h = ud;
+    const struct heads *x = ud;
     (void)spend;
     return (struct guess_price){
-        .first = h->seconds, .silent = !h->companion.hidden || h->companion.hidden_at != t->n };
+        .first = x->file->seconds,
+        .silent = !x->companion.hidden || x->companion.hidden_at != t->n };
 }
 
-static stretto_status open_into(struct head_file *h, struct engine *target, const char *path,
-                                struct error *err)
+/* ---- opening -------------------------------------------------------------------------------- */
+
+static void take_all(struct head_file *h, struct arena *a)
 {
-    h->width = h->model->config.width;
-    h->vocab = h->model->config.vocab;
-    TRY(file_map_open(&h->map, path, err));
-    TRY(safetensors_read(&h->map, path, visit, h, err));
-    TRY(whole(h, path, err));
-    h->state = mem_zalloc((size_t)h->n * h->width, sizeof *h->state);
-    h->logits = mem_zalloc((size_t)h->n * h->vocab, sizeof *h->logits);
-    if (!h->state || !h->logits) return fail(err, STRETTO_E_NOMEM, "no memory for the heads");
-    h->threads = engine_about(target)->threads;
-    uint32_t step = h->n_outputs ? 1 : h->n;
-    for (uint32_t first = 0; first < h->n; first += step) {
-        struct projection *p = &h->projection[h->n_projections++];
-        p->first = first;
-        p->n = step;
-        TRY(project_open(h, p, err));
-    }
-    uint32_t n;
-    for (int i = 0; i < 2; i++) {          /* the first time touches their pages */
-        double begin = clock_seconds();
-        memset(h->logits, 0, h->width * sizeof *h->logits);     /* a hidden state, until it is written */
-        TRY(heads_guess(h, h->logits, h->token, h->p, &n, err));
-        h->seconds = clock_seconds() - begin;
-    }
-    return STRETTO_OK;
+    size_t n = (size_t)h->slots * h->n;
+    h->who = arena_take(a, h->slots * sizeof(struct heads *));
+    h->state = arena_take(a, n * h->width * sizeof *h->state);
+    h->input = arena_take(a, n * h->width * sizeof *h->input);
+    h->logits = arena_take(a, n * h->vocab * sizeof *h->logits);
+    h->rows = (struct row_arrays){
+        .token = arena_take(a, n * sizeof(int32_t)), .at = arena_take(a, n * sizeof(int32_t)),
+        .parent = arena_take(a, n * sizeof(int32_t)), .zero = arena_take(a, n * sizeof(int32_t)),
+        .given = arena_take(a, n), .wants = arena_take(a, n),
+        .answer = arena_take(a, n * sizeof(struct answer)),
+        .answers = arena_take(a, n * sizeof(struct answer *)) };
 }
 
-stretto_status heads_open(struct head_file **out, struct engine *target, const char *path,
-                          struct error *err)
+static void file_close(struct head_file *h)
 {
-    *out = NULL;
-    struct head_file *h = mem_zalloc(1, sizeof *h);
-    if (!h) return fail(err, STRETTO_E_NOMEM, "out of memory");
-    h->model = engine_model(target);
-    h->device = h->model->device;
-    h->companion = (struct companion){ .ud = h, .price = price, .guess = guess,
-                                       .wants_hidden = true };
-    stretto_status s = open_into(h, target, path, err);
-    if (s != STRETTO_OK) heads_close(h);
-    else *out = h;
-    return s;
-}
-
-void heads_close(struct head_file *h)
-{
-    if (!h) return;
+    struct head_file **at = &h->target->heads;
+    if (--h->users) return;
+    while (*at != h) at = &(*at)->next;
+    *at = h->next;
     for (uint32_t i = 0; i < h->n_projections; i++) {
         struct projection *p = &h->projection[i];
         if (p->program) h->device->backend->program_close(p->program);
@@ -320,9 +356,105 @@ void heads_close(struct head_file *h)
         mem_free(h->head[k].bias);
     }
     file_map_close(&h->map);
-    mem_free(h->state);
-    mem_free(h->logits);
+    mem_unmap(h->memory, h->bytes);
+    mem_free(h->path);
     mem_free(h);
 }
 
-struct companion *heads_companion(struct head_file *h) { return h ? &h->companion : NULL; }
+static stretto_status file_open_into(struct head_file *h, struct error *err)
+{
+    struct arena a = { 0 };
+    h->model = engine_model(h->target);
+    h->device = h->model->device;
+    h->width = h->model->config.width;
+    h->vocab = h->model->config.vocab;
+    h->slots = engine_about(h->target)->sequences;
+    h->threads = engine_about(h->target)->threads;
+    TRY(file_map_open(&h->map, h->path, err));
+    TRY(safetensors_read(&h->map, h->path, visit, h, err));
+    TRY(whole(h, h->path, err));
+    take_all(h, &a);
+    h->bytes = a.top;
+    h->memory = mem_map(h->bytes);
+    if (!h->memory) return fail(err, STRETTO_E_NOMEM, "no memory for the heads");
+    a = (struct arena){ .base = h->memory, .cap = h->bytes };
+    take_all(h, &a);
+    uint32_t step = h->n_outputs ? 1 : h->n;
+    for (uint32_t first = 0; first < h->n; first += step) {
+        struct projection *p = &h->projection[h->n_projections++];
+        p->first = first;
+        p->n = step;
+        TRY(project_open(h, p, err));
+    }
+    return STRETTO_OK;
+}
+
+static stretto_status file_open(struct head_file **out, struct engine *target, const char *path,
+                                struct error *err)
+{
+    for (*out = target->heads; *out && strcmp((*out)->path, path) != 0;) *out = (*out)->next;
+    if (*out) {
+        (*out)->users++;
+        return STRETTO_OK;
+    }
+    struct head_file *h = mem_zalloc(1, sizeof *h);
+    if (!h) return fail(err, STRETTO_E_NOMEM, "out of memory");
+    *h = (struct head_file){ .next = target->heads, .target = target, .users = 1 };
+    target->heads = h;
+    size_t n = strlen(path) + 1;
+    h->path = mem_alloc(n);
+    if (h->path) memcpy(h->path, path, n);
+    stretto_status s = h->path ? file_open_into(h, err) : fail(err, STRETTO_E_NOMEM, "out of memory");
+    if (s != STRETTO_OK) file_close(h);
+    else *out = h;
+    return s;
+}
+
+static stretto_status open_into(struct heads *x, struct engine *target, const char *path,
+                                struct error *err)
+{
+    TRY(file_open(&x->file, target, path, err));
+    struct head_file *h = x->file;
+    while (x->slot < h->slots && h->who[x->slot]) x->slot++;
+    if (x->slot == h->slots)
+        return fail(err, STRETTO_E_FULL, "%u writers use these heads already", h->slots);
+    h->who[x->slot] = x;
+    float *any = h->logits + (size_t)x->slot * h->n * h->vocab;    /* a hidden state, until it is written */
+    for (int i = 0; i < 2 && h->users == 1; i++) {   /* what it costs; the first time touches its pages */
+        uint32_t n;
+        int32_t token[MAX_HEADS];
+        float p[MAX_HEADS];
+        double begin = clock_seconds();
+        memset(any, 0, h->width * sizeof *any);
+        TRY(heads_guess(x, any, token, p, &n, err));
+        h->seconds = clock_seconds() - begin;
+    }
+    return STRETTO_OK;
+}
+
+stretto_status heads_open(struct heads **out, struct engine *target, const char *path,
+                          struct error *err)
+{
+    *out = NULL;
+    struct heads *x = mem_zalloc(1, sizeof *x);
+    if (!x) return fail(err, STRETTO_E_NOMEM, "out of memory");
+    x->companion = (struct companion){ .ud = x, .price = price, .ask = ask, .run = run, .take = take,
+                                       .wants_hidden = true };
+    stretto_status s = open_into(x, target, path, err);
+    if (s != STRETTO_OK) heads_close(x);
+    else *out = x;
+    return s;
+}
+
+void heads_close(struct heads *x)
+{
+    if (!x) return;
+    if (x->file) {
+        if (x->file->who && x->slot < x->file->slots && x->file->who[x->slot] == x)
+            x->file->who[x->slot] = NULL;
+        file_close(x->file);
+    }
+    mem_free(x);
+}
+
+struct companion *heads_companion(struct heads *x) { return x ? &x->companion : NULL; }

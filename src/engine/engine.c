@@ -545,6 +545,12 @@ uint32_t engine_unchanged(struct engine *e, int32_t seq)
     return n;
 }
 
+void engine_role(struct engine *e, int32_t seq, uint32_t at, bool given)
+{
+    struct sequence *s = &e->seqs[seq];
+    if (at < s->known) memset(s->given + at, given, s->known - at);
+}
+
 void engine_push(struct engine *e, int32_t seq, int32_t token)
 {
     struct sequence *s = &e->seqs[seq];

@@ -111,6 +111,8 @@ bool engine_given(const struct engine *e, int32_t seq, uint32_t at);
  * tokens, so that something is left to answer: cached rows answer as they were first computed. Returns how
  * much. `tokens` may be the timeline's own. */
 uint32_t engine_set(struct engine *e, int32_t seq, const int32_t *tokens, uint32_t n, uint32_t most);
+/* The role of the tokens from `at` on. */
+void engine_role(struct engine *e, int32_t seq, uint32_t at, bool given);
 /* One more token at the end: a written one. */
 void engine_push(struct engine *e, int32_t seq, int32_t token);
 /* The timeline keeps its first n tokens; returns how many of them are in the cache. */

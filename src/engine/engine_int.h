@@ -50,6 +50,9 @@ struct engine {
     uint32_t n_slots, last_id;
     struct slot **order;             /* [sequences] oldest request first */
     struct bid *bids;                /* [sequences] */
+    struct proposing *proposing;     /* [sequences] */
+    struct draft_engine *drafts;     /* companions that its writers share (companion.c) */
+    struct head_file *heads;
     struct row *rows;                /* [max_rows] of a turn */
     struct answer *answers;
     uint64_t turns;

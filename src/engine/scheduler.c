@@ -21,6 +21,7 @@ void scheduler_plan(struct engine *e, struct arena *a)
     e->slots = arena_take(a, e->info.sequences * sizeof *e->slots);
     e->order = arena_take(a, e->info.sequences * sizeof *e->order);
     e->bids = arena_take(a, e->info.sequences * sizeof *e->bids);
+    e->proposing = arena_take(a, e->info.sequences * sizeof *e->proposing);
     e->rows = arena_take(a, e->info.max_rows * sizeof *e->rows);
     e->answers = arena_take(a, e->info.max_rows * sizeof *e->answers);
 }
@@ -117,7 +118,8 @@ struct turn {
     struct engine *e;
     struct slot **all;               /* [n] */
     size_t n, n_writers, n_rows;
-    uint32_t given, written;         /* rows */
+    uint32_t given, written;         /* rows of those who read, of those who write */
+    bool roles;                      /* some of the former are given rows */
     struct error *err;
 };
 
@@ -156,6 +158,7 @@ static void read_rows(struct turn *t, struct slot *s, uint32_t room)
                            engine_given(e, s->r.seq, at), wants ? s->r.wants : WANT_NOTHING };
         if (wants) e->answers[t->n_rows] = s->r.places[place];
         asks += wants;
+        t->roles |= r->given;
         if (s->r.writer && at + 1 == end && end == known(e, s))
             writer_ask(s->r.writer, r, &e->answers[t->n_rows]);
         t->n_rows++;
@@ -189,13 +192,17 @@ static void plan_writing(struct turn *t, uint32_t given)
 {
     struct engine *e = t->e;
     uint32_t room = e->info.max_rows - given - (uint32_t)t->n_writers;
-    size_t n = 0;
+    size_t n = 0, k = 0;
+    for (size_t i = 0; i < t->n; i++)
+        if (!t->all[i]->event.done && t->all[i]->writes)
+            e->proposing[k++] = (struct proposing){ t->all[i]->r.writer, (size_t)room + 1, { 0 }, false };
+    writers_propose(e->proposing, k);
+    k = 0;
     for (size_t i = 0; i < t->n; i++) {
         struct slot *s = t->all[i];
-        struct error err = { .status = STRETTO_OK };
         if (s->event.done || !s->writes) continue;
-        stretto_status st = writer_propose(s->r.writer, (size_t)room + 1, &err);
-        if (st != STRETTO_OK) end(s, st, err.text);
+        const struct error *err = &e->proposing[k++].error;
+        if (err->status != STRETTO_OK) end(s, err->status, err->text);
         else e->bids[n++] = writer_bid(s->r.writer);
     }
     if (n) controllers_share(e->bids, n, room, given);
@@ -290,8 +297,8 @@ static void take_writing(struct turn *t, struct slot *s, double seconds, double 
 static void learn(struct turn *t, double seconds)
 {
     struct step_costs *c = &t->e->costs;
-    if (t->given) costs_learn_reading(c, t->written, t->given, seconds);
-    else costs_learn(c, t->written, seconds);
+    if (t->given && (t->roles || t->written)) costs_learn_reading(c, t->written, t->given, seconds);
+    else costs_learn(c, t->written + t->given, seconds);
 }
 
 static void take(struct turn *t, double seconds)

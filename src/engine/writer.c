@@ -19,6 +19,11 @@ struct writer {
     const void *ends_ud;
     void (*watch)(void *ud, const struct outcome *o, double seconds);
     void *watch_ud;
+    struct guess_chain chain;          /* of the companion that is asked              */
+    struct proposal proposal;          /* of the source that proposes                 */
+    float p_of_bucket[DRAFT_BUCKETS];
+    unsigned source;                   /* whose turn it is among those with companions */
+    double asked_seconds;
     float *logits, *hidden;            /* [most + 1] rows' answers; hidden: or NULL */
     float *hidden_last;
     void *memory;
@@ -154,29 +159,93 @@ static uint8_t wants_of(const struct writer *w)
     return wants;
 }
 
-/* Fills the draft: every source that is worth asking proposes. */
-static stretto_status propose(struct writer *w, uint32_t deepest, struct error *err)
+/* Whether source s is to propose now; then w->proposal is its. */
+static bool may_propose(struct writer *w, unsigned s)
 {
     struct controller *c = &w->controller;
     struct timeline t = timeline(w);
-    float p_of_bucket[DRAFT_BUCKETS];
+    if (!(c->choice.sources >> s & 1) || !controller_asks(c, s, w->state[s], &t, &w->draft))
+        return false;
+    w->proposal = (struct proposal){ .draft = &w->draft, .source = s, .p_of_bucket = w->p_of_bucket,
+                                     .floor = controller_chances(c, s, w->p_of_bucket),
+                                     .spend = c->asked[s].spend,
+                                     .stop = c->choice.automatic ? c->asked[s].stop : NULL,
+                                     .automatic = c->choice.automatic && strategies[s]->automatic };
+    return true;
+}
+
+/* Fills the draft: every source without a companion that is worth asking proposes. */
+static stretto_status propose(struct writer *w, uint32_t deepest, struct error *err)
+{
     draft_clear(&w->draft, deepest);
-    if (!deepest || !c->choice.sources) return STRETTO_OK;
-    for (unsigned s = 0; strategies[s]; s++) {
-        if (!(c->choice.sources >> s & 1) ||
-            !controller_asks(c, s, w->state[s], &t, &w->draft))
-            continue;
-        struct proposal p = { .draft = &w->draft, .source = s, .p_of_bucket = p_of_bucket,
-                              .floor = controller_chances(c, s, p_of_bucket),
-                              .spend = c->asked[s].spend,
-                              .stop = c->choice.automatic ? c->asked[s].stop : NULL,
-                              .automatic = c->choice.automatic && strategies[s]->automatic };
+    w->chain.open = false;
+    w->source = 0;
+    if (!deepest || !w->controller.choice.sources) w->source = DRAFT_SOURCES;
+    struct timeline t = timeline(w);
+    for (unsigned s = w->source; s < DRAFT_SOURCES && strategies[s]; s++) {
+        if (strategies[s]->chain || !may_propose(w, s)) continue;
         double begin = clock_seconds();
-        TRY(strategies[s]->propose(w->state[s], &t, &p, err));
-        controller_asked(c, s, clock_seconds() - begin);
+        TRY(strategies[s]->propose(w->state[s], &t, &w->proposal, err));
+        controller_asked(&w->controller, s, clock_seconds() - begin);
     }
-    controller_weigh(c, &w->draft);
     return STRETTO_OK;
+}
+
+/* The next round of a writer: *waits when it has asked a companion, which has to run now. */
+static stretto_status ask_companion(struct writer *w, bool *waits, struct error *err)
+{
+    struct timeline t = timeline(w);
+    *waits = false;
+    for (; w->source < DRAFT_SOURCES && strategies[w->source]; w->source++) {
+        const struct strategy *s = strategies[w->source];
+        if (!s->chain) continue;
+        bool goes_on = w->chain.open;
+        if (!goes_on && may_propose(w, w->source)) {
+            s->chain(w->state[w->source], &w->chain);
+            chain_begin(&w->chain, &w->proposal);
+            w->asked_seconds = 0;
+            goes_on = true;
+        }
+        if (!goes_on) continue;
+        TRY(chain_ask(&w->chain, &t, &w->proposal, err));
+        *waits = w->chain.open;
+        if (*waits) return STRETTO_OK;
+        controller_asked(&w->controller, w->source, w->asked_seconds);
+    }
+    return STRETTO_OK;
+}
+
+static stretto_status take_companion(struct writer *w, double seconds, struct error *err)
+{
+    w->asked_seconds += seconds;
+    TRY(chain_take(&w->chain, &w->proposal, err));
+    if (w->chain.open) return STRETTO_OK;
+    controller_asked(&w->controller, w->source++, w->asked_seconds);
+    return STRETTO_OK;
+}
+
+/* Companions of one program answer all that ask in the same step; the time is everybody's in equal
+ * parts. */
+static bool one_round(struct proposing *p, size_t n)
+{
+    size_t waiting = 0;
+    double begin = clock_seconds();
+    for (size_t i = 0; i < n; i++) {
+        bool waits = false;
+        if (p[i].error.status == STRETTO_OK) ask_companion(p[i].writer, &waits, &p[i].error);
+        p[i].waits = waits && p[i].error.status == STRETTO_OK;
+        waiting += p[i].waits;
+    }
+    if (!waiting) return false;
+    for (size_t i = 0; i < n; i++) {
+        struct companion *c = p[i].writer->chain.companion;
+        if (p[i].waits) c->run(c->ud, &p[i].error);
+    }
+    double each = (clock_seconds() - begin) / (double)waiting;
+    for (size_t i = 0; i < n; i++)
+        if (p[i].waits && p[i].error.status == STRETTO_OK)
+            take_companion(p[i].writer, each, &p[i].error);
+    return true;
 }
 
 static void fill_row(struct writer *w, struct row *rows, struct answer *answers, size_t base, size_t i,
@@ -188,7 +257,7 @@ static void fill_row(struct writer *w, struct row *rows, struct answer *answers,
                                          .hidden = w->hidden ? w->hidden + i * c->width : NULL };
 }
 
-stretto_status writer_propose(struct writer *w, size_t room, struct error *err)
+static stretto_status begin_step(struct writer *w, size_t room, struct error *err)
 {
     uint32_t limit = limit_of(w), n = known(w);
     if (n == 0) return fail(err, STRETTO_E_ARG, "the sequence is empty; give it a prompt first");
@@ -196,6 +265,16 @@ stretto_status writer_propose(struct writer *w, size_t room, struct error *err)
         return fail(err, STRETTO_E_FULL, "the text has reached its limit of %u tokens", limit);
     follow(w, false);
     return propose(w, room > 1 ? limit - n - 1 : 0, err);
+}
+
+void writers_propose(struct proposing *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        error_clear(&p[i].error);
+        begin_step(p[i].writer, p[i].room, &p[i].error);
+    }
+    while (one_round(p, n)) continue;
+    for (size_t i = 0; i < n; i++) controller_weigh(&p[i].writer->controller, &p[i].writer->draft);
 }
 
 struct bid writer_bid(struct writer *w)

@@ -40,9 +40,16 @@ void writer_ask(struct writer *w, struct row *row, struct answer *a);
 /* Takes that answer: the first token. */
 stretto_status writer_first(struct writer *w, const struct answer *a, struct error *err);
 
-/* Makes guesses behind the last token, the one that is not in the cache yet, for a step in which this
- * writer may send `room` rows. E_FULL when the text has reached its limit. */
-stretto_status writer_propose(struct writer *w, size_t room, struct error *err);
+/* Writers make guesses behind their last tokens, those that are not in the cache yet, for a step in which
+ * each may send `room` rows; companions of all of them run together. Then error says how each fared:
+ * E_FULL when a text has reached its limit. */
+struct proposing {
+    struct writer *writer;
+    size_t room;
+    struct error error;
+    bool waits;                        /* inside: for its companion */
+};
+void writers_propose(struct proposing *p, size_t n);
 /* What it would send of them, for controllers_share. */
 struct bid writer_bid(struct writer *w);
 /* Appends its rows at rows[base..] and the places of their answers at answers[base..]: that of the last

@@ -58,7 +58,7 @@ struct text {
     size_t bytes;
     struct writer *writer;
     struct drafter *drafter;
-    struct head_file *heads;
+    struct heads *heads;
 };
 
 static void die(const char *what, const char *why)
@@ -284,13 +284,20 @@ static void write_texts(struct test *t, struct engine *e, struct text *x, size_t
     for (size_t i = 0; i < n; i++) open_text(t, e, (int32_t)i, &x[i]);
     for (;;) {
         size_t base[TEXTS] = { 0 }, k[TEXTS] = { 0 }, all = 0;
+        struct proposing p[TEXTS];
+        size_t who[TEXTS], k_who = 0;
         for (size_t i = 0; i < n; i++) {
             if (done(e, &x[i])) continue;
+            who[k_who] = i;
+            p[k_who++] = (struct proposing){ .writer = x[i].writer, .room = most / n };
+        }
+        writers_propose(p, k_who);
+        for (size_t w = 0; w < k_who; w++) {
+            size_t i = who[w];
+            ok(t, p[w].error.status, &p[w].error);
             base[i] = all;
-            size_t room = most - all - (n - 1 - i);
-            ok(t, writer_propose(x[i].writer, room, &err), &err);
             struct bid bid = writer_bid(x[i].writer);
-            controllers_share(&bid, 1, (uint32_t)room - 1, (uint32_t)all);
+            controllers_share(&bid, 1, (uint32_t)(most / n) - 1, (uint32_t)all);
             k[i] = writer_rows(x[i].writer, rows, a, all, bid.rows);
             all += k[i];
         }

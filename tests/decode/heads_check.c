@@ -19,7 +19,7 @@ int main(int argc, char **argv)
     struct model_open_options mo = { 0 };
     struct engine *e;
     struct engine_options eo = { .threads = 2, .context = 64 };
-    struct head_file *h;
+    struct heads *h;
     if (argc != 3) return 2;
     if (model_open(&m, argv[1], &mo, &err) != STRETTO_OK) return failed(&err);
     if (engine_open(&e, m, &eo, &err) != STRETTO_OK) return failed(&err);

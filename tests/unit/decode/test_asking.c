@@ -10,7 +10,7 @@ enum { RIGHT = 7, WRONG = 8, LONGEST = 4096 };
 static const double STEP = 0.05;       /* seconds of a step of one row */
 
 /* A companion of times `guess` (in plain steps) whose guess i is right with chance q. */
-struct fake { double read, guess, q; uint64_t seed; bool missed; double spent; uint32_t asked; };
+struct fake { double read, guess, q; uint64_t seed, at; bool missed; double spent; uint32_t asked; };
 
 static struct guess_price fake_price(void *ud, const struct timeline *t, double spend)
 {
@@ -21,21 +21,52 @@ static struct guess_price fake_price(void *ud, const struct timeline *t, double 
                                  .first = f->guess * STEP, .next = f->guess * STEP };
 }
 
-static stretto_status fake_guess(void *ud, const struct timeline *t, uint32_t k, double spend,
-                                 int32_t *token, float *p, struct error *err)
+static stretto_status fake_ask(void *ud, const struct timeline *t, uint32_t k, double spend,
+                               struct error *err)
 {
     struct fake *f = ud;
     (void)spend;
     (void)err;
+    f->at = t->n + k;
     if (k == 0) {
         f->asked++;
         if (f->missed) f->spent += f->read;
         f->missed = false;
     }
     f->spent += f->guess;
-    *token = random_unit(random_mix(f->seed + t->n + k)) < f->q ? RIGHT : WRONG;
+    return STRETTO_OK;
+}
+
+static stretto_status fake_run(void *ud, struct error *err)
+{
+    (void)ud;
+    (void)err;
+    return STRETTO_OK;
+}
+
+static stretto_status fake_take(void *ud, uint32_t k, int32_t *token, float *p, struct error *err)
+{
+    struct fake *f = ud;
+    (void)k;
+    (void)err;
+    *token = random_unit(random_mix(f->seed + f->at)) < f->q ? RIGHT : WRONG;
     *p = 0.97F;
     return STRETTO_OK;
+}
+
+/* A chain of guesses, as the writer asks for it. */
+static void propose(const struct strategy *s, void *state, const struct timeline *t,
+                    const struct proposal *p)
+{
+    struct guess_chain chain;
+    struct error err = { 0 };
+    s->chain(state, &chain);
+    for (chain_begin(&chain, p); chain.open;) {
+        assert_int_equal(chain_ask(&chain, t, p, &err), STRETTO_OK);
+        if (!chain.open) break;
+        assert_int_equal(chain.companion->run(chain.companion->ud, &err), STRETTO_OK);
+        assert_int_equal(chain_take(&chain, p, &err), STRETTO_OK);
+    }
 }
 
 /* The writer's part of a text whose every token is RIGHT; returns plain steps per token. */
@@ -44,12 +75,12 @@ static double write_text(struct controller *c, struct fake *f, uint32_t tokens)
     static int32_t text[LONGEST];
     static struct draft_node nodes[DRAFT_NODES];
     unsigned s = 0;
-    struct companion companion = { .ud = f, .price = fake_price, .guess = fake_guess };
+    struct companion companion = { .ud = f, .price = fake_price, .ask = fake_ask,
+                                   .run = fake_run, .take = fake_take };
     struct strategy_setup setup = { .rows = c->most, .drafter = &companion };
     struct draft d = { .node = nodes };
     unsigned char memory[256] = { 0 };
     struct arena a = { .base = memory, .cap = sizeof memory };
-    struct error err = { 0 };
     const struct strategy *draft = strategy_find("draft", 5, &s);
     void *state = draft->plan(&a, &setup);
     uint32_t n = 1;
@@ -68,7 +99,7 @@ static double write_text(struct controller *c, struct fake *f, uint32_t tokens)
             struct proposal p = { .draft = &d, .source = s, .p_of_bucket = p_of_bucket,
                                   .floor = controller_chances(c, s, p_of_bucket),
                                   .spend = c->asked[s].spend, .stop = c->asked[s].stop };
-            assert_int_equal(draft->propose(state, &t, &p, &err), STRETTO_OK);
+            propose(draft, state, &t, &p);
             controller_asked(c, s, (f->spent - spent) * STEP);
         }
         controller_weigh(c, &d);

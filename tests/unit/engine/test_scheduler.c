@@ -4,6 +4,7 @@
  * Planted and noticed: a shared page written without a copy, an accepted slot moved one too far, a prefix
  * taken over whole, a cache not cut behind what a new text shares, tokens answered twice when they are
  * read again. */
+#include "engine/companion.h"
 #include "engine/engine_int.h"
 #include "unit/engine/fake.h"
 
@@ -183,6 +184,62 @@ static void random_programs(void **state)
     assert_true(done > 1000 && full > 10);
 }
 
+/* Draft models of all requests run in one step of theirs; the texts are what they were. */
+static void companions_share_steps(void **state)
+{
+    (void)state;
+    enum { N = 3, LONG = 200 };
+    struct fake f, g;
+    struct engine *e;
+    struct error err = { 0 };
+    struct engine_options o = { .sequences = N };
+    static int32_t want[N][LONG];
+    struct drafter *drafter[N];
+    struct writer *writer[N];
+    assert_int_equal(engine_open(&e, fake_model(&f, CONTEXT), &o, &err), STRETTO_OK);
+    struct program *target = fake_program;
+    const struct model *draft = fake_model(&g, CONTEXT);
+    for (int i = 0; i < N; i++) {
+        static const struct sampling greedy = { .top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64 };
+        struct arena a = { .base = sampler_memory[i], .cap = 1 << 14 };
+        struct writer_options w = { .most = 4 };
+        uint32_t id;
+        int32_t seq;
+        assert_int_equal(engine_seq_open(e, &seq, &err), STRETTO_OK);
+        sampler_plan(&all[i].sampler, &a, FAKE_VOCAB);
+        sampler_set(&all[i].sampler, &greedy, &err);
+        assert_int_equal(drafter_open(&drafter[i], e, draft, &all[i].sampler, &err), STRETTO_OK);
+        w.setup.drafter = drafter_companion(drafter[i]);
+        assert_int_equal(decode_parse("draft", &w.choice, &err), STRETTO_OK);
+        assert_int_equal(writer_open(&writer[i], e, seq, &all[i].sampler, &calibration, &w, &err), STRETTO_OK);
+        for (int k = 0; k < LONG; k++) want[i][k] = k < 9 ? (k * 3 + i) % 9 : fake_next(want[i], (size_t)k);
+        engine_set(e, seq, want[i], 9, 0);
+        writer_begin(writer[i]);
+        writer_limit(writer[i], LONG, NULL, NULL);
+        struct request r = { .seq = seq, .writer = writer[i] };
+        assert_int_equal(request_add(e, &r, &id, &err), STRETTO_OK);
+    }
+    struct program *drafts = fake_program;
+    assert_ptr_not_equal(drafts, target);          /* one for all of them */
+    for (size_t n; requests_count(e);) {
+        struct event events[N];
+        assert_int_equal(engine_turn(e, events, N, &n, &err), STRETTO_OK);
+        for (size_t i = 0; i < n; i++) assert_int_equal(events[i].error.status, STRETTO_OK);
+    }
+    for (int i = 0; i < N; i++) {
+        assert_int_equal(engine_known(e, i), LONG);
+        assert_memory_equal(engine_tokens(e, i), want[i], sizeof want[i]);
+        assert_true(writer_counts(writer[i])->accepted > 100);    /* it is the same model */
+    }
+    assert_int_equal(drafts->most_seqs, N);
+    assert_true(target->steps < 60 && drafts->steps < 4 * target->steps + 10);
+    for (int i = 0; i < N; i++) {
+        writer_close(writer[i]);
+        drafter_close(drafter[i]);
+    }
+    engine_close(e);
+}
+
 /* The pages of a closed sequence serve the next text that begins alike. */
 static void pages_outlive_sequences(void **state)
 {
@@ -252,6 +309,7 @@ static void refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(random_programs),
+                                        cmocka_unit_test(companions_share_steps),
                                         cmocka_unit_test(pages_outlive_sequences),
                                         cmocka_unit_test(refusals) };
     calibration_init(&calibration);
