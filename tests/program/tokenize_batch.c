@@ -1,7 +1,7 @@
 /* tokenize_batch FOLDER-OR-FILE: reads "FLAGS LENGTH\n" and LENGTH bytes, again and again, and answers
  * each with one line: the ids, a tab, and in hexadecimal what they decode to. One process for thousands
  * of texts; tests only. With --quiet behind the file nothing is answered, for whoever counts what the
- * work costs; with --about the first answer is bos, eos and the ends of an answer. With --names alone:
+ * work costs: then there may be several, and standard input is a file, which each reads anew; with --about the first answer is bos, eos and the ends of an answer. With --names alone:
  * the pre-tokenizers that GGUF names, with their expressions. */
 #include "format/source.h"
 #include "text/pretok.h"
@@ -32,24 +32,10 @@ static void about(const struct tokenizer *t)
     putchar('\n');
 }
 
-int main(int argc, char **argv)
+/* The texts of standard input; an exit code. */
+static int answer(struct tokenizer *t, bool quiet)
 {
     struct error err = { 0 };
-    struct source *src = NULL;
-    struct tokenizer *t = NULL;
-    bool quiet = argc == 3 && strcmp(argv[2], "--quiet") == 0;
-    bool tell = argc == 3 && strcmp(argv[2], "--about") == 0;
-    if (argc != 2 && !quiet && !tell) return 2;
-    if (strcmp(argv[1], "--names") == 0) return names();
-    if (source_open(&src, argv[1], &err) != STRETTO_OK ||
-        tokenizer_open(&t, src, &err) != STRETTO_OK) {
-        printf("error: %s\n", err.text);
-        source_close(src);
-        return 1;
-    }
-    printf("ok\n");
-    if (tell) about(t);
-    fflush(stdout);
     struct tokens ids = { 0 };
     struct buffer text = buffer_make((size_t)1 << 30);
     unsigned flags;
@@ -74,7 +60,36 @@ int main(int argc, char **argv)
     }
     tokens_done(&ids);
     buffer_done(&text);
+    return code;
+}
+
+static int one(const char *path, bool tell, bool quiet)
+{
+    struct error err = { 0 };
+    struct source *src = NULL;
+    struct tokenizer *t = NULL;
+    int code = 1;
+    if (source_open(&src, path, &err) == STRETTO_OK && tokenizer_open(&t, src, &err) == STRETTO_OK) {
+        printf("ok\n");
+        if (tell) about(t);
+        fflush(stdout);
+        code = answer(t, quiet);
+    } else printf("error: %s\n", err.text);
     tokenizer_close(t);
     source_close(src);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    const char *last = argc > 2 ? argv[argc - 1] : "";
+    bool quiet = strcmp(last, "--quiet") == 0, tell = strcmp(last, "--about") == 0;
+    int n = argc - 1 - (quiet || tell), code = 0;
+    if (n < 1 || (n > 1 && !quiet)) return 2;
+    if (strcmp(argv[1], "--names") == 0) return names();
+    for (int i = 1; i <= n && !code; i++) {
+        if (i > 1) rewind(stdin);
+        code = one(argv[i], tell, quiet);
+    }
     return code;
 }
