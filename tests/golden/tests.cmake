@@ -33,15 +33,3 @@ if(TARGET stretto)
   golden_test(smollm2.ppl full 1800 test_smollm2.py ${STRETTO_TEST_MODELS} ${STRETTO_TEST_DATA} ppl)
   golden_test(smollm2.kl full 1800 test_smollm2.py ${STRETTO_TEST_MODELS} ${STRETTO_TEST_DATA} kl)
 endif()
-
-# Same bits whatever the batch.
-add_executable(golden_invariance ${golden_here}/invariance.c)
-target_link_libraries(golden_invariance PRIVATE stretto_all)
-add_test(NAME golden.invariance COMMAND sh -c "exec \"$0\" $(cat ${golden_dir}/invariance.txt)"
-  $<TARGET_FILE:golden_invariance>)
-add_test(NAME golden.invariance.thorough COMMAND golden_invariance --thorough ${golden_dir}/llama/model.gguf)
-add_test(NAME golden.invariance.ref COMMAND golden_invariance ${golden_dir}/gemma2/model.gguf
-  ${golden_dir}/type-q4_1/model.gguf)
-set_tests_properties(golden.invariance golden.invariance.thorough golden.invariance.ref PROPERTIES
-  FIXTURES_REQUIRED golden LABELS full SKIP_RETURN_CODE 77 TIMEOUT 1800)
-set_tests_properties(golden.invariance.ref PROPERTIES ENVIRONMENT STRETTO_CPU=ref)

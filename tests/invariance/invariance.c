@@ -1,326 +1,523 @@
-/* Same bits whatever the batch: the logits of a row are compared, bit for bit, between ways of
- * sending the same text through the model: chunk sizes, threads, neighbours, pages, forks, rewinds,
- * guess trees, cache types, CPU levels. At the end a reordered sum is planted, which must be
- * noticed.
+/* Same bits whatever the batch (DESIGN, the third idea): a row's answer must be the same bits in every
+ * schedule that could have computed it.
  *
- * usage: invariance MODEL [TOKENS [all|best]]   (encoders are compared in their neighbours only) */
+ *     invariance [--few | --thorough] MODEL.gguf...         (STRETTO_CPU: the level of the kernels)
+ *
+ * For every cache type: chunks of many sizes, steps shared with other sequences, forks, rewinds, reused
+ * prefixes and guess trees, with several threads. What is compared with is the plainest schedule of the
+ * same roles: one row at a time, one thread. Rows are given up to a point and written behind it; with
+ * `strict` that makes no difference either. --few takes a slice of each that also runs under the
+ * sanitizers, --thorough every combination with threads and roles.
+ *
+ * Then faults are planted that the same comparison must notice: in the linear kernels of every type of
+ * weight that the model has, for given and for written rows, and in the attention of every cache type. */
 #include "backend/cpu/cpu.h"
-#include "base/random.h"
 #include "engine/engine.h"
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static int failures, compared;
-static uint32_t vocab;
-static size_t n_tokens;
-static int32_t *ids;
-static const struct model *model;
+enum { N = 140, SPLIT = 75, SEQS = 4, CONTEXT = 200, TREE = 8, TAIL = 20 };
+enum { MIXED = -1 }; /* in place of a number of given rows: every third row is written */
+enum amount { FEW, USUAL, THOROUGH };
 
-static void die(const char *what, const struct error *e)
+struct test {
+    const char *path;
+    struct model *model;
+    struct engine *engine; /* of this cache, these threads, strict or not          */
+    size_t width;          /* numbers of one answer                                */
+    uint8_t wants;
+    bool encoder, strict, expect_difference;
+    enum amount amount;
+    int32_t token[N];
+    float *want, *got;     /* [N][width]                                           */
+    enum cache_type cache;
+    unsigned threads;
+    int given;             /* rows before this one are given, later ones written   */
+    int failures, checks, plants;
+};
+
+static void die(const char *path, const struct error *err)
 {
-    fprintf(stderr, "%s: %s\n", what, e->text);
+    fprintf(stderr, "%s: %s\n", path, err->text);
     exit(1);
 }
 
-static struct engine *open_engine(unsigned threads, uint32_t sequences, enum cache_type cache)
+static int32_t other_token(const struct test *t, int seq, int i)
 {
-    struct error e = { 0 };
-    struct engine *x;
-    uint32_t context = model->config.context < 2048 ? model->config.context : 2048;
-    struct engine_options o = {.threads = threads,
-                               .sequences = sequences,
-                               .context = context,
-                               .cache = cache,
-                               .max_rows = 512,
-                               .strict = true};
-    if (engine_open(&x, model, &o, &e) != STRETTO_OK) die("open", &e);
-    engine_seq_open_all(x, &e);
-    return x;
+    return (int32_t)((unsigned)(seq * 7919 + i * 104729) % (t->model->config.vocab - 3) + 3);
 }
 
-/* One step; what rows want goes to `out`, in their order. */
-static void step(struct engine *e, const struct row *rows, size_t n, float *out, const char *what)
+static bool is_given(const struct test *t, int i)
 {
-    static struct answer a[2048];
+    return t->given == MIXED ? i % 3 != 0 : i < t->given;
+}
+
+/* ---- the engine: everything that is asked of it ---------------------------------------------- */
+
+static void open_engine(struct test *t)
+{
     struct error err = { 0 };
-    answers_place(a, rows, n, out, rows[0].wants == WANT_HIDDEN ? model->config.width : vocab);
-    if (engine_step(e, rows, n, a, &err) != STRETTO_OK) die(what, &err);
+    struct engine_options o = { .threads = t->threads, .context = CONTEXT, .sequences = SEQS,
+                                .max_rows = CONTEXT * SEQS, .cache = t->cache, .strict = t->strict };
+    engine_close(t->engine);
+    t->engine = NULL;
+    if (engine_open(&t->engine, t->model, &o, &err) != STRETTO_OK) die(t->path, &err);
+    engine_seq_open_all(t->engine, &err);
 }
 
-static struct row row(int32_t seq, size_t i, int32_t parent)
+/* All sequences are empty and no answer is there; pages stay in the order in which they were left. */
+static void begin(struct test *t)
 {
-    return (struct row){ seq, ids[i], parent, (uint8_t)(i % 3 != 0), WANT_LOGITS };
+    for (int32_t seq = 0; seq < SEQS; seq++) engine_rewind(t->engine, seq, 0);
+    memset(t->got, 0xff, (size_t)N * t->width * sizeof *t->got);
 }
 
-/* The text in chunks; logits of every row into out [n][vocab]. */
-static void send(struct engine *e, int32_t seq, size_t from, size_t chunk, float *out)
+/* Answers of the rows that want one go to consecutive places. */
+static void step(const struct test *t, const struct row *r, size_t n, float *out)
 {
-    struct row rows[512];
-    for (size_t at = from; at < n_tokens;) {
-        size_t n = n_tokens - at < chunk ? n_tokens - at : chunk;
-        for (size_t i = 0; i < n; i++)
-            rows[i] = row(seq, at + i, i ? (int32_t)i - 1 : ROW_COMMITTED);
-        step(e, rows, n, out + at * vocab, "step");
-        engine_commit(e, seq, (uint32_t)n);
+    struct error err = { 0 };
+    static struct answer a[CONTEXT * SEQS];
+    answers_place(a, r, n, out, t->width);
+    if (engine_step(t->engine, r, n, a, &err) != STRETTO_OK) die(t->path, &err);
+}
+
+static void fork(const struct test *t, int32_t from, int32_t to, int n)
+{
+    struct error err = { 0 };
+    if (engine_fork(t->engine, from, to, (uint32_t)n, &err) != STRETTO_OK) die(t->path, &err);
+}
+
+/* Rows [from, to) of our tokens into `seq`, at most `chunk` a step; answers to their places. */
+static void feed(const struct test *t, int32_t seq, int from, int to, int chunk, float *out)
+{
+    struct row r[N];
+    for (int at = from; at < to;) {
+        int n = to - at < chunk ? to - at : chunk;
+        for (int i = 0; i < n; i++)
+            r[i] = (struct row){ seq, t->token[at + i], i ? i - 1 : ROW_COMMITTED,
+                                 is_given(t, at + i), t->wants };
+        step(t, r, (size_t)n, out + (size_t)at * t->width);
+        engine_commit(t->engine, seq, (uint32_t)n);
         at += n;
     }
 }
 
-static bool same(const float *a, const float *b, size_t rows)
+static void feed_other(const struct test *t, int32_t seq, int n)
 {
-    return memcmp(a, b, rows * vocab * sizeof *a) == 0;
+    struct row r[CONTEXT];
+    for (int i = 0; i < n; i++)
+        r[i] = (struct row){ seq, other_token(t, seq, i), i ? i - 1 : ROW_COMMITTED, 1, 0 };
+    step(t, r, (size_t)n, NULL);
+    engine_commit(t->engine, seq, (uint32_t)n);
 }
 
-static void expect(const char *what, size_t arg, const float *want, const float *got, size_t rows)
+/* ---- what is compared -------------------------------------------------------------------------- */
+
+static void compare(struct test *t, int from, int to, const char *what, int detail)
 {
-    compared++;
-    if (same(want, got, rows)) return;
-    for (size_t i = 0; i < rows * vocab; i++)
-        if (memcmp(&want[i], &got[i], sizeof *want)) {
-            printf("FAIL %s %zu: row %zu token %zu: %a is not %a\n", what, arg, i / vocab,
-                   i % vocab, (double)got[i], (double)want[i]);
-            break;
-        }
-    failures++;
+    size_t at = (size_t)from * t->width, n = (size_t)(to - from) * t->width;
+    bool same = memcmp(t->got + at, t->want + at, n * sizeof *t->got) == 0;
+    t->checks++;
+    t->plants += t->expect_difference;
+    if (same != t->expect_difference) return;
+    t->failures++;
+    size_t k = at;
+    while (k < at + n && memcmp(t->got + k, t->want + k, sizeof *t->got) == 0) k++;
+    printf("FAIL %s: %s %d, cache %s, %u threads, %d rows given%s: ", t->path, what, detail,
+           cache_type_name(t->cache), t->threads, t->given, t->strict ? ", strict" : "");
+    if (same) printf("a planted fault made no difference\n");
+    else
+        printf("row %zu differs first (%.9g, not %.9g)\n", k / t->width, (double)t->got[k],
+               (double)t->want[k]);
 }
 
-static void chunks(struct engine *e, const float *want, float *got)
+/* What the plainest schedule answers to the first n tokens. Leaves an engine of one thread. */
+static void baseline(struct test *t, int n)
 {
-    static const size_t sizes[] = { 2, 3, 7, 15, 16, 17, 31, 33, 64, 512 };
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        engine_rewind(e, 0, 0);
-        send(e, 0, 0, sizes[i], got);
-        expect("chunk", sizes[i], want, got, n_tokens);
+    unsigned threads = t->threads;
+    t->threads = 1;
+    open_engine(t);
+    feed(t, 0, 0, n, 1, t->want);
+    t->threads = threads;
+}
+
+/* ---- schedules ----------------------------------------------------------------------------------- */
+
+static void chunks(struct test *t, const int *sizes, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        begin(t);
+        feed(t, (int)i % SEQS, 0, N, sizes[i], t->got);
+        compare(t, 0, N, "chunks of", sizes[i]);
     }
 }
 
-/* Other sequences share the step, and hold pages in between. */
-static void neighbours(struct engine *e, const float *want, float *got)
+/* Our rows stand between rows of other sequences, 400 and more in the largest step. */
+static void neighbours(struct test *t)
 {
-    struct row rows[512];
-    float *all = malloc(3 * 40 * (size_t)vocab * sizeof *all);
-    for (int32_t s = 0; s < 3; s++) engine_rewind(e, s, 0);
-    for (size_t at = 0; at < n_tokens;) {
-        size_t n = 0, mine = n_tokens - at < 13 ? n_tokens - at : 13, first;
-        uint32_t other = (uint32_t)(random_mix(at) % 20 + 1);
-        for (uint32_t i = 0; i < other; i++, n++)
-            rows[n] = (struct row){ 1, (int32_t)(random_mix(at + i) % vocab),
-                                    i ? (int32_t)n - 1 : ROW_COMMITTED, 1, 0 };
-        first = n;
-        for (size_t i = 0; i < mine; i++, n++)
-            rows[n] = row(0, at + i, i ? (int32_t)n - 1 : ROW_COMMITTED);
-        rows[n++] = (struct row){ 2, 3, ROW_COMMITTED, 0, 0 };
-        (void)first;
-        step(e, rows, n, all, "neighbours");
-        memcpy(got + at * vocab, all, mine * vocab * sizeof *got);
-        engine_commit(e, 0, (uint32_t)mine);
-        if (engine_length(e, 1) + 40 < engine_about(e)->context) engine_commit(e, 1, other);
-        engine_commit(e, 2, 1);
-        at += mine;
-    }
-    expect("neighbours", 3, want, got, n_tokens);
-    free(all);
-}
-
-static void forks(struct engine *e, const float *want, float *got)
-{
-    struct error err = { 0 };
-    static const uint32_t at[] = { 1, 37, 64, 65, 100 };
-    engine_rewind(e, 0, 0);
-    send(e, 0, 0, 64, got);
-    for (size_t i = 0; i < sizeof at / sizeof *at; i++) {
-        if (at[i] >= n_tokens) continue;
-        memcpy(got, want, at[i] * vocab * sizeof *got);
-        if (engine_fork(e, 0, 1, at[i], &err) != STRETTO_OK) die("fork", &err);
-        send(e, 1, at[i], 5, got);
-        expect("fork", at[i], want, got, n_tokens);
-        /* The other side is not disturbed. */
-        engine_rewind(e, 0, at[i] + (at[i] + 1 < n_tokens));
-        send(e, 0, engine_length(e, 0), 16, got);
-        expect("after fork", at[i], want, got, n_tokens);
-    }
-}
-
-/* A tree whose true path is surrounded by wrong guesses; the path is accepted and the text goes on.
- */
-static void trees(struct engine *e, const float *want, float *got)
-{
-    float *all = malloc(64 * (size_t)vocab * sizeof *all);
-    static const size_t starts[] = { 0, 5, 58, 63, 64, 70, 120 };
-    for (size_t s = 0; s < sizeof starts / sizeof *starts; s++) {
-        size_t at = starts[s];
-        if (at + 9 > n_tokens) continue;
-        engine_rewind(e, 0, 0);
-        memcpy(got, want, n_tokens * vocab * sizeof *got);
-        if (at) {
-            size_t keep = n_tokens;
-            n_tokens = at;
-            send(e, 0, 0, 17, got);
-            n_tokens = keep;
-        }
-        struct row rows[32];
-        int32_t path[8], parent = ROW_COMMITTED;
-        size_t n = 0;
-        for (int depth = 0; depth < 8; depth++) {
-            for (int wrong = 0; wrong < depth % 3 + 1; wrong++, n++)
-                rows[n] = (struct row){ 0, (int32_t)(random_mix(n + at) % vocab), parent, 0, 0 };
-            rows[n] = row(0, at + (size_t)depth, parent);
-            path[depth] = parent = (int32_t)n++;
-        }
-        step(e, rows, n, all, "tree");
-        expect("tree", at, want + at * vocab, all, 8);
-        engine_accept(e, 0, path, 8);
-        if (at + 8 < n_tokens) send(e, 0, at + 8, 9, got);
-        expect("after tree", at, want, got, n_tokens);
-    }
-    free(all);
-}
-
-static void cache_types(float *want, float *got)
-{
-    for (int t = 0; t < CACHE_TYPES; t++)
-        for (unsigned threads = 1; threads <= 4; threads *= 2) {
-            struct engine *e = open_engine(threads, 3, (enum cache_type)t);
-            if (threads == 1) {
-                send(e, 0, 0, 1, want);
-                chunks(e, want, got);
-                trees(e, want, got);
-            } else {
-                send(e, 0, 0, 1, got);
-                expect("threads, row by row", threads, want, got, n_tokens);
-                engine_rewind(e, 0, 0);
-                send(e, 0, 0, 64, got);
-                expect("threads", threads, want, got, n_tokens);
+    static const int ours[] = { 5, N, 1, 64 };
+    static struct row r[SEQS * CONTEXT];
+    for (size_t s = 0; s < (t->amount == FEW ? 2 : 4); s++) {
+        int others = ours[s] == N ? 120 : 40;
+        begin(t);
+        for (int at = 0, turn = 0; at < N; turn++) {
+            int n = N - at < ours[s] ? N - at : ours[s], k = 0, rows[SEQS];
+            for (int32_t seq = 0; seq < SEQS; seq++) {
+                rows[seq] = seq == 2 ? n : turn ? (turn * 3 + seq) % 4 : others - 9 * seq;
+                if (engine_length(t->engine, seq) + (uint32_t)rows[seq] > CONTEXT) rows[seq] = 0;
+                for (int i = 0; i < rows[seq]; i++, k++)
+                    r[k] = (struct row){ seq, seq == 2 ? t->token[at + i] : other_token(t, seq, at + i),
+                                         i ? k - 1 : ROW_COMMITTED,
+                                         seq == 2 ? is_given(t, at + i) : turn % 2 == 0,
+                                         seq == 2 ? t->wants : 0 };
             }
-            if (threads == 2) {
-                neighbours(e, want, got);
-                forks(e, want, got);
-            }
-            engine_close(e);
+            step(t, r, (size_t)k, t->got + (size_t)at * t->width);
+            for (int32_t seq = 0; seq < SEQS; seq++)
+                if (rows[seq]) engine_commit(t->engine, seq, (uint32_t)rows[seq]);
+            at += n;
         }
+        compare(t, 0, N, "neighbours, rows of ours", ours[s]);
+    }
 }
 
-/* The planted fault: several rows at once add their K in two halves. */
+/* A prefix computed in one sequence serves another; then both go on their own ways. */
+static void forks(struct test *t)
+{
+    static const int cut[] = { 65, 1, 63, 64, 70, 128 };
+    begin(t);
+    feed_other(t, 3, 90); /* so that pages are not the first ones */
+    feed(t, 1, 0, 128, 40, t->got);
+    for (size_t i = 0; i < (t->amount == FEW ? 1 : 6); i++) {
+        engine_rewind(t->engine, 0, 0);
+        fork(t, 1, 0, cut[i]);
+        engine_rewind(t->engine, 1, 128);
+        feed_other(t, 1, 20);
+        feed(t, 0, cut[i], N, 9, t->got);
+        compare(t, 0, N, "forked at", cut[i]);
+    }
+    engine_rewind(t->engine, 1, 128); /* and what it was forked from is as it was */
+    feed(t, 1, 128, N, 5, t->got);
+    compare(t, 0, N, "after forks at", 128);
+}
+
+static void rewinds(struct test *t)
+{
+    static const int cut[] = { 127, 64, 77, 1, 0 };
+    begin(t);
+    feed(t, 0, 0, 127, 33, t->got);
+    for (size_t i = 0; i < (t->amount == FEW ? 2 : 5); i++) {
+        engine_rewind(t->engine, 0, (uint32_t)cut[i]);
+        feed_other(t, 0, 50);
+        engine_rewind(t->engine, 0, (uint32_t)cut[i]);
+        feed(t, 0, cut[i], N, 21, t->got);
+        compare(t, 0, N, "rewound to", cut[i]);
+    }
+}
+
+static void reuse(struct test *t)
+{
+    begin(t);
+    feed(t, 1, 0, 131, 50, t->got);
+    int have = (int)engine_set(t->engine, 2, t->token, N, N);
+    feed(t, 2, have, N, 50, t->got);
+    compare(t, 0, N, "prefix reused, tokens", have);
+    if (have >= 128) return;
+    t->failures++;
+    printf("FAIL %s: only %d tokens of 131 were reused\n", t->path, have);
+}
+
+/* Written rows in a guess tree: behind each true row two wrong ones and a wrong child. The wrong ones of
+ * some are asked for their answers too. */
+static void trees(struct test *t)
+{
+    struct row r[TREE * 4];
+    int32_t path[TREE];
+    begin(t);
+    feed(t, 0, 0, t->given, 64, t->got);
+    for (int at = t->given; at < N;) {
+        int n = N - at < TREE ? N - at : TREE, k = 0, last = ROW_COMMITTED;
+        for (int i = 0; i < n; i++) {
+            int parent = last, wrong = k;
+            r[k++] = (struct row){ 0, other_token(t, 1, at + i), parent, 0, 0 };
+            path[i] = last = k;
+            r[k++] = (struct row){ 0, t->token[at + i], parent, 0, t->wants };
+            r[k++] = (struct row){ 0, other_token(t, 2, at + i), parent, 0, 0 };
+            r[k++] = (struct row){ 0, other_token(t, 3, at + i), wrong, 0, 0 };
+        }
+        step(t, r, (size_t)k, t->got + (size_t)at * t->width);
+        engine_accept(t->engine, 0, path, (uint32_t)n);
+        at += n;
+    }
+    compare(t, 0, N, "trees of", TREE);
+}
+
+/* One tree from the committed end: parent[] counts rows of the tree, so that siblings, chains that
+ * fork late and rows in any order of depth occur; `truth` is the path of our tokens. */
+struct shape { int n, parent[16], n_true, truth[8]; };
+
+/* Sequence 2 holds the first `at` tokens. */
+static void shape_at(struct test *t, const struct shape *shape, int at, int end)
+{
+    struct row r[16];
+    float *out = malloc(16 * t->width * sizeof *out);
+    bool ours[16] = { false };
+    int depth[16];
+    int32_t path[8];
+    if (!out) exit(1);
+    engine_rewind(t->engine, 0, 0);
+    fork(t, 2, 0, at);
+    for (int i = 0; i < shape->n_true; i++) ours[shape->truth[i]] = true;
+    for (int i = 0; i < shape->n; i++) {
+        int up = shape->parent[i];
+        depth[i] = up < 0 ? 0 : depth[up] + 1;
+        r[i] = (struct row){ 0, ours[i] ? t->token[at + depth[i]] : other_token(t, 2, i),
+                             up < 0 ? ROW_COMMITTED : up, 0, t->wants };
+    }
+    step(t, r, (size_t)shape->n, out);
+    for (int i = 0; i < shape->n_true; i++) {
+        path[i] = shape->truth[i];
+        memcpy(t->got + (size_t)(at + i) * t->width, out + (size_t)path[i] * t->width,
+               t->width * sizeof *out);
+    }
+    engine_accept(t->engine, 0, path, (uint32_t)shape->n_true);
+    feed(t, 0, at + shape->n_true, end, 30, t->got);
+    compare(t, 0, end, "tree at", at);
+    free(out);
+}
+
+static void shapes(struct test *t)
+{
+    static const struct shape all[] = {
+        { 4, { -1, 0, 0, 1 }, 3, { 0, 1, 3 } },                /* few rows: blocks are shared out */
+        { 3, { -1, -1, 1 }, 2, { 1, 2 } },             /* no row stands where a chain would       */
+        { 8, { -1, 0, 1, 2, 2, 4, 5, 6 }, 7, { 0, 1, 2, 4, 5, 6, 7 } }, /* a chain that forks late */
+        { 16, { -1, -1, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6 }, 3, { 1, 5, 13 } },
+        { 7, { -1, 0, 1, 2, -1, 4, 5 }, 3, { 4, 5, 6 } },      /* deep, then shallow              */
+    };
+    static const int at[] = { 63, 1, 60, 64, 75, 120, 127 };
+    int given = t->given;
+    for (size_t i = 0; i < (t->amount == FEW ? 1 : 7); i++) {
+        int end = at[i] + 7 + TAIL < N ? at[i] + 7 + TAIL : N;
+        if (given > at[i]) t->given = at[i];
+        baseline(t, end);
+        open_engine(t);
+        begin(t);
+        feed_other(t, 1, 70); /* so that pages are not in order */
+        feed(t, 2, 0, at[i], 50, t->got);
+        for (size_t k = 0; k < sizeof all / sizeof *all; k++) shape_at(t, &all[k], at[i], end);
+        t->given = given;
+    }
+}
+
+/* A text that is seen whole: one step, alone and among others. With a planted fault the first is what
+ * the others are held to as well. */
+static void whole_texts(struct test *t)
+{
+    static const int before[] = { 0, 1, 3 };
+    static struct row r[SEQS * CONTEXT];
+    open_engine(t);
+    for (size_t s = 0; s < sizeof before / sizeof *before; s++) {
+        int k = 0;
+        uint32_t room = engine_about(t->engine)->max_rows;
+        begin(t);
+        for (int seq = 0; seq < before[s] && (uint32_t)k + 15 + N <= room; seq++)
+            for (int i = 0; i < 15; i++, k++)
+                r[k] = (struct row){ seq, other_token(t, seq, i), i ? k - 1 : ROW_COMMITTED, 1, 0 };
+        for (int i = 0; i < N; i++, k++)
+            r[k] = (struct row){ 3, t->token[i], i ? k - 1 : ROW_COMMITTED, 1, t->wants };
+        step(t, r, (size_t)k, t->got);
+        if (!s && t->threads == 1) memcpy(t->want, t->got, (size_t)N * t->width * sizeof *t->want);
+        if (!t->expect_difference || s) compare(t, 0, N, "whole texts, sequences before", before[s]);
+    }
+}
+
+/* ---- planted faults ------------------------------------------------------------------------------ */
+
 static linear_fn *true_linear;
-static void split_linear(const void *panels, size_t n_panels, size_t k, const struct act *x,
-                         size_t rows, float *y, size_t ldy)
+static attn_block_fn *true_attention;
+static size_t one_row; /* queries that share a head of keys and values */
+
+/* All rows of a call but the first are one unit in the last place off, as another order of adding their
+ * terms would leave them. */
+static void reordered_linear(const void *panels, size_t n_panels, size_t k, const struct act *x,
+                             size_t rows, float *y, size_t ldy)
 {
     true_linear(panels, n_panels, k, x, rows, y, ldy);
-    if (rows < 2) return;
-    for (size_t p = 0; p < n_panels; p++)
-        for (size_t r = 0; r < rows; r++)
-            for (size_t c = 0; c < PANEL_COLS; c++) {
-                const float *w = (const float *)panels + p * k * PANEL_COLS + c;
-                float a = 0, b = 0;
-                for (size_t i = 0; i < k; i++) {
-                    float *sum = i < k / 2 ? &a : &b;
-                    *sum += w[i * PANEL_COLS] * x->f[r * x->ldf + i];
-                }
-                y[r * ldy + p * PANEL_COLS + c] = a + b;
-            }
+    for (size_t r = 1; r < rows; r++)
+        for (size_t c = 0; c < n_panels * PANEL_COLS; c++)
+            y[r * ldy + c] = nextafterf(y[r * ldy + c], INFINITY);
 }
 
-static bool planted_is_noticed(float *want, float *got)
+/* The last bit depends on how many rows share a block. */
+static void crowded_attention(const struct attn_query *a, const void *k_page, const void *v_page,
+                              float *m, float *sum, float *acc)
 {
-    struct kernels *k = model->weights->kernels;
-    true_linear = k->linear[DT_F32];
-    k->linear[DT_F32] = split_linear;
-    struct engine *e = open_engine(1, 1, CACHE_F32);
-    send(e, 0, 0, 1, want);
-    engine_rewind(e, 0, 0);
-    send(e, 0, 0, 7, got);
-    engine_close(e);
-    k->linear[DT_F32] = true_linear;
-    return !same(want, got, n_tokens);
+    true_attention(a, k_page, v_page, m, sum, acc);
+    for (size_t i = 0; i < a->n_q * a->head_dim && a->n_q > one_row; i++)
+        acc[i] = nextafterf(acc[i], INFINITY);
 }
 
-static bool has_f32_linear(void)
+/* What is wanted was computed with the true kernels, a row at a time, where these faults do not show. */
+static void notice(struct test *t, const char *what)
 {
-    for (size_t i = 0; i < model->weights->n; i++)
-        if (model->weights->weight[i].panels && model->weights->weight[i].type == DT_F32)
-            return true;
-    return false;
-}
-
-/* An encoder's text is one span; other texts of the step must not matter. */
-static void encoder(void)
-{
-    size_t width = model->config.width;
-    float *alone = malloc(n_tokens * width * sizeof *alone),
-          *both = malloc(2 * n_tokens * width * sizeof *both);
-    struct row *rows = calloc(2 * n_tokens, sizeof *rows);
-    for (unsigned threads = 1; threads <= 4; threads *= 2) {
-        struct engine *e = open_engine(threads, 2, CACHE_F16);
-        for (size_t i = 0; i < n_tokens; i++)
-            rows[i] = (struct row){ 0, ids[i], i ? (int32_t)i - 1 : ROW_COMMITTED, 1, WANT_HIDDEN };
-        step(e, rows, n_tokens, threads == 1 ? alone : both, "encoder");
-        compared++;
-        if (threads > 1 && memcmp(alone, both, n_tokens * width * sizeof *alone)) {
-            printf("FAIL encoder threads %u\n", threads);
-            failures++;
-        }
-        size_t other = n_tokens / 2;
-        if (2 * n_tokens > engine_about(e)->max_rows) { engine_close(e); continue; }
-        for (size_t i = 0; i < other; i++)
-            rows[n_tokens + i] = (struct row){
-                1, ids[n_tokens - 1 - i], i ? (int32_t)(n_tokens + i) - 1 : ROW_COMMITTED, 1, 0};
-        step(e, rows, n_tokens + other, both, "encoder");
-        compared++;
-        if (memcmp(alone, both, n_tokens * width * sizeof *alone)) {
-            printf("FAIL encoder beside another text\n");
-            failures++;
-        }
-        engine_close(e);
+    t->expect_difference = true;
+    if (t->encoder) {
+        whole_texts(t);
+    } else {
+        open_engine(t);
+        begin(t);
+        feed(t, 0, 0, N, N, t->got);
+        compare(t, 0, N, what, N);
     }
-    free(alone);
-    free(both);
-    free(rows);
+    t->expect_difference = false;
 }
 
-static void check_level(const char *path, const char *level, size_t want_tokens)
+static void plant_linear(struct test *t, linear_fn **kernel, const char *rows, int type)
+{
+    char what[80];
+    if (!*kernel) return;
+    snprintf(what, sizeof what, "planted in %s of weights of %s, rows", rows, dtype_table[type].name);
+    true_linear = *kernel;
+    *kernel = reordered_linear;
+    notice(t, what);
+    *kernel = true_linear;
+}
+
+/* Every type of weight that this model multiplies by. */
+static void plant_all_linear(struct test *t)
+{
+    struct kernels *k = t->model->weights->kernels;
+    bool has[DT_COUNT] = { false };
+    int types = 0, before = t->plants;
+    for (size_t i = 0; i < t->model->weights->n; i++)
+        if (t->model->weights->weight[i].panels) has[t->model->weights->weight[i].type] = true;
+    for (int type = 0; type < DT_COUNT; type++) {
+        if (!has[type]) continue;
+        types++;
+        if (!t->encoder || !k->linear_given[type])      /* an encoder has given rows only */
+            plant_linear(t, &k->linear[type], "the kernel", type);
+        plant_linear(t, &k->linear_given[type], "the kernel for given rows", type);
+    }
+    if (types && t->plants - before >= types) return;
+    t->failures++;
+    printf("FAIL %s: %d types of weights, but only %d faults were planted\n", t->path, types,
+           t->plants - before);
+}
+
+static void plant_attention(struct test *t)
+{
+    struct kernels *k = t->model->weights->kernels;
+    _Static_assert((int)CACHE_TYPES == (int)KV_COUNT, "in the same order: otherwise nothing is noticed");
+    attn_block_fn **kernel = &k->attn_block[t->cache];
+    one_row = t->model->config.heads / t->model->config.kv_heads;
+    true_attention = *kernel;
+    *kernel = crowded_attention;
+    notice(t, "planted in attention");
+    *kernel = true_attention;
+}
+
+/* ---- the run ------------------------------------------------------------------------------------- */
+
+/* Every schedule with these roles and this number of threads; t->want is there and stays. */
+static void schedules(struct test *t)
+{
+    static const int sizes[] = { 1, 7, 64, 2, 3, 15, 16, 17, 31, 33, N };
+    bool rest = t->amount != FEW || t->cache == CACHE_F16 || t->cache == CACHE_TYPES - 1;
+    open_engine(t);
+    chunks(t, sizes, t->amount == FEW ? 3 : 11);
+    if (t->given != MIXED && t->given < N) trees(t);
+    if (!rest) return;
+    neighbours(t);
+    forks(t);
+    rewinds(t);
+    reuse(t);
+}
+
+/* Given or written makes no difference: the baseline is of written rows only. */
+static void strict_roles(struct test *t)
+{
+    static const int given[] = { MIXED, N, SPLIT, 0 }, sizes[] = { 17, 1, 3, 33, N };
+    t->strict = true;
+    t->threads = 2;
+    t->given = 0;
+    baseline(t, N);
+    open_engine(t);
+    for (size_t g = 0; g < 4; g++) {
+        t->given = given[g];
+        chunks(t, sizes, t->amount == FEW ? 1 : 5);
+    }
+    t->strict = false;
+}
+
+static void all_schedules(struct test *t)
+{
+    static const int given[] = { SPLIT, N, 0, MIXED }, slice[] = { 1, 64 };
+    for (size_t g = 0; g < (t->amount == THOROUGH ? 4 : 1); g++) {
+        t->given = given[g];
+        baseline(t, N);
+        if (g == 0 && t->cache == CACHE_F16) plant_all_linear(t);
+        if (g == 0) plant_attention(t);
+        for (t->threads = 1; t->threads <= 4; t->threads *= 2) {
+            bool whole = t->threads == 2 || t->amount == THOROUGH || (t->amount == FEW && t->threads == 4 &&
+                                                                      t->cache == CACHE_F16);
+            if (whole) schedules(t);
+            else if (t->amount == USUAL) {
+                open_engine(t);
+                chunks(t, slice, 2);
+            }
+        }
+        t->threads = 2;
+        if (t->given != MIXED && t->given < N && (t->amount != FEW || t->cache == CACHE_F16)) shapes(t);
+    }
+    if (t->amount == THOROUGH || t->cache == CACHE_F16) strict_roles(t);
+}
+
+static int run_model(const char *path, enum amount amount)
 {
     struct error err = { 0 };
-    struct model *m;
-    struct model_open_options o = { .level = level };
-    if (model_open(&m, path, &o, &err) != STRETTO_OK) die(path, &err);
-    model = m;
-    vocab = m->config.vocab;
-    n_tokens = want_tokens < m->config.context ? want_tokens : m->config.context - 8;
-    ids = malloc(n_tokens * sizeof *ids);
-    for (size_t i = 0; i < n_tokens; i++) ids[i] = (int32_t)(random_at(7, 0, i, 0) % vocab);
-    bool noticed = true;
-    if (m->graph.logits == GRAPH_NONE) encoder();
-    else {
-        float *want = malloc(n_tokens * vocab * sizeof *want),
-              *got = malloc(n_tokens * vocab * sizeof *got);
-        cache_types(want, got);
-        noticed = !has_f32_linear() || planted_is_noticed(want, got);
-        free(want);
-        free(got);
+    struct test t = { .path = path, .amount = amount, .threads = 1 };
+    struct model_open_options o = { .threads = 1, .level = getenv("STRETTO_CPU") };
+    if (model_open(&t.model, path, &o, &err) != STRETTO_OK) die(path, &err);
+    t.encoder = t.model->graph.logits == GRAPH_NONE;
+    t.width = t.encoder ? t.model->config.width : t.model->config.vocab;
+    t.wants = t.encoder ? WANT_HIDDEN : WANT_LOGITS;
+    t.want = calloc((size_t)N * t.width, sizeof *t.want);
+    t.got = calloc((size_t)N * t.width, sizeof *t.got);
+    if (!t.want || !t.got) return 1;
+    for (int i = 0; i < N; i++) t.token[i] = other_token(&t, 9, i);
+    for (t.cache = 0; t.cache < CACHE_TYPES; t.cache++) {
+        if (!t.encoder) all_schedules(&t);
+        for (t.threads = 1; t.encoder && t.threads <= 4; t.threads *= 2) whole_texts(&t);
+        t.threads = 1;
+        if (t.encoder && t.cache == CACHE_F16) plant_all_linear(&t);
     }
-    if (!noticed) { printf("FAIL a planted reordering was not noticed\n"); failures++; }
-    printf("%s: level %s, %d comparisons, %d failures%s\n", path, m->weights->kernels->level,
-           compared, failures, has_f32_linear() ? ", planted reordering noticed" : "");
+    printf("%s, %s: %d schedules, %d planted faults, %d failures\n", path, t.model->weights->kernels->level,
+           t.checks - t.plants, t.plants, t.failures);
     fflush(stdout);
-    free(ids);
-    model_close(m);
+    free(t.want);
+    free(t.got);
+    engine_close(t.engine);
+    model_close(t.model);
+    return t.failures != 0;
 }
 
 int main(int argc, char **argv)
 {
-    if (argc < 2) return 2;
-    FILE *f = fopen(argv[1], "rb");
-    if (!f) { printf("skip: there is no %s\n", argv[1]); return 77; }
-    fclose(f);
-    size_t n = argc > 2 ? (size_t)atol(argv[2]) : 150;
-    uint32_t cpu = cpu_detect(), bits;
-    for (const char *const *l = kernels_levels(); *l; l++) {
-        if (!cpu_ceiling(*l, &bits)) return 1;
-        if (bits & ~cpu) continue;                 /* not of this CPU */
-        bool last = !l[1] || !cpu_ceiling(l[1], &bits) || (bits & ~cpu);
-        if (argc > 3 && strcmp(argv[3], "best") == 0 && !last) continue;
-        check_level(argv[1], *l, n);
+    int bad = 0, at = 1;
+    enum amount amount = USUAL;
+    if (argc > 1 && strcmp(argv[1], "--few") == 0) amount = FEW, at++;
+    if (argc > 1 && strcmp(argv[1], "--thorough") == 0) amount = THOROUGH, at++;
+    if (at == argc) return 2;
+    for (int i = at; i < argc; i++) {
+        FILE *f = fopen(argv[i], "rb");
+        if (!f) {
+            printf("skip: there is no %s\n", argv[i]);
+            return 77;
+        }
+        fclose(f);
+        bad |= run_model(argv[i], amount);
     }
-    return failures != 0;
+    return bad;
 }

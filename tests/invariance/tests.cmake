@@ -1,7 +1,27 @@
-# Same bits whatever the batch on the default model; the tiny models of all families are compared by
-# golden.invariance.
+# Same bits whatever the batch, and planted faults that must be noticed.
 add_executable(invariance invariance/invariance.c)
 target_link_libraries(invariance PRIVATE stretto_all)
-add_test(NAME invariance.smollm2 COMMAND invariance
-  ${STRETTO_TEST_MODELS}/SmolLM2-135M-Instruct.Q4_1.gguf 100 best)
-set_tests_properties(invariance.smollm2 PROPERTIES LABELS full SKIP_RETURN_CODE 77 TIMEOUT 1800)
+
+# invariance_test(NAME LABEL arguments...)
+function(invariance_test name label)
+  add_test(NAME ${name} COMMAND invariance ${ARGN})
+  set_tests_properties(${name} PROPERTIES LABELS ${label} SKIP_RETURN_CODE 77 TIMEOUT 1800)
+endfunction()
+
+set(some ${CMAKE_BINARY_DIR}/golden/gemma3/model.gguf ${CMAKE_BINARY_DIR}/golden/type-mixed/model.gguf)
+# A slice with 2 and 4 threads for every build, the sanitizers' too; the same with the kernels of other levels.
+invariance_test(invariance.slice quick --few ${some})
+invariance_test(invariance.slice.ref full --few ${some})
+set_tests_properties(invariance.slice.ref PROPERTIES ENVIRONMENT STRETTO_CPU=ref)
+invariance_test(invariance.slice.avx2 full --few ${some})
+set_tests_properties(invariance.slice.avx2 PROPERTIES ENVIRONMENT STRETTO_CPU=avx2)
+# A model of each architecture and kind of matrix; golden.make lists them.
+add_test(NAME invariance COMMAND sh -c "exec \"$0\" $(cat ${CMAKE_BINARY_DIR}/golden/invariance.txt || echo golden)"
+  $<TARGET_FILE:invariance>)
+set_tests_properties(invariance PROPERTIES LABELS full SKIP_RETURN_CODE 77 TIMEOUT 1800)
+invariance_test(invariance.thorough full --thorough ${CMAKE_BINARY_DIR}/golden/llama/model.gguf
+  ${CMAKE_BINARY_DIR}/golden/gemma3/model.gguf)
+set_tests_properties(invariance.slice invariance.slice.ref invariance.slice.avx2 invariance invariance.thorough
+  PROPERTIES FIXTURES_REQUIRED golden)
+# The default model: the widths of a real one.
+invariance_test(invariance.smollm2 full --few ${STRETTO_TEST_MODELS}/SmolLM2-135M-Instruct.Q4_1.gguf)

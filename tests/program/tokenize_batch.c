@@ -1,7 +1,8 @@
 /* tokenize_batch FOLDER-OR-FILE: reads "FLAGS LENGTH\n" and LENGTH bytes, again and again, and answers
  * each with one line: the ids, a tab, and in hexadecimal what they decode to. One process for thousands
  * of texts; tests only. With --quiet behind the file nothing is answered, for whoever counts what the
- * work costs: then there may be several, and standard input is a file, which each reads anew; with --about the first answer is bos, eos and the ends of an answer. With --names alone:
+ * work costs: then there may be several, and standard input is a file, which each reads anew. With
+ * --about the first answer is bos, eos and the ends of an answer. With --names alone:
  * the pre-tokenizers that GGUF names, with their expressions. */
 #include "format/source.h"
 #include "text/pretok.h"
