@@ -32,29 +32,32 @@ static stretto_status vocab_of(const struct source *s, uint32_t width, uint32_t 
     return STRETTO_OK;
 }
 
-static void read_layer(struct config *c, uint32_t i, struct keys *k)
+static void read_layers(struct config *c, struct keys *k)
 {
-    struct layer_config *l = &c->layer[i];
-    static const char kv[] = ".attention.head_count_kv";
-    l->feed = keys_layer_size(k, ".feed_forward_length", i, c->layers, 0, MAX_FEED);
-    l->heads = keys_layer_size(k, ".attention.head_count", i, c->layers, 0, MAX_HEADS);
-    l->kv_heads = keys_layer_size(k, kv, i, c->layers, l->heads, MAX_HEADS);
-    if (l->kv_heads != c->layer->kv_heads)
-        keys_refuse(k, STRETTO_E_UNSUP, "%s%s differs between layers, which is not supported",
-                    source_arch(k->s), kv);
-    if (l->heads % l->kv_heads)
-        keys_refuse(k, STRETTO_E_FORMAT, "%u heads cannot share %u key/value heads", l->heads,
-                    l->kv_heads);
-    if (l->feed > c->feed) c->feed = l->feed;
-    if (l->heads > c->heads) c->heads = l->heads;
-    c->kv_heads = l->kv_heads;
+    static const char kv_key[] = ".attention.head_count_kv";
+    uint32_t feed[MAX_LAYERS] = { 0 }, heads[MAX_LAYERS] = { 0 }, kv[MAX_LAYERS];
+    keys_sizes(k, ".feed_forward_length", MAX_FEED, feed, c->layers);
+    keys_sizes(k, ".attention.head_count", MAX_HEADS, heads, c->layers);
+    memcpy(kv, heads, sizeof kv);
+    keys_sizes(k, kv_key, MAX_HEADS, kv, c->layers);
+    for (uint32_t i = 0; i < c->layers; i++) {
+        c->layer[i] = (struct layer_config){ .heads = heads[i], .kv_heads = kv[i], .feed = feed[i] };
+        if (kv[i] != kv[0])
+            keys_refuse(k, STRETTO_E_UNSUP, "%s%s differs between layers, which is not supported",
+                        source_arch(k->s), kv_key);
+        if (heads[i] % kv[i])
+            keys_refuse(k, STRETTO_E_FORMAT, "%u heads cannot share %u key/value heads", heads[i], kv[i]);
+        if (feed[i] > c->feed) c->feed = feed[i];
+        if (heads[i] > c->heads) c->heads = heads[i];
+    }
+    c->kv_heads = kv[0];
 }
 
 static void read_sizes(struct config *c, struct keys *k)
 {
     c->layers = keys_size(k, ".block_count", 0, MAX_LAYERS);
     c->width = keys_size(k, ".embedding_length", 0, MAX_WIDTH);
-    for (uint32_t i = 0; i < c->layers; i++) read_layer(c, i, k);
+    read_layers(c, k);
     c->head_dim = keys_size(k, ".attention.key_length", c->width / c->layer->heads, MAX_HEAD_DIM);
     c->context = keys_size(k, ".context_length", 0, MAX_CONTEXT);
 }

@@ -58,22 +58,29 @@ uint32_t keys_size(struct keys *k, const char *key, uint64_t fallback, uint64_t 
     return k->status == STRETTO_OK ? (uint32_t)v : 1;
 }
 
-uint32_t keys_layer_size(struct keys *k, const char *key, uint32_t layer, uint32_t layers,
-                         uint64_t fallback, uint64_t max)
+/* Each array is read once for all layers: hostile files have long ones, and many layers. An array of equal
+ * numbers counts as one number, whatever its length. */
+void keys_sizes(struct keys *k, const char *key, uint64_t max, uint32_t *sizes, uint32_t layers)
 {
     uint64_t same;
     size_t n;
-    int64_t v = 0;
-    if (!source_array(k->s, key, NULL, &n) || source_each_u64(k->s, key, &same))
-        return keys_size(k, key, fallback, max);
-    if (!keys_has(k, key)) return 1;
-    if (n != layers)
+    if (!source_array(k->s, key, NULL, &n) || source_each_u64(k->s, key, &same)) {
+        bool there = source_has(k->s, key);
+        uint32_t size = keys_size(k, key, sizes[0], max);
+        for (uint32_t i = 0; i < layers && (there || !sizes[i]); i++) sizes[i] = size;
+        return;
+    }
+    if (keys_has(k, key) && n != layers)
         keys_refuse(k, STRETTO_E_FORMAT, "%s%s has %zu elements; expected one for each of %u layers",
                     source_arch(k->s), key, n, layers);
-    else if (!source_array_i64(k->s, key, layer, &v) || v < 1 || (uint64_t)v > max)
-        keys_refuse(k, STRETTO_E_FORMAT, "%s%s is %lld in layer %u; expected 1 to %llu",
-                    source_arch(k->s), key, (long long)v, layer, (unsigned long long)max);
-    return k->status == STRETTO_OK ? (uint32_t)v : 1;
+    for (uint32_t i = 0; i < layers; i++) {
+        int64_t v = 0;
+        if (k->status == STRETTO_OK
+            && (!source_array_i64(k->s, key, i, &v) || v < 1 || (uint64_t)v > max))
+            keys_refuse(k, STRETTO_E_FORMAT, "%s%s is %lld in layer %u; expected 1 to %llu",
+                        source_arch(k->s), key, (long long)v, i, (unsigned long long)max);
+        sizes[i] = k->status == STRETTO_OK ? (uint32_t)v : 1;
+    }
 }
 
 double keys_real(struct keys *k, const char *key, double fallback)

@@ -25,9 +25,9 @@ bool keys_has(struct keys *k, const char *key);
 /* A whole number of 1..max, or an array of equal ones; absent: `fallback`, or a failure when that
  * is 0. */
 uint32_t keys_size(struct keys *k, const char *key, uint64_t fallback, uint64_t max);
-/* The same of one layer, from a number for all of them or an array with one for each. */
-uint32_t keys_layer_size(struct keys *k, const char *key, uint32_t layer, uint32_t layers,
-                         uint64_t fallback, uint64_t max);
+/* The same for each layer, from a number for all of them or an array with one for each. `sizes` holds the
+ * fallbacks, zeros for none, and gets the sizes. */
+void keys_sizes(struct keys *k, const char *key, uint64_t max, uint32_t *sizes, uint32_t layers);
 /* A whole number of any size. */
 uint64_t keys_count(struct keys *k, const char *key, uint64_t fallback);
 /* A finite number. */
