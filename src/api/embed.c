@@ -169,7 +169,9 @@ stretto_status stretto_session_embedding(stretto_session *s, const int32_t *ids,
     x.width = engine_model(x.e)->config.width;
     stretto_embedded r = { .size = sizeof r };
     int32_t *owned = NULL;
+    TRY(session_enter(s));
     stretto_status status = embed(&x, &o, capacity, &r, &owned);
+    session_leave(s);
     mem_free(owned);
     if (result && result->size >= sizeof(size_t)) {
         r.size = result->size;

@@ -16,6 +16,8 @@ struct stretto_model {
 struct stretto_engine {
     struct engine *engine;
     struct learned learned;          /* what its texts taught it           */
+    _Atomic(const void *) thread;    /* in a call on it: who; NULL: nobody */
+    unsigned calls;                  /* of that thread, one in the other   */
 };
 
 struct embedding;
@@ -34,6 +36,7 @@ struct stretto_session {
     float *logits;                   /* [vocab], and the best token: of the prompt's last row    */
     int32_t best;
     struct embedding *embedding;     /* that is being computed, or NULL */
+    bool busy;                       /* in a call */
     bool answered;     /* they are at hand, and nothing was picked from them                 */
     bool begun;        /* the writer is at work; the timeline may have more than we told     */
     uint32_t n_tokens; /* of the timeline: what the caller gave and was given                */
@@ -48,6 +51,14 @@ struct stretto_session {
 /* The process's device for a ceiling of the kernels (NULL: none), and back: for each model once. */
 stretto_status shared_device_take(const char *level, struct device **out, struct error *err);
 void shared_device_give(struct device *d);
+/* Around every call that uses a session's engine. E_ARG when another thread is in one, or when a callback
+ * of the session calls it; a callback may call other sessions of the engine. */
+stretto_status session_enter(stretto_session *s);
+void session_leave(stretto_session *s);
+stretto_status engine_enter(stretto_engine *e, struct error *err);
+void engine_leave(stretto_engine *e);
+/* stretto_session_next inside such a call. */
+stretto_status session_next(stretto_session *s, int32_t *id);
 /* A request on the session's sequence that its flags end; ud is the session. */
 struct request session_request(stretto_session *s);
 /* Copies the caller's struct over our defaults: an older caller's is shorter, a newer one's tail

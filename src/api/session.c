@@ -87,6 +87,40 @@ stretto_status stretto_engine_about(const stretto_engine *e, stretto_engine_info
     return STRETTO_OK;
 }
 
+stretto_status engine_enter(stretto_engine *e, struct error *err)
+{
+    static _Thread_local char here;
+    const void *nobody = NULL;
+    if (!atomic_compare_exchange_strong(&e->thread, &nobody, &here) && nobody != &here)
+        return fail(err, STRETTO_E_ARG, "another thread is using the engine; one thread at a time uses "
+                    "an engine and its sessions");
+    e->calls++;
+    return STRETTO_OK;
+}
+
+void engine_leave(stretto_engine *e)
+{
+    if (--e->calls == 0) atomic_store(&e->thread, NULL);
+}
+
+stretto_status session_enter(stretto_session *s)
+{
+    TRY(engine_enter(s->engine, &s->err));
+    if (s->busy) {
+        engine_leave(s->engine);
+        return fail(&s->err, STRETTO_E_ARG, "the session is in the middle of a call; its callbacks may not "
+                    "call it");
+    }
+    s->busy = true;
+    return STRETTO_OK;
+}
+
+void session_leave(stretto_session *s)
+{
+    s->busy = false;
+    engine_leave(s->engine);
+}
+
 /* ---- sessions
  * --------------------------------------------------------------------------------------- */
 
@@ -130,7 +164,11 @@ stretto_status stretto_session_open(stretto_session **out, stretto_engine *engin
     if (!s) return say(fail(&e, STRETTO_E_NOMEM, "out of memory"), &e, err, err_size);
     s->engine = engine;
     s->seq = -1;
-    stretto_status status = open_into(s, &e);
+    stretto_status status = engine_enter(engine, &e);
+    if (status == STRETTO_OK) {
+        status = open_into(s, &e);
+        engine_leave(engine);
+    }
     if (status != STRETTO_OK) stretto_session_close(s);
     else *out = s;
     return say(status, &e, err, err_size);
@@ -232,10 +270,8 @@ static stretto_status companions(stretto_session *s, const stretto_decoding *how
                                                        : STRETTO_OK;
 }
 
-stretto_status stretto_session_decoding(stretto_session *s, const stretto_decoding *how)
+static stretto_status set_decoding(stretto_session *s, const stretto_decoding *how)
 {
-    if (!s) return STRETTO_E_ARG;
-    error_clear(&s->err);
     stretto_decoding h = STRETTO_DECODING_INIT;
     TRY(options_take(&h, sizeof h, how, &s->err));
     struct writer_options o = { .most = h.max_guesses,
@@ -269,6 +305,16 @@ stretto_status stretto_session_decoding(stretto_session *s, const stretto_decodi
     s->decode = o.choice;
     s->begun = false;
     return STRETTO_OK;
+}
+
+stretto_status stretto_session_decoding(stretto_session *s, const stretto_decoding *how)
+{
+    if (!s) return STRETTO_E_ARG;
+    error_clear(&s->err);
+    TRY(session_enter(s));
+    stretto_status status = set_decoding(s, how);
+    session_leave(s);
+    return status;
 }
 
 stretto_status stretto_session_decoded(const stretto_session *s, stretto_decoded *out)
@@ -393,12 +439,8 @@ static stretto_status read_prompt(stretto_session *s, uint32_t n)
     return STRETTO_OK;
 }
 
-stretto_status stretto_session_sync(stretto_session *s, const int32_t *ids, size_t count,
-                                    size_t *reused)
+static stretto_status sync_text(stretto_session *s, const int32_t *ids, size_t count, size_t *reused)
 {
-    if (!s || (!ids && count)) return STRETTO_E_ARG;
-    error_clear(&s->err);
-    if (reused) *reused = 0;
     uint32_t context = engine_about(s->engine->engine)->context;
     if (is_encoder(s))
         return fail(&s->err, STRETTO_E_UNSUP,
@@ -422,6 +464,18 @@ stretto_status stretto_session_sync(stretto_session *s, const int32_t *ids, size
     s->answered = true;
     if (reused) *reused = keep;
     return STRETTO_OK;
+}
+
+stretto_status stretto_session_sync(stretto_session *s, const int32_t *ids, size_t count,
+                                    size_t *reused)
+{
+    if (!s || (!ids && count)) return STRETTO_E_ARG;
+    error_clear(&s->err);
+    if (reused) *reused = 0;
+    TRY(session_enter(s));
+    stretto_status status = sync_text(s, ids, count, reused);
+    session_leave(s);
+    return status;
 }
 
 /* The writer goes on behind what the caller knows. After a change of sampling the last token is asked
@@ -460,11 +514,8 @@ static stretto_status write_some(stretto_session *s)
                                         : fail(&s->err, x.error.status, "%s", x.error.text);
 }
 
-stretto_status stretto_session_next(stretto_session *s, int32_t *id)
+stretto_status session_next(stretto_session *s, int32_t *id)
 {
-    if (!s || !id) return STRETTO_E_ARG;
-    error_clear(&s->err);
-    *id = -1;
     struct engine *e = s->engine->engine;
     uint32_t context = engine_about(e)->context;
     if (s->n_tokens >= context)
@@ -486,6 +537,17 @@ stretto_status stretto_session_next(stretto_session *s, int32_t *id)
     return STRETTO_OK;
 }
 
+stretto_status stretto_session_next(stretto_session *s, int32_t *id)
+{
+    if (!s || !id) return STRETTO_E_ARG;
+    error_clear(&s->err);
+    *id = -1;
+    TRY(session_enter(s));
+    stretto_status status = session_next(s, id);
+    session_leave(s);
+    return status;
+}
+
 size_t stretto_session_length(const stretto_session *s) { return s ? s->n_tokens : 0; }
 const int32_t *stretto_session_tokens(const stretto_session *s)
 {
@@ -494,140 +556,4 @@ const int32_t *stretto_session_tokens(const stretto_session *s)
 const char *stretto_session_error(const stretto_session *s)
 {
     return s && s->err.status ? s->err.text : "";
-}
-
-/* Hands out what is certain; true when the caller wants no more. */
-static bool emit(stretto_session *s, const stretto_generate_options *o)
-{
-    bool stop = o->text && s->out.len && o->text(o->user, s->out.data, s->out.len) != 0;
-    buffer_clear(&s->out);
-    return stop;
-}
-
-/* What a text holds back: what a decoder may yet replace, and the beginning of a character. */
-struct text_stream { struct spelling_chain reread; struct utf8_stream whole; };
-
-/* s->piece through the decoder's second reading, where a tokenizer has one. */
-static stretto_status reread(stretto_session *s, struct text_stream *u, bool end)
-{
-    const struct tokenizer *t = engine_model(s->engine->engine)->tokenizer;
-    if (!t || !tokenizer_rereads(t)) return STRETTO_OK;
-    buffer_clear(&s->whole);
-    if (s->piece.len) TRY(tokenizer_reread(t, &u->reread, s->piece.data, s->piece.len, &s->whole));
-    if (end) TRY(tokenizer_reread_end(t, &u->reread, &s->whole));
-    struct buffer b = s->piece;
-    s->piece = s->whole;
-    s->whole = b;
-    return STRETTO_OK;
-}
-
-/* One token's text through the character and stop filters. */
-static stretto_status push_text(stretto_session *s, struct text_stream *u, int32_t id,
-                                bool *stopped)
-{
-    const struct model *m = engine_model(s->engine->engine);
-    buffer_clear(&s->piece);
-    /* The embedding may have rows behind the vocabulary's end; they are no text. */
-    if (m->tokenizer && (size_t)id < tokenizer_size(m->tokenizer))
-        TRY(tokenizer_piece(m->tokenizer, id, false, false, &s->piece));
-    TRY(reread(s, u, false));
-    buffer_clear(&s->whole);
-    TRY(utf8_stream_push(&u->whole, s->piece.data ? s->piece.data : "", s->piece.len, &s->whole));
-    return stop_push(&s->stop, s->whole.data ? s->whole.data : "", s->whole.len, &s->out, stopped);
-}
-
-static void end_text(stretto_session *s, struct text_stream *u)
-{
-    bool stopped = false;
-    buffer_clear(&s->piece);
-    stretto_status st = reread(s, u, true);
-    buffer_clear(&s->whole);
-    if (st == STRETTO_OK && s->piece.len)
-        st = utf8_stream_push(&u->whole, s->piece.data, s->piece.len, &s->whole);
-    if (st == STRETTO_OK) st = utf8_stream_end(&u->whole, &s->whole);
-    if (st == STRETTO_OK && s->whole.len)
-        stop_push(&s->stop, s->whole.data, s->whole.len, &s->out, &stopped);
-    stop_end(&s->stop, &s->out);
-}
-
-static bool ends_answer(const void *tokenizer, int32_t token)
-{
-    return tokenizer_is_eog(tokenizer, token);
-}
-
-/* A finished answer teaches the engine's other texts, with a little of what it follows. */
-static void remember(stretto_session *s, uint32_t from)
-{
-    enum { LEAD = 8 };
-    unsigned suffix;
-    strategy_find("suffix", 6, &suffix);
-    if (!(s->decode.sources >> suffix & 1) || s->n_tokens < from + LEAD) return;
-    uint32_t lead = from < LEAD ? from : LEAD;
-    suffix_store_add(&s->engine->learned.store,
-                     engine_tokens(s->engine->engine, s->seq) + from - lead,
-                     s->n_tokens - from + lead);
-}
-
-stretto_status stretto_session_generate(stretto_session *s, const stretto_generate_options *opt,
-                                        stretto_generated *result)
-{
-    if (!s) return STRETTO_E_ARG;
-    error_clear(&s->err);
-    stretto_generate_options o = STRETTO_GENERATE_OPTIONS_INIT;
-    TRY(options_take(&o, sizeof o, opt, &s->err));
-    if (o.max_tokens < -1)
-        return fail(&s->err, STRETTO_E_ARG,
-                    "%lld tokens cannot be written; give a number from 0, or -1 for no limit",
-                    (long long)o.max_tokens);
-    const struct model *m = engine_model(s->engine->engine);
-    uint32_t context = engine_about(s->engine->engine)->context;
-    stretto_generated r = { .size = sizeof r, .finish = STRETTO_FINISH_LENGTH };
-    struct text_stream u = { .whole = { .n = 0 } };
-    s->stop.stops = o.stops;
-    buffer_clear(&s->stop.held);
-    buffer_clear(&s->out);
-    double start = clock_seconds();
-    stretto_status status = STRETTO_OK;
-    bool stopped = false;
-    uint32_t from = s->n_tokens;
-    writer_limit(s->writer, o.max_tokens >= 0 && o.max_tokens < context
-                 ? from + (uint32_t)o.max_tokens : 0,
-                 m->tokenizer && !o.ignore_end ? ends_answer : NULL, m->tokenizer);
-    s->cancel_here = o.cancel;
-    while (o.max_tokens < 0 || r.tokens < (size_t)o.max_tokens) {
-        if (o.cancel && *o.cancel) { r.finish = STRETTO_FINISH_CANCEL; break; }
-        if (s->n_tokens >= context) { r.finish = STRETTO_FINISH_CONTEXT; break; }
-        int32_t id;
-        if ((status = stretto_session_next(s, &id)) != STRETTO_OK) break;
-        r.tokens++;
-        if (m->tokenizer && tokenizer_is_eog(m->tokenizer, id) && !o.ignore_end) {
-            r.finish = STRETTO_FINISH_END;
-            break;
-        }
-        if ((status = push_text(s, &u, id, &stopped)) != STRETTO_OK) break;
-        bool enough = emit(s, &o);
-        if (stopped) { r.finish = STRETTO_FINISH_STOP; break; }
-        if (enough) { r.finish = STRETTO_FINISH_CANCEL; break; }
-    }
-    if (!stopped) {
-        end_text(s, &u);
-        emit(s, &o);
-    }
-    s->cancel_here = NULL;
-    if (status == STRETTO_E_CANCEL) {
-        r.finish = STRETTO_FINISH_CANCEL;
-        status = STRETTO_OK;
-        error_clear(&s->err);
-    }
-    /* What was written ahead, behind a stop string or a cancellation, is taken back. */
-    writer_limit(s->writer, 0, NULL, NULL);
-    if (s->begun) writer_trim(s->writer);
-    r.seconds = clock_seconds() - start;
-    if (status == STRETTO_OK) remember(s, from);
-    if (result && result->size >= sizeof(size_t)) {
-        size_t size = result->size;
-        memcpy(result, &r, size < sizeof r ? size : sizeof r);
-        result->size = size;
-    }
-    return status;
 }

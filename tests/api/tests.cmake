@@ -23,3 +23,11 @@ if(TARGET stretto)
   add_test(NAME api.one_team COMMAND one_team ${CMAKE_BINARY_DIR}/golden/llama/model.gguf)
   set_tests_properties(api.one_team PROPERTIES FIXTURES_REQUIRED golden LABELS quick TIMEOUT 120)
 endif()
+
+# Two threads on one engine.
+if(TARGET stretto)
+  add_executable(two_threads api/two_threads.c)
+  target_link_libraries(two_threads PRIVATE stretto_all)
+  add_test(NAME api.two_threads COMMAND two_threads ${CMAKE_BINARY_DIR}/golden/llama/model.gguf)
+  set_tests_properties(api.two_threads PROPERTIES FIXTURES_REQUIRED golden LABELS quick TIMEOUT 120)
+endif()
