@@ -13,8 +13,8 @@ def read(path=ROWS):
     for name, fields in re.findall(r"\bX\((\w+), (\.block[^()]*)\)", text):
         types[name] = {k: int(v) if v.isdecimal() else v.strip()
                        for k, v in re.findall(r"\.(\w+) = ([^,]+)", fields)}
-    if not {"F32", "Q4_1", "Q6_K"} <= set(types):
-        raise ValueError(f"{path} is not written as this reader expects")
+    if len(types) != len(re.findall(r"\bX\(\w+, \.\w", text)):
+        raise ValueError(f"{path} has rows that do not begin with .block or have parentheses in them")
     return types
 
 
