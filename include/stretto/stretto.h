@@ -2,9 +2,10 @@
  *
  * Three objects. A *model* is immutable once open and may be shared by threads. An *engine* holds the
  * cache pages, the compiled programs and the scheduler for one model. A *session* is one timeline of
- * tokens in an engine; one thread at a time uses an engine and its sessions. All models of a process share
- * one set of threads (one for each `cpu` that they are opened with): engines that are used from several
- * threads take turns, a step each, but for those opened with threads = 1, which run on their caller's.
+ * tokens in an engine; one thread at a time uses an engine and its sessions: a call that comes while
+ * another thread is in one is E_ARG and changes nothing. All models of a process share one set of threads
+ * (one for each `cpu` that they are opened with): engines that are used from several threads take turns, a
+ * step each, but for those opened with threads = 1, which run on their caller's.
  *
  * Every fallible function returns a stretto_status (0 = success); results come through out pointers,
  * which are set to NULL or 0 on failure; words for people come through an `err` buffer, or from
