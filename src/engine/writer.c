@@ -19,6 +19,8 @@ struct writer {
     const void *ends_ud;
     void (*watch)(void *ud, const struct outcome *o, double seconds);
     void *watch_ud;
+    void (*heard)(void *ud, const struct answer *a);
+    void *heard_ud;
     struct guess_chain chain;          /* of the companion that is asked              */
     struct proposal proposal;          /* of the source that proposes                 */
     float p_of_bucket[DRAFT_BUCKETS];
@@ -153,7 +155,7 @@ static uint32_t limit_of(const struct writer *w)
 static uint8_t wants_of(const struct writer *w)
 {
     uint8_t wants = WANT_BEST;
-    if (w->controller.choice.sources) wants |= WANT_TOP;
+    if (w->controller.choice.sources || w->heard) wants |= WANT_TOP;
     if (!sampler_is_greedy(w->sampler)) wants |= WANT_LOGITS;
     if (wants_hidden(w)) wants |= WANT_HIDDEN;
     return wants;
@@ -310,6 +312,7 @@ static stretto_status pick(struct writer *w, const struct answer *a, uint32_t n,
 void writer_ask(struct writer *w, struct row *row, struct answer *a)
 {
     row->wants = sampler_is_greedy(w->sampler) ? WANT_BEST : WANT_LOGITS;
+    if (w->heard) row->wants |= WANT_TOP;
     *a = (struct answer){ .logits = w->logits };
 }
 
@@ -317,6 +320,7 @@ stretto_status writer_first(struct writer *w, const struct answer *a, struct err
 {
     int32_t token;
     TRY(pick(w, a, known(w), &token, err));
+    if (w->heard) w->heard(w->heard_ud, a);
     engine_push(w->engine, w->seq, token);
     follow(w, false);
     return STRETTO_OK;
@@ -395,6 +399,8 @@ stretto_status writer_take(struct writer *w, size_t base, const struct answer *a
         struct draft_node *node = &d->node[d->order[i]];
         if (node->answer < 0) TRY(answer_rejected(w, node, n, a, err));
     }
+    for (uint32_t i = 0; w->heard && i <= n_path; i++)
+        w->heard(w->heard_ud, &a[i ? d->node[path[i - 1]].row : 0]);
     row[0] = (int32_t)base;
     for (uint32_t i = 0; i < n_path; i++) row[i + 1] = (int32_t)base + d->node[path[i]].row;
     engine_accept(w->engine, w->seq, row, n_path + 1);
@@ -430,6 +436,12 @@ void writer_trim(struct writer *w)
     engine_rewind(w->engine, w->seq, w->handed);
     engine_forget(w->engine, w->seq, w->handed - 1);
     follow(w, false);
+}
+
+void writer_heard(struct writer *w, void (*heard)(void *ud, const struct answer *a), void *ud)
+{
+    w->heard = heard;
+    w->heard_ud = ud;
 }
 
 const struct decode_counts *writer_counts(const struct writer *w) { return &w->controller.counts; }

@@ -70,6 +70,9 @@ bool writer_next(struct writer *w, int32_t *token);
 void writer_trim(struct writer *w);
 
 const struct decode_counts *writer_counts(const struct writer *w);
+/* Told, with its likeliest tokens, of the answer behind every certain token from the prompt's last on, in
+ * their order; NULL: nobody. */
+void writer_heard(struct writer *w, void (*heard)(void *ud, const struct answer *a), void *ud);
 /* Called after every step of this writer, its outcome at hand; NULL: nobody. */
 void writer_watch(struct writer *w, void (*watch)(void *ud, const struct outcome *o, double seconds),
                   void *ud);

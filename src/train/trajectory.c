@@ -1,6 +1,7 @@
 #include "train/trajectory.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "engine/scheduler.h"
 #include <string.h>
 
 static stretto_status cancelled(const struct trajectory_how *how, struct error *err)
@@ -13,55 +14,92 @@ int32_t trajectory_guess(const struct trajectory_answer *a, uint64_t seed, uint3
     return a->prompt[random_at(seed, 0, i, 0) % a->n_prompt];
 }
 
-static void tell(const struct trajectory_how *how, const struct trajectory_answer *a,
-                 const struct step_top *top)
+/* One answer that is being written. */
+struct answering {
+    const struct trajectory_how *how;
+    struct trajectory_answer *a;
+    struct sampler sampler;
+    struct writer *writer;
+    uint32_t id, told;               /* told: tokens whose followers were told of */
+};
+
+/* What was likely after the last token that is certain: of the prompt first, then of the answer. */
+static void heard(void *ud, const struct answer *got)
 {
+    struct answering *x = ud;
+    const struct trajectory_answer *a = x->a;
+    uint32_t n = a->n_prompt + x->told++;
     const int32_t *p = a->prompt;
-    if (!how->said) return;
-    int32_t token = a->n ? a->token[a->n - 1] : p[a->n_prompt - 1];
-    int32_t before = a->n > 1 ? a->token[a->n - 2] : a->n ? p[a->n_prompt - 1]
-                     : a->n_prompt > 1 ? p[a->n_prompt - 2] : -1;
-    how->said(how->ud, before, token, top);
+    int32_t last[2] = { -1, -1 };
+    for (uint32_t i = 0; i < 2 && n > i; i++)
+        last[i] = n - 1 - i < a->n_prompt ? p[n - 1 - i] : a->token[n - 1 - i - a->n_prompt];
+    x->how->said(x->how->ud, last[1], last[0], &got->top);
+}
+
+static bool cancel_asked(void *ud) { return *((struct answering *)ud)->how->cancel != 0; }
+
+/* A prompt joins in sequence `seq`; greedy, without guesses. */
+static stretto_status begin_answer(struct engine *e, struct answering *x, int32_t seq, struct arena *memory,
+                                   struct calibration *calibration, struct error *err)
+{
+    static const struct sampling greedy = { .top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64 };
+    const struct writer_options plain = { .most = 1 };
+    struct trajectory_answer *a = x->a;
+    a->n = 0;
+    a->ended = false;
+    sampler_plan(&x->sampler, memory, engine_model(e)->config.vocab);
+    TRY(sampler_set(&x->sampler, &greedy, err));
+    TRY(writer_open(&x->writer, e, seq, &x->sampler, calibration, &plain, err));
+    if (x->how->said) writer_heard(x->writer, heard, x);
+    engine_set(e, seq, a->prompt, a->n_prompt, 0);
+    writer_begin(x->writer);
+    writer_limit(x->writer, a->n_prompt + x->how->tokens, NULL, NULL);
+    struct request r = { .seq = seq, .writer = x->writer, .ud = x,
+                         .cancel = x->how->cancel ? cancel_asked : NULL };
+    return request_add(e, &r, &x->id, err);
+}
+
+static stretto_status take_tokens(struct engine *e, const struct event *v, uint32_t which, struct error *err)
+{
+    struct answering *x = v->ud;
+    struct trajectory_answer *a = x->a;
+    if (v->error.status != STRETTO_OK) return fail(err, v->error.status, "%s", v->error.text);
+    for (int32_t token; writer_next(x->writer, &token);) a->token[a->n++] = token;
+    if (v->wrote) a->ended = x->how->ends(x->how->ud, which, a->token, a->n);
+    if (a->ended) request_cancel(e, x->id);
+    return STRETTO_OK;
 }
 
 stretto_status trajectory_answers(struct engine *e, const struct trajectory_how *how,
                                   struct trajectory_answer *a, uint32_t count, struct error *err)
 {
-    struct row *rows = mem_zalloc(count, sizeof *rows);
-    struct answer *got = mem_zalloc(count, sizeof *got);
-    uint8_t wants = how->said ? WANT_BEST | WANT_TOP : WANT_BEST;
+    struct calibration calibration;
+    struct arena size = { 0 }, memory;
+    struct sampler any;
+    struct answering *x = mem_zalloc(count, sizeof *x);
+    struct event *events = mem_zalloc(count, sizeof *events);
+    sampler_plan(&any, &size, engine_model(e)->config.vocab);
+    memory = (struct arena){ .cap = count * (size.top + 64) };
+    memory.base = mem_map(memory.cap);
+    calibration_init(&calibration);
     stretto_status s =
-        rows && got ? STRETTO_OK : fail(err, STRETTO_E_NOMEM, "out of memory");
+        x && events && memory.base ? STRETTO_OK : fail(err, STRETTO_E_NOMEM, "out of memory");
     for (uint32_t i = 0; i < count && s == STRETTO_OK; i++) {
-        a[i].n = 0;
-        a[i].ended = false;
-        engine_rewind(e, (int32_t)i, 0);
-        if ((s = cancelled(how, err)) != STRETTO_OK) break;
-        s = engine_feed(e, (int32_t)i, a[i].prompt, a[i].n_prompt, wants, got, err);
-        if (s != STRETTO_OK) break;
-        tell(how, &a[i], &got->top);
-        a[i].token[0] = got->best;
-        a[i].n = 1;
-        a[i].ended = how->ends(how->ud, i, a[i].token, 1);
+        x[i].how = how;
+        x[i].a = &a[i];
+        s = begin_answer(e, &x[i], (int32_t)i, &memory, &calibration, err);
     }
-    while (s == STRETTO_OK) {
-        uint32_t n = 0;
-        for (uint32_t i = 0; i < count; i++)
-            if (!a[i].ended && a[i].n < how->tokens)
-                rows[n++] =
-                    (struct row){ (int32_t)i, a[i].token[a[i].n - 1], ROW_COMMITTED, 0, wants };
-        if (n == 0 || (s = cancelled(how, err)) != STRETTO_OK) break;
-        if ((s = engine_step(e, rows, n, got, err)) != STRETTO_OK) break;
-        for (uint32_t r = 0; r < n; r++) {
-            struct trajectory_answer *x = &a[rows[r].seq];
-            engine_commit(e, rows[r].seq, 1);
-            tell(how, x, &got[r].top);
-            x->token[x->n++] = got[r].best;
-            x->ended = how->ends(how->ud, (uint32_t)rows[r].seq, x->token, x->n);
-        }
+    while (s == STRETTO_OK && requests_count(e)) {
+        size_t n;
+        s = engine_turn(e, events, count, &n, err);
+        for (size_t i = 0; i < n && s == STRETTO_OK; i++)
+            s = take_tokens(e, &events[i], (uint32_t)events[i].seq, err);
     }
-    mem_free(rows);
-    mem_free(got);
+    requests_drop(e);
+    for (uint32_t i = 0; x && i < count; i++) writer_close(x[i].writer);
+    mem_unmap(memory.base, memory.cap);
+    mem_free(events);
+    mem_free(x);
     return s;
 }
 
