@@ -31,6 +31,9 @@ static stretto_status write_tokens(struct engine *e, struct writers *x, uint32_t
 {
     for (uint32_t i = 0, id; i < x->n; i++) {
         struct request r = { .seq = x->w[i].seq, .writer = x->w[i].writer };
+        uint32_t all = engine_known(e, r.seq) + tokens, context = engine_about(e)->context;
+        if (all > context)
+            return fail(err, STRETTO_E_FULL, "a test up to token %u in a context of %u", all, context);
         writer_begin(r.writer);
         writer_limit(r.writer, engine_known(e, r.seq) + tokens, NULL, NULL);
         TRY(request_add(e, &r, &id, err));
