@@ -1,13 +1,16 @@
 /* Every way of decoding writes exactly the tokens of plain decoding: each row of the strategy table and
  * some mixtures, greedy and sampled with a seed, alone and while other sequences share the steps.
  *
- *     decode_exact [--few] MODEL...
+ *     decode_exact [--few | --slice] [--threads N] MODEL...
  *     decode_exact --prompts FILE [--tokens N] [--take N] [--words WORDS] MODEL
  *
  * What plain decoding says is found here, by one row at a time without a writer. Texts end in the
  * middle of accepted guesses: by a limit, an end token, a context that is full, a stop string, a
- * caller who wants no more. Then a fault is planted (one guess too many is accepted) that the same
- * comparison must notice. FILE: JSON lines {"prompt", "chat"}, as bench/make_prompts.py writes. */
+ * caller who wants no more. Then a fault is planted in the guesses of each strategy (one too many is
+ * accepted) that the same comparison must notice. A strategy that was never seen to guess, or never
+ * to guess right, was not tested: that is a failure too. --few: texts of a real model, --slice: a part
+ * of everything, which the sanitizers see with several threads. FILE: JSON lines {"prompt", "chat"}, as
+ * bench/make_prompts.py writes. */
 #include "base/random.h"
 #include "engine/companion.h"
 #include "engine/scheduler.h"
@@ -22,11 +25,15 @@
 
 enum { TEXTS = 3, PROMPTS = 8, LONGEST = 1024, WORDS = 24 };
 
-static const char *const mixtures[] = { "auto", "lookup+suffix", "jacobi+recycle",
-                                        "jacobi+lookup+suffix+recycle", "auto+jacobi",
-                                        "lookahead+lookup", "auto+draft+heads" };
+enum { FEW_MIXTURES = 3 };             /* of the following; a real model and a slice take these */
+static const char *const mixtures[] = { "auto", "auto+draft+heads", "jacobi+lookup+suffix+recycle",
+                                        "lookup+suffix", "jacobi+recycle", "auto+jacobi",
+                                        "lookahead+lookup" };
 
 struct prompt { int32_t *ids; uint32_t n; };
+
+/* Of each row of the strategy table where it wrote alone, over all models. */
+struct seen { uint64_t sent, right, noticed; };
 
 struct test {
     const char *path, *words[WORDS];
@@ -38,10 +45,11 @@ struct test {
     struct prompt *prompts;
     size_t n_prompts;
     uint32_t tokens, threads;
-    bool few, plant;
+    bool few, slice, plant;
+    struct seen *seen;                 /* [strategy]                                     */
     struct suffix_store store;
     struct calibration calibration;
-    uint64_t checks, failures, rows, accepted, differences;
+    uint64_t checks, failures, rows, accepted, plants, differences;
 };
 
 /* One text of a step: what is asked for and what plain decoding says. */
@@ -129,7 +137,8 @@ static void plain(const struct test *t, struct engine *e, int32_t seq, struct te
     free(logits);
 }
 
-/* Small random layers: their guesses are hardly ever right. */
+/* Small random layers, whose guesses are hardly ever right; the first is zero and guesses the last token
+ * again, which is right where a text repeats itself. */
 static void write_heads(struct test *t)
 {
     enum { HEADS = 3 };
@@ -150,7 +159,8 @@ static void write_heads(struct test *t)
     for (int i = 0; i < 8; i++) fputc((int)(n >> (8 * i) & 255), f);
     fwrite(head, 1, n, f);
     for (size_t i = 0; i < HEADS * bytes / sizeof(float); i++) {
-        float v = (float)(random_unit(random_mix(i)) - 0.5) * 0.1F;
+        bool first = i < bytes / sizeof(float);
+        float v = first ? 0 : (float)(random_unit(random_mix(i)) - 0.5) * 0.1F;
         fwrite(&v, sizeof v, 1, f);
     }
     if (fclose(f) != 0) die(t->heads, "cannot be written");
@@ -222,13 +232,22 @@ static void drain(struct engine *e, int32_t seq, struct text *x)
 }
 
 /* The answer that would make the first guess right: one token too many is accepted. */
-static void plant(const struct test *t, const struct row *rows, size_t n, struct answer *a)
+static void plant(struct test *t, const struct row *rows, size_t n, struct answer *a)
 {
     for (size_t i = 1; t->plant && i < n; i++)
         if (rows[i].parent == 0 && a[0].best != rows[i].token) {
             a[0].best = rows[i].token;
+            t->plants++;
             return;
         }
+}
+
+static void note(struct test *t, const struct text *x)
+{
+    unsigned s;
+    if (!strategy_find(x->words, strlen(x->words), &s) || !x->writer) return;
+    t->seen[s].sent += writer_counts(x->writer)->sent[s];
+    t->seen[s].right += writer_counts(x->writer)->right[s];
 }
 
 static void compare(struct test *t, const struct engine *e, int32_t seq, const struct text *x,
@@ -246,6 +265,7 @@ static void compare(struct test *t, const struct engine *e, int32_t seq, const s
         t->differences += !same;
         return;
     }
+    note(t, x);
     if (same && cache) return;
     t->failures++;
     while (k < x->got_n && k < x->want_n && x->got[k] == x->want[k]) k++;
@@ -519,7 +539,7 @@ static void sessions(struct test *t)
     };
     int32_t want_ids[2 * LONGEST], got_ids[2 * LONGEST];
     size_t n, want_n, finish[4], want_finish[4];
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = t->slice ? 4 : 0; i < sizeof cases / sizeof *cases; i++) {
         if (cases[i].stop) {               /* a piece out of the middle of what plain writes */
             cases[i].stop = NULL;
             in_session(t, "plain", &cases[i], &want, want_ids, &want_n, want_finish);
@@ -601,7 +621,7 @@ static void stopped_reading(struct test *t)
 static void random_prompts(struct test *t)
 {
     uint32_t vocab = stretto_model_inside(t->model)->config.vocab;
-    t->n_prompts = t->few ? 2 : PROMPTS;
+    t->n_prompts = t->slice ? 3 : PROMPTS;
     t->prompts = calloc(t->n_prompts, sizeof *t->prompts);
     for (size_t p = 0; t->prompts && p < t->n_prompts; p++) {
         uint32_t n = 1 + (uint32_t)p * 5;
@@ -658,11 +678,12 @@ static void text_prompts(struct test *t)
     static const char *const texts[] = {
         "List the numbers from one to twelve, one per line, then list them again.",
         "Rewrite this with x renamed to total:\ndef f(x):\n    x = x + 1\n    return x * x\n",
+        "ha ha ha ha ha ha ha ha ha ha ha ha ha ha ha ha ha ha ha ha ha ha ha ha ha ha ha ha",
     };
     t->n_prompts = sizeof texts / sizeof *texts;
     t->prompts = calloc(t->n_prompts, sizeof *t->prompts);
     for (size_t i = 0; t->prompts && i < t->n_prompts; i++)
-        t->prompts[i] = tokenized(t, texts[i], true);
+        t->prompts[i] = tokenized(t, texts[i], i < 2);
 }
 
 static void open_all(struct test *t, void **store)
@@ -696,26 +717,53 @@ static void open_all(struct test *t, void **store)
     calibration_init(&t->calibration);
 }
 
+/* A greedy text with the plant; whether there was a wrong guess to plant on. */
+static bool planted_in(struct test *t, const char *words, size_t prompt)
+{
+    static struct text x;
+    uint64_t plants = t->plants, before = t->differences;
+    set_text(t, &x, "plain", prompt, false);
+    give_sampler(t, &x);
+    plain(t, stretto_engine_inside(t->engine), 0, &x);
+    x.words = words;
+    t->plant = true;
+    write_texts(t, stretto_engine_inside(t->engine), &x, 1, "planted");
+    t->plant = false;
+    drop_text(&x);
+    if (t->plants == plants) return false;
+    if (t->differences > before) return true;
+    t->failures++;
+    printf("FAIL %s: one guess too many of %s was accepted, and nothing noticed\n", t->path, words);
+    return true;
+}
+
+/* In each strategy until a prompt shows it. */
 static void planted(struct test *t)
 {
-    t->plant = true;
-    uint64_t before = t->checks;
-    static struct text x;
-    for (size_t w = 0; w < t->n_words; w++) {
-        set_text(t, &x, "plain", 4 % t->n_prompts, false);
-        give_sampler(t, &x);
-        plain(t, stretto_engine_inside(t->engine), 0, &x);
-        x.words = t->words[w];
-        write_texts(t, stretto_engine_inside(t->engine), &x, 1, "planted");
-        drop_text(&x);
+    unsigned all = 0;
+    for (unsigned s = 0; strategies[s]; s++) {
+        bool noticed = false;
+        for (size_t p = 0; p < t->n_prompts && !noticed; p++)
+            noticed = planted_in(t, strategies[s]->name, (p + 4) % t->n_prompts);
+        t->seen[s].noticed += noticed;
+        all += noticed;
     }
-    t->plant = false;
-    printf("%s: one guess too many accepted: noticed %llu times of %llu\n", t->path,
-           (unsigned long long)t->differences, (unsigned long long)(t->checks - before));
-    if (t->differences < 3) {
-        t->failures++;
-        printf("FAIL %s: the comparison does not notice a planted fault\n", t->path);
+    printf("%s: one guess too many accepted: noticed of %u strategies\n", t->path, all);
+}
+
+/* What no model showed was not tested. A model that drafts for itself alone has no wrong guess to plant on. */
+static bool all_seen(const struct seen *seen, bool drafted)
+{
+    bool good = true;
+    for (unsigned s = 0; strategies[s]; s++) {
+        bool always_right = !drafted && strcmp(strategies[s]->name, "draft") == 0;
+        bool here = seen[s].sent && seen[s].right && (seen[s].noticed || always_right);
+        good &= here;
+        printf("%s%s: %llu guesses sent, %llu of them right, planted fault noticed with %llu models\n",
+               here ? "" : "FAIL ", strategies[s]->name, (unsigned long long)seen[s].sent,
+               (unsigned long long)seen[s].right, (unsigned long long)seen[s].noticed);
     }
+    return good;
 }
 
 static bool run_model(struct test *t, const char *prompts, size_t take)
@@ -753,30 +801,36 @@ int main(int argc, char **argv)
 {
     const char *prompts = NULL, *only = NULL;
     size_t take = SIZE_MAX;
-    struct test proto = { .tokens = 40 };
+    static struct seen seen[DRAFT_SOURCES];
+    struct test proto = { .tokens = 40, .seen = seen };
     bool bad = false;
     int i = 1;
     for (; i < argc && strncmp(argv[i], "--", 2) == 0; i++) {
         if (strcmp(argv[i], "--few") == 0) proto.few = true;
+        else if (strcmp(argv[i], "--slice") == 0) proto.slice = true;
         else if (i + 1 == argc) return 2;
         else if (strcmp(argv[i], "--prompts") == 0) prompts = argv[++i];
         else if (strcmp(argv[i], "--words") == 0) only = argv[++i];
+        else if (strcmp(argv[i], "--threads") == 0) proto.threads = (uint32_t)atoi(argv[++i]);
         else if (strcmp(argv[i], "--tokens") == 0) proto.tokens = (uint32_t)atoi(argv[++i]);
         else if (strcmp(argv[i], "--take") == 0) take = (size_t)atoi(argv[++i]);
         else return 2;
     }
-    proto.threads = proto.few ? 2 : 1;  /* the tiny models would only wait; of sets, two run at once */
+    /* The tiny models would only wait; of sets, two run at once. */
+    if (!proto.threads) proto.threads = proto.few ? 2 : 1;
     proto.few |= prompts != NULL;
     if (only) proto.words[proto.n_words++] = only;
     for (unsigned s = 0; !only && strategies[s]; s++)
         proto.words[proto.n_words++] = strategies[s]->name;
-    for (size_t k = 0; !only && k < sizeof mixtures / sizeof *mixtures; k++)
+    size_t mixed = !prompts && (proto.few || proto.slice) ? FEW_MIXTURES : sizeof mixtures / sizeof *mixtures;
+    for (size_t k = 0; !only && k < mixed; k++)
         proto.words[proto.n_words++] = mixtures[k];
     struct model *other = NULL;        /* the first drafts for the others */
     struct model_open_options mo = { 0 };
     struct error err = { 0 };
     if (!proto.few && i + 1 < argc && model_open(&other, argv[i], &mo, &err) != STRETTO_OK)
         die(argv[i], err.text);
+    bool drafted = other && i + 1 < argc;        /* for others than itself */
     for (; i < argc; i++) {
         FILE *f = fopen(argv[i], "rb");
         if (!f) { printf("skip: there is no %s\n", argv[i]); return 77; }
@@ -790,5 +844,6 @@ int main(int argc, char **argv)
         free(t);
     }
     model_close(other);
+    if (!prompts && !only) bad |= !all_seen(seen, drafted);
     return bad;
 }
