@@ -141,12 +141,23 @@ typedef struct stretto_engine_options {
 } stretto_engine_options;
 #define STRETTO_ENGINE_OPTIONS_INIT { sizeof(stretto_engine_options), 0, 0, 0, 0, NULL, 0, 0 }
 
+/* Layers that keep the same of a text for as long share pages; those that see a window only give back what
+ * stands far behind it. */
+typedef struct stretto_cache_group {
+    const char *kind;                /* "full", "window"                                                   */
+    uint32_t layers, window;         /* window: tokens that a row sees; 0 = all                            */
+    uint64_t token_bytes, bytes;     /* of one token in these layers; of all pages                         */
+} stretto_cache_group;
+enum { STRETTO_CACHE_GROUPS = 8 };
+
 typedef struct stretto_engine_info {
     size_t size;
     uint32_t context, trained_context, sessions, max_rows, threads;
     uint32_t context_cut;            /* 1: less than trained, because more would not fit in memory         */
     uint64_t weight_bytes, buffer_bytes, cache_bytes;   /* the cache is touched as it is used               */
     uint32_t pool_tokens;            /* that all sessions together can hold                                */
+    uint32_t n_groups;               /* of the cache: their bytes are cache_bytes                          */
+    stretto_cache_group groups[STRETTO_CACHE_GROUPS];
 } stretto_engine_info;
 
 /* What an engine would take, before opening it. err as in stretto_model_open. */

@@ -97,14 +97,6 @@ static double peak_rss(bool again)
     return kb * 1024;
 }
 
-/* Bytes of the cache pages that a test writes. */
-static double cache_touched(const struct engine *e, const struct speed_test *t)
-{
-    uint32_t tokens = t->depth + t->prompt + t->generate;
-    return (double)((tokens + PAGE_SLOTS - 1) / PAGE_SLOTS) * t->sequences *
-           (double)engine_about(e)->page;
-}
-
 static json_t *row_json(const struct bench *b, const struct result *r)
 {
     double mean, deviation, ns;
@@ -218,7 +210,7 @@ static int run_test(struct bench *b, struct engine *e, struct result *r)
     double peak = peak_rss(false), mean, deviation, ns;
     if (peak > b->peak_rss) b->peak_rss = peak;
     r->peak_rss = b->peak_rss;
-    r->cache_bytes = cache_touched(e, &r->t);
+    r->cache_bytes = speed_cache_bytes(e, r->t.depth + r->t.prompt + r->t.generate, r->t.sequences);
     /* The probe's own memory is not the program's. */
     double bytes = speed_step_bytes(e, r->t.depth, r->t.sequences);
     r->roof = b->roof;

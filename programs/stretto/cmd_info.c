@@ -176,12 +176,45 @@ static void print_graph(const struct graph *g, double n)
            g->n_nodes, n, n > 1 ? "s" : "", flops, parameters);
 }
 
+/* The cache's layer groups, and what each would take with the whole context of every session. */
+static json_t *cache_groups(const stretto_engine_info *e)
+{
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < e->n_groups; i++) {
+        const stretto_cache_group *g = &e->groups[i];
+        json_array_append_new(list, json_pack("{s:s,s:i,s:i,s:I,s:I,s:I}", "kind", g->kind, "layers",
+                                              (int)g->layers, "window", (int)g->window, "token_bytes",
+                                              (json_int_t)g->token_bytes, "bytes", (json_int_t)g->bytes,
+                                              "whole_bytes",
+                                              (json_int_t)(g->token_bytes * e->pool_tokens)));
+    }
+    return list;
+}
+
+static void print_groups(const json_t *list)
+{
+    size_t i;
+    json_t *g;
+    json_array_foreach(list, i, g) {
+        json_int_t layers = json_integer_value(json_object_get(g, "layers"));
+        json_int_t window = json_integer_value(json_object_get(g, "window"));
+        json_int_t token = json_integer_value(json_object_get(g, "token_bytes"));
+        double mb = (double)json_integer_value(json_object_get(g, "bytes")) / 1e6;
+        double whole = (double)json_integer_value(json_object_get(g, "whole_bytes")) / 1e6;
+        printf("%-16s %lld layer%s, %lld bytes a token, %.1f MB", i ? "" : "cache", (long long)layers,
+               layers > 1 ? "s" : "", (long long)token, mb);
+        if (window) printf(": a window of %lld tokens (%.1f MB for the whole context)", (long long)window, whole);
+        putchar('\n');
+    }
+}
+
 static void print_pairs(json_t *j)
 {
     const char *key;
     json_t *v;
     json_object_foreach(j, key, v) {
         if (strcmp(key, "kernels") == 0) printf("\n%s", json_string_value(v));
+        else if (strcmp(key, "cache_groups") == 0) print_groups(v);
         else if (json_is_string(v)) printf("%-16s %s\n", key, json_string_value(v));
         else {
             char *text = json_dumps(v, JSON_ENCODE_ANY);
@@ -216,6 +249,7 @@ static int info_run(void *options, size_t n, char **operands)
                                 json_integer((json_int_t)ei.buffer_bytes));
             json_object_set_new(model, "engine_cache_bytes",
                                 json_integer((json_int_t)ei.cache_bytes));
+            json_object_set_new(model, "cache_groups", cache_groups(&ei));
         }
         if (o->json) {
             json_object_set_new(all, "model", model);

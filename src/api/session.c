@@ -24,8 +24,11 @@ static stretto_status engine_options_of(const stretto_engine_options *opt, const
     return STRETTO_OK;
 }
 
-static void about(const struct engine_info *i, stretto_engine_info *out)
+_Static_assert((int)STRETTO_CACHE_GROUPS == (int)GRAPH_GROUPS, "every layer group has a place");
+
+static void about(const struct model *m, const struct engine_info *i, stretto_engine_info *out)
 {
+    static const char *const kinds[] = { [GROUP_FULL] = "full", [GROUP_WINDOW] = "window" };
     stretto_engine_info x = {.size = out->size,
                              .context = i->context,
                              .trained_context = i->trained_context,
@@ -36,7 +39,13 @@ static void about(const struct engine_info *i, stretto_engine_info *out)
                              .weight_bytes = i->weights,
                              .buffer_bytes = i->buffers,
                              .cache_bytes = i->pages,
-                             .pool_tokens = i->pool_tokens};
+                             .pool_tokens = i->pool_tokens,
+                             .n_groups = m->graph.n_groups};
+    for (uint32_t k = 0; k < x.n_groups; k++) {
+        const struct layer_group *g = &m->graph.group[k];
+        x.groups[k] = (stretto_cache_group){ kinds[g->kind], g->layers, g->window,
+                                             i->group[k].page / PAGE_SLOTS, i->group[k].pages };
+    }
     memcpy(out, &x, out->size < sizeof x ? out->size : sizeof x);
 }
 
@@ -49,7 +58,7 @@ stretto_status stretto_engine_estimate(const stretto_model *m, const stretto_eng
     struct engine_info i;
     stretto_status s = engine_options_of(opt, m->model, &o, &e);
     if (s == STRETTO_OK) s = engine_plan(m->model, &o, &i, &e);
-    if (s == STRETTO_OK) about(&i, info);
+    if (s == STRETTO_OK) about(m->model, &i, info);
     return say(s, &e, err, err_size);
 }
 
@@ -83,7 +92,7 @@ void stretto_engine_close(stretto_engine *e)
 stretto_status stretto_engine_about(const stretto_engine *e, stretto_engine_info *info)
 {
     if (!e || !info) return STRETTO_E_ARG;
-    about(engine_about(e->engine), info);
+    about(engine_model(e->engine), engine_about(e->engine), info);
     return STRETTO_OK;
 }
 

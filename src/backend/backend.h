@@ -16,13 +16,14 @@
 #ifndef BACKEND_BACKEND_H
 #define BACKEND_BACKEND_H
 #include "base/status.h"
+#include "graph/graph.h"
 #include "tensor/arithmetic.h"
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-struct graph; struct binding; struct step; struct answer; struct weights; struct program;
+struct binding; struct step; struct answer; struct weights; struct program;
 
 enum cache_type { CACHE_F32, CACHE_F16, CACHE_BF16, CACHE_Q8_0, CACHE_Q8_0_Q4_0, CACHE_TYPES };
 /* "f16" and so on; false for another word. */
@@ -54,15 +55,16 @@ struct upload_options {
 struct program_limits {
     uint32_t max_rows;      /* rows of a step                                                */
     uint32_t max_asks;      /* rows that ask                                                 */
-    uint32_t max_pages;     /* pages of the pool                                             */
-    uint32_t max_seq_pages; /* pages of one sequence                                         */
+    uint32_t max_pages[GRAPH_GROUPS]; /* of each layer group's pool                          */
+    uint32_t max_seq_pages; /* of one sequence's page tables                                 */
     enum cache_type cache;
     bool strict;      /* one arithmetic for given and written rows                           */
     unsigned threads; /* of this machine that run it; 0: as many as the device has           */
 };
 
 struct program_bytes { /* what a program needs; pages are touched as they are used       */
-    uint64_t buffers, page, pages;
+    uint64_t buffers, page[GRAPH_GROUPS]; /* a page of each layer group                      */
+    uint64_t pages;    /* all of all groups                                                  */
     unsigned threads;  /* of this machine that would run it                               */
 };
 
@@ -112,12 +114,13 @@ struct backend {
      * what it wants; otherwise (misuse, cancelled) nothing was answered. */
     stretto_status (*run)(struct program *p, const struct step *s, struct answer *const *answers,
                           struct error *err);
-    /* Copies a page's content (fork). */
-    void (*page_copy)(struct program *p, int32_t from, int32_t to);
-    /* Moves the contents of n slots within a sequence's pages (accept), as if one after the other.
+    /* Copies the content of a layer group's page (fork). */
+    void (*page_copy)(struct program *p, uint32_t group, int32_t from, int32_t to);
+    /* Moves the contents of n slots within a sequence's pages of a layer group (accept), as if one after
+     * the other.
      * Both lists ascend and to[i] <= from[i], so no slot is written before it was read; to[j] may be
      * a from[i] before it, which matters to who moves them all at once. */
-    void (*slots_move)(struct program *p, const int32_t *pages, const int32_t *from,
+    void (*slots_move)(struct program *p, uint32_t group, const int32_t *pages, const int32_t *from,
                        const int32_t *to, size_t n);
 
     /* MAY: times of operations from now on, or no more. Reading gives at most cap rows in the order

@@ -129,6 +129,7 @@ static struct reach reach(struct drafter *d, const struct timeline *t, double sp
     while (r.same < have && r.from + r.same + 1 < n &&
            tokens[r.same] == d->mapped[r.from + r.same])
         r.same++;
+    r.same = engine_reach(d->engine, d->seq, r.same);
     uint32_t missed = n - (r.same ? r.from + r.same : 0), most = d->own_context - ROOM;
     if (r.same && n - r.from <= most && (missed <= LEAST_READ || reading(d, missed) <= spend))
         return r;

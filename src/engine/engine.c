@@ -9,16 +9,44 @@ static uint32_t pages_for(uint64_t tokens)
     return (uint32_t)((tokens + PAGE_SLOTS - 1) / PAGE_SLOTS);
 }
 
-/* Step slack: guess rows may stand behind the context's last token. */
-static struct program_limits limits_of(const struct engine_info *i, const struct engine_options *o)
+/* Pages of a layer group. Where tokens keep theirs for ever, those that all sequences share; else what
+ * sequences hold, open and closed ones alike, and a step's rows. */
+static uint32_t pool_of(const struct layer_group *g, const struct engine_info *i, uint32_t seq_pages)
 {
-    uint32_t seq_pages = pages_for(i->context) + 1;
-    uint64_t whole = (uint64_t)seq_pages * i->sequences, pool = pages_for(i->pool_tokens) + i->sequences;
-    if (pool > whole) pool = whole;
-    return (struct program_limits){ .max_rows = i->max_rows, .max_asks = i->max_rows,
-                                    .max_pages = (uint32_t)pool, .max_seq_pages = seq_pages,
-                                    .cache = o->cache, .strict = o->strict,
-                                    .threads = o->threads };
+    uint64_t most = (uint64_t)seq_pages * i->sequences, pool = pages_for(i->pool_tokens) + i->sequences;
+    uint64_t held = 2 * (uint64_t)i->sequences * cache_held(g, seq_pages) + pages_for(i->max_rows) +
+                    i->sequences;
+    if (pool > most) pool = most;
+    return (uint32_t)(g->kind == GROUP_FULL || pool < held ? pool : held);
+}
+
+/* Step slack: guess rows may stand behind the context's last token. */
+static struct program_limits limits_of(const struct graph *g, const struct engine_info *i,
+                                       const struct engine_options *o)
+{
+    struct program_limits l = { .max_rows = i->max_rows, .max_asks = i->max_rows,
+                                .max_seq_pages = pages_for(i->context) + 1, .cache = o->cache,
+                                .strict = o->strict, .threads = o->threads };
+    for (uint32_t k = 0; k < g->n_groups; k++)
+        l.max_pages[k] = pool_of(&g->group[k], i, l.max_seq_pages);
+    return l;
+}
+
+/* Tokens for which so many bytes have room beside what does not grow with them. */
+static uint64_t tokens_in(const struct graph *g, const struct program_limits *l,
+                          const struct program_bytes *b, uint64_t bytes)
+{
+    uint64_t grows = 0, fixed = b->buffers, all = 0;
+    for (uint32_t k = 0; k < g->n_groups; k++) {
+        all += b->page[k];
+        if (g->group[k].kind == GROUP_FULL) grows += b->page[k];
+        else fixed += b->page[k] * l->max_pages[k];
+    }
+    if (!grows) {                      /* none does but for a context that is shorter than a window */
+        grows = all;
+        fixed = b->buffers;
+    }
+    return bytes > fixed ? (bytes - fixed) / grows * PAGE_SLOTS : 0;
 }
 
 static stretto_status plan(const struct model *m, const struct engine_options *o,
@@ -43,11 +71,11 @@ static stretto_status plan(const struct model *m, const struct engine_options *o
     struct program_bytes b;
     uint64_t all = (uint64_t)i->context * i->sequences;
     i->pool_tokens = o->pool_tokens ? o->pool_tokens : all < UINT32_MAX / 2 ? (uint32_t)all : UINT32_MAX / 2;
-    *l = limits_of(i, o);
+    *l = limits_of(&m->graph, i, o);
     TRY(device_plan(m->device, &m->graph, m->weights, l, &b, err));
     uint64_t have = m->device->backend->memory(m->device), spare = have - have / 8;
     if (have && b.buffers + b.pages > spare) {
-        uint64_t tokens = spare > b.buffers ? (spare - b.buffers) / b.page * PAGE_SLOTS : 0;
+        uint64_t tokens = tokens_in(&m->graph, l, &b, spare);
         uint64_t slack = (uint64_t)PAGE_SLOTS * (i->sequences + 1);
         tokens = tokens > slack ? tokens - slack : 0;
         if (o->pool_tokens || tokens < (chosen ? i->context : 512))
@@ -63,13 +91,16 @@ static stretto_status plan(const struct model *m, const struct engine_options *o
             i->context = i->pool_tokens;
             i->context_cut = true;
         }
-        *l = limits_of(i, o);
+        *l = limits_of(&m->graph, i, o);
         TRY(device_plan(m->device, &m->graph, m->weights, l, &b, err));
     }
     i->threads = b.threads;
     i->buffers = b.buffers;
-    i->page = b.page;
     i->pages = b.pages;
+    for (uint32_t k = 0; k < m->graph.n_groups; k++) {
+        i->group[k].page = b.page[k];
+        i->group[k].pages = b.page[k] * l->max_pages[k];
+    }
     return STRETTO_OK;
 }
 
@@ -93,14 +124,13 @@ static void take_all(struct engine *e, struct arena *a, const struct program_lim
 {
     uint32_t n = e->info.max_rows, seqs = e->n_seqs;
     struct sequence *s = arena_take(a, seqs * sizeof *s);
-    cache_plan(&e->cache, a, l->max_pages, l->max_seq_pages, seqs);
+    cache_plan(&e->cache, a, &e->model->graph, l, seqs);
     for (uint32_t i = 0; i < seqs; i++) {
-        struct cache_seq c;
-        cache_seq_plan(&e->cache, &c, i);
         size_t room = (size_t)l->max_seq_pages * PAGE_SLOTS;
         int32_t *tokens = arena_take(a, room * sizeof *tokens);
         uint8_t *given = arena_take(a, room);
-        if (a->base) s[i] = (struct sequence){ .cache = c, .tokens = tokens, .given = given };
+        if (a->base)
+            s[i] = (struct sequence){ .cache = { .number = i }, .tokens = tokens, .given = given };
     }
     e->seqs = s;
     e->sent = arena_take(a, n * sizeof *e->sent);
@@ -115,7 +145,7 @@ static void take_all(struct engine *e, struct arena *a, const struct program_lim
     e->ask_row = arena_take(a, n * sizeof *e->ask_row);
     e->ask_wants = arena_take(a, n);
     e->step_seqs = arena_take(a, seqs * sizeof *e->step_seqs);
-    e->page_at = arena_take(a, seqs * sizeof *e->page_at);
+    e->page_at = arena_take(a, (size_t)seqs * e->cache.n_groups * sizeof *e->page_at);
     e->ask_answer = arena_take(a, n * sizeof *e->ask_answer);
     e->feed = arena_take(a, n * sizeof *e->feed);
     e->feed_answers = arena_take(a, n * sizeof *e->feed_answers);
@@ -230,11 +260,18 @@ static uint32_t reserve(struct engine *e, struct sequence *s, uint32_t n)
 
 uint32_t engine_pages_left(const struct engine *e)
 {
-    uint32_t n = e->cache.n_free;
-    for (uint32_t i = 0; i < e->n_seqs; i++)
-        for (uint32_t p = 0; !e->seqs[i].open && p < e->seqs[i].cache.n_pages; p++)
-            n += e->cache.refs[e->seqs[i].cache.pages[p]] == 1;
-    return n;
+    uint32_t least = UINT32_MAX;
+    for (uint32_t g = 0; g < e->cache.n_groups; g++) {
+        const struct cache_group *x = &e->cache.group[g];
+        uint32_t n = x->n_free;
+        for (const struct sequence *s = e->seqs; s < e->seqs + e->n_seqs; s++) {
+            const int32_t *page = e->cache.tables + cache_table(&e->cache, &s->cache, g);
+            for (uint32_t p = s->cache.first[g]; !s->open && p < s->cache.n_pages; p++)
+                n += x->refs[page[p]] == 1;
+        }
+        if (n < least) least = n;
+    }
+    return least;
 }
 
 uint32_t engine_length(const struct engine *e, int32_t seq) { return e->seqs[seq].cache.n_tokens; }
@@ -326,15 +363,13 @@ static uint32_t check_rows(struct engine *e, const struct row *rows, size_t firs
         if (bad == STRETTO_OK) bad = e->status[i];
     }
     if (!known) return 0;
-    /* What an earlier step guessed and nobody accepted is forgotten. */
-    cache_rewind(&e->cache, &e->seqs[seq].cache, committed);
     touch(e, &e->seqs[seq]);
     uint32_t reach = reserve(e, &e->seqs[seq], committed + ok) - committed;
     if (reach < ok)
         rest = fail(err, STRETTO_E_FULL,
                    "the cache is full: %u more tokens of a sequence of %u do not fit, %u pages of %d "
                    "tokens are free",
-                   ok, committed, e->cache.n_free, PAGE_SLOTS);
+                   ok, committed, cache_free(&e->cache), PAGE_SLOTS);
     if (bad == STRETTO_OK) bad = rest;
     if (e->model->graph.bidirectional && bad != STRETTO_OK) {
         reach = 0;                     /* rows see each other: without one it is another text */
@@ -369,7 +404,7 @@ static void place_rows(struct engine *e, const struct row *rows, size_t first, s
         e->given[at] = rows[i].given;
         e->sent[i] = at;
     }
-    e->page_at[st->n_seqs++] = cache_seq_table(&e->cache, &s->cache);
+    e->page_at[st->n_seqs++] = cache_table(&e->cache, &s->cache, 0);
     s->last_row = (uint32_t)first;
     s->last_rows = (uint32_t)n;
 }
@@ -417,6 +452,10 @@ static stretto_status outcome_of(const struct engine *e, const struct row *rows,
 
 static stretto_status send(struct engine *e, struct step *st, struct error *err)
 {
+    /* The tables of a group stand where those of the first do, all together. */
+    int32_t group = cache_table(&e->cache, &e->seqs[0].cache, 1);
+    for (size_t i = st->n_seqs; i < st->n_seqs * e->cache.n_groups; i++)
+        e->page_at[i] = e->page_at[i - st->n_seqs] + group;
     st->token = e->token;
     st->position = e->position;
     st->seq = e->seq;
@@ -438,6 +477,9 @@ stretto_status engine_step(struct engine *e, const struct row *rows, size_t n,
 {
     stretto_status s = check_call(e, rows, n, answers, err);
     if (s != STRETTO_OK) return all_have(answers, n, s);
+    /* What an earlier step guessed and nobody accepted is forgotten, and its pages are free. */
+    for (uint32_t i = 0; i < e->n_seqs; i++)
+        cache_rewind(&e->cache, &e->seqs[i].cache, e->seqs[i].cache.n_tokens);
     struct step st = { .n_rows = 0 };
     struct error first = { .status = STRETTO_OK };      /* of a row; nobody else's */
     for (size_t i = 0, end; i < n; i = end) {
@@ -480,8 +522,9 @@ uint32_t engine_commit(struct engine *e, int32_t seq, uint32_t n)
     const int32_t *sent = e->sent + s->last_row;
     uint32_t i = 0;
     for (; i < n && i < s->last_rows && sent[i] >= 0; i++) {
-        add_cached(e, s, s->cache.n_tokens++, sent[i]);
+        add_cached(e, s, s->cache.n_tokens + i, sent[i]);
     }
+    cache_commit(&e->cache, &s->cache, i);
     s->last_rows = 0;
     return i;
 }
@@ -524,6 +567,11 @@ stretto_status engine_feed(struct engine *e, int32_t seq, const int32_t *tokens,
     return STRETTO_OK;
 }
 
+uint32_t engine_reach(const struct engine *e, int32_t seq, uint32_t n)
+{
+    return cache_reach(&e->cache, &e->seqs[seq].cache, n);
+}
+
 uint32_t engine_rewind(struct engine *e, int32_t seq, uint32_t n)
 {
     struct sequence *s = &e->seqs[seq];
@@ -563,7 +611,10 @@ stretto_status engine_fork(struct engine *e, int32_t from, int32_t to, uint32_t 
 {
     struct sequence *f = &e->seqs[from], *t = &e->seqs[to];
     engine_rewind(e, to, 0);
-    TRY(cache_fork(&e->cache, &f->cache, &t->cache, n, err));
+    if (n > f->cache.n_tokens)
+        return fail(err, STRETTO_E_ARG, "a fork of %u tokens of a sequence that has %u in its cache", n,
+                    f->cache.n_tokens);
+    TRY(cache_fork(&e->cache, &f->cache, &t->cache, engine_reach(e, from, n), err));
     memcpy(t->tokens, f->tokens, n * sizeof *t->tokens);
     memcpy(t->given, f->given, n);
     t->known = n;
@@ -579,10 +630,11 @@ static uint32_t common(const int32_t *a, const int32_t *b, uint32_t n)
     return k;
 }
 
-/* How much of tokens[0..n) the sequence has in its cache. */
-static uint32_t cached(const struct sequence *s, const int32_t *tokens, uint32_t n)
+/* How much of tokens[0..n) the sequence has in its cache and can go back to. */
+static uint32_t cached(const struct engine *e, const struct sequence *s, const int32_t *tokens, uint32_t n)
 {
-    return common(s->tokens, tokens, n < s->cache.n_tokens ? n : s->cache.n_tokens);
+    uint32_t have = s->cache.n_tokens;
+    return cache_reach(&e->cache, &s->cache, common(s->tokens, tokens, n < have ? n : have));
 }
 
 uint32_t engine_set(struct engine *e, int32_t seq, const int32_t *tokens, uint32_t n, uint32_t most)
@@ -591,10 +643,10 @@ uint32_t engine_set(struct engine *e, int32_t seq, const int32_t *tokens, uint32
     uint32_t same = common(s->tokens, tokens, n < s->known ? n : s->known);
     if (most > n - 1) most = n - 1;
     if (e->model->graph.bidirectional) most = 0;       /* what was computed saw another text */
-    uint32_t best = cached(s, tokens, most);
+    uint32_t best = cached(e, s, tokens, most);
     int32_t from = seq;
     for (uint32_t i = 0; i < e->n_seqs; i++) {
-        uint32_t k = cached(&e->seqs[i], tokens, most);
+        uint32_t k = cached(e, &e->seqs[i], tokens, most);
         /* Another sequence's pages are worth it from a page on: below that the copy costs as much. */
         if (k > best + PAGE_SLOTS) {
             best = k;
@@ -605,7 +657,7 @@ uint32_t engine_set(struct engine *e, int32_t seq, const int32_t *tokens, uint32
     if (same < s->unchanged) s->unchanged = same;
     uint32_t unchanged = s->unchanged;
     if (from != seq && engine_fork(e, from, seq, best, NULL) != STRETTO_OK)
-        best = cached(s, tokens, most);
+        best = cached(e, s, tokens, most);
     s->unchanged = unchanged;
     cache_rewind(&e->cache, &s->cache, best);
     memmove(s->tokens, tokens, n * sizeof *s->tokens);

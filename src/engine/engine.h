@@ -9,7 +9,11 @@
  * guess tree); what is not committed is forgotten with the next step.
  *
  * Sequences share a pool of pages. A closed sequence keeps its pages until somebody needs them, the
- * least recently used first; a text that begins like one of them takes over what they share. */
+ * least recently used first; a text that begins like one of them takes over what they share.
+ *
+ * Where layers see a window only, what stands far behind it is given back, and a sequence can go back by
+ * WINDOW_KEPT tokens (cache.h). Further back the timeline keeps its tokens and the cache has none of them;
+ * they are read again, each in its role, so answers have the same bits. */
 #ifndef ENGINE_ENGINE_H
 #define ENGINE_ENGINE_H
 #include "cache/cache.h"
@@ -30,7 +34,8 @@ struct engine_options {
 
 struct engine_info {
     uint32_t context, trained_context, sequences, max_rows, threads, pool_tokens;
-    uint64_t weights, buffers, page, pages; /* bytes; a page holds 64 tokens                    */
+    uint64_t weights, buffers, pages;       /* bytes; pages: of all layer groups                */
+    struct { uint64_t page, pages; } group[GRAPH_GROUPS]; /* bytes; a page holds 64 tokens      */
     bool context_cut; /* the context is what fits in memory, less than trained         */
 };
 
@@ -115,13 +120,18 @@ uint32_t engine_set(struct engine *e, int32_t seq, const int32_t *tokens, uint32
 void engine_role(struct engine *e, int32_t seq, uint32_t at, bool given);
 /* One more token at the end: a written one. */
 void engine_push(struct engine *e, int32_t seq, int32_t token);
-/* The timeline keeps its first n tokens; returns how many of them are in the cache. */
+/* Whether the cache can go back to the first n tokens: n (the length, if that is less), or 0 where a layer
+ * group has given back what a row behind them would see (cache.h). */
+uint32_t engine_reach(const struct engine *e, int32_t seq, uint32_t n);
+/* The timeline keeps its first n tokens; returns how many of them are in the cache: engine_reach. The
+ * others are read again when a request runs on the sequence. */
 uint32_t engine_rewind(struct engine *e, int32_t seq, uint32_t n);
 /* The cache keeps the first n tokens at most; the timeline stays. */
 void engine_forget(struct engine *e, int32_t seq, uint32_t n);
 /* How many tokens at the front nobody has changed since this was last asked. */
 uint32_t engine_unchanged(struct engine *e, int32_t seq);
-/* `to` is now the first n tokens of `from`, which are in its cache. */
+/* `to` is now the first n tokens of `from`, which are in its cache; they are in the cache of `to` as far as
+ * `from` reaches (engine_reach). */
 stretto_status engine_fork(struct engine *e, int32_t from, int32_t to, uint32_t n,
                            struct error *err);
 #endif

@@ -37,7 +37,7 @@ struct engine {
     int32_t *token, *position, *seq, *slot, *parent, *ask_row;
     uint8_t *given, *ask_wants;
     struct step_seq *step_seqs;      /* [sequences] */
-    int32_t *page_at;                /* [sequences] */
+    int32_t *page_at;                /* [layer groups][sequences] */
     struct answer **ask_answer;      /* [max_rows] by ask */
     int32_t *path;                   /* [max_rows] slots of a path that is accepted */
     struct row *feed;                /* [max_rows] */

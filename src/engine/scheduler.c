@@ -172,7 +172,7 @@ static bool has_pages(const struct engine *e, const struct slot *s, uint32_t roo
 {
     uint32_t n = unread(e, s) < room ? unread(e, s) : room, at = engine_length(e, s->r.seq);
     uint32_t need = (at + n + PAGE_SLOTS - 1) / PAGE_SLOTS - (at + PAGE_SLOTS - 1) / PAGE_SLOTS;
-    return !older || !need || need + older <= e->cache.n_free ||
+    return !older || !need || need + older <= cache_free(&e->cache) ||
            need + older <= engine_pages_left(e);
 }
 
@@ -363,7 +363,7 @@ static void make_room(struct turn *t)
     hungry->event.done = true;
     fail(&hungry->event.error, STRETTO_E_FULL,
          "the cache holds %u tokens for all sequences and this text needs %u; open the engine with a "
-         "larger pool, or close other sequences", e->cache.max_pages * PAGE_SLOTS, known(e, hungry) + 1);
+         "larger pool, or close other sequences", cache_pages(&e->cache) * PAGE_SLOTS, known(e, hungry) + 1);
 }
 
 /* ---- the turn -------------------------------------------------------------------------------- */

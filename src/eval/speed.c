@@ -121,6 +121,20 @@ double speed_roof_seconds(const struct speed_roof *r, const struct op_time *op)
     return reading > adding ? reading : adding;
 }
 
+double speed_cache_bytes(const struct engine *e, uint32_t tokens, uint32_t sequences)
+{
+    const struct engine_info *i = engine_about(e);
+    const struct graph *g = &engine_model(e)->graph;
+    uint32_t all = (tokens + PAGE_SLOTS - 1) / PAGE_SLOTS, ahead = (i->max_rows + PAGE_SLOTS - 1) / PAGE_SLOTS;
+    double bytes = 0;
+    for (uint32_t k = 0; k < g->n_groups; k++) {
+        double pages = (double)cache_held(&g->group[k], all) * sequences + ahead;
+        if (pages > (double)all * sequences) pages = (double)all * sequences;
+        bytes += pages * (double)i->group[k].page;
+    }
+    return bytes;
+}
+
 double speed_step_bytes(const struct engine *e, uint32_t depth, uint32_t sequences)
 {
     const struct model *m = engine_model(e);
@@ -132,11 +146,9 @@ double speed_step_bytes(const struct engine *e, uint32_t depth, uint32_t sequenc
         if (!lookup || (m->config.tied && strcmp(t->name, "token_embd.weight") == 0))
             bytes += (double)t->bytes;
     }
-    double slot = (double)engine_about(e)->page / PAGE_SLOTS / m->graph.layers, slots = 0;
-    for (size_t i = 0; i < m->graph.n_nodes; i++) {
-        const struct graph_node *n = &m->graph.nodes[i];
-        uint32_t window = n->op == OP_ATTENTION ? n->attention.window : 0;
-        if (n->op == OP_ATTENTION) slots += window && window < depth ? window : depth;
+    for (uint32_t i = 0; i < m->graph.n_groups; i++) {
+        uint32_t window = m->graph.group[i].window, sees = window && window < depth ? window : depth;
+        bytes += (double)engine_about(e)->group[i].page / PAGE_SLOTS * sees * sequences;
     }
-    return bytes + slot * slots * sequences;
+    return bytes;
 }

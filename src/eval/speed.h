@@ -39,6 +39,8 @@ stretto_status speed_roof_macs(const struct model *m, unsigned threads, struct s
 /* Seconds that a machine at its roof would take for so many bytes and multiply-adds. */
 double speed_roof_seconds(const struct speed_roof *r, const struct op_time *op);
 
+/* Bytes of the cache pages that so many sequences of so many tokens write. */
+double speed_cache_bytes(const struct engine *e, uint32_t tokens, uint32_t sequences);
 /* Bytes of the file's tensors and of the cache that one step with a written token must read at this
  * depth; every sequence has a cache of its own. */
 double speed_step_bytes(const struct engine *e, uint32_t depth, uint32_t sequences);

@@ -135,6 +135,21 @@ int32_t graph_rope(struct graph_builder *b, int32_t x, enum rope_style style, ui
     return node(b, n, v->rows, v->width);
 }
 
+/* The group of layers that keep keys and values of this shape for as long; a new one where there is none. */
+static struct layer_group *group_for(struct graph_builder *b, uint32_t kv_heads, uint32_t head_dim,
+                                     uint32_t window)
+{
+    struct graph *g = b->g;
+    for (uint32_t i = 0; i < g->n_groups; i++) {
+        struct layer_group *x = &g->group[i];
+        if (x->kv_heads == kv_heads && x->head_dim == head_dim && x->window == window) return x;
+    }
+    if (g->n_groups == GRAPH_GROUPS) return NULL;
+    g->group[g->n_groups] = (struct layer_group){ window ? GROUP_WINDOW : GROUP_FULL, 0, kv_heads, head_dim,
+                                                  window };
+    return &g->group[g->n_groups++];
+}
+
 int32_t graph_attention(struct graph_builder *b, int32_t q, int32_t k, int32_t v, uint32_t heads,
                         uint32_t kv_heads, uint32_t head_dim, uint32_t window, float scale,
                         float softcap, bool causal)
@@ -144,15 +159,17 @@ int32_t graph_attention(struct graph_builder *b, int32_t q, int32_t k, int32_t v
     if (!kv_heads || heads % kv_heads || vq->width != heads * head_dim
         || vk->width != kv_heads * head_dim || vv->width != kv_heads * head_dim)
         return refuse(b, STRETTO_E_FORMAT, "attention heads do not fit the tensors");
-    if (kv_heads != b->g->kv_heads || head_dim != b->g->kv_head_dim)
-        return refuse(b, STRETTO_E_FORMAT, "attention heads do not fit the cache");
     if (window && !causal)
         return refuse(b, STRETTO_E_UNSUP, "a window of rows that see each other is not supported");
     if (vq->rows != ROWS_ALL || vk->rows != ROWS_ALL || vv->rows != ROWS_ALL)
         return refuse(b, STRETTO_E_FORMAT, "attention needs all rows, not those that ask alone");
+    struct layer_group *group = group_for(b, kv_heads, head_dim, window);
+    if (!group)
+        return refuse(b, STRETTO_E_UNSUP, "the layers keep keys and values in more than 8 different ways");
     struct graph_node n = { .op = OP_ATTENTION, .in = LINKS(b, q, k, v),
-                            .attention = { heads, kv_heads, head_dim, window, scale, softcap,
-                                           causal } };
+                            .attention = { heads, kv_heads, head_dim, window,
+                                           (uint32_t)(group - b->g->group), group->layers++, scale,
+                                           softcap, causal } };
     return node(b, n, ROWS_ALL, vq->width);
 }
 

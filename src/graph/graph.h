@@ -34,7 +34,7 @@ enum rope_style { ROPE_PAIRS, ROPE_HALVES };
 /* EMBED_VECTOR: no table, every row brings its vector (step.h). */
 enum embed_index { EMBED_TOKEN, EMBED_POSITION, EMBED_FIRST_ROW, EMBED_VECTOR };
 
-enum { GRAPH_NAME = 64, GRAPH_NONE = -1, ROPE_TABLES = 2, ROPE_MAX_HALF = 256 };
+enum { GRAPH_NAME = 64, GRAPH_NONE = -1, ROPE_TABLES = 2, ROPE_MAX_HALF = 256, GRAPH_GROUPS = 8 };
 
 /* How angles follow positions: angle(i, pos) = pos * base^(-2i/n_rot) * factor[i], cosines and
  * sines times `magnitude`. Scalings (linear, llama3, YaRN arXiv 2309.00071) are folded into factor
@@ -45,6 +45,17 @@ struct rope_table {
     float factor[ROPE_MAX_HALF];
     float magnitude;
 };
+
+/* What layers keep of a sequence, and for how long: the reclaim rule. A state of fixed size, or one
+ * latent vector a token, would be further kinds, with sizes of their own beside these. */
+enum group_kind {
+    GROUP_FULL,    /* keys and values of every token                                           */
+    GROUP_WINDOW   /* of the last `window` tokens: what stands behind is given back             */
+};
+
+/* A layer group: layers that keep the same for as long. It has pages, a pool of them and page tables of
+ * its own (cache/cache.h), so groups may differ in sizes. */
+struct layer_group { enum group_kind kind; uint32_t layers, kv_heads, head_dim, window; };
 
 struct graph_param {
     char name[GRAPH_NAME];
@@ -61,7 +72,7 @@ struct graph_node {
     struct graph_span in;    /* values: read them with node_in                             */
     struct graph_span param; /* parameters, weight or table first, then bias: node_param   */
     int32_t out;             /* value                                                      */
-    int32_t layer;           /* for people and for the cache; -1 outside the layers        */
+    int32_t layer;           /* for people; -1 outside the layers                          */
     union {
         enum embed_index embed;
         struct {
@@ -72,6 +83,7 @@ struct graph_node {
         struct { enum rope_style style; uint32_t heads, head_dim, table; } rope;
         struct {
             uint32_t heads, kv_heads, head_dim, window; /* window 0: all before it */
+            uint32_t group, member; /* its layer group, and which of that group's layers it is */
             float scale, softcap;
             bool causal;
         } attention;
@@ -89,7 +101,9 @@ struct graph {
     struct rope_table rope[ROPE_TABLES];
     size_t n_rope;
     int32_t hidden, logits; /* the answers; logits GRAPH_NONE for encoders                    */
-    uint32_t layers, kv_heads, kv_head_dim; /* the cache's shape */
+    uint32_t layers;        /* of the model                                               */
+    struct layer_group group[GRAPH_GROUPS]; /* in the order of their first layers         */
+    uint32_t n_groups;
     bool bidirectional; /* rows of a sequence see each other                              */
 };
 
@@ -112,7 +126,7 @@ static inline int32_t node_param(const struct graph *g, const struct graph_node 
  * builder, so a builder may run to its end and look once. */
 struct graph_builder { struct graph *g; struct error *err; stretto_status status; int32_t layer; };
 
-/* Before the first node, g has the cache's shape and the rope tables that its nodes are held to. */
+/* Before the first node, g has the rope tables that its nodes are held to. */
 
 int32_t graph_embed(struct graph_builder *b, const char *param, uint32_t rows, uint32_t width,
                     enum embed_index index);
@@ -125,6 +139,7 @@ int32_t graph_norm(struct graph_builder *b, int32_t x, enum norm_kind kind, floa
                    uint32_t head_dim, const char *weight, const char *bias);
 int32_t graph_rope(struct graph_builder *b, int32_t x, enum rope_style style, uint32_t heads,
                    uint32_t head_dim, uint32_t table);
+/* Joins the layer group that keeps the same, or founds it. */
 int32_t graph_attention(struct graph_builder *b, int32_t q, int32_t k, int32_t v, uint32_t heads,
                         uint32_t kv_heads, uint32_t head_dim, uint32_t window, float scale,
                         float softcap, bool causal);

@@ -216,8 +216,7 @@ static stretto_status check_closed(const struct graph *g, const struct family *f
 stretto_status graph_build(struct graph *g, const struct family *f, const struct config *c,
                            const struct source *s, struct error *err)
 {
-    *g = (struct graph){ .layers = c->layers, .kv_heads = c->kv_heads, .kv_head_dim = c->head_dim,
-                         .bidirectional = f->bidirectional };
+    *g = (struct graph){ .layers = c->layers, .bidirectional = f->bidirectional };
     struct build x = { .b = { .g = g, .err = err, .layer = -1 }, .f = f, .c = c, .s = s };
     TRY(read_rope_tables(g, c, s, err));
     int32_t h = embed(&x);

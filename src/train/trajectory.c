@@ -103,6 +103,14 @@ stretto_status trajectory_answers(struct engine *e, const struct trajectory_how 
     return s;
 }
 
+/* `to` becomes the first n tokens of `from`; what its cache could not take over is read. */
+static stretto_status fork_text(struct engine *e, int32_t from, int32_t to, uint32_t n, struct error *err)
+{
+    TRY(engine_fork(e, from, to, n, err));
+    if (engine_length(e, to) == n) return STRETTO_OK;
+    return request_run(e, &(struct request){ .seq = to }, err);
+}
+
 /* What the last state still has wrong goes behind it. */
 static void note(struct trajectory_block *b, const struct trajectory_how *how,
                  const struct trajectory_answer *a)
@@ -167,7 +175,7 @@ stretto_status trajectory_blocks(struct engine *e, const struct trajectory_how *
             for (uint32_t i = 0; i < b->n; i++)
                 b->state[i] = trajectory_guess(a, how->seed, b->at + i);
             note(b, how, a);
-            s = engine_fork(e, seq, from + (int32_t)f, a->n_prompt + b->at, err);
+            s = fork_text(e, seq, from + (int32_t)f, a->n_prompt + b->at, err);
         }
         while (s == STRETTO_OK && moved) {
             if ((s = cancelled(how, err)) == STRETTO_OK)

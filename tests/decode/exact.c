@@ -107,7 +107,7 @@ static int32_t first_token(const struct test *t, struct engine *e, int32_t seq, 
     uint32_t have = engine_length(e, seq);
     if (have >= x->prompt.n) have = x->prompt.n - 1;
     if (memcmp(engine_tokens(e, seq), x->prompt.ids, have * sizeof token) != 0) have = 0;
-    engine_rewind(e, seq, have);
+    have = engine_rewind(e, seq, have);
     ok(t, engine_feed(e, seq, x->prompt.ids + have, x->prompt.n - have, WANT_LOGITS,
                       &(struct answer){ .logits = logits }, &err), &err);
     ok(t, sampler_pick(&x->sampler, logits, x->prompt.ids, x->prompt.n, &token, &err), &err);

@@ -130,6 +130,28 @@ def named(stretto):
     check(not untested, f"without a model in tools/oracle/families.py: {untested}")
 
 
+def layer_groups(stretto, golden, name, every):
+    """What `info` says of the cache: every `every`-th layer keeps all tokens, the others a window's."""
+    folder = os.path.join(golden, name)
+    with open(os.path.join(folder, "hf", "config.json")) as f:
+        cfg = json.load(f)
+    rc, out, err = call([stretto, "info", "-m", os.path.join(folder, "model.gguf"), "-c", "32768", "--json"])
+    check(rc == 0, f"{name} info: exit code {rc}: {err}")
+    info = json.loads(out)["model"]
+    token = cfg["num_key_value_heads"] * cfg.get("head_dim", cfg["hidden_size"] // cfg["num_attention_heads"]) * 2 * 2
+    full = cfg["num_hidden_layers"] // every
+    want = {"full": (full, 0), "window": (cfg["num_hidden_layers"] - full, cfg.get("sliding_window"))}
+    got = {g["kind"]: (g["layers"], g["window"]) for g in info["cache_groups"]}
+    check(got == {k: v for k, v in want.items() if v[0]}, f"{name} info: layer groups {got}, expected {want}")
+    for g in info["cache_groups"]:
+        check(g["token_bytes"] == g["layers"] * token, f"{name} info: {g}, expected {token} bytes a token and layer")
+    taken = info["engine_cache_bytes"]
+    check(taken == sum(g["bytes"] for g in info["cache_groups"]), f"{name} info: groups do not add up to {taken}")
+    share = taken / (token * cfg["num_hidden_layers"] * (32768 + 64))
+    most = full / cfg["num_hidden_layers"] + (1 - full / cfg["num_hidden_layers"]) / 16
+    check(share <= most, f"{name} info: the cache takes {share:.3f} of what all layers would, expected {most:.3f}")
+
+
 def first_vector(value):
     """The first list of numbers in what `embed --json` prints."""
     if isinstance(value, list) and value and isinstance(value[0], (int, float)):
@@ -156,6 +178,8 @@ def main():
         index = json.load(f)
     models = {m["name"]: m for m in index["models"]}
     named(stretto)
+    for name, every in (("llama", 1), ("gemma2", 2), ("gemma3", 6), ("olmo3", 4)):
+        layer_groups(stretto, golden, name, every)
     for name in families.first_models(lambda cfg: cfg["model_type"]):
         if not names or name in names:
             planted(golden, models[name])

@@ -6,19 +6,21 @@
  * For every cache type: chunks of many sizes, steps shared with other sequences, forks, rewinds, reused
  * prefixes and guess trees, with several threads. What is compared with is the plainest schedule of the
  * same roles: one row at a time, one thread. Rows are given up to a point and written behind it; with
- * `strict` that makes no difference either. --few takes a slice of each that also runs under the
+ * `strict` that makes no difference either. Models with windows do it again with a text whose front they
+ * give back, and go back behind that. --few takes a slice of each that also runs under the
  * sanitizers, --thorough every combination with threads and roles.
  *
  * Then faults are planted that the same comparison must notice: in the linear kernels of every type of
  * weight that the model has, for given and for written rows, and in the attention of every cache type. */
 #include "backend/cpu/cpu.h"
-#include "engine/engine.h"
+#include "engine/scheduler.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { N = 140, SPLIT = 75, SEQS = 4, CONTEXT = 200, TREE = 8, TAIL = 20 };
+enum { LONG = 680, LONG_SPLIT = 420, LONG_CONTEXT = 2000, LONG_ROWS = 256 }; /* see windows */
 enum { MIXED = -1 }; /* in place of a number of given rows: every third row is written */
 enum amount { FEW, USUAL, THOROUGH };
 
@@ -30,8 +32,9 @@ struct test {
     uint8_t wants;
     bool encoder, strict, expect_difference;
     enum amount amount;
-    int32_t token[N];
-    float *want, *got;     /* [N][width]                                           */
+    uint32_t context, max_rows;
+    int32_t token[LONG];
+    float *want, *got;     /* [LONG][width]                                        */
     enum cache_type cache;
     unsigned threads;
     int given;             /* rows before this one are given, later ones written   */
@@ -59,8 +62,8 @@ static bool is_given(const struct test *t, int i)
 static void open_engine(struct test *t)
 {
     struct error err = { 0 };
-    struct engine_options o = { .threads = t->threads, .context = CONTEXT, .sequences = SEQS,
-                                .max_rows = CONTEXT * SEQS, .cache = t->cache, .strict = t->strict };
+    struct engine_options o = { .threads = t->threads, .context = t->context, .sequences = SEQS,
+                                .max_rows = t->max_rows, .cache = t->cache, .strict = t->strict };
     engine_close(t->engine);
     t->engine = NULL;
     if (engine_open(&t->engine, t->model, &o, &err) != STRETTO_OK) die(t->path, &err);
@@ -71,7 +74,7 @@ static void open_engine(struct test *t)
 static void begin(struct test *t)
 {
     for (int32_t seq = 0; seq < SEQS; seq++) engine_rewind(t->engine, seq, 0);
-    memset(t->got, 0xff, (size_t)N * t->width * sizeof *t->got);
+    memset(t->got, 0xff, (size_t)LONG * t->width * sizeof *t->got);
 }
 
 /* Answers of the rows that want one go to consecutive places. */
@@ -92,7 +95,7 @@ static void fork(const struct test *t, int32_t from, int32_t to, int n)
 /* Rows [from, to) of our tokens into `seq`, at most `chunk` a step; answers to their places. */
 static void feed(const struct test *t, int32_t seq, int from, int to, int chunk, float *out)
 {
-    struct row r[N];
+    struct row r[LONG];
     for (int at = from; at < to;) {
         int n = to - at < chunk ? to - at : chunk;
         for (int i = 0; i < n; i++)
@@ -230,14 +233,14 @@ static void reuse(struct test *t)
 
 /* Written rows in a guess tree: behind each true row two wrong ones and a wrong child. The wrong ones of
  * some are asked for their answers too. */
-static void trees(struct test *t)
+static void trees(struct test *t, int end)
 {
     struct row r[TREE * 4];
     int32_t path[TREE];
     begin(t);
     feed(t, 0, 0, t->given, 64, t->got);
-    for (int at = t->given; at < N;) {
-        int n = N - at < TREE ? N - at : TREE, k = 0, last = ROW_COMMITTED;
+    for (int at = t->given; at < end;) {
+        int n = end - at < TREE ? end - at : TREE, k = 0, last = ROW_COMMITTED;
         for (int i = 0; i < n; i++) {
             int parent = last, wrong = k;
             r[k++] = (struct row){ 0, other_token(t, 1, at + i), parent, 0, 0 };
@@ -250,7 +253,7 @@ static void trees(struct test *t)
         engine_accept(t->engine, 0, path, (uint32_t)n);
         at += n;
     }
-    compare(t, 0, N, "trees of", TREE);
+    compare(t, 0, end, "trees of", TREE);
 }
 
 /* One tree from the committed end: parent[] counts rows of the tree, so that siblings, chains that
@@ -331,6 +334,85 @@ static void whole_texts(struct test *t)
         if (!s && t->threads == 1) memcpy(t->want, t->got, (size_t)N * t->width * sizeof *t->want);
         if (!t->expect_difference || s) compare(t, 0, N, "whole texts, sequences before", before[s]);
     }
+}
+
+/* ---- windows: a text whose front is given back --------------------------------------------------- */
+
+/* Tokens that a sequence which has had LONG of them still has, after going back to `cut`. */
+static void check_reach(struct test *t, int32_t seq, int cut, const char *what)
+{
+    int have = (int)engine_length(t->engine, seq);
+    t->checks++;
+    if (have == cut || (have == 0 && cut + WINDOW_KEPT < LONG)) return;
+    t->failures++;
+    printf("FAIL %s: %s %d, and %d tokens are left\n", t->path, what, cut, have);
+}
+
+/* Back to `cut` in one sequence, a fork there, and a text that begins alike; all go on to the end. */
+static void back_to(struct test *t, int cut)
+{
+    begin(t);
+    feed(t, 1, 0, LONG, 64, t->got);
+    fork(t, 1, 0, cut);
+    check_reach(t, 0, cut, "forked far back at");
+    engine_rewind(t->engine, 1, (uint32_t)cut);
+    check_reach(t, 1, cut, "rewound far back to");
+    for (int32_t seq = 0; seq < 2; seq++) {
+        int have = (int)engine_length(t->engine, seq);
+        memset(t->got, 0xff, (size_t)LONG * t->width * sizeof *t->got);
+        feed(t, seq, have, LONG, seq ? 50 : 9, t->got);
+        compare(t, have, LONG, seq ? "rewound far back to" : "forked far back at", cut);
+    }
+    int had = (int)engine_set(t->engine, 2, t->token, (uint32_t)cut + 1, LONG);
+    feed(t, 2, had, LONG, 33, t->got);
+    compare(t, had, LONG, "a prefix taken over far back, tokens", cut);
+}
+
+/* What the timeline has and the cache has not is read by a request, each token in its role. */
+static void read_again(struct test *t, int cut)
+{
+    static struct answer places[LONG];
+    struct error err = { 0 };
+    begin(t);
+    feed(t, 0, 0, LONG, 40, t->got);
+    int have = (int)engine_rewind(t->engine, 0, (uint32_t)cut);
+    memset(t->got, 0xff, (size_t)LONG * t->width * sizeof *t->got);
+    for (int i = have; i < LONG; i++) places[i - have].logits = t->got + (size_t)i * t->width;
+    struct request r = { .seq = 0, .wants = t->wants, .first = (uint32_t)have, .room = LONG,
+                         .places = places };
+    if (request_run(t->engine, &r, &err) != STRETTO_OK) die(t->path, &err);
+    compare(t, have, cut, "read again up to", cut);
+}
+
+/* Across many pages, and borders of pages and windows. */
+static void windows(struct test *t)
+{
+    static const int sizes[] = { 65, 7, LONG_ROWS, 1, 64 }, cuts[] = { 300, LONG - 200, 20, LONG - 1, 380, 64 };
+    int few = t->amount == FEW;
+    t->context = LONG_CONTEXT;
+    t->max_rows = LONG_ROWS;
+    t->given = LONG_SPLIT;
+    t->threads = 2;
+    baseline(t, LONG);
+    open_engine(t);
+    for (int i = 0; i < (few ? 1 : 5); i++) {
+        begin(t);
+        feed_other(t, 3, 90);
+        feed(t, i % 3, 0, LONG, sizes[i], t->got);
+        compare(t, 0, LONG, "a long text in chunks of", sizes[i]);
+    }
+    trees(t, LONG);
+    for (int i = 0; i < (few ? 2 : 6); i++) back_to(t, cuts[i]);
+    read_again(t, 350);
+    t->context = CONTEXT;
+    t->max_rows = CONTEXT * SEQS;
+}
+
+static bool has_windows(const struct test *t)
+{
+    for (uint32_t g = 0; g < t->model->graph.n_groups; g++)
+        if (t->model->graph.group[g].kind == GROUP_WINDOW) return true;
+    return false;
 }
 
 /* ---- planted faults ------------------------------------------------------------------------------ */
@@ -427,7 +509,7 @@ static void schedules(struct test *t)
     bool rest = t->amount != FEW || t->cache == CACHE_F16 || t->cache == CACHE_TYPES - 1;
     open_engine(t);
     chunks(t, sizes, t->amount == FEW ? 3 : 11);
-    if (t->given != MIXED && t->given < N) trees(t);
+    if (t->given != MIXED && t->given < N) trees(t, N);
     if (!rest) return;
     neighbours(t);
     forks(t);
@@ -472,21 +554,23 @@ static void all_schedules(struct test *t)
         if (t->given != MIXED && t->given < N && (t->amount != FEW || t->cache == CACHE_F16)) shapes(t);
     }
     if (t->amount == THOROUGH || t->cache == CACHE_F16) strict_roles(t);
+    if (has_windows(t) && (t->amount != FEW || t->cache == CACHE_F16)) windows(t);
 }
 
 static int run_model(const char *path, enum amount amount)
 {
     struct error err = { 0 };
-    struct test t = { .path = path, .amount = amount, .threads = 1 };
+    struct test t = { .path = path, .amount = amount, .threads = 1, .context = CONTEXT,
+                      .max_rows = CONTEXT * SEQS };
     struct model_open_options o = { .threads = 1, .level = getenv("STRETTO_CPU") };
     if (model_open(&t.model, path, &o, &err) != STRETTO_OK) die(path, &err);
     t.encoder = t.model->graph.logits == GRAPH_NONE;
     t.width = t.encoder ? t.model->config.width : t.model->config.vocab;
     t.wants = t.encoder ? WANT_HIDDEN : WANT_LOGITS;
-    t.want = calloc((size_t)N * t.width, sizeof *t.want);
-    t.got = calloc((size_t)N * t.width, sizeof *t.got);
+    t.want = calloc((size_t)LONG * t.width, sizeof *t.want);
+    t.got = calloc((size_t)LONG * t.width, sizeof *t.got);
     if (!t.want || !t.got) return 1;
-    for (int i = 0; i < N; i++) t.token[i] = other_token(&t, 9, i);
+    for (int i = 0; i < LONG; i++) t.token[i] = other_token(&t, 9, i);
     for (t.cache = 0; t.cache < CACHE_TYPES; t.cache++) {
         if (!t.encoder) all_schedules(&t);
         for (t.threads = 1; t.encoder && t.threads <= 4; t.threads *= 2) whole_texts(&t);

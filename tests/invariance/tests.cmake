@@ -15,8 +15,10 @@ invariance_test(invariance.slice.ref full --few ${some})
 set_tests_properties(invariance.slice.ref PROPERTIES ENVIRONMENT STRETTO_CPU=ref)
 invariance_test(invariance.slice.avx2 full --few ${some})
 set_tests_properties(invariance.slice.avx2 PROPERTIES ENVIRONMENT STRETTO_CPU=avx2)
-# A model of each architecture and kind of matrix; golden.make lists them.
-add_test(NAME invariance COMMAND sh -c "exec \"$0\" $(cat ${CMAKE_BINARY_DIR}/golden/invariance.txt || echo golden)"
+# A model of each architecture and kind of matrix; golden.make lists them. And windows in all layers, or in
+# most of them.
+add_test(NAME invariance COMMAND sh -c "exec \"$0\" $(cat ${CMAKE_BINARY_DIR}/golden/invariance.txt || echo golden) \
+  ${CMAKE_BINARY_DIR}/golden/olmo3/model.gguf ${CMAKE_BINARY_DIR}/golden/phi3-biased/model.gguf"
   $<TARGET_FILE:invariance>)
 set_tests_properties(invariance PROPERTIES LABELS full SKIP_RETURN_CODE 77 TIMEOUT 1800)
 invariance_test(invariance.thorough full --thorough ${CMAKE_BINARY_DIR}/golden/llama/model.gguf

@@ -33,7 +33,7 @@ attn_block_fn *attention_given(const struct program *p, size_t head_dim)
 /* Queries of a tile. A kernel for prompts takes a page apart once a tile. */
 static size_t queries_at_once(const struct program *p)
 {
-    return attention_given(p, p->g->kv_head_dim) ? TILE_GIVEN : TILE_QUERIES;
+    return attention_given(p, p->head_dim) ? TILE_GIVEN : TILE_QUERIES;
 }
 
 /* Query heads that share a K/V head, at most: layers may differ. */
@@ -50,7 +50,7 @@ static uint32_t group_of(const struct graph *g)
 
 struct scratch *attention_scratch(struct arena *a, const struct program *p)
 {
-    size_t n = queries_at_once(p), hd = p->g->kv_head_dim;
+    size_t n = queries_at_once(p), hd = p->head_dim;
     if (n < group_of(p->g)) n = group_of(p->g);
     struct scratch s = { .queries = n }, *out = arena_take(a, sizeof s);
     s.q = arena_take(a, n * hd * sizeof(float));
@@ -78,15 +78,22 @@ struct scratch *attention_scratch(struct arena *a, const struct program *p)
 
 float *scratch_logits(struct scratch *s) { return s->logits; }
 
-void *page_k(const struct program *p, int32_t page, int32_t layer, uint32_t head)
+void *page_head(const struct program *p, uint32_t group, int32_t page, uint32_t member, uint32_t head)
 {
-    return p->pages + (size_t)page * p->page_bytes
-        + ((size_t)layer * p->g->kv_heads + head) * p->head_bytes;
+    const struct page_pool *x = &p->pool[group];
+    return x->pages + (size_t)page * x->page_bytes
+        + ((size_t)member * p->g->group[group].kv_heads + head) * x->head_bytes;
 }
 
-void *page_v(const struct program *p, int32_t page, int32_t layer, uint32_t head)
+void *page_k(const struct program *p, const struct graph_node *n, size_t seq, int32_t b, uint32_t head)
 {
-    return (unsigned char *)page_k(p, page, layer, head) + p->k_bytes;
+    uint32_t group = n->attention.group;
+    return page_head(p, group, step_page(p->step, group, seq, b), n->attention.member, head);
+}
+
+static const void *value_of(const struct program *p, const struct graph_node *n, const void *k)
+{
+    return (const unsigned char *)k + p->pool[n->attention.group].k_bytes;
 }
 
 /* ---- tiles
@@ -129,8 +136,8 @@ static size_t cut(struct program *p, int32_t most)
 void attention_plan(struct program *p)
 {
     p->n_tiles = 0;
-    if (!p->g->layers) return;         /* a graph without attention has no cache */
-    size_t heads = p->g->kv_heads, few = SHARED_JOBS * p->threads;
+    if (!p->g->n_groups) return;       /* a graph without attention has no cache */
+    size_t heads = p->kv_heads, few = SHARED_JOBS * p->threads;
     int32_t most = (int32_t)(queries_at_once(p) / group_of(p->g));
     size_t partial = cut(p, most < 1 ? 1 : most);
     p->share_blocks = false;
@@ -146,10 +153,10 @@ void attention_plan(struct program *p)
 /* ---- one block
  * -------------------------------------------------------------------------------------- */
 
-void slot_copy(const struct program *p, const void *k, const void *v, int32_t from, void *k_to,
-               void *v_to, int32_t to)
+void slot_copy(const struct program *p, size_t hd, const void *k, const void *v, int32_t from,
+               void *k_to, void *v_to, int32_t to)
 {
-    size_t hd = p->g->kv_head_dim, size = kv_element(p->kv), f = (size_t)from, t = (size_t)to;
+    size_t size = kv_element(p->kv), f = (size_t)from, t = (size_t)to;
     for (size_t i = 0; i < hd; i++) {
         memcpy((char *)k_to + kv_k_at(p->kv, hd, i, t) * size,
                (const char *)k + kv_k_at(p->kv, hd, i, f) * size, size);
@@ -183,16 +190,16 @@ static int32_t first_block(const struct program *p, const struct graph_node *n,
 
 /* Makes the copy of block b that of tree row `row`: its chain at logical positions. What stands
  * behind the row's own position is left over from other rows, and not seen. */
-static void gather(const struct program *p, int32_t layer, uint32_t head, int32_t b, int32_t row,
-                   struct scratch *s)
+static void gather(const struct program *p, const struct graph_node *n, uint32_t head, int32_t b,
+                   int32_t row, struct scratch *s)
 {
     const struct step *st = p->step;
     for (int32_t r = row, at = b * ATTN_BLOCK; r >= 0 && st->position[r] >= at; r = st->parent[r]) {
         int32_t j = st->position[r] - at, slot = st->slot[r];
         if (j >= ATTN_BLOCK || s->held[j] == slot) continue;
-        int32_t home = step_page(st, 0, (size_t)st->seq[row], slot / ATTN_BLOCK);
-        slot_copy(p, page_k(p, home, layer, head), page_v(p, home, layer, head), slot % ATTN_BLOCK,
-                  s->k_page, s->v_page, j);
+        const void *k = page_k(p, n, (size_t)st->seq[row], slot / ATTN_BLOCK, head);
+        slot_copy(p, n->attention.head_dim, k, value_of(p, n, k), slot % ATTN_BLOCK, s->k_page,
+                  s->v_page, j);
         s->held[j] = slot;
     }
 }
@@ -266,12 +273,12 @@ static void tree_block(const struct program *p, const struct phase *ph, const st
             attend(p, n, t->given, s, k, v, NULL, i, (size_t)rows * group, m, sum, acc);
         } else {
             if (!copied) {
-                memcpy(s->k_page, k, p->k_bytes);
-                memcpy(s->v_page, v, p->v_bytes);
+                memcpy(s->k_page, k, p->pool[n->attention.group].k_bytes);
+                memcpy(s->v_page, v, p->pool[n->attention.group].v_bytes);
                 for (int32_t j = 0; j < ATTN_BLOCK; j++) s->held[j] = b * ATTN_BLOCK + j;
                 copied = true;
             }
-            gather(p, ph->cache_layer, head, b, t->row + r, s);
+            gather(p, n, head, b, t->row + r, s);
             attend(p, n, t->given, s, s->k_page, s->v_page, NULL, i, group, m, sum, acc);
         }
     }
@@ -290,17 +297,13 @@ static void block(const struct program *p, const struct phase *ph, const struct 
         s->lo[i] = lo < 0 ? 0 : lo > ATTN_BLOCK ? ATTN_BLOCK : lo;
         s->hi[i] = hi < 0 ? 0 : hi > ATTN_BLOCK ? ATTN_BLOCK : hi;
     }
-    int32_t page = step_page(p->step, 0, (size_t)t->seq, b);
-    const void *k = page_k(p, page, ph->cache_layer, head);
-    const void *v = page_v(p, page, ph->cache_layer, head);
+    const void *k = page_k(p, n, (size_t)t->seq, b, head), *v = value_of(p, n, k);
     if (seq->tree && at + ATTN_BLOCK > seq->committed)
         tree_block(p, ph, t, b, head, s, k, v, m, sum, acc);
     else
         attend(p, n, t->given, s, k, v,
-               b < t->last_block ? page_k(p, step_page(p->step, 0, (size_t)t->seq, b + 1),
-                                          ph->cache_layer, head)
-                                 : NULL,
-               0, n_q, m, sum, acc);
+               b < t->last_block ? page_k(p, n, (size_t)t->seq, b + 1, head) : NULL, 0, n_q, m, sum,
+               acc);
 }
 
 static void begin(struct scratch *s, size_t n_q, size_t hd)

@@ -81,10 +81,24 @@ static void shape_pages(struct program *p)
 {
     static const enum kv_type types[CACHE_TYPES] = { KV_F32, KV_F16, KV_BF16, KV_Q8, KV_Q8_Q4 };
     p->kv = types[p->limits.cache];
-    p->k_bytes = kv_k_bytes(p->kv, p->g->kv_head_dim);
-    p->v_bytes = kv_v_bytes(p->kv, p->g->kv_head_dim);
-    p->head_bytes = p->k_bytes + p->v_bytes;
-    p->page_bytes = (size_t)p->g->layers * p->g->kv_heads * p->head_bytes;
+    for (uint32_t i = 0; i < p->g->n_groups; i++) {
+        const struct layer_group *g = &p->g->group[i];
+        struct page_pool *x = &p->pool[i];
+        x->k_bytes = kv_k_bytes(p->kv, g->head_dim);
+        x->v_bytes = kv_v_bytes(p->kv, g->head_dim);
+        x->head_bytes = x->k_bytes + x->v_bytes;
+        x->page_bytes = (size_t)g->layers * g->kv_heads * x->head_bytes;
+        x->bytes = x->page_bytes * p->limits.max_pages[i];
+        if (g->head_dim > p->head_dim) p->head_dim = g->head_dim;
+        if (g->kv_heads > p->kv_heads) p->kv_heads = g->kv_heads;
+    }
+}
+
+static size_t all_pages(const struct program *p)
+{
+    size_t n = 0;
+    for (uint32_t i = 0; i < GRAPH_GROUPS; i++) n += p->pool[i].bytes;
+    return n;
 }
 
 static stretto_status measure(struct program *p, struct error *err)
@@ -118,8 +132,8 @@ static stretto_status cpu_plan(struct device *d, const struct graph *g, const st
     struct program p;
     *out = (struct program_bytes){ 0 };
     TRY(begin(&p, d, g, w, l, err));
-    *out = (struct program_bytes){ p.bytes, p.page_bytes, (uint64_t)p.page_bytes * l->max_pages,
-                                   p.threads };
+    *out = (struct program_bytes){ .buffers = p.bytes, .pages = all_pages(&p), .threads = p.threads };
+    for (uint32_t i = 0; i < GRAPH_GROUPS; i++) out->page[i] = p.pool[i].page_bytes;
     return STRETTO_OK;
 }
 
@@ -128,12 +142,19 @@ static void cpu_program_close(struct program *p)
     if (!p) return;
     mem_unmap(p->profile, p->profile_bytes);
     mem_unmap(p->memory, p->bytes);
-    mem_unmap(p->pages, p->page_bytes * p->limits.max_pages);
+    for (uint32_t i = 0; i < GRAPH_GROUPS; i++) mem_unmap(p->pool[i].pages, p->pool[i].bytes);
     if (p->device) {
-        atomic_fetch_sub(&p->device->taken, p->bytes + p->page_bytes * p->limits.max_pages);
+        atomic_fetch_sub(&p->device->taken, p->bytes + all_pages(p));
         device_drop(&p->device->device);
     }
     mem_free(p);
+}
+
+static bool map_pages(struct program *p)
+{
+    for (uint32_t i = 0; i < GRAPH_GROUPS; i++)
+        if (p->pool[i].bytes && !(p->pool[i].pages = mem_map(p->pool[i].bytes))) return false;
+    return true;
 }
 
 static stretto_status cpu_compile(struct program **out, struct device *d, const struct graph *g,
@@ -147,12 +168,11 @@ static stretto_status cpu_compile(struct program **out, struct device *d, const 
     if (s == STRETTO_OK) {
         *p = planned;
         device_hold(d);
-        atomic_fetch_add(&p->device->taken, p->bytes + p->page_bytes * l->max_pages);
+        size_t cache = all_pages(p);
+        atomic_fetch_add(&p->device->taken, p->bytes + cache);
         p->memory = mem_map(p->bytes);
-        size_t cache = p->page_bytes * l->max_pages;      /* 0: a graph without attention */
-        p->pages = cache ? mem_map(cache) : NULL;
         struct arena a = { .base = p->memory, .cap = p->bytes };
-        if (!p->memory || (cache && !p->pages))
+        if (!p->memory || !map_pages(p))
             s = fail(err, STRETTO_E_NOMEM,
                      "no memory for %.0f MB of step buffers and %.0f MB of cache; ask for "
                      "a smaller context with -c",
@@ -165,22 +185,25 @@ static stretto_status cpu_compile(struct program **out, struct device *d, const 
     return s;
 }
 
-static void cpu_page_copy(struct program *p, int32_t from, int32_t to)
+static void cpu_page_copy(struct program *p, uint32_t group, int32_t from, int32_t to)
 {
-    memcpy(p->pages + (size_t)to * p->page_bytes, p->pages + (size_t)from * p->page_bytes,
-           p->page_bytes);
+    const struct page_pool *x = &p->pool[group];
+    memcpy(x->pages + (size_t)to * x->page_bytes, x->pages + (size_t)from * x->page_bytes,
+           x->page_bytes);
 }
 
 /* All slots of a layer and head before the next: what they share of a page is in the cache then. */
-static void cpu_slots_move(struct program *p, const int32_t *pages, const int32_t *from,
-                           const int32_t *to, size_t n)
+static void cpu_slots_move(struct program *p, uint32_t group, const int32_t *pages,
+                           const int32_t *from, const int32_t *to, size_t n)
 {
-    for (int32_t l = 0; l < (int32_t)p->g->layers; l++)
-        for (uint32_t h = 0; h < p->g->kv_heads; h++)
+    const struct layer_group *g = &p->g->group[group];
+    size_t v = p->pool[group].k_bytes;
+    for (uint32_t l = 0; l < g->layers; l++)
+        for (uint32_t h = 0; h < g->kv_heads; h++)
             for (size_t i = 0; i < n; i++) {
-                int32_t a = pages[from[i] / ATTN_BLOCK], b = pages[to[i] / ATTN_BLOCK];
-                slot_copy(p, page_k(p, a, l, h), page_v(p, a, l, h), from[i] % ATTN_BLOCK,
-                          page_k(p, b, l, h), page_v(p, b, l, h), to[i] % ATTN_BLOCK);
+                char *a = page_head(p, group, pages[from[i] / ATTN_BLOCK], l, h);
+                char *b = page_head(p, group, pages[to[i] / ATTN_BLOCK], l, h);
+                slot_copy(p, g->head_dim, a, a + v, from[i] % ATTN_BLOCK, b, b + v, to[i] % ATTN_BLOCK);
             }
 }
 

@@ -62,7 +62,6 @@ struct row_instr {
     enum row_op op;
     const struct graph_node *node;
     int32_t in, in2, out; /* values                                                          */
-    int32_t cache_layer;  /* ROW_STORE                                                       */
 };
 
 enum phase_kind { PHASE_ROWS, PHASE_LINEAR, PHASE_ATTENTION, PHASE_HEAD };
@@ -78,7 +77,6 @@ struct phase {
     struct { int32_t in, out, param, bias; } part[MAX_PARTS];
     const struct graph_node *node; /* PHASE_ATTENTION; PHASE_HEAD: the softcap or NULL */
     int32_t capped; /* PHASE_HEAD: the softcap's value, GRAPH_NONE where nobody reads it       */
-    int32_t cache_layer;
 };
 
 /* A value's place: float32 rows, and the forms in which linear layers read it. */
@@ -107,6 +105,12 @@ struct attention_job {
     const struct tile *tile;
 };
 
+/* Pages of a layer group. */
+struct page_pool {
+    unsigned char *pages; /* [max_pages][layers][kv_heads] of (K, V)                         */
+    size_t k_bytes, v_bytes, head_bytes, page_bytes, bytes;
+};
+
 struct scratch;                    /* per thread, attention.c */
 struct profile;                    /* times of the phases, profile.h */
 
@@ -128,8 +132,8 @@ struct program {
     void *memory;             /* everything above, one block                                     */
     size_t bytes;
 
-    unsigned char *pages; /* [max_pages][layers][kv_heads] of (K, V)                         */
-    size_t k_bytes, v_bytes, head_bytes, page_bytes;
+    struct page_pool pool[GRAPH_GROUPS];
+    uint32_t head_dim, kv_heads; /* the most that an attention has                           */
 
     struct profile *profile; /* NULL: nobody asked where the time goes                          */
     size_t profile_bytes;
@@ -192,10 +196,12 @@ void attention_item(struct program *p, const struct phase *ph, size_t item, unsi
 /* When all items are taken: blocks of those that others are still at. */
 void attention_help(struct program *p, const struct phase *ph, unsigned rank);
 /* One slot's K and V of one head from page to page. */
-void slot_copy(const struct program *p, const void *k, const void *v, int32_t from, void *k_to,
-               void *v_to, int32_t to);
-void *page_k(const struct program *p, int32_t page, int32_t layer, uint32_t head);
-void *page_v(const struct program *p, int32_t page, int32_t layer, uint32_t head);
+void slot_copy(const struct program *p, size_t head_dim, const void *k, const void *v, int32_t from,
+               void *k_to, void *v_to, int32_t to);
+/* Where a head of the group's layer `member` stands in a page: its K, then its V. */
+void *page_head(const struct program *p, uint32_t group, int32_t page, uint32_t member, uint32_t head);
+/* The same for the page of its sequence in which an attention has block b. */
+void *page_k(const struct program *p, const struct graph_node *n, size_t seq, int32_t b, uint32_t head);
 
 /* A place in per-thread scratch for the head's logits: [HEAD_ROWS][HEAD_COLS]. */
 float *scratch_logits(struct scratch *s);

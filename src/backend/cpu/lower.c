@@ -48,7 +48,6 @@ struct lower {
     struct life *life; /* [n_values]                                              */
     bool *done;        /* [n_nodes] a linear layer that joined one before it      */
     const struct graph_node *head, *cap; /* NULL: the logits are made otherwise; no softcap  */
-    int32_t cache_layer;
     struct buffer_plan *buffer; /* [VALUE_BUFFERS * n_values] */
     size_t n_buffers;
 };
@@ -151,7 +150,7 @@ static void make_forms(struct lower *l, const struct graph_node *n)
     int32_t x = node_in(l->g, n, 0);
     if (!l->life[x].forms || l->life[x].formed) return;
     l->life[x].formed = true;
-    row(l, (struct row_instr){ ROW_QUANT, n, x, GRAPH_NONE, GRAPH_NONE, 0 }, l->g->values[x].rows);
+    row(l, (struct row_instr){ ROW_QUANT, n, x, GRAPH_NONE, GRAPH_NONE }, l->g->values[x].rows);
 }
 
 static void add_part(struct lower *l, const struct graph_node *n)
@@ -190,7 +189,7 @@ static void linears(struct lower *l, size_t first)
         }
     for (n = &g->nodes[first]; n < end; n++)
         if (reads(l, n, x) && node_param(g, n, 1) != GRAPH_NONE)
-            row(l, (struct row_instr){ ROW_BIAS, n, n->out, GRAPH_NONE, n->out, 0 }, rows);
+            row(l, (struct row_instr){ ROW_BIAS, n, n->out, GRAPH_NONE, n->out }, rows);
 }
 
 /* The head's value v where it must be written: it has a use besides the softcap or the answer. */
@@ -247,10 +246,10 @@ static void mul(struct lower *l, const struct graph_node *n)
 {
     const struct graph_node *act = taken_over(l, n);
     int32_t x = node_in(l->g, n, 0), y = node_in(l->g, n, 1);
-    struct row_instr r = { ROW_MUL, n, x, y, n->out, 0 };
+    struct row_instr r = { ROW_MUL, n, x, y, n->out };
     if (act)
         r = (struct row_instr){ ROW_ACT_MUL, act, node_in(l->g, act, 0), act->out == x ? y : x,
-                                n->out, 0 };
+                                n->out };
     row(l, r, l->g->values[n->out].rows);
 }
 
@@ -259,11 +258,9 @@ static void attention(struct lower *l, const struct graph_node *n)
 {
     const struct graph *g = l->g;
     row(l,
-        (struct row_instr){ ROW_STORE, n, node_in(g, n, 1), node_in(g, n, 2), GRAPH_NONE,
-                            l->cache_layer },
+        (struct row_instr){ ROW_STORE, n, node_in(g, n, 1), node_in(g, n, 2), GRAPH_NONE },
         ROWS_ALL);
-    new_phase(l, (struct phase){ .kind = PHASE_ATTENTION, .rows = ROWS_ALL, .node = n,
-                                 .cache_layer = l->cache_layer++ });
+    new_phase(l, (struct phase){ .kind = PHASE_ATTENTION, .rows = ROWS_ALL, .node = n });
     touch(l, node_in(g, n, 0));
     touch(l, n->out);
 }
@@ -291,7 +288,7 @@ static void lower_node(struct lower *l, size_t i)
         break;
     default: break;
     }
-    row(l, (struct row_instr){ plain[n->op], n, node_in(g, n, 0), node_in(g, n, 1), n->out, 0 },
+    row(l, (struct row_instr){ plain[n->op], n, node_in(g, n, 0), node_in(g, n, 1), n->out },
         g->values[n->out].rows);
 }
 
@@ -299,13 +296,12 @@ static void walk(struct lower *l)
 {
     const struct graph *g = l->g;
     l->n_phases = l->n_rows = 0;
-    l->cache_layer = 0;
     l->last = (struct phase){ 0 };
     memset(l->done, 0, g->n_nodes * sizeof *l->done);
     find_head(l);
     count_uses(l);
     if (g->n_rope)
-        row(l, (struct row_instr){ ROW_ANGLES, NULL, GRAPH_NONE, GRAPH_NONE, GRAPH_NONE, 0 },
+        row(l, (struct row_instr){ ROW_ANGLES, NULL, GRAPH_NONE, GRAPH_NONE, GRAPH_NONE },
             ROWS_ALL);
     for (size_t i = 0; i < g->n_nodes; i++) lower_node(l, i);
     if (g->logits != GRAPH_NONE && !head_is_read(l)) head(l);
@@ -397,7 +393,7 @@ static void take_all(struct lower *l, struct arena *a)
         if (l->g->nodes[i].op == OP_ATTENTION && l->g->nodes[i].attention.heads > heads)
             heads = l->g->nodes[i].attention.heads;
     p->partial = arena_take(a, SPLIT_ROWS * ((size_t)lim->max_seq_pages + 1) * heads *
-                                   (l->g->kv_head_dim + 2) * sizeof(float));
+                                   (p->head_dim + 2) * sizeof(float));
     for (unsigned t = 0; t < threads; t++) {
         struct scratch *s = attention_scratch(a, p);
         if (a->base) p->scratch[t] = s;
@@ -426,9 +422,6 @@ stretto_status cpu_lower(struct program *p, struct arena *a, struct error *err)
     if (!l.life || !l.done || !l.buffer)
         s = fail(err, STRETTO_E_NOMEM, "out of memory while planning");
     else take_all(&l, a);
-    if (s == STRETTO_OK && l.cache_layer > (int32_t)g->layers)
-        s = fail(err, STRETTO_E_UNSUP, "the graph has %d attentions and a cache of %u layers",
-                 l.cache_layer, g->layers);
     mem_free(l.life);
     mem_free(l.done);
     mem_free(l.buffer);

@@ -101,7 +101,8 @@ static void needs_attention(const struct program *p, const struct phase *ph, str
     }
     double width = (double)n->attention.heads * n->attention.head_dim;
     t->macs += 2 * sees * width;
-    t->bytes += positions * (double)p->head_bytes / ATTN_BLOCK * n->attention.kv_heads;
+    t->bytes += positions * (double)p->pool[n->attention.group].head_bytes / ATTN_BLOCK *
+                n->attention.kv_heads;
 }
 
 /* Activations go through a row pass once, whichever of its operations read them. */

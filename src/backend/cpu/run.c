@@ -72,12 +72,14 @@ static void store(const struct program *p, const struct row_instr *r, size_t row
                   const float *v)
 {
     const struct kernels *k = p->w->kernels;
-    int32_t slot = p->step->slot[row],
-            page = step_page(p->step, 0, (size_t)p->step->seq[row], slot / ATTN_BLOCK);
-    size_t hd = p->g->kv_head_dim, j = (size_t)(slot % ATTN_BLOCK);
-    for (uint32_t h = 0; h < p->g->kv_heads; h++) {
-        k->kv_store_k[p->kv](key + h * hd, hd, j, page_k(p, page, r->cache_layer, h));
-        k->kv_store_v[p->kv](v + h * hd, hd, j, page_v(p, page, r->cache_layer, h));
+    const struct graph_node *n = r->node;
+    int32_t slot = p->step->slot[row];
+    size_t hd = n->attention.head_dim, j = (size_t)(slot % ATTN_BLOCK);
+    size_t k_bytes = p->pool[n->attention.group].k_bytes;
+    for (uint32_t h = 0; h < n->attention.kv_heads; h++) {
+        char *at = page_k(p, n, (size_t)p->step->seq[row], slot / ATTN_BLOCK, h);
+        k->kv_store_k[p->kv](key + h * hd, hd, j, at);
+        k->kv_store_v[p->kv](v + h * hd, hd, j, at + k_bytes);
     }
 }
 

@@ -320,7 +320,8 @@ static void interpreter_open(struct interpreter *x)
         assert_non_null(x->value[v] = calloc(MAX_ROWS * (size_t)g->values[v].width, sizeof(float)));
     for (size_t i = 0; i < g->n_nodes; i++)
         for (int s = 0; s < SEQS && g->nodes[i].op == OP_ATTENTION; s++) {
-            size_t n = (size_t)SEQ_SLOTS * g->kv_heads * g->kv_head_dim;
+            const struct graph_node *a = &g->nodes[i];
+            size_t n = (size_t)SEQ_SLOTS * a->attention.kv_heads * a->attention.head_dim;
             assert_non_null(x->memory[i].k[s] = calloc(n, sizeof(float)));
             assert_non_null(x->memory[i].v[s] = calloc(n, sizeof(float)));
         }

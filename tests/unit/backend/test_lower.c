@@ -47,7 +47,7 @@ struct maker {
     struct graph_builder b;
     struct made pool[POOL];
     size_t n;
-    uint32_t widths[4], vocab, layers, names;
+    uint32_t widths[4], vocab, layers, names, kv_heads, head_dim;
     int32_t head;               /* GRAPH_NONE until there is one */
     bool bidirectional;
 };
@@ -107,7 +107,7 @@ static struct made want(struct maker *m, enum rows_kind rows, uint32_t width)
 static struct made norm_of(struct maker *m, struct made x)
 {
     char weight[GRAPH_NAME], bias[GRAPH_NAME];
-    uint32_t width = about(m, x.v)->width, head = m->b.g->kv_head_dim, length = width;
+    uint32_t width = about(m, x.v)->width, head = m->head_dim, length = width;
     if (width % head == 0 && chance(40)) length = head;
     named(m, weight, "n", length, 1);
     int32_t v = graph_norm(&m->b, x.v, chance(50) ? NORM_RMS : NORM_LAYER, 1e-5f,
@@ -118,7 +118,7 @@ static struct made norm_of(struct maker *m, struct made x)
 
 static struct made rope_of(struct maker *m, struct made x)
 {
-    uint32_t width = about(m, x.v)->width, hd = m->b.g->kv_head_dim;
+    uint32_t width = about(m, x.v)->width, hd = m->head_dim;
     if (width % hd) return x;
     int32_t v = graph_rope(&m->b, x.v, chance(50) ? ROPE_PAIRS : ROPE_HALVES, width / hd, hd,
                            below((uint32_t)m->b.g->n_rope));
@@ -127,14 +127,17 @@ static struct made rope_of(struct maker *m, struct made x)
 
 static void attention(struct maker *m)
 {
-    uint32_t hd = m->b.g->kv_head_dim, kv = m->b.g->kv_heads, heads = kv * (1 + below(3));
+    /* Layer groups: other heads, other sizes, other windows. */
+    uint32_t hd = chance(70) ? m->head_dim : 8, kv = chance(70) ? m->kv_heads : 1 + below(3);
+    uint32_t heads = kv * (1 + below(3));
+    if (heads * hd > MAX_WIDTH) heads = kv;
     if (m->b.layer + 1 == (int32_t)m->layers) return;
     m->b.layer++;
     struct made q = want(m, ROWS_ALL, heads * hd), k = want(m, ROWS_ALL, kv * hd),
                 v = want(m, ROWS_ALL, kv * hd);
     if (chance(50)) q = norm_of(m, q);
-    if (chance(60)) q = rope_of(m, q);
-    if (chance(60)) k = rope_of(m, k);
+    if (hd == m->head_dim && chance(60)) q = rope_of(m, q);
+    if (hd == m->head_dim && chance(60)) k = rope_of(m, k);
     uint32_t window = !m->bidirectional && chance(50) ? 1 + below(70) : 0;
     float scale = ldexpf(1 / sqrtf((float)hd), -(q.size + k.size > 8 ? q.size + k.size - 8 : 0));
     keep(m,
@@ -262,12 +265,13 @@ static void make_graph(struct graph *g, bool quantised, struct error *err)
     m.vocab = 33 + below(VOCAB_MAX - 33);
     m.layers = below(4);
     m.bidirectional = chance(10);
-    *g = (struct graph){ .layers = m.layers ? m.layers : 1, .kv_heads = 1 + below(2),
-                         .kv_head_dim = hd, .bidirectional = m.bidirectional };
+    m.kv_heads = 1 + below(2);
+    m.head_dim = hd;
+    *g = (struct graph){ .layers = m.layers, .bidirectional = m.bidirectional };
     tables(g, hd);
     m.widths[0] = quantised ? 32 * (1 + below(2)) : 10 + below(60);
-    m.widths[1] = g->kv_heads * hd;
-    m.widths[2] = 2 * g->kv_heads * hd;
+    m.widths[1] = m.kv_heads * hd;
+    m.widths[2] = 2 * m.kv_heads * hd;
     m.widths[3] = quantised ? 64 : 17 + below(40);
     keep(&m,
          chance(10) ? graph_input(&m.b, m.widths[0])
@@ -369,7 +373,7 @@ struct rows {
     uint8_t given[MAX_ROWS];
     float vectors[MAX_ROWS * MAX_WIDTH];
     struct step_seq seqs[SEQS];
-    int32_t ask_row[MAX_ROWS], page[SEQS * SEQ_PAGES], page_at[SEQS];
+    int32_t ask_row[MAX_ROWS], page[GRAPH_GROUPS * SEQS * SEQ_PAGES], page_at[GRAPH_GROUPS * SEQS];
     uint8_t ask_wants[MAX_ROWS];
     struct step step;
     size_t n, n_asks;
@@ -436,6 +440,19 @@ static void add_asks(struct rows *r, bool all, bool of_head, const struct graph 
     r->step.n_asks = r->n_asks;
 }
 
+/* Pages in another order in every layer group; none where no row sees anything. */
+static void place_pages(struct rows *r, const int32_t *committed, const struct graph *g)
+{
+    enum { PAGES = SEQS * SEQ_PAGES };
+    for (int32_t k = 0; k < (int32_t)g->n_groups; k++)
+        for (int32_t s = 0; s < SEQS; s++) {
+            int32_t *page = r->page + k * PAGES + s * SEQ_PAGES, window = (int32_t)g->group[k].window;
+            r->page_at[k * SEQS + s] = (int32_t)(page - r->page);
+            for (int32_t i = 0; i < SEQ_PAGES; i++) page[i] = (5 * (s * SEQ_PAGES + i) + 3 + k) % PAGES;
+            for (int32_t i = 0; window && i < (committed[s] + 1 - window) / ATTN_BLOCK; i++) page[i] = -1;
+        }
+}
+
 /* Every sequence goes on behind its `committed` tokens; all together have at most `most` rows. */
 static void make_step(struct rows *r, const int32_t *committed, uint32_t most, bool tree,
                       const struct graph *g)
@@ -443,8 +460,7 @@ static void make_step(struct rows *r, const int32_t *committed, uint32_t most, b
     r->n = 0;
     for (int32_t s = 0; s < SEQS; s++)
         add_rows(r, s, committed[s], 1 + below(s ? FEW_ROWS / 2 : most - FEW_ROWS / 2), tree, g);
-    for (int32_t i = 0; i < SEQS * SEQ_PAGES; i++) r->page[i] = (5 * i + 3) % (SEQS * SEQ_PAGES);
-    for (int32_t s = 0; s < SEQS; s++) r->page_at[s] = s * SEQ_PAGES;
+    place_pages(r, committed, g);
     r->step = (struct step){ .n_rows = r->n, .n_seqs = SEQS, .token = r->token,
                              .position = r->position, .seq = r->seq, .slot = r->slot,
                              .parent = r->parent, .given = r->given, .vectors = r->vectors,
@@ -505,9 +521,9 @@ static void subject_open(struct subject *x, uint64_t seed, uint32_t rows, unsign
     struct binding binding = { &x->params, find };
     struct upload_options up = { .threads = threads, .reference = !quantised };
     assert_int_equal(device_upload(d, &x->weights, g, &binding, &up, &err), STRETTO_OK);
-    struct program_limits limits = { .max_rows = rows, .max_asks = rows,
-                                     .max_pages = SEQS * SEQ_PAGES, .max_seq_pages = SEQ_PAGES,
+    struct program_limits limits = { .max_rows = rows, .max_asks = rows, .max_seq_pages = SEQ_PAGES,
                                      .cache = CACHE_F32, .strict = strict, .threads = threads };
+    for (uint32_t i = 0; i < g->n_groups; i++) limits.max_pages[i] = SEQS * SEQ_PAGES;
     assert_int_equal(device_compile(d, &x->program, g, x->weights, &limits, &err), STRETTO_OK);
     x->plain = (struct interpreter){ .g = g, .k = x->weights->kernels, .param = x->params.p,
                                      .strict = strict, .reference = !quantised };
@@ -633,7 +649,7 @@ static void check_reads(const struct program *p)
 
 /* What must have occurred for the comparison to mean something. */
 struct seen_cases {
-    size_t op[OP_COUNT], taken_over, full, read_head, read_cap, other_head, read_hidden;
+    size_t op[OP_COUNT], taken_over, full, read_head, read_cap, other_head, read_hidden, groups;
 };
 
 static void count_cases(const struct subject *x, struct seen_cases *c)
@@ -645,6 +661,7 @@ static void count_cases(const struct subject *x, struct seen_cases *c)
         for (uint32_t k = 0; k < g->nodes[i].in.count; k++)
             c->read_hidden += node_in(g, &g->nodes[i], k) == g->hidden;
     }
+    c->groups += g->n_groups > 1;
     for (size_t i = 0; i < p->n_rows_instr; i++) c->taken_over += p->rows[i].op == ROW_ACT_MUL;
     for (size_t i = 0; i < p->n_phases; i++) {
         const struct phase *ph = &p->phases[i];
@@ -659,7 +676,7 @@ static void random_graphs(void **state)
 {
     (void)state;
     double worst = 0;
-    struct seen_cases c = { { 0 }, 0, 0, 0, 0, 0, 0 };
+    struct seen_cases c = { .full = 0 };
     for (uint64_t seed = 0; seed < GRAPHS; seed++) {
         struct subject x;
         struct rows r;
@@ -682,6 +699,7 @@ static void random_graphs(void **state)
     }
     assert_true(worst > 0 && worst <= 1);
     for (int op = 0; op < OP_COUNT; op++) assert_true(c.op[op] >= GRAPHS / 10);
+    assert_true(c.groups >= GRAPHS / 10);
     assert_true(c.taken_over >= GRAPHS / 10 && c.full >= GRAPHS / 40);
     assert_true(c.other_head >= GRAPHS / 20 && c.read_hidden >= GRAPHS / 20);
     assert_true(c.read_head >= GRAPHS / 20 && c.read_cap >= GRAPHS / 20);
@@ -700,7 +718,7 @@ static float nowhere[FEW_ROWS * 2 * MAX_WIDTH];
 /* An instruction without effect: the angles are there already. */
 static void drop(struct row_instr *r)
 {
-    *r = (struct row_instr){ ROW_ANGLES, NULL, GRAPH_NONE, GRAPH_NONE, GRAPH_NONE, 0 };
+    *r = (struct row_instr){ ROW_ANGLES, NULL, GRAPH_NONE, GRAPH_NONE, GRAPH_NONE };
 }
 
 static bool read_by(const struct graph *g, int32_t v, enum op op)

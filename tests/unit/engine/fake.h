@@ -1,6 +1,8 @@
 /* A backend that computes nothing: a row's answer is a hash of the tokens that it sees, so a wrong page,
- * slot, parent or position gives another answer. Texts can be foretold without it (fake_next). Weights
- * and programs take no time, so tests of what stands above backends run many steps. */
+ * slot, parent or position gives another answer. Texts can be foretold without it (fake_next). Its first
+ * layer group has all tokens; where windows are asked for, further groups have only those that a row sees,
+ * and must have the same. Weights and programs take no time, so tests of what stands above backends run
+ * many steps. */
 #ifndef UNIT_ENGINE_FAKE_H
 #define UNIT_ENGINE_FAKE_H
 #include "backend/backend.h"
@@ -15,8 +17,10 @@
 enum { FAKE_VOCAB = 23, FAKE_NAN = 22, FAKE_WIDTH = 4 };  /* a text with token FAKE_NAN has no answers */
 
 struct program {
+    const struct graph *graph;
     struct program_limits limits;
-    int32_t (*cell)[PAGE_SLOTS];     /* [max_pages] the token in each slot */
+    int32_t (*cell[GRAPH_GROUPS])[PAGE_SLOTS];   /* [max_pages] the token in each slot */
+    uint32_t touched[GRAPH_GROUPS];  /* pages behind which none was ever written */
     uint64_t steps, rows, asks, guesses, copies, moved;
     size_t most_seqs;                /* in one step */
     stretto_status fail;             /* of the next run, once */
@@ -37,19 +41,33 @@ static inline int32_t fake_next(const int32_t *text, size_t n)
     return (int32_t)(all % FAKE_NAN);  /* FAKE_NAN is never written */
 }
 
+/* Slot `slot` of a sequence of the step. */
+static inline int32_t *fake_cell(const struct program *p, const struct step *s, uint32_t group, int32_t seq,
+                                 int32_t slot)
+{
+    int32_t page = step_page(s, group, (size_t)seq, slot / PAGE_SLOTS);
+    assert_in_range(page, 0, p->limits.max_pages[group] - 1);
+    return &p->cell[group][page][slot % PAGE_SLOTS];
+}
+
 static inline size_t fake_seen(const struct program *p, const struct step *s, int32_t row, int32_t *text)
 {
     int32_t chain[512];
     size_t n = 0, k = 0;
     const struct step_seq *q = &s->seqs[s->seq[row]];
-    for (; n < (size_t)q->committed; n++)
-        text[n] = p->cell[step_page(s, 0, (size_t)s->seq[row], (int32_t)n / PAGE_SLOTS)][n % PAGE_SLOTS];
+    for (; n < (size_t)q->committed; n++) text[n] = *fake_cell(p, s, 0, s->seq[row], (int32_t)n);
+    for (uint32_t g = 1; g < p->graph->n_groups; g++) {
+        int32_t sees = s->position[row] + 1 - (int32_t)p->graph->group[g].window;
+        for (int32_t i = sees < 0 ? 0 : sees; i < q->committed; i++)
+            assert_int_equal(*fake_cell(p, s, g, s->seq[row], i), text[i]);
+    }
     for (int32_t r = row; r >= 0; r = s->parent[r]) chain[k++] = r;
     while (k) {
         int32_t r = chain[--k];
         assert_int_equal(s->position[r], (int32_t)n);
-        int32_t slot = s->slot[r];
-        text[n++] = p->cell[step_page(s, 0, (size_t)s->seq[r], slot / PAGE_SLOTS)][slot % PAGE_SLOTS];
+        text[n++] = *fake_cell(p, s, 0, s->seq[r], s->slot[r]);
+        for (uint32_t g = 1; g < p->graph->n_groups; g++)
+            assert_int_equal(*fake_cell(p, s, g, s->seq[r], s->slot[r]), text[n - 1]);
     }
     return n;
 }
@@ -67,7 +85,6 @@ static inline void fake_check(const struct program *p, const struct step *s)
             assert_true(s->parent[row] < (int32_t)row &&
                         (s->parent[row] == STEP_COMMITTED || s->parent[row] >= s->seqs[q].first_row));
             assert_int_equal(s->slot[row], s->seqs[q].committed + i);
-            assert_in_range(step_page(s, 0, q, s->slot[row] / PAGE_SLOTS), 0, p->limits.max_pages - 1);
             tree |= s->parent[row] != (i ? (int32_t)row - 1 : STEP_COMMITTED);
         }
         assert_int_equal(s->seqs[q].tree, tree);
@@ -87,9 +104,12 @@ static inline stretto_status fake_run(struct program *p, const struct step *s,
     p->rows += s->n_rows;
     p->asks += s->n_asks;
     if (s->n_seqs > p->most_seqs) p->most_seqs = s->n_seqs;
-    for (size_t r = 0; r < s->n_rows; r++)
-        p->cell[step_page(s, 0, (size_t)s->seq[r], s->slot[r] / PAGE_SLOTS)][s->slot[r] % PAGE_SLOTS] =
-            s->token[r];
+    for (uint32_t g = 0; g < p->graph->n_groups; g++)
+        for (size_t r = 0; r < s->n_rows; r++) {
+            uint32_t page = (uint32_t)step_page(s, g, (size_t)s->seq[r], s->slot[r] / PAGE_SLOTS);
+            *fake_cell(p, s, g, s->seq[r], s->slot[r]) = s->token[r];
+            if (page >= p->touched[g]) p->touched[g] = page + 1;
+        }
     for (size_t i = 0; i < s->n_asks; i++) {
         struct answer *a = answers[i];
         uint8_t wants = s->ask_wants[i];
@@ -114,9 +134,12 @@ static inline stretto_status fake_plan(struct device *d, const struct graph *g, 
                                        const struct program_limits *l, struct program_bytes *out,
                                        struct error *err)
 {
-    (void)d; (void)g; (void)w; (void)err;
-    *out = (struct program_bytes){ .page = PAGE_SLOTS * 4, .pages = (uint64_t)PAGE_SLOTS * 4 * l->max_pages,
-                                   .threads = 1 };
+    (void)d; (void)w; (void)err;
+    *out = (struct program_bytes){ .threads = 1 };
+    for (uint32_t i = 0; i < g->n_groups; i++) {
+        out->page[i] = (uint64_t)PAGE_SLOTS * g->group[i].layers * g->group[i].head_dim;
+        out->pages += out->page[i] * l->max_pages[i];
+    }
     return STRETTO_OK;
 }
 
@@ -124,31 +147,33 @@ static inline stretto_status fake_compile(struct program **out, struct device *d
                                           const struct weights *w, const struct program_limits *l,
                                           struct error *err)
 {
-    (void)d; (void)g; (void)w; (void)err;
+    (void)d; (void)w; (void)err;
     struct program *p = fake_program = *out = calloc(1, sizeof *p);
+    p->graph = g;
     p->limits = *l;
-    p->cell = calloc(l->max_pages, sizeof *p->cell);
+    for (uint32_t i = 0; i < g->n_groups; i++) p->cell[i] = calloc(l->max_pages[i], sizeof *p->cell[i]);
     return STRETTO_OK;
 }
 
 static inline void fake_close(struct program *p)
 {
-    free(p->cell);
+    for (uint32_t i = 0; i < GRAPH_GROUPS; i++) free(p->cell[i]);
     free(p);
 }
 
-static inline void fake_page_copy(struct program *p, int32_t from, int32_t to)
+static inline void fake_page_copy(struct program *p, uint32_t group, int32_t from, int32_t to)
 {
     p->copies++;
-    memcpy(p->cell[to], p->cell[from], sizeof p->cell[to]);
+    memcpy(p->cell[group][to], p->cell[group][from], sizeof p->cell[group][to]);
 }
 
-static inline void fake_slots_move(struct program *p, const int32_t *pages, const int32_t *from,
-                                   const int32_t *to, size_t n)
+static inline void fake_slots_move(struct program *p, uint32_t group, const int32_t *pages,
+                                   const int32_t *from, const int32_t *to, size_t n)
 {
+    int32_t (*cell)[PAGE_SLOTS] = p->cell[group];
     for (size_t i = 0; i < n; i++, p->moved++)
-        p->cell[pages[to[i] / PAGE_SLOTS]][to[i] % PAGE_SLOTS] =
-            p->cell[pages[from[i] / PAGE_SLOTS]][from[i] % PAGE_SLOTS];
+        cell[pages[to[i] / PAGE_SLOTS]][to[i] % PAGE_SLOTS] =
+            cell[pages[from[i] / PAGE_SLOTS]][from[i] % PAGE_SLOTS];
 }
 
 static inline uint64_t fake_memory(const struct device *d) { (void)d; return 0; }
@@ -176,6 +201,15 @@ static inline const struct model *fake_model(struct fake *f, uint32_t context)
     f->model.config.vocab = FAKE_VOCAB;
     f->model.config.width = FAKE_WIDTH;
     f->model.config.context = context;
+    f->model.graph.group[0] = (struct layer_group){ GROUP_FULL, 1, 1, 1, 0 };
+    f->model.graph.n_groups = 1;
     return &f->model;
+}
+
+/* One layer more, that sees a window. */
+static inline void fake_window(struct fake *f, uint32_t window)
+{
+    struct graph *g = &f->model.graph;
+    g->group[g->n_groups++] = (struct layer_group){ GROUP_WINDOW, 1, 1, 1, window };
 }
 #endif

@@ -32,15 +32,20 @@ static bool asked(void *ud) { return atomic_load(&((struct text *)ud)->cancel); 
 /* Every page has as many references as sequences that hold it; the rest are free. */
 static void check_pages(const struct engine *e)
 {
-    uint16_t refs[4096] = { 0 };
-    uint32_t held = 0;
-    for (uint32_t i = 0; i < e->n_seqs; i++)
-        for (uint32_t p = 0; p < e->seqs[i].cache.n_pages; p++) refs[e->seqs[i].cache.pages[p]]++;
-    for (uint32_t p = 0; p < e->cache.max_pages; p++) {
-        assert_int_equal(refs[p], e->cache.refs[p]);
-        held += refs[p] > 0;
+    for (uint32_t g = 0; g < e->cache.n_groups; g++) {
+        const struct cache_group *x = &e->cache.group[g];
+        uint16_t refs[4096] = { 0 };
+        uint32_t held = 0;
+        for (const struct sequence *s = e->seqs; s < e->seqs + e->n_seqs; s++) {
+            const int32_t *page = e->cache.tables + cache_table(&e->cache, &s->cache, g);
+            for (uint32_t p = s->cache.first[g]; p < s->cache.n_pages; p++) refs[page[p]]++;
+        }
+        for (uint32_t p = 0; p < x->max_pages; p++) {
+            assert_int_equal(refs[p], x->refs[p]);
+            held += refs[p] > 0;
+        }
+        assert_int_equal(held + x->n_free, x->max_pages);
     }
-    assert_int_equal(held + e->cache.n_free, e->cache.max_pages);
 }
 
 static void check_text(const struct engine *e, const struct text *x)
@@ -153,7 +158,10 @@ static void random_programs(void **state)
         struct engine *e;
         struct error err = { 0 };
         struct engine_options o = { .sequences = SEQS, .max_rows = p % 2 ? 24 : 64, .pool_tokens = pools[p] };
-        assert_int_equal(engine_open(&e, fake_model(&f, CONTEXT), &o, &err), STRETTO_OK);
+        fake_model(&f, CONTEXT);
+        if (p % 2) fake_window(&f, 1);
+        if (p != 2) fake_window(&f, 90);
+        assert_int_equal(engine_open(&e, &f.model, &o, &err), STRETTO_OK);
         engine_schedule(e, &(struct schedule){ .whole = p == 2 });
         memset(all, 0, sizeof all);
         for (uint64_t t = 0; t < TURNS / 4; t++) {

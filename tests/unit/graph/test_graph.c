@@ -6,7 +6,7 @@ struct built { struct graph g; struct graph_builder b; struct error err; };
 
 static void begin(struct built *x)
 {
-    *x = (struct built){ .g = { .layers = 2, .kv_heads = 2, .kv_head_dim = 8, .n_rope = 1 } };
+    *x = (struct built){ .g = { .layers = 2, .n_rope = 1 } };
     x->g.rope[0].n_rot = 8;
     x->b = (struct graph_builder){ .g = &x->g, .err = &x->err, .layer = -1 };
 }
@@ -65,13 +65,44 @@ static void what_does_not_fit_is_refused(void **state)
     refused(&x, graph_attention(&x.b, h, h, h, 2, 2, 8, 4, 1, 0, false), "window");
     begin(&x);
     h = graph_input(&x.b, 16);
-    refused(&x, graph_attention(&x.b, h, h, h, 4, 4, 4, 0, 1, 0, true), "cache");
+    for (uint32_t i = 0; i < GRAPH_GROUPS; i++)
+        assert_true(graph_attention(&x.b, h, h, h, 2, 2, 8, i, 1, 0, true) >= 0);
+    refused(&x, graph_attention(&x.b, h, h, h, 2, 2, 8, GRAPH_GROUPS, 1, 0, true), "different ways");
     begin(&x);
     h = graph_input(&x.b, 16);
     refused(&x, graph_add(&x.b, h, graph_ask(&x.b, h)), "different shape");
     begin(&x);
     graph_answer(&x.b, graph_input(&x.b, 16), GRAPH_NONE);
     refused(&x, GRAPH_NONE, "rows that ask");
+}
+
+/* Layers that keep the same for as long are a group, in any order; sizes and windows tell them apart. */
+static void layers_form_groups(void **state)
+{
+    (void)state;
+    struct built x;
+    begin(&x);
+    static const struct { uint32_t kv_heads, head_dim, window, group, member; } layers[] = {
+        { 2, 8, 30, 0, 0 }, { 2, 8, 0, 1, 0 }, { 2, 8, 30, 0, 1 }, { 4, 4, 0, 2, 0 },
+        { 2, 8, 31, 3, 0 }, { 1, 16, 30, 4, 0 }, { 2, 8, 0, 1, 1 }, { 2, 8, 30, 0, 2 } };
+    int32_t h = graph_input(&x.b, 16);
+    for (size_t i = 0; i < sizeof layers / sizeof *layers; i++) {
+        uint32_t kv = layers[i].kv_heads, hd = layers[i].head_dim;
+        int32_t a = graph_attention(&x.b, h, h, h, kv, kv, hd, layers[i].window, 1, 0, true);
+        assert_true(a >= 0);
+        const struct graph_node *n = &x.g.nodes[x.g.values[a].made_by];
+        const struct layer_group *g = &x.g.group[n->attention.group];
+        assert_int_equal(n->attention.group, layers[i].group);
+        assert_int_equal(n->attention.member, layers[i].member);
+        assert_int_equal(g->kind, layers[i].window ? GROUP_WINDOW : GROUP_FULL);
+        assert_int_equal(g->kv_heads, kv);
+        assert_int_equal(g->head_dim, hd);
+        assert_int_equal(g->window, layers[i].window);
+    }
+    assert_int_equal(x.g.n_groups, 5);
+    assert_int_equal(x.g.group[0].layers, 3);
+    assert_int_equal(x.g.group[1].layers, 2);
+    graph_done(&x.g);
 }
 
 /* The first error stays; whatever is built on top of it is nothing. */
@@ -94,6 +125,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nodes_name_what_they_read),
         cmocka_unit_test(what_does_not_fit_is_refused),
+        cmocka_unit_test(layers_form_groups),
         cmocka_unit_test(errors_stay),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
