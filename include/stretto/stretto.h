@@ -3,14 +3,14 @@
  * Three objects. A *model* is immutable once open and may be shared by threads. An *engine* holds the
  * cache pages, the compiled programs and the scheduler for one model. A *session* is one timeline of
  * tokens in an engine; one thread at a time uses an engine and its sessions: a call that comes while
- * another thread is in one is E_ARG and changes nothing. All models of a process share one set of threads
- * (one for each `cpu` that they are opened with): engines that are used from several threads take turns, a
- * step each, but for those opened with threads = 1, which run on their caller's.
+ * another thread is in one gives E_ARG and changes nothing. All models of a process share one set of threads
+ * (one for each `cpu` that they are opened with). Engines that are used from several threads take turns, one
+ * step each; an engine opened with threads = 1 runs on its caller's thread instead.
  *
  * Every fallible function returns a stretto_status (0 = success); results come through out pointers,
- * which are set to NULL or 0 on failure; words for people come through an `err` buffer, or from
+ * which are set to NULL or 0 on failure; a sentence for people comes through an `err` buffer, or from
  * stretto_session_error() once there is a session.
- * The library never exits, aborts or prints. What is worth saying beside a success goes to the log
+ * The library never exits, aborts or prints. Notes about a call that succeeded go to the log
  * callbacks of stretto_model_options and stretto_chat_options. */
 #ifndef STRETTO_STRETTO_H
 #define STRETTO_STRETTO_H
@@ -57,30 +57,30 @@ typedef struct stretto_model stretto_model;
 typedef struct stretto_engine stretto_engine;
 typedef struct stretto_session stretto_session;
 
-/* Options grow only at the end; `size` tells an older caller from a newer one: use the INIT macros. An
- * unknown larger size with a non-zero tail is refused with E_UNSUP. Zero means "the default" everywhere. */
+/* Options grow only at the end, and `size` tells an older caller from a newer one: use the INIT macros. A
+ * larger, unknown size whose tail is not zero is refused with E_UNSUP. Zero always means "the default". */
 
 /* ---- models ---------------------------------------------------------------------------------------- */
 
 typedef struct stretto_model_options {
     size_t size;
-    uint32_t threads;                /* that pack the weights; 0 = what the machine and its container allow */
+    uint32_t threads;                /* to pack the weights; 0 = what the machine and its container allow  */
     uint32_t reference;              /* 1: the float32 path (weights, activations and cache in float32)    */
     uint32_t vocabulary_only;        /* 1: tokenizer and metadata, no weights                              */
     const char *cpu;                 /* ceiling of the kernels ("avx2"); NULL: $STRETTO_CPU, else none      */
     /* done and total in bytes; called from the thread that opens */
     void (*progress)(void *user, uint64_t done, uint64_t total);
-    /* what is worth knowing of a model that opens, one line without newline, from the thread that opens:
-     * a tokenizer that had to be guessed, a side of the model that is left out, a chat template that
-     * cannot be used */
+    /* Notes about a model that opens, each one line without newline, from the thread that opens it:
+     * a tokenizer that had to be guessed, a part of the model that is left out, a chat template that
+     * cannot be used. */
     void (*log)(void *user, const char *line);
     void *user;
     const volatile int *cancel;      /* non-zero stops the loading with E_CANCEL; NULL: never              */
 } stretto_model_options;
 #define STRETTO_MODEL_OPTIONS_INIT { sizeof(stretto_model_options), 0, 0, 0, NULL, NULL, NULL, NULL, NULL }
 
-/* Opens a GGUF file (of a split model: its first part) or a Hugging Face folder. opt may be NULL. On
- * failure *out is NULL and err (when not NULL) holds a sentence. The model outlives its engines. */
+/* Opens a GGUF file (of a split model, its first part) or a Hugging Face folder. opt may be NULL. On
+ * failure *out is NULL and err (when not NULL) holds a sentence. The model must outlive its engines. */
 STRETTO_API stretto_status stretto_model_open(stretto_model **out, const char *path,
         const stretto_model_options *opt, char *err, size_t err_size);
 STRETTO_API void stretto_model_close(stretto_model *m);       /* NULL is fine */
@@ -89,7 +89,7 @@ typedef struct stretto_model_info {
     size_t size;                     /* set by the caller: sizeof(stretto_model_info)                      */
     char family[32], format[64], tokenizer[64];
     uint32_t layers, width, heads, kv_heads, head_dim, feed, vocabulary, context;   /* heads, kv_heads and
-                                        feed: of the layer that has most                               */
+                                        feed: of the layer that has the most                           */
     uint32_t encoder;                /* 1: makes embeddings, writes no text                                */
     uint32_t chat;                   /* 1: has a chat template                                             */
     uint64_t parameters, file_bytes, weight_bytes;   /* of the file's tensors; of the weights in memory     */
@@ -101,12 +101,12 @@ STRETTO_API stretto_status stretto_model_about(const stretto_model *m, stretto_m
 /* ---- text ------------------------------------------------------------------------------------------ */
 
 enum {
-    STRETTO_TOKENIZE_SPECIAL = 1,    /* special tokens spelled in the text become their ids               */
-    STRETTO_TOKENIZE_ADD = 2         /* add what the model wants at the borders (BOS, CLS ...)            */
+    STRETTO_TOKENIZE_SPECIAL = 1,    /* special tokens in the text become their ids                       */
+    STRETTO_TOKENIZE_ADD = 2         /* add what the model wants around a text (BOS, CLS ...)             */
 };
 
 /* Writes at most `capacity` ids; *count is how many there are, which may be more (then E_FULL). Any bytes
- * are text, NULs and malformed UTF-8 included. E_UNSUP when the model has no vocabulary, or one without a
+ * are a text, even NULs and malformed UTF-8. E_UNSUP when the model has no vocabulary, or one without a
  * token for some byte of the text. ids may be NULL when capacity is 0. */
 STRETTO_API stretto_status stretto_tokenize(const stretto_model *m, const char *text, size_t length,
         unsigned flags, int32_t *ids, size_t capacity, size_t *count);
@@ -118,12 +118,12 @@ STRETTO_API int stretto_token_ends(const stretto_model *m, int32_t id);
 
 typedef struct stretto_message { const char *role, *content; } stretto_message;
 /* The conversation as the model's chat template writes it. generate: 1 adds the opening of the assistant's
- * answer. Contents are given as the template wants them, as a text or as a list of parts; where it has no
- * place for a system message, that stands in front of the user's next message, an empty line between.
- * E_FULL as above; E_UNSUP when the model has no template, or one that prints nothing of what one of the
- * roles says. err, when not NULL, gets a sentence. To be read by people, or tokenized with SPECIAL
- * (templates spell BOS themselves) where all messages are your own: a message that spells <|im_end|> ends
- * its turn then. For other people's words there is stretto_chat_tokenize. */
+ * answer. Contents are passed in the form that the template wants, as a text or as a list of parts. Where the
+ * template has no place for a system message, it is put in front of the user's next message, with an empty
+ * line between. E_FULL as above; E_UNSUP when the model has no template, or one that prints nothing of what
+ * one of the roles says. err, when not NULL, gets a sentence. The result is for people to read, or to
+ * tokenize with SPECIAL (templates spell BOS themselves) when all messages are your own: a message that
+ * spells <|im_end|> then ends its turn. For other people's words use stretto_chat_tokenize. */
 STRETTO_API stretto_status stretto_chat_render(const stretto_model *m, const stretto_message *messages,
         size_t count, int generate, char *text, size_t capacity, size_t *length, char *err, size_t err_size);
 
@@ -132,12 +132,12 @@ STRETTO_API stretto_status stretto_chat_render(const stretto_model *m, const str
 typedef struct stretto_engine_options {
     size_t size;
     uint32_t threads;                /* 0 = what the machine and its container allow                       */
-    uint32_t context;                /* tokens of a session; 0 = the smaller of trained and what fits       */
+    uint32_t context;                /* tokens of a session; 0 = what the model was trained for, or fits    */
     uint32_t sessions;               /* at once; 0 = 1                                                     */
     uint32_t max_rows;               /* rows of a step; 0 = 512                                            */
     const char *cache;               /* "f16" (NULL), "bf16", "f32", "q8_0", "q8_0+q4_0" (keys, values)    */
     uint32_t strict;                 /* 1: one arithmetic for prompt and written rows                      */
-    uint32_t pool_tokens;            /* of the cache that sessions share; 0 = context * sessions, or what fits */
+    uint32_t pool_tokens;            /* tokens of the cache that sessions share; 0 = context * sessions, or what fits */
 } stretto_engine_options;
 #define STRETTO_ENGINE_OPTIONS_INIT { sizeof(stretto_engine_options), 0, 0, 0, 0, NULL, 0, 0 }
 
@@ -153,28 +153,28 @@ enum { STRETTO_CACHE_GROUPS = 8 };
 typedef struct stretto_engine_info {
     size_t size;
     uint32_t context, trained_context, sessions, max_rows, threads;
-    uint32_t context_cut;            /* 1: less than trained, because more would not fit in memory         */
+    uint32_t context_cut;            /* 1: less than the model was trained for, because more does not fit  */
     uint64_t weight_bytes, buffer_bytes, cache_bytes;   /* the cache is touched as it is used               */
-    uint32_t pool_tokens;            /* that all sessions together can hold                                */
-    uint32_t n_groups;               /* of the cache: their bytes are cache_bytes                          */
+    uint32_t pool_tokens;            /* tokens that all sessions together can hold                         */
+    uint32_t n_groups;               /* layer groups of the cache; their bytes add up to cache_bytes       */
     stretto_cache_group groups[STRETTO_CACHE_GROUPS];
 } stretto_engine_info;
 
-/* What an engine would take, before opening it. err as in stretto_model_open. */
+/* The memory that an engine would take, without opening it. err as in stretto_model_open. */
 STRETTO_API stretto_status stretto_engine_estimate(const stretto_model *m, const stretto_engine_options *opt,
         stretto_engine_info *info, char *err, size_t err_size);
-/* Takes all memory the engine and its sessions will need: nothing is allocated while generating. */
+/* Takes all the memory that the engine and its sessions will need: generating allocates nothing. */
 STRETTO_API stretto_status stretto_engine_open(stretto_engine **out, const stretto_model *m,
         const stretto_engine_options *opt, char *err, size_t err_size);
-STRETTO_API void stretto_engine_close(stretto_engine *e);     /* closes no sessions: close them first */
+STRETTO_API void stretto_engine_close(stretto_engine *e);     /* does not close sessions: close them first */
 STRETTO_API stretto_status stretto_engine_about(const stretto_engine *e, stretto_engine_info *info);
 
 /* What the texts of an engine's sessions taught it about guessing (stretto_session_decoding): finished
  * answers, likely followers of tokens (arXiv 2408.08696), which guesses proved right. A new process that
- * reads it begins as fast as the old one ended; which tokens come does not change. The file holds pieces of
- * the texts: it is created for its owner alone (mode 0600) and belongs where they belong.
- * _load adds to what the engine knows; a file of another vocabulary is E_ARG, a damaged one E_FORMAT, and
- * then nothing is changed. _save replaces the file in one step (a few MB). err as in stretto_model_open. */
+ * reads it starts as fast as the old one ended; the tokens do not change. The file holds pieces of
+ * the texts, so it is created for its owner alone (mode 0600) and should be kept where they are kept.
+ * _load adds to what the engine knows. A file for another vocabulary gives E_ARG, a damaged one E_FORMAT, and
+ * both change nothing. _save replaces the file in one step (a few MB). err as in stretto_model_open. */
 STRETTO_API stretto_status stretto_engine_learned_load(stretto_engine *e, const char *path, char *err,
         size_t err_size);
 STRETTO_API stretto_status stretto_engine_learned_save(stretto_engine *e, const char *path, char *err,
@@ -206,21 +206,21 @@ STRETTO_API stretto_status stretto_session_open_model(stretto_session **out, con
 STRETTO_API void stretto_session_close(stretto_session *s);
 STRETTO_API stretto_status stretto_session_sampling(stretto_session *s, const stretto_sampling *how);
 
-/* How a session writes several tokens per step. The tokens are the same in every way of decoding, greedy
- * and sampled; what changes is how long they take. */
+/* How a session writes several tokens per step. The tokens are the same with every decoding strategy, greedy
+ * and sampled; only the time they take changes. */
 typedef struct stretto_decoding {
     size_t size;
     const char *words;               /* "auto" (NULL), "plain", or "jacobi", "lookup" ..., joined by +      */
-    uint32_t max_guesses;            /* guesses in a step at most; 0: 15, or what a window needs           */
+    uint32_t max_guesses;            /* most guesses in a step; 0: 15, or what a window needs              */
     uint32_t window, ngram, guesses; /* jacobi's window; lookahead's window, n-grams, guesses; 0: defaults */
     const stretto_model *draft;      /* a smaller model that guesses ("draft"), outlives the session; or NULL */
     const char *heads;               /* a safetensors file of heads that guess ("heads"), or NULL             */
 } stretto_decoding;
 #define STRETTO_DECODING_INIT { sizeof(stretto_decoding), NULL, 0, 0, 0, 0, NULL, NULL }
 
-/* A session begins with "plain"; how NULL is "auto". "auto" sends guesses only where it expects to win time,
- * by what guesses were worth and rows have cost so far; with draft or heads it uses them too. E_ARG names the
- * ways there are, or says why draft or heads do not go with the model. */
+/* A session begins with "plain"; how = NULL means "auto". "auto" sends guesses only where it expects to save
+ * time, judging by what guesses were worth and what rows have cost so far; it also uses draft or heads where
+ * they are given. E_ARG names the strategies, or says why draft or heads do not fit the model. */
 STRETTO_API stretto_status stretto_session_decoding(stretto_session *s, const stretto_decoding *how);
 
 typedef struct stretto_decode_source {
@@ -234,23 +234,23 @@ typedef struct stretto_decoded {
     double guess_seconds;            /* spent guessing                                                     */
     uint32_t n_sources;
     stretto_decode_source sources[8];
-    double step_seconds;             /* of a step of one row lately; 0: there was none                     */
+    double step_seconds;             /* of the latest steps of one row; 0: there was none                  */
     float cost[17];                  /* [n] time of a step of n rows, in steps of one row; 0: there was none */
 } stretto_decoded;
 /* What decoding did. */
 STRETTO_API stretto_status stretto_session_decoded(const stretto_session *s, stretto_decoded *out);
 
-/* What sync calls, from its own thread, after every part of a prompt that it has read: how many tokens of
- * those that had to be computed. Non-zero ends sync with E_CANCEL, unless that was the last part; what was
- * read stays in the timeline, and the next sync goes on from there. NULL: nothing. */
+/* sync calls `read` from its own thread after every part of a prompt, with how many of the tokens that must
+ * be computed are done. A non-zero result ends sync with E_CANCEL, unless that was the last part; what was
+ * read stays in the timeline, and the next sync resumes there. NULL: nothing is called. */
 STRETTO_API stretto_status stretto_session_watch(stretto_session *s,
         int (*read)(void *user, size_t done, size_t total), void *user);
 /* A flag that ends sync, next, generate and embedding within a fraction of a step once it is not zero,
  * with E_CANCEL (generate: STRETTO_FINISH_CANCEL). The timeline is then what it was before that step, and
- * going on gives the tokens that would have come undisturbed. NULL: none. */
+ * resuming gives the same tokens as if nothing had been cancelled. NULL: no flag. */
 STRETTO_API stretto_status stretto_session_cancel(stretto_session *s, const volatile int *flag);
-/* Makes the session's timeline equal ids[0..count): what the cache already holds of it is kept, the rest is
- * computed. *reused (may be NULL) is how many tokens were kept. E_FULL names both numbers and changes
+/* Makes the session's timeline equal to ids[0..count): what the cache already holds is kept, and the rest is
+ * computed. *reused (may be NULL) is the number of tokens that were kept. E_FULL names both numbers and changes
  * nothing. */
 STRETTO_API stretto_status stretto_session_sync(stretto_session *s, const int32_t *ids, size_t count,
         size_t *reused);
@@ -267,7 +267,7 @@ typedef struct stretto_generate_options {
     int (*text)(void *user, const char *piece, size_t length);
     void *user;
     const volatile int *cancel;      /* as stretto_session_cancel's, for this call                          */
-    uint32_t ignore_end;             /* 1: go on past the model's end token                                */
+    uint32_t ignore_end;             /* 1: keep writing after the model's end token                        */
 } stretto_generate_options;
 #define STRETTO_GENERATE_OPTIONS_INIT { sizeof(stretto_generate_options), -1, NULL, NULL, NULL, NULL, 0 }
 
@@ -296,7 +296,7 @@ typedef struct stretto_embed_options {
     size_t size;
     uint32_t pooling;                /* STRETTO_POOLING_...                                                */
     uint32_t raw;                    /* 1: not scaled to length 1 (with NONE vectors never are)            */
-    uint32_t truncate;               /* 1: a text that is too long is cut, its closing tokens stay         */
+    uint32_t truncate;               /* 1: a text that is too long is cut; its closing tokens stay         */
 } stretto_embed_options;
 #define STRETTO_EMBED_OPTIONS_INIT { sizeof(stretto_embed_options), STRETTO_POOLING_MODEL, 0, 0 }
 
@@ -310,14 +310,14 @@ typedef struct stretto_embedded {
 /* The embedding of a text: the model's last hidden states as its file and opt (may be NULL) say. out has
  * room for `capacity` floats: [vectors][width]. When that is too little nothing is computed, and the answer
  * is E_FULL with result (may be NULL) filled; E_FULL with 0 vectors: the text is longer than the context.
- * E_UNSUP names what the file asks for and this version does not do (a weighted average, a Dense layer, a
- * reranker); a pooling in opt is then taken instead. The session's timeline is empty afterwards. */
+ * E_UNSUP names what the file asks for and this version does not support (a weighted average, a Dense layer,
+ * a reranker); a pooling in opt is used instead. The session's timeline is empty afterwards. */
 STRETTO_API stretto_status stretto_session_embedding(stretto_session *s, const int32_t *ids, size_t count,
         const stretto_embed_options *opt, float *out, size_t capacity, stretto_embedded *result);
 /* The same without options, for models that give one vector. out: [width]. */
 STRETTO_API stretto_status stretto_session_embed(stretto_session *s, const int32_t *ids, size_t count, float *out);
 
-/* Words for the last failure of this session; "" when there was none. Valid until its next call. */
+/* A sentence about the last failure of this session; "" when there was none. Valid until its next call. */
 STRETTO_API const char *stretto_session_error(const stretto_session *s);
 
 /* ---- conversations --------------------------------------------------------------------------------- */
@@ -325,18 +325,18 @@ STRETTO_API const char *stretto_session_error(const stretto_session *s);
 typedef struct stretto_chat_options {
     size_t size;
     uint32_t answer;                 /* 1: adds the opening of the assistant's answer                      */
-    uint32_t special_in_text;        /* 1: special tokens spelled in messages become their ids: only where
+    uint32_t special_in_text;        /* 1: special tokens in messages become their ids: use it only when
                                         all messages are your own                                         */
     uint32_t begin;                  /* 1: BOS in front where the tokenizer asks for it; where the template
-                                        gives it too it comes once, and log hears of it                   */
-    /* what was done besides, one line without newline; from the thread that calls */
+                                        has it too, it is used once, and log is told                      */
+    /* notes about what was done, each one line without newline; from the thread that calls */
     void (*log)(void *user, const char *line);
     void *user;
 } stretto_chat_options;
 #define STRETTO_CHAT_OPTIONS_INIT { sizeof(stretto_chat_options), 1, 0, 0, NULL, NULL }
 
 /* The conversation as ids, ready for stretto_session_sync: rendered as by stretto_chat_render and tokenized
- * as one text, in which only what the template itself spelled becomes special tokens. What a message says
+ * as one text, in which only the template's own words become special tokens. What a message says
  * stays text, however the template cuts, joins or changes it. opt may be NULL. E_FULL as in
  * stretto_tokenize, errors as in stretto_chat_render. */
 STRETTO_API stretto_status stretto_chat_tokenize(const stretto_model *m, const stretto_message *messages,
