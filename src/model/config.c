@@ -34,23 +34,19 @@ static stretto_status vocab_of(const struct source *s, uint32_t width, uint32_t 
 
 static void read_layers(struct config *c, struct keys *k)
 {
-    static const char kv_key[] = ".attention.head_count_kv";
     uint32_t feed[MAX_LAYERS] = { 0 }, heads[MAX_LAYERS] = { 0 }, kv[MAX_LAYERS];
     keys_sizes(k, ".feed_forward_length", MAX_FEED, feed, c->layers);
     keys_sizes(k, ".attention.head_count", MAX_HEADS, heads, c->layers);
     memcpy(kv, heads, sizeof kv);
-    keys_sizes(k, kv_key, MAX_HEADS, kv, c->layers);
+    keys_sizes(k, ".attention.head_count_kv", MAX_HEADS, kv, c->layers);
     for (uint32_t i = 0; i < c->layers; i++) {
         c->layer[i] = (struct layer_config){ .heads = heads[i], .kv_heads = kv[i], .feed = feed[i] };
-        if (kv[i] != kv[0])
-            keys_refuse(k, STRETTO_E_UNSUP, "%s%s differs between layers, which is not supported",
-                        source_arch(k->s), kv_key);
         if (heads[i] % kv[i])
             keys_refuse(k, STRETTO_E_FORMAT, "%u heads cannot share %u key/value heads", heads[i], kv[i]);
         if (feed[i] > c->feed) c->feed = feed[i];
         if (heads[i] > c->heads) c->heads = heads[i];
+        if (kv[i] > c->kv_heads) c->kv_heads = kv[i];
     }
-    c->kv_heads = kv[0];
 }
 
 static void read_sizes(struct config *c, struct keys *k)

@@ -62,8 +62,7 @@ struct rope_scaling {
 
 enum { MAX_LAYERS = 1024 };
 
-/* What may differ from layer to layer. The heads' size may not, nor may kv_heads as long as all layers
- * of a cache have one shape (graph->kv_heads): config_read refuses that. */
+/* What may differ from layer to layer; the heads' size may not. */
 struct layer_config {
     uint32_t heads, kv_heads, feed;
     uint32_t window; /* positions it sees, itself included; 0: all before it */

@@ -211,7 +211,7 @@ def layers(stretto, d):
                              ("attention.head_count", [4, 0, 4], "is 0 in layer 1; expected 1 to"),
                              ("attention.head_count", [4, 3, 4], "3 heads cannot share 2"),
                              ("attention.head_count", [4, 8, 4], "blk.1.attn_q.weight"),
-                             ("attention.head_count_kv", [2, 1, 2], "head_count_kv differs between layers"),
+                             ("attention.head_count_kv", [2, 1, 2], "blk.1.attn_k.weight"),
                              ("attention.key_length", [16, 8, 16], "key_length differs between layers"),
                              ("attention.sliding_window", [5, 9, 7], "sliding_window differs between layers")):
         def plant(g):

@@ -179,7 +179,8 @@ def main():
     models = {m["name"]: m for m in index["models"]}
     named(stretto)
     for name, every in (("llama", 1), ("gemma2", 2), ("gemma3", 6), ("olmo3", 4)):
-        layer_groups(stretto, golden, name, every)
+        if not names or name in names:
+            layer_groups(stretto, golden, name, every)
     for name in families.first_models(lambda cfg: cfg["model_type"]):
         if not names or name in names:
             planted(golden, models[name])

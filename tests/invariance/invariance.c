@@ -493,7 +493,11 @@ static void plant_attention(struct test *t)
     struct kernels *k = t->model->weights->kernels;
     _Static_assert((int)CACHE_TYPES == (int)KV_COUNT, "in the same order: otherwise nothing is noticed");
     attn_block_fn **kernel = &k->attn_block[t->cache];
-    one_row = t->model->config.heads / t->model->config.kv_heads;
+    one_row = 1;
+    for (uint32_t i = 0; i < t->model->config.layers; i++) {
+        const struct layer_config *l = &t->model->config.layer[i];
+        if (l->heads / l->kv_heads > one_row) one_row = l->heads / l->kv_heads;
+    }
     true_attention = *kernel;
     *kernel = crowded_attention;
     notice(t, "planted in attention");

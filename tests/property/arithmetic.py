@@ -47,6 +47,7 @@ class Layer:
     turn: Turn = None
     window: int = 0
     heads: int = 0              # 0: the plan's
+    kv: int = 0                 # likewise
 
 
 @dataclass
@@ -93,11 +94,11 @@ def attention(p, layer, y, a):
         x = a.linear(y, *part).reshape((n, -1) if p.qk_width else (n, count, p.hd))
         return (gained(p, x, norm, a) if norm else x).reshape(n, count, p.hd)
 
-    n_heads = layer.heads or p.heads
+    n_heads, n_kv = layer.heads or p.heads, layer.kv or p.kv
     q = turn_heads(a, heads(layer.q, n_heads, layer.q_norm), layer.turn, p.pairs).swapaxes(0, 1)
-    k = turn_heads(a, heads(layer.k, p.kv, layer.k_norm), layer.turn, p.pairs).swapaxes(0, 1)
-    v = heads(layer.v, p.kv, None).swapaxes(0, 1)
-    k, v = (np.repeat(x, n_heads // p.kv, axis=0) for x in (k, v))
+    k = turn_heads(a, heads(layer.k, n_kv, layer.k_norm), layer.turn, p.pairs).swapaxes(0, 1)
+    v = heads(layer.v, n_kv, None).swapaxes(0, 1)
+    k, v = (np.repeat(x, n_heads // n_kv, axis=0) for x in (k, v))
     s = a.dot(q, k) * a.t(p.scale)
     if p.cap:
         s = a.t(p.cap) * np.tanh(s / a.t(p.cap))

@@ -20,7 +20,6 @@ REFUSED = {
     "rope longrope": ("longrope",),
     "rope unknown": ("ntk",),
     "no base": ("freq_base",),          # gemma3: 1e6 to its authors, 10000 to llama.cpp
-    "kv heads differ": ("head_count_kv differs between layers",),
     "logit scale": ("logit_scale",),
 }
 NOT_LLAMA_CPP = {
@@ -214,9 +213,10 @@ def put_sizes(f):
     for key in ("attention.head_count_kv", "feed_forward_length", "attention.head_count"):
         if f"{f.arch}.{key}" in f.keys and f.maybe(0.1):            # one number for each layer
             f.put(key, "uint32s", [f.keys[f"{f.arch}.{key}"][1]] * layers)
-            if layers > 1 and f.maybe(0.15):
+            twice = not key.endswith("_kv") or heads % (2 * kv) == 0
+            if layers > 1 and f.maybe(0.15) and twice:
                 f.keys[f"{f.arch}.{key}"][1][-1] *= 2
-                f.has("kv heads differ" if key.endswith("_kv") else "layers differ")
+                f.has("layers differ")
     rot = hd
     if f.arch == "phi3" and f.maybe(0.5):
         rot = f.pick(4, hd)
@@ -295,6 +295,7 @@ def make(seed):
     for i in range(layers):
         b = f"blk.{i}."
         heads, feed = in_layer(f, "attention.head_count", i, heads), in_layer(f, "feed_forward_length", i, feed)
+        kv = in_layer(f, "attention.head_count_kv", i, kv)
         d = heads * hd
         if row.norms != "output":
             norm(b + "attn_norm", width)

@@ -90,7 +90,8 @@ def plan(path):
     for i in range(k.get("block_count")):
         b = f"blk.{i}."
         heads = k.in_layer("attention.head_count", i)
-        layer = Layer(heads=heads, o=pair(b + "attn_output"), down=pair(b + "ffn_down"))
+        kv = k.in_layer("attention.head_count_kv", i) or heads
+        layer = Layer(heads=heads, kv=kv, o=pair(b + "attn_output"), down=pair(b + "ffn_down"))
         if row.norms != "output":
             layer.norm1, layer.norm2 = pair(b + "attn_norm"), pair(b + "ffn_norm")
         if gpt2 or row.fused:

@@ -166,11 +166,12 @@ MODELS = {
                            num_key_value_heads=1, original_max_position_embeddings=256, sliding_window=None,
                            partial_rotary_factor=0.75, tie_word_embeddings=True), "bpe", "single", "F32"),
     # Sizes that differ between layers, which only GGUF files can say.
-    "llama-sizes": (llama(intermediate_size=[160, 96, 224], num_attention_heads=[4, 2, 8], head_dim=16), "bpe", None,
+    "llama-sizes": (llama(intermediate_size=[160, 96, 224], num_attention_heads=[4, 2, 8],
+                          num_key_value_heads=[2, 1, 8], head_dim=16), "bpe", None,
                     "F32"),
     "gemma3-sizes": (gemma("gemma3_text", "Gemma3ForCausalLM", num_hidden_layers=4, rope_theta=80000.0,
                            rope_local_base_freq=700.0, intermediate_size=[64, 160, 48, 96],
-                           num_attention_heads=[2, 4, 4, 2],
+                           num_attention_heads=[2, 4, 4, 2], num_key_value_heads=[1, 4, 2, 2],
                            layer_types=["sliding_attention", "full_attention"] * 2), "spm", None, "F32"),
     "phi3-sizes": (llama(model_type="phi3", architectures=["Phi3ForCausalLM"], head_dim=16, num_key_value_heads=1,
                          original_max_position_embeddings=256, sliding_window=None,
@@ -291,13 +292,13 @@ def shapes(cfg):
         return out
     fam = of(cfg)
     gain = "gain-1" if fam.gemma else "gain"
-    kv = cfg["num_key_value_heads"]
     hd = cfg.get("head_dim") or d // cfg["num_attention_heads"]
     abias, mbias = bool(cfg.get("attention_bias")), bool(cfg.get("mlp_bias"))
     add("model.embed_tokens.weight", (cfg["vocab_size"], d), "embed")
     for i in range(cfg["num_hidden_layers"]):
         p = f"model.layers.{i}."
         heads, ff = in_layer(cfg["num_attention_heads"], i), in_layer(cfg["intermediate_size"], i)
+        kv = in_layer(cfg["num_key_value_heads"], i)
         if fam.norms != "output":
             norm(p + "input_layernorm", d, gain)
         norm(p + "post_attention_layernorm", d, gain)

@@ -54,7 +54,7 @@ def gguf_tensor(name, x, cfg):
         if ".q_proj." in name:
             return interleave(x, in_layer(cfg["num_attention_heads"], int(name.split(".")[2])))
         if ".k_proj." in name:
-            return interleave(x, cfg["num_key_value_heads"])
+            return interleave(x, in_layer(cfg["num_key_value_heads"], int(name.split(".")[2])))
     if of(cfg).gemma and name.endswith("norm.weight"):
         return (x.astype(np.float64) + 1).astype(np.float32)
     if kind == "gpt2" and x.ndim == 2 and ".h." in name:

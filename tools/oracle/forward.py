@@ -212,7 +212,6 @@ def local_base(cfg):
 def decoder(cfg, w, ids, a):
     """Every family that is a row of choices: rotary, gated, with RMS norms."""
     fam = of(cfg)
-    n_kv = cfg.get("num_key_value_heads") or cfg["num_attention_heads"]
     hd = cfg.get("head_dim") or cfg["hidden_size"] // cfg["num_attention_heads"]
     eps = cfg["rms_norm_eps"]
     kinds = cfg.get("rope_parameters") or {}
@@ -261,6 +260,7 @@ def decoder(cfg, w, ids, a):
              "output": (None, "post_attention_layernorm", None, "post_feedforward_layernorm")}[fam.norms]
     for il in range(cfg["num_hidden_layers"]):
         p, sliding, n_head = f"model.layers.{il}.", windowed[il], in_layer(cfg["num_attention_heads"], il)
+        n_kv = in_layer(cfg.get("num_key_value_heads") or cfg["num_attention_heads"], il)
 
         def attention(y):
             if fam.fused:
