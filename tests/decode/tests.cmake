@@ -22,7 +22,8 @@ if(NOT STRETTO_SANITIZE)
     TIMEOUT 900)
 endif()
 foreach(threads 2 4)
-  add_test(NAME decode.exact.threads${threads} COMMAND decode_exact --slice --threads ${threads} ${slice})
+  add_test(NAME decode.exact.threads${threads} COMMAND decode_exact --slice --tokens 24 --threads ${threads}
+    ${slice})
   set_tests_properties(decode.exact.threads${threads} PROPERTIES FIXTURES_REQUIRED golden LABELS "quick;threads"
     SKIP_RETURN_CODE 77 TIMEOUT 900)
 endforeach()

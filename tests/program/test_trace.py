@@ -45,11 +45,11 @@ def main():
             assert trace(*args, "-np", "1", "-t", "1", "-o", out + "1")[0] == 0
             assert open(out + "1", "rb").read() == whole, name
             os.remove(out + "1")
-            # Cut off anywhere, the same call writes the same file.
+            # Cut off anywhere, the same call writes the same file. Threads would only wait for each other here.
             for cut in [0, 1, 40, len(whole) - 1] + [rng.randrange(len(whole)) for _ in range(4)]:
                 with open(out, "wb") as f:
                     f.write(whole[:cut])
-                assert trace(*args, "-o", out)[0] == 0
+                assert trace(*args, "-t", "1", "-o", out)[0] == 0
                 assert open(out, "rb").read() == whole, (name, cut)
             code, words = trace(*args, "-o", out, "--seed", "1")
             assert code == 1 and "other options" in words, words
