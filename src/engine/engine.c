@@ -66,10 +66,10 @@ static stretto_status plan(const struct model *m, const struct engine_options *o
                     i->context, m->config.context);
     bool chosen = i->context != 0;
     if (!chosen) i->context = m->config.context;
-    if (i->max_rows > i->context * i->sequences) i->max_rows = i->context * i->sequences;
+    uint64_t all = (uint64_t)i->context * i->sequences;
+    if (i->max_rows > all) i->max_rows = (uint32_t)all;
     if (m->graph.bidirectional) i->max_rows = i->context; /* a text is seen whole, in one step */
     struct program_bytes b;
-    uint64_t all = (uint64_t)i->context * i->sequences;
     i->pool_tokens = o->pool_tokens ? o->pool_tokens : all < UINT32_MAX / 2 ? (uint32_t)all : UINT32_MAX / 2;
     *l = limits_of(&m->graph, i, o);
     TRY(device_plan(m->device, &m->graph, m->weights, l, &b, err));
@@ -242,6 +242,7 @@ void engine_seq_close(struct engine *e, int32_t seq)
     if (!s->open) return;
     s->open = false;
     e->n_open--;
+    requests_lose(e, seq);
     engine_rewind(e, seq, s->cache.n_tokens);
     touch(e, s);
 }
@@ -653,15 +654,16 @@ uint32_t engine_set(struct engine *e, int32_t seq, const int32_t *tokens, uint32
             from = (int32_t)i;
         }
     }
-    /* What the timeline has in common stays where it is, so tokens may be its own. */
     if (same < s->unchanged) s->unchanged = same;
-    uint32_t unchanged = s->unchanged;
-    if (from != seq && engine_fork(e, from, seq, best, NULL) != STRETTO_OK)
-        best = cached(e, s, tokens, most);
+    uint32_t unchanged = s->unchanged, old = same > best ? same : best;
+    memmove(s->tokens, tokens, n * sizeof *s->tokens);      /* first of all: tokens may be its own */
+    if (from != seq && engine_fork(e, from, seq, best, NULL) != STRETTO_OK) {
+        best = 0;
+        old = same;
+    }
     s->unchanged = unchanged;
     cache_rewind(&e->cache, &s->cache, best);
-    memmove(s->tokens, tokens, n * sizeof *s->tokens);
-    memset(s->given + best, 1, n - best);
+    memset(s->given + old, 1, n - old);
     s->known = n;
     touch(e, s);
     return best;

@@ -61,6 +61,8 @@ struct engine {
 
 /* The part of the engine's memory that the scheduler uses; base == NULL measures. */
 void scheduler_plan(struct engine *e, struct arena *a);
+/* The sequence is closed: requests on it end in the next turn. */
+void requests_lose(struct engine *e, int32_t seq);
 /* Pages that could be had for a sequence: free ones and those of closed sequences. */
 uint32_t engine_pages_left(const struct engine *e);
 #endif

@@ -12,7 +12,8 @@ struct slot {                        /* a request, and what it does in this turn
     uint32_t id;                     /* 0: the slot is free; ids rise, so they say who came first */
     size_t row, n_rows;              /* its rows of the step */
     uint32_t guesses, asked;         /* asked: answers that places have already */
-    bool writes, hungry;             /* hungry: no page for a single row */
+    bool writes, hungry, waits;      /* hungry: no page for a single row; waits: none beside older ones */
+    bool lost;                       /* its sequence was closed */
     struct event event;
 };
 
@@ -57,10 +58,13 @@ stretto_status request_add(struct engine *e, const struct request *r, uint32_t *
     if (r->seq < 0 || (uint32_t)r->seq >= e->n_seqs || !e->seqs[r->seq].open)
         return fail(err, STRETTO_E_ARG, "a request on sequence %d, which is not open", r->seq);
     for (struct slot *s = e->slots; s < e->slots + e->info.sequences; s++) {
-        if (s->id && s->r.seq == r->seq)
+        if (s->id && s->r.seq == r->seq && !s->lost)
             return fail(err, STRETTO_E_ARG, "sequence %d has a request already", r->seq);
         if (!s->id && !free_slot) free_slot = s;
     }
+    if (!free_slot)
+        return fail(err, STRETTO_E_FULL, "%u requests, some on sequences that were closed: the next turn "
+                    "ends those", e->n_slots);
     struct slot s = { .r = *r };
     if (!known(e, &s) || (!r->writer && !unread(e, &s)) || (r->writer && writer_done(r->writer)))
         return fail(err, STRETTO_E_ARG, "there is nothing to do for a request on sequence %d: its text "
@@ -69,6 +73,8 @@ stretto_status request_add(struct engine *e, const struct request *r, uint32_t *
     if (r->wants && (!r->places || r->room < (r->answered ? 1 : all)))
         return fail(err, STRETTO_E_ARG, "a request whose %u tokens want answers has places for %u", all,
                     r->places ? r->room : 0);
+    /* Whoever writes sends the last token's row. */
+    if (r->writer && engine_length(e, r->seq) == known(e, &s)) engine_forget(e, r->seq, known(e, &s) - 1);
     if (++e->last_id == 0) e->last_id = 1;
     s.id = *id = e->last_id;
     *free_slot = s;
@@ -93,6 +99,12 @@ void requests_drop(struct engine *e)
 {
     for (struct slot *s = e->slots; s < e->slots + e->info.sequences; s++)
         if (s->id) leave(e, s);
+}
+
+void requests_lose(struct engine *e, int32_t seq)
+{
+    for (struct slot *s = e->slots; s < e->slots + e->info.sequences; s++)
+        s->lost |= s->id && s->r.seq == seq;
 }
 
 static void end(struct slot *s, stretto_status status, const char *words)
@@ -167,21 +179,45 @@ static void read_rows(struct turn *t, struct slot *s, uint32_t room)
     t->given += (uint32_t)s->n_rows;
 }
 
-/* Pages of the rows that a request may read now: some are left for those who came before it. */
-static bool has_pages(const struct engine *e, const struct slot *s, uint32_t room, size_t older)
+/* Whether writing to page p of a sequence takes one from the pool: a new one, or a copy of a shared one. */
+static bool takes_page(const struct engine *e, const struct cache_seq *c, uint32_t p)
 {
-    uint32_t n = unread(e, s) < room ? unread(e, s) : room, at = engine_length(e, s->r.seq);
-    uint32_t need = (at + n + PAGE_SLOTS - 1) / PAGE_SLOTS - (at + PAGE_SLOTS - 1) / PAGE_SLOTS;
-    return !older || !need || need + older <= cache_free(&e->cache) ||
-           need + older <= engine_pages_left(e);
+    for (uint32_t g = 0; g < e->cache.n_groups; g++) {
+        int32_t page = e->cache.tables[cache_table(&e->cache, c, g) + (int32_t)p];
+        if (p >= c->n_pages || page < 0 || e->cache.group[g].refs[page] > 1) return true;
+    }
+    return false;
+}
+
+/* Of n rows, those that a request has pages for; one is left for each of those who came before it. */
+static uint32_t rows_with_pages(const struct engine *e, const struct slot *s, uint32_t n, uint32_t older)
+{
+    const struct cache_seq *c = &e->seqs[s->r.seq].cache;
+    uint32_t left = cache_free(&e->cache), rows = 0;
+    if (!older) return n;
+    if (left < n / PAGE_SLOTS + 2 + older) left = engine_pages_left(e);
+    left = left > older ? left - older : 0;
+    for (uint32_t p = c->n_tokens / PAGE_SLOTS; rows < n; p++) {
+        bool takes = takes_page(e, c, p);
+        if (takes && !left) break;
+        left -= takes;
+        rows = (p + 1) * PAGE_SLOTS - c->n_tokens;
+    }
+    return rows < n ? rows : n;
 }
 
 static void plan_reading(struct turn *t, uint32_t budget)
 {
+    uint32_t older = 0;
     for (size_t i = 0; i < t->n && budget; i++) {
         struct slot *s = t->all[i];
-        if (s->event.done || s->writes || !has_pages(t->e, s, budget, i)) continue;
-        read_rows(t, s, budget);
+        if (s->event.done) continue;
+        uint32_t n = unread(t->e, s) < budget ? unread(t->e, s) : budget;
+        uint32_t rows = s->writes ? 0 : rows_with_pages(t->e, s, n, older);
+        older++;
+        if (s->writes) continue;
+        read_rows(t, s, rows);
+        s->waits = rows < n && !s->n_rows;
         budget -= (uint32_t)s->n_rows;
         if (t->e->schedule.whole && s->n_rows) return;
     }
@@ -225,7 +261,7 @@ static void plan_rows(struct turn *t)
     for (size_t i = 0; i < t->n; i++) {
         struct slot *s = t->all[i];
         s->row = s->n_rows = s->guesses = 0;
-        s->writes = s->hungry = false;
+        s->writes = s->hungry = s->waits = false;
         if (s->event.done) continue;
         uint32_t n = unread(e, s);
         to_read += n;
@@ -235,10 +271,12 @@ static void plan_rows(struct turn *t)
         plan_reading(t, e->info.max_rows);
         if (t->n_rows) return;
     }
-    /* More writers than rows take turns; whoever reads gets one row at least. */
+    /* More writers than rows take turns; whoever reads gets one row at least, of one row every other. */
     size_t most = e->info.max_rows - (to_read != 0);
+    uint64_t turn = e->info.max_rows > 1 ? e->turns : e->turns / 2;
+    if (!most) most = e->turns % 2;
     for (size_t i = 0; i < t->n; i++) {
-        struct slot *s = t->all[(i + e->turns) % t->n];
+        struct slot *s = t->all[(i + turn) % t->n];
         if (s->event.done || !s->writes) continue;
         if (t->n_writers == most) s->writes = false;
         else t->n_writers++;
@@ -253,25 +291,35 @@ static void plan_rows(struct turn *t)
 
 /* ---- what came of it ------------------------------------------------------------------------- */
 
+/* A row's status; t->err has the sentence of the first row's that was not OK. */
+static stretto_status row_failed(const struct turn *t, stretto_status st, struct error *err)
+{
+    const char *words = st == STRETTO_E_NAN ? "the model's output is not a number; the file is damaged or "
+                                              "its numbers overflow"
+                                            : "a token of the text is not in the vocabulary";
+    return fail(err, st, "%s", t->err->status == st ? t->err->text : words);
+}
+
 static void take_reading(struct turn *t, struct slot *s)
 {
     struct engine *e = t->e;
     uint32_t at = engine_length(e, s->r.seq), n = engine_commit(e, s->r.seq, (uint32_t)s->n_rows);
     struct error err = { .status = STRETTO_OK };
-    stretto_status st = STRETTO_OK;
+    stretto_status st = STRETTO_OK, next = n < s->n_rows ? e->answers[s->row + n].status : STRETTO_OK;
     s->event.read += n;
     for (uint32_t i = 0; i < n && st == STRETTO_OK; i++) {
         const struct answer *a = &e->answers[s->row + i];
         uint8_t wants = e->rows[s->row + i].wants;
         if (!wants) continue;
         st = a->status;
-        if (st != STRETTO_OK) fail(&err, st, "%s", t->err->text);
+        if (st != STRETTO_OK) row_failed(t, st, &err);
         else if (s->r.wants) {
             if (!s->r.answered) s->r.places[s->asked] = *a;
             else st = s->r.answered(s->r.ud, at + i, a, &err);
             s->asked++;
         } else if ((st = writer_first(s->r.writer, a, &err)) == STRETTO_OK) s->event.wrote++;
     }
+    if (st == STRETTO_OK && next != STRETTO_OK && next != STRETTO_E_FULL) st = row_failed(t, next, &err);
     if (st != STRETTO_OK) end(s, st, err.text);
     else if (n == 0) s->hungry = true;
     if (!s->r.writer && !unread(e, s)) end(s, STRETTO_OK, "");
@@ -288,7 +336,7 @@ static void take_writing(struct turn *t, struct slot *s, double seconds, double 
         return;
     }
     stretto_status st = a->status;
-    if (st != STRETTO_OK) fail(&err, st, "%s", t->err->text);
+    if (st != STRETTO_OK) row_failed(t, st, &err);
     else st = writer_take(s->r.writer, s->row, a, seconds, price * s->guesses, &err);
     if (st != STRETTO_OK) end(s, st, err.text);
     else s->event.wrote += known(e, s) - before;
@@ -322,44 +370,50 @@ static void take(struct turn *t, double seconds)
 
 /* ---- pages ----------------------------------------------------------------------------------- */
 
-/* A sequence of requests in which nothing happens: the one that was used longest ago gives up its pages,
- * to read again when it is wanted. */
+/* A closed sequence, or one of requests in which nothing happens: the one that was used longest ago gives
+ * up its pages, to read again when it is wanted. */
 static bool forget_idle(struct engine *e)
 {
     struct sequence *oldest = NULL;
     for (uint32_t i = 0; i < e->n_seqs; i++) {
         struct sequence *s = &e->seqs[i];
-        bool busy = !s->open || !s->managed || !s->cache.n_pages;
+        bool busy = (s->open && !s->managed) || !s->cache.n_pages;
         for (uint32_t k = 0; k < e->info.sequences; k++)
             busy |= e->slots[k].id && e->slots[k].r.seq == (int32_t)i;
-        if (!busy && (!oldest || s->used < oldest->used)) oldest = s;
+        if (!busy && (!oldest || s->open < oldest->open ||
+                      (s->open == oldest->open && s->used < oldest->used)))
+            oldest = s;
     }
     if (oldest) engine_forget(e, (int32_t)(oldest - e->seqs), 0);
     return oldest != NULL;
 }
 
-/* The oldest request that got no page at all is helped: by the idle, then by the youngest. */
+/* The oldest request that got no page at all is helped: by the idle, then by the youngest. Nobody fails
+ * while another holds pages: whoever ends in this turn, or did not move in it, gives them up later. */
 static void make_room(struct turn *t)
 {
     struct engine *e = t->e;
     struct slot *hungry = NULL, *young = NULL;
     bool moved = false;
+    size_t holders = 0;
     for (size_t i = 0; i < t->n; i++) {
         struct slot *s = t->all[i];
+        bool holds = e->seqs[s->r.seq].cache.n_pages > 0;
+        holders += holds;
         if (s->event.done) continue;
         moved |= s->event.read || s->event.wrote;
-        if (s->hungry && !hungry) hungry = s;
-        if (e->seqs[s->r.seq].cache.n_pages) young = s;
+        if ((s->hungry || s->waits) && !hungry) hungry = s;
+        if (holds) young = s;
     }
     if (!hungry && (moved || t->n_rows)) return;
     for (size_t i = 0; i < t->n && !hungry; i++)        /* nobody got a row */
         if (!t->all[i]->event.done) hungry = t->all[i];
     if (!hungry || forget_idle(e)) return;
-    if (young && young != hungry && young->id > hungry->id) {
+    if (young && young->id > hungry->id) {
         engine_forget(e, young->r.seq, 0);
         return;
     }
-    if (moved) return;                                  /* others will leave pages behind */
+    if (hungry->waits || holders > (e->seqs[hungry->r.seq].cache.n_pages > 0)) return;
     hungry->event.done = true;
     fail(&hungry->event.error, STRETTO_E_FULL,
          "the cache holds %u tokens for all sequences and this text needs %u; open the engine with a "
@@ -381,17 +435,20 @@ static bool turn_cancelled(void *ud)
 static void step(struct turn *t)
 {
     struct engine *e = t->e;
-    bool asked = e->cancel != NULL, sent = false;
+    bool asked = e->cancel != NULL, sent = false, none = true;
     for (size_t i = 0; i < t->n; i++) asked |= t->all[i]->n_rows && t->all[i]->r.cancel;
     e->turn_cancel = asked ? turn_cancelled : NULL;
     double begin = clock_seconds();
     stretto_status s = engine_step(e, e->rows, t->n_rows, e->answers, t->err);
     double seconds = clock_seconds() - begin;
     e->turn_cancel = NULL;
-    for (size_t i = 0; i < t->n_rows; i++) sent |= e->status[i] == STRETTO_OK;
+    for (size_t i = 0; i < t->n_rows; i++) {
+        sent |= e->status[i] == STRETTO_OK;
+        none &= e->answers[i].status == s;
+    }
     if (s == STRETTO_E_CANCEL && !(e->cancel && e->cancel(e->cancel_ud))) {
         for (size_t i = 0; i < t->n; i++) end_cancelled(t->all[i]);
-    } else if (s != STRETTO_OK && s != STRETTO_E_FULL && s != STRETTO_E_NAN) {
+    } else if (none && s != STRETTO_OK && s != STRETTO_E_FULL && s != STRETTO_E_NAN) {
         for (size_t i = 0; i < t->n; i++)
             if (t->all[i]->n_rows) end(t->all[i], s, t->err->text);
     } else take(t, sent ? seconds : 0);
@@ -404,7 +461,8 @@ static void run(struct turn *t)
         struct slot *s = t->all[i];
         s->event = (struct event){ .id = s->id, .seq = s->r.seq, .ud = s->r.ud };
         s->n_rows = 0;
-        end_cancelled(s);
+        if (s->lost) end(s, STRETTO_E_ARG, "the request's sequence was closed");
+        else end_cancelled(s);
     }
     plan_rows(t);
     if (t->n_rows) step(t);
@@ -438,9 +496,9 @@ stretto_status engine_turn(struct engine *e, struct event *events, size_t cap, s
     if (t.n) run(&t);
     for (size_t i = 0; i < t.n; i++) {
         struct slot *s = t.all[i];
-        s->event.unread = unread(e, s);
+        s->event.unread = s->lost ? 0 : unread(e, s);
         if (s->event.done || s->event.read || s->event.wrote) events[(*n)++] = s->event;
-        if (s->event.done) leave(e, s);
+        if (s->event.done && s->id == s->event.id) leave(e, s);   /* not cancelled by a callback */
     }
     atomic_flag_clear(&e->busy);
     return STRETTO_OK;

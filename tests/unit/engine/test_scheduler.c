@@ -77,7 +77,7 @@ static void begin(struct engine *e, struct text *x, uint64_t seed)
         struct arena a = { .base = sampler_memory[x - all], .cap = 1 << 14 };
         sampler_plan(&x->sampler, &a, FAKE_VOCAB);
         struct writer_options o = { .setup = { .seed = 3 } };
-        assert_int_equal(decode_parse(ways[seed % 6], &o.choice, &err), STRETTO_OK);
+        assert_int_equal(decode_parse(ways[seed % (engine_about(e)->max_rows < 8 ? 5 : 6)], &o.choice, &err), STRETTO_OK);
         assert_int_equal(sampler_set(&x->sampler, &greedy, &err), STRETTO_OK);
         assert_int_equal(writer_open(&x->writer, e, x->seq, &x->sampler, &calibration, &o, &err), STRETTO_OK);
     }
@@ -142,6 +142,7 @@ static void one_turn(struct engine *e, uint64_t *done, uint64_t *full)
         default:
             assert_int_equal(events[i].error.status, STRETTO_E_FULL);
             assert_true(events[i].error.text[0]);
+            assert_true(x->limit > cache_pages(&e->cache) * PAGE_SLOTS);   /* whoever fits waits, and gets pages */
             ++*full;
         }
     }
@@ -151,20 +152,21 @@ static void one_turn(struct engine *e, uint64_t *done, uint64_t *full)
 static void random_programs(void **state)
 {
     (void)state;
-    static const uint32_t pools[] = { 0, 640, 300, 64 };
+    static const uint32_t pools[] = { 0, 640, 300, 64, 192, 256, 0, 320 };
+    static const uint32_t rows[] = { 64, 24, 64, 24, 2, 3, 1, 1 };
     uint64_t done = 0, full = 0, seed = 1;
     for (size_t p = 0; p < sizeof pools / sizeof *pools; p++) {
         struct fake f;
         struct engine *e;
         struct error err = { 0 };
-        struct engine_options o = { .sequences = SEQS, .max_rows = p % 2 ? 24 : 64, .pool_tokens = pools[p] };
+        struct engine_options o = { .sequences = SEQS, .max_rows = rows[p], .pool_tokens = pools[p] };
         fake_model(&f, CONTEXT);
         if (p % 2) fake_window(&f, 1);
         if (p != 2) fake_window(&f, 90);
         assert_int_equal(engine_open(&e, &f.model, &o, &err), STRETTO_OK);
         engine_schedule(e, &(struct schedule){ .whole = p == 2 });
         memset(all, 0, sizeof all);
-        for (uint64_t t = 0; t < TURNS / 4; t++) {
+        for (uint64_t t = 0; t < TURNS / 8; t++) {
             uint64_t r = random_mix(++seed * 77 + p);
             struct text *x = &all[r % SEQS];
             switch (r / 64 % 16) {
@@ -182,9 +184,14 @@ static void random_programs(void **state)
             one_turn(e, &done, &full);
             if (t % 16 == 0) check_pages(e);
         }
+        /* Everybody comes to his end when nobody joins any more. */
+        for (uint64_t t = 0; requests_count(e); t++) {
+            assert_true(t < 20000);
+            one_turn(e, &done, &full);
+        }
         for (struct text *x = all; x < all + SEQS; x++) if (x->open) leave(e, x);
         check_pages(e);
-        assert_true(fake_program->most_seqs > 1);
+        assert_true(fake_program->most_seqs > 1 || rows[p] == 1);
         engine_close(e);
     }
     printf("%d turns: %llu requests came to their end, %llu found no room\n", TURNS,
@@ -314,12 +321,191 @@ static void refusals(void **state)
     engine_close(e);
 }
 
+/* A plain greedy writer for sequence seq, place i. */
+static struct writer *plain_writer(struct engine *e, int32_t seq, int i)
+{
+    static const struct sampling greedy = { .top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64 };
+    struct arena a = { .base = sampler_memory[i], .cap = 1 << 14 };
+    struct writer_options o = { .most = 1 };
+    struct error err = { 0 };
+    struct writer *w;
+    sampler_plan(&all[i].sampler, &a, FAKE_VOCAB);
+    assert_int_equal(sampler_set(&all[i].sampler, &greedy, &err), STRETTO_OK);
+    assert_int_equal(writer_open(&w, e, seq, &all[i].sampler, &calibration, &o, &err), STRETTO_OK);
+    return w;
+}
+
+static struct engine *engine_of(struct fake *f, uint32_t sequences, uint32_t pool)
+{
+    struct engine *e;
+    struct error err = { 0 };
+    struct engine_options o = { .sequences = sequences, .pool_tokens = pool };
+    assert_int_equal(engine_open(&e, fake_model(f, CONTEXT), &o, &err), STRETTO_OK);
+    assert_int_equal(engine_seq_open_all(e, &err), STRETTO_OK);
+    return e;
+}
+
+static void read_all(struct engine *e, int32_t seq, const int32_t *text, uint32_t n)
+{
+    struct error err = { 0 };
+    struct request r = { .seq = seq };
+    engine_set(e, seq, text, n, 0);
+    assert_int_equal(request_run(e, &r, &err), STRETTO_OK);
+}
+
+/* While one writes, another's prompt gets the pages of those who do nothing. */
+static void idle_pages_go_to_who_waits(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct engine *e = engine_of(&f, 3, 192);            /* 6 pages */
+    struct error err = { 0 };
+    int32_t text[CONTEXT];
+    uint32_t id, turns = 0;
+    for (int i = 0; i < CONTEXT; i++) text[i] = i % 9;
+    read_all(e, 2, text, 300);                           /* 5 of them */
+    struct writer *w = plain_writer(e, 0, 0);
+    engine_set(e, 0, text + 3, 9, 0);
+    writer_begin(w);
+    writer_limit(w, 60, NULL, NULL);
+    assert_int_equal(request_add(e, &(struct request){ .seq = 0, .writer = w }, &id, &err), STRETTO_OK);
+    engine_set(e, 1, text + 1, 20, 0);
+    assert_int_equal(request_add(e, &(struct request){ .seq = 1, .ud = &turns }, &id, &err), STRETTO_OK);
+    for (bool done = false; !done; turns++) {
+        struct event x[3];
+        size_t n;
+        assert_int_equal(engine_turn(e, x, 3, &n, &err), STRETTO_OK);
+        for (size_t i = 0; i < n; i++) done |= x[i].done && x[i].ud == &turns;
+    }
+    assert_true(turns < 10);
+    writer_close(w);
+    engine_close(e);
+}
+
+struct cancelling { struct engine *e; uint32_t id; };
+
+static stretto_status cancels_itself(void *ud, uint32_t at, const struct answer *a, struct error *err)
+{
+    struct cancelling *c = ud;
+    (void)at;
+    (void)a;
+    (void)err;
+    request_cancel(c->e, c->id);
+    return STRETTO_OK;
+}
+
+/* A token that does not exist, a sequence that is closed under its request: only that one fails. */
+static void one_fails_alone(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct engine *e = engine_of(&f, 3, 0);
+    struct error err = { 0 };
+    int32_t bad[9] = { 1, 2, 3, FAKE_VOCAB + 4, 5 }, good[CONTEXT], seq;
+    uint32_t ids[3];
+    struct writer *w = plain_writer(e, 0, 0);
+    for (int i = 0; i < 100; i++) good[i] = i < 9 ? i : fake_next(good, (size_t)i);
+    engine_set(e, 0, good, 9, 0);
+    writer_begin(w);
+    writer_limit(w, 100, NULL, NULL);
+    engine_set(e, 1, bad, 9, 0);
+    engine_set(e, 2, good, 9, 0);
+    for (int i = 0; i < 3; i++) {
+        struct request r = { .seq = i, .writer = i ? NULL : w };
+        assert_int_equal(request_add(e, &r, &ids[i], &err), STRETTO_OK);
+    }
+    engine_seq_close(e, 2);
+    assert_int_equal(engine_seq_open(e, &seq, &err), STRETTO_OK);
+    stretto_status was[6] = { 0 };
+    while (requests_count(e)) {
+        struct event x[3];
+        size_t n;
+        assert_int_equal(engine_turn(e, x, 3, &n, &err), STRETTO_OK);
+        for (size_t i = 0; i < n; i++)
+            if (x[i].done) was[x[i].seq] = x[i].error.status;
+    }
+    assert_int_equal(was[0], STRETTO_OK);
+    assert_int_equal(was[1], STRETTO_E_ARG);
+    assert_int_equal(was[2], STRETTO_E_ARG);
+    assert_int_equal(engine_known(e, 0), 100);
+    assert_memory_equal(engine_tokens(e, 0), good, 100 * sizeof *good);
+    writer_close(w);
+    engine_close(e);
+}
+
+/* A timeline may be set to a part of itself; what it wrote keeps its role, in the cache or not. */
+static void set_to_itself(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct engine *e = engine_of(&f, 2, 0);
+    int32_t text[400];
+    for (int i = 0; i < 400; i++) text[i] = (int32_t)(random_mix((uint64_t)i) % FAKE_NAN);
+    read_all(e, 0, text, 300);
+    memmove(text + 10, text, 300 * sizeof *text);
+    read_all(e, 1, text, 310);
+    assert_int_equal(engine_set(e, 1, engine_tokens(e, 1) + 10, 300, 300), 299);   /* of the other */
+    assert_memory_equal(engine_tokens(e, 1), text + 10, 300 * sizeof *text);
+    engine_role(e, 1, 200, false);
+    engine_forget(e, 1, 0);
+    engine_rewind(e, 0, 0);
+    assert_int_equal(engine_set(e, 1, text + 10, 300, 300), 0);
+    assert_true(engine_given(e, 1, 199) && !engine_given(e, 1, 200) && !engine_given(e, 1, 299));
+    engine_close(e);
+}
+
+/* A writer on a text that somebody read to its end; a request that a callback cancels. */
+static void joins_and_leaves_anywhere(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct engine *e = engine_of(&f, 2, 0);
+    struct error err = { 0 };
+    int32_t text[20];
+    for (int i = 0; i < 20; i++) text[i] = i < 9 ? i : fake_next(text, (size_t)i);
+    read_all(e, 0, text, 9);
+    struct writer *w = plain_writer(e, 0, 0);
+    writer_begin(w);
+    writer_limit(w, 20, NULL, NULL);
+    assert_int_equal(request_run(e, &(struct request){ .seq = 0, .writer = w }, &err), STRETTO_OK);
+    assert_memory_equal(engine_tokens(e, 0), text, sizeof text);
+    struct cancelling c = { e, 0 };
+    struct answer place;
+    struct request r = { .seq = 1, .wants = WANT_BEST, .room = 1, .places = &place, .ud = &c,
+                         .answered = cancels_itself };
+    struct event x;
+    size_t n;
+    engine_set(e, 1, text, 1, 0);
+    assert_int_equal(request_add(e, &r, &c.id, &err), STRETTO_OK);
+    assert_int_equal(engine_turn(e, &x, 1, &n, &err), STRETTO_OK);
+    assert_int_equal(requests_count(e), 0);
+    writer_close(w);
+    engine_close(e);
+}
+
+/* Contexts times sequences may be more than 32 bits hold. */
+static void plans_do_not_wrap(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct engine_info i;
+    struct error err = { 0 };
+    struct engine_options o = { .context = 1 << 20, .sequences = 4096, .pool_tokens = 640 };
+    assert_int_equal(engine_plan(fake_model(&f, CONTEXT), &o, &i, &err), STRETTO_OK);
+    assert_int_equal(i.max_rows, 512);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(random_programs),
                                         cmocka_unit_test(companions_share_steps),
                                         cmocka_unit_test(pages_outlive_sequences),
-                                        cmocka_unit_test(refusals) };
+                                        cmocka_unit_test(refusals),
+                                        cmocka_unit_test(idle_pages_go_to_who_waits),
+                                        cmocka_unit_test(one_fails_alone),
+                                        cmocka_unit_test(set_to_itself),
+                                        cmocka_unit_test(joins_and_leaves_anywhere),
+                                        cmocka_unit_test(plans_do_not_wrap) };
     calibration_init(&calibration);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
