@@ -214,10 +214,8 @@ void stretto_session_close(stretto_session *s)
     mem_free(s);
 }
 
-stretto_status stretto_session_sampling(stretto_session *s, const stretto_sampling *how)
+static stretto_status set_sampling(stretto_session *s, const stretto_sampling *how)
 {
-    if (!s) return STRETTO_E_ARG;
-    error_clear(&s->err);
     stretto_sampling h = STRETTO_SAMPLING_INIT;
     TRY(options_take(&h, sizeof h, how, &s->err));
     if (h.n_bias && (!h.bias_ids || !h.bias_values))
@@ -252,13 +250,24 @@ stretto_status stretto_session_sampling(stretto_session *s, const stretto_sampli
     return STRETTO_OK;
 }
 
+stretto_status stretto_session_sampling(stretto_session *s, const stretto_sampling *how)
+{
+    if (!s) return STRETTO_E_ARG;
+    error_clear(&s->err);
+    TRY(session_enter(s));
+    stretto_status status = set_sampling(s, how);
+    session_leave(s);
+    return status;
+}
+
 /* What an engine learns from its texts gets its memory when a session first wants it. */
 static stretto_status learned_of(stretto_engine *e, struct error *err)
 {
     return learned_place(&e->learned, engine_model(e->engine)->config.vocab, err);
 }
 
-/* Opens what the ways of decoding need; `auto` takes part with what it is given. */
+/* Opens what the ways of decoding need, or takes what the session has of it: there is one place for each
+ * session. `auto` takes part with what it is given. */
 static stretto_status companions(stretto_session *s, const stretto_decoding *how,
                                  struct decode_choice *choice, struct drafter **drafter,
                                  struct heads **heads)
@@ -273,10 +282,13 @@ static stretto_status companions(stretto_session *s, const stretto_decoding *how
         if (!how->draft->model->weights)
             return fail(&s->err, STRETTO_E_ARG,
                         "the draft model was opened for its vocabulary only");
-        TRY(drafter_open(drafter, e, how->draft->model, &s->sampler, &s->err));
+        if (drafter_is_of(s->drafter, how->draft->model)) *drafter = s->drafter;
+        else TRY(drafter_open(drafter, e, how->draft->model, &s->sampler, &s->err));
     }
-    return how->heads && (choice->sources >> head & 1) ? heads_open(heads, e, how->heads, &s->err)
-                                                       : STRETTO_OK;
+    if (!how->heads || !(choice->sources >> head & 1)) return STRETTO_OK;
+    if (heads_are_of(s->heads, how->heads)) *heads = s->heads;
+    else TRY(heads_open(heads, e, how->heads, &s->err));
+    return STRETTO_OK;
 }
 
 static stretto_status set_decoding(stretto_session *s, const stretto_decoding *how)
@@ -301,13 +313,14 @@ static stretto_status set_decoding(stretto_session *s, const stretto_decoding *h
         status = writer_open(&w, e->engine, s->seq, &s->sampler, &e->learned.calibration, &o,
                              &s->err);
     if (status != STRETTO_OK) {
-        drafter_close(drafter);
-        heads_close(heads);
+        if (drafter != s->drafter) drafter_close(drafter);
+        if (heads != s->heads) heads_close(heads);
         return status;
     }
     writer_close(s->writer);
-    drafter_close(s->drafter);
-    heads_close(s->heads);
+    if (drafter != s->drafter) drafter_close(s->drafter);
+    if (heads != s->heads) heads_close(s->heads);
+    else if (heads) o.setup.heads->hidden = NULL;      /* it was the other writer's */
     s->writer = w;
     s->drafter = drafter;
     s->heads = heads;
@@ -429,20 +442,17 @@ static stretto_status read_prompt(stretto_session *s, uint32_t n)
     r.room = 1;
     r.places = &place;
     uint32_t id, at = 0;
-    TRY(request_add(e, &r, &id, &s->err));
     for (struct event x = { .done = false }; !x.done;) {
         size_t events;
+        TRY(request_add(e, &r, &id, &s->err));
         stretto_status status = engine_turn(e, &x, 1, &events, &s->err);
-        if (status != STRETTO_OK) request_cancel(e, id);
+        request_cancel(e, id);                 /* the watcher may use other sessions of the engine */
         TRY(status);
         if (!events) continue;
-        at += x.read;
+        at = at + x.read < n ? at + x.read : n;
         if (x.error.status == STRETTO_E_CANCEL) return stopped(s, at, n);
         if (x.error.status != STRETTO_OK) return fail(&s->err, x.error.status, "%s", x.error.text);
-        if (s->read && x.read && s->read(s->read_user, at, n) && !x.done) {
-            request_cancel(e, id);
-            return stopped(s, at, n);
-        }
+        if (s->read && x.read && s->read(s->read_user, at, n) && !x.done) return stopped(s, at, n);
     }
     s->best = place.best;
     return STRETTO_OK;

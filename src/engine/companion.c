@@ -388,4 +388,6 @@ void drafter_close(struct drafter *d)
     mem_free(d);
 }
 
+bool drafter_is_of(const struct drafter *d, const struct model *draft) { return d && d->shared->model == draft; }
+
 struct companion *drafter_companion(struct drafter *d) { return d ? &d->companion : NULL; }

@@ -33,11 +33,14 @@ float logit_probability(const float *logits, uint32_t n, float logit);
 stretto_status drafter_open(struct drafter **out, struct engine *target, const struct model *draft,
                             const struct sampler *sampler, struct error *err);
 void drafter_close(struct drafter *d);
+/* Whether it is that model's (that file's): then the next way of decoding of its writer goes on with it. */
+bool drafter_is_of(const struct drafter *d, const struct model *draft);
 struct companion *drafter_companion(struct drafter *d);
 
 stretto_status heads_open(struct heads **out, struct engine *target, const char *path,
                           struct error *err);
 void heads_close(struct heads *h);
+bool heads_are_of(const struct heads *h, const char *path);
 struct companion *heads_companion(struct heads *h);
 /* The best token of every head for a hidden state [width] and its probability; returns how many
  * heads there are. token and p NULL: only that. */

@@ -457,4 +457,6 @@ void heads_close(struct heads *x)
     mem_free(x);
 }
 
+bool heads_are_of(const struct heads *x, const char *path) { return x && strcmp(x->file->path, path) == 0; }
+
 struct companion *heads_companion(struct heads *x) { return x ? &x->companion : NULL; }

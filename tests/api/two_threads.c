@@ -40,6 +40,9 @@ static void *write_text(void *arg)
     return NULL;
 }
 
+static stretto_session *other;       /* free to use, and what it writes first */
+static int32_t first;
+
 /* A watcher holds its thread in a call, where the other thread meets it. */
 static int hold(void *user, size_t done, size_t total)
 {
@@ -50,6 +53,12 @@ static int hold(void *user, size_t done, size_t total)
     atomic_store(&inside, 1);
     while (atomic_load(&inside)) continue;
     need(stretto_session_next(mine, &id) != STRETTO_OK, "a session in the middle of a sync", "");
+    stretto_sampling warm = STRETTO_SAMPLING_INIT;
+    warm.temperature = 1;
+    need(stretto_session_sampling(mine, &warm) == STRETTO_E_ARG, "sampling in the middle of a sync", "");
+    need(stretto_session_sync(other, prompt, 7, NULL) == STRETTO_OK &&
+             stretto_session_next(other, &id) == STRETTO_OK && id == first,
+         "another session in the watcher", stretto_session_error(other));
     return 0;
 }
 
@@ -80,6 +89,8 @@ int main(int argc, char **argv)
     need(stretto_session_sync(alone.s, prompt, 7, NULL) == STRETTO_OK, "sync", "");
     write_text(&alone);
     need(!alone.refused, "alone", "");
+    other = alone.s;
+    first = alone.id[0];
 
     /* One thread for certain in a call while the other comes. */
     need(pthread_create(&thread[0], NULL, sync_held, x[0].s) == 0, "thread", "");
