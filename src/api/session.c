@@ -375,8 +375,11 @@ stretto_status stretto_engine_learned_load(stretto_engine *e, const char *path, 
 {
     if (!e || !path) return STRETTO_E_ARG;
     struct error x = { 0 };
-    stretto_status s = learned_of(e, &x);
+    stretto_status s = engine_enter(e, &x);
+    if (s != STRETTO_OK) return say(s, &x, err, err_size);
+    s = learned_of(e, &x);
     if (s == STRETTO_OK) s = learned_load(&e->learned, vocabulary_of(e), path, &x);
+    engine_leave(e);
     return say(s, &x, err, err_size);
 }
 
@@ -385,8 +388,11 @@ stretto_status stretto_engine_learned_save(stretto_engine *e, const char *path, 
 {
     if (!e || !path) return STRETTO_E_ARG;
     struct error x = { 0 };
-    stretto_status s = learned_of(e, &x);
+    stretto_status s = engine_enter(e, &x);
+    if (s != STRETTO_OK) return say(s, &x, err, err_size);
+    s = learned_of(e, &x);
     if (s == STRETTO_OK) s = learned_save(&e->learned, vocabulary_of(e), path, &x);
+    engine_leave(e);
     return say(s, &x, err, err_size);
 }
 

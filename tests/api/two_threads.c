@@ -98,6 +98,8 @@ int main(int argc, char **argv)
     need(stretto_session_sync(x[1].s, prompt, 7, NULL) == STRETTO_E_ARG &&
              strstr(stretto_session_error(x[1].s), "another thread"), "held", stretto_session_error(x[1].s));
     need(stretto_session_length(x[1].s) == 0, "length", "");
+    need(stretto_engine_learned_save(e, "learned-in-the-middle", err, sizeof err) == STRETTO_E_ARG &&
+             strstr(err, "another thread"), "saving what a call teaches", err);
     atomic_store(&inside, 0);
     pthread_join(thread[0], NULL);
     need(stretto_session_sync(x[1].s, prompt, 7, NULL) == STRETTO_OK, "sync", stretto_session_error(x[1].s));

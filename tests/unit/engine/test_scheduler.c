@@ -3,7 +3,7 @@
  *
  * Planted and noticed: a shared page written without a copy, an accepted slot moved one too far, a prefix
  * taken over whole, a cache not cut behind what a new text shares, tokens answered twice when they are
- * read again. */
+ * read again, noise of the position before. */
 #include "engine/companion.h"
 #include "engine/engine_int.h"
 #include "unit/engine/fake.h"
@@ -496,6 +496,141 @@ static void plans_do_not_wrap(void **state)
     assert_int_equal(i.max_rows, 512);
 }
 
+/* ---- sampled texts with draft models that come and go ---- */
+
+enum { TEXTS = 24, LONG = 120, PROMPT = 30, FOUR = 4 };
+static int32_t sampled[TEXTS][LONG];     /* -1 behind the end: FAKE_NAN was drawn */
+static struct drafter *drafters[FOUR];
+
+static void sample_as(struct sampler *s, uint64_t k)
+{
+    struct error err = { 0 };
+    struct sampling how = { .temperature = k % 3 ? 2 : 0, .top_p = 1, .repeat_penalty = k % 2 ? 1 : 1.1F,
+                            .repeat_last_n = 64, .seed = k };
+    assert_int_equal(sampler_set(s, &how, &err), STRETTO_OK);
+}
+
+/* Text k, alone and without guesses. */
+static void write_alone(uint64_t k)
+{
+    struct fake f;
+    struct engine *e = engine_of(&f, 1, 0);
+    struct error err = { 0 };
+    struct writer *w = plain_writer(e, 0, 0);
+    sample_as(&all[0].sampler, k);
+    memset(sampled[k], -1, sizeof sampled[k]);
+    for (uint32_t i = 0; i < PROMPT; i++) sampled[k][i] = (int32_t)(random_mix(k / 4 * 100 + i) % FAKE_NAN);
+    engine_set(e, 0, sampled[k], PROMPT, 0);
+    writer_begin(w);
+    writer_limit(w, LONG, NULL, NULL);
+    stretto_status s = request_run(e, &(struct request){ .seq = 0, .writer = w }, &err);
+    assert_true(s == STRETTO_OK || s == STRETTO_E_NAN);
+    memcpy(sampled[k], engine_tokens(e, 0), engine_known(e, 0) * sizeof *sampled[k]);
+    writer_close(w);
+    engine_close(e);
+}
+
+static void open_drafted(struct engine *e, const struct model *draft, struct text *x, uint64_t r)
+{
+    static const char *const ways[] = { "draft", "auto", "draft+jacobi", "plain" };
+    unsigned source;
+    struct error err = { 0 };
+    struct writer_options o = { .most = 1 + (uint32_t)(r / 4 % 6), .setup = { .seed = 3 } };
+    struct arena a = { .base = sampler_memory[x - all], .cap = 1 << 14 };
+    assert_int_equal(engine_seq_open(e, &x->seq, &err), STRETTO_OK);
+    sampler_plan(&x->sampler, &a, FAKE_VOCAB);
+    sample_as(&x->sampler, 0);
+    assert_int_equal(decode_parse(ways[r % 4], &o.choice, &err), STRETTO_OK);
+    strategy_find("draft", 5, &source);
+    if (o.choice.automatic) o.choice.sources |= 1U << source;
+    if (o.choice.sources) {
+        struct drafter **d = &drafters[x - all];
+        assert_int_equal(drafter_open(d, e, draft, &x->sampler, &err), STRETTO_OK);
+        o.setup.drafter = drafter_companion(*d);
+    }
+    assert_int_equal(writer_open(&x->writer, e, x->seq, &x->sampler, &calibration, &o, &err), STRETTO_OK);
+    x->open = true;
+}
+
+static void begin_drafted(struct engine *e, struct text *x, uint64_t r)
+{
+    uint64_t k = r % TEXTS;
+    struct error err = { 0 };
+    sample_as(&x->sampler, k);
+    memcpy(x->want, sampled[k], sizeof sampled[k]);
+    for (x->limit = LONG; x->want[x->limit - 1] < 0;) x->limit--;
+    engine_set(e, x->seq, x->want, PROMPT, CONTEXT);
+    writer_begin(x->writer);
+    writer_limit(x->writer, LONG, NULL, NULL);
+    struct request q = { .seq = x->seq, .writer = x->writer, .ud = x, .deadline = r / TEXTS % 16 ? 0 : 1 };
+    assert_int_equal(request_add(e, &q, &x->id, &err), STRETTO_OK);
+    x->busy = true;
+}
+
+static void close_drafted(struct engine *e, struct text *x)
+{
+    if (x->busy) request_cancel(e, x->id);
+    if (x->open) writer_close(x->writer);
+    if (x->open) engine_seq_close(e, x->seq);
+    drafter_close(drafters[x - all]);
+    drafters[x - all] = NULL;
+    x->open = x->busy = false;
+}
+
+static uint64_t turn_drafted(struct engine *e)
+{
+    struct event events[FOUR];
+    struct error err = { 0 };
+    size_t n;
+    uint64_t done = 0;
+    assert_int_equal(engine_turn(e, events, FOUR, &n, &err), STRETTO_OK);
+    for (size_t i = 0; i < n; i++) {
+        struct text *x = events[i].ud;
+        uint32_t known = engine_known(e, x->seq);
+        assert_memory_equal(engine_tokens(e, x->seq), x->want, known * sizeof *x->want);
+        if (!events[i].done) continue;
+        x->busy = false;
+        if (events[i].error.status == STRETTO_E_CANCEL) continue;     /* its deadline */
+        assert_int_equal(events[i].error.status, x->limit < LONG ? STRETTO_E_NAN : STRETTO_OK);
+        assert_int_equal(known, x->limit);
+        done++;
+    }
+    return done;
+}
+
+/* Deadlines, cancellations, a crowded pool, a draft model of a shorter context: each text is what its
+ * prompt and its seed give alone. */
+static void drafts_come_and_go(void **state)
+{
+    (void)state;
+    for (uint64_t k = 0; k < TEXTS; k++) write_alone(k);
+    memset(all, 0, sizeof all);
+    for (uint64_t p = 0; p < 6; p++) {
+        struct fake f, g;
+        struct engine *e;
+        struct error err = { 0 };
+        struct engine_options o = { .sequences = FOUR, .pool_tokens = p % 2 ? 192 : 0,
+                                    .max_rows = p % 3 ? 40 : 7 };
+        uint64_t done = 0;
+        assert_int_equal(engine_open(&e, fake_model(&f, CONTEXT), &o, &err), STRETTO_OK);
+        const struct model *draft = fake_model(&g, p < 3 ? CONTEXT : 70);
+        for (uint64_t t = 0; t < 4000; t++) {
+            uint64_t r = random_mix(t * 7 + p);
+            struct text *x = &all[r % FOUR];
+            if (r / 4 % 16 == 0 && !x->busy) close_drafted(e, x);
+            else if (r / 4 % 2 && !x->open) open_drafted(e, draft, x, r / 64);
+            else if (r / 4 % 2 && !x->busy) begin_drafted(e, x, r / 64);
+            else if (r / 4 % 64 == 2) close_drafted(e, x);
+            done += turn_drafted(e);
+            if (t % 16 == 0) check_pages(e);
+        }
+        for (struct text *x = all; x < all + FOUR; x++) close_drafted(e, x);
+        check_pages(e);
+        engine_close(e);
+        assert_true(done > 20);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(random_programs),
@@ -506,7 +641,8 @@ int main(void)
                                         cmocka_unit_test(one_fails_alone),
                                         cmocka_unit_test(set_to_itself),
                                         cmocka_unit_test(joins_and_leaves_anywhere),
-                                        cmocka_unit_test(plans_do_not_wrap) };
+                                        cmocka_unit_test(plans_do_not_wrap),
+                                        cmocka_unit_test(drafts_come_and_go) };
     calibration_init(&calibration);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
