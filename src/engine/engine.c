@@ -655,6 +655,7 @@ uint32_t engine_set(struct engine *e, int32_t seq, const int32_t *tokens, uint32
         }
     }
     if (same < s->unchanged) s->unchanged = same;
+    if (same > most) same = most;
     uint32_t unchanged = s->unchanged, old = same > best ? same : best;
     memmove(s->tokens, tokens, n * sizeof *s->tokens);      /* first of all: tokens may be its own */
     if (from != seq && engine_fork(e, from, seq, best, NULL) != STRETTO_OK) {

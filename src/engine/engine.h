@@ -111,10 +111,11 @@ uint32_t engine_known(const struct engine *e, int32_t seq);
 int32_t *engine_tokens(const struct engine *e, int32_t seq);
 /* Whether token `at` is given (a prompt's) or written: the role that its row has whenever it is sent. */
 bool engine_given(const struct engine *e, int32_t seq, uint32_t at);
-/* The timeline is now tokens[0..n), 1 <= n <= the context; what was not there before is given. As much of
- * it as this or another sequence, open or closed, has in its cache is taken over, at most `most` and n - 1
- * tokens, so that something is left to answer: cached rows answer as they were first computed. Returns how
- * much. `tokens` may be the timeline's own. */
+/* The timeline is now tokens[0..n), 1 <= n <= the context. As much of it as this or another sequence, open
+ * or closed, has in its cache is taken over, at most `most` and n - 1 tokens, so that something is left to
+ * answer: cached rows answer as they were first computed. Returns how much. Of these first tokens, those
+ * that were there keep their roles, in the cache or not; all others are given. `tokens` may be a part of
+ * the timeline's own. */
 uint32_t engine_set(struct engine *e, int32_t seq, const int32_t *tokens, uint32_t n, uint32_t most);
 /* The role of the tokens from `at` on. */
 void engine_role(struct engine *e, int32_t seq, uint32_t at, bool given);

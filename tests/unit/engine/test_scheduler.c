@@ -451,7 +451,9 @@ static void set_to_itself(void **state)
     engine_forget(e, 1, 0);
     engine_rewind(e, 0, 0);
     assert_int_equal(engine_set(e, 1, text + 10, 300, 300), 0);
-    assert_true(engine_given(e, 1, 199) && !engine_given(e, 1, 200) && !engine_given(e, 1, 299));
+    assert_true(engine_given(e, 1, 199) && !engine_given(e, 1, 200) && !engine_given(e, 1, 298));
+    engine_set(e, 1, text + 10, 300, 0);                 /* a text of its own */
+    assert_true(engine_given(e, 1, 200));
     engine_close(e);
 }
 
