@@ -204,8 +204,21 @@ static void gather(const struct program *p, const struct graph_node *n, uint32_t
     }
 }
 
-static size_t load_queries(const struct program *p, const struct graph_node *n,
-                           const struct tile *t, uint32_t head, struct scratch *s)
+/* The queries of one tile and one key/value head, in a thread's scratch. */
+struct queries {
+    const struct program *p;
+    const struct graph_node *n;
+    const struct tile *t;
+    uint32_t head;
+    struct scratch *s;
+    size_t group, hd, n_q;           /* queries of a row, numbers of a query, queries */
+};
+
+struct page { const void *k, *v, *next_k; };     /* next_k: to be fetched ahead, or NULL */
+struct sums { float *m, *sum, *acc; };           /* [n_q], [n_q], [n_q][hd] */
+
+static struct queries load_queries(const struct program *p, const struct graph_node *n,
+                                   const struct tile *t, uint32_t head, struct scratch *s)
 {
     size_t hd = n->attention.head_dim, group = n->attention.heads / n->attention.kv_heads;
     size_t groups = kv_groups(hd), n_q = (size_t)t->n_rows * group;
@@ -215,23 +228,22 @@ static size_t load_queries(const struct program *p, const struct graph_node *n,
                group * hd * sizeof(float));
     if (t->given && attention_given(p, hd))
         p->w->kernels->split_bf16(s->q, n_q * hd, s->high, s->low);
-    if (!kv_coded(p->kv)) return n_q;
-    memset(s->whole, 0, 32 * groups * sizeof(float));
-    for (size_t i = 0; i < n_q; i++) {
+    if (kv_coded(p->kv)) memset(s->whole, 0, 32 * groups * sizeof(float));
+    for (size_t i = 0; kv_coded(p->kv) && i < n_q; i++) {
         memcpy(s->whole, s->q + i * hd, hd * sizeof(float));
         p->w->kernels->quantize(s->whole, 32 * groups, s->codes + i * 32 * groups, s->d + i * groups,
-                               s->s, NULL);
+                                s->s, NULL);
     }
-    return n_q;
+    return (struct queries){ p, n, t, head, s, group, hd, n_q };
 }
 
-/* Queries of a tile over one page: `n` of them from query `i` on. */
-static void attend(const struct program *p, const struct graph_node *n, bool given,
-                   const struct scratch *s, const void *k, const void *v, const void *next_k, size_t i,
-                   size_t n_q, float *m, float *sum, float *acc)
+/* `n_q` of the queries, from query i on, over one page. */
+static void attend(const struct queries *x, const struct page *page, size_t i, size_t n_q,
+                   const struct sums *to)
 {
-    attn_block_fn *fn = given ? attention_given(p, n->attention.head_dim) : NULL;
-    size_t hd = n->attention.head_dim, groups = kv_groups(hd);
+    const struct scratch *s = x->s;
+    attn_block_fn *fn = x->t->given ? attention_given(x->p, x->hd) : NULL;
+    size_t hd = x->hd, groups = kv_groups(hd);
     struct attn_query a = {.q = s->q + i * hd,
                            .ldq = hd,
                            .codes = s->codes + i * 32 * groups,
@@ -243,76 +255,81 @@ static void attend(const struct program *p, const struct graph_node *n, bool giv
                            .ldh = hd,
                            .lo = s->lo + i,
                            .hi = s->hi + i,
-                           .next_k = next_k,
+                           .next_k = page->next_k,
                            .n_q = n_q,
                            .head_dim = hd,
-                           .scale = n->attention.scale,
-                           .softcap = n->attention.softcap};
-    (fn ? fn : p->w->kernels->attn_block[p->kv])(&a, k, v, m + i, sum + i, acc + i * hd);
+                           .scale = x->n->attention.scale,
+                           .softcap = x->n->attention.softcap};
+    if (!fn) fn = x->p->w->kernels->attn_block[x->p->kv];
+    fn(&a, page->k, page->v, to->m + i, to->sum + i, to->acc + i * hd);
+}
+
+/* The scratch's copy of a page, whose slot j then stands at position j of block b. */
+static struct page copy_page(const struct queries *x, int32_t b, const struct page *page)
+{
+    struct scratch *s = x->s;
+    memcpy(s->k_page, page->k, x->p->pool[x->n->attention.group].k_bytes);
+    memcpy(s->v_page, page->v, x->p->pool[x->n->attention.group].v_bytes);
+    for (int32_t j = 0; j < ATTN_BLOCK; j++) s->held[j] = b * ATTN_BLOCK + j;
+    return (struct page){ s->k_page, s->v_page, NULL };
 }
 
 /* One block behind the committed ones, for the rows of a tree. Rows that stand where a chain would
  * (slot = position, and so their ancestors) read the page itself, together. */
-static void tree_block(const struct program *p, const struct phase *ph, const struct tile *t,
-                       int32_t b, uint32_t head, struct scratch *s, const void *k, const void *v,
-                       float *m, float *sum, float *acc)
+static void tree_block(const struct queries *x, int32_t b, const struct page *page,
+                       const struct sums *to)
 {
-    const struct graph_node *n = ph->node;
-    const struct step *st = p->step;
-    size_t group = n->attention.heads / n->attention.kv_heads;
-    bool copied = false;
+    const struct tile *t = x->t;
+    const struct step *st = x->p->step;
+    struct page copy = { NULL, NULL, NULL };
     for (int32_t r = 0, rows = 1; r < t->n_rows; r += rows) {
-        size_t i = (size_t)r * group;
+        size_t i = (size_t)r * x->group;
         rows = 1;
-        if (s->lo[i] >= s->hi[i]) {
-            for (size_t e = i; e < i + group; e++) m[e] = -INFINITY;
+        if (x->s->lo[i] >= x->s->hi[i]) {
+            for (size_t e = i; e < i + x->group; e++) to->m[e] = -INFINITY;
         } else if (st->slot[t->row + r] == st->position[t->row + r]) {
             while (r + rows < t->n_rows
                    && st->slot[t->row + r + rows] == st->position[t->row + r + rows])
                 rows++;
-            attend(p, n, t->given, s, k, v, NULL, i, (size_t)rows * group, m, sum, acc);
+            attend(x, page, i, (size_t)rows * x->group, to);
         } else {
-            if (!copied) {
-                memcpy(s->k_page, k, p->pool[n->attention.group].k_bytes);
-                memcpy(s->v_page, v, p->pool[n->attention.group].v_bytes);
-                for (int32_t j = 0; j < ATTN_BLOCK; j++) s->held[j] = b * ATTN_BLOCK + j;
-                copied = true;
-            }
-            gather(p, n, head, b, t->row + r, s);
-            attend(p, n, t->given, s, s->k_page, s->v_page, NULL, i, group, m, sum, acc);
+            if (!copy.k) copy = copy_page(x, b, page);
+            gather(x->p, x->n, x->head, b, t->row + r, x->s);
+            attend(x, &copy, i, x->group, to);
         }
     }
 }
 
-static void block(const struct program *p, const struct phase *ph, const struct tile *t, int32_t b,
-                  uint32_t head, struct scratch *s, size_t n_q, float *m, float *sum, float *acc)
+/* The queries over block b of their sequence. */
+static void block(const struct queries *x, int32_t b, const struct sums *to)
 {
-    const struct graph_node *n = ph->node;
+    const struct program *p = x->p;
+    const struct tile *t = x->t;
     const struct step_seq *seq = &p->step->seqs[t->seq];
-    size_t group = n->attention.heads / n->attention.kv_heads;
     int32_t at = b * ATTN_BLOCK;
-    for (size_t i = 0; i < n_q; i++) {
-        struct window w = sees(n, seq, p->step->position[(size_t)t->row + i / group]);
+    for (size_t i = 0; i < x->n_q; i++) {
+        struct window w = sees(x->n, seq, p->step->position[(size_t)t->row + i / x->group]);
         int32_t lo = w.lo - at, hi = w.hi - at;
-        s->lo[i] = lo < 0 ? 0 : lo > ATTN_BLOCK ? ATTN_BLOCK : lo;
-        s->hi[i] = hi < 0 ? 0 : hi > ATTN_BLOCK ? ATTN_BLOCK : hi;
+        x->s->lo[i] = lo < 0 ? 0 : lo > ATTN_BLOCK ? ATTN_BLOCK : lo;
+        x->s->hi[i] = hi < 0 ? 0 : hi > ATTN_BLOCK ? ATTN_BLOCK : hi;
     }
-    const void *k = page_k(p, n, (size_t)t->seq, b, head), *v = value_of(p, n, k);
-    if (seq->tree && at + ATTN_BLOCK > seq->committed)
-        tree_block(p, ph, t, b, head, s, k, v, m, sum, acc);
-    else
-        attend(p, n, t->given, s, k, v,
-               b < t->last_block ? page_k(p, n, (size_t)t->seq, b + 1, head) : NULL, 0, n_q, m, sum,
-               acc);
+    const void *k = page_k(p, x->n, (size_t)t->seq, b, x->head);
+    struct page page = { k, value_of(p, x->n, k), NULL };
+    if (seq->tree && at + ATTN_BLOCK > seq->committed) {
+        tree_block(x, b, &page, to);
+        return;
+    }
+    if (b < t->last_block) page.next_k = page_k(p, x->n, (size_t)t->seq, b + 1, x->head);
+    attend(x, &page, 0, x->n_q, to);
 }
 
-static void begin(struct scratch *s, size_t n_q, size_t hd)
+static void begin(const struct queries *x)
 {
-    for (size_t i = 0; i < n_q; i++) {
-        s->m[i] = -INFINITY;
-        s->sum[i] = 0;
+    for (size_t i = 0; i < x->n_q; i++) {
+        x->s->m[i] = -INFINITY;
+        x->s->sum[i] = 0;
     }
-    memset(s->acc, 0, n_q * hd * sizeof(float));
+    memset(x->s->acc, 0, x->n_q * x->hd * sizeof(float));
 }
 
 static void finish(const struct program *p, const struct graph_node *n, const struct tile *t,
@@ -413,20 +430,22 @@ static void job_own(struct program *p, const struct phase *ph, struct attention_
     const struct graph_node *n = ph->node;
     const struct tile *t = j->tile;
     uint32_t done = 0;
-    size_t hd = n->attention.head_dim, n_q = load_queries(p, n, t, j->head, s);
-    begin(s, n_q, hd);
+    struct queries x = load_queries(p, n, t, j->head, s);
+    struct sums to = { s->m2, s->sum2, s->acc2 };
+    size_t hd = x.hd, n_q = x.n_q;
+    begin(&x);
     for (int32_t b; (b = take_block(j, false)) >= 0; done++) {
-        block(p, ph, t, b, j->head, s, n_q, s->m2, s->sum2, s->acc2);
+        block(&x, b, &to);
         p->w->kernels->attn_merge(n_q, hd, s->m, s->sum, s->acc, s->m2, s->sum2, s->acc2);
     }
     if (done == (uint32_t)t->last_block + 1 - (uint32_t)first_block(p, n, t)) {
         finish(p, n, t, j->head, s);
         return;
     }
-    float *to = partial(p, n, j, -1);
-    memcpy(to, s->acc, n_q * hd * sizeof *to);
-    memcpy(to + n_q * hd, s->m, n_q * sizeof *to);
-    memcpy(to + n_q * (hd + 1), s->sum, n_q * sizeof *to);
+    float *mine = partial(p, n, j, -1);
+    memcpy(mine, s->acc, n_q * hd * sizeof *mine);
+    memcpy(mine + n_q * hd, s->m, n_q * sizeof *mine);
+    memcpy(mine + n_q * (hd + 1), s->sum, n_q * sizeof *mine);
     job_done(p, ph, j, done + 1, s);
 }
 
@@ -445,7 +464,8 @@ void attention_help(struct program *p, const struct phase *ph, unsigned rank)
 {
     const struct graph_node *n = ph->node;
     struct scratch *s = p->scratch[rank];
-    size_t items = p->share_blocks ? attention_items(p, ph) : 0, n_q = 0;
+    size_t items = p->share_blocks ? attention_items(p, ph) : 0;
+    struct queries x = { .n_q = 0 };
     struct attention_job *loaded = NULL;
     for (;;) {
         struct attention_job *j = NULL;
@@ -454,11 +474,10 @@ void attention_help(struct program *p, const struct phase *ph, unsigned rank)
         if (!j) return;
         int32_t b = take_block(j, true);
         if (b < 0) continue;
-        if (j != loaded) n_q = load_queries(p, n, j->tile, j->head, s);
+        if (j != loaded) x = load_queries(p, n, j->tile, j->head, s);
         loaded = j;
-        float *to = partial(p, n, j, b);
-        size_t hd = n->attention.head_dim;
-        block(p, ph, j->tile, b, j->head, s, n_q, to + n_q * hd, to + n_q * (hd + 1), to);
+        float *acc = partial(p, n, j, b);
+        block(&x, b, &(struct sums){ acc + x.n_q * x.hd, acc + x.n_q * (x.hd + 1), acc });
         job_done(p, ph, j, 1, s);
     }
 }
