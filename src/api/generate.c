@@ -8,7 +8,9 @@
 /* Hands out what is certain; true when the caller wants no more. */
 static bool emit(stretto_session *s, const stretto_generate_options *o)
 {
+    struct error before = s->err;                /* what the callback is refused is not this call's error */
     bool stop = o->text && s->out.len && o->text(o->user, s->out.data, s->out.len) != 0;
+    s->err = before;
     buffer_clear(&s->out);
     return stop;
 }

@@ -458,7 +458,9 @@ static stretto_status read_prompt(stretto_session *s, uint32_t n)
         at = at + x.read < n ? at + x.read : n;
         if (x.error.status == STRETTO_E_CANCEL) return stopped(s, at, n);
         if (x.error.status != STRETTO_OK) return fail(&s->err, x.error.status, "%s", x.error.text);
-        if (s->read && x.read && s->read(s->read_user, at, n) && !x.done) return stopped(s, at, n);
+        bool enough = s->read && x.read && s->read(s->read_user, at, n);
+        error_clear(&s->err);                  /* what it was refused is not this call's error */
+        if (enough && !x.done) return stopped(s, at, n);
     }
     s->best = place.best;
     return STRETTO_OK;

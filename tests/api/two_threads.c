@@ -66,7 +66,8 @@ static void *sync_held(void *arg)
 {
     stretto_session *s = arg;
     stretto_session_watch(s, hold, s);
-    need(stretto_session_sync(s, prompt, 7, NULL) == STRETTO_OK, "sync", stretto_session_error(s));
+    need(stretto_session_sync(s, prompt, 7, NULL) == STRETTO_OK && !*stretto_session_error(s), "sync",
+         stretto_session_error(s));
     stretto_session_watch(s, NULL, NULL);
     return NULL;
 }
