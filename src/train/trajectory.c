@@ -103,12 +103,17 @@ stretto_status trajectory_answers(struct engine *e, const struct trajectory_how 
     return s;
 }
 
-/* `to` becomes the first n tokens of `from`; what its cache could not take over is read. */
-static stretto_status fork_text(struct engine *e, int32_t from, int32_t to, uint32_t n, struct error *err)
+/* `to` becomes the first n tokens of the clean text. Blocks come in ascending order: where a window has left
+ * their beginnings behind (engine_reach), the text is read again, from each to the next. */
+static stretto_status fork_text(struct engine *e, const struct trajectory_answer *a, int32_t seq, int32_t to,
+                                uint32_t n, struct error *err)
 {
-    TRY(engine_fork(e, from, to, n, err));
-    if (engine_length(e, to) == n) return STRETTO_OK;
-    return request_run(e, &(struct request){ .seq = to }, err);
+    if (engine_reach(e, seq, n) < n) {
+        if (engine_known(e, seq) > n) engine_rewind(e, seq, n);
+        for (uint32_t k; (k = engine_known(e, seq)) < n;) engine_push(e, seq, a->token[k - a->n_prompt]);
+        TRY(request_run(e, &(struct request){ .seq = seq }, err));
+    }
+    return engine_fork(e, seq, to, n, err);
 }
 
 /* What the last state still has wrong goes behind it. */
@@ -175,7 +180,7 @@ stretto_status trajectory_blocks(struct engine *e, const struct trajectory_how *
             for (uint32_t i = 0; i < b->n; i++)
                 b->state[i] = trajectory_guess(a, how->seed, b->at + i);
             note(b, how, a);
-            s = fork_text(e, seq, from + (int32_t)f, a->n_prompt + b->at, err);
+            s = fork_text(e, a, seq, from + (int32_t)f, a->n_prompt + b->at, err);
         }
         while (s == STRETTO_OK && moved) {
             if ((s = cancelled(how, err)) == STRETTO_OK)

@@ -53,6 +53,15 @@ def main():
                 assert open(out, "rb").read() == whole, (name, cut)
             code, words = trace(*args, "-o", out, "--seed", "1")
             assert code == 1 and "other options" in words, words
+        # An answer longer than what windows keep: the beginnings of its blocks are read again.
+        with open(os.path.join(tmp, "one"), "w") as f:
+            f.write(json.dumps({"id": "one", "ids": [rng.randrange(3, 290) for _ in range(30)]}) + "\n")
+        model, far = os.path.join(golden, "gemma3", "model.gguf"), os.path.join(tmp, "far")
+        code, words = trace("-m", model, "--prompts", os.path.join(tmp, "one"), "-n", "450", "-c", "512",
+                            "--block", "33", "--states", "4", "-o", far)
+        assert code == 0, words
+        assert len(json.loads(open(far).readlines()[1])["answer"]) > 400
+        compared += int(subprocess.run([check, model, far], stdout=subprocess.PIPE, check=True).stdout)
         model = os.path.join(golden, "llama", "model.gguf")
         last = [json.loads(line) for line in open(out)][1:]
         assert len(last) == 6 and ["skipped" in r for r in last] == 5 * [False] + [True]

@@ -105,7 +105,7 @@ int main(int argc, char **argv)
     struct engine_options eo = { .context = 512, .max_rows = 512 };
     if (argc != 3) die("usage", "trace_check MODEL FILE");
     if (model_open(&m, argv[1], &mo, &err) != STRETTO_OK) die(argv[1], err.text);
-    if (m->config.context < eo.context) eo.context = m->config.context;
+    if (m->family->position == POSITION_LEARNED) eo.context = m->config.context;
     eo.cache = CACHE_F16;
     if (engine_open(&e, m, &eo, &err) != STRETTO_OK) die("engine", err.text);
     engine_seq_open_all(e, &err);
