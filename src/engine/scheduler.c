@@ -116,10 +116,12 @@ static void end(struct slot *s, stretto_status status, const char *words)
 
 static bool is_cancelled(const struct slot *s) { return s->r.cancel && s->r.cancel(s->r.ud); }
 
+static bool is_late(const struct slot *s) { return s->r.deadline > 0 && clock_seconds() >= s->r.deadline; }
+
 static void end_cancelled(struct slot *s)
 {
     if (is_cancelled(s)) end(s, STRETTO_E_CANCEL, "the request was cancelled");
-    else if (s->r.deadline > 0 && clock_seconds() >= s->r.deadline)
+    else if (is_late(s))
         end(s, STRETTO_E_CANCEL, "the request's deadline has passed");
 }
 
@@ -427,8 +429,8 @@ static bool turn_cancelled(void *ud)
 {
     const struct engine *e = ud;
     if (e->cancel && e->cancel(e->cancel_ud)) return true;
-    for (uint32_t i = 0; i < e->info.sequences; i++)
-        if (e->slots[i].id && e->slots[i].n_rows && !is_cancelled(&e->slots[i])) return false;
+    for (const struct slot *s = e->slots; s < e->slots + e->info.sequences; s++)
+        if (s->id && s->n_rows && !is_cancelled(s) && !is_late(s)) return false;
     return true;
 }
 
@@ -436,7 +438,8 @@ static void step(struct turn *t)
 {
     struct engine *e = t->e;
     bool asked = e->cancel != NULL, sent = false, none = true;
-    for (size_t i = 0; i < t->n; i++) asked |= t->all[i]->n_rows && t->all[i]->r.cancel;
+    for (size_t i = 0; i < t->n; i++)
+        asked |= t->all[i]->n_rows && (t->all[i]->r.cancel || t->all[i]->r.deadline > 0);
     e->turn_cancel = asked ? turn_cancelled : NULL;
     double begin = clock_seconds();
     stretto_status s = engine_step(e, e->rows, t->n_rows, e->answers, t->err);

@@ -4,6 +4,7 @@
  * Planted and noticed: a shared page written without a copy, an accepted slot moved one too far, a prefix
  * taken over whole, a cache not cut behind what a new text shares, tokens answered twice when they are
  * read again, noise of the position before. */
+#include "base/clock.h"
 #include "engine/companion.h"
 #include "engine/engine_int.h"
 #include "unit/engine/fake.h"
@@ -486,6 +487,36 @@ static void joins_and_leaves_anywhere(void **state)
     engine_close(e);
 }
 
+struct late { double deadline; unsigned asked; };
+
+static bool waits_inside(void *ud)
+{
+    struct late *x = ud;
+    while (x->asked++ && clock_seconds() < x->deadline) continue;
+    return false;
+}
+
+/* A deadline that passes inside a step ends the request there, its timeline as it was. */
+static void deadlines_hold_inside_steps(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct engine *e = engine_of(&f, 1, 0);
+    struct error err = { 0 };
+    struct late late = { clock_seconds() + 0.05, 0 };
+    struct request r = { .seq = 0, .cancel = waits_inside, .deadline = late.deadline, .ud = &late };
+    struct event x;
+    int32_t text[9] = { 1, 2, 3 };
+    uint32_t id;
+    size_t n;
+    engine_set(e, 0, text, 9, 0);
+    assert_int_equal(request_add(e, &r, &id, &err), STRETTO_OK);
+    assert_int_equal(engine_turn(e, &x, 1, &n, &err), STRETTO_OK);
+    assert_true(n == 1 && x.done && x.error.status == STRETTO_E_CANCEL);
+    assert_true(engine_length(e, 0) == 0 && engine_known(e, 0) == 9);
+    engine_close(e);
+}
+
 /* Contexts times sequences may be more than 32 bits hold. */
 static void plans_do_not_wrap(void **state)
 {
@@ -643,6 +674,7 @@ int main(void)
                                         cmocka_unit_test(one_fails_alone),
                                         cmocka_unit_test(set_to_itself),
                                         cmocka_unit_test(joins_and_leaves_anywhere),
+                                        cmocka_unit_test(deadlines_hold_inside_steps),
                                         cmocka_unit_test(plans_do_not_wrap),
                                         cmocka_unit_test(drafts_come_and_go) };
     calibration_init(&calibration);
