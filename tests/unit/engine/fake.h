@@ -176,7 +176,8 @@ static inline void fake_slots_move(struct program *p, uint32_t group, const int3
             cell[pages[from[i] / PAGE_SLOTS]][from[i] % PAGE_SLOTS];
 }
 
-static inline uint64_t fake_memory(const struct device *d) { (void)d; return 0; }
+static uint64_t fake_has;            /* bytes of memory; 0: not known */
+static inline uint64_t fake_memory(const struct device *d) { (void)d; return fake_has; }
 static inline uint64_t fake_weights_bytes(const struct weights *w) { (void)w; return 0; }
 static inline void fake_costs(const struct device *d, const uint32_t *rows, float *ratio, size_t n)
 {

@@ -50,6 +50,35 @@ static void a_window_takes_little(void **state)
     }
 }
 
+/* Where the whole context does not fit, it is cut to what does: only full layers grow with it. */
+static void a_context_is_cut_to_fit(void **state)
+{
+    (void)state;
+    enum { CONTEXT = 65536 };
+    for (int full = 0; full < 2; full++) {
+        struct fake f;
+        struct error err = { 0 };
+        struct engine_info whole, cut;
+        const struct engine_options o = { .sequences = 2 };
+        fake_model(&f, CONTEXT);
+        f.model.graph.n_groups = 0;
+        if (full) f.model.graph.group[f.model.graph.n_groups++] = (struct layer_group){ GROUP_FULL, 3, 1, 256, 0 };
+        fake_window(&f, 4096);
+        assert_int_equal(engine_plan(&f.model, &o, &whole, &err), STRETTO_OK);
+        assert_false(whole.context_cut);
+        assert_int_equal(whole.context, CONTEXT);
+        for (uint64_t part = 2; part <= 5; part++) {
+            fake_has = whole.pages / part * 8 / 7;         /* an eighth is left alone */
+            assert_int_equal(engine_plan(&f.model, &o, &cut, &err), STRETTO_OK);
+            assert_true(cut.pages <= fake_has - fake_has / 8);
+            assert_true(full ? cut.pages * 10 >= (fake_has - fake_has / 8) * 9 : cut.pages > 0);
+            /* Sequences share what there is: the first thing that gives is the pool, then the context. */
+            assert_true(cut.pool_tokens < whole.pool_tokens && cut.context_cut == (cut.context < CONTEXT));
+        }
+        fake_has = 0;
+    }
+}
+
 /* No order in which sequences are read, committed or not, wants more of a window's pool than it has. */
 static void windows_have_room_for_all(void **state)
 {
@@ -147,6 +176,7 @@ static void texts_go_back(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(a_window_takes_little),
+                                        cmocka_unit_test(a_context_is_cut_to_fit),
                                         cmocka_unit_test(windows_have_room_for_all),
                                         cmocka_unit_test(texts_go_back) };
     return cmocka_run_group_tests(tests, NULL, NULL);
