@@ -223,17 +223,17 @@ typedef struct stretto_decoding {
  * they are given. E_ARG names the strategies, or says why draft or heads do not fit the model. */
 STRETTO_API stretto_status stretto_session_decoding(stretto_session *s, const stretto_decoding *how);
 
-typedef struct stretto_decode_source {
+typedef struct stretto_decode_strategy {
     const char *name;
     uint64_t proposed, sent, right;  /* guesses; right: proposed and proved right, sent or not             */
-} stretto_decode_source;
+} stretto_decode_strategy;
 typedef struct stretto_decoded {
     size_t size;                     /* set by the caller: sizeof(stretto_decoded)                         */
     uint64_t steps, tokens;          /* since the last sync, without the prompt's own first answer         */
     uint64_t guesses, accepted;      /* sent; of them right                                                */
     double guess_seconds;            /* spent guessing                                                     */
-    uint32_t n_sources;
-    stretto_decode_source sources[8];
+    uint32_t n_strategies;
+    stretto_decode_strategy strategies[8];
     double step_seconds;             /* of the latest steps of one row; 0: there was none                  */
     float cost[17];                  /* [n] time of a step of n rows, in steps of one row; 0: there was none */
 } stretto_decoded;

@@ -63,7 +63,7 @@ struct run {
     struct prompts prompts;
     struct item *items;
     double *columns;                    /* [4][prompts], for summing up */
-    struct said *recycled, *taught;     /* what the engine remembers before a prompt, and after it */
+    struct followers *recycled, *taught;     /* what the engine remembers before a prompt, and after it */
     char *words, *strategies[MAX_STRATEGIES];
     size_t n_strategies;
     uint32_t context, learned_tokens;   /* of finished answers, by --learned */

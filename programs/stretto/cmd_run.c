@@ -75,11 +75,11 @@ static json_t *decoding_json(const stretto_session *s)
     stretto_decoded d = { .size = sizeof d };
     stretto_session_decoded(s, &d);
     json_t *each = json_object();
-    for (uint32_t i = 0; i < d.n_sources; i++)
-        json_object_set_new(each, d.sources[i].name,
-                            json_pack("{s:I,s:I,s:I}", "proposed", (json_int_t)d.sources[i].proposed,
-                                      "sent", (json_int_t)d.sources[i].sent, "right",
-                                      (json_int_t)d.sources[i].right));
+    for (uint32_t i = 0; i < d.n_strategies; i++)
+        json_object_set_new(each, d.strategies[i].name,
+                            json_pack("{s:I,s:I,s:I}", "proposed", (json_int_t)d.strategies[i].proposed,
+                                      "sent", (json_int_t)d.strategies[i].sent, "right",
+                                      (json_int_t)d.strategies[i].right));
     return json_pack("{s:I,s:I,s:I,s:I,s:f,s:o}", "steps", (json_int_t)d.steps, "tokens",
                      (json_int_t)d.tokens, "guesses", (json_int_t)d.guesses, "accepted",
                      (json_int_t)d.accepted, "guess_s", d.guess_seconds, "strategies", each);

@@ -110,7 +110,7 @@ static const char *sentence(const struct option *o, char *out, size_t room)
     const char *gap = o->kind == OPT_STRATEGIES ? strstr(o->help, "%s") : NULL;
     char words[400];
     if (!gap) return o->help;
-    strategy_words(words, sizeof words);
+    strategy_names(words, sizeof words);
     snprintf(out, room, "%.*s%s%s", (int)(gap - o->help), o->help, words, gap + 2);
     return out;
 }

@@ -332,10 +332,10 @@ void tell_decoding(const char *command, const stretto_session *s)
             command, (unsigned long long)d.steps, (unsigned long long)d.tokens,
             (double)d.tokens / (double)d.steps, (unsigned long long)d.guesses,
             (unsigned long long)d.accepted, 1e3 * d.guess_seconds);
-    for (uint32_t i = 0; i < d.n_sources; i++)
+    for (uint32_t i = 0; i < d.n_strategies; i++)
         fprintf(stderr, "stretto %s:   %-9s proposed %llu tokens, %llu of them right (sent or not); %llu sent\n",
-                command, d.sources[i].name, (unsigned long long)d.sources[i].proposed,
-                (unsigned long long)d.sources[i].right, (unsigned long long)d.sources[i].sent);
+                command, d.strategies[i].name, (unsigned long long)d.strategies[i].proposed,
+                (unsigned long long)d.strategies[i].right, (unsigned long long)d.strategies[i].sent);
     if (d.step_seconds > 0)
         fprintf(stderr, "stretto %s:   a step of 1 row takes %.2f ms", command, 1e3 * d.step_seconds);
     for (uint32_t n = 2; n <= 16 && d.step_seconds > 0; n *= 2)

@@ -11,7 +11,7 @@
 
 /* One colour of tokens for each strategy, the first for the model's own: a light ground and a dark edge, or
  * on dark pages the other way round. Readable side by side and by people who see few colours. */
-static const struct colour { const char *light, *deep, *dark, *bright; } colours[DRAFT_SOURCES + 1] = {
+static const struct colour { const char *light, *deep, *dark, *bright; } colours[STRATEGIES_MOST + 1] = {
     { "#f1f1ef", "#9b9a94", "#33322f", "#8d8b82" }, { "#fbe3c8", "#d9822b", "#5a3a16", "#f0a35a" },
     { "#cfe8f7", "#2b83ba", "#143f59", "#7cc4ee" }, { "#d3efdf", "#1b9e6b", "#114a34", "#63d3a4" },
     { "#fbf3b8", "#b59b00", "#4c4300", "#dfc84a" }, { "#e7dcf5", "#7b57b2", "#3c2b58", "#bb9ee8" },
@@ -50,10 +50,10 @@ static bool room(void **items, size_t n, size_t *cap, size_t more, size_t size)
     return true;
 }
 
-static int32_t strategy_of(const struct draft_node *n)
+static int32_t strategy_of(const struct guess_node *n)
 {
-    for (int32_t s = 0; s < DRAFT_SOURCES; s++)
-        if (n->sources >> s & 1) return s;
+    for (int32_t s = 0; s < STRATEGIES_MOST; s++)
+        if (n->strategies >> s & 1) return s;
     return -1;
 }
 
@@ -68,10 +68,10 @@ void svg_watch(void *trace, const struct outcome *o, double seconds)
     if (t->full) return;
     for (uint32_t i = 0; i <= o->n_path; i++)
         t->token[t->n_tokens++] = (struct svg_token){
-            ids[i], i < o->n_path ? strategy_of(&o->draft->node[o->path[i]]) : -1,
+            ids[i], i < o->n_path ? strategy_of(&o->tree->node[o->path[i]]) : -1,
             (uint32_t)t->n_steps };
     t->step[t->n_steps++] = (struct svg_step){ clock_seconds() - t->begin, o->n_path + 1,
-                                               o->draft->n_sent };
+                                               o->tree->n_sent };
 }
 
 /* ---- text ----------------------------------------------------------------------------------- */
@@ -218,10 +218,10 @@ static void chart(const struct picture *p)
 
 static void legend(const struct picture *p)
 {
-    bool used[DRAFT_SOURCES + 1] = { true };
+    bool used[STRATEGIES_MOST + 1] = { true };
     double x = LEFT;
     for (size_t i = 0; i < p->n; i++) used[p->t->token[i].strategy + 1] = true;
-    for (int32_t s = -1; s < DRAFT_SOURCES; s++) {
+    for (int32_t s = -1; s < STRATEGIES_MOST; s++) {
         if (!used[s + 1]) continue;
         const char *name = s < 0 ? "the model's own" : strategies[s]->name;
         fprintf(p->f,

@@ -72,7 +72,7 @@ static void remember(stretto_session *s, uint32_t from)
     enum { LEAD = 8 };
     unsigned suffix;
     strategy_find("suffix", 6, &suffix);
-    if (!(s->decode.sources >> suffix & 1) || s->n_tokens < from + LEAD) return;
+    if (!(s->decode.strategies >> suffix & 1) || s->n_tokens < from + LEAD) return;
     uint32_t lead = from < LEAD ? from : LEAD;
     suffix_store_add(&s->engine->learned.store,
                      engine_tokens(s->engine->engine, s->seq) + from - lead,

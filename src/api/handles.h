@@ -65,5 +65,5 @@ struct request session_request(stretto_session *s);
  * must be zero. */
 stretto_status options_take(void *ours, size_t our_size, const void *theirs, struct error *err);
 /* Gives the words to the caller's buffer; returns s. */
-stretto_status say(stretto_status s, const struct error *e, char *err, size_t err_size);
+stretto_status report(stretto_status s, const struct error *e, char *err, size_t err_size);
 #endif

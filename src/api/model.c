@@ -24,7 +24,7 @@ stretto_status options_take(void *ours, size_t our_size, const void *theirs, str
     return STRETTO_OK;
 }
 
-stretto_status say(stretto_status s, const struct error *e, char *err, size_t err_size)
+stretto_status report(stretto_status s, const struct error *e, char *err, size_t err_size)
 {
     if (err && err_size)
         snprintf(err, err_size, "%s",
@@ -49,7 +49,7 @@ stretto_status stretto_model_open(stretto_model **out, const char *path,
 {
     struct error e = { 0 };
     if (!out || !path)
-        return say(fail(&e, STRETTO_E_ARG, "a model needs a path"), &e, err, err_size);
+        return report(fail(&e, STRETTO_E_ARG, "a model needs a path"), &e, err, err_size);
     *out = NULL;
     stretto_model_options o = STRETTO_MODEL_OPTIONS_INIT;
     stretto_status s = options_take(&o, sizeof o, opt, &e);
@@ -72,7 +72,7 @@ stretto_status stretto_model_open(stretto_model **out, const char *path,
     }
     if (s != STRETTO_OK) stretto_model_close(m);
     else *out = m;
-    return say(s, &e, err, err_size);
+    return report(s, &e, err, err_size);
 }
 
 const struct model *stretto_model_inside(const stretto_model *m) { return m->model; }
@@ -190,7 +190,7 @@ stretto_status stretto_chat_render(const stretto_model *m, const stretto_message
     stretto_status s = rendered(m, messages, count, generate != 0, &b, NULL, NULL, &e);
     if (s == STRETTO_OK) s = give_text(&b, text, capacity, length);
     buffer_done(&b);
-    return say(s, &e, err, err_size);
+    return report(s, &e, err, err_size);
 }
 
 /* BOS in front where the tokenizer puts it and the template did not. */
@@ -251,5 +251,5 @@ stretto_status stretto_chat_tokenize(const stretto_model *m, const stretto_messa
     tokens_done(&first);
     buffer_done(&text);
     buffer_done(&content);
-    return say(s, &e, err, err_size);
+    return report(s, &e, err, err_size);
 }

@@ -59,7 +59,7 @@ stretto_status stretto_engine_estimate(const stretto_model *m, const stretto_eng
     stretto_status s = engine_options_of(opt, m->model, &o, &e);
     if (s == STRETTO_OK) s = engine_plan(m->model, &o, &i, &e);
     if (s == STRETTO_OK) about(m->model, &i, info);
-    return say(s, &e, err, err_size);
+    return report(s, &e, err, err_size);
 }
 
 stretto_status stretto_engine_open(stretto_engine **out, const stretto_model *m,
@@ -76,7 +76,7 @@ stretto_status stretto_engine_open(stretto_engine **out, const stretto_model *m,
     if (s == STRETTO_OK) learned_init(&x->learned);
     if (s != STRETTO_OK) stretto_engine_close(x);
     else *out = x;
-    return say(s, &e, err, err_size);
+    return report(s, &e, err, err_size);
 }
 
 struct engine *stretto_engine_inside(stretto_engine *e) { return e->engine; }
@@ -170,7 +170,7 @@ stretto_status stretto_session_open(stretto_session **out, stretto_engine *engin
     *out = NULL;
     struct error e = { 0 };
     stretto_session *s = mem_zalloc(1, sizeof *s);
-    if (!s) return say(fail(&e, STRETTO_E_NOMEM, "out of memory"), &e, err, err_size);
+    if (!s) return report(fail(&e, STRETTO_E_NOMEM, "out of memory"), &e, err, err_size);
     s->engine = engine;
     s->seq = -1;
     stretto_status status = engine_enter(engine, &e);
@@ -180,7 +180,7 @@ stretto_status stretto_session_open(stretto_session **out, stretto_engine *engin
     }
     if (status != STRETTO_OK) stretto_session_close(s);
     else *out = s;
-    return say(status, &e, err, err_size);
+    return report(status, &e, err, err_size);
 }
 
 stretto_status stretto_session_open_model(stretto_session **out, const stretto_model *m,
@@ -266,7 +266,7 @@ static stretto_status learned_of(stretto_engine *e, struct error *err)
     return learned_place(&e->learned, engine_model(e->engine)->config.vocab, err);
 }
 
-/* Opens what the ways of decoding need, or takes what the session has of it: there is one place for each
+/* Opens what the decoding strategies need, or takes what the session has of it: there is one place for each
  * session. `auto` takes part with what it is given. */
 static stretto_status companions(stretto_session *s, const stretto_decoding *how,
                                  struct decode_choice *choice, struct drafter **drafter,
@@ -276,16 +276,16 @@ static stretto_status companions(stretto_session *s, const stretto_decoding *how
     struct engine *e = s->engine->engine;
     strategy_find("draft", 5, &draft);
     strategy_find("heads", 5, &head);
-    if (choice->automatic && how->draft) choice->sources |= 1u << draft;
-    if (choice->automatic && how->heads) choice->sources |= 1u << head;
-    if (how->draft && (choice->sources >> draft & 1)) {
+    if (choice->automatic && how->draft) choice->strategies |= 1u << draft;
+    if (choice->automatic && how->heads) choice->strategies |= 1u << head;
+    if (how->draft && (choice->strategies >> draft & 1)) {
         if (!how->draft->model->weights)
             return fail(&s->err, STRETTO_E_ARG,
                         "the draft model was opened for its vocabulary only");
         if (drafter_is_of(s->drafter, how->draft->model)) *drafter = s->drafter;
         else TRY(drafter_open(drafter, e, how->draft->model, &s->sampler, &s->err));
     }
-    if (!how->heads || !(choice->sources >> head & 1)) return STRETTO_OK;
+    if (!how->heads || !(choice->strategies >> head & 1)) return STRETTO_OK;
     if (heads_are_of(s->heads, how->heads)) *heads = s->heads;
     else TRY(heads_open(heads, e, how->heads, &s->err));
     return STRETTO_OK;
@@ -347,8 +347,8 @@ stretto_status stretto_session_decoded(const stretto_session *s, stretto_decoded
                           .guesses = c->rows, .accepted = c->accepted,
                           .guess_seconds = c->guess_seconds };
     for (unsigned i = 0; strategies[i]; i++)
-        if (s->decode.sources >> i & 1)
-            x.sources[x.n_sources++] = (stretto_decode_source){
+        if (s->decode.strategies >> i & 1)
+            x.strategies[x.n_strategies++] = (stretto_decode_strategy){
                 strategies[i]->name, c->proposed[i], c->sent[i], c->right[i] };
     const struct step_costs *costs = engine_costs(s->engine->engine);
     for (uint32_t n = 1; n < sizeof x.cost / sizeof *x.cost; n++)
@@ -376,11 +376,11 @@ stretto_status stretto_engine_learned_load(stretto_engine *e, const char *path, 
     if (!e || !path) return STRETTO_E_ARG;
     struct error x = { 0 };
     stretto_status s = engine_enter(e, &x);
-    if (s != STRETTO_OK) return say(s, &x, err, err_size);
+    if (s != STRETTO_OK) return report(s, &x, err, err_size);
     s = learned_of(e, &x);
     if (s == STRETTO_OK) s = learned_load(&e->learned, vocabulary_of(e), path, &x);
     engine_leave(e);
-    return say(s, &x, err, err_size);
+    return report(s, &x, err, err_size);
 }
 
 stretto_status stretto_engine_learned_save(stretto_engine *e, const char *path, char *err,
@@ -389,11 +389,11 @@ stretto_status stretto_engine_learned_save(stretto_engine *e, const char *path, 
     if (!e || !path) return STRETTO_E_ARG;
     struct error x = { 0 };
     stretto_status s = engine_enter(e, &x);
-    if (s != STRETTO_OK) return say(s, &x, err, err_size);
+    if (s != STRETTO_OK) return report(s, &x, err, err_size);
     s = learned_of(e, &x);
     if (s == STRETTO_OK) s = learned_save(&e->learned, vocabulary_of(e), path, &x);
     engine_leave(e);
-    return say(s, &x, err, err_size);
+    return report(s, &x, err, err_size);
 }
 
 struct writer *stretto_session_inside(stretto_session *s) { return s->writer; }
@@ -438,7 +438,7 @@ static stretto_status stopped(stretto_session *s, size_t at, size_t n)
 }
 
 /* A turn at a time, so that the watcher is called and may end it. The last token's answer is kept. */
-static stretto_status read_prompt(stretto_session *s, uint32_t n)
+static stretto_status prefill(stretto_session *s, uint32_t n)
 {
     struct engine *e = s->engine->engine;
     struct answer place = { .logits = s->logits };
@@ -481,7 +481,7 @@ static stretto_status sync_text(stretto_session *s, const int32_t *ids, size_t c
     struct engine *e = s->engine->engine;
     uint32_t n = (uint32_t)count, keep = engine_set(e, s->seq, ids, n, n - 1);
     s->answered = s->begun = false;
-    stretto_status status = read_prompt(s, n - keep);
+    stretto_status status = prefill(s, n - keep);
     if (status != STRETTO_OK) {
         engine_rewind(e, s->seq, engine_length(e, s->seq));
         s->n_tokens = engine_known(e, s->seq);

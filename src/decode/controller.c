@@ -133,37 +133,37 @@ static const float MARGIN = 1.03F;     /* guessing must promise this much more t
 static const float FLOOR = 0.02F;
 static const float ENGINE_RATE = 0.02F, REQUEST_RATE = 0.05F; /* of learning evidence */
 
-/* Sources agree too often to count in full: half of each one's log odds, fitted on code, SQL and
- * chat. Then 0.385, 0.347 and 0.274 nats a test, where the best single source has 0.405, 0.393 and
+/* Strategies agree too often to count in full: half of each one's log odds, fitted on code, SQL and
+ * chat. Then 0.385, 0.347 and 0.274 nats a test, where the best single strategy has 0.405, 0.393 and
  * 0.336. A model that guesses knows more than they do: what its class is worth when all four that
  * cost nothing are silent. */
 void calibration_init(struct calibration *c)
 {
     *c = (struct calibration){ .bias = -1 };
     for (unsigned s = 0; strategies[s]; s++) {
-        for (unsigned b = 0; b < DRAFT_BUCKETS; b++) {
+        for (unsigned b = 0; b < CONFIDENCE_BUCKETS; b++) {
             float p = strategies[s]->prior[b];
             c->evidence[s][b] = strategies[s]->price ? 2.2F + logf(p / (1 - p))
                                                      : 0.6F + 0.5F * logf(p / (1 - p));
         }
-        c->evidence[s][DRAFT_BUCKETS] = -0.3F;
+        c->evidence[s][CONFIDENCE_BUCKETS] = -0.3F;
     }
 }
 
-static float *evidence(struct calibration *c, const struct draft_node *n, unsigned s)
+static float *evidence(struct calibration *c, const struct guess_node *n, unsigned s)
 {
-    return &c->evidence[s][n->sources >> s & 1 ? n->bucket_of[s] : DRAFT_BUCKETS];
+    return &c->evidence[s][n->strategies >> s & 1 ? n->bucket_of[s] : CONFIDENCE_BUCKETS];
 }
 
 /* The chance of a node given who was asked. */
-static float judge(struct calibration *c, const struct draft_node *n, uint32_t asked)
+static float judge(struct calibration *c, const struct guess_node *n, uint32_t asked)
 {
     float z = c->bias;
     for (unsigned s = 0; strategies[s]; s++) if (asked >> s & 1) z += *evidence(c, n, s);
     return 1 / (1 + expf(-z));
 }
 
-static void teach(struct calibration *c, const struct draft_node *n, uint32_t asked, bool hit,
+static void teach(struct calibration *c, const struct guess_node *n, uint32_t asked, bool hit,
                   float rate)
 {
     float move = rate * ((float)hit - judge(c, n, asked));
@@ -178,11 +178,11 @@ static uint32_t asked_now(const struct controller *c)
     return asked;
 }
 
-void controller_weigh(struct controller *c, struct draft *d)
+void controller_weigh(struct controller *c, struct guess_tree *d)
 {
     uint32_t asked = asked_now(c);
     for (uint32_t i = 0; i < d->n; i++) d->node[i].p = judge(&c->own, &d->node[i], asked);
-    draft_weigh(d);
+    tree_weigh(d);
 }
 
 void controller_init(struct controller *c, struct decode_choice choice, struct step_costs *costs,
@@ -211,18 +211,18 @@ static float chance(const struct controller *c, unsigned s, unsigned b)
     return (c->own.hits[s][b] + REQUEST_TESTS * p) / (c->own.tests[s][b] + REQUEST_TESTS);
 }
 
-float controller_chances(const struct controller *c, unsigned source, float p[DRAFT_BUCKETS])
+float controller_chances(const struct controller *c, unsigned strategy, float p[CONFIDENCE_BUCKETS])
 {
-    for (unsigned b = 0; b < DRAFT_BUCKETS; b++) p[b] = chance(c, source, b);
+    for (unsigned b = 0; b < CONFIDENCE_BUCKETS; b++) p[b] = chance(c, strategy, b);
     return c->choice.automatic ? FLOOR : 0;
 }
 
-/* The most tokens per plain step that a weighed draft promises. What costly sources took is spent
+/* The most tokens per plain step that a weighed tree promises. What priced strategies took is spent
  * either way. */
-static double best_rate(const struct controller *c, const struct draft *d)
+static double best_rate(const struct controller *c, const struct guess_tree *d)
 {
-    float path[DRAFT_ROWS];
-    uint32_t n = draft_gains(d, path, c->most < DRAFT_ROWS ? c->most : DRAFT_ROWS);
+    float path[TREE_ROWS];
+    uint32_t n = tree_gains(d, path, c->most < TREE_ROWS ? c->most : TREE_ROWS);
     double gain = 1, top = 1 / (1 + c->spent);
     for (uint32_t k = 1; k <= n; k++) {
         gain += (double)path[k - 1];
@@ -261,7 +261,7 @@ static double chain_best(const struct controller *c, const struct guess_price *p
                          uint32_t *k)
 {
     double best = -INFINITY;
-    uint32_t most = c->most < DRAFT_ROWS ? c->most : DRAFT_ROWS;
+    uint32_t most = c->most < TREE_ROWS ? c->most : TREE_ROWS;
     *k = 1;
     for (uint32_t i = p->rows ? p->rows : 1; i <= most; i++) {
         double won = chain_gain(c, q, i) - chain_time(c, p, i);
@@ -294,12 +294,12 @@ static void fill_stops(const struct controller *c, unsigned s, const struct gues
                        double rate, double may, float *stop)
 {
     double hits = 4 * FAITH, tests = 4;
-    for (unsigned b = 0; b < DRAFT_BUCKETS; b++) {
+    for (unsigned b = 0; b < CONFIDENCE_BUCKETS; b++) {
         hits += (double)(c->engine->hits[s][b] + c->own.hits[s][b]);
         tests += (double)(c->engine->tests[s][b] + c->own.tests[s][b]);
     }
     stop[0] = 0;
-    for (uint32_t k = 1; k <= DRAFT_ROWS; k++) {
+    for (uint32_t k = 1; k <= TREE_ROWS; k++) {
         double row = costs_ratio(c->costs, k + 2) - costs_ratio(c->costs, k + 1);
         bool hurts = chain_time(c, p, k + 1) + costs_ratio(c->costs, k + 2) - 1 > may;
         stop[k] = hurts ? INFINITY
@@ -317,56 +317,56 @@ static bool pause_is_over(struct asking *a)
     return --a->wait == 0;
 }
 
-bool controller_asks(struct controller *c, unsigned source, void *state, const struct timeline *t,
-                     struct draft *d)
+bool controller_asks(struct controller *c, unsigned strategy, void *state, const struct timeline *t,
+                     struct guess_tree *d)
 {
-    struct asked *a = &c->asked[source];
+    struct asked *a = &c->asked[strategy];
     struct decode_counts *counts = &c->counts;
     a->now = false;
     a->rate = 1;
     a->read = 0;
     a->spend = INFINITY;
-    if (!strategies[source]->price || !c->choice.automatic) return a->now = true;
+    if (!strategies[strategy]->price || !c->choice.automatic) return a->now = true;
     double base = c->costs->base, tokens = (double)counts->tokens;
     if (!(base > 0)) return false;     /* the first step of all is the measure */
     a->spend = base * (FIRST_READ + READ_RATE * fmin(d->deepest, tokens));
-    struct guess_price p = strategies[source]->price(state, t, a->spend);
+    struct guess_price p = strategies[strategy]->price(state, t, a->spend);
     uint32_t k;
     if (p.silent) return false;
     if (chain_best(c, &p, 1, &k) <= 0) {
-        counts->unpaying[source]++;
+        counts->unpaying[strategy]++;
         return false;
     }
     controller_weigh(c, d);
     double rate = best_rate(c, d);
-    double plain = asking_worth(c, source, &p, 1);
-    double worth = rate > 1 ? asking_worth(c, source, &p, rate) : plain;
-    bool again = plain <= 0 && pause_is_over(&c->engine->asking[source]);
+    double plain = asking_worth(c, strategy, &p, 1);
+    double worth = rate > 1 ? asking_worth(c, strategy, &p, rate) : plain;
+    bool again = plain <= 0 && pause_is_over(&c->engine->asking[strategy]);
     if (worth <= 0 && !again) {
-        counts->unpaying[source]++;
+        counts->unpaying[strategy]++;
         return false;
     }
     double risk = (p.read + p.first) / base + costs_ratio(c->costs, p.rows + 2) - 1;
-    double may = LOSS + LOSS_RATE * tokens + counts->won[source];
+    double may = LOSS + LOSS_RATE * tokens + counts->won[strategy];
     if (risk > may) {
-        if (again) c->engine->asking[source].wait = 1;
-        counts->withheld[source]++;
+        if (again) c->engine->asking[strategy].wait = 1;
+        counts->withheld[strategy]++;
         return false;
     }
     a->read = p.read;
     a->rate = rate;
-    fill_stops(c, source, &p, fmax(rate, 1 + clamp(worth, 0, 1) / 2),
+    fill_stops(c, strategy, &p, fmax(rate, 1 + clamp(worth, 0, 1) / 2),
                STAKE * (may - p.read / base), a->stop);
     return a->now = true;
 }
 
-void controller_asked(struct controller *c, unsigned source, double seconds)
+void controller_asked(struct controller *c, unsigned strategy, double seconds)
 {
-    c->asked[source].seconds = seconds;
+    c->asked[strategy].seconds = seconds;
     c->counts.guess_seconds += seconds;
-    if (!strategies[source]->price) return;
-    c->counts.asked[source]++;
-    c->counts.seconds[source] += seconds;
+    if (!strategies[strategy]->price) return;
+    c->counts.asked[strategy]++;
+    c->counts.seconds[strategy] += seconds;
     if (c->costs->base > 0) c->spent += seconds / c->costs->base;
 }
 
@@ -374,7 +374,7 @@ void controller_asked(struct controller *c, unsigned source, double seconds)
 
 static uint32_t most_rows(const struct bid *b)
 {
-    uint32_t most = b->controller->most < DRAFT_ROWS ? b->controller->most : DRAFT_ROWS;
+    uint32_t most = b->controller->most < TREE_ROWS ? b->controller->most : TREE_ROWS;
     return b->room < most ? b->room : most;
 }
 
@@ -382,8 +382,8 @@ static uint32_t most_rows(const struct bid *b)
 static uint32_t forced_rows(const struct bid *b)
 {
     uint32_t most = most_rows(b), wanted = 0;
-    for (uint32_t i = 0; i < b->draft->n; i++) wanted += b->draft->node[i].wanted;
-    if (!b->controller->choice.automatic) wanted = b->draft->n;
+    for (uint32_t i = 0; i < b->tree->n; i++) wanted += b->tree->node[i].wanted;
+    if (!b->controller->choice.automatic) wanted = b->tree->n;
     return wanted < most ? wanted : most;
 }
 
@@ -407,7 +407,7 @@ static void share(struct bid *bids, size_t n, uint32_t room, uint32_t rows)
     for (struct bid *b = bids; b < bids + n; b++) {
         const struct controller *c = b->controller;
         bool automatic = c->choice.automatic;
-        b->n_gains = automatic ? draft_gains(b->draft, b->gains, most_rows(b)) : 0;
+        b->n_gains = automatic ? tree_gains(b->tree, b->gains, most_rows(b)) : 0;
         b->taken = 0;
         if (!automatic) rows += b->rows;
         spent += c->spent;
@@ -441,10 +441,10 @@ void controllers_share(struct bid *bids, size_t n, uint32_t room, uint32_t besid
     }
 }
 
-uint32_t controller_rows(struct controller *c, const struct draft *d, uint32_t room,
+uint32_t controller_rows(struct controller *c, const struct guess_tree *d, uint32_t room,
                          uint32_t besides)
 {
-    struct bid b = { .controller = c, .draft = d, .room = room };
+    struct bid b = { .controller = c, .tree = d, .room = room };
     controllers_share(&b, 1, room, besides);
     return b.rows;
 }
@@ -468,7 +468,7 @@ static void fade(struct asking *a, float memory)
     a->made *= keep;
 }
 
-/* What being asked was worth: its tokens that no free source knew, less their rows and its time. */
+/* Net gain of asking = unique accepted tokens - extra rows - time, in plain steps. */
 static void learn_asked(struct controller *c, unsigned s, uint32_t made, uint32_t sent,
                         uint32_t right, uint32_t all_sent)
 {
@@ -488,17 +488,17 @@ static void learn_asked(struct controller *c, unsigned s, uint32_t made, uint32_
 
 void controller_learn(struct controller *c, const struct outcome *o, double price)
 {
-    const struct draft *d = o->draft;
+    const struct guess_tree *d = o->tree;
     const int32_t *truth = o->now.tokens + o->now.n - o->n_path - 1;
     uint32_t known = o->n_path + 1;     /* true tokens of this step */
-    uint32_t proposed[DRAFT_SOURCES] = { 0 }, sent[DRAFT_SOURCES] = { 0 };
-    uint32_t right[DRAFT_SOURCES] = { 0 }, alone_sent[DRAFT_SOURCES] = { 0 };
-    uint32_t alone_right[DRAFT_SOURCES] = { 0 }, costly = 0;
+    uint32_t proposed[STRATEGIES_MOST] = { 0 }, sent[STRATEGIES_MOST] = { 0 };
+    uint32_t right[STRATEGIES_MOST] = { 0 }, alone_sent[STRATEGIES_MOST] = { 0 };
+    uint32_t alone_right[STRATEGIES_MOST] = { 0 }, costly = 0;
     uint32_t asked = asked_now(c);
-    bool true_node[DRAFT_NODES];
+    bool true_node[TREE_NODES];
     for (unsigned s = 0; strategies[s]; s++) costly |= (uint32_t)!!strategies[s]->price << s;
     for (uint32_t i = 0; i < d->n; i++) {
-        const struct draft_node *n = &d->node[i];
+        const struct guess_node *n = &d->node[i];
         bool test = n->depth <= known && (n->parent < 0 || true_node[n->parent]);
         true_node[i] = test && n->token == truth[n->depth - 1];
         if (test) {
@@ -506,8 +506,8 @@ void controller_learn(struct controller *c, const struct outcome *o, double pric
             teach(c->engine, n, asked, true_node[i], ENGINE_RATE);
         }
         for (unsigned s = 0; strategies[s]; s++) {
-            if (!(n->sources >> s & 1)) continue;
-            bool alone = !(n->sources & ~costly);
+            if (!(n->strategies >> s & 1)) continue;
+            bool alone = !(n->strategies & ~costly);
             proposed[s]++;
             sent[s] += n->row > 0;
             right[s] += true_node[i];

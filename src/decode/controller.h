@@ -1,6 +1,6 @@
 /* The controller keeps guessing from ever being slower than not guessing. It knows two things:
  *
- *   what guesses are worth   per source and class of confidence, how often a guess was right when
+ *   what guesses are worth   per strategy and bucket of confidence, how often a guess was right when
  *                            its parent was. Learned from every proposal whose truth became known,
  *                            also from those that were never sent: watching costs no row.
  *   what rows cost           seconds of a step of n rows, from a table and from every step since.
@@ -13,7 +13,7 @@
 #include "backend/backend.h"
 #include "decode/strategy.h"
 
-enum { COSTS_MOST = DRAFT_ROWS + 1, COSTS_READS = 12 };  /* rows of a step that are told apart */
+enum { COSTS_MOST = TREE_ROWS + 1, COSTS_READS = 12 };  /* rows of a step that are told apart */
 
 /* What steps cost here, by number of rows; one for an engine, shared by its sequences. The seconds
  * of one row drift with the length of the text and with the machine; the ratios hardly do. */
@@ -42,31 +42,31 @@ double costs_reading(const struct step_costs *c, uint32_t given);
 double costs_ratio(const struct step_costs *c, uint32_t rows);
 double costs_of(const struct step_costs *c, uint32_t rows);
 
-/* How being asked went for a costly source; older times fade. gained: tokens that nobody else had
+/* How being asked went for a priced strategy; older times fade. gained: tokens that nobody else had
  * guessed, less what their rows took in plain steps; made: guesses. After a loss it is not asked for
  * `wait` steps, out of pauses that double. */
 struct asking { float times, gained, made; uint32_t pause, wait; };
 
-/* What guesses proved worth. How often a class of a source was right, whoever else proposed the same,
- * decides what is proposed. What is sent is decided by all sources together: each adds evidence, in
+/* What guesses proved worth. How often a class of a strategy was right, whoever else proposed the same,
+ * decides what is proposed. What is sent is decided by all strategies together: each adds evidence, in
  * log odds, for a token it proposes and against one it does not (logistic mixing, Mahoney 2005). */
 struct calibration {
-    struct asking asking[DRAFT_SOURCES];                      /* of costly sources            */
-    float hits[DRAFT_SOURCES][DRAFT_BUCKETS], tests[DRAFT_SOURCES][DRAFT_BUCKETS];
-    float evidence[DRAFT_SOURCES][DRAFT_BUCKETS + 1], bias;   /* [DRAFT_BUCKETS]: not proposed */
+    struct asking asking[STRATEGIES_MOST];                      /* of priced strategies            */
+    float hits[STRATEGIES_MOST][CONFIDENCE_BUCKETS], tests[STRATEGIES_MOST][CONFIDENCE_BUCKETS];
+    float evidence[STRATEGIES_MOST][CONFIDENCE_BUCKETS + 1], bias;   /* [CONFIDENCE_BUCKETS]: not proposed */
 };
 void calibration_init(struct calibration *c);
 
 struct decode_counts {                 /* what it did, for people and for bench */
     uint64_t steps, tokens, rows;      /* rows: guess rows sent                 */
     uint64_t accepted;                 /* guesses that were right               */
-    uint64_t proposed[DRAFT_SOURCES], sent[DRAFT_SOURCES], right[DRAFT_SOURCES];
+    uint64_t proposed[STRATEGIES_MOST], sent[STRATEGIES_MOST], right[STRATEGIES_MOST];
     uint64_t by_rows[COSTS_MOST + 1];  /* steps of n rows                       */
     double guess_seconds;              /* spent proposing                       */
-    /* Of costly sources: times asked, their seconds, plain steps won (lost: below 0), and steps at
+    /* Of priced strategies: times asked, their seconds, plain steps won (lost: below 0), and steps at
      * which asking did not promise to pay, or would have passed what may be lost. */
-    uint64_t asked[DRAFT_SOURCES], unpaying[DRAFT_SOURCES], withheld[DRAFT_SOURCES];
-    double seconds[DRAFT_SOURCES], won[DRAFT_SOURCES];
+    uint64_t asked[STRATEGIES_MOST], unpaying[STRATEGIES_MOST], withheld[STRATEGIES_MOST];
+    double seconds[STRATEGIES_MOST], won[STRATEGIES_MOST];
 };
 
 struct controller {
@@ -76,37 +76,37 @@ struct controller {
     struct decode_counts counts;
     uint32_t most;                     /* guess rows at most                                */
     double credit;                     /* won by guessing, in plain steps; forgets slowly   */
-    double spent;                      /* plain steps that costly sources took in this step */
-    struct asked {                     /* in this step; the rest of costly sources only     */
+    double spent;                      /* plain steps that priced strategies took in this step */
+    struct asked {                     /* in this step; the rest of priced strategies only     */
         bool now;
         double seconds, read, rate;    /* rate: tokens a plain step without it              */
         double spend;                  /* what it may read for                              */
-        float stop[DRAFT_ROWS + 1];    /* where one more guess does not pay                 */
-    } asked[DRAFT_SOURCES];
+        float stop[TREE_ROWS + 1];    /* where one more guess does not pay                 */
+    } asked[STRATEGIES_MOST];
 };
 void controller_init(struct controller *c, struct decode_choice choice, struct step_costs *costs,
                      struct calibration *engine, uint32_t most);
 /* A new text: what this request taught is forgotten, what the engine knows is not. */
 void controller_begin(struct controller *c);
-/* Whether to let a source propose now; always for those that cost nothing. A costly one, whose state
- * is `state`, may add to what the others have put into the draft d: it is asked where it is expected
+/* Whether to let a strategy propose now; always for those that cost nothing. A priced one, whose state
+ * is `state`, may add to what the others have put into the tree d: it is asked where it is expected
  * to win more than its price, and only while all of a request's asking has lost next to nothing. */
-bool controller_asks(struct controller *c, unsigned source, void *state, const struct timeline *t,
-                     struct draft *d);
-/* Chance of each bucket of a source, for proposals; returns the floor below which paths are not
+bool controller_asks(struct controller *c, unsigned strategy, void *state, const struct timeline *t,
+                     struct guess_tree *d);
+/* Chance of each bucket of a strategy, for proposals; returns the floor below which paths are not
  * worth adding. */
-float controller_chances(const struct controller *c, unsigned source, float p[DRAFT_BUCKETS]);
-/* Seconds that a source spent proposing. */
-void controller_asked(struct controller *c, unsigned source, double seconds);
-/* Gives every node of the draft its chance by the evidence of all sources, and weighs the draft. */
-void controller_weigh(struct controller *c, struct draft *d);
+float controller_chances(const struct controller *c, unsigned strategy, float p[CONFIDENCE_BUCKETS]);
+/* Seconds that a strategy spent proposing. */
+void controller_asked(struct controller *c, unsigned strategy, double seconds);
+/* Gives every node of the tree its chance by the evidence of all strategies, and weighs the tree. */
+void controller_weigh(struct controller *c, struct guess_tree *d);
 /* What one sequence might send in a step that many share. */
 struct bid {
     struct controller *controller;
-    const struct draft *draft;         /* weighed                                            */
+    const struct guess_tree *tree;         /* weighed                                            */
     uint32_t room;                     /* guess rows at most                                 */
-    uint32_t rows;                     /* out: how many nodes of the draft to send           */
-    float gains[DRAFT_ROWS];           /* of controllers_share: its paths, descending        */
+    uint32_t rows;                     /* out: how many nodes of the tree to send           */
+    float gains[TREE_ROWS];           /* of controllers_share: its paths, descending        */
     uint32_t n_gains, taken;
 };
 /* Shares out the guess rows of one step, at most `room`, over all bids: as many, best paths first, as
@@ -114,7 +114,7 @@ struct bid {
  * further rows of others. What must be sent (not `auto`, or wanted) comes first. */
 void controllers_share(struct bid *bids, size_t n, uint32_t room, uint32_t besides);
 /* The same for one alone. */
-uint32_t controller_rows(struct controller *c, const struct draft *d, uint32_t room,
+uint32_t controller_rows(struct controller *c, const struct guess_tree *d, uint32_t room,
                          uint32_t besides);
 /* Learns from a verified step which proposals proved right. `price`: what its guess rows added to the
  * step, in plain steps. */

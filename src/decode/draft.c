@@ -1,135 +1,83 @@
-#include "decode/draft.h"
-#include <string.h>
+/* Speculative decoding with a draft model (arXiv 2211.17192, 2302.01318): a smaller model writes a
+ * few tokens, the model verifies them in one step. Nothing is accepted or rejected by chance: the
+ * draft model draws with the noise of the same seed and positions as the model will (sampler.h), so
+ * its guess is right when it is the very token that plain decoding writes. It stops where one more
+ * does not pay; how sure it was is the class of each guess. */
+#include "decode/strategy.h"
 
-void draft_plan(struct draft *d, struct arena *a)
+/* Where nobody weighs its time, chains less likely than this are not worth it. */
+static const float LEAST = 0.25F;
+
+struct draftmodel { struct companion *companion; uint32_t rows; };
+
+void chain_begin(struct guess_chain *c, const struct proposal *p)
 {
-    d->node = arena_take(a, DRAFT_NODES * sizeof *d->node);
+    if (c->depth > p->tree->deepest) c->depth = p->tree->deepest;
+    if (c->depth > TREE_ROWS) c->depth = TREE_ROWS;
+    c->k = 0;
+    c->parent = TREE_ROOT;
+    c->path = 1;
+    c->open = true;
 }
 
-void draft_clear(struct draft *d, uint32_t deepest)
+stretto_status chain_ask(struct guess_chain *c, const struct timeline *t, const struct proposal *p,
+                         struct error *err)
 {
-    d->n = d->n_sent = 0;
-    d->first = -1;
-    d->deepest = deepest;
+    c->open = c->open && c->k < c->depth && (!c->k || !p->stop || c->path >= p->stop[c->k]);
+    return c->open ? c->companion->ask(c->companion->ud, t, c->k, p->spend, err) : STRETTO_OK;
 }
 
-int32_t draft_find(const struct draft *d, int32_t parent, int32_t token)
+stretto_status chain_take(struct guess_chain *c, const struct proposal *p, struct error *err)
 {
-    for (int32_t i = parent < 0 ? d->first : d->node[parent].child; i >= 0; i = d->node[i].sibling)
-        if (d->node[i].token == token) return i;
-    return DRAFT_FULL;
+    int32_t token;
+    float sure;
+    c->open = false;
+    TRY(c->companion->take(c->companion->ud, c->k++, &token, &sure, err));
+    float b = sure * CONFIDENCE_BUCKETS;
+    unsigned bucket = b < 1 ? 0 : b < CONFIDENCE_BUCKETS ? (unsigned)b : CONFIDENCE_BUCKETS - 1;
+    c->path *= p->p_of_bucket[bucket];
+    if (token < 0 || (!p->stop && c->path < c->least)) return STRETTO_OK;
+    c->parent = propose_token(p, c->parent, token, bucket, false);
+    c->open = c->parent != TREE_FULL;
+    return STRETTO_OK;
 }
 
-int32_t draft_add(struct draft *d, int32_t parent, int32_t token, unsigned source, unsigned bucket,
-                  float p)
+static void *draftmodel_plan(struct arena *a, const struct strategy_setup *s)
 {
-    uint32_t depth = parent < 0 ? 1 : d->node[parent].depth + 1;
-    int32_t i = draft_find(d, parent, token);
-    if (i < 0) {
-        if (d->n == DRAFT_NODES || depth > d->deepest) return DRAFT_FULL;
-        i = (int32_t)d->n++;
-        int32_t *head = parent < 0 ? &d->first : &d->node[parent].child;
-        d->node[i] = (struct draft_node){.token = token, .parent = parent, .child = -1,
-                                         .sibling = *head, .p = p, .depth = depth, .answer = -1};
-        *head = i;
-    }
-    struct draft_node *n = &d->node[i];
-    if (!(n->sources >> source & 1) || p > n->p) n->bucket_of[source] = (uint8_t)bucket;
-    n->sources |= 1u << source;
-    if (p > n->p) n->p = p;
-    return i;
+    struct draftmodel *x = arena_take(a, sizeof *x);
+    if (a->base && x) *x = (struct draftmodel){ s->drafter, s->rows };
+    return x;
 }
 
-/* Children have higher indices than their parents, so one pass in order is enough. */
-void draft_weigh(struct draft *d)
+static stretto_status draftmodel_open(void *state, const struct strategy_setup *s,
+                                      struct error *err)
 {
-    float sum[DRAFT_NODES], root = 0;
-    memset(sum, 0, d->n * sizeof *sum);
-    for (uint32_t i = 0; i < d->n; i++) {
-        const struct draft_node *n = &d->node[i];
-        if (n->parent < 0) root += n->p;
-        else sum[n->parent] += n->p;
-    }
-    for (uint32_t i = 0; i < d->n; i++) {
-        struct draft_node *n = &d->node[i];
-        float all = n->parent < 0 ? root : sum[n->parent];
-        float above = n->parent < 0 ? 1 : d->node[n->parent].path;
-        n->path = above * (all > 1 ? n->p / all : n->p);
-    }
+    (void)state;
+    return s->drafter ? STRETTO_OK
+                      : fail(err, STRETTO_E_ARG, "'draft' needs a draft model: -md MODEL");
 }
 
-/* Whether node a goes before node b: the better path, then the earlier (an ancestor is earlier). */
-static bool before(const struct draft *d, int32_t a, int32_t b)
+static void draftmodel_chain(void *state, struct guess_chain *out)
 {
-    float x = d->node[a].path, y = d->node[b].path;
-    return x > y || (x == y && a < b);
+    struct draftmodel *x = state;
+    *out = (struct guess_chain){ .companion = x->companion, .depth = x->rows, .least = LEAST };
 }
 
-/* The best n nodes in order of path; returns how many there are. */
-static uint32_t best_nodes(const struct draft *d, int32_t *list, uint32_t n)
+static struct guess_price draftmodel_price(void *state, const struct timeline *t, double spend)
 {
-    uint32_t k = 0;
-    for (uint32_t i = 0; i < d->n; i++) {
-        if (k == n && (n == 0 || !before(d, (int32_t)i, list[k - 1]))) continue;
-        uint32_t at = k < n ? k++ : k - 1;
-        while (at && before(d, (int32_t)i, list[at - 1])) {
-            list[at] = list[at - 1];
-            at--;
-        }
-        list[at] = (int32_t)i;
-    }
-    return k;
+    struct draftmodel *x = state;
+    return x->companion->price(x->companion->ud, t, spend);
 }
 
-uint32_t draft_gains(const struct draft *d, float *path, uint32_t n)
-{
-    int32_t list[DRAFT_NODES];
-    uint32_t k = best_nodes(d, list, n < DRAFT_NODES ? n : DRAFT_NODES);
-    for (uint32_t i = 0; i < k; i++) path[i] = d->node[list[i]].path;
-    return k;
-}
-
-/* Marks the node and its ancestors; false, with nothing marked, when that passes the limit. */
-static bool mark(const struct draft *d, int32_t node, bool *chosen, uint32_t *n, uint32_t most)
-{
-    uint32_t need = 0;
-    for (int32_t i = node; i >= 0 && !chosen[i]; i = d->node[i].parent) need++;
-    if (*n + need > most) return false;
-    *n += need;
-    for (int32_t i = node; i >= 0 && !chosen[i]; i = d->node[i].parent) chosen[i] = true;
-    return true;
-}
-
-/* The chosen child that goes first; -1 when there is none, or none behind `after`. */
-static int32_t next_child(const struct draft *d, int32_t first, const bool *chosen, int32_t after)
-{
-    int32_t best = -1;
-    for (int32_t i = first; i >= 0; i = d->node[i].sibling)
-        if (chosen[i] && (after < 0 || before(d, after, i)) && (best < 0 || before(d, i, best)))
-            best = i;
-    return best;
-}
-
-uint32_t draft_select(struct draft *d, uint32_t n)
-{
-    bool chosen[DRAFT_NODES] = { false };
-    int32_t list[DRAFT_NODES];
-    uint32_t k = 0, all = best_nodes(d, list, DRAFT_NODES);
-    if (n > DRAFT_ROWS) n = DRAFT_ROWS;
-    for (uint32_t i = 0; i < all; i++) if (d->node[list[i]].wanted) mark(d, list[i], chosen, &k, n);
-    for (uint32_t i = 0; i < all && k < n; i++) mark(d, list[i], chosen, &k, n);
-    for (uint32_t i = 0; i < d->n; i++) d->node[i].row = 0;
-    d->n_sent = 0;
-    for (int32_t at = next_child(d, d->first, chosen, -1); at >= 0;) {
-        d->order[d->n_sent++] = at;
-        d->node[at].row = (int32_t)d->n_sent;
-        int32_t next = next_child(d, d->node[at].child, chosen, -1);
-        while (next < 0 && at >= 0) {
-            int32_t parent = d->node[at].parent;
-            next = next_child(d, parent < 0 ? d->first : d->node[parent].child, chosen, at);
-            at = parent;
-        }
-        at = next;
-    }
-    return d->n_sent;
-}
+extern const struct strategy strategy_draft;
+const struct strategy strategy_draft = {
+    .name = "draft",
+    .what = "a second, smaller model guesses",
+    .paper = "speculative decoding, arXiv 2211.17192 and 2302.01318",
+    .prior = { 0.05F, 0.10F, 0.15F, 0.20F, 0.26F, 0.32F, 0.38F, 0.44F, 0.50F, 0.56F, 0.62F, 0.68F,
+               0.74F, 0.80F, 0.86F, 0.94F },
+    .plan = draftmodel_plan,
+    .open = draftmodel_open,
+    .chain = draftmodel_chain,
+    .price = draftmodel_price,
+};

@@ -35,7 +35,7 @@ extern const struct strategy strategy_heads;
 const struct strategy strategy_heads = {
     .name = "heads",
     .what = "heads on the model's last hidden state guess",
-    .source = "Medusa, arXiv 2401.10774",
+    .paper = "Medusa, arXiv 2401.10774",
     .prior = { 0.05F, 0.10F, 0.15F, 0.20F, 0.26F, 0.32F, 0.38F, 0.44F, 0.50F, 0.56F, 0.62F, 0.68F,
                0.74F, 0.80F, 0.86F, 0.92F },
     .plan = heads_plan,

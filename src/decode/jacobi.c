@@ -12,9 +12,9 @@ struct jacobi {
     uint32_t window;                   /* rows, the certain one included                   */
     uint64_t seed;
     uint32_t n, at;                    /* guesses, after a timeline of `at` tokens         */
-    int32_t guess[DRAFT_ROWS];
-    uint8_t stable[DRAFT_ROWS];        /* steps that left it as it was, up to 2            */
-    int32_t node[DRAFT_ROWS];          /* of the last draft                                */
+    int32_t guess[TREE_ROWS];
+    uint8_t stable[TREE_ROWS];        /* steps that left it as it was, up to 2            */
+    int32_t node[TREE_ROWS];          /* of the last tree                                */
 };
 
 static void *jacobi_plan(struct arena *a, const struct strategy_setup *s)
@@ -28,9 +28,9 @@ static stretto_status jacobi_open(void *state, const struct strategy_setup *s, s
 {
     struct jacobi *x = state;
     (void)s;
-    if (x->window < 2 || x->window > DRAFT_ROWS + 1)
+    if (x->window < 2 || x->window > TREE_ROWS + 1)
         return fail(err, STRETTO_E_ARG, "a Jacobi window of %u; it takes 2 to %d tokens", x->window,
-                    DRAFT_ROWS + 1);
+                    TREE_ROWS + 1);
     return STRETTO_OK;
 }
 
@@ -44,7 +44,7 @@ static void jacobi_reset(void *state, uint32_t kept)
 /* What might follow the timeline and the first k guesses. */
 static int32_t fill(const struct jacobi *x, const struct timeline *t, uint32_t k)
 {
-    int32_t text[LOOK_BACK + DRAFT_ROWS];
+    int32_t text[LOOK_BACK + TREE_ROWS];
     uint32_t n = 0, from = t->n > LOOK_BACK ? t->n - LOOK_BACK : 0;
     for (uint32_t i = from; i < t->n; i++) text[n++] = t->tokens[i];
     for (uint32_t i = 0; i < k; i++) text[n++] = x->guess[i];
@@ -63,7 +63,7 @@ static stretto_status jacobi_propose(void *state, const struct timeline *t,
                                      const struct proposal *p, struct error *err)
 {
     struct jacobi *x = state;
-    int32_t parent = DRAFT_ROOT;
+    int32_t parent = TREE_ROOT;
     (void)err;
     uint32_t kept = x->at == t->n ? x->n : 0, most = p->automatic ? kept : x->window - 1;
     x->at = t->n;
@@ -82,7 +82,7 @@ static stretto_status jacobi_propose(void *state, const struct timeline *t,
 }
 
 /* The sent child with the first row, which is the likeliest. */
-static int32_t sent_child(const struct draft *d, int32_t first)
+static int32_t sent_child(const struct guess_tree *d, int32_t first)
 {
     int32_t best = -1;
     for (int32_t i = first; i >= 0; i = d->node[i].sibling)
@@ -95,14 +95,14 @@ static int32_t sent_child(const struct draft *d, int32_t first)
 static void jacobi_observe(void *state, const struct outcome *o)
 {
     struct jacobi *x = state;
-    const struct draft *d = o->draft;
+    const struct guess_tree *d = o->tree;
     uint32_t gone = o->n_path + 1, old = x->at + gone == o->now.n ? x->n : 0, n = 0;
-    int32_t last = o->n_path ? o->path[o->n_path - 1] : DRAFT_ROOT;
+    int32_t last = o->n_path ? o->path[o->n_path - 1] : TREE_ROOT;
     int32_t at = sent_child(d, last < 0 ? d->first : d->node[last].child);
     if (o->n_path < old && d->node[x->node[o->n_path]].parent == last &&
         d->node[x->node[o->n_path]].row)
         at = x->node[o->n_path];
-    for (; at >= 0 && n < DRAFT_ROWS && d->node[at].answer >= 0; n++) {
+    for (; at >= 0 && n < TREE_ROWS && d->node[at].answer >= 0; n++) {
         int32_t answer = d->node[at].answer;
         bool same = gone + n < old && x->guess[gone + n] == answer;
         x->stable[n] = !same ? 0 : x->stable[gone + n] < 2 ? x->stable[gone + n] + 1 : 2;
@@ -120,7 +120,7 @@ extern const struct strategy strategy_jacobi;
 const struct strategy strategy_jacobi = {
     .name = "jacobi",
     .what = "refines a window of guesses until it is a fixed point",
-    .source = "Jacobi decoding, arXiv 2305.10427 and 2403.00835",
+    .paper = "Jacobi decoding, arXiv 2305.10427 and 2403.00835",
     .automatic = true,
     .prior = { 0.10F, 0.10F, 0.10F, 0.10F, 0.30F, 0.25F, 0.20F, 0.20F,
                0.45F, 0.35F, 0.30F, 0.30F, 0.15F, 0.10F, 0.08F, 0.05F },

@@ -1,6 +1,6 @@
 /* The file, little endian:
  *   magic[16], u32 version, u32 tokens of the vocabulary, u64 its hash
- *   u64 sources: { name[16], f32 hits[16], f32 tests[16], f32 evidence[17] }, f32 bias
+ *   u64 strategies: { name[16], f32 hits[16], f32 tests[16], f32 evidence[17] }, f32 bias
  *   u64 entries after a token: { u32 token, entry }      entry: u32 token + 1 [8], u8 chance[8]
  *   u64 entries after a pair:  { u32 place, u32 check, entry }
  *   u64 tokens of finished answers, oldest first, i32 each, -1 between two
@@ -91,15 +91,15 @@ static stretto_status add_calibration(struct buffer *b, const struct calibration
         char name[NAME] = { 0 };
         memcpy(name, strategies[s]->name, strlen(strategies[s]->name));
         TRY(buffer_append(b, name, NAME));
-        TRY(add_floats(b, c->hits[s], DRAFT_BUCKETS));
-        TRY(add_floats(b, c->tests[s], DRAFT_BUCKETS));
-        TRY(add_floats(b, c->evidence[s], DRAFT_BUCKETS + 1));
+        TRY(add_floats(b, c->hits[s], CONFIDENCE_BUCKETS));
+        TRY(add_floats(b, c->tests[s], CONFIDENCE_BUCKETS));
+        TRY(add_floats(b, c->evidence[s], CONFIDENCE_BUCKETS + 1));
     }
     return add_floats(b, &c->bias, 1);
 }
 
 /* Entries that hold something, of a table whose entries are named by their place. */
-static stretto_status add_entries(struct buffer *b, const struct said *s, uint32_t n, bool pairs)
+static stretto_status add_entries(struct buffer *b, const struct followers *s, uint32_t n, bool pairs)
 {
     uint64_t used = 0;
     for (uint32_t i = 0; i < n; i++) used += s[i].token[0] > 0;
@@ -160,18 +160,18 @@ static float read_float(struct reader *r, float low, float high)
     return r->bad ? 0 : v;
 }
 
-/* A source that this program does not have is passed over. */
+/* A strategy that this program does not have is passed over. */
 static void take_calibration(struct reader *r, struct calibration *c)
 {
-    size_t n = read_count(r, NAME + 4 * (3 * DRAFT_BUCKETS + 1));
+    size_t n = read_count(r, NAME + 4 * (3 * CONFIDENCE_BUCKETS + 1));
     if (n > SOURCES_MOST) r->bad = true;
     for (size_t i = 0; i < n && !r->bad; i++) {
         const char *name = read_bytes(r, NAME);
-        float hits[DRAFT_BUCKETS], tests[DRAFT_BUCKETS], evidence[DRAFT_BUCKETS + 1];
+        float hits[CONFIDENCE_BUCKETS], tests[CONFIDENCE_BUCKETS], evidence[CONFIDENCE_BUCKETS + 1];
         unsigned s;
-        for (int b = 0; b < DRAFT_BUCKETS; b++) hits[b] = read_float(r, 0, TESTS_MOST);
-        for (int b = 0; b < DRAFT_BUCKETS; b++) tests[b] = read_float(r, hits[b], TESTS_MOST);
-        for (int b = 0; b <= DRAFT_BUCKETS; b++)
+        for (int b = 0; b < CONFIDENCE_BUCKETS; b++) hits[b] = read_float(r, 0, TESTS_MOST);
+        for (int b = 0; b < CONFIDENCE_BUCKETS; b++) tests[b] = read_float(r, hits[b], TESTS_MOST);
+        for (int b = 0; b <= CONFIDENCE_BUCKETS; b++)
             evidence[b] = read_float(r, -EVIDENCE_MOST, EVIDENCE_MOST);
         if (r->bad || !strategy_find(name, strnlen(name, NAME), &s)) continue;
         memcpy(c->hits[s], hits, sizeof hits);
@@ -181,12 +181,12 @@ static void take_calibration(struct reader *r, struct calibration *c)
     c->bias = read_float(r, -EVIDENCE_MOST, EVIDENCE_MOST);
 }
 
-static void take_entries(struct reader *r, struct said *table, uint32_t n, bool pairs,
+static void take_entries(struct reader *r, struct followers *table, uint32_t n, bool pairs,
                          uint32_t vocab, bool keep)
 {
     size_t count = read_count(r, ENTRY + 4);
     for (size_t i = 0; i < count && !r->bad; i++) {
-        struct said s = { .check = 0 };
+        struct followers s = { .check = 0 };
         uint32_t at = read_u32(r);
         if (pairs) s.check = read_u32(r);
         for (int k = 0; k < STEP_TOP; k++) {

@@ -1,5 +1,5 @@
 /* What texts taught an engine about guessing, shared by its sessions: finished answers (suffix), what
- * was likely after which tokens (recycle), how often each source was right (controller). A file
+ * was likely after which tokens (recycle), how often each strategy was right (controller). A file
  * keeps it for the next process. It changes how fast tokens come and never which, so a file of
  * another model with the same vocabulary serves too. It holds pieces of the texts. */
 #ifndef DECODE_LEARNED_H

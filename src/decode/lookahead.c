@@ -123,7 +123,7 @@ static void propose_pool(const struct lookahead *x, const struct timeline *t,
     const int32_t *tail = tails_of(x, g);
     if (g->key != last) return;
     for (uint32_t r = 0; r < g->n; r++) {
-        int32_t parent = DRAFT_ROOT;
+        int32_t parent = TREE_ROOT;
         for (uint32_t k = 0; k + 1 < x->gram; k++) {
             parent = propose_token(p, parent, *tail++, bucket_of(r, k), false);
             if (parent < 0) return;
@@ -141,10 +141,10 @@ static stretto_status lookahead_propose(void *state, const struct timeline *t,
     x->window[0][0] = t->tokens[t->n - 1];
     for (uint32_t l = 0; l < x->levels; l++)
         for (uint32_t i = 0; i < x->columns; i++) {
-            int32_t parent = l ? x->node[l - 1][i] : i ? x->node[0][i - 1] : DRAFT_ROOT;
-            x->node[l][i] = DRAFT_ROOT;
+            int32_t parent = l ? x->node[l - 1][i] : i ? x->node[0][i - 1] : TREE_ROOT;
+            x->node[l][i] = TREE_ROOT;
             if (l + i == 0) continue;
-            if (parent != DRAFT_FULL)
+            if (parent != TREE_FULL)
                 parent = propose_token(p, parent, x->window[l][i], WINDOW_BUCKET, true);
             x->node[l][i] = parent;
         }
@@ -157,7 +157,7 @@ static int32_t answer_of(const struct lookahead *x, const struct outcome *o, uin
 {
     if (l + i == 0) return o->root_answer;
     int32_t node = x->node[l][i];
-    return node >= 0 && o->draft->node[node].row ? o->draft->node[node].answer : -1;
+    return node >= 0 && o->tree->node[node].row ? o->tree->node[node].answer : -1;
 }
 
 static void learn_columns(struct lookahead *x, const int32_t *deepest)
@@ -208,7 +208,7 @@ extern const struct strategy strategy_lookahead;
 const struct strategy strategy_lookahead = {
     .name = "lookahead",
     .what = "refines a window beside its guesses, and guesses the n-grams it has seen there",
-    .source = "lookahead decoding, arXiv 2402.02057",
+    .paper = "lookahead decoding, arXiv 2402.02057",
     .prior = { 0.25F, 0.30F, 0.30F, 0.30F, 0.12F, 0.25F, 0.25F, 0.25F, 0.08F, 0.20F, 0.20F, 0.20F,
                0.02F, 0.02F, 0.02F, 0.02F },
     .plan = lookahead_plan,

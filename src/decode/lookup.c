@@ -22,9 +22,9 @@ static stretto_status lookup_propose(void *state, const struct timeline *t,
     (void)state; (void)err;
     uint32_t n = ngram_find(t->index, t->tokens, t->n, match, CANDIDATES);
     for (uint32_t i = 0; i < n; i++) {
-        int32_t parent = DRAFT_ROOT, copied[DRAFT_ROWS];
+        int32_t parent = TREE_ROOT, copied[TREE_ROWS];
         float path = 1;
-        for (uint32_t d = 0; d < DRAFT_ROWS; d++) {
+        for (uint32_t d = 0; d < TREE_ROWS; d++) {
             /* A copy that reaches the text's end goes on with what it has itself written. */
             uint32_t place = match[i].place + d;
             copied[d] = place < t->n ? t->tokens[place] : copied[place - t->n];
@@ -41,7 +41,7 @@ extern const struct strategy strategy_lookup;
 const struct strategy strategy_lookup = {
     .name = "lookup",
     .what = "copies what followed when the text last ended like this",
-    .source = "prompt lookup decoding, Saxena 2023",
+    .paper = "prompt lookup decoding, Saxena 2023",
     .automatic = true,
     .prior = { 0.20F, 0.55F, 0.60F, 0.70F, 0.75F, 0.75F, 0.80F, 0.85F, 0.90F, 0.93F, 0.95F, 0.98F,
                0.12F, 0.18F, 0.18F, 0.30F },

@@ -29,7 +29,7 @@ static void *recycle_plan(struct arena *a, const struct strategy_setup *s)
 }
 
 /* The entry of a pair; *check tells whether it is really its own. */
-static struct said *pair_entry(const struct recycle_memory *m, int32_t before, int32_t token,
+static struct followers *pair_entry(const struct recycle_memory *m, int32_t before, int32_t token,
                                uint32_t *check)
 {
     uint64_t h = random_mix((uint64_t)(uint32_t)before << 32 | (uint32_t)token);
@@ -47,7 +47,7 @@ static uint8_t class_of(float p)
 }
 
 /* The probabilities are those among the eight, which hold nearly all of it where it matters. */
-static void remember(struct said *s, uint32_t check, const struct step_top *top)
+static void remember(struct followers *s, uint32_t check, const struct step_top *top)
 {
     float e[STEP_TOP], sum = 0;
     s->check = check;
@@ -68,19 +68,19 @@ void recycle_learn(const struct recycle_memory *m, int32_t before, int32_t token
     uint32_t check;
     if ((uint32_t)token >= m->vocab || top->id[0] < 0) return;
     remember(&m->after_token[token], 0, top);
-    struct said *s = pair_entry(m, before, token, &check);
+    struct followers *s = pair_entry(m, before, token, &check);
     remember(s, check, top);
 }
 
 static void recycle_observe(void *state, const struct outcome *o)
 {
     struct recycle *x = state;
-    const struct draft *d = o->draft;
+    const struct guess_tree *d = o->tree;
     uint32_t last = o->now.n - o->n_path - 2;
     int32_t token = o->now.tokens[last];
     recycle_learn(&x->memory, last ? o->now.tokens[last - 1] : -1, token, &o->answers[0].top);
     for (uint32_t i = 0; i < d->n_sent; i++) {
-        const struct draft_node *n = &d->node[d->order[i]];
+        const struct guess_node *n = &d->node[d->order[i]];
         recycle_learn(&x->memory, n->parent < 0 ? token : d->node[n->parent].token, n->token,
                       &o->answers[n->row].top);
     }
@@ -88,8 +88,8 @@ static void recycle_observe(void *state, const struct outcome *o)
 
 struct open_node { int32_t node, before, token; float path; };
 
-/* Adds the candidates of an entry below a node to the draft and to the frontier. */
-static void grow(const struct proposal *p, struct open_node at, const struct said *s, unsigned kind,
+/* Adds the candidates of an entry below a node to the tree and to the frontier. */
+static void grow(const struct proposal *p, struct open_node at, const struct followers *s, unsigned kind,
                  struct open_node *list, uint32_t *n)
 {
     for (unsigned i = 0; i < STEP_TOP && s->token[i] > 0; i++) {
@@ -97,7 +97,7 @@ static void grow(const struct proposal *p, struct open_node at, const struct sai
         float path = at.path * p->p_of_bucket[b];
         int32_t token = s->token[i] - 1;
         if (path < p->floor || *n == FRONTIER) continue;
-        bool known = kind == 1 && draft_find(p->draft, at.node, token) >= 0;
+        bool known = kind == 1 && tree_find(p->tree, at.node, token) >= 0;
         int32_t node = propose_token(p, at.node, token, b, false);
         if (node >= 0 && !known) list[(*n)++] = (struct open_node){ node, at.token, token, path };
     }
@@ -110,7 +110,7 @@ static stretto_status recycle_propose(void *state, const struct timeline *t,
     struct open_node list[FRONTIER];
     uint32_t n = 1, check;
     (void)err;
-    list[0] = (struct open_node){ DRAFT_ROOT, t->n > 1 ? t->tokens[t->n - 2] : -1,
+    list[0] = (struct open_node){ TREE_ROOT, t->n > 1 ? t->tokens[t->n - 2] : -1,
                                   t->tokens[t->n - 1], 1 };
     for (uint32_t grown = 0; n && grown < x->rows; grown++) {
         uint32_t best = 0;
@@ -118,7 +118,7 @@ static stretto_status recycle_propose(void *state, const struct timeline *t,
         struct open_node at = list[best];
         list[best] = list[--n];
         if ((uint32_t)at.token >= x->memory.vocab) continue;
-        const struct said *pair = pair_entry(&x->memory, at.before, at.token, &check);
+        const struct followers *pair = pair_entry(&x->memory, at.before, at.token, &check);
         if (pair->check == check) grow(p, at, pair, 0, list, &n);
         grow(p, at, &x->memory.after_token[at.token], 1, list, &n);
     }
@@ -129,7 +129,7 @@ extern const struct strategy strategy_recycle;
 const struct strategy strategy_recycle = {
     .name = "recycle",
     .what = "expects what the model last held likely after these tokens",
-    .source = "token recycling, arXiv 2408.08696",
+    .paper = "token recycling, arXiv 2408.08696",
     .automatic = true,
     .prior = { 0.02F, 0.05F, 0.10F, 0.20F, 0.35F, 0.50F, 0.60F, 0.75F,
                0.01F, 0.02F, 0.04F, 0.08F, 0.12F, 0.18F, 0.25F, 0.35F },

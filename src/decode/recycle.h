@@ -8,9 +8,9 @@
 /* Tokens + 1, likeliest first, 0 behind the last; chance: class of their probability. */
 enum { RECYCLE_PAIRS = 1 << 15, RECYCLE_CHANCES = 8 };
 
-struct said { uint32_t check; int32_t token[STEP_TOP]; uint8_t chance[STEP_TOP]; };
+struct followers { uint32_t check; int32_t token[STEP_TOP]; uint8_t chance[STEP_TOP]; };
 
-struct recycle_memory { struct said *after_token, *after_pair; uint32_t vocab; };
+struct recycle_memory { struct followers *after_token, *after_pair; uint32_t vocab; };
 
 /* Zeroed memory is empty memory. */
 void recycle_memory_plan(struct recycle_memory *m, struct arena *a, uint32_t vocab);

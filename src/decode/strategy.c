@@ -10,20 +10,20 @@
 STRATEGIES(DECLARED)
 #define ROW(name) &strategy_##name,
 const struct strategy *const strategies[] = { STRATEGIES(ROW) NULL };
-_Static_assert(sizeof strategies / sizeof *strategies <= DRAFT_SOURCES + 1, "a source is 3 bits");
+_Static_assert(sizeof strategies / sizeof *strategies <= STRATEGIES_MOST + 1, "a strategy is 3 bits");
 
-const struct strategy *strategy_find(const char *name, size_t length, unsigned *source)
+const struct strategy *strategy_find(const char *name, size_t length, unsigned *strategy)
 {
     for (unsigned s = 0; strategies[s]; s++)
         if (strlen(strategies[s]->name) == length &&
             memcmp(strategies[s]->name, name, length) == 0) {
-            if (source) *source = s;
+            if (strategy) *strategy = s;
             return strategies[s];
         }
     return NULL;
 }
 
-void strategy_words(char *out, size_t room)
+void strategy_names(char *out, size_t room)
 {
     size_t at = (size_t)snprintf(out, room, "auto, plain");
     for (unsigned s = 0; strategies[s] && at < room; s++)
@@ -33,9 +33,9 @@ void strategy_words(char *out, size_t room)
 static stretto_status unknown(const char *word, size_t length, struct error *err)
 {
     char words[200];
-    strategy_words(words, sizeof words);
+    strategy_names(words, sizeof words);
     return fail(err, STRETTO_E_ARG,
-                "there is no way of decoding called '%.*s': take %s, or several joined by +",
+                "there is no decoding strategy '%.*s': take %s, or several joined by +",
                 (int)(length < 40 ? length : 40), word, words);
 }
 
@@ -44,13 +44,13 @@ stretto_status decode_parse(const char *words, struct decode_choice *out, struct
     struct decode_choice c = { 0 };
     for (const char *at = words;; at++) {
         size_t n = strcspn(at, "+");
-        unsigned source = 0;
+        unsigned strategy = 0;
         if (n == 4 && memcmp(at, "auto", 4) == 0) {
             c.automatic = true;
             for (unsigned s = 0; strategies[s]; s++)
-                c.sources |= (uint32_t)strategies[s]->automatic << s;
-        } else if (strategy_find(at, n, &source)) {
-            c.sources |= 1u << source;
+                c.strategies |= (uint32_t)strategies[s]->automatic << s;
+        } else if (strategy_find(at, n, &strategy)) {
+            c.strategies |= 1u << strategy;
         } else if (n != 5 || memcmp(at, "plain", 5) != 0) {
             return unknown(at, n, err);
         } else if (strcmp(words, "plain") != 0) {
@@ -66,7 +66,7 @@ stretto_status decode_parse(const char *words, struct decode_choice *out, struct
 int32_t propose_token(const struct proposal *p, int32_t parent, int32_t token, unsigned bucket,
                       bool wanted)
 {
-    int32_t i = draft_add(p->draft, parent, token, p->source, bucket, p->p_of_bucket[bucket]);
-    if (i >= 0 && wanted && !p->automatic) p->draft->node[i].wanted = true;
+    int32_t i = tree_add(p->tree, parent, token, p->strategy, bucket, p->p_of_bucket[bucket]);
+    if (i >= 0 && wanted && !p->automatic) p->tree->node[i].wanted = true;
     return i;
 }

@@ -1,5 +1,5 @@
 /* A strategy guesses tokens. It is one row of a table: it sees the timeline, adds guesses to the
- * draft of the next step, and afterwards sees what the model answered. What it guesses changes how
+ * tree of the next step, and afterwards sees what the model answered. What it guesses changes how
  * many tokens a step yields and never which: every token is the sampler's choice from the model's
  * own answer (exactness is tested for every row of the table). Plain decoding is the strategy that
  * proposes nothing.
@@ -9,7 +9,7 @@
 #ifndef DECODE_STRATEGY_H
 #define DECODE_STRATEGY_H
 #include "base/status.h"
-#include "decode/draft.h"
+#include "decode/tree.h"
 #include "decode/ngram.h"
 #include "graph/step.h"
 
@@ -19,7 +19,7 @@ struct timeline {
     const struct ngram_index *index;   /* of exactly these tokens: place = position           */
 };
 
-/* What it takes to ask a costly source now: seconds, and rows of the step itself. */
+/* What it takes to ask a priced strategy now: seconds, and rows of the step itself. */
 struct guess_price {
     double read;           /* for tokens it has missed: once                                  */
     double first, next;    /* for its first guess, for each further one                       */
@@ -53,7 +53,7 @@ struct suffix_store;       /* the global index of finished answers (suffix.h); s
 
 struct strategy_setup {
     uint32_t vocab;
-    uint32_t rows;         /* rows besides row 0 it may count on, at most DRAFT_ROWS */
+    uint32_t rows;         /* rows besides row 0 it may count on, at most TREE_ROWS */
     uint64_t seed;         /* for filling: guesses only, never answers               */
     struct suffix_store *store;              /* or NULL */
     struct recycle_memory *memory;           /* or NULL: a memory of its own */
@@ -61,19 +61,19 @@ struct strategy_setup {
     uint32_t window, ngram, guesses;   /* jacobi: window; lookahead: W, N, G; 0: the default */
 };
 
-/* What a strategy proposes with. p is looked up in the controller's calibration of (source,
- * bucket): a strategy only classifies how sure it is, 0..DRAFT_BUCKETS-1. */
+/* What a strategy proposes with. p is looked up in the controller's calibration of (strategy,
+ * bucket): a strategy only classifies how sure it is, 0..CONFIDENCE_BUCKETS-1. */
 struct proposal {
-    struct draft *draft;
-    unsigned source;
-    const float *p_of_bucket;          /* [DRAFT_BUCKETS] chance learned so far */
+    struct guess_tree *tree;
+    unsigned strategy;
+    const float *p_of_bucket;          /* [CONFIDENCE_BUCKETS] chance learned so far */
     float floor;                       /* paths below this are not worth adding */
     bool automatic;                    /* `auto`: nothing is sent because it is wanted */
     double spend;                      /* seconds that a companion may read for */
-    const float *stop;                 /* [DRAFT_ROWS + 1] of a companion: after k guesses, the chance
+    const float *stop;                 /* [TREE_ROWS + 1] of a companion: after k guesses, the chance
                                         * of all of them from which one more pays; NULL: no price */
 };
-/* Adds a guess below parent; the node, or DRAFT_FULL (no place, or deeper than the text may go). */
+/* Adds a guess below parent; the node, or TREE_FULL (no place, or deeper than the text may go). */
 int32_t propose_token(const struct proposal *p, int32_t parent, int32_t token, unsigned bucket,
                       bool wanted);
 
@@ -92,11 +92,11 @@ void chain_begin(struct guess_chain *c, const struct proposal *p);
 /* Asks for the next guess, or ends: then `open` is false. */
 stretto_status chain_ask(struct guess_chain *c, const struct timeline *t, const struct proposal *p,
                          struct error *err);
-/* Takes it, after a run, into the draft. */
+/* Takes it, after a run, into the tree. */
 stretto_status chain_take(struct guess_chain *c, const struct proposal *p, struct error *err);
 
 struct outcome {
-    const struct draft *draft;         /* with rows and answers                                  */
+    const struct guess_tree *tree;         /* with rows and answers                                  */
     int32_t root_answer;               /* the model's token after the last certain token         */
     const struct answer *answers;      /* [row]: those that were sent have their `top`            */
     const int32_t *path; uint32_t n_path;   /* accepted nodes, in order                          */
@@ -104,8 +104,8 @@ struct outcome {
 };
 
 struct strategy {
-    const char *name, *what, *source;  /* command-line word; one line; paper                     */
-    float prior[DRAFT_BUCKETS];        /* p of a bucket before anything is learned               */
+    const char *name, *what, *paper;  /* command-line word; one line; paper                     */
+    float prior[CONFIDENCE_BUCKETS];        /* p of a bucket before anything is learned               */
     bool automatic;                    /* takes part in `auto`                                   */
     /* Proposing takes time, or rows that nobody weighs: what, if asked now; `auto` then asks when
      * that pays. NULL: it costs nothing. */
@@ -118,20 +118,20 @@ struct strategy {
     void (*reset)(void *state, uint32_t kept);
     stretto_status (*propose)(void *state, const struct timeline *t, const struct proposal *p,
                               struct error *err);
-    /* Instead of propose, of a source that has a companion: fills in companion, depth and least. */
+    /* Instead of propose, of a strategy that has a companion: fills in companion, depth and least. */
     void (*chain)(void *state, struct guess_chain *out);
     void (*observe)(void *state, const struct outcome *o);   /* NULL: none */
 };
 
-/* The table, NULL-terminated, at most DRAFT_SOURCES rows; plain is not in it: it is what remains
- * when nobody guesses. A source's number is its place. */
+/* The table, NULL-terminated, at most STRATEGIES_MOST rows; plain is not in it: it is what remains
+ * when nobody guesses. A strategy's number is its place. */
 extern const struct strategy *const strategies[];
-const struct strategy *strategy_find(const char *name, size_t length, unsigned *source);
+const struct strategy *strategy_find(const char *name, size_t length, unsigned *strategy);
 
 /* The words that decode_parse takes, as a list for people: "auto, plain, jacobi, ...". */
-void strategy_words(char *out, size_t room);
+void strategy_names(char *out, size_t room);
 
 /* "auto", "plain", "lookup+suffix", "auto+lookahead". E_ARG names the words there are. */
-struct decode_choice { uint32_t sources; bool automatic; };
+struct decode_choice { uint32_t strategies; bool automatic; };
 stretto_status decode_parse(const char *words, struct decode_choice *out, struct error *err);
 #endif

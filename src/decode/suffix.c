@@ -64,7 +64,7 @@ static void propose_trie(struct suffix *x, const struct timeline *t, const struc
                          uint32_t from, uint32_t n, uint32_t agree)
 {
     uint32_t n_groups = 1, nodes = 0;
-    x->group[0] = (struct group){ DRAFT_ROOT, from, n, 0, 1 };
+    x->group[0] = (struct group){ TREE_ROOT, from, n, 0, 1 };
     while (n_groups && nodes < x->rows) {
         uint32_t best = 0;
         for (uint32_t i = 1; i < n_groups; i++)
@@ -134,7 +134,7 @@ extern const struct strategy strategy_suffix;
 const struct strategy strategy_suffix = {
     .name = "suffix",
     .what = "counts what followed in this text and in finished answers",
-    .source = "suffix decoding, arXiv 2411.04975",
+    .paper = "suffix decoding, arXiv 2411.04975",
     .automatic = true,
     .prior = { 0.05F, 0.28F, 0.45F, 0.60F, 0.08F, 0.60F, 0.80F, 0.85F,
                0.10F, 0.73F, 0.88F, 0.93F, 0.12F, 0.92F, 0.97F, 0.98F },

@@ -109,7 +109,7 @@ static uint32_t translate(struct drafter *d, const int32_t *tokens, uint32_t n)
     return k;
 }
 
-enum { LEAST_READ = 4, ROOM = DRAFT_ROWS + 1 };
+enum { LEAST_READ = 4, ROOM = TREE_ROWS + 1 };
 
 /* Seconds of reading n tokens beyond the one row that a guess needs in any case. */
 static double reading(const struct drafter *d, uint32_t n)

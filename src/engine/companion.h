@@ -33,7 +33,7 @@ float logit_probability(const float *logits, uint32_t n, float logit);
 stretto_status drafter_open(struct drafter **out, struct engine *target, const struct model *draft,
                             const struct sampler *sampler, struct error *err);
 void drafter_close(struct drafter *d);
-/* Whether it is that model's (that file's): then the next way of decoding of its writer goes on with it. */
+/* Whether it is that model's (that file's): then its writer keeps it when its strategies change. */
 bool drafter_is_of(const struct drafter *d, const struct model *draft);
 struct companion *drafter_companion(struct drafter *d);
 

@@ -107,7 +107,7 @@ size_t engine_profile_read(const struct engine *e, struct op_time *out, size_t c
 /* Tokens in the cache, and all that are known. */
 uint32_t engine_length(const struct engine *e, int32_t seq);
 uint32_t engine_known(const struct engine *e, int32_t seq);
-/* The known tokens; the place for DRAFT_ROWS + 1 more behind them is scratch of whoever writes. */
+/* The known tokens; the place for TREE_ROWS + 1 more behind them is scratch of whoever writes. */
 int32_t *engine_tokens(const struct engine *e, int32_t seq);
 /* Whether token `at` is given (a prompt's) or written: the role that its row has whenever it is sent. */
 bool engine_given(const struct engine *e, int32_t seq, uint32_t at);

@@ -11,8 +11,8 @@ struct writer {
     struct sampler *sampler;
     struct controller controller;
     struct strategy_setup setup;
-    void *state[DRAFT_SOURCES];
-    struct draft draft;
+    void *state[STRATEGIES_MOST];
+    struct guess_tree tree;
     struct ngram_index index;
     uint32_t handed, limit, context;
     bool (*ends)(const void *ud, int32_t token);
@@ -22,9 +22,9 @@ struct writer {
     void (*heard)(void *ud, const struct answer *a);
     void *heard_ud;
     struct guess_chain chain;          /* of the companion that is asked              */
-    struct proposal proposal;          /* of the source that proposes                 */
-    float p_of_bucket[DRAFT_BUCKETS];
-    unsigned source;                   /* whose turn it is among those with companions */
+    struct proposal proposal;          /* of the strategy that proposes                 */
+    float p_of_bucket[CONFIDENCE_BUCKETS];
+    unsigned strategy;                   /* whose turn it is among those with companions */
     double asked_seconds;
     float *logits, *hidden;            /* [most + 1] rows' answers; hidden: or NULL */
     float *hidden_last;
@@ -46,11 +46,11 @@ static void take_all(struct writer *w, struct arena *a)
         w->hidden = arena_take(a, rows * m->config.width * sizeof *w->hidden);
         w->hidden_last = arena_take(a, m->config.width * sizeof *w->hidden_last);
     }
-    draft_plan(&w->draft, a);
-    if (!w->controller.choice.sources) return;
+    tree_plan(&w->tree, a);
+    if (!w->controller.choice.strategies) return;
     ngram_plan(&w->index, a, w->context);
     for (unsigned s = 0; strategies[s]; s++)
-        if ((w->controller.choice.sources >> s & 1) && strategies[s]->plan)
+        if ((w->controller.choice.strategies >> s & 1) && strategies[s]->plan)
             w->state[s] = strategies[s]->plan(a, &w->setup);
 }
 
@@ -64,7 +64,7 @@ static stretto_status open_into(struct writer *w, struct error *err)
     a = (struct arena){ .base = w->memory, .cap = w->bytes };
     take_all(w, &a);
     for (unsigned s = 0; strategies[s]; s++)
-        if ((w->controller.choice.sources >> s & 1) && strategies[s]->open)
+        if ((w->controller.choice.strategies >> s & 1) && strategies[s]->open)
             TRY(strategies[s]->open(w->state[s], &w->setup, err));
     return STRETTO_OK;
 }
@@ -76,12 +76,12 @@ stretto_status writer_open(struct writer **out, struct engine *e, int32_t seq,
 {
     *out = NULL;
     uint32_t most = o->most ? o->most : ROWS_DEFAULT, rows = engine_about(e)->max_rows - 1;
-    if (o->most > DRAFT_ROWS)
+    if (o->most > TREE_ROWS)
         return fail(err, STRETTO_E_ARG, "%u guesses in a step; at most %d can be sent", o->most,
-                    DRAFT_ROWS);
+                    TREE_ROWS);
     if (!o->most && o->setup.window > most + 1) most = o->setup.window - 1;
     if (most > rows) most = rows;
-    if (most > DRAFT_ROWS) most = DRAFT_ROWS;
+    if (most > TREE_ROWS) most = TREE_ROWS;
     struct writer *w = mem_zalloc(1, sizeof *w);
     if (!w) return fail(err, STRETTO_E_NOMEM, "out of memory");
     w->engine = e;
@@ -116,10 +116,10 @@ static struct timeline timeline(const struct writer *w)
 /* The first `same` tokens are as everybody here knows them; what follows is new. */
 static void learn_text(struct writer *w, uint32_t same, bool reset)
 {
-    if (!w->controller.choice.sources) return;
+    if (!w->controller.choice.strategies) return;
     ngram_cut(&w->index, same);
     for (unsigned s = 0; reset && strategies[s]; s++)
-        if ((w->controller.choice.sources >> s & 1) && strategies[s]->reset)
+        if ((w->controller.choice.strategies >> s & 1) && strategies[s]->reset)
             strategies[s]->reset(w->state[s], same);
     while (w->index.end < known(w)) ngram_add(&w->index, tokens(w)[w->index.end]);
 }
@@ -155,20 +155,20 @@ static uint32_t limit_of(const struct writer *w)
 static uint8_t wants_of(const struct writer *w)
 {
     uint8_t wants = WANT_BEST;
-    if (w->controller.choice.sources || w->heard) wants |= WANT_TOP;
+    if (w->controller.choice.strategies || w->heard) wants |= WANT_TOP;
     if (!sampler_is_greedy(w->sampler)) wants |= WANT_LOGITS;
     if (wants_hidden(w)) wants |= WANT_HIDDEN;
     return wants;
 }
 
-/* Whether source s is to propose now; then w->proposal is its. */
+/* Whether strategy s is to propose now; then w->proposal is its. */
 static bool may_propose(struct writer *w, unsigned s)
 {
     struct controller *c = &w->controller;
     struct timeline t = timeline(w);
-    if (!(c->choice.sources >> s & 1) || !controller_asks(c, s, w->state[s], &t, &w->draft))
+    if (!(c->choice.strategies >> s & 1) || !controller_asks(c, s, w->state[s], &t, &w->tree))
         return false;
-    w->proposal = (struct proposal){ .draft = &w->draft, .source = s, .p_of_bucket = w->p_of_bucket,
+    w->proposal = (struct proposal){ .tree = &w->tree, .strategy = s, .p_of_bucket = w->p_of_bucket,
                                      .floor = controller_chances(c, s, w->p_of_bucket),
                                      .spend = c->asked[s].spend,
                                      .stop = c->choice.automatic ? c->asked[s].stop : NULL,
@@ -176,15 +176,15 @@ static bool may_propose(struct writer *w, unsigned s)
     return true;
 }
 
-/* Fills the draft: every source without a companion that is worth asking proposes. */
+/* Fills the tree: every strategy without a companion that is worth asking proposes. */
 static stretto_status propose(struct writer *w, uint32_t deepest, struct error *err)
 {
-    draft_clear(&w->draft, deepest);
+    tree_clear(&w->tree, deepest);
     w->chain.open = false;
-    w->source = 0;
-    if (!deepest || !w->controller.choice.sources) w->source = DRAFT_SOURCES;
+    w->strategy = 0;
+    if (!deepest || !w->controller.choice.strategies) w->strategy = STRATEGIES_MOST;
     struct timeline t = timeline(w);
-    for (unsigned s = w->source; s < DRAFT_SOURCES && strategies[s]; s++) {
+    for (unsigned s = w->strategy; s < STRATEGIES_MOST && strategies[s]; s++) {
         if (strategies[s]->chain || !may_propose(w, s)) continue;
         double begin = clock_seconds();
         TRY(strategies[s]->propose(w->state[s], &t, &w->proposal, err));
@@ -198,12 +198,12 @@ static stretto_status ask_companion(struct writer *w, bool *waits, struct error 
 {
     struct timeline t = timeline(w);
     *waits = false;
-    for (; w->source < DRAFT_SOURCES && strategies[w->source]; w->source++) {
-        const struct strategy *s = strategies[w->source];
+    for (; w->strategy < STRATEGIES_MOST && strategies[w->strategy]; w->strategy++) {
+        const struct strategy *s = strategies[w->strategy];
         if (!s->chain) continue;
         bool goes_on = w->chain.open;
-        if (!goes_on && may_propose(w, w->source)) {
-            s->chain(w->state[w->source], &w->chain);
+        if (!goes_on && may_propose(w, w->strategy)) {
+            s->chain(w->state[w->strategy], &w->chain);
             chain_begin(&w->chain, &w->proposal);
             w->asked_seconds = 0;
             goes_on = true;
@@ -212,7 +212,7 @@ static stretto_status ask_companion(struct writer *w, bool *waits, struct error 
         TRY(chain_ask(&w->chain, &t, &w->proposal, err));
         *waits = w->chain.open;
         if (*waits) return STRETTO_OK;
-        controller_asked(&w->controller, w->source, w->asked_seconds);
+        controller_asked(&w->controller, w->strategy, w->asked_seconds);
     }
     return STRETTO_OK;
 }
@@ -222,7 +222,7 @@ static stretto_status take_companion(struct writer *w, double seconds, struct er
     w->asked_seconds += seconds;
     TRY(chain_take(&w->chain, &w->proposal, err));
     if (w->chain.open) return STRETTO_OK;
-    controller_asked(&w->controller, w->source++, w->asked_seconds);
+    controller_asked(&w->controller, w->strategy++, w->asked_seconds);
     return STRETTO_OK;
 }
 
@@ -276,22 +276,22 @@ void writers_propose(struct proposing *p, size_t n)
         begin_step(p[i].writer, p[i].room, &p[i].error);
     }
     while (one_round(p, n)) continue;
-    for (size_t i = 0; i < n; i++) controller_weigh(&p[i].writer->controller, &p[i].writer->draft);
+    for (size_t i = 0; i < n; i++) controller_weigh(&p[i].writer->controller, &p[i].writer->tree);
 }
 
 struct bid writer_bid(struct writer *w)
 {
-    return (struct bid){ .controller = &w->controller, .draft = &w->draft, .room = DRAFT_ROWS };
+    return (struct bid){ .controller = &w->controller, .tree = &w->tree, .room = TREE_ROWS };
 }
 
 size_t writer_rows(struct writer *w, struct row *rows, struct answer *answers, size_t base,
                    uint32_t guesses)
 {
-    struct draft *d = &w->draft;
-    draft_select(d, guesses);
+    struct guess_tree *d = &w->tree;
+    tree_select(d, guesses);
     fill_row(w, rows, answers, base, 0, tokens(w)[known(w) - 1], ROW_COMMITTED);
     for (uint32_t i = 0; i < d->n_sent; i++) {
-        const struct draft_node *n = &d->node[d->order[i]];
+        const struct guess_node *n = &d->node[d->order[i]];
         int32_t parent = n->parent < 0 ? 0 : d->node[n->parent].row;
         fill_row(w, rows, answers, base, i + 1, n->token, (int32_t)base + parent);
     }
@@ -328,14 +328,14 @@ stretto_status writer_first(struct writer *w, const struct answer *a, struct err
 
 /* What the model says after a guess that is not accepted. Who waits for exactly that gets the
  * sampler's choice, behind the guess's own ancestors; the others the best token, which is there. */
-static stretto_status answer_rejected(struct writer *w, struct draft_node *node, uint32_t n,
+static stretto_status answer_rejected(struct writer *w, struct guess_node *node, uint32_t n,
                                       const struct answer *a, struct error *err)
 {
     node->answer = a[node->row].best;
     if (!node->wanted || sampler_is_greedy(w->sampler)) return STRETTO_OK;
-    int32_t at = (int32_t)(node - w->draft.node);
-    for (uint32_t i = node->depth; i-- > 0; at = w->draft.node[at].parent)
-        tokens(w)[n + i] = w->draft.node[at].token;
+    int32_t at = (int32_t)(node - w->tree.node);
+    for (uint32_t i = node->depth; i-- > 0; at = w->tree.node[at].parent)
+        tokens(w)[n + i] = w->tree.node[at].token;
     return pick(w, &a[node->row], n + node->depth, &node->answer, err);
 }
 
@@ -350,16 +350,16 @@ static stretto_status verify(struct writer *w, const struct answer *a, int32_t *
                              uint32_t *n_path, int32_t *root_answer, struct error *err)
 {
     uint32_t n = known(w), limit = limit_of(w);
-    int32_t at = DRAFT_ROOT, token, *text = tokens(w);
+    int32_t at = TREE_ROOT, token, *text = tokens(w);
     *n_path = 0;
     TRY(pick(w, a, n, &token, err));
     *root_answer = token;
     for (text[n++] = token; n < limit && !is_end(w, token); text[n++] = token) {
-        int32_t next = draft_find(&w->draft, at, token);
-        if (next < 0 || !w->draft.node[next].row) break;
+        int32_t next = tree_find(&w->tree, at, token);
+        if (next < 0 || !w->tree.node[next].row) break;
         at = next;
-        TRY(pick(w, &a[w->draft.node[at].row], n, &token, err));
-        w->draft.node[at].answer = token;
+        TRY(pick(w, &a[w->tree.node[at].row], n, &token, err));
+        w->tree.node[at].answer = token;
         path[(*n_path)++] = at;
     }
     return STRETTO_OK;
@@ -375,11 +375,11 @@ static void keep_hidden(struct writer *w, const struct answer *a)
 }
 
 /* A guess without an answer (no room for it, or what the model said is no number) counts as not sent. */
-static void drop_unanswered(struct draft *d, const struct answer *a)
+static void drop_unanswered(struct guess_tree *d, const struct answer *a)
 {
     uint32_t n = 0;
     for (uint32_t i = 0; i < d->n_sent; i++) {
-        struct draft_node *node = &d->node[d->order[i]];
+        struct guess_node *node = &d->node[d->order[i]];
         if (a[node->row].status == STRETTO_OK) d->order[n++] = d->order[i];
         else node->row = 0;
     }
@@ -389,14 +389,14 @@ static void drop_unanswered(struct draft *d, const struct answer *a)
 stretto_status writer_take(struct writer *w, size_t base, const struct answer *a, double seconds,
                            double price, struct error *err)
 {
-    struct draft *d = &w->draft;
-    int32_t path[DRAFT_ROWS], row[DRAFT_ROWS + 1], truth[DRAFT_ROWS + 1], root_answer = -1;
+    struct guess_tree *d = &w->tree;
+    int32_t path[TREE_ROWS], row[TREE_ROWS + 1], truth[TREE_ROWS + 1], root_answer = -1;
     uint32_t n_path = 0, n = known(w);
     drop_unanswered(d, a);
     TRY(verify(w, a, path, &n_path, &root_answer, err));
     memcpy(truth, tokens(w) + n, (n_path + 1) * sizeof *truth);
     for (uint32_t i = 0; i < d->n_sent; i++) {
-        struct draft_node *node = &d->node[d->order[i]];
+        struct guess_node *node = &d->node[d->order[i]];
         if (node->answer < 0) TRY(answer_rejected(w, node, n, a, err));
     }
     for (uint32_t i = 0; w->heard && i <= n_path; i++)
@@ -407,10 +407,10 @@ stretto_status writer_take(struct writer *w, size_t base, const struct answer *a
     engine_push(w->engine, w->seq, truth[n_path]);
     follow(w, false);
     keep_hidden(w, &a[n_path ? d->node[path[n_path - 1]].row : 0]);
-    struct outcome o = { .draft = d, .root_answer = root_answer, .path = path, .n_path = n_path,
+    struct outcome o = { .tree = d, .root_answer = root_answer, .path = path, .n_path = n_path,
                          .now = timeline(w), .answers = a };
     for (unsigned s = 0; strategies[s]; s++)
-        if ((w->controller.choice.sources >> s & 1) && strategies[s]->observe)
+        if ((w->controller.choice.strategies >> s & 1) && strategies[s]->observe)
             strategies[s]->observe(w->state[s], &o);
     controller_learn(&w->controller, &o, price);
     if (w->watch) w->watch(w->watch_ud, &o, seconds);

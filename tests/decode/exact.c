@@ -1,4 +1,4 @@
-/* Every way of decoding writes exactly the tokens of plain decoding: each row of the strategy table and
+/* Every decoding strategy writes exactly the tokens of plain decoding: each row of the strategy table and
  * some mixtures, greedy and sampled with a seed, alone and while other sequences share the steps.
  *
  *     decode_exact [--few | --slice] [--threads N] MODEL...
@@ -296,11 +296,11 @@ static bool top_is_right(const struct step_top *top, const float *logits, uint32
 static void write_texts(struct test *t, struct engine *e, struct text *x, size_t n,
                         const char *where)
 {
-    struct row rows[TEXTS * (DRAFT_ROWS + 1)];
-    struct answer a[TEXTS * (DRAFT_ROWS + 1)];
+    struct row rows[TEXTS * (TREE_ROWS + 1)];
+    struct answer a[TEXTS * (TREE_ROWS + 1)];
     struct error err = { 0 };
     uint32_t vocab = engine_model(e)->config.vocab, most = engine_about(e)->max_rows;
-    if (most > TEXTS * (DRAFT_ROWS + 1)) most = TEXTS * (DRAFT_ROWS + 1);
+    if (most > TEXTS * (TREE_ROWS + 1)) most = TEXTS * (TREE_ROWS + 1);
     for (size_t i = 0; i < n; i++) open_text(t, e, (int32_t)i, &x[i]);
     for (;;) {
         size_t base[TEXTS] = { 0 }, k[TEXTS] = { 0 }, all = 0;
@@ -805,7 +805,7 @@ int main(int argc, char **argv)
 {
     const char *prompts = NULL, *only = NULL;
     size_t take = SIZE_MAX;
-    static struct seen seen[DRAFT_SOURCES];
+    static struct seen seen[STRATEGIES_MOST];
     struct test proto = { .tokens = 40, .seen = seen };
     bool bad = false;
     int i = 1;

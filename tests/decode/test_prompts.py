@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Every way of decoding on prompts of the shared data writes plain decoding's tokens, greedy and with a seed.
+"""Every decoding strategy on prompts of the shared data writes plain decoding's tokens, greedy and with a seed.
 
     test_prompts.py DECODE_EXACT MODEL DATA SET TAKE TOKENS      TAKE 0: every prompt there is"""
 import os

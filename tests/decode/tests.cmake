@@ -1,4 +1,4 @@
-# Every way of decoding writes plain decoding's tokens.
+# Every decoding strategy writes plain decoding's tokens.
 add_executable(decode_exact decode/exact.c)
 target_link_libraries(decode_exact PRIVATE stretto_all)
 function(tiny_models out)

@@ -127,7 +127,7 @@ int main(int argc, char **argv)
         uint64_t made = mem_count() - before;
         stretto_decoded d = { .size = sizeof d };
         stretto_session_decoded(r.s, &d);
-        if (d.tokens != 60 || !d.n_sources || !d.sources[1].proposed) {
+        if (d.tokens != 60 || !d.n_strategies || !d.strategies[1].proposed) {
             printf("FAIL %llu tokens decoded, nothing was guessed\n", (unsigned long long)d.tokens);
             wrong++;
         }

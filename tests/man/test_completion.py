@@ -81,7 +81,7 @@ def check_bash_rows(rows):
             if o["kind"] == "strategies":
                 offered = bash_offers(row["name"], o["flags"].split()[0], "")
                 expect(f"{row['name']} {o['flags']}", {w for w in offered if f" {w}," in o["help"]}, offered)
-                expect("a way of decoding", "lookup" in offered and len(offered) > 2, True)
+                expect("a decoding strategy", "lookup" in offered and len(offered) > 2, True)
             if o["kind"] in ("int", "real"):
                 expect(f"{row['name']} {o['flags']}", bash_offers(row["name"], o["flags"].split()[0], ""), set())
     evil = bash_offers("run", "-m", "$")

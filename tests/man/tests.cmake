@@ -1,4 +1,4 @@
-# Man pages, completion and the ways of decoding in docs agree with the rows of the command and stretto.h.
+# Man pages, completion and the decoding strategies in docs agree with the rows of the command and stretto.h.
 if(TARGET stretto)
   add_test(NAME man.help COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/man/test_help.py $<TARGET_FILE:stretto>
     $<TARGET_FILE_DIR:stretto>/stretto-pull)

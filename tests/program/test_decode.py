@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""stretto run with ways of decoding: a draft model that does not fit is refused with a sentence, the picture of
+"""stretto run with decoding strategies: a draft model that does not fit is refused with a sentence, the picture of
 --trace is a whole SVG that holds every token once.
 
     test_decode.py STRETTO GOLDEN_FOLDER"""

@@ -73,12 +73,12 @@ static void propose(const struct strategy *s, void *state, const struct timeline
 static double write_text(struct controller *c, struct fake *f, uint32_t tokens)
 {
     static int32_t text[LONGEST];
-    static struct draft_node nodes[DRAFT_NODES];
+    static struct guess_node nodes[TREE_NODES];
     unsigned s = 0;
     struct companion companion = { .ud = f, .price = fake_price, .ask = fake_ask,
                                    .run = fake_run, .take = fake_take };
     struct strategy_setup setup = { .rows = c->most, .drafter = &companion };
-    struct draft d = { .node = nodes };
+    struct guess_tree d = { .node = nodes };
     unsigned char memory[256] = { 0 };
     struct arena a = { .base = memory, .cap = sizeof memory };
     const struct strategy *draft = strategy_find("draft", 5, &s);
@@ -89,27 +89,27 @@ static double write_text(struct controller *c, struct fake *f, uint32_t tokens)
     text[0] = RIGHT;
     controller_begin(c);
     while (n < tokens) {
-        float p_of_bucket[DRAFT_BUCKETS];
+        float p_of_bucket[CONFIDENCE_BUCKETS];
         struct timeline t = { .tokens = text, .n = n };
-        int32_t path[DRAFT_ROWS];
+        int32_t path[TREE_ROWS];
         uint32_t n_path = 0;
         double spent = f->spent;
-        draft_clear(&d, tokens - n);
+        tree_clear(&d, tokens - n);
         if (controller_asks(c, s, state, &t, &d)) {
-            struct proposal p = { .draft = &d, .source = s, .p_of_bucket = p_of_bucket,
+            struct proposal p = { .tree = &d, .strategy = s, .p_of_bucket = p_of_bucket,
                                   .floor = controller_chances(c, s, p_of_bucket),
                                   .spend = c->asked[s].spend, .stop = c->asked[s].stop };
             propose(draft, state, &t, &p);
             controller_asked(c, s, (f->spent - spent) * STEP);
         }
         controller_weigh(c, &d);
-        draft_select(&d, controller_rows(c, &d, DRAFT_ROWS, 0));
+        tree_select(&d, controller_rows(c, &d, TREE_ROWS, 0));
         for (int32_t i = d.first; i >= 0 && d.node[i].row && d.node[i].token == RIGHT;
              i = d.node[i].child)
             path[n_path++] = i;
         for (uint32_t i = 0; i <= n_path; i++) text[n++] = RIGHT;
         took += costs_ratio(c->costs, d.n_sent + 1) + f->spent - spent;
-        struct outcome o = { .draft = &d, .root_answer = RIGHT, .path = path, .n_path = n_path,
+        struct outcome o = { .tree = &d, .root_answer = RIGHT, .path = path, .n_path = n_path,
                              .now = { .tokens = text, .n = n } };
         costs_learn(c->costs, d.n_sent + 1, STEP * costs_ratio(c->costs, d.n_sent + 1));
         controller_learn(c, &o, costs_ratio(c->costs, d.n_sent + 1) - 1);
@@ -142,7 +142,7 @@ static struct controller make(void)
     struct decode_choice choice = { .automatic = true };
     unsigned s;
     strategy_find("draft", 5, &s);
-    choice.sources = 1u << s;
+    choice.strategies = 1u << s;
     costs_init(&costs, machine());
     calibration_init(&knows);
     controller_init(&c, choice, &costs, &knows, 15);

@@ -9,15 +9,15 @@
 static uint64_t state;
 static double unit(void) { return random_unit(random_mix(state++)); }
 
-static struct draft random_draft(void)
+static struct guess_tree random_tree(void)
 {
-    static struct draft_node nodes[DRAFT_NODES];
-    struct draft d = { .node = nodes };
-    draft_clear(&d, 40);
+    static struct guess_node nodes[TREE_NODES];
+    struct guess_tree d = { .node = nodes };
+    tree_clear(&d, 40);
     for (int i = 0; i < 60; i++)
-        draft_add(&d, d.n ? (int32_t)(unit() * (d.n + 1)) - 1 : -1, (int32_t)(unit() * 6), 0, 0,
+        tree_add(&d, d.n ? (int32_t)(unit() * (d.n + 1)) - 1 : -1, (int32_t)(unit() * 6), 0, 0,
                   (float)unit());
-    draft_weigh(&d);
+    tree_weigh(&d);
     return d;
 }
 
@@ -55,9 +55,9 @@ static void sends_the_optimum(void **ctx)
     for (int round = 0; round < 300; round++) {
         for (uint32_t n = 2; n <= COSTS_MOST; n++)
             costs.prior[n] = costs.prior[n - 1] + (float)(0.3 * unit());
-        struct draft d = random_draft();
+        struct guess_tree d = random_tree();
         float gain[15];
-        uint32_t besides = (uint32_t)(unit() * 4), k, n = draft_gains(&d, gain, 15);
+        uint32_t besides = (uint32_t)(unit() * 4), k, n = tree_gains(&d, gain, 15);
         uint32_t sent = controller_rows(&c, &d, 48, besides);
         double best = 0, mine = 0, sum = 1 + besides;
         for (k = 0; k <= n; k++) {
@@ -78,12 +78,12 @@ static void others_pay_too(void **ctx)
     (void)ctx;
     static struct step_costs costs;
     static struct calibration cal;
-    static struct draft_node nodes[DRAFT_NODES];
+    static struct guess_node nodes[TREE_NODES];
     struct controller c = make(&costs, &cal, true);
-    struct draft d = { .node = nodes };
-    draft_clear(&d, 4);
-    draft_add(&d, DRAFT_ROOT, 1, 0, 0, 0.5F);
-    draft_weigh(&d);
+    struct guess_tree d = { .node = nodes };
+    tree_clear(&d, 4);
+    tree_add(&d, TREE_ROOT, 1, 0, 0, 0.5F);
+    tree_weigh(&d);
     for (uint32_t n = 2; n <= COSTS_MOST; n++) costs.prior[n] = 1 + 0.3F * (float)(n - 1);
     assert_int_equal(controller_rows(&c, &d, 48, 0), 1);     /* 1.5 for 1.3                      */
     assert_int_equal(controller_rows(&c, &d, 48, 1), 0);     /* 2.5 / 1.6 is 1.6 % above 2 / 1.3   */
@@ -131,17 +131,17 @@ static void one_size_is_stable(void **ctx)
     assert_true(costs_of(&c, 1) > 0.005 && costs_of(&c, 1) < 0.2);
 }
 
-/* One draft after the other with one node of source 1, bucket 2, that is right with chance q. */
+/* One tree after the other with one node of source 1, bucket 2, that is right with chance q. */
 static void teach(struct controller *c, double q, int steps)
 {
-    static struct draft_node nodes[DRAFT_NODES];
-    struct draft d = { .node = nodes };
+    static struct guess_node nodes[TREE_NODES];
+    struct guess_tree d = { .node = nodes };
     for (int i = 0; i < steps; i++) {
         int32_t tokens[2] = { 1, unit() < q ? 7 : 8 };
-        draft_clear(&d, 4);
-        draft_add(&d, DRAFT_ROOT, 7, 1, 2, 0.5F);
-        draft_add(&d, 0, 9, 1, 3, 0.5F);
-        struct outcome o = { .draft = &d, .root_answer = tokens[1],
+        tree_clear(&d, 4);
+        tree_add(&d, TREE_ROOT, 7, 1, 2, 0.5F);
+        tree_add(&d, 0, 9, 1, 3, 0.5F);
+        struct outcome o = { .tree = &d, .root_answer = tokens[1],
                              .now = { .tokens = tokens, .n = 2 } };
         controller_learn(c, &o, costs_ratio(c->costs, d.n_sent + 1) - 1);
     }
@@ -153,7 +153,7 @@ static void sources_are_calibrated(void **ctx)
     static struct step_costs costs;
     static struct calibration cal;
     struct controller c = make(&costs, &cal, true);
-    float p[DRAFT_BUCKETS];
+    float p[CONFIDENCE_BUCKETS];
     controller_chances(&c, 1, p);
     assert_true(p[2] == strategies[1]->prior[2]);
     float deeper = p[3];
@@ -177,13 +177,13 @@ static void sources_judge_together(void **ctx)
     (void)ctx;
     static struct step_costs costs;
     static struct calibration cal;
-    static struct draft_node nodes[DRAFT_NODES];
+    static struct guess_node nodes[TREE_NODES];
     struct controller c = make(&costs, &cal, true);
-    struct draft d = { .node = nodes };
-    draft_clear(&d, 4);
-    int32_t one = draft_add(&d, DRAFT_ROOT, 1, 1, 5, 0.5F);
-    int32_t both = draft_add(&d, DRAFT_ROOT, 2, 1, 5, 0.5F);
-    draft_add(&d, DRAFT_ROOT, 2, 2, 5, 0.5F);
+    struct guess_tree d = { .node = nodes };
+    tree_clear(&d, 4);
+    int32_t one = tree_add(&d, TREE_ROOT, 1, 1, 5, 0.5F);
+    int32_t both = tree_add(&d, TREE_ROOT, 2, 1, 5, 0.5F);
+    tree_add(&d, TREE_ROOT, 2, 2, 5, 0.5F);
     controller_asks(&c, 1, NULL, NULL, NULL);
     controller_weigh(&c, &d);
     float unasked = d.node[one].p;
@@ -192,7 +192,7 @@ static void sources_judge_together(void **ctx)
     assert_true(d.node[both].p > unasked && d.node[one].p < unasked);
     for (int i = 0; i < 60; i++) {
         int32_t tokens[2] = { 0, 9 };
-        struct outcome o = { .draft = &d, .root_answer = 9,
+        struct outcome o = { .tree = &d, .root_answer = 9,
                              .now = { .tokens = tokens, .n = 2 } };
         controller_asks(&c, 1, NULL, NULL, NULL);
         controller_asks(&c, 2, NULL, NULL, NULL);
@@ -215,22 +215,22 @@ static void losing_ends(void **ctx)
     (void)ctx;
     static struct step_costs costs;
     static struct calibration cal;
-    static struct draft_node nodes[DRAFT_NODES];
+    static struct guess_node nodes[TREE_NODES];
     struct controller c = make(&costs, &cal, true);
-    struct draft d = { .node = nodes };
+    struct guess_tree d = { .node = nodes };
     uint32_t sent = 0, late = 0;
     for (int i = 0; i < 200; i++) {
-        float p[DRAFT_BUCKETS];
+        float p[CONFIDENCE_BUCKETS];
         int32_t tokens[2] = { 1, 8 };
         controller_chances(&c, 1, p);
-        draft_clear(&d, 4);
-        draft_add(&d, DRAFT_ROOT, 7, 1, 11, p[11]);
-        draft_weigh(&d);
+        tree_clear(&d, 4);
+        tree_add(&d, TREE_ROOT, 7, 1, 11, p[11]);
+        tree_weigh(&d);
         uint32_t k = controller_rows(&c, &d, 15, 0);
-        draft_select(&d, k);
+        tree_select(&d, k);
         sent += k;
         late += i > 100 ? k : 0;
-        struct outcome o = { .draft = &d, .root_answer = 8,
+        struct outcome o = { .tree = &d, .root_answer = 8,
                              .now = { .tokens = tokens, .n = 2 } };
         controller_learn(&c, &o, costs_ratio(c.costs, d.n_sent + 1) - 1);
     }
@@ -244,15 +244,15 @@ static void words(void **ctx)
     struct decode_choice c;
     struct error err = { 0 };
     assert_int_equal(decode_parse("plain", &c, &err), STRETTO_OK);
-    assert_true(c.sources == 0 && !c.automatic);
+    assert_true(c.strategies == 0 && !c.automatic);
     assert_int_equal(decode_parse("auto", &c, &err), STRETTO_OK);
-    assert_true(c.sources != 0 && c.automatic);
+    assert_true(c.strategies != 0 && c.automatic);
     assert_int_equal(decode_parse("jacobi+lookup", &c, &err), STRETTO_OK);
-    assert_true(c.sources == 3 && !c.automatic);
+    assert_true(c.strategies == 3 && !c.automatic);
     for (unsigned s = 0; strategies[s]; s++) {
         assert_int_equal(decode_parse(strategies[s]->name, &c, &err), STRETTO_OK);
-        assert_int_equal(c.sources, 1u << s);
-        assert_true(*strategies[s]->what && *strategies[s]->source);
+        assert_int_equal(c.strategies, 1u << s);
+        assert_true(*strategies[s]->what && *strategies[s]->paper);
     }
     static const char *const wrong[] = { "", "+", "lookup+", "+plain", "auto plain", "lookupx", "Auto" };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {

@@ -41,7 +41,7 @@ static void teach(struct learned *x)
         }
     }
     for (unsigned s = 0; strategies[s]; s++)
-        for (int b = 0; b < DRAFT_BUCKETS; b++) {
+        for (int b = 0; b < CONFIDENCE_BUCKETS; b++) {
             x->calibration.tests[s][b] = (float)below(100);
             x->calibration.hits[s][b] = x->calibration.tests[s][b] / 2;
             x->calibration.evidence[s][b] = (float)below(100) / 50 - 1;
@@ -137,7 +137,7 @@ static void damage_is_refused(void **state)
     /* Wrong numbers under a right check: the first token behind the sources. */
     size_t sources = 0, at;
     while (strategies[sources]) sources++;
-    at = 16 + 4 + 4 + 8 + 8 + sources * (16 + 4 * (3 * DRAFT_BUCKETS + 1)) + 4 + 8 + 4;
+    at = 16 + 4 + 4 + 8 + 8 + sources * (16 + 4 * (3 * CONFIDENCE_BUCKETS + 1)) + 4 + 8 + 4;
     a.data[at + 3] = 0x40;
     uint64_t check = learned_check(a.data, a.len - 8);
     for (size_t i = 0; i < 8; i++) a.data[a.len - 8 + i] = (char)(check >> (8 * i));

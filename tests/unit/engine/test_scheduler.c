@@ -575,8 +575,8 @@ static void open_drafted(struct engine *e, const struct model *draft, struct tex
     sample_as(&x->sampler, 0);
     assert_int_equal(decode_parse(ways[r % 4], &o.choice, &err), STRETTO_OK);
     strategy_find("draft", 5, &source);
-    if (o.choice.automatic) o.choice.sources |= 1U << source;
-    if (o.choice.sources) {
+    if (o.choice.automatic) o.choice.strategies |= 1U << source;
+    if (o.choice.strategies) {
         struct drafter **d = &drafters[x - all];
         assert_int_equal(drafter_open(d, e, draft, &x->sampler, &err), STRETTO_OK);
         o.setup.drafter = drafter_companion(*d);
