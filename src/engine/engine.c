@@ -32,7 +32,8 @@ static struct program_limits limits_of(const struct graph *g, const struct engin
     return l;
 }
 
-/* Tokens for which so many bytes have room beside what does not grow with them. */
+/* Tokens for which so many bytes have room: beside the pools of windows, or, where few tokens fit and the
+ * pools are no larger than they need, as if all pages were kept. */
 static uint64_t tokens_in(const struct graph *g, const struct program_limits *l,
                           const struct program_bytes *b, uint64_t bytes)
 {
@@ -42,11 +43,9 @@ static uint64_t tokens_in(const struct graph *g, const struct program_limits *l,
         if (g->group[k].kind == GROUP_FULL) grows += b->page[k];
         else fixed += b->page[k] * l->max_pages[k];
     }
-    if (!grows) {                      /* none does but for a context that is shorter than a window */
-        grows = all;
-        fixed = b->buffers;
-    }
-    return bytes > fixed ? (bytes - fixed) / grows * PAGE_SLOTS : 0;
+    uint64_t beside = grows && bytes > fixed ? (bytes - fixed) / grows : 0;
+    uint64_t kept = bytes > b->buffers ? (bytes - b->buffers) / all : 0;
+    return (beside > kept ? beside : kept) * PAGE_SLOTS;
 }
 
 static stretto_status plan(const struct model *m, const struct engine_options *o,
