@@ -203,6 +203,7 @@ STRETTO_API stretto_status stretto_session_open(stretto_session **out, stretto_e
         size_t err_size);
 STRETTO_API stretto_status stretto_session_open_model(stretto_session **out, const stretto_model *m,
         const stretto_engine_options *opt, char *err, size_t err_size);
+/* Waits for a call of another thread on the engine to end. NULL is fine. */
 STRETTO_API void stretto_session_close(stretto_session *s);
 STRETTO_API stretto_status stretto_session_sampling(stretto_session *s, const stretto_sampling *how);
 

@@ -162,15 +162,14 @@ stretto_status stretto_session_embedding(stretto_session *s, const int32_t *ids,
                                          size_t capacity, stretto_embedded *result)
 {
     if (!s || !ids || !count || (!out && capacity)) return STRETTO_E_ARG;
-    error_clear(&s->err);
     stretto_embed_options o = STRETTO_EMBED_OPTIONS_INIT;
-    TRY(options_take(&o, sizeof o, opt, &s->err));
     struct embedding x = { .s = s, .e = s->engine->engine, .ids = ids, .count = count, .out = out };
     x.width = engine_model(x.e)->config.width;
     stretto_embedded r = { .size = sizeof r };
     int32_t *owned = NULL;
     TRY(session_enter(s));
-    stretto_status status = embed(&x, &o, capacity, &r, &owned);
+    stretto_status status = options_take(&o, sizeof o, opt, &s->err);
+    if (status == STRETTO_OK) status = embed(&x, &o, capacity, &r, &owned);
     session_leave(s);
     mem_free(owned);
     if (result && result->size >= sizeof(size_t)) {

@@ -105,9 +105,15 @@ static stretto_status write_text(stretto_session *s, const stretto_generate_opti
     return STRETTO_OK;
 }
 
-static stretto_status generate(stretto_session *s, const stretto_generate_options *o,
+static stretto_status generate(stretto_session *s, const stretto_generate_options *opt,
                                stretto_generated *r)
 {
+    stretto_generate_options own = STRETTO_GENERATE_OPTIONS_INIT, *o = &own;
+    TRY(options_take(o, sizeof own, opt, &s->err));
+    if (o->max_tokens < -1)
+        return fail(&s->err, STRETTO_E_ARG,
+                    "%lld tokens cannot be written; give a number from 0, or -1 for no limit",
+                    (long long)o->max_tokens);
     const struct tokenizer *t = engine_model(s->engine->engine)->tokenizer;
     uint32_t from = s->n_tokens, context = engine_about(s->engine->engine)->context;
     struct text_stream u = { .whole = { .n = 0 } };
@@ -141,16 +147,9 @@ stretto_status stretto_session_generate(stretto_session *s, const stretto_genera
                                         stretto_generated *result)
 {
     if (!s) return STRETTO_E_ARG;
-    error_clear(&s->err);
-    stretto_generate_options o = STRETTO_GENERATE_OPTIONS_INIT;
     stretto_generated r = { .size = sizeof r, .finish = STRETTO_FINISH_LENGTH };
-    TRY(options_take(&o, sizeof o, opt, &s->err));
-    if (o.max_tokens < -1)
-        return fail(&s->err, STRETTO_E_ARG,
-                    "%lld tokens cannot be written; give a number from 0, or -1 for no limit",
-                    (long long)o.max_tokens);
     TRY(session_enter(s));
-    stretto_status status = generate(s, &o, &r);
+    stretto_status status = generate(s, opt, &r);
     session_leave(s);
     if (result && result->size >= sizeof(size_t)) {
         size_t size = result->size;

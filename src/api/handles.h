@@ -36,7 +36,7 @@ struct stretto_session {
     float *logits;                   /* [vocab], and the best token: of the prompt's last row    */
     int32_t best;
     struct embedding *embedding;     /* that is being computed, or NULL */
-    bool busy;                       /* in a call */
+    atomic_bool busy;                /* in a call */
     bool answered;     /* they are at hand, and nothing was picked from them                 */
     bool begun;        /* the writer is at work; the timeline may have more than we told     */
     uint32_t n_tokens; /* of the timeline: what the caller gave and was given                */

@@ -112,21 +112,29 @@ void engine_leave(stretto_engine *e)
     if (--e->calls == 0) atomic_store(&e->thread, NULL);
 }
 
+/* The words of a session in the middle of a call are those of that call's thread: another one that comes
+ * gets the status alone. */
 stretto_status session_enter(stretto_session *s)
 {
-    TRY(engine_enter(s->engine, &s->err));
-    if (s->busy) {
+    struct error refused = { .status = STRETTO_OK };
+    stretto_status status = engine_enter(s->engine, &refused);
+    if (status != STRETTO_OK) {
+        if (!atomic_load(&s->busy)) s->err = refused;
+        return status;
+    }
+    error_clear(&s->err);
+    if (atomic_load(&s->busy)) {
         engine_leave(s->engine);
         return fail(&s->err, STRETTO_E_ARG, "the session is in the middle of a call; its callbacks may not "
                     "call it");
     }
-    s->busy = true;
+    atomic_store(&s->busy, true);
     return STRETTO_OK;
 }
 
 void session_leave(stretto_session *s)
 {
-    s->busy = false;
+    atomic_store(&s->busy, false);
     engine_leave(s->engine);
 }
 
@@ -200,10 +208,14 @@ stretto_status stretto_session_open_model(stretto_session **out, const stretto_m
 void stretto_session_close(stretto_session *s)
 {
     if (!s) return;
+    struct error ignored = { .status = STRETTO_OK };
+    const struct timespec soon = { 0, 1000000 };
+    while (engine_enter(s->engine, &ignored) != STRETTO_OK) nanosleep(&soon, NULL);
     writer_close(s->writer);
     drafter_close(s->drafter);
     heads_close(s->heads);
     if (s->seq >= 0) engine_seq_close(s->engine->engine, s->seq);
+    engine_leave(s->engine);
     mem_unmap(s->arena.base, s->arena.cap);
     mem_free(s->bias);
     buffer_done(&s->piece);
@@ -253,7 +265,6 @@ static stretto_status set_sampling(stretto_session *s, const stretto_sampling *h
 stretto_status stretto_session_sampling(stretto_session *s, const stretto_sampling *how)
 {
     if (!s) return STRETTO_E_ARG;
-    error_clear(&s->err);
     TRY(session_enter(s));
     stretto_status status = set_sampling(s, how);
     session_leave(s);
@@ -332,7 +343,6 @@ static stretto_status set_decoding(stretto_session *s, const stretto_decoding *h
 stretto_status stretto_session_decoding(stretto_session *s, const stretto_decoding *how)
 {
     if (!s) return STRETTO_E_ARG;
-    error_clear(&s->err);
     TRY(session_enter(s));
     stretto_status status = set_decoding(s, how);
     session_leave(s);
@@ -497,7 +507,6 @@ stretto_status stretto_session_sync(stretto_session *s, const int32_t *ids, size
                                     size_t *reused)
 {
     if (!s || (!ids && count)) return STRETTO_E_ARG;
-    error_clear(&s->err);
     if (reused) *reused = 0;
     TRY(session_enter(s));
     stretto_status status = sync_text(s, ids, count, reused);
@@ -567,7 +576,6 @@ stretto_status session_next(stretto_session *s, int32_t *id)
 stretto_status stretto_session_next(stretto_session *s, int32_t *id)
 {
     if (!s || !id) return STRETTO_E_ARG;
-    error_clear(&s->err);
     *id = -1;
     TRY(session_enter(s));
     stretto_status status = session_next(s, id);
