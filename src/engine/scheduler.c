@@ -137,19 +137,17 @@ struct turn {
     struct error *err;
 };
 
-/* Rows that may be read beside `writers` others so that their step takes `delay` plain ones at most. */
+/* Rows that may be read beside `writers` others so that their tokens are `delay` plain steps later at most. */
 static uint32_t reading_budget(const struct engine *e, size_t writers)
 {
-    static const uint32_t sizes[] = { 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384,
-                                      512, 768, 1024, 2048 };
     uint32_t most = e->info.max_rows - (uint32_t)writers, best = 1;
     if (!writers) return e->info.max_rows;
     double delay = e->schedule.delay > 0 ? e->schedule.delay : DELAY_DEFAULT;
-    double may = (delay - 1) * costs_ratio(&e->costs, (uint32_t)writers);
+    double may = delay * costs_ratio(&e->costs, (uint32_t)writers);
     if (!(e->costs.base > 0)) best = READ_FIRST;
     else
-        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-            if (costs_reading(&e->costs, sizes[i]) <= may) best = sizes[i];
+        for (uint32_t n = 2; n <= most; n += n < 16 ? 1 : 8)
+            if (costs_reading(&e->costs, n) <= may) best = n;
     return best < most ? best : most;
 }
 

@@ -9,7 +9,7 @@
  *   who writes   one row for each, and guesses: all of them share one budget, spent where it promises the
  *                most tokens per second of the whole step (controllers_share)
  *   who reads    chunks beside them, in the order of joining, as large as the measured cost of rows lets
- *                the others' next token take `delay` plain steps at most; alone, max_rows at a time
+ *                the others' next token come `delay` plain steps later at most; alone, max_rows at a time
  *                (stall-free batching: Sarathi-Serve, arXiv 2403.02310)
  *   pages        when the pool is empty: those of closed sequences, then of sequences that wait for
  *                nothing; then the youngest request gives up its pages and reads again later (its text does
@@ -48,7 +48,7 @@ struct event {
 };
 
 struct schedule {
-    double delay;                      /* plain steps that the others' next token may take; 0: 2      */
+    double delay;                      /* plain steps that others' next token may be late; 0: 2       */
     bool whole;                        /* prompts are read whole, one after the other, and nobody
                                         * writes meanwhile: what it costs not to mix                  */
 };
