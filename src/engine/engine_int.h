@@ -59,6 +59,10 @@ struct engine {
     atomic_flag busy;                /* in a turn */
 };
 
+bool sequence_is_open(const struct engine *e, int32_t seq);
+/* Slots up to n, closed sequences giving up pages from their ends where the pool has none left; the first
+ * slot that could not be had. */
+uint32_t sequence_reserve(struct engine *e, struct sequence *s, uint32_t n);
 /* The part of the engine's memory that the scheduler uses; base == NULL measures. */
 void scheduler_plan(struct engine *e, struct arena *a);
 /* The sequence is closed: requests on it end in the next turn. */
