@@ -486,6 +486,7 @@ static void learn_asked(struct controller *c, unsigned s, uint32_t made, uint32_
     if (won + c->asked[s].read / base >= 0) who[0]->pause = who[0]->wait = 0;
 }
 
+/* Every guess whose parent proved right is a test, sent or not: watching costs no row. */
 void controller_learn(struct controller *c, const struct outcome *o, double price)
 {
     const struct guess_tree *d = o->tree;

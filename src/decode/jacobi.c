@@ -59,6 +59,9 @@ static unsigned bucket_of(unsigned stable, uint32_t depth, bool filled)
     return (filled ? 12 : 4 * stable) + d;
 }
 
+/* The window as the model's answers left it, with fresh fillings behind it where it is sent whatever it is
+ * worth; under `auto` only what was refined. All of it is wanted: an answer, right or wrong, is the next
+ * state's guess (arXiv 2305.10427, 2403.00835). */
 static stretto_status jacobi_propose(void *state, const struct timeline *t,
                                      const struct proposal *p, struct error *err)
 {

@@ -226,6 +226,7 @@ static bool take(struct learned *x, struct reader r, bool keep)
     return !r.bad && r.p == r.end;
 }
 
+/* Twice over the bytes: first everything is checked, then taken, so a bad file changes nothing. */
 stretto_status learned_read(struct learned *x, uint64_t vocabulary, const void *data, size_t n,
                             struct error *err)
 {

@@ -15,6 +15,7 @@ static unsigned bucket_of(uint32_t agree, bool first)
     return first ? b : b < 1 ? 12 : b < 3 ? 13 : b < 6 ? 14 : 15;
 }
 
+/* Each place where the text has ended like this before is copied on from, the longest agreement first. */
 static stretto_status lookup_propose(void *state, const struct timeline *t,
                                      const struct proposal *p, struct error *err)
 {

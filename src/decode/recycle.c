@@ -103,6 +103,8 @@ static void grow(const struct proposal *p, struct open_node at, const struct fol
     }
 }
 
+/* Best first: the likeliest open node gets its followers, those after the pair of tokens before those after
+ * the last one alone, until as many nodes have grown as rows could be sent. */
 static stretto_status recycle_propose(void *state, const struct timeline *t,
                                       const struct proposal *p, struct error *err)
 {

@@ -48,6 +48,8 @@ static bool same_spelling(const struct tokenizer *a, const struct tokenizer *b, 
     return true;
 }
 
+/* Two vocabularies are joined by the spelling of tokens; equal ones need no table. A draft model that lacks
+ * most of the target's tokens would guess next to nothing, and is refused with both numbers. */
 static stretto_status join(struct draft_engine *d, const struct model *target, const struct model *draft,
                            struct error *err)
 {

@@ -106,6 +106,8 @@ static stretto_status take_weight(struct head_file *h, struct head *x, const str
     return STRETTO_OK;
 }
 
+/* One tensor of the file (companion.h says what it holds). What has another name, shape or type is refused:
+ * heads of another model would only cost time. */
 static stretto_status visit(void *ctx, const struct st_tensor *t, struct error *err)
 {
     struct head_file *h = ctx;
@@ -339,6 +341,7 @@ static void take_all(struct head_file *h, struct arena *a)
         .answers = arena_take(a, n * sizeof(struct answer *)) };
 }
 
+/* With its last user. */
 static void file_close(struct head_file *h)
 {
     struct head_file **at = &h->target->heads;
@@ -361,6 +364,8 @@ static void file_close(struct head_file *h)
     mem_free(h);
 }
 
+/* Heads with output layers of their own are projected one by one; those that share the model's read its
+ * weights once, together. */
 static stretto_status file_open_into(struct head_file *h, struct error *err)
 {
     struct arena a = { 0 };
@@ -410,6 +415,7 @@ static stretto_status file_open(struct head_file **out, struct engine *target, c
     return s;
 }
 
+/* A place for one writer. The file's first tells what its heads cost. */
 static stretto_status open_into(struct heads *x, struct engine *target, const char *path,
                                 struct error *err)
 {

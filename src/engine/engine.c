@@ -49,6 +49,8 @@ static uint64_t tokens_in(const struct graph *g, const struct program_limits *l,
     return (beside > kept ? beside : kept) * PAGE_SLOTS;
 }
 
+/* Context and pool. A context that was asked for is given or refused; the model's own is cut to what fits.
+ * Many sequences make the pool scarcer and not the context smaller: one of them may have all of it. */
 static stretto_status plan(const struct model *m, const struct engine_options *o,
                            struct engine_info *i, struct program_limits *l, struct error *err)
 {

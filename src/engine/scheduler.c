@@ -254,6 +254,8 @@ static void plan_writing(struct turn *t, uint32_t given)
     }
 }
 
+/* Writers first, as one row of each is what its person waits for; then chunks of those who read. Who cannot
+ * have a row in this turn has one in the next ones: writers by turns, readers in the order of joining. */
 static void plan_rows(struct turn *t)
 {
     struct engine *e = t->e;
@@ -300,6 +302,8 @@ static stretto_status row_failed(const struct turn *t, stretto_status st, struct
     return fail(err, st, "%s", t->err->status == st ? t->err->text : words);
 }
 
+/* What was sent of the chunk is in the cache now, also where a later row had no page. Answers are handed out
+ * in order and once, even if their tokens had to be read again. */
 static void take_reading(struct turn *t, struct slot *s)
 {
     struct engine *e = t->e;
@@ -432,6 +436,8 @@ static bool turn_cancelled(void *ud)
     return true;
 }
 
+/* A step in which every request wants to end is broken off; one that somebody still wants is finished, and the
+ * others leave before the next. */
 static void step(struct turn *t)
 {
     struct engine *e = t->e;

@@ -162,6 +162,7 @@ static stretto_status outcome_of(const struct engine *e, const struct row *rows,
     return first;
 }
 
+/* The step's arrays are the engine's own, filled in place: nothing is copied on the way to the backend. */
 static stretto_status send(struct engine *e, struct step *st, struct error *err)
 {
     /* The tables of a group stand where those of the first do, all together. */

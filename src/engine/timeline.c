@@ -162,6 +162,8 @@ static uint32_t cached(const struct engine *e, const struct sequence *s, const i
     return cache_reach(&e->cache, &s->cache, common(s->tokens, tokens, n < have ? n : have));
 }
 
+/* The best match among all sequences, open and closed, gives its pages; its own tail goes. Tokens that stay
+ * known keep their roles, so that what leaves the cache comes back with the same bits. */
 uint32_t engine_set(struct engine *e, int32_t seq, const int32_t *tokens, uint32_t n, uint32_t most)
 {
     struct sequence *s = &e->seqs[seq];

@@ -386,6 +386,8 @@ static void drop_unanswered(struct guess_tree *d, const struct answer *a)
     d->n_sent = n;
 }
 
+/* The sampler's own choices along the tree decide what was right; rejected rows are answered too for who wants
+ * them. The timeline changes only once nothing can fail any more. */
 stretto_status writer_take(struct writer *w, size_t base, const struct answer *a, double seconds,
                            double price, struct error *err)
 {

@@ -48,6 +48,7 @@ static uint32_t group_of(const struct graph *g)
     return most;
 }
 
+/* Sized for the largest tile of any layer; one code path measures and takes. */
 struct scratch *attention_scratch(struct arena *a, const struct program *p)
 {
     size_t n = queries_at_once(p), hd = p->head_dim;
@@ -424,6 +425,8 @@ static void job_done(struct program *p, const struct phase *ph, struct attention
     finish(p, n, t, j->head, s);
 }
 
+/* The owner's way through a job. If nobody helped, its merge is the result; else what it has goes beside the
+ * helpers' blocks, and whoever is last merges them in ascending order. */
 static void job_own(struct program *p, const struct phase *ph, struct attention_job *j,
                     struct scratch *s)
 {
@@ -460,6 +463,7 @@ void attention_item(struct program *p, const struct phase *ph, size_t item, unsi
     job_own(p, ph, &j, p->scratch[rank]);
 }
 
+/* The job with the most blocks left is helped from its end, away from its owner. */
 void attention_help(struct program *p, const struct phase *ph, unsigned rank)
 {
     const struct graph_node *n = ph->node;

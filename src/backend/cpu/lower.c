@@ -265,6 +265,8 @@ static void attention(struct lower *l, const struct graph_node *n)
     touch(l, n->out);
 }
 
+/* Rules: the head of this file. Every node becomes row instructions or a phase exactly once, or is done by
+ * the one node that reads it. */
 static void lower_node(struct lower *l, size_t i)
 {
     const struct graph *g = l->g;
@@ -335,6 +337,7 @@ static size_t take_buffer(struct lower *l, struct arena *a, size_t bytes, const 
     return best->at;
 }
 
+/* Values get their buffers in the order of their births, so what has died by then can be taken again. */
 static void place_values(struct lower *l, struct arena *a)
 {
     struct program *p = l->p;

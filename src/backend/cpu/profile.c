@@ -143,6 +143,8 @@ static void needs(const struct program *p, const struct phase *ph, struct phase_
     }
 }
 
+/* What a phase took is the mean of its threads' work and waiting, and what one thread did alone; the rest of
+ * the step's time is planning and answers. */
 void profile_end_now(struct program *p)
 {
     struct profile *f = p->profile;

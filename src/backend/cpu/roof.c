@@ -38,6 +38,7 @@ static void read_part(void *arg, unsigned rank)
     r->sum[rank] = sum;
 }
 
+/* The best of several passes: neighbours on the machine make one slow, nothing makes one too fast. */
 stretto_status cpu_roof_bytes(const struct weights *w, unsigned threads, size_t bytes, double *rate,
                               struct error *err)
 {

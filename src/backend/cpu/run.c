@@ -104,6 +104,7 @@ static void make_forms(const struct program *p, const struct place *at, bool giv
     if (given && (at->forms & FORM_BF16)) k->to_bf16(x, width, at->h + row * at->ldq);
 }
 
+/* One instruction of a row pass; all read and write float32 rows of the planned buffers. */
 static void row_op(const struct program *p, const struct row_instr *r, size_t row)
 {
     const struct kernels *k = p->w->kernels;
@@ -243,6 +244,8 @@ static size_t linear_piece(const struct program *p, const struct weight *w, size
     return panels < 8 ? 8 : panels / 8 * 8;
 }
 
+/* A share may span parts of the phase (q, then k). Rows go in blocks that the kernel was tuned for, panels in
+ * pieces after which it is asked whether to stop. */
 static void linear_share(struct program *p, const struct phase *ph, struct share s)
 {
     size_t rows = rows_of(p, ph->rows), most = p->w->kernels->row_block;
@@ -409,6 +412,8 @@ static bool take_share(struct program *p, size_t ticket, size_t units, size_t le
     return s->n > 0;
 }
 
+/* What every thread of the team does: the phases in turn, with a barrier behind each whose last arrival runs
+ * the short ones that follow (phase_done). */
 static void step_thread(void *arg, unsigned rank)
 {
     struct program *p = arg;

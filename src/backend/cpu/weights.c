@@ -33,6 +33,7 @@ static void gather(const struct param_bytes *s, uint32_t col, uint32_t n, void *
                    (const char *)s->data + i * s->row_bytes + (col + c) * e, e);
 }
 
+/* One panel: 16 output columns from the file's rows, by whoever provides the multiplication. */
 static void pack_one(struct upload *u, size_t param, uint32_t panel, float *scratch)
 {
     struct weight *w = &u->w->weight[param];
@@ -145,6 +146,8 @@ static stretto_status check_memory(const struct weights *w, uint64_t have, struc
                 w->reference ? " as float32" : "", (double)have / (large ? 1e9 : 1e6));
 }
 
+/* Measured, checked against what the device can give, then taken by the same path; packing hands the threads
+ * over now and then, so that engines that run on the device keep stepping. */
 static stretto_status upload_into(struct upload *u, const struct graph *g, bool *table,
                                   struct error *err)
 {
