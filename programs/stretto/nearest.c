@@ -79,6 +79,6 @@ const char *nearest_words(struct nearest *n)
     char name[NEAREST_MAX];
     if (!*n->best || strlen(n->best) > NEAREST_MAX - 24) return "";
     memcpy(name, n->best, strlen(n->best) + 1);
-    snprintf(n->best, sizeof n->best, "; did you mean '%s'?", name);
+    snprintf(n->best, sizeof n->best, "; did you mean '%.*s'?", NEAREST_MAX - 24, name);
     return n->best;
 }

@@ -79,6 +79,12 @@ static void remember(stretto_session *s, uint32_t from)
                      s->n_tokens - from + lead);
 }
 
+static stretto_status ended(stretto_generated *r, stretto_finish why)
+{
+    r->finish = why;
+    return STRETTO_OK;
+}
+
 /* Tokens and their text until something ends it. */
 static stretto_status write_text(stretto_session *s, const stretto_generate_options *o,
                                  struct text_stream *u, stretto_generated *r)
@@ -88,21 +94,17 @@ static stretto_status write_text(stretto_session *s, const stretto_generate_opti
     while (o->max_tokens < 0 || r->tokens < (size_t)o->max_tokens) {
         bool stopped = false;
         int32_t id;
-        r->finish = STRETTO_FINISH_CANCEL;
-        if (o->cancel && *o->cancel) return STRETTO_OK;
-        r->finish = STRETTO_FINISH_CONTEXT;
-        if (s->n_tokens >= context) return STRETTO_OK;
+        if (o->cancel && *o->cancel) return ended(r, STRETTO_FINISH_CANCEL);
+        if (s->n_tokens >= context) return ended(r, STRETTO_FINISH_CONTEXT);
         TRY(session_next(s, &id));
         r->tokens++;
-        r->finish = STRETTO_FINISH_END;
-        if (t && tokenizer_is_eog(t, id) && !o->ignore_end) return STRETTO_OK;
+        if (t && tokenizer_is_eog(t, id) && !o->ignore_end) return ended(r, STRETTO_FINISH_END);
         TRY(push_text(s, u, id, &stopped));
         bool enough = emit(s, o);
-        r->finish = stopped ? STRETTO_FINISH_STOP : STRETTO_FINISH_CANCEL;
-        if (stopped || enough) return STRETTO_OK;
+        if (stopped) return ended(r, STRETTO_FINISH_STOP);
+        if (enough) return ended(r, STRETTO_FINISH_CANCEL);
     }
-    r->finish = STRETTO_FINISH_LENGTH;
-    return STRETTO_OK;
+    return ended(r, STRETTO_FINISH_LENGTH);
 }
 
 static stretto_status generate(stretto_session *s, const stretto_generate_options *opt,

@@ -106,9 +106,8 @@ void costs_learn_reading(struct step_costs *c, uint32_t written, uint32_t given,
     unsigned k = read_class(given);
     double each = fmax(seconds - costs_of(c, written ? written : 1), 0) / given;
     double rate = fmax(0.1, 1.0 / (1 + c->read_seen[k]));
-    double old = (double)c->read[k], off = old > 0 ? each / old - 1 : 0;
-    if (c->read_seen[k]) c->read[k] = (float)(old > 0 ? old * (1 + clamp(off, -0.5, 1) * rate) : each);
-    else c->read[k] = (float)each;
+    double old = (double)c->read[k];
+    c->read[k] = (float)(old > 0 ? old * (1 + clamp(each / old - 1, -0.5, 1) * rate) : each);
     c->read_seen[k]++;
 }
 

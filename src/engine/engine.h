@@ -66,10 +66,6 @@ struct row {
     uint8_t wants;  /* enum step_want bits                                          */
 };
 
-/* Hands consecutive places of `width` floats, from `out` on, to the rows that want logits or a hidden
- * state; not both. */
-void answers_place(struct answer *answers, const struct row *rows, size_t n, float *out, size_t width);
-
 /* Sends rows through the model. Rows of one sequence are neighbours, parents before children; at most
  * max_rows rows. answers: [n], by row; NULL where no row wants anything.
  *

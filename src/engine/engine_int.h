@@ -40,8 +40,6 @@ struct engine {
     int32_t *page_at;                /* [layer groups][sequences] */
     struct answer **ask_answer;      /* [max_rows] by ask */
     int32_t *path;                   /* [max_rows] slots of a path that is accepted */
-    struct row *feed;                /* [max_rows] */
-    struct answer *feed_answers;     /* [max_rows] */
     bool (*cancel)(void *ud);        /* see engine_cancel */
     void *cancel_ud;
     bool (*turn_cancel)(void *ud);   /* in a turn: instead, ud is the engine */
@@ -53,7 +51,7 @@ struct engine {
     struct proposing *proposing;     /* [sequences] */
     struct draft_engine *drafts;     /* companions that its writers share (companion.c) */
     struct head_file *heads;
-    struct row *rows;                /* [max_rows] of a turn */
+    struct row *rows;                /* [max_rows] of a turn, or of engine_feed */
     struct answer *answers;
     uint64_t turns;
     atomic_flag busy;                /* in a turn */

@@ -3,14 +3,6 @@
 #include "engine/engine_int.h"
 #include <string.h>
 
-void answers_place(struct answer *answers, const struct row *rows, size_t n, float *out, size_t width)
-{
-    for (size_t i = 0, k = 0; i < n; i++) {
-        bool wants = (rows[i].wants & (WANT_LOGITS | WANT_HIDDEN)) != 0;
-        answers[i].logits = answers[i].hidden = wants ? out + width * k++ : NULL;
-    }
-}
-
 static stretto_status too_long(const struct engine *e, size_t tokens, struct error *err)
 {
     return fail(err, STRETTO_E_FULL,
@@ -252,14 +244,14 @@ stretto_status engine_feed(struct engine *e, int32_t seq, const int32_t *tokens,
         size_t k = n - at < e->info.max_rows ? n - at : e->info.max_rows;
         bool end = at + k == n && wants;
         for (size_t i = 0; i < k; i++)
-            e->feed[i] =
+            e->rows[i] =
                 (struct row){seq, tokens[at + i], i ? (int32_t)i - 1 : ROW_COMMITTED, 1, 0};
         if (end) {
-            e->feed[k - 1].wants = wants;
-            e->feed_answers[k - 1] = *last;
+            e->rows[k - 1].wants = wants;
+            e->answers[k - 1] = *last;
         }
-        stretto_status s = engine_step(e, e->feed, k, end ? e->feed_answers : NULL, err);
-        if (end) *last = e->feed_answers[k - 1];
+        stretto_status s = engine_step(e, e->rows, k, end ? e->answers : NULL, err);
+        if (end) *last = e->answers[k - 1];
         TRY(s);
         engine_commit(e, seq, (uint32_t)k);
         at += k;

@@ -16,18 +16,12 @@ if(TARGET stretto_shared)
   endif()
 endif()
 
-# One team of threads in a process.
+# One team of threads in a process; two threads on one engine.
 if(TARGET stretto)
-  add_executable(one_team api/one_team.c)
-  target_link_libraries(one_team PRIVATE stretto_all)
-  add_test(NAME api.one_team COMMAND one_team ${CMAKE_BINARY_DIR}/golden/llama/model.gguf)
-  set_tests_properties(api.one_team PROPERTIES FIXTURES_REQUIRED golden LABELS quick TIMEOUT 120)
-endif()
-
-# Two threads on one engine.
-if(TARGET stretto)
-  add_executable(two_threads api/two_threads.c)
-  target_link_libraries(two_threads PRIVATE stretto_all)
-  add_test(NAME api.two_threads COMMAND two_threads ${CMAKE_BINARY_DIR}/golden/llama/model.gguf)
-  set_tests_properties(api.two_threads PROPERTIES FIXTURES_REQUIRED golden LABELS quick TIMEOUT 120)
+  foreach(name one_team two_threads)
+    add_executable(${name} api/${name}.c)
+    target_link_libraries(${name} PRIVATE stretto_all)
+    add_test(NAME api.${name} COMMAND ${name} ${CMAKE_BINARY_DIR}/golden/llama/model.gguf)
+    set_tests_properties(api.${name} PROPERTIES FIXTURES_REQUIRED golden LABELS quick TIMEOUT 120)
+  endforeach()
 endif()

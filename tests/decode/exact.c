@@ -25,7 +25,7 @@
 
 enum { TEXTS = 3, PROMPTS = 8, LONGEST = 1024, WORDS = 24 };
 
-enum { FEW_MIXTURES = 3 };             /* of the following; a real model and a slice take these */
+enum { FEW_MIXTURES = 3 };             /* of the following; a slice takes these */
 static const char *const mixtures[] = { "auto", "auto+draft+heads", "jacobi+lookup+suffix+recycle",
                                         "lookup+suffix", "jacobi+recycle", "auto+jacobi",
                                         "lookahead+lookup" };
@@ -830,7 +830,7 @@ int main(int argc, char **argv)
     if (only) proto.words[proto.n_words++] = only;
     for (unsigned s = 0; !only && strategies[s]; s++)
         proto.words[proto.n_words++] = strategies[s]->name;
-    size_t mixed = !prompts && (proto.few || proto.slice) ? FEW_MIXTURES : sizeof mixtures / sizeof *mixtures;
+    size_t mixed = proto.slice ? FEW_MIXTURES : sizeof mixtures / sizeof *mixtures;
     for (size_t k = 0; !only && k < mixed; k++)
         proto.words[proto.n_words++] = mixtures[k];
     struct model *other = NULL;        /* the first drafts for the others */

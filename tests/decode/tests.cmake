@@ -8,19 +8,17 @@ function(tiny_models out)
   endforeach()
   set(${out} ${models} PARENT_SCOPE)
 endfunction()
-# Families differ in the graph and not in how they guess: a few for every commit, and under the sanitizers the
-# slice with several threads alone. The first model drafts for those of its vocabulary.
+# Families differ in the graph and not in how they guess: a few for every commit, under the sanitizers too. The
+# first model drafts for those of its vocabulary.
 tiny_models(few llama qwen2 gemma3 type-q4_1)
 tiny_models(others llama-tied llama-yarn qwen3 gemma2 phi3-partial gpt2 type-mixed)
 tiny_models(slice llama qwen2)
-if(NOT STRETTO_SANITIZE)
-  add_test(NAME decode.exact COMMAND decode_exact ${few})
-  add_test(NAME decode.exact.families COMMAND decode_exact ${others})
-  set_tests_properties(decode.exact PROPERTIES LABELS quick)
-  set_tests_properties(decode.exact.families PROPERTIES LABELS full)
-  set_tests_properties(decode.exact decode.exact.families PROPERTIES FIXTURES_REQUIRED golden SKIP_RETURN_CODE 77
-    TIMEOUT 900 PROCESSORS 2)
-endif()
+add_test(NAME decode.exact COMMAND decode_exact ${few})
+add_test(NAME decode.exact.families COMMAND decode_exact ${others})
+set_tests_properties(decode.exact PROPERTIES LABELS quick)
+set_tests_properties(decode.exact.families PROPERTIES LABELS full)
+set_tests_properties(decode.exact decode.exact.families PROPERTIES FIXTURES_REQUIRED golden SKIP_RETURN_CODE 77
+  TIMEOUT 900 PROCESSORS 2)
 foreach(threads 2 4)
   add_test(NAME decode.exact.threads${threads} COMMAND decode_exact --slice --tokens 24 --threads ${threads}
     ${slice})

@@ -12,6 +12,7 @@
  *
  * Then faults are planted that the same comparison must notice: in the linear kernels of every type of
  * weight that the model has, for given and for written rows, and in the attention of every cache type. */
+#include "../rows.h"
 #include "backend/cpu/cpu.h"
 #include "engine/scheduler.h"
 #include <math.h>
@@ -173,7 +174,7 @@ static void neighbours(struct test *t)
                 for (int i = 0; i < rows[seq]; i++, k++)
                     r[k] = (struct row){ seq, seq == 2 ? t->token[at + i] : other_token(t, seq, at + i),
                                          i ? k - 1 : ROW_COMMITTED,
-                                         seq == 2 ? is_given(t, at + i) : turn % 2 == 0,
+                                         (uint8_t)(seq == 2 ? is_given(t, at + i) : turn % 2 == 0),
                                          seq == 2 ? t->wants : 0 };
             }
             step(t, r, (size_t)k, t->got + (size_t)at * t->width);

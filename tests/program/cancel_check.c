@@ -3,7 +3,7 @@
  * after the request: nothing here reads a clock to judge.
  *
  * usage: cancel_check MODEL... */
-#include "engine/engine.h"
+#include "../rows.h"
 #include "eval/eval.h"
 #include "stretto/experimental.h"
 #include <signal.h>

@@ -9,7 +9,7 @@
  *   convert FOLDER            writes FOLDER.gguf, in float32: "ok 0"
  *
  * or "error STATUS SENTENCE". A path may hold blanks, not newlines. The last tokenizer stays open. */
-#include "engine/engine.h"
+#include "../rows.h"
 #include "format/convert.h"
 #include "format/source.h"
 #include "text/tokenizer.h"

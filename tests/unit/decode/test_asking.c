@@ -1,5 +1,6 @@
 /* Asking what costs time, with a companion whose times and rightness are made up and no clock: what
  * asking may lose, and that it is used where it pays. */
+#include "unit/decode/machine.h"
 #include "unit/unit.h"
 #include "base/random.h"
 #include "decode/controller.h"
@@ -119,22 +120,6 @@ static double write_text(struct controller *c, struct fake *f, uint32_t tokens)
 
 static struct step_costs costs;
 static struct calibration knows;
-
-/* A device that says what machines without any of the faster levels cost. */
-static void plain_costs(const struct device *d, const uint32_t *rows, float *ratio, size_t n)
-{
-    static const float at[] = { 1, 1.10F, 1.42F, 2.40F, 4.6F, 9.0F, 13.5F };
-    (void)d;
-    (void)rows;
-    memcpy(ratio, at, n * sizeof *at);
-}
-
-static const struct device *machine(void)
-{
-    static const struct backend plain = { .costs = plain_costs };
-    static struct device device = { .backend = &plain };
-    return &device;
-}
 
 static struct controller make(void)
 {

@@ -1,5 +1,6 @@
 /* The controller: its choice against brute force, costs that are learned through noise, sources that
  * are believed as far as they were right, words of --decode. */
+#include "unit/decode/machine.h"
 #include "unit/unit.h"
 #include "base/random.h"
 #include "decode/controller.h"
@@ -19,22 +20,6 @@ static struct guess_tree random_tree(void)
                   (float)unit());
     tree_weigh(&d);
     return d;
-}
-
-/* A device that says what machines without any of the faster levels cost. */
-static void plain_costs(const struct device *d, const uint32_t *rows, float *ratio, size_t n)
-{
-    static const float at[] = { 1, 1.10F, 1.42F, 2.40F, 4.6F, 9.0F, 13.5F };
-    (void)d;
-    (void)rows;
-    memcpy(ratio, at, n * sizeof *at);
-}
-
-static const struct device *machine(void)
-{
-    static const struct backend plain = { .costs = plain_costs };
-    static struct device device = { .backend = &plain };
-    return &device;
 }
 
 static struct controller make(struct step_costs *costs, struct calibration *cal, bool automatic)
