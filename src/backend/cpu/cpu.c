@@ -105,7 +105,7 @@ static stretto_status measure(struct program *p, struct error *err)
 {
     struct arena a = { 0 };
     shape_pages(p);
-    TRY(cpu_lower(p, &a, err));
+    TRY(cpu_buffers(p, &a, err));
     p->bytes = a.top;
     return STRETTO_OK;
 }
@@ -178,7 +178,7 @@ static stretto_status cpu_compile(struct program **out, struct device *d, const 
                      "a smaller context with -c",
                      (double)p->bytes / 1e6, (double)cache / 1e6);
         else
-            s = cpu_lower(p, &a, err);
+            s = cpu_buffers(p, &a, err);
     }
     if (s != STRETTO_OK) cpu_program_close(p);
     else *out = p;

@@ -1,13 +1,9 @@
-/* The cpu backend's own structures. Lowering (lower.c) turns a graph into phases; running (run.c)
- * walks them with the thread team.
- *
- * A phase is either a list of row operations, done row by row without a barrier between them; a set
- * of linear layers that share one input; an attention; or the head. That is all the fusing there
- * is: q|k|v and gate|up become one phase, and everything between two of them one pass over each
- * row. */
+/* The cpu backend's own structures. Lowering (backend/lower.h) turns a graph into phases; running
+ * (run.c) walks them with the thread team. */
 #ifndef BACKEND_CPU_CPU_H
 #define BACKEND_CPU_CPU_H
 #include "backend/backend.h"
+#include "backend/lower.h"
 #include "cluster/team.h"
 #include "graph/binding.h"
 #include "graph/graph.h"
@@ -27,10 +23,6 @@ struct cpu_device {
     uint64_t memory;        /* the most that may be taken; 0: what the machine has             */
     atomic_uint_fast64_t taken;
 };
-
-/* What linear layers read a value as, besides float32. A given row that only layers with a kernel of
- * their own for given rows read needs no codes, a written row no bf16. */
-enum form { FORM_CODES = 1, FORM_CODES_GIVEN = 2, FORM_BF16 = 4 };
 
 struct weight {
     const struct linear_provider *by; /* who multiplies; NULL: it is no linear layer's         */
@@ -53,33 +45,7 @@ struct weights {
     bool reference;
 };
 
-enum row_op {
-    ROW_EMBED, ROW_NORM, ROW_ROPE, ROW_ACT, ROW_ACT_MUL, ROW_MUL, ROW_ADD, ROW_BIAS, ROW_SCALE,
-    ROW_SOFTCAP, ROW_QUANT, ROW_STORE, ROW_ASK, ROW_ANGLES
-};
-
-struct row_instr {
-    enum row_op op;
-    const struct graph_node *node;
-    int32_t in, in2, out; /* values                                                          */
-};
-
-enum phase_kind { PHASE_ROWS, PHASE_LINEAR, PHASE_ATTENTION, PHASE_HEAD };
-
-enum { MAX_PARTS = 4 };
-
-struct phase {
-    enum phase_kind kind;
-    enum rows_kind rows;
-    uint32_t first, count; /* PHASE_ROWS: row instructions                                    */
-    uint32_t n_parts; /* PHASE_LINEAR; PHASE_HEAD: 1, or 0 where other nodes made the logits  */
-    /* Of the head: out is GRAPH_NONE where nobody reads its value, bias where it has none. */
-    struct { int32_t in, out, param, bias; } part[MAX_PARTS];
-    const struct graph_node *node; /* PHASE_ATTENTION; PHASE_HEAD: the softcap or NULL */
-    int32_t capped; /* PHASE_HEAD: the softcap's value, GRAPH_NONE where nobody reads it       */
-};
-
-/* A value's place: float32 rows, and the forms in which linear layers read it. */
+/* A value's place (lower.h: struct value_place) in this program's memory. */
 struct place {
     float *f;
     size_t ld;
@@ -122,11 +88,8 @@ struct program {
     struct program_limits limits;
     enum kv_type kv;
 
-    struct phase *phases;
-    struct row_instr *rows;
+    struct lowered low;
     struct place *place; /* [n_values]                                                      */
-    size_t n_phases, n_rows_instr;
-    bool ends_in_head; /* the last phase is for answers made of logits alone                     */
     float *angles[ROPE_TABLES]; /* [max_rows][n_rot]: cosines, sines */
     struct scratch **scratch; /* [threads]                                                       */
     void *memory;             /* everything above, one block                                     */
@@ -170,8 +133,8 @@ stretto_status cpu_upload(struct weights **out, struct device *on, const struct 
                           struct error *err);
 void cpu_weights_close(struct weights *w);
 
-/* Phases and buffers; p->memory NULL while measuring. */
-stretto_status cpu_lower(struct program *p, struct arena *a, struct error *err);
+/* buffers.c: phases and everything that running them takes; a->base NULL while measuring. */
+stretto_status cpu_buffers(struct program *p, struct arena *a, struct error *err);
 stretto_status cpu_run(struct program *p, const struct step *s, struct answer *const *answers,
                        struct error *err);
 

@@ -27,12 +27,12 @@ void profile_begin_now(struct program *p)
     struct profile *f = p->profile;
     f->begin = clock_seconds();
     f->alone_total = 0;
-    memset(f->alone, 0, p->n_phases * sizeof *f->alone);
+    memset(f->alone, 0, p->low.n_phases * sizeof *f->alone);
     for (unsigned t = 0; t < p->threads; t++) {
         f->lane[t].last = f->begin;
         f->lane[t].alone_seen = 0;
-        memset(f->lane[t].work, 0, p->n_phases * sizeof(double));
-        memset(f->lane[t].wait, 0, p->n_phases * sizeof(double));
+        memset(f->lane[t].work, 0, p->low.n_phases * sizeof(double));
+        memset(f->lane[t].wait, 0, p->low.n_phases * sizeof(double));
     }
 }
 
@@ -112,7 +112,7 @@ static void needs_rows(const struct program *p, const struct phase *ph, struct p
     size_t n = 0;
     double rows = rows_of(p, ph->rows);
     for (uint32_t i = 0; i < ph->count; i++) {
-        const struct row_instr *r = &p->rows[ph->first + i];
+        const struct row_instr *r = &p->low.rows[ph->first + i];
         int32_t value[3] = {r->in, r->in2, r->out};
         for (size_t k = 0; k < 3; k++) {
             bool old = value[k] == GRAPH_NONE;
@@ -161,7 +161,7 @@ void profile_end_now(struct program *p)
         t->wait += wait / threads;
         t->alone += f->alone[i];
         t->count++;
-        needs(p, &p->phases[i], t);
+        needs(p, &p->low.phases[i], t);
         sum += (work + wait) / threads + f->alone[i];
     }
     f->rest += clock_seconds() - f->begin - sum;
@@ -201,7 +201,7 @@ static void join_rows(const struct program *p, const struct phase *ph, char *nam
     };
     uint32_t said = 0;
     for (uint32_t i = 0; i < ph->count; i++) {
-        enum row_op op = p->rows[ph->first + i].op;
+        enum row_op op = p->low.rows[ph->first + i].op;
         if (!(said & 1u << op)) join(name, size, words[op], strlen(words[op]), '+');
         said |= 1u << op;
     }
@@ -243,7 +243,7 @@ static enum arithmetic arithmetic_of(const struct program *p, const struct phase
 
 static void *take_profile(struct program *p, struct arena *a)
 {
-    size_t n = p->n_phases, threads = p->threads;
+    size_t n = p->low.n_phases, threads = p->threads;
     struct profile *f = arena_take(a, sizeof *f);
     struct phase_time *phase = arena_take(a, n * sizeof *phase);
     double *alone = arena_take(a, n * sizeof *alone);
@@ -276,16 +276,16 @@ size_t cpu_profile_read(const struct program *p, struct op_time *out, size_t cap
     const struct profile *f = p->profile;
     size_t n = 0;
     if (!f || cap == 0) return 0;
-    for (size_t i = 0; i < p->n_phases; i++) {
+    for (size_t i = 0; i < p->low.n_phases; i++) {
         const struct phase_time *t = &f->phase[i];
         char name[sizeof out->name];
         if (!t->count) continue;
-        name_phase(p, &p->phases[i], name, sizeof name);
+        name_phase(p, &p->low.phases[i], name, sizeof name);
         size_t at = 0;
         while (at < n && strcmp(out[at].name, name) != 0) at++;
         if (at == n) {
             if (n + 1 >= cap) continue;
-            out[n] = (struct op_time){.arithmetic = arithmetic_of(p, &p->phases[i])};
+            out[n] = (struct op_time){.arithmetic = arithmetic_of(p, &p->low.phases[i])};
             memcpy(out[n++].name, name, sizeof name);
         }
         out[at].count += t->count;

@@ -159,7 +159,7 @@ static void row_op(const struct program *p, const struct row_instr *r, size_t ro
 
 static void rows_item(struct program *p, const struct phase *ph, size_t row)
 {
-    for (uint32_t i = 0; i < ph->count; i++) row_op(p, &p->rows[ph->first + i], row);
+    for (uint32_t i = 0; i < ph->count; i++) row_op(p, &p->low.rows[ph->first + i], row);
 }
 
 /* True from the moment on in which the step was cancelled. What a phase has not taken by then is left,
@@ -341,7 +341,7 @@ static void head_item(struct program *p, const struct phase *ph, size_t item, un
     size_t vocab = p->g->values[p->g->logits].width, col = item * HEAD_COLS;
     size_t width = vocab - col < HEAD_COLS ? vocab - col : HEAD_COLS;
     float *y = scratch_logits(p->scratch[rank]);
-    size_t rows = p->ends_in_head ? s->n_heads : s->n_asks;
+    size_t rows = p->low.ends_in_head ? s->n_heads : s->n_asks;
     for (size_t row = 0; row < rows; row += HEAD_ROWS) {
         size_t n = rows - row < HEAD_ROWS ? rows - row : HEAD_ROWS;
         head_logits(p, ph, col, width, row, n, y);
@@ -379,7 +379,7 @@ static void serial_phases(void *arg)
     struct program *p = arg;
     profile_alone_begin(p);
     for (; p->next < p->n_run; p->next++) {
-        const struct phase *ph = &p->phases[p->next];
+        const struct phase *ph = &p->low.phases[p->next];
         if (rows_of(p, ph->rows) == 0) continue;
         if (ph->kind == PHASE_ATTENTION) attention_begin(p, ph);
         if (!is_serial(p, ph)) return;
@@ -420,7 +420,7 @@ static void step_thread(void *arg, unsigned rank)
     profile_mark(p, rank, p->next, PROFILE_WAIT);
     while (p->next < p->n_run) {
         const uint32_t at = p->next;
-        const struct phase *ph = &p->phases[at];
+        const struct phase *ph = &p->low.phases[at];
         size_t ticket = p->next, n;
         switch (ph->kind) {
         case PHASE_ROWS:
@@ -530,7 +530,7 @@ static void begin(struct program *p, const struct step *s, struct answer *const 
 {
     p->step = s;
     p->answers = answers;
-    for (size_t i = 0; i < p->n_phases; i++)
+    for (size_t i = 0; i < p->low.n_phases; i++)
         atomic_store_explicit(&p->tickets[i], 0, memory_order_relaxed);
     for (unsigned t = 0; t < p->threads; t++)
         for (size_t i = 0; i < s->n_heads; i++) {
@@ -541,7 +541,7 @@ static void begin(struct program *p, const struct step *s, struct answer *const 
     atomic_store(&p->stop, 0);
     attention_plan(p);
     p->next = 0;
-    p->n_run = (uint32_t)p->n_phases - (!s->n_heads && p->ends_in_head);
+    p->n_run = (uint32_t)p->low.n_phases - (!s->n_heads && p->low.ends_in_head);
 }
 
 stretto_status cpu_run(struct program *p, const struct step *s, struct answer *const *answers,

@@ -627,10 +627,10 @@ static void check_reads(const struct program *p)
 {
     int made[VALUES_MAX];
     for (size_t v = 0; v < p->g->n_values; v++) made[v] = INT32_MAX;
-    for (int i = 0; i < (int)p->n_phases; i++) {
-        const struct phase *ph = &p->phases[i];
+    for (int i = 0; i < (int)p->low.n_phases; i++) {
+        const struct phase *ph = &p->low.phases[i];
         for (uint32_t k = 0; ph->kind == PHASE_ROWS && k < ph->count; k++) {
-            const struct row_instr *r = &p->rows[ph->first + k];
+            const struct row_instr *r = &p->low.rows[ph->first + k];
             int latest = r->op == ROW_ASK ? i - 1 : i;
             assert_true(r->in == GRAPH_NONE || made[r->in] <= latest);
             assert_true(r->in2 == GRAPH_NONE || made[r->in2] <= latest);
@@ -662,9 +662,9 @@ static void count_cases(const struct subject *x, struct seen_cases *c)
             c->read_hidden += node_in(g, &g->nodes[i], k) == g->hidden;
     }
     c->groups += g->n_groups > 1;
-    for (size_t i = 0; i < p->n_rows_instr; i++) c->taken_over += p->rows[i].op == ROW_ACT_MUL;
-    for (size_t i = 0; i < p->n_phases; i++) {
-        const struct phase *ph = &p->phases[i];
+    for (size_t i = 0; i < p->low.n_rows; i++) c->taken_over += p->low.rows[i].op == ROW_ACT_MUL;
+    for (size_t i = 0; i < p->low.n_phases; i++) {
+        const struct phase *ph = &p->low.phases[i];
         c->full += ph->kind == PHASE_LINEAR && ph->n_parts == MAX_PARTS;
         c->other_head += ph->kind == PHASE_HEAD && !ph->n_parts;
         c->read_head += ph->kind == PHASE_HEAD && ph->n_parts && ph->part[0].out != GRAPH_NONE;
@@ -732,8 +732,8 @@ static bool read_by(const struct graph *g, int32_t v, enum op op)
 static bool plant_dropped_activation(struct subject *x, size_t *at)
 {
     struct program *p = x->program;
-    for (; *at < p->n_rows_instr; ++*at) {
-        struct row_instr *r = &p->rows[*at];
+    for (; *at < p->low.n_rows; ++*at) {
+        struct row_instr *r = &p->low.rows[*at];
         if (r->op != ROW_ACT || r->node->act == ACT_GELU_ERF) continue;
         if (!read_by(&x->graph, r->out, OP_MUL)) continue;
         p->place[r->out].f = nowhere;
@@ -747,8 +747,8 @@ static bool plant_dropped_activation(struct subject *x, size_t *at)
 static bool plant_no_codes(struct subject *x, size_t *at)
 {
     struct program *p = x->program;
-    for (; *at < p->n_rows_instr; ++*at) {
-        struct row_instr *r = &p->rows[*at];
+    for (; *at < p->low.n_rows; ++*at) {
+        struct row_instr *r = &p->low.rows[*at];
         if (r->op != ROW_QUANT || !(p->place[r->in].forms & FORM_CODES)) continue;
         p->place[r->in].d = nowhere;
         drop(r);
@@ -761,8 +761,8 @@ static bool plant_no_codes(struct subject *x, size_t *at)
 static bool plant_unwritten_head(struct subject *x, size_t *at)
 {
     struct program *p = x->program;
-    for (; *at < 2 * p->n_phases; ++*at) {
-        struct phase *ph = &p->phases[*at / 2];
+    for (; *at < 2 * p->low.n_phases; ++*at) {
+        struct phase *ph = &p->low.phases[*at / 2];
         int32_t *v = *at % 2 ? &ph->capped : &ph->part[0].out;
         if (ph->kind != PHASE_HEAD || *v == GRAPH_NONE || !ph->n_parts) continue;
         p->place[*v].f = nowhere;

@@ -22,8 +22,9 @@
  * Buffers are planned by the phases between a value's birth and its last use, so two values that
  * never live together share memory; the hidden state lives to the end. tests/unit/backend holds
  * graphs of random shape to an interpreter that knows nothing of all this. */
-#include "backend/cpu/cpu.h"
+#include "backend/lower.h"
 #include "base/memory.h"
+#include "kernels/panel.h"
 #include <string.h>
 
 /* What lowering knows of a value. */
@@ -39,8 +40,8 @@ struct buffer_plan { size_t at, bytes; int32_t free_after; };
 enum { VALUE_BUFFERS = 4 };   /* float32, codes, scales and sums, bf16 */
 
 struct lower {
-    struct program *p;
     const struct graph *g;
+    const struct lower_rules *rule;
     struct phase *phases; /* NULL while counting                                     */
     struct row_instr *rows;
     size_t n_phases, n_rows;
@@ -65,8 +66,8 @@ static void use(struct lower *l, int32_t v, int32_t reader)
 /* Forms in which a linear layer reads rows, besides float32: strict gives both roles that of written rows. */
 static uint8_t forms_read(const struct lower *l, int32_t param)
 {
-    uint8_t forms = l->p->w->weight[param].forms;
-    if (!l->p->limits.strict || !(forms & FORM_BF16)) return forms;
+    uint8_t forms = l->rule->forms(l->rule->ud, param);
+    if (!l->rule->strict || !(forms & FORM_BF16)) return forms;
     return forms & FORM_CODES ? FORM_CODES | FORM_CODES_GIVEN : 0;
 }
 
@@ -338,93 +339,64 @@ static size_t take_buffer(struct lower *l, struct arena *a, size_t bytes, const 
 }
 
 /* Values get their buffers in the order of their births, so what has died by then can be taken again. */
-static void place_values(struct lower *l, struct arena *a)
+static void place_values(struct lower *l, struct arena *a, struct value_place *place)
 {
-    struct program *p = l->p;
     l->n_buffers = 0;
     for (size_t v = 0; v < l->g->n_values; v++) {
         const struct life *life = &l->life[v];
+        struct value_place x = { .forms = life->forms };
+        if (place) place[v] = (struct value_place){ 0 };
         if (life->born < 0) continue;
-        size_t rows = l->g->values[v].rows == ROWS_ASKING ? p->limits.max_asks : p->limits.max_rows;
+        size_t rows = l->g->values[v].rows == ROWS_ASKING ? l->rule->max_asks : l->rule->max_rows;
         size_t width = l->g->values[v].width,
                padded = (width + PANEL_COLS - 1) / PANEL_COLS * PANEL_COLS;
-        struct place x = { .ld = pad_row(padded, sizeof(float)), .forms = life->forms };
-        size_t f = take_buffer(l, a, rows * x.ld * sizeof(float), life);
-        size_t q = 0, d = 0, h = 0;
+        x.ld = pad_row(padded, sizeof(float));
+        x.f = take_buffer(l, a, rows * x.ld * sizeof(float), life);
         if (x.forms) x.ldq = pad_row(width, 1);
         if (x.forms & FORM_CODES) {
             x.ldd = pad_row((width + PANEL_GROUP - 1) / PANEL_GROUP, sizeof(float));
-            q = take_buffer(l, a, rows * x.ldq, life);
-            d = take_buffer(l, a, 3 * rows * x.ldd * sizeof(float), life);
+            x.q = take_buffer(l, a, rows * x.ldq, life);
+            x.d = take_buffer(l, a, 3 * rows * x.ldd * sizeof(float), life);
+            x.s = x.d + rows * x.ldd * sizeof(float);
+            x.sum = x.s + rows * x.ldd * sizeof(float);
         }
-        if (x.forms & FORM_BF16) h = take_buffer(l, a, rows * x.ldq * sizeof(uint16_t), life);
-        if (!a->base) continue;
-        x.f = (float *)(a->base + f);
-        if (x.forms & FORM_CODES) {
-            x.q = (int8_t *)(a->base + q);
-            x.d = (float *)(a->base + d);
-            x.s = x.d + rows * x.ldd;
-            x.sum = (int16_t *)(void *)(x.s + rows * x.ldd);
-        }
-        if (x.forms & FORM_BF16) x.h = (uint16_t *)(a->base + h);
-        p->place[v] = x;
+        if (x.forms & FORM_BF16) x.h = take_buffer(l, a, rows * x.ldq * sizeof(uint16_t), life);
+        if (place) place[v] = x;
     }
 }
 
-static void take_all(struct lower *l, struct arena *a)
+static void take_all(struct lower *l, struct lowered *out, struct arena *own, struct arena *values)
 {
-    struct program *p = l->p;
-    const struct program_limits *lim = &p->limits;
-    unsigned threads = p->threads;
     l->phases = NULL;
     l->rows = NULL;
     walk(l);
     size_t n_phases = l->n_phases, n_rows = l->n_rows;
-    struct phase *phases = arena_take(a, n_phases * sizeof *phases);
-    struct row_instr *rows = arena_take(a, n_rows * sizeof *rows);
-    p->place = arena_take(a, l->g->n_values * sizeof *p->place);
-    p->tiles = arena_take(a, lim->max_rows * sizeof *p->tiles);
-    p->jobs = arena_take(a, (size_t)SHARED_JOBS * threads * sizeof *p->jobs);
-    p->tickets = arena_take(a, n_phases * sizeof *p->tickets);
-    p->best = arena_take(a, (size_t)threads * lim->max_asks * sizeof *p->best);
-    p->top = arena_take(a, (size_t)threads * lim->max_asks * sizeof *p->top);
-    p->scratch = arena_take(a, threads * sizeof *p->scratch);
-    for (size_t r = 0; r < l->g->n_rope; r++)
-        p->angles[r] = arena_take(a, (size_t)lim->max_rows * l->g->rope[r].n_rot * sizeof(float));
-    uint32_t heads = 0;
-    for (size_t i = 0; i < l->g->n_nodes; i++)
-        if (l->g->nodes[i].op == OP_ATTENTION && l->g->nodes[i].attention.heads > heads)
-            heads = l->g->nodes[i].attention.heads;
-    p->partial = arena_take(a, SPLIT_ROWS * ((size_t)lim->max_seq_pages + 1) * heads *
-                                   (p->head_dim + 2) * sizeof(float));
-    for (unsigned t = 0; t < threads; t++) {
-        struct scratch *s = attention_scratch(a, p);
-        if (a->base) p->scratch[t] = s;
-    }
-    if (a->base) {
-        memset(p->place, 0, l->g->n_values * sizeof *p->place);
-        p->phases = l->phases = phases;
-        p->rows = l->rows = rows;
-        p->n_phases = n_phases;
-        p->n_rows_instr = n_rows;
+    struct phase *phases = arena_take(own, n_phases * sizeof *phases);
+    struct row_instr *rows = arena_take(own, n_rows * sizeof *rows);
+    struct value_place *place = arena_take(own, l->g->n_values * sizeof *place);
+    *out = (struct lowered){ .n_phases = n_phases, .n_rows = n_rows,
+                             .ends_in_head = l->g->logits != GRAPH_NONE && !head_is_read(l) };
+    if (own->base) {
+        out->phases = l->phases = phases;
+        out->rows = l->rows = rows;
+        out->place = place;
         walk(l);
         store_last(l);
-        p->ends_in_head = l->g->logits != GRAPH_NONE && !head_is_read(l);
     }
-    place_values(l, a);
+    place_values(l, values, own->base ? place : NULL);
 }
 
-stretto_status cpu_lower(struct program *p, struct arena *a, struct error *err)
+stretto_status lower(const struct graph *g, const struct lower_rules *r, struct lowered *out,
+                     struct arena *own, struct arena *values, struct error *err)
 {
-    const struct graph *g = p->g;
-    struct lower l = { .p = p, .g = g };
+    struct lower l = { .g = g, .rule = r };
     l.life = mem_alloc(g->n_values * sizeof *l.life);
     l.done = mem_alloc(g->n_nodes * sizeof *l.done);
     l.buffer = mem_alloc(VALUE_BUFFERS * g->n_values * sizeof *l.buffer);
     stretto_status s = STRETTO_OK;
     if (!l.life || !l.done || !l.buffer)
         s = fail(err, STRETTO_E_NOMEM, "out of memory while planning");
-    else take_all(&l, a);
+    else take_all(&l, out, own, values);
     mem_free(l.life);
     mem_free(l.done);
     mem_free(l.buffer);

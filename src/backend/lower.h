@@ -1,0 +1,75 @@
+/* Lowering: a graph becomes phases, the same for every backend. What fuses is said at the head of
+ * lower.c.
+ *
+ * A phase is either a list of row operations, done row by row without a barrier between them; a set
+ * of linear layers that share one input; an attention; or the head. That is all the fusing there
+ * is: q|k|v and gate|up become one phase, and everything between two of them one pass over each
+ * row. */
+#ifndef BACKEND_LOWER_H
+#define BACKEND_LOWER_H
+#include "base/arena.h"
+#include "base/status.h"
+#include "graph/graph.h"
+
+/* What linear layers read a value as, besides float32. A given row that only layers with a kernel of
+ * their own for given rows read needs no codes, a written row no bf16. */
+enum form { FORM_CODES = 1, FORM_CODES_GIVEN = 2, FORM_BF16 = 4 };
+
+enum row_op {
+    ROW_EMBED, ROW_NORM, ROW_ROPE, ROW_ACT, ROW_ACT_MUL, ROW_MUL, ROW_ADD, ROW_BIAS, ROW_SCALE,
+    ROW_SOFTCAP, ROW_QUANT, ROW_STORE, ROW_ASK, ROW_ANGLES
+};
+
+struct row_instr {
+    enum row_op op;
+    const struct graph_node *node;
+    int32_t in, in2, out; /* values                                                          */
+};
+
+enum phase_kind { PHASE_ROWS, PHASE_LINEAR, PHASE_ATTENTION, PHASE_HEAD };
+
+enum { MAX_PARTS = 4 };
+
+struct phase {
+    enum phase_kind kind;
+    enum rows_kind rows;
+    uint32_t first, count; /* PHASE_ROWS: row instructions                                    */
+    uint32_t n_parts; /* PHASE_LINEAR; PHASE_HEAD: 1, or 0 where other nodes made the logits  */
+    /* Of the head: out is GRAPH_NONE where nobody reads its value, bias where it has none. */
+    struct { int32_t in, out, param, bias; } part[MAX_PARTS];
+    const struct graph_node *node; /* PHASE_ATTENTION; PHASE_HEAD: the softcap or NULL */
+    int32_t capped; /* PHASE_HEAD: the softcap's value, GRAPH_NONE where nobody reads it       */
+};
+
+/* A value's place in the memory of values, in bytes from its beginning: float32 rows, and the forms in which
+ * linear layers read it (kernels/kernels.h: struct act). Row r of an array begins r * ld elements behind its
+ * first; those of `sum` are 2 * ldd apart. */
+struct value_place {
+    size_t f, ld;
+    size_t q, ldq;
+    size_t d, s, sum, ldd;
+    size_t h;            /* bf16, ldq apart */
+    uint8_t forms;       /* enum form */
+};
+
+struct lowered {
+    struct phase *phases;
+    struct row_instr *rows;
+    struct value_place *place; /* [n_values]; of values that are never written all zero            */
+    size_t n_phases, n_rows;
+    bool ends_in_head;         /* the last phase is for answers made of logits alone               */
+};
+
+struct lower_rules {
+    uint32_t max_rows, max_asks;
+    bool strict;               /* both roles read the forms of written rows                        */
+    uint8_t (*forms)(const void *ud, int32_t param);   /* enum form, in which a linear layer with this
+                                                          weight reads rows of two roles            */
+    const void *ud;
+};
+
+/* Takes phases, instructions and places from `own` and the memory of values from `values`, which may be the
+ * same arena; with own->base NULL it only measures both, and out has the counts. */
+stretto_status lower(const struct graph *g, const struct lower_rules *r, struct lowered *out,
+                     struct arena *own, struct arena *values, struct error *err);
+#endif
