@@ -3,11 +3,9 @@
  * arrives last at the barrier before them: no second barrier, no wake-up. */
 #include "backend/cpu/linear/linear.h"
 #include "backend/cpu/profile.h"
-#include "base/file.h"
-#include <math.h>
+#include "backend/input.h"
 #include <string.h>
 
-enum { LOOKUPS_KEPT = 64 }; /* positions of a sequence */
 enum { SERIAL_ROWS = 3 };
 
 static size_t rows_of(const struct program *p, enum rows_kind kind)
@@ -17,41 +15,6 @@ static size_t rows_of(const struct program *p, enum rows_kind kind)
 
 /* ---- row operations
  * --------------------------------------------------------------------------------- */
-
-static void angles(const struct program *p, size_t row)
-{
-    for (size_t t = 0; t < p->g->n_rope; t++) {
-        const struct rope_table *r = &p->g->rope[t];
-        size_t half = r->n_rot / 2;
-        float *cs = p->angles[t] + row * r->n_rot;
-        for (size_t i = 0; i < half; i++) {
-            double a = p->step->position[row] * pow(r->base, -2.0 * (double)i / r->n_rot) *
-                       (double)r->factor[i];
-            cs[i] = (float)cos(a) * r->magnitude;
-            cs[half + i] = (float)sin(a) * r->magnitude;
-        }
-    }
-}
-
-/* A row's input: of its token, or the vector that it brings. */
-static void embed(const struct program *p, const struct row_instr *r, size_t row, float *out)
-{
-    bool token = r->node->embed == EMBED_TOKEN || r->node->embed == EMBED_VECTOR;
-    if (token && p->step->token[row] < 0) {
-        size_t width = p->g->values[r->out].width;
-        memcpy(out, p->step->vectors + (size_t)(-1 - p->step->token[row]) * width, width * sizeof *out);
-        return;
-    }
-    const struct param_bytes *t = &p->w->weight[node_param(p->g, r->node, 0)].table;
-    size_t id = token ? (size_t)p->step->token[row]
-        : r->node->embed == EMBED_POSITION ? (size_t)p->step->position[row] : 0;
-    dtype_table[t->type].decode((const char *)t->data + id * t->row_bytes, out, t->n_in);
-    /* Each look-up maps 64 KB of the file. Given back now and then, a table that is packed as the
-     * head too does not stand in memory twice. */
-    if (!t->memory && r->node->embed == EMBED_TOKEN &&
-        p->step->position[row] % LOOKUPS_KEPT == 0)
-        file_map_release(t->data, t->row_bytes * t->n_out);
-}
 
 static void norm(const struct program *p, const struct graph_node *n, const float *x, size_t width,
                  float *out)
@@ -118,8 +81,15 @@ static void row_op(const struct program *p, const struct row_instr *r, size_t ro
                    : in                 ? p->g->values[r->in].width
                                         : 0;
     switch (r->op) {
-    case ROW_ANGLES: angles(p, row); return;
-    case ROW_EMBED: embed(p, r, row, out); return;
+    case ROW_ANGLES:
+        for (size_t t = 0; t < p->g->n_rope; t++)
+            input_angles(&p->g->rope[t], p->step->position[row],
+                         p->angles[t] + row * p->g->rope[t].n_rot);
+        return;
+    case ROW_EMBED:
+        input_embed(n, n->embed == EMBED_VECTOR ? NULL : &p->w->weight[node_param(p->g, n, 0)].table,
+                    p->step, row, width, out);
+        return;
     case ROW_NORM: norm(p, n, x, width, out); return;
     case ROW_ROPE: {
         size_t n_rot = p->g->rope[n->rope.table].n_rot;

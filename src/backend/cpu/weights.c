@@ -2,7 +2,6 @@
  * become float32; tables for lookups stay in the file. The file's pages are given back as soon as they
  * are packed. */
 #include "backend/cpu/linear/linear.h"
-#include "base/file.h"
 #include "base/memory.h"
 #include <string.h>
 
@@ -19,19 +18,9 @@ struct upload {
 };
 
 /* So much is packed before others that wait for the threads get them: a step of theirs is hardly later. */
-enum { RELEASE_BYTES = 1 << 20, TURN_BYTES = 1 << 26 };
+enum { TURN_BYTES = 1 << 26 };
 
 static bool cancelled(const struct upload *u) { return u->o->cancel && *u->o->cancel; }
-
-/* 16 columns of a transposed float tensor, gathered into columns of the same type. */
-static void gather(const struct param_bytes *s, uint32_t col, uint32_t n, void *out)
-{
-    size_t e = dtype_table[s->type].bytes;
-    for (uint32_t c = 0; c < n; c++)
-        for (uint32_t i = 0; i < s->n_in; i++)
-            memcpy((char *)out + ((size_t)c * s->n_in + i) * e,
-                   (const char *)s->data + i * s->row_bytes + (col + c) * e, e);
-}
 
 /* One panel: 16 output columns from the file's rows, by whoever provides the multiplication. */
 static void pack_one(struct upload *u, size_t param, uint32_t panel, float *scratch)
@@ -40,25 +29,11 @@ static void pack_one(struct upload *u, size_t param, uint32_t panel, float *scra
     const struct param_bytes *s = &u->src[param];
     uint32_t col = panel * PANEL_COLS,
              n = w->n_out - col < PANEL_COLS ? w->n_out - col : PANEL_COLS;
-    struct linear_columns cols = { s->type, (const char *)s->data + col * s->row_bytes, s->row_bytes, n };
-    if (s->transposed) {
-        /* Behind the place of the float32 columns, so both fit when the type is widened too. */
-        float *raw = scratch + (size_t)PANEL_COLS * w->n_in;
-        gather(s, col, n, raw);
-        cols.at = raw;
-        cols.stride = dtype_bytes(s->type, s->n_in);
-    }
+    /* Behind the place of the float32 columns, so both fit when the type is widened too. */
+    struct linear_columns cols = param_columns(s, col, n, scratch + (size_t)PANEL_COLS * w->n_in);
     if (w->by->upload(w, &cols, scratch, linear_panel(w, panel)) != STRETTO_OK)
         atomic_store(&u->failed, param + 1);
-    /* The file's pages are given back in runs that are long beside a page; a neighbour that still
-     * needs a border page gets it again from the page cache. */
-    uint32_t run = (uint32_t)(RELEASE_BYTES / ((size_t)PANEL_COLS * s->row_bytes)) + 1;
-    bool end = (panel + 1) % run == 0 || panel + 1 == w->n_panels;
-    if (!s->transposed && !s->memory && end) {
-        uint32_t first = panel / run * run * PANEL_COLS;
-        file_map_release((const char *)s->data + first * s->row_bytes,
-                         (size_t)(col + n - first) * s->row_bytes);
-    }
+    param_release(s, panel, w->n_panels);
 }
 
 static void pack_thread(void *arg, unsigned rank)
@@ -75,37 +50,6 @@ static void pack_thread(void *arg, unsigned rank)
     }
 }
 
-static stretto_status load_vector(struct weight *w, const struct param_bytes *s, float *to)
-{
-    if (s->n_in % dtype_table[s->type].block) return STRETTO_E_FORMAT;
-    dtype_table[s->type].decode(s->data, to, s->n_in);
-    for (uint32_t i = 0; i < s->n_in; i++) to[i] += s->add;
-    w->vector = to;
-    return STRETTO_OK;
-}
-
-/* What each parameter is used for decides what is made of it. */
-static void uses(const struct graph *g, bool *panels, bool *table)
-{
-    for (size_t i = 0; i < g->n_nodes; i++) {
-        const struct graph_node *n = &g->nodes[i];
-        if (n->op == OP_LINEAR) panels[node_param(g, n, 0)] = true;
-        if (n->op == OP_EMBED && n->embed != EMBED_VECTOR) table[node_param(g, n, 0)] = true;
-    }
-}
-
-static stretto_status check(const struct param_bytes *s, const char *name, struct error *err)
-{
-    const struct dtype_info *t = &dtype_table[s->type];
-    if (s->n_in % t->block)
-        return fail(err, STRETTO_E_FORMAT, "%s has rows of %u elements, which %s cannot hold", name,
-                    s->n_in, t->name);
-    if (s->transposed && t->block != 1)
-        return fail(err, STRETTO_E_UNSUP, "%s is stored transposed as %s; only float types can be",
-                    name, t->name);
-    return STRETTO_OK;
-}
-
 /* Sizes and, when a->base is set, places. */
 static stretto_status place_weights(struct upload *u, const struct graph *g, const bool *table,
                                     struct arena *a, struct error *err)
@@ -114,7 +58,7 @@ static stretto_status place_weights(struct upload *u, const struct graph *g, con
     for (size_t i = 0; i < w->n; i++) {
         const struct param_bytes *s = &u->src[i];
         struct weight *x = &w->weight[i];
-        TRY(check(s, g->params[i].name, err));
+        TRY(param_check(s, g->params[i].name, err));
         *x = (struct weight){ .n_in = s->n_in, .n_out = s->n_out };
         u->first_panel[i + 1] = u->first_panel[i];
         if (table[i]) x->table = *s;
@@ -127,23 +71,11 @@ static stretto_status place_weights(struct upload *u, const struct graph *g, con
             u->first_panel[i + 1] += x->n_panels;
         } else if (!table[i]) {
             float *v = arena_take(a, s->n_in * sizeof(float));
-            if (a->base) TRY(load_vector(x, s, v));
+            if (a->base) TRY(param_vector(s, v));
+            x->vector = v;
         }
     }
     return STRETTO_OK;
-}
-
-/* A kernel that promises more memory than there is ends the program later, without a word. */
-static stretto_status check_memory(const struct weights *w, uint64_t have, struct error *err)
-{
-    if (!have || w->bytes <= have) return STRETTO_OK;
-    bool large = w->bytes >= 1000000000;
-    return fail(err, STRETTO_E_NOMEM,
-                "the weights take %.1f %s of memory%s and %.1f can be had (of the machine, or what its "
-                "control group leaves): close other programs, raise the limit, or take a smaller model or "
-                "a file with fewer bits per weight",
-                (double)w->bytes / (large ? 1e9 : 1e6), large ? "GB" : "MB",
-                w->reference ? " as float32" : "", (double)have / (large ? 1e9 : 1e6));
 }
 
 /* Measured, checked against what the device can give, then taken by the same path; packing hands the threads
@@ -159,7 +91,7 @@ static stretto_status upload_into(struct upload *u, const struct graph *g, bool 
         if (u->panels[i] && w->weight[i].n_in > column) column = w->weight[i].n_in;
     w->bytes = a.top;
     struct device *d = &w->device->device;
-    TRY(check_memory(w, d->backend->memory(d), err));
+    TRY(params_fit(w->bytes, d->backend->memory(d), w->reference, err));
     w->memory = mem_map(w->bytes);
     if (!w->memory)
         return fail(err, STRETTO_E_NOMEM,
@@ -215,7 +147,7 @@ stretto_status cpu_upload(struct weights **out, struct device *on, const struct 
         u.w = w;
         u.src = src;
         u.panels = use;
-        uses(g, use, use + n);
+        params_used(g, use, use + n);
         if (s == STRETTO_OK) s = upload_into(&u, g, use + n, err);
         for (unsigned r = 0; r < TEAM_MAX; r++) mem_free(u.column[r]);
     }

@@ -16,10 +16,7 @@ static bool claims(const struct cpu_device *d, const struct param_bytes *s, bool
 static stretto_status upload(const struct weight *w, const struct linear_columns *from, float *scratch,
                              void *panel)
 {
-    for (size_t c = 0; c < from->n; c++)
-        dtype_table[from->type].decode((const char *)from->at + c * from->stride,
-                                       scratch + c * w->n_in, w->n_in);
-    panel_pack(DT_F32, scratch, w->n_in * sizeof(float), from->n, w->n_in, panel);
+    columns_pack(from, DT_F32, w->n_in, scratch, panel);
     return STRETTO_OK;
 }
 

@@ -9,9 +9,7 @@
 #ifndef BACKEND_CPU_LINEAR_LINEAR_H
 #define BACKEND_CPU_LINEAR_LINEAR_H
 #include "backend/cpu/cpu.h"
-
-/* Up to 16 columns of a weight as the file has them, one output each, `stride` bytes apart. */
-struct linear_columns { enum dtype type; const void *at; size_t stride, n; };
+#include "backend/params.h"
 
 /* Rows of one role times neighbouring panels: y[r * ldy + 16 * p + c]. Padded columns are written too. */
 struct linear_job {

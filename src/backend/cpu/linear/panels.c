@@ -18,8 +18,7 @@ static bool claims(const struct cpu_device *d, const struct param_bytes *s, bool
 static stretto_status upload(const struct weight *w, const struct linear_columns *from, float *scratch,
                              void *panel)
 {
-    (void)scratch;
-    panel_pack(w->type, from->at, from->stride, from->n, w->n_in, panel);
+    columns_pack(from, w->type, w->n_in, scratch, panel);
     return STRETTO_OK;
 }
 

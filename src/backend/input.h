@@ -1,0 +1,14 @@
+/* What rows bring into a graph, made on this machine whatever the device: their vectors, looked up in the
+ * mapped file, and the angles of their positions. The same bits for every backend. */
+#ifndef BACKEND_INPUT_H
+#define BACKEND_INPUT_H
+#include "graph/binding.h"
+#include "graph/graph.h"
+#include "graph/step.h"
+
+/* The vector of `width` that embedding node n gives row `row`; table NULL for EMBED_VECTOR. */
+void input_embed(const struct graph_node *n, const struct param_bytes *table, const struct step *s,
+                 size_t row, size_t width, float *out);
+/* n_rot / 2 cosines, then sines. */
+void input_angles(const struct rope_table *r, int32_t position, float *cs);
+#endif
