@@ -3,7 +3,7 @@
  * its device, which it borrows from who opened it or, where none was given, opens for itself. */
 #ifndef MODEL_MODEL_H
 #define MODEL_MODEL_H
-#include "backend/backend.h"
+#include "backend/split.h"
 #include "format/source.h"
 #include "graph/binding.h"
 #include "model/family.h"
@@ -11,6 +11,8 @@
 
 struct model_open_options {
     struct device *device; /* borrowed, also by other models; NULL = one of its own, as follows */
+    const struct split_ask *split; /* instead: over these devices, borrowed too, or NULL. Where the first has
+                                      room for all, the model is on it alone (backend/split.h)      */
     const char *level;     /* ceiling of the kernels, NULL = none                         */
     uint64_t memory;       /* bytes that may be taken; 0 = what the machine has           */
     unsigned threads;      /* for packing; 0 = what the device has                        */
@@ -31,6 +33,7 @@ struct model {
     struct weights *weights;
     struct device *device;       /* NULL when opened for the vocabulary only                     */
     bool owns_device;
+    struct split_shares shares;  /* n 0: nobody asked for several devices                        */
     uint64_t tensor_bytes; /* of the file's tensors                                        */
     double load_seconds;
     bool reference;
