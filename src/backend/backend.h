@@ -35,6 +35,19 @@ enum { PAGE_SLOTS = 64 };            /* token slots of a page */
 struct device_options {
     const char *level; /* ceiling of its abilities, by a name of the backend's; NULL: none       */
     uint64_t memory;   /* bytes that weights and programs may take; 0: all there is              */
+    uint32_t number;   /* which of a backend's devices, in the order of its list                 */
+};
+
+/* What a backend found on this machine. */
+struct device_about {
+    char word[24];     /* names it: "cpu", "cuda:0", "opencl:1"; of a backend without driver "cuda"  */
+    char name[128];    /* of the hardware; "": there is nothing to tell it from                  */
+    char driver[160];  /* and of what it is reached through                                      */
+    uint64_t memory;   /* bytes; 0: not known                                                    */
+    uint32_t units;    /* multiprocessors, compute units; 0: not known                           */
+    bool card;         /* a GPU; no: a CPU, also behind OpenCL                                   */
+    bool unusable;     /* `why` says why nothing can be opened there, and what to do             */
+    char why[400];
 };
 
 /* The part of a device that every backend's has; a backend puts it first in a struct of its own. */
@@ -42,6 +55,7 @@ struct device {
     const struct backend *backend;
     _Atomic(const char *) gone;        /* NULL, or why nothing may begin on it any more          */
     atomic_uint holders;               /* weights and programs, and the opener                   */
+    char word[24], name[128];          /* as in struct device_about, by backend_open             */
 };
 
 struct upload_options {
@@ -85,6 +99,10 @@ struct op_time {
 struct backend {
     const char *name;
     bool batch_invariant; /* a row's bits do not depend on its neighbours                   */
+    /* MAY: the devices that there are now, at most cap of them into out (`word` is left alone), their
+     * number into *n; E_DEVICE with a sentence about what is missing where there is no driver. It
+     * makes them numbered: "cuda:1". NULL: there is one, without a number, on every machine. */
+    stretto_status (*list)(struct device_about *out, size_t cap, size_t *n, struct error *err);
     stretto_status (*open)(struct device **out, const struct device_options *o, struct error *err);
     void (*close)(struct device *d); /* once nobody holds it */
     /* Bytes that can still be had for weights and programs; 0: not known. */
@@ -136,11 +154,34 @@ struct backend {
                                 double rate[ARITHMETIC_KINDS], struct error *err);
 };
 
-/* In the order of preference, NULL-terminated. Another backend is one row more. */
+/* In the order of preference behind the first, which every machine has; NULL-terminated. Another backend
+ * is one row more. */
 extern const struct backend *const backends[];
 
-/* Opens a device of the backend with that name; NULL: of the first. */
-stretto_status backend_open(const char *name, const struct device_options *o, struct device **out,
+/* ---- choosing (choose.c) --------------------------------------------------------------------
+ *
+ *   cpu          the first backend, by its name
+ *   gpu, gpu:N   the N-th usable card of all backends, in their order; no CPU behind a driver of
+ *                cards, and no card twice where two drivers reach it
+ *   cuda:N ...   the N-th of a backend's list, whatever it is; without a number the first
+ *   auto         the first usable card where one may be (cards_likely), else the cpu */
+
+/* The words that name a device of this build, for people: "cpu, gpu[:N], cuda[:N], auto". */
+void device_words(char *out, size_t size);
+/* Whether a word is one of them; whether the device is there is not asked. */
+bool device_word_known(const char *word);
+/* What the word means now; NULL: "cpu". E_ARG: it is no such word; E_DEVICE: there is no such device, in a
+ * sentence. "auto" always finds one. */
+stretto_status backend_find(const char *word, struct device_about *out, struct error *err);
+/* All devices, at most cap of them, usable or not; a backend whose driver is missing has a row too.
+ * Returns how many. Opens the drivers' libraries. */
+size_t backend_list(struct device_about *out, size_t cap);
+/* Whether a card may be in this machine: a look at device files and at OpenCL's list of drivers below the
+ * folder `root` ("" is the machine), which opens no library. */
+bool cards_likely(const char *root);
+
+/* Opens what backend_find finds. Where "auto" finds a card that does not open, it is the cpu. */
+stretto_status backend_open(const char *word, const struct device_options *o, struct device **out,
                             struct error *err);
 /* By who opened it; NULL is fine. */
 void device_close(struct device *d);

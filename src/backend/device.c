@@ -1,9 +1,6 @@
-/* The table of backends, and what all devices have in common: who holds them, and whether they work. */
+/* What all devices have in common: who holds them, and whether they work. */
 #include "backend/backend.h"
-#include "backend/cpu/cpu.h"
 #include <string.h>
-
-const struct backend *const backends[] = { &backend_cpu, NULL };
 
 static const char *const cache_names[CACHE_TYPES] = { "f32", "f16", "bf16", "q8_0", "q8_0+q4_0" };
 
@@ -18,19 +15,6 @@ bool cache_type_by_name(const char *name, enum cache_type *out)
 }
 
 const char *cache_type_name(enum cache_type t) { return cache_names[t]; }
-
-stretto_status backend_open(const char *name, const struct device_options *o, struct device **out,
-                            struct error *err)
-{
-    char names[200] = "";
-    *out = NULL;
-    for (size_t i = 0; backends[i]; i++) {
-        if (!name || strcmp(backends[i]->name, name) == 0) return backends[i]->open(out, o, err);
-        if (i) strncat(names, ", ", sizeof names - strlen(names) - 1);
-        strncat(names, backends[i]->name, sizeof names - strlen(names) - 1);
-    }
-    return fail(err, STRETTO_E_ARG, "there is no device '%s' in this build; there is: %s", name, names);
-}
 
 void device_hold(struct device *d) { atomic_fetch_add(&d->holders, 1); }
 
@@ -55,7 +39,8 @@ void device_close(struct device *d)
 stretto_status device_check(struct device *d, struct error *err)
 {
     const char *why = atomic_load_explicit(&d->gone, memory_order_acquire);
-    return why ? fail(err, STRETTO_E_DEVICE, "the device %s is gone: %s", d->backend->name, why)
+    return why ? fail(err, STRETTO_E_DEVICE, "the device %s is gone: %s",
+                      d->word[0] ? d->word : d->backend->name, why)
                : STRETTO_OK;
 }
 

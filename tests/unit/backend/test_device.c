@@ -119,9 +119,9 @@ static void names_and_levels(void **state)
     assert_int_equal(backend_open(NULL, &o, &d, &e), STRETTO_OK);
     assert_string_equal(d->backend->name, backends[0]->name);
     device_close(d);
-    assert_int_equal(backend_open("gpu", &o, &d, &e), STRETTO_E_ARG);
+    assert_int_equal(backend_open("gpx", &o, &d, &e), STRETTO_E_ARG);
     assert_null(d);
-    assert_non_null(strstr(e.text, "'gpu'"));
+    assert_non_null(strstr(e.text, "'gpx'"));
     assert_non_null(strstr(e.text, "cpu"));
     error_clear(&e);
     o.level = "mmx";

@@ -1,0 +1,5 @@
+/* The table of backends. It stands alone so that a test may bring a table of its own. */
+#include "backend/backend.h"
+#include "backend/cpu/cpu.h"
+
+const struct backend *const backends[] = { &backend_cpu, NULL };
