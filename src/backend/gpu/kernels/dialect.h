@@ -3,7 +3,8 @@
  *
  *   - A kernel's parameters are pointers to GLOBAL memory and words of 32 bits (int, uint, float). A
  *     pointer is the beginning of a piece of memory; places in it are words.
- *   - LOCAL arrays are declared at the top of a kernel's body, sizes are constants.
+ *   - LOCAL arrays are declared at the top of a kernel's body, sizes are constants; a pointer into
+ *     them is TO_LOCAL float *p.
  *   - barrier_local() and barrier_all() are reached by all lanes of a work-group, the same ones.
  *   - No floating-point contraction, no atomics: what is added in which order is written down.
  *     multiply_add(a, b, c) is one rounding. No double: cards emulate it.
@@ -16,6 +17,7 @@
 #define KERNEL_LANES(n) __attribute__((reqd_work_group_size(n, 1, 1)))
 #define GLOBAL global
 #define LOCAL local
+#define TO_LOCAL local
 #define CONSTANT constant
 #define DEVICE static inline
 #define UNROLL
@@ -29,6 +31,18 @@
 #define bits_float(x) as_float(x)
 #define load_f16(p, i) vload_half(i, (GLOBAL const half *)(p))
 #define store_f16(x, p, i) vstore_half_rte(x, i, (GLOBAL half *)(p))
+
+DEVICE float f16_to_float(ushort h) { return vload_half(0, (const half *)&h); }
+
+/* Four of the eight bytes of a (0..3) and b (4..7), by the four low nibbles of `which`, each 0..7. */
+DEVICE uint permute_bytes(uint a, uint b, uint which)
+{
+    ulong all = (ulong)b << 32 | a;
+    uint out = 0;
+    for (int i = 0; i < 4; i++)
+        out |= ((uint)(all >> (which >> 4 * i & 7) * 8) & 255) << 8 * i;
+    return out;
+}
 
 /* The dot of four signed bytes with four signed bytes, and c. */
 DEVICE int dot4(int a, int b, int c)
@@ -46,6 +60,7 @@ typedef unsigned int uint;
 #define KERNEL_LANES(n) __launch_bounds__(n)
 #define GLOBAL
 #define LOCAL __shared__
+#define TO_LOCAL
 #define CONSTANT __device__ __constant__ const
 #define DEVICE static __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
@@ -86,6 +101,7 @@ DEVICE ushort float_to_f16(float f)
 #define load_f16(p, i) f16_to_float(((const ushort *)(p))[i])
 #define store_f16(x, p, i) (((ushort *)(p))[i] = float_to_f16(x))
 
+DEVICE uint permute_bytes(uint a, uint b, uint which) { return __byte_perm(a, b, which); }
 DEVICE int dot4(int a, int b, int c) { return __dp4a(a, b, c); }
 
 #endif
