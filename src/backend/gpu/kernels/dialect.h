@@ -51,11 +51,48 @@ DEVICE int dot4(int a, int b, int c)
     return c + x.x * y.x + x.y * y.y + x.z * y.z + x.w * y.w;
 }
 
+/* The largest and the sum over the 8 lanes, the sum over the 32 lanes, that stand together: each of them gets it. All
+ * lanes of the work-group call them; `exchange` has a place for each, and is free again behind. The sum of floats
+ * adds the lanes 16 apart, then 8, 4, 2, 1. */
+DEVICE int max_of_8(int x, TO_LOCAL int *exchange)
+{
+    int first = lane_id() & ~7;
+    exchange[lane_id()] = x;
+    barrier_local();
+    for (int i = first; i < first + 8; i++) x = exchange[i] > x ? exchange[i] : x;
+    barrier_local();
+    return x;
+}
+
+DEVICE int sum_of_8(int x, TO_LOCAL int *exchange)
+{
+    int first = lane_id() & ~7, sum = 0;
+    exchange[lane_id()] = x;
+    barrier_local();
+    for (int i = first; i < first + 8; i++) sum += exchange[i];
+    barrier_local();
+    return sum;
+}
+
+DEVICE float sum_of_32(float x, TO_LOCAL float *exchange)
+{
+    TO_LOCAL float *p = exchange + (lane_id() & ~31);
+    float s[16];
+    exchange[lane_id()] = x;
+    barrier_local();
+    for (int i = 0; i < 16; i++) s[i] = p[i] + p[i + 16];
+    for (int i = 0; i < 8; i++) s[i] += s[i + 8];
+    for (int i = 0; i < 4; i++) s[i] += s[i + 4];
+    barrier_local();
+    return (s[0] + s[2]) + (s[1] + s[3]);
+}
+
 #else /* CUDA: NVRTC or nvcc */
 
 typedef unsigned char uchar;
 typedef unsigned short ushort;
 typedef unsigned int uint;
+#define ulong unsigned long long
 #define KERNEL extern "C" __global__
 #define KERNEL_LANES(n) __launch_bounds__(n)
 #define GLOBAL
@@ -81,6 +118,7 @@ typedef unsigned int uint;
 #define exp(x) expf(x)
 #define tanh(x) tanhf(x)
 #define sqrt(x) sqrtf(x)
+#define erfc(x) erfcf(x)
 #define fabs(x) fabsf(x)
 #define fmax(a, b) fmaxf(a, b)
 
@@ -103,6 +141,31 @@ DEVICE ushort float_to_f16(float f)
 
 DEVICE uint permute_bytes(uint a, uint b, uint which) { return __byte_perm(a, b, which); }
 DEVICE int dot4(int a, int b, int c) { return __dp4a(a, b, c); }
+
+/* As above; a warp's lanes ask each other, and `exchange` is not needed. */
+DEVICE int max_of_8(int x, int *exchange)
+{
+    (void)exchange;
+    for (int apart = 4; apart; apart /= 2) {
+        int y = __shfl_xor_sync(0xffffffffu, x, apart);
+        x = x > y ? x : y;
+    }
+    return x;
+}
+
+DEVICE int sum_of_8(int x, int *exchange)
+{
+    (void)exchange;
+    for (int apart = 4; apart; apart /= 2) x += __shfl_xor_sync(0xffffffffu, x, apart);
+    return x;
+}
+
+DEVICE float sum_of_32(float x, float *exchange)
+{
+    (void)exchange;
+    for (int apart = 16; apart; apart /= 2) x += __shfl_xor_sync(0xffffffffu, x, apart);
+    return x;
+}
 
 #endif
 
