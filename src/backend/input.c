@@ -31,3 +31,24 @@ void input_embed(const struct graph_node *n, const struct param_bytes *t, const 
     if (!t->memory && n->embed == EMBED_TOKEN && s->position[row] % LOOKUPS_KEPT == 0)
         file_map_release(t->data, t->row_bytes * t->n_out);
 }
+
+stretto_status input_check(const struct graph *g, const struct program_limits *l, const struct step *s,
+                           struct error *err)
+{
+    if (s->n_rows == 0 || s->n_rows > l->max_rows)
+        return fail(err, STRETTO_E_ARG, "a step of %zu rows; this program takes 1 to %u", s->n_rows,
+                    l->max_rows);
+    if (s->n_asks > l->max_asks)
+        return fail(err, STRETTO_E_ARG, "%zu rows ask at once; this program takes %u", s->n_asks,
+                    l->max_asks);
+    for (size_t i = 0; i < s->n_asks; i++) {
+        bool head = (s->ask_wants[i] & WANT_OF_HEAD) != 0;
+        if (head != (i < s->n_heads))
+            return fail(err, STRETTO_E_ARG, "ask %zu: those that want something of the head come first",
+                        i);
+        if ((head && g->logits == GRAPH_NONE) ||
+            ((s->ask_wants[i] & WANT_HIDDEN) && g->hidden == GRAPH_NONE))
+            return fail(err, STRETTO_E_ARG, "ask %zu wants what this graph does not compute", i);
+    }
+    return STRETTO_OK;
+}

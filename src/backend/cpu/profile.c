@@ -1,7 +1,7 @@
 #include "backend/cpu/profile.h"
+#include "backend/phases.h"
 #include "base/clock.h"
 #include "base/memory.h"
-#include <stdio.h>
 #include <string.h>
 
 struct phase_time {
@@ -60,87 +60,22 @@ void profile_alone_now(struct program *p, uint32_t phase)
     f->alone_last = now;
 }
 
-/* ---- what a phase needs ---------------------------------------------------------------------- */
+/* ---- the step ends --------------------------------------------------------------------------- */
 
-static double rows_of(const struct program *p, enum rows_kind kind)
+static double param_bytes(const void *ud, int32_t param)
 {
-    return (double)(kind == ROWS_ASKING ? p->step->n_asks : p->step->n_rows);
-}
-
-static double file_bytes(const struct weight *w)
-{
+    const struct weight *w = &((const struct program *)ud)->w->weight[param];
     return (double)dtype_bytes(w->type, w->n_in) * w->n_out;
 }
 
-static void needs_linear(const struct program *p, const struct phase *ph, struct phase_time *t)
+static double row_bytes(const void *ud, int32_t param)
 {
-    for (uint32_t i = 0; i < ph->n_parts; i++) {
-        const struct weight *w = &p->w->weight[ph->part[i].param];
-        t->bytes += file_bytes(w);
-        t->macs += (double)w->n_in * w->n_out * rows_of(p, ph->rows);
-    }
+    return (double)((const struct program *)ud)->w->weight[param].table.row_bytes;
 }
 
-/* Keys and values of every sequence once, and each row times what it sees. */
-static void needs_attention(const struct program *p, const struct phase *ph, struct phase_time *t)
+static double kv_bytes(const void *ud, uint32_t group)
 {
-    const struct graph_node *n = ph->node;
-    const struct step *s = p->step;
-    double sees = 0, positions = 0;
-    for (size_t i = 0; i < s->n_seqs; i++) {
-        double first = 0, last = 0;
-        for (int32_t r = 0; r < s->seqs[i].n_rows; r++) {
-            double end = s->position[s->seqs[i].first_row + r] + 1, from = 0;
-            if (!n->attention.causal) end = s->seqs[i].committed + s->seqs[i].n_rows;
-            if (n->attention.window && end > n->attention.window) from = end - n->attention.window;
-            sees += end - from;
-            if (r == 0 || from < first) first = from;
-            if (end > last) last = end;
-        }
-        positions += last - first;
-    }
-    double width = (double)n->attention.heads * n->attention.head_dim;
-    t->macs += 2 * sees * width;
-    t->bytes += positions * (double)p->pool[n->attention.group].head_bytes / ATTN_BLOCK *
-                n->attention.kv_heads;
-}
-
-/* Activations go through a row pass once, whichever of its operations read them. */
-static void needs_rows(const struct program *p, const struct phase *ph, struct phase_time *t)
-{
-    int32_t seen[32];
-    size_t n = 0;
-    double rows = rows_of(p, ph->rows);
-    for (uint32_t i = 0; i < ph->count; i++) {
-        const struct row_instr *r = &p->low.rows[ph->first + i];
-        int32_t value[3] = {r->in, r->in2, r->out};
-        for (size_t k = 0; k < 3; k++) {
-            bool old = value[k] == GRAPH_NONE;
-            for (size_t j = 0; j < n && !old; j++) old = seen[j] == value[k];
-            if (old || n == sizeof seen / sizeof *seen) continue;
-            seen[n++] = value[k];
-            t->bytes += rows * 4 * p->g->values[value[k]].width;
-        }
-        if (r->op == ROW_EMBED && r->node->embed != EMBED_VECTOR)
-            t->bytes += rows * (double)p->w->weight[node_param(p->g, r->node, 0)].table.row_bytes;
-    }
-}
-
-static void needs(const struct program *p, const struct phase *ph, struct phase_time *t)
-{
-    if (ph->kind != PHASE_ATTENTION && rows_of(p, ph->rows) == 0) return;
-    switch (ph->kind) {
-    case PHASE_ROWS:
-        needs_rows(p, ph, t);
-        return;
-    case PHASE_LINEAR:
-    case PHASE_HEAD:
-        needs_linear(p, ph, t);
-        return;
-    case PHASE_ATTENTION:
-        needs_attention(p, ph, t);
-        return;
-    }
+    return (double)((const struct program *)ud)->pool[group].head_bytes / ATTN_BLOCK;
 }
 
 /* What a phase took is the mean of its threads' work and waiting, and what one thread did alone; the rest of
@@ -148,6 +83,7 @@ static void needs(const struct program *p, const struct phase *ph, struct phase_
 void profile_end_now(struct program *p)
 {
     struct profile *f = p->profile;
+    const struct phase_reader needs = { p->g, &p->low, p->step, p, param_bytes, row_bytes, kv_bytes };
     unsigned threads = p->threads;
     double sum = 0;
     for (uint32_t i = 0; i < p->n_run; i++) {
@@ -161,70 +97,12 @@ void profile_end_now(struct program *p)
         t->wait += wait / threads;
         t->alone += f->alone[i];
         t->count++;
-        needs(p, &p->low.phases[i], t);
+        phase_needs(&needs, &p->low.phases[i], &t->bytes, &t->macs);
         sum += (work + wait) / threads + f->alone[i];
     }
     f->rest += clock_seconds() - f->begin - sum;
     f->steps++;
     f->given = p->step->given[0];
-}
-
-/* ---- names ----------------------------------------------------------------------------------- */
-
-static void join(char *name, size_t size, const char *word, size_t n, char between)
-{
-    size_t at = strlen(name);
-    if (at + n + 2 > size) return;
-    if (at) name[at++] = between;
-    memcpy(name + at, word, n);
-    name[at + n] = '\0';
-}
-
-/* "blk.3.attn_q.weight" -> attn_q */
-static void join_param(char *name, size_t size, const char *param)
-{
-    unsigned layer;
-    int skip = 0;
-    if (sscanf(param, "blk.%u.%n", &layer, &skip) == 1) param += skip;
-    const char *end = strstr(param, ".weight");
-    join(name, size, param, end ? (size_t)(end - param) : strlen(param), '/');
-}
-
-static void join_rows(const struct program *p, const struct phase *ph, char *name, size_t size)
-{
-    static const char *const words[] = {
-        [ROW_EMBED] = "embed",     [ROW_NORM] = "norm",      [ROW_ROPE] = "rope",
-        [ROW_ACT] = "act",         [ROW_ACT_MUL] = "glu",    [ROW_MUL] = "mul",
-        [ROW_ADD] = "add",         [ROW_BIAS] = "bias",      [ROW_SCALE] = "scale",
-        [ROW_SOFTCAP] = "softcap", [ROW_QUANT] = "quantize", [ROW_STORE] = "store",
-        [ROW_ASK] = "ask",         [ROW_ANGLES] = "angles",
-    };
-    uint32_t said = 0;
-    for (uint32_t i = 0; i < ph->count; i++) {
-        enum row_op op = p->low.rows[ph->first + i].op;
-        if (!(said & 1u << op)) join(name, size, words[op], strlen(words[op]), '+');
-        said |= 1u << op;
-    }
-}
-
-static void name_phase(const struct program *p, const struct phase *ph, char *name, size_t size)
-{
-    name[0] = '\0';
-    switch (ph->kind) {
-    case PHASE_ROWS:
-        join_rows(p, ph, name, size);
-        return;
-    case PHASE_ATTENTION:
-        join(name, size, "attention", 9, '+');
-        return;
-    case PHASE_HEAD:
-        join(name, size, "head", 4, '+');
-        return;
-    case PHASE_LINEAR:
-        for (uint32_t i = 0; i < ph->n_parts; i++)
-            join_param(name, size, p->g->params[ph->part[i].param].name);
-        return;
-    }
 }
 
 static enum arithmetic arithmetic_of(const struct program *p, const struct phase *ph)
@@ -280,7 +158,7 @@ size_t cpu_profile_read(const struct program *p, struct op_time *out, size_t cap
         const struct phase_time *t = &f->phase[i];
         char name[sizeof out->name];
         if (!t->count) continue;
-        name_phase(p, &p->low.phases[i], name, sizeof name);
+        phase_name(p->g, &p->low, &p->low.phases[i], name, sizeof name);
         size_t at = 0;
         while (at < n && strcmp(out[at].name, name) != 0) at++;
         if (at == n) {

@@ -476,26 +476,6 @@ static void answer(struct program *p)
     }
 }
 
-static stretto_status check(const struct program *p, const struct step *s, struct error *err)
-{
-    if (s->n_rows == 0 || s->n_rows > p->limits.max_rows)
-        return fail(err, STRETTO_E_ARG, "a step of %zu rows; this program takes 1 to %u", s->n_rows,
-                    p->limits.max_rows);
-    if (s->n_asks > p->limits.max_asks)
-        return fail(err, STRETTO_E_ARG, "%zu rows ask at once; this program takes %u", s->n_asks,
-                    p->limits.max_asks);
-    for (size_t i = 0; i < s->n_asks; i++) {
-        bool head = (s->ask_wants[i] & WANT_OF_HEAD) != 0;
-        if (head != (i < s->n_heads))
-            return fail(err, STRETTO_E_ARG, "ask %zu: those that want something of the head come first",
-                        i);
-        if ((head && p->g->logits == GRAPH_NONE) ||
-            ((s->ask_wants[i] & WANT_HIDDEN) && p->g->hidden == GRAPH_NONE))
-            return fail(err, STRETTO_E_ARG, "ask %zu wants what this graph does not compute", i);
-    }
-    return STRETTO_OK;
-}
-
 static void begin(struct program *p, const struct step *s, struct answer *const *answers)
 {
     p->step = s;
@@ -517,7 +497,7 @@ static void begin(struct program *p, const struct step *s, struct answer *const 
 stretto_status cpu_run(struct program *p, const struct step *s, struct answer *const *answers,
                        struct error *err)
 {
-    TRY(check(p, s, err));
+    TRY(input_check(p->g, &p->limits, s, err));
     profile_begin(p);
     begin(p, s, answers);
     serial_phases(p);

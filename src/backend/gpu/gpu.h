@@ -37,6 +37,8 @@ struct gpu_device {
     struct gpu_head *head;
 };
 
+extern const struct backend backend_cuda, backend_opencl;
+
 /* ---- what the launchers share --------------------------------------------------------------- */
 
 /* Source texts of kernels/, compiled in; NULL-terminated names as "linear.cl". */

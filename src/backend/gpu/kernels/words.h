@@ -13,7 +13,7 @@ enum {
     STEP_POSITION,        /* [rows]                                                        */
     STEP_SLOT,            /* [rows] where its key and value go, in its sequence            */
     STEP_GIVEN,           /* [rows] 1: a prompt row                                        */
-    STEP_COMMITTED,       /* [rows] tokens of its sequence in the cache before this step   */
+    STEP_BEFORE,          /* [rows] tokens of its sequence in the cache before this step   */
     STEP_SEES,            /* [rows] the end of what it sees: position + 1, or, where the
                              graph is bidirectional, its sequence's length                 */
     STEP_TAIL,            /* [rows] -1 for a chain: position p stands in slot p. In a tree, the word at

@@ -1,0 +1,139 @@
+#include "backend/phases.h"
+#include <stdio.h>
+#include <string.h>
+
+/* ---- what a phase needs ---------------------------------------------------------------------- */
+
+static double rows_of(const struct phase_reader *x, enum rows_kind kind)
+{
+    return (double)(kind == ROWS_ASKING ? x->step->n_asks : x->step->n_rows);
+}
+
+static void needs_linear(const struct phase_reader *x, const struct phase *ph, double *bytes, double *macs)
+{
+    for (uint32_t i = 0; i < ph->n_parts; i++) {
+        const struct graph_param *w = &x->g->params[ph->part[i].param];
+        *bytes += x->param_bytes(x->ud, ph->part[i].param);
+        *macs += (double)w->n_in * w->n_out * rows_of(x, ph->rows);
+    }
+}
+
+/* Keys and values of every sequence once, and each row times what it sees. */
+static void needs_attention(const struct phase_reader *x, const struct phase *ph, double *bytes, double *macs)
+{
+    const struct graph_node *n = ph->node;
+    const struct step *s = x->step;
+    double sees = 0, positions = 0;
+    for (size_t i = 0; i < s->n_seqs; i++) {
+        double first = 0, last = 0;
+        for (int32_t r = 0; r < s->seqs[i].n_rows; r++) {
+            double end = s->position[s->seqs[i].first_row + r] + 1, from = 0;
+            if (!n->attention.causal) end = s->seqs[i].committed + s->seqs[i].n_rows;
+            if (n->attention.window && end > n->attention.window) from = end - n->attention.window;
+            sees += end - from;
+            if (r == 0 || from < first) first = from;
+            if (end > last) last = end;
+        }
+        positions += last - first;
+    }
+    double width = (double)n->attention.heads * n->attention.head_dim;
+    *macs += 2 * sees * width;
+    *bytes += positions * x->kv_bytes(x->ud, n->attention.group) * n->attention.kv_heads;
+}
+
+/* Activations go through a row pass once, whichever of its operations read them. */
+static void needs_rows(const struct phase_reader *x, const struct phase *ph, double *bytes)
+{
+    int32_t seen[32];
+    size_t n = 0;
+    double rows = rows_of(x, ph->rows);
+    for (uint32_t i = 0; i < ph->count; i++) {
+        const struct row_instr *r = &x->low->rows[ph->first + i];
+        int32_t value[3] = {r->in, r->in2, r->out};
+        for (size_t k = 0; k < 3; k++) {
+            bool old = value[k] == GRAPH_NONE;
+            for (size_t j = 0; j < n && !old; j++) old = seen[j] == value[k];
+            if (old || n == sizeof seen / sizeof *seen) continue;
+            seen[n++] = value[k];
+            *bytes += rows * 4 * x->g->values[value[k]].width;
+        }
+        if (r->op == ROW_EMBED && r->node->embed != EMBED_VECTOR)
+            *bytes += rows * x->row_bytes(x->ud, node_param(x->g, r->node, 0));
+    }
+}
+
+void phase_needs(const struct phase_reader *x, const struct phase *ph, double *bytes, double *macs)
+{
+    if (ph->kind != PHASE_ATTENTION && rows_of(x, ph->rows) == 0) return;
+    switch (ph->kind) {
+    case PHASE_ROWS:
+        needs_rows(x, ph, bytes);
+        return;
+    case PHASE_LINEAR:
+    case PHASE_HEAD:
+        needs_linear(x, ph, bytes, macs);
+        return;
+    case PHASE_ATTENTION:
+        needs_attention(x, ph, bytes, macs);
+        return;
+    }
+}
+
+/* ---- names ----------------------------------------------------------------------------------- */
+
+static void join(char *name, size_t size, const char *word, size_t n, char between)
+{
+    size_t at = strlen(name);
+    if (at + n + 2 > size) return;
+    if (at) name[at++] = between;
+    memcpy(name + at, word, n);
+    name[at + n] = '\0';
+}
+
+/* "blk.3.attn_q.weight" -> attn_q */
+static void join_param(char *name, size_t size, const char *param)
+{
+    unsigned layer;
+    int skip = 0;
+    if (sscanf(param, "blk.%u.%n", &layer, &skip) == 1) param += skip;
+    const char *end = strstr(param, ".weight");
+    join(name, size, param, end ? (size_t)(end - param) : strlen(param), '/');
+}
+
+static void join_rows(const struct lowered *low, const struct phase *ph, char *name, size_t size)
+{
+    static const char *const words[] = {
+        [ROW_EMBED] = "embed",     [ROW_NORM] = "norm",      [ROW_ROPE] = "rope",
+        [ROW_ACT] = "act",         [ROW_ACT_MUL] = "glu",    [ROW_MUL] = "mul",
+        [ROW_ADD] = "add",         [ROW_BIAS] = "bias",      [ROW_SCALE] = "scale",
+        [ROW_SOFTCAP] = "softcap", [ROW_QUANT] = "quantize", [ROW_STORE] = "store",
+        [ROW_ASK] = "ask",         [ROW_ANGLES] = "angles",
+    };
+    uint32_t said = 0;
+    for (uint32_t i = 0; i < ph->count; i++) {
+        enum row_op op = low->rows[ph->first + i].op;
+        if (!(said & 1u << op)) join(name, size, words[op], strlen(words[op]), '+');
+        said |= 1u << op;
+    }
+}
+
+void phase_name(const struct graph *g, const struct lowered *low, const struct phase *ph, char *name,
+                size_t size)
+{
+    name[0] = '\0';
+    switch (ph->kind) {
+    case PHASE_ROWS:
+        join_rows(low, ph, name, size);
+        return;
+    case PHASE_ATTENTION:
+        join(name, size, "attention", 9, '+');
+        return;
+    case PHASE_HEAD:
+        join(name, size, "head", 4, '+');
+        return;
+    case PHASE_LINEAR:
+        for (uint32_t i = 0; i < ph->n_parts; i++)
+            join_param(name, size, g->params[ph->part[i].param].name);
+        return;
+    }
+}
