@@ -1,5 +1,6 @@
 /* The table of backends. It stands alone so that a test may bring a table of its own. */
 #include "backend/backend.h"
 #include "backend/cpu/cpu.h"
+#include "backend/gpu/gpu.h"
 
-const struct backend *const backends[] = { &backend_cpu, NULL };
+const struct backend *const backends[] = { &backend_cpu, &backend_opencl, NULL };
