@@ -11,7 +11,8 @@
  * sanitizers, --thorough every combination with threads and roles.
  *
  * Then faults are planted that the same comparison must notice: in the linear kernels of every type of
- * weight that the model has, for given and for written rows, and in the attention of every cache type. */
+ * weight that the model has, for given and for written rows, and in the attention of every cache type. On
+ * another device (STRETTO_DEVICE), whose kernels are out of reach, rows that are not alone are changed. */
 #include "../rows.h"
 #include "backend/cpu/cpu.h"
 #include "engine/scheduler.h"
@@ -39,6 +40,7 @@ struct test {
     enum cache_type cache;
     unsigned threads;
     int given;             /* rows before this one are given, later ones written   */
+    bool cpu;              /* its kernels can be reached                           */
     int failures, checks, plants;
 };
 
@@ -457,6 +459,37 @@ static void notice(struct test *t, const char *what)
     t->expect_difference = false;
 }
 
+/* Other devices: the last row of a step that is not alone has another token, or another place. */
+static const struct backend *true_backend;
+static bool wrong_token;
+
+static stretto_status crowded_run(struct program *p, const struct step *s, struct answer *const *answers,
+                                  struct error *err)
+{
+    static int32_t changed[LONG];
+    struct step x = *s;
+    if (s->n_rows > 1) {
+        memcpy(changed, wrong_token ? s->token : s->position, s->n_rows * sizeof *changed);
+        changed[s->n_rows - 1] -= 1;
+        if (wrong_token) x.token = changed;
+        else x.position = changed;
+    }
+    return true_backend->run(p, &x, answers, err);
+}
+
+static void plant_steps(struct test *t)
+{
+    struct backend planted = *t->model->device->backend;
+    true_backend = t->model->device->backend;
+    planted.run = crowded_run;
+    t->model->device->backend = &planted;
+    for (int token = 0; token < 2; token++) {
+        wrong_token = token;
+        notice(t, token ? "planted: another token" : "planted: another position");
+    }
+    t->model->device->backend = true_backend;
+}
+
 static void plant_linear(struct test *t, linear_fn **kernel, const char *rows, int type)
 {
     char what[80];
@@ -471,6 +504,10 @@ static void plant_linear(struct test *t, linear_fn **kernel, const char *rows, i
 /* Every type of weight that this model multiplies by. */
 static void plant_all_linear(struct test *t)
 {
+    if (!t->cpu) {
+        plant_steps(t);
+        return;
+    }
     struct kernels *k = t->model->weights->kernels;
     bool has[DT_COUNT] = { false };
     int types = 0, before = t->plants;
@@ -491,6 +528,7 @@ static void plant_all_linear(struct test *t)
 
 static void plant_attention(struct test *t)
 {
+    if (!t->cpu) return;
     struct kernels *k = t->model->weights->kernels;
     _Static_assert((int)CACHE_TYPES == (int)KV_COUNT, "in the same order: otherwise nothing is noticed");
     attn_block_fn **kernel = &k->attn_block[t->cache];
@@ -546,8 +584,8 @@ static void all_schedules(struct test *t)
         baseline(t, N);
         if (g == 0 && t->cache == CACHE_F16) plant_all_linear(t);
         if (g == 0) plant_attention(t);
-        for (t->threads = 1; t->threads <= 4; t->threads *= 2) {
-            bool whole = t->threads == 2 || t->amount == THOROUGH || (t->amount == FEW && t->threads == 4 &&
+        for (t->threads = 1; t->threads <= (t->cpu ? 4 : 1); t->threads *= 2) {
+            bool whole = !t->cpu || t->threads == 2 || t->amount == THOROUGH || (t->amount == FEW && t->threads == 4 &&
                                                                       t->cache == CACHE_F16);
             if (whole) schedules(t);
             else if (t->amount == USUAL) {
@@ -567,7 +605,13 @@ static int run_model(const char *path, enum amount amount)
     struct error err = { 0 };
     struct test t = { .path = path, .amount = amount, .threads = 1, .context = CONTEXT,
                       .max_rows = CONTEXT * SEQS };
-    struct model_open_options o = { .threads = 1, .level = getenv("STRETTO_CPU") };
+    struct device_options on = { .level = getenv("STRETTO_CPU") };
+    struct model_open_options o = { .threads = 1 };
+    if (backend_open(getenv("STRETTO_DEVICE"), &on, &o.device, &err) != STRETTO_OK) {
+        printf("skip: %s\n", err.text);
+        return 77;
+    }
+    t.cpu = strcmp(o.device->backend->name, "cpu") == 0;
     if (model_open(&t.model, path, &o, &err) != STRETTO_OK) die(path, &err);
     t.encoder = t.model->graph.logits == GRAPH_NONE;
     t.width = t.encoder ? t.model->config.width : t.model->config.vocab;
@@ -578,17 +622,18 @@ static int run_model(const char *path, enum amount amount)
     for (int i = 0; i < LONG; i++) t.token[i] = other_token(&t, 9, i);
     for (t.cache = 0; t.cache < CACHE_TYPES; t.cache++) {
         if (!t.encoder) all_schedules(&t);
-        for (t.threads = 1; t.encoder && t.threads <= 4; t.threads *= 2) whole_texts(&t);
+        for (t.threads = 1; t.encoder && t.threads <= (t.cpu ? 4 : 1); t.threads *= 2) whole_texts(&t);
         t.threads = 1;
         if (t.encoder && t.cache == CACHE_F16) plant_all_linear(&t);
     }
-    printf("%s, %s: %d schedules, %d planted faults, %d failures\n", path, t.model->weights->kernels->level,
-           t.checks - t.plants, t.plants, t.failures);
+    printf("%s, %s: %d schedules, %d planted faults, %d failures\n", path,
+           t.cpu ? t.model->weights->kernels->level : o.device->word, t.checks - t.plants, t.plants, t.failures);
     fflush(stdout);
     free(t.want);
     free(t.got);
     engine_close(t.engine);
     model_close(t.model);
+    device_close(o.device);
     return t.failures != 0;
 }
 
@@ -606,7 +651,9 @@ int main(int argc, char **argv)
             return 77;
         }
         fclose(f);
-        bad |= run_model(argv[i], amount);
+        int r = run_model(argv[i], amount);
+        if (r == 77) return r;
+        bad |= r;
     }
     return bad;
 }
