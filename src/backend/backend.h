@@ -44,7 +44,7 @@ struct device_about {
     char name[128];    /* of the hardware; "": there is nothing to tell it from                  */
     char driver[160];  /* and of what it is reached through                                      */
     uint64_t memory;   /* bytes; 0: not known                                                    */
-    uint32_t units;    /* multiprocessors, compute units; 0: not known                           */
+    uint32_t units;    /* multiprocessors, compute units, CPUs; 0: not known                     */
     bool card;         /* a GPU; no: a CPU, also behind OpenCL                                   */
     bool unusable;     /* `why` says why nothing can be opened there, and what to do             */
     char why[400];
@@ -103,6 +103,8 @@ struct backend {
      * number into *n; E_DEVICE with a sentence about what is missing where there is no driver. It
      * makes them numbered: "cuda:1". NULL: there is one, without a number, on every machine. */
     stretto_status (*list)(struct device_about *out, size_t cap, size_t *n, struct error *err);
+    /* MAY, where there is no list: the same of its one device; *out is zeros before. */
+    void (*about)(struct device_about *out);
     stretto_status (*open)(struct device **out, const struct device_options *o, struct error *err);
     void (*close)(struct device *d); /* once nobody holds it */
     /* Bytes that can still be had for weights and programs; 0: not known. */

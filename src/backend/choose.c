@@ -90,6 +90,7 @@ static size_t look(const struct backend *b, struct device_about *out, struct err
     size_t n = 0;
     if (!b->list) {
         *out = (struct device_about){ .memory = 0 };
+        if (b->about) b->about(out);
         snprintf(out->word, sizeof out->word, "%s", b->name);
         return 1;
     }

@@ -234,6 +234,7 @@ static void cpu_describe(const struct weights *w, char *text, size_t size)
 const struct backend backend_cpu = {
     .name = "cpu",
     .batch_invariant = true,
+    .about = cpu_about,
     .open = cpu_open,
     .close = cpu_close,
     .memory = cpu_memory,

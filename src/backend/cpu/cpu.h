@@ -24,6 +24,8 @@ struct cpu_device {
     atomic_uint_fast64_t taken;
 };
 
+void cpu_about(struct device_about *out);
+
 struct weight {
     const struct linear_provider *by; /* who multiplies; NULL: it is no linear layer's         */
     enum dtype type;                  /* of the panels                                         */
