@@ -79,6 +79,7 @@ struct program_limits {
 struct program_bytes { /* what a program needs; pages are touched as they are used       */
     uint64_t buffers, page[GRAPH_GROUPS]; /* a page of each layer group                      */
     uint64_t pages;    /* all of all groups                                                  */
+    uint64_t room;     /* for such a program, where that is not what `memory` says of the device; else 0 */
     unsigned threads;  /* of this machine that would run it                               */
 };
 

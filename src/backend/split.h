@@ -13,7 +13,7 @@
 #include "backend/backend.h"
 #include "graph/binding.h"
 
-enum { SPLIT_MEMBERS = 16, SPLIT_AUTOMATIC = -1 };
+enum { SPLIT_MEMBERS = 16, SPLIT_AUTOMATIC = -1, SPLIT_CONTEXT = 4096 };
 
 /* Of a model's layers the first layers[0] are the first member's, the next layers[1] the second's, and so on;
  * the last has what is left, whatever its number. A graph of fewer layers has fewer members. One device may be
@@ -31,7 +31,7 @@ struct split_ask {
                               not looked at: it has what is left. As many as the model has, or more, is the
                               whole model, head included                                          */
     size_t n;
-    uint32_t context;      /* tokens of a sequence; 0: the model's, 4096 at most                   */
+    uint32_t context;      /* tokens of a sequence; 0: the model's, SPLIT_CONTEXT at most          */
     uint32_t sequences;    /* 0: 1                                                                 */
     uint32_t rows;         /* of a step; 0: 512                                                    */
     enum cache_type cache;

@@ -75,7 +75,7 @@ static stretto_status plan(const struct model *m, const struct engine_options *o
     i->pool_tokens = o->pool_tokens ? o->pool_tokens : all < UINT32_MAX / 2 ? (uint32_t)all : UINT32_MAX / 2;
     *l = limits_of(&m->graph, i, o);
     TRY(device_plan(m->device, &m->graph, m->weights, l, &b, err));
-    uint64_t have = m->device->backend->memory(m->device), spare = have - have / 8;
+    uint64_t have = b.room ? b.room : m->device->backend->memory(m->device), spare = have - have / 8;
     if (have && b.buffers + b.pages > spare) {
         uint64_t tokens = tokens_in(&m->graph, l, &b, spare);
         uint64_t slack = (uint64_t)PAGE_SLOTS * (i->sequences + 1);

@@ -49,17 +49,25 @@ static int32_t param(struct graph_builder *b, const char *name, uint32_t n_in, u
     return (int32_t)g->n_params++;
 }
 
+/* One link more at the end of the last span. */
+static void link_one(struct graph_builder *b, struct graph_span *s, int32_t item)
+{
+    struct graph *g = b->g;
+    if (b->status != STRETTO_OK) return;
+    if (!grow((void **)&g->links, g->n_links, &g->cap_links, sizeof *g->links)) {
+        refuse(b, STRETTO_E_NOMEM, "out of memory");
+        return;
+    }
+    g->links[g->n_links++] = item;
+    s->count++;
+}
+
 /* What a node names; GRAPH_NONE at the end is left away. */
 static struct graph_span links(struct graph_builder *b, const int32_t *item, uint32_t n)
 {
-    struct graph *g = b->g;
-    struct graph_span s = { (uint32_t)g->n_links, 0 };
+    struct graph_span s = { (uint32_t)b->g->n_links, 0 };
     while (n && item[n - 1] == GRAPH_NONE) n--;
-    for (; s.count < n && b->status == STRETTO_OK; s.count++) {
-        if (grow((void **)&g->links, g->n_links, &g->cap_links, sizeof *g->links))
-            g->links[g->n_links++] = item[s.count];
-        else refuse(b, STRETTO_E_NOMEM, "out of memory");
-    }
+    for (uint32_t i = 0; i < n; i++) link_one(b, &s, item[i]);
     return s;
 }
 #define LINKS(b, ...) \
@@ -216,6 +224,35 @@ int32_t graph_ask(struct graph_builder *b, int32_t x)
     if (v->rows != ROWS_ALL)
         return refuse(b, STRETTO_E_FORMAT, "rows that ask are picked out of all rows, once");
     return node(b, (struct graph_node){ .op = OP_ASK, .in = LINKS(b, x) }, ROWS_ASKING, v->width);
+}
+
+/* Whatever the operation is: its links are named anew, and an attention joins the layer group here. */
+int32_t graph_repeat(struct graph_builder *b, const struct graph *of, const struct graph_node *n,
+                     const int32_t *as)
+{
+    struct graph_node own = *n;
+    const struct graph_value *out = &of->values[n->out];
+    own.in = (struct graph_span){ (uint32_t)b->g->n_links, 0 };
+    for (uint32_t i = 0; i < n->in.count; i++) {
+        int32_t v = node_in(of, n, i);
+        if (v != GRAPH_NONE && !value(b, as[v]))
+            return refuse(b, STRETTO_E_FORMAT, "a value is read that is not there");
+        link_one(b, &own.in, v == GRAPH_NONE ? v : as[v]);
+    }
+    own.param = (struct graph_span){ (uint32_t)b->g->n_links, 0 };
+    for (uint32_t i = 0; i < n->param.count; i++) {
+        int32_t at = node_param(of, n, i);
+        const struct graph_param *p = at == GRAPH_NONE ? NULL : &of->params[at];
+        link_one(b, &own.param, p ? param(b, p->name, p->n_in, p->n_out) : GRAPH_NONE);
+    }
+    if (n->op == OP_ATTENTION && b->status == STRETTO_OK) {
+        struct layer_group *group = group_for(b, n->attention.kv_heads, n->attention.head_dim,
+                                              n->attention.window);
+        if (!group) return refuse(b, STRETTO_E_UNSUP, "too many layer groups");
+        own.attention.group = (uint32_t)(group - b->g->group);
+        own.attention.member = group->layers++;
+    }
+    return node(b, own, out->rows, out->width);
 }
 
 void graph_answer(struct graph_builder *b, int32_t hidden, int32_t logits)

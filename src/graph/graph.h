@@ -149,6 +149,9 @@ int32_t graph_add(struct graph_builder *b, int32_t x, int32_t y);
 int32_t graph_scale(struct graph_builder *b, int32_t x, float by);
 int32_t graph_softcap(struct graph_builder *b, int32_t x, float cap);
 int32_t graph_ask(struct graph_builder *b, int32_t x);
+/* A node of another graph as it stands, whose values v are as[v] here; it has the same rope tables. */
+int32_t graph_repeat(struct graph_builder *b, const struct graph *of, const struct graph_node *n,
+                     const int32_t *as);
 /* What a step answers, GRAPH_NONE for none: values of the rows that ask, which other nodes may read
  * too. */
 void graph_answer(struct graph_builder *b, int32_t hidden, int32_t logits);

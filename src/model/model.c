@@ -75,6 +75,35 @@ static stretto_status check_kind(const struct source *s, const char *path, struc
     return STRETTO_OK;
 }
 
+/* Over the devices that were asked for: one of them where it has room for all, else a device made of them. */
+static stretto_status spread(struct model *m, const struct binding *b, const struct split_ask *of,
+                             struct error *err)
+{
+    struct split_ask ask = *of;
+    uint32_t most = m->config.context;
+    if (!ask.context) ask.context = most < SPLIT_CONTEXT ? most : SPLIT_CONTEXT;
+    TRY(split_plan(&m->shares, &m->graph, b, &ask, err));
+    if (m->shares.n == 1) {
+        m->device = m->shares.share[0].device;
+        return STRETTO_OK;
+    }
+    TRY(split_open_shares(&m->device, &m->shares, err));
+    m->owns_device = true;
+    return STRETTO_OK;
+}
+
+static stretto_status take_device(struct model *m, const struct binding *b,
+                                  const struct model_open_options *o, struct error *err)
+{
+    if (o->split) return spread(m, b, o->split, err);
+    m->device = o->device;
+    if (m->device) return STRETTO_OK;
+    struct device_options on = { .level = o->level, .memory = o->memory };
+    TRY(backend_open(NULL, &on, &m->device, err));
+    m->owns_device = true;
+    return STRETTO_OK;
+}
+
 static stretto_status read_weights(struct model *m, const char *path,
                                    const struct model_open_options *o, struct error *err)
 {
@@ -90,13 +119,8 @@ static stretto_status read_weights(struct model *m, const char *path,
     TRY(graph_build(&m->graph, m->family, &m->config, m->source, err));
     for (size_t i = 0; i < source_tensor_count(m->source); i++)
         m->tensor_bytes += source_tensor_at(m->source, i)->bytes;
-    m->device = o->device;
-    if (!m->device) {
-        struct device_options on = { .level = o->level, .memory = o->memory };
-        TRY(backend_open(NULL, &on, &m->device, err));
-        m->owns_device = true;
-    }
     struct binding binding = { m, model_param };
+    TRY(take_device(m, &binding, o, err));
     struct upload_options up = { .threads = o->threads, .reference = o->reference,
                                  .progress = o->progress, .ud = o->ud, .cancel = o->cancel };
     m->reference = o->reference;

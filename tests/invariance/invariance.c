@@ -1,20 +1,22 @@
 /* Same bits whatever the batch (DESIGN, the third idea): a row's answer must be the same bits in every
  * schedule that could have computed it.
  *
- *     invariance [--few | --thorough] MODEL.gguf...         (STRETTO_CPU: the level of the kernels)
+ *     invariance [--few | --thorough | --split] MODEL.gguf... (STRETTO_CPU: the level of the kernels)
  *
  * For every cache type: chunks of many sizes, steps shared with other sequences, forks, rewinds, reused
  * prefixes and guess trees, with several threads. What is compared with is the plainest schedule of the
  * same roles: one row at a time, one thread. Rows are given up to a point and written behind it; with
  * `strict` that makes no difference either. Models with windows do it again with a text whose front they
  * give back, and go back behind that. --few takes a slice of each that also runs under the
- * sanitizers, --thorough every combination with threads and roles.
+ * sanitizers, --thorough every combination with threads and roles. --split takes the slice over several
+ * devices: the model is cut before every layer, and in three.
  *
  * Then faults are planted that the same comparison must notice: in the linear kernels of every type of
  * weight that the model has, for given and for written rows, and in the attention of every cache type. On
  * another device (STRETTO_DEVICE), whose kernels are out of reach, rows that are not alone are changed. */
 #include "../rows.h"
 #include "backend/cpu/cpu.h"
+#include "backend/split.h"
 #include "engine/scheduler.h"
 #include <math.h>
 #include <stdio.h>
@@ -29,6 +31,7 @@ enum amount { FEW, USUAL, THOROUGH };
 struct test {
     const char *path;
     struct model *model;
+    struct model *plain;   /* what the baseline is made of: the same, or the model on one device */
     struct engine *engine; /* of this cache, these threads, strict or not          */
     size_t width;          /* numbers of one answer                                */
     uint8_t wants;
@@ -62,16 +65,18 @@ static bool is_given(const struct test *t, int i)
 
 /* ---- the engine: everything that is asked of it ---------------------------------------------- */
 
-static void open_engine(struct test *t)
+static void open_on(struct test *t, const struct model *m)
 {
     struct error err = { 0 };
     struct engine_options o = { .threads = t->threads, .context = t->context, .sequences = SEQS,
                                 .max_rows = t->max_rows, .cache = t->cache, .strict = t->strict };
     engine_close(t->engine);
     t->engine = NULL;
-    if (engine_open(&t->engine, t->model, &o, &err) != STRETTO_OK) die(t->path, &err);
+    if (engine_open(&t->engine, m, &o, &err) != STRETTO_OK) die(t->path, &err);
     engine_seq_open_all(t->engine, &err);
 }
+
+static void open_engine(struct test *t) { open_on(t, t->model); }
 
 /* All sequences are empty and no answer is there; pages stay in the order in which they were left. */
 static void begin(struct test *t)
@@ -139,12 +144,13 @@ static void compare(struct test *t, int from, int to, const char *what, int deta
                (double)t->want[k]);
 }
 
-/* What the plainest schedule answers to the first n tokens. Leaves an engine of one thread. */
+/* What the plainest schedule answers to the first n tokens. The engine is another
+ * one then. */
 static void baseline(struct test *t, int n)
 {
     unsigned threads = t->threads;
     t->threads = 1;
-    open_engine(t);
+    open_on(t, t->plain);
     feed(t, 0, 0, n, 1, t->want);
     t->threads = threads;
 }
@@ -317,24 +323,33 @@ static void shapes(struct test *t)
     }
 }
 
+/* Behind texts of the first `before` sequences, as far as they fit. */
+static void whole_text(struct test *t, int before, float *out)
+{
+    static struct row r[SEQS * CONTEXT];
+    uint32_t room = engine_about(t->engine)->max_rows;
+    int k = 0;
+    begin(t);
+    for (int seq = 0; seq < before && (uint32_t)k + 15 + N <= room; seq++)
+        for (int i = 0; i < 15; i++, k++)
+            r[k] = (struct row){ seq, other_token(t, seq, i), i ? k - 1 : ROW_COMMITTED, 1, 0 };
+    for (int i = 0; i < N; i++, k++)
+        r[k] = (struct row){ 3, t->token[i], i ? k - 1 : ROW_COMMITTED, 1, t->wants };
+    step(t, r, (size_t)k, out);
+}
+
 /* A text that is seen whole: one step, alone and among others. With a planted fault the first is what
  * the others are held to as well. */
 static void whole_texts(struct test *t)
 {
     static const int before[] = { 0, 1, 3 };
-    static struct row r[SEQS * CONTEXT];
+    if (t->threads == 1) {
+        open_on(t, t->expect_difference ? t->model : t->plain);
+        whole_text(t, 0, t->want);
+    }
     open_engine(t);
     for (size_t s = 0; s < sizeof before / sizeof *before; s++) {
-        int k = 0;
-        uint32_t room = engine_about(t->engine)->max_rows;
-        begin(t);
-        for (int seq = 0; seq < before[s] && (uint32_t)k + 15 + N <= room; seq++)
-            for (int i = 0; i < 15; i++, k++)
-                r[k] = (struct row){ seq, other_token(t, seq, i), i ? k - 1 : ROW_COMMITTED, 1, 0 };
-        for (int i = 0; i < N; i++, k++)
-            r[k] = (struct row){ 3, t->token[i], i ? k - 1 : ROW_COMMITTED, 1, t->wants };
-        step(t, r, (size_t)k, t->got);
-        if (!s && t->threads == 1) memcpy(t->want, t->got, (size_t)N * t->width * sizeof *t->want);
+        whole_text(t, before[s], t->got);
         if (!t->expect_difference || s) compare(t, 0, N, "whole texts, sequences before", before[s]);
     }
 }
@@ -582,8 +597,9 @@ static void all_schedules(struct test *t)
     for (size_t g = 0; g < (t->amount == THOROUGH ? 4 : 1); g++) {
         t->given = given[g];
         baseline(t, N);
-        if (g == 0 && t->cache == CACHE_F16) plant_all_linear(t);
-        if (g == 0) plant_attention(t);
+        bool plant = g == 0 && t->plain == t->model;
+        if (plant && t->cache == CACHE_F16) plant_all_linear(t);
+        if (plant) plant_attention(t);
         for (t->threads = 1; t->threads <= (t->cpu ? 4 : 1); t->threads *= 2) {
             bool whole = !t->cpu || t->threads == 2 || t->amount == THOROUGH || (t->amount == FEW && t->threads == 4 &&
                                                                       t->cache == CACHE_F16);
@@ -600,7 +616,51 @@ static void all_schedules(struct test *t)
     if (has_windows(t) && (t->amount != FEW || t->cache == CACHE_F16)) windows(t);
 }
 
-static int run_model(const char *path, enum amount amount)
+static void all_caches(struct test *t)
+{
+    bool plant = t->plain == t->model;
+    for (t->cache = 0; t->cache < CACHE_TYPES; t->cache++) {
+        if (!t->encoder) all_schedules(t);
+        for (t->threads = 1; t->encoder && t->threads <= (t->cpu ? 4 : 1); t->threads *= 2) whole_texts(t);
+        t->threads = 1;
+        if (t->encoder && t->cache == CACHE_F16 && plant) plant_all_linear(t);
+    }
+}
+
+/* The first layers[0] layers on a device, the next on another one, and so on. What is answered is what one
+ * device answers; where one of them is no cpu, what the same devices answer. */
+static void over_devices(struct test *t, struct device *const *devices, const int32_t *layers, size_t n)
+{
+    struct error err = { 0 };
+    struct split_ask ask = { .members = devices, .layers = layers, .n = n };
+    struct model_open_options o = { .threads = 1, .split = &ask };
+    struct model *plain = t->plain;
+    int failures = t->failures;
+    if (model_open(&t->model, t->path, &o, &err) != STRETTO_OK) die(t->path, &err);
+    if (t->model->shares.n != n) die(t->path, &(struct error){ .text = "it is not over all devices" });
+    if (!t->cpu) t->plain = t->model;
+    all_caches(t);
+    if (failures < t->failures) printf("%s: %d layers on the first of %zu devices\n", t->path, layers[0], n);
+    engine_close(t->engine);
+    t->engine = NULL;
+    model_close(t->model);
+    t->model = t->plain = plain;
+}
+
+static void every_cut(struct test *t, struct device *first)
+{
+    struct device *d[3] = { first };
+    struct error err = { 0 };
+    struct device_options on = { .level = getenv("STRETTO_CPU") };
+    int32_t layers = (int32_t)t->plain->graph.layers;
+    for (int i = 1; i < 3; i++)
+        if (backend_open("cpu", &on, &d[i], &err) != STRETTO_OK) die(t->path, &err);
+    for (int32_t cut = 1; cut < layers; cut++) over_devices(t, d, (int32_t[]){ cut, 0 }, 2);
+    if (layers > 2) over_devices(t, d, (int32_t[]){ layers / 3, (layers + 2) / 3, 0 }, 3);
+    for (int i = 1; i < 3; i++) device_close(d[i]);
+}
+
+static int run_model(const char *path, enum amount amount, bool split)
 {
     struct error err = { 0 };
     struct test t = { .path = path, .amount = amount, .threads = 1, .context = CONTEXT,
@@ -613,6 +673,7 @@ static int run_model(const char *path, enum amount amount)
     }
     t.cpu = strcmp(o.device->backend->name, "cpu") == 0;
     if (model_open(&t.model, path, &o, &err) != STRETTO_OK) die(path, &err);
+    t.plain = t.model;
     t.encoder = t.model->graph.logits == GRAPH_NONE;
     t.width = t.encoder ? t.model->config.width : t.model->config.vocab;
     t.wants = t.encoder ? WANT_HIDDEN : WANT_LOGITS;
@@ -620,19 +681,15 @@ static int run_model(const char *path, enum amount amount)
     t.got = calloc((size_t)LONG * t.width, sizeof *t.got);
     if (!t.want || !t.got) return 1;
     for (int i = 0; i < LONG; i++) t.token[i] = other_token(&t, 9, i);
-    for (t.cache = 0; t.cache < CACHE_TYPES; t.cache++) {
-        if (!t.encoder) all_schedules(&t);
-        for (t.threads = 1; t.encoder && t.threads <= (t.cpu ? 4 : 1); t.threads *= 2) whole_texts(&t);
-        t.threads = 1;
-        if (t.encoder && t.cache == CACHE_F16) plant_all_linear(&t);
-    }
+    if (split) every_cut(&t, o.device);
+    else all_caches(&t);
     printf("%s, %s: %d schedules, %d planted faults, %d failures\n", path,
-           t.cpu ? t.model->weights->kernels->level : o.device->word, t.checks - t.plants, t.plants, t.failures);
+           t.cpu ? t.plain->weights->kernels->level : o.device->word, t.checks - t.plants, t.plants, t.failures);
     fflush(stdout);
     free(t.want);
     free(t.got);
     engine_close(t.engine);
-    model_close(t.model);
+    model_close(t.plain);
     device_close(o.device);
     return t.failures != 0;
 }
@@ -640,9 +697,11 @@ static int run_model(const char *path, enum amount amount)
 int main(int argc, char **argv)
 {
     int bad = 0, at = 1;
+    bool split = false;
     enum amount amount = USUAL;
     if (argc > 1 && strcmp(argv[1], "--few") == 0) amount = FEW, at++;
     if (argc > 1 && strcmp(argv[1], "--thorough") == 0) amount = THOROUGH, at++;
+    if (argc > 1 && strcmp(argv[1], "--split") == 0) amount = FEW, split = true, at++;
     if (at == argc) return 2;
     for (int i = at; i < argc; i++) {
         FILE *f = fopen(argv[i], "rb");
@@ -651,7 +710,7 @@ int main(int argc, char **argv)
             return 77;
         }
         fclose(f);
-        int r = run_model(argv[i], amount);
+        int r = run_model(argv[i], amount, split);
         if (r == 77) return r;
         bad |= r;
     }

@@ -15,6 +15,12 @@ invariance_test(invariance.slice.ref full --few ${some})
 set_tests_properties(invariance.slice.ref PROPERTIES ENVIRONMENT STRETTO_CPU=ref)
 invariance_test(invariance.slice.avx2 full --few ${some})
 set_tests_properties(invariance.slice.avx2 PROPERTIES ENVIRONMENT STRETTO_CPU=avx2)
+# Over several devices: every cut of layers, held to one device; the encoder's rows see each other.
+invariance_test(invariance.split "quick;threads" --split ${CMAKE_BINARY_DIR}/golden/llama-sizes/model.gguf
+  ${CMAKE_BINARY_DIR}/golden/olmo3/model.gguf ${CMAKE_BINARY_DIR}/golden/bert/model.gguf)
+add_test(NAME invariance.split.all COMMAND sh -c
+  "exec \"$0\" --split $(cat ${CMAKE_BINARY_DIR}/golden/invariance.txt || echo golden)" $<TARGET_FILE:invariance>)
+set_tests_properties(invariance.split.all PROPERTIES LABELS full SKIP_RETURN_CODE 77 TIMEOUT 1800)
 # A model of each architecture and kind of matrix; golden.make lists them. And windows in all layers, or in
 # most of them.
 add_test(NAME invariance COMMAND sh -c "exec \"$0\" $(cat ${CMAKE_BINARY_DIR}/golden/invariance.txt || echo golden) \
@@ -24,10 +30,10 @@ set_tests_properties(invariance PROPERTIES LABELS full SKIP_RETURN_CODE 77 TIMEO
 invariance_test(invariance.thorough full --thorough ${CMAKE_BINARY_DIR}/golden/llama/model.gguf
   ${CMAKE_BINARY_DIR}/golden/gemma3/model.gguf)
 set_tests_properties(invariance.slice invariance.slice.ref invariance.slice.avx2 invariance invariance.thorough
-  PROPERTIES FIXTURES_REQUIRED golden)
+  invariance.split invariance.split.all PROPERTIES FIXTURES_REQUIRED golden)
 # The default model: the widths of a real one.
 invariance_test(invariance.smollm2 full --few ${STRETTO_TEST_MODELS}/SmolLM2-135M-Instruct.Q4_1.gguf)
 # Threads that wait for each other a hundred times a step take ten times as long when another test wants
 # their cores.
 set_tests_properties(invariance.slice invariance.slice.ref invariance.slice.avx2 invariance invariance.thorough
-  invariance.smollm2 PROPERTIES PROCESSORS 2)
+  invariance.smollm2 invariance.split invariance.split.all PROPERTIES PROCESSORS 2)
