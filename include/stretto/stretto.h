@@ -4,8 +4,9 @@
  * cache pages, the compiled programs and the scheduler for one model. A *session* is one timeline of
  * tokens in an engine; one thread at a time uses an engine and its sessions: a call that comes while
  * another thread is in one gives E_ARG and changes nothing. All models of a process share one set of threads
- * (one for each `cpu` that they are opened with). Engines that are used from several threads take turns, one
- * step each; an engine opened with threads = 1 runs on its caller's thread instead.
+ * (one for each `cpu` that they are opened with), and those on a GPU share the GPU. Engines that are used from
+ * several threads take turns, one step each; an engine opened with threads = 1 runs on its caller's thread
+ * instead.
  *
  * Every fallible function returns a stretto_status (0 = success); results come through out pointers,
  * which are set to NULL or 0 on failure; a sentence for people comes through an `err` buffer, or from
@@ -76,8 +77,18 @@ typedef struct stretto_model_options {
     void (*log)(void *user, const char *line);
     void *user;
     const volatile int *cancel;      /* non-zero stops the loading with E_CANCEL; NULL: never              */
+    const char *device;              /* "cpu", "gpu:1", "cuda:0", "opencl:0", "auto" ...; NULL: $STRETTO_DEVICE,
+                                        else "cpu", because no GPU has been measured yet                  */
+    int32_t device_layers;           /* on that device, when it is a GPU; the cpu has the others. 0: as many
+                                        as fit; -1: none; more than there are: the whole model            */
+    /* With the device "auto": told, in one line without newline, when the cpu goes on where a GPU was lost or
+     * has no memory left, from the thread in whose call that was. Sessions keep their texts, which are
+     * read again. With any other device a call ends with E_DEVICE instead. */
+    void (*moved)(void *user, const char *line);
+    void *moved_user;
 } stretto_model_options;
-#define STRETTO_MODEL_OPTIONS_INIT { sizeof(stretto_model_options), 0, 0, 0, NULL, NULL, NULL, NULL, NULL }
+#define STRETTO_MODEL_OPTIONS_INIT { sizeof(stretto_model_options), 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, 0, \
+    NULL, NULL }
 
 /* Opens a GGUF file (of a split model, its first part) or a Hugging Face folder. opt may be NULL. On
  * failure *out is NULL and err (when not NULL) holds a sentence. The model must outlive its engines. */
@@ -95,6 +106,7 @@ typedef struct stretto_model_info {
     uint64_t parameters, file_bytes, weight_bytes;   /* of the file's tensors; of the weights in memory     */
     double load_seconds;
     char pooling[16];                /* "mean", "cls", "last", "none"; "": what the file asks for is refused */
+    char device[64];                 /* what it runs on: "cpu", "cuda:0", "cuda:0+cpu"; "": nowhere          */
 } stretto_model_info;
 STRETTO_API stretto_status stretto_model_about(const stretto_model *m, stretto_model_info *info);
 

@@ -165,11 +165,19 @@ stretto_status stretto_session_embedding(stretto_session *s, const int32_t *ids,
     stretto_embed_options o = STRETTO_EMBED_OPTIONS_INIT;
     struct embedding x = { .s = s, .e = s->engine->engine, .ids = ids, .count = count, .out = out };
     x.width = engine_model(x.e)->config.width;
+    const struct embedding begin = x;
     stretto_embedded r = { .size = sizeof r };
     int32_t *owned = NULL;
     TRY(session_enter(s));
     stretto_status status = options_take(&o, sizeof o, opt, &s->err);
     if (status == STRETTO_OK) status = embed(&x, &o, capacity, &r, &owned);
+    if (session_moves(s, x.e, status)) {
+        x = begin;
+        x.e = s->engine->engine;
+        mem_free(owned);
+        owned = NULL;
+        status = embed(&x, &o, capacity, &r, &owned);
+    }
     session_leave(s);
     mem_free(owned);
     if (result && result->size >= sizeof(size_t)) {

@@ -6,15 +6,29 @@
 #include "engine/companion.h"
 #include "engine/scheduler.h"
 #include "text/chat.h"
+#include <pthread.h>
 
 struct stretto_model {
-    struct model *model;
-    struct device *device;           /* taken of this process's; NULL: vocabulary only */
+    struct model *model;             /* stays, with its texts, when it goes on elsewhere */
+    struct device *device, *host;    /* taken of this process's; NULL: vocabulary only. host: the cpu beside
+                                        a card, or NULL */
     struct chat *chat;               /* NULL: it has no template for conversations */
+    bool automatic;                  /* on a card, and the cpu goes on where that cannot (move.c) */
+    uint32_t threads;                /* as it was opened, for then; level is owned, or NULL */
+    char *level;
+    void (*moved)(void *user, const char *line);
+    void *moved_user;
+    pthread_mutex_t lock;
+    struct model *spare;             /* under lock: on the cpu; NULL while the card does */
+    struct device *spare_device;
 };
 
 struct stretto_engine {
     struct engine *engine;
+    const struct stretto_model *model;
+    struct engine_options options;
+    struct stretto_session *sessions;
+    struct engine *left;             /* on the device that was lost, until all is closed; or NULL */
     struct learned learned;          /* what its texts taught it           */
     _Atomic(const void *) thread;    /* in a call on it: who; NULL: nobody */
     unsigned calls;                  /* of that thread, one in the other   */
@@ -24,6 +38,7 @@ struct embedding;
 
 struct stretto_session {
     struct stretto_engine *engine;
+    struct stretto_session *next;    /* of the engine's                    */
     bool private_engine;
     int32_t seq;
     struct error err;
@@ -31,6 +46,7 @@ struct stretto_session {
     struct arena arena;
     struct writer *writer;
     struct decode_choice decode;
+    stretto_decoding how;            /* as it was asked for; heads is the session's own copy */
     struct drafter *drafter;
     struct heads *heads;
     float *logits;                   /* [vocab], and the best token: of the prompt's last row    */
@@ -48,9 +64,25 @@ struct stretto_session {
     struct stop_filter stop;
 };
 
-/* The process's device for a ceiling of the kernels (NULL: none), and back: for each model once. */
-stretto_status shared_device_take(const char *level, struct device **out, struct error *err);
+/* The process's device of that word, which backend_find gave (NULL: the cpu), for a ceiling of the kernels (NULL:
+ * none), and back: for each model once. */
+stretto_status shared_device_take(const char *word, const char *level, struct device **out,
+                                  struct error *err);
 void shared_device_give(struct device *d);
+/* ---- move.c: what a model opened with "auto" does when its card cannot go on ---- */
+
+/* The model where it runs now: itself, or on the cpu. */
+stretto_status model_running(const stretto_model *m, struct model **out, struct error *err);
+/* Whether a call of the session that ended with `status` is to be tried once more, on the cpu: then its engine and
+ * the engine's sessions are there, and `was` (the engine that it ran on) is no longer theirs. */
+bool session_moves(stretto_session *s, const struct engine *was, stretto_status status);
+/* Opens the engine, on the cpu where its card has no memory for it. */
+stretto_status engine_place(stretto_engine *e, struct error *err);
+/* Opens what guesses for a session, in the engine: as s->how says, of it what `choice` takes part in. */
+stretto_status session_companions(stretto_session *s, struct engine *e, const stretto_decoding *how,
+                                  struct decode_choice *choice, struct drafter **drafter,
+                                  struct heads **heads);
+
 /* Around every call that uses a session's engine. E_ARG when another thread is in one, or when a callback
  * of the session calls it; a callback may call other sessions of the engine. */
 stretto_status session_enter(stretto_session *s);

@@ -44,6 +44,60 @@ static void tell_of_chat(const struct chat *c, const stretto_model_options *o)
     o->log(o->user, line);
 }
 
+/* A word that names the cpu, or no layers beside it: the card is not looked for. */
+static stretto_status which_device(const stretto_model_options *o, struct device_about *out, bool *automatic,
+                                   struct error *err)
+{
+    const char *named = getenv("STRETTO_DEVICE"), *word = o->device ? o->device : named && *named ? named : NULL;
+    *automatic = word && strcmp(word, "auto") == 0;
+    return backend_find(o->device_layers < 0 && (!word || device_word_known(word)) ? NULL : word, out, err);
+}
+
+static void take_back(stretto_model *m)
+{
+    shared_device_give(m->device);
+    shared_device_give(m->host);
+    m->device = m->host = NULL;
+}
+
+/* On a device of that word; of a card, with the cpu for what has no room there. */
+static stretto_status open_on(stretto_model *m, const char *path, const char *word, int32_t layers,
+                              struct model_open_options mo, struct error *err)
+{
+    bool card = strcmp(word, backends[0]->name) != 0;
+    TRY(shared_device_take(word, m->level, &m->device, err));
+    if (card) TRY(shared_device_take(NULL, m->level, &m->host, err));
+    struct device *members[] = { m->device, m->host };
+    const int32_t shares[] = { layers ? layers : SPLIT_AUTOMATIC, SPLIT_AUTOMATIC };
+    const struct split_ask ask = { .members = members, .layers = shares, .n = 2, .cache = CACHE_F16,
+                                   .reference = mo.reference };
+    mo.device = card ? NULL : m->device;
+    mo.split = card ? &ask : NULL;
+    return model_open(&m->model, path, &mo, err);
+}
+
+/* What a card cannot do the cpu does, when anything goes. */
+static stretto_status open_somewhere(stretto_model *m, const char *path, const stretto_model_options *o,
+                                     const struct model_open_options *mo, struct error *err)
+{
+    struct device_about on;
+    struct error why = { .status = STRETTO_OK };
+    char line[800];
+    if (o->vocabulary_only) return model_open(&m->model, path, mo, err);
+    TRY(which_device(o, &on, &m->automatic, err));
+    m->automatic &= strcmp(on.word, backends[0]->name) != 0;
+    stretto_status s = open_on(m, path, on.word, o->device_layers, *mo, &why);
+    bool again = s == STRETTO_E_DEVICE || s == STRETTO_E_NOMEM || s == STRETTO_E_UNSUP;
+    if (s == STRETTO_OK || !m->automatic || !again) return s == STRETTO_OK ? s : fail(err, s, "%s", why.text);
+    m->automatic = false;
+    take_back(m);
+    TRY(open_on(m, path, backends[0]->name, 0, *mo, err));
+    snprintf(line, sizeof line, "%s (%s) cannot have this model, which is on the cpu instead: %s", on.word, on.name,
+             why.text);
+    if (o->log) o->log(o->user, line);
+    return STRETTO_OK;
+}
+
 stretto_status stretto_model_open(stretto_model **out, const char *path,
                                   const stretto_model_options *opt, char *err, size_t err_size)
 {
@@ -57,16 +111,19 @@ stretto_status stretto_model_open(stretto_model **out, const char *path,
     if (s == STRETTO_OK && !m) s = fail(&e, STRETTO_E_NOMEM, "out of memory");
     if (s == STRETTO_OK) {
         const char *level = o.cpu ? o.cpu : getenv("STRETTO_CPU");
-        if (!o.vocabulary_only) s = shared_device_take(level, &m->device, &e);
+        pthread_mutex_init(&m->lock, NULL);
+        m->threads = o.threads;
+        m->moved = o.moved;
+        m->moved_user = o.moved_user;
+        if (level && !(m->level = mem_strdup(level))) s = fail(&e, STRETTO_E_NOMEM, "out of memory");
         struct model_open_options mo = {.threads = o.threads,
-                                        .device = m->device,
                                         .reference = o.reference != 0,
                                         .vocabulary_only = o.vocabulary_only != 0,
                                         .progress = o.progress,
                                         .log = o.log,
                                         .ud = o.user,
                                         .cancel = o.cancel};
-        if (s == STRETTO_OK) s = model_open(&m->model, path, &mo, &e);
+        if (s == STRETTO_OK) s = open_somewhere(m, path, &o, &mo, &e);
         if (s == STRETTO_OK) s = chat_open(&m->chat, m->model->tokenizer, &e);
         if (s == STRETTO_OK) tell_of_chat(m->chat, &o);
     }
@@ -81,8 +138,12 @@ void stretto_model_close(stretto_model *m)
 {
     if (!m) return;
     chat_close(m->chat);
+    model_close(m->spare);
     model_close(m->model);
-    shared_device_give(m->device);
+    shared_device_give(m->spare_device);
+    take_back(m);
+    pthread_mutex_destroy(&m->lock);
+    mem_free(m->level);
     mem_free(m);
 }
 
@@ -114,6 +175,9 @@ stretto_status stretto_model_about(const stretto_model *m, stretto_model_info *i
         i.head_dim = c->head_dim; i.feed = c->feed; i.vocabulary = c->vocab; i.context = c->context;
         i.encoder = x->graph.logits == GRAPH_NONE;
         i.weight_bytes = x->device->backend->weights_bytes(x->weights);
+        struct model *on;
+        if (model_running(m, &on, NULL) != STRETTO_OK) on = m->model;
+        snprintf(i.device, sizeof i.device, "%s", on->device->word);
     }
     memcpy(info, &i, info->size < sizeof i ? info->size : sizeof i);
     return STRETTO_OK;

@@ -56,8 +56,10 @@ stretto_status stretto_engine_estimate(const stretto_model *m, const stretto_eng
     struct error e = { 0 };
     struct engine_options o;
     struct engine_info i;
+    struct model *on;
     stretto_status s = engine_options_of(opt, m->model, &o, &e);
-    if (s == STRETTO_OK) s = engine_plan(m->model, &o, &i, &e);
+    if (s == STRETTO_OK) s = model_running(m, &on, &e);
+    if (s == STRETTO_OK) s = engine_plan(on, &o, &i, &e);
     if (s == STRETTO_OK) about(m->model, &i, info);
     return report(s, &e, err, err_size);
 }
@@ -72,7 +74,11 @@ stretto_status stretto_engine_open(stretto_engine **out, const stretto_model *m,
     stretto_engine *x = mem_zalloc(1, sizeof *x);
     stretto_status s =
         x ? engine_options_of(opt, m->model, &o, &e) : fail(&e, STRETTO_E_NOMEM, "out of memory");
-    if (s == STRETTO_OK) s = engine_open(&x->engine, m->model, &o, &e);
+    if (s == STRETTO_OK) {
+        x->model = m;
+        x->options = o;
+        s = engine_place(x, &e);
+    }
     if (s == STRETTO_OK) learned_init(&x->learned);
     if (s != STRETTO_OK) stretto_engine_close(x);
     else *out = x;
@@ -85,6 +91,7 @@ void stretto_engine_close(stretto_engine *e)
 {
     if (!e) return;
     engine_close(e->engine);
+    engine_close(e->left);
     learned_close(&e->learned);
     mem_free(e);
 }
@@ -184,6 +191,10 @@ stretto_status stretto_session_open(stretto_session **out, stretto_engine *engin
     stretto_status status = engine_enter(engine, &e);
     if (status == STRETTO_OK) {
         status = open_into(s, &e);
+        if (status == STRETTO_OK) {
+            s->next = engine->sessions;
+            engine->sessions = s;
+        }
         engine_leave(engine);
     }
     if (status != STRETTO_OK) stretto_session_close(s);
@@ -211,9 +222,15 @@ void stretto_session_close(stretto_session *s)
     struct error ignored = { .status = STRETTO_OK };
     const struct timespec soon = { 0, 1000000 };
     while (engine_enter(s->engine, &ignored) != STRETTO_OK) nanosleep(&soon, NULL);
+    for (stretto_session **at = &s->engine->sessions; *at; at = &(*at)->next)
+        if (*at == s) {
+            *at = s->next;
+            break;
+        }
     writer_close(s->writer);
     drafter_close(s->drafter);
     heads_close(s->heads);
+    mem_free((void *)(uintptr_t)s->how.heads);
     if (s->seq >= 0) engine_seq_close(s->engine->engine, s->seq);
     engine_leave(s->engine);
     mem_unmap(s->arena.base, s->arena.cap);
@@ -277,14 +294,15 @@ static stretto_status learned_of(stretto_engine *e, struct error *err)
     return learned_place(&e->learned, engine_model(e->engine)->config.vocab, err);
 }
 
-/* Opens what the decoding strategies need, or takes what the session has of it: there is one place for each
- * session. `auto` takes part with what it is given. */
-static stretto_status companions(stretto_session *s, const stretto_decoding *how,
-                                 struct decode_choice *choice, struct drafter **drafter,
-                                 struct heads **heads)
+/* Opens what the decoding strategies need, or takes what the session has of it in that engine: there is one
+ * place for each session. `auto` takes part with what it is given. */
+stretto_status session_companions(stretto_session *s, struct engine *e, const stretto_decoding *how,
+                                  struct decode_choice *choice, struct drafter **drafter,
+                                  struct heads **heads)
 {
     unsigned draft, head;
-    struct engine *e = s->engine->engine;
+    struct model *guesser;
+    bool here = e == s->engine->engine;
     strategy_find("draft", 5, &draft);
     strategy_find("heads", 5, &head);
     if (choice->automatic && how->draft) choice->strategies |= 1u << draft;
@@ -293,11 +311,12 @@ static stretto_status companions(stretto_session *s, const stretto_decoding *how
         if (!how->draft->model->weights)
             return fail(&s->err, STRETTO_E_ARG,
                         "the draft model was opened for its vocabulary only");
-        if (drafter_is_of(s->drafter, how->draft->model)) *drafter = s->drafter;
-        else TRY(drafter_open(drafter, e, how->draft->model, &s->sampler, &s->err));
+        TRY(model_running(how->draft, &guesser, &s->err));
+        if (here && drafter_is_of(s->drafter, guesser)) *drafter = s->drafter;
+        else TRY(drafter_open(drafter, e, guesser, &s->sampler, &s->err));
     }
     if (!how->heads || !(choice->strategies >> head & 1)) return STRETTO_OK;
-    if (heads_are_of(s->heads, how->heads)) *heads = s->heads;
+    if (here && heads_are_of(s->heads, how->heads)) *heads = s->heads;
     else TRY(heads_open(heads, e, how->heads, &s->err));
     return STRETTO_OK;
 }
@@ -315,9 +334,11 @@ static stretto_status set_decoding(stretto_session *s, const stretto_decoding *h
     struct drafter *drafter = NULL;
     struct heads *heads = NULL;
     TRY(learned_of(e, &s->err));
+    char *file = h.heads ? mem_strdup(h.heads) : NULL;
+    if (h.heads && !file) return fail(&s->err, STRETTO_E_NOMEM, "out of memory");
     o.setup.store = &e->learned.store;
     o.setup.memory = &e->learned.recycled;
-    stretto_status status = companions(s, &h, &o.choice, &drafter, &heads);
+    stretto_status status = session_companions(s, e->engine, &h, &o.choice, &drafter, &heads);
     o.setup.drafter = drafter_companion(drafter);
     o.setup.heads = heads_companion(heads);
     if (status == STRETTO_OK)
@@ -326,6 +347,7 @@ static stretto_status set_decoding(stretto_session *s, const stretto_decoding *h
     if (status != STRETTO_OK) {
         if (drafter != s->drafter) drafter_close(drafter);
         if (heads != s->heads) heads_close(heads);
+        mem_free(file);
         return status;
     }
     writer_close(s->writer);
@@ -336,6 +358,10 @@ static stretto_status set_decoding(stretto_session *s, const stretto_decoding *h
     s->drafter = drafter;
     s->heads = heads;
     s->decode = o.choice;
+    mem_free((void *)(uintptr_t)s->how.heads);
+    s->how = h;
+    s->how.words = NULL;               /* the caller's; the choice says it */
+    s->how.heads = file;
     s->begun = false;
     return STRETTO_OK;
 }
@@ -344,7 +370,9 @@ stretto_status stretto_session_decoding(stretto_session *s, const stretto_decodi
 {
     if (!s) return STRETTO_E_ARG;
     TRY(session_enter(s));
+    const struct engine *was = s->engine->engine;
     stretto_status status = set_decoding(s, how);
+    if (session_moves(s, was, status)) status = set_decoding(s, how);
     session_leave(s);
     return status;
 }
@@ -460,6 +488,8 @@ static stretto_status prefill(stretto_session *s, uint32_t n)
     uint32_t id, at = 0;
     for (struct event x = { .done = false }; !x.done;) {
         size_t events;
+        if (s->engine->engine != e)            /* the watcher used another session, which moved it */
+            return fail(&s->err, STRETTO_E_DEVICE, "the device is lost");
         TRY(request_add(e, &r, &id, &s->err));
         stretto_status status = engine_turn(e, &x, 1, &events, &s->err);
         request_cancel(e, id);                 /* the watcher may use other sessions of the engine */
@@ -492,6 +522,7 @@ static stretto_status sync_text(stretto_session *s, const int32_t *ids, size_t c
     uint32_t n = (uint32_t)count, keep = engine_set(e, s->seq, ids, n, n - 1);
     s->answered = s->begun = false;
     stretto_status status = prefill(s, n - keep);
+    e = s->engine->engine;
     if (status != STRETTO_OK) {
         engine_rewind(e, s->seq, engine_length(e, s->seq));
         s->n_tokens = engine_known(e, s->seq);
@@ -509,7 +540,9 @@ stretto_status stretto_session_sync(stretto_session *s, const int32_t *ids, size
     if (!s || (!ids && count)) return STRETTO_E_ARG;
     if (reused) *reused = 0;
     TRY(session_enter(s));
+    const struct engine *was = s->engine->engine;
     stretto_status status = sync_text(s, ids, count, reused);
+    if (session_moves(s, was, status)) status = sync_text(s, ids, count, reused);
     session_leave(s);
     return status;
 }
@@ -550,7 +583,7 @@ static stretto_status write_some(stretto_session *s)
                                         : fail(&s->err, x.error.status, "%s", x.error.text);
 }
 
-stretto_status session_next(stretto_session *s, int32_t *id)
+static stretto_status next_token(stretto_session *s, int32_t *id)
 {
     struct engine *e = s->engine->engine;
     uint32_t context = engine_about(e)->context;
@@ -571,6 +604,13 @@ stretto_status session_next(stretto_session *s, int32_t *id)
     }
     s->n_tokens++;
     return STRETTO_OK;
+}
+
+stretto_status session_next(stretto_session *s, int32_t *id)
+{
+    const struct engine *was = s->engine->engine;
+    stretto_status status = next_token(s, id);
+    return session_moves(s, was, status) ? next_token(s, id) : status;
 }
 
 stretto_status stretto_session_next(stretto_session *s, int32_t *id)

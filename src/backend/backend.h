@@ -180,7 +180,7 @@ stretto_status backend_find(const char *word, struct device_about *out, struct e
  * Returns how many. Opens the drivers' libraries. */
 size_t backend_list(struct device_about *out, size_t cap);
 /* Whether a card may be in this machine: a look at device files and at OpenCL's list of drivers below the
- * folder `root` ("" is the machine), which opens no library. */
+ * folder `root` ("" is the machine, with what the environment says of drivers), which opens no library. */
 bool cards_likely(const char *root);
 
 /* Opens what backend_find finds. Where "auto" finds a card that does not open, it is the cpu. */

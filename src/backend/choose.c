@@ -298,12 +298,22 @@ static bool has_file(const char *root, const char *folder, const char *begin, co
     return found;
 }
 
+static bool is_set(const char *variable)
+{
+    const char *value = getenv(variable);
+    return value && *value;
+}
+
 bool cards_likely(const char *root)
 {
     /* NVIDIA's driver, the same under Windows, AMD's, ARM's. */
     static const char *const files[] = { "/dev/nvidiactl", "/dev/dxg", "/dev/kfd", "/dev/mali0" };
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         if (is_there(root, files[i])) return true;
+    /* Who names a driver's library, or a list of drivers, has reasons. */
+    if (!*root && (is_set("STRETTO_CUDA") || is_set("STRETTO_OPENCL"))) return true;
+    if (!*root && is_set("OCL_ICD_VENDORS") && has_file(getenv("OCL_ICD_VENDORS"), "", "", ".icd", driver_of_cpu))
+        return true;
     return has_file(root, "/dev/dri", "renderD", "", NULL)
         || has_file(root, "/etc/OpenCL/vendors", "", ".icd", driver_of_cpu);
 }

@@ -446,6 +446,13 @@ void writer_heard(struct writer *w, void (*heard)(void *ud, const struct answer 
     w->heard_ud = ud;
 }
 
+void writer_follow(struct writer *w, const struct writer *other)
+{
+    writer_limit(w, other->limit, other->ends, other->ends_ud);
+    writer_watch(w, other->watch, other->watch_ud);
+    writer_heard(w, other->heard, other->heard_ud);
+}
+
 const struct decode_counts *writer_counts(const struct writer *w) { return &w->controller.counts; }
 
 void writer_watch(struct writer *w, void (*watch)(void *ud, const struct outcome *o, double seconds),

@@ -73,6 +73,8 @@ const struct decode_counts *writer_counts(const struct writer *w);
 /* Told, with its likeliest tokens, of the answer behind every certain token from the prompt's last on, in
  * their order; NULL: nobody. */
 void writer_heard(struct writer *w, void (*heard)(void *ud, const struct answer *a), void *ud);
+/* Ends its text as the other one does, and tells and is watched by the same. */
+void writer_follow(struct writer *w, const struct writer *other);
 /* Called after every step of this writer, its outcome at hand; NULL: nobody. */
 void writer_watch(struct writer *w, void (*watch)(void *ud, const struct outcome *o, double seconds),
                   void *ud);

@@ -25,3 +25,12 @@ if(TARGET stretto)
     set_tests_properties(api.${name} PROPERTIES FIXTURES_REQUIRED golden LABELS quick TIMEOUT 120)
   endforeach()
 endif()
+
+# A card that is lost: the cpu goes on, or the call ends.
+if(TARGET stretto)
+  add_executable(lost api/lost.c)
+  target_link_libraries(lost PRIVATE stretto_all)
+  add_test(NAME api.lost COMMAND lost ${CMAKE_BINARY_DIR}/golden/llama/model.gguf
+    ${CMAKE_BINARY_DIR}/golden/gemma3/model.gguf ${CMAKE_BINARY_DIR}/golden/bert/model.gguf)
+  set_tests_properties(api.lost PROPERTIES FIXTURES_REQUIRED golden LABELS quick TIMEOUT 300)
+endif()
