@@ -1,13 +1,6 @@
 /* Kernels that are not there yet. */
 #include "backend/gpu/gpu.h"
 #define WEAK __attribute__((weak))
-WEAK stretto_status gpu_linear_open(struct gpu_device *d, enum dtype t, struct gpu_linear **out,
-    struct error *err)
-{ (void)d; (void)t; (void)out; return fail(err, STRETTO_E_UNSUP, "no linear kernels"); }
-WEAK void gpu_linear_close(struct gpu_linear *l) { (void)l; }
-WEAK stretto_status gpu_linear_run(struct gpu_device *d, struct gpu_linear *l, const struct gpu_places *m,
-                              const struct gpu_linear_job *job, struct error *err)
-{ (void)d; (void)l; (void)m; (void)job; return fail(err, STRETTO_E_UNSUP, "no linear kernels"); }
 WEAK uint64_t gpu_head_bytes(enum cache_type t, uint32_t head_dim) { (void)t; return head_dim; }
 WEAK uint32_t gpu_tile_rows(uint32_t heads_per_kv) { return heads_per_kv; }
 WEAK uint64_t gpu_partial_bytes(const struct graph *g, const struct program_limits *l) { (void)g; (void)l; return 16; }

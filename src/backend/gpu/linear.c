@@ -1,0 +1,166 @@
+/* Launches of kernels/linear.cl. What a type's panels look like goes to the kernels' compiler as numbers, so
+ * a row more in tensor/dtype_rows.h is a type more here. The number of rows picks the kernel, never a row's
+ * bits. */
+#include "backend/gpu/gpu.h"
+#include "base/buffer.h"
+#include "base/memory.h"
+#include "kernels/panel_shape.h"
+#include <assert.h>
+
+enum { FEW_MOST = 16, TILE = 64, LANES = 256, KERNELS_FEW = 3 };
+
+static const struct { const char *name; uint32_t rows; } few_kernels[KERNELS_FEW] = {
+    { "linear_1", 1 }, { "linear_4", 4 }, { "linear_8", 8 }
+};
+
+struct gpu_linear {
+    enum dtype type;
+    const struct gpu_driver *driver;
+    struct gpu_code *code;
+    struct gpu_kernel *few[KERNELS_FEW], *many;  /* few[2] NULL: too little local memory */
+};
+
+/* Four of a table's values as a word. */
+static uint32_t value_word(const int8_t *values, size_t i)
+{
+    uint32_t w = 0;
+    for (size_t n = 0; n < 4; n++) w |= (uint32_t)(uint8_t)values[4 * i + n] << 8 * n;
+    return w;
+}
+
+/* Bytes of local memory that work-groups of `rows` rows of codes take: as SEGMENT of linear.cl. */
+static uint32_t local_bytes(const struct panel_shape *s, uint32_t rows)
+{
+    uint32_t dots = 16 * (16 * rows + 16), row = 16 * rows;
+    uint32_t floats = s->min == PANEL_SUBMIN ? 2 * dots + 512 + row
+                    : s->min == PANEL_MIN    ? dots + 512 + 2 * row
+                                             : dots + 256 + row;
+    return 2 * floats * (uint32_t)sizeof(float);
+}
+
+static stretto_status options_floats(struct buffer *b, enum dtype t)
+{
+    return buffer_printf(b, "-DW_FLOAT=%d -DW_MOST=8", t == DT_F32 ? 32 : t == DT_F16 ? 16 : 17);
+}
+
+static stretto_status options_codes(struct buffer *b, const struct panel_shape *s, uint32_t most)
+{
+    TRY(buffer_printf(b, "-DW_WHOLE=%d -DW_NIB=%d -DW_TWO=%d -DW_ONE=%d -DW_BITS=%d -DW_ZERO=%d", s->whole, s->nib,
+                      s->two, s->one, s->bits, s->zero));
+    TRY(buffer_printf(b, " -DW_GROUPS=%zu -DW_UNIT=%zu -DW_CODES=%zu -DW_STEP=%zu", s->groups, s->bytes / 4,
+                      s->codes / 4, s->step / 4));
+    TRY(buffer_printf(b, " -DW_D=%zu -DW_D_STEP=%zu -DW_M=%zu -DW_MIN=%d -DW_PLUS=%d", s->d / 2, s->d_step / 2,
+                      s->m / 2, s->min, s->plus));
+    TRY(buffer_printf(b, " -DW_SUB=%d -DW_SUB_NIBBLES=%d -DW_VALUES=%d -DW_MOST=%u", s->sub, s->sub_nibbles,
+                      s->values != NULL, (unsigned)most));
+    for (size_t i = 0; i < 4 && s->values; i++)
+        TRY(buffer_printf(b, " -DW_V%zu=0x%08xu", i, (unsigned)value_word(s->values, i)));
+    return STRETTO_OK;
+}
+
+/* What the kernels take for granted of a type's codes. */
+static bool codes_fit(const struct panel_shape *s)
+{
+    if (s->values) return s->nib && !s->two && !s->one && !s->zero;
+    return !s->zero || (!s->whole && s->zero == 1 << (s->bits - 1));
+}
+
+stretto_status gpu_linear_open(struct gpu_device *d, enum dtype t, struct gpu_linear **out, struct error *err)
+{
+    static const char *const files[] = { "linear.cl", NULL };
+    const struct panel_shape s = panel_shape(t);
+    const uint32_t most = s.groups && local_bytes(&s, 8) > d->about.local ? 4 : 8;
+    *out = NULL;
+    if (!dtype_table[t].block || (s.groups && !codes_fit(&s)))
+        return fail(err, STRETTO_E_UNSUP, "the gpu's linear layers have no weights of type %s",
+                    dtype_table[t].name ? dtype_table[t].name : "unknown");
+    struct gpu_linear *l = mem_alloc(sizeof *l);
+    struct buffer b = buffer_make(4096);
+    stretto_status status = !l ? STRETTO_E_NOMEM
+                          : s.groups ? options_codes(&b, &s, most) : options_floats(&b, t);
+    if (status != STRETTO_OK) {
+        mem_free(l);
+        buffer_done(&b);
+        return fail(err, STRETTO_E_NOMEM, "out of memory");
+    }
+    *l = (struct gpu_linear){ .type = t, .driver = d->driver };
+    status = gpu_build(d, files, b.data, &l->code, err);
+    for (size_t i = 0; i < KERNELS_FEW && status == STRETTO_OK; i++)
+        if (few_kernels[i].rows <= most) status = d->driver->kernel(l->code, few_kernels[i].name, &l->few[i], err);
+    if (status == STRETTO_OK) status = d->driver->kernel(l->code, "linear_many", &l->many, err);
+    buffer_done(&b);
+    if (status == STRETTO_OK) *out = l;
+    else {
+        if (l->code) d->driver->code_close(l->code);
+        mem_free(l);
+    }
+    return status;
+}
+
+void gpu_linear_close(struct gpu_linear *l)
+{
+    if (!l) return;
+    l->driver->code_close(l->code);
+    mem_free(l);
+}
+
+/* ---- launches -------------------------------------------------------------------------------- */
+
+enum { MOST_ARGS = 32 };
+struct args { struct gpu_arg at[MOST_ARGS]; size_t n; };
+
+static void arg_word(struct args *a, uint32_t word) { a->at[a->n++] = (struct gpu_arg){ .word = (int32_t)word }; }
+static void arg_memory(struct args *a, struct gpu_memory *m) { a->at[a->n++] = (struct gpu_arg){ .memory = m }; }
+
+/* PARTS of linear.cl: a part that is not there is the last again, without panels. */
+static uint32_t args_parts(struct args *a, const struct gpu_linear_job *job)
+{
+    const struct gpu_part *part[GPU_PARTS];
+    uint32_t end = 0;
+    for (uint32_t i = 0; i < GPU_PARTS; i++) part[i] = &job->part[i < job->n_parts ? i : job->n_parts - 1];
+    for (uint32_t i = 0; i < GPU_PARTS; i++) arg_memory(a, part[i]->panels);
+    for (uint32_t i = 0; i < GPU_PARTS; i++) arg_word(a, end += i < job->n_parts ? part[i]->n_panels : 0);
+    for (uint32_t i = 0; i < GPU_PARTS; i++) arg_word(a, part[i]->out);
+    for (uint32_t i = 0; i < GPU_PARTS; i++) arg_word(a, part[i]->out_ld);
+    return end;
+}
+
+static void args_job(struct args *a, const struct gpu_linear *l, const struct gpu_places *m,
+                     const struct gpu_linear_job *job, uint32_t tiles)
+{
+    bool codes = dtype_table[l->type].block > 1;
+    arg_memory(a, m->activations);
+    arg_memory(a, m->step);
+    arg_word(a, (uint32_t)(panel_bytes(l->type, job->n_in) / 4));
+    arg_word(a, job->n_in);
+    arg_word(a, codes ? job->q : job->in);
+    arg_word(a, codes ? job->q_ld : job->in_ld);
+    arg_word(a, job->d);
+    arg_word(a, job->s);
+    arg_word(a, job->d_ld);
+    arg_word(a, job->count_word);
+    arg_word(a, job->first_row);
+    arg_word(a, tiles);
+}
+
+stretto_status gpu_linear_run(struct gpu_device *d, struct gpu_linear *l, const struct gpu_places *m,
+                              const struct gpu_linear_job *job, struct error *err)
+{
+    uint32_t rows = job->most_rows, tile = TILE;
+    struct gpu_kernel *kernel = l->many;
+    struct args a = { .n = 0 };
+    assert(job->n_parts && job->n_parts <= GPU_PARTS && job->q % 4 == 0 && job->q_ld % 4 == 0);
+    if (!rows) return STRETTO_OK;
+    for (size_t i = 0; i < KERNELS_FEW && rows <= FEW_MOST; i++)
+        if (l->few[i]) {
+            kernel = l->few[i];
+            tile = few_kernels[i].rows;
+            if (tile >= rows) break;
+        }
+    uint32_t tiles = (rows + tile - 1) / tile, panels = args_parts(&a, job);
+    uint32_t columns = kernel == l->many ? (panels + TILE / PANEL_COLS - 1) / (TILE / PANEL_COLS) : panels;
+    args_job(&a, l, m, job, tiles);
+    const uint32_t groups[3] = { tiles * columns, 1, 1 };
+    if (!panels) return STRETTO_OK;
+    return d->driver->launch(d->card, kernel, groups, LANES, a.at, a.n, err);
+}

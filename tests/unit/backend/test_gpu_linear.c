@@ -1,0 +1,275 @@
+/* Linear layers on a card: the reference kernels' bits, for every type, with any number of rows, panels, parts
+ * and elements, whichever kernel the launch picks. Weights are the files' blocks with random codes and scales;
+ * rows have edge codes, NaNs and numbers below the normal ones among them. */
+#include "unit/backend/gpu_test.h"
+#include "kernels/kernels.h"
+#include "kernels/scalar.h"
+#include <float.h>
+#include <math.h>
+
+static struct gpu_device d;
+static struct kernels ref;
+static uint32_t noise = 1;
+
+enum { PAD = 12, GUARD = 0x4b1d4b1d, FIRST = 3, COUNT_WORD = 5, STEP_WORDS_ = 8 };
+
+static uint32_t next_u32(void)
+{
+    noise ^= noise << 13;
+    noise ^= noise >> 17;
+    noise ^= noise << 5;
+    return noise;
+}
+
+static float next_float(void) { return (float)(int32_t)next_u32() * 0x1p-31f; }
+
+static uint16_t next_half(float scale) { return float_to_half(next_float() * scale); }
+
+/* One column as a file has it. */
+static void column_make(enum dtype t, size_t k, uint8_t *to)
+{
+    const struct dtype_info *row = &dtype_table[t];
+    size_t bytes = k / row->block * row->bytes;
+    for (size_t i = 0; i < bytes; i++) to[i] = (uint8_t)(next_u32() >> 11);
+    for (size_t i = 0; row->planes && i < bytes; i += row->bytes) {
+        uint16_t h = next_half(i % 5 ? 0.1f : 1e-6f), m = next_half(0.2f);
+        memcpy(to + i + row->d_at, &h, 2);
+        if (row->min || row->sub == SUB_NIBBLES) memcpy(to + i + row->m_at, &m, 2);
+    }
+    for (size_t i = 0; !row->planes && i < k; i++) {
+        float f = next_float() * (i % 11 == 3 ? 1e-6f : 1);
+        uint16_t h = t == DT_F16 ? float_to_half(f) : float_to_brain(f);
+        if (t == DT_F32) memcpy(to + 4 * i, &f, 4);
+        else memcpy(to + 2 * i, &h, 2);
+    }
+}
+
+static uint8_t *panels_make(enum dtype t, size_t n, size_t k)
+{
+    size_t bytes = panel_bytes(t, k), column = k / dtype_table[t].block * dtype_table[t].bytes;
+    uint8_t *panels = aligned_alloc(64, n * bytes + 64), *file = malloc(16 * column + 1);
+    for (size_t p = 0; p < n; p++) {
+        size_t cols = p + 1 == n ? 13 : 16;
+        for (size_t c = 0; c < cols; c++) column_make(t, k, file + c * column);
+        panel_pack(t, file, column, cols, k, panels + p * bytes);
+    }
+    free(file);
+    return panels;
+}
+
+/* All of a case: weights side by side, rows, and where things stand in the activations. */
+struct work {
+    enum dtype t;
+    uint32_t k, rows, n_parts, n_panels[GPU_PARTS], words;
+    uint8_t *panels[GPU_PARTS];
+    struct gpu_linear_job job;
+    float *memory;
+    struct act act;
+    struct gpu_places places;
+};
+
+static void rows_make(struct work *w)
+{
+    float *f = w->memory + w->job.in;
+    int8_t *q = (int8_t *)(w->memory + w->job.q);
+    for (uint32_t r = 0; r < w->rows; r++) {
+        float *x = f + r * w->job.in_ld, *dx = w->memory + w->job.d + r * w->job.d_ld;
+        float *sx = w->memory + w->job.s + r * w->job.d_ld;
+        int8_t *codes = q + r * w->job.q_ld * 4;
+        for (uint32_t i = 0; i < w->k; i++) x[i] = next_float() * (next_u32() % 50 ? 1 : 30);
+        if (dtype_table[w->t].block > 1) ref.quantize(x, w->k, codes, dx, sx, NULL);
+        for (uint32_t i = 0; i < w->k && r % 7 == 3; i++) codes[i] = r % 2 || i % 2 ? 127 : -127;
+        for (uint32_t i = 0; i < w->k && r % 7 == 5; i++) codes[i] = -127;
+        if (w->k < 32) continue;
+        if (r % 16 == 6) dx[w->k / 64] = sx[w->k / 64] = x[w->k / 2] = NAN;
+        if (r % 16 == 9) x[w->k / 2] = INFINITY;
+        if (r % 16 == 11) dx[w->k / 32 - 1] = x[0] = 1e-41f, sx[0] = -1e-42f;
+    }
+}
+
+static uint32_t reserve(struct work *w, uint32_t words)
+{
+    uint32_t at = w->words;
+    w->words += (words + 3) / 4 * 4 + PAD;
+    return at;
+}
+
+static void work_open(struct work *w, enum dtype t, uint32_t k, uint32_t rows, const uint32_t *panels, uint32_t n)
+{
+    uint32_t groups = (k + 31) / 32;
+    *w = (struct work){ .t = t, .k = k, .rows = rows, .n_parts = n };
+    w->words = PAD;
+    struct gpu_linear_job *j = &w->job;
+    *j = (struct gpu_linear_job){ .n_parts = n, .n_in = k, .in_ld = k + 5, .q_ld = groups * 8 + 4, .d_ld = groups + 3,
+                                  .count_word = COUNT_WORD };
+    j->in = reserve(w, rows * j->in_ld) + 1;
+    j->q = reserve(w, rows * j->q_ld);
+    j->d = reserve(w, rows * j->d_ld) + 1;
+    j->s = reserve(w, rows * j->d_ld) + 2;
+    for (uint32_t i = 0; i < n; i++) {
+        struct gpu_part *p = &j->part[i];
+        w->n_panels[i] = panels[i];
+        w->panels[i] = panels_make(t, panels[i], k);
+        *p = (struct gpu_part){ .n_panels = panels[i], .out_ld = panels[i] * 16 + 3 + i };
+        p->out = reserve(w, rows * p->out_ld) + i;
+        p->panels = gpu_test_put(&d, w->panels[i], panels[i] * panel_bytes(t, k) + 4);
+    }
+    w->memory = malloc(w->words * sizeof(float));
+    for (uint32_t i = 0; i < w->words; i++) w->memory[i] = float_of(GUARD);
+    rows_make(w);
+    w->act = (struct act){ .f = w->memory + j->in, .ldf = j->in_ld, .q = (const int8_t *)(w->memory + j->q),
+                           .ldq = j->q_ld * 4, .d = w->memory + j->d, .s = w->memory + j->s, .ldd = j->d_ld };
+    w->places.activations = gpu_test_memory(&d, w->words * sizeof(float));
+    w->places.step = gpu_test_memory(&d, STEP_WORDS_ * 4);
+}
+
+static void work_close(struct work *w)
+{
+    for (uint32_t i = 0; i < w->n_parts; i++) {
+        d.driver->free(w->job.part[i].panels);
+        free(w->panels[i]);
+    }
+    d.driver->free(w->places.activations);
+    d.driver->free(w->places.step);
+    free(w->memory);
+}
+
+static bool same(float a, float b)
+{
+    return (isnan(a) && isnan(b)) || bits_of(a) == bits_of(b);
+}
+
+/* What memory must hold: the reference's answers for rows first..count, and all else as it was. */
+static float *work_want(struct work *w, uint32_t first, uint32_t count)
+{
+    float *want = malloc(w->words * sizeof(float));
+    memcpy(want, w->memory, w->words * sizeof(float));
+    for (uint32_t i = 0; i < w->n_parts && first < count; i++) {
+        struct act x = w->act;
+        const struct gpu_part *p = &w->job.part[i];
+        x.f += first * x.ldf, x.q += first * x.ldq, x.d += first * x.ldd, x.s += first * x.ldd;
+        ref.linear[w->t](w->panels[i], w->n_panels[i], w->k, &x, count - first, want + p->out + first * p->out_ld,
+                         p->out_ld);
+    }
+    return want;
+}
+
+/* Launched for `most` rows from `first` on where there are `count`: the number of places that differ. */
+static size_t work_run(struct work *w, struct gpu_linear *l, uint32_t first, uint32_t count, uint32_t most)
+{
+    int32_t step[STEP_WORDS_] = { [COUNT_WORD] = (int32_t)count };
+    float *want = work_want(w, first, count < first + most ? count : first + most);
+    float *got = malloc(w->words * sizeof(float));
+    size_t differ = 0;
+    w->job.first_row = first;
+    w->job.most_rows = most;
+    gpu_test_write(&d, w->places.step, 0, step, sizeof step);
+    gpu_test_write(&d, w->places.activations, 0, w->memory, w->words * sizeof(float));
+    gpu_test_ok(gpu_linear_run(&d, l, &w->places, &w->job, err));
+    gpu_test_read(&d, w->places.activations, 0, got, w->words * sizeof(float));
+    for (uint32_t i = 0; i < w->words; i++)
+        if (!same(want[i], got[i]) && !differ++)
+            print_message("%s, k %u, rows %u..%u of %u: word %u is %.9g, not %.9g\n", dtype_table[w->t].name, w->k,
+                          first, count, most, i, got[i], want[i]);
+    free(want);
+    free(got);
+    return differ;
+}
+
+static struct gpu_linear *linear_open(enum dtype t)
+{
+    struct gpu_linear *l = NULL;
+    gpu_test_ok(gpu_linear_open(&d, t, &l, err));
+    return l;
+}
+
+static void every_type_has_the_references_bits(void **state)
+{
+    (void)state;
+    static const uint32_t one[] = { 1 }, three[] = { 3, 1, 2 }, four[] = { 1, 2, 1, 3 };
+    static const uint32_t most[] = { 1, 2, 4, 5, 8, 16, 17, 67 };
+    for (size_t i = 0; i < DT_COUNT; i++) {
+        enum dtype t = (enum dtype)i;
+        uint32_t block = dtype_table[t].block;
+        if (!block) continue;
+        struct gpu_linear *l = linear_open(t);
+        /* K of none, one, two and many segments, whole and not */
+        const uint32_t ks[] = { block, block == 1 ? 31 : 3 * block, block == 1 ? 259 : block == 32 ? 544 : 768,
+                                block == 1 ? 1024 : 1280 };
+        for (size_t n = 0; n < sizeof ks / sizeof *ks; n++) {
+            struct work w;
+            work_open(&w, t, ks[n], 67 + FIRST, n == 0 ? one : n == 1 ? four : three, n == 0 ? 1 : n == 1 ? 4 : 3);
+            for (size_t m = 0; m < sizeof most / sizeof *most; m++) {
+                uint32_t first = m % 2 ? FIRST : 0;
+                assert_int_equal(work_run(&w, l, first, first + most[m], most[m]), 0);
+                if (n == 2) assert_int_equal(work_run(&w, l, first, first + (most[m] + 1) / 2, most[m]), 0);
+            }
+            assert_int_equal(work_run(&w, l, 2, 2, 16), 0);
+            assert_int_equal(work_run(&w, l, 0, 0, 67), 0);
+            work_close(&w);
+        }
+        gpu_linear_close(l);
+    }
+}
+
+/* No elements at all: zeros. */
+static void nothing_in_gives_zeros(void **state)
+{
+    (void)state;
+    static const uint32_t one[] = { 1 };
+    const enum dtype types[] = { DT_F32, DT_Q4_0 };
+    for (size_t i = 0; i < 2; i++) {
+        struct gpu_linear *l = linear_open(types[i]);
+        struct work w;
+        work_open(&w, types[i], 0, 20, one, 1);
+        assert_int_equal(work_run(&w, l, 0, 3, 4), 0);
+        assert_int_equal(work_run(&w, l, 0, 20, 20), 0);
+        work_close(&w);
+        gpu_linear_close(l);
+    }
+}
+
+/* The comparison notices one bit of one code, and one of one scale. */
+static void a_planted_fault_is_found(void **state)
+{
+    (void)state;
+    static const uint32_t one[] = { 1 };
+    struct gpu_linear *l = linear_open(DT_Q4_1);
+    struct work w;
+    work_open(&w, DT_Q4_1, 544, 20, one, 1);
+    for (int i = 0; i < 2; i++) {
+        size_t at = panel_bytes(DT_Q4_1, 544) / 17 * 9 + (i ? 256 : 17);
+        w.panels[0][at] ^= 1;
+        assert_true(work_run(&w, l, 0, 1, 1) > 0);
+        assert_true(work_run(&w, l, 0, 20, 20) > 0);
+        w.panels[0][at] ^= 1;
+    }
+    assert_int_equal(work_run(&w, l, 0, 20, 20), 0);
+    work_close(&w);
+    gpu_linear_close(l);
+}
+
+static void a_type_that_is_none_is_refused(void **state)
+{
+    (void)state;
+    struct gpu_linear *l = NULL;
+    struct error e = { 0 };
+    assert_int_equal(gpu_linear_open(&d, DT_Q8_K, &l, &e), STRETTO_E_UNSUP);
+    assert_null(l);
+    gpu_linear_close(NULL);
+}
+
+int main(void)
+{
+    gpu_test_open(&d);
+    kernels_init(&ref, 0);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_type_has_the_references_bits),
+        cmocka_unit_test(nothing_in_gives_zeros),
+        cmocka_unit_test(a_planted_fault_is_found),
+        cmocka_unit_test(a_type_that_is_none_is_refused),
+    };
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    gpu_test_close(&d);
+    return failed;
+}
