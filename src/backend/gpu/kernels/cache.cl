@@ -114,23 +114,23 @@ DEVICE int cache_level(float x, float d)
     return above;
 }
 
-/* Hadamard's rotation (kernels/kv.h) of n vectors that stand behind each other, by all lanes of a
+/* Hadamard's rotation (kernels/kv.h) of n vectors that stand `ld` floats apart, by all lanes of a
  * work-group. Barriers: before what is written is read, and behind the last. */
-DEVICE void cache_rotate(TO_LOCAL float *x, int n, int head_dim, int lanes)
+DEVICE void cache_rotate(TO_LOCAL float *x, int n, int ld, int head_dim, int lanes)
 {
-    int run = head_dim & -head_dim, all = n * head_dim;
+    int run = head_dim & -head_dim, half = head_dim / 2;
     float by = sqrt(1.0f / (float)run);
     for (int h = 1; h < run; h *= 2) {
         barrier_local();
-        for (int i = lane_id(); i < all / 2; i += lanes) {
-            int e = i / h * 2 * h + i % h;
-            float a = x[e], b = x[e + h];
-            x[e] = a + b;
-            x[e + h] = a - b;
+        for (int i = lane_id(); i < n * half; i += lanes) {
+            TO_LOCAL float *p = x + i / half * ld + i % half / h * 2 * h + i % h;
+            float a = p[0], b = p[h];
+            p[0] = a + b;
+            p[h] = a - b;
         }
     }
     barrier_local();
-    for (int i = lane_id(); i < all; i += lanes) x[i] *= by;
+    for (int i = lane_id(); i < n * head_dim; i += lanes) x[i / head_dim * ld + i % head_dim] *= by;
     barrier_local();
 }
 #endif
@@ -192,7 +192,7 @@ DEVICE void cache_store_levels(GLOBAL uint *to, int slot, int heads, int head_di
     for (int first = 0; first < heads; first += most) {
         int n = heads - first < most ? heads - first : most;
         for (int i = lane_id(); i < n * head_dim; i += lanes) turned[i] = x[first * head_dim + i];
-        cache_rotate(turned, n, head_dim, lanes);
+        cache_rotate(turned, n, head_dim, head_dim, lanes);
         for (int base = 0; base < n * groups * 8; base += lanes) {
             int i = base + lane_id(), h = i / (groups * 8), quad = i % (groups * 8);
             bool there = h < n && quad < quads;

@@ -40,6 +40,10 @@ enum {
     TILE_WORDS
 };
 
+/* Attention's chunks of positions: what is folded, whoever computes it (attention.cl). Those behind are larger,
+ * so that long contexts leave few partial results. */
+enum { CHUNK_FINE = 256, CHUNK_FINE_END = 4096, CHUNK_COARSE = 1024 };
+
 /* An instruction of a row pass: what happens to one row, by one work-group. Places of values are floats
  * from the beginning of the activations: row r of a value begins at AT + r * LD. */
 enum row_code {
