@@ -9,18 +9,21 @@
  *   - No floating-point contraction, no atomics: what is added in which order is written down.
  *     multiply_add(a, b, c) is one rounding. No double: cards emulate it.
  *   - Work-groups and lanes are one-, two- and one-dimensional: group_id(0..2), lane_id().
- *   - Numbers of lanes, sizes of blocks and types come as -D options, so loops unroll. */
+ *   - Numbers of lanes, sizes of blocks and types come as -D options, so loops unroll. KERNEL_SHARES(lanes,
+ *     groups): registers are for so many work-groups in a unit at once. */
 #ifdef __OPENCL_VERSION__
 
 #pragma OPENCL FP_CONTRACT OFF
 #define KERNEL kernel
 #define KERNEL_LANES(n) __attribute__((reqd_work_group_size(n, 1, 1)))
+#define KERNEL_SHARES(n, groups) KERNEL_LANES(n)
 #define GLOBAL global
 #define LOCAL local
 #define TO_LOCAL local
 #define CONSTANT constant
 #define DEVICE static inline
 #define UNROLL
+#define NO_UNROLL
 #define group_id(i) ((int)get_group_id(i))
 #define lane_id() ((int)get_local_id(0))
 #define barrier_local() barrier(CLK_LOCAL_MEM_FENCE)
@@ -95,12 +98,14 @@ typedef unsigned int uint;
 #define ulong unsigned long long
 #define KERNEL extern "C" __global__
 #define KERNEL_LANES(n) __launch_bounds__(n)
+#define KERNEL_SHARES(n, groups) __launch_bounds__(n, groups)
 #define GLOBAL
 #define LOCAL __shared__
 #define TO_LOCAL
 #define CONSTANT __device__ __constant__ const
 #define DEVICE static __device__ __forceinline__
 #define UNROLL _Pragma("unroll")
+#define NO_UNROLL _Pragma("unroll 1")
 #define group_id(i) ((int)((i) == 0 ? blockIdx.x : (i) == 1 ? blockIdx.y : blockIdx.z))
 #define lane_id() ((int)threadIdx.x)
 #define barrier_local() __syncthreads()
