@@ -59,6 +59,7 @@ struct gpu_driver {
     stretto_status (*kernel)(struct gpu_code *code, const char *name, struct gpu_kernel **out,
                              struct error *err);
 
+    /* Zeros. */
     stretto_status (*alloc)(struct card *c, uint64_t bytes, struct gpu_memory **out, struct error *err);
     void (*free)(struct gpu_memory *m);
     /* Memory of this machine that the card copies from and to fast (pinned, where it can be). */

@@ -16,17 +16,18 @@
         } \
     } while (0)
 
-/* Leaves with CTest's skip code where there is no device; call before the group runs. */
-static inline void gpu_test_open(struct gpu_device *d)
+/* The first card of a driver that is usable. Leaves with CTest's skip code where there is none; call before the group
+ * runs. */
+static inline void gpu_test_open_on(struct gpu_device *d, const struct gpu_driver *driver)
 {
     struct gpu_about about[GPU_CARDS];
     struct error e = { 0 };
     size_t n = 0, i = 0;
     memset(d, 0, sizeof *d);
-    d->driver = &driver_opencl;
+    d->driver = driver;
     if (d->driver->list(about, GPU_CARDS, &n, &e) != STRETTO_OK) SKIP("%s (./dev test installs PoCL)", e.text);
     while (i < n && about[i].unusable) i++;
-    if (i == n) SKIP("no OpenCL device that is usable (./dev test installs PoCL)");
+    if (i == n) SKIP("no device of %s that is usable (./dev test installs PoCL)", driver->name);
     if (d->driver->open(&d->card, i, &e) != STRETTO_OK) {
         printf("%s\n", e.text);
         exit(1);
@@ -34,6 +35,13 @@ static inline void gpu_test_open(struct gpu_device *d)
     d->about = *d->driver->about(d->card);
     d->row_lanes = 64;
     pthread_mutex_init(&d->lock, NULL);
+}
+
+/* On OpenCL; where STRETTO_TEST_GPU says "cuda", on the CUDA driver that STRETTO_CUDA names, the mock of tests/gpu. */
+static inline void gpu_test_open(struct gpu_device *d)
+{
+    const char *which = getenv("STRETTO_TEST_GPU");
+    gpu_test_open_on(d, which && !strcmp(which, "cuda") ? &driver_cuda : &driver_opencl);
 }
 
 static inline void gpu_test_close(struct gpu_device *d)

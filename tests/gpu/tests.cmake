@@ -1,0 +1,17 @@
+# Cards without a card: a mock of NVIDIA's libraries, and what our declarations and kernels are to the real toolkit.
+add_library(mock_cuda MODULE gpu/mock_cuda.c gpu/mock_nvrtc.c)
+target_include_directories(mock_cuda PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+target_link_libraries(mock_cuda PRIVATE stretto_flags Threads::Threads ${CMAKE_DL_LIBS})
+add_dependencies(backend_test_gpu_cuda mock_cuda)
+target_compile_definitions(backend_test_gpu_cuda PRIVATE MOCK_CUDA_PATH="$<TARGET_FILE:mock_cuda>")
+
+find_path(STRETTO_CUDA_INCLUDE cuda.h HINTS $ENV{CUDA_HOME}/include /usr/local/cuda/include NO_CACHE)
+add_executable(gpu_abi gpu/abi.c)
+target_link_libraries(gpu_abi PRIVATE stretto_flags ${CMAKE_DL_LIBS})
+if(STRETTO_CUDA_INCLUDE)
+  get_filename_component(toolkit ${STRETTO_CUDA_INCLUDE} DIRECTORY)
+  target_include_directories(gpu_abi SYSTEM PRIVATE ${STRETTO_CUDA_INCLUDE})
+  target_compile_definitions(gpu_abi PRIVATE TOOLKIT="${toolkit}")
+endif()
+add_test(NAME gpu.abi COMMAND gpu_abi)
+set_tests_properties(gpu.abi PROPERTIES LABELS quick SKIP_RETURN_CODE 77)
