@@ -34,6 +34,7 @@ struct maker {
     uint32_t widths[4], vocab, layers, names, kv_heads, head_dim;
     int32_t head;               /* GRAPH_NONE until there is one */
     bool bidirectional;
+    bool all_rows;              /* nothing is left of the rows that do not ask */
 };
 
 static inline const struct graph_value *about(const struct maker *m, int32_t v)
@@ -160,7 +161,7 @@ static inline void head(struct maker *m)
 
 static inline void grow(struct maker *m)
 {
-    enum rows_kind rows = chance(35) ? ROWS_ASKING : ROWS_ALL;
+    enum rows_kind rows = chance(35) && !m->all_rows ? ROWS_ASKING : ROWS_ALL;
     struct made x = pick(m, rows, 0, 20), y;
     if (x.v == GRAPH_NONE) return;
     switch (below(15)) {
@@ -180,9 +181,11 @@ static inline void grow(struct maker *m)
     case 10: keep(m, graph_scale(&m->b, x.v, real(-1, 1)), x.size); break;
     case 11: keep(m, graph_softcap(&m->b, x.v, real(1, 8)), 3); break;
     case 12:
-        if (rows == ROWS_ALL) keep(m, graph_ask(&m->b, x.v), x.size);
+        if (rows == ROWS_ALL && !m->all_rows) keep(m, graph_ask(&m->b, x.v), x.size);
         break;
-    case 13: head(m); break;
+    case 13:
+        if (!m->all_rows) head(m);
+        break;
     }
 }
 
@@ -241,13 +244,14 @@ static inline void answer(struct maker *m)
     assert_int_equal(m->b.status, STRETTO_OK);
 }
 
-static inline void make_graph(struct graph *g, bool quantised, struct error *err)
+/* Sizes, and what stands before the layers; layers -1: any number. */
+static inline struct maker make_input(struct graph *g, int32_t layers, bool quantised, struct error *err)
 {
     static const uint32_t dims[] = { 8, 16, 20, 32 };
     uint32_t hd = dims[below(4)];
     struct maker m = { .b = { .g = g, .err = err, .layer = -1 }, .head = GRAPH_NONE };
     m.vocab = 33 + below(VOCAB_MAX - 33);
-    m.layers = below(4);
+    m.layers = layers < 0 ? below(4) : (uint32_t)layers;
     m.bidirectional = chance(10);
     m.kv_heads = 1 + below(2);
     m.head_dim = hd;
@@ -264,10 +268,63 @@ static inline void make_graph(struct graph *g, bool quantised, struct error *err
     uint32_t width = m.widths[0];
     if (chance(50)) keep(&m, graph_embed(&m.b, "positions", SEQ_SLOTS, width, EMBED_POSITION), 2);
     if (chance(30)) keep(&m, graph_embed(&m.b, "types", 2, width, EMBED_FIRST_ROW), 2);
+    return m;
+}
+
+static inline void make_graph(struct graph *g, bool quantised, struct error *err)
+{
+    struct maker m = make_input(g, -1, quantised, err);
     for (uint32_t i = 0, n = 6 + below(40); i < n; i++) grow(&m);
     keep(&m, graph_ask(&m.b, pick(&m, ROWS_ALL, 0, 99).v), 20);
     answer(&m);
 }
+
+/* Everything of the layer that nobody reads, in one value of all rows: what the next layers read. */
+static inline struct made join(struct maker *m)
+{
+    struct graph *g = m->b.g;
+    bool read[VALUES_MAX] = { false };
+    struct made all = { GRAPH_NONE, 0 };
+    assert_true(g->n_values <= VALUES_MAX);
+    for (size_t i = 0; i < g->n_nodes; i++)
+        for (uint32_t k = 0; k < g->nodes[i].in.count; k++)
+            read[node_in(g, &g->nodes[i], k)] = true;
+    for (size_t i = 0, n = m->n; i < n; i++) {
+        struct made x = m->pool[i];
+        if (read[x.v] && i + 1 < n) continue;
+        if (x.size > 4) x = norm_of(m, x);
+        if (about(m, x.v)->width != m->widths[0]) x = linear_of(m, x, m->widths[0]);
+        if (all.v != GRAPH_NONE) x = (struct made){ graph_add(&m->b, all.v, x.v), all.size + 1 };
+        all = x;
+    }
+    return all;
+}
+
+/* Layers that read nothing of those before them but what the last of them joined; now and then, where `odd`,
+ * an older value as well. */
+static inline void make_layers(struct graph *g, uint32_t layers, bool quantised, bool odd, struct error *err)
+{
+    struct maker m = make_input(g, (int32_t)layers, quantised, err);
+    m.all_rows = true;
+    for (uint32_t layer = 0; layer < layers; layer++) {
+        m.layers = layer + 2;
+        attention(&m);
+        m.layers = layer + 1;
+        for (uint32_t i = 0, n = 1 + below(6); i < n; i++) grow(&m);
+        struct made old = pick(&m, ROWS_ALL, m.widths[0], 4), all = join(&m);
+        m.n = 0;
+        if (odd && old.v != GRAPH_NONE && chance(30)) keep(&m, old.v, old.size);
+        keep(&m, all.v, all.size);
+    }
+    m.b.layer = -1;
+    m.all_rows = false;
+    m.layers = 0;
+    keep(&m, graph_ask(&m.b, m.pool[m.n - 1].v), m.pool[m.n - 1].size);
+    for (uint32_t i = 0, n = below(6); i < n; i++) grow(&m);
+    answer(&m);
+    g->layers = layers;
+}
+
 
 /* ---- parameters
  * ----------------------------------------------------------------------------------- */
