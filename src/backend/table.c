@@ -3,4 +3,4 @@
 #include "backend/cpu/cpu.h"
 #include "backend/gpu/gpu.h"
 
-const struct backend *const backends[] = { &backend_cpu, &backend_opencl, NULL };
+const struct backend *const backends[] = { &backend_cpu, &backend_cuda, &backend_opencl, NULL };

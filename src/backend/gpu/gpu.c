@@ -196,4 +196,5 @@ static stretto_status list_cards(const struct gpu_driver *v, struct device_about
         .profile_read = gpu_profile_read,                                                                   \
     }
 
+GPU_BACKEND(cuda);
 GPU_BACKEND(opencl);

@@ -103,7 +103,7 @@ typedef unsigned int uint;
 #define LOCAL __shared__
 #define TO_LOCAL
 #define CONSTANT __device__ __constant__ const
-#define DEVICE static __device__ __forceinline__
+#define DEVICE static __device__ __forceinline__ __attribute__((unused)) /* nvcc warns, clang does not */
 #define UNROLL _Pragma("unroll")
 #define NO_UNROLL _Pragma("unroll 1")
 #define group_id(i) ((int)((i) == 0 ? blockIdx.x : (i) == 1 ? blockIdx.y : blockIdx.z))

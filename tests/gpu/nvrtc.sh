@@ -1,0 +1,12 @@
+#!/bin/sh
+# Every kernel compiled by the real NVRTC, with the options of our driver, for a data-centre card and for one whose
+# architecture the library does not know (then it is PTX). usage: nvrtc.sh GPU_SOURCES MOCK
+set -e
+for library in "$CUDA_HOME/lib64/libnvrtc.so" /usr/local/cuda/lib64/libnvrtc.so; do
+    [ -e "$library" ] || continue
+    MOCK_CUDA=arch=90 "$1" "$2" --build "$library"
+    MOCK_CUDA=arch=199 "$1" "$2" --build "$library"
+    exit 0
+done
+echo "skip: NVRTC is not here (CUDA_HOME, /usr/local/cuda): kernels are not compiled as on a card"
+exit 77

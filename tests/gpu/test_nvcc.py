@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""Every kernel, with all options that the launchers use, compiled by nvcc for cards from Turing to Blackwell: no
+warnings, registers and spills within their budgets, and of the code what DESIGN promises: dot products of bytes
+in one instruction, no doubles, no atomics, no local memory, no inexact division.
+
+usage: test_nvcc.py GPU_SOURCES MOCK [--all]      --all: every source for every architecture
+"""
+import concurrent.futures
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ARCHS = [75, 80, 86, 89, 90, 100, 120]
+EVERY = [75, 90, 120]            # the oldest, the one of data centres, the newest: all sources
+# Lanes beyond which a multiprocessor has too few registers for two work-groups of a hot kernel: 128. Kernels that are
+# given whole tiles hold their sums in registers.
+MOST_REGISTERS = 128
+LARGER = {r"linear_many": 255, r"attention_(many|tile).*": 255}
+# Where a work-group is so large that 128 registers are all there are: a few words that are kept while a loop runs.
+SPILLS = {"linear_8": 16, "linear_many": 16}
+FLAGS = ["-std=c++17", "-O3", "-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true",
+         "-Werror", "all-warnings"]
+FORBIDDEN = {
+    r"\.f64\b": "doubles", r"\b(atom|red)\.": "atomics",
+    r"\b(div\.full|div\.approx|sqrt\.approx)\b": "an inexact division or root",
+}
+
+
+def nvcc():
+    for home in (os.environ.get("CUDA_HOME"), "/usr/local/cuda"):
+        if home and os.access(pathlib.Path(home, "bin/nvcc"), os.X_OK):
+            return str(pathlib.Path(home, "bin/nvcc"))
+    return shutil.which("nvcc")
+
+
+def run(command, wrong):
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    text = done.stdout + done.stderr
+    if done.returncode:
+        wrong.append(" ".join(command) + "\n" + text)
+    return text
+
+
+def budget(kernel):
+    for pattern, most in LARGER.items():
+        if re.fullmatch(pattern, kernel):
+            return most
+    return MOST_REGISTERS
+
+
+def resources(text, where, wrong, seen):
+    """What ptxas -v says of each kernel."""
+    kernels = 0
+    for part in re.split(r"Compiling entry function '", text)[1:]:
+        kernel = part.split("'")[0]
+        kernels += 1
+        stack, stores, loads = map(int, re.search(
+            r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", part).groups())
+        registers = int(re.search(r"Used (\d+) registers", part).group(1))
+        if max(stack, stores, loads) > SPILLS.get(kernel, 0):
+            wrong.append(f"{where} {kernel}: stack {stack}, spills {stores} and {loads} bytes")
+        if registers > budget(kernel):
+            wrong.append(f"{where} {kernel}: {registers} registers, {budget(kernel)} at most")
+        seen[kernel] = max(seen.get(kernel, 0), registers)
+    if not kernels:
+        wrong.append(f"{where}: no kernels")
+
+
+def check(compiler, source, archs, folder):
+    """What is wrong with one source, and the most registers of each kernel."""
+    wrong, seen = [], {}
+    options = source.read_text().split("\n", 1)[0].removeprefix("// options: ").split()
+    for arch in archs:
+        out = pathlib.Path(folder, f"{source.stem}_{arch}.cubin")
+        text = run([compiler, *FLAGS, f"-arch=sm_{arch}", "-Xptxas", "-v", *options, "-cubin", "-o", str(out),
+                    str(source)], wrong)
+        if out.exists():
+            resources(text, f"{source.stem} sm_{arch}", wrong, seen)
+            out.unlink()
+    ptx = pathlib.Path(folder, source.stem + ".ptx")
+    run([compiler, *FLAGS, "-arch=compute_75", *options, "-ptx", "-o", str(ptx), str(source)], wrong)
+    code = ptx.read_text() if ptx.exists() else ""
+    for pattern, words in FORBIDDEN.items():
+        found = re.search(f".*{pattern}.*", code)
+        if found:
+            wrong.append(f"{source.stem}: {words}: {found.group(0).strip()}")
+    if "linear_" in source.stem and "-DW_FLOAT" not in " ".join(options) and "dp4a." not in code:
+        wrong.append(f"{source.stem}: no dp4a")
+    return wrong, seen
+
+
+def main():
+    program, mock, *more = sys.argv[1:]
+    compiler = nvcc()
+    if not compiler:
+        print("skip: nvcc is not here (CUDA_HOME, /usr/local/cuda): kernels are not compiled for cards")
+        return 77
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run([program, mock, "--write", folder], capture_output=True, text=True, check=False)
+        print(done.stdout + done.stderr, end="")
+        if done.returncode:
+            return done.returncode
+        sources = sorted(pathlib.Path(folder).glob("*.cu"))
+        wrong, most = [], {}
+        rest = {}                # one source of each kind, on the other architectures too
+        for s in sources:
+            rest.setdefault(s.stem.split("_")[1], s)
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            jobs = [pool.submit(check, compiler, s, ARCHS if "--all" in more or s in rest.values() else EVERY, folder)
+                    for s in sources]
+            for job in jobs:
+                bad, seen = job.result()
+                wrong += bad
+                for kernel, registers in seen.items():
+                    most[kernel] = max(most.get(kernel, 0), registers)
+    for kernel, registers in sorted(most.items()):
+        print(f"{kernel}: at most {registers} registers")
+    print("\n".join(wrong) or f"{len(sources)} sources compile, within their budgets")
+    return 1 if wrong or not sources else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
