@@ -8,3 +8,5 @@ endif()
 set(ENV{PYTHONDONTWRITEBYTECODE} 1)
 set(ENV{ASAN_OPTIONS} detect_leaks=1:allocator_may_return_null=1)
 set(ENV{UBSAN_OPTIONS} print_stacktrace=1)
+# Kernels that a mock compiled are not for others.
+set(ENV{STRETTO_KERNELS} "")

@@ -10,6 +10,7 @@
  * STRETTO_CUDA and STRETTO_NVRTC name the two libraries where they are somewhere else. */
 #include "backend/gpu/driver.h"
 #include "backend/gpu/cuda_abi.h"
+#include "backend/gpu/kept.h"
 #include "base/memory.h"
 #include <assert.h>
 #include <dlfcn.h>
@@ -391,49 +392,58 @@ static char *compiler_log(struct _nvrtcProgram *p)
     return NULL;
 }
 
-/* The words of `options`, in place, behind the ones that every kernel has. */
-static stretto_status split(char *options, const char **words, int *n, struct error *err)
+/* How a text is compiled: the words for NVRTC, and who compiles for whom. */
+struct recipe { const char *words[MOST_WORDS]; int n; bool exact; char target[32], versions[64]; };
+
+/* `options` is cut into words in place, behind the ones that every kernel has. */
+static stretto_status recipe_make(const struct card *c, char *options, struct recipe *r, struct error *err)
 {
+    static const char *const always[] = { "--std=c++17", "--fmad=false", "--ftz=false", "--prec-div=true",
+                                          "--prec-sqrt=true" };
+    int arch = 0;
+    TRY(arch_pick(c, &arch, &r->exact, err));
+    snprintf(r->target, sizeof r->target, "--gpu-architecture=%s_%d", r->exact ? "sm" : "compute", arch);
+    snprintf(r->versions, sizeof r->versions, "NVRTC %d.%d, driver %d", lib.compiler[0], lib.compiler[1], lib.version);
+    r->words[r->n++] = r->target;
+    for (size_t i = 0; i < sizeof always / sizeof *always; i++) r->words[r->n++] = always[i];
     for (char *save = NULL, *w = strtok_r(options, " ", &save); w; w = strtok_r(NULL, " ", &save)) {
-        if (*n == MOST_WORDS) return fail(err, STRETTO_E_ARG, "too many options of a kernel");
-        words[(*n)++] = w;
+        if (r->n == MOST_WORDS) return fail(err, STRETTO_E_ARG, "too many options of a kernel");
+        r->words[r->n++] = w;
     }
     return STRETTO_OK;
 }
 
-/* The program's machine code, or PTX. mem_free it. */
-static stretto_status image_of(struct _nvrtcProgram *p, bool exact, char **image, struct error *err)
+/* What the image depends on, for kept.h. */
+static void identity_of(const struct recipe *r, const char *source, const char *out[MOST_WORDS + 4])
+{
+    *out++ = "cuda";
+    *out++ = r->versions;
+    for (int i = 0; i < r->n; i++) *out++ = r->words[i];
+    *out++ = source;
+    *out = NULL;
+}
+
+/* The program's machine code, or PTX, with a NUL behind it. mem_free it. */
+static stretto_status image_of(struct _nvrtcProgram *p, bool exact, char **image, size_t *bytes, struct error *err)
 {
     size_t n = 0;
     unsigned s = exact ? lib.compiler_calls.cubin_size(p, &n) : lib.compiler_calls.ptx_size(p, &n);
     if (s != ABI_NVRTC_SUCCESS) return compiler_failed(s, err);
     *image = mem_zalloc(n + 1, 1);
     if (!*image) return fail(err, STRETTO_E_NOMEM, "out of memory");
+    *bytes = n + 1;
     s = exact ? lib.compiler_calls.cubin(p, *image) : lib.compiler_calls.ptx(p, *image);
     return s == ABI_NVRTC_SUCCESS ? STRETTO_OK : compiler_failed(s, err);
 }
 
-static stretto_status compile(const struct card *c, const char *source, char *options, char **image, char **log,
+static stretto_status compile(const struct recipe *r, const char *source, char **image, size_t *bytes, char **log,
                               struct error *err)
 {
-    int arch = 0, n = 0;
-    bool exact = false;
-    char target[32];
-    const char *words[MOST_WORDS];
-    TRY(arch_pick(c, &arch, &exact, err));
-    snprintf(target, sizeof target, "--gpu-architecture=%s_%d", exact ? "sm" : "compute", arch);
-    words[n++] = target;
-    words[n++] = "--std=c++17";
-    words[n++] = "--fmad=false";
-    words[n++] = "--ftz=false";
-    words[n++] = "--prec-div=true";
-    words[n++] = "--prec-sqrt=true";
-    TRY(split(options, words, &n, err));
     struct _nvrtcProgram *p = NULL;
     unsigned e = lib.compiler_calls.create(&p, source, "stretto.cu", 0, NULL, NULL);
     if (e != ABI_NVRTC_SUCCESS) return compiler_failed(e, err);
-    e = lib.compiler_calls.compile(p, n, words);
-    stretto_status s = e == ABI_NVRTC_SUCCESS ? image_of(p, exact, image, err) : compiler_failed(e, err);
+    e = lib.compiler_calls.compile(p, r->n, r->words);
+    stretto_status s = e == ABI_NVRTC_SUCCESS ? image_of(p, r->exact, image, bytes, err) : compiler_failed(e, err);
     if (e == ABI_NVRTC_ERROR_COMPILATION) *log = compiler_log(p);
     (void)lib.compiler_calls.destroy(&p);
     return s;
@@ -478,6 +488,37 @@ static void cuda_code_close(struct gpu_code *code)
     mem_free(code);
 }
 
+/* An image that was kept, and that the card takes. */
+static bool load_kept(struct card *c, const char *const *identity, struct CUmod_st **module)
+{
+    struct error quiet = { 0 };
+    void *image;
+    size_t bytes;
+    char *log = NULL;
+    bool found = kept_find(identity, &image, &bytes) && ((char *)image)[bytes - 1] == '\0' &&
+                 load(c, image, module, &log, &quiet) == STRETTO_OK;
+    mem_free(log);
+    mem_free(image);
+    return found;
+}
+
+static stretto_status module_make(struct card *c, const char *source, char *options, struct CUmod_st **module,
+                                  char **log, struct error *err)
+{
+    struct recipe r = { .n = 0 };
+    const char *identity[MOST_WORDS + 4];
+    char *image = NULL;
+    size_t bytes = 0;
+    TRY(recipe_make(c, options, &r, err));
+    identity_of(&r, source, identity);
+    if (load_kept(c, identity, module)) return STRETTO_OK;
+    stretto_status s = compile(&r, source, &image, &bytes, log, err);
+    if (s == STRETTO_OK) s = load(c, image, module, log, err);
+    if (s == STRETTO_OK) kept_store(identity, image, bytes);
+    mem_free(image);
+    return s;
+}
+
 static stretto_status cuda_build(struct card *c, const char *source, const char *options, struct gpu_code **out,
                                  char **log, struct error *err)
 {
@@ -485,14 +526,12 @@ static stretto_status cuda_build(struct card *c, const char *source, const char 
     *log = NULL;
     TRY(compiler_open(err));
     struct gpu_code *code = mem_zalloc(1, sizeof *code);
-    char *words = mem_strdup(options ? options : ""), *image = NULL;
+    char *words = mem_strdup(options ? options : "");
     stretto_status s = code && words ? STRETTO_OK : fail(err, STRETTO_E_NOMEM, "out of memory");
     if (s == STRETTO_OK) {
         code->card = c;
-        s = compile(c, source, words, &image, log, err);
+        s = module_make(c, source, words, &code->module, log, err);
     }
-    if (s == STRETTO_OK) s = load(c, image, &code->module, log, err);
-    mem_free(image);
     mem_free(words);
     if (s == STRETTO_OK) *out = code;
     else cuda_code_close(code);

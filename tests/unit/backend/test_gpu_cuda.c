@@ -145,6 +145,54 @@ static void compilers(void **state)
     expect_build(source, many, STRETTO_E_ARG, "too many options", false);
 }
 
+/* ---- what was compiled is kept ----------------------------------------------------------------------- */
+
+static int add_with(const char *source, const char *options)
+{
+    int32_t a[16] = { 5 };
+    struct gpu_code *code = NULL;
+    struct gpu_kernel *k;
+    char *log;
+    gpu_test_ok(d.driver->build(d.card, source, options, &code, &log, err));
+    gpu_test_ok(d.driver->kernel(code, "add", &k, err));
+    struct gpu_memory *m = gpu_test_put(&d, a, sizeof a);
+    struct gpu_arg args[] = { { .memory = m }, { .word = 7 } };
+    gpu_test_ok(d.driver->launch(d.card, k, (uint32_t[]){ 1, 1, 1 }, 16, args, 2, err));
+    gpu_test_read(&d, m, 0, a, sizeof a);
+    d.driver->free(m);
+    d.driver->code_close(code);
+    return a[0];
+}
+
+/* The mock says how often it compiled, by refusing to. */
+static void images_are_kept(void **state)
+{
+    (void)state;
+    char source[8192], folder[] = "/tmp/stretto-kernels-XXXXXX", command[100];
+    snprintf(source, sizeof source, "%s%s", gpu_source("dialect.h"), small);
+    assert_non_null(mkdtemp(folder));
+    setenv("STRETTO_KERNELS", folder, 1);
+    for (int newest = 90; newest >= 89; newest--) {     /* machine code, then PTX */
+        mock->newest = newest;
+        assert_int_equal(add_with(source, "-DX=1"), 12);
+        mock->bad_source = 1;
+        assert_int_equal(add_with(source, "-DX=1"), 12);
+        expect_build(source, "-DX=2", STRETTO_E_DEVICE, "does not compile", true);
+        mock->bad_source = 0;
+    }
+    /* A kept image that the card does not take is compiled anew, and then it is a fault. */
+    mock->bad_image = 200;
+    expect_build(source, "-DX=1", STRETTO_E_DEVICE, "cannot load the kernels", true);
+    mock_reset();
+    assert_int_equal(add_with(source, "-DX=1"), 12);
+    setenv("STRETTO_KERNELS", "", 1);
+    mock->bad_source = 1;
+    expect_build(source, "-DX=1", STRETTO_E_DEVICE, "does not compile", true);
+    mock_reset();
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
 /* ---- tapes and meters -------------------------------------------------------------------------------- */
 
 static struct gpu_arg word(int32_t w) { return (struct gpu_arg){ .word = w }; }
@@ -389,7 +437,8 @@ int main(void)
         cmocka_unit_test(drivers_without_a_card), cmocka_unit_test(cards_that_cannot),
     };
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(compilers), GPU_DRIVER_TESTS, cmocka_unit_test(tapes_repeat),
+        cmocka_unit_test(compilers), cmocka_unit_test(images_are_kept), GPU_DRIVER_TESTS,
+        cmocka_unit_test(tapes_repeat),
         cmocka_unit_test(joules_of_the_right_card), cmocka_unit_test(memory_is_counted),
         cmocka_unit_test(threads),
     };
@@ -399,6 +448,7 @@ int main(void)
     mock_find();
     setenv("STRETTO_NVRTC", MOCK_CUDA_PATH, 1);
     setenv("STRETTO_NVML", MOCK_CUDA_PATH, 1);
+    setenv("STRETTO_KERNELS", "", 1);
     no_driver_or_an_old_one();
     int failed = cmocka_run_group_tests(missing, NULL, NULL);
     gpu_test_open_on(&d, &driver_cuda);
