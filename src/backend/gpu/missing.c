@@ -22,20 +22,3 @@ WEAK stretto_status gpu_slots_move(struct gpu_device *d, struct gpu_attention *a
                               struct error *err)
 { (void)d; (void)a; (void)pool; (void)group; (void)moves; (void)n;
   return fail(err, STRETTO_E_UNSUP, "no attention kernels"); }
-WEAK stretto_status gpu_rows_open(struct gpu_device *d, enum cache_type t, struct gpu_rows **out,
-    struct error *err)
-{ (void)d; (void)t; (void)out; return fail(err, STRETTO_E_UNSUP, "no row kernels"); }
-WEAK void gpu_rows_close(struct gpu_rows *r) { (void)r; }
-WEAK stretto_status gpu_rows_run(struct gpu_device *d, struct gpu_rows *r, const struct gpu_places *m,
-                            struct gpu_memory *pool, uint32_t first, uint32_t count, bool asking,
-                            uint32_t most_rows, struct error *err)
-{ (void)d; (void)r; (void)m; (void)pool; (void)first; (void)count; (void)asking; (void)most_rows;
-  return fail(err, STRETTO_E_UNSUP, "no row kernels"); }
-WEAK uint64_t gpu_head_scratch(uint32_t vocab) { return vocab; }
-WEAK stretto_status gpu_head_open(struct gpu_device *d, struct gpu_head **out,
-    struct error *err)
-{ (void)d; (void)out; return fail(err, STRETTO_E_UNSUP, "no head kernels"); }
-WEAK void gpu_head_close(struct gpu_head *h) { (void)h; }
-WEAK stretto_status gpu_head_run(struct gpu_device *d, struct gpu_head *h, const struct gpu_places *m,
-                            const struct gpu_head_job *job, struct error *err)
-{ (void)d; (void)h; (void)m; (void)job; return fail(err, STRETTO_E_UNSUP, "no head kernels"); }

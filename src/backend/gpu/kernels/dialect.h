@@ -28,6 +28,7 @@
 #define lane_id() ((int)get_local_id(0))
 #define barrier_local() barrier(CLK_LOCAL_MEM_FENCE)
 #define barrier_all() barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE)
+#define barrier_all_if(needed) do { if (needed) barrier_all(); } while (0)
 #define multiply_add(a, b, c) fma(a, b, c)
 #define round_even(x) rint(x)
 #define float_bits(x) as_int(x)
@@ -54,42 +55,6 @@ DEVICE int dot4(int a, int b, int c)
     return c + x.x * y.x + x.y * y.y + x.z * y.z + x.w * y.w;
 }
 
-/* The largest and the sum over the 8 lanes, the sum over the 32 lanes, that stand together: each of them gets it. All
- * lanes of the work-group call them; `exchange` has a place for each, and is free again behind. The sum of floats
- * adds the lanes 16 apart, then 8, 4, 2, 1. */
-DEVICE int max_of_8(int x, TO_LOCAL int *exchange)
-{
-    int first = lane_id() & ~7;
-    exchange[lane_id()] = x;
-    barrier_local();
-    for (int i = first; i < first + 8; i++) x = exchange[i] > x ? exchange[i] : x;
-    barrier_local();
-    return x;
-}
-
-DEVICE int sum_of_8(int x, TO_LOCAL int *exchange)
-{
-    int first = lane_id() & ~7, sum = 0;
-    exchange[lane_id()] = x;
-    barrier_local();
-    for (int i = first; i < first + 8; i++) sum += exchange[i];
-    barrier_local();
-    return sum;
-}
-
-DEVICE float sum_of_32(float x, TO_LOCAL float *exchange)
-{
-    TO_LOCAL float *p = exchange + (lane_id() & ~31);
-    float s[16];
-    exchange[lane_id()] = x;
-    barrier_local();
-    for (int i = 0; i < 16; i++) s[i] = p[i] + p[i + 16];
-    for (int i = 0; i < 8; i++) s[i] += s[i + 8];
-    for (int i = 0; i < 4; i++) s[i] += s[i + 4];
-    barrier_local();
-    return (s[0] + s[2]) + (s[1] + s[3]);
-}
-
 #else /* CUDA: NVRTC or nvcc */
 
 typedef unsigned char uchar;
@@ -110,6 +75,7 @@ typedef unsigned int uint;
 #define lane_id() ((int)threadIdx.x)
 #define barrier_local() __syncthreads()
 #define barrier_all() __syncthreads()
+#define barrier_all_if(needed) do { if (needed) __syncthreads(); } while (0)
 #define multiply_add(a, b, c) __fmaf_rn(a, b, c)
 #define round_even(x) rintf(x)
 #define float_bits(x) __float_as_int(x)
@@ -146,31 +112,6 @@ DEVICE ushort float_to_f16(float f)
 
 DEVICE uint permute_bytes(uint a, uint b, uint which) { return __byte_perm(a, b, which); }
 DEVICE int dot4(int a, int b, int c) { return __dp4a(a, b, c); }
-
-/* As above; a warp's lanes ask each other, and `exchange` is not needed. */
-DEVICE int max_of_8(int x, int *exchange)
-{
-    (void)exchange;
-    for (int apart = 4; apart; apart /= 2) {
-        int y = __shfl_xor_sync(0xffffffffu, x, apart);
-        x = x > y ? x : y;
-    }
-    return x;
-}
-
-DEVICE int sum_of_8(int x, int *exchange)
-{
-    (void)exchange;
-    for (int apart = 4; apart; apart /= 2) x += __shfl_xor_sync(0xffffffffu, x, apart);
-    return x;
-}
-
-DEVICE float sum_of_32(float x, float *exchange)
-{
-    (void)exchange;
-    for (int apart = 16; apart; apart /= 2) x += __shfl_xor_sync(0xffffffffu, x, apart);
-    return x;
-}
 
 #endif
 
