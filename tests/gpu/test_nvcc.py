@@ -75,21 +75,20 @@ def check(compiler, source, archs, folder):
     wrong, seen = [], {}
     options = source.read_text().split("\n", 1)[0].removeprefix("// options: ").split()
     for arch in archs:
-        out = pathlib.Path(folder, f"{source.stem}_{arch}.cubin")
-        text = run([compiler, *FLAGS, f"-arch=sm_{arch}", "-Xptxas", "-v", *options, "-cubin", "-o", str(out),
-                    str(source)], wrong)
-        if out.exists():
+        ptx, code = pathlib.Path(folder, f"{source.stem}_{arch}.ptx"), ""
+        run([compiler, *FLAGS, f"-arch=compute_{arch}", *options, "-ptx", "-o", str(ptx), str(source)], wrong)
+        if ptx.exists():
+            code = ptx.read_text()
+            text = run([str(pathlib.Path(compiler).parent / "ptxas"), f"-arch=sm_{arch}", "-v", "-o",
+                        str(ptx.with_suffix(".cubin")), str(ptx)], wrong)
             resources(text, f"{source.stem} sm_{arch}", wrong, seen)
-            out.unlink()
-    ptx = pathlib.Path(folder, source.stem + ".ptx")
-    run([compiler, *FLAGS, "-arch=compute_75", *options, "-ptx", "-o", str(ptx), str(source)], wrong)
-    code = ptx.read_text() if ptx.exists() else ""
-    for pattern, words in FORBIDDEN.items():
-        found = re.search(f".*{pattern}.*", code)
-        if found:
-            wrong.append(f"{source.stem}: {words}: {found.group(0).strip()}")
-    if "linear_" in source.stem and "-DW_FLOAT" not in " ".join(options) and "dp4a." not in code:
-        wrong.append(f"{source.stem}: no dp4a")
+            ptx.unlink()
+        for pattern, words in FORBIDDEN.items():
+            found = re.search(f".*{pattern}.*", code)
+            if found:
+                wrong.append(f"{source.stem} sm_{arch}: {words}: {found.group(0).strip()}")
+        if "linear_" in source.stem and "-DW_FLOAT" not in " ".join(options) and "dp4a." not in code:
+            wrong.append(f"{source.stem} sm_{arch}: no dp4a")
     return wrong, seen
 
 

@@ -13,18 +13,18 @@ if(STRETTO_CUDA_INCLUDE)
   target_include_directories(gpu_abi SYSTEM PRIVATE ${STRETTO_CUDA_INCLUDE})
   target_compile_definitions(gpu_abi PRIVATE TOOLKIT="${toolkit}")
 endif()
-add_test(NAME gpu.abi COMMAND gpu_abi)
-set_tests_properties(gpu.abi PROPERTIES LABELS quick SKIP_RETURN_CODE 77)
+add_test(NAME cuda.abi COMMAND gpu_abi)
+set_tests_properties(cuda.abi PROPERTIES LABELS quick SKIP_RETURN_CODE 77)
 
 # The kernels as the launchers give them to a compiler: nvcc for all architectures, NVRTC as on a card.
 add_executable(gpu_sources gpu/sources.c)
 target_link_libraries(gpu_sources PRIVATE stretto_all)
 add_dependencies(gpu_sources mock_cuda)
-add_test(NAME gpu.nvcc COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/gpu/test_nvcc.py
+add_test(NAME cuda.nvcc COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/gpu/test_nvcc.py
   $<TARGET_FILE:gpu_sources> $<TARGET_FILE:mock_cuda>)
-add_test(NAME gpu.nvcc.all COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/gpu/test_nvcc.py
+add_test(NAME cuda.nvcc.all COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/gpu/test_nvcc.py
   $<TARGET_FILE:gpu_sources> $<TARGET_FILE:mock_cuda> --all)
-add_test(NAME gpu.nvrtc COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/gpu/nvrtc.sh
+add_test(NAME cuda.nvrtc COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/gpu/nvrtc.sh
   $<TARGET_FILE:gpu_sources> $<TARGET_FILE:mock_cuda>)
-set_tests_properties(gpu.nvcc gpu.nvrtc PROPERTIES LABELS full SKIP_RETURN_CODE 77 TIMEOUT 600)
-set_tests_properties(gpu.nvcc.all PROPERTIES LABELS night SKIP_RETURN_CODE 77 TIMEOUT 3600)
+set_tests_properties(cuda.nvcc cuda.nvrtc PROPERTIES LABELS full SKIP_RETURN_CODE 77 TIMEOUT 600)
+set_tests_properties(cuda.nvcc.all PROPERTIES LABELS night SKIP_RETURN_CODE 77 TIMEOUT 3600)
