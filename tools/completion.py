@@ -23,6 +23,8 @@ def kind_of(option):
         return "hub", ""
     if option["kind"] == "strategies":
         return "words", re.search(r": ((?:\w+, )+\w+), or several", option["help"]).group(1).split(", ")
+    if value == "DEVICE":
+        return "words", re.findall(r"(?<![\w:])\w+(?=[,:]|$)", option["help"].split(": ")[1].split(";")[0])
     if value == "DIR":
         return "folders", ""
     if value.startswith(("FILE", "OUT")) or "--file" in flags:

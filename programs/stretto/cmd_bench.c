@@ -123,6 +123,8 @@ static json_t *row_json(const struct bench *b, const struct result *r)
         (json_int_t)r->t.depth, "n_parallel", (json_int_t)r->t.sequences, "test_time", when,
         "avg_ns", (json_int_t)ns, "avg_ts", mean, "stddev_ts", deviation, "samples_ns", ns_list,
         "samples_ts", ts_list);
+    json_object_set_new(j, "device", json_string(b->info.device));
+    json_object_set_new(j, "device_name", json_string(stretto_model_inside(b->m)->device->name));
     json_object_set_new(j, "load_s", json_real(b->info.load_seconds));
     json_object_set_new(j, "peak_rss", json_integer((json_int_t)r->peak_rss));
     json_object_set_new(j, "cache_bytes", json_integer((json_int_t)r->cache_bytes));

@@ -7,6 +7,7 @@
 #include "model/family.h"
 #include "model/model.h"
 #include "stretto/commands.h"
+#include "stretto/devices.h"
 #include "stretto/experimental.h"
 #include "stretto/machine.h"
 #include "stretto/open.h"
@@ -19,7 +20,7 @@
 struct info_options {
     struct model_options model;
     int64_t rows;
-    bool graph, json, machine, families;
+    bool graph, json, machine, families, devices;
 };
 
 #define AT(field) offsetof(struct info_options, field)
@@ -29,6 +30,8 @@ static const struct option rows[] = {
     {"--machine", NULL, OPT_FLAG, AT(machine), 0, 0, "show only the machine; needs no model"},
     {"--families", NULL, OPT_FLAG, AT(families), 0, 0,
      "show only the families of models that run, by their names in GGUF files and in config.json"},
+    {"--devices", NULL, OPT_FLAG, AT(devices), 0, 0,
+     "show only the devices that --device may name, and why others cannot be used"},
     {"--json", NULL, OPT_FLAG, AT(json), 0, 0, "print one JSON value"},
 };
 #undef AT
@@ -88,6 +91,9 @@ static json_t *describe(const stretto_model *m)
                      "context", (int)i.context, "encoder", i.encoder, "chat_template", i.chat));
     if (i.encoder) json_object_set_new(j, "pooling", json_string(i.pooling[0] ? i.pooling : "not supported"));
     json_object_set_new(j, "tensors", types);
+    json_object_set_new(j, "device", json_string(i.device));
+    json_t *plan = plan_json(m);
+    if (plan) json_object_set_new(j, "plan", plan);
     json_object_set_new(j, "kernels", json_string(kernels));
     return j;
 }
@@ -147,6 +153,17 @@ static int print_families(bool as_json)
             putchar('\n');
         }
     }
+    json_decref(all);
+    return EXIT_DONE;
+}
+
+static int print_devices(bool as_json)
+{
+    json_t *all = devices_json();
+    if (as_json) {
+        json_dumpf(all, stdout, JSON_INDENT(2));
+        putchar('\n');
+    } else devices_print(all);
     json_decref(all);
     return EXIT_DONE;
 }
@@ -215,6 +232,7 @@ static void print_pairs(json_t *j)
     json_object_foreach(j, key, v) {
         if (strcmp(key, "kernels") == 0) printf("\n%s", json_string_value(v));
         else if (strcmp(key, "cache_groups") == 0) print_groups(v);
+        else if (strcmp(key, "plan") == 0) plan_print(stdout, "plan             ", v);
         else if (json_is_string(v)) printf("%-16s %s\n", key, json_string_value(v));
         else {
             char *text = json_dumps(v, JSON_ENCODE_ANY);
@@ -229,6 +247,7 @@ static int info_run(void *options, size_t n, char **operands)
     (void)n; (void)operands;
     struct info_options *o = options;
     if (o->families) return print_families(o->json);
+    if (o->devices) return print_devices(o->json);
     int code = check_level();
     if (code == EXIT_DONE) code = use_cpus("info", &o->model);
     if (code != EXIT_DONE) return code;
@@ -289,7 +308,8 @@ const struct command command_info = {
     .operands = "",
     .description =
         "Prints the sizes of a model, the memory an engine for it would take, the kernels that "
-        "were chosen for this CPU and the threads it may use. Same bits whatever the batch holds "
+        "were chosen for this CPU and the threads it may use; with --device, what a model takes on each "
+        "device, as planned from its file. Same bits whatever the batch holds "
         "for one model file, CPU "
         "level and cache type.",
     .uses = uses,

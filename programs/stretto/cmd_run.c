@@ -305,7 +305,7 @@ const struct command command_run = {
         "Without a prompt, or with - as the prompt, standard input is the prompt, without the newline "
         "at its end. A prompt and a pipe are joined: first the prompt, then an empty line, then the "
         "text of the pipe; '</dev/null' keeps a pipe out.\n\n"
-        "Options of llama-cli that would change nothing here, such as -ngl 0 or --no-mmap, are accepted with "
+        "Options of llama-cli that would change nothing here, such as --no-mmap or -fa on, are accepted with "
         "a note; those that would change the answer are refused by name.",
     .uses = uses,
     .n_uses = 4,

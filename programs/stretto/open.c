@@ -1,6 +1,7 @@
 #include "stretto/open.h"
 #include "base/random.h"
 #include "engine/writer.h"
+#include "stretto/devices.h"
 #include "stretto/experimental.h"
 #include "stretto/fetch.h"
 #include "stretto/machine.h"
@@ -43,8 +44,11 @@ void interrupt_ends(bool at_once)
 
 struct shown { struct ui_progress ui; struct progress hook; };
 
+static struct shown *showing;        /* while it is: what breaks its line */
+
 static void shown_begin(struct shown *x, bool items)
 {
+    showing = x;
     ui_progress_init(&x->ui, stderr);
     x->ui.items = items;
     x->hook = ui_progress_hook(&x->ui);
@@ -73,7 +77,18 @@ stretto_status sync_prompt_kept(stretto_session *s, const int32_t *ids, size_t n
     stretto_status status = stretto_session_sync(s, ids, n, kept);
     stretto_session_watch(s, NULL, NULL);
     ui_progress_break(&reading.ui);
+    showing = NULL;
     return status;
+}
+
+/* The card is lost and the cpu goes on, perhaps in the middle of an answer. */
+static void moved(void *user, const char *line)
+{
+    (void)user;
+    if (showing) ui_progress_break(&showing->ui);
+    fflush(stdout);
+    if (!showing && isatty(STDOUT_FILENO) == 1 && isatty(STDERR_FILENO) == 1) fputc('\n', stderr);
+    fprintf(stderr, "stretto: %s\n", line);
 }
 
 static void load_log(void *user, const char *line)
@@ -100,12 +115,25 @@ static int named_model(const char *command, const struct model_options *o, struc
     return code;
 }
 
+static void tell_place(const char *command, const stretto_model *m)
+{
+    char before[80];
+    json_t *plan = plan_json(m);
+    snprintf(before, sizeof before, "stretto %s: ", command);
+    if (plan) plan_print(stderr, before, plan);
+    else fprintf(stderr, "%sthe model runs on the CPU\n", before);
+    json_decref(plan);
+}
+
 int open_model(const char *command, const struct model_options *o, bool vocabulary_only,
                stretto_model **out)
 {
     struct buffer path = buffer_make(1 << 16);
     *out = NULL;
-    int code = use_cpus(command, o);
+    const char *device;
+    int32_t layers;
+    int code = device_from(command, o, &device, &layers);
+    if (code == EXIT_DONE) code = use_cpus(command, o);
     if (code == EXIT_DONE) code = named_model(command, o, &path);
     if (code != EXIT_DONE) {
         buffer_done(&path);
@@ -122,10 +150,15 @@ int open_model(const char *command, const struct model_options *o, bool vocabula
     mo.log = load_log;
     mo.user = &load;
     mo.cancel = &interrupted;
+    mo.device = device ? device : "cpu";
+    mo.device_layers = layers;
+    mo.moved = moved;
     stretto_status s = stretto_model_open(out, path.data, &mo, err, sizeof err);
     ui_progress_break(&load.ui);
+    showing = NULL;
     buffer_done(&path);
     if (s != STRETTO_OK) return command_fail(command, s, err);
+    if (o->verbose && !vocabulary_only && device) tell_place(command, *out);
     if (o->mlock) code = lock_weights(command, *out);
     if (code != EXIT_DONE) {
         stretto_model_close(*out);

@@ -14,6 +14,7 @@ struct model_options {
     bool yes;                     /* fetch a model that is not here without asking            */
     bool mlock;
     const char *cpu_mask, *cpu_range;   /* NULL: not given                                    */
+    const char *device, *gpu_layers;    /* as device_from reads them (devices.h)               */
 };
 
 struct sampling_options {

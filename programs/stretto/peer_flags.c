@@ -14,8 +14,7 @@ struct peer_flag {
     const char *instead;                  /* otherwise: why not, and what to do                             */
 };
 
-#define CPU "everything runs on the CPU"
-#define NO_GPU "no GPU backend is built in: everything runs on the CPU"
+#define ONE_GPU "a model is split between one GPU and the CPU: --device gpu:N names the GPU, -ngl N the layers there"
 #define NOT_ASKED "speed is looked after without it"
 #define SAMPLERS "the sampler has --temp, --top-k, --top-p, --min-p and the penalties"
 #define FROM_FILE "how positions are scaled is read from the model's file"
@@ -25,10 +24,9 @@ struct peer_flag {
 #define CONVERSE "'stretto chat' holds a conversation; 'stretto run --chat' gives one answer"
 
 static const struct peer_flag rows[] = {
-    { "-ngl --gpu-layers --n-gpu-layers -ngld --gpu-layers-draft", VALUE, "0|auto", CPU, NO_GPU },
-    { "-dev --device -devd --device-draft", VALUE, "none|cpu|CPU", CPU, NO_GPU },
-    { "-sm --split-mode", VALUE, "none", CPU, NO_GPU },
-    { "-ts --tensor-split -mg --main-gpu", VALUE, NULL, NULL, NO_GPU },
+    { "-ngld --gpu-layers-draft -devd --device-draft", VALUE, "*", "the draft model runs where the model does", NULL },
+    { "-sm --split-mode", VALUE, "none|layer", "a model that has no room on a GPU is split by layers", ONE_GPU },
+    { "-ts --tensor-split -mg --main-gpu", VALUE, NULL, NULL, ONE_GPU },
     { "--mmap --no-mmap --use-mmap", NOTHING, NULL,
       "weights are packed in memory, however they are read", NULL },
     { "-fa --flash-attn", MAYBE, "on|off|auto|1|0|enabled|disabled|true|false",

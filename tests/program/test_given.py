@@ -112,17 +112,20 @@ def check_operands():
 
 def check_llama_flags():
     """A command line of llama-cli: what changes nothing is taken, and the answer is the same."""
-    taken = ("-ngl 0 --n-gpu-layers=0 -ngl auto --mmap --no-mmap -fa -fa on --flash-attn off -fa auto --color "
+    taken = ("--mmap --no-mmap -fa -fa on --flash-attn off -fa auto --color "
              "--color on -co -no-cnv --no-warmup --jinja --simple-io -b 2048 -ub 512 -tb 4 --no-display-prompt "
-             "--keep 0 --no-context-shift --mirostat 0 --typical 1.0 -nkvo --keepalive 5m -dev none").split()
+             "--keep 0 --no-context-shift --mirostat 0 --typical 1.0 -nkvo --keepalive 5m -sm layer -ngld 9").split()
+    assert run("-ngl", "0", "--n-gpu-layers=0", "-ngl", "auto", "-dev", "none", "-p", "ab") == of(b"ab")
     assert run(*taken, "-p", "ab") == of(b"ab")
     done = subprocess.run([stretto, "run", "-m", MODEL, *taken, "-p", "ab", "-n", "1"], capture_output=True,
                           stdin=subprocess.DEVNULL, text=True, errors="replace", check=True)
     notes = [line for line in done.stderr.split("\n") if "is accepted and changes nothing: " in line]
     assert len(notes) == sum(word.startswith("-") for word in taken), done.stderr
-    assert any("-ngl 0 " in line and "CPU" in line for line in notes)
-    for words, said in (("-ngl 99", "-ngl 99: no GPU backend is built in"), ("-ngl all", "no GPU"),
-                        ("--n-gpu-layers=1", "no GPU"), ("-fa maybe", None), ("--grammar x", "--grammar x"),
+    assert any("-ngld 9 " in line and "draft model" in line for line in notes)
+    for words, said in (("-ngl 99", "-ngl 99 goes with --device gpu"), ("-ngl all", "--device gpu"),
+                        ("--n-gpu-layers=1", "everything runs on the CPU"), ("-ngl many", "all or auto, not 'many'"),
+                        ("-mg 1", "--device gpu:N"), ("-sm row", "-ngl N"), ("-fa maybe", None),
+                        ("--grammar x", "--grammar x"),
                         ("-j {}", "grammar"), ("--lora a", "merge"), ("-cnv", "stretto chat"),
                         ("--mirostat 2", "--top-k"), ("--samplers top_k", "--top-k"), ("--draft-n 3", "--draft-max"),
                         ("--rope-freq-base 1e6", "model's file"), ("--numa isolate", "numactl"),

@@ -98,3 +98,9 @@ if(TARGET stretto)
     $<TARGET_FILE:stretto> ${CMAKE_BINARY_DIR}/golden ${STRETTO_TEST_MODELS})
   set_tests_properties(program.edges PROPERTIES FIXTURES_REQUIRED golden LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 600)
 endif()
+if(TARGET stretto)
+  add_test(NAME program.device COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/program/test_device.py
+    $<TARGET_FILE:stretto> ${CMAKE_BINARY_DIR}/golden)
+  set_tests_properties(program.device PROPERTIES FIXTURES_REQUIRED golden LABELS quick SKIP_RETURN_CODE 77
+    TIMEOUT 600)
+endif()

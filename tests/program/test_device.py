@@ -1,0 +1,148 @@
+#!/usr/bin/env python3
+"""--device, -ngl and info --devices: every wrong word, what is missing, what is opened, and the same text on
+whatever device there is.
+
+    test_device.py STRETTO GOLDEN_FOLDER"""
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+stretto, golden = sys.argv[1:3]
+if not os.path.isdir(golden):
+    print(f"skip: there is no {golden}")
+    sys.exit(77)
+MODEL = os.path.join(golden, "llama", "model.gguf")
+BERT = os.path.join(golden, "bert", "model.gguf")
+TMP = tempfile.TemporaryDirectory()
+RAW, TRACE, PROMPTS, SVG = (os.path.join(TMP.name, f) for f in ("raw", "trace", "prompts", "a.svg"))
+with open(PROMPTS, "w") as file:
+    file.write('{"ids": [1, 2, 3, 4]}\n')
+CLEAN = {k: v for k, v in os.environ.items() if not k.startswith("STRETTO_DEVICE")}
+# Every command that opens a model, with what it needs.
+COMMANDS = (("run", "-m", MODEL, "-p", "ab", "-n", "3"),
+            ("run", "-m", MODEL, "-p", "ab", "-n", "3", "--trace", SVG, "--force"),
+            ("chat", "-m", MODEL, "-st", "ab"), ("info", "-m", MODEL),
+            ("embed", "-m", BERT),
+            ("eval", "logits", "-m", MODEL, "--ids", "1,5", "--raw", RAW, "--force"),
+            ("bench", "-m", MODEL, "-p", "4", "-n", "2", "-r", "1"),
+            ("trace", "jacobi", "-m", MODEL, "--prompts", PROMPTS, "-o", TRACE, "-n", "4", "--block", "2"))
+
+
+def call(*args, code=0, feed=b"ab\n", **env):
+    done = subprocess.run([stretto, *args], capture_output=True, env=CLEAN | env, input=feed, timeout=300)
+    out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+    assert done.returncode == code, (args, env, done.returncode, out, err)
+    return out if code == 0 else err
+
+
+def check_words():
+    for command in COMMANDS:
+        for word, meant in (("gpx", "gpu"), ("opncl", "opencl"), ("gpu0", "gpu:0"), ("opencl:", None), ("cpu:1", None),
+                            ("gpu:-1", "gpu:0"), ("auto:2", "auto"), ("", None), ("Vulkan", None)):
+            said = call(*command, "--device", word, code=2)
+            assert "--device takes one of cpu, gpu[:N], " in said and f"not '{word}'" in said, (command, said)
+            assert meant is None or f"did you mean '{meant}'" in said, (word, said)
+        said = call(*command, code=2, STRETTO_DEVICE="xpu")
+        assert "STRETTO_DEVICE takes one of cpu, " in said, said
+        for layers in ("x", "", "1.5", "-2", "3x", "1234567890"):
+            said = call(*command, "--device", "auto", "-ngl", layers, code=2)
+            assert f"-ngl takes a number of layers, all or auto, not '{layers}'" in said, said
+        for device in ((), ("--device", "cpu"), ("-dev", "none")):
+            assert "goes with --device gpu" in call(*command, *device, "-ngl", "2", code=2), device
+        assert "--device needs a value (DEVICE)" in call(*command, "--device", code=2)
+        # An empty variable says nothing, and an option says it better than the variable.
+    for env in ({"STRETTO_DEVICE": ""}, {"STRETTO_DEVICE": "cpu"}):
+        call(*COMMANDS[0], **env)
+    call(*COMMANDS[0], "--device", "cpu", STRETTO_DEVICE="xpu")
+    call(*COMMANDS[0], "--device", "auto", "-ngl", "0")
+
+
+def listed(**env):
+    devices = json.loads(call("info", "--devices", "--json", **env))
+    table = call("info", "--devices", **env).split("\n")
+    assert len(table) == len(devices) + 2 and table[0].startswith("--device"), table
+    for line, device in zip(table[1:], devices):
+        assert line.split()[0] == device["word"] and device["name"] in line, (line, device)
+        assert device["usable"] or device["why"] in line
+    assert devices[0]["word"] == "cpu" and devices[0]["usable"] and not devices[0]["gpu"]
+    return devices
+
+
+def check_missing(devices):
+    """Numbers that are not there, and drivers that are not there."""
+    for command in COMMANDS:
+        for backend in {d["word"].split(":")[0] for d in devices[1:]}:
+            said = call(*command, "--device", f"{backend}:77", code=1)
+            mine = [d for d in devices if d["word"].startswith(backend + ":")]
+            if mine:
+                be = "is" if len(mine) == 1 else "are"
+                assert f"there is no {backend}:77; there {be} {len(mine)}: {mine[0]['word']} (" in said, said
+            else:
+                assert len(said) > 40, said
+        cards = [d for d in devices if "number" in d]
+        said = call(*command, "--device", "gpu:77", code=1)
+        assert not any(map(os.path.exists, (RAW, TRACE, SVG))), "something was written"
+        assert f"there are {len(cards)}" in said or "there is 1:" in said or not cards and "no gpu: " in said, said
+    # A loader that is not there: what is missing and from where it comes, in every place.
+    lost = {"STRETTO_OPENCL": "/nowhere/libOpenCL.so.1", "STRETTO_CUDA": "/nowhere/libcuda.so.1"}
+    without = listed(**lost)
+    assert not any(d["usable"] for d in without[1:]), without
+    opencl = next(d for d in without if d["word"] == "opencl")
+    said = call(*COMMANDS[0], "--device", "opencl", code=1, **lost)
+    assert opencl["why"][:100] in said and "/nowhere" in said, said
+    assert "no gpu: " in call(*COMMANDS[0], "--device", "gpu", code=1, **lost)
+    # auto never fails for want of a driver.
+    assert call(*COMMANDS[0], "--temp", "0", "--device", "auto", **lost) == call(*COMMANDS[0], "--temp", "0")
+    info = json.loads(call("info", "-m", MODEL, "--json", "--device", "auto", **lost))["model"]
+    assert info["device"] == "cpu" and "plan" not in info
+
+
+def libraries(*args, **env):
+    """Names of shared libraries that were opened while the program ran, as glibc's loader tells."""
+    with tempfile.TemporaryDirectory() as tmp:
+        subprocess.run([stretto, *args], env=CLEAN | env | {"LD_DEBUG": "files",
+                       "LD_DEBUG_OUTPUT": os.path.join(tmp, "ld")}, stdin=subprocess.DEVNULL, check=False,
+                       capture_output=True, timeout=300)
+        told = "".join(open(os.path.join(tmp, f), errors="replace").read() for f in os.listdir(tmp))
+    return set(re.findall(r"file=(?:\S*/)?(lib[\w-]+)\.so", told))
+
+
+def driver_libraries(names):
+    return {n for n in names if re.match(r"lib(cuda|OpenCL|nv|pocl|amdocl|igdrcl|MesaOpenCL)", n)}
+
+
+def check_nothing_opened(devices):
+    """Who asks for no card pays for none."""
+    if not any(name == "libc" or name == "libm" for name in libraries(*COMMANDS[0])):
+        print("skip: this machine's loader does not tell what it opens (LD_DEBUG), so that was not looked at")
+        return
+    for command in COMMANDS:
+        assert not driver_libraries(libraries(*command)), command
+        assert not driver_libraries(libraries(*command, "--device", "cpu")), command
+    assert not driver_libraries(libraries(*COMMANDS[0], STRETTO_DEVICE="auto")) or a_card_is_likely()
+    assert not driver_libraries(libraries(*COMMANDS[0], "--device", "auto", "-ngl", "0"))
+    # The look itself sees what there is to see.
+    if any(d["word"].startswith("opencl:") for d in devices):
+        assert "libOpenCL" in libraries("info", "--devices")
+        assert "libOpenCL" in libraries(*COMMANDS[0], "--device", "opencl:77")
+
+
+def a_card_is_likely():
+    nodes = os.path.exists("/dev/dri") and any(n.startswith("renderD") for n in os.listdir("/dev/dri"))
+    return nodes or any(map(os.path.exists, ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd", "/dev/mali0"))) or any(
+        os.path.exists(folder) and any(n.endswith(".icd") and not n.startswith("pocl") for n in os.listdir(folder))
+        for folder in ("/etc/OpenCL/vendors", os.environ.get("OCL_ICD_VENDORS", "")) if folder)
+
+
+def main():
+    check_words()
+    devices = listed()
+    check_missing(devices)
+    check_nothing_opened(devices)
+    print(f"{len(devices)} devices; words, numbers and drivers that are not there are answered")
+
+
+main()
