@@ -1,6 +1,6 @@
 /* The model as a graph: unfused operations over the model's own tensors. It is described once per
- * family (model/build.c) and read by many: shape check, cost, lowering per backend, later
- * differentiation and partition. Only lowering fuses.
+ * family (model/build.c) and read by many: shape check, cost, lowering per backend,
+ * partition, later differentiation. Only lowering fuses.
  *
  * A value is a matrix [rows][width] of float32; its rows are those of the step, or those that ask.
  * A node makes one value from any number of others and of named parameters. Nodes are in an order in

@@ -4,7 +4,7 @@
  *
  * usage: fault MODEL */
 #include "base/memory.h"
-#include "model/model.h"
+#include "engine/engine.h"
 #include "stretto/stretto.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,13 +99,60 @@ static int too_little_memory(const char *path)
     return wrong;
 }
 
+/* A model over two devices: opened, planned and run in a step of three rows. */
+static stretto_status split_run(const char *path, struct device *const *d, struct error *err)
+{
+    struct split_ask ask = { .members = d, .layers = (int32_t[]){ 1, 0 }, .n = 2 };
+    struct model_open_options mo = { .threads = 1, .split = &ask };
+    struct engine_options eo = { .threads = 1, .context = 128 };
+    struct model *m = NULL;
+    struct engine *e = NULL;
+    struct answer a = { .status = STRETTO_OK };
+    stretto_status s = model_open(&m, path, &mo, err);
+    if (s == STRETTO_OK) s = engine_open(&e, m, &eo, err);
+    int32_t seq = 0;
+    if (s == STRETTO_OK) s = engine_seq_open(e, &seq, err);
+    if (s == STRETTO_OK) s = engine_feed(e, seq, prompt, 3, WANT_BEST, &a, err);
+    engine_close(e);
+    model_close(m);
+    return s;
+}
+
+static int split_failing(const char *path)
+{
+    struct device *d[2];
+    struct device_options o = { .level = NULL };
+    struct error err = { 0 };
+    int wrong = 0, reached = 1;
+    uint64_t n = 1;
+    for (int i = 0; i < 2; i++)
+        if (backend_open("cpu", &o, &d[i], &err) != STRETTO_OK) return 1;
+    for (; reached && n < 20000; n++) {
+        uint64_t before = mem_count();
+        error_clear(&err);
+        mem_fail_at(n);
+        stretto_status s = split_run(path, d, &err);
+        reached = mem_count() - before >= n;
+        mem_fail_at(0);
+        if (s == STRETTO_OK || (reached && (s == STRETTO_E_NOMEM || s == STRETTO_E_FULL) && err.text[0])) continue;
+        printf("FAIL over two devices, allocation %llu: status %d (%s)\n", (unsigned long long)n, s, err.text);
+        wrong++;
+    }
+    for (int i = 0; i < 2; i++) {
+        wrong += atomic_load(&d[i]->holders) != 1;
+        device_close(d[i]);
+    }
+    printf("%llu allocations failed in turn over two devices, %d wrong\n", (unsigned long long)n - 2, wrong);
+    return wrong;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 2) return 2;
     FILE *f = fopen(argv[1], "rb");
     if (!f) { printf("skip: there is no %s\n", argv[1]); return 77; }
     fclose(f);
-    int wrong = too_little_memory(argv[1]);
+    int wrong = too_little_memory(argv[1]) + split_failing(argv[1]);
     uint64_t n = 1;
     while (!try_failing(argv[1], n, &wrong) && n < 20000) n++;
     printf("%llu allocations failed in turn, %d wrong\n", (unsigned long long)n - 1, wrong);

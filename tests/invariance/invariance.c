@@ -627,18 +627,44 @@ static void all_caches(struct test *t)
     }
 }
 
+/* What was estimated before anything was read: weights and pages to a hundredth, buffers not too few. */
+static void check_shares(struct test *t)
+{
+    struct engine_options o = { .threads = 1, .context = CONTEXT, .sequences = SEQS,
+                                .max_rows = CONTEXT * SEQS, .cache = CACHE_F16 };
+    struct engine_info i;
+    struct error err = { 0 };
+    double weights = 0, pages = 0, buffers = 0;
+    for (size_t k = 0; k < t->model->shares.n; k++) {
+        const struct split_share *s = &t->model->shares.share[k];
+        weights += (double)s->weights;
+        pages += (double)s->pages;
+        buffers += (double)s->buffers;
+    }
+    if (engine_plan(t->model, &o, &i, &err) != STRETTO_OK) die(t->path, &err);
+    t->checks++;
+    if (fabs(weights / (double)i.weights - 1) < 0.01 && fabs(pages / (double)i.pages - 1) < 0.01 &&
+        buffers > 0.8 * (double)i.buffers)
+        return;
+    t->failures++;
+    printf("FAIL %s: planned %.0f, %.0f, %.0f bytes of weights, pages, buffers; they are %.0f, %.0f, %.0f\n", t->path,
+           weights, pages, buffers, (double)i.weights, (double)i.pages, (double)i.buffers);
+}
+
 /* The first layers[0] layers on a device, the next on another one, and so on. What is answered is what one
  * device answers; where one of them is no cpu, what the same devices answer. */
 static void over_devices(struct test *t, struct device *const *devices, const int32_t *layers, size_t n)
 {
     struct error err = { 0 };
-    struct split_ask ask = { .members = devices, .layers = layers, .n = n };
+    struct split_ask ask = { .members = devices, .layers = layers, .n = n, .context = CONTEXT,
+                             .sequences = SEQS, .rows = CONTEXT * SEQS, .cache = CACHE_F16 };
     struct model_open_options o = { .threads = 1, .split = &ask };
     struct model *plain = t->plain;
     int failures = t->failures;
     if (model_open(&t->model, t->path, &o, &err) != STRETTO_OK) die(t->path, &err);
     if (t->model->shares.n != n) die(t->path, &(struct error){ .text = "it is not over all devices" });
     if (!t->cpu) t->plain = t->model;
+    else check_shares(t);
     all_caches(t);
     if (failures < t->failures) printf("%s: %d layers on the first of %zu devices\n", t->path, layers[0], n);
     engine_close(t->engine);

@@ -41,16 +41,19 @@ static stretto_status param_costs(struct planning *x, bool *linear, bool *table,
     return STRETTO_OK;
 }
 
+static uint64_t pages_for(uint64_t tokens) { return (tokens + PAGE_SLOTS - 1) / PAGE_SLOTS; }
+
 static uint64_t page_costs(const struct planning *x, const struct graph_node *n)
 {
     static const enum kv_type types[CACHE_TYPES] = { KV_F32, KV_F16, KV_BF16, KV_Q8, KV_Q8_Q4 };
     enum kv_type t = types[x->ask->cache];
     size_t hd = n->attention.head_dim;
-    uint64_t tokens = x->tokens, window = n->attention.window;
-    if (window && window + WINDOW_KEPT + x->rows < tokens) tokens = window + WINDOW_KEPT + x->rows;
-    uint64_t pages = (tokens + PAGE_SLOTS - 1) / PAGE_SLOTS + 2;
-    uint64_t sequences = x->ask->sequences ? x->ask->sequences : 1;
-    return pages * sequences * n->attention.kv_heads * (kv_k_bytes(t, hd) + kv_v_bytes(t, hd));
+    uint64_t sequences = x->ask->sequences ? x->ask->sequences : 1, window = n->attention.window;
+    uint64_t pages = pages_for(x->tokens * sequences) + sequences;
+    /* What sequences hold of a window, open and closed ones alike, and a step's rows. */
+    uint64_t held = (2 * (pages_for(window + WINDOW_KEPT) + 1) + 1) * sequences + pages_for(x->rows);
+    if (window && held < pages) pages = held;
+    return pages * n->attention.kv_heads * (kv_k_bytes(t, hd) + kv_v_bytes(t, hd));
 }
 
 /* Of a part's layers the one with the most values, as float32 and as codes; and logits of a few rows. */
