@@ -232,14 +232,14 @@ int32_t graph_repeat(struct graph_builder *b, const struct graph *of, const stru
 {
     struct graph_node own = *n;
     const struct graph_value *out = &of->values[n->out];
-    own.in = (struct graph_span){ (uint32_t)b->g->n_links, 0 };
+    own.in = (struct graph_span){ n->in.count ? (uint32_t)b->g->n_links : n->in.first, 0 };
     for (uint32_t i = 0; i < n->in.count; i++) {
         int32_t v = node_in(of, n, i);
         if (v != GRAPH_NONE && !value(b, as[v]))
             return refuse(b, STRETTO_E_FORMAT, "a value is read that is not there");
         link_one(b, &own.in, v == GRAPH_NONE ? v : as[v]);
     }
-    own.param = (struct graph_span){ (uint32_t)b->g->n_links, 0 };
+    own.param = (struct graph_span){ n->param.count ? (uint32_t)b->g->n_links : n->param.first, 0 };
     for (uint32_t i = 0; i < n->param.count; i++) {
         int32_t at = node_param(of, n, i);
         const struct graph_param *p = at == GRAPH_NONE ? NULL : &of->params[at];

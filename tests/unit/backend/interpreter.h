@@ -34,24 +34,24 @@ struct interpreter {
     double worst;                /* attention: the largest distance, in units of its bound */
 };
 
-static size_t rows_in(const struct interpreter *x, enum rows_kind kind)
+static inline size_t rows_in(const struct interpreter *x, enum rows_kind kind)
 {
     return kind == ROWS_ASKING ? x->step->n_asks : x->step->n_rows;
 }
 
 /* The step's row of a value's row. */
-static size_t row_in(const struct interpreter *x, enum rows_kind kind, size_t row)
+static inline size_t row_in(const struct interpreter *x, enum rows_kind kind, size_t row)
 {
     return kind == ROWS_ASKING ? (size_t)x->step->ask_row[row] : row;
 }
 
-static const float *vector(const struct interpreter *x, const struct graph_node *n, uint32_t i)
+static inline const float *vector(const struct interpreter *x, const struct graph_node *n, uint32_t i)
 {
     int32_t at = node_param(x->g, n, i);
     return at == GRAPH_NONE ? NULL : x->param[at].f;
 }
 
-static void plain_add(const float *a, const float *b, size_t n, float *out)
+static inline void plain_add(const float *a, const float *b, size_t n, float *out)
 {
     for (size_t i = 0; i < n; i++) out[i] = a[i] + b[i];
 }
@@ -59,7 +59,7 @@ static void plain_add(const float *a, const float *b, size_t n, float *out)
 /* ---- linear layers
  * -------------------------------------------------------------------------------- */
 
-static void linear_kernel(const struct interpreter *x, linear_fn *fn, const struct parameter *w,
+static inline void linear_kernel(const struct interpreter *x, linear_fn *fn, const struct parameter *w,
                           size_t n_in, size_t n_out, const float *in, float *out)
 {
     int8_t q[MAX_WIDTH];
@@ -74,7 +74,7 @@ static void linear_kernel(const struct interpreter *x, linear_fn *fn, const stru
     memcpy(out, y, n_out * sizeof *out);
 }
 
-static void linear_row(const struct interpreter *x, const struct graph_node *n, bool given,
+static inline void linear_row(const struct interpreter *x, const struct graph_node *n, bool given,
                        const float *in, float *out)
 {
     int32_t at = node_param(x->g, n, 0);
@@ -97,7 +97,7 @@ static void linear_row(const struct interpreter *x, const struct graph_node *n, 
  * ------------------------------------------------------------------------------------ */
 
 /* Keys (or values) that a row sees, by position: committed ones, then its chain of parents. */
-static void seen(const struct interpreter *x, const struct graph_node *n, bool values, size_t row,
+static inline void seen(const struct interpreter *x, const struct graph_node *n, bool values, size_t row,
                  const float **at)
 {
     const struct step *s = x->step;
@@ -116,7 +116,7 @@ static void seen(const struct interpreter *x, const struct graph_node *n, bool v
 }
 
 /* One query over positions lo .. hi, 64 at a time. */
-static void attend_by_pages(const struct interpreter *x, const struct graph_node *n,
+static inline void attend_by_pages(const struct interpreter *x, const struct graph_node *n,
                             const float *query, const float **k, const float **v, int32_t lo,
                             int32_t hi, float *out)
 {
@@ -143,7 +143,7 @@ static void attend_by_pages(const struct interpreter *x, const struct graph_node
 }
 
 /* The same in float64; `out` must be near it. */
-static void check_attention(struct interpreter *x, const struct graph_node *n, const float *query,
+static inline void check_attention(struct interpreter *x, const struct graph_node *n, const float *query,
                             const float **k, const float **v, int32_t lo, int32_t hi,
                             const float *out)
 {
@@ -175,7 +175,7 @@ static void check_attention(struct interpreter *x, const struct graph_node *n, c
     }
 }
 
-static void attention_row(struct interpreter *x, const struct graph_node *n, size_t row, float *out)
+static inline void attention_row(struct interpreter *x, const struct graph_node *n, size_t row, float *out)
 {
     const struct step_seq *q = &x->step->seqs[x->step->seq[row]];
     size_t hd = n->attention.head_dim, heads = n->attention.heads;
@@ -199,7 +199,7 @@ static void attention_row(struct interpreter *x, const struct graph_node *n, siz
 /* ---- the other operations
  * ------------------------------------------------------------------------- */
 
-static void embed_row(const struct interpreter *x, const struct graph_node *n, size_t row,
+static inline void embed_row(const struct interpreter *x, const struct graph_node *n, size_t row,
                       float *out)
 {
     const struct step *s = x->step;
@@ -216,7 +216,7 @@ static void embed_row(const struct interpreter *x, const struct graph_node *n, s
     memcpy(out, from, width * sizeof *out);
 }
 
-static void norm_row(const struct interpreter *x, const struct graph_node *n, const float *in,
+static inline void norm_row(const struct interpreter *x, const struct graph_node *n, const float *in,
                      size_t width, float *out)
 {
     const float *w = vector(x, n, 0), *b = vector(x, n, 1);
@@ -231,7 +231,7 @@ static void norm_row(const struct interpreter *x, const struct graph_node *n, co
     }
 }
 
-static void rope_row(const struct interpreter *x, const struct graph_node *n, int32_t position,
+static inline void rope_row(const struct interpreter *x, const struct graph_node *n, int32_t position,
                      float *out)
 {
     const struct rope_table *t = &x->g->rope[n->rope.table];
@@ -246,7 +246,7 @@ static void rope_row(const struct interpreter *x, const struct graph_node *n, in
         out, n->rope.heads, n->rope.head_dim, t->n_rot, cs);
 }
 
-static void act_row(const struct interpreter *x, enum act_kind kind, const float *in, size_t n,
+static inline void act_row(const struct interpreter *x, enum act_kind kind, const float *in, size_t n,
                     float *out)
 {
     (kind == ACT_SILU        ? x->k->silu
@@ -254,7 +254,7 @@ static void act_row(const struct interpreter *x, enum act_kind kind, const float
                              : x->k->gelu_erf)(in, n, out);
 }
 
-static void node_row(struct interpreter *x, const struct graph_node *n, size_t row)
+static inline void node_row(struct interpreter *x, const struct graph_node *n, size_t row)
 {
     const struct graph *g = x->g;
     int32_t v0 = node_in(g, n, 0), v1 = node_in(g, n, 1);
@@ -285,7 +285,7 @@ static void node_row(struct interpreter *x, const struct graph_node *n, size_t r
     }
 }
 
-static void interpret(struct interpreter *x, const struct step *s)
+static inline void interpret(struct interpreter *x, const struct step *s)
 {
     x->step = s;
     for (size_t i = 0; i < x->g->n_nodes; i++) {
@@ -296,7 +296,7 @@ static void interpret(struct interpreter *x, const struct step *s)
 }
 
 /* The first n rows of sequence `seq` in the last step, a chain, become its tokens. */
-static void interpreter_commit(struct interpreter *x, int32_t seq, size_t n)
+static inline void interpreter_commit(struct interpreter *x, int32_t seq, size_t n)
 {
     const struct step_seq *q = &x->step->seqs[seq];
     for (size_t i = 0; i < x->g->n_nodes; i++) {
@@ -310,7 +310,7 @@ static void interpreter_commit(struct interpreter *x, int32_t seq, size_t n)
     }
 }
 
-static void interpreter_open(struct interpreter *x)
+static inline void interpreter_open(struct interpreter *x)
 {
     const struct graph *g = x->g;
     x->memory = calloc(g->n_nodes, sizeof *x->memory);
@@ -327,7 +327,7 @@ static void interpreter_open(struct interpreter *x)
         }
 }
 
-static void interpreter_close(struct interpreter *x)
+static inline void interpreter_close(struct interpreter *x)
 {
     for (size_t v = 0; v < x->g->n_values; v++) free(x->value[v]);
     for (size_t i = 0; i < x->g->n_nodes; i++)

@@ -118,12 +118,12 @@ DEVICE int cache_level(float x, float d)
  * work-group. Barriers: before what is written is read, and behind the last. */
 DEVICE void cache_rotate(TO_LOCAL float *x, int n, int ld, int head_dim, int lanes)
 {
-    int run = head_dim & -head_dim, half = head_dim / 2;
+    int run = head_dim & -head_dim, pairs = head_dim / 2;
     float by = sqrt(1.0f / (float)run);
     for (int h = 1; h < run; h *= 2) {
         barrier_local();
-        for (int i = lane_id(); i < n * half; i += lanes) {
-            TO_LOCAL float *p = x + i / half * ld + i % half / h * 2 * h + i % h;
+        for (int i = lane_id(); i < n * pairs; i += lanes) {
+            TO_LOCAL float *p = x + i / pairs * ld + i % pairs / h * 2 * h + i % h;
             float a = p[0], b = p[h];
             p[0] = a + b;
             p[h] = a - b;
