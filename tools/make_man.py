@@ -36,6 +36,8 @@ ENVIRONMENT = {
                       "~/.cache/stretto/models.",
     "NO_COLOR": "No colours when it is set and not empty.",
     "HF_TOKEN": "The token that stretto pull sends to hf: sources that ask for one.",
+    "STRETTO_KERNELS": "Where compiled kernels of NVIDIA's cards are kept, instead of stretto/kernels in "
+                       "$XDG_CACHE_HOME or ~/.cache; set and empty: nowhere.",
 }
 FAMILIES = "Models of these families run. Each is named as GGUF files name it, with its name in config.json:"
 EXIT = {"0": "Done.", "1": "Failed; a sentence on standard error names the cause and the way out.",
