@@ -835,7 +835,12 @@ int main(int argc, char **argv)
         proto.words[proto.n_words++] = mixtures[k];
     struct model *other = NULL;        /* the first drafts for the others */
     struct model_open_options mo = { 0 };
+    struct device_options on = { 0 };
     struct error err = { 0 };
+    if (backend_open(getenv("STRETTO_DEVICE"), &on, &mo.device, &err) != STRETTO_OK) {
+        printf("skip: %s\n", err.text);
+        return 77;
+    }
     if (!proto.few && i + 1 < argc && model_open(&other, argv[i], &mo, &err) != STRETTO_OK)
         die(argv[i], err.text);
     bool drafted = other && i + 1 < argc;        /* for others than itself */
@@ -852,6 +857,7 @@ int main(int argc, char **argv)
         free(t);
     }
     model_close(other);
+    device_close(mo.device);
     if (!prompts && !only) bad |= !all_seen(seen, drafted);
     return bad;
 }
