@@ -106,7 +106,8 @@ static stretto_status head_batch(struct program *p, const struct phase *ph, cons
     int32_t bias = ph->part[0].bias == GRAPH_NONE ? -1 : p->w->weight[ph->part[0].bias].vector;
     const struct weight *w = &p->w->weight[ph->part[0].param];
     struct gpu_linear_job lin = job_of(p, ph->part[0].in, ROWS_ASKING, x);
-    lin.part[0] = (struct gpu_part){ w->panels, w->n_panels, p->logits, p->logits_ld };
+    /* Answers stand by row: row `first` is the first of the batch's memory. */
+    lin.part[0] = (struct gpu_part){ w->panels, w->n_panels, p->logits - first * p->logits_ld, p->logits_ld };
     lin.n_parts = 1;
     lin.first_row = first;
     lin.most_rows = n;
