@@ -108,8 +108,8 @@ static stretto_status move(struct program *p, uint32_t group, const int32_t *pag
     }
     int32_t *w = p->host_moves + 2 * (size_t)p->n_moves;
     for (uint32_t i = 0; i < n; i++) {
-        w[2 * i] = pages[from[i] / PAGE_SLOTS] * PAGE_SLOTS + from[i] % PAGE_SLOTS;
-        w[2 * i + 1] = pages[to[i] / PAGE_SLOTS] * PAGE_SLOTS + to[i] % PAGE_SLOTS;
+        w[i] = pages[from[i] / PAGE_SLOTS] * PAGE_SLOTS + from[i] % PAGE_SLOTS;
+        w[n + i] = pages[to[i] / PAGE_SLOTS] * PAGE_SLOTS + to[i] % PAGE_SLOTS;
     }
     p->n_moves += n;
     TRY(v->write(p->device->card, p->moves, 0, w, 2 * n * sizeof *w, err));

@@ -97,7 +97,7 @@ stretto_status gpu_attention_open(struct gpu_device *d, enum cache_type t, struc
 void gpu_attention_close(struct gpu_attention *a);
 stretto_status gpu_attention_run(struct gpu_device *d, struct gpu_attention *a, const struct gpu_places *m,
                                  const struct gpu_attention_job *job, struct error *err);
-/* backend.h: page_copy and slots_move of a pool. moves: [2 * n] words on the card, from then to, each a slot
+/* backend.h: page_copy and slots_move of a pool. moves: n words on the card, from where, and n, where to: each a slot
  * of the pool: page * 64 + slot of the page. */
 stretto_status gpu_page_copy(struct gpu_device *d, struct gpu_memory *pool, uint64_t page_bytes,
                              int32_t from, int32_t to, struct error *err);

@@ -115,19 +115,27 @@ DEVICE int cache_level(float x, float d)
 }
 
 /* Hadamard's rotation (kernels/kv.h) of n vectors that stand `ld` floats apart, by all lanes of a
- * work-group. Barriers: before what is written is read, and behind the last. */
+ * work-group: one turn for h = 1, 2, 4 ... below the largest power of two in head_dim, a barrier between
+ * two; then every number times the root of one over that power. */
+DEVICE void cache_turn(TO_LOCAL float *x, int n, int ld, int head_dim, int h, int lanes)
+{
+    int pairs = head_dim / 2;
+    for (int i = lane_id(); i < n * pairs; i += lanes) {
+        TO_LOCAL float *p = x + i / pairs * ld + i % pairs / h * 2 * h + i % h;
+        float a = p[0], b = p[h];
+        p[0] = a + b;
+        p[h] = a - b;
+    }
+}
+
+/* Barriers: before what is written is read, and behind the last. */
 DEVICE void cache_rotate(TO_LOCAL float *x, int n, int ld, int head_dim, int lanes)
 {
-    int run = head_dim & -head_dim, pairs = head_dim / 2;
+    int run = head_dim & -head_dim;
     float by = sqrt(1.0f / (float)run);
     for (int h = 1; h < run; h *= 2) {
         barrier_local();
-        for (int i = lane_id(); i < n * pairs; i += lanes) {
-            TO_LOCAL float *p = x + i / pairs * ld + i % pairs / h * 2 * h + i % h;
-            float a = p[0], b = p[h];
-            p[0] = a + b;
-            p[h] = a - b;
-        }
+        cache_turn(x, n, ld, head_dim, h, lanes);
     }
     barrier_local();
     for (int i = lane_id(); i < n * head_dim; i += lanes) x[i / head_dim * ld + i % head_dim] *= by;
@@ -137,43 +145,36 @@ DEVICE void cache_rotate(TO_LOCAL float *x, int n, int ld, int head_dim, int lan
 
 /* ---- storing --------------------------------------------------------------------------------- */
 
-/* Floats of LOCAL memory that cache_store wants. */
-#define CACHE_SCRATCH(lanes) (CACHE_ROTATED ? (lanes) + CACHE_TURNED : CACHE_CODED ? (lanes) : 1)
+/* Values that are rotated before they are stored are turned in LOCAL memory, some heads in a round. */
+#define CACHE_SCRATCH (CACHE_ROTATED ? CACHE_TURNED : 1)
+DEVICE int cache_heads_at_once(int heads, int head_dim)
+{
+    return CACHE_ROTATED ? CACHE_TURNED / head_dim : heads;
+}
+
+/* The largest magnitude among the 32 dims of group g: each of its eight lanes looks for itself. */
+#define CACHE_GROUP_TOP(NAME, SPACE, QUAD)                            \
+    DEVICE float NAME(SPACE const float *x, int head_dim, int g)      \
+    {                                                                 \
+        float top = 0.0f;                                             \
+        for (int q = 8 * g; q < 8 * g + 8; q++) top = fmax(top, cache_top(QUAD(x, head_dim, q))); \
+        return top;                                                   \
+    }
 
 #if CACHE_CODED
-/* The largest magnitude among eight lanes' items: 32 dims. All lanes of the work-group. */
-DEVICE float cache_group_top(TO_LOCAL float *scratch, float4 v)
-{
-    int first = lane_id() & ~7;
-    scratch[lane_id()] = cache_top(v);
-    barrier_local();
-    float top = 0.0f;
-    for (int i = 0; i < 8; i++) top = fmax(top, scratch[first + i]);
-    barrier_local();
-    return top;
-}
-
-DEVICE float4 cache_no_item(void)
-{
-    float4 v;
-    v.x = v.y = v.z = v.w = 0.0f;
-    return v;
-}
+CACHE_GROUP_TOP(cache_global_top, GLOBAL, cache_global_quad)
 
 /* Keys or values of eight bits, of all heads. */
 DEVICE void cache_store_codes(GLOBAL uint *to, int slot, int heads, int head_dim, GLOBAL const float *x,
-                              bool keys, TO_LOCAL float *scratch, int lanes)
+                              bool keys, int lanes)
 {
     int quads = cache_quads(head_dim), groups = cache_groups(head_dim), words = cache_head_words(head_dim);
-    for (int base = 0; base < heads * groups * 8; base += lanes) {
-        int i = base + lane_id(), h = i / (groups * 8), quad = i % (groups * 8);
-        bool there = h < heads && quad < quads;
-        float4 v = there ? cache_global_quad(x + h * head_dim, head_dim, quad) : cache_no_item();
-        float top = cache_group_top(scratch, v);
-        if (!there) continue;
+    for (int i = lane_id(); i < heads * quads; i += lanes) {
+        int h = i / quads, quad = i % quads;
+        float top = cache_global_top(x + h * head_dim, head_dim, quad / 8);
         GLOBAL uint *head = to + (size_t)h * (size_t)words;
         int at = keys ? quad * CACHE_SLOTS + slot : cache_v(head_dim) + slot * quads + quad;
-        head[at] = (uint)cache_codes(v, cache_by(top));
+        head[at] = (uint)cache_codes(cache_global_quad(x + h * head_dim, head_dim, quad), cache_by(top));
         at = keys ? cache_k_scales(head_dim) + quad / 8 * CACHE_SLOTS + slot
                   : cache_v_scales(head_dim) + slot * groups + quad / 8;
         if (quad % 8 == 0) head[at] = (uint)float_bits(cache_scale(top));
@@ -182,33 +183,44 @@ DEVICE void cache_store_codes(GLOBAL uint *to, int slot, int heads, int head_dim
 #endif
 
 #if CACHE_ROTATED
-/* Values of four bits, as many heads at once as there is room for. */
-DEVICE void cache_store_levels(GLOBAL uint *to, int slot, int heads, int head_dim, GLOBAL const float *x,
-                               TO_LOCAL float *scratch, int lanes)
+CACHE_GROUP_TOP(cache_local_top, TO_LOCAL, cache_local_quad)
+
+/* Values of four bits, of n heads that were turned. */
+DEVICE void cache_store_levels(GLOBAL uint *to, int slot, int n, int head_dim, TO_LOCAL const float *turned,
+                               int lanes)
 {
     int quads = cache_quads(head_dim), groups = cache_groups(head_dim), words = cache_head_words(head_dim);
-    TO_LOCAL float *turned = scratch + lanes;
-    int most = CACHE_TURNED / head_dim;
-    for (int first = 0; first < heads; first += most) {
-        int n = heads - first < most ? heads - first : most;
-        for (int i = lane_id(); i < n * head_dim; i += lanes) turned[i] = x[first * head_dim + i];
-        cache_rotate(turned, n, head_dim, head_dim, lanes);
-        for (int base = 0; base < n * groups * 8; base += lanes) {
-            int i = base + lane_id(), h = i / (groups * 8), quad = i % (groups * 8);
-            bool there = h < n && quad < quads;
-            float4 v = there ? cache_local_quad(turned + h * head_dim, head_dim, quad) : cache_no_item();
-            float top = cache_group_top(scratch, v), d = top / 127.0f;
-            if (!there) continue;
-            GLOBAL uint *head = to + (size_t)(first + h) * (size_t)words;
-            ((GLOBAL ushort *)(head + cache_v(head_dim)))[slot * quads + quad] =
-                (ushort)(cache_level(v.x, d) | cache_level(v.y, d) << 4 | cache_level(v.z, d) << 8
-                         | cache_level(v.w, d) << 12);
-            if (quad % 8 == 0)
-                head[cache_v_scales(head_dim) + slot * groups + quad / 8] =
-                    (uint)float_bits(top < INFINITY ? d : NAN);
-        }
-        barrier_local();
+    for (int i = lane_id(); i < n * quads; i += lanes) {
+        int h = i / quads, quad = i % quads;
+        float top = cache_local_top(turned + h * head_dim, head_dim, quad / 8), d = top / 127.0f;
+        float4 v = cache_local_quad(turned + h * head_dim, head_dim, quad);
+        GLOBAL uint *head = to + (size_t)h * (size_t)words;
+        ((GLOBAL ushort *)(head + cache_v(head_dim)))[slot * quads + quad] =
+            (ushort)(cache_level(v.x, d) | cache_level(v.y, d) << 4 | cache_level(v.z, d) << 8
+                     | cache_level(v.w, d) << 12);
+        if (quad % 8 == 0)
+            head[cache_v_scales(head_dim) + slot * groups + quad / 8] =
+                (uint)float_bits(top < INFINITY ? d : NAN);
     }
+}
+
+/* Stage 0 fetches n heads, the following ones turn them, the last stores them and is followed by 0. */
+DEVICE int cache_store_turned(int stage, GLOBAL uint *to, int slot, int n, int head_dim, GLOBAL const float *x,
+                              TO_LOCAL float *turned, int lanes)
+{
+    int run = head_dim & -head_dim;
+    if (stage == 0) {
+        for (int i = lane_id(); i < n * head_dim; i += lanes) turned[i] = x[i];
+    } else if (1 << (stage - 1) < run) {
+        cache_turn(turned, n, head_dim, head_dim, 1 << (stage - 1), lanes);
+    } else if (run >> (stage - 1) == 1) {
+        float by = sqrt(1.0f / (float)run);
+        for (int i = lane_id(); i < n * head_dim; i += lanes) turned[i] *= by;
+    } else {
+        cache_store_levels(to, slot, n, head_dim, turned, lanes);
+        return 0;
+    }
+    return stage + 1;
 }
 #endif
 
@@ -234,18 +246,21 @@ DEVICE void cache_put(GLOBAL uint *from, int at, float4 v)
 }
 
 /* Stores a token's keys and values, [heads][head_dim] each, into one layer of a page: `to` is the word that
- * cache_layer gives, `slot` 0 .. 63. Called by all lanes of a work-group, a multiple of eight; head_dim is 512
- * at most. scratch: CACHE_SCRATCH(lanes) floats, which nobody else uses from the call on; after it they are
- * free again behind the next barrier. What other lanes wrote to k and v is there already (barrier_all). */
-DEVICE void cache_store(GLOBAL uint *to, int slot, int heads, int head_dim, GLOBAL const float *k,
-                        GLOBAL const float *v, TO_LOCAL float *scratch, int lanes)
+ * cache_layer gives, `slot` 0 .. 63. Called by all lanes of a work-group in stages with a barrier behind each,
+ * from 0 on until it says 0 again: for the heads from `first` on, cache_heads_at_once of them. turned:
+ * CACHE_SCRATCH floats. What other lanes wrote to k and v is there already (barrier_all). */
+DEVICE int cache_store(int stage, int first, GLOBAL uint *to, int slot, int heads, int head_dim,
+                       GLOBAL const float *k, GLOBAL const float *v, TO_LOCAL float *turned, int lanes)
 {
 #if CACHE_CODED
-    cache_store_codes(to, slot, heads, head_dim, k, true, scratch, lanes);
+    if (stage == 0 && first == 0) cache_store_codes(to, slot, heads, head_dim, k, true, lanes);
 #if CACHE_ROTATED
-    cache_store_levels(to, slot, heads, head_dim, v, scratch, lanes);
+    int n = cache_heads_at_once(heads, head_dim);
+    return cache_store_turned(stage, to + (size_t)first * (size_t)cache_head_words(head_dim), slot,
+                              heads - first < n ? heads - first : n, head_dim, v + first * head_dim, turned,
+                              lanes);
 #else
-    cache_store_codes(to, slot, heads, head_dim, v, false, scratch, lanes);
+    cache_store_codes(to, slot, heads, head_dim, v, false, lanes);
 #endif
 #else
     int quads = cache_quads(head_dim), words = cache_head_words(head_dim);
@@ -257,4 +272,5 @@ DEVICE void cache_store(GLOBAL uint *to, int slot, int heads, int head_dim, GLOB
                   cache_global_quad(v + h * head_dim, head_dim, quad));
     }
 #endif
+    return 0;
 }

@@ -17,7 +17,7 @@
 enum { ROW_KEPT = 32, HEAD_LANES = 8, PIECES = 4, FOLDED = 32 };
 /* Local memory, in floats: what lanes give each other; behind it two sums over the work-group, folded. */
 enum { GIVEN = PIECES * ROW_LANES, ROW_LOCAL = GIVEN + 2 * FOLDED };
-enum { ROW_SCRATCH = CACHE_SCRATCH(ROW_LANES) > ROW_LOCAL ? CACHE_SCRATCH(ROW_LANES) : ROW_LOCAL };
+enum { ROW_SCRATCH = CACHE_SCRATCH > ROW_LOCAL ? CACHE_SCRATCH : ROW_LOCAL };
 
 /* Where an instruction finds its row. */
 struct row_of {
@@ -325,13 +325,13 @@ DEVICE void rope(struct row_of r, int halves, int heads, int dim, int rot, GLOBA
 
 /* ---- the cache ------------------------------------------------------------------------------- */
 
-DEVICE void store(struct row_of r, TO_LOCAL const int *c, GLOBAL const int *step, int row, GLOBAL uint *pool,
-                  TO_LOCAL float *exchange)
+DEVICE int store(int stage, int base, struct row_of r, TO_LOCAL const int *c, GLOBAL const int *step, int row,
+                 GLOBAL uint *pool, TO_LOCAL float *turned)
 {
     int heads = c[INSTR_HEADS], dim = c[INSTR_HEAD_DIM], slot = step[step[STEP_SLOT] + row];
     int page = cache_page(step, c[INSTR_GROUP], row, slot);
-    cache_store(pool + cache_layer(page, c[INSTR_LAYERS], c[INSTR_MEMBER], heads, dim), slot % CACHE_SLOTS,
-                heads, dim, r.in, r.in2, exchange, ROW_LANES);
+    return cache_store(stage, base / dim, pool + cache_layer(page, c[INSTR_LAYERS], c[INSTR_MEMBER], heads, dim),
+                       slot % CACHE_SLOTS, heads, dim, r.in, r.in2, turned, ROW_LANES);
 }
 
 /* ---- the pass -------------------------------------------------------------------------------- */
@@ -395,7 +395,7 @@ DEVICE int perform(TO_LOCAL const int *c, int stage, int base, struct row_of r, 
              (GLOBAL const float *)(step + place(step[STEP_ANGLES + c[INSTR_TABLE]], of, c[INSTR_ROT])));
         return 0;
     case CODE_TO_BF16: to_bf16(r, (GLOBAL int *)act + place(c[INSTR_H], row, c[INSTR_H_LD])); return 0;
-    case CODE_STORE: store(r, c, step, row, pool, given); return 0;
+    case CODE_STORE: return store(stage, base, r, c, step, row, pool, given);
     default: elementwise(r, op, number); return 0;
     }
 }
@@ -405,6 +405,7 @@ DEVICE int round_of(TO_LOCAL const int *c)
 {
     int op = c[INSTR_OP], dim = c[INSTR_HEAD_DIM];
     if (op == CODE_QUANT) return 4 * GIVEN;
+    if (op == CODE_STORE) return dim * cache_heads_at_once(c[INSTR_HEADS], dim);
     if ((op == CODE_NORM_RMS || op == CODE_NORM_LAYER) && dim) return dim * (ROW_LANES / HEAD_LANES);
     return c[INSTR_WIDTH];
 }
