@@ -1,4 +1,6 @@
-/* A machine with a card of NVIDIA's that is none: one shared object with the symbols of libcuda, NVRTC and
+/* Two mocks of the libraries of cards.
+ *
+ * A machine with a card of NVIDIA's that is none: one shared object with the symbols of libcuda, NVRTC and
  * NVML that stretto uses. Kernels run on the OpenCL driver that is here (PoCL). What is enqueued runs when
  * somebody waits for it, never before: memory that is given back or changed too early shows. Everything alive is
  * counted, and everything can be made to fail.
@@ -46,4 +48,19 @@ struct mock_cuda {
 struct mock_cuda *mock_cuda(void);
 /* Orders as they were at the beginning, MOCK_CUDA included; the card is not lost any more. */
 void mock_cuda_reset(void);
+
+/* And a libOpenCL that passes every call on to the real one, counts what is alive, and fails when it is told to. Tests
+ * give its path to STRETTO_OPENCL and ask it for mock_opencl(). */
+#define MOCK_OPENCL_ALIVE(X) X(contexts) X(queues) X(buffers) X(programs) X(kernels) X(events) X(mapped)
+struct mock_opencl {
+    int64_t fail_take;    /* the n-th call from now that takes anything is short of memory, once   */
+    int64_t fail_launch;  /* the n-th thing enqueued is refused, once                             */
+    int64_t lose;         /* the n-th call from now fails, and everything after it                */
+    int lost;             /* what every call answers since then, 0: fine                          */
+#define X(name) int64_t name;
+    struct { MOCK_OPENCL_ALIVE(X) } alive;
+#undef X
+    int64_t calls, takes, launches, misuse;
+};
+struct mock_opencl *mock_opencl(void);
 #endif

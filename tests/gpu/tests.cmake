@@ -1,9 +1,15 @@
-# Cards without a card: a mock of NVIDIA's libraries, and what our declarations and kernels are to the real toolkit.
+# Cards without a card: mocks of the libraries of NVIDIA and of OpenCL; what our declarations and kernels are to the
+# real toolkit.
 add_library(mock_cuda MODULE gpu/mock_cuda.c gpu/mock_nvrtc.c)
 target_include_directories(mock_cuda PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
 target_link_libraries(mock_cuda PRIVATE stretto_flags Threads::Threads ${CMAKE_DL_LIBS})
 add_dependencies(backend_test_gpu_cuda mock_cuda)
 target_compile_definitions(backend_test_gpu_cuda PRIVATE MOCK_CUDA_PATH="$<TARGET_FILE:mock_cuda>")
+add_library(mock_opencl MODULE gpu/mock_opencl.c)
+target_include_directories(mock_opencl PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+target_link_libraries(mock_opencl PRIVATE stretto_flags Threads::Threads ${CMAKE_DL_LIBS})
+add_dependencies(backend_test_gpu_opencl_faults mock_opencl)
+target_compile_definitions(backend_test_gpu_opencl_faults PRIVATE MOCK_OPENCL_PATH="$<TARGET_FILE:mock_opencl>")
 
 find_path(STRETTO_CUDA_INCLUDE cuda.h HINTS $ENV{CUDA_HOME}/include /usr/local/cuda/include NO_CACHE)
 add_executable(gpu_abi gpu/abi.c)

@@ -2,6 +2,7 @@
  * something is missing or too old, tapes, joules; then every call fails in turn, in every way that a card has, and
  * nothing may be left behind. */
 #include "unit/backend/gpu_driver.h"
+#include "unit/backend/gpu_faults.h"
 #include "gpu/mock.h"
 #include <dlfcn.h>
 #include <pthread.h>
@@ -104,8 +105,6 @@ static void expect_build(const char *source, const char *options, stretto_status
     d.driver->code_close(code);
 }
 
-static const char small[] = "KERNEL KERNEL_LANES(16) void add(GLOBAL int *a, int n) { a[lane_id()] += n; }\n";
-
 /* The compiler's names here, so that its absence can be seen where it is absent. */
 static bool compiler_here(void)
 {
@@ -195,8 +194,6 @@ static void images_are_kept(void **state)
 
 /* ---- tapes and meters -------------------------------------------------------------------------------- */
 
-static struct gpu_arg word(int32_t w) { return (struct gpu_arg){ .word = w }; }
-
 static void tapes_repeat(void **state)
 {
     (void)state;
@@ -206,7 +203,7 @@ static void tapes_repeat(void **state)
     struct gpu_tape *t;
     gpu_test_ok(d.driver->kernel(code, "add", &k, err));
     struct gpu_memory *m = gpu_test_memory(&d, sizeof got);
-    struct gpu_arg args[] = { { .memory = m }, word(3) };
+    struct gpu_arg args[] = { { .memory = m }, gpu_word(3) };
     gpu_test_ok(d.driver->record_begin(d.card, err));
     gpu_test_ok(d.driver->launch(d.card, k, (uint32_t[]){ 1, 1, 1 }, 16, args, 2, err));
     gpu_test_ok(d.driver->copy(d.card, m, 0, m, 64, 32, err));
@@ -244,7 +241,7 @@ static void joules_of_the_right_card(void **state)
     struct gpu_kernel *k;
     gpu_test_ok(d.driver->kernel(code, "add", &k, err));
     struct gpu_memory *m = gpu_test_memory(&d, 64);
-    struct gpu_arg args[] = { { .memory = m }, word(3) };
+    struct gpu_arg args[] = { { .memory = m }, gpu_word(3) };
     gpu_test_ok(d.driver->launch(d.card, k, (uint32_t[]){ 1, 1, 1 }, 16, args, 2, err));
     gpu_test_ok(d.driver->finish(d.card, err));
     assert_true(d.driver->joules(d.card) == before + 2);
@@ -263,143 +260,23 @@ static void memory_is_counted(void **state)
     assert_int_equal(d.driver->free_memory(d.card), before);
 }
 
-/* ---- whatever fails ----------------------------------------------------------------------------------- */
-
-/* One of everything that a card can do; closed and given back whatever became of it. */
-struct everything {
-    struct card *card;
-    struct gpu_code *code;
-    struct gpu_kernel *kernel;
-    struct gpu_memory *m[2];
-    struct gpu_tape *tape;
-    int32_t *host;
-    char *log;
-};
-
-static stretto_status begin(struct everything *x, const char *source, struct error *err)
-{
-    const struct gpu_driver *v = &driver_cuda;
-    struct gpu_about a[GPU_CARDS];
-    size_t n;
-    void *host;
-    TRY(v->list(a, GPU_CARDS, &n, err));
-    TRY(v->open(&x->card, 0, err));
-    TRY(v->build(x->card, source, "-DN=1", &x->code, &x->log, err));
-    TRY(v->kernel(x->code, "add", &x->kernel, err));
-    for (int i = 0; i < 2; i++) TRY(v->alloc(x->card, 64, &x->m[i], err));
-    TRY(v->host_alloc(x->card, 64, &host, err));
-    x->host = host;
-    return STRETTO_OK;
-}
-
-static stretto_status record(struct everything *x, const struct gpu_arg *args, struct error *err)
-{
-    const struct gpu_driver *v = &driver_cuda;
-    TRY(v->record_begin(x->card, err));
-    stretto_status s = v->launch(x->card, x->kernel, (uint32_t[]){ 1, 1, 1 }, 16, args, 2, err);
-    if (s == STRETTO_OK) s = v->copy(x->card, x->m[0], 0, x->m[1], 0, 64, err);
-    stretto_status end = v->record_end(x->card, &x->tape, err);   /* whatever happened: else it goes on */
-    return s != STRETTO_OK ? s : end;
-}
-
-static stretto_status work(struct everything *x, struct error *err)
-{
-    const struct gpu_driver *v = &driver_cuda;
-    struct gpu_arg args[] = { { .memory = x->m[0] }, word(5) };
-    for (int i = 0; i < 16; i++) x->host[i] = i;
-    TRY(v->mark(x->card, 0, err));
-    TRY(v->write(x->card, x->m[0], 0, x->host, 64, err));
-    TRY(v->launch(x->card, x->kernel, (uint32_t[]){ 1, 1, 1 }, 16, args, 2, err));
-    TRY(record(x, args, err));
-    TRY(v->zero(x->card, x->m[1], 0, 64, err));
-    TRY(v->replay(x->card, x->tape, err));
-    TRY(v->replay(x->card, x->tape, err));
-    TRY(v->mark(x->card, 1, err));
-    TRY(v->finish(x->card, err));
-    TRY(v->read(x->card, x->m[1], 0, x->host, 64, err));
-    TRY(v->finish(x->card, err));
-    for (int i = 0; i < 16; i++) assert_int_equal(x->host[i], i + 15);
-    assert_true(v->between(x->card, 0, 1) >= 0);
-    return STRETTO_OK;
-}
-
-static stretto_status everything(struct error *err)
-{
-    const struct gpu_driver *v = &driver_cuda;
-    char source[8192];
-    snprintf(source, sizeof source, "%s%s", gpu_source("dialect.h"), small);
-    struct everything x = { 0 };
-    stretto_status s = begin(&x, source, err);
-    if (s == STRETTO_OK) s = work(&x, err);
-    if (x.card) {
-        v->host_free(x.card, x.host);
-        (void)v->joules(x.card);
-        (void)v->free_memory(x.card);
-    }
-    v->tape_close(x.tape);
-    for (int i = 0; i < 2; i++) v->free(x.m[i]);
-    v->code_close(x.code);
-    v->close(x.card);
-    mem_free(x.log);
-    return s;
-}
-
-/* The n-th of a kind fails, for n from 1 on until there is no n-th any more. */
-static void walk(const char *what, int64_t *order, bool memory, int64_t at_least)
-{
-    int64_t n = 0;
-    for (stretto_status s = STRETTO_E_DEVICE; s != STRETTO_OK; n++) {
-        struct error e = { 0 };
-        *order = n + 1;
-        s = everything(&e);
-        if (s == STRETTO_OK && *order <= 0) s = STRETTO_E_IO;      /* it came, and nobody saw it */
-        if (s != STRETTO_OK && (s != (memory ? STRETTO_E_NOMEM : STRETTO_E_DEVICE) || !*e.text)) {
-            print_error("%s %lld: status %d, %s\n", what, (long long)n + 1, s, e.text);
-            _fail(__FILE__, __LINE__);
-        }
-        if (n < 3 && s) print_message("%s %lld: %s\n", what, (long long)n + 1, e.text);
-        mock_reset();
-        assert_true(nothing_alive());
-    }
-    print_message("%s: %lld places\n", what, (long long)n - 1);
-    assert_true(n - 1 >= at_least);
-    gpu_test_ok(everything(err));
-}
-
-/* Calls after the last thing that can be told are those that close. */
-static void losses(void)
-{
-    int64_t before = mock->calls;
-    gpu_test_ok(everything(err));
-    int64_t calls = mock->calls - before, told = 0;
-    for (int64_t n = 1; n <= calls; n++) {
-        struct error e = { 0 };
-        mock->lose = n;
-        stretto_status s = everything(&e);
-        assert_true(s == STRETTO_OK || (s == STRETTO_E_DEVICE && *e.text));
-        told += s != STRETTO_OK;
-        mock_reset();
-        assert_true(nothing_alive());
-    }
-    print_message("lost at %lld calls, told at %lld\n", (long long)calls, (long long)told);
-    assert_true(told > calls / 2 && told < calls);
-    gpu_test_ok(everything(err));
-}
+/* ---- whatever fails ------------------------------------------------------------------------------- */
 
 static void whatever_fails(void **state)
 {
     (void)state;
-    walk("out of memory", &mock->fail_take, true, 12);
-    walk("refused", &mock->fail_launch, false, 10);
-    walk("failed while it ran", &mock->fail_run, false, 3);
-    losses();
+    const struct faults f = { &driver_cuda, mock_reset, nothing_alive };
+    faults_walk(&f, "out of memory", &mock->fail_take, true, 12);
+    faults_walk(&f, "refused", &mock->fail_launch, false, 10);
+    faults_walk(&f, "failed while it ran", &mock->fail_run, false, 3);
+    faults_lose(&f, &mock->lose, &mock->calls);
 }
 
 static void *on_another_thread(void *unused)
 {
     (void)unused;
     struct error e = { 0 };
-    return (void *)(intptr_t)everything(&e);
+    return (void *)(intptr_t)everything(&driver_cuda, &e);
 }
 
 /* Who calls is not who opened; nobody's context is changed. */
