@@ -234,12 +234,13 @@ static void elements_are_the_reference_s(void **state)
 
 static void fill_groups(int run, int32_t width)
 {
-    static const float specials[] = { 0, 1e-45f, 1e-39f, 3e-37f, 4e-37f, 1e-36f, 1, 3e38f, INFINITY, -INFINITY, NAN };
+    static const float specials[] = { 0,      1e-45f, 1e-39f, 1.2e-38f, 3e-38f,   5e-38f,    1e-37f, 3e-37f,
+                                      4e-37f, 1e-36f, 1,      3e38f,    INFINITY, -INFINITY, NAN };
     for (int32_t r = 0; r < ROWS; r++) {
         float *x = act + A + r * LD;
         for (int32_t i = 0; i < width; i++) x[i] = normal() * (run % 3 ? 1.0f : 1e-36f);
         for (int32_t g = 0; g < width / 32 && run > 3; g++) {
-            float v = specials[random_u32() % 11];
+            float v = specials[random_u32() % 15];
             if (random_u32() % 2 && v < 1)
                 for (int32_t i = 0; i < 32; i++) x[32 * g + i] = v * unit();
             x[32 * g + (int32_t)(random_u32() % 32)] = v;

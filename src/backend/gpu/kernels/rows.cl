@@ -54,33 +54,22 @@ DEVICE void store4(float4 v, GLOBAL float *p, int n)
     if (n > 3) p[3] = v.w;
 }
 
-/* a / b, correctly rounded, of positive numbers. */
+/* a / b, correctly rounded, of positive numbers one of which is 127, which makes ties impossible. a is at least
+ * FLT_MIN, and a smaller b gives infinity: here its exponent alone says so. */
 DEVICE float divide(float a, float b)
 {
 #if EXACT_DIVIDE
     return a / b;
 #else
     /* In integers, so that neither the card's division nor what it does to denormals matters. */
-    int ea = float_bits(a) >> 23, eb = float_bits(b) >> 23;
-    uint ma = (uint)float_bits(a) & 0x7fffff, mb = (uint)float_bits(b) & 0x7fffff;
-    if (ea) ma |= 0x800000; else ea = 1;
-    if (eb) mb |= 0x800000; else eb = 1;
-    if (!mb) return INFINITY;
-    while (ma && ma < 0x800000) ma <<= 1, ea--;
-    while (mb < 0x800000) mb <<= 1, eb--;
-    if (!ma) return 0.0f;
-    /* 25 or 26 bits of the quotient and whether something is left; e is the exponent of bit 25 */
-    ulong n = (ulong)ma << 25;
-    uint q = (uint)(n / mb), left = (ulong)q * mb != n;
-    int e = ea - eb + 127;
-    if (q >> 25 == 0) q <<= 1, e--;     /* what is shifted in is below the rounding bit: `left` stands for it */
+    uint ma = ((uint)float_bits(a) & 0x7fffffu) | 0x800000u, mb = ((uint)float_bits(b) & 0x7fffffu) | 0x800000u;
+    int e = (float_bits(a) >> 23) - (float_bits(b) >> 23) + 127;
+    uint q = (uint)(((ulong)ma << 25) / mb);
+    if (q >> 25 == 0) q <<= 1, e--;
     int drop = e > 0 ? 2 : 3 - e;
     if (drop > 27) return 0.0f;
-    left |= (q & ((1u << (drop - 1)) - 1)) != 0;
-    uint next = q >> (drop - 1) & 1, bits = q >> drop;
-    bits += next & (left | bits);
-    bits += e > 0 ? (uint)(e - 1) << 23 : 0;
-    return bits_float((int)(bits < 0x7f800000 ? bits : 0x7f800000));
+    uint bits = (q >> drop) + (q >> (drop - 1) & 1) + (e > 0 ? (uint)(e - 1) << 23 : 0);
+    return bits_float((int)(bits < 0x7f800000u ? bits : 0x7f800000u));
 #endif
 }
 
