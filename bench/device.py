@@ -1,0 +1,251 @@
+#!/usr/bin/env python3
+"""Equality and speed of one device; bench/device.sh finds the program and calls this.
+
+    device.py STRETTO [--device WORD] [--toy] [--seconds N] [--only SHAPE,...] [--json FILE]
+
+What could not be done is in the table as such, with the reason; the exit code is 1 when an answer was wrong or
+nothing could be measured."""
+import argparse
+import array
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(HERE)
+PLACES = [os.path.join(ROOT, *p) for p in (("build", "device"), ("shared", "data", "models"),
+                                           ("..", "shared", "data", "models"))]
+SHAPES = {"qwen2.5-1.5b": ("bf16", "q8_0", "q4_1"), "llama-3-8b": ("q8_0", "q4_1", "bf16")}
+TOY = {"toy": ("bf16", "q8_0", "q4_1")}
+START = time.monotonic()
+
+
+def parse():
+    p = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
+    p.add_argument("stretto")
+    p.add_argument("--device", default="gpu")
+    p.add_argument("--toy", action="store_true")
+    p.add_argument("--seconds", type=float, default=450, help="nothing new begins after so many")
+    p.add_argument("--only", help="shapes to measure, separated by commas")
+    p.add_argument("--json", help="where the figures go [$OUT/device.json, or device.json]")
+    return p.parse_args()
+
+
+def said(line):
+    print(f"[{time.monotonic() - START:5.0f} s] {line}", file=sys.stderr, flush=True)
+
+
+class Bench:
+    def __init__(self, o):
+        self.o, self.failed = o, []
+        self.result = {"device": None, "equality": [], "rows": [], "torch": None}
+
+    def left(self):
+        return self.o.seconds - (time.monotonic() - START)
+
+    def call(self, *args, env=None, most=240.0, program=None):
+        """Standard output; None after a failure, which is told."""
+        try:
+            r = subprocess.run([program or self.o.stretto, *args], capture_output=True, text=True,
+                               timeout=max(5, min(most, self.left() + 30)), stdin=subprocess.DEVNULL,
+                               env=os.environ | (env or {}))
+        except subprocess.TimeoutExpired:
+            said(f"{args[0]} took too long")
+            return None
+        if r.returncode == 0:
+            return r.stdout
+        words = (r.stderr or r.stdout).strip().split("\n")
+        said(f"{os.path.basename(program or 'stretto')} {' '.join(args[:4])}: {words[-1][:300] or r.returncode}")
+        return None
+
+    # ---- what there is ----
+    def find(self):
+        out = self.call("info", "--devices", "--json")
+        devices = json.loads(out) if out else []
+        for d in devices:
+            said(f"{d['word']}: {d['name']} {d['driver']} {d.get('why', '')}".rstrip())
+        word = self.o.device
+        for d in devices:
+            number = f"gpu:{d['number']}" if "number" in d else None
+            if d["usable"] and (d["word"] in (word, word + ":0") or number in (word, word + ":0")):
+                self.result["device"] = d
+                return True
+        said(f"there is no usable {word}")
+        return False
+
+    # ---- equality ----
+    def check(self, what, good, words):
+        self.result["equality"].append({"what": what, "equal": good, "words": words})
+        said(f"{what}: {words}")
+        if good is False:
+            self.failed.append(what)
+
+    def texts(self, folder):
+        stories = next(([os.path.join(p, n) for n in ("stories260K.bin", "tok512.bin")] for p in PLACES
+                        if os.path.exists(os.path.join(p, "stories260K.bin"))), None)
+        if not stories:
+            self.check("stories260K", None, "not checked: its files are not here")
+            return
+        for kind in ("f32", "bf16"):
+            path = os.path.join(folder, f"stories-{kind}.gguf")
+            subprocess.run([sys.executable, os.path.join(ROOT, "tools", "make-model"), "stories", *stories, path,
+                            "--type", kind], check=True)
+            ids = []
+            for word in ("cpu", self.o.device):
+                out = self.call("run", "-m", path, "-p", "Once upon a time", "-n", "200", "--temp", "0", "--ignore-eos",
+                                "--json", "--device", word)
+                ids.append(json.loads(out)["ids"] if out else [])
+            same = next((i for i, (a, b) in enumerate(zip(*ids)) if a != b), min(map(len, ids)))
+            self.check(f"stories260K {kind}, 200 tokens", ids[0] == ids[1] and same == 200,
+                       f"{same} tokens are the CPU's")
+
+    def logits(self, folder):
+        """Logits of 64 positions against the CPU's: how far, and how often another token is best."""
+        ids = ",".join(str(i * 37 % 1000 + 3) for i in range(64))
+        for kind in ("f32", "bf16", "q8_0", "q4_1"):
+            path, rows = self.model(folder, "toy", kind), []
+            for word in ("cpu", self.o.device):
+                raw = os.path.join(folder, "raw")
+                out = self.call("eval", "logits", "-m", path, "--ids", ids, "--raw", raw, "--force", "--device", word)
+                values = array.array("f")
+                if out is not None:
+                    with open(raw, "rb") as f:
+                        values.frombytes(f.read())
+                rows.append(values)
+            n = len(rows[0]) // 64
+            if not n or len(rows[0]) != len(rows[1]):
+                self.check(f"logits, {kind}", False, "there are none")
+                continue
+            far = max(abs(a - b) for a, b in zip(*rows))
+            top = max(map(abs, rows[0]))
+            other = sum(max(range(n), key=rows[0][i * n:i * n + n].__getitem__) !=
+                        max(range(n), key=rows[1][i * n:i * n + n].__getitem__) for i in range(64))
+            # Attention and norms add in another order: what that may do to a logit is far below this.
+            self.check(f"logits, {kind}", far <= 0.01 * top, f"at most {far:.2g} from the CPU's, of {top:.3g}; another "
+                       f"best token at {other} of 64 positions")
+
+    def tests(self):
+        """Programs of the test suite that were brought along."""
+        folder = os.path.join(os.path.dirname(self.o.stretto), "tests")
+        cuda = self.result["device"]["word"].startswith("cuda")
+        env = {"STRETTO_TEST_GPU": "cuda" if cuda else "opencl", "STRETTO_DEVICE": self.result["device"]["word"]}
+        if not os.path.exists(os.path.join(folder, "invariance")) or self.o.toy:
+            return
+        for name in sorted(os.listdir(folder)):
+            models = [os.path.join(os.path.dirname(self.o.stretto), f"{m}.gguf") for m in ("llama", "type-q8_0")]
+            args = ["--few", *filter(os.path.exists, models)] if name == "invariance" else []
+            if name.startswith("backend_test_gpu_") or args:
+                good = self.call(*args, env=env, most=60, program=os.path.join(folder, name))
+                self.check(name, good is not None, "passes" if good is not None else "FAILS, or takes too long")
+
+    # ---- speed ----
+    def model(self, folder, shape, kind):
+        path = os.path.join(folder, f"{shape}-{kind}.gguf")
+        if not os.path.exists(path):
+            subprocess.run([sys.executable, os.path.join(ROOT, "tools", "make-model"), shape, kind, path], check=True)
+        return path
+
+    def measure(self, folder, shape, kind):
+        row = {"shape": shape, "type": kind}
+        self.result["rows"].append(row)
+        if self.left() < (5 if self.o.toy else 45):
+            row["why"] = "no time was left"
+            return
+        path = self.model(folder, shape, kind)
+        row["bytes"] = os.path.getsize(path)
+        n, prompt, many = (8, 64, "4,8") if self.o.toy else (64, 4096, "16,64")
+        common = ["bench", "-m", path, "--device", self.o.device, "-r", "3", "-o", "json"]
+        one = self.call(*common, "-p", str(prompt), "-n", str(n), "--roof")
+        several = self.call(*common, "-p", "0", "-n", str(n), "-np", many)
+        if path.startswith(folder) and shape != "toy":
+            os.unlink(path)
+        if one is None or several is None:
+            row["why"] = "it failed"
+            return
+        for r in json.loads(one):
+            speed = {"tokens_s": r["avg_ts"], "deviation": r["stddev_ts"]}
+            if r["n_prompt"]:
+                whole = r["operations"][-1]
+                row["prompt"] = speed | {"tokens": r["n_prompt"], "of_the_roof": whole["roof_seconds"] / whole["seconds"]
+                                         if whole["seconds"] else None}
+            else:
+                row["one"] = speed | {"of_the_roof": r["roof_share"]}
+                row["read_gb_s"] = r["roof_gb_s"]
+            row["device"], row["load_s"] = r["device"], r["load_s"]
+        few, lots = (r["avg_ts"] for r in json.loads(several))
+        rows = [int(x) for x in many.split(",")]
+        row["several"] = {str(rows[0]): few, str(rows[1]): lots}
+        row["step_ratio"] = rows[0] * row["one"]["tokens_s"] / few
+        row["times_one"] = lots / row["one"]["tokens_s"]
+        said(f"{shape} {kind}: {row['one']['tokens_s']:.1f} tokens/s")
+
+    def torch(self):
+        if self.o.toy or self.left() < 30:
+            return
+        out = self.call(os.path.join(HERE, "device_torch.py"), program=sys.executable, most=100)
+        self.result["torch"] = json.loads(out.strip().split("\n")[-1]) if out else None
+
+
+def cell(x, form="{:.1f}"):
+    return "-" if x is None else form.format(x)
+
+
+def table(result):
+    d = result["device"]
+    print(f"\n{d['word']}: {d['name']} ({d['driver']})\n")
+    print("| shape | type | GB | read GB/s | one, tokens/s | of the roof | step of several / of one | many × one "
+          "| prompt, tokens/s | of the roof | torch bf16: one | prompt |")
+    print("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
+    beside = (result["torch"] or {}).get("models", {})
+    for r in result["rows"]:
+        t = beside.get(r["shape"], {})
+        if "why" in r:
+            print(f"| {r['shape']} | {r['type']} | not measured: {r['why']} |||||||||")
+            continue
+        p = r.get("prompt", {})
+        print("|", " | ".join([
+            r["shape"], r["type"], cell(r["bytes"] / 1e9, "{:.2f}"), cell(r["read_gb_s"]), cell(r["one"]["tokens_s"]),
+            cell(r["one"]["of_the_roof"], "{:.0%}"), cell(r["step_ratio"], "{:.2f}"), cell(r["times_one"]),
+            cell(p.get("tokens_s")), cell(p.get("of_the_roof"), "{:.0%}"), cell(t.get("one")), cell(t.get("prompt"))]), "|")
+    if result["torch"]:
+        print("\ntorch: " + ", ".join(f"{k} {v:.4g}" for k, v in result["torch"].items() if isinstance(v, float)))
+    print("\n| equality with the CPU | |\n|---|---|")
+    for e in result["equality"]:
+        print(f"| {e['what']} | {e['words']} |")
+
+
+def main():
+    o = parse()
+    b = Bench(o)
+    if not b.find():
+        return 1
+    shapes = TOY if o.toy else SHAPES
+    shared = "/dev/shm"
+    room = os.path.isdir(shared) and shutil.disk_usage(shared).free > 40e9 and not o.toy
+    with tempfile.TemporaryDirectory(dir=shared if room else None) as folder:
+        b.texts(folder)
+        b.logits(folder)
+        b.tests()
+        for shape in filter(lambda s: not o.only or s in o.only.split(","), shapes):
+            if shape == next(iter(shapes)):
+                b.torch()
+            for kind in shapes[shape]:
+                b.measure(folder, shape, kind)
+    out = o.json or os.path.join(os.environ.get("OUT", "."), "device.json")
+    b.result["seconds"] = time.monotonic() - START
+    with open(out, "w", encoding="utf-8") as f:
+        json.dump(b.result, f, indent=1)
+        f.write("\n")
+    table(b.result)
+    print(f"\n{b.result['seconds']:.0f} s; all figures: {out}")
+    if b.failed:
+        print("WRONG: " + ", ".join(b.failed))
+    return 1 if b.failed or all("why" in r for r in b.result["rows"]) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+#!/bin/sh
+# What a card does: first whether it answers as the CPU does, then how fast it is, in at most eight minutes.
+#
+#   bench/device.sh --bundle          here, after a build: puts all that the other machine needs into build/device
+#   bench/device.sh [--device WORD]   there, in the root of the tree: checks, measures, prints one table, and writes
+#                                     $OUT/device.json (here without OUT)
+#   bench/device.sh --toy             small shapes, to try the script, also without a card (--device opencl)
+#
+# The other machine needs Linux on x86-64 with glibc 2.36 or newer, Python 3.9 and the card's driver. NVIDIA's run-time
+# compiler comes along where there is one here; PyTorch is measured beside us where it is there. Nothing is installed.
+set -eu
+root=$(cd "$(dirname "$0")/.." && pwd)
+build=${STRETTO_BUILD:-$root/build/release}
+bundle=$root/build/device
+
+# Libraries of our programs that a bare machine has not: all but the C library's own.
+libraries() {
+    ldd "$@" | awk '/=> \//{print $3}' | grep -Ev '/(libc|libm|ld-linux[^/]*|libdl|libpthread|librt)\.so' | sort -u
+}
+
+if [ "${1:-}" = --bundle ]; then
+    rm -rf "$bundle"
+    mkdir -p "$bundle/lib" "$bundle/tests"
+    cp "$build/stretto" "$bundle/"
+    for test in "$build"/tests/backend_test_gpu_linear "$build"/tests/backend_test_gpu_rows \
+                "$build"/tests/backend_test_gpu_head "$build"/tests/backend_test_gpu_attention "$build"/tests/invariance; do
+        if [ -x "$test" ]; then cp "$test" "$bundle/tests/"; fi
+    done
+    libraries "$bundle/stretto" "$bundle"/tests/* | while read -r l; do cp -L "$l" "$bundle/lib/"; done
+    if [ -d "$build/golden" ]; then
+        for model in llama gemma3 type-q8_0 type-q4_1 type-mixed; do
+            if [ -f "$build/golden/$model/model.gguf" ]; then cp "$build/golden/$model/model.gguf" "$bundle/$model.gguf"; fi
+        done
+    fi
+    for folder in "$root/shared/data/models" "$root/../shared/data/models"; do
+        if [ -f "$folder/stories260K.bin" ]; then cp "$folder/stories260K.bin" "$folder/tok512.bin" "$bundle/"; fi
+    done
+    for folder in "${CUDA_HOME:-/usr/local/cuda}/lib64" /usr/lib/x86_64-linux-gnu; do
+        for l in "$folder"/libnvrtc.so.1[0-9] "$folder"/libnvrtc-builtins.so.1[0-9].[0-9]; do
+            if [ -f "$l" ] && [ ! -f "$bundle/$(basename "$l").xz" ]; then
+                xz -2 -c "$(readlink -f "$l")" >"$bundle/$(basename "$l").xz"
+            fi
+        done
+    done
+    du -sh "$bundle"
+    exit 0
+fi
+
+if [ -x "$bundle/stretto" ]; then
+    stretto=$bundle/stretto
+    LD_LIBRARY_PATH=$bundle/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+    export LD_LIBRARY_PATH
+    if ! ldconfig -p 2>/dev/null | grep -q libnvrtc.so.1 && [ -z "${STRETTO_NVRTC:-}" ]; then
+        for l in "$bundle"/libnvrtc*.xz; do
+            if [ ! -f "$l" ]; then break; fi
+            name=$(basename "$l" .xz)
+            if [ ! -f "$bundle/lib/$name" ]; then python3 -c "import lzma, shutil, sys
+shutil.copyfileobj(lzma.open(sys.argv[1]), open(sys.argv[2], 'wb'))" "$l" "$bundle/lib/$name"; fi
+            case $name in libnvrtc.so.*) export STRETTO_NVRTC="$bundle/lib/$name" ;; esac
+        done
+    fi
+else
+    stretto=$build/stretto
+fi
+"$stretto" --version >/dev/null || { echo "$stretto does not run here: build it, or bring build/device along" >&2; exit 1; }
+exec python3 "$root/bench/device.py" "$stretto" "$@"
