@@ -170,8 +170,8 @@ class Bench:
             speed = {"tokens_s": r["avg_ts"], "deviation": r["stddev_ts"]}
             if r["n_prompt"]:
                 whole = r["operations"][-1]
-                row["prompt"] = speed | {"tokens": r["n_prompt"], "of_the_roof": whole["roof_seconds"] / whole["seconds"]
-                                         if whole["seconds"] else None}
+                share = whole["roof_seconds"] / whole["seconds"] if whole["seconds"] else None
+                row["prompt"] = speed | {"tokens": r["n_prompt"], "of_the_roof": share}
             else:
                 row["one"] = speed | {"of_the_roof": r["roof_share"]}
                 row["read_gb_s"] = r["roof_gb_s"]
@@ -210,7 +210,8 @@ def table(result):
         print("|", " | ".join([
             r["shape"], r["type"], cell(r["bytes"] / 1e9, "{:.2f}"), cell(r["read_gb_s"]), cell(r["one"]["tokens_s"]),
             cell(r["one"]["of_the_roof"], "{:.0%}"), cell(r["step_ratio"], "{:.2f}"), cell(r["times_one"]),
-            cell(p.get("tokens_s")), cell(p.get("of_the_roof"), "{:.0%}"), cell(t.get("one")), cell(t.get("prompt"))]), "|")
+            cell(p.get("tokens_s")), cell(p.get("of_the_roof"), "{:.0%}"), cell(t.get("one")),
+            cell(t.get("prompt"))]), "|")
     if result["torch"]:
         print("\ntorch: " + ", ".join(f"{k} {v:.4g}" for k, v in result["torch"].items() if isinstance(v, float)))
     print("\n| equality with the CPU | |\n|---|---|")

@@ -22,14 +22,16 @@ if [ "${1:-}" = --bundle ]; then
     rm -rf "$bundle"
     mkdir -p "$bundle/lib" "$bundle/tests"
     cp "$build/stretto" "$bundle/"
-    for test in "$build"/tests/backend_test_gpu_linear "$build"/tests/backend_test_gpu_rows \
-                "$build"/tests/backend_test_gpu_head "$build"/tests/backend_test_gpu_attention "$build"/tests/invariance; do
+    for kernels in linear rows head attention; do
+        test=$build/tests/backend_test_gpu_$kernels
         if [ -x "$test" ]; then cp "$test" "$bundle/tests/"; fi
     done
+    if [ -x "$build/tests/invariance" ]; then cp "$build/tests/invariance" "$bundle/tests/"; fi
     libraries "$bundle/stretto" "$bundle"/tests/* | while read -r l; do cp -L "$l" "$bundle/lib/"; done
     if [ -d "$build/golden" ]; then
         for model in llama gemma3 type-q8_0 type-q4_1 type-mixed; do
-            if [ -f "$build/golden/$model/model.gguf" ]; then cp "$build/golden/$model/model.gguf" "$bundle/$model.gguf"; fi
+            from=$build/golden/$model/model.gguf
+            if [ -f "$from" ]; then cp "$from" "$bundle/$model.gguf"; fi
         done
     fi
     for folder in "$root/shared/data/models" "$root/../shared/data/models"; do
@@ -62,5 +64,8 @@ shutil.copyfileobj(lzma.open(sys.argv[1]), open(sys.argv[2], 'wb'))" "$l" "$bund
 else
     stretto=$build/stretto
 fi
-"$stretto" --version >/dev/null || { echo "$stretto does not run here: build it, or bring build/device along" >&2; exit 1; }
+if ! "$stretto" --version >/dev/null; then
+    echo "$stretto does not run here: build it, or bring build/device along" >&2
+    exit 1
+fi
 exec python3 "$root/bench/device.py" "$stretto" "$@"

@@ -382,6 +382,7 @@ static void bench_defaults(void *options)
 {
     struct bench_options *o = options;
     model_options_defaults(&o->model);
+    o->model.stays = true;
     o->prompt = (struct int_list){ { 512 }, 1 };
     o->generate = (struct int_list){ { 128 }, 1 };
     o->depth = (struct int_list){ { 0 }, 1 };

@@ -276,6 +276,7 @@ static int eval_run(void *options, size_t n, char **operands)
 static void eval_defaults(void *options)
 {
     model_options_defaults(&((struct eval_options *)options)->model);
+    ((struct eval_options *)options)->model.stays = true;
 }
 
 static const struct option_group group = { "Evaluation", rows, sizeof rows / sizeof *rows };

@@ -426,6 +426,7 @@ static void trace_defaults(void *options)
 {
     struct trace_options *o = options;
     model_options_defaults(&o->model);
+    o->model.stays = true;
     o->tokens = 256;
     o->block = 16;
     o->states = 8;

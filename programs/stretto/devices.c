@@ -51,8 +51,12 @@ int device_from(const char *command, const struct model_options *o, const char *
         return no_device(command, o->device ? "--device" : "STRETTO_DEVICE", *word);
     if (!read_layers(o->gpu_layers, layers))
         return command_usage(command, "-ngl takes a number of layers, all or auto, not '%s'", o->gpu_layers);
+    static struct device_about found;
     if (*layers > 0 && (!*word || strcmp(*word, backends[0]->name) == 0))
         return command_usage(command, "-ngl %s goes with --device gpu: everything runs on the CPU", o->gpu_layers);
+    if (o->stays && *layers >= 0 && *word && strcmp(*word, "auto") == 0
+        && backend_find(*word, &found, NULL) == STRETTO_OK)
+        *word = found.word;
     return EXIT_DONE;
 }
 

@@ -15,6 +15,8 @@ struct model_options {
     bool mlock;
     const char *cpu_mask, *cpu_range;   /* NULL: not given                                    */
     const char *device, *gpu_layers;    /* as device_from reads them (devices.h)               */
+    bool stays;                         /* no option: --device auto means the device that it finds, and no other
+                                           when that fails: for commands whose figures are of one device     */
 };
 
 struct sampling_options {

@@ -104,3 +104,9 @@ if(TARGET stretto)
   set_tests_properties(program.device PROPERTIES FIXTURES_REQUIRED golden LABELS quick SKIP_RETURN_CODE 77
     TIMEOUT 600)
 endif()
+# The script that measures cards, on shapes that take seconds: the models that it makes, what it compares, its figures.
+if(TARGET stretto)
+  add_test(NAME program.device_script COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/program/device_script.sh
+    ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
+  set_tests_properties(program.device_script PROPERTIES LABELS full SKIP_RETURN_CODE 77 TIMEOUT 600)
+endif()
