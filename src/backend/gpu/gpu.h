@@ -56,6 +56,8 @@ struct gpu_places {
 /* ---- linear.c: kernels/linear.cl ------------------------------------------------------------- */
 
 enum { GPU_PARTS = 4 };
+/* Which rows a launch answers, others are left alone: all; those that are no prompt rows; prompt rows alone. */
+enum gpu_roles { GPU_ALL, GPU_WRITTEN, GPU_GIVEN };
 /* Panels of a weight times rows of one input, into floats of the activations. */
 struct gpu_part { struct gpu_memory *panels; uint32_t n_panels, out, out_ld; };
 
@@ -68,7 +70,11 @@ struct gpu_linear_job {
     uint32_t count_word;      /* the word of the step that says how many rows there are                    */
     uint32_t first_row;       /* rows before it are left alone                                           */
     uint32_t most_rows;       /* launches are for so many, from first_row on; those that are not there end at once */
+    enum gpu_roles roles;     /* GPU_GIVEN is their own arithmetic, where gpu_linear_given says that there is one: h
+                                 alone is read, by bf16 matrix instructions, the whole of K in float32       */
 };
+/* Places q and h, and q_ld and h_ld, are multiples of 4 words. */
+bool gpu_linear_given(const struct gpu_linear *l);
 stretto_status gpu_linear_open(struct gpu_device *d, enum dtype t, struct gpu_linear **out,
                                struct error *err);
 void gpu_linear_close(struct gpu_linear *l);

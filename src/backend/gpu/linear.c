@@ -1,23 +1,30 @@
-/* Launches of kernels/linear.cl. What a type's panels look like goes to the kernels' compiler as numbers, so
- * a row more in tensor/dtype_rows.h is a type more here. The number of rows picks the kernel, never a row's
- * bits. */
+/* Launches of kernels/linear.cl and linear_mma.cl. What a type's panels look like goes to the kernels' compiler as
+ * numbers, so a row more in tensor/dtype_rows.h is a type more here. The number of rows picks the kernel, never a
+ * row's bits. */
 #include "backend/gpu/gpu.h"
 #include "base/buffer.h"
 #include "base/memory.h"
 #include "kernels/panel_shape.h"
 #include <assert.h>
 
-enum { FEW_MOST = 16, TILE = 64, LANES = 256, KERNELS_FEW = 3 };
+enum { LANES = 256, VARIANTS = 5, LOCAL_MOST = 48 << 10, ANY = UINT32_MAX };
 
-static const struct { const char *name; uint32_t rows; } few_kernels[KERNELS_FEW] = {
-    { "linear_1", 1 }, { "linear_4", 4 }, { "linear_8", 8 }
+/* A kernel: the work-group's rows and panels, and the rows of a launch up to which it is the best. Whose warps
+ * multiply matrices, a card with such instructions has instead. */
+struct variant { const char *name; uint32_t rows, panels, most; };
+static const struct variant plain[VARIANTS] = {
+    { "linear_1", 1, 1, 1 }, { "linear_4", 4, 1, 4 }, { "linear_8", 8, 1, 16 }, { "linear_many", 64, 4, ANY }
+}, matrices[VARIANTS] = {
+    { "linear_1", 1, 1, 1 }, { "linear_mma_8", 8, 1, 8 }, { "linear_mma_16", 16, 1, 16 },
+    { "linear_mma_64", 64, 2, 64 }, { "linear_mma_128", 128, 4, ANY }
 };
 
 struct gpu_linear {
     enum dtype type;
     const struct gpu_driver *driver;
     struct gpu_code *code;
-    struct gpu_kernel *few[KERNELS_FEW], *many;  /* few[2] NULL: too little local memory */
+    const struct variant *variant;
+    struct gpu_kernel *kernel[VARIANTS];  /* NULL: there is none, or local memory is too small for it */
 };
 
 /* Four of a table's values as a word. */
@@ -31,16 +38,16 @@ static uint32_t value_word(const int8_t *values, size_t i)
 /* Bytes of local memory that work-groups of `rows` rows of codes take: as SEGMENT of linear.cl. */
 static uint32_t local_bytes(const struct panel_shape *s, uint32_t rows)
 {
-    uint32_t dots = 16 * (16 * rows + 16), row = 16 * rows;
-    uint32_t floats = s->min == PANEL_SUBMIN ? 2 * dots + 512 + row
-                    : s->min == PANEL_MIN    ? dots + 512 + 2 * row
-                                             : dots + 256 + row;
+    uint32_t dots = 16 * (rows * (rows < 8 ? 16 : 20) + 16), scales = 16 * 20, row = 16 * rows;
+    uint32_t floats = s->min == PANEL_SUBMIN ? 2 * (dots + scales) + row
+                    : s->min == PANEL_MIN    ? dots + 2 * (scales + row)
+                                             : dots + scales + row;
     return 2 * floats * (uint32_t)sizeof(float);
 }
 
 static stretto_status options_floats(struct buffer *b, enum dtype t)
 {
-    return buffer_printf(b, "-DW_FLOAT=%d -DW_MOST=8", t == DT_F32 ? 32 : t == DT_F16 ? 16 : 17);
+    return buffer_printf(b, "-DW_FLOAT=%d -DW_MOST=16", t == DT_F32 ? 32 : t == DT_F16 ? 16 : 17);
 }
 
 static stretto_status options_codes(struct buffer *b, const struct panel_shape *s, uint32_t most)
@@ -65,42 +72,53 @@ static bool codes_fit(const struct panel_shape *s)
     return !s->zero || (!s->whole && s->zero == 1 << (s->bits - 1));
 }
 
-stretto_status gpu_linear_open(struct gpu_device *d, enum dtype t, struct gpu_linear **out, struct error *err)
+/* Compute capability 8.0 brought the instructions of kernels/mma.cl. */
+static bool has_matrices(const struct gpu_device *d) { return d->about.arch >= 80; }
+
+static stretto_status kernels_build(struct gpu_device *d, struct gpu_linear *l, const char *options, uint32_t most,
+                                    struct error *err)
 {
     static const char *const files[] = { "linear.cl", NULL };
+    static const char *const with_mma[] = { "linear.cl", "mma.cl", "linear_mma.cl", NULL };
+    TRY(gpu_build(d, has_matrices(d) ? with_mma : files, options, &l->code, err));
+    for (size_t i = 0; i < VARIANTS; i++) {
+        const struct variant *v = &l->variant[i];
+        if (!v->name || (v->panels == 1 && v->most > most && l->variant == plain)) continue;
+        TRY(d->driver->kernel(l->code, v->name, &l->kernel[i], err));
+    }
+    return STRETTO_OK;
+}
+
+stretto_status gpu_linear_open(struct gpu_device *d, enum dtype t, struct gpu_linear **out, struct error *err)
+{
     const struct panel_shape s = panel_shape(t);
-    const uint32_t most = s.groups && local_bytes(&s, 8) > d->about.local ? 4 : 8;
+    const uint32_t local = d->about.local < LOCAL_MOST ? d->about.local : LOCAL_MOST;
+    const uint32_t most = s.groups && local_bytes(&s, 8) > local ? 4 : 16;
     *out = NULL;
     if (!dtype_table[t].block || (s.groups && !codes_fit(&s)))
         return fail(err, STRETTO_E_UNSUP, "the gpu's linear layers have no weights of type %s",
                     dtype_table[t].name ? dtype_table[t].name : "unknown");
     struct gpu_linear *l = mem_alloc(sizeof *l);
     struct buffer b = buffer_make(4096);
-    stretto_status status = !l ? STRETTO_E_NOMEM
-                          : s.groups ? options_codes(&b, &s, most) : options_floats(&b, t);
+    stretto_status status = !l ? STRETTO_E_NOMEM : s.groups ? options_codes(&b, &s, most) : options_floats(&b, t);
     if (status != STRETTO_OK) {
         mem_free(l);
         buffer_done(&b);
         return fail(err, STRETTO_E_NOMEM, "out of memory");
     }
     *l = (struct gpu_linear){ .type = t, .driver = d->driver };
-    status = gpu_build(d, files, b.data, &l->code, err);
-    for (size_t i = 0; i < KERNELS_FEW && status == STRETTO_OK; i++)
-        if (few_kernels[i].rows <= most) status = d->driver->kernel(l->code, few_kernels[i].name, &l->few[i], err);
-    if (status == STRETTO_OK) status = d->driver->kernel(l->code, "linear_many", &l->many, err);
+    l->variant = s.groups && has_matrices(d) ? matrices : plain;
+    status = kernels_build(d, l, b.data, most, err);
     buffer_done(&b);
     if (status == STRETTO_OK) *out = l;
-    else {
-        if (l->code) d->driver->code_close(l->code);
-        mem_free(l);
-    }
+    else gpu_linear_close(l);
     return status;
 }
 
 void gpu_linear_close(struct gpu_linear *l)
 {
     if (!l) return;
-    l->driver->code_close(l->code);
+    if (l->code) l->driver->code_close(l->code);
     mem_free(l);
 }
 
@@ -141,26 +159,27 @@ static void args_job(struct args *a, const struct gpu_linear *l, const struct gp
     arg_word(a, job->count_word);
     arg_word(a, job->first_row);
     arg_word(a, tiles);
+    arg_word(a, job->roles);
 }
 
 stretto_status gpu_linear_run(struct gpu_device *d, struct gpu_linear *l, const struct gpu_places *m,
                               const struct gpu_linear_job *job, struct error *err)
 {
-    uint32_t rows = job->most_rows, tile = TILE;
-    struct gpu_kernel *kernel = l->many;
+    const uint32_t rows = job->most_rows;
     struct args a = { .n = 0 };
+    size_t i = 0;
     assert(job->n_parts && job->n_parts <= GPU_PARTS && job->q % 4 == 0 && job->q_ld % 4 == 0);
-    if (!rows) return STRETTO_OK;
-    for (size_t i = 0; i < KERNELS_FEW && rows <= FEW_MOST; i++)
-        if (l->few[i]) {
-            kernel = l->few[i];
-            tile = few_kernels[i].rows;
-            if (tile >= rows) break;
-        }
-    uint32_t tiles = (rows + tile - 1) / tile, panels = args_parts(&a, job);
-    uint32_t columns = kernel == l->many ? (panels + TILE / PANEL_COLS - 1) / (TILE / PANEL_COLS) : panels;
+    while (!l->kernel[i] || l->variant[i].most < rows) i++;
+    const struct variant *v = &l->variant[i];
+    uint32_t tiles = (rows + v->rows - 1) / v->rows, panels = args_parts(&a, job);
     args_job(&a, l, m, job, tiles);
-    const uint32_t groups[3] = { tiles * columns, 1, 1 };
-    if (!panels) return STRETTO_OK;
-    return d->driver->launch(d->card, kernel, groups, LANES, a.at, a.n, err);
+    const uint32_t groups[3] = { tiles * ((panels + v->panels - 1) / v->panels), 1, 1 };
+    if (!groups[0]) return STRETTO_OK;
+    return d->driver->launch(d->card, l->kernel[i], groups, LANES, a.at, a.n, err);
+}
+
+bool gpu_linear_given(const struct gpu_linear *l)
+{
+    (void)l;
+    return false;
 }

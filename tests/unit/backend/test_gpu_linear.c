@@ -2,6 +2,7 @@
  * and elements, whichever kernel the launch picks. Weights are the files' blocks with random codes and scales;
  * rows have edge codes, NaNs and numbers below the normal ones among them. */
 #include "unit/backend/gpu_test.h"
+#include "backend/gpu/kernels/words.h"
 #include "kernels/kernels.h"
 #include "kernels/scalar.h"
 #include <float.h>
@@ -11,7 +12,8 @@ static struct gpu_device d;
 static struct kernels ref;
 static uint32_t noise = 1;
 
-enum { PAD = 12, GUARD = 0x4b1d4b1d, FIRST = 3, COUNT_WORD = 5, STEP_WORDS_ = 8 };
+enum { PAD = 12, GUARD = 0x4b1d4b1d, FIRST = 3, MOST_ROWS = 150, GIVEN_AT = STEP_HEADER,
+       ASK_AT = GIVEN_AT + 2 * MOST_ROWS, WORDS = ASK_AT + MOST_ROWS };
 
 static uint32_t next_u32(void)
 {
@@ -32,7 +34,7 @@ static void column_make(enum dtype t, size_t k, uint8_t *to)
     size_t bytes = k / row->block * row->bytes;
     for (size_t i = 0; i < bytes; i++) to[i] = (uint8_t)(next_u32() >> 11);
     for (size_t i = 0; row->planes && i < bytes; i += row->bytes) {
-        uint16_t h = next_half(i % 5 ? 0.1f : 1e-6f), m = next_half(0.2f);
+        uint16_t h = next_half(i / row->bytes % 5 ? 0.1f : 1e-6f), m = next_half(0.2f);
         memcpy(to + i + row->d_at, &h, 2);
         if (row->min || row->sub == SUB_NIBBLES) memcpy(to + i + row->m_at, &m, 2);
     }
@@ -101,7 +103,7 @@ static void work_open(struct work *w, enum dtype t, uint32_t k, uint32_t rows, c
     w->words = PAD;
     struct gpu_linear_job *j = &w->job;
     *j = (struct gpu_linear_job){ .n_parts = n, .n_in = k, .in_ld = k + 5, .q_ld = groups * 8 + 4, .d_ld = groups + 3,
-                                  .count_word = COUNT_WORD };
+                                  .count_word = STEP_ROWS };
     j->in = reserve(w, rows * j->in_ld) + 1;
     j->q = reserve(w, rows * j->q_ld);
     j->d = reserve(w, rows * j->d_ld) + 1;
@@ -120,7 +122,7 @@ static void work_open(struct work *w, enum dtype t, uint32_t k, uint32_t rows, c
     w->act = (struct act){ .f = w->memory + j->in, .ldf = j->in_ld, .q = (const int8_t *)(w->memory + j->q),
                            .ldq = j->q_ld * 4, .d = w->memory + j->d, .s = w->memory + j->s, .ldd = j->d_ld };
     w->places.activations = gpu_test_memory(&d, w->words * sizeof(float));
-    w->places.step = gpu_test_memory(&d, STEP_WORDS_ * 4);
+    w->places.step = gpu_test_memory(&d, WORDS * 4);
 }
 
 static void work_close(struct work *w)
@@ -139,28 +141,36 @@ static bool same(float a, float b)
     return (isnan(a) && isnan(b)) || bits_of(a) == bits_of(b);
 }
 
-/* What memory must hold: the reference's answers for rows first..count, and all else as it was. */
+/* Prompt rows stand in runs. */
+static bool is_given(uint32_t row) { return row / 9 % 3 == 1 || (row > 80 && row < 140); }
+
+/* What memory must hold: the reference's answers for rows first..count that are asked for, and all else as it was. */
 static float *work_want(struct work *w, uint32_t first, uint32_t count)
 {
     float *want = malloc(w->words * sizeof(float));
     memcpy(want, w->memory, w->words * sizeof(float));
-    for (uint32_t i = 0; i < w->n_parts && first < count; i++) {
-        struct act x = w->act;
-        const struct gpu_part *p = &w->job.part[i];
-        x.f += first * x.ldf, x.q += first * x.ldq, x.d += first * x.ldd, x.s += first * x.ldd;
-        ref.linear[w->t](w->panels[i], w->n_panels[i], w->k, &x, count - first, want + p->out + first * p->out_ld,
-                         p->out_ld);
-    }
+    for (uint32_t i = 0; i < w->n_parts; i++)
+        for (uint32_t r = first; r < count; r++) {
+            struct act x = w->act;
+            const struct gpu_part *p = &w->job.part[i];
+            if (w->job.roles == GPU_WRITTEN && is_given(r)) continue;
+            x.f += r * x.ldf, x.q += r * x.ldq, x.d += r * x.ldd, x.s += r * x.ldd;
+            ref.linear[w->t](w->panels[i], w->n_panels[i], w->k, &x, 1, want + p->out + r * p->out_ld, p->out_ld);
+        }
     return want;
 }
 
 /* Launched for `most` rows from `first` on where there are `count`: the number of places that differ. */
 static size_t work_run(struct work *w, struct gpu_linear *l, uint32_t first, uint32_t count, uint32_t most)
 {
-    int32_t step[STEP_WORDS_] = { [COUNT_WORD] = (int32_t)count };
+    int32_t step[WORDS] = { [STEP_ROWS] = (int32_t)count, [STEP_ASKS] = (int32_t)count, [STEP_GIVEN] = GIVEN_AT,
+                            [STEP_ASK_ROW] = ASK_AT };
     float *want = work_want(w, first, count < first + most ? count : first + most);
     float *got = malloc(w->words * sizeof(float));
     size_t differ = 0;
+    for (int32_t i = 0; i < MOST_ROWS; i++) step[ASK_AT + i] = 2 * i;
+    const uint32_t apart = w->job.count_word == STEP_ASKS ? 2 : 1;
+    for (uint32_t i = 0; i < MOST_ROWS; i++) step[GIVEN_AT + apart * i] = is_given(i);
     w->job.first_row = first;
     w->job.most_rows = most;
     gpu_test_write(&d, w->places.step, 0, step, sizeof step);
@@ -176,40 +186,59 @@ static size_t work_run(struct work *w, struct gpu_linear *l, uint32_t first, uin
     return differ;
 }
 
-static struct gpu_linear *linear_open(enum dtype t)
+/* With the kernels of a card of this compute capability (0: none). */
+static struct gpu_linear *linear_open(enum dtype t, uint32_t arch)
 {
     struct gpu_linear *l = NULL;
-    gpu_test_ok(gpu_linear_open(&d, t, &l, err));
+    struct gpu_device as = d;
+    as.about.arch = arch;
+    gpu_test_ok(gpu_linear_open(&as, t, &l, err));
     return l;
+}
+
+static void type_has_the_references_bits(enum dtype t, uint32_t arch)
+{
+    static const uint32_t one[] = { 1 }, three[] = { 3, 1, 2 }, four[] = { 1, 2, 1, 3 };
+    static const uint32_t most[] = { 1, 2, 4, 5, 8, 16, 17, 67, 131 };
+    uint32_t block = dtype_table[t].block;
+    /* K of one, two and many segments, whole and not */
+    const uint32_t ks[] = { block, block == 1 ? 31 : 3 * block, block == 1 ? 259 : block == 32 ? 544 : 768,
+                            block == 1 ? 1024 : 1280 };
+    struct gpu_linear *l = linear_open(t, arch);
+    for (size_t n = 0; n < sizeof ks / sizeof *ks; n++) {
+        struct work w;
+        work_open(&w, t, ks[n], 131 + FIRST, n == 0 ? one : n == 1 ? four : three, n == 0 ? 1 : n == 1 ? 4 : 3);
+        for (size_t m = 0; m < sizeof most / sizeof *most; m++) {
+            uint32_t first = m % 2 ? FIRST : 0;
+            w.job.roles = GPU_ALL;
+            assert_int_equal(work_run(&w, l, first, first + most[m], most[m]), 0);
+            if (n != 2) continue;
+            assert_int_equal(work_run(&w, l, first, first + (most[m] + 1) / 2, most[m]), 0);
+            w.job.roles = GPU_WRITTEN;
+            w.job.count_word = m % 2 ? STEP_ASKS : STEP_ROWS;
+            assert_int_equal(work_run(&w, l, first + (m % 3 == 0 && m < 8 ? 9u : 0), first + most[m], most[m]), 0);
+        }
+        w.job.roles = GPU_ALL;
+        assert_int_equal(work_run(&w, l, 2, 2, 16), 0);
+        assert_int_equal(work_run(&w, l, 0, 0, 67), 0);
+        work_close(&w);
+    }
+    gpu_linear_close(l);
 }
 
 static void every_type_has_the_references_bits(void **state)
 {
     (void)state;
-    static const uint32_t one[] = { 1 }, three[] = { 3, 1, 2 }, four[] = { 1, 2, 1, 3 };
-    static const uint32_t most[] = { 1, 2, 4, 5, 8, 16, 17, 67 };
-    for (size_t i = 0; i < DT_COUNT; i++) {
-        enum dtype t = (enum dtype)i;
-        uint32_t block = dtype_table[t].block;
-        if (!block) continue;
-        struct gpu_linear *l = linear_open(t);
-        /* K of none, one, two and many segments, whole and not */
-        const uint32_t ks[] = { block, block == 1 ? 31 : 3 * block, block == 1 ? 259 : block == 32 ? 544 : 768,
-                                block == 1 ? 1024 : 1280 };
-        for (size_t n = 0; n < sizeof ks / sizeof *ks; n++) {
-            struct work w;
-            work_open(&w, t, ks[n], 67 + FIRST, n == 0 ? one : n == 1 ? four : three, n == 0 ? 1 : n == 1 ? 4 : 3);
-            for (size_t m = 0; m < sizeof most / sizeof *most; m++) {
-                uint32_t first = m % 2 ? FIRST : 0;
-                assert_int_equal(work_run(&w, l, first, first + most[m], most[m]), 0);
-                if (n == 2) assert_int_equal(work_run(&w, l, first, first + (most[m] + 1) / 2, most[m]), 0);
-            }
-            assert_int_equal(work_run(&w, l, 2, 2, 16), 0);
-            assert_int_equal(work_run(&w, l, 0, 0, 67), 0);
-            work_close(&w);
-        }
-        gpu_linear_close(l);
-    }
+    for (size_t i = 0; i < DT_COUNT; i++)
+        if (dtype_table[i].block) type_has_the_references_bits((enum dtype)i, 0);
+}
+
+/* As on a card whose warps multiply matrices: kernels/mma.cl says what stands in which lane. */
+static void so_have_the_kernels_of_matrices(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < DT_COUNT; i++)
+        if (dtype_table[i].block > 1) type_has_the_references_bits((enum dtype)i, 80);
 }
 
 /* No elements at all: zeros. */
@@ -219,7 +248,7 @@ static void nothing_in_gives_zeros(void **state)
     static const uint32_t one[] = { 1 };
     const enum dtype types[] = { DT_F32, DT_Q4_0 };
     for (size_t i = 0; i < 2; i++) {
-        struct gpu_linear *l = linear_open(types[i]);
+        struct gpu_linear *l = linear_open(types[i], i ? 80 : 0);
         struct work w;
         work_open(&w, types[i], 0, 20, one, 1);
         assert_int_equal(work_run(&w, l, 0, 3, 4), 0);
@@ -230,23 +259,30 @@ static void nothing_in_gives_zeros(void **state)
 }
 
 /* The comparison notices one bit of one code, and one of one scale. */
-static void a_planted_fault_is_found(void **state)
+static void planted_faults_are_found(uint32_t arch)
 {
-    (void)state;
     static const uint32_t one[] = { 1 };
-    struct gpu_linear *l = linear_open(DT_Q4_1);
+    struct gpu_linear *l = linear_open(DT_Q4_1, arch);
     struct work w;
     work_open(&w, DT_Q4_1, 544, 20, one, 1);
     for (int i = 0; i < 2; i++) {
         size_t at = panel_bytes(DT_Q4_1, 544) / 17 * 9 + (i ? 256 : 17);
         w.panels[0][at] ^= 1;
-        assert_true(work_run(&w, l, 0, 1, 1) > 0);
+        assert_true(work_run(&w, l, 3, 4, 1) > 0);
+        assert_true(work_run(&w, l, 0, 9, 9) > 0);
         assert_true(work_run(&w, l, 0, 20, 20) > 0);
         w.panels[0][at] ^= 1;
     }
     assert_int_equal(work_run(&w, l, 0, 20, 20), 0);
     work_close(&w);
     gpu_linear_close(l);
+}
+
+static void a_planted_fault_is_found(void **state)
+{
+    (void)state;
+    planted_faults_are_found(0);
+    planted_faults_are_found(80);
 }
 
 static void a_type_that_is_none_is_refused(void **state)
@@ -265,6 +301,7 @@ int main(void)
     kernels_init(&ref, 0);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_type_has_the_references_bits),
+        cmocka_unit_test(so_have_the_kernels_of_matrices),
         cmocka_unit_test(nothing_in_gives_zeros),
         cmocka_unit_test(a_planted_fault_is_found),
         cmocka_unit_test(a_type_that_is_none_is_refused),

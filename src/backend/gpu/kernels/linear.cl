@@ -9,7 +9,7 @@
  *   W_MIN W_PLUS               enum panel_min; the panel has -m_w
  *   W_VALUES W_V0 .. W_V3      1: codes are looked up; the table, four values a word
  *   W_FLOAT                    instead of all these: 32, 16 (float16) or 17 (bf16)
- *   W_MOST                     the most rows of a panel's work-group, as local memory allows: 4 or 8
+ *   W_MOST                     up to how many rows a work-group has one panel, as local memory allows: 4 or 16
  *
  * Two kernels that differ in what they share, never in a row's arithmetic:
  *
@@ -21,9 +21,12 @@
  * A work-group whose rows are not there (the step says how many are) ends at once. */
 
 #ifdef __OPENCL_VERSION__
+#define UNROLL_TWICE
 #define load_once(p) (*(p))
 #define load_once4(p) (*(GLOBAL const uint4 *)(p))
 #else
+#define UNROLL_TWICE _Pragma("unroll 2")
+
 /* Weights pass by once: they need no place in the first cache. */
 DEVICE uint load_once(const uint *p)
 {
@@ -54,8 +57,36 @@ DEVICE uint4 load_once4(const uint *p)
 /* words: of a panel; x: activations, floats or codes, d and s their scales; tiles: of rows. */
 #define JOB                                                                                            \
     GLOBAL float *activations, GLOBAL const int *step, uint words, uint k, uint x, uint x_ld, uint d, \
-        uint s, uint d_ld, uint count_word, uint first, uint tiles
-#define THE_JOB activations, step, words, k, x, x_ld, d, s, d_ld, count_word, first, tiles
+        uint s, uint d_ld, uint count_word, uint first, uint tiles, uint roles
+#define THE_JOB activations, step, words, k, x, x_ld, d, s, d_ld, count_word, first, tiles, roles
+
+/* Whether a launch answers a row: roles is enum gpu_roles, and the count says whether rows are those that ask. */
+DEVICE int answers(GLOBAL const int *step, uint count_word, uint roles, uint row)
+{
+    if (!roles) return 1;
+    if (count_word == STEP_ASKS) row = (uint)step[(uint)step[STEP_ASK_ROW] + row];
+    return (step[(uint)step[STEP_GIVEN] + row] != 0) == (roles == 2);
+}
+
+/* Whether it answers one of n rows; for few of them. */
+DEVICE int answers_any(GLOBAL const int *step, uint count_word, uint roles, uint row, int n)
+{
+    int any = 0;
+    for (int i = 0; i < n && !any; i++) any = answers(step, count_word, roles, row + (uint)i);
+    return any;
+}
+
+/* Likewise, for at most LANES rows: lanes look at one each. `found` is one word. */
+DEVICE int answers_some(GLOBAL const int *step, uint count_word, uint roles, uint row, uint n, TO_LOCAL int *found)
+{
+    uint lane = (uint)lane_id();
+    if (!roles) return 1;
+    if (lane == 0) *found = 0;
+    barrier_local();
+    if (lane < n && answers(step, count_word, roles, row + lane)) *found = 1;
+    barrier_local();
+    return *found;
+}
 
 struct part { GLOBAL const uint *panel; uint out, ld; };
 
@@ -90,8 +121,7 @@ DEVICE struct part part_of(uint p, uint words, PARTS)
 #define TURN_NIB (W_ZERO && W_NIB && !W_TWO && !W_ONE ? 0x88888888u : 0)
 
 /* The bits of `mask`, which stand `from` bits up in w, `to` bits up. */
-#define MOVED(w, from, to, mask) \
-    (((to) >= (from) ? (w) << ((to) - (from)) % 32 : (w) >> ((from) - (to)) % 32) & (uint)(mask) << (to))
+#define MOVED(w, from, to, mask) (((w) >> (from) & (mask)) << (to))
 
 /* Four nibbles of each half of w looked up: bytes' lower nibbles, and upper. */
 #if W_VALUES
@@ -108,21 +138,21 @@ DEVICE uint value_quad(uint nib, int upper)
 }
 #endif
 
-/* Quad i (0..7) out of its words of the planes, the upper bits turned. */
-DEVICE int quad(uint nib, uint two, uint one, int i)
+/* Quad i (0..3), or i + 4, out of its words of the planes, the upper bits turned. */
+DEVICE int quad(uint nib, uint two, uint one, int i, int upper)
 {
 #if W_VALUES
-    return (int)value_quad(nib, i / 4);
+    return (int)value_quad(nib, upper);
 #else
     uint q = 0;
 #if W_NIB
-    q |= MOVED(nib, i / 4 * 4, UP, 0x0f0f0f0f);
+    q |= MOVED(nib, 4 * upper, UP, 0x0f0f0f0fu);
 #endif
 #if W_TWO
-    q |= MOVED(two, i / 2 * 2, AT_TWO, 0x03030303);
+    q |= MOVED(two, i / 2 * 2 + 4 * upper, AT_TWO, 0x03030303u);
 #endif
 #if W_ONE
-    q |= MOVED(one, i, AT_ONE, 0x01010101);
+    q |= MOVED(one, i + 4 * upper, AT_ONE, 0x01010101u);
 #endif
     return (int)q;
 #endif
@@ -161,7 +191,7 @@ DEVICE void quads(const struct group *v, int q[8])
     UNROLL
     for (int i = 0; i < 8; i++)
         q[i] = quad(W_NIB ? v->w[i % 4] ^ TURN_NIB : 0, W_TWO ? v->w[(4 * W_NIB + i % 2) % WORDS] ^ TURN_TWO : 0,
-                    W_ONE ? v->w[WORDS - 1] ^ TURN_ONE : 0, i);
+                    W_ONE ? v->w[WORDS - 1] ^ TURN_ONE : 0, i % 4, i / 4);
 #endif
 }
 
@@ -182,7 +212,7 @@ DEVICE float least_of(uint m, uint submin)
 #if W_SUB == 32
     f *= (float)submin;
 #endif
-    return W_MIN == 1 && !W_PLUS ? -f : f;
+    return W_MIN == 1 && W_PLUS == 0 ? -f : f;
 }
 
 /* Sub-scales of the two halves of a group. */
@@ -226,16 +256,17 @@ DEVICE float add_group(float dot, float min, float dw, float least, float dx, fl
 
 /* ---- codes, few rows ------------------------------------------------------------------------- */
 
-#define SLOTS (LANES / COLS)               /* groups of a segment: 16 lanes each                  */
-/* A segment of R rows in local memory: the groups' dots [SLOTS][DOT_LD], minimums' sums likewise, d_w and -m_w
- * [SLOTS][COLS], d_x and s_x [R][SLOTS]. */
-#define DOT_LD(R) ((R) * COLS + COLS)
-#define AT_MINS(R) (SLOTS * DOT_LD(R))
-#define AT_D(R) (AT_MINS(R) + (W_MIN == 2 ? SLOTS * DOT_LD(R) : 0))
-#define AT_M(R) (AT_D(R) + SLOTS * COLS)
-#define AT_DX(R) (AT_M(R) + (W_MIN ? SLOTS * COLS : 0))
-#define AT_SX(R) (AT_DX(R) + SLOTS * (R))
-#define SEGMENT(R) (AT_SX(R) + (W_MIN == 1 ? SLOTS * (R) : 0))
+/* A segment of S groups of R rows in local memory: the groups' dots [S][R][ROW_LD], minimums' sums likewise, d_w and
+ * -m_w [COLS][S + 4], d_x and s_x [R][S]; sizes are such that lanes meet in few banks. */
+#define ROW_LD(R) ((R) < 8 ? COLS : COLS + 4)
+#define DOT_LD(R) ((R) * ROW_LD(R) + COLS)
+#define AT_MINS(R, S) ((S) * DOT_LD(R))
+#define AT_D(R, S) (AT_MINS(R, S) + (W_MIN == 2 ? (S) * DOT_LD(R) : 0))
+#define AT_M(R, S) (AT_D(R, S) + ((S) + 4) * COLS)
+#define AT_DX(R, S) (AT_M(R, S) + (W_MIN ? ((S) + 4) * COLS : 0))
+#define AT_SX(R, S) (AT_DX(R, S) + (S) * (R))
+#define SEGMENT(R, S) (AT_SX(R, S) + (W_MIN == 1 ? (S) * (R) : 0))
+#define SLOTS (LANES / COLS)               /* S where sixteen lanes multiply a group              */
 
 /* What a lane fetches two segments ahead: its group, and one number of d_x and s_x, and one row's codes
  * where there is only one. */
@@ -272,17 +303,17 @@ DEVICE void multiply(int R, const struct ahead *v, const struct rows *x, uint se
     int lane = lane_id(), slot = lane / COLS, col = lane % COLS;
     uint g = segment * SLOTS + (uint)slot;
     if (lane < R * SLOTS) {
-        to[AT_DX(R) + lane] = v->dx;
+        to[AT_DX(R, SLOTS) + lane] = v->dx;
 #if W_MIN == 1
-        to[AT_SX(R) + lane] = v->sx;
+        to[AT_SX(R, SLOTS) + lane] = v->sx;
 #endif
     }
     if (g >= groups) return;
     int q[8];
     quads(&v->w, q);
-    to[AT_D(R) + slot * COLS + col] = scale_of(v->w.d, v->w.sub);
+    to[AT_D(R, SLOTS) + col * (SLOTS + 4) + slot] = scale_of(v->w.d, v->w.sub);
 #if W_MIN
-    to[AT_M(R) + slot * COLS + col] = least_of(v->w.m, v->w.submin);
+    to[AT_M(R, SLOTS) + col * (SLOTS + 4) + slot] = least_of(v->w.m, v->w.submin);
 #endif
     UNROLL
     for (int r = 0; r < R; r++) {
@@ -295,34 +326,57 @@ DEVICE void multiply(int R, const struct ahead *v, const struct rows *x, uint se
         int a = dot4(q[0], (int)low.x, dot4(q[1], (int)low.y, dot4(q[2], (int)low.z, dot4(q[3], (int)low.w, 0))));
         int b = dot4(q[4], (int)high.x,
                      dot4(q[5], (int)high.y, dot4(q[6], (int)high.z, dot4(q[7], (int)high.w, 0))));
-        to[slot * DOT_LD(R) + r * COLS + col] = (float)whole_dot(a, b, v->w.sub);
+        to[slot * DOT_LD(R) + r * ROW_LD(R) + col] = (float)whole_dot(a, b, v->w.sub);
 #if W_MIN == 2
         const int ones = 0x01010101;
         a = dot4(ones, (int)low.x, dot4(ones, (int)low.y, dot4(ones, (int)low.z, dot4(ones, (int)low.w, 0))));
         b = dot4(ones, (int)high.x, dot4(ones, (int)high.y, dot4(ones, (int)high.z, dot4(ones, (int)high.w, 0))));
-        to[AT_MINS(R) + slot * DOT_LD(R) + r * COLS + col] = whole_min(a, b, v->w.sub);
+        to[AT_MINS(R, SLOTS) + slot * DOT_LD(R) + r * ROW_LD(R) + col] = whole_min(a, b, v->w.sub);
 #endif
     }
 }
 
-/* Group i of a segment, for the lane of row r and this column. */
-DEVICE float add_slot(int R, TO_LOCAL const float *from, int i, int r, int col, float y)
+/* The row that a lane adds for. With rows of ROW_LD, those of a warp are four apart. */
+DEVICE int row_of_lane(int R)
 {
-    int dot = i * DOT_LD(R) + r * COLS + col, at = i * COLS + col, row = r * SLOTS + i;
-    return add_group(from[dot], W_MIN == 2 ? from[AT_MINS(R) + dot] : 0, from[AT_D(R) + at],
-                     W_MIN ? from[AT_M(R) + at] : 0, from[AT_DX(R) + row], W_MIN == 1 ? from[AT_SX(R) + row] : 0, y);
+    int lane = lane_id();
+    return R < 8 ? lane / COLS : lane / 128 * 8 + lane / 32 % 4 + lane / 16 % 2 * 4;
 }
 
-DEVICE float add_segment(int R, TO_LOCAL const float *from, uint segment, uint groups, float y)
+/* A lane's answer and one segment more; `from` is 16 bytes aligned. */
+DEVICE float add_segment(int R, int S, TO_LOCAL const float *from, uint segment, uint groups, float y)
 {
-    int lane = lane_id(), r = lane / COLS, col = lane % COLS;
-    uint left = groups - segment * SLOTS;
-    if (lane >= R * COLS) return y;
-    if (left >= SLOTS) {
+    int r = row_of_lane(R), col = lane_id() % COLS;
+    uint left = groups - segment * (uint)S;
+    TO_LOCAL const float *dot = from + r * ROW_LD(R) + col, *min = dot + AT_MINS(R, S);
+    TO_LOCAL const float *dw = from + AT_D(R, S) + col * (S + 4), *least = from + AT_M(R, S) + col * (S + 4);
+    TO_LOCAL const float *dx = from + AT_DX(R, S) + r * S, *sx = from + AT_SX(R, S) + r * S;
+    if (r >= R) return y;
+    if (left < (uint)S) {
+        NO_UNROLL
+        for (int i = 0; i < (int)left; i++)
+            y = add_group(dot[i * DOT_LD(R)], W_MIN == 2 ? min[i * DOT_LD(R)] : 0, dw[i], W_MIN ? least[i] : 0, dx[i],
+                          W_MIN == 1 ? sx[i] : 0, y);
+        return y;
+    }
+    UNROLL_TWICE                           /* all of it would take twice the registers */
+    for (int i = 0; i < S; i += 4) {
+        float4 dw4 = *(TO_LOCAL const float4 *)(dw + i), dx4 = *(TO_LOCAL const float4 *)(dx + i), m4 = dw4, sx4 = dx4;
+        float n[4];
+        n[0] = n[1] = n[2] = n[3] = 0;
+#if W_MIN
+        m4 = *(TO_LOCAL const float4 *)(least + i);
+#endif
+#if W_MIN == 1
+        sx4 = *(TO_LOCAL const float4 *)(sx + i);
+#elif W_MIN == 2
         UNROLL
-        for (int i = 0; i < SLOTS; i++) y = add_slot(R, from, i, r, col, y);
-    } else {
-        for (int i = 0; i < (int)left; i++) y = add_slot(R, from, i, r, col, y);
+        for (int j = 0; j < 4; j++) n[j] = min[(i + j) * DOT_LD(R)];
+#endif
+        y = add_group(dot[i * DOT_LD(R)], n[0], dw4.x, m4.x, dx4.x, sx4.x, y);
+        y = add_group(dot[(i + 1) * DOT_LD(R)], n[1], dw4.y, m4.y, dx4.y, sx4.y, y);
+        y = add_group(dot[(i + 2) * DOT_LD(R)], n[2], dw4.z, m4.z, dx4.z, sx4.z, y);
+        y = add_group(dot[(i + 3) * DOT_LD(R)], n[3], dw4.w, m4.w, dx4.w, sx4.w, y);
     }
     return y;
 }
@@ -332,6 +386,7 @@ DEVICE void few(int R, TO_LOCAL float *room, PARTS, JOB)
     struct part at = part_of((uint)group_id(0) / tiles, words, THE_PARTS);
     uint row = first + (uint)group_id(0) % tiles * (uint)R, rows = (uint)step[count_word];
     if (row >= rows) return;
+    if (!answers_any(step, count_word, roles, row, rows - row < (uint)R ? (int)(rows - row) : R)) return;
     uint groups = k / 32, segments = (groups + SLOTS - 1) / SLOTS;
     struct rows in;
     in.q = (GLOBAL const uint *)activations + x + row * x_ld;
@@ -340,7 +395,7 @@ DEVICE void few(int R, TO_LOCAL float *room, PARTS, JOB)
     in.ld = x_ld;
     in.d_ld = d_ld;
     in.last = rows - row < (uint)R ? (int)(rows - row) - 1 : R - 1;
-    TO_LOCAL float *even = room, *odd = room + SEGMENT(R);
+    TO_LOCAL float *even = room, *odd = room + SEGMENT(R, SLOTS);
     struct ahead a, b;
     float y = 0;
     fetch(R, at.panel, &in, 0, groups, &a);
@@ -349,23 +404,23 @@ DEVICE void few(int R, TO_LOCAL float *room, PARTS, JOB)
     for (uint i = 0; i <= segments; i += 2) {
         multiply(R, &a, &in, i, groups, even);
         fetch(R, at.panel, &in, i + 2, groups, &a);
-        if (i) y = add_segment(R, odd, i - 1, groups, y);
+        if (i) y = add_segment(R, SLOTS, odd, i - 1, groups, y);
         barrier_local();
         multiply(R, &b, &in, i + 1, groups, odd);
         fetch(R, at.panel, &in, i + 3, groups, &b);
-        if (i < segments) y = add_segment(R, even, i, groups, y);
+        if (i < segments) y = add_segment(R, SLOTS, even, i, groups, y);
         barrier_local();
     }
-    int lane = lane_id();
-    if (lane / COLS <= in.last)
-        activations[at.out + (row + (uint)lane / COLS) * at.ld + (uint)lane % COLS] = y;
+    uint mine = (uint)row_of_lane(R);
+    if ((int)mine <= in.last && answers(step, count_word, roles, row + mine))
+        activations[at.out + (row + mine) * at.ld + (uint)lane_id() % COLS] = y;
 }
 
 #define FEW(R)                                                \
-    KERNEL KERNEL_LANES(LANES) void linear_##R(PARTS, JOB)    \
+    KERNEL KERNEL_SHARES(LANES, 2) void linear_##R(PARTS, JOB) \
     {                                                         \
-        LOCAL float room[2 * SEGMENT(R)];                     \
-        few(R, room, THE_PARTS, THE_JOB);                     \
+        LOCAL float4 room[2 * SEGMENT(R, SLOTS) / 4];         \
+        few(R, (TO_LOCAL float *)room, THE_PARTS, THE_JOB);   \
     }
 
 /* ---- codes, many rows ------------------------------------------------------------------------ */
@@ -425,8 +480,8 @@ DEVICE void piece_put(const struct piece *v, TO_LOCAL uint *to, TO_LOCAL float *
     to[part * TILE + at] = v->nib;
     to[(part + 4) * TILE + at] = v->two;
 #else
-    to[part * TILE + at] = (uint)quad(v->nib, v->two, v->one, part);
-    to[(part + 4) * TILE + at] = (uint)quad(v->nib, v->two, v->one, part + 4);
+    to[part * TILE + at] = (uint)quad(v->nib, v->two, v->one, part, 0);
+    to[(part + 4) * TILE + at] = (uint)quad(v->nib, v->two, v->one, part, 1);
 #endif
     TO_LOCAL uint *x = to + 8 * TILE + lane % 4 * 2 * TILE + lane / 4;
     x[0] = v->x0;
@@ -489,12 +544,14 @@ DEVICE void tile_add(TO_LOCAL const uint *from, TO_LOCAL const float *number, in
     }
 }
 
-KERNEL KERNEL_LANES(LANES) void linear_many(PARTS, JOB)
+KERNEL KERNEL_SHARES(LANES, 2) void linear_many(PARTS, JOB)
 {
     LOCAL uint4 codes[2 * TILE_WORDS / 4];
     LOCAL float numbers[2 * TILE_NUMBERS];
+    LOCAL int found;
     uint row0 = first + (uint)group_id(0) % tiles * TILE, rows = (uint)step[count_word];
     if (row0 >= rows) return;
+    if (!answers_some(step, count_word, roles, row0, rows - row0 < TILE ? rows - row0 : TILE, &found)) return;
     uint p0 = (uint)group_id(0) / tiles * (TILE / COLS), groups = k / 32;
     int lane = lane_id(), col = lane % 16 * 4, row = lane / 16 * 4;
     struct part at = part_of(p0 + (uint)lane % TILE / COLS, words, THE_PARTS);
@@ -521,9 +578,13 @@ KERNEL KERNEL_LANES(LANES) void linear_many(PARTS, JOB)
     }
     at = part_of(p0 + (uint)col / COLS, words, THE_PARTS);
     if (p0 + (uint)col / COLS >= e3) return;
-    for (int r = 0; r < 4 && row0 + (uint)(row + r) < rows; r++)
-        for (int c = 0; c < 4; c++)
-            activations[at.out + (row0 + (uint)(row + r)) * at.ld + (uint)(col % COLS + c)] = y[r][c];
+    UNROLL
+    for (int i = 0; i < 4; i++) {
+        uint r = row0 + (uint)(row + i);
+        if (r >= rows || !answers(step, count_word, roles, r)) continue;
+        UNROLL
+        for (int c = 0; c < 4; c++) activations[at.out + r * at.ld + (uint)(col % COLS + c)] = y[i][c];
+    }
 }
 
 #else /* W_FLOAT */
@@ -595,6 +656,7 @@ DEVICE void few(int R, TO_LOCAL uint *w, TO_LOCAL float *xs, PARTS, JOB)
     struct part at = part_of((uint)group_id(0) / tiles, words, THE_PARTS);
     uint row = first + (uint)group_id(0) % tiles * (uint)R, rows = (uint)step[count_word];
     if (row >= rows) return;
+    if (!answers_any(step, count_word, roles, row, rows - row < (uint)R ? (int)(rows - row) : R)) return;
     GLOBAL const float *in = activations + x + row * x_ld;
     int last = rows - row < (uint)R ? (int)(rows - row) - 1 : R - 1;
     uint stages = (k + STAGE_K - 1) / STAGE_K;
@@ -614,12 +676,12 @@ DEVICE void few(int R, TO_LOCAL uint *w, TO_LOCAL float *xs, PARTS, JOB)
         y = add_stage(R, w + STAGE, xs + R * X_LD, k - (i + 1) * STAGE_K, y);
     }
     int lane = lane_id();
-    if (lane / COLS <= last)
+    if (lane / COLS <= last && answers(step, count_word, roles, row + (uint)lane / COLS))
         activations[at.out + (row + (uint)lane / COLS) * at.ld + (uint)lane % COLS] = y;
 }
 
 #define FEW(R)                                                \
-    KERNEL KERNEL_LANES(LANES) void linear_##R(PARTS, JOB)    \
+    KERNEL KERNEL_SHARES(LANES, 2) void linear_##R(PARTS, JOB) \
     {                                                         \
         LOCAL uint4 w[2 * STAGE / 4];                         \
         LOCAL float xs[2 * (R) * X_LD];                       \
@@ -681,11 +743,13 @@ DEVICE void tile_add(TO_LOCAL const float *from, int i, int col, int row, float 
     }
 }
 
-KERNEL KERNEL_LANES(LANES) void linear_many(PARTS, JOB)
+KERNEL KERNEL_SHARES(LANES, 2) void linear_many(PARTS, JOB)
 {
     LOCAL float4 tiles_of[2 * 2 * TILE_K * TILE / 4];
+    LOCAL int found;
     uint row0 = first + (uint)group_id(0) % tiles * TILE, rows = (uint)step[count_word];
     if (row0 >= rows) return;
+    if (!answers_some(step, count_word, roles, row0, rows - row0 < TILE ? rows - row0 : TILE, &found)) return;
     uint p0 = (uint)group_id(0) / tiles * (TILE / COLS);
     int lane = lane_id(), col = lane % 16 * 4, row = lane / 16 * 4;
     struct part at = part_of(p0 + (uint)lane % TILE / COLS, words, THE_PARTS);
@@ -712,9 +776,13 @@ KERNEL KERNEL_LANES(LANES) void linear_many(PARTS, JOB)
     }
     at = part_of(p0 + (uint)col / COLS, words, THE_PARTS);
     if (p0 + (uint)col / COLS >= e3) return;
-    for (int r = 0; r < 4 && row0 + (uint)(row + r) < rows; r++)
-        for (int c = 0; c < 4; c++)
-            activations[at.out + (row0 + (uint)(row + r)) * at.ld + (uint)(col % COLS + c)] = y[r][c];
+    UNROLL
+    for (int i = 0; i < 4; i++) {
+        uint r = row0 + (uint)(row + i);
+        if (r >= rows || !answers(step, count_word, roles, r)) continue;
+        UNROLL
+        for (int c = 0; c < 4; c++) activations[at.out + r * at.ld + (uint)(col % COLS + c)] = y[i][c];
+    }
 }
 #endif
 
