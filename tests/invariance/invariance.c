@@ -1,7 +1,8 @@
 /* Same bits whatever the batch (DESIGN, the third idea): a row's answer must be the same bits in every
  * schedule that could have computed it.
  *
- *     invariance [--few | --thorough | --split] MODEL.gguf... (STRETTO_CPU: the level of the kernels)
+ *     invariance [--few | --thorough | --split] [--cache TYPE] MODEL.gguf...
+ *                                                           (STRETTO_CPU: the level of the kernels)
  *
  * For every cache type: chunks of many sizes, steps shared with other sequences, forks, rewinds, reused
  * prefixes and guess trees, with several threads. What is compared with is the plainest schedule of the
@@ -43,6 +44,7 @@ struct test {
     enum cache_type cache;
     unsigned threads;
     int given;             /* rows before this one are given, later ones written   */
+    const char *only_cache; /* NULL: every type                                    */
     bool cpu;              /* its kernels can be reached                           */
     int failures, checks, plants;
 };
@@ -476,14 +478,14 @@ static void notice(struct test *t, const char *what)
 
 /* Other devices: the last row of a step that is not alone has another token, or another place. */
 static const struct backend *true_backend;
-static bool wrong_token;
+static bool wrong_token, texts_are_steps;   /* an encoder's texts are steps: what is not alone is a text */
 
 static stretto_status crowded_run(struct program *p, const struct step *s, struct answer *const *answers,
                                   struct error *err)
 {
     static int32_t changed[LONG];
     struct step x = *s;
-    if (s->n_rows > 1) {
+    if (texts_are_steps ? s->n_seqs > 1 : s->n_rows > 1) {
         memcpy(changed, wrong_token ? s->token : s->position, s->n_rows * sizeof *changed);
         changed[s->n_rows - 1] -= 1;
         if (wrong_token) x.token = changed;
@@ -497,6 +499,7 @@ static void plant_steps(struct test *t)
     struct backend planted = *t->model->device->backend;
     true_backend = t->model->device->backend;
     planted.run = crowded_run;
+    texts_are_steps = t->encoder;
     t->model->device->backend = &planted;
     for (int token = 0; token < 2; token++) {
         wrong_token = token;
@@ -620,6 +623,7 @@ static void all_caches(struct test *t)
 {
     bool plant = t->plain == t->model;
     for (t->cache = 0; t->cache < CACHE_TYPES; t->cache++) {
+        if (t->only_cache && strcmp(cache_type_name(t->cache), t->only_cache) != 0) continue;
         if (!t->encoder) all_schedules(t);
         for (t->threads = 1; t->encoder && t->threads <= (t->cpu ? 4 : 1); t->threads *= 2) whole_texts(t);
         t->threads = 1;
@@ -686,11 +690,11 @@ static void every_cut(struct test *t, struct device *first)
     for (int i = 1; i < 3; i++) device_close(d[i]);
 }
 
-static int run_model(const char *path, enum amount amount, bool split)
+static int run_model(const char *path, enum amount amount, const char *cache, bool split)
 {
     struct error err = { 0 };
     struct test t = { .path = path, .amount = amount, .threads = 1, .context = CONTEXT,
-                      .max_rows = CONTEXT * SEQS };
+                      .max_rows = CONTEXT * SEQS, .only_cache = cache };
     struct device_options on = { .level = getenv("STRETTO_CPU") };
     struct model_open_options o = { .threads = 1 };
     if (backend_open(getenv("STRETTO_DEVICE"), &on, &o.device, &err) != STRETTO_OK) {
@@ -724,10 +728,12 @@ int main(int argc, char **argv)
 {
     int bad = 0, at = 1;
     bool split = false;
+    const char *cache = NULL;
     enum amount amount = USUAL;
     if (argc > 1 && strcmp(argv[1], "--few") == 0) amount = FEW, at++;
     if (argc > 1 && strcmp(argv[1], "--thorough") == 0) amount = THOROUGH, at++;
     if (argc > 1 && strcmp(argv[1], "--split") == 0) amount = FEW, split = true, at++;
+    if (at + 1 < argc && strcmp(argv[at], "--cache") == 0) cache = argv[at + 1], at += 2;
     if (at == argc) return 2;
     for (int i = at; i < argc; i++) {
         FILE *f = fopen(argv[i], "rb");
@@ -736,7 +742,7 @@ int main(int argc, char **argv)
             return 77;
         }
         fclose(f);
-        int r = run_model(argv[i], amount, split);
+        int r = run_model(argv[i], amount, cache, split);
         if (r == 77) return r;
         bad |= r;
     }

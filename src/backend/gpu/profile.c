@@ -9,6 +9,7 @@ struct phase_time { double seconds, bytes, macs; uint64_t count; };
 struct gpu_profile {
     double begin, rest;                /* rest: packing the step, copies, answers                   */
     uint64_t steps;
+    bool given;                        /* the last step's first row                                 */
     size_t n_marks;
     struct phase_time phase[];         /* [n_phases]                                                */
 };
@@ -58,6 +59,7 @@ void gpu_profile_end_now(struct program *p)
     }
     f->rest += all > 0 ? all : 0;
     f->steps++;
+    f->given = p->step->given[0];
 }
 
 stretto_status gpu_profile(struct program *p, bool on, struct error *err)
@@ -74,7 +76,9 @@ stretto_status gpu_profile(struct program *p, bool on, struct error *err)
 static enum arithmetic arithmetic_of(const struct program *p, const struct phase *ph)
 {
     if (!ph->n_parts) return ARITHMETIC_F32;
-    return p->w->weight[ph->part[0].param].forms & FORM_CODES ? ARITHMETIC_INT8 : ARITHMETIC_F32;
+    uint8_t forms = p->w->weight[ph->part[0].param].forms;
+    if (p->profile->given && !p->limits.strict && (forms & FORM_BF16)) return ARITHMETIC_BF16;
+    return forms & FORM_CODES ? ARITHMETIC_INT8 : ARITHMETIC_F32;
 }
 
 size_t gpu_profile_read(const struct program *p, struct op_time *out, size_t cap)

@@ -254,10 +254,6 @@ static stretto_status open_kernels(struct program *p, struct error *err)
 {
     struct gpu_device *d = p->device;
     enum cache_type cache = p->limits.cache;
-    for (size_t i = 0; i < p->w->n; i++) {
-        const struct weight *w = &p->w->weight[i];
-        if (w->panels && !d->linear[w->type]) TRY(gpu_linear_open(d, w->type, &d->linear[w->type], err));
-    }
     if (p->g->n_groups && !d->attention[cache])
         TRY(gpu_attention_open(d, cache, &d->attention[cache], err));
     if (!d->rows[cache]) TRY(gpu_rows_open(d, cache, &d->rows[cache], err));

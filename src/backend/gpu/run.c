@@ -28,10 +28,17 @@ static struct gpu_linear_job job_of(const struct program *p, int32_t value, enum
     };
 }
 
-static stretto_status run_job(struct program *p, enum dtype type, struct gpu_linear_job *j, struct error *err)
+/* Prompt rows that have an arithmetic of their own are a launch of their own. */
+static stretto_status run_job(struct program *p, enum dtype type, struct gpu_linear_job *j, const struct shape *x,
+                              struct error *err)
 {
+    struct gpu_linear *l = p->device->linear[type];
     if (!j->n_parts) return STRETTO_OK;
-    TRY(gpu_linear_run(p->device, p->device->linear[type], &p->places, j, err));
+    bool own = (x->roles & HAS_GIVEN) && !p->limits.strict && gpu_linear_given(l);
+    j->roles = own ? GPU_WRITTEN : GPU_ALL;
+    if (!own || (x->roles & HAS_WRITTEN)) TRY(gpu_linear_run(p->device, l, &p->places, j, err));
+    j->roles = GPU_GIVEN;
+    if (own) TRY(gpu_linear_run(p->device, l, &p->places, j, err));
     j->n_parts = 0;
     return STRETTO_OK;
 }
@@ -45,11 +52,11 @@ static stretto_status linear(struct program *p, const struct phase *ph, const st
     for (uint32_t i = 0; i < ph->n_parts; i++) {
         const struct weight *w = &p->w->weight[ph->part[i].param];
         const struct value_place *to = &p->low.place[ph->part[i].out];
-        if (w->type != type || j.n_parts == GPU_PARTS) TRY(run_job(p, type, &j, err));
+        if (w->type != type || j.n_parts == GPU_PARTS) TRY(run_job(p, type, &j, x, err));
         type = w->type;
         j.part[j.n_parts++] = (struct gpu_part){ w->panels, w->n_panels, gpu_words(to->f), (uint32_t)to->ld };
     }
-    return run_job(p, type, &j, err);
+    return run_job(p, type, &j, x, err);
 }
 
 static stretto_status attention(struct program *p, const struct phase *ph, const struct shape *x,
@@ -111,7 +118,7 @@ static stretto_status head_batch(struct program *p, const struct phase *ph, cons
     lin.n_parts = 1;
     lin.first_row = first;
     lin.most_rows = n;
-    TRY(run_job(p, w->type, &lin, err));
+    TRY(run_job(p, w->type, &lin, x, err));
     if (ph->part[0].out != GRAPH_NONE) {
         TRY(head_answers(p, &j, bias, 0, err));
         TRY(logits_copy(p, ph->part[0].out, first, n, false, err));
@@ -203,7 +210,7 @@ static bool tape_shape(const struct program *p, const struct shape *x, struct sh
     if (!p->device->driver->replay || p->profile || x->rows > TAPE_ROWS || x->heads > GPU_HEAD_ROWS) return false;
     *out = (struct shape){ .rows = round_up(x->rows, 1), .asks = round_up(x->asks, 1),
                            .heads = round_up(x->heads, 1), .sees = round_up(x->sees, 4 * PAGE_SLOTS),
-                           .top = x->top };
+                           .top = x->top, .roles = x->roles };
     out->tiles = out->rows;
     return out->rows <= p->limits.max_rows && out->asks <= p->limits.max_asks;
 }

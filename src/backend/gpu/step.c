@@ -122,6 +122,7 @@ static void inputs(struct program *p, const struct step *s, struct writer *w)
 size_t step_pack(struct program *p, const struct step *s, struct shape *shape)
 {
     struct writer w = { p->host_step, STEP_HEADER };
+    uint32_t roles = 0;
     size_t n = s->n_rows, bytes = n * sizeof(int32_t);
     memset(w.word, 0, STEP_HEADER * sizeof *w.word);
     w.word[STEP_ROWS] = (int32_t)n;
@@ -134,6 +135,7 @@ size_t step_pack(struct program *p, const struct step *s, struct shape *shape)
     for (size_t i = 0; i < n; i++) {
         const struct step_seq *q = &s->seqs[s->seq[i]];
         given[i] = s->given[i];
+        roles |= s->given[i] ? HAS_GIVEN : HAS_WRITTEN;
         committed[i] = q->committed;
         sees[i] = p->g->bidirectional ? q->committed + q->n_rows : s->position[i] + 1;
         if (sees[i] > most) most = sees[i];
@@ -141,7 +143,7 @@ size_t step_pack(struct program *p, const struct step *s, struct shape *shape)
     memcpy(take(&w, STEP_ASK_ROW, s->n_asks), s->ask_row, s->n_asks * sizeof(int32_t));
     int32_t *wants = take(&w, STEP_ASK_WANTS, s->n_asks);
     *shape = (struct shape){ .rows = (uint32_t)n, .asks = (uint32_t)s->n_asks, .heads = (uint32_t)s->n_heads,
-                             .sees = (uint32_t)most };
+                             .sees = (uint32_t)most, .roles = roles };
     for (size_t i = 0; i < s->n_asks; i++) {
         wants[i] = s->ask_wants[i];
         if (s->ask_wants[i] & WANT_TOP) shape->top = 1;

@@ -66,6 +66,14 @@ static stretto_status send(struct upload *u, struct weight *w, const struct para
     return v->finish(card, u->err);
 }
 
+/* The kernels of a type, and whether prompt rows have an arithmetic of their own. */
+static stretto_status kernels_of(struct gpu_device *d, enum dtype t, bool *given, struct error *err)
+{
+    if (!d->linear[t]) TRY(gpu_linear_open(d, t, &d->linear[t], err));
+    *given = gpu_linear_given(d->linear[t]);
+    return STRETTO_OK;
+}
+
 /* What every parameter becomes, and how many bytes that is. */
 static stretto_status shape(struct upload *u, const struct graph *g, uint64_t *vectors)
 {
@@ -79,8 +87,10 @@ static stretto_status shape(struct upload *u, const struct graph *g, uint64_t *v
         if (u->table[i]) x->table = *s;
         if (u->linear[i]) {
             x->type = w->reference ? DT_F32 : s->type;
-            bool codes = dtype_table[x->type].block > 1;
-            x->forms = codes ? FORM_CODES | FORM_CODES_GIVEN : 0;
+            bool codes = dtype_table[x->type].block > 1, given;
+            TRY(kernels_of(w->device, x->type, &given, u->err));
+            x->forms = (uint8_t)((codes ? FORM_CODES : 0) | (codes && !given ? FORM_CODES_GIVEN : 0) |
+                                 (given ? FORM_BF16 : 0));
             x->panel_bytes = panel_bytes(x->type, s->n_in);
             x->n_panels = (s->n_out + PANEL_COLS - 1) / PANEL_COLS;
             u->total += x->panel_bytes * x->n_panels;
@@ -132,11 +142,14 @@ static stretto_status upload_all(struct upload *u, const struct graph *g)
     struct device *d = &w->device->device;
     uint64_t vectors;
     u->piece_bytes = PIECE;
-    TRY(shape(u, g, &vectors));
+    pthread_mutex_lock(&w->device->lock);
+    stretto_status s = shape(u, g, &vectors);
+    pthread_mutex_unlock(&w->device->lock);
+    TRY(gpu_failed(w->device, s, u->err));
     if (u->piece_bytes > u->total && u->total) u->piece_bytes = u->total;
     TRY(params_fit(w->bytes, d->backend->memory(d), w->reference, u->err));
     pthread_mutex_lock(&w->device->lock);
-    stretto_status s = take_scratch(u);
+    s = take_scratch(u);
     if (s == STRETTO_OK) s = send_vectors(u, vectors);
     for (size_t i = 0; s == STRETTO_OK && i < w->n; i++) {
         struct weight *x = &w->weight[i];
