@@ -336,21 +336,27 @@ static ocl_int set_arg(const struct ocl *cl, ocl_kernel k, uint32_t i, const str
     return cl->SetKernelArg(k, i, sizeof(ocl_mem), NULL);
 }
 
-static stretto_status launch(struct card *c, struct gpu_kernel *k, const uint32_t groups[3], uint32_t lanes,
-                             const struct gpu_arg *args, size_t n_args, struct error *err)
+static stretto_status not_launched(const struct gpu_kernel *k, ocl_int code, struct error *err)
 {
     char what[128];
     snprintf(what, sizeof what, "the kernel %s cannot be launched", k->name);
+    return ocl_failed(err, code, what);
+}
+
+static stretto_status launch(struct card *c, struct gpu_kernel *k, const uint32_t groups[3], uint32_t lanes,
+                             const struct gpu_arg *args, size_t n_args, struct error *err)
+{
     if (n_args != k->n_args)
-        return fail(err, STRETTO_E_DEVICE, "%s: it takes %u arguments, not %zu", what, (unsigned)k->n_args, n_args);
+        return fail(err, STRETTO_E_DEVICE, "the kernel %s cannot be launched: it takes %u arguments, not %zu",
+                    k->name, (unsigned)k->n_args, n_args);
     if (!groups[0] || !groups[1] || !groups[2]) return STRETTO_OK;
     for (uint32_t i = 0; i < k->n_args; i++) {
         ocl_int code = set_arg(c->cl, k->kernel, i, &args[i]);
-        if (code != OCL_SUCCESS) return ocl_failed(err, code, what);
+        if (code != OCL_SUCCESS) return not_launched(k, code, err);
     }
     const size_t all[3] = { (size_t)groups[0] * lanes, groups[1], groups[2] }, group[3] = { lanes, 1, 1 };
-    return enqueued(c, c->cl->EnqueueNDRangeKernel(c->queue, k->kernel, 3, NULL, all, group, 0, NULL, NULL), what,
-                    err);
+    ocl_int code = c->cl->EnqueueNDRangeKernel(c->queue, k->kernel, 3, NULL, all, group, 0, NULL, NULL);
+    return code == OCL_SUCCESS ? enqueued(c, code, "the card takes no launches", err) : not_launched(k, code, err);
 }
 
 /* ---- the queue's clock ---------------------------------------------------------------------- */
