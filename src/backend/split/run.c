@@ -98,7 +98,7 @@ static uint64_t room_for(const struct weights *w, const struct program_bytes *of
     return room < 1e18 ? (uint64_t)room : (uint64_t)1e18;
 }
 
-stretto_status split_compile_plan(struct device *on, const struct graph *g, const struct weights *w,
+stretto_status split_program_plan(struct device *on, const struct graph *g, const struct weights *w,
                                   const struct program_limits *l, struct program_bytes *out,
                                   struct error *err)
 {

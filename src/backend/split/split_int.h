@@ -67,7 +67,7 @@ static inline const char *split_word(const struct device *d)
 stretto_status split_heed(struct split_device *d, struct device *member, stretto_status s);
 
 /* run.c */
-stretto_status split_compile_plan(struct device *on, const struct graph *g, const struct weights *w,
+stretto_status split_program_plan(struct device *on, const struct graph *g, const struct weights *w,
                                   const struct program_limits *l, struct program_bytes *out,
                                   struct error *err);
 stretto_status split_compile(struct program **out, struct device *on, const struct graph *g,

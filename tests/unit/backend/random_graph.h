@@ -310,6 +310,7 @@ static inline void make_layers(struct graph *g, uint32_t layers, bool quantised,
         m.layers = layer + 2;
         attention(&m);
         m.layers = layer + 1;
+        if (chance(20)) keep(&m, graph_embed(&m.b, "positions", SEQ_SLOTS, m.widths[0], EMBED_POSITION), 2);
         for (uint32_t i = 0, n = 1 + below(6); i < n; i++) grow(&m);
         struct made old = pick(&m, ROWS_ALL, m.widths[0], 4), all = join(&m);
         m.n = 0;

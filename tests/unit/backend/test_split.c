@@ -228,6 +228,19 @@ static void texts_agree(struct subject *x, const struct placed *a, const struct 
     }
 }
 
+/* What weights take is known beforehand, but for the gaps between them. */
+static void check_estimate(struct subject *x, const struct placed *p)
+{
+    struct binding binding = { &x->params, find };
+    struct split_ask ask = { .members = &one, .n = 1, .reference = x->up.reference };
+    struct split_shares shares;
+    struct error err = { 0 };
+    assert_int_equal(split_plan(&shares, &x->graph, &binding, &ask, &err), STRETTO_OK);
+    assert_int_equal(shares.n, 1);
+    uint64_t bytes = one->backend->weights_bytes(p->weights), planned = shares.share[0].weights;
+    assert_true(planned <= bytes && bytes - planned < 64 * x->graph.n_params);
+}
+
 /* ---- the same bits -------------------------------------------------------------------------------- */
 
 static void every_cut(void **state)
@@ -242,6 +255,7 @@ static void every_cut(void **state)
         subject_open(&x, seed * 7777777, layers, seed % 3 == 0);
         groups += x.graph.n_groups > 1;
         must_place(&x, one, &whole);
+        check_estimate(&x, &whole);
         for (uint32_t cut = 1; cut < layers; cut++) {
             bool more = layers - cut > 1 && seed % 2;
             struct device *d = split((struct device *[]){ member[0], member[1], member[seed % 4 ? 2 : 0] },
@@ -519,6 +533,15 @@ static void too_many_rows(void **state)
     error_clear(&err);
     assert_int_equal(run(&p.parts, &p.r.step, &a, &err), STRETTO_E_ARG);
     assert_non_null(strstr(err.text, "ask at once"));
+    /* all rows cross, however few ask */
+    static struct answers whole;
+    p.r.step.n_asks = p.r.step.n_heads = 1;
+    unplace(&p.parts);
+    p.x.limits.max_asks = 1;
+    must_place(&p.x, d, &p.parts);
+    assert_int_equal(run(&p.parts, &p.r.step, &a, &err), STRETTO_OK);
+    assert_int_equal(run(&p.whole, &p.r.step, &whole, &err), STRETTO_OK);
+    assert_true(same(&p.r.step, &a, &whole, -1));
     pair_close(&p);
     device_close(d);
 }
