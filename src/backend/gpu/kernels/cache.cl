@@ -98,7 +98,7 @@ DEVICE int cache_code(float x, float by) { return by == 0.0f ? 0 : (int)round_ev
 DEVICE int cache_codes(float4 v, float by)
 {
     return cache_code(v.x, by) | cache_code(v.y, by) << 8 | cache_code(v.z, by) << 16
-        | cache_code(v.w, by) << 24;
+        | (int)((uint)cache_code(v.w, by) << 24);
 }
 
 #if CACHE_ROTATED
