@@ -49,6 +49,7 @@ struct result {
     unsigned threads;
     size_t n;
     double seconds[MAX_REPEAT], tokens, peak_rss, cache_bytes;
+    double joules, card_joules;      /* of all repetitions; negative: nobody can tell */
     struct speed_roof roof;
     double roof_share;
     struct op_time ops[MAX_OPS];     /* --roof: of one repetition */
@@ -64,6 +65,8 @@ struct bench {
     size_t printed;
     struct speed_roof roof;
     double peak_rss;                 /* of all tests so far */
+    struct energy meter;
+    bool metered;                    /* some row has joules */
 };
 
 static void statistics(const struct result *r, double *mean, double *deviation, double *ns)
@@ -95,6 +98,20 @@ static double peak_rss(bool again)
         fclose(f);
     }
     return kb * 1024;
+}
+
+/* Joules a token, of all whose counters can be read; negative: of nobody. */
+static double joules_per_token(const struct result *r)
+{
+    if (r->joules < 0 && r->card_joules < 0) return -1;
+    return (fmax(r->joules, 0) + fmax(r->card_joules, 0)) / (r->tokens * (double)r->n);
+}
+
+/* Whose they are. */
+static const char *joules_of(const struct result *r)
+{
+    if (r->joules < 0) return r->card_joules < 0 ? NULL : "card";
+    return r->card_joules < 0 ? "cpu" : "cpu+card";
 }
 
 static json_t *row_json(const struct bench *b, const struct result *r)
@@ -130,6 +147,9 @@ static json_t *row_json(const struct bench *b, const struct result *r)
     json_object_set_new(j, "cache_bytes", json_integer((json_int_t)r->cache_bytes));
     json_object_set_new(j, "roof_gb_s", json_real(r->roof.bytes / 1e9));
     json_object_set_new(j, "roof_share", r->t.generate ? json_real(r->roof_share) : json_null());
+    const char *whose = joules_of(r);
+    json_object_set_new(j, "joules_per_token", whose ? json_real(joules_per_token(r)) : json_null());
+    json_object_set_new(j, "joules_of", whose ? json_string(whose) : json_null());
     if (r->n_ops)
         json_object_set_new(j, "operations", roof_json(&r->t, r->ops, r->n_ops, &r->roof));
     return j;
@@ -174,21 +194,29 @@ static void print_row(struct bench *b, const struct result *r)
         }
         putchar('\n');
     } else {
+        if (!b->printed) b->metered = joules_of(r) != NULL;
         if (!b->printed)
-            printf("| model | size | params | threads | test | t/s | of the roof |\n| --- | --: | "
-                   "--: | --: | --: | --: | --: |\n");
-        printf("| %s | %.1f MB | %.1f M | %u | %s | %.2f ± %.2f | %s |\n", b->info.family,
+            printf("| model | size | params | threads | test | t/s | of the roof |%s\n| --- | --: | "
+                   "--: | --: | --: | --: | --: |%s\n", b->metered ? " J/token |" : "",
+                   b->metered ? " --: |" : "");
+        printf("| %s | %.1f MB | %.1f M | %u | %s | %.2f ± %.2f | %s |", b->info.family,
                (double)b->info.file_bytes / 1e6, (double)b->info.parameters / 1e6, r->threads, name,
                mean, deviation, share);
+        if (b->metered && joules_of(r)) printf(" %.3g |", joules_per_token(r));
+        else if (b->metered) printf(" |");
+        putchar('\n');
     }
     fflush(stdout);
     b->printed++;
     json_decref(j);
 }
 
+static double plus(double sum, double more) { return sum < 0 || more < 0 ? -1 : sum + more; }
+
 static int run_test(struct bench *b, struct engine *e, struct result *r)
 {
     struct error err = { 0 };
+    struct speed_cost cost;
     double ignored;
     r->n = (size_t)b->o->repeat;
     r->tokens = (double)(r->t.prompt ? r->t.prompt : r->t.generate) * r->t.sequences;
@@ -198,9 +226,13 @@ static int run_test(struct bench *b, struct engine *e, struct result *r)
     if (warm.generate > 8) warm.generate = 8;
     if (warm.prompt > 512) warm.prompt = 512;
     if (warm.depth > 512) warm.depth = 512;
-    stretto_status s = speed_once(e, &warm, 1, &ignored, &err);
-    for (size_t i = 0; i < r->n && s == STRETTO_OK && !interrupted; i++)
-        s = speed_once(e, &r->t, 2 + i, &r->seconds[i], &err);
+    stretto_status s = speed_once(e, &warm, 1, &b->meter, &cost, &err);
+    for (size_t i = 0; i < r->n && s == STRETTO_OK && !interrupted; i++) {
+        s = speed_once(e, &r->t, 2 + i, &b->meter, &cost, &err);
+        r->seconds[i] = cost.seconds;
+        r->joules = plus(r->joules, cost.joules);
+        r->card_joules = plus(r->card_joules, cost.card_joules);
+    }
     if (interrupted) return command_fail("bench", STRETTO_E_CANCEL, "interrupted");
     if (s != STRETTO_OK) return command_fail("bench", s, err.text);
     if (b->o->roof) {
@@ -276,6 +308,19 @@ static int run_group(struct bench *b, unsigned threads, uint32_t sequences)
     return code;
 }
 
+/* What the column counts, or why it is missing where something counts. */
+static void print_meters(const struct bench *b)
+{
+    const struct device *d = stretto_model_inside(b->m)->device;
+    if (b->metered)
+        printf("J/token: %s%s%s\n",
+               b->meter.n ? "all that the CPU and its memory used meanwhile (RAPL), by whomever" : "",
+               b->meter.n && d->backend->joules ? "; " : "",
+               d->backend->joules ? "what the card says of itself, where it does" : "");
+    else if (b->meter.why[0]) printf("no joules: %s\n", b->meter.why);
+    else if (d->backend->joules) printf("no joules: the card's driver does not tell them\n");
+}
+
 static bool is_only(const struct int_list *l, int64_t v) { return l->n == 1 && l->v[0] == v; }
 
 /* An option that would be ignored, and what it goes with; NULL: there is none. Options that say what
@@ -333,6 +378,7 @@ static int bench_run(void *options, size_t n, char **operands)
     if (n) return command_usage("bench", "'%s' is not an option; bench takes files with --compare",
                                 operands[0]);
     struct bench b = { .o = o, .rows = json_array() };
+    energy_open(&b.meter, getenv("STRETTO_POWERCAP")); /* for tests: a folder made up */
     catch_interrupt();
     int code = open_model("bench", &b.o->model, false, &b.m);
     if (code == EXIT_DONE) {
@@ -373,6 +419,7 @@ static int bench_run(void *options, size_t n, char **operands)
                "roof's probe\n",
                b.info.load_seconds, b.peak_rss / 1e6, (double)b.info.weight_bytes / 1e6,
                b.roof.bytes / 1e9);
+    if (code == EXIT_DONE && strcmp(b.o->format, "md") == 0 && !o->mix && !o->roof) print_meters(&b);
     json_decref(b.rows);
     stretto_model_close(b.m);
     return code;
@@ -414,6 +461,9 @@ const struct command command_bench = {
                    "and the share of the roof. The roof is the larger of two times: reading those "
                    "bytes, and doing those multiply-adds with the instructions of this CPU level "
                    "from registers and the first cache. Both are measured in the same run.\n\n"
+                   "Where the machine has counters of energy that can be read (RAPL; on many systems "
+                   "root alone may) and where a card tells its own, there are joules per token too: of the "
+                   "whole CPU and its memory, whoever else uses them, and of the card.\n\n"
                    "--compare compares two files that -o json wrote, test by test: the ratio of the "
                    "speeds with its 95 % interval, by Welch's test on the logarithms of the samples. "
                    "Exit status 1 means that something got slower beyond the noise, or that no test is "

@@ -148,6 +148,9 @@ struct backend {
      * in which they run. */
     stretto_status (*profile)(struct program *p, bool on, struct error *err);
     size_t (*profile_read)(const struct program *p, struct op_time *out, size_t cap);
+    /* MAY: joules that the device's card has used since some moment; a negative number when it does not
+     * tell. The CPU's are the machine's (eval/energy.h). */
+    double (*joules)(struct device *d);
     /* MAY: roofs, measured with so many threads (0: all). Bytes a second that can be read of the
      * weights and, where `bytes` is more than they have, of memory beside them; and multiply-adds a
      * second by kind, raised where this time finds more. What cannot be measured is left. */

@@ -48,9 +48,21 @@ static stretto_status write_tokens(struct engine *e, struct writers *x, uint32_t
     return STRETTO_OK;
 }
 
+/* Clock and meters now, or negative numbers. */
+static struct speed_cost meters_read(const struct engine *e, struct energy *meter)
+{
+    struct device *d = engine_model(e)->device;
+    struct speed_cost c = { .joules = meter ? energy_joules(meter) : -1,
+                            .card_joules = d->backend->joules ? d->backend->joules(d) : -1 };
+    c.seconds = clock_seconds();
+    return c;
+}
+
+static double since(double begin, double end) { return begin < 0 || end < begin ? -1 : end - begin; }
+
 /* Times of operations are taken of the test proper, not of the depth before it. */
-static stretto_status run_once(struct engine *e, const struct speed_test *t, uint64_t seed,
-                               bool profile, double *seconds, struct error *err)
+static stretto_status run_once(struct engine *e, const struct speed_test *t, uint64_t seed, bool profile,
+                               struct energy *meter, struct speed_cost *cost, struct error *err)
 {
     struct writers x = { .n = 0 };
     int32_t *ids = mem_alloc(((size_t)t->depth + t->prompt + 1) * sizeof *ids);
@@ -62,11 +74,15 @@ static stretto_status run_once(struct engine *e, const struct speed_test *t, uin
             engine_push(e, x.w[i].seq, random_token(e, seed, i, t->depth));
     }
     if (s == STRETTO_OK && profile) s = engine_profile(e, true, err);
-    double begin = clock_seconds();
+    struct speed_cost begin = meters_read(e, meter);
     for (uint32_t i = 0; s == STRETTO_OK && t->prompt && i < t->sequences; i++)
         s = read_tokens(e, x.w[i].seq, t->prompt, seed + 1, ids, err);
     if (s == STRETTO_OK && !t->prompt) s = write_tokens(e, &x, t->generate, err);
-    *seconds = clock_seconds() - begin;
+    double end = clock_seconds();
+    *cost = meters_read(e, meter);
+    cost->seconds = end - begin.seconds;
+    cost->joules = since(begin.joules, cost->joules);
+    cost->card_joules = since(begin.card_joules, cost->card_joules);
     requests_drop(e);
     writers_close(e, &x);
     mem_free(ids);
@@ -74,9 +90,9 @@ static stretto_status run_once(struct engine *e, const struct speed_test *t, uin
 }
 
 stretto_status speed_once(struct engine *e, const struct speed_test *t, uint64_t seed,
-                          double *seconds, struct error *err)
+                          struct energy *meter, struct speed_cost *cost, struct error *err)
 {
-    return run_once(e, t, seed, false, seconds, err);
+    return run_once(e, t, seed, false, meter, cost, err);
 }
 
 stretto_status speed_profile(struct engine *e, const struct speed_test *t, uint64_t seed,
@@ -84,7 +100,9 @@ stretto_status speed_profile(struct engine *e, const struct speed_test *t, uint6
                              struct error *err)
 {
     *n = 0;
-    stretto_status s = run_once(e, t, seed, true, seconds, err);
+    struct speed_cost cost;
+    stretto_status s = run_once(e, t, seed, true, NULL, &cost, err);
+    *seconds = cost.seconds;
     if (s == STRETTO_OK && cap) {
         *n = engine_profile_read(e, ops, cap - 1);
         double sum = 0;

@@ -4,16 +4,22 @@
 #ifndef EVAL_SPEED_H
 #define EVAL_SPEED_H
 #include "engine/engine.h"
+#include "eval/energy.h"
 
 struct speed_test {
     uint32_t prompt, generate, depth, sequences;
 }; /* either prompt or generate */
 
-/* One repetition with random tokens and an empty cache. *seconds is the time of the test proper,
- * without the depth that was filled before it. Greedy writing as `run` does it, arg-max included.
- */
+/* What a repetition took: joules of the machine's processors, and of the card; negative where nobody can
+ * tell. */
+struct speed_cost {
+    double seconds, joules, card_joules;
+};
+
+/* One repetition with random tokens and an empty cache. Its cost is that of the test proper, without the
+ * depth that was filled before it. Greedy writing as `run` does it, arg-max included. */
 stretto_status speed_once(struct engine *e, const struct speed_test *t, uint64_t seed,
-                          double *seconds, struct error *err);
+                          struct energy *meter, struct speed_cost *cost, struct error *err);
 
 /* The same repetition with a clock in every operation (backend.h: struct op_time). What the engine
  * itself took is the last of the *n rows; together they are *seconds. */

@@ -5,16 +5,19 @@
     test_bench.py STRETTO GOLDEN_FOLDER"""
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import threading
 
 stretto, golden = sys.argv[1:3]
 model = os.path.join(golden, "llama", "model.gguf")
 
 
-def call(*args):
-    r = subprocess.run([stretto, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def call(*args, **variables):
+    r = subprocess.run([stretto, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                       env=os.environ | variables)
     return r.returncode, r.stdout, r.stderr
 
 
@@ -119,7 +122,54 @@ def compare():
         assert call("bench", "--compare", a)[0] == 2 and call("bench", a)[0] == 2
 
 
+def joules():
+    """A counter that somebody turns, one that cannot be read, and none."""
+    args = ("bench", "-m", model, "-p", "8", "-n", "4", "-r", "2", "-t", "1")
+    with tempfile.TemporaryDirectory() as tmp:
+        code, out, err = call(*args, STRETTO_POWERCAP=tmp)
+        assert code == 0 and "J/token" not in out and "joules" not in out, (out, err)
+        for r in json.loads(call(*args, "-o", "json", STRETTO_POWERCAP=tmp)[1]):
+            assert r["joules_per_token"] is None and r["joules_of"] is None
+        zone = os.path.join(tmp, "intel-rapl:0")
+        os.mkdir(zone)
+
+        def write(name, text):
+            with open(os.path.join(zone, "new"), "w") as f:
+                f.write(text)
+            os.replace(os.path.join(zone, "new"), os.path.join(zone, name))
+
+        write("name", "package-0\n")
+        write("max_energy_range_uj", "262143328850\n")
+        code, out, err = call(*args, STRETTO_POWERCAP=tmp)
+        assert code == 0 and "J/token" not in out, (out, err)
+        assert re.search(r"^no joules: .*energy_uj cannot be read: No such file", out, re.M), out
+        write("energy_uj", "0\n")
+        done = threading.Event()
+
+        def turn():
+            joules = 0
+            while not done.wait(0.0002):
+                joules += 1000
+                write("energy_uj", f"{joules}000000\n")
+
+        thread = threading.Thread(target=turn)
+        thread.start()
+        try:
+            long = ("-p", "400", "-n", "400", "-r", "20", "-o", "json") # the counter turns while one runs
+            rows = json.loads(call(*args, *long, STRETTO_POWERCAP=tmp)[1])
+            code, out, err = call(*args, STRETTO_POWERCAP=tmp)
+        finally:
+            done.set()
+            thread.join()
+        for r in rows:
+            assert r["joules_per_token"] > 0 and r["joules_of"] == "cpu", r
+        assert code == 0 and "| J/token |" in out and "no joules" not in out, (out, err)
+        assert len({line.count("|") for line in out.splitlines() if line.startswith("|")}) == 1, out
+        assert re.search(r"^J/token: all that the CPU", out, re.M), out
+
+
 mix()
+joules()
 roof()
 compare()
 print("ok")

@@ -87,6 +87,16 @@ static void gpu_costs(const struct device *on, const uint32_t *rows, float *rati
     }
 }
 
+static double gpu_joules(struct device *on)
+{
+    struct gpu_device *d = gpu_of(on);
+    if (!d->driver->joules || !d->about.gpu) return -1;
+    pthread_mutex_lock(&d->lock);
+    double joules = atomic_load(&on->gone) ? -1 : d->driver->joules(d->card);
+    pthread_mutex_unlock(&d->lock);
+    return joules;
+}
+
 /* ---- pages ---------------------------------------------------------------------------------- */
 
 /* What fails here is said by the next step: the device is lost. */
@@ -194,6 +204,7 @@ static stretto_status list_cards(const struct gpu_driver *v, struct device_about
         .slots_move = gpu_slots_move_now,                                                                   \
         .profile = gpu_profile,                                                                             \
         .profile_read = gpu_profile_read,                                                                   \
+        .joules = gpu_joules,                                                                               \
     }
 
 GPU_BACKEND(cuda);

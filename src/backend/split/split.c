@@ -183,6 +183,22 @@ static void split_describe(const struct weights *w, char *text, size_t size)
     }
 }
 
+/* All cards' together, each once; those of members without a card are the machine's. */
+static double split_joules(struct device *on)
+{
+    const struct split_device *d = split_of(on);
+    double sum = 0;
+    for (size_t i = 0; i < d->n; i++) {
+        size_t before = 0;
+        while (d->member[before] != d->member[i]) before++;
+        if (before < i || !d->member[i]->backend->joules) continue;
+        double joules = d->member[i]->backend->joules(d->member[i]);
+        if (joules < 0) return -1;
+        sum += joules;
+    }
+    return sum;
+}
+
 /* ---- opening ---------------------------------------------------------------------------------- */
 
 static const struct backend row = {
@@ -214,6 +230,7 @@ static void say_what_it_is(struct split_device *d)
         size_t at = strlen(d->name);
         snprintf(d->name + at, sizeof d->name - at, "%s%s", i ? "+" : "", split_word(d->member[i]));
         d->row.batch_invariant &= b->batch_invariant;
+        if (b->joules) d->row.joules = split_joules;
         if (!b->profile || !b->profile_read) d->row.profile = NULL, d->row.profile_read = NULL;
     }
 }

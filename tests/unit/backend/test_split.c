@@ -634,6 +634,7 @@ static void profile(void **state)
 /* Devices that compute nothing. */
 static float costs_of[4][3];
 static uint64_t memory_of[4];
+static double joules_of[4];
 
 struct pretended { struct device device; struct backend row; int number; };
 
@@ -646,6 +647,11 @@ static void pretended_costs(const struct device *d, const uint32_t *rows, float 
 {
     for (size_t i = 0; i < n; i++)
         ratio[i] = costs_of[((const struct pretended *)(const void *)d)->number][rows[i] - 1];
+}
+
+static double pretended_joules(struct device *d)
+{
+    return joules_of[((const struct pretended *)(void *)d)->number];
 }
 
 static void pretended_close(struct device *d) { (void)d; }
@@ -698,6 +704,7 @@ static void what_members_say(void **state)
     memory_of[1] = 0;
     assert_int_equal(d->backend->memory(d), 0);
     assert_non_null(d->backend->profile);
+    assert_null(d->backend->joules);
     device_close(d);
     of[1] = of[0];
     d = split(of, layers, 2);
@@ -709,6 +716,25 @@ static void what_members_say(void **state)
     assert_null(d->backend->profile);
     assert_null(d->backend->profile_read);
     assert_false(d->backend->batch_invariant);
+    device_close(d);
+}
+
+/* Cards' joules are added up, of a card that is two members once; a member without a card has none. */
+static void joules_of_members(void **state)
+{
+    (void)state;
+    struct pretended p[3];
+    static const uint32_t layers[4] = { 1, 1, 1, 1 };
+    for (int i = 0; i < 3; i++) {
+        pretend(&p[i], i);
+        joules_of[i] = 10 + i;
+        if (i < 2) p[i].row.joules = pretended_joules;
+    }
+    struct device *of[4] = { &p[0].device, &p[1].device, &p[0].device, &p[2].device };
+    struct device *d = split(of, layers, 4);
+    assert_true(d->backend->joules(d) == 21);
+    joules_of[1] = -1;
+    assert_true(d->backend->joules(d) < 0);
     device_close(d);
 }
 
