@@ -1042,7 +1042,8 @@ int main(void)
         cmocka_unit_test(cancelled_anywhere), cmocka_unit_test(lost_in_the_middle),
         cmocka_unit_test(closed_in_any_order), cmocka_unit_test(weights_of_another),
         cmocka_unit_test(too_many_rows), cmocka_unit_test(other_graphs), cmocka_unit_test(words),
-        cmocka_unit_test(profile), cmocka_unit_test(what_members_say), cmocka_unit_test(room),
+        cmocka_unit_test(profile), cmocka_unit_test(what_members_say),
+        cmocka_unit_test(joules_of_members), cmocka_unit_test(room),
         cmocka_unit_test(a_member_without_room), cmocka_unit_test(progress), cmocka_unit_test(allocations),
         cmocka_unit_test(plans), cmocka_unit_test(plans_that_are_refused) };
     return cmocka_run_group_tests(tests, open_all, close_all);
