@@ -104,29 +104,31 @@ class Bench:
                        f"{same} tokens are the CPU's")
 
     def logits(self, folder):
-        """Logits of 64 positions against the CPU's: how far, and how often another token is best."""
+        """Logits of 64 positions against the CPU's: how far, and how often another token is best.
+
+        The device adds in another order, so a code of an activation may round to its neighbour, and then others
+        behind it. Hence the bound: what codes take from the CPU's own logits, against its float32 arithmetic."""
         ids = ",".join(str(i * 37 % 1000 + 3) for i in range(64))
         for kind in ("f32", "bf16", "q8_0", "q4_1"):
             path, rows = self.model(folder, "toy", kind), []
-            for word in ("cpu", self.o.device):
+            for how in (["cpu"], [self.o.device], ["cpu", "--reference"]):
                 raw = os.path.join(folder, "raw")
-                out = self.call("eval", "logits", "-m", path, "--ids", ids, "--raw", raw, "--force", "--device", word)
+                out = self.call("eval", "logits", "-m", path, "--ids", ids, "--raw", raw, "--force", "--device", *how)
                 values = array.array("f")
                 if out is not None:
                     with open(raw, "rb") as f:
                         values.frombytes(f.read())
                 rows.append(values)
             n = len(rows[0]) // 64
-            if not n or len(rows[0]) != len(rows[1]):
+            if not n or len({len(r) for r in rows}) > 1:
                 self.check(f"logits, {kind}", False, "there are none")
                 continue
-            far = max(abs(a - b) for a, b in zip(*rows))
+            far, codes = (max(abs(a - b) for a, b in zip(rows[0], other)) for other in rows[1:])
             top = max(map(abs, rows[0]))
             other = sum(max(range(n), key=rows[0][i * n:i * n + n].__getitem__) !=
                         max(range(n), key=rows[1][i * n:i * n + n].__getitem__) for i in range(64))
-            # Attention and norms add in another order: what that may do to a logit is far below this.
-            self.check(f"logits, {kind}", far <= 0.01 * top, f"at most {far:.2g} from the CPU's, of {top:.3g}; another "
-                       f"best token at {other} of 64 positions")
+            self.check(f"logits, {kind}", far <= max(codes, 1e-3 * top), f"at most {far:.2g} from the CPU's, of "
+                       f"{top:.3g} (the CPU's codes: {codes:.2g}); another best token at {other} of 64 positions")
 
     def tests(self):
         """Programs of the test suite that were brought along."""

@@ -87,6 +87,11 @@ static stretto_status open_somewhere(stretto_model *m, const char *path, const s
     TRY(which_device(o, &on, &m->automatic, err));
     m->automatic &= strcmp(on.word, backends[0]->name) != 0;
     stretto_status s = open_on(m, path, on.word, o->device_layers, *mo, &why);
+    if (s == STRETTO_OK && m->host && m->model->device == m->host && o->log) {
+        snprintf(line, sizeof line, "%s (%s) has no room for a layer of this model, which is on the cpu", on.word,
+                 on.name);
+        o->log(o->user, line);
+    }
     bool again = s == STRETTO_E_DEVICE || s == STRETTO_E_NOMEM || s == STRETTO_E_UNSUP;
     if (s == STRETTO_OK || !m->automatic || !again) return s == STRETTO_OK ? s : fail(err, s, "%s", why.text);
     m->automatic = false;

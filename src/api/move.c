@@ -67,7 +67,7 @@ stretto_status engine_place(stretto_engine *e, struct error *err)
     TRY(model_running(e->model, &m, err));
     stretto_status s = engine_open(&e->engine, m, &e->options, &why);
     bool again = e->model->automatic && m == e->model->model
-              && (s == STRETTO_E_NOMEM || s == STRETTO_E_DEVICE);
+              && (s == STRETTO_E_NOMEM || s == STRETTO_E_DEVICE || s == STRETTO_E_UNSUP);
     if (s == STRETTO_OK || !again) return s == STRETTO_OK ? s : fail(err, s, "%s", why.text);
     TRY(spare(e->model, why.text, &m, err));
     return engine_open(&e->engine, m, &e->options, err);

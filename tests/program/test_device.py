@@ -2,7 +2,7 @@
 """--device, -ngl and info --devices: every wrong word, what is missing, what is opened, and the same text on
 whatever device there is.
 
-    test_device.py STRETTO GOLDEN_FOLDER"""
+    test_device.py STRETTO GOLDEN_FOLDER MOCK_CUDA"""
 import json
 import os
 import re
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 
-stretto, golden = sys.argv[1:3]
+stretto, golden, mock = sys.argv[1:4]
 if not os.path.isdir(golden):
     print(f"skip: there is no {golden}")
     sys.exit(77)
@@ -36,6 +36,9 @@ def call(*args, code=0, feed=b"ab\n", **env):
     out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
     assert done.returncode == code, (args, env, done.returncode, out, err)
     return out if code == 0 else err
+
+
+PLAIN = None
 
 
 def check_words():
@@ -130,6 +133,78 @@ def check_nothing_opened(devices):
         assert "libOpenCL" in libraries(*COMMANDS[0], "--device", "opencl:77")
 
 
+WRITE = ("run", "-m", MODEL, "-p", "ab ab", "-n", "20", "--temp", "0", "--ignore-eos", "--decode", "plain")
+MOCK = {"STRETTO_CUDA": mock, "STRETTO_NVRTC": mock, "STRETTO_NVML": mock, "STRETTO_KERNELS": ""}
+
+
+def both(*args, code=0, **env):
+    """Standard output and standard error, with a card that is none."""
+    done = subprocess.run([stretto, *args], capture_output=True, env=CLEAN | MOCK | env, stdin=subprocess.DEVNULL,
+                          timeout=300)
+    assert done.returncode == code, (args, env, done.returncode, done.stderr)
+    return done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+
+
+def check_card():
+    """A card of NVIDIA's that is none (tests/gpu/mock.h): found, refused, lost, in the program."""
+    device = next(d for d in listed(**MOCK) if d["word"] == "cuda:0")
+    assert device["gpu"] and device["usable"] and device["number"] == 0, device
+    assert "\x1b" not in both("info", "--devices")[0]
+    three = listed(**MOCK, MOCK_CUDA="devices=3,arch=50")
+    assert sum(d["word"].startswith("cuda:") and "5.0" in d.get("why", "") for d in three) == 3, three
+    for orders, word, said in (("devices=3", "cuda:3", "there are 3: cuda:0 ("),
+                               ("devices=0", "cuda", "finds no device"),
+                               ("version=11000", "cuda", "CUDA 11.0, and stretto needs one for CUDA 11.4"),
+                               ("arch=50", "cuda", "capability is 5.0"), ("prohibited=1", "cuda", "prohibited"),
+                               ("init=999", "cuda", "CUDA"), ("devices=2", "gpu:2", "there are 2: gpu:0 (")):
+        _, err = both(*WRITE, "--device", word, code=1, MOCK_CUDA=orders)
+        assert said in err and err.count("\n") == 1, (orders, err)
+        assert both(*WRITE, "--device", "auto", MOCK_CUDA=orders + ",lose=1")[0] == PLAIN, orders
+    # The compiler's words go to a file that is named.
+    _, err = both(*WRITE, "--device", "cuda", code=1, MOCK_CUDA="bad_source=1", TMPDIR=TMP.name)
+    log = re.search(r"is in (\S+\.log)", err)
+    assert log and os.path.getsize(log.group(1)) > 0, err
+    out, err = both(*WRITE, "--device", "auto", MOCK_CUDA="bad_source=1", TMPDIR=TMP.name)
+    assert out == PLAIN and "do not compile" in err and "cpu" in err, err
+
+
+def check_lost():
+    """Whenever the card is lost: auto goes on, others end, nothing is half-written."""
+    whole, early, late, name = both(*WRITE, "--device", "cuda")[0], 0, 0, "cuda:0 ("
+    assert whole == PLAIN, "the card writes another text"
+    for call_ in (1, 3, 20, 60, 120, 300, 500, 700, 900, 1200, 1600, 2000):
+        orders = f"lose={call_}"
+        if os.path.exists(SVG):
+            os.unlink(SVG)
+        out, err = both(*WRITE, "--device", "auto", MOCK_CUDA=orders)
+        assert out == PLAIN, (call_, out)
+        notes = [line for line in err.split("\n") if line.startswith("stretto: ")]
+        assert len(notes) <= 1 and all("cpu" in line for line in notes), err
+        done = subprocess.run([stretto, *WRITE, "--device", "cuda", "--trace", SVG], capture_output=True, timeout=300,
+                              env=CLEAN | MOCK | {"MOCK_CUDA": orders}, stdin=subprocess.DEVNULL)
+        out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+        if done.returncode == 0:
+            assert out == PLAIN
+            late += 1
+            continue
+        assert done.returncode == 1 and not os.path.exists(SVG) and err.count("stretto run: ") == 1, (call_, err)
+        assert name in err or "mock" in err, err
+        assert PLAIN.startswith(out.rstrip("\n\ufffd")), (call_, out)
+        early += bool(out)
+        if call_ in (120, 300):        # figures are of one device: no going on elsewhere
+            both("bench", "-m", MODEL, "-p", "0", "-n", "40", "-r", "1", "--device", "auto", code=1, MOCK_CUDA=orders)
+    assert early, "no card was lost in the middle of a text"
+    # What the card has no room for the cpu has.
+    out, err = both(*WRITE, "--device", "cuda", MOCK_CUDA="memory=200000")
+    assert out == PLAIN and "no room" in err, err
+    plan = json.loads(both("info", "-m", MODEL, "--device", "cuda", "-ngl", "1", "--json")[0])["model"]
+    assert plan["device"] == "cuda:0+cpu" and [p["layers"] for p in plan["plan"]] == [1, 2], plan
+    assert not plan["plan"][0]["head"] and plan["plan"][1]["head"] and plan["plan"][0]["weight_bytes"] > 0
+    out, err = both(*WRITE, "--device", "gpu", "-ngl", "2", "-v")
+    assert out == PLAIN and "has layers 0 to 1:" in err and "has layers 2 to 2 and the head" in err, err
+    return early, late
+
+
 def a_card_is_likely():
     nodes = os.path.exists("/dev/dri") and any(n.startswith("renderD") for n in os.listdir("/dev/dri"))
     return nodes or any(map(os.path.exists, ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd", "/dev/mali0"))) or any(
@@ -138,11 +213,18 @@ def a_card_is_likely():
 
 
 def main():
+    global PLAIN
+    PLAIN = both(*WRITE)[0]
     check_words()
     devices = listed()
     check_missing(devices)
     check_nothing_opened(devices)
-    print(f"{len(devices)} devices; words, numbers and drivers that are not there are answered")
+    if not any(d["word"] == "opencl:0" for d in devices):
+        print("skip: there is no OpenCL device, on which the mock of a card runs (./dev test installs PoCL)")
+        sys.exit(77)
+    check_card()
+    early, late = check_lost()
+    print(f"{len(devices)} devices; a card was lost within a text {early} times, behind it {late} times")
 
 
 main()

@@ -100,7 +100,7 @@ if(TARGET stretto)
 endif()
 if(TARGET stretto)
   add_test(NAME program.device COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/program/test_device.py
-    $<TARGET_FILE:stretto> ${CMAKE_BINARY_DIR}/golden)
+    $<TARGET_FILE:stretto> ${CMAKE_BINARY_DIR}/golden $<TARGET_FILE:mock_cuda>)
   set_tests_properties(program.device PROPERTIES FIXTURES_REQUIRED golden LABELS quick SKIP_RETURN_CODE 77
     TIMEOUT 600)
 endif()
