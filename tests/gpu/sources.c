@@ -79,6 +79,9 @@ static void open_all(struct gpu_device *d)
     }
     name("head", "all");
     opened(gpu_head_open(d, &d->head, &err), &err);
+    error_clear(&err);
+    name("roof", "all");
+    opened(gpu_roof_open(d, &d->roof, &err), &err);
 }
 
 int main(int argc, char **argv)

@@ -44,6 +44,7 @@ static void gpu_close(struct device *on)
         gpu_rows_close(d->rows[i]);
     }
     gpu_head_close(d->head);
+    gpu_roof_close(d->roof);
     d->driver->close(d->card);
     if (d->team) team_close(d->team);
     pthread_mutex_destroy(&d->lock);
@@ -205,6 +206,8 @@ static stretto_status list_cards(const struct gpu_driver *v, struct device_about
         .profile = gpu_profile,                                                                             \
         .profile_read = gpu_profile_read,                                                                   \
         .joules = gpu_joules,                                                                               \
+        .roof_bytes = gpu_roof_bytes,                                                                       \
+        .roof_macs = gpu_roof_macs,                                                                         \
     }
 
 GPU_BACKEND(cuda);

@@ -16,7 +16,7 @@
 #include "tensor/dtype.h"
 #include <pthread.h>
 
-struct gpu_linear; struct gpu_attention; struct gpu_rows; struct gpu_head; struct team;
+struct gpu_linear; struct gpu_attention; struct gpu_rows; struct gpu_head; struct gpu_roof; struct team;
 
 /* Whatever touches the card holds `lock`: programs take turns, a step each. */
 struct gpu_device {
@@ -35,6 +35,7 @@ struct gpu_device {
     struct gpu_attention *attention[CACHE_TYPES];
     struct gpu_rows *rows[CACHE_TYPES];
     struct gpu_head *head;
+    struct gpu_roof *roof;
 };
 
 extern const struct backend backend_cuda, backend_opencl;
@@ -143,4 +144,14 @@ void gpu_head_close(struct gpu_head *h);
 /* Adds the bias, caps, and answers: logits are left as the rows' logits. */
 stretto_status gpu_head_run(struct gpu_device *d, struct gpu_head *h, const struct gpu_places *m,
                             const struct gpu_head_job *job, struct error *err);
+
+/* ---- roof.c: kernels/roof.cl ----------------------------------------------------------------- */
+
+stretto_status gpu_roof_open(struct gpu_device *d, struct gpu_roof **out, struct error *err);
+void gpu_roof_close(struct gpu_roof *r);
+/* backend.h: roof_bytes, roof_macs. */
+stretto_status gpu_roof_bytes(const struct weights *w, unsigned threads, size_t bytes, double *rate,
+                              struct error *err);
+stretto_status gpu_roof_macs(const struct weights *w, unsigned threads, double rate[ARITHMETIC_KINDS],
+                             struct error *err);
 #endif
