@@ -309,7 +309,6 @@ static void module_free(struct CUmod_st *m)
         if (f->kernel) cl.ReleaseKernel(f->kernel);
         free(f);
     }
-    if (m->program) cl.ReleaseProgram(m->program);
     free(m->opaque);
     free(m);
 }
@@ -620,15 +619,25 @@ static size_t image_bytes(const char *image)
     return (size_t)sections + (size_t)size * count;
 }
 
+/* What OpenCL made of a text stays: tests build the same ones again and again. */
+static struct built { struct built *next; char *source, *options; ocl_program program; } *built;
+
 /* The same options as those of driver_opencl, so that its cached kernels serve here too. */
 static ocl_program program_make(const char *source, const char *options, char **log)
 {
     ocl_int s;
     char words[2048];
+    for (struct built *b = built; b; b = b->next)
+        if (!strcmp(b->source, source) && !strcmp(b->options, options)) return b->program;
     snprintf(words, sizeof words, "-cl-std=CL1.2 %s%s",
              exact_divide ? "-cl-fp32-correctly-rounded-divide-sqrt " : "", options);
     ocl_program p = cl.CreateProgramWithSource(context, 1, &source, NULL, &s);
-    if (!p || !cl.BuildProgram(p, 1, &device, words, NULL, NULL)) return p;
+    if (p && !cl.BuildProgram(p, 1, &device, words, NULL, NULL)) {
+        struct built *b = malloc(sizeof *b);
+        *b = (struct built){ built, strdup(source), strdup(options), p };
+        built = b;
+        return p;
+    }
     size_t n = 0;
     cl.GetProgramBuildInfo(p, device, OCL_PROGRAM_BUILD_LOG, 0, NULL, &n);
     *log = calloc(n + 1, 1);
@@ -640,9 +649,7 @@ static ocl_program program_make(const char *source, const char *options, char **
 bool mock_compiles(const char *source, const char *options, char **log)
 {
     *log = NULL;
-    ocl_program p = opencl_open() ? program_make(source, options, log) : NULL;
-    if (p) cl.ReleaseProgram(p);
-    return p != NULL;
+    return opencl_open() && program_make(source, options, log);
 }
 
 static cuda_status build(struct CUmod_st *m, const char *image)

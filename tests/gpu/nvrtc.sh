@@ -1,10 +1,11 @@
 #!/bin/sh
-# Every kernel compiled by the real NVRTC, with the options of our driver, for a data-centre card and for one whose
-# architecture the library does not know (then it is PTX). usage: nvrtc.sh GPU_SOURCES MOCK
+# Every kernel compiled by the real NVRTC, with the options of our driver, for a Turing card, a data-centre card and
+# one whose architecture the library does not know (then it is PTX). usage: nvrtc.sh GPU_SOURCES MOCK
 set -e
 STRETTO_KERNELS=; export STRETTO_KERNELS           # compiled anew
 for library in "$CUDA_HOME/lib64/libnvrtc.so" /usr/local/cuda/lib64/libnvrtc.so; do
     [ -e "$library" ] || continue
+    MOCK_CUDA=arch=75 "$1" "$2" --build "$library"
     MOCK_CUDA=arch=90 "$1" "$2" --build "$library"
     MOCK_CUDA=arch=199 "$1" "$2" --build "$library"
     exit 0

@@ -231,7 +231,6 @@ DEVICE void mma_group(int n, TO_LOCAL const uint *panel, TO_LOCAL const uint *x,
 {
     int lane = lane_id() % 32, c = lane / 4, t = lane % 4;
     TO_LOCAL const ushort *scales = (TO_LOCAL const ushort *)(panel + AT_SCALES);
-    TO_LOCAL const ushort *leasts = (TO_LOCAL const ushort *)(panel + AT_LEASTS);
     struct pair w;
     uint a[4], sub[2];
     float dw[2], least[2];
@@ -260,7 +259,7 @@ DEVICE void mma_group(int n, TO_LOCAL const uint *panel, TO_LOCAL const uint *x,
         submin = ((TO_LOCAL const uchar *)(panel + AT_SUBS))[c + 8 * i + 16];
 #endif
 #if W_MIN
-        m = leasts[c + 8 * i];
+        m = ((TO_LOCAL const ushort *)(panel + AT_LEASTS))[c + 8 * i];
 #endif
         dw[i] = scale_of(scales[c + 8 * i], sub[i]);
         least[i] = W_MIN ? least_of(m, submin) : 0;
