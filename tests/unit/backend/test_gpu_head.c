@@ -278,10 +278,15 @@ int main(void)
         cmocka_unit_test(a_row_does_not_know_its_neighbours),
         cmocka_unit_test(nothing_to_do_is_fine),
     };
+    static const uint32_t lanes[] = { 64, 256 }; /* of CPUs, of cards */
+    int failed = 0;
     gpu_test_open(&d);
-    gpu_test_ok(gpu_head_open(&d, &head, err));
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    gpu_head_close(head);
+    for (size_t i = 0; i < 2; i++) {
+        d.row_lanes = lanes[i];
+        gpu_test_ok(gpu_head_open(&d, &head, err));
+        failed += cmocka_run_group_tests(tests, NULL, NULL);
+        gpu_head_close(head);
+    }
     gpu_test_close(&d);
     return failed;
 }

@@ -606,6 +606,14 @@ int main(void)
         cmocka_unit_test(a_row_does_not_know_its_neighbours),
         cmocka_unit_test(rows_are_stored),
     };
+    /* What depends on the number of lanes, once more with as many as cards have. */
+    const struct CMUnitTest with_lanes[] = {
+        cmocka_unit_test(codes_are_the_reference_s),
+        cmocka_unit_test(norms_are_the_reference_s),
+        cmocka_unit_test(norms_keep_what_is_no_number),
+        cmocka_unit_test(lists_are_their_instructions),
+        cmocka_unit_test(rows_are_stored),
+    };
     gpu_test_open(&d);
     kernels_init(&ref, 0);
     gpu_test_ok(gpu_rows_open(&d, CACHE_F32, &rows, err));
@@ -614,12 +622,18 @@ int main(void)
     m = (struct gpu_places){ gpu_test_memory(&d, sizeof act), gpu_test_memory(&d, sizeof vectors),
                              gpu_test_memory(&d, sizeof step), gpu_test_memory(&d, sizeof instr) };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    gpu_rows_close(rows);
+    d.row_lanes = 1024;
+    gpu_test_ok(gpu_rows_open(&d, CACHE_F32, &rows, err));
+    struct gpu_rows *few = coded;
+    coded = rows;
+    failed += cmocka_run_group_tests(with_lanes, NULL, NULL);
+    gpu_rows_close(few);
     d.driver->free(m.activations);
     d.driver->free(m.vectors);
     d.driver->free(m.step);
     d.driver->free(m.instructions);
     gpu_rows_close(rows);
-    gpu_rows_close(coded);
     gpu_test_close(&d);
     return failed;
 }
