@@ -1,6 +1,6 @@
-/* Launches of kernels/linear.cl and linear_mma.cl. What a type's panels look like goes to the kernels' compiler as
+/* Launches of kernels/linear.cl and its twins. What a type's panels look like goes to the kernels' compiler as
  * numbers, so a row more in tensor/dtype_rows.h is a type more here. The number of rows picks the kernel, never a
- * row's bits. */
+ * row's bits; the role of prompt rows may. */
 #include "backend/gpu/gpu.h"
 #include "base/buffer.h"
 #include "base/memory.h"
@@ -18,6 +18,7 @@ static const struct variant plain[VARIANTS] = {
     { "linear_1", 1, 1, 1 }, { "linear_mma_8", 8, 1, 8 }, { "linear_mma_16", 16, 1, 16 },
     { "linear_mma_64", 64, 2, 64 }, { "linear_mma_128", 128, 4, ANY }
 };
+static const struct variant given_rows = { "linear_given", 128, 8, ANY };
 
 struct gpu_linear {
     enum dtype type;
@@ -25,6 +26,7 @@ struct gpu_linear {
     struct gpu_code *code;
     const struct variant *variant;
     struct gpu_kernel *kernel[VARIANTS];  /* NULL: there is none, or local memory is too small for it */
+    struct gpu_kernel *given;             /* NULL: prompt rows have no arithmetic of their own        */
 };
 
 /* Four of a table's values as a word. */
@@ -79,14 +81,15 @@ static stretto_status kernels_build(struct gpu_device *d, struct gpu_linear *l, 
                                     struct error *err)
 {
     static const char *const files[] = { "linear.cl", NULL };
-    static const char *const with_mma[] = { "linear.cl", "mma.cl", "linear_mma.cl", NULL };
-    TRY(gpu_build(d, has_matrices(d) ? with_mma : files, options, &l->code, err));
+    static const char *const more[] = { "linear.cl", "mma.cl", "linear_mma.cl", "linear_given.cl", NULL };
+    bool given = has_matrices(d) && (l->type == DT_BF16 || dtype_table[l->type].planes);
+    TRY(gpu_build(d, given ? more : files, options, &l->code, err));
     for (size_t i = 0; i < VARIANTS; i++) {
         const struct variant *v = &l->variant[i];
         if (!v->name || (v->panels == 1 && v->most > most && l->variant == plain)) continue;
         TRY(d->driver->kernel(l->code, v->name, &l->kernel[i], err));
     }
-    return STRETTO_OK;
+    return given ? d->driver->kernel(l->code, given_rows.name, &l->given, err) : STRETTO_OK;
 }
 
 stretto_status gpu_linear_open(struct gpu_device *d, enum dtype t, struct gpu_linear **out, struct error *err)
@@ -146,13 +149,13 @@ static uint32_t args_parts(struct args *a, const struct gpu_linear_job *job)
 static void args_job(struct args *a, const struct gpu_linear *l, const struct gpu_places *m,
                      const struct gpu_linear_job *job, uint32_t tiles)
 {
-    bool codes = dtype_table[l->type].block > 1;
+    bool codes = dtype_table[l->type].block > 1, given = job->roles == GPU_GIVEN;
     arg_memory(a, m->activations);
     arg_memory(a, m->step);
     arg_word(a, (uint32_t)(panel_bytes(l->type, job->n_in) / 4));
     arg_word(a, job->n_in);
-    arg_word(a, codes ? job->q : job->in);
-    arg_word(a, codes ? job->q_ld : job->in_ld);
+    arg_word(a, given ? job->h : codes ? job->q : job->in);
+    arg_word(a, given ? job->h_ld : codes ? job->q_ld : job->in_ld);
     arg_word(a, job->d);
     arg_word(a, job->s);
     arg_word(a, job->d_ld);
@@ -162,24 +165,27 @@ static void args_job(struct args *a, const struct gpu_linear *l, const struct gp
     arg_word(a, job->roles);
 }
 
+static const struct variant *variant_of(const struct gpu_linear *l, const struct gpu_linear_job *job)
+{
+    size_t i = 0;
+    if (job->roles == GPU_GIVEN) return &given_rows;
+    while (!l->kernel[i] || l->variant[i].most < job->most_rows) i++;
+    return &l->variant[i];
+}
+
 stretto_status gpu_linear_run(struct gpu_device *d, struct gpu_linear *l, const struct gpu_places *m,
                               const struct gpu_linear_job *job, struct error *err)
 {
-    const uint32_t rows = job->most_rows;
+    const struct variant *v = variant_of(l, job);
+    struct gpu_kernel *kernel = v == &given_rows ? l->given : l->kernel[v - l->variant];
     struct args a = { .n = 0 };
-    size_t i = 0;
-    assert(job->n_parts && job->n_parts <= GPU_PARTS && job->q % 4 == 0 && job->q_ld % 4 == 0);
-    while (!l->kernel[i] || l->variant[i].most < rows) i++;
-    const struct variant *v = &l->variant[i];
-    uint32_t tiles = (rows + v->rows - 1) / v->rows, panels = args_parts(&a, job);
+    assert(job->n_parts && job->n_parts <= GPU_PARTS);
+    assert(job->q % 4 == 0 && job->q_ld % 4 == 0 && job->h % 4 == 0 && job->h_ld % 4 == 0);
+    uint32_t tiles = (job->most_rows + v->rows - 1) / v->rows, panels = args_parts(&a, job);
     args_job(&a, l, m, job, tiles);
     const uint32_t groups[3] = { tiles * ((panels + v->panels - 1) / v->panels), 1, 1 };
     if (!groups[0]) return STRETTO_OK;
-    return d->driver->launch(d->card, l->kernel[i], groups, LANES, a.at, a.n, err);
+    return d->driver->launch(d->card, kernel, groups, LANES, a.at, a.n, err);
 }
 
-bool gpu_linear_given(const struct gpu_linear *l)
-{
-    (void)l;
-    return false;
-}
+bool gpu_linear_given(const struct gpu_linear *l) { return l->given; }

@@ -78,10 +78,12 @@ static void rows_make(struct work *w)
         float *x = f + r * w->job.in_ld, *dx = w->memory + w->job.d + r * w->job.d_ld;
         float *sx = w->memory + w->job.s + r * w->job.d_ld;
         int8_t *codes = q + r * w->job.q_ld * 4;
+        uint16_t *h = (uint16_t *)(w->memory + w->job.h + r * w->job.h_ld);
         for (uint32_t i = 0; i < w->k; i++) x[i] = next_float() * (next_u32() % 50 ? 1 : 30);
         if (dtype_table[w->t].block > 1) ref.quantize(x, w->k, codes, dx, sx, NULL);
         for (uint32_t i = 0; i < w->k && r % 7 == 3; i++) codes[i] = r % 2 || i % 2 ? 127 : -127;
         for (uint32_t i = 0; i < w->k && r % 7 == 5; i++) codes[i] = -127;
+        for (uint32_t i = 0; i < w->k; i++) h[i] = float_to_brain(r == 12 && i == w->k / 2 ? NAN : x[i]);
         if (w->k < 32) continue;
         if (r % 16 == 6) dx[w->k / 64] = sx[w->k / 64] = x[w->k / 2] = NAN;
         if (r % 16 == 9) x[w->k / 2] = INFINITY;
@@ -104,6 +106,8 @@ static void work_open(struct work *w, enum dtype t, uint32_t k, uint32_t rows, c
     struct gpu_linear_job *j = &w->job;
     *j = (struct gpu_linear_job){ .n_parts = n, .n_in = k, .in_ld = k + 5, .q_ld = groups * 8 + 4, .d_ld = groups + 3,
                                   .count_word = STEP_ROWS };
+    j->h_ld = (k + 7) / 8 * 4 + 4;
+    j->h = reserve(w, rows * j->h_ld);
     j->in = reserve(w, rows * j->in_ld) + 1;
     j->q = reserve(w, rows * j->q_ld);
     j->d = reserve(w, rows * j->d_ld) + 1;
@@ -285,6 +289,102 @@ static void a_planted_fault_is_found(void **state)
     planted_faults_are_found(80);
 }
 
+/* Weights [k][16] as prompt rows meet them. */
+static void given_weights(enum dtype t, const void *panel, size_t k, float *out)
+{
+    struct panel_group g;
+    if (!dtype_table[t].planes) panel_decode(t, panel, k, out);
+    for (size_t i = 0; i < k && dtype_table[t].planes; i++) {
+        if (i % 32 == 0) panel_group(t, panel, i / 32, &g);
+        for (size_t c = 0; c < 16; c++) {
+            size_t h = i % 32 / 16;
+            float w = fmaf(g.d[c] * (float)g.sub[h][c], (float)g.code[i % 32][c], -(g.m[c] * (float)g.submin[h][c]));
+            out[i * 16 + c] = brain_to_float(float_to_brain(w));
+        }
+    }
+}
+
+/* Against float64, where a term passes at most k roundings: how many answers are too far off. What is no prompt row is
+ * as it was. */
+static size_t given_far(const struct work *w, const float *got, uint32_t first, uint32_t count)
+{
+    float *weights = malloc(w->k * 16 * sizeof(float));
+    size_t far = 0;
+    for (uint32_t n = 0; n < w->n_parts; n++)
+        for (uint32_t p = 0; p < w->n_panels[n]; p++) {
+            given_weights(w->t, w->panels[n] + p * panel_bytes(w->t, w->k), w->k, weights);
+            for (uint32_t i = 0; i < w->rows * 16; i++) {
+                uint32_t r = i / 16, at = w->job.part[n].out + r * w->job.part[n].out_ld + p * 16 + i % 16;
+                const uint16_t *h = (const uint16_t *)(w->memory + w->job.h + r * w->job.h_ld);
+                double sum = 0, most = 0;
+                for (uint32_t j = 0; j < w->k; j++) {
+                    double term = (double)brain_to_float(h[j]) * weights[j * 16 + i % 16];
+                    sum += term;
+                    most += fabs(term);
+                }
+                if (r < first || r >= count || !is_given(r)) assert_int_equal(bits_of(got[at]), GUARD);
+                else if (isnan(sum)) assert_true(isnan(got[at]));
+                else if (!(fabs(got[at] - sum) <= (w->k + 2) * (0x1p-23 * most + 2 * FLT_MIN)) && !far++)
+                    print_message("%s, k %u: row %u, column %u of part %u is %.9g, not %.9g\n", dtype_table[w->t].name,
+                                  w->k, r, p * 16 + i % 16, n, got[at], sum);
+            }
+        }
+    free(weights);
+    return far;
+}
+
+static float *given_run(struct work *w, struct gpu_linear *l, uint32_t first, uint32_t count)
+{
+    float *got = malloc(w->words * sizeof(float));
+    int32_t step[WORDS] = { [STEP_ROWS] = (int32_t)count, [STEP_GIVEN] = GIVEN_AT };
+    for (uint32_t i = 0; i < MOST_ROWS; i++) step[GIVEN_AT + i] = is_given(i);
+    w->job.first_row = first;
+    w->job.most_rows = count - first;
+    w->job.roles = GPU_GIVEN;
+    gpu_test_write(&d, w->places.step, 0, step, sizeof step);
+    gpu_test_write(&d, w->places.activations, 0, w->memory, w->words * sizeof(float));
+    gpu_test_ok(gpu_linear_run(&d, l, &w->places, &w->job, err));
+    gpu_test_read(&d, w->places.activations, 0, got, w->words * sizeof(float));
+    return got;
+}
+
+static void given_rows_of(enum dtype t, uint32_t k)
+{
+    static const uint32_t panels[] = { 3, 7 };
+    struct gpu_linear *l = linear_open(t, 80);
+    struct work w;
+    assert_true(gpu_linear_given(l));
+    work_open(&w, t, k, 140, panels, 2);
+    float *all = given_run(&w, l, 0, 140), *some = given_run(&w, l, 83, 99);
+    assert_int_equal(given_far(&w, all, 0, 140), 0);
+    for (uint32_t n = 0; n < 2; n++)       /* the same bits among other rows */
+        for (uint32_t r = 83; r < 99; r++) {
+            uint32_t at = w.job.part[n].out + r * w.job.part[n].out_ld;
+            assert_memory_equal(all + at, some + at, panels[n] * 16 * sizeof(float));
+        }
+    if (t == DT_Q4_1) {                    /* one scale wrong, in its upper bits */
+        w.panels[1][9 * 320 + 257] ^= 1;
+        assert_true(given_far(&w, all, 0, 140) > 0);
+    }
+    free(all);
+    free(some);
+    work_close(&w);
+    gpu_linear_close(l);
+}
+
+static void prompt_rows_are_near_float64(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < DT_COUNT; i++)
+        if (dtype_table[i].planes) given_rows_of((enum dtype)i, dtype_table[i].block == 32 ? 352 : 512);
+    given_rows_of(DT_BF16, 31);
+    given_rows_of(DT_BF16, 288);
+    struct gpu_linear *l = linear_open(DT_F16, 80), *older = linear_open(DT_Q4_0, 75);
+    assert_false(gpu_linear_given(l) || gpu_linear_given(older));
+    gpu_linear_close(l);
+    gpu_linear_close(older);
+}
+
 static void a_type_that_is_none_is_refused(void **state)
 {
     (void)state;
@@ -302,6 +402,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_type_has_the_references_bits),
         cmocka_unit_test(so_have_the_kernels_of_matrices),
+        cmocka_unit_test(prompt_rows_are_near_float64),
         cmocka_unit_test(nothing_in_gives_zeros),
         cmocka_unit_test(a_planted_fault_is_found),
         cmocka_unit_test(a_type_that_is_none_is_refused),

@@ -108,7 +108,12 @@ DEVICE void async_copy_word(void *to, const void *from)
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" :: "r"((uint)__cvta_generic_to_shared(to)), "l"(from) : "memory");
 }
 
-#define async_begin() asm volatile("cp.async.commit_group;" ::: "memory")
+DEVICE void async_begin(void)
+{
+    __syncwarp();
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
 /* Until at most so many of the last groups of copies that were begun are under way: 6, 2, 1 or 0. */
 DEVICE void async_wait(int pending)
 {

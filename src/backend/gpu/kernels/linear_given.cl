@@ -1,0 +1,199 @@
+/* Prompt rows by bf16 matrix instructions (mma.cl): an arithmetic of its own, for codes and bf16 weights. A weight
+ * is d q - m by one fused multiply-add, rounded to bf16; activations are bf16; products are added over the whole
+ * of K, ascending, in float32. A row's bits depend on its own activations alone: there is one kernel, whatever the
+ * number of rows, and a product of matrices treats its columns alike.
+ *
+ *   linear_given  128 columns (8 panels) and 128 rows; of its 8 warps each has 64 columns and 32 rows */
+#if !defined(W_FLOAT) || W_FLOAT == 17
+
+#define G_COLS 128
+#define G_ROWS 128
+#define G_WORDS 16                         /* a group: 32 of K, two a word                         */
+#define G_LD 20                            /* from row to row: a warp's words are in banks of their own */
+
+/* What a lane takes of a group of its column: quads i, i + 1, i + 4, i + 5 with i = 2 (lane / 128), or of bf16
+ * weights so many words, as they are in memory. */
+struct given_piece { uint w[8], two[2], one, d, m, sub, submin; };
+
+#ifdef W_FLOAT
+
+DEVICE void given_take(GLOBAL const uint *panel, uint g, uint k, struct given_piece *to)
+{
+    uint line = g * G_WORDS + (uint)(lane_id() / G_COLS * 8);
+    UNROLL
+    for (int i = 0; i < 8; i++)
+        to->w[i] = 2 * (line + (uint)i) < k ? panel[(line + (uint)i) * COLS + (uint)lane_id() % COLS] : 0;
+}
+
+DEVICE void given_put(const struct given_piece *v, TO_LOCAL uint *to)
+{
+    to += lane_id() % G_COLS * G_LD + lane_id() / G_COLS * 8;
+    UNROLL
+    for (int i = 0; i < 8; i++) to[i] = v->w[i];
+}
+
+#else
+
+DEVICE void given_take(GLOBAL const uint *panel, uint g, uint k, struct given_piece *to)
+{
+    GLOBAL const uint *unit = panel + g / W_GROUPS * W_UNIT;
+    int col = lane_id() % COLS, i = lane_id() / G_COLS * 2;
+    uint in = g % W_GROUPS;
+    GLOBAL const uint *w = unit + W_CODES + in * W_STEP + (uint)col;
+    GLOBAL const ushort *numbers = (GLOBAL const ushort *)unit;
+    (void)k;
+#if W_WHOLE
+    UNROLL
+    for (int j = 0; j < 4; j++) to->w[j] = w[COLS * (i + j % 2 + j / 2 * 4)];
+#endif
+#if W_NIB
+    to->w[0] = w[COLS * i] ^ TURN_NIB;
+    to->w[1] = w[COLS * (i + 1)] ^ TURN_NIB;
+#endif
+#if W_TWO
+    to->two[0] = w[COLS * 4 * W_NIB] ^ TURN_TWO;
+    to->two[1] = w[COLS * (4 * W_NIB + 1)] ^ TURN_TWO;
+#endif
+#if W_ONE
+    to->one = w[COLS * (4 * W_NIB + 2 * W_TWO)] ^ TURN_ONE;
+#endif
+    to->d = numbers[W_D + in * W_D_STEP + (uint)col];
+#if W_MIN
+    to->m = numbers[W_M + (uint)col];
+#endif
+#if W_SUB == 32
+    to->sub = ((GLOBAL const uchar *)(unit + SUPER_SUB + 8 * in))[col];
+    to->submin = ((GLOBAL const uchar *)(unit + SUPER_SUB + 8 * in))[16 + col];
+#elif W_SUB == 16
+    to->sub = ((GLOBAL const ushort *)(unit + SUPER_SUB + 8 * in))[col];
+#endif
+}
+
+/* Signed byte n of a word. */
+DEVICE float byte_float(uint w, int n)
+{
+#ifdef __OPENCL_VERSION__
+    return (float)((int)(w << (24 - 8 * n)) >> 24);
+#else
+    /* 2^23 and the byte and 128, as a float's bits: cheaper than a conversion */
+    return bits_float((int)permute_bytes(w ^ 0x80808080u, 0x4b000000u, 0x7440u | (uint)n)) - 8388736.0f;
+#endif
+}
+
+DEVICE void given_put(const struct given_piece *v, TO_LOCAL uint *to)
+{
+    int i = lane_id() / G_COLS * 2;
+    float d = scale_of(v->d, v->sub), add = W_MIN ? least_of(v->m, v->submin) : 0;
+    to += lane_id() % G_COLS * G_LD;
+    UNROLL
+    for (int j = 0; j < 4; j++) {
+        int upper = j / 2, one = i + j % 2;
+        float scale = d, least = add;
+#if W_SUB == 16
+        scale *= (float)SUB_OF(v->sub, upper);
+#endif
+#if W_MIN == 2
+        least *= -(float)SUBMIN_OF(v->sub, upper);
+#endif
+        scale *= 1.0f / (float)(1 << UP);  /* values stand that much up */
+#if W_WHOLE
+        uint q = v->w[j];
+#else
+        uint q = (uint)quad(W_NIB ? v->w[j % 2] : 0, W_TWO ? v->two[j % 2] : 0, W_ONE ? v->one : 0, one, upper);
+#endif
+        float f[4];
+        UNROLL
+        for (int n = 0; n < 4; n++)
+            f[n] = W_MIN ? multiply_add(scale, byte_float(q, n), least) : scale * byte_float(q, n);
+        to[2 * (one + 4 * upper)] = bf16_pair(f[0], f[1]);
+        to[2 * (one + 4 * upper) + 1] = bf16_pair(f[2], f[3]);
+    }
+}
+
+#endif
+
+/* A row's 16 words of a group; behind the end of K, zeros. row: where this lane's half of it begins. */
+DEVICE void given_copy(GLOBAL const uint *row, uint g, uint k, TO_LOCAL uint *to)
+{
+    GLOBAL const uint *from = row + g * G_WORDS;
+    to += lane_id() / 2 * G_LD + lane_id() % 2 * 8;
+#ifdef W_FLOAT
+    if (32 * (g + 1) > k) {
+        for (int i = 0; i < 8; i++) {
+            uint at = 32 * g + (uint)(lane_id() % 2 * 16 + 2 * i);
+            to[i] = at + 1 < k ? from[i] : at < k ? from[i] & 0xffff : 0;
+        }
+        return;
+    }
+#endif
+    async_copy(to, from);
+    async_copy(to + 4, from + 4);
+}
+
+/* A warp's share of a group. */
+DEVICE void given_group(TO_LOCAL const uint *w, TO_LOCAL const uint *x, float (*y)[4][4], TO_LOCAL uint *exchange)
+{
+    int c = lane_id() % 32 / 4, t = lane_id() % 4;
+    NO_UNROLL                              /* registers are short */
+    for (int s = 0; s < G_WORDS; s += 8) {
+        uint b[4][2];
+        UNROLL
+        for (int j = 0; j < 8; j++) b[j / 2][j % 2] = x[(j / 2 * 8 + c) * G_LD + s + t + j % 2 * 4];
+        UNROLL
+        for (int m = 0; m < 4; m++) {
+            uint a[4];
+            UNROLL
+            for (int j = 0; j < 4; j++) a[j] = w[(16 * m + c + j % 2 * 8) * G_LD + s + t + j / 2 * 4];
+            mma_bf16(4, y[m], a, b, exchange);
+        }
+    }
+}
+
+KERNEL KERNEL_SHARES(LANES, 2) void linear_given(PARTS, JOB)
+{
+    LOCAL uint4 weights[2 * G_COLS * G_LD / 4], inputs[2 * G_ROWS * G_LD / 4];
+    LOCAL int found;
+    LOCAL uint exchange[LANES / 32 * MMA_EXCHANGE(4)];
+    uint row0 = first + (uint)group_id(0) % tiles * G_ROWS, rows = (uint)step[count_word];
+    if (row0 >= rows) return;
+    if (!answers_some(step, count_word, roles, row0, rows - row0 < G_ROWS ? rows - row0 : G_ROWS, &found)) return;
+    uint p0 = (uint)group_id(0) / tiles * (G_COLS / COLS), groups = (k + 31) / 32;
+    int lane = lane_id(), c0 = lane / 32 % 2 * 64, r0 = lane / 64 * 32;
+    GLOBAL const uint *panel = part_of(p0 + (uint)(lane % G_COLS / COLS), words, THE_PARTS).panel;
+    uint row = row0 + (uint)lane / 2 < rows ? row0 + (uint)lane / 2 : rows - 1;
+    GLOBAL const uint *in = (GLOBAL const uint *)activations + x + row * x_ld + (uint)(lane % 2 * 8);
+    TO_LOCAL uint *w = (TO_LOCAL uint *)weights, *xs = (TO_LOCAL uint *)inputs;
+    struct given_piece v;
+    float y[4][4][4];
+    UNROLL
+    for (int i = 0; i < 64; i++) y[i / 16][i / 4 % 4][i % 4] = 0;
+    if (groups) {
+        given_copy(in, 0, k, xs);
+        async_begin();
+        given_take(panel, 0, k, &v);
+        given_put(&v, w);
+    }
+    for (uint g = 0; g < groups; g++) {
+        uint now = g % 2, next = 1 - now;
+        async_wait(0);
+        barrier_local();
+        if (g + 1 < groups) given_copy(in, g + 1, k, xs + next * (G_ROWS * G_LD));
+        async_begin();
+        if (g + 1 < groups) given_take(panel, g + 1, k, &v);
+        given_group(w + now * (G_COLS * G_LD) + c0 * G_LD, xs + now * (G_ROWS * G_LD) + r0 * G_LD, y, exchange);
+        if (g + 1 < groups) given_put(&v, w + next * (G_COLS * G_LD));
+    }
+    UNROLL
+    for (int m = 0; m < 4; m++) {
+        uint p = p0 + (uint)(c0 / COLS + m);
+        struct part at = part_of(p, words, THE_PARTS);
+        UNROLL
+        for (int i = 0; i < 16; i++) {
+            uint to = row0 + (uint)(r0 + i / 4 * 8 + lane % 4 * 2 + i % 2);
+            if (p < e3 && to < rows && answers(step, count_word, roles, to))
+                activations[at.out + to * at.ld + (uint)(lane % 32 / 4 + i % 4 / 2 * 8)] = y[m][i / 4][i % 4];
+        }
+    }
+}
+
+#endif
