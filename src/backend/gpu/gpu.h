@@ -91,9 +91,12 @@ uint64_t gpu_head_bytes(enum cache_type t, uint32_t head_dim);
 struct gpu_attention_job {
     const struct graph_node *node;
     const struct layer_group *group;
-    struct gpu_memory *pool, *partial; /* partial: at least gpu_partial_bytes                             */
+    struct gpu_memory *pool, *partial;
+    uint64_t partial_bytes;            /* of partial: gpu_partial_bytes, or less                          */
     uint32_t q, q_ld, out, out_ld;     /* places of values: floats from the beginning of the activations  */
-    uint32_t most_tiles, tile_rows;    /* tiles that may be there; rows of one, at most                   */
+    uint32_t most_tiles, tile_rows;    /* tiles that may be there; rows of one, at most: tight, kernels
+                                          for few queries are faster with few                             */
+    uint32_t most_rows;                /* rows of all of them                                             */
     uint32_t most_sees;                /* the largest STEP_SEES that may be there                         */
 };
 /* Rows of a tile that suit a graph whose attention has so many query heads to a kv head. */
@@ -102,6 +105,10 @@ uint64_t gpu_partial_bytes(const struct graph *g, const struct program_limits *l
 stretto_status gpu_attention_open(struct gpu_device *d, enum cache_type t, struct gpu_attention **out,
                                   struct error *err);
 void gpu_attention_close(struct gpu_attention *a);
+/* Builds what the node's layers need, so that no step waits for a compiler; what is missing is built when it
+ * runs. */
+stretto_status gpu_attention_prepare(struct gpu_device *d, struct gpu_attention *a, const struct graph_node *n,
+                                     struct error *err);
 stretto_status gpu_attention_run(struct gpu_device *d, struct gpu_attention *a, const struct gpu_places *m,
                                  const struct gpu_attention_job *job, struct error *err);
 /* backend.h: page_copy and slots_move of a pool. moves: n words on the card, from where, and n, where to: each a slot

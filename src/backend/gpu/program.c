@@ -256,6 +256,9 @@ static stretto_status open_kernels(struct program *p, struct error *err)
     enum cache_type cache = p->limits.cache;
     if (p->g->n_groups && !d->attention[cache])
         TRY(gpu_attention_open(d, cache, &d->attention[cache], err));
+    for (size_t i = 0; i < p->g->n_nodes; i++)
+        if (p->g->nodes[i].op == OP_ATTENTION)
+            TRY(gpu_attention_prepare(d, d->attention[cache], &p->g->nodes[i], err));
     if (!d->rows[cache]) TRY(gpu_rows_open(d, cache, &d->rows[cache], err));
     if (vocab_of(p->g) && !d->head) TRY(gpu_head_open(d, &d->head, err));
     return STRETTO_OK;

@@ -28,7 +28,7 @@ struct row_pass { uint32_t first, count; struct gpu_memory *pool; };
 
 /* How large the launches of a step are. What a step has less of ends at once (words.h: STEP_ROWS ...), so
  * one recorded tape serves all steps that fit its shape. */
-struct shape { uint32_t rows, asks, heads, tiles, sees, top, roles; };
+struct shape { uint32_t rows, asks, heads, tiles, tile_rows, sees, top, roles; };
 enum { HAS_WRITTEN = 1, HAS_GIVEN = 2 }; /* shape.roles                                               */
 
 enum { TAPES = 64, TAPE_ROWS = 16 };

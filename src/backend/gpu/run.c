@@ -67,7 +67,8 @@ static stretto_status attention(struct program *p, const struct phase *ph, const
     struct gpu_attention_job j = {
         .node = n, .group = &p->g->group[n->attention.group], .pool = p->pool[n->attention.group],
         .partial = p->partial, .q = gpu_words(q->f), .q_ld = (uint32_t)q->ld, .out = gpu_words(out->f),
-        .out_ld = (uint32_t)out->ld, .most_tiles = x->tiles, .tile_rows = p->tile_rows, .most_sees = x->sees,
+        .out_ld = (uint32_t)out->ld, .most_tiles = x->tiles, .tile_rows = x->tile_rows, .most_rows = x->rows,
+        .most_sees = x->sees, .partial_bytes = p->partial_bytes,
     };
     return gpu_attention_run(p->device, p->device->attention[p->limits.cache], &p->places, &j, err);
 }
@@ -211,7 +212,8 @@ static bool tape_shape(const struct program *p, const struct shape *x, struct sh
     *out = (struct shape){ .rows = round_up(x->rows, 1), .asks = round_up(x->asks, 1),
                            .heads = round_up(x->heads, 1), .sees = round_up(x->sees, 4 * PAGE_SLOTS),
                            .top = x->top, .roles = x->roles };
-    out->tiles = out->rows;
+    out->tiles = round_up(x->tiles, 1);
+    out->tile_rows = round_up(x->tile_rows, 1);
     return out->rows <= p->limits.max_rows && out->asks <= p->limits.max_asks;
 }
 

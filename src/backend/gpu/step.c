@@ -32,7 +32,8 @@ uint64_t step_words(const struct program *p)
 }
 
 /* Tiles: neighbouring rows of one sequence. */
-static uint32_t cut(const struct program *p, const struct step *s, const int32_t *sees, struct writer *w)
+static uint32_t cut(const struct program *p, const struct step *s, const int32_t *sees, struct writer *w,
+                    uint32_t *tile_rows)
 {
     uint32_t n = 0;
     int32_t most = (int32_t)p->tile_rows;
@@ -44,6 +45,7 @@ static uint32_t cut(const struct program *p, const struct step *s, const int32_t
             int32_t first = seq->first_row + r, *t = tile + n * TILE_WORDS;
             t[TILE_ROW] = first;
             t[TILE_ROWS] = rows;
+            if ((uint32_t)rows > *tile_rows) *tile_rows = (uint32_t)rows;
             t[TILE_LOW] = s->position[first];
             t[TILE_END] = 0;
             for (int32_t i = first; i < first + rows; i++) {
@@ -148,7 +150,7 @@ size_t step_pack(struct program *p, const struct step *s, struct shape *shape)
         wants[i] = s->ask_wants[i];
         if (s->ask_wants[i] & WANT_TOP) shape->top = 1;
     }
-    shape->tiles = cut(p, s, sees, &w);
+    shape->tiles = cut(p, s, sees, &w, &shape->tile_rows);
     tails(s, tail, &w);
     tables(p, s, &w);
     inputs(p, s, &w);
