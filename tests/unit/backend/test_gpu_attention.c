@@ -393,8 +393,6 @@ static float *attend(const struct cache *c, const struct how *how)
         .tile_rows = (uint32_t)how->tile_rows, .most_rows = (uint32_t)rows, .most_sees = (uint32_t)most };
     d.about.units = how->shared ? 1u << 20 : 1;
     gpu_test_ok(gpu_attention_run(&d, attention_of(x->t), &places, &job, err));
-    if (how->shared && getenv("DUMP")) { static float pp[100000]; gpu_test_read(&d, job.partial, 0, pp, bytes < sizeof pp ? bytes : sizeof pp);
-        for (int r = 0; r < rows; r++) printf("row %d: %g %g | %g %g\n", r, pp[(r*4*2)*12+8], pp[(r*4*2)*12+9], pp[(r*4*2+1)*12+8], pp[(r*4*2+1)*12+9]); }
     gpu_test_read(&d, places.activations, 0, f, floats * sizeof *f);
     for (size_t r = 0; r < (size_t)rows; r++)
         memcpy(out + r * width, f + out_at + r * out_ld, width * sizeof *out);
@@ -585,7 +583,8 @@ static void test_nan(void **state)
 /* An element as the card's page has it; by the words of kernels/cache.cl. */
 static float card_value(const struct shape *x, const uint8_t *head, bool keys, size_t i, size_t j)
 {
-    size_t quads = kv_quads(x->head_dim), groups = kv_groups(x->head_dim), item = keys ? i / 4 * 64 + j : j * quads + i / 4;
+    size_t quads = kv_quads(x->head_dim), groups = kv_groups(x->head_dim);
+    size_t item = keys ? i / 4 * 64 + j : j * quads + i / 4;
     bool coded = kv_coded(kv_of(x->t)), turned = x->t == CACHE_Q8_0_Q4_0;
     size_t size = x->t == CACHE_F32 ? 16 : !coded ? 8 : 4, k_bytes = 64 * (quads * size + (coded ? 4 * groups : 0));
     const uint8_t *at = keys ? head : head + k_bytes;
@@ -678,7 +677,8 @@ static void test_moves(void **state)
 static void test_partial(void **state)
 {
     (void)state;
-    struct graph_node n = { .op = OP_ATTENTION, .attention = { .heads = 64, .kv_heads = 8, .head_dim = 128, .causal = true } };
+    struct graph_node n = { .op = OP_ATTENTION,
+                            .attention = { .heads = 64, .kv_heads = 8, .head_dim = 128, .causal = true } };
     struct graph g = { .nodes = &n, .n_nodes = 1 };
     struct program_limits l = { .max_rows = 4096, .max_seq_pages = 1u << 20 };
     assert_in_range(gpu_partial_bytes(&g, &l), 1, 64 << 20);

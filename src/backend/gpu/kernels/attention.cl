@@ -349,7 +349,8 @@ DEVICE void score_two(const struct work *w, int p, int r, bool first, bool secon
 /* Scores of the stretch from `base` on, of positions that stand in their own slots. */
 DEVICE void score(const struct work *w, int base)
 {
-    int lo = w->b->lo - base, hi = (w->b->hi < w->b->tail ? w->b->hi : w->b->tail) - base, p = lane_id(), r = p + LANES;
+    int end = w->b->hi < w->b->tail ? w->b->hi : w->b->tail;
+    int lo = w->b->lo - base, hi = end - base, p = lane_id(), r = p + LANES;
     bool first = p >= lo && p < hi, second = r >= lo && r < hi;
     if (first || second) score_two(w, p, r, first, second);
 }
@@ -668,7 +669,8 @@ KERNEL void KERNEL_SHARES(LANES, UNIT_GROUPS)
     struct work w;
     w.pool = pool, w.step = step, w.scale = scale, w.softcap = softcap, w.b = &batch;
     w.query = query, w.share = share, w.acc = acc, w.tops = tops, w.sums = sums, w.alpha = alpha;
-    w.top = top, w.sum = sum, w.all_top = all_top, w.all_sum = all_sum, w.lo = lo, w.hi = hi, w.pages = pages, w.place = place;
+    w.top = top, w.sum = sum, w.all_top = all_top, w.all_sum = all_sum;
+    w.lo = lo, w.hi = hi, w.pages = pages, w.place = place;
 #if CACHE_CODED
     w.query_d = query_d;
 #endif
