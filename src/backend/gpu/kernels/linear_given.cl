@@ -9,7 +9,9 @@
 #define G_COLS 128
 #define G_ROWS 128
 #define G_WORDS 16                         /* a group: 32 of K, two a word                         */
-#define G_LD 20                            /* from row to row: a warp's words are in banks of their own */
+/* A word of a row in local memory: pieces of four words change places, so that a warp's are in banks of their own. */
+#define G_AT(row, word) ((row) * G_WORDS + ((word) ^ ((row) >> 1 & 3) << 2))
+#define G_STAGES 3                         /* of activations; weights have two                    */
 
 /* What a lane takes of a group of its column: quads i, i + 1, i + 4, i + 5 with i = 2 (lane / 128), or of bf16
  * weights so many words, as they are in memory. */
@@ -27,9 +29,8 @@ DEVICE void given_take(GLOBAL const uint *panel, uint g, uint k, struct given_pi
 
 DEVICE void given_put(const struct given_piece *v, TO_LOCAL uint *to)
 {
-    to += lane_id() % G_COLS * G_LD + lane_id() / G_COLS * 8;
     UNROLL
-    for (int i = 0; i < 8; i++) to[i] = v->w[i];
+    for (int i = 0; i < 8; i++) to[G_AT(lane_id() % G_COLS, lane_id() / G_COLS * 8 + i)] = v->w[i];
 }
 
 #else
@@ -84,7 +85,6 @@ DEVICE void given_put(const struct given_piece *v, TO_LOCAL uint *to)
 {
     int i = lane_id() / G_COLS * 2;
     float d = scale_of(v->d, v->sub), add = W_MIN ? least_of(v->m, v->submin) : 0;
-    to += lane_id() % G_COLS * G_LD;
     UNROLL
     for (int j = 0; j < 4; j++) {
         int upper = j / 2, one = i + j % 2;
@@ -105,45 +105,50 @@ DEVICE void given_put(const struct given_piece *v, TO_LOCAL uint *to)
         UNROLL
         for (int n = 0; n < 4; n++)
             f[n] = W_MIN ? multiply_add(scale, byte_float(q, n), least) : scale * byte_float(q, n);
-        to[2 * (one + 4 * upper)] = bf16_pair(f[0], f[1]);
-        to[2 * (one + 4 * upper) + 1] = bf16_pair(f[2], f[3]);
+        TO_LOCAL uint *at = to + G_AT(lane_id() % G_COLS, 2 * (one + 4 * upper));
+        at[0] = bf16_pair(f[0], f[1]);
+        at[1] = bf16_pair(f[2], f[3]);
     }
 }
 
 #endif
 
-/* A row's 16 words of a group; behind the end of K, zeros. row: where this lane's half of it begins. */
+/* Half of a row's words of a group, from where `row` has them of the first; behind the end of K, zeros. */
 DEVICE void given_copy(GLOBAL const uint *row, uint g, uint k, TO_LOCAL uint *to)
 {
     GLOBAL const uint *from = row + g * G_WORDS;
-    to += lane_id() / 2 * G_LD + lane_id() % 2 * 8;
+    int r = lane_id() / 2, word = lane_id() % 2 * 8;
 #ifdef W_FLOAT
     if (32 * (g + 1) > k) {
         for (int i = 0; i < 8; i++) {
-            uint at = 32 * g + (uint)(lane_id() % 2 * 16 + 2 * i);
-            to[i] = at + 1 < k ? from[i] : at < k ? from[i] & 0xffff : 0;
+            uint at = 32 * g + (uint)(2 * (word + i));
+            to[G_AT(r, word + i)] = at + 1 < k ? from[i] : at < k ? from[i] & 0xffff : 0;
         }
         return;
     }
 #endif
-    async_copy(to, from);
-    async_copy(to + 4, from + 4);
+    async_copy(to + G_AT(r, word), from);
+    async_copy(to + G_AT(r, word + 4), from + 4);
 }
 
 /* A warp's share of a group. */
 DEVICE void given_group(TO_LOCAL const uint *w, TO_LOCAL const uint *x, float (*y)[4][4], TO_LOCAL uint *exchange)
 {
-    int c = lane_id() % 32 / 4, t = lane_id() % 4;
+    int lane = lane_id() % 32;
     NO_UNROLL                              /* registers are short */
     for (int s = 0; s < G_WORDS; s += 8) {
         uint b[4][2];
         UNROLL
-        for (int j = 0; j < 8; j++) b[j / 2][j % 2] = x[(j / 2 * 8 + c) * G_LD + s + t + j % 2 * 4];
+        for (int j = 0; j < 4; j += 2) {
+            uint two[4];
+            load_matrices(two, x, G_AT(8 * j + lane / 16 * 8 + lane % 8, s + lane / 8 % 2 * 4), exchange);
+            UNROLL
+            for (int i = 0; i < 4; i++) b[j + i / 2][i % 2] = two[i];
+        }
         UNROLL
         for (int m = 0; m < 4; m++) {
             uint a[4];
-            UNROLL
-            for (int j = 0; j < 4; j++) a[j] = w[(16 * m + c + j % 2 * 8) * G_LD + s + t + j / 2 * 4];
+            load_matrices(a, w, G_AT(16 * m + lane % 16, s + lane / 16 * 4), exchange);
             mma_bf16(4, y[m], a, b, exchange);
         }
     }
@@ -151,7 +156,7 @@ DEVICE void given_group(TO_LOCAL const uint *w, TO_LOCAL const uint *x, float (*
 
 KERNEL KERNEL_SHARES(LANES, 2) void linear_given(PARTS, JOB)
 {
-    LOCAL uint4 weights[2 * G_COLS * G_LD / 4], inputs[2 * G_ROWS * G_LD / 4];
+    LOCAL uint4 weights[2 * G_COLS * G_WORDS / 4], inputs[G_STAGES * G_ROWS * G_WORDS / 4];
     LOCAL int found;
     LOCAL uint exchange[LANES / 32 * MMA_EXCHANGE(4)];
     uint row0 = first + (uint)group_id(0) % tiles * G_ROWS, rows = (uint)step[count_word];
@@ -167,21 +172,24 @@ KERNEL KERNEL_SHARES(LANES, 2) void linear_given(PARTS, JOB)
     float y[4][4][4];
     UNROLL
     for (int i = 0; i < 64; i++) y[i / 16][i / 4 % 4][i % 4] = 0;
-    if (groups) {
-        given_copy(in, 0, k, xs);
+    for (uint g = 0; g < G_STAGES - 1; g++) {
+        if (g < groups) given_copy(in, g, k, xs + g * (G_ROWS * G_WORDS));
         async_begin();
+    }
+    if (groups) {
         given_take(panel, 0, k, &v);
         given_put(&v, w);
     }
     for (uint g = 0; g < groups; g++) {
-        uint now = g % 2, next = 1 - now;
-        async_wait(0);
+        uint later = g + G_STAGES - 1;
+        async_wait(G_STAGES - 2);
         barrier_local();
-        if (g + 1 < groups) given_copy(in, g + 1, k, xs + next * (G_ROWS * G_LD));
+        if (later < groups) given_copy(in, later, k, xs + later % G_STAGES * (G_ROWS * G_WORDS));
         async_begin();
         if (g + 1 < groups) given_take(panel, g + 1, k, &v);
-        given_group(w + now * (G_COLS * G_LD) + c0 * G_LD, xs + now * (G_ROWS * G_LD) + r0 * G_LD, y, exchange);
-        if (g + 1 < groups) given_put(&v, w + next * (G_COLS * G_LD));
+        given_group(w + (g % 2 * G_COLS + (uint)c0) * G_WORDS, xs + (g % G_STAGES * G_ROWS + (uint)r0) * G_WORDS, y,
+                    exchange);
+        if (g + 1 < groups) given_put(&v, w + (g + 1) % 2 * (G_COLS * G_WORDS));
     }
     UNROLL
     for (int m = 0; m < 4; m++) {

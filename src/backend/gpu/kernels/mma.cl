@@ -7,7 +7,7 @@
  *
  * OpenCL has no such instruction: there lanes show each other what they hold through local memory and multiply
  * by themselves, so that what stands in which lane can be checked by running it. All lanes of a work-group call
- * these together; `exchange` has MMA_EXCHANGE(N) words for each warp. */
+ * these together; `exchange` has MMA_EXCHANGE(N) words for each warp. Loads are those of ldmatrix. */
 #ifdef __OPENCL_VERSION__
 #define MMA_EXCHANGE(N) (128 + 64 * (N))
 
@@ -44,6 +44,18 @@ DEVICE void mma_bf16(int n, float (*c)[4], const uint *a, const uint (*b)[2], TO
             c[i / 4][i % 4] = multiply_add(as_float(x << 16), as_float(y << 16), c[i / 4][i % 4]);
             c[i / 4][i % 4] = multiply_add(as_float(x & 0xffff0000u), as_float(y & 0xffff0000u), c[i / 4][i % 4]);
         }
+    barrier_local();
+}
+
+/* Four matrices of 8 rows, 4 words each: lane 8 i + r says where in `from` row r of matrix i begins, 16 bytes aligned;
+ * to[i] of lane 4 g + t is word t of row g of matrix i. */
+DEVICE void load_matrices(uint *to, TO_LOCAL const uint *from, int row, TO_LOCAL uint *exchange)
+{
+    int g = lane_id() % 32 / 4, t = lane_id() % 4;
+    TO_LOCAL uint *rows = exchange + lane_id() / 32 * 32;
+    rows[lane_id() % 32] = (uint)row;
+    barrier_local();
+    for (int i = 0; i < 4; i++) to[i] = from[rows[8 * i + g] + (uint)t];
     barrier_local();
 }
 
@@ -89,6 +101,14 @@ DEVICE void mma_bf16(int n, float (*c)[4], const uint *a, const uint (*b)[2], ui
         asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
             : "+f"(c[i][0]), "+f"(c[i][1]), "+f"(c[i][2]), "+f"(c[i][3])
             : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[i][0]), "r"(b[i][1]));
+}
+
+DEVICE void load_matrices(uint *to, const uint *from, int row, uint *exchange)
+{
+    (void)exchange;
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"((uint)__cvta_generic_to_shared(from + row)) : "memory");
 }
 
 DEVICE uint bf16_pair(float low, float high)
