@@ -28,11 +28,8 @@ if [ "${1:-}" = --bundle ]; then
     done
     if [ -x "$build/tests/invariance" ]; then cp "$build/tests/invariance" "$bundle/tests/"; fi
     libraries "$bundle/stretto" "$bundle"/tests/* | while read -r l; do cp -L "$l" "$bundle/lib/"; done
-    if [ -d "$build/golden" ]; then
-        for model in llama gemma3 type-q8_0 type-q4_1 type-mixed; do
-            from=$build/golden/$model/model.gguf
-            if [ -f "$from" ]; then cp "$from" "$bundle/$model.gguf"; fi
-        done
+    if [ -f "$build/golden/llama/model.gguf" ]; then
+        cp "$build/golden/llama/model.gguf" "$bundle/llama.gguf"
     fi
     for folder in "$root/shared/data/models" "$root/../shared/data/models"; do
         if [ -f "$folder/stories260K.bin" ]; then cp "$folder/stories260K.bin" "$folder/tok512.bin" "$bundle/"; fi
@@ -52,7 +49,12 @@ if [ -x "$bundle/stretto" ]; then
     stretto=$bundle/stretto
     LD_LIBRARY_PATH=$bundle/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
     export LD_LIBRARY_PATH
-    if ! ldconfig -p 2>/dev/null | grep -q libnvrtc.so.1 && [ -z "${STRETTO_NVRTC:-}" ]; then
+    # The machine's own compiler fits its driver: that of a toolkit, which stretto finds, or PyTorch's; else ours.
+    own=$(python3 -c "import glob, site
+print(next((f for d in [*site.getsitepackages(), site.getusersitepackages()]
+            for f in sorted(glob.glob(d + '/nvidia/*/lib/libnvrtc.so.1[0-9]'))), ''))")
+    if [ -n "$own" ] && [ -z "${STRETTO_NVRTC:-}" ]; then export STRETTO_NVRTC="$own"; fi
+    if [ -z "${STRETTO_NVRTC:-}" ] && [ ! -e "${CUDA_HOME:-/usr/local/cuda}/lib64/libnvrtc.so" ]; then
         for l in "$bundle"/libnvrtc*.xz; do
             if [ ! -f "$l" ]; then break; fi
             name=$(basename "$l" .xz)
