@@ -196,7 +196,7 @@ class Bench:
                 row["prompt"] = speed | {"tokens": r["n_prompt"], "of_the_roof": share}
             else:
                 row["one"] = speed | {"of_the_roof": r["roof_share"]}
-                row["read_gb_s"] = r["roof_gb_s"]
+                row["read_gb_s"], row["joules_per_token"] = r["roof_gb_s"], r.get("joules_per_token")
             row["device"], row["load_s"] = r["device"], r["load_s"]
         few, lots = (r["avg_ts"] for r in json.loads(several))
         rows = [int(x) for x in many.split(",")]
