@@ -70,7 +70,7 @@ struct gpu_linear_job {
     uint32_t in, in_ld, q, q_ld, d, s, d_ld, h, h_ld;
     uint32_t count_word;      /* the word of the step that says how many rows there are                    */
     uint32_t first_row;       /* rows before it are left alone                                           */
-    uint32_t most_rows;       /* launches are for so many, from first_row on; those that are not there end at once */
+    uint32_t most_rows;       /* and those behind so many; work-groups whose rows are not there end at once */
     enum gpu_roles roles;     /* GPU_GIVEN is their own arithmetic, where gpu_linear_given says that there is one: h
                                  alone is read, by bf16 matrix instructions, the whole of K in float32       */
 };

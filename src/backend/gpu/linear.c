@@ -161,6 +161,7 @@ static void args_job(struct args *a, const struct gpu_linear *l, const struct gp
     arg_word(a, job->d_ld);
     arg_word(a, job->count_word);
     arg_word(a, job->first_row);
+    arg_word(a, job->first_row + job->most_rows);
     arg_word(a, tiles);
     arg_word(a, job->roles);
 }

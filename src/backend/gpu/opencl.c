@@ -157,7 +157,7 @@ static stretto_status compile(struct gpu_code *code, const char *source, const c
     char words[1024];
     ocl_int status;
     /* Nothing of fast mathematics, and the exact division where the card can. */
-    int n = snprintf(words, sizeof words, "-cl-std=CL1.2 %s%s",
+    int n = snprintf(words, sizeof words, "-cl-std=CL1.2 -w %s%s",
                      c->found.about.exact_divide ? "-cl-fp32-correctly-rounded-divide-sqrt " : "",
                      options ? options : "");
     if (n < 0 || (size_t)n >= sizeof words)

@@ -169,8 +169,6 @@ static stretto_status find_embeds(struct program *p, struct error *err)
     return STRETTO_OK;
 }
 
-enum { HEAD_PLACES = 64 };             /* rows of a linear layer's largest tile                     */
-
 static uint32_t vocab_of(const struct graph *g)
 {
     return g->logits == GRAPH_NONE ? 0 : g->values[g->logits].width;
@@ -184,8 +182,8 @@ static stretto_status take(struct program *p, struct arena *a, struct error *err
     struct arena values = { 0 };
     TRY(lower(p->g, &rules, &p->low, a, &values, err));
     p->logits_ld = (vocab_of(p->g) + 63) / 64 * 64;
-    arena_take(&values, (size_t)HEAD_PLACES * p->logits_ld * sizeof(float));
-    p->logits = gpu_words(values.top) - HEAD_PLACES * p->logits_ld;
+    arena_take(&values, (size_t)GPU_HEAD_ROWS * p->logits_ld * sizeof(float));
+    p->logits = gpu_words(values.top) - GPU_HEAD_ROWS * p->logits_ld;
     p->activation_bytes = values.top + 64;
     p->pass = arena_take(a, p->low.n_phases * sizeof *p->pass);
     p->n_positions = l->max_seq_pages * PAGE_SLOTS;

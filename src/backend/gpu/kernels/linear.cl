@@ -54,11 +54,18 @@ DEVICE uint4 load_once4(const uint *p)
     GLOBAL const uint *w0, GLOBAL const uint *w1, GLOBAL const uint *w2, GLOBAL const uint *w3, uint e0, \
         uint e1, uint e2, uint e3, uint o0, uint o1, uint o2, uint o3, uint l0, uint l1, uint l2, uint l3
 #define THE_PARTS w0, w1, w2, w3, e0, e1, e2, e3, o0, o1, o2, o3, l0, l1, l2, l3
-/* words: of a panel; x: activations, floats or codes, d and s their scales; tiles: of rows. */
+/* words: of a panel; end: behind the launch's last row; x: activations, floats or codes, d and s their scales; tiles: of rows. */
 #define JOB                                                                                            \
     GLOBAL float *activations, GLOBAL const int *step, uint words, uint k, uint x, uint x_ld, uint d, \
-        uint s, uint d_ld, uint count_word, uint first, uint tiles, uint roles
-#define THE_JOB activations, step, words, k, x, x_ld, d, s, d_ld, count_word, first, tiles, roles
+        uint s, uint d_ld, uint count_word, uint first, uint end, uint tiles, uint roles
+#define THE_JOB activations, step, words, k, x, x_ld, d, s, d_ld, count_word, first, end, tiles, roles
+
+/* Behind the last row that is there and that the launch is for. */
+DEVICE uint rows_until(GLOBAL const int *step, uint count_word, uint end)
+{
+    uint rows = (uint)step[count_word];
+    return rows < end ? rows : end;
+}
 
 /* Whether a launch answers a row: roles is enum gpu_roles, and the count says whether rows are those that ask. */
 DEVICE int answers(GLOBAL const int *step, uint count_word, uint roles, uint row)
@@ -212,7 +219,7 @@ DEVICE float least_of(uint m, uint submin)
 #if W_SUB == 32
     f *= (float)submin;
 #endif
-    return W_MIN == 1 && W_PLUS == 0 ? -f : f;
+    return W_MIN != 1 ? f : W_PLUS ? f : -f;
 }
 
 /* Sub-scales of the two halves of a group. */
@@ -384,7 +391,7 @@ DEVICE float add_segment(int R, int S, TO_LOCAL const float *from, uint segment,
 DEVICE void few(int R, TO_LOCAL float *room, PARTS, JOB)
 {
     struct part at = part_of((uint)group_id(0) / tiles, words, THE_PARTS);
-    uint row = first + (uint)group_id(0) % tiles * (uint)R, rows = (uint)step[count_word];
+    uint row = first + (uint)group_id(0) % tiles * (uint)R, rows = rows_until(step, count_word, end);
     if (row >= rows) return;
     if (!answers_any(step, count_word, roles, row, rows - row < (uint)R ? (int)(rows - row) : R)) return;
     uint groups = k / 32, segments = (groups + SLOTS - 1) / SLOTS;
@@ -549,7 +556,7 @@ KERNEL KERNEL_SHARES(LANES, 2) void linear_many(PARTS, JOB)
     LOCAL uint4 codes[2 * TILE_WORDS / 4];
     LOCAL float numbers[2 * TILE_NUMBERS];
     LOCAL int found;
-    uint row0 = first + (uint)group_id(0) % tiles * TILE, rows = (uint)step[count_word];
+    uint row0 = first + (uint)group_id(0) % tiles * TILE, rows = rows_until(step, count_word, end);
     if (row0 >= rows) return;
     if (!answers_some(step, count_word, roles, row0, rows - row0 < TILE ? rows - row0 : TILE, &found)) return;
     uint p0 = (uint)group_id(0) / tiles * (TILE / COLS), groups = k / 32;
@@ -654,7 +661,7 @@ DEVICE float add_stage(int R, TO_LOCAL const uint *w, TO_LOCAL const float *x, u
 DEVICE void few(int R, TO_LOCAL uint *w, TO_LOCAL float *xs, PARTS, JOB)
 {
     struct part at = part_of((uint)group_id(0) / tiles, words, THE_PARTS);
-    uint row = first + (uint)group_id(0) % tiles * (uint)R, rows = (uint)step[count_word];
+    uint row = first + (uint)group_id(0) % tiles * (uint)R, rows = rows_until(step, count_word, end);
     if (row >= rows) return;
     if (!answers_any(step, count_word, roles, row, rows - row < (uint)R ? (int)(rows - row) : R)) return;
     GLOBAL const float *in = activations + x + row * x_ld;
@@ -747,7 +754,7 @@ KERNEL KERNEL_SHARES(LANES, 2) void linear_many(PARTS, JOB)
 {
     LOCAL float4 tiles_of[2 * 2 * TILE_K * TILE / 4];
     LOCAL int found;
-    uint row0 = first + (uint)group_id(0) % tiles * TILE, rows = (uint)step[count_word];
+    uint row0 = first + (uint)group_id(0) % tiles * TILE, rows = rows_until(step, count_word, end);
     if (row0 >= rows) return;
     if (!answers_some(step, count_word, roles, row0, rows - row0 < TILE ? rows - row0 : TILE, &found)) return;
     uint p0 = (uint)group_id(0) / tiles * (TILE / COLS);

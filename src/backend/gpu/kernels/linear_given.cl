@@ -159,7 +159,7 @@ KERNEL KERNEL_SHARES(LANES, 2) void linear_given(PARTS, JOB)
     LOCAL uint4 weights[2 * G_COLS * G_WORDS / 4], inputs[G_STAGES * G_ROWS * G_WORDS / 4];
     LOCAL int found;
     LOCAL uint exchange[LANES / 32 * MMA_EXCHANGE(4)];
-    uint row0 = first + (uint)group_id(0) % tiles * G_ROWS, rows = (uint)step[count_word];
+    uint row0 = first + (uint)group_id(0) % tiles * G_ROWS, rows = rows_until(step, count_word, end);
     if (row0 >= rows) return;
     if (!answers_some(step, count_word, roles, row0, rows - row0 < G_ROWS ? rows - row0 : G_ROWS, &found)) return;
     uint p0 = (uint)group_id(0) / tiles * (G_COLS / COLS), groups = (k + 31) / 32;

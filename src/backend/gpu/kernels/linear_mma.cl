@@ -142,7 +142,7 @@ DEVICE void mma_few(int n, TO_LOCAL float *room, TO_LOCAL uint *exchange, PARTS,
 {
     const int most = 8 * n;
     struct part at = part_of((uint)group_id(0) / tiles, words, THE_PARTS);
-    uint row = first + (uint)group_id(0) % tiles * (uint)most, rows = (uint)step[count_word];
+    uint row = first + (uint)group_id(0) % tiles * (uint)most, rows = rows_until(step, count_word, end);
     if (row >= rows) return;
     if (!answers_any(step, count_word, roles, row, rows - row < (uint)most ? (int)(rows - row) : most)) return;
     uint groups = k / 32, segments = (groups + WARPS - 1) / WARPS;
@@ -294,7 +294,7 @@ DEVICE void mma_group(int n, TO_LOCAL const uint *panel, TO_LOCAL const uint *x,
 DEVICE void mma_many(int P, int n, int D, TO_LOCAL uint *stages, TO_LOCAL int *found, TO_LOCAL uint *exchange, PARTS, JOB)
 {
     const int T = WARPS / P * 8 * n;
-    uint row0 = first + (uint)group_id(0) % tiles * (uint)T, rows = (uint)step[count_word];
+    uint row0 = first + (uint)group_id(0) % tiles * (uint)T, rows = rows_until(step, count_word, end);
     if (row0 >= rows) return;
     if (!answers_some(step, count_word, roles, row0, rows - row0 < (uint)T ? rows - row0 : (uint)T, found)) return;
     uint p0 = (uint)group_id(0) / tiles * (uint)P, groups = k / 32;
