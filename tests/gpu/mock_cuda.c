@@ -629,7 +629,7 @@ static ocl_program program_make(const char *source, const char *options, char **
     char words[2048];
     for (struct built *b = built; b; b = b->next)
         if (!strcmp(b->source, source) && !strcmp(b->options, options)) return b->program;
-    snprintf(words, sizeof words, "-cl-std=CL1.2 %s%s",
+    snprintf(words, sizeof words, "-cl-std=CL1.2 -w %s%s",
              exact_divide ? "-cl-fp32-correctly-rounded-divide-sqrt " : "", options);
     ocl_program p = cl.CreateProgramWithSource(context, 1, &source, NULL, &s);
     if (p && !cl.BuildProgram(p, 1, &device, words, NULL, NULL)) {

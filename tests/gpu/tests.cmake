@@ -36,3 +36,28 @@ add_test(NAME cuda.nvrtc COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/gpu/nvrtc.sh
   $<TARGET_FILE:gpu_sources> $<TARGET_FILE:mock_cuda>)
 set_tests_properties(cuda.nvcc cuda.nvrtc PROPERTIES LABELS full SKIP_RETURN_CODE 77 TIMEOUT 600)
 set_tests_properties(cuda.nvcc.all PROPERTIES LABELS night SKIP_RETURN_CODE 77 TIMEOUT 3600)
+
+# Whole models on cards: OpenCL's, which is this CPU (PoCL), and CUDA's, which is the mock's and has the kernels of cards
+# with matrix instructions, and tapes. What PoCL compiled is kept with the build.
+function(card_test name label device)
+  add_test(NAME gpu.${name} COMMAND ${ARGN})
+  set(mock $<TARGET_FILE:mock_cuda>)
+  set_tests_properties(gpu.${name} PROPERTIES LABELS ${label} SKIP_RETURN_CODE 77 TIMEOUT 1800 PROCESSORS 2
+    FIXTURES_REQUIRED golden ENVIRONMENT "STRETTO_DEVICE=${device};POCL_CACHE_DIR=${CMAKE_BINARY_DIR}/pocl\
+;STRETTO_KERNELS=;STRETTO_CUDA=${mock};STRETTO_NVRTC=${mock};STRETTO_NVML=${mock}")
+endfunction()
+tiny_models(card_all llama)
+tiny_models(card_families llama-sizes qwen2 qwen3 gemma2 gemma3 phi3-partial olmo2 olmo3 gpt2 bert type-mixed)
+tiny_models(card_exact llama qwen2)
+tiny_models(card_cuda llama type-q4_1)
+card_test(invariance full opencl invariance --few ${card_all})
+card_test(invariance.families full opencl invariance --few --cache f16 ${card_families})
+card_test(invariance.cuda full cuda invariance --few --cache f16 ${card_cuda})
+card_test(exact full opencl decode_exact --slice --tokens 24 ${card_exact})
+card_test(exact.cuda full cuda decode_exact --slice --tokens 12 ${card_all})
+if(TARGET stretto)
+  card_test(families full opencl python3 ${CMAKE_CURRENT_SOURCE_DIR}/golden/test_families.py $<TARGET_FILE:stretto>
+    ${CMAKE_BINARY_DIR}/golden bert gemma2 gemma3 gpt2 llama mistral olmo2 olmo3 phi3 qwen2 qwen3 type-mixed)
+  card_test(text night opencl python3 ${CMAKE_CURRENT_SOURCE_DIR}/gpu/test_text.py $<TARGET_FILE:stretto>
+    ${STRETTO_TEST_MODELS}/SmolLM2-135M-Instruct.Q4_1.gguf opencl)
+endif()
