@@ -26,17 +26,13 @@ stretto_status param_check(const struct param_bytes *s, const char *name, struct
     return STRETTO_OK;
 }
 
-/* A kernel that promises more memory than there is ends the program later, without a word. */
-stretto_status params_fit(uint64_t bytes, uint64_t have, bool reference, struct error *err)
+stretto_status params_fit(uint64_t bytes, uint64_t have, bool reference, const char *advice, struct error *err)
 {
     if (!have || bytes <= have) return STRETTO_OK;
     bool large = bytes >= 1000000000;
-    return fail(err, STRETTO_E_NOMEM,
-                "the weights take %.1f %s of memory%s and %.1f can be had (of the machine, or what its "
-                "control group leaves): close other programs, raise the limit, or take a smaller model or "
-                "a file with fewer bits per weight",
+    return fail(err, STRETTO_E_NOMEM, "the weights take %.1f %s of memory%s and %.1f can be had%s",
                 (double)bytes / (large ? 1e9 : 1e6), large ? "GB" : "MB",
-                reference ? " as float32" : "", (double)have / (large ? 1e9 : 1e6));
+                reference ? " as float32" : "", (double)have / (large ? 1e9 : 1e6), advice);
 }
 
 stretto_status param_vector(const struct param_bytes *s, float *to)

@@ -9,8 +9,9 @@
 /* linear[i]: a linear layer's weight; table[i]: looked up by row. A parameter that is neither is a vector. */
 void params_used(const struct graph *g, bool *linear, bool *table);
 stretto_status param_check(const struct param_bytes *s, const char *name, struct error *err);
-/* E_NOMEM with a sentence where `bytes` of weights are more than the device has; have 0: not known. */
-stretto_status params_fit(uint64_t bytes, uint64_t have, bool reference, struct error *err);
+/* E_NOMEM where `bytes` of weights are more than the device has (0: not known), in a sentence that ends with what
+ * that is and what to do. */
+stretto_status params_fit(uint64_t bytes, uint64_t have, bool reference, const char *advice, struct error *err);
 
 /* The n_in elements of a vector. */
 stretto_status param_vector(const struct param_bytes *s, float *to);

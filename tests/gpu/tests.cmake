@@ -37,8 +37,8 @@ add_test(NAME cuda.nvrtc COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/gpu/nvrtc.sh
 set_tests_properties(cuda.nvcc cuda.nvrtc PROPERTIES LABELS full SKIP_RETURN_CODE 77 TIMEOUT 600)
 set_tests_properties(cuda.nvcc.all PROPERTIES LABELS night SKIP_RETURN_CODE 77 TIMEOUT 3600)
 
-# Whole models on cards: OpenCL's, which is this CPU (PoCL), and CUDA's, which is the mock's and has the kernels of cards
-# with matrix instructions, and tapes. What PoCL compiled is kept with the build.
+# Whole models on cards: OpenCL's, which is this CPU (PoCL), and CUDA's, which is the mock's and has the kernels of
+# cards with matrix instructions, and tapes. What PoCL compiled is kept with the build.
 function(card_test name label device)
   add_test(NAME gpu.${name} COMMAND ${ARGN})
   set(mock $<TARGET_FILE:mock_cuda>)

@@ -91,7 +91,10 @@ static stretto_status upload_into(struct upload *u, const struct graph *g, bool 
         if (u->panels[i] && w->weight[i].n_in > column) column = w->weight[i].n_in;
     w->bytes = a.top;
     struct device *d = &w->device->device;
-    TRY(params_fit(w->bytes, d->backend->memory(d), w->reference, err));
+    /* A kernel that promises more memory than there is ends the program later, without a word. */
+    TRY(params_fit(w->bytes, d->backend->memory(d), w->reference,
+                   " (of the machine, or what its control group leaves): close other programs, raise the limit, or "
+                   "take a smaller model or a file with fewer bits per weight", err));
     w->memory = mem_map(w->bytes);
     if (!w->memory)
         return fail(err, STRETTO_E_NOMEM,

@@ -307,12 +307,23 @@ static stretto_status take_all(struct program *p, struct error *err)
     return send_instructions(p, err);
 }
 
+static stretto_status fits(const struct program *p, struct error *err)
+{
+    uint64_t have = p->device->device.backend->memory(&p->device->device), pages = all_pages(p);
+    if (!have || p->bytes + pages <= have) return STRETTO_OK;
+    return fail(err, STRETTO_E_NOMEM,
+                "the card has no memory for %.0f MB of step buffers and %.0f MB of cache, %.0f MB are free: ask for "
+                "a smaller context with -c, or have fewer layers there (-ngl)",
+                (double)p->bytes / 1e6, (double)pages / 1e6, (double)have / 1e6);
+}
+
 stretto_status gpu_compile(struct program **out, struct device *on, const struct graph *g,
                            const struct weights *w, const struct program_limits *l, struct error *err)
 {
     struct program planned, *p = mem_zalloc(1, sizeof *p);
     if (!p) return fail(err, STRETTO_E_NOMEM, "out of memory");
     stretto_status s = begin(&planned, on, g, w, l, err);
+    if (s == STRETTO_OK) s = fits(&planned, err);
     if (s != STRETTO_OK) {
         mem_free(p);
         return s;

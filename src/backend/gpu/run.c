@@ -175,13 +175,15 @@ static stretto_status phase(struct program *p, size_t i, const struct shape *x, 
     return STRETTO_OK;
 }
 
-enum { PIECE_ROWS = 64 };              /* steps of more rows are asked whether to stop, phase by phase */
+/* A step of many rows is asked whether to stop every so many phases, with the card waited for: work of
+ * milliseconds, while a wait costs microseconds. */
+enum { PIECE_ROWS = 64, PIECE_PHASES = 16 };
 
-static stretto_status stopped(struct program *p, const struct shape *x, struct error *err)
+static stretto_status stopped(struct program *p, const struct shape *x, size_t phase, struct error *err)
 {
     const struct step *s = p->step;
     if (!s->cancel) return STRETTO_OK;
-    if (x->rows > PIECE_ROWS) TRY(p->device->driver->finish(p->device->card, err));
+    if (x->rows > PIECE_ROWS && phase % PIECE_PHASES == 0) TRY(p->device->driver->finish(p->device->card, err));
     return s->cancel(s->cancel_ud) ? fail(err, STRETTO_E_CANCEL, "the step was cancelled") : STRETTO_OK;
 }
 
@@ -189,7 +191,7 @@ static stretto_status walk(struct program *p, const struct shape *x, bool record
 {
     size_t n = p->low.n_phases - (!x->heads && p->low.ends_in_head);
     for (size_t i = 0; i < n; i++) {
-        if (!recording) TRY(stopped(p, x, err));
+        if (!recording) TRY(stopped(p, x, i, err));
         TRY(gpu_profile_mark(p, i, err));
         TRY(phase(p, i, x, !recording, err));
     }
@@ -240,7 +242,7 @@ static stretto_status replay(struct program *p, const struct shape *x, struct er
     while (i < p->n_tapes && memcmp(&p->tape[i].shape, x, sizeof *x) != 0) i++;
     if (i == TAPES) return walk(p, x, false, err);
     if (i == p->n_tapes) TRY(record(p, x, &p->tape[i], err));
-    TRY(stopped(p, x, err));
+    TRY(stopped(p, x, 0, err));
     TRY(p->device->driver->replay(p->device->card, p->tape[i].tape, err));
     return logits_read(p, 0, (uint32_t)p->step->n_heads, err);
 }

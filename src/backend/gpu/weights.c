@@ -147,7 +147,9 @@ static stretto_status upload_all(struct upload *u, const struct graph *g)
     pthread_mutex_unlock(&w->device->lock);
     TRY(gpu_failed(w->device, s, u->err));
     if (u->piece_bytes > u->total && u->total) u->piece_bytes = u->total;
-    TRY(params_fit(w->bytes, d->backend->memory(d), w->reference, u->err));
+    TRY(params_fit(w->bytes, d->backend->memory(d), w->reference,
+                   " on the card: have fewer layers there (-ngl), close what else uses it, or take a smaller model "
+                   "or a file with fewer bits per weight", u->err));
     pthread_mutex_lock(&w->device->lock);
     s = take_scratch(u);
     if (s == STRETTO_OK) s = send_vectors(u, vectors);
