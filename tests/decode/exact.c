@@ -1,7 +1,7 @@
 /* Every decoding strategy writes exactly the tokens of plain decoding: each row of the strategy table and
  * some mixtures, greedy and sampled with a seed, alone and while other sequences share the steps.
  *
- *     decode_exact [--few | --slice] [--threads N] MODEL...
+ *     decode_exact [--few | --slice] [--threads N] [--layers N] MODEL...
  *     decode_exact --prompts FILE [--tokens N] [--take N] [--words WORDS] MODEL
  *
  * What plain decoding says is found here, by one row at a time without a writer. Texts end in the
@@ -9,7 +9,8 @@
  * caller who wants no more. Then a fault is planted in the guesses of each strategy (one too many is
  * accepted) that the same comparison must notice. A strategy that was never seen to guess, or never
  * to guess right, was not tested: that is a failure too. --few: texts of a real model, --slice: a part
- * of everything, which the sanitizers see with several threads. FILE: JSON lines {"prompt", "chat"}, as
+ * of everything, which the sanitizers see with several threads. --layers: so many of the model's on the device that
+ * STRETTO_DEVICE names, the others on the cpu. FILE: JSON lines {"prompt", "chat"}, as
  * bench/make_prompts.py writes. */
 #include "base/random.h"
 #include "engine/companion.h"
@@ -45,6 +46,7 @@ struct test {
     struct prompt *prompts;
     size_t n_prompts;
     uint32_t tokens, threads;
+    int32_t layers;                    /* on the device that is named; 0: as many as fit */
     bool few, slice, plant;
     struct seen *seen;                 /* [strategy]                                     */
     struct suffix_store store;
@@ -695,6 +697,7 @@ static void open_all(struct test *t, void **store)
     char err[600];
     stretto_engine_options o = STRETTO_ENGINE_OPTIONS_INIT;
     stretto_model_options mo = STRETTO_MODEL_OPTIONS_INIT;
+    mo.device_layers = t->layers;
     if (stretto_model_open(&t->model, t->path, &mo, err, sizeof err) != STRETTO_OK) die(t->path, err);
     stretto_model_info info = { .size = sizeof info };
     stretto_model_about(t->model, &info);
@@ -820,6 +823,7 @@ int main(int argc, char **argv)
         else if (strcmp(argv[i], "--prompts") == 0) prompts = argv[++i];
         else if (strcmp(argv[i], "--words") == 0) only = argv[++i];
         else if (strcmp(argv[i], "--threads") == 0) proto.threads = (uint32_t)atoi(argv[++i]);
+        else if (strcmp(argv[i], "--layers") == 0) proto.layers = (int32_t)atoi(argv[++i]);
         else if (strcmp(argv[i], "--tokens") == 0) proto.tokens = (uint32_t)atoi(argv[++i]);
         else if (strcmp(argv[i], "--take") == 0) take = (size_t)atoi(argv[++i]);
         else return 2;

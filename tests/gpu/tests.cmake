@@ -55,6 +55,11 @@ card_test(invariance.families full opencl invariance --few --cache f16 ${card_fa
 card_test(invariance.cuda full cuda invariance --few --cache f16 ${card_cuda})
 card_test(exact full opencl decode_exact --slice --tokens 24 ${card_exact})
 card_test(exact.cuda full cuda decode_exact --slice --tokens 12 ${card_all})
+# A model over a card and the cpu: not the cpu's bits, but the same in every schedule and for every guess.
+tiny_models(card_split llama gpt2 bert)
+card_test(split full opencl invariance --split --cache f16 ${card_split})
+card_test(split.cuda full cuda invariance --split --cache f16 ${card_all})
+card_test(split.exact full opencl decode_exact --slice --tokens 24 --layers 1 ${card_exact})
 if(TARGET stretto)
   card_test(families full opencl python3 ${CMAKE_CURRENT_SOURCE_DIR}/golden/test_families.py $<TARGET_FILE:stretto>
     ${CMAKE_BINARY_DIR}/golden bert gemma2 gemma3 gpt2 llama mistral olmo2 olmo3 phi3 qwen2 qwen3 type-mixed)
