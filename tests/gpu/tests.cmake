@@ -13,6 +13,16 @@ target_link_libraries(mock_opencl PRIVATE stretto_flags Threads::Threads ${CMAKE
 add_dependencies(backend_test_gpu_opencl_faults mock_opencl)
 target_compile_definitions(backend_test_gpu_opencl_faults PRIVATE MOCK_OPENCL_PATH="$<TARGET_FILE:mock_opencl>")
 
+# What is launched goes the same way through CUDA's driver.
+foreach(name linear rows head attention)
+  if(TARGET backend_test_gpu_${name})
+    add_test(NAME cuda.mock.${name} COMMAND backend_test_gpu_${name})
+    set_tests_properties(cuda.mock.${name} PROPERTIES LABELS full SKIP_RETURN_CODE 77 TIMEOUT 600 ENVIRONMENT
+      "STRETTO_TEST_GPU=cuda;STRETTO_CUDA=$<TARGET_FILE:mock_cuda>;STRETTO_NVRTC=$<TARGET_FILE:mock_cuda>")
+    add_dependencies(backend_test_gpu_${name} mock_cuda)
+  endif()
+endforeach()
+
 find_path(STRETTO_CUDA_INCLUDE cuda.h HINTS $ENV{CUDA_HOME}/include /usr/local/cuda/include NO_CACHE)
 add_executable(gpu_abi gpu/abi.c)
 target_link_libraries(gpu_abi PRIVATE stretto_flags ${CMAKE_DL_LIBS})

@@ -7,7 +7,8 @@
  * can run is left to the driver's own compiler. Contraction and every other freedom of the compiler with floating-point
  * numbers is off, so what a kernel answers is what its source says.
  *
- * STRETTO_CUDA and STRETTO_NVRTC name the two libraries where they are somewhere else. */
+ * STRETTO_CUDA and STRETTO_NVRTC name the two libraries where they are somewhere else, STRETTO_NVML the one that
+ * knows joules. */
 #include "backend/gpu/driver.h"
 #include "backend/gpu/cuda_abi.h"
 #include "backend/gpu/kept.h"
