@@ -223,6 +223,8 @@ static void type_has_the_references_bits(enum dtype t, uint32_t arch)
             assert_int_equal(work_run(&w, l, first + (m % 3 == 0 && m < 8 ? 9u : 0), first + most[m], most[m]), 0);
         }
         w.job.roles = GPU_ALL;
+        assert_int_equal(work_run(&w, l, 1, 130, 9), 0);  /* for nine of them */
+        assert_int_equal(work_run(&w, l, 1, 130, 70), 0);
         assert_int_equal(work_run(&w, l, 2, 2, 16), 0);
         assert_int_equal(work_run(&w, l, 0, 0, 67), 0);
         work_close(&w);

@@ -191,15 +191,23 @@ KERNEL KERNEL_SHARES(LANES, 2) void linear_given(PARTS, JOB)
                     exchange);
         if (g + 1 < groups) given_put(&v, w + (g + 1) % 2 * (G_COLS * G_WORDS));
     }
+    uint out[4], ld[4];
+    int c = lane % 32 / 4;
     UNROLL
     for (int m = 0; m < 4; m++) {
-        uint p = p0 + (uint)(c0 / COLS + m);
-        struct part at = part_of(p, words, THE_PARTS);
+        struct part at = part_of(p0 + (uint)(c0 / COLS + m), words, THE_PARTS);
+        out[m] = at.out + (uint)c;
+        ld[m] = at.ld;
+    }
+    UNROLL
+    for (int j = 0; j < 8; j++) {          /* rows */
+        uint to = row0 + (uint)(r0 + j / 2 * 8 + lane % 4 * 2 + j % 2);
+        if (to >= rows || !answers(step, count_word, roles, to)) continue;
         UNROLL
-        for (int i = 0; i < 16; i++) {
-            uint to = row0 + (uint)(r0 + i / 4 * 8 + lane % 4 * 2 + i % 2);
-            if (p < e3 && to < rows && answers(step, count_word, roles, to))
-                activations[at.out + to * at.ld + (uint)(lane % 32 / 4 + i % 4 / 2 * 8)] = y[m][i / 4][i % 4];
+        for (int m = 0; m < 4; m++) {
+            if (p0 + (uint)(c0 / COLS + m) >= e3) continue;
+            activations[out[m] + to * ld[m]] = y[m][j / 2][j % 2];
+            activations[out[m] + to * ld[m] + 8] = y[m][j / 2][j % 2 + 2];
         }
     }
 }

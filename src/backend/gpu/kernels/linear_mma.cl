@@ -330,11 +330,13 @@ DEVICE void mma_many(int P, int n, int D, TO_LOCAL uint *stages, TO_LOCAL int *f
     }
     struct part at = part_of(p0 + (uint)p, words, THE_PARTS);
     if (p0 + (uint)p >= e3) return;
+    at.out += (uint)(lane % 32 / 4);
     UNROLL
-    for (int i = 0; i < 4 * n; i++) {
-        uint to = row0 + (uint)(r + i / 4 * 8 + lane % 4 * 2 + i % 2);
-        if (to < rows && answers(step, count_word, roles, to))
-            activations[at.out + to * at.ld + (uint)(lane % 32 / 4 + i % 4 / 2 * 8)] = y[i / 4][i % 4];
+    for (int i = 0; i < 2 * n; i++) {      /* rows */
+        uint to = row0 + (uint)(r + i / 2 * 8 + lane % 4 * 2 + i % 2);
+        if (to >= rows || !answers(step, count_word, roles, to)) continue;
+        activations[at.out + to * at.ld] = y[i / 2][i % 2];
+        activations[at.out + to * at.ld + 8] = y[i / 2][i % 2 + 2];
     }
 }
 
