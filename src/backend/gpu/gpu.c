@@ -8,10 +8,11 @@
 
 static struct gpu_device *gpu_of(struct device *d) { return (struct gpu_device *)(void *)d; }
 
-/* Lanes of a row pass: the most that hides the card's latency for one row; few where lanes are a loop. */
+/* Lanes of a row pass: enough to hide the card's latency for one row, not so many that what all of them do alike
+ * costs more than that; few where lanes are a loop. */
 static uint32_t row_lanes(const struct gpu_about *a)
 {
-    uint32_t lanes = !a->gpu ? 64 : a->arch ? 1024 : 256;
+    uint32_t lanes = !a->gpu ? 64 : a->arch ? 512 : 256;
     while (lanes > a->group) lanes /= 2;
     return lanes;
 }

@@ -32,6 +32,7 @@ typedef struct { ushort x, y, z, w; } ushort4;
 #define barrier_local() lanes_wait()
 #define barrier_all() lanes_wait()
 #define barrier_all_if(needed) do { if (needed) lanes_wait(); } while (0)
+#define prefetch_line(p) (void)(p)
 #define multiply_add(a, b, c) fmaf(a, b, c)
 #define round_even(x) rintf(x)
 #define float_bits(x) ((int)bits_of(x))

@@ -11,12 +11,14 @@ enum { MOST_VOCAB = 300007, MOST_ASKS = 40, UNTOUCHED = 0x5a5a5a5a };
 
 static struct gpu_device d;
 static struct gpu_head *head;
-static uint32_t seed = 1;
+static uint64_t seed = 1;
 
 static uint32_t random_u32(void)
 {
-    seed = seed * 1664525u + 1013904223u;
-    return seed >> 8 | seed << 24;
+    uint64_t z = seed += 0x9e3779b97f4a7c15;             /* splitmix64 */
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+    z = (z ^ z >> 27) * 0x94d049bb133111eb;
+    return (uint32_t)(z >> 32);
 }
 
 static float random_float(void) { return (float)(int32_t)random_u32() * 0x1p-28f; }

@@ -24,12 +24,14 @@ static struct machine {
 
 static _Alignas(16) float vectors[2 * WIDTH];
 static int step[STEP], instr[LISTED * INSTR_WORDS], first, count;
-static uint32_t seed = 1;
+static uint64_t seed = 1;
 
 static uint32_t random_u32(void)
 {
-    seed = seed * 1664525u + 1013904223u;
-    return seed >> 8 | seed << 24;
+    uint64_t z = seed += 0x9e3779b97f4a7c15;             /* splitmix64 */
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+    z = (z ^ z >> 27) * 0x94d049bb133111eb;
+    return (uint32_t)(z >> 32);
 }
 
 static void the_pass(void) { rows(now.act, vectors, step, instr, now.pool, first, count, 0); }

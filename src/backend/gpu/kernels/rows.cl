@@ -2,9 +2,10 @@
  * and does a list of instructions (words.h) to it; the arithmetic is that of kernels/ref/vec.c, in float32.
  *
  * A decoded token is one row, so one work-group: it waits for memory and for its own lanes, and both are kept
- * rare. Instructions are fetched many at once. Elements belong to lanes by fours, the four from i to lane
- * (i / 4) % ROW_LANES; where one instruction writes so and the next one reads so, no lane reads what another
- * one wrote, and no barrier stands between them.
+ * rare. Instructions are fetched many at once, and what they will read is asked for then. Elements belong to
+ * lanes by fours, the four from i to lane (i / 4) % ROW_LANES; where one instruction writes so and the next one
+ * reads so, no lane reads what another one wrote, no barrier stands between them, and of rows that are not too
+ * wide the value is still in registers (`held`).
  *
  * Where lanes need each other within an instruction, it has stages. All stages of all instructions are turns of
  * one loop with one barrier at its end: compilers that make loops of lanes (PoCL) can do that, and cannot do
@@ -19,12 +20,39 @@ enum { ROW_KEPT = 32, HEAD_LANES = 8, PIECES = 4, FOLDED = 32 };
 enum { GIVEN = PIECES * ROW_LANES, ROW_LOCAL = GIVEN + 2 * FOLDED };
 enum { ROW_SCRATCH = CACHE_SCRATCH > ROW_LOCAL ? CACHE_SCRATCH : ROW_LOCAL };
 
-/* Where an instruction finds its row. */
+/* Whether lanes are lanes. On a CPU they are turns of a loop: registers would be memory, and it reads ahead by
+ * itself. */
+#define ROW_CARD (ROW_LANES >= 256)
+
+/* What an instruction is done to: row `row` of its values, which belongs to row `of` of the step. */
 struct row_of {
-    GLOBAL const float *in, *in2;
-    GLOBAL float *out;
-    int width;
+    GLOBAL float *act;
+    GLOBAL const float *vectors;
+    GLOBAL const int *step;
+    TO_LOCAL const int *header;        /* the step's */
+    int row, of;
 };
+
+DEVICE size_t place(int at, int row, int ld) { return (size_t)(uint)at + (size_t)row * (uint)ld; }
+
+DEVICE GLOBAL const float *row_in(struct row_of r, TO_LOCAL const int *c)
+{
+    return r.act + place(c[INSTR_IN], r.row, c[INSTR_IN_LD]);
+}
+DEVICE GLOBAL const float *row_in2(struct row_of r, TO_LOCAL const int *c)
+{
+    return r.act + place(c[INSTR_IN2], r.row, c[INSTR_IN2_LD]);
+}
+DEVICE GLOBAL float *row_out(struct row_of r, TO_LOCAL const int *c)
+{
+    return r.act + place(c[INSTR_OUT], r.row, c[INSTR_OUT_LD]);
+}
+
+/* The row's part of a table that came with the step: vectors, angles. */
+DEVICE GLOBAL const float *row_table(struct row_of r, int which, int width)
+{
+    return (GLOBAL const float *)(r.step + place(r.header[which], r.of, width));
+}
 
 /* ---- numbers by fours ------------------------------------------------------------------------ */
 
@@ -52,6 +80,43 @@ DEVICE void store4(float4 v, GLOBAL float *p, int n)
     if (n > 1) p[1] = v.y;
     if (n > 2) p[2] = v.z;
     if (n > 3) p[3] = v.w;
+}
+
+/* The first n of four, zeros behind them. */
+DEVICE float4 cut4(float4 v, int n)
+{
+    return four(n > 0 ? v.x : 0.0f, n > 1 ? v.y : 0.0f, n > 2 ? v.z : 0.0f, n > 3 ? v.w : 0.0f);
+}
+
+/* What a lane has at hand: its fours of the value at place `at`, which has no more than two for each, zeros
+ * behind the value's end in its last one. at is -1: of none. A place has one value in a pass, so one width. */
+struct held { float4 a, b; int at; };
+
+DEVICE int fits(int width) { return ROW_CARD && width <= 8 * ROW_LANES; }
+
+DEVICE void hold(struct held *h, int at, GLOBAL const float *p, int width)
+{
+    int i = 4 * lane_id(), k = i + 4 * ROW_LANES;
+    if (h->at == at) return;
+    h->at = fits(width) ? at : -1;
+    if (h->at < 0) return;
+    h->a = load4(p + i, width - i);
+    h->b = load4(p + k, width - k);
+}
+
+/* The lane's four from element i on, at hand or not. */
+DEVICE float4 held4(const struct held *h, int at_hand, GLOBAL const float *p, int i, int width)
+{
+    if (!at_hand) return load4(p + i, width - i);
+    if (i < 4 * ROW_LANES) return h->a;
+    return h->b;
+}
+
+/* The lane's results, for the next instruction. */
+DEVICE void keep4(struct held *h, float4 v, int i, int width)
+{
+    if (i < 4 * ROW_LANES) h->a = cut4(v, width - i);
+    else h->b = cut4(v, width - i);
 }
 
 /* a / b, correctly rounded, of positive numbers one of which is 127, which makes ties impossible. a is at least
@@ -119,28 +184,46 @@ DEVICE float4 apply(int op, float4 x, float4 y)
     }
 }
 
-/* Two fours at once, so that a lane waits for them together. */
-DEVICE void elementwise(struct row_of r, int op, float number)
+DEVICE int reads_two(int op)
 {
-    int two = r.in2 != 0;
-    for (int i = 4 * lane_id(); i < r.width; i += 8 * ROW_LANES) {
-        int n = r.width - i, k = i + 4 * ROW_LANES, m = r.width - k;
-        float4 x = load4(r.in + i, n), z = load4(r.in + k, m);
-        float4 y = four(number, number, number, number), w = y;
-        if (two) y = load4(r.in2 + i, n), w = load4(r.in2 + k, m);
-        store4(apply(op, x, y), r.out + i, n);
-        if (m > 0) store4(apply(op, z, w), r.out + k, m);
+    return op == CODE_MUL || op == CODE_ADD || op == CODE_SILU_MUL || op == CODE_GELU_TANH_MUL || op == CODE_STORE;
+}
+
+DEVICE void elementwise(struct row_of r, TO_LOCAL const int *c, struct held *h)
+{
+    int op = c[INSTR_OP], width = c[INSTR_WIDTH], two = reads_two(op) || op == CODE_BIAS, some = h->at >= 0;
+    int hand = some && h->at == c[INSTR_IN] && op != CODE_COPY_VECTOR && op != CODE_ASK;
+    int hand2 = some && h->at == c[INSTR_IN2] && op != CODE_BIAS;
+    GLOBAL const float *in = row_in(r, c), *in2 = row_in2(r, c);
+    GLOBAL float *out = row_out(r, c);
+    float number = bits_float(c[INSTR_NUMBER]);
+    if (op == CODE_COPY_VECTOR) in = row_table(r, STEP_VECTORS + c[INSTR_TABLE], width);
+    if (op == CODE_ASK) in = r.act + place(c[INSTR_IN], r.of, c[INSTR_IN_LD]);
+    if (op == CODE_BIAS) in2 = r.vectors + c[INSTR_B];
+    NO_UNROLL
+    for (int i = 4 * lane_id(); i < width; i += 4 * ROW_LANES) {
+        float4 x = held4(h, hand, in, i, width), y = four(number, number, number, number);
+        if (two) y = held4(h, hand2, in2, i, width);
+        x = apply(op, x, y);
+        store4(x, out + i, width - i);
+        keep4(h, x, i, width);
     }
+    h->at = fits(width) ? c[INSTR_OUT] : -1;
 }
 
 DEVICE int two_bf16(float a, float b) { return (int)((uint)cache_bf16(a) | (uint)cache_bf16(b) << 16); }
 
-DEVICE void to_bf16(struct row_of r, GLOBAL int *h)
+DEVICE void to_bf16(struct row_of r, TO_LOCAL const int *c, struct held *h)
 {
-    for (int i = 4 * lane_id(); i < r.width; i += 4 * ROW_LANES) {
-        float4 x = load4(r.in + i, r.width - i);
-        h[i / 2] = two_bf16(x.x, x.y);
-        if (i + 2 < r.width) h[i / 2 + 1] = two_bf16(x.z, x.w);
+    GLOBAL const float *in = row_in(r, c);
+    GLOBAL int *to = (GLOBAL int *)r.act + place(c[INSTR_H], r.row, c[INSTR_H_LD]);
+    int width = c[INSTR_WIDTH];
+    hold(h, c[INSTR_IN], in, width);
+    NO_UNROLL
+    for (int i = 4 * lane_id(); i < width; i += 4 * ROW_LANES) {
+        float4 x = held4(h, h->at >= 0, in, i, width);
+        to[i / 2] = two_bf16(x.x, x.y);
+        if (i + 2 < width) to[i / 2 + 1] = two_bf16(x.z, x.w);
     }
 }
 
@@ -173,12 +256,16 @@ DEVICE int codes_of(float4 x, int most)
 /* quantize of kernels/kernels.h, PIECES fours a lane at once, from element `base` on. Magnitudes are compared
  * as integers, where infinities and NaNs are the largest. Stages: a four's largest; codes; of each group of 32,
  * which is eight fours, scale and sum. */
-DEVICE int quantize(int stage, int base, struct row_of r, GLOBAL int *q, GLOBAL float *d, GLOBAL float *s,
+DEVICE int quantize(int stage, int base, struct row_of r, TO_LOCAL const int *c, struct held *h,
                     TO_LOCAL int *given)
 {
-    int n = (r.width - base) / 4 < GIVEN ? (r.width - base) / 4 : GIVEN;
-    r.in += base, q += base / 4, d += base / 32, s += base / 32;
+    GLOBAL const float *in = row_in(r, c);
+    GLOBAL int *q = (GLOBAL int *)r.act + place(c[INSTR_Q], r.row, c[INSTR_Q_LD]) + base / 4;
+    int width = c[INSTR_WIDTH], n = (width - base) / 4 < GIVEN ? (width - base) / 4 : GIVEN;
     if (stage == 2) {
+        GLOBAL float *d = r.act + place(c[INSTR_D], r.row, c[INSTR_D_LD]) + base / 32;
+        GLOBAL float *s = r.act + place(c[INSTR_S], r.row, c[INSTR_D_LD]) + base / 32;
+        NO_UNROLL
         for (int g = lane_id(); g < n / 8; g += ROW_LANES) {
             int sum = 0;
             for (int i = 0; i < 8; i++) sum = dot4(q[8 * g + i], 0x01010101, sum);
@@ -188,8 +275,10 @@ DEVICE int quantize(int stage, int base, struct row_of r, GLOBAL int *q, GLOBAL 
         }
         return 0;
     }
+    if (stage == 0) hold(h, c[INSTR_IN], in, width);
+    NO_UNROLL
     for (int k = lane_id(); k < n; k += ROW_LANES) {
-        float4 x = load4(r.in + 4 * k, 4);
+        float4 x = held4(h, h->at >= 0, in, base + 4 * k, width);
         if (stage == 0)
             given[k] = larger(larger(magnitude(x.x), magnitude(x.y)), larger(magnitude(x.z), magnitude(x.w)));
         else q[k] = codes_of(x, largest_of_8(given + (k & ~7)));
@@ -236,17 +325,17 @@ DEVICE float total(TO_LOCAL const float *p, int n)
     return add4(sum);
 }
 
-/* What of a row a lane norms: n elements from r.in on, of which it has every lanes-th four. */
+/* What of a row a lane norms: n elements from `begin` on, of which it has every lanes-th four. */
 struct span { int begin, n, at, lanes, heads; };
 
-DEVICE struct span span_of(struct row_of r, int dim, int base)
+DEVICE struct span span_of(int width, int dim, int base)
 {
     struct span s;
     s.heads = dim != 0;
     s.lanes = s.heads ? HEAD_LANES : ROW_LANES;
-    s.at = 4 * (lane_id() % s.lanes);
-    s.begin = base + dim * (lane_id() / HEAD_LANES);
-    s.n = !s.heads ? r.width : s.begin < r.width ? dim : 0;
+    s.at = 4 * (s.heads ? lane_id() % HEAD_LANES : lane_id());
+    s.begin = s.heads ? base + dim * (lane_id() / HEAD_LANES) : 0;
+    s.n = !s.heads ? width : s.begin < width ? dim : 0;
     return s;
 }
 
@@ -254,76 +343,90 @@ enum { NORM_SUM, NORM_FOLD_SUM, NORM_SQUARES, NORM_FOLD_SQUARES, NORM_OUT };
 
 /* A norm of the whole row by all lanes, or of heads from element `base` on, HEAD_LANES lanes each. The mean
  * of a root mean square norm is 0. */
-DEVICE int norm(int stage, int base, struct row_of r, int layer, int dim, float eps,
-                GLOBAL const float *weight, GLOBAL const float *bias, TO_LOCAL float *given)
+DEVICE int norm(int stage, int base, struct row_of r, TO_LOCAL const int *c, struct held *h, TO_LOCAL float *given)
 {
-    struct span s = span_of(r, dim, base);
+    int layer = c[INSTR_OP] == CODE_NORM_LAYER, dim = c[INSTR_HEAD_DIM], width = c[INSTR_WIDTH];
+    struct span s = span_of(width, dim, base);
+    GLOBAL const float *in = row_in(r, c) + s.begin;
     TO_LOCAL float *squares = given + ROW_LANES, *folded = given + GIVEN, *folded2 = folded + FOLDED;
-    TO_LOCAL const float *mine = s.heads ? given + (lane_id() & ~(HEAD_LANES - 1)) : folded;
-    TO_LOCAL const float *mine2 = s.heads ? squares + (lane_id() & ~(HEAD_LANES - 1)) : folded2;
-    int many = s.heads ? HEAD_LANES : FOLDED;
+    int many = s.heads ? HEAD_LANES : FOLDED, mine = lane_id() & ~(HEAD_LANES - 1);
     float4 sum = four(0, 0, 0, 0);
-    r.in += s.begin, r.out += s.begin;
-    if (stage == NORM_SUM && !layer) stage = NORM_SQUARES;
+    float count = (float)(s.heads ? dim : width), mean = 0.0f;
     if (stage == NORM_FOLD_SUM || stage == NORM_FOLD_SQUARES) {
         if (stage == NORM_FOLD_SUM) fold(given, folded);
         else fold(squares, folded2);
         return stage + 1;
     }
-    if (stage == NORM_SUM) {
-        for (int i = s.at; i < s.n; i += 4 * s.lanes) sum = sums4(sum, load4(r.in + i, s.n - i));
+    if (stage == NORM_SUM && !s.heads) hold(h, c[INSTR_IN], in, width);
+    int hand = !s.heads && h->at >= 0;
+    if (stage == NORM_SUM && layer) {
+        NO_UNROLL
+        for (int i = s.at; i < s.n; i += 4 * s.lanes) sum = sums4(sum, held4(h, hand, in, i, s.n));
         given[lane_id()] = add4(sum);
         return s.heads ? NORM_SQUARES : NORM_FOLD_SUM;
     }
-    float mean = layer ? total(mine, many) / (float)(s.heads ? dim : r.width) : 0.0f;
-    if (stage == NORM_SQUARES) {
-        for (int i = s.at; i < s.n; i += 4 * s.lanes) sum = squares4(sum, load4(r.in + i, s.n - i), mean, s.n - i);
+    if (layer) mean = total(s.heads ? given + mine : folded, many) / count;
+    if (stage != NORM_OUT) {
+        NO_UNROLL
+        for (int i = s.at; i < s.n; i += 4 * s.lanes)
+            sum = squares4(sum, held4(h, hand, in, i, s.n), mean, s.n - i);
         squares[lane_id()] = add4(sum);
         return s.heads ? NORM_OUT : NORM_FOLD_SQUARES;
     }
-    float by = 1.0f / sqrt(total(mine2, many) / (float)(s.heads ? dim : r.width) + eps);
+    float by = 1.0f / sqrt(total(s.heads ? squares + mine : folded2, many) / count + bits_float(c[INSTR_NUMBER]));
+    GLOBAL float *out = row_out(r, c) + s.begin;
+    int weight = c[INSTR_W], bias = c[INSTR_B];
+    NO_UNROLL
     for (int i = s.at; i < s.n; i += 4 * s.lanes) {
         int k = s.n - i;
-        float4 v = load4(r.in + i, k), w = four(1, 1, 1, 1);
-        if (weight) w = load4(weight + i, k);
+        float4 v = held4(h, hand, in, i, s.n), w = four(1, 1, 1, 1);
+        if (weight >= 0) w = load4(r.vectors + weight + i, k);
         v = four((v.x - mean) * by * w.x, (v.y - mean) * by * w.y, (v.z - mean) * by * w.z,
                  (v.w - mean) * by * w.w);
-        if (bias) v = sums4(v, load4(bias + i, k));
-        store4(v, r.out + i, k);
+        if (bias >= 0) v = sums4(v, load4(r.vectors + bias + i, k));
+        store4(v, out + i, k);
+        keep4(h, v, i, s.n);
     }
+    h->at = !s.heads && fits(width) ? c[INSTR_OUT] : -1;
     return 0;
 }
 
 /* ---- rotation -------------------------------------------------------------------------------- */
 
-DEVICE void rope(struct row_of r, int halves, int heads, int dim, int rot, GLOBAL const float *angles)
+DEVICE void rope(struct row_of r, TO_LOCAL const int *c)
 {
-    int turns = rot / 2, rest = dim - rot;
-    for (int i = lane_id(); i < heads * turns; i += ROW_LANES) {
-        int h = i / turns, j = i - h * turns;
-        int a = h * dim + (halves ? j : 2 * j), b = a + (halves ? turns : 1);
-        float x = r.in[a], y = r.in[b], cosine = angles[j], sine = angles[turns + j];
-        r.out[a] = x * cosine - y * sine;
-        r.out[b] = x * sine + y * cosine;
+    int heads = c[INSTR_HEADS], dim = c[INSTR_HEAD_DIM], rot = c[INSTR_ROT], pairs = rot / 2, rest = dim - rot;
+    int halves = c[INSTR_OP] == CODE_ROPE_HALVES, apart = halves ? pairs : 1;
+    GLOBAL const float *in = row_in(r, c), *angles = row_table(r, STEP_ANGLES + c[INSTR_TABLE], rot);
+    GLOBAL float *out = row_out(r, c);
+    NO_UNROLL
+    for (int i = lane_id(); i < heads * pairs; i += ROW_LANES) {
+        int h = i / pairs, j = i - h * pairs, a = h * dim + (halves ? j : 2 * j);
+        float x = in[a], y = in[a + apart], cosine = angles[j], sine = angles[pairs + j];
+        out[a] = x * cosine - y * sine;
+        out[a + apart] = x * sine + y * cosine;
     }
+    NO_UNROLL
     for (int i = lane_id(); i < heads * rest; i += ROW_LANES) {
         int h = i / rest, at = h * dim + rot + (i - h * rest);
-        r.out[at] = r.in[at];
+        out[at] = in[at];
     }
 }
 
 /* ---- the cache ------------------------------------------------------------------------------- */
 
-DEVICE int store(int stage, int base, struct row_of r, TO_LOCAL const int *c, GLOBAL const int *step, int row,
-                 GLOBAL uint *pool, TO_LOCAL float *turned)
+DEVICE int store(int stage, int base, struct row_of r, TO_LOCAL const int *c, GLOBAL uint *pool,
+                 TO_LOCAL float *turned)
 {
-    int heads = c[INSTR_HEADS], dim = c[INSTR_HEAD_DIM], slot = step[step[STEP_SLOT] + row];
-    int page = cache_page(step, c[INSTR_GROUP], row, slot);
+    int heads = c[INSTR_HEADS], dim = c[INSTR_HEAD_DIM], slot = r.step[r.header[STEP_SLOT] + r.row];
+    int page = cache_page(r.step, c[INSTR_GROUP], r.row, slot);
     return cache_store(stage, base / dim, pool + cache_layer(page, c[INSTR_LAYERS], c[INSTR_MEMBER], heads, dim),
-                       slot % CACHE_SLOTS, heads, dim, r.in, r.in2, turned, ROW_LANES);
+                       slot % CACHE_SLOTS, heads, dim, row_in(r, c), row_in2(r, c), turned, ROW_LANES);
 }
 
 /* ---- the pass -------------------------------------------------------------------------------- */
+
+DEVICE int turns(int op) { return op == CODE_ROPE_PAIRS || op == CODE_ROPE_HALVES; }
 
 /* Whether an instruction begins with what lanes wrote themselves, where those before it wrote so; and whether
  * it leaves all it wrote to the lanes that wrote it. */
@@ -331,61 +434,44 @@ DEVICE int begins_own(TO_LOCAL const int *c)
 {
     int op = c[INSTR_OP];
     if (op == CODE_NORM_RMS || op == CODE_NORM_LAYER) return c[INSTR_HEAD_DIM] == 0;
-    return op != CODE_ROPE_PAIRS && op != CODE_ROPE_HALVES && op != CODE_STORE;
+    return !turns(op) && op != CODE_STORE;
 }
 
 DEVICE int leaves_own(TO_LOCAL const int *c) { return c[INSTR_OP] != CODE_QUANT && begins_own(c); }
 
-DEVICE size_t place(int at, int row, int ld) { return (size_t)(uint)at + (size_t)row * (uint)ld; }
-
-/* Row `row` of the values, which belongs to row `of` of the step. */
-DEVICE struct row_of find_row(TO_LOCAL const int *c, GLOBAL float *act, GLOBAL const float *vectors,
-                              GLOBAL const int *step, int row, int of)
+/* Of what instructions will read, a line of 32 floats a lane, 32 lanes an instruction. */
+DEVICE void ask_for(GLOBAL const float *p, int width)
 {
-    struct row_of r;
-    int op = c[INSTR_OP];
-    r.width = c[INSTR_WIDTH];
-    r.in = act + place(c[INSTR_IN], op == CODE_ASK ? of : row, c[INSTR_IN_LD]);
-    if (op == CODE_COPY_VECTOR)
-        r.in = (GLOBAL const float *)(step + place(step[STEP_VECTORS + c[INSTR_TABLE]], of, r.width));
-    r.in2 = 0;
-    if (op == CODE_BIAS) r.in2 = vectors + c[INSTR_B];
-    if (op == CODE_MUL || op == CODE_ADD || op == CODE_SILU_MUL || op == CODE_GELU_TANH_MUL ||
-        op == CODE_STORE)
-        r.in2 = act + place(c[INSTR_IN2], row, c[INSTR_IN2_LD]);
-    r.out = act + place(c[INSTR_OUT], row, c[INSTR_OUT_LD]);
-    return r;
+    for (int i = 32 * (lane_id() % 32); i < width; i += 32 * 32) prefetch_line(p + i);
 }
 
-DEVICE GLOBAL const float *vector_at(GLOBAL const float *vectors, int at)
+DEVICE void ask_for_all(struct row_of r, TO_LOCAL const int *code, int n)
 {
-    return at < 0 ? 0 : vectors + at;
+    for (int k = lane_id() / 32; k < n; k += ROW_LANES / 32) {
+        TO_LOCAL const int *c = code + k * INSTR_WORDS;
+        int op = c[INSTR_OP], width = c[INSTR_WIDTH], n_vector = c[INSTR_HEAD_DIM] ? c[INSTR_HEAD_DIM] : width;
+        int norm = op == CODE_NORM_RMS || op == CODE_NORM_LAYER;
+        if (norm && c[INSTR_W] >= 0) ask_for(r.vectors + c[INSTR_W], n_vector);
+        if ((norm || op == CODE_BIAS) && c[INSTR_B] >= 0) ask_for(r.vectors + c[INSTR_B], n_vector);
+        if (op == CODE_COPY_VECTOR || op == CODE_ASK) continue;
+        ask_for(row_in(r, c), width);
+        if (reads_two(op)) ask_for(row_in2(r, c), width);
+    }
 }
 
 /* One stage of an instruction; the next one, 0 when it is done. */
-DEVICE int perform(TO_LOCAL const int *c, int stage, int base, struct row_of r, GLOBAL float *act,
-                   GLOBAL const float *vectors, GLOBAL const int *step, GLOBAL uint *pool, int row, int of,
+DEVICE int perform(TO_LOCAL const int *c, int stage, int base, struct row_of r, struct held *h, GLOBAL uint *pool,
                    TO_LOCAL float *given)
 {
-    int op = c[INSTR_OP];
-    float number = bits_float(c[INSTR_NUMBER]);
-    switch (op) {
+    switch (c[INSTR_OP]) {
     case CODE_NORM_RMS:
-    case CODE_NORM_LAYER:
-        return norm(stage, base, r, op == CODE_NORM_LAYER, c[INSTR_HEAD_DIM], number,
-                    vector_at(vectors, c[INSTR_W]), vector_at(vectors, c[INSTR_B]), given);
-    case CODE_QUANT:
-        return quantize(stage, base, r, (GLOBAL int *)act + place(c[INSTR_Q], row, c[INSTR_Q_LD]),
-                        act + place(c[INSTR_D], row, c[INSTR_D_LD]),
-                        act + place(c[INSTR_S], row, c[INSTR_D_LD]), (TO_LOCAL int *)given);
+    case CODE_NORM_LAYER: return norm(stage, base, r, c, h, given);
+    case CODE_QUANT: return quantize(stage, base, r, c, h, (TO_LOCAL int *)given);
     case CODE_ROPE_PAIRS:
-    case CODE_ROPE_HALVES:
-        rope(r, op == CODE_ROPE_HALVES, c[INSTR_HEADS], c[INSTR_HEAD_DIM], c[INSTR_ROT],
-             (GLOBAL const float *)(step + place(step[STEP_ANGLES + c[INSTR_TABLE]], of, c[INSTR_ROT])));
-        return 0;
-    case CODE_TO_BF16: to_bf16(r, (GLOBAL int *)act + place(c[INSTR_H], row, c[INSTR_H_LD])); return 0;
-    case CODE_STORE: return store(stage, base, r, c, step, row, pool, given);
-    default: elementwise(r, op, number); return 0;
+    case CODE_ROPE_HALVES: rope(r, c), h->at = -1; return 0;
+    case CODE_TO_BF16: to_bf16(r, c, h); return 0;
+    case CODE_STORE: return store(stage, base, r, c, pool, given);
+    default: elementwise(r, c, h); return 0;
     }
 }
 
@@ -399,25 +485,32 @@ DEVICE int round_of(TO_LOCAL const int *c)
     return c[INSTR_WIDTH];
 }
 
-KERNEL KERNEL_LANES(ROW_LANES) void rows(GLOBAL float *act, GLOBAL const float *vectors,
-                                         GLOBAL const int *step, GLOBAL const int *instr,
-                                         GLOBAL uint *pool, int first, int count, int asking)
+/* Nothing is waited for before the instructions are asked for: how many rows there are is known after that. */
+KERNEL KERNEL_SHARES(ROW_LANES, 1024 / ROW_LANES)
+void rows(GLOBAL float *act, GLOBAL const float *vectors, GLOBAL const int *step, GLOBAL const int *instr,
+          GLOBAL uint *pool, int first, int count, int asking)
 {
-    LOCAL int code[ROW_KEPT * INSTR_WORDS];
+    LOCAL int code[ROW_KEPT * INSTR_WORDS], header[STEP_HEADER];
     LOCAL float4 given[ROW_SCRATCH / 4];
-    int row = group_id(0), of = row, kept = 0, stage = 0, base = 0, at = 0;
-    if (row >= step[asking ? STEP_ASKS : STEP_ROWS]) count = 0;
-    else if (asking) of = step[step[STEP_ASK_ROW] + row];
+    int kept = 0, stage = 0, base = 0, at = 0;
+    struct row_of r;
+    struct held h;
+    r.act = act, r.vectors = vectors, r.step = step, r.header = header, r.row = r.of = group_id(0);
+    h.a = h.b = four(0, 0, 0, 0), h.at = -1;
     while (at < count) {
-        int wait = 1;
+        int wait = 1, n = count - at < ROW_KEPT ? count - at : ROW_KEPT;
         if (at == kept) {
-            int n = (count - at < ROW_KEPT ? count - at : ROW_KEPT) * INSTR_WORDS;
-            for (int i = lane_id(); i < n; i += ROW_LANES) code[i] = instr[(first + at) * INSTR_WORDS + i];
+            for (int i = lane_id(); i < STEP_HEADER; i += ROW_LANES) header[i] = step[i];
+            for (int i = lane_id(); i < n * INSTR_WORDS; i += ROW_LANES) code[i] = instr[(first + at) * INSTR_WORDS + i];
             kept += ROW_KEPT;
+            if (r.row >= step[asking ? STEP_ASKS : STEP_ROWS]) count = 0;
         } else {
             TO_LOCAL const int *c = code + at % ROW_KEPT * INSTR_WORDS;
-            stage = perform(c, stage, base, find_row(c, act, vectors, step, row, of), act, vectors, step, pool,
-                            row, of, (TO_LOCAL float *)given);
+            if (stage == 0 && base == 0 && at % ROW_KEPT == 0) {
+                if (asking) r.of = step[header[STEP_ASK_ROW] + r.row];
+                if (ROW_CARD) ask_for_all(r, code, n);
+            }
+            stage = perform(c, stage, base, r, &h, pool, (TO_LOCAL float *)given);
             if (stage == 0) {
                 base += round_of(c);
                 if (base >= c[INSTR_WIDTH]) {
