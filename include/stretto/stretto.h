@@ -77,10 +77,11 @@ typedef struct stretto_model_options {
     void (*log)(void *user, const char *line);
     void *user;
     const volatile int *cancel;      /* non-zero stops the loading with E_CANCEL; NULL: never              */
-    const char *device;              /* "cpu", "gpu:1", "cuda:0", "opencl:0", "auto" ...; NULL: $STRETTO_DEVICE,
-                                        else "cpu", because no GPU has been measured yet                  */
+    const char *device;              /* "cpu", "gpu:1", "cuda:0", "opencl:0", "gpu:0,gpu:1", "auto" ...; NULL:
+                                        $STRETTO_DEVICE, else "cpu", because no GPU has been measured yet */
     int32_t device_layers;           /* on that device, when it is a GPU; the cpu has the others. 0: as many
-                                        as fit; -1: none; more than there are: the whole model            */
+                                        as fit, on several GPUs in their order; -1: none; more than there
+                                        are: the whole model                                              */
     /* With the device "auto": told, in one line without newline, when the cpu goes on where a GPU was lost or
      * has no memory left, from the thread in whose call that was. Sessions keep their texts, which are
      * read again. With any other device a call ends with E_DEVICE instead. */

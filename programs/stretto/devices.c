@@ -25,7 +25,8 @@ static int no_device(const char *command, const char *where, const char *word)
     }
     nearest_begin(&near, word);
     nearest_try_list(&near, plain, '|');
-    return command_usage(command, "%s takes one of %s, not '%s'%s", where, words, word, nearest_words(&near));
+    return command_usage(command, "%s takes one of %s, or several cards with commas, not '%s'%s", where, words, word,
+                         nearest_words(&near));
 }
 
 /* A number, "all" or "auto", as stretto_model_options has it: 0 automatic, -1 none. */
@@ -52,6 +53,8 @@ int device_from(const char *command, const struct model_options *o, const char *
     if (!read_layers(o->gpu_layers, layers))
         return command_usage(command, "-ngl takes a number of layers, all or auto, not '%s'", o->gpu_layers);
     static struct device_about found;
+    if (*layers > 0 && *layers < INT32_MAX && *word && strchr(*word, ','))
+        return command_usage(command, "-ngl %s goes with one card, not with %s", o->gpu_layers, *word);
     if (*layers > 0 && (!*word || strcmp(*word, backends[0]->name) == 0))
         return command_usage(command, "-ngl %s goes with --device gpu: everything runs on the CPU", o->gpu_layers);
     if (o->stays && *layers >= 0 && *word && strcmp(*word, "auto") == 0
@@ -162,9 +165,10 @@ void plan_print(FILE *out, const char *before, const json_t *plan)
         long long n = json_integer_value(json_object_get(j, "layers"));
         fprintf(out, "%s%s", before, text_of(j, "device"));
         if (*name) fprintf(out, " (%s)", name);
-        if (n) fprintf(out, " has layers %lld to %lld%s", first, first + n - 1,
-                       json_is_true(json_object_get(j, "head")) ? " and the head" : "");
-        else fprintf(out, " has %s", json_is_true(json_object_get(j, "head")) ? "the head" : "no layer");
+        bool head = json_is_true(json_object_get(j, "head"));
+        if (n == 1) fprintf(out, " has layer %lld%s", first, head ? " and the head" : "");
+        else if (n) fprintf(out, " has layers %lld to %lld%s", first, first + n - 1, head ? " and the head" : "");
+        else fprintf(out, " has %s", head ? "the head" : "no layer");
         fprintf(out, ": %.1f MB of weights, %.1f MB of cache, %.1f MB of buffers", mb(j, "weight_bytes"),
                 mb(j, "cache_bytes"), mb(j, "buffer_bytes"));
         if (mb(j, "memory_bytes") > 0) fprintf(out, " of %.0f MB", mb(j, "memory_bytes"));

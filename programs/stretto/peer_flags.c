@@ -14,7 +14,7 @@ struct peer_flag {
     const char *instead;                  /* otherwise: why not, and what to do                             */
 };
 
-#define ONE_GPU "a model is split between one GPU and the CPU: --device gpu:N names the GPU, -ngl N the layers there"
+#define SPLIT "--device gpu:N names a GPU, gpu:0,gpu:1 several, and -ngl N how many layers one has"
 #define NOT_ASKED "speed is looked after without it"
 #define SAMPLERS "the sampler has --temp, --top-k, --top-p, --min-p and the penalties"
 #define FROM_FILE "how positions are scaled is read from the model's file"
@@ -25,8 +25,8 @@ struct peer_flag {
 
 static const struct peer_flag rows[] = {
     { "-ngld --gpu-layers-draft -devd --device-draft", VALUE, "*", "the draft model runs where the model does", NULL },
-    { "-sm --split-mode", VALUE, "none|layer", "a model that has no room on a GPU is split by layers", ONE_GPU },
-    { "-ts --tensor-split -mg --main-gpu", VALUE, NULL, NULL, ONE_GPU },
+    { "-sm --split-mode", VALUE, "none|layer", "a model that has no room on a GPU is split by layers", SPLIT },
+    { "-ts --tensor-split -mg --main-gpu", VALUE, NULL, NULL, SPLIT },
     { "--mmap --no-mmap --use-mmap", NOTHING, NULL,
       "weights are packed in memory, however they are read", NULL },
     { "-fa --flash-attn", MAYBE, "on|off|auto|1|0|enabled|disabled|true|false",

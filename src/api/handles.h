@@ -10,8 +10,8 @@
 
 struct stretto_model {
     struct model *model;             /* stays, with its texts, when it goes on elsewhere */
-    struct device *device, *host;    /* taken of this process's; NULL: vocabulary only. host: the cpu beside
-                                        a card, or NULL */
+    struct device *taken[SPLIT_MEMBERS]; /* [n_taken] of this process's: the cpu, or cards and the cpu behind them */
+    size_t n_taken;
     struct chat *chat;               /* NULL: it has no template for conversations */
     bool automatic;                  /* on a card, and the cpu goes on where that cannot (move.c) */
     uint32_t threads;                /* as it was opened, for then; level is owned, or NULL */

@@ -44,35 +44,68 @@ static void tell_of_chat(const struct chat *c, const stretto_model_options *o)
     o->log(o->user, line);
 }
 
-/* A word that names the cpu, or no layers beside it: the card is not looked for. */
-static stretto_status which_device(const stretto_model_options *o, struct device_about *out, bool *automatic,
-                                   struct error *err)
+/* The devices that are asked for, one or several cards: their words, as backend_find has them. */
+struct places { size_t n; char word[SPLIT_MEMBERS - 1][24]; char name[128]; };
+
+static stretto_status find_places(const char *words, struct places *out, struct error *err)
+{
+    *out = (struct places){ .n = 0 };
+    for (const char *p = words ? words : backends[0]->name; p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL) {
+        char word[24];
+        struct device_about about;
+        snprintf(word, sizeof word, "%.*s", (int)strcspn(p, ","), p);
+        if (out->n == SPLIT_MEMBERS - 1)
+            return fail(err, STRETTO_E_ARG, "a model can be on %d devices", SPLIT_MEMBERS - 1);
+        TRY(backend_find(word, &about, err));
+        for (size_t i = 0; i < out->n; i++)
+            if (strcmp(out->word[i], about.word) == 0)
+                return fail(err, STRETTO_E_ARG, "the device %s is named twice: %s", about.word, words);
+        memcpy(out->word[out->n++], about.word, sizeof about.word);
+        if (out->n == 1) memcpy(out->name, about.name, sizeof out->name);
+    }
+    return STRETTO_OK;
+}
+
+static stretto_status which_devices(const stretto_model_options *o, struct places *out, bool *automatic,
+                                    struct error *err)
 {
     const char *named = getenv("STRETTO_DEVICE"), *word = o->device ? o->device : named && *named ? named : NULL;
+    char words[200];
     *automatic = word && strcmp(word, "auto") == 0;
-    return backend_find(o->device_layers < 0 && (!word || device_word_known(word)) ? NULL : word, out, err);
+    device_words(words, sizeof words);
+    if (word && !device_word_known(word))
+        return fail(err, STRETTO_E_ARG, "there is no device '%.60s' in this build; there is: %s", word, words);
+    if (o->device_layers > 0 && o->device_layers < INT32_MAX && word && strchr(word, ','))
+        return fail(err, STRETTO_E_ARG, "a number of layers goes with one device, not with %s", word);
+    return find_places(o->device_layers < 0 ? NULL : word, out, err);
 }
 
 static void take_back(stretto_model *m)
 {
-    shared_device_give(m->device);
-    shared_device_give(m->host);
-    m->device = m->host = NULL;
+    while (m->n_taken) shared_device_give(m->taken[--m->n_taken]);
 }
 
-/* On a device of that word; of a card, with the cpu for what has no room there. */
-static stretto_status open_on(stretto_model *m, const char *path, const char *word, int32_t layers,
+static stretto_status take(stretto_model *m, const char *word, struct error *err)
+{
+    TRY(shared_device_take(word, m->level, &m->taken[m->n_taken], err));
+    m->n_taken++;
+    return STRETTO_OK;
+}
+
+/* On the cpu, or on cards, with the cpu for what has no room there. */
+static stretto_status open_on(stretto_model *m, const char *path, const struct places *at, int32_t layers,
                               struct model_open_options mo, struct error *err)
 {
-    bool card = strcmp(word, backends[0]->name) != 0;
-    TRY(shared_device_take(word, m->level, &m->device, err));
-    if (card) TRY(shared_device_take(NULL, m->level, &m->host, err));
-    struct device *members[] = { m->device, m->host };
-    const int32_t shares[] = { layers ? layers : SPLIT_AUTOMATIC, SPLIT_AUTOMATIC };
-    const struct split_ask ask = { .members = members, .layers = shares, .n = 2, .cache = CACHE_F16,
+    int32_t shares[SPLIT_MEMBERS];
+    bool cards = strcmp(at->word[0], backends[0]->name) != 0;
+    for (size_t i = 0; i < at->n; i++) TRY(take(m, at->word[i], err));
+    if (cards) TRY(take(m, NULL, err));
+    for (size_t i = 0; i < SPLIT_MEMBERS; i++) shares[i] = SPLIT_AUTOMATIC;
+    if (at->n == 1 && layers) shares[0] = layers;
+    const struct split_ask ask = { .members = m->taken, .layers = shares, .n = m->n_taken, .cache = CACHE_F16,
                                    .reference = mo.reference };
-    mo.device = card ? NULL : m->device;
-    mo.split = card ? &ask : NULL;
+    mo.device = cards ? NULL : m->taken[0];
+    mo.split = cards ? &ask : NULL;
     return model_open(&m->model, path, &mo, err);
 }
 
@@ -80,25 +113,26 @@ static stretto_status open_on(stretto_model *m, const char *path, const char *wo
 static stretto_status open_somewhere(stretto_model *m, const char *path, const stretto_model_options *o,
                                      const struct model_open_options *mo, struct error *err)
 {
-    struct device_about on;
+    struct places at, cpu = { .n = 1 };
     struct error why = { .status = STRETTO_OK };
     char line[800];
     if (o->vocabulary_only) return model_open(&m->model, path, mo, err);
-    TRY(which_device(o, &on, &m->automatic, err));
-    m->automatic &= strcmp(on.word, backends[0]->name) != 0;
-    stretto_status s = open_on(m, path, on.word, o->device_layers, *mo, &why);
-    if (s == STRETTO_OK && m->host && m->model->device == m->host && o->log) {
-        snprintf(line, sizeof line, "%s (%s) has no room for a layer of this model, which is on the cpu", on.word,
-                 on.name);
+    TRY(which_devices(o, &at, &m->automatic, err));
+    m->automatic &= strcmp(at.word[0], backends[0]->name) != 0;
+    stretto_status s = open_on(m, path, &at, o->device_layers, *mo, &why);
+    if (s == STRETTO_OK && m->n_taken > 1 && m->model->device == m->taken[m->n_taken - 1] && o->log) {
+        snprintf(line, sizeof line, "%s (%s) has no room for a layer of this model, which is on the cpu",
+                 at.word[0], at.name);
         o->log(o->user, line);
     }
     bool again = s == STRETTO_E_DEVICE || s == STRETTO_E_NOMEM || s == STRETTO_E_UNSUP;
     if (s == STRETTO_OK || !m->automatic || !again) return s == STRETTO_OK ? s : fail(err, s, "%s", why.text);
     m->automatic = false;
     take_back(m);
-    TRY(open_on(m, path, backends[0]->name, 0, *mo, err));
-    snprintf(line, sizeof line, "%s (%s) cannot have this model, which is on the cpu instead: %s", on.word, on.name,
-             why.text);
+    snprintf(cpu.word[0], sizeof cpu.word[0], "%s", backends[0]->name);
+    TRY(open_on(m, path, &cpu, 0, *mo, err));
+    snprintf(line, sizeof line, "%s (%s) cannot have this model, which is on the cpu instead: %s", at.word[0],
+             at.name, why.text);
     if (o->log) o->log(o->user, line);
     return STRETTO_OK;
 }

@@ -52,9 +52,10 @@ stretto_status model_running(const stretto_model *m, struct model **out, struct 
     struct error gone = { .status = STRETTO_OK };
     *out = m->model;
     if (!m->automatic) return STRETTO_OK;
-    /* The card may be a part of what the model runs on, which has not seen yet that it is gone. */
-    if (device_check(m->device, &gone) == STRETTO_OK && device_check(m->model->device, &gone) == STRETTO_OK)
-        return STRETTO_OK;
+    /* A card may be a part of what the model runs on, which has not seen yet that it is gone. */
+    stretto_status s = device_check(m->model->device, &gone);
+    for (size_t i = 0; i < m->n_taken && s == STRETTO_OK; i++) s = device_check(m->taken[i], &gone);
+    if (s == STRETTO_OK) return s;
     return spare(m, gone.text, out, err);
 }
 

@@ -170,11 +170,14 @@ extern const struct backend *const backends[];
  *   gpu, gpu:N   the N-th usable card of all backends, in their order; no CPU behind a driver of
  *                cards, and no card twice where two drivers reach it
  *   cuda:N ...   the N-th of a backend's list, whatever it is; without a number the first
- *   auto         the first usable card where one may be (cards_likely), else the cpu */
+ *   auto         the first usable card where one may be (cards_likely), else the cpu
+ *
+ * Several cards are joined by commas ("gpu:0,gpu:1") where a model is to be spread over them: who reads such
+ * a list asks for each by itself. */
 
 /* The words that name a device of this build, for people: "cpu, gpu[:N], cuda[:N], auto". */
 void device_words(char *out, size_t size);
-/* Whether a word is one of them; whether the device is there is not asked. */
+/* Whether a word is one of them, or several of cards; whether the device is there is not asked. */
 bool device_word_known(const char *word);
 /* What the word means now; NULL: "cpu". E_ARG: it is no such word; E_DEVICE: there is no such device, in a
  * sentence. "auto" always finds one. */

@@ -72,7 +72,17 @@ static bool read_word(const char *word, struct wanted *w)
 bool device_word_known(const char *word)
 {
     struct wanted w;
-    return read_word(word, &w);
+    const char *end = word ? strchr(word, ',') : NULL;
+    if (!end) return read_word(word, &w);
+    for (const char *p = word; p; p = *end ? end + 1 : NULL) {
+        char one[24];
+        end = p + strcspn(p, ",");
+        if ((size_t)(end - p) >= sizeof one) return false;
+        memcpy(one, p, (size_t)(end - p));
+        one[end - p] = '\0';
+        if (!read_word(one, &w) || w.automatic || w.backend == backends[0]) return false;
+    }
+    return true;
 }
 
 /* ---- what there is ---------------------------------------------------------------------------- */

@@ -38,19 +38,22 @@ static struct backend fake;
 static stretto_status fake_list(struct device_about *out, size_t cap, size_t *n, struct error *err)
 {
     (void)err;
-    *n = cap > 0;
-    *out = (struct device_about){ .name = "a card of cardboard", .card = true };
+    *n = 2;
+    for (size_t i = 0; i < 2 && i < cap; i++)
+        out[i] = (struct device_about){ .name = "a card of cardboard", .card = true };
     return STRETTO_OK;
 }
 
 static stretto_status fake_open(struct device **out, const struct device_options *o, struct error *err)
 {
-    (void)o;
     TRY(backend_cpu.open(out, &(struct device_options){ 0 }, err));
     (*out)->backend = &fake;
-    card = *out;
+    if (o->number == 0) card = *out;
     return STRETTO_OK;
 }
+
+static uint64_t room;                /* of a card; 0: of this machine's memory */
+static uint64_t fake_memory(const struct device *d) { return room ? room : backend_cpu.memory(d); }
 
 static stretto_status fake_run(struct program *p, const struct step *s, struct answer *const *answers,
                                struct error *err)
@@ -226,7 +229,7 @@ static long every_step(const char *path, const char *name, const struct text *wa
         }
         stretto_model_info info = { .size = sizeof info };
         stretto_model_about(m, &info);
-        const char *on = automatic && was_lost ? "cpu" : layers ? "fake:0+cpu" : "fake:0";
+        const char *on = automatic && was_lost ? "cpu" : layers ? "fake:0+cpu" : room ? "fake:0+fake:1" : "fake:0";
         need(strcmp(info.device, on) == 0, "the device", info.device);
         stretto_model_close(draft);
         stretto_model_close(m);
@@ -258,6 +261,24 @@ static long embeds(const char *path)
         stretto_model_close(m);
     }
     need(lost > 0, path, "no step was lost");
+    return lost;
+}
+
+/* Two cards, each too small for the model: one is lost, and so is the whole. */
+static long over_two_cards(const char *path, const struct text *want)
+{
+    bool found = false;
+    steps_left = -1;
+    for (room = 1 << 20; room < 64 << 20 && !found; room += found ? 0 : 1 << 18) {
+        stretto_model_info info = { .size = sizeof info };
+        stretto_model *m = opened(path, "gpu:0,gpu:1");
+        stretto_model_about(m, &info);
+        found = strcmp(info.device, "fake:0+fake:1") == 0;
+        stretto_model_close(m);
+    }
+    need(found, path, "is never on both cards");
+    long lost = every_step(path, "gpu:0,gpu:1", want);
+    room = 0;
     return lost;
 }
 
@@ -295,7 +316,9 @@ static void choices(const char *path)
     static const struct { const char *device, *variable; int32_t layers; const char *on; } rows[] = {
         { NULL, NULL, 0, "cpu" }, { "cpu", "fake", 0, "cpu" }, { NULL, "fake", 0, "fake:0" }, { NULL, "", 0, "cpu" },
         { "gpu", NULL, 0, "fake:0" }, { "fake", NULL, 1000, "fake:0" }, { "gpu:0", NULL, -1, "cpu" },
-        { "gpu:1", NULL, -1, "cpu" }, { "fax", NULL, -1, NULL }, { "gpu:1", NULL, 0, NULL }, { NULL, "fax", 0, NULL } };
+        { "gpu:1", NULL, -1, "cpu" }, { "fax", NULL, -1, NULL }, { "gpu:2", NULL, 0, NULL },
+        { "gpu:1", NULL, 0, "fake:1" }, { "gpu:0,gpu:1", NULL, 0, "fake:0" }, { "gpu,fake:0", NULL, 0, NULL },
+        { "gpu,fake:1", NULL, 1, NULL }, { "gpu,cpu", NULL, 0, NULL }, { NULL, "fax", 0, NULL } };
     char err[600];
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         stretto_model_options o = STRETTO_MODEL_OPTIONS_INIT;
@@ -320,11 +343,11 @@ static void choices(const char *path)
     stretto_model *m;
     stretto_model_open(&m, path, &old.now, err, sizeof err);
     need(m != NULL, "an older caller", err);
-    struct { stretto_model_info info; } room;
-    memset(&room, 0x55, sizeof room);
-    room.info.size = offsetof(stretto_model_info, device);
-    stretto_model_about(m, &room.info);
-    need(room.info.device[0] == 0x55 && room.info.layers > 0, "an older caller's info", "was written over");
+    struct { stretto_model_info info; } small;
+    memset(&small, 0x55, sizeof small);
+    small.info.size = offsetof(stretto_model_info, device);
+    stretto_model_about(m, &small.info);
+    need(small.info.device[0] == 0x55 && small.info.layers > 0, "an older caller's info", "was written over");
     stretto_model_close(m);
 }
 
@@ -337,6 +360,7 @@ int main(int argc, char **argv)
     fake.list = fake_list;
     fake.open = fake_open;
     fake.run = fake_run;
+    fake.memory = fake_memory;
     fake.upload = fake_upload;
     fake.compile = fake_compile;
     setenv("STRETTO_CUDA", "a library that nobody opens", 1);   /* so that "auto" looks for cards */
@@ -368,6 +392,7 @@ int main(int argc, char **argv)
         }
         guesser = false;
         how_words = "plain";
+        lost += over_two_cards(argv[i], &want);
         too_small(argv[i], &want);
         choices(argv[i]);
     }

@@ -44,7 +44,8 @@ PLAIN = None
 def check_words():
     for command in COMMANDS:
         for word, meant in (("gpx", "gpu"), ("opncl", "opencl"), ("gpu0", "gpu:0"), ("opencl:", None), ("cpu:1", None),
-                            ("gpu:-1", "gpu:0"), ("auto:2", "auto"), ("", None), ("Vulkan", None)):
+                            ("gpu:-1", "gpu:0"), ("auto:2", "auto"), ("", None),
+                            ("Vulkan", None), ("gpu,cpu", None), ("gpu:0,", None), ("auto,gpu", None)):
             said = call(*command, "--device", word, code=2)
             assert "--device takes one of cpu, gpu[:N], " in said and f"not '{word}'" in said, (command, said)
             assert meant is None or f"did you mean '{meant}'" in said, (word, said)
@@ -201,7 +202,16 @@ def check_lost():
     assert plan["device"] == "cuda:0+cpu" and [p["layers"] for p in plan["plan"]] == [1, 2], plan
     assert not plan["plan"][0]["head"] and plan["plan"][1]["head"] and plan["plan"][0]["weight_bytes"] > 0
     out, err = both(*WRITE, "--device", "gpu", "-ngl", "2", "-v")
-    assert out == PLAIN and "has layers 0 to 1:" in err and "has layers 2 to 2 and the head" in err, err
+    assert out == PLAIN and "has layers 0 to 1:" in err and "has layer 2 and the head" in err, err
+    # Two cards, neither of which has room for all of it.
+    orders, words = {"MOCK_CUDA": "devices=2,memory=4350000"}, "gpu:0,gpu:1"
+    out, err = both(*WRITE, "--device", words, "-v", **orders)
+    assert out == PLAIN and all(f"stretto run: cuda:{i} (" in err for i in (0, 1)) and "cpu (" not in err, err
+    _, err = both(*WRITE, "--device", words, code=1, MOCK_CUDA=orders["MOCK_CUDA"] + ",lose=400")
+    assert "mock" in err, err
+    assert "named twice" in both(*WRITE, "--device", "gpu,cuda:0", code=2, **orders)[1]
+    assert "with one card" in both(*WRITE, "--device", words, "-ngl", "2", code=2, **orders)[1]
+    assert "there is 1: cuda:0" in both(*WRITE, "--device", "cuda:0,cuda:1", code=1)[1]
     return early, late
 
 

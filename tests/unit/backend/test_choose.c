@@ -99,6 +99,13 @@ static void words(void **state)
                                        "auto:0", "metal", ":", ":0", "open" };
     char all[200];
     a_full_machine();
+    static const char *const several[] = { "gpu:0,gpu:1", "cuda:0,opencl:2,gpu" };
+    static const char *const no_several[] = { "gpu:0,", ",gpu:0", "gpu:0,cpu", "auto,gpu:1", "gpu,,cuda",
+                                              "gpu:0, gpu:1",
+                                              "gpu:0,cuda:00000000000000000000000000001" };
+    for (size_t i = 0; i < sizeof several / sizeof *several; i++) assert_true(device_word_known(several[i]));
+    for (size_t i = 0; i < sizeof no_several / sizeof *no_several; i++)
+        assert_false(device_word_known(no_several[i]));
     device_words(all, sizeof all);
     assert_string_equal(all, "cpu, gpu[:N], cuda[:N], opencl[:N], auto");
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) assert_true(device_word_known(good[i]));
