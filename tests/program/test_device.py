@@ -161,6 +161,15 @@ def check_card():
         _, err = both(*WRITE, "--device", word, code=1, MOCK_CUDA=orders)
         assert said in err and err.count("\n") == 1, (orders, err)
         assert both(*WRITE, "--device", "auto", MOCK_CUDA=orders + ",lose=1")[0] == PLAIN, orders
+    # Every launch takes two joules (tests/gpu/mock_nvrtc.c); without NVML's library there are none.
+    bench = ("bench", "-m", MODEL, "-p", "8", "-n", "2", "-r", "1", "--device", "cuda")
+    nothing = {"STRETTO_POWERCAP": TMP.name}
+    for row in json.loads(both(*bench, "-o", "json", **nothing)[0]):
+        assert row["joules_of"] == "card" and row["joules_per_token"] > 0, row
+        launches = row["joules_per_token"] * (row["n_prompt"] + row["n_gen"]) / 2
+        assert launches == int(launches) and launches >= 4, row
+    out = both(*bench, **(nothing | {"STRETTO_NVML": "/nowhere/libnvidia-ml.so.1"}))[0]
+    assert "no joules: the card's driver" in out and "J/token" not in out, out
     # The compiler's words go to a file that is named.
     _, err = both(*WRITE, "--device", "cuda", code=1, MOCK_CUDA="bad_source=1", TMPDIR=TMP.name)
     log = re.search(r"is in (\S+\.log)", err)
