@@ -82,6 +82,7 @@ typedef struct stretto_model_options {
     int32_t device_layers;           /* on that device, when it is a GPU; the cpu has the others. 0: as many
                                         as fit, on several GPUs in their order; -1: none; more than there
                                         are: the whole model                                              */
+    uint32_t device_context;         /* tokens of cache that shall have room beside the layers on a GPU; 0: 4,096 */
     /* With the device "auto": told, in one line without newline, when the cpu goes on where a GPU was lost or
      * has no memory left, from the thread in whose call that was. Sessions keep their texts, which are
      * read again. With any other device a call ends with E_DEVICE instead. */
@@ -89,7 +90,7 @@ typedef struct stretto_model_options {
     void *moved_user;
 } stretto_model_options;
 #define STRETTO_MODEL_OPTIONS_INIT { sizeof(stretto_model_options), 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, 0, \
-    NULL, NULL }
+    0, NULL, NULL }
 
 /* Opens a GGUF file (of a split model, its first part) or a Hugging Face folder. opt may be NULL. On
  * failure *out is NULL and err (when not NULL) holds a sentence. The model must outlive its engines. */

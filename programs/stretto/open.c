@@ -152,6 +152,7 @@ int open_model(const char *command, const struct model_options *o, bool vocabula
     mo.cancel = &interrupted;
     mo.device = device ? device : "cpu";
     mo.device_layers = layers;
+    mo.device_context = (uint32_t)o->context;
     mo.moved = moved;
     stretto_status s = stretto_model_open(out, path.data, &mo, err, sizeof err);
     ui_progress_break(&load.ui);

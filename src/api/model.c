@@ -93,17 +93,17 @@ static stretto_status take(stretto_model *m, const char *word, struct error *err
 }
 
 /* On the cpu, or on cards, with the cpu for what has no room there. */
-static stretto_status open_on(stretto_model *m, const char *path, const struct places *at, int32_t layers,
-                              struct model_open_options mo, struct error *err)
+static stretto_status open_on(stretto_model *m, const char *path, const struct places *at,
+                              const stretto_model_options *o, struct model_open_options mo, struct error *err)
 {
     int32_t shares[SPLIT_MEMBERS];
     bool cards = strcmp(at->word[0], backends[0]->name) != 0;
     for (size_t i = 0; i < at->n; i++) TRY(take(m, at->word[i], err));
     if (cards) TRY(take(m, NULL, err));
     for (size_t i = 0; i < SPLIT_MEMBERS; i++) shares[i] = SPLIT_AUTOMATIC;
-    if (at->n == 1 && layers) shares[0] = layers;
+    if (at->n == 1 && o->device_layers) shares[0] = o->device_layers;
     const struct split_ask ask = { .members = m->taken, .layers = shares, .n = m->n_taken, .cache = CACHE_F16,
-                                   .reference = mo.reference };
+                                   .reference = mo.reference, .context = o->device_context };
     mo.device = cards ? NULL : m->taken[0];
     mo.split = cards ? &ask : NULL;
     return model_open(&m->model, path, &mo, err);
@@ -119,7 +119,7 @@ static stretto_status open_somewhere(stretto_model *m, const char *path, const s
     if (o->vocabulary_only) return model_open(&m->model, path, mo, err);
     TRY(which_devices(o, &at, &m->automatic, err));
     m->automatic &= strcmp(at.word[0], backends[0]->name) != 0;
-    stretto_status s = open_on(m, path, &at, o->device_layers, *mo, &why);
+    stretto_status s = open_on(m, path, &at, o, *mo, &why);
     if (s == STRETTO_OK && m->n_taken > 1 && m->model->device == m->taken[m->n_taken - 1] && o->log) {
         snprintf(line, sizeof line, "%s (%s) has no room for a layer of this model, which is on the cpu",
                  at.word[0], at.name);
@@ -130,7 +130,7 @@ static stretto_status open_somewhere(stretto_model *m, const char *path, const s
     m->automatic = false;
     take_back(m);
     snprintf(cpu.word[0], sizeof cpu.word[0], "%s", backends[0]->name);
-    TRY(open_on(m, path, &cpu, 0, *mo, err));
+    TRY(open_on(m, path, &cpu, o, *mo, err));
     snprintf(line, sizeof line, "%s (%s) cannot have this model, which is on the cpu instead: %s", at.word[0],
              at.name, why.text);
     if (o->log) o->log(o->user, line);
