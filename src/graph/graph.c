@@ -276,6 +276,17 @@ void graph_done(struct graph *g)
     *g = (struct graph){ 0 };
 }
 
+uint32_t graph_sharing(const struct graph *g)
+{
+    uint32_t most = 1;
+    for (size_t i = 0; i < g->n_nodes; i++) {
+        const struct graph_node *n = &g->nodes[i];
+        if (n->op == OP_ATTENTION && n->attention.heads / n->attention.kv_heads > most)
+            most = n->attention.heads / n->attention.kv_heads;
+    }
+    return most;
+}
+
 /* ---- what an operation costs
  * ---------------------------------------------------------------------- */
 

@@ -157,6 +157,8 @@ int32_t graph_repeat(struct graph_builder *b, const struct graph *of, const stru
 void graph_answer(struct graph_builder *b, int32_t hidden, int32_t logits);
 
 void graph_done(struct graph *g);
+/* The most query heads that share a key/value head, of all attentions; 1 where there are none. */
+uint32_t graph_sharing(const struct graph *g);
 int32_t graph_param_find(const struct graph *g, const char *name);
 
 /* One row per operation: its name, and what it costs. Backward operations will hang here: training

@@ -36,23 +36,11 @@ static size_t queries_at_once(const struct program *p)
     return attention_given(p, p->head_dim) ? TILE_GIVEN : TILE_QUERIES;
 }
 
-/* Query heads that share a K/V head, at most: layers may differ. */
-static uint32_t group_of(const struct graph *g)
-{
-    uint32_t most = 1;
-    for (size_t i = 0; i < g->n_nodes; i++) {
-        const struct graph_node *n = &g->nodes[i];
-        if (n->op == OP_ATTENTION && n->attention.heads / n->attention.kv_heads > most)
-            most = n->attention.heads / n->attention.kv_heads;
-    }
-    return most;
-}
-
 /* Sized for the largest tile of any layer; one code path measures and takes. */
 struct scratch *attention_scratch(struct arena *a, const struct program *p)
 {
     size_t n = queries_at_once(p), hd = p->head_dim;
-    if (n < group_of(p->g)) n = group_of(p->g);
+    if (n < graph_sharing(p->g)) n = graph_sharing(p->g);
     struct scratch s = { .queries = n }, *out = arena_take(a, sizeof s);
     s.q = arena_take(a, n * hd * sizeof(float));
     s.acc = arena_take(a, n * hd * sizeof(float));
@@ -139,7 +127,7 @@ void attention_plan(struct program *p)
     p->n_tiles = 0;
     if (!p->g->n_groups) return;       /* a graph without attention has no cache */
     size_t heads = p->kv_heads, few = SHARED_JOBS * p->threads;
-    int32_t most = (int32_t)(queries_at_once(p) / group_of(p->g));
+    int32_t most = (int32_t)(queries_at_once(p) / graph_sharing(p->g));
     size_t partial = cut(p, most < 1 ? 1 : most);
     p->share_blocks = false;
     if (p->threads == 1 || p->n_tiles * heads >= few) return;

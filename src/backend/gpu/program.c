@@ -146,17 +146,6 @@ static uint32_t emit_all(struct program *p, int32_t *words)
 
 /* ---- sizes ---------------------------------------------------------------------------------- */
 
-static uint32_t heads_per_kv(const struct graph *g)
-{
-    uint32_t most = 1;
-    for (size_t i = 0; i < g->n_nodes; i++) {
-        const struct graph_node *n = &g->nodes[i];
-        if (n->op == OP_ATTENTION && n->attention.heads / n->attention.kv_heads > most)
-            most = n->attention.heads / n->attention.kv_heads;
-    }
-    return most;
-}
-
 static stretto_status find_embeds(struct program *p, struct error *err)
 {
     p->n_embeds = 0;
@@ -202,7 +191,7 @@ static stretto_status measure(struct program *p, struct error *err)
     TRY(find_embeds(p, err));
     TRY(take(p, &a, err));
     p->own_bytes = a.top;
-    p->tile_rows = gpu_tile_rows(heads_per_kv(p->g));
+    p->tile_rows = gpu_tile_rows(graph_sharing(p->g));
     p->step_bytes = step_words(p) * 4;
     p->instr_bytes = (p->low.n_rows * 2 + 1) * INSTR_WORDS * sizeof(int32_t);
     p->partial_bytes = gpu_partial_bytes(p->g, l);
