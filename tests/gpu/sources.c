@@ -72,6 +72,9 @@ static void open_all(struct gpu_device *d)
     for (int t = 0; t < CACHE_TYPES; t++) {
         name("attention", cache_type_name((enum cache_type)t));
         opened(gpu_attention_open(d, (enum cache_type)t, &d->attention[t], &err), &err);
+        const struct graph_node n = { .op = OP_ATTENTION,
+                                      .attention = { .heads = 16, .kv_heads = 1, .head_dim = 128 } };
+        opened(gpu_attention_prepare(d, d->attention[t], &n, &err), &err);
         error_clear(&err);
         name("rows", cache_type_name((enum cache_type)t));
         opened(gpu_rows_open(d, (enum cache_type)t, &d->rows[t], &err), &err);

@@ -85,13 +85,20 @@ DEVICE size_t partial_at(int row, int heads, int head, int chunks, int chunk)
 #define WIDE (QUADS > 64 ? 128 : QUADS > 32 ? 64 : QUADS > 16 ? 32 : QUADS > 8 ? 16 : 8)
 #define PARTS (LANES / WIDE)
 #define TEAM (LANES / BATCH)
-#define ROUND (QUADS < 4 ? 1 : BATCH > 8 ? 2 : 4) /* quads of keys that are fetched at once */
-#define AHEAD (BATCH > 8 ? 2 : 4)                  /* positions of values                      */
+#define ROUND (QUADS < 4 ? 1 : BATCH > 8 || CACHE == 0 ? 2 : 4)             /* quads of keys fetched at once */
+#define AHEAD (BATCH > 8 && CACHE_CODED ? 1 : BATCH > 8 || CACHE == 0 ? 2 : 4) /* positions of values        */
+/* With many sums there are no registers left for what comes next. */
+#if BATCH > 8
+#define UNROLL_FEW NO_UNROLL
+#else
+#define UNROLL_FEW UNROLL
+#endif
 #ifndef UNIT_GROUPS
-#define UNIT_GROUPS (BATCH > 8 ? 4 : BATCH > 4 ? 5 : 6)
+#define UNIT_GROUPS (BATCH > 4 || HEAD_DIM > 128 ? 4 : 5)
 #endif
 
-/* What a work-group attends to; in LOCAL memory, where it costs no registers. */
+/* What a work-group attends to; in LOCAL memory and volatile, where it costs no registers: a compiler keeps
+ * everything that a loop does not change, and then has none left for the sums. */
 struct batch {
     size_t page_words, head_at; /* of a page, and where in it the head's begin                       */
     int table;                  /* the word of the sequence's page table                             */
@@ -107,7 +114,7 @@ struct work {
     GLOBAL const uint *pool;
     GLOBAL const int *step;
     float scale, softcap;
-    TO_LOCAL struct batch *b;
+    TO_LOCAL volatile struct batch *b;
 #if CACHE_CODED
     TO_LOCAL int4 *query;           /* [BATCH][2 * GROUPS] codes                                     */
     TO_LOCAL float *query_d;        /* [BATCH][GROUPS]                                               */
@@ -255,7 +262,7 @@ DEVICE void dots(const struct work *w, GLOBAL const uint *k, GLOBAL const uint *
         float dk = bits_float((int)k[cache_k_scales(HEAD_DIM) + g * CACHE_SLOTS]);
         float dl = bits_float((int)l[cache_k_scales(HEAD_DIM) + g * CACHE_SLOTS]);
         UNROLL for (int i = 0; i < BATCH; i++) a[i] = c[i] = 0;
-        UNROLL for (int part = 0; part < 2; part++) {
+        UNROLL_FEW for (int part = 0; part < 2; part++) {
             int m[4], n[4];
             UNROLL for (int e = 0; e < 4; e++) {
                 int quad = 8 * g + 4 * part + e;
@@ -598,7 +605,7 @@ DEVICE void answer(const struct work *w, GLOBAL float *activations, uint out, ui
 /* What the queries see, each and together; `b` knows its rows already. Behind it stands a barrier. */
 DEVICE void look(const struct work *w, int window)
 {
-    TO_LOCAL struct batch *b = w->b;
+    TO_LOCAL volatile struct batch *b = w->b;
     int lane = lane_id();
     if (lane < BATCH) {
         int row = b->row + lane / b->heads;
@@ -624,7 +631,7 @@ DEVICE void look(const struct work *w, int window)
 /* Which rows and heads the work-group has: batches of the tile's rows (row_batches), of those of heads. None
  * where there is no such tile: it goes on and does nothing, for some compilers do not see that all
  * lanes return together. */
-DEVICE void choose(TO_LOCAL struct batch *b, GLOBAL const int *step, int heads, int kv_heads, int layers,
+DEVICE void choose(TO_LOCAL volatile struct batch *b, GLOBAL const int *step, int heads, int kv_heads, int layers,
                    int member, int group, int row_batches)
 {
     int per_kv = heads / kv_heads, at_once = per_kv < BATCH ? per_kv : BATCH, most = BATCH / at_once;

@@ -6,6 +6,8 @@
  *   - LOCAL arrays are declared at the top of a kernel's body, sizes are constants; a pointer into
  *     them is TO_LOCAL float *p.
  *   - barrier_local() and barrier_all() are reached by all lanes of a work-group, the same ones.
+ *     They stand in no `if`, and no return or continue leads past one: PoCL then takes branches for the first
+ *     lane's in all lanes. What must happen once is better such that it may happen in every lane.
  *   - No floating-point contraction, no atomics: what is added in which order is written down.
  *     multiply_add(a, b, c) is one rounding. No double: cards emulate it.
  *   - Work-groups and lanes are one-, two- and one-dimensional: group_id(0..2), lane_id().
