@@ -1,7 +1,7 @@
 /* What the launchers give to a compiler on a card of NVIDIA's.
  *
  * usage: gpu_sources MOCK --write FOLDER    each source in a file there, its options in a comment on the first line
- *        gpu_sources MOCK --build NVRTC     each compiled by that library, as on a card
+ *        gpu_sources MOCK --build NVRTC     each compiled by that library, as on a card; --build-few: one of a kind
  *
  * The card is the mock's (MOCK_CUDA says of which architecture). Where sources are only written, they go no
  * further than this program; what is built is loaded by the mock, which looks for the kernels in it. */
@@ -16,6 +16,7 @@
 static const char *folder;
 static char label[64];
 static int files;
+static bool few;
 
 struct gpu_code { int unused; };
 struct gpu_kernel { int unused; };
@@ -61,20 +62,36 @@ static void name(const char *what, const char *of)
         if (!isalnum((unsigned char)label[i])) label[i] = '_';
 }
 
+/* Heads of sizes that models have, one for each key and value, and eight. */
+static void attend(struct gpu_device *d, enum cache_type t)
+{
+    static const uint32_t dims[] = { 64, 128, 256 };
+    for (size_t i = few; i < (few ? 2 : sizeof dims / sizeof *dims); i++)
+        for (uint32_t heads = 1; heads <= 8; heads += 7) {
+            struct error err = { 0 };
+            char text[64];
+            struct graph_node n = { .op = OP_ATTENTION, .attention = { .heads = heads, .kv_heads = 1,
+                                    .head_dim = dims[i], .causal = true } };
+            snprintf(text, sizeof text, "%s_%u", cache_type_name(t), dims[i]);
+            name("attention", text);
+            opened(gpu_attention_prepare(d, d->attention[t], &n, &err), &err);
+        }
+}
+
 /* All that the launchers have, as in program.c. */
 static void open_all(struct gpu_device *d)
 {
     struct error err = { 0 };
     for (int t = 0; t < DT_COUNT; t++, error_clear(&err)) {
+        if (few && t != DT_Q4_K) continue;
         name("linear", dtype_table[t].name);
         opened(gpu_linear_open(d, (enum dtype)t, &d->linear[t], &err), &err);
     }
     for (int t = 0; t < CACHE_TYPES; t++) {
+        if (few && t != CACHE_F16) continue;
         name("attention", cache_type_name((enum cache_type)t));
         opened(gpu_attention_open(d, (enum cache_type)t, &d->attention[t], &err), &err);
-        const struct graph_node n = { .op = OP_ATTENTION,
-                                      .attention = { .heads = 16, .kv_heads = 1, .head_dim = 128 } };
-        opened(gpu_attention_prepare(d, d->attention[t], &n, &err), &err);
+        attend(d, (enum cache_type)t);
         error_clear(&err);
         name("rows", cache_type_name((enum cache_type)t));
         opened(gpu_rows_open(d, (enum cache_type)t, &d->rows[t], &err), &err);
@@ -93,7 +110,8 @@ int main(int argc, char **argv)
     struct device_options o = { 0 };
     struct device *on;
     if (argc != 4) return 2;
-    bool build = !strcmp(argv[2], "--build");
+    bool build = !strncmp(argv[2], "--build", 7);
+    few = !strcmp(argv[2], "--build-few");
     setenv("STRETTO_CUDA", argv[1], 1);
     setenv("STRETTO_NVRTC", build ? argv[3] : argv[1], 1);
     folder = argv[3];

@@ -44,8 +44,10 @@ add_test(NAME cuda.nvcc.all COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/gpu/test
   $<TARGET_FILE:gpu_sources> $<TARGET_FILE:mock_cuda> --all)
 add_test(NAME cuda.nvrtc COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/gpu/nvrtc.sh
   $<TARGET_FILE:gpu_sources> $<TARGET_FILE:mock_cuda>)
+add_test(NAME cuda.nvrtc.all COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/gpu/nvrtc.sh
+  $<TARGET_FILE:gpu_sources> $<TARGET_FILE:mock_cuda> all)
 set_tests_properties(cuda.nvcc cuda.nvrtc PROPERTIES LABELS full SKIP_RETURN_CODE 77 TIMEOUT 600)
-set_tests_properties(cuda.nvcc.all PROPERTIES LABELS night SKIP_RETURN_CODE 77 TIMEOUT 3600)
+set_tests_properties(cuda.nvcc.all cuda.nvrtc.all PROPERTIES LABELS night SKIP_RETURN_CODE 77 TIMEOUT 3600)
 
 # Whole models on cards: OpenCL's, which is this CPU (PoCL), and CUDA's, which is the mock's and has the kernels of
 # cards with matrix instructions, and tapes. What PoCL compiled is kept with the build.

@@ -38,11 +38,14 @@ DEVICE void given_put(const struct given_piece *v, TO_LOCAL uint *to)
 DEVICE void given_take(GLOBAL const uint *panel, uint g, uint k, struct given_piece *to)
 {
     GLOBAL const uint *unit = panel + g / W_GROUPS * W_UNIT;
-    int col = lane_id() % COLS, i = lane_id() / G_COLS * 2;
+    int col = lane_id() % COLS;
     uint in = g % W_GROUPS;
     GLOBAL const uint *w = unit + W_CODES + in * W_STEP + (uint)col;
     GLOBAL const ushort *numbers = (GLOBAL const ushort *)unit;
     (void)k;
+#if W_WHOLE || W_NIB
+    int i = lane_id() / G_COLS * 2;
+#endif
 #if W_WHOLE
     UNROLL
     for (int j = 0; j < 4; j++) to->w[j] = w[COLS * (i + j % 2 + j / 2 * 4)];
