@@ -243,6 +243,8 @@ def table(result):
 
 def main():
     o = parse()
+    out = o.json or os.path.join(os.environ.get("OUT", "."), "device.json")
+    os.makedirs(os.path.dirname(os.path.abspath(out)), exist_ok=True)
     b = Bench(o)
     if not b.find():
         return 1
@@ -258,7 +260,6 @@ def main():
                 b.torch()
             for kind in shapes[shape]:
                 b.measure(folder, shape, kind)
-    out = o.json or os.path.join(os.environ.get("OUT", "."), "device.json")
     b.result["seconds"] = time.monotonic() - START
     with open(out, "w", encoding="utf-8") as f:
         json.dump(b.result, f, indent=1)
