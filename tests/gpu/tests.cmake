@@ -3,7 +3,7 @@
 add_library(mock_cuda MODULE gpu/mock_cuda.c gpu/mock_nvrtc.c)
 target_include_directories(mock_cuda PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
 target_link_libraries(mock_cuda PRIVATE stretto_flags Threads::Threads ${CMAKE_DL_LIBS})
-foreach(user backend_test_gpu_cuda backend_test_gpu_faults)
+foreach(user backend_test_gpu_cuda backend_test_gpu_faults backend_test_gpu_program)
   add_dependencies(${user} mock_cuda)
   target_compile_definitions(${user} PRIVATE MOCK_CUDA_PATH="$<TARGET_FILE:mock_cuda>")
 endforeach()

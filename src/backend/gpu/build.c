@@ -74,7 +74,8 @@ stretto_status gpu_build(struct gpu_device *d, const char *const *files, const c
     else if (s != STRETTO_OK) s = fail(err, s, "out of memory");
     else {
         s = d->driver->build(d->card, b.data, options, out, &log, &inner);
-        if (s == STRETTO_E_DEVICE && log) s = refused(d, files, options, log, err);
+        d->unbuilt = s == STRETTO_E_DEVICE && log;
+        if (d->unbuilt) s = refused(d, files, options, log, err);
         else if (s != STRETTO_OK) s = fail(err, s, "%s", inner.text);
     }
     mem_free(log);

@@ -25,6 +25,13 @@ stretto_status gpu_failed(struct gpu_device *d, stretto_status s, const struct e
     return s;
 }
 
+stretto_status gpu_not_opened(struct gpu_device *d, stretto_status s, const struct error *err)
+{
+    bool unbuilt = d->unbuilt;
+    d->unbuilt = false;
+    return unbuilt ? s : gpu_failed(d, s, err);
+}
+
 /* ---- the device ----------------------------------------------------------------------------- */
 
 static stretto_status take_card(struct gpu_device *d, uint32_t number, struct error *err)

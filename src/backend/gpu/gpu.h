@@ -30,6 +30,7 @@ struct gpu_device {
     atomic_uint_fast64_t taken;
     uint32_t row_lanes;                     /* lanes of a row pass: a constant of the card        */
     char lost[512];                         /* why, when it was lost                              */
+    bool unbuilt;                           /* the last kernels do not compile                    */
     /* Kernels, built when first needed, under lock; NULL before. */
     struct gpu_linear *linear[DT_COUNT];
     struct gpu_attention *attention[CACHE_TYPES];

@@ -220,7 +220,7 @@ static stretto_status begin(struct program *p, struct device *on, const struct g
     struct gpu_device *d = (struct gpu_device *)(void *)on;
     if (w->device != d)
         return fail(err, STRETTO_E_ARG, "the weights are on another device than the program is to run on");
-    *p = (struct program){ .g = g, .w = w, .device = d, .limits = *l };
+    *p = (struct program){ .g = g, .w = w, .device = d, .limits = *l, .most_tapes = TAPES };
     return measure(p, err);
 }
 
@@ -326,7 +326,7 @@ stretto_status gpu_compile(struct program **out, struct device *on, const struct
     else {
         struct error own = { 0 }, *e = err ? err : &own;
         pthread_mutex_lock(&p->device->lock);
-        s = gpu_failed(p->device, take_all(p, e), e);
+        s = gpu_not_opened(p->device, take_all(p, e), e);
         pthread_mutex_unlock(&p->device->lock);
     }
     if (s != STRETTO_OK) gpu_program_close(p);

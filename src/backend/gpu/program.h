@@ -20,6 +20,7 @@ struct weights {
     size_t n;
     struct gpu_memory *vectors;
     uint64_t bytes;                    /* on the card                                               */
+    uint64_t taken;                    /* of the device's memory, by these weights                  */
     bool reference;
 };
 
@@ -63,7 +64,7 @@ struct program {
     int32_t *host_step, *host_answers, *host_moves; /* pinned                                       */
     uint32_t n_moves;                  /* words of host_moves that may not have gone over yet       */
     struct tape tape[TAPES];
-    size_t n_tapes;
+    size_t n_tapes, most_tapes;        /* most: fewer than TAPES where memory was short             */
 
     /* the step that is running */
     const struct step *step;
@@ -75,8 +76,11 @@ enum { MOST_MOVES = 1024 };            /* slots between two steps without waitin
 
 static inline uint32_t gpu_words(size_t bytes) { return (uint32_t)(bytes / 4); }
 
-/* gpu.c: after a failed call of the driver: a card that failed is lost. Returns s. */
+/* gpu.c, under lock: after a failed call of the driver: a card that failed is lost. Returns s. */
 stretto_status gpu_failed(struct gpu_device *d, stretto_status s, const struct error *err);
+
+/* The same of what was to open: kernels that do not compile are no fault of the card, and others go on there. */
+stretto_status gpu_not_opened(struct gpu_device *d, stretto_status s, const struct error *err);
 
 /* weights.c */
 stretto_status gpu_upload(struct weights **out, struct device *on, const struct graph *g,

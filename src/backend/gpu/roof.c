@@ -123,7 +123,7 @@ stretto_status gpu_roof_bytes(const struct weights *w, unsigned threads, size_t 
     if (left && left < most) most = left;
     if (want > most) want = most;
     want &= ~(uint64_t)15;
-    stretto_status s = want ? gpu_failed(d, read_rate(d, want, rate, err), err) : STRETTO_OK;
+    stretto_status s = want ? gpu_not_opened(d, read_rate(d, want, rate, err), err) : STRETTO_OK;
     pthread_mutex_unlock(&d->lock);
     return s;
 }
@@ -134,7 +134,7 @@ stretto_status gpu_roof_macs(const struct weights *w, unsigned threads, double r
     struct gpu_device *d = w->device;
     (void)threads;
     pthread_mutex_lock(&d->lock);
-    stretto_status s = gpu_failed(d, macs_rates(d, rate, err), err);
+    stretto_status s = gpu_not_opened(d, macs_rates(d, rate, err), err);
     pthread_mutex_unlock(&d->lock);
     return s;
 }

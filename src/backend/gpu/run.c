@@ -236,12 +236,21 @@ static stretto_status record(struct program *p, const struct shape *x, struct ta
     return STRETTO_OK;
 }
 
+/* Records the tape i, where there is memory for one: a step can do without. */
+static stretto_status tape_add(struct program *p, const struct shape *x, size_t i, struct error *err)
+{
+    struct error own = { 0 };
+    stretto_status s = record(p, x, &p->tape[i], &own);
+    if (s == STRETTO_E_NOMEM) p->most_tapes = i;
+    return s == STRETTO_OK || s == STRETTO_E_NOMEM ? STRETTO_OK : fail(err, s, "%s", own.text);
+}
+
 static stretto_status replay(struct program *p, const struct shape *x, struct error *err)
 {
     size_t i = 0;
     while (i < p->n_tapes && memcmp(&p->tape[i].shape, x, sizeof *x) != 0) i++;
-    if (i == TAPES) return walk(p, x, false, err);
-    if (i == p->n_tapes) TRY(record(p, x, &p->tape[i], err));
+    if (i == p->n_tapes && i < p->most_tapes) TRY(tape_add(p, x, i, err));
+    if (i == p->n_tapes) return walk(p, x, false, err);
     TRY(stopped(p, x, 0, err));
     TRY(p->device->driver->replay(p->device->card, p->tape[i].tape, err));
     return logits_read(p, 0, (uint32_t)p->step->n_heads, err);

@@ -42,10 +42,21 @@ static void pack_thread(void *arg, unsigned rank)
     }
 }
 
+/* A piece goes over. The one before has gone: its memory is free for the next. */
+static stretto_status send_piece(struct upload *u, struct weight *w)
+{
+    struct gpu_device *d = u->w->device;
+    pthread_mutex_lock(&d->lock);
+    stretto_status s = d->driver->finish(d->card, u->err);
+    if (s == STRETTO_OK)
+        s = d->driver->write(d->card, w->panels, (uint64_t)u->first * w->panel_bytes, u->into,
+                             u->n * w->panel_bytes, u->err);
+    pthread_mutex_unlock(&d->lock);
+    return s;
+}
+
 static stretto_status send(struct upload *u, struct weight *w, const struct param_bytes *from)
 {
-    const struct gpu_driver *v = u->w->device->driver;
-    struct card *card = u->w->device->card;
     uint32_t at_once = (uint32_t)(u->piece_bytes / w->panel_bytes);
     u->to = w;
     u->from = from;
@@ -55,15 +66,13 @@ static stretto_status send(struct upload *u, struct weight *w, const struct para
         u->into = u->piece[0];
         atomic_store(&u->ticket, 0);
         team_run(u->w->device->team, u->threads, pack_thread, u);
-        TRY(v->finish(card, u->err));  /* the piece before has gone over, its memory is free */
-        TRY(v->write(card, w->panels, (uint64_t)u->first * w->panel_bytes, u->into,
-                     u->n * w->panel_bytes, u->err));
+        TRY(send_piece(u, w));
         u->piece[0] = u->piece[1];
         u->piece[1] = u->into;
         u->done += u->n * w->panel_bytes;
         if (u->o->progress) u->o->progress(u->o->ud, u->done, u->total);
     }
-    return v->finish(card, u->err);
+    return STRETTO_OK;
 }
 
 /* The kernels of a type, and whether prompt rows have an arithmetic of their own. */
@@ -136,34 +145,47 @@ static stretto_status take_scratch(struct upload *u)
     return STRETTO_OK;
 }
 
+static stretto_status upload_linear(struct upload *u, size_t i)
+{
+    struct gpu_device *d = u->w->device;
+    struct weight *x = &u->w->weight[i];
+    if (!u->linear[i]) return STRETTO_OK;
+    pthread_mutex_lock(&d->lock);
+    stretto_status s = d->driver->alloc(d->card, x->panel_bytes * x->n_panels, &x->panels, u->err);
+    pthread_mutex_unlock(&d->lock);
+    return s == STRETTO_OK ? send(u, x, &u->src[i]) : s;
+}
+
+/* Engines on the same card step between pieces: the lock is held only while the card is talked to. */
 static stretto_status upload_all(struct upload *u, const struct graph *g)
 {
     struct weights *w = u->w;
-    struct device *d = &w->device->device;
+    struct gpu_device *d = w->device;
+    struct error none = { 0 };
     uint64_t vectors;
     u->piece_bytes = PIECE;
-    pthread_mutex_lock(&w->device->lock);
-    stretto_status s = shape(u, g, &vectors);
-    pthread_mutex_unlock(&w->device->lock);
-    TRY(gpu_failed(w->device, s, u->err));
+    pthread_mutex_lock(&d->lock);
+    stretto_status s = gpu_not_opened(d, shape(u, g, &vectors), u->err);
+    pthread_mutex_unlock(&d->lock);
+    TRY(s);
     if (u->piece_bytes > u->total && u->total) u->piece_bytes = u->total;
-    TRY(params_fit(w->bytes, d->backend->memory(d), w->reference,
+    TRY(params_fit(w->bytes, d->device.backend->memory(&d->device), w->reference,
                    " on the card: have fewer layers there (-ngl), close what else uses it, or take a smaller model "
                    "or a file with fewer bits per weight", u->err));
-    pthread_mutex_lock(&w->device->lock);
+    w->taken = w->bytes;
+    atomic_fetch_add(&d->taken, w->taken);
+    pthread_mutex_lock(&d->lock);
     s = take_scratch(u);
     if (s == STRETTO_OK) s = send_vectors(u, vectors);
-    for (size_t i = 0; s == STRETTO_OK && i < w->n; i++) {
-        struct weight *x = &w->weight[i];
-        if (!u->linear[i]) continue;
-        s = w->device->driver->alloc(w->device->card, x->panel_bytes * x->n_panels, &x->panels, u->err);
-        if (s == STRETTO_OK) s = send(u, x, &u->src[i]);
-    }
-    for (int i = 0; i < 2; i++) w->device->driver->host_free(w->device->card, u->piece[i]);
-    pthread_mutex_unlock(&w->device->lock);
-    if (s == STRETTO_OK) atomic_fetch_add(&w->device->taken, w->bytes);
-    else w->bytes = 0;
-    return gpu_failed(w->device, s, u->err);
+    pthread_mutex_unlock(&d->lock);
+    for (size_t i = 0; s == STRETTO_OK && i < w->n; i++) s = upload_linear(u, i);
+    pthread_mutex_lock(&d->lock);
+    stretto_status end = d->driver->finish(d->card, s == STRETTO_OK ? u->err : &none); /* pieces are still going over */
+    if (s == STRETTO_OK) s = end;
+    for (int i = 0; i < 2; i++) d->driver->host_free(d->card, u->piece[i]);
+    s = gpu_failed(d, s, u->err);
+    pthread_mutex_unlock(&d->lock);
+    return s;
 }
 
 stretto_status gpu_upload(struct weights **out, struct device *on, const struct graph *g,
@@ -207,7 +229,7 @@ void gpu_weights_close(struct weights *w)
         for (size_t i = 0; w->weight && i < w->n; i++) w->device->driver->free(w->weight[i].panels);
         w->device->driver->free(w->vectors);
         pthread_mutex_unlock(&w->device->lock);
-        atomic_fetch_sub(&w->device->taken, w->bytes);
+        atomic_fetch_sub(&w->device->taken, w->taken);
         device_drop(&w->device->device);
     }
     mem_free(w->weight);

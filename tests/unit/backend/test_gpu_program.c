@@ -1,0 +1,406 @@
+/* What programs and weights take of a card and give back, and the step as words, on the mock of tests/gpu: what is
+ * refused takes nothing, one model's faults are not another one's, and no step is longer than what was kept for it. */
+#include "unit/unit.h"
+#include "backend/gpu/kernels/words.h"
+#include "backend/gpu/program.h"
+#include "base/memory.h"
+#include "gpu/mock.h"
+#include <dlfcn.h>
+#include <math.h>
+#include <unistd.h>
+
+enum { WIDTH = 64, HEAD_DIM = 32, VOCAB = 48, SEQ_PAGES = 3, ROWS = 64, PAGES = 400 };
+
+static struct mock_cuda *mock;
+static void (*mock_reset)(void);
+
+/* ---- a model: two layer groups, two rope tables, two look-ups ------------------------------------------ */
+
+struct model { struct graph g; enum dtype type; float data[1 << 14]; };
+
+static uint64_t state_of_noise = 5;
+
+static uint32_t below(uint32_t n)
+{
+    state_of_noise = state_of_noise * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(state_of_noise >> 33) % n;
+}
+
+static stretto_status find(void *ud, const char *name, uint32_t n_in, uint32_t n_out, struct param_bytes *out,
+                           struct error *err)
+{
+    struct model *m = ud;
+    (void)err;
+    *out = (struct param_bytes){ .type = strchr("wh", name[0]) ? m->type : DT_F32, .n_in = n_in, .n_out = n_out,
+                                 .data = m->data, .memory = true };
+    out->row_bytes = dtype_bytes(out->type, n_in);
+    return STRETTO_OK;
+}
+
+static int32_t layer(struct graph_builder *b, int32_t x, const char *q, uint32_t table, uint32_t window)
+{
+    b->layer++;
+    int32_t v = graph_linear(b, graph_norm(b, x, NORM_RMS, 1e-5f, 0, "norm", NULL), q, NULL, WIDTH);
+    int32_t r = graph_rope(b, v, ROPE_HALVES, WIDTH / HEAD_DIM, HEAD_DIM, table);
+    return graph_add(b, x, graph_attention(b, r, r, v, WIDTH / HEAD_DIM, WIDTH / HEAD_DIM, HEAD_DIM, window,
+                                           1 / sqrtf(HEAD_DIM), 0, true));
+}
+
+static void model_make(struct model *m, enum dtype type)
+{
+    struct graph_builder b = { .g = &m->g, .layer = -1 };
+    m->g = (struct graph){ .layers = 2, .n_rope = 2 };
+    m->type = type;
+    for (int t = 0; t < 2; t++) {
+        m->g.rope[t] = (struct rope_table){ .n_rot = HEAD_DIM, .base = t ? 100 : 10000, .magnitude = 1 };
+        for (int i = 0; i < HEAD_DIM / 2; i++) m->g.rope[t].factor[i] = 1;
+    }
+    for (size_t i = 0; i < sizeof m->data / sizeof *m->data; i++) m->data[i] = (float)below(1000) / 1000 - 0.5F;
+    if (type != DT_F32) dtype_table[type].encode(m->data, m->data, WIDTH * WIDTH);
+    int32_t x = graph_embed(&b, "tokens", VOCAB, WIDTH, EMBED_TOKEN);
+    x = graph_add(&b, x, graph_embed(&b, "positions", SEQ_PAGES * PAGE_SLOTS, WIDTH, EMBED_POSITION));
+    x = layer(&b, x, "w0", 0, 0);
+    x = layer(&b, x, "w1", 1, 20);
+    x = graph_ask(&b, x);
+    graph_answer(&b, x, graph_linear(&b, x, "head", NULL, VOCAB));
+    assert_int_equal(b.status, STRETTO_OK);
+}
+
+static struct program_limits limits_of(const struct graph *g, uint32_t rows)
+{
+    struct program_limits l = { .max_rows = rows, .max_asks = rows, .max_seq_pages = SEQ_PAGES, .cache = CACHE_F16,
+                                .strict = true };
+    for (uint32_t i = 0; i < g->n_groups; i++) l.max_pages[i] = PAGES;
+    return l;
+}
+
+struct running { struct device *device; struct weights *weights; struct program *program; };
+
+static void open_with(struct running *x, uint64_t memory)
+{
+    struct error err = { 0 };
+    struct device_options o = { .memory = memory };
+    *x = (struct running){ .device = NULL };
+    assert_int_equal(backend_open("cuda", &o, &x->device, &err), STRETTO_OK);
+}
+
+static stretto_status load(struct running *x, struct model *m, const struct upload_options *o, struct error *err)
+{
+    struct binding b = { m, find };
+    struct program_limits l = limits_of(&m->g, ROWS);
+    TRY(device_upload(x->device, &x->weights, &m->g, &b, o, err));
+    return device_compile(x->device, &x->program, &m->g, x->weights, &l, err);
+}
+
+static void unload(struct running *x)
+{
+    gpu_program_close(x->program);
+    gpu_weights_close(x->weights);
+    x->program = NULL;
+    x->weights = NULL;
+}
+
+static void nothing_stays(void)
+{
+#define X(name) assert_int_equal(mock->alive.name, 0);
+    MOCK_CUDA_ALIVE(X)
+#undef X
+    assert_int_equal(mock->misuse, 0);
+    assert_int_equal(mock->bytes, 0);
+}
+
+/* ---- steps ------------------------------------------------------------------------------------------------ */
+
+struct rows {
+    int32_t token[ROWS], position[ROWS], seq[ROWS], slot[ROWS], parent[ROWS], ask[ROWS];
+    int32_t page[2 * ROWS * SEQ_PAGES], page_at[2 * ROWS];
+    uint8_t given[ROWS], wants[ROWS];
+    struct step_seq seqs[ROWS];
+    struct step step;
+};
+
+/* n rows of a sequence behind `committed` tokens; a row's parent is the one before in deep trees. */
+static void add(struct rows *r, int32_t committed, int32_t n, bool tree, bool deep)
+{
+    size_t q = r->step.n_seqs++;
+    r->seqs[q] = (struct step_seq){ committed, (int32_t)r->step.n_rows, n, tree };
+    for (int32_t i = 0; i < n; i++) {
+        int32_t at = (int32_t)r->step.n_rows++, before = at - 1;
+        r->parent[at] = i ? before : STEP_COMMITTED;
+        if (i && tree && !deep) r->parent[at] = below(5) ? r->seqs[q].first_row + (int32_t)below((uint32_t)i) : -1;
+        r->position[at] = r->parent[at] < 0 ? committed : r->position[r->parent[at]] + 1;
+        r->slot[at] = committed + i;
+        r->token[at] = (int32_t)below(VOCAB);
+        r->seq[at] = (int32_t)q;
+        r->given[at] = (uint8_t)below(2);
+    }
+}
+
+static void finish(struct rows *r, size_t asks, size_t heads)
+{
+    struct step *s = &r->step;
+    size_t at = 0;
+    for (size_t i = 0; i < 2 * s->n_seqs; i++) {
+        r->page_at[i] = (int32_t)at;
+        for (int32_t k = 0; k < SEQ_PAGES; k++, at++)
+            r->page[at] = i >= s->n_seqs && !k ? -1 : (int32_t)(i * SEQ_PAGES) + k;
+    }
+    for (size_t i = 0; i < asks; i++) {
+        r->ask[i] = (int32_t)(s->n_rows - 1 - i);
+        r->wants[i] = i < heads ? WANT_BEST : WANT_HIDDEN;
+    }
+    *s = (struct step){ .n_rows = s->n_rows, .n_seqs = s->n_seqs, .n_asks = asks, .n_heads = heads, .token = r->token,
+                        .position = r->position, .seq = r->seq, .slot = r->slot, .parent = r->parent,
+                        .given = r->given, .seqs = r->seqs, .ask_row = r->ask, .ask_wants = r->wants,
+                        .page = r->page, .page_at = r->page_at };
+}
+
+/* A random step; now and then one that takes as much as a step can. */
+static void rows_make(struct rows *r, int i)
+{
+    r->step = (struct step){ .n_rows = 0 };
+    uint32_t left = i % 3 ? ROWS : 1 + below(ROWS);
+    while (left) {
+        uint32_t n = i % 4 == 1 ? 1 : i % 4 == 2 ? left : 1 + below(left);
+        add(r, i % 2 ? SEQ_PAGES * PAGE_SLOTS - (int32_t)n : (int32_t)below(PAGE_SLOTS + 20), (int32_t)n, i % 4 > 1,
+            i % 8 < 4);
+        left -= n;
+    }
+    size_t asks = i % 5 ? r->step.n_rows : below((uint32_t)r->step.n_rows + 1);
+    finish(r, asks, below((uint32_t)asks + 1));
+}
+
+static void one_row(struct rows *r, int32_t committed)
+{
+    r->step = (struct step){ .n_rows = 0 };
+    add(r, committed, 1, false, false);
+    r->token[0] = 7;
+    finish(r, 1, 1);
+}
+
+static int32_t best_of(struct running *x, struct rows *r)
+{
+    struct answer a[ROWS] = { { .status = STRETTO_OK } }, *to[ROWS];
+    struct error err = { 0 };
+    for (int i = 0; i < ROWS; i++) to[i] = &a[i];
+    stretto_status s = device_run(x->device, x->program, &r->step, to, &err);
+    if (s != STRETTO_OK) print_error("%s\n", err.text);
+    assert_int_equal(s, STRETTO_OK);
+    return a[0].best;
+}
+
+/* ---- tests -------------------------------------------------------------------------------------------------- */
+
+static struct model small, other;
+
+static void what_is_refused_takes_nothing(void **state)
+{
+    (void)state;
+    struct error err = { 0 };
+    struct running x;
+    struct upload_options o = { .threads = 1 };
+    open_with(&x, 40000);
+    uint64_t before = x.device->backend->memory(x.device);
+    assert_int_equal(before, 40000);
+    assert_int_equal(load(&x, &small, &o, &err), STRETTO_E_NOMEM);
+    print_message("%s\n", err.text);
+    assert_non_null(strstr(err.text, "have fewer layers there"));
+    assert_null(x.weights);
+    assert_int_equal(x.device->backend->memory(x.device), before);
+    /* The smaller one fits, its program does not. */
+    error_clear(&err);
+    assert_int_equal(load(&x, &other, &o, &err), STRETTO_E_NOMEM);
+    print_message("%s\n", err.text);
+    assert_non_null(x.weights);
+    assert_non_null(strstr(err.text, "smaller context"));
+    assert_int_equal(x.device->backend->memory(x.device), before - gpu_weights_bytes(x.weights));
+    unload(&x);
+    assert_int_equal(x.device->backend->memory(x.device), before);
+    device_close(x.device);
+    nothing_stays();
+}
+
+struct watch { struct running *x; int calls, stop_at; volatile int cancel; };
+
+static void progress(void *ud, uint64_t done, uint64_t total)
+{
+    struct watch *w = ud;
+    pthread_mutex_t *lock = &((struct gpu_device *)(void *)w->x->device)->lock;
+    assert_true(done <= total);
+    assert_int_equal(pthread_mutex_trylock(lock), 0);
+    pthread_mutex_unlock(lock);
+    w->cancel = ++w->calls == w->stop_at;
+}
+
+/* Others step while weights go over, and whoever cancels leaves nothing. */
+static void an_upload_keeps_nobody(void **state)
+{
+    (void)state;
+    for (int stop_at = 0; stop_at < 3; stop_at++) {
+        struct running x;
+        struct error err = { 0 };
+        struct watch w = { .x = &x, .stop_at = stop_at };
+        struct upload_options o = { .threads = 2, .progress = progress, .ud = &w, .cancel = &w.cancel };
+        open_with(&x, 0);
+        assert_int_equal(load(&x, &small, &o, &err), stop_at ? STRETTO_E_CANCEL : STRETTO_OK);
+        assert_int_equal(w.calls, stop_at ? stop_at : 3);
+        unload(&x);
+        assert_int_equal(atomic_load(&((struct gpu_device *)(void *)x.device)->taken), 0);
+        device_close(x.device);
+        nothing_stays();
+    }
+}
+
+static void kernels_that_do_not_compile_harm_nobody(void **state)
+{
+    (void)state;
+    struct running x, y;
+    struct error err = { 0 };
+    struct upload_options o = { .threads = 1 };
+    struct rows r;
+    open_with(&x, 0);
+    assert_int_equal(load(&x, &small, &o, &err), STRETTO_OK);
+    one_row(&r, 0);
+    int32_t best = best_of(&x, &r);
+    y = (struct running){ .device = x.device };
+    mock->bad_source = 1;
+    assert_int_equal(load(&y, &other, &o, &err), STRETTO_E_DEVICE);
+    print_message("%s\n", err.text);
+    assert_non_null(strstr(err.text, "do not compile"));
+    assert_int_equal(unlink(strchr(strstr(err.text, "text is in"), '/')), 0);
+    assert_null(y.weights);
+    mock_reset();
+    assert_int_equal(best_of(&x, &r), best);
+    error_clear(&err);
+    assert_int_equal(load(&y, &other, &o, &err), STRETTO_OK);
+    unload(&y);
+    unload(&x);
+    device_close(x.device);
+    nothing_stays();
+}
+
+/* Whatever is short while a tape is made: the step is answered. */
+static void a_step_needs_no_tape(void **state)
+{
+    (void)state;
+    struct error err = { 0 };
+    struct upload_options o = { .threads = 1 };
+    int64_t takes = 0;
+    int32_t best = 0;
+    for (int64_t n = 0; n <= takes; n++) {
+        struct running x;
+        struct rows r;
+        open_with(&x, 0);
+        assert_int_equal(load(&x, &small, &o, &err), STRETTO_OK);
+        one_row(&r, 0);
+        mock->fail_take = n;
+        int64_t before = mock->takes;
+        int32_t got = best_of(&x, &r);
+        if (n == 0) takes = mock->takes - before;
+        if (n == 0) best = got;
+        assert_int_equal(got, best);
+        assert_int_equal(best_of(&x, &r), best);
+        assert_int_equal(x.program->n_tapes, n == 0);
+        mock_reset();
+        unload(&x);
+        device_close(x.device);
+        nothing_stays();
+    }
+    assert_true(takes > 0);
+}
+
+/* What was packed says what the step says. */
+static void expect_words(const struct program *p, const struct step *s, const int32_t *w)
+{
+    for (size_t i = 0; i < s->n_rows; i++) {
+        const struct step_seq *q = &s->seqs[s->seq[i]];
+        int32_t tail = w[w[STEP_TAIL] + (int32_t)i];
+        assert_int_equal(w[w[STEP_POSITION] + (int32_t)i], s->position[i]);
+        assert_int_equal(w[w[STEP_SLOT] + (int32_t)i], s->slot[i]);
+        assert_int_equal(w[w[STEP_BEFORE] + (int32_t)i], q->committed);
+        assert_int_equal(tail >= 0, q->tree != 0);
+        for (int32_t r = (int32_t)i; q->tree && r >= 0; r = s->parent[r])
+            assert_int_equal(w[tail + s->position[r] - q->committed], s->slot[r]);
+        for (uint32_t g = 0; g < p->g->n_groups; g++)
+            for (int32_t b = 0; b <= s->slot[i] / PAGE_SLOTS; b++)
+                assert_int_equal(w[w[w[STEP_PAGE_AT + (int32_t)g] + (int32_t)i] + b],
+                                 step_page(s, g, (size_t)s->seq[i], b));
+    }
+    int32_t rows = 0;
+    for (int32_t t = 0; t < w[STEP_TILES]; t++) {
+        const int32_t *tile = &w[w[STEP_TILE] + t * TILE_WORDS];
+        assert_int_equal(tile[TILE_ROW], rows);
+        rows += tile[TILE_ROWS];
+    }
+    assert_int_equal(rows, s->n_rows);
+}
+
+static void steps_stay_within_what_was_kept(void **state)
+{
+    (void)state;
+    enum { GUARD = 64, STEPS = 1500 };
+    static struct rows r;
+    struct running x;
+    struct error err = { 0 };
+    struct upload_options o = { .threads = 1 };
+    struct shape shape;
+    open_with(&x, 0);
+    assert_int_equal(load(&x, &small, &o, &err), STRETTO_OK);
+    struct program *p = x.program;
+    size_t kept = (size_t)step_words(p), most = 0;
+    int32_t *words = malloc((kept + GUARD) * sizeof *words), *pinned = p->host_step;
+    assert_int_equal(p->step_bytes, kept * sizeof *words);
+    p->host_step = words;
+    for (int i = 0; i < STEPS; i++) {
+        rows_make(&r, i);
+        for (size_t k = 0; k < kept + GUARD; k++) words[k] = 0x5a5a5a5a;
+        size_t n = step_pack(p, &r.step, &shape);
+        assert_true(n <= kept);
+        if (n > most) most = n;
+        for (size_t k = n; k < kept + GUARD; k++) assert_int_equal(words[k], 0x5a5a5a5a);
+        expect_words(p, &r.step, words);
+    }
+    print_message("steps of up to %zu words, %zu are kept\n", most, kept);
+    p->host_step = pinned;
+    free(words);
+    unload(&x);
+    device_close(x.device);
+}
+
+static void mock_find(void)
+{
+    void *library = dlopen(MOCK_CUDA_PATH, RTLD_NOW), *p = library ? dlsym(library, "mock_cuda") : NULL;
+    struct mock_cuda *(*get)(void);
+    if (!p) {
+        printf("%s\n", library ? "the mock is none" : dlerror());
+        exit(1);
+    }
+    memcpy(&get, &p, sizeof p);
+    mock = get();
+    p = dlsym(library, "mock_cuda_reset");
+    memcpy(&mock_reset, &p, sizeof p);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_refused_takes_nothing), cmocka_unit_test(an_upload_keeps_nobody),
+        cmocka_unit_test(kernels_that_do_not_compile_harm_nobody), cmocka_unit_test(a_step_needs_no_tape),
+        cmocka_unit_test(steps_stay_within_what_was_kept),
+    };
+    struct device_options o = { 0 };
+    struct device *d;
+    struct error err = { 0 };
+    setenv("STRETTO_CUDA", MOCK_CUDA_PATH, 1);
+    setenv("STRETTO_NVRTC", MOCK_CUDA_PATH, 1);
+    setenv("STRETTO_KERNELS", "", 1);
+    mock_find();
+    if (backend_open("cuda", &o, &d, &err) != STRETTO_OK) SKIP("%s (./dev test installs PoCL)", err.text);
+    device_close(d);
+    model_make(&small, DT_F32);
+    model_make(&other, DT_Q8_0);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    graph_done(&small.g);
+    graph_done(&other.g);
+    return failed;
+}
