@@ -78,13 +78,15 @@ static stretto_status file_of(struct buffer *b, struct kept_key key, const void 
 
 enum { PATH_BYTES = 1024, NAME_BYTES = 32 };
 
+/* A home that is not there is none of ours to make: system users have such a one, on purpose. */
 static bool folder_of(char out[PATH_BYTES])
 {
     const char *own = getenv("STRETTO_KERNELS"), *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     int n = -1;
     if (own) n = *own ? snprintf(out, PATH_BYTES, "%s", own) : -1;
     else if (cache && *cache == '/') n = snprintf(out, PATH_BYTES, "%s/stretto/kernels", cache);
-    else if (home && *home == '/') n = snprintf(out, PATH_BYTES, "%s/.cache/stretto/kernels", home);
+    else if (home && *home == '/' && access(home, F_OK) == 0)
+        n = snprintf(out, PATH_BYTES, "%s/.cache/stretto/kernels", home);
     return n > 0 && n < PATH_BYTES - NAME_BYTES - 16;
 }
 

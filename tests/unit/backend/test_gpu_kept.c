@@ -85,6 +85,15 @@ static void kept_and_found(void **state)
     char path[100];
     snprintf(path, sizeof path, "%s/stretto/kernels", folder);
     assert_int_equal(access(path, F_OK), 0);
+    unsetenv("XDG_CACHE_HOME");
+    snprintf(path, sizeof path, "%s/no-home", folder);
+    setenv("HOME", path, 1);
+    kept_store(mine, "nowhere", 7);
+    assert_false(found(mine, ""));
+    assert_int_equal(access(path, F_OK), -1);
+    setenv("HOME", folder, 1);
+    kept_store(mine, "at home", 7);
+    assert_true(found(mine, "at home"));
 }
 
 /* Each bit turned, each end cut, a byte more. */
