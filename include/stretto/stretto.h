@@ -41,7 +41,7 @@ extern "C" {
     X(E_FULL,     -6, "context is full")                   \
     X(E_NAN,      -7, "the model produced a NaN")          \
     X(E_CANCEL,   -8, "cancelled by the caller")           \
-    X(E_DEVICE,   -9, "the device is closed or lost")
+    X(E_DEVICE,   -9, "the device is missing, closed or lost")
 
 typedef enum stretto_status {
 #define X(name, value, text) STRETTO_##name = value,
@@ -82,10 +82,12 @@ typedef struct stretto_model_options {
     int32_t device_layers;           /* on that device, when it is a GPU; the cpu has the others. 0: as many
                                         as fit, on several GPUs in their order; -1: none; more than there
                                         are: the whole model                                              */
-    uint32_t device_context;         /* tokens of cache that shall have room beside the layers on a GPU; 0: 4,096 */
+    uint32_t device_context;         /* tokens of cache that shall have room beside the layers on a GPU; 0: what
+                                        the model was trained for, but no more than 4,096                 */
     /* With the device "auto": told, in one line without newline, when the cpu goes on where a GPU was lost or
      * has no memory left, from the thread in whose call that was. Sessions keep their texts, which are
-     * read again. With any other device a call ends with E_DEVICE instead. */
+     * read again. With any other device the call ends with E_DEVICE instead, and so does every later one on this
+     * model: texts can still be read from the sessions; close them, the engine and the model, and open it again. */
     void (*moved)(void *user, const char *line);
     void *moved_user;
 } stretto_model_options;

@@ -86,7 +86,9 @@ void roof_print(const char *format, bool first, const struct speed_test *t, cons
     bench_test_name(t, test, sizeof test);
     if (csv && first) printf("test,operation,times,seconds,wait,bytes,macs,roof_seconds,bound\n");
     else {
-        printf("\n%s%s; roofs: %.1f GB/s", test, t->generate ? ", one step" : "", r->bytes / 1e9);
+        printf("\n%s%s; roofs: ", test, t->generate ? ", one step" : "");
+        if (r->bytes > 0) printf("%.1f GB/s", r->bytes / 1e9);
+        else fputs("not measured, of several devices together", stdout);
         for (int k = 0; k < ARITHMETIC_KINDS; k++)
             if (r->macs[k] > 0) printf(", %.0f GMAC/s %s", r->macs[k] / 1e9, arithmetic_name[k]);
         printf(

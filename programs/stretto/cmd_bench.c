@@ -3,6 +3,7 @@
 #include "stretto/commands.h"
 #include "stretto/experimental.h"
 #include "stretto/open.h"
+#include "stretto/output.h"
 #include "stretto/peer_flags.h"
 #include "ui/progress.h"
 #include <jansson.h>
@@ -145,8 +146,9 @@ static json_t *row_json(const struct bench *b, const struct result *r)
     json_object_set_new(j, "load_s", json_real(b->info.load_seconds));
     json_object_set_new(j, "peak_rss", json_integer((json_int_t)r->peak_rss));
     json_object_set_new(j, "cache_bytes", json_integer((json_int_t)r->cache_bytes));
-    json_object_set_new(j, "roof_gb_s", json_real(r->roof.bytes / 1e9));
-    json_object_set_new(j, "roof_share", r->t.generate ? json_real(r->roof_share) : json_null());
+    bool known = r->roof.bytes > 0;      /* nobody measures several devices together */
+    json_object_set_new(j, "roof_gb_s", known ? json_real(r->roof.bytes / 1e9) : json_null());
+    json_object_set_new(j, "roof_share", known && r->t.generate ? json_real(r->roof_share) : json_null());
     const char *whose = joules_of(r);
     json_object_set_new(j, "joules_per_token", whose ? json_real(joules_per_token(r)) : json_null());
     json_object_set_new(j, "joules_of", whose ? json_string(whose) : json_null());
@@ -170,7 +172,7 @@ static void print_row(struct bench *b, const struct result *r)
     double mean, deviation, ns;
     statistics(r, &mean, &deviation, &ns);
     bench_test_name(&r->t, name, sizeof name);
-    if (r->t.generate) snprintf(share, sizeof share, "%.0f %%", 100 * r->roof_share);
+    if (r->t.generate && r->roof.bytes > 0) snprintf(share, sizeof share, "%.0f %%", 100 * r->roof_share);
     if (strcmp(b->o->format, "json") == 0) json_array_append(b->rows, j);
     else if (b->o->roof) roof_print(b->o->format, !b->printed, &r->t, r->ops, r->n_ops, &r->roof);
     else if (strcmp(b->o->format, "csv") == 0) {
@@ -209,6 +211,26 @@ static void print_row(struct bench *b, const struct result *r)
     fflush(stdout);
     b->printed++;
     json_decref(j);
+}
+
+/* What the whole took, and where it ran unless that was this machine's CPU. */
+static void print_totals(const struct bench *b)
+{
+    const char *name = stretto_model_inside(b->m)->device->name;
+    putchar('\n');
+    if (strcmp(b->info.device, "cpu") != 0) {
+        printf("%s", b->info.device);
+        if (*name) {
+            fputs(" (", stdout);
+            tame_print(stdout, name, strlen(name));
+            putchar(')');
+        }
+        fputs(": ", stdout);
+    }
+    printf("load %.2f s, peak memory %.0f MB, weights %.0f MB", b->info.load_seconds, b->peak_rss / 1e6,
+           (double)b->info.weight_bytes / 1e6);
+    if (b->roof.bytes > 0) printf(", read at %.1f GB/s by the roof's probe\n", b->roof.bytes / 1e9);
+    else puts("; the roof of several devices together is not measured");
 }
 
 static double plus(double sum, double more) { return sum < 0 || more < 0 ? -1 : sum + more; }
@@ -414,11 +436,7 @@ static int bench_run(void *options, size_t n, char **operands)
     if (code == EXIT_DONE && strcmp(b.o->format, "json") == 0) {
         json_dumpf(b.rows, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
         putchar('\n');
-    } else if (code == EXIT_DONE && strcmp(b.o->format, "md") == 0 && !o->mix)
-        printf("\nload %.2f s, peak memory %.0f MB, weights %.0f MB, read at %.1f GB/s by the "
-               "roof's probe\n",
-               b.info.load_seconds, b.peak_rss / 1e6, (double)b.info.weight_bytes / 1e6,
-               b.roof.bytes / 1e9);
+    } else if (code == EXIT_DONE && strcmp(b.o->format, "md") == 0 && !o->mix) print_totals(&b);
     if (code == EXIT_DONE && strcmp(b.o->format, "md") == 0 && !o->mix && !o->roof) print_meters(&b);
     json_decref(b.rows);
     stretto_model_close(b.m);

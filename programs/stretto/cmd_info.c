@@ -261,8 +261,9 @@ static int info_run(void *options, size_t n, char **operands)
         stretto_engine_info ei = { .size = sizeof ei };
         char err[600];
         code = engine_options_from("info", &o->model, 1, &eo);
-        if (code == EXIT_DONE &&
-            stretto_engine_estimate(m, &eo, &ei, err, sizeof err) == STRETTO_OK) {
+        stretto_status s = code == EXIT_DONE ? stretto_engine_estimate(m, &eo, &ei, err, sizeof err) : STRETTO_OK;
+        if (s != STRETTO_OK) json_object_set_new(model, "engine", json_string(err));
+        else if (code == EXIT_DONE) {
             json_object_set_new(model, "engine_context", json_integer(ei.context));
             json_object_set_new(model, "engine_buffer_bytes",
                                 json_integer((json_int_t)ei.buffer_bytes));

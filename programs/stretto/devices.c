@@ -23,7 +23,9 @@ static int no_device(const char *command, const char *where, const char *word)
             n += (size_t)snprintf(plain + n, sizeof plain - n, "|%s:0", backends[i]->name);
         if (n < sizeof plain) snprintf(plain + n, sizeof plain - n, "|%s", backends[i]->name);
     }
-    nearest_begin(&near, word);
+    /* Who numbers the CPU means it, not a card whose name looks like it. */
+    bool numbered = strncmp(word, "cpu:", 4) == 0;
+    nearest_begin(&near, numbered ? "cpu" : word);
     nearest_try_list(&near, plain, '|');
     return command_usage(command, "%s takes one of %s, or several cards with commas, not '%s'%s", where, words, word,
                          nearest_words(&near));

@@ -252,8 +252,8 @@ int command_help_all(bool json)
     line_end(&p);
     put_words(&p, "'stretto COMMAND --help' shows the options of a command.", 0);
     line_end(&p);
-    put_words(&p, "Environment: STRETTO_CPU=avx2 sets a ceiling for the kernels; XDG_CACHE_HOME, "
-                  "HF_TOKEN, NO_COLOR.", 0);
+    put_words(&p, "Environment: STRETTO_CPU=avx2 sets a ceiling for the kernels, STRETTO_DEVICE says where models "
+                  "run; XDG_CACHE_HOME, HF_TOKEN, NO_COLOR.", 0);
     line_end(&p);
     return EXIT_DONE;
 }

@@ -18,9 +18,8 @@ static const struct option model_rows[] = {
      "how the cache stores values: as -ctk, or q4_0 (4 bits, rotated) with keys of q8_0, which "
      "takes 44 % of the memory of f16 but diverges up to three times as far as q8_0 [f16]"},
     {"-dev --device", "DEVICE", OPT_TEXT, AT(device), 0, 0,
-     "where the model runs: cpu, gpu, gpu:N, cuda:N, opencl:N, or auto, which takes a GPU where there is one and "
-     "goes on on the CPU where that fails; gpu:0,gpu:1 is both, by layers; 'stretto info --devices' lists them "
-     "[cpu]"},
+     "where the model runs: cpu, gpu, gpu:N, cuda:N, opencl:N, or auto: a GPU where there is one, and the CPU where "
+     "that fails; gpu:0,gpu:1 is both, by layers; 'stretto info --devices' lists them [cpu]"},
     {"-ngl --gpu-layers --n-gpu-layers", "N", OPT_TEXT, AT(gpu_layers), 0, 0,
      "with a GPU: how many of the model's layers run there, or all, or auto; the CPU has the others [auto]"},
     {"--reference", NULL, OPT_FLAG, AT(reference), 0, 0,

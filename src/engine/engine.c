@@ -78,15 +78,17 @@ static stretto_status plan(const struct model *m, const struct engine_options *o
     uint64_t have = b.room ? b.room : m->device->backend->memory(m->device), spare = have - have / 8;
     if (have && b.buffers + b.pages > spare) {
         uint64_t tokens = tokens_in(&m->graph, l, &b, spare);
+        int digits = have < 10000000000U ? 2 : 1;
         uint64_t slack = (uint64_t)PAGE_SLOTS * (i->sequences + 1);
         tokens = tokens > slack ? tokens - slack : 0;
         if (o->pool_tokens || tokens < (chosen ? i->context : 512))
             return fail(err, STRETTO_E_NOMEM,
-                        "a context of %u tokens for %u sequence%s needs %.1f GB; %.1f GB are free, of "
+                        "a context of %u tokens for %u sequence%s needs %.*f GB; %.*f GB are free, of "
                         "which an eighth is left alone: ask for a smaller one with -c, or for -ctk "
-                        "q8_0 -ctv q4_0",
+                        "q8_0 -ctv q4_0%s",
                         i->context, i->sequences, i->sequences > 1 ? "s" : "",
-                        (double)(b.buffers + b.pages) / 1e9, (double)have / 1e9);
+                        digits, (double)(b.buffers + b.pages) / 1e9, digits, (double)have / 1e9,
+                        m->shares.n ? ", or for another split of the layers with -ngl" : "");
         /* Sequences share what there is; one of them may have all of it. */
         i->pool_tokens = (uint32_t)(tokens / PAGE_SLOTS * PAGE_SLOTS);
         if (i->context > i->pool_tokens) {

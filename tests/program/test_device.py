@@ -43,7 +43,7 @@ PLAIN = None
 
 def check_words():
     for command in COMMANDS:
-        for word, meant in (("gpx", "gpu"), ("opncl", "opencl"), ("gpu0", "gpu:0"), ("opencl:", None), ("cpu:1", None),
+        for word, meant in (("gpx", "gpu"), ("opncl", "opencl"), ("gpu0", "gpu:0"), ("opencl:", None), ("cpu:1", "cpu"),
                             ("gpu:-1", "gpu:0"), ("auto:2", "auto"), ("", None),
                             ("Vulkan", None), ("gpu,cpu", None), ("gpu:0,", None), ("auto,gpu", None)):
             said = call(*command, "--device", word, code=2)
@@ -98,6 +98,9 @@ def check_missing(devices):
     said = call(*COMMANDS[0], "--device", "opencl", code=1, **lost)
     assert opencl["why"][:100] in said and "/nowhere" in said, said
     assert "no gpu: " in call(*COMMANDS[0], "--device", "gpu", code=1, **lost)
+    # A file that is no library is told with the loader's reason.
+    said = call(*COMMANDS[0], "--device", "cuda", code=1, STRETTO_CUDA=PROMPTS)
+    assert "STRETTO_CUDA names a file" in said and PROMPTS in said, said
     # auto never fails for want of a driver.
     assert call(*COMMANDS[0], "--temp", "0", "--device", "auto", **lost) == call(*COMMANDS[0], "--temp", "0")
     info = json.loads(call("info", "-m", MODEL, "--json", "--device", "auto", **lost))["model"]
@@ -170,6 +173,14 @@ def check_card():
         assert launches == int(launches) and launches >= 4, row
     out = both(*bench, **(nothing | {"STRETTO_NVML": "/nowhere/libnvidia-ml.so.1"}))[0]
     assert "no joules: the card's driver" in out and "J/token" not in out, out
+    # What has no room is said by info too; figures that nobody measured are left out.
+    out = both("info", "-m", MODEL, "--device", "cuda", "-ngl", "1", "-c", "1000000",
+               MOCK_CUDA="memory=9000000")[0]
+    assert re.search(r"(?m)^engine +a context of 1000000 tokens .* are free, .* -ngl$", out), out
+    bench = ("bench", "-m", MODEL, "-p", "4", "-n", "2", "-r", "1", "--device", "cuda", "-ngl", "1")
+    out = both(*bench)[0]
+    assert "cuda:0+cpu: load " in out and "is not measured" in out and "0.0 GB/s" not in out, out
+    assert all(r["roof_gb_s"] is None for r in json.loads(both(*bench, "-o", "json")[0]))
     # The compiler's words go to a file that is named.
     _, err = both(*WRITE, "--device", "cuda", code=1, MOCK_CUDA="bad_source=1", TMPDIR=TMP.name)
     log = re.search(r"is in (\S+\.log)", err)

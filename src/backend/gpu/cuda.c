@@ -105,9 +105,14 @@ static stretto_status driver_find(struct error *err)
     if (path) library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     for (size_t i = 0; !path && !library && i < sizeof names / sizeof *names; i++)
         library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+    if (!library && path) {
+        const char *why = dlerror();
+        return fail(err, STRETTO_E_DEVICE, "no CUDA driver: STRETTO_CUDA names a file that cannot be loaded (%s)",
+                    why ? why : path);
+    }
     if (!library)
         return fail(err, STRETTO_E_DEVICE, "no CUDA driver: %s cannot be loaded; it comes with NVIDIA's driver",
-                    path ? path : names[0]);
+                    names[0]);
     TRY(driver_check(library, path ? path : names[0], err));
     lib.driver_open = true;
     return STRETTO_OK;
