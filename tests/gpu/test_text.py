@@ -3,9 +3,10 @@
 
     test_text.py STRETTO MODEL DEVICE [TOKENS]
 
-Linear layers have the cpu's bits there; norms and attention have not, so logits differ in their last digits, and a
-text may part where two tokens are as good as equal. Such a place must show itself: the cpu's two logits lie no
-further apart there than twice what the devices' logits differ by at most."""
+Linear layers have the cpu's bits there; norms and attention have not. In float32 logits differ in their last digits,
+and a text may part only where two tokens are as good as equal. Rounding activations to 8 bits turns a last digit into
+a step now and then; such a text may part where the cpu's two logits lie no further apart than twice what the devices'
+logits differ by at most."""
 import json
 import os
 import subprocess
@@ -31,26 +32,29 @@ def run(argv, device, text=None):
     return r.stdout
 
 
-def logits(stretto, model, tokens, device):
+def logits(stretto, model, tokens, device, how):
     with tempfile.TemporaryDirectory() as d:
         out = os.path.join(d, "rows")
-        run([stretto, "eval", "logits", "-m", model, "--ids", ",".join(map(str, tokens)), "--raw", out], device)
+        run([stretto, "eval", "logits", "-m", model, "--ids", ",".join(map(str, tokens)), "--raw", out, *how],
+            device)
         return np.fromfile(out, np.float32).reshape(len(tokens), -1)[-1].astype(np.float64)
 
 
-def compare(stretto, model, device, prompt, n):
-    argv = [stretto, "run", "-m", model, "--json", "-p", prompt, "-n", n, "--temp", "0", "--ignore-eos"]
+def compare(stretto, model, device, prompt, n, how):
+    argv = [stretto, "run", "-m", model, "--json", "-p", prompt, "-n", n, "--temp", "0", "--ignore-eos", *how]
     want, got = (json.loads(run(argv, d))["ids"] for d in ("cpu", device))
+    name = " ".join([repr(prompt), *how])
     if want == got:
-        print(f"{prompt!r}: the same {len(want)} tokens", flush=True)
+        print(f"{name}: the same {len(want)} tokens", flush=True)
         return True
     at = next(i for i, (a, b) in enumerate(zip(want, got)) if a != b)
     before = json.loads(run([stretto, "tokenize", "-m", model, "--json", "--add-special"], "cpu", prompt)) + want[:at]
-    here, there = (logits(stretto, model, before, d) for d in ("cpu", device))
+    here, there = (logits(stretto, model, before, d, how) for d in ("cpu", device))
     gap, off = abs(here[want[at]] - here[got[at]]), float(np.abs(here - there).max())
-    print(f"{prompt!r}: parts at token {at}, where two logits are {gap:.2e} apart; devices differ by "
+    print(f"{name}: parts at token {at}, where two logits are {gap:.2e} apart; devices differ by "
           f"{off:.2e}", flush=True)
-    return gap <= 2 * off
+    # In float32 devices are as near as rounding of 24 bits leaves them behind all layers: ten bits are the same.
+    return gap <= 2 * off and (not how or off <= float(np.abs(here).max()) / 1024)
 
 
 def main():
@@ -59,7 +63,7 @@ def main():
     if not os.path.exists(model):
         print(f"skip: there is no {model}; ./dev run fetches it")
         return 77
-    bad = [p for p in PROMPTS if not compare(stretto, model, device, p, n)]
+    bad = [p for p in PROMPTS for how in ((), ("--reference",)) if not compare(stretto, model, device, p, n, how)]
     for p in bad:
         print(f"FAIL {p!r} parts where tokens are not as good as equal")
     return len(bad) > 0
