@@ -14,7 +14,7 @@ add_dependencies(backend_test_gpu_opencl_faults mock_opencl)
 target_compile_definitions(backend_test_gpu_opencl_faults PRIVATE MOCK_OPENCL_PATH="$<TARGET_FILE:mock_opencl>")
 
 # What is launched goes the same way through CUDA's driver.
-foreach(name linear rows head attention)
+foreach(name linear rows head attention graphs)
   if(TARGET backend_test_gpu_${name})
     add_test(NAME cuda.mock.${name} COMMAND backend_test_gpu_${name})
     set_tests_properties(cuda.mock.${name} PROPERTIES LABELS full SKIP_RETURN_CODE 77 TIMEOUT 600 ENVIRONMENT

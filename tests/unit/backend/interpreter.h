@@ -32,6 +32,8 @@ struct interpreter {
     float **value;               /* [n_values][rows][width] of the last step */
     const struct step *step;
     double worst;                /* attention: the largest distance, in units of its bound */
+    /* Answers a row of a node instead of `k`, where it can; NULL: never. */
+    bool (*leaf)(struct interpreter *x, const struct graph_node *n, size_t row, const float *a, float *out);
 };
 
 static inline size_t rows_in(const struct interpreter *x, enum rows_kind kind)
@@ -231,17 +233,22 @@ static inline void norm_row(const struct interpreter *x, const struct graph_node
     }
 }
 
-static inline void rope_row(const struct interpreter *x, const struct graph_node *n, int32_t position,
-                     float *out)
+static inline void angles_at(const struct rope_table *t, int32_t position, float cs[2 * ROPE_MAX_HALF])
 {
-    const struct rope_table *t = &x->g->rope[n->rope.table];
     size_t half = t->n_rot / 2;
-    float cs[2 * ROPE_MAX_HALF];
     for (size_t i = 0; i < half; i++) {
         double a = position * pow(t->base, -2.0 * (double)i / t->n_rot) * (double)t->factor[i];
         cs[i] = (float)cos(a) * t->magnitude;
         cs[half + i] = (float)sin(a) * t->magnitude;
     }
+}
+
+static inline void rope_row(const struct interpreter *x, const struct graph_node *n, int32_t position,
+                     float *out)
+{
+    const struct rope_table *t = &x->g->rope[n->rope.table];
+    float cs[2 * ROPE_MAX_HALF];
+    angles_at(t, position, cs);
     (n->rope.style == ROPE_PAIRS ? x->k->rope_pairs : x->k->rope_halves)(
         out, n->rope.heads, n->rope.head_dim, t->n_rot, cs);
 }
@@ -262,6 +269,7 @@ static inline void node_row(struct interpreter *x, const struct graph_node *n, s
     float *out = x->value[n->out] + row * width;
     const float *a = v0 == GRAPH_NONE ? NULL : x->value[v0] + row * g->values[v0].width;
     const float *b = v1 == GRAPH_NONE ? NULL : x->value[v1] + row * g->values[v1].width;
+    if (x->leaf && x->leaf(x, n, row, a, out)) return;
     switch (n->op) {
     case OP_EMBED: embed_row(x, n, row, out); break;
     case OP_LINEAR: linear_row(x, n, x->step->given[at], a, out); break;
@@ -308,6 +316,47 @@ static inline void interpreter_commit(struct interpreter *x, int32_t seq, size_t
         memcpy(x->memory[i].k[seq] + to, x->value[node_in(x->g, a, 1)] + from, bytes);
         memcpy(x->memory[i].v[seq] + to, x->value[node_in(x->g, a, 2)] + from, bytes);
     }
+}
+
+/* ---- answers
+ * ------------------------------------------------------------------------------------------ */
+
+/* The likeliest token by a plain look, those that are likelier left out: -1 when none is left. */
+static inline int32_t next_likely(const float *x, size_t n, const int32_t *found, int k)
+{
+    int32_t best = -1;
+    for (int32_t i = 0; i < (int32_t)n; i++) {
+        bool taken = false;
+        for (int f = 0; f < k; f++) taken |= found[f] == i;
+        if (!taken && (best < 0 || x[i] > x[best])) best = i;
+    }
+    return best;
+}
+
+static inline bool same_top(const float *x, size_t n, const struct step_top *top)
+{
+    int32_t found[STEP_TOP];
+    for (int k = 0; k < STEP_TOP; k++) {
+        found[k] = next_likely(x, n, found, k);
+        if (top->id[k] != found[k]) return false;
+        if (found[k] >= 0 && top->logit[k] != x[found[k]]) return false;
+    }
+    return true;
+}
+
+static inline bool same_answer(const struct interpreter *x, size_t i, const struct answer *a)
+{
+    const struct graph *g = x->g;
+    uint8_t wants = x->step->ask_wants[i];
+    size_t width = g->hidden == GRAPH_NONE ? 0 : g->values[g->hidden].width;
+    size_t vocab = g->logits == GRAPH_NONE ? 0 : g->values[g->logits].width;
+    const float *hidden = width ? x->value[g->hidden] + i * width : NULL;
+    const float *logits = vocab ? x->value[g->logits] + i * vocab : NULL;
+    if (a->status != STRETTO_OK) return false;
+    if (wants & WANT_HIDDEN && memcmp(hidden, a->hidden, width * sizeof *hidden) != 0) return false;
+    if (wants & WANT_LOGITS && memcmp(logits, a->logits, vocab * sizeof *logits) != 0) return false;
+    if (wants & WANT_BEST && a->best != next_likely(logits, vocab, NULL, 0)) return false;
+    return !(wants & WANT_TOP) || same_top(logits, vocab, &a->top);
 }
 
 static inline void interpreter_open(struct interpreter *x)

@@ -110,44 +110,6 @@ static void poison(struct subject *x)
     }
 }
 
-/* The likeliest token by a plain look, those that are likelier left out: -1 when none is left. */
-static int32_t next_likely(const float *x, size_t n, const int32_t *found, int k)
-{
-    int32_t best = -1;
-    for (int32_t i = 0; i < (int32_t)n; i++) {
-        bool taken = false;
-        for (int f = 0; f < k; f++) taken |= found[f] == i;
-        if (!taken && (best < 0 || x[i] > x[best])) best = i;
-    }
-    return best;
-}
-
-static bool same_top(const float *x, size_t n, const struct step_top *top)
-{
-    int32_t found[STEP_TOP];
-    for (int k = 0; k < STEP_TOP; k++) {
-        found[k] = next_likely(x, n, found, k);
-        if (top->id[k] != found[k]) return false;
-        if (found[k] >= 0 && top->logit[k] != x[found[k]]) return false;
-    }
-    return true;
-}
-
-static bool same_answer(const struct interpreter *x, size_t i, const struct answer *a)
-{
-    const struct graph *g = x->g;
-    uint8_t wants = x->step->ask_wants[i];
-    size_t width = g->hidden == GRAPH_NONE ? 0 : g->values[g->hidden].width;
-    size_t vocab = g->logits == GRAPH_NONE ? 0 : g->values[g->logits].width;
-    const float *hidden = width ? x->value[g->hidden] + i * width : NULL;
-    const float *logits = vocab ? x->value[g->logits] + i * vocab : NULL;
-    if (a->status != STRETTO_OK) return false;
-    if (wants & WANT_HIDDEN && memcmp(hidden, a->hidden, width * sizeof *hidden) != 0) return false;
-    if (wants & WANT_LOGITS && memcmp(logits, a->logits, vocab * sizeof *logits) != 0) return false;
-    if (wants & WANT_BEST && a->best != next_likely(logits, vocab, NULL, 0)) return false;
-    return !(wants & WANT_TOP) || same_top(logits, vocab, &a->top);
-}
-
 /* Both sides take the step; true when they answer the same. */
 static bool step_agrees(struct subject *x, struct rows *r)
 {
