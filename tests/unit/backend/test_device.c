@@ -309,7 +309,7 @@ static void costs(void **state)
 /* ---- providers ------------------------------------------------------------------------------- */
 
 /* A provider that keeps its panels elsewhere and multiplies in doubles; it takes layers of MIDDLE outputs. */
-static struct { atomic_int made, runs, closed; int refuse; } elsewhere;
+static struct { atomic_int asked, made, runs, closed; int refuse; } elsewhere;
 
 static bool claims(const struct cpu_device *d, const struct param_bytes *s, bool reference,
                    struct weight *w)
@@ -328,7 +328,7 @@ static stretto_status upload(const struct weight *w, const struct linear_columns
 {
     float **at = panel;
     (void)scratch;
-    if (elsewhere.refuse && atomic_load(&elsewhere.made) >= 1) return STRETTO_E_NOMEM;
+    if (elsewhere.refuse && atomic_fetch_add(&elsewhere.asked, 1) >= 1) return STRETTO_E_NOMEM;
     *at = mem_zalloc((size_t)PANEL_COLS * w->n_in, sizeof **at);
     if (!*at) return STRETTO_E_NOMEM;
     for (size_t c = 0; c < from->n; c++)
