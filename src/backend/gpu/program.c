@@ -287,12 +287,16 @@ static stretto_status send_instructions(struct program *p, struct error *err)
     return s == STRETTO_OK ? end : s;
 }
 
+#define FOR_LESS ": ask for a smaller context with -c, or have fewer layers there (-ngl)"
+
 static stretto_status take_all(struct program *p, struct error *err)
 {
     struct arena a = { .base = p->own, .cap = p->own_bytes };
+    struct error own = { 0 };
     TRY(take(p, &a, err));
     TRY(open_kernels(p, err));
-    TRY(take_card(p, err));
+    stretto_status s = take_card(p, &own);
+    if (s != STRETTO_OK) return fail(err, s, s == STRETTO_E_NOMEM ? "%s" FOR_LESS : "%s", own.text);
     return send_instructions(p, err);
 }
 
@@ -301,8 +305,7 @@ static stretto_status fits(const struct program *p, struct error *err)
     uint64_t have = p->device->device.backend->memory(&p->device->device), pages = all_pages(p);
     if (!have || p->bytes + pages <= have) return STRETTO_OK;
     return fail(err, STRETTO_E_NOMEM,
-                "the card has no memory for %.0f MB of step buffers and %.0f MB of cache, %.0f MB are free: ask for "
-                "a smaller context with -c, or have fewer layers there (-ngl)",
+                "the card has no memory for %.0f MB of step buffers and %.0f MB of cache, %.0f MB are free" FOR_LESS,
                 (double)p->bytes / 1e6, (double)pages / 1e6, (double)have / 1e6);
 }
 

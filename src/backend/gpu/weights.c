@@ -145,15 +145,21 @@ static stretto_status take_scratch(struct upload *u)
     return STRETTO_OK;
 }
 
+#define FOR_FEWER \
+    " on the card: have fewer layers there (-ngl), close what else uses it, or take a smaller model or a " \
+    "file with fewer bits per weight"
+
 static stretto_status upload_linear(struct upload *u, size_t i)
 {
     struct gpu_device *d = u->w->device;
     struct weight *x = &u->w->weight[i];
     if (!u->linear[i]) return STRETTO_OK;
+    struct error own = { 0 };
     pthread_mutex_lock(&d->lock);
-    stretto_status s = d->driver->alloc(d->card, x->panel_bytes * x->n_panels, &x->panels, u->err);
+    stretto_status s = d->driver->alloc(d->card, x->panel_bytes * x->n_panels, &x->panels, &own);
     pthread_mutex_unlock(&d->lock);
-    return s == STRETTO_OK ? send(u, x, &u->src[i]) : s;
+    if (s == STRETTO_OK) return send(u, x, &u->src[i]);
+    return fail(u->err, s, s == STRETTO_E_NOMEM ? "%s: no room for the weights" FOR_FEWER : "%s", own.text);
 }
 
 /* Engines on the same card step between pieces: the lock is held only while the card is talked to. */
@@ -170,8 +176,7 @@ static stretto_status upload_all(struct upload *u, const struct graph *g)
     TRY(s);
     if (u->piece_bytes > u->total && u->total) u->piece_bytes = u->total;
     TRY(params_fit(w->bytes, d->device.backend->memory(&d->device), w->reference,
-                   " on the card: have fewer layers there (-ngl), close what else uses it, or take a smaller model "
-                   "or a file with fewer bits per weight", u->err));
+                   FOR_FEWER, u->err));
     w->taken = w->bytes;
     atomic_fetch_add(&d->taken, w->taken);
     pthread_mutex_lock(&d->lock);

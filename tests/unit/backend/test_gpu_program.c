@@ -220,6 +220,31 @@ static void what_is_refused_takes_nothing(void **state)
     nothing_stays();
 }
 
+/* Whatever is short while something opens, that is a status; where it is the card's memory for weights or a program,
+ * the sentence says what to do. */
+static void shortness_says_what_to_do(void **state)
+{
+    (void)state;
+    struct upload_options o = { .threads = 1 };
+    int advised = 0, pieces = 0, told = 0;
+    for (int64_t n = 1; told == n - 1; n++) {
+        struct running x;
+        struct error err = { 0 };
+        open_with(&x, 0);
+        mock->fail_take = n;
+        told += load(&x, &small, &o, &err) == STRETTO_E_NOMEM;
+        bool large = strstr(err.text, "in one piece");
+        if (large && told == n) advised += strstr(err.text, "(-ngl)") != NULL;
+        pieces += large && told == n;
+        mock_reset();
+        unload(&x);
+        device_close(x.device);
+        nothing_stays();
+    }
+    assert_true(pieces > 8 && told > pieces);
+    assert_int_equal(advised, pieces - 1);      /* the first is for the vectors: nothing to be had there */
+}
+
 struct watch { struct running *x; int calls, stop_at; volatile int cancel; };
 
 static void progress(void *ud, uint64_t done, uint64_t total)
@@ -386,6 +411,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_refused_takes_nothing), cmocka_unit_test(an_upload_keeps_nobody),
         cmocka_unit_test(kernels_that_do_not_compile_harm_nobody), cmocka_unit_test(a_step_needs_no_tape),
+        cmocka_unit_test(shortness_says_what_to_do),
         cmocka_unit_test(steps_stay_within_what_was_kept),
     };
     struct device_options o = { 0 };
