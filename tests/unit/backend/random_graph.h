@@ -367,6 +367,16 @@ static inline void make_parameter(struct parameters *x, size_t i)
     }
 }
 
+static inline void free_parameters(struct parameters *x)
+{
+    for (size_t i = 0; i < x->g->n_params; i++) {
+        free(x->p[i].f);
+        free(x->p[i].data);
+        free(x->p[i].panels);
+    }
+    free(x->p);
+}
+
 static inline stretto_status find(void *ud, const char *name, uint32_t n_in, uint32_t n_out,
                            struct param_bytes *out, struct error *err)
 {

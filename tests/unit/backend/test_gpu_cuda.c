@@ -3,23 +3,8 @@
  * nothing may be left behind. */
 #include "unit/backend/gpu_driver.h"
 #include "unit/backend/gpu_faults.h"
-#include "gpu/mock.h"
-#include <dlfcn.h>
+#include "unit/backend/gpu_mock.h"
 #include <pthread.h>
-
-static struct mock_cuda *mock;
-static void (*mock_reset)(void);
-
-static bool nothing_alive(void)
-{
-    bool none = true;
-#define X(name) \
-    if (mock->alive.name) print_error("%lld %s alive\n", (long long)mock->alive.name, #name), none = false;
-    MOCK_CUDA_ALIVE(X)
-#undef X
-    if (mock->misuse) print_error("%lld calls were wrong\n", (long long)mock->misuse), none = false;
-    return none && mock->bytes == 0;
-}
 
 /* ---- what is missing is said ------------------------------------------------------------------------ */
 
@@ -292,20 +277,6 @@ static void threads(void **state)
     assert_int_equal(pthread_create(&t, NULL, (void *(*)(void *))(void (*)(void))d.driver->free, m), 0);
     pthread_join(t, &s);
     assert_int_equal(mock->alive.pushed, 0);
-}
-
-static void mock_find(void)
-{
-    void *library = dlopen(MOCK_CUDA_PATH, RTLD_NOW), *p = library ? dlsym(library, "mock_cuda") : NULL;
-    struct mock_cuda *(*get)(void);
-    if (!p) {
-        printf("%s\n", library ? "the mock is none" : dlerror());
-        exit(1);
-    }
-    memcpy(&get, &p, sizeof p);
-    mock = get();
-    p = dlsym(library, "mock_cuda_reset");
-    memcpy(&mock_reset, &p, sizeof p);
 }
 
 int main(void)

@@ -1,20 +1,15 @@
 /* A model on a card that fails: on the mock of tests/gpu everything is refused in turn that an engine takes of a card
  * and everything that it sends there, and the card is lost at any call. Each time it is a status with words, texts
  * are as they were, nothing stays on the card, and the same text goes on on the cpu. */
-#include "unit/unit.h"
+#include "unit/backend/gpu_mock.h"
 #include "backend/backend.h"
 #include "base/memory.h"
 #include "engine/engine.h"
-#include "gpu/mock.h"
 #include "tensor/dtype.h"
-#include <dlfcn.h>
 #include <float.h>
 #include <math.h>
 
 enum { WIDTH = 64, HEADS = 2, HEAD_DIM = 32, FEED = 96, VOCAB = 48, LAYERS = 2, PROMPT = 70, CHUNK = 32 };
-
-static struct mock_cuda *mock;
-static void (*mock_reset)(void);
 
 /* ---- the model --------------------------------------------------------------------------------------- */
 
@@ -204,15 +199,6 @@ static stretto_status whole(const char *word, struct said *out, struct error *er
 
 static struct said on_cpu, on_card;
 
-static void nothing_stays(void)
-{
-#define X(name) assert_int_equal(mock->alive.name, 0);
-    MOCK_CUDA_ALIVE(X)
-#undef X
-    assert_int_equal(mock->misuse, 0);
-    assert_int_equal(mock->bytes, 0);
-}
-
 static void both_answer(enum dtype linear)
 {
     struct error err = { 0 };
@@ -221,7 +207,7 @@ static void both_answer(enum dtype linear)
     if (s == STRETTO_OK) s = whole("cuda", &on_card, &err);
     if (s != STRETTO_OK) print_error("%s\n", err.text);
     assert_int_equal(s, STRETTO_OK);
-    nothing_stays();
+    assert_true(nothing_alive());
     assert_memory_equal(on_card.best, on_cpu.best, sizeof on_cpu.best);
 }
 
@@ -254,7 +240,7 @@ static void expect_fault(const char *what, int64_t n, stretto_status s, const st
         _fail(__FILE__, __LINE__);
     }
     mock_reset();
-    nothing_stays();
+    assert_true(nothing_alive());
     struct error e = { 0 };
     assert_int_equal(whole("cpu", &cpu, &e), STRETTO_OK);
     assert_memory_equal(&cpu, &on_cpu, sizeof cpu);
@@ -332,20 +318,6 @@ static void memory_is_short_by_a_little(void **state)
         assert_true(bytes < INT64_C(1) << 32);
     }
     assert_true(tried > 4);
-}
-
-static void mock_find(void)
-{
-    void *library = dlopen(MOCK_CUDA_PATH, RTLD_NOW), *p = library ? dlsym(library, "mock_cuda") : NULL;
-    struct mock_cuda *(*get)(void);
-    if (!p) {
-        printf("%s\n", library ? "the mock is none" : dlerror());
-        exit(1);
-    }
-    memcpy(&get, &p, sizeof p);
-    mock = get();
-    p = dlsym(library, "mock_cuda_reset");
-    memcpy(&mock_reset, &p, sizeof p);
 }
 
 int main(void)

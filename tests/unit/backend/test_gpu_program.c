@@ -1,18 +1,13 @@
 /* What programs and weights take of a card and give back, and the step as words, on the mock of tests/gpu: what is
  * refused takes nothing, one model's faults are not another one's, and no step is longer than what was kept for it. */
-#include "unit/unit.h"
+#include "unit/backend/gpu_mock.h"
 #include "backend/gpu/kernels/words.h"
 #include "backend/gpu/program.h"
 #include "base/memory.h"
-#include "gpu/mock.h"
-#include <dlfcn.h>
 #include <math.h>
 #include <unistd.h>
 
 enum { WIDTH = 64, HEAD_DIM = 32, VOCAB = 48, SEQ_PAGES = 3, ROWS = 64, PAGES = 400 };
-
-static struct mock_cuda *mock;
-static void (*mock_reset)(void);
 
 /* ---- a model: two layer groups, two rope tables, two look-ups ------------------------------------------ */
 
@@ -98,15 +93,6 @@ static void unload(struct running *x)
     gpu_weights_close(x->weights);
     x->program = NULL;
     x->weights = NULL;
-}
-
-static void nothing_stays(void)
-{
-#define X(name) assert_int_equal(mock->alive.name, 0);
-    MOCK_CUDA_ALIVE(X)
-#undef X
-    assert_int_equal(mock->misuse, 0);
-    assert_int_equal(mock->bytes, 0);
 }
 
 /* ---- steps ------------------------------------------------------------------------------------------------ */
@@ -217,7 +203,7 @@ static void what_is_refused_takes_nothing(void **state)
     unload(&x);
     assert_int_equal(x.device->backend->memory(x.device), before);
     device_close(x.device);
-    nothing_stays();
+    assert_true(nothing_alive());
 }
 
 /* Whatever is short while something opens, that is a status; where it is the card's memory for weights or a program,
@@ -239,7 +225,7 @@ static void shortness_says_what_to_do(void **state)
         mock_reset();
         unload(&x);
         device_close(x.device);
-        nothing_stays();
+        assert_true(nothing_alive());
     }
     assert_true(pieces > 8 && told > pieces);
     assert_int_equal(advised, pieces - 1);      /* the first is for the vectors: nothing to be had there */
@@ -272,7 +258,7 @@ static void an_upload_keeps_nobody(void **state)
         unload(&x);
         assert_int_equal(atomic_load(&((struct gpu_device *)(void *)x.device)->taken), 0);
         device_close(x.device);
-        nothing_stays();
+        assert_true(nothing_alive());
     }
 }
 
@@ -301,7 +287,7 @@ static void kernels_that_do_not_compile_harm_nobody(void **state)
     unload(&y);
     unload(&x);
     device_close(x.device);
-    nothing_stays();
+    assert_true(nothing_alive());
 }
 
 /* Whatever is short while a tape is made: the step is answered. */
@@ -329,7 +315,7 @@ static void a_step_needs_no_tape(void **state)
         mock_reset();
         unload(&x);
         device_close(x.device);
-        nothing_stays();
+        assert_true(nothing_alive());
     }
     assert_true(takes > 0);
 }
@@ -390,20 +376,6 @@ static void steps_stay_within_what_was_kept(void **state)
     free(words);
     unload(&x);
     device_close(x.device);
-}
-
-static void mock_find(void)
-{
-    void *library = dlopen(MOCK_CUDA_PATH, RTLD_NOW), *p = library ? dlsym(library, "mock_cuda") : NULL;
-    struct mock_cuda *(*get)(void);
-    if (!p) {
-        printf("%s\n", library ? "the mock is none" : dlerror());
-        exit(1);
-    }
-    memcpy(&get, &p, sizeof p);
-    mock = get();
-    p = dlsym(library, "mock_cuda_reset");
-    memcpy(&mock_reset, &p, sizeof p);
 }
 
 int main(void)

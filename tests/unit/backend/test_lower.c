@@ -89,12 +89,7 @@ static void subject_close(struct subject *x)
     interpreter_close(&x->plain);
     backend_cpu.program_close(x->program);
     backend_cpu.weights_close(x->weights);
-    for (size_t i = 0; i < x->graph.n_params; i++) {
-        free(x->params.p[i].f);
-        free(x->params.p[i].data);
-        free(x->params.p[i].panels);
-    }
-    free(x->params.p);
+    free_parameters(&x->params);
     graph_done(&x->graph);
 }
 

@@ -93,12 +93,7 @@ static void subject_open(struct subject *x, uint64_t seed, uint32_t layers, bool
 
 static void subject_close(struct subject *x)
 {
-    for (size_t i = 0; i < x->graph.n_params; i++) {
-        free(x->params.p[i].f);
-        free(x->params.p[i].data);
-        free(x->params.p[i].panels);
-    }
-    free(x->params.p);
+    free_parameters(&x->params);
     graph_done(&x->graph);
 }
 
