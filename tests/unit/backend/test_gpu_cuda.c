@@ -34,7 +34,7 @@ static void expect_open(size_t number, stretto_status want, const char *words)
 static void no_driver_or_an_old_one(void)
 {
     setenv("STRETTO_CUDA", "/nowhere/libcuda.so.1", 1);
-    expect_list(STRETTO_E_DEVICE, "/nowhere/libcuda.so.1 cannot be loaded");
+    expect_list(STRETTO_E_DEVICE, "STRETTO_CUDA names a file that cannot be loaded (/nowhere/libcuda.so.1");
     setenv("STRETTO_CUDA", MOCK_CUDA_PATH, 1);
     mock->version = 10020;
     expect_list(STRETTO_E_DEVICE, "for CUDA 10.2, and stretto needs one for CUDA 11.4");
