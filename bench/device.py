@@ -26,10 +26,11 @@ START = time.monotonic()
 
 
 def parse():
-    p = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
-    p.add_argument("stretto")
-    p.add_argument("--device", default="gpu")
-    p.add_argument("--toy", action="store_true")
+    p = argparse.ArgumentParser(prog="bench/device.sh", description=__doc__.split("\n\n", maxsplit=1)[0],
+                                epilog="--bundle alone puts all that another machine needs into build/device.")
+    p.add_argument("stretto", help=argparse.SUPPRESS)
+    p.add_argument("--device", default="gpu", help="as stretto info --devices lists them [gpu]")
+    p.add_argument("--toy", action="store_true", help="small shapes, to try the script, also without a card")
     p.add_argument("--seconds", type=float, default=450, help="nothing new begins after so many")
     p.add_argument("--only", help="shapes to measure, separated by commas")
     p.add_argument("--json", help="where the figures go [$OUT/device.json, or device.json]")

@@ -30,8 +30,9 @@ ENVIRONMENT = {
     "STRETTO_CPU": "A ceiling for the kernels: ref, avx2, avxvnni, avx512, avx512vnni, avx512fp16, amx; "
                    "neon, dotprod, i8mm. stretto info says what was chosen.",
     "STRETTO_DEVICE": "Where models run, as --device says it, when that is not given.",
-    "STRETTO_CUDA, STRETTO_NVRTC, STRETTO_OPENCL": "Paths of libcuda, of NVIDIA's run-time compiler and of the OpenCL "
-                                                   "loader, where they are not where programs look for them.",
+    "STRETTO_CUDA, STRETTO_NVRTC, STRETTO_NVML, STRETTO_OPENCL":
+        "Paths of libcuda, of NVIDIA's run-time compiler, of the library that tells a card's joules, and of the OpenCL "
+        "loader, where they are not where programs look for them.",
     "XDG_CACHE_HOME": "Models are kept in $XDG_CACHE_HOME/stretto/models, by default "
                       "~/.cache/stretto/models.",
     "NO_COLOR": "No colours when it is set and not empty.",

@@ -78,7 +78,8 @@ typedef struct stretto_model_options {
     void *user;
     const volatile int *cancel;      /* non-zero stops the loading with E_CANCEL; NULL: never              */
     const char *device;              /* "cpu", "gpu:1", "cuda:0", "opencl:0", "gpu:0,gpu:1", "auto" ...; NULL:
-                                        $STRETTO_DEVICE, else "cpu", because no GPU has been measured yet */
+                                        $STRETTO_DEVICE, else "cpu", because no GPU has been measured yet.
+                                        stretto info --devices lists them; E_DEVICE: there is none such   */
     int32_t device_layers;           /* on that device, when it is a GPU; the cpu has the others. 0: as many
                                         as fit, on several GPUs in their order; -1: none; more than there
                                         are: the whole model                                              */

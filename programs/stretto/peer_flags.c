@@ -27,6 +27,7 @@ static const struct peer_flag rows[] = {
     { "-ngld --gpu-layers-draft -devd --device-draft", VALUE, "*", "the draft model runs where the model does", NULL },
     { "-sm --split-mode", VALUE, "none|layer", "a model that has no room on a GPU is split by layers", SPLIT },
     { "-ts --tensor-split -mg --main-gpu", VALUE, NULL, NULL, SPLIT },
+    { "--list-devices", NOTHING, NULL, NULL, "'stretto info --devices' lists them" },
     { "--mmap --no-mmap --use-mmap", NOTHING, NULL,
       "weights are packed in memory, however they are read", NULL },
     { "-fa --flash-attn", MAYBE, "on|off|auto|1|0|enabled|disabled|true|false",

@@ -57,6 +57,7 @@ def check_words():
         for device in ((), ("--device", "cpu"), ("-dev", "none")):
             assert "goes with --device gpu" in call(*command, *device, "-ngl", "2", code=2), device
         assert "--device needs a value (DEVICE)" in call(*command, "--device", code=2)
+        assert "'stretto info --devices' lists them" in call(*command, "--list-devices", code=2)
         # An empty variable says nothing, and an option says it better than the variable.
     for env in ({"STRETTO_DEVICE": ""}, {"STRETTO_DEVICE": "cpu"}):
         call(*COMMANDS[0], **env)
