@@ -32,8 +32,9 @@ struct row_pass { uint32_t first, count; struct gpu_memory *pool; };
 struct shape { uint32_t rows, asks, heads, tiles, tile_rows, sees, top, roles; };
 enum { HAS_WRITTEN = 1, HAS_GIVEN = 2 }; /* shape.roles                                               */
 
-enum { TAPES = 64, TAPE_ROWS = 16 };
-struct tape { struct shape shape; struct gpu_tape *tape; };
+/* A tape gives its place to another one when it was not used for TAPE_IDLE steps. */
+enum { TAPES = 64, TAPE_ROWS = 16, TAPE_IDLE = 256 };
+struct tape { struct shape shape; struct gpu_tape *tape; uint64_t used; };
 
 enum { EMBEDS = 4 };
 
@@ -65,6 +66,7 @@ struct program {
     uint32_t n_moves;                  /* words of host_moves that may not have gone over yet       */
     struct tape tape[TAPES];
     size_t n_tapes, most_tapes;        /* most: fewer than TAPES where memory was short             */
+    uint64_t n_steps;                  /* so many ran; tapes remember theirs                        */
 
     /* the step that is running */
     const struct step *step;

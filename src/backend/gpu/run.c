@@ -236,23 +236,48 @@ static stretto_status record(struct program *p, const struct shape *x, struct ta
     return STRETTO_OK;
 }
 
-/* Records the tape i, where there is memory for one: a step can do without. */
-static stretto_status tape_add(struct program *p, const struct shape *x, size_t i, struct error *err)
+/* A place for one more tape, TAPES where there is none: a text grows, and what its beginning needed is idle. */
+static size_t tape_place(struct program *p)
+{
+    size_t oldest = 0;
+    if (p->n_tapes < p->most_tapes) return p->n_tapes;
+    for (size_t i = 1; i < p->n_tapes; i++)
+        if (p->tape[i].used < p->tape[oldest].used) oldest = i;
+    if (!p->n_tapes || p->n_steps - p->tape[oldest].used < TAPE_IDLE) return TAPES;
+    p->device->driver->tape_close(p->tape[oldest].tape);
+    p->tape[oldest] = p->tape[--p->n_tapes];
+    return p->n_tapes;
+}
+
+/* Records a tape, where there is a place and memory for it: a step can do without. */
+static stretto_status tape_add(struct program *p, const struct shape *x, struct error *err)
 {
     struct error own = { 0 };
+    size_t i = tape_place(p);
+    if (i == TAPES) return STRETTO_OK;
     stretto_status s = record(p, x, &p->tape[i], &own);
     if (s == STRETTO_E_NOMEM) p->most_tapes = i;
     return s == STRETTO_OK || s == STRETTO_E_NOMEM ? STRETTO_OK : fail(err, s, "%s", own.text);
 }
 
+static struct tape *tape_find(struct program *p, const struct shape *x)
+{
+    for (size_t i = 0; i < p->n_tapes; i++)
+        if (memcmp(&p->tape[i].shape, x, sizeof *x) == 0) return &p->tape[i];
+    return NULL;
+}
+
 static stretto_status replay(struct program *p, const struct shape *x, struct error *err)
 {
-    size_t i = 0;
-    while (i < p->n_tapes && memcmp(&p->tape[i].shape, x, sizeof *x) != 0) i++;
-    if (i == p->n_tapes && i < p->most_tapes) TRY(tape_add(p, x, i, err));
-    if (i == p->n_tapes) return walk(p, x, false, err);
+    struct tape *t = tape_find(p, x);
+    if (!t) {
+        TRY(tape_add(p, x, err));
+        t = tape_find(p, x);
+    }
+    if (!t) return walk(p, x, false, err);
+    t->used = p->n_steps;
     TRY(stopped(p, x, 0, err));
-    TRY(p->device->driver->replay(p->device->card, p->tape[i].tape, err));
+    TRY(p->device->driver->replay(p->device->card, t->tape, err));
     return logits_read(p, 0, (uint32_t)p->step->n_heads, err);
 }
 
@@ -312,6 +337,7 @@ static stretto_status run(struct program *p, struct error *err)
     struct shape x, round;
     TRY(v->finish(p->device->card, err));          /* what moved slots may still read host_moves */
     p->n_moves = 0;
+    p->n_steps++;
     size_t words = step_pack(p, p->step, &x);
     gpu_profile_begin(p);
     TRY(v->write(p->device->card, p->places.step, 0, p->host_step, words * sizeof(int32_t), err));

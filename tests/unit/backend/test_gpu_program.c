@@ -7,7 +7,7 @@
 #include <math.h>
 #include <unistd.h>
 
-enum { WIDTH = 64, HEAD_DIM = 32, VOCAB = 48, SEQ_PAGES = 3, ROWS = 64, PAGES = 400 };
+enum { WIDTH = 64, HEAD_DIM = 32, VOCAB = 48, SEQ_PAGES = 3, WINDOW = 20, ROWS = 64, PAGES = 400 };
 
 /* ---- a model: two layer groups, two rope tables, two look-ups ------------------------------------------ */
 
@@ -55,7 +55,7 @@ static void model_make(struct model *m, enum dtype type)
     int32_t x = graph_embed(&b, "tokens", VOCAB, WIDTH, EMBED_TOKEN);
     x = graph_add(&b, x, graph_embed(&b, "positions", SEQ_PAGES * PAGE_SLOTS, WIDTH, EMBED_POSITION));
     x = layer(&b, x, "w0", 0, 0);
-    x = layer(&b, x, "w1", 1, 20);
+    x = layer(&b, x, "w1", 1, WINDOW);
     x = graph_ask(&b, x);
     graph_answer(&b, x, graph_linear(&b, x, "head", NULL, VOCAB));
     assert_int_equal(b.status, STRETTO_OK);
@@ -129,7 +129,9 @@ static void finish(struct rows *r, size_t asks, size_t heads)
     for (size_t i = 0; i < 2 * s->n_seqs; i++) {
         r->page_at[i] = (int32_t)at;
         for (int32_t k = 0; k < SEQ_PAGES; k++, at++)
-            r->page[at] = i >= s->n_seqs && !k ? -1 : (int32_t)(i * SEQ_PAGES) + k;
+            r->page[at] = (int32_t)(i * SEQ_PAGES) + k;
+        /* behind the window */
+        if (i >= s->n_seqs && r->seqs[i - s->n_seqs].committed > PAGE_SLOTS + WINDOW) r->page[r->page_at[i]] = -1;
     }
     for (size_t i = 0; i < asks; i++) {
         r->ask[i] = (int32_t)(s->n_rows - 1 - i);
@@ -168,7 +170,11 @@ static int32_t best_of(struct running *x, struct rows *r)
 {
     struct answer a[ROWS] = { { .status = STRETTO_OK } }, *to[ROWS];
     struct error err = { 0 };
-    for (int i = 0; i < ROWS; i++) to[i] = &a[i];
+    static float hidden[ROWS][WIDTH];
+    for (int i = 0; i < ROWS; i++) {
+        a[i].hidden = hidden[i];
+        to[i] = &a[i];
+    }
     stretto_status s = device_run(x->device, x->program, &r->step, to, &err);
     if (s != STRETTO_OK) print_error("%s\n", err.text);
     assert_int_equal(s, STRETTO_OK);
@@ -320,6 +326,49 @@ static void a_step_needs_no_tape(void **state)
     assert_true(takes > 0);
 }
 
+/* n rows of as many sequences, of which some ask. */
+static int32_t few_rows(struct running *x, int32_t n, int32_t asks, int32_t heads)
+{
+    static struct rows r;
+    r.step = (struct step){ .n_rows = 0 };
+    for (int32_t i = 0; i < n; i++) add(&r, 0, 1, false, false);
+    for (int32_t i = 0; i < n; i++) r.token[i] = 3 + i, r.given[i] = 0;
+    finish(&r, (size_t)asks, (size_t)heads);
+    return best_of(x, &r);
+}
+
+/* There are more shapes of steps than tapes: those that come later get theirs, and nothing else changes. */
+static void tapes_make_room(void **state)
+{
+    (void)state;
+    struct running x;
+    struct error err = { 0 };
+    struct upload_options o = { .threads = 1 };
+    int shapes = 0;
+    int32_t want[17] = { 0 };
+    open_with(&x, 0);
+    assert_int_equal(load(&x, &small, &o, &err), STRETTO_OK);
+    for (int32_t n = 1; n <= 16; n *= 2)
+        for (int32_t asks = 1; asks <= n; asks *= 2)
+            for (int32_t heads = asks; heads; heads /= 2, shapes++) {
+                int32_t best = few_rows(&x, n, asks, heads);
+                if (heads == asks && asks == 1) want[n] = best;
+                assert_int_equal(best, want[n]);
+            }
+    for (int i = 0; i < 50; i++) x.program->tape[i % TAPES].shape.sees += 1 << 20;   /* of texts gone by */
+    assert_int_equal(x.program->n_tapes, shapes);
+    x.program->most_tapes = x.program->n_tapes;
+    for (int i = 0; i < TAPE_IDLE + 50; i++) assert_int_equal(few_rows(&x, 8, 1, 1), want[8]);
+    assert_int_equal(x.program->n_tapes, shapes);
+    assert_int_equal(mock->alive.execs, shapes);
+    int64_t launches = mock->launches;
+    assert_int_equal(few_rows(&x, 8, 1, 1), want[8]);
+    assert_true(mock->launches - launches < 6);       /* what it needs goes over, the tape, an answer */
+    unload(&x);
+    device_close(x.device);
+    assert_true(nothing_alive());
+}
+
 /* What was packed says what the step says. */
 static void expect_words(const struct program *p, const struct step *s, const int32_t *w)
 {
@@ -383,7 +432,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_refused_takes_nothing), cmocka_unit_test(an_upload_keeps_nobody),
         cmocka_unit_test(kernels_that_do_not_compile_harm_nobody), cmocka_unit_test(a_step_needs_no_tape),
-        cmocka_unit_test(shortness_says_what_to_do),
+        cmocka_unit_test(shortness_says_what_to_do), cmocka_unit_test(tapes_make_room),
         cmocka_unit_test(steps_stay_within_what_was_kept),
     };
     struct device_options o = { 0 };
