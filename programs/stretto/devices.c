@@ -45,6 +45,20 @@ static bool read_layers(const char *text, int32_t *out)
     return true;
 }
 
+/* Cards that are named are there, or the command ends before it fetches a model for them. */
+static int cards_there(const char *command, const char *words)
+{
+    for (const char *p = words; p; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL) {
+        char one[24];
+        struct device_about about;
+        struct error err = { .status = STRETTO_OK };
+        snprintf(one, sizeof one, "%.*s", (int)strcspn(p, ","), p);
+        stretto_status s = backend_find(one, &about, &err);
+        if (s != STRETTO_OK) return command_fail(command, s, err.text);
+    }
+    return EXIT_DONE;
+}
+
 int device_from(const char *command, const struct model_options *o, const char **word, int32_t *layers)
 {
     const char *named = getenv("STRETTO_DEVICE");
@@ -62,7 +76,8 @@ int device_from(const char *command, const struct model_options *o, const char *
     if (o->stays && *layers >= 0 && *word && strcmp(*word, "auto") == 0
         && backend_find(*word, &found, NULL) == STRETTO_OK)
         *word = found.word;
-    return EXIT_DONE;
+    bool named_card = *word && strcmp(*word, backends[0]->name) != 0 && strcmp(*word, "auto") != 0;
+    return named_card && *layers >= 0 ? cards_there(command, *word) : EXIT_DONE;
 }
 
 /* ---- what there is ---------------------------------------------------------------------------- */

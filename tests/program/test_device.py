@@ -99,6 +99,9 @@ def check_missing(devices):
     said = call(*COMMANDS[0], "--device", "opencl", code=1, **lost)
     assert opencl["why"][:100] in said and "/nowhere" in said, said
     assert "no gpu: " in call(*COMMANDS[0], "--device", "gpu", code=1, **lost)
+    # Nothing is fetched for a card that is not there.
+    said = call("run", "-m", "hf:nobody/nothing", "-y", "-p", "ab", "--device", "gpu", code=1, **lost)
+    assert said.startswith("stretto run: there is no gpu: ") and "nobody" not in said, said
     # A file that is no library is told with the loader's reason.
     said = call(*COMMANDS[0], "--device", "cuda", code=1, STRETTO_CUDA=PROMPTS)
     assert "STRETTO_CUDA names a file" in said and PROMPTS in said, said
