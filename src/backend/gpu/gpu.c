@@ -78,7 +78,9 @@ static stretto_status gpu_open(const struct backend *b, const struct gpu_driver 
 static uint64_t gpu_memory(const struct device *on)
 {
     struct gpu_device *d = (struct gpu_device *)(uintptr_t)on;
+    pthread_mutex_lock(&d->lock);
     uint64_t taken = atomic_load(&d->taken), have = d->driver->free_memory(d->card);
+    pthread_mutex_unlock(&d->lock);
     uint64_t most = d->memory ? d->memory : d->about.memory;
     uint64_t left = most > taken ? most - taken : 1;
     return have && have < left ? have : left;

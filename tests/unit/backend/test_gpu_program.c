@@ -5,6 +5,7 @@
 #include "backend/gpu/program.h"
 #include "base/memory.h"
 #include <math.h>
+#include <sched.h>
 #include <unistd.h>
 
 enum { WIDTH = 64, HEAD_DIM = 32, VOCAB = 48, SEQ_PAGES = 3, WINDOW = 20, ROWS = 64, PAGES = 400 };
@@ -268,6 +269,94 @@ static void an_upload_keeps_nobody(void **state)
     }
 }
 
+/* More than one launch takes, onto slots that are moved themselves: as one after the other. */
+static void many_slots_move(void **state)
+{
+    (void)state;
+    enum { SLOTS = 40 * PAGE_SLOTS, MOVES = 2 * MOST_MOVES + 77 };
+    static int32_t pages[40], from[MOVES], to[MOVES];
+    struct running x;
+    struct error err = { 0 };
+    struct upload_options o = { .threads = 1 };
+    open_with(&x, 0);
+    assert_int_equal(load(&x, &small, &o, &err), STRETTO_OK);
+    const struct backend *b = x.device->backend;
+    struct gpu_device *d = x.program->device;
+    size_t bytes = (size_t)(x.program->page_bytes[0] * PAGES);
+    unsigned char *was = malloc(3 * bytes), *now[2] = { was + bytes, was + 2 * bytes };
+    for (size_t i = 0; i < bytes; i++) was[i] = (unsigned char)below(256);
+    for (int32_t i = 0; i < 40; i++) pages[i] = (i * 37 + 5) % PAGES;
+    for (int32_t i = 0; i < MOVES; i++) {
+        from[i] = (i ? from[i - 1] : 30) + 1 + (int32_t)(below(8) == 0);
+        to[i] = i + (int32_t)below(2) * (i ? to[i - 1] + 1 - i : 0);
+        if (i && to[i] <= to[i - 1]) to[i] = to[i - 1] + 1;
+        assert_true(from[i] < SLOTS && to[i] <= from[i]);
+    }
+    for (int k = 0; k < 2; k++) {
+        assert_int_equal(d->driver->write(d->card, x.program->pool[0], 0, was, bytes, &err), STRETTO_OK);
+        if (k == 0) b->slots_move(x.program, 0, pages, from, to, MOVES);
+        for (size_t i = 0; k && i < MOVES; i++) b->slots_move(x.program, 0, pages, from + i, to + i, 1);
+        assert_int_equal(d->driver->read(d->card, x.program->pool[0], 0, now[k], bytes, &err), STRETTO_OK);
+        assert_int_equal(d->driver->finish(d->card, &err), STRETTO_OK);
+    }
+    assert_memory_equal(now[0], now[1], bytes);
+    assert_memory_not_equal(now[0], was, bytes);
+    free(was);
+    unload(&x);
+    device_close(x.device);
+    assert_true(nothing_alive());
+}
+
+struct stepper { struct running *x; int32_t want; atomic_int wrong, steps, stop; };
+
+static void *step_on(void *arg)
+{
+    struct stepper *t = arg;
+    static struct rows r;
+    one_row(&r, 0);
+    while (!atomic_load(&t->stop)) {
+        struct answer a = { .status = STRETTO_OK }, *to = &a;
+        if (device_run(t->x->device, t->x->program, &r.step, &to, NULL) != STRETTO_OK || a.best != t->want)
+            atomic_fetch_add(&t->wrong, 1);
+        atomic_fetch_add(&t->steps, 1);
+    }
+    return NULL;
+}
+
+/* One thread steps while another one opens, runs and closes a model on the same card. */
+static void threads_share_a_card(void **state)
+{
+    (void)state;
+    struct running x, y;
+    struct error err = { 0 };
+    struct upload_options o = { .threads = 2 };
+    struct stepper t = { .x = &x };
+    static struct rows r;
+    pthread_t thread;
+    open_with(&x, 0);
+    assert_int_equal(load(&x, &small, &o, &err), STRETTO_OK);
+    one_row(&r, 0);
+    t.want = best_of(&x, &r);
+    assert_int_equal(pthread_create(&thread, NULL, step_on, &t), 0);
+    for (int i = 0, before = 0; i < 20; i++) {
+        y = (struct running){ .device = x.device };
+        assert_int_equal(load(&y, &other, &o, &err), STRETTO_OK);
+        best_of(&y, &r);
+        x.device->backend->page_copy(y.program, 0, 0, 1);
+        assert_true(x.device->backend->memory(x.device) > 0);
+        unload(&y);
+        while (atomic_load(&t.steps) == before) sched_yield();
+        before = atomic_load(&t.steps);
+    }
+    atomic_store(&t.stop, 1);
+    pthread_join(thread, NULL);
+    assert_int_equal(atomic_load(&t.wrong), 0);
+    unload(&x);
+    assert_int_equal(atomic_load(&((struct gpu_device *)(void *)x.device)->taken), 0);
+    device_close(x.device);
+    assert_true(nothing_alive());
+}
+
 static void kernels_that_do_not_compile_harm_nobody(void **state)
 {
     (void)state;
@@ -433,6 +522,7 @@ int main(void)
         cmocka_unit_test(what_is_refused_takes_nothing), cmocka_unit_test(an_upload_keeps_nobody),
         cmocka_unit_test(kernels_that_do_not_compile_harm_nobody), cmocka_unit_test(a_step_needs_no_tape),
         cmocka_unit_test(shortness_says_what_to_do), cmocka_unit_test(tapes_make_room),
+        cmocka_unit_test(threads_share_a_card), cmocka_unit_test(many_slots_move),
         cmocka_unit_test(steps_stay_within_what_was_kept),
     };
     struct device_options o = { 0 };
