@@ -17,8 +17,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 from peers import MODELS, SMOL, cpu_name  # noqa: E402
 
-KEEP = ("n_threads", "type_k", "n_prompt", "n_gen", "n_depth", "n_parallel", "samples_ts", "roof_share", "roof_gb_s",
-        "load_s", "peak_rss")
+KEEP = ("device", "n_threads", "type_k", "n_prompt", "n_gen", "n_depth", "n_parallel", "samples_ts", "roof_share",
+        "roof_gb_s", "load_s", "peak_rss")
 
 
 def git(*args):

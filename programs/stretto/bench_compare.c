@@ -53,7 +53,7 @@ int bench_compare(const char *before, const char *after)
         if (!both)
             code = command_fail("bench", STRETTO_E_FORMAT,
                                 "no test is in both files, so nothing was compared: model, cache types, "
-                                "threads and numbers of tokens must be the same");
+                                "threads, device and numbers of tokens must be the same");
     }
     compare_done(&a);
     compare_done(&b);

@@ -17,7 +17,7 @@ static long long whole(const json_t *row, const char *key, long long otherwise)
     return json_is_integer(v) ? (long long)json_integer_value(v) : otherwise;
 }
 
-/* Test, file (without its folder), cache and threads. */
+/* Test, file (without its folder), cache, threads, and the device unless it is the CPU. */
 static void name_row(const json_t *j, char *name, size_t size)
 {
     const char *file = word(j, "model_filename"), *slash = strrchr(file, '/');
@@ -27,8 +27,11 @@ static void name_row(const json_t *j, char *name, size_t size)
     snprintf(test, sizeof test, "%s%lld", prompt ? "pp" : "tg",
              prompt ? prompt : whole(j, "n_gen", 0));
     if (depth || sequences != 1) snprintf(more, sizeof more, " @ d%lld x %lld", depth, sequences);
-    snprintf(name, size, "%.40s%.60s, %.50s, %.8s, %lld threads", test, more,
-             slash ? slash + 1 : file, word(j, "type_k"), whole(j, "n_threads", 0));
+    const char *device = word(j, "device");
+    bool cpu = !*device || strcmp(device, "cpu") == 0;
+    snprintf(name, size, "%.40s%.60s, %.50s, %.8s, %lld threads%s%.40s", test, more,
+             slash ? slash + 1 : file, word(j, "type_k"), whole(j, "n_threads", 0), cpu ? "" : ", ",
+             cpu ? "" : device);
 }
 
 static stretto_status read_row(struct compare_row *r, const json_t *j, size_t at, struct error *err)

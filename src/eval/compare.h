@@ -9,7 +9,7 @@
 enum { COMPARE_ROWS = 1024, COMPARE_SAMPLES = 1000, COMPARE_BYTES = 16 << 20 };
 
 struct compare_row {
-    char name[160];        /* what makes two rows the same test; also for people               */
+    char name[200];        /* what makes two rows the same test; also for people               */
     size_t n;              /* samples                                                          */
     double mean, variance; /* of ln(tokens per second)                                         */
     double speed;          /* their geometric mean                                             */

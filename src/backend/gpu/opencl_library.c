@@ -30,8 +30,8 @@ static void library_open(void)
 #define X(returns, name, parameters) \
     { \
         void *at = dlsym(handle, "cl" #name); \
-        if (!at) fail(&library.error, STRETTO_E_DEVICE, "%s lacks cl" #name ": it is older than " \
-                      "OpenCL 1.2, which is needed", path); \
+        if (!at) fail(&library.error, STRETTO_E_DEVICE, "%s lacks cl" #name ": it is no OpenCL " \
+                      "loader, or one older than OpenCL 1.2, which is needed", path); \
         memcpy(&library.functions.name, &at, sizeof at); \
     }
     OCL_FUNCTIONS(X)

@@ -78,6 +78,16 @@ static void rows_of_a_history_are_read_too(void **state)
     compare_done(&f);
 }
 
+static void devices_are_not_compared_with_each_other(void **state)
+{
+    (void)state;
+    struct compare_file f = read_text("[{\"n_gen\": 8, \"device\": \"cpu\", \"samples_ts\": [1]}, "
+                                      "{\"n_gen\": 8, \"device\": \"cuda:0+cpu\", \"samples_ts\": [1]}]");
+    assert_string_equal(f.rows[0].name, "tg8, , , 0 threads");
+    assert_string_equal(f.rows[1].name, "tg8, , , 0 threads, cuda:0+cpu");
+    compare_done(&f);
+}
+
 static void refused(const char *text, const char *because)
 {
     struct compare_file f;
@@ -119,6 +129,7 @@ int main(void)
         cmocka_unit_test(verdicts_follow_the_interval),
         cmocka_unit_test(one_sample_knows_no_noise),
         cmocka_unit_test(rows_of_a_history_are_read_too),
+        cmocka_unit_test(devices_are_not_compared_with_each_other),
         cmocka_unit_test(bad_files_are_refused_with_words),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
