@@ -224,6 +224,19 @@ static stretto_status begin(struct program *p, struct device *on, const struct g
     return measure(p, err);
 }
 
+/* A pool is one piece of memory. Where the card gives no piece so large, there is room for as many pages of every
+ * group as fit into its largest; 0: pieces are no matter. */
+static uint64_t room_in_pieces(const struct program *p, uint64_t have)
+{
+    double least = 1, room;
+    for (uint32_t i = 0; i < p->g->n_groups; i++) {
+        double fits = (double)p->device->about.largest / ((double)p->page_bytes[i] * p->limits.max_pages[i]);
+        if (fits < least) least = fits;
+    }
+    room = (double)p->bytes + least * (double)all_pages(p);
+    return least < 1 && (!have || room < (double)have) ? (uint64_t)room : 0;
+}
+
 stretto_status gpu_plan(struct device *on, const struct graph *g, const struct weights *w,
                         const struct program_limits *l, struct program_bytes *out, struct error *err)
 {
@@ -231,6 +244,7 @@ stretto_status gpu_plan(struct device *on, const struct graph *g, const struct w
     *out = (struct program_bytes){ 0 };
     TRY(begin(&p, on, g, w, l, err));
     *out = (struct program_bytes){ .buffers = p.bytes, .pages = all_pages(&p), .threads = 1 };
+    out->room = room_in_pieces(&p, on->backend->memory(on));
     for (uint32_t i = 0; i < g->n_groups; i++) out->page[i] = p.page_bytes[i];
     return STRETTO_OK;
 }

@@ -77,6 +77,7 @@ static struct demand demand_on(const struct weights *w, const struct program_byt
         if (w->part[i].device != d) continue;
         x.buffers += of[i].buffers;
         x.pages += of[i].pages;
+        if (of[i].room && (!x.have || of[i].room < x.have)) x.have = of[i].room;
     }
     return x;
 }

@@ -238,6 +238,31 @@ static void shortness_says_what_to_do(void **state)
     assert_int_equal(advised, pieces - 1);      /* the first is for the vectors: nothing to be had there */
 }
 
+/* Cards behind OpenCL often give a quarter of their memory in one piece: who plans hears how much there is room for. */
+static void pools_are_pieces(void **state)
+{
+    (void)state;
+    struct running x;
+    struct error err = { 0 };
+    struct upload_options o = { .threads = 1 };
+    struct program_limits l = limits_of(&small.g, ROWS);
+    struct program_bytes b;
+    open_with(&x, 0);
+    assert_int_equal(load(&x, &small, &o, &err), STRETTO_OK);
+    struct gpu_device *d = x.program->device;
+    assert_int_equal(device_plan(x.device, &small.g, x.weights, &l, &b, &err), STRETTO_OK);
+    assert_int_equal(b.room, 0);
+    l.max_pages[1] = PAGES / 4;
+    d->about.largest = b.page[0] * PAGES / 4;
+    assert_int_equal(device_plan(x.device, &small.g, x.weights, &l, &b, &err), STRETTO_OK);
+    assert_int_equal(b.room, b.buffers + b.pages / 4);
+    d->memory = gpu_weights_bytes(x.weights) + x.program->taken + 1000;
+    assert_int_equal(device_plan(x.device, &small.g, x.weights, &l, &b, &err), STRETTO_OK);
+    assert_int_equal(b.room, 0);                 /* there is less yet in the whole */
+    unload(&x);
+    device_close(x.device);
+}
+
 struct watch { struct running *x; int calls, stop_at; volatile int cancel; };
 
 static void progress(void *ud, uint64_t done, uint64_t total)
@@ -523,6 +548,7 @@ int main(void)
         cmocka_unit_test(kernels_that_do_not_compile_harm_nobody), cmocka_unit_test(a_step_needs_no_tape),
         cmocka_unit_test(shortness_says_what_to_do), cmocka_unit_test(tapes_make_room),
         cmocka_unit_test(threads_share_a_card), cmocka_unit_test(many_slots_move),
+        cmocka_unit_test(pools_are_pieces),
         cmocka_unit_test(steps_stay_within_what_was_kept),
     };
     struct device_options o = { 0 };
