@@ -2,6 +2,7 @@
 #include "format/convert.h"
 #include "stretto/commands.h"
 #include "stretto/fetch.h"
+#include "tensor/dtype_rows.h"
 #include "text/tokenizer_gguf.h"
 #include "ui/progress.h"
 #include <signal.h>
@@ -52,7 +53,7 @@ static int convert_run(void *options, size_t n, char **operands)
 
 #define AT(field) offsetof(struct command_options, field)
 static const struct option rows[] = {
-    { "--type --outtype", "f32|bf16|f16|q8_0", OPT_CHOICE, AT(type), 0, 0,
+    { "--type --outtype", DTYPE_WORDS, OPT_CHOICE, AT(type), 0, 0,
       "element type of the matrices; vectors stay f32 [f16]" },
     { "--force", NULL, OPT_FLAG, AT(force), 0, 0, "replace OUT when it exists" },
     { "-y --yes", NULL, OPT_FLAG, AT(yes), 0, 0, "fetch a model that is not here without asking" },
@@ -69,9 +70,11 @@ const struct command command_convert = {
     .description =
         "Reads a GGUF file (also in parts), a Hugging Face folder or any other name that -m takes, "
         "and writes one GGUF file whose "
-        "matrices have the type asked for, rounded plainly. What it writes of a folder is laid out "
-        "as "
-        "llama.cpp expects it, tokenizer and chat template included.\n\n"
+        "matrices have the type asked for. Blocks get the scales with the least squared error that a "
+        "search finds; no text is read for it. Where the rows of a matrix do not fit the blocks of 256 that "
+        "q2_k to q6_k have, it becomes iq4_nl (for q2_k and q3_k), q5_0, q5_1 or q8_0, as with llama.cpp, "
+        "and where 32 do not fit, f16; a line says so. A matrix that has the type already is copied. What is "
+        "written of a folder is laid out as llama.cpp expects it, tokenizer and chat template included.\n\n"
         "OUT appears only when it is whole; until then it is called OUT.part.",
     .uses = uses,
     .n_uses = 1,

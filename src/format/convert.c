@@ -3,6 +3,7 @@
 #include "format/gguf_write.h"
 #include "format/pooling.h"
 #include "format/source_int.h"
+#include "tensor/encode.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -56,8 +57,10 @@ static enum dtype type_for(const struct conversion *c, const struct source_tenso
 {
     if (t->n_dims == 1 || strncmp(t->name, "position_embd", 13) == 0
         || strncmp(t->name, "token_types", 11) == 0) return DT_F32;
-    if (t->dims[0] % dtype_table[c->o->type].block) return DT_F16;
-    return c->o->type;
+    enum dtype type = c->o->type;
+    while (t->dims[0] % dtype_table[type].block)
+        type = dtype_table[type].instead ? dtype_table[type].instead : DT_F16;
+    return type;
 }
 
 /* Llama 3's scaling of frequencies as the tensor GGUF carries it in: one divisor per pair of
@@ -169,17 +172,31 @@ static stretto_status put_metadata(struct conversion *c)
     return STRETTO_OK;
 }
 
+/* Matrices whose rows the blocks do not fit: a line for each type that is written instead. */
+static void tell_instead(const struct conversion *c)
+{
+    size_t n[DT_COUNT] = { 0 }, matrices = 0;
+    const struct source_tensor *first[DT_COUNT] = { NULL };
+    for (size_t i = 0; i < c->n; i++) {
+        enum dtype type = type_for(c, &c->list[i]);
+        if (c->list[i].n_dims == 1) continue;
+        if (type != DT_F32) matrices++;
+        if (n[type]++ == 0) first[type] = &c->list[i];
+    }
+    const struct dtype_info *asked = &dtype_table[c->o->type];
+    for (int t = DT_F32 + 1; t < DT_COUNT; t++)
+        if (n[t] && t != (int)c->o->type && c->o->type != DT_F32)
+            log_say(&c->o->log, LOG_WARN, "%zu of %zu matrices have rows that %s's blocks of %u do not fit (%s: %llu): "
+                    "they are written as %s", n[t], matrices, asked->name, asked->block, first[t]->name,
+                    (unsigned long long)first[t]->dims[0], dtype_table[t].name);
+}
+
 static stretto_status put_tensors(struct conversion *c)
 {
+    tell_instead(c);
     for (size_t i = 0; i < c->n; i++) {
         const struct source_tensor *t = &c->list[i];
         enum dtype type = type_for(c, t);
-        if (type == DT_F16 && c->o->type != DT_F16)
-            log_say(&c->o->log, LOG_WARN,
-                    "%s has rows of %llu, which %s's blocks of %u do not fit: it "
-                    "is kept as F16",
-                    t->name, (unsigned long long)t->dims[0], dtype_table[c->o->type].name,
-                    dtype_table[c->o->type].block);
         TRY(gguf_put_tensor(c->w, t->name, type, t->n_dims, t->dims, c->err));
         c->total += dtype_bytes(type, (size_t)(t->bytes / dtype_table[t->type].bytes
                                                * dtype_table[t->type].block));
@@ -259,7 +276,8 @@ static stretto_status write_row(struct conversion *c, const struct source_tensor
 {
     size_t bytes = dtype_bytes(type, (size_t)t->dims[0]);
     TRY(check_row(c, t, type, row));
-    dtype_table[type].encode(row, c->encoded, (size_t)t->dims[0]);
+    if (dtype_table[type].block > 1) encode_search(type, row, NULL, c->encoded, (size_t)t->dims[0]);
+    else dtype_table[type].encode(row, c->encoded, (size_t)t->dims[0]);
     c->done += bytes;
     return gguf_write(c->w, c->encoded, bytes, c->err);
 }
@@ -360,8 +378,9 @@ static stretto_status write_everything(struct conversion *c)
 stretto_status convert(const char *in, const char *out, const struct convert_options *o,
                        struct error *err)
 {
-    if (o->type >= DT_COUNT || dtype_table[o->type].most == 0)
-        return fail(err, STRETTO_E_ARG, "models are converted to f32, bf16, f16 or q8_0");
+    char names[256];
+    if (o->type >= DT_COUNT || !dtype_table[o->type].block)
+        return fail(err, STRETTO_E_ARG, "models are converted to %s", dtype_names(names, sizeof names));
     struct conversion c = { .o = o, .err = err };
     TRY(source_open(&c.s, in, err));
     c.folder = c.s->n_files > 0;

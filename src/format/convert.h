@@ -1,5 +1,6 @@
-/* Writes any model this program opens as a GGUF file of one element type, rounded plainly, row by
- * row with bounded memory. What comes out of a Hugging Face folder is what llama.cpp expects of the
+/* Writes any model this program opens as a GGUF file of one element type, row by row with bounded
+ * memory: numbers are rounded to the nearest, blocks have the scales that a search finds
+ * (tensor/encode.h). What comes out of a Hugging Face folder is what llama.cpp expects of the
  * family: rows of llama's q and k in pairs, Gemma's norms plus one, q|k|v and gate|up fused where
  * its files have them fused. */
 #ifndef FORMAT_CONVERT_H
@@ -15,7 +16,7 @@ struct source;
 struct gguf_writer;
 
 struct convert_options {
-    enum dtype type; /* one whose row says up to which magnitude it is written      */
+    enum dtype type;
     bool force;                 /* replace an existing file                                       */
     /* Writes the tokenizer of a Hugging Face folder as metadata (text/tokenizer_gguf.h); rooms
      * below this one know tokenizers, so the caller brings it. NULL: without a tokenizer. */
@@ -25,9 +26,9 @@ struct convert_options {
     const volatile sig_atomic_t *cancel;        /* may be NULL; not 0: stop and leave nothing     */
 };
 
-/* Vectors stay float32, as do position and type embeddings; where rows do not fit the blocks of
- * q8_0 a tensor becomes f16, which is said aloud. A value that is not finite, or that the type
- * cannot hold, is an error. */
+/* Vectors stay float32, as do position and type embeddings; where rows do not fit the blocks, a
+ * tensor gets the type that the row names instead, in the end f16, which is said aloud. A value
+ * that is not finite, or that the type cannot hold, is an error. */
 stretto_status convert(const char *in, const char *out, const struct convert_options *o,
                        struct error *err);
 #endif

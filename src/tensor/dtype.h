@@ -38,10 +38,12 @@ struct dtype_info {
     const char *name;      /* "Q4_1", as GGUF tools print it; option spellings are lower case        */
     uint32_t block, bytes; /* elements of a block (1, 32 or 256), and its bytes                      */
     /* n is a multiple of `block`. decode: exact arithmetic of the format in float32, as the published
-     * ggml reference dequantisation does it. encode: plain rounding; NULL where not offered. */
+     * ggml reference dequantisation does it. encode: the published plain rounding; NULL where there is none.
+     * tensor/encode.h writes every type of codes. */
     void (*decode)(const void *in, float *out, size_t n);
     void (*encode)(const float *in, void *out, size_t n);
-    float most;            /* largest magnitude `convert` writes; 0: it does not write the type      */
+    float most;            /* largest magnitude of either sign that the type holds                   */
+    enum dtype instead;    /* what `convert` writes where rows are no multiple of the block; 0: F16  */
     uint32_t file_type;    /* what llama.cpp calls a file that is mostly of this type                */
 
     /* ---- blocks of codes: what the panels, their packing, the kernels and the tests are made from */

@@ -118,6 +118,42 @@ void encode_Q4_1(const float *in, void *out, size_t n)
     }
 }
 
+/* A fifth bit of each code, and its nibble. */
+static void put_five(unsigned char *high, unsigned char *q, int i, int code)
+{
+    high[i / 8] |= (unsigned char)(code >> 4 << i % 8);
+    q[i % HALF] |= (unsigned char)((code & 15) << i / HALF * 4);
+}
+
+void encode_Q5_0(const float *in, void *out, size_t n)
+{
+    for (unsigned char *b = out; n; n -= BLOCK, b += 22, in += BLOCK) {
+        float most = 0;
+        for (int i = 0; i < BLOCK; i++)
+            if (fabsf(in[i]) > fabsf(most)) most = in[i];
+        float d = most / -16, inverse = d != 0 ? 1 / d : 0;
+        store_half(b, d);
+        memset(b + 2, 0, 20);
+        for (int i = 0; i < BLOCK; i++) put_five(b + 2, b + 6, i, to_int(in[i] * inverse + 16.5f, 0, 31));
+    }
+}
+
+void encode_Q5_1(const float *in, void *out, size_t n)
+{
+    for (unsigned char *b = out; n; n -= BLOCK, b += 24, in += BLOCK) {
+        float least = in[0], most = in[0];
+        for (int i = 1; i < BLOCK; i++) {
+            if (in[i] < least) least = in[i];
+            if (in[i] > most) most = in[i];
+        }
+        float d = (most - least) / 31, inverse = d != 0 ? 1 / d : 0;
+        store_half(b, d);
+        store_half(b + 2, least);
+        memset(b + 4, 0, 20);
+        for (int i = 0; i < BLOCK; i++) put_five(b + 4, b + 8, i, to_int((in[i] - least) * inverse + 0.5f, 0, 31));
+    }
+}
+
 /* Halves round away from zero. -128 is never written: kernels rely on it. */
 void encode_Q8_0(const float *in, void *out, size_t n)
 {

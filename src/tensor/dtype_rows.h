@@ -19,31 +19,40 @@ static const int8_t values_iq4[16] = { -127, -104, -83, -65, -49, -35, -22, -10,
 
 /* 32 elements under one scale. Q8_0 has 127 steps of a float16. */
 #define DTYPES_BLOCK(X)                                                                                  \
-    X(Q4_0, .block = 32, .bytes = 18, .encode = encode_Q4_0, .d_at = 0, .zero = 8,                       \
-      .planes = CODE_NIB, .nib_at = 2, .nib_apart = 16)                                                  \
-    X(Q4_1, .block = 32, .bytes = 20, .encode = encode_Q4_1, .d_at = 0, .m_at = 2, .min = MIN_PLUS,      \
-      .planes = CODE_NIB, .nib_at = 4, .nib_apart = 16)                                                  \
-    X(Q5_0, .block = 32, .bytes = 22, .d_at = 0, .zero = 16,                                             \
-      .planes = CODE_NIB | CODE_ONE, .nib_at = 6, .nib_apart = 16, .one_at = 2)                          \
-    X(Q5_1, .block = 32, .bytes = 24, .d_at = 0, .m_at = 2, .min = MIN_PLUS,                             \
-      .planes = CODE_NIB | CODE_ONE, .nib_at = 8, .nib_apart = 16, .one_at = 4)                          \
-    X(Q8_0, .block = 32, .bytes = 34, .encode = encode_Q8_0, .file_type = 7, .most = 127 * 65504.0f,     \
-      .d_at = 0, .planes = CODE_BYTES, .bytes_at = 2)                                                    \
-    X(IQ4_NL, .block = 32, .bytes = 18, .d_at = 0, .values = values_iq4,                                 \
-      .planes = CODE_NIB, .nib_at = 2, .nib_apart = 16)
+    X(Q4_0, .block = 32, .bytes = 18, .file_type = 2, .most = 7 * 65504.0f, .encode = encode_Q4_0,       \
+      .d_at = 0, .zero = 8, .planes = CODE_NIB, .nib_at = 2, .nib_apart = 16)                            \
+    X(Q4_1, .block = 32, .bytes = 20, .file_type = 3, .most = 65504.0f, .encode = encode_Q4_1,           \
+      .d_at = 0, .m_at = 2, .min = MIN_PLUS, .planes = CODE_NIB, .nib_at = 4, .nib_apart = 16)           \
+    X(Q5_0, .block = 32, .bytes = 22, .file_type = 8, .most = 15 * 65504.0f, .encode = encode_Q5_0,      \
+      .d_at = 0, .zero = 16, .planes = CODE_NIB | CODE_ONE, .nib_at = 6, .nib_apart = 16, .one_at = 2)   \
+    X(Q5_1, .block = 32, .bytes = 24, .file_type = 9, .most = 65504.0f, .encode = encode_Q5_1,           \
+      .d_at = 0, .m_at = 2, .min = MIN_PLUS, .planes = CODE_NIB | CODE_ONE, .nib_at = 8,                 \
+      .nib_apart = 16, .one_at = 4)                                                                      \
+    X(Q8_0, .block = 32, .bytes = 34, .encode = encode_Q8_0, .file_type = 7,                             \
+      .most = 127 * 65504.0f, .d_at = 0, .planes = CODE_BYTES, .bytes_at = 2)                            \
+    X(IQ4_NL, .block = 32, .bytes = 18, .file_type = 25, .most = 113 * 65504.0f, .d_at = 0,              \
+      .values = values_iq4, .planes = CODE_NIB, .nib_at = 2, .nib_apart = 16)
 
 /* 256 elements in groups of 16 or 32 with small scales of their own. */
 #define DTYPES_SUPER(X)                                                                                  \
-    X(Q2_K, .block = 256, .bytes = 84, .d_at = 80, .m_at = 82, .sub = SUB_NIBBLES, .sub_at = 0,          \
+    X(Q2_K, .block = 256, .bytes = 84, .file_type = 10, .most = 15 * 65504.0f,                           \
+      .instead = DT_IQ4_NL, .d_at = 80, .m_at = 82, .sub = SUB_NIBBLES, .sub_at = 0,                     \
       .planes = CODE_TWO, .two_at = 16)                                                                  \
-    X(Q3_K, .block = 256, .bytes = 110, .d_at = 108, .sub = SUB_SIX, .sub_at = 96, .zero = 4,            \
+    X(Q3_K, .block = 256, .bytes = 110, .file_type = 11, .most = 93 * 65504.0f,                          \
+      .instead = DT_IQ4_NL, .d_at = 108, .sub = SUB_SIX, .sub_at = 96, .zero = 4,                        \
       .planes = CODE_TWO | CODE_ONE, .two_at = 32, .one_at = 0)                                          \
-    X(Q4_K, .block = 256, .bytes = 144, .d_at = 0, .m_at = 2, .min = MIN_MINUS, .sub = SUB_PAIRS_6,      \
-      .sub_at = 4, .planes = CODE_NIB, .nib_at = 16, .nib_apart = 32)                                    \
-    X(Q5_K, .block = 256, .bytes = 176, .d_at = 0, .m_at = 2, .min = MIN_MINUS, .sub = SUB_PAIRS_6,      \
-      .sub_at = 4, .planes = CODE_NIB | CODE_ONE, .nib_at = 48, .nib_apart = 32, .one_at = 16)           \
-    X(Q6_K, .block = 256, .bytes = 210, .d_at = 208, .sub = SUB_BYTES, .sub_at = 192, .zero = 32,        \
+    X(Q4_K, .block = 256, .bytes = 144, .file_type = 14, .most = 63 * 65504.0f, .instead = DT_Q5_0,      \
+      .d_at = 0, .m_at = 2, .min = MIN_MINUS, .sub = SUB_PAIRS_6, .sub_at = 4, .planes = CODE_NIB,       \
+      .nib_at = 16, .nib_apart = 32)                                                                     \
+    X(Q5_K, .block = 256, .bytes = 176, .file_type = 16, .most = 63 * 65504.0f, .instead = DT_Q5_1,      \
+      .d_at = 0, .m_at = 2, .min = MIN_MINUS, .sub = SUB_PAIRS_6, .sub_at = 4,                           \
+      .planes = CODE_NIB | CODE_ONE, .nib_at = 48, .nib_apart = 32, .one_at = 16)                        \
+    X(Q6_K, .block = 256, .bytes = 210, .file_type = 18, .most = 3937 * 65504.0f,                        \
+      .instead = DT_Q8_0, .d_at = 208, .sub = SUB_BYTES, .sub_at = 192, .zero = 32,                      \
       .planes = CODE_NIB | CODE_TWO, .nib_at = 0, .nib_apart = 64, .two_at = 128)
+
+/* What `--type` takes: every type, as options spell it (tests/unit/tensor holds it to the rows). */
+#define DTYPE_WORDS "f32|f16|bf16|q4_0|q4_1|q5_0|q5_1|q8_0|iq4_nl|q2_k|q3_k|q4_k|q5_k|q6_k"
 
 #define DTYPES_CODED(X) DTYPES_BLOCK(X) DTYPES_SUPER(X)
 #define DTYPES(X)       DTYPES_FLOAT(X) DTYPES_CODED(X)

@@ -52,7 +52,7 @@ def main():
                          ("--promt=x", "--prompt"), ("--hepl", "--help"), ("-N", "-n"), ("-zz", None),
                          ("--quite-another-thing", None)):
         assert meant("there is no option", "run", wrong) == right, wrong
-    for wrong, right in (("q8", "q8_0"), ("F16", "f16"), ("bf61", "bf16"), ("q3_k_m", None)):
+    for wrong, right in (("q8", "q8_0"), ("F16", "f16"), ("bf61", "bf16"), ("q3_k_m", "q3_k")):
         assert meant("takes one of", "convert", "--type", wrong, "a", "b") == right, wrong
     for args, right in ((("eval", "pll"), "ppl"), (("trace", "jacoby"), "jacobi"), (("models", "lst"), "list"),
                         (("models", "remove"), None)):

@@ -199,7 +199,7 @@ static void existing_files_are_spared(void **state)
     assert_int_equal(convert(DATA "hf-phi3", "/nonexistent/x.gguf", &o, &err), STRETTO_E_IO);
     err = (struct error){ 0 };
     assert_int_equal(convert(DATA "none.gguf", out, &o, &err), STRETTO_E_IO);
-    o.type = DT_Q4_K;
+    o.type = DT_Q8_1;
     err = (struct error){ 0 };
     assert_int_equal(convert(DATA "hf-phi3", out, &o, &err), STRETTO_E_ARG);
 }

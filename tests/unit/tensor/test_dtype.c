@@ -1,8 +1,9 @@
 /* The element types against the published dequantisation (tests/data/dtype_golden.txt, written by
  * tools/make_dtype_golden.py) and half floats against their definition. */
 #include "unit/unit.h"
-#include "tensor/dtype.h"
+#include "tensor/dtype_rows.h"
 #include "tensor/half.h"
+#include <ctype.h>
 #include <math.h>
 #include <stdbool.h>
 
@@ -162,6 +163,26 @@ static void names_and_numbers_find_their_rows(void **state)
     assert_int_equal(dtype_bytes(DT_Q6_K, 512), 420);
 }
 
+/* What options offer: every row, in the order of the rows. */
+static void the_words_are_the_rows(void **state)
+{
+    (void)state;
+    char words[256] = "";
+    for (const char *c =
+#define X(T, ...) "|" #T
+             DTYPES(X)
+#undef X
+         ; *c; c++)
+        strncat(words, &(char){ (char)tolower(*c) }, 1);
+    assert_string_equal(words + 1, DTYPE_WORDS);
+    for (int t = 0; t < DT_COUNT; t++) {
+        const struct dtype_info *d = &dtype_table[t];
+        if (!d->block) continue;
+        assert_true(d->most > 0);
+        if (d->instead) assert_true(dtype_table[d->instead].block < d->block);
+    }
+}
+
 /* The line of README.md that says which types are supported: every one and no other. */
 static void the_readme_lists_the_types(void **state)
 {
@@ -195,6 +216,7 @@ int main(void)
         cmocka_unit_test(blocks_equal_the_published_arithmetic),
         cmocka_unit_test(odd_values_encode_to_something_defined),
         cmocka_unit_test(names_and_numbers_find_their_rows),
+        cmocka_unit_test(the_words_are_the_rows),
         cmocka_unit_test(the_readme_lists_the_types),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
