@@ -115,13 +115,14 @@ static int named_model(const char *command, const struct model_options *o, struc
     return code;
 }
 
-static void tell_place(const char *command, const stretto_model *m)
+static void tell_place(const char *command, const char *device, const stretto_model *m)
 {
     char before[80];
     json_t *plan = plan_json(m);
     snprintf(before, sizeof before, "stretto %s: ", command);
     if (plan) plan_print(stderr, before, plan);
-    else fprintf(stderr, "%sthe model runs on the CPU\n", before);
+    else fprintf(stderr, "%sthe model runs on the CPU%s\n", before,
+                 strcmp(device, "auto") == 0 ? "; 'stretto info --devices' says what else there is" : "");
     json_decref(plan);
 }
 
@@ -159,7 +160,7 @@ int open_model(const char *command, const struct model_options *o, bool vocabula
     showing = NULL;
     buffer_done(&path);
     if (s != STRETTO_OK) return command_fail(command, s, err);
-    if (o->verbose && !vocabulary_only && device) tell_place(command, *out);
+    if (o->verbose && !vocabulary_only && device) tell_place(command, device, *out);
     if (o->mlock) code = lock_weights(command, *out);
     if (code != EXIT_DONE) {
         stretto_model_close(*out);

@@ -107,6 +107,8 @@ def check_missing(devices):
     assert "STRETTO_CUDA names a file" in said and PROMPTS in said, said
     # auto never fails for want of a driver.
     assert call(*COMMANDS[0], "--temp", "0", "--device", "auto", **lost) == call(*COMMANDS[0], "--temp", "0")
+    _, err = both(*COMMANDS[0], "--device", "auto", "-v", **lost)
+    assert "runs on the CPU; 'stretto info --devices' says what else there is" in err, err
     info = json.loads(call("info", "-m", MODEL, "--json", "--device", "auto", **lost))["model"]
     assert info["device"] == "cpu" and "plan" not in info
 
