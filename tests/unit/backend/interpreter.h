@@ -8,7 +8,11 @@
  * near: within the rounding of the sums, in units of what is summed. */
 #ifndef UNIT_BACKEND_INTERPRETER_H
 #define UNIT_BACKEND_INTERPRETER_H
-#include "backend/cpu/cpu.h"
+#include "backend/backend.h"
+#include "graph/binding.h"
+#include "graph/step.h"
+#include "kernels/kernels.h"
+#include "kernels/panel.h"
 #include "kernels/kv.h"
 #include "unit/unit.h"
 #include <float.h>

@@ -7,7 +7,7 @@
  *
  * `plants` gives the card another step than the interpreter, to see that every part of it shows. */
 #include "unit/backend/random_graph.h"
-#include "backend/gpu/gpu.h"
+#include "backend/gpu/program.h"
 #include "backend/gpu/kernels/words.h"
 
 enum { GRAPHS = 24, PLANTED = 12, STEPS = 5, LD = MAX_WIDTH, LEAF_ROWS = SEQ_SLOTS };
@@ -256,6 +256,20 @@ static void subject_close(struct subject *x)
     graph_done(&x->graph);
 }
 
+/* What is read without having been written is no number, and shows; what was cached stays. */
+static void poison(struct program *p)
+{
+    struct error err = { 0 };
+    struct gpu_memory *all[] = { p->places.activations, p->places.step };
+    uint64_t bytes[] = { p->activation_bytes, p->step_bytes };
+    unsigned char *nan = malloc(p->activation_bytes + p->step_bytes);
+    memset(nan, 0xff, p->activation_bytes + p->step_bytes);
+    for (size_t i = 0; i < 2; i++)
+        assert_int_equal(leaf.gpu->driver->write(leaf.gpu->card, all[i], 0, nan, bytes[i], &err), STRETTO_OK);
+    assert_int_equal(leaf.gpu->driver->finish(leaf.gpu->card, &err), STRETTO_OK);
+    free(nan);
+}
+
 /* The card takes the step; true when it answers as the interpreter did. */
 static bool card_agrees(struct subject *x, struct rows *r)
 {
@@ -266,6 +280,7 @@ static bool card_agrees(struct subject *x, struct rows *r)
         answer[i] = (struct answer){ .logits = logits[i], .hidden = hidden[i] };
         answers[i] = &answer[i];
     }
+    poison(x->program);
     assert_int_equal(device_run(leaf.device, x->program, &r->step, answers, &err), STRETTO_OK);
     for (size_t i = 0; i < r->n_asks; i++)
         if (!same_answer(&x->plain, i, &answer[i])) return false;

@@ -19,6 +19,7 @@
  * Into compiled programs, by every run of this test (`plants`): a dropped activation, an unwritten
  * head, a value whose buffer is given away while somebody still reads it, codes that are not made. */
 #include "unit/backend/random_graph.h"
+#include "backend/cpu/cpu.h"
 
 enum { GRAPHS = 400, PLANTED = 30, FEW_ROWS = RANDOM_FEW };
 

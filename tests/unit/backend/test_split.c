@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "graph/partition.h"
 #include "unit/backend/random_graph.h"
+#include "backend/cpu/cpu.h"
 
 enum { GRAPHS = 150, MEMBERS = 3, PAGES = SEQS * SEQ_PAGES };
 
