@@ -326,9 +326,11 @@ static double error_of(const struct block *b, const float *in, const void *block
     return sum;
 }
 
-static void not_worse_than_plain(const struct block *b, const float *in, void *block)
+static void not_worse_than_plain(const struct block *b, void *block)
 {
     unsigned char plain[MOST];
+    float in[MOST];
+    for (size_t i = 0; i < b->type->block; i++) in[i] = b->x[i] * b->up;
     b->type->encode(in, plain, b->type->block);
     if (error_of(b, in, plain) < error_of(b, in, block)) memcpy(block, plain, b->type->bytes);
 }
@@ -347,7 +349,7 @@ void encode_search(enum dtype type, const float *in, const float *weight, void *
         else if (t->sub == SUB_NONE) fit_block(&b, &k);
         else fit_super(&b, &k);
         put_block(&b, &k, to);
-        if (some && t->encode) not_worse_than_plain(&b, in, to);
+        if (some && t->encode) not_worse_than_plain(&b, to);
         if (weight) weight += t->block;
     }
 }

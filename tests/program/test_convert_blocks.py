@@ -4,8 +4,7 @@ file, what is written instead where rows do not fit, and no larger error than st
 
 usage: test_convert_blocks.py STRETTO
 
-Straight rounding is gguf's own where it has one. For the others it is what anyone would write first: the largest
-number of a group makes its scale, the largest scale that of the super-block."""
+Straight rounding: tools/oracle/blocks.py."""
 import os
 import re
 import subprocess
@@ -15,51 +14,20 @@ import tempfile
 try:
     import numpy as np
     from gguf import GGUFReader, GGUFWriter, GGMLQuantizationType as T, LlamaFileType as F
-    from gguf.quants import dequantize, quantize
+    from gguf.quants import dequantize
 except ImportError as e:
     print(f"skip: {e.name} is not installed (./dev test installs it)")
     sys.exit(77)
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
+from oracle.blocks import straight  # noqa: E402
+
 ROWS = 24
-PLAIN = ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0")
 # the number of the file, and what rows of 288 and of 40 become
 TYPES = {"q4_0": (F.MOSTLY_Q4_0, T.Q4_0), "q4_1": (F.MOSTLY_Q4_1, T.Q4_1), "q5_0": (F.MOSTLY_Q5_0, T.Q5_0),
          "q5_1": (F.MOSTLY_Q5_1, T.Q5_1), "q8_0": (F.MOSTLY_Q8_0, T.Q8_0), "iq4_nl": (F.MOSTLY_IQ4_NL, T.IQ4_NL),
          "q2_k": (F.MOSTLY_Q2_K, T.IQ4_NL), "q3_k": (F.MOSTLY_Q3_K_S, T.IQ4_NL), "q4_k": (F.MOSTLY_Q4_K_S, T.Q5_0),
          "q5_k": (F.MOSTLY_Q5_K_S, T.Q5_1), "q6_k": (F.MOSTLY_Q6_K, T.Q8_0)}
-# codes low..high; whole numbers of the groups' scales up to; numbers of a group
-SUPER = {"q2_k": (0, 3, 15, 16), "q3_k": (-4, 3, 31, 16), "q4_k": (0, 15, 63, 32), "q5_k": (0, 31, 63, 32),
-         "q6_k": (-32, 31, 127, 16)}
-
-
-def half(x):
-    return x.astype(np.float16).astype(np.float64)
-
-
-def over(x, by):
-    return np.divide(x, by, out=np.zeros_like(x), where=by != 0)
-
-
-def straight(name, x):
-    """x as the type would have it, by straight rounding."""
-    if name in PLAIN:
-        return dequantize(quantize(x, T[name.upper()]), T[name.upper()])
-    if name == "iq4_nl":
-        steps = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113])
-        b = x.astype(np.float64).reshape(-1, 32)
-        most = np.take_along_axis(b, abs(b).argmax(1, keepdims=True), 1)
-        d = half(most / -127)
-        at = abs(over(b, d)[..., None] - steps).argmin(-1)
-        return (d * steps[at]).reshape(x.shape)
-    low, high, top, size = SUPER[name]
-    b = x.astype(np.float64).reshape(-1, 256 // size, size)
-    least = np.minimum(b.min(2, keepdims=True), 0) if low == 0 else np.zeros(b.shape[:2] + (1,))
-    scale = (b.max(2, keepdims=True) - least) / high if low == 0 else abs(b).max(2, keepdims=True) / high
-    d, dmin = half(scale.max(1, keepdims=True) / top), half(-least.min(1, keepdims=True) / top)
-    s, m = d * np.clip(np.rint(over(scale, d)), 0, top), dmin * np.clip(np.rint(over(-least, dmin)), 0, top)
-    return (s * np.clip(np.rint(over(b + m, s)), low, high) - m).reshape(x.shape)
-
-
 def matrices():
     rng = np.random.default_rng(14)
     x = {"normal": rng.normal(size=(ROWS, 512)), "heavy": rng.standard_t(3, size=(ROWS, 512)) * 0.02,

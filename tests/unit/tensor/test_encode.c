@@ -210,6 +210,33 @@ static void any_bits_are_defined(void **state)
         }
 }
 
+/* The documented meaning of what is no number, and of weights so large or small that their squares are not. */
+static void odd_inputs_have_their_meaning(void **state)
+{
+    (void)state;
+    unsigned char a[BYTES], b[BYTES];
+    float x[N], y[N], w[N], v[N];
+    for (int t = 0; t < DT_COUNT; t++)
+        for (int kind = 0; kind < KINDS && dtype_table[t].block > 1; kind++) {
+            draw(kind, x);
+            memcpy(y, x, sizeof x);
+            for (int i = 0; i < N; i++) w[i] = v[i] = (float)unit();
+            for (int i = 3; i < N; i += 40) {
+                x[i] = NAN;
+                y[i] = 0;
+                w[i + 1] = i % 3 ? -1 : NAN;
+                v[i + 1] = 0;
+            }
+            for (int by = -100; by <= 100; by += 100) {
+                float scaled[N];
+                for (int i = 0; i < N; i++) scaled[i] = ldexpf(w[i], by);
+                encode_search((enum dtype)t, x, scaled, a, N);
+                encode_search((enum dtype)t, y, v, b, N);
+                assert_memory_equal(a, b, dtype_bytes((enum dtype)t, N));
+            }
+        }
+}
+
 static void weights_count(void **state)
 {
     (void)state;
@@ -241,6 +268,7 @@ int main(void)
         cmocka_unit_test(powers_of_two_change_no_code),
         cmocka_unit_test(zeros_are_zeros),
         cmocka_unit_test(any_bits_are_defined),
+        cmocka_unit_test(odd_inputs_have_their_meaning),
         cmocka_unit_test(weights_count),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
