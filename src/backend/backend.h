@@ -100,6 +100,7 @@ struct op_time {
 struct backend {
     const char *name;
     bool batch_invariant; /* a row's bits do not depend on its neighbours                   */
+    uint32_t beside;      /* bytes that a program may take beside its values and pages, for estimates */
     /* MAY: the devices that there are now, at most cap of them into out (`word` is left alone), their
      * number into *n; E_DEVICE with a sentence about what is missing where there is no driver. It
      * makes them numbered: "cuda:1". NULL: there is one, without a number, on every machine. */

@@ -198,6 +198,7 @@ static stretto_status list_cards(const struct gpu_driver *v, struct device_about
     const struct backend backend_##which = {                                                                \
         .name = #which,                                                                                     \
         .batch_invariant = true,                                                                            \
+        .beside = 40 << 20, /* partial results of attention, the step's words, answers */                   \
         .list = list_##which,                                                                               \
         .open = open_##which,                                                                               \
         .close = gpu_close,                                                                                 \

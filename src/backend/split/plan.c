@@ -68,7 +68,7 @@ static void buffer_costs(const struct planning *x, size_t from, size_t end, stru
         else here += width;
         if (here > most) most = here;
     }
-    s->buffers = most * x->rows * (sizeof(float) + 1) + logits;
+    s->buffers = most * x->rows * (sizeof(float) + 1) + logits + s->device->backend->beside;
 }
 
 /* Nodes from .. end on one device. */
