@@ -100,7 +100,6 @@ struct op_time {
 struct backend {
     const char *name;
     bool batch_invariant; /* a row's bits do not depend on its neighbours                   */
-    uint32_t beside;      /* bytes that a program may take beside its values and pages, for estimates */
     /* MAY: the devices that there are now, at most cap of them into out (`word` is left alone), their
      * number into *n; E_DEVICE with a sentence about what is missing where there is no driver. It
      * makes them numbered: "cuda:1". NULL: there is one, without a number, on every machine. */
@@ -128,6 +127,8 @@ struct backend {
     stretto_status (*plan)(struct device *d, const struct graph *g, const struct weights *w,
                            const struct program_limits *l, struct program_bytes *out,
                            struct error *err);
+    /* MAY: about how many bytes a program takes beside its values and pages; known before there are weights. */
+    uint64_t (*beside)(const struct graph *g, const struct program_limits *l);
     stretto_status (*compile)(struct program **out, struct device *d, const struct graph *g,
                               const struct weights *w, const struct program_limits *l,
                               struct error *err);

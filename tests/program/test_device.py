@@ -230,7 +230,7 @@ def check_lost():
     out, err = both(*WRITE, "--device", "gpu", "-ngl", "2", "-v")
     assert out == PLAIN and "has layers 0 to 1:" in err and "has layer 2 and the head" in err, err
     # Two cards, neither of which has room for all of it.
-    orders, words = {"MOCK_CUDA": "devices=2,memory=4350000"}, "gpu:0,gpu:1"
+    orders, words = {"MOCK_CUDA": "devices=2,memory=5700000"}, "gpu:0,gpu:1"
     out, err = both(*WRITE, "--device", words, "-v", **orders)
     assert out == PLAIN and all(f"stretto run: cuda:{i} (" in err for i in (0, 1)) and "cpu (" not in err, err
     _, err = both(*WRITE, "--device", words, code=1, MOCK_CUDA=orders["MOCK_CUDA"] + ",lose=400")

@@ -198,7 +198,6 @@ static stretto_status list_cards(const struct gpu_driver *v, struct device_about
     const struct backend backend_##which = {                                                                \
         .name = #which,                                                                                     \
         .batch_invariant = true,                                                                            \
-        .beside = 40 << 20, /* partial results of attention, the step's words, answers */                   \
         .list = list_##which,                                                                               \
         .open = open_##which,                                                                               \
         .close = gpu_close,                                                                                 \
@@ -209,6 +208,7 @@ static stretto_status list_cards(const struct gpu_driver *v, struct device_about
         .weights_bytes = gpu_weights_bytes,                                                                 \
         .describe = gpu_describe,                                                                           \
         .plan = gpu_plan,                                                                                   \
+        .beside = gpu_beside,                                                                               \
         .compile = gpu_compile,                                                                             \
         .program_close = gpu_program_close,                                                                 \
         .run = gpu_run,                                                                                     \

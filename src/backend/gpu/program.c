@@ -249,6 +249,13 @@ stretto_status gpu_plan(struct device *on, const struct graph *g, const struct w
     return STRETTO_OK;
 }
 
+/* Partial results of attention, and the step. */
+uint64_t gpu_beside(const struct graph *g, const struct program_limits *l)
+{
+    struct program p = { .g = g, .limits = *l };
+    return find_embeds(&p, NULL) == STRETTO_OK ? gpu_partial_bytes(g, l) + step_words(&p) * 4 : 0;
+}
+
 /* ---- taking it ------------------------------------------------------------------------------ */
 
 static stretto_status open_kernels(struct program *p, struct error *err)

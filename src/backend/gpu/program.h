@@ -93,6 +93,7 @@ uint64_t gpu_weights_bytes(const struct weights *w);
 /* program.c */
 stretto_status gpu_plan(struct device *on, const struct graph *g, const struct weights *w,
                         const struct program_limits *l, struct program_bytes *out, struct error *err);
+uint64_t gpu_beside(const struct graph *g, const struct program_limits *l);
 stretto_status gpu_compile(struct program **out, struct device *on, const struct graph *g,
                            const struct weights *w, const struct program_limits *l, struct error *err);
 void gpu_program_close(struct program *p);

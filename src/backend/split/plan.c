@@ -68,7 +68,11 @@ static void buffer_costs(const struct planning *x, size_t from, size_t end, stru
         else here += width;
         if (here > most) most = here;
     }
-    s->buffers = most * x->rows * (sizeof(float) + 1) + logits + s->device->backend->beside;
+    const struct backend *b = s->device->backend;
+    const uint32_t rows = (uint32_t)x->rows;
+    const struct program_limits l = { .max_rows = rows, .max_asks = rows, .cache = x->ask->cache,
+                                      .max_seq_pages = (uint32_t)pages_for(x->tokens) + 1 };
+    s->buffers = most * x->rows * (sizeof(float) + 1) + logits + (b->beside ? b->beside(x->g, &l) : 0);
 }
 
 /* Nodes from .. end on one device. */
