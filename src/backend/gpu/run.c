@@ -134,6 +134,7 @@ static stretto_status head_batch(struct program *p, const struct phase *ph, cons
 static stretto_status logits_read(struct program *p, uint32_t first, uint32_t n, struct error *err)
 {
     const struct step *s = p->step;
+    if (!s->n_heads) return STRETTO_OK;    /* a graph without logits has none */
     size_t bytes = p->g->values[p->g->logits].width * sizeof(float);
     for (uint32_t i = first; i < first + n && i < s->n_heads; i++)
         if (s->ask_wants[i] & WANT_LOGITS)
