@@ -56,13 +56,12 @@ static int32_t embed_index(const struct program *p, const struct graph_node *n)
     return e;
 }
 
-static void instruction(const struct program *p, const struct row_instr *r, bool asking, int32_t *w)
+static void instruction(const struct program *p, const struct row_instr *r, int32_t *w)
 {
     const struct graph_node *n = r->node;
     const struct value_place *x = r->in == GRAPH_NONE ? NULL : &p->low.place[r->in];
     int32_t v = r->out != GRAPH_NONE ? r->out : r->in;
     w[INSTR_OP] = code_of(r);
-    w[INSTR_ASKING] = asking;
     w[INSTR_W] = w[INSTR_B] = -1;
     place_words(p, r->in, &w[INSTR_IN], &w[INSTR_IN_LD]);
     place_words(p, r->in2, &w[INSTR_IN2], &w[INSTR_IN2_LD]);
@@ -106,18 +105,18 @@ static void instruction(const struct program *p, const struct row_instr *r, bool
 }
 
 /* What a row instruction becomes: none (angles come with the step), one, or one for each form. */
-static uint32_t emit(const struct program *p, const struct row_instr *r, bool asking, int32_t *words)
+static uint32_t emit(const struct program *p, const struct row_instr *r, int32_t *words)
 {
     if (r->op == ROW_ANGLES) return 0;
     uint32_t n = 0;
     uint8_t made = r->op == ROW_QUANT ? p->low.place[r->in].forms : 0;
     if (r->op != ROW_QUANT || made & FORM_CODES) {
-        if (words) instruction(p, r, asking, words);
+        if (words) instruction(p, r, words);
         n++;
     }
     if (made & FORM_BF16) {
         if (words) {
-            instruction(p, r, asking, words + n * INSTR_WORDS);
+            instruction(p, r, words + n * INSTR_WORDS);
             words[n * INSTR_WORDS + INSTR_OP] = CODE_TO_BF16;
         }
         n++;
@@ -137,7 +136,7 @@ static uint32_t emit_all(struct program *p, int32_t *words)
         for (uint32_t k = 0; k < ph->count; k++) {
             const struct row_instr *r = &p->low.rows[ph->first + k];
             if (r->op == ROW_STORE) pass->pool = p->pool[r->node->attention.group];
-            n += emit(p, r, ph->rows == ROWS_ASKING, words ? words + (size_t)n * INSTR_WORDS : NULL);
+            n += emit(p, r, words ? words + (size_t)n * INSTR_WORDS : NULL);
         }
         pass->count = n - pass->first;
     }

@@ -63,7 +63,7 @@ enum row_code {
 };
 
 enum {
-    INSTR_OP, INSTR_ASKING,               /* ASKING 1: rows are those that ask              */
+    INSTR_OP,
     INSTR_IN, INSTR_IN_LD, INSTR_IN2, INSTR_IN2_LD, INSTR_OUT, INSTR_OUT_LD,
     INSTR_WIDTH,
     INSTR_W, INSTR_B,                     /* floats from the beginning of the vectors       */
