@@ -388,20 +388,28 @@ DEVICE float add_segment(int R, int S, TO_LOCAL const float *from, uint segment,
     return y;
 }
 
-DEVICE void few(int R, TO_LOCAL float *room, PARTS, JOB)
+/* The tile of n rows from `row` on. */
+DEVICE struct rows rows_at(uint row, int n, JOB)
 {
-    struct part at = part_of((uint)group_id(0) / tiles, words, THE_PARTS);
-    uint row = first + (uint)group_id(0) % tiles * (uint)R, rows = rows_until(step, count_word, end);
-    if (row >= rows) return;
-    if (!answers_any(step, count_word, roles, row, rows - row < (uint)R ? (int)(rows - row) : R)) return;
-    uint groups = k / 32, segments = (groups + SLOTS - 1) / SLOTS;
     struct rows in;
     in.q = (GLOBAL const uint *)activations + x + row * x_ld;
     in.d = activations + d + row * d_ld;
     in.s = activations + s + row * d_ld;
     in.ld = x_ld;
     in.d_ld = d_ld;
-    in.last = rows - row < (uint)R ? (int)(rows - row) - 1 : R - 1;
+    in.last = n - 1;
+    return in;
+}
+
+DEVICE void few(int R, TO_LOCAL float *room, PARTS, JOB)
+{
+    struct part at = part_of((uint)group_id(0) / tiles, words, THE_PARTS);
+    uint row = first + (uint)group_id(0) % tiles * (uint)R, rows = rows_until(step, count_word, end);
+    if (row >= rows) return;
+    int there = rows - row < (uint)R ? (int)(rows - row) : R;
+    if (!answers_any(step, count_word, roles, row, there)) return;
+    uint groups = k / 32, segments = (groups + SLOTS - 1) / SLOTS;
+    struct rows in = rows_at(row, there, THE_JOB);
     TO_LOCAL float *even = room, *odd = room + SEGMENT(R, SLOTS);
     struct ahead a, b;
     float y = 0;

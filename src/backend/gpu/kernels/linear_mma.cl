@@ -144,15 +144,10 @@ DEVICE void mma_few(int n, TO_LOCAL float *room, TO_LOCAL uint *exchange, PARTS,
     struct part at = part_of((uint)group_id(0) / tiles, words, THE_PARTS);
     uint row = first + (uint)group_id(0) % tiles * (uint)most, rows = rows_until(step, count_word, end);
     if (row >= rows) return;
-    if (!answers_any(step, count_word, roles, row, rows - row < (uint)most ? (int)(rows - row) : most)) return;
+    int there = rows - row < (uint)most ? (int)(rows - row) : most;
+    if (!answers_any(step, count_word, roles, row, there)) return;
     uint groups = k / 32, segments = (groups + WARPS - 1) / WARPS;
-    struct rows in;
-    in.q = (GLOBAL const uint *)activations + x + row * x_ld;
-    in.d = activations + d + row * d_ld;
-    in.s = activations + s + row * d_ld;
-    in.ld = x_ld;
-    in.d_ld = d_ld;
-    in.last = rows - row < (uint)most ? (int)(rows - row) - 1 : most - 1;
+    struct rows in = rows_at(row, there, THE_JOB);
     struct mma_ahead ahead[DEPTH];
     float y = 0;
     UNROLL
