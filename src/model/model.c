@@ -119,6 +119,7 @@ static stretto_status read_weights(struct model *m, const char *path,
     TRY(graph_build(&m->graph, m->family, &m->config, m->source, err));
     for (size_t i = 0; i < source_tensor_count(m->source); i++)
         m->tensor_bytes += source_tensor_at(m->source, i)->bytes;
+    if (o->graph_only) return STRETTO_OK;
     struct binding binding = { m, model_param };
     TRY(take_device(m, &binding, o, err));
     struct upload_options up = { .threads = o->threads, .reference = o->reference,

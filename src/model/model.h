@@ -18,6 +18,7 @@ struct model_open_options {
     unsigned threads;      /* for packing; 0 = what the device has                        */
     bool reference;       /* the float32 path                                             */
     bool vocabulary_only; /* tokenizer and metadata, no weights                           */
+    bool graph_only;      /* those and the graph: for who reads weights layer by layer    */
     void (*progress)(void *ud, uint64_t done, uint64_t total);
     void (*log)(void *ud, const char *line); /* from the thread that opens                     */
     void *ud;
@@ -31,7 +32,7 @@ struct model {
     struct config config;
     struct graph graph;
     struct weights *weights;
-    struct device *device;       /* NULL when opened for the vocabulary only                     */
+    struct device *device;       /* NULL when opened without weights                             */
     bool owns_device;
     struct split_shares shares;  /* n 0: nobody asked for several devices                        */
     uint64_t tensor_bytes; /* of the file's tensors                                        */
