@@ -6,13 +6,13 @@
  * scale of the super-block. Three steps repeat: every group tries its neighbours, codes are rounded anew,
  * and both scales of the super-block are solved for by least squares. */
 #include "tensor/encode.h"
+#include "tensor/blocks.h"
 #include "tensor/fit.h"
-#include "tensor/half.h"
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
 
-enum { MOST = 256, GROUPS = 16, ROUNDS = 4 };
+enum { MOST = BLOCK_MOST, GROUPS = BLOCK_GROUPS, ROUNDS = 4 };
 
 /* A block on its way. A group's scale is s[g] * d and its minimum -(m[g] * dmin), or d and dmin themselves. */
 struct block {
@@ -23,7 +23,6 @@ struct block {
     size_t n_groups, size;
     struct group groups[GROUPS];
 };
-struct scales { float d, dmin; int s[GROUPS], m[GROUPS]; };
 
 /* ---- in ------------------------------------------------------------------------------------ */
 
@@ -67,14 +66,10 @@ static bool take(struct block *b, const float *in, const float *weight)
     return true;
 }
 
-/* A scale as the file's float16 has it, `ulps` steps further from zero. */
-static float scale_kept(const struct block *b, float scale, int ulps)
+/* A scale as the file has it, `steps` further from zero. */
+static float scale_kept(const struct block *b, float scale, int steps)
 {
-    float v = scale * b->up;
-    v = v > 65504 ? 65504 : v < -65504 ? -65504 : v;
-    int h = float_to_half(v), magnitude = (h & 0x7fff) + ulps;
-    if (magnitude < 0 || magnitude > 0x7bff) magnitude = h & 0x7fff;
-    return half_to_float((uint16_t)((h & 0x8000) | magnitude)) * b->down;
+    return block_kept(b->type, scale * b->up, steps) * b->down;
 }
 
 /* Where float16 has few digits left the nearest may be much smaller, or 0: then the next, under which small
@@ -88,87 +83,34 @@ static float scale_above(const struct block *b, float scale)
 
 /* ---- out ----------------------------------------------------------------------------------- */
 
-static void put_code(const struct dtype_info *t, unsigned char *b, size_t i, unsigned code)
+static float scale_in(const struct block *b, const struct block_scales *k, size_t g)
 {
-    size_t apart = t->nib_apart;
-    if (t->planes & CODE_BYTES) b[t->bytes_at + i] = (unsigned char)code;
-    if (t->planes & CODE_NIB) {
-        b[t->nib_at + i / (2 * apart) * apart + i % apart] |= (unsigned char)((code & 15) << i / apart % 2 * 4);
-        code >>= 4;
-    }
-    if (t->planes & CODE_TWO) {
-        b[t->two_at + i / 128 * 32 + i % 32] |= (unsigned char)((code & 3) << i % 128 / 32 * 2);
-        code >>= 2;
-    }
-    if (t->planes & CODE_ONE) {
-        if (t->block == 32) b[t->one_at + i / 8] |= (unsigned char)((code & 1) << i % 8);
-        else b[t->one_at + i % 32] |= (unsigned char)((code & 1) << i / 32);
-    }
+    return block_scale(b->type, k, g);
 }
 
-static void put_sub(const struct dtype_info *t, unsigned char *to, const struct scales *k)
-{
-    to += t->sub_at;
-    for (int g = 0; g < GROUPS; g++) {
-        unsigned s = (unsigned)k->s[g], m = (unsigned)k->m[g];
-        if (t->sub == SUB_NIBBLES) to[g] = (unsigned char)(s | m << 4);
-        if (t->sub == SUB_BYTES) to[g] = (unsigned char)s;
-        if (t->sub == SUB_SIX) {
-            s += 32;
-            to[g % 8] |= (unsigned char)((s & 15) << g / 8 * 4);
-            to[8 + g % 4] |= (unsigned char)(s >> 4 << g / 4 * 2);
-        }
-        if (t->sub == SUB_PAIRS_6 && g < 4) {
-            to[g] |= (unsigned char)s;
-            to[g + 4] |= (unsigned char)m;
-        } else if (t->sub == SUB_PAIRS_6 && g < 8) {
-            to[g + 4] = (unsigned char)((s & 15) | (m & 15) << 4);
-            to[g - 4] |= (unsigned char)(s >> 4 << 6);
-            to[g] |= (unsigned char)(m >> 4 << 6);
-        }
-    }
-}
+static float min_in(const struct block *b, const struct block_scales *k, size_t g) { return block_min(b->type, k, g); }
 
-static unsigned code_of(const struct dtype_info *t, float value)
-{
-    if (!t->values) return (unsigned)((int)value + t->zero);
-    unsigned code = 0;
-    while (code < 15 && t->values[code] != (int)value) code++;
-    return code;
-}
-
-static float scale_in(const struct block *b, const struct scales *k, size_t g)
-{
-    return b->type->sub == SUB_NONE ? k->d : k->d * (float)k->s[g];
-}
-
-static float min_in(const struct block *b, const struct scales *k, size_t g)
-{
-    return b->type->sub == SUB_NONE ? k->dmin : -(k->dmin * (float)k->m[g]);
-}
-
-static bool has_min(const struct dtype_info *t) { return t->min != MIN_NONE || t->sub == SUB_NIBBLES; }
-
-static void put_block(const struct block *b, const struct scales *k, unsigned char *to)
+static void put_block(const struct block *b, const struct block_scales *k, unsigned char *to)
 {
     const struct dtype_info *t = b->type;
-    memset(to, 0, t->bytes);
-    store_half(to + t->d_at, k->d * b->up);
-    if (has_min(t)) store_half(to + t->m_at, k->dmin * b->up);
-    if (t->sub != SUB_NONE) put_sub(t, to, k);
+    struct block_scales kept = *k;
+    float v[MOST];
+    kept.d *= b->up;
+    kept.dmin *= b->up;
+    block_put_scales(t, to, &kept);
     for (size_t i = 0; i < t->block; i += FIT_LANES) {
-        float scale = scale_in(b, k, i / b->size), min = min_in(b, k, i / b->size), v[FIT_LANES];
-        for (size_t l = 0; l < FIT_LANES; l++) v[l] = scale != 0 ? (b->x[i + l] - min) / scale : 0;
-        grid_nearest(&b->grid, v, v);
-        for (size_t l = 0; l < FIT_LANES; l++) put_code(t, to, i + l, code_of(t, v[l]));
+        float scale = scale_in(b, k, i / b->size), min = min_in(b, k, i / b->size);
+        for (size_t l = i; l < i + FIT_LANES; l++) v[l] = scale != 0 ? (b->x[l] - min) / scale : 0;
+        grid_nearest(&b->grid, v + i, v + i);
     }
+    block_put_values(t, to, v);
 }
 
 /* ---- one scale for the block --------------------------------------------------------------- */
 
 /* Rounding to float16 moves the dip, so its neighbours are tried. */
 static void keep_scale(const struct block *b, const struct group *a, float scale, float min, float *least,
-                       struct scales *k)
+                       struct block_scales *k)
 {
     for (int ulps = -1; ulps <= 1; ulps++) {
         float d = scale_kept(b, scale, ulps), error = fit_error(&b->grid, a, d, min);
@@ -179,11 +121,11 @@ static void keep_scale(const struct block *b, const struct group *a, float scale
     }
 }
 
-static void fit_block(const struct block *b, struct scales *k)
+static void fit_block(const struct block *b, struct block_scales *k)
 {
     const struct group *a = &b->groups[0];
     float least = INFINITY, scale, min;
-    if (!has_min(b->type)) {
+    if (!block_has_min(b->type)) {
         /* Where the best is exact, as with equal numbers, rounding to float16 decides: the plain one is asked too. */
         float most = 0;
         for (size_t i = 0; i < b->size; i++)
@@ -202,20 +144,7 @@ static void fit_block(const struct block *b, struct scales *k)
 
 /* ---- scales of groups under those of a super-block ------------------------------------------ */
 
-struct limits { int low, high; };
-
-static struct limits limits_of(enum dtype_sub sub)
-{
-    switch (sub) {
-    case SUB_PAIRS_6: return (struct limits){ 0, 63 };
-    case SUB_NIBBLES: return (struct limits){ 0, 15 };
-    case SUB_BYTES: return (struct limits){ -128, 127 };
-    case SUB_SIX: return (struct limits){ -32, 31 };
-    default: return (struct limits){ 0, 0 };
-    }
-}
-
-static int whole(float v, struct limits of)
+static int whole(float v, struct block_limits of)
 {
     if (!(v > (float)of.low)) return of.low;
     return v < (float)of.high ? (int)lrintf(v) : of.high;
@@ -224,11 +153,11 @@ static int whole(float v, struct limits of)
 static float part(float of, float unit) { return unit != 0 ? of / unit : 0; }
 
 /* The best of what a group can have near (s, m): each scale beside s with the minimum that suits its codes. */
-static float choose_group(const struct block *b, struct scales *k, size_t g, struct limits in)
+static float choose_group(const struct block *b, struct block_scales *k, size_t g, struct block_limits in)
 {
     const struct group *a = &b->groups[g];
     int s = k->s[g], m = k->m[g];
-    bool with_min = has_min(b->type);
+    bool with_min = block_has_min(b->type);
     float least = INFINITY;
     for (int near = s - 1; near <= s + 1; near++) {
         if (near < in.low || near > in.high) continue;
@@ -250,7 +179,7 @@ static float choose_group(const struct block *b, struct scales *k, size_t g, str
 }
 
 /* Both scales of the super-block for the codes at hand: two normal equations. */
-static void solve_scales(const struct block *b, struct scales *k)
+static void solve_scales(const struct block *b, struct block_scales *k)
 {
     double ss = 0, sm = 0, mm = 0, xs = 0, xm = 0;
     for (size_t g = 0; g < b->n_groups; g++) {
@@ -264,7 +193,7 @@ static void solve_scales(const struct block *b, struct scales *k)
         xm += m * (double)a->sum_x;
     }
     double of = ss * mm - sm * sm;
-    if (has_min(b->type) && of > 1e-9 * ss * mm) {
+    if (block_has_min(b->type) && of > 1e-9 * ss * mm) {
         double d = (mm * xs - sm * xm) / of, dmin = (ss * xm - sm * xs) / of;
         if (d >= 0 && dmin >= 0) {
             k->d = scale_kept(b, (float)d, 0);
@@ -276,9 +205,9 @@ static void solve_scales(const struct block *b, struct scales *k)
     if (ss > 0) k->d = scale_kept(b, (float)((xs - (double)k->dmin * sm) / ss), 0);
 }
 
-static void refine(const struct block *b, struct scales *k, float *least, struct scales *best)
+static void refine(const struct block *b, struct block_scales *k, float *least, struct block_scales *best)
 {
-    struct limits in = limits_of(b->type->sub);
+    struct block_limits in = block_limits(b->type);
     for (int round = 0; round < ROUNDS; round++) {
         float error = 0, d = k->d, dmin = k->dmin;
         for (size_t g = 0; g < b->n_groups; g++) error += choose_group(b, k, g, in);
@@ -291,18 +220,18 @@ static void refine(const struct block *b, struct scales *k, float *least, struct
     }
 }
 
-static void fit_super(const struct block *b, struct scales *best)
+static void fit_super(const struct block *b, struct block_scales *best)
 {
-    struct limits in = limits_of(b->type->sub);
+    struct block_limits in = block_limits(b->type);
     float scale[GROUPS], min[GROUPS] = { 0 }, most = 0, deepest = 0, least = INFINITY;
     for (size_t g = 0; g < b->n_groups; g++) {
         const struct group *a = &b->groups[g];
-        if (has_min(b->type)) fit_scale_min(&b->grid, a, true, &scale[g], &min[g]);
+        if (block_has_min(b->type)) fit_scale_min(&b->grid, a, true, &scale[g], &min[g]);
         else scale[g] = fit_scale(&b->grid, a);
         if (fabsf(scale[g]) > fabsf(most)) most = scale[g];
         if (min[g] < deepest) deepest = min[g];
     }
-    struct scales k = { .d = scale_above(b, most / (float)(in.low ? in.low : in.high)),
+    struct block_scales k = { .d = scale_above(b, most / (float)(in.low ? in.low : in.high)),
                         .dmin = scale_above(b, -deepest / (float)in.high) };
     for (size_t g = 0; g < b->n_groups; g++) {
         k.s[g] = whole(part(scale[g], k.d), in);
@@ -339,11 +268,11 @@ void encode_search(enum dtype type, const float *in, const float *weight, void *
 {
     const struct dtype_info *t = &dtype_table[type];
     struct block b = { .type = t, .grid = grid_of(t) };
-    b.size = t->sub == SUB_PAIRS_6 || t->sub == SUB_NONE ? 32 : 16;
+    b.size = block_group(t);
     b.n_groups = t->block / b.size;
     unsigned char *to = out;
     for (; n; n -= t->block, in += t->block, to += t->bytes) {
-        struct scales k = { 0 };
+        struct block_scales k = { 0 };
         bool some = take(&b, in, weight);
         if (!some) memset(b.x, 0, sizeof b.x);
         else if (t->sub == SUB_NONE) fit_block(&b, &k);
