@@ -31,8 +31,8 @@ struct rewrite_options {
     struct log log;
 };
 
-/* m is of a GGUF file, opened with graph_only or whole; a folder is converted first (format/convert.h). Every tensor of the file
- * is listed, also those that the graph does not name. */
+/* m is of a GGUF file, opened with graph_only or whole; a folder is converted first (format/convert.h). Every
+ * tensor of the file is listed, also those that the graph does not name. */
 stretto_status rewrite_open(struct rewrite **out, const struct model *m, const char *path,
                             const struct rewrite_options *o, struct error *err);
 /* Without finish: an interrupted pass is kept when `keep`, and removed otherwise. NULL is fine. */
