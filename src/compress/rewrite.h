@@ -16,6 +16,7 @@
 struct rewrite_tensor {
     const struct source_tensor *from;   /* NULL: a new one, not of the source                        */
     const char *name;
+    const char *param;                  /* what a graph calls it: of a fused one its first slice's name */
     enum dtype type;                    /* from->type at first                                       */
     uint32_t n_dims;
     uint64_t dims[SOURCE_MAX_DIMS];
@@ -28,19 +29,22 @@ struct rewrite;
 struct rewrite_options {
     const char *recipe;     /* what the pass does, as text: an interrupted one is resumed only by the same      */
     bool force;             /* replace an existing OUT                                               */
+    size_t unlisted;        /* bytes that may be written before the journal lists them; 0: 64 MB     */
     struct log log;
 };
 
-/* m is of a GGUF file, opened with graph_only or whole; a folder is converted first (format/convert.h). Every
- * tensor of the file is listed, also those that the graph does not name. */
+/* m is of a GGUF file, opened with graph_only or whole; a folder is converted first (format/convert.h). Every tensor
+ * of the file is listed, also those that the graph does not name; fused ones whole. */
 stretto_status rewrite_open(struct rewrite **out, const struct model *m, const char *path,
                             const struct rewrite_options *o, struct error *err);
-/* Without finish: an interrupted pass is kept when `keep`, and removed otherwise. NULL is fine. */
+/* Without finish: an interrupted pass is kept when `keep`, and removed otherwise. What an earlier one left is only
+ * touched by rewrite_begin. NULL is fine. */
 void rewrite_close(struct rewrite *r, bool keep);
 
 size_t rewrite_count(const struct rewrite *r);
 struct rewrite_tensor *rewrite_at(struct rewrite *r, size_t i);
-struct rewrite_tensor *rewrite_find(struct rewrite *r, const char *name);      /* NULL: there is none */
+/* By name, or by that of a slice of a fused one. NULL: there is none. */
+struct rewrite_tensor *rewrite_find(struct rewrite *r, const char *name);
 /* Also for a tensor the source does not have. */
 stretto_status rewrite_add(struct rewrite *r, const char *name, enum dtype type, uint32_t n_dims,
                            const uint64_t *dims, struct error *err);

@@ -25,28 +25,6 @@ struct conversion {
 
 /* ---- which tensors ------------------------------------------------------------------------- */
 
-static bool lies_in(const struct source_tensor *t, const struct source_tensor *whole)
-{
-    uintptr_t at = (uintptr_t)t->data, from = (uintptr_t)whole->data;
-    return at >= from && at < from + whole->bytes;
-}
-
-/* Fused tensors are written whole, in the place of their first slice. */
-static stretto_status list_tensors(struct conversion *c)
-{
-    struct source *s = c->s;
-    c->list = mem_zalloc(s->n_tensors + s->n_stored + 1, sizeof *c->list);
-    if (!c->list) return source_no_memory(s, c->err);
-    for (size_t i = 0; i < s->n_tensors; i++) {
-        const struct source_tensor *t = &s->tensors[i], *whole = NULL;
-        for (size_t k = 0; k < s->n_stored && !whole; k++)
-            if (lies_in(t, &s->stored[k])) whole = &s->stored[k];
-        if (!whole) c->list[c->n++] = *t;
-        else if (t->data == whole->data) c->list[c->n++] = *whole;
-    }
-    return STRETTO_OK;
-}
-
 static bool ends(const char *s, const char *with)
 {
     size_t n = strlen(s), w = strlen(with);
@@ -106,17 +84,13 @@ static bool is_key(const struct source *s, const char *key, const char *with)
                           : strcmp(key, with) == 0;
 }
 
-/* Keys that describe the old file, or that only a folder's reading has. */
-static bool is_left_out(const struct conversion *c, const char *key)
+/* Keys that only a folder's reading has. */
+static bool is_left_out(void *ud, const char *key)
 {
-    static const char *const always[] = { "general.file_type", "general.quantization_version",
-                                          "general.alignment", "split.no", "split.count",
-                                          "split.tensors.count" };
+    const struct conversion *c = ud;
     static const char *const llama3[] = { ".rope.scaling.low_freq_factor", ".rope.scaling.type",
                                           ".rope.scaling.high_freq_factor", ".rope.scaling.factor",
                                           ".rope.scaling.original_context_length" };
-    for (size_t i = 0; i < sizeof always / sizeof *always; i++)
-        if (strcmp(key, always[i]) == 0) return true;
     if (!c->folder) return false;
     struct source_str type;
     bool scaled = source_string(c->s, ".rope.scaling.type", &type) && type.n == 6
@@ -153,11 +127,7 @@ static void warn_of_others(const struct conversion *c)
 static stretto_status put_metadata(struct conversion *c)
 {
     const struct source *s = c->s;
-    for (size_t i = 0; i < s->n_keys; i++) {
-        const struct meta *m = &s->keys[i];
-        if (!is_left_out(c, m->name))
-            gguf_put_value(c->w, m->name, m->type, m->element, m->n, m->raw, m->raw_bytes);
-    }
+    gguf_put_kept(c->w, s, is_left_out, c);
     /* The numbers llama.cpp gives to "mostly this type". */
     gguf_put_u32(c->w, "general.file_type", dtype_table[c->o->type].file_type);
     gguf_put_u32(c->w, "general.quantization_version", 2);
@@ -353,7 +323,7 @@ static stretto_status check_pooling(const struct conversion *c)
 static stretto_status write_everything(struct conversion *c)
 {
     TRY(check_pooling(c));
-    TRY(list_tensors(c));
+    TRY(source_stored(c->s, 1, &c->list, &c->n, c->err));
     if (c->n == 0)
         return fail(c->err, STRETTO_E_ARG,
                     "%s is a vocabulary without tensors: there is nothing to "

@@ -13,17 +13,20 @@
 enum { ALIGNMENT = 32, CHUNK = 1 << 20 };
 #define MAX_HEAD ((size_t)2 << 30)
 
+/* at: from where the tensors begin. */
+struct place { uint64_t at, bytes, done; };
+
 struct gguf_writer {
     char *path, *part;                  /* part: PATH.part */
     int fd;
-    bool force, created;
+    bool force, begun;                  /* begun: PATH.part is ours to remove */
     struct buffer keys, infos;          /* the two halves of the header */
     uint64_t n_keys, n_tensors;
     uint64_t data_bytes; /* of all tensors announced, padding between them included */
-    uint64_t *sizes;                    /* [n_tensors] bytes of each, without padding */
-    size_t cap_sizes, at;               /* at: the tensor being written */
-    uint64_t done;                      /* of its bytes */
-    unsigned char *chunk;               /* CHUNK bytes on their way to the file */
+    struct place *places;               /* [n_tensors] */
+    size_t cap_places, next;            /* next: the tensor that gguf_write is writing */
+    unsigned char *chunk;               /* CHUNK bytes on their way to the file, */
+    uint64_t chunk_at;                  /* where they go */
     size_t used;
     stretto_status status;              /* the first failure of a put */
 };
@@ -41,20 +44,40 @@ static stretto_status io_error(const struct gguf_writer *w, const char *what, st
     return fail(err, STRETTO_E_IO, "cannot %s %s: %s", what, w->path, strerror(e));
 }
 
-/* The lock tells a file that another process is writing from one that was left by a crash. */
-static stretto_status create_part(struct gguf_writer *w, struct error *err)
+static bool is_same_file(int fd, const char *path)
 {
-    w->fd = open(w->part, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
-    if (w->fd < 0) return fail(err, STRETTO_E_IO, "cannot create %s: %s", w->part, strerror(errno));
-    if (flock(w->fd, LOCK_EX | LOCK_NB) != 0)
-        return fail(err, STRETTO_E_ARG, "%s is being written by another process", w->part);
-    w->created = true;
-    if (ftruncate(w->fd, 0) != 0) return io_error(w, "write", err);
+    struct stat a, b;
+    return fstat(fd, &a) == 0 && lstat(path, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+/* The lock tells a file that another process is writing from one that was left by a crash. Who had the lock may
+ * have given the file its name in between: then it is not PATH.part any more, and must not be touched. */
+static stretto_status lock_part(struct gguf_writer *w, struct error *err)
+{
+    for (int tries = 0; tries < 100; tries++) {
+        w->fd = open(w->part, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
+        if (w->fd < 0) return fail(err, STRETTO_E_IO, "cannot create %s: %s", w->part, strerror(errno));
+        if (flock(w->fd, LOCK_EX | LOCK_NB) != 0) break;
+        if (is_same_file(w->fd, w->part)) return STRETTO_OK;
+        close(w->fd);
+        w->fd = -1;
+    }
+    return fail(err, STRETTO_E_ARG, "%s is being written by another process", w->part);
+}
+
+static stretto_status take_part(struct gguf_writer *w, bool anew, struct error *err)
+{
+    struct stat st;
+    TRY(lock_part(w, err));
+    if (fstat(w->fd, &st) != 0) return io_error(w, "write", err);
+    if (!S_ISREG(st.st_mode)) return fail(err, STRETTO_E_ARG, "%s is there already and is not a file", w->part);
+    w->begun = anew || st.st_size == 0;
+    if (anew && ftruncate(w->fd, 0) != 0) return io_error(w, "write", err);
     return STRETTO_OK;
 }
 
-stretto_status gguf_writer_open(struct gguf_writer **out, const char *path, bool force,
-                                struct error *err)
+static stretto_status writer_open(struct gguf_writer **out, const char *path, bool force, bool anew,
+                                  struct error *err)
 {
     *out = NULL;
     struct stat st;
@@ -78,7 +101,7 @@ stretto_status gguf_writer_open(struct gguf_writer **out, const char *path, bool
     } else {
         memcpy(w->part, path, n);
         memcpy(w->part + n, ".part", sizeof ".part");
-        s = create_part(w, err);
+        s = take_part(w, anew, err);
     }
     if (s != STRETTO_OK) {
         gguf_writer_close(w);
@@ -88,14 +111,35 @@ stretto_status gguf_writer_open(struct gguf_writer **out, const char *path, bool
     return STRETTO_OK;
 }
 
+stretto_status gguf_writer_open(struct gguf_writer **out, const char *path, bool force,
+                                struct error *err)
+{
+    return writer_open(out, path, force, true, err);
+}
+
+stretto_status gguf_writer_reopen(struct gguf_writer **out, const char *path, bool force,
+                                  struct error *err)
+{
+    return writer_open(out, path, force, false, err);
+}
+
+const char *gguf_part_path(const struct gguf_writer *w) { return w->part; }
+
+void gguf_writer_leave(struct gguf_writer *w)
+{
+    if (!w) return;
+    w->begun = false;
+    gguf_writer_close(w);
+}
+
 void gguf_writer_close(struct gguf_writer *w)
 {
     if (!w) return;
-    if (w->created) unlink(w->part);
+    if (w->begun) unlink(w->part);
     if (w->fd >= 0) close(w->fd);
     buffer_done(&w->keys);
     buffer_done(&w->infos);
-    mem_free(w->sizes);
+    mem_free(w->places);
     mem_free(w->chunk);
     mem_free(w->path);
     mem_free(w->part);
@@ -173,6 +217,12 @@ void gguf_put_i32s(struct gguf_writer *w, const char *key, const int32_t *v, siz
     for (size_t i = 0; i < n; i++) add_number(w, &w->keys, (uint32_t)v[i], 4);
 }
 
+void gguf_put_u32s(struct gguf_writer *w, const char *key, const uint32_t *v, size_t n)
+{
+    begin_array(w, key, V_U32, n);
+    for (size_t i = 0; i < n; i++) add_number(w, &w->keys, v[i], 4);
+}
+
 void gguf_put_f32s(struct gguf_writer *w, const char *key, const float *v, size_t n)
 {
     begin_array(w, key, V_F32, n);
@@ -201,19 +251,19 @@ stretto_status gguf_put_tensor(struct gguf_writer *w, const char *name, enum dty
     struct source_tensor t = { .name = name, .type = type, .n_dims = n_dims };
     for (uint32_t d = 0; d < n_dims; d++) t.dims[d] = dims[d];
     TRY(tensor_measure(&t, w->path, err));
-    if (w->n_tensors == w->cap_sizes) {
-        size_t cap = w->cap_sizes ? 2 * w->cap_sizes : 64;
-        uint64_t *sizes = mem_resize(w->sizes, cap * sizeof *sizes);
-        if (!sizes) return fail(err, STRETTO_E_NOMEM, "not enough memory to write %s", w->path);
-        w->sizes = sizes;
-        w->cap_sizes = cap;
+    if (w->n_tensors == w->cap_places) {
+        size_t cap = w->cap_places ? 2 * w->cap_places : 64;
+        struct place *places = mem_resize(w->places, cap * sizeof *places);
+        if (!places) return fail(err, STRETTO_E_NOMEM, "not enough memory to write %s", w->path);
+        w->places = places;
+        w->cap_places = cap;
     }
     add_text(w, &w->infos, name, strlen(name));
     add_number(w, &w->infos, n_dims, 4);
     for (uint32_t d = 0; d < n_dims; d++) add_number(w, &w->infos, dims[d], 8);
     add_number(w, &w->infos, type, 4);
     add_number(w, &w->infos, w->data_bytes, 8);
-    w->sizes[w->n_tensors++] = t.bytes;
+    w->places[w->n_tensors++] = (struct place){ .at = w->data_bytes, .bytes = t.bytes };
     w->data_bytes += padded(t.bytes);
     return STRETTO_OK;
 }
@@ -227,14 +277,22 @@ uint64_t gguf_file_bytes(const struct gguf_writer *w)
 
 /* ---- the bytes ----------------------------------------------------------------------------- */
 
+static stretto_status put_at(struct gguf_writer *w, uint64_t at, const unsigned char *p, size_t n,
+                             struct error *err)
+{
+    for (size_t from = 0; from < n;) {
+        ssize_t k = pwrite(w->fd, p + from, n - from, (off_t)(at + from));
+        if (k < 0 && errno == EINTR) continue;
+        if (k < 0) return io_error(w, "write", err);
+        from += (size_t)k;
+    }
+    return STRETTO_OK;
+}
+
 static stretto_status flush(struct gguf_writer *w, struct error *err)
 {
-    for (size_t from = 0; from < w->used;) {
-        ssize_t n = write(w->fd, w->chunk + from, w->used - from);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return io_error(w, "write", err);
-        from += (size_t)n;
-    }
+    TRY(put_at(w, w->chunk_at, w->chunk, w->used, err));
+    w->chunk_at += w->used;
     w->used = 0;
     return STRETTO_OK;
 }
@@ -258,49 +316,113 @@ static stretto_status pad(struct gguf_writer *w, uint64_t behind, struct error *
     return emit(w, zeros, (size_t)(padded(behind) - behind), err);
 }
 
-stretto_status gguf_begin_data(struct gguf_writer *w, struct error *err)
+static stretto_status check_puts(const struct gguf_writer *w, struct error *err)
 {
     if (w->status == STRETTO_E_FULL)
         return fail(err, STRETTO_E_FORMAT, "the metadata for %s are larger than 2 GiB", w->path);
     if (w->status != STRETTO_OK)
         return fail(err, w->status, "not enough memory for the metadata of %s", w->path);
+    return STRETTO_OK;
+}
+
+static void make_start(const struct gguf_writer *w, unsigned char start[24])
+{
+    memcpy(start, "GGUF\3\0\0\0", 8);
+    for (size_t i = 0; i < 8; i++) {
+        start[8 + i] = (unsigned char)(w->n_tensors >> 8 * i);
+        start[16 + i] = (unsigned char)(w->n_keys >> 8 * i);
+    }
+}
+
+stretto_status gguf_begin_data(struct gguf_writer *w, struct error *err)
+{
+    TRY(check_puts(w, err));
+    w->begun = true;
+    if (ftruncate(w->fd, 0) != 0) return io_error(w, "write", err);
     /* A full disk shows here, before the work. File systems that cannot reserve just go on. */
     uint64_t all = gguf_file_bytes(w);
     if (fallocate(w->fd, 0, 0, (off_t)all) != 0 &&
-        (errno == ENOSPC || errno == EDQUOT || errno == EFBIG))
+        (errno == ENOSPC || errno == EDQUOT || errno == EFBIG || ftruncate(w->fd, (off_t)all) != 0))
         return io_error(w, "write", err);
-    struct buffer b = buffer_make(64);
-    add(w, &b, "GGUF", 4);
-    add_number(w, &b, 3, 4);
-    add_number(w, &b, w->n_tensors, 8);
-    add_number(w, &b, w->n_keys, 8);
-    stretto_status s = w->status == STRETTO_OK
-        ? emit(w, b.data, b.len, err)
-        : fail(err, w->status, "not enough memory to write %s", w->path);
-    buffer_done(&b);
-    TRY(s);
+    unsigned char start[24];
+    make_start(w, start);
+    TRY(emit(w, start, sizeof start, err));
     if (w->keys.len) TRY(emit(w, w->keys.data, w->keys.len, err));
     if (w->infos.len) TRY(emit(w, w->infos.data, w->infos.len, err));
     return pad(w, head_bytes(w), err);
 }
 
+/* Whether these bytes stand at *at in the file; moves on behind them. */
+static bool stands(struct gguf_writer *w, uint64_t *at, const void *bytes, size_t n)
+{
+    for (const unsigned char *p = bytes; n;) {
+        ssize_t k = pread(w->fd, w->chunk, n < CHUNK ? n : CHUNK, (off_t)*at);
+        if (k < 0 && errno == EINTR) continue;
+        if (k <= 0 || memcmp(w->chunk, p, (size_t)k) != 0) return false;
+        *at += (uint64_t)k;
+        p += k;
+        n -= (size_t)k;
+    }
+    return true;
+}
+
+stretto_status gguf_resume_data(struct gguf_writer *w, bool *same, struct error *err)
+{
+    *same = false;
+    TRY(check_puts(w, err));
+    struct stat st;
+    uint64_t at = 0;
+    unsigned char start[24];
+    make_start(w, start);
+    *same = fstat(w->fd, &st) == 0 && (uint64_t)st.st_size == gguf_file_bytes(w) &&
+            stands(w, &at, start, sizeof start) && stands(w, &at, w->keys.data, w->keys.len) &&
+            stands(w, &at, w->infos.data, w->infos.len);
+    if (*same) w->begun = true;
+    return STRETTO_OK;
+}
+
+uint64_t gguf_place(const struct gguf_writer *w, size_t i, uint64_t *bytes)
+{
+    if (bytes) *bytes = w->places[i].bytes;
+    return padded(head_bytes(w)) + w->places[i].at;
+}
+
 stretto_status gguf_write(struct gguf_writer *w, const void *p, size_t n, struct error *err)
 {
-    if (w->at == w->n_tensors || n > w->sizes[w->at] - w->done)
+    struct place *t = w->places + w->next;
+    if (w->next == w->n_tensors || n > t->bytes - t->done)
         return fail(err, STRETTO_E_ARG, "%s: more bytes than its tensors have", w->path);
     TRY(emit(w, p, n, err));
-    w->done += n;
-    if (w->done < w->sizes[w->at]) return STRETTO_OK;
-    TRY(pad(w, w->done, err));
-    w->done = 0;
-    w->at++;
+    t->done += n;
+    if (t->done < t->bytes) return STRETTO_OK;
+    TRY(pad(w, t->done, err));
+    w->next++;
     return STRETTO_OK;
+}
+
+stretto_status gguf_write_tensor(struct gguf_writer *w, size_t i, const void *p, size_t n, struct error *err)
+{
+    if (i >= w->n_tensors || n != w->places[i].bytes)
+        return fail(err, STRETTO_E_ARG, "%s: a tensor and the bytes for it differ in size", w->path);
+    if (w->used) TRY(flush(w, err));
+    TRY(put_at(w, gguf_place(w, i, NULL), p, n, err));
+    w->places[i].done = n;
+    return STRETTO_OK;
+}
+
+void gguf_written(struct gguf_writer *w, size_t i) { w->places[i].done = w->places[i].bytes; }
+
+stretto_status gguf_sync(struct gguf_writer *w, struct error *err)
+{
+    TRY(flush(w, err));
+    return fdatasync(w->fd) == 0 ? STRETTO_OK : io_error(w, "write", err);
 }
 
 stretto_status gguf_finish(struct gguf_writer *w, struct error *err)
 {
-    if (w->at != w->n_tensors)
-        return fail(err, STRETTO_E_ARG, "%s: its tensors are not all written", w->path);
+    for (size_t i = 0; i < w->n_tensors; i++)
+        if (w->places[i].done != w->places[i].bytes)
+            return fail(err, STRETTO_E_ARG, "%s: its tensors are not all written", w->path);
     TRY(flush(w, err));
     if (fsync(w->fd) != 0) return io_error(w, "write", err);
     /* Whoever put a file there meanwhile keeps it, unless replacing was asked for. */
@@ -313,6 +435,57 @@ stretto_status gguf_finish(struct gguf_writer *w, struct error *err)
     if (moved != 0 && (w->force || errno == EINVAL || errno == ENOSYS))
         moved = rename(w->part, w->path);
     if (moved != 0) return io_error(w, "name", err);
-    w->created = false;
+    w->begun = false;
     return STRETTO_OK;
+}
+
+/* ---- what other files say ------------------------------------------------------------------ */
+
+void gguf_put_kept(struct gguf_writer *w, const struct source *s, bool (*without)(void *ud, const char *key),
+                   void *ud)
+{
+    static const char *const own[] = { "general.file_type", "general.quantization_version", "general.alignment",
+                                       "split.no", "split.count", "split.tensors.count" };
+    for (size_t i = 0; i < s->n_keys; i++) {
+        const struct meta *m = &s->keys[i];
+        bool left_out = without && without(ud, m->name);
+        for (size_t k = 0; k < sizeof own / sizeof *own; k++)
+            if (strcmp(m->name, own[k]) == 0) left_out = true;
+        if (!left_out) gguf_put_value(w, m->name, m->type, m->element, m->n, m->raw, m->raw_bytes);
+    }
+}
+
+static stretto_status overwrite(const char *path, uint64_t at, const char *p, size_t n, struct error *err)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+    bool ok = fd >= 0 && pwrite(fd, p, n, (off_t)at) == (ssize_t)n && fsync(fd) == 0;
+    int e = errno;
+    if (fd >= 0) close(fd);
+    return ok ? STRETTO_OK : fail(err, STRETTO_E_IO, "cannot write %s: %s", path, strerror(e));
+}
+
+stretto_status gguf_set_string(const char *path, const char *key, const char *p, size_t n, struct error *err)
+{
+    struct source *s;
+    TRY(source_open(&s, path, err));
+    const struct meta *m = source_meta(s, key);
+    stretto_status st = STRETTO_OK;
+    char *text = NULL;
+    if (!m || m->type != V_STRING || s->n_maps != 1 || s->n_files || m->raw < s->maps[0].data
+        || m->raw >= s->maps[0].data + s->maps[0].size)
+        st = fail(err, STRETTO_E_ARG, "%s has no string %s that could be set", path, key);
+    else if (!(text = mem_alloc(m->raw_bytes + 1)))
+        st = fail(err, STRETTO_E_NOMEM, "not enough memory to write %s", path);
+    if (st == STRETTO_OK) {
+        size_t room = m->raw_bytes;
+        uint64_t at = (uint64_t)(m->raw - s->maps[0].data);
+        if (n > room)
+            for (n = room; n && ((unsigned char)p[n] & 0xc0) == 0x80; n--) {}
+        memset(text, ' ', room);
+        memcpy(text, p, n);
+        st = overwrite(path, at, text, room, err);
+    }
+    mem_free(text);
+    source_close(s);
+    return st;
 }

@@ -52,6 +52,28 @@ void source_close(struct source *s)
     mem_free(s);
 }
 
+static bool lies_in(const struct source_tensor *t, const struct source_tensor *whole)
+{
+    uintptr_t at = (uintptr_t)t->data, from = (uintptr_t)whole->data;
+    return at >= from && at < from + whole->bytes;
+}
+
+stretto_status source_stored(const struct source *s, size_t spare, struct source_tensor **list, size_t *n,
+                             struct error *err)
+{
+    *n = 0;
+    *list = mem_zalloc(s->n_tensors + spare + 1, sizeof **list);
+    if (!*list) return source_no_memory(s, err);
+    for (size_t i = 0; i < s->n_tensors; i++) {
+        const struct source_tensor *t = &s->tensors[i], *whole = NULL;
+        for (size_t k = 0; k < s->n_stored && !whole; k++)
+            if (lies_in(t, &s->stored[k])) whole = &s->stored[k];
+        if (!whole) (*list)[(*n)++] = *t;
+        else if (t->data == whole->data) (*list)[(*n)++] = *whole;
+    }
+    return STRETTO_OK;
+}
+
 /* ---- filling -------------------------------------------------------------------------------- */
 
 /* Makes room for one row more, zeroed; the array stays as it was when memory is out. */

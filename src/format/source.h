@@ -57,6 +57,11 @@ const struct source_tensor *source_tensor_at(const struct source *s, size_t i);
 const struct source_tensor *source_tensor_find(const struct source *s,
                                                const char *name); /* or NULL */
 
+/* The tensors as they lie in the file, fused ones whole, in the place of their first slice: [*n + spare], to be
+ * freed with mem_free. */
+stretto_status source_stored(const struct source *s, size_t spare, struct source_tensor **list, size_t *n,
+                             struct error *err);
+
 /* Metadata. Keys beginning with "." are prefixed by the architecture (".block_count" ->
  * "llama.block_count"). Getters convert between number kinds when the value is exact; false when
  * the key is absent or has another kind. Strings are not NUL-terminated in files: {p, n} views. */
