@@ -1,35 +1,32 @@
 /* stretto eval: numbers about quality. ppl, kl, and the raw logits that other programs' checks
  * read. */
 #include "base/file.h"
+#include "base/memory.h"
 #include "engine/scheduler.h"
 #include "eval/eval.h"
 #include "stretto/commands.h"
+#include "stretto/eval_command.h"
 #include "stretto/experimental.h"
-#include "stretto/open.h"
 #include "stretto/peer_flags.h"
 #include "stretto/prompts.h"
-#include "ui/progress.h"
+#include "text/chat.h"
 #include <errno.h>
-#include <jansson.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-struct eval_options {
-    struct model_options model;
-    const char *file, *base, *ids, *raw;
-    int64_t chunks;
-    bool base_reference, json, force;
-};
-
 #define AT(field) offsetof(struct eval_options, field)
 static const struct option rows[] = {
-    {"-f --file", "TEXT", OPT_TEXT, AT(file), 0, 0, "the text to read; - is standard input"},
-    {"--chunks", "N", OPT_INT, AT(chunks), 0, 1 << 24, "read the first N windows; 0 reads all [0]"},
+    {"-f --file", "TEXT", OPT_TEXTS, AT(files), 0, 0,
+     "the text to read, - is standard input; *.jsonl: conversations, of which the assistant's words count; may be "
+     "given several times"},
+    {"--chunks", "N", OPT_INT, AT(chunks), 0, 1 << 24, "read the first N windows of each text; 0 reads all [0]"},
     {"--base", "MODEL", OPT_TEXT, AT(base), 0, 0, "kl: the model to compare with"},
     {"--base-reference", NULL, OPT_FLAG, AT(base_reference), 0, 0,
      "kl: compare with the same model's float32 path"},
+    {"--against", "MODEL", OPT_TEXTS, AT(against), 0, 0,
+     "kl: another model beside -m, both compared with the base on the same tokens, and what -m has more, paired by "
+     "token; may be given several times"},
     {"--ids", "1,2,3", OPT_TEXT, AT(ids), 0, 0, "logits: the token ids to read"},
     {"--raw", "OUT", OPT_TEXT, AT(raw), 0, 0,
      "logits: write float32 rows to this file, one per id (encoders: hidden states)"},
@@ -39,11 +36,11 @@ static const struct option rows[] = {
 #undef AT
 
 /* An engine whose steps are as the window asks. */
-static int open_engine(const struct model_options *o, const stretto_model *m, uint32_t context,
+static int open_engine(const struct model_options *o, const stretto_model *m, uint32_t context, uint32_t sequences,
                        struct engine **out)
 {
     struct error e = { 0 };
-    struct engine_options x = { .threads = (unsigned)o->threads, .context = context, .sequences = 1,
+    struct engine_options x = { .threads = (unsigned)o->threads, .context = context, .sequences = sequences,
                                 .cache = stretto_model_inside(m)->reference ? CACHE_F32 : CACHE_F16,
                                 .strict = o->strict || stretto_model_inside(m)->reference };
     const char *type;
@@ -55,30 +52,97 @@ static int open_engine(const struct model_options *o, const stretto_model *m, ui
     return s == STRETTO_OK ? EXIT_DONE : command_fail("eval", s, e.text);
 }
 
-static int read_ids(const struct eval_options *o, const stretto_model *m, int32_t **ids, size_t *n,
-                    int32_t *bos)
+int measured_open(struct measured *x, const struct model_options *o, uint32_t context, uint32_t sequences)
 {
-    size_t length;
-    *ids = NULL;
-    *bos = -1;
-    if (!o->file) return command_usage("eval", "a text is missing: -f FILE");
-    char *text = read_text("eval", o->file, &length);
-    if (!text) return EXIT_FAILED;
-    *ids = text_ids("eval", m, text, length, STRETTO_TOKENIZE_ADD, n);
-    free(text);
-    if (!*ids) return EXIT_FAILED;
-    if (!*n) return command_fail("eval", STRETTO_E_ARG, "the text is empty");
+    int code = x->model ? EXIT_DONE : open_model("eval", o, false, &x->model);
+    x->name = o->model ? file_name(o->model) : "the model";
+    return code == EXIT_DONE ? open_engine(o, x->model, context, sequences, &x->engine) : code;
+}
+
+void measured_close(struct measured *x)
+{
+    engine_close(x->engine);
+    stretto_model_close(x->model);
+    *x = (struct measured){ 0 };
+}
+
+const char *file_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash && slash[1] ? slash + 1 : path;
+}
+
+static bool is_chat(const char *path)
+{
+    size_t n = strlen(path);
+    return n > 6 && strcmp(path + n - 6, ".jsonl") == 0;
+}
+
+static stretto_status chat_set(struct eval_set *set, const char *name, const stretto_model *m, const char *text,
+                               size_t n, const struct eval_options *o, struct error *err)
+{
+    const struct tokenizer *t = stretto_model_inside(m)->tokenizer;
+    struct chat *chat = NULL;
+    if (!t) return fail(err, STRETTO_E_UNSUP, "the model file has no vocabulary");
+    TRY(chat_open(&chat, t, err));
+    stretto_status s = eval_set_chat(set, name, t, chat, text, n, window_of(o), (size_t)o->chunks, err);
+    chat_close(chat);
+    return s;
+}
+
+static stretto_status text_set(struct eval_set *set, const char *name, const stretto_model *m, const char *text,
+                               size_t n, const struct eval_options *o, struct error *err)
+{
+    int32_t *ids, bos = -1;
+    size_t count;
+    TRY(encode_text(m, text, n, STRETTO_TOKENIZE_ADD, &ids, &count, err));
     /* Whoever adds a BOS to a text reads every window behind one. */
-    if ((*ids)[0] == tokenizer_bos(stretto_model_inside(m)->tokenizer)) *bos = (*ids)[0];
+    if (count && ids[0] == tokenizer_bos(stretto_model_inside(m)->tokenizer)) bos = ids[0];
+    stretto_status s = count ? eval_set_text(set, name, ids, count, window_of(o), (size_t)o->chunks, bos, err)
+                             : fail(err, STRETTO_E_ARG, "the text is empty");
+    free(ids);
+    return s;
+}
+
+static int texts_add(struct texts *t, const char *path, const struct eval_options *o, const stretto_model *m)
+{
+    size_t n;
+    struct error err = { 0 };
+    struct eval_set *set = &t->set[t->n];
+    char *text = read_text("eval", path, &n);
+    if (!text) return EXIT_FAILED;
+    stretto_status s = is_chat(path) ? chat_set(set, file_name(path), m, text, n, o, &err)
+                                     : text_set(set, file_name(path), m, text, n, o, &err);
+    free(text);
+    if (s != STRETTO_OK) return command_fail("eval", s, err.text);
+    if (set->longest > t->longest) t->longest = set->longest;
+    t->n++;
     return EXIT_DONE;
 }
 
-static uint32_t window_of(const struct eval_options *o)
+int texts_open(struct texts *t, const struct eval_options *o, const stretto_model *m)
+{
+    int code = EXIT_DONE;
+    *t = (struct texts){ 0 };
+    if (!o->files.n) return command_usage("eval", "a text is missing: -f FILE");
+    for (size_t i = 0; i < o->files.n && code == EXIT_DONE; i++) code = texts_add(t, o->files.v[i], o, m);
+    ui_progress_init(&t->ui, stderr);
+    t->ui.items = true;
+    t->hook = ui_progress_hook(&t->ui);
+    return code;
+}
+
+void texts_close(struct texts *t)
+{
+    for (size_t i = 0; i < t->n; i++) eval_set_done(&t->set[i]);
+}
+
+uint32_t window_of(const struct eval_options *o)
 {
     return o->model.context ? (uint32_t)o->model.context : 512;
 }
 
-static void print(json_t *j, bool json)
+void print_figures(json_t *j, bool json)
 {
     if (json) {
         json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
@@ -96,95 +160,45 @@ static void print(json_t *j, bool json)
     json_decref(j);
 }
 
-struct text { struct eval_text t; int32_t *ids; struct ui_progress ui; struct progress hook; };
-
-static int text_open(struct text *x, const struct eval_options *o, const stretto_model *m)
+static json_t *ppl_figures(const struct eval_ppl *r, const struct eval_options *o, const stretto_model *m)
 {
-    *x = (struct text){
-        .t = {.window = window_of(o), .max_windows = (size_t)o->chunks, .cancel = &interrupted}};
-    int code = read_ids(o, m, &x->ids, &x->t.n, &x->t.bos);
-    x->t.ids = x->ids;
-    ui_progress_init(&x->ui, stderr);
-    x->ui.items = true;
-    x->hook = ui_progress_hook(&x->ui);
-    return code;
+    return json_pack("{s:f,s:f,s:f,s:I,s:I,s:i,s:b}", "perplexity", r->perplexity, "deviation", r->deviation,
+                     "nll", r->nll, "tokens", (json_int_t)r->tokens, "windows", (json_int_t)r->windows,
+                     "window", (int)window_of(o), "reference", stretto_model_inside(m)->reference);
+}
+
+/* One text: its figures; several: a list of them, each with its name. */
+static int ppl_each(const struct eval_options *o, struct texts *t, const struct measured *x)
+{
+    struct error err = { 0 };
+    struct eval_ppl r;
+    json_t *all = json_array();
+    stretto_status s = STRETTO_OK;
+    for (size_t i = 0; i < t->n && s == STRETTO_OK; i++) {
+        s = eval_ppl(x->engine, &t->set[i], &interrupted, &t->hook, &r, &err);
+        json_t *j = s == STRETTO_OK ? ppl_figures(&r, o, x->model) : NULL;
+        if (j && t->n > 1) json_object_set_new(j, "text", json_string(t->set[i].name));
+        if (j) json_array_append_new(all, j);
+    }
+    ui_progress_break(&t->ui);
+    if (s == STRETTO_OK && t->n > 1 && o->json) print_figures(json_incref(all), true);
+    else
+        for (size_t i = 0; i < json_array_size(all) && s == STRETTO_OK; i++)
+            print_figures(json_incref(json_array_get(all, i)), o->json);
+    json_decref(all);
+    return s == STRETTO_OK ? EXIT_DONE : command_fail("eval", s, err.text);
 }
 
 static int run_ppl(const struct eval_options *o)
 {
-    stretto_model *m;
-    struct engine *e = NULL;
-    struct text x = { 0 };
-    struct error err = { 0 };
-    struct eval_ppl r;
-    int code = open_model("eval", &o->model, false, &m);
-    if (code == EXIT_DONE) code = open_engine(&o->model, m, window_of(o), &e);
-    if (code == EXIT_DONE) code = text_open(&x, o, m);
-    if (code == EXIT_DONE) {
-        stretto_status s = eval_ppl(e, &x.t, &x.hook, &r, &err);
-        ui_progress_break(&x.ui);
-        if (s != STRETTO_OK) code = command_fail("eval", s, err.text);
-        else
-            print(json_pack("{s:f,s:f,s:f,s:I,s:I,s:i,s:b}", "perplexity", r.perplexity,
-                            "deviation", r.deviation, "nll", r.nll, "tokens", (json_int_t)r.tokens,
-                            "windows", (json_int_t)r.windows, "window", (int)x.t.window,
-                            "reference", stretto_model_inside(m)->reference),
-                  o->json);
-    }
-    free(x.ids);
-    engine_close(e);
-    stretto_model_close(m);
-    return code;
-}
-
-static int run_kl(const struct eval_options *o)
-{
-    if (!o->base == !o->base_reference)
-        return command_usage(
-            "eval", "kl compares with --base MODEL or with --base-reference; give one of them");
-    stretto_model *m = NULL, *b = NULL;
-    struct engine *e = NULL, *be = NULL;
-    struct text x = { 0 };
-    struct error err = { 0 };
-    struct eval_kl r;
-    struct model_options base = o->model;
-    if (o->base) {
-        base.model = o->base;
-        base.hf = NULL;
-    }
-    base.reference = o->base_reference;
-    if (o->base_reference) base.type_k = base.type_v = NULL;
-    int code = open_model("eval", &o->model, false, &m);
-    if (code == EXIT_DONE) code = open_model("eval", &base, false, &b);
-    if (code == EXIT_DONE) code = open_engine(&o->model, m, window_of(o), &e);
-    if (code == EXIT_DONE) code = open_engine(&base, b, window_of(o), &be);
-    if (code == EXIT_DONE) code = text_open(&x, o, m);
-    if (code == EXIT_DONE) {
-        stretto_status s = eval_kl(be, e, &x.t, &x.hook, &r, &err);
-        ui_progress_break(&x.ui);
-        const char *type;
-        cache_from("eval", &o->model, &type);
-        if (s != STRETTO_OK) code = command_fail("eval", s, err.text);
-        else
-            print(json_pack("{s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:I,s:I,s:s,s:s}", "mean_kl", r.mean,
-                            "median_kl", r.median, "p99_kl", r.p99, "max_kl", r.max, "same_top",
-                            r.same_top, "perplexity", r.perplexity, "base_perplexity",
-                            r.base_perplexity, "tokens", (json_int_t)r.tokens, "windows",
-                            (json_int_t)r.windows, "cache",
-                            type                  ? type
-                            : stretto_model_inside(m)->reference ? "f32"
-                                                  : "f16",
-                            "base_cache",
-                            stretto_model_inside(b)->reference ? "f32"
-                            : type              ? type
-                                                : "f16"),
-                  o->json);
-    }
-    free(x.ids);
-    engine_close(e);
-    engine_close(be);
-    stretto_model_close(m);
-    stretto_model_close(b);
+    struct measured x = { 0 };
+    struct texts t = { 0 };
+    int code = open_model("eval", &o->model, false, &x.model);
+    if (code == EXIT_DONE) code = texts_open(&t, o, x.model);
+    if (code == EXIT_DONE) code = measured_open(&x, &o->model, t.longest, 1);
+    if (code == EXIT_DONE) code = ppl_each(o, &t, &x);
+    texts_close(&t);
+    measured_close(&x);
     return code;
 }
 
@@ -240,7 +254,7 @@ static int run_logits(const struct eval_options *o)
     int code = can_create("eval", "--raw", o->raw, o->force);
     if (code == EXIT_DONE) code = parse_ids(o->ids, &ids, &n);
     if (code == EXIT_DONE) code = open_model("eval", &o->model, false, &m);
-    if (code == EXIT_DONE) code = open_engine(&o->model, m, 0, &e);
+    if (code == EXIT_DONE) code = open_engine(&o->model, m, 0, 1, &e);
     if (code == EXIT_DONE) {
         bool encoder = stretto_model_inside(m)->graph.logits == GRAPH_NONE;
         size_t width =
@@ -253,8 +267,7 @@ static int run_logits(const struct eval_options *o)
         else if ((s = file_write(o->raw, out, n * width * sizeof *out, o->force, &err)) != STRETTO_OK)
             code = command_fail("eval", s, err.text);
         else
-            print(json_pack("{s:I,s:I}", "rows", (json_int_t)n, "width", (json_int_t)width),
-                  o->json);
+            print_figures(json_pack("{s:I,s:I}", "rows", (json_int_t)n, "width", (json_int_t)width), o->json);
     }
     free(ids);
     free(out);
@@ -268,7 +281,7 @@ static int eval_run(void *options, size_t n, char **operands)
     (void)n;
     catch_interrupt();
     if (strcmp(operands[0], "ppl") == 0) return run_ppl(options);
-    if (strcmp(operands[0], "kl") == 0) return run_kl(options);
+    if (strcmp(operands[0], "kl") == 0) return eval_kl_run(options);
     if (strcmp(operands[0], "logits") == 0) return run_logits(options);
     return command_odd("eval", "evaluation", operands[0], "ppl|kl|logits");
 }
@@ -286,13 +299,17 @@ const struct command command_eval = {
     .name = "eval",
     .summary = "measure quality: perplexity, divergence",
     .operands = "ppl|kl|logits",
-    .description = "ppl: the perplexity of a text in windows of -c tokens [512], the second half "
-                   "of each counts, as "
-                   "llama-perplexity does. kl: how far the model is from --base MODEL, or from its "
-                   "own float32 path "
-                   "(--base-reference): mean, median, 99 % and largest divergence per token in "
-                   "nats, and how often the "
-                   "best token agrees. logits: the raw numbers for given ids.",
+    .description = "ppl: the perplexity of a text in windows of -c tokens [512], the second half of each counts, as "
+                   "llama-perplexity does. Of a file of conversations, lines {\"messages\": [...]} in a *.jsonl, each "
+                   "goes through the model's template, and the assistant's tokens count. The first two tokens of a "
+                   "window never count.\n\n"
+                   "kl: how far the model is from --base MODEL, or from its own float32 path (--base-reference), per "
+                   "token in nats: the mean of KL(base || model) with its standard error (over windows), median, "
+                   "90, 99, 99.9 % and largest; the mean of KL(model || base); how often the best token is the same; "
+                   "the logarithm of the ratio of perplexities, paired by token; the root mean square by which the "
+                   "probability of the text's token changes. With several texts each by itself and all together. With "
+                   "--against other models beside it, and the paired difference.\n\n"
+                   "logits: the raw numbers for given ids.",
     .uses = uses,
     .n_uses = 2,
     .options_size = sizeof(struct eval_options),

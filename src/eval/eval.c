@@ -1,18 +1,19 @@
 #include "eval/eval.h"
 #include "base/memory.h"
 #include "engine/scheduler.h"
+#include "eval/logits.h"
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
-/* Rows whose logits are held at once: 128 x a vocabulary of 150,000 is 77 MB. */
-enum { EVAL_ROWS = 128 };
+/* Logits that one engine's rows hold at once: of rows, and of bytes where the vocabulary is large. */
+enum { EVAL_ROWS = 128, EVAL_ROWS_LEAST = 16, EVAL_BYTES = 64 << 20 };
 
 struct reading {                     /* one engine's way through a window */
     struct engine *e;
     const volatile int *cancel;
     int32_t seq;
-    float *logits;                   /* [EVAL_ROWS][vocab] */
+    uint32_t vocab, rows;            /* rows: whose logits there is room for   */
+    float *logits;                   /* [rows][vocab] */
     struct answer answers[EVAL_ROWS];
     uint32_t at;                     /* tokens of the window already read */
 };
@@ -20,14 +21,17 @@ struct reading {                     /* one engine's way through a window */
 static stretto_status reading_open(struct reading *r, struct engine *e, const volatile int *cancel,
                                    struct error *err)
 {
-    size_t vocab = engine_model(e)->config.vocab;
-    *r = (struct reading){ .cancel = cancel };
+    uint32_t vocab = engine_model(e)->config.vocab, rows = EVAL_BYTES / (vocab * 4);
+    if (rows < EVAL_ROWS_LEAST) rows = EVAL_ROWS_LEAST;
+    if (rows > EVAL_ROWS) rows = EVAL_ROWS;
+    if (rows > engine_about(e)->max_rows) rows = engine_about(e)->max_rows;
+    *r = (struct reading){ .cancel = cancel, .vocab = vocab, .rows = rows };
     TRY(engine_seq_open(e, &r->seq, err));
     r->e = e;
-    r->logits = mem_alloc(EVAL_ROWS * vocab * sizeof *r->logits);
-    for (size_t i = 0; i < EVAL_ROWS; i++) r->answers[i].logits = r->logits + i * vocab;
-    return r->logits ? STRETTO_OK
-                     : fail(err, STRETTO_E_NOMEM, "no memory for the logits of %d tokens", EVAL_ROWS);
+    r->logits = mem_alloc((size_t)rows * vocab * sizeof *r->logits);
+    if (!r->logits) return fail(err, STRETTO_E_NOMEM, "no memory for the logits of %u tokens", rows);
+    for (size_t i = 0; i < rows; i++) r->answers[i].logits = r->logits + i * vocab;
+    return STRETTO_OK;
 }
 
 static void reading_done(struct reading *r)
@@ -36,12 +40,12 @@ static void reading_done(struct reading *r)
     if (r->e) engine_seq_close(r->e, r->seq);
 }
 
-/* Tokens up to `to`, the first of which that counts is `first`. */
+/* Tokens up to `to`, those from `first` on with logits. */
 static stretto_status read_to(struct reading *r, const int32_t *ids, uint32_t to, uint32_t first,
                               struct error *err)
 {
     struct request q = { .seq = r->seq, .wants = first < to ? WANT_LOGITS : WANT_NOTHING, .first = first,
-                         .room = EVAL_ROWS, .places = r->answers,
+                         .room = r->rows, .places = r->answers,
                          .cancel = r->cancel ? engine_flag_set : NULL,
                          .ud = (void *)(uintptr_t)r->cancel };
     engine_set(r->e, r->seq, ids, to, r->at);
@@ -50,56 +54,33 @@ static stretto_status read_to(struct reading *r, const int32_t *ids, uint32_t to
     return STRETTO_OK;
 }
 
-/* Reads the window on to the next rows that count: tokens [at, first) silently, then up to
- * EVAL_ROWS with logits. *n is how many. */
-static stretto_status reading_next(struct reading *r, const int32_t *ids, uint32_t first,
-                                   uint32_t end, uint32_t *n, struct error *err)
+/* Rows of a window whose logits are asked for in one go: they tell about the tokens behind them. */
+struct span { uint32_t first, end; };
+
+/* The next span of rows before tokens that count, from row `at` on; false: there is none. */
+static bool span_next(const uint8_t *counts, uint32_t n, uint32_t at, uint32_t most, struct span *out)
 {
-    uint32_t most = engine_about(r->e)->max_rows;
-    if (r->at < first) TRY(read_to(r, ids, first, first, err));
-    if (most > EVAL_ROWS) most = EVAL_ROWS;
-    *n = end - r->at < most ? end - r->at : most;
-    return read_to(r, ids, r->at + *n, r->at, err);
+    while (at + 1 < n && !counts[at + 1]) at++;
+    *out = (struct span){ at, at };
+    while (out->end + 1 < n && counts[out->end + 1] && out->end - at < most) out->end++;
+    return out->end > at;
 }
 
-/* log of the sum of exp(x) */
-static double log_sum(const float *x, uint32_t n)
+static stretto_status read_span(struct reading *r, const int32_t *ids, struct span s, struct error *err)
 {
-    float most = x[0];
-    for (uint32_t i = 1; i < n; i++) if (x[i] > most) most = x[i];
-    double sum = 0;
-    for (uint32_t i = 0; i < n; i++) sum += (double)expf(x[i] - most);
-    return (double)most + log(sum);
+    if (r->at < s.first) TRY(read_to(r, ids, s.first, s.first, err));
+    return read_to(r, ids, s.end, s.first, err);
 }
 
-static stretto_status check(const struct eval_text *t, struct engine *e, size_t *windows,
-                            struct error *err)
+static stretto_status check(const struct eval_set *set, struct engine *e, struct error *err)
 {
     if (engine_model(e)->graph.logits == GRAPH_NONE)
         return fail(err, STRETTO_E_UNSUP,
                     "this model is an encoder; it gives no probabilities of a next token");
-    if (t->window < 3)                      /* the last one predicts nothing that is there */
-        return fail(err, STRETTO_E_ARG,
-                    "a window of %u token%s has nothing to count in its second half: -c takes 3 or more",
-                    t->window, t->window == 1 ? "" : "s");
-    if (t->window > engine_about(e)->context)
-        return fail(err, STRETTO_E_ARG, "a window of %u tokens; the context allows 3 to %u",
-                    t->window, engine_about(e)->context);
-    *windows = t->n / t->window;
-    if (t->max_windows && t->max_windows < *windows) *windows = t->max_windows;
-    if (*windows == 0)
-        return fail(err, STRETTO_E_ARG,
-                    "the text has %zu tokens, less than one window of %u; give a longer text or a "
-                    "smaller -c",
-                    t->n, t->window);
+    if (set->longest > engine_about(e)->context)
+        return fail(err, STRETTO_E_ARG, "a window of %u tokens; the context allows %u", set->longest,
+                    engine_about(e)->context);
     return STRETTO_OK;
-}
-
-/* Copies window w, BOS in front where the model wants one. */
-static void window_ids(const struct eval_text *t, size_t w, int32_t *ids)
-{
-    memcpy(ids, t->ids + w * t->window, t->window * sizeof *ids);
-    if (t->bos >= 0) ids[0] = t->bos;
 }
 
 static stretto_status interrupted(size_t w, size_t windows, struct error *err)
@@ -109,154 +90,179 @@ static stretto_status interrupted(size_t w, size_t windows, struct error *err)
 }
 
 /* A step that was cancelled, or a request that came between steps. */
-static stretto_status or_cancelled(const struct eval_text *t, stretto_status s, size_t w,
-                                   size_t windows, struct error *err)
+static stretto_status or_cancelled(const volatile int *cancel, stretto_status s, size_t w, size_t windows,
+                                   struct error *err)
 {
-    bool asked = s == STRETTO_OK && t->cancel && *t->cancel;
+    bool asked = s == STRETTO_OK && cancel && *cancel;
     return asked || s == STRETTO_E_CANCEL ? interrupted(w, windows, err) : s;
 }
 
-struct sums { double nll, nll2; size_t n; };
+/* ---- perplexity ----------------------------------------------------------------------------- */
 
-static void add_nll(struct sums *s, double nll)
-{
-    s->nll += nll;
-    s->nll2 += nll * nll;
-    s->n++;
-}
+struct sums { double nll, nll2; size_t n; };
 
 static void finish_ppl(const struct sums *s, size_t windows, struct eval_ppl *out)
 {
     double mean = s->nll / (double)s->n, var = s->nll2 / (double)s->n - mean * mean;
-    *out =
-        (struct eval_ppl){.perplexity = exp(mean), .nll = mean, .windows = windows, .tokens = s->n};
+    *out = (struct eval_ppl){ .perplexity = exp(mean), .nll = mean, .windows = windows, .tokens = s->n };
     if (s->n > 1 && var > 0) out->deviation = out->perplexity * sqrt(var / (double)(s->n - 1));
 }
 
-stretto_status eval_ppl(struct engine *e, const struct eval_text *t,
-                        const struct progress *progress, struct eval_ppl *out, struct error *err)
+static stretto_status ppl_window(struct reading *r, const struct eval_set *set, size_t w, struct sums *sums,
+                                 struct error *err)
 {
-    size_t windows;
-    *out = (struct eval_ppl){ 0 };
-    TRY(check(t, e, &windows, err));
-    uint32_t vocab = engine_model(e)->config.vocab, first = t->window / 2, end = t->window - 1;
-    struct reading r = { 0 };
-    struct sums sums = { 0 };
-    int32_t *ids = mem_alloc(t->window * sizeof *ids);
-    stretto_status s = ids ? reading_open(&r, e, t->cancel, err) : fail(err, STRETTO_E_NOMEM, "out of memory");
-    for (size_t w = 0; w < windows && s == STRETTO_OK; w++) {
-        progress_tell(progress, "windows", w, windows);
-        window_ids(t, w, ids);
-        r.at = 0;
-        while (s == STRETTO_OK && r.at < end) {
-            uint32_t n = 0;
-            s = or_cancelled(t, reading_next(&r, ids, first, end, &n, err), w, windows, err);
-            for (uint32_t i = 0; i < n && s == STRETTO_OK; i++) {
-                const float *x = r.logits + (size_t)i * vocab;
-                add_nll(&sums, log_sum(x, vocab) - (double)x[ids[r.at - n + i + 1]]);
-                s = or_cancelled(t, s, w, windows, err);
-            }
+    const int32_t *ids = set->id + set->at[w];
+    const uint8_t *counts = set->counts + set->at[w];
+    uint32_t n = (uint32_t)(set->at[w + 1] - set->at[w]);
+    struct span s;
+    r->at = 0;
+    while (span_next(counts, n, r->at, r->rows, &s)) {
+        TRY(or_cancelled(r->cancel, read_span(r, ids, s, err), w, set->n, err));
+        for (uint32_t i = s.first; i < s.end; i++) {
+            const float *x = r->logits + (size_t)(i - s.first) * r->vocab;
+            double nll = logits_log_sum(x, r->vocab) - (double)x[ids[i + 1]];
+            sums->nll += nll;
+            sums->nll2 += nll * nll;
+            sums->n++;
         }
     }
+    return STRETTO_OK;
+}
+
+stretto_status eval_ppl(struct engine *e, const struct eval_set *set, const volatile int *cancel,
+                        const struct progress *progress, struct eval_ppl *out, struct error *err)
+{
+    struct reading r = { 0 };
+    struct sums sums = { 0 };
+    *out = (struct eval_ppl){ 0 };
+    TRY(check(set, e, err));
+    stretto_status s = reading_open(&r, e, cancel, err);
+    for (size_t w = 0; w < set->n && s == STRETTO_OK; w++) {
+        progress_tell(progress, "windows", w, set->n);
+        s = or_cancelled(cancel, ppl_window(&r, set, w, &sums, err), w, set->n, err);
+    }
     if (s == STRETTO_OK) {
-        progress_tell(progress, "windows", windows, windows);
-        finish_ppl(&sums, windows, out);
+        progress_tell(progress, "windows", set->n, set->n);
+        finish_ppl(&sums, set->n, out);
     }
     reading_done(&r);
-    mem_free(ids);
     return s;
 }
 
-static double divergence(const float *base, const float *x, uint32_t n, double base_sum, double sum,
-                         bool *same)
+/* ---- divergence ------------------------------------------------------------------------------ */
+
+void eval_rows_done(struct eval_rows *r)
 {
-    double kl = 0;
-    uint32_t top = 0, base_top = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        double lp = (double)base[i] - base_sum;
-        if (lp > -40) kl += exp(lp) * (lp - ((double)x[i] - sum));
-        if (x[i] > x[top]) top = i;
-        if (base[i] > base[base_top]) base_top = i;
+    mem_free(r->row);
+    *r = (struct eval_rows){ 0 };
+}
+
+stretto_status eval_rows_add(struct eval_rows *r, const struct eval_rows *part, struct error *err)
+{
+    struct eval_row *row = mem_resize(r->row, (r->n + part->n + 1) * sizeof *row);
+    if (!row) return fail(err, STRETTO_E_NOMEM, "out of memory");
+    r->row = row;
+    for (size_t i = 0; i < part->n; i++) {
+        row[r->n] = part->row[i];
+        row[r->n++].window += (uint32_t)r->windows;
     }
-    *same = top == base_top;
-    return kl > 0 ? kl : 0;
+    r->windows += part->windows;
+    return STRETTO_OK;
 }
 
-static int ascending(const void *a, const void *b)
+struct comparison {
+    struct reading base, own[EVAL_MODELS];
+    size_t n;
+    const struct eval_set *set;
+    struct eval_rows *out;
+};
+
+static void compare_row(struct comparison *c, uint32_t at, int32_t next, uint32_t window)
 {
-    float x = *(const float *)a, y = *(const float *)b;
-    return x < y ? -1 : x > y;
+    uint32_t vocab = c->base.vocab;
+    const float *b = c->base.logits + (size_t)at * vocab;
+    struct logits_about base = logits_about(b, vocab);
+    for (size_t k = 0; k < c->n; k++) {
+        const float *x = c->own[k].logits + (size_t)at * vocab;
+        struct logits_about own = logits_about(x, vocab);
+        struct eval_row *row = &c->out[k].row[c->out[k].n++];
+        double kl, back;
+        logits_divergence(b, &base, x, &own, vocab, &kl, &back);
+        *row = (struct eval_row){ (float)kl, (float)back, (float)(base.log_sum - (double)b[next]),
+                                  (float)(own.log_sum - (double)x[next]), window, base.top == own.top };
+    }
 }
 
-static void finish_kl(float *kl, size_t n, const struct sums *base, const struct sums *own,
-                      size_t same, size_t windows, struct eval_kl *out)
+static stretto_status compare_window(struct comparison *c, size_t w, struct error *err)
 {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += (double)kl[i];
-    qsort(kl, n, sizeof *kl, ascending);
-    struct eval_ppl b, o;
-    finish_ppl(base, windows, &b);
-    finish_ppl(own, windows, &o);
-    *out = (struct eval_kl){.mean = sum / (double)n,
-                            .median = (double)kl[n / 2],
-                            .p99 = (double)kl[(n - 1) * 99 / 100],
-                            .max = (double)kl[n - 1],
-                            .same_top = (double)same / (double)n,
-                            .perplexity = o.perplexity,
-                            .base_perplexity = b.perplexity,
-                            .windows = windows,
-                            .tokens = n};
+    const struct eval_set *set = c->set;
+    const int32_t *ids = set->id + set->at[w];
+    const uint8_t *counts = set->counts + set->at[w];
+    uint32_t n = (uint32_t)(set->at[w + 1] - set->at[w]), most = c->base.rows;
+    struct span s;
+    c->base.at = 0;
+    for (size_t k = 0; k < c->n; k++) {
+        c->own[k].at = 0;
+        if (c->own[k].rows < most) most = c->own[k].rows;
+    }
+    while (span_next(counts, n, c->base.at, most, &s)) {
+        stretto_status status = read_span(&c->base, ids, s, err);
+        for (size_t k = 0; k < c->n && status == STRETTO_OK; k++) status = read_span(&c->own[k], ids, s, err);
+        TRY(or_cancelled(c->base.cancel, status, w, set->n, err));
+        for (uint32_t i = s.first; i < s.end; i++) compare_row(c, i - s.first, ids[i + 1], (uint32_t)w);
+    }
+    return STRETTO_OK;
 }
 
-stretto_status eval_kl(struct engine *base, struct engine *e, const struct eval_text *t,
-                       const struct progress *progress, struct eval_kl *out, struct error *err)
+static stretto_status check_pair(struct engine *base, struct engine *e, const struct eval_set *set, struct error *err)
 {
-    size_t windows, n_kl = 0, same = 0;
-    *out = (struct eval_kl){ 0 };
-    TRY(check(t, base, &windows, err));
-    TRY(check(t, e, &windows, err));
-    uint32_t vocab = engine_model(e)->config.vocab, first = t->window / 2, end = t->window - 1;
-    if (engine_model(base)->config.vocab != vocab)
-        return fail(
-            err, STRETTO_E_ARG,
-            "the models have vocabularies of %u and %u tokens; only equal ones can be compared",
-            engine_model(base)->config.vocab, vocab);
-    struct reading rb = { 0 }, ro = { 0 };
-    struct sums sb = { 0 }, so = { 0 };
-    int32_t *ids = mem_alloc(t->window * sizeof *ids);
-    float *kl = mem_alloc(windows * (end - first) * sizeof *kl);
-    stretto_status s =
-        ids && kl ? reading_open(&rb, base, t->cancel, err) : fail(err, STRETTO_E_NOMEM, "out of memory");
-    if (s == STRETTO_OK) s = reading_open(&ro, e, t->cancel, err);
-    for (size_t w = 0; w < windows && s == STRETTO_OK; w++) {
-        progress_tell(progress, "windows", w, windows);
-        window_ids(t, w, ids);
-        rb.at = ro.at = 0;
-        while (s == STRETTO_OK && rb.at < end) {
-            uint32_t n = 0, m = 0;
-            s = reading_next(&rb, ids, first, end, &n, err);
-            if (s == STRETTO_OK) s = reading_next(&ro, ids, first, end, &m, err);
-            s = or_cancelled(t, s, w, windows, err);
-            for (uint32_t i = 0; i < n && s == STRETTO_OK; i++) {
-                const float *b = rb.logits + (size_t)i * vocab, *x = ro.logits + (size_t)i * vocab;
-                double bs = log_sum(b, vocab), xs = log_sum(x, vocab);
-                int32_t next = ids[rb.at - n + i + 1];
-                bool agree;
-                add_nll(&sb, bs - (double)b[next]);
-                add_nll(&so, xs - (double)x[next]);
-                kl[n_kl++] = (float)divergence(b, x, vocab, bs, xs, &agree);
-                same += agree;
-                s = or_cancelled(t, s, w, windows, err);
-            }
+    TRY(check(set, e, err));
+    uint32_t a = engine_model(base)->config.vocab, b = engine_model(e)->config.vocab;
+    return a == b ? STRETTO_OK
+                  : fail(err, STRETTO_E_ARG, "the models have vocabularies of %u and %u tokens; only equal ones can be "
+                         "compared", a, b);
+}
+
+static stretto_status comparison_open(struct comparison *c, struct engine *base, struct engine *const *models,
+                                      size_t n, const volatile int *cancel, struct error *err)
+{
+    TRY(check(c->set, base, err));
+    for (size_t k = 0; k < n; k++) TRY(check_pair(base, models[k], c->set, err));
+    TRY(reading_open(&c->base, base, cancel, err));
+    for (; c->n < n; c->n++) {
+        size_t k = c->n;
+        c->out[k].windows = c->set->n;
+        c->out[k].row = mem_alloc((c->set->tokens + 1) * sizeof *c->out[k].row);
+        if (!c->out[k].row) return fail(err, STRETTO_E_NOMEM, "out of memory");
+        stretto_status s = reading_open(&c->own[k], models[k], cancel, err);
+        if (s != STRETTO_OK) {
+            reading_done(&c->own[k]);
+            return s;
         }
     }
-    if (s == STRETTO_OK) {
-        progress_tell(progress, "windows", windows, windows);
-        finish_kl(kl, n_kl, &sb, &so, same, windows, out);
+    return STRETTO_OK;
+}
+
+stretto_status eval_divergence(struct engine *base, struct engine *const *models, size_t n,
+                               const struct eval_set *set, const volatile int *cancel,
+                               const struct progress *progress, struct eval_rows *out, struct error *err)
+{
+    for (size_t k = 0; k < n; k++) out[k] = (struct eval_rows){ 0 };
+    if (n == 0 || n > EVAL_MODELS)
+        return fail(err, STRETTO_E_ARG, "1 to %d models can be compared with a base, not %zu", EVAL_MODELS, n);
+    struct comparison *c = mem_zalloc(1, sizeof *c);
+    if (!c) return fail(err, STRETTO_E_NOMEM, "out of memory");
+    c->set = set;
+    c->out = out;
+    stretto_status s = comparison_open(c, base, models, n, cancel, err);
+    for (size_t w = 0; w < set->n && s == STRETTO_OK; w++) {
+        progress_tell(progress, "windows", w, set->n);
+        s = or_cancelled(cancel, compare_window(c, w, err), w, set->n, err);
     }
-    reading_done(&rb);
-    reading_done(&ro);
-    mem_free(ids);
-    mem_free(kl);
+    if (s == STRETTO_OK) progress_tell(progress, "windows", set->n, set->n);
+    reading_done(&c->base);
+    for (size_t k = 0; k < c->n; k++) reading_done(&c->own[k]);
+    mem_free(c);
+    for (size_t k = 0; k < n && s != STRETTO_OK; k++) eval_rows_done(&out[k]);
     return s;
 }

@@ -115,18 +115,20 @@ static void check_eval(const struct model *m)
     struct engine_options o = { .threads = 2, .context = 128, .sequences = 1 };
     int32_t ids[512];
     volatile int flag = 0;
-    struct eval_text t = { .ids = ids, .n = 512, .window = 128, .bos = -1, .cancel = &flag };
+    struct eval_set t;
     struct eval_ppl first, again;
     for (size_t i = 0; i < 512; i++) ids[i] = token(m, i);
     need(engine_open(&e, m, &o, &err), "open", err.text);
-    need(eval_ppl(e, &t, NULL, &first, &err), "ppl", err.text);
+    need(eval_set_text(&t, "ids", ids, 512, 128, 0, -1, &err), "windows", err.text);
+    need(eval_ppl(e, &t, &flag, NULL, &first, &err), "ppl", err.text);
     flag = 1;
-    check(eval_ppl(e, &t, NULL, &again, &err) == STRETTO_E_CANCEL && strstr(err.text, "0 of 4"),
+    check(eval_ppl(e, &t, &flag, NULL, &again, &err) == STRETTO_E_CANCEL && strstr(err.text, "0 of 4"),
           "ppl is not interrupted", 0);
     flag = 0;
     error_clear(&err);
-    need(eval_ppl(e, &t, NULL, &again, &err), "ppl", err.text);
+    need(eval_ppl(e, &t, &flag, NULL, &again, &err), "ppl", err.text);
     check(again.nll <= first.nll && again.nll >= first.nll, "another perplexity", 0);
+    eval_set_done(&t);
     engine_close(e);
 }
 

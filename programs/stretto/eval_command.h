@@ -1,0 +1,35 @@
+/* What the parts of `stretto eval` share. */
+#ifndef STRETTO_EVAL_COMMAND_H
+#define STRETTO_EVAL_COMMAND_H
+#include "eval/texts.h"
+#include "stretto/open.h"
+#include "ui/progress.h"
+#include <jansson.h>
+
+struct engine;
+
+struct eval_options {
+    struct model_options model;
+    struct text_list files, against;
+    const char *base, *ids, *raw;
+    int64_t chunks;
+    bool base_reference, json, force;
+};
+
+/* A model with an engine whose steps are as its options say. */
+struct measured { stretto_model *model; struct engine *engine; const char *name; };
+int measured_open(struct measured *x, const struct model_options *o, uint32_t context, uint32_t sequences);
+void measured_close(struct measured *x);
+
+/* The texts of -f as windows of the model's tokens, and progress over them. */
+struct texts { struct eval_set set[16]; size_t n; uint32_t longest; struct ui_progress ui; struct progress hook; };
+int texts_open(struct texts *t, const struct eval_options *o, const stretto_model *m);
+void texts_close(struct texts *t);
+
+uint32_t window_of(const struct eval_options *o);
+void print_figures(json_t *j, bool json);
+/* The last part of a path. */
+const char *file_name(const char *path);
+
+int eval_kl_run(const struct eval_options *o);
+#endif
