@@ -95,6 +95,15 @@ static inline bool attn_given_takes(size_t head_dim)
     return head_dim % PANEL_GROUP == 0 && head_dim <= ATTN_GIVEN_DIMS;
 }
 
+/* Sums of outer products: c[i][j] = fma(by, s, c[i][j]) for i < m, j < n, for every run of OUTER_RUN terms or
+ * what is left of t; s = fma(a[k][i], b[k][j], s) from +0, k ascending. Every level has these bits, however a
+ * matrix is cut into calls, as long as terms are cut at multiples of OUTER_RUN. */
+enum { OUTER_RUN = 128 };
+typedef void outer_fn(const float *a, size_t lda, const float *b, size_t ldb, size_t m, size_t n, size_t t,
+                      float by, float *c, size_t ldc);
+typedef void outer_d_fn(const double *a, size_t lda, const double *b, size_t ldb, size_t m, size_t n, size_t t,
+                        double by, double *c, size_t ldc);
+
 struct kernels {
     const char *level;                 /* the best level that was applied */
     linear_fn *linear[DT_COUNT];
@@ -146,6 +155,9 @@ struct kernels {
                        const float *m2, const float *sum2, const float *acc2);
     /* out = acc / sum; sum == 0 gives zeros */
     void (*attn_finish)(size_t head_dim, const float *acc, float sum, float *out);
+
+    outer_fn *outer;
+    outer_d_fn *outer_d;
 
     peak_fn *peak[ARITHMETIC_KINDS]; /* NULL: the level has no such instructions */
 };

@@ -202,6 +202,22 @@ static void bench_vec(struct bench *b)
     ROW("argmax 1536", N * 4, d[0] = (float)k->argmax(x, N));
 }
 
+/* As calibration calls it: a square of the second moments of 1536 channels from 512 tokens. */
+static void bench_outer(struct bench *b)
+{
+    enum { K = 1536, T = 512, TILE = 192 };
+    const struct kernels *k = b->c.k;
+    float *x = malloc(sizeof *x * K * T), *c = calloc(TILE * TILE, sizeof *c);
+    double *xd = malloc(sizeof *xd * K * T), *cd = calloc(TILE * TILE, sizeof *cd);
+    for (size_t i = 0; i < (size_t)K * T; i++) xd[i] = (double)(x[i] = kc_normal(&b->c));
+    double macs = (double)TILE * TILE * T, bytes = (double)(2 * TILE * T) * 4;
+    BENCH(b, "outer 192x192 of 1536, 512 terms", k->level, bytes, macs, macs, 1,
+          k->outer(x, K, x + 768, K, TILE, TILE, T, 1, c, TILE));
+    BENCH(b, "outer_d 192x192 of 1536, 512 terms", k->level, 2 * bytes, macs, macs, 1,
+          k->outer_d(xd, K, xd + 768, K, TILE, TILE, T, 1, cd, TILE));
+    free(x), free(c), free(xd), free(cd);
+}
+
 int kcheck_bench(const char *level, const char *only, bool json)
 {
     static struct kernels ref, k;
@@ -240,6 +256,7 @@ int kcheck_bench(const char *level, const char *only, bool json)
     bench_attn(&b, KV_F16, false, 128, 192, 0);
     bench_attn(&b, KV_F16, false, 256, 192, 0);
     bench_vec(&b);
+    bench_outer(&b);
     if (json) printf("\n]}\n");
     return 0;
 }

@@ -52,6 +52,7 @@ void kcheck_linear(struct kcheck *c);
 void kcheck_given(struct kcheck *c);
 void kcheck_vec(struct kcheck *c);
 void kcheck_attn(struct kcheck *c);
+void kcheck_outer(struct kcheck *c);
 void kcheck_all(struct kcheck *c);
 
 int kcheck_mutants(void);

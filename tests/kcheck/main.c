@@ -132,6 +132,7 @@ void kcheck_all(struct kcheck *c)
     kcheck_given(c);
     kcheck_vec(c);
     kcheck_attn(c);
+    kcheck_outer(c);
 }
 
 static int check_levels(const char *only)

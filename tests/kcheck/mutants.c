@@ -208,6 +208,25 @@ static void merge_no_rescale(size_t n_q, size_t head_dim, float *m, float *sum, 
     }
 }
 
+/* The terms past a run are added to its sum instead of to c. */
+static void outer_one_sum(const float *a, size_t lda, const float *b, size_t ldb, size_t m, size_t n, size_t t,
+                          float by, float *c, size_t ldc)
+{
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) {
+            float sum = 0;
+            for (size_t k = 0; k < t; k++) sum = fmaf(a[k * lda + i], b[k * ldb + j], sum);
+            c[i * ldc + j] = fmaf(by, sum, c[i * ldc + j]);
+        }
+}
+
+/* The last term of an odd number is lost. */
+static void outer_d_lost(const double *a, size_t lda, const double *b, size_t ldb, size_t m, size_t n, size_t t,
+                         double by, double *c, size_t ldc)
+{
+    good->outer_d(a, lda, b, ldb, m, n, t & ~(size_t)1, by, c, ldc);
+}
+
 int kcheck_mutants(void)
 {
     static struct kernels ref, best, bad;
@@ -261,6 +280,8 @@ int kcheck_mutants(void)
     PLANT(attn_block[KV_Q8], attn_no_cap);
     PLANT(attn_block[KV_Q8_Q4], attn_halves);
     PLANT(attn_merge, merge_no_rescale);
+    PLANT(outer, outer_one_sum);
+    PLANT(outer_d, outer_d_lost);
     printf("mutants      %zu planted, %zu caught\n", planted, planted - missed);
     return missed ? 1 : 0;
 }

@@ -14,6 +14,7 @@ static inline vi i_dot(vi sum, vb codes, vb quad)
 /* after the operations they are written in */
 #include "kernels/wide_attn.h"
 #include "kernels/wide_float.h"
+#include "kernels/wide_outer.h"
 #include "kernels/wide_quant.h"
 #include "kernels/wide_vec.h"
 
@@ -81,6 +82,7 @@ void kernels_init_neon(struct kernels *k)
     k->linear_level[DT_F32] = k->linear_level[DT_F16] = k->linear_level[DT_BF16] = "neon";
     wide_quant_init(k, "neon");
     wide_vec_init(k);
+    wide_outer_init(k);
     wide_attn_init(k, "neon");
     k->peak[ARITHMETIC_INT8] = peak_int8;
     k->peak[ARITHMETIC_F32] = peak_f32;

@@ -7,8 +7,9 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { VL = 4 };
+enum { VL = 4, OUTER_ROWS = 12 };
 typedef float32x4_t vf;
+typedef float64x2_t vd;
 typedef uint32x4_t vmask;
 
 static inline vf v_set1(float x) { return vdupq_n_f32(x); }
@@ -64,6 +65,11 @@ static inline vf v_scale2(vf x, vf n)
     int32x4_t b = vshlq_n_s32(vaddq_s32(vsubq_s32(i, half), bias), 23);
     return vmulq_f32(vmulq_f32(x, vreinterpretq_f32_s32(a)), vreinterpretq_f32_s32(b));
 }
+
+static inline vd d_set1(double x) { return vdupq_n_f64(x); }
+static inline vd d_load(const double *p) { return vld1q_f64(p); }
+static inline void d_store(double *p, vd x) { vst1q_f64(p, x); }
+static inline vd d_fma(vd a, vd b, vd c) { return vfmaq_f64(c, a, b); }
 
 static inline vmask v_less(vf a, vf b) { return vcltq_f32(a, b); }
 static inline vmask v_equal(vf a, vf b) { return vceqq_f32(a, b); }

@@ -8,6 +8,7 @@ void linear_super_init_avx2(struct kernels *k);
 void linear_float_init_avx2(struct kernels *k);
 void vec_init_avx2(struct kernels *k);
 void attn_init_avx2(struct kernels *k);
+void outer_init_avx2(struct kernels *k);
 void peak_init_avx2(struct kernels *k);
 
 static inline void linear_set_avx2(struct kernels *k, enum dtype t, linear_fn *fn)

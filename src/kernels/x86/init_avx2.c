@@ -7,5 +7,6 @@ void kernels_init_avx2(struct kernels *k)
     linear_float_init_avx2(k);
     vec_init_avx2(k);
     attn_init_avx2(k);
+    outer_init_avx2(k);
     peak_init_avx2(k);
 }

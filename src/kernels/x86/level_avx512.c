@@ -5,6 +5,7 @@
 /* after the operations they are written in */
 #include "kernels/wide_attn.h"
 #include "kernels/wide_float.h"
+#include "kernels/wide_outer.h"
 #include "kernels/wide_vec.h"
 
 static inline vf peak_step(vf sum, const uint8_t *p)
@@ -22,5 +23,6 @@ void kernels_init_avx512(struct kernels *k)
     k->linear[DT_BF16] = wide_linear_BF16;
     k->linear_level[DT_F32] = k->linear_level[DT_F16] = k->linear_level[DT_BF16] = "avx512";
     wide_vec_init(k);
+    wide_outer_init(k);
     wide_attn_init(k, "avx512");
 }

@@ -6,8 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { VL = 16 };
+enum { VL = 16, OUTER_ROWS = 12 };
 typedef __m512 vf;
+typedef __m512d vd;
 
 /* The first n lanes, any n. */
 static inline __mmask16 v_first(size_t n) { return (__mmask16)(n >= 16 ? 0xffff : (1u << n) - 1); }
@@ -29,6 +30,11 @@ static inline vf v_min(vf a, vf b) { return _mm512_min_ps(a, b); }
 static inline vf v_max(vf a, vf b) { return _mm512_max_ps(a, b); }
 static inline vf v_round(vf x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | 8); }
 static inline vf v_scale2(vf x, vf n) { return _mm512_scalef_ps(x, n); }
+
+static inline vd d_set1(double x) { return _mm512_set1_pd(x); }
+static inline vd d_load(const double *p) { return _mm512_loadu_pd(p); }
+static inline void d_store(double *p, vd x) { _mm512_storeu_pd(p, x); }
+static inline vd d_fma(vd a, vd b, vd c) { return _mm512_fmadd_pd(a, b, c); }
 
 typedef __mmask16 vmask;
 static inline vmask v_less(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
