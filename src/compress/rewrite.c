@@ -497,31 +497,45 @@ uint64_t rewrite_file_bytes(const struct rewrite *r) { return gguf_file_bytes(r-
 
 /* ---- tensors -------------------------------------------------------------------------------- */
 
-static stretto_status decode_rows(const struct source_tensor *t, const char *path, float *out, struct error *err)
+static stretto_status decode_rows(const struct source_tensor *t, const char *path, uint64_t first, size_t n,
+                                  float *out, struct error *err)
 {
-    size_t width = (size_t)t->dims[0], rows = (size_t)(t->dims[1] * t->dims[2] * t->dims[3]);
-    size_t row_bytes = dtype_bytes(t->type, width);
-    for (size_t r = 0; r < rows; r++) {
+    size_t width = (size_t)t->dims[0], row_bytes = dtype_bytes(t->type, width);
+    for (size_t r = 0; r < n; r++) {
         float *row = out + r * width;
-        dtype_table[t->type].decode((const unsigned char *)t->data + r * row_bytes, row, width);
+        dtype_table[t->type].decode((const unsigned char *)t->data + (first + r) * row_bytes, row, width);
         for (size_t i = 0; i < width; i++)
             if (!isfinite(row[i]))
-                return fail(err, STRETTO_E_FORMAT, "%s: tensor %s holds a value that is not finite (row %zu)",
-                            path, t->name, r);
+                return fail(err, STRETTO_E_FORMAT, "%s: tensor %s holds a value that is not finite (row %llu)", path,
+                            t->name, (unsigned long long)(first + r));
     }
     return STRETTO_OK;
 }
 
-stretto_status rewrite_read(const struct rewrite *r, const char *name, float *out, struct error *err)
+static const struct source_tensor *source_of(const struct rewrite *r, const char *name)
 {
     const struct source_tensor *t = source_tensor_find(r->m->source, name);
-    for (size_t i = 0; !t && i < r->n; i++)
-        if (r->list[i].from && strcmp(r->list[i].name, name) == 0) t = r->list[i].from;
+    const struct rewrite_tensor *whole = t ? NULL : rewrite_find((struct rewrite *)(uintptr_t)r, name);
+    return t ? t : whole ? whole->from : NULL;
+}
+
+stretto_status rewrite_read_rows(const struct rewrite *r, const char *name, uint64_t first, size_t n, float *out,
+                                 struct error *err)
+{
+    const struct source_tensor *t = source_of(r, name);
     const char *path = source_path(r->m->source);
     if (!t) return fail(err, STRETTO_E_ARG, "%s has no tensor %s", path, name);
-    if (t->transposed || t->stride)
-        return fail(err, STRETTO_E_ARG, "%s: tensor %s lies in columns", path, name);
-    return decode_rows(t, path, out, err);
+    uint64_t rows = t->dims[1] * t->dims[2] * t->dims[3];
+    if (t->transposed || t->stride || first > rows || n > rows - first)
+        return fail(err, STRETTO_E_ARG, "%s: tensor %s does not lie in such rows", path, name);
+    return decode_rows(t, path, first, n, out, err);
+}
+
+stretto_status rewrite_read(const struct rewrite *r, const char *name, float *out, struct error *err)
+{
+    const struct source_tensor *t = source_of(r, name);
+    uint64_t rows = t ? t->dims[1] * t->dims[2] * t->dims[3] : 0;
+    return rewrite_read_rows(r, name, 0, (size_t)rows, out, err);
 }
 
 /* Lines for all that is waiting, once it is on the disk. */

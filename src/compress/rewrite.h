@@ -63,6 +63,9 @@ uint64_t rewrite_file_bytes(const struct rewrite *r);
 /* The source's numbers of a tensor as float32, [outputs][inputs], in the caller's memory. E_FORMAT with its name
  * where one is not finite. */
 stretto_status rewrite_read(const struct rewrite *r, const char *name, float *out, struct error *err);
+/* Rows [first, first + n) of it alone. */
+stretto_status rewrite_read_rows(const struct rewrite *r, const char *name, uint64_t first, size_t n, float *out,
+                                 struct error *err);
 /* A tensor's bytes, whole. */
 stretto_status rewrite_write(struct rewrite *r, const char *name, const void *bytes, size_t n, struct error *err);
 /* The source's bytes as they are. */

@@ -1,0 +1,155 @@
+#include "compress/judge.h"
+#include "base/memory.h"
+#include "eval/speed.h"
+#include "text/chat.h"
+#include <string.h>
+#include <sys/stat.h>
+
+enum { DEFAULT_WINDOW = 512, SPEED_TOKENS = 32, SPEED_TIMES = 3 };
+
+struct judge {
+    struct judge_options o;
+    struct model *m;
+    struct chat *chat;
+    struct engine *e;
+    struct eval_set set[JUDGE_TEXTS];
+    size_t n;
+    uint32_t context;
+    double speed;
+};
+
+static stretto_status read_texts(struct judge *j, struct error *err)
+{
+    struct text_file files[JUDGE_TEXTS];
+    size_t n = j->o.n_texts;
+    if (n > JUDGE_TEXTS) return fail(err, STRETTO_E_ARG, "more than %d texts to measure on", JUDGE_TEXTS);
+    for (size_t i = 0; i < n; i++) files[i] = j->o.texts[i];
+    if (!n) n = texts_builtin(true, files, JUDGE_TEXTS);
+    uint32_t most = j->m->config.context, window = j->o.window ? j->o.window : DEFAULT_WINDOW;
+    if (!j->o.window && most && most < window) window = most;
+    for (size_t i = 0; i < n; i++) {
+        TRY(texts_set(&j->set[i], &files[i], j->m->tokenizer, j->chat, window, j->o.windows, j->m->config.vocab, err));
+        j->n++;
+        if (j->set[i].longest > j->context) j->context = j->set[i].longest;
+    }
+    if (j->context < 2 * SPEED_TOKENS) j->context = 2 * SPEED_TOKENS;
+    return STRETTO_OK;
+}
+
+static stretto_status engine_for(const struct judge *j, const struct model *m, struct engine **out,
+                                 struct error *err)
+{
+    struct engine_options o = { .threads = j->o.threads, .context = j->context, .sequences = 1 };
+    TRY(engine_open(out, m, &o, err));
+    engine_cancel(*out, engine_flag_set, (void *)(uintptr_t)j->o.cancel);
+    return STRETTO_OK;
+}
+
+static stretto_status open_into(struct judge *j, const char *path, struct error *err)
+{
+    struct model_open_options mo = { .threads = j->o.threads, .cancel = j->o.cancel };
+    TRY(model_open(&j->m, path, &mo, err));
+    if (j->m->graph.logits == GRAPH_NONE)
+        return fail(err, STRETTO_E_UNSUP, "%s writes no text, so there is no divergence to measure", path);
+    if (j->m->tokenizer) TRY(chat_open(&j->chat, j->m->tokenizer, err));
+    TRY(read_texts(j, err));
+    return engine_for(j, j->m, &j->e, err);
+}
+
+stretto_status judge_open(struct judge **out, const char *path, const struct judge_options *o, struct error *err)
+{
+    *out = NULL;
+    struct judge *j = mem_zalloc(1, sizeof *j);
+    if (!j) return fail(err, STRETTO_E_NOMEM, "out of memory");
+    j->o = *o;
+    stretto_status s = open_into(j, path, err);
+    if (s != STRETTO_OK) judge_close(j);
+    else *out = j;
+    return s;
+}
+
+void judge_close(struct judge *j)
+{
+    if (!j) return;
+    engine_close(j->e);
+    for (size_t i = 0; i < j->n; i++) eval_set_done(&j->set[i]);
+    chat_close(j->chat);
+    model_close(j->m);
+    mem_free(j);
+}
+
+size_t judge_texts(const struct judge *j) { return j->n; }
+const char *judge_text_name(const struct judge *j, size_t i) { return j->set[i].name; }
+const struct model *judge_model(const struct judge *j) { return j->m; }
+
+size_t judge_tokens(const struct judge *j)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < j->n; i++) n += j->set[i].tokens;
+    return n;
+}
+
+void verdict_done(struct verdict *v)
+{
+    eval_rows_done(&v->rows);
+    *v = (struct verdict){ 0 };
+}
+
+/* The best of a few: neighbours on the machine make a figure low, never high. */
+static stretto_status speed_of(struct engine *e, double *out, struct error *err)
+{
+    struct speed_test t = { .generate = SPEED_TOKENS, .sequences = 1 };
+    *out = 0;
+    for (int i = 0; i < SPEED_TIMES; i++) {
+        struct speed_cost cost;
+        TRY(speed_once(e, &t, (uint64_t)i, NULL, &cost, err));
+        if (cost.seconds > 0 && SPEED_TOKENS / cost.seconds > *out) *out = SPEED_TOKENS / cost.seconds;
+    }
+    return STRETTO_OK;
+}
+
+stretto_status judge_speed(struct judge *j, double *out, struct error *err)
+{
+    if (j->speed <= 0) TRY(speed_of(j->e, &j->speed, err));
+    *out = j->speed;
+    return STRETTO_OK;
+}
+
+static stretto_status measure_texts(struct judge *j, struct engine *e, struct verdict *v, struct error *err)
+{
+    for (size_t i = 0; i < j->n; i++) {
+        struct eval_rows rows = { 0 };
+        stretto_status s = eval_divergence(j->e, &e, 1, &j->set[i], j->o.cancel, &j->o.progress, &rows, err);
+        if (s == STRETTO_OK) s = eval_kl(&rows, &v->text[i], err);
+        if (s == STRETTO_OK) s = eval_rows_add(&v->rows, &rows, err);
+        eval_rows_done(&rows);
+        if (s != STRETTO_OK) return s;
+    }
+    return eval_kl(&v->rows, &v->all, err);
+}
+
+stretto_status judge_measure_model(struct judge *j, const struct model *m, bool speed, struct verdict *out,
+                                   struct error *err)
+{
+    struct engine *e = NULL;
+    *out = (struct verdict){ 0 };
+    TRY(engine_for(j, m, &e, err));
+    stretto_status s = measure_texts(j, e, out, err);
+    if (s == STRETTO_OK && speed) s = speed_of(e, &out->speed, err);
+    engine_close(e);
+    if (s != STRETTO_OK) verdict_done(out);
+    return s;
+}
+
+stretto_status judge_measure(struct judge *j, const char *path, bool speed, struct verdict *out, struct error *err)
+{
+    struct model *m = NULL;
+    struct stat st;
+    struct model_open_options mo = { .device = j->m->device, .threads = j->o.threads, .cancel = j->o.cancel };
+    *out = (struct verdict){ 0 };
+    TRY(model_open(&m, path, &mo, err));
+    stretto_status s = judge_measure_model(j, m, speed, out, err);
+    if (s == STRETTO_OK && stat(path, &st) == 0) out->file_bytes = (uint64_t)st.st_size;
+    model_close(m);
+    return s;
+}

@@ -1,0 +1,44 @@
+/* The proof: a squeezed model beside its original, on texts that it did not learn from. */
+#ifndef COMPRESS_JUDGE_H
+#define COMPRESS_JUDGE_H
+#include "compress/texts.h"
+#include "eval/eval.h"
+
+enum { JUDGE_TEXTS = 16 };
+
+struct judge_options {
+    const struct text_file *texts;      /* [n_texts]; 0: what is compiled in                            */
+    size_t n_texts;
+    uint32_t window;                    /* 0: 512, or the model's context                               */
+    size_t windows;                     /* of each text at most; 0: all                                 */
+    unsigned threads;
+    struct progress progress;
+    const volatile int *cancel;
+};
+
+struct judge;
+/* The original, opened whole. Its perplexities are measured with every candidate, on the same tokens. */
+stretto_status judge_open(struct judge **out, const char *path, const struct judge_options *o, struct error *err);
+void judge_close(struct judge *j);
+size_t judge_texts(const struct judge *j);
+const char *judge_text_name(const struct judge *j, size_t i);
+size_t judge_tokens(const struct judge *j);
+
+/* What a candidate is beside the original; `all`: of all texts together. speed: tokens per second that one
+ * sequence writes, the original's and its own; 0: not measured. rows: token by token, to compare candidates
+ * (eval_pair). */
+struct verdict {
+    struct eval_kl text[JUDGE_TEXTS], all;
+    struct eval_rows rows;
+    uint64_t file_bytes;
+    double speed;
+};
+void verdict_done(struct verdict *v);
+stretto_status judge_measure(struct judge *j, const char *path, bool speed, struct verdict *out, struct error *err);
+/* The same of a model that is open already. */
+struct model;
+stretto_status judge_measure_model(struct judge *j, const struct model *m, bool speed, struct verdict *out,
+                                   struct error *err);
+stretto_status judge_speed(struct judge *j, double *out, struct error *err);
+const struct model *judge_model(const struct judge *j);
+#endif

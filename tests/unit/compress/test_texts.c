@@ -1,0 +1,103 @@
+/* Texts as windows: what is compiled in, files without a template, and what two texts share. */
+#include "unit/unit.h"
+#include "base/memory.h"
+#include "compress/texts.h"
+#include "format/source.h"
+#include "text/tokenizer.h"
+
+#define VOCABULARY STRETTO_TEST_DATA "/tokenizer/ggml-vocab-gpt-2.gguf"
+
+static struct source *source;
+static struct tokenizer *tokenizer;
+
+static int open_vocabulary(void **state)
+{
+    (void)state;
+    struct error err = { 0 };
+    if (source_open(&source, VOCABULARY, &err) != STRETTO_OK) return -1;
+    return tokenizer_open(&tokenizer, source, &err) == STRETTO_OK ? 0 : -1;
+}
+
+static int close_vocabulary(void **state)
+{
+    (void)state;
+    tokenizer_close(tokenizer);
+    source_close(source);
+    return 0;
+}
+
+static void what_is_compiled_in_fills_windows(void **state)
+{
+    (void)state;
+    struct error err = { 0 };
+    for (int held = 0; held < 2; held++) {
+        struct text_file f[16];
+        struct windows w, few;
+        size_t n = texts_builtin(held, f, 16);
+        assert_true(n >= 3);
+        uint32_t vocab = (uint32_t)tokenizer_size(tokenizer);
+        if (windows_make(&w, f, n, tokenizer, NULL, 512, 0, vocab, &err) != STRETTO_OK) printf("%s\n", err.text);
+        assert_true(w.tokens > 20000 && w.tokens == w.n * 512 && w.at[w.n] == w.tokens);
+        /* Fewer are spread over all of them, and another choice has another hash. */
+        assert_int_equal(windows_make(&few, f, n, tokenizer, NULL, 512, 4096, vocab, &err), STRETTO_OK);
+        assert_true(few.tokens >= 2048 && few.tokens <= 4096 + 512 * n && few.hash != w.hash);
+        assert_true(few.id[few.at[few.n - 1]] != few.id[0]);
+        windows_done(&few);
+        windows_done(&w);
+    }
+}
+
+static void odd_texts_are_refused(void **state)
+{
+    (void)state;
+    struct error err = { 0 };
+    struct windows w;
+    struct text_file f = { "short.txt", "a few words", 11, false };
+    assert_int_equal(windows_make(&w, &f, 1, tokenizer, NULL, 512, 0, 50257, &err), STRETTO_E_ARG);
+    assert_non_null(strstr(err.text, "less than one window of 512"));
+    error_clear(&err);
+    f = (struct text_file){ "odd.jsonl", "{\"text\": 1}\n", 12, true };
+    assert_int_equal(windows_make(&w, &f, 1, tokenizer, NULL, 4, 0, 50257, &err), STRETTO_E_FORMAT);
+    assert_non_null(strstr(err.text, "messages"));
+    error_clear(&err);
+    /* A vocabulary that is larger than the model's. */
+    f = (struct text_file){ "text.txt", "one two three four five six seven", 33, false };
+    assert_int_equal(windows_make(&w, &f, 1, tokenizer, NULL, 4, 0, 300, &err), STRETTO_E_FORMAT);
+    assert_non_null(strstr(err.text, "do not belong together"));
+    assert_int_equal(windows_make(&w, &f, 0, tokenizer, NULL, 4, 0, 300, NULL), STRETTO_E_ARG);
+    assert_int_equal(windows_make(&w, &f, 1, NULL, NULL, 4, 0, 300, NULL), STRETTO_E_UNSUP);
+}
+
+static void thirteen_words_in_a_row_are_a_leak(void **state)
+{
+    (void)state;
+    const char *which = NULL;
+    char words[200];
+    struct text_file learn[] = { { "a", "nothing here", 12, false },
+                                 { "b", "x one two three four five six seven eight nine ten eleven twelve thirteen y",
+                                   75, false } };
+    struct text_file held = { "c", "z  ONE two\nthree four five six seven eight nine ten eleven twelve thirteen w", 75,
+                              false };
+    assert_true(texts_leak(learn, 2, &held, &which, words, sizeof words));
+    assert_string_equal(which, "b");
+    assert_non_null(strstr(words, "ONE two\nthree"));
+    held.data = "ONE two three four five six seven eight nine ten eleven twelve fourteen and on and on it goes";
+    held.n = strlen(held.data);
+    assert_false(texts_leak(learn, 2, &held, &which, words, sizeof words));
+    struct text_file a[16], b[16];
+    size_t n = texts_builtin(false, a, 16), m = texts_builtin(true, b, 16);
+    for (size_t i = 0; i < m; i++) assert_false(texts_leak(a, n, &b[i], &which, words, sizeof words));
+    assert_true(texts_leak(a, n, &a[n - 1], &which, words, 8));
+    assert_int_equal(strlen(words), 7);
+}
+
+int main(void)
+{
+    FILE *f = fopen(VOCABULARY, "rb");
+    if (!f) SKIP("no %s", VOCABULARY);
+    fclose(f);
+    const struct CMUnitTest tests[] = { cmocka_unit_test(what_is_compiled_in_fills_windows),
+                                        cmocka_unit_test(odd_texts_are_refused),
+                                        cmocka_unit_test(thirteen_words_in_a_row_are_a_leak) };
+    return cmocka_run_group_tests(tests, open_vocabulary, close_vocabulary);
+}
