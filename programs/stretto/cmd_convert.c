@@ -72,7 +72,7 @@ const struct command command_convert = {
         "and writes one GGUF file whose "
         "matrices have the type asked for. Blocks get the scales with the least squared error that a "
         "search finds; no text is read for it. Where the rows of a matrix do not fit the blocks of 256 that "
-        "q2_k to q6_k have, it becomes iq4_nl (for q2_k and q3_k), q5_0, q5_1 or q8_0, as with llama.cpp, "
+        "q2_k to q6_k and iq4_xs have, it becomes iq4_nl (for q2_k, q3_k, iq4_xs), q5_0, q5_1 or q8_0, "
         "and where 32 do not fit, f16; a line says so. A matrix that has the type already is copied. What is "
         "written of a folder is laid out as llama.cpp expects it, tokenizer and chat template included.\n\n"
         "OUT appears only when it is whole; until then it is called OUT.part.",

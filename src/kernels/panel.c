@@ -30,7 +30,8 @@ size_t panel_bytes(enum dtype t, size_t k)
 {
     const struct panel_shape s = shape_of(t);
     if (!s.groups) return float_bytes(t, k);
-    size_t unit_k = s.groups * PANEL_GROUP;
+    size_t unit_k = s.groups * PANEL_GROUP, left = k % unit_k;
+    if (s.exponent && left) return k / unit_k * s.bytes + s.codes + left / PANEL_GROUP * s.step;
     return (k + unit_k - 1) / unit_k * s.bytes;
 }
 
@@ -78,6 +79,12 @@ FOR_TYPE void file_sub32(const uint8_t *s, size_t g, uint8_t *sc, uint8_t *m)
     }
 }
 
+/* SUB_SIX_32, of group g. */
+FOR_TYPE uint8_t file_sub_six(const uint8_t *s, size_t g)
+{
+    return (uint8_t)(((s[2 + g / 2] >> g % 2 * 4 & 15) | (s[g / 4] >> g % 4 * 2 & 3) << 4) - 32);
+}
+
 /* Byte of sub-block s (of 16 elements) as panels store it. */
 FOR_TYPE uint8_t file_sub16(enum dtype_sub kind, const uint8_t *p, size_t s)
 {
@@ -91,7 +98,7 @@ static bool panel_pads(enum dtype t, size_t k)
 {
     const struct panel_shape s = shape_of(t);
     if (!s.groups) return (t == DT_BF16 || t == DT_F16) && k % 2;
-    return k % (s.groups * PANEL_GROUP) || (s.codes == PANEL_SUPER && !(s.sub && s.min));
+    return k % (s.groups * PANEL_GROUP) || (s.sub && !s.min);
 }
 
 /* ---- packing --------------------------------------------------------------------------------- */
@@ -129,10 +136,12 @@ FOR_TYPE void put_codes(const struct panel_shape s, const uint32_t q[8], uint8_t
 FOR_TYPE void put_scales(const struct dtype_info row, const struct panel_shape s, const uint8_t *b, size_t bg,
                          size_t g, size_t c, uint8_t *unit)
 {
-    memcpy(unit + s.d + g * s.d_step + 2 * c, b + row.d_at, 2);
+    if (s.exponent) unit[s.d + g * s.d_step + c] = b[row.d_at];
+    else memcpy(unit + s.d + g * s.d_step + 2 * c, b + row.d_at, 2);
     if (s.min) memcpy(unit + s.m + 2 * c, b + row.m_at, 2);
-    uint8_t *sub = unit + PANEL_SUB + 32 * g;
-    if (s.sub == 32) file_sub32(b + row.sub_at, bg, sub + c, sub + 16 + c);
+    uint8_t *sub = unit + PANEL_SUB + s.sub_step * g;
+    if (row.sub == SUB_PAIRS_6) file_sub32(b + row.sub_at, bg, sub + c, sub + 16 + c);
+    if (row.sub == SUB_SIX_32) sub[c] = file_sub_six(b + row.sub_at, bg);
     if (s.sub == 16)
         for (size_t h = 0; h < 2; h++) sub[2 * c + h] = file_sub16(row.sub, b + row.sub_at, 2 * bg + h);
 }
@@ -207,16 +216,15 @@ void panel_group(enum dtype t, const void *panel, size_t g, struct panel_group *
     const struct panel_shape s = shape_of(t);
     size_t ug = g % s.groups;
     const uint8_t *unit = (const uint8_t *)panel + g / s.groups * s.bytes;
-    const uint8_t *codes = unit + s.codes + ug * s.step, *sub = unit + PANEL_SUB + 32 * ug;
+    const uint8_t *codes = unit + s.codes + ug * s.step, *sub = unit + PANEL_SUB + s.sub_step * ug;
     for (size_t c = 0; c < PANEL_COLS; c++) {
         for (size_t k = 0; k < PANEL_GROUP; k++) out->code[k][c] = get_code(s, codes, k, c);
-        out->d[c] = load_half(unit + s.d + ug * s.d_step + 2 * c);
+        const uint8_t *d = unit + s.d + ug * s.d_step;
+        out->d[c] = s.exponent ? exponent_to_float(d[c]) : load_half(d + 2 * c);
         out->m[c] = s.min ? load_half(unit + s.m + 2 * c) : 0;
         if (s.plus) out->m[c] = -out->m[c];
-        if (s.sub == 32) {
-            out->d[c] *= (float)sub[c];
-            out->m[c] *= (float)sub[16 + c];
-        }
+        if (s.sub == 32) out->d[c] *= s.min ? (float)sub[c] : (float)(int8_t)sub[c];
+        if (s.sub == 32 && s.min) out->m[c] *= (float)sub[16 + c];
         for (size_t h = 0; h < 2; h++) {
             uint8_t b = sub[2 * c + h];
             out->sub[h][c] = s.sub != 16 ? 1 : s.sub_nibbles ? b & 15 : (int8_t)b;

@@ -17,15 +17,16 @@
  *   blocks of 32              two groups: codes, codes of the 2nd, f16 d[16], d of the 2nd. An odd last
  *                             group leaves its half zero
  *   blocks of 32, minimum     one group: codes, f16 d[16], f16 m[16]
+ *   blocks of 32, exponents   four groups: u8 e[4][16], codes; the last unit ends with its last group
  *   super-blocks of 256       eight groups: f16 d[16] at 0, f16 m[16] at 32 (zeros where there is no
- *                             minimum), 32 bytes of sub-scales per group from 64 on, codes from 320 on
+ *                             minimum), the groups' sub-scales from 64 on, then codes
  *   F32, F16                  K = 1: f32 or u16 [16]
  *   BF16                      K = 2: u16 [16][2]; an odd K is padded with a zero
  *
- * The sub-scales of a group are u8 sc[16], u8 m[16] (SUB_PAIRS_6); u8 [16][2] = sc | m << 4 of the two
- * halves (SUB_NIBBLES); i8 sc[16][2] of the halves (SUB_BYTES, SUB_SIX). Codes are stored unsigned as in
- * the file (bytes: signed); the value of a code is code - zero, or values[code] where it
- * is looked up in a table of sixteen (IQ4_NL; a shuffle per line on every level). */
+ * The sub-scales of a group are u8 sc[16], u8 m[16] (SUB_PAIRS_6); i8 sc[16] (SUB_SIX_32); u8 [16][2] =
+ * sc | m << 4 of the two halves (SUB_NIBBLES); i8 sc[16][2] of the halves (SUB_BYTES, SUB_SIX). Codes are
+ * stored unsigned as in the file (bytes: signed); the value of a code is code - zero, or values[code] where
+ * it is looked up in a table of sixteen (IQ4 types, MXFP4; a shuffle per line on every level). */
 #ifndef KERNELS_PANEL_H
 #define KERNELS_PANEL_H
 #include "tensor/dtype.h"

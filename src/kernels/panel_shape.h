@@ -6,17 +6,20 @@
 #include "tensor/dtype_rows.h"
 #include <stdbool.h>
 
-enum { PANEL_SUB = 64, PANEL_SUPER = 320 };        /* super-blocks: sub-scales, codes */
+enum { PANEL_SUB = 64 };                           /* super-blocks: where sub-scales begin */
 
 /* Lines of 64 bytes come whole; offsets are bytes from the unit's beginning. */
 struct panel_shape {
     size_t groups, bytes;               /* of a unit; groups 0: a float type           */
     size_t codes, step;                 /* codes of group 0, and from one to the next  */
-    size_t d, d_step, m;                /* f16 [16]                                    */
+    size_t d, d_step, m;                /* f16 [16], or u8 [16]: */
+    bool exponent;                      /* d is 2^(byte - 128)                         */
     bool whole, nib, two, one;          /* planes; whole: bytes                        */
     int bits, zero;                     /* of a code; its value is code - zero,        */
-    const int8_t *values;               /* or values[code] where there are such, 16    */
+    const int8_t *values;               /* or values[code] where there are such, 16,   */
+    int values_most;                    /* whose magnitudes are at most this           */
     int sub;                            /* elements under a sub-scale: 16, 32 or 0     */
+    size_t sub_step;                    /* bytes of a group's sub-scales               */
     bool sub_nibbles;                   /* scale and minimum in a byte                 */
     bool plus;                          /* the panel holds -m_w (kernels.h), as Q4_1's files do */
     enum panel_min min;
@@ -27,20 +30,27 @@ struct panel_shape {
 PANEL_INLINE struct panel_shape panel_shape(enum dtype t)
 {
     const struct dtype_info row = dtype_row(t);
-    struct panel_shape s = { .zero = row.zero, .values = row.values,
+    struct panel_shape s = { .zero = row.zero, .values = row.values, .values_most = row.values_most,
                              .whole = row.planes & CODE_BYTES, .nib = row.planes & CODE_NIB,
                              .two = row.planes & CODE_TWO, .one = row.planes & CODE_ONE,
                              .sub_nibbles = row.sub == SUB_NIBBLES, .plus = row.min == MIN_PLUS };
     if (!row.planes) return s;
     s.min = s.sub_nibbles ? PANEL_SUBMIN : row.min ? PANEL_MIN : PANEL_NO_MIN;
-    s.sub = row.sub == SUB_PAIRS_6 ? 32 : row.sub ? 16 : 0;
+    s.sub = row.sub == SUB_PAIRS_6 || row.sub == SUB_SIX_32 ? 32 : row.sub ? 16 : 0;
+    s.sub_step = s.sub == 32 && !s.min ? 16 : 32;
+    s.exponent = row.scale == SCALE_E8M0;
     s.bits = s.whole ? 8 : 4 * s.nib + 2 * s.two + s.one;
     s.step = (size_t)(512 * s.whole + 256 * s.nib + 128 * s.two + 64 * s.one);
     if (row.block == 256) {
         s.groups = 8;
-        s.codes = PANEL_SUPER;
+        s.codes = PANEL_SUB + 8 * s.sub_step;
         s.m = s.min ? 32 : 0;
-        s.bytes = PANEL_SUPER + 8 * s.step;
+        s.bytes = s.codes + 8 * s.step;
+    } else if (s.exponent) {
+        s.groups = 4;
+        s.d_step = 16;
+        s.codes = 64;
+        s.bytes = 64 + 4 * s.step;
     } else if (s.min) {
         s.groups = 1;
         s.d = s.step;

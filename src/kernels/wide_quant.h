@@ -6,8 +6,8 @@
  * whose codes are unpacked once. Operations of the level's header, besides those of wide_math.h and
  * v_load_half:
  *
- *   vi, VL int32 lanes: i_set1 i_add i_mul i_load (VL int32), i_load_u8 (VL bytes), i_load_16 (VL int16),
- *       i_sar(x, n), i_left(x, n), i_low(x, mask), i_float
+ *   vi, VL int32 lanes: i_set1 i_add i_mul i_load (VL int32), i_load_u8 and i_load_i8 (VL bytes), i_load_16
+ *       (VL int16), i_sar(x, n), i_left(x, n), i_low(x, mask), i_float, i_bits (as they are, to floats)
  *   vb, the same bits as bytes: b_load, b_quad (4 bytes to all lanes), b_up(x, n), b_down(x, n) shift lanes
  *       of any width, b_and(x, mask), b_with(x, y, mask) = x | (y & mask), b_signed (a signed code as i_dot
  *       wants it: plus QUANT_OFFSET), b_table (16 codes, to every 16 bytes),
@@ -95,16 +95,22 @@ WIDE_INLINE void quant_codes(struct panel_shape s, const uint8_t *p, vb w[8])
 /* What a group's integers are multiplied with: floats d, m and the sub-scales of its two halves. */
 struct quant_scales { vf d, m; vi sub[2], submin[2]; };
 
+/* 2^(e - 128) of VL bytes: two powers of two whose product is exact, down to the least denormal there is. */
+WIDE_INLINE vf quant_exponents(const uint8_t *p)
+{
+    vi e = i_load_u8(p);
+    vi a = i_left(i_sar(i_add(e, i_set1(126)), 1), 23), b = i_left(i_sar(i_add(e, i_set1(127)), 1), 23);
+    return v_mul(i_bits(a), i_bits(b));
+}
+
 WIDE_INLINE struct quant_scales quant_scales(struct panel_shape s, const uint8_t *unit, size_t g, size_t v)
 {
     struct quant_scales w;
-    const uint8_t *sub = unit + PANEL_SUB + 32 * g;
-    w.d = v_load_half((const uint16_t *)(const void *)(unit + s.d + g * s.d_step) + v * VL);
+    const uint8_t *sub = unit + PANEL_SUB + s.sub_step * g, *d = unit + s.d + g * s.d_step;
+    w.d = s.exponent ? quant_exponents(d + v * VL) : v_load_half((const uint16_t *)(const void *)d + v * VL);
     if (s.min) w.m = v_load_half((const uint16_t *)(const void *)(unit + s.m) + v * VL);
-    if (s.sub == 32) {
-        w.d = v_mul(w.d, i_float(i_load_u8(sub + v * VL)));
-        w.m = v_mul(w.m, i_float(i_load_u8(sub + 16 + v * VL)));
-    }
+    if (s.sub == 32) w.d = v_mul(w.d, i_float(s.min ? i_load_u8(sub + v * VL) : i_load_i8(sub + v * VL)));
+    if (s.sub == 32 && s.min) w.m = v_mul(w.m, i_float(i_load_u8(sub + 16 + v * VL)));
     if (s.sub == 16) {
         vi both = i_load_16(sub + 2 * v * VL);
         if (s.min) {                                        /* two nibbles per byte */

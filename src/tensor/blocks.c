@@ -4,7 +4,7 @@
 
 size_t block_group(const struct dtype_info *t)
 {
-    return t->sub == SUB_PAIRS_6 || t->sub == SUB_NONE ? 32 : 16;
+    return t->sub == SUB_PAIRS_6 || t->sub == SUB_SIX_32 || t->sub == SUB_NONE ? 32 : 16;
 }
 
 bool block_has_min(const struct dtype_info *t) { return t->min != MIN_NONE || t->sub == SUB_NIBBLES; }
@@ -15,7 +15,7 @@ struct block_limits block_limits(const struct dtype_info *t)
     case SUB_PAIRS_6: return (struct block_limits){ 0, 63 };
     case SUB_NIBBLES: return (struct block_limits){ 0, 15 };
     case SUB_BYTES: return (struct block_limits){ -128, 127 };
-    case SUB_SIX: return (struct block_limits){ -32, 31 };
+    case SUB_SIX: case SUB_SIX_32: return (struct block_limits){ -32, 31 };
     default: return (struct block_limits){ 0, 0 };
     }
 }
@@ -30,9 +30,17 @@ float block_min(const struct dtype_info *t, const struct block_scales *k, size_t
     return t->sub == SUB_NONE ? k->dmin : -(k->dmin * (float)k->m[g]);
 }
 
+/* 255 is a NaN to others. */
+static float exponent_kept(float v, int steps)
+{
+    int e = float_to_exponent(v), to = e + steps;
+    e = to < 0 || to > 254 ? e : to;
+    return exponent_to_float((uint8_t)(e < 254 ? e : 254));
+}
+
 float block_kept(const struct dtype_info *t, float v, int steps)
 {
-    (void)t;                            /* all of today's types have float16 here */
+    if (t->scale == SCALE_E8M0) return exponent_kept(v, steps);
     v = v > 65504 ? 65504 : v < -65504 ? -65504 : v;
     int h = float_to_half(v), magnitude = (h & 0x7fff) + steps;
     if (magnitude < 0 || magnitude > 0x7bff) magnitude = h & 0x7fff;
@@ -43,7 +51,7 @@ float block_kept(const struct dtype_info *t, float v, int steps)
 
 static size_t sub_bytes(const struct dtype_info *t)
 {
-    return t->sub == SUB_NONE ? 0 : t->sub == SUB_NIBBLES || t->sub == SUB_BYTES ? 16 : 12;
+    return t->sub == SUB_NONE ? 0 : t->sub == SUB_SIX_32 ? 6 : t->sub == SUB_NIBBLES || t->sub == SUB_BYTES ? 16 : 12;
 }
 
 static void put_sub(const struct dtype_info *t, unsigned char *to, const struct block_scales *k)
@@ -57,6 +65,11 @@ static void put_sub(const struct dtype_info *t, unsigned char *to, const struct 
             s += 32;
             to[g % 8] |= (unsigned char)((s & 15) << g / 8 * 4);
             to[8 + g % 4] |= (unsigned char)(s >> 4 << g / 4 * 2);
+        }
+        if (t->sub == SUB_SIX_32 && g < 8) {
+            s += 32;
+            to[2 + g / 2] |= (unsigned char)((s & 15) << g % 2 * 4);
+            to[g / 4] |= (unsigned char)(s >> 4 << g % 4 * 2);
         }
         if (t->sub == SUB_PAIRS_6 && g < 4) {
             to[g] |= (unsigned char)s;
@@ -76,6 +89,8 @@ static void get_sub(const struct dtype_info *t, const unsigned char *from, struc
         if (t->sub == SUB_BYTES) k->s[g] = (int8_t)from[g];
         if (t->sub == SUB_SIX)
             k->s[g] = ((from[g % 8] >> g / 8 * 4 & 15) | (from[8 + g % 4] >> g / 4 * 2 & 3) << 4) - 32;
+        if (t->sub == SUB_SIX_32 && g < 8)
+            k->s[g] = ((from[2 + g / 2] >> g % 2 * 4 & 15) | (from[g / 4] >> g % 4 * 2 & 3) << 4) - 32;
         if (t->sub == SUB_PAIRS_6 && g < 4) k->s[g] = from[g] & 63, k->m[g] = from[g + 4] & 63;
         else if (t->sub == SUB_PAIRS_6 && g < 8) {
             k->s[g] = (from[g + 4] & 15) | from[g - 4] >> 6 << 4;
@@ -87,7 +102,7 @@ static void get_sub(const struct dtype_info *t, const unsigned char *from, struc
 void block_get_scales(const struct dtype_info *t, const void *block, struct block_scales *k)
 {
     const unsigned char *b = block;
-    *k = (struct block_scales){ .d = load_half(b + t->d_at) };
+    *k = (struct block_scales){ .d = t->scale == SCALE_E8M0 ? exponent_to_float(b[t->d_at]) : load_half(b + t->d_at) };
     if (block_has_min(t)) k->dmin = load_half(b + t->m_at);
     get_sub(t, b + t->sub_at, k);
 }
@@ -95,7 +110,8 @@ void block_get_scales(const struct dtype_info *t, const void *block, struct bloc
 void block_put_scales(const struct dtype_info *t, void *block, const struct block_scales *k)
 {
     unsigned char *b = block;
-    store_half(b + t->d_at, k->d);
+    if (t->scale == SCALE_E8M0) b[t->d_at] = float_to_exponent(k->d);
+    else store_half(b + t->d_at, k->d);
     if (block_has_min(t)) store_half(b + t->m_at, k->dmin);
     put_sub(t, b + t->sub_at, k);
 }

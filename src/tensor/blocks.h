@@ -22,7 +22,8 @@ struct block_limits block_limits(const struct dtype_info *t);
 float block_scale(const struct dtype_info *t, const struct block_scales *k, size_t g);
 float block_min(const struct dtype_info *t, const struct block_scales *k, size_t g);
 
-/* The d or dmin nearest to v that a file can hold, `steps` representable ones further from zero. */
+/* The d or dmin nearest to v that a file can hold, `steps` representable ones further from zero. Exponents (MXFP4) have
+ * no sign and no zero. */
 float block_kept(const struct dtype_info *t, float v, int steps);
 
 /* Scales: codes stay as they are. d and dmin are rounded to what the file can hold. */

@@ -30,8 +30,12 @@ enum dtype_planes { CODE_BYTES = 1, CODE_NIB = 2, CODE_TWO = 4, CODE_ONE = 8 };
 /* Whether a weight has an added number per group: d * code + m, or d * code - m. */
 enum dtype_min { MIN_NONE, MIN_PLUS, MIN_MINUS };
 /* Scales of sub-blocks under d: none; 6 bits and a minimum of 6 bits per 32 elements (12 bytes); per 16
- * elements 4 bits and a minimum of 4 bits (16 bytes), a signed byte (16 bytes), or 6 bits less 32 (12 bytes). */
-enum dtype_sub { SUB_NONE, SUB_PAIRS_6, SUB_NIBBLES, SUB_BYTES, SUB_SIX };
+ * elements 4 bits and a minimum of 4 bits (16 bytes), a signed byte (16 bytes), or 6 bits less 32 (12 bytes);
+ * per 32 elements 6 bits less 32 (6 bytes: all upper bits, then nibbles). */
+enum dtype_sub { SUB_NONE, SUB_PAIRS_6, SUB_NIBBLES, SUB_BYTES, SUB_SIX, SUB_SIX_32 };
+/* The scale: float16, or a byte e of the OCP formats (E8M0) that means 2^(e - 128) here: values are whole numbers,
+ * twice those of the published format. Every e is a number, as in ggml, also 255, a NaN to OCP. */
+enum dtype_scale { SCALE_F16, SCALE_E8M0 };
 
 /* A type. Places are bytes in a block. A supported type has a block. */
 struct dtype_info {
@@ -54,8 +58,10 @@ struct dtype_info {
     uint32_t two_at;       /* CODE_TWO: four elements share a byte, 32 apart                         */
     uint32_t one_at;       /* CODE_ONE: in blocks of 32 bit i; in 256 bit i / 32 of byte i % 32      */
     int zero;              /* the value of a code is code - zero,                                    */
-    const int8_t *values;  /* or values[code] where there are such, 16 of -127..127                  */
-    uint32_t d_at, m_at;   /* the float16 scale; with `min` or SUB_NIBBLES the float16 minimum       */
+    const int8_t *values;  /* or values[code] where there are such, 16 of -values_most..values_most  */
+    int values_most;       /* at most 127                                                            */
+    enum dtype_scale scale;
+    uint32_t d_at, m_at;   /* the scale; with `min` or SUB_NIBBLES the float16 minimum               */
     enum dtype_min min;
     enum dtype_sub sub;
     uint32_t sub_at;

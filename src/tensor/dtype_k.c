@@ -6,6 +6,7 @@
  *   Q4_K  d dmin scales[12] q[128]              8 groups of 32:  d*s * q - dmin*m
  *   Q5_K  d dmin scales[12] high[32] q[128]     8 groups of 32:  d*s * q - dmin*m
  *   Q6_K  low[128] high[64] scales[16] d       16 groups of 16:  d*s * (q - 32)
+ *   IQ4_XS  d scales[6] q[128]                  8 groups of 32:  d*(s - 32) * one of 16 uneven steps
  *
  * Arithmetic is float32 in this very order; tests/unit/tensor holds it to the published
  * dequantisation bit for bit. */
@@ -114,6 +115,26 @@ void decode_Q6_K(const void *in, float *out, size_t n)
             int high = b[128 + half * 32 + at] >> quarter * 2 & 3;
             int scale = (signed char)b[192 + i / 16];
             out[i] = d * (float)scale * (float)((low | high << 4) - 32);
+        }
+    }
+}
+
+/* Eight 6-bit scales in 6 bytes: the upper pairs of bits in the first two, nibbles in the others. */
+static int scale_iq4(const unsigned char *s, int g)
+{
+    return ((s[2 + g / 2] >> g % 2 * 4 & 15) | (s[g / 4] >> g % 4 * 2 & 3) << 4) - 32;
+}
+
+void decode_IQ4_XS(const void *in, float *out, size_t n)
+{
+    for (const unsigned char *b = in; n; n -= BLOCK, b += 136, out += BLOCK) {
+        float d = load_half(b);
+        for (int g = 0; g < 8; g++) {
+            float scale = d * (float)scale_iq4(b + 2, g);
+            for (int i = 0; i < 32; i++) {
+                int code = b[8 + 16 * g + i % 16] >> i / 16 * 4 & 15;
+                out[32 * g + i] = scale * (float)values_iq4[code];
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-/* The legacy block types: 32 elements share a float16 scale d (and a float16 minimum m).
+/* Blocks of 32 elements that share a float16 scale d (and a float16 minimum m), or an exponent e.
  *
  *   Q4_0  d, 16 bytes of nibbles           (q - 8) * d
  *   Q4_1  d, m, nibbles                    q * d + m
@@ -6,6 +6,7 @@
  *   Q5_1  d, m, 32 fifth bits, nibbles     q * d + m
  *   Q8_0  d, 32 signed bytes               q * d
  *   IQ4_NL  d, nibbles                     d * one of 16 uneven steps
+ *   MXFP4   e, nibbles                     one of 15 uneven steps * 2^(e - 128)
  *
  * Element i < 16 is the low nibble of byte i, element 16 + i its high nibble. Arithmetic is
  * float32 in this very order; tests/unit/tensor holds it to the published dequantisation bit for
@@ -71,6 +72,14 @@ void decode_IQ4_NL(const void *in, float *out, size_t n)
     for (const unsigned char *b = in; n; n -= BLOCK, b += 18, out += BLOCK) {
         float d = load_half(b);
         for (int i = 0; i < BLOCK; i++) out[i] = d * (float)values_iq4[nibble(b + 2, i)];
+    }
+}
+
+void decode_MXFP4(const void *in, float *out, size_t n)
+{
+    for (const unsigned char *b = in; n; n -= BLOCK, b += 17, out += BLOCK) {
+        float d = exponent_to_float(b[0]);
+        for (int i = 0; i < BLOCK; i++) out[i] = (float)values_e2m1[nibble(b + 1, i)] * d;
     }
 }
 
@@ -164,5 +173,31 @@ void encode_Q8_0(const float *in, void *out, size_t n)
         store_half(b, d);
         for (int i = 0; i < BLOCK; i++)
             b[2 + i] = (unsigned char)to_int((double)roundf(in[i] * inverse), -127, 127);
+    }
+}
+
+/* The first of the nearest, of which there are two for 0 and for what lies midway. */
+static unsigned nearest_e2m1(float x, float d)
+{
+    unsigned best = 0;
+    float least = INFINITY;
+    for (unsigned code = 0; code < 16; code++) {
+        float off = fabsf((float)values_e2m1[code] * d - x);
+        if (off < least) least = off, best = code;
+    }
+    return best;
+}
+
+/* The largest number gets the largest power of two, 4, of the values. */
+void encode_MXFP4(const float *in, void *out, size_t n)
+{
+    for (unsigned char *b = out; n; n -= BLOCK, b += 17, in += BLOCK) {
+        float most = 0;
+        for (int i = 0; i < BLOCK; i++) most = fmaxf(most, fabsf(in[i]));
+        int e = most > 0 ? to_int(ilogbf(fminf(most, 0x1p127f)) + 125, 0, 252) : 0;
+        float d = exponent_to_float((uint8_t)e);
+        b[0] = (unsigned char)e;
+        for (int i = 0; i < HALF; i++)
+            b[1 + i] = (unsigned char)(nearest_e2m1(in[i], d) | nearest_e2m1(in[i + HALF], d) << 4);
     }
 }

@@ -11,6 +11,9 @@
 /* Codes that are looked up: the non-linear steps of IQ4 types, as ggml publishes them. */
 static const int8_t values_iq4[16] = { -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113 };
 
+/* The four bits of a float (E2M1, OCP Microscaling Formats 1.0), times two: 0 0.5 1 1.5 2 3 4 6 and their negatives. */
+static const int8_t values_e2m1[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12 };
+
 /* One number is one element. The largest float16 is 65504; 65520 would round to infinity. */
 #define DTYPES_FLOAT(X)                                                                                  \
     X(F32, .block = 1, .bytes = 4, .encode = encode_F32, .file_type = 0, .most = 3.4028235e38f)          \
@@ -31,7 +34,10 @@ static const int8_t values_iq4[16] = { -127, -104, -83, -65, -49, -35, -22, -10,
     X(Q8_0, .block = 32, .bytes = 34, .encode = encode_Q8_0, .file_type = 7,                             \
       .most = 127 * 65504.0f, .d_at = 0, .planes = CODE_BYTES, .bytes_at = 2)                            \
     X(IQ4_NL, .block = 32, .bytes = 18, .file_type = 25, .most = 113 * 65504.0f, .d_at = 0,              \
-      .values = values_iq4, .planes = CODE_NIB, .nib_at = 2, .nib_apart = 16)
+      .values = values_iq4, .values_most = 127, .planes = CODE_NIB, .nib_at = 2, .nib_apart = 16)      \
+    X(MXFP4, .block = 32, .bytes = 17, .file_type = 38, .most = 0x1.8p127f, .encode = encode_MXFP4,      \
+      .d_at = 0, .scale = SCALE_E8M0, .values = values_e2m1, .values_most = 12, .planes = CODE_NIB,      \
+      .nib_at = 1, .nib_apart = 16)
 
 /* 256 elements in groups of 16 or 32 with small scales of their own. */
 #define DTYPES_SUPER(X)                                                                                  \
@@ -49,10 +55,13 @@ static const int8_t values_iq4[16] = { -127, -104, -83, -65, -49, -35, -22, -10,
       .planes = CODE_NIB | CODE_ONE, .nib_at = 48, .nib_apart = 32, .one_at = 16)                        \
     X(Q6_K, .block = 256, .bytes = 210, .file_type = 18, .most = 3937 * 65504.0f,                        \
       .instead = DT_Q8_0, .d_at = 208, .sub = SUB_BYTES, .sub_at = 192, .zero = 32,                      \
-      .planes = CODE_NIB | CODE_TWO, .nib_at = 0, .nib_apart = 64, .two_at = 128)
+      .planes = CODE_NIB | CODE_TWO, .nib_at = 0, .nib_apart = 64, .two_at = 128)                        \
+    X(IQ4_XS, .block = 256, .bytes = 136, .file_type = 30, .most = 4064 * 65504.0f,                      \
+      .instead = DT_IQ4_NL, .d_at = 0, .sub = SUB_SIX_32, .sub_at = 2, .values = values_iq4,             \
+      .values_most = 127, .planes = CODE_NIB, .nib_at = 8, .nib_apart = 16)
 
 /* What `--type` takes: every type, as options spell it (tests/unit/tensor holds it to the rows). */
-#define DTYPE_WORDS "f32|f16|bf16|q4_0|q4_1|q5_0|q5_1|q8_0|iq4_nl|q2_k|q3_k|q4_k|q5_k|q6_k"
+#define DTYPE_WORDS "f32|f16|bf16|q4_0|q4_1|q5_0|q5_1|q8_0|iq4_nl|mxfp4|q2_k|q3_k|q4_k|q5_k|q6_k|iq4_xs"
 
 #define DTYPES_CODED(X) DTYPES_BLOCK(X) DTYPES_SUPER(X)
 #define DTYPES(X)       DTYPES_FLOAT(X) DTYPES_CODED(X)

@@ -48,15 +48,17 @@ static void take_weights(struct block *b, const float *weight)
 /* False: nothing in it that the format can tell from zero. */
 static bool take(struct block *b, const float *in, const float *weight)
 {
+    const bool wide = b->type->scale == SCALE_E8M0;              /* goes as far as float32 does */
+    const float far = wide ? b->type->most : 0x1p40f, near = wide ? 0x1p-129f : 0x1p-25f;
     size_t n = b->type->block;
     float most = 0;
     for (size_t i = 0; i < n; i++) {
         float v = isnan(in[i]) ? 0 : in[i];
-        b->x[i] = v > 0x1p40f ? 0x1p40f : v < -0x1p40f ? -0x1p40f : v;
+        b->x[i] = v > far ? far : v < -far ? -far : v;
         if (fabsf(b->x[i]) > most) most = fabsf(b->x[i]);
     }
-    if (most < 0x1p-25f) return false;
-    int e = ilogbf(most);
+    if (most < near) return false;
+    int e = ilogbf(most) > -126 ? ilogbf(most) : -126;
     b->up = ldexpf(1, e);
     b->down = ldexpf(1, -e);
     for (size_t i = 0; i < n; i++) b->x[i] *= b->down;

@@ -17,11 +17,17 @@ struct grid grid_of(const struct dtype_info *t)
     struct grid g = { .values = t->values, .low = (float)-t->zero, .high = (float)(codes - 1 - t->zero) };
     if (p & CODE_BYTES) g.low = -127, g.high = 127;              /* -128 is never written */
     if (!t->values) return g;
-    g.low = t->values[0];
-    g.high = t->values[15];
+    int ascending[16];
+    for (int i = 0; i < 16; i++) {
+        int k = i;
+        for (; k > 0 && ascending[k - 1] > t->values[i]; k--) ascending[k] = ascending[k - 1];
+        ascending[k] = t->values[i];
+    }
+    g.low = (float)ascending[0];
+    g.high = (float)ascending[15];
     for (int i = 0, k = 0; i < 512; i++) {
-        while (k < 15 && i - 2 * (int)-g.low >= t->values[k] + t->values[k + 1]) k++;
-        g.near[i] = t->values[k];
+        while (k < 15 && i + 2 * ascending[0] >= ascending[k] + ascending[k + 1]) k++;
+        g.near[i] = (float)ascending[k];
     }
     return g;
 }

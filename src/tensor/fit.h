@@ -11,7 +11,7 @@
 
 enum { FIT_LANES = 8 };
 
-/* What codes mean under a scale of one: the whole numbers low..high, or values[0..15], ascending. Then the
+/* What codes mean under a scale of one: the whole numbers low..high, or one of values[0..15]. Then the
  * one nearest to v is near[2 * (v - low)] rounded down, because what lies midway is a multiple of a half. */
 struct grid { const int8_t *values; float low, high, near[512]; };
 

@@ -49,6 +49,21 @@ static inline uint16_t float_to_brain(float f)
     return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
+/* 2^(e - 128): half of what a byte of OCP's E8M0 means, and 2^127 for 255, which is a NaN there. */
+static inline float exponent_to_float(uint8_t e)
+{
+    return float_of(e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23);
+}
+
+/* The e whose exponent_to_float is nearest to |v|. */
+static inline uint8_t float_to_exponent(float v)
+{
+    uint32_t a = bits_of(v) & 0x7fffffff;
+    if (a < 0x00800000) return (uint8_t)((a >= 0x00300000) + (a >= 0x00600000)); /* 2^-128, 2^-127, 2^-126 */
+    uint32_t e = (a + 0x00400000) >> 23;
+    return (uint8_t)(e < 254 ? e + 1 : 255);
+}
+
 /* At any alignment. */
 static inline float load_half(const void *p)
 {

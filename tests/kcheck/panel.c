@@ -27,14 +27,16 @@ void kc_weights(struct kcheck *c, enum dtype t, enum kc_codes codes, size_t n, s
         float_weights(c, t, n * k, out);
         return;
     }
-    /* Bytes of codes and sub-scales may have any value, float16 numbers must be sensible. */
+    /* Bytes of codes and sub-scales may have any value, float16 numbers must be sensible, exponents mostly. */
     const struct dtype_info *type = &dtype_table[t];
     const uint32_t halves[] = { type->d_at, type->m_at };
-    size_t n_halves = type->min || type->sub == SUB_NIBBLES ? 2 : 1;
+    size_t n_halves = type->scale == SCALE_E8M0 ? 0 : type->min || type->sub == SUB_NIBBLES ? 2 : 1;
     size_t step = type->bytes, bytes = n * kc_file_bytes(t, k);
     for (size_t i = 0; i < bytes; i++)
         out[i] = (uint8_t)(codes == KC_RANDOM ? kc_u32(c) : codes == KC_ONES ? 0xff
                            : codes == KC_ZEROS ? 0 : i % 2 ? 0x7f : 0x80);
+    for (size_t at = 0; at < bytes && type->scale == SCALE_E8M0 && codes == KC_RANDOM; at += step)
+        out[at + type->d_at] = (uint8_t)(kc_u32(c) % 50 ? 118 + kc_u32(c) % 8 : kc_u32(c) % 3);
     for (size_t at = 0; at < bytes; at += step)
         for (size_t i = 0; i < n_halves; i++) {
             float v = kc_u32(c) % 50 ? kc_normal(c) / 100 : kc_unit(c) * 1e-6f;

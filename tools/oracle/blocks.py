@@ -4,7 +4,8 @@ import numpy as np
 from gguf import GGMLQuantizationType as T
 from gguf.quants import dequantize, quantize
 
-PLAIN = ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0")
+PLAIN = ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "mxfp4")
+IQ4 = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113])
 # codes low..high; whole numbers of the groups' scales up to; numbers of a group
 SUPER = {"q2_k": (0, 3, 15, 16), "q3_k": (-4, 3, 31, 16), "q4_k": (0, 15, 63, 32), "q5_k": (0, 31, 63, 32),
          "q6_k": (-32, 31, 127, 16)}
@@ -22,13 +23,16 @@ def straight(name, x):
     """x as the type would have it, by straight rounding."""
     if name in PLAIN:
         return dequantize(quantize(x, T[name.upper()]), T[name.upper()])
-    if name == "iq4_nl":
-        steps = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113])
-        b = x.astype(np.float64).reshape(-1, 32)
-        most = np.take_along_axis(b, abs(b).argmax(1, keepdims=True), 1)
-        d = half(most / -127)
-        at = abs(over(b, d)[..., None] - steps).argmin(-1)
-        return (d * steps[at]).reshape(x.shape)
+    if name in ("iq4_nl", "iq4_xs"):
+        b = x.astype(np.float64).reshape(-1, 1 if name == "iq4_nl" else 8, 32)
+        d = np.take_along_axis(b, abs(b).argmax(2, keepdims=True), 2) / -127
+        if name == "iq4_xs":
+            unit = half(np.take_along_axis(d, abs(d).argmax(1, keepdims=True), 1) / -32)
+            d = unit * np.clip(np.rint(over(d, unit)), -32, 31)
+        else:
+            d = half(d)
+        at = abs(over(b, d)[..., None] - IQ4).argmin(-1)
+        return (d * IQ4[at]).reshape(x.shape)
     low, high, top, size = SUPER[name]
     b = x.astype(np.float64).reshape(-1, 256 // size, size)
     least = np.minimum(b.min(2, keepdims=True), 0) if low == 0 else np.zeros(b.shape[:2] + (1,))

@@ -24,7 +24,7 @@ CODED = {name: row for name, row in TYPES.items() if row["block"] > 1}
 
 def halves(row):
     """Where the float16 numbers of a block are: its scale, and its minimum if there is one."""
-    return [row["d_at"]] + ([row["m_at"]] if "m_at" in row else [])
+    return [] if "scale" in row else [row["d_at"]] + ([row["m_at"]] if "m_at" in row else [])
 
 
 def centre(row):

@@ -378,6 +378,10 @@ def random_blocks(rng, n, k, type_name, decode):
     b = rng.randint(0, 256, (n * k // per, size)).astype(np.uint8)
     if type_name == "Q8_0":             # encoders keep to -127..127
         b[:, 2:] = np.where(b[:, 2:] == 0x80, 0x81, b[:, 2:])
+    if "scale" in row:                  # an exponent, 2^(e - 128)
+        b[:, d_at] = rng.randint(124, 128, len(b))
+        b[:, d_at] += np.uint8(round(math.log2(1.2 / math.sqrt(k) / decode(b.reshape(n, -1)).std())) % 256)
+        return b.reshape(n, -1)
     d = rng.uniform(0.5, 1.5, len(b))
     if m_at is None:                    # formats without an offset are written with scales of both signs
         d = d * np.where(rng.randint(0, 2, len(b)), 1, -1)

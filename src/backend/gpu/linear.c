@@ -58,10 +58,10 @@ static stretto_status options_codes(struct buffer *b, const struct panel_shape *
                       s->two, s->one, s->bits, s->zero));
     TRY(buffer_printf(b, " -DW_GROUPS=%zu -DW_UNIT=%zu -DW_CODES=%zu -DW_STEP=%zu", s->groups, s->bytes / 4,
                       s->codes / 4, s->step / 4));
-    TRY(buffer_printf(b, " -DW_D=%zu -DW_D_STEP=%zu -DW_M=%zu -DW_MIN=%d -DW_PLUS=%d", s->d / 2, s->d_step / 2,
-                      s->m / 2, s->min, s->plus));
-    TRY(buffer_printf(b, " -DW_SUB=%d -DW_SUB_NIBBLES=%d -DW_VALUES=%d -DW_MOST=%u", s->sub, s->sub_nibbles,
-                      s->values != NULL, (unsigned)most));
+    TRY(buffer_printf(b, " -DW_D=%zu -DW_D_STEP=%zu -DW_EXPONENT=%d -DW_M=%zu -DW_MIN=%d -DW_PLUS=%d", s->d / 4,
+                      s->d_step / 4, s->exponent, s->m / 4, s->min, s->plus));
+    TRY(buffer_printf(b, " -DW_SUB=%d -DW_SUB_STEP=%zu -DW_SUB_NIBBLES=%d -DW_VALUES=%d -DW_MOST=%u", s->sub,
+                      s->sub_step / 4, s->sub_nibbles, s->values != NULL, (unsigned)most));
     for (size_t i = 0; i < 4 && s->values; i++)
         TRY(buffer_printf(b, " -DW_V%zu=0x%08xu", i, (unsigned)value_word(s->values, i)));
     return STRETTO_OK;

@@ -18,11 +18,18 @@ static inline vi i_load_u8(const uint8_t *p)
     uint16x8_t h = vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(w)));
     return vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(h)));
 }
+static inline vi i_load_i8(const uint8_t *p)
+{
+    uint32_t w;
+    memcpy(&w, p, sizeof w);
+    return vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_u32(vdup_n_u32(w)))));
+}
 static inline vi i_load_16(const uint8_t *p) { return vmovl_s16(vreinterpret_s16_u8(vld1_u8(p))); }
 static inline vi i_sar(vi x, int n) { return vshlq_s32(x, vdupq_n_s32(-n)); }
 static inline vi i_left(vi x, int n) { return vshlq_s32(x, vdupq_n_s32(n)); }
 static inline vi i_low(vi x, int mask) { return vandq_s32(x, vdupq_n_s32(mask)); }
 static inline vf i_float(vi x) { return vcvtq_f32_s32(x); }
+static inline vf i_bits(vi x) { return vreinterpretq_f32_s32(x); }
 
 static inline vb b_load(const uint8_t *p) { return vld1q_u8(p); }
 static inline vb b_quad(const int8_t *p)

@@ -27,11 +27,13 @@ static inline vi i_set1(int32_t x) { return _mm256_set1_epi32(x); }
 static inline vi i_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
 static inline vi i_mul(vi a, vi b) { return _mm256_mullo_epi32(a, b); }
 static inline vi i_load_u8(const void *p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64(p)); }
+static inline vi i_load_i8(const void *p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64(p)); }
 static inline vi i_load_16(const void *p) { return _mm256_cvtepi16_epi32(_mm_loadu_si128(p)); }
 static inline vi i_sar(vi x, int n) { return _mm256_srai_epi32(x, n); }
 static inline vi i_left(vi x, int n) { return _mm256_slli_epi32(x, n); }
 static inline vi i_low(vi x, int mask) { return _mm256_and_si256(x, _mm256_set1_epi32(mask)); }
 static inline vf i_float(vi x) { return _mm256_cvtepi32_ps(x); }
+static inline vf i_bits(vi x) { return _mm256_castsi256_ps(x); }
 
 static inline vb b_load(const uint8_t *p) { return _mm256_loadu_si256((const void *)p); }
 static inline vb b_quad(const int8_t *p)

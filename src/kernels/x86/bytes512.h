@@ -16,6 +16,10 @@ static inline vi i_load_u8(const void *p)
 {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128(p));
 }
+static inline vi i_load_i8(const void *p)
+{
+    return _mm512_cvtepi8_epi32(_mm_loadu_si128(p));
+}
 static inline vi i_load_16(const void *p)
 {
     return _mm512_cvtepi16_epi32(_mm256_loadu_si256(p));
@@ -24,6 +28,7 @@ static inline vi i_sar(vi x, unsigned n) { return _mm512_srai_epi32(x, n); }
 static inline vi i_left(vi x, unsigned n) { return _mm512_slli_epi32(x, n); }
 static inline vi i_low(vi x, int mask) { return _mm512_and_si512(x, _mm512_set1_epi32(mask)); }
 static inline vf i_float(vi x) { return _mm512_cvtepi32_ps(x); }
+static inline vf i_bits(vi x) { return _mm512_castsi512_ps(x); }
 
 static inline vb b_load(const uint8_t *p) { return _mm512_loadu_si512(p); }
 static inline vb b_quad(const int8_t *p)

@@ -172,6 +172,12 @@ WIDE_INLINE vf given_code(vb quads, unsigned n)
     return i_float(n < 3 ? i_low(x, 255) : x);
 }
 
+/* d code + add; under exponents d zero may be infinite where d (code - zero) is not. */
+WIDE_INLINE vf given_weight(struct panel_shape s, vf d, vf code, vf add)
+{
+    return s.exponent ? v_mul(d, v_sub(code, v_set1((float)s.zero))) : v_fma(d, code, add);
+}
+
 WIDE_INLINE void given_unpack(enum dtype t, const uint8_t *panel, size_t g0, size_t g1,
                               uint16_t (*to)[16][32])
 {
@@ -195,8 +201,8 @@ WIDE_INLINE void given_unpack(enum dtype t, const uint8_t *panel, size_t g0, siz
             for (int q = 4 * h; q < 4 * h + 4; q++)
                 WIDE_UNROLL
                 for (unsigned n = 0; n < 4; n += 2) {
-                    vf even = v_fma(d, given_code(w[q], n), add);
-                    vf odd = v_fma(d, given_code(w[q], n + 1), add);
+                    vf even = given_weight(s, d, given_code(w[q], n), add);
+                    vf odd = given_weight(s, d, given_code(w[q], n + 1), add);
                     __m512i both = (__m512i)_mm512_cvtne2ps_pbh(odd, even);
                     _mm512_store_si512(to[g - g0][2 * q + (int)n / 2],
                                        _mm512_permutexvar_epi16(pairs, both));

@@ -103,6 +103,10 @@ INLINE __m128i load_16(const uint8_t *p)
     return _mm_loadu_si128((const __m128i *)(const void *)p);
 }
 
+/* What is added to small looked-up values so that they are codes without a sign: products of unsigned codes need
+ * neither it nor a widening each. */
+INLINE int raised(struct panel_shape s) { return s.values && s.values_most <= 15 ? s.values_most : 0; }
+
 /* Codes of quads l and l + 4 of group g. */
 INLINE void line(struct panel_shape s, const uint8_t *panel, size_t g, int l, struct line *out)
 {
@@ -128,7 +132,8 @@ INLINE void line(struct panel_shape s, const uint8_t *panel, size_t g, int l, st
             out->hi[c] = _mm256_or_si256(out->hi[c], one_bit(bits, l + 4, c, s.bits - 1));
         }
         if (s.values) {
-            const __m256i table = _mm256_broadcastsi128_si256(load_16((const uint8_t *)s.values));
+            const __m256i table = _mm256_add_epi8(_mm256_broadcastsi128_si256(load_16((const uint8_t *)s.values)),
+                                                  _mm256_set1_epi8((char)raised(s)));
             out->lo[c] = _mm256_shuffle_epi8(table, out->lo[c]);
             out->hi[c] = _mm256_shuffle_epi8(table, out->hi[c]);
         }
@@ -161,21 +166,42 @@ INLINE void sub16(struct panel_shape s, const uint8_t *sub, struct scales *out)
     }
 }
 
+INLINE __m128i load_8(const uint8_t *p) { return _mm_loadl_epi64((const __m128i *)(const void *)p); }
+
 /* 8 bytes, float16 numbers times them: exact, as sub-scales of 32 have 6 bits. */
-INLINE __m256 half_times(const uint8_t *half, const uint8_t *sub)
+INLINE __m256 half_times(const uint8_t *half, __m256i sub)
 {
-    __m128i b = _mm_loadl_epi64((const __m128i *)(const void *)sub);
-    return _mm256_mul_ps(half_8(half), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(b)));
+    return _mm256_mul_ps(half_8(half), _mm256_cvtepi32_ps(sub));
+}
+
+/* As quant_exponents of wide_quant.h. */
+INLINE __m256 exponents(const uint8_t *p)
+{
+    __m256i e = _mm256_cvtepu8_epi32(load_8(p));
+    __m256i a = _mm256_srli_epi32(_mm256_add_epi32(e, _mm256_set1_epi32(126)), 1);
+    __m256i b = _mm256_srli_epi32(_mm256_add_epi32(e, _mm256_set1_epi32(127)), 1);
+    return _mm256_mul_ps(_mm256_castsi256_ps(_mm256_slli_epi32(a, 23)), _mm256_castsi256_ps(_mm256_slli_epi32(b, 23)));
+}
+
+/* Scales of 8 columns: d is where those of the group begin. */
+INLINE __m256 scales_8(struct panel_shape s, const uint8_t *d, const uint8_t *sub, size_t c)
+{
+    if (s.exponent) return exponents(d + 8 * c);
+    if (s.sub != 32) return half_8(d + 16 * c);
+    __m128i b = load_8(sub + 8 * c);
+    return half_times(d + 16 * c, s.min ? _mm256_cvtepu8_epi32(b) : _mm256_cvtepi8_epi32(b));
 }
 
 INLINE void scales(struct panel_shape s, const uint8_t *panel, size_t g, struct scales *out)
 {
-    const uint8_t *unit = panel + g / s.groups * s.bytes, *sub = unit + PANEL_SUB + g % s.groups * 32;
+    const uint8_t *unit = panel + g / s.groups * s.bytes, *sub = unit + PANEL_SUB + g % s.groups * s.sub_step;
     const uint8_t *d = unit + s.d + g % s.groups * s.d_step, *m = unit + s.m;
     if (s.sub == 16) sub16(s, sub, out);
     for (size_t c = 0; c < 2; c++) {
-        out->d[c] = s.sub == 32 ? half_times(d + 16 * c, sub + 8 * c) : half_8(d + 16 * c);
-        if (s.min) out->m[c] = s.sub == 32 ? half_times(m + 16 * c, sub + 16 + 8 * c) : half_8(m + 16 * c);
+        out->d[c] = scales_8(s, d, sub, c);
+        if (s.min)
+            out->m[c] = s.sub == 32 ? half_times(m + 16 * c, _mm256_cvtepu8_epi32(load_8(sub + 16 + 8 * c)))
+                                    : half_8(m + 16 * c);
     }
 }
 
@@ -183,10 +209,12 @@ INLINE void scales(struct panel_shape s, const uint8_t *panel, size_t g, struct 
 INLINE struct dot_kind kind_of(struct panel_shape s)
 {
     return (struct dot_kind){
-        .sign = s.whole || s.values,
-        .quads = s.whole || s.values ? 1 : s.bits > 5 ? 2 : s.bits > 4 || s.sub == 16 ? 4 : 8,
+        .sign = s.whole || (s.values && !raised(s)),
+        .quads = s.whole || (s.values && !raised(s)) ? 1
+                 : s.bits > 5                        ? 2
+                 : s.bits > 4 || s.sub == 16 || raised(s) ? 4 : 8,
         .sub = s.sub == 16,
-        .zero = s.zero,
+        .zero = s.zero + raised(s),
         .min = s.min == PANEL_SUBMIN ? -2 : s.min == PANEL_NO_MIN ? 0 : s.plus ? 1 : -1,
     };
 }

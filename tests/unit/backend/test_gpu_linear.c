@@ -35,7 +35,8 @@ static void column_make(enum dtype t, size_t k, uint8_t *to)
     for (size_t i = 0; i < bytes; i++) to[i] = (uint8_t)(next_u32() >> 11);
     for (size_t i = 0; row->planes && i < bytes; i += row->bytes) {
         uint16_t h = next_half(i / row->bytes % 5 ? 0.1f : 1e-6f), m = next_half(0.2f);
-        memcpy(to + i + row->d_at, &h, 2);
+        if (row->scale == SCALE_F16) memcpy(to + i + row->d_at, &h, 2);
+        else to[i + row->d_at] = (uint8_t)(i / row->bytes % 5 ? 118 + next_u32() % 8 : next_u32() % 3);
         if (row->min || row->sub == SUB_NIBBLES) memcpy(to + i + row->m_at, &m, 2);
     }
     for (size_t i = 0; !row->planes && i < k; i++) {

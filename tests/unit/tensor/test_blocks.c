@@ -14,7 +14,13 @@ static unsigned char byte(void) { return (unsigned char)(256 * random_unit(rando
 /* Any bytes are a block, but for scales that are no numbers. */
 static void draw(const struct dtype_info *t, unsigned char *block)
 {
+    float values[BLOCK_MOST];
     for (size_t i = 0; i < t->bytes; i++) block[i] = byte();
+    if (t->scale == SCALE_E8M0) {                       /* which has two codes for 0 */
+        block_get_values(t, block, values);
+        block_put_values(t, block, values);
+        return;
+    }
     store_half(block + t->d_at, (float)(byte() - 128) / 37);
     if (block_has_min(t)) store_half(block + t->m_at, (float)(byte() - 128) / 91);
 }

@@ -2,7 +2,7 @@
  * promise, the same bits whatever stands beside them, and defined for every input. */
 #include "unit/unit.h"
 #include "base/random.h"
-#include "tensor/dtype.h"
+#include "tensor/blocks.h"
 #include "tensor/encode.h"
 #include "tensor/fit.h"
 #include "tensor/half.h"
@@ -64,7 +64,7 @@ static void never_worse_than_plain_rounding(void **state)
 static double promised(const struct dtype_info *t, const float *x)
 {
     struct grid g = grid_of(t);
-    int size = t->sub == SUB_NONE || t->sub == SUB_PAIRS_6 ? 32 : 16, highest = t->sub == SUB_BYTES ? 127 : 31;
+    int size = (int)block_group(t), highest = t->sub == SUB_BYTES ? 127 : 31;
     bool min = t->min != MIN_NONE || t->sub == SUB_NIBBLES;
     double range[16] = { 0 }, widest = 0, deepest = 0, sum = 0;
     if (min) highest = t->sub == SUB_NIBBLES ? 15 : 63;
@@ -72,7 +72,9 @@ static double promised(const struct dtype_info *t, const float *x)
         double low = x[i], high = x[i];
         for (int k = i; k < i + size; k++) low = fmin(low, (double)x[k]), high = fmax(high, (double)x[k]);
         if (t->sub != SUB_NONE) low = fmin(low, 0);
-        range[i / size] = min ? high - low : fmax(-low, high) * (t->values ? 24 : 1);
+        /* The widest gap of a table, and a power of two may be half of what would do. */
+        int gap = t->scale == SCALE_E8M0 ? 8 : t->values ? 24 : 1;
+        range[i / size] = min ? high - low : fmax(-low, high) * gap;
         widest = fmax(widest, range[i / size] / (double)g.high);
         deepest = fmax(deepest, t->sub == SUB_NONE ? 0 : -low);
     }
@@ -134,8 +136,43 @@ static void scales_are_near_the_best_there_are(void **state)
                 best += best_by_trying(&g, &a);
             }
         }
-        if (found > 1.03 * best) print_error("%s: %g, best %g\n", dtype_table[of[t]].name, found, best);
-        assert_true(found <= 1.03 * best);
+        double near = g.high < 31 || g.values ? 1.03 : 1.06;    /* many codes, many dips */
+        if (found > near * best) print_error("%s: %g, best %g\n", dtype_table[of[t]].name, found, best);
+        assert_true(found <= near * best);
+    }
+}
+
+/* Of all the exponents there are the least error, at the ends of what they reach too. */
+static void exponents_are_the_best_there_are(void **state)
+{
+    (void)state;
+    const struct dtype_info *t = &dtype_table[DT_MXFP4];
+    const struct grid g = grid_of(t);
+    unsigned char found[BYTES];
+    float x[N], w[N], v[N];
+    for (int turn = 0; turn < 60 * KINDS; turn++) {
+        const int up = turn % 5 == 1 ? -118 : turn % 5 == 2 ? 110 : turn % 5 == 3 ? -126 : 0;
+        const float *with = turn / KINDS % 2 ? w : NULL;
+        draw(turn % KINDS, x);
+        for (int i = 0; i < N; i++) x[i] = fmaxf(-t->most, fminf(t->most, ldexpf(x[i], up))), w[i] = (float)unit();
+        encode_search(DT_MXFP4, x, with, found, N);
+        for (int block = 0; block < N; block += 32) {
+            double least = INFINITY, got = 0;
+            float back[32];
+            t->decode(found + block / 32 * 17, back, 32);
+            for (int e = 0; e < 255; e++) {
+                double d = ldexp(1, e - 128), error = 0;
+                for (int i = 0; i < 32; i++) v[i] = (float)(fmax(-13, fmin(13, (double)x[block + i] / d)));
+                for (int i = 0; i < 32; i += FIT_LANES) grid_nearest(&g, v + i, v + i);
+                for (int i = 0; i < 32; i++)
+                    error += (with ? (double)w[block + i] : 1) * pow((double)v[i] * d - (double)x[block + i], 2);
+                least = fmin(least, error);
+            }
+            for (int i = 0; i < 32; i++)
+                got += (with ? (double)w[block + i] : 1) * pow((double)back[i] - (double)x[block + i], 2);
+            if (got > least * (1 + 1e-5)) print_error("kind %d up %d: %g, best %g\n", turn % KINDS, up, got, least);
+            assert_true(got <= least * (1 + 1e-5));
+        }
     }
 }
 
@@ -162,12 +199,12 @@ static void powers_of_two_change_no_code(void **state)
 static void zeros_are_zeros(void **state)
 {
     (void)state;
-    const float small[] = { 0, -0.0f, 1e-45f, -1e-40f, 0x1p-26f, -0x1.8p-27f };
+    const float small[] = { 0, -0.0f, 1e-45f, -0x1p-131f, 0x1p-26f, -0x1.8p-27f };
     unsigned char found[BYTES];
     float x[N], back[N];
     for (int t = 0; t < DT_COUNT; t++) {
         if (dtype_table[t].block < 2) continue;
-        for (int i = 0; i < N; i++) x[i] = small[i % 6];
+        for (int i = 0; i < N; i++) x[i] = small[i % (dtype_table[t].scale == SCALE_E8M0 ? 4 : 6)];
         encode_search((enum dtype)t, x, NULL, found, N);
         dtype_table[t].decode(found, back, N);
         for (int i = 0; i < N; i++) assert_true(back[i] == 0);
@@ -265,6 +302,7 @@ int main(void)
         cmocka_unit_test(never_worse_than_plain_rounding),
         cmocka_unit_test(within_what_the_steps_promise),
         cmocka_unit_test(scales_are_near_the_best_there_are),
+        cmocka_unit_test(exponents_are_the_best_there_are),
         cmocka_unit_test(powers_of_two_change_no_code),
         cmocka_unit_test(zeros_are_zeros),
         cmocka_unit_test(any_bits_are_defined),

@@ -5,7 +5,9 @@
  *   W_WHOLE W_NIB W_TWO W_ONE  planes, 0 or 1        W_BITS W_ZERO       of a code
  *   W_GROUPS W_UNIT            of a unit: groups, words
  *   W_CODES W_STEP             words: where group 0's codes stand, and from one group's to the next
- *   W_D W_D_STEP W_M           f16 [16], in halves   W_SUB W_SUB_NIBBLES  elements under a sub-scale; its kind
+ *   W_D W_D_STEP W_M           words: scales [16] of group 0, from one group's to the next, minimums
+ *   W_EXPONENT                 scales are bytes e, 2^(e - 128), and not float16
+ *   W_SUB W_SUB_STEP           elements under a sub-scale; words of a group's   W_SUB_NIBBLES  two in a byte
  *   W_MIN W_PLUS               enum panel_min; the panel has -m_w
  *   W_VALUES W_V0 .. W_V3      1: codes are looked up; the table, four values a word
  *   W_FLOAT                    instead of all these: 32, 16 (float16) or 17 (bf16)
@@ -118,6 +120,16 @@ DEVICE struct part part_of(uint p, uint words, PARTS)
 #define WORDS (8 * W_WHOLE + 4 * W_NIB + 2 * W_TWO + W_ONE)
 #define SUPER_SUB 16                       /* words: where sub-scales begin (PANEL_SUB)           */
 
+/* A unit's scales of group `in`, its minimums, and the group's sub-scales. */
+#define SCALES(unit, in) ((GLOBAL const SCALE *)((unit) + W_D + (in) * W_D_STEP))
+#define LEASTS(unit) ((GLOBAL const ushort *)((unit) + W_M))
+#define SUBS(type, unit, in) ((GLOBAL const type *)((unit) + SUPER_SUB + W_SUB_STEP * (in)))
+#if W_EXPONENT
+#define SCALE uchar
+#else
+#define SCALE ushort
+#endif
+
 /* Where the codes of a type have a zero, it is half their range: the upper bit turned over makes a code the
  * two's complement of its value, which stands in the upper bits of a byte and is shifted down after the dot. */
 #define UP (W_ZERO ? 8 - W_BITS : 0)
@@ -173,19 +185,19 @@ DEVICE void take(GLOBAL const uint *panel, uint g, int col, struct group *to)
     GLOBAL const uint *unit = panel + g / W_GROUPS * W_UNIT;
     uint in = g % W_GROUPS;
     GLOBAL const uint *w = unit + W_CODES + in * W_STEP + (uint)col;
-    GLOBAL const ushort *halves = (GLOBAL const ushort *)unit;
     UNROLL
     for (int i = 0; i < WORDS; i++) to->w[i] = load_once(w + COLS * i);
-    to->d = halves[W_D + in * W_D_STEP + (uint)col];
+    to->d = SCALES(unit, in)[col];
 #if W_MIN
-    to->m = halves[W_M + (uint)col];
+    to->m = LEASTS(unit)[col];
 #endif
 #if W_SUB == 32
-    GLOBAL const uchar *sub = (GLOBAL const uchar *)(unit + SUPER_SUB + 8 * in);
-    to->sub = sub[col];
-    to->submin = sub[16 + col];
+    to->sub = SUBS(uchar, unit, in)[col];
+#if W_MIN
+    to->submin = SUBS(uchar, unit, in)[16 + col];
+#endif
 #elif W_SUB == 16
-    to->sub = ((GLOBAL const ushort *)(unit + SUPER_SUB + 8 * in))[col];
+    to->sub = SUBS(ushort, unit, in)[col];
 #endif
 }
 
@@ -202,11 +214,13 @@ DEVICE void quads(const struct group *v, int q[8])
 #endif
 }
 
-/* d_w of kernels.h. */
+/* d_w of kernels.h. Without a minimum a sub-scale of 32 has a sign. */
 DEVICE float scale_of(uint d, uint sub)
 {
-#if W_SUB == 32
-    return f16_to_float((ushort)d) * (float)sub;
+#if W_EXPONENT
+    return bits_float((int)(d < 2 ? 0x00200000u << d : (d - 1) << 23));
+#elif W_SUB == 32
+    return f16_to_float((ushort)d) * (float)(W_MIN ? (int)sub : (int)(sub << 24) >> 24);
 #else
     return f16_to_float((ushort)d);
 #endif
@@ -456,7 +470,6 @@ DEVICE void piece_take(GLOBAL const uint *panel, GLOBAL const uint *q, GLOBAL co
     GLOBAL const uint *unit = panel + g / W_GROUPS * W_UNIT;
     uint in = g % W_GROUPS;
     GLOBAL const uint *w = unit + W_CODES + in * W_STEP + (uint)col;
-    GLOBAL const ushort *halves = (GLOBAL const ushort *)unit;
 #if W_WHOLE
     to->nib = w[COLS * part];
     to->two = w[COLS * (part + 4)];
@@ -473,14 +486,14 @@ DEVICE void piece_take(GLOBAL const uint *panel, GLOBAL const uint *q, GLOBAL co
 #endif
     to->x0 = q[8 * g];
     to->x1 = q[8 * g + 1];
-    if (part == 0) to->a = halves[W_D + in * W_D_STEP + (uint)col];
+    if (part == 0) to->a = SCALES(unit, in)[col];
 #if W_MIN
-    if (part == 1) to->a = halves[W_M + (uint)col];
+    if (part == 1) to->a = LEASTS(unit)[col];
 #endif
 #if W_SUB == 32
-    if (part < 2) to->b = ((GLOBAL const uchar *)(unit + SUPER_SUB + 8 * in))[16 * part + col];
+    if (part < 1 + (W_MIN != 0)) to->b = SUBS(uchar, unit, in)[16 * part + col];
 #elif W_SUB == 16
-    if (part == 0) to->b = ((GLOBAL const ushort *)(unit + SUPER_SUB + 8 * in))[col];
+    if (part == 0) to->b = SUBS(ushort, unit, in)[col];
 #endif
     if (part == 2) to->f = d[g];
 #if W_MIN == 1

@@ -41,7 +41,6 @@ DEVICE void given_take(GLOBAL const uint *panel, uint g, uint k, struct given_pi
     int col = lane_id() % COLS;
     uint in = g % W_GROUPS;
     GLOBAL const uint *w = unit + W_CODES + in * W_STEP + (uint)col;
-    GLOBAL const ushort *numbers = (GLOBAL const ushort *)unit;
     (void)k;
 #if W_WHOLE || W_NIB
     int i = lane_id() / G_COLS * 2;
@@ -61,15 +60,17 @@ DEVICE void given_take(GLOBAL const uint *panel, uint g, uint k, struct given_pi
 #if W_ONE
     to->one = w[COLS * (4 * W_NIB + 2 * W_TWO)] ^ TURN_ONE;
 #endif
-    to->d = numbers[W_D + in * W_D_STEP + (uint)col];
+    to->d = SCALES(unit, in)[col];
 #if W_MIN
-    to->m = numbers[W_M + (uint)col];
+    to->m = LEASTS(unit)[col];
 #endif
 #if W_SUB == 32
-    to->sub = ((GLOBAL const uchar *)(unit + SUPER_SUB + 8 * in))[col];
-    to->submin = ((GLOBAL const uchar *)(unit + SUPER_SUB + 8 * in))[16 + col];
+    to->sub = SUBS(uchar, unit, in)[col];
+#if W_MIN
+    to->submin = SUBS(uchar, unit, in)[16 + col];
+#endif
 #elif W_SUB == 16
-    to->sub = ((GLOBAL const ushort *)(unit + SUPER_SUB + 8 * in))[col];
+    to->sub = SUBS(ushort, unit, in)[col];
 #endif
 }
 

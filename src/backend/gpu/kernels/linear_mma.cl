@@ -74,7 +74,6 @@ DEVICE void mma_fetch(int n, GLOBAL const uint *panel, const struct rows *in, ui
     if (g < groups) {
         GLOBAL const uint *unit = panel + g / W_GROUPS * W_UNIT;
         uint i = g % W_GROUPS;
-        GLOBAL const ushort *halves = (GLOBAL const ushort *)unit;
         pair_take(unit + W_CODES + i * W_STEP + (uint)c, t, &to->w);
         UNROLL
         for (int j = 0; j < n; j++) {
@@ -84,12 +83,12 @@ DEVICE void mma_fetch(int n, GLOBAL const uint *panel, const struct rows *in, ui
             to->x[j][1] = q[4];
         }
         /* lanes 0 .. 15 take the columns' scales, the others their minimums */
-        to->d = halves[(lane < COLS || W_MIN == 0 ? W_D + i * W_D_STEP : W_M) + (uint)lane % COLS];
+        to->d = lane < COLS || W_MIN == 0 ? SCALES(unit, i)[lane % COLS] : LEASTS(unit)[lane % COLS];
 #if W_SUB == 32
-        to->dsub = ((GLOBAL const uchar *)(unit + SUPER_SUB + 8 * i))[lane];
+        to->dsub = SUBS(uchar, unit, i)[W_MIN ? lane : lane % COLS];
 #elif W_SUB == 16
-        to->sub[0] = ((GLOBAL const ushort *)(unit + SUPER_SUB + 8 * i))[c];
-        to->sub[1] = ((GLOBAL const ushort *)(unit + SUPER_SUB + 8 * i))[c + 8];
+        to->sub[0] = SUBS(ushort, unit, i)[c];
+        to->sub[1] = SUBS(ushort, unit, i)[c + 8];
 #endif
     }
     g = segment * WARPS + (uint)lane_id() % WARPS;
@@ -188,9 +187,9 @@ MMA_FEW(16)
 #define LINE 24
 #define ROW 12
 #define AT_SCALES (WORDS * LINE)
-#define AT_LEASTS (AT_SCALES + 8)
+#define AT_LEASTS (AT_SCALES + (W_EXPONENT ? 4 : 8))
 #define AT_SUBS (AT_LEASTS + (W_MIN ? 8 : 0))
-#define PANEL_ROOM (AT_SUBS + (W_SUB ? 8 : 0))
+#define PANEL_ROOM (AT_SUBS + (W_SUB ? W_SUB_STEP : 0))
 #define AT_ROWS(P) ((P) * PANEL_ROOM)
 #define AT_ROW_D(P, T) (AT_ROWS(P) + (T) * ROW)
 #define AT_ROW_S(P, T) (AT_ROW_D(P, T) + (T))
@@ -200,7 +199,7 @@ MMA_FEW(16)
 struct copier { GLOBAL const uint *panel, *q; GLOBAL const float *number; uint at, row_at, number_at; int piece; };
 
 /* Pieces of 16 bytes of a panel's group: lines, then scales, minimums, sub-scales. */
-#define PIECES (4 * WORDS + 2 * (1 + (W_MIN != 0) + (W_SUB != 0)))
+#define PIECES (4 * WORDS + (PANEL_ROOM - AT_SCALES) / 4)
 
 DEVICE void copy_group(int P, int T, const struct copier *v, uint g, TO_LOCAL uint *stage)
 {
@@ -210,9 +209,11 @@ DEVICE void copy_group(int P, int T, const struct copier *v, uint g, TO_LOCAL ui
     if (v->piece < 4 * WORDS) {
         async_copy(stage + v->at, unit + W_CODES + in * W_STEP + 4 * (uint)v->piece);
     } else if (v->piece < PIECES) {
-        uint kind = (uint)(v->piece - 4 * WORDS) / 2, part = (uint)v->piece % 2 * 4;
-        uint from = kind == 0 ? (W_D + in * W_D_STEP) / 2 : kind == 1 && W_MIN != 0 ? W_M / 2 : SUPER_SUB + 8 * in;
-        async_copy(stage + v->at, unit + from + part);
+        int at = AT_SCALES + 4 * (v->piece - 4 * WORDS);
+        uint from = at < AT_LEASTS ? W_D + in * W_D_STEP + (uint)(at - AT_SCALES)
+                  : at < AT_SUBS   ? W_M + (uint)(at - AT_LEASTS)
+                                   : SUPER_SUB + W_SUB_STEP * in + (uint)(at - AT_SUBS);
+        async_copy(stage + v->at, unit + from);
     }
     if (lane < 2 * T) {
         async_copy(stage + v->row_at, v->q + 8 * g);
@@ -225,7 +226,7 @@ DEVICE void mma_group(int n, TO_LOCAL const uint *panel, TO_LOCAL const uint *x,
                       TO_LOCAL const float *sx, float (*y)[4], TO_LOCAL uint *exchange)
 {
     int lane = lane_id() % 32, c = lane / 4, t = lane % 4;
-    TO_LOCAL const ushort *scales = (TO_LOCAL const ushort *)(panel + AT_SCALES);
+    TO_LOCAL const SCALE *scales = (TO_LOCAL const SCALE *)(panel + AT_SCALES);
     struct pair w;
     uint a[4], sub[2];
     float dw[2], least[2];
@@ -251,7 +252,9 @@ DEVICE void mma_group(int n, TO_LOCAL const uint *panel, TO_LOCAL const uint *x,
         sub[i] = ((TO_LOCAL const ushort *)(panel + AT_SUBS))[c + 8 * i];
 #elif W_SUB == 32
         sub[i] = ((TO_LOCAL const uchar *)(panel + AT_SUBS))[c + 8 * i];
+#if W_MIN
         submin = ((TO_LOCAL const uchar *)(panel + AT_SUBS))[c + 8 * i + 16];
+#endif
 #endif
 #if W_MIN
         m = ((TO_LOCAL const ushort *)(panel + AT_LEASTS))[c + 8 * i];
