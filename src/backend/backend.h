@@ -83,6 +83,11 @@ struct program_bytes { /* what a program needs; pages are touched as they are us
     unsigned threads;  /* of this machine that would run it                               */
 };
 
+/* Who is told what linear layers and the head are about to read: rows of a value of the program's graph, row r at
+ * x + r * ld; the head's are those that ask. By one thread, while the device's others wait; the device must not be
+ * asked for anything. Layers with one input may tell of it more than once a step. */
+struct program_tap { void (*read)(void *ud, int32_t value, const float *x, size_t ld, size_t rows); void *ud; };
+
 /* What an operation took and what it needs, summed over layers and steps. Operations that run
  * together (q|k|v, or all that happens to a row between two linear layers) are one. */
 struct op_time {
@@ -150,6 +155,8 @@ struct backend {
      * in which they run. */
     stretto_status (*profile)(struct program *p, bool on, struct error *err);
     size_t (*profile_read)(const struct program *p, struct op_time *out, size_t cap);
+    /* MAY: in every step from now on; read NULL: no more. Between steps. */
+    void (*tap)(struct program *p, struct program_tap tap);
     /* MAY: joules that the device's card has used since some moment; a negative number when it does not
      * tell. The CPU's are the machine's (eval/energy.h). */
     double (*joules)(struct device *d);

@@ -168,17 +168,23 @@ static void start(struct team *t, unsigned active)
 
 static void run_alone(void (*fn)(void *arg, unsigned rank), void *arg)
 {
+    bool was = alone;
     alone = true;
     fn(arg, 0);
-    alone = false;
+    alone = was;
 }
 
 static void run(struct team *t, unsigned active, void (*fn)(void *arg, unsigned rank), void *arg)
 {
+    bool was_alone = alone;             /* within a run of another team */
+    int64_t slept = slept_ns;
+    alone = false;
     t->fn = fn;
     t->arg = arg;
     start(t, active);
     run_member(t, 0);
+    alone = was_alone;
+    slept_ns += slept;
 }
 
 /* In order: a mutex alone goes to whoever comes first after its release, which is mostly who released it. */

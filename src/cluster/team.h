@@ -26,7 +26,7 @@ unsigned team_size(const struct team *t);
 stretto_status team_grow(struct team *t, unsigned threads, struct error *err);
 
 /* So many threads (at most what it was grown to) call fn(arg, rank), the caller as rank 0; returns
- * when all have. fn must not ask for a run. */
+ * when all have. fn must not ask this team for a run; another team it may. */
 void team_run(struct team *t, unsigned threads, void (*fn)(void *arg, unsigned rank), void *arg);
 
 /* The same by at most as many of them as have a CPU of their own, thread 0 among them: fn shares its

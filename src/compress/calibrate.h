@@ -14,7 +14,7 @@
 #include "model/model.h"
 #include <stdbool.h>
 
-/* Windows are read as prompts of their own: token ids id[at[i]] .. id[at[i + 1]]. They begin as prompts
+/* Windows are read as prompts of their own, none empty: token ids id[at[i]] .. id[at[i + 1]]. They begin as prompts
  * begin in use (BOS, a chat's header): the first token of a model owns much of its statistics. */
 struct calibration_text { const int32_t *id; const uint32_t *at; size_t n; };
 
@@ -23,6 +23,7 @@ struct calibrate_options {
     bool gram;                  /* collect input_stats.gram                                          */
     struct workers *workers;    /* borrowed                                                          */
     unsigned threads;           /* of steps; 0: all                                                  */
+    const char *level;          /* ceiling of the steps' kernels; NULL: none                         */
     struct progress progress;
     struct log log;
     const volatile int *cancel; /* may be NULL                                                       */
@@ -45,9 +46,12 @@ stretto_status calibration_see(struct calibration *c, struct error *err);
 stretto_status calibration_go(struct calibration *c, bool see, struct error *err);
 /* The piece that was seen last; the linear layers of the graph in it are those that have statistics. */
 uint32_t calibration_at(const struct calibration *c);
+/* The weights of linear layers that have them, of the piece seen last: names[0..n). */
+size_t calibration_params(const struct calibration *c, const char *const **names);
 /* Statistics of what the linear layer with this weight reads, of the piece seen last; NULL: it has none. Valid
  * until the next see or go. Tied heads: by the embedding's name, in the last piece. */
 const struct input_stats *calibration_stats(const struct calibration *c, const char *param);
-/* The texts' rows as they stand: [tokens][width], where the walk is. NULL before the first layer. */
+/* The texts' rows as they stand: [tokens][width], where the walk is; behind the last piece what the head reads, or
+ * the hidden states of an encoder. NULL before the first layer. */
 const float *calibration_rows(const struct calibration *c, size_t *tokens, uint32_t *width);
 #endif

@@ -185,6 +185,8 @@ static stretto_status cpu_compile(struct program **out, struct device *d, const 
     return s;
 }
 
+static void cpu_tap(struct program *p, struct program_tap tap) { p->tap = tap; }
+
 static void cpu_page_copy(struct program *p, uint32_t group, int32_t from, int32_t to)
 {
     const struct page_pool *x = &p->pool[group];
@@ -250,6 +252,7 @@ const struct backend backend_cpu = {
     .run = cpu_run,
     .page_copy = cpu_page_copy,
     .slots_move = cpu_slots_move,
+    .tap = cpu_tap,
     .profile = cpu_profile,
     .profile_read = cpu_profile_read,
     .roof_bytes = cpu_roof_bytes,

@@ -100,6 +100,7 @@ struct program {
     struct page_pool pool[GRAPH_GROUPS];
     uint32_t head_dim, kv_heads; /* the most that an attention has                           */
 
+    struct program_tap tap;
     struct profile *profile; /* NULL: nobody asked where the time goes                          */
     size_t profile_bytes;
 

@@ -343,6 +343,14 @@ static bool is_serial(const struct program *p, const struct phase *ph)
         && (rows_of(p, ph->rows) <= SERIAL_ROWS || p->threads == 1);
 }
 
+/* Before a phase of linear layers: all rows that they read have been written. */
+static void tell_tap(const struct program *p, const struct phase *ph)
+{
+    if (!p->tap.read || !ph->n_parts || (ph->kind != PHASE_LINEAR && ph->kind != PHASE_HEAD)) return;
+    const struct place *x = &p->place[ph->part[0].in];
+    p->tap.read(p->tap.ud, ph->part[0].in, x->f, x->ld, rows_of(p, ph->rows));
+}
+
 /* Runs the short phases that come next; leaves p->next at the first that is worth sharing. */
 static void serial_phases(void *arg)
 {
@@ -352,7 +360,10 @@ static void serial_phases(void *arg)
         const struct phase *ph = &p->low.phases[p->next];
         if (rows_of(p, ph->rows) == 0) continue;
         if (ph->kind == PHASE_ATTENTION) attention_begin(p, ph);
-        if (!is_serial(p, ph)) return;
+        if (!is_serial(p, ph)) {
+            tell_tap(p, ph);
+            return;
+        }
         for (size_t r = 0, n = rows_of(p, ph->rows); r < n && !stopped(p); r++) rows_item(p, ph, r);
         profile_alone(p, p->next);
     }

@@ -129,10 +129,62 @@ static void sizes(void **state)
     team_close(t);
 }
 
+struct nest { struct team *outer, *inner; unsigned n_outer, n_inner; _Atomic int sum; int serials; };
+
+static void inside(void *p, unsigned rank)
+{
+    struct nest *x = p;
+    (void)rank;
+    for (int i = 0; i < 3; i++) {
+        atomic_fetch_add(&x->sum, 1);
+        team_barrier(x->inner, NULL, NULL);
+    }
+}
+
+static void ask_inside(void *p)
+{
+    struct nest *x = p;
+    team_run(x->inner, x->n_inner, inside, x);
+    x->serials++;
+}
+
+static void outside(void *p, unsigned rank)
+{
+    struct nest *x = p;
+    (void)rank;
+    for (int i = 1; i <= 50; i++) {
+        team_barrier(x->outer, ask_inside, x);
+        assert_int_equal(x->serials, i);
+        team_barrier(x->outer, NULL, NULL);
+    }
+}
+
+/* Who runs something may ask another team, whichever of the two is alone. */
+static void teams_within_teams(void **state)
+{
+    (void)state;
+    for (unsigned n = 0; n < 9; n++) {
+        struct error e = { 0 };
+        struct nest x = { .n_outer = n / 3 + 1, .n_inner = n % 3 + 1 };
+        assert_int_equal(team_open(&x.outer, &e), STRETTO_OK);
+        assert_int_equal(team_open(&x.inner, &e), STRETTO_OK);
+        assert_int_equal(team_grow(x.outer, x.n_outer, &e), STRETTO_OK);
+        assert_int_equal(team_grow(x.inner, x.n_inner, &e), STRETTO_OK);
+        for (int run = 1; run <= 5; run++) {
+            x.serials = 0;
+            team_run(x.outer, x.n_outer, outside, &x);
+            assert_int_equal(atomic_load(&x.sum), run * 50 * 3 * (int)x.n_inner);
+        }
+        team_close(x.outer);
+        team_close(x.inner);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(barriers_hold),
                                         cmocka_unit_test(some_of_them),
+                                        cmocka_unit_test(teams_within_teams),
                                         cmocka_unit_test(callers_take_turns), cmocka_unit_test(sizes) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
