@@ -8,7 +8,12 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { TILE = 32 };     /* rows turned at once: what a cache line of a transposed matrix gives */
+/* Rows turned at once: what a cache line of a transposed matrix gives; they are one thread's. Tiles in memory at
+ * once: as many as hold BATCH numbers, within bounds. */
+enum { TILE = 32, BATCH = 1 << 20, LEAST_TILES = 16, MOST_TILES = 64 };
+
+/* What rounding to a type lost: sums of squares, and the tensor that lost most for its size. */
+struct loss { size_t n; double lost, whole, worst; const char *name; };
 
 struct conversion {
     struct source *s;
@@ -18,8 +23,7 @@ struct conversion {
     bool folder;                        /* from Hugging Face */
     struct source_tensor *list;         /* as they are to be written, in order */
     size_t n;
-    float *rows;                        /* TILE rows */
-    void *encoded;                      /* one row */
+    struct loss loss[DT_COUNT];
     uint64_t heads, heads_kv, done, total;
 };
 
@@ -193,8 +197,8 @@ static uint64_t paired_row(uint64_t row, uint64_t head_rows)
 }
 
 /* Rows [first, first + n) as they are to be written, n <= TILE. */
-static void read_rows(const struct conversion *c, const struct source_tensor *t, uint64_t first,
-                      size_t n, uint64_t head_rows)
+static void read_rows(const struct source_tensor *t, uint64_t first,
+                      size_t n, uint64_t head_rows, float *rows)
 {
     const struct dtype_info *type = &dtype_table[t->type];
     size_t width = (size_t)t->dims[0];
@@ -204,13 +208,13 @@ static void read_rows(const struct conversion *c, const struct source_tensor *t,
         size_t stride = t->stride ? t->stride : (size_t)t->dims[1];
         for (size_t i = 0; i < width; i++) {
             type->decode(data + dtype_bytes(t->type, i * stride + (size_t)first), column, n);
-            for (size_t r = 0; r < n; r++) c->rows[r * width + i] = column[r];
+            for (size_t r = 0; r < n; r++) rows[r * width + i] = column[r];
         }
         return;
     }
     for (size_t r = 0; r < n; r++) {
         uint64_t row = head_rows ? paired_row(first + r, head_rows) : first + r;
-        type->decode(data + dtype_bytes(t->type, (size_t)row * width), c->rows + r * width, width);
+        type->decode(data + dtype_bytes(t->type, (size_t)row * width), rows + r * width, width);
     }
 }
 
@@ -241,15 +245,109 @@ static stretto_status cancelled(const struct conversion *c)
     return fail(c->err, STRETTO_E_CANCEL, "converting was cancelled; nothing was written");
 }
 
-static stretto_status write_row(struct conversion *c, const struct source_tensor *t,
-                                enum dtype type, const float *row)
+/* A tile's share of a batch: what it lost, or its first row that cannot be written. */
+struct tile { double lost, whole; size_t bad; };
+enum { NO_ROW = TILE };
+
+/* Rows of one tensor on their way. */
+struct batch {
+    const struct source_tensor *t;
+    enum dtype type;
+    bool shifted;                       /* by one, as norms may be */
+    uint64_t head_rows;                 /* not 0: rows, or a vector's numbers, change places */
+    uint64_t first, n;
+    float *rows;                        /* and one more */
+    unsigned char *encoded;
+    struct tile *tile;
+};
+
+static bool can_write(enum dtype type, const float *row, size_t n)
 {
-    size_t bytes = dtype_bytes(type, (size_t)t->dims[0]);
-    TRY(check_row(c, t, type, row));
-    if (dtype_table[type].block > 1) encode_search(type, row, NULL, c->encoded, (size_t)t->dims[0]);
-    else dtype_table[type].encode(row, c->encoded, (size_t)t->dims[0]);
+    for (size_t i = 0; i < n; i++)
+        if (!(fabsf(row[i]) <= dtype_table[type].most)) return false;
+    return true;
+}
+
+static void measure_row(enum dtype type, const float *row, const unsigned char *encoded, size_t n, struct tile *tile)
+{
+    enum { PIECE = 256 };               /* whole blocks */
+    float back[PIECE];
+    for (size_t at = 0; at < n; at += PIECE) {
+        size_t some = n - at < PIECE ? n - at : PIECE;
+        dtype_table[type].decode(encoded + dtype_bytes(type, at), back, some);
+        for (size_t i = 0; i < some; i++) {
+            double x = (double)row[at + i], e = (double)back[i] - x;
+            tile->whole += x * x;
+            tile->lost += e * e;
+        }
+    }
+}
+
+/* Tile i of a batch, whoever does it. */
+static void write_tile(void *ud, size_t i)
+{
+    const struct batch *b = ud;
+    struct tile *tile = &b->tile[i];
+    size_t width = (size_t)b->t->dims[0], bytes = dtype_bytes(b->type, width), at = i * TILE;
+    size_t n = b->n - at < TILE ? (size_t)b->n - at : TILE;
+    float *rows = b->rows + at * width;
+    bool vector = b->t->n_dims == 1;
+    *tile = (struct tile){ .bad = NO_ROW };
+    read_rows(b->t, b->first + at, n, vector ? 0 : b->head_rows, rows);
+    if (vector && b->head_rows) pair_vector(rows, rows + width, width, b->head_rows);
+    for (size_t k = 0; k < n * width && b->shifted; k++) rows[k] += 1;
+    for (size_t r = 0; r < n; r++) {
+        const float *row = rows + r * width;
+        unsigned char *to = b->encoded + (at + r) * bytes;
+        if (!can_write(b->type, row, width)) {
+            tile->bad = r;
+            return;
+        }
+        if (dtype_table[b->type].block > 1) encode_search(b->type, row, NULL, to, width);
+        else dtype_table[b->type].encode(row, to, width);
+        measure_row(b->type, row, to, width, tile);
+    }
+}
+
+static stretto_status write_batch(struct conversion *c, struct batch *b, struct tile *sums)
+{
+    size_t tiles = (size_t)(b->n + TILE - 1) / TILE, width = (size_t)b->t->dims[0];
+    size_t bytes = dtype_bytes(b->type, width) * (size_t)b->n;
+    if (c->o->each) c->o->each(c->o->threads, tiles, write_tile, b);
+    for (size_t i = 0; i < tiles && !c->o->each; i++) write_tile(b, i);
+    for (size_t i = 0; i < tiles; i++) {
+        const struct tile *tile = &b->tile[i];
+        if (tile->bad != NO_ROW) TRY(check_row(c, b->t, b->type, b->rows + (i * TILE + tile->bad) * width));
+        sums->lost += tile->lost;
+        sums->whole += tile->whole;
+    }
+    TRY(gguf_write(c->w, b->encoded, bytes, c->err));
     c->done += bytes;
-    return gguf_write(c->w, c->encoded, bytes, c->err);
+    progress_tell(&c->o->progress, "converting", c->done, c->total);
+    return cancelled(c);
+}
+
+static void note_loss(struct conversion *c, const struct source_tensor *t, enum dtype type, const struct tile *sums)
+{
+    struct loss *l = &c->loss[type];
+    double part = sums->whole > 0 ? sqrt(sums->lost / sums->whole) : 0;
+    l->n++;
+    l->lost += sums->lost;
+    l->whole += sums->whole;
+    if (part <= l->worst) return;
+    l->worst = part;
+    l->name = t->name;
+}
+
+static void tell_losses(const struct conversion *c)
+{
+    for (int t = 0; t < DT_COUNT; t++) {
+        const struct loss *l = &c->loss[t];
+        if (l->lost > 0)
+            log_say(&c->o->log, LOG_INFO, "%s: rounding %zu %s took %.3g %% of the weights' size (root mean square), "
+                    "most of %s, %.3g %%", dtype_table[t].name, l->n, l->n == 1 ? "tensor" : "tensors",
+                    100 * sqrt(l->lost / l->whole), l->name, 100 * l->worst);
+    }
 }
 
 /* Nothing to change: the very bytes, so that block types are not rounded twice. */
@@ -281,22 +379,22 @@ static stretto_status write_tensor(struct conversion *c, const struct source_ten
                     "%s: tensor %s does not divide into %llu heads of an even "
                     "size",
                     c->s->path, t->name, (unsigned long long)heads);
-    c->rows = mem_alloc((rows < TILE ? (size_t)rows + 1 : TILE) * width * sizeof *c->rows);
-    c->encoded = mem_alloc(dtype_bytes(type, width));
-    stretto_status st = c->rows && c->encoded ? STRETTO_OK : source_no_memory(c->s, c->err);
-    for (uint64_t r = 0; r < rows && st == STRETTO_OK; r += TILE) {
-        size_t n = rows - r < TILE ? (size_t)(rows - r) : TILE;
-        read_rows(c, t, r, n, vector ? 0 : head_rows);
-        if (vector && heads) pair_vector(c->rows, c->rows + width, width, head_rows);
-        if (shifted)
-            for (size_t i = 0; i < n * width; i++) c->rows[i] += 1;
-        for (size_t k = 0; k < n && st == STRETTO_OK; k++)
-            st = write_row(c, t, type, c->rows + k * width);
-        if (st == STRETTO_OK) st = cancelled(c);
-        progress_tell(&c->o->progress, "converting", c->done, c->total);
+    size_t tiles = width ? BATCH / (TILE * width) : 0;
+    tiles = tiles < LEAST_TILES ? LEAST_TILES : tiles > MOST_TILES ? MOST_TILES : tiles;
+    const size_t most = rows < tiles * TILE ? (size_t)rows : tiles * TILE;
+    struct batch b = { .t = t, .type = type, .shifted = shifted, .head_rows = head_rows };
+    struct tile tile[MOST_TILES], sums = { 0 };
+    b.rows = mem_alloc((most + 1) * width * sizeof *b.rows);
+    b.encoded = mem_alloc(most * dtype_bytes(type, width) + 1);
+    b.tile = tile;
+    stretto_status st = b.rows && b.encoded ? STRETTO_OK : source_no_memory(c->s, c->err);
+    for (; b.first < rows && st == STRETTO_OK; b.first += b.n) {
+        b.n = rows - b.first < most ? rows - b.first : most;
+        st = write_batch(c, &b, &sums);
     }
-    mem_free(c->rows);
-    mem_free(c->encoded);
+    mem_free(b.rows);
+    mem_free(b.encoded);
+    if (st == STRETTO_OK) note_loss(c, t, type, &sums);
     return st;
 }
 
@@ -342,7 +440,9 @@ static stretto_status write_everything(struct conversion *c)
         TRY(write_tensor(c, &c->list[i]));
         release(c, &c->list[i]);
     }
-    return gguf_finish(c->w, c->err);
+    TRY(gguf_finish(c->w, c->err));
+    tell_losses(c);
+    return STRETTO_OK;
 }
 
 stretto_status convert(const char *in, const char *out, const struct convert_options *o,

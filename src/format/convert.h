@@ -1,8 +1,8 @@
 /* Writes any model this program opens as a GGUF file of one element type, row by row with bounded
  * memory: numbers are rounded to the nearest, blocks have the scales that a search finds
- * (tensor/encode.h). What comes out of a Hugging Face folder is what llama.cpp expects of the
- * family: rows of llama's q and k in pairs, Gemma's norms plus one, q|k|v and gate|up fused where
- * its files have them fused. */
+ * (tensor/encode.h), and what rounding lost is told by type. What comes out of a Hugging Face folder
+ * is what llama.cpp expects of the family: rows of llama's q and k in pairs, Gemma's norms plus one,
+ * q|k|v and gate|up fused where its files have them fused. */
 #ifndef FORMAT_CONVERT_H
 #define FORMAT_CONVERT_H
 #include "base/log.h"
@@ -21,6 +21,10 @@ struct convert_options {
     /* Writes the tokenizer of a Hugging Face folder as metadata (text/tokenizer_gguf.h); rooms
      * below this one know tokenizers, so the caller brings it. NULL: without a tokenizer. */
     stretto_status (*tokenizer)(const struct source *src, struct gguf_writer *w, struct error *err);
+    /* Calls fn(ud, i) for every i below n, in any order, on as many threads as it likes; NULL: here. The file is
+     * the same whoever does it. */
+    void (*each)(void *threads, size_t n, void (*fn)(void *ud, size_t i), void *ud);
+    void *threads;
     struct progress progress;
     struct log log;
     const volatile sig_atomic_t *cancel;        /* may be NULL; not 0: stop and leave nothing     */

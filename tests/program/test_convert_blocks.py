@@ -51,6 +51,25 @@ def write(path, tensors):
     w.close()
 
 
+def told(given, out, said):
+    """What is said of every type that lost something is what numpy finds."""
+    sums = {}
+    for t in GGUFReader(out).tensors:
+        x = given[t.name[:-len(".weight")]].astype(np.float64)
+        lost = np.square(dequantize(t.data, t.tensor_type) - x).sum()
+        size = np.square(x).sum()
+        sums.setdefault(t.tensor_type.name, []).append((lost, size, t.name))
+    for name, parts in sums.items():
+        lost, size = (sum(p[i] for p in parts) for i in (0, 1))
+        worst = max(parts, key=lambda p: p[0] / p[1] if p[1] else 0)
+        line = re.search(rf"{name}: rounding (\d+) tensors? took (\S+) % .*, most of (\S+), (\S+) %", said)
+        assert (line is not None) == bool(lost), (name, said)
+        if line:
+            assert int(line[1]) == len(parts) and line[3] == worst[2], (line[0], worst)
+            for got, want in ((line[2], lost / size), (line[4], worst[0] / worst[1])):
+                assert abs(float(got) / (100 * want ** .5) - 1) < 0.006, (line[0], want)
+
+
 def check(name, given, out, said):
     number, instead = TYPES[name]
     read = GGUFReader(out)
@@ -91,11 +110,12 @@ def main():
         given, model = matrices(), os.path.join(tmp, "given.gguf")
         write(model, given)
         for name in TYPES:
-            outs = [os.path.join(tmp, f"{name}{i}.gguf") for i in (0, 1)]
-            for out in outs:
-                done = subprocess.run([stretto, "convert", "-q", model, out, "--type", name], check=True,
+            outs = [os.path.join(tmp, f"{name}{i}.gguf") for i in (1, 3)]
+            for out, threads in zip(outs, (1, 3)):
+                done = subprocess.run([stretto, "convert", model, out, "--type", name, "-t", str(threads)], check=True,
                                       capture_output=True, text=True)
             check(name, given, outs[0], done.stderr)
+            told(given, outs[0], done.stderr)
             assert len({open(out, "rb").read() for out in outs}) == 1, name
             again = os.path.join(tmp, "again.gguf")           # a matrix that has the type already is copied
             subprocess.run([stretto, "convert", "-q", outs[0], again, "--type", name, "--force"], check=True,
