@@ -6,7 +6,7 @@
  * whose codes are unpacked once. Operations of the level's header, besides those of wide_math.h and
  * v_load_half:
  *
- *   vi, VL int32 lanes: i_set1 i_add i_mul i_load (VL int32), i_load_u8 and i_load_i8 (VL bytes), i_load_16
+ *   vi, VL int32 lanes: i_set1 i_add i_mul i_max i_load (VL int32), i_load_u8 and i_load_i8 (VL bytes), i_load_16
  *       (VL int16), i_sar(x, n), i_left(x, n), i_low(x, mask), i_float, i_bits (as they are, to floats)
  *   vb, the same bits as bytes: b_load, b_quad (4 bytes to all lanes), b_up(x, n), b_down(x, n) shift lanes
  *       of any width, b_and(x, mask), b_with(x, y, mask) = x | (y & mask), b_signed (a signed code as i_dot
@@ -95,12 +95,12 @@ WIDE_INLINE void quant_codes(struct panel_shape s, const uint8_t *p, vb w[8])
 /* What a group's integers are multiplied with: floats d, m and the sub-scales of its two halves. */
 struct quant_scales { vf d, m; vi sub[2], submin[2]; };
 
-/* 2^(e - 128) of VL bytes: two powers of two whose product is exact, down to the least denormal there is. */
+/* 2^(e - 128) of VL bytes. A float's bits are (e - 1) 2^23 from e = 2 on, and below, where it has no exponent left,
+ * (e + 1) 2^21: whichever is larger. */
 WIDE_INLINE vf quant_exponents(const uint8_t *p)
 {
     vi e = i_load_u8(p);
-    vi a = i_left(i_sar(i_add(e, i_set1(126)), 1), 23), b = i_left(i_sar(i_add(e, i_set1(127)), 1), 23);
-    return v_mul(i_bits(a), i_bits(b));
+    return i_bits(i_max(i_add(i_left(e, 23), i_set1(-(1 << 23))), i_add(i_left(e, 21), i_set1(1 << 21))));
 }
 
 WIDE_INLINE struct quant_scales quant_scales(struct panel_shape s, const uint8_t *unit, size_t g, size_t v)

@@ -11,6 +11,7 @@ typedef uint8x16_t vb;
 static inline vi i_set1(int32_t x) { return vdupq_n_s32(x); }
 static inline vi i_add(vi a, vi b) { return vaddq_s32(a, b); }
 static inline vi i_mul(vi a, vi b) { return vmulq_s32(a, b); }
+static inline vi i_max(vi a, vi b) { return vmaxq_s32(a, b); }
 static inline vi i_load_u8(const uint8_t *p)
 {
     uint32_t w;

@@ -26,6 +26,7 @@ static inline vf v_load_half(const uint16_t *p)
 static inline vi i_set1(int32_t x) { return _mm256_set1_epi32(x); }
 static inline vi i_add(vi a, vi b) { return _mm256_add_epi32(a, b); }
 static inline vi i_mul(vi a, vi b) { return _mm256_mullo_epi32(a, b); }
+static inline vi i_max(vi a, vi b) { return _mm256_max_epi32(a, b); }
 static inline vi i_load_u8(const void *p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64(p)); }
 static inline vi i_load_i8(const void *p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64(p)); }
 static inline vi i_load_16(const void *p) { return _mm256_cvtepi16_epi32(_mm_loadu_si128(p)); }

@@ -12,6 +12,7 @@ typedef __m512i vb;
 static inline vi i_set1(int32_t x) { return _mm512_set1_epi32(x); }
 static inline vi i_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
 static inline vi i_mul(vi a, vi b) { return _mm512_mullo_epi32(a, b); }
+static inline vi i_max(vi a, vi b) { return _mm512_max_epi32(a, b); }
 static inline vi i_load_u8(const void *p)
 {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128(p));

@@ -178,9 +178,9 @@ INLINE __m256 half_times(const uint8_t *half, __m256i sub)
 INLINE __m256 exponents(const uint8_t *p)
 {
     __m256i e = _mm256_cvtepu8_epi32(load_8(p));
-    __m256i a = _mm256_srli_epi32(_mm256_add_epi32(e, _mm256_set1_epi32(126)), 1);
-    __m256i b = _mm256_srli_epi32(_mm256_add_epi32(e, _mm256_set1_epi32(127)), 1);
-    return _mm256_mul_ps(_mm256_castsi256_ps(_mm256_slli_epi32(a, 23)), _mm256_castsi256_ps(_mm256_slli_epi32(b, 23)));
+    __m256i a = _mm256_sub_epi32(_mm256_slli_epi32(e, 23), _mm256_set1_epi32(1 << 23));
+    __m256i b = _mm256_add_epi32(_mm256_slli_epi32(e, 21), _mm256_set1_epi32(1 << 21));
+    return _mm256_castsi256_ps(_mm256_max_epi32(a, b));
 }
 
 /* Scales of 8 columns: d is where those of the group begin. */

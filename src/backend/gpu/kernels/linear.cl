@@ -218,7 +218,7 @@ DEVICE void quads(const struct group *v, int q[8])
 DEVICE float scale_of(uint d, uint sub)
 {
 #if W_EXPONENT
-    return bits_float((int)(d < 2 ? 0x00200000u << d : (d - 1) << 23));
+    return bits_float((int)(d < 2 ? (d + 1) << 21 : (d - 1) << 23));
 #elif W_SUB == 32
     return f16_to_float((ushort)d) * (float)(W_MIN ? (int)sub : (int)(sub << 24) >> 24);
 #else
