@@ -1,7 +1,7 @@
 /* Codes with error feedback: rows of a weight become blocks of a type so that the answers of the linear layer
- * change least on what it was seen to read, not the weights. GPTQ (arXiv 2210.17323) on the fixed scales of the
- * published formats, in the order of falling importance; then scales are refitted under the same metric, and codes
- * move one step where that helps. */
+ * change least on what it was seen to read, not the weights. GPTQ (arXiv 2210.17323), a block of the published format
+ * at a time in the order of falling importance: each block's scales are chosen when its turn comes, by what it then
+ * costs; after that codes and scales move where that lowers the error of the whole row. */
 #ifndef COMPRESS_FEEDBACK_H
 #define COMPRESS_FEEDBACK_H
 #include "compress/stats.h"
@@ -18,14 +18,15 @@ enum encode_method {
 struct feedback_options {
     enum encode_method method;
     double damp;         /* of the mean of the metric's diagonal, added to it; 0: the default        */
-    unsigned refits;     /* rounds of scale refit; sweeps: of moving codes; as they were measured best */
-    unsigned sweeps;
+    unsigned refits;     /* further rounds of choosing the scales of a block                         */
+    unsigned sweeps;     /* of moving codes and scales once all blocks are written                   */
 };
 void feedback_defaults(struct feedback_options *o);
 
 /* What is prepared once for all layers that read one value. */
 struct metric;
-/* s NULL, or without gram: what the method can do without. Damping rises until the factor exists. */
+/* s is borrowed until metric_close. NULL, or without gram: what the method can do without. o NULL: the defaults.
+ * Damping rises until the factor exists. E_FORMAT where the statistics are no finite numbers. */
 stretto_status metric_open(struct metric **out, struct workers *w, const struct input_stats *s, uint32_t n_in,
                            const struct feedback_options *o, struct error *err);
 void metric_close(struct metric *m);
@@ -36,7 +37,8 @@ struct encode_report { double plain, searched, kept, whole; };
 
 /* weight [rows][n_in], n_in a multiple of the block; blocks: rows * dtype_bytes(t, n_in). The same bits whatever
  * the number of threads. E_FORMAT and a sentence with the row where a weight is no finite number. `report` may be
- * NULL. */
-stretto_status feedback_encode(struct workers *w, const struct metric *m, enum dtype t, const float *weight,
-                               size_t rows, void *blocks, struct encode_report *report, struct error *err);
+ * NULL; it takes longer than writing the blocks. Types of one shape of block share a factor: write all layers of
+ * one type before those of the next. */
+stretto_status feedback_encode(struct workers *w, struct metric *m, enum dtype t, const float *weight, size_t rows,
+                               void *blocks, struct encode_report *report, struct error *err);
 #endif

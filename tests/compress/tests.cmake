@@ -1,2 +1,11 @@
 add_test(NAME source.calibration COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/compress/test_texts.py)
 set_tests_properties(source.calibration PROPERTIES LABELS "quick;source" TIMEOUT 60)
+
+# Methods that make models smaller, beside numpy's own.
+if(TARGET stretto)
+  add_executable(feedback_check compress/feedback_check.c)
+  target_link_libraries(feedback_check PRIVATE stretto_all)
+  add_test(NAME compress.feedback COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/compress/test_feedback.py
+    $<TARGET_FILE:feedback_check>)
+  set_tests_properties(compress.feedback PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 300)
+endif()
