@@ -132,6 +132,7 @@ static void take_local(const struct metric *m, const struct codec *c, float *loc
 
 static void write_slab(struct slab *s, enum encode_method method, float *e)
 {
+    if (method == ENCODE_RTN) return;           /* all rows are written before: they may share a scale */
     if (method == ENCODE_PLAIN) slab_each(s, plain_row);
     else if (method == ENCODE_SEARCH || !s->m->gram) slab_each(s, search_row);
     else {
@@ -176,10 +177,16 @@ stretto_status feedback_encode(struct workers *w, struct metric *m, enum dtype t
     size_t n = m->n, most = SLAB_NUMBERS / n + 1;
     most = most < 64 ? 64 : most > SLAB_ROWS ? SLAB_ROWS : most;
     most = rows < most ? rows : most;
-    if (m->gram) TRY(metric_factor(m, w, c.unit, c.group, err));
+    if (m->o.method == ENCODE_RTN) {
+        if (rtn_type(m->o.bits) != t)
+            return fail(err, STRETTO_E_ARG, "%s is not the type of codes of %u bits", c.t->name, m->o.bits);
+        TRY(rtn_encode(m->o.bits, m->o.share, weight, rows, n, blocks, err));
+    }
+    bool factor = m->gram && m->o.method == ENCODE_FEEDBACK;
+    if (factor) TRY(metric_factor(m, w, c.unit, c.group, err));
     struct room k;
     TRY(room_take(&k, &c, most, n, err));
-    if (m->gram) take_local(m, &c, k.local);
+    if (factor) take_local(m, &c, k.local);
     if (report) *report = (struct encode_report){ 0 };
     for (size_t at = 0; at < rows; at += most) {
         struct slab s = { .w = w, .m = m, .c = &c, .weight = weight + at * n, .n = n,

@@ -4,6 +4,7 @@
  * costs; after that codes and scales move where that lowers the error of the whole row. */
 #ifndef COMPRESS_FEEDBACK_H
 #define COMPRESS_FEEDBACK_H
+#include "compress/rtn.h"
 #include "compress/stats.h"
 #include "compress/workers.h"
 #include "tensor/dtype.h"
@@ -12,7 +13,8 @@
 enum encode_method {
     ENCODE_PLAIN,    /* the published rounding of the type                                          */
     ENCODE_SEARCH,   /* scales searched, weighted by the importance of inputs (tensor/encode.h)     */
-    ENCODE_FEEDBACK  /* the whole of it                                                             */
+    ENCODE_FEEDBACK, /* the whole of it                                                             */
+    ENCODE_RTN       /* rtn.h: the type must be rtn_type(bits)                                      */
 };
 
 struct feedback_options {
@@ -20,6 +22,8 @@ struct feedback_options {
     double damp;         /* of the mean of the metric's diagonal, added to it; 0: the default        */
     unsigned refits;     /* further rounds of choosing the scales of a block                         */
     unsigned sweeps;     /* of moving codes and scales once all blocks are written                   */
+    unsigned bits;       /* of ENCODE_RTN                                                            */
+    enum rtn_share share;
 };
 void feedback_defaults(struct feedback_options *o);
 

@@ -31,7 +31,7 @@ static stretto_status take_stats(struct metric *m, const struct input_stats *s, 
     for (size_t i = 0; i < m->n; i++)
         m->importance[i] = (float)(fmax(s->sum2[i], 1e-6 * mean) / (double)s->rows);
     m->rows = s->rows;
-    m->gram = m->o.method == ENCODE_FEEDBACK ? s->gram : NULL;
+    m->gram = s->gram;
     for (size_t i = 0; m->gram && i < (size_t)m->n * m->n; i++)
         if (!isfinite(m->gram[i])) return fail(err, STRETTO_E_FORMAT, "%s", no_numbers);
     return STRETTO_OK;
@@ -49,7 +49,7 @@ stretto_status metric_open(struct metric **out, struct workers *w, const struct 
     m->n = n_in;
     if (o) m->o = *o;
     else feedback_defaults(&m->o);
-    stretto_status status = s && m->o.method != ENCODE_PLAIN ? take_stats(m, s, err) : STRETTO_OK;
+    stretto_status status = s ? take_stats(m, s, err) : STRETTO_OK;
     if (status != STRETTO_OK) metric_close(m);
     else *out = m;
     return status;
