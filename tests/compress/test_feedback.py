@@ -94,7 +94,7 @@ def error(gram, w, x):
 
 
 def group_of(name):
-    return 32 if dtypes.TYPES[name].get("sub", "SUB_NONE") in ("SUB_NONE", "SUB_PAIRS_6") else 16
+    return 16 if dtypes.TYPES[name].get("sub") in ("SUB_NIBBLES", "SUB_BYTES", "SUB_SIX") else 32
 
 
 def check_codes(name, gram, w, blocks):

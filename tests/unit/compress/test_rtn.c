@@ -9,7 +9,8 @@ enum { ROWS = 5, N = 96 };
 
 static void draw(float *w)
 {
-    for (uint64_t i = 0; i < ROWS * N; i++) w[i] = (float)(random_unit(random_at(3, 0, 0, i)) - 0.4) * (float)(1 + i / N);
+    for (uint64_t i = 0; i < ROWS * N; i++)
+        w[i] = (float)(random_unit(random_at(3, 0, 0, i)) - 0.4) * (float)(1 + i / N);
 }
 
 static float most(const float *w, size_t n)
@@ -21,7 +22,8 @@ static float most(const float *w, size_t n)
 
 static float scale_of(const float *w, size_t i, enum rtn_share share, float highest)
 {
-    float m = share == RTN_TENSOR ? most(w, ROWS * N) : share == RTN_ROW ? most(w + i / N * N, N) : most(w + i / 32 * 32, 32);
+    size_t n = share == RTN_TENSOR ? ROWS * N : share == RTN_ROW ? N : 32;
+    float m = most(w + i / n * n, n);
     return half_to_float(float_to_half(m / highest));
 }
 
@@ -42,7 +44,8 @@ static void nearest_codes(void **state)
                 assert_true(fabsf(code - rintf(code)) < 1e-4f && fabsf(code) < highest + 0.5f);
                 worst = fmaxf(worst, fabsf(x[i] - w[i]) / d);
             }
-            assert_true(worst <= 0.5f + highest * 0x1p-11f && worst > 0.4f);   /* the largest may be cut by its rounding */
+            /* The largest may be cut by what its scale was rounded. */
+            assert_true(worst <= 0.5f + highest * 0x1p-11f && worst > 0.4f);
         }
 }
 
