@@ -1,0 +1,359 @@
+/* stretto squeeze: a smaller model, and what it cost. */
+#include "base/clock.h"
+#include "compress/rewrite.h"
+#include "format/convert.h"
+#include "stretto/commands.h"
+#include "stretto/fetch.h"
+#include "stretto/open.h"
+#include "stretto/squeeze_command.h"
+#include "text/tokenizer_gguf.h"
+#include "ui/progress.h"
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { FILES = 16 };
+
+struct run {
+    const struct squeeze_command *o;
+    struct ui_progress bar;
+    struct buffer in, out, converted;   /* converted: a folder as GGUF, beside OUT; empty: a file is read */
+    struct text_file learn[FILES], test[FILES];
+    size_t n_learn, n_test;
+    struct squeeze_result r;
+};
+
+static void on_log(void *ud, enum log_level level, const char *text)
+{
+    (void)level;
+    ui_progress_break(ud);
+    fprintf(stderr, "stretto squeeze: %s\n", text);
+}
+
+static struct log log_of(struct run *x) { return (struct log){ .say = on_log, .ud = &x->bar, .least = LOG_INFO }; }
+
+static uint64_t file_bytes(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
+}
+
+static uint64_t peak_bytes(void)
+{
+    struct rusage u;
+    return getrusage(RUSAGE_SELF, &u) == 0 ? (uint64_t)u.ru_maxrss * 1024 : 0;
+}
+
+static int failed(struct run *x, stretto_status s, const struct error *err)
+{
+    ui_progress_break(&x->bar);
+    return command_fail("squeeze", s, err->text);
+}
+
+/* ---- names ---------------------------------------------------------------------------------- */
+
+/* Cuts "-q4_k_m" or ".Q4_1" off the end of a name. */
+static size_t without_type(const char *name, size_t n)
+{
+    for (size_t i = n; i-- > 1;)
+        if (name[i] == '.' || name[i] == '-') {
+            char word[16];
+            size_t k = n - i - 1;
+            if (k == 0 || k >= sizeof word) return n;
+            memcpy(word, name + i + 1, k);
+            word[k] = 0;
+            return mixture_find(word) || strcmp(word, "gguf") == 0 ? i : n;
+        }
+    return n;
+}
+
+/* MODEL-NAME.GOAL.gguf in the current folder. */
+static stretto_status name_out(struct run *x)
+{
+    if (x->o->out) return buffer_str(&x->out, x->o->out);
+    size_t n = strlen(x->in.data);
+    while (n > 1 && x->in.data[n - 1] == '/') n--;
+    size_t from = n;
+    while (from && x->in.data[from - 1] != '/') from--;
+    const char *name = x->in.data + from;
+    n -= from;
+    if (n > 5 && strncmp(name + n - 5, ".gguf", 5) == 0) n -= 5;
+    n = without_type(name, n);
+    return buffer_printf(&x->out, "%.*s.%s.gguf", (int)n, name, x->o->type);
+}
+
+/* ---- texts ---------------------------------------------------------------------------------- */
+
+static const char *file_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+static int read_texts(const struct text_list *list, struct text_file *out, size_t *n)
+{
+    for (*n = 0; *n < list->n && *n < FILES; ++*n) {
+        size_t length;
+        char *text = read_text("squeeze", list->v[*n], &length);
+        if (!text) return EXIT_FAILED;
+        size_t blank = strspn(text, " \t\r\n");
+        out[*n] = (struct text_file){ file_name(list->v[*n]), text, length,
+                                      text[blank] == '{' && strstr(text, "\"messages\"") };
+    }
+    return EXIT_DONE;
+}
+
+static void tell_leaks(struct run *x)
+{
+    struct text_file held[FILES];
+    size_t n_learn, n = x->n_test;
+    const struct text_file *learn = squeeze_texts(x->r.squeeze, &n_learn);
+    const char *which;
+    char words[120];
+    for (size_t i = 0; i < n; i++) held[i] = x->test[i];
+    if (!n) n = texts_builtin(true, held, FILES);
+    for (size_t i = 0; i < n; i++)
+        if (texts_leak(learn, n_learn, &held[i], &which, words, sizeof words)) {
+            struct log log = log_of(x);
+            log_say(&log, LOG_WARN, "the text '%s' shares words with '%s', which is learned from, so figures of it "
+                    "flatter: \"%s ...\"", held[i].name, which, words);
+        }
+}
+
+/* ---- the way -------------------------------------------------------------------------------- */
+
+/* A folder becomes a file beside OUT, with the numbers as they are. */
+static int convert_folder(struct run *x)
+{
+    struct stat st;
+    struct error err = { 0 };
+    if (stat(x->in.data, &st) != 0 || !S_ISDIR(st.st_mode)) return EXIT_DONE;
+    if (x->o->dry_run)
+        return command_usage("squeeze", "%s is a folder, which is converted first; --dry-run looks at GGUF files",
+                             x->in.data);
+    stretto_status s = buffer_printf(&x->converted, "%s.source.gguf", x->out.data);
+    struct convert_options c = { .type = DT_F32, .force = true, .tokenizer = tokenizer_to_gguf,
+                                 .progress = ui_progress_hook(&x->bar), .log = log_of(x), .cancel = &interrupted };
+    if (s == STRETTO_OK) s = convert(x->in.data, x->converted.data, &c, &err);
+    return s == STRETTO_OK ? EXIT_DONE : failed(x, s, &err);
+}
+
+static int open_plan(struct run *x)
+{
+    static const struct { const char *word; enum encode_method method; } methods[] = {
+        { "plain", ENCODE_PLAIN }, { "search", ENCODE_SEARCH }, { "feedback", ENCODE_FEEDBACK } };
+    const struct squeeze_command *o = x->o;
+    struct error err = { 0 };
+    struct squeeze_options q = {
+        .type = o->type, .output_type = o->output_type, .embedding_type = o->embedding_type, .keep = o->keep.v,
+        .n_keep = o->keep.n, .texts = x->learn, .n_texts = x->n_learn, .tokens = (size_t)o->tokens,
+        .sequential = o->sequential, .requantize = o->requantize, .force = o->force, .threads = (unsigned)o->threads,
+        .progress = ui_progress_hook(&x->bar), .log = log_of(x), .cancel = &interrupted };
+    if (o->only) q.only = strcmp(o->only, "embeddings") == 0 ? ONLY_EMBEDDINGS : ONLY_POSITIONS;
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
+        if (strcmp(methods[i].word, o->method) == 0) q.method = methods[i].method;
+    stretto_status s = squeeze_open(&x->r.squeeze, x->converted.len ? x->converted.data : x->in.data, &q, &err);
+    return s == STRETTO_OK ? EXIT_DONE : failed(x, s, &err);
+}
+
+static int open_judge(struct run *x)
+{
+    struct error err = { 0 };
+    struct judge_options j = { .texts = x->test, .n_texts = x->n_test, .windows = (size_t)x->o->windows,
+                               .threads = (unsigned)x->o->threads, .progress = ui_progress_hook(&x->bar),
+                               .cancel = &interrupted };
+    stretto_status s = judge_open(&x->r.judge, x->converted.len ? x->converted.data : x->in.data, &j, &err);
+    return s == STRETTO_OK ? EXIT_DONE : failed(x, s, &err);
+}
+
+static int prove(struct run *x)
+{
+    struct error err = { 0 };
+    if (x->o->no_proof) return EXIT_DONE;
+    if (squeeze_model(x->r.squeeze)->graph.logits == GRAPH_NONE) {
+        on_log(&x->bar, LOG_INFO, "the model writes no text, so there is no divergence to measure");
+        return EXIT_DONE;
+    }
+    int code = x->r.judge ? EXIT_DONE : open_judge(x);
+    if (code != EXIT_DONE) return code;
+    x->bar.items = true;
+    stretto_status s = judge_measure(x->r.judge, x->out.data, true, &x->r.verdict, &err);
+    if (s == STRETTO_OK) s = judge_speed(x->r.judge, &x->r.base_speed, &err);
+    ui_progress_break(&x->bar);
+    if (s != STRETTO_OK) return failed(x, s, &err);
+    json_t *j = squeeze_json(&x->r, true);
+    char *text = json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(6));
+    s = text ? rewrite_set_string(x->out.data, SQUEEZE_REPORT, text, &err)
+             : fail(&err, STRETTO_E_NOMEM, "out of memory");
+    free(text);
+    json_decref(j);
+    return s == STRETTO_OK ? EXIT_DONE : failed(x, s, &err);
+}
+
+static void show(struct run *x)
+{
+    if (x->o->json) {
+        json_t *j = squeeze_json(&x->r, false);
+        json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
+        putchar('\n');
+        json_decref(j);
+    } else if (x->o->dry_run) {
+        squeeze_print_plan(x->r.squeeze, true);
+    } else {
+        squeeze_print(&x->r);
+    }
+}
+
+static int write_out(struct run *x)
+{
+    struct error err = { 0 };
+    int code = can_create("squeeze", "-o", x->out.data, x->o->force);
+    if (code != EXIT_DONE) return code;
+    stretto_status s = squeeze_write(x->r.squeeze, x->out.data, &err);
+    ui_progress_break(&x->bar);
+    if (s != STRETTO_OK) return failed(x, s, &err);
+    x->r.out_bytes = file_bytes(x->out.data);
+    return prove(x);
+}
+
+static int squeeze(struct run *x)
+{
+    double begun = clock_seconds();
+    int code = model_path("squeeze", x->o->model, x->o->yes, &x->in);
+    if (code == EXIT_DONE && name_out(x) != STRETTO_OK) code = command_fail("squeeze", STRETTO_E_NOMEM, NULL);
+    if (code == EXIT_DONE) code = read_texts(&x->o->calibrate, x->learn, &x->n_learn);
+    if (code == EXIT_DONE) code = read_texts(&x->o->test, x->test, &x->n_test);
+    if (code == EXIT_DONE) code = convert_folder(x);
+    if (code == EXIT_DONE) code = open_plan(x);
+    if (code != EXIT_DONE) return code;
+    x->r.in = x->in.data;
+    x->r.out = x->o->dry_run ? NULL : x->out.data;
+    x->r.in_bytes = file_bytes(x->converted.len ? x->converted.data : x->in.data);
+    x->r.out_bytes = squeeze_bytes(x->r.squeeze, true);
+    if (!x->o->dry_run) {
+        tell_leaks(x);
+        code = write_out(x);
+    }
+    x->r.seconds = clock_seconds() - begun;
+    x->r.peak_bytes = peak_bytes();
+    if (code == EXIT_DONE) show(x);
+    return code;
+}
+
+/* As Ctrl-C: what is written stays, and the next call goes on there. */
+static void on_term(int sig)
+{
+    (void)sig;
+    interrupted = 1;
+}
+
+static int squeeze_run(void *options, size_t n, char **operands)
+{
+    (void)n;
+    (void)operands;
+    struct run x = { .o = options, .in = buffer_make(1 << 16), .out = buffer_make(1 << 16),
+                     .converted = buffer_make(1 << 16) };
+    ui_progress_init(&x.bar, x.o->quiet ? NULL : stderr);
+    x.bar.items = true;
+    catch_interrupt();
+    signal(SIGXFSZ, SIG_IGN);
+    signal(SIGTERM, on_term);
+    signal(SIGHUP, on_term);
+    int code = squeeze(&x);
+    if (x.converted.len) unlink(x.converted.data);
+    verdict_done(&x.r.verdict);
+    judge_close(x.r.judge);
+    squeeze_close(x.r.squeeze);
+    for (size_t i = 0; i < x.n_learn; i++) free((char *)(uintptr_t)x.learn[i].data);
+    for (size_t i = 0; i < x.n_test; i++) free((char *)(uintptr_t)x.test[i].data);
+    buffer_done(&x.in);
+    buffer_done(&x.out);
+    buffer_done(&x.converted);
+    return code;
+}
+
+static void defaults(void *options)
+{
+    struct squeeze_command *o = options;
+    o->type = "q4_k_m";
+    o->method = "feedback";
+    o->windows = 8;
+}
+
+#define AT(field) offsetof(struct squeeze_command, field)
+static const struct option goal_rows[] = {
+    { "--type", "TYPE", OPT_TEXT, AT(type), 0, 0,
+      "what most weights become, by the names and rules of llama-quantize: q8_0, q6_k, q5_k_m, q5_k_s, q5_1, q5_0, "
+      "q4_k_m, q4_k_s, q4_1, q4_0, iq4_nl, iq4_xs, mxfp4, q3_k_l, q3_k_m, q3_k_s, q2_k, bf16, f16 [q4_k_m]" },
+    { "--output-type --output-tensor-type", "TYPE", OPT_TEXT, AT(output_type), 0, 0,
+      "the type of the head, of a table that is head and embedding too" },
+    { "--embedding-type --token-embedding-type", "TYPE", OPT_TEXT, AT(embedding_type), 0, 0,
+      "the type of the embedding, where it is a table of its own" },
+    { "--keep --tensor-type", "REGEX=TYPE", OPT_TEXTS, AT(keep), 0, 0,
+      "the type of tensors whose names fit, as attn_v=q8_0; the first that fits counts" },
+    { "--only", "embeddings|positions", OPT_CHOICE, AT(only), 0, 0,
+      "change these alone: the embedding and the head, or learned positions" },
+    { "--requantize --allow-requantize", NULL, OPT_FLAG, AT(requantize), 0, 0,
+      "round also what is rounded to as few bits already" },
+};
+static const struct option text_rows[] = {
+    { "--method", "plain|search|feedback", OPT_CHOICE, AT(method), 0, 0,
+      "how codes are chosen: as published, with scales that are searched, or with errors fed back by what layers were "
+      "seen to read [feedback]" },
+    { "--calibrate", "FILE", OPT_TEXTS, AT(calibrate), 0, 0,
+      "a text to learn from, or lines of {\"messages\": [...]}; may be given several times [a mixture that is built "
+      "in]" },
+    { "--tokens", "N", OPT_INT, AT(tokens), 0, 1 << 26,
+      "learn from about N tokens, spread over the texts; 0 takes all [0]" },
+    { "--sequential", NULL, OPT_FLAG, AT(sequential), 0, 0,
+      "later layers learn from what the earlier ones are once they are written" },
+    { "--test", "FILE", OPT_TEXTS, AT(test), 0, 0,
+      "a text to measure on, or lines of conversations; may be given several times [three that are built in]" },
+    { "--windows", "N", OPT_INT, AT(windows), 0, 1 << 20, "measure on N windows of each text; 0 takes all [8]" },
+    { "--no-proof", NULL, OPT_FLAG, AT(no_proof), 0, 0, "measure nothing at the end" },
+};
+static const struct option run_rows[] = {
+    { "-m --model", "MODEL", OPT_TEXT, AT(model), 0, 0,
+      "a GGUF file, a Hugging Face folder, a name that 'stretto models' lists, or hf:USER/REPO[:QUANT] "
+      "[the default model]" },
+    { "-o --out", "OUT", OPT_TEXT, AT(out), 0, 0, "the file to write [MODEL.TYPE.gguf in this folder]" },
+    { "--dry-run", NULL, OPT_FLAG, AT(dry_run), 0, 0, "print every tensor's type and bytes, and write nothing" },
+    { "--force", NULL, OPT_FLAG, AT(force), 0, 0, "replace OUT when it exists" },
+    { "-t --threads", "N", OPT_INT, AT(threads), 0, 256,
+      "threads; 0 uses what the machine and its container allow [0]" },
+    { "-y --yes", NULL, OPT_FLAG, AT(yes), 0, 0, "fetch a model that is not here without asking" },
+    { "-q --quiet", NULL, OPT_FLAG, AT(quiet), 0, 0, "no progress" },
+    { "--json", NULL, OPT_FLAG, AT(json), 0, 0, "print one JSON value" },
+};
+#undef AT
+static const struct option_group goal_group = { "What it becomes", goal_rows, sizeof goal_rows / sizeof *goal_rows };
+static const struct option_group text_group = { "How, and on what", text_rows, sizeof text_rows / sizeof *text_rows };
+static const struct option_group run_group = { "Files", run_rows, sizeof run_rows / sizeof *run_rows };
+static const struct option_use uses[] = { { &run_group, 0 }, { &goal_group, 0 }, { &text_group, 0 } };
+
+const struct command command_squeeze = {
+    .name = "squeeze",
+    .summary = "make a model smaller, and measure what it cost",
+    .operands = "",
+    .description =
+        "Writes a model as a smaller GGUF file, which llama.cpp opens too, and ends with a table of what it cost: the "
+        "divergence from the original on texts that nothing was learned from, bytes, and tokens per second. The "
+        "figures and the recipe are kept in the file (stretto.squeeze.*).\n\n"
+        "Weights are rounded so that the answers of their layers change least on texts that the model reads first, "
+        "layer by layer: a mixture of prose, code, conversations and mathematics that is built in, or --calibrate. "
+        "Types are mixtures as llama-quantize has them, with its fallbacks where the rows of a matrix do not fit "
+        "blocks of 256.\n\n"
+        "OUT appears only when it is whole. Ctrl-C leaves OUT.part and OUT.state, and the same command goes on there.",
+    .uses = uses,
+    .n_uses = 3,
+    .options_size = sizeof(struct squeeze_command),
+    .min_operands = 0,
+    .max_operands = 0,
+    .defaults = defaults,
+    .run = squeeze_run,
+};

@@ -1,0 +1,509 @@
+#include "compress/squeeze.h"
+#include "base/file.h"
+#include "base/memory.h"
+#include "compress/rewrite.h"
+#include "text/chat.h"
+#include <math.h>
+#include <regex.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { TEXTS_MAX = 64, DEFAULT_WINDOW = 512 };
+/* Rows are encoded in turns of so many numbers, so that the largest table is never whole in memory as float32. */
+#define TURN_NUMBERS ((size_t)1 << 23)
+
+struct squeeze {
+    struct squeeze_options o;
+    const struct mixture *mixture;
+    struct model *m;
+    struct chat *chat;
+    struct source_tensor *stored;
+    struct squeeze_row *rows;
+    size_t n;
+    struct text_file texts[TEXTS_MAX];
+    size_t n_texts;
+    struct windows windows;
+    char *goal;
+    struct workers *workers;
+    struct feedback_options how;
+};
+
+static stretto_status no_memory(struct error *err) { return fail(err, STRETTO_E_NOMEM, "out of memory"); }
+
+uint64_t row_bytes_as(const struct squeeze_row *r, enum dtype t)
+{
+    return r->rows * dtype_bytes(t, (size_t)r->n_in);
+}
+
+static double bits_of(enum dtype t) { return 8.0 * dtype_table[t].bytes / dtype_table[t].block; }
+
+/* ---- the plan ------------------------------------------------------------------------------- */
+
+stretto_status squeeze_type(const char *name, enum dtype *out, struct error *err)
+{
+    char names[400];
+    *out = dtype_by_name(name);
+    if (*out != DT_COUNT) return STRETTO_OK;
+    return fail(err, STRETTO_E_ARG, "there is no type '%s'; these are: %s", name, dtype_names(names, sizeof names));
+}
+
+static stretto_status plan_mixture(struct squeeze *s)
+{
+    const struct config *c = &s->m->config;
+    bool tied = c->tied && s->m->graph.logits != GRAPH_NONE;
+    struct mixture_about about = { .layers = c->layers, .heads = c->layer[0].heads, .kv_heads = c->layer[0].kv_heads };
+    for (size_t i = 0; i < s->n; i++) {
+        const struct source_tensor *t = &s->stored[i];
+        struct squeeze_row *r = &s->rows[i];
+        *r = (struct squeeze_row){ .name = t->name, .from = t->type, .to = t->type, .n_in = t->dims[0] };
+        r->role = weight_role(t->name, t->n_dims, tied, &r->layer);
+        r->rows = t->n_dims > 1 ? t->dims[1] * t->dims[2] * t->dims[3] : 1;
+        r->weights = r->n_in * r->rows;
+        bool position = r->role == WEIGHT_POSITION;
+        unsigned only = s->o.only;
+        bool wanted = !only ? !position
+                    : (only & ONLY_POSITIONS && position)
+                      || (only & ONLY_EMBEDDINGS && (r->role == WEIGHT_EMBEDDING || r->role == WEIGHT_HEAD));
+        if (r->role == WEIGHT_NONE || !wanted) continue;
+        r->to = position ? mixture_fit(s->mixture->type, r->n_in)
+                         : mixture_type(s->mixture, &about, r->role, r->layer, r->n_in);
+    }
+    return STRETTO_OK;
+}
+
+static stretto_status plan_role(struct squeeze *s, const char *type, enum weight_role role, struct error *err)
+{
+    enum dtype t;
+    if (!type) return STRETTO_OK;
+    TRY(squeeze_type(type, &t, err));
+    for (size_t i = 0; i < s->n; i++)
+        if (s->rows[i].role == role) s->rows[i].to = mixture_fit(t, s->rows[i].n_in);
+    return STRETTO_OK;
+}
+
+static stretto_status plan_matches(struct squeeze *s, const char *rule, bool *taken, struct error *err)
+{
+    const char *equals = strrchr(rule, '=');
+    enum dtype t;
+    regex_t re;
+    char pattern[256];
+    if (!equals || equals == rule || (size_t)(equals - rule) >= sizeof pattern)
+        return fail(err, STRETTO_E_ARG, "'%s' is no REGEX=TYPE, as attn_v=q8_0", rule);
+    TRY(squeeze_type(equals + 1, &t, err));
+    memcpy(pattern, rule, (size_t)(equals - rule));
+    pattern[equals - rule] = 0;
+    if (regcomp(&re, pattern, REG_EXTENDED | REG_NOSUB) != 0)
+        return fail(err, STRETTO_E_ARG, "'%s' is no regular expression", pattern);
+    size_t found = 0;
+    for (size_t i = 0; i < s->n; i++) {
+        struct squeeze_row *r = &s->rows[i];
+        if (r->role == WEIGHT_NONE || taken[i] || regexec(&re, r->name, 0, NULL, 0) != 0) continue;
+        r->to = mixture_fit(t, r->n_in);
+        taken[i] = true;
+        found++;
+    }
+    regfree(&re);
+    return found ? STRETTO_OK : fail(err, STRETTO_E_ARG, "no matrix of the model has a name like '%s'", pattern);
+}
+
+static stretto_status plan_keep(struct squeeze *s, struct error *err)
+{
+    bool *taken = mem_zalloc(s->n + 1, sizeof *taken);
+    stretto_status st = taken ? STRETTO_OK : no_memory(err);
+    for (size_t i = 0; i < s->o.n_keep && st == STRETTO_OK; i++) st = plan_matches(s, s->o.keep[i], taken, err);
+    mem_free(taken);
+    return st;
+}
+
+/* Codes are not rounded to codes of as many bits or more: that only adds errors. */
+static void leave_fewer_bits(struct squeeze *s)
+{
+    for (size_t i = 0; i < s->n && !s->o.requantize; i++) {
+        struct squeeze_row *r = &s->rows[i];
+        if (dtype_table[r->from].block > 1 && bits_of(r->to) >= bits_of(r->from)) r->to = r->from;
+    }
+}
+
+static stretto_status check_gain(const struct squeeze *s, struct error *err)
+{
+    const char *path = source_path(s->m->source);
+    size_t changed = 0;
+    bool codes = false;
+    for (size_t i = 0; i < s->n; i++) {
+        changed += s->rows[i].to != s->rows[i].from;
+        codes = codes || dtype_table[s->rows[i].from].block > 1;
+    }
+    if (changed && codes && !s->o.requantize)
+        log_say(&s->o.log, LOG_WARN, "%s is rounded already (%.2f bits a weight): what is measured are the errors that "
+                "are added to its own; squeeze the original where you have it", path, squeeze_bits(s, false));
+    if (changed) return STRETTO_OK;
+    if (s->o.only & ONLY_POSITIONS)
+        return fail(err, STRETTO_E_ARG, "%s has no learned positions that could be squeezed; its positions are "
+                    "rotations, which take no bytes", path);
+    return fail(err, STRETTO_E_ARG, "%s has %.2f bits a weight, no more than %s: there is nothing to squeeze; "
+                "--requantize rounds it again all the same", path, squeeze_bits(s, false), s->mixture->name);
+}
+
+static stretto_status plan(struct squeeze *s, struct error *err)
+{
+    TRY(source_stored(s->m->source, 0, &s->stored, &s->n, err));
+    s->rows = mem_zalloc(s->n + 1, sizeof *s->rows);
+    if (!s->rows) return no_memory(err);
+    TRY(plan_mixture(s));
+    TRY(plan_role(s, s->o.output_type, WEIGHT_HEAD, err));
+    TRY(plan_role(s, s->o.embedding_type, WEIGHT_EMBEDDING, err));
+    TRY(plan_keep(s, err));
+    leave_fewer_bits(s);
+    return check_gain(s, err);
+}
+
+/* ---- opening -------------------------------------------------------------------------------- */
+
+static stretto_status open_chat(struct squeeze *s, struct error *err)
+{
+    return s->m->tokenizer ? chat_open(&s->chat, s->m->tokenizer, err) : STRETTO_OK;
+}
+
+static stretto_status open_into(struct squeeze *s, const char *path, struct error *err)
+{
+    struct model_open_options mo = { .graph_only = true };
+    s->mixture = mixture_find(s->o.type);
+    if (!s->mixture)
+        return fail(err, STRETTO_E_ARG, "there is no type '%s'; take one of %s", s->o.type, mixture_words());
+    TRY(model_open(&s->m, path, &mo, err));
+    if (strncmp(source_format(s->m->source), "GGUF", 4) != 0)
+        return fail(err, STRETTO_E_ARG, "%s is no GGUF file; stretto convert makes one of it", path);
+    TRY(open_chat(s, err));
+    TRY(plan(s, err));
+    if (s->o.n_texts > TEXTS_MAX) return fail(err, STRETTO_E_ARG, "more than %d texts", TEXTS_MAX);
+    s->n_texts = s->o.n_texts;
+    for (size_t i = 0; i < s->n_texts; i++) s->texts[i] = s->o.texts[i];
+    if (!s->n_texts) s->n_texts = texts_builtin(false, s->texts, TEXTS_MAX);
+    uint32_t context = s->m->config.context;
+    if (!s->o.window) s->o.window = context && context < DEFAULT_WINDOW ? context : DEFAULT_WINDOW;
+    feedback_defaults(&s->how);
+    s->how.method = s->o.method;
+    return squeeze_name(s, NULL, err);
+}
+
+stretto_status squeeze_open(struct squeeze **out, const char *path, const struct squeeze_options *o,
+                            struct error *err)
+{
+    *out = NULL;
+    struct squeeze *s = mem_zalloc(1, sizeof *s);
+    if (!s) return no_memory(err);
+    s->o = *o;
+    stretto_status st = open_into(s, path, err);
+    if (st != STRETTO_OK) squeeze_close(s);
+    else *out = s;
+    return st;
+}
+
+void squeeze_close(struct squeeze *s)
+{
+    if (!s) return;
+    workers_close(s->workers);
+    windows_done(&s->windows);
+    chat_close(s->chat);
+    model_close(s->m);
+    mem_free(s->stored);
+    mem_free(s->rows);
+    mem_free(s->goal);
+    mem_free(s);
+}
+
+const struct model *squeeze_model(const struct squeeze *s) { return s->m; }
+const struct chat *squeeze_chat(const struct squeeze *s) { return s->chat; }
+const struct windows *squeeze_windows(const struct squeeze *s) { return &s->windows; }
+
+const struct text_file *squeeze_texts(const struct squeeze *s, size_t *n)
+{
+    *n = s->n_texts;
+    return s->texts;
+}
+
+struct squeeze_row *squeeze_rows(struct squeeze *s, size_t *n)
+{
+    *n = s->n;
+    return s->rows;
+}
+
+uint64_t squeeze_bytes(const struct squeeze *s, bool after)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < s->n; i++) bytes += row_bytes_as(&s->rows[i], after ? s->rows[i].to : s->rows[i].from);
+    return bytes;
+}
+
+double squeeze_bits(const struct squeeze *s, bool after)
+{
+    double bytes = 0, weights = 0;
+    for (size_t i = 0; i < s->n; i++) {
+        const struct squeeze_row *r = &s->rows[i];
+        if (r->role == WEIGHT_NONE) continue;
+        bytes += (double)row_bytes_as(r, after ? r->to : r->from);
+        weights += (double)r->weights;
+    }
+    return weights > 0 ? 8 * bytes / weights : 0;
+}
+
+stretto_status squeeze_name(struct squeeze *s, const char *goal, struct error *err)
+{
+    char *own = mem_strdup(goal ? goal : s->mixture->name);
+    if (!own) return no_memory(err);
+    mem_free(s->goal);
+    s->goal = own;
+    return STRETTO_OK;
+}
+
+/* ---- writing -------------------------------------------------------------------------------- */
+
+struct writing {
+    struct squeeze *s;
+    struct rewrite *r;
+    struct calibration *c;
+    struct metric *metric;              /* of the statistics that were used last */
+    const struct input_stats *of;
+    bool has_metric;
+    uint32_t pieces, piece;
+    uint64_t done, total;               /* weights */
+};
+
+static stretto_status cancelled(const struct squeeze *s, struct error *err)
+{
+    if (!s->o.cancel || !*s->o.cancel) return STRETTO_OK;
+    error_clear(err);
+    return fail(err, STRETTO_E_CANCEL, "interrupted; the same command goes on where it stopped");
+}
+
+static void tell(const struct writing *w)
+{
+    progress_tell(&w->s->o.progress, "squeezing", w->done, w->total);
+}
+
+static stretto_status metric_for(struct writing *w, const struct input_stats *stats, uint32_t n_in,
+                                 struct error *err)
+{
+    if (w->has_metric && stats && w->of == stats) return STRETTO_OK;
+    if (w->has_metric) metric_close(w->metric);
+    w->has_metric = false;
+    TRY(metric_open(&w->metric, w->s->workers, stats, n_in, &w->s->how, err));
+    w->has_metric = true;
+    w->of = stats;
+    return STRETTO_OK;
+}
+
+static void forget_metric(struct writing *w)
+{
+    if (w->has_metric) metric_close(w->metric);
+    w->has_metric = false;
+    w->of = NULL;
+}
+
+static stretto_status encode_plainly(const struct squeeze_row *r, const float *v, size_t rows, void *out,
+                                     struct error *err)
+{
+    size_t n = rows * (size_t)r->n_in;
+    for (size_t i = 0; i < n; i++)
+        if (fabsf(v[i]) > dtype_table[r->to].most)
+            return fail(err, STRETTO_E_ARG, "tensor %s holds %g, which is too large for %s", r->name, (double)v[i],
+                        dtype_table[r->to].name);
+    dtype_table[r->to].encode(v, out, n);
+    return STRETTO_OK;
+}
+
+static void add_report(struct encode_report *sum, const struct encode_report *part)
+{
+    sum->plain += part->plain;
+    sum->searched += part->searched;
+    sum->kept += part->kept;
+    sum->whole += part->whole;
+}
+
+static stretto_status encode_rows(struct writing *w, struct squeeze_row *r, float *v, unsigned char *blocks,
+                                  size_t turn, struct error *err)
+{
+    size_t row_bytes = dtype_bytes(r->to, (size_t)r->n_in);
+    bool codes = dtype_table[r->to].block > 1;
+    for (uint64_t at = 0; at < r->rows; at += turn) {
+        size_t rows = r->rows - at < turn ? (size_t)(r->rows - at) : turn;
+        struct encode_report part = { 0 };
+        TRY(cancelled(w->s, err));
+        TRY(rewrite_read_rows(w->r, r->name, at, rows, v, err));
+        if (codes)
+            TRY(feedback_encode(w->s->workers, w->metric, r->to, v, rows, blocks + at * row_bytes, &part, err));
+        else TRY(encode_plainly(r, v, rows, blocks + at * row_bytes, err));
+        if (codes) add_report(&r->error, &part);
+        w->done += rows * r->n_in;
+        tell(w);
+    }
+    r->measured = codes;
+    return STRETTO_OK;
+}
+
+static stretto_status write_row(struct writing *w, struct squeeze_row *r, const struct input_stats *stats,
+                                struct error *err)
+{
+    struct rewrite_tensor *t = rewrite_find(w->r, r->name);
+    if (t->done || r->to == r->from) {
+        if (!t->done) TRY(rewrite_copy(w->r, r->name, err));
+        w->done += r->weights;
+        tell(w);
+        return cancelled(w->s, err);
+    }
+    size_t turn = TURN_NUMBERS / (size_t)r->n_in;
+    if (turn < 16) turn = 16;
+    if (turn > r->rows) turn = (size_t)r->rows;
+    if (dtype_table[r->to].block > 1) TRY(metric_for(w, stats, (uint32_t)r->n_in, err));
+    uint64_t bytes = row_bytes_as(r, r->to);
+    float *v = mem_alloc(turn * (size_t)r->n_in * sizeof *v);
+    unsigned char *blocks = mem_alloc((size_t)bytes);
+    stretto_status st = v && blocks ? encode_rows(w, r, v, blocks, turn, err) : no_memory(err);
+    if (st == STRETTO_OK) st = rewrite_write(w->r, r->name, blocks, (size_t)bytes, err);
+    mem_free(v);
+    mem_free(blocks);
+    return st;
+}
+
+static bool is_statistical(const struct writing *w, const struct squeeze_row *r)
+{
+    return r->to != r->from && dtype_table[r->to].block > 1 && w->s->o.method != ENCODE_PLAIN;
+}
+
+/* Whether texts must be read at all: something is encoded that is still to be written. */
+static bool needs_texts(const struct writing *w)
+{
+    for (size_t i = 0; i < w->s->n; i++)
+        if (is_statistical(w, &w->s->rows[i]) && !rewrite_find(w->r, w->s->rows[i].name)->done) return true;
+    return false;
+}
+
+static bool reads(const struct writing *w, const struct squeeze_row *r, const struct input_stats *stats)
+{
+    const struct rewrite_tensor *t = rewrite_find(w->r, r->name);
+    return !t->done && r->role != WEIGHT_NONE && calibration_stats(w->c, t->param) == stats;
+}
+
+/* All weights that read one value, type by type: what is prepared for a type serves them all. */
+static stretto_status write_readers(struct writing *w, const struct input_stats *stats, struct error *err)
+{
+    for (int type = 0; type < DT_COUNT; type++)
+        for (size_t i = 0; i < w->s->n; i++) {
+            struct squeeze_row *r = &w->s->rows[i];
+            if ((int)r->to == type && reads(w, r, stats)) TRY(write_row(w, r, stats, err));
+        }
+    return STRETTO_OK;
+}
+
+static stretto_status write_piece(struct writing *w, struct error *err)
+{
+    for (size_t i = 0; i < w->s->n; i++) {
+        const struct rewrite_tensor *t = rewrite_find(w->r, w->s->rows[i].name);
+        const struct input_stats *stats = t->done ? NULL : calibration_stats(w->c, t->param);
+        if (stats && w->s->rows[i].role != WEIGHT_NONE) TRY(write_readers(w, stats, err));
+    }
+    forget_metric(w);
+    return STRETTO_OK;
+}
+
+static stretto_status walk(struct writing *w, struct error *err)
+{
+    bool in_order = w->s->o.sequential;
+    w->pieces = calibration_pieces(w->c);
+    for (w->piece = 0; w->piece < w->pieces; w->piece++) {
+        TRY(cancelled(w->s, err));
+        TRY(in_order ? calibration_see(w->c, err) : calibration_go(w->c, true, err));
+        TRY(write_piece(w, err));
+        if (in_order) TRY(calibration_go(w->c, false, err));
+    }
+    return STRETTO_OK;
+}
+
+static stretto_status calibrate(struct writing *w, struct error *err)
+{
+    struct squeeze *s = w->s;
+    struct binding of_source = { s->m, model_param };
+    struct binding b = s->o.sequential ? rewrite_binding(w->r) : of_source;
+    struct calibrate_options o = { .text = windows_text(&s->windows), .gram = s->o.method == ENCODE_FEEDBACK,
+                                   .workers = s->workers, .threads = s->o.threads, .log = s->o.log,
+                                   .cancel = s->o.cancel };
+    TRY(calibration_open(&w->c, s->m, &b, &o, err));
+    stretto_status st = walk(w, err);
+    forget_metric(w);
+    calibration_close(w->c);
+    return st;
+}
+
+/* What no linear layer reads, or nobody has statistics of, last. */
+static stretto_status write_rest(struct writing *w, struct error *err)
+{
+    for (size_t i = 0; i < w->s->n; i++) {
+        struct squeeze_row *r = &w->s->rows[i];
+        if (!rewrite_find(w->r, r->name)->done) TRY(write_row(w, r, NULL, err));
+    }
+    forget_metric(w);
+    return STRETTO_OK;
+}
+
+static stretto_status recipe(const struct squeeze *s, struct buffer *out, struct error *err)
+{
+    static const char *const methods[] = { "plain", "search", "feedback" };
+    stretto_status st = buffer_printf(out, "%s, method %s", s->goal, methods[s->o.method]);
+    if (st == STRETTO_OK && s->windows.n)
+        st = buffer_printf(out, ", %zu tokens in %zu windows of text %016llx", s->windows.tokens, s->windows.n,
+                           (unsigned long long)s->windows.hash);
+    if (st == STRETTO_OK && s->o.sequential) st = buffer_str(out, ", sequential");
+    return st == STRETTO_OK ? st : no_memory(err);
+}
+
+static stretto_status begin(struct writing *w, const char *text, struct error *err)
+{
+    struct squeeze *s = w->s;
+    char about[80];
+    for (size_t i = 0; i < s->n; i++) rewrite_find(w->r, s->rows[i].name)->type = s->rows[i].to;
+    rewrite_put_string(w->r, "stretto.squeeze.recipe", text);
+    rewrite_put_string(w->r, "stretto.squeeze.version", stretto_version());
+    if (s->windows.n) {
+        snprintf(about, sizeof about, "%016llx, %zu tokens", (unsigned long long)s->windows.hash, s->windows.tokens);
+        rewrite_put_string(w->r, "stretto.squeeze.calibration", about);
+    }
+    rewrite_reserve_string(w->r, SQUEEZE_REPORT, SQUEEZE_REPORT_ROOM);
+    if (!s->o.only) rewrite_put_u32(w->r, "general.file_type", s->mixture->file_type);
+    return rewrite_begin(w->r, err);
+}
+
+static stretto_status write_all(struct writing *w, struct error *err)
+{
+    if (w->s->o.method != ENCODE_PLAIN && needs_texts(w)) TRY(calibrate(w, err));
+    TRY(write_rest(w, err));
+    return rewrite_finish(w->r, err);
+}
+
+static stretto_status read_texts(struct squeeze *s, struct error *err)
+{
+    if (s->o.method == ENCODE_PLAIN || s->windows.n) return STRETTO_OK;
+    return windows_make(&s->windows, s->texts, s->n_texts, s->m->tokenizer, s->chat, s->o.window, s->o.tokens,
+                        s->m->config.vocab, err);
+}
+
+stretto_status squeeze_write(struct squeeze *s, const char *out, struct error *err)
+{
+    struct writing w = { .s = s };
+    struct buffer text = buffer_make(1 << 16);
+    TRY(read_texts(s, err));
+    if (!s->workers) TRY(workers_open(&s->workers, s->o.threads, err));
+    for (size_t i = 0; i < s->n; i++) {
+        w.total += s->rows[i].weights;
+        s->rows[i].error = (struct encode_report){ 0 };
+        s->rows[i].measured = false;
+    }
+    stretto_status st = recipe(s, &text, err);
+    struct rewrite_options ro = { .recipe = text.data, .force = s->o.force, .log = s->o.log };
+    if (st == STRETTO_OK) st = rewrite_open(&w.r, s->m, out, &ro, err);
+    if (st == STRETTO_OK) st = begin(&w, text.data, err);
+    if (st == STRETTO_OK) st = write_all(&w, err);
+    if (st != STRETTO_OK && cancelled(s, NULL) != STRETTO_OK) st = cancelled(s, err);
+    rewrite_close(w.r, st == STRETTO_E_CANCEL);
+    buffer_done(&text);
+    return st;
+}

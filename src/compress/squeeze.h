@@ -1,0 +1,73 @@
+/* Squeezing: a model becomes a smaller one in an ordinary GGUF file. A plan says for every tensor how it is written;
+ * texts are read layer by layer (calibrate.h), each weight is encoded by what its layer was seen to read
+ * (feedback.h), and the file is one pass (rewrite.h). What it cost is measured by judge.h. Nothing is printed. */
+#ifndef COMPRESS_SQUEEZE_H
+#define COMPRESS_SQUEEZE_H
+#include "compress/feedback.h"
+#include "compress/mixture.h"
+#include "compress/texts.h"
+#include "model/model.h"
+
+enum squeeze_only { ONLY_EMBEDDINGS = 1, ONLY_POSITIONS = 2 };
+
+struct squeeze_options {
+    const char *type;               /* a mixture's name                                                 */
+    const char *output_type, *embedding_type;   /* of an element; NULL: as the mixture has it          */
+    const char *const *keep;        /* [n_keep] "REGEX=TYPE" (POSIX extended): the first that is found in
+                                       a tensor's name says its type                                    */
+    size_t n_keep;
+    unsigned only;                  /* these alone get another type; 0: all weights                     */
+    enum encode_method method;
+    const struct text_file *texts;  /* [n_texts] to learn from; 0: what is compiled in                  */
+    size_t n_texts, tokens;         /* of them about so many tokens; 0: all                             */
+    uint32_t window;                /* 0: 512, or the model's context                                   */
+    bool sequential;                /* later layers see the earlier ones as they are written            */
+    bool requantize;                /* also what is at fewer bits already                               */
+    bool force;                     /* replace what is there                                            */
+    unsigned threads;               /* 0: all                                                           */
+    struct progress progress;
+    struct log log;
+    const volatile int *cancel;     /* may be NULL                                                      */
+};
+
+/* A tensor of the plan. */
+struct squeeze_row {
+    const char *name;
+    enum weight_role role;
+    uint32_t layer;
+    enum dtype from, to;
+    uint64_t weights, n_in, rows;
+    bool measured;                  /* error is known                                                   */
+    struct encode_report error;
+};
+uint64_t row_bytes_as(const struct squeeze_row *r, enum dtype t);
+
+struct squeeze;
+
+/* Opens the model (a GGUF file) and makes the plan. E_ARG with a sentence: there is nothing to squeeze, the model
+ * has fewer bits already, a word is unknown. */
+stretto_status squeeze_open(struct squeeze **out, const char *path, const struct squeeze_options *o,
+                            struct error *err);
+void squeeze_close(struct squeeze *s);
+
+const struct model *squeeze_model(const struct squeeze *s);
+const struct chat *squeeze_chat(const struct squeeze *s);
+/* In the order of the file. Until squeeze_write, `to` may be changed. */
+struct squeeze_row *squeeze_rows(struct squeeze *s, size_t *n);
+/* Bytes of all tensors, and bits per weight of those that are matrices. */
+uint64_t squeeze_bytes(const struct squeeze *s, bool after);
+double squeeze_bits(const struct squeeze *s, bool after);
+/* The texts that are learned from, and what was read of them; windows are empty before squeeze_write. */
+const struct text_file *squeeze_texts(const struct squeeze *s, size_t *n);
+const struct windows *squeeze_windows(const struct squeeze *s);
+/* How the plan came about, kept in the file: "q4_k_m", "--max-kl 0.05". NULL: the type. */
+stretto_status squeeze_name(struct squeeze *s, const char *goal, struct error *err);
+
+/* Reads the texts and writes the file. Interrupted (E_CANCEL), the same call goes on later. */
+stretto_status squeeze_write(struct squeeze *s, const char *out, struct error *err);
+
+/* A type of an element by name, where this version can write it. */
+stretto_status squeeze_type(const char *name, enum dtype *out, struct error *err);
+enum { SQUEEZE_REPORT_ROOM = 4096 };
+#define SQUEEZE_REPORT "stretto.squeeze.report"
+#endif

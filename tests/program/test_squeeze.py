@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+"""`stretto squeeze` on a trained model of 260,000 weights: the file, its table, and every kind of bad input.
+
+    test_squeeze.py STRETTO SOURCE_DIR DATA"""
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+try:
+    import numpy as np
+    from gguf import GGUFReader
+    from gguf.quants import dequantize
+except ImportError as e:
+    print(f"skip: {e.name} is not installed (./dev test installs it)")
+    sys.exit(77)
+
+stretto, root, data = sys.argv[1:4]
+weights, tokens = (os.path.join(data, "models", f) for f in ("stories260K.bin", "tok512.bin"))
+if not os.path.isfile(weights):
+    print(f"skip: there is no {weights}")
+    sys.exit(77)
+
+
+def run(*args, fails=0):
+    r = subprocess.run([stretto, "squeeze", "-q", "-t", "1", *args], capture_output=True, text=True, timeout=300)
+    assert r.returncode == fails, (args, r.returncode, r.stdout, r.stderr)
+    return r.stderr if fails else r.stdout
+
+
+def refused(words, *args, code=1):
+    said = run(*args, fails=code)
+    assert words in said, (args, said)
+
+
+def tensors(path):
+    return {t.name: t for t in GGUFReader(path).tensors}
+
+
+def field(path, key):
+    return GGUFReader(path).fields[key].contents()
+
+
+def error(path, truth):
+    """How far the weights are from what they were, as a share."""
+    a = b = 0.0
+    for name, t in tensors(path).items():
+        if len(t.shape) < 2: continue
+        x, y = dequantize(t.data, t.tensor_type), dequantize(truth[name].data, truth[name].tensor_type)
+        a += float(((x - y) ** 2).sum())
+        b += float((y ** 2).sum())
+    return a / b
+
+
+def check_methods(model, tmp, truth):
+    """Error feedback is further from the weights than a search, and nearer to the answers."""
+    kl = {}
+    for method in ("plain", "search", "feedback"):
+        out = os.path.join(tmp, f"{method}.gguf")
+        j = json.loads(run("-m", model, "--type", "q4_0", "--method", method, "-o", out, "--tokens", "8192", "--json"))
+        kl[method] = j["all"]["kl"]
+        assert j["bytes"] == os.path.getsize(out) and j["from_bytes"] == os.path.getsize(model)
+        kept = json.loads(field(out, "stretto.squeeze.report"))
+        assert abs(kept["all"]["kl"] - kl[method]) < 1e-5 * kl[method], (kept, j)
+        assert f"method {method}" in field(out, "stretto.squeeze.recipe")
+        types = {t.name: t.tensor_type.name for t in GGUFReader(out).tensors}
+        assert types["blk.1.ffn_up.weight"] == "Q4_0" and types["blk.1.ffn_norm.weight"] == "F32", types
+        assert {t["name"]: t["to"] for t in j["tensors"]}.items() <= types.items()
+    assert kl["feedback"] < kl["search"] < 1.2 * kl["plain"], kl
+    assert error(os.path.join(tmp, "feedback.gguf"), truth) > error(os.path.join(tmp, "search.gguf"), truth)
+
+
+def check_words(model, tmp):
+    out = os.path.join(tmp, "words.gguf")
+    before = set(os.listdir(tmp))
+    table = run("-m", model, "--type", "q5_0", "--dry-run")
+    assert "blk.0.attn_q.weight" in table and "Q5_0" in table and set(os.listdir(tmp)) == before
+    run("-m", model, "--type", "q4_0", "-o", out, "--keep", "attn_(q|k)=q8_0", "--output-type", "q5_1", "--no-proof",
+        "--method", "search", "--tokens", "1024")
+    types = {t.name: t.tensor_type.name for t in GGUFReader(out).tensors}
+    assert types["blk.2.attn_k.weight"] == "Q8_0" and types["blk.2.attn_v.weight"] == "Q4_0", types
+    head = "output.weight" if "output.weight" in types else "token_embd.weight"
+    assert types[head] == "Q5_1", types
+    refused("--force replaces it", "-m", model, "-o", out, code=2)
+    run("-m", model, "--type", "q4_0", "-o", out, "--force", "--only", "embeddings", "--no-proof", "--method", "plain")
+    types = {t.name: t.tensor_type.name for t in GGUFReader(out).tensors}
+    assert types["token_embd.weight"] != "F32" and types["blk.2.attn_v.weight"] == "F32"
+    refused("has no learned positions", "-m", model, "-o", os.path.join(tmp, "p"), "--only", "positions", code=2)
+    refused("there is no type 'q9'", "-m", model, "-o", os.path.join(tmp, "p"), "--type", "q9", code=2)
+    refused("REGEX=TYPE", "-m", model, "-o", os.path.join(tmp, "p"), "--keep", "attn", code=2)
+    refused("no matrix of the model has a name like", "-m", model, "-o", os.path.join(tmp, "p"), "--keep", "nix=q8_0",
+            code=2)
+
+
+def check_texts(model, tmp):
+    short, leak, odd = (os.path.join(tmp, n) for n in ("short.txt", "leak.txt", "odd.jsonl"))
+    out = os.path.join(tmp, "texts.gguf")
+    open(short, "w").write("too short")
+    open(odd, "w").write('{"messages": 5}\n')
+    open(leak, "w").write(" ".join(f"word{i} and" for i in range(2000)))
+    refused("less than one window", "-m", model, "-o", out, "--calibrate", short, code=2)
+    refused("messages", "-m", model, "-o", out, "--calibrate", odd)
+    refused("cannot", "-m", model, "-o", out, "--calibrate", os.path.join(tmp, "none.txt"))
+    assert not os.path.exists(out) and not os.path.exists(out + ".part")
+    r = subprocess.run([stretto, "squeeze", "-q", "-m", model, "-o", out, "--calibrate", leak, "--test", leak,
+                        "--windows", "1", "--type", "q4_0"], capture_output=True, text=True, timeout=300)
+    assert r.returncode == 0 and "shares words with 'leak.txt'" in r.stderr, r.stderr
+
+
+def check_sources(model, tmp):
+    """Of a file that is rounded already, only what gets fewer bits is rounded again."""
+    small, out = os.path.join(tmp, "small.gguf"), os.path.join(tmp, "again.gguf")
+    run("-m", model, "--type", "q4_0", "--method", "plain", "--no-proof", "-o", small)
+    refused("there is nothing to squeeze", "-m", small, "--type", "q4_0", "-o", out, code=2)
+    run("-m", small, "--type", "q8_0", "--requantize", "--method", "plain", "--no-proof", "-o", out)
+    assert tensors(out)["blk.0.attn_q.weight"].tensor_type.name == "Q8_0"
+    vocabulary = os.path.join(data, "tokenizer", "ggml-vocab-gpt-2.gguf")
+    if os.path.isfile(vocabulary): refused("without a model", "-m", vocabulary, "-o", os.path.join(tmp, "v"))
+    raw = bytearray(open(model, "rb").read())
+    t = tensors(model)["blk.1.ffn_down.weight"]
+    raw[t.data_offset + 4:t.data_offset + 8] = b"\0\0\xc0\x7f"
+    broken = os.path.join(tmp, "broken.gguf")
+    open(broken, "wb").write(raw)
+    said = run("-m", broken, "--type", "q4_0", "--method", "plain", "-o", os.path.join(tmp, "b"), fails=1)
+    assert "blk.1.ffn_down.weight" in said and "not finite" in said, said
+    assert not os.path.exists(os.path.join(tmp, "b.part"))
+
+
+def check_interrupt(model, tmp):
+    """Ctrl-C at several moments; the same command goes on and writes the same bytes."""
+    args = ["-m", model, "--type", "q4_0", "--tokens", "16384", "--no-proof"]
+    whole, out = os.path.join(tmp, "whole.gguf"), os.path.join(tmp, "stopped.gguf")
+    begun = time.monotonic()
+    run(*args, "-o", whole)
+    seconds = time.monotonic() - begun
+    stopped = 0
+    for part in (0.5, 0.7, 0.9):
+        p = subprocess.Popen([stretto, "squeeze", "-q", "-t", "1", *args, "-o", out], stderr=subprocess.PIPE, text=True)
+        time.sleep(seconds * part)
+        p.send_signal(signal.SIGINT)
+        said = p.communicate(timeout=300)[1]
+        if p.returncode == 0: break
+        if "goes on where it stopped" in said:
+            stopped += 1
+            assert os.path.exists(out + ".part") and os.path.exists(out + ".state"), said
+        assert not os.path.exists(out)
+    if not os.path.exists(out): run(*args, "-o", out)
+    assert open(out, "rb").read() == open(whole, "rb").read()
+    assert not os.path.exists(out + ".part") and not os.path.exists(out + ".state")
+
+
+def main():
+    with tempfile.TemporaryDirectory() as tmp:
+        model = os.path.join(tmp, "stories.gguf")
+        subprocess.run([sys.executable, os.path.join(root, "tools", "make-model"), "stories", weights, tokens, model],
+                       check=True, stdout=subprocess.DEVNULL)
+        check_methods(model, tmp, tensors(model))
+        check_words(model, tmp)
+        check_texts(model, tmp)
+        check_sources(model, tmp)
+        check_interrupt(model, tmp)
+    print("stretto squeeze: files, tables, texts and interrupts are right")
+
+
+main()
