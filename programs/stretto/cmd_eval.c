@@ -21,16 +21,21 @@ static const struct option rows[] = {
      "the text to read, - is standard input; *.jsonl: conversations, of which the assistant's words count; may be "
      "given several times"},
     {"--chunks", "N", OPT_INT, AT(chunks), 0, 1 << 24, "read the first N windows of each text; 0 reads all [0]"},
-    {"--base", "MODEL", OPT_TEXT, AT(base), 0, 0, "kl: the model to compare with"},
+    {"--base", "MODEL", OPT_TEXT, AT(base), 0, 0, "kl and tasks: the model to compare with"},
     {"--base-reference", NULL, OPT_FLAG, AT(base_reference), 0, 0,
      "kl: compare with the same model's float32 path"},
     {"--against", "MODEL", OPT_TEXTS, AT(against), 0, 0,
      "kl: another model beside -m, both compared with the base on the same tokens, and what -m has more, paired by "
      "token; may be given several times"},
+    {"--tasks", "N", OPT_INT, AT(tasks), 0, 1 << 20, "tasks: N of them, drawn by --seed; 0: all [0]"},
+    {"--seed", "N", OPT_INT, AT(seed), 0, UINT32_MAX, "tasks: which are drawn; 1: those of llama-perplexity [1]"},
+    {"--letters", NULL, OPT_FLAG, AT(letters), 0, 0,
+     "mmlu: the four answers stand in the question and their letters are chosen from"},
+    {"--output", "OUT", OPT_TEXT, AT(output), 0, 0, "tasks: write a JSON line for each to this file"},
     {"--ids", "1,2,3", OPT_TEXT, AT(ids), 0, 0, "logits: the token ids to read"},
     {"--raw", "OUT", OPT_TEXT, AT(raw), 0, 0,
      "logits: write float32 rows to this file, one per id (encoders: hidden states)"},
-    {"--force", NULL, OPT_FLAG, AT(force), 0, 0, "logits: replace the file of --raw when it exists"},
+    {"--force", NULL, OPT_FLAG, AT(force), 0, 0, "replace the file of --raw or --output when it exists"},
     {"--json", NULL, OPT_FLAG, AT(json), 0, 0, "print one JSON value"},
 };
 #undef AT
@@ -41,6 +46,7 @@ static int open_engine(const struct model_options *o, const stretto_model *m, ui
 {
     struct error e = { 0 };
     struct engine_options x = { .threads = (unsigned)o->threads, .context = context, .sequences = sequences,
+                                .pool_tokens = sequences > 1 ? 8192 + 8 * context : 0,
                                 .cache = stretto_model_inside(m)->reference ? CACHE_F32 : CACHE_F16,
                                 .strict = o->strict || stretto_model_inside(m)->reference };
     const char *type;
@@ -276,6 +282,8 @@ static int run_logits(const struct eval_options *o)
     return code;
 }
 
+#define WHAT "ppl|kl|hellaswag|piqa|mmlu|logits"
+
 static int eval_run(void *options, size_t n, char **operands)
 {
     (void)n;
@@ -283,13 +291,16 @@ static int eval_run(void *options, size_t n, char **operands)
     if (strcmp(operands[0], "ppl") == 0) return run_ppl(options);
     if (strcmp(operands[0], "kl") == 0) return eval_kl_run(options);
     if (strcmp(operands[0], "logits") == 0) return run_logits(options);
-    return command_odd("eval", "evaluation", operands[0], "ppl|kl|logits");
+    if (list_has("hellaswag|piqa|mmlu", '|', operands[0], strlen(operands[0])))
+        return eval_choices_run(options, operands[0]);
+    return command_odd("eval", "evaluation", operands[0], WHAT);
 }
 
 static void eval_defaults(void *options)
 {
     model_options_defaults(&((struct eval_options *)options)->model);
     ((struct eval_options *)options)->model.stays = true;
+    ((struct eval_options *)options)->seed = 1;
 }
 
 static const struct option_group group = { "Evaluation", rows, sizeof rows / sizeof *rows };
@@ -297,8 +308,8 @@ static const struct option_use uses[] = {{&group, 0},
                                          {&group_model, offsetof(struct eval_options, model)}};
 const struct command command_eval = {
     .name = "eval",
-    .summary = "measure quality: perplexity, divergence",
-    .operands = "ppl|kl|logits",
+    .summary = "measure quality: perplexity, divergence, tasks",
+    .operands = WHAT,
     .description = "ppl: the perplexity of a text in windows of -c tokens [512], the second half of each counts, as "
                    "llama-perplexity does. Of a file of conversations, lines {\"messages\": [...]} in a *.jsonl, each "
                    "goes through the model's template, and the assistant's tokens count. The first two tokens of a "
@@ -309,6 +320,13 @@ const struct command command_eval = {
                    "the logarithm of the ratio of perplexities, paired by token; the root mean square by which the "
                    "probability of the text's token changes. With several texts each by itself and all together. With "
                    "--against other models beside it, and the paired difference.\n\n"
+                   "hellaswag, piqa, mmlu: tasks with several answers of which one is right (-f: HellaSwag's text as "
+                   "llama-perplexity reads it, PIQA's *.jsonl, MMLU's *.csv or a folder of them). The model "
+                   "chooses the continuation whose tokens are likeliest on the mean, behind what all have in "
+                   "common: llama-perplexity's convention. PIQA's and MMLU's questions are asked as "
+                   "\"Question: ...\\nAnswer:\". "
+                   "Of the share that is right stands Wilson's 95 % interval; with --base also how many answers "
+                   "changed, and McNemar's test.\n\n"
                    "logits: the raw numbers for given ids.",
     .uses = uses,
     .n_uses = 2,

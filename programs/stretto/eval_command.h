@@ -11,9 +11,9 @@ struct engine;
 struct eval_options {
     struct model_options model;
     struct text_list files, against;
-    const char *base, *ids, *raw;
-    int64_t chunks;
-    bool base_reference, json, force;
+    const char *base, *ids, *raw, *output;
+    int64_t chunks, tasks, seed;
+    bool base_reference, letters, json, force;
 };
 
 /* A model with an engine whose steps are as its options say. */
@@ -32,4 +32,6 @@ void print_figures(json_t *j, bool json);
 const char *file_name(const char *path);
 
 int eval_kl_run(const struct eval_options *o);
+/* name: hellaswag, piqa or mmlu. */
+int eval_choices_run(const struct eval_options *o, const char *name);
 #endif

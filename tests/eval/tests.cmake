@@ -2,5 +2,14 @@
 if(TARGET stretto)
   add_test(NAME eval.kl COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/eval/test_kl.py
     $<TARGET_FILE:stretto> ${CMAKE_BINARY_DIR}/golden ${STRETTO_TEST_MODELS})
-  set_tests_properties(eval.kl PROPERTIES FIXTURES_REQUIRED golden LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 600)
+  add_test(NAME eval.tasks COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/eval/test_tasks.py
+    $<TARGET_FILE:stretto> ${CMAKE_BINARY_DIR}/golden ${STRETTO_TEST_MODELS} ${STRETTO_TEST_DATA}
+    ${CMAKE_SOURCE_DIR}/build/peers)
+  add_test(NAME eval.tasks_peer COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/eval/test_tasks.py
+    $<TARGET_FILE:stretto> ${CMAKE_BINARY_DIR}/golden ${STRETTO_TEST_MODELS} ${STRETTO_TEST_DATA}
+    ${CMAKE_SOURCE_DIR}/build/peers --peer)
+  set_tests_properties(eval.kl eval.tasks PROPERTIES FIXTURES_REQUIRED golden LABELS quick SKIP_RETURN_CODE 77
+    TIMEOUT 600)
+  set_tests_properties(eval.tasks_peer PROPERTIES FIXTURES_REQUIRED golden LABELS full SKIP_RETURN_CODE 77
+    TIMEOUT 1800)
 endif()

@@ -138,7 +138,7 @@ TYPED = [
     ("stretto convert hf:user/r", ["convert", "hf:user/repo"]),
     ("stretto models rm hf:u", ["models", "rm", "hf:user/repo"]),
     ("stretto convert --type q8", ["convert", "--type", "q8_0"]), ("stretto run --decode loo", None),
-    ("stretto run --decode ja", ["run", "--decode", "jacobi"]), ("stretto eval p", ["eval", "ppl"]),
+    ("stretto run --decode ja", ["run", "--decode", "jacobi"]), ("stretto eval pp", ["eval", "ppl"]),
     ("stretto run -f some.", ["run", "-f", "some.gguf"]), ("stretto run -m some.", ["run", "-m", "some.gguf"]),
     ("stretto run -p x -m small-h", ["run", "-p", "x", "-m", "small-here"]),
 ]
