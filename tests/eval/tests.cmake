@@ -13,3 +13,11 @@ if(TARGET stretto)
   set_tests_properties(eval.tasks_peer PROPERTIES FIXTURES_REQUIRED golden LABELS full SKIP_RETURN_CODE 77
     TIMEOUT 1800)
 endif()
+if(TARGET stretto)
+  add_executable(report_draw eval/report_draw.c ${CMAKE_SOURCE_DIR}/programs/stretto/report.c
+    ${CMAKE_SOURCE_DIR}/programs/stretto/report_svg.c)
+  target_include_directories(report_draw PRIVATE ${CMAKE_SOURCE_DIR}/programs)
+  target_link_libraries(report_draw PRIVATE stretto_models m)
+  add_test(NAME eval.report COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/eval/test_report.py $<TARGET_FILE:report_draw>)
+  set_tests_properties(eval.report PROPERTIES LABELS quick TIMEOUT 300)
+endif()
