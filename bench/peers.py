@@ -340,7 +340,8 @@ def identity(path):
 
 LLAMA_PACKAGE = "llama-cpp-python==0.3.36"       # carries the whole of llama.cpp in vendor/
 LLAMA_OFF = ("LLAMA_CURL", "LLAMA_OPENSSL", "LLAMA_BUILD_TESTS", "LLAMA_BUILD_EXAMPLES", "LLAMA_BUILD_SERVER")
-LLAMA_PROGRAMS = ("llama-bench", "llama-batched-bench", "llama-completion")
+LLAMA_PROGRAMS = ("llama-bench", "llama-batched-bench", "llama-completion", "llama-quantize", "llama-imatrix",
+                  "llama-perplexity")
 OPENVINO_PACKAGE = "openvino-genai==2026.4.1.0"
 ROOM = 1.5e9        # bytes that both take with all they are made of, and some to spare
 
@@ -358,7 +359,8 @@ def get_peers():
     os.makedirs(HOME, exist_ok=True)
     python, bench = os.path.join(HOME, "venv", "bin", "python"), os.path.join(HOME, "bin", "llama-bench")
     free = shutil.disk_usage(HOME).free
-    if not os.path.isfile(bench) and free < ROOM:
+    whole_bin = all(os.path.isfile(os.path.join(os.path.dirname(bench), name)) for name in LLAMA_PROGRAMS)
+    if not whole_bin and free < ROOM:
         sys.exit(f"peers: {HOME} has {free / 1e9:.1f} GB free; {ROOM / 1e9:.1f} GB are needed")
     try:
         whole = subprocess.run([python, "-m", "pip", "-V"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -369,7 +371,7 @@ def get_peers():
     pip = (python, "-m", "pip", "-q", "--disable-pip-version-check")
     network = "Is there a network? "
     step("fetching OpenVINO GenAI", network, *pip, "install", OPENVINO_PACKAGE)
-    if not os.path.isfile(bench):
+    if not whole_bin:
         # Only this package as source: what reads its version may come built.
         name = LLAMA_PACKAGE.partition("=")[0]
         step("fetching llama.cpp", network, *pip, "download", "--no-deps", "--no-binary", name, "-d", HOME,

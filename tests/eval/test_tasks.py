@@ -23,7 +23,9 @@ except ImportError as e:
 stretto, golden, models, data, peers = sys.argv[1:6]
 LLAMA = os.path.join(golden, "llama", "model.gguf")
 SMOL = os.path.join(models, "SmolLM2-135M-Instruct.Q4_1.gguf")
-PEER = os.path.join(peers, "llama.cpp", "bin", "llama-perplexity")
+PEER = os.path.join(peers, "bin", "llama-perplexity")
+if not os.path.isfile(PEER):
+    PEER = os.path.join(peers, "llama.cpp", "bin", "llama-perplexity")
 if not os.path.isfile(LLAMA):
     print(f"skip: there is no {LLAMA}")
     sys.exit(77)
