@@ -91,9 +91,11 @@ typedef struct stretto_model_options {
      * model: texts can still be read from the sessions; close them, the engine and the model, and open it again. */
     void (*moved)(void *user, const char *line);
     void *moved_user;
+    const char *arithmetic;          /* "int": in integers alone between the embedding and the logits, on the cpu
+                                        (the device "integer"), not with `reference`; "float" or NULL: as usual */
 } stretto_model_options;
 #define STRETTO_MODEL_OPTIONS_INIT { sizeof(stretto_model_options), 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, 0, \
-    0, NULL, NULL }
+    0, NULL, NULL, NULL }
 
 /* Opens a GGUF file (of a split model, its first part) or a Hugging Face folder. opt may be NULL. On
  * failure *out is NULL and err (when not NULL) holds a sentence. The model must outlive its engines. */

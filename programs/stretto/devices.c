@@ -59,8 +59,24 @@ static int cards_there(const char *command, const char *words)
     return EXIT_DONE;
 }
 
+/* Integer arithmetic is a device; what does not go with it is said before a model is looked for. */
+static int no_integers(const char *command, const struct model_options *o)
+{
+    const char *other = o->device && !means_cpu(o->device) && strcmp(o->device, "integer") ? "--device"
+                      : o->gpu_layers ? "-ngl" : o->reference ? "--reference"
+                      : o->type_k ? "-ctk" : o->type_v ? "-ctv" : NULL;
+    if (!other) return EXIT_DONE;
+    return command_usage(command, "%s does not go with --arithmetic int, which computes on the CPU, with int8 "
+                         "weights and an int8 cache", other);
+}
+
 int device_from(const char *command, const struct model_options *o, const char **word, int32_t *layers)
 {
+    *layers = 0;
+    if (o->arithmetic && strcmp(o->arithmetic, "int") == 0) {
+        *word = "integer";
+        return no_integers(command, o);
+    }
     const char *named = getenv("STRETTO_DEVICE");
     *word = o->device ? o->device : named && *named ? named : NULL;
     if (*word && means_cpu(*word)) *word = "cpu";

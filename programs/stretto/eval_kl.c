@@ -91,7 +91,9 @@ static json_t *model_figures(const struct kl_run *r, size_t k)
 
 static const char *cache_of(const struct measured *x, const char *type)
 {
-    return stretto_model_inside(x->model)->reference ? "f32" : type ? type : "f16";
+    const struct model *m = stretto_model_inside(x->model);
+    if (strcmp(m->device->backend->name, "integer") == 0) return "int8";
+    return m->reference ? "f32" : type ? type : "f16";
 }
 
 static void print_json(const struct kl_run *r)
@@ -204,6 +206,7 @@ static int kl_open(struct kl_run *r)
         base.hf = NULL;
     }
     base.reference = o->base_reference;
+    base.arithmetic = NULL;
     if (o->base_reference) base.type_k = base.type_v = NULL;
     int code = open_model("eval", &o->model, false, &r->own[0].model);
     if (code == EXIT_DONE) code = texts_open(&r->texts, o, r->own[0].model);

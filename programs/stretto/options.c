@@ -24,6 +24,9 @@ static const struct option model_rows[] = {
      "with a GPU: how many of the model's layers run there, or all, or auto; the CPU has the others [auto]"},
     {"--reference", NULL, OPT_FLAG, AT(reference), 0, 0,
      "use float32 for weights, activations and, unless -ctk or -ctv say otherwise, the cache"},
+    {"--arithmetic", "float|int", OPT_CHOICE, AT(arithmetic), 0, 0,
+     "int computes in integers alone between the embedding and the logits, on the CPU, with 8-bit weights, "
+     "activations, keys and values; for study and other hardware: neither as exact nor as fast as float [float]"},
     {"--strict", NULL, OPT_FLAG, AT(strict), 0, 0,
      "use one arithmetic for prompt and written rows, so cached and recomputed prefixes agree bit for "
      "bit"},

@@ -10,6 +10,7 @@ struct model_options {
     int64_t context;              /* 0 = the smaller of the model's and what fits             */
     const char *type_k, *type_v;  /* as cache_from reads them                                  */
     bool reference, strict, verbose;
+    const char *arithmetic;       /* "float" or "int"; NULL = float                            */
     const char *hf;               /* "USER/REPO[:QUANT]", as llama-cli spells it; NULL = none */
     bool yes;                     /* fetch a model that is not here without asking            */
     bool mlock;

@@ -66,6 +66,19 @@ static stretto_status find_places(const char *words, struct places *out, struct 
     return STRETTO_OK;
 }
 
+/* "int" is a device of its own, instead of the cpu. */
+static stretto_status read_arithmetic(stretto_model_options *o, struct error *err)
+{
+    if (!o->arithmetic || strcmp(o->arithmetic, "float") == 0) return STRETTO_OK;
+    if (strcmp(o->arithmetic, "int") != 0)
+        return fail(err, STRETTO_E_ARG, "there is no arithmetic '%.40s'; there are float and int", o->arithmetic);
+    if (o->device && strcmp(o->device, backends[0]->name) != 0 && strcmp(o->device, "integer") != 0)
+        return fail(err, STRETTO_E_ARG, "integer arithmetic is the CPU's; it does not go with the device %.60s",
+                    o->device);
+    o->device = "integer";
+    return STRETTO_OK;
+}
+
 static stretto_status which_devices(const stretto_model_options *o, struct places *out, bool *automatic,
                                     struct error *err)
 {
@@ -97,7 +110,7 @@ static stretto_status open_on(stretto_model *m, const char *path, const struct p
                               const stretto_model_options *o, struct model_open_options mo, struct error *err)
 {
     int32_t shares[SPLIT_MEMBERS];
-    bool cards = strcmp(at->word[0], backends[0]->name) != 0;
+    bool cards = strchr(at->word[0], ':') != NULL;       /* they are numbered */
     for (size_t i = 0; i < at->n; i++) TRY(take(m, at->word[i], err));
     if (cards) TRY(take(m, NULL, err));
     for (size_t i = 0; i < SPLIT_MEMBERS; i++) shares[i] = SPLIT_AUTOMATIC;
@@ -146,6 +159,7 @@ stretto_status stretto_model_open(stretto_model **out, const char *path,
     *out = NULL;
     stretto_model_options o = STRETTO_MODEL_OPTIONS_INIT;
     stretto_status s = options_take(&o, sizeof o, opt, &e);
+    if (s == STRETTO_OK) s = read_arithmetic(&o, &e);
     stretto_model *m = s == STRETTO_OK ? mem_zalloc(1, sizeof *m) : NULL;
     if (s == STRETTO_OK && !m) s = fail(&e, STRETTO_E_NOMEM, "out of memory");
     if (s == STRETTO_OK) {

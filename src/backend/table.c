@@ -3,4 +3,6 @@
 #include "backend/cpu/cpu.h"
 #include "backend/gpu/gpu.h"
 
-const struct backend *const backends[] = { &backend_cpu, &backend_cuda, &backend_opencl, NULL };
+extern const struct backend backend_integer;       /* whose header has structs of the names that the cpu's has */
+
+const struct backend *const backends[] = { &backend_cpu, &backend_cuda, &backend_opencl, &backend_integer, NULL };

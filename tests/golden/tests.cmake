@@ -15,6 +15,8 @@ endfunction()
 
 if(TARGET stretto)
   golden_test(families quick 900 test_families.py ${golden_dir})
+  golden_test(integer quick 600 test_integer.py ${golden_dir})
+  set_tests_properties(golden.integer PROPERTIES FIXTURES_REQUIRED golden)
   golden_test(families.ref full 1800 test_families.py ${golden_dir})
   set_tests_properties(golden.families.ref PROPERTIES FIXTURES_REQUIRED golden ENVIRONMENT STRETTO_CPU=ref)
   golden_test(hostile full 1800 test_hostile.py ${golden_dir} ${STRETTO_TEST_DATA})

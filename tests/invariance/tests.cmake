@@ -15,6 +15,10 @@ invariance_test(invariance.slice.ref full --few ${some})
 set_tests_properties(invariance.slice.ref PROPERTIES ENVIRONMENT STRETTO_CPU=ref)
 invariance_test(invariance.slice.avx2 full --few ${some})
 set_tests_properties(invariance.slice.avx2 PROPERTIES ENVIRONMENT STRETTO_CPU=avx2)
+# Integers alone, whose pages have one type: the other device's way of planting faults.
+invariance_test(invariance.integer "quick;threads" --few --cache f16 ${some} ${CMAKE_BINARY_DIR}/golden/bert/model.gguf)
+set_tests_properties(invariance.integer PROPERTIES ENVIRONMENT STRETTO_DEVICE=integer PROCESSORS 2
+  FIXTURES_REQUIRED golden)
 # Over several devices: every cut of layers, held to one device; the encoder's rows see each other.
 invariance_test(invariance.split "quick;threads" --split ${CMAKE_BINARY_DIR}/golden/llama-sizes/model.gguf
   ${CMAKE_BINARY_DIR}/golden/olmo3/model.gguf ${CMAKE_BINARY_DIR}/golden/bert/model.gguf)

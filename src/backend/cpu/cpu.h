@@ -2,6 +2,7 @@
  * (run.c) walks them with the thread team. */
 #ifndef BACKEND_CPU_CPU_H
 #define BACKEND_CPU_CPU_H
+#include "backend/answers.h"
 #include "backend/backend.h"
 #include "backend/lower.h"
 #include "cluster/team.h"
@@ -115,11 +116,7 @@ struct program {
     uint32_t next, n_run; /* the phase to run next; phases this step needs                   */
     atomic_uint_fast32_t *tickets; /* [n_phases]                                               */
     atomic_int stop; /* the step was cancelled */
-    struct best {
-        float value;
-        int32_t id;
-        bool nan;
-    } * best; /* [threads][max_asks]                          */
+    struct best *best;    /* [threads][max_asks]                                        */
     struct step_top *top; /* [threads][max_asks]                          */
 };
 

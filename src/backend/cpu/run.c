@@ -244,30 +244,6 @@ static size_t head_items(const struct program *p)
     return (p->g->values[p->g->logits].width + HEAD_COLS - 1) / HEAD_COLS;
 }
 
-static bool above(float value, int32_t id, const struct step_top *t, int i)
-{
-    return t->id[i] < 0 || value > t->logit[i] || (value == t->logit[i] && id < t->id[i]);
-}
-
-static void top_insert(struct step_top *t, float value, int32_t id)
-{
-    int i = STEP_TOP - 1;
-    for (; i > 0 && above(value, id, t, i - 1); i--) {
-        t->id[i] = t->id[i - 1];
-        t->logit[i] = t->logit[i - 1];
-    }
-    t->id[i] = id;
-    t->logit[i] = value;
-}
-
-/* Folds x[0..n), tokens id.., whose largest is x[at], into the list: rarely more than one look. */
-static void top_scan(struct step_top *t, const float *x, size_t n, size_t at, int32_t id)
-{
-    if (at == n || !above(x[at], id + (int32_t)at, t, STEP_TOP - 1)) return;
-    for (size_t i = 0; i < n; i++)
-        if (above(x[i], id + (int32_t)i, t, STEP_TOP - 1)) top_insert(t, x[i], id + (int32_t)i);
-}
-
 /* Columns of one row of a value; nothing is written where nobody reads it. */
 static void write_value(const struct program *p, int32_t v, size_t row, size_t col, size_t width,
                         const float *x)
@@ -319,12 +295,7 @@ static void head_item(struct program *p, const struct phase *ph, size_t item, un
             const float *x = y + i * HEAD_COLS;
             size_t at = k->argmax(x, width);
             struct best *b = &p->best[(size_t)rank * p->limits.max_asks + row + i];
-            if (at == width) b->nan = true;
-            else if (b->id < 0 || x[at] > b->value ||
-                     (x[at] == b->value && (int32_t)(col + at) < b->id)) {
-                b->value = x[at];
-                b->id = (int32_t)(col + at);
-            }
+            best_scan(b, x, width, at, (int32_t)col);
             if (s->ask_wants[row + i] & WANT_TOP)
                 top_scan(&p->top[(size_t)rank * p->limits.max_asks + row + i], x, width, at,
                          (int32_t)col);
@@ -432,32 +403,6 @@ static void step_thread(void *arg, unsigned rank)
 
 /* ---- answers ---------------------------------------------------------------------------------- */
 
-/* What the threads found of ask i in their parts of the vocabulary, joined. */
-static struct best best_of(const struct program *p, size_t i)
-{
-    struct best b = p->best[i];
-    for (unsigned t = 1; t < p->threads; t++) {
-        struct best c = p->best[(size_t)t * p->limits.max_asks + i];
-        c.nan |= b.nan;
-        b.nan = c.nan;
-        if (c.id >= 0 && (b.id < 0 || c.value > b.value || (c.value == b.value && c.id < b.id)))
-            b = c;
-    }
-    return b;
-}
-
-static struct step_top top_of(const struct program *p, size_t i)
-{
-    struct step_top all = p->top[i];
-    for (unsigned t = 1; t < p->threads; t++) {
-        const struct step_top *x = &p->top[(size_t)t * p->limits.max_asks + i];
-        for (int k = 0; k < STEP_TOP && x->id[k] >= 0; k++)
-            if (above(x->logit[k], x->id[k], &all, STEP_TOP - 1))
-                top_insert(&all, x->logit[k], x->id[k]);
-    }
-    return all;
-}
-
 static bool is_number(const float *x, size_t n)
 {
     bool yes = true;
@@ -476,9 +421,9 @@ static void answer(struct program *p)
         struct answer *a = p->answers[i];
         uint8_t wants = s->ask_wants[i];
         struct best b = { .id = -1 };
-        if (wants & WANT_OF_HEAD) b = best_of(p, i);
+        if (wants & WANT_OF_HEAD) b = best_join(p->best + i, p->threads, p->limits.max_asks);
         if (wants & WANT_BEST) a->best = b.id;
-        if (wants & WANT_TOP) a->top = top_of(p, i);
+        if (wants & WANT_TOP) a->top = top_join(p->top + i, p->threads, p->limits.max_asks);
         if (wants & WANT_HIDDEN) {
             memcpy(a->hidden, h->f + i * h->ld, width * sizeof(float));
             b.nan |= !is_number(a->hidden, width);
