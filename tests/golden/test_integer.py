@@ -109,8 +109,9 @@ def planted(name, cfg, w, run, got, coded, truth):
 def refused(stretto, path):
     """What does not go with integers is a matter of usage, said before anything is opened."""
     for more in (["--reference"], ["-ctk", "q8_0"], ["-ctv", "f32"], ["--device", "gpu"], ["-ngl", "2"]):
-        r = subprocess.run([stretto, "eval", "logits", "-m", path, "--ids", "1", "--raw", os.devnull, "--arithmetic", "int",
-                            *more], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        r = subprocess.run([stretto, "eval", "logits", "-m", path, "--ids", "1", "--raw", os.devnull,
+                            "--arithmetic", "int", *more], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                           stderr=subprocess.PIPE, text=True)
         check(r.returncode == 2 and f"{more[0]} does not go with --arithmetic int" in r.stderr,
               f"--arithmetic int {more}: exit code {r.returncode}: {r.stderr}")
     r = subprocess.run([stretto, "info", "-m", path, "--arithmetic", "int"], stdout=subprocess.PIPE, text=True)
