@@ -52,7 +52,7 @@ stretto_status shared_device_take(const char *word, const char *level, struct de
     stretto_status s = STRETTO_OK;
     *out = NULL;
     if (!word) word = backends[0]->name;
-    if (!level || strcmp(word, backends[0]->name) != 0) level = "";
+    if (!level || strchr(word, ':')) level = "";         /* of cards, which are numbered */
     if (strlen(word) >= sizeof first->word)
         return fail(err, STRETTO_E_ARG, "there is no device '%.40s'", word);
     pthread_mutex_lock(&lock);

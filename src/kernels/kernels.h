@@ -138,6 +138,9 @@ struct kernels {
     /* out = act(gate) * up, the same bits as act then mul */
     void (*silu_mul)(const float *gate, const float *up, size_t n, float *out);
     void (*gelu_tanh_mul)(const float *gate, const float *up, size_t n, float *out);
+    /* sum[r][c] = the sum of codes x[r] times codes w[c], n of them and exact: none is -128, and n <= 133144 */
+    void (*code_sums)(const int8_t *x, size_t ldx, size_t rows, const int8_t *w, size_t ldw, size_t cols, size_t n,
+                      int32_t *sum, size_t ld_sum);
     /* index of the largest, ties to the lowest; a NaN anywhere gives n, and so does n == 0 */
     size_t (*argmax)(const float *x, size_t n);
 

@@ -94,7 +94,7 @@ def check_missing(devices):
     # A loader that is not there: what is missing and from where it comes, in every place.
     lost = {"STRETTO_OPENCL": "/nowhere/libOpenCL.so.1", "STRETTO_CUDA": "/nowhere/libcuda.so.1"}
     without = listed(**lost)
-    assert not any(d["usable"] for d in without[1:]), without
+    assert not any(d["usable"] for d in without[1:] if d["word"] != "integer"), without
     opencl = next(d for d in without if d["word"] == "opencl")
     said = call(*COMMANDS[0], "--device", "opencl", code=1, **lost)
     assert opencl["why"][:100] in said and "/nowhere" in said, said

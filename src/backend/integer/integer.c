@@ -16,6 +16,10 @@ static void integer_about(struct device_about *out)
 
 static stretto_status integer_open(struct device **out, const struct device_options *o, struct error *err)
 {
+    uint32_t ceiling = UINT32_MAX;
+    if (o->level && !cpu_ceiling(o->level, &ceiling))
+        return fail(err, STRETTO_E_ARG, "STRETTO_CPU=%s is no level of this CPU architecture; 'stretto info' lists "
+                    "them", o->level);
     struct integer_device *d = mem_zalloc(1, sizeof *d);
     if (!d) return fail(err, STRETTO_E_NOMEM, "out of memory");
     stretto_status s = team_open(&d->team, err);
@@ -26,6 +30,7 @@ static stretto_status integer_open(struct device **out, const struct device_opti
     d->device.backend = &backend_integer;
     atomic_store(&d->device.holders, 1);
     d->memory = o->memory;
+    kernels_init(&d->kernels, cpu_detect() & ceiling);
     *out = &d->device;
     return STRETTO_OK;
 }

@@ -18,6 +18,7 @@
 #include "cluster/team.h"
 #include "graph/binding.h"
 #include "graph/step.h"
+#include "kernels/kernels.h"
 #include <stdatomic.h>
 
 /* Inputs of a linear layer, so that 127 * 127 * n < 2^31; numbers of a head, so that 32767 * 127 * n < 2^31. */
@@ -26,6 +27,7 @@ enum { INTEGER_INPUTS = 133144, INTEGER_HEAD = 512, INTEGER_WIDTH = 1 << 20 };
 struct integer_device {
     struct device device;
     struct team *team;
+    struct kernels kernels; /* whose code_sums is all that is used                              */
     uint64_t memory;        /* the most that may be taken; 0: what the machine has              */
     atomic_uint_fast64_t taken;
 };
@@ -157,8 +159,4 @@ void heads_store(const struct program *p, const struct row_instr *r, size_t row)
 /* One row's queries that share a head of keys and values; then the row's heads get one exponent. */
 void heads_attend(const struct program *p, const struct phase *ph, size_t row, uint32_t head, struct scratch *s);
 void heads_join(const struct program *p, const struct phase *ph, size_t row);
-
-/* sums.c: sum[r][c] = codes x[r] times codes w[c], n of them. |x|, |w| <= 127. */
-void code_sums(const int8_t *x, size_t ldx, size_t rows, const int8_t *w, size_t ldw, size_t cols, size_t n,
-               int32_t *sum, size_t ld_sum);
 #endif

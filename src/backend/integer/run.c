@@ -104,8 +104,8 @@ static void linear_item(const struct program *p, const struct phase *ph, size_t 
     size_t first = item * LINEAR_COLS, n = w->n_out - first < LINEAR_COLS ? w->n_out - first : LINEAR_COLS;
     for (size_t row = 0, rows = rows_of(p, ph->rows); row < rows; row += ROWS_AT_ONCE) {
         size_t k = rows - row < ROWS_AT_ONCE ? rows - row : ROWS_AT_ONCE;
-        code_sums(x->code + row * x->ldq, x->ldq, k, w->code + first * w->ld, w->ld, n, w->n_in,
-                  to->x + row * to->ld + first, to->ld);
+        p->device->kernels.code_sums(x->code + row * x->ldq, x->ldq, k, w->code + first * w->ld, w->ld, n, w->n_in,
+                                     to->x + row * to->ld + first, to->ld);
     }
 }
 
@@ -172,7 +172,8 @@ static void head_rows(const struct program *p, const struct phase *ph, size_t co
     }
     const struct weight *w = &p->w->weight[ph->part[0].param];
     const struct place *x = &p->place[ph->part[0].in];
-    code_sums(x->code + row * x->ldq, x->ldq, n, w->code + col * w->ld, w->ld, width, w->n_in, s->sum, HEAD_COLS);
+    p->device->kernels.code_sums(x->code + row * x->ldq, x->ldq, n, w->code + col * w->ld, w->ld, width, w->n_in,
+                                 s->sum, HEAD_COLS);
     for (size_t i = 0; i < n; i++)
         logits_of_sums(p, ph, col, width, row + i, s->sum + i * HEAD_COLS, s, s->f + i * HEAD_COLS);
 }

@@ -1,5 +1,6 @@
 /* Elementwise and reducing kernels on one row. Sums and functions in double, one rounding at the
  * end, except where kernels.h gives the arithmetic (quantize, to_bf16, add, mul, scale). */
+#include "kernels/code_sums.h"
 #include "kernels/ref/ref.h"
 #include "kernels/scalar.h"
 
@@ -144,6 +145,12 @@ static size_t argmax_ref(const float *x, size_t n)
     return best;
 }
 
+static void code_sums_ref(const int8_t *x, size_t ldx, size_t rows, const int8_t *w, size_t ldw, size_t cols, size_t n,
+                      int32_t *sum, size_t ld_sum)
+{
+    code_sums_loop(x, ldx, rows, w, ldw, cols, n, sum, ld_sum);
+}
+
 void vec_init_ref(struct kernels *k)
 {
     k->quantize = quantize_ref;
@@ -162,4 +169,5 @@ void vec_init_ref(struct kernels *k)
     k->silu_mul = silu_mul_ref;
     k->gelu_tanh_mul = gelu_tanh_mul_ref;
     k->argmax = argmax_ref;
+    k->code_sums = code_sums_ref;
 }

@@ -1,5 +1,6 @@
 /* Elementwise and reducing kernels on one row. Tails are masked versions of the same operations.
  * Sums run in 4 registers of 8 lanes, element i in lane i mod 32, whatever the length. */
+#include "kernels/code_sums.h"
 #include "kernels/scalar.h"
 #include "kernels/x86/avx2.h"
 #include "kernels/x86/math_avx2.h"
@@ -258,6 +259,12 @@ static size_t argmax_avx2(const float *x, size_t n)
     return index[won];
 }
 
+static void code_sums_avx2(const int8_t *x, size_t ldx, size_t rows, const int8_t *w, size_t ldw, size_t cols, size_t n,
+                      int32_t *sum, size_t ld_sum)
+{
+    code_sums_loop(x, ldx, rows, w, ldw, cols, n, sum, ld_sum);
+}
+
 void vec_init_avx2(struct kernels *k)
 {
     k->quantize = quantize_avx2;
@@ -276,4 +283,5 @@ void vec_init_avx2(struct kernels *k)
     k->silu_mul = silu_mul_avx2;
     k->gelu_tanh_mul = gelu_tanh_mul_avx2;
     k->argmax = argmax_avx2;
+    k->code_sums = code_sums_avx2;
 }

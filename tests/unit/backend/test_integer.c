@@ -384,7 +384,14 @@ static void sums(void **state)
         size_t n = i ? 1 + below(i < 40 ? 300 : 5000) : INTEGER_INPUTS;
         for (size_t k = 0; k < ROWS * n; k++) x[k] = (int8_t)(i ? (int)below(255) - 127 : -127);
         for (size_t k = 0; k < COLS * n; k++) w[k] = (int8_t)(i ? (int)below(255) - 127 : k / n % 2 ? 127 : -127);
-        code_sums(x, n, ROWS, w, n, COLS, n, sum, COLS);
+        struct kernels by;
+        uint32_t bits = 0;
+        const char *const *levels = kernels_levels();      /* all that this CPU has, in turn */
+        int n_levels = 0;
+        while (levels[n_levels]) n_levels++;
+        cpu_ceiling(levels[i % n_levels], &bits);
+        kernels_init(&by, cpu_detect() & bits);
+        by.code_sums(x, n, ROWS, w, n, COLS, n, sum, COLS);
         for (size_t r = 0; r < ROWS; r++)
             for (size_t c = 0; c < COLS; c++) {
                 int64_t want = 0;
