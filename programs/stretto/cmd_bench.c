@@ -230,7 +230,7 @@ static void print_totals(const struct bench *b)
     printf("load %.2f s, peak memory %.0f MB, weights %.0f MB", b->info.load_seconds, b->peak_rss / 1e6,
            (double)b->info.weight_bytes / 1e6);
     if (b->roof.bytes > 0) printf(", read at %.1f GB/s by the roof's probe\n", b->roof.bytes / 1e9);
-    else puts("; the roof of several devices together is not measured");
+    else puts("; the roof is not measured there");
 }
 
 static double plus(double sum, double more) { return sum < 0 || more < 0 ? -1 : sum + more; }

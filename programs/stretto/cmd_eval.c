@@ -1,5 +1,6 @@
 /* stretto eval: numbers about quality. ppl, kl, and the raw logits that other programs' checks
  * read. */
+#include "backend/integer/scales.h"
 #include "base/file.h"
 #include "base/memory.h"
 #include "engine/scheduler.h"
@@ -31,7 +32,7 @@ static const struct option rows[] = {
     {"--seed", "N", OPT_INT, AT(seed), 0, UINT32_MAX, "tasks: which are drawn; 1: those of llama-perplexity [1]"},
     {"--letters", NULL, OPT_FLAG, AT(letters), 0, 0,
      "mmlu: the four answers stand in the question and their letters are chosen from"},
-    {"--output", "OUT", OPT_TEXT, AT(output), 0, 0, "tasks: write a JSON line for each to this file"},
+    {"--output", "OUT", OPT_TEXT, AT(output), 0, 0, "tasks: write a JSON line for each to this file; scales: the file to write"},
     {"--ids", "1,2,3", OPT_TEXT, AT(ids), 0, 0, "logits: the token ids to read"},
     {"--raw", "OUT", OPT_TEXT, AT(raw), 0, 0,
      "logits: write float32 rows to this file, one per id (encoders: hidden states)"},
@@ -282,7 +283,39 @@ static int run_logits(const struct eval_options *o)
     return code;
 }
 
-#define WHAT "ppl|kl|hellaswag|piqa|mmlu|logits"
+/* What linear layers read at most while the texts are read, in integers. */
+static int run_scales(const struct eval_options *o)
+{
+    struct measured x = { 0 };
+    struct texts t = { 0 };
+    struct error err = { 0 };
+    struct model_options model = o->model;
+    struct eval_ppl r;
+    size_t n = 0;
+    if (!o->output) return command_usage("eval", "scales needs --output FILE");
+    if (model.scales || (model.arithmetic && strcmp(model.arithmetic, "int") != 0))
+        return command_usage("eval", "scales are seen in integers, with scales of each row");
+    model.arithmetic = "int";
+    int code = can_create("eval", "--output", o->output, o->force);
+    if (code == EXIT_DONE) code = open_model("eval", &model, false, &x.model);
+    if (code == EXIT_DONE) code = texts_open(&t, o, x.model);
+    if (code == EXIT_DONE) code = measured_open(&x, &model, t.longest, 1);
+    stretto_status s = STRETTO_OK;
+    for (size_t i = 0; i < t.n && s == STRETTO_OK && code == EXIT_DONE; i++)
+        s = eval_ppl(x.engine, &t.set[i], &interrupted, &t.hook, &r, &err);
+    ui_progress_break(&t.ui);
+    if (s == STRETTO_OK && code == EXIT_DONE) {
+        const struct model *m = stretto_model_inside(x.model);
+        s = integer_scales_write(m->weights, &m->graph, o->output, o->force, &n, &err);
+    }
+    if (s != STRETTO_OK) code = command_fail("eval", s, err.text);
+    else if (code == EXIT_DONE) print_figures(json_pack("{s:I}", "weights", (json_int_t)n), o->json);
+    texts_close(&t);
+    measured_close(&x);
+    return code;
+}
+
+#define WHAT "ppl|kl|hellaswag|piqa|mmlu|logits|scales"
 
 static int eval_run(void *options, size_t n, char **operands)
 {
@@ -291,6 +324,7 @@ static int eval_run(void *options, size_t n, char **operands)
     if (strcmp(operands[0], "ppl") == 0) return run_ppl(options);
     if (strcmp(operands[0], "kl") == 0) return eval_kl_run(options);
     if (strcmp(operands[0], "logits") == 0) return run_logits(options);
+    if (strcmp(operands[0], "scales") == 0) return run_scales(options);
     if (list_has("hellaswag|piqa|mmlu", '|', operands[0], strlen(operands[0])))
         return eval_choices_run(options, operands[0]);
     return command_odd("eval", "evaluation", operands[0], WHAT);
@@ -327,7 +361,9 @@ const struct command command_eval = {
                    "\"Question: ...\\nAnswer:\". "
                    "Of the share that is right stands Wilson's 95 % interval; with --base also how many answers "
                    "changed, and McNemar's test.\n\n"
-                   "logits: the raw numbers for given ids.",
+                   "logits: the raw numbers for given ids.\n\n"
+                   "scales: writes the largest number that each linear layer reads in the texts of -f to a file for "
+                   "--arithmetic int --scales.",
     .uses = uses,
     .n_uses = 2,
     .options_size = sizeof(struct eval_options),

@@ -73,6 +73,8 @@ static int no_integers(const char *command, const struct model_options *o)
 int device_from(const char *command, const struct model_options *o, const char **word, int32_t *layers)
 {
     *layers = 0;
+    if (o->scales && (!o->arithmetic || strcmp(o->arithmetic, "int") != 0))
+        return command_usage(command, "--scales goes with --arithmetic int");
     if (o->arithmetic && strcmp(o->arithmetic, "int") == 0) {
         *word = "integer";
         return no_integers(command, o);

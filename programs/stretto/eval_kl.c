@@ -206,7 +206,7 @@ static int kl_open(struct kl_run *r)
         base.hf = NULL;
     }
     base.reference = o->base_reference;
-    base.arithmetic = NULL;
+    base.arithmetic = base.scales = NULL;
     if (o->base_reference) base.type_k = base.type_v = NULL;
     int code = open_model("eval", &o->model, false, &r->own[0].model);
     if (code == EXIT_DONE) code = texts_open(&r->texts, o, r->own[0].model);

@@ -146,6 +146,8 @@ int open_model(const char *command, const struct model_options *o, bool vocabula
     stretto_model_options mo = STRETTO_MODEL_OPTIONS_INIT;
     mo.threads = (uint32_t)o->threads;
     mo.reference = o->reference;
+    mo.arithmetic = o->arithmetic;
+    mo.scales = o->scales;
     mo.vocabulary_only = vocabulary_only;
     mo.progress = load_progress;
     mo.log = load_log;
@@ -250,6 +252,7 @@ int decoder_open(const char *command, const struct decode_options *o,
     struct model_options draft = *m;
     draft.model = o->draft;
     draft.hf = NULL;
+    draft.scales = NULL;
     int code = open_model(command, &draft, false, &out->draft);
     out->how.draft = out->draft;
     return code;

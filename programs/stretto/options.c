@@ -27,6 +27,9 @@ static const struct option model_rows[] = {
     {"--arithmetic", "float|int", OPT_CHOICE, AT(arithmetic), 0, 0,
      "int computes in integers alone between the embedding and the logits, on the CPU, with 8-bit weights, "
      "activations, keys and values; for study and other hardware: neither as exact nor as fast as float [float]"},
+    {"--scales", "FILE", OPT_TEXT, AT(scales), 0, 0,
+     "with --arithmetic int: scales of activations from a file that 'stretto eval scales' made, instead of one for "
+     "each row"},
     {"--strict", NULL, OPT_FLAG, AT(strict), 0, 0,
      "use one arithmetic for prompt and written rows, so cached and recomputed prefixes agree bit for "
      "bit"},

@@ -11,6 +11,7 @@ struct model_options {
     const char *type_k, *type_v;  /* as cache_from reads them                                  */
     bool reference, strict, verbose;
     const char *arithmetic;       /* "float" or "int"; NULL = float                            */
+    const char *scales;           /* a file; NULL = none                                       */
     const char *hf;               /* "USER/REPO[:QUANT]", as llama-cli spells it; NULL = none */
     bool yes;                     /* fetch a model that is not here without asking            */
     bool mlock;

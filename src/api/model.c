@@ -69,8 +69,11 @@ static stretto_status find_places(const char *words, struct places *out, struct 
 /* "int" is a device of its own, instead of the cpu. */
 static stretto_status read_arithmetic(stretto_model_options *o, struct error *err)
 {
+    bool integers = o->arithmetic && strcmp(o->arithmetic, "int") == 0;
+    if (o->scales && !integers)
+        return fail(err, STRETTO_E_ARG, "scales known beforehand go with integer arithmetic alone");
     if (!o->arithmetic || strcmp(o->arithmetic, "float") == 0) return STRETTO_OK;
-    if (strcmp(o->arithmetic, "int") != 0)
+    if (!integers)
         return fail(err, STRETTO_E_ARG, "there is no arithmetic '%.40s'; there are float and int", o->arithmetic);
     if (o->device && strcmp(o->device, backends[0]->name) != 0 && strcmp(o->device, "integer") != 0)
         return fail(err, STRETTO_E_ARG, "integer arithmetic is the CPU's; it does not go with the device %.60s",
@@ -171,6 +174,7 @@ stretto_status stretto_model_open(stretto_model **out, const char *path,
         if (level && !(m->level = mem_strdup(level))) s = fail(&e, STRETTO_E_NOMEM, "out of memory");
         struct model_open_options mo = {.threads = o.threads,
                                         .reference = o.reference != 0,
+                                        .scales = o.scales,
                                         .vocabulary_only = o.vocabulary_only != 0,
                                         .progress = o.progress,
                                         .log = o.log,

@@ -122,7 +122,7 @@ static stretto_status read_weights(struct model *m, const char *path,
     if (o->graph_only) return STRETTO_OK;
     struct binding binding = { m, model_param };
     TRY(take_device(m, &binding, o, err));
-    struct upload_options up = { .threads = o->threads, .reference = o->reference,
+    struct upload_options up = { .threads = o->threads, .reference = o->reference, .scales = o->scales,
                                  .progress = o->progress, .ud = o->ud, .cancel = o->cancel };
     m->reference = o->reference;
     return device_upload(m->device, &m->weights, &m->graph, &binding, &up, err);

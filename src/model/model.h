@@ -17,6 +17,7 @@ struct model_open_options {
     uint64_t memory;       /* bytes that may be taken; 0 = what the machine has           */
     unsigned threads;      /* for packing; 0 = what the device has                        */
     bool reference;       /* the float32 path                                             */
+    const char *scales;   /* upload_options.scales, or NULL                               */
     bool vocabulary_only; /* tokenizer and metadata, no weights                           */
     bool graph_only;      /* those and the graph: for who reads weights layer by layer    */
     void (*progress)(void *ud, uint64_t done, uint64_t total);

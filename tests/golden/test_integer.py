@@ -24,8 +24,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 sys.path.insert(0, os.path.join(ROOT, "tools"))
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 try:
+    import gguf
     import numpy as np
-    from oracle import families
+    from oracle import families, files
     from oracle.forward import Arith, forward
     from test_families import flaws, rms
 except ImportError as e:
@@ -58,6 +59,19 @@ class Codes(Arith):
 
     def stored(self, x):
         return round_codes(x)
+
+
+class Known(Codes):
+    """Codes by scales that are known beforehand: by the linear layer's name the largest number."""
+
+    def __init__(self, most):
+        super().__init__()
+        self.most = most
+
+    def linear(self, x, w, b=None, name=""):
+        scale = self.most[name] / 127
+        y = self.dot(np.clip(np.rint(x / scale), -127, 127) * scale, round_codes(np.asarray(w, np.float64)))
+        return y if b is None else y + self.cast(b)
 
 
 def logits(stretto, path, ids, shape, *more):
@@ -118,6 +132,52 @@ def refused(stretto, path):
     check(r.returncode == 0 and "arithmetic: integers" in r.stdout, f"info says nothing of integers: {r.stdout}")
 
 
+def run(argv):
+    return subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def known_scales(stretto, golden, model):
+    """A file of scales: made, used, and what is wrong with one."""
+    name = model["name"]
+    cfg, _, _, dtype = families.MODELS[name]
+    path = os.path.join(golden, name, "model.gguf")
+    with tempfile.TemporaryDirectory() as d:
+        text, out, odd = (os.path.join(d, n) for n in ("text", "scales.gguf", "odd.gguf"))
+        with open(text, "w") as f:
+            f.write("the old man and the sea and how many words there are in this long line " * 12)
+        r = run([stretto, "eval", "scales", "-m", path, "-f", text, "-c", "64", "--output", out])
+        check(r.returncode == 0, f"eval scales: exit code {r.returncode}: {r.stderr}")
+        tensors = {t.name: t.data for t in gguf.GGUFReader(out).tensors}
+        w = families.weights(name, cfg, dtype)
+        named = {files.gguf_name(n, cfg["model_type"]): n[:-len(".weight")] for n, x in w.items() if x.ndim == 2}
+        named.pop("token_embd.weight")
+        check(set(tensors) == {n + ".in_most" for n in named}, f"eval scales names {sorted(tensors)}")
+        ids = model["runs"][-1]["ids"]
+        truth, coded = forward(cfg, w, ids), forward(cfg, w, ids, Known({h: float(tensors[n + ".in_most"][0])
+                                                                         for n, h in named.items()}))
+        got = logits(stretto, path, ids, truth.shape, "--scales", out)
+        cost, off = rms(coded - truth), rms(got - coded)
+        check(off <= cost, f"{name} with known scales: {off:.2e} off, the codes cost {cost:.2e}")
+        check(rms(got[:1] - coded[:1]) <= rms(coded[:1] - truth[:1]) / 64, f"{name} with known scales: the first row")
+        print(f"{name} with known scales: {off / cost:.2f} of its bound")
+        for value, word in ((None, "was made of another model"), (np.nan, "no largest number"), (0, "is zero")):
+            writer = gguf.GGUFWriter(odd, "llama")
+            for n, x in sorted(tensors.items()):
+                if value is not None or "attn_q" not in n:
+                    writer.add_tensor(n, np.array(x) if "attn_q" not in n else np.array([value], np.float32))
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_tensors_to_file()
+            writer.close()
+            argv = [stretto, "eval", "logits", "-m", path, "--ids", "1", "--raw", os.path.join(d, "rows"), "--force"]
+            r = run(argv + ["--arithmetic", "int", "--scales", odd])
+            check(r.returncode == 1 and word in r.stderr, f"odd scales {value}: {r.returncode}: {r.stderr}")
+        r = run(argv + ["--scales", out])
+        check(r.returncode == 2 and "goes with --arithmetic int" in r.stderr, f"--scales alone: {r.stderr}")
+        r = run([stretto, "eval", "scales", "-m", path, "-f", text, "-c", "64", "--output", out])
+        check(r.returncode != 0 and "is there already" in r.stderr, f"eval scales over a file: {r.returncode} {r.stderr}")
+
+
 def main():
     stretto, golden, only = sys.argv[1], sys.argv[2], sys.argv[3:]
     with open(os.path.join(golden, "index.json")) as f:
@@ -125,6 +185,7 @@ def main():
     models = [m for m in index["models"] if m["name"] in families.MODELS and (not only or m["name"] in only)]
     for m in models:
         compare(stretto, golden, m)
+    known_scales(stretto, golden, models[0])
     refused(stretto, os.path.join(golden, models[0]["files"][0]["path"]))
     print(f"{len(models)} models, at most {worst:.2f} of their bounds, {len(failures)} failures")
     sys.exit(1 if failures else 0)

@@ -38,6 +38,7 @@ struct weight {
     size_t ld;
     const int32_t *m;         /* [n_out] scales m * 2^e                                         */
     int32_t e;
+    struct scale input, inverse; /* of what it reads, where that is known beforehand; else m is 0 */
     struct vector vector;     /* a vector's elements                                            */
     struct param_bytes table; /* rows for lookups: the file's own bytes                         */
 };
@@ -46,6 +47,7 @@ struct weights {
     struct integer_device *device;
     struct weight *weight;    /* [n], by graph parameter                                        */
     size_t n;
+    atomic_uint_fast64_t *seen; /* [n] the largest number that it read, as the bits of a double */
     void *memory;
     size_t bytes;
 };
@@ -129,6 +131,10 @@ stretto_status integer_upload(struct weights **out, struct device *on, const str
 void integer_weights_close(struct weights *w);
 /* A number as a scale; m is negative where it is. */
 struct scale scale_of(double x);
+
+/* scales.c */
+void scales_see(const struct program *p, int32_t param, struct scale s);
+stretto_status scales_read(struct weights *w, const struct graph *g, const char *path, struct error *err);
 
 /* program.c */
 stretto_status integer_plan(struct device *d, const struct graph *g, const struct weights *w,

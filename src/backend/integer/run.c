@@ -45,9 +45,21 @@ static void rope(const struct program *p, const struct row_instr *r, size_t row,
     row_rope(x, n->rope.style, n->rope.heads, n->rope.head_dim, (uint32_t)n_rot, cs, s->p, width, to);
 }
 
-static void codes(const struct place *v, size_t row, size_t width)
+/* Layers that read one value share its codes; the first of them says by which scale, if any. */
+static void codes(const struct program *p, const struct row_instr *r, size_t row, size_t width)
 {
-    v->scale[row] = row_codes(v->x + row * v->ld, v->e[row], width, v->code + row * v->ldq);
+    const struct place *v = &p->place[r->in];
+    int32_t param = node_param(p->g, r->node, 0);
+    const struct weight *w = &p->w->weight[param];
+    const int32_t *x = v->x + row * v->ld;
+    int8_t *code = v->code + row * v->ldq;
+    if (w->input.m && v->e[row] != EXPONENT_NAN) {
+        row_codes_by(x, v->e[row], width, w->inverse, code);
+        v->scale[row] = w->input;
+        return;
+    }
+    v->scale[row] = row_codes(x, v->e[row], width, code);
+    scales_see(p, param, v->scale[row]);
 }
 
 static void row_op(const struct program *p, const struct row_instr *r, size_t row, struct scratch *s)
@@ -71,7 +83,7 @@ static void row_op(const struct program *p, const struct row_instr *r, size_t ro
     case ROW_BIAS: row_add_vector(x, &c->bias, width, s->p, to); return;
     case ROW_SCALE: row_scale(x, c->by, width, s->p, to); return;
     case ROW_SOFTCAP: row_softcap(x, c->cap, c->of_cap, width, s->p, to); return;
-    case ROW_QUANT: codes(&p->place[r->in], row, width); return;
+    case ROW_QUANT: codes(p, r, row, width); return;
     case ROW_STORE: heads_store(p, r, row); return;
     case ROW_ASK: {
         struct row from = row_at(&p->place[r->in], (size_t)p->step->ask_row[row]);

@@ -186,8 +186,9 @@ stretto_status integer_upload(struct weights **out, struct device *on, const str
     struct param_bytes *src = mem_zalloc(n, sizeof *src);
     bool *use = mem_zalloc(2 * n, sizeof *use);
     if (w) w->weight = mem_zalloc(n, sizeof *w->weight);
+    if (w) w->seen = mem_zalloc(n, sizeof *w->seen);
     stretto_status s = STRETTO_OK;
-    if (!w || !src || !use || !w->weight) s = fail(err, STRETTO_E_NOMEM, "out of memory while loading");
+    if (!w || !src || !use || !w->weight || !w->seen) s = fail(err, STRETTO_E_NOMEM, "out of memory while loading");
     else {
         w->device = (struct integer_device *)(void *)on;
         device_hold(on);
@@ -199,6 +200,7 @@ stretto_status integer_upload(struct weights **out, struct device *on, const str
         u.linear = use;
         params_used(g, use, use + n);
         if (s == STRETTO_OK) s = upload_into(&u, use + n, err);
+        if (s == STRETTO_OK && o->scales) s = scales_read(w, g, o->scales, err);
         for (unsigned r = 0; r < TEAM_MAX; r++) mem_free(u.column[r]);
         mem_free(u.unit);
     }
@@ -215,6 +217,7 @@ void integer_weights_close(struct weights *w)
     if (w->memory) atomic_fetch_sub(&w->device->taken, w->bytes);
     mem_unmap(w->memory, w->bytes);
     mem_free(w->weight);
+    mem_free(w->seen);
     if (w->device) device_drop(&w->device->device);
     mem_free(w);
 }
