@@ -169,7 +169,8 @@ def known_scales(stretto, golden, model):
             writer.write_kv_data_to_file()
             writer.write_tensors_to_file()
             writer.close()
-            argv = [stretto, "eval", "logits", "-m", path, "--ids", "1", "--raw", os.path.join(d, "rows"), "--force"]
+            argv = [stretto, "eval", "logits", "-m", path, "--ids", "1", "--raw", os.path.join(d, "rows"),
+                    "--force"]
             r = run(argv + ["--arithmetic", "int", "--scales", odd])
             check(r.returncode == 1 and word in r.stderr, f"odd scales {value}: {r.returncode}: {r.stderr}")
         r = run(argv + ["--scales", out])

@@ -86,8 +86,8 @@ static stretto_status most_of(const struct source *f, const char *path, const ch
     snprintf(name, sizeof name, "%s.in_most", weight);
     const struct source_tensor *t = source_tensor_find(f, name);
     if (!t)
-        return fail(err, STRETTO_E_FORMAT, "%s has no %s: it was made of another model, or of a text that is too short; "
-                    "make one of this model with 'stretto eval scales'", path, name);
+        return fail(err, STRETTO_E_FORMAT, "%s has no %s: it was made of another model, or of a text that is too "
+                    "short; make one of this model with 'stretto eval scales'", path, name);
     if (t->type != DT_F32) return fail(err, STRETTO_E_FORMAT, "%s of %s is no float32", name, path);
     *most = 0;
     for (size_t i = 0; i < t->bytes / sizeof(float); i++) {
