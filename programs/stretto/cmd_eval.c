@@ -1,6 +1,6 @@
 /* stretto eval: numbers about quality. ppl, kl, and the raw logits that other programs' checks
  * read. */
-#include "backend/integer/scales.h"
+#include "backend/scales.h"
 #include "base/file.h"
 #include "base/memory.h"
 #include "engine/scheduler.h"

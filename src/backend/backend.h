@@ -61,7 +61,7 @@ struct device {
 struct upload_options {
     unsigned threads; /* of this machine that pack; 0: as many as the device has               */
     bool reference;   /* weights as float32                                                    */
-    const char *scales; /* integers: a file of what linear layers read at most (integer/scales.h); NULL: by row  */
+    const char *scales; /* integers: a file of what linear layers read at most (scales.h); NULL: by row  */
     void (*progress)(void *ud, uint64_t done, uint64_t total); /* bytes of tensors; may be NULL */
     void *ud;
     const volatile int *cancel; /* non-zero stops the upload with E_CANCEL; may be NULL          */

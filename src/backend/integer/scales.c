@@ -2,7 +2,7 @@
  * with a tensor "WEIGHT.in_most" of float32 for each of their weights (one number, or one for each input, of which
  * the largest counts). */
 #include "backend/integer/integer.h"
-#include "backend/integer/scales.h"
+#include "backend/scales.h"
 #include "base/memory.h"
 #include "format/gguf_write.h"
 #include "format/source.h"

@@ -1,7 +1,7 @@
 /* What linear layers read at most, of a model that computes in integers: seen while it runs, kept in a file, and
  * read by who wants scales that do not depend on the row (upload_options.scales). */
-#ifndef BACKEND_INTEGER_SCALES_H
-#define BACKEND_INTEGER_SCALES_H
+#ifndef BACKEND_SCALES_H
+#define BACKEND_SCALES_H
 #include "base/status.h"
 #include <stdbool.h>
 #include <stddef.h>
