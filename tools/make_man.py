@@ -29,6 +29,7 @@ standard error."""
 ENVIRONMENT = {
     "STRETTO_CPU": "A ceiling for the kernels: ref, avx2, avxvnni, avx512, avx512vnni, avx512fp16, amx; "
                    "neon, dotprod, i8mm. stretto info says what was chosen.",
+    "STRETTO_BF16": "16: bf16 weights keep their 16 bits in memory, instead of 12 where that loses nothing.",
     "STRETTO_DEVICE": "Where models run, as --device says it, when that is not given.",
     "STRETTO_CUDA, STRETTO_NVRTC, STRETTO_NVML, STRETTO_OPENCL":
         "Paths of libcuda, of NVIDIA's run-time compiler, of the library that tells a card's joules, and of the OpenCL "

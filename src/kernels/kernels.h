@@ -28,6 +28,7 @@
  * neighbours. Panels are 64-byte aligned; activations and answers need no alignment. */
 #ifndef KERNELS_KERNELS_H
 #define KERNELS_KERNELS_H
+#include "kernels/brain12.h"
 #include "kernels/panel.h"
 #include "kernels/peak.h"
 #include <stdbool.h>
@@ -110,6 +111,9 @@ struct kernels {
     /* prompt rows where the level has a better arithmetic for many rows (AMX: bf16, whole K); NULL:
      * the same as linear */
     linear_fn *linear_given[DT_COUNT];
+    /* panels of brain12.h: the answers of linear[DT_BF16] and linear_given[DT_BF16], bit for bit */
+    linear_fn *brain12, *brain12_given;
+    const char *brain12_level;
     /* rows to give them at once: weights are unpacked once a call, activations should stay in the
      * second-level cache */
     size_t row_block;

@@ -1,8 +1,9 @@
 /* y = W x with float weights for any vector width: y = fmaf(w[k], x[k], y), k ascending, in every lane,
- * so the blocking below moves no bit. Operations: wide_math.h, v_load_half, v_load_brain_pairs. */
+ * so the blocking below moves no bit. Operations: wide_math.h, v_load_half, v_load_brain_pairs, v_brain12,
+ * v_brain12_vectors. */
 #ifndef KERNELS_WIDE_FLOAT_H
 #define KERNELS_WIDE_FLOAT_H
-#include "kernels/kernels.h"
+#include "kernels/brain12_linear.h"
 #include "kernels/wide_vec.h"
 
 /* Vectors of a panel; panels at once for four rows (16 accumulators) and for one (8). */
@@ -20,16 +21,16 @@ WIDE_INLINE void float_weights(enum dtype t, const uint8_t *panel, size_t k, siz
                            &w[1]);
 }
 
-/* nr rows times np panels: nr * np * FLOAT_LANES accumulators */
+/* nr rows times np panels: nr * np * FLOAT_LANES accumulators; `more`: they go on from y */
 WIDE_INLINE void float_tile(enum dtype t, size_t nr, size_t np, const uint8_t *panels, size_t bytes, size_t k,
-                            const float *x, size_t ldx, float *y, size_t ldy)
+                            const float *x, size_t ldx, float *y, size_t ldy, bool more)
 {
     vf sum[4][FLOAT_VECS];
     size_t nv = np * FLOAT_LANES, step = t == DT_BF16 ? 2 : 1;
     WIDE_UNROLL
     for (size_t r = 0; r < nr; r++)
         WIDE_UNROLL
-        for (size_t v = 0; v < nv; v++) sum[r][v] = v_set1(0);
+        for (size_t v = 0; v < nv; v++) sum[r][v] = more ? v_load(y + r * ldy + v * VL) : v_set1(0);
     for (size_t i = 0; i < k; i += step) {
         vf w[FLOAT_VECS][2];
         WIDE_UNROLL
@@ -52,10 +53,11 @@ WIDE_INLINE void float_tile(enum dtype t, size_t nr, size_t np, const uint8_t *p
         for (size_t v = 0; v < nv; v++) v_store(y + r * ldy + v * VL, sum[r][v]);
 }
 
-WIDE_INLINE void float_linear(enum dtype t, const void *panels, size_t n_panels, size_t k,
-                              const struct act *x, size_t rows, float *y, size_t ldy)
+/* `bytes`: from one panel to the next. `more`: y is gone on from, for K in pieces. */
+WIDE_INLINE void float_linear(enum dtype t, const void *panels, size_t bytes, size_t n_panels, size_t k,
+                              const struct act *x, size_t rows, float *y, size_t ldy, bool more)
 {
-    size_t bytes = panel_bytes(t, k), most = rows < 4 ? FLOAT_ONE : FLOAT_MANY, np;
+    size_t most = rows < 4 ? FLOAT_ONE : FLOAT_MANY, np;
     for (size_t p = 0; p < n_panels; p += np) {
         const uint8_t *at = (const uint8_t *)panels + p * bytes;
         np = n_panels - p < most ? 1 : most;
@@ -64,15 +66,15 @@ WIDE_INLINE void float_linear(enum dtype t, const void *panels, size_t n_panels,
             float *yr = y + r * ldy + p * PANEL_COLS;
             nr = rows - r < 4 ? 1 : 4;
             if (nr == 4 && np == FLOAT_MANY)
-                float_tile(t, 4, FLOAT_MANY, at, bytes, k, xr, x->ldf, yr, ldy);
+                float_tile(t, 4, FLOAT_MANY, at, bytes, k, xr, x->ldf, yr, ldy, more);
             else if (nr == 4)
-                float_tile(t, 4, 1, at, bytes, k, xr, x->ldf, yr, ldy);
+                float_tile(t, 4, 1, at, bytes, k, xr, x->ldf, yr, ldy, more);
             else if (np == FLOAT_ONE)
-                float_tile(t, 1, FLOAT_ONE, at, bytes, k, xr, x->ldf, yr, ldy);
+                float_tile(t, 1, FLOAT_ONE, at, bytes, k, xr, x->ldf, yr, ldy, more);
             else if (np == FLOAT_MANY)
-                float_tile(t, 1, FLOAT_MANY, at, bytes, k, xr, x->ldf, yr, ldy);
+                float_tile(t, 1, FLOAT_MANY, at, bytes, k, xr, x->ldf, yr, ldy, more);
             else
-                float_tile(t, 1, 1, at, bytes, k, xr, x->ldf, yr, ldy);
+                float_tile(t, 1, 1, at, bytes, k, xr, x->ldf, yr, ldy, more);
         }
     }
 }
@@ -81,9 +83,59 @@ WIDE_INLINE void float_linear(enum dtype t, const void *panels, size_t n_panels,
     static void wide_linear_##T(const void *panels, size_t n_panels, size_t k, const struct act *x,      \
                                 size_t rows, float *y, size_t ldy)                                       \
     {                                                                                                    \
-        float_linear(DT_##T, panels, n_panels, k, x, rows, y, ldy);                                      \
+        float_linear(DT_##T, panels, panel_bytes(DT_##T, k), n_panels, k, x, rows, y, ldy, false);       \
     }
 FLOAT_TYPE(F32)
 FLOAT_TYPE(F16)
 FLOAT_TYPE(BF16)
+
+static void wide_times(const uint8_t *lines, size_t bytes, size_t n_panels, size_t k, const struct act *x,
+                       size_t rows, float *y, size_t ldy, bool more)
+{
+    float_linear(DT_BF16, lines, bytes, n_panels, k, x, rows, y, ldy, more);
+}
+/* The vectors of panel v / FLOAT_LANES, whose sums go on through all groups. */
+WIDE_INLINE void wide_few_tile(size_t np, const uint8_t *panels, size_t bytes, size_t g0, size_t g1, const float *x,
+                               float *y, bool more)
+{
+    vf sum[FLOAT_VECS];
+    size_t nv = np * FLOAT_LANES;
+    WIDE_UNROLL
+    for (size_t v = 0; v < nv; v++) sum[v] = more ? v_load(y + v * VL) : v_set1(0);
+    for (size_t g = g0; g < g1; g++)
+        WIDE_UNROLL
+        for (size_t v = 0; v < nv; v++) {
+            const uint8_t *panel = panels + v / FLOAT_LANES * bytes;
+            vf w[BRAIN12_K];
+            const uint8_t *from = brain12_groups(panel) + g * BRAIN12_GROUP + v % FLOAT_LANES * VL * 4;
+            v_brain12_vectors(from, panel, w);
+            if (v % FLOAT_LANES == 0)
+                for (size_t i = 0; i < BRAIN12_GROUP; i += 64) __builtin_prefetch(from + BRAIN12_AHEAD + i);
+            WIDE_UNROLL
+            for (size_t i = 0; i < BRAIN12_K; i++) sum[v] = v_fma(w[i], v_set1(x[g * BRAIN12_K + i]), sum[v]);
+        }
+    WIDE_UNROLL
+    for (size_t v = 0; v < nv; v++) v_store(y + v * VL, sum[v]);
+}
+static void wide_few(const uint8_t *panels, size_t bytes, size_t n_panels, size_t g0, size_t g1, const float *x,
+                     float *y, bool more)
+{
+    if (n_panels == 1) wide_few_tile(1, panels, bytes, g0, g1, x, y, more);
+    else wide_few_tile(FLOAT_ONE, panels, bytes, g0, g1, x, y, more);
+}
+static void wide_brain12(const void *panels, size_t n_panels, size_t k, const struct act *x, size_t rows,
+                         float *y, size_t ldy)
+{
+    static const struct brain12_ops ops = { FLOAT_ONE, 1, v_brain12, wide_times, wide_few };
+    brain12_linear(ops, panels, n_panels, k, x, rows, y, ldy);
+}
+
+static inline void wide_float_init(struct kernels *k, const char *level)
+{
+    k->linear[DT_F32] = wide_linear_F32;
+    k->linear[DT_F16] = wide_linear_F16;
+    k->linear[DT_BF16] = wide_linear_BF16;
+    k->brain12 = wide_brain12;
+    k->linear_level[DT_F32] = k->linear_level[DT_F16] = k->linear_level[DT_BF16] = k->brain12_level = level;
+}
 #endif

@@ -94,15 +94,18 @@ static double read_roof(void)
         free(times);                                                        \
     } while (0)
 
-static void bench_linear(struct bench *b, enum dtype t, size_t k, size_t n, size_t rows)
+/* twelve: BF16 in 12 bits. */
+static void bench_linear(struct bench *b, enum dtype t, bool twelve, size_t k, size_t n, size_t rows)
 {
     char name[64];
-    snprintf(name, sizeof name, "linear %s %zux%zu rows %zu", dtype_table[t].name, k, n, rows);
+    snprintf(name, sizeof name, "linear %s%s %zux%zu rows %zu", dtype_table[t].name, twelve ? "-12" : "", k, n, rows);
     if (b->only && !strstr(name, b->only)) return;
-    size_t pb = panel_bytes(t, k), panels = (n + 15) / 16, w_bytes = pb * panels, groups = k / 32;
+    linear_fn *fn = twelve ? b->c.k->brain12 : b->c.k->linear[t];
+    size_t pb = twelve ? brain12_bytes(k) : panel_bytes(t, k), panels = (n + 15) / 16, w_bytes = pb * panels, groups = k / 32;
     size_t copies = rows > 16 ? 1 : (size_t)(96e6 / (double)w_bytes) + 1;
     uint8_t *w = aligned_alloc(64, w_bytes * copies);
     uint8_t *file = malloc(16 * kc_file_bytes(t, k));
+    void *plain = aligned_alloc(64, panel_bytes(t, k));
     float *f = malloc(rows * k * 4), *d = malloc(rows * (groups + 1) * 4),
           *s = malloc(rows * (groups + 1) * 4);
     int16_t *sum = malloc(rows * (groups + 1) * 4);
@@ -110,7 +113,10 @@ static void bench_linear(struct bench *b, enum dtype t, size_t k, size_t n, size
     float *y = malloc(rows * panels * 16 * 4);
     for (size_t p = 0; p < panels; p++) {
         if (p < 8) kc_weights(&b->c, t, KC_RANDOM, 16, k, file);
-        panel_pack(t, file, kc_file_bytes(t, k), 16, k, w + p * pb);
+        for (size_t j = 0; twelve && p < 8 && j < 16 * k; j++) /* without outliers: one in 10^4 escapes, as in models */
+            if ((file[2 * j + 1] & 0x7f) >= 0x3f) file[2 * j + 1] &= 0xbe;
+        if (!twelve) panel_pack(t, file, kc_file_bytes(t, k), 16, k, w + p * pb);
+        else panel_pack(t, file, kc_file_bytes(t, k), 16, k, plain), brain12_pack(plain, k, w + p * pb);
     }
     for (size_t i = 1; i < copies; i++) memcpy(w + i * w_bytes, w, w_bytes);
     for (size_t i = 0; i < rows * k; i++) f[i] = kc_normal(&b->c);
@@ -126,14 +132,14 @@ static void bench_linear(struct bench *b, enum dtype t, size_t k, size_t n, size
     struct pieces *times = calloc(1, sizeof *times);
     for (times->start = now(); more(times); i = (i + 1) % total) {
         double t0 = now();
-        b->c.k->linear[t](w + i * piece * pb, piece, k, &x, rows, y, panels * 16);
+        fn(w + i * piece * pb, piece, k, &x, rows, y, panels * 16);
         times->t[times->n++] = now() - t0;
     }
     double best = typical(times) * (double)panels / (double)piece;
     free(times);
-    print_row(b, name, b->c.k->linear_level[t], best, (double)w_bytes,
+    print_row(b, name, twelve ? b->c.k->brain12_level : b->c.k->linear_level[t], best, (double)w_bytes,
               (double)(rows * k * panels * 16), (double)(rows * k * panels * 16));
-    free(w), free(file), free(f), free(d), free(s), free(sum), free(q), free(y);
+    free(w), free(plain), free(file), free(f), free(d), free(s), free(sum), free(q), free(y);
 }
 
 /* Pages of 64 positions: one that stays in the cache, or a ring of `ring` bytes; bytes are K and
@@ -234,13 +240,14 @@ int kcheck_bench(const char *level, const char *only, bool json)
     else
         printf("level %s, reads beyond the cache: %.2f GB/s\n", k.level, b.roof / 1e9);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        bench_linear(&b, DT_Q4_1, 576, 3072, rows[i]);
-        bench_linear(&b, DT_Q4_1, 1536, 576, rows[i]);
-        bench_linear(&b, DT_Q8_0, 576, rows[i] > 64 ? 12288 : 49152, rows[i]);
+        bench_linear(&b, DT_Q4_1, false, 576, 3072, rows[i]);
+        bench_linear(&b, DT_Q4_1, false, 1536, 576, rows[i]);
+        bench_linear(&b, DT_Q8_0, false, 576, rows[i] > 64 ? 12288 : 49152, rows[i]);
     }
     for (size_t t = 0; t < DT_COUNT; t++)
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-            if (kc_block((enum dtype)t) && t != DT_Q4_1) bench_linear(&b, (enum dtype)t, 1024, 3072, rows[i]);
+            if (kc_block((enum dtype)t) && t != DT_Q4_1) bench_linear(&b, (enum dtype)t, false, 1024, 3072, rows[i]);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) bench_linear(&b, DT_BF16, true, 1024, 3072, rows[i]);
     for (size_t t = 0; t < KV_COUNT; t++)
         for (size_t i = 0; i < 7; i++)
             bench_attn(&b, (enum kv_type)t, false, 64, (const size_t[]){ 1, 2, 3, 4, 6, 48, 192 }[i], 0);

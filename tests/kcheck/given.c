@@ -79,8 +79,33 @@ static void check_given(struct kcheck *c, enum dtype t, size_t panels, size_t k)
         kc_free(c, dec);
 }
 
+/* Panels of brain12.h: BF16's answers. */
+static void check_given12(struct kcheck *c, size_t panels, size_t k)
+{
+    enum { ROWS = 35 };
+    size_t pb = panel_bytes(DT_BF16, k), bytes = brain12_bytes(k), column = 2 * k, ldy = panels * 16;
+    uint8_t *file = kc_alloc(16 * column, 2), *w = kc_alloc(panels * pb, 64), *packed = kc_alloc(panels * bytes, 64);
+    uint16_t *h = kc_alloc(ROWS * k * 2, 2);
+    float *want = kc_alloc(ROWS * ldy * 4, 4), *got = kc_alloc(ROWS * ldy * 4, 4);
+    struct act x = { .h = h, .ldh = k };
+    for (size_t p = 0; p < panels; p++) {
+        kc_weights(c, DT_BF16, KC_RANDOM, 16, k, file);
+        panel_pack(DT_BF16, file, column, 16, k, w + p * pb);
+        if (!brain12_pack(w + p * pb, k, packed + p * bytes)) kc_fail(c, "k %zu: a panel did not fit", k);
+    }
+    for (size_t i = 0; i < ROWS * k; i++) h[i] = float_to_brain(kc_normal(c));
+    for (size_t rows = 1; rows <= ROWS; rows += 17) {
+        c->k->linear_given[DT_BF16](w, panels, k, &x, rows, want, ldy);
+        c->k->brain12_given(packed, panels, k, &x, rows, got, ldy);
+        kc_equal(c, "in 12 bits", want, got, rows * ldy);
+    }
+    kc_free(c, file), kc_free(c, w), kc_free(c, packed), kc_free(c, h), kc_free(c, want), kc_free(c, got);
+}
+
 void kcheck_given(struct kcheck *c)
 {
+    if (c->k->brain12_given && kc_cell(c, "given BF16 in 12 bits", !c->prev || c->k->brain12_given != c->prev->brain12_given))
+        for (size_t k = 0; k < 1300; k = k * 2 + 1 + k % 7) check_given12(c, 1 + k % 3, k);
     static char name[32];
     for (size_t i = 0; i < DT_COUNT; i++) {
         enum dtype t = (enum dtype)i;

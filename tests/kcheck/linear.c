@@ -107,6 +107,33 @@ static void check_linear(struct kcheck *c, enum dtype t, size_t panels, size_t k
     job_close(c, &j);
 }
 
+/* Panels of brain12.h of the same weights, spread over `binades` powers of two: the answers of BF16. */
+static void check_brain12(struct kcheck *c, size_t panels, size_t k, unsigned binades)
+{
+    struct job j = job_open(c, DT_BF16, panels, k, KC_RANDOM);
+    size_t pb = panel_bytes(DT_BF16, k), bytes = brain12_bytes(k);
+    uint8_t *packed = kc_alloc(panels * bytes, 64);
+    memset(packed, 0xee, panels * bytes);
+    for (size_t i = 0; i < panels * k * 16; i++) {
+        uint16_t *h = (uint16_t *)(void *)(j.w + i / (k * 16) * pb) + i % (k * 16) / 32 * 32 + i % 32;
+        unsigned down = (unsigned)__builtin_ctz(kc_u32(c) | 1u << 24);
+        if (*h & 0x7fff) *h = (uint16_t)((*h & 0x807f) | (120 - (down < binades ? down : 0)) << 7);
+    }
+    for (size_t p = 0; p < panels; p++) {
+        uint8_t *at = packed + p * bytes;
+        if (!brain12_pack(j.w + p * pb, k, at)) kc_fail(c, "k %zu: a panel did not fit", k);
+    }
+    c->ref->linear[DT_BF16](j.w, panels, k, &j.x, MOST_ROWS, j.want, j.ldy);
+    uint8_t *plain = j.w;
+    j.w = packed;
+    for (size_t i = 0; i < N_ROW_COUNTS && row_counts[i] <= MOST_ROWS; i++)
+        check_rows(c, &j, c->k->brain12, 0, row_counts[i]);
+    for (size_t from = 1; from < MOST_ROWS; from += 9) check_rows(c, &j, c->k->brain12, from, 1);
+    j.w = plain;
+    job_close(c, &j);
+    kc_free(c, packed);
+}
+
 /* ref against float64: each fmaf rounds once, so |error| <= steps * 2^-23 * sum |term|, where code
  * and minimum are terms of their own. The codes' products themselves are checked by the panel
  * rows. */
@@ -137,8 +164,19 @@ static void check_ref(struct kcheck *c, enum dtype t, size_t k)
     job_close(c, &j);
 }
 
+static void kcheck_brain12(struct kcheck *c)
+{
+    bool ref = c->k->brain12 == c->ref->brain12;
+    if (!kc_cell(c, "linear BF16 in 12 bits", ref ? strcmp(c->k->level, "ref") == 0
+                                                  : c->k->brain12 != c->prev->brain12)) return;
+    for (size_t k = 0; k <= 19; k++) check_brain12(c, 1 + k % 3, k, 6);
+    for (size_t panels = 1; panels < 12; panels++) check_brain12(c, panels, 200, 8);
+    for (unsigned binades = 4; binades <= 20; binades += 2) check_brain12(c, 2, 1100, binades);
+}
+
 void kcheck_linear(struct kcheck *c)
 {
+    kcheck_brain12(c);
     static char name[32];
     static const size_t panels[] = { 1, 2, 3, 4, 5, 7, 9 };
     for (size_t i = 0; i < DT_COUNT; i++) {

@@ -18,6 +18,19 @@ static void linear_one_ulp(const void *w, size_t n, size_t k, const struct act *
     if (k && *at != 0) *at = next_up(*at);
 }
 
+/* What escaped stays as its code says. */
+static void brain12_no_escapes(const void *w, size_t n, size_t k, const struct act *x, size_t rows, float *y,
+                               size_t ldy)
+{
+    size_t bytes = brain12_bytes(k);
+    uint8_t *copy = kc_alloc(n * bytes, 64);
+    struct kcheck c = { .quiet = true };
+    memcpy(copy, w, n * bytes);
+    for (size_t p = 0; p < n; p++) *(uint32_t *)(uintptr_t)brain12_list(copy + p * bytes, k) = UINT32_MAX;
+    good->brain12(copy, n, k, x, rows, y, ldy);
+    kc_free(&c, copy);
+}
+
 /* From 17 rows on, the last row gets its neighbour's answer. */
 static void linear_wrong_row(const void *w, size_t n, size_t k, const struct act *x, size_t rows,
                              float *y, size_t ldy)
@@ -258,6 +271,7 @@ int kcheck_mutants(void)
     } while (0)
     PLANT(linear[DT_Q4_1], linear_one_ulp);
     PLANT(linear[DT_Q8_0], linear_wrong_row);
+    PLANT(brain12, brain12_no_escapes);
     PLANT(linear[DT_F32], linear_split_k);
     PLANT(linear[DT_Q4_K], linear_no_min);
     PLANT(linear[DT_Q6_K], linear_overrun);

@@ -28,6 +28,7 @@ static stretto_status cpu_open(struct device **out, const struct device_options 
     d->bits = cpu_detect() & ceiling;
     d->memory = o->memory;
     d->providers = linear_providers;
+    d->whole_brain = o->whole_brain;
     kernels_init(&d->kernels, d->bits);
     *out = &d->device;
     return STRETTO_OK;
@@ -213,10 +214,26 @@ static const void *cpu_weights_view(const struct weights *w) { return w->memory;
 
 static uint64_t cpu_weights_bytes(const struct weights *w) { return w->bytes; }
 
+/* ", in 12 bits" after the kernel of bf16, of how many where that is not all. */
+static void describe_brain12(const struct weights *w, char *text, size_t size)
+{
+    size_t twelve = 0, all = 0;
+    for (size_t i = 0; i < w->n; i++) {
+        if (!w->weight[i].by || w->weight[i].type != DT_BF16) continue;
+        all++;
+        twelve += w->weight[i].by == &provider_brain12;
+    }
+    text[0] = '\0';
+    if (twelve && twelve == all) snprintf(text, size, ", in 12 bits");
+    else if (twelve) snprintf(text, size, ", %zu of %zu in 12 bits", twelve, all);
+}
+
 static void cpu_describe(const struct weights *w, char *text, size_t size)
 {
     size_t at = strlen(text);
+    char twelve[64];
     if (at >= size) return;
+    describe_brain12(w, twelve, sizeof twelve);
     int n = snprintf(text + at, size - at, "level: %s%s\n", w->kernels->level,
                      w->reference ? ", float32 weights" : "");
     bool seen[DT_COUNT] = { false };
@@ -226,10 +243,10 @@ static void cpu_describe(const struct weights *w, char *text, size_t size)
         if (!seen[t]) continue;
         at += (size_t)n;
         if (at >= size) return;
-        n = snprintf(text + at, size - at, "linear %s: %s%s%s\n", dtype_table[t].name,
+        n = snprintf(text + at, size - at, "linear %s: %s%s%s%s\n", dtype_table[t].name,
                      w->kernels->linear_level[t] ? w->kernels->linear_level[t] : "ref",
                      w->kernels->linear_given[t] ? ", prompt rows " : "",
-                     w->kernels->linear_given[t] ? w->kernels->linear_given_level[t] : "");
+                     w->kernels->linear_given[t] ? w->kernels->linear_given_level[t] : "", t == DT_BF16 ? twelve : "");
     }
 }
 

@@ -76,10 +76,7 @@ PEAK_FUNCTION(peak_f32, float32x4_t, vdupq_n_f32(0), 16, f32_step, 4)
 
 void kernels_init_neon(struct kernels *k)
 {
-    k->linear[DT_F32] = wide_linear_F32;
-    k->linear[DT_F16] = wide_linear_F16;
-    k->linear[DT_BF16] = wide_linear_BF16;
-    k->linear_level[DT_F32] = k->linear_level[DT_F16] = k->linear_level[DT_BF16] = "neon";
+    wide_float_init(k, "neon");
     wide_quant_init(k, "neon");
     wide_vec_init(k);
     wide_outer_init(k);

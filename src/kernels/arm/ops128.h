@@ -128,6 +128,37 @@ static inline void v_load_brain_pairs(const uint16_t *p, vf *low, vf *high)
     *high = vreinterpretq_f32_u32(vandq_u32(w, vdupq_n_u32(0xffff0000u)));
 }
 
+/* A group of brain12.h. */
+static inline void v_brain12(const uint8_t *from, const uint8_t *high, uint8_t *lines)
+{
+    const uint8x16_t table = vld1q_u8(high);
+    for (int lane = 0; lane < 4; lane++) {
+        uint8x16_t codes = vld1q_u8(from + 16 * lane);
+        for (int i = 0; i < 2; i++) {
+            uint8x16_t low = vld1q_u8(from + 64 + 64 * i + 16 * lane);
+            uint8x16_t up = vqtbl1q_u8(table, i ? vshrq_n_u8(codes, 4) : vandq_u8(codes, vdupq_n_u8(15)));
+            vst1q_u8(lines + 128 * i + 16 * lane, vzip1q_u8(low, up));
+            vst1q_u8(lines + 128 * i + 64 + 16 * lane, vzip2q_u8(low, up));
+        }
+    }
+}
+
+/* The same of four columns as vectors, one for each of 8 of K. */
+static inline void v_brain12_vectors(const uint8_t *from, const uint8_t *high, vf w[8])
+{
+    const uint8x16_t table = vld1q_u8(high);
+    uint8x16_t codes = vld1q_u8(from);
+    for (int i = 0; i < 2; i++) {
+        uint8x16_t low = vld1q_u8(from + 64 + 64 * i);
+        uint8x16_t up = vqtbl1q_u8(table, i ? vshrq_n_u8(codes, 4) : vandq_u8(codes, vdupq_n_u8(15)));
+        uint32x4_t a = vreinterpretq_u32_u8(vzip1q_u8(low, up)), b = vreinterpretq_u32_u8(vzip2q_u8(low, up));
+        w[4 * i] = vreinterpretq_f32_u32(vshlq_n_u32(a, 16));
+        w[4 * i + 1] = vreinterpretq_f32_u32(vandq_u32(a, vdupq_n_u32(0xffff0000u)));
+        w[4 * i + 2] = vreinterpretq_f32_u32(vshlq_n_u32(b, 16));
+        w[4 * i + 3] = vreinterpretq_f32_u32(vandq_u32(b, vdupq_n_u32(0xffff0000u)));
+    }
+}
+
 /* x holds integers in int8's range. */
 static inline void v_store_codes(int8_t *p, vf x, size_t n)
 {

@@ -59,6 +59,34 @@ static void linear_quant(enum dtype t, const uint8_t *panels, size_t n_panels, s
     }
 }
 
+/* Element (k, c), without what escaped. */
+static uint16_t brain12_element(const struct brain12_head *head, const uint8_t *groups, size_t k, size_t c)
+{
+    const uint8_t *group = groups + k / BRAIN12_K * BRAIN12_GROUP;
+    size_t line = k / 2 % 4, n = 2 * c + k % 2, byte = n / 8 * 16 + line % 2 * 8 + n % 8;
+    uint8_t code = line / 2 ? group[byte] >> 4 : group[byte] & 15;
+    return (uint16_t)(head->high[code] << 8 | group[64 + line / 2 * 64 + byte]);
+}
+
+static void linear_brain12_ref(const void *panels, size_t n_panels, size_t k, const struct act *x, size_t rows,
+                               float *y, size_t ldy)
+{
+    for (size_t p = 0; p < n_panels; p++) {
+        const void *panel = (const uint8_t *)panels + p * brain12_bytes(k);
+        const uint32_t *list = brain12_list(panel, k);
+        for (size_t r = 0; r < rows; r++) memset(y + r * ldy + p * PANEL_COLS, 0, PANEL_COLS * sizeof *y);
+        for (size_t i = 0; i < k; i++)
+            for (size_t c = 0; c < PANEL_COLS; c++) {
+                uint16_t h = brain12_element(panel, brain12_groups(panel), i, c);
+                if (*list >> 8 == i * PANEL_COLS + c) h = (uint16_t)((*list++ & 255) << 8 | (h & 255));
+                for (size_t r = 0; r < rows; r++) {
+                    float *at = y + r * ldy + p * PANEL_COLS + c;
+                    *at = fmaf(brain_to_float(h), x->f[r * x->ldf + i], *at);
+                }
+            }
+    }
+}
+
 #define LINEAR(T, kind)                                                                  \
     static void linear_##T##_ref(const void *panels, size_t n_panels, size_t k,          \
                                  const struct act *x, size_t rows, float *y, size_t ldy) \
@@ -75,4 +103,6 @@ void linear_init_ref(struct kernels *k)
 #define X(T, ...) k->linear[DT_##T] = linear_##T##_ref, k->linear_level[DT_##T] = "ref";
     DTYPES(X)
 #undef X
+    k->brain12 = linear_brain12_ref;
+    k->brain12_level = "ref";
 }

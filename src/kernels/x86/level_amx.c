@@ -11,6 +11,7 @@
  * Tile state belongs to a call: configured when it begins, released when it ends. */
 #include "kernels/x86/amx.h"
 #include "kernels/x86/avx512vnni.h"
+#include "kernels/brain12_linear.h"
 #include "kernels/x86/bytes512.h"
 /* after the operations it is written in */
 #include "kernels/wide_quant.h"
@@ -227,6 +228,17 @@ WIDE_INLINE const uint16_t *given_tiles(enum dtype t, const uint8_t *panel, size
     return to[0][0];
 }
 
+/* The same of a panel of brain12.h. */
+WIDE_INLINE const uint16_t *given_tiles12(const void *panel, size_t k, size_t g0, size_t g1, uint16_t (*to)[16][32])
+{
+    const uint32_t *list = brain12_list(panel, k);
+    size_t k0 = g0 * PANEL_GROUP, k1 = g1 * PANEL_GROUP < k ? g1 * PANEL_GROUP : k;
+    while (*list < (uint32_t)(k0 * PANEL_COLS) << 8) list++;
+    if (k1 % PANEL_GROUP) memset(to, 0, sizeof *to);
+    brain12_lines(v_brain12, panel, k0, k1, list, (uint8_t *)to);
+    return to[0][0];
+}
+
 /* Tiles: 0..3 sums (rows x panels), 4, 5 activations, 6, 7 weights. r1 may be 0. */
 static void given_configure(size_t r0, size_t r1)
 {
@@ -312,11 +324,12 @@ static void given_rows(bool two_panels, const uint16_t *const w[2], size_t n, si
     }
 }
 
-WIDE_INLINE void given_linear(enum dtype t, const uint8_t *panels, size_t n_panels, size_t k,
+/* `twelve`: panels of brain12.h, t is DT_BF16. */
+WIDE_INLINE void given_linear(enum dtype t, bool twelve, const uint8_t *panels, size_t n_panels, size_t k,
                               const struct act *x, size_t rows, float *y, size_t ldy)
 {
     struct given_chunk chunk;
-    size_t bytes = panel_bytes(t, k), configured = 0, np, k1;
+    size_t bytes = twelve ? brain12_bytes(k) : panel_bytes(t, k), configured = 0, np, k1;
     for (size_t p = 0; p < n_panels; p += np, y += np * PANEL_COLS) {
         np = n_panels - p < GIVEN_PANELS ? 1 : GIVEN_PANELS;
         if (k == 0)
@@ -327,7 +340,8 @@ WIDE_INLINE void given_linear(enum dtype t, const uint8_t *panels, size_t n_pane
             k1 = whole ? k0 + n * PANEL_GROUP : k;
             const uint16_t *w[GIVEN_PANELS] = { NULL };
             for (size_t i = 0; i < np; i++)
-                w[i] = given_tiles(t, panels + (p + i) * bytes, k, g0, g0 + n, chunk.w[i]);
+                w[i] = twelve ? given_tiles12(panels + (p + i) * bytes, k, g0, g0 + n, chunk.w[i])
+                              : given_tiles(t, panels + (p + i) * bytes, k, g0, g0 + n, chunk.w[i]);
             tile_fence(&chunk);
             given_rows(np == 2, w, n, k1 - k0, x, k0, rows, y, ldy, k0 > 0, &configured);
         }
@@ -372,10 +386,16 @@ AMX_PEAK(peak_bf16, _tile_dpbf16ps, 16 * 16 * 32)
     static void given_##T##_amx(const void *panels, size_t n_panels, size_t k, const struct act *x,      \
                                 size_t rows, float *y, size_t ldy)                                       \
     {                                                                                                    \
-        given_linear(DT_##T, panels, n_panels, k, x, rows, y, ldy);                                      \
+        given_linear(DT_##T, false, panels, n_panels, k, x, rows, y, ldy);                               \
     }
 GIVEN_TYPE(BF16)
 DTYPES_CODED(AMX_TYPE)
+
+static void given_brain12_amx(const void *panels, size_t n_panels, size_t k, const struct act *x, size_t rows,
+                              float *y, size_t ldy)
+{
+    given_linear(DT_BF16, true, panels, n_panels, k, x, rows, y, ldy);
+}
 
 /* Sub-blocks of 16 take two products a group: written rows are faster without tiles (see above). */
 static void amx_take(struct kernels *k, enum dtype t, int sub, linear_fn *linear, linear_fn *given)
@@ -389,6 +409,7 @@ void kernels_init_amx(struct kernels *k)
 #define AMX_ROW(T, ...) amx_take(k, DT_##T, panel_shape(DT_##T).sub, linear_##T##_amx, given_##T##_amx);
     DTYPES_CODED(AMX_ROW)
     k->linear_given[DT_BF16] = given_BF16_amx, k->linear_given_level[DT_BF16] = "amx";
+    k->brain12_given = given_brain12_amx;
     attn_init_amx(k);
     k->row_block = 512;
     k->peak[ARITHMETIC_INT8] = peak_int8;

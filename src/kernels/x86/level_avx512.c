@@ -18,10 +18,7 @@ PEAK_FUNCTION(peak_f32, vf, _mm512_setzero_ps(), 12, peak_step, 16)
 void kernels_init_avx512(struct kernels *k)
 {
     k->peak[ARITHMETIC_F32] = peak_f32;
-    k->linear[DT_F32] = wide_linear_F32;
-    k->linear[DT_F16] = wide_linear_F16;
-    k->linear[DT_BF16] = wide_linear_BF16;
-    k->linear_level[DT_F32] = k->linear_level[DT_F16] = k->linear_level[DT_BF16] = "avx512";
+    wide_float_init(k, "avx512");
     wide_vec_init(k);
     wide_outer_init(k);
     wide_attn_init(k, "avx512");

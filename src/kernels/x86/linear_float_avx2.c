@@ -1,6 +1,7 @@
 /* F32, F16, BF16: y = fmaf(w, x, y) in ascending k, 8 columns to a register. A sum is one chain of
  * FMAs (latency 4, two a cycle), so at least 8 must run side by side: several panels for few rows,
  * rows times panels for many. */
+#include "kernels/brain12_linear.h"
 #include "kernels/x86/avx2.h"
 #include "kernels/x86/linear_avx2.h"
 
@@ -14,14 +15,16 @@ INLINE __m256 weight(enum dtype t, const uint8_t *panel, size_t k, int c)
     return _mm256_castsi256_ps(v);
 }
 
+/* `more`: sums go on from y. */
 INLINE void block(enum dtype t, int rows, int panels, const uint8_t *w, size_t pb, size_t k,
-                  const float *x, size_t ldx, float *y, size_t ldy)
+                  const float *x, size_t ldx, float *y, size_t ldy, bool more)
 {
     __m256 f[6][8];
     UNROLL
     for (int r = 0; r < rows; r++) {
         UNROLL
-        for (int c = 0; c < 2 * panels; c++) f[r][c] = _mm256_setzero_ps();
+        for (int c = 0; c < 2 * panels; c++)
+            f[r][c] = more ? _mm256_loadu_ps(y + (size_t)r * ldy + 8 * c) : _mm256_setzero_ps();
     }
     for (size_t i = 0; i < k; i++) {
         __m256 v[8];
@@ -43,39 +46,118 @@ INLINE void block(enum dtype t, int rows, int panels, const uint8_t *w, size_t p
 
 /* All rows of `panels` neighbouring panels; 12 sums at a time where there are rows enough. */
 INLINE void strip(enum dtype t, int panels, const uint8_t *w, size_t pb, size_t k,
-                  const struct act *x, size_t rows, float *y, size_t ldy)
+                  const struct act *x, size_t rows, float *y, size_t ldy, bool more)
 {
     size_t r = 0, step = panels == 1 ? 6 : panels == 2 ? 3 : 1;
     for (; r + step <= rows; r += step)
-        block(t, (int)step, panels, w, pb, k, x->f + r * x->ldf, x->ldf, y + r * ldy, ldy);
+        block(t, (int)step, panels, w, pb, k, x->f + r * x->ldf, x->ldf, y + r * ldy, ldy, more);
     for (; r < rows; r++)
-        block(t, 1, panels, w, pb, k, x->f + r * x->ldf, x->ldf, y + r * ldy, ldy);
+        block(t, 1, panels, w, pb, k, x->f + r * x->ldf, x->ldf, y + r * ldy, ldy, more);
 }
 
-INLINE void linear_float(enum dtype t, const uint8_t *w, size_t n_panels, size_t k,
-                         const struct act *x, size_t rows, float *y, size_t ldy)
+INLINE void linear_float(enum dtype t, const uint8_t *w, size_t pb, size_t n_panels, size_t k,
+                         const struct act *x, size_t rows, float *y, size_t ldy, bool more)
 {
-    size_t pb = panel_bytes(t, k), p = 0;
+    size_t p = 0;
     if (rows < 3)
-        for (; p + 4 <= n_panels; p += 4) strip(t, 4, w + p * pb, pb, k, x, rows, y + 16 * p, ldy);
+        for (; p + 4 <= n_panels; p += 4) strip(t, 4, w + p * pb, pb, k, x, rows, y + 16 * p, ldy, more);
     if (rows < 6)
-        for (; p + 2 <= n_panels; p += 2) strip(t, 2, w + p * pb, pb, k, x, rows, y + 16 * p, ldy);
-    for (; p < n_panels; p++) strip(t, 1, w + p * pb, pb, k, x, rows, y + 16 * p, ldy);
+        for (; p + 2 <= n_panels; p += 2) strip(t, 2, w + p * pb, pb, k, x, rows, y + 16 * p, ldy, more);
+    for (; p < n_panels; p++) strip(t, 1, w + p * pb, pb, k, x, rows, y + 16 * p, ldy, more);
 }
 
 #define FLOAT_AVX2(T)                                                                     \
     static void linear_##T##_avx2(const void *panels, size_t n_panels, size_t k,          \
                                   const struct act *x, size_t rows, float *y, size_t ldy) \
     {                                                                                     \
-        linear_float(DT_##T, panels, n_panels, k, x, rows, y, ldy);                       \
+        linear_float(DT_##T, panels, panel_bytes(DT_##T, k), n_panels, k, x, rows, y, ldy, false); \
     }
 FLOAT_AVX2(F32)
 FLOAT_AVX2(F16)
 FLOAT_AVX2(BF16)
+
+static inline void group_12(const uint8_t *from, const uint8_t *high, uint8_t *lines)
+{
+    const __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)high));
+    const __m256i half = _mm256_set1_epi8(15);
+    for (int h = 0; h < 2; h++) {
+        __m256i codes = load_i(from + 32 * h);
+        for (int i = 0; i < 2; i++) {
+            __m256i low = load_i(from + 64 + 64 * i + 32 * h);
+            __m256i up = _mm256_shuffle_epi8(table, _mm256_and_si256(codes, half));
+            uint8_t *to = lines + 128 * i + 32 * h;
+            _mm256_storeu_si256((void *)to, _mm256_unpacklo_epi8(low, up));
+            _mm256_storeu_si256((void *)(to + 64), _mm256_unpackhi_epi8(low, up));
+            codes = _mm256_srli_epi16(codes, 4);
+        }
+    }
+}
+
+static void times_avx2(const uint8_t *lines, size_t bytes, size_t n_panels, size_t k, const struct act *x,
+                       size_t rows, float *y, size_t ldy, bool more)
+{
+    linear_float(DT_BF16, lines, bytes, n_panels, k, x, rows, y, ldy, more);
+}
+
+/* 8 columns of a group, one vector for each of 8 of K. */
+INLINE void vectors_12(const uint8_t *from, const uint8_t *high, __m256 w[8])
+{
+    const __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)high));
+    const __m256i half = _mm256_set1_epi8(15), upper = _mm256_set1_epi32((int)0xffff0000);
+    __m256i codes = load_i(from);
+    for (int i = 0; i < 2; i++) {
+        __m256i low = load_i(from + 64 + 64 * i), up = _mm256_shuffle_epi8(table, _mm256_and_si256(codes, half));
+        __m256i a = _mm256_unpacklo_epi8(low, up), b = _mm256_unpackhi_epi8(low, up);
+        w[4 * i] = _mm256_castsi256_ps(_mm256_slli_epi32(a, 16));
+        w[4 * i + 1] = _mm256_castsi256_ps(_mm256_and_si256(a, upper));
+        w[4 * i + 2] = _mm256_castsi256_ps(_mm256_slli_epi32(b, 16));
+        w[4 * i + 3] = _mm256_castsi256_ps(_mm256_and_si256(b, upper));
+        codes = _mm256_srli_epi16(codes, 4);
+    }
+}
+
+INLINE void few_tile(int panels, const uint8_t *at, size_t bytes, size_t g0, size_t g1, const float *x, float *y,
+                     bool more)
+{
+    __m256 f[8];
+    UNROLL
+    for (int c = 0; c < 2 * panels; c++) f[c] = more ? _mm256_loadu_ps(y + 8 * c) : _mm256_setzero_ps();
+    for (size_t g = g0; g < g1; g++) {
+        UNROLL
+        for (int c = 0; c < 2 * panels; c++) {
+            const uint8_t *panel = at + (size_t)(c / 2) * bytes;
+            __m256 w[8];
+            const uint8_t *from = brain12_groups(panel) + g * BRAIN12_GROUP + 32 * (c % 2);
+            vectors_12(from, panel, w);
+            if (c % 2 == 0)
+                for (size_t i = 0; i < BRAIN12_GROUP; i += 64) __builtin_prefetch(from + BRAIN12_AHEAD + i);
+            UNROLL
+            for (int i = 0; i < 8; i++) f[c] = _mm256_fmadd_ps(w[i], _mm256_set1_ps(x[g * 8 + (size_t)i]), f[c]);
+        }
+    }
+    UNROLL
+    for (int c = 0; c < 2 * panels; c++) _mm256_storeu_ps(y + 8 * c, f[c]);
+}
+
+static void few_avx2(const uint8_t *panels, size_t bytes, size_t n_panels, size_t g0, size_t g1, const float *x,
+                     float *y, bool more)
+{
+    if (n_panels == 1) few_tile(1, panels, bytes, g0, g1, x, y, more);
+    else few_tile(4, panels, bytes, g0, g1, x, y, more);
+}
+
+static void brain12_avx2(const void *panels, size_t n_panels, size_t k, const struct act *x, size_t rows,
+                         float *y, size_t ldy)
+{
+    static const struct brain12_ops ops = { 4, 2, group_12, times_avx2, few_avx2 };
+    brain12_linear(ops, panels, n_panels, k, x, rows, y, ldy);
+}
 
 void linear_float_init_avx2(struct kernels *k)
 {
     linear_set_avx2(k, DT_F32, linear_F32_avx2);
     linear_set_avx2(k, DT_F16, linear_F16_avx2);
     linear_set_avx2(k, DT_BF16, linear_BF16_avx2);
+    k->brain12 = brain12_avx2;
+    k->brain12_level = "avx2";
 }

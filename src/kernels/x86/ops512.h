@@ -134,6 +134,36 @@ static inline void v_levels(const uint8_t *p, const int8_t *levels, int8_t *low,
     _mm_storeu_si128((void *)low, _mm_shuffle_epi8(table, _mm_and_si128(x, half)));
     _mm_storeu_si128((void *)high, _mm_shuffle_epi8(table, up));
 }
+/* A group of brain12.h. */
+static inline void v_brain12(const uint8_t *from, const uint8_t *high, uint8_t *lines)
+{
+    const __m512i table = _mm512_broadcast_i32x4(_mm_loadu_si128((const void *)high)), half = _mm512_set1_epi8(15);
+    __m512i codes = _mm512_loadu_si512(from);
+    for (int i = 0; i < 2; i++) {
+        __m512i low = _mm512_loadu_si512(from + 64 + 64 * i);
+        __m512i up = _mm512_shuffle_epi8(table, _mm512_and_si512(codes, half));
+        _mm512_storeu_si512(lines + 128 * i, _mm512_unpacklo_epi8(low, up));
+        _mm512_storeu_si512(lines + 128 * i + 64, _mm512_unpackhi_epi8(low, up));
+        codes = _mm512_srli_epi16(codes, 4);
+    }
+}
+/* The same as vectors, one for each of 8 of K. */
+static inline void v_brain12_vectors(const uint8_t *from, const uint8_t *high, vf w[8])
+{
+    const __m512i table = _mm512_broadcast_i32x4(_mm_loadu_si128((const void *)high)), half = _mm512_set1_epi8(15);
+    const __m512i upper = _mm512_set1_epi32((int)0xffff0000);
+    __m512i codes = _mm512_loadu_si512(from);
+    for (int i = 0; i < 2; i++) {
+        __m512i low = _mm512_loadu_si512(from + 64 + 64 * i);
+        __m512i up = _mm512_shuffle_epi8(table, _mm512_and_si512(codes, half));
+        __m512i a = _mm512_unpacklo_epi8(low, up), b = _mm512_unpackhi_epi8(low, up);
+        w[4 * i] = _mm512_castsi512_ps(_mm512_slli_epi32(a, 16));
+        w[4 * i + 1] = _mm512_castsi512_ps(_mm512_and_si512(a, upper));
+        w[4 * i + 2] = _mm512_castsi512_ps(_mm512_slli_epi32(b, 16));
+        w[4 * i + 3] = _mm512_castsi512_ps(_mm512_and_si512(b, upper));
+        codes = _mm512_srli_epi16(codes, 4);
+    }
+}
 /* x holds integers in int8's range. */
 static inline void v_store_codes(int8_t *p, vf x, size_t n)
 {

@@ -38,7 +38,7 @@ struct linear_provider {
     void (*close)(const struct weight *w, void *panel);
 };
 
-extern const struct linear_provider provider_float32, provider_panels;
+extern const struct linear_provider provider_float32, provider_brain12, provider_panels;
 /* NULL-terminated; the last takes everything. */
 extern const struct linear_provider *const linear_providers[];
 
