@@ -10,6 +10,10 @@ static const struct family families[] = {
     /* arXiv 2307.09288; Mistral: arXiv 2310.06825 */
     { .name = "llama",  .title = "Llama (Mistral, SmolLM2)", .norm = NORM_RMS, .norm_at = NORM_BEFORE,
       .position = POSITION_PAIRS, .feed = FEED_SILU_GATED, .rope_base = 10000 },
+    /* Llama with sizes of their own for each layer (DeciLM, Nemotron: arXiv 2411.19146), as far as every layer has
+     * attention and a feed-forward part */
+    { .name = "deci",   .title = "DeciLM (Llama by layers)", .norm = NORM_RMS, .norm_at = NORM_BEFORE,
+      .position = POSITION_PAIRS, .feed = FEED_SILU_GATED, .rope_base = 10000 },
     /* arXiv 2412.15115 */
     { .name = "qwen2",  .title = "Qwen 2 and 2.5", .norm = NORM_RMS, .norm_at = NORM_BEFORE,
       .position = POSITION_HALVES, .feed = FEED_SILU_GATED, .bias = BIAS_QKV, .rope_base = 10000 },

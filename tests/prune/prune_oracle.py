@@ -87,3 +87,10 @@ def order(w, gram, seen, go, damp):
         e[:, left] -= w @ h[:, left] @ inverse
         costs.append(np.einsum("ri,ij,rj->", e, h, e))
     return which, costs
+
+
+def split(e, g):
+    """Singular values of the error in the metric of its inputs; root^T root = g."""
+    root = np.linalg.cholesky(g).T
+    left, values, _ = np.linalg.svd(e @ root.T, full_matrices=False)
+    return values, left, root

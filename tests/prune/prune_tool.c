@@ -3,8 +3,10 @@
  *   refit DAMP KEPT ROWS N SEEN                  weight, gram, keep [kept] as uint32 -> [rows][kept], lost (float64)
  *   order DAMP GO ROWS N SEEN                     weight, gram -> which go (uint32 [go]), what it costs (float64)
  *   groups DAMP UNIT ROWS N SEEN                  weight, gram -> what each group costs as float64 [n / unit]
+ *   split RANK ROWS N SEEN                        error, gram -> a [rank][n], b [rows][rank], gain (float64), whole
  * PATTERN as 2:4 or 0, TILES as 16x32 or 0; numbers are float32. */
 #include "base/memory.h"
+#include "compress/lowrank.h"
 #include "compress/prune.h"
 #include "compress/solve.h"
 #include <stdio.h>
@@ -91,6 +93,22 @@ static int groups(char **a, struct workers *w, struct error *err)
     return rc;
 }
 
+static int split(char **a, struct workers *w, struct error *err)
+{
+    uint32_t rank = (uint32_t)strtoul(a[0], NULL, 10), n = (uint32_t)strtoul(a[2], NULL, 10);
+    size_t rows = strtoul(a[1], NULL, 10);
+    float *e = input(rows * n * sizeof *e), *x = mem_alloc(rank * n * sizeof *x);
+    float *y = mem_alloc(rank * rows * sizeof *y);
+    struct input_stats s = stats(n, strtoul(a[3], NULL, 10));
+    double *gain = mem_alloc(rank * sizeof *gain), whole = 0;
+    int rc = say(lowrank_split(w, &s, e, rows, rank, x, y, gain, &whole, err), err);
+    if (rc == 0) fwrite(x, sizeof *x, rank * n, stdout);
+    if (rc == 0) fwrite(y, sizeof *y, rank * rows, stdout);
+    if (rc == 0) fwrite(gain, sizeof *gain, rank, stdout);
+    if (rc == 0) fwrite(&whole, sizeof whole, 1, stdout);
+    return rc;
+}
+
 int main(int argc, char **argv)
 {
     struct error err = { 0 };
@@ -101,6 +119,7 @@ int main(int argc, char **argv)
     if (!strcmp(argv[1], "refit") && argc == 7) rc = refit(argv + 2, w, &err);
     if (!strcmp(argv[1], "order") && argc == 7) rc = order(argv + 2, w, &err);
     if (!strcmp(argv[1], "groups") && argc == 7) rc = groups(argv + 2, w, &err);
+    if (!strcmp(argv[1], "split") && argc == 6) rc = split(argv + 2, w, &err);
     workers_close(w);
     return rc;
 }

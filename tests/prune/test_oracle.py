@@ -73,6 +73,23 @@ def check_order(rows, n, go, damp, same, seen=900):
     assert abs(lost[-1] - true) < 1e-4 * true, (lost[-1], true)
 
 
+def check_split(rows, n, rank, seen=700):
+    e, gram = case(rows, n, seen)
+    out = ask(["split", rank, rows, n, seen], e, gram)
+    f = np.frombuffer(out[:4 * rank * (n + rows)], np.float32).astype(np.float64)
+    a, b = f[:rank * n].reshape(rank, n), f[rank * n:].reshape(rows, rank)
+    gain, whole = np.frombuffer(out[-8 * rank - 8:-8], np.float64), np.frombuffer(out[-8:], np.float64)[0]
+    e64 = e.astype(np.float64)
+    g64 = gram.astype(np.float64) / seen
+    g64 += 1e-6 * np.mean(np.diag(g64)) * np.eye(n)
+    values, left, root = oracle.split(e64, g64)
+    assert np.allclose(gain, values[:rank] ** 2, rtol=1e-4), (gain, values[:rank] ** 2)
+    assert abs(whole - np.sum(values ** 2)) < 1e-5 * whole
+    rest = (e64 - b @ a) @ root.T
+    best = np.sum(values[rank:] ** 2)           # no matrix of this rank does better
+    assert abs(np.sum(rest ** 2) - best) < 1e-4 * whole, (np.sum(rest ** 2), best)
+
+
 for name in ("magnitude", "wanda", "sparsegpt"):
     for share in (0.5, 0):
         check_mask(name, share, None, 17, 200)
@@ -94,6 +111,8 @@ def check_groups(rows, n, unit, damp, seen=900):
 
 
 check_groups(11, 96, 16, 1e-3)
+check_split(24, 60, 7)
+check_split(70, 40, 9)
 check_order(13, 100, 40, 1e-3, True)
 check_order(20, 180, 90, 1e-3, False)
 print("masks, weights and refits agree with numpy's")

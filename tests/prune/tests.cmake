@@ -1,7 +1,11 @@
-# Pruning against numpy, from the papers.
+# Pruning against numpy, from the papers; models of a smaller shape against their originals.
 if(TARGET stretto)
-  add_executable(prune_tool ${CMAKE_CURRENT_SOURCE_DIR}/prune/prune_tool.c)
-  target_link_libraries(prune_tool PRIVATE stretto_all)
+  foreach(tool prune_tool shrink_tool)
+    add_executable(${tool} ${CMAKE_CURRENT_SOURCE_DIR}/prune/${tool}.c)
+    target_link_libraries(${tool} PRIVATE stretto_all)
+  endforeach()
   add_test(NAME prune.oracle COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/prune/test_oracle.py $<TARGET_FILE:prune_tool>)
-  set_tests_properties(prune.oracle PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 300)
+  add_test(NAME prune.shrink COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/prune/test_shrink.py $<TARGET_FILE:stretto>
+           $<TARGET_FILE:shrink_tool>)
+  set_tests_properties(prune.oracle prune.shrink PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 300)
 endif()

@@ -1,0 +1,67 @@
+/* Shrinks a model, for the checks in this folder: MODEL OUT WHAT=HOW ...
+ *   share=0.2 | feed=0.2 heads=0.3 layers=1 | like=FILE    what goes
+ *   plain=1                                                by the size of weights, nothing is solved
+ *   tokens=4096 window=256 */
+#include "base/memory.h"
+#include "compress/shrink.h"
+#include "compress/texts.h"
+#include "text/chat.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *option(int argc, char **argv, const char *name, const char *otherwise)
+{
+    size_t n = strlen(name);
+    for (int i = 3; i < argc; i++)
+        if (!strncmp(argv[i], name, n) && argv[i][n] == '=') return argv[i] + n + 1;
+    return otherwise;
+}
+
+#define NUMBER(name, otherwise) strtod(option(argc, argv, name, otherwise), NULL)
+
+static void tell(const struct shrink_plan *p)
+{
+    for (uint32_t l = 0; l < p->layers; l++) {
+        const struct shrink_layer *x = &p->layer[l];
+        printf("layer %u %u %u %g %g %g\n", l, x->gone ? 0 : x->feed, x->gone ? 0 : x->kv_heads, x->feed_damage,
+               x->heads_damage, x->layer_damage);
+    }
+    printf("parameters %llu %llu damage %g\n", (unsigned long long)p->parameters, (unsigned long long)p->left,
+           p->damage);
+}
+
+static stretto_status run(int argc, char **argv, struct model **m, struct workers **w, struct error *err)
+{
+    struct model_open_options how = { .graph_only = true };
+    struct text_file files[16];
+    struct windows text = { 0 };
+    struct shrink_plan plan = { 0 };
+    TRY(model_open(m, argv[1], &how, err));
+    TRY(workers_open(w, 2, err));
+    TRY(windows_make(&text, files, texts_builtin(false, files, 16), (*m)->tokenizer, NULL,
+                     (uint32_t)NUMBER("window", "256"), (size_t)NUMBER("tokens", "4096"), (*m)->config.vocab, err));
+    struct shrink_options o = { .share = NUMBER("share", "0"), .feed = NUMBER("feed", "0"),
+                                .heads = NUMBER("heads", "0"), .layers = (uint32_t)NUMBER("layers", "0"),
+                                .text = windows_text(&text), .workers = *w, .plain = NUMBER("plain", "0") > 0, .force = true };
+    const char *like = option(argc, argv, "like", NULL);
+    stretto_status st = like ? shrink_plan_of(&plan, *m, like, err) : shrink_survey(&plan, *m, &o, err);
+    if (st == STRETTO_OK) tell(&plan);
+    if (st == STRETTO_OK) st = shrink_write(&plan, *m, argv[2], &o, err);
+    shrink_plan_done(&plan);
+    windows_done(&text);
+    return st;
+}
+
+int main(int argc, char **argv)
+{
+    struct error err = { 0 };
+    struct model *m = NULL;
+    struct workers *w = NULL;
+    if (argc < 3) return 2;
+    stretto_status st = run(argc, argv, &m, &w, &err);
+    if (st != STRETTO_OK) fprintf(stderr, "%s\n", err.text);
+    workers_close(w);
+    model_close(m);
+    return st == STRETTO_OK ? 0 : 1;
+}
