@@ -43,7 +43,8 @@ static stretto_status run(int argc, char **argv, struct model **m, struct worker
                      (uint32_t)NUMBER("window", "256"), (size_t)NUMBER("tokens", "4096"), (*m)->config.vocab, err));
     struct shrink_options o = { .share = NUMBER("share", "0"), .feed = NUMBER("feed", "0"),
                                 .heads = NUMBER("heads", "0"), .layers = (uint32_t)NUMBER("layers", "0"),
-                                .text = windows_text(&text), .workers = *w, .plain = NUMBER("plain", "0") > 0, .force = true };
+                                .text = windows_text(&text), .workers = *w, .force = true,
+                                .plain = NUMBER("plain", "0") > 0 };
     const char *like = option(argc, argv, "like", NULL);
     stretto_status st = like ? shrink_plan_of(&plan, *m, like, err) : shrink_survey(&plan, *m, &o, err);
     if (st == STRETTO_OK) tell(&plan);
