@@ -47,21 +47,51 @@ static stretto_status check(const struct shrink *s, struct error *err)
     return STRETTO_OK;
 }
 
+enum { HELD_EVERY = 5 };
+
+/* Every fifth window goes to the end: nothing is solved on it. */
+static stretto_status part_texts(struct shrink *s, struct error *err)
+{
+    const struct calibration_text *t = &s->o->text;
+    size_t n = t->n, k = 0;
+    if (n < 2) return fail(err, STRETTO_E_ARG, "one window of text is too little to change a shape by: give a longer text");
+    s->id = mem_alloc((t->at[n] - t->at[0]) * sizeof *s->id);
+    s->at = mem_alloc((n + 1) * sizeof *s->at);
+    if (!s->id || !s->at) return fail(err, STRETTO_E_NOMEM, "out of memory");
+    s->at[0] = 0;
+    for (int held = 0; held < 2; held++) {
+        for (size_t i = 0; i < n; i++) {
+            uint32_t length = t->at[i + 1] - t->at[i];
+            bool aside = n < HELD_EVERY ? i + 1 == n : i % HELD_EVERY == HELD_EVERY - 1;
+            if (aside != (held == 1)) continue;
+            if (length > s->window) s->window = length;
+            memcpy(s->id + s->at[k], t->id + t->at[i], length * sizeof *s->id);
+            s->at[k + 1] = s->at[k] + length;
+            k++;
+        }
+        if (!held) s->fit_texts = k;
+    }
+    s->tokens = s->at[n];
+    s->fit = s->at[s->fit_texts];
+    s->text = (struct calibration_text){ s->id, s->at, n };
+    return STRETTO_OK;
+}
+
 stretto_status shrink_begin(struct shrink *s, const struct model *m, const struct shrink_options *o,
                             struct error *err)
 {
     *s = (struct shrink){ .m = m, .o = o, .b = { (void *)(uintptr_t)m, model_param } };
-    for (size_t i = 0; i < o->text.n; i++) {
-        uint32_t n = o->text.at[i + 1] - o->text.at[i];
-        if (n > s->window) s->window = n;
-        s->tokens += n;
-    }
-    if (s->tokens == 0) return fail(err, STRETTO_E_ARG, "there is no text to calibrate with");
     TRY(check(s, err));
+    TRY(part_texts(s, err));
     return backend_open(NULL, &(struct device_options){ 0 }, &s->device, err);
 }
 
-void shrink_end(struct shrink *s) { device_close(s->device); }
+void shrink_end(struct shrink *s)
+{
+    device_close(s->device);
+    mem_free(s->id);
+    mem_free(s->at);
+}
 
 stretto_status shrink_read(const struct shrink *s, const char *name, float **out, uint32_t *n_in, uint32_t *n_out,
                            struct error *err)
@@ -84,7 +114,7 @@ stretto_status shrink_read(const struct shrink *s, const char *name, float **out
 stretto_status shrink_pass(const struct shrink *s, const struct binding *b, uint32_t layer, enum piece_place from,
                            enum piece_place to, const float *in, float *out, struct error *err)
 {
-    const struct calibration_text *t = &s->o->text;
+    const struct calibration_text *t = &s->text;
     struct piece *p;
     TRY(piece_open(&p, s->device, &s->m->graph, layer, from, to, b, s->window, err));
     stretto_status st = STRETTO_OK;
@@ -98,26 +128,48 @@ stretto_status shrink_pass(const struct shrink *s, const struct binding *b, uint
     return st;
 }
 
-stretto_status moments_open(struct input_stats *out, struct workers *w, const float *rows, size_t tokens, uint32_t n,
-                            struct error *err)
+/* ---- what is solved on ------------------------------------------------------------------------ */
+
+static stretto_status one_open(struct evidence *e, struct workers *w, const float *rows, size_t tokens, uint32_t n,
+                               const float *ask, const float *gone, uint32_t outputs, struct error *err)
 {
-    *out = (struct input_stats){ .n = n, .rows = tokens, .sum2 = mem_zalloc(n, sizeof *out->sum2),
-                                 .gram = mem_zalloc((size_t)n * n, sizeof *out->gram) };
-    if (!out->sum2 || !out->gram) {
-        moments_done(out);
+    struct input_stats *in = &e->in;
+    *in = (struct input_stats){ .n = n, .rows = tokens, .sum2 = mem_zalloc(n, sizeof *in->sum2),
+                                .gram = mem_zalloc((size_t)n * n, sizeof *in->gram) };
+    e->cross = mem_zalloc((size_t)n * outputs, sizeof *e->cross);
+    if (!in->sum2 || !in->gram || !e->cross)
         return fail(err, STRETTO_E_NOMEM, "no memory for the moments of %u inputs", n);
-    }
-    workers_outer(w, rows, n, rows, n, n, n, tokens, 1, out->gram, n, 1);
+    workers_outer(w, rows, n, rows, n, n, n, tokens, 1, in->gram, n, 1);
     for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j < i; j++) out->gram[i * n + j] = out->gram[j * n + i];
-    for (size_t i = 0; i < n; i++) out->sum2[i] = (double)out->gram[i * n + i];
+        for (size_t j = 0; j < i; j++) in->gram[i * n + j] = in->gram[j * n + i];
+    for (size_t i = 0; i < n; i++) in->sum2[i] = (double)in->gram[i * n + i];
+    if (ask) workers_outer(w, rows, n, ask, outputs, n, outputs, tokens, 1, e->cross, outputs, 0);
+    else if (gone) workers_linear(w, in->gram, n, gone, n, outputs, e->cross);
     return STRETTO_OK;
 }
 
-void moments_done(struct input_stats *s)
+stretto_status evidence_open(struct two *out, const struct shrink *s, const float *rows, uint32_t n, const float *ask,
+                             const float *gone, uint32_t outputs, struct error *err)
 {
-    mem_free(s->sum2);
-    mem_free(s->gram);
+    struct workers *w = s->o->workers;
+    *out = (struct two){ 0 };
+    stretto_status st = one_open(&out->fit, w, rows, s->fit, n, ask, gone, outputs, err);
+    if (st == STRETTO_OK)
+        st = one_open(&out->held, w, rows + s->fit * n, s->tokens - s->fit, n, ask ? ask + s->fit * outputs : NULL,
+                      gone, outputs, err);
+    if (st != STRETTO_OK) evidence_done(out);
+    return st;
+}
+
+void evidence_done(struct two *e)
+{
+    struct evidence *of[] = { &e->fit, &e->held };
+    for (int i = 0; i < 2; i++) {
+        mem_free(of[i]->in.sum2);
+        mem_free(of[i]->in.gram);
+        mem_free(of[i]->cross);
+        *of[i] = (struct evidence){ 0 };
+    }
 }
 
 void kept_of(const uint32_t *order, uint32_t n, uint32_t go, uint32_t size, uint32_t *keep)

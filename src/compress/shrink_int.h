@@ -21,7 +21,11 @@ struct shrink {
     struct device *device;
     struct binding b;           /* of the model as it is                                             */
     uint32_t window;
-    size_t tokens;
+    size_t tokens, fit;         /* the first `fit` are solved on, the others decide what serves texts that are not */
+    size_t fit_texts;           /* of `text`                                                         */
+    struct calibration_text text;
+    int32_t *id;                /* its memory: every fifth window has moved to the end              */
+    uint32_t *at;
 };
 stretto_status shrink_begin(struct shrink *s, const struct model *m, const struct shrink_options *o,
                             struct error *err);
@@ -35,10 +39,12 @@ stretto_status shrink_read(const struct shrink *s, const char *name, float **out
 /* All texts from a place of a layer to a later one: rows [tokens][width of the place]; in NULL: token ids. */
 stretto_status shrink_pass(const struct shrink *s, const struct binding *b, uint32_t layer, enum piece_place from,
                            enum piece_place to, const float *in, float *out, struct error *err);
-/* Moments of rows [tokens][n]; done frees them. */
-stretto_status moments_open(struct input_stats *out, struct workers *w, const float *rows, size_t tokens, uint32_t n,
-                            struct error *err);
-void moments_done(struct input_stats *s);
+/* Evidence of both kinds from inputs rows [tokens][n] and `ask` [tokens][outputs], what is to be answered to them
+ * beyond what the kept inputs do; ask NULL: what `gone` [outputs][n] answers. done frees them. */
+struct two { struct evidence fit, held; };
+stretto_status evidence_open(struct two *out, const struct shrink *s, const float *rows, uint32_t n, const float *ask,
+                             const float *gone, uint32_t outputs, struct error *err);
+void evidence_done(struct two *e);
 
 /* What stays of n units when the first `go` of order go: ascending, each of `size` neighbours. */
 void kept_of(const uint32_t *order, uint32_t n, uint32_t go, uint32_t size, uint32_t *keep);

@@ -8,7 +8,7 @@
 #include <string.h>
 
 enum { TRIAL_TOKENS = 1024, LEAST_PART = 4 };
-static const double DAMP = 1e-3;
+static const double DAMP = 1e-2;      /* of the order in which channels go */
 
 struct survey {
     struct shrink s;
@@ -28,14 +28,22 @@ static uint32_t quarter(uint32_t feed)
 
 /* The layer with the weight refitted on `keep` of its inputs, the others' columns zero. */
 static stretto_status try_without(struct survey *v, const char *name, const float *weight, uint32_t n_in, uint32_t rows,
-                                  const struct input_stats *m, const uint32_t *keep, uint32_t kept, size_t *id,
-                                  struct error *err)
+                                  struct two *e, const uint32_t *keep, uint32_t kept, size_t *id, struct error *err)
 {
+    struct workers *w = v->s.o->workers;
     float *some = mem_alloc((size_t)rows * kept * sizeof *some);
-    float *whole = mem_zalloc((size_t)rows * n_in, sizeof *whole);
-    stretto_status st = some && whole ? solve_refit(v->s.o->workers, m, weight, rows, keep, kept, DAMP, NULL, some, err)
-                                      : fail(err, STRETTO_E_NOMEM, "out of memory");
+    float *whole = mem_alloc((size_t)rows * n_in * sizeof *whole);
+    stretto_status st = some && whole ? STRETTO_OK : fail(err, STRETTO_E_NOMEM, "out of memory");
     if (st == STRETTO_OK) {
+        memcpy(whole, weight, (size_t)rows * n_in * sizeof *whole);         /* what goes */
+        for (uint32_t r = 0; r < rows; r++)
+            for (uint32_t c = 0; c < kept; c++) whole[(size_t)r * n_in + keep[c]] = 0;
+        workers_linear(w, e->fit.in.gram, n_in, whole, n_in, rows, e->fit.cross);
+        workers_linear(w, e->held.in.gram, n_in, whole, n_in, rows, e->held.cross);
+        st = solve_checked(w, &e->fit, &e->held, weight, rows, keep, kept, NULL, some, err);
+    }
+    if (st == STRETTO_OK) {
+        memset(whole, 0, (size_t)rows * n_in * sizeof *whole);
         for (uint32_t r = 0; r < rows; r++)
             for (uint32_t c = 0; c < kept; c++) whole[(size_t)r * n_in + keep[c]] = some[(size_t)r * kept + c];
         struct overlay o = { .base = &v->s.b, .n = 1, .own = { { name, whole, n_in, rows } } };
@@ -51,7 +59,7 @@ static stretto_status survey_feed(struct survey *v, uint32_t l, struct error *er
 {
     char name[GRAPH_NAME];
     float *weight = NULL;
-    struct input_stats m = { 0 };
+    struct two e = { 0 };
     uint32_t n, rows, *order = v->plan->order + (size_t)l * v->feed, go = v->s.m->config.layer[l].feed;
     if (go < 2 * SHRINK_STEP) return STRETTO_OK;
     uint32_t *keep = mem_alloc(go * sizeof *keep);
@@ -59,15 +67,15 @@ static stretto_status survey_feed(struct survey *v, uint32_t l, struct error *er
     TRY(shrink_pass(&v->s, &v->s.b, l, PIECE_MIDDLE, PIECE_FED, v->middle, v->tap, err));
     stretto_status st = keep ? shrink_read(&v->s, layer_param(name, l, "ffn_down.weight"), &weight, &n, &rows, err)
                              : fail(err, STRETTO_E_NOMEM, "out of memory");
-    if (st == STRETTO_OK) st = moments_open(&m, v->s.o->workers, v->tap, v->s.tokens, n, err);
+    if (st == STRETTO_OK) st = evidence_open(&e, &v->s, v->tap, n, NULL, NULL, rows, err);
     go -= quarter(go);                      /* what can go at most */
-    if (st == STRETTO_OK) st = solve_order(v->s.o->workers, &m, weight, rows, go, DAMP, order, lost, err);
+    if (st == STRETTO_OK) st = solve_order(v->s.o->workers, &e.fit.in, weight, rows, go, DAMP, order, lost, err);
     if (st == STRETTO_OK) {
         uint32_t first = quarter(n);
         kept_of(order, n, first, 1, keep);
-        st = try_without(v, name, weight, n, rows, &m, keep, n - first, &v->id[l][0], err);
+        st = try_without(v, name, weight, n, rows, &e, keep, n - first, &v->id[l][0], err);
     }
-    moments_done(&m);
+    evidence_done(&e);
     mem_free(weight);
     mem_free(keep);
     return st;
@@ -90,7 +98,7 @@ static stretto_status survey_groups(struct survey *v, uint32_t l, struct error *
     const struct layer_config *c = &v->s.m->config.layer[l];
     char name[GRAPH_NAME];
     float *weight = NULL;
-    struct input_stats m = { 0 };
+    struct two e = { 0 };
     uint32_t n, rows, unit = heads_each(c) * v->s.m->config.head_dim, *order = v->plan->group_order + (size_t)l * v->kv;
     if (c->kv_heads < 2) return STRETTO_OK;
     uint32_t *keep = mem_alloc((size_t)unit * c->kv_heads * sizeof *keep);
@@ -99,14 +107,14 @@ static stretto_status survey_groups(struct survey *v, uint32_t l, struct error *
     stretto_status st = keep && cost ? shrink_read(&v->s, layer_param(name, l, "attn_output.weight"), &weight, &n,
                                                    &rows, err)
                                      : fail(err, STRETTO_E_NOMEM, "out of memory");
-    if (st == STRETTO_OK) st = moments_open(&m, v->s.o->workers, v->tap, v->s.tokens, n, err);
-    if (st == STRETTO_OK) st = solve_groups(v->s.o->workers, &m, weight, rows, unit, DAMP, cost, err);
+    if (st == STRETTO_OK) st = evidence_open(&e, &v->s, v->tap, n, NULL, NULL, rows, err);
+    if (st == STRETTO_OK) st = solve_groups(v->s.o->workers, &e.fit.in, weight, rows, unit, DAMP, cost, err);
     if (st == STRETTO_OK) {
         order_groups(cost, c->kv_heads, order, v->group_lost + (size_t)l * v->kv);
         kept_of(order, c->kv_heads, 1, unit, keep);
-        st = try_without(v, name, weight, n, rows, &m, keep, n - unit, &v->id[l][1], err);
+        st = try_without(v, name, weight, n, rows, &e, keep, n - unit, &v->id[l][1], err);
     }
-    moments_done(&m);
+    evidence_done(&e);
     mem_free(weight);
     mem_free(keep);
     mem_free(cost);
@@ -363,10 +371,9 @@ static void read_trials(struct survey *v)
 static stretto_status walk(struct survey *v, struct error *err)
 {
     const struct shrink_options *o = v->s.o;
-    struct calibration_text few = o->text;
-    size_t tokens = 0;
-    for (few.n = 0; few.n < o->text.n && tokens < TRIAL_TOKENS; few.n++)
-        tokens += o->text.at[few.n + 1] - o->text.at[few.n];
+    const struct calibration_text *t = &v->s.text;
+    struct calibration_text few = { t->id, t->at + v->s.fit_texts, 0 };
+    for (size_t i = v->s.fit_texts; i < t->n && few.at[few.n] - few.at[0] < TRIAL_TOKENS; i++) few.n++;
     TRY(take(v, err));
     TRY(trials_open(&v->trials, v->s.m, v->s.device, &v->s.b, &few, err));
     for (uint32_t l = 0; l < v->plan->layers; l++) {

@@ -10,8 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const double DAMP = 1e-3;
-
 struct writing {
     struct shrink s;
     const struct shrink_plan *plan;
@@ -160,20 +158,18 @@ static stretto_status solve(struct writing *w, const float *weight, uint32_t n_i
                             const uint32_t *keep, uint32_t kept, float *whole, float *solved, struct error *err)
 {
     size_t tokens = w->s.tokens;
-    struct workers *by = w->s.o->workers;
-    struct input_stats m = { 0 };
-    float *answer = mem_alloc(tokens * rows * sizeof *answer), *cross = mem_zalloc((size_t)n_in * rows, sizeof *cross);
-    stretto_status st = answer && cross ? moments_open(&m, by, w->tap, tokens, n_in, err)
-                                        : fail(err, STRETTO_E_NOMEM, "no memory for the answers to %zu tokens", tokens);
-    if (st == STRETTO_OK) {
-        linear_rows(w, whole, n_in, rows, bias, answer);
-        for (size_t i = 0; i < tokens * rows; i++) answer[i] = w->aim[i] - answer[i];
-        workers_outer(by, w->tap, n_in, answer, rows, n_in, rows, tokens, 1, cross, rows, 0);
-        st = solve_refit(by, &m, weight, rows, keep, kept, DAMP, cross, solved, err);
-    }
-    moments_done(&m);
-    mem_free(answer);
-    mem_free(cross);
+    struct two e = { 0 };
+    double damp = 0;
+    float *ask = mem_alloc(tokens * rows * sizeof *ask);
+    if (!ask) return fail(err, STRETTO_E_NOMEM, "no memory for the answers to %zu tokens", tokens);
+    linear_rows(w, whole, n_in, rows, bias, ask);
+    for (size_t i = 0; i < tokens * rows; i++) ask[i] = w->aim[i] - ask[i];
+    stretto_status st = evidence_open(&e, &w->s, w->tap, n_in, ask, NULL, rows, err);
+    if (st == STRETTO_OK)
+        st = solve_checked(w->s.o->workers, &e.fit, &e.held, weight, rows, keep, kept, &damp, solved, err);
+    log_say(&w->s.o->log, LOG_DEBUG, "%u of %u inputs solved with damping %g", kept, n_in, damp);
+    evidence_done(&e);
+    mem_free(ask);
     return st;
 }
 

@@ -137,6 +137,62 @@ stretto_status solve_refit(struct workers *w, const struct input_stats *s, const
     return st;
 }
 
+/* By how much answers come nearer to what is asked for: the sum of |r|^2 - |r - D x|^2, D what was added to W_k. */
+static double gained(struct workers *w, const struct evidence *e, const float *g, const float *d, size_t rows,
+                     const uint32_t *keep, size_t kept, float *spare)
+{
+    double sum = 0;
+    workers_linear(w, d, rows, g, kept, kept, spare);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < kept; c++) {
+            double v = (double)d[r * kept + c];
+            sum += v * (2 * (double)e->cross[keep[c] * rows + r] - (double)spare[r * kept + c]);
+        }
+    return sum;
+}
+
+struct check { float *g, *d, *spare, *best; };
+
+static stretto_status try_damps(struct workers *w, const struct evidence *fit, const struct evidence *held,
+                                const float *weight, size_t rows, const uint32_t *keep, size_t kept, double *damp,
+                                struct check *k, struct error *err)
+{
+    size_t n = fit->in.n;
+    double most = 0, by = 0.1;
+    for (size_t i = 0; i < kept; i++)
+        for (size_t j = 0; j < kept; j++) k->g[i * kept + j] = held->in.gram[keep[i] * n + keep[j]];
+    take(weight, rows, n, keep, kept, NULL, k->best);       /* as it is, where nothing helps */
+    if (damp) *damp = INFINITY;
+    for (int i = 0; i < 5; i++, by /= 10) {
+        TRY(solve_refit(w, &fit->in, weight, rows, keep, kept, by, fit->cross, k->d, err));
+        for (size_t r = 0; r < rows; r++)
+            for (size_t c = 0; c < kept; c++) k->d[r * kept + c] -= weight[r * n + keep[c]];
+        double gain = gained(w, held, k->g, k->d, rows, keep, kept, k->spare);
+        if (gain <= most && i) return STRETTO_OK;
+        if (gain <= most) continue;
+        most = gain;
+        if (damp) *damp = by;
+        for (size_t r = 0; r < rows; r++)
+            for (size_t c = 0; c < kept; c++) k->best[r * kept + c] = k->d[r * kept + c] + weight[r * n + keep[c]];
+    }
+    return STRETTO_OK;
+}
+
+stretto_status solve_checked(struct workers *w, const struct evidence *fit, const struct evidence *held,
+                             const float *weight, size_t rows, const uint32_t *keep, size_t kept, double *damp,
+                             float *out, struct error *err)
+{
+    struct check k = { mem_alloc(kept * kept * sizeof(float)), mem_alloc(rows * kept * sizeof(float)),
+                       mem_alloc(rows * kept * sizeof(float)), out };
+    stretto_status st = k.g && k.d && k.spare
+                            ? try_damps(w, fit, held, weight, rows, keep, kept, damp, &k, err)
+                            : fail(err, STRETTO_E_NOMEM, "no memory to refit a layer of %u inputs", fit->in.n);
+    mem_free(k.g);
+    mem_free(k.d);
+    mem_free(k.spare);
+    return st;
+}
+
 /* The rows of the error, [rows][n], times the gram, times themselves. */
 stretto_status solve_lost(struct workers *w, const struct input_stats *s, const float *weight, size_t rows,
                           const uint32_t *keep, size_t kept, const float *v, double *lost, struct error *err)

@@ -19,6 +19,15 @@ stretto_status solve_refit(struct workers *w, const struct input_stats *s, const
                            const uint32_t *keep, size_t kept, double damp, const float *cross, float *out,
                            struct error *err);
 
+/* Tokens that something is solved on: moments of the inputs, and as `cross` above what is to be answered. */
+struct evidence { struct input_stats in; float *cross; };
+
+/* The same, with the damping that serves tokens best which have no part in it: out is solved on `fit`, with the one of
+ * 0.1, 0.01 ... 0.00001 whose answers are nearest to what `held` asks for. *damp (may be NULL) tells which. */
+stretto_status solve_checked(struct workers *w, const struct evidence *fit, const struct evidence *held,
+                             const float *weight, size_t rows, const uint32_t *keep, size_t kept, double *damp,
+                             float *out, struct error *err);
+
 /* The mean over the tokens seen of |(W - V) x|^2, V without its columns outside keep. V NULL: W on keep. */
 stretto_status solve_lost(struct workers *w, const struct input_stats *s, const float *weight, size_t rows,
                           const uint32_t *keep, size_t kept, const float *v, double *lost, struct error *err);
