@@ -19,7 +19,7 @@
 enum { COPY_BYTES = 1 << 24, SYNC_BYTES = 1 << 26, SAMPLES = 8, SAMPLE_BYTES = 4096 };
 #define SYNC_SECONDS 2.0
 
-enum change_kind { PUT_U32, PUT_F32, PUT_STRING, PUT_U32S, PUT_ROOM, PUT_NOTHING };
+enum change_kind { PUT_U32, PUT_BOOL, PUT_F32, PUT_STRING, PUT_U32S, PUT_ROOM, PUT_NOTHING };
 struct change {
     char *key;
     enum change_kind kind;
@@ -226,6 +226,12 @@ void rewrite_put_u32(struct rewrite *r, const char *key, uint32_t v)
     if (c) c->u = v;
 }
 
+void rewrite_put_bool(struct rewrite *r, const char *key, bool v)
+{
+    struct change *c = change_of(r, key, PUT_BOOL);
+    if (c) c->u = v;
+}
+
 void rewrite_put_f32(struct rewrite *r, const char *key, float v)
 {
     struct change *c = change_of(r, key, PUT_F32);
@@ -269,6 +275,7 @@ static stretto_status put_change(struct rewrite *r, const struct change *c)
 {
     switch (c->kind) {
     case PUT_U32: gguf_put_u32(r->w, c->key, c->u); break;
+    case PUT_BOOL: gguf_put_bool(r->w, c->key, c->u != 0); break;
     case PUT_F32: gguf_put_f32(r->w, c->key, c->f); break;
     case PUT_STRING: gguf_put_string(r->w, c->key, c->text, strlen(c->text)); break;
     case PUT_U32S: gguf_put_u32s(r->w, c->key, c->list, c->n); break;

@@ -51,6 +51,7 @@ stretto_status rewrite_add(struct rewrite *r, const char *name, enum dtype type,
 /* Metadata: replaces the source's key, or adds one. Keys beginning with "." belong to the architecture. NULL
  * value: the key is left out. */
 void rewrite_put_u32(struct rewrite *r, const char *key, uint32_t v);
+void rewrite_put_bool(struct rewrite *r, const char *key, bool v);
 void rewrite_put_f32(struct rewrite *r, const char *key, float v);
 void rewrite_put_string(struct rewrite *r, const char *key, const char *v);
 void rewrite_put_u32s(struct rewrite *r, const char *key, const uint32_t *v, size_t n);

@@ -362,15 +362,16 @@ static void put_sizes(struct writing *w, const char *prefix, const char *key, co
 }
 
 /* A key of the family's own under another family's name. */
-static void put_renamed(struct rewrite *r, const struct source *s, const char *key, const char *name)
+static void put_renamed(struct rewrite *r, const struct source *s, const char *key, enum source_kind kind,
+                        const char *name)
 {
     uint64_t u;
     double f;
     struct source_str text;
     bool flag;
-    if (source_u64(s, key, &u)) rewrite_put_u32(r, name, (uint32_t)u);
-    else if (source_bool(s, key, &flag)) rewrite_put_u32(r, name, flag);
-    else if (source_f64(s, key, &f)) rewrite_put_f32(r, name, (float)f);
+    if (kind == SOURCE_BOOL && source_bool(s, key, &flag)) rewrite_put_bool(r, name, flag);
+    else if (kind == SOURCE_F64 && source_f64(s, key, &f)) rewrite_put_f32(r, name, (float)f);
+    else if (source_u64(s, key, &u)) rewrite_put_u32(r, name, (uint32_t)u);
     else if (source_string(s, key, &text)) {
         char *own = mem_strndup(text.p, text.n);
         rewrite_put_string(r, name, own ? own : "");
@@ -389,7 +390,7 @@ static void rename_family(struct writing *w, const char *arch)
         const char *key = source_key_at(s, i, &kind);
         if (strncmp(key, source_arch(s), n) != 0 || key[n] != '.') continue;
         snprintf(name, sizeof name, "%s%s", arch, key + n);
-        put_renamed(w->r, s, key, name);
+        put_renamed(w->r, s, key, kind, name);
         rewrite_put_string(w->r, key, NULL);
     }
     rewrite_put_string(w->r, "general.architecture", arch);
