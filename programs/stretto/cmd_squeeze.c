@@ -23,6 +23,7 @@ struct run {
     const struct squeeze_command *o;
     struct ui_progress bar;
     struct buffer in, out, converted;   /* converted: a folder as GGUF, beside OUT; empty: a file is read */
+    struct buffer shaped;               /* of another shape, or with zeros; empty: as it is              */
     struct text_file learn[FILES], test[FILES];
     size_t n_learn, n_test;
     struct squeeze_result r;
@@ -143,6 +144,44 @@ static int convert_folder(struct run *x)
     return s == STRETTO_OK ? EXIT_DONE : failed(x, s, &err);
 }
 
+static const char *original(const struct run *x) { return x->converted.len ? x->converted.data : x->in.data; }
+
+static struct shape_work shape_of(struct run *x)
+{
+    return (struct shape_work){ .o = &x->o->shape, .texts = x->learn, .n_texts = x->n_learn,
+                                .tokens = (size_t)x->o->tokens, .threads = (unsigned)x->o->threads,
+                                .progress = ui_progress_hook(&x->bar), .log = log_of(x), .cancel = &interrupted };
+}
+
+/* What is left out is left out beside OUT, before anything is rounded. */
+static int change_shape(struct run *x)
+{
+    struct error err = { 0 };
+    struct shape_work w = shape_of(x);
+    if (!shape_asked(&x->o->shape)) return EXIT_DONE;
+    if (x->o->dry_run) return command_usage("squeeze", "--dry-run knows types; what is left out is found by measuring");
+    int code = can_create("squeeze", "-o", x->out.data, x->o->force);
+    if (code != EXIT_DONE) return code;
+    stretto_status s = buffer_printf(&x->shaped, "%s.shape.gguf", x->out.data);
+    if (s == STRETTO_OK) s = shape_write(&w, original(x), x->shaped.data, &err);
+    ui_progress_break(&x->bar);
+    return s == STRETTO_OK ? EXIT_DONE : failed(x, s, &err);
+}
+
+/* OUT.lora.gguf */
+static int write_adapter(struct run *x)
+{
+    struct error err = { 0 };
+    struct shape_work w = shape_of(x);
+    struct buffer path = buffer_make(1 << 16);
+    if (!x->o->shape.low_rank) return EXIT_DONE;
+    stretto_status s = buffer_printf(&path, "%s.lora.gguf", x->out.data);
+    if (s == STRETTO_OK) s = shape_adapter(&w, original(x), x->out.data, path.data, &err);
+    ui_progress_break(&x->bar);
+    buffer_done(&path);
+    return s == STRETTO_OK ? EXIT_DONE : failed(x, s, &err);
+}
+
 static int open_plan(struct run *x)
 {
     static const struct { const char *word; enum encode_method method; } methods[] = {
@@ -157,7 +196,7 @@ static int open_plan(struct run *x)
     if (o->only) q.only = strcmp(o->only, "embeddings") == 0 ? ONLY_EMBEDDINGS : ONLY_POSITIONS;
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
         if (strcmp(methods[i].word, o->method) == 0) q.method = methods[i].method;
-    stretto_status s = squeeze_open(&x->r.squeeze, x->converted.len ? x->converted.data : x->in.data, &q, &err);
+    stretto_status s = squeeze_open(&x->r.squeeze, x->shaped.len ? x->shaped.data : original(x), &q, &err);
     return s == STRETTO_OK ? EXIT_DONE : failed(x, s, &err);
 }
 
@@ -167,7 +206,7 @@ static int open_judge(struct run *x)
     struct judge_options j = { .texts = x->test, .n_texts = x->n_test, .windows = (size_t)x->o->windows,
                                .threads = (unsigned)x->o->threads, .progress = ui_progress_hook(&x->bar),
                                .cancel = &interrupted };
-    stretto_status s = judge_open(&x->r.judge, x->converted.len ? x->converted.data : x->in.data, &j, &err);
+    stretto_status s = judge_open(&x->r.judge, original(x), &j, &err);
     return s == STRETTO_OK ? EXIT_DONE : failed(x, s, &err);
 }
 
@@ -224,20 +263,23 @@ static int write_out(struct run *x)
 static int squeeze(struct run *x)
 {
     double begun = clock_seconds();
-    int code = model_path("squeeze", x->o->model, x->o->yes, &x->in);
+    int code = shape_check(&x->o->shape);
+    if (code == EXIT_DONE) code = model_path("squeeze", x->o->model, x->o->yes, &x->in);
     if (code == EXIT_DONE && name_out(x) != STRETTO_OK) code = command_fail("squeeze", STRETTO_E_NOMEM, NULL);
     if (code == EXIT_DONE) code = read_texts(&x->o->calibrate, x->learn, &x->n_learn);
     if (code == EXIT_DONE) code = read_texts(&x->o->test, x->test, &x->n_test);
     if (code == EXIT_DONE) code = convert_folder(x);
+    if (code == EXIT_DONE) code = change_shape(x);
     if (code == EXIT_DONE) code = open_plan(x);
     if (code != EXIT_DONE) return code;
     x->r.in = x->in.data;
     x->r.out = x->o->dry_run ? NULL : x->out.data;
-    x->r.in_bytes = file_bytes(x->converted.len ? x->converted.data : x->in.data);
+    x->r.in_bytes = file_bytes(original(x));
     x->r.out_bytes = squeeze_bytes(x->r.squeeze, true);
     if (!x->o->dry_run) {
         tell_leaks(x);
         code = write_out(x);
+        if (code == EXIT_DONE) code = write_adapter(x);
     }
     x->r.seconds = clock_seconds() - begun;
     x->r.peak_bytes = peak_bytes();
@@ -257,7 +299,7 @@ static int squeeze_run(void *options, size_t n, char **operands)
     (void)n;
     (void)operands;
     struct run x = { .o = options, .in = buffer_make(1 << 16), .out = buffer_make(1 << 16),
-                     .converted = buffer_make(1 << 16) };
+                     .converted = buffer_make(1 << 16), .shaped = buffer_make(1 << 16) };
     ui_progress_init(&x.bar, x.o->quiet ? NULL : stderr);
     x.bar.items = true;
     catch_interrupt();
@@ -266,6 +308,7 @@ static int squeeze_run(void *options, size_t n, char **operands)
     signal(SIGHUP, on_term);
     int code = squeeze(&x);
     if (x.converted.len) unlink(x.converted.data);
+    if (x.shaped.len) unlink(x.shaped.data);
     verdict_done(&x.r.verdict);
     judge_close(x.r.judge);
     squeeze_close(x.r.squeeze);
@@ -274,6 +317,7 @@ static int squeeze_run(void *options, size_t n, char **operands)
     buffer_done(&x.in);
     buffer_done(&x.out);
     buffer_done(&x.converted);
+    buffer_done(&x.shaped);
     return code;
 }
 
@@ -334,7 +378,8 @@ static const struct option run_rows[] = {
 static const struct option_group goal_group = { "What it becomes", goal_rows, sizeof goal_rows / sizeof *goal_rows };
 static const struct option_group text_group = { "How, and on what", text_rows, sizeof text_rows / sizeof *text_rows };
 static const struct option_group run_group = { "Files", run_rows, sizeof run_rows / sizeof *run_rows };
-static const struct option_use uses[] = { { &run_group, 0 }, { &goal_group, 0 }, { &text_group, 0 } };
+static const struct option_use uses[] = { { &run_group, 0 }, { &goal_group, 0 }, { &text_group, 0 },
+                                          { &shape_group, offsetof(struct squeeze_command, shape) } };
 
 const struct command command_squeeze = {
     .name = "squeeze",
@@ -350,7 +395,7 @@ const struct command command_squeeze = {
         "blocks of 256.\n\n"
         "OUT appears only when it is whole. Ctrl-C leaves OUT.part and OUT.state, and the same command goes on there.",
     .uses = uses,
-    .n_uses = 3,
+    .n_uses = 4,
     .options_size = sizeof(struct squeeze_command),
     .min_operands = 0,
     .max_operands = 0,

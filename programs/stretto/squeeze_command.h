@@ -4,6 +4,7 @@
 #include "compress/judge.h"
 #include "compress/squeeze.h"
 #include "stretto/command.h"
+#include "stretto/squeeze_shape.h"
 #include <jansson.h>
 
 struct squeeze_command {
@@ -12,6 +13,7 @@ struct squeeze_command {
     int64_t tokens, windows, threads;
     double bpw, max_kl, speed;
     bool sequential, requantize, dry_run, no_proof, force, yes, quiet, json;
+    struct shape_command shape;
 };
 
 /* What a run did. */
