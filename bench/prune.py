@@ -89,12 +89,14 @@ def shapes(b):
     whole = b.measure(b.file("whole-q8_0", b.args.model, "--type", "q8_0"), shape="whole", type="q8_0")
     rates = []
     for t in ("q8_0", "q5_0", "q4_0"):
-        bits = whole if t == "q8_0" else b.measure(b.file(f"whole-{t}", b.args.model, "--type", t), shape="whole", type=t)
+        bits = whole if t == "q8_0" else b.measure(
+            b.file(f"whole-{t}", b.args.model, "--type", t), shape="whole", type=t)
         less = b.measure(b.file(f"solved-{t}", solved, "--type", t), shape=f"{share} left out, solved", type=t)
         rates.append((f"leaving out at {t}", bits, less))
         if t != "q8_0":
             rates.append((f"q8_0 to {t}", whole, bits))
-    print(f"\nsolved / by size of weights: {a['kl'] / n['kl']:.3f}\n\n| a step | MB saved | KL more | KL a MB |\n|---|--:|--:|--:|")
+    print(f"\nsolved / by size of weights: {a['kl'] / n['kl']:.3f}\n\n"
+          "| a step | MB saved | KL more | KL a MB |\n|---|--:|--:|--:|")
     for name, x, y in rates:
         saved, more = (x["bytes"] - y["bytes"]) / 1e6, y["kl"] - x["kl"]
         print(f"| {name} | {saved:.1f} | {more:.4f} | {more / saved:.5f} |")
@@ -103,7 +105,8 @@ def shapes(b):
 def peer_kl(b, model, *more):
     tool = os.path.join(b.args.peer, "llama-perplexity")
     base = os.path.join(b.dir, "base.kld")
-    common = [tool, "-f", b.args.file, "-c", "512", "--chunks", str(b.args.chunks), "-t", "2", "--kl-divergence-base", base]
+    common = [tool, "-f", b.args.file, "-c", "512", "--chunks", str(b.args.chunks), "-t", "2",
+              "--kl-divergence-base", base]
     if not os.path.exists(base):
         run([*common, "-m", b.args.model])
     out, err = run([*common, "-m", model, "--kl-divergence", *more])

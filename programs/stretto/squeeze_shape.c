@@ -19,7 +19,8 @@ bool shape_asked(const struct shape_command *o)
 #define AT(field) offsetof(struct shape_command, field)
 static const struct option shape_rows[] = {
     { "--shrink", "SHARE", OPT_TEXT, AT(shrink), 0, 0,
-      "leave out a share of the parameters, as 20%: feed-forward channels, groups of heads and layers, where answers move "
+      "leave out a share of the parameters, as 20%: feed-forward channels, groups of heads and layers, where "
+      "answers move "
       "least; what stays is solved anew" },
     { "--prune", "ff=SHARE,heads=SHARE,layers=N", OPT_TEXT, AT(prune), 0, 0, "the same, by kinds" },
     { "--shape-of", "FILE", OPT_TEXT, AT(shape_of), 0, 0, "the same, with the shape of a file that --shrink wrote" },
@@ -248,7 +249,8 @@ stretto_status shape_adapter(const struct shape_work *w, const char *in, const c
         s = lowrank_write(original, p.m, out, &o, &r, err);
     }
     if (s == STRETTO_OK)
-        log_say(&w->log, LOG_INFO, "%s: %.2f MB for %u layers take %.0f %% of their error away (llama.cpp: --lora)", out,
+        log_say(&w->log, LOG_INFO, "%s: %.2f MB for %u layers take %.0f %% of their error away "
+                "(llama.cpp: --lora)", out,
                 (double)r.bytes / 1e6, r.layers, r.lost > 0 ? 100 * (1 - r.kept / r.lost) : 0);
     model_close(original);
     pass_done(&p);

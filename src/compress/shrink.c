@@ -54,7 +54,8 @@ static stretto_status part_texts(struct shrink *s, struct error *err)
 {
     const struct calibration_text *t = &s->o->text;
     size_t n = t->n, k = 0;
-    if (n < 2) return fail(err, STRETTO_E_ARG, "one window of text is too little to change a shape by: give a longer text");
+    if (n < 2)
+        return fail(err, STRETTO_E_ARG, "one window of text is too little to change a shape by: give a longer text");
     s->id = mem_alloc((t->at[n] - t->at[0]) * sizeof *s->id);
     s->at = mem_alloc((n + 1) * sizeof *s->at);
     if (!s->id || !s->at) return fail(err, STRETTO_E_NOMEM, "out of memory");

@@ -23,9 +23,11 @@ struct brain12_ops {
                 bool more);
 };
 
-/* Short pieces of K let reading go on beside multiplying, long ones go seldom through y: measured best up to 8 rows, and
+/* Short pieces of K let reading go on beside multiplying, long ones go seldom through y: measured best up to 8
+ * rows, and
  * above. */
-enum { BRAIN12_PANELS = 8, BRAIN12_SHORT = 16, BRAIN12_CHUNK = 64, BRAIN12_LINES = BRAIN12_CHUNK / 2 * 64, BRAIN12_AHEAD = 1536 };
+enum { BRAIN12_PANELS = 8, BRAIN12_SHORT = 16, BRAIN12_CHUNK = 64,
+       BRAIN12_LINES = BRAIN12_CHUNK / 2 * 64, BRAIN12_AHEAD = 1536 };
 
 /* The lines of K k0 .. k1, k0 a multiple of 8, with what escaped; `list` are the panel's escapes from k0 on. Returns
  * those from k1 on. */

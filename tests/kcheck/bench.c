@@ -101,7 +101,8 @@ static void bench_linear(struct bench *b, enum dtype t, bool twelve, size_t k, s
     snprintf(name, sizeof name, "linear %s%s %zux%zu rows %zu", dtype_table[t].name, twelve ? "-12" : "", k, n, rows);
     if (b->only && !strstr(name, b->only)) return;
     linear_fn *fn = twelve ? b->c.k->brain12 : b->c.k->linear[t];
-    size_t pb = twelve ? brain12_bytes(k) : panel_bytes(t, k), panels = (n + 15) / 16, w_bytes = pb * panels, groups = k / 32;
+    size_t pb = twelve ? brain12_bytes(k) : panel_bytes(t, k), panels = (n + 15) / 16;
+    size_t w_bytes = pb * panels, groups = k / 32;
     size_t copies = rows > 16 ? 1 : (size_t)(96e6 / (double)w_bytes) + 1;
     uint8_t *w = aligned_alloc(64, w_bytes * copies);
     uint8_t *file = malloc(16 * kc_file_bytes(t, k));

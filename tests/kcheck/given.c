@@ -104,7 +104,8 @@ static void check_given12(struct kcheck *c, size_t panels, size_t k)
 
 void kcheck_given(struct kcheck *c)
 {
-    if (c->k->brain12_given && kc_cell(c, "given BF16 in 12 bits", !c->prev || c->k->brain12_given != c->prev->brain12_given))
+    if (c->k->brain12_given
+        && kc_cell(c, "given BF16 in 12 bits", !c->prev || c->k->brain12_given != c->prev->brain12_given))
         for (size_t k = 0; k < 1300; k = k * 2 + 1 + k % 7) check_given12(c, 1 + k % 3, k);
     static char name[32];
     for (size_t i = 0; i < DT_COUNT; i++) {

@@ -64,7 +64,8 @@ static stretto_status adapter(int argc, char **argv, const struct model *m, cons
     stretto_status st = lowrank_write(m, to, argv[2], &o, &r, err);
     model_close(to);
     if (st == STRETTO_OK)
-        printf("adapter %llu bytes, %u layers, error %g -> %g\n", (unsigned long long)r.bytes, r.layers, r.lost, r.kept);
+        printf("adapter %llu bytes, %u layers, error %g -> %g\n",
+               (unsigned long long)r.bytes, r.layers, r.lost, r.kept);
     return st;
 }
 
