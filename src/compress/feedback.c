@@ -4,7 +4,10 @@
 #include <math.h>
 #include <string.h>
 
-enum { SLAB_NUMBERS = 4 << 20 };        /* numbers of a slab, about: 32 MiB of doubles */
+enum {
+    SLAB_NUMBERS = 4 << 20,             /* numbers of a slab, about: 32 MiB of doubles */
+    REPORT_ROWS = 256                   /* of a large weight these many are reported on */
+};
 
 struct codec codec_of(enum dtype type)
 {
@@ -69,18 +72,18 @@ static void errors_of(const struct slab *s, float *e)
         }
 }
 
-void slab_slope(struct slab *s, float *e)
+void slab_slope(struct slab *s, const float *h, float *e)
 {
     errors_of(s, e);
     memset(s->slope, 0, s->rows * s->n * sizeof *s->slope);
-    workers_outer(s->w, e, s->rows, s->m->gram, s->n, s->rows, s->n, s->n, 1, s->slope, s->n, 0);
+    workers_outer(s->w, e, s->rows, h, s->n, s->rows, s->n, s->n, 1, s->slope, s->n, 0);
 }
 
 /* e H e^T summed over the rows, H a mean over what was seen. */
 static double error_of(struct slab *s, float *e)
 {
     double sum = 0;
-    if (s->m->gram) slab_slope(s, e);
+    if (s->m->gram) slab_slope(s, s->m->gram, e);
     else errors_of(s, e);
     for (size_t r = 0; r < s->rows; r++)
         for (size_t i = 0; i < s->n; i++) {
@@ -93,7 +96,7 @@ static double error_of(struct slab *s, float *e)
 
 /* ---- slabs ---------------------------------------------------------------------------------- */
 
-struct room { double *work, *errors; float *local, *slope, *delta, *e; unsigned char *other; };
+struct room { double *work, *errors; float *local, *slope, *delta, *e; };
 
 static void room_drop(struct room *k)
 {
@@ -103,7 +106,6 @@ static void room_drop(struct room *k)
     mem_free(k->slope);
     mem_free(k->delta);
     mem_free(k->e);
-    mem_free(k->other);
 }
 
 static stretto_status room_take(struct room *k, const struct codec *c, size_t rows, size_t n, struct error *err)
@@ -113,9 +115,8 @@ static stretto_status room_take(struct room *k, const struct codec *c, size_t ro
                         .local = mem_alloc(n * c->group * sizeof *k->local),
                         .slope = mem_alloc(rows * n * sizeof *k->slope),
                         .delta = mem_alloc(c->unit * rows * sizeof *k->delta),
-                        .e = mem_alloc(rows * n * sizeof *k->e),
-                        .other = mem_alloc(rows * dtype_bytes(c->type, n)) };
-    if (k->work && k->errors && k->local && k->slope && k->delta && k->e && k->other) return STRETTO_OK;
+                        .e = mem_alloc(rows * n * sizeof *k->e) };
+    if (k->work && k->errors && k->local && k->slope && k->delta && k->e) return STRETTO_OK;
     room_drop(k);
     return fail(err, STRETTO_E_NOMEM, "no memory to write rows of %zu numbers", n);
 }
@@ -130,31 +131,58 @@ static void take_local(const struct metric *m, const struct codec *c, float *loc
         }
 }
 
-static void write_slab(struct slab *s, enum encode_method method, float *e)
+static void write_slab(struct slab *s, float *e)
 {
+    enum encode_method method = s->m->o.method;
     if (method == ENCODE_RTN) return;           /* all rows are written before: they may share a scale */
     if (method == ENCODE_PLAIN) slab_each(s, plain_row);
     else if (method == ENCODE_SEARCH || !s->m->gram) slab_each(s, search_row);
     else {
         slab_follow(s);
         if (!s->m->o.sweeps) return;
-        slab_slope(s, e);
+        slab_slope(s, s->m->h, e);
         slab_sweep(s, s->m->o.sweeps);
     }
 }
 
-static void report_slab(const struct slab *s, const struct room *k, struct encode_report *report)
+/* ---- the report ----------------------------------------------------------------------------- */
+
+static void report_on(struct slab *s, float *e, unsigned char *other, double by, struct encode_report *report)
 {
-    struct slab other = *s;
-    report->kept += error_of(&other, k->e);
-    other.blocks = k->other;
-    write_slab(&other, ENCODE_PLAIN, k->e);
-    report->plain += error_of(&other, k->e);
-    write_slab(&other, ENCODE_SEARCH, k->e);
-    report->searched += error_of(&other, k->e);
-    other.blocks = NULL;
-    report->whole += error_of(&other, k->e);
+    report->kept = by * error_of(s, e);
+    s->blocks = other;
+    slab_each(s, plain_row);
+    report->plain = by * error_of(s, e);
+    slab_each(s, search_row);
+    report->searched = by * error_of(s, e);
+    s->blocks = NULL;
+    report->whole = by * error_of(s, e);
 }
+
+/* Rows evenly spread over the weight stand for all. */
+static stretto_status report_rows(struct workers *w, const struct metric *m, const struct codec *c, const float *weight,
+                                  size_t rows, const unsigned char *blocks, struct encode_report *report,
+                                  struct error *err)
+{
+    size_t n = m->n, some = rows < REPORT_ROWS ? rows : REPORT_ROWS, bytes = dtype_bytes(c->type, n);
+    float *room = mem_alloc(3 * some * n * sizeof *room);
+    unsigned char *of = mem_alloc(2 * some * bytes);
+    for (size_t r = 0; r < some && room && of; r++) {
+        size_t from = r * rows / some;
+        memcpy(room + r * n, weight + from * n, n * sizeof *room);
+        memcpy(of + r * bytes, blocks + from * bytes, bytes);
+    }
+    struct slab s = { .w = w, .m = m, .c = c, .weight = room, .blocks = of, .rows = some, .n = n };
+    if (room && of) {
+        s.slope = room + some * n;
+        report_on(&s, room + 2 * some * n, of + some * bytes, (double)rows / (double)some, report);
+    }
+    mem_free(room);
+    mem_free(of);
+    return room && of ? STRETTO_OK : fail(err, STRETTO_E_NOMEM, "no memory to compare rows of %zu numbers", n);
+}
+
+/* ---- whole weights -------------------------------------------------------------------------- */
 
 static stretto_status check(const struct metric *m, enum dtype t, const float *weight, size_t rows, struct error *err)
 {
@@ -187,15 +215,13 @@ stretto_status feedback_encode(struct workers *w, struct metric *m, enum dtype t
     struct room k;
     TRY(room_take(&k, &c, most, n, err));
     if (factor) take_local(m, &c, k.local);
-    if (report) *report = (struct encode_report){ 0 };
     for (size_t at = 0; at < rows; at += most) {
         struct slab s = { .w = w, .m = m, .c = &c, .weight = weight + at * n, .n = n,
                           .blocks = (unsigned char *)blocks + at * dtype_bytes(t, n),
                           .rows = rows - at < most ? rows - at : most, .work = k.work, .errors = k.errors,
                           .local = k.local, .slope = k.slope, .delta = k.delta };
-        write_slab(&s, m->o.method, k.e);
-        if (report) report_slab(&s, &k, report);
+        write_slab(&s, k.e);
     }
     room_drop(&k);
-    return STRETTO_OK;
+    return report ? report_rows(w, m, &c, weight, rows, blocks, report, err) : STRETTO_OK;
 }

@@ -20,6 +20,8 @@ enum encode_method {
 struct feedback_options {
     enum encode_method method;
     double damp;         /* of the mean of the metric's diagonal, added to it; 0: the default        */
+    double shrink;       /* of the metric towards its diagonal and few strongest directions; 0: as tokens are
+                            few, below 0: not at all                                                 */
     unsigned refits;     /* further rounds of choosing the scales of a block                         */
     unsigned sweeps;     /* of moving codes and scales once all blocks are written                   */
     unsigned bits;       /* of ENCODE_RTN                                                            */
@@ -35,13 +37,14 @@ stretto_status metric_open(struct metric **out, struct workers *w, const struct 
                            const struct feedback_options *o, struct error *err);
 void metric_close(struct metric *m);
 
-/* Sums over the rows of e H e^T, e the error of a row and H the mean of x x^T: the mean square by which answers
- * change; and of w H w^T, to divide by. Without a gram H is diagonal, without statistics the identity. */
+/* Sums over the rows of e H e^T, e the error of a row and H the mean of x x^T as it was measured: the mean square
+ * by which answers change; and of w H w^T, to divide by. Without a gram H is diagonal, without statistics the
+ * identity. */
 struct encode_report { double plain, searched, kept, whole; };
 
 /* weight [rows][n_in], n_in a multiple of the block; blocks: rows * dtype_bytes(t, n_in). The same bits whatever
  * the number of threads. E_FORMAT and a sentence with the row where a weight is no finite number. `report` may be
- * NULL; it takes longer than writing the blocks. Types of one shape of block share a factor: write all layers of
+ * NULL; of a large weight it is made from some rows. Types of one shape of block share a factor: write all layers of
  * one type before those of the next. */
 stretto_status feedback_encode(struct workers *w, struct metric *m, enum dtype t, const float *weight, size_t rows,
                                void *blocks, struct encode_report *report, struct error *err);

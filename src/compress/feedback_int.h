@@ -14,6 +14,8 @@ struct metric {
     uint64_t rows;
     float *importance;      /* [n] mean of x^2, above 0; NULL: unknown                               */
     const float *gram;      /* [n][n] borrowed; NULL: unknown                                        */
+    const float *h;         /* [n][n] what errors are made small by: gram, or own, which is shrunk   */
+    float *own;
     /* Of the type that was written last: columns in the order in which they get codes, whole blocks in falling
      * importance, and so the groups of a block and the columns of a group. The factor in that order. */
     size_t unit, group;
@@ -59,6 +61,8 @@ static inline double codec_nearest(const struct codec *c, double v)
     return v + 0x1.8p52 - 0x1.8p52;
 }
 
+/* h from the gram. */
+stretto_status metric_shrink(struct metric *m, struct workers *w, struct error *err);
 /* Order and factor for blocks of `unit` columns in groups of `group`. */
 stretto_status metric_factor(struct metric *m, struct workers *w, size_t unit, size_t group, struct error *err);
 
@@ -67,7 +71,7 @@ void slab_follow(struct slab *s);
 /* Blocks are changed where that lowers e H e^T, one after the other, `sweeps` times over. */
 void slab_sweep(struct slab *s, unsigned sweeps);
 /* slope = e H for the blocks as they are. e: [n][rows], scratch. */
-void slab_slope(struct slab *s, float *e);
+void slab_slope(struct slab *s, const float *h, float *e);
 /* fn for every SLAB_SOME rows: workers_each with rows first..end. */
 void slab_each(struct slab *s, void (*row)(struct slab *s, size_t r));
 #endif

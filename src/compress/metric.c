@@ -40,7 +40,6 @@ static stretto_status take_stats(struct metric *m, const struct input_stats *s, 
 stretto_status metric_open(struct metric **out, struct workers *w, const struct input_stats *s, uint32_t n_in,
                            const struct feedback_options *o, struct error *err)
 {
-    (void)w;
     *out = NULL;
     if (s && s->n != n_in)
         return fail(err, STRETTO_E_ARG, "statistics of %u inputs do not fit a layer of %u", s->n, n_in);
@@ -50,6 +49,7 @@ stretto_status metric_open(struct metric **out, struct workers *w, const struct 
     if (o) m->o = *o;
     else feedback_defaults(&m->o);
     stretto_status status = s ? take_stats(m, s, err) : STRETTO_OK;
+    if (status == STRETTO_OK && m->gram && m->o.method == ENCODE_FEEDBACK) status = metric_shrink(m, w, err);
     if (status != STRETTO_OK) metric_close(m);
     else *out = m;
     return status;
@@ -59,6 +59,7 @@ void metric_close(struct metric *m)
 {
     if (!m) return;
     mem_free(m->importance);
+    mem_free(m->own);
     mem_free(m->order);
     mem_free(m->u);
     mem_free(m);
@@ -99,7 +100,7 @@ static void take_gram(const struct metric *m, double damp, double *a)
     for (size_t i = 0; i < n; i++)
         for (size_t j = i; j < n; j++) {
             size_t p = m->order[n - 1 - i], q = m->order[n - 1 - j];
-            a[i * n + j] = (double)m->gram[p * n + q] + (p == q ? damp : 0);
+            a[i * n + j] = (double)m->h[p * n + q] + (p == q ? damp : 0);
         }
 }
 
@@ -118,7 +119,7 @@ static stretto_status factor(struct metric *m, struct workers *w, struct error *
 {
     size_t n = m->n;
     double mean = 0, damp = m->o.damp > 0 ? m->o.damp : 0.01;
-    for (size_t i = 0; i < n; i++) mean += (double)m->gram[i * (n + 1)] / (double)n;
+    for (size_t i = 0; i < n; i++) mean += (double)m->h[i * (n + 1)] / (double)n;
     for (int i = 0; i < TRIES; i++, damp *= 2) {
         take_gram(m, damp * mean, m->u);
         if (workers_cholesky(w, m->u, n, NULL, NULL) != STRETTO_OK) continue;

@@ -122,7 +122,7 @@ static void sweep_row(struct slab *s, size_t r)
 {
     const struct codec *c = s->c;
     unsigned char *block = s->blocks + (r * s->n + s->at) / c->unit * c->t->bytes;
-    struct turn b = { .c = c, .h = s->m->gram + s->at * (s->n + 1), .ld = s->n };
+    struct turn b = { .c = c, .h = s->m->h + s->at * (s->n + 1), .ld = s->n };
     block_get_scales(c->t, block, &b.k);
     block_get_values(c->t, block, b.v);
     for (size_t i = 0; i < c->unit; i++) b.y[i] = (double)s->slope[r * s->n + s->at + i];
@@ -137,7 +137,7 @@ void slab_sweep(struct slab *s, unsigned sweeps)
     for (unsigned i = 0; i < sweeps; i++)
         for (s->at = 0; s->at < s->n; s->at += s->c->unit) {
             slab_each(s, sweep_row);
-            workers_outer(s->w, s->delta, s->rows, s->m->gram + s->at * s->n, s->n, s->rows, s->n, s->c->unit, 1,
+            workers_outer(s->w, s->delta, s->rows, s->m->h + s->at * s->n, s->n, s->rows, s->n, s->c->unit, 1,
                           s->slope, s->n, 0);
         }
 }

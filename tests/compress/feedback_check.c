@@ -1,5 +1,5 @@
 /* Writes blocks as feedback_encode does, for test_feedback.py: reads from standard input six numbers of eight bytes
- * (type, rows, n, method, sweeps, threads), the float32 gram [n][n] over `seen` = n tokens and the float32 weight
+ * (type, rows, n, method, sweeps, threads), the float32 gram [n][n] over n tokens and the float32 weight
  * [rows][n]; writes the four sums of the report as float64 and the blocks. */
 #include "compress/feedback.h"
 #include <stdio.h>
@@ -30,6 +30,7 @@ int main(void)
     feedback_defaults(&o);
     o.method = (enum encode_method)a[3];
     o.sweeps = (unsigned)a[4];
+    o.shrink = -1;
     stretto_status status = workers_open(&w, (unsigned)a[5], &err);
     if (status == STRETTO_OK) status = metric_open(&m, w, &s, (uint32_t)n, &o, &err);
     if (status == STRETTO_OK)

@@ -21,15 +21,15 @@ static struct workers *workers_of(unsigned threads)
 
 static struct input_stats stats;
 
-/* Channels of different loudness that share a few causes; `dead` of them silent; `seen` tokens. */
-static void see(size_t seen, size_t dead)
+/* Channels of different loudness that share a few causes; `dead` in each eighth of them silent; `seen` tokens. */
+static double loud[N];
+
+static void see_more(size_t seen)
 {
     static double sum2[N];
     static float gram[N * N], x[N];
-    double loud[N];
     memset(gram, 0, sizeof gram);
     memset(sum2, 0, sizeof sum2);
-    for (size_t i = 0; i < N; i++) loud[i] = i % (N / 8) < dead ? 0 : exp(normal());
     for (size_t t = 0; t < seen; t++) {
         double cause[8];
         for (int i = 0; i < 8; i++) cause[i] = normal();
@@ -40,6 +40,12 @@ static void see(size_t seen, size_t dead)
         }
     }
     stats = (struct input_stats){ .n = N, .rows = seen, .sum2 = sum2, .gram = gram };
+}
+
+static void see(size_t seen, size_t dead)
+{
+    for (size_t i = 0; i < N; i++) loud[i] = i % (N / 8) < dead ? 0 : exp(normal());
+    see_more(seen);
 }
 
 static void draw(float *w, double by)
@@ -84,13 +90,15 @@ static void every_step_helps(void **state)
     for (int t = 0; t < DT_COUNT; t++) {
         if (dtype_table[t].block <= 1) continue;
         struct encode_report r;
-        struct feedback_options none;
+        struct feedback_options all, none;
         size_t bytes = ROWS * dtype_bytes((enum dtype)t, N);
-        assert_int_equal(encode(1, &stats, NULL, (enum dtype)t, w, one, &r, NULL), STRETTO_OK);
-        assert_int_equal(encode(3, &stats, NULL, (enum dtype)t, w, two, NULL, NULL), STRETTO_OK);
-        assert_memory_equal(one, two, bytes);
-        feedback_defaults(&none);
+        feedback_defaults(&all);
+        all.shrink = -1;
+        none = all;
         none.sweeps = 0;
+        assert_int_equal(encode(1, &stats, &all, (enum dtype)t, w, one, &r, NULL), STRETTO_OK);
+        assert_int_equal(encode(3, &stats, &all, (enum dtype)t, w, two, NULL, NULL), STRETTO_OK);
+        assert_memory_equal(one, two, bytes);
         assert_int_equal(encode(2, &stats, &none, (enum dtype)t, w, bare, NULL, NULL), STRETTO_OK);
         double kept = error_of(w, (enum dtype)t, one), followed = error_of(w, (enum dtype)t, bare);
         if (!(kept < followed && followed < r.searched && r.searched <= r.plain * 1.02))
@@ -99,6 +107,28 @@ static void every_step_helps(void **state)
         assert_true(kept < followed && followed < r.searched && r.searched <= r.plain * 1.02);
         assert_true(fabs(r.kept - kept) < 1e-3 * kept && r.kept < r.whole);
     }
+}
+
+/* What few tokens say is not taken for the whole truth: on others the error is smaller. */
+static void few_tokens(void **state)
+{
+    (void)state;
+    static float w[ROWS * N];
+    static unsigned char by_default[BYTES], one[BYTES], as_measured[BYTES];
+    draw(w, 0.04);
+    struct feedback_options o;
+    feedback_defaults(&o);
+    o.shrink = -1;
+    see(2 * N, 0);
+    assert_int_equal(encode(2, &stats, NULL, DT_Q4_0, w, by_default, NULL, NULL), STRETTO_OK);
+    assert_int_equal(encode(1, &stats, NULL, DT_Q4_0, w, one, NULL, NULL), STRETTO_OK);
+    assert_memory_equal(by_default, one, ROWS * dtype_bytes(DT_Q4_0, N));
+    assert_int_equal(encode(2, &stats, &o, DT_Q4_0, w, as_measured, NULL, NULL), STRETTO_OK);
+    assert_true(error_of(w, DT_Q4_0, by_default) > error_of(w, DT_Q4_0, as_measured));
+    see_more(2 * N);
+    double with = error_of(w, DT_Q4_0, by_default), without = error_of(w, DT_Q4_0, as_measured);
+    if (!(with < 0.95 * without)) print_error("on other tokens %g, not shrunk %g\n", with, without);
+    assert_true(with < 0.95 * without);
 }
 
 /* Whatever is asked, blocks are numbers near what they stand for. */
@@ -221,7 +251,8 @@ static void no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_step_helps), cmocka_unit_test(strange_statistics_and_weights),
+        cmocka_unit_test(every_step_helps), cmocka_unit_test(few_tokens),
+        cmocka_unit_test(strange_statistics_and_weights),
         cmocka_unit_test(without_statistics), cmocka_unit_test(refusals), cmocka_unit_test(no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
