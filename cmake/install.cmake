@@ -65,7 +65,7 @@ write_basic_package_version_file(${CMAKE_BINARY_DIR}/strettoConfigVersion.cmake
 
 install(TARGETS stretto_shared LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(FILES ${static_library} DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(FILES include/stretto/stretto.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/stretto)
+install(FILES include/stretto/stretto.h include/stretto/compress.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/stretto)
 install(FILES ${CMAKE_BINARY_DIR}/stretto.pc DESTINATION ${pkgconfig_dir})
 install(FILES ${CMAKE_BINARY_DIR}/strettoConfig.cmake ${CMAKE_BINARY_DIR}/strettoConfigVersion.cmake
   DESTINATION ${package_dir})

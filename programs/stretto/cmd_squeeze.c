@@ -8,7 +8,8 @@
 #include "stretto/squeeze_command.h"
 #include "text/tokenizer_gguf.h"
 #include "ui/progress.h"
-#include <errno.h>
+#include <ctype.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,7 +86,12 @@ static stretto_status name_out(struct run *x)
     n -= from;
     if (n > 5 && strncmp(name + n - 5, ".gguf", 5) == 0) n -= 5;
     n = without_type(name, n);
-    return buffer_printf(&x->out, "%.*s.%s.gguf", (int)n, name, x->o->type);
+    const struct squeeze_command *o = x->o;
+    if (o->max_kl > 0) return buffer_printf(&x->out, "%.*s.kl%g.gguf", (int)n, name, o->max_kl);
+    if (o->size) return buffer_printf(&x->out, "%.*s.%s.gguf", (int)n, name, o->size);
+    if (o->bpw > 0) return buffer_printf(&x->out, "%.*s.%gbpw.gguf", (int)n, name, o->bpw);
+    if (o->speed > 0) return buffer_printf(&x->out, "%.*s.%gtps.gguf", (int)n, name, o->speed);
+    return buffer_printf(&x->out, "%.*s.%s.gguf", (int)n, name, o->type);
 }
 
 /* ---- texts ---------------------------------------------------------------------------------- */
@@ -182,6 +188,11 @@ static int write_adapter(struct run *x)
     return s == STRETTO_OK ? EXIT_DONE : failed(x, s, &err);
 }
 
+static bool has_goal(const struct squeeze_command *o)
+{
+    return o->size || o->bpw > 0 || o->max_kl > 0 || o->speed > 0;
+}
+
 static int open_plan(struct run *x)
 {
     static const struct { const char *word; enum encode_method method; } methods[] = {
@@ -189,7 +200,8 @@ static int open_plan(struct run *x)
     const struct squeeze_command *o = x->o;
     struct error err = { 0 };
     struct squeeze_options q = {
-        .type = o->type, .output_type = o->output_type, .embedding_type = o->embedding_type, .keep = o->keep.v,
+        .type = has_goal(o) || o->sweep ? "q2_k" : o->type, .output_type = o->output_type,
+        .embedding_type = o->embedding_type, .keep = o->keep.v,
         .n_keep = o->keep.n, .texts = x->learn, .n_texts = x->n_learn, .tokens = (size_t)o->tokens,
         .sequential = o->sequential, .requantize = o->requantize, .force = o->force, .threads = (unsigned)o->threads,
         .progress = ui_progress_hook(&x->bar), .log = log_of(x), .cancel = &interrupted };
@@ -210,6 +222,53 @@ static int open_judge(struct run *x)
     return s == STRETTO_OK ? EXIT_DONE : failed(x, s, &err);
 }
 
+static int keep_report(struct run *x)
+{
+    struct error err = { 0 };
+    json_t *j = squeeze_json(&x->r, true);
+    char *text = json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(6));
+    stretto_status s = text ? rewrite_set_string(x->out.data, SQUEEZE_REPORT, text, &err)
+                            : fail(&err, STRETTO_E_NOMEM, "out of memory");
+    free(text);
+    json_decref(j);
+    return s == STRETTO_OK ? EXIT_DONE : failed(x, s, &err);
+}
+
+/* "90M", "1.2GB". */
+static int read_size(const char *text, double *bytes)
+{
+    static const char units[] = "kmgt";
+    char *end;
+    *bytes = strtod(text, &end);
+    const char *at = *end ? strchr(units, tolower((unsigned char)*end)) : NULL;
+    bool any = end != text && *bytes > 0 && isfinite(*bytes);
+    if (at) end++;
+    if (tolower((unsigned char)*end) == 'b') end++;
+    if (!any || *end) return command_usage("squeeze", "--size takes bytes as 90M or 1.2G, not '%s'", text);
+    for (const char *u = units; at && u <= at; u++) *bytes *= 1000;
+    return EXIT_DONE;
+}
+
+/* Bytes, bits, a divergence or a speed instead of a type. */
+static int reach(struct run *x)
+{
+    struct error err = { 0 };
+    const struct squeeze_command *o = x->o;
+    struct reach_goal g = { .bits = o->bpw, .kl = o->max_kl, .speed = o->speed };
+    int code = o->size ? read_size(o->size, &g.bytes) : EXIT_DONE;
+    if (code == EXIT_DONE) code = open_judge(x);
+    if (code != EXIT_DONE) return code;
+    uint64_t planned = file_bytes(x->shaped.len ? x->shaped.data : original(x));
+    stretto_status s = squeeze_reach(x->r.squeeze, x->r.judge, &g, planned, x->out.data, x->r.exchange, &x->r.verdict,
+                                     &err);
+    x->r.has_exchange = s == STRETTO_OK;
+    if (s == STRETTO_OK) s = judge_speed(x->r.judge, &x->r.base_speed, &err);
+    ui_progress_break(&x->bar);
+    if (s != STRETTO_OK) return failed(x, s, &err);
+    x->r.out_bytes = file_bytes(x->out.data);
+    return keep_report(x);
+}
+
 static int prove(struct run *x)
 {
     struct error err = { 0 };
@@ -225,12 +284,16 @@ static int prove(struct run *x)
     if (s == STRETTO_OK) s = judge_speed(x->r.judge, &x->r.base_speed, &err);
     ui_progress_break(&x->bar);
     if (s != STRETTO_OK) return failed(x, s, &err);
-    json_t *j = squeeze_json(&x->r, true);
-    char *text = json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(6));
-    s = text ? rewrite_set_string(x->out.data, SQUEEZE_REPORT, text, &err)
-             : fail(&err, STRETTO_E_NOMEM, "out of memory");
-    free(text);
-    json_decref(j);
+    return keep_report(x);
+}
+
+static int sweep(struct run *x)
+{
+    struct error err = { 0 };
+    int code = open_judge(x);
+    if (code != EXIT_DONE) return code;
+    stretto_status s = squeeze_sweep(&x->r, x->o->sweep, x->o->json, &err);
+    ui_progress_break(&x->bar);
     return s == STRETTO_OK ? EXIT_DONE : failed(x, s, &err);
 }
 
@@ -253,6 +316,7 @@ static int write_out(struct run *x)
     struct error err = { 0 };
     int code = can_create("squeeze", "-o", x->out.data, x->o->force);
     if (code != EXIT_DONE) return code;
+    if (has_goal(x->o)) return reach(x);
     stretto_status s = squeeze_write(x->r.squeeze, x->out.data, &err);
     ui_progress_break(&x->bar);
     if (s != STRETTO_OK) return failed(x, s, &err);
@@ -278,6 +342,7 @@ static int squeeze(struct run *x)
     x->r.out_bytes = squeeze_bytes(x->r.squeeze, true);
     if (!x->o->dry_run) {
         tell_leaks(x);
+        if (x->o->sweep) return sweep(x);
         code = write_out(x);
         if (code == EXIT_DONE) code = write_adapter(x);
     }
@@ -334,6 +399,17 @@ static const struct option goal_rows[] = {
     { "--type", "TYPE", OPT_TEXT, AT(type), 0, 0,
       "what most weights become, by the names and rules of llama-quantize: q8_0, q6_k, q5_k_m, q5_k_s, q5_1, q5_0, "
       "q4_k_m, q4_k_s, q4_1, q4_0, iq4_nl, iq4_xs, mxfp4, q3_k_l, q3_k_m, q3_k_s, q2_k, bf16, f16 [q4_k_m]" },
+    { "--size", "BYTES", OPT_TEXT, AT(size), 0, 0,
+      "instead of a type: types for each weight so that the file has at most so many bytes, as 90M or 1.2G, and "
+      "diverges least" },
+    { "--bpw", "BITS", OPT_REAL, AT(bpw), 1, 32, "the same with at most so many bits per weight" },
+    { "--max-kl", "NATS", OPT_REAL, AT(max_kl), 0, 100,
+      "the same with the fewest bytes whose divergence from the original is at most this, measured on the texts of "
+      "--test; together with others, within both" },
+    { "--tokens-per-second", "N", OPT_REAL, AT(speed), 0, 1e6,
+      "the same so that one answer is written at least so fast on this machine" },
+    { "--sweep", "TYPES", OPT_TEXT, AT(sweep), 0, 0,
+      "write and measure several types, as q4_0,iq4_nl,q5_0 or all, print a line for each, and keep none" },
     { "--output-type --output-tensor-type", "TYPE", OPT_TEXT, AT(output_type), 0, 0,
       "the type of the head, of a table that is head and embedding too" },
     { "--embedding-type --token-embedding-type", "TYPE", OPT_TEXT, AT(embedding_type), 0, 0,

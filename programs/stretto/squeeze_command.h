@@ -1,14 +1,14 @@
 /* What the parts of `stretto squeeze` share: what was asked for, what came of it, and how that is shown. */
 #ifndef STRETTO_SQUEEZE_COMMAND_H
 #define STRETTO_SQUEEZE_COMMAND_H
-#include "compress/judge.h"
+#include "compress/reach.h"
 #include "compress/squeeze.h"
 #include "stretto/command.h"
 #include "stretto/squeeze_shape.h"
 #include <jansson.h>
 
 struct squeeze_command {
-    const char *model, *out, *type, *method, *output_type, *embedding_type, *only, *size;
+    const char *model, *out, *type, *method, *output_type, *embedding_type, *only, *size, *sweep;
     struct text_list calibrate, test, keep;
     int64_t tokens, windows, threads;
     double bpw, max_kl, speed;
@@ -21,11 +21,16 @@ struct squeeze_result {
     struct squeeze *squeeze;
     struct judge *judge;                /* NULL: nothing was measured */
     struct verdict verdict;
+    struct exchange exchange[EXCHANGES];        /* of a budget */
+    bool has_exchange;
     const char *in, *out;
     uint64_t in_bytes, out_bytes;
     double seconds, base_speed;
     uint64_t peak_bytes;
 };
+
+/* A line, or JSON, for each of these types ("q4_0,iq4_nl", "all"); files are written beside r->out and removed. */
+stretto_status squeeze_sweep(struct squeeze_result *r, const char *words, bool json, struct error *err);
 
 /* One line for each kind of weight and type: how many tensors, bytes before and after, error. */
 void squeeze_print_plan(struct squeeze *s, bool every_tensor);

@@ -75,9 +75,23 @@ static void print_proof(const struct squeeze_result *r)
     if (n > 1) print_kl("all", &r->verdict.all);
 }
 
+/* What each further megabyte buys. */
+static void print_exchange(const struct exchange *e)
+{
+    printf("  %12s  %8s  %12s  (expected)\n", "file", "KL", "a MB buys");
+    for (int i = 0; i < EXCHANGES; i++) {
+        printf("  %9.2f MB  %8.4f", e[i].bytes / 1e6, e[i].kl);
+        if (i && e[i].bytes > e[i - 1].bytes)
+            printf("  %12.5f", (e[i - 1].kl - e[i].kl) / (e[i].bytes - e[i - 1].bytes) * 1e6);
+        printf("\n");
+    }
+    printf("\n");
+}
+
 void squeeze_print(const struct squeeze_result *r)
 {
     char a[32], b[32];
+    if (r->has_exchange) print_exchange(r->exchange);
     squeeze_print_plan(r->squeeze, false);
     if (r->judge) print_proof(r);
     printf("\n  %-20s %12s -> %12s  %5.1f %%\n", "file", bytes_text(a, r->in_bytes), bytes_text(b, r->out_bytes),

@@ -1,4 +1,4 @@
-#include "compress/squeeze.h"
+#include "compress/squeeze_int.h"
 #include "base/file.h"
 #include "base/memory.h"
 #include "compress/rewrite.h"
@@ -8,25 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { TEXTS_MAX = 64, DEFAULT_WINDOW = 512 };
+enum { DEFAULT_WINDOW = 512 };
 /* Rows are encoded in turns of so many numbers, so that the largest table is never whole in memory as float32. */
 #define TURN_NUMBERS ((size_t)1 << 23)
-
-struct squeeze {
-    struct squeeze_options o;
-    const struct mixture *mixture;
-    struct model *m;
-    struct chat *chat;
-    struct source_tensor *stored;
-    struct squeeze_row *rows;
-    size_t n;
-    struct text_file texts[TEXTS_MAX];
-    size_t n_texts;
-    struct windows windows;
-    char *goal;
-    struct workers *workers;
-    struct feedback_options how;
-};
 
 static stretto_status no_memory(struct error *err) { return fail(err, STRETTO_E_NOMEM, "out of memory"); }
 
@@ -144,11 +128,11 @@ static stretto_status check_gain(const struct squeeze *s, struct error *err)
                 "--requantize rounds it again all the same", path, squeeze_bits(s, false), s->mixture->name);
 }
 
-static stretto_status plan(struct squeeze *s, struct error *err)
+stretto_status squeeze_plan(struct squeeze *s, const char *type, struct error *err)
 {
-    TRY(source_stored(s->m->source, 0, &s->stored, &s->n, err));
-    s->rows = mem_zalloc(s->n + 1, sizeof *s->rows);
-    if (!s->rows) return no_memory(err);
+    s->mixture = mixture_find(type);
+    if (!s->mixture)
+        return fail(err, STRETTO_E_ARG, "there is no type '%s'; take one of %s", type, mixture_words());
     TRY(plan_mixture(s));
     TRY(plan_role(s, s->o.output_type, WEIGHT_HEAD, err));
     TRY(plan_role(s, s->o.embedding_type, WEIGHT_EMBEDDING, err));
@@ -167,14 +151,14 @@ static stretto_status open_chat(struct squeeze *s, struct error *err)
 static stretto_status open_into(struct squeeze *s, const char *path, struct error *err)
 {
     struct model_open_options mo = { .graph_only = true };
-    s->mixture = mixture_find(s->o.type);
-    if (!s->mixture)
-        return fail(err, STRETTO_E_ARG, "there is no type '%s'; take one of %s", s->o.type, mixture_words());
     TRY(model_open(&s->m, path, &mo, err));
     if (strncmp(source_format(s->m->source), "GGUF", 4) != 0)
         return fail(err, STRETTO_E_ARG, "%s is no GGUF file; stretto convert makes one of it", path);
     TRY(open_chat(s, err));
-    TRY(plan(s, err));
+    TRY(source_stored(s->m->source, 0, &s->stored, &s->n, err));
+    s->rows = mem_zalloc(s->n + 1, sizeof *s->rows);
+    if (!s->rows) return no_memory(err);
+    TRY(squeeze_plan(s, s->o.type, err));
     if (s->o.n_texts > TEXTS_MAX) return fail(err, STRETTO_E_ARG, "more than %d texts", TEXTS_MAX);
     s->n_texts = s->o.n_texts;
     for (size_t i = 0; i < s->n_texts; i++) s->texts[i] = s->o.texts[i];
@@ -269,7 +253,7 @@ struct writing {
     uint64_t done, total;               /* weights */
 };
 
-static stretto_status cancelled(const struct squeeze *s, struct error *err)
+stretto_status squeeze_cancelled(const struct squeeze *s, struct error *err)
 {
     if (!s->o.cancel || !*s->o.cancel) return STRETTO_OK;
     error_clear(err);
@@ -328,7 +312,7 @@ static stretto_status encode_rows(struct writing *w, struct squeeze_row *r, floa
     for (uint64_t at = 0; at < r->rows; at += turn) {
         size_t rows = r->rows - at < turn ? (size_t)(r->rows - at) : turn;
         struct encode_report part = { 0 };
-        TRY(cancelled(w->s, err));
+        TRY(squeeze_cancelled(w->s, err));
         TRY(rewrite_read_rows(w->r, r->name, at, rows, v, err));
         if (codes)
             TRY(feedback_encode(w->s->workers, w->metric, r->to, v, rows, blocks + at * row_bytes, &part, err));
@@ -349,7 +333,7 @@ static stretto_status write_row(struct writing *w, struct squeeze_row *r, const 
         if (!t->done) TRY(rewrite_copy(w->r, r->name, err));
         w->done += r->weights;
         tell(w);
-        return cancelled(w->s, err);
+        return squeeze_cancelled(w->s, err);
     }
     size_t turn = TURN_NUMBERS / (size_t)r->n_in;
     if (turn < 16) turn = 16;
@@ -411,7 +395,7 @@ static stretto_status walk(struct writing *w, struct error *err)
     bool in_order = w->s->o.sequential;
     w->pieces = calibration_pieces(w->c);
     for (w->piece = 0; w->piece < w->pieces; w->piece++) {
-        TRY(cancelled(w->s, err));
+        TRY(squeeze_cancelled(w->s, err));
         TRY(in_order ? calibration_see(w->c, err) : calibration_go(w->c, true, err));
         TRY(write_piece(w, err));
         if (in_order) TRY(calibration_go(w->c, false, err));
@@ -479,8 +463,9 @@ static stretto_status write_all(struct writing *w, struct error *err)
     return rewrite_finish(w->r, err);
 }
 
-static stretto_status read_texts(struct squeeze *s, struct error *err)
+stretto_status squeeze_prepare(struct squeeze *s, struct error *err)
 {
+    if (!s->workers) TRY(workers_open(&s->workers, s->o.threads, err));
     if (s->o.method == ENCODE_PLAIN || s->windows.n) return STRETTO_OK;
     return windows_make(&s->windows, s->texts, s->n_texts, s->m->tokenizer, s->chat, s->o.window, s->o.tokens,
                         s->m->config.vocab, err);
@@ -490,8 +475,7 @@ stretto_status squeeze_write(struct squeeze *s, const char *out, struct error *e
 {
     struct writing w = { .s = s };
     struct buffer text = buffer_make(1 << 16);
-    TRY(read_texts(s, err));
-    if (!s->workers) TRY(workers_open(&s->workers, s->o.threads, err));
+    TRY(squeeze_prepare(s, err));
     for (size_t i = 0; i < s->n; i++) {
         w.total += s->rows[i].weights;
         s->rows[i].error = (struct encode_report){ 0 };
@@ -502,7 +486,7 @@ stretto_status squeeze_write(struct squeeze *s, const char *out, struct error *e
     if (st == STRETTO_OK) st = rewrite_open(&w.r, s->m, out, &ro, err);
     if (st == STRETTO_OK) st = begin(&w, text.data, err);
     if (st == STRETTO_OK) st = write_all(&w, err);
-    if (st != STRETTO_OK && cancelled(s, NULL) != STRETTO_OK) st = cancelled(s, err);
+    if (st != STRETTO_OK && squeeze_cancelled(s, NULL) != STRETTO_OK) st = squeeze_cancelled(s, err);
     rewrite_close(w.r, st == STRETTO_E_CANCEL);
     buffer_done(&text);
     return st;

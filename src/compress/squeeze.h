@@ -60,6 +60,8 @@ double squeeze_bits(const struct squeeze *s, bool after);
 /* The texts that are learned from, and what was read of them; windows are empty before squeeze_write. */
 const struct text_file *squeeze_texts(const struct squeeze *s, size_t *n);
 const struct windows *squeeze_windows(const struct squeeze *s);
+/* The plan anew, with another mixture. */
+stretto_status squeeze_plan(struct squeeze *s, const char *type, struct error *err);
 /* How the plan came about, kept in the file: "q4_k_m", "--max-kl 0.05". NULL: the type. */
 stretto_status squeeze_name(struct squeeze *s, const char *goal, struct error *err);
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""stretto.h alone compiles without a warning as C17 and as C++, and twice in one file.
+"""stretto.h and compress.h alone compile without a warning as C17 and as C++, and twice in one file.
 
 usage: test_header.py ROOT CC
 """
@@ -8,7 +8,8 @@ import subprocess
 import sys
 
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror", "-fsyntax-only"]
-TEXT = '#include "stretto/stretto.h"\n#include "stretto/stretto.h"\nint x = STRETTO_E_FULL;\n'
+TEXT = ("".join(f'#include "stretto/{h}.h"\n' for h in ("compress", "stretto", "compress"))
+        + "int x = STRETTO_E_FULL;\n")
 
 
 def compiles(*command, text=TEXT):

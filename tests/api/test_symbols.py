@@ -28,10 +28,11 @@ def names(*args):
 def main():
     root, shared, static = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     wanted = set((root / "tests/api/symbols.txt").read_text().split())
-    header = re.sub(r"/\*.*?\*/", "", (root / "include/stretto/stretto.h").read_text(), flags=re.S)
+    header = "".join((root / "include/stretto" / h).read_text() for h in ("stretto.h", "compress.h"))
+    header = re.sub(r"/\*.*?\*/", "", header, flags=re.S)
     declared = set(re.findall(r"^STRETTO_API\b[^;]*?\b(stretto_\w+)\s*\(", header, flags=re.M))
     wrong = []
-    for what, found in (("declared in stretto.h", declared),
+    for what, found in (("declared in the headers", declared),
                         ("shared library", set(names("-D", "--defined-only", shared))),
                         ("static library", set(names("-g", "--defined-only", static)))):
         wrong += [f"{what}: {n} is not in symbols.txt" for n in sorted(found - wanted)]

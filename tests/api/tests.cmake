@@ -26,6 +26,14 @@ if(TARGET stretto)
   endforeach()
 endif()
 
+# Squeezing by one call.
+if(TARGET stretto)
+  add_executable(squeeze_api api/squeeze.c)
+  target_link_libraries(squeeze_api PRIVATE stretto_all)
+  add_test(NAME api.squeeze COMMAND squeeze_api ${CMAKE_BINARY_DIR}/golden/llama/model.gguf ${CMAKE_BINARY_DIR})
+  set_tests_properties(api.squeeze PROPERTIES FIXTURES_REQUIRED golden LABELS quick TIMEOUT 300)
+endif()
+
 # A card that is lost: the cpu goes on, or the call ends.
 if(TARGET stretto)
   add_executable(lost api/lost.c)

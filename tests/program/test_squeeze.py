@@ -95,6 +95,27 @@ def check_words(model, tmp):
             code=2)
 
 
+def check_budgets(model, tmp):
+    """What was asked for is met on what is measured; what cannot be is said with the nearest there is."""
+    out = os.path.join(tmp, "budget.gguf")
+    args = ["-m", model, "-o", out, "--force", "--tokens", "8192", "--windows", "4"]
+    j = json.loads(run(*args, "--max-kl", "0.03", "--json"))
+    assert 0.02 < j["all"]["kl"] <= 0.03 and j["bytes"] == os.path.getsize(out), j
+    types = {t.tensor_type.name for t in GGUFReader(out).tensors if len(t.shape) > 1}
+    assert len(types) > 1, types
+    uniform = json.loads(run(*args, "--type", "q5_0", "--json"))
+    mixed = json.loads(run(*args, "--size", str(uniform["bytes"]), "--json"))
+    assert mixed["bytes"] <= uniform["bytes"] and mixed["all"]["kl"] <= 1.02 * uniform["all"]["kl"], (mixed, uniform)
+    j = json.loads(run(*args, "--bpw", "7.5", "--json"))
+    assert j["bits"] <= 7.5, j
+    refused("the smallest file that can be written has", *args, "--size", "0.1M")
+    refused("the nearest there is has", *args, "--max-kl", "0.00001")
+    refused("takes bytes as 90M", *args, "--size", "many", code=2)
+    j = json.loads(run(*args, "--json", "--sweep", "q8_0,q5_0,q4_0"))["sweep"]
+    assert [x["type"] for x in j] == ["q8_0", "q5_0", "q4_0"] and j[0]["kl"] < j[1]["kl"] < j[2]["kl"], j
+    assert not [f for f in os.listdir(tmp) if f.startswith("budget.gguf.")]
+
+
 def check_texts(model, tmp):
     short, leak, odd = (os.path.join(tmp, n) for n in ("short.txt", "leak.txt", "odd.jsonl"))
     out = os.path.join(tmp, "texts.gguf")
@@ -138,7 +159,8 @@ def check_interrupt(model, tmp):
     seconds = time.monotonic() - begun
     stopped = 0
     for part in (0.5, 0.7, 0.9):
-        p = subprocess.Popen([stretto, "squeeze", "-q", "-t", "1", *args, "-o", out], stderr=subprocess.PIPE, text=True)
+        p = subprocess.Popen([stretto, "squeeze", "-q", "-t", "1", *args, "-o", out],
+                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         time.sleep(seconds * part)
         p.send_signal(signal.SIGINT)
         said = p.communicate(timeout=300)[1]
@@ -159,6 +181,7 @@ def main():
                        check=True, stdout=subprocess.DEVNULL)
         check_methods(model, tmp, tensors(model))
         check_words(model, tmp)
+        check_budgets(model, tmp)
         check_texts(model, tmp)
         check_sources(model, tmp)
         check_interrupt(model, tmp)
