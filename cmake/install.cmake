@@ -19,7 +19,8 @@ find_program(STRETTO_PYTHON python3)
 if(TARGET stretto AND STRETTO_PYTHON AND NOT CMAKE_CROSSCOMPILING)
   add_custom_command(OUTPUT ${man_dir}/stretto.1
     COMMAND ${STRETTO_PYTHON} ${CMAKE_SOURCE_DIR}/tools/make_man.py $<TARGET_FILE:stretto> ${man_dir}
-    DEPENDS stretto tools/make_man.py tools/completion.py include/stretto/stretto.h tests/api/example.c
+    DEPENDS stretto tools/make_man.py tools/completion.py include/stretto/stretto.h
+      include/stretto/compress.h tests/api/example.c
     WORKING_DIRECTORY ${CMAKE_SOURCE_DIR} COMMENT "Making man pages and completion" VERBATIM)
   add_custom_target(man ALL DEPENDS ${man_dir}/stretto.1)
 else()

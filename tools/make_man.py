@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The man pages and the completions of shells, from the rows of the command and the comments of stretto.h.
+"""The man pages and the completions of shells, from the rows of the command and the comments of the headers.
 
 usage: make_man.py STRETTO FOLDER     (STRETTO: the built command)
 
@@ -126,7 +126,8 @@ def comment_text(block):
 
 def declarations(header):
     """The public part of the header as chunks of comment and code: (words, code)."""
-    start, end = header.index("#define STRETTO_VERSION_MAJOR"), header.rindex("#ifdef __cplusplus")
+    first = "#define STRETTO_VERSION_MAJOR" if "#define STRETTO_VERSION_MAJOR" in header else "typedef struct"
+    start, end = header.index(first), header.rindex("#ifdef __cplusplus")
     words, code, chunks = [], [], []
 
     def close():
@@ -159,7 +160,10 @@ def library_page(version):
             "cc program.c $(pkg\\-config \\-\\-cflags \\-\\-libs stretto)\n.SH DESCRIPTION\n")
     opening = comment_text(header[:header.index("*/") + 2]).split(":", 1)[1].strip()
     body += paragraphs(opening[:1].upper() + opening[1:]) + "\n"
-    for words, code in declarations(header):
+    more = (ROOT / "include/stretto/compress.h").read_text()
+    about = comment_text(more[:more.index("*/") + 2]).split(":", 1)[1].strip()
+    further = [("---- squeezing: <stretto/compress.h> ----", ""), (about[:1].upper() + about[1:], ""), *declarations(more)]
+    for words, code in [*declarations(header), *further]:
         title = re.fullmatch(r"-+ ?([^-]+?) ?-*", words)
         if title:
             body += f".SS {roff(title.group(1)[:1].upper() + title.group(1)[1:])}\n"
