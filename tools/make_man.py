@@ -162,7 +162,8 @@ def library_page(version):
     body += paragraphs(opening[:1].upper() + opening[1:]) + "\n"
     more = (ROOT / "include/stretto/compress.h").read_text()
     about = comment_text(more[:more.index("*/") + 2]).split(":", 1)[1].strip()
-    further = [("---- squeezing: <stretto/compress.h> ----", ""), (about[:1].upper() + about[1:], ""), *declarations(more)]
+    further = [("---- squeezing: <stretto/compress.h> ----", ""), (about[:1].upper() + about[1:], ""),
+               *declarations(more)]
     for words, code in [*declarations(header), *further]:
         title = re.fullmatch(r"-+ ?([^-]+?) ?-*", words)
         if title:

@@ -9,8 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* SAMPLE_ROWS of a weight are encoded in every type; a probe reads PROBE_WINDOWS. */
-enum { SAMPLE_ROWS = 48, CHOICES = 10, THIRDS = 3, PROBE_WINDOWS = 3 };
+/* SAMPLE_ROWS of a weight are encoded in every type; a probe reads PROBE_WINDOWS, BESIDE of them at once. */
+enum { SAMPLE_ROWS = 48, BESIDE = 3, CHOICES = 10, THIRDS = 3, PROBE_WINDOWS = 3 };
 #define PROBE_TYPE DT_Q4_0
 #define NOTHING 1e-30                   /* no error; 0: not measured yet */
 
@@ -256,23 +256,52 @@ static stretto_status probe_texts(const struct squeeze *s, struct eval_set *out,
     return st;
 }
 
-static stretto_status price_group(struct budget *b, struct overlay *o, struct engine *base, struct device *d,
-                                  const struct eval_set *set, struct error *err)
+static double group_error(const struct budget *b, const struct overlay *o, uint32_t group)
 {
     double error = 0;
     for (size_t i = 0; i < b->n; i++)
-        if (b->w[i].group == o->group && o->coarse[i]) error += b->w[i].plain;
-    if (error <= 0) return STRETTO_OK;
-    struct probed p;
-    struct eval_rows rows = { 0 };
+        if (b->w[i].group == group && o->coarse[i]) error += b->w[i].plain;
+    return error;
+}
+
+/* Groups beside each other, so that what they are compared with is read once for all of them. */
+static stretto_status price_some(struct budget *b, struct overlay *o, const uint32_t *group, size_t n,
+                                 struct engine *base, struct device *d, const struct eval_set *set, struct error *err)
+{
+    struct probed p[BESIDE] = { { .e = NULL } };
+    struct engine *e[BESIDE];
+    struct eval_rows rows[BESIDE] = { { 0 } };
     struct eval_kl kl;
-    stretto_status s = probed_open(&p, o, d, err);
-    if (s == STRETTO_OK) s = eval_divergence(base, &p.e, 1, set, b->s->o.cancel, NULL, &rows, err);
-    if (s == STRETTO_OK) s = eval_kl(&rows, &kl, err);
-    if (s == STRETTO_OK) b->price[o->group] = kl.kl.value / error;
-    eval_rows_done(&rows);
-    probed_close(&p);
+    stretto_status s = STRETTO_OK;
+    for (size_t i = 0; i < n && s == STRETTO_OK; i++) {
+        o->group = group[i];
+        s = probed_open(&p[i], o, d, err);
+        e[i] = p[i].e;
+    }
+    if (s == STRETTO_OK) s = eval_divergence(base, e, n, set, b->s->o.cancel, NULL, rows, err);
+    for (size_t i = 0; i < n; i++) {
+        if (s == STRETTO_OK) s = eval_kl(&rows[i], &kl, err);
+        if (s == STRETTO_OK) b->price[group[i]] = kl.kl.value / group_error(b, o, group[i]);
+        eval_rows_done(&rows[i]);
+        if (p[i].m.device) probed_close(&p[i]);
+    }
     return s;
+}
+
+static stretto_status price_groups(struct budget *b, struct overlay *o, struct engine *base, struct device *d,
+                                   const struct eval_set *set, struct error *err)
+{
+    uint32_t group[WEIGHT_ROLES * THIRDS];
+    size_t n = 0;
+    for (uint32_t g = 0; g < WEIGHT_ROLES * THIRDS; g++)
+        if (group_error(b, o, g) > 0) group[n++] = g;
+    for (size_t i = 0; i < n; i += BESIDE) {
+        progress_tell(&b->s->o.progress, "asking the model", i, n);
+        TRY(price_some(b, o, group + i, n - i < BESIDE ? n - i : BESIDE, base, d, set, err));
+        TRY(squeeze_cancelled(b->s, err));
+    }
+    progress_tell(&b->s->o.progress, "asking the model", n, n);
+    return STRETTO_OK;
 }
 
 static stretto_status price_all(struct budget *b, struct overlay *o, const struct eval_set *set, struct error *err)
@@ -283,13 +312,7 @@ static stretto_status price_all(struct budget *b, struct overlay *o, const struc
     TRY(backend_open(NULL, &on, &d, err));
     stretto_status s = probed_open(&base, o, d, err);
     o->spoil = true;
-    for (uint32_t g = 0; g < WEIGHT_ROLES * THIRDS && s == STRETTO_OK; g++) {
-        progress_tell(&b->s->o.progress, "asking the model", g, WEIGHT_ROLES * THIRDS);
-        o->group = g;
-        s = price_group(b, o, base.e, d, set, err);
-        if (s == STRETTO_OK) s = squeeze_cancelled(b->s, err);
-    }
-    if (s == STRETTO_OK) progress_tell(&b->s->o.progress, "asking the model", 1, 1);
+    if (s == STRETTO_OK) s = price_groups(b, o, base.e, d, set, err);
     if (base.m.device) probed_close(&base);
     device_close(d);
     return s;

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { DEFAULT_WINDOW = 512 };
+enum { DEFAULT_WINDOW = 512, SAMPLE_ROWS = 48 };
 /* Rows are encoded in turns of so many numbers, so that the largest table is never whole in memory as float32. */
 #define TURN_NUMBERS ((size_t)1 << 23)
 
@@ -296,33 +296,42 @@ static stretto_status encode_plainly(const struct squeeze_row *r, const float *v
     return STRETTO_OK;
 }
 
-static void add_report(struct encode_report *sum, const struct encode_report *part)
-{
-    sum->plain += part->plain;
-    sum->searched += part->searched;
-    sum->kept += part->kept;
-    sum->whole += part->whole;
-}
-
-static stretto_status encode_rows(struct writing *w, struct squeeze_row *r, float *v, unsigned char *blocks,
+static stretto_status encode_rows(struct writing *w, const struct squeeze_row *r, float *v, unsigned char *blocks,
                                   size_t turn, struct error *err)
 {
     size_t row_bytes = dtype_bytes(r->to, (size_t)r->n_in);
     bool codes = dtype_table[r->to].block > 1;
     for (uint64_t at = 0; at < r->rows; at += turn) {
         size_t rows = r->rows - at < turn ? (size_t)(r->rows - at) : turn;
-        struct encode_report part = { 0 };
         TRY(squeeze_cancelled(w->s, err));
         TRY(rewrite_read_rows(w->r, r->name, at, rows, v, err));
-        if (codes)
-            TRY(feedback_encode(w->s->workers, w->metric, r->to, v, rows, blocks + at * row_bytes, &part, err));
+        if (codes) TRY(feedback_encode(w->s->workers, w->metric, r->to, v, rows, blocks + at * row_bytes, NULL, err));
         else TRY(encode_plainly(r, v, rows, blocks + at * row_bytes, err));
-        if (codes) add_report(&r->error, &part);
         w->done += rows * r->n_in;
         tell(w);
     }
-    r->measured = codes;
     return STRETTO_OK;
+}
+
+/* The error of a weight, from a few of its rows: measuring takes longer than writing. room: rows that
+ * v has room for. */
+static stretto_status measure_error(struct writing *w, struct squeeze_row *r, float *v, size_t room, struct error *err)
+{
+    size_t n = r->rows < SAMPLE_ROWS ? (size_t)r->rows : SAMPLE_ROWS;
+    if (n > room) n = room;
+    void *spare = mem_alloc(n * dtype_bytes(r->to, (size_t)r->n_in));
+    stretto_status s = spare ? STRETTO_OK : no_memory(err);
+    for (size_t i = 0; i < n && s == STRETTO_OK; i++)
+        s = rewrite_read_rows(w->r, r->name, r->rows * i / n, 1, v + i * (size_t)r->n_in, err);
+    if (s == STRETTO_OK) s = feedback_encode(w->s->workers, w->metric, r->to, v, n, spare, &r->error, err);
+    double whole = (double)r->rows / (double)n;
+    r->error.plain *= whole;
+    r->error.searched *= whole;
+    r->error.kept *= whole;
+    r->error.whole *= whole;
+    r->measured = s == STRETTO_OK;
+    mem_free(spare);
+    return s;
 }
 
 static stretto_status write_row(struct writing *w, struct squeeze_row *r, const struct input_stats *stats,
@@ -343,6 +352,7 @@ static stretto_status write_row(struct writing *w, struct squeeze_row *r, const 
     float *v = mem_alloc(turn * (size_t)r->n_in * sizeof *v);
     unsigned char *blocks = mem_alloc((size_t)bytes);
     stretto_status st = v && blocks ? encode_rows(w, r, v, blocks, turn, err) : no_memory(err);
+    if (st == STRETTO_OK && dtype_table[r->to].block > 1) st = measure_error(w, r, v, turn, err);
     if (st == STRETTO_OK) st = rewrite_write(w->r, r->name, blocks, (size_t)bytes, err);
     mem_free(v);
     mem_free(blocks);
