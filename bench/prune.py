@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What leaving out costs: zeros, a smaller shape, low rank beside a squeezed file; and the same bytes spent on bits.
 
-    bench/prune.py masks|shapes|lowrank [-m MODEL] [-f TEXT] [--chunks 6] [--tokens 16384] [--share 20%] [--dir DIR]
+    bench/prune.py masks|shapes|lowrank|width [-m MODEL] [-f TEXT] [--chunks 6] [--tokens 16384] [--share 20%] [--dir DIR]
                    [--peer DIR] [--ours STRETTO] [-o md|json]
 
 MODEL is a GGUF file of floats. Divergence is from it, on windows of 512 tokens of TEXT, the second half of each
@@ -10,6 +10,7 @@ counted; nothing is learned from TEXT.
 masks    half of the weights zero by magnitude, Wanda and SparseGPT, freely, as 2:4 and 4:8, and as tiles of 16 x 32
 shapes   a share of the parameters left out: solved anew, and cut by the size of weights in the same shape; then both
          shapes and the original at several types, and what a megabyte costs by leaving out and by fewer bits
+width    channels of the residual stream set to zero wherever they are written, those with the smallest weights
 lowrank  the adapter of --low-rank beside a squeezed file, measured by llama-perplexity (--peer), and the next types"""
 import argparse
 import json
@@ -102,6 +103,34 @@ def shapes(b):
         print(f"| {name} | {saved:.1f} | {more:.4f} | {more / saved:.5f} |")
 
 
+def width(b):
+    """A tied head reads the stream as the embedding writes it, so channels can only be picked, not rotated."""
+    import gguf
+    import numpy as np
+    b.head("channels of the stream that are zero")
+    reader = gguf.GGUFReader(b.args.model)
+    writers = [t for t in reader.tensors if t.name == "token_embd.weight"
+               or t.name.endswith(("attn_output.weight", "ffn_down.weight"))]
+    size = sum(np.sum(np.asarray(t.data, np.float64) ** 2, axis=0 if t.name == "token_embd.weight" else 1) for t in writers)
+    for share in (0.05, 0.1, 0.2):
+        path = os.path.join(b.dir, "width.gguf")
+        with open(b.args.model, "rb") as f:
+            data = bytearray(f.read())
+        gone = np.argsort(size)[:int(share * len(size))]
+        for t in writers:
+            assert t.tensor_type.name == "F32", "the model has to be float32"
+            w = np.array(t.data)
+            if t.name == "token_embd.weight":
+                w[:, gone] = 0
+            else:
+                w[gone] = 0
+            data[t.data_offset:t.data_offset + t.n_bytes] = w.tobytes()
+        with open(path, "wb") as f:
+            f.write(data)
+        b.measure(path, channels=f"{len(gone)} of {len(size)}")
+        os.unlink(path)
+
+
 def peer_kl(b, model, *more):
     tool = os.path.join(b.args.peer, "llama-perplexity")
     base = os.path.join(b.dir, "base.kld")
@@ -135,7 +164,7 @@ def lowrank(b):
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument("what", choices=("masks", "shapes", "lowrank"))
+    ap.add_argument("what", choices=("masks", "shapes", "lowrank", "width"))
     ap.add_argument("-m", "--model", required=True)
     ap.add_argument("-f", "--file", required=True)
     ap.add_argument("--chunks", type=int, default=6, help="windows of 512 tokens (default 6)")
@@ -147,7 +176,7 @@ def main():
     ap.add_argument("-o", "--output", choices=("md", "json"), default="md")
     args = ap.parse_args()
     b = Bench(args)
-    {"masks": masks, "shapes": shapes, "lowrank": lowrank}[args.what](b)
+    {"masks": masks, "shapes": shapes, "lowrank": lowrank, "width": width}[args.what](b)
     if args.output == "json":
         print(json.dumps(b.rows, indent=1))
 

@@ -5,6 +5,7 @@ original's shape with zeros where something went answers the same. What is solve
 weights. Shapes that cannot change are refused by name."""
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -123,6 +124,67 @@ def check_refused():
     assert rc == 1 and "gemma2" in err, err
 
 
-check_llama()
-check_alike()
-check_refused()
+def squeeze(model, out, *how):
+    done = subprocess.run([stretto, "squeeze", "-m", model, "-o", os.path.join(folder, out), "--type", "f16", "-q",
+                           "--no-proof", "--tokens", "1024", *how], capture_output=True, text=True)
+    return done.returncode, done.stderr, os.path.join(folder, out)
+
+
+def check_command():
+    model = make("qwen2")
+    rc, err, out = squeeze(model, "half.gguf", "--prune", "ff=20%", "--sparsity", "50%", "--low-rank", "8")
+    assert rc == 2 and "low-rank" in err, err
+    rc, err, out = squeeze(model, "half.gguf", "--prune", "ff=20%", "--pattern", "2:4")
+    assert rc == 0, err
+    part, keys = tensors(out)
+    assert keys["qwen2.feed_forward_length"] == 256
+    zeros = part["blk.1.ffn_up.weight"].reshape(-1, 4) == 0
+    assert (zeros.sum(axis=1) == 2).all()
+    assert not [f for f in os.listdir(folder) if f.startswith("half.gguf.")], os.listdir(folder)
+    for wrong in (["--shrink", "120%"], ["--prune", "ff"], ["--pattern", "4:2"], ["--mask", "wanda"],
+                  ["--sparsity", "1"], ["--low-rank", "0"], ["--shrink", "10%", "--prune", "layers=1"],
+                  ["--shrink", "10%", "--dry-run"]):
+        rc, err, out = squeeze(model, "wrong.gguf", *wrong)
+        assert rc == 2 and "Try 'stretto squeeze --help'" in err and not os.path.exists(out), (wrong, rc, err)
+    rc, err, out = squeeze(model, "wrong.gguf", "--shrink", "90%")
+    assert rc == 1 and "cannot go" in err and not os.path.exists(out), err
+
+
+def check_adapter():
+    """B A is what the paper says of the error, and what llama.cpp adds: alpha / rank times the product."""
+    model = make("llama")
+    rc, err, out = squeeze(model, "thin.gguf", "--sparsity", "60%", "--mask", "magnitude", "--low-rank", "32")
+    assert rc == 0, err
+    a, keys = tensors(out + ".lora.gguf")
+    assert keys["general.type"] == "adapter" and keys["adapter.type"] == "lora"
+    big, thin = tensors(model)[0], tensors(out)[0]
+    for name in ("blk.0.ffn_up.weight", "blk.2.ffn_down.weight"):
+        r = {t.name: t for t in gguf.GGUFReader(out + ".lora.gguf").tensors}
+        low, high = [gguf.dequantize(r[name + end].data, r[name + end].tensor_type) for end in (".lora_a", ".lora_b")]
+        error = big[name] - thin[name].astype(np.float32)
+        rest = error - keys["adapter.lora.alpha"] / low.shape[0] * high @ low
+        assert low.shape == (32, error.shape[1]) and np.sum(rest ** 2) < 0.9 * np.sum(error ** 2)
+
+
+def check_peer():
+    """llama.cpp opens the file, sizes for each layer included, and says the same; only where ./dev peers built it."""
+    if len(sys.argv) < 4 or not os.path.exists(sys.argv[3]):
+        return
+    model = make("llama")
+    rc, _, err, small = shrink(model, "peer.gguf", "share=0.2")
+    assert rc == 0, err
+    done = subprocess.run([sys.argv[3], "-m", small, "-f", text, "-c", "128", "--chunks", "4", "-t", "1"],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-500:]
+    found = re.search(r"Final estimate: PPL = ([0-9.]+)", done.stdout + done.stderr)
+    assert found, done.stderr[-2000:]
+    theirs = float(found.group(1))
+    out = subprocess.run([stretto, "eval", "ppl", "-m", small, "--reference", "-f", text, "-c", "128", "--chunks", "4",
+                          "--json"], capture_output=True, text=True, check=True)
+    ours = json.loads(out.stdout)["perplexity"]
+    assert abs(np.log(ours) - np.log(theirs)) < 0.02 * abs(np.log(ours)), (ours, theirs)
+    print(f"llama.cpp reads sizes for each layer: perplexity {theirs:.6g}, ours {ours:.6g}")
+
+
+for check in (check_llama, check_alike, check_refused, check_command, check_adapter, check_peer):
+    check()

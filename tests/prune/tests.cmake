@@ -6,6 +6,6 @@ if(TARGET stretto)
   endforeach()
   add_test(NAME prune.oracle COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/prune/test_oracle.py $<TARGET_FILE:prune_tool>)
   add_test(NAME prune.shrink COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/prune/test_shrink.py $<TARGET_FILE:stretto>
-           $<TARGET_FILE:shrink_tool>)
+           $<TARGET_FILE:shrink_tool> ${CMAKE_SOURCE_DIR}/build/peers/llama.cpp/bin/llama-perplexity)
   set_tests_properties(prune.oracle prune.shrink PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 300)
 endif()
