@@ -20,7 +20,8 @@ struct shrink_options {
     double share;           /* of the model's parameters that goes, of whatever kind; or, where it is 0:      */
     double feed, heads;     /* shares of feed-forward channels and of groups of heads,               */
     uint32_t layers;        /* and a number of layers                                                */
-    struct calibration_text text;   /* statistics are of all of it, trials of its beginning         */
+    struct calibration_text text;   /* every fifth window is set aside to try on                    */
+    size_t trial_tokens;            /* of those, that changes of single layers are tried on; 0: 1024 */
     struct workers *workers;        /* borrowed                                                      */
     bool plain;             /* what goes by the size of its weights, and nothing is solved: to compare with  */
     bool force;             /* replace an existing file                                              */

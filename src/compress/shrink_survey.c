@@ -372,8 +372,9 @@ static stretto_status walk(struct survey *v, struct error *err)
 {
     const struct shrink_options *o = v->s.o;
     const struct calibration_text *t = &v->s.text;
+    size_t most = o->trial_tokens ? o->trial_tokens : TRIAL_TOKENS;
     struct calibration_text few = { t->id, t->at + v->s.fit_texts, 0 };
-    for (size_t i = v->s.fit_texts; i < t->n && few.at[few.n] - few.at[0] < TRIAL_TOKENS; i++) few.n++;
+    for (size_t i = v->s.fit_texts; i < t->n && few.at[few.n] - few.at[0] < most; i++) few.n++;
     TRY(take(v, err));
     TRY(trials_open(&v->trials, v->s.m, v->s.device, &v->s.b, &few, err));
     for (uint32_t l = 0; l < v->plan->layers; l++) {

@@ -3,7 +3,7 @@
  *   adapter=SQUEEZED, rank=N or bytes=N                    OUT is the adapter of MODEL beside SQUEEZED
  *   share=0.2 | feed=0.2 heads=0.3 layers=1 | like=FILE    what goes
  *   plain=1                                                by the size of weights, nothing is solved
- *   tokens=4096 window=256 */
+ *   tokens=4096 window=256 trial=1024 */
 #include "base/memory.h"
 #include "compress/lowrank.h"
 #include "compress/shrink.h"
@@ -76,6 +76,7 @@ static stretto_status shape(int argc, char **argv, const struct model *m, const 
     struct shrink_options o = { .share = NUMBER("share", "0"), .feed = NUMBER("feed", "0"),
                                 .heads = NUMBER("heads", "0"), .layers = (uint32_t)NUMBER("layers", "0"),
                                 .text = c->text, .workers = c->workers, .force = true,
+                                .trial_tokens = (size_t)NUMBER("trial", "0"),
                                 .plain = NUMBER("plain", "0") > 0 };
     const char *like = option(argc, argv, "like", NULL);
     stretto_status st = like ? shrink_plan_of(&plan, m, like, err) : shrink_survey(&plan, m, &o, err);
