@@ -95,6 +95,15 @@ for name in ("magnitude", "wanda", "sparsegpt"):
         check_mask(name, share, None, 17, 200)
     for pattern in ((2, 4), (4, 8), (1, 2)):
         check_mask(name, 0.5, pattern, 9, 192)
+def check_tiles(name, rows, n, share, seen=600):
+    w, gram = case(rows, n, seen)
+    ours = np.frombuffer(ask(["mask", name, share, 0, "16x32", rows, n, seen], w, gram), np.float32).reshape(rows, n)
+    tiles = (ours == 0).reshape(rows // 16, 16, n // 32, 32).mean(axis=(1, 3))
+    assert set(np.unique(tiles)) == {0, 1} and abs(tiles.mean() - share) < 0.01, (name, tiles)
+
+
+check_tiles("magnitude", 64, 256, 0.25)
+check_tiles("sparsegpt", 64, 256, 0.25)
 assert not check_mask("sparsegpt", 0.5, None, 17, 200, fault=True), "a changed moment was not noticed"
 for damp in (1e-4, 1e-2):
     check_refit(19, 160, 96, damp)
