@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What leaving out costs: zeros, a smaller shape, low rank beside a squeezed file; and the same bytes spent on bits.
 
-    bench/prune.py masks|shapes|lowrank|width [-m MODEL] [-f TEXT] [--chunks 6] [--tokens 16384] [--share 20%] [--dir DIR]
-                   [--peer DIR] [--ours STRETTO] [-o md|json]
+    bench/prune.py masks|shapes|lowrank|width -m MODEL -f TEXT [--chunks 6] [--tokens 16384] [--share 20%]
+                   [--dir DIR] [--peer DIR] [--ours STRETTO] [-o md|json]
 
 MODEL is a GGUF file of floats. Divergence is from it, on windows of 512 tokens of TEXT, the second half of each
 counted; nothing is learned from TEXT.
@@ -111,7 +111,8 @@ def width(b):
     reader = gguf.GGUFReader(b.args.model)
     writers = [t for t in reader.tensors if t.name == "token_embd.weight"
                or t.name.endswith(("attn_output.weight", "ffn_down.weight"))]
-    size = sum(np.sum(np.asarray(t.data, np.float64) ** 2, axis=0 if t.name == "token_embd.weight" else 1) for t in writers)
+    size = sum(np.sum(np.asarray(t.data, np.float64) ** 2, axis=0 if t.name == "token_embd.weight" else 1)
+               for t in writers)
     for share in (0.05, 0.1, 0.2):
         path = os.path.join(b.dir, "width.gguf")
         with open(b.args.model, "rb") as f:

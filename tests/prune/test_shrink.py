@@ -142,8 +142,7 @@ def check_command():
     assert (zeros.sum(axis=1) == 2).all()
     assert not [f for f in os.listdir(folder) if f.startswith("half.gguf.")], os.listdir(folder)
     for wrong in (["--shrink", "120%"], ["--prune", "ff"], ["--pattern", "4:2"], ["--mask", "wanda"],
-                  ["--sparsity", "1"], ["--low-rank", "0"], ["--shrink", "10%", "--prune", "layers=1"],
-                  ["--shrink", "10%", "--dry-run"]):
+                  ["--sparsity", "1"], ["--low-rank", "0"], ["--shrink", "10%", "--prune", "layers=1"]):
         rc, err, out = squeeze(model, "wrong.gguf", *wrong)
         assert rc == 2 and "Try 'stretto squeeze --help'" in err and not os.path.exists(out), (wrong, rc, err)
     rc, err, out = squeeze(model, "wrong.gguf", "--shrink", "90%")
