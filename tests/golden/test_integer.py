@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
-"""Integer arithmetic (--arithmetic int) on every family, against the float64 forward of tools/oracle.
+"""Integer arithmetic (--arithmetic int) on every family: the same bits as a second program, and how far from float64.
 
     test_integer.py STRETTO GOLDEN [MODEL ...]
+
+tools/oracle/integer.py computes the same integers from what the headers say: every logit must be the same number, in
+the first 40 rows of every run, and in all rows of two models whose texts cross pages and windows.
 
 What the codes of eight bits cost is known from a forward in float64 that rounds to the same codes: weights to 127
 steps of each output's largest, what linear layers read to 127 of each row's, keys and values to 127 of each token's
@@ -26,7 +29,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 try:
     import gguf
     import numpy as np
-    from oracle import families, files
+    from oracle import families, files, integer
     from oracle.forward import Arith, forward
     from test_families import flaws, rms
 except ImportError as e:
@@ -35,6 +38,7 @@ except ImportError as e:
 
 failures = []
 worst = 0.0
+exact = 0
 
 
 def check(ok, what):
@@ -96,6 +100,7 @@ def compare(stretto, golden, model):
         got = logits(stretto, os.path.join(golden, model["files"][0]["path"]), run["ids"], truth.shape)
         if got is None:
             return
+        same_bits(name, cfg, w, run["ids"], got, stretto, os.path.join(golden, model["files"][0]["path"]))
         for rows, allow in ((slice(0, 1), 2.0 ** -6), (slice(None), 1)):
             if cfg["model_type"] == "bert" and len(truth) > 1 and allow < 1:
                 continue                # its rows see each other
@@ -106,6 +111,31 @@ def compare(stretto, golden, model):
     worst = max(worst, *said)
     planted(name, cfg, w, model["runs"][-1], got, coded, truth)
     print(f"{name}: {max(said):.2f} of its bounds", flush=True)
+
+
+def same_bits(name, cfg, w, ids, got, stretto, path):
+    global exact
+    n = len(ids) if name in ("llama", "gemma3") else min(len(ids), 40)
+    try:
+        twin = integer.forward(cfg, w, ids[:n])
+    except NotImplementedError:
+        return
+    if cfg["model_type"] == "bert" and n < len(ids):        # whose rows see those behind them
+        got = logits(stretto, path, ids[:n], twin.shape)
+    same = (got[:n] == twin).all(axis=1)
+    exact += int(same.sum())
+    check(same.all(), f"{name}: other bits in row {int(same.argmin())} of {n}, by {np.abs(got[:n] - twin).max():.1e}")
+
+
+def planted_bits(stretto, golden, model):
+    """The comparison of bits notices a constant that is one part in a million off."""
+    cfg, _, _, dtype = families.MODELS[model["name"]]
+    ids = model["runs"][1]["ids"]
+    integer.LOG2E += 1549
+    twin = integer.forward(cfg, families.weights(model["name"], cfg, dtype), ids)
+    integer.LOG2E -= 1549
+    got = logits(stretto, os.path.join(golden, model["files"][0]["path"]), ids, twin.shape)
+    check((got != twin).any(axis=1).all(), "log2(e) a millionth off leaves bits as they are")
 
 
 def planted(name, cfg, w, run, got, coded, truth):
@@ -186,9 +216,12 @@ def main():
     models = [m for m in index["models"] if m["name"] in families.MODELS and (not only or m["name"] in only)]
     for m in models:
         compare(stretto, golden, m)
+    check(only or exact > 1500, f"only {exact} rows were compared with the twin")
+    planted_bits(stretto, golden, models[0])
     known_scales(stretto, golden, models[0])
     refused(stretto, os.path.join(golden, models[0]["files"][0]["path"]))
-    print(f"{len(models)} models, at most {worst:.2f} of their bounds, {len(failures)} failures")
+    print(f"{len(models)} models, at most {worst:.2f} of their bounds, {exact} rows with the "
+          f"twin's bits, {len(failures)} failures")
     sys.exit(1 if failures else 0)
 
 
