@@ -160,7 +160,7 @@ static double reals[4][WIDTH], most[4];
 /* Random numbers, some large, of some size, in place i. */
 static struct row random_row(int i, size_t n, int size)
 {
-    float f[WIDTH];
+    float f[WIDTH] = { 0 };
     double by = ldexp(1, size);
     for (size_t k = 0; k < n; k++) f[k] = (float)(uniform() * uniform() * by * (below(50) ? 1 : 20));
     struct row r = { xs[i], &es[i] };
