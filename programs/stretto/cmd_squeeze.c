@@ -165,7 +165,8 @@ static int change_shape(struct run *x)
     struct error err = { 0 };
     struct shape_work w = shape_of(x);
     if (!shape_asked(&x->o->shape)) return EXIT_DONE;
-    if (x->o->dry_run) return command_usage("squeeze", "--dry-run knows types; what is left out is found by measuring");
+    if (x->o->dry_run)
+        return command_usage("squeeze", "--dry-run knows types; what becomes of shapes and keys is found by measuring");
     int code = can_create("squeeze", "-o", x->out.data, x->o->force);
     if (code != EXIT_DONE) return code;
     stretto_status s = buffer_printf(&x->shaped, "%s.shape.gguf", x->out.data);
@@ -205,7 +206,8 @@ static int open_plan(struct run *x)
         .n_keep = o->keep.n, .texts = x->learn, .n_texts = x->n_learn, .tokens = (size_t)o->tokens,
         .sequential = o->sequential, .requantize = o->requantize, .force = o->force, .threads = (unsigned)o->threads,
         .progress = ui_progress_hook(&x->bar), .log = log_of(x), .cancel = &interrupted };
-    if (o->only) q.only = strcmp(o->only, "embeddings") == 0 ? ONLY_EMBEDDINGS : ONLY_POSITIONS;
+    if (o->only)
+        q.only = o->only[0] == 'e' ? ONLY_EMBEDDINGS : o->only[0] == 'p' ? ONLY_POSITIONS : ONLY_KEYS;
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
         if (strcmp(methods[i].word, o->method) == 0) q.method = methods[i].method;
     stretto_status s = squeeze_open(&x->r.squeeze, x->shaped.len ? x->shaped.data : original(x), &q, &err);
@@ -363,6 +365,8 @@ static int squeeze_run(void *options, size_t n, char **operands)
 {
     (void)n;
     (void)operands;
+    struct squeeze_command *o = options;
+    if (o->only && strcmp(o->only, "keys") == 0) o->shape.keys = true;
     struct run x = { .o = options, .in = buffer_make(1 << 16), .out = buffer_make(1 << 16),
                      .converted = buffer_make(1 << 16), .shaped = buffer_make(1 << 16) };
     ui_progress_init(&x.bar, x.o->quiet ? NULL : stderr);
@@ -416,8 +420,8 @@ static const struct option goal_rows[] = {
       "the type of the embedding, where it is a table of its own" },
     { "--keep --tensor-type", "REGEX=TYPE", OPT_TEXTS, AT(keep), 0, 0,
       "the type of tensors whose names fit, as attn_v=q8_0; the first that fits counts" },
-    { "--only", "embeddings|positions", OPT_CHOICE, AT(only), 0, 0,
-      "change these alone: the embedding and the head, or learned positions" },
+    { "--only", "embeddings|positions|keys", OPT_CHOICE, AT(only), 0, 0,
+      "change these alone: the embedding and the head; learned positions; or nothing, and --balance-keys" },
     { "--requantize --allow-requantize", NULL, OPT_FLAG, AT(requantize), 0, 0,
       "round also what is rounded to as few bits already" },
 };

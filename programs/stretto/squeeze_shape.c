@@ -1,5 +1,6 @@
 #include "stretto/squeeze_shape.h"
 #include "base/buffer.h"
+#include "compress/fold.h"
 #include "compress/lowrank.h"
 #include "compress/shrink.h"
 #include "compress/sparse.h"
@@ -13,15 +14,14 @@ enum { FILES = 16, TOKENS = 16384, WINDOW = 512 };
 
 bool shape_asked(const struct shape_command *o)
 {
-    return o->shrink || o->prune || o->shape_of || o->sparsity || o->pattern || o->mask;
+    return o->shrink || o->prune || o->shape_of || o->sparsity || o->pattern || o->mask || o->keys;
 }
 
 #define AT(field) offsetof(struct shape_command, field)
 static const struct option shape_rows[] = {
     { "--shrink", "SHARE", OPT_TEXT, AT(shrink), 0, 0,
       "leave out a share of the parameters, as 20%: feed-forward channels, groups of heads and layers, where "
-      "answers move "
-      "least; what stays is solved anew" },
+      "answers move least; what stays is solved anew" },
     { "--prune", "ff=SHARE,heads=SHARE,layers=N", OPT_TEXT, AT(prune), 0, 0, "the same, by kinds" },
     { "--shape-of", "FILE", OPT_TEXT, AT(shape_of), 0, 0, "the same, with the shape of a file that --shrink wrote" },
     { "--repair", "none|ridge", OPT_CHOICE, AT(repair), 0, 0,
@@ -33,6 +33,9 @@ static const struct option shape_rows[] = {
       "N of M neighbours stay, as 2:4; or zeros come as tiles, as 16x32" },
     { "--low-rank", "RANK|BYTES", OPT_TEXT, AT(low_rank), 0, 0,
       "write what is lost as two thin matrices for each weight too, OUT.lora.gguf, as 16 or 4M" },
+    { "--balance-keys", NULL, OPT_FLAG, AT(keys), 0, 0,
+      "scale pairs of queries and keys against each other by powers of two, so that a cache of 8-bit codes holds the "
+      "keys of models such as Qwen2 well; the answers keep their bits" },
 };
 #undef AT
 const struct option_group shape_group = { "A smaller shape", shape_rows, sizeof shape_rows / sizeof *shape_rows };
@@ -210,8 +213,35 @@ static stretto_status sparse_pass_file(const struct pass *p, const char *out, st
     return STRETTO_OK;
 }
 
-static stretto_status one_pass(const struct shape_work *w, const char *in, const char *out,
-                               stretto_status (*write)(const struct pass *, const char *, struct error *),
+static stretto_status keys_pass_file(const struct pass *p, const char *out, struct error *err)
+{
+    struct calibrate_options how = calibrate_of(p);
+    struct rewrite_options ro = { .recipe = "balance keys", .force = true, .log = p->w->log };
+    struct binding b = { p->m, model_param };
+    struct calibration *c = NULL;
+    struct rewrite *r = NULL;
+    struct fold_report report;
+    how.gram = true;
+    TRY(calibration_open(&c, p->m, &b, &how, err));
+    stretto_status s = rewrite_open(&r, p->m, out, &ro, err);
+    if (s == STRETTO_OK) s = fold_keys(r, p->m, c, p->workers, &p->w->progress, &report, err);
+    if (s == STRETTO_OK) s = rewrite_finish(r, err);
+    rewrite_close(r, false);
+    calibration_close(c);
+    if (s != STRETTO_OK) return s;
+    if (report.normed)
+        log_say(&p->w->log, LOG_INFO, "%u of %u layers norm their keys, which makes them even already", report.normed,
+                report.layers);
+    if (report.normed < report.layers)
+        log_say(&p->w->log, LOG_INFO, "keys of %u of %u layers are balanced: the largest pair was %.1f times the "
+                "median one at most, and is %.1f times now", report.folded, report.layers, report.spread,
+                report.spread_after);
+    return STRETTO_OK;
+}
+
+typedef stretto_status pass_fn(const struct pass *p, const char *out, struct error *err);
+
+static stretto_status one_pass(const struct shape_work *w, const char *in, const char *out, pass_fn *write,
                                struct error *err)
 {
     struct pass p;
@@ -224,13 +254,28 @@ static stretto_status one_pass(const struct shape_work *w, const char *in, const
 stretto_status shape_write(const struct shape_work *w, const char *in, const char *out, struct error *err)
 {
     const struct shape_command *o = w->o;
-    bool shape = o->shrink || o->prune || o->shape_of, sparse = o->sparsity || o->pattern;
-    struct buffer between = buffer_make(1 << 16);
-    stretto_status s = buffer_printf(&between, "%s.dense", out);
-    if (s == STRETTO_OK && shape) s = one_pass(w, in, sparse ? between.data : out, shrink_pass_file, err);
-    if (s == STRETTO_OK && sparse) s = one_pass(w, shape ? between.data : in, out, sparse_pass_file, err);
-    if (between.len && shape && sparse) unlink(between.data);
-    buffer_done(&between);
+    const struct { bool asked; const char *to; pass_fn *write; } passes[] = {
+        { o->shrink || o->prune || o->shape_of, ".dense", shrink_pass_file },
+        { o->sparsity || o->pattern, ".sparse", sparse_pass_file },
+        { o->keys, ".keys", keys_pass_file } };
+    enum { PASSES = sizeof passes / sizeof *passes };
+    struct buffer between[PASSES];
+    size_t last = 0;
+    stretto_status s = STRETTO_OK;
+    for (size_t i = 0; i < PASSES; i++) {
+        between[i] = buffer_make(1 << 16);
+        if (passes[i].asked) last = i;
+    }
+    for (size_t i = 0; i < PASSES && s == STRETTO_OK; i++) {
+        if (!passes[i].asked) continue;
+        if (i < last) s = buffer_printf(&between[i], "%s%s", out, passes[i].to);
+        if (s == STRETTO_OK) s = one_pass(w, in, i < last ? between[i].data : out, passes[i].write, err);
+        if (i < last) in = between[i].data;
+    }
+    for (size_t i = 0; i < PASSES; i++) {
+        if (between[i].len) unlink(between[i].data);
+        buffer_done(&between[i]);
+    }
     return s;
 }
 

@@ -1,4 +1,5 @@
-/* The part of `stretto squeeze` before any code is written: zeros in place of weights, a smaller shape; and the one
+/* The part of `stretto squeeze` before any code is written: zeros in place of weights, a smaller shape, even
+ * keys; and the one
  * behind it, an adapter of what was lost. */
 #ifndef STRETTO_SQUEEZE_SHAPE_H
 #define STRETTO_SQUEEZE_SHAPE_H
@@ -6,7 +7,10 @@
 #include "stretto/command.h"
 
 /* Words of the command line; NULL: not asked for. */
-struct shape_command { const char *shrink, *prune, *shape_of, *repair, *sparsity, *mask, *pattern, *low_rank; };
+struct shape_command {
+    const char *shrink, *prune, *shape_of, *repair, *sparsity, *mask, *pattern, *low_rank;
+    bool keys;
+};
 
 struct shape_work {
     const struct shape_command *o;

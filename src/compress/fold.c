@@ -35,7 +35,7 @@ static bool scale_block(const struct dtype_info *t, unsigned char *at, int e)
     float d, dmin;
     block_get_scales(t, at, &k);
     if (!scaled(k.d, e, &d) || !scaled(k.dmin, e, &dmin)) return false;
-    if (block_kept(t, d, 0) != d || block_kept(t, dmin, 0) != dmin) return false;
+    if (block_kept(t, d, 0) != d || (block_has_min(t) && block_kept(t, dmin, 0) != dmin)) return false;
     k.d = d;
     k.dmin = dmin;
     block_put_scales(t, at, &k);
@@ -176,9 +176,8 @@ static double spread_of(const double *magnitude, size_t n)
     return median > 0 ? sorted[n - 1] / median : 1;
 }
 
-static bool scale_rows(const struct keys *f, const struct projection *p, size_t i, int e)
+static bool scale_rows(const struct projection *p, size_t i, int e)
 {
-    (void)f;
     size_t n = (size_t)p->w->dims[0], row = dtype_bytes(p->w->type, n);
     unsigned char *w = p->bytes + (p->first + i) * row;
     if (!fold_row(p->w->type, w, n, e)) return false;
@@ -192,11 +191,11 @@ static bool scale_dimension(const struct keys *f, size_t h, size_t i, int e)
 {
     size_t size = f->attention->attention.head_dim;
     size_t sharing = f->attention->attention.heads / f->attention->attention.kv_heads;
-    if (!scale_rows(f, &f->k, h * size + i, -e)) return false;
+    if (!scale_rows(&f->k, h * size + i, -e)) return false;
     for (size_t q = 0; q < sharing; q++) {
-        if (scale_rows(f, &f->q, (h * sharing + q) * size + i, e)) continue;
-        while (q--) scale_rows(f, &f->q, (h * sharing + q) * size + i, -e);
-        scale_rows(f, &f->k, h * size + i, e);
+        if (scale_rows(&f->q, (h * sharing + q) * size + i, e)) continue;
+        while (q--) scale_rows(&f->q, (h * sharing + q) * size + i, -e);
+        scale_rows(&f->k, h * size + i, e);
         return false;
     }
     return true;

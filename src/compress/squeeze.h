@@ -8,7 +8,7 @@
 #include "compress/texts.h"
 #include "model/model.h"
 
-enum squeeze_only { ONLY_EMBEDDINGS = 1, ONLY_POSITIONS = 2 };
+enum squeeze_only { ONLY_EMBEDDINGS = 1, ONLY_POSITIONS = 2, ONLY_KEYS = 4 /* no weight at all */ };
 
 struct squeeze_options {
     const char *type;               /* a mixture's name                                                 */

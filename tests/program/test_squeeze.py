@@ -174,6 +174,27 @@ def check_interrupt(model, tmp):
     assert not os.path.exists(out + ".part") and not os.path.exists(out + ".state")
 
 
+def logits(model, out):
+    subprocess.run([stretto, "eval", "logits", "-m", model, "--reference", "-t", "1", "--ids", "1,9,8,7,300,5,44,9",
+                    "--raw", out], check=True, capture_output=True)
+    with open(out, "rb") as f:
+        return f.read()
+
+
+def check_keys(model, tmp):
+    """Keys that are balanced are other keys, and the same answers to the bit."""
+    even = os.path.join(tmp, "even.gguf")
+    run("-m", model, "--only", "keys", "--tokens", "600", "--no-proof", "-o", even)
+    old, new = tensors(model), tensors(even)
+    changed = {n for n, t in new.items() if not np.array_equal(t.data, old[n].data)}
+    assert changed and all("attn_q" in n or "attn_k" in n for n in changed), changed
+    for n in changed:
+        scale = new[n].data / old[n].data
+        assert np.all((np.frexp(np.abs(scale))[0] == 0.5) & (scale > 0)), n
+    a, b = logits(model, os.path.join(tmp, "a.raw")), logits(even, os.path.join(tmp, "b.raw"))
+    assert a == b and len(a) > 8 * 512
+
+
 def main():
     with tempfile.TemporaryDirectory() as tmp:
         model = os.path.join(tmp, "stories.gguf")
@@ -185,6 +206,7 @@ def main():
         check_texts(model, tmp)
         check_sources(model, tmp)
         check_interrupt(model, tmp)
+        check_keys(model, tmp)
     print("stretto squeeze: files, tables, texts and interrupts are right")
 
 
