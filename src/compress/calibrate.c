@@ -159,12 +159,22 @@ static void mirror_strip(void *ud, size_t index)
             for (size_t j = j0; j < j0 + ROWS && j < i; j++) s->gram[i * n + j] = s->gram[j * n + i];
 }
 
+/* Sums are kept as exactly as two float32 can say them, so that files hold all of them. */
+static double two_floats(double x)
+{
+    double high = (double)(float)x;
+    return high + (double)(float)(x - high);
+}
+
 static stretto_status stats_finish(struct calibration *c, struct error *err)
 {
     for (size_t i = 0; i < c->n_seen; i++) {
         struct input_stats *s = &c->seen[i].s;
         double all = 0;
-        for (uint32_t j = 0; j < s->n; j++) all += s->sum2[j];
+        for (uint32_t j = 0; j < s->n; j++) {
+            s->sum[j] = two_floats(s->sum[j]);
+            all += s->sum2[j] = two_floats(s->sum2[j]);
+        }
         if (!isfinite(all))
             return fail(err, STRETTO_E_NAN, "calibration: what the linear layers of layer %u read is no finite "
                         "number; the model's weights are damaged, or the text drives it out of range", c->next);
