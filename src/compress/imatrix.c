@@ -80,9 +80,9 @@ static const struct weight_place *first_slice(const struct imatrix_writer *w, co
 static stretto_status list_weights(struct imatrix_writer *w, const struct model *m, struct error *err)
 {
     const struct graph *g = &m->graph;
-    struct source_tensor *stored;
-    size_t n_stored;
-    TRY(source_stored(m->source, 0, &stored, &n_stored, err));
+    struct source_tensor *stored = NULL;
+    size_t n_stored = 0;
+    if (m->source) TRY(source_stored(m->source, 0, &stored, &n_stored, err));
     stretto_status s = STRETTO_OK;
     w->v = mem_zalloc(g->n_nodes + n_stored + 1, sizeof *w->v);
     if (!w->v) s = no_memory(err);
