@@ -60,8 +60,12 @@ static void OUTER(outer_pack)(const OUTER_REAL *a, size_t lda, size_t rows, size
 {
     for (size_t k = 0; k < t; k++)
         for (size_t i = 0; i < rows; i += OUTER_ROWS) {
-            size_t n = rows - i < OUTER_ROWS ? rows - i : OUTER_ROWS;
-            for (size_t r = 0; r < n; r++) pack[i * t + k * OUTER_ROWS + r] = a[k * lda + i + r];
+            const OUTER_REAL *from = a + k * lda + i;
+            OUTER_REAL *to = pack + i * t + k * OUTER_ROWS;
+            if (rows - i >= OUTER_ROWS)
+                memcpy(to, from, OUTER_ROWS * sizeof *to);
+            else
+                memcpy(to, from, (rows - i) * sizeof *to);
         }
 }
 

@@ -8,6 +8,7 @@
 #define KERNELS_WIDE_OUTER_H
 #include "kernels/kernels.h"
 #include "kernels/wide.h"
+#include <string.h>
 
 enum { OUTER_BLOCK = 96 << 10 };       /* bytes of a: in the second-level cache, and on the stack */
 
