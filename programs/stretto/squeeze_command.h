@@ -8,7 +8,7 @@
 #include <jansson.h>
 
 struct squeeze_command {
-    const char *model, *out, *type, *method, *output_type, *embedding_type, *only, *size, *sweep;
+    const char *model, *out, *type, *method, *output_type, *embedding_type, *only, *size, *sweep, *imatrix;
     struct text_list calibrate, test, keep;
     int64_t tokens, windows, threads;
     double bpw, max_kl, speed;

@@ -12,6 +12,7 @@
 /* SAMPLE_ROWS of a weight are encoded in every type; a probe reads PROBE_WINDOWS, BESIDE of them at once. */
 enum { SAMPLE_ROWS = 48, BESIDE = 3, CHOICES = 10, THIRDS = 3, PROBE_WINDOWS = 3 };
 #define PROBE_TYPE DT_Q4_0
+#define KEEP_BYTES ((uint64_t)6 << 30)  /* larger statistics are not kept: texts are read again */
 #define NOTHING 1e-30                   /* no error; 0: not measured yet */
 
 /* error: e H e^T of the whole weight in each type; plain: of the probe's rounding. */
@@ -100,18 +101,17 @@ static stretto_status measure_weight(struct budget *b, struct weight *w, struct 
     return STRETTO_OK;
 }
 
-static const char *param_of(const struct squeeze *s, size_t row)
+/* Where statistics come from: a walk, or a file. */
+struct giver { struct calibration *c; const struct imatrix *x; };
+
+static const struct input_stats *stats_of(const struct budget *b, const struct giver *g, const struct weight *w)
 {
-    const struct source_tensor *t = &s->stored[row];
-    for (size_t i = 0; i < source_tensor_count(s->m->source); i++) {
-        const struct source_tensor *x = source_tensor_at(s->m->source, i);
-        if (x->data == t->data) return x->name;
-    }
-    return t->name;
+    const char *param = squeeze_param(b->s, w->row);
+    return g->c ? calibration_stats(g->c, param) : g->x ? imatrix_find(g->x, param) : NULL;
 }
 
 /* All weights that read this value; types of a kind stand together. */
-static stretto_status measure_readers(struct budget *b, struct calibration *c, const struct input_stats *stats,
+static stretto_status measure_readers(struct budget *b, const struct giver *g, const struct input_stats *stats,
                                       uint32_t n_in, struct error *err)
 {
     struct metric *m = NULL;
@@ -122,7 +122,7 @@ static stretto_status measure_readers(struct budget *b, struct calibration *c, c
         for (size_t i = 0; i < b->n && s == STRETTO_OK; i++) {
             struct weight *w = &b->w[i];
             bool reads = k < w->n && b->s->rows[w->row].n_in == n_in && w->error[k] == 0
-                         && (c ? calibration_stats(c, param_of(b->s, w->row)) == stats : true);
+                         && (!stats || stats_same(stats_of(b, g, w), stats));
             if (reads) s = measure_weight(b, w, m, k, v, blocks, err);
             if (reads && s == STRETTO_OK && w->error[k] <= 0) w->error[k] = NOTHING;
         }
@@ -132,39 +132,67 @@ static stretto_status measure_readers(struct budget *b, struct calibration *c, c
     return s;
 }
 
-static stretto_status measure_piece(struct budget *b, struct calibration *c, struct error *err)
+static stretto_status measure_given(struct budget *b, const struct giver *g, struct error *err)
 {
     for (size_t i = 0; i < b->n; i++) {
         TRY(squeeze_cancelled(b->s, err));
-        const struct input_stats *stats = calibration_stats(c, param_of(b->s, b->w[i].row));
-        if (stats && b->w[i].error[0] == 0)
-            TRY(measure_readers(b, c, stats, (uint32_t)b->s->rows[b->w[i].row].n_in, err));
+        const struct input_stats *stats = stats_of(b, g, &b->w[i]);
+        if (stats && stats->rows && b->w[i].error[0] == 0)
+            TRY(measure_readers(b, g, stats, (uint32_t)b->s->rows[b->w[i].row].n_in, err));
+        if (!g->c) progress_tell(&b->s->o.progress, "measuring errors", i, b->n);
     }
     return STRETTO_OK;
 }
 
-static stretto_status walk(struct budget *b, struct error *err)
+static stretto_status walk_pieces(struct budget *b, struct calibration *c, struct imatrix_writer *keep,
+                                  struct error *err)
+{
+    const struct giver g = { .c = c };
+    uint32_t pieces = calibration_pieces(c);
+    for (uint32_t p = 0; p < pieces; p++) {
+        progress_tell(&b->s->o.progress, "measuring errors", p, pieces);
+        TRY(calibration_go(c, true, err));
+        if (keep) TRY(imatrix_write_piece(keep, c, err));
+        TRY(measure_given(b, &g, err));
+    }
+    progress_tell(&b->s->o.progress, "measuring errors", pieces, pieces);
+    return keep ? imatrix_finish(keep, err) : STRETTO_OK;
+}
+
+static stretto_status walk(struct budget *b, const char *keep, struct error *err)
 {
     struct squeeze *s = b->s;
     struct binding of_source = { s->m, model_param };
     struct calibrate_options o = { .text = windows_text(&s->windows), .gram = s->o.method == ENCODE_FEEDBACK,
                                    .workers = s->workers, .threads = s->o.threads, .log = s->o.log,
                                    .cancel = s->o.cancel };
+    const char *const name = "squeeze";
+    struct imatrix_write_options wo = { .about = { &name, 1, (uint32_t)s->windows.n, s->o.window }, .gram = o.gram,
+                                        .force = true };
     struct calibration *c = NULL;
+    struct imatrix_writer *w = NULL;
     TRY(calibration_open(&c, s->m, &of_source, &o, err));
-    stretto_status st = STRETTO_OK;
-    uint32_t pieces = calibration_pieces(c);
-    for (uint32_t p = 0; p < pieces && st == STRETTO_OK; p++) {
-        progress_tell(&s->o.progress, "measuring errors", p, pieces);
-        st = calibration_go(c, true, err);
-        if (st == STRETTO_OK) st = measure_piece(b, c, err);
+    stretto_status st = keep ? imatrix_writer_open(&w, keep, s->m, &wo, err) : STRETTO_OK;
+    if (st == STRETTO_OK && w && imatrix_writer_bytes(w) > KEEP_BYTES) {
+        imatrix_writer_close(w);
+        w = NULL;
     }
+    if (st == STRETTO_OK) st = walk_pieces(b, c, w, err);
     calibration_close(c);
-    /* Tables that are looked up only. */
-    for (size_t i = 0; i < b->n && st == STRETTO_OK; i++)
-        if (b->w[i].error[0] == 0) st = measure_readers(b, NULL, NULL, (uint32_t)s->rows[b->w[i].row].n_in, err);
-    if (st == STRETTO_OK) progress_tell(&s->o.progress, "measuring errors", pieces, pieces);
+    if (st == STRETTO_OK && w) st = squeeze_take_statistics(s, keep, err);
+    imatrix_writer_close(w);
     return st;
+}
+
+static stretto_status measure(struct budget *b, const char *keep, struct error *err)
+{
+    const struct giver g = { .x = b->s->statistics }, nobody = { .c = NULL };
+    TRY(g.x ? measure_given(b, &g, err) : walk(b, keep, err));
+    /* Tables that are looked up only. */
+    for (size_t i = 0; i < b->n; i++)
+        if (b->w[i].error[0] == 0)
+            TRY(measure_readers(b, &nobody, NULL, (uint32_t)b->s->rows[b->w[i].row].n_in, err));
+    return STRETTO_OK;
 }
 
 /* ---- prices --------------------------------------------------------------------------------- */
@@ -341,13 +369,13 @@ static stretto_status price(struct budget *b, struct error *err)
 
 /* ---- solving -------------------------------------------------------------------------------- */
 
-static stretto_status open_into(struct budget *b, struct error *err)
+static stretto_status open_into(struct budget *b, const char *keep, struct error *err)
 {
     if (b->s->m->graph.logits == GRAPH_NONE)
         return fail(err, STRETTO_E_UNSUP, "the model writes no text: name a type instead of a budget");
-    TRY(squeeze_prepare(b->s, err));
+    TRY(squeeze_prepare(b->s, true, err));
     TRY(list_weights(b, err));
-    TRY(walk(b, err));
+    TRY(measure(b, keep, err));
     TRY(price(b, err));
     for (size_t i = 0; i < b->n; i++) {
         struct weight *w = &b->w[i];
@@ -360,14 +388,14 @@ static stretto_status open_into(struct budget *b, struct error *err)
     return STRETTO_OK;
 }
 
-stretto_status budget_open(struct budget **out, struct squeeze *s, struct error *err)
+stretto_status budget_open(struct budget **out, struct squeeze *s, const char *keep, struct error *err)
 {
     *out = NULL;
     struct budget *b = mem_zalloc(1, sizeof *b);
     if (!b) return no_memory(err);
     b->s = s;
     b->scale = 1;
-    stretto_status st = open_into(b, err);
+    stretto_status st = open_into(b, keep, err);
     if (st != STRETTO_OK) budget_close(b);
     else *out = b;
     return st;

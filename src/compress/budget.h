@@ -12,7 +12,8 @@
 struct budget;
 
 /* Reads the texts of the plan and measures. Takes the time of a squeeze and some steps more. */
-stretto_status budget_open(struct budget **out, struct squeeze *s, struct error *err);
+/* Statistics are kept in this file, for those who write afterwards; NULL: they are not. */
+stretto_status budget_open(struct budget **out, struct squeeze *s, const char *keep, struct error *err);
 void budget_close(struct budget *b);
 
 /* Plans the types (squeeze_rows' `to`). bytes: of all tensors. *kl and *bytes: what is expected. E_FULL: it cannot

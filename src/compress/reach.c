@@ -219,12 +219,17 @@ stretto_status squeeze_reach(struct squeeze *s, struct judge *j, const struct re
     struct reach x = { .s = s, .j = j, .g = g, .out = out, .most = INFINITY };
     *v = (struct verdict){ .file_bytes = 0 };
     x.overhead = (double)in_bytes - (double)squeeze_bytes(s, false) + SQUEEZE_REPORT_ROOM + 1024;
-    stretto_status st = budget_open(&x.b, s, err);
+    char *keep = mem_alloc(strlen(out) + sizeof ".stats");
+    if (!keep) return fail(err, STRETTO_E_NOMEM, "out of memory");
+    sprintf(keep, "%s.stats", out);
+    stretto_status st = budget_open(&x.b, s, s->o.sequential ? NULL : keep, err);
     if (st == STRETTO_OK) tell_exchange(&x, table);
     if (st == STRETTO_OK) st = find_limit(&x, (double)in_bytes, table[0].bytes, err);
     if (st == STRETTO_OK) st = attempts(&x, err);
     if (st == STRETTO_OK) st = take_best(&x, v, err);
     drop(&x.best);
     budget_close(x.b);
+    unlink(keep);
+    mem_free(keep);
     return st;
 }

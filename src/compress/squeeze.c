@@ -167,6 +167,7 @@ static stretto_status open_into(struct squeeze *s, const char *path, struct erro
     if (!s->o.window) s->o.window = context && context < DEFAULT_WINDOW ? context : DEFAULT_WINDOW;
     feedback_defaults(&s->how);
     s->how.method = s->o.method;
+    if (s->o.statistics) TRY(squeeze_take_statistics(s, s->o.statistics, err));
     return squeeze_name(s, NULL, err);
 }
 
@@ -187,6 +188,7 @@ void squeeze_close(struct squeeze *s)
 {
     if (!s) return;
     workers_close(s->workers);
+    imatrix_close(s->statistics);
     windows_done(&s->windows);
     chat_close(s->chat);
     model_close(s->m);
@@ -231,6 +233,14 @@ double squeeze_bits(const struct squeeze *s, bool after)
     return weights > 0 ? 8 * bytes / weights : 0;
 }
 
+stretto_status squeeze_take_statistics(struct squeeze *s, const char *path, struct error *err)
+{
+    imatrix_close(s->statistics);
+    s->statistics = NULL;
+    TRY(imatrix_open(&s->statistics, path, err));
+    return imatrix_check(s->statistics, s->m, err);
+}
+
 stretto_status squeeze_name(struct squeeze *s, const char *goal, struct error *err)
 {
     char *own = mem_strdup(goal ? goal : s->mixture->name);
@@ -268,7 +278,7 @@ static void tell(const struct writing *w)
 static stretto_status metric_for(struct writing *w, const struct input_stats *stats, uint32_t n_in,
                                  struct error *err)
 {
-    if (w->has_metric && stats && w->of == stats) return STRETTO_OK;
+    if (w->has_metric && stats && stats_same(w->of, stats)) return STRETTO_OK;
     if (w->has_metric) metric_close(w->metric);
     w->has_metric = false;
     TRY(metric_open(&w->metric, w->s->workers, stats, n_in, &w->s->how, err));
@@ -439,6 +449,12 @@ static stretto_status write_rest(struct writing *w, struct error *err)
     return STRETTO_OK;
 }
 
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
 static stretto_status recipe(const struct squeeze *s, struct buffer *out, struct error *err)
 {
     static const char *const methods[] = { "plain", "search", "feedback" };
@@ -447,6 +463,7 @@ static stretto_status recipe(const struct squeeze *s, struct buffer *out, struct
         st = buffer_printf(out, ", %zu tokens in %zu windows of text %016llx", s->windows.tokens, s->windows.n,
                            (unsigned long long)s->windows.hash);
     if (st == STRETTO_OK && s->o.sequential) st = buffer_str(out, ", sequential");
+    if (st == STRETTO_OK && s->o.statistics) st = buffer_printf(out, ", statistics %s", base_name(s->o.statistics));
     return st == STRETTO_OK ? st : no_memory(err);
 }
 
@@ -466,17 +483,47 @@ static stretto_status begin(struct writing *w, const char *text, struct error *e
     return rewrite_begin(w->r, err);
 }
 
+/* Weights whose inputs the file of statistics knows; those that share them stand together, type by type. */
+static stretto_status write_known(struct writing *w, struct error *err)
+{
+    struct squeeze *s = w->s;
+    for (size_t i = 0; i < s->n; i++) {
+        const struct input_stats *stats = imatrix_find(s->statistics, squeeze_param(s, i));
+        if (s->rows[i].role == WEIGHT_NONE || !stats || !stats->rows) continue;
+        for (int type = 0; type < DT_COUNT; type++)
+            for (size_t k = i; k < s->n; k++) {
+                struct squeeze_row *r = &s->rows[k];
+                if ((int)r->to == type && r->role != WEIGHT_NONE && !rewrite_find(w->r, r->name)->done
+                    && stats_same(imatrix_find(s->statistics, squeeze_param(s, k)), stats))
+                    TRY(write_row(w, r, stats, err));
+            }
+    }
+    forget_metric(w);
+    return STRETTO_OK;
+}
+
 static stretto_status write_all(struct writing *w, struct error *err)
 {
-    if (w->s->o.method != ENCODE_PLAIN && needs_texts(w)) TRY(calibrate(w, err));
+    bool learns = w->s->o.method != ENCODE_PLAIN && needs_texts(w);
+    if (learns) TRY(w->s->statistics ? write_known(w, err) : calibrate(w, err));
     TRY(write_rest(w, err));
     return rewrite_finish(w->r, err);
 }
 
-stretto_status squeeze_prepare(struct squeeze *s, struct error *err)
+const char *squeeze_param(const struct squeeze *s, size_t row)
+{
+    const struct source_tensor *t = &s->stored[row];
+    for (size_t i = 0; i < source_tensor_count(s->m->source); i++) {
+        const struct source_tensor *x = source_tensor_at(s->m->source, i);
+        if (x->data == t->data) return x->name;
+    }
+    return t->name;
+}
+
+stretto_status squeeze_prepare(struct squeeze *s, bool texts, struct error *err)
 {
     if (!s->workers) TRY(workers_open(&s->workers, s->o.threads, err));
-    if (s->o.method == ENCODE_PLAIN || s->windows.n) return STRETTO_OK;
+    if (s->windows.n || !(texts || (s->o.method != ENCODE_PLAIN && !s->statistics))) return STRETTO_OK;
     return windows_make(&s->windows, s->texts, s->n_texts, s->m->tokenizer, s->chat, s->o.window, s->o.tokens,
                         s->m->config.vocab, err);
 }
@@ -485,7 +532,7 @@ stretto_status squeeze_write(struct squeeze *s, const char *out, struct error *e
 {
     struct writing w = { .s = s };
     struct buffer text = buffer_make(1 << 16);
-    TRY(squeeze_prepare(s, err));
+    TRY(squeeze_prepare(s, false, err));
     for (size_t i = 0; i < s->n; i++) {
         w.total += s->rows[i].weights;
         s->rows[i].error = (struct encode_report){ 0 };

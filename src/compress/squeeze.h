@@ -21,6 +21,8 @@ struct squeeze_options {
     const struct text_file *texts;  /* [n_texts] to learn from; 0: what is compiled in                  */
     size_t n_texts, tokens;         /* of them about so many tokens; 0: all                             */
     uint32_t window;                /* 0: 512, or the model's context                                   */
+    const char *statistics;         /* a file that has them already (imatrix.h), of ours or llama.cpp's: no text
+                                       is read; without grams errors are weighed, not fed back. NULL: none  */
     bool sequential;                /* later layers see the earlier ones as they are written            */
     bool requantize;                /* also what is at fewer bits already                               */
     bool force;                     /* replace what is there                                            */
@@ -65,6 +67,8 @@ stretto_status squeeze_plan(struct squeeze *s, const char *type, struct error *e
 /* How the plan came about, kept in the file: "q4_k_m", "--max-kl 0.05". NULL: the type. */
 stretto_status squeeze_name(struct squeeze *s, const char *goal, struct error *err);
 
+/* From now on as if `statistics` had named this file. */
+stretto_status squeeze_take_statistics(struct squeeze *s, const char *path, struct error *err);
 /* Reads the texts and writes the file. Interrupted (E_CANCEL), the same call goes on later. */
 stretto_status squeeze_write(struct squeeze *s, const char *out, struct error *err);
 

@@ -1,6 +1,5 @@
 add_test(NAME source.calibration COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/compress/test_texts.py)
 set_tests_properties(source.calibration PROPERTIES LABELS "quick;source" TIMEOUT 60)
-<<<<<<< HEAD
 
 # Methods that make models smaller, beside numpy's own.
 if(TARGET stretto)
@@ -9,12 +8,12 @@ if(TARGET stretto)
   add_test(NAME compress.feedback COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/compress/test_feedback.py
     $<TARGET_FILE:feedback_check>)
   set_tests_properties(compress.feedback PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 300)
-=======
+endif()
+
 if(TARGET stretto)
   # What linear layers read, beside the float64 forwards; the models are golden.make's.
   add_test(NAME compress.calibrate COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/compress/test_calibrate.py
     $<TARGET_FILE:stretto> ${CMAKE_BINARY_DIR}/golden)
   set_tests_properties(compress.calibrate PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 600
     FIXTURES_REQUIRED golden)
->>>>>>> 8346735 (stretto calibrate writes what a model's linear layers read, as llama.cpp's imatrix and whole; every family agrees with float64)
 endif()

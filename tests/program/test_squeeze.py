@@ -116,6 +116,20 @@ def check_budgets(model, tmp):
     assert not [f for f in os.listdir(tmp) if f.startswith("budget.gguf.")]
 
 
+def check_statistics(model, tmp):
+    """Statistics from a file: with second moments as good as reading the texts, without them importance alone."""
+    kl = {}
+    for name, flags in (("whole", ["--gram"]), ("importance", [])):
+        path = os.path.join(tmp, name + ".imatrix")
+        subprocess.run([stretto, "calibrate", "-q", "-m", model, "-o", path, "--tokens", "8192", *flags], check=True,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300)
+        j = json.loads(run("-m", model, "-o", os.path.join(tmp, name + ".gguf"), "--type", "q4_0", "--imatrix", path,
+                           "--json"))
+        kl[name] = j["all"]["kl"]
+    assert kl["whole"] < 0.9 * kl["importance"], kl
+    refused("holds no statistics", "-m", model, "-o", os.path.join(tmp, "x"), "--imatrix", model)
+
+
 def check_texts(model, tmp):
     short, leak, odd = (os.path.join(tmp, n) for n in ("short.txt", "leak.txt", "odd.jsonl"))
     out = os.path.join(tmp, "texts.gguf")
@@ -203,6 +217,7 @@ def main():
         check_methods(model, tmp, tensors(model))
         check_words(model, tmp)
         check_budgets(model, tmp)
+        check_statistics(model, tmp)
         check_texts(model, tmp)
         check_sources(model, tmp)
         check_interrupt(model, tmp)
