@@ -204,7 +204,8 @@ static int open_plan(struct run *x)
         .type = has_goal(o) || o->sweep ? "q2_k" : o->type, .output_type = o->output_type,
         .embedding_type = o->embedding_type, .keep = o->keep.v,
         .n_keep = o->keep.n, .texts = x->learn, .n_texts = x->n_learn, .tokens = (size_t)o->tokens,
-        .statistics = o->imatrix, .sequential = o->sequential, .requantize = o->requantize, .force = o->force, .threads = (unsigned)o->threads,
+        .statistics = o->imatrix, .sequential = o->sequential, .requantize = o->requantize,
+        .force = o->force, .threads = (unsigned)o->threads,
         .progress = ui_progress_hook(&x->bar), .log = log_of(x), .cancel = &interrupted };
     if (o->only)
         q.only = o->only[0] == 'e' ? ONLY_EMBEDDINGS : o->only[0] == 'p' ? ONLY_POSITIONS : ONLY_KEYS;
@@ -435,8 +436,8 @@ static const struct option text_rows[] = {
     { "--tokens", "N", OPT_INT, AT(tokens), 0, 1 << 26,
       "learn from about N tokens, spread over the texts; 0 takes all [0]" },
     { "--imatrix", "FILE", OPT_TEXT, AT(imatrix), 0, 0,
-      "statistics that were measured before, by 'stretto calibrate' or llama-imatrix, instead of reading texts; those of "
-      "llama.cpp weigh errors by importance" },
+      "statistics that were measured before, by 'stretto calibrate' or llama-imatrix, instead of reading texts; those "
+      "of llama.cpp weigh errors by importance" },
     { "--sequential", NULL, OPT_FLAG, AT(sequential), 0, 0,
       "later layers learn from what the earlier ones are once they are written" },
     { "--test", "FILE", OPT_TEXTS, AT(test), 0, 0,

@@ -257,8 +257,8 @@ struct imatrix {
 
 static stretto_status odd(const struct imatrix *x, struct error *err, const char *name, const char *what)
 {
-    return fail(err, STRETTO_E_FORMAT, "%s: %s %s; the file is damaged, or no file of statistics", source_path(x->source),
-                name, what);
+    return fail(err, STRETTO_E_FORMAT, "%s: %s %s; the file is damaged, or no file of statistics",
+                source_path(x->source), name, what);
 }
 
 static const struct source_tensor *tensor_of(const struct imatrix *x, const char *param, const char *suffix)
@@ -298,7 +298,8 @@ static stretto_status read_squares(struct imatrix *x, struct entry *e, const str
         rows += count;
         for (uint32_t i = 0; i < s->n; i++) {
             double v = (double)float_at(sum2, m * s->n + i);
-            if (!(v >= 0) || isinf(v)) return odd(x, err, e->name, "has a sum of squares that is negative or no number");
+            if (!(v >= 0) || isinf(v))
+                return odd(x, err, e->name, "has a sum of squares that is negative or no number");
             s->sum2[i] += v;
         }
     }

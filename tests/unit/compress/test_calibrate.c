@@ -149,7 +149,8 @@ static bool same_stats(const struct input_stats *a, const struct input_stats *b)
 
 enum { MOST = 16 };
 
-static size_t walk(struct fixture *f, const struct calibrate_options *o, struct copy (*out)[MOST], size_t *n, bool twice)
+static size_t walk(struct fixture *f, const struct calibrate_options *o, struct copy (*out)[MOST], size_t *n,
+                   bool twice)
 {
     struct calibration *c = opened(f, o);
     uint32_t pieces = calibration_pieces(c);
