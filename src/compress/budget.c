@@ -63,7 +63,7 @@ static stretto_status list_weights(struct budget *b, struct error *err)
     uint32_t layers = s->m->config.layers;
     for (size_t i = 0; i < s->n; i++) {
         const struct squeeze_row *r = &s->rows[i];
-        if (r->role == WEIGHT_NONE || r->role == WEIGHT_POSITION) continue;
+        if (r->role == WEIGHT_NONE || r->fixed) continue;
         struct weight *w = &b->w[b->n];
         list_types(w, r, s->o.requantize);
         if (!w->n) continue;

@@ -48,6 +48,7 @@ static stretto_status plan_mixture(struct squeeze *s)
         bool wanted = !only ? !position
                     : (only & ONLY_POSITIONS && position)
                       || (only & ONLY_EMBEDDINGS && (r->role == WEIGHT_EMBEDDING || r->role == WEIGHT_HEAD));
+        r->fixed = !wanted;
         if (r->role == WEIGHT_NONE || !wanted) continue;
         r->to = position ? mixture_fit(s->mixture->type, r->n_in)
                          : mixture_type(s->mixture, &about, r->role, r->layer, r->n_in);
@@ -61,7 +62,10 @@ static stretto_status plan_role(struct squeeze *s, const char *type, enum weight
     if (!type) return STRETTO_OK;
     TRY(squeeze_type(type, &t, err));
     for (size_t i = 0; i < s->n; i++)
-        if (s->rows[i].role == role) s->rows[i].to = mixture_fit(t, s->rows[i].n_in);
+        if (s->rows[i].role == role) {
+            s->rows[i].to = mixture_fit(t, s->rows[i].n_in);
+            s->rows[i].fixed = true;
+        }
     return STRETTO_OK;
 }
 
@@ -83,7 +87,7 @@ static stretto_status plan_matches(struct squeeze *s, const char *rule, bool *ta
         struct squeeze_row *r = &s->rows[i];
         if (r->role == WEIGHT_NONE || taken[i] || regexec(&re, r->name, 0, NULL, 0) != 0) continue;
         r->to = mixture_fit(t, r->n_in);
-        taken[i] = true;
+        r->fixed = taken[i] = true;
         found++;
     }
     regfree(&re);

@@ -39,6 +39,7 @@ struct squeeze_row {
     uint32_t layer;
     enum dtype from, to;
     uint64_t weights, n_in, rows;
+    bool fixed;                     /* `to` was asked for by name: a budget leaves it                   */
     bool measured;                  /* error is known                                                   */
     struct encode_report error;
 };

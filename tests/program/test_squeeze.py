@@ -106,8 +106,8 @@ def check_budgets(model, tmp):
     uniform = json.loads(run(*args, "--type", "q5_0", "--json"))
     mixed = json.loads(run(*args, "--size", str(uniform["bytes"]), "--json"))
     assert mixed["bytes"] <= uniform["bytes"] and mixed["all"]["kl"] <= 1.02 * uniform["all"]["kl"], (mixed, uniform)
-    j = json.loads(run(*args, "--bpw", "7.5", "--json"))
-    assert j["bits"] <= 7.5, j
+    j = json.loads(run(*args, "--bpw", "7.5", "--keep", "attn_q=q8_0", "--json"))
+    assert j["bits"] <= 7.5 and {t["to"] for t in j["tensors"] if "attn_q" in t["name"]} == {"Q8_0"}, j
     refused("the smallest file that can be written has", *args, "--size", "0.1M")
     refused("the nearest there is has", *args, "--max-kl", "0.00001")
     refused("takes bytes as 90M", *args, "--size", "many", code=2)
@@ -123,7 +123,7 @@ def check_statistics(model, tmp):
         path = os.path.join(tmp, name + ".imatrix")
         subprocess.run([stretto, "calibrate", "-q", "-m", model, "-o", path, "--tokens", "8192", *flags], check=True,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=300)
-        j = json.loads(run("-m", model, "-o", os.path.join(tmp, name + ".gguf"), "--type", "q4_0", "--imatrix", path,
+        j = json.loads(run("-m", model, "-o", os.path.join(tmp, f"by-{name}.gguf"), "--type", "q4_0", "--imatrix", path,
                            "--json"))
         kl[name] = j["all"]["kl"]
     assert kl["whole"] < 0.9 * kl["importance"], kl
