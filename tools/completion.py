@@ -35,7 +35,7 @@ def kind_of(option):
 def operand_kind(command):
     """The same of what a command works on."""
     operands = command["operands"]
-    if re.fullmatch(r"[a-z|]+", operands):
+    if re.fullmatch(r"[a-z0-9|]+", operands):
         return "words", operands.split("|")
     if command["name"] == "models":
         return "actions", ["list", "rm"]

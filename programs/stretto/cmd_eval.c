@@ -32,6 +32,8 @@ static const struct option rows[] = {
     {"--seed", "N", OPT_INT, AT(seed), 0, UINT32_MAX, "tasks: which are drawn; 1: those of llama-perplexity [1]"},
     {"--letters", NULL, OPT_FLAG, AT(letters), 0, 0,
      "mmlu: the four answers stand in the question and their letters are chosen from"},
+    {"-n --predict", "N", OPT_INT, AT(predict), 1, 1 << 16, "gsm8k, spider: tokens of an answer at most [256]"},
+    {"--tables", "FILE", OPT_TEXT, AT(tables), 0, 0, "spider: the tables of its databases (tables.json)"},
     {"--output", "OUT", OPT_TEXT, AT(output), 0, 0,
      "tasks: write a JSON line for each to this file; scales: the file to write"},
     {"--ids", "1,2,3", OPT_TEXT, AT(ids), 0, 0, "logits: the token ids to read"},
@@ -316,7 +318,7 @@ static int run_scales(const struct eval_options *o)
     return code;
 }
 
-#define WHAT "ppl|kl|hellaswag|piqa|mmlu|logits|scales"
+#define WHAT "ppl|kl|hellaswag|piqa|mmlu|gsm8k|spider|logits|scales"
 
 static int eval_run(void *options, size_t n, char **operands)
 {
@@ -328,6 +330,7 @@ static int eval_run(void *options, size_t n, char **operands)
     if (strcmp(operands[0], "scales") == 0) return run_scales(options);
     if (list_has("hellaswag|piqa|mmlu", '|', operands[0], strlen(operands[0])))
         return eval_choices_run(options, operands[0]);
+    if (list_has("gsm8k|spider", '|', operands[0], strlen(operands[0]))) return eval_written_run(options, operands[0]);
     return command_odd("eval", "evaluation", operands[0], WHAT);
 }
 
@@ -336,6 +339,7 @@ static void eval_defaults(void *options)
     model_options_defaults(&((struct eval_options *)options)->model);
     ((struct eval_options *)options)->model.stays = true;
     ((struct eval_options *)options)->seed = 1;
+    ((struct eval_options *)options)->predict = 256;
 }
 
 static const struct option_group group = { "Evaluation", rows, sizeof rows / sizeof *rows };
@@ -362,6 +366,10 @@ const struct command command_eval = {
                    "\"Question: ...\\nAnswer:\". "
                    "Of the share that is right stands Wilson's 95 % interval; with --base also how many answers "
                    "changed, and McNemar's test.\n\n"
+                   "gsm8k, spider: answers that the model writes, greedy, many at once. GSM8K's are right when their "
+                   "last number is the right one. Spider's (with --tables) when the statement is the same but for "
+                   "blanks and the case of letters, which is strict: --output keeps them for bench/spider.py, which "
+                   "runs both on the databases.\n\n"
                    "logits: the raw numbers for given ids.\n\n"
                    "scales: writes the largest number that each linear layer reads in the texts of -f to a file for "
                    "--arithmetic int --scales.",

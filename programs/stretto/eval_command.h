@@ -11,8 +11,8 @@ struct engine;
 struct eval_options {
     struct model_options model;
     struct text_list files, against;
-    const char *base, *ids, *raw, *output;
-    int64_t chunks, tasks, seed;
+    const char *base, *ids, *raw, *output, *tables;
+    int64_t chunks, tasks, seed, predict;
     bool base_reference, letters, json, force;
 };
 
@@ -34,4 +34,11 @@ const char *file_name(const char *path);
 int eval_kl_run(const struct eval_options *o);
 /* name: hellaswag, piqa or mmlu. */
 int eval_choices_run(const struct eval_options *o, const char *name);
+/* name: gsm8k or spider. */
+int eval_written_run(const struct eval_options *o, const char *name);
+
+/* The share of tasks that are right, with its interval; what a base makes of the same ones; and both for people. */
+json_t *share_figures(const bool *right, size_t n);
+void share_compare(json_t *j, const bool *right, const bool *its, size_t n, size_t flips);
+void share_print(json_t *j, bool json);
 #endif

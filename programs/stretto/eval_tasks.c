@@ -116,28 +116,24 @@ static int score(const struct model_options *m, const struct eval_tasks *t, stru
     return code;
 }
 
-static json_t *share(const struct eval_tasks *t, const struct choice_result *r)
+json_t *share_figures(const bool *right, size_t n)
 {
-    size_t right = 0;
+    size_t k = 0;
     double low, high;
-    for (size_t i = 0; i < t->n; i++) right += r[i].chosen == t->v[i].right;
-    share_interval(right, t->n, &low, &high);
-    return json_pack("{s:f,s:f,s:f,s:I,s:I}", "accuracy", (double)right / (double)t->n, "low", low, "high", high,
-                     "right", (json_int_t)right, "tasks", (json_int_t)t->n);
+    for (size_t i = 0; i < n; i++) k += right[i];
+    share_interval(k, n, &low, &high);
+    return json_pack("{s:f,s:f,s:f,s:I,s:I}", "accuracy", (double)k / (double)n, "low", low, "high", high, "right",
+                     (json_int_t)k, "tasks", (json_int_t)n);
 }
 
-/* What changed from the base to the model. */
-static void add_base(json_t *j, const struct eval_tasks *t, const struct choice_result *r,
-                     const struct choice_result *b)
+void share_compare(json_t *j, const bool *right, const bool *its, size_t n, size_t flips)
 {
-    size_t lost = 0, won = 0, flips = 0;
-    for (size_t i = 0; i < t->n; i++) {
-        bool own = r[i].chosen == t->v[i].right, its = b[i].chosen == t->v[i].right;
-        lost += its && !own;
-        won += own && !its;
-        flips += r[i].chosen != b[i].chosen;
+    size_t lost = 0, won = 0;
+    for (size_t i = 0; i < n; i++) {
+        lost += its[i] && !right[i];
+        won += right[i] && !its[i];
     }
-    json_t *base = share(t, b);
+    json_t *base = share_figures(its, n);
     json_object_set(j, "base_accuracy", json_object_get(base, "accuracy"));
     json_object_set(j, "base_low", json_object_get(base, "low"));
     json_object_set(j, "base_high", json_object_get(base, "high"));
@@ -146,6 +142,25 @@ static void add_base(json_t *j, const struct eval_tasks *t, const struct choice_
     json_object_set_new(j, "wrong_to_right", json_integer((json_int_t)won));
     json_object_set_new(j, "mcnemar_p", json_real(mcnemar(lost, won)));
     json_decref(base);
+}
+
+/* Which were right, and with a base what changed. */
+static int tell_choices(const struct eval_options *o, const struct eval_tasks *t, const struct choice_result *own,
+                        const struct choice_result *base)
+{
+    bool *right = calloc(2 * t->n, sizeof *right);
+    size_t flips = 0;
+    if (!right) return command_fail("eval", STRETTO_E_NOMEM, NULL);
+    for (size_t i = 0; i < t->n; i++) {
+        right[i] = own[i].chosen == t->v[i].right;
+        right[t->n + i] = base && base[i].chosen == t->v[i].right;
+        flips += base && own[i].chosen != base[i].chosen;
+    }
+    json_t *j = share_figures(right, t->n);
+    if (base) share_compare(j, right, right + t->n, t->n, flips);
+    share_print(j, o->json);
+    free(right);
+    return EXIT_DONE;
 }
 
 static int write_each(const struct eval_options *o, const struct eval_tasks *t, const struct choice_result *r)
@@ -169,9 +184,9 @@ static int write_each(const struct eval_options *o, const struct eval_tasks *t, 
     return s == STRETTO_OK ? EXIT_DONE : command_fail("eval", s, err.text);
 }
 
-static void tell(json_t *j, const struct eval_options *o)
+void share_print(json_t *j, bool json)
 {
-    if (o->json) {
+    if (json) {
         print_figures(j, true);
         return;
     }
@@ -204,11 +219,7 @@ int eval_choices_run(const struct eval_options *o, const char *name)
     m.hf = NULL;
     if (code == EXIT_DONE && o->base) code = score(&m, &t, &base);
     if (code == EXIT_DONE && o->output) code = write_each(o, &t, own);
-    if (code == EXIT_DONE) {
-        json_t *j = share(&t, own);
-        if (base) add_base(j, &t, own, base);
-        tell(j, o);
-    }
+    if (code == EXIT_DONE) code = tell_choices(o, &t, own, base);
     free(own);
     free(base);
     eval_tasks_done(&t);

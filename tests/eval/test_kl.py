@@ -2,10 +2,13 @@
 """`stretto eval kl` beside numpy over the rows that `eval logits` writes: every figure, errors and pairs included,
 of several texts and models; conversations beside jinja and the tokenizer's own ids.
 
-    test_kl.py STRETTO GOLDEN_FOLDER MODELS_FOLDER"""
+    test_kl.py STRETTO GOLDEN_FOLDER MODELS_FOLDER [DATA_FOLDER PEERS_FOLDER]
+
+With the last two: beside llama-perplexity --kl-divergence, which must agree within 2 %."""
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -199,7 +202,39 @@ def check_refusals(tmp):
     assert "at most" in run("eval", "kl", "-m", LLAMA, "--base", LLAMA, "-f", short, *many, fails=2)
 
 
+def check_peer(tmp, data, peers):
+    """The mean within 2 %; it keeps the base's logits in 16 bits, so only of models that are far enough apart."""
+    text = os.path.join(data, "text", "wikitext2_raw_test.txt")
+    program = os.path.join(peers, "bin", "llama-perplexity")
+    if not os.path.isfile(program):
+        program = os.path.join(peers, "llama.cpp", "bin", "llama-perplexity")
+    for path in (program, SMOL, text):
+        if not os.path.isfile(path):
+            print(f"skip: there is no {path}")
+            sys.exit(77)
+    other, kept = os.path.join(tmp, "q4.gguf"), os.path.join(tmp, "base.kld")
+    run("convert", "-q", "--type", "q4_0", SMOL, other)
+    said = ""
+    for more in (["-m", SMOL], ["-m", other, "--kl-divergence"]):
+        r = subprocess.run([program, *more, "-f", text, "-c", "512", "--chunks", "2", "-t", "2",
+                            "--kl-divergence-base", kept], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                           timeout=1200, env=dict(os.environ, OMP_WAIT_POLICY="passive"))
+        assert r.returncode == 0, r.stdout[-500:]
+        said = r.stdout.decode(errors="replace")
+    got = json.loads(run("eval", "kl", "-m", other, "--base", SMOL, "-f", text, "--chunks", "2", "--json"))
+    for what, key, allowed in (("Mean    KLD", "mean_kl", 0.02), ("Median  KLD", "median_kl", 0.1),
+                               ("Mean ln(PPL(Q)/PPL(base))", "log_ppl_ratio", 0.2)):
+        its = float(re.search(re.escape(what) + r" *: *(-?[0-9.]+)", said).group(1))
+        print(f"{what}: {its}, ours {got[key]:.6f}")
+        assert its > 0.01 and abs(got[key] / its - 1) < allowed, (what, its, got[key])
+    its = float(re.search(r"Same top p: *([0-9.]+)", said).group(1))
+    assert abs(its / 100 - got["same_top"]) < 0.02, (its, got)
+
+
 with tempfile.TemporaryDirectory() as folder:
+    if len(sys.argv) > 4:
+        check_peer(folder, *sys.argv[4:6])
+        sys.exit(0)
     check_figures(folder)
     check_chat(folder)
     check_refusals(folder)
