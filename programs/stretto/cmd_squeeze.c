@@ -5,6 +5,7 @@
 #include "stretto/commands.h"
 #include "stretto/fetch.h"
 #include "stretto/open.h"
+#include "stretto/report.h"
 #include "stretto/squeeze_command.h"
 #include "text/tokenizer_gguf.h"
 #include "ui/progress.h"
@@ -295,9 +296,13 @@ static int sweep(struct run *x)
     struct error err = { 0 };
     int code = open_judge(x);
     if (code != EXIT_DONE) return code;
-    stretto_status s = squeeze_sweep(&x->r, x->o->sweep, x->o->json, &err);
+    json_t *j = NULL;
+    stretto_status s = squeeze_sweep(&x->r, x->o->sweep, x->o->json, &j, &err);
     ui_progress_break(&x->bar);
-    return s == STRETTO_OK ? EXIT_DONE : failed(x, s, &err);
+    code = s != STRETTO_OK ? failed(x, s, &err) : x->o->report ? report_write("squeeze", x->o->report, x->o->force, j)
+                                                               : EXIT_DONE;
+    json_decref(j);
+    return code;
 }
 
 static void show(struct run *x)
@@ -312,6 +317,14 @@ static void show(struct run *x)
     } else {
         squeeze_print(&x->r);
     }
+}
+
+static int draw(struct run *x)
+{
+    json_t *j = x->o->report ? squeeze_json(&x->r, false) : NULL;
+    int code = j ? report_write("squeeze", x->o->report, x->o->force, j) : EXIT_DONE;
+    json_decref(j);
+    return code;
 }
 
 static int write_out(struct run *x)
@@ -331,6 +344,8 @@ static int squeeze(struct run *x)
 {
     double begun = clock_seconds();
     int code = shape_check(&x->o->shape);
+    if (code == EXIT_DONE && x->o->report) code = report_name_check("squeeze", x->o->report);
+    if (code == EXIT_DONE && x->o->report) code = can_create("squeeze", "--report", x->o->report, x->o->force);
     if (code == EXIT_DONE) code = model_path("squeeze", x->o->model, x->o->yes, &x->in);
     if (code == EXIT_DONE && name_out(x) != STRETTO_OK) code = command_fail("squeeze", STRETTO_E_NOMEM, NULL);
     if (code == EXIT_DONE) code = read_texts(&x->o->calibrate, x->learn, &x->n_learn);
@@ -352,7 +367,7 @@ static int squeeze(struct run *x)
     x->r.seconds = clock_seconds() - begun;
     x->r.peak_bytes = peak_bytes();
     if (code == EXIT_DONE) show(x);
-    return code;
+    return code == EXIT_DONE ? draw(x) : code;
 }
 
 /* As Ctrl-C: what is written stays, and the next call goes on there. */
@@ -364,9 +379,10 @@ static void on_term(int sig)
 
 static int squeeze_run(void *options, size_t n, char **operands)
 {
-    (void)n;
-    (void)operands;
     struct squeeze_command *o = options;
+    if (n && !o->report)
+        return command_usage("squeeze", "-m names the model; '%s' is drawn with --report NAME.html", operands[0]);
+    if (n) return report_of_file("squeeze", operands[0], o->report, o->force);
     if (o->only && strcmp(o->only, "keys") == 0) o->shape.keys = true;
     struct run x = { .o = options, .in = buffer_make(1 << 16), .out = buffer_make(1 << 16),
                      .converted = buffer_make(1 << 16), .shaped = buffer_make(1 << 16) };
@@ -443,6 +459,9 @@ static const struct option text_rows[] = {
     { "--test", "FILE", OPT_TEXTS, AT(test), 0, 0,
       "a text to measure on, or lines of conversations; may be given several times [three that are built in]" },
     { "--windows", "N", OPT_INT, AT(windows), 0, 1 << 20, "measure on N windows of each text; 0 takes all [8]" },
+    { "--report", "OUT", OPT_TEXT, AT(report), 0, 0,
+      "write a page (NAME.html), a picture (NAME.svg) or all figures (NAME.json) about it; with SQUEEZED nothing is "
+      "squeezed: that of a file which carries its report, or of a *.json" },
     { "--no-proof", NULL, OPT_FLAG, AT(no_proof), 0, 0, "measure nothing at the end" },
 };
 static const struct option run_rows[] = {
@@ -468,7 +487,7 @@ static const struct option_use uses[] = { { &run_group, 0 }, { &goal_group, 0 },
 const struct command command_squeeze = {
     .name = "squeeze",
     .summary = "make a model smaller, and measure what it cost",
-    .operands = "",
+    .operands = "[SQUEEZED]",
     .description =
         "Writes a model as a smaller GGUF file, which llama.cpp opens too, and ends with a table of what it cost: the "
         "divergence from the original on texts that nothing was learned from, bytes, and tokens per second. The "
@@ -482,7 +501,7 @@ const struct command command_squeeze = {
     .n_uses = 4,
     .options_size = sizeof(struct squeeze_command),
     .min_operands = 0,
-    .max_operands = 0,
+    .max_operands = 1,
     .defaults = defaults,
     .run = squeeze_run,
 };

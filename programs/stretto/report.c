@@ -1,5 +1,8 @@
 #include "stretto/report.h"
 #include "base/file.h"
+#include "base/json_tree.h"
+#include "compress/squeeze.h"
+#include "format/source.h"
 #include "stretto/command.h"
 #include "ui/progress.h"
 #include <math.h>
@@ -39,6 +42,18 @@ const char *report_bytes(char text[32], double bytes)
     for (; bytes >= 1000 && u < 4; u++) bytes /= 1000;
     snprintf(text, 32, u == 0 || bytes >= 999.5 ? "%.0f %s" : bytes >= 99.95 ? "%.0f %s" : "%.1f %s", bytes, unit[u]);
     return text;
+}
+
+const json_t *report_formats_of(const json_t *report)
+{
+    const json_t *formats = json_object_get(report, "formats");
+    return formats ? formats : json_object_get(report, "sweep");
+}
+
+const char *report_name(const json_t *format)
+{
+    const char *name = report_word(format, "name");
+    return *name ? name : report_word(format, "type");
 }
 
 static bool has(const json_t *j, const char *key) { return report_number(j, key) > 0; }
@@ -156,7 +171,7 @@ static void text_table(FILE *f, const json_t *r)
 
 static void format_table(FILE *f, const json_t *r)
 {
-    const json_t *formats = json_object_get(r, "formats");
+    const json_t *formats = report_formats_of(r);
     size_t i;
     json_t *x;
     char b[32];
@@ -165,9 +180,9 @@ static void format_table(FILE *f, const json_t *r)
           "<th>written by</th><th>bytes</th><th>KL</th><th>tokens a second</th></tr></thead><tbody>\n", f);
     json_array_foreach(formats, i, x) {
         fputs(json_is_true(json_object_get(x, "this")) ? "<tr class=\"own\"><th>" : "<tr><th>", f);
-        report_text(f, report_word(x, "name"), 60);
+        report_text(f, report_name(x), 60);
         fputs("</th><td>", f);
-        report_text(f, report_word(x, "by"), 60);
+        report_text(f, *report_word(x, "by") ? report_word(x, "by") : "stretto", 60);
         fprintf(f, "</td><td>%s</td><td>%.4f \xc2\xb1 %.4f</td><td>", report_bytes(b, report_number(x, "bytes")),
                 report_number(x, "kl"), report_number(x, "kl_error"));
         if (has(x, "tokens_per_second")) fprintf(f, "%.1f", report_number(x, "tokens_per_second"));
@@ -298,4 +313,41 @@ int report_write(const char *command, const char *path, bool replace, const json
                                   : fail(&err, STRETTO_E_NOMEM, "no memory for the report");
     free(text);
     return s == STRETTO_OK ? EXIT_DONE : command_fail(command, s, err.text);
+}
+
+/* The words of a report: of a JSON file, or those that a model's file carries. *map and *src hold them. */
+static stretto_status report_words(const char *from, struct file_map *map, struct source **src, struct source_str *out,
+                                   struct error *err)
+{
+    if (ends_in(from, ".json")) {
+        TRY(file_map_open(map, from, err));
+        *out = (struct source_str){ (const char *)map->data, map->size };
+        return STRETTO_OK;
+    }
+    TRY(source_open(src, from, err));
+    return source_string(*src, SQUEEZE_REPORT, out) && out->n
+               ? STRETTO_OK
+               : fail(err, STRETTO_E_FORMAT, "%s carries no report: a file that 'stretto squeeze' wrote and measured "
+                      "does", from);
+}
+
+int report_of_file(const char *command, const char *from, const char *path, bool replace)
+{
+    struct file_map map = { 0 };
+    struct source *src = NULL;
+    struct source_str words = { 0 };
+    struct error err = { 0 };
+    json_t *j = NULL;
+    int code = report_name_check(command, path);
+    if (code != EXIT_DONE) return code;
+    stretto_status s = report_words(from, &map, &src, &words, &err);
+    while (words.n && !words.p[words.n - 1]) words.n--;                     /* the room that was kept for it */
+    if (s == STRETTO_OK) s = json_tree(&j, words.p, words.n, JSON_TWICE_LAST, "the report", &err);
+    if (s == STRETTO_OK && !*report_word(j, "out") && !*report_word(j, "in"))
+        json_object_set_new(j, "out", json_string(from));
+    code = s == STRETTO_OK ? report_write(command, path, replace, j) : command_fail(command, s, err.text);
+    json_decref(j);
+    source_close(src);
+    file_map_close(&map);
+    return code;
 }

@@ -8,7 +8,7 @@
  *                           base_perplexity, log_ppl_ratio, log_ppl_ratio_error
  *   tensors[]               name, role, from, to, from_bytes, bytes, error: {kept, whole}
  *   formats[]               name, by, bytes, kl, kl_error, tokens_per_second: what was measured beside each other;
- *                           those with `this` true are the file's own
+ *                           those with `this` true are the file's own. Without it, the lines of `sweep`
  *   task                    name, accuracy, low, high, tasks, base_accuracy */
 #ifndef STRETTO_REPORT_H
 #define STRETTO_REPORT_H
@@ -20,6 +20,8 @@
 int report_name_check(const char *command, const char *path);
 /* Writes the report in the form that the name asks for. An exit code. */
 int report_write(const char *command, const char *path, bool replace, const json_t *report);
+/* The same of a report that a squeezed GGUF file carries, or that stands in a *.json. */
+int report_of_file(const char *command, const char *from, const char *path, bool replace);
 
 /* ---- for the parts of it ---- */
 
@@ -28,6 +30,9 @@ void report_text(FILE *f, const char *text, size_t most);
 /* Members as they should be: 0 and "" where there is no such number or word. */
 double report_number(const json_t *j, const char *key);
 const char *report_word(const json_t *j, const char *key);
+/* What was measured beside each other, and what one of them is called. */
+const json_t *report_formats_of(const json_t *report);
+const char *report_name(const json_t *format);
 /* "91.9 MB" */
 const char *report_bytes(char text[32], double bytes);
 

@@ -93,9 +93,10 @@ static void points_of(struct plot *p, const json_t *formats, const char *key, st
     json_t *x;
     json_array_foreach(formats, i, x) {
         double at = report_number(x, key), kl = report_number(x, "kl");
-        int by = writer_of(w, report_word(x, "by"));
+        const char *writer = report_word(x, "by");
+        int by = writer_of(w, *writer ? writer : "stretto");
         if (!(at > 0) || !(kl > 0) || p->n == POINTS) continue;
-        p->p[p->n++] = (struct point){ .name = report_word(x, "name"), .x = at, .kl = kl,
+        p->p[p->n++] = (struct point){ .name = report_name(x), .x = at, .kl = kl,
                                        .error = report_number(x, "kl_error"), .by = by,
                                        .own = json_is_true(json_object_get(x, "this")) };
     }
@@ -264,7 +265,7 @@ static void legend(FILE *f, const struct writers *w, double y)
 
 double report_formats(FILE *f, const json_t *report, double y)
 {
-    const json_t *formats = json_object_get(report, "formats");
+    const json_t *formats = report_formats_of(report);
     struct plot *p = calloc(2, sizeof *p);
     struct writers w = { .name = { "stretto" }, .n = 1 };
     double used = 0;

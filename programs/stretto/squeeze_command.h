@@ -8,7 +8,7 @@
 #include <jansson.h>
 
 struct squeeze_command {
-    const char *model, *out, *type, *method, *output_type, *embedding_type, *only, *size, *sweep, *imatrix;
+    const char *model, *out, *type, *method, *output_type, *embedding_type, *only, *size, *sweep, *imatrix, *report;
     struct text_list calibrate, test, keep;
     int64_t tokens, windows, threads;
     double bpw, max_kl, speed;
@@ -29,8 +29,9 @@ struct squeeze_result {
     uint64_t peak_bytes;
 };
 
-/* A line, or JSON, for each of these types ("q4_0,iq4_nl", "all"); files are written beside r->out and removed. */
-stretto_status squeeze_sweep(struct squeeze_result *r, const char *words, bool json, struct error *err);
+/* A line, or JSON, for each of these types ("q4_0,iq4_nl", "all"); files are written beside r->out and removed. *out:
+ * the JSON, to be given back. */
+stretto_status squeeze_sweep(struct squeeze_result *r, const char *words, bool json, json_t **out, struct error *err);
 
 /* One line for each kind of weight and type: how many tensors, bytes before and after, error. */
 void squeeze_print_plan(struct squeeze *s, bool every_tensor);

@@ -35,7 +35,7 @@ static stretto_status sweep_one(struct squeeze_result *r, const char *type, cons
     return s;
 }
 
-stretto_status squeeze_sweep(struct squeeze_result *r, const char *words, bool json, struct error *err)
+stretto_status squeeze_sweep(struct squeeze_result *r, const char *words, bool json, json_t **out, struct error *err)
 {
     char list[400], path[4200], *save;
     json_t *all = json_array();
@@ -53,11 +53,10 @@ stretto_status squeeze_sweep(struct squeeze_result *r, const char *words, bool j
         if (s == STRETTO_OK) json_array_append_new(all, line_json(w, squeeze_bits(r->squeeze, true), &v));
         verdict_done(&v);
     }
-    if (json && s == STRETTO_OK) {
-        json_t *j = json_pack("{s:s,s:O}", "in", r->in, "sweep", all);
-        json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    *out = s == STRETTO_OK ? json_pack("{s:s,s:O}", "in", r->in, "sweep", all) : NULL;
+    if (json && *out) {
+        json_dumpf(*out, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
         putchar('\n');
-        json_decref(j);
     }
     json_decref(all);
     return s;

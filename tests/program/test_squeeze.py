@@ -130,6 +130,32 @@ def check_statistics(model, tmp):
     refused("holds no statistics", "-m", model, "-o", os.path.join(tmp, "x"), "--imatrix", model)
 
 
+def check_reports(model, tmp):
+    """A page while squeezing, of a file that was squeezed, of figures in a file, and of a sweep."""
+    place = lambda name: os.path.join(tmp, name)
+    out, page = place("report.gguf"), place("r.html")
+    args = ("-m", model, "--tokens", "2048", "--windows", "2")
+    run(*args, "--type", "q5_0", "-o", out, "--report", page)
+    whole = open(page, encoding="utf-8").read()
+    kept = json.loads(field(out, "stretto.squeeze.report"))
+    for said in ("report.gguf", "blk.1.ffn_up.weight", f"{kept['all']['kl']:.4f}", "tokens a second"):
+        assert said in whole, said
+    refused("there already", *args, "--type", "q5_0", "-o", place("other.gguf"), "--report", page, code=2)
+    refused("NAME.html", *args, "--type", "q5_0", "-o", place("other.gguf"), "--report", place("r.pdf"), code=2)
+    assert not os.path.exists(place("other.gguf"))
+    run(out, "--report", place("again.html"))
+    assert f"{kept['all']['kl']:.4f}" in open(place("again.html"), encoding="utf-8").read()
+    run(out, "--report", place("again.json"))
+    assert json.load(open(place("again.json")))["all"]["kl"] == kept["all"]["kl"]
+    run(place("again.json"), "--report", place("again.svg"))
+    assert "</svg>" in open(place("again.svg"), encoding="utf-8").read()
+    refused("carries no report", model, "--report", place("none.html"))
+    refused("--report", out, code=2)
+    run(*args, "--sweep", "q8_0,q5_0,q4_0", "-o", place("s.gguf"), "--report", place("sweep.html"), "--json")
+    sweep = open(place("sweep.html"), encoding="utf-8").read()
+    assert all(x in sweep for x in ("q8_0", "q5_0", "q4_0", "bytes of the file", "tokens a second")), sweep
+
+
 def check_texts(model, tmp):
     short, leak, odd = (os.path.join(tmp, n) for n in ("short.txt", "leak.txt", "odd.jsonl"))
     out = os.path.join(tmp, "texts.gguf")
@@ -218,6 +244,7 @@ def main():
         check_words(model, tmp)
         check_budgets(model, tmp)
         check_statistics(model, tmp)
+        check_reports(model, tmp)
         check_texts(model, tmp)
         check_sources(model, tmp)
         check_interrupt(model, tmp)
