@@ -157,5 +157,11 @@ json_t *squeeze_json(const struct squeeze_result *r, bool brief)
     json_object_set_new(j, "seconds", json_real(r->seconds));
     json_object_set_new(j, "peak_bytes", json_integer((json_int_t)r->peak_bytes));
     json_object_set_new(j, "tensors", rows_json(r->squeeze));
+    json_t *exchange = json_array();
+    for (int i = 0; i < EXCHANGES && r->has_exchange; i++)
+        json_array_append_new(exchange, json_pack("{s:f,s:f}", "bytes", r->exchange[i].bytes, "expected_kl",
+                                                  tidy(r->exchange[i].kl)));
+    if (r->has_exchange) json_object_set_new(j, "exchange", exchange);
+    else json_decref(exchange);
     return j;
 }

@@ -483,7 +483,9 @@ static stretto_status begin(struct writing *w, const char *text, struct error *e
         rewrite_put_string(w->r, "stretto.squeeze.calibration", about);
     }
     rewrite_reserve_string(w->r, SQUEEZE_REPORT, SQUEEZE_REPORT_ROOM);
-    if (!s->o.only) rewrite_put_u32(w->r, "general.file_type", s->mixture->file_type);
+    /* The mixture's number where the plan is the mixture; otherwise what most weights are says it. */
+    if (!s->o.only && strcmp(s->goal, s->mixture->name) == 0)
+        rewrite_put_u32(w->r, "general.file_type", s->mixture->file_type);
     return rewrite_begin(w->r, err);
 }
 

@@ -101,6 +101,8 @@ def check_budgets(model, tmp):
     args = ["-m", model, "-o", out, "--force", "--tokens", "8192", "--windows", "4"]
     j = json.loads(run(*args, "--max-kl", "0.03", "--json"))
     assert 0.02 < j["all"]["kl"] <= 0.03 and j["bytes"] == os.path.getsize(out), j
+    assert [x["bytes"] for x in j["exchange"]] == sorted(x["bytes"] for x in j["exchange"]), j["exchange"]
+    assert field(out, "general.file_type") in (8, 25), "mostly Q5_0 or IQ4_NL"
     types = {t.tensor_type.name for t in GGUFReader(out).tensors if len(t.shape) > 1}
     assert len(types) > 1, types
     uniform = json.loads(run(*args, "--type", "q5_0", "--json"))
