@@ -227,6 +227,10 @@ stretto_status squeeze_reach(struct squeeze *s, struct judge *j, const struct re
     if (st == STRETTO_OK) st = find_limit(&x, (double)in_bytes, table[0].bytes, err);
     if (st == STRETTO_OK) st = attempts(&x, err);
     if (st == STRETTO_OK) st = take_best(&x, v, err);
+    if (st == STRETTO_E_CANCEL) {
+        error_clear(err);
+        fail(err, st, "interrupted; the same command measures again and goes on with the file that it was writing");
+    }
     drop(&x.best);
     budget_close(x.b);
     unlink(keep);
