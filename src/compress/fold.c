@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_SHIFT = 12, MOST_HEAD = 2 * ROPE_MAX_HALF };
+enum { CODE_GROUP = 32, MOST_SHIFT = 12, MOST_HEAD = 2 * ROPE_MAX_HALF };
 
 /* ---- rows times a power of two --------------------------------------------------------------- */
 
@@ -213,27 +213,80 @@ static int scale_pair(const struct keys *f, size_t h, size_t i, int e)
     return e;
 }
 
-static bool fold_head(const struct keys *f, size_t h, const double *square)
+/* Root mean squares of a head's dimensions, pair by pair; of queries over all heads that share the keys. */
+static void magnitudes(const struct keys *f, const double *square, size_t heads, double *out)
 {
     size_t size = f->attention->attention.head_dim;
-    double magnitude[MOST_HEAD], mean = 0;
-    bool changed = false;
     for (size_t i = 0; i < size; i++) {
-        magnitude[i] = sqrt((square[i] + square[partner(f, i)]) / 2);
-        mean += log2(magnitude[i] > 0 ? magnitude[i] : 1) / (double)size;
+        double sum = 0;
+        for (size_t h = 0; h < heads; h++) sum += square[h * size + i] + square[h * size + partner(f, i)];
+        out[i] = sqrt(sum / (2 * (double)heads));
     }
-    double spread = spread_of(magnitude, size);
+}
+
+/* Shifts that are `share` of the way from even queries (0) to even keys (1): s = k^share q^(share - 1), as powers of
+ * two about their mean. */
+static void shifts_of(const struct keys *f, const double *k, const double *q, double share, int *e)
+{
+    size_t size = f->attention->attention.head_dim;
+    double want[MOST_HEAD], mean = 0;
+    for (size_t i = 0; i < size; i++) {
+        want[i] = k[i] > 0 && q[i] > 0 ? share * log2(k[i]) - (1 - share) * log2(q[i]) : 0;
+        mean += want[i] / (double)size;
+    }
+    for (size_t i = 0; i < size; i++) {
+        double shift = k[i] > 0 && q[i] > 0 ? rint(want[i] - mean) : 0;
+        e[i] = (int)(shift > MOST_SHIFT ? MOST_SHIFT : shift < -MOST_SHIFT ? -MOST_SHIFT : shift);
+    }
+}
+
+/* The error of a score, up to a factor: keys and queries are codes by groups of CODE_GROUP dimensions, and what one
+ * side loses, a step of its group's largest, counts as much as the other side is large. */
+static double score_error(const struct keys *f, const double *k, const double *q, const int *e)
+{
+    size_t size = f->attention->attention.head_dim;
+    double sum = 0;
+    for (size_t g = 0; g < size; g += CODE_GROUP) {
+        double k_sum = 0, q_sum = 0, k_most = 0, q_most = 0;
+        for (size_t i = g; i < g + CODE_GROUP && i < size; i++) {
+            double x = ldexp(k[i], -e[i]), y = ldexp(q[i], e[i]);
+            k_sum += x * x;
+            q_sum += y * y;
+            k_most = fmax(k_most, x);
+            q_most = fmax(q_most, y);
+        }
+        sum += q_sum * k_most * k_most + k_sum * q_most * q_most;
+    }
+    return sum;
+}
+
+static bool fold_head(const struct keys *f, size_t h, const double *k_square, const double *q_square)
+{
+    enum { SHARES = 8 };
+    size_t size = f->attention->attention.head_dim;
+    size_t sharing = f->attention->attention.heads / f->attention->attention.kv_heads;
+    double k[MOST_HEAD], q[MOST_HEAD];
+    int e[MOST_HEAD] = { 0 }, tried[MOST_HEAD];
+    bool changed = false;
+    magnitudes(f, k_square + h * size, 1, k);
+    magnitudes(f, q_square + h * sharing * size, sharing, q);
+    double spread = spread_of(k, size), least = score_error(f, k, q, e);
+    for (int i = 0; i <= SHARES; i++) {
+        shifts_of(f, k, q, (double)i / SHARES, tried);
+        double error = score_error(f, k, q, tried);
+        if (!(error < least)) continue;
+        least = error;
+        memcpy(e, tried, sizeof e);
+    }
     for (size_t i = 0; i < size; i++) {
         size_t other = partner(f, i);
-        if (other < i || !(magnitude[i] > 0)) continue;
-        double want = rint(log2(magnitude[i]) - mean);
-        int e = (int)(want > MOST_SHIFT ? MOST_SHIFT : want < -MOST_SHIFT ? -MOST_SHIFT : want);
-        e = scale_pair(f, h, i, e);
-        changed = changed || e;
-        magnitude[i] = magnitude[other] = ldexp(magnitude[i], -e);
+        if (other < i || !e[i]) continue;
+        int done = scale_pair(f, h, i, e[i]);
+        changed = changed || done;
+        k[i] = k[other] = ldexp(k[i], -done);
     }
     if (spread > f->out->spread) f->out->spread = spread;
-    spread = spread_of(magnitude, size);
+    spread = spread_of(k, size);
     if (spread > f->out->spread_after) f->out->spread_after = spread;
     return changed;
 }
@@ -254,11 +307,12 @@ static stretto_status fold_attention(struct keys *f, const struct calibration *c
         return fail(err, STRETTO_E_UNSUP, "heads of %u dimensions are not supported", a->attention.head_dim);
     TRY(take_projection(f, &f->q, err));
     TRY(take_projection(f, &f->k, err));
-    double *square = mem_alloc(f->k.rows * sizeof *square);
+    double *square = mem_alloc((f->k.rows + f->q.rows) * sizeof *square);
     stretto_status st = square ? mean_squares(f, &f->k, s, square, err) : fail(err, STRETTO_E_NOMEM, "out of memory");
+    if (st == STRETTO_OK) st = mean_squares(f, &f->q, s, square + f->k.rows, err);
     bool changed = false;
     for (uint32_t h = 0; h < a->attention.kv_heads && st == STRETTO_OK; h++)
-        changed |= fold_head(f, h, square + (size_t)h * a->attention.head_dim);
+        changed |= fold_head(f, h, square, square + f->k.rows);
     mem_free(square);
     f->out->folded += changed;
     if (st == STRETTO_OK && changed) st = put_projection(f, &f->q, err);

@@ -4,8 +4,9 @@
  * Keys. A key is turned by its position and multiplied with a turned query, pair of dimensions by pair, so a pair of
  * the keys may be made smaller by a factor and the same pair of the queries larger. Models whose keys have biases
  * (Qwen2) have pairs a hundred times larger than the others; in a cache of codes these take the steps from
- * their neighbours. The factors are powers of two: every type of weight holds the scaled rows exactly, and with
- * a cache of floats the model's answers keep their bits. (Shifting scales between neighbours as in SmoothQuant,
+ * their neighbours. Queries become codes too, so the factors are those under which both together lose least. They are
+ * powers of two: every type of weight holds the scaled rows exactly, and with a cache of floats the model's answers
+ * keep their bits. (Shifting scales between neighbours as in SmoothQuant,
  * arXiv 2211.10438, applied to what the cache stores.) */
 #ifndef COMPRESS_FOLD_H
 #define COMPRESS_FOLD_H
