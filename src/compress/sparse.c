@@ -1,5 +1,6 @@
 /* See sparse.h. */
 #include "compress/sparse.h"
+#include "base/hash.h"
 #include "base/memory.h"
 #include "compress/rewrite.h"
 #include <stdio.h>
@@ -113,9 +114,12 @@ stretto_status sparse_write(const struct model *m, const char *path, const struc
                             struct prune_report *report, struct error *err)
 {
     struct sparse s = { .m = m, .o = o, .report = report };
-    char recipe[160];
-    snprintf(recipe, sizeof recipe, "sparse %d %.17g %u:%u %ux%u", (int)o->prune.score, o->prune.sparsity,
-             o->prune.keep, o->prune.of, o->prune.tile_rows, o->prune.tile_columns);
+    char recipe[240];
+    const struct calibration_text *t = &o->calibrate.text;
+    uint64_t text = t->n ? hash_bytes(t->n, t->id + t->at[0], (t->at[t->n] - t->at[0]) * sizeof *t->id) : 0;
+    snprintf(recipe, sizeof recipe, "sparse %d %.17g %u:%u %ux%u %.17g %016llx", (int)o->prune.score,
+             o->prune.sparsity, o->prune.keep, o->prune.of, o->prune.tile_rows, o->prune.tile_columns, o->prune.damp,
+             (unsigned long long)text);
     struct rewrite_options how = { .recipe = recipe, .force = o->force, .log = o->calibrate.log };
     stretto_status st = rewrite_open(&s.r, m, path, &how, err);
     if (st == STRETTO_OK) st = write_all(&s, err);

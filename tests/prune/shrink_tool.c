@@ -42,6 +42,7 @@ static stretto_status sparse(int argc, char **argv, const struct model *m, const
     struct prune_report report = { 0 };
     const char *pattern = option(argc, argv, "pattern", NULL), *tiles = option(argc, argv, "tiles", NULL);
     prune_defaults(&o.prune);
+    o.prune.damp = NUMBER("damp", "0");
     if (!prune_score_find(option(argc, argv, "sparse", ""), &o.prune.score)
         || !prune_share(option(argc, argv, "sparsity", "0.5"), &o.prune.sparsity)
         || (pattern && !prune_pattern(pattern, &o.prune.keep, &o.prune.of))
