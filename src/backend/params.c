@@ -72,13 +72,18 @@ void columns_pack(const struct linear_columns *from, enum dtype type, uint32_t n
     panel_pack(type, at, stride, from->n, n_in, panel);
 }
 
+void param_release_whole(const struct param_bytes *s)
+{
+    if (s->once && !s->memory) file_map_release(s->data, s->n_out * s->row_bytes);
+}
+
 /* In runs that are long beside a page; a neighbour that still needs a border page gets it again from the
  * page cache. */
 void param_release(const struct param_bytes *s, uint32_t panel, uint32_t n_panels)
 {
     uint32_t run = (uint32_t)(RELEASE_BYTES / ((size_t)PANEL_COLS * s->row_bytes)) + 1;
     bool end = (panel + 1) % run == 0 || panel + 1 == n_panels;
-    if (s->transposed || s->memory || !end) return;
+    if (s->transposed || s->memory || s->once || !end) return;
     uint32_t first = panel / run * run * PANEL_COLS, past = (panel + 1) * PANEL_COLS;
     if (past > s->n_out) past = s->n_out;
     file_map_release((const char *)s->data + first * s->row_bytes, (size_t)(past - first) * s->row_bytes);

@@ -26,4 +26,6 @@ void columns_pack(const struct linear_columns *from, enum dtype type, uint32_t n
                   void *panel);
 /* Panel `panel` of n_panels has been made: gives back the file's pages that are behind it, now and then. */
 void param_release(const struct param_bytes *s, uint32_t panel, uint32_t n_panels);
+/* All of its panels have been made: gives back memory that is `once`. */
+void param_release_whole(const struct param_bytes *s);
 #endif

@@ -348,9 +348,15 @@ stretto_status gguf_read(struct source *s, struct error *err)
     }
     s->maps[0] = first;
     s->n_maps = 1;
+    if (pack_is(&first)) {
+        TRY(pack_decode(&first, s->path, &s->image, err));
+        first = (struct file_map){ s->image.data, s->image.bytes };
+        if (pack_is(&first)) return fail(err, STRETTO_E_FORMAT, "%s is packed twice; unpack it", s->path);
+    }
     struct part p = { .s = s, .path = s->path, .map = &first, .err = err };
     TRY(read_part(&p, true));
     TRY(source_index_keys(s, err));
+    if (s->image.data) s->format = "GGUF, packed";
     if (p.split_count > 1) {
         if (p.split_count > MAX_PARTS)
             return fail(err, STRETTO_E_FORMAT,

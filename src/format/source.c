@@ -40,6 +40,7 @@ void source_close(struct source *s)
     if (!s) return;
     for (size_t i = 0; i < s->n_maps; i++) file_map_close(&s->maps[i]);
     for (size_t i = 0; i < s->n_files; i++) file_map_close(&s->files[i].map);
+    mem_unmap(s->image.data, s->image.bytes);
     mem_free(s->maps);
     mem_free(s->files);
     mem_free(s->tensors);
@@ -72,6 +73,16 @@ stretto_status source_stored(const struct source *s, size_t spare, struct source
         else if (t->data == whole->data) (*list)[(*n)++] = *whole;
     }
     return STRETTO_OK;
+}
+
+bool source_decoded(const struct source *s) { return s->image.data; }
+void source_spend(struct source *s) { s->spent = s->image.data; }
+
+stretto_status source_tensor_whole(const struct source *s, struct error *err)
+{
+    if (!s->spent) return STRETTO_OK;
+    return fail(err, STRETTO_E_ARG, "the weights of %s were unpacked for a model that is loaded and are not kept; open "
+                "the file once more", s->path);
 }
 
 /* ---- filling -------------------------------------------------------------------------------- */

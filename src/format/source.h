@@ -94,6 +94,12 @@ bool source_each_u64(const struct source *s, const char *key, uint64_t *out);
 size_t source_key_count(const struct source *s);
 const char *source_key_at(const struct source *s, size_t i, enum source_kind *kind);
 
+/* A packed file is decoded into memory of its own, and a page of it that is given back is gone. Whoever gives weights
+ * back says so; from then on source_tensor_whole refuses, and tells to open the file again. */
+bool source_decoded(const struct source *s);
+void source_spend(struct source *s);
+stretto_status source_tensor_whole(const struct source *s, struct error *err);
+
 /* For Hugging Face folders: text of a file of the folder ("tokenizer.json",
  * "chat_template.jinja"), a view of mapped bytes; false when there is none (always for GGUF). */
 bool source_file(const struct source *s, const char *name, struct source_str *out);

@@ -5,6 +5,7 @@
 #ifndef FORMAT_SOURCE_INT_H
 #define FORMAT_SOURCE_INT_H
 #include "base/file.h"
+#include "format/pack.h"
 #include "format/source.h"
 
 /* Value types by their GGUF numbers. */
@@ -74,6 +75,8 @@ struct source {
     struct meta *keys;
     size_t n_keys, cap_keys;
     uint32_t *tensor_order, *key_order; /* indexes sorted by name */
+    struct pack_image image;            /* of a packed file: what it was, decoded; tensors lie in it */
+    bool spent;                         /* weights in the image were given back to the system */
     struct pool pool;
 };
 

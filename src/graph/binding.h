@@ -14,6 +14,7 @@ struct param_bytes {
     bool transposed;  /* data is [n_in][n_out] instead, row_bytes from one n_in to the next */
     float add;        /* added to every element of a vector (norm weights stored minus 1) */
     bool memory;      /* not a mapped file: its pages are never given back */
+    bool once;        /* memory whose pages are gone once given back: all at once, when nobody reads them */
 };
 
 struct binding {

@@ -11,6 +11,17 @@ static bool is_norm_weight(const char *name)
     return strstr(name, "norm.weight") != NULL;
 }
 
+/* Whether rows of it are looked up: they stay where the source has them. */
+static bool looked_up(const struct graph *g, const char *name)
+{
+    for (size_t i = 0; i < g->n_nodes; i++) {
+        const struct graph_node *n = &g->nodes[i];
+        if (n->op == OP_EMBED && n->embed != EMBED_VECTOR && strcmp(g->params[node_param(g, n, 0)].name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
 stretto_status model_param(void *ud, const char *name, uint32_t n_in, uint32_t n_out,
                            struct param_bytes *out, struct error *err)
 {
@@ -19,6 +30,7 @@ stretto_status model_param(void *ud, const char *name, uint32_t n_in, uint32_t n
     if (!t)
         return fail(err, STRETTO_E_FORMAT, "the file has no tensor %s, which a %s model needs",
                     name, m->family->name);
+    TRY(source_tensor_whole(m->source, err));
     uint64_t rows = t->n_dims > 1 ? t->dims[1] : 1;
     if (t->dims[0] != n_in || t->n_dims > 2 || (n_out && rows != n_out) || rows > UINT32_MAX ||
         rows == 0)
@@ -36,7 +48,9 @@ stretto_status model_param(void *ud, const char *name, uint32_t n_in, uint32_t n
                                 .n_out = (uint32_t)rows,
                                 .data = t->data,
                                 .row_bytes = dtype_bytes(t->type, t->stride ? t->stride : along),
-                                .transposed = t->transposed};
+                                .transposed = t->transposed,
+                                .once = source_decoded(m->source)};
+    out->memory = out->once && looked_up(&m->graph, name);
     if (source_norm_plus_one(m->source) && rows == 1 && is_norm_weight(name)) out->add = 1;
     return STRETTO_OK;
 }
@@ -125,7 +139,9 @@ static stretto_status read_weights(struct model *m, const char *path,
     struct upload_options up = { .threads = o->threads, .reference = o->reference, .scales = o->scales,
                                  .progress = o->progress, .ud = o->ud, .cancel = o->cancel };
     m->reference = o->reference;
-    return device_upload(m->device, &m->weights, &m->graph, &binding, &up, err);
+    TRY(device_upload(m->device, &m->weights, &m->graph, &binding, &up, err));
+    source_spend(m->source);
+    return STRETTO_OK;
 }
 
 struct reading { struct model *m; stretto_status status; struct error err; };

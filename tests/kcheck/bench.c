@@ -98,7 +98,8 @@ static double read_roof(void)
 static void bench_linear(struct bench *b, enum dtype t, bool twelve, size_t k, size_t n, size_t rows)
 {
     char name[64];
-    snprintf(name, sizeof name, "linear %s%s %zux%zu rows %zu", dtype_table[t].name, twelve ? "-12" : "", k, n, rows);
+    snprintf(name, sizeof name, "linear %s%s %zux%zu rows %zu", dtype_table[t].name, twelve ? "-12" : "", k, n,
+             rows);
     if (b->only && !strstr(name, b->only)) return;
     linear_fn *fn = twelve ? b->c.k->brain12 : b->c.k->linear[t];
     size_t pb = twelve ? brain12_bytes(k) : panel_bytes(t, k), panels = (n + 15) / 16;
@@ -114,7 +115,8 @@ static void bench_linear(struct bench *b, enum dtype t, bool twelve, size_t k, s
     float *y = malloc(rows * panels * 16 * 4);
     for (size_t p = 0; p < panels; p++) {
         if (p < 8) kc_weights(&b->c, t, KC_RANDOM, 16, k, file);
-        for (size_t j = 0; twelve && p < 8 && j < 16 * k; j++) /* without outliers: one in 10^4 escapes, as in models */
+        /* without outliers: one in 10^4 escapes, as in models */
+        for (size_t j = 0; twelve && p < 8 && j < 16 * k; j++)
             if ((file[2 * j + 1] & 0x7f) >= 0x3f) file[2 * j + 1] &= 0xbe;
         if (!twelve) panel_pack(t, file, kc_file_bytes(t, k), 16, k, w + p * pb);
         else panel_pack(t, file, kc_file_bytes(t, k), 16, k, plain), brain12_pack(plain, k, w + p * pb);

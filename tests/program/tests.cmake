@@ -55,6 +55,9 @@ if(TARGET stretto)
   add_test(NAME program.convert COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/program/test_convert.py
     $<TARGET_FILE:stretto> ${CMAKE_SOURCE_DIR})
   set_tests_properties(program.convert PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 300)
+  add_test(NAME program.pack COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/program/test_pack.py
+    $<TARGET_FILE:stretto> ${STRETTO_TEST_MODELS})
+  set_tests_properties(program.pack PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 300)
   add_test(NAME program.convert_blocks COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/program/test_convert_blocks.py
     $<TARGET_FILE:stretto>)
   set_tests_properties(program.convert_blocks PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 300)

@@ -15,6 +15,7 @@ struct upload {
     atomic_uint_fast64_t done;
     uint64_t total, turn; /* `turn`: where `done` ends this turn of the threads               */
     size_t *first_panel; /* [n + 1]                                                   */
+    atomic_uint *made;   /* [n] panels of it that are made                            */
 };
 
 /* So much is packed before others that wait for the threads get them: a step of theirs is hardly later. */
@@ -34,6 +35,7 @@ static void pack_one(struct upload *u, size_t param, uint32_t panel, float *scra
     if (w->by->upload(w, &cols, scratch, linear_panel(w, panel)) != STRETTO_OK)
         atomic_store(&u->failed, param + 1);
     param_release(s, panel, w->n_panels);
+    if (atomic_fetch_add(&u->made[param], 1) + 1 == w->n_panels) param_release_whole(s);
 }
 
 static void pack_thread(void *arg, unsigned rank)
@@ -134,9 +136,10 @@ stretto_status cpu_upload(struct weights **out, struct device *on, const struct 
     struct param_bytes *src = mem_zalloc(n, sizeof *src);
     bool *use = mem_zalloc(2 * n, sizeof *use);
     u.first_panel = mem_zalloc(n + 1, sizeof *u.first_panel);
+    u.made = mem_zalloc(n, sizeof *u.made);
     if (w) w->weight = mem_zalloc(n, sizeof *w->weight);
     stretto_status s = STRETTO_OK;
-    if (!w || !src || !use || !u.first_panel || !w->weight)
+    if (!w || !src || !use || !u.first_panel || !u.made || !w->weight)
         s = fail(err, STRETTO_E_NOMEM, "out of memory while loading");
     else {
         w->device = (struct cpu_device *)(void *)on;
@@ -157,6 +160,7 @@ stretto_status cpu_upload(struct weights **out, struct device *on, const struct 
     mem_free(src);
     mem_free(use);
     mem_free(u.first_panel);
+    mem_free(u.made);
     if (s != STRETTO_OK) cpu_weights_close(w);
     else *out = w;
     return s;
