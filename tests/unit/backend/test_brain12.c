@@ -7,7 +7,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { N_IN = 200, N_OUT = 16 * 9 + 5, ROWS = 5, WILD = 3 };
+enum { N_IN = 200, N_OUT = 16 * 9 + 5, ROWS = 5, WILD = 4 };
 
 static uint16_t file[N_OUT * N_IN];
 static float rows[ROWS * N_IN];
