@@ -14,7 +14,7 @@ from gguf import GGMLQuantizationType as T
 from gguf.constants import GGML_QUANT_SIZES
 from gguf.quants import dequantize, quantize
 
-from oracle import dtypes
+from oracle import dtypes, gguf_more  # noqa: F401
 
 
 def scale(rng, kind):
@@ -36,11 +36,12 @@ def decode_cases(name, row, rng):
 
 def encode_cases(name, rng):
     for case in range(6):
-        x = (rng.normal(size=32) * 10.0 ** rng.integers(-3, 4)).astype("<f4")
+        n = max(32, GGML_QUANT_SIZES[T[name]][0])
+        x = (rng.normal(size=n) * 10.0 ** rng.integers(-3, 4)).astype("<f4")
         if case == 0:
-            x = np.zeros(32, "<f4")
+            x = np.zeros(n, "<f4")
         if case == 1:
-            x = rng.integers(-8, 8, 32).astype("<f4") / 2      # many exact halves
+            x = rng.integers(-8, 8, n).astype("<f4") / 2       # many exact halves
         yield x, quantize(x.reshape(1, -1), T[name])
 
 

@@ -29,7 +29,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 try:
     import numpy as np
     import gguf
-    from oracle import dtypes, families, files
+    from oracle import dtypes, families, files, gguf_more  # noqa: F401
     from oracle.forward import Arith, forward, mean_pool
 except ImportError as e:
     print(f"skip: {e}; run ./dev test, or pip install -r tools/requirements-test.txt")

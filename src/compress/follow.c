@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { LANES = 16, GROUP = 32 };
+enum { LANES = 16, MIN_GROUP = 32 };       /* scales at once; columns of a group with a minimum, at most */
 
 /* A run of columns whose turn it is: their weights, and the factor of these columns. */
 struct run { const double *x, *u; size_t n, ld; };
@@ -29,7 +29,7 @@ static void unfold(const struct run *w, const double *x, double *y)
 
 static double codes(const struct codec *c, const struct run *w, double scale, double min, double *values, double *e)
 {
-    double t[GROUP], loss = 0;
+    double t[BLOCK_MOST], loss = 0;
     memcpy(t, w->x, w->n * sizeof *t);
     for (size_t j = 0; j < w->n; j++) {
         const double *u = w->u + j * w->ld;
@@ -47,7 +47,7 @@ struct tries { float scale[LANES], min[LANES], loss[LANES]; };
 
 static void try_codes(const struct codec *c, const struct run *w, const float *local, struct tries *y)
 {
-    float t[GROUP][LANES], inverse[LANES], v[LANES], e[LANES];
+    float t[BLOCK_MOST][LANES], inverse[LANES], v[LANES], e[LANES];
     for (int l = 0; l < LANES; l++) {
         inverse[l] = y->scale[l] != 0 ? 1 / y->scale[l] : 0;
         y->loss[l] = 0;
@@ -114,7 +114,7 @@ static bool solve(const struct run *w, const double *a, const double *b, double 
 static bool begin(const struct codec *c, const struct run *w, const float *local, float *scale, float *min,
                   float *other)
 {
-    float x[GROUP], weight[GROUP], most = 0, heaviest = 0;
+    float x[BLOCK_MOST], weight[BLOCK_MOST], most = 0, heaviest = 0;
     for (size_t i = 0; i < w->n; i++) {
         x[i] = (float)w->x[i];
         weight[i] = local[i * w->n + i] * local[i * w->n + i];
@@ -168,8 +168,8 @@ static void try_near(const struct codec *c, const struct pick *p, double scale, 
 
 static void fit_group(const struct slab *s, const struct run *w, struct pick *p)
 {
-    static const double ones[GROUP] = { 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
-                                        1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1 };
+    static const double ones[MIN_GROUP] = { 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+                                            1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1 };
     const struct codec *c = s->c;
     const float *local = s->local + s->at * c->group;
     float scale, min, other;
@@ -179,7 +179,7 @@ static void fit_group(const struct slab *s, const struct run *w, struct pick *p)
     try_wide(c, scale, min, other, &y);
     pick_best(c, w, local, &y, p);
     for (unsigned i = 0; i < s->m->o.refits; i++) {
-        double values[GROUP], e[GROUP], a = p->scale, b = p->min, before = p->loss;
+        double values[BLOCK_MOST], e[BLOCK_MOST], a = p->scale, b = p->min, before = p->loss;
         codes(c, w, p->scale, p->min, values, e);
         if (!solve(w, values, c->min ? ones : NULL, &a, &b)) break;
         try_near(c, p, a, b, &y);

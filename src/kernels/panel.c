@@ -31,7 +31,7 @@ size_t panel_bytes(enum dtype t, size_t k)
     const struct panel_shape s = shape_of(t);
     if (!s.groups) return float_bytes(t, k);
     size_t unit_k = s.groups * PANEL_GROUP, left = k % unit_k;
-    if (s.exponent && left) return k / unit_k * s.bytes + s.codes + left / PANEL_GROUP * s.step;
+    if (s.codes && left) return k / unit_k * s.bytes + s.codes + left / PANEL_GROUP * s.step;
     return (k + unit_k - 1) / unit_k * s.bytes;
 }
 
@@ -40,8 +40,14 @@ size_t panel_bytes(enum dtype t, size_t k)
 /* Four bits to four bytes. */
 static uint32_t spread(uint32_t bits) { return ((bits & 15) * 0x00204081u) & 0x01010101u; }
 
+/* The four pairs of bits of a byte to four bytes. */
+static uint32_t spread_two(uint32_t byte)
+{
+    return (byte | byte << 6 | byte << 12 | byte << 18) & 0x03030303;
+}
+
 /* The codes of group g of a block as eight quads. Element k = 32 g + i of a block: its nibble lies with the
- * one `nib_apart` from it in a byte, its two bits with those 32 apart, its single bit with those 32 apart
+ * one `nib_apart` from it in a byte, its two bits with those 32 (or 1) apart, its single bit with those 32 apart
  * in super-blocks and in one word of 32 bits otherwise. */
 FOR_TYPE void file_codes(const struct dtype_info row, const uint8_t *b, size_t g, uint32_t q[8])
 {
@@ -57,8 +63,9 @@ FOR_TYPE void file_codes(const struct dtype_info row, const uint8_t *b, size_t g
             up = 4;
         }
         if (row.planes & CODE_TWO) {
-            const uint8_t *p = b + row.two_at + k / 128 * 32 + at;
-            q[i] |= (load_word(p) >> g % 4 * 2 & n2) << up;
+            const uint8_t *p = b + row.two_at;
+            q[i] |= (row.two_apart == 1 ? spread_two(p[k / 4])
+                                        : load_word(p + k / 128 * 32 + at) >> g % 4 * 2 & n2) << up;
             up += 2;
         }
         if (row.planes & CODE_ONE)
@@ -98,7 +105,7 @@ static bool panel_pads(enum dtype t, size_t k)
 {
     const struct panel_shape s = shape_of(t);
     if (!s.groups) return (t == DT_BF16 || t == DT_F16) && k % 2;
-    return k % (s.groups * PANEL_GROUP) || (s.sub && !s.min);
+    return k % (s.groups * PANEL_GROUP) || (s.groups == 8 && !s.min);
 }
 
 /* ---- packing --------------------------------------------------------------------------------- */
@@ -136,8 +143,9 @@ FOR_TYPE void put_codes(const struct panel_shape s, const uint32_t q[8], uint8_t
 FOR_TYPE void put_scales(const struct dtype_info row, const struct panel_shape s, const uint8_t *b, size_t bg,
                          size_t g, size_t c, uint8_t *unit)
 {
-    if (s.exponent) unit[s.d + g * s.d_step + c] = b[row.d_at];
-    else memcpy(unit + s.d + g * s.d_step + 2 * c, b + row.d_at, 2);
+    size_t d = s.d + g / s.d_groups * s.d_step;
+    if (s.exponent) unit[d + c] = b[row.d_at];
+    else memcpy(unit + d + 2 * c, b + row.d_at, 2);
     if (s.min) memcpy(unit + s.m + 2 * c, b + row.m_at, 2);
     uint8_t *sub = unit + PANEL_SUB + s.sub_step * g;
     if (row.sub == SUB_PAIRS_6) file_sub32(b + row.sub_at, bg, sub + c, sub + 16 + c);
@@ -219,7 +227,7 @@ void panel_group(enum dtype t, const void *panel, size_t g, struct panel_group *
     const uint8_t *codes = unit + s.codes + ug * s.step, *sub = unit + PANEL_SUB + s.sub_step * ug;
     for (size_t c = 0; c < PANEL_COLS; c++) {
         for (size_t k = 0; k < PANEL_GROUP; k++) out->code[k][c] = get_code(s, codes, k, c);
-        const uint8_t *d = unit + s.d + ug * s.d_step;
+        const uint8_t *d = panel_d(s, unit, ug);
         out->d[c] = s.exponent ? exponent_to_float(d[c]) : load_half(d + 2 * c);
         out->m[c] = s.min ? load_half(unit + s.m + 2 * c) : 0;
         if (s.plus) out->m[c] = -out->m[c];

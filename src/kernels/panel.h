@@ -18,6 +18,7 @@
  *                             group leaves its half zero
  *   blocks of 32, minimum     one group: codes, f16 d[16], f16 m[16]
  *   blocks of 32, exponents   four groups: u8 e[4][16], codes; the last unit ends with its last group
+ *   blocks of 64              four groups: f16 d[2][16], codes; the last unit ends with its last group
  *   super-blocks of 256       eight groups: f16 d[16] at 0, f16 m[16] at 32 (zeros where there is no
  *                             minimum), the groups' sub-scales from 64 on, then codes
  *   F32, F16                  K = 1: f32 or u16 [16]

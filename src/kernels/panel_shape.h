@@ -14,6 +14,7 @@ struct panel_shape {
     size_t codes, step;                 /* codes of group 0, and from one to the next  */
     size_t d, d_step, m;                /* f16 [16], or u8 [16]: */
     bool exponent;                      /* d is 2^(byte - 128)                         */
+    size_t d_groups;                    /* groups that share d                         */
     bool whole, nib, two, one;          /* planes; whole: bytes                        */
     int bits, zero;                     /* of a code; its value is code - zero,        */
     const int8_t *values;               /* or values[code] where there are such, 16,   */
@@ -37,8 +38,9 @@ PANEL_INLINE struct panel_shape panel_shape(enum dtype t)
     if (!row.planes) return s;
     s.min = s.sub_nibbles ? PANEL_SUBMIN : row.min ? PANEL_MIN : PANEL_NO_MIN;
     s.sub = row.sub == SUB_PAIRS_6 || row.sub == SUB_SIX_32 ? 32 : row.sub ? 16 : 0;
-    s.sub_step = s.sub == 32 && !s.min ? 16 : 32;
+    s.sub_step = !s.sub ? 0 : s.sub == 32 && !s.min ? 16 : 32;
     s.exponent = row.scale == SCALE_E8M0;
+    s.d_groups = 1;
     s.bits = s.whole ? 8 : 4 * s.nib + 2 * s.two + s.one;
     s.step = (size_t)(512 * s.whole + 256 * s.nib + 128 * s.two + 64 * s.one);
     if (row.block == 256) {
@@ -46,9 +48,10 @@ PANEL_INLINE struct panel_shape panel_shape(enum dtype t)
         s.codes = PANEL_SUB + 8 * s.sub_step;
         s.m = s.min ? 32 : 0;
         s.bytes = s.codes + 8 * s.step;
-    } else if (s.exponent) {
+    } else if (s.exponent || row.block == 64) {
         s.groups = 4;
-        s.d_step = 16;
+        s.d_groups = s.exponent ? 1 : 2;
+        s.d_step = s.exponent ? 16 : 32;
         s.codes = 64;
         s.bytes = 64 + 4 * s.step;
     } else if (s.min) {
@@ -63,5 +66,11 @@ PANEL_INLINE struct panel_shape panel_shape(enum dtype t)
         s.bytes = 2 * s.step + 64;
     }
     return s;
+}
+
+/* Scales of group g of a unit. */
+PANEL_INLINE const uint8_t *panel_d(struct panel_shape s, const uint8_t *unit, size_t g)
+{
+    return unit + s.d + g / s.d_groups * s.d_step;
 }
 #endif

@@ -106,7 +106,7 @@ WIDE_INLINE vf quant_exponents(const uint8_t *p)
 WIDE_INLINE struct quant_scales quant_scales(struct panel_shape s, const uint8_t *unit, size_t g, size_t v)
 {
     struct quant_scales w;
-    const uint8_t *sub = unit + PANEL_SUB + s.sub_step * g, *d = unit + s.d + g * s.d_step;
+    const uint8_t *sub = unit + PANEL_SUB + s.sub_step * g, *d = panel_d(s, unit, g);
     w.d = s.exponent ? quant_exponents(d + v * VL) : v_load_half((const uint16_t *)(const void *)d + v * VL);
     if (s.min) w.m = v_load_half((const uint16_t *)(const void *)(unit + s.m) + v * VL);
     if (s.sub == 32) w.d = v_mul(w.d, i_float(s.min ? i_load_u8(sub + v * VL) : i_load_i8(sub + v * VL)));

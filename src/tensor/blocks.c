@@ -4,7 +4,7 @@
 
 size_t block_group(const struct dtype_info *t)
 {
-    return t->sub == SUB_PAIRS_6 || t->sub == SUB_SIX_32 || t->sub == SUB_NONE ? 32 : 16;
+    return t->sub == SUB_NONE ? t->block : t->sub == SUB_PAIRS_6 || t->sub == SUB_SIX_32 ? 32 : 16;
 }
 
 bool block_has_min(const struct dtype_info *t) { return t->min != MIN_NONE || t->sub == SUB_NIBBLES; }
@@ -118,6 +118,14 @@ void block_put_scales(const struct dtype_info *t, void *block, const struct bloc
 
 /* ---- codes --------------------------------------------------------------------------------- */
 
+/* Where a code's two bits are: the byte, and the lower bit. */
+struct place { size_t byte; int bit; };
+static struct place two_of(const struct dtype_info *t, size_t i)
+{
+    size_t apart = t->two_apart;
+    return (struct place){ t->two_at + i / (4 * apart) * apart + i % apart, (int)(i % (4 * apart) / apart * 2) };
+}
+
 /* Planes are zeros before. */
 static void put_code(const struct dtype_info *t, unsigned char *b, size_t i, unsigned code)
 {
@@ -128,7 +136,8 @@ static void put_code(const struct dtype_info *t, unsigned char *b, size_t i, uns
         code >>= 4;
     }
     if (t->planes & CODE_TWO) {
-        b[t->two_at + i / 128 * 32 + i % 32] |= (unsigned char)((code & 3) << i % 128 / 32 * 2);
+        struct place p = two_of(t, i);
+        b[p.byte] |= (unsigned char)((code & 3) << p.bit);
         code >>= 2;
     }
     if (t->planes & CODE_ONE) {
@@ -146,7 +155,8 @@ static unsigned get_code(const struct dtype_info *t, const unsigned char *b, siz
         at = 4;
     }
     if (t->planes & CODE_TWO) {
-        code |= (b[t->two_at + i / 128 * 32 + i % 32] >> i % 128 / 32 * 2 & 3u) << at;
+        struct place p = two_of(t, i);
+        code |= (b[p.byte] >> p.bit & 3u) << at;
         at += 2;
     }
     if (t->planes & CODE_ONE)

@@ -13,7 +13,7 @@ struct block_scales { float d, dmin; int s[BLOCK_GROUPS], m[BLOCK_GROUPS]; };
 /* What sub-scales may be. */
 struct block_limits { int low, high; };
 
-/* Elements that share a scale: 16 or 32. */
+/* Elements that share a scale: 16, 32, 64 or 256. */
 size_t block_group(const struct dtype_info *t);
 bool block_has_min(const struct dtype_info *t);
 struct block_limits block_limits(const struct dtype_info *t);

@@ -40,7 +40,7 @@ enum dtype_scale { SCALE_F16, SCALE_E8M0 };
 /* A type. Places are bytes in a block. A supported type has a block. */
 struct dtype_info {
     const char *name;      /* "Q4_1", as GGUF tools print it; option spellings are lower case        */
-    uint32_t block, bytes; /* elements of a block (1, 32 or 256), and its bytes                      */
+    uint32_t block, bytes; /* elements of a block (1, 32, 64 or 256), and its bytes                  */
     /* n is a multiple of `block`. decode: exact arithmetic of the format in float32, as the published
      * ggml reference dequantisation does it. encode: the published plain rounding; NULL where there is none.
      * tensor/encode.h writes every type of codes. */
@@ -55,9 +55,11 @@ struct dtype_info {
     uint32_t bytes_at;     /* CODE_BYTES: element i is byte i                                        */
     uint32_t nib_at;       /* CODE_NIB: elements i and i + nib_apart share a byte                    */
     uint32_t nib_apart;
-    uint32_t two_at;       /* CODE_TWO: four elements share a byte, 32 apart                         */
+    uint32_t two_at;       /* CODE_TWO: four elements share a byte, two_apart (32 or 1) apart        */
+    uint32_t two_apart;
     uint32_t one_at;       /* CODE_ONE: in blocks of 32 bit i; in 256 bit i / 32 of byte i % 32      */
     int zero;              /* the value of a code is code - zero,                                    */
+    int codes;             /* that are written, from 0 on, where not all are: 3 of ternary types     */
     const int8_t *values;  /* or values[code] where there are such, 16 of -values_most..values_most  */
     int values_most;       /* at most 127                                                            */
     enum dtype_scale scale;

@@ -7,11 +7,14 @@
  *   Q5_K  d dmin scales[12] high[32] q[128]     8 groups of 32:  d*s * q - dmin*m
  *   Q6_K  low[128] high[64] scales[16] d       16 groups of 16:  d*s * (q - 32)
  *   IQ4_XS  d scales[6] q[128]                  8 groups of 32:  d*(s - 32) * one of 16 uneven steps
+ *   TQ2_0  q[64] d                             one scale:       (q - 1) * d
  *
  * Arithmetic is float32 in this very order; tests/unit/tensor holds it to the published
  * dequantisation bit for bit. */
 #include "tensor/dtype_rows.h"
 #include "tensor/half.h"
+#include <math.h>
+#include <string.h>
 
 enum { BLOCK = 256 };
 
@@ -135,6 +138,30 @@ void decode_IQ4_XS(const void *in, float *out, size_t n)
                 int code = b[8 + 16 * g + i % 16] >> i / 16 * 4 & 15;
                 out[32 * g + i] = scale * (float)values_iq4[code];
             }
+        }
+    }
+}
+
+void decode_TQ2_0(const void *in, float *out, size_t n)
+{
+    for (const unsigned char *b = in; n; n -= BLOCK, b += 66, out += BLOCK) {
+        float d = load_half(b + 64);
+        for (int i = 0; i < BLOCK; i++) out[i] = (float)(two_bits(b, i) - 1) * d;
+    }
+}
+
+/* The largest magnitude is the scale. */
+void encode_TQ2_0(const float *in, void *out, size_t n)
+{
+    for (unsigned char *b = out; n; n -= BLOCK, b += 66, in += BLOCK) {
+        float d = 0;
+        for (int i = 0; i < BLOCK; i++) d = fmaxf(d, fabsf(in[i]));
+        float inverse = d > 0 ? 1 / d : 0;
+        memset(b, 0, 64);
+        store_half(b + 64, d);
+        for (int i = 0; i < BLOCK; i++) {
+            float v = roundf(in[i] * inverse);
+            b[i / 128 * 32 + i % 32] |= (unsigned char)((v > 0 ? 2 : v < 0 ? 0 : 1) << i % 128 / 32 * 2);
         }
     }
 }

@@ -7,6 +7,7 @@
  *   Q8_0  d, 32 signed bytes               q * d
  *   IQ4_NL  d, nibbles                     d * one of 16 uneven steps
  *   MXFP4   e, nibbles                     one of 15 uneven steps * 2^(e - 128)
+ *   Q2_0    d, 16 bytes of two bits        (q - 1) * d, 64 elements
  *
  * Element i < 16 is the low nibble of byte i, element 16 + i its high nibble. Arithmetic is
  * float32 in this very order; tests/unit/tensor holds it to the published dequantisation bit for
@@ -199,5 +200,30 @@ void encode_MXFP4(const float *in, void *out, size_t n)
         b[0] = (unsigned char)e;
         for (int i = 0; i < HALF; i++)
             b[1 + i] = (unsigned char)(nearest_e2m1(in[i], d) | nearest_e2m1(in[i + HALF], d) << 4);
+    }
+}
+
+/* Four elements a byte, 64 under a scale. */
+void decode_Q2_0(const void *in, float *out, size_t n)
+{
+    for (const unsigned char *b = in; n; n -= 64, b += 18, out += 64) {
+        float d = load_half(b);
+        for (int i = 0; i < 64; i++) out[i] = (float)((b[2 + i / 4] >> i % 4 * 2 & 3) - 1) * d;
+    }
+}
+
+/* The largest magnitude is the scale: of the four codes -1, 0, 1 are used. */
+void encode_Q2_0(const float *in, void *out, size_t n)
+{
+    for (unsigned char *b = out; n; n -= 64, b += 18, in += 64) {
+        float d = 0;
+        for (int i = 0; i < 64; i++) d = fmaxf(d, fabsf(in[i]));
+        float inverse = d > 0 ? 1 / d : 0;
+        store_half(b, d);
+        memset(b + 2, 0, 16);
+        for (int i = 0; i < 64; i++) {
+            int q = to_int((double)roundf(in[i] * inverse), -1, 2) + 1;
+            b[2 + i / 4] |= (unsigned char)(q << i % 4 * 2);
+        }
     }
 }

@@ -20,7 +20,7 @@ static const int8_t values_e2m1[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, 
     X(F16, .block = 1, .bytes = 2, .encode = encode_F16, .file_type = 1, .most = 65519.996f)             \
     X(BF16, .block = 1, .bytes = 2, .encode = encode_BF16, .file_type = 32, .most = 3.3895314e38f)
 
-/* 32 elements under one scale. Q8_0 has 127 steps of a float16. */
+/* 32 elements under one scale, of Q2_0 64. Q8_0 has 127 steps of a float16. */
 #define DTYPES_BLOCK(X)                                                                                  \
     X(Q4_0, .block = 32, .bytes = 18, .file_type = 2, .most = 7 * 65504.0f, .encode = encode_Q4_0,       \
       .d_at = 0, .zero = 8, .planes = CODE_NIB, .nib_at = 2, .nib_apart = 16)                            \
@@ -34,19 +34,21 @@ static const int8_t values_e2m1[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, 
     X(Q8_0, .block = 32, .bytes = 34, .encode = encode_Q8_0, .file_type = 7,                             \
       .most = 127 * 65504.0f, .d_at = 0, .planes = CODE_BYTES, .bytes_at = 2)                            \
     X(IQ4_NL, .block = 32, .bytes = 18, .file_type = 25, .most = 113 * 65504.0f, .d_at = 0,              \
-      .values = values_iq4, .values_most = 127, .planes = CODE_NIB, .nib_at = 2, .nib_apart = 16)      \
+      .values = values_iq4, .values_most = 127, .planes = CODE_NIB, .nib_at = 2, .nib_apart = 16)        \
     X(MXFP4, .block = 32, .bytes = 17, .file_type = 38, .most = 0x1.8p127f, .encode = encode_MXFP4,      \
       .d_at = 0, .scale = SCALE_E8M0, .values = values_e2m1, .values_most = 12, .planes = CODE_NIB,      \
-      .nib_at = 1, .nib_apart = 16)
+      .nib_at = 1, .nib_apart = 16)                                                                      \
+    X(Q2_0, .block = 64, .bytes = 18, .file_type = 41, .most = 2 * 65504.0f, .encode = encode_Q2_0,      \
+      .instead = DT_Q4_0, .d_at = 0, .zero = 1, .planes = CODE_TWO, .two_at = 2, .two_apart = 1)
 
-/* 256 elements in groups of 16 or 32 with small scales of their own. */
+/* 256 elements, in groups of 16 or 32 with small scales of their own; of TQ2_0 under one scale. */
 #define DTYPES_SUPER(X)                                                                                  \
     X(Q2_K, .block = 256, .bytes = 84, .file_type = 10, .most = 15 * 65504.0f,                           \
       .instead = DT_IQ4_NL, .d_at = 80, .m_at = 82, .sub = SUB_NIBBLES, .sub_at = 0,                     \
-      .planes = CODE_TWO, .two_at = 16)                                                                  \
+      .planes = CODE_TWO, .two_at = 16, .two_apart = 32)                                                 \
     X(Q3_K, .block = 256, .bytes = 110, .file_type = 11, .most = 93 * 65504.0f,                          \
       .instead = DT_IQ4_NL, .d_at = 108, .sub = SUB_SIX, .sub_at = 96, .zero = 4,                        \
-      .planes = CODE_TWO | CODE_ONE, .two_at = 32, .one_at = 0)                                          \
+      .planes = CODE_TWO | CODE_ONE, .two_at = 32, .two_apart = 32, .one_at = 0)                         \
     X(Q4_K, .block = 256, .bytes = 144, .file_type = 14, .most = 63 * 65504.0f, .instead = DT_Q5_0,      \
       .d_at = 0, .m_at = 2, .min = MIN_MINUS, .sub = SUB_PAIRS_6, .sub_at = 4, .planes = CODE_NIB,       \
       .nib_at = 16, .nib_apart = 32)                                                                     \
@@ -55,13 +57,17 @@ static const int8_t values_e2m1[16] = { 0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, 
       .planes = CODE_NIB | CODE_ONE, .nib_at = 48, .nib_apart = 32, .one_at = 16)                        \
     X(Q6_K, .block = 256, .bytes = 210, .file_type = 18, .most = 3937 * 65504.0f,                        \
       .instead = DT_Q8_0, .d_at = 208, .sub = SUB_BYTES, .sub_at = 192, .zero = 32,                      \
-      .planes = CODE_NIB | CODE_TWO, .nib_at = 0, .nib_apart = 64, .two_at = 128)                        \
+      .planes = CODE_NIB | CODE_TWO, .nib_at = 0, .nib_apart = 64, .two_at = 128, .two_apart = 32)       \
     X(IQ4_XS, .block = 256, .bytes = 136, .file_type = 30, .most = 4064 * 65504.0f,                      \
       .instead = DT_IQ4_NL, .d_at = 0, .sub = SUB_SIX_32, .sub_at = 2, .values = values_iq4,             \
-      .values_most = 127, .planes = CODE_NIB, .nib_at = 8, .nib_apart = 16)
+      .values_most = 127, .planes = CODE_NIB, .nib_at = 8, .nib_apart = 16)                              \
+    X(TQ2_0, .block = 256, .bytes = 66, .file_type = 37, .most = 65504.0f, .encode = encode_TQ2_0,       \
+      .instead = DT_Q4_0, .d_at = 64, .zero = 1, .codes = 3, .planes = CODE_TWO, .two_at = 0,            \
+      .two_apart = 32)
 
 /* What `--type` takes: every type, as options spell it (tests/unit/tensor holds it to the rows). */
-#define DTYPE_WORDS "f32|f16|bf16|q4_0|q4_1|q5_0|q5_1|q8_0|iq4_nl|mxfp4|q2_k|q3_k|q4_k|q5_k|q6_k|iq4_xs"
+#define DTYPE_WORDS "f32|f16|bf16|q4_0|q4_1|q5_0|q5_1|q8_0|iq4_nl|mxfp4|q2_0|" \
+                    "q2_k|q3_k|q4_k|q5_k|q6_k|iq4_xs|tq2_0"
 
 #define DTYPES_CODED(X) DTYPES_BLOCK(X) DTYPES_SUPER(X)
 #define DTYPES(X)       DTYPES_FLOAT(X) DTYPES_CODED(X)

@@ -14,6 +14,7 @@ struct grid grid_of(const struct dtype_info *t)
 {
     unsigned p = t->planes;
     int codes = p & CODE_BYTES ? 256 : 1 << ((p & CODE_NIB ? 4 : 0) + (p & CODE_TWO ? 2 : 0) + (p & CODE_ONE ? 1 : 0));
+    if (t->codes) codes = t->codes;
     struct grid g = { .values = t->values, .low = (float)-t->zero, .high = (float)(codes - 1 - t->zero) };
     if (p & CODE_BYTES) g.low = -127, g.high = 127;              /* -128 is never written */
     if (!t->values) return g;

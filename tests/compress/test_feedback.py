@@ -17,7 +17,7 @@ except ImportError:
     sys.exit(77)
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools"))
-from oracle import dtypes  # noqa: E402
+from oracle import dtypes, gguf_more  # noqa: E402, F401
 
 PROGRAM = sys.argv[1]
 PLAIN, SEARCH, FEEDBACK = 0, 1, 2
@@ -52,7 +52,7 @@ def grid(name, blocks):
     planes = [p.strip() for p in row["planes"].split("|")]
     bits = sum(b for p, _, b in PLANES if p in planes)
     for code in range(1 << bits):
-        if planes == ["CODE_BYTES"] and code == 128:
+        if planes == ["CODE_BYTES"] and code == 128 or code >= row.get("codes", 256):
             continue
         b = blocks.reshape(-1, row["bytes"]).copy()
         for plane, at, width in PLANES:
@@ -94,7 +94,10 @@ def error(gram, w, x):
 
 
 def group_of(name):
-    return 16 if dtypes.TYPES[name].get("sub") in ("SUB_NIBBLES", "SUB_BYTES", "SUB_SIX") else 32
+    row = dtypes.TYPES[name]
+    if "sub" not in row:
+        return row["block"]
+    return 16 if row["sub"] in ("SUB_NIBBLES", "SUB_BYTES", "SUB_SIX") else 32
 
 
 def check_codes(name, gram, w, blocks):

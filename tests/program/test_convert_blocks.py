@@ -28,6 +28,7 @@ TYPES = {"q4_0": (F.MOSTLY_Q4_0, T.Q4_0), "q4_1": (F.MOSTLY_Q4_1, T.Q4_1), "q5_0
          "q5_1": (F.MOSTLY_Q5_1, T.Q5_1), "q8_0": (F.MOSTLY_Q8_0, T.Q8_0), "iq4_nl": (F.MOSTLY_IQ4_NL, T.IQ4_NL),
          "q2_k": (F.MOSTLY_Q2_K, T.IQ4_NL), "q3_k": (F.MOSTLY_Q3_K_S, T.IQ4_NL), "q4_k": (F.MOSTLY_Q4_K_S, T.Q5_0),
          "q5_k": (F.MOSTLY_Q5_K_S, T.Q5_1), "q6_k": (F.MOSTLY_Q6_K, T.Q8_0),
+         "q2_0": (41, T.Q4_0), "tq2_0": (F.MOSTLY_TQ2_0, T.Q4_0),
          "iq4_xs": (F.MOSTLY_IQ4_XS, T.IQ4_NL), "mxfp4": (F.MOSTLY_MXFP4_MOE, T.MXFP4)}
 
 
@@ -104,7 +105,7 @@ def refused(stretto, tmp):
 def main():
     stretto = sys.argv[1]
     words = subprocess.run([stretto, "convert", "--help"], capture_output=True, text=True, check=True).stdout
-    offered = re.search(r"f32\|[a-z0-9_|\s]*?iq4_xs", words).group(0).split("|")
+    offered = re.search(r"f32\|[a-z0-9_|\s]*?tq2_0", words).group(0).split("|")
     assert sorted(w.strip() for w in offered) == sorted([*TYPES, "f32", "f16", "bf16"]), offered
     with tempfile.TemporaryDirectory() as tmp:
         given, model = matrices(), os.path.join(tmp, "given.gguf")

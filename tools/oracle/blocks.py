@@ -4,7 +4,9 @@ import numpy as np
 from gguf import GGMLQuantizationType as T
 from gguf.quants import dequantize, quantize
 
-PLAIN = ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "mxfp4")
+from oracle import gguf_more  # noqa: F401
+
+PLAIN = ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "mxfp4", "q2_0", "tq2_0")
 IQ4 = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113])
 # codes low..high; whole numbers of the groups' scales up to; numbers of a group
 SUPER = {"q2_k": (0, 3, 15, 16), "q3_k": (-4, 3, 31, 16), "q4_k": (0, 15, 63, 32), "q5_k": (0, 31, 63, 32),

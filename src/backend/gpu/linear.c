@@ -58,8 +58,9 @@ static stretto_status options_codes(struct buffer *b, const struct panel_shape *
                       s->two, s->one, s->bits, s->zero));
     TRY(buffer_printf(b, " -DW_GROUPS=%zu -DW_UNIT=%zu -DW_CODES=%zu -DW_STEP=%zu", s->groups, s->bytes / 4,
                       s->codes / 4, s->step / 4));
-    TRY(buffer_printf(b, " -DW_D=%zu -DW_D_STEP=%zu -DW_EXPONENT=%d -DW_M=%zu -DW_MIN=%d -DW_PLUS=%d", s->d / 4,
-                      s->d_step / 4, s->exponent, s->m / 4, s->min, s->plus));
+    TRY(buffer_printf(b, " -DW_D=%zu -DW_D_STEP=%zu -DW_D_GROUPS=%zu -DW_EXPONENT=%d", s->d / 4, s->d_step / 4,
+                      s->d_groups, s->exponent));
+    TRY(buffer_printf(b, " -DW_M=%zu -DW_MIN=%d -DW_PLUS=%d", s->m / 4, s->min, s->plus));
     TRY(buffer_printf(b, " -DW_SUB=%d -DW_SUB_STEP=%zu -DW_SUB_NIBBLES=%d -DW_VALUES=%d -DW_MOST=%u", s->sub,
                       s->sub_step / 4, s->sub_nibbles, s->values != NULL, (unsigned)most));
     for (size_t i = 0; i < 4 && s->values; i++)
@@ -71,7 +72,7 @@ static stretto_status options_codes(struct buffer *b, const struct panel_shape *
 static bool codes_fit(const struct panel_shape *s)
 {
     if (s->values) return s->nib && !s->two && !s->one && !s->zero;
-    return !s->zero || (!s->whole && s->zero == 1 << (s->bits - 1));
+    return !s->zero || !s->whole;
 }
 
 /* Compute capability 8.0 brought the instructions of kernels/mma.cl. */

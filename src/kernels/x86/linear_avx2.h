@@ -195,7 +195,7 @@ INLINE __m256 scales_8(struct panel_shape s, const uint8_t *d, const uint8_t *su
 INLINE void scales(struct panel_shape s, const uint8_t *panel, size_t g, struct scales *out)
 {
     const uint8_t *unit = panel + g / s.groups * s.bytes, *sub = unit + PANEL_SUB + g % s.groups * s.sub_step;
-    const uint8_t *d = unit + s.d + g % s.groups * s.d_step, *m = unit + s.m;
+    const uint8_t *d = panel_d(s, unit, g % s.groups), *m = unit + s.m;
     if (s.sub == 16) sub16(s, sub, out);
     for (size_t c = 0; c < 2; c++) {
         out->d[c] = scales_8(s, d, sub, c);

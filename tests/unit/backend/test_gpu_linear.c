@@ -207,8 +207,8 @@ static void type_has_the_references_bits(enum dtype t, uint32_t arch)
     static const uint32_t most[] = { 1, 2, 4, 5, 8, 16, 17, 67, 131 };
     uint32_t block = dtype_table[t].block;
     /* K of one, two and many segments, whole and not */
-    const uint32_t ks[] = { block, block == 1 ? 31 : 3 * block, block == 1 ? 259 : block == 32 ? 544 : 768,
-                            block == 1 ? 1024 : 1280 };
+    const uint32_t many = block == 1 ? 259 : block == 32 ? 544 : block == 64 ? 704 : 768;
+    const uint32_t ks[] = { block, block == 1 ? 31 : 3 * block, many, block == 1 ? 1024 : 1280 };
     struct gpu_linear *l = linear_open(t, arch);
     for (size_t n = 0; n < sizeof ks / sizeof *ks; n++) {
         struct work w;

@@ -126,11 +126,11 @@ static void odd_values_encode_to_something_defined(void **state)
     for (size_t first = 0; first < 8; first++)
         for (int t = 0; t < DT_COUNT; t++) {
             if (!dtype_table[t].encode) continue;
-            float in[32], back[32];
-            unsigned char out[128];
-            for (size_t i = 0; i < 32; i++) in[i] = odd[(i * i + first) % 8];
-            dtype_table[t].encode(in, out, 32);
-            dtype_table[t].decode(out, back, 32);
+            float in[256], back[256];
+            unsigned char out[1024];
+            for (size_t i = 0; i < 256; i++) in[i] = odd[(i * i + first) % 8];
+            dtype_table[t].encode(in, out, 256);
+            dtype_table[t].decode(out, back, 256);
             if (t == DT_Q8_0)
                 for (int i = 0; i < 32; i++) assert_true(out[2 + i] != 0x80);
         }

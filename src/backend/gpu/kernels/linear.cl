@@ -5,7 +5,8 @@
  *   W_WHOLE W_NIB W_TWO W_ONE  planes, 0 or 1        W_BITS W_ZERO       of a code
  *   W_GROUPS W_UNIT            of a unit: groups, words
  *   W_CODES W_STEP             words: where group 0's codes stand, and from one group's to the next
- *   W_D W_D_STEP W_M           words: scales [16] of group 0, from one group's to the next, minimums
+ *   W_D W_D_STEP W_M           words: scales [16] of group 0, from one to the next, minimums
+ *   W_D_GROUPS                 groups that share scales
  *   W_EXPONENT                 scales are bytes e, 2^(e - 128), and not float16
  *   W_SUB W_SUB_STEP           elements under a sub-scale; words of a group's   W_SUB_NIBBLES  two in a byte
  *   W_MIN W_PLUS               enum panel_min; the panel has -m_w
@@ -121,7 +122,8 @@ DEVICE struct part part_of(uint p, uint words, PARTS)
 #define SUPER_SUB 16                       /* words: where sub-scales begin (PANEL_SUB)           */
 
 /* A unit's scales of group `in`, its minimums, and the group's sub-scales. */
-#define SCALES(unit, in) ((GLOBAL const SCALE *)((unit) + W_D + (in) * W_D_STEP))
+#define SCALES(unit, in) ((GLOBAL const SCALE *)((unit) + SCALES_AT(in)))
+#define SCALES_AT(in) (W_D + (in) / W_D_GROUPS * W_D_STEP)
 #define LEASTS(unit) ((GLOBAL const ushort *)((unit) + W_M))
 #define SUBS(type, unit, in) ((GLOBAL const type *)((unit) + SUPER_SUB + W_SUB_STEP * (in)))
 #if W_EXPONENT
@@ -130,14 +132,16 @@ DEVICE struct part part_of(uint p, uint words, PARTS)
 #define SCALE ushort
 #endif
 
-/* Where the codes of a type have a zero, it is half their range: the upper bit turned over makes a code the
- * two's complement of its value, which stands in the upper bits of a byte and is shifted down after the dot. */
-#define UP (W_ZERO ? 8 - W_BITS : 0)
+/* Where the codes of a type have a zero that is half their range, the upper bit turned over makes a code the
+ * two's complement of its value, which stands in the upper bits of a byte and is shifted down after the dot. Any
+ * other zero is taken off the bytes: 128 - zero more, then 128 less, which is the upper bit turned over. */
+#define HALF_ZERO (W_ZERO && W_ZERO == 1 << (W_BITS - 1))
+#define UP (HALF_ZERO ? 8 - W_BITS : 0)
 #define AT_TWO (UP + 4 * W_NIB)
 #define AT_ONE (UP + 4 * W_NIB + 2 * W_TWO)
-#define TURN_ONE (W_ZERO && W_ONE ? 0xffffffffu : 0)
-#define TURN_TWO (W_ZERO && W_TWO && !W_ONE ? 0xaaaaaaaau : 0)
-#define TURN_NIB (W_ZERO && W_NIB && !W_TWO && !W_ONE ? 0x88888888u : 0)
+#define TURN_ONE (HALF_ZERO && W_ONE ? 0xffffffffu : 0)
+#define TURN_TWO (HALF_ZERO && W_TWO && !W_ONE ? 0xaaaaaaaau : 0)
+#define TURN_NIB (HALF_ZERO && W_NIB && !W_TWO && !W_ONE ? 0x88888888u : 0)
 
 /* The bits of `mask`, which stand `from` bits up in w, `to` bits up. */
 #define MOVED(w, from, to, mask) (((w) >> (from) & (mask)) << (to))
@@ -173,6 +177,7 @@ DEVICE int quad(uint nib, uint two, uint one, int i, int upper)
 #if W_ONE
     q |= MOVED(one, i + 4 * upper, AT_ONE, 0x01010101u);
 #endif
+    if (W_ZERO && !HALF_ZERO) q = (q + (128 - W_ZERO) * 0x01010101u) ^ 0x80808080u;
     return (int)q;
 #endif
 }

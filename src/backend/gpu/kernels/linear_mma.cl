@@ -210,7 +210,7 @@ DEVICE void copy_group(int P, int T, const struct copier *v, uint g, TO_LOCAL ui
         async_copy(stage + v->at, unit + W_CODES + in * W_STEP + 4 * (uint)v->piece);
     } else if (v->piece < PIECES) {
         int at = AT_SCALES + 4 * (v->piece - 4 * WORDS);
-        uint from = at < AT_LEASTS ? W_D + in * W_D_STEP + (uint)(at - AT_SCALES)
+        uint from = at < AT_LEASTS ? SCALES_AT(in) + (uint)(at - AT_SCALES)
                   : at < AT_SUBS   ? W_M + (uint)(at - AT_LEASTS)
                                    : SUPER_SUB + W_SUB_STEP * in + (uint)(at - AT_SUBS);
         async_copy(stage + v->at, unit + from);
