@@ -198,7 +198,9 @@ static bool has_goal(const struct squeeze_command *o)
 static int open_plan(struct run *x)
 {
     static const struct { const char *word; enum encode_method method; } methods[] = {
-        { "plain", ENCODE_PLAIN }, { "search", ENCODE_SEARCH }, { "feedback", ENCODE_FEEDBACK } };
+        { "plain", ENCODE_PLAIN }, { "search", ENCODE_SEARCH }, { "feedback", ENCODE_FEEDBACK },
+        { "rtn", ENCODE_RTN } };
+    static const char *const shares[] = { "tensor", "channel", "group" };
     const struct squeeze_command *o = x->o;
     struct error err = { 0 };
     struct squeeze_options q = {
@@ -212,6 +214,9 @@ static int open_plan(struct run *x)
         q.only = o->only[0] == 'e' ? ONLY_EMBEDDINGS : o->only[0] == 'p' ? ONLY_POSITIONS : ONLY_KEYS;
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
         if (strcmp(methods[i].word, o->method) == 0) q.method = methods[i].method;
+    for (int i = 0; i < 3; i++)
+        if (strcmp(shares[i], o->share) == 0) q.share = (enum rtn_share)i;
+    q.bits = (unsigned)o->bits;
     stretto_status s = squeeze_open(&x->r.squeeze, x->shaped.len ? x->shaped.data : original(x), &q, &err);
     return s == STRETTO_OK ? EXIT_DONE : failed(x, s, &err);
 }
@@ -412,6 +417,8 @@ static void defaults(void *options)
     struct squeeze_command *o = options;
     o->type = "q4_k_m";
     o->method = "feedback";
+    o->share = "group";
+    o->bits = 4;
     o->windows = 8;
 }
 
@@ -443,9 +450,13 @@ static const struct option goal_rows[] = {
       "round also what is rounded to as few bits already" },
 };
 static const struct option text_rows[] = {
-    { "--method", "plain|search|feedback", OPT_CHOICE, AT(method), 0, 0,
+    { "--method", "plain|search|feedback|rtn", OPT_CHOICE, AT(method), 0, 0,
       "how codes are chosen: as published, with scales that are searched, or with errors fed back by what layers were "
-      "seen to read [feedback]" },
+      "seen to read; rtn is straight rounding, to compare with [feedback]" },
+    { "--bits", "N", OPT_INT, AT(bits), 2, 8,
+      "with rtn: the bits of a code, where --type holds them: q4_0 2 to 4, q5_0 5, q8_0 6 to 8 [4]" },
+    { "--scale-per", "tensor|channel|group", OPT_CHOICE, AT(share), 0, 0,
+      "with rtn: who shares a scale; a group is 32 weights [group]" },
     { "--calibrate", "FILE", OPT_TEXTS, AT(calibrate), 0, 0,
       "a text to learn from, or lines of {\"messages\": [...]}; may be given several times [a mixture that is built "
       "in]" },

@@ -8,9 +8,9 @@
 #include <jansson.h>
 
 struct squeeze_command {
-    const char *model, *out, *type, *method, *output_type, *embedding_type, *only, *size, *sweep, *imatrix, *report;
+    const char *model, *out, *type, *method, *share, *output_type, *embedding_type, *only, *size, *sweep, *imatrix, *report;
     struct text_list calibrate, test, keep;
-    int64_t tokens, windows, threads;
+    int64_t tokens, windows, threads, bits;
     double bpw, max_kl, speed;
     bool sequential, requantize, dry_run, no_proof, force, yes, quiet, json;
     struct shape_command shape;

@@ -134,8 +134,7 @@ static void take_local(const struct metric *m, const struct codec *c, float *loc
 static void write_slab(struct slab *s, float *e)
 {
     enum encode_method method = s->m->o.method;
-    if (method == ENCODE_RTN) return;           /* all rows are written before: they may share a scale */
-    if (method == ENCODE_PLAIN) slab_each(s, plain_row);
+    if (method == ENCODE_PLAIN || method == ENCODE_RTN) slab_each(s, plain_row);
     else if (method == ENCODE_SEARCH || !s->m->gram) slab_each(s, search_row);
     else {
         slab_follow(s);
@@ -202,14 +201,13 @@ stretto_status feedback_encode(struct workers *w, struct metric *m, enum dtype t
 {
     TRY(check(m, t, weight, rows, err));
     struct codec c = codec_of(t);
+    if (m->o.method == ENCODE_RTN && rtn_type(m->o.bits) == t) {
+        TRY(rtn_encode(m->o.bits, m->o.share, weight, rows, m->n, blocks, err));
+        return report ? report_rows(w, m, &c, weight, rows, blocks, report, err) : STRETTO_OK;
+    }
     size_t n = m->n, most = SLAB_NUMBERS / n + 1;
     most = most < 64 ? 64 : most > SLAB_ROWS ? SLAB_ROWS : most;
     most = rows < most ? rows : most;
-    if (m->o.method == ENCODE_RTN) {
-        if (rtn_type(m->o.bits) != t)
-            return fail(err, STRETTO_E_ARG, "%s is not the type of codes of %u bits", c.t->name, m->o.bits);
-        TRY(rtn_encode(m->o.bits, m->o.share, weight, rows, n, blocks, err));
-    }
     bool factor = m->gram && m->o.method == ENCODE_FEEDBACK;
     if (factor) TRY(metric_factor(m, w, c.unit, c.group, err));
     struct room k;

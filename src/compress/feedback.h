@@ -14,7 +14,7 @@ enum encode_method {
     ENCODE_PLAIN,    /* the published rounding of the type                                          */
     ENCODE_SEARCH,   /* scales searched, weighted by the importance of inputs (tensor/encode.h)     */
     ENCODE_FEEDBACK, /* the whole of it                                                             */
-    ENCODE_RTN       /* rtn.h: the type must be rtn_type(bits)                                      */
+    ENCODE_RTN       /* rtn.h where the type is rtn_type(bits), and plain otherwise                 */
 };
 
 struct feedback_options {

@@ -171,6 +171,10 @@ static stretto_status open_into(struct squeeze *s, const char *path, struct erro
     if (!s->o.window) s->o.window = context && context < DEFAULT_WINDOW ? context : DEFAULT_WINDOW;
     feedback_defaults(&s->how);
     s->how.method = s->o.method;
+    s->how.bits = s->o.bits;
+    s->how.share = s->o.share;
+    if (s->o.method == ENCODE_RTN && rtn_type(s->o.bits) == DT_COUNT)
+        return fail(err, STRETTO_E_ARG, "codes have 2 to 8 bits, not %u", s->o.bits);
     if (s->o.statistics) TRY(squeeze_take_statistics(s, s->o.statistics, err));
     return squeeze_name(s, NULL, err);
 }
@@ -360,6 +364,7 @@ static stretto_status write_row(struct writing *w, struct squeeze_row *r, const 
     }
     size_t turn = TURN_NUMBERS / (size_t)r->n_in;
     if (turn < 16) turn = 16;
+    if (w->s->o.method == ENCODE_RTN) turn = (size_t)r->rows;   /* a weight may have one scale */
     if (turn > r->rows) turn = (size_t)r->rows;
     if (dtype_table[r->to].block > 1) TRY(metric_for(w, stats, (uint32_t)r->n_in, err));
     uint64_t bytes = row_bytes_as(r, r->to);
@@ -373,9 +378,11 @@ static stretto_status write_row(struct writing *w, struct squeeze_row *r, const 
     return st;
 }
 
+static bool learns(const struct squeeze *s) { return s->o.method == ENCODE_SEARCH || s->o.method == ENCODE_FEEDBACK; }
+
 static bool is_statistical(const struct writing *w, const struct squeeze_row *r)
 {
-    return r->to != r->from && dtype_table[r->to].block > 1 && w->s->o.method != ENCODE_PLAIN;
+    return r->to != r->from && dtype_table[r->to].block > 1 && learns(w->s);
 }
 
 /* Whether texts must be read at all: something is encoded that is still to be written. */
@@ -461,8 +468,11 @@ static const char *base_name(const char *path)
 
 static stretto_status recipe(const struct squeeze *s, struct buffer *out, struct error *err)
 {
-    static const char *const methods[] = { "plain", "search", "feedback" };
+    static const char *const methods[] = { "plain", "search", "feedback", "rtn" };
+    static const char *const shares[] = { "tensor", "channel", "group" };
     stretto_status st = buffer_printf(out, "%s, method %s", s->goal, methods[s->o.method]);
+    if (st == STRETTO_OK && s->o.method == ENCODE_RTN)
+        st = buffer_printf(out, ", %u bits per %s", s->o.bits, shares[s->o.share]);
     if (st == STRETTO_OK && s->windows.n)
         st = buffer_printf(out, ", %zu tokens in %zu windows of text %016llx", s->windows.tokens, s->windows.n,
                            (unsigned long long)s->windows.hash);
@@ -510,8 +520,7 @@ static stretto_status write_known(struct writing *w, struct error *err)
 
 static stretto_status write_all(struct writing *w, struct error *err)
 {
-    bool learns = w->s->o.method != ENCODE_PLAIN && needs_texts(w);
-    if (learns) TRY(w->s->statistics ? write_known(w, err) : calibrate(w, err));
+    if (learns(w->s) && needs_texts(w)) TRY(w->s->statistics ? write_known(w, err) : calibrate(w, err));
     TRY(write_rest(w, err));
     return rewrite_finish(w->r, err);
 }
@@ -529,7 +538,7 @@ const char *squeeze_param(const struct squeeze *s, size_t row)
 stretto_status squeeze_prepare(struct squeeze *s, bool texts, struct error *err)
 {
     if (!s->workers) TRY(workers_open(&s->workers, s->o.threads, err));
-    if (s->windows.n || !(texts || (s->o.method != ENCODE_PLAIN && !s->statistics))) return STRETTO_OK;
+    if (s->windows.n || !(texts || (learns(s) && !s->statistics))) return STRETTO_OK;
     return windows_make(&s->windows, s->texts, s->n_texts, s->m->tokenizer, s->chat, s->o.window, s->o.tokens,
                         s->m->config.vocab, err);
 }

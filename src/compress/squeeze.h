@@ -18,6 +18,8 @@ struct squeeze_options {
     size_t n_keep;
     unsigned only;                  /* these alone get another type; 0: all weights                     */
     enum encode_method method;
+    unsigned bits;                  /* of ENCODE_RTN, whose scales belong to:                           */
+    enum rtn_share share;
     const struct text_file *texts;  /* [n_texts] to learn from; 0: what is compiled in                  */
     size_t n_texts, tokens;         /* of them about so many tokens; 0: all                             */
     uint32_t window;                /* 0: 512, or the model's context                                   */

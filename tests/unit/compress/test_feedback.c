@@ -198,6 +198,27 @@ static void without_statistics(void **state)
     }
 }
 
+static void straight_rounding(void **state)
+{
+    (void)state;
+    static float w[ROWS * N];
+    static unsigned char one[BYTES], two[BYTES];
+    struct encode_report r;
+    struct feedback_options o;
+    feedback_defaults(&o);
+    o.method = ENCODE_RTN;
+    o.bits = 3;
+    o.share = RTN_ROW;
+    see(SEEN, 0);
+    draw(w, 1);
+    assert_int_equal(encode(2, &stats, &o, DT_Q4_0, w, one, &r, NULL), STRETTO_OK);
+    assert_int_equal(rtn_encode(3, RTN_ROW, w, ROWS, N, two, NULL), STRETTO_OK);
+    assert_memory_equal(one, two, ROWS * dtype_bytes(DT_Q4_0, N));
+    assert_true(r.kept > r.plain);
+    assert_int_equal(encode(2, &stats, &o, DT_Q8_0, w, one, &r, NULL), STRETTO_OK);    /* not of so many bits */
+    assert_true(r.kept == r.plain);
+}
+
 static void refusals(void **state)
 {
     (void)state;
@@ -253,7 +274,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_step_helps), cmocka_unit_test(few_tokens),
         cmocka_unit_test(strange_statistics_and_weights),
-        cmocka_unit_test(without_statistics), cmocka_unit_test(refusals), cmocka_unit_test(no_memory),
+        cmocka_unit_test(without_statistics), cmocka_unit_test(straight_rounding), cmocka_unit_test(refusals),
+        cmocka_unit_test(no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
