@@ -8,7 +8,8 @@
 #include <jansson.h>
 
 struct squeeze_command {
-    const char *model, *out, *type, *method, *share, *output_type, *embedding_type, *only, *size, *sweep, *imatrix, *report;
+    const char *model, *out, *type, *method, *share, *output_type, *embedding_type, *only, *size, *sweep,
+        *imatrix, *report;
     struct text_list calibrate, test, keep;
     int64_t tokens, windows, threads, bits;
     double bpw, max_kl, speed;
