@@ -85,7 +85,8 @@ static void tiles(FILE *f, const json_t *r)
     }
     if (has(r, "bits")) {
         snprintf(value, sizeof value, "%.2f", report_number(r, "bits"));
-        snprintf(note, sizeof note, has(r, "from_bits") ? "of %.2f" : "", report_number(r, "from_bits"));
+        note[0] = '\0';
+        if (has(r, "from_bits")) snprintf(note, sizeof note, "of %.2f", report_number(r, "from_bits"));
         tile(f, "bits a weight", value, note);
     }
     if (has(all, "tokens")) {
@@ -101,7 +102,8 @@ static void tiles(FILE *f, const json_t *r)
     if (has(r, "tokens_per_second")) {
         double was = report_number(r, "from_tokens_per_second"), now = report_number(r, "tokens_per_second");
         snprintf(value, sizeof value, "%.1f", now);
-        snprintf(note, sizeof note, was > 0 ? "\xc3\x97 %.2f of %.1f" : "", was > 0 ? now / was : 0, was);
+        note[0] = '\0';
+        if (was > 0) snprintf(note, sizeof note, "\xc3\x97 %.2f of %.1f", now / was, was);
         tile(f, "tokens a second", value, note);
     }
     if (has(task, "tasks")) {

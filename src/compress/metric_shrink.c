@@ -14,7 +14,7 @@ enum { STRONGEST = 4, TURNS = 12, SOME = 64 };
  * and flat around it; beyond 0.4 more costs more than it helps. */
 static double share_of(const struct metric *m)
 {
-    if (m->o.shrink) return m->o.shrink < 0 ? 0 : fmin(m->o.shrink, 1);
+    if (m->o.shrink != 0) return m->o.shrink < 0 ? 0 : fmin(m->o.shrink, 1);
     return fmin(0.4, 3.5 * m->n / (double)m->rows);
 }
 

@@ -7,7 +7,8 @@
 #include "kernels/panel_shape.h"
 #include <assert.h>
 
-enum { LANES = 256, VARIANTS = 5, LOCAL_MOST = 48 << 10, ANY = UINT32_MAX };
+enum { LANES = 256, VARIANTS = 5, LOCAL_MOST = 48 << 10 };
+#define ANY UINT32_MAX
 
 /* A kernel: the work-group's rows and panels, and the rows of a launch up to which it is the best. Whose warps
  * multiply matrices, a card with such instructions has instead. */
