@@ -132,8 +132,9 @@ static stretto_status mean_squares(const struct keys *f, const struct projection
                                    double *out, struct error *err)
 {
     size_t n = s->n, row = dtype_bytes(p->w->type, n);
-    float *w = mem_alloc(2 * p->rows * n * sizeof *w), *wg = w + p->rows * n;
+    float *w = mem_alloc(2 * p->rows * n * sizeof *w);
     if (!w) return fail(err, STRETTO_E_NOMEM, "out of memory");
+    float *wg = w + p->rows * n;
     dtype_table[p->w->type].decode((const char *)p->w->from->data + p->first * row, w, p->rows * n);
     workers_linear(f->w, w, p->rows, s->gram, n, n, wg);
     for (size_t i = 0; i < p->rows; i++) {

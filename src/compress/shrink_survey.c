@@ -64,9 +64,9 @@ static stretto_status survey_feed(struct survey *v, uint32_t l, struct error *er
     if (go < 2 * SHRINK_STEP) return STRETTO_OK;
     uint32_t *keep = mem_alloc(go * sizeof *keep);
     double *lost = v->lost + (size_t)l * v->feed;
-    TRY(shrink_pass(&v->s, &v->s.b, l, PIECE_MIDDLE, PIECE_FED, v->middle, v->tap, err));
-    stretto_status st = keep ? shrink_read(&v->s, layer_param(name, l, "ffn_down.weight"), &weight, &n, &rows, err)
+    stretto_status st = keep ? shrink_pass(&v->s, &v->s.b, l, PIECE_MIDDLE, PIECE_FED, v->middle, v->tap, err)
                              : fail(err, STRETTO_E_NOMEM, "out of memory");
+    if (st == STRETTO_OK) st = shrink_read(&v->s, layer_param(name, l, "ffn_down.weight"), &weight, &n, &rows, err);
     if (st == STRETTO_OK) st = evidence_open(&e, &v->s, v->tap, n, NULL, NULL, rows, err);
     go -= quarter(go);                      /* what can go at most */
     if (st == STRETTO_OK) st = solve_order(v->s.o->workers, &e.fit.in, weight, rows, go, DAMP, order, lost, err);
@@ -103,10 +103,10 @@ static stretto_status survey_groups(struct survey *v, uint32_t l, struct error *
     if (c->kv_heads < 2) return STRETTO_OK;
     uint32_t *keep = mem_alloc((size_t)unit * c->kv_heads * sizeof *keep);
     double *cost = mem_alloc(c->kv_heads * sizeof *cost);
-    TRY(shrink_pass(&v->s, &v->s.b, l, PIECE_IN, PIECE_ATTENDED, l ? v->rows : NULL, v->tap, err));
-    stretto_status st = keep && cost ? shrink_read(&v->s, layer_param(name, l, "attn_output.weight"), &weight, &n,
-                                                   &rows, err)
+    stretto_status st = keep && cost ? shrink_pass(&v->s, &v->s.b, l, PIECE_IN, PIECE_ATTENDED, l ? v->rows : NULL,
+                                                   v->tap, err)
                                      : fail(err, STRETTO_E_NOMEM, "out of memory");
+    if (st == STRETTO_OK) st = shrink_read(&v->s, layer_param(name, l, "attn_output.weight"), &weight, &n, &rows, err);
     if (st == STRETTO_OK) st = evidence_open(&e, &v->s, v->tap, n, NULL, NULL, rows, err);
     if (st == STRETTO_OK) st = solve_groups(v->s.o->workers, &e.fit.in, weight, rows, unit, DAMP, cost, err);
     if (st == STRETTO_OK) {
