@@ -216,12 +216,14 @@ static stretto_status sparse_pass_file(const struct pass *p, const char *out, st
 static stretto_status keys_pass_file(const struct pass *p, const char *out, struct error *err)
 {
     struct calibrate_options how = calibrate_of(p);
-    struct rewrite_options ro = { .recipe = "balance keys", .force = true, .log = p->w->log };
+    char recipe[64];
+    struct rewrite_options ro = { .recipe = recipe, .force = true, .log = p->w->log };
     struct binding b = { p->m, model_param };
     struct calibration *c = NULL;
     struct rewrite *r = NULL;
     struct fold_report report;
     how.gram = true;
+    snprintf(recipe, sizeof recipe, "balance keys by text %016llx", (unsigned long long)p->text.hash);
     TRY(calibration_open(&c, p->m, &b, &how, err));
     stretto_status s = rewrite_open(&r, p->m, out, &ro, err);
     if (s == STRETTO_OK) s = fold_keys(r, p->m, c, p->workers, &p->w->progress, &report, err);
@@ -255,9 +257,9 @@ stretto_status shape_write(const struct shape_work *w, const char *in, const cha
 {
     const struct shape_command *o = w->o;
     const struct { bool asked; const char *to; pass_fn *write; } passes[] = {
-        { o->shrink || o->prune || o->shape_of, ".dense", shrink_pass_file },
-        { o->sparsity || o->pattern, ".sparse", sparse_pass_file },
-        { o->keys, ".keys", keys_pass_file } };
+        { o->shrink || o->prune || o->shape_of, ".pass-dense", shrink_pass_file },
+        { o->sparsity || o->pattern, ".pass-sparse", sparse_pass_file },
+        { o->keys, ".pass-keys", keys_pass_file } };
     enum { PASSES = sizeof passes / sizeof *passes };
     struct buffer between[PASSES];
     size_t last = 0;

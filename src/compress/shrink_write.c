@@ -2,6 +2,7 @@
  * left so far. ffn_down and attn_output are solved so that behind them the residual stream is the original's, as
  * nearly as the inputs that are left can make it. */
 #include "compress/shrink_int.h"
+#include "base/hash.h"
 #include "base/memory.h"
 #include "compress/rewrite.h"
 #include "engine/engine.h"
@@ -99,6 +100,13 @@ static uint32_t number_of(const struct writing *w, uint32_t l)
     return i;
 }
 
+/* What stood whole in a file that a crash left is not written again. */
+static stretto_status put(struct writing *w, const char *name, const void *bytes, size_t n, struct error *err)
+{
+    const struct rewrite_tensor *t = rewrite_find(w->r, name);
+    return t && t->done ? STRETTO_OK : rewrite_write(w->r, name, bytes, n, err);
+}
+
 static stretto_status write_rows(struct writing *w, uint32_t l, const char *what, const uint32_t *keep, uint32_t kept,
                                  struct error *err)
 {
@@ -111,7 +119,7 @@ static stretto_status write_rows(struct writing *w, uint32_t l, const char *what
     if (!bytes) return fail(err, STRETTO_E_NOMEM, "no memory for %s", name);
     for (uint32_t i = 0; i < kept; i++)
         memcpy(bytes + i * row, (const unsigned char *)t->data + keep[i] * row, row);
-    stretto_status st = rewrite_write(w->r, layer_param(name, number_of(w, l), what), bytes, row * kept, err);
+    stretto_status st = put(w, layer_param(name, number_of(w, l), what), bytes, row * kept, err);
     mem_free(bytes);
     return st;
 }
@@ -129,11 +137,11 @@ static stretto_status write_solved(struct writing *w, uint32_t l, const char *wh
     char name[GRAPH_NAME];
     const struct rewrite_tensor *t = rewrite_find(w->r, layer_param(name, number_of(w, l), what));
     size_t n = (size_t)rows * n_in;
-    if (t->type == DT_F32) return rewrite_write(w->r, name, weight, n * sizeof *weight, err);
+    if (t->type == DT_F32) return put(w, name, weight, n * sizeof *weight, err);
     void *bytes = mem_alloc(dtype_bytes(t->type, n));
     if (!bytes) return fail(err, STRETTO_E_NOMEM, "no memory for %s", name);
     dtype_table[t->type].encode(weight, bytes, n);
-    stretto_status st = rewrite_write(w->r, name, bytes, dtype_bytes(t->type, n), err);
+    stretto_status st = put(w, name, bytes, dtype_bytes(t->type, n), err);
     mem_free(bytes);
     return st;
 }
@@ -504,18 +512,35 @@ static stretto_status check(const struct writing *w, struct error *err)
     return STRETTO_OK;
 }
 
+/* All that says what is written where: sizes, what goes first, and the text that it is solved on. */
+static uint64_t hash_of(const struct writing *w)
+{
+    const struct shrink_plan *p = w->plan;
+    const struct config *c = &w->s.m->config;
+    uint64_t h = hash_bytes(w->s.o->plain, w->s.id, w->s.tokens * sizeof *w->s.id);
+    h = hash_bytes(h, w->s.at, (w->s.text.n + 1) * sizeof *w->s.at);
+    for (uint32_t l = 0; l < p->layers; l++) {
+        const struct shrink_layer *x = &p->layer[l];
+        const uint32_t sizes[] = { x->gone, x->feed, x->kv_heads };
+        h = hash_bytes(h, sizes, sizeof sizes);
+    }
+    if (p->order) h = hash_bytes(h, p->order, (size_t)p->layers * c->feed * sizeof *p->order);
+    if (p->group_order) h = hash_bytes(h, p->group_order, (size_t)p->layers * c->kv_heads * sizeof *p->group_order);
+    return h;
+}
+
 static stretto_status write_all(struct writing *w, struct error *err)
 {
     const struct shrink_options *o = w->s.o;
     TRY(take(w, err));
     TRY(check(w, err));
-    char *text = plan_text(w->plan);
-    struct rewrite_options how = { .recipe = text ? text : "", .force = o->force, .log = o->log };
+    char recipe[80];
+    snprintf(recipe, sizeof recipe, "shrink %016llx", (unsigned long long)hash_of(w));
+    struct rewrite_options how = { .recipe = recipe, .force = o->force, .log = o->log };
     stretto_status st = rewrite_open(&w->r, w->s.m, w->path, &how, err);
     if (st == STRETTO_OK) st = list_tensors(w, err);
     if (st == STRETTO_OK) st = put_metadata(w, err);
     if (st == STRETTO_OK) st = rewrite_begin(w->r, err);
-    mem_free(text);
     for (uint32_t l = 0; l < w->plan->layers && st == STRETTO_OK; l++) {
         progress_tell(&o->progress, "layers written", l, w->plan->layers);
         st = w->plan->layer[l].gone ? pass_gone(w, l, err) : write_layer(w, l, err);
