@@ -176,14 +176,31 @@ static int change_shape(struct run *x)
     return s == STRETTO_OK ? EXIT_DONE : failed(x, s, &err);
 }
 
-/* OUT.lora.gguf */
+static stretto_status name_adapter(const struct run *x, struct buffer *path)
+{
+    *path = buffer_make(1 << 16);
+    return buffer_printf(path, "%s.lora.gguf", x->out.data);
+}
+
+/* Before hours of work, not behind them. */
+static int can_write_adapter(const struct run *x)
+{
+    struct buffer path;
+    if (!x->o->shape.low_rank) return EXIT_DONE;
+    stretto_status s = name_adapter(x, &path);
+    int code = s == STRETTO_OK ? can_create("squeeze", "--low-rank", path.data, x->o->force)
+                               : command_fail("squeeze", s, NULL);
+    buffer_done(&path);
+    return code;
+}
+
 static int write_adapter(struct run *x)
 {
     struct error err = { 0 };
     struct shape_work w = shape_of(x);
-    struct buffer path = buffer_make(1 << 16);
+    struct buffer path;
     if (!x->o->shape.low_rank) return EXIT_DONE;
-    stretto_status s = buffer_printf(&path, "%s.lora.gguf", x->out.data);
+    stretto_status s = name_adapter(x, &path);
     if (s == STRETTO_OK) s = shape_adapter(&w, original(x), x->out.data, path.data, &err);
     ui_progress_break(&x->bar);
     buffer_done(&path);
@@ -353,6 +370,7 @@ static int squeeze(struct run *x)
     if (code == EXIT_DONE && x->o->report) code = can_create("squeeze", "--report", x->o->report, x->o->force);
     if (code == EXIT_DONE) code = model_path("squeeze", x->o->model, x->o->yes, &x->in);
     if (code == EXIT_DONE && name_out(x) != STRETTO_OK) code = command_fail("squeeze", STRETTO_E_NOMEM, NULL);
+    if (code == EXIT_DONE && !x->o->dry_run) code = can_write_adapter(x);
     if (code == EXIT_DONE) code = read_texts(&x->o->calibrate, x->learn, &x->n_learn);
     if (code == EXIT_DONE) code = read_texts(&x->o->test, x->test, &x->n_test);
     if (code == EXIT_DONE) code = convert_folder(x);

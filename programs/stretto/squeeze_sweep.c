@@ -47,7 +47,7 @@ stretto_status squeeze_sweep(struct squeeze_result *r, const char *words, bool j
     for (char *w = strtok_r(list, ",|", &save); w && s == STRETTO_OK; w = strtok_r(NULL, ",|", &save)) {
         struct verdict v = { .file_bytes = 0 };
         if (strcmp(words, "all") == 0 && (!mixture_find(w) || dtype_table[mixture_find(w)->type].block == 1)) continue;
-        snprintf(path, sizeof path, "%s.%s", r->out, w);
+        snprintf(path, sizeof path, "%s.sweep-%s", r->out, w);
         s = sweep_one(r, w, path, &v, err);
         if (s == STRETTO_OK && !json) print_line(w, squeeze_bits(r->squeeze, true), &v);
         if (s == STRETTO_OK) json_array_append_new(all, line_json(w, squeeze_bits(r->squeeze, true), &v));

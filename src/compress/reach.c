@@ -52,9 +52,9 @@ static void drop(struct attempt *a)
 
 static stretto_status write_attempt(struct reach *x, int round, struct attempt *a, struct error *err)
 {
-    char goal[120], *path = mem_alloc(strlen(x->out) + 16);
+    char goal[120], *path = mem_alloc(strlen(x->out) + 24);
     if (!path) return fail(err, STRETTO_E_NOMEM, "out of memory");
-    sprintf(path, "%s.%d", x->out, round);
+    sprintf(path, "%s.attempt-%d", x->out, round);
     snprintf(goal, sizeof goal, "to a budget, round %d, %.3f bits", round, squeeze_bits(x->s, true));
     unlink(path);                               /* of a run that was stopped after it */
     stretto_status s = squeeze_name(x->s, goal, err);
@@ -219,9 +219,9 @@ stretto_status squeeze_reach(struct squeeze *s, struct judge *j, const struct re
     struct reach x = { .s = s, .j = j, .g = g, .out = out, .most = INFINITY };
     *v = (struct verdict){ .file_bytes = 0 };
     x.overhead = (double)in_bytes - (double)squeeze_bytes(s, false) + SQUEEZE_REPORT_ROOM + 1024;
-    char *keep = mem_alloc(strlen(out) + sizeof ".stats");
+    char *keep = mem_alloc(strlen(out) + sizeof ".attempt-stats");
     if (!keep) return fail(err, STRETTO_E_NOMEM, "out of memory");
-    sprintf(keep, "%s.stats", out);
+    sprintf(keep, "%s.attempt-stats", out);
     stretto_status st = budget_open(&x.b, s, s->o.sequential ? NULL : keep, err);
     if (st == STRETTO_OK) tell_exchange(&x, table);
     if (st == STRETTO_OK) st = find_limit(&x, (double)in_bytes, table[0].bytes, err);
