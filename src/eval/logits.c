@@ -60,6 +60,9 @@ static inline void add_one(struct four *s, float a, float ma, float b, float mb)
     s->db += eb > 0 ? (double)eb * (double)-d : 0;
 }
 
+/* Rounding may make a sum a little less; what is no number stays none, and is not taken for agreement. */
+static double not_below_zero(double x) { return x < 0 ? 0 : x; }
+
 void logits_divergence(const float *a, const struct logits_about *pa, const float *b, const struct logits_about *pb,
                        uint32_t n, double *kl, double *back)
 {
@@ -79,6 +82,6 @@ void logits_divergence(const float *a, const struct logits_about *pa, const floa
     }
     for (; i < n; i++) add_one(&s, a[i], pa->most, b[i], pb->most);
     double apart = pa->log_sum - pb->log_sum;
-    *kl = fmax(s.da / s.ea - apart, 0);
-    *back = fmax(s.db / s.eb + apart, 0);
+    *kl = not_below_zero(s.da / s.ea - apart);
+    *back = not_below_zero(s.db / s.eb + apart);
 }
