@@ -173,6 +173,17 @@ bool pack_is(const struct file_map *file)
         && memcmp(r.p, arch, sizeof arch - 1) == 0;
 }
 
+/* The key behind the architecture is the version, which pack_is has not looked at. */
+static uint64_t version_of(const struct file_map *file)
+{
+    static const char key[] = "stretto.pack.version";
+    struct reader r = { .p = file->data + 24, .end = file->data + file->size };
+    read_bytes(&r, 8 + strlen("general.architecture") + 4 + 8 + sizeof arch - 1);
+    const char *name = read_u64(&r) == sizeof key - 1 ? read_bytes(&r, sizeof key - 1) : NULL;
+    if (!name || memcmp(name, key, sizeof key - 1) != 0 || read_u32(&r) != V_U32) return 0;
+    return read_u32(&r);
+}
+
 static stretto_status damaged(const char *path, struct error *err)
 {
     return fail(err, STRETTO_E_FORMAT, "%s is a packed model that is damaged or not whole; fetch it again", path);
@@ -182,6 +193,9 @@ static stretto_status damaged(const char *path, struct error *err)
 static stretto_status read_pieces(const struct file_map *f, const char *path, struct piece **out, size_t *n,
                                   uint64_t *image, struct error *err)
 {
+    if (version_of(f) != PACK_VERSION)
+        return fail(err, STRETTO_E_UNSUP, "%s is packed in a way that this program does not know (version %llu): a "
+                    "newer stretto reads it", path, (unsigned long long)version_of(f));
     if (f->size < TAIL || memcmp(f->data + f->size - TAIL, mark, sizeof mark) != 0) return damaged(path, err);
     struct reader r = { .p = f->data + f->size - 16, .end = f->data + f->size };
     *image = read_u64(&r);

@@ -45,6 +45,14 @@ def main():
         assert "packed already" in out("pack", packed, again, "--force", code=2)
         assert "not a packed model" in out("unpack", model, again, "--force", code=2)
         with open(packed, "r+b") as f:
+            at = f.read(1024).index(b"stretto.pack.version") + len("stretto.pack.version") + 4
+            f.seek(at)
+            f.write(bytes([9]))
+            f.flush()
+            assert "version 9" in out("run", "-m", packed, "-p", "x", "-n", "1", code=1)
+            f.seek(at)
+            f.write(bytes([1]))
+            f.flush()
             f.truncate(os.path.getsize(packed) - 1)
         assert "not whole" in out("run", "-m", packed, "-p", "x", "-n", "1", code=1)
     print("packed models answer as what they were made of")
