@@ -392,11 +392,22 @@ static stretto_status walk(struct survey *v, struct error *err)
     return STRETTO_OK;
 }
 
+static stretto_status check_layers(const struct config *c, uint32_t asked, struct error *err)
+{
+    uint32_t most = c->layers > 2 ? c->layers - 2 : 0;
+    if (asked && windows_differ(c))
+        return fail(err, STRETTO_E_ARG, "no layer can go: layers with a window and without take turns in this model");
+    if (asked <= most) return STRETTO_OK;
+    return fail(err, STRETTO_E_ARG, "%u of %u layers cannot go: the first and the last layer stay, so at most %u do",
+                asked, c->layers, most);
+}
+
 stretto_status shrink_survey(struct shrink_plan *plan, const struct model *m, const struct shrink_options *o,
                              struct error *err)
 {
     struct survey v = { .plan = plan };
     *plan = (struct shrink_plan){ 0 };
+    TRY(check_layers(&m->config, o->layers, err));
     stretto_status st = shrink_begin(&v.s, m, o, err);
     if (st == STRETTO_OK) st = walk(&v, err);
     trials_close(v.trials);
