@@ -1,6 +1,7 @@
 /* stretto squeeze: a smaller model, and what it cost. */
 #include "base/clock.h"
 #include "compress/rewrite.h"
+#include "compress/rtn.h"
 #include "format/convert.h"
 #include "stretto/commands.h"
 #include "stretto/fetch.h"
@@ -19,7 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { FILES = 16 };
+enum { FILES = 16, RTN_BITS = 4 };
 
 struct run {
     const struct squeeze_command *o;
@@ -46,6 +47,12 @@ static uint64_t file_bytes(const char *path)
     return stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
 }
 
+static bool is_same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 static uint64_t peak_bytes(void)
 {
     struct rusage u;
@@ -56,6 +63,45 @@ static int failed(struct run *x, stretto_status s, const struct error *err)
 {
     ui_progress_break(&x->bar);
     return command_fail("squeeze", s, err->text);
+}
+
+static bool has_goal(const struct squeeze_command *o)
+{
+    return o->size || o->bpw > 0 || o->max_kl > 0 || o->speed > 0;
+}
+
+/* ---- what does not go together --------------------------------------------------------------- */
+
+static int check_rtn(const struct squeeze_command *o)
+{
+    bool rtn = strcmp(o->method, "rtn") == 0;
+    if (!rtn && (o->bits || o->share)) return command_usage("squeeze", "--bits and --scale-per belong to --method rtn");
+    const struct mixture *m = mixture_find(o->type);
+    enum dtype holds = rtn_type((unsigned)(o->bits ? o->bits : RTN_BITS));
+    if (!rtn || !m || m->type == holds) return EXIT_DONE;
+    return command_usage("squeeze", "codes of %d bits need --type %s, not %s", (int)(o->bits ? o->bits : RTN_BITS),
+                         holds == DT_Q4_0 ? "q4_0" : holds == DT_Q5_0 ? "q5_0" : "q8_0", o->type);
+}
+
+/* Options that would be passed over in silence. `typed`: --type was given. */
+static int check_together(const struct squeeze_command *o, bool typed)
+{
+    bool measured = has_goal(o) || o->sweep, learns = strcmp(o->method, "plain") != 0 && strcmp(o->method, "rtn") != 0;
+    if (o->sweep && has_goal(o))
+        return command_usage("squeeze", "--sweep measures types as they are named; leave the budget out");
+    if (measured && typed)
+        return command_usage("squeeze", "--type and %s are different ways to say what weights become; leave one out",
+                             o->sweep ? "--sweep" : "a budget");
+    if (measured && o->dry_run)
+        return command_usage("squeeze", "--dry-run shows the plan of a --type; that of %s is found by measuring",
+                             o->sweep ? "--sweep" : "a budget");
+    if (measured && o->no_proof)
+        return command_usage("squeeze", "%s is measured; leave out --no-proof", o->sweep ? "a sweep" : "a budget");
+    if (o->sequential && !learns)
+        return command_usage("squeeze", "--sequential belongs to --method feedback or search, which learn");
+    if (o->imatrix && o->calibrate.n && !has_goal(o) && !shape_asked(&o->shape) && !o->shape.low_rank)
+        return command_usage("squeeze", "--imatrix stands in the place of texts; leave out --calibrate");
+    return check_rtn(o);
 }
 
 /* ---- names ---------------------------------------------------------------------------------- */
@@ -75,6 +121,8 @@ static size_t without_type(const char *name, size_t n)
     return n;
 }
 
+static bool only_keys(const struct squeeze_command *o) { return o->only && strcmp(o->only, "keys") == 0; }
+
 /* MODEL-NAME.GOAL.gguf in the current folder. */
 static stretto_status name_out(struct run *x)
 {
@@ -92,6 +140,7 @@ static stretto_status name_out(struct run *x)
     if (o->size) return buffer_printf(&x->out, "%.*s.%s.gguf", (int)n, name, o->size);
     if (o->bpw > 0) return buffer_printf(&x->out, "%.*s.%gbpw.gguf", (int)n, name, o->bpw);
     if (o->speed > 0) return buffer_printf(&x->out, "%.*s.%gtps.gguf", (int)n, name, o->speed);
+    if (only_keys(o)) return buffer_printf(&x->out, "%.*s.keys.gguf", (int)n, name);
     return buffer_printf(&x->out, "%.*s.%s.gguf", (int)n, name, o->type);
 }
 
@@ -207,11 +256,6 @@ static int write_adapter(struct run *x)
     return s == STRETTO_OK ? EXIT_DONE : failed(x, s, &err);
 }
 
-static bool has_goal(const struct squeeze_command *o)
-{
-    return o->size || o->bpw > 0 || o->max_kl > 0 || o->speed > 0;
-}
-
 static int open_plan(struct run *x)
 {
     static const struct { const char *word; enum encode_method method; } methods[] = {
@@ -232,8 +276,8 @@ static int open_plan(struct run *x)
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
         if (strcmp(methods[i].word, o->method) == 0) q.method = methods[i].method;
     for (int i = 0; i < 3; i++)
-        if (strcmp(shares[i], o->share) == 0) q.share = (enum rtn_share)i;
-    q.bits = (unsigned)o->bits;
+        if (strcmp(shares[i], o->share ? o->share : "group") == 0) q.share = (enum rtn_share)i;
+    q.bits = (unsigned)(o->bits ? o->bits : RTN_BITS);
     stretto_status s = squeeze_open(&x->r.squeeze, x->shaped.len ? x->shaped.data : original(x), &q, &err);
     return s == STRETTO_OK ? EXIT_DONE : failed(x, s, &err);
 }
@@ -366,10 +410,14 @@ static int squeeze(struct run *x)
 {
     double begun = clock_seconds();
     int code = shape_check(&x->o->shape);
+    if (code == EXIT_DONE && x->o->sweep) code = sweep_check(x->o->sweep);
     if (code == EXIT_DONE && x->o->report) code = report_name_check("squeeze", x->o->report);
     if (code == EXIT_DONE && x->o->report) code = can_create("squeeze", "--report", x->o->report, x->o->force);
     if (code == EXIT_DONE) code = model_path("squeeze", x->o->model, x->o->yes, &x->in);
     if (code == EXIT_DONE && name_out(x) != STRETTO_OK) code = command_fail("squeeze", STRETTO_E_NOMEM, NULL);
+    if (code == EXIT_DONE && is_same_file(x->in.data, x->out.data))
+        code = command_usage("squeeze", "-o %s is the model itself, which the result is compared with; name another "
+                             "file", x->out.data);
     if (code == EXIT_DONE && !x->o->dry_run) code = can_write_adapter(x);
     if (code == EXIT_DONE) code = read_texts(&x->o->calibrate, x->learn, &x->n_learn);
     if (code == EXIT_DONE) code = read_texts(&x->o->test, x->test, &x->n_test);
@@ -406,16 +454,19 @@ static int squeeze_run(void *options, size_t n, char **operands)
     if (n && !o->report)
         return command_usage("squeeze", "-m names the model; '%s' is drawn with --report NAME.html", operands[0]);
     if (n) return report_of_file("squeeze", operands[0], o->report, o->force);
-    if (o->only && strcmp(o->only, "keys") == 0) o->shape.keys = true;
+    bool typed = o->type != NULL;
+    if (!typed) o->type = "q4_k_m";
+    int code = check_together(o, typed);
+    if (code != EXIT_DONE) return code;
+    if (only_keys(o)) o->shape.keys = true;
     struct run x = { .o = options, .in = buffer_make(1 << 16), .out = buffer_make(1 << 16),
                      .converted = buffer_make(1 << 16), .shaped = buffer_make(1 << 16) };
     ui_progress_init(&x.bar, x.o->quiet ? NULL : stderr);
     x.bar.items = true;
     catch_interrupt();
-    signal(SIGXFSZ, SIG_IGN);
     signal(SIGTERM, on_term);
     signal(SIGHUP, on_term);
-    int code = squeeze(&x);
+    code = squeeze(&x);
     if (x.converted.len) unlink(x.converted.data);
     if (x.shaped.len) unlink(x.shaped.data);
     verdict_done(&x.r.verdict);
@@ -433,10 +484,7 @@ static int squeeze_run(void *options, size_t n, char **operands)
 static void defaults(void *options)
 {
     struct squeeze_command *o = options;
-    o->type = "q4_k_m";
     o->method = "feedback";
-    o->share = "group";
-    o->bits = 4;
     o->windows = 8;
 }
 
@@ -455,7 +503,7 @@ static const struct option goal_rows[] = {
     { "--tokens-per-second", "N", OPT_REAL, AT(speed), 0, 1e6,
       "the same so that one answer is written at least so fast on this machine" },
     { "--sweep", "TYPES", OPT_TEXT, AT(sweep), 0, 0,
-      "write and measure several types, as q4_0,iq4_nl,q5_0 or all, print a line for each, and keep none" },
+      "write and measure several types, as q4_0,iq4_nl,q5_0 or all, print a line for each, and keep no file" },
     { "--output-type --output-tensor-type", "TYPE", OPT_TEXT, AT(output_type), 0, 0,
       "the type of the head, of a table that is head and embedding too" },
     { "--embedding-type --token-embedding-type", "TYPE", OPT_TEXT, AT(embedding_type), 0, 0,
@@ -491,7 +539,7 @@ static const struct option text_rows[] = {
     { "--report", "OUT", OPT_TEXT, AT(report), 0, 0,
       "write a page (NAME.html), a picture (NAME.svg) or all figures (NAME.json) about it; with SQUEEZED nothing is "
       "squeezed: that of a file which carries its report, or of a *.json" },
-    { "--no-proof", NULL, OPT_FLAG, AT(no_proof), 0, 0, "measure nothing at the end" },
+    { "--no-proof", NULL, OPT_FLAG, AT(no_proof), 0, 0, "measure nothing at the end; with --type" },
 };
 static const struct option run_rows[] = {
     { "-m --model", "MODEL", OPT_TEXT, AT(model), 0, 0,

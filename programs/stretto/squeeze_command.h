@@ -30,6 +30,8 @@ struct squeeze_result {
     uint64_t peak_bytes;
 };
 
+/* Whether all of these types exist. */
+int sweep_check(const char *words);
 /* A line, or JSON, for each of these types ("q4_0,iq4_nl", "all"); files are written beside r->out and removed. *out:
  * the JSON, to be given back. */
 stretto_status squeeze_sweep(struct squeeze_result *r, const char *words, bool json, json_t **out, struct error *err);

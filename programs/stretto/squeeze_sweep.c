@@ -35,6 +35,20 @@ static stretto_status sweep_one(struct squeeze_result *r, const char *type, cons
     return s;
 }
 
+int sweep_check(const char *words)
+{
+    char list[400], *save;
+    if (strcmp(words, "all") == 0) return EXIT_DONE;
+    if (strlen(words) >= sizeof list) return command_usage("squeeze", "--sweep names too many types");
+    strcpy(list, words);
+    char *w = strtok_r(list, ",|", &save);
+    if (!w) return command_usage("squeeze", "--sweep takes types as q4_0,q5_0, or all");
+    for (; w; w = strtok_r(NULL, ",|", &save))
+        if (!mixture_find(w))
+            return command_usage("squeeze", "--sweep: there is no type '%s'; take some of %s", w, mixture_words());
+    return EXIT_DONE;
+}
+
 stretto_status squeeze_sweep(struct squeeze_result *r, const char *words, bool json, json_t **out, struct error *err)
 {
     char list[400], path[4200], *save;

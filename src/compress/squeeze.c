@@ -128,6 +128,9 @@ static stretto_status check_gain(const struct squeeze *s, struct error *err)
     if (s->o.only & ONLY_POSITIONS)
         return fail(err, STRETTO_E_ARG, "%s has no learned positions that could be squeezed; its positions are "
                     "rotations, which take no bytes", path);
+    if (s->o.requantize)
+        return fail(err, STRETTO_E_ARG, "every matrix of %s has the type that %s gives it: there is nothing to squeeze",
+                    path, s->mixture->name);
     return fail(err, STRETTO_E_ARG, "%s has %.2f bits a weight, no more than %s: there is nothing to squeeze; "
                 "--requantize rounds it again all the same", path, squeeze_bits(s, false), s->mixture->name);
 }

@@ -4,6 +4,7 @@
     test_squeeze.py STRETTO SOURCE_DIR DATA"""
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -223,11 +224,26 @@ def logits(model, out):
         return f.read()
 
 
+def make_uneven(model, out, factor=64):
+    """The first pair of the first head's keys larger in every layer, the same pair of its queries smaller: the same
+    model."""
+    shutil.copy(model, out)
+    r = GGUFReader(out, "r+")
+    heads, kv, width = (int(r.fields[f"llama.{k}"].contents()) for k in
+                        ("attention.head_count", "attention.head_count_kv", "embedding_length"))
+    for t in r.tensors:
+        if "attn_k.weight" in t.name: t.data[0:2] *= factor
+        if "attn_q.weight" in t.name:
+            for h in range(heads // kv): t.data[h * width // heads:h * width // heads + 2] /= factor
+    r.data.flush()
+
+
 def check_keys(model, tmp):
     """Keys that are balanced are other keys, and the same answers to the bit."""
-    even = os.path.join(tmp, "even.gguf")
-    run("-m", model, "--only", "keys", "--tokens", "600", "--no-proof", "-o", even)
-    old, new = tensors(model), tensors(even)
+    uneven, even = os.path.join(tmp, "uneven.gguf"), os.path.join(tmp, "even.gguf")
+    make_uneven(model, uneven)
+    run("-m", uneven, "--only", "keys", "--tokens", "600", "--no-proof", "-o", even)
+    old, new = tensors(uneven), tensors(even)
     changed = {n for n, t in new.items() if not np.array_equal(t.data, old[n].data)}
     assert changed and all("attn_q" in n or "attn_k" in n for n in changed), changed
     for n in changed:
@@ -235,6 +251,26 @@ def check_keys(model, tmp):
         assert np.all((np.frexp(np.abs(scale))[0] == 0.5) & (scale > 0)), n
     a, b = logits(model, os.path.join(tmp, "a.raw")), logits(even, os.path.join(tmp, "b.raw"))
     assert a == b and len(a) > 8 * 512
+
+
+def check_together(model, tmp):
+    """What would be passed over in silence, or destroy the original, is refused."""
+    copy = os.path.join(tmp, "copy.gguf")
+    shutil.copy(model, copy)
+    os.symlink("copy.gguf", os.path.join(tmp, "link.gguf"))
+    for name in ("copy.gguf", "link.gguf"):
+        refused("the model itself", "-m", copy, "-o", os.path.join(tmp, name), "--force", code=2)
+    assert open(copy, "rb").read() == open(model, "rb").read()
+    for words, *args in (("no type 'bogus'", "--sweep", "q4_0,bogus"),
+                         ("leave the budget out", "--sweep", "q4_0", "--bpw", "5"),
+                         ("leave one out", "--type", "q4_0", "--size", "1M"), ("--dry-run", "--dry-run", "--bpw", "5"),
+                         ("--no-proof", "--no-proof", "--bpw", "5"), ("--method rtn", "--bits", "3"),
+                         ("--type q8_0", "--method", "rtn", "--bits", "8"),
+                         ("learn", "--method", "plain", "--sequential"),
+                         ("--calibrate", "--imatrix", model, "--calibrate", model),
+                         ("the first and the last layer stay", "--prune", "layers=5")):
+        refused(words, "-m", model, "-o", os.path.join(tmp, "no.gguf"), *args, code=2)
+    assert not os.path.exists(os.path.join(tmp, "no.gguf"))
 
 
 def main():
@@ -251,6 +287,7 @@ def main():
         check_sources(model, tmp)
         check_interrupt(model, tmp)
         check_keys(model, tmp)
+        check_together(model, tmp)
     print("stretto squeeze: files, tables, texts and interrupts are right")
 
 
