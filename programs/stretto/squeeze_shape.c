@@ -5,6 +5,7 @@
 #include "compress/shrink.h"
 #include "compress/sparse.h"
 #include "text/chat.h"
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,7 +74,8 @@ static bool read_rank(const char *text, uint32_t *rank, uint64_t *bytes)
 {
     char *end;
     double v = strtod(text, &end);
-    double by = *end == 'K' ? 1e3 : *end == 'M' ? 1e6 : *end == 'G' ? 1e9 : 0;
+    char unit = (char)toupper((unsigned char)*end);
+    double by = unit == 'K' ? 1e3 : unit == 'M' ? 1e6 : unit == 'G' ? 1e9 : 0;
     if (end == text || !(v > 0)) return false;
     if (by > 0 && !end[1]) *bytes = (uint64_t)(v * by);
     else if (!*end && v < 65536 && v == (double)(uint32_t)v) *rank = (uint32_t)v;

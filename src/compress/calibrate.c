@@ -5,6 +5,7 @@
 #include "compress/calibrate.h"
 #include "backend/backend.h"
 #include "base/memory.h"
+#include "compress/damage.h"
 #include "graph/partition.h"
 #include "graph/step.h"
 #include <math.h>
@@ -176,8 +177,8 @@ static stretto_status stats_finish(struct calibration *c, struct error *err)
             all += s->sum2[j] = two_floats(s->sum2[j]);
         }
         if (!isfinite(all))
-            return fail(err, STRETTO_E_NAN, "calibration: what the linear layers of layer %u read is no finite "
-                        "number; the model's weights are damaged, or the text drives it out of range", c->next);
+            return damage_blame(c->m->source, fail(err, STRETTO_E_NAN, "calibration: what the linear layers of layer "
+                                "%u read is no finite number; the text drives it out of range", c->next), err);
         if (s->gram) workers_each(c->o.workers, (s->n + ROWS - 1) / ROWS, mirror_strip, s);
     }
     return STRETTO_OK;
@@ -310,8 +311,8 @@ static stretto_status check_answers(const struct calibration *c, size_t n, struc
 {
     for (size_t i = 0; i < n; i++)
         if (c->answer[i].status != STRETTO_OK)
-            return fail(err, c->answer[i].status, "calibration: layer %u answers what is no number; the model's "
-                        "weights are damaged, or the text drives it out of range", c->next);
+            return damage_blame(c->m->source, fail(err, c->answer[i].status, "calibration: layer %u answers what is "
+                                "no number; the text drives it out of range", c->next), err);
     return STRETTO_OK;
 }
 

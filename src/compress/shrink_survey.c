@@ -3,6 +3,7 @@
 #include "compress/shrink_int.h"
 #include "base/memory.h"
 #include "compress/allocate.h"
+#include "compress/damage.h"
 #include "compress/trial.h"
 #include <math.h>
 #include <string.h>
@@ -409,7 +410,7 @@ stretto_status shrink_survey(struct shrink_plan *plan, const struct model *m, co
     *plan = (struct shrink_plan){ 0 };
     TRY(check_layers(&m->config, o->layers, err));
     stretto_status st = shrink_begin(&v.s, m, o, err);
-    if (st == STRETTO_OK) st = walk(&v, err);
+    if (st == STRETTO_OK) st = damage_blame(m->source, walk(&v, err), err);
     trials_close(v.trials);
     shrink_end(&v.s);
     mem_free(v.rows);

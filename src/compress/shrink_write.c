@@ -4,6 +4,7 @@
 #include "compress/shrink_int.h"
 #include "base/hash.h"
 #include "base/memory.h"
+#include "compress/damage.h"
 #include "compress/rewrite.h"
 #include "engine/engine.h"
 #include <math.h>
@@ -576,7 +577,7 @@ stretto_status shrink_write(const struct shrink_plan *plan, const struct model *
 {
     struct writing w = { .plan = plan, .path = path };
     stretto_status st = shrink_begin(&w.s, m, o, err);
-    if (st == STRETTO_OK) st = write_all(&w, err);
+    if (st == STRETTO_OK) st = damage_blame(m->source, write_all(&w, err), err);
     rewrite_close(w.r, false);
     if (st == STRETTO_OK) st = try_file(&w, err);
     shrink_end(&w.s);

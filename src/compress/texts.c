@@ -35,15 +35,15 @@ static stretto_status no_memory(struct error *err) { return fail(err, STRETTO_E_
 
 /* ---- conversations as plain text ------------------------------------------------------------ */
 
-/* What the messages of a line say, one behind the other. */
-static stretto_status say_line(const char *line, size_t n, struct buffer *out, struct error *err)
+/* What the messages of a line say, one behind the other; where: "chats.jsonl, line 3". */
+static stretto_status say_line(const char *line, size_t n, const char *where, struct buffer *out, struct error *err)
 {
     json_t *j = NULL;
-    TRY(json_tree(&j, line, n, JSON_TWICE_REFUSED, "a line of conversations", err));
+    TRY(json_tree(&j, line, n, JSON_TWICE_REFUSED, where, err));
     const json_t *list = json_object_get(j, "messages");
     stretto_status s = json_is_array(list) ? STRETTO_OK
-        : fail(err, STRETTO_E_FORMAT, "a line has no \"messages\"; each is {\"messages\": [{\"role\": ..., "
-               "\"content\": ...}, ...]}");
+        : fail(err, STRETTO_E_FORMAT, "%s has no \"messages\"; each line is {\"messages\": [{\"role\": ..., "
+               "\"content\": ...}, ...]}", where);
     for (size_t i = 0; i < json_array_size(list) && s == STRETTO_OK; i++) {
         const char *content = json_string_value(json_object_get(json_array_get(list, i), "content"));
         if (content) s = buffer_printf(out, "%s\n\n", content);
@@ -54,10 +54,13 @@ static stretto_status say_line(const char *line, size_t n, struct buffer *out, s
 
 static stretto_status say_lines(const struct text_file *f, struct buffer *out, struct error *err)
 {
-    for (const char *p = f->data, *end = f->data + f->n; p < end;) {
+    char where[200];
+    unsigned line = 1;
+    for (const char *p = f->data, *end = f->data + f->n; p < end; line++) {
         const char *stop = memchr(p, '\n', (size_t)(end - p));
         size_t n = (size_t)((stop ? stop : end) - p);
-        if (n) TRY(say_line(p, n, out, err));
+        snprintf(where, sizeof where, "%s, line %u", f->name, line);
+        if (n) TRY(say_line(p, n, where, out, err));
         p += n + 1;
     }
     return STRETTO_OK;

@@ -54,8 +54,8 @@ stretto_status eval_set_text(struct eval_set *s, const char *name, const int32_t
     size_t windows = n / window;
     if (most && most < windows) windows = most;
     if (!windows)
-        return fail(err, STRETTO_E_ARG, "the text '%s' has %zu tokens, less than one window of %u; give a longer text "
-                    "or a smaller -c", name, n, window);
+        return fail(err, STRETTO_E_ARG, "the text '%s' has %zu token%s, less than one window of %u; give a longer text "
+                    "or ask for shorter windows", name, n, n == 1 ? "" : "s", window);
     stretto_status status = named(s, name, err);
     if (status == STRETTO_OK) status = cut(s, id, window, windows, bos, err);
     if (status != STRETTO_OK) eval_set_done(s);

@@ -190,6 +190,9 @@ def check_sources(model, tmp):
     open(broken, "wb").write(raw)
     said = run("-m", broken, "--type", "q4_0", "--method", "plain", "-o", os.path.join(tmp, "b"), fails=1)
     assert "blk.1.ffn_down.weight" in said and "not finite" in said, said
+    for how in (["--type", "q4_0"], ["--shrink", "20%"], ["--sparsity", "50%"]):
+        refused("tensor blk.1.ffn_down.weight holds a value that is not finite", "-m", broken, "--tokens", "2048", *how,
+                "-o", os.path.join(tmp, "b"))
     assert not os.path.exists(os.path.join(tmp, "b.part"))
 
 
