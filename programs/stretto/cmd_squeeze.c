@@ -268,7 +268,7 @@ static int open_plan(struct run *x)
         .type = has_goal(o) || o->sweep ? "q2_k" : o->type, .output_type = o->output_type,
         .embedding_type = o->embedding_type, .keep = o->keep.v,
         .n_keep = o->keep.n, .texts = x->learn, .n_texts = x->n_learn, .tokens = (size_t)o->tokens,
-        .statistics = o->imatrix, .sequential = o->sequential, .requantize = o->requantize,
+        .statistics = o->imatrix, .sequential = o->sequential, .requantize = o->requantize, .copy = x->shaped.len > 0,
         .force = o->force, .threads = (unsigned)o->threads,
         .progress = ui_progress_hook(&x->bar), .log = log_of(x), .cancel = &interrupted };
     if (o->only)

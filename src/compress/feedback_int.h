@@ -61,8 +61,6 @@ static inline double codec_nearest(const struct codec *c, double v)
     return v + 0x1.8p52 - 0x1.8p52;
 }
 
-/* h from the gram. */
-stretto_status metric_shrink(struct metric *m, struct workers *w, struct error *err);
 /* Order and factor for blocks of `unit` columns in groups of `group`. */
 stretto_status metric_factor(struct metric *m, struct workers *w, size_t unit, size_t group, struct error *err);
 

@@ -1,6 +1,7 @@
 /* The metric of a layer's input and its factor (GPTQ, arXiv 2210.17323, section 3.3): with P H P = R^T R, where P
  * reverses the order, the upper factor of the inverse of H is P R^-T P, which needs no inverse of an inverse. */
 #include "compress/feedback_int.h"
+#include "compress/gram.h"
 #include "base/memory.h"
 #include <math.h>
 #include <stdlib.h>
@@ -37,6 +38,17 @@ static stretto_status take_stats(struct metric *m, const struct input_stats *s, 
     return STRETTO_OK;
 }
 
+static stretto_status take_h(struct metric *m, struct workers *w, struct error *err)
+{
+    double a = gram_share(m->o.shrink, m->n, m->rows);
+    m->h = m->gram;
+    if (!(a > 0)) return STRETTO_OK;
+    m->own = mem_alloc((size_t)m->n * m->n * sizeof *m->own);
+    if (!m->own) return fail(err, STRETTO_E_NOMEM, "no memory for the metric of %u inputs", m->n);
+    m->h = m->own;
+    return gram_shrink(w, m->gram, m->n, a, m->own, err);
+}
+
 stretto_status metric_open(struct metric **out, struct workers *w, const struct input_stats *s, uint32_t n_in,
                            const struct feedback_options *o, struct error *err)
 {
@@ -49,7 +61,7 @@ stretto_status metric_open(struct metric **out, struct workers *w, const struct 
     if (o) m->o = *o;
     else feedback_defaults(&m->o);
     stretto_status status = s ? take_stats(m, s, err) : STRETTO_OK;
-    if (status == STRETTO_OK && m->gram && m->o.method == ENCODE_FEEDBACK) status = metric_shrink(m, w, err);
+    if (status == STRETTO_OK && m->gram && m->o.method == ENCODE_FEEDBACK) status = take_h(m, w, err);
     if (status != STRETTO_OK) metric_close(m);
     else *out = m;
     return status;

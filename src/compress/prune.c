@@ -2,6 +2,7 @@
  * weights (tests/compress/prune_oracle.py, from the papers). */
 #include "compress/prune.h"
 #include "base/memory.h"
+#include "compress/gram.h"
 #include "compress/solve.h"
 #include <math.h>
 #include <stdlib.h>
@@ -74,6 +75,19 @@ static stretto_status check(const struct prune_options *o, const struct input_st
     return STRETTO_OK;
 }
 
+static stretto_status root_of(struct prune *p, const struct input_stats *s, struct error *err)
+{
+    struct input_stats shrunk = *s;
+    double a = gram_share(p->o.shrink, s->n, s->rows);
+    if (!(a > 0)) return solve_inverse_root(&p->u, p->w, s, p->o.damp, err);
+    shrunk.gram = mem_alloc((size_t)s->n * s->n * sizeof *shrunk.gram);
+    if (!shrunk.gram) return fail(err, STRETTO_E_NOMEM, "no memory to prune a layer");
+    stretto_status st = gram_shrink(p->w, s->gram, s->n, a, shrunk.gram, err);
+    if (st == STRETTO_OK) st = solve_inverse_root(&p->u, p->w, &shrunk, p->o.damp, err);
+    mem_free(shrunk.gram);
+    return st;
+}
+
 stretto_status prune_open(struct prune **out, struct workers *w, const struct input_stats *s, uint32_t n_in,
                           const struct prune_options *o, struct error *err)
 {
@@ -89,7 +103,7 @@ stretto_status prune_open(struct prune **out, struct workers *w, const struct in
     for (uint32_t j = 0; j < n_in; j++) p->norm[j] = o->score == PRUNE_WANDA ? sqrt(s->sum2[j]) : 1;
     *out = p;
     if (o->score != PRUNE_SPARSEGPT) return STRETTO_OK;
-    stretto_status st = solve_inverse_root(&p->u, w, s, p->o.damp, err);
+    stretto_status st = root_of(p, s, err);
     if (st == STRETTO_OK) return st;
     prune_close(p);
     *out = NULL;

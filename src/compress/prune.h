@@ -20,6 +20,8 @@ struct prune_options {
     unsigned keep, of;      /* of each `of` neighbours in a row `keep` stay, as 2 of 4; of 0: no pattern       */
     unsigned tile_rows, tile_columns; /* zeros come as tiles of this size; 0: as single weights                */
     double damp;            /* of the mean of the moments' diagonal, added to it; 0: 0.01                      */
+    double shrink;          /* of the moments towards what is known better (gram.h); 0: as tokens are few or many,
+                               below 0: not                                                                    */
 };
 void prune_defaults(struct prune_options *o);
 

@@ -124,7 +124,7 @@ static stretto_status check_gain(const struct squeeze *s, struct error *err)
     if (changed && codes && !s->o.requantize)
         log_say(&s->o.log, LOG_WARN, "%s is rounded already (%.2f bits a weight): what is measured are the errors that "
                 "are added to its own; squeeze the original where you have it", path, squeeze_bits(s, false));
-    if (changed || s->o.only & ONLY_KEYS) return STRETTO_OK;
+    if (changed || s->o.copy) return STRETTO_OK;
     if (s->o.only & ONLY_POSITIONS)
         return fail(err, STRETTO_E_ARG, "%s has no learned positions that could be squeezed; its positions are "
                     "rotations, which take no bytes", path);

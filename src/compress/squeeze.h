@@ -27,6 +27,7 @@ struct squeeze_options {
                                        is read; without grams errors are weighed, not fed back. NULL: none  */
     bool sequential;                /* later layers see the earlier ones as they are written            */
     bool requantize;                /* also what is at fewer bits already                               */
+    bool copy;                      /* a model of which nothing would be rounded is written as it is    */
     bool force;                     /* replace what is there                                            */
     unsigned threads;               /* 0: all                                                           */
     struct progress progress;

@@ -38,6 +38,7 @@ static int mask(char **a, struct workers *w, struct error *err)
 {
     struct prune_options o;
     prune_defaults(&o);
+    o.shrink = -1;      /* the papers' own */
     if (!prune_score_find(a[0], &o.score) || !prune_share(a[1], &o.sparsity)) return 2;
     if (strcmp(a[2], "0") && !prune_pattern(a[2], &o.keep, &o.of)) return 2;
     sscanf(a[3], "%ux%u", &o.tile_rows, &o.tile_columns);

@@ -1,25 +1,21 @@
-/* Statistics of few tokens flatter the method that is fitted to them: what looks like a silent direction is one that
- * few tokens went. So the sums of products H are drawn towards what is known better: (1 - a) H + a (L + D), where L is
- * the few strongest directions of H, all channels counted as equally loud, and D the diagonal of H - L. Towards the
- * diagonal alone: Ledoit, Wolf 2004, A well-conditioned estimator for large-dimensional covariance matrices; the
- * directions are there because a model's first token owns much of H and is no accident. */
-#include "compress/feedback_int.h"
+#include "compress/gram.h"
 #include "base/memory.h"
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 enum { STRONGEST = 4, TURNS = 12, SOME = 64 };
 
 /* Measured (SmolLM2-135M, tokens that were not seen): the errors of rows of n inputs are least near a = 3.5 n / tokens,
  * and flat around it; beyond 0.4 more costs more than it helps. */
-static double share_of(const struct metric *m)
+double gram_share(double asked, size_t n, uint64_t tokens)
 {
-    if (m->o.shrink != 0) return m->o.shrink < 0 ? 0 : fmin(m->o.shrink, 1);
-    return fmin(0.4, 3.5 * m->n / (double)m->rows);
+    if (asked != 0) return asked < 0 ? 0 : fmin(asked, 1);
+    return fmin(0.4, 3.5 * (double)n / (double)tokens);
 }
 
 struct power {
-    const struct metric *m;
+    const float *gram;
     size_t n, found;
     double *loud;               /* [n] roots of the diagonal, inverted; 0: silent                    */
     double *v;                  /* [STRONGEST][n]                                                    */
@@ -32,7 +28,7 @@ static void multiply(void *ud, size_t piece)
 {
     const struct power *p = ud;
     for (size_t i = piece * SOME; i < p->n && i < (piece + 1) * SOME; i++) {
-        const float *h = p->m->gram + i * p->n;
+        const float *h = p->gram + i * p->n;
         double sum[4] = { 0 };
         for (size_t j = 0; j < p->n; j++) sum[j % 4] += (double)h[j] * p->x[j];
         p->y[i] = p->loud[i] * ((sum[0] + sum[1]) + (sum[2] + sum[3]));
@@ -75,7 +71,7 @@ static void blend(const struct power *p, double a, float *h)
     size_t n = p->n;
     for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j < n; j++) {
-            double l = 0, g = (double)p->m->gram[i * n + j];
+            double l = 0, g = (double)p->gram[i * n + j];
             for (size_t k = 0; k < p->found; k++) l += p->value[k] * (p->v[k * n + i] * p->v[k * n + j]);
             if (p->loud[i] == 0 || p->loud[j] == 0) l = 0;
             else l /= p->loud[i] * p->loud[j];
@@ -83,28 +79,20 @@ static void blend(const struct power *p, double a, float *h)
         }
 }
 
-stretto_status metric_shrink(struct metric *m, struct workers *w, struct error *err)
+stretto_status gram_shrink(struct workers *w, const float *gram, size_t n, double a, float *out, struct error *err)
 {
-    size_t n = m->n;
-    double a = share_of(m);
-    m->h = m->gram;
-    if (!(a > 0)) return STRETTO_OK;
-    struct power p = { .m = m, .n = n, .loud = mem_alloc(n * sizeof *p.loud),
+    struct power p = { .gram = gram, .n = n, .loud = mem_alloc(n * sizeof *p.loud),
                        .v = mem_alloc(STRONGEST * n * sizeof *p.v) };
     double *x = mem_alloc(2 * n * sizeof *x);
-    m->own = mem_alloc(n * n * sizeof *m->own);
-    bool room = p.loud && p.v && x && m->own;
+    bool room = p.loud && p.v && x;
     for (size_t i = 0; room && i < n; i++) {
-        double d = (double)m->gram[i * (n + 1)];
+        double d = (double)gram[i * (n + 1)];
         p.loud[i] = d > 0 ? 1 / sqrt(d) : 0;
     }
     while (room && p.found < STRONGEST) find(&p, w, x, x + n);
-    if (room) {
-        blend(&p, a, m->own);
-        m->h = m->own;
-    }
+    if (room) blend(&p, a, out);
     mem_free(p.loud);
     mem_free(p.v);
     mem_free(x);
-    return room ? STRETTO_OK : fail(err, STRETTO_E_NOMEM, "no memory for the metric of %zu inputs", n);
+    return room ? STRETTO_OK : fail(err, STRETTO_E_NOMEM, "no memory for the second moments of %zu inputs", n);
 }
