@@ -320,18 +320,37 @@ static int run_scales(const struct eval_options *o)
 
 #define WHAT "ppl|kl|hellaswag|piqa|mmlu|gsm8k|spider|logits|scales"
 
+/* Options that another evaluation reads. */
+static int check_belongs(const struct eval_options *o, const char *what)
+{
+    static const char tasks[] = "hellaswag|piqa|mmlu|gsm8k|spider";
+    const struct { bool given; const char *option, *words; } rows_of[] = {
+        { o->base, "--base", "kl|hellaswag|piqa|mmlu|gsm8k|spider" },
+        { o->base_reference, "--base-reference", "kl" },
+        { o->against.n > 0, "--against", "kl" }, { o->tasks > 0, "--tasks", tasks },
+        { o->letters, "--letters", "mmlu" },
+        { o->tables, "--tables", "spider" }, { o->output, "--output", "hellaswag|piqa|mmlu|gsm8k|spider|scales" } };
+    for (size_t i = 0; i < sizeof rows_of / sizeof *rows_of; i++)
+        if (rows_of[i].given && !list_has(rows_of[i].words, '|', what, strlen(what)))
+            return command_usage("eval", "%s belongs to %s, not to %s", rows_of[i].option, rows_of[i].words, what);
+    return EXIT_DONE;
+}
+
 static int eval_run(void *options, size_t n, char **operands)
 {
     (void)n;
     catch_interrupt();
+    if (!list_has(WHAT, '|', operands[0], strlen(operands[0])))
+        return command_odd("eval", "evaluation", operands[0], WHAT);
+    int code = check_belongs(options, operands[0]);
+    if (code != EXIT_DONE) return code;
     if (strcmp(operands[0], "ppl") == 0) return run_ppl(options);
     if (strcmp(operands[0], "kl") == 0) return eval_kl_run(options);
     if (strcmp(operands[0], "logits") == 0) return run_logits(options);
     if (strcmp(operands[0], "scales") == 0) return run_scales(options);
     if (list_has("hellaswag|piqa|mmlu", '|', operands[0], strlen(operands[0])))
         return eval_choices_run(options, operands[0]);
-    if (list_has("gsm8k|spider", '|', operands[0], strlen(operands[0]))) return eval_written_run(options, operands[0]);
-    return command_odd("eval", "evaluation", operands[0], WHAT);
+    return eval_written_run(options, operands[0]);
 }
 
 static void eval_defaults(void *options)

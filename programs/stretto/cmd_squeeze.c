@@ -347,6 +347,10 @@ static int prove(struct run *x)
         on_log(&x->bar, LOG_INFO, "the model writes no text, so there is no divergence to measure");
         return EXIT_DONE;
     }
+    if (!squeeze_model(x->r.squeeze)->tokenizer) {
+        on_log(&x->bar, LOG_WARN, "the model has no tokenizer, so no divergence is measured");
+        return EXIT_DONE;
+    }
     int code = x->r.judge ? EXIT_DONE : open_judge(x);
     if (code != EXIT_DONE) return code;
     x->bar.items = true;

@@ -196,6 +196,7 @@ def check_refusals(tmp):
     with open(short, "w") as f:
         f.write("ab")
     assert "less than one window" in run("eval", "ppl", "-m", LLAMA, "-f", short, "-c", "48", fails=2)
+    assert "belongs to mmlu" in run("eval", "kl", "-m", LLAMA, "-f", short, "--letters", fails=2)
     assert "text is missing" in run("eval", "ppl", "-m", LLAMA, fails=2)
     assert "give one of them" in run("eval", "kl", "-m", LLAMA, "-f", short, fails=2)
     many = [x for _ in range(8) for x in ("--against", LLAMA)]

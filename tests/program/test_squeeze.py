@@ -181,6 +181,10 @@ def check_sources(model, tmp):
     refused("there is nothing to squeeze", "-m", small, "--type", "q4_0", "-o", out, code=2)
     run("-m", small, "--type", "q8_0", "--requantize", "--method", "plain", "--no-proof", "-o", out)
     assert tensors(out)["blk.0.attn_q.weight"].tensor_type.name == "Q8_0"
+    mute = os.path.join(root, "tests", "data", "format", "hf-gpt2")
+    r = subprocess.run([stretto, "squeeze", "-q", "-m", mute, "--type", "q8_0", "--method", "plain", "-o",
+                        os.path.join(tmp, "mute.gguf")], capture_output=True, text=True, timeout=300)
+    assert r.returncode == 0 and "no divergence is measured" in r.stderr, r.stderr
     vocabulary = os.path.join(data, "tokenizer", "ggml-vocab-gpt-2.gguf")
     if os.path.isfile(vocabulary): refused("without a model", "-m", vocabulary, "-o", os.path.join(tmp, "v"))
     raw = bytearray(open(model, "rb").read())
