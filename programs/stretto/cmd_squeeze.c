@@ -70,6 +70,8 @@ static bool has_goal(const struct squeeze_command *o)
     return o->size || o->bpw > 0 || o->max_kl > 0 || o->speed > 0;
 }
 
+static bool only_keys(const struct squeeze_command *o) { return o->only && strcmp(o->only, "keys") == 0; }
+
 /* ---- what does not go together --------------------------------------------------------------- */
 
 static int check_rtn(const struct squeeze_command *o)
@@ -97,6 +99,11 @@ static int check_together(const struct squeeze_command *o, bool typed)
                              o->sweep ? "--sweep" : "a budget");
     if (measured && o->no_proof)
         return command_usage("squeeze", "%s is measured; leave out --no-proof", o->sweep ? "a sweep" : "a budget");
+    if (only_keys(o) && (typed || measured))
+        return command_usage("squeeze", "--only keys leaves every type as it is; --balance-keys goes with other "
+                             "changes");
+    if (o->sweep && o->shape.low_rank)
+        return command_usage("squeeze", "--sweep keeps no file that --low-rank could belong to; take one --type");
     if (o->sequential && !learns)
         return command_usage("squeeze", "--sequential belongs to --method feedback or search, which learn");
     if (o->imatrix && o->calibrate.n && !has_goal(o) && !shape_asked(&o->shape) && !o->shape.low_rank)
@@ -120,8 +127,6 @@ static size_t without_type(const char *name, size_t n)
         }
     return n;
 }
-
-static bool only_keys(const struct squeeze_command *o) { return o->only && strcmp(o->only, "keys") == 0; }
 
 /* MODEL-NAME.GOAL.gguf in the current folder. */
 static stretto_status name_out(struct run *x)

@@ -275,6 +275,8 @@ def check_together(model, tmp):
                          ("--type q8_0", "--method", "rtn", "--bits", "8"),
                          ("learn", "--method", "plain", "--sequential"),
                          ("--calibrate", "--imatrix", model, "--calibrate", model),
+                         ("--balance-keys", "--only", "keys", "--type", "q4_0"),
+                         ("--low-rank", "--sweep", "q4_0", "--low-rank", "4"),
                          ("the first and the last layer stay", "--prune", "layers=5")):
         refused(words, "-m", model, "-o", os.path.join(tmp, "no.gguf"), *args, code=2)
     assert not os.path.exists(os.path.join(tmp, "no.gguf"))
