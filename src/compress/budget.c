@@ -68,7 +68,9 @@ static stretto_status list_weights(struct budget *b, struct error *err)
         list_types(w, r, s->o.requantize);
         if (!w->n) continue;
         w->row = i;
-        w->group = (uint32_t)r->role * THIRDS + (layers ? r->layer * THIRDS / layers : 0);
+        /* Files may hold layers behind those of the model. */
+        uint32_t third = !layers ? 0 : r->layer < layers ? r->layer * THIRDS / layers : THIRDS - 1;
+        w->group = (uint32_t)r->role * THIRDS + third;
         b->n++;
     }
     return b->n ? STRETTO_OK : fail(err, STRETTO_E_ARG, "no weight of the model fits blocks of codes");

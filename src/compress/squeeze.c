@@ -1,5 +1,6 @@
 #include "compress/squeeze_int.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/memory.h"
 #include "compress/rewrite.h"
 #include "text/chat.h"
@@ -469,6 +470,19 @@ static const char *base_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
+/* What a file of statistics says of every weight: another one under the same name is another pass. */
+static uint64_t hash_of(const struct imatrix *x)
+{
+    uint64_t h = imatrix_count(x);
+    for (size_t i = 0; i < imatrix_count(x); i++) {
+        const struct input_stats *s = imatrix_stats(x, i);
+        h = hash_text(h ^ s->rows, imatrix_name(x, i));
+        h = hash_bytes(h, s->sum2, s->n * sizeof *s->sum2);
+        if (s->gram) h = hash_bytes(h, s->gram, s->n * sizeof *s->gram);
+    }
+    return h;
+}
+
 static stretto_status recipe(const struct squeeze *s, struct buffer *out, struct error *err)
 {
     static const char *const methods[] = { "plain", "search", "feedback", "rtn" };
@@ -480,7 +494,9 @@ static stretto_status recipe(const struct squeeze *s, struct buffer *out, struct
         st = buffer_printf(out, ", %zu tokens in %zu windows of text %016llx", s->windows.tokens, s->windows.n,
                            (unsigned long long)s->windows.hash);
     if (st == STRETTO_OK && s->o.sequential) st = buffer_str(out, ", sequential");
-    if (st == STRETTO_OK && s->o.statistics) st = buffer_printf(out, ", statistics %s", base_name(s->o.statistics));
+    if (st == STRETTO_OK && s->o.statistics)
+        st = buffer_printf(out, ", statistics %s %016llx", base_name(s->o.statistics),
+                           (unsigned long long)hash_of(s->statistics));
     return st == STRETTO_OK ? st : no_memory(err);
 }
 

@@ -160,7 +160,8 @@ static unsigned get_code(const struct dtype_info *t, const unsigned char *b, siz
         at += 2;
     }
     if (t->planes & CODE_ONE)
-        code |= (t->block == 32 ? b[t->one_at + i / 8] >> i % 8 & 1u : b[t->one_at + i % 32] >> i / 32 & 1u) << at;
+        code |= ((unsigned)b[t->one_at + (t->block == 32 ? i / 8 : i % 32)] >> (t->block == 32 ? i % 8 : i / 32) & 1u)
+                << at;
     return code;
 }
 

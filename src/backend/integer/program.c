@@ -70,7 +70,8 @@ static void turns_of(const struct rope_table *r, uint64_t *turn)
 {
     for (uint32_t i = 0; i < r->n_rot / 2; i++) {
         double circles = pow(r->base, -2.0 * i / r->n_rot) * (double)r->factor[i] / 6.283185307179586476925;
-        turn[i] = (uint64_t)ldexp(circles - floor(circles), 64);
+        double part = circles - floor(circles);         /* no number, or 1, where a file's factors make it so */
+        turn[i] = part >= 0 && part < 1 ? (uint64_t)ldexp(part, 64) : 0;
     }
 }
 

@@ -109,10 +109,24 @@ static void poor_choices_are_left(void **state)
     assert_int_equal(pick, 1);
 }
 
+/* What is right for no price is taken all the same where the next step does not fit. */
+static void what_is_left_is_used(void **state)
+{
+    (void)state;
+    const struct choice a[] = { { 1, 10 }, { 3, 9 }, { 11, 0 } };
+    const struct part p = { a, 3 };
+    size_t pick;
+    for (size_t budget = 1; budget < 12; budget++) {
+        assert_int_equal(allocate_budget(&p, 1, (double)budget, &pick, NULL), STRETTO_OK);
+        assert_int_equal(pick, budget < 3 ? 0 : budget < 11 ? 1 : 2);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(near_the_exact_answer),
                                         cmocka_unit_test(what_cannot_be_met_is_the_nearest),
-                                        cmocka_unit_test(poor_choices_are_left) };
+                                        cmocka_unit_test(poor_choices_are_left),
+                                        cmocka_unit_test(what_is_left_is_used) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

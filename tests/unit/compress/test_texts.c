@@ -47,6 +47,25 @@ static void what_is_compiled_in_fills_windows(void **state)
     }
 }
 
+static void few_windows_come_from_all_of_a_text(void **state)
+{
+    (void)state;
+    struct text_file f[16];
+    struct eval_set all, few;
+    struct error err = { 0 };
+    uint32_t vocab = (uint32_t)tokenizer_size(tokenizer);
+    assert_true(texts_builtin(false, f, 16) > 0);
+    assert_int_equal(texts_set(&all, f, tokenizer, NULL, 64, 0, vocab, &err), STRETTO_OK);
+    assert_int_equal(texts_set(&few, f, tokenizer, NULL, 64, 4, vocab, &err), STRETTO_OK);
+    assert_true(all.n > 16 && few.n == 4);
+    for (size_t i = 0; i < 4; i++) {
+        size_t from = ((i + 1) * all.n + 3) / 4 - 1;          /* the last of each quarter */
+        assert_memory_equal(few.id + few.at[i], all.id + all.at[from], 64 * sizeof *all.id);
+    }
+    eval_set_done(&all);
+    eval_set_done(&few);
+}
+
 static void odd_texts_are_refused(void **state)
 {
     (void)state;
@@ -97,6 +116,7 @@ int main(void)
     if (!f) SKIP("no %s", VOCABULARY);
     fclose(f);
     const struct CMUnitTest tests[] = { cmocka_unit_test(what_is_compiled_in_fills_windows),
+        cmocka_unit_test(few_windows_come_from_all_of_a_text),
                                         cmocka_unit_test(odd_texts_are_refused),
                                         cmocka_unit_test(thirteen_words_in_a_row_are_a_leak) };
     return cmocka_run_group_tests(tests, open_vocabulary, close_vocabulary);
