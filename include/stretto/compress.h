@@ -51,9 +51,9 @@ typedef struct stretto_squeeze_report {
 } stretto_squeeze_report;
 
 /* model: a GGUF file. out appears only when it is whole; interrupted, out.part and out.state stay. opt and report may
- * be NULL. E_FULL: a budget that cannot be met, with the nearest
- * there is; E_ARG: a word that is not known, nothing to squeeze, out exists; E_FORMAT: a weight that is no number, with
- * its tensor's name. err as in stretto_model_open. */
+ * be NULL. E_FULL: a budget that cannot be met, with the nearest there is; E_ARG: a word that is not known, nothing to
+ * squeeze, out exists or is the model; E_FORMAT: a weight that is no number, with its tensor's name. err as in
+ * stretto_model_open. */
 STRETTO_API stretto_status stretto_squeeze(const char *model, const char *out, const stretto_squeeze_options *opt,
         stretto_squeeze_report *report, char *err, size_t err_size);
 

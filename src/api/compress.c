@@ -125,9 +125,17 @@ static uint64_t file_bytes(const char *path)
     return stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
 }
 
+static bool is_same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 static stretto_status run(struct job *x, const char *model, const char *out, stretto_squeeze_report *r,
                           struct error *err)
 {
+    if (is_same_file(model, out))
+        return fail(err, STRETTO_E_ARG, "%s is the model itself, which the result is compared with", out);
     TRY(open_squeeze(x, model, err));
     r->bytes_before = file_bytes(model);
     if (!has_goal(&x->o)) TRY(squeeze_write(x->s, out, err));

@@ -44,6 +44,7 @@ int main(int argc, char **argv)
     CHECK(stretto_squeeze(argv[1], out, &o, NULL, err, sizeof err) == STRETTO_E_ARG && strstr(err, "already"));
     /* Cancelled, it leaves what it has; the same call goes on. */
     o.replace = 1;
+    CHECK(stretto_squeeze(argv[1], argv[1], &o, NULL, err, sizeof err) == STRETTO_E_ARG && strstr(err, "itself"));
     o.no_proof = 1;
     o.cancel = &cancel;
     o.user = out;
