@@ -80,14 +80,6 @@ void judge_close(struct judge *j)
 
 size_t judge_texts(const struct judge *j) { return j->n; }
 const char *judge_text_name(const struct judge *j, size_t i) { return j->set[i].name; }
-const struct model *judge_model(const struct judge *j) { return j->m; }
-
-size_t judge_tokens(const struct judge *j)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < j->n; i++) n += j->set[i].tokens;
-    return n;
-}
 
 void verdict_done(struct verdict *v)
 {

@@ -22,7 +22,6 @@ stretto_status judge_open(struct judge **out, const char *path, const struct jud
 void judge_close(struct judge *j);
 size_t judge_texts(const struct judge *j);
 const char *judge_text_name(const struct judge *j, size_t i);
-size_t judge_tokens(const struct judge *j);
 
 /* What a candidate is beside the original; `all`: of all texts together. speed: tokens per second that one
  * sequence writes, the original's and its own; 0: not measured. rows: token by token, to compare candidates
@@ -40,5 +39,4 @@ struct model;
 stretto_status judge_measure_model(struct judge *j, const struct model *m, bool speed, struct verdict *out,
                                    struct error *err);
 stretto_status judge_speed(struct judge *j, double *out, struct error *err);
-const struct model *judge_model(const struct judge *j);
 #endif

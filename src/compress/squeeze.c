@@ -211,8 +211,6 @@ void squeeze_close(struct squeeze *s)
 }
 
 const struct model *squeeze_model(const struct squeeze *s) { return s->m; }
-const struct chat *squeeze_chat(const struct squeeze *s) { return s->chat; }
-const struct windows *squeeze_windows(const struct squeeze *s) { return &s->windows; }
 
 const struct text_file *squeeze_texts(const struct squeeze *s, size_t *n)
 {

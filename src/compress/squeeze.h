@@ -57,15 +57,13 @@ stretto_status squeeze_open(struct squeeze **out, const char *path, const struct
 void squeeze_close(struct squeeze *s);
 
 const struct model *squeeze_model(const struct squeeze *s);
-const struct chat *squeeze_chat(const struct squeeze *s);
 /* In the order of the file. Until squeeze_write, `to` may be changed. */
 struct squeeze_row *squeeze_rows(struct squeeze *s, size_t *n);
 /* Bytes of all tensors, and bits per weight of those that are matrices. */
 uint64_t squeeze_bytes(const struct squeeze *s, bool after);
 double squeeze_bits(const struct squeeze *s, bool after);
-/* The texts that are learned from, and what was read of them; windows are empty before squeeze_write. */
+/* The texts that are learned from. */
 const struct text_file *squeeze_texts(const struct squeeze *s, size_t *n);
-const struct windows *squeeze_windows(const struct squeeze *s);
 /* The plan anew, with another mixture. */
 stretto_status squeeze_plan(struct squeeze *s, const char *type, struct error *err);
 /* How the plan came about, kept in the file: "q4_k_m", "--max-kl 0.05". NULL: the type. */
