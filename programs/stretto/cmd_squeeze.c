@@ -198,7 +198,7 @@ static int convert_folder(struct run *x)
     if (x->o->dry_run)
         return command_usage("squeeze", "%s is a folder, which is converted first; --dry-run looks at GGUF files",
                              x->in.data);
-    stretto_status s = buffer_printf(&x->converted, "%s.source.gguf", x->out.data);
+    stretto_status s = buffer_printf(&x->converted, "%s.pass-source", x->out.data);
     struct convert_options c = { .type = DT_F32, .force = true, .tokenizer = tokenizer_to_gguf,
                                  .progress = ui_progress_hook(&x->bar), .log = log_of(x), .cancel = &interrupted };
     if (s == STRETTO_OK) s = convert(x->in.data, x->converted.data, &c, &err);
@@ -224,7 +224,7 @@ static int change_shape(struct run *x)
         return command_usage("squeeze", "--dry-run knows types; what becomes of shapes and keys is found by measuring");
     int code = can_create("squeeze", "-o", x->out.data, x->o->force);
     if (code != EXIT_DONE) return code;
-    stretto_status s = buffer_printf(&x->shaped, "%s.shape.gguf", x->out.data);
+    stretto_status s = buffer_printf(&x->shaped, "%s.pass-shape", x->out.data);
     if (s == STRETTO_OK) s = shape_write(&w, original(x), x->shaped.data, &err);
     ui_progress_break(&x->bar);
     return s == STRETTO_OK ? EXIT_DONE : failed(x, s, &err);

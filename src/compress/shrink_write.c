@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct writing {
     struct shrink s;
@@ -579,7 +580,7 @@ stretto_status shrink_write(const struct shrink_plan *plan, const struct model *
     stretto_status st = shrink_begin(&w.s, m, o, err);
     if (st == STRETTO_OK) st = damage_blame(m->source, write_all(&w, err), err);
     rewrite_close(w.r, false);
-    if (st == STRETTO_OK) st = try_file(&w, err);
+    if (st == STRETTO_OK && (st = try_file(&w, err)) != STRETTO_OK) unlink(path);
     shrink_end(&w.s);
     mem_free(w.from);
     mem_free(w.x);

@@ -243,12 +243,25 @@ double squeeze_bits(const struct squeeze *s, bool after)
     return weights > 0 ? 8 * bytes / weights : 0;
 }
 
+/* Without second moments there is nothing to feed errors back by. */
+static void tell_method(const struct squeeze *s, const char *path)
+{
+    size_t n = imatrix_count(s->statistics), grams = 0;
+    for (size_t i = 0; i < n; i++) grams += imatrix_stats(s->statistics, i)->gram != NULL;
+    if (s->o.method == ENCODE_FEEDBACK && grams < n)
+        log_say(&s->o.log, LOG_WARN, "%s has no second moments for %zu of %zu weights: their errors are weighed by "
+                "importance, as with --method search; 'stretto calibrate --gram' measures what feedback needs", path,
+                n - grams, n);
+}
+
 stretto_status squeeze_take_statistics(struct squeeze *s, const char *path, struct error *err)
 {
     imatrix_close(s->statistics);
     s->statistics = NULL;
     TRY(imatrix_open(&s->statistics, path, err));
-    return imatrix_check(s->statistics, s->m, err);
+    TRY(imatrix_check(s->statistics, s->m, err));
+    tell_method(s, path);
+    return STRETTO_OK;
 }
 
 stretto_status squeeze_name(struct squeeze *s, const char *goal, struct error *err)
