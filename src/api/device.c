@@ -26,7 +26,7 @@ static stretto_status open_shared(struct shared **out, const char *word, const c
 {
     struct shared *x = mem_zalloc(1, sizeof *x);
     const char *bits = getenv("STRETTO_BF16");
-    struct device_options o = { .level = *level ? level : NULL, .whole_brain = bits && strcmp(bits, "16") == 0 };
+    struct device_options o = { .level = *level ? level : NULL, .wide_bf16 = bits && strcmp(bits, "16") == 0 };
     stretto_status s = x && (x->level = mem_strdup(level)) ? backend_open(word, &o, &x->device, err)
                                                            : fail(err, STRETTO_E_NOMEM, "out of memory");
     if (s != STRETTO_OK) {

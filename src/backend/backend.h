@@ -35,7 +35,7 @@ enum { PAGE_SLOTS = 64 };            /* token slots of a page */
 struct device_options {
     const char *level; /* ceiling of its abilities, by a name of the backend's; NULL: none       */
     uint64_t memory;   /* bytes that weights and programs may take; 0: all there is              */
-    bool whole_brain;  /* the cpu's: bf16 weights keep their 16 bits in memory                   */
+    bool wide_bf16;    /* the cpu's: bf16 weights keep their 16 bits in memory                   */
     uint32_t number;   /* which of a backend's devices, in the order of its list                 */
 };
 

@@ -28,7 +28,7 @@ static stretto_status cpu_open(struct device **out, const struct device_options 
     d->bits = cpu_detect() & ceiling;
     d->memory = o->memory;
     d->providers = linear_providers;
-    d->whole_brain = o->whole_brain;
+    d->wide_bf16 = o->wide_bf16;
     kernels_init(&d->kernels, d->bits);
     *out = &d->device;
     return STRETTO_OK;

@@ -23,7 +23,7 @@ struct cpu_device {
     uint32_t bits;          /* enum cpu_bits of the kernels                                    */
     uint64_t memory;        /* the most that may be taken; 0: what the machine has             */
     atomic_uint_fast64_t taken;
-    bool whole_brain;       /* device_options                                                 */
+    bool wide_bf16;       /* device_options                                                 */
 };
 
 void cpu_about(struct device_about *out);

@@ -17,7 +17,7 @@ static struct cpu_device *opened(bool whole)
 {
     struct device *d;
     struct error e = { 0 };
-    struct device_options o = { .whole_brain = whole };
+    struct device_options o = { .wide_bf16 = whole };
     assert_int_equal(backend_cpu.open(&d, &o, &e), STRETTO_OK);
     return (struct cpu_device *)(void *)d;
 }

@@ -18,12 +18,12 @@ enum { GRAPHS = 150, MEMBERS = 3, PAGES = SEQS * SEQ_PAGES };
 
 static struct device *one, *member[MEMBERS];   /* alike, with kernels for given rows of our own */
 
-static struct device *opened(void)
+static struct device *opened(bool wide_bf16)
 {
-    struct device_options none = { 0 };
+    struct device_options how = { .wide_bf16 = wide_bf16 };
     struct error err = { 0 };
     struct device *d;
-    if (backend_open("cpu", &none, &d, &err) != STRETTO_OK) return NULL;
+    if (backend_open("cpu", &how, &d, &err) != STRETTO_OK) return NULL;
     struct kernels *k = &((struct cpu_device *)(void *)d)->kernels;
     memset(k->linear_given, 0, sizeof k->linear_given);
     memset(k->attn_given, 0, sizeof k->attn_given);
@@ -35,8 +35,8 @@ static struct device *opened(void)
 static int open_all(void **state)
 {
     (void)state;
-    bool all = (one = opened()) != NULL;
-    for (int i = 0; i < MEMBERS; i++) all &= (member[i] = opened()) != NULL;
+    bool all = (one = opened(true)) != NULL;
+    for (int i = 0; i < MEMBERS; i++) all &= (member[i] = opened(false)) != NULL;
     return all ? 0 : -1;
 }
 
@@ -224,7 +224,8 @@ static void texts_agree(struct subject *x, const struct placed *a, const struct 
     }
 }
 
-/* What weights take is known beforehand, but for the gaps between them. */
+/* What weights take is known beforehand, but for the gaps between them, and for bf16 in 12 bits, which needs to see
+ * them. */
 static void check_estimate(struct subject *x, const struct placed *p)
 {
     struct binding binding = { &x->params, find };
@@ -443,7 +444,7 @@ static void lost_in_the_middle(void **state)
     (void)state;
     static struct answers a;
     for (int which = 0; which < 2; which++) {
-        struct device *own[2] = { opened(), opened() }, *d = split(own, in_two, 2);
+        struct device *own[2] = { opened(false), opened(false) }, *d = split(own, in_two, 2);
         struct pair p;
         struct asked c = { .at = 1, .lose = own[which] };
         struct error err = { 0 };
@@ -471,7 +472,7 @@ static void closed_in_any_order(void **state)
 {
     (void)state;
     for (int order = 0; order < 2; order++) {
-        struct device *own[2] = { opened(), opened() }, *d = split(own, in_two, 2);
+        struct device *own[2] = { opened(false), opened(false) }, *d = split(own, in_two, 2);
         struct pair p;
         pair_open(&p, 6, d);
         if (order) device_close(d);
@@ -481,7 +482,7 @@ static void closed_in_any_order(void **state)
         pair_close(&p);
     }
     struct error err = { 0 };
-    struct device *gone = opened(), *d;
+    struct device *gone = opened(false), *d;
     device_hold(gone);
     device_close(gone);
     assert_int_equal(split_open(&d, &gone, in_two, 1, &err), STRETTO_E_DEVICE);
@@ -810,7 +811,7 @@ static void room(void **state)
 static void a_member_without_room(void **state)
 {
     (void)state;
-    struct device *own[2] = { opened(), with_memory(64) }, *d = split(own, in_two, 2);
+    struct device *own[2] = { opened(false), with_memory(64) }, *d = split(own, in_two, 2);
     struct subject x;
     struct placed parts;
     struct error err = { 0 };

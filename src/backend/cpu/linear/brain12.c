@@ -20,7 +20,7 @@ static bool claims(const struct cpu_device *d, const struct param_bytes *s, bool
                    struct weight *w)
 {
     uint32_t panels = (s->n_out + PANEL_COLS - 1) / PANEL_COLS, step = panels / SAMPLES + 1;
-    if (reference || d->whole_brain || s->type != DT_BF16 || s->transposed || s->n_in > BRAIN12_MOST_K) return false;
+    if (reference || d->wide_bf16 || s->type != DT_BF16 || s->transposed || s->n_in > BRAIN12_MOST_K) return false;
     if (s->row_bytes != dtype_bytes(DT_BF16, s->n_in)) return false;
     for (uint32_t p = 0; p < panels; p += step)
         if (!fits(s, p)) return false;
