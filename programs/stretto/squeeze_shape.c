@@ -1,5 +1,6 @@
 #include "stretto/squeeze_shape.h"
 #include "base/buffer.h"
+#include "compress/codebook.h"
 #include "compress/fold.h"
 #include "compress/lowrank.h"
 #include "compress/shrink.h"
@@ -15,7 +16,7 @@ enum { FILES = 16, TOKENS = 16384, WINDOW = 512 };
 
 bool shape_asked(const struct shape_command *o)
 {
-    return o->shrink || o->prune || o->shape_of || o->sparsity || o->pattern || o->mask || o->keys;
+    return o->shrink || o->prune || o->shape_of || o->sparsity || o->pattern || o->mask || o->keys || o->share;
 }
 
 #define AT(field) offsetof(struct shape_command, field)
@@ -32,6 +33,8 @@ static const struct option shape_rows[] = {
     { "--mask", "magnitude|wanda|sparsegpt", OPT_CHOICE, AT(mask), 0, 0, "which weights become zero [sparsegpt]" },
     { "--pattern", "N:M|ROWSxCOLUMNS", OPT_TEXT, AT(pattern), 0, 0,
       "N of M neighbours stay, as 2:4; or zeros come as tiles, as 16x32" },
+    { "--share", "N", OPT_TEXT, AT(share), 0, 0,
+      "let the weights of a matrix share 2 to 256 values, kept as float16, which 'stretto pack' then makes small" },
     { "--low-rank", "RANK|BYTES", OPT_TEXT, AT(low_rank), 0, 0,
       "write what is lost as two thin matrices for each weight too, OUT.lora.gguf, as 16 or 4M" },
     { "--balance-keys", NULL, OPT_FLAG, AT(keys), 0, 0,
@@ -83,6 +86,14 @@ static bool read_rank(const char *text, uint32_t *rank, uint64_t *bytes)
     return true;
 }
 
+/* 2 to CODEBOOK_MOST, or 0: it is no such number. */
+static unsigned read_share(const char *text)
+{
+    char *end;
+    unsigned long n = strtoul(text, &end, 10);
+    return end == text || *end || n < 2 || n > CODEBOOK_MOST ? 0 : (unsigned)n;
+}
+
 static bool read_sparse(const struct shape_command *o, struct prune_options *out)
 {
     prune_defaults(out);
@@ -111,6 +122,8 @@ int shape_check(const struct shape_command *o)
         return command_usage("squeeze", "--repair belongs to --shrink, --prune or --shape-of");
     if ((o->sparsity || o->pattern || o->mask) && !read_sparse(o, &sparse))
         return command_usage("squeeze", "zeros are asked for as --sparsity 0.5, or as a pattern: --pattern 2:4");
+    if (o->share && !read_share(o->share))
+        return command_usage("squeeze", "--share %s is no number from 2 to 256", o->share);
     if (o->mask && !o->sparsity && !o->pattern)
         return command_usage("squeeze", "--mask says how, --sparsity 50%% or --pattern 2:4 how many");
     if (o->sparsity && o->pattern && strchr(o->pattern, ':'))
@@ -209,6 +222,8 @@ static stretto_status sparse_pass_file(const struct pass *p, const char *out, st
     struct sparse_options s = { .calibrate = calibrate_of(p), .force = true };
     struct prune_report report = { 0 };
     read_sparse(p->w->o, &s.prune);
+    if (p->w->o->share) s.share = read_share(p->w->o->share);
+    if (!p->w->o->sparsity && !p->w->o->pattern) s.prune.score = PRUNE_MAGNITUDE;
     TRY(sparse_write(p->m, out, &s, &report, err));
     log_say(&p->w->log, LOG_INFO, "%.1f %% of %.1f million weights are zero; a dense file is no smaller and no faster "
             "for it", 100 * (double)report.zeros / (double)report.weights, (double)report.weights / 1e6);
@@ -260,7 +275,7 @@ stretto_status shape_write(const struct shape_work *w, const char *in, const cha
     const struct shape_command *o = w->o;
     const struct { bool asked; const char *to; pass_fn *write; } passes[] = {
         { o->shrink || o->prune || o->shape_of, ".pass-dense", shrink_pass_file },
-        { o->sparsity || o->pattern, ".pass-sparse", sparse_pass_file },
+        { o->sparsity || o->pattern || o->share, ".pass-sparse", sparse_pass_file },
         { o->keys, ".pass-keys", keys_pass_file } };
     enum { PASSES = sizeof passes / sizeof *passes };
     struct buffer between[PASSES];

@@ -8,7 +8,7 @@
 
 /* Words of the command line; NULL: not asked for. */
 struct shape_command {
-    const char *shrink, *prune, *shape_of, *repair, *sparsity, *mask, *pattern, *low_rank;
+    const char *shrink, *prune, *shape_of, *repair, *sparsity, *mask, *pattern, *share, *low_rank;
     bool keys;
 };
 

@@ -2,6 +2,7 @@
 #include "compress/sparse.h"
 #include "base/hash.h"
 #include "base/memory.h"
+#include "compress/codebook.h"
 #include "compress/rewrite.h"
 #include <stdio.h>
 #include <string.h>
@@ -33,7 +34,7 @@ static stretto_status list(struct sparse *s, struct error *err)
         if (!t || t->n_dims != 2 || t->dims[1] != p->n_out)
             return fail(err, STRETTO_E_UNSUP, "%s is part of another tensor: %s models stored like this are not pruned",
                         p->name, s->m->family->name);
-        if (dtype_table[t->type].block > 1) t->type = DT_F16;
+        if (dtype_table[t->type].block > 1 || s->o->share) t->type = DT_F16;
     }
     return STRETTO_OK;
 }
@@ -61,6 +62,12 @@ static stretto_status write_weight(struct sparse *s, const struct graph_param *p
     return st;
 }
 
+static stretto_status share_one(struct sparse *s, const struct graph_param *p, float *weight, struct error *err)
+{
+    const struct input_stats *of = s->c ? calibration_stats(s->c, p->name) : NULL;
+    return codebook_share(weight, p->n_out, p->n_in, of ? of->sum2 : NULL, s->o->share, err);
+}
+
 static stretto_status prune_one(struct sparse *s, const struct graph_param *p, struct error *err)
 {
     if (rewrite_find(s->r, p->name)->done) return STRETTO_OK;      /* by the pass that was interrupted */
@@ -70,6 +77,7 @@ static stretto_status prune_one(struct sparse *s, const struct graph_param *p, s
     stretto_status st = rewrite_read(s->r, p->name, weight, &why);
     if (st == STRETTO_OK) st = open_prune(s, p, &why);
     if (st == STRETTO_OK) st = prune_rows(s->prune, weight, p->n_out, s->report, &why);
+    if (st == STRETTO_OK && s->o->share) st = share_one(s, p, weight, &why);
     if (st == STRETTO_OK) st = write_weight(s, p, weight, &why);
     mem_free(weight);
     return st == STRETTO_OK ? st : fail(err, st, "%s: %s", p->name, why.text);
@@ -87,7 +95,7 @@ static stretto_status prune_layer(struct sparse *s, uint32_t layer, struct error
 
 static stretto_status write_all(struct sparse *s, struct error *err)
 {
-    bool needs = s->o->prune.score != PRUNE_MAGNITUDE;
+    bool needs = s->o->prune.score != PRUNE_MAGNITUDE || s->o->share;
     struct calibrate_options how = s->o->calibrate;
     struct binding b = rewrite_binding(s->r);
     uint32_t layers = s->m->config.layers;
@@ -117,9 +125,9 @@ stretto_status sparse_write(const struct model *m, const char *path, const struc
     char recipe[240];
     const struct calibration_text *t = &o->calibrate.text;
     uint64_t text = t->n ? hash_bytes(t->n, t->id + t->at[0], (t->at[t->n] - t->at[0]) * sizeof *t->id) : 0;
-    snprintf(recipe, sizeof recipe, "sparse %d %.17g %u:%u %ux%u %.17g %016llx", (int)o->prune.score,
+    snprintf(recipe, sizeof recipe, "sparse %d %.17g %u:%u %ux%u %.17g %u %016llx", (int)o->prune.score,
              o->prune.sparsity, o->prune.keep, o->prune.of, o->prune.tile_rows, o->prune.tile_columns, o->prune.damp,
-             (unsigned long long)text);
+             o->share, (unsigned long long)text);
     struct rewrite_options how = { .recipe = recipe, .force = o->force, .log = o->calibrate.log };
     stretto_status st = rewrite_open(&s.r, m, path, &how, err);
     if (st == STRETTO_OK) st = write_all(&s, err);

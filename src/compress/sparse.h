@@ -1,5 +1,6 @@
-/* A pass that puts zeros in place of weights (prune.h), layer by layer, each with the statistics of what it reads
- * behind layers that are pruned already. Embedding, head, norms and biases stay. */
+/* A pass that puts zeros in place of weights (prune.h) and lets those that stay share values (codebook.h), layer
+ * by layer, each with the statistics of what it reads behind layers that are pruned already. Embedding, head,
+ * norms and biases stay. */
 #ifndef COMPRESS_SPARSE_H
 #define COMPRESS_SPARSE_H
 #include "compress/calibrate.h"
@@ -7,6 +8,7 @@
 
 struct sparse_options {
     struct prune_options prune;
+    unsigned share;         /* then: so many values shared by a weight (codebook.h); 0: no         */
     struct calibrate_options calibrate;     /* `gram` is set here                                  */
     bool force;                             /* replace an existing file                            */
 };

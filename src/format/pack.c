@@ -30,6 +30,7 @@ enum { PACK_VERSION = 1, PIECE = 1 << 20, STREAMS = 3, ENTRY = 16, TAIL = 32, TH
 /* What a file may become of what it is: a hostile one could ask for any memory. */
 enum { MOST_RATIO = 64 };
 #define PLAIN UINT32_MAX               /* type of pieces that are no tensor's */
+#define TABLE (1u << 30)               /* added to the type of numbers of which few differ */
 static const char mark[16] = "stretto.pack";
 static const char arch[] = "stretto-packed";
 
@@ -72,9 +73,9 @@ static void room_close(struct room *r)
     mem_free(r->coded);
 }
 
-/* Codes a piece into `to`, which has room for it; returns its bytes. */
-static size_t encode_piece(const uint8_t *from, const struct piece *p, const struct fields *f, struct room *r,
-                           uint8_t *to)
+/* Into `to`, which has room for it; returns its bytes. */
+static size_t encode_fields(const uint8_t *from, const struct piece *p, const struct fields *f, struct room *r,
+                            uint8_t *to)
 {
     size_t n = p->bytes / f->block, out = 0;
     const uint8_t *stream = r->streams;
@@ -88,12 +89,70 @@ static size_t encode_piece(const uint8_t *from, const struct piece *p, const str
     return out;
 }
 
+/* Numbers of `each` bytes of which at most 256 differ, as a place in a list of them: u32 how many, they themselves, and
+ * the places as a field. 0 where there are more. */
+static size_t encode_table(const uint8_t *from, size_t n, size_t each, struct room *r, uint8_t *to)
+{
+    uint32_t slot[512] = { 0 }, values = 0, x;
+    uint8_t *list = to + 4;
+    for (size_t i = 0; i < n; i++) {
+        x = 0;
+        memcpy(&x, from + i * each, each);
+        uint32_t h = (x ^ x >> 15) * 0x9e3779b1u >> 23;
+        while (slot[h] && memcmp(list + (slot[h] - 1) * each, &x, each) != 0) h = (h + 1) % 512;
+        if (!slot[h]) {
+            if (values == 256) return 0;
+            memcpy(list + values * each, &x, each);
+            slot[h] = ++values;
+        }
+        r->streams[i] = (uint8_t)(slot[h] - 1);
+    }
+    put_le(to, values, 4);
+    uint8_t *at = list + values * each;
+    size_t coded = rans_encode(r->streams, n, at + 4);
+    put_le(at, coded, 4);
+    if (!coded) memcpy(at + 4, r->streams, n);
+    return 8 + values * each + (coded ? coded : n);
+}
+
+static bool decode_table(struct reader *in, size_t n, size_t each, struct room *r, uint8_t *to)
+{
+    uint32_t values = read_u32(in);
+    const uint8_t *list = values <= 256 ? read_bytes(in, values * each) : NULL;
+    uint32_t coded = read_u32(in);
+    const uint8_t *at = read_bytes(in, coded ? coded : n);
+    if (!list || !at || (coded && !rans_decode(at, coded, r->streams, n))) return false;
+    if (!coded) memcpy(r->streams, at, n);
+    for (size_t i = 0; i < n; i++) {
+        if (r->streams[i] >= values) return false;
+        memcpy(to + i * each, list + r->streams[i] * each, each);
+    }
+    return true;
+}
+
+/* Codes a piece into `to`, which has room for it; returns its bytes. */
+static size_t encode_piece(const uint8_t *from, struct piece *p, struct room *r, uint8_t *to)
+{
+    struct fields f;
+    fields_of(p->type < DT_COUNT ? (enum dtype)p->type : DT_COUNT, &f);
+    if (p->type < DT_COUNT && f.info.block == 1) {
+        size_t n = encode_table(from, p->bytes / f.block, f.block, r, to);
+        if (n) p->type |= TABLE;
+        if (n) return n;
+    }
+    return encode_fields(from, p, &f, r, to);
+}
+
 static bool decode_piece(const uint8_t *from, const struct piece *p, struct room *r, uint8_t *to)
 {
     struct fields f;
     struct reader in = { .p = from, .end = from + p->coded };
-    fields_of(p->type < DT_COUNT ? (enum dtype)p->type : DT_COUNT, &f);
+    bool table = p->type != PLAIN && p->type & TABLE;
+    uint32_t type = table ? p->type & ~TABLE : p->type;
+    fields_of(type < DT_COUNT ? (enum dtype)type : DT_COUNT, &f);
     size_t n = p->bytes / f.block;
+    if (table && (f.info.block != 1 || n * f.block != p->bytes || !decode_table(&in, n, f.block, r, to))) return false;
+    if (table) return in.p == in.end && checksum(to, p->bytes) == p->sum;
     if (n * f.block != p->bytes || fields_bytes(&f, n) > STREAMS * (size_t)PIECE) return false;
     uint8_t *stream = r->streams;
     for (size_t i = 0; i < f.n; i++) {
@@ -118,7 +177,7 @@ struct crew {
     atomic_int failed;                 /* 1: no memory; 2: a piece is damaged */
     const uint8_t *from;
     uint8_t *to;
-    const struct piece *piece;
+    struct piece *piece;
     uint8_t **coded;                   /* encoding: where piece i goes, and its bytes */
     uint32_t *coded_bytes, *sums;
 };
@@ -210,7 +269,7 @@ static stretto_status read_pieces(const struct file_map *f, const char *path, st
                                .sum = read_u32(&r), .coded_at = coded };
         if (p[i].bytes > PIECE || !p[i].bytes || p[i].bytes > *image - at || p[i].coded > list - coded)
             return damaged(path, err);
-        if (p[i].type != PLAIN && dtype_by_gguf(p[i].type) == DT_COUNT) return damaged(path, err);
+        if (p[i].type != PLAIN && dtype_by_gguf(p[i].type & ~TABLE) == DT_COUNT) return damaged(path, err);
         at += p[i].bytes;
         coded += p[i].coded;
     }
@@ -391,10 +450,8 @@ static stretto_status put_header(struct packing *p, struct file *out)
 
 static void encode_one(struct crew *c, size_t i, struct room *r)
 {
-    struct fields f;
-    const struct piece *p = &c->piece[i];
-    fields_of(p->type < DT_COUNT ? (enum dtype)p->type : DT_COUNT, &f);
-    size_t n = encode_piece(c->from + p->at, p, &f, r, r->coded);
+    struct piece *p = &c->piece[i];
+    size_t n = encode_piece(c->from + p->at, p, r, r->coded);
     c->coded[i] = mem_alloc(n);
     if (!c->coded[i]) {
         atomic_store(&c->failed, 1);

@@ -7,6 +7,11 @@ if(TARGET stretto)
   target_link_libraries(feedback_check PRIVATE stretto_all)
   add_test(NAME compress.feedback COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/compress/test_feedback.py
     $<TARGET_FILE:feedback_check>)
+  add_executable(codebook_check compress/codebook_check.c)
+  target_link_libraries(codebook_check PRIVATE stretto_all)
+  add_test(NAME compress.codebook COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/compress/test_codebook.py
+    $<TARGET_FILE:codebook_check>)
+  set_tests_properties(compress.codebook PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 120)
   set_tests_properties(compress.feedback PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 300)
 endif()
 

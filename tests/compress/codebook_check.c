@@ -1,0 +1,20 @@
+/* codebook_check ROWS N_IN VALUES: float64 importances and float32 weights from standard input, the weights with
+ * shared values to standard output. */
+#include "compress/codebook.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+int main(int argc, char **argv)
+{
+    if (argc != 4) return 2;
+    size_t rows = strtoul(argv[1], NULL, 10), n_in = strtoul(argv[2], NULL, 10), n = rows * n_in;
+    double *importance = malloc(n_in * sizeof *importance);
+    float *weight = malloc(n * sizeof *weight);
+    struct error err = { 0 };
+    if (!importance || !weight || fread(importance, sizeof *importance, n_in, stdin) != n_in
+        || fread(weight, sizeof *weight, n, stdin) != n)
+        return 1;
+    if (codebook_share(weight, rows, n_in, importance, (unsigned)strtoul(argv[3], NULL, 10), &err) != STRETTO_OK)
+        return 1;
+    return fwrite(weight, sizeof *weight, n, stdout) != n;
+}
