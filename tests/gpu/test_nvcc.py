@@ -26,6 +26,8 @@ MOST_REGISTERS = 128
 LARGER = {r"linear_many": 255, r"linear_mma_128": 255}
 # Where a work-group is so large that 128 registers are all there are: a few words that are kept while a loop runs.
 SPILLS = {"attend": 16, "linear_8": 16, "linear_many": 16}
+# One that is known to spill more, by source and architecture: heads of 256 with rotated values, on Blackwell.
+KNOWN = {("attention_q8_0_q4_0_256", 120): 28}
 FLAGS = ["-std=c++17", "-O3", "-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true",
          "-Werror", "all-warnings"]
 FORBIDDEN = {
@@ -59,13 +61,15 @@ def budget(kernel):
 def resources(text, where, wrong, seen):
     """What ptxas -v says of each kernel."""
     kernels = 0
+    source, arch = re.fullmatch(r"\d+_(.*) sm_(\d+)", where).groups()
+    named = (source, int(arch))
     for part in re.split(r"Compiling entry function '", text)[1:]:
         kernel = part.split("'")[0]
         kernels += 1
         stack, stores, loads = map(int, re.search(
             r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", part).groups())
         registers = int(re.search(r"Used (\d+) registers", part).group(1))
-        if max(stack, stores, loads) > SPILLS.get(kernel, 0):
+        if max(stack, stores, loads) > KNOWN.get(named, SPILLS.get(kernel, 0)):
             wrong.append(f"{where} {kernel}: stack {stack}, spills {stores} and {loads} bytes")
         if registers > budget(kernel):
             wrong.append(f"{where} {kernel}: {registers} registers, {budget(kernel)} at most")
