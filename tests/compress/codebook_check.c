@@ -1,6 +1,7 @@
 /* codebook_check ROWS N_IN VALUES: float64 importances and float32 weights from standard input, the weights with
  * shared values to standard output. */
 #include "compress/codebook.h"
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -11,10 +12,12 @@ int main(int argc, char **argv)
     double *importance = malloc(n_in * sizeof *importance);
     float *weight = malloc(n * sizeof *weight);
     struct error err = { 0 };
-    if (!importance || !weight || fread(importance, sizeof *importance, n_in, stdin) != n_in
-        || fread(weight, sizeof *weight, n, stdin) != n)
-        return 1;
-    if (codebook_share(weight, rows, n_in, importance, (unsigned)strtoul(argv[3], NULL, 10), &err) != STRETTO_OK)
-        return 1;
-    return fwrite(weight, sizeof *weight, n, stdout) != n;
+    unsigned values = (unsigned)strtoul(argv[3], NULL, 10);
+    bool right = importance && weight && fread(importance, sizeof *importance, n_in, stdin) == n_in
+                 && fread(weight, sizeof *weight, n, stdin) == n
+                 && codebook_share(weight, rows, n_in, importance, values, &err) == STRETTO_OK
+                 && fwrite(weight, sizeof *weight, n, stdout) == n;
+    free(importance);
+    free(weight);
+    return right ? 0 : 1;
 }

@@ -17,6 +17,7 @@
  * another device (STRETTO_DEVICE), whose kernels are out of reach, rows that are not alone are changed. */
 #include "../rows.h"
 #include "backend/cpu/cpu.h"
+#include "backend/cpu/linear/linear.h"
 #include "backend/split.h"
 #include "engine/scheduler.h"
 #include <math.h>
@@ -527,16 +528,24 @@ static void plant_all_linear(struct test *t)
         return;
     }
     struct kernels *k = t->model->weights->kernels;
-    bool has[DT_COUNT] = { false };
+    bool has[DT_COUNT] = { false }, twelve = false;
     int types = 0, before = t->plants;
-    for (size_t i = 0; i < t->model->weights->n; i++)
-        if (t->model->weights->weight[i].panels) has[t->model->weights->weight[i].type] = true;
+    for (size_t i = 0; i < t->model->weights->n; i++) {
+        const struct weight *w = &t->model->weights->weight[i];
+        if (w->by == &provider_brain12) twelve = true;
+        else if (w->panels) has[w->type] = true;
+    }
     for (int type = 0; type < DT_COUNT; type++) {
         if (!has[type]) continue;
         types++;
         if (!t->encoder || !k->linear_given[type])      /* an encoder has given rows only */
             plant_linear(t, &k->linear[type], "the kernel", type);
         plant_linear(t, &k->linear_given[type], "the kernel for given rows", type);
+    }
+    if (twelve) {
+        types++;
+        if (!t->encoder || !k->brain12_given) plant_linear(t, &k->brain12, "the kernel for 12 bits", DT_BF16);
+        plant_linear(t, &k->brain12_given, "the kernel for 12 bits and given rows", DT_BF16);
     }
     if (types && t->plants - before >= types) return;
     t->failures++;
@@ -694,7 +703,7 @@ static void every_cut(struct test *t, struct device *first)
 {
     struct device *d[3] = { first };
     struct error err = { 0 };
-    struct device_options on = { .level = getenv("STRETTO_CPU") };
+    struct device_options on = { .level = getenv("STRETTO_CPU"), .wide_bf16 = true };   /* bytes are known before */
     int32_t layers = (int32_t)t->plain->graph.layers;
     for (int i = 1; i < 3; i++)
         if (backend_open("cpu", &on, &d[i], &err) != STRETTO_OK) die(t->path, &err);
@@ -708,7 +717,7 @@ static int run_model(const char *path, enum amount amount, const char *cache, bo
     struct error err = { 0 };
     struct test t = { .path = path, .amount = amount, .threads = 1, .context = CONTEXT,
                       .max_rows = CONTEXT * SEQS, .only_cache = cache };
-    struct device_options on = { .level = getenv("STRETTO_CPU") };
+    struct device_options on = { .level = getenv("STRETTO_CPU"), .wide_bf16 = split };
     struct model_open_options o = { .threads = 1 };
     if (backend_open(getenv("STRETTO_DEVICE"), &on, &o.device, &err) != STRETTO_OK) {
         printf("skip: %s\n", err.text);

@@ -13,16 +13,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What is taken stays until the end, and is not lost. */
+static void *taken[32];
+
+static void *take(size_t bytes)
+{
+    static size_t n;
+    return n < sizeof taken / sizeof *taken ? taken[n++] = mem_alloc(bytes) : NULL;
+}
+
 static void *input(size_t bytes)
 {
-    void *p = mem_alloc(bytes ? bytes : 1);
+    void *p = take(bytes ? bytes : 1);
     if (!p || fread(p, 1, bytes, stdin) != bytes) exit(3);
     return p;
 }
 
 static struct input_stats stats(uint32_t n, uint64_t seen)
 {
-    struct input_stats s = { .n = n, .rows = seen, .sum2 = mem_alloc(n * sizeof *s.sum2),
+    struct input_stats s = { .n = n, .rows = seen, .sum2 = take(n * sizeof *s.sum2),
                              .gram = input((size_t)n * n * sizeof *s.gram) };
     for (size_t j = 0; j < n; j++) s.sum2[j] = (double)s.gram[j * n + j];
     return s;
@@ -58,7 +67,7 @@ static int refit(char **a, struct workers *w, struct error *err)
     double damp = strtod(a[0], NULL), lost = 0;
     size_t kept = strtoul(a[1], NULL, 10), rows = strtoul(a[2], NULL, 10);
     uint32_t n = (uint32_t)strtoul(a[3], NULL, 10);
-    float *weight = input(rows * n * sizeof *weight), *out = mem_alloc(rows * kept * sizeof *out);
+    float *weight = input(rows * n * sizeof *weight), *out = take(rows * kept * sizeof *out);
     struct input_stats s = stats(n, strtoul(a[4], NULL, 10));
     uint32_t *keep = input(kept * sizeof *keep);
     int rc = say(solve_refit(w, &s, weight, rows, keep, kept, damp, NULL, out, err), err)
@@ -74,8 +83,8 @@ static int order(char **a, struct workers *w, struct error *err)
     uint32_t n = (uint32_t)strtoul(a[3], NULL, 10);
     float *weight = input(rows * n * sizeof *weight);
     struct input_stats s = stats(n, strtoul(a[4], NULL, 10));
-    uint32_t *which = mem_alloc(go * sizeof *which);
-    double *lost = mem_alloc(go * sizeof *lost);
+    uint32_t *which = take(go * sizeof *which);
+    double *lost = take(go * sizeof *lost);
     int rc = say(solve_order(w, &s, weight, rows, go, strtod(a[0], NULL), which, lost, err), err);
     if (rc == 0) fwrite(which, sizeof *which, go, stdout);
     if (rc == 0) fwrite(lost, sizeof *lost, go, stdout);
@@ -88,7 +97,7 @@ static int groups(char **a, struct workers *w, struct error *err)
     uint32_t n = (uint32_t)strtoul(a[3], NULL, 10);
     float *weight = input(rows * n * sizeof *weight);
     struct input_stats s = stats(n, strtoul(a[4], NULL, 10));
-    double *cost = mem_alloc(n * sizeof *cost);
+    double *cost = take(n * sizeof *cost);
     int rc = say(solve_groups(w, &s, weight, rows, unit, strtod(a[0], NULL), cost, err), err);
     if (rc == 0) fwrite(cost, sizeof *cost, n / unit, stdout);
     return rc;
@@ -98,10 +107,10 @@ static int split(char **a, struct workers *w, struct error *err)
 {
     uint32_t rank = (uint32_t)strtoul(a[0], NULL, 10), n = (uint32_t)strtoul(a[2], NULL, 10);
     size_t rows = strtoul(a[1], NULL, 10);
-    float *e = input(rows * n * sizeof *e), *x = mem_alloc(rank * n * sizeof *x);
-    float *y = mem_alloc(rank * rows * sizeof *y);
+    float *e = input(rows * n * sizeof *e), *x = take(rank * n * sizeof *x);
+    float *y = take(rank * rows * sizeof *y);
     struct input_stats s = stats(n, strtoul(a[3], NULL, 10));
-    double *gain = mem_alloc(rank * sizeof *gain), whole = 0;
+    double *gain = take(rank * sizeof *gain), whole = 0;
     int rc = say(lowrank_split(w, &s, e, rows, rank, x, y, gain, &whole, err), err);
     if (rc == 0) fwrite(x, sizeof *x, rank * n, stdout);
     if (rc == 0) fwrite(y, sizeof *y, rank * rows, stdout);
