@@ -43,7 +43,7 @@ struct rewrite {
     struct source_tensor *stored;
     struct rewrite_tensor *list;
     struct entry *names;
-    size_t n, cap, n_names;
+    size_t n, n_names;
     size_t *number;                     /* [n] in the file, after rewrite_begin */
     struct change *changes;
     size_t n_changes, cap_changes;
@@ -63,12 +63,6 @@ static stretto_status no_memory(const char *path, struct error *err)
 }
 
 /* ---- the list ------------------------------------------------------------------------------- */
-
-static bool lies_in(const struct source_tensor *t, const struct source_tensor *whole)
-{
-    uintptr_t at = (uintptr_t)t->data, from = (uintptr_t)whole->data;
-    return at >= from && at < from + whole->bytes;
-}
 
 static int by_name(const void *a, const void *b)
 {
@@ -91,7 +85,7 @@ static struct rewrite_tensor *whole_of(struct rewrite_tensor **placed, size_t n,
         if ((uintptr_t)placed[mid]->from->data <= (uintptr_t)t->data) low = mid;
         else high = mid;
     }
-    return n && lies_in(t, placed[low]->from) ? placed[low] : NULL;
+    return n && source_within(t, placed[low]->from) ? placed[low] : NULL;
 }
 
 static stretto_status name_all(struct rewrite *r, struct error *err)
@@ -131,8 +125,7 @@ static stretto_status list_tensors(struct rewrite *r, struct error *err)
     if (r->n == 0)
         return fail(err, STRETTO_E_ARG, "%s is a vocabulary without a model: there is nothing to rewrite",
                     source_path(r->m->source));
-    r->cap = r->n + 64;
-    r->list = mem_zalloc(r->cap, sizeof *r->list);
+    r->list = mem_zalloc(r->n + 1, sizeof *r->list);
     if (!r->list) return no_memory(r->path, err);
     for (size_t i = 0; i < r->n; i++) {
         const struct source_tensor *t = &r->stored[i];
@@ -152,27 +145,6 @@ struct rewrite_tensor *rewrite_find(struct rewrite *r, const char *name)
     if (!r->sorted && name_all(r, NULL) != STRETTO_OK) return NULL;
     const struct entry *e = bsearch(&ask, r->names, r->n_names, sizeof *r->names, by_name);
     return e ? &r->list[e->at] : NULL;
-}
-
-stretto_status rewrite_add(struct rewrite *r, const char *name, enum dtype type, uint32_t n_dims,
-                           const uint64_t *dims, struct error *err)
-{
-    if (r->begun || rewrite_find(r, name))
-        return fail(err, STRETTO_E_ARG, "%s cannot have a further tensor %s", r->path, name);
-    if (r->n == r->cap) {
-        struct rewrite_tensor *list = mem_resize(r->list, 2 * r->cap * sizeof *list);
-        if (!list) return no_memory(r->path, err);
-        r->list = list;
-        r->cap *= 2;
-    }
-    char *own = mem_strdup(name);
-    if (!own) return no_memory(r->path, err);
-    struct rewrite_tensor *t = &r->list[r->n++];
-    *t = (struct rewrite_tensor){ .name = own, .param = own, .type = type, .n_dims = n_dims,
-                                  .dims = { 1, 1, 1, 1 } };
-    for (uint32_t d = 0; d < n_dims && d < SOURCE_MAX_DIMS; d++) t->dims[d] = dims[d];
-    r->sorted = false;
-    return STRETTO_OK;
 }
 
 /* ---- metadata ------------------------------------------------------------------------------- */
@@ -581,7 +553,7 @@ stretto_status rewrite_write(struct rewrite *r, const char *name, const void *by
 stretto_status rewrite_copy(struct rewrite *r, const char *name, struct error *err)
 {
     const struct rewrite_tensor *t = rewrite_find(r, name);
-    if (!t || !t->from || t->type != t->from->type)
+    if (!t || t->type != t->from->type)
         return fail(err, STRETTO_E_ARG, "%s: tensor %s cannot be copied as it is", r->path, name);
     return rewrite_write(r, name, t->from->data, t->from->bytes, err);
 }
@@ -592,7 +564,7 @@ static stretto_status find_param(void *ud, const char *name, uint32_t n_in, uint
     struct rewrite *r = ud;
     TRY(model_param((void *)(uintptr_t)r->m, name, n_in, n_out, out, err));
     const struct rewrite_tensor *t = rewrite_find(r, name);
-    if (!t || !t->done || !t->from || memcmp(t->dims, t->from->dims, sizeof t->dims) != 0) return STRETTO_OK;
+    if (!t || !t->done || memcmp(t->dims, t->from->dims, sizeof t->dims) != 0) return STRETTO_OK;
     TRY(map_part(r, err));
     bool vector = t->n_dims == 1;
     size_t width = vector ? 1 : (size_t)t->dims[0];

@@ -14,7 +14,7 @@
 
 /* A tensor on its way. Until rewrite_begin, type, dims and drop may be changed: dims[0] inputs, dims[1] outputs. */
 struct rewrite_tensor {
-    const struct source_tensor *from;   /* NULL: a new one, not of the source                        */
+    const struct source_tensor *from;   /* in the source                                                 */
     const char *name;
     const char *param;                  /* what a graph calls it: of a fused one its first slice's name */
     enum dtype type;                    /* from->type at first                                       */
@@ -45,9 +45,6 @@ size_t rewrite_count(const struct rewrite *r);
 struct rewrite_tensor *rewrite_at(struct rewrite *r, size_t i);
 /* By name, or by that of a slice of a fused one. NULL: there is none. */
 struct rewrite_tensor *rewrite_find(struct rewrite *r, const char *name);
-/* Also for a tensor the source does not have. */
-stretto_status rewrite_add(struct rewrite *r, const char *name, enum dtype type, uint32_t n_dims,
-                           const uint64_t *dims, struct error *err);
 /* Metadata: replaces the source's key, or adds one. Keys beginning with "." belong to the architecture. NULL
  * value: the key is left out. */
 void rewrite_put_u32(struct rewrite *r, const char *key, uint32_t v);

@@ -53,7 +53,7 @@ void source_close(struct source *s)
     mem_free(s);
 }
 
-static bool lies_in(const struct source_tensor *t, const struct source_tensor *whole)
+bool source_within(const struct source_tensor *t, const struct source_tensor *whole)
 {
     uintptr_t at = (uintptr_t)t->data, from = (uintptr_t)whole->data;
     return at >= from && at < from + whole->bytes;
@@ -68,7 +68,7 @@ stretto_status source_stored(const struct source *s, size_t spare, struct source
     for (size_t i = 0; i < s->n_tensors; i++) {
         const struct source_tensor *t = &s->tensors[i], *whole = NULL;
         for (size_t k = 0; k < s->n_stored && !whole; k++)
-            if (lies_in(t, &s->stored[k])) whole = &s->stored[k];
+            if (source_within(t, &s->stored[k])) whole = &s->stored[k];
         if (!whole) (*list)[(*n)++] = *t;
         else if (t->data == whole->data) (*list)[(*n)++] = *whole;
     }

@@ -52,6 +52,9 @@ size_t source_other_side(const struct source *s);
  * Face folders; its GGUF files store w + 1). */
 bool source_norm_plus_one(const struct source *s);
 
+/* Whether t is `whole`, or a slice of it. */
+bool source_within(const struct source_tensor *t, const struct source_tensor *whole);
+
 size_t source_tensor_count(const struct source *s);
 const struct source_tensor *source_tensor_at(const struct source *s, size_t i);
 const struct source_tensor *source_tensor_find(const struct source *s,
