@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Our speed and memory beside other programs', on the same files, cache type and threads, in one run.
 
-    ./dev peers --get                           llama.cpp and OpenVINO GenAI, into build/peers
+    ./dev peers --get                           llama.cpp, its server too, and OpenVINO GenAI, into build/peers
     ./dev peers [-m MODEL] [--rows pp512,tg128] four rows of one model beside the peers that are there
     ./dev peers --full [-n 1] [-m smollm2-q4_1 ...]  every model and row, and what each row should reach
 
@@ -339,9 +339,10 @@ def identity(path):
 # ---- getting the peers -----------------------------------------------------------------------------------
 
 LLAMA_PACKAGE = "llama-cpp-python==0.3.36"       # carries the whole of llama.cpp in vendor/
-LLAMA_OFF = ("LLAMA_CURL", "LLAMA_OPENSSL", "LLAMA_BUILD_TESTS", "LLAMA_BUILD_EXAMPLES", "LLAMA_BUILD_SERVER")
+LLAMA_OFF = ("LLAMA_CURL", "LLAMA_OPENSSL", "LLAMA_BUILD_TESTS", "LLAMA_BUILD_EXAMPLES", "LLAMA_BUILD_APP",
+             "LLAMA_BUILD_UI", "LLAMA_USE_PREBUILT_UI")
 LLAMA_PROGRAMS = ("llama-bench", "llama-batched-bench", "llama-completion", "llama-quantize", "llama-imatrix",
-                  "llama-perplexity")
+                  "llama-perplexity", "llama-server")
 OPENVINO_PACKAGE = "openvino-genai==2026.4.1.0"
 ROOM = 1.5e9        # bytes that both take with all they are made of, and some to spare
 
@@ -381,7 +382,7 @@ def get_peers():
         step("configuring llama.cpp", "Is there a C++ compiler? ", "cmake", "-G", "Ninja", "-S", source, "-B", build,
              "-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DCMAKE_BUILD_RPATH_USE_ORIGIN=ON",
              *[f"-D{name}=OFF" for name in LLAMA_OFF])
-        step("building llama.cpp (a quarter of an hour of one core)", "", "cmake", "--build", build, "--target",
+        step("building llama.cpp (half an hour of one core)", "", "cmake", "--build", build, "--target",
              *LLAMA_PROGRAMS)
         # Into place when all are there: find_peers takes what lies in bin.
         shutil.rmtree(os.path.dirname(bench), ignore_errors=True)
