@@ -15,52 +15,6 @@ static bool emit(stretto_session *s, const stretto_generate_options *o)
     return stop;
 }
 
-/* What a text holds back: what a decoder may yet replace, and the beginning of a character. */
-struct text_stream { struct spelling_chain reread; struct utf8_stream whole; };
-
-/* s->piece through the decoder's second reading, where a tokenizer has one. */
-static stretto_status reread(stretto_session *s, struct text_stream *u, bool end)
-{
-    const struct tokenizer *t = engine_model(s->engine->engine)->tokenizer;
-    if (!t || !tokenizer_rereads(t)) return STRETTO_OK;
-    buffer_clear(&s->whole);
-    if (s->piece.len) TRY(tokenizer_reread(t, &u->reread, s->piece.data, s->piece.len, &s->whole));
-    if (end) TRY(tokenizer_reread_end(t, &u->reread, &s->whole));
-    struct buffer b = s->piece;
-    s->piece = s->whole;
-    s->whole = b;
-    return STRETTO_OK;
-}
-
-/* One token's text through the character and stop filters. */
-static stretto_status push_text(stretto_session *s, struct text_stream *u, int32_t id,
-                                bool *stopped)
-{
-    const struct model *m = engine_model(s->engine->engine);
-    buffer_clear(&s->piece);
-    /* The embedding may have rows behind the vocabulary's end; they are no text. */
-    if (m->tokenizer && (size_t)id < tokenizer_size(m->tokenizer))
-        TRY(tokenizer_piece(m->tokenizer, id, false, false, &s->piece));
-    TRY(reread(s, u, false));
-    buffer_clear(&s->whole);
-    TRY(utf8_stream_push(&u->whole, s->piece.data ? s->piece.data : "", s->piece.len, &s->whole));
-    return stop_push(&s->stop, s->whole.data ? s->whole.data : "", s->whole.len, &s->out, stopped);
-}
-
-static void end_text(stretto_session *s, struct text_stream *u)
-{
-    bool stopped = false;
-    buffer_clear(&s->piece);
-    stretto_status st = reread(s, u, true);
-    buffer_clear(&s->whole);
-    if (st == STRETTO_OK && s->piece.len)
-        st = utf8_stream_push(&u->whole, s->piece.data, s->piece.len, &s->whole);
-    if (st == STRETTO_OK) st = utf8_stream_end(&u->whole, &s->whole);
-    if (st == STRETTO_OK && s->whole.len)
-        stop_push(&s->stop, s->whole.data, s->whole.len, &s->out, &stopped);
-    stop_end(&s->stop, &s->out);
-}
-
 static bool ends_answer(const void *tokenizer, int32_t token)
 {
     return tokenizer_is_eog(tokenizer, token);
@@ -87,7 +41,7 @@ static stretto_status ended(stretto_generated *r, stretto_finish why)
 
 /* Tokens and their text until something ends it. */
 static stretto_status write_text(stretto_session *s, const stretto_generate_options *o,
-                                 struct text_stream *u, stretto_generated *r)
+                                 stretto_generated *r)
 {
     const struct tokenizer *t = engine_model(s->engine->engine)->tokenizer;
     uint32_t context = engine_about(s->engine->engine)->context;
@@ -99,7 +53,7 @@ static stretto_status write_text(stretto_session *s, const stretto_generate_opti
         TRY(session_next(s, &id));
         r->tokens++;
         if (t && tokenizer_is_eog(t, id) && !o->ignore_end) return ended(r, STRETTO_FINISH_END);
-        TRY(push_text(s, u, id, &stopped));
+        TRY(text_stream_push(&s->text, id, &s->out, &stopped));
         bool enough = emit(s, o);
         if (stopped) return ended(r, STRETTO_FINISH_STOP);
         if (enough) return ended(r, STRETTO_FINISH_CANCEL);
@@ -118,17 +72,16 @@ static stretto_status generate(stretto_session *s, const stretto_generate_option
                     (long long)o->max_tokens);
     const struct tokenizer *t = engine_model(s->engine->engine)->tokenizer;
     uint32_t from = s->n_tokens, context = engine_about(s->engine->engine)->context;
-    struct text_stream u = { .whole = { .n = 0 } };
     double start = clock_seconds();
-    s->stop.stops = o->stops;
-    buffer_clear(&s->stop.held);
+    text_stream_begin(&s->text, o->stops);
     buffer_clear(&s->out);
     writer_limit(s->writer, o->max_tokens >= 0 && o->max_tokens < context
                  ? from + (uint32_t)o->max_tokens : 0, t && !o->ignore_end ? ends_answer : NULL, t);
     s->cancel_here = o->cancel;
-    stretto_status status = write_text(s, o, &u, r);
+    stretto_status status = write_text(s, o, r);
     if (r->finish != STRETTO_FINISH_STOP) {
-        end_text(s, &u);
+        bool stopped;
+        text_stream_end(&s->text, &s->out, &stopped);
         emit(s, o);
     }
     s->cancel_here = NULL;

@@ -2,7 +2,7 @@
 #ifndef API_HANDLES_H
 #define API_HANDLES_H
 #include "decode/learned.h"
-#include "decode/stop.h"
+#include "decode/text_stream.h"
 #include "engine/companion.h"
 #include "engine/scheduler.h"
 #include "text/chat.h"
@@ -60,8 +60,8 @@ struct stretto_session {
     int (*read)(void *user, size_t done, size_t total);   /* watches a prompt being read, or NULL */
     void *read_user;
     const volatile int *cancel, *cancel_here;   /* the caller's flag, and that of a call; or NULL  */
-    struct buffer piece, whole, out; /* reserved at open: generating allocates nothing */
-    struct stop_filter stop;
+    struct buffer out;               /* reserved at open: generating allocates nothing */
+    struct text_stream text;
 };
 
 /* The process's device of that word, which backend_find gave (NULL: the cpu), for a ceiling of the kernels (NULL:

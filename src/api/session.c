@@ -166,11 +166,9 @@ static stretto_status open_into(stretto_session *s, struct error *err)
     s->arena = (struct arena){ .base = mem_map(a.top), .cap = a.top };
     if (!s->arena.base) return fail(err, STRETTO_E_NOMEM, "no memory for a session");
     take_all(s, &s->arena);
-    s->piece = s->whole = s->out = s->stop.held = buffer_make(PIECE_MAX);
-    TRY(buffer_reserve(&s->piece, 4096));
-    TRY(buffer_reserve(&s->whole, 4096));
+    s->out = buffer_make(PIECE_MAX);
     TRY(buffer_reserve(&s->out, 8192));
-    TRY(buffer_reserve(&s->stop.held, 8192));
+    TRY(text_stream_open(&s->text, engine_model(e->engine)->tokenizer));
     struct sampling greedy = { .top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64 };
     TRY(sampler_set(&s->sampler, &greedy, err));
     struct writer_options plain = { .most = 1 };
@@ -235,10 +233,8 @@ void stretto_session_close(stretto_session *s)
     engine_leave(s->engine);
     mem_unmap(s->arena.base, s->arena.cap);
     mem_free(s->bias);
-    buffer_done(&s->piece);
-    buffer_done(&s->whole);
     buffer_done(&s->out);
-    buffer_done(&s->stop.held);
+    text_stream_close(&s->text);
     if (s->private_engine) stretto_engine_close(s->engine);
     mem_free(s);
 }

@@ -16,14 +16,16 @@ static size_t tail_of_stop(const char *const *stops, const char *text, size_t n)
     return best;
 }
 
-/* The first complete stop string, or n. */
-static size_t find_stop(const char *const *stops, const char *text, size_t n)
+/* Where the first complete stop string begins, or n. */
+static size_t find_stop(const char *const *stops, const char *text, size_t n, const char **which)
 {
     size_t at = n;
     for (; stops && *stops; stops++) {
         size_t len = strlen(*stops);
         const char *hit = len && len <= n ? memmem(text, n, *stops, len) : NULL;
-        if (hit && (size_t)(hit - text) < at) at = (size_t)(hit - text);
+        if (!hit || (size_t)(hit - text) >= at) continue;
+        at = (size_t)(hit - text);
+        *which = *stops;
     }
     return at;
 }
@@ -34,7 +36,7 @@ stretto_status stop_push(struct stop_filter *f, const char *piece, size_t n, str
     *stopped = false;
     if (!f->stops || !*f->stops) return buffer_append(out, piece, n);
     TRY(buffer_append(&f->held, piece, n));
-    size_t at = find_stop(f->stops, f->held.data, f->held.len);
+    size_t at = find_stop(f->stops, f->held.data, f->held.len, &f->hit);
     if (at < f->held.len) {
         *stopped = true;
         TRY(buffer_append(out, f->held.data, at));

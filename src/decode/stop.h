@@ -7,6 +7,7 @@
 struct stop_filter {
     const char *const *stops;
     struct buffer held;
+    const char *hit;    /* the one that was complete */
 }; /* stops: NULL-terminated or NULL */
 
 /* Takes a piece; calls emit for what is certain. *stopped is set when a stop string is complete;

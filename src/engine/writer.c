@@ -14,6 +14,7 @@ struct writer {
     void *state[STRATEGIES_MOST];
     struct guess_tree tree;
     struct ngram_index index;
+    uint32_t planned;                  /* strategies that have a place */
     uint32_t handed, limit, context;
     bool (*ends)(const void *ud, int32_t token);
     const void *ends_ud;
@@ -92,6 +93,7 @@ stretto_status writer_open(struct writer **out, struct engine *e, int32_t seq,
     w->setup.vocab = engine_model(e)->config.vocab;
     w->setup.rows = most;
     controller_init(&w->controller, o->choice, engine_costs(e), calibration, most);
+    w->planned = o->choice.strategies;
     stretto_status s = open_into(w, err);
     if (s != STRETTO_OK) writer_close(w);
     else *out = w;
@@ -103,6 +105,19 @@ void writer_close(struct writer *w)
     if (!w) return;
     mem_unmap(w->memory, w->bytes);
     mem_free(w);
+}
+
+void writer_move(struct writer *w, int32_t seq)
+{
+    ngram_cut(&w->index, 0);
+    w->seq = seq;
+}
+
+void writer_choose(struct writer *w, struct decode_choice choice)
+{
+    ngram_cut(&w->index, 0);
+    choice.strategies &= w->planned;
+    w->controller.choice = choice;
 }
 
 static uint32_t known(const struct writer *w) { return engine_known(w->engine, w->seq); }

@@ -23,6 +23,10 @@ stretto_status writer_open(struct writer **out, struct engine *e, int32_t seq,
                            struct sampler *sampler, struct calibration *calibration,
                            const struct writer_options *o, struct error *err);
 void writer_close(struct writer *w);
+/* From now on it continues another sequence, whose text begins anew (writer_begin). Not with companions. */
+void writer_move(struct writer *w, int32_t seq);
+/* Which of its strategies guess, from the next text on: some of those it was opened with, or none. */
+void writer_choose(struct writer *w, struct decode_choice choice);
 
 /* A new text: the sequence's timeline as it is. Forgets what it had not handed out. */
 void writer_begin(struct writer *w);

@@ -1,0 +1,344 @@
+/* The service's thread: what was submitted gets a place, everybody who has one takes part in turns of the
+ * engine, and what came of them goes into the jobs' rings. It sleeps where there is nothing to do. */
+#include "base/clock.h"
+#include "base/memory.h"
+#include "serve/service_int.h"
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+
+enum { SLOTS_DEFAULT = 16, QUEUE_DEFAULT = 256, QUEUE_CONTEXTS = 64 };
+
+/* ---- opening and closing --------------------------------------------------------------------------- */
+
+static void plan(struct service *s, struct arena *a)
+{
+    s->slots = arena_take(a, s->n_slots * sizeof *s->slots);
+    s->events = arena_take(a, s->n_slots * sizeof *s->events);
+    s->look_slots = arena_take(a, s->n_slots * sizeof *s->look_slots);
+    struct slot none;
+    for (uint32_t i = 0; i < s->n_slots; i++)
+        slot_plan(a->base ? &s->slots[i] : &none, a, s->look.slots);
+}
+
+static stretto_status open_slots(struct service *s, struct error *err)
+{
+    struct arena a = { 0 };
+    s->look.slots = engine_model(s->engine)->config.vocab;         /* for plan alone */
+    plan(s, &a);
+    s->arena = (struct arena){ .base = mem_map(a.top), .cap = a.top };
+    if (!s->arena.base) {
+        s->slots = NULL;
+        return fail(err, STRETTO_E_NOMEM, "no memory for %u jobs at once", s->n_slots);
+    }
+    plan(s, &s->arena);
+    s->look.slots = s->n_slots;
+    for (uint32_t i = 0; i < s->n_slots; i++) s->slots[i].seq = -1;
+    for (uint32_t i = 0; i < s->n_slots; i++) {
+        stretto_status st = slot_open(&s->slots[i], s, err);
+        if (st != STRETTO_OK) return fail(err, st, "no memory for %u jobs at once", s->n_slots);
+    }
+    return STRETTO_OK;
+}
+
+static stretto_status check_model(const struct model *m, struct error *err)
+{
+    if (m->graph.logits == GRAPH_NONE && !m->weights)
+        return fail(err, STRETTO_E_ARG, "the model was opened without its weights");
+    return STRETTO_OK;
+}
+
+static void *serve(void *ud);
+
+static stretto_status start(struct service *s, struct error *err)
+{
+    sigset_t all, before;                      /* signals are for the program's own threads */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int failed = pthread_create(&s->thread, NULL, serve, s);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (failed) return fail(err, STRETTO_E_NOMEM, "no thread for serving: %s", strerror(failed));
+    s->runs = true;
+    return STRETTO_OK;
+}
+
+stretto_status service_open(struct service **out, const struct model *m, const struct service_options *o,
+                            struct error *err)
+{
+    *out = NULL;
+    TRY(check_model(m, err));
+    struct service *s = mem_zalloc(1, sizeof *s);
+    if (!s) return fail(err, STRETTO_E_NOMEM, "out of memory");
+    s->o = *o;
+    if (!s->o.engine.sequences) s->o.engine.sequences = SLOTS_DEFAULT;
+    if (!s->o.queue) s->o.queue = QUEUE_DEFAULT;
+    s->references = 1;
+    s->inbox_end = &s->inbox;
+    pthread_condattr_t clock;
+    pthread_condattr_init(&clock);
+    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_cond_init(&s->work, &clock);
+    pthread_condattr_destroy(&clock);
+    learned_init(&s->learned);
+    stretto_status st = engine_open(&s->engine, m, &s->o.engine, err);
+    if (st == STRETTO_OK) {
+        s->info = *engine_about(s->engine);
+        s->n_slots = s->info.sequences;
+        if (!s->o.queue_tokens) s->o.queue_tokens = (uint64_t)QUEUE_CONTEXTS * s->info.context;
+        st = learned_place(&s->learned, m->config.vocab, err);
+    }
+    if (st == STRETTO_OK) st = open_slots(s, err);
+    if (st == STRETTO_OK) st = start(s, err);
+    if (st != STRETTO_OK) service_close(s);
+    else *out = s;
+    return st;
+}
+
+void service_leave(struct service *s)
+{
+    pthread_mutex_lock(&s->lock);
+    bool last = --s->references == 0;
+    pthread_mutex_unlock(&s->lock);
+    if (!last) return;
+    pthread_mutex_destroy(&s->lock);
+    pthread_cond_destroy(&s->work);
+    mem_unmap(s->arena.base, s->arena.cap);
+    mem_free(s);
+}
+
+void service_close(struct service *s)
+{
+    if (!s) return;
+    pthread_mutex_lock(&s->lock);
+    atomic_store(&s->closing, true);
+    pthread_mutex_unlock(&s->lock);
+    service_poke(s);
+    if (s->runs) pthread_join(s->thread, NULL);
+    for (uint32_t i = 0; s->slots && i < s->n_slots; i++) slot_close(&s->slots[i]);
+    engine_close(s->engine);
+    learned_close(&s->learned);
+    service_leave(s);
+}
+
+const struct engine_info *service_about(const struct service *s) { return &s->info; }
+
+void service_drain(struct service *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->draining = true;
+    pthread_mutex_unlock(&s->lock);
+}
+
+void service_poke(struct service *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->poked = true;
+    pthread_cond_signal(&s->work);
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* ---- submitting ------------------------------------------------------------------------------------ */
+
+static stretto_status fits(const struct service *s, const struct job_options *o, struct job_busy *busy,
+                           struct error *err)
+{
+    struct sampler sampler = { .vocab = engine_model(s->engine)->config.vocab };
+    uint32_t most = s->info.context < s->info.pool_tokens ? s->info.context : s->info.pool_tokens;
+    if (engine_model(s->engine)->graph.logits == GRAPH_NONE)
+        return fail(err, STRETTO_E_UNSUP, "this model is an encoder: it makes embeddings and writes no text");
+    for (uint32_t i = 0; i < o->n_ids; i++)
+        if (o->ids[i] < 0 || (uint32_t)o->ids[i] >= sampler.vocab)
+            return fail(err, STRETTO_E_ARG, "token %d is not in the vocabulary; its ids are 0 to %u", o->ids[i],
+                        sampler.vocab - 1);
+    if (o->n_ids >= most) {
+        busy->context = most;
+        return fail(err, STRETTO_E_FULL, "the prompt has %u tokens and the context holds %u; shorten it", o->n_ids,
+                    most);
+    }
+    return sampler_set(&sampler, &o->how, err);
+}
+
+/* Under lock. */
+static stretto_status enqueue(struct service *s, struct job *j, struct job_busy *busy, struct error *err)
+{
+    if (s->draining || atomic_load(&s->closing))
+        return fail(err, STRETTO_E_DEVICE, "draining: the server is about to stop");
+    if (s->n_waiting >= s->o.queue || s->waiting_tokens + j->o.n_ids > s->o.queue_tokens) {
+        busy->retry_after = s->look.wait > 1 ? s->look.wait : 1;
+        return fail(err, STRETTO_E_FULL, "%u requests are waiting already; try again later", s->n_waiting);
+    }
+    j->number = ++s->last_number;
+    s->n_waiting++;
+    s->waiting_tokens += j->o.n_ids;
+    s->references++;
+    *s->inbox_end = j;
+    s->inbox_end = &j->next;
+    s->poked = true;
+    pthread_cond_signal(&s->work);
+    return STRETTO_OK;
+}
+
+stretto_status service_submit(struct service *s, const struct job_options *o, struct job **out, struct job_busy *busy,
+                              struct error *err)
+{
+    struct job_busy ignored;
+    struct job *j;
+    *out = NULL;
+    if (!busy) busy = &ignored;
+    *busy = (struct job_busy){ .context = 0 };
+    TRY(job_make(&j, o, err));
+    j->service = s;
+    stretto_status st = fits(s, o, busy, err);
+    if (st == STRETTO_OK) {
+        pthread_mutex_lock(&s->lock);
+        st = enqueue(s, j, busy, err);
+        pthread_mutex_unlock(&s->lock);
+    }
+    if (st != STRETTO_OK) job_free(j);
+    else *out = j;
+    return st;
+}
+
+/* ---- the thread ------------------------------------------------------------------------------------ */
+
+/* What was submitted since; a job that is over leaves the queue with its tokens. */
+static void take_inbox(struct service *s)
+{
+    struct job **end = &s->waiting;
+    while (*end) end = &(*end)->next;
+    *end = s->inbox;
+    s->inbox = NULL;
+    s->inbox_end = &s->inbox;
+}
+
+static struct job *unlink_job(struct service *s, struct job **at)
+{
+    struct job *j = *at;
+    *at = j->next;
+    j->next = NULL;
+    pthread_mutex_lock(&s->lock);
+    s->n_waiting--;
+    s->waiting_tokens -= j->o.n_ids;
+    pthread_mutex_unlock(&s->lock);
+    s->state.jobs++;
+    return j;
+}
+
+static void end_waiting(struct service *s, struct job **at, enum job_finish why)
+{
+    struct job *j = unlink_job(s, at);
+    struct job_usage usage = { .prompt = j->o.n_ids, .queued = clock_seconds() - j->submitted };
+    s->state.cancelled += why == JOB_CANCELLED;
+    job_finish(j, why, &usage, NULL);
+}
+
+static void drop_dead(struct service *s, double now)
+{
+    bool closing = atomic_load(&s->closing);
+    for (struct job **at = &s->waiting; *at;) {
+        struct job *j = *at;
+        if (closing || atomic_load(&j->cancel)) end_waiting(s, at, JOB_CANCELLED);
+        else if (j->o.deadline > 0 && now >= j->o.deadline) end_waiting(s, at, JOB_DEADLINE);
+        else at = &j->next;
+    }
+}
+
+static void admit(struct service *s)
+{
+    for (uint32_t i = 0; i < s->n_slots && s->waiting; i++)
+        if (!s->slots[i].job) slot_take(&s->slots[i], unlink_job(s, &s->waiting));
+}
+
+/* When something must be looked at though nobody says so; 0: never. */
+static double next_time(const struct service *s)
+{
+    double when = 0;
+    for (uint32_t i = 0; i < s->n_slots; i++)
+        if (s->slots[i].job && s->slots[i].paused > 0) when = clock_seconds() + 1;
+    for (const struct job *j = s->waiting; j; j = j->next)
+        if (j->o.deadline > 0 && (!(when > 0) || j->o.deadline < when)) when = j->o.deadline;
+    return when;
+}
+
+/* Whether it is the last time. */
+static bool wait_for_work(struct service *s)
+{
+    double when = next_time(s);
+    bool idle = !requests_count(s->engine);
+    struct timespec t = { (time_t)when, (long)((when - (double)(time_t)when) * 1e9) };
+    pthread_mutex_lock(&s->lock);
+    while (idle && !s->poked)
+        if (!(when > 0)) pthread_cond_wait(&s->work, &s->lock);
+        else if (pthread_cond_timedwait(&s->work, &s->lock, &t) == ETIMEDOUT)
+            break;
+    s->poked = false;
+    take_inbox(s);
+    bool closing = atomic_load(&s->closing);   /* nothing is submitted behind it */
+    pthread_mutex_unlock(&s->lock);
+    return closing;
+}
+
+static void turn(struct service *s)
+{
+    struct error err = { .status = STRETTO_OK };
+    size_t n = 0;
+    if (!requests_count(s->engine)) return;
+    s->state.steps++;
+    stretto_status st = engine_turn(s->engine, s->events, s->n_slots, &n, &err);
+    for (size_t i = 0; i < n; i++) slot_event(s->events[i].ud, &s->events[i]);
+    for (uint32_t i = 0; st != STRETTO_OK && i < s->n_slots; i++)
+        if (s->slots[i].job) slot_end(&s->slots[i], JOB_FAILED, &err);
+}
+
+static void show(struct service *s)
+{
+    struct service_state *x = &s->state;
+    x->at = clock_seconds();
+    x->slots = s->n_slots;
+    x->running = 0;
+    for (uint32_t i = 0; i < s->n_slots; i++) x->running += s->slots[i].job != NULL;
+    pthread_mutex_lock(&s->lock);
+    x->draining = s->draining;
+    x->waiting = s->n_waiting;
+    x->waiting_tokens = s->waiting_tokens;
+    s->look = *x;
+    for (uint32_t i = 0; i < s->n_slots; i++) {
+        const struct slot *from = &s->slots[i];
+        struct service_slot *to = &s->look_slots[i];
+        *to = (struct service_slot){ .busy = from->job != NULL };
+        if (!from->job) continue;
+        to->job = from->job->number;
+        to->prompt = from->usage.prompt;
+        to->read = from->read;
+        to->written = from->usage.written;
+        strncpy(to->client, from->job->o.client, sizeof to->client - 1);
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void *serve(void *ud)
+{
+    struct service *s = ud;
+    for (bool last = false; !last;) {
+        show(s);
+        last = wait_for_work(s);
+        double now = clock_seconds();
+        s->told = false;
+        drop_dead(s, now);
+        admit(s);
+        for (uint32_t i = 0; i < s->n_slots; i++)
+            if (s->slots[i].job) slot_watch(&s->slots[i], now);
+        turn(s);
+        if (s->told && s->o.wake) s->o.wake(s->o.ud);
+    }
+    return NULL;
+}
+
+void service_look(struct service *s, struct service_state *out, struct service_slot *slots, uint32_t cap)
+{
+    pthread_mutex_lock(&s->lock);
+    *out = s->look;
+    if (slots) memcpy(slots, s->look_slots, (cap < s->n_slots ? cap : s->n_slots) * sizeof *slots);
+    pthread_mutex_unlock(&s->lock);
+}

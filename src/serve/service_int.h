@@ -1,0 +1,110 @@
+/* What the files of serving share. The service's lock guards what other threads reach: the inbox, who closed and
+ * who finished, the last look. The rest of a service is its own thread's. */
+#ifndef SERVE_SERVICE_INT_H
+#define SERVE_SERVICE_INT_H
+#include "decode/learned.h"
+#include "decode/text_stream.h"
+#include "engine/scheduler.h"
+#include "serve/ring.h"
+#include "serve/service.h"
+#include <pthread.h>
+
+struct job {
+    struct service *service;
+    struct job *next;                  /* in the inbox, or among those that wait                  */
+    uint64_t number;
+    struct job_options o;              /* what it points to is the job's own                      */
+    const char **stops;                /* [n_stops + 1], NULL at the end                          */
+    struct sampling how;
+    double submitted;
+    atomic_bool cancel;
+    atomic_bool full;                  /* its writer waits for room in the ring                   */
+    atomic_bool finished;              /* `done` is whole                                         */
+    bool closed;                       /* the service's lock                                      */
+    struct ring ring;
+    struct job_event done;
+    const struct record *held;         /* the reader's: of the event it has                       */
+    bool told;                         /* it has had JOB_DONE                                     */
+};
+
+/* A copy of the options with all they point to, checked. E_ARG, E_NOMEM. */
+stretto_status job_make(struct job **out, const struct job_options *o, struct error *err);
+void job_free(struct job *j);
+/* Events of the service's thread; false where the ring has no room. */
+bool job_tell_read(struct job *j, enum job_event_kind kind, uint32_t read, uint32_t cached, uint32_t total);
+bool job_tell_text(struct job *j, const char *text, size_t n_text, const struct job_token *tokens, uint32_t n);
+/* The last one: afterwards the job may be gone. */
+void job_finish(struct job *j, enum job_finish why, const struct job_usage *usage, const struct error *failed);
+
+enum { PENDING_MOST = 256 };
+
+/* Tokens whose text is not whole yet, and where each begins and ends in the text that has come out. */
+struct pending { struct job_token token; uint64_t from, to; };
+
+/* A place where a job runs: a sequence of the engine and what continues it. */
+struct slot {
+    struct service *service;
+    struct job *job;                   /* NULL: free                                              */
+    int32_t seq;
+    uint32_t request;                  /* 0: not among the engine's now                           */
+    struct sampler sampler;
+    struct writer *writer;
+    struct text_stream text;
+    struct buffer out;                 /* of this step                                            */
+    struct pending *pending;           /* [PENDING_MOST]                                          */
+    uint32_t n_pending;
+    uint64_t sent, made;               /* bytes of text that were sent; up to the last token's end */
+    uint32_t limit, read;              /* tokens of timeline at most; of the prompt that are read */
+    struct job_usage usage;
+    double began, wrote;               /* when it got here; its first token                       */
+    double paused;                     /* since when its ring has no room; 0: it has              */
+};
+
+struct service {
+    pthread_t thread;
+    bool runs;
+    struct engine *engine;
+    struct engine_info info;           /* of it, also when it is closed                           */
+    struct service_options o;
+    struct learned learned;
+    struct slot *slots;                /* [n_slots]                                               */
+    uint32_t n_slots;
+    struct event *events;              /* [n_slots]                                               */
+    struct arena arena;
+    struct job *waiting;               /* in the order of arrival                                 */
+    bool told;                         /* somebody has a new event                                */
+    struct service_state state;        /* the thread's own                                        */
+
+    pthread_mutex_t lock;
+    pthread_cond_t work;
+    /* under lock */
+    uint32_t references;               /* jobs, and the service itself                            */
+    struct job *inbox, **inbox_end;
+    bool poked;                        /* there is something to look at                           */
+    atomic_bool closing;
+    bool draining;
+    uint32_t n_waiting;                /* in the inbox and behind it                              */
+    uint64_t waiting_tokens, last_number;
+    struct service_state look;
+    struct service_slot *look_slots;   /* [n_slots]                                               */
+};
+
+/* Any thread: the service has something to look at. */
+void service_poke(struct service *s);
+/* One reference less; the last one takes it all away. */
+void service_leave(struct service *s);
+
+/* ---- slot.c: a job in its place ---- */
+
+stretto_status slot_open(struct slot *x, struct service *s, struct error *err);
+void slot_close(struct slot *x);
+void slot_plan(struct slot *x, struct arena *a, uint32_t vocab);
+/* The job begins here. */
+void slot_take(struct slot *x, struct job *j);
+/* Pauses and goes on as its reader does; ends what waits for too long. */
+void slot_watch(struct slot *x, double now);
+/* What a turn did. */
+void slot_event(struct slot *x, const struct event *v);
+/* Ends the job, whatever it does. */
+void slot_end(struct slot *x, enum job_finish why, const struct error *failed);
+#endif

@@ -1,0 +1,281 @@
+/* A job in its place: a sequence of the engine, a request on it, and what becomes of its tokens. */
+#include "base/clock.h"
+#include "base/memory.h"
+#include "serve/service_int.h"
+#include <string.h>
+
+enum { ROOM_LEAST = RING_BYTES / 2 };          /* a step's events fit in so much */
+static const double PAUSE_MOST = 30;           /* seconds that a reader may leave its events */
+
+void slot_plan(struct slot *x, struct arena *a, uint32_t vocab)
+{
+    sampler_plan(&x->sampler, a, vocab);
+    x->pending = arena_take(a, PENDING_MOST * sizeof *x->pending);
+}
+
+stretto_status slot_open(struct slot *x, struct service *s, struct error *err)
+{
+    static const struct sampling greedy = { .top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64 };
+    const struct writer_options o = { .choice = s->o.choice,
+                                      .setup = { .store = &s->learned.store, .memory = &s->learned.recycled } };
+    x->service = s;
+    TRY(text_stream_open(&x->text, engine_model(s->engine)->tokenizer));
+    x->out = buffer_make(RING_RECORD);
+    TRY(buffer_reserve(&x->out, 8192));
+    TRY(sampler_set(&x->sampler, &greedy, err));
+    return writer_open(&x->writer, s->engine, x->seq, &x->sampler, &s->learned.calibration, &o, err);
+}
+
+void slot_close(struct slot *x)
+{
+    writer_close(x->writer);
+    text_stream_close(&x->text);
+    buffer_done(&x->out);
+}
+
+/* ---- beginning ------------------------------------------------------------------------------------- */
+
+static bool wants_to_end(void *ud)
+{
+    const struct slot *x = ud;
+    return atomic_load(&x->job->cancel) || atomic_load(&x->service->closing);
+}
+
+static bool ends_answer(const void *tokenizer, int32_t token) { return tokenizer_is_eog(tokenizer, token); }
+
+static uint32_t written_of(const struct engine *e, int32_t seq, uint32_t n, uint32_t *first)
+{
+    uint32_t written = 0;
+    *first = n;
+    for (uint32_t i = n; i-- > 0;)
+        if (!engine_given(e, seq, i)) {
+            *first = i;
+            written++;
+        }
+    return written;
+}
+
+/* The timeline is the job's; what can be taken over for it is. */
+static void set_text(struct slot *x)
+{
+    struct engine *e = x->service->engine;
+    const struct job_options *o = &x->job->o;
+    uint32_t first, most = o->no_cache ? 0 : o->n_ids - 1;
+    uint32_t cached = engine_set(e, x->seq, o->ids, o->n_ids, most);
+    uint32_t written = written_of(e, x->seq, cached, &first);
+    if (written && o->cache_exact) {
+        cached = engine_set(e, x->seq, o->ids, o->n_ids, first);
+        written = 0;
+    }
+    x->read = x->usage.cached = cached;
+    x->usage.cached_written = written;
+}
+
+static void join(struct slot *x)
+{
+    struct job *j = x->job;
+    struct error err = { .status = STRETTO_OK };
+    struct request r = { .seq = x->seq, .cancel = wants_to_end, .deadline = j->o.deadline, .ud = x };
+    if (j->o.max_tokens) r.writer = x->writer;
+    if (request_add(x->service->engine, &r, &x->request, &err) != STRETTO_OK) slot_end(x, JOB_FAILED, &err);
+}
+
+static void begin_writing(struct slot *x)
+{
+    struct job *j = x->job;
+    struct service *s = x->service;
+    const struct tokenizer *t = engine_model(s->engine)->tokenizer;
+    x->limit = s->info.context;
+    if (j->o.max_tokens >= 0 && j->o.max_tokens < (int64_t)(x->limit - j->o.n_ids))
+        x->limit = j->o.n_ids + (uint32_t)j->o.max_tokens;
+    writer_move(x->writer, x->seq);
+    writer_choose(x->writer, j->o.choice ? *j->o.choice : s->o.choice);
+    writer_limit(x->writer, x->limit, t && !j->o.ignore_end ? ends_answer : NULL, t);
+    writer_begin(x->writer);
+}
+
+void slot_take(struct slot *x, struct job *j)
+{
+    struct error err = { .status = STRETTO_OK };
+    double now = clock_seconds();
+    x->job = j;
+    x->n_pending = x->read = 0;
+    x->sent = x->made = 0;
+    x->paused = x->wrote = 0;
+    x->began = now;
+    x->usage = (struct job_usage){ .prompt = j->o.n_ids, .queued = now - j->submitted };
+    stretto_status st = engine_seq_open(x->service->engine, &x->seq, &err);
+    if (st == STRETTO_OK) st = sampler_set(&x->sampler, &j->how, &err);
+    if (st != STRETTO_OK) {
+        slot_end(x, JOB_FAILED, &err);
+        return;
+    }
+    set_text(x);
+    text_stream_begin(&x->text, j->stops);
+    begin_writing(x);
+    job_tell_read(j, JOB_STARTED, x->read, x->usage.cached, j->o.n_ids);
+    x->service->state.cached_tokens += x->usage.cached;
+    join(x);
+}
+
+/* ---- its tokens ------------------------------------------------------------------------------------ */
+
+/* Hands out the text of this step and the first n of the tokens that wait. */
+static bool send(struct slot *x, uint32_t n)
+{
+    struct job_token tokens[PENDING_MOST];
+    uint64_t to = x->sent + x->out.len;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct pending *p = &x->pending[i];
+        uint64_t from = p->from > x->sent ? p->from : x->sent, end = p->to < to ? p->to : to;
+        tokens[i] = p->token;
+        tokens[i].text = (uint32_t)((from < to ? from : to) - x->sent);
+        tokens[i].n_text = end > from ? (uint32_t)(end - from) : 0;
+    }
+    bool sent = (!n && !x->out.len) || job_tell_text(x->job, x->out.data, x->out.len, tokens, n);
+    x->sent = to;
+    x->n_pending -= n;
+    memmove(x->pending, x->pending + n, x->n_pending * sizeof *x->pending);
+    buffer_clear(&x->out);
+    return sent;
+}
+
+/* Those whose text is out; stopped: those of which some is. */
+static uint32_t complete(const struct slot *x, bool stopped)
+{
+    uint32_t n = 0;
+    uint64_t out = x->sent + x->out.len;
+    while (n < x->n_pending && (stopped ? x->pending[n].from < out : x->pending[n].to <= out)) n++;
+    return n;
+}
+
+static stretto_status take_token(struct slot *x, int32_t id, bool *stopped)
+{
+    if (x->n_pending == PENDING_MOST && !send(x, PENDING_MOST / 2)) return STRETTO_E_FULL;
+    TRY(text_stream_push(&x->text, id, &x->out, stopped));
+    struct pending *p = &x->pending[x->n_pending++];
+    *p = (struct pending){ .token.id = id, .from = x->made };
+    p->to = x->made = x->sent + x->out.len + text_stream_held(&x->text);
+    return STRETTO_OK;
+}
+
+/* Whatever the writer is sure of goes out; true: the text ends with it, as *why says. */
+static bool write_out(struct slot *x, enum job_finish *why)
+{
+    struct job *j = x->job;
+    const struct tokenizer *t = engine_model(x->service->engine)->tokenizer;
+    bool stopped = false, fits = true;
+    int32_t id;
+    *why = JOB_FAILED;
+    while (!stopped && fits && writer_next(x->writer, &id)) {
+        x->usage.written++;
+        if (t && !j->o.ignore_end && tokenizer_is_eog(t, id)) {
+            *why = JOB_END;
+            return true;
+        }
+        fits = take_token(x, id, &stopped) == STRETTO_OK;
+    }
+    fits = fits && send(x, complete(x, stopped));
+    if (stopped) *why = JOB_STOP;
+    return stopped || !fits;
+}
+
+void slot_event(struct slot *x, const struct event *v)
+{
+    struct service *s = x->service;
+    struct job *j = x->job;
+    enum job_finish why;
+    if (v->read && x->read < j->o.n_ids) {
+        x->read = j->o.n_ids > v->unread ? j->o.n_ids - v->unread : 0;
+        job_tell_read(j, JOB_PROGRESS, x->read, x->usage.cached, j->o.n_ids);
+    }
+    s->state.prompt_tokens += v->read;
+    s->state.written_tokens += v->wrote;
+    if (v->wrote && !(x->wrote > 0)) x->wrote = clock_seconds();
+    if (v->done) x->request = 0;
+    if (v->wrote && write_out(x, &why)) {
+        static const struct error full = { STRETTO_E_FULL, "the text of one step does not fit its event" };
+        slot_end(x, why, why == JOB_FAILED ? &full : NULL);
+    } else if (v->done && v->error.status == STRETTO_E_CANCEL) {
+        slot_end(x, wants_to_end(x) ? JOB_CANCELLED : JOB_DEADLINE, NULL);
+    } else if (v->done && v->error.status != STRETTO_OK) {
+        slot_end(x, JOB_FAILED, &v->error);
+    } else if (v->done)
+        slot_end(x, x->limit == s->info.context ? JOB_CONTEXT : JOB_LENGTH, NULL);
+}
+
+/* ---- pausing and ending ---------------------------------------------------------------------------- */
+
+void slot_watch(struct slot *x, double now)
+{
+    struct job *j = x->job;
+    if (wants_to_end(x)) {
+        slot_end(x, JOB_CANCELLED, NULL);
+        return;
+    }
+    if (ring_room(&j->ring) < ROOM_LEAST) {
+        atomic_store(&j->full, true);
+        if (ring_room(&j->ring) < ROOM_LEAST) {
+            if (x->request) request_cancel(x->service->engine, x->request);
+            x->request = 0;
+            if (!(x->paused > 0)) x->paused = now;
+            if (now - x->paused >= PAUSE_MOST) slot_end(x, JOB_CANCELLED, NULL);
+            else if (j->o.deadline > 0 && now >= j->o.deadline) slot_end(x, JOB_DEADLINE, NULL);
+            return;
+        }
+    }
+    x->paused = 0;
+    if (!x->request) join(x);
+}
+
+/* A finished answer teaches the others, with a little of what it follows. */
+static void remember(struct slot *x)
+{
+    enum { LEAD = 8 };
+    unsigned suffix;
+    struct service *s = x->service;
+    uint32_t n = engine_known(s->engine, x->seq), from = x->job->o.n_ids;
+    strategy_find("suffix", 6, &suffix);
+    if (!(s->o.choice.strategies >> suffix & 1) || n < from + LEAD) return;
+    uint32_t lead = from < LEAD ? from : LEAD;
+    suffix_store_add(&s->learned.store, engine_tokens(s->engine, x->seq) + from - lead, n - from + lead);
+}
+
+static void end_writing(struct slot *x, enum job_finish why)
+{
+    bool stopped = false;
+    const struct decode_counts *c = writer_counts(x->writer);
+    struct service_state *all = &x->service->state;
+    double now = clock_seconds();
+    if (why != JOB_STOP && text_stream_end(&x->text, &x->out, &stopped) == STRETTO_OK)
+        send(x, stopped ? complete(x, true) : x->n_pending);
+    writer_limit(x->writer, 0, NULL, NULL);
+    writer_trim(x->writer);
+    if (why <= JOB_CONTEXT) remember(x);
+    x->usage.steps = (uint32_t)c->steps;
+    x->usage.guesses = (uint32_t)c->rows;
+    x->usage.accepted = (uint32_t)c->accepted;
+    x->usage.reading = (x->wrote > 0 ? x->wrote : now) - x->began;
+    x->usage.writing = x->wrote > 0 ? now - x->wrote : 0;
+    all->guesses += c->rows;
+    all->accepted += c->accepted;
+    all->prompt_seconds += x->usage.reading;
+    all->write_seconds += x->usage.writing;
+}
+
+void slot_end(struct slot *x, enum job_finish why, const struct error *failed)
+{
+    struct service *s = x->service;
+    struct job *j = x->job;
+    if (x->request) request_cancel(s->engine, x->request);
+    x->request = 0;
+    if (x->seq >= 0) {
+        end_writing(x, why);
+        engine_seq_close(s->engine, x->seq);
+    }
+    x->seq = -1;
+    x->job = NULL;
+    s->state.cancelled += why == JOB_CANCELLED;
+    j->done.stop = why == JOB_STOP ? x->text.stop.hit : NULL;
+    job_finish(j, why, &x->usage, failed);
+}

@@ -1,0 +1,290 @@
+/* The service on a backend that computes nothing: whoever submits, cancels, sleeps and goes, what a job writes is
+ * what plain decoding writes behind its prompt. */
+#include "base/clock.h"
+#include "serve/service.h"
+#include "unit/engine/fake.h"
+#include <pthread.h>
+#include <time.h>
+
+enum { CONTEXT = 400 };
+
+struct got {                         /* what a job gave */
+    int32_t ids[CONTEXT * 64];
+    uint32_t n, started;
+    struct job_event done;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t news = PTHREAD_COND_INITIALIZER;
+static uint64_t rung;
+
+static void ring(void *ud)
+{
+    (void)ud;
+    pthread_mutex_lock(&lock);
+    rung++;
+    pthread_cond_broadcast(&news);
+    pthread_mutex_unlock(&lock);
+}
+
+static struct service *open_service(struct fake *f, uint32_t context, uint32_t slots, uint32_t pool,
+                                    const char *words)
+{
+    struct error err = { 0 };
+    struct service *s;
+    struct service_options o = { .engine = { .context = context, .sequences = slots, .pool_tokens = pool,
+                                             .max_rows = 64 }, .wake = ring };
+    assert_int_equal(decode_parse(words, &o.choice, &err), STRETTO_OK);
+    assert_int_equal(service_open(&s, fake_model(f, context), &o, &err), STRETTO_OK);
+    return s;
+}
+
+static struct job_options asks(const int32_t *ids, uint32_t n, int64_t most)
+{
+    return (struct job_options){ .ids = ids, .n_ids = n, .max_tokens = most, .logprobs = -1,
+                                 .how = { .top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64 } };
+}
+
+/* Reads what is there; true: it is over. */
+static bool read_some(struct job *j, struct got *g)
+{
+    struct job_event e;
+    while (job_read(j, &e)) {
+        g->started += e.kind == JOB_STARTED;
+        for (uint32_t i = 0; i < e.n_ids; i++) g->ids[g->n++] = e.ids[i];
+        if (e.kind == JOB_DONE) {
+            g->done = e;
+            assert_false(job_read(j, &e));
+            return true;
+        }
+    }
+    return false;
+}
+
+static void read_all(struct job *j, struct got *g)
+{
+    g->n = g->started = 0;
+    for (;;) {
+        pthread_mutex_lock(&lock);
+        uint64_t before = rung;
+        pthread_mutex_unlock(&lock);
+        if (read_some(j, g)) return;
+        pthread_mutex_lock(&lock);
+        while (rung == before) pthread_cond_wait(&news, &lock);
+        pthread_mutex_unlock(&lock);
+    }
+}
+
+static void prompt_of(uint64_t seed, int32_t *ids, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        ids[i] = (int32_t)((i < n / 2 ? random_mix(i) : random_mix(seed * 1000 + i)) % FAKE_NAN);
+}
+
+static void check(const struct got *g, const int32_t *ids, uint32_t n)
+{
+    static _Thread_local int32_t text[CONTEXT * 64];
+    memcpy(text, ids, n * sizeof *ids);
+    for (uint32_t i = 0; i < g->n; i++) {
+        text[n + i] = fake_next(text, n + i);
+        assert_int_equal(g->ids[i], text[n + i]);
+    }
+}
+
+static void test_one_job(void **state)
+{
+    (void)state;
+    static struct got g;
+    struct fake f;
+    struct error err = { 0 };
+    struct job *j;
+    int32_t ids[150];
+    struct service *s = open_service(&f, CONTEXT, 4, 0, "auto");
+    prompt_of(1, ids, 150);
+    struct job_options o = asks(ids, 150, 30);
+    o.ud = &g;
+    assert_int_equal(service_submit(s, &o, &j, NULL, &err), STRETTO_OK);
+    assert_ptr_equal(job_ud(j), &g);
+    read_all(j, &g);
+    assert_int_equal(g.started, 1);
+    assert_int_equal(g.n, 30);
+    check(&g, ids, 150);
+    assert_int_equal(g.done.finish, JOB_LENGTH);
+    assert_int_equal(g.done.usage.prompt, 150);
+    assert_int_equal(g.done.usage.written, 30);
+    job_close(j);
+    o.max_tokens = -1;                     /* until the context is full; the prompt is there already */
+    assert_int_equal(service_submit(s, &o, &j, NULL, &err), STRETTO_OK);
+    read_all(j, &g);
+    assert_int_equal(g.n, CONTEXT - 150);
+    check(&g, ids, 150);
+    assert_int_equal(g.done.finish, JOB_CONTEXT);
+    assert_int_equal(g.done.usage.cached, 149);
+    job_close(j);
+    o.max_tokens = 0;                      /* only reads */
+    assert_int_equal(service_submit(s, &o, &j, NULL, &err), STRETTO_OK);
+    read_all(j, &g);
+    assert_int_equal(g.n, 0);
+    assert_int_equal(g.done.finish, JOB_LENGTH);
+    job_close(j);
+    service_close(s);
+}
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct error err = { 0 };
+    struct job *j;
+    struct job_busy busy;
+    static int32_t ids[CONTEXT];
+    const char *stops[20] = { "a", "b" };
+    struct service *s = open_service(&f, CONTEXT, 2, 0, "plain");
+    struct job_options o = asks(ids, CONTEXT, 1);
+    assert_int_equal(service_submit(s, &o, &j, &busy, &err), STRETTO_E_FULL);
+    assert_int_equal(busy.context, CONTEXT);
+    assert_null(j);
+    const struct { struct job_options o; stretto_status status; } bad[] = {
+        { asks(NULL, 0, 1), STRETTO_E_ARG }, { asks(ids, 3, -2), STRETTO_E_ARG },
+        { asks((int32_t[]){ FAKE_VOCAB }, 1, 1), STRETTO_E_ARG }, { asks((int32_t[]){ -1 }, 1, 1), STRETTO_E_ARG } };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        error_clear(&err);
+        assert_int_equal(service_submit(s, &bad[i].o, &j, &busy, &err), bad[i].status);
+    }
+    o = asks(ids, 3, 1);
+    o.how.temperature = -1;
+    assert_int_equal(service_submit(s, &o, &j, &busy, &err), STRETTO_E_ARG);
+    o = asks(ids, 3, 1);
+    o.stops = stops;
+    o.n_stops = JOB_STOPS + 1;
+    assert_int_equal(service_submit(s, &o, &j, &busy, &err), STRETTO_E_ARG);
+    stops[1] = "";
+    o.n_stops = 2;
+    assert_int_equal(service_submit(s, &o, &j, &busy, &err), STRETTO_E_ARG);
+    service_drain(s);
+    o = asks(ids, 3, 1);
+    assert_int_equal(service_submit(s, &o, &j, &busy, &err), STRETTO_E_DEVICE);
+    service_close(s);
+}
+
+/* Handles outlive the service, and what waits is told. */
+static void test_close_with_jobs(void **state)
+{
+    (void)state;
+    static struct got g;
+    struct fake f;
+    struct error err = { 0 };
+    struct job *j[8];
+    int32_t ids[30];
+    struct service *s = open_service(&f, 1 << 14, 2, 0, "plain");
+    prompt_of(3, ids, 30);
+    struct job_options o = asks(ids, 30, -1);
+    for (int i = 0; i < 8; i++) assert_int_equal(service_submit(s, &o, &j[i], NULL, &err), STRETTO_OK);
+    job_close(j[7]);
+    service_close(s);
+    for (int i = 0; i < 7; i++) {
+        g.n = 0;
+        assert_true(read_some(j[i], &g));
+        assert_int_equal(g.done.finish, JOB_CANCELLED);
+        check(&g, ids, 30);
+        job_close(j[i]);
+    }
+}
+
+/* Nobody reads a long answer: it pauses, others go on, and when it is read it goes on too. */
+static void test_slow_reader(void **state)
+{
+    (void)state;
+    static struct got g;
+    struct fake f;
+    struct error err = { 0 };
+    struct job *slow, *quick;
+    int32_t ids[30];
+    struct service *s = open_service(&f, 12000, 2, 0, "plain");
+    prompt_of(4, ids, 30);
+    struct job_options o = asks(ids, 30, 8000);
+    assert_int_equal(service_submit(s, &o, &slow, NULL, &err), STRETTO_OK);
+    struct service_state x, before = { .at = 0 };
+    struct service_slot slot[2];
+    do {                                   /* until it stands still */
+        before = x = (struct service_state){ .at = 0 };
+        service_look(s, &before, NULL, 0);
+        nanosleep(&(struct timespec){ 0, 30000000 }, NULL);
+        service_look(s, &x, slot, 2);
+    } while (x.written_tokens < 1000 || x.written_tokens != before.written_tokens);
+    assert_true(x.written_tokens < 8000);
+    assert_int_equal(x.running, 1);
+    assert_int_equal(slot[0].busy + slot[1].busy, 1);
+    o.max_tokens = 50;
+    assert_int_equal(service_submit(s, &o, &quick, NULL, &err), STRETTO_OK);
+    read_all(quick, &g);
+    assert_int_equal(g.n, 50);
+    job_close(quick);
+    read_all(slow, &g);
+    assert_int_equal(g.n, 8000);
+    check(&g, ids, 30);
+    job_close(slow);
+    service_close(s);
+}
+
+enum { PEOPLE = 6, EACH = 60 };
+struct person { struct service *s; uint64_t seed; uint32_t cancelled; };
+
+static void *be_somebody(void *ud)
+{
+    struct person *p = ud;
+    struct got *g = malloc(sizeof *g);
+    for (uint64_t k = 0; k < EACH; k++) {
+        struct error err = { 0 };
+        uint64_t seed = p->seed * EACH + k, what = random_mix(seed);
+        int32_t ids[200];
+        uint32_t n = 1 + (uint32_t)(what % 200), most = 1 + (uint32_t)(what / 200 % 60);
+        struct job *j;
+        prompt_of(seed, ids, n);
+        struct job_options o = asks(ids, n, most);
+        if (what % 16 == 1) o.deadline = clock_seconds() + 1e-4;
+        assert_int_equal(service_submit(p->s, &o, &j, NULL, &err), STRETTO_OK);
+        if (what % 16 == 2) {
+            job_close(j);                  /* gone at once */
+            continue;
+        }
+        if (what % 16 == 3) job_cancel(j);
+        read_all(j, g);
+        check(g, ids, n);
+        if (g->done.finish == JOB_LENGTH) assert_int_equal(g->n, most);
+        else {
+            assert_true(g->done.finish == JOB_CANCELLED || g->done.finish == JOB_DEADLINE);
+            assert_true(what % 16 == 1 || what % 16 == 3);
+        }
+        job_close(j);
+    }
+    free(g);
+    return NULL;
+}
+
+/* Threads at once, more jobs than places and than pages. */
+static void test_many(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct service *s = open_service(&f, CONTEXT, 4, 512, "auto");
+    struct person p[PEOPLE];
+    pthread_t t[PEOPLE];
+    for (int i = 0; i < PEOPLE; i++) {
+        p[i] = (struct person){ s, (uint64_t)i + 1, 0 };
+        assert_int_equal(pthread_create(&t[i], NULL, be_somebody, &p[i]), 0);
+    }
+    for (int i = 0; i < PEOPLE; i++) pthread_join(t[i], NULL);
+    struct service_state x;
+    service_look(s, &x, NULL, 0);
+    service_close(s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_one_job), cmocka_unit_test(test_refusals), cmocka_unit_test(test_close_with_jobs),
+        cmocka_unit_test(test_slow_reader), cmocka_unit_test(test_many),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
