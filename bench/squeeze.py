@@ -3,14 +3,17 @@
 neither learned from, speed, and the ratio with its error, paired by token.
 
     bench/squeeze.py --texts DATA_FOLDER OUT_FOLDER     writes the texts: one to learn from, three held out
-    bench/squeeze.py --truth NAME=MODEL.gguf ... --calibrate TEXT --text PROSE --text CODE --text CHAT.jsonl
+    bench/squeeze.py --truth NAME=MODEL.gguf ... --calibrate TEXT [--learn TEXT ...] --text PROSE --text CODE
+                     --text CHAT.jsonl
                      [--types Q4_0,IQ4_NL,Q4_K_M,Q5_0,MXFP4,Q3_K_M] [--chunks 20] [--same-type] [--speed]
                      [--work build/squeeze] [-o md|json] [--report OUT.json]
 
 Of each truth (a float32 GGUF file) llama-imatrix makes an importance matrix of the text, llama-quantize a file of
 each type with it, and `stretto squeeze` one from the same text that is no larger (--size; with --same-type the
-same type instead). `stretto eval kl` compares both with the truth on the same windows. NAME=MODEL=TEXT calibrates
-this model on another text. What was made stays in the folder of --work and is not made again; --again does.
+same type instead). `stretto eval kl` compares both with the truth on the same windows. --learn gives ours the same
+text in other files: llama-imatrix reads conversations as they are spelled, ours as lines through the template.
+NAME=MODEL=TEXT calibrates llama-imatrix for this model on another spelling. What was made stays in the folder of
+--work and is not made again; --again does.
 
 --speed adds tokens per second (`stretto bench`, files in turns) and the share of the rate of this machine's memory.
 The tools: ./dev peers --get builds llama-quantize, llama-imatrix and llama-perplexity into build/peers."""
@@ -41,6 +44,15 @@ def run(argv, log=None, **kw):
         last = r.stderr.decode(errors="replace").strip().splitlines()
         sys.exit(f"squeeze: {' '.join(argv)}: exit status {r.returncode}: {last[-1] if last else 'no message'}")
     return r.stdout.decode()
+
+
+def read(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+def flags(word, values):
+    return [x for v in values for x in (word, v)]
 
 
 def peer(name):
@@ -118,8 +130,8 @@ class Maker:
     def __init__(self, args, name, truth, text):
         self.args, self.name, self.truth, self.text = args, name, truth, text
         about = f"{os.path.getsize(truth)} {os.path.getmtime(truth)} "
-        with open(text, "rb") as f:
-            key = hashlib.sha256(about.encode() + f.read()).hexdigest()[:8]
+        self.learn = args.learn or [text]
+        key = hashlib.sha256(about.encode() + b"".join(map(read, [text, *args.learn]))).hexdigest()[:8]
         self.folder = os.path.join(args.work, f"{name}-{key}")
         os.makedirs(self.folder, exist_ok=True)
 
@@ -140,22 +152,22 @@ class Maker:
         imatrix = self.make("imatrix.gguf", [peer("llama-imatrix"), "-m", self.truth, "-f", self.text, "-o", "OUT",
                                              "-c", "512", "-t", threads, "--parse-special", "--process-output",
                                              "--no-ppl"])
-        flags, word = (MXFP4, "MXFP4_MOE") if kind == "MXFP4" else ([], kind)
-        return self.make(f"llama.{kind}.gguf", [peer("llama-quantize"), "--imatrix", imatrix, *flags, self.truth,
+        extra, word = (MXFP4, "MXFP4_MOE") if kind == "MXFP4" else ([], kind)
+        return self.make(f"llama.{kind}.gguf", [peer("llama-quantize"), "--imatrix", imatrix, *extra, self.truth,
                                                 "OUT", word, threads])
 
     def ours(self, kind, size):
-        goal = ["--type", kind.lower()] if self.args.same_type else ["--size", str(size)]
+        goal = ["--type", kind.lower(), "--no-proof"] if self.args.same_type else ["--size", str(size)]
         name = f"stretto.{kind}.{'type' if self.args.same_type else 'size'}.gguf"
-        return self.make(name, [self.args.stretto, "squeeze", "-q", "-m", self.truth, "-o", "OUT", *goal, "--calibrate",
-                                self.text, "--no-proof", *self.args.flag])
+        return self.make(name, [self.args.stretto, "squeeze", "-q", "-m", self.truth, "-o", "OUT", *goal,
+                                *flags("--calibrate", self.learn), *self.args.flag])
 
 
 # ---- figures ----------------------------------------------------------------------------------------------------
 
 def divergence(args, truth, ours, theirs):
-    texts = [x for t in args.text for x in ("-f", t)]
-    return json.loads(run([args.stretto, "eval", "kl", "--base", truth, "-m", ours, "--against", theirs, *texts,
+    return json.loads(run([args.stretto, "eval", "kl", "--base", truth, "-m", ours, "--against", theirs,
+                           *flags("-f", args.text),
                            "--chunks", str(args.chunks), "-t", str(args.threads), "--json"]))
 
 
@@ -245,6 +257,7 @@ def main():
     ap.add_argument("--texts", nargs=2, metavar=("DATA_FOLDER", "OUT_FOLDER"))
     ap.add_argument("--truth", action="append", default=[], metavar="NAME=MODEL.gguf[=TEXT]")
     ap.add_argument("--calibrate", metavar="TEXT")
+    ap.add_argument("--learn", action="append", default=[], metavar="TEXT")
     ap.add_argument("--text", action="append", default=[])
     ap.add_argument("--types", default=TYPES)
     ap.add_argument("--chunks", type=int, default=20)

@@ -2,7 +2,9 @@
 other) in float64 numpy, beside what the program writes. Blocks are read by PyPI's gguf alone.
 
 Under the scales of a file that was written without sweeps the paper's algorithm finds the codes of that file, one
-by one. With everything on, the error under H is at most that of the algorithm on the scales that a weighted search
+by one. Sweeps raise the error of no row, and many of them end where no other code of one weight
+and no other scale of one block lowers it.
+With everything on, the error under H is at most that of the algorithm on the scales that a weighted search
 finds. The report's sums are what numpy makes of the blocks."""
 import os
 import struct
@@ -21,7 +23,7 @@ from oracle import dtypes, gguf_more  # noqa: E402, F401
 
 PROGRAM = sys.argv[1]
 PLAIN, SEARCH, FEEDBACK = 0, 1, 2
-DAMP, ROWS = 0.01, 24
+DAMP, ROWS, SETTLED = 0.01, 16, 30
 PLANES = [("CODE_BYTES", "bytes_at", 8), ("CODE_NIB", "nib_at", 4), ("CODE_TWO", "two_at", 2),
           ("CODE_ONE", "one_at", 1)]
 
@@ -93,6 +95,75 @@ def error(gram, w, x):
     return ((e @ (gram.astype(np.float64) / len(gram))) * e).sum()
 
 
+def row_errors(h, w, x):
+    e = w.astype(np.float64) - x
+    return ((e @ h) * e).sum(1)
+
+
+def code_gains(name, h, w, blocks):
+    """Of each row, by how much of its error the best other code of one weight would lower it."""
+    x = read(name, blocks)
+    by = x - grid(name, blocks)                                     # what e would grow by
+    change = by * (by * np.diag(h) + 2 * ((w - x) @ h))
+    return -change.min((0, 2)) / row_errors(h, w, x)
+
+
+def other_scales(name, blocks):
+    """Blocks [rows][bytes] with one number of their scales a step lower or higher."""
+    row = dtypes.TYPES[name]
+    for at in [row[field] for field in ("d_at", "m_at") if field in row]:
+        for up in (-np.inf, np.inf):
+            b = blocks.copy()
+            if "scale" in row:                                      # an exponent
+                b[:, at] = np.clip(b[:, at] + (1 if up > 0 else -1.0), 1, 254)
+            else:
+                d = np.nextafter(b[:, at:at + 2].copy().view(np.float16), np.float16(up))
+                b[:, at:at + 2] = (np.maximum(d, np.float16(0)) if "sub" in row and group_has_min(row) else
+                                   d).view(np.uint8)
+            yield b
+    for i in range(16):
+        if row.get("sub") == "SUB_BYTES":
+            for step in (-1, 1):
+                b = blocks.copy()
+                b[:, row["sub_at"] + i] = np.clip(b[:, row["sub_at"] + i].view(np.int8) + step, -127,
+                                                  127).astype(np.int8).view(np.uint8)
+                yield b
+        for shift in (0, 4) if row.get("sub") == "SUB_NIBBLES" else ():
+            for step in (-1, 1):
+                b = blocks.copy()
+                old = b[:, row["sub_at"] + i] >> shift & 15
+                b[:, row["sub_at"] + i] ^= (old ^ np.clip(old.astype(int) + step, 0, 15).astype(np.uint8)) << shift
+                yield b
+
+
+def group_has_min(row):
+    return "min" in row or row.get("sub") == "SUB_NIBBLES"
+
+
+def scale_gains(name, h, w, blocks):
+    """The same of other scales of one block."""
+    size, best, now = dtypes.TYPES[name]["bytes"], np.zeros(len(w)), row_errors(h, w, read(name, blocks))
+    for at in range(0, blocks.shape[1], size):
+        for part in other_scales(name, blocks[:, at:at + size]):
+            other = blocks.copy()
+            other[:, at:at + size] = part
+            best = np.maximum(best, 1 - row_errors(h, w, read(name, other)) / now)
+    return best
+
+
+def check_sweeps(name, gram, w):
+    h = gram.astype(np.float64)
+    swept = {k: write(name, gram, w, FEEDBACK, sweeps=k)[0] for k in (0, 1, 2, 3, SETTLED)}
+    now = row_errors(h, w, read(name, swept[0]))
+    for k in (1, 2, 3, SETTLED):
+        before, now = now, row_errors(h, w, read(name, swept[k]))
+        assert (now <= before * (1 + 1e-5)).all(), f"{name}: {k} sweeps raise the error of a row"
+    for what, gains in (("code", code_gains), ("scale", scale_gains)):
+        rest = gains(name, h, w, swept[SETTLED]).max()
+        assert rest < 1e-6, f"{name}: after {SETTLED} sweeps another {what} lowers an error by {rest:.1e}"
+    assert code_gains(name, h, w, swept[0]).min() > 1e-3, f"{name}: there was no better code to find"
+
+
 def group_of(name):
     row = dtypes.TYPES[name]
     if "sub" not in row:
@@ -123,6 +194,7 @@ def check(name, seed):
     else:
         raise AssertionError(f"{name}: a wrong code went unnoticed")
 
+    check_sweeps(name, gram, w[:4])
     kept, report = write(name, gram, w, FEEDBACK)
     alone, _ = write(name, gram, w, FEEDBACK, threads=1)
     assert (kept == alone).all(), f"{name}: other blocks with other threads"
