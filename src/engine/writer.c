@@ -3,7 +3,8 @@
 #include "base/memory.h"
 #include <string.h>
 
-enum { ROWS_DEFAULT = 15 };
+enum { ROWS_DEFAULT = 15, SCORES = 64 };       /* more than a step can make certain */
+_Static_assert(SCORES > TREE_ROWS + 1, "tokens that nobody has taken keep their scores");
 
 struct writer {
     struct engine *engine;
@@ -29,6 +30,9 @@ struct writer {
     double asked_seconds;
     float *logits, *hidden;            /* [most + 1] rows' answers; hidden: or NULL */
     float *hidden_last;
+    float *raw;                        /* [vocab] logits before sampling changes them */
+    struct token_logprobs *scores;     /* [SCORES] of the token at a position, modulo SCORES */
+    int32_t n_top;                     /* beside each; -1: no scores */
     void *memory;
     size_t bytes;
 };
@@ -43,6 +47,8 @@ static void take_all(struct writer *w, struct arena *a)
     const struct model *m = engine_model(w->engine);
     size_t rows = w->controller.most + 1;
     w->logits = arena_take(a, rows * m->config.vocab * sizeof *w->logits);
+    w->raw = arena_take(a, m->config.vocab * sizeof *w->raw);
+    w->scores = arena_take(a, SCORES * sizeof *w->scores);
     if (wants_hidden(w)) {
         w->hidden = arena_take(a, rows * m->config.width * sizeof *w->hidden);
         w->hidden_last = arena_take(a, m->config.width * sizeof *w->hidden_last);
@@ -93,6 +99,7 @@ stretto_status writer_open(struct writer **out, struct engine *e, int32_t seq,
     w->setup.vocab = engine_model(e)->config.vocab;
     w->setup.rows = most;
     controller_init(&w->controller, o->choice, engine_costs(e), calibration, most);
+    w->n_top = -1;
     w->planned = o->choice.strategies;
     stretto_status s = open_into(w, err);
     if (s != STRETTO_OK) writer_close(w);
@@ -171,7 +178,7 @@ static uint8_t wants_of(const struct writer *w)
 {
     uint8_t wants = WANT_BEST;
     if (w->controller.choice.strategies || w->heard) wants |= WANT_TOP;
-    if (!sampler_is_greedy(w->sampler)) wants |= WANT_LOGITS;
+    if (!sampler_is_greedy(w->sampler) || w->n_top >= 0) wants |= WANT_LOGITS;
     if (wants_hidden(w)) wants |= WANT_HIDDEN;
     return wants;
 }
@@ -324,9 +331,22 @@ static stretto_status pick(struct writer *w, const struct answer *a, uint32_t n,
     return sampler_pick(w->sampler, a->logits, tokens(w), n, token, err);
 }
 
+/* The same for a token that is certain: it is scored where scores are wanted. */
+static stretto_status pick_certain(struct writer *w, const struct answer *a, uint32_t n, int32_t *token,
+                                   struct error *err)
+{
+    uint32_t vocab = engine_model(w->engine)->config.vocab;
+    if (w->n_top < 0) return pick(w, a, n, token, err);
+    memcpy(w->raw, a->logits, vocab * sizeof *w->raw);
+    TRY(pick(w, a, n, token, err));
+    logits_score(w->raw, vocab, *token, (uint32_t)w->n_top, &w->scores[n % SCORES]);
+    return STRETTO_OK;
+}
+
 void writer_ask(struct writer *w, struct row *row, struct answer *a)
 {
     row->wants = sampler_is_greedy(w->sampler) ? WANT_BEST : WANT_LOGITS;
+    if (w->n_top >= 0) row->wants |= WANT_LOGITS;
     if (w->heard) row->wants |= WANT_TOP;
     *a = (struct answer){ .logits = w->logits };
 }
@@ -334,7 +354,7 @@ void writer_ask(struct writer *w, struct row *row, struct answer *a)
 stretto_status writer_first(struct writer *w, const struct answer *a, struct error *err)
 {
     int32_t token;
-    TRY(pick(w, a, known(w), &token, err));
+    TRY(pick_certain(w, a, known(w), &token, err));
     if (w->heard) w->heard(w->heard_ud, a);
     engine_push(w->engine, w->seq, token);
     follow(w, false);
@@ -367,13 +387,13 @@ static stretto_status verify(struct writer *w, const struct answer *a, int32_t *
     uint32_t n = known(w), limit = limit_of(w);
     int32_t at = TREE_ROOT, token, *text = tokens(w);
     *n_path = 0;
-    TRY(pick(w, a, n, &token, err));
+    TRY(pick_certain(w, a, n, &token, err));
     *root_answer = token;
     for (text[n++] = token; n < limit && !is_end(w, token); text[n++] = token) {
         int32_t next = tree_find(&w->tree, at, token);
         if (next < 0 || !w->tree.node[next].row) break;
         at = next;
-        TRY(pick(w, &a[w->tree.node[at].row], n, &token, err));
+        TRY(pick_certain(w, &a[w->tree.node[at].row], n, &token, err));
         w->tree.node[at].answer = token;
         path[(*n_path)++] = at;
     }
@@ -445,6 +465,21 @@ bool writer_next(struct writer *w, int32_t *token)
     if (w->handed >= known(w)) return false;
     *token = tokens(w)[w->handed++];
     return true;
+}
+
+void writer_score(struct writer *w, int32_t n_top) { w->n_top = n_top; }
+
+const struct token_logprobs *writer_scores(const struct writer *w)
+{
+    return &w->scores[(w->handed - 1) % SCORES];
+}
+
+size_t writer_places(struct writer *w, struct answer *places, size_t room)
+{
+    uint32_t vocab = engine_model(w->engine)->config.vocab;
+    size_t n = w->controller.most + 1 < room ? w->controller.most + 1 : room;
+    for (size_t i = 0; i < n; i++) places[i] = (struct answer){ .logits = w->logits + i * vocab };
+    return n;
 }
 
 void writer_trim(struct writer *w)

@@ -7,6 +7,7 @@
 #ifndef ENGINE_WRITER_H
 #define ENGINE_WRITER_H
 #include "decode/controller.h"
+#include "decode/logits.h"
 #include "decode/sampler.h"
 #include "engine/engine.h"
 
@@ -70,6 +71,12 @@ stretto_status writer_take(struct writer *w, size_t base, const struct answer *a
 
 /* Certain tokens since writer_begin that the caller has not seen; takes one. */
 bool writer_next(struct writer *w, int32_t *token);
+/* From the next step on tokens come with the log probabilities of n_top others; -1: without any. */
+void writer_score(struct writer *w, int32_t n_top);
+/* Those of the token that writer_next gave last. */
+const struct token_logprobs *writer_scores(const struct writer *w);
+/* Before it writes, its places for logits serve who reads on its sequence: how many, `room` at most. */
+size_t writer_places(struct writer *w, struct answer *places, size_t room);
 /* Takes back the certain tokens that were not handed out, in the cache too. */
 void writer_trim(struct writer *w);
 

@@ -2,7 +2,7 @@
 #include "base/buffer.h"
 #include "base/memory.h"
 #include "engine/scheduler.h"
-#include "eval/logits.h"
+#include "decode/logits.h"
 #include "text/tokenizer.h"
 #include <math.h>
 #include <string.h>

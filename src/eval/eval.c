@@ -1,7 +1,7 @@
 #include "eval/eval.h"
 #include "base/memory.h"
 #include "engine/scheduler.h"
-#include "eval/logits.h"
+#include "decode/logits.h"
 #include <math.h>
 #include <string.h>
 

@@ -39,8 +39,6 @@ static stretto_status check(const struct job_options *o, struct error *err)
 {
     size_t bytes = 0;
     if (!o->ids || !o->n_ids) return fail(err, STRETTO_E_ARG, "there are no tokens to read; give some text");
-    if (o->kind != JOB_WRITE)
-        return fail(err, STRETTO_E_UNSUP, "scores and embeddings are not served yet");
     if (o->max_tokens < -1)
         return fail(err, STRETTO_E_ARG, "%lld tokens cannot be written; give a number from 0, or -1 for no limit",
                     (long long)o->max_tokens);
@@ -55,8 +53,6 @@ static stretto_status check(const struct job_options *o, struct error *err)
     if (o->logprobs > JOB_LOGPROBS)
         return fail(err, STRETTO_E_ARG, "the log probabilities of %d tokens; give a number up to %d", o->logprobs,
                     JOB_LOGPROBS);
-    if (o->logprobs >= 0 || o->prompt_logprobs)
-        return fail(err, STRETTO_E_UNSUP, "log probabilities are not served yet");
     return STRETTO_OK;
 }
 
@@ -78,7 +74,11 @@ stretto_status job_make(struct job **out, const struct job_options *o, struct er
     return STRETTO_OK;
 }
 
-void job_free(struct job *j) { mem_free(j); }
+void job_free(struct job *j)
+{
+    embedding_close(&j->embedding);
+    mem_free(j);
+}
 
 void *job_ud(const struct job *j) { return j->o.ud; }
 
@@ -86,7 +86,7 @@ void *job_ud(const struct job *j) { return j->o.ud; }
 
 struct read_record { uint32_t read, cached, total, unused; };
 /* Behind it ids [n], tokens [n] or none, text [n_text]. */
-struct text_record { uint32_t n, n_text; bool tokens; };
+struct text_record { uint32_t n, n_text, first; bool tokens; };
 
 static void *body(struct record *r) { return r + 1; }
 
@@ -100,29 +100,38 @@ bool job_tell_read(struct job *j, enum job_event_kind kind, uint32_t read, uint3
     return true;
 }
 
-bool job_tell_text(struct job *j, const char *text, size_t n_text, const struct job_token *tokens, uint32_t n)
+static bool tell(struct job *j, enum job_event_kind kind, struct text_record x, const char *text,
+                 const struct job_token *tokens)
 {
-    bool details = j->o.logprobs >= 0;
-    size_t bytes = sizeof(struct text_record) + n * sizeof(int32_t) + (details ? n * sizeof *tokens : 0) + n_text;
-    struct record *r = ring_take(&j->ring, bytes, JOB_TEXT);
+    size_t details = x.tokens ? x.n * sizeof *tokens : 0;
+    struct record *r = ring_take(&j->ring, sizeof x + x.n * sizeof(int32_t) + details + x.n_text, kind);
     if (!r) return false;
-    *(struct text_record *)body(r) = (struct text_record){ n, (uint32_t)n_text, details };
+    *(struct text_record *)body(r) = x;
     int32_t *ids = (int32_t *)((struct text_record *)body(r) + 1);
-    for (uint32_t i = 0; i < n; i++) ids[i] = tokens[i].id;
-    char *to = (char *)(ids + n);
-    if (details && n) memcpy(to, tokens, n * sizeof *tokens);
-    if (details) to += n * sizeof *tokens;
-    if (n_text) memcpy(to, text, n_text);
+    for (uint32_t i = 0; i < x.n; i++) ids[i] = tokens[i].id;
+    char *to = (char *)(ids + x.n);
+    if (details) memcpy(to, tokens, details);
+    if (x.n_text) memcpy(to + details, text, x.n_text);
     ring_put(&j->ring, r);
     j->service->told = true;
     return true;
+}
+
+bool job_tell_text(struct job *j, const char *text, size_t n_text, const struct job_token *tokens, uint32_t n)
+{
+    return tell(j, JOB_TEXT, (struct text_record){ n, (uint32_t)n_text, 0, j->o.logprobs >= 0 }, text, tokens);
+}
+
+bool job_tell_scores(struct job *j, uint32_t first, const struct job_token *tokens, uint32_t n)
+{
+    return tell(j, JOB_SCORED, (struct text_record){ n, 0, first, true }, NULL, tokens);
 }
 
 static void look_at(const struct record *r, struct job_event *e)
 {
     const void *at = r + 1;
     *e = (struct job_event){ .kind = (enum job_event_kind)r->kind };
-    if (r->kind != JOB_TEXT) {
+    if (r->kind != JOB_TEXT && r->kind != JOB_SCORED) {
         const struct read_record *x = at;
         e->read = x->read;
         e->cached = x->cached;
@@ -132,6 +141,7 @@ static void look_at(const struct record *r, struct job_event *e)
     const struct text_record *x = at;
     e->ids = (const int32_t *)(x + 1);
     e->n_ids = x->n;
+    e->first = x->first;
     e->tokens = x->tokens ? (const struct job_token *)(e->ids + x->n) : NULL;
     e->text = (const char *)(e->ids + x->n) + (x->tokens ? x->n * sizeof *e->tokens : 0);
     e->n_text = x->n_text;

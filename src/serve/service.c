@@ -140,23 +140,46 @@ void service_poke(struct service *s)
 
 /* ---- submitting ------------------------------------------------------------------------------------ */
 
-static stretto_status fits(const struct service *s, const struct job_options *o, struct job_busy *busy,
-                           struct error *err)
+static stretto_status check_tokens(const struct model *m, const struct job_options *o, struct error *err)
 {
-    struct sampler sampler = { .vocab = engine_model(s->engine)->config.vocab };
-    uint32_t most = s->info.context < s->info.pool_tokens ? s->info.context : s->info.pool_tokens;
-    if (engine_model(s->engine)->graph.logits == GRAPH_NONE)
-        return fail(err, STRETTO_E_UNSUP, "this model is an encoder: it makes embeddings and writes no text");
+    uint32_t vocab = m->config.vocab;
     for (uint32_t i = 0; i < o->n_ids; i++)
-        if (o->ids[i] < 0 || (uint32_t)o->ids[i] >= sampler.vocab)
+        if (o->ids[i] < 0 || (uint32_t)o->ids[i] >= vocab)
             return fail(err, STRETTO_E_ARG, "token %d is not in the vocabulary; its ids are 0 to %u", o->ids[i],
-                        sampler.vocab - 1);
-    if (o->n_ids >= most) {
-        busy->context = most;
-        return fail(err, STRETTO_E_FULL, "the prompt has %u tokens and the context holds %u; shorten it", o->n_ids,
-                    most);
+                        vocab - 1);
+    return STRETTO_OK;
+}
+
+static stretto_status check_length(const struct service *s, const struct job_options *o, struct job_busy *busy,
+                                   struct error *err)
+{
+    const struct model *m = engine_model(s->engine);
+    bool writes = o->kind == JOB_WRITE && o->max_tokens;
+    uint32_t most = o->kind == JOB_EMBED ? embedding_longest(m, &s->info) : s->info.context;
+    if (most > s->info.pool_tokens) most = s->info.pool_tokens;
+    if (o->n_ids + writes <= most) return STRETTO_OK;
+    busy->context = most;
+    return fail(err, STRETTO_E_FULL, "the text has %u tokens and the context holds %u%s; shorten it", o->n_ids, most,
+                writes ? ", the answer among them" : "");
+}
+
+/* Whether the model can do it, and what it takes that belongs to the job. */
+static stretto_status prepare(const struct service *s, struct job *j, struct job_busy *busy, struct error *err)
+{
+    const struct model *m = engine_model(s->engine);
+    struct sampler sampler = { .vocab = m->config.vocab };
+    struct embedding *x = &j->embedding;
+    TRY(check_tokens(m, &j->o, err));
+    TRY(check_length(s, &j->o, busy, err));
+    TRY(sampler_set(&sampler, &j->how, err));
+    if (j->o.kind != JOB_EMBED) {
+        return m->graph.logits != GRAPH_NONE ? STRETTO_OK
+            : fail(err, STRETTO_E_UNSUP, "this model is an encoder: it makes embeddings and writes no text");
     }
-    return sampler_set(&sampler, &o->how, err);
+    int asked = j->o.pooling == POOLING_NONE ? -1 : (int)j->o.pooling;
+    TRY(embedding_rule(m, asked, j->o.raw, &x->kind, &x->normalize, err));
+    x->count = j->o.n_ids;
+    return embedding_open(x, m, &s->info, err);
 }
 
 /* Under lock. */
@@ -189,7 +212,7 @@ stretto_status service_submit(struct service *s, const struct job_options *o, st
     *busy = (struct job_busy){ .context = 0 };
     TRY(job_make(&j, o, err));
     j->service = s;
-    stretto_status st = fits(s, o, busy, err);
+    stretto_status st = prepare(s, j, busy, err);
     if (st == STRETTO_OK) {
         pthread_mutex_lock(&s->lock);
         st = enqueue(s, j, busy, err);

@@ -14,9 +14,11 @@
 #ifndef SERVE_SERVICE_H
 #define SERVE_SERVICE_H
 #include "base/log.h"
+#include "decode/logits.h"
 #include "decode/sampler.h"
 #include "decode/strategy.h"
 #include "engine/engine.h"
+#include "format/pooling.h"
 
 struct service;
 struct job;
@@ -24,7 +26,7 @@ struct job;
 enum service_goal { GOAL_LATENCY, GOAL_THROUGHPUT };
 
 struct service_options {
-    struct engine_options engine;      /* sequences: jobs that run at once; 0: 16                       */
+    struct engine_options engine;      /* sequences: jobs that run at once; 0: 16; cache 0 is float32   */
     enum service_goal goal;
     uint32_t queue;                    /* jobs that may wait; 0: 256                                    */
     uint64_t queue_tokens;             /* tokens to be read of all that wait; 0: 64 contexts            */
@@ -47,9 +49,13 @@ const struct engine_info *service_about(const struct service *s);
 /* No new jobs from now on (service_submit: E_DEVICE "draining"); those that run go on. */
 void service_drain(struct service *s);
 
-enum job_kind { JOB_WRITE, JOB_SCORE, JOB_EMBED };
+enum job_kind {
+    JOB_WRITE,
+    JOB_SCORE,                         /* JOB_SCORED events alone, with `logprobs` others beside each token (-1 is 0) */
+    JOB_EMBED                          /* one vector of the whole text                                  */
+};
 
-enum { JOB_STOPS = 16, JOB_STOP_BYTES = 4096, JOB_LOGPROBS = 20 };
+enum { JOB_STOPS = 16, JOB_STOP_BYTES = 4096, JOB_LOGPROBS = LOGPROBS_MOST };
 
 struct job_options {
     enum job_kind kind;
@@ -61,7 +67,10 @@ struct job_options {
     uint32_t n_stops;
     bool ignore_end;
     int32_t logprobs;                  /* -1: none; 0..20: of each token written, and so many beside it */
-    bool prompt_logprobs;              /* of the tokens read too, from the second on                    */
+    bool prompt_logprobs;              /* of the tokens read too, from the second on: JOB_SCORED; with as
+                                        * many beside it as logprobs says. Nothing is taken over then    */
+    enum pooling pooling;              /* of JOB_EMBED; POOLING_NONE: as the model's file says          */
+    bool raw;                          /* of JOB_EMBED: not scaled                                      */
     const char *client;                /* who pays, and whose prefixes he may take over; copied         */
     uint64_t salt;                     /* more that must be equal before a prefix is shared             */
     bool cache_exact;                  /* only prefixes that were read in the same roles                */
@@ -85,11 +94,17 @@ void job_cancel(struct job *j);
 void job_close(struct job *j);
 void *job_ud(const struct job *j);
 
-enum job_event_kind { JOB_STARTED = 1, JOB_PROGRESS, JOB_TEXT, JOB_DONE };
+enum job_event_kind { JOB_STARTED = 1, JOB_PROGRESS, JOB_TEXT, JOB_SCORED, JOB_DONE };
 enum job_finish { JOB_END, JOB_LENGTH, JOB_STOP, JOB_CONTEXT, JOB_CANCELLED, JOB_DEADLINE, JOB_FAILED };
 
-struct job_token { int32_t id; float logprob; uint32_t text, n_text; /* bytes of event.text that are its own */
-                   uint32_t n_top; struct { int32_t id; float logprob; } top[JOB_LOGPROBS]; };
+/* What the model held of a token before sampling, and of the likeliest in its place, best first. */
+struct job_token {
+    int32_t id;
+    float logprob;
+    uint32_t text, n_text;             /* bytes of event.text that are its own                          */
+    uint32_t n_top;
+    struct { int32_t id; float logprob; } top[JOB_LOGPROBS];
+};
 
 struct job_usage {
     uint32_t prompt, cached, cached_written, written;   /* tokens; cached_written: of cached, in the written role */
@@ -104,9 +119,11 @@ struct job_event {
     size_t n_text;
     const int32_t *ids;                /* TEXT: tokens whose text is complete with this event; without
                                         * the one that ended the answer, and those of a stop string     */
-    uint32_t n_ids;
-    const struct job_token *tokens;    /* [n_ids] with logprobs >= 0, else NULL                         */
-    const float *vector;               /* DONE of JOB_EMBED: [width]                                    */
+    uint32_t n_ids;                    /* of SCORED: tokens of the prompt, `first` and those behind it  */
+    const struct job_token *tokens;    /* [n_ids] SCORED, and TEXT with logprobs >= 0; else NULL        */
+    uint32_t first;
+    const float *vector;               /* DONE of JOB_EMBED: [n_vector], the job's                      */
+    size_t n_vector;
     uint32_t read, cached, total;      /* STARTED, PROGRESS: tokens of the prompt; read: cached ones too */
     enum job_finish finish;            /* DONE                                                          */
     const char *stop;                  /* DONE by STOP: the string                                      */

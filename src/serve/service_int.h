@@ -4,6 +4,7 @@
 #define SERVE_SERVICE_INT_H
 #include "decode/learned.h"
 #include "decode/text_stream.h"
+#include "engine/embedding.h"
 #include "engine/scheduler.h"
 #include "serve/ring.h"
 #include "serve/service.h"
@@ -21,6 +22,7 @@ struct job {
     atomic_bool full;                  /* its writer waits for room in the ring                   */
     atomic_bool finished;              /* `done` is whole                                         */
     bool closed;                       /* the service's lock                                      */
+    struct embedding embedding;        /* of JOB_EMBED                                            */
     struct ring ring;
     struct job_event done;
     const struct record *held;         /* the reader's: of the event it has                       */
@@ -33,10 +35,11 @@ void job_free(struct job *j);
 /* Events of the service's thread; false where the ring has no room. */
 bool job_tell_read(struct job *j, enum job_event_kind kind, uint32_t read, uint32_t cached, uint32_t total);
 bool job_tell_text(struct job *j, const char *text, size_t n_text, const struct job_token *tokens, uint32_t n);
+bool job_tell_scores(struct job *j, uint32_t first, const struct job_token *tokens, uint32_t n);
 /* The last one: afterwards the job may be gone. */
 void job_finish(struct job *j, enum job_finish why, const struct job_usage *usage, const struct error *failed);
 
-enum { PENDING_MOST = 256 };
+enum { PENDING_MOST = 256, SCORED_MOST = 64 };
 
 /* Tokens whose text is not whole yet, and where each begins and ends in the text that has come out. */
 struct pending { struct job_token token; uint64_t from, to; };
@@ -53,6 +56,10 @@ struct slot {
     struct buffer out;                 /* of this step                                            */
     struct pending *pending;           /* [PENDING_MOST]                                          */
     uint32_t n_pending;
+    bool scores;                       /* the prompt is being scored, up to its last token        */
+    struct job_token *scored;          /* [SCORED_MOST] of this step: tokens [first_scored, next_score) */
+    uint32_t first_scored, next_score;
+    struct answer places[SCORED_MOST];
     uint64_t sent, made;               /* bytes of text that were sent; up to the last token's end */
     uint32_t limit, read;              /* tokens of timeline at most; of the prompt that are read */
     struct job_usage usage;

@@ -11,6 +11,7 @@ void slot_plan(struct slot *x, struct arena *a, uint32_t vocab)
 {
     sampler_plan(&x->sampler, a, vocab);
     x->pending = arena_take(a, PENDING_MOST * sizeof *x->pending);
+    x->scored = arena_take(a, SCORED_MOST * sizeof *x->scored);
 }
 
 stretto_status slot_open(struct slot *x, struct service *s, struct error *err)
@@ -60,7 +61,7 @@ static void set_text(struct slot *x)
 {
     struct engine *e = x->service->engine;
     const struct job_options *o = &x->job->o;
-    uint32_t first, most = o->no_cache ? 0 : o->n_ids - 1;
+    uint32_t first, most = o->no_cache || x->scores || o->kind == JOB_EMBED ? 0 : o->n_ids - 1;
     uint32_t cached = engine_set(e, x->seq, o->ids, o->n_ids, most);
     uint32_t written = written_of(e, x->seq, cached, &first);
     if (written && o->cache_exact) {
@@ -71,12 +72,51 @@ static void set_text(struct slot *x)
     x->usage.cached_written = written;
 }
 
+static uint32_t top_of(const struct job *j) { return j->o.logprobs > 0 ? (uint32_t)j->o.logprobs : 0; }
+
+static struct job_token token_of(const struct token_logprobs *from)
+{
+    struct job_token t = { .id = from->id, .logprob = from->logprob, .n_top = from->n_top };
+    memcpy(t.top, from->top, from->n_top * sizeof *t.top);
+    return t;
+}
+
+/* What the model said behind token `at` of the prompt scores the next one. */
+static stretto_status take_score(struct slot *x, uint32_t at, const struct answer *a)
+{
+    struct token_logprobs of;
+    const struct job *j = x->job;
+    logits_score(a->logits, engine_model(x->service->engine)->config.vocab, j->o.ids[at + 1], top_of(j), &of);
+    x->scored[x->next_score++ - x->first_scored] = token_of(&of);
+    return STRETTO_OK;
+}
+
+static stretto_status answered(void *ud, uint32_t at, const struct answer *a, struct error *err)
+{
+    struct slot *x = ud;
+    (void)err;
+    if (x->scores) return take_score(x, at, a);
+    embedding_take(&x->job->embedding, at, a);
+    return STRETTO_OK;
+}
+
 static void join(struct slot *x)
 {
     struct job *j = x->job;
     struct error err = { .status = STRETTO_OK };
     struct request r = { .seq = x->seq, .cancel = wants_to_end, .deadline = j->o.deadline, .ud = x };
-    if (j->o.max_tokens) r.writer = x->writer;
+    if (x->scores) {
+        r.wants = WANT_LOGITS;
+        r.first = x->next_score - 1;
+        r.end = j->o.n_ids - 1;
+        r.places = x->places;
+        r.room = (uint32_t)writer_places(x->writer, x->places, SCORED_MOST);
+        r.answered = answered;
+    } else if (j->o.kind == JOB_EMBED) {
+        embedding_ask(&j->embedding, &r);
+        r.answered = answered;
+    } else if (j->o.max_tokens && j->o.kind == JOB_WRITE)
+        r.writer = x->writer;
     if (request_add(x->service->engine, &r, &x->request, &err) != STRETTO_OK) slot_end(x, JOB_FAILED, &err);
 }
 
@@ -91,6 +131,7 @@ static void begin_writing(struct slot *x)
     writer_move(x->writer, x->seq);
     writer_choose(x->writer, j->o.choice ? *j->o.choice : s->o.choice);
     writer_limit(x->writer, x->limit, t && !j->o.ignore_end ? ends_answer : NULL, t);
+    writer_score(x->writer, j->o.logprobs);
     writer_begin(x->writer);
 }
 
@@ -101,6 +142,8 @@ void slot_take(struct slot *x, struct job *j)
     x->job = j;
     x->n_pending = x->read = 0;
     x->sent = x->made = 0;
+    x->scores = (j->o.prompt_logprobs || j->o.kind == JOB_SCORE) && j->o.n_ids > 1;
+    x->first_scored = x->next_score = 1;
     x->paused = x->wrote = 0;
     x->began = now;
     x->usage = (struct job_usage){ .prompt = j->o.n_ids, .queued = now - j->submitted };
@@ -155,6 +198,7 @@ static stretto_status take_token(struct slot *x, int32_t id, bool *stopped)
     TRY(text_stream_push(&x->text, id, &x->out, stopped));
     struct pending *p = &x->pending[x->n_pending++];
     *p = (struct pending){ .token.id = id, .from = x->made };
+    if (x->job->o.logprobs >= 0) p->token = token_of(writer_scores(x->writer));
     p->to = x->made = x->sent + x->out.len + text_stream_held(&x->text);
     return STRETTO_OK;
 }
@@ -180,8 +224,36 @@ static bool write_out(struct slot *x, enum job_finish *why)
     return stopped || !fits;
 }
 
+/* The scores of this step go out. */
+static bool scores_out(struct slot *x)
+{
+    uint32_t n = x->next_score - x->first_scored;
+    bool fits = !n || job_tell_scores(x->job, x->first_scored, x->scored, n);
+    x->first_scored = x->next_score;
+    return fits;
+}
+
+/* Everything is read or written; a text whose prompt was scored goes on to write. */
+static void read_whole(struct slot *x)
+{
+    struct job *j = x->job;
+    if (j->o.kind == JOB_WRITE && x->scores && j->o.max_tokens) {
+        x->scores = false;
+        join(x);
+        return;
+    }
+    if (j->o.kind == JOB_EMBED) {
+        embedding_finish(&j->embedding);
+        j->done.vector = j->embedding.out;
+        j->done.n_vector = j->embedding.width;
+    }
+    bool full = j->o.kind == JOB_WRITE && j->o.max_tokens && x->limit == x->service->info.context;
+    slot_end(x, full ? JOB_CONTEXT : JOB_LENGTH, NULL);
+}
+
 void slot_event(struct slot *x, const struct event *v)
 {
+    static const struct error full = { STRETTO_E_FULL, "the text of one step does not fit its event" };
     struct service *s = x->service;
     struct job *j = x->job;
     enum job_finish why;
@@ -193,15 +265,15 @@ void slot_event(struct slot *x, const struct event *v)
     s->state.written_tokens += v->wrote;
     if (v->wrote && !(x->wrote > 0)) x->wrote = clock_seconds();
     if (v->done) x->request = 0;
-    if (v->wrote && write_out(x, &why)) {
-        static const struct error full = { STRETTO_E_FULL, "the text of one step does not fit its event" };
+    if (!scores_out(x)) slot_end(x, JOB_FAILED, &full);
+    else if (v->wrote && write_out(x, &why)) {
         slot_end(x, why, why == JOB_FAILED ? &full : NULL);
     } else if (v->done && v->error.status == STRETTO_E_CANCEL) {
         slot_end(x, wants_to_end(x) ? JOB_CANCELLED : JOB_DEADLINE, NULL);
     } else if (v->done && v->error.status != STRETTO_OK) {
         slot_end(x, JOB_FAILED, &v->error);
     } else if (v->done)
-        slot_end(x, x->limit == s->info.context ? JOB_CONTEXT : JOB_LENGTH, NULL);
+        read_whole(x);
 }
 
 /* ---- pausing and ending ---------------------------------------------------------------------------- */
@@ -247,7 +319,8 @@ static void end_writing(struct slot *x, enum job_finish why)
     const struct decode_counts *c = writer_counts(x->writer);
     struct service_state *all = &x->service->state;
     double now = clock_seconds();
-    if (why != JOB_STOP && text_stream_end(&x->text, &x->out, &stopped) == STRETTO_OK)
+    if (why != JOB_STOP && x->job->o.kind == JOB_WRITE &&
+        text_stream_end(&x->text, &x->out, &stopped) == STRETTO_OK)
         send(x, stopped ? complete(x, true) : x->n_pending);
     writer_limit(x->writer, 0, NULL, NULL);
     writer_trim(x->writer);

@@ -1,4 +1,4 @@
-#include "eval/logits.h"
+#include "decode/logits.h"
 #include <math.h>
 #include <string.h>
 
@@ -48,6 +48,24 @@ struct logits_about logits_about(const float *x, uint32_t n)
 }
 
 double logits_log_sum(const float *x, uint32_t n) { return logits_about(x, n).log_sum; }
+
+void logits_score(const float *x, uint32_t n, int32_t id, uint32_t n_top, struct token_logprobs *out)
+{
+    double log_sum = logits_log_sum(x, n);
+    uint32_t k = 0;
+    if (n_top > LOGPROBS_MOST) n_top = LOGPROBS_MOST;
+    for (uint32_t i = 0; i < n && n_top; i++) {
+        if (k == n_top && !(x[i] > out->top[k - 1].logprob)) continue;
+        uint32_t at = k < n_top ? k++ : k - 1;
+        for (; at && x[i] > out->top[at - 1].logprob; at--) out->top[at] = out->top[at - 1];
+        out->top[at].id = (int32_t)i;
+        out->top[at].logprob = x[i];
+    }
+    for (uint32_t i = 0; i < k; i++) out->top[i].logprob = (float)((double)out->top[i].logprob - log_sum);
+    out->n_top = k;
+    out->id = id;
+    out->logprob = (float)((double)x[id] - log_sum);
+}
 
 struct four { double ea, eb, da, db; };     /* sums of exponentials, and of them times a - b, b - a */
 
