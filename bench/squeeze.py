@@ -12,6 +12,7 @@ Of each truth (a float32 GGUF file) llama-imatrix makes an importance matrix of 
 each type with it, and `stretto squeeze` one from the same text that is no larger (--size; with --same-type the
 same type instead). `stretto eval kl` compares both with the truth on the same windows. --learn gives ours the same
 text in other files: llama-imatrix reads conversations as they are spelled, ours as lines through the template.
+With --gram ours are of one type each, and statistics are measured once for all of them (gigabytes in a file).
 NAME=MODEL=TEXT calibrates llama-imatrix for this model on another spelling. What was made stays in the folder of
 --work and is not made again; --again does.
 
@@ -156,19 +157,33 @@ class Maker:
         return self.make(f"llama.{kind}.gguf", [peer("llama-quantize"), "--imatrix", imatrix, *extra, self.truth,
                                                 "OUT", word, threads])
 
+    def statistics(self):
+        """What layers read, once for files of all types."""
+        return self.make("statistics.gguf", [self.args.stretto, "calibrate", "-q", "-m", self.truth, "-o", "OUT",
+                                             "--gram", "--tokens", "0", "-t", str(self.args.threads),
+                                             *flags("-f", self.learn)])
+
     def ours(self, kind, size):
         goal = ["--type", kind.lower(), "--no-proof"] if self.args.same_type else ["--size", str(size)]
+        learn = ["--imatrix", self.statistics()] if self.args.gram else flags("--calibrate", self.learn)
         name = f"stretto.{kind}.{'type' if self.args.same_type else 'size'}.gguf"
         return self.make(name, [self.args.stretto, "squeeze", "-q", "-m", self.truth, "-o", "OUT", *goal,
-                                *flags("--calibrate", self.learn), *self.args.flag])
+                                *learn, *self.args.flag])
 
 
 # ---- figures ----------------------------------------------------------------------------------------------------
 
-def divergence(args, truth, ours, theirs):
-    return json.loads(run([args.stretto, "eval", "kl", "--base", truth, "-m", ours, "--against", theirs,
-                           *flags("-f", args.text),
-                           "--chunks", str(args.chunks), "-t", str(args.threads), "--json"]))
+def divergence(args, truth, files):
+    """Of [ours, theirs] of several types, four types in a run: the truth's answers are what takes long."""
+    got = []
+    for at in range(0, len(files), 4):
+        first, *others = [f for pair in files[at:at + 4] for f in pair]
+        own = json.loads(run([args.stretto, "eval", "kl", "--base", truth, "-m", first, *flags("--against", others),
+                              *flags("-f", args.text), "--chunks", str(args.chunks), "-t", str(args.threads),
+                              "--json"]))
+        models = [own, *own["against"]]
+        got += zip(models[::2], models[1::2])
+    return got
 
 
 def speeds(args, files):
@@ -195,9 +210,10 @@ def measure(args):
         for kind in args.types.split(","):
             theirs = maker.theirs(kind)
             ours = maker.ours(kind, os.path.getsize(theirs))
-            got = divergence(args, truth, ours, theirs)
             of_model.append({"model": name, "type": kind, "bytes": os.path.getsize(ours),
-                             "llama_bytes": os.path.getsize(theirs), "ours": got, "files": [ours, theirs]})
+                             "llama_bytes": os.path.getsize(theirs), "files": [ours, theirs]})
+        for r, got in zip(of_model, divergence(args, truth, [r["files"] for r in of_model])):
+            r["ours"], r["theirs"] = got
         if args.speed:
             fast = speeds(args, [f for r in of_model for f in r["files"]])
             for r in of_model:
@@ -219,19 +235,19 @@ def texts_of(figures):
 def table(rows, args):
     names = [os.path.splitext(os.path.basename(t))[0] for t in args.text]
     head = ["model", "class", "bytes", "llama's", "KL", "llama's", "ratio", *[f"ratio, {n}" for n in names],
-            "ln PPL ratio: " + ", ".join(names), "llama's", "same best"]
+            "ln of perplexities, ours over llama's: " + ", ".join(names), "same best", "llama's"]
     if args.speed:
         head += ["t/s", "llama's file", "of the memory's rate"]
     out = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for r in rows:
-        own, other = r["ours"], r["ours"]["against"][0]
+        own, other = r["ours"], r["theirs"]
+        beside = [x["difference_of_previous"] for x in [other, *texts_of(other)]]
+        ratio, *of_texts = [f"{x['ratio']:.3f} ± {x['ratio_error']:.3f}" for x in beside]
         cells = [r["model"], r["type"], f"{r['bytes']:,}", f"{r['llama_bytes']:,}",
                  pm(own["mean_kl"], own["mean_kl_error"]), pm(other["mean_kl"], other["mean_kl_error"]),
-                 f"**{other['difference']['ratio']:.3f}** ± {other['difference']['ratio_error']:.3f}",
-                 *[f"{t['difference']['ratio']:.3f}" for t in texts_of(other)],
-                 ", ".join(f"{t['log_ppl_ratio']:+.4f}" for t in texts_of(own)),
-                 ", ".join(f"{t['log_ppl_ratio']:+.4f}" for t in texts_of(other)),
-                 f"{100 * own['same_top']:.1f} %"]
+                 f"**{ratio}**", *of_texts,
+                 ", ".join(f"{x['log_ppl_ratio']:+.3f} ± {x['log_ppl_ratio_error']:.3f}" for x in beside[1:]),
+                 f"{100 * own['same_top']:.1f} %", f"{100 * other['same_top']:.1f} %"]
         if args.speed:
             cells += [f"{r['speed']:.1f}", f"{r['llama_speed']:.1f}", f"{r['roof']:.2f}"]
         out.append("| " + " | ".join(cells) + " |")
@@ -245,7 +261,7 @@ def report(rows, model):
         if r["model"] != model:
             continue
         for by, figures, size, speed in (("stretto", r["ours"], r["bytes"], r.get("speed")),
-                                         ("llama-quantize", r["ours"]["against"][0], r["llama_bytes"],
+                                         ("llama-quantize", r["theirs"], r["llama_bytes"],
                                           r.get("llama_speed"))):
             formats.append({"name": r["type"], "by": by, "bytes": size, "kl": figures["mean_kl"],
                             "kl_error": figures["mean_kl_error"], **({"tokens_per_second": speed} if speed else {})})
@@ -262,6 +278,7 @@ def main():
     ap.add_argument("--types", default=TYPES)
     ap.add_argument("--chunks", type=int, default=20)
     ap.add_argument("--same-type", action="store_true")
+    ap.add_argument("--gram", action="store_true")
     ap.add_argument("--speed", action="store_true")
     ap.add_argument("--rounds", type=int, default=3)
     ap.add_argument("--threads", type=int, default=os.cpu_count())

@@ -16,7 +16,8 @@ struct kl_run {
     size_t n, sets;                     /* models; texts, and one more when there are several */
     struct eval_rows rows[SETS][EVAL_MODELS];
     struct eval_kl kl[SETS][EVAL_MODELS];
-    struct eval_pair pair[SETS][EVAL_MODELS];  /* what the first model has more than this one */
+    struct eval_pair pair[SETS][EVAL_MODELS];      /* what the first model has more than this one */
+    struct eval_pair previous[SETS][EVAL_MODELS];  /* what the one before it has more */
 };
 
 /* ---- measuring ------------------------------------------------------------------------------ */
@@ -31,7 +32,10 @@ static stretto_status measure_text(struct kl_run *r, size_t t, struct error *err
 static stretto_status summarise(struct kl_run *r, size_t t, struct error *err)
 {
     for (size_t k = 0; k < r->n; k++) TRY(eval_kl(&r->rows[t][k], &r->kl[t][k], err));
-    for (size_t k = 1; k < r->n; k++) TRY(eval_pair(&r->rows[t][k], &r->rows[t][0], &r->pair[t][k], err));
+    for (size_t k = 1; k < r->n; k++) {
+        TRY(eval_pair(&r->rows[t][k], &r->rows[t][0], &r->pair[t][k], err));
+        TRY(eval_pair(&r->rows[t][k], &r->rows[t][k - 1], &r->previous[t][k], err));
+    }
     return STRETTO_OK;
 }
 
@@ -78,10 +82,12 @@ static json_t *model_figures(const struct kl_run *r, size_t k)
     json_t *j = figures(&r->kl[last][k]), *texts = json_array();
     if (k) json_object_set_new(j, "model", json_string(r->own[k].name));
     if (k) json_object_set_new(j, "difference", pair_figures(&r->pair[last][k]));
+    if (k) json_object_set_new(j, "difference_of_previous", pair_figures(&r->previous[last][k]));
     for (size_t t = 0; t < last; t++) {
         json_t *x = figures(&r->kl[t][k]);
         json_object_set_new(x, "text", json_string(set_name(r, t)));
         if (k) json_object_set_new(x, "difference", pair_figures(&r->pair[t][k]));
+        if (k) json_object_set_new(x, "difference_of_previous", pair_figures(&r->previous[t][k]));
         json_array_append_new(texts, x);
     }
     if (last) json_object_set_new(j, "texts", texts);

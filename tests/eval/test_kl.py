@@ -122,8 +122,8 @@ def check_figures(tmp):
         texts.append(path)
         windows.append(cut)
     flags = ["-c", str(WINDOW), "--chunks", "3", "--json"]
-    got = json.loads(run("eval", "kl", "-m", other, "--base", LLAMA, "--against", third, "-f", texts[0], "-f", texts[1],
-                         *flags))
+    got = json.loads(run("eval", "kl", "-m", other, "--base", LLAMA, "--against", third, "--against", other, "-f",
+                         texts[0], "-f", texts[1], *flags))
     own = [token_rows(LLAMA, other, w, tmp) for w in windows]
     its = [token_rows(LLAMA, third, w, tmp) for w in windows]
     for k in range(2):
@@ -133,6 +133,10 @@ def check_figures(tmp):
     same(got, summary(joined(own)), "all")
     same(got["against"][0], summary(joined(its)), "all of the other model")
     same(got["against"][0]["difference"], pair(joined(its), joined(own)), "all, difference")
+    last = got["against"][1]
+    assert last["difference"]["ratio"] == 1 and last["difference"]["mean_kl"] == 0, last["difference"]
+    same(last["difference_of_previous"], pair(joined(own), joined(its)), "all, difference of the one before")
+    same(last["texts"][1]["difference_of_previous"], pair(own[1], its[1]), "text 1, difference of the one before")
     assert 0 < got["mean_kl"] < got["against"][0]["mean_kl"]
     one = json.loads(run("eval", "kl", "-m", other, "--base", LLAMA, "-f", texts[0], *flags))
     same(one, summary(own[0]), "one text")
