@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Makes data/calibration and data/heldout from the developers' data sets (STRETTO_TEST_DATA), always the same.
+"""Makes data/calibration, data/heldout and data/tasks from the developers' data sets (STRETTO_TEST_DATA), always the
+same.
 
 usage: make_calibration.py DATA
 
@@ -64,6 +65,16 @@ def passages():
                 yield text
 
 
+def hellaswag(count):
+    """Those that go on with what is seen in a film; the others are cut from WikiHow, whose texts have a licence of
+    their own."""
+    text = (data / "eval/hellaswag_val_dev.txt").read_text().split("\n")
+    tasks = [text[i:i + 6] for i in range(0, len(text) - 5, 6)]
+    label = lambda t: t[0].split(":")[0]
+    how = {label(t) for t in tasks if re.match("[^:]+: How ", t[0])}
+    for t in [t for t in tasks if label(t) not in how][:count]: yield "\n".join(t)
+
+
 rng = random.Random(1)
 shakespeare = (data / "text/tinyshakespeare_train.txt").read_text().split("\n\n")
 talk = lines("chat/self_instruct_seed_tasks.jsonl")
@@ -81,6 +92,7 @@ out = {
     "heldout/code.txt": cut((t["prompt"] + t["canonical_solution"] for t in human), 36000),
     "heldout/chat.jsonl": cut(self_instruct(talk[110:]), 24000, "\n") + cut(gsm8k(lines("math/gsm8k_test_dev.jsonl")),
                                                                          16000, "\n"),
+    "tasks/hellaswag.txt": "\n".join(hellaswag(200)) + "\n",
 }
 for name, text in out.items():
     path = home / "data" / name

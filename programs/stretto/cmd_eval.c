@@ -45,8 +45,8 @@ static const struct option rows[] = {
 #undef AT
 
 /* An engine whose steps are as the window asks. */
-static int open_engine(const struct model_options *o, const stretto_model *m, uint32_t context, uint32_t sequences,
-                       struct engine **out)
+static int open_engine(const char *by, const struct model_options *o, const stretto_model *m, uint32_t context,
+                       uint32_t sequences, struct engine **out)
 {
     struct error e = { 0 };
     struct engine_options x = { .threads = (unsigned)o->threads, .context = context, .sequences = sequences,
@@ -54,19 +54,20 @@ static int open_engine(const struct model_options *o, const stretto_model *m, ui
                                 .cache = stretto_model_inside(m)->reference ? CACHE_F32 : CACHE_F16,
                                 .strict = o->strict || stretto_model_inside(m)->reference };
     const char *type;
-    int code = cache_from("eval", o, &type);
+    int code = cache_from(by, o, &type);
     if (code != EXIT_DONE) return code;
     if (type) cache_type_by_name(type, &x.cache);
     stretto_status s = engine_open(out, stretto_model_inside(m), &x, &e);
     if (s == STRETTO_OK) engine_cancel(*out, engine_flag_set, (void *)(uintptr_t)&interrupted);
-    return s == STRETTO_OK ? EXIT_DONE : command_fail("eval", s, e.text);
+    return s == STRETTO_OK ? EXIT_DONE : command_fail(by, s, e.text);
 }
 
-int measured_open(struct measured *x, const struct model_options *o, uint32_t context, uint32_t sequences)
+int measured_open(struct measured *x, const char *by, const struct model_options *o, uint32_t context,
+                  uint32_t sequences)
 {
-    int code = x->model ? EXIT_DONE : open_model("eval", o, false, &x->model);
+    int code = x->model ? EXIT_DONE : open_model(by, o, false, &x->model);
     x->name = o->model ? file_name(o->model) : "the model";
-    return code == EXIT_DONE ? open_engine(o, x->model, context, sequences, &x->engine) : code;
+    return code == EXIT_DONE ? open_engine(by, o, x->model, context, sequences, &x->engine) : code;
 }
 
 void measured_close(struct measured *x)
@@ -205,7 +206,7 @@ static int run_ppl(const struct eval_options *o)
     struct texts t = { 0 };
     int code = open_model("eval", &o->model, false, &x.model);
     if (code == EXIT_DONE) code = texts_open(&t, o, x.model);
-    if (code == EXIT_DONE) code = measured_open(&x, &o->model, t.longest, 1);
+    if (code == EXIT_DONE) code = measured_open(&x, "eval", &o->model, t.longest, 1);
     if (code == EXIT_DONE) code = ppl_each(o, &t, &x);
     texts_close(&t);
     measured_close(&x);
@@ -264,7 +265,7 @@ static int run_logits(const struct eval_options *o)
     int code = can_create("eval", "--raw", o->raw, o->force);
     if (code == EXIT_DONE) code = parse_ids(o->ids, &ids, &n);
     if (code == EXIT_DONE) code = open_model("eval", &o->model, false, &m);
-    if (code == EXIT_DONE) code = open_engine(&o->model, m, 0, 1, &e);
+    if (code == EXIT_DONE) code = open_engine("eval", &o->model, m, 0, 1, &e);
     if (code == EXIT_DONE) {
         bool encoder = stretto_model_inside(m)->graph.logits == GRAPH_NONE;
         size_t width =
@@ -302,7 +303,7 @@ static int run_scales(const struct eval_options *o)
     int code = can_create("eval", "--output", o->output, o->force);
     if (code == EXIT_DONE) code = open_model("eval", &model, false, &x.model);
     if (code == EXIT_DONE) code = texts_open(&t, o, x.model);
-    if (code == EXIT_DONE) code = measured_open(&x, &model, t.longest, 1);
+    if (code == EXIT_DONE) code = measured_open(&x, "eval", &model, t.longest, 1);
     stretto_status s = STRETTO_OK;
     for (size_t i = 0; i < t.n && s == STRETTO_OK && code == EXIT_DONE; i++)
         s = eval_ppl(x.engine, &t.set[i], &interrupted, &t.hook, &r, &err);
@@ -318,22 +319,32 @@ static int run_scales(const struct eval_options *o)
     return code;
 }
 
-#define WHAT "ppl|kl|hellaswag|piqa|mmlu|gsm8k|spider|logits|scales"
+#define WHAT "ppl|kl|" EVAL_TASKS "|logits|scales"
 
 /* Options that another evaluation reads. */
 static int check_belongs(const struct eval_options *o, const char *what)
 {
-    static const char tasks[] = "hellaswag|piqa|mmlu|gsm8k|spider";
+    static const char tasks[] = EVAL_TASKS;
     const struct { bool given; const char *option, *words; } rows_of[] = {
-        { o->base, "--base", "kl|hellaswag|piqa|mmlu|gsm8k|spider" },
+        { o->base, "--base", "kl|" EVAL_TASKS },
         { o->base_reference, "--base-reference", "kl" },
         { o->against.n > 0, "--against", "kl" }, { o->tasks > 0, "--tasks", tasks },
         { o->letters, "--letters", "mmlu" },
-        { o->tables, "--tables", "spider" }, { o->output, "--output", "hellaswag|piqa|mmlu|gsm8k|spider|scales" } };
+        { o->tables, "--tables", "spider" }, { o->output, "--output", EVAL_TASKS "|scales" } };
     for (size_t i = 0; i < sizeof rows_of / sizeof *rows_of; i++)
         if (rows_of[i].given && !list_has(rows_of[i].words, '|', what, strlen(what)))
             return command_usage("eval", "%s belongs to %s, not to %s", rows_of[i].option, rows_of[i].words, what);
     return EXIT_DONE;
+}
+
+static int run_task(const struct eval_options *o, const char *name)
+{
+    json_t *j;
+    int code = eval_task(o, name, &j);
+    if (code == EXIT_DONE && o->json) print_figures(json_incref(j), true);
+    else if (code == EXIT_DONE) share_print(j);
+    json_decref(j);
+    return code;
 }
 
 static int eval_run(void *options, size_t n, char **operands)
@@ -348,15 +359,14 @@ static int eval_run(void *options, size_t n, char **operands)
     if (strcmp(operands[0], "kl") == 0) return eval_kl_run(options);
     if (strcmp(operands[0], "logits") == 0) return run_logits(options);
     if (strcmp(operands[0], "scales") == 0) return run_scales(options);
-    if (list_has("hellaswag|piqa|mmlu", '|', operands[0], strlen(operands[0])))
-        return eval_choices_run(options, operands[0]);
-    return eval_written_run(options, operands[0]);
+    return run_task(options, operands[0]);
 }
 
 static void eval_defaults(void *options)
 {
     model_options_defaults(&((struct eval_options *)options)->model);
     ((struct eval_options *)options)->model.stays = true;
+    ((struct eval_options *)options)->by = "eval";
     ((struct eval_options *)options)->seed = 1;
     ((struct eval_options *)options)->predict = 256;
 }
@@ -379,9 +389,9 @@ const struct command command_eval = {
                    "probability of the text's token changes. With several texts each by itself and all together. With "
                    "--against other models beside it, and the paired difference.\n\n"
                    "hellaswag, piqa, mmlu: tasks with several answers of which one is right (-f: HellaSwag's text as "
-                   "llama-perplexity reads it, PIQA's *.jsonl, MMLU's *.csv or a folder of them). The model "
-                   "chooses the continuation whose tokens are likeliest on the mean, behind what all have in "
-                   "common: llama-perplexity's convention. PIQA's and MMLU's questions are asked as "
+                   "llama-perplexity reads it [200 that are built in], PIQA's *.jsonl, MMLU's *.csv or a folder of "
+                   "them). The model chooses the continuation whose tokens are likeliest on the mean, behind what all "
+                   "have in common: llama-perplexity's convention. PIQA's and MMLU's questions are asked as "
                    "\"Question: ...\\nAnswer:\". "
                    "Of the share that is right stands Wilson's 95 % interval; with --base also how many answers "
                    "changed, and McNemar's test.\n\n"

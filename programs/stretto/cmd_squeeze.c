@@ -29,6 +29,7 @@ struct run {
     struct buffer shaped;               /* of another shape, or with zeros; empty: as it is              */
     struct text_file learn[FILES], test[FILES];
     size_t n_learn, n_test;
+    struct task_choice task;
     struct squeeze_result r;
 };
 
@@ -89,6 +90,9 @@ static int check_rtn(const struct squeeze_command *o)
 static int check_together(const struct squeeze_command *o, bool typed)
 {
     bool measured = has_goal(o) || o->sweep, learns = strcmp(o->method, "plain") != 0 && strcmp(o->method, "rtn") != 0;
+    if (o->task && (o->sweep || o->no_proof))
+        return command_usage("squeeze", "--task belongs to the proof of one file; leave out %s",
+                             o->sweep ? "--sweep" : "--no-proof");
     if (o->sweep && has_goal(o))
         return command_usage("squeeze", "--sweep measures types as they are named; leave the budget out");
     if (measured && typed)
@@ -324,6 +328,20 @@ static int read_size(const char *text, double *bytes)
     return EXIT_DONE;
 }
 
+static int solve_tasks(struct run *x)
+{
+    if (!task_fits(&x->task, squeeze_model(x->r.squeeze)->config.context)) return EXIT_DONE;
+    judge_rest(x->r.judge);
+    return task_measure(&x->task, x->o, original(x), x->out.data, &x->r.task);
+}
+
+/* What was measured; a task is the last of it. */
+static int finish_proof(struct run *x)
+{
+    int code = solve_tasks(x);
+    return code == EXIT_DONE ? keep_report(x) : code;
+}
+
 /* Bytes, bits, a divergence or a speed instead of a type. */
 static int reach(struct run *x)
 {
@@ -341,7 +359,7 @@ static int reach(struct run *x)
     ui_progress_break(&x->bar);
     if (s != STRETTO_OK) return failed(x, s, &err);
     x->r.out_bytes = file_bytes(x->out.data);
-    return keep_report(x);
+    return finish_proof(x);
 }
 
 static int prove(struct run *x)
@@ -363,7 +381,7 @@ static int prove(struct run *x)
     if (s == STRETTO_OK) s = judge_speed(x->r.judge, &x->r.base_speed, &err);
     ui_progress_break(&x->bar);
     if (s != STRETTO_OK) return failed(x, s, &err);
-    return keep_report(x);
+    return finish_proof(x);
 }
 
 static int sweep(struct run *x)
@@ -420,6 +438,8 @@ static int squeeze(struct run *x)
     double begun = clock_seconds();
     int code = shape_check(&x->o->shape);
     if (code == EXIT_DONE && x->o->sweep) code = sweep_check(x->o->sweep);
+    if (code == EXIT_DONE) code = task_read(x->o->task, &x->task);
+    if (code == EXIT_DONE) code = task_check(&x->task, x->o);
     if (code == EXIT_DONE && x->o->report) code = report_name_check("squeeze", x->o->report);
     if (code == EXIT_DONE && x->o->report) code = can_create("squeeze", "--report", x->o->report, x->o->force);
     if (code == EXIT_DONE) code = model_path("squeeze", x->o->model, x->o->yes, &x->in);
@@ -479,6 +499,7 @@ static int squeeze_run(void *options, size_t n, char **operands)
     if (x.converted.len) unlink(x.converted.data);
     if (x.shaped.len) unlink(x.shaped.data);
     verdict_done(&x.r.verdict);
+    json_decref(x.r.task);
     judge_close(x.r.judge);
     squeeze_close(x.r.squeeze);
     for (size_t i = 0; i < x.n_learn; i++) free((char *)(uintptr_t)x.learn[i].data);
@@ -495,6 +516,7 @@ static void defaults(void *options)
     struct squeeze_command *o = options;
     o->method = "feedback";
     o->windows = 8;
+    o->tasks = 400;
 }
 
 #define AT(field) offsetof(struct squeeze_command, field)
@@ -545,6 +567,11 @@ static const struct option text_rows[] = {
     { "--test", "FILE", OPT_TEXTS, AT(test), 0, 0,
       "a text to measure on, or lines of conversations; may be given several times [three that are built in]" },
     { "--windows", "N", OPT_INT, AT(windows), 0, 1 << 20, "measure on N windows of each text; 0 takes all [8]" },
+    { "--task", "TASK[=FILE]", OPT_TEXT, AT(task), 0, 0,
+      "what both models solve at the end: hellaswag=FILE, piqa=FILE, mmlu=FILE, gsm8k=FILE as 'stretto eval' reads "
+      "them, none, or hellaswag, of which 200 are built in [hellaswag]" },
+    { "--tasks", "N", OPT_INT, AT(tasks), 0, 1 << 20,
+      "so many of them, drawn as llama-perplexity draws; 0: all [400]" },
     { "--report", "OUT", OPT_TEXT, AT(report), 0, 0,
       "write a page (NAME.html), a picture (NAME.svg) or all figures (NAME.json) about it; with SQUEEZED nothing is "
       "squeezed: that of a file which carries its report, or of a *.json" },

@@ -1,6 +1,7 @@
 /* stretto eval hellaswag|piqa|mmlu: tasks with several answers, of one model or of two beside each other. */
 #include "base/file.h"
 #include "base/memory.h"
+#include "compress/texts.h"
 #include "engine/engine.h"
 #include "eval/choices.h"
 #include "stretto/eval_command.h"
@@ -35,15 +36,15 @@ static task_reader reader_of(const struct eval_options *o, const char *name)
 
 /* ---- files ----------------------------------------------------------------------------------- */
 
-static int add_file(struct eval_tasks *t, task_reader read, const char *path)
+static int add_file(const struct eval_options *o, struct eval_tasks *t, task_reader read, const char *path)
 {
     size_t n;
     struct error err = { 0 };
-    char *text = read_text("eval", path, &n);
+    char *text = read_text(o->by, path, &n);
     if (!text) return EXIT_FAILED;
     stretto_status s = read(t, text, n, file_name(path), &err);
     free(text);
-    return s == STRETTO_OK ? EXIT_DONE : command_fail("eval", s, err.text);
+    return s == STRETTO_OK ? EXIT_DONE : command_fail(o->by, s, err.text);
 }
 
 static int is_csv(const struct dirent *d)
@@ -53,21 +54,21 @@ static int is_csv(const struct dirent *d)
 }
 
 /* All *.csv of a folder, by name. */
-static int add_folder(struct eval_tasks *t, task_reader read, const char *folder)
+static int add_folder(const struct eval_options *o, struct eval_tasks *t, task_reader read, const char *folder)
 {
     struct dirent **list;
     int n = scandir(folder, &list, is_csv, alphasort), code = EXIT_DONE;
     for (int i = 0; i < n; i++) {
         char path[4096];
         if (snprintf(path, sizeof path, "%s/%s", folder, list[i]->d_name) >= (int)sizeof path)
-            code = command_fail("eval", STRETTO_E_ARG, "a path is too long");
-        if (code == EXIT_DONE) code = add_file(t, read, path);
+            code = command_fail(o->by, STRETTO_E_ARG, "a path is too long");
+        if (code == EXIT_DONE) code = add_file(o, t, read, path);
         free(list[i]);
     }
     if (n >= 0) free(list);
     if (n > 0) return code;
     struct error err = { 0 };
-    return command_fail("eval", fail(&err, STRETTO_E_IO, "there is no *.csv in %s", folder), err.text);
+    return command_fail(o->by, fail(&err, STRETTO_E_IO, "there is no *.csv in %s", folder), err.text);
 }
 
 static int read_tasks(struct eval_tasks *t, const struct eval_options *o, const char *name)
@@ -75,41 +76,46 @@ static int read_tasks(struct eval_tasks *t, const struct eval_options *o, const 
     int code = EXIT_DONE;
     struct error err = { 0 };
     task_reader read = reader_of(o, name);
-    if (!o->files.n) return command_usage("eval", "the tasks are missing: -f FILE");
+    if (!o->files.n && strcmp(name, "hellaswag"))
+        return command_usage(o->by, "the tasks are missing: -f FILE; hellaswag alone has some that are built in");
+    struct text_file own = texts_hellaswag();
+    if (!o->files.n) code = eval_tasks_hellaswag(t, own.data, own.n, own.name, &err) == STRETTO_OK
+                                ? EXIT_DONE : command_fail(o->by, err.status, err.text);
     for (size_t i = 0; i < o->files.n && code == EXIT_DONE; i++) {
         struct stat st;
         bool folder = stat(o->files.v[i], &st) == 0 && S_ISDIR(st.st_mode);
-        code = folder ? add_folder(t, read, o->files.v[i]) : add_file(t, read, o->files.v[i]);
+        code = folder ? add_folder(o, t, read, o->files.v[i]) : add_file(o, t, read, o->files.v[i]);
     }
     if (code != EXIT_DONE) return code;
     stretto_status s = eval_tasks_draw(t, (size_t)o->tasks, (uint32_t)o->seed, &err);
-    return s == STRETTO_OK ? EXIT_DONE : command_fail("eval", s, err.text);
+    return s == STRETTO_OK ? EXIT_DONE : command_fail(o->by, s, err.text);
 }
 
 /* ---- scoring --------------------------------------------------------------------------------- */
 
-static int score(const struct model_options *m, const struct eval_tasks *t, struct choice_result **out)
+static int score(const struct eval_options *o, const struct model_options *m, const struct eval_tasks *t,
+                 struct choice_result **out)
 {
     struct measured x = { 0 };
     struct choice_set set = { 0 };
     struct error err = { 0 };
     struct ui_progress ui;
-    ui_progress_init(&ui, stderr);
+    ui_progress_init(&ui, o->quiet ? NULL : stderr);
     ui.items = true;
     struct progress hook = ui_progress_hook(&ui);
-    int code = open_model("eval", m, false, &x.model);
+    int code = open_model(o->by, m, false, &x.model);
     if (code != EXIT_DONE) return code;
     const struct tokenizer *tok = stretto_model_inside(x.model)->tokenizer;
     stretto_status s = tok ? choices_open(&set, tok, t, &err)
                            : fail(&err, STRETTO_E_UNSUP, "the model file has no vocabulary");
-    if (s != STRETTO_OK) code = command_fail("eval", s, err.text);
-    if (code == EXIT_DONE) code = measured_open(&x, m, set.longest, CHOICES_SEQUENCES);
+    if (s != STRETTO_OK) code = command_fail(o->by, s, err.text);
+    if (code == EXIT_DONE) code = measured_open(&x, o->by, m, set.longest, CHOICES_SEQUENCES);
     *out = calloc(t->n, sizeof **out);
-    if (code == EXIT_DONE && !*out) code = command_fail("eval", STRETTO_E_NOMEM, NULL);
+    if (code == EXIT_DONE && !*out) code = command_fail(o->by, STRETTO_E_NOMEM, NULL);
     if (code == EXIT_DONE) {
         s = choices_score(x.engine, &set, &interrupted, &hook, *out, &err);
         ui_progress_break(&ui);
-        if (s != STRETTO_OK) code = command_fail("eval", s, err.text);
+        if (s != STRETTO_OK) code = command_fail(o->by, s, err.text);
     }
     choices_done(&set);
     measured_close(&x);
@@ -146,19 +152,18 @@ void share_compare(json_t *j, const bool *right, const bool *its, size_t n, size
 
 /* Which were right, and with a base what changed. */
 static int tell_choices(const struct eval_options *o, const struct eval_tasks *t, const struct choice_result *own,
-                        const struct choice_result *base)
+                        const struct choice_result *base, json_t **out)
 {
     bool *right = calloc(2 * t->n, sizeof *right);
     size_t flips = 0;
-    if (!right) return command_fail("eval", STRETTO_E_NOMEM, NULL);
+    if (!right) return command_fail(o->by, STRETTO_E_NOMEM, NULL);
     for (size_t i = 0; i < t->n; i++) {
         right[i] = own[i].chosen == t->v[i].right;
         right[t->n + i] = base && base[i].chosen == t->v[i].right;
         flips += base && own[i].chosen != base[i].chosen;
     }
-    json_t *j = share_figures(right, t->n);
-    if (base) share_compare(j, right, right + t->n, t->n, flips);
-    share_print(j, o->json);
+    *out = share_figures(right, t->n);
+    if (base) share_compare(*out, right, right + t->n, t->n, flips);
     free(right);
     return EXIT_DONE;
 }
@@ -181,15 +186,11 @@ static int write_each(const struct eval_options *o, const struct eval_tasks *t, 
     stretto_status s = f && fclose(f) == 0 ? file_write(o->output, text, n, o->force, &err)
                                            : fail(&err, STRETTO_E_NOMEM, "out of memory");
     free(text);
-    return s == STRETTO_OK ? EXIT_DONE : command_fail("eval", s, err.text);
+    return s == STRETTO_OK ? EXIT_DONE : command_fail(o->by, s, err.text);
 }
 
-void share_print(json_t *j, bool json)
+void share_print(const json_t *j)
 {
-    if (json) {
-        print_figures(j, true);
-        return;
-    }
 #define REAL(key) json_real_value(json_object_get(j, key))
 #define WHOLE(key) (long long)json_integer_value(json_object_get(j, key))
     printf("right                %lld of %lld: %.2f %% (95 %%: %.2f to %.2f)\n", WHOLE("right"), WHOLE("tasks"),
@@ -202,26 +203,46 @@ void share_print(json_t *j, bool json)
                WHOLE("right_to_wrong"), WHOLE("wrong_to_right"), REAL("mcnemar_p"));
 #undef REAL
 #undef WHOLE
-    json_decref(j);
 }
 
-int eval_choices_run(const struct eval_options *o, const char *name)
+int eval_choices(const struct eval_options *o, const char *name, json_t **out)
 {
     struct eval_tasks t = { 0 };
     struct choice_result *own = NULL, *base = NULL;
     struct model_options m = o->model;
     if (o->base_reference)
-        return command_usage("eval", "%s compares with --base MODEL; --reference is the float32 path", name);
-    int code = o->output ? can_create("eval", "--output", o->output, o->force) : EXIT_DONE;
+        return command_usage(o->by, "%s compares with --base MODEL; --reference is the float32 path", name);
+    int code = o->output ? can_create(o->by, "--output", o->output, o->force) : EXIT_DONE;
     if (code == EXIT_DONE) code = read_tasks(&t, o, name);
-    if (code == EXIT_DONE) code = score(&o->model, &t, &own);
+    if (code == EXIT_DONE) code = score(o, &o->model, &t, &own);
     m.model = o->base;
     m.hf = NULL;
-    if (code == EXIT_DONE && o->base) code = score(&m, &t, &base);
+    if (code == EXIT_DONE && o->base) code = score(o, &m, &t, &base);
     if (code == EXIT_DONE && o->output) code = write_each(o, &t, own);
-    if (code == EXIT_DONE) code = tell_choices(o, &t, own, base);
+    if (code == EXIT_DONE) code = tell_choices(o, &t, own, base, out);
     free(own);
     free(base);
     eval_tasks_done(&t);
     return code;
+}
+
+int eval_choices_check(const struct eval_options *o, const char *name)
+{
+    struct eval_tasks t = { 0 };
+    int code = read_tasks(&t, o, name);
+    eval_tasks_done(&t);
+    return code;
+}
+
+static bool has_choices(const char *name) { return list_has("hellaswag|piqa|mmlu", '|', name, strlen(name)); }
+
+int eval_task_check(const struct eval_options *o, const char *name)
+{
+    return has_choices(name) ? eval_choices_check(o, name) : eval_written_check(o, name);
+}
+
+int eval_task(const struct eval_options *o, const char *name, json_t **out)
+{
+    *out = NULL;
+    return has_choices(name) ? eval_choices(o, name, out) : eval_written(o, name, out);
 }

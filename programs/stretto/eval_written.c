@@ -100,10 +100,11 @@ static stretto_status add_line(struct questions *q, const char *p, size_t n, boo
     return ask(&v[q->n++], q, chat, err);
 }
 
-static int read_file(struct questions *q, const char *path, size_t most, bool chat)
+static int read_file(const struct eval_options *o, struct questions *q, const char *path, size_t most,
+                     bool chat)
 {
     size_t n, number = 1;
-    char *text = read_text("eval", path, &n);
+    char *text = read_text(o->by, path, &n);
     int code = text ? EXIT_DONE : EXIT_FAILED;
     for (const char *p = text, *end = text + n; code == EXIT_DONE && p < end && (!most || q->n < most); number++) {
         const char *stop = memchr(p, '\n', (size_t)(end - p));
@@ -112,7 +113,7 @@ static int read_file(struct questions *q, const char *path, size_t most, bool ch
         stretto_status s = length > strspn(p, " \t\r") || (length && p[0] == '{') ? add_line(q, p, length, chat, &why)
                                                                                   : STRETTO_OK;
         if (s != STRETTO_OK)
-            code = command_fail("eval", fail(&err, s, "%s, line %zu: %s", file_name(path), number, why.text), err.text);
+            code = command_fail(o->by, fail(&err, s, "%s, line %zu: %s", file_name(path), number, why.text), err.text);
         p += length + 1;
     }
     free(text);
@@ -123,12 +124,12 @@ static int read_tables(struct questions *q, const struct eval_options *o)
 {
     size_t n;
     struct error err = { 0 };
-    if (!o->tables) return command_usage("eval", "spider needs --tables FILE, which describes the databases");
-    char *text = read_text("eval", o->tables, &n);
+    if (!o->tables) return command_usage(o->by, "spider needs --tables FILE, which describes the databases");
+    char *text = read_text(o->by, o->tables, &n);
     if (!text) return EXIT_FAILED;
     stretto_status s = json_tree(&q->tables, text, n, JSON_TWICE_LAST, file_name(o->tables), &err);
     free(text);
-    return s == STRETTO_OK ? EXIT_DONE : command_fail("eval", s, err.text);
+    return s == STRETTO_OK ? EXIT_DONE : command_fail(o->by, s, err.text);
 }
 
 /* ---- writing --------------------------------------------------------------------------------- */
@@ -141,13 +142,14 @@ static bool has_template(const stretto_model *m)
     return t && tokenizer_chat_template(t, false, &text, &n);
 }
 
-static int encode(const struct questions *q, const stretto_model *m, struct written *prompt, uint32_t *longest)
+static int encode(const struct eval_options *o, const struct questions *q, const stretto_model *m,
+                  struct written *prompt, uint32_t *longest)
 {
     bool chat = has_template(m);
     for (size_t i = 0; i < q->n; i++) {
         size_t n;
-        prompt[i].id = chat ? chat_ids("eval", m, NULL, q->v[i].asked, false, &n)
-                            : text_ids("eval", m, q->v[i].asked, strlen(q->v[i].asked), STRETTO_TOKENIZE_ADD, &n);
+        prompt[i].id = chat ? chat_ids(o->by, m, NULL, q->v[i].asked, false, &n)
+                            : text_ids(o->by, m, q->v[i].asked, strlen(q->v[i].asked), STRETTO_TOKENIZE_ADD, &n);
         if (!prompt[i].id) return EXIT_FAILED;
         prompt[i].n = (uint32_t)n;
         if (n > *longest) *longest = (uint32_t)n;
@@ -184,8 +186,8 @@ static int write_answers(struct questions *q, const struct eval_options *o, stru
     struct ui_progress ui;
     struct error err = { 0 };
     struct written *answer = calloc(q->n, sizeof *answer);
-    if (!answer) return command_fail("eval", STRETTO_E_NOMEM, NULL);
-    ui_progress_init(&ui, stderr);
+    if (!answer) return command_fail(o->by, STRETTO_E_NOMEM, NULL);
+    ui_progress_init(&ui, o->quiet ? NULL : stderr);
     ui.items = true;
     struct progress hook = ui_progress_hook(&ui);
     stretto_status s =
@@ -197,7 +199,7 @@ static int write_answers(struct questions *q, const struct eval_options *o, stru
     }
     answers_done(answer, q->n);
     free(answer);
-    return s == STRETTO_OK ? EXIT_DONE : command_fail("eval", s, err.text);
+    return s == STRETTO_OK ? EXIT_DONE : command_fail(o->by, s, err.text);
 }
 
 /* Reads the questions as this model is asked, and answers them. */
@@ -208,14 +210,14 @@ static int answer_all(struct questions *q, const struct eval_options *o, const s
     uint32_t longest = 0;
     q->sql = sql;
     int code = sql ? read_tables(q, o) : EXIT_DONE;
-    if (code == EXIT_DONE) code = open_model("eval", m, false, &x.model);
+    if (code == EXIT_DONE) code = open_model(o->by, m, false, &x.model);
     for (size_t i = 0; i < o->files.n && code == EXIT_DONE; i++)
-        code = read_file(q, o->files.v[i], (size_t)o->tasks, has_template(x.model));
-    if (code == EXIT_DONE && !q->n) code = command_fail("eval", STRETTO_E_FORMAT, "there are no questions");
+        code = read_file(o, q, o->files.v[i], (size_t)o->tasks, has_template(x.model));
+    if (code == EXIT_DONE && !q->n) code = command_fail(o->by, STRETTO_E_FORMAT, "there are no questions");
     if (code == EXIT_DONE && !(prompt = calloc(q->n, sizeof *prompt)))
-        code = command_fail("eval", STRETTO_E_NOMEM, NULL);
-    if (code == EXIT_DONE) code = encode(q, x.model, prompt, &longest);
-    if (code == EXIT_DONE) code = measured_open(&x, m, longest + (uint32_t)o->predict, ANSWERS_SEQUENCES);
+        code = command_fail(o->by, STRETTO_E_NOMEM, NULL);
+    if (code == EXIT_DONE) code = encode(o, q, x.model, prompt, &longest);
+    if (code == EXIT_DONE) code = measured_open(&x, o->by, m, longest + (uint32_t)o->predict, ANSWERS_SEQUENCES);
     if (code == EXIT_DONE) code = write_answers(q, o, &x, prompt);
     for (size_t i = 0; prompt && i < q->n; i++) free(prompt[i].id);
     free(prompt);
@@ -247,40 +249,51 @@ static int write_each(const struct eval_options *o, const struct questions *q)
     stretto_status s = f && fclose(f) == 0 ? file_write(o->output, text, n, o->force, &err)
                                            : fail(&err, STRETTO_E_NOMEM, "out of memory");
     free(text);
-    return s == STRETTO_OK ? EXIT_DONE : command_fail("eval", s, err.text);
+    return s == STRETTO_OK ? EXIT_DONE : command_fail(o->by, s, err.text);
 }
 
-static int tell(const struct eval_options *o, const struct questions *own, const struct questions *base)
+static int tell(const struct eval_options *o, const struct questions *own, const struct questions *base,
+                json_t **out)
 {
     bool *right = calloc(2 * own->n, sizeof *right);
     size_t flips = 0;
-    if (!right) return command_fail("eval", STRETTO_E_NOMEM, NULL);
+    if (!right) return command_fail(o->by, STRETTO_E_NOMEM, NULL);
     for (size_t i = 0; i < own->n; i++) {
         right[i] = own->v[i].right;
         right[own->n + i] = base->n == own->n && base->v[i].right;
         flips += base->n == own->n && strcmp(own->v[i].answer, base->v[i].answer) != 0;
     }
-    json_t *j = share_figures(right, own->n);
-    if (base->n == own->n) share_compare(j, right, right + own->n, own->n, flips);
-    share_print(j, o->json);
+    *out = share_figures(right, own->n);
+    if (base->n == own->n) share_compare(*out, right, right + own->n, own->n, flips);
     free(right);
     return EXIT_DONE;
 }
 
-int eval_written_run(const struct eval_options *o, const char *name)
+int eval_written(const struct eval_options *o, const char *name, json_t **out)
 {
     struct questions own = { 0 }, base = { 0 };
     struct model_options m = o->model;
     bool sql = strcmp(name, "spider") == 0;
-    if (!o->files.n) return command_usage("eval", "the questions are missing: -f FILE");
-    int code = o->output ? can_create("eval", "--output", o->output, o->force) : EXIT_DONE;
+    if (!o->files.n) return command_usage(o->by, "the questions are missing: -f FILE");
+    int code = o->output ? can_create(o->by, "--output", o->output, o->force) : EXIT_DONE;
     if (code == EXIT_DONE) code = answer_all(&own, o, &o->model, sql);
     m.model = o->base;
     m.hf = NULL;
     if (code == EXIT_DONE && o->base) code = answer_all(&base, o, &m, sql);
     if (code == EXIT_DONE && o->output) code = write_each(o, &own);
-    if (code == EXIT_DONE) code = tell(o, &own, &base);
+    if (code == EXIT_DONE) code = tell(o, &own, &base, out);
     questions_done(&own);
     questions_done(&base);
+    return code;
+}
+
+int eval_written_check(const struct eval_options *o, const char *name)
+{
+    struct questions q = { .sql = strcmp(name, "spider") == 0 };
+    int code = q.sql ? read_tables(&q, o) : EXIT_DONE;
+    for (size_t i = 0; i < o->files.n && code == EXIT_DONE; i++)
+        code = read_file(o, &q, o->files.v[i], (size_t)o->tasks, false);
+    if (code == EXIT_DONE && !q.n) code = command_fail(o->by, STRETTO_E_FORMAT, "there are no questions");
+    questions_done(&q);
     return code;
 }

@@ -46,10 +46,10 @@ struct shown { struct ui_progress ui; struct progress hook; };
 
 static struct shown *showing;        /* while it is: what breaks its line */
 
-static void shown_begin(struct shown *x, bool items)
+static void shown_begin(struct shown *x, bool items, bool quiet)
 {
     showing = x;
-    ui_progress_init(&x->ui, stderr);
+    ui_progress_init(&x->ui, quiet ? NULL : stderr);
     x->ui.items = items;
     x->hook = ui_progress_hook(&x->ui);
 }
@@ -70,7 +70,7 @@ static int reading_progress(void *user, size_t done, size_t total)
 stretto_status sync_prompt_kept(stretto_session *s, const int32_t *ids, size_t n, size_t *kept)
 {
     struct shown reading;
-    shown_begin(&reading, true);
+    shown_begin(&reading, true, false);
     progress_tell(&reading.hook, "reading", 0, n);
     stretto_session_watch(s, reading_progress, &reading);
     stretto_session_cancel(s, &interrupted);
@@ -142,7 +142,7 @@ int open_model(const char *command, const struct model_options *o, bool vocabula
     }
     struct shown load;
     char err[600];
-    shown_begin(&load, false);
+    shown_begin(&load, false, o->quiet);
     stretto_model_options mo = STRETTO_MODEL_OPTIONS_INIT;
     mo.threads = (uint32_t)o->threads;
     mo.reference = o->reference;

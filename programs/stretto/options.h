@@ -19,6 +19,7 @@ struct model_options {
     const char *device, *gpu_layers;    /* as device_from reads them (devices.h)               */
     bool stays;                         /* no option: --device auto means the device that it finds, and no other
                                            when that fails: for commands whose figures are of one device     */
+    bool quiet;                         /* no option: no progress while it is opened                          */
 };
 
 struct sampling_options {

@@ -171,6 +171,15 @@ static void text_table(FILE *f, const json_t *r)
     fputs("</tbody></table></div></section>\n", f);
 }
 
+static void task_words(const json_t *r, char *out, size_t cap)
+{
+    const json_t *t = json_object_get(r, "task");
+    snprintf(out, cap, "Bars are 95 %% intervals. %.0f answers are others: %.0f were right and are wrong, %.0f were "
+             "wrong and are right; models as good as each other differ so with p = %.2g (McNemar's test).",
+             report_number(t, "flips"), report_number(t, "right_to_wrong"), report_number(t, "wrong_to_right"),
+             report_number(t, "mcnemar_p"));
+}
+
 static void format_table(FILE *f, const json_t *r)
 {
     const json_t *formats = report_formats_of(r);
@@ -250,6 +259,9 @@ static void page(FILE *f, const json_t *r)
     format_table(f, r);
     picture(f, r, "Divergence by text", "The bar is twice the standard error to both sides.", report_texts);
     text_table(f, r);
+    char about[300];
+    task_words(r, about, sizeof about);
+    picture(f, r, "Tasks that both solved", about, report_task);
     picture(f, r, "Where the bytes are", "By kind of weight and type.", report_types);
     tensor_table(f, r);
     fputs("<footer>written by stretto squeeze</footer>\n</body>\n</html>\n", f);
@@ -271,6 +283,7 @@ static void svg(FILE *f, const json_t *r)
     high = 52;
     high += report_formats(m, r, high);
     high += report_texts(m, r, high);
+    high += report_task(m, r, high);
     high += report_types(m, r, high);
     fclose(m);
     fprintf(f, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%.0f\" "

@@ -9,7 +9,8 @@
  *   tensors[]               name, role, from, to, from_bytes, bytes, error: {kept, whole}
  *   formats[]               name, by, bytes, kl, kl_error, tokens_per_second: what was measured beside each other;
  *                           those with `this` true are the file's own. Without it, the lines of `sweep`
- *   task                    name, accuracy, low, high, tasks, base_accuracy */
+ *   task                    name, tasks, accuracy, low, high, base_accuracy, base_low, base_high, flips,
+ *                           right_to_wrong, wrong_to_right, mcnemar_p */
 #ifndef STRETTO_REPORT_H
 #define STRETTO_REPORT_H
 #include <jansson.h>
@@ -41,6 +42,7 @@ const char *report_bytes(char text[32], double bytes);
 enum { REPORT_WIDTH = 960 };
 double report_formats(FILE *f, const json_t *report, double y);
 double report_texts(FILE *f, const json_t *report, double y);
+double report_task(FILE *f, const json_t *report, double y);
 double report_types(FILE *f, const json_t *report, double y);
 /* The colours and letters of pictures, as CSS. */
 void report_style(FILE *f, bool page);

@@ -327,6 +327,39 @@ double report_texts(FILE *f, const json_t *report, double y)
     return 30 + 28.0 * (double)n + 32;
 }
 
+/* ---- a task ---------------------------------------------------------------------------------- */
+
+static void share_bar(FILE *f, const char *name, double share, double low, double high, double left, double wide,
+                      double at)
+{
+    fprintf(f, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"end\">%s</text><path class=\"e0\" stroke-width=\"2\" "
+            "d=\"M%.1f %.1fH%.1f\"/><circle class=\"p0\" cx=\"%.1f\" cy=\"%.1f\" r=\"5.5\"/><text x=\"%.1f\" "
+            "y=\"%.1f\">%.1f %%</text>\n", left - 12, at + 4.5, name, left + wide * low, at, left + wide * high,
+            left + wide * share, at, left + wide * high + 12, at + 4.5, 100 * share);
+}
+
+static double within_one(double v) { return fmin(fmax(v, 0), 1); }
+
+double report_task(FILE *f, const json_t *report, double y)
+{
+    const json_t *task = json_object_get(report, "task");
+    double left = 190, wide = REPORT_WIDTH - left - 130, top = y + 30, low = top + 56;
+    if (!(report_number(task, "tasks") > 0)) return 0;
+    for (int k = 0; k <= 5; k++)
+        fprintf(f, "<path class=\"grid\" d=\"M%.1f %.1fV%.1f\"/><text class=\"axis\" x=\"%.1f\" y=\"%.1f\" "
+                "text-anchor=\"middle\">%d</text>\n", left + wide * k / 5, top - 4, low, left + wide * k / 5, low + 16,
+                20 * k);
+    fprintf(f, "<text class=\"axis\" x=\"%.1f\" y=\"%.1f\">", left, y + 16);
+    report_text(f, report_word(task, "name"), 40);
+    fprintf(f, ": right, %%, of %.0f tasks</text>\n", report_number(task, "tasks"));
+    share_bar(f, "the original", within_one(report_number(task, "base_accuracy")),
+              within_one(report_number(task, "base_low")), within_one(report_number(task, "base_high")), left, wide,
+              top + 14);
+    share_bar(f, "this file", within_one(report_number(task, "accuracy")), within_one(report_number(task, "low")),
+              within_one(report_number(task, "high")), left, wide, top + 42);
+    return 30 + 56 + 32;
+}
+
 /* ---- where the bytes are --------------------------------------------------------------------- */
 
 enum { SLOTS = 64 };

@@ -9,9 +9,9 @@
 
 struct squeeze_command {
     const char *model, *out, *type, *method, *share, *output_type, *embedding_type, *only, *size, *sweep,
-        *imatrix, *report;
+        *imatrix, *report, *task;
     struct text_list calibrate, test, keep;
-    int64_t tokens, windows, threads, bits;
+    int64_t tokens, windows, threads, bits, tasks;
     double bpw, max_kl, speed;
     bool sequential, requantize, dry_run, no_proof, force, yes, quiet, json;
     struct shape_command shape;
@@ -22,6 +22,7 @@ struct squeeze_result {
     struct squeeze *squeeze;
     struct judge *judge;                /* NULL: nothing was measured */
     struct verdict verdict;
+    json_t *task;                       /* NULL: none was asked for, or can be */
     struct exchange exchange[EXCHANGES];        /* of a budget */
     bool has_exchange;
     const char *in, *out;
@@ -35,6 +36,19 @@ int sweep_check(const char *words);
 /* A line, or JSON, for each of these types ("q4_0,iq4_nl", "all"); files are written beside r->out and removed. *out:
  * the JSON, to be given back. */
 stretto_status squeeze_sweep(struct squeeze_result *r, const char *words, bool json, json_t **out, struct error *err);
+
+/* The task of a proof. word: as `stretto eval` has it, NULL: none; file: NULL: what is built in. */
+struct task_choice { const char *word, *name, *file; bool by_default; };
+/* "hellaswag", "piqa=FILE", "none"; NULL: the default. An exit code. */
+int task_read(const char *words, struct task_choice *out);
+/* Whether its file can be read, before anything else is done. */
+int task_check(const struct task_choice *t, const struct squeeze_command *c);
+/* Whether a model of this context is asked. */
+bool task_fits(const struct task_choice *t, uint32_t context);
+/* Both files answer. *result: figures, to be given back (report.h: task). An exit code. */
+int task_measure(const struct task_choice *t, const struct squeeze_command *c, const char *original, const char *out,
+                 json_t **result);
+void task_print(const json_t *task);
 
 /* One line for each kind of weight and type: how many tensors, bytes before and after, error. */
 void squeeze_print_plan(struct squeeze *s, bool every_tensor);

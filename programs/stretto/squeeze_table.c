@@ -101,6 +101,7 @@ void squeeze_print(const struct squeeze_result *r)
     if (r->judge && r->verdict.speed > 0)
         printf("  %-20s %12.1f -> %12.1f  x %.2f\n", "tokens per second", r->base_speed, r->verdict.speed,
                r->verdict.speed / r->base_speed);
+    if (r->task) task_print(r->task);
     printf("  %-20s %12s    in %.0f s\n", "memory at most", bytes_text(a, r->peak_bytes), r->seconds);
     printf("%s\n", r->out);
 }
@@ -151,6 +152,7 @@ json_t *squeeze_json(const struct squeeze_result *r, bool brief)
         json_object_set_new(j, "tokens_per_second", json_real(tidy(r->verdict.speed)));
         json_object_set_new(j, "from_tokens_per_second", json_real(tidy(r->base_speed)));
     }
+    if (r->task) json_object_set(j, "task", r->task);
     if (brief) return j;
     if (r->out) json_object_set_new(j, "out", json_string(r->out));
     json_object_set_new(j, "in", json_string(r->in));

@@ -68,13 +68,21 @@ stretto_status judge_open(struct judge **out, const char *path, const struct jud
     return s;
 }
 
+void judge_rest(struct judge *j)
+{
+    engine_close(j->e);
+    chat_close(j->chat);
+    model_close(j->m);
+    j->e = NULL;
+    j->chat = NULL;
+    j->m = NULL;
+}
+
 void judge_close(struct judge *j)
 {
     if (!j) return;
-    engine_close(j->e);
+    judge_rest(j);
     for (size_t i = 0; i < j->n; i++) eval_set_done(&j->set[i]);
-    chat_close(j->chat);
-    model_close(j->m);
     mem_free(j);
 }
 

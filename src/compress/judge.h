@@ -20,6 +20,8 @@ struct judge;
 /* The original, opened whole. Its perplexities are measured with every candidate, on the same tokens. */
 stretto_status judge_open(struct judge **out, const char *path, const struct judge_options *o, struct error *err);
 void judge_close(struct judge *j);
+/* Gives the memory of the original back: names and figures stay, nothing more is measured. */
+void judge_rest(struct judge *j);
 size_t judge_texts(const struct judge *j);
 const char *judge_text_name(const struct judge *j, size_t i);
 

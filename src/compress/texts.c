@@ -13,7 +13,7 @@ enum { GRAM = 13, TEXT_MAX = 1 << 28, PARTS_MAX = 64 };
 
 /* Made by cmake/embed.cmake. */
 struct embedded { const char *name; const unsigned char *text; };
-extern const struct embedded texts_calibration[], texts_heldout[];
+extern const struct embedded texts_calibration[], texts_heldout[], texts_tasks[];
 
 static bool ends(const char *s, const char *with)
 {
@@ -29,6 +29,13 @@ size_t texts_builtin(bool heldout, struct text_file *out, size_t cap)
         out[n++] = (struct text_file){ e->name, text, strlen(text), ends(e->name, ".jsonl") };
     }
     return n;
+}
+
+struct text_file texts_hellaswag(void)
+{
+    const struct embedded *e = texts_tasks;
+    const char *text = (const char *)e->text;
+    return (struct text_file){ e->name, text, strlen(text), false };
 }
 
 static stretto_status no_memory(struct error *err) { return fail(err, STRETTO_E_NOMEM, "out of memory"); }

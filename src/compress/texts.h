@@ -15,6 +15,8 @@ struct text_file { const char *name, *data; size_t n; bool lines; };
 
 /* What is compiled in; returns how many, at most `cap`. */
 size_t texts_builtin(bool heldout, struct text_file *out, size_t cap);
+/* 200 tasks of HellaSwag that are compiled in (data/tasks). */
+struct text_file texts_hellaswag(void);
 
 /* As windows to measure on; conversations of a model without a template become plain text. At most `most` windows,
  * 0: all; spread over the text. */

@@ -27,7 +27,8 @@ learned = {}
 for name, text in texts("calibration"):
     for g in grams(text): learned[g] = name
 assert len(learned) > 10000, "too little is left to learn from"
-leaks = [(name, learned[g], " ".join(g)) for name, text in texts("heldout") for g in grams(text) if g in learned]
+leaks = [(name, learned[g], " ".join(g)) for folder in ("heldout", "tasks")
+         for name, text in texts(folder) for g in grams(text) if g in learned]
 for leak in leaks[:10]: print("FAIL %s shares with %s: %s" % leak)
 
 # The check itself notices a leak.

@@ -27,6 +27,7 @@ if not os.path.isfile(weights):
 
 
 def run(*args, fails=0):
+    args = args if {"--task", "--no-proof", "--sweep"} & set(args) else (*args, "--task", "none")
     r = subprocess.run([stretto, "squeeze", "-q", "-t", "1", *args], capture_output=True, text=True, timeout=300)
     assert r.returncode == fails, (args, r.returncode, r.stdout, r.stderr)
     return r.stderr if fails else r.stdout
@@ -157,6 +158,34 @@ def check_reports(model, tmp):
     run(*args, "--sweep", "q8_0,q5_0,q4_0", "-o", place("s.gguf"), "--report", place("sweep.html"), "--json")
     sweep = open(place("sweep.html"), encoding="utf-8").read()
     assert all(x in sweep for x in ("q8_0", "q5_0", "q4_0", "bytes of the file", "tokens a second")), sweep
+
+
+def check_tasks(model, tmp):
+    """A task of the proof is what `stretto eval` makes of both files, in the table, the file and its report."""
+    place = lambda name: os.path.join(tmp, name)
+    tasks, out = place("tasks.txt"), place("task.gguf")
+    open(tasks, "w").write("".join(f"A story: the {who} went to the park. {who}\n{i % 4}\n"
+                                   f"saw {i}.\nsaw {i + 1}.\nsaw {i + 2}.\nsaw {i + 3}.\n"
+                                   for i, who in enumerate(("cat", "girl", "boy", "bird", "dog", "man") * 8)))
+    args = ("-m", model, "--type", "q4_0", "--method", "plain", "--windows", "1")
+    j = json.loads(run(*args, "-o", out, "--task", f"hellaswag={tasks}", "--tasks", "30", "--report", place("task.svg"),
+                       "--json"))["task"]
+    r = subprocess.run([stretto, "eval", "hellaswag", "-m", out, "--base", model, "-f", tasks, "--tasks", "30",
+                        "-t", "1", "--json"], capture_output=True, text=True, timeout=300)
+    want = json.loads(r.stdout)
+    assert j.pop("name") == "HellaSwag" and j == want and j["tasks"] == 30 and j["flips"] > 0, (j, want)
+    kept = json.loads(field(out, "stretto.squeeze.report"))["task"]
+    assert abs(kept["accuracy"] - j["accuracy"]) < 1e-5 and kept["flips"] == j["flips"], kept
+    assert "HellaSwag: right" in open(place("task.svg"), encoding="utf-8").read()
+    table = run(*args, "-o", place("built-in.gguf"), "--task", "hellaswag", "--tasks", "3")
+    assert "HellaSwag" in table and "of 3;" in table and "McNemar" in table, table
+    refused("--task takes", *args, "-o", place("no.gguf"), "--task", "arc", code=2)
+    refused("needs its questions", *args, "-o", place("no.gguf"), "--task", "piqa", code=2)
+    refused("cannot", *args, "-o", place("no.gguf"), "--task", "piqa=" + place("none.jsonl"))
+    refused("hellaswag.txt, line 1", *args, "-o", place("no.gguf"), "--task", "gsm8k=" +
+            os.path.join(root, "data", "tasks", "hellaswag.txt"))
+    assert not os.path.exists(place("no.gguf"))
+    refused("leave out --no-proof", *args, "-o", place("no.gguf"), "--task", "hellaswag", "--no-proof", code=2)
 
 
 def check_texts(model, tmp):
@@ -292,6 +321,7 @@ def main():
         check_budgets(model, tmp)
         check_statistics(model, tmp)
         check_reports(model, tmp)
+        check_tasks(model, tmp)
         check_texts(model, tmp)
         check_sources(model, tmp)
         check_interrupt(model, tmp)

@@ -12,8 +12,8 @@ import sys
 
 CODE = {".c", ".h", ".py", ".cmake", ".sh", ".txt"}
 CODE_NAMES = {"dev", "run", "CMakeLists.txt"}
-DATA = ("data/calibration/code.txt", "data/calibration/prose.txt", "data/heldout/", "tests/data/", "tests/fuzz/corpus/",
-        "tests/fuzz/dict/", "bench/history/")
+DATA = ("data/calibration/code.txt", "data/calibration/prose.txt", "data/heldout/", "data/tasks/", "tests/data/",
+        "tests/fuzz/corpus/", "tests/fuzz/dict/", "bench/history/")
 COLUMNS = 100        # what we write in; said, and refused from LIMIT on
 LIMIT = 120
 BYTES = 1 << 20
