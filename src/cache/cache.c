@@ -2,16 +2,14 @@
 
 /* ---- reclaim rules --------------------------------------------------------------------------- */
 
-/* The first page of which a row at position n sees something. */
-static uint32_t first_seen(const struct layer_group *g, uint32_t n)
+uint32_t cache_first_seen(const struct layer_group *g, uint32_t n)
 {
     return g->kind == GROUP_WINDOW && n + 1 > g->window ? (n + 1 - g->window) / PAGE_SLOTS : 0;
 }
 
-/* The first page that a sequence of n tokens keeps. */
-static uint32_t first_kept(const struct layer_group *g, uint32_t n)
+uint32_t cache_first_kept(const struct layer_group *g, uint32_t n)
 {
-    return n > WINDOW_KEPT ? first_seen(g, n - WINDOW_KEPT) : 0;
+    return n > WINDOW_KEPT ? cache_first_seen(g, n - WINDOW_KEPT) : 0;
 }
 
 uint32_t cache_held(const struct layer_group *g, uint32_t seq_pages)
@@ -96,6 +94,18 @@ static void page_drop(struct cache_group *g, int32_t *page)
     *page = -1;
 }
 
+void cache_hold(struct cache *c, uint32_t group, int32_t page) { c->group[group].refs[page]++; }
+
+void cache_drop(struct cache *c, uint32_t group, int32_t page) { page_drop(&c->group[group], &page); }
+
+void cache_put(struct cache *c, struct cache_seq *s, uint32_t group, uint32_t i, int32_t page)
+{
+    int32_t *at = entry(c, s, group, i);
+    cache_hold(c, group, page);
+    if (*at >= 0) page_drop(&c->group[group], at);
+    *at = page;
+}
+
 static bool is_own(const struct cache_group *g, int32_t page) { return page >= 0 && g->refs[page] == 1; }
 
 /* Page i of the sequence becomes its own in all groups, or in none where one has no page left. */
@@ -130,7 +140,7 @@ uint32_t cache_reserve(struct cache *c, struct cache_seq *s, uint32_t n_slots)
 static void reclaim(struct cache *c, struct cache_seq *s)
 {
     for (uint32_t g = 0; g < c->n_groups; g++)
-        for (uint32_t keep = first_kept(c->group[g].layers, s->n_tokens); s->first[g] < keep; s->first[g]++)
+        for (uint32_t keep = cache_first_kept(c->group[g].layers, s->n_tokens); s->first[g] < keep; s->first[g]++)
             page_drop(&c->group[g], entry(c, s, g, s->first[g]));
 }
 
@@ -173,7 +183,7 @@ uint32_t cache_reach(const struct cache *c, const struct cache_seq *s, uint32_t 
 {
     if (n >= s->n_tokens) return s->n_tokens;
     for (uint32_t g = 0; g < c->n_groups; g++)
-        if (s->first[g] > first_seen(c->group[g].layers, n)) return 0;
+        if (s->first[g] > cache_first_seen(c->group[g].layers, n)) return 0;
     return n;
 }
 
@@ -202,7 +212,7 @@ stretto_status cache_fork(struct cache *c, const struct cache_seq *from, struct 
             if (c->group[g].refs[*entry(c, from, g, i)] == UINT16_MAX)
                 return fail(err, STRETTO_E_FULL, "a cache page is shared by too many sequences");
     for (uint32_t g = 0; g < c->n_groups; g++) {
-        uint32_t kept = first_kept(c->group[g].layers, n);
+        uint32_t kept = cache_first_kept(c->group[g].layers, n);
         to->first[g] = n && from->first[g] > kept ? from->first[g] : kept;
         for (uint32_t i = to->first[g]; i < pages; i++) {
             int32_t page = *entry(c, from, g, i);

@@ -44,6 +44,18 @@ void cache_plan(struct cache *c, struct arena *a, const struct graph *g, const s
 void cache_init(struct cache *c, const struct backend *b, struct program *p);
 /* Where a sequence's table of a group stands in `tables`. */
 int32_t cache_table(const struct cache *c, const struct cache_seq *s, uint32_t group);
+static inline int32_t cache_page(const struct cache *c, const struct cache_seq *s, uint32_t group, uint32_t i)
+{
+    return c->tables[cache_table(c, s, group) + (int32_t)i];
+}
+/* The first page of which a row at position n sees something, and the first that a sequence of n tokens keeps. */
+uint32_t cache_first_seen(const struct layer_group *g, uint32_t n);
+uint32_t cache_first_kept(const struct layer_group *g, uint32_t n);
+/* One reference more on a page, and one less. */
+void cache_hold(struct cache *c, uint32_t group, int32_t page);
+void cache_drop(struct cache *c, uint32_t group, int32_t page);
+/* Entry i of a sequence's table becomes this page, which is held once more; what it was is dropped. */
+void cache_put(struct cache *c, struct cache_seq *s, uint32_t group, uint32_t i, int32_t page);
 /* Pages that every group has: free ones, and in all. */
 uint32_t cache_free(const struct cache *c);
 uint32_t cache_pages(const struct cache *c);

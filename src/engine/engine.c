@@ -11,7 +11,7 @@ static uint32_t pages_for(uint64_t tokens)
 }
 
 /* Pages of a layer group. Where tokens keep theirs for ever, those that all sequences share; else what
- * sequences hold, open and closed ones alike, and a step's rows. */
+ * sequences hold, as much again for texts that begin alike, and a step's rows. */
 static uint32_t pool_of(const struct layer_group *g, const struct engine_info *i, uint32_t seq_pages)
 {
     uint64_t most = (uint64_t)seq_pages * i->sequences, pool = pages_for(i->pool_tokens) + i->sequences;
@@ -29,7 +29,7 @@ static struct program_limits limits_of(const struct graph *g, const struct engin
                                 .max_seq_pages = pages_for(i->context) + 1, .cache = o->cache,
                                 .strict = o->strict, .threads = o->threads };
     for (uint32_t k = 0; k < g->n_groups; k++)
-        l.max_pages[k] = pool_of(&g->group[k], i, l.max_seq_pages);
+        l.max_pages[k] = pool_of(&g->group[k], i, l.max_seq_pages) + i->prefix_pages;
     return l;
 }
 
@@ -47,6 +47,20 @@ static uint64_t tokens_in(const struct graph *g, const struct program_limits *l,
     uint64_t beside = grows && bytes > fixed ? (bytes - fixed) / grows : 0;
     uint64_t kept = bytes > b->buffers ? (bytes - b->buffers) / all : 0;
     return (beside > kept ? beside : kept) * PAGE_SLOTS;
+}
+
+/* Pages for texts that begin alike: as many as were asked for, or as fit beside all else. */
+static stretto_status add_prefix_pages(const struct model *m, const struct engine_options *o, struct engine_info *i,
+                                       struct program_limits *l, struct program_bytes *b, uint64_t spare,
+                                       struct error *err)
+{
+    uint64_t page = 0, bytes = o->prefix_bytes, taken = b->buffers + b->pages;
+    for (uint32_t k = 0; k < m->graph.n_groups; k++) page += b->page[k];
+    if (spare && bytes > (spare > taken ? spare - taken : 0)) bytes = spare > taken ? spare - taken : 0;
+    if (!page || bytes < page || m->graph.bidirectional) return STRETTO_OK;
+    i->prefix_pages = (uint32_t)(bytes / page < INT32_MAX / 4 ? bytes / page : INT32_MAX / 4);
+    *l = limits_of(&m->graph, i, o);
+    return device_plan(m->device, &m->graph, m->weights, l, b, err);
 }
 
 /* Context and pool. A context that was asked for is given or refused; the model's own is cut to what fits.
@@ -98,6 +112,7 @@ static stretto_status plan(const struct model *m, const struct engine_options *o
         *l = limits_of(&m->graph, i, o);
         TRY(device_plan(m->device, &m->graph, m->weights, l, &b, err));
     }
+    TRY(add_prefix_pages(m, o, i, l, &b, spare, err));
     i->threads = b.threads;
     i->buffers = b.buffers;
     i->pages = b.pages;
@@ -129,12 +144,14 @@ static void take_all(struct engine *e, struct arena *a, const struct program_lim
     uint32_t n = e->info.max_rows, seqs = e->n_seqs;
     struct sequence *s = arena_take(a, seqs * sizeof *s);
     cache_plan(&e->cache, a, &e->model->graph, l, seqs);
+    prefix_plan(&e->prefix, a, &e->cache);
     for (uint32_t i = 0; i < seqs; i++) {
         size_t room = (size_t)l->max_seq_pages * PAGE_SLOTS;
         int32_t *tokens = arena_take(a, room * sizeof *tokens);
         uint8_t *given = arena_take(a, room);
-        if (a->base)
-            s[i] = (struct sequence){ .cache = { .number = i }, .tokens = tokens, .given = given };
+        if (!a->base) continue;
+        s[i] = (struct sequence){ .cache = { .number = i }, .tokens = tokens, .given = given };
+        s[i].at = (struct prefix_seq){ .cache = &s[i].cache, .tokens = tokens, .given = given };
     }
     e->seqs = s;
     e->sent = arena_take(a, n * sizeof *e->sent);
@@ -160,7 +177,7 @@ static stretto_status open_into(struct engine *e, const struct engine_options *o
     TRY(usable(e->model, err));
     e->device = e->model->device;
     TRY(plan(e->model, o, &e->info, &l, err));
-    e->n_seqs = 2 * e->info.sequences;
+    e->n_seqs = e->info.sequences;
     struct arena a = { 0 };
     take_all(e, &a, &l);
     e->bytes = a.top;
@@ -170,6 +187,8 @@ static stretto_status open_into(struct engine *e, const struct engine_options *o
     take_all(e, &a, &l);
     TRY(device_compile(e->device, &e->program, &e->model->graph, e->model->weights, &l, err));
     cache_init(&e->cache, e->device->backend, e->program);
+    prefix_init(&e->prefix, &e->cache, &e->model->graph, o->strict);
+    for (uint32_t i = 0; i < e->n_seqs; i++) prefix_seat(&e->prefix, &e->seqs[i].at);
     costs_init(&e->costs, e->device);
     return STRETTO_OK;
 }

@@ -8,15 +8,16 @@
  * engine_step and become part of the timeline by engine_commit (a chain) or engine_accept (a path of a
  * guess tree); what is not committed is forgotten with the next step.
  *
- * Sequences share a pool of pages. A closed sequence keeps its pages until somebody needs them, the
- * least recently used first; a text that begins like one of them takes over what they share.
+ * Sequences share a pool of pages, and texts that begin alike their pages: what a sequence has read is in a tree
+ * as soon as a page is full, and stays there when the sequence goes on to another text, until somebody needs the
+ * room (cache/prefix.h).
  *
  * Where layers see a window only, what stands far behind it is given back, and a sequence can go back by
  * WINDOW_KEPT tokens (cache.h). Further back the timeline keeps its tokens and the cache has none of them;
  * they are read again, each in its role, so answers have the same bits. */
 #ifndef ENGINE_ENGINE_H
 #define ENGINE_ENGINE_H
-#include "cache/cache.h"
+#include "cache/prefix.h"
 #include "graph/step.h"
 #include "model/model.h"
 
@@ -28,6 +29,8 @@ struct engine_options {
     uint32_t sequences;   /* at once; 0 = 1                                                */
     uint32_t max_rows;    /* rows of a step; 0 = 512                                       */
     uint32_t pool_tokens; /* that all sequences share; 0 = context * sequences, or what fits */
+    uint64_t prefix_bytes; /* of pages beside them, for texts that begin alike, as far as they fit; 0: texts
+                            * that are gone have what sequences leave free                   */
     enum cache_type cache;
     bool strict;
 };
@@ -36,6 +39,7 @@ struct engine_info {
     uint32_t context, trained_context, sequences, max_rows, threads, pool_tokens;
     uint64_t weights, buffers, pages;       /* bytes; pages: of all layer groups                */
     struct { uint64_t page, pages; } group[GRAPH_GROUPS]; /* bytes; a page holds 64 tokens      */
+    uint32_t prefix_pages; /* of each group's, those of prefix_bytes                           */
     bool context_cut; /* the context is what fits in memory, less than trained         */
 };
 
@@ -54,7 +58,7 @@ struct step_costs *engine_costs(struct engine *e);
 stretto_status engine_seq_open(struct engine *e, int32_t *seq, struct error *err);
 /* All that can be open at once, 0 ..: for who numbers them himself. */
 stretto_status engine_seq_open_all(struct engine *e, struct error *err);
-/* Its pages serve texts that begin alike, until they are needed. */
+/* Its pages serve texts that begin alike, until they are needed (cache/prefix.h). */
 void engine_seq_close(struct engine *e, int32_t seq);
 
 enum { ROW_COMMITTED = -1 };
@@ -107,11 +111,12 @@ uint32_t engine_known(const struct engine *e, int32_t seq);
 int32_t *engine_tokens(const struct engine *e, int32_t seq);
 /* Whether token `at` is given (a prompt's) or written: the role that its row has whenever it is sent. */
 bool engine_given(const struct engine *e, int32_t seq, uint32_t at);
-/* The timeline is now tokens[0..n), 1 <= n <= the context. As much of it as this or another sequence, open
- * or closed, has in its cache is taken over, at most `most` and n - 1 tokens, so that something is left to
- * answer: cached rows answer as they were first computed. Returns how much. Of these first tokens, those
- * that were there keep their roles, in the cache or not; all others are given. `tokens` may be a part of
- * the timeline's own. */
+/* The timeline is now tokens[0..n), 1 <= n <= the context. As much of it as the sequence has itself or texts before
+ * it have left in whole pages is taken over (of one page more its first 16 tokens or more), at most `most` and
+ * n - 1 tokens, so that something is left to answer: cached rows answer as they were first computed. Returns how
+ * much. Of these first tokens, those that were there keep their roles, in the cache or not, and those of others
+ * have the roles in which they were computed; all others are given. `tokens` may be a part of the timeline's own.
+ * Up to `most`, pages that another text fills meanwhile are taken over while this one is read, in equal roles. */
 uint32_t engine_set(struct engine *e, int32_t seq, const int32_t *tokens, uint32_t n, uint32_t most);
 /* The role of the tokens from `at` on. */
 void engine_role(struct engine *e, int32_t seq, uint32_t at, bool given);
@@ -131,4 +136,22 @@ uint32_t engine_unchanged(struct engine *e, int32_t seq);
  * `from` reaches (engine_reach). */
 stretto_status engine_fork(struct engine *e, int32_t from, int32_t to, uint32_t n,
                            struct error *err);
+
+/* ---- sharing -------------------------------------------------------------------------------- */
+
+/* Whose pages a sequence takes over, and who its own serve: texts of the same salt; 0 is a salt like any other, and
+ * what a sequence begins with. exact: only pages in the roles that the new text has them in, so that the answer is
+ * to the bit that of a text which took nothing over (with strict, roles have no bits of their own). */
+struct sharing { uint64_t salt; bool exact; };
+/* From the next engine_set on. With another salt than before the cache has nothing of its timeline. */
+void engine_share(struct engine *e, int32_t seq, const struct sharing *how);
+/* What the last engine_set took over, and why no more. */
+const struct prefix_miss *engine_missed(const struct engine *e, int32_t seq);
+/* How much of tokens[0..n) a new sequence could take over, with nothing done. given: [n] their roles. */
+uint32_t engine_offers(const struct engine *e, const int32_t *tokens, const uint8_t *given, uint32_t n,
+                       const struct sharing *how);
+
+/* Pages of the largest pool: free ones; kept: those that only texts which are gone have. */
+struct engine_pages { uint32_t all, free, kept; struct prefix_counts counts; };
+void engine_look(const struct engine *e, struct engine_pages *out);
 #endif

@@ -1,6 +1,7 @@
 /* What the engine's own files share: its sequences, steps and requests. */
 #ifndef ENGINE_ENGINE_INT_H
 #define ENGINE_ENGINE_INT_H
+#include "cache/prefix.h"
 #include "decode/controller.h"
 #include "engine/engine.h"
 #include "engine/scheduler.h"
@@ -8,6 +9,7 @@
 
 struct sequence {
     struct cache_seq cache;          /* cache.n_tokens: of `tokens`, those in the cache */
+    struct prefix_seq at;            /* its place in the tree of pages */
     int32_t *tokens;                 /* [max_seq_pages * PAGE_SLOTS] */
     uint8_t *given;                  /* likewise: their roles */
     uint32_t known, unchanged;
@@ -16,6 +18,8 @@ struct sequence {
     bool open;
     bool managed;                    /* requests run on it: what it forgets is read again */
     uint64_t used;                   /* when it was last used */
+    uint32_t shared;                 /* tokens that may be taken over while it reads */
+    struct prefix_miss missed;       /* by the last engine_set */
 };
 
 struct engine {
@@ -23,7 +27,8 @@ struct engine {
     struct device *device;           /* the model's */
     struct program *program;
     struct cache cache;
-    struct sequence *seqs;           /* [n_seqs]: open ones, and closed ones that keep their pages */
+    struct prefix prefix;            /* pages of texts that were read */
+    struct sequence *seqs;           /* [n_seqs] */
     uint32_t n_seqs, n_open;
     uint64_t clock;                  /* counts uses of sequences */
     struct step_costs costs;
@@ -58,13 +63,15 @@ struct engine {
 };
 
 bool sequence_is_open(const struct engine *e, int32_t seq);
-/* Slots up to n, closed sequences giving up pages from their ends where the pool has none left; the first
- * slot that could not be had. */
+/* Slots up to n, the tree giving up pages where the pool has none left; the first slot that could not be had. */
 uint32_t sequence_reserve(struct engine *e, struct sequence *s, uint32_t n);
+/* The tokens behind those in the cache, at most `most` in all and in so many pages, are taken from the tree where it
+ * has them in their roles: those of a text that is read at the same time, or its own that it gave up. */
+void sequence_catch_up(struct engine *e, struct sequence *s, uint32_t most, uint32_t pages);
 /* The part of the engine's memory that the scheduler uses; base == NULL measures. */
 void scheduler_plan(struct engine *e, struct arena *a);
 /* The sequence is closed: requests on it end in the next turn. */
 void requests_lose(struct engine *e, int32_t seq);
-/* Pages that could be had for a sequence: free ones and those of closed sequences. */
+/* Pages that could be had for a sequence: free ones and those that the tree would give up. */
 uint32_t engine_pages_left(const struct engine *e);
 #endif

@@ -254,6 +254,29 @@ static void plan_writing(struct turn *t, uint32_t given)
     }
 }
 
+/* Before anything is planned: what others have read meanwhile, and what is left of pages that were given up, need not
+ * be read again. Tokens that are still to be answered are. One page is left for each of those who came before, and
+ * one to go on with. */
+static void catch_up(struct turn *t)
+{
+    struct engine *e = t->e;
+    uint32_t older = 0;
+    for (size_t i = 0; i < t->n; i++) {
+        struct slot *s = t->all[i];
+        if (s->event.done) continue;
+        struct sequence *q = &e->seqs[s->r.seq];
+        uint32_t most = q->known - 1, first = s->r.first + s->asked, pages = UINT32_MAX;
+        if (s->r.wants && first < most) most = first;
+        if (most > q->shared) most = q->shared;
+        if (unread(e, s) && prefix_has_next(&e->prefix, &q->at, most)) {
+            uint32_t left = older ? engine_pages_left(e) : 0;
+            if (older) pages = left > older + 1 ? left - older - 1 : 0;
+            sequence_catch_up(e, q, most, pages);
+        }
+        older++;
+    }
+}
+
 /* Writers first, as one row of each is what its person waits for; then chunks of those who read. Who cannot
  * have a row in this turn has one in the next ones: writers by turns, readers in the order of joining. */
 static void plan_rows(struct turn *t)
@@ -374,19 +397,17 @@ static void take(struct turn *t, double seconds)
 
 /* ---- pages ----------------------------------------------------------------------------------- */
 
-/* A closed sequence, or one of requests in which nothing happens: the one that was used longest ago gives
- * up its pages, to read again when it is wanted. */
+/* Of the sequences of requests in which nothing happens, the one that was used longest ago gives up its pages, to
+ * read again when it is wanted. */
 static bool forget_idle(struct engine *e)
 {
     struct sequence *oldest = NULL;
     for (uint32_t i = 0; i < e->n_seqs; i++) {
         struct sequence *s = &e->seqs[i];
-        bool busy = (s->open && !s->managed) || !s->cache.n_pages;
+        bool busy = !s->managed || !s->cache.n_pages;
         for (uint32_t k = 0; k < e->info.sequences; k++)
             busy |= e->slots[k].id && e->slots[k].r.seq == (int32_t)i;
-        if (!busy && (!oldest || s->open < oldest->open ||
-                      (s->open == oldest->open && s->used < oldest->used)))
-            oldest = s;
+        if (!busy && (!oldest || s->used < oldest->used)) oldest = s;
     }
     if (oldest) engine_forget(e, (int32_t)(oldest - e->seqs), 0);
     return oldest != NULL;
@@ -471,6 +492,7 @@ static void run(struct turn *t)
         if (s->lost) end(s, STRETTO_E_ARG, "the request's sequence was closed");
         else end_cancelled(s);
     }
+    catch_up(t);
     plan_rows(t);
     if (t->n_rows) step(t);
     make_room(t);

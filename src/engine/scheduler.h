@@ -11,10 +11,10 @@
  *   who reads    chunks beside them, in the order of joining, as large as the measured cost of rows lets
  *                the others' next token come `delay` plain steps later at most; alone, max_rows at a time
  *                (stall-free batching: Sarathi-Serve, arXiv 2403.02310)
- *   pages        when the pool is empty: those of closed sequences, then of sequences that wait for
- *                nothing; then the youngest request gives up its pages and reads again later (its text does
- *                not change: every token keeps its role). A request alone in the pool that does not fit
- *                fails with E_FULL. */
+ *   pages        when the pool is empty: those of texts that nobody has any more, then of sequences that wait
+ *                for nothing; then the youngest request gives up its pages and reads again later what others
+ *                needed of them (its text does not change: every token keeps its role). A request alone in the
+ *                pool that does not fit fails with E_FULL. */
 #ifndef ENGINE_SCHEDULER_H
 #define ENGINE_SCHEDULER_H
 #include "engine/writer.h"

@@ -216,7 +216,12 @@ uint32_t engine_commit(struct engine *e, int32_t seq, uint32_t n)
     uint32_t i = 0;
     for (; i < n && i < s->last_rows && sent[i] >= 0; i++)
         add_cached(e, s, s->cache.n_tokens + i, sent[i]);
-    cache_commit(&e->cache, &s->cache, i);
+    for (uint32_t left = i, k; left; left -= k) {      /* page by page: windows give back behind each */
+        uint32_t room = PAGE_SLOTS - s->cache.n_tokens % PAGE_SLOTS;
+        k = left < room ? left : room;
+        cache_commit(&e->cache, &s->cache, k);
+        prefix_grow(&e->prefix, &s->at);
+    }
     s->last_rows = 0;
     return i;
 }
@@ -231,6 +236,7 @@ void engine_accept(struct engine *e, int32_t seq, const int32_t *row, uint32_t n
         slot[i] = e->slot[at];
     }
     cache_accept(&e->cache, &s->cache, slot, n);
+    prefix_grow(&e->prefix, &s->at);
     s->last_rows = 0;
 }
 

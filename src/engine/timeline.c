@@ -1,5 +1,5 @@
 /* Sequences and their timelines: who is open, what is known, what is in the cache, and what a new text takes
- * over from those that begin alike. */
+ * over from those that begin alike (cache/prefix.h). */
 #include "engine/engine_int.h"
 #include <string.h>
 
@@ -10,15 +10,11 @@ bool sequence_is_open(const struct engine *e, int32_t seq)
     return seq >= 0 && (uint32_t)seq < e->n_seqs && e->seqs[seq].open;
 }
 
-/* The closed sequence that was used longest ago; with_pages: of those that hold pages. */
-static struct sequence *oldest_closed(struct engine *e, bool with_pages)
+static struct sequence *oldest_closed(struct engine *e)
 {
     struct sequence *oldest = NULL;
-    for (uint32_t i = 0; i < e->n_seqs; i++) {
-        struct sequence *s = &e->seqs[i];
-        if (!s->open && (!with_pages || s->cache.n_pages) && (!oldest || s->used < oldest->used))
-            oldest = s;
-    }
+    for (struct sequence *s = e->seqs; s < e->seqs + e->n_seqs; s++)
+        if (!s->open && (!oldest || s->used < oldest->used)) oldest = s;
     return oldest;
 }
 
@@ -28,11 +24,15 @@ stretto_status engine_seq_open(struct engine *e, int32_t *seq, struct error *err
     if (e->n_open == e->info.sequences)
         return fail(err, STRETTO_E_FULL, "the engine holds %u session%s already; open it for more",
                     e->n_open, e->n_open > 1 ? "s" : "");
-    struct sequence *s = oldest_closed(e, false);
+    struct sequence *s = oldest_closed(e);
     *seq = (int32_t)(s - e->seqs);
     s->open = true;
     e->n_open++;
     s->managed = false;
+    s->shared = 0;
+    s->at.salt = 0;
+    s->at.exact = false;
+    s->missed = (struct prefix_miss){ .wanted = -1, .had = -1 };
     engine_rewind(e, *seq, 0);
     touch(e, s);
     return STRETTO_OK;
@@ -52,8 +52,18 @@ void engine_seq_close(struct engine *e, int32_t seq)
     s->open = false;
     e->n_open--;
     requests_lose(e, seq);
-    engine_rewind(e, seq, s->cache.n_tokens);
+    prefix_leave(&e->prefix, &s->at);
+    engine_rewind(e, seq, 0);
     touch(e, s);
+}
+
+/* Of every group that has no page left the tree gives one up; false where nobody has one. */
+static bool make_room(struct engine *e)
+{
+    bool made = false;
+    for (uint32_t g = 0; g < e->cache.n_groups; g++)
+        if (!e->cache.group[g].n_free) made |= prefix_evict(&e->prefix, g);
+    return made;
 }
 
 uint32_t sequence_reserve(struct engine *e, struct sequence *s, uint32_t n)
@@ -61,9 +71,7 @@ uint32_t sequence_reserve(struct engine *e, struct sequence *s, uint32_t n)
     touch(e, s);
     for (;;) {
         uint32_t reach = cache_reserve(&e->cache, &s->cache, n);
-        struct sequence *from = reach < n ? oldest_closed(e, true) : NULL;
-        if (!from) return reach;
-        engine_rewind(e, (int32_t)(from - e->seqs), (from->cache.n_pages - 1) * PAGE_SLOTS);
+        if (reach >= n || !make_room(e)) return reach;
     }
 }
 
@@ -71,13 +79,7 @@ uint32_t engine_pages_left(const struct engine *e)
 {
     uint32_t least = UINT32_MAX;
     for (uint32_t g = 0; g < e->cache.n_groups; g++) {
-        const struct cache_group *x = &e->cache.group[g];
-        uint32_t n = x->n_free;
-        for (const struct sequence *s = e->seqs; s < e->seqs + e->n_seqs; s++) {
-            const int32_t *page = e->cache.tables + cache_table(&e->cache, &s->cache, g);
-            for (uint32_t p = s->cache.first[g]; !s->open && p < s->cache.n_pages; p++)
-                n += x->refs[page[p]] == 1;
-        }
+        uint32_t n = e->cache.group[g].n_free + prefix_spare(&e->prefix, g);
         if (n < least) least = n;
     }
     return least;
@@ -102,12 +104,14 @@ uint32_t engine_rewind(struct engine *e, int32_t seq, uint32_t n)
     struct sequence *s = &e->seqs[seq];
     if (n < s->known && n < s->unchanged) s->unchanged = n;
     if (n < s->known) s->known = n;
-    return cache_rewind(&e->cache, &s->cache, n);
+    engine_forget(e, seq, n);
+    return s->cache.n_tokens;
 }
 
 void engine_forget(struct engine *e, int32_t seq, uint32_t n)
 {
     cache_rewind(&e->cache, &e->seqs[seq].cache, n);
+    prefix_back(&e->prefix, &e->seqs[seq].at);
 }
 
 uint32_t engine_unchanged(struct engine *e, int32_t seq)
@@ -140,6 +144,7 @@ stretto_status engine_fork(struct engine *e, int32_t from, int32_t to, uint32_t 
         return fail(err, STRETTO_E_ARG, "a fork of %u tokens of a sequence that has %u in its cache", n,
                     f->cache.n_tokens);
     TRY(cache_fork(&e->cache, &f->cache, &t->cache, engine_reach(e, from, n), err));
+    prefix_fork(&e->prefix, &f->at, &t->at);
     memcpy(t->tokens, f->tokens, n * sizeof *t->tokens);
     memcpy(t->given, f->given, n);
     t->known = n;
@@ -162,36 +167,87 @@ static uint32_t cached(const struct engine *e, const struct sequence *s, const i
     return cache_reach(&e->cache, &s->cache, common(s->tokens, tokens, n < have ? n : have));
 }
 
-/* The best match among all sequences, open and closed, gives its pages; its own tail goes. Tokens that stay
- * known keep their roles, so that what leaves the cache comes back with the same bits. */
+static void leave_text(struct engine *e, struct sequence *s, uint32_t keep)
+{
+    if (keep <= s->cache.n_tokens / PAGE_SLOTS * PAGE_SLOTS) prefix_leave(&e->prefix, &s->at);
+    cache_rewind(&e->cache, &s->cache, keep);
+    prefix_back(&e->prefix, &s->at);
+}
+
+/* What the sequence has itself stays, what the tree has beyond that is taken over. Tokens that stay known keep
+ * their roles, so that what leaves the cache comes back with the same bits. */
 uint32_t engine_set(struct engine *e, int32_t seq, const int32_t *tokens, uint32_t n, uint32_t most)
 {
     struct sequence *s = &e->seqs[seq];
+    struct prefix_found f;
     uint32_t same = common(s->tokens, tokens, n < s->known ? n : s->known);
+    s->shared = most < n - 1 ? most : UINT32_MAX;
     if (most > n - 1) most = n - 1;
     if (e->model->graph.bidirectional) most = 0;       /* what was computed saw another text */
-    uint32_t best = cached(e, s, tokens, most);
-    int32_t from = seq;
-    for (uint32_t i = 0; i < e->n_seqs; i++) {
-        uint32_t k = cached(e, &e->seqs[i], tokens, most);
-        /* Another sequence's pages are worth it from a page on: below that the copy costs as much. */
-        if (k > best + PAGE_SLOTS) {
-            best = k;
-            from = (int32_t)i;
-        }
-    }
+    uint32_t own = cached(e, s, tokens, most);
+    leave_text(e, s, own);
     if (same < s->unchanged) s->unchanged = same;
     if (same > most) same = most;
-    uint32_t unchanged = s->unchanged, old = same > best ? same : best;
-    memmove(s->tokens, tokens, n * sizeof *s->tokens);      /* first of all: tokens may be its own */
-    if (from != seq && engine_fork(e, from, seq, best, NULL) != STRETTO_OK) {
-        best = 0;
-        old = same;
-    }
-    s->unchanged = unchanged;
-    cache_rewind(&e->cache, &s->cache, best);
-    memset(s->given + old, 1, n - old);
+    memmove(s->tokens, tokens, n * sizeof *s->tokens);      /* tokens may be its own */
+    memset(s->given + same, 1, n - same);
     s->known = n;
     touch(e, s);
-    return best;
+    prefix_find(&e->prefix, &s->at, s->tokens, s->given, most, &f);
+    s->missed = f.miss;
+    if (f.n / PAGE_SLOTS * PAGE_SLOTS > own || f.n >= own + PREFIX_PART) prefix_take(&e->prefix, &s->at, &f);
+    else prefix_hit(&e->prefix, s->at.node);
+    if (own > s->missed.matched) s->missed.matched = own;
+    if (own == most) s->missed.cause = PREFIX_MISS_NOTHING;
+    return s->cache.n_tokens;
+}
+
+void sequence_catch_up(struct engine *e, struct sequence *s, uint32_t most, uint32_t pages)
+{
+    struct prefix_found f;
+    uint64_t end = ((uint64_t)s->cache.n_tokens / PAGE_SLOTS + pages) * PAGE_SLOTS;
+    bool exact = s->at.exact;
+    if (most > s->shared) most = s->shared;
+    if (most > end) most = (uint32_t)end;
+    if (most <= s->cache.n_tokens) return;
+    s->at.exact = true;
+    prefix_find(&e->prefix, &s->at, s->tokens, s->given, most, &f);
+    s->at.exact = exact;
+    if (f.n / PAGE_SLOTS * PAGE_SLOTS > s->cache.n_tokens) prefix_take(&e->prefix, &s->at, &f);
+}
+
+/* ---- whose pages ----------------------------------------------------------------------------- */
+
+void engine_share(struct engine *e, int32_t seq, const struct sharing *how)
+{
+    struct sequence *s = &e->seqs[seq];
+    if (how->salt != s->at.salt) {
+        prefix_leave(&e->prefix, &s->at);
+        engine_forget(e, seq, 0);
+    }
+    s->at.salt = how->salt;
+    s->at.exact = how->exact;
+}
+
+const struct prefix_miss *engine_missed(const struct engine *e, int32_t seq) { return &e->seqs[seq].missed; }
+
+uint32_t engine_offers(const struct engine *e, const int32_t *tokens, const uint8_t *given, uint32_t n,
+                       const struct sharing *how)
+{
+    const struct prefix_seq nobody = { .salt = how->salt, .exact = how->exact };
+    struct prefix_found f;
+    prefix_find(&e->prefix, &nobody, tokens, given, n, &f);
+    return f.n;
+}
+
+void engine_look(const struct engine *e, struct engine_pages *out)
+{
+    const struct cache_group *most = NULL;
+    uint32_t group = 0;
+    for (uint32_t g = 0; g < e->cache.n_groups; g++)
+        if (!most || e->cache.group[g].max_pages > most->max_pages) {
+            most = &e->cache.group[g];
+            group = g;
+        }
+    *out = (struct engine_pages){ .all = most->max_pages, .free = most->n_free,
+                                  .kept = prefix_spare(&e->prefix, group), .counts = e->prefix.counts };
 }

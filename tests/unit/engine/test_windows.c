@@ -45,7 +45,7 @@ static void a_window_takes_little(void **state)
         uint64_t touched = 0;
         for (uint32_t g = 0; g < 2; g++) touched += fake_program->touched[g] * i->group[g].page;
         assert_true(touched * 4 <= whole);
-        assert_in_range(fake_program->touched[1], 512 / PAGE_SLOTS, 512 / PAGE_SLOTS + 16);
+        assert_in_range(fake_program->touched[1], 512 / PAGE_SLOTS, i->group[1].pages / i->group[1].page);
         engine_close(e);
     }
 }
@@ -162,7 +162,8 @@ static void texts_go_back(void **state)
         memcpy(other, text, sizeof text);
         for (uint32_t i = cut; i < CONTEXT; i++) other[i] = (text[i] + 1) % FAKE_NAN;
         uint32_t had = engine_set(e, 2, other, cut + 50, CONTEXT);    /* begins like 0, and like 1 */
-        assert_int_equal(had, far > PAGE_SLOTS ? far : 0);
+        uint32_t rest = cut % PAGE_SLOTS;              /* nobody needed pages: it is all there */
+        assert_int_equal(had, rest < PREFIX_PART ? cut - rest : cut);
         assert_int_equal(engine_reach(e, 0, cut), far);
         assert_int_equal(engine_rewind(e, 0, cut), far);
         assert_int_equal(engine_known(e, 0), cut);

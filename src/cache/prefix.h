@@ -1,0 +1,131 @@
+/* Texts that begin alike share pages: a tree of the pages that texts have filled, one node a page, whoever
+ * computed it (RadixAttention, arXiv 2312.07104; here in whole pages, found by hash and then compared).
+ *
+ * A node is 64 tokens behind its parent's, their roles, and the page of each layer group that holds them; it has
+ * a reference of its own on those pages (cache.h), so they outlive the sequence. The same tokens in other roles
+ * are another node beside it: their bits may differ. A leaf may hold fewer tokens: the end of a text whose
+ * sequence left. Texts of different salts have no node in common.
+ *
+ * A sequence sits at the node of its last full page; its full pages are those on the way from the root. It locks
+ * that way. What nobody locks is given up when pages are needed: the least recently used first, a text's end before
+ * its beginning; nodes that were taken over twice are in a list of their own, which holds a quarter of the nodes
+ * and gives only when the other is empty, so that one long text that comes once does not wash them away (segmented
+ * LRU). Pages of a window are given up by themselves, least recently needed first; their node stays, and a text can
+ * be taken over as far as what its next row sees is there. */
+#ifndef CACHE_PREFIX_H
+#define CACHE_PREFIX_H
+#include "cache/cache.h"
+
+enum { PREFIX_ROOT = 0, PREFIX_NONE = -1, PREFIX_PART = 16 /* tokens of a page that are worth a copy */ };
+
+struct prefix_links { int32_t prev, next; };
+struct prefix_list { int32_t first, last; uint32_t n; };
+
+struct prefix_node {
+    int32_t parent, child;           /* child: the one used last */
+    struct prefix_links beside;      /* of its parent's children */
+    struct prefix_links used;        /* of those that nobody locks */
+    struct prefix_links window[GRAPH_GROUPS]; /* of those that have a page of the group */
+    int32_t page[GRAPH_GROUPS];      /* -1: it has none */
+    int32_t same;                    /* the next of its bucket */
+    uint32_t depth, n_tokens;        /* pages before its end; 64, or those of a text's end */
+    uint32_t locks, hits;
+    uint64_t salt, text, roles;      /* text: hash of all tokens up to here; roles: bit i, token i is given */
+    struct prefix_seq *here;         /* who sits here */
+    bool is_protected, kept;         /* kept: it is on disk too */
+    int32_t tokens[PAGE_SLOTS];
+};
+
+/* What the tree knows of a sequence; the engine's own. */
+struct prefix_seq {
+    struct cache_seq *cache;
+    const int32_t *tokens;           /* its timeline, and the roles of it */
+    uint8_t *given;
+    uint64_t salt;                   /* whose texts it shares; 0: everybody's without one */
+    bool exact;                      /* only pages in equal roles */
+    int32_t node;
+    struct prefix_seq *prev, *next;  /* of those at the same node */
+};
+
+/* Why a text was not taken over any further. */
+#define PREFIX_CAUSES(X)                                                         \
+    X(NOTHING, "all of it was there")                                         \
+    X(TEXT, "no other text goes on like it")                                  \
+    X(EVICTED, "it was there, and its pages were given to others")            \
+    X(SALT, "it is there under another salt")                                 \
+    X(ROLE, "it is there in other roles")
+enum prefix_cause {
+#define X(name, words) PREFIX_MISS_##name,
+    PREFIX_CAUSES(X)
+#undef X
+    PREFIX_MISSES
+};
+const char *prefix_cause_text(enum prefix_cause c);
+
+struct prefix_miss {
+    enum prefix_cause cause;
+    uint32_t asked, matched;         /* tokens that might have been taken over, and that were */
+    uint32_t at;                     /* the first token in which it differs from the text most like it, which has */
+    int32_t wanted, had;             /* `had` there; -1: that text ends, or there is none */
+};
+
+struct prefix_counts { uint64_t asked, matched, inserted, equal, evicted, stripped, compared, unlike; };
+
+struct prefix_found {
+    int32_t node;                    /* of the last full page */
+    uint32_t n;                      /* tokens; those behind the last full page are the first of a page of */
+    int32_t part;                    /* this node, or */
+    const struct prefix_seq *tail;   /* that sequence */
+    uint32_t unlike;                 /* pages in other roles than asked for */
+    struct prefix_miss miss;
+};
+
+struct prefix {
+    struct cache *cache;
+    struct prefix_node *node;        /* [cap]; 0 is the root */
+    int32_t *bucket;                 /* [buckets] */
+    struct { uint64_t text, salt; } *seen; /* [buckets] what was here once, as far as it is remembered */
+    uint32_t cap, buckets, top;      /* top: nodes that were ever used */
+    int32_t free;
+    struct prefix_list used[2];      /* unlocked; [1]: protected. Children stand before their parents */
+    struct prefix_list window[GRAPH_GROUPS];
+    bool off;                        /* rows see what comes after them: nothing can be shared */
+    bool roles;                      /* roles have bits of their own (no: --strict) */
+    bool compare;                    /* equal nodes' pages are compared byte for byte, where the backend can */
+    struct prefix_counts counts;
+};
+
+/* Sizes and places (base == NULL measures), after cache_plan. */
+void prefix_plan(struct prefix *p, struct arena *a, const struct cache *c);
+/* After the arena has real memory, and cache_init. */
+void prefix_init(struct prefix *p, struct cache *c, const struct graph *g, bool strict);
+/* The empty sequence sits at the root. */
+void prefix_seat(struct prefix *p, struct prefix_seq *s);
+
+/* Pages that the sequence has filled get into the tree. Where there is an equal one, that takes the place of its
+ * own, which is given back. */
+void prefix_grow(struct prefix *p, struct prefix_seq *s);
+/* The sequence went back, or was emptied. */
+void prefix_back(struct prefix *p, struct prefix_seq *s);
+/* The sequence is about to leave its text behind: the page that it has not filled gets in too. */
+void prefix_leave(struct prefix *p, struct prefix_seq *s);
+/* `to` has become the first tokens of `from` (cache_fork). */
+void prefix_fork(struct prefix *p, const struct prefix_seq *from, struct prefix_seq *to);
+
+/* How much of the first n tokens of the sequence's timeline could be taken over, in whole pages and the
+ * beginning of one more. Of several that go as far, the one in more equal roles. */
+void prefix_find(const struct prefix *p, const struct prefix_seq *s, const int32_t *tokens, const uint8_t *given,
+                 uint32_t n, struct prefix_found *out);
+/* Whether the next page that the sequence has to fill is there, in equal roles. */
+bool prefix_has_next(const struct prefix *p, const struct prefix_seq *s, uint32_t n);
+/* The sequence has these tokens now, in the roles in which they were computed. */
+void prefix_take(struct prefix *p, struct prefix_seq *s, const struct prefix_found *f);
+/* The node and those before it, which somebody locks, were of use to one more text. */
+void prefix_hit(struct prefix *p, int32_t node);
+
+/* Gives up a page of the group; false where there is none that nobody holds. More than one may have to be given up
+ * before one is free. */
+bool prefix_evict(struct prefix *p, uint32_t group);
+/* Pages of the group that could be had so. */
+uint32_t prefix_spare(const struct prefix *p, uint32_t group);
+#endif

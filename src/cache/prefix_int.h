@@ -1,0 +1,18 @@
+/* What the tree's own files share. */
+#ifndef CACHE_PREFIX_INT_H
+#define CACHE_PREFIX_INT_H
+#include "cache/prefix.h"
+
+enum { PREFIX_LOOKS = 64 };          /* children that are compared one by one, those used last first */
+
+uint64_t prefix_key(uint64_t text, uint64_t salt);
+/* The hash of a text, from that of the text before its last page. */
+uint64_t prefix_text(uint64_t before, const int32_t *page);
+uint64_t prefix_roles(const uint8_t *given, uint32_t n);
+/* How many tokens of the node are tokens[0..), at most its own number; with `exact` in these roles. */
+uint32_t prefix_alike(const struct prefix *p, const struct prefix_node *x, const int32_t *tokens, uint64_t roles,
+                      bool exact);
+/* The full page behind `parent` with these tokens and roles; PREFIX_NONE. */
+int32_t prefix_child(const struct prefix *p, int32_t parent, uint64_t salt, uint64_t text, const int32_t *tokens,
+                     uint64_t roles);
+#endif
