@@ -2,7 +2,7 @@
 
 # What ./dev run needs, and nothing of the tests.
 add_custom_target(programs)
-foreach(program stretto stretto-pull)
+foreach(program stretto stretto-pull stretto-serve)
   if(TARGET ${program})
     add_dependencies(programs ${program})
     install(TARGETS ${program} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})

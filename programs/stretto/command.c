@@ -25,8 +25,7 @@ static const char *known_elsewhere(const char *word)
         { "perplexity", "'stretto eval ppl -f TEXT' measures it" },
         { "embedding", "'stretto embed' makes embeddings" },
         { "cli", "'stretto run' continues a prompt, 'stretto chat' holds a conversation" },
-        { "serve", "a server is not built yet; 'stretto run' and 'stretto chat' are" },
-        { "server", "a server is not built yet; 'stretto run' and 'stretto chat' are" },
+        { "server", "'stretto serve' answers HTTP requests" },
         { "ps", "nothing stays loaded between commands" },
         { "stop", "nothing stays loaded between commands" },
     };

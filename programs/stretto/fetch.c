@@ -1,5 +1,6 @@
 #include "stretto/fetch.h"
 #include "models/folder.h"
+#include "stretto/become.h"
 #include "stretto/nearest.h"
 #include "ui/progress.h"
 #include <errno.h>
@@ -44,40 +45,8 @@ static void describe(const char *command, const char *name)
 
 /* ---- stretto-pull ---------------------------------------------------------------------------- */
 
-/* The folder of the program that runs, with a slash at its end. */
-static stretto_status own_folder(struct buffer *out)
-{
-    char path[4096];
-    ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
-    if (n <= 0) return STRETTO_E_IO;
-    path[n] = '\0';
-    char *slash = strrchr(path, '/');
-    return slash ? buffer_append(out, path, (size_t)(slash + 1 - path)) : STRETTO_E_IO;
-}
-
-/* Beside this program (a build tree, or one folder for both), in libexec, and then on the PATH. */
-int pull_become(const char *command, char **argv)
-{
-    struct buffer path = buffer_make(8192);
-    static const char *const places[] = { "stretto-pull", "../libexec/stretto/stretto-pull" };
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        buffer_clear(&path);
-        if (own_folder(&path) != STRETTO_OK || buffer_str(&path, places[i]) != STRETTO_OK) continue;
-        execv(path.data, argv);
-        if (errno != ENOENT && errno != ENOTDIR) break;
-    }
-    if (errno == ENOENT || errno == ENOTDIR) execvp("stretto-pull", argv);
-    int cause = errno;
-    buffer_done(&path);
-    if (cause != ENOENT) {
-        fprintf(stderr, "stretto %s: cannot start stretto-pull: %s\n", command, strerror(cause));
-        return EXIT_FAILED;
-    }
-    fprintf(stderr, "stretto %s: the program stretto-pull is missing. It is built where libcurl and "
-            "libsodium are (Debian: libcurl4-gnutls-dev, libsodium-dev). Without it, put the model's "
-            "file into place by hand and name it with -m\n", command);
-    return EXIT_FAILED;
-}
+const char pull_missing[] = "It is built where libcurl and libsodium are (Debian: libcurl4-gnutls-dev, "
+    "libsodium-dev). Without it, put the model's file into place by hand and name it with -m";
 
 static int child(const char *command, const char *name, int out)
 {
@@ -85,7 +54,7 @@ static int child(const char *command, const char *name, int out)
     char *argv[] = { pull, end, (char *)(uintptr_t)name, NULL };
     if (dup2(out, STDOUT_FILENO) < 0) return EXIT_FAILED;
     close(out);
-    return pull_become(command, argv);
+    return program_become(command, "stretto-pull", pull_missing, argv);
 }
 
 /* What the other program prints, without the newline at its end. */

@@ -13,8 +13,8 @@ int model_path(const char *command, const char *model, bool yes, struct buffer *
 /* Whether a word is a name of the catalogue or of Hugging Face, which nobody means as a text. */
 bool names_model(const char *word);
 
-/* Becomes stretto-pull. Returns only when it cannot, after a sentence. */
-int pull_become(const char *command, char **argv);
+/* What to do where the program stretto-pull is missing. */
+extern const char pull_missing[];
 
 /* A question to a person at the terminal: standard input and standard error are one, and the answer is
  * yes, or a bare Enter where that means yes. */

@@ -44,6 +44,10 @@ static const struct option model_rows[] = {
 #undef AT
 const struct option_group group_model = {"Model", model_rows,
                                          sizeof model_rows / sizeof *model_rows};
+/* Without the rows that name one model, for commands that open several. */
+enum { NAMING = 2 };
+const struct option_group group_models = {"Models", model_rows + NAMING,
+                                          sizeof model_rows / sizeof *model_rows - NAMING};
 
 #define AT(field) offsetof(struct sampling_options, field)
 static const struct option sampling_rows[] = {

@@ -35,7 +35,7 @@ struct decode_options {
     const char *learned;          /* a file of what guessing learned; NULL = none  */
 };
 
-extern const struct option_group group_model, group_sampling, group_decode, group_guesses;
+extern const struct option_group group_model, group_models, group_sampling, group_decode, group_guesses;
 
 void model_options_defaults(struct model_options *o);
 void sampling_options_defaults(struct sampling_options *o);

@@ -20,7 +20,7 @@ struct peer_flag {
 #define FROM_FILE "how positions are scaled is read from the model's file"
 #define NO_GRAMMAR "answers cannot be constrained by a grammar yet"
 #define NO_ADAPTER "adapters are not supported: merge it into the model first"
-#define NO_SERVER "a server is not built yet"
+#define NO_SERVER "'stretto serve' has it"
 #define CONVERSE "'stretto chat' holds a conversation; 'stretto run --chat' gives one answer"
 
 static const struct peer_flag rows[] = {

@@ -61,7 +61,7 @@ def main():
                           env=os.environ | {"STRETTO_CPU": "rif"})
     assert done.returncode == 2 and "did you mean 'ref'?" in done.stderr, done.stderr
     # What people who come from ollama and llama.cpp type.
-    for word, said in (("show", "stretto info"), ("serve", "not built yet"), ("quantize", "stretto convert"),
+    for word, said in (("show", "stretto info"), ("server", "stretto serve"), ("quantize", "stretto convert"),
                        ("-m", "stretto run"), ("ps", "stays loaded")):
         got, words = call(word)
         assert got == 2 and said in words, (word, words)

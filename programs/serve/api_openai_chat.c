@@ -1,0 +1,296 @@
+/* /v1/chat/completions: conversations, as the OpenAI API has them, with llama.cpp's further fields. */
+#include "serve/route.h"
+#include "serve/served.h"
+#include "serve/words.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- what is asked ----------------------------------------------------------------------------- */
+
+static bool own_stream_options(struct ask *a, const char *name, const json_t *v, struct trouble *t)
+{
+    const json_t *usage = json_object_get(v, "include_usage");
+    if (!json_is_object(v) || (usage && !json_is_boolean(usage)))
+        return trouble(t, TROUBLE_INVALID, name, "%s must be an object as in {\"include_usage\": true}", name);
+    a->usage = json_is_true(usage);
+    return true;
+}
+
+static bool own_effort(struct ask *a, const char *name, const json_t *v, struct trouble *t)
+{
+    (void)a;
+    if (json_is_string(v)) return true;
+    return trouble(t, TROUBLE_INVALID, name, "%s must be a string such as \"low\"", name);
+}
+
+/* Text that the answer is likely to repeat: guesses, which change nothing but the time. */
+static bool own_prediction(struct ask *a, const char *name, const json_t *v, struct trouble *t)
+{
+    const json_t *content = json_object_get(v, "content");
+    if (!json_is_object(v) || !(json_is_string(content) || json_is_array(content)))
+        return trouble(t, TROUBLE_INVALID, name, "%s must be an object as in {\"type\": \"content\", \"content\": "
+                       "\"words\"}", name);
+    if (json_is_array(content)) content = json_object_get(json_array_get(content, 0), "text");
+    a->prediction_words = json_string_value(content);
+    return true;
+}
+
+static bool own_tools(struct ask *a, const char *name, const json_t *v, struct trouble *t)
+{
+    (void)a;
+    if (json_is_array(v) && !json_array_size(v)) return true;
+    return trouble(t, TROUBLE_UNSUPPORTED, name, "%s: tools cannot be called yet; leave %s out", name, name);
+}
+
+/* "none" and "auto" ask for nothing where there are no tools. */
+static bool own_tool_choice(struct ask *a, const char *name, const json_t *v, struct trouble *t)
+{
+    const char *word = json_string_value(v);
+    (void)a;
+    if (word && (strcmp(word, "none") == 0 || strcmp(word, "auto") == 0)) return true;
+    return trouble(t, TROUBLE_UNSUPPORTED, name, "%s: tools cannot be called yet; leave it out", name);
+}
+
+static bool own_modalities(struct ask *a, const char *name, const json_t *v, struct trouble *t)
+{
+    (void)a;
+    if (json_is_array(v) && json_array_size(v) == 1 && json_is_string(json_array_get(v, 0))
+        && strcmp(json_string_value(json_array_get(v, 0)), "text") == 0)
+        return true;
+    return trouble(t, TROUBLE_INVALID, name, "%s: the model writes text alone; send [\"text\"], or leave it out", name);
+}
+
+static bool own_messages(struct ask *a, const char *name, const json_t *v, struct trouble *t)
+{
+    (void)a;
+    if (json_is_array(v) && json_array_size(v)) return true;
+    return trouble(t, TROUBLE_INVALID, name, "messages must be a list of at least one message, as in "
+                   "[{\"role\": \"user\", \"content\": \"Hello\"}]");
+}
+
+#define AT(member) offsetof(struct ask, member)
+static const struct field rows[] = {
+    { "messages", FIELD_ARRAY, FIELD_READ, 0, 0, 0, own_messages, NULL },
+    { "max_tokens", FIELD_INT, FIELD_READ, AT(max_tokens), -1, 1 << 24, NULL, NULL },
+    { "max_completion_tokens", FIELD_INT, FIELD_READ, AT(max_tokens), -1, 1 << 24, NULL, NULL },
+    { "n", FIELD_INT, FIELD_READ, AT(n), 1, ASK_CHOICES, NULL, NULL },
+    { "stream_options", FIELD_OBJECT, FIELD_READ, 0, 0, 0, own_stream_options, NULL },
+    { "logprobs", FIELD_BOOL, FIELD_READ, AT(want_logprobs), 0, 0, NULL, NULL },
+    { "top_logprobs", FIELD_INT, FIELD_READ, AT(top_logprobs), 0, JOB_LOGPROBS, NULL, NULL },
+    { "add_generation_prompt", FIELD_BOOL, FIELD_READ, AT(generation_prompt), 0, 0, NULL, NULL },
+    { "continue_final_message", FIELD_BOOL, FIELD_READ, AT(continues), 0, 0, NULL, NULL },
+    { "prediction", FIELD_OBJECT, FIELD_READ, 0, 0, 0, own_prediction, NULL },
+    { "reasoning_effort", FIELD_TEXT, FIELD_READ, 0, 0, 0, own_effort, NULL },
+    { "reasoning_format", FIELD_TEXT, FIELD_NOTHING, 0, 0, 0, NULL, NULL },
+    { "tools", FIELD_ARRAY, FIELD_READ, 0, 0, 0, own_tools, NULL },
+    { "functions", FIELD_ARRAY, FIELD_READ, 0, 0, 0, own_tools, NULL },
+    { "tool_choice", FIELD_ANY, FIELD_READ, 0, 0, 0, own_tool_choice, NULL },
+    { "function_call", FIELD_ANY, FIELD_READ, 0, 0, 0, own_tool_choice, NULL },
+    { "parallel_tool_calls", FIELD_BOOL, FIELD_NOTHING, 0, 0, 0, NULL, NULL },
+    { "chat_template_kwargs", FIELD_OBJECT, FIELD_UNSUPPORTED, 0, 0, 0, NULL,
+      "the template gets no variables of a request yet: leave it out" },
+    { "chat_template", FIELD_TEXT, FIELD_REFUSED, 0, 0, 0, NULL,
+      "a request brings no template: the model's own is used; leave it out" },
+    { "modalities", FIELD_ARRAY, FIELD_READ, 0, 0, 0, own_modalities, NULL },
+    { "audio", FIELD_OBJECT, FIELD_REFUSED, 0, 0, 0, NULL, "the model writes text alone: leave it out" },
+    { "web_search_options", FIELD_OBJECT, FIELD_REFUSED, 0, 0, 0, NULL, "nothing is searched: leave it out" },
+    { "metadata", FIELD_OBJECT, FIELD_NOTHING, 0, 0, 0, NULL, NULL },
+    { "store", FIELD_BOOL, FIELD_NOTHING, 0, 0, 0, NULL, NULL },
+    { "service_tier", FIELD_TEXT, FIELD_NOTHING, 0, 0, 0, NULL, NULL },
+    { "safety_identifier", FIELD_TEXT, FIELD_NOTHING, 0, 0, 0, NULL, NULL },
+    { "prompt_cache_options", FIELD_OBJECT, FIELD_NOTHING, 0, 0, 0, NULL, NULL },
+    { "prompt_cache_retention", FIELD_TEXT, FIELD_NOTHING, 0, 0, 0, NULL, NULL },
+    { "verbosity", FIELD_TEXT, FIELD_NOTHING, 0, 0, 0, NULL, NULL },
+    { "moderation", FIELD_ANY, FIELD_NOTHING, 0, 0, 0, NULL, NULL },
+    { "include_obfuscation", FIELD_BOOL, FIELD_NOTHING, 0, 0, 0, NULL, NULL },
+};
+#undef AT
+static const struct field_table table = FIELD_TABLE(rows);
+static const struct field_table *const tables[] = { &table };
+
+static bool read_message(struct exchange *x, const json_t *m, size_t i)
+{
+    const char *role = json_string_value(json_object_get(m, "role"));
+    const json_t *calls = json_object_get(m, "tool_calls");
+    if (!json_is_object(m) || !role || !*role || strlen(role) > 40)
+        return exchange_refuse(x, TROUBLE_INVALID, "messages", "message %zu must be an object with a role and a "
+                               "content", i + 1);
+    if (json_array_size(calls) || json_is_object(json_object_get(m, "function_call")))
+        return exchange_refuse(x, TROUBLE_UNSUPPORTED, "messages", "message %zu has calls of tools, which cannot be "
+                               "called yet", i + 1);
+    if (strcmp(role, "developer") == 0) role = "system";
+    struct buffer b = buffer_make(x->body.max);
+    bool good = words_content(x, json_object_get(m, "content"), &b)
+                && ask_message(&x->ask, role, b.data ? b.data : "", b.len, &x->trouble);
+    buffer_done(&b);
+    return good;
+}
+
+static bool read_messages(struct exchange *x)
+{
+    size_t i;
+    json_t *m, *list = json_object_get(x->json, "messages");
+    if (!list || json_is_null(list)) return own_messages(NULL, "messages", json_null(), &x->trouble);
+    json_array_foreach(list, i, m)
+        if (!read_message(x, m, i)) return false;
+    return true;
+}
+
+/* The last message of an assistant is the beginning of the answer, as in llama.cpp, unless a request says that
+ * it is whole. */
+static bool check_beginning(struct exchange *x)
+{
+    struct ask *a = &x->ask;
+    const char *last = a->messages[a->n_messages - 1].role;
+    if (a->continues && json_is_true(json_object_get(x->json, "add_generation_prompt")))
+        return exchange_refuse(x, TROUBLE_INVALID, "continue_final_message", "continue_final_message and "
+                               "add_generation_prompt exclude each other: take one");
+    if (strcmp(last, "assistant") == 0 && !json_object_get(x->json, "add_generation_prompt")
+        && !json_is_false(json_object_get(x->json, "continue_final_message")))
+        a->continues = true;
+    return true;
+}
+
+static bool read_ask(struct exchange *x)
+{
+    struct ask *a = &x->ask;
+    if (!exchange_object(x) || !exchange_fields(x, tables, 1) || !read_messages(x) || !check_beginning(x)) return false;
+    if (a->top_logprobs && !a->want_logprobs)
+        return exchange_refuse(x, TROUBLE_INVALID, "top_logprobs", "top_logprobs goes with \"logprobs\": true");
+    if (a->want_logprobs) a->logprobs = a->top_logprobs;
+    if (!a->prediction_words) return true;
+    return ask_encode(a, a->prediction_words, strlen(a->prediction_words), 0, &a->prediction, &x->trouble);
+}
+
+/* ---- what is answered -------------------------------------------------------------------------- */
+
+/* Up to the list of choices. */
+static stretto_status begin(struct exchange *x)
+{
+    TRY(buffer_printf(&x->head, "data: {\"id\":\"chatcmpl-%s\",\"object\":\"chat.completion.chunk\",\"created\":%lld,"
+                      "\"model\":", x->id, (long long)x->created));
+    TRY(put_string(&x->head, x->ask.model->name, strlen(x->ask.model->name)));
+    TRY(buffer_str(&x->head, ",\"system_fingerprint\":\"stretto-" STRETTO_VERSION "\",\"choices\":["));
+    for (size_t i = 0; i < x->n_choices; i++)
+        TRY(buffer_printf(&x->out, "%s{\"index\":%zu,\"delta\":{\"role\":\"assistant\",\"content\":null},"
+                          "\"logprobs\":null,\"finish_reason\":null}]}\n\n", x->head.data, i));
+    return STRETTO_OK;
+}
+
+static stretto_status put_value(struct exchange *x, const char *name, json_t *v)
+{
+    char *text = v ? json_dumps(v, JSON_COMPACT | JSON_REAL_PRECISION(9) | JSON_ENCODE_ANY) : NULL;
+    stretto_status s = text ? buffer_printf(&x->out, ",\"%s\":", name) : STRETTO_E_NOMEM;
+    if (s == STRETTO_OK) s = buffer_str(&x->out, text);
+    json_decref(v);
+    free(text);
+    return s;
+}
+
+static json_t *logprobs(const struct exchange *x, const struct job_token *tokens, size_t n)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++) json_array_append_new(list, words_token(x, &tokens[i]));
+    return json_pack("{s:o,s:n}", "content", list, "refusal");
+}
+
+static stretto_status text(struct exchange *x, struct choice *c, const struct job_event *e)
+{
+    TRY(buffer_append(&x->out, x->head.data, x->head.len));
+    TRY(buffer_printf(&x->out, "{\"index\":%u,\"delta\":{\"content\":", c->index));
+    TRY(put_string(&x->out, e->text ? e->text : "", e->n_text));
+    TRY(buffer_str(&x->out, "}"));
+    if (x->ask.logprobs >= 0 && e->tokens) TRY(put_value(x, "logprobs", logprobs(x, e->tokens, e->n_ids)));
+    else TRY(buffer_str(&x->out, ",\"logprobs\":null"));
+    TRY(buffer_str(&x->out, ",\"finish_reason\":null}]"));
+    if (x->ask.timings) TRY(put_value(x, "timings", words_timings_now(x, c, e->n_ids)));
+    return buffer_str(&x->out, "}\n\n");
+}
+
+static stretto_status progress(struct exchange *x, struct choice *c, const struct job_event *e)
+{
+    TRY(buffer_append(&x->out, x->head.data, x->head.len));
+    TRY(buffer_printf(&x->out, "{\"index\":%u,\"delta\":{},\"logprobs\":null,\"finish_reason\":null}],"
+                      "\"prompt_progress\":{\"total\":%u,\"cache\":%u,\"processed\":%u,\"time_ms\":%.0f}}\n\n",
+                      c->index, e->total, e->cached, e->read, 1e3 * (double)(time(NULL) - x->created)));
+    return STRETTO_OK;
+}
+
+static stretto_status done(struct exchange *x, struct choice *c)
+{
+    bool last = x->n_done == x->n_choices;
+    TRY(buffer_append(&x->out, x->head.data, x->head.len));
+    TRY(buffer_printf(&x->out, "{\"index\":%u,\"delta\":{},\"logprobs\":null,\"finish_reason\":\"%s\"}]", c->index,
+                      words_finish(c->finish)));
+    if (last && !x->ask.usage) TRY(put_value(x, "timings", words_timings(x)));
+    return buffer_str(&x->out, "}\n\n");
+}
+
+static stretto_status end(struct exchange *x)
+{
+    if (x->ask.usage) {
+        TRY(buffer_append(&x->out, x->head.data, x->head.len));
+        TRY(buffer_str(&x->out, "]"));
+        TRY(put_value(x, "usage", words_usage(x)));
+        TRY(put_value(x, "timings", words_timings(x)));
+        TRY(buffer_str(&x->out, "}\n\n"));
+    }
+    return buffer_str(&x->out, "data: [DONE]\n\n");
+}
+
+static stretto_status failed(struct exchange *x, const struct trouble *t)
+{
+    return put_event(x, NULL, manner_openai.error(x, t));
+}
+
+static json_t *whole(struct exchange *x)
+{
+    json_t *choices = json_array();
+    char id[64];
+    snprintf(id, sizeof id, "chatcmpl-%s", x->id);
+    for (size_t i = 0; i < x->n_choices; i++) {
+        const struct choice *c = &x->choices[i];
+        json_array_append_new(choices, json_pack("{s:i,s:{s:s,s:o,s:n},s:o,s:s}", "index", (int)c->index, "message",
+            "role", "assistant", "content", text_json(c->text.data ? c->text.data : "", c->text.len), "refusal",
+            "logprobs", x->ask.logprobs >= 0 ? logprobs(x, c->tokens, c->n_tokens) : json_null(), "finish_reason",
+            words_finish(c->finish)));
+    }
+    return json_pack("{s:s,s:s,s:I,s:s,s:s,s:o,s:o,s:o}", "id", id, "object", "chat.completion", "created",
+                     (json_int_t)x->created, "model", x->ask.model->name, "system_fingerprint",
+                     "stretto-" STRETTO_VERSION, "choices", choices, "usage", words_usage(x), "timings",
+                     words_timings(x));
+}
+
+static const struct dialect dialect = {
+    .kind = JOB_WRITE, .type = "text/event-stream", .ping = ": \n\n", .begin = begin, .progress = progress,
+    .text = text, .done = done, .end = end, .failed = failed, .whole = whole,
+};
+
+static void chat(struct exchange *x)
+{
+    if (read_ask(x) && ask_render(&x->ask, NULL, &x->trouble)) exchange_run(x, &dialect);
+}
+
+/* How many tokens such a request would read. */
+static void count(struct exchange *x)
+{
+    if (read_ask(x) && ask_render(&x->ask, NULL, &x->trouble))
+        exchange_reply(x, 200, json_pack("{s:s,s:I}", "object", "response.input_tokens", "input_tokens",
+                                         (json_int_t)x->ask.prompts[0].n));
+}
+
+static void apply_template(struct exchange *x)
+{
+    struct buffer b = buffer_make(1 << 30);
+    if (read_ask(x) && ask_render(&x->ask, &b, &x->trouble))
+        exchange_reply(x, 200, json_pack("{s:o}", "prompt", text_json(b.data ? b.data : "", b.len)));
+    buffer_done(&b);
+}
+
+static const struct route routes[] = {
+    { "POST", "/v1/chat/completions", &manner_openai, chat, 0 },
+    { "POST", "/v1/chat/completions/input_tokens", &manner_openai, count, 0 },
+    { "POST", "/apply-template", &manner_native, apply_template, 0 },
+};
+const struct routes routes_openai_chat = ROUTES(routes);

@@ -1,0 +1,222 @@
+/* What the server is doing: /health, /props, /slots, /metrics. Answers come from what each service's last step
+ * left, so they never wait for a model. */
+#include "base/clock.h"
+#include "base/memory.h"
+#include "serve/infill.h"
+#include "serve/route.h"
+#include "serve/served.h"
+#include "serve/server.h"
+#include <string.h>
+
+static void health(struct exchange *x)
+{
+    struct served_list *l = server_models(x->server);
+    if (server_draining(x->server)) {
+        exchange_refuse(x, TROUBLE_DRAINING, NULL, "draining");
+        return;
+    }
+    if (atomic_load(&l->ready) != 1) {
+        exchange_refuse(x, TROUBLE_LOADING, NULL, "Loading model");
+        return;
+    }
+    uint32_t running = 0, waiting = 0, slots = 0;
+    double at = 0;
+    for (size_t i = 0; i < l->n; i++) {
+        struct service_state s;
+        service_look(l->v[i].service, &s, NULL, 0);
+        running += s.running;
+        waiting += s.waiting;
+        slots += s.slots;
+        if (s.at > at) at = s.at;
+    }
+    exchange_reply(x, 200, json_pack("{s:s,s:I,s:I,s:I,s:f}", "status", "ok", "slots_idle",
+                                     (json_int_t)slots - running, "slots_processing", (json_int_t)running, "waiting",
+                                     (json_int_t)waiting, "last_step_seconds_ago",
+                                     at > 0 ? clock_seconds() - at : 0.0));
+}
+
+static json_t *sampling_json(const struct serve_options *o)
+{
+    const struct sampling_options *s = &o->sampling;
+    return json_pack("{s:f,s:I,s:f,s:f,s:f,s:f,s:f,s:I,s:I}", "temperature", s->temp, "top_k", (json_int_t)s->top_k,
+                     "top_p", s->top_p, "min_p", s->min_p, "repeat_penalty", s->repeat_penalty, "presence_penalty",
+                     s->presence_penalty, "frequency_penalty", s->frequency_penalty, "repeat_last_n",
+                     (json_int_t)s->repeat_last_n, "seed", (json_int_t)s->seed);
+}
+
+static json_t *spelled(const struct served *m, int32_t id)
+{
+    size_t n = 0;
+    const char *p = id >= 0 ? tokenizer_spelling(m->model->tokenizer, id, &n) : NULL;
+    return text_json(p ? p : "", p ? n : 0);
+}
+
+static void props(struct exchange *x)
+{
+    const char *name = exchange_query(x, "model"), *p = "";
+    struct serve_options const *o = server_options(x->server);
+    size_t n = 0;
+    x->ask.model_name = name;
+    if (!exchange_model(x)) return;
+    const struct served *m = x->ask.model;
+    const struct tokenizer *t = m->model->tokenizer;
+    if (!t || !tokenizer_chat_template(t, false, &p, &n)) n = 0;
+    exchange_reply(x, 200, json_pack("{s:{s:o,s:I},s:I,s:s,s:s,s:o,s:o,s:o,s:{s:b,s:b},s:s,s:b,s:b,s:b,s:b}",
+        "default_generation_settings", "params", sampling_json(o), "n_ctx", (json_int_t)m->context, "total_slots",
+        (json_int_t)m->slots, "model_alias", m->name, "model_path", m->path ? strrchr(m->path, '/')
+        ? strrchr(m->path, '/') + 1 : m->path : "", "chat_template", text_json(p, n), "bos_token",
+        t ? spelled(m, tokenizer_bos(t)) : json_string(""), "eos_token",
+        t ? spelled(m, tokenizer_eos(t)) : json_string(""), "modalities", "vision", 0, "audio", 0, "build_info",
+        "stretto " STRETTO_VERSION, "is_sleeping", 0, "infill", (int)infill_can(m), "embedding", (int)m->embeds,
+        "chat", (int)(m->chat != NULL)));
+}
+
+static json_t *slot_json(const struct served *m, const struct service_slot *s, size_t i)
+{
+    return json_pack("{s:i,s:s,s:I,s:b,s:I,s:I,s:I,s:I,s:s}", "id", (int)i, "model", m->name, "n_ctx",
+                     (json_int_t)m->context, "is_processing", (int)s->busy, "id_task", (json_int_t)s->job, "n_prompt",
+                     (json_int_t)s->prompt, "n_read", (json_int_t)s->read, "n_decoded", (json_int_t)s->written,
+                     "client", s->client);
+}
+
+static void slots(struct exchange *x)
+{
+    struct served_list *l = server_models(x->server);
+    json_t *out = json_array();
+    if (server_options(x->server)->no_slots) {
+        json_decref(out);
+        exchange_refuse(x, TROUBLE_UNSUPPORTED, NULL, "this server does not tell (--no-slots)");
+        return;
+    }
+    for (size_t i = 0; i < l->n; i++) {
+        const struct served *m = &l->v[i];
+        struct service_slot *v = mem_zalloc(m->slots, sizeof *v);
+        struct service_state s = { 0 };
+        if (v) service_look(m->service, &s, v, m->slots);
+        for (uint32_t k = 0; v && k < m->slots; k++) json_array_append_new(out, slot_json(m, &v[k], k));
+        mem_free(v);
+    }
+    exchange_reply(x, 200, out);
+}
+
+/* ---- Prometheus -------------------------------------------------------------------------------- */
+
+/* Names as dashboards of llama.cpp and vLLM know them; a row for each. */
+enum shape { COUNTER, GAUGE };
+struct figure { const char *name, *help; enum shape shape; double (*value)(const struct service_state *s); };
+
+#define VALUE(name, expression) static double name(const struct service_state *s) { return (double)(expression); }
+VALUE(prompt_tokens, s->prompt_tokens)
+VALUE(prompt_seconds, s->prompt_seconds)
+VALUE(written_tokens, s->written_tokens)
+VALUE(write_seconds, s->write_seconds)
+VALUE(steps, s->steps)
+VALUE(prompt_rate, s->prompt_seconds > 0 ? (double)s->prompt_tokens / s->prompt_seconds : 0)
+VALUE(write_rate, s->write_seconds > 0 ? (double)s->written_tokens / s->write_seconds : 0)
+VALUE(running, s->running)
+VALUE(waiting, s->waiting)
+VALUE(guesses, s->guesses)
+VALUE(accepted, s->accepted)
+VALUE(cached, s->cached_tokens)
+VALUE(queries, s->prompt_tokens + s->cached_tokens)
+VALUE(jobs, s->jobs)
+VALUE(preempted, s->preempted)
+VALUE(cancelled, s->cancelled)
+VALUE(used, s->pages ? (double)s->pages_used / s->pages : 0)
+VALUE(kept, s->pages_kept)
+VALUE(waits, s->wait)
+VALUE(waiting_tokens, s->waiting_tokens)
+VALUE(silence, s->at > 0 ? clock_seconds() - s->at : 0)
+#undef VALUE
+
+static const struct figure rows[] = {
+    { "llamacpp:prompt_tokens_total", "Tokens of prompts that were read.", COUNTER, prompt_tokens },
+    { "llamacpp:prompt_seconds_total", "Seconds of reading.", COUNTER, prompt_seconds },
+    { "llamacpp:tokens_predicted_total", "Tokens that were written.", COUNTER, written_tokens },
+    { "llamacpp:tokens_predicted_seconds_total", "Seconds of writing.", COUNTER, write_seconds },
+    { "llamacpp:n_decode_total", "Steps of the engine.", COUNTER, steps },
+    { "llamacpp:prompt_tokens_seconds", "Tokens read per second.", GAUGE, prompt_rate },
+    { "llamacpp:predicted_tokens_seconds", "Tokens written per second.", GAUGE, write_rate },
+    { "llamacpp:requests_processing", "Requests that are answered.", GAUGE, running },
+    { "llamacpp:requests_deferred", "Requests that wait.", GAUGE, waiting },
+    { "llamacpp:spec_decode_num_draft_tokens_total", "Guesses.", COUNTER, guesses },
+    { "llamacpp:spec_decode_num_accepted_tokens_total", "Guesses that were right.", COUNTER, accepted },
+    { "stretto:prefix_cache_queries", "Tokens of prompts, known ones too.", COUNTER, queries },
+    { "stretto:prefix_cache_hits", "Tokens of prompts that were known.", COUNTER, cached },
+    { "stretto:kv_cache_usage_perc", "Share of cache pages in use.", GAUGE, used },
+    { "stretto:kv_cache_pages_kept", "Cache pages kept for texts that begin alike.", GAUGE, kept },
+    { "stretto:num_requests_running", "Requests that are answered.", GAUGE, running },
+    { "stretto:num_requests_waiting", "Requests that wait.", GAUGE, waiting },
+    { "stretto:waiting_tokens", "Tokens to be read of those that wait.", GAUGE, waiting_tokens },
+    { "stretto:expected_wait_seconds", "What a new request would wait.", GAUGE, waits },
+    { "stretto:jobs_total", "Texts that were begun.", COUNTER, jobs },
+    { "stretto:preempted_total", "Times that pages were given to others.", COUNTER, preempted },
+    { "stretto:cancelled_total", "Texts that were cancelled.", COUNTER, cancelled },
+    { "stretto:last_step_seconds", "Seconds since the last step.", GAUGE, silence },
+};
+
+static stretto_status put_rows(struct buffer *b, const struct served_list *l, const struct service_state *s)
+{
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
+        TRY(buffer_printf(b, "# HELP %s %s\n# TYPE %s %s\n", rows[r].name, rows[r].help, rows[r].name,
+                          rows[r].shape == COUNTER ? "counter" : "gauge"));
+        for (size_t i = 0; i < l->n; i++) {
+            TRY(buffer_printf(b, "%s{model_name=", rows[r].name));
+            TRY(put_string(b, l->v[i].name, strlen(l->v[i].name)));
+            TRY(buffer_printf(b, "} %.9g\n", rows[r].value(&s[i])));
+        }
+    }
+    return STRETTO_OK;
+}
+
+static stretto_status put_own(struct buffer *b, const struct metrics *m, double uptime)
+{
+    static const char *const reasons[] = { "stop", "length", "stop_string", "context", "cancelled", "deadline",
+                                           "failed" };
+    TRY(buffer_str(b, "# HELP stretto:request_success_total Answers by how they ended.\n"
+                   "# TYPE stretto:request_success_total counter\n"));
+    for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++)
+        TRY(buffer_printf(b, "stretto:request_success_total{finished_reason=\"%s\"} %llu\n", reasons[i],
+                          (unsigned long long)m->finish[i]));
+    TRY(buffer_str(b, "# HELP stretto:http_requests_total Requests by class of status.\n"
+                   "# TYPE stretto:http_requests_total counter\n"));
+    for (size_t i = 1; i < 6; i++)
+        TRY(buffer_printf(b, "stretto:http_requests_total{code=\"%zuxx\"} %llu\n", i,
+                          (unsigned long long)m->by_class[i]));
+    const struct { const char *name, *help; uint64_t v; } more[] = {
+        { "stretto:refused_busy_total", "Requests that were told to come again.", m->refused_busy },
+        { "stretto:vanished_total", "Clients that left before their answer was whole.", m->vanished },
+        { "stretto:cut_slow_total", "Connections that were too slow.", m->cut_slow },
+        { "stretto:http_bytes_in_total", "Bytes of bodies.", m->bytes_in },
+        { "stretto:http_bytes_out_total", "Bytes of answers.", m->bytes_out },
+    };
+    for (size_t i = 0; i < sizeof more / sizeof *more; i++)
+        TRY(buffer_printf(b, "# HELP %s %s\n# TYPE %s counter\n%s %llu\n", more[i].name, more[i].help, more[i].name,
+                          more[i].name, (unsigned long long)more[i].v));
+    TRY(buffer_printf(b, "# HELP stretto:uptime_seconds Since the start.\n# TYPE stretto:uptime_seconds gauge\n"
+                      "stretto:uptime_seconds %.3f\n", uptime));
+    return metrics_histograms(b, m);
+}
+
+static void metrics(struct exchange *x)
+{
+    struct served_list *l = server_models(x->server);
+    struct service_state s[SERVED_MOST] = { 0 };
+    if (server_options(x->server)->no_metrics) {
+        exchange_refuse(x, TROUBLE_UNSUPPORTED, NULL, "this server does not count (--no-metrics)");
+        return;
+    }
+    for (size_t i = 0; i < l->n; i++) service_look(l->v[i].service, &s[i], NULL, 0);
+    if (put_rows(&x->reply_text, l, s) != STRETTO_OK
+        || put_own(&x->reply_text, server_metrics(x->server), server_uptime(x->server)) != STRETTO_OK)
+        trouble_status(&x->trouble, TROUBLE_BUSY, NULL, STRETTO_E_NOMEM, NULL);
+    else exchange_reply_text(x, 200, "text/plain; version=0.0.4; charset=utf-8");
+}
+
+static const struct route routes[] = {
+    { "GET", "/health", &manner_openai, health, ROUTE_OPEN | ROUTE_EARLY | ROUTE_LATE },
+    { "GET", "/props", &manner_native, props, 0 },
+    { "GET", "/slots", &manner_native, slots, 0 },
+    { "GET", "/metrics", &manner_native, metrics, ROUTE_LATE },
+};
+const struct routes routes_state = ROUTES(routes);

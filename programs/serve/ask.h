@@ -1,0 +1,55 @@
+/* What a client asks for, whatever API he speaks: the neutral form that every family of routes fills from
+ * its JSON. Its plain members are the places that rows of fields name (field.h). */
+#ifndef SERVE_ASK_H
+#define SERVE_ASK_H
+#include "serve/service.h"
+#include "serve/trouble.h"
+#include "text/tokenizer.h"
+#include <jansson.h>
+
+struct served;
+struct serve_options;
+
+enum { ASK_CHOICES = 16, ASK_JOBS = 2048, ASK_STOP_BYTES = 1024, ASK_BIASES = 1024, ASK_MESSAGES = 100000 };
+
+struct ask {
+    const struct served *model;
+    /* Plain members, by rows of fields. */
+    int64_t max_tokens;                /* -1: as many as there are places                          */
+    double temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
+    int64_t top_k, repeat_last_n, seed;/* seed -1: drawn                                           */
+    int64_t n, best_of, priority, logprobs, top_logprobs;   /* logprobs -1: none                   */
+    double time_limit;                 /* ms of writing and reading; 0: none                       */
+    bool stream, usage, want_logprobs, echo, ignore_end, no_cache, cache_exact, progress, timings, tokens;
+    bool generation_prompt, continues; /* chat: open an answer; go on with the last message        */
+    const char *user, *suffix, *cache_key, *encoding, *model_name;   /* of the JSON, or NULL       */
+    int64_t dimensions;
+    /* What rows with a function of their own read. */
+    char stops[JOB_STOPS][ASK_STOP_BYTES + 1];
+    uint32_t n_stops;
+    struct logit_bias *bias;
+    size_t n_bias;
+    stretto_message *messages;         /* contents owned                                           */
+    size_t n_messages, cap_messages;
+    struct tokens *prompts;            /* [n_prompts] what is read                                 */
+    struct buffer *echoes;             /* [n_prompts] its text, with echo                          */
+    size_t n_prompts;
+    struct tokens prediction;
+    const char *prediction_words;      /* of the JSON; NULL: none                                  */
+};
+
+void ask_init(struct ask *a, const struct serve_options *o);
+void ask_done(struct ask *a);
+/* Room for n prompts. */
+bool ask_prompts(struct ask *a, size_t n, struct trouble *t);
+/* A message at the end; role must outlive the ask, content[0..n) is copied. */
+bool ask_message(struct ask *a, const char *role, const char *content, size_t n, struct trouble *t);
+/* The conversation as the model's template writes it, into prompts[0]; *text (may be NULL) gets its text. */
+bool ask_render(struct ask *a, struct buffer *text, struct trouble *t);
+/* Tokens of a text that is the client's template itself: special tokens that it spells count. */
+bool ask_encode(const struct ask *a, const char *text, size_t n, unsigned flags, struct tokens *out, struct trouble *t);
+/* Draws the seed where none was given. */
+void ask_seed(struct ask *a);
+/* Sampling of choice i. */
+struct sampling ask_sampling(const struct ask *a, uint64_t choice);
+#endif

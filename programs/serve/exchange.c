@@ -1,0 +1,435 @@
+#include "serve/exchange.h"
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/json_tree.h"
+#include "base/memory.h"
+#include "base/utf8.h"
+#include "serve/served.h"
+#include "serve/server.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { BODY_DEPTH = 64, BODY_VALUES = 4 << 20, OUT_MAX = 16 << 20, TEXT_MAX = 1 << 28, RUNNING_MOST = 32 };
+
+/* ---- JSON out ---------------------------------------------------------------------------------- */
+
+stretto_status put_string(struct buffer *b, const char *p, size_t n)
+{
+    static const char replacement[] = "\xef\xbf\xbd";
+    TRY(buffer_append(b, "\"", 1));
+    for (size_t i = 0, from = 0; i <= n;) {
+        unsigned char c = i < n ? (unsigned char)p[i] : '"';
+        size_t good = c >= 0x80 ? utf8_valid_run(p + i, n - i) : 0;
+        if (c >= 0x80 && good) { i += good; continue; }
+        if (c >= 0x20 && c < 0x80 && c != '"' && c != '\\') { i++; continue; }
+        if (i > from) TRY(buffer_append(b, p + from, i - from));
+        size_t skip = 1;
+        if (c >= 0x80) {
+            skip = utf8_bad_run(p + i, n - i);
+            TRY(buffer_str(b, replacement));
+        } else if (i < n && (c == '"' || c == '\\')) TRY(buffer_printf(b, "\\%c", c));
+        else if (i < n && c == '\n') TRY(buffer_append(b, "\\n", 2));
+        else if (i < n) TRY(buffer_printf(b, "\\u%04x", c));
+        i += skip ? skip : 1;
+        from = i;
+    }
+    return buffer_append(b, "\"", 1);
+}
+
+json_t *text_json(const char *p, size_t n)
+{
+    if (!n) return json_string("");
+    if (utf8_valid_run(p, n) == n) return json_stringn_nocheck(p, n);
+    struct buffer b = buffer_make(3 * n + 1);
+    json_t *v = utf8_repair(&b, p, n) == STRETTO_OK ? json_stringn_nocheck(b.data, b.len) : NULL;
+    buffer_done(&b);
+    return v;
+}
+
+static int append(const char *p, size_t n, void *to) { return buffer_append(to, p, n) == STRETTO_OK ? 0 : -1; }
+
+stretto_status put_event(struct exchange *x, const char *event, json_t *value)
+{
+    stretto_status s = value ? STRETTO_OK : STRETTO_E_NOMEM;
+    if (s == STRETTO_OK && event) s = buffer_printf(&x->out, "event: %s\n", event);
+    if (s == STRETTO_OK) s = buffer_str(&x->out, "data: ");
+    if (s == STRETTO_OK && json_dump_callback(value, append, &x->out, JSON_COMPACT | JSON_REAL_PRECISION(9)) != 0)
+        s = STRETTO_E_NOMEM;
+    if (s == STRETTO_OK) s = buffer_str(&x->out, "\n\n");
+    json_decref(value);
+    return s;
+}
+
+/* ---- replies ----------------------------------------------------------------------------------- */
+
+bool exchange_refuse(struct exchange *x, enum trouble_kind kind, const char *param, const char *fmt, ...)
+{
+    char words[sizeof x->trouble.text];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(words, sizeof words, fmt, ap);
+    va_end(ap);
+    return trouble(&x->trouble, kind, param, "%s", words);
+}
+
+void exchange_reply(struct exchange *x, unsigned http, json_t *value)
+{
+    if (!value) {
+        trouble_status(&x->trouble, TROUBLE_BUSY, NULL, STRETTO_E_NOMEM, NULL);
+        return;
+    }
+    json_decref(x->reply);
+    x->reply = value;
+    x->http = http;
+}
+
+void exchange_reply_text(struct exchange *x, unsigned http, const char *type)
+{
+    x->http = http;
+    x->reply_type = type;
+}
+
+/* ---- the body ---------------------------------------------------------------------------------- */
+
+bool exchange_object(struct exchange *x)
+{
+    struct error err = { 0 };
+    struct json j;
+    size_t values = 0;
+    const char *p = x->body.data ? x->body.data : "";
+    json_open(&j, p, x->body.len, "the request", &err);
+    for (enum json_kind k = json_next(&j); k > JT_END; k = json_next(&j)) {
+        if (j.depth > BODY_DEPTH) json_fail(&j, "nested deeper than %d", (int)BODY_DEPTH);
+        else if (++values > BODY_VALUES) json_fail(&j, "more than %d values", (int)BODY_VALUES);
+    }
+    stretto_status s = json_status(&j);
+    json_done(&j);
+    if (s == STRETTO_OK) s = json_tree(&x->json, p, x->body.len, JSON_TWICE_REFUSED, "the request", &err);
+    buffer_done(&x->body);
+    if (s != STRETTO_OK) return trouble_status(&x->trouble, TROUBLE_INVALID, NULL, s, &err);
+    if (json_is_object(x->json)) return true;
+    return exchange_refuse(x, TROUBLE_INVALID, NULL, "the request must be a JSON object, not %s",
+                           kind_words(x->json));
+}
+
+bool exchange_model(struct exchange *x)
+{
+    const char *name = x->ask.model_name ? x->ask.model_name : "";
+    struct served_list *l = server_models(x->server);
+    if (atomic_load(&l->ready) != 1)
+        return exchange_refuse(x, TROUBLE_LOADING, NULL, "Loading model");
+    x->ask.model = served_find(l, name, strlen(name));
+    if (x->ask.model) return true;
+    char all[400] = "";
+    for (size_t i = 0; i < l->n; i++) {
+        size_t n = strlen(all);
+        snprintf(all + n, sizeof all - n, "%s%s", n ? ", " : "", l->v[i].name);
+    }
+    return exchange_refuse(x, TROUBLE_NOT_FOUND, "model", "there is no model '%.100s' here: take one of %s", name, all);
+}
+
+bool exchange_fields(struct exchange *x, const struct field_table *const *tables, size_t n)
+{
+    const struct field_table *all[8];
+    size_t count = 0;
+    for (size_t i = 0; i < n && count < 4; i++) all[count++] = tables[i];
+    all[count++] = &fields_job;
+    all[count++] = &fields_sampling;
+    all[count++] = &fields_llama;
+    const struct serve_options *o = server_options(x->server);
+    return fields_read(x->json, all, count, o->strict_api, &x->ask, &x->ignored, &x->trouble) && exchange_model(x);
+}
+
+/* ---- jobs -------------------------------------------------------------------------------------- */
+
+static struct job_options options_of(const struct exchange *x, const struct choice *c, const char **stops,
+                                     char client[160])
+{
+    const struct ask *a = &x->ask;
+    for (uint32_t i = 0; i < a->n_stops; i++) stops[i] = a->stops[i];
+    if (a->user && !server_has_keys(x->server)) snprintf(client, 160, "%.72s/%.64s", x->client, a->user);
+    else snprintf(client, 160, "%s", x->client);
+    struct job_options o = {
+        .kind = x->dialect->kind, .ids = a->prompts[c->prompt].id, .n_ids = (uint32_t)a->prompts[c->prompt].n,
+        .how = ask_sampling(a, c->index % (uint32_t)a->n), .max_tokens = a->max_tokens, .stops = stops,
+        .n_stops = a->n_stops, .ignore_end = a->ignore_end, .logprobs = (int32_t)a->logprobs,
+        .prompt_logprobs = a->echo && a->logprobs >= 0, .client = client, .salt = x->salt,
+        .cache_exact = a->cache_exact, .no_cache = a->no_cache, .prediction = a->prediction.id,
+        .n_prediction = (uint32_t)a->prediction.n, .priority = (int32_t)a->priority, .ud = (void *)(uintptr_t)c,
+        .deadline = a->time_limit > 0 ? clock_seconds() + a->time_limit / 1e3 : 0 };
+    if (o.kind == JOB_WRITE && a->max_tokens == 0) o.kind = JOB_SCORE;
+    return o;
+}
+
+static bool not_begun(struct exchange *x, const struct choice *c, stretto_status s, const struct job_busy *busy,
+                      const struct error *err)
+{
+    struct trouble *t = &x->trouble;
+    size_t n = x->ask.prompts[c->prompt].n;
+    if (s == STRETTO_E_FULL && busy->context) {
+        trouble(t, TROUBLE_CONTEXT, NULL, "request (%zu tokens) exceeds the available context size (%u tokens), try "
+                "increasing it", n, busy->context);
+        t->n_prompt = (uint32_t)n;
+        t->n_context = busy->context;
+        return false;
+    }
+    if (s == STRETTO_E_FULL) {
+        trouble(t, TROUBLE_BUSY, NULL, "too many requests wait already: try again in %.0f seconds",
+                busy->retry_after > 1 ? busy->retry_after : 1);
+        t->retry_after = busy->retry_after > 1 ? busy->retry_after : 1;
+        return false;
+    }
+    if (s == STRETTO_E_DEVICE)
+        return trouble(t, TROUBLE_DRAINING, NULL, "the server is shutting down: %s", err->text[0] ? err->text : "");
+    return trouble_status(t, s == STRETTO_E_ARG || s == STRETTO_E_UNSUP ? TROUBLE_INVALID : TROUBLE_FAILED, NULL, s,
+                          err);
+}
+
+/* Begins jobs as far as there is room; those that find the queue full wait for the exchange's others. */
+static bool begin_more(struct exchange *x)
+{
+    const char *stops[JOB_STOPS];
+    char client[160];
+    while (x->n_begun < x->n_choices && x->n_running < RUNNING_MOST) {
+        struct choice *c = &x->choices[x->n_begun];
+        struct error err = { 0 };
+        struct job_busy busy = { 0 };
+        struct job_options o = options_of(x, c, stops, client);
+        if (!o.n_ids)
+            return exchange_refuse(x, TROUBLE_INVALID, NULL, "the prompt is empty, and the model adds no token of its "
+                                   "own: send some text");
+        stretto_status s = service_submit(x->ask.model->service, &o, &c->job, &busy, &err);
+        if (s == STRETTO_E_FULL && !busy.context && x->n_running) return true;
+        if (s != STRETTO_OK) return not_begun(x, c, s, &busy, &err);
+        c->begun = true;
+        x->n_begun++;
+        x->n_running++;
+    }
+    return true;
+}
+
+bool exchange_run(struct exchange *x, const struct dialect *d)
+{
+    struct ask *a = &x->ask;
+    size_t n = a->n_prompts * (size_t)a->n;
+    if (n > ASK_JOBS)
+        return exchange_refuse(x, TROUBLE_INVALID, NULL, "%zu answers are asked for at once, and %d are the most", n,
+                               (int)ASK_JOBS);
+    if (d->kind != JOB_EMBED && a->model->embeds)
+        return exchange_refuse(x, TROUBLE_INVALID, "model", "the model %s makes embeddings and writes no text: ask "
+                               "/v1/embeddings", a->model->name);
+    x->dialect = d;
+    if (!(x->choices = mem_zalloc(n ? n : 1, sizeof *x->choices)))
+        return trouble_status(&x->trouble, TROUBLE_BUSY, NULL, STRETTO_E_NOMEM, NULL);
+    x->n_choices = n;
+    for (size_t i = 0; i < n; i++)
+        x->choices[i] = (struct choice){ .exchange = x, .index = (uint32_t)i, .prompt = (uint32_t)(i / (size_t)a->n),
+                                         .text = buffer_make(TEXT_MAX) };
+    ask_seed(a);
+    x->streams_out = a->stream;
+    if (!begin_more(x)) {
+        exchange_cancel(x);
+        return false;
+    }
+    x->state = a->stream ? EXCHANGE_STREAMING : EXCHANGE_WAITING;
+    if (a->stream && d->begin && d->begin(x) != STRETTO_OK)
+        return trouble_status(&x->trouble, TROUBLE_BUSY, NULL, STRETTO_E_NOMEM, NULL);
+    return true;
+}
+
+/* ---- what jobs say ----------------------------------------------------------------------------- */
+
+static stretto_status keep_text(struct exchange *x, struct choice *c, const struct job_event *e)
+{
+    size_t at = c->text.len;
+    TRY(buffer_append(&c->text, e->text ? e->text : "", e->n_text));
+    if (x->ask.tokens) {
+        if (c->n_ids + e->n_ids > c->cap_ids) {
+            size_t cap = 2 * (c->n_ids + e->n_ids) + 16;
+            int32_t *ids = mem_resize(c->ids, cap * sizeof *ids);
+            if (!ids) return STRETTO_E_NOMEM;
+            c->ids = ids;
+            c->cap_ids = cap;
+        }
+        if (e->n_ids) memcpy(c->ids + c->n_ids, e->ids, e->n_ids * sizeof *c->ids);
+        c->n_ids += e->n_ids;
+    }
+    if (!e->tokens || !e->n_ids) return STRETTO_OK;
+    if (c->n_tokens + e->n_ids > c->cap_tokens) {
+        size_t cap = 2 * (c->n_tokens + e->n_ids) + 16;
+        struct job_token *tokens = mem_resize(c->tokens, cap * sizeof *tokens);
+        if (!tokens) return STRETTO_E_NOMEM;
+        c->tokens = tokens;
+        c->cap_tokens = cap;
+    }
+    for (uint32_t i = 0; i < e->n_ids; i++) {
+        c->tokens[c->n_tokens] = e->tokens[i];
+        c->tokens[c->n_tokens++].text += (uint32_t)at;
+    }
+    return STRETTO_OK;
+}
+
+static stretto_status take_text(struct exchange *x, struct choice *c, const struct job_event *e)
+{
+    stretto_status s = x->streams_out ? x->dialect->text(x, c, e) : keep_text(x, c, e);
+    if (!x->first_byte) x->first_byte = clock_seconds();
+    c->n_text += e->n_text;
+    c->n_written += e->n_ids;
+    return s;
+}
+
+static stretto_status take_done(struct exchange *x, struct choice *c, const struct job_event *e)
+{
+    c->done = true;
+    c->finish = e->finish;
+    c->usage = e->usage;
+    if (e->stop) snprintf(c->stop, sizeof c->stop, "%s", e->stop);
+    x->n_done++;
+    x->n_running--;
+    if (e->vector) {
+        size_t bytes = x->ask.model->model->config.width * sizeof *c->vector;
+        if (!(c->vector = mem_alloc(bytes))) return STRETTO_E_NOMEM;
+        memcpy(c->vector, e->vector, bytes);
+    }
+    if (e->finish == JOB_FAILED)
+        trouble_status(&x->trouble, TROUBLE_FAILED, NULL, e->error.status ? e->error.status : STRETTO_E_NAN, &e->error);
+    else if (e->finish == JOB_CANCELLED && !x->gone)
+        trouble(&x->trouble, TROUBLE_DRAINING, NULL, "the server is shutting down, and this answer was cut: ask again");
+    else if (e->finish == JOB_DEADLINE && !x->streams_out && !c->n_written)
+        trouble(&x->trouble, TROUBLE_LATE, "t_max_predict_ms", "the time for this request was over before its first "
+                "token: give it more");
+    job_close(c->job);
+    c->job = NULL;
+    return x->streams_out && x->trouble.kind == TROUBLE_NONE ? x->dialect->done(x, c) : STRETTO_OK;
+}
+
+static stretto_status take(struct exchange *x, struct choice *c, const struct job_event *e)
+{
+    const struct dialect *d = x->dialect;
+    switch (e->kind) {
+    case JOB_STARTED:
+        c->started = true;
+        return x->streams_out && d->started ? d->started(x, c) : STRETTO_OK;
+    case JOB_PROGRESS:
+        return x->streams_out && x->ask.progress && d->progress ? d->progress(x, c, e) : STRETTO_OK;
+    case JOB_TEXT: return take_text(x, c, e);
+    case JOB_DONE: return take_done(x, c, e);
+    }
+    return STRETTO_OK;
+}
+
+static void end(struct exchange *x)
+{
+    x->ended_at = clock_seconds();
+    x->ended = true;
+    if (!x->streams_out) {
+        x->state = EXCHANGE_ENDED;
+        if (x->trouble.kind == TROUBLE_NONE) exchange_reply(x, 200, x->dialect->whole(x));
+        return;
+    }
+    stretto_status s = STRETTO_OK;
+    if (x->trouble.kind == TROUBLE_NONE) s = x->dialect->end(x);
+    else {
+        x->cut = true;
+        s = x->dialect->failed(x, &x->trouble);
+    }
+    if (s != STRETTO_OK) x->cut = true;
+}
+
+static void fail_all(struct exchange *x, stretto_status s)
+{
+    if (s != STRETTO_OK) trouble_status(&x->trouble, TROUBLE_FAILED, NULL, s, NULL);
+    exchange_cancel(x);
+}
+
+bool exchange_pump(struct exchange *x)
+{
+    if ((x->state != EXCHANGE_WAITING && x->state != EXCHANGE_STREAMING) || x->ended) return x->ended;
+    bool had = x->out.len > x->out_at;
+    stretto_status s = STRETTO_OK;
+    for (size_t i = 0; i < x->n_begun && s == STRETTO_OK; i++) {
+        struct choice *c = &x->choices[i];
+        struct job_event e = { 0 };
+        while (s == STRETTO_OK && c->job && x->out.len - x->out_at < EXCHANGE_OUT && job_read(c->job, &e))
+            s = take(x, c, &e);
+    }
+    if (s == STRETTO_OK && x->trouble.kind == TROUBLE_NONE && !x->gone) begin_more(x);
+    if (s != STRETTO_OK || x->trouble.kind != TROUBLE_NONE) fail_all(x, s);
+    if (x->n_done == x->n_choices || s != STRETTO_OK || x->trouble.kind != TROUBLE_NONE) end(x);
+    if (!had && x->out.len > x->out_at) x->out_since = clock_seconds();
+    return x->ended || x->out.len > x->out_at;
+}
+
+void exchange_cancel(struct exchange *x)
+{
+    for (size_t i = 0; i < x->n_choices; i++)
+        if (x->choices[i].job) job_cancel(x->choices[i].job);
+}
+
+struct job_usage exchange_usage(const struct exchange *x)
+{
+    struct job_usage u = { 0 };
+    for (size_t i = 0; i < x->n_choices; i++) {
+        const struct choice *c = &x->choices[i];
+        if (i % (size_t)x->ask.n == 0) {
+            u.prompt += c->usage.prompt;
+            u.cached += c->usage.cached;
+            u.cached_written += c->usage.cached_written;
+        }
+        u.written += c->usage.written;
+        u.steps += c->usage.steps;
+        u.guesses += c->usage.guesses;
+        u.accepted += c->usage.accepted;
+        if (c->usage.queued > u.queued) u.queued = c->usage.queued;
+        if (c->usage.reading > u.reading) u.reading = c->usage.reading;
+        if (c->usage.writing > u.writing) u.writing = c->usage.writing;
+    }
+    return u;
+}
+
+/* ---- open, close ------------------------------------------------------------------------------- */
+
+struct exchange *exchange_open(struct server *s, struct wire *w)
+{
+    struct exchange *x = mem_zalloc(1, sizeof *x);
+    if (!x) return NULL;
+    const struct serve_options *o = server_options(s);
+    x->server = s;
+    x->wire = w;
+    x->began = clock_seconds();
+    x->created = time(NULL);
+    x->body = buffer_make(((size_t)o->body << 20) + 1);
+    x->ignored = buffer_make(4096);
+    x->out = buffer_make(OUT_MAX);
+    x->head = buffer_make(1 << 16);
+    x->scratch = buffer_make(OUT_MAX);
+    x->reply_text = buffer_make(OUT_MAX);
+    ask_init(&x->ask, o);
+    return x;
+}
+
+void exchange_close(struct exchange *x)
+{
+    for (size_t i = 0; i < x->n_choices; i++) {
+        struct choice *c = &x->choices[i];
+        if (c->job) job_close(c->job);
+        buffer_done(&c->text);
+        mem_free(c->tokens);
+        mem_free(c->scored);
+        mem_free(c->ids);
+        mem_free(c->vector);
+    }
+    mem_free(x->choices);
+    mem_free(x->own);
+    ask_done(&x->ask);
+    json_decref(x->json);
+    json_decref(x->reply);
+    buffer_done(&x->body);
+    buffer_done(&x->ignored);
+    buffer_done(&x->out);
+    buffer_done(&x->head);
+    buffer_done(&x->scratch);
+    buffer_done(&x->reply_text);
+    mem_free(x);
+}

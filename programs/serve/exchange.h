@@ -1,0 +1,143 @@
+/* One request and its answer, from its first byte to its last. The HTTP thread alone touches it.
+ *
+ *     READING (the body arrives) -> a route's handler: refuses, replies at once, or runs an ask ->
+ *     WAITING (jobs write; the answer goes out whole) or STREAMING (what they write goes out as it comes) -> ENDED
+ *
+ * An API is a manner: the shape of its errors, the way it streams, and handlers of its routes. A handler reads
+ * the body into the neutral ask and calls exchange_run; its dialect then says the neutral events in
+ * its own words. How to add one: api_openai_chat.c is the model to copy; name its routes in route.c. */
+#ifndef SERVE_EXCHANGE_H
+#define SERVE_EXCHANGE_H
+#include "serve/ask.h"
+#include "serve/field.h"
+#include "serve/trouble.h"
+
+struct server;
+struct exchange;
+struct wire;
+
+enum { EXCHANGE_OUT = 256 << 10 };     /* bytes that may wait for a client to read them */
+
+/* One answer of several: a prompt's n-th. */
+struct choice {
+    struct exchange *exchange;
+    struct job *job;                   /* NULL: not begun, or over                                  */
+    uint32_t index, prompt;            /* index: as the answer numbers it                           */
+    bool begun, started, done;
+    enum job_finish finish;
+    char stop[ASK_STOP_BYTES + 1];     /* STOP: the string                                          */
+    struct job_usage usage;
+    /* Whole answers; of streams only the lengths. */
+    struct buffer text;
+    struct job_token *tokens;          /* [n_tokens] with logprobs; text: place in `text`           */
+    int32_t *ids;                      /* [n_ids] with ask.tokens                                   */
+    struct job_token *scored;          /* [n_scored] of the prompt, from its second on            */
+    size_t n_tokens, cap_tokens, n_ids, cap_ids, n_scored;
+    size_t n_text;                     /* bytes written so far                                      */
+    uint32_t n_written;                /* tokens                                                    */
+    float *vector;                     /* of an embedding                                           */
+};
+
+/* How an API says what happens. Functions append to x->out; a failure ends the answer. Those that may be NULL
+ * say so. */
+struct dialect {
+    enum job_kind kind;
+    const char *type;                  /* Content-Type of a stream                                  */
+    const char *ping;                  /* what a silent stream says                                 */
+    /* Streams. */
+    stretto_status (*begin)(struct exchange *x);                       /* NULL: nothing             */
+    stretto_status (*started)(struct exchange *x, struct choice *c);   /* NULL: nothing             */
+    stretto_status (*progress)(struct exchange *x, struct choice *c, const struct job_event *e);  /* NULL: nothing */
+    stretto_status (*text)(struct exchange *x, struct choice *c, const struct job_event *e);
+    stretto_status (*done)(struct exchange *x, struct choice *c);      /* one choice is over        */
+    stretto_status (*end)(struct exchange *x);                         /* all are                   */
+    stretto_status (*failed)(struct exchange *x, const struct trouble *t);   /* after the beginning */
+    /* Whole answers: everything is in x->choices. NULL: no memory. */
+    json_t *(*whole)(struct exchange *x);
+};
+
+struct manner {
+    const char *name;
+    /* The body of an error. */
+    json_t *(*error)(const struct exchange *x, const struct trouble *t);
+    unsigned (*http)(const struct trouble *t);     /* NULL: as the table of troubles says              */
+    const char *id_header;                         /* "x-request-id"                                  */
+};
+
+enum exchange_state { EXCHANGE_READING, EXCHANGE_WAITING, EXCHANGE_STREAMING, EXCHANGE_ENDED };
+
+struct exchange {
+    struct server *server;
+    struct wire *wire;
+    const struct route *route;
+    const struct manner *manner;
+    enum exchange_state state;
+    char id[40], method[12], path[200], rest[120];     /* rest: what stands for * in the route       */
+    char client[72];                   /* who pays: digest of the key, else the address               */
+    uint64_t salt;
+    struct trouble trouble;
+    struct buffer body, ignored;
+    json_t *json;                      /* the body                                                    */
+    struct ask ask;
+    const struct dialect *dialect;
+    struct choice *choices;
+    size_t n_choices, n_begun, n_done, n_running;
+    time_t created;
+    double began, first_byte, ended_at, sent_at, out_since;   /* clock_seconds(); first_byte 0: none yet */
+    struct buffer out;                 /* of a stream: not yet taken by the socket                    */
+    size_t out_at;
+    struct buffer head;                /* of a dialect: what all its chunks begin with                */
+    struct buffer scratch;             /* of a dialect                                                */
+    void *own;                         /* of a dialect: freed with mem_free                           */
+    bool streams_out, ended, cut, gone;/* gone: the client is                                         */
+    double retry_at;                   /* more of its jobs wait for a place until then                */
+    /* The reply, once there is one. */
+    unsigned http;
+    json_t *reply;
+    const char *reply_type;            /* NULL: JSON                                                  */
+    struct buffer reply_text;
+    uint64_t bytes_in, bytes_out;
+    struct exchange *next, *prev;
+};
+
+/* ---- for handlers; each returns false where the handler is to return at once ---------------- */
+
+/* The body as an object; limits on depth and values, names twice refused. */
+bool exchange_object(struct exchange *x);
+/* Fields by these tables and the shared ones behind them, then the model that the request names. */
+bool exchange_fields(struct exchange *x, const struct field_table *const *tables, size_t n);
+/* The model that is named, or the only one; TROUBLE_LOADING while there is none yet. */
+bool exchange_model(struct exchange *x);
+/* Begins the jobs: for each prompt, n choices. */
+bool exchange_run(struct exchange *x, const struct dialect *d);
+/* Replies; takes the value. NULL: no memory. */
+void exchange_reply(struct exchange *x, unsigned http, json_t *value);
+/* Replies with what stands in x->reply_text. */
+void exchange_reply_text(struct exchange *x, unsigned http, const char *type);
+__attribute__((format(printf, 4, 5)))
+bool exchange_refuse(struct exchange *x, enum trouble_kind kind, const char *param, const char *fmt, ...);
+/* A header of the request; NULL: none. */
+const char *exchange_header(const struct exchange *x, const char *name);
+/* Of the query: "?autoparse=1"; NULL: none. */
+const char *exchange_query(const struct exchange *x, const char *name);
+
+/* ---- for dialects ------------------------------------------------------------------------------ */
+
+/* Usage of all choices: a prompt counts once. */
+struct job_usage exchange_usage(const struct exchange *x);
+/* A JSON string, quotes and all; malformed UTF-8 becomes U+FFFD. */
+stretto_status put_string(struct buffer *b, const char *p, size_t n);
+/* "data: " + JSON + "\n\n" of a value, which is taken. */
+stretto_status put_event(struct exchange *x, const char *event, json_t *value);
+/* Well-formed text as a JSON string value. */
+json_t *text_json(const char *p, size_t n);
+
+/* ---- for the server ---------------------------------------------------------------------------- */
+
+struct exchange *exchange_open(struct server *s, struct wire *w);
+void exchange_close(struct exchange *x);
+/* Reads what its jobs have to say, as far as there is room; true: there is something to send, or it is over. */
+bool exchange_pump(struct exchange *x);
+/* Its jobs end. */
+void exchange_cancel(struct exchange *x);
+#endif

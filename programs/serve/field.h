@@ -1,0 +1,43 @@
+/* What may stand in the JSON of a request: a row for each field says its type, its range, and what becomes
+ * of it. What changes the meaning and cannot be done is refused by name; what changes nothing is taken; what
+ * nobody knows is taken too and named in the answer (X-Stretto-Ignored), so that nothing is dropped silently.
+ * A field that is null counts as not there. */
+#ifndef SERVE_FIELD_H
+#define SERVE_FIELD_H
+#include "serve/ask.h"
+
+enum field_kind { FIELD_BOOL, FIELD_INT, FIELD_REAL, FIELD_TEXT, FIELD_OBJECT, FIELD_ARRAY, FIELD_ANY };
+enum field_does {
+    FIELD_READ,        /* into the ask's member at `at`, or by `own`                                       */
+    FIELD_NOTHING,     /* is taken and changes nothing                                                     */
+    FIELD_REFUSED,     /* changes the meaning: only a value that asks for nothing is taken: false, 0, "",
+                          [], {}, or a number from min to max                                              */
+    FIELD_UNSUPPORTED  /* the same, for what a later version will do: 501                                  */
+};
+
+struct field {
+    const char *name;
+    enum field_kind kind;
+    enum field_does does;
+    size_t at;
+    double min, max;                   /* both 0: any                                                      */
+    bool (*own)(struct ask *a, const char *name, const json_t *v, struct trouble *t);
+    const char *words;                 /* what to do instead, for REFUSED; for own: what is wanted         */
+};
+
+struct field_table { const struct field *rows; size_t n; };
+#define FIELD_TABLE(rows) { rows, sizeof(rows) / sizeof *(rows) }
+
+/* Reads the members of an object by the first table that knows each. ignored gets the names of those that
+ * did nothing, joined by ", ". strict: what no table knows is refused. */
+bool fields_read(const json_t *object, const struct field_table *const *tables, size_t n, bool strict, struct ask *a,
+                 struct buffer *ignored, struct trouble *t);
+/* One value as a row wants it. */
+bool field_check(const struct field *f, const json_t *v, struct trouble *t);
+/* "a string", "an object" ... */
+const char *kind_words(const json_t *v);
+
+/* Shared tables: sampling as all APIs have it, llama.cpp's further ones, and what is refused everywhere. */
+extern const struct field_table fields_sampling, fields_llama, fields_job;
+bool field_stops(struct ask *a, const char *name, const json_t *v, struct trouble *t);
+#endif

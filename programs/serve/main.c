@@ -1,0 +1,227 @@
+/* stretto-serve: models over HTTP. A program of its own so that nothing else carries an HTTP library and TLS;
+ * `stretto serve` starts it.
+ *
+ *   the socket is bound -> files and ports are closed off -> the server answers /health with "Loading model"
+ *   while another thread opens the models -> calls of the kernel are closed off -> requests are answered */
+#include "base/memory.h"
+#include "serve/load.h"
+#include "serve/notify.h"
+#include "serve/sandbox.h"
+#include "serve/server.h"
+#include "stretto/command.h"
+#include "stretto/open.h"
+#include "stretto/peer_flags.h"
+#include <errno.h>
+#include <gnutls/gnutls.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* ---- the socket -------------------------------------------------------------------------------- */
+
+struct place { int fd, port; bool loopback; char where[200]; };
+
+static bool is_loopback(const struct sockaddr *a)
+{
+    if (a->sa_family == AF_INET)
+        return ntohl(((const struct sockaddr_in *)(const void *)a)->sin_addr.s_addr) >> 24 == 127;
+    return a->sa_family == AF_INET6
+           && IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)a)->sin6_addr);
+}
+
+static void describe(struct place *p, const struct serve_options *o)
+{
+    struct sockaddr_storage a;
+    socklen_t n = sizeof a;
+    char host[100] = "?", port[20] = "?";
+    if (getsockname(p->fd, (struct sockaddr *)&a, &n) != 0) return;
+    p->loopback = is_loopback((const struct sockaddr *)&a);
+    getnameinfo((const struct sockaddr *)&a, n, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV);
+    p->port = (int)strtol(port, NULL, 10);
+    snprintf(p->where, sizeof p->where, strchr(host, ':') ? "http%s://[%s]:%s" : "http%s://%s:%s",
+             o->cert_file ? "s" : "", host, port);
+}
+
+static int try_address(const struct addrinfo *a)
+{
+    const int one = 1, zero = 0;
+    int fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, a->ai_protocol);
+    if (fd < 0) return -1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (a->ai_family == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof zero);
+    if (bind(fd, a->ai_addr, a->ai_addrlen) == 0 && listen(fd, 1024) == 0) return fd;
+    int why = errno;
+    close(fd);
+    errno = why;
+    return -1;
+}
+
+static int bind_place(struct place *p, const struct serve_options *o)
+{
+    char port[20], words[300];
+    struct addrinfo *list = NULL, hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV };
+    if ((p->fd = notify_socket()) >= 0) {
+        describe(p, o);
+        return EXIT_DONE;
+    }
+    snprintf(port, sizeof port, "%d", (int)o->port);
+    int r = getaddrinfo(*o->host ? o->host : NULL, port, &hints, &list);
+    if (r != 0) return command_usage("serve", "--host %s is no address of this machine: %s", o->host, gai_strerror(r));
+    int why = 0;
+    for (const struct addrinfo *a = list; a && p->fd < 0; a = a->ai_next)
+        if ((p->fd = try_address(a)) < 0) why = errno;
+    freeaddrinfo(list);
+    if (p->fd < 0) {
+        snprintf(words, sizeof words, "cannot listen at %s port %s: %s%s", o->host, port, strerror(why),
+                 why == EADDRINUSE ? "; another program does: --port takes another one, 0 any that is free" : "");
+        return command_fail("serve", STRETTO_E_IO, words);
+    }
+    describe(p, o);
+    return EXIT_DONE;
+}
+
+/* ---- models, on a thread of their own ---------------------------------------------------------- */
+
+struct loading { struct served_list *models; const struct serve_options *options; struct server *server; };
+
+static void close_calls(const struct serve_options *o)
+{
+    struct buffer words = buffer_make(1000);
+    if (o->no_sandbox) return;
+    sandbox_calls(&words);
+    fprintf(stderr, "stretto serve: sandbox%s\n", words.data ? words.data : "");
+    buffer_done(&words);
+}
+
+static void *load_all(void *arg)
+{
+    struct loading *l = arg;
+    bool well = true;
+    for (size_t i = 0; i < l->models->n && well; i++)
+        well = load_model(&l->models->v[i], l->options, server_wake, l->server) == EXIT_DONE;
+    if (well) close_calls(l->options);
+    atomic_store(&l->models->ready, well ? 1 : -1);
+    server_loaded(l->server, well);
+    return NULL;
+}
+
+/* ---- from options to a server ------------------------------------------------------------------ */
+
+static int check_options(struct serve_options *o)
+{
+    if (!o->cert_file != !o->key_file)
+        return command_usage("serve", "--ssl-cert-file and --ssl-key-file go together");
+    if (!o->api_key && !o->api_key_file) {
+        const char *key = getenv("STRETTO_API_KEY");
+        if (!key || !*key) key = getenv("LLAMA_API_KEY");
+        if (key && *key) o->api_key = key;
+    }
+    return EXIT_DONE;
+}
+
+/* Cards need devices, drivers and caches that nobody can list: no rules for files there. */
+static void close_files(const struct serve_options *o, const struct served_list *l, int port)
+{
+    const char *read[SERVED_MOST + 8], *write[2];
+    struct sandbox s = { .read = read, .write = write, .port = port };
+    struct buffer words = buffer_make(1000);
+    if (o->no_sandbox) return;
+    const char *device = o->model.device ? o->model.device : getenv("STRETTO_DEVICE");
+    if (device && strcmp(device, "cpu") != 0) {
+        fprintf(stderr, "stretto serve: no rules for files: the drivers of cards open what they like\n");
+        return;
+    }
+    for (size_t i = 0; i < l->n; i++) read[s.n_read++] = l->v[i].path;
+    const char *more[] = { o->api_key_file, o->cert_file, o->key_file, o->model.scales };
+    char folders[4][1024];
+    for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
+        if (!more[i]) continue;
+        /* Their folder: a new file takes the place of the old one. */
+        const char *slash = strrchr(more[i], '/');
+        snprintf(folders[i], sizeof folders[i], "%.*s", slash ? (int)(slash - more[i] + 1) : 1, slash ? more[i] : ".");
+        read[s.n_read++] = folders[i];
+    }
+    if (o->disk) write[s.n_write++] = o->disk;
+    sandbox_files(&s, &words);
+    fprintf(stderr, "stretto serve: sandbox: %s\n", words.data ? words.data : "");
+    buffer_done(&words);
+}
+
+static int serve(const struct serve_options *o, struct served_list *models, const struct place *p)
+{
+    struct server_start start = { .options = o, .models = models, .listen_fd = p->fd, .where = p->where,
+                                  .loopback = p->loopback };
+    struct loading l = { .models = models, .options = o };
+    struct error err = { 0 };
+    pthread_t thread;
+    notify_send("STATUS=loading\n");
+    close_files(o, models, p->port);
+    stretto_status s = server_open(&l.server, &start, &err);
+    if (s != STRETTO_OK) return command_fail("serve", s, err.text);
+    if (!server_has_keys(l.server) && !p->loopback)
+        fprintf(stderr, "stretto serve: WARNING: everybody who reaches %s may ask: --api-key-file FILE wants a key\n",
+                p->where);
+    fprintf(stderr, "stretto serve: listening at %s\n", p->where);
+    int code = pthread_create(&thread, NULL, load_all, &l) == 0 ? EXIT_DONE
+                                                                : command_fail("serve", STRETTO_E_NOMEM, NULL);
+    if (code == EXIT_DONE) {
+        code = server_run(l.server);
+        interrupted = 1;
+        pthread_join(thread, NULL);
+    }
+    load_close(models);
+    server_close(l.server);
+    return code;
+}
+
+static int check(const struct serve_options *o, struct served_list *models, const struct place *p)
+{
+    int code = EXIT_DONE;
+    for (size_t i = 0; i < models->n && code == EXIT_DONE; i++) code = load_check(&models->v[i], o);
+    if (code == EXIT_DONE)
+        printf("address: %s, %s, %s\n", p->where, p->loopback ? "this machine alone" : "reached over the network",
+               o->api_key || o->api_key_file ? "with API keys" : "without a key");
+    load_close(models);
+    return code;
+}
+
+static int run(struct serve_options *o)
+{
+    static struct served_list models;
+    struct place p = { .fd = -1 };
+    int code = check_options(o);
+    if (code == EXIT_DONE) code = load_names(&models, o);
+    if (code == EXIT_DONE) code = bind_place(&p, o);
+    if (code != EXIT_DONE) return code;
+    if (gnutls_global_init() < 0) return command_fail("serve", STRETTO_E_UNSUP, "GnuTLS does not start");
+    return o->check ? check(o, &models, &p) : serve(o, &models, &p);
+}
+
+static const struct command command_here = {
+    .name = "serve", .summary = "answer clients of the OpenAI, Anthropic and ollama APIs over HTTP", .operands = "",
+    .description = serve_description, .uses = serve_uses, .n_uses = SERVE_USES,
+    .options_size = sizeof(struct serve_options), .defaults = serve_options_defaults, .unknown = peer_flag,
+};
+const struct command *const command_table[] = { &command_here, NULL };
+
+int main(int argc, char **argv)
+{
+    static struct serve_options o;
+    size_t n;
+    bool help;
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        printf("stretto-serve %s\n", STRETTO_VERSION);
+        return EXIT_DONE;
+    }
+    serve_options_defaults(&o);
+    int code = command_parse(&command_here, argc - 1, argv + 1, &o, &n, &help);
+    if (code == EXIT_DONE && help) command_help(&command_here);
+    else if (code == EXIT_DONE) code = run(&o);
+    return code;
+}

@@ -1,0 +1,9 @@
+/* What systemd is told and gives, without its library: datagrams to NOTIFY_SOCKET, a socket in LISTEN_FDS. */
+#ifndef SERVE_NOTIFY_H
+#define SERVE_NOTIFY_H
+/* Nothing happens where nobody listens. */
+__attribute__((format(printf, 1, 2)))
+void notify_send(const char *fmt, ...);
+/* The listening socket that was handed over; -1: none. */
+int notify_socket(void);
+#endif

@@ -1,0 +1,61 @@
+/* Inside of the server: connections, and what answering a request needs of it. */
+#ifndef SERVE_WIRE_H
+#define SERVE_WIRE_H
+#include "serve/exchange.h"
+#include "serve/keys.h"
+#include "serve/server.h"
+#include <microhttpd.h>
+#include <stdatomic.h>
+
+struct tls;
+
+enum wire_phase { WIRE_NEW, WIRE_BODY, WIRE_BUSY, WIRE_IDLE };
+
+/* A connection, from accept to close. */
+struct wire {
+    struct server *server;
+    struct MHD_Connection *connection;
+    struct exchange *exchange;         /* the request that is being read or answered; or NULL   */
+    int fd;
+    enum wire_phase phase;
+    double since;                      /* of the phase; of BODY: when bytes came last           */
+    double body_since;
+    bool suspended, closed;
+    char peer[64];
+    struct wire *next, *prev;
+};
+
+struct server {
+    struct server_start start;
+    struct MHD_Daemon *daemon;
+    struct tls *tls;
+    struct keys keys;
+    struct metrics metrics;
+    int loop, watch, events, signals, mhd;     /* descriptors */
+    atomic_bool woken;
+    atomic_int loaded;                 /* 0; 1: the models are there; -1: they cannot be opened */
+    bool told;                         /* of what `loaded` says                                 */
+    bool draining, stop;
+    double began, drain_end, swept;
+    int code;
+    size_t n_exchanges;
+    struct exchange *exchanges;        /* active ones */
+    struct wire *wires;
+    uint64_t next_id;
+    char id_seed[17];
+};
+
+/* MHD's callbacks. */
+enum MHD_Result wire_request(void *server, struct MHD_Connection *connection, const char *url, const char *method,
+                             const char *version, const char *upload, size_t *upload_size, void **request);
+void wire_completed(void *server, struct MHD_Connection *connection, void **request,
+                    enum MHD_RequestTerminationCode code);
+void wire_notify(void *server, struct MHD_Connection *connection, void **wire,
+                 enum MHD_ConnectionNotificationCode code);
+/* Goes on where it is suspended. */
+void wire_resume(struct wire *w);
+/* The other end is to see that this is over. */
+void wire_cut(struct wire *w);
+/* One line about a request that is over. */
+void log_request(const struct exchange *x);
+#endif

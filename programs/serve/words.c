@@ -1,0 +1,209 @@
+#include "serve/words.h"
+#include "base/clock.h"
+#include "base/memory.h"
+#include "serve/served.h"
+#include <math.h>
+#include <string.h>
+
+const char *words_finish(enum job_finish f)
+{
+    return f == JOB_LENGTH || f == JOB_CONTEXT || f == JOB_DEADLINE ? "length" : "stop";
+}
+
+json_t *words_usage(const struct exchange *x)
+{
+    struct job_usage u = exchange_usage(x);
+    return json_pack("{s:I,s:I,s:I,s:{s:I,s:I}}", "prompt_tokens", (json_int_t)u.prompt, "completion_tokens",
+                     (json_int_t)u.written, "total_tokens", (json_int_t)u.prompt + u.written, "prompt_tokens_details",
+                     "cached_tokens", (json_int_t)u.cached, "written_tokens", (json_int_t)u.cached_written);
+}
+
+static double rate(double n, double seconds) { return seconds > 0 ? n / seconds : 0; }
+
+static json_t *timings(double cached, double read, double read_seconds, double written, double write_seconds)
+{
+    return json_pack("{s:I,s:I,s:f,s:f,s:f,s:I,s:f,s:f,s:f}", "cache_n", (json_int_t)cached, "prompt_n",
+                     (json_int_t)read, "prompt_ms", 1e3 * read_seconds, "prompt_per_token_ms",
+                     rate(1e3 * read_seconds, read), "prompt_per_second", rate(read, read_seconds), "predicted_n",
+                     (json_int_t)written, "predicted_ms", 1e3 * write_seconds, "predicted_per_token_ms",
+                     rate(1e3 * write_seconds, written), "predicted_per_second", rate(written, write_seconds));
+}
+
+json_t *words_timings(const struct exchange *x)
+{
+    struct job_usage u = exchange_usage(x);
+    json_t *t = timings(u.cached, u.prompt > u.cached ? u.prompt - u.cached : 0, u.reading, u.written, u.writing);
+    if (!t) return NULL;
+    json_object_set_new(t, "steps", json_integer(u.steps));
+    json_object_set_new(t, "draft_n", json_integer(u.guesses));
+    json_object_set_new(t, "draft_n_accepted", json_integer(u.accepted));
+    return t;
+}
+
+json_t *words_timings_now(const struct exchange *x, const struct choice *c, uint32_t tokens)
+{
+    double now = clock_seconds(), first = x->first_byte ? x->first_byte : now;
+    json_t *t = timings(0, (double)x->ask.prompts[c->prompt].n, first - x->began, c->n_written + tokens, now - first);
+    if (t) json_object_set_new(t, "step_n", json_integer(tokens));
+    return t;
+}
+
+double words_logprob(float p) { return isfinite(p) && p > -9999 ? (double)p : -9999; }
+
+stretto_status words_piece(const struct exchange *x, int32_t id, struct buffer *out)
+{
+    return tokenizer_piece(x->ask.model->model->tokenizer, id, false, true, out);
+}
+
+json_t *words_piece_json(const struct exchange *x, int32_t id)
+{
+    struct buffer b = buffer_make(1 << 16);
+    words_piece(x, id, &b);
+    json_t *v = text_json(b.data ? b.data : "", b.len);
+    buffer_done(&b);
+    return v;
+}
+
+static json_t *one_token(const struct exchange *x, int32_t id, float logprob)
+{
+    struct buffer b = buffer_make(1 << 16);
+    words_piece(x, id, &b);
+    json_t *bytes = json_array();
+    for (size_t i = 0; i < b.len; i++) json_array_append_new(bytes, json_integer((unsigned char)b.data[i]));
+    json_t *j = json_pack("{s:I,s:o,s:f,s:o}", "id", (json_int_t)id, "token", text_json(b.data ? b.data : "", b.len),
+                          "logprob", words_logprob(logprob), "bytes", bytes);
+    buffer_done(&b);
+    return j;
+}
+
+json_t *words_token(const struct exchange *x, const struct job_token *t)
+{
+    json_t *j = one_token(x, t->id, t->logprob), *top = json_array();
+    for (uint32_t i = 0; i < t->n_top; i++)
+        json_array_append_new(top, one_token(x, t->top[i].id, t->top[i].logprob));
+    if (j) json_object_set_new(j, "top_logprobs", top);
+    return j;
+}
+
+/* ---- prompts ----------------------------------------------------------------------------------- */
+
+static bool is_ids(const json_t *v)
+{
+    size_t i;
+    json_t *one;
+    if (!json_array_size(v)) return false;
+    json_array_foreach((json_t *)(uintptr_t)v, i, one)
+        if (!json_is_integer(one)) return false;
+    return true;
+}
+
+/* Texts and ids in turn, as llama.cpp takes them. */
+static bool is_mixed(const json_t *v)
+{
+    size_t i;
+    json_t *one;
+    bool ids = false;
+    json_array_foreach((json_t *)(uintptr_t)v, i, one) {
+        if (!json_is_integer(one) && !json_is_string(one)) return false;
+        ids |= json_is_integer(one);
+    }
+    return ids;
+}
+
+static bool add_id(struct exchange *x, const char *name, const json_t *v, struct tokens *out)
+{
+    size_t vocab = x->ask.model->model->tokenizer ? tokenizer_size(x->ask.model->model->tokenizer)
+                                                  : x->ask.model->model->config.vocab;
+    json_int_t id = json_integer_value(v);
+    if (id < 0 || (uint64_t)id >= vocab)
+        return exchange_refuse(x, TROUBLE_INVALID, name, "%s has the token %lld, and the model has 0 to %zu", name,
+                               (long long)id, vocab - 1);
+    if (tokens_push(out, (int32_t)id) == STRETTO_OK) return true;
+    return trouble_status(&x->trouble, TROUBLE_BUSY, NULL, STRETTO_E_NOMEM, NULL);
+}
+
+static bool add_one(struct exchange *x, const char *name, const json_t *v, unsigned flags, struct tokens *out)
+{
+    size_t i;
+    json_t *one;
+    if (json_is_string(v))
+        return ask_encode(&x->ask, json_string_value(v), json_string_length(v), flags, out, &x->trouble);
+    if (json_is_object(v) && json_is_string(json_object_get(v, "prompt_string")))
+        return json_object_get(v, "multimodal_data")
+            ? exchange_refuse(x, TROUBLE_INVALID, name, "the model reads text alone: send no pictures or sounds")
+            : add_one(x, name, json_object_get(v, "prompt_string"), flags, out);
+    if (!json_is_array(v) || !(is_ids(v) || is_mixed(v)))
+        return exchange_refuse(x, TROUBLE_INVALID, name, "%s must be a string, a list of token ids, or a list of "
+                               "these, not with %s in it", name, kind_words(v));
+    json_array_foreach((json_t *)(uintptr_t)v, i, one) {
+        if (json_is_integer(one) ? !add_id(x, name, one, out)
+                                 : !add_one(x, name, one, i ? flags & ~(unsigned)TOKENIZE_ADD : flags, out))
+            return false;
+    }
+    return true;
+}
+
+bool words_prompts(struct exchange *x, const char *name, const json_t *v, unsigned flags)
+{
+    bool several = json_is_array(v) && !is_ids(v) && !is_mixed(v);
+    size_t n = several ? json_array_size(v) : 1;
+    if (!v || json_is_null(v))
+        return exchange_refuse(x, TROUBLE_INVALID, name, "%s is missing: a string, a list of token ids, or a list of "
+                               "these", name);
+    if (json_is_array(v) && !json_array_size(v))
+        return exchange_refuse(x, TROUBLE_INVALID, name, "%s is an empty list: send at least one", name);
+    if (n > ASK_JOBS)
+        return exchange_refuse(x, TROUBLE_INVALID, name, "%s has %zu members, and %d are the most: send several "
+                               "requests", name, n, (int)ASK_JOBS);
+    if (!ask_prompts(&x->ask, n, &x->trouble)) return false;
+    for (size_t i = 0; i < n; i++)
+        if (!add_one(x, name, several ? json_array_get(v, i) : v, flags, &x->ask.prompts[i])) return false;
+    return true;
+}
+
+bool words_echo(struct exchange *x, const json_t *v)
+{
+    bool several = json_is_array(v) && !is_ids(v) && !is_mixed(v);
+    for (size_t i = 0; i < x->ask.n_prompts; i++) {
+        const json_t *one = several ? json_array_get(v, i) : v;
+        const struct tokens *t = &x->ask.prompts[i];
+        stretto_status s = json_is_string(one)
+            ? buffer_append(&x->ask.echoes[i], json_string_value(one), json_string_length(one))
+            : tokenizer_decode(x->ask.model->model->tokenizer, t->id, t->n, true, &x->ask.echoes[i]);
+        if (s != STRETTO_OK) return trouble_status(&x->trouble, TROUBLE_BUSY, NULL, STRETTO_E_NOMEM, NULL);
+    }
+    return true;
+}
+
+/* ---- contents ---------------------------------------------------------------------------------- */
+
+bool words_content(struct exchange *x, const json_t *v, struct buffer *out)
+{
+    size_t i;
+    json_t *part;
+    if (!v || json_is_null(v)) return true;
+    if (json_is_string(v)) {
+        stretto_status s = buffer_append(out, json_string_value(v), json_string_length(v));
+        return s == STRETTO_OK || trouble_status(&x->trouble, TROUBLE_BUSY, NULL, STRETTO_E_NOMEM, NULL);
+    }
+    if (!json_is_array(v))
+        return exchange_refuse(x, TROUBLE_INVALID, "messages", "the content of a message must be a string or a list of "
+                               "parts, not %s", kind_words(v));
+    json_array_foreach((json_t *)(uintptr_t)v, i, part) {
+        const char *type = json_string_value(json_object_get(part, "type"));
+        const json_t *text = json_object_get(part, "text");
+        if (!json_is_object(part) || !type)
+            return exchange_refuse(x, TROUBLE_INVALID, "messages", "a part of a content must be an object with a type, "
+                                   "as in {\"type\": \"text\", \"text\": \"words\"}");
+        if (strcmp(type, "text") != 0 && strcmp(type, "input_text") != 0 && strcmp(type, "output_text") != 0
+            && strcmp(type, "refusal") != 0)
+            return exchange_refuse(x, TROUBLE_INVALID, "messages", "a message has a part of type %.40s, and the model "
+                                   "%s reads text alone", type, x->ask.model->name);
+        if (strcmp(type, "refusal") == 0) text = json_object_get(part, "refusal");
+        if (!json_is_string(text))
+            return exchange_refuse(x, TROUBLE_INVALID, "messages", "a part of type %s has no string in \"text\"", type);
+        if (buffer_append(out, json_string_value(text), json_string_length(text)) != STRETTO_OK)
+            return trouble_status(&x->trouble, TROUBLE_BUSY, NULL, STRETTO_E_NOMEM, NULL);
+    }
+    return true;
+}

@@ -1,0 +1,26 @@
+/* Pieces of answers that several families say alike. */
+#ifndef SERVE_WORDS_H
+#define SERVE_WORDS_H
+#include "serve/exchange.h"
+
+/* "stop", "length". */
+const char *words_finish(enum job_finish f);
+/* {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details"} of all choices. */
+json_t *words_usage(const struct exchange *x);
+/* llama.cpp's "timings", of all choices. */
+json_t *words_timings(const struct exchange *x);
+/* The same of a choice that is still being written; tokens: of this event. */
+json_t *words_timings_now(const struct exchange *x, const struct choice *c, uint32_t tokens);
+/* {"token", "logprob", "bytes", "top_logprobs": [...]} */
+json_t *words_token(const struct exchange *x, const struct job_token *t);
+/* The text of one token, special ones spelled; malformed UTF-8 as it is. */
+stretto_status words_piece(const struct exchange *x, int32_t id, struct buffer *out);
+json_t *words_piece_json(const struct exchange *x, int32_t id);
+/* A prompt of any shape: a string, ids, or a list of these; into ask.prompts. flags: as tokenizer_encode. */
+bool words_prompts(struct exchange *x, const char *name, const json_t *v, unsigned flags);
+/* Prompt text for `echo`: what was given, or what the ids spell. */
+bool words_echo(struct exchange *x, const json_t *v);
+double words_logprob(float p);
+/* A message's content: a string, null, or a list of {"type": "text", "text"} parts; appended to out. */
+bool words_content(struct exchange *x, const json_t *v, struct buffer *out);
+#endif
