@@ -52,7 +52,7 @@ static json_t *base64(const void *bytes, size_t n)
 
 static json_t *vector(const struct exchange *x, const struct choice *c)
 {
-    size_t n = x->ask.model->model->config.width;
+    size_t n = c->n_vector;
     if (!c->vector) return NULL;
     if (x->ask.encoding && strcmp(x->ask.encoding, "base64") == 0) return base64(c->vector, n * sizeof *c->vector);
     json_t *list = json_array();

@@ -158,7 +158,6 @@ static struct job_options options_of(const struct exchange *x, const struct choi
         .cache_exact = a->cache_exact, .no_cache = a->no_cache, .prediction = a->prediction.id,
         .n_prediction = (uint32_t)a->prediction.n, .priority = (int32_t)a->priority, .ud = (void *)(uintptr_t)c,
         .deadline = a->time_limit > 0 ? clock_seconds() + a->time_limit / 1e3 : 0 };
-    if (o.kind == JOB_WRITE && a->max_tokens == 0) o.kind = JOB_SCORE;
     return o;
 }
 
@@ -240,6 +239,22 @@ bool exchange_run(struct exchange *x, const struct dialect *d)
 
 /* ---- what jobs say ----------------------------------------------------------------------------- */
 
+static stretto_status keep_tokens(struct job_token **list, size_t *n, size_t *cap, const struct job_event *e, size_t at)
+{
+    if (*n + e->n_ids > *cap) {
+        size_t more = 2 * (*n + e->n_ids) + 16;
+        struct job_token *tokens = mem_resize(*list, more * sizeof *tokens);
+        if (!tokens) return STRETTO_E_NOMEM;
+        *list = tokens;
+        *cap = more;
+    }
+    for (uint32_t i = 0; i < e->n_ids; i++) {
+        (*list)[*n] = e->tokens[i];
+        (*list)[(*n)++].text += (uint32_t)at;
+    }
+    return STRETTO_OK;
+}
+
 static stretto_status keep_text(struct exchange *x, struct choice *c, const struct job_event *e)
 {
     size_t at = c->text.len;
@@ -256,18 +271,7 @@ static stretto_status keep_text(struct exchange *x, struct choice *c, const stru
         c->n_ids += e->n_ids;
     }
     if (!e->tokens || !e->n_ids) return STRETTO_OK;
-    if (c->n_tokens + e->n_ids > c->cap_tokens) {
-        size_t cap = 2 * (c->n_tokens + e->n_ids) + 16;
-        struct job_token *tokens = mem_resize(c->tokens, cap * sizeof *tokens);
-        if (!tokens) return STRETTO_E_NOMEM;
-        c->tokens = tokens;
-        c->cap_tokens = cap;
-    }
-    for (uint32_t i = 0; i < e->n_ids; i++) {
-        c->tokens[c->n_tokens] = e->tokens[i];
-        c->tokens[c->n_tokens++].text += (uint32_t)at;
-    }
-    return STRETTO_OK;
+    return keep_tokens(&c->tokens, &c->n_tokens, &c->cap_tokens, e, at);
 }
 
 static stretto_status take_text(struct exchange *x, struct choice *c, const struct job_event *e)
@@ -288,9 +292,10 @@ static stretto_status take_done(struct exchange *x, struct choice *c, const stru
     x->n_done++;
     x->n_running--;
     if (e->vector) {
-        size_t bytes = x->ask.model->model->config.width * sizeof *c->vector;
+        size_t bytes = e->n_vector * sizeof *c->vector;
         if (!(c->vector = mem_alloc(bytes))) return STRETTO_E_NOMEM;
         memcpy(c->vector, e->vector, bytes);
+        c->n_vector = e->n_vector;
     }
     if (e->finish == JOB_FAILED)
         trouble_status(&x->trouble, TROUBLE_FAILED, NULL, e->error.status ? e->error.status : STRETTO_E_NAN, &e->error);
@@ -314,6 +319,7 @@ static stretto_status take(struct exchange *x, struct choice *c, const struct jo
     case JOB_PROGRESS:
         return x->streams_out && x->ask.progress && d->progress ? d->progress(x, c, e) : STRETTO_OK;
     case JOB_TEXT: return take_text(x, c, e);
+    case JOB_SCORED: return keep_tokens(&c->scored, &c->n_scored, &c->cap_scored, e, 0);
     case JOB_DONE: return take_done(x, c, e);
     }
     return STRETTO_OK;

@@ -32,10 +32,11 @@ struct choice {
     struct job_token *tokens;          /* [n_tokens] with logprobs; text: place in `text`           */
     int32_t *ids;                      /* [n_ids] with ask.tokens                                   */
     struct job_token *scored;          /* [n_scored] of the prompt, from its second on            */
-    size_t n_tokens, cap_tokens, n_ids, cap_ids, n_scored;
+    size_t n_tokens, cap_tokens, n_ids, cap_ids, n_scored, cap_scored;
     size_t n_text;                     /* bytes written so far                                      */
     uint32_t n_written;                /* tokens                                                    */
-    float *vector;                     /* of an embedding                                           */
+    float *vector;                     /* [n_vector] of an embedding                                */
+    size_t n_vector;
 };
 
 /* How an API says what happens. Functions append to x->out; a failure ends the answer. Those that may be NULL
