@@ -3,6 +3,7 @@
 #include "compress/rewrite.h"
 #include "compress/rtn.h"
 #include "format/convert.h"
+#include "format/pack.h"
 #include "stretto/commands.h"
 #include "stretto/fetch.h"
 #include "stretto/open.h"
@@ -27,6 +28,7 @@ struct run {
     struct ui_progress bar;
     struct buffer in, out, converted;   /* converted: a folder as GGUF, beside OUT; empty: a file is read */
     struct buffer shaped;               /* of another shape, or with zeros; empty: as it is              */
+    struct buffer plain;                /* --pack: what OUT is packed from, beside it; empty: not packed */
     struct text_file learn[FILES], test[FILES];
     size_t n_learn, n_test;
     struct task_choice task;
@@ -106,6 +108,7 @@ static int check_together(const struct squeeze_command *o, bool typed)
     if (only_keys(o) && (typed || measured))
         return command_usage("squeeze", "--only keys leaves every type as it is; --balance-keys goes with other "
                              "changes");
+    if (o->sweep && o->pack) return command_usage("squeeze", "--sweep keeps no file that could be packed");
     if (o->sweep && o->shape.low_rank)
         return command_usage("squeeze", "--sweep keeps no file that --low-rank could belong to; take one --type");
     if (o->sequential && !learns)
@@ -151,6 +154,11 @@ static stretto_status name_out(struct run *x)
     if (o->speed > 0) return buffer_printf(&x->out, "%.*s.%gtps.gguf", (int)n, name, o->speed);
     if (only_keys(o)) return buffer_printf(&x->out, "%.*s.keys.gguf", (int)n, name);
     return buffer_printf(&x->out, "%.*s.%s.gguf", (int)n, name, o->type);
+}
+
+static stretto_status name_plain(struct run *x)
+{
+    return x->o->pack ? buffer_printf(&x->plain, "%s.pass-plain", x->out.data) : STRETTO_OK;
 }
 
 /* ---- texts ---------------------------------------------------------------------------------- */
@@ -210,6 +218,24 @@ static int convert_folder(struct run *x)
 }
 
 static const char *original(const struct run *x) { return x->converted.len ? x->converted.data : x->in.data; }
+
+/* Where the file is written as others read it. */
+static const char *written(const struct run *x) { return x->plain.len ? x->plain.data : x->out.data; }
+
+static stretto_status pack_out(struct run *x, bool again, struct error *err)
+{
+    struct pack_report r;
+    struct pack_options o = { .force = again || x->o->force, .progress = ui_progress_hook(&x->bar),
+                              .cancel = &interrupted };
+    if (!x->plain.len) return STRETTO_OK;
+    bool items = x->bar.items;
+    x->bar.items = false;
+    stretto_status s = pack_file(x->plain.data, x->out.data, &o, &r, err);
+    ui_progress_break(&x->bar);
+    x->bar.items = items;
+    x->r.plain_bytes = s == STRETTO_OK ? r.bytes : 0;
+    return s;
+}
 
 static struct shape_work shape_of(struct run *x)
 {
@@ -278,7 +304,7 @@ static int open_plan(struct run *x)
         .embedding_type = o->embedding_type, .keep = o->keep.v,
         .n_keep = o->keep.n, .texts = x->learn, .n_texts = x->n_learn, .tokens = (size_t)o->tokens,
         .statistics = o->imatrix, .sequential = o->sequential, .requantize = o->requantize, .copy = x->shaped.len > 0,
-        .force = o->force, .threads = (unsigned)o->threads,
+        .force = o->force || o->pack, .threads = (unsigned)o->threads,
         .progress = ui_progress_hook(&x->bar), .log = log_of(x), .cancel = &interrupted };
     if (o->only)
         q.only = o->only[0] == 'e' ? ONLY_EMBEDDINGS : o->only[0] == 'p' ? ONLY_POSITIONS : ONLY_KEYS;
@@ -306,8 +332,10 @@ static int keep_report(struct run *x)
     struct error err = { 0 };
     json_t *j = squeeze_json(&x->r, true);
     char *text = json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(6));
-    stretto_status s = text ? rewrite_set_string(x->out.data, SQUEEZE_REPORT, text, &err)
+    stretto_status s = text ? rewrite_set_string(written(x), SQUEEZE_REPORT, text, &err)
                             : fail(&err, STRETTO_E_NOMEM, "out of memory");
+    if (s == STRETTO_OK) s = pack_out(x, true, &err);
+    x->r.out_bytes = file_bytes(x->out.data);
     free(text);
     json_decref(j);
     return s == STRETTO_OK ? EXIT_DONE : failed(x, s, &err);
@@ -352,10 +380,11 @@ static int reach(struct run *x)
     if (code == EXIT_DONE) code = open_judge(x);
     if (code != EXIT_DONE) return code;
     uint64_t planned = file_bytes(x->shaped.len ? x->shaped.data : original(x));
-    stretto_status s = squeeze_reach(x->r.squeeze, x->r.judge, &g, planned, x->out.data, x->r.exchange, &x->r.verdict,
+    stretto_status s = squeeze_reach(x->r.squeeze, x->r.judge, &g, planned, written(x), x->r.exchange, &x->r.verdict,
                                      &err);
     x->r.has_exchange = s == STRETTO_OK;
     if (s == STRETTO_OK) s = judge_speed(x->r.judge, &x->r.base_speed, &err);
+    if (s == STRETTO_OK) s = pack_out(x, false, &err);
     ui_progress_break(&x->bar);
     if (s != STRETTO_OK) return failed(x, s, &err);
     x->r.out_bytes = file_bytes(x->out.data);
@@ -426,7 +455,8 @@ static int write_out(struct run *x)
     int code = can_create("squeeze", "-o", x->out.data, x->o->force);
     if (code != EXIT_DONE) return code;
     if (has_goal(x->o)) return reach(x);
-    stretto_status s = squeeze_write(x->r.squeeze, x->out.data, &err);
+    stretto_status s = squeeze_write(x->r.squeeze, written(x), &err);
+    if (s == STRETTO_OK) s = pack_out(x, false, &err);
     ui_progress_break(&x->bar);
     if (s != STRETTO_OK) return failed(x, s, &err);
     x->r.out_bytes = file_bytes(x->out.data);
@@ -443,7 +473,8 @@ static int squeeze(struct run *x)
     if (code == EXIT_DONE && x->o->report) code = report_name_check("squeeze", x->o->report);
     if (code == EXIT_DONE && x->o->report) code = can_create("squeeze", "--report", x->o->report, x->o->force);
     if (code == EXIT_DONE) code = model_path("squeeze", x->o->model, x->o->yes, &x->in);
-    if (code == EXIT_DONE && name_out(x) != STRETTO_OK) code = command_fail("squeeze", STRETTO_E_NOMEM, NULL);
+    if (code == EXIT_DONE && (name_out(x) != STRETTO_OK || name_plain(x) != STRETTO_OK))
+        code = command_fail("squeeze", STRETTO_E_NOMEM, NULL);
     if (code == EXIT_DONE && is_same_file(x->in.data, x->out.data))
         code = command_usage("squeeze", "-o %s is the model itself, which the result is compared with; name another "
                              "file", x->out.data);
@@ -489,7 +520,8 @@ static int squeeze_run(void *options, size_t n, char **operands)
     if (code != EXIT_DONE) return code;
     if (only_keys(o)) o->shape.keys = true;
     struct run x = { .o = options, .in = buffer_make(1 << 16), .out = buffer_make(1 << 16),
-                     .converted = buffer_make(1 << 16), .shaped = buffer_make(1 << 16) };
+                     .converted = buffer_make(1 << 16), .shaped = buffer_make(1 << 16),
+                     .plain = buffer_make(1 << 16) };
     ui_progress_init(&x.bar, x.o->quiet ? NULL : stderr);
     x.bar.items = true;
     catch_interrupt();
@@ -498,6 +530,7 @@ static int squeeze_run(void *options, size_t n, char **operands)
     code = squeeze(&x);
     if (x.converted.len) unlink(x.converted.data);
     if (x.shaped.len) unlink(x.shaped.data);
+    if (x.plain.len) unlink(x.plain.data);
     verdict_done(&x.r.verdict);
     json_decref(x.r.task);
     judge_close(x.r.judge);
@@ -508,6 +541,7 @@ static int squeeze_run(void *options, size_t n, char **operands)
     buffer_done(&x.out);
     buffer_done(&x.converted);
     buffer_done(&x.shaped);
+    buffer_done(&x.plain);
     return code;
 }
 
@@ -582,6 +616,8 @@ static const struct option run_rows[] = {
       "a GGUF file, a Hugging Face folder, a name that 'stretto models' lists, or hf:USER/REPO[:QUANT] "
       "[the default model]" },
     { "-o --out", "OUT", OPT_TEXT, AT(out), 0, 0, "the file to write [MODEL.TYPE.gguf in this folder]" },
+    { "--pack", NULL, OPT_FLAG, AT(pack), 0, 0,
+      "code OUT without loss, as 'stretto pack' does; only stretto opens it then. Budgets count the bytes before" },
     { "--dry-run", NULL, OPT_FLAG, AT(dry_run), 0, 0, "print every tensor's type and bytes, and write nothing" },
     { "--force", NULL, OPT_FLAG, AT(force), 0, 0, "replace OUT when it exists" },
     { "-t --threads", "N", OPT_INT, AT(threads), 0, 256,

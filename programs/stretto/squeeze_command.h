@@ -13,7 +13,7 @@ struct squeeze_command {
     struct text_list calibrate, test, keep;
     int64_t tokens, windows, threads, bits, tasks;
     double bpw, max_kl, speed;
-    bool sequential, requantize, dry_run, no_proof, force, yes, quiet, json;
+    bool sequential, requantize, dry_run, no_proof, pack, force, yes, quiet, json;
     struct shape_command shape;
 };
 
@@ -26,7 +26,7 @@ struct squeeze_result {
     struct exchange exchange[EXCHANGES];        /* of a budget */
     bool has_exchange;
     const char *in, *out;
-    uint64_t in_bytes, out_bytes;
+    uint64_t in_bytes, out_bytes, plain_bytes;   /* plain: before packing; 0: not packed */
     double seconds, base_speed;
     uint64_t peak_bytes;
 };

@@ -96,6 +96,9 @@ void squeeze_print(const struct squeeze_result *r)
     if (r->judge) print_proof(r);
     printf("\n  %-20s %12s -> %12s  %5.1f %%\n", "file", bytes_text(a, r->in_bytes), bytes_text(b, r->out_bytes),
            r->in_bytes ? 100 * (double)r->out_bytes / (double)r->in_bytes : 0);
+    if (r->plain_bytes)
+        printf("  %-20s %12s -> %12s  %5.1f %%\n", "packed", bytes_text(a, r->plain_bytes), bytes_text(b, r->out_bytes),
+               100 * (double)r->out_bytes / (double)r->plain_bytes);
     printf("  %-20s %12.2f -> %12.2f\n", "bits per weight", squeeze_bits(r->squeeze, false),
            squeeze_bits(r->squeeze, true));
     if (r->judge && r->verdict.speed > 0)
@@ -152,6 +155,7 @@ json_t *squeeze_json(const struct squeeze_result *r, bool brief)
         json_object_set_new(j, "tokens_per_second", json_real(tidy(r->verdict.speed)));
         json_object_set_new(j, "from_tokens_per_second", json_real(tidy(r->base_speed)));
     }
+    if (r->plain_bytes) json_object_set_new(j, "plain_bytes", json_integer((json_int_t)r->plain_bytes));
     if (r->task) json_object_set(j, "task", r->task);
     if (brief) return j;
     if (r->out) json_object_set_new(j, "out", json_string(r->out));

@@ -1,12 +1,12 @@
 #include "format/gguf_write.h"
 #include "base/buffer.h"
 #include "base/memory.h"
+#include "base/part.h"
 #include "format/source_int.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,9 +17,7 @@ enum { ALIGNMENT = 32, CHUNK = 1 << 20 };
 struct place { uint64_t at, bytes, done; };
 
 struct gguf_writer {
-    char *path, *part;                  /* part: PATH.part */
-    int fd;
-    bool force, begun;                  /* begun: PATH.part is ours to remove */
+    struct part file;
     struct buffer keys, infos;          /* the two halves of the header */
     uint64_t n_keys, n_tensors;
     uint64_t data_bytes; /* of all tensors announced, padding between them included */
@@ -33,76 +31,20 @@ struct gguf_writer {
 
 static uint64_t padded(uint64_t n) { return (n + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
 
-static stretto_status io_error(const struct gguf_writer *w, const char *what, struct error *err)
+static stretto_status no_memory(const char *path, struct error *err)
 {
-    int e = errno;
-    if (e == ENOSPC || e == EDQUOT || e == EFBIG)
-        return fail(err, STRETTO_E_IO,
-                    "cannot %s %s: %s; the file needs %.1f MB: make room or name "
-                    "another place",
-                    what, w->path, strerror(e), (double)gguf_file_bytes(w) / 1e6);
-    return fail(err, STRETTO_E_IO, "cannot %s %s: %s", what, w->path, strerror(e));
-}
-
-static bool is_same_file(int fd, const char *path)
-{
-    struct stat a, b;
-    return fstat(fd, &a) == 0 && lstat(path, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
-}
-
-/* The lock tells a file that another process is writing from one that was left by a crash. Who had the lock may
- * have given the file its name in between: then it is not PATH.part any more, and must not be touched. */
-static stretto_status lock_part(struct gguf_writer *w, struct error *err)
-{
-    for (int tries = 0; tries < 100; tries++) {
-        w->fd = open(w->part, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
-        if (w->fd < 0) return fail(err, STRETTO_E_IO, "cannot create %s: %s", w->part, strerror(errno));
-        if (flock(w->fd, LOCK_EX | LOCK_NB) != 0) break;
-        if (is_same_file(w->fd, w->part)) return STRETTO_OK;
-        close(w->fd);
-        w->fd = -1;
-    }
-    return fail(err, STRETTO_E_ARG, "%s is being written by another process", w->part);
-}
-
-static stretto_status take_part(struct gguf_writer *w, bool anew, struct error *err)
-{
-    struct stat st;
-    TRY(lock_part(w, err));
-    if (fstat(w->fd, &st) != 0) return io_error(w, "write", err);
-    if (!S_ISREG(st.st_mode)) return fail(err, STRETTO_E_ARG, "%s is there already and is not a file", w->part);
-    w->begun = anew || st.st_size == 0;
-    if (anew && ftruncate(w->fd, 0) != 0) return io_error(w, "write", err);
-    return STRETTO_OK;
+    return fail(err, STRETTO_E_NOMEM, "not enough memory to write %s", path);
 }
 
 static stretto_status writer_open(struct gguf_writer **out, const char *path, bool force, bool anew,
                                   struct error *err)
 {
     *out = NULL;
-    struct stat st;
-    if (stat(path, &st) == 0) {
-        if (!S_ISREG(st.st_mode))
-            return fail(err, STRETTO_E_ARG, "%s is there already and is not a file", path);
-        if (!force)
-            return fail(err, STRETTO_E_ARG, "%s is there already; --force replaces it", path);
-    }
     struct gguf_writer *w = mem_zalloc(1, sizeof *w);
-    if (!w) return fail(err, STRETTO_E_NOMEM, "not enough memory to write %s", path);
-    *w = (struct gguf_writer){ .fd = -1, .force = force, .keys = buffer_make(MAX_HEAD),
-                               .infos = buffer_make(MAX_HEAD) };
-    size_t n = strlen(path);
-    w->path = mem_strdup(path);
-    w->part = mem_alloc(n + sizeof ".part");
+    if (!w) return no_memory(path, err);
+    *w = (struct gguf_writer){ .file = { .fd = -1 }, .keys = buffer_make(MAX_HEAD), .infos = buffer_make(MAX_HEAD) };
     w->chunk = mem_alloc(CHUNK);
-    stretto_status s = STRETTO_OK;
-    if (!w->path || !w->part || !w->chunk) {
-        s = fail(err, STRETTO_E_NOMEM, "not enough memory to write %s", path);
-    } else {
-        memcpy(w->part, path, n);
-        memcpy(w->part + n, ".part", sizeof ".part");
-        s = take_part(w, anew, err);
-    }
+    stretto_status s = w->chunk ? part_open(&w->file, path, force, anew, err) : no_memory(path, err);
     if (s != STRETTO_OK) {
         gguf_writer_close(w);
         return s;
@@ -123,26 +65,23 @@ stretto_status gguf_writer_reopen(struct gguf_writer **out, const char *path, bo
     return writer_open(out, path, force, false, err);
 }
 
-const char *gguf_part_path(const struct gguf_writer *w) { return w->part; }
+const char *gguf_part_path(const struct gguf_writer *w) { return w->file.part; }
 
 void gguf_writer_leave(struct gguf_writer *w)
 {
     if (!w) return;
-    w->begun = false;
+    part_leave(&w->file);
     gguf_writer_close(w);
 }
 
 void gguf_writer_close(struct gguf_writer *w)
 {
     if (!w) return;
-    if (w->begun) unlink(w->part);
-    if (w->fd >= 0) close(w->fd);
+    part_close(&w->file);
     buffer_done(&w->keys);
     buffer_done(&w->infos);
     mem_free(w->places);
     mem_free(w->chunk);
-    mem_free(w->path);
-    mem_free(w->part);
     mem_free(w);
 }
 
@@ -250,11 +189,11 @@ stretto_status gguf_put_tensor(struct gguf_writer *w, const char *name, enum dty
 {
     struct source_tensor t = { .name = name, .type = type, .n_dims = n_dims };
     for (uint32_t d = 0; d < n_dims; d++) t.dims[d] = dims[d];
-    TRY(tensor_measure(&t, w->path, err));
+    TRY(tensor_measure(&t, w->file.path, err));
     if (w->n_tensors == w->cap_places) {
         size_t cap = w->cap_places ? 2 * w->cap_places : 64;
         struct place *places = mem_resize(w->places, cap * sizeof *places);
-        if (!places) return fail(err, STRETTO_E_NOMEM, "not enough memory to write %s", w->path);
+        if (!places) return fail(err, STRETTO_E_NOMEM, "not enough memory to write %s", w->file.path);
         w->places = places;
         w->cap_places = cap;
     }
@@ -277,21 +216,9 @@ uint64_t gguf_file_bytes(const struct gguf_writer *w)
 
 /* ---- the bytes ----------------------------------------------------------------------------- */
 
-static stretto_status put_at(struct gguf_writer *w, uint64_t at, const unsigned char *p, size_t n,
-                             struct error *err)
-{
-    for (size_t from = 0; from < n;) {
-        ssize_t k = pwrite(w->fd, p + from, n - from, (off_t)(at + from));
-        if (k < 0 && errno == EINTR) continue;
-        if (k < 0) return io_error(w, "write", err);
-        from += (size_t)k;
-    }
-    return STRETTO_OK;
-}
-
 static stretto_status flush(struct gguf_writer *w, struct error *err)
 {
-    TRY(put_at(w, w->chunk_at, w->chunk, w->used, err));
+    TRY(part_put(&w->file, w->chunk_at, w->chunk, w->used, err));
     w->chunk_at += w->used;
     w->used = 0;
     return STRETTO_OK;
@@ -319,9 +246,9 @@ static stretto_status pad(struct gguf_writer *w, uint64_t behind, struct error *
 static stretto_status check_puts(const struct gguf_writer *w, struct error *err)
 {
     if (w->status == STRETTO_E_FULL)
-        return fail(err, STRETTO_E_FORMAT, "the metadata for %s are larger than 2 GiB", w->path);
+        return fail(err, STRETTO_E_FORMAT, "the metadata for %s are larger than 2 GiB", w->file.path);
     if (w->status != STRETTO_OK)
-        return fail(err, w->status, "not enough memory for the metadata of %s", w->path);
+        return fail(err, w->status, "not enough memory for the metadata of %s", w->file.path);
     return STRETTO_OK;
 }
 
@@ -337,13 +264,7 @@ static void make_start(const struct gguf_writer *w, unsigned char start[24])
 stretto_status gguf_begin_data(struct gguf_writer *w, struct error *err)
 {
     TRY(check_puts(w, err));
-    w->begun = true;
-    if (ftruncate(w->fd, 0) != 0) return io_error(w, "write", err);
-    /* A full disk shows here, before the work. File systems that cannot reserve just go on. */
-    uint64_t all = gguf_file_bytes(w);
-    if (fallocate(w->fd, 0, 0, (off_t)all) != 0 &&
-        (errno == ENOSPC || errno == EDQUOT || errno == EFBIG || ftruncate(w->fd, (off_t)all) != 0))
-        return io_error(w, "write", err);
+    TRY(part_begin(&w->file, gguf_file_bytes(w), err));
     unsigned char start[24];
     make_start(w, start);
     TRY(emit(w, start, sizeof start, err));
@@ -356,7 +277,7 @@ stretto_status gguf_begin_data(struct gguf_writer *w, struct error *err)
 static bool stands(struct gguf_writer *w, uint64_t *at, const void *bytes, size_t n)
 {
     for (const unsigned char *p = bytes; n;) {
-        ssize_t k = pread(w->fd, w->chunk, n < CHUNK ? n : CHUNK, (off_t)*at);
+        ssize_t k = pread(w->file.fd, w->chunk, n < CHUNK ? n : CHUNK, (off_t)*at);
         if (k < 0 && errno == EINTR) continue;
         if (k <= 0 || memcmp(w->chunk, p, (size_t)k) != 0) return false;
         *at += (uint64_t)k;
@@ -374,10 +295,13 @@ stretto_status gguf_resume_data(struct gguf_writer *w, bool *same, struct error 
     uint64_t at = 0;
     unsigned char start[24];
     make_start(w, start);
-    *same = fstat(w->fd, &st) == 0 && (uint64_t)st.st_size == gguf_file_bytes(w) &&
+    *same = fstat(w->file.fd, &st) == 0 && (uint64_t)st.st_size == gguf_file_bytes(w) &&
             stands(w, &at, start, sizeof start) && stands(w, &at, w->keys.data, w->keys.len) &&
             stands(w, &at, w->infos.data, w->infos.len);
-    if (*same) w->begun = true;
+    if (*same) {
+        w->file.begun = true;
+        w->file.bytes = gguf_file_bytes(w);
+    }
     return STRETTO_OK;
 }
 
@@ -391,7 +315,7 @@ stretto_status gguf_write(struct gguf_writer *w, const void *p, size_t n, struct
 {
     struct place *t = w->places + w->next;
     if (w->next == w->n_tensors || n > t->bytes - t->done)
-        return fail(err, STRETTO_E_ARG, "%s: more bytes than its tensors have", w->path);
+        return fail(err, STRETTO_E_ARG, "%s: more bytes than its tensors have", w->file.path);
     TRY(emit(w, p, n, err));
     t->done += n;
     if (t->done < t->bytes) return STRETTO_OK;
@@ -403,9 +327,9 @@ stretto_status gguf_write(struct gguf_writer *w, const void *p, size_t n, struct
 stretto_status gguf_write_tensor(struct gguf_writer *w, size_t i, const void *p, size_t n, struct error *err)
 {
     if (i >= w->n_tensors || n != w->places[i].bytes)
-        return fail(err, STRETTO_E_ARG, "%s: a tensor and the bytes for it differ in size", w->path);
+        return fail(err, STRETTO_E_ARG, "%s: a tensor and the bytes for it differ in size", w->file.path);
     if (w->used) TRY(flush(w, err));
-    TRY(put_at(w, gguf_place(w, i, NULL), p, n, err));
+    TRY(part_put(&w->file, gguf_place(w, i, NULL), p, n, err));
     w->places[i].done = n;
     return STRETTO_OK;
 }
@@ -415,28 +339,16 @@ void gguf_written(struct gguf_writer *w, size_t i) { w->places[i].done = w->plac
 stretto_status gguf_sync(struct gguf_writer *w, struct error *err)
 {
     TRY(flush(w, err));
-    return fdatasync(w->fd) == 0 ? STRETTO_OK : io_error(w, "write", err);
+    return part_sync(&w->file, err);
 }
 
 stretto_status gguf_finish(struct gguf_writer *w, struct error *err)
 {
     for (size_t i = 0; i < w->n_tensors; i++)
         if (w->places[i].done != w->places[i].bytes)
-            return fail(err, STRETTO_E_ARG, "%s: its tensors are not all written", w->path);
+            return fail(err, STRETTO_E_ARG, "%s: its tensors are not all written", w->file.path);
     TRY(flush(w, err));
-    if (fsync(w->fd) != 0) return io_error(w, "write", err);
-    /* Whoever put a file there meanwhile keeps it, unless replacing was asked for. */
-    int moved = -1;
-    if (!w->force) {
-        moved = renameat2(AT_FDCWD, w->part, AT_FDCWD, w->path, RENAME_NOREPLACE);
-        if (moved != 0 && errno == EEXIST)
-            return fail(err, STRETTO_E_ARG, "%s appeared meanwhile; --force replaces it", w->path);
-    }
-    if (moved != 0 && (w->force || errno == EINVAL || errno == ENOSYS))
-        moved = rename(w->part, w->path);
-    if (moved != 0) return io_error(w, "name", err);
-    w->begun = false;
-    return STRETTO_OK;
+    return part_finish(&w->file, err);
 }
 
 /* ---- what other files say ------------------------------------------------------------------ */

@@ -10,21 +10,17 @@
 #include "format/pack.h"
 #include "base/clock.h"
 #include "base/memory.h"
+#include "base/part.h"
 #include "base/reader.h"
 #include "format/pack_fields.h"
 #include "format/rans.h"
 #include "format/source_int.h"
-#include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 enum { PACK_VERSION = 1, PIECE = 1 << 20, STREAMS = 3, ENTRY = 16, TAIL = 32, THREADS = 16, AT_ONCE = 4 * THREADS };
 /* What a file may become of what it is: a hostile one could ask for any memory. */
@@ -306,55 +302,13 @@ stretto_status pack_decode(const struct file_map *file, const char *path, struct
 
 /* ---- a new file --------------------------------------------------------------------------------------- */
 
-struct file { const char *path; char part[4096]; int fd; bool force, done; uint64_t at; };
-
-static stretto_status file_begin(struct file *f, const char *path, bool force, struct error *err)
-{
-    struct stat st;
-    *f = (struct file){ .path = path, .fd = -1, .force = force };
-    if (strlen(path) + sizeof ".part" > sizeof f->part)
-        return fail(err, STRETTO_E_ARG, "the name %.80s... is too long", path);
-    snprintf(f->part, sizeof f->part, "%s.part", path);
-    if (stat(path, &st) == 0 && (!force || !S_ISREG(st.st_mode)))
-        return fail(err, STRETTO_E_ARG, S_ISREG(st.st_mode) ? "%s is there already; --force replaces it"
-                                                            : "%s is there already and is not a file", path);
-    f->fd = open(f->part, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
-    if (f->fd < 0) return fail(err, STRETTO_E_IO, "cannot create %s: %s", f->part, strerror(errno));
-    if (flock(f->fd, LOCK_EX | LOCK_NB) != 0) {
-        close(f->fd);
-        f->fd = -1;
-        return fail(err, STRETTO_E_ARG, "%s is being written by another process", f->part);
-    }
-    if (ftruncate(f->fd, 0) != 0) return fail(err, STRETTO_E_IO, "cannot write %s: %s", path, strerror(errno));
-    return STRETTO_OK;
-}
+struct file { struct part part; uint64_t at; };
 
 static stretto_status file_put(struct file *f, const void *p, size_t n, struct error *err)
 {
-    const char *at = p;
-    for (ssize_t k; n; at += k, n -= (size_t)k, f->at += (uint64_t)k) {
-        k = write(f->fd, at, n < 1 << 24 ? n : 1 << 24);
-        if (k < 0 && errno == EINTR) k = 0;
-        if (k < 0) return fail(err, STRETTO_E_IO, "cannot write %s: %s", f->path, strerror(errno));
-    }
+    TRY(part_put(&f->part, f->at, p, n, err));
+    f->at += n;
     return STRETTO_OK;
-}
-
-static stretto_status file_finish(struct file *f, struct error *err)
-{
-    if (fsync(f->fd) != 0) return fail(err, STRETTO_E_IO, "cannot write %s: %s", f->path, strerror(errno));
-    if (!f->force && access(f->path, F_OK) == 0)
-        return fail(err, STRETTO_E_ARG, "%s appeared meanwhile; --force replaces it", f->path);
-    if (rename(f->part, f->path) != 0) return fail(err, STRETTO_E_IO, "cannot name %s: %s", f->path, strerror(errno));
-    f->done = true;
-    return STRETTO_OK;
-}
-
-static void file_end(struct file *f)
-{
-    if (f->fd < 0) return;
-    if (!f->done) unlink(f->part);
-    close(f->fd);
 }
 
 /* ---- packing ------------------------------------------------------------------------------------------ */
@@ -508,14 +462,14 @@ static stretto_status put_all(struct packing *p, const struct pack_options *o, s
         progress_tell(&o->progress, "packing", last->at + last->bytes, p->s->maps[0].size);
     }
     TRY(put_list(p, out));
-    return file_finish(out, p->err);
+    return part_finish(&out->part, p->err);
 }
 
 stretto_status pack_file(const char *in, const char *out, const struct pack_options *o, struct pack_report *report,
                          struct error *err)
 {
     struct packing p = { .err = err };
-    struct file f;
+    struct file f = { .part = { .fd = -1 } };
     double begin = clock_seconds();
     TRY(source_open(&p.s, in, err));
     stretto_status s = STRETTO_OK;
@@ -523,11 +477,11 @@ stretto_status pack_file(const char *in, const char *out, const struct pack_opti
     else if (p.s->n_files || p.s->n_maps != 1)
         s = fail(err, STRETTO_E_ARG, "%s is not one GGUF file; 'stretto convert' makes one of it", in);
     if (s == STRETTO_OK) {
-        s = file_begin(&f, out, o->force, err);
+        s = part_open(&f.part, out, o->force, true, err);
         if (s == STRETTO_OK) s = put_all(&p, o, &f);
         if (s == STRETTO_OK)
             *report = (struct pack_report){ p.s->maps[0].size, f.at, clock_seconds() - begin };
-        file_end(&f);
+        part_close(&f.part);
     }
     mem_free(p.piece);
     source_close(p.s);
@@ -539,12 +493,13 @@ stretto_status unpack_file(const char *in, const char *out, const struct pack_op
 {
     struct file_map map;
     struct pack_image image = { 0 };
-    struct file f = { .fd = -1 };
+    struct file f = { .part = { .fd = -1 } };
     double begin = clock_seconds();
     TRY(file_map_open(&map, in, err));
-    stretto_status s = pack_is(&map) ? file_begin(&f, out, o->force, err)
+    stretto_status s = pack_is(&map) ? part_open(&f.part, out, o->force, true, err)
                                      : fail(err, STRETTO_E_ARG, "%s is not a packed model", in);
     if (s == STRETTO_OK) s = pack_decode(&map, in, &image, err);
+    if (s == STRETTO_OK) s = part_begin(&f.part, image.bytes, err);
     double end = clock_seconds();
     for (size_t at = 0, n; s == STRETTO_OK && at < image.bytes; at += n) {
         n = image.bytes - at < 1 << 24 ? image.bytes - at : 1 << 24;
@@ -552,9 +507,9 @@ stretto_status unpack_file(const char *in, const char *out, const struct pack_op
         else s = file_put(&f, image.data + at, n, err);
         progress_tell(&o->progress, "unpacking", at + n, image.bytes);
     }
-    if (s == STRETTO_OK) s = file_finish(&f, err);
+    if (s == STRETTO_OK) s = part_finish(&f.part, err);
     if (s == STRETTO_OK) *report = (struct pack_report){ image.bytes, map.size, end - begin };
-    file_end(&f);
+    part_close(&f.part);
     mem_unmap(image.data, image.bytes);
     file_map_close(&map);
     return s;

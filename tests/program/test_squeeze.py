@@ -134,6 +134,24 @@ def check_statistics(model, tmp):
     refused("holds no statistics", "-m", model, "-o", os.path.join(tmp, "x"), "--imatrix", model)
 
 
+def check_packed(model, tmp):
+    """A packed file is what the same command without --pack writes, to the bit; its report is in it."""
+    plain, packed, back = (os.path.join(tmp, n) for n in ("p.gguf", "packed.gguf", "back.gguf"))
+    args = ("-m", model, "--type", "q5_0", "--method", "plain", "--windows", "1")
+    run(*args, "-o", plain, "--no-proof")
+    j = json.loads(run(*args, "-o", packed, "--pack", "--json"))
+    assert j["bytes"] == os.path.getsize(packed) < j["plain_bytes"] == os.path.getsize(plain), j
+    assert j["all"]["kl"] > 0 and not [f for f in os.listdir(tmp) if "pass-plain" in f]
+    subprocess.run([stretto, "unpack", "-q", packed, back], check=True)
+    old, new = tensors(plain), tensors(back)
+    assert all(np.array_equal(old[n].data, new[n].data) for n in old) and old.keys() == new.keys()
+    assert abs(json.loads(field(back, "stretto.squeeze.report"))["all"]["kl"] - j["all"]["kl"]) < 1e-5 * j["all"]["kl"]
+    refused("--force replaces it", *args, "-o", packed, "--pack", code=2)
+    table = run(*args, "-o", packed, "--pack", "--force", "--no-proof")
+    assert "packed" in table and os.path.getsize(packed) < os.path.getsize(plain), table
+    refused("keeps no file", "-m", model, "--sweep", "q4_0", "--pack", code=2)
+
+
 def check_reports(model, tmp):
     """A page while squeezing, of a file that was squeezed, of figures in a file, and of a sweep."""
     place = lambda name: os.path.join(tmp, name)
@@ -320,6 +338,7 @@ def main():
         check_words(model, tmp)
         check_budgets(model, tmp)
         check_statistics(model, tmp)
+        check_packed(model, tmp)
         check_reports(model, tmp)
         check_tasks(model, tmp)
         check_texts(model, tmp)
