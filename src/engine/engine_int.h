@@ -51,7 +51,7 @@ struct engine {
     struct schedule schedule;        /* scheduler.c */
     struct slot *slots;              /* [sequences] */
     uint32_t n_slots, last_id;
-    struct slot **order;             /* [sequences] oldest request first */
+    struct slot **order, **ranked;   /* [sequences] oldest request first; who reads first */
     struct bid *bids;                /* [sequences] */
     struct proposing *proposing;     /* [sequences] */
     struct draft_engine *drafts;     /* companions that its writers share (companion.c) */

@@ -14,6 +14,8 @@ struct slot {                        /* a request, and what it does in this turn
     uint32_t guesses, asked;         /* asked: answers that places have already */
     bool writes, hungry, waits;      /* hungry: no page for a single row; waits: none beside older ones */
     bool lost;                       /* its sequence was closed */
+    double rank;
+    uint32_t older;                  /* of this turn's requests that go on, those that came before */
     struct event event;
 };
 
@@ -21,6 +23,7 @@ void scheduler_plan(struct engine *e, struct arena *a)
 {
     e->slots = arena_take(a, e->info.sequences * sizeof *e->slots);
     e->order = arena_take(a, e->info.sequences * sizeof *e->order);
+    e->ranked = arena_take(a, e->info.sequences * sizeof *e->ranked);
     e->bids = arena_take(a, e->info.sequences * sizeof *e->bids);
     e->proposing = arena_take(a, e->info.sequences * sizeof *e->proposing);
     e->rows = arena_take(a, e->info.max_rows * sizeof *e->rows);
@@ -95,6 +98,12 @@ void request_cancel(struct engine *e, uint32_t id)
         if (s->id == id) leave(e, s);
 }
 
+void request_rank(struct engine *e, uint32_t id, double rank)
+{
+    for (struct slot *s = e->slots; id && s < e->slots + e->info.sequences; s++)
+        if (s->id == id) s->rank = rank;
+}
+
 void requests_drop(struct engine *e)
 {
     for (struct slot *s = e->slots; s < e->slots + e->info.sequences; s++)
@@ -143,7 +152,9 @@ static uint32_t reading_budget(const struct engine *e, size_t writers)
     uint32_t most = e->info.max_rows - (uint32_t)writers, best = 1;
     if (!writers) return e->info.max_rows;
     double delay = e->schedule.delay > 0 ? e->schedule.delay : DELAY_DEFAULT;
-    double may = delay * costs_ratio(&e->costs, (uint32_t)writers);
+    double plain = costs_ratio(&e->costs, (uint32_t)writers), may = delay * plain;
+    if (e->costs.base > 0 && e->schedule.seconds / e->costs.base - plain > may)
+        may = e->schedule.seconds / e->costs.base - plain;
     if (!(e->costs.base > 0)) best = READ_FIRST;
     else
         for (uint32_t n = 2; n <= most; n += n < 16 ? 1 : 8)
@@ -206,16 +217,27 @@ static uint32_t rows_with_pages(const struct engine *e, const struct slot *s, ui
     return rows < n ? rows : n;
 }
 
-static void plan_reading(struct turn *t, uint32_t budget)
+static void rank(struct turn *t)
 {
     uint32_t older = 0;
-    for (size_t i = 0; i < t->n && budget; i++) {
+    for (size_t i = 0; i < t->n; i++) {
         struct slot *s = t->all[i];
-        if (s->event.done) continue;
+        size_t at = i;
+        s->older = older;
+        older += !s->event.done;
+        for (; at && t->e->ranked[at - 1]->rank > s->rank; at--) t->e->ranked[at] = t->e->ranked[at - 1];
+        t->e->ranked[at] = s;
+    }
+}
+
+static void plan_reading(struct turn *t, uint32_t budget)
+{
+    rank(t);
+    for (size_t i = 0; i < t->n && budget; i++) {
+        struct slot *s = t->e->ranked[i];
+        if (s->event.done || s->writes) continue;
         uint32_t n = unread(t->e, s) < budget ? unread(t->e, s) : budget;
-        uint32_t rows = s->writes ? 0 : rows_with_pages(t->e, s, n, older);
-        older++;
-        if (s->writes) continue;
+        uint32_t rows = rows_with_pages(t->e, s, n, s->older);
         read_rows(t, s, rows);
         s->waits = rows < n && !s->n_rows;
         budget -= (uint32_t)s->n_rows;
@@ -376,6 +398,27 @@ static void learn(struct turn *t, double seconds)
     else costs_learn(c, t->written + t->given, seconds);
 }
 
+/* Everybody's part of the step's time: certain rows of who writes share what a plain step takes, guesses pay
+ * their price, and who reads shares the rest. */
+static void charge(struct turn *t, double seconds, uint32_t guesses, double price)
+{
+    const struct step_costs *c = &t->e->costs;
+    double plain = 0, reading = 0;
+    size_t writers = 0;
+    for (size_t i = 0; i < t->n; i++) writers += t->all[i]->n_rows && t->all[i]->writes;
+    if (writers) plain = costs_ratio(c, t->written - guesses);
+    if (t->given) reading = costs_reading(c, t->given);
+    if (t->given && !(reading > 0)) reading = costs_ratio(c, t->given);
+    double all = plain + price * guesses + reading;
+    for (size_t i = 0; i < t->n && all > 0; i++) {
+        struct slot *s = t->all[i];
+        if (!s->n_rows) continue;
+        double part = s->writes ? plain / (double)writers + price * s->guesses
+                                : reading * (double)s->n_rows / t->given;
+        s->event.seconds = seconds * part / all;
+    }
+}
+
 static void take(struct turn *t, double seconds)
 {
     struct engine *e = t->e;
@@ -385,6 +428,7 @@ static void take(struct turn *t, double seconds)
     double price = guesses ? (costs_ratio(&e->costs, certain + guesses) -
                               (certain ? costs_ratio(&e->costs, certain) : 0)) / guesses
                            : 0;
+    charge(t, seconds, guesses, price > 0 ? price : 0);
     learn(t, seconds);
     for (size_t i = 0; i < t->n; i++) {
         struct slot *s = t->all[i];

@@ -8,7 +8,7 @@
  *
  *   who writes   one row for each, and guesses: all of them share one budget, spent where it promises the
  *                most tokens per second of the whole step (controllers_share)
- *   who reads    chunks beside them, in the order of joining, as large as the measured cost of rows lets
+ *   who reads    chunks beside them, by rank and in the order of joining, as large as the measured cost of rows lets
  *                the others' next token come `delay` plain steps later at most; alone, max_rows at a time
  *                (stall-free batching: Sarathi-Serve, arXiv 2403.02310)
  *   pages        when the pool is empty: those of texts that nobody has any more, then of sequences that wait
@@ -43,12 +43,14 @@ struct event {
     void *ud;
     uint32_t read, unread;             /* tokens that were read; that remain to be read               */
     uint32_t wrote;                    /* tokens at the end of the timeline that are new               */
+    double seconds;                    /* its part of the step's time, by what its rows cost           */
     bool done;                         /* it has left; why, if not OK, is in error                     */
     struct error error;
 };
 
 struct schedule {
     double delay;                      /* plain steps that others' next token may be late; 0: 2       */
+    double seconds;                    /* or that a step may take beside who writes, if that is later */
     bool whole;                        /* prompts are read whole, one after the other, and nobody
                                         * writes meanwhile: what it costs not to mix                  */
 };
@@ -57,6 +59,8 @@ void engine_schedule(struct engine *e, const struct schedule *s);
 /* Joins; E_ARG when its sequence is not open, has a request already, or there is nothing to do. The
  * struct is copied, its pointers are borrowed until it is done or cancelled. */
 stretto_status request_add(struct engine *e, const struct request *r, uint32_t *id, struct error *err);
+/* Who reads first: the lower rank, of equal ones who joined first; 0 to begin with. */
+void request_rank(struct engine *e, uint32_t id, double rank);
 /* Leaves now; nothing happens when it is done already. */
 void request_cancel(struct engine *e, uint32_t id);
 /* All of them. */

@@ -7,7 +7,8 @@
 #include <signal.h>
 #include <string.h>
 
-enum { SLOTS_DEFAULT = 16, QUEUE_DEFAULT = 256, QUEUE_CONTEXTS = 64 };
+enum { RUN_DEFAULT = 16, QUEUE_DEFAULT = 256, QUEUE_CONTEXTS = 64 };
+static const double QUEUE_SECONDS = 600;
 
 /* ---- opening and closing --------------------------------------------------------------------------- */
 
@@ -15,6 +16,7 @@ static void plan(struct service *s, struct arena *a)
 {
     s->slots = arena_take(a, s->n_slots * sizeof *s->slots);
     s->events = arena_take(a, s->n_slots * sizeof *s->events);
+    s->clients = arena_take(a, CLIENTS_MOST * sizeof *s->clients);
     s->look_slots = arena_take(a, s->n_slots * sizeof *s->look_slots);
     struct slot none;
     for (uint32_t i = 0; i < s->n_slots; i++)
@@ -29,14 +31,14 @@ static stretto_status open_slots(struct service *s, struct error *err)
     s->arena = (struct arena){ .base = mem_map(a.top), .cap = a.top };
     if (!s->arena.base) {
         s->slots = NULL;
-        return fail(err, STRETTO_E_NOMEM, "no memory for %u jobs at once", s->n_slots);
+        return fail(err, STRETTO_E_NOMEM, "no memory for %u jobs at once", s->most);
     }
     plan(s, &s->arena);
     s->look.slots = s->n_slots;
     for (uint32_t i = 0; i < s->n_slots; i++) s->slots[i].seq = -1;
     for (uint32_t i = 0; i < s->n_slots; i++) {
         stretto_status st = slot_open(&s->slots[i], s, err);
-        if (st != STRETTO_OK) return fail(err, st, "no memory for %u jobs at once", s->n_slots);
+        if (st != STRETTO_OK) return fail(err, st, "no memory for %u jobs at once", s->most);
     }
     return STRETTO_OK;
 }
@@ -45,6 +47,26 @@ static stretto_status check_model(const struct model *m, struct error *err)
 {
     if (m->graph.logits == GRAPH_NONE && !m->weights)
         return fail(err, STRETTO_E_ARG, "the model was opened without its weights");
+    return STRETTO_OK;
+}
+
+/* Sequences for jobs that run and for as many that were parked; context and pool are those of who runs. */
+static stretto_status open_engine(struct service *s, const struct model *m, struct error *err)
+{
+    struct engine_info i;
+    struct engine_options o = s->o.engine;
+    if (!o.sequences) o.sequences = RUN_DEFAULT;
+    s->most = o.sequences;
+    TRY(engine_plan(m, &o, &i, err));
+    uint32_t more = 2 * o.sequences * PAGE_SLOTS;
+    if (!o.pool_tokens) o.pool_tokens = i.pool_tokens > i.context + more && i.context_cut ? i.pool_tokens - more
+                                                                                          : i.pool_tokens;
+    o.context = i.context;
+    o.sequences = s->n_slots = 2 * s->most;
+    TRY(engine_open(&s->engine, m, &o, err));
+    s->info = *engine_about(s->engine);
+    s->info.sequences = s->most;
+    s->info.context_cut = i.context_cut;
     return STRETTO_OK;
 }
 
@@ -70,8 +92,9 @@ stretto_status service_open(struct service **out, const struct model *m, const s
     struct service *s = mem_zalloc(1, sizeof *s);
     if (!s) return fail(err, STRETTO_E_NOMEM, "out of memory");
     s->o = *o;
-    if (!s->o.engine.sequences) s->o.engine.sequences = SLOTS_DEFAULT;
     if (!s->o.queue) s->o.queue = QUEUE_DEFAULT;
+    if (!(s->o.queue_seconds > 0)) s->o.queue_seconds = QUEUE_SECONDS;
+    s->answer = 128;
     s->references = 1;
     s->inbox_end = &s->inbox;
     pthread_condattr_t clock;
@@ -81,10 +104,8 @@ stretto_status service_open(struct service **out, const struct model *m, const s
     pthread_cond_init(&s->work, &clock);
     pthread_condattr_destroy(&clock);
     learned_init(&s->learned);
-    stretto_status st = engine_open(&s->engine, m, &s->o.engine, err);
+    stretto_status st = open_engine(s, m, err);
     if (st == STRETTO_OK) {
-        s->info = *engine_about(s->engine);
-        s->n_slots = s->info.sequences;
         if (!s->o.queue_tokens) s->o.queue_tokens = (uint64_t)QUEUE_CONTEXTS * s->info.context;
         st = learned_place(&s->learned, m->config.vocab, err);
     }
@@ -187,10 +208,14 @@ static stretto_status enqueue(struct service *s, struct job *j, struct job_busy 
 {
     if (s->draining || atomic_load(&s->closing))
         return fail(err, STRETTO_E_DEVICE, "draining: the server is about to stop");
-    if (s->n_waiting >= s->o.queue || s->waiting_tokens + j->o.n_ids > s->o.queue_tokens) {
-        busy->retry_after = s->look.wait > 1 ? s->look.wait : 1;
+    const struct service_state *x = &s->look;
+    busy->retry_after = x->wait > 1 ? x->wait : 1;
+    if (s->n_waiting >= s->o.queue || s->waiting_tokens + j->o.n_ids > s->o.queue_tokens ||
+        x->wait > s->o.queue_seconds)
         return fail(err, STRETTO_E_FULL, "%u requests are waiting already; try again later", s->n_waiting);
-    }
+    if (j->o.deadline > 0 && clock_seconds() + x->wait > j->o.deadline)
+        return fail(err, STRETTO_E_FULL, "the deadline cannot be met: %u requests are waiting", s->n_waiting);
+    busy->retry_after = 0;
     j->number = ++s->last_number;
     s->n_waiting++;
     s->waiting_tokens += j->o.n_ids;
@@ -231,11 +256,12 @@ static void take_inbox(struct service *s)
     struct job **end = &s->waiting;
     while (*end) end = &(*end)->next;
     *end = s->inbox;
+    for (struct job *j = s->inbox; j; j = j->next) fair_arrive(s, j);
     s->inbox = NULL;
     s->inbox_end = &s->inbox;
 }
 
-static struct job *unlink_job(struct service *s, struct job **at)
+struct job *service_unqueue(struct service *s, struct job **at)
 {
     struct job *j = *at;
     *at = j->next;
@@ -245,12 +271,13 @@ static struct job *unlink_job(struct service *s, struct job **at)
     s->waiting_tokens -= j->o.n_ids;
     pthread_mutex_unlock(&s->lock);
     s->state.jobs++;
+    j->client->waiting--;
     return j;
 }
 
 static void end_waiting(struct service *s, struct job **at, enum job_finish why)
 {
-    struct job *j = unlink_job(s, at);
+    struct job *j = service_unqueue(s, at);
     struct job_usage usage = { .prompt = j->o.n_ids, .queued = clock_seconds() - j->submitted };
     s->state.cancelled += why == JOB_CANCELLED;
     job_finish(j, why, &usage, NULL);
@@ -262,15 +289,10 @@ static void drop_dead(struct service *s, double now)
     for (struct job **at = &s->waiting; *at;) {
         struct job *j = *at;
         if (closing || atomic_load(&j->cancel)) end_waiting(s, at, JOB_CANCELLED);
-        else if (j->o.deadline > 0 && now >= j->o.deadline) end_waiting(s, at, JOB_DEADLINE);
+        else if (j->o.deadline > 0 && now + fair_reading(&s->state, 1) >= j->o.deadline)
+            end_waiting(s, at, JOB_DEADLINE);
         else at = &j->next;
     }
-}
-
-static void admit(struct service *s)
-{
-    for (uint32_t i = 0; i < s->n_slots && s->waiting; i++)
-        if (!s->slots[i].job) slot_take(&s->slots[i], unlink_job(s, &s->waiting));
 }
 
 /* When something must be looked at though nobody says so; 0: never. */
@@ -278,7 +300,7 @@ static double next_time(const struct service *s)
 {
     double when = 0;
     for (uint32_t i = 0; i < s->n_slots; i++)
-        if (s->slots[i].job && s->slots[i].paused > 0) when = clock_seconds() + 1;
+        if (s->slots[i].job && !slot_runs(&s->slots[i])) when = clock_seconds() + 1;
     for (const struct job *j = s->waiting; j; j = j->next)
         if (j->o.deadline > 0 && (!(when > 0) || j->o.deadline < when)) when = j->o.deadline;
     return when;
@@ -319,8 +341,12 @@ static void show(struct service *s)
     struct service_state *x = &s->state;
     x->at = clock_seconds();
     x->slots = s->n_slots;
-    x->running = 0;
-    for (uint32_t i = 0; i < s->n_slots; i++) x->running += s->slots[i].job != NULL;
+    x->running = x->parked = 0;
+    for (uint32_t i = 0; i < s->n_slots; i++) {
+        x->running += slot_runs(&s->slots[i]);
+        x->parked += s->slots[i].job && !slot_runs(&s->slots[i]);
+    }
+    x->wait = fair_wait(s);
     pthread_mutex_lock(&s->lock);
     x->draining = s->draining;
     x->waiting = s->n_waiting;
@@ -329,7 +355,7 @@ static void show(struct service *s)
     for (uint32_t i = 0; i < s->n_slots; i++) {
         const struct slot *from = &s->slots[i];
         struct service_slot *to = &s->look_slots[i];
-        *to = (struct service_slot){ .busy = from->job != NULL };
+        *to = (struct service_slot){ .busy = from->job != NULL, .parked = from->job && !slot_runs(from) };
         if (!from->job) continue;
         to->job = from->job->number;
         to->prompt = from->usage.prompt;
@@ -349,9 +375,10 @@ static void *serve(void *ud)
         double now = clock_seconds();
         s->told = false;
         drop_dead(s, now);
-        admit(s);
         for (uint32_t i = 0; i < s->n_slots; i++)
             if (s->slots[i].job) slot_watch(&s->slots[i], now);
+        fair_admit(s);
+        fair_rank(s);
         turn(s);
         if (s->told && s->o.wake) s->o.wake(s->o.ud);
     }

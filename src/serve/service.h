@@ -8,8 +8,12 @@
  *     open -> QUEUED -> (WAITS for a beginning that another job is reading) -> READS -> WRITES -> DONE
  *                          \-> preempted: its pages were given to others; it reads again, the text is the same
  *
- * Fairness: deficit round robin in seconds of measured cost over clients (VTC, arXiv 2401.00588; DLPM,
- * arXiv 2501.14312). Prompts are read in chunks by the measured cost of rows (Sarathi-Serve, arXiv 2403.02310).
+ * Fairness: every step's measured seconds are charged to who had rows in it, guesses to who made them; the client
+ * that was charged least is next, and one that comes back begins where the least charged of the others is (virtual
+ * token counters, VTC, arXiv 2401.00588, in seconds). Nobody holds more than his share of places while others
+ * wait: the job that came last gives up its place and goes on later, its text the same. Within a client the shortest
+ * prompt goes first, less the seconds that others have waited. Prompts are read in chunks by the measured cost of
+ * rows (Sarathi-Serve, arXiv 2403.02310).
  * What is written does not depend on who else is served: same bits (ARCHITECTURE.md). */
 #ifndef SERVE_SERVICE_H
 #define SERVE_SERVICE_H
@@ -30,6 +34,7 @@ struct service_options {
     enum service_goal goal;
     uint32_t queue;                    /* jobs that may wait; 0: 256                                    */
     uint64_t queue_tokens;             /* tokens to be read of all that wait; 0: 64 contexts            */
+    double queue_seconds;              /* that a job may have to wait as far as that is known; 0: 600   */
     uint64_t prefix_bytes;             /* cache pages kept for texts that begin alike; 0: what is free  */
     const char *disk;                  /* folder of the tier on disk; NULL: none                        */
     uint64_t disk_bytes;
@@ -84,7 +89,7 @@ struct job_options {
 };
 
 /* E_ARG: wrong options, with a sentence. E_FULL: longer than the context (busy->context set), or too much waits
- * already (busy->retry_after: seconds). The job is the caller's until job_close. */
+ * already, or the deadline cannot be met (busy->retry_after: seconds). The job is the caller's until job_close. */
 struct job_busy { double retry_after; uint32_t context; };
 stretto_status service_submit(struct service *s, const struct job_options *o, struct job **out, struct job_busy *busy,
                               struct error *err);
@@ -135,17 +140,19 @@ struct job_event {
 bool job_read(struct job *j, struct job_event *e);
 
 /* What /health, /slots and /metrics show: a copy of the last step's, the engine is not asked. */
-struct service_slot { bool busy; uint64_t job; uint32_t prompt, read, written; char client[32]; };
+struct service_slot { bool busy, parked; uint64_t job; uint32_t prompt, read, written; char client[32]; };
 struct service_state {
     double at;                         /* clock_seconds() of the last step                              */
     bool draining;
-    uint32_t running, waiting, slots;
+    uint32_t running, parked, waiting, slots; /* parked: begun, and others have their places; slots: for both */
     uint64_t waiting_tokens;
     double wait;                       /* seconds that a new job would wait                             */
-    uint64_t jobs, prompt_tokens, cached_tokens, written_tokens, steps, guesses, accepted, preempted, cancelled;
-    double prompt_seconds, write_seconds;
+    uint64_t jobs, prompt_tokens, cached_tokens, written_tokens, steps, guesses, accepted, cancelled;
+    uint64_t preempted;                     /* places that were given to others                    */
+    double prompt_seconds, write_seconds;   /* of steps, charged to reading and to writing         */
+    double read_cost, write_cost;           /* seconds of a step for a token read, and written     */
     uint32_t pages, pages_used, pages_kept;
 };
-/* slots: the first `cap` of out->slots; may be NULL. */
+/* slots: the first `cap` of out->slots; may be NULL. Twice as many as jobs run at once. */
 void service_look(struct service *s, struct service_state *out, struct service_slot *slots, uint32_t cap);
 #endif

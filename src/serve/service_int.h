@@ -10,8 +10,19 @@
 #include "serve/service.h"
 #include <pthread.h>
 
+enum { CLIENTS_MOST = 512, CLIENT_NAME = 32 };
+
+/* Who pays. */
+struct client {
+    char name[CLIENT_NAME];
+    uint64_t hash;                     /* of the whole name                                       */
+    double used;                       /* seconds that were charged, or lifted to                 */
+    uint32_t waiting, placed, running; /* jobs in the queue, in slots, and of those: in the steps */
+};
+
 struct job {
     struct service *service;
+    struct client *client;             /* once the service's thread has seen it                   */
     struct job *next;                  /* in the inbox, or among those that wait                  */
     uint64_t number;
     struct job_options o;              /* what it points to is the job's own                      */
@@ -65,6 +76,8 @@ struct slot {
     struct job_usage usage;
     double began, wrote;               /* when it got here; its first token                       */
     double paused;                     /* since when its ring has no room; 0: it has              */
+    uint32_t joined_at;                /* tokens written when it got its place                    */
+    uint64_t joined;                   /* counts joins: who came last                             */
 };
 
 struct service {
@@ -75,8 +88,12 @@ struct service {
     struct service_options o;
     struct learned learned;
     struct slot *slots;                /* [n_slots]                                               */
-    uint32_t n_slots;
+    uint32_t n_slots, most;            /* most: of them that run at once                          */
     struct event *events;              /* [n_slots]                                               */
+    struct client *clients;            /* [CLIENTS_MOST]                                          */
+    double floor;                      /* nobody who comes back was charged less                  */
+    double answer;                     /* tokens that answers have, on average                    */
+    uint64_t joins;
     struct arena arena;
     struct job *waiting;               /* in the order of arrival                                 */
     bool told;                         /* somebody has a new event                                */
@@ -101,6 +118,28 @@ void service_poke(struct service *s);
 /* One reference less; the last one takes it all away. */
 void service_leave(struct service *s);
 
+/* ---- fair.c: who is next ---- */
+
+/* The job's client, one job more of it waiting. */
+void fair_arrive(struct service *s, struct job *j);
+/* A step's seconds are the slot's; what they were for. */
+void fair_charge(struct service *s, struct slot *x, double seconds, uint32_t read, uint32_t wrote);
+/* An answer of so many tokens has ended. */
+void fair_learn(struct service *s, uint32_t written);
+/* Seconds of steps that a text takes before it writes, and in all, as far as is known. */
+double fair_reading(const struct service_state *x, uint32_t unread);
+double fair_cost(const struct service *s, const struct job *j);
+/* Seconds that a job that came now would wait for a place. */
+double fair_wait(const struct service *s);
+/* Places are given to who is to have them: jobs that wait begin, those that were parked go on, and those of clients
+ * with more than their share are parked. */
+void fair_admit(struct service *s);
+/* The ranks of who reads. */
+void fair_rank(struct service *s);
+
+/* One job less that waits; it is s->waiting's no longer. */
+struct job *service_unqueue(struct service *s, struct job **at);
+
 /* ---- slot.c: a job in its place ---- */
 
 stretto_status slot_open(struct slot *x, struct service *s, struct error *err);
@@ -108,6 +147,12 @@ void slot_close(struct slot *x);
 void slot_plan(struct slot *x, struct arena *a, uint32_t vocab);
 /* The job begins here. */
 void slot_take(struct slot *x, struct job *j);
+/* Whether it takes part in steps, and whether it would. */
+static inline bool slot_runs(const struct slot *x) { return x->request != 0; }
+static inline bool slot_parked(const struct slot *x) { return x->job && !x->request && !(x->paused > 0); }
+/* It gets its place in the steps, and gives it up. */
+void slot_join(struct slot *x);
+void slot_park(struct slot *x);
 /* Pauses and goes on as its reader does; ends what waits for too long. */
 void slot_watch(struct slot *x, double now);
 /* What a turn did. */

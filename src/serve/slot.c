@@ -100,7 +100,7 @@ static stretto_status answered(void *ud, uint32_t at, const struct answer *a, st
     return STRETTO_OK;
 }
 
-static void join(struct slot *x)
+void slot_join(struct slot *x)
 {
     struct job *j = x->job;
     struct error err = { .status = STRETTO_OK };
@@ -117,7 +117,27 @@ static void join(struct slot *x)
         r.answered = answered;
     } else if (j->o.max_tokens && j->o.kind == JOB_WRITE)
         r.writer = x->writer;
-    if (request_add(x->service->engine, &r, &x->request, &err) != STRETTO_OK) slot_end(x, JOB_FAILED, &err);
+    if (request_add(x->service->engine, &r, &x->request, &err) != STRETTO_OK) {
+        slot_end(x, JOB_FAILED, &err);
+        return;
+    }
+    j->client->running++;
+    x->joined = ++x->service->joins;
+    x->joined_at = x->usage.written;
+}
+
+/* It is no longer among the engine's requests. */
+static void left(struct slot *x)
+{
+    x->request = 0;
+    x->job->client->running--;
+}
+
+void slot_park(struct slot *x)
+{
+    if (!x->request) return;
+    request_cancel(x->service->engine, x->request);
+    left(x);
 }
 
 static void begin_writing(struct slot *x)
@@ -140,6 +160,7 @@ void slot_take(struct slot *x, struct job *j)
     struct error err = { .status = STRETTO_OK };
     double now = clock_seconds();
     x->job = j;
+    j->client->placed++;
     x->n_pending = x->read = 0;
     x->sent = x->made = 0;
     x->scores = (j->o.prompt_logprobs || j->o.kind == JOB_SCORE) && j->o.n_ids > 1;
@@ -158,7 +179,7 @@ void slot_take(struct slot *x, struct job *j)
     begin_writing(x);
     job_tell_read(j, JOB_STARTED, x->read, x->usage.cached, j->o.n_ids);
     x->service->state.cached_tokens += x->usage.cached;
-    join(x);
+    slot_join(x);
 }
 
 /* ---- its tokens ------------------------------------------------------------------------------------ */
@@ -239,7 +260,7 @@ static void read_whole(struct slot *x)
     struct job *j = x->job;
     if (j->o.kind == JOB_WRITE && x->scores && j->o.max_tokens) {
         x->scores = false;
-        join(x);
+        slot_join(x);
         return;
     }
     if (j->o.kind == JOB_EMBED) {
@@ -264,7 +285,8 @@ void slot_event(struct slot *x, const struct event *v)
     s->state.prompt_tokens += v->read;
     s->state.written_tokens += v->wrote;
     if (v->wrote && !(x->wrote > 0)) x->wrote = clock_seconds();
-    if (v->done) x->request = 0;
+    if (v->done) left(x);
+    fair_charge(s, x, v->seconds, v->read, v->wrote);
     if (!scores_out(x)) slot_end(x, JOB_FAILED, &full);
     else if (v->wrote && write_out(x, &why)) {
         slot_end(x, why, why == JOB_FAILED ? &full : NULL);
@@ -288,8 +310,7 @@ void slot_watch(struct slot *x, double now)
     if (ring_room(&j->ring) < ROOM_LEAST) {
         atomic_store(&j->full, true);
         if (ring_room(&j->ring) < ROOM_LEAST) {
-            if (x->request) request_cancel(x->service->engine, x->request);
-            x->request = 0;
+            slot_park(x);
             if (!(x->paused > 0)) x->paused = now;
             if (now - x->paused >= PAUSE_MOST) slot_end(x, JOB_CANCELLED, NULL);
             else if (j->o.deadline > 0 && now >= j->o.deadline) slot_end(x, JOB_DEADLINE, NULL);
@@ -297,7 +318,6 @@ void slot_watch(struct slot *x, double now)
         }
     }
     x->paused = 0;
-    if (!x->request) join(x);
 }
 
 /* A finished answer teaches the others, with a little of what it follows. */
@@ -324,7 +344,10 @@ static void end_writing(struct slot *x, enum job_finish why)
         send(x, stopped ? complete(x, true) : x->n_pending);
     writer_limit(x->writer, 0, NULL, NULL);
     writer_trim(x->writer);
-    if (why <= JOB_CONTEXT) remember(x);
+    if (why <= JOB_CONTEXT) {
+        remember(x);
+        fair_learn(x->service, x->usage.written);
+    }
     x->usage.steps = (uint32_t)c->steps;
     x->usage.guesses = (uint32_t)c->rows;
     x->usage.accepted = (uint32_t)c->accepted;
@@ -332,16 +355,14 @@ static void end_writing(struct slot *x, enum job_finish why)
     x->usage.writing = x->wrote > 0 ? now - x->wrote : 0;
     all->guesses += c->rows;
     all->accepted += c->accepted;
-    all->prompt_seconds += x->usage.reading;
-    all->write_seconds += x->usage.writing;
 }
 
 void slot_end(struct slot *x, enum job_finish why, const struct error *failed)
 {
     struct service *s = x->service;
     struct job *j = x->job;
-    if (x->request) request_cancel(s->engine, x->request);
-    x->request = 0;
+    slot_park(x);
+    j->client->placed--;
     if (x->seq >= 0) {
         end_writing(x, why);
         engine_seq_close(s->engine, x->seq);
