@@ -83,12 +83,15 @@ static void say(void *ud, enum log_level level, const char *text)
     fprintf(stderr, "stretto serve: %s\n", text);
 }
 
-static int engine_of(const struct serve_options *o, struct engine_options *e)
+/* -c is for all models; one that cannot have as much has what it can. */
+static int engine_of(const struct served *m, const struct serve_options *o, struct engine_options *e)
 {
     const char *cache;
     *e = (struct engine_options){ .threads = (unsigned)o->model.threads, .context = (uint32_t)o->model.context,
                                   .sequences = (uint32_t)o->parallel, .strict = o->model.strict,
                                   .cache = o->model.reference ? CACHE_F32 : CACHE_F16 };
+    uint32_t most = m->model->config.context;
+    if (m->embeds && most && e->context > most) e->context = most;
     int code = cache_from("serve", &o->model, &cache);
     if (code == EXIT_DONE && cache && !cache_type_by_name(cache, &e->cache))
         code = command_usage("serve", "there is no type of cache called %s", cache);
@@ -124,7 +127,7 @@ int load_model(struct served *m, const struct serve_options *o, void (*wake)(voi
                                   .log = { .say = say, .least = LOG_INFO } };
     struct error err = { 0 };
     int code = open_text(m, o);
-    if (code == EXIT_DONE) code = engine_of(o, &so.engine);
+    if (code == EXIT_DONE) code = engine_of(m, o, &so.engine);
     if (code != EXIT_DONE) return code;
     stretto_status s = decode_parse(o->decode ? o->decode : "auto", &so.choice, &err);
     if (s == STRETTO_OK) s = service_open(&m->service, m->model, &so, &err);
@@ -145,7 +148,7 @@ int load_check(struct served *m, const struct serve_options *o)
     struct error err = { 0 };
     char weights[32], buffers[32], pages[32];
     int code = open_text(m, o);
-    if (code == EXIT_DONE) code = engine_of(o, &e);
+    if (code == EXIT_DONE) code = engine_of(m, o, &e);
     if (code != EXIT_DONE) return code;
     stretto_status s = engine_plan(m->model, &e, &i, &err);
     if (s != STRETTO_OK) return command_fail("serve", s, err.text);

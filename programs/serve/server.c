@@ -62,7 +62,9 @@ static void on_wake(struct server *s)
 static void on_hangup(struct wire *w, uint32_t events)
 {
     struct exchange *x = w->exchange;
-    if (!x || w->phase != WIRE_BUSY) return;
+    /* Nothing more will come of a request that is not whole: what has come is read within a second. */
+    if (w->phase == WIRE_NEW || w->phase == WIRE_BODY) w->last = clock_seconds() + 1;
+    if (!x || w->phase != WIRE_BUSY || x->state == EXCHANGE_ENDED || x->ended) return;
     bool dead = events & (EPOLLHUP | EPOLLERR);
     if (!x->streams_out || dead) {
         x->gone = true;
@@ -161,6 +163,7 @@ static void sweep_wire(struct server *s, struct wire *w, double now)
     if (w->phase == WIRE_BODY && w->exchange && now - w->body_since > 2 * o->stall)
         slow |= (double)w->exchange->bytes_in < 1000 * (now - w->body_since);
     if (w->phase == WIRE_IDLE && s->draining) slow = true;
+    if (w->last > 0 && now > w->last) slow = true;
     if (!slow) return;
     if (w->phase != WIRE_IDLE) s->metrics.cut_slow++;
     wire_cut(w);
@@ -269,8 +272,8 @@ static void say(void *ud, const char *fmt, va_list ap)
     vsnprintf(line, sizeof line, fmt, ap);
     line[strcspn(line, "\n")] = '\0';
     text_tame(line);
-    /* Closed sockets are no news. */
-    if (strstr(line, "closed") || strstr(line, "reset")) return;
+    /* What a client did wrong is his answer, and closed sockets are no news. */
+    if (strstr(line, "closed") || strstr(line, "reset") || strstr(line, "processing request")) return;
     fprintf(stderr, "stretto serve: libmicrohttpd: %s\n", line);
 }
 

@@ -235,6 +235,32 @@ static uint64_t told_length(const struct exchange *x)
     return p ? strtoull(p, NULL, 10) : 0;
 }
 
+struct framing { unsigned lengths, encodings, hosts; bool odd; };
+
+static enum MHD_Result count_header(void *ud, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    struct framing *f = ud;
+    (void)kind;
+    f->lengths += strcasecmp(name, "Content-Length") == 0;
+    f->hosts += strcasecmp(name, "Host") == 0;
+    if (strcasecmp(name, "Transfer-Encoding") == 0) {
+        f->encodings++;
+        f->odd |= !value || strcasecmp(value, "chunked") != 0;
+    }
+    return MHD_YES;
+}
+
+/* A proxy in front must not see another end of this request than is seen here. */
+static bool check_framing(struct exchange *x)
+{
+    struct framing f = { 0 };
+    MHD_get_connection_values(x->wire->connection, MHD_HEADER_KIND, count_header, &f);
+    if (f.lengths <= 1 && f.hosts <= 1 && f.encodings <= 1 && !f.odd && !(f.lengths && f.encodings)) return true;
+    x->cut = true;
+    return exchange_refuse(x, TROUBLE_INVALID, NULL, "the headers say twice, or in an unknown way, how long the "
+                           "request is: send one Content-Length, or Transfer-Encoding: chunked, and one Host");
+}
+
 static bool check_length(struct exchange *x)
 {
     uint64_t n = told_length(x), limit = (uint64_t)x->server->start.options->body << 20;
@@ -265,7 +291,8 @@ static struct exchange *begin(struct server *s, struct wire *w, const char *url,
     s->exchanges = x;
     begin_names(x, url, method);
     x->manner = route_manner(x->path);
-    if (check_origin(x) && !preflight(x) && check_route(x, url) && check_length(x) && check_key(x)) check_time(x);
+    if (check_framing(x) && check_origin(x) && !preflight(x) && check_route(x, url) && check_length(x) && check_key(x))
+        check_time(x);
     return x;
 }
 
@@ -448,7 +475,7 @@ enum MHD_Result wire_request(void *server, struct MHD_Connection *connection, co
         *request = x;
         set_phase(w, WIRE_BODY);
         /* Who waits to be told to send, or would send much, is told at once that it is for nothing. */
-        if (x->trouble.kind != TROUBLE_NONE && (exchange_header(x, "Expect") || told_length(x) > SMALL_BODY))
+        if (x->trouble.kind != TROUBLE_NONE && (x->cut || exchange_header(x, "Expect") || told_length(x) > SMALL_BODY))
             return send_trouble(x);
         return MHD_YES;
     }

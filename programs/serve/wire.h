@@ -19,7 +19,7 @@ struct wire {
     int fd;
     enum wire_phase phase;
     double since;                      /* of the phase; of BODY: when bytes came last           */
-    double body_since;
+    double body_since, last;           /* last: when the rest of a request must be there; 0: any time */
     bool suspended, closed;
     char peer[64];
     struct wire *next, *prev;
