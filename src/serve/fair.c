@@ -6,7 +6,10 @@
 #include "serve/service_int.h"
 #include <string.h>
 
-enum { RESERVE = 256 };                        /* tokens of an answer that pages are kept for */
+enum {
+    RESERVE = 256,                             /* tokens of an answer that pages are kept for */
+    WORTH_WAITING = 2 * PAGE_SLOTS             /* tokens that another job is about to have read */
+};
 
 /* ---- clients ----------------------------------------------------------------------------------------- */
 
@@ -34,11 +37,24 @@ static struct client *client_of(struct service *s, const char *name)
     return free_one;
 }
 
+static bool shares(const struct service *s, const struct job *j)
+{
+    return j->o.kind == JOB_WRITE && !j->o.no_cache && !j->o.prompt_logprobs &&
+           !engine_model(s->engine)->graph.bidirectional;
+}
+
+static void look_up(struct service *s, struct job *j)
+{
+    const struct sharing how = { j->o.salt, j->o.cache_exact };
+    j->offers = shares(s, j) ? engine_offers(s->engine, j->o.ids, s->given, j->o.n_ids - 1, &how) : 0;
+}
+
 void fair_arrive(struct service *s, struct job *j)
 {
     struct client *c = j->client = client_of(s, j->o.client);
     if (!is_active(c) && c->used < s->floor) c->used = s->floor;
     c->waiting++;
+    look_up(s, j);
 }
 
 static void lift_floor(struct service *s)
@@ -83,7 +99,7 @@ static double writing(const struct service *s, const struct job *j)
 
 double fair_cost(const struct service *s, const struct job *j)
 {
-    return fair_reading(&s->state, j->o.n_ids) + writing(s, j);
+    return fair_reading(&s->state, j->o.n_ids - j->offers) + writing(s, j);
 }
 
 /* All the work that is there, but what others can do beside it. */
@@ -116,10 +132,10 @@ static struct slot *free_slot(struct service *s)
     return NULL;
 }
 
-/* Pages that a text is going to need: all it has, and some of its answer. */
+/* Pages that a text is going to need beside those that were there: for all it has, and some of its answer. */
 static uint32_t pages_of(const struct service *s, const struct job *j, uint32_t written)
 {
-    uint64_t n = j->o.n_ids, most = s->info.context;
+    uint64_t n = j->o.n_ids - j->offers, most = s->info.context;
     if (j->o.kind == JOB_WRITE) {
         uint64_t answer = j->o.max_tokens >= 0 && j->o.max_tokens < RESERVE ? (uint64_t)j->o.max_tokens : RESERVE;
         n += written + PAGE_SLOTS > answer && answer == RESERVE ? written + PAGE_SLOTS : answer;
@@ -145,10 +161,47 @@ static void prefer(struct next *best, struct next x)
     *best = x;
 }
 
+/* ---- beginnings that others read --------------------------------------------------------------------- */
+
+static uint32_t common(const struct job *a, const struct job *b)
+{
+    uint32_t n = a->o.n_ids < b->o.n_ids ? a->o.n_ids : b->o.n_ids, k = 0;
+    while (k < n && a->o.ids[k] == b->o.ids[k]) k++;
+    return k;
+}
+
+static bool is_reading(const struct slot *x, const struct job *of)
+{
+    return slot_runs(x) && x->read < x->job->o.n_ids && x->job->o.salt == of->o.salt;
+}
+
+/* Whether a job that runs is about to have read what this one begins with: then reading it twice is slower than
+ * waiting. Looked at again when somebody has joined, and when that job is gone. */
+static bool waits(struct service *s, struct job *j)
+{
+    const struct slot *x = j->behind;
+    if (x && is_reading(x, j) && x->job->number == j->behind_number && x->read < j->common) return true;
+    if (!x && j->checked == s->joins) return false;
+    j->behind = NULL;
+    j->checked = s->joins;
+    look_up(s, j);
+    if (!shares(s, j)) return false;
+    for (x = s->slots; x < s->slots + s->n_slots; x++) {
+        if (!is_reading(x, j) || !shares(s, x->job)) continue;
+        uint32_t n = common(x->job, j) / PAGE_SLOTS * PAGE_SLOTS;
+        if (n < j->offers + WORTH_WAITING || x->read >= n) continue;
+        j->behind = x;
+        j->behind_number = x->job->number;
+        j->common = n;
+        return true;
+    }
+    return false;
+}
+
 /* Within a client: by priority, then those that have begun, then the shortest prompt, less the time it has waited. */
 static double rank_of(const struct service *s, const struct job *j, double now)
 {
-    double seconds = fair_reading(&s->state, j->o.n_ids) - (now - j->submitted);
+    double seconds = fair_reading(&s->state, j->o.n_ids - j->offers) - (now - j->submitted);
     return seconds - 1e9 * (double)j->o.priority;
 }
 
@@ -160,7 +213,7 @@ static struct next find_next(struct service *s, bool parked)
         if (slot_parked(x))
             prefer(&best, (struct next){ NULL, x, x->job->client, -1e6 - 1e9 * (double)x->job->o.priority });
     for (struct job **at = &s->waiting; *at && free_slot(s); at = &(*at)->next)
-        prefer(&best, (struct next){ at, NULL, (*at)->client, rank_of(s, *at, now) });
+        if (!waits(s, *at)) prefer(&best, (struct next){ at, NULL, (*at)->client, rank_of(s, *at, now) });
     return best;
 }
 

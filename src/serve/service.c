@@ -8,7 +8,7 @@
 #include <string.h>
 
 enum { RUN_DEFAULT = 16, QUEUE_DEFAULT = 256, QUEUE_CONTEXTS = 64 };
-static const double QUEUE_SECONDS = 600;
+static const double QUEUE_SECONDS = 600, LATENCY_DELAY = 0.9, THROUGHPUT_SECONDS = 0.25;
 
 /* ---- opening and closing --------------------------------------------------------------------------- */
 
@@ -16,6 +16,7 @@ static void plan(struct service *s, struct arena *a)
 {
     s->slots = arena_take(a, s->n_slots * sizeof *s->slots);
     s->events = arena_take(a, s->n_slots * sizeof *s->events);
+    s->given = arena_take(a, s->info.context);
     s->clients = arena_take(a, CLIENTS_MOST * sizeof *s->clients);
     s->look_slots = arena_take(a, s->n_slots * sizeof *s->look_slots);
     struct slot none;
@@ -34,7 +35,8 @@ static stretto_status open_slots(struct service *s, struct error *err)
         return fail(err, STRETTO_E_NOMEM, "no memory for %u jobs at once", s->most);
     }
     plan(s, &s->arena);
-    s->look.slots = s->n_slots;
+    s->look.slots = s->most;
+    memset(s->given, 1, s->info.context);
     for (uint32_t i = 0; i < s->n_slots; i++) s->slots[i].seq = -1;
     for (uint32_t i = 0; i < s->n_slots; i++) {
         stretto_status st = slot_open(&s->slots[i], s, err);
@@ -55,6 +57,7 @@ static stretto_status open_engine(struct service *s, const struct model *m, stru
 {
     struct engine_info i;
     struct engine_options o = s->o.engine;
+    o.prefix_bytes = s->o.prefix_bytes;
     if (!o.sequences) o.sequences = RUN_DEFAULT;
     s->most = o.sequences;
     TRY(engine_plan(m, &o, &i, err));
@@ -64,6 +67,10 @@ static stretto_status open_engine(struct service *s, const struct model *m, stru
     o.context = i.context;
     o.sequences = s->n_slots = 2 * s->most;
     TRY(engine_open(&s->engine, m, &o, err));
+    /* "Twice a plain step at most": a step takes one itself. */
+    struct schedule schedule = { .delay = LATENCY_DELAY };
+    if (s->o.goal == GOAL_THROUGHPUT) schedule.seconds = THROUGHPUT_SECONDS;
+    engine_schedule(s->engine, &schedule);
     s->info = *engine_about(s->engine);
     s->info.sequences = s->most;
     s->info.context_cut = i.context_cut;
@@ -250,17 +257,18 @@ stretto_status service_submit(struct service *s, const struct job_options *o, st
 
 /* ---- the thread ------------------------------------------------------------------------------------ */
 
-/* What was submitted since; a job that is over leaves the queue with its tokens. */
-static void take_inbox(struct service *s)
+/* What was submitted since, under lock; the first of it. */
+static struct job *take_inbox(struct service *s)
 {
-    struct job **end = &s->waiting;
+    struct job *first = s->inbox, **end = &s->waiting;
     while (*end) end = &(*end)->next;
-    *end = s->inbox;
-    for (struct job *j = s->inbox; j; j = j->next) fair_arrive(s, j);
+    *end = first;
     s->inbox = NULL;
     s->inbox_end = &s->inbox;
+    return first;
 }
 
+/* A job that is over leaves the queue with its tokens. */
 struct job *service_unqueue(struct service *s, struct job **at)
 {
     struct job *j = *at;
@@ -318,9 +326,10 @@ static bool wait_for_work(struct service *s)
         else if (pthread_cond_timedwait(&s->work, &s->lock, &t) == ETIMEDOUT)
             break;
     s->poked = false;
-    take_inbox(s);
+    struct job *come = take_inbox(s);
     bool closing = atomic_load(&s->closing);   /* nothing is submitted behind it */
     pthread_mutex_unlock(&s->lock);
+    for (; come; come = come->next) fair_arrive(s, come);
     return closing;
 }
 
@@ -340,7 +349,12 @@ static void show(struct service *s)
 {
     struct service_state *x = &s->state;
     x->at = clock_seconds();
-    x->slots = s->n_slots;
+    struct engine_pages pages;
+    engine_look(s->engine, &pages);
+    x->slots = s->most;
+    x->pages = pages.all;
+    x->pages_used = pages.all - pages.free;
+    x->pages_kept = pages.kept;
     x->running = x->parked = 0;
     for (uint32_t i = 0; i < s->n_slots; i++) {
         x->running += slot_runs(&s->slots[i]);

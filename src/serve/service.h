@@ -76,8 +76,8 @@ struct job_options {
                                         * many beside it as logprobs says. Nothing is taken over then    */
     enum pooling pooling;              /* of JOB_EMBED; POOLING_NONE: as the model's file says          */
     bool raw;                          /* of JOB_EMBED: not scaled                                      */
-    const char *client;                /* who pays, and whose prefixes he may take over; copied         */
-    uint64_t salt;                     /* more that must be equal before a prefix is shared             */
+    const char *client;                /* who pays; copied                                              */
+    uint64_t salt;                     /* texts share what they begin with where this is equal          */
     bool cache_exact;                  /* only prefixes that were read in the same roles                */
     bool no_cache;                     /* nothing is taken over                                         */
     const struct decode_choice *choice;/* NULL: the service's                                           */
@@ -144,15 +144,15 @@ struct service_slot { bool busy, parked; uint64_t job; uint32_t prompt, read, wr
 struct service_state {
     double at;                         /* clock_seconds() of the last step                              */
     bool draining;
-    uint32_t running, parked, waiting, slots; /* parked: begun, and others have their places; slots: for both */
+    uint32_t running, parked, waiting, slots; /* parked: begun, and others have their places; slots: those */
     uint64_t waiting_tokens;
     double wait;                       /* seconds that a new job would wait                             */
     uint64_t jobs, prompt_tokens, cached_tokens, written_tokens, steps, guesses, accepted, cancelled;
     uint64_t preempted;                     /* places that were given to others                    */
     double prompt_seconds, write_seconds;   /* of steps, charged to reading and to writing         */
     double read_cost, write_cost;           /* seconds of a step for a token read, and written     */
-    uint32_t pages, pages_used, pages_kept;
+    uint32_t pages, pages_used, pages_kept; /* of 64 tokens; kept: of used, those of texts that are gone */
 };
-/* slots: the first `cap` of out->slots; may be NULL. Twice as many as jobs run at once. */
+/* slots: may be NULL. There are twice out->slots, as those that were parked have theirs. */
 void service_look(struct service *s, struct service_state *out, struct service_slot *slots, uint32_t cap);
 #endif

@@ -23,6 +23,10 @@ struct client {
 struct job {
     struct service *service;
     struct client *client;             /* once the service's thread has seen it                   */
+    uint32_t offers;                   /* tokens that the cache had of it                         */
+    const struct slot *behind;         /* it waits until this one, with that job, has read        */
+    uint64_t behind_number, checked;   /* so many tokens; checked: joins when this was looked at  */
+    uint32_t common;
     struct job *next;                  /* in the inbox, or among those that wait                  */
     uint64_t number;
     struct job_options o;              /* what it points to is the job's own                      */
@@ -91,6 +95,7 @@ struct service {
     uint32_t n_slots, most;            /* most: of them that run at once                          */
     struct event *events;              /* [n_slots]                                               */
     struct client *clients;            /* [CLIENTS_MOST]                                          */
+    uint8_t *given;                    /* [context] 1: the roles of a prompt                      */
     double floor;                      /* nobody who comes back was charged less                  */
     double answer;                     /* tokens that answers have, on average                    */
     uint64_t joins;

@@ -44,32 +44,16 @@ static bool wants_to_end(void *ud)
 
 static bool ends_answer(const void *tokenizer, int32_t token) { return tokenizer_is_eog(tokenizer, token); }
 
-static uint32_t written_of(const struct engine *e, int32_t seq, uint32_t n, uint32_t *first)
-{
-    uint32_t written = 0;
-    *first = n;
-    for (uint32_t i = n; i-- > 0;)
-        if (!engine_given(e, seq, i)) {
-            *first = i;
-            written++;
-        }
-    return written;
-}
-
 /* The timeline is the job's; what can be taken over for it is. */
 static void set_text(struct slot *x)
 {
     struct engine *e = x->service->engine;
     const struct job_options *o = &x->job->o;
-    uint32_t first, most = o->no_cache || x->scores || o->kind == JOB_EMBED ? 0 : o->n_ids - 1;
-    uint32_t cached = engine_set(e, x->seq, o->ids, o->n_ids, most);
-    uint32_t written = written_of(e, x->seq, cached, &first);
-    if (written && o->cache_exact) {
-        cached = engine_set(e, x->seq, o->ids, o->n_ids, first);
-        written = 0;
-    }
-    x->read = x->usage.cached = cached;
-    x->usage.cached_written = written;
+    const struct sharing how = { o->salt, o->cache_exact };
+    uint32_t most = o->no_cache || x->scores || o->kind == JOB_EMBED ? 0 : o->n_ids - 1;
+    engine_share(e, x->seq, &how);
+    x->read = x->usage.cached = engine_set(e, x->seq, o->ids, o->n_ids, most);
+    for (uint32_t i = 0; i < x->read; i++) x->usage.cached_written += !engine_given(e, x->seq, i);
 }
 
 static uint32_t top_of(const struct job *j) { return j->o.logprobs > 0 ? (uint32_t)j->o.logprobs : 0; }

@@ -282,6 +282,42 @@ static struct job *wait_for(struct job *const *j, struct got *g, size_t n)
     }
 }
 
+/* Four ask the same, one reads it; when that one is cancelled another does. */
+static void test_same_beginning(void **state)
+{
+    (void)state;
+    static struct got g;
+    struct fake f;
+    struct error err = { 0 };
+    struct job *j[4];
+    int32_t ids[300];
+    struct service_state x;
+    struct service *s = open_service(&f, CONTEXT, 4, 0, "plain");
+    prompt_of(1, ids, 300);
+    fake_step_ns = 1000000;
+    for (int round = 0; round < 2; round++) {
+        struct job_options o = asks(ids, 300, 20);
+        o.salt = (uint64_t)round;
+        for (int i = 0; i < 4; i++) {
+            assert_int_equal(service_submit(s, &o, &j[i], NULL, &err), STRETTO_OK);
+            do service_look(s, &x, NULL, 0);
+            while (!i && !x.running);
+        }
+        if (round) job_cancel(j[0]);
+        for (int i = 0; i < 4; i++) {
+            read_all(j[i], &g);
+            check(&g, ids, 300);
+            assert_int_equal(g.done.finish, round && !i ? JOB_CANCELLED : JOB_LENGTH);
+            if (i > round) assert_true(g.done.usage.cached >= 256);
+            job_close(j[i]);
+        }
+    }
+    fake_step_ns = 0;
+    service_look(s, &x, NULL, 0);
+    assert_true(x.prompt_tokens <= 300 + 3 * 44 + 300 + 300 + 2 * 44);
+    service_close(s);
+}
+
 /* One place: who has priority is next, whoever came before. */
 static void test_priority(void **state)
 {
@@ -378,6 +414,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_job), cmocka_unit_test(test_refusals), cmocka_unit_test(test_close_with_jobs),
         cmocka_unit_test(test_slow_reader), cmocka_unit_test(test_fair_places), cmocka_unit_test(test_priority),
+        cmocka_unit_test(test_same_beginning),
         cmocka_unit_test(test_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
