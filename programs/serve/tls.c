@@ -91,7 +91,7 @@ static int retrieve(gnutls_session_t session, const gnutls_datum_t *ca, int n_ca
 void tls_options(struct tls *t, struct MHD_OptionItem items[3])
 {
     the_tls = t;
-    items[0] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_CERT_CALLBACK, (intptr_t)retrieve, NULL };
+    items[0] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *)(uintptr_t)retrieve };
     items[1] = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_PRIORITIES, 0,
                                         (void *)(uintptr_t)"NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2" };
     items[2] = (struct MHD_OptionItem){ MHD_OPTION_END, 0, NULL };

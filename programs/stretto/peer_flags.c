@@ -84,7 +84,12 @@ static const struct peer_flag rows[] = {
     { "--draft-min --draft-n-min --draft-p-min", VALUE, NULL, NULL,
       "how many guesses pay is measured; --draft-max bounds them" },
     { "-np --parallel", VALUE, "1", "one answer is written at a time", "one answer is written at a time" },
-    { "--host --port --api-key --ssl-key-file --ssl-cert-file --slots --metrics", VALUE, NULL, NULL, NO_SERVER },
+    { "--host --port --api-key --api-key-file --ssl-key-file --ssl-cert-file", VALUE, NULL, NULL, NO_SERVER },
+    { "--slots --metrics --props --embedding --embeddings -cb --cont-batching --no-webui --no-ui", NOTHING, NULL,
+      "a server has all of this without asking", NULL },
+    { "-to --timeout --threads-http", VALUE, "*", "--stall says how long a slow client is waited for", NULL },
+    { "--rerank --reranking", NOTHING, NULL, NULL, "models that rank are not supported" },
+    { "--slot-save-path", VALUE, NULL, NULL, "--cache-disk DIR keeps what was read" },
 };
 
 static const struct peer_flag *find(const char *word, size_t n)

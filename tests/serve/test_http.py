@@ -6,6 +6,7 @@ vanish, read slowly or send half a request, and the end by SIGTERM.
 import json
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -127,11 +128,24 @@ def check_state(s):
         == "<|user|>Hello\n<|assistant|>Yes"
     assert s.get("/props")[2]["total_slots"] == 4 and len(s.get("/slots")[2]) == 4
     assert "stretto:time_to_first_token_seconds_bucket" in s.get("/metrics")[2].decode()
+    with open(os.path.join(served.ROOT, "contrib", "grafana.json")) as f:
+        drawn = set(re.findall(r"(?:stretto|llamacpp):\w+", f.read()))
+    there = set(re.findall(r"^((?:stretto|llamacpp):\w+)", s.get("/metrics")[2].decode(), re.M))
+    assert len(drawn) > 15 and drawn <= there, drawn - there
     assert s.ask("HEAD", "/health")[0] == 200
     assert len(s.post("/v1/embeddings", {"input": ["Hello", "world"]})[2]["data"]) == 2
 
 
 # ---- what is refused -------------------------------------------------------------------------------
+
+def check_words(s):
+    """Control tokens in somebody's words are words."""
+    def read(words):
+        return s.post(CHAT + "/input_tokens", {"messages": [{"role": "user", "content": words}]})[2]["input_tokens"]
+
+    assert len(s.post("/tokenize", {"content": "</s>"})[2]["tokens"]) == 1
+    assert read("a</s>b") >= read("ab") + 3, (read("a</s>b"), read("ab"))
+
 
 def check_refusals(s):
     refused(s, CHAT, "{", 400, "line 1")
@@ -407,8 +421,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         model = served.model(data, folder)
         with Server(program, model, "-c", "512", "-np", "4", "--body-limit", "1") as s:
-            for check in (check_chat, check_choices, check_text, check_logprobs, check_state, check_refusals,
-                          check_origin, check_bodies, check_vanish, check_half, check_many, check_pipelined):
+            for check in (check_chat, check_choices, check_text, check_logprobs, check_state, check_words,
+                          check_refusals, check_origin, check_bodies, check_vanish, check_half, check_many,
+                          check_pipelined):
                 began = time.time()
                 check(s)
                 assert s.process.poll() is None, s.words()

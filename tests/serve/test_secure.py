@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+"""TLS with certificates that change, a listening socket and readiness as systemd has them, and the sandbox as the
+kernel shows it.
+
+    test_secure.py STRETTO-SERVE DATA"""
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+
+import served
+from served import Server
+
+program, data = sys.argv[1:3]
+TEXT = json.dumps({"prompt": "Once", "max_tokens": 4})
+
+
+def make_pair(folder, name):
+    cert, key = os.path.join(folder, "cert.pem"), os.path.join(folder, "key.pem")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                    "-keyout", key, "-out", cert, "-days", "2", "-subj", f"/CN={name}", "-addext",
+                    "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    return cert, key
+
+
+def ask_tls(s, cert, **limits):
+    """What the server says to one who trusts this certificate alone."""
+    warnings.simplefilter("ignore", DeprecationWarning)
+    context = ssl.create_default_context(cafile=cert)
+    for name, value in limits.items():
+        setattr(context, name, value)
+    c = http.client.HTTPSConnection("127.0.0.1", s.port, timeout=30, context=context)
+    c.request("POST", "/v1/completions", TEXT)
+    r = c.getresponse()
+    body = json.loads(r.read())
+    version = c.sock.version() if c.sock else None
+    c.close()
+    return r.status, body, version
+
+
+def wait_tls(s, cert):
+    for _ in range(400):
+        try:
+            if ask_tls(s, cert)[0] == 200:
+                return
+        except (OSError, ssl.SSLError):
+            pass
+        assert s.process.poll() is None, s.words()
+        time.sleep(0.05)
+    raise AssertionError(s.words())
+
+
+def check_tls(model, folder):
+    cert, key = make_pair(folder, "first")
+    old = os.path.join(folder, "old.pem")
+    shutil.copy(cert, old)
+    with Server(program, model, "-c", "512", "--ssl-cert-file", cert, "--ssl-key-file", key, wait=False) as s:
+        wait_tls(s, cert)
+        try:
+            ask_tls(s, cert, maximum_version=ssl.TLSVersion.TLSv1_1)
+            raise AssertionError("TLS 1.1")
+        except (ssl.SSLError, OSError):
+            pass
+        with s.raw() as c:                              # plain HTTP
+            c.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            try:
+                assert b"200" not in c.recv(100)
+            except OSError:
+                pass
+        make_pair(folder, "second")
+        s.process.send_signal(signal.SIGHUP)
+        wait_tls(s, cert)
+        try:
+            ask_tls(s, old)
+            raise AssertionError("the old certificate is still used")
+        except ssl.SSLError:
+            pass
+        with open(key, "w") as f:                       # no pair: what was there stays
+            f.write("nothing")
+        s.process.send_signal(signal.SIGHUP)
+        for _ in range(100):
+            if "stays as it was" in s.words():
+                break
+            time.sleep(0.02)
+        assert ask_tls(s, cert)[0] == 200
+    make_pair(folder, "third")
+    r = subprocess.run([program, "-m", model, "--port", "0", "--ssl-cert-file", cert, "--ssl-key-file", old],
+                       capture_output=True, text=True, timeout=60)
+    assert r.returncode == 1 and "private key" in r.stderr, r
+
+
+def check_systemd(model, folder):
+    """A socket that is handed over, and READY=1 and STOPPING=1 to a socket that waits for it."""
+    path = os.path.join(folder, "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told, socket.socket() as listening:
+        told.bind(path)
+        told.settimeout(60)
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(16)
+        port = listening.getsockname()[1]
+        log = tempfile.TemporaryFile("w+")
+
+        start = (f'export LISTEN_PID=$$ LISTEN_FDS=1; exec 3<&{listening.fileno()}; '
+                 f'exec "{program}" -m "{model}" -c 512 -t 1 --port 1')
+        p = subprocess.Popen(["bash", "-c", start], pass_fds=[listening.fileno()], stdout=log, stderr=log,
+                             env={**os.environ, "NOTIFY_SOCKET": path})
+        heard = ""
+        while "READY=1" not in heard:
+            heard += told.recv(1000).decode()
+        c = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        c.request("GET", "/health")
+        assert c.getresponse().status == 200
+        c.close()
+        p.send_signal(signal.SIGTERM)
+        while "STOPPING=1" not in heard:
+            heard += told.recv(1000).decode()
+        assert p.wait(30) == 0, log
+
+
+def check_sandbox(model):
+    with Server(program, model, "-c", "512") as s:
+        words = s.words()
+        assert "no new privileges" in words and "seccomp" in words, words
+        tasks = f"/proc/{s.process.pid}/task"
+        for task in os.listdir(tasks):
+            with open(os.path.join(tasks, task, "status")) as f:
+                status = dict(line.split(":", 1) for line in f if ":" in line)
+            assert status["NoNewPrivs"].strip() == "1" and status["Seccomp"].strip() == "2", (task, status)
+    with Server(program, model, "-c", "512", "--no-sandbox") as s:
+        assert "sandbox" not in s.words()
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        model = served.model(data, folder)
+        check_sandbox(model)
+        check_systemd(model, folder)
+        if not shutil.which("openssl"):
+            served.skip("openssl is not there (./dev test installs it)")
+        check_tls(model, folder)
+    print("ok")
+
+
+main()
