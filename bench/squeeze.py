@@ -5,6 +5,7 @@ neither learned from, speed, and the ratio with its error, paired by token.
     bench/squeeze.py --texts DATA_FOLDER OUT_FOLDER     writes the texts: one to learn from, three held out
     bench/squeeze.py --truth NAME=MODEL.gguf ... --calibrate TEXT [--learn TEXT ...] --text PROSE --text CODE
                      --text CHAT.jsonl
+                     [--smallest 0.05,0.1 [--test TEXT ...]]
                      [--types Q4_0,IQ4_NL,Q4_K_M,Q5_0,MXFP4,Q3_K_M] [--chunks 20] [--same-type] [--speed]
                      [--work build/squeeze] [-o md|json] [--report OUT.json]
 
@@ -15,6 +16,11 @@ text in other files: llama-imatrix reads conversations as they are spelled, ours
 With --gram ours are of one type each, and statistics are measured once for all of them (gigabytes in a file).
 NAME=MODEL=TEXT calibrates llama-imatrix for this model on another spelling. What was made stays in the folder of
 --work and is not made again; --again does.
+
+--smallest 0.05,0.1 asks otherwise: the smallest of all files that llama-quantize makes whose divergence is within each
+bound, beside `stretto squeeze --max-kl BOUND`. Ours is chosen by --test TEXT (several; none: what is built in), which
+should not be those of --text; all files are then measured on --text alone. What ours cannot read llama-quantize turns
+into float32 for it.
 
 --speed adds tokens per second (`stretto bench`, files in turns) and the share of the rate of this machine's memory.
 The tools: ./dev peers --get builds llama-quantize, llama-imatrix and llama-perplexity into build/peers."""
@@ -163,12 +169,110 @@ class Maker:
                                              "--gram", "--tokens", "0", "-t", str(self.args.threads),
                                              *flags("-f", self.learn)])
 
+    def within(self, bound):
+        """Ours, of the fewest bytes that diverge by no more."""
+        return self.make(f"stretto.kl{bound:g}.gguf",
+                         [self.args.stretto, "squeeze", "-q", "-m", self.truth, "-o", "OUT", "--max-kl", str(bound),
+                          *flags("--calibrate", self.learn), *flags("--test", self.args.test), *self.args.flag])
+
     def ours(self, kind, size):
         goal = ["--type", kind.lower(), "--no-proof"] if self.args.same_type else ["--size", str(size)]
         learn = ["--imatrix", self.statistics()] if self.args.gram else flags("--calibrate", self.learn)
         name = f"stretto.{kind}.{'type' if self.args.same_type else 'size'}.gguf"
         return self.make(name, [self.args.stretto, "squeeze", "-q", "-m", self.truth, "-o", "OUT", *goal,
                                 *learn, *self.args.flag])
+
+
+# ---- smallest ----------------------------------------------------------------------------------------------------
+
+EVERY = ("Q1_0 Q2_0 Q4_0 Q4_1 MXFP4 Q5_0 Q5_1 IQ2_XXS IQ2_XS IQ2_S IQ2_M IQ1_S IQ1_M TQ1_0 TQ2_0 Q2_K Q2_K_S IQ3_XXS "
+         "IQ3_S IQ3_M IQ3_XS Q3_K_S Q3_K_M Q3_K_L IQ4_NL IQ4_XS Q4_K_S Q4_K_M Q5_K_S Q5_K_M Q6_K Q8_0 F16 BF16").split()
+
+
+def all_theirs(maker):
+    """[(bytes, type, path)] of what llama-quantize can write of this model, the smallest first."""
+    out = []
+    for kind in EVERY:
+        try:
+            path = maker.theirs(kind)
+        except SystemExit as e:                 # rows that fit no type, shapes that it refuses
+            print(f"squeeze: {maker.name}: {kind} is left out: {e}", file=sys.stderr)
+            continue
+        out.append((os.path.getsize(path), kind, path))
+    return sorted(out)
+
+
+def one_divergence(args, maker, path, chunks):
+    """Of one file, on so many windows of each text; kept beside it."""
+    key = hashlib.sha256(json.dumps([chunks, *map(file_key, [*args.text, path])]).encode()).hexdigest()[:8]
+    kept = os.path.join(maker.folder, f"{os.path.basename(path)}.{key}.kl")
+    if not os.path.isfile(kept):
+        argv = [args.stretto, "eval", "kl", "--base", maker.truth, *flags("-f", args.text), "--chunks", str(chunks),
+                "-t", str(args.threads), "--json", "-m"]
+        try:
+            got = run([*argv, path])
+        except SystemExit:
+            plain = path + ".f32"
+            run([peer("llama-quantize"), "--allow-requantize", path, plain, "F32", str(args.threads)])
+            got = run([*argv, plain])
+            os.remove(plain)
+        with open(kept, "w", encoding="utf-8") as f:
+            f.write(got)
+    with open(kept, encoding="utf-8") as f:
+        return json.load(f)
+
+
+def file_key(path):
+    return [os.path.basename(path), os.path.getsize(path), os.path.getmtime(path)]
+
+
+def first_within(args, maker, files, bound):
+    """The smallest that is within the bound: (bytes, type, path) or None. Two windows of each text tell those that are
+    far from it."""
+    for size, kind, path in files:
+        if one_divergence(args, maker, path, 2)["mean_kl"] > 2 * bound:
+            continue
+        kl = one_divergence(args, maker, path, args.chunks)["mean_kl"]
+        print(f"squeeze: {maker.name}: {kind}: {size / 1e6:.2f} MB, {kl:.4f}", file=sys.stderr)
+        if kl <= bound:
+            return size, kind, path
+    return None
+
+
+def smallest(args):
+    rows = []
+    for spec in args.truth:
+        name, _, rest = spec.partition("=")
+        truth, _, text = rest.partition("=")
+        maker = Maker(args, name, truth, text or args.calibrate)
+        files = all_theirs(maker)
+        for bound in map(float, args.smallest.split(",")):
+            best = first_within(args, maker, files, bound)
+            ours = maker.within(bound)
+            if best:
+                own, other = divergence(args, truth, [(ours, best[2])])[0]
+            else:
+                own, other = one_divergence(args, maker, ours, args.chunks), None
+            rows.append({"model": name, "bound": bound, "bytes": os.path.getsize(ours), "ours": own, "llama": other,
+                         "llama_type": best and best[1], "llama_bytes": best and best[0]})
+    return rows
+
+
+def smallest_table(rows):
+    out = ["| model | KL at most | llama-quantize's smallest | MB | KL | ours, MB | KL | smaller by |",
+           "|" + "---|" * 8]
+    for r in rows:
+        own, other = r["ours"], r["llama"]
+        size, less = f"{r['bytes'] / 1e6:.2f}", "-"
+        theirs = "none", "-", "-"
+        if other:
+            theirs = r["llama_type"], f"{r['llama_bytes'] / 1e6:.2f}", pm(other["mean_kl"], other["mean_kl_error"])
+            less = f"**{100 * (1 - r['bytes'] / r['llama_bytes']):.1f} %**"
+        if own["mean_kl"] > r["bound"]:
+            less += " (over the bound)"
+        out.append("| " + " | ".join([r["model"], f"{r['bound']:g}", *theirs, size,
+                                      pm(own["mean_kl"], own["mean_kl_error"]), less]) + " |")
+    return "\n".join(out)
 
 
 # ---- figures ----------------------------------------------------------------------------------------------------
@@ -275,6 +379,8 @@ def main():
     ap.add_argument("--calibrate", metavar="TEXT")
     ap.add_argument("--learn", action="append", default=[], metavar="TEXT")
     ap.add_argument("--text", action="append", default=[])
+    ap.add_argument("--test", action="append", default=[], help="with --smallest: a text that ours is chosen by")
+    ap.add_argument("--smallest", metavar="KL,KL", help="the smallest file within these bounds instead")
     ap.add_argument("--types", default=TYPES)
     ap.add_argument("--chunks", type=int, default=20)
     ap.add_argument("--same-type", action="store_true")
@@ -294,6 +400,10 @@ def main():
         return
     if not args.truth or not args.text or not (args.calibrate or all(t.count("=") > 1 for t in args.truth)):
         ap.error("it takes --truth NAME=MODEL.gguf, --calibrate TEXT and --text TEXT; --texts makes the texts")
+    if args.smallest:
+        rows = smallest(args)
+        print(json.dumps(rows, indent=1) if args.form == "json" else smallest_table(rows))
+        return
     rows = measure(args)
     print(json.dumps(rows, indent=1) if args.form == "json" else table(rows, args))
     if args.report:

@@ -94,6 +94,8 @@ void squeeze_print(const struct squeeze_result *r)
     if (r->has_exchange) print_exchange(r->exchange);
     squeeze_print_plan(r->squeeze, false);
     if (r->judge) print_proof(r);
+    if (r->judge && r->has_exchange)
+        printf("  chosen by windows between these, which diverge by %.4f\n", r->chosen_kl);
     printf("\n  %-20s %12s -> %12s  %5.1f %%\n", "file", bytes_text(a, r->in_bytes), bytes_text(b, r->out_bytes),
            r->in_bytes ? 100 * (double)r->out_bytes / (double)r->in_bytes : 0);
     if (r->plain_bytes)
@@ -136,6 +138,7 @@ static json_t *rows_json(struct squeeze *s)
             json_object_set_new(j, "error", json_pack("{s:f,s:f,s:f,s:f}", "plain", tidy(r->error.plain), "searched",
                                                       tidy(r->error.searched), "kept", tidy(r->error.kept), "whole",
                                                       tidy(r->error.whole)));
+        if (r->alone > 0) json_object_set_new(j, "alone_kl", json_real(r->alone));
         json_array_append_new(list, j);
     }
     return list;
@@ -167,6 +170,7 @@ json_t *squeeze_json(const struct squeeze_result *r, bool brief)
     for (int i = 0; i < EXCHANGES && r->has_exchange; i++)
         json_array_append_new(exchange, json_pack("{s:f,s:f}", "bytes", r->exchange[i].bytes, "expected_kl",
                                                   tidy(r->exchange[i].kl)));
+    if (r->has_exchange) json_object_set_new(j, "chosen_by_kl", json_real(tidy(r->chosen_kl)));
     if (r->has_exchange) json_object_set_new(j, "exchange", exchange);
     else json_decref(exchange);
     return j;

@@ -95,15 +95,18 @@ static stretto_status prove(struct job *x, const char *model, const char *out, s
                             struct error *err)
 {
     struct judge_options j = { .texts = x->test, .n_texts = x->n_test, .threads = x->o.threads,
-                               .windows = x->o.windows ? x->o.windows : WINDOWS, .progress = progress_of(x),
+                               .windows = x->o.windows ? x->o.windows : WINDOWS,
+                               .part = has_goal(&x->o) ? JUDGE_PROOF : JUDGE_ALL, .progress = progress_of(x),
                                .cancel = x->o.cancel };
+    struct reach_from from = { model, &j, r->bytes_before };
     struct reach_goal g = { .bytes = (double)x->o.bytes, .bits = x->o.bits, .kl = x->o.kl,
                             .speed = x->o.tokens_per_second };
     struct exchange table[EXCHANGES];
     if (!has_goal(&x->o) && (x->o.no_proof || squeeze_model(x->s)->graph.logits == GRAPH_NONE)) return STRETTO_OK;
+    double kl;
+    if (has_goal(&x->o)) TRY(squeeze_reach(x->s, &from, &g, out, table, &kl, err));
     TRY(judge_open(&x->j, model, &j, err));
-    if (has_goal(&x->o)) TRY(squeeze_reach(x->s, x->j, &g, r->bytes_before, out, table, &x->v, err));
-    else TRY(judge_measure(x->j, out, true, &x->v, err));
+    TRY(judge_measure(x->j, out, true, &x->v, err));
     TRY(judge_speed(x->j, &r->speed_before, err));
     const struct eval_kl *k = &x->v.all;
     r->tokens = k->tokens;

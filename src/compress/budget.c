@@ -1,32 +1,43 @@
 #include "compress/budget.h"
+#include "base/file.h"
+#include "base/hash.h"
 #include "base/memory.h"
 #include "compress/allocate.h"
+#include "compress/journal.h"
+#include "compress/prices.h"
 #include "compress/squeeze_int.h"
-#include "engine/engine.h"
-#include "eval/eval.h"
-#include "tensor/encode.h"
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-/* SAMPLE_ROWS of a weight are encoded in every type; a probe reads PROBE_WINDOWS, BESIDE of them at once. */
-enum { SAMPLE_ROWS = 48, BESIDE = 3, CHOICES = 10, THIRDS = 3, PROBE_WINDOWS = 3 };
-#define PROBE_TYPE DT_Q4_0
+/* SAMPLE_ROWS of a weight are encoded in every type. Prices are asked on the first PROBE_TOKENS of PROBE_WINDOWS
+ * texts, fewer where their answers take more than PROBE_BYTES; rows of weights that are tried beside each other take
+ * BESIDE_BYTES. */
+enum { SAMPLE_ROWS = 48, CHOICES = 10, PROBE_WINDOWS = 4, PROBE_TOKENS = 192, PROBE_LEAST = 64 };
+#define PROBE_BYTES ((size_t)256 << 20)
+#define BESIDE_BYTES ((size_t)128 << 20)
 #define KEEP_BYTES ((uint64_t)6 << 30)  /* larger statistics are not kept: texts are read again */
 #define NOTHING 1e-30                   /* no error; 0: not measured yet */
+#define GUESS 0.3                       /* divergence for an error as large as the answers, where nothing is known */
 
-/* error: e H e^T of the whole weight in each type; plain: of the probe's rounding. */
-struct weight { size_t row; size_t n; enum dtype type[CHOICES]; double error[CHOICES], plain; uint32_t group; };
+/* error: e H e^T of the whole weight in each type; whole: w H w^T. price: divergence for one of error. */
+struct weight { size_t row, n; enum dtype type[CHOICES]; double error[CHOICES], whole, price; };
 
 struct budget {
     struct squeeze *s;
     struct weight *w;
     size_t n;
-    double price[WEIGHT_ROLES * THIRDS];    /* divergence for one of error */
     double scale;                           /* of all expectations, by what was measured */
     struct choice *choices;                 /* [n][CHOICES] */
     struct part *parts;
     size_t *pick;
+    char *stats, *notes;                    /* files that are kept, or NULL */
+    uint64_t key;                           /* of what they belong to */
+    struct journal journal;                 /* of errors, [n][CHOICES], and behind them what was asked, [n] */
+    double *asked;                          /* [n]; 0: not asked yet */
+    const double *rate;                     /* [DT_COUNT] seconds of an element, or NULL */
 };
 
 static stretto_status no_memory(struct error *err) { return fail(err, STRETTO_E_NOMEM, "out of memory"); }
@@ -38,8 +49,8 @@ static double bits_of(enum dtype t) { return 8.0 * dtype_table[t].bytes / dtype_
 /* Of a weight that is rounded already: types of fewer bits, and as it is, which spoils nothing. */
 static void list_types(struct weight *w, const struct squeeze_row *r, bool requantize)
 {
-    static const enum dtype wide[] = { DT_Q2_K, DT_Q3_K, DT_IQ4_XS, DT_Q4_0, DT_Q4_K, DT_Q5_K, DT_Q6_K, DT_Q8_0 };
-    static const enum dtype narrow[] = { DT_MXFP4, DT_Q4_0, DT_IQ4_NL, DT_Q4_1, DT_Q5_0, DT_Q5_1, DT_Q8_0 };
+    static const enum dtype wide[] = { DT_Q2_K, DT_Q3_K, DT_IQ4_XS, DT_Q4_K, DT_Q5_K, DT_Q6_K, DT_Q8_0 };
+    static const enum dtype narrow[] = { DT_Q2_0, DT_MXFP4, DT_IQ4_NL, DT_Q4_1, DT_Q5_0, DT_Q5_1, DT_Q8_0 };
     bool fits = r->n_in % 256 == 0;
     const enum dtype *list = fits ? wide : narrow;
     size_t n = fits ? sizeof wide / sizeof *wide : sizeof narrow / sizeof *narrow;
@@ -52,6 +63,16 @@ static void list_types(struct weight *w, const struct squeeze_row *r, bool requa
     w->type[w->n++] = r->from;
 }
 
+/* The type that prices are asked in: of those that spoil something the one nearest to 4.4 bits. w->n: there is none. */
+static size_t middle(const struct weight *w)
+{
+    size_t best = w->n;
+    for (size_t k = 0; k < w->n; k++)
+        if (w->error[k] != NOTHING && w->type[k] != DT_MXFP4
+            && (best == w->n || fabs(bits_of(w->type[k]) - 4.4) < fabs(bits_of(w->type[best]) - 4.4))) best = k;
+    return best;
+}
+
 static stretto_status list_weights(struct budget *b, struct error *err)
 {
     struct squeeze *s = b->s;
@@ -59,8 +80,8 @@ static stretto_status list_weights(struct budget *b, struct error *err)
     b->choices = mem_zalloc((s->n + 1) * CHOICES, sizeof *b->choices);
     b->parts = mem_zalloc(s->n + 1, sizeof *b->parts);
     b->pick = mem_zalloc(s->n + 1, sizeof *b->pick);
-    if (!b->w || !b->choices || !b->parts || !b->pick) return no_memory(err);
-    uint32_t layers = s->m->config.layers;
+    b->asked = mem_zalloc(s->n + 1, sizeof *b->asked);
+    if (!b->w || !b->choices || !b->parts || !b->pick || !b->asked) return no_memory(err);
     for (size_t i = 0; i < s->n; i++) {
         const struct squeeze_row *r = &s->rows[i];
         if (r->role == WEIGHT_NONE || r->fixed) continue;
@@ -68,12 +89,80 @@ static stretto_status list_weights(struct budget *b, struct error *err)
         list_types(w, r, s->o.requantize);
         if (!w->n) continue;
         w->row = i;
-        /* Files may hold layers behind those of the model. */
-        uint32_t third = !layers ? 0 : r->layer < layers ? r->layer * THIRDS / layers : THIRDS - 1;
-        w->group = (uint32_t)r->role * THIRDS + third;
         b->n++;
     }
     return b->n ? STRETTO_OK : fail(err, STRETTO_E_ARG, "no weight of the model fits blocks of codes");
+}
+
+/* ---- what is kept --------------------------------------------------------------------------- */
+
+/* Of the model, the texts and the ways to encode: what was measured with others is not believed. */
+static uint64_t key_of(const struct budget *b)
+{
+    const struct squeeze *s = b->s;
+    uint64_t h = s->windows.hash ^ (uint64_t)s->o.method;
+    for (size_t i = 0; i < s->n; i++) {
+        const struct source_tensor *t = &s->stored[i];
+        h = hash_bytes(hash_text(h, t->name), t->data, t->bytes < 256 ? (size_t)t->bytes : 256);
+    }
+    for (size_t i = 0; i < b->n; i++) h = hash_bytes(h ^ b->w[i].row, b->w[i].type, sizeof b->w[i].type);
+    return s->o.statistics ? hash_text(h, s->o.statistics) : h;
+}
+
+static uint64_t bits_as_hash(double v) { uint64_t h; memcpy(&h, &v, sizeof h); return h; }
+
+static stretto_status note(struct budget *b, size_t i, double v, struct error *err)
+{
+    return b->notes ? journal_add(&b->journal, i, bits_as_hash(v), err) : STRETTO_OK;
+}
+
+static void take_note(struct budget *b, size_t i, uint64_t hash)
+{
+    double v;
+    memcpy(&v, &hash, sizeof v);
+    if (!(v > 0) || !isfinite(v)) return;
+    if (i >= b->n * (CHOICES + 1)) b->w[i - b->n * (CHOICES + 1)].whole = v;
+    else if (i >= b->n * CHOICES) b->asked[i - b->n * CHOICES] = v;
+    else if (b->w[i / CHOICES].error[i % CHOICES] == 0) b->w[i / CHOICES].error[i % CHOICES] = v;
+}
+
+static stretto_status open_notes(struct budget *b, struct error *err)
+{
+    size_t n = b->n * (CHOICES + 2);
+    struct buffer text = buffer_make((size_t)1 << 25);
+    unsigned char *listed = mem_alloc(n);
+    uint64_t *hash = mem_alloc(n * sizeof *hash);
+    stretto_status st = listed && hash ? journal_read(b->notes, &text, err) : no_memory(err);
+    size_t keep = st == STRETTO_OK && text.len ? journal_parse(text.data, text.len, b->key, n, listed, hash) : 0;
+    for (size_t i = 0; i < n && keep; i++)
+        if (listed[i]) take_note(b, i, hash[i]);
+    if (st == STRETTO_OK) st = journal_open(&b->journal, b->notes, keep, b->key, err);
+    buffer_done(&text);
+    mem_free(listed);
+    mem_free(hash);
+    return st;
+}
+
+static stretto_status open_kept(struct budget *b, const char *keep, struct error *err)
+{
+    b->key = key_of(b);
+    if (!keep) return STRETTO_OK;
+    size_t n = strlen(keep) + 8;
+    b->stats = mem_alloc(n);
+    b->notes = mem_alloc(n);
+    if (!b->stats || !b->notes) return no_memory(err);
+    snprintf(b->stats, n, "%s-stats", keep);
+    snprintf(b->notes, n, "%s-notes", keep);
+    return open_notes(b, err);
+}
+
+uint64_t budget_key(const struct budget *b) { return b->key; }
+
+void budget_forget(struct budget *b)
+{
+    if (!b || !b->notes) return;
+    unlink(b->stats);
+    unlink(b->notes);
 }
 
 /* ---- errors --------------------------------------------------------------------------------- */
@@ -91,16 +180,19 @@ static size_t sample(const struct squeeze *s, size_t row, float *out)
     return n;
 }
 
-static stretto_status measure_weight(struct budget *b, struct weight *w, struct metric *m, size_t k, float *v,
+static stretto_status measure_weight(struct budget *b, size_t i, struct metric *m, size_t k, float *v,
                                      unsigned char *blocks, struct error *err)
 {
+    struct weight *w = &b->w[i];
     struct encode_report e = { 0 };
     size_t n = sample(b->s, w->row, v);
     TRY(feedback_encode(b->s->workers, m, w->type[k], v, n, blocks, &e, err));
+    const struct source_tensor *t = &b->s->stored[w->row];
+    file_map_release(t->data, (size_t)t->bytes);
     double whole = (double)b->s->rows[w->row].rows / (double)n;
-    w->error[k] = e.kept * whole;
-    if (w->type[k] == PROBE_TYPE) w->plain = e.plain * whole;
-    return STRETTO_OK;
+    w->error[k] = e.kept > 0 ? e.kept * whole : NOTHING;
+    if (w->whole == 0) TRY(note(b, b->n * (CHOICES + 1) + i, w->whole = e.whole * whole, err));
+    return note(b, i * CHOICES + k, w->error[k], err);
 }
 
 /* Where statistics come from: a walk, or a file. */
@@ -125,8 +217,7 @@ static stretto_status measure_readers(struct budget *b, const struct giver *g, c
             struct weight *w = &b->w[i];
             bool reads = k < w->n && b->s->rows[w->row].n_in == n_in && w->error[k] == 0
                          && (!stats || stats_same(stats_of(b, g, w), stats));
-            if (reads) s = measure_weight(b, w, m, k, v, blocks, err);
-            if (reads && s == STRETTO_OK && w->error[k] <= 0) w->error[k] = NOTHING;
+            if (reads) s = measure_weight(b, i, m, k, v, blocks, err);
         }
     metric_close(m);
     mem_free(v);
@@ -134,14 +225,23 @@ static stretto_status measure_readers(struct budget *b, const struct giver *g, c
     return s;
 }
 
+static bool is_measured(const struct weight *w)
+{
+    for (size_t k = 0; k < w->n; k++)
+        if (w->error[k] == 0) return false;
+    return true;
+}
+
 static stretto_status measure_given(struct budget *b, const struct giver *g, struct error *err)
 {
     for (size_t i = 0; i < b->n; i++) {
         TRY(squeeze_cancelled(b->s, err));
         const struct input_stats *stats = stats_of(b, g, &b->w[i]);
-        if (stats && stats->rows && b->w[i].error[0] == 0)
+        if (stats && stats->rows && !is_measured(&b->w[i]))
             TRY(measure_readers(b, g, stats, (uint32_t)b->s->rows[b->w[i].row].n_in, err));
-        if (!g->c) progress_tell(&b->s->o.progress, "measuring errors", i, b->n);
+        if (g->c) continue;
+        if (stats) imatrix_release(stats);
+        progress_tell(&b->s->o.progress, "measuring errors", i, b->n);
     }
     return STRETTO_OK;
 }
@@ -168,8 +268,10 @@ static stretto_status walk(struct budget *b, const char *keep, struct error *err
     struct calibrate_options o = { .text = windows_text(&s->windows), .gram = s->o.method == ENCODE_FEEDBACK,
                                    .workers = s->workers, .threads = s->o.threads, .log = s->o.log,
                                    .cancel = s->o.cancel };
-    const char *const name = "squeeze";
-    struct imatrix_write_options wo = { .about = { &name, 1, (uint32_t)s->windows.n, s->o.window }, .gram = o.gram,
+    char name[32];
+    const char *const names = name;
+    snprintf(name, sizeof name, "squeeze %016llx", (unsigned long long)b->key);
+    struct imatrix_write_options wo = { .about = { &names, 1, (uint32_t)s->windows.n, s->o.window }, .gram = o.gram,
                                         .force = true };
     struct calibration *c = NULL;
     struct imatrix_writer *w = NULL;
@@ -186,187 +288,150 @@ static stretto_status walk(struct budget *b, const char *keep, struct error *err
     return st;
 }
 
-static stretto_status measure(struct budget *b, const char *keep, struct error *err)
+/* Statistics of an interrupted run. */
+static bool has_kept(struct budget *b)
 {
-    const struct giver g = { .x = b->s->statistics }, nobody = { .c = NULL };
-    TRY(g.x ? measure_given(b, &g, err) : walk(b, keep, err));
+    char name[32];
+    struct imatrix *x = NULL;
+    if (!b->stats || access(b->stats, R_OK) != 0 || imatrix_open(&x, b->stats, NULL) != STRETTO_OK) return false;
+    struct imatrix_about about = imatrix_about(x);
+    snprintf(name, sizeof name, "squeeze %016llx", (unsigned long long)b->key);
+    bool same = about.n_datasets == 1 && strcmp(about.datasets[0], name) == 0;
+    imatrix_close(x);
+    return same && squeeze_take_statistics(b->s, b->stats, NULL) == STRETTO_OK;
+}
+
+static stretto_status measure(struct budget *b, struct error *err)
+{
+    const struct giver nobody = { .c = NULL };
+    bool given = b->s->statistics || has_kept(b);
+    const struct giver g = { .x = b->s->statistics };
+    TRY(given ? measure_given(b, &g, err) : walk(b, b->stats, err));
     /* Tables that are looked up only. */
     for (size_t i = 0; i < b->n; i++)
-        if (b->w[i].error[0] == 0)
+        if (!is_measured(&b->w[i]))
             TRY(measure_readers(b, &nobody, NULL, (uint32_t)b->s->rows[b->w[i].row].n_in, err));
     return STRETTO_OK;
 }
 
+static void plan(struct budget *b)
+{
+    for (size_t i = 0; i < b->n; i++) b->s->rows[b->w[i].row].to = b->w[i].type[b->pick[i]];
+}
+
 /* ---- prices --------------------------------------------------------------------------------- */
 
-/* A model whose weights are rounded in memory: to eight bits, but for one group, which is spoilt. */
-struct overlay { struct budget *b; uint32_t group; bool spoil; unsigned char **fine, **coarse; };
-
-static stretto_status find_overlaid(void *ud, const char *name, uint32_t n_in, uint32_t n_out, struct param_bytes *out,
-                                    struct error *err)
+static bool is_probe(const struct squeeze *s, size_t w)
 {
-    const struct overlay *o = ud;
-    const struct squeeze *s = o->b->s;
-    TRY(model_param(s->m, name, n_in, n_out, out, err));
-    for (size_t i = 0; i < o->b->n; i++) {
-        const struct weight *w = &o->b->w[i];
-        const struct source_tensor *t = &s->stored[w->row];
-        uintptr_t at = (uintptr_t)out->data, from = (uintptr_t)t->data;
-        bool coarse = o->spoil && w->group == o->group && o->coarse[i];
-        const unsigned char *bytes = coarse ? o->coarse[i] : o->fine[i];
-        if (at < from || at >= from + t->bytes || !bytes) continue;
-        size_t first = (at - from) / dtype_bytes(t->type, (size_t)t->dims[0]);
-        out->type = coarse ? PROBE_TYPE : DT_Q8_0;
-        out->row_bytes = dtype_bytes(out->type, (size_t)t->dims[0]);
-        out->data = bytes + first * out->row_bytes;
-        out->memory = true;
-        break;
-    }
-    return STRETTO_OK;
+    return s->windows.at[w + 1] - s->windows.at[w] >= PROBE_LEAST;
 }
 
-static unsigned char *rounded(const struct squeeze *s, size_t row, enum dtype type)
+/* The beginnings of windows that are learned from, the same distance apart; nothing of what is measured on. */
+static stretto_status probe_texts(const struct squeeze *s, int32_t **id, uint32_t at[PROBE_WINDOWS + 1], size_t *n,
+                                  struct error *err)
 {
-    const struct source_tensor *t = &s->stored[row];
-    size_t width = (size_t)t->dims[0], from = dtype_bytes(t->type, width), to = dtype_bytes(type, width);
-    if (width % dtype_table[type].block) return NULL;
-    unsigned char *out = mem_alloc((size_t)s->rows[row].rows * to);
-    float *v = mem_alloc(width * sizeof *v);
-    for (uint64_t r = 0; out && v && r < s->rows[row].rows; r++) {
-        dtype_table[t->type].decode((const unsigned char *)t->data + r * from, v, width);
-        dtype_table[type].encode(v, out + r * to, width);
+    size_t usable = 0, seen = 0, most = PROBE_BYTES / (s->m->config.vocab * sizeof(float)) / (PROBE_TOKENS / 2);
+    most = most < 1 ? 1 : most > PROBE_WINDOWS ? PROBE_WINDOWS : most;
+    *id = mem_alloc(PROBE_WINDOWS * PROBE_TOKENS * sizeof **id);
+    if (!*id) return no_memory(err);
+    for (size_t w = 0; w < s->windows.n; w++) usable += is_probe(s, w);
+    *n = 0;
+    at[0] = 0;
+    for (size_t w = 0; w < s->windows.n && *n < most; w++) {
+        bool taken = usable ? is_probe(s, w) && seen++ >= *n * usable / most : true;
+        uint32_t have = s->windows.at[w + 1] - s->windows.at[w], take = have < PROBE_TOKENS ? have : PROBE_TOKENS;
+        if (!taken || take < 2) continue;
+        memcpy(*id + at[*n], s->windows.id + s->windows.at[w], take * sizeof **id);
+        at[*n + 1] = at[*n] + take;
+        ++*n;
+    }
+    return *n ? STRETTO_OK : fail(err, STRETTO_E_ARG, "the texts are too short to ask the model about");
+}
+
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* What one of error relative to the answers costs, in the middle of all weights. */
+static double usual(const struct budget *b)
+{
+    size_t n = 0;
+    double *v = mem_alloc((b->n + 1) * sizeof *v), median = GUESS;
+    for (size_t i = 0; v && i < b->n; i++) {
+        size_t k = middle(&b->w[i]);
+        if (k < b->w[i].n && b->asked[i] > 0) v[n++] = b->asked[i] * b->w[i].whole / b->w[i].error[k];
+    }
+    if (n) {
+        qsort(v, n, sizeof *v, by_size);
+        median = v[n / 2];
     }
     mem_free(v);
-    return out;
+    return median;
 }
 
-struct probed { struct model m; struct engine *e; };
-
-static stretto_status probed_open(struct probed *p, struct overlay *o, struct device *d, struct error *err)
+static void set_choices(struct budget *b)
 {
-    const struct squeeze *s = o->b->s;
-    struct binding b = { o, find_overlaid };
-    struct upload_options up = { .threads = s->o.threads, .cancel = s->o.cancel };
-    struct engine_options eo = { .threads = s->o.threads, .context = s->o.window, .sequences = 1 };
-    *p = (struct probed){ .m = *s->m };
-    p->m.device = d;
-    p->m.owns_device = false;
-    p->m.weights = NULL;
-    TRY(device_upload(d, &p->m.weights, &p->m.graph, &b, &up, err));
-    TRY(engine_open(&p->e, &p->m, &eo, err));
-    engine_cancel(p->e, engine_flag_set, (void *)(uintptr_t)s->o.cancel);
-    return STRETTO_OK;
-}
-
-static void probed_close(struct probed *p)
-{
-    engine_close(p->e);
-    if (p->m.weights) p->m.device->backend->weights_close(p->m.weights);
-}
-
-static bool is_whole(const struct squeeze *s, size_t w)
-{
-    return s->windows.at[w + 1] - s->windows.at[w] == s->o.window;
-}
-
-/* Windows of what is learned from, the same distance apart; nothing of what is measured on. */
-static stretto_status probe_texts(const struct squeeze *s, struct eval_set *out, struct error *err)
-{
-    size_t whole = 0, seen = 0, n = 0;
-    uint32_t window = s->o.window;
-    int32_t *id = mem_alloc(PROBE_WINDOWS * window * sizeof *id);
-    if (!id) return no_memory(err);
-    for (size_t w = 0; w < s->windows.n; w++) whole += is_whole(s, w);
-    for (size_t w = 0; w < s->windows.n && n < PROBE_WINDOWS; w++) {
-        if (!is_whole(s, w) || seen++ < n * whole / PROBE_WINDOWS) continue;
-        memcpy(id + n++ * window, s->windows.id + s->windows.at[w], window * sizeof *id);
+    double guess = usual(b);
+    for (size_t i = 0; i < b->n; i++) {
+        struct weight *w = &b->w[i];
+        struct choice *c = b->choices + i * CHOICES;
+        size_t m = middle(w);
+        w->price = m == w->n ? 0 : b->asked[i] > 0 ? b->asked[i] / w->error[m] : w->whole > 0 ? guess / w->whole : 0;
+        for (size_t k = 0; k < w->n; k++)
+            c[k] = (struct choice){ (double)row_bytes_as(&b->s->rows[w->row], w->type[k]),
+                                    w->error[k] <= NOTHING ? 0 : w->price * w->error[k] };
+        b->parts[i] = (struct part){ c, w->n };
     }
-    stretto_status st = eval_set_text(out, "probe", id, n * window, window, 0, -1, err);
-    mem_free(id);
+}
+
+static stretto_status ask(struct budget *b, const struct model *rounded, const struct calibration_text *text,
+                          struct error *err)
+{
+    size_t *row = mem_alloc((b->n + 1) * sizeof *row), *at = mem_alloc((b->n + 1) * sizeof *at), n = 0;
+    double *kl = mem_alloc((b->n + 1) * sizeof *kl);
+    for (size_t i = 0; row && at && i < b->n; i++)
+        if (b->asked[i] == 0 && middle(&b->w[i]) < b->w[i].n) {
+            at[n] = i;
+            row[n++] = b->w[i].row;
+        }
+    struct prices_ask a = { .row = row, .n = n, .rounded = rounded, .text = text, .memory = BESIDE_BYTES };
+    stretto_status st = row && at && kl ? prices_measure(b->s, &a, kl, err) : no_memory(err);
+    for (size_t i = 0; i < n && st == STRETTO_OK; i++)
+        if ((b->asked[at[i]] = kl[i]) > 0) st = note(b, b->n * CHOICES + at[i], kl[i], err);
+    mem_free(row);
+    mem_free(at);
+    mem_free(kl);
     return st;
 }
 
-static double group_error(const struct budget *b, const struct overlay *o, uint32_t group)
+void budget_middle(struct budget *b)
 {
-    double error = 0;
-    for (size_t i = 0; i < b->n; i++)
-        if (b->w[i].group == group && o->coarse[i]) error += b->w[i].plain;
-    return error;
+    for (size_t i = 0; i < b->n; i++) {
+        size_t k = middle(&b->w[i]);
+        b->pick[i] = k < b->w[i].n ? k : b->w[i].n - 1;
+    }
+    plan(b);
 }
 
-/* Groups beside each other, so that what they are compared with is read once for all of them. */
-static stretto_status price_some(struct budget *b, struct overlay *o, const uint32_t *group, size_t n,
-                                 struct engine *base, struct device *d, const struct eval_set *set, struct error *err)
+stretto_status budget_ask(struct budget *b, const struct model *rounded, struct error *err)
 {
-    struct probed p[BESIDE] = { { .e = NULL } };
-    struct engine *e[BESIDE];
-    struct eval_rows rows[BESIDE] = { { 0 } };
-    struct eval_kl kl;
-    stretto_status s = STRETTO_OK;
-    for (size_t i = 0; i < n && s == STRETTO_OK; i++) {
-        o->group = group[i];
-        s = probed_open(&p[i], o, d, err);
-        e[i] = p[i].e;
+    uint32_t at[PROBE_WINDOWS + 1];
+    int32_t *id = NULL;
+    struct calibration_text text = { .at = at };
+    stretto_status st = probe_texts(b->s, &id, at, &text.n, err);
+    text.id = id;
+    if (st == STRETTO_OK) st = ask(b, rounded, &text, err);
+    if (st == STRETTO_E_UNSUP) {
+        log_say(&b->s->o.log, LOG_WARN, "what a weight costs cannot be asked of this model (%s); errors relative to "
+                "the answers are compared instead", err->text);
+        error_clear(err);
+        st = STRETTO_OK;
     }
-    if (s == STRETTO_OK) s = eval_divergence(base, e, n, set, b->s->o.cancel, NULL, rows, err);
-    for (size_t i = 0; i < n; i++) {
-        if (s == STRETTO_OK) s = eval_kl(&rows[i], &kl, err);
-        if (s == STRETTO_OK) b->price[group[i]] = kl.kl.value / group_error(b, o, group[i]);
-        eval_rows_done(&rows[i]);
-        if (p[i].m.device) probed_close(&p[i]);
-    }
-    return s;
-}
-
-static stretto_status price_groups(struct budget *b, struct overlay *o, struct engine *base, struct device *d,
-                                   const struct eval_set *set, struct error *err)
-{
-    uint32_t group[WEIGHT_ROLES * THIRDS];
-    size_t n = 0;
-    for (uint32_t g = 0; g < WEIGHT_ROLES * THIRDS; g++)
-        if (group_error(b, o, g) > 0) group[n++] = g;
-    for (size_t i = 0; i < n; i += BESIDE) {
-        progress_tell(&b->s->o.progress, "asking the model", i, n);
-        TRY(price_some(b, o, group + i, n - i < BESIDE ? n - i : BESIDE, base, d, set, err));
-        TRY(squeeze_cancelled(b->s, err));
-    }
-    progress_tell(&b->s->o.progress, "asking the model", n, n);
-    return STRETTO_OK;
-}
-
-static stretto_status price_all(struct budget *b, struct overlay *o, const struct eval_set *set, struct error *err)
-{
-    struct device *d = NULL;
-    struct device_options on = { 0 };
-    struct probed base = { .e = NULL };
-    TRY(backend_open(NULL, &on, &d, err));
-    stretto_status s = probed_open(&base, o, d, err);
-    o->spoil = true;
-    if (s == STRETTO_OK) s = price_groups(b, o, base.e, d, set, err);
-    if (base.m.device) probed_close(&base);
-    device_close(d);
-    return s;
-}
-
-static stretto_status price(struct budget *b, struct error *err)
-{
-    struct overlay o = { .b = b, .fine = mem_zalloc(b->n + 1, sizeof(unsigned char *)),
-                         .coarse = mem_zalloc(b->n + 1, sizeof(unsigned char *)) };
-    struct eval_set set = { 0 };
-    stretto_status s = o.fine && o.coarse ? probe_texts(b->s, &set, err) : no_memory(err);
-    for (size_t i = 0; i < b->n && s == STRETTO_OK; i++) {
-        o.fine[i] = rounded(b->s, b->w[i].row, DT_Q8_0);
-        o.coarse[i] = rounded(b->s, b->w[i].row, PROBE_TYPE);
-    }
-    if (s == STRETTO_OK) s = price_all(b, &o, &set, err);
-    for (size_t i = 0; i < b->n && o.fine && o.coarse; i++) {
-        mem_free(o.fine[i]);
-        mem_free(o.coarse[i]);
-    }
-    mem_free(o.fine);
-    mem_free(o.coarse);
-    eval_set_done(&set);
-    return s;
+    set_choices(b);
+    mem_free(id);
+    return st;
 }
 
 /* ---- solving -------------------------------------------------------------------------------- */
@@ -377,16 +442,9 @@ static stretto_status open_into(struct budget *b, const char *keep, struct error
         return fail(err, STRETTO_E_UNSUP, "the model writes no text: name a type instead of a budget");
     TRY(squeeze_prepare(b->s, true, err));
     TRY(list_weights(b, err));
-    TRY(measure(b, keep, err));
-    TRY(price(b, err));
-    for (size_t i = 0; i < b->n; i++) {
-        struct weight *w = &b->w[i];
-        struct choice *c = b->choices + i * CHOICES;
-        for (size_t k = 0; k < w->n; k++)
-            c[k] = (struct choice){ (double)row_bytes_as(&b->s->rows[w->row], w->type[k]),
-                                    b->price[w->group] * w->error[k] };
-        b->parts[i] = (struct part){ c, w->n };
-    }
+    TRY(open_kept(b, keep, err));
+    TRY(measure(b, err));
+    set_choices(b);
     return STRETTO_OK;
 }
 
@@ -397,6 +455,7 @@ stretto_status budget_open(struct budget **out, struct squeeze *s, const char *k
     if (!b) return no_memory(err);
     b->s = s;
     b->scale = 1;
+    b->journal.fd = -1;
     stretto_status st = open_into(b, keep, err);
     if (st != STRETTO_OK) budget_close(b);
     else *out = b;
@@ -410,12 +469,11 @@ void budget_close(struct budget *b)
     mem_free(b->choices);
     mem_free(b->parts);
     mem_free(b->pick);
+    mem_free(b->asked);
+    mem_free(b->stats);
+    mem_free(b->notes);
+    journal_close(&b->journal, false);
     mem_free(b);
-}
-
-static void plan(struct budget *b)
-{
-    for (size_t i = 0; i < b->n; i++) b->s->rows[b->w[i].row].to = b->w[i].type[b->pick[i]];
 }
 
 void budget_expect(const struct budget *b, double *kl, double *bytes)
@@ -425,6 +483,20 @@ void budget_expect(const struct budget *b, double *kl, double *bytes)
         for (size_t k = 0; k < b->w[i].n; k++)
             if (b->s->rows[b->w[i].row].to == b->w[i].type[k]) *kl += b->scale * b->choices[i * CHOICES + k].damage;
     *bytes = (double)squeeze_bytes(b->s, true);
+}
+
+void budget_tell(const struct budget *b)
+{
+    for (size_t i = 0; i < b->n; i++) {
+        const struct weight *w = &b->w[i];
+        struct squeeze_row *r = &b->s->rows[w->row];
+        r->alone = b->asked[i];
+        for (size_t k = 0; k < w->n && !r->measured; k++)
+            if (w->type[k] == r->to && w->error[k] > NOTHING) {
+                r->error = (struct encode_report){ .kept = w->error[k], .whole = w->whole };
+                r->measured = true;
+            }
+    }
 }
 
 void budget_learn(struct budget *b, double kl)
@@ -445,16 +517,70 @@ static double fixed_bytes(const struct budget *b)
     return bytes;
 }
 
+/* Where a table is looked up only, nothing is read but a row. Of equal times the smaller is better. */
+static double seconds_of(const struct budget *b, const struct weight *w, size_t k)
+{
+    const struct squeeze_row *r = &b->s->rows[w->row];
+    double all = (double)r->weights * b->rate[w->type[k]];
+    return r->role == WEIGHT_EMBEDDING ? 1e-4 * all : all;
+}
+
+static void set_costs(struct budget *b, bool time)
+{
+    for (size_t i = 0; i < b->n; i++) {
+        const struct weight *w = &b->w[i];
+        for (size_t k = 0; k < w->n; k++)
+            b->choices[i * CHOICES + k].cost = time ? seconds_of(b, w, k)
+                                                    : (double)row_bytes_as(&b->s->rows[w->row], w->type[k]);
+    }
+}
+
+void budget_rates(struct budget *b, const double rate[DT_COUNT]) { b->rate = rate; }
+
+double budget_seconds(const struct budget *b)
+{
+    double sum = 0;
+    for (size_t i = 0; i < b->n && b->rate; i++)
+        for (size_t k = 0; k < b->w[i].n; k++)
+            if (b->s->rows[b->w[i].row].to == b->w[i].type[k]) sum += seconds_of(b, &b->w[i], k);
+    return sum;
+}
+
+void budget_types(const struct budget *b, bool wanted[DT_COUNT])
+{
+    memset(wanted, 0, DT_COUNT * sizeof *wanted);
+    for (size_t i = 0; i < b->n; i++)
+        for (size_t k = 0; k < b->w[i].n; k++) wanted[b->w[i].type[k]] = true;
+}
+
+stretto_status budget_time(struct budget *b, double most, struct error *err)
+{
+    set_costs(b, true);
+    stretto_status s = allocate_budget(b->parts, b->n, most, b->pick, err);
+    plan(b);
+    return s;
+}
+
+stretto_status budget_kl_in_time(struct budget *b, double most, struct error *err)
+{
+    set_costs(b, true);
+    stretto_status s = allocate_bound(b->parts, b->n, most / b->scale, b->pick, err);
+    plan(b);
+    return s;
+}
+
 stretto_status budget_bytes(struct budget *b, double most, double *kl, double *bytes, struct error *err)
 {
+    set_costs(b, false);
     stretto_status s = allocate_budget(b->parts, b->n, most - fixed_bytes(b), b->pick, NULL);
     plan(b);
     budget_expect(b, kl, bytes);
-    return s == STRETTO_E_FULL ? fail(err, s, "the smallest there is takes %.1f MB", *bytes / 1e6) : s;
+    return s == STRETTO_E_FULL ? fail(err, s, "the smallest there is takes %.2f MB", *bytes / 1e6) : s;
 }
 
 stretto_status budget_kl(struct budget *b, double most, double *kl, double *bytes, struct error *err)
 {
+    set_costs(b, false);
     stretto_status s = allocate_bound(b->parts, b->n, most / b->scale, b->pick, NULL);
     plan(b);
     budget_expect(b, kl, bytes);

@@ -3,23 +3,43 @@
  *
  * What a type spoils at a weight is taken as second order: the mean square by which the answers of its layer change,
  * e H e^T, measured on rows of it that are encoded in all types that fit, times what such a change costs in
- * divergence, measured by spoiling weights of one role in a third of the layers at a time and asking the model.
- * Divergences of small errors add up. Whoever uses this measures the file and asks again with what came of it. */
+ * divergence, which the model is asked for each weight by itself (prices.h): the middle plan is written, and every
+ * weight of that file is put into the original alone. Divergences of small errors add up. Whoever uses this measures
+ * the file and asks again with what came of it. */
 #ifndef COMPRESS_BUDGET_H
 #define COMPRESS_BUDGET_H
 #include "compress/squeeze.h"
 
 struct budget;
 
-/* Reads the texts of the plan and measures. Takes the time of a squeeze and some steps more. */
-/* Statistics are kept in this file, for those who write afterwards; NULL: they are not. */
+/* Reads the texts of the plan and measures errors. KEEP-stats has the statistics for those who write afterwards, and
+ * KEEP-notes all that was measured, so that an interrupted run goes on there; both stay until budget_forget. NULL:
+ * nothing is kept. */
 stretto_status budget_open(struct budget **out, struct squeeze *s, const char *keep, struct error *err);
 void budget_close(struct budget *b);
+void budget_forget(struct budget *b);
+/* Of the model, the texts and the method: what was measured with others is another's. */
+uint64_t budget_key(const struct budget *b);
+
+/* Plans about 4.4 bits for every weight. */
+void budget_middle(struct budget *b);
+/* rounded: a file written by that plan. Before it nothing is known about what errors cost. */
+stretto_status budget_ask(struct budget *b, const struct model *rounded, struct error *err);
 
 /* Plans the types (squeeze_rows' `to`). bytes: of all tensors. *kl and *bytes: what is expected. E_FULL: it cannot
  * be met, and the plan is the nearest there is. */
 stretto_status budget_bytes(struct budget *b, double most, double *kl, double *bytes, struct error *err);
 stretto_status budget_kl(struct budget *b, double most, double *kl, double *bytes, struct error *err);
+/* The rows' `alone`, and errors where the plan has none. */
+void budget_tell(const struct budget *b);
+/* The same by time instead of bytes: seconds that one row takes through all weights that have a choice. rate: of an
+ * element of each type (rates.h), which must live as long as the budget; without it nothing takes time. */
+void budget_rates(struct budget *b, const double rate[DT_COUNT]);
+double budget_seconds(const struct budget *b);
+stretto_status budget_time(struct budget *b, double most, struct error *err);
+stretto_status budget_kl_in_time(struct budget *b, double most, struct error *err);
+/* Types that weights may get. */
+void budget_types(const struct budget *b, bool wanted[DT_COUNT]);
 /* What the plan as it stands is expected to be. */
 void budget_expect(const struct budget *b, double *kl, double *bytes);
 /* The divergence of the plan as it stands was measured: expectations are corrected by it. */

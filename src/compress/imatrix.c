@@ -1,4 +1,5 @@
 #include "compress/imatrix.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "format/gguf_write.h"
 #include "format/source.h"
@@ -499,6 +500,11 @@ const struct input_stats *imatrix_find(const struct imatrix *x, const char *para
 {
     const struct entry *e = entry_find(x, param, strlen(param));
     return e ? &e->s : NULL;
+}
+
+void imatrix_release(const struct input_stats *s)
+{
+    if (s->gram) file_map_release(s->gram, (size_t)s->n * s->n * sizeof *s->gram);
 }
 
 stretto_status imatrix_check(const struct imatrix *x, const struct model *m, struct error *err)

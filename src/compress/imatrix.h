@@ -62,6 +62,8 @@ const char *imatrix_name(const struct imatrix *x, size_t i);
 /* As long as the file is open. What the file does not have is NULL: sum, most, gram. gram is mapped: read only. */
 const struct input_stats *imatrix_stats(const struct imatrix *x, size_t i);
 const struct input_stats *imatrix_find(const struct imatrix *x, const char *param);      /* NULL: it has none */
+/* The pages of a gram are given back; they come again when they are read. */
+void imatrix_release(const struct input_stats *s);
 /* Every weight that both have must have as many inputs; E_FORMAT with the name, and where there is none at all. */
 stretto_status imatrix_check(const struct imatrix *x, const struct model *m, struct error *err);
 #endif

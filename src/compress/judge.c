@@ -28,8 +28,10 @@ static stretto_status read_texts(struct judge *j, struct error *err)
     uint32_t most = j->m->config.context, window = j->o.window ? j->o.window : DEFAULT_WINDOW;
     if (!j->o.window && most && most < window) window = most;
     for (size_t i = 0; i < n; i++) {
-        TRY(texts_set(&j->set[i], &files[i], j->m->tokenizer, j->chat, window, j->o.windows, j->m->config.vocab, err));
+        TRY(texts_set(&j->set[i], &files[i], j->m->tokenizer, j->chat, window, 0, j->m->config.vocab, err));
         j->n++;
+        if (j->o.part != JUDGE_ALL) texts_half(&j->set[i], j->o.part == JUDGE_CHOICE);
+        texts_thin(&j->set[i], j->o.windows);
         if (j->set[i].longest > j->context) j->context = j->set[i].longest;
     }
     if (j->context < 2 * SPEED_TOKENS) j->context = 2 * SPEED_TOKENS;

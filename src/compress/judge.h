@@ -6,11 +6,15 @@
 
 enum { JUDGE_TEXTS = 16 };
 
+/* Windows of the texts: those that choices are made by are not those that are told afterwards. */
+enum judge_part { JUDGE_ALL, JUDGE_CHOICE, JUDGE_PROOF };
+
 struct judge_options {
     const struct text_file *texts;      /* [n_texts]; 0: what is compiled in                            */
     size_t n_texts;
     uint32_t window;                    /* 0: 512, or the model's context                               */
     size_t windows;                     /* of each text at most; 0: all                                 */
+    enum judge_part part;
     unsigned threads;
     struct progress progress;
     const volatile int *cancel;

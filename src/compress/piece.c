@@ -137,15 +137,16 @@ static stretto_status cut(struct graph *out, const struct graph *whole, uint32_t
 
 /* ---- programs ----------------------------------------------------------------------------------- */
 
-static stretto_status begin(struct piece *p, const struct binding *b, struct error *err)
+static stretto_status begin(struct piece *p, const struct binding *b, bool reference, unsigned threads,
+                            struct error *err)
 {
     const struct graph *g = &p->graph;
     p->head = g->logits != GRAPH_NONE;
     p->width = g->values[p->head ? g->logits : g->hidden].width;
-    struct upload_options up = { .reference = true };
+    struct upload_options up = { .reference = reference, .threads = threads };
     TRY(device_upload(p->device, &p->weights, g, b, &up, err));
     struct program_limits l = { .max_rows = p->window, .max_asks = p->window, .max_seq_pages = p->pages,
-                                .cache = CACHE_F32 };
+                                .cache = CACHE_F32, .threads = threads };
     for (uint32_t i = 0; i < g->n_groups; i++) l.max_pages[i] = p->pages;
     TRY(device_compile(p->device, &p->program, g, p->weights, &l, err));
     return take(p, err);
@@ -162,7 +163,25 @@ stretto_status piece_open(struct piece **out, struct device *d, const struct gra
     p->window = window;
     p->pages = (window + PAGE_SLOTS - 1) / PAGE_SLOTS + 1;
     stretto_status s = cut(&p->graph, g, layer, from, to, err);
-    if (s == STRETTO_OK) s = begin(p, b, err);
+    if (s == STRETTO_OK) s = begin(p, b, true, 0, err);
+    if (s != STRETTO_OK) piece_close(p);
+    else *out = p;
+    return s;
+}
+
+stretto_status piece_open_linear(struct piece **out, struct device *d, uint32_t n_in, uint32_t n_out,
+                                 const struct binding *b, unsigned threads, struct error *err)
+{
+    *out = NULL;
+    struct piece *p = mem_zalloc(1, sizeof *p);
+    if (!p) return fail(err, STRETTO_E_NOMEM, "out of memory");
+    struct graph_builder g = { .g = &p->graph, .err = err, .layer = -1 };
+    p->device = d;
+    p->window = p->pages = 1;
+    graph_answer(&g, graph_ask(&g, graph_linear(&g, graph_input(&g, n_in), "weight", NULL, n_out)), GRAPH_NONE);
+    stretto_status s = g.status;
+    if (s == STRETTO_OK) s = begin(p, b, false, threads, err);
+    if (s == STRETTO_OK) p->given[0] = 0;
     if (s != STRETTO_OK) piece_close(p);
     else *out = p;
     return s;

@@ -2,28 +2,45 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "compress/budget.h"
+#include "compress/rates.h"
 #include "compress/squeeze_int.h"
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-/* A divergence that was met by less than a fifteenth is not asked for better. */
-enum { ROUNDS = 4 };
-#define AIM 0.97
-#define NEAR_ENOUGH 0.93
+/* A divergence that was met by less than a twenty-fifth is not asked for better. */
+enum { ROUNDS = 6 };
+#define AIM 0.985
+/* Other texts say a little more or less than those that are set aside: a thirtieth is kept for that. */
+#define KEPT 0.97
+#define AIM_SPEED 0.98
+#define NEAR_ENOUGH 0.96
 
-struct attempt { char *path; struct verdict v; struct squeeze_row *rows; };
+/* model: the file, opened; the plan's, not the attempt's. stays: for an interrupted run, until all is done. */
+struct attempt { char *path; struct verdict v; struct squeeze_row *rows; const struct model *model; bool stays; };
 
 struct reach {
     struct squeeze *s;
-    struct judge *j;
+    const struct reach_from *from;
     const struct reach_goal *g;
     const char *out;
     struct budget *b;
-    double overhead, most;              /* bytes of the file beside its tensors; the most it may have, or infinity */
+    double overhead;                    /* bytes of the file beside its tensors */
+    double allowed, most;               /* that the file may have; and that are tried for; or infinity */
+    double kl;                          /* divergence of what is set aside, at most */
+    double seconds;                     /* that weights with a choice may take */
+    double rate[DT_COUNT];
     struct attempt best;
 };
+
+static const char *size_text(char text[24], double bytes)
+{
+    if (bytes >= 1e9) snprintf(text, 24, "%.3f GB", bytes / 1e9);
+    else if (bytes >= 1e6) snprintf(text, 24, "%.2f MB", bytes / 1e6);
+    else snprintf(text, 24, "%.1f kB", bytes / 1e3);
+    return text;
+}
 
 static double file_size(const struct reach *x, double tensors) { return tensors + x->overhead; }
 
@@ -43,7 +60,7 @@ static void tell_exchange(struct reach *x, struct exchange table[EXCHANGES])
 
 static void drop(struct attempt *a)
 {
-    if (a->path) unlink(a->path);
+    if (a->path && !a->stays) unlink(a->path);
     mem_free(a->path);
     mem_free(a->rows);
     verdict_done(&a->v);
@@ -55,12 +72,27 @@ static stretto_status write_attempt(struct reach *x, int round, struct attempt *
     char goal[120], *path = mem_alloc(strlen(x->out) + 24);
     if (!path) return fail(err, STRETTO_E_NOMEM, "out of memory");
     sprintf(path, "%s.attempt-%d", x->out, round);
-    snprintf(goal, sizeof goal, "to a budget, round %d, %.3f bits", round, squeeze_bits(x->s, true));
-    unlink(path);                               /* of a run that was stopped after it */
+    snprintf(goal, sizeof goal, "to a budget, round %d, %.3f bits (%016llx)", round, squeeze_bits(x->s, true),
+             (unsigned long long)budget_key(x->b));
     stretto_status s = squeeze_name(x->s, goal, err);
-    if (s == STRETTO_OK) s = squeeze_write(x->s, path, err);
+    /* Of a run that was stopped after it. */
+    bool whole = s == STRETTO_OK && squeeze_is_written(x->s, path);
+    if (!whole) unlink(path);
+    if (s == STRETTO_OK && !whole) s = squeeze_write(x->s, path, err);
     if (s == STRETTO_OK) a->path = path;
     else mem_free(path);
+    return s;
+}
+
+/* The original is in memory for as long as this takes. */
+static stretto_status judge_attempt(struct reach *x, struct attempt *a, struct error *err)
+{
+    struct judge_options o = *x->from->judge;
+    struct judge *j = NULL;
+    o.part = JUDGE_CHOICE;
+    stretto_status s = judge_open(&j, x->from->original, &o, err);
+    if (s == STRETTO_OK) s = judge_measure(j, a->path, x->g->speed > 0, &a->v, err);
+    judge_close(j);
     return s;
 }
 
@@ -69,27 +101,36 @@ static stretto_status try_plan(struct reach *x, int round, struct attempt *a, st
     double kl, tensors;
     budget_expect(x->b, &kl, &tensors);
     TRY(write_attempt(x, round, a, err));
-    TRY(judge_measure(x->j, a->path, true, &a->v, err));
+    TRY(squeeze_keep_done(x->s, a->path, &a->model, err));
+    TRY(judge_attempt(x, a, err));
     a->rows = mem_alloc(x->s->n * sizeof *a->rows);
     if (!a->rows) return fail(err, STRETTO_E_NOMEM, "out of memory");
     memcpy(a->rows, x->s->rows, x->s->n * sizeof *a->rows);
-    log_say(&x->s->o.log, LOG_INFO, "attempt %d has %.2f MB and diverges by %.4f (expected %.4f), %.1f tokens a second",
-            round + 1, (double)a->v.file_bytes / 1e6, a->v.all.kl.value, kl, a->v.speed);
+    char speed[64] = "", size[24];
+    if (x->g->speed > 0) snprintf(speed, sizeof speed, ", %.1f tokens a second", a->v.speed);
+    log_say(&x->s->o.log, LOG_INFO, "attempt %d has %s and diverges by %.4f (expected %.4f)%s", round + 1,
+            size_text(size, (double)a->v.file_bytes), a->v.all.kl.value, kl, speed);
     return STRETTO_OK;
 }
 
-static bool within(const struct reach *x, const struct attempt *a)
+/* How far what was asked for is missed: the worst of the ratios; at most 1 where all is met. */
+static double excess(const struct reach *x, const struct attempt *a)
 {
-    return (x->g->kl <= 0 || a->v.all.kl.value <= x->g->kl) && (x->g->speed <= 0 || a->v.speed >= x->g->speed);
+    double most = (double)a->v.file_bytes / x->allowed;
+    if (x->g->kl > 0) most = fmax(most, a->v.all.kl.value / x->kl);
+    if (x->g->speed > 0) most = fmax(most, x->g->speed / a->v.speed);
+    return most;
 }
+
+static bool within(const struct reach *x, const struct attempt *a) { return excess(x, a) <= 1; }
 
 /* What is within the goal is better than what is not; then the smaller where the divergence was bounded, the
  * nearer to the original otherwise. */
 static bool better(const struct reach *x, const struct attempt *a, const struct attempt *b)
 {
-    bool in = within(x, a), other = within(x, b);
-    if (in != other) return in;
-    if (x->g->kl > 0 && in) return a->v.file_bytes < b->v.file_bytes;
+    double one = excess(x, a), other = excess(x, b);
+    if (one > 1 || other > 1) return one < other;
+    if (x->g->kl > 0) return a->v.file_bytes < b->v.file_bytes;
     return a->v.all.kl.value < b->v.all.kl.value;
 }
 
@@ -103,13 +144,21 @@ static void keep_better(struct reach *x, struct attempt *a)
     x->best = *a;
 }
 
-/* Types for the goal as it is seen now. */
+/* Types for the goal as it is seen now: the fewest bytes, and where those are not read fast enough, the least time. */
 static void plan(struct reach *x)
 {
     double kl, bytes;
-    bool fits = x->g->kl > 0 && budget_kl(x->b, AIM * x->g->kl, &kl, &bytes, NULL) == STRETTO_OK
-                && file_size(x, bytes) <= x->most;
-    if (!fits && isfinite(x->most)) budget_bytes(x->b, x->most - x->overhead, &kl, &bytes, NULL);
+    bool ok = true;
+    if (x->g->kl > 0) ok = budget_kl(x->b, AIM * x->kl, &kl, &bytes, NULL) == STRETTO_OK;
+    else if (isfinite(x->most)) budget_bytes(x->b, x->most - x->overhead, &kl, &bytes, NULL);
+    else budget_time(x->b, x->seconds, NULL);
+    if (x->g->speed > 0 && budget_seconds(x->b) > x->seconds) {
+        if (x->g->kl > 0) budget_kl_in_time(x->b, AIM * x->kl, NULL);
+        else budget_time(x->b, x->seconds, NULL);
+    }
+    budget_expect(x->b, &kl, &bytes);
+    if (isfinite(x->most) && (!ok || file_size(x, bytes) > x->most))
+        budget_bytes(x->b, x->most - x->overhead, &kl, &bytes, NULL);
 }
 
 static bool plan_uniform(struct reach *x)
@@ -127,14 +176,22 @@ static bool plan_uniform(struct reach *x)
 }
 
 /* Whether a further round may find better. */
-static bool goes_on(struct reach *x, const struct verdict *v, bool uniform)
+static bool goes_on(const struct reach *x, const struct verdict *v, bool uniform)
 {
     double kl = v->all.kl.value;
     bool fast = x->g->speed <= 0 || v->speed >= x->g->speed;
-    if (!fast) x->most = fmin(x->most, (double)v->file_bytes) * fmax(0.5, 0.98 * v->speed / x->g->speed);
     if (uniform) return false;
-    if (x->g->kl > 0) return !(fast && kl <= x->g->kl && kl >= NEAR_ENOUGH * x->g->kl);
+    if (x->g->kl > 0) return !(fast && kl <= x->kl && kl >= NEAR_ENOUGH * x->kl);
     return x->g->speed <= 0 || !fast;
+}
+
+/* What a token took beside the weights that have a choice is what their time leaves of it. */
+static void learn(struct reach *x, const struct verdict *v)
+{
+    budget_learn(x->b, v->all.kl.value);
+    if (x->g->speed <= 0 || v->speed <= 0) return;
+    double rest = 1 / v->speed - budget_seconds(x->b);
+    x->seconds = AIM_SPEED / x->g->speed - rest;
 }
 
 /* A plan that was tried already: nothing new can come of it. */
@@ -147,51 +204,62 @@ static bool is_old(const struct reach *x, uint64_t *last)
     return old;
 }
 
+static stretto_status round_of(struct reach *x, int round, bool *more, struct error *err)
+{
+    struct attempt a = { .stays = round == 0 };
+    bool uniform = x->g->kl <= 0 && x->g->speed <= 0 && round == 2;
+    stretto_status s = try_plan(x, round, &a, err);
+    if (s == STRETTO_OK && round == 0) s = budget_ask(x->b, a.model, err);
+    if (s != STRETTO_OK) {
+        drop(&a);
+        return s;
+    }
+    *more = goes_on(x, &a.v, uniform) || round == 0;
+    learn(x, &a.v);
+    keep_better(x, &a);
+    return STRETTO_OK;
+}
+
 static stretto_status attempts(struct reach *x, struct error *err)
 {
     uint64_t last = 0;
-    for (int round = 0; round < ROUNDS; round++) {
-        struct attempt a = { .path = NULL };
-        bool uniform = x->g->kl <= 0 && x->g->speed <= 0 && round == 1;
+    bool more = true;
+    for (int round = 1; round < ROUNDS && more; round++) {
+        bool uniform = x->g->kl <= 0 && x->g->speed <= 0 && round == 2;
         if (uniform && !plan_uniform(x)) break;
         if (!uniform) plan(x);
         if (is_old(x, &last)) break;
-        stretto_status s = try_plan(x, round, &a, err);
-        if (s != STRETTO_OK) {
-            drop(&a);
-            return s;
-        }
-        bool more = goes_on(x, &a.v, uniform);
-        budget_learn(x->b, a.v.all.kl.value);
-        keep_better(x, &a);
-        if (!more) break;
+        TRY(round_of(x, round, &more, err));
     }
     return STRETTO_OK;
 }
 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
-static stretto_status take_best(struct reach *x, struct verdict *v, struct error *err)
+static stretto_status take_best(struct reach *x, double *kl, struct error *err)
 {
     struct attempt *a = &x->best;
+    char speed[64] = "", size[24];
+    if (x->g->speed > 0) snprintf(speed, sizeof speed, ", and writes %.1f tokens a second", a->v.speed);
     if (!within(x, a))
-        return fail(err, STRETTO_E_FULL, "the budget cannot be met: the nearest there is has %.2f MB, diverges by %.4f "
-                    "and writes %.1f tokens a second; ask for that", (double)a->v.file_bytes / 1e6, a->v.all.kl.value,
-                    a->v.speed);
+        return fail(err, STRETTO_E_FULL, "the budget cannot be met: the nearest there is has %s and diverges by "
+                    "%.4f%s; ask for that", size_text(size, (double)a->v.file_bytes), a->v.all.kl.value, speed);
     if (rename(a->path, x->out) != 0) return fail(err, STRETTO_E_IO, "cannot name %s", x->out);
     memcpy(x->s->rows, a->rows, x->s->n * sizeof *a->rows);
     mem_free(a->path);
     a->path = NULL;
-    *v = a->v;
-    a->v = (struct verdict){ .file_bytes = 0 };
+    *kl = a->v.all.kl.value;
     return STRETTO_OK;
 }
 
-/* Bytes that the file may have, of all that is asked for. A speed is met by about so many as are read in the time
- * of a token at the rate of the original; what is measured corrects that. */
-static stretto_status find_limit(struct reach *x, double in_bytes, double least, struct error *err)
+/* Bytes that the file may have, of all that is asked for. */
+static stretto_status find_limit(struct reach *x, struct error *err)
 {
     const struct reach_goal *g = x->g;
+    char size[24];
+    double kl, least;
+    budget_bytes(x->b, 0, &kl, &least, NULL);
+    least = file_size(x, least);
     if (g->bytes > 0) x->most = g->bytes;
     if (g->bits > 0) {
         double matrices = 0, vectors = 0;
@@ -202,38 +270,66 @@ static stretto_status find_limit(struct reach *x, double in_bytes, double least,
         }
         x->most = fmin(x->most, x->overhead + vectors + matrices * g->bits / 8);
     }
-    if (least > x->most)
-        return fail(err, STRETTO_E_FULL, "the budget cannot be met: the smallest file that can be written has %.2f MB",
-                    least / 1e6);
-    if (g->speed > 0) {
-        double now;
-        TRY(judge_speed(x->j, &now, err));
-        x->most = fmin(x->most, fmax(least, 1.2 * in_bytes * now / g->speed));
-    }
+    x->allowed = x->most;
+    return least <= x->most ? STRETTO_OK
+        : fail(err, STRETTO_E_FULL, "the budget cannot be met: the smallest file that can be written has %s",
+               size_text(size, least));
+}
+
+static stretto_status find_rates(struct reach *x, struct error *err)
+{
+    bool wanted[DT_COUNT];
+    if (x->g->speed <= 0) return STRETTO_OK;
+    budget_types(x->b, wanted);
+    TRY(rates_measure(wanted, x->s->o.threads, x->rate, err));
+    budget_rates(x->b, x->rate);
     return STRETTO_OK;
 }
 
-stretto_status squeeze_reach(struct squeeze *s, struct judge *j, const struct reach_goal *g, uint64_t in_bytes,
-                             const char *out, struct exchange table[EXCHANGES], struct verdict *v, struct error *err)
+static stretto_status search(struct reach *x, struct exchange table[EXCHANGES], struct error *err)
 {
-    struct reach x = { .s = s, .j = j, .g = g, .out = out, .most = INFINITY };
-    *v = (struct verdict){ .file_bytes = 0 };
-    x.overhead = (double)in_bytes - (double)squeeze_bytes(s, false) + SQUEEZE_REPORT_ROOM + 1024;
-    char *keep = mem_alloc(strlen(out) + sizeof ".attempt-stats");
+    bool more;
+    TRY(find_limit(x, err));
+    TRY(find_rates(x, err));
+    budget_middle(x->b);
+    TRY(round_of(x, 0, &more, err));
+    tell_exchange(x, table);
+    return attempts(x, err);
+}
+
+/* The first attempt is what prices are asked in: it stays to the end. */
+static void forget_first(const char *out)
+{
+    char *path = mem_alloc(strlen(out) + sizeof ".attempt-0");
+    if (!path) return;
+    sprintf(path, "%s.attempt-0", out);
+    unlink(path);
+    mem_free(path);
+}
+
+stretto_status squeeze_reach(struct squeeze *s, const struct reach_from *from, const struct reach_goal *g,
+                             const char *out, struct exchange table[EXCHANGES], double *kl, struct error *err)
+{
+    struct reach x = { .s = s, .from = from, .g = g, .out = out, .most = INFINITY, .allowed = INFINITY,
+                       .kl = KEPT * g->kl };
+    x.overhead = (double)from->in_bytes - (double)squeeze_bytes(s, false) + SQUEEZE_REPORT_ROOM + 1024;
+    char *keep = mem_alloc(strlen(out) + sizeof ".attempt");
     if (!keep) return fail(err, STRETTO_E_NOMEM, "out of memory");
-    sprintf(keep, "%s.attempt-stats", out);
+    sprintf(keep, "%s.attempt", out);
     stretto_status st = budget_open(&x.b, s, s->o.sequential ? NULL : keep, err);
-    if (st == STRETTO_OK) tell_exchange(&x, table);
-    if (st == STRETTO_OK) st = find_limit(&x, (double)in_bytes, table[0].bytes, err);
-    if (st == STRETTO_OK) st = attempts(&x, err);
-    if (st == STRETTO_OK) st = take_best(&x, v, err);
+    if (st == STRETTO_OK) st = search(&x, table, err);
+    if (st == STRETTO_OK) st = take_best(&x, kl, err);
+    if (st == STRETTO_OK) budget_tell(x.b);
+    drop(&x.best);
     if (st == STRETTO_E_CANCEL) {
         error_clear(err);
-        fail(err, st, "interrupted; the same command measures again and goes on with the file that it was writing");
+        fail(err, st, "interrupted; the same command goes on with what it has measured and the file that it was "
+             "writing");
+    } else {
+        budget_forget(x.b);
+        forget_first(out);
     }
-    drop(&x.best);
     budget_close(x.b);
-    unlink(keep);
     mem_free(keep);
     return st;
 }

@@ -1,6 +1,7 @@
-/* A budget reached and proved: plan (budget.h), write, measure (judge.h), correct what was expected, and again; the
- * best stays. A file within bytes is held to the largest of the mixtures that everybody knows and that has no more:
- * the better of the two stays. */
+/* A budget reached: plan (budget.h), write, measure, correct what was expected, and again; the best stays. A file
+ * within bytes is held to the largest of the mixtures that everybody knows and that has no more: the better of the
+ * two stays. Measured is on the windows that judge.h sets aside for choices: what is told of the file afterwards is
+ * measured on the others. The original is opened whole only while it is compared with. */
 #ifndef COMPRESS_REACH_H
 #define COMPRESS_REACH_H
 #include "compress/judge.h"
@@ -14,8 +15,12 @@ struct reach_goal { double bytes, bits, kl, speed; };
 enum { EXCHANGES = 9 };
 struct exchange { double bytes, kl; };
 
-/* OUT is written when the goal is met. E_FULL: it cannot be, and the sentence names the nearest there is. in_bytes:
- * of the source's file. The plan is then that of OUT, and *v what was measured of it; free it with verdict_done. */
-stretto_status squeeze_reach(struct squeeze *s, struct judge *j, const struct reach_goal *g, uint64_t in_bytes,
-                             const char *out, struct exchange table[EXCHANGES], struct verdict *v, struct error *err);
+/* original: what is compared with. in_bytes: of the file that is squeezed. */
+struct reach_from { const char *original; const struct judge_options *judge; uint64_t in_bytes; };
+
+/* OUT is written when the goal is met. E_FULL: it cannot be, and the sentence names the nearest there is. The plan is
+ * then that of OUT. *kl: what it diverges by on the windows set aside. Interrupted, the files OUT.attempt-... stay, and
+ * the same call goes on there. */
+stretto_status squeeze_reach(struct squeeze *s, const struct reach_from *from, const struct reach_goal *g,
+                             const char *out, struct exchange table[EXCHANGES], double *kl, struct error *err);
 #endif

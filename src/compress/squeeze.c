@@ -199,6 +199,10 @@ stretto_status squeeze_open(struct squeeze **out, const char *path, const struct
 void squeeze_close(struct squeeze *s)
 {
     if (!s) return;
+    for (size_t i = 0; i < s->n_done; i++) {
+        model_close(s->done[i].m);
+        mem_free(s->done[i].rows);
+    }
     workers_close(s->workers);
     imatrix_close(s->statistics);
     windows_done(&s->windows);
@@ -270,6 +274,24 @@ stretto_status squeeze_name(struct squeeze *s, const char *goal, struct error *e
     if (!own) return no_memory(err);
     mem_free(s->goal);
     s->goal = own;
+    return STRETTO_OK;
+}
+
+stretto_status squeeze_keep_done(struct squeeze *s, const char *path, const struct model **out, struct error *err)
+{
+    struct model_open_options mo = { .graph_only = true };
+    *out = NULL;
+    if (s->n_done == DONE_FILES) return STRETTO_OK;
+    struct done_file *d = &s->done[s->n_done];
+    TRY(model_open(&d->m, path, &mo, err));
+    d->rows = mem_alloc((s->n + 1) * sizeof *d->rows);
+    if (!d->rows) {
+        model_close(d->m);
+        return no_memory(err);
+    }
+    memcpy(d->rows, s->rows, s->n * sizeof *d->rows);
+    s->n_done++;
+    *out = d->m;
     return STRETTO_OK;
 }
 
@@ -367,6 +389,20 @@ static stretto_status measure_error(struct writing *w, struct squeeze_row *r, fl
     return s;
 }
 
+/* The weight as a file that is done has it, or NULL. */
+static const void *find_done(const struct squeeze *s, struct squeeze_row *r)
+{
+    for (size_t i = 0; i < s->n_done && !s->o.sequential; i++) {
+        const struct squeeze_row *other = &s->done[i].rows[r - s->rows];
+        const struct source_tensor *t = source_tensor_find(s->done[i].m->source, r->name);
+        if (!t || other->to != r->to || t->type != r->to || t->bytes != row_bytes_as(r, r->to)) continue;
+        r->error = other->error;
+        r->measured = other->measured;
+        return t->data;
+    }
+    return NULL;
+}
+
 static stretto_status write_row(struct writing *w, struct squeeze_row *r, const struct input_stats *stats,
                                 struct error *err)
 {
@@ -376,6 +412,14 @@ static stretto_status write_row(struct writing *w, struct squeeze_row *r, const 
         w->done += r->weights;
         tell(w);
         return squeeze_cancelled(w->s, err);
+    }
+    const void *done = find_done(w->s, r);
+    if (done) {
+        w->done += r->weights;
+        tell(w);
+        stretto_status st = rewrite_write(w->r, r->name, done, (size_t)row_bytes_as(r, r->to), err);
+        file_map_release(done, (size_t)row_bytes_as(r, r->to));
+        return st;
     }
     size_t turn = TURN_NUMBERS / (size_t)r->n_in;
     if (turn < 16) turn = 16;
@@ -388,6 +432,8 @@ static stretto_status write_row(struct writing *w, struct squeeze_row *r, const 
     stretto_status st = v && blocks ? encode_rows(w, r, v, blocks, turn, err) : no_memory(err);
     if (st == STRETTO_OK && dtype_table[r->to].block > 1) st = measure_error(w, r, v, turn, err);
     if (st == STRETTO_OK) st = rewrite_write(w->r, r->name, blocks, (size_t)bytes, err);
+    const struct source_tensor *from = &w->s->stored[r - w->s->rows];
+    file_map_release(from->data, (size_t)from->bytes);
     mem_free(v);
     mem_free(blocks);
     return st;
@@ -490,6 +536,7 @@ static uint64_t hash_of(const struct imatrix *x)
         h = hash_text(h ^ s->rows, imatrix_name(x, i));
         h = hash_bytes(h, s->sum2, s->n * sizeof *s->sum2);
         if (s->gram) h = hash_bytes(h, s->gram, s->n * sizeof *s->gram);
+        imatrix_release(s);
     }
     return h;
 }
@@ -509,6 +556,23 @@ static stretto_status recipe(const struct squeeze *s, struct buffer *out, struct
         st = buffer_printf(out, ", statistics %s %016llx", base_name(s->o.statistics),
                            (unsigned long long)hash_of(s->statistics));
     return st == STRETTO_OK ? st : no_memory(err);
+}
+
+bool squeeze_is_written(const struct squeeze *s, const char *path)
+{
+    struct buffer text = buffer_make(1 << 16);
+    struct source *f = NULL;
+    struct source_str other;
+    bool same = recipe(s, &text, NULL) == STRETTO_OK && source_open(&f, path, NULL) == STRETTO_OK
+                && source_string(f, "stretto.squeeze.recipe", &other) && other.n == text.len
+                && memcmp(other.p, text.data, text.len) == 0;
+    for (size_t i = 0; i < s->n && same; i++) {
+        const struct source_tensor *t = source_tensor_find(f, s->rows[i].name);
+        same = !t || t->type == s->rows[i].to;
+    }
+    source_close(f);
+    buffer_done(&text);
+    return same;
 }
 
 static stretto_status begin(struct writing *w, const char *text, struct error *err)
@@ -543,8 +607,9 @@ static stretto_status write_known(struct writing *w, struct error *err)
                     && stats_same(imatrix_find(s->statistics, squeeze_param(s, k)), stats))
                     TRY(write_row(w, r, stats, err));
             }
+        forget_metric(w);
+        imatrix_release(stats);
     }
-    forget_metric(w);
     return STRETTO_OK;
 }
 

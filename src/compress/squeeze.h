@@ -44,6 +44,8 @@ struct squeeze_row {
     uint64_t weights, n_in, rows;
     bool fixed;                     /* `to` was asked for by name: a budget leaves it                   */
     bool measured;                  /* error is known                                                   */
+    double alone;                   /* of a budget: divergence with this one rounded to 4 bits or so, and no other; 0:
+                                       nobody asked                                                     */
     struct encode_report error;
 };
 uint64_t row_bytes_as(const struct squeeze_row *r, enum dtype t);

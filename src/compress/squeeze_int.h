@@ -7,6 +7,10 @@
 
 enum { TEXTS_MAX = 64 };
 
+/* Files that were made of the same statistics: what they have in the type of the plan need not be encoded again. */
+enum { DONE_FILES = 8 };
+struct done_file { struct model *m; struct squeeze_row *rows; };
+
 struct squeeze {
     struct squeeze_options o;
     const struct mixture *mixture;
@@ -22,6 +26,8 @@ struct squeeze {
     char *goal;
     struct workers *workers;
     struct feedback_options how;
+    struct done_file done[DONE_FILES];
+    size_t n_done;
 };
 
 /* Whether two layers read one value: what is prepared for one serves the other. */
@@ -33,5 +39,10 @@ static inline bool stats_same(const struct input_stats *a, const struct input_st
 const char *squeeze_param(const struct squeeze *s, size_t row);
 /* Texts as windows, where they are wanted or nothing else says what is read, and the workers; once. */
 stretto_status squeeze_prepare(struct squeeze *s, bool texts, struct error *err);
+/* From now on weights are taken from this file, which squeeze_write just made, where it has them as the plan wants
+ * them; not where later layers learn from what the earlier ones have become. Returns the file, or NULL: no room. */
+stretto_status squeeze_keep_done(struct squeeze *s, const char *path, const struct model **out, struct error *err);
+/* Whether this file is what squeeze_write would write of the plan. */
+bool squeeze_is_written(const struct squeeze *s, const char *path);
 stretto_status squeeze_cancelled(const struct squeeze *s, struct error *err);
 #endif

@@ -107,13 +107,12 @@ static stretto_status whole_set(struct eval_set *out, const struct text_file *f,
     return s;
 }
 
-/* Keeps `most` of the windows, the same distance apart. */
-static void thin(struct eval_set *s, size_t most)
+static void keep_windows(struct eval_set *s, bool (*keeps)(size_t w, size_t n, size_t of), size_t of)
 {
     size_t kept = 0, to = 0;
     s->tokens = s->longest = 0;
     for (size_t w = 0; w < s->n; w++) {
-        if ((w + 1) * most / s->n == w * most / s->n) continue;
+        if (!keeps(w, s->n, of)) continue;
         size_t from = s->at[w], n = s->at[w + 1] - from;
         memmove(s->id + to, s->id + from, n * sizeof *s->id);
         memmove(s->counts + to, s->counts + from, n);
@@ -126,13 +125,26 @@ static void thin(struct eval_set *s, size_t most)
     s->n = kept;
 }
 
+static bool is_spread(size_t w, size_t n, size_t most) { return (w + 1) * most / n != w * most / n; }
+static bool is_odd(size_t w, size_t n, size_t odd) { return n && w % 2 == odd; }
+
+void texts_thin(struct eval_set *s, size_t most)
+{
+    if (most && most < s->n) keep_windows(s, is_spread, most);
+}
+
+void texts_half(struct eval_set *s, bool odd)
+{
+    if (s->n > 1) keep_windows(s, is_odd, odd);
+}
+
 stretto_status texts_set(struct eval_set *out, const struct text_file *f, const struct tokenizer *t,
                          const struct chat *chat, uint32_t window, size_t most, uint32_t vocab, struct error *err)
 {
     *out = (struct eval_set){ 0 };
     if (!t) return fail(err, STRETTO_E_UNSUP, "the model has no tokenizer, so no text can be read");
     TRY(whole_set(out, f, t, chat, window, err));
-    if (most && most < out->n) thin(out, most);
+    texts_thin(out, most);
     stretto_status s = check_ids(out, vocab, err);
     if (s != STRETTO_OK) eval_set_done(out);
     return s;
@@ -170,7 +182,7 @@ stretto_status windows_make(struct windows *out, const struct text_file *f, size
     }
     for (size_t i = 0; i < n && s == STRETTO_OK; i++) {
         size_t most = tokens && tokens < all ? sets[i].n * tokens / all : sets[i].n;
-        if (most < sets[i].n) thin(&sets[i], most ? most : 1);
+        texts_thin(&sets[i], most ? most : 1);
         s = windows_add(out, &sets[i], err);
     }
     for (size_t i = 0; i < n && i < PARTS_MAX; i++) eval_set_done(&sets[i]);

@@ -23,6 +23,10 @@ struct text_file texts_hellaswag(void);
 stretto_status texts_set(struct eval_set *out, const struct text_file *f, const struct tokenizer *t,
                          const struct chat *chat, uint32_t window, size_t most, uint32_t vocab, struct error *err);
 
+/* Keeps `most` of the windows, the same distance apart (0: all); every other window, of one alone that. */
+void texts_thin(struct eval_set *s, size_t most);
+void texts_half(struct eval_set *s, bool odd);
+
 /* As windows to learn from: of all files, about `tokens` in all (0: everything), spread over them in proportion.
  * Owned: windows_done. hash: of the ids. */
 struct windows { int32_t *id; uint32_t *at; size_t n, tokens; uint64_t hash; };

@@ -2,7 +2,7 @@
 #include "compress/trial.h"
 #include "base/memory.h"
 #include "compress/piece.h"
-#include <math.h>
+#include "decode/logits.h"
 #include <string.h>
 
 /* rows [tokens][width] before layer `next`; sum of divergences. */
@@ -18,6 +18,7 @@ struct trials {
     struct way *way;        /* the first: as it is                                             */
     size_t n, cap;
     float *logits, *other;  /* [counted][vocab] as it is, once at the last layer; [window][vocab]            */
+    struct logits_about *about;
 };
 
 static uint32_t from_of(const struct trials *t, size_t i) { return (t->text.at[i + 1] - t->text.at[i]) / 2; }
@@ -66,30 +67,12 @@ void trials_close(struct trials *t)
     mem_free(t->way);
     mem_free(t->logits);
     mem_free(t->other);
+    mem_free(t->about);
     mem_free(t);
 }
 
 uint32_t trials_at(const struct trials *t) { return t->at; }
 double trials_divergence(const struct trials *t, size_t id) { return t->way[id].sum / (double)t->counted; }
-
-/* KL(base || x) of one token. */
-static double divergence(const float *base, const float *x, size_t n)
-{
-    float b_most = base[0], x_most = x[0];
-    for (size_t i = 1; i < n; i++) {
-        if (base[i] > b_most) b_most = base[i];
-        if (x[i] > x_most) x_most = x[i];
-    }
-    double b_sum = 0, x_sum = 0, dot = 0;
-    for (size_t i = 0; i < n; i++) {
-        double e = (double)expf(base[i] - b_most);
-        b_sum += e;
-        x_sum += (double)expf(x[i] - x_most);
-        dot += e * ((double)(base[i] - b_most) - (double)(x[i] - x_most));
-    }
-    double kl = dot / b_sum - log(b_sum) + log(x_sum);
-    return kl > 0 ? kl : 0;
-}
 
 /* A way's rows through the layer as p has it. */
 static stretto_status pass(struct trials *t, struct piece *p, const float *from, float *to, struct error *err)
@@ -102,6 +85,20 @@ static stretto_status pass(struct trials *t, struct piece *p, const float *from,
     return STRETTO_OK;
 }
 
+/* Divergences of n answers from those as they are, the first of which is number `done`. */
+static double divergence(const struct trials *t, size_t done, size_t n)
+{
+    uint32_t vocab = t->m->config.vocab;
+    double sum = 0, kl, back;
+    for (size_t k = 0; k < n; k++) {
+        const float *x = t->other + k * vocab;
+        struct logits_about about = logits_about(x, vocab);
+        logits_divergence(t->logits + (done + k) * vocab, &t->about[done + k], x, &about, vocab, &kl, &back);
+        sum += kl;
+    }
+    return sum;
+}
+
 /* The same through the last layer and the head: logits of what counts, or how far they are from those. */
 static stretto_status answer(struct trials *t, struct piece *p, const float *from, double *sum, struct error *err)
 {
@@ -111,8 +108,8 @@ static stretto_status answer(struct trials *t, struct piece *p, const float *fro
         uint32_t n = t->text.at[i + 1] - t->text.at[i], first = from_of(t, i);
         float *to = sum ? t->other : t->logits + done * vocab;
         TRY(piece_run(p, t->text.id + t->text.at[i], t->at ? from + at * t->width : NULL, n, first, to, err));
-        for (size_t k = 0; sum && k < n - first; k++)
-            *sum += divergence(t->logits + (done + k) * vocab, to + k * vocab, vocab);
+        if (sum) *sum += divergence(t, done, n - first);
+        else for (size_t k = 0; k < n - first; k++) t->about[done + k] = logits_about(to + k * vocab, (uint32_t)vocab);
         done += n - first;
     }
     return STRETTO_OK;
@@ -128,8 +125,9 @@ static stretto_status answers_as_they_are(struct trials *t, struct piece *p, str
 {
     size_t vocab = t->m->config.vocab;
     t->logits = mem_alloc(t->counted * vocab * sizeof *t->logits);
-    t->other = mem_alloc(t->window * vocab * sizeof *t->other);
-    if (!t->logits || !t->other)
+    t->other = mem_alloc((t->window - t->window / 2) * vocab * sizeof *t->other);
+    t->about = mem_alloc(t->counted * sizeof *t->about);
+    if (!t->logits || !t->other || !t->about)
         return fail(err, STRETTO_E_NOMEM, "no memory for the model's answers to %zu tokens", t->counted);
     return answer(t, p, t->way[0].rows, NULL, err);
 }

@@ -42,6 +42,10 @@ def tensors(path):
     return {t.name: t for t in GGUFReader(path).tensors}
 
 
+def tensor_bytes(path):
+    return {n: t.data.tobytes() for n, t in tensors(path).items()}
+
+
 def field(path, key):
     return GGUFReader(path).fields[key].contents()
 
@@ -99,17 +103,25 @@ def check_words(model, tmp):
 
 def check_budgets(model, tmp):
     """What was asked for is met on what is measured; what cannot be is said with the nearest there is."""
+    held = os.path.join(root, "data", "heldout", "prose.txt")
     out = os.path.join(tmp, "budget.gguf")
     args = ["-m", model, "-o", out, "--force", "--tokens", "8192", "--windows", "4"]
     j = json.loads(run(*args, "--max-kl", "0.03", "--json"))
-    assert 0.02 < j["all"]["kl"] <= 0.03 and j["bytes"] == os.path.getsize(out), j
+    assert 0.02 < j["chosen_by_kl"] <= 0.03 and j["bytes"] == os.path.getsize(out), j
+    assert 0.02 < j["all"]["kl"] < 0.035 and j["all"]["kl"] != j["chosen_by_kl"], j
+    assert all(t["alone_kl"] > 0 for t in j["tensors"] if t["to"] != "F16"), j["tensors"]
     assert [x["bytes"] for x in j["exchange"]] == sorted(x["bytes"] for x in j["exchange"]), j["exchange"]
     assert field(out, "general.file_type") in (8, 25), "mostly Q5_0 or IQ4_NL"
     types = {t.tensor_type.name for t in GGUFReader(out).tensors if len(t.shape) > 1}
     assert len(types) > 1, types
-    uniform = json.loads(run(*args, "--type", "q5_0", "--json"))
-    mixed = json.loads(run(*args, "--size", str(uniform["bytes"]), "--json"))
-    assert mixed["bytes"] <= uniform["bytes"] and mixed["all"]["kl"] <= 1.02 * uniform["all"]["kl"], (mixed, uniform)
+    uniform = os.path.join(tmp, "uniform.gguf")
+    run(*args[:2], "-o", uniform, *args[4:], "--type", "q5_0", "--no-proof", "--tokens", "8192")
+    mixed = json.loads(run(*args, "--size", str(os.path.getsize(uniform)), "--json"))
+    ours, theirs = (divergence(model, f, held) for f in (out, uniform))
+    assert mixed["bytes"] <= os.path.getsize(uniform) and ours <= 1.02 * theirs, (ours, theirs)
+    j = json.loads(run(*args, "--max-kl", "0.2", "--tokens-per-second", "1", "--json"))
+    assert j["chosen_by_kl"] <= 0.2 and j["tokens_per_second"] > 1, j
+    refused("tokens a second; ask for that", *args, "--max-kl", "0.2", "--tokens-per-second", "1000000")
     j = json.loads(run(*args, "--bpw", "7.5", "--keep", "attn_q=q8_0", "--json"))
     assert j["bits"] <= 7.5 and {t["to"] for t in j["tensors"] if "attn_q" in t["name"]} == {"Q8_0"}, j
     refused("the smallest file that can be written has", *args, "--size", "0.1M")
@@ -118,6 +130,26 @@ def check_budgets(model, tmp):
     j = json.loads(run(*args, "--json", "--sweep", "q8_0,q5_0,q4_0"))["sweep"]
     assert [x["type"] for x in j] == ["q8_0", "q5_0", "q4_0"] and j[0]["kl"] < j[1]["kl"] < j[2]["kl"], j
     assert not [f for f in os.listdir(tmp) if f.startswith("budget.gguf.")]
+
+
+def divergence(model, file, text, *more):
+    r = subprocess.run([stretto, "eval", "kl", "-t", "1", "--base", model, "-m", file, "-f", text, "--json", *more],
+                       check=True, capture_output=True, text=True, timeout=300)
+    return json.loads(r.stdout)["mean_kl"]
+
+
+def check_prices(model, tmp):
+    """What a weight costs alone is what the file says that has this one rounded and no other."""
+    text, out = os.path.join(tmp, "one-window.txt"), os.path.join(tmp, "price.gguf")
+    words = open(os.path.join(root, "data", "calibration", "prose.txt"), encoding="utf-8").read().split()
+    open(text, "w").write(" ".join(words[:260]))
+    args = ("-m", model, "--force", "--calibrate", text)
+    j = json.loads(run(*args, "-o", out, "--bpw", "6", "--windows", "1", "--json"))
+    alone = {t["name"]: t.get("alone_kl") for t in j["tensors"]}
+    for name in ("blk.0.attn_v.weight", "blk.3.ffn_up.weight", "blk.4.attn_output.weight"):
+        run(*args, "-o", out, "--type", "f32", "--keep", name + "=iq4_nl", "--no-proof")
+        kl = divergence(model, out, text, "--reference", "-c", "192", "--chunks", "1")
+        assert 0.85 < alone[name] / kl < 1.15, (name, alone[name], kl)
 
 
 def check_statistics(model, tmp):
@@ -249,26 +281,33 @@ def check_sources(model, tmp):
 
 def check_interrupt(model, tmp):
     """Ctrl-C at several moments; the same command goes on and writes the same bytes."""
-    args = ["-m", model, "--type", "q4_0", "--tokens", "16384", "--no-proof"]
+    stop_and_go(tmp, ["-m", model, "--type", "q4_0", "--tokens", "16384", "--no-proof"], (0.5, 0.7, 0.9),
+                "goes on where")
+    stop_and_go(tmp, ["-m", model, "--max-kl", "0.05", "--tokens", "8192", "--windows", "2"], (0.4, 0.6),
+                "goes on with what")
+
+
+def stop_and_go(tmp, args, parts, words):
     whole, out = os.path.join(tmp, "whole.gguf"), os.path.join(tmp, "stopped.gguf")
     begun = time.monotonic()
     run(*args, "-o", whole)
     seconds = time.monotonic() - begun
     stopped = 0
-    for part in (0.5, 0.7, 0.9):
+    for part in parts:
         p = subprocess.Popen([stretto, "squeeze", "-q", "-t", "1", *args, "-o", out],
                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         time.sleep(seconds * part)
         p.send_signal(signal.SIGINT)
         said = p.communicate(timeout=300)[1]
-        if p.returncode == 0: break
-        if "goes on where it stopped" in said:
+        if p.returncode == 0 or os.path.exists(out): break         # it was proved already
+        if words in said:
             stopped += 1
-            assert os.path.exists(out + ".part") and os.path.exists(out + ".state"), said
-        assert not os.path.exists(out)
+            assert [f for f in os.listdir(tmp) if f.startswith("stopped.gguf.")], said
     if not os.path.exists(out): run(*args, "-o", out)
-    assert open(out, "rb").read() == open(whole, "rb").read()
-    assert not os.path.exists(out + ".part") and not os.path.exists(out + ".state")
+    assert tensor_bytes(out) == tensor_bytes(whole)
+    assert not [f for f in os.listdir(tmp) if f.startswith("stopped.gguf.")]
+    os.remove(out)
+    os.remove(whole)
 
 
 def logits(model, out):
@@ -337,6 +376,7 @@ def main():
         check_methods(model, tmp, tensors(model))
         check_words(model, tmp)
         check_budgets(model, tmp)
+        check_prices(model, tmp)
         check_statistics(model, tmp)
         check_packed(model, tmp)
         check_reports(model, tmp)
