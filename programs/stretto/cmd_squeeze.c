@@ -109,6 +109,11 @@ static int check_together(const struct squeeze_command *o, bool typed)
         return command_usage("squeeze", "--only keys leaves every type as it is; --balance-keys goes with other "
                              "changes");
     if (o->sweep && o->pack) return command_usage("squeeze", "--sweep keeps no file that could be packed");
+    if (o->shape.fold && o->only)
+        return command_usage("squeeze", "--fold is for weights, which --only leaves as they are");
+    if (o->shape.fold && o->imatrix)
+        return command_usage("squeeze", "--fold changes what layers read, so statistics from before do not fit; leave "
+                             "out --imatrix");
     if (o->sweep && o->shape.low_rank)
         return command_usage("squeeze", "--sweep keeps no file that --low-rank could belong to; take one --type");
     if (o->sequential && !learns)
@@ -244,11 +249,39 @@ static struct shape_work shape_of(struct run *x)
                                 .progress = ui_progress_hook(&x->bar), .log = log_of(x), .cancel = &interrupted };
 }
 
+/* The plan's options. */
+static struct squeeze_options plan_of(struct run *x)
+{
+    static const struct { const char *word; enum encode_method method; } methods[] = {
+        { "plain", ENCODE_PLAIN }, { "search", ENCODE_SEARCH }, { "feedback", ENCODE_FEEDBACK },
+        { "rtn", ENCODE_RTN } };
+    static const char *const shares[] = { "tensor", "channel", "group" };
+    const struct squeeze_command *o = x->o;
+    struct squeeze_options q = {
+        .type = has_goal(o) || o->sweep ? "q2_k" : o->type, .output_type = o->output_type,
+        .embedding_type = o->embedding_type, .keep = o->keep.v,
+        .n_keep = o->keep.n, .texts = x->learn, .n_texts = x->n_learn, .tokens = (size_t)o->tokens,
+        .statistics = o->imatrix, .sequential = o->sequential, .requantize = o->requantize, .copy = x->shaped.len > 0,
+        .force = o->force || o->pack, .threads = (unsigned)o->threads,
+        .progress = ui_progress_hook(&x->bar), .log = log_of(x), .cancel = &interrupted };
+    if (o->only)
+        q.only = o->only[0] == 'e' ? ONLY_EMBEDDINGS : o->only[0] == 'p' ? ONLY_POSITIONS : ONLY_KEYS;
+    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
+        if (strcmp(methods[i].word, o->method) == 0) q.method = methods[i].method;
+    for (int i = 0; i < 3; i++)
+        if (strcmp(shares[i], o->share ? o->share : "group") == 0) q.share = (enum rtn_share)i;
+    q.bits = (unsigned)(o->bits ? o->bits : RTN_BITS);
+    return q;
+}
+
 /* What is left out is left out beside OUT, before anything is rounded. */
 static int change_shape(struct run *x)
 {
     struct error err = { 0 };
+    struct squeeze_options plan = plan_of(x);
     struct shape_work w = shape_of(x);
+    w.plan = &plan;
+    if (has_goal(x->o) || x->o->sweep) plan.type = "q4_k_m";
     if (!shape_asked(&x->o->shape)) return EXIT_DONE;
     if (x->o->dry_run)
         return command_usage("squeeze", "--dry-run knows types; what becomes of shapes and keys is found by measuring");
@@ -293,26 +326,8 @@ static int write_adapter(struct run *x)
 
 static int open_plan(struct run *x)
 {
-    static const struct { const char *word; enum encode_method method; } methods[] = {
-        { "plain", ENCODE_PLAIN }, { "search", ENCODE_SEARCH }, { "feedback", ENCODE_FEEDBACK },
-        { "rtn", ENCODE_RTN } };
-    static const char *const shares[] = { "tensor", "channel", "group" };
-    const struct squeeze_command *o = x->o;
     struct error err = { 0 };
-    struct squeeze_options q = {
-        .type = has_goal(o) || o->sweep ? "q2_k" : o->type, .output_type = o->output_type,
-        .embedding_type = o->embedding_type, .keep = o->keep.v,
-        .n_keep = o->keep.n, .texts = x->learn, .n_texts = x->n_learn, .tokens = (size_t)o->tokens,
-        .statistics = o->imatrix, .sequential = o->sequential, .requantize = o->requantize, .copy = x->shaped.len > 0,
-        .force = o->force || o->pack, .threads = (unsigned)o->threads,
-        .progress = ui_progress_hook(&x->bar), .log = log_of(x), .cancel = &interrupted };
-    if (o->only)
-        q.only = o->only[0] == 'e' ? ONLY_EMBEDDINGS : o->only[0] == 'p' ? ONLY_POSITIONS : ONLY_KEYS;
-    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
-        if (strcmp(methods[i].word, o->method) == 0) q.method = methods[i].method;
-    for (int i = 0; i < 3; i++)
-        if (strcmp(shares[i], o->share ? o->share : "group") == 0) q.share = (enum rtn_share)i;
-    q.bits = (unsigned)(o->bits ? o->bits : RTN_BITS);
+    struct squeeze_options q = plan_of(x);
     stretto_status s = squeeze_open(&x->r.squeeze, x->shaped.len ? x->shaped.data : original(x), &q, &err);
     return s == STRETTO_OK ? EXIT_DONE : failed(x, s, &err);
 }

@@ -2,6 +2,7 @@
 #include "base/buffer.h"
 #include "compress/codebook.h"
 #include "compress/fold.h"
+#include "compress/fold_weights.h"
 #include "compress/lowrank.h"
 #include "compress/shrink.h"
 #include "compress/sparse.h"
@@ -16,7 +17,8 @@ enum { FILES = 16, TOKENS = 16384, WINDOW = 512 };
 
 bool shape_asked(const struct shape_command *o)
 {
-    return o->shrink || o->prune || o->shape_of || o->sparsity || o->pattern || o->mask || o->keys || o->share;
+    return o->shrink || o->prune || o->shape_of || o->sparsity || o->pattern || o->mask || o->keys || o->share
+           || o->fold;
 }
 
 #define AT(field) offsetof(struct shape_command, field)
@@ -40,6 +42,10 @@ static const struct option shape_rows[] = {
     { "--balance-keys", NULL, OPT_FLAG, AT(keys), 0, 0,
       "scale pairs of queries and keys against each other by powers of two, so that a cache of 8-bit codes holds the "
       "keys of models such as Qwen2 well; the answers keep their bits" },
+    { "--fold", "awq|smooth|smooth-static|rotate", OPT_CHOICE, AT(fold), 0, 0,
+      "move scales between layers before weights are rounded, which changes no answer: awq so that codes of --type "
+      "lose less, smooth so that codes of what layers read do (--arithmetic int; with --scales smooth-static); rotate "
+      "turns values inside heads" },
 };
 #undef AT
 const struct option_group shape_group = { "A smaller shape", shape_rows, sizeof shape_rows / sizeof *shape_rows };
@@ -130,6 +136,13 @@ int shape_check(const struct shape_command *o)
         return command_usage("squeeze", "--pattern %s says how many zeros there are; leave out --sparsity", o->pattern);
     if (o->low_rank && !read_rank(o->low_rank, &rank, &bytes))
         return command_usage("squeeze", "--low-rank %s is no rank, as 16, and no size, as 4M", o->low_rank);
+    if (o->fold && o->share)
+        return command_usage("squeeze", "--fold would part the values that --share makes equal; leave one out");
+    if (o->fold && o->fold[0] == 'r' && (o->sparsity || o->pattern))
+        return command_usage("squeeze", "--fold rotate fills the zeros of --sparsity and --pattern; leave one out");
+    if (o->low_rank && (o->fold || o->keys))
+        return command_usage("squeeze", "--low-rank makes up for what rounding lost of the original's weights, which "
+                             "%s changes", o->fold ? "--fold" : "--balance-keys");
     if (o->low_rank && (o->shrink || o->prune || o->shape_of))
         return command_usage("squeeze", "--low-rank belongs to a model of the original's shape");
     return EXIT_DONE;
@@ -258,6 +271,89 @@ static stretto_status keys_pass_file(const struct pass *p, const char *out, stru
     return STRETTO_OK;
 }
 
+/* What squeezing will make of a tensor. */
+static enum dtype planned(void *ud, const char *tensor)
+{
+    size_t n;
+    const struct squeeze_row *rows = squeeze_rows(ud, &n);
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(rows[i].name, tensor) == 0) return rows[i].to;
+    return DT_F32;
+}
+
+static enum fold_method fold_word(const char *word)
+{
+    static const char *const words[] = { "awq", "smooth", "smooth-static" };
+    for (int i = 0; i < 3; i++)
+        if (strcmp(words[i], word) == 0) return (enum fold_method)i;
+    return FOLD_ROTATE;
+}
+
+static bool has_codes(struct squeeze *s)
+{
+    size_t n;
+    const struct squeeze_row *rows = squeeze_rows(s, &n);
+    for (size_t i = 0; i < n; i++)
+        if (rows[i].to != rows[i].from && dtype_table[rows[i].to].block > 1) return true;
+    return false;
+}
+
+static void tell_fold(const struct pass *p, const struct fold_result *f)
+{
+    log_say(&p->w->log, LOG_INFO, "of %zu values that layers read, %zu are free and %zu were changed%s%s", f->places,
+            f->free, f->folded, f->why ? "; not free: " : "", f->why ? f->why : "");
+    if (f->gain.before > 0)
+        log_say(&p->w->log, LOG_INFO, "errors of their layers, by some rows: %.2f %% less",
+                100 * (1 - f->gain.after / f->gain.before));
+}
+
+static stretto_status fold_into(const struct pass *p, const char *out, struct squeeze *plan, struct error *err)
+{
+    const char *word = p->w->o->fold;
+    struct calibrate_options how = calibrate_of(p);
+    struct feedback_options codes;
+    char recipe[120];
+    struct rewrite_options ro = { .recipe = recipe, .force = true, .log = p->w->log };
+    struct binding b = { p->m, model_param };
+    struct calibration *c = NULL;
+    struct rewrite *r = NULL;
+    struct fold_result result;
+    feedback_defaults(&codes);
+    codes.method = p->w->plan->method;
+    codes.bits = p->w->plan->bits;
+    codes.share = p->w->plan->share;
+    struct fold_options o = { .method = fold_word(word), .how = &codes, .becomes = planned, .ud = plan,
+                              .workers = p->workers, .requantize = p->w->plan->requantize, .progress = p->w->progress,
+                              .cancel = p->w->cancel };
+    how.gram = o.method == FOLD_AWQ;
+    if (how.gram && !has_codes(plan))
+        return fail(err, STRETTO_E_ARG, "--fold awq suits weights to codes, and --type %s makes none",
+                    p->w->plan->type);
+    snprintf(recipe, sizeof recipe, "fold %s for %s by text %016llx", word, p->w->plan->type,
+             (unsigned long long)p->text.hash);
+    if (o.method != FOLD_ROTATE) TRY(calibration_open(&c, p->m, &b, &how, err));
+    stretto_status s = rewrite_open(&r, p->m, out, &ro, err);
+    if (s == STRETTO_OK) rewrite_put_string(r, "stretto.squeeze.fold", word);
+    if (s == STRETTO_OK) s = fold_weights(r, p->m, c, &o, &result, err);
+    if (s == STRETTO_OK) s = rewrite_finish(r, err);
+    rewrite_close(r, false);
+    calibration_close(c);
+    if (s == STRETTO_OK) tell_fold(p, &result);
+    return s;
+}
+
+static stretto_status fold_pass_file(const struct pass *p, const char *out, struct error *err)
+{
+    struct squeeze_options o = *p->w->plan;
+    struct squeeze *plan = NULL;
+    o.copy = true;
+    o.log = (struct log){ 0 };
+    TRY(squeeze_open(&plan, source_path(p->m->source), &o, err));
+    stretto_status s = fold_into(p, out, plan, err);
+    squeeze_close(plan);
+    return s;
+}
+
 typedef stretto_status pass_fn(const struct pass *p, const char *out, struct error *err);
 
 static stretto_status one_pass(const struct shape_work *w, const char *in, const char *out, pass_fn *write,
@@ -276,7 +372,8 @@ stretto_status shape_write(const struct shape_work *w, const char *in, const cha
     const struct { bool asked; const char *to; pass_fn *write; } passes[] = {
         { o->shrink || o->prune || o->shape_of, ".pass-dense", shrink_pass_file },
         { o->sparsity || o->pattern || o->share, ".pass-sparse", sparse_pass_file },
-        { o->keys, ".pass-keys", keys_pass_file } };
+        { o->keys, ".pass-keys", keys_pass_file },
+        { o->fold, ".pass-fold", fold_pass_file } };
     enum { PASSES = sizeof passes / sizeof *passes };
     struct buffer between[PASSES];
     size_t last = 0;

@@ -3,12 +3,12 @@
  * behind it, an adapter of what was lost. */
 #ifndef STRETTO_SQUEEZE_SHAPE_H
 #define STRETTO_SQUEEZE_SHAPE_H
-#include "compress/texts.h"
+#include "compress/squeeze.h"
 #include "stretto/command.h"
 
 /* Words of the command line; NULL: not asked for. */
 struct shape_command {
-    const char *shrink, *prune, *shape_of, *repair, *sparsity, *mask, *pattern, *share, *low_rank;
+    const char *shrink, *prune, *shape_of, *repair, *sparsity, *mask, *pattern, *share, *low_rank, *fold;
     bool keys;
 };
 
@@ -16,6 +16,7 @@ struct shape_work {
     const struct shape_command *o;
     const struct text_file *texts;      /* [n_texts] to learn from; 0: what is compiled in                */
     size_t n_texts, tokens;
+    const struct squeeze_options *plan; /* what weights become afterwards                                 */
     unsigned threads;
     struct progress progress;
     struct log log;

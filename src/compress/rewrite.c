@@ -491,11 +491,11 @@ static stretto_status decode_rows(const struct source_tensor *t, const char *pat
     return STRETTO_OK;
 }
 
+/* The tensor of this name, whole; a slice of it may have the same name (Phi-3's ffn_up). */
 static const struct source_tensor *source_of(const struct rewrite *r, const char *name)
 {
-    const struct source_tensor *t = source_tensor_find(r->m->source, name);
-    const struct rewrite_tensor *whole = t ? NULL : rewrite_find((struct rewrite *)(uintptr_t)r, name);
-    return t ? t : whole ? whole->from : NULL;
+    const struct rewrite_tensor *t = rewrite_find((struct rewrite *)(uintptr_t)r, name);
+    return t && strcmp(t->name, name) == 0 ? t->from : source_tensor_find(r->m->source, name);
 }
 
 stretto_status rewrite_read_rows(const struct rewrite *r, const char *name, uint64_t first, size_t n, float *out,

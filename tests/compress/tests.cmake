@@ -23,6 +23,10 @@ if(TARGET stretto)
     FIXTURES_REQUIRED golden)
   add_test(NAME compress.imatrix COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/compress/test_imatrix.py
     $<TARGET_FILE:stretto> ${CMAKE_BINARY_DIR}/golden)
+  add_test(NAME compress.fold COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/compress/test_fold.py
+    $<TARGET_FILE:stretto> ${CMAKE_BINARY_DIR}/golden)
+  set_tests_properties(compress.fold PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 600
+    FIXTURES_REQUIRED golden)
   set_tests_properties(compress.imatrix PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 600
     FIXTURES_REQUIRED golden)
 endif()
