@@ -21,7 +21,10 @@ stretto_status put_string(struct buffer *b, const char *p, size_t n)
     for (size_t i = 0, from = 0; i <= n;) {
         unsigned char c = i < n ? (unsigned char)p[i] : '"';
         size_t good = c >= 0x80 ? utf8_valid_run(p + i, n - i) : 0;
-        if (c >= 0x80 && good) { i += good; continue; }
+        if (good) {                    /* its letters: what follows them may need a backslash */
+            while (good-- && (unsigned char)p[i] >= 0x80) i++;
+            continue;
+        }
         if (c >= 0x20 && c < 0x80 && c != '"' && c != '\\') { i++; continue; }
         if (i > from) TRY(buffer_append(b, p + from, i - from));
         size_t skip = 1;

@@ -151,7 +151,14 @@ def run(client, port, requests, at_once, patience=600):
         subprocess.run([client, "127.0.0.1", str(port), str(at_once), str(patience)], stdin=given, stdout=told,
                        check=True)
         told.seek(0)
-        return sorted((json.loads(line) for line in told), key=lambda a: a["i"])
+        return sorted((parsed(line) for line in told), key=lambda a: a["i"])
+
+
+def parsed(line):
+    try:
+        return json.loads(line)
+    except ValueError as e:
+        raise RuntimeError(f"the load client told {line!r}: {e}") from None
 
 
 def quantile(values, q):

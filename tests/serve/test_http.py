@@ -79,6 +79,9 @@ def check_text(s):
     c = j["choices"][0]
     assert j["object"] == "text_completion" and c["text"] and c["finish_reason"] == "length"
     assert s.post(TEXT, text(echo=True))[2]["choices"][0]["text"] == "Once upon a time" + c["text"]
+    hard = "\u00fc\"\\\r\n\u2014 \t\"\u007f\U0001f600\""
+    events = s.stream(TEXT, text(prompt=hard, echo=True, max_tokens=1, stream=True))
+    assert "".join(e["choices"][0]["text"] for e in events if e != "[DONE]").startswith(hard), events
     two = s.post(TEXT, text(prompt=["Once upon a time", "The cat"]))[2]["choices"]
     assert [c["index"] for c in two] == [0, 1] and two[0]["text"] == c["text"] and two[1]["text"] != c["text"]
     ids = s.post("/tokenize", {"content": "Once upon a time", "add_special": True})[2]["tokens"]
