@@ -1,8 +1,10 @@
 /* stretto squeeze: a smaller model, and what it cost. */
 #include "base/clock.h"
+#include "base/file.h"
 #include "compress/rewrite.h"
 #include "compress/rtn.h"
 #include "format/convert.h"
+#include "format/hf_write.h"
 #include "format/pack.h"
 #include "stretto/commands.h"
 #include "stretto/fetch.h"
@@ -28,7 +30,9 @@ struct run {
     struct ui_progress bar;
     struct buffer in, out, converted;   /* converted: a folder as GGUF, beside OUT; empty: a file is read */
     struct buffer shaped;               /* of another shape, or with zeros; empty: as it is              */
-    struct buffer plain;                /* --pack: what OUT is packed from, beside it; empty: not packed */
+    struct buffer plain;                /* the GGUF file that OUT, packed or a folder, is made of; empty: OUT */
+    bool folder;                        /* OUT is a Hugging Face folder */
+    bool keep_plain;                    /* it is all there is of the work */
     struct text_file learn[FILES], test[FILES];
     size_t n_learn, n_test;
     struct task_choice task;
@@ -161,9 +165,42 @@ static stretto_status name_out(struct run *x)
     return buffer_printf(&x->out, "%.*s.%s.gguf", (int)n, name, o->type);
 }
 
+static bool is_folder(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* "OUT/", or what is a folder already. */
 static stretto_status name_plain(struct run *x)
 {
-    return x->o->pack ? buffer_printf(&x->plain, "%s.pass-plain", x->out.data) : STRETTO_OK;
+    struct buffer *out = &x->out;
+    x->folder = out->data[out->len - 1] == '/' || is_folder(out->data);
+    while (out->len > 1 && out->data[out->len - 1] == '/') out->data[--out->len] = '\0';
+    return x->o->pack || x->folder ? buffer_printf(&x->plain, "%s.pass-plain", out->data) : STRETTO_OK;
+}
+
+/* What a folder of transformers cannot be. */
+static int check_folder(const struct run *x)
+{
+    const struct squeeze_command *o = x->o;
+    const struct mixture *m = mixture_find(o->type);
+    struct stat st;
+    char weights[4200];
+    snprintf(weights, sizeof weights, "%.4000s/config.json", x->in.data);
+    if (!x->folder) return EXIT_DONE;
+    if (o->pack || o->sweep || o->shape.low_rank)
+        return command_usage("squeeze", "-o %s is a folder; %s writes files: name OUT.gguf", x->out.data,
+                             o->pack ? "--pack" : o->sweep ? "--sweep" : "--low-rank");
+    if (stat(weights, &st) != 0)
+        return command_usage("squeeze", "-o %s is a folder, whose config.json and tokenizer come from the folder of "
+                             "-m; %s is none: name OUT.gguf", x->out.data, x->in.data);
+    if (has_goal(o) || !m || dtype_table[m->type].block > 1)
+        return command_usage("squeeze", "-o %s is a folder, which holds f32, f16 or bf16: add --type bf16, or name "
+                             "OUT.gguf", x->out.data);
+    if (is_folder(x->out.data) && rmdir(x->out.data) != 0)
+        return command_usage("squeeze", "-o %s is there already and is not empty; name another folder", x->out.data);
+    return EXIT_DONE;
 }
 
 /* ---- texts ---------------------------------------------------------------------------------- */
@@ -227,8 +264,28 @@ static const char *original(const struct run *x) { return x->converted.len ? x->
 /* Where the file is written as others read it. */
 static const char *written(const struct run *x) { return x->plain.len ? x->plain.data : x->out.data; }
 
-static stretto_status pack_out(struct run *x, bool again, struct error *err)
+static uint64_t out_bytes(const struct run *x)
 {
+    char path[4200];
+    snprintf(path, sizeof path, "%.4000s/model.safetensors", x->out.data);
+    return file_bytes(x->folder ? path : x->out.data);
+}
+
+static stretto_status write_folder(struct run *x, struct error *err)
+{
+    struct hf_write_options o = { .type = mixture_find(x->o->type)->type, .progress = ui_progress_hook(&x->bar),
+                                  .cancel = &interrupted };
+    stretto_status s = hf_write(x->in.data, x->plain.data, x->out.data, &o, err);
+    ui_progress_break(&x->bar);
+    x->keep_plain = s == STRETTO_E_UNSUP;
+    if (x->keep_plain) on_log(&x->bar, LOG_WARN, "what cannot be a folder is kept as a GGUF file, OUT.pass-plain");
+    return s;
+}
+
+/* OUT of what was written; `again`: its report is another. */
+static stretto_status make_out(struct run *x, bool again, struct error *err)
+{
+    if (x->folder) return again ? STRETTO_OK : write_folder(x, err);
     struct pack_report r;
     struct pack_options o = { .force = again || x->o->force, .progress = ui_progress_hook(&x->bar),
                               .cancel = &interrupted };
@@ -262,7 +319,7 @@ static struct squeeze_options plan_of(struct run *x)
         .embedding_type = o->embedding_type, .keep = o->keep.v,
         .n_keep = o->keep.n, .texts = x->learn, .n_texts = x->n_learn, .tokens = (size_t)o->tokens,
         .statistics = o->imatrix, .sequential = o->sequential, .requantize = o->requantize, .copy = x->shaped.len > 0,
-        .force = o->force || o->pack, .threads = (unsigned)o->threads,
+        .force = o->force || x->plain.len, .threads = (unsigned)o->threads,
         .progress = ui_progress_hook(&x->bar), .log = log_of(x), .cancel = &interrupted };
     if (o->only)
         q.only = o->only[0] == 'e' ? ONLY_EMBEDDINGS : o->only[0] == 'p' ? ONLY_POSITIONS : ONLY_KEYS;
@@ -352,11 +409,14 @@ static int keep_report(struct run *x)
 {
     struct error err = { 0 };
     json_t *j = squeeze_json(&x->r, true);
-    char *text = json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(6));
-    stretto_status s = text ? rewrite_set_string(written(x), SQUEEZE_REPORT, text, &err)
-                            : fail(&err, STRETTO_E_NOMEM, "out of memory");
-    if (s == STRETTO_OK) s = pack_out(x, true, &err);
-    x->r.out_bytes = file_bytes(x->out.data);
+    char *text = json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(6)), path[4200];
+    stretto_status s = text ? STRETTO_OK : fail(&err, STRETTO_E_NOMEM, "out of memory");
+    snprintf(path, sizeof path, "%.4000s/stretto_squeeze.json", x->out.data);
+    if (s == STRETTO_OK)
+        s = x->folder ? file_write(path, text, strlen(text), false, &err)
+                      : rewrite_set_string(written(x), SQUEEZE_REPORT, text, &err);
+    if (s == STRETTO_OK) s = make_out(x, true, &err);
+    x->r.out_bytes = out_bytes(x);
     free(text);
     json_decref(j);
     return s == STRETTO_OK ? EXIT_DONE : failed(x, s, &err);
@@ -425,7 +485,7 @@ static int reach(struct run *x)
     struct reach_from from = { original(x), &j, file_bytes(x->shaped.len ? x->shaped.data : original(x)) };
     stretto_status s = squeeze_reach(x->r.squeeze, &from, &g, written(x), x->r.exchange, &x->r.chosen_kl, &err);
     x->r.has_exchange = s == STRETTO_OK;
-    if (s == STRETTO_OK) s = pack_out(x, false, &err);
+    if (s == STRETTO_OK) s = make_out(x, false, &err);
     ui_progress_break(&x->bar);
     if (s != STRETTO_OK) return failed(x, s, &err);
     x->r.out_bytes = file_bytes(x->out.data);
@@ -478,14 +538,15 @@ static int draw(struct run *x)
 static int write_out(struct run *x)
 {
     struct error err = { 0 };
-    int code = can_create("squeeze", "-o", x->out.data, x->o->force);
+    int code = can_create("squeeze", "-o", written(x), x->o->force || x->plain.len);
+    if (code == EXIT_DONE) code = can_create("squeeze", "-o", x->out.data, x->o->force);
     if (code != EXIT_DONE) return code;
     if (has_goal(x->o)) return reach(x);
     stretto_status s = squeeze_write(x->r.squeeze, written(x), &err);
-    if (s == STRETTO_OK) s = pack_out(x, false, &err);
+    if (s == STRETTO_OK) s = make_out(x, false, &err);
     ui_progress_break(&x->bar);
     if (s != STRETTO_OK) return failed(x, s, &err);
-    x->r.out_bytes = file_bytes(x->out.data);
+    x->r.out_bytes = out_bytes(x);
     return prove(x);
 }
 
@@ -501,6 +562,7 @@ static int squeeze(struct run *x)
     if (code == EXIT_DONE) code = model_path("squeeze", x->o->model, x->o->yes, &x->in);
     if (code == EXIT_DONE && (name_out(x) != STRETTO_OK || name_plain(x) != STRETTO_OK))
         code = command_fail("squeeze", STRETTO_E_NOMEM, NULL);
+    if (code == EXIT_DONE) code = check_folder(x);
     if (code == EXIT_DONE && is_same_file(x->in.data, x->out.data))
         code = command_usage("squeeze", "-o %s is the model itself, which the result is compared with; name another "
                              "file", x->out.data);
@@ -556,7 +618,7 @@ static int squeeze_run(void *options, size_t n, char **operands)
     code = squeeze(&x);
     if (x.converted.len) unlink(x.converted.data);
     if (x.shaped.len) unlink(x.shaped.data);
-    if (x.plain.len) unlink(x.plain.data);
+    if (x.plain.len && !x.keep_plain) unlink(x.plain.data);
     verdict_done(&x.r.verdict);
     json_decref(x.r.task);
     judge_close(x.r.judge);
@@ -641,7 +703,9 @@ static const struct option run_rows[] = {
     { "-m --model", "MODEL", OPT_TEXT, AT(model), 0, 0,
       "a GGUF file, a Hugging Face folder, a name that 'stretto models' lists, or hf:USER/REPO[:QUANT] "
       "[the default model]" },
-    { "-o --out", "OUT", OPT_TEXT, AT(out), 0, 0, "the file to write [MODEL.TYPE.gguf in this folder]" },
+    { "-o --out", "OUT", OPT_TEXT, AT(out), 0, 0,
+      "the file to write, or with --type f32, f16 or bf16 the Hugging Face folder OUT/, where -m is "
+      "one [MODEL.TYPE.gguf in this folder]" },
     { "--pack", NULL, OPT_FLAG, AT(pack), 0, 0,
       "code OUT without loss, as 'stretto pack' does; only stretto opens it then. Budgets count the bytes before" },
     { "--dry-run", NULL, OPT_FLAG, AT(dry_run), 0, 0, "print every tensor's type and bytes, and write nothing" },

@@ -63,7 +63,9 @@ if(TARGET stretto)
   set_tests_properties(program.convert_blocks PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 300)
   add_test(NAME program.squeeze COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/program/test_squeeze.py
     $<TARGET_FILE:stretto> ${CMAKE_SOURCE_DIR} ${STRETTO_TEST_DATA})
-  set_tests_properties(program.squeeze PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 600)
+  add_test(NAME program.squeeze_folder COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/program/test_squeeze_folder.py
+    $<TARGET_FILE:stretto> ${CMAKE_SOURCE_DIR})
+  set_tests_properties(program.squeeze program.squeeze_folder PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 600)
   add_executable(trace_check program/trace_check.c)
   target_link_libraries(trace_check PRIVATE stretto_all)
   add_test(NAME program.trace COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/program/test_trace.py
