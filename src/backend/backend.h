@@ -146,6 +146,10 @@ struct backend {
                           struct error *err);
     /* Copies the content of a layer group's page (fork). */
     void (*page_copy)(struct program *p, uint32_t group, int32_t from, int32_t to);
+    /* MAY, both: a page's bytes, as many as plan says, out to this machine's memory and back into a page. What they are
+     * is the backend's own; two pages with the same tokens, roles and way there have the same. Between steps. */
+    stretto_status (*page_read)(struct program *p, uint32_t group, int32_t page, void *out, struct error *err);
+    stretto_status (*page_write)(struct program *p, uint32_t group, int32_t page, const void *in, struct error *err);
     /* Moves the contents of n slots within a sequence's pages of a layer group (accept), as if one after
      * the other.
      * Both lists ascend and to[i] <= from[i], so no slot is written before it was read; to[j] may be

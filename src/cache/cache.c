@@ -94,6 +94,11 @@ static void page_drop(struct cache_group *g, int32_t *page)
     *page = -1;
 }
 
+int32_t cache_take(struct cache *c, uint32_t group)
+{
+    return c->group[group].n_free ? page_take(&c->group[group]) : -1;
+}
+
 void cache_hold(struct cache *c, uint32_t group, int32_t page) { c->group[group].refs[page]++; }
 
 void cache_drop(struct cache *c, uint32_t group, int32_t page) { page_drop(&c->group[group], &page); }

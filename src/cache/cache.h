@@ -51,6 +51,8 @@ static inline int32_t cache_page(const struct cache *c, const struct cache_seq *
 /* The first page of which a row at position n sees something, and the first that a sequence of n tokens keeps. */
 uint32_t cache_first_seen(const struct layer_group *g, uint32_t n);
 uint32_t cache_first_kept(const struct layer_group *g, uint32_t n);
+/* A free page, held once; -1: there is none. */
+int32_t cache_take(struct cache *c, uint32_t group);
 /* One reference more on a page, and one less. */
 void cache_hold(struct cache *c, uint32_t group, int32_t page);
 void cache_drop(struct cache *c, uint32_t group, int32_t page);

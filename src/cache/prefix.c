@@ -48,7 +48,8 @@ void prefix_init(struct prefix *p, struct cache *c, const struct graph *g, bool 
     p->used[0] = p->used[1] = empty_list();
     for (uint32_t i = 0; i < GRAPH_GROUPS; i++) p->window[i] = empty_list();
     memset(p->bucket, 0xff, p->buckets * sizeof *p->bucket);
-    p->node[PREFIX_ROOT] = (struct prefix_node){ .parent = PREFIX_NONE, .child = PREFIX_NONE, .locks = 1 };
+    p->node[PREFIX_ROOT] = (struct prefix_node){ .parent = PREFIX_NONE, .child = PREFIX_NONE, .record = PREFIX_NONE,
+                                                 .locks = 1 };
 }
 
 /* ---- lists ----------------------------------------------------------------------------------- */
@@ -102,7 +103,7 @@ static void rest(struct prefix *p, int32_t node)
     }
 }
 
-static void lock(struct prefix *p, int32_t node)
+void prefix_lock(struct prefix *p, int32_t node)
 {
     for (; node > PREFIX_ROOT; node = p->node[node].parent) {
         struct prefix_node *x = &p->node[node];
@@ -110,7 +111,7 @@ static void lock(struct prefix *p, int32_t node)
     }
 }
 
-static void unlock(struct prefix *p, int32_t node)
+void prefix_unlock(struct prefix *p, int32_t node)
 {
     for (; node > PREFIX_ROOT; node = p->node[node].parent)
         if (!--p->node[node].locks) rest(p, node);
@@ -173,6 +174,7 @@ static void remove_leaf(struct prefix *p, int32_t node)
     list_drop(p, &p->used[x->is_protected], used_of, node, 0);
     beside_drop(p, node);
     for (uint32_t g = 0; g < p->cache->n_groups; g++) page_drop(p, node, g);
+    x->n_tokens = 0;
     x->same = p->free;
     p->free = node;
 }
@@ -204,28 +206,36 @@ static void remember(struct prefix *p, uint64_t text, uint64_t salt)
     p->seen[at].salt = salt;
 }
 
-/* A node for tokens [64 * depth, 64 * depth + n) of the sequence, with its pages. */
-static int32_t insert(struct prefix *p, const struct prefix_seq *s, int32_t parent, uint32_t n, uint64_t text)
+int32_t prefix_insert(struct prefix *p, int32_t parent, const struct prefix_page *of)
 {
     int32_t node = node_take(p);
     if (node < 0) return node;
     struct prefix_node *x = &p->node[node];
-    uint32_t depth = p->node[parent].depth;
-    *x = (struct prefix_node){ .parent = parent, .child = PREFIX_NONE, .depth = depth + (n == PAGE_SLOTS),
-                               .n_tokens = n, .salt = s->salt, .text = text,
-                               .roles = prefix_roles(s->given + depth * PAGE_SLOTS, n) };
-    memcpy(x->tokens, s->tokens + depth * PAGE_SLOTS, n * sizeof *x->tokens);
-    for (uint32_t g = 0; g < p->cache->n_groups; g++)
-        page_add(p, node, g, cache_page(p->cache, s->cache, g, depth));
+    *x = (struct prefix_node){ .parent = parent, .child = PREFIX_NONE, .n_tokens = of->n, .salt = of->salt,
+                               .depth = p->node[parent].depth + (of->n == PAGE_SLOTS), .text = of->text,
+                               .roles = of->roles, .record = of->record };
+    memcpy(x->tokens, of->tokens, of->n * sizeof *x->tokens);
+    for (uint32_t g = 0; g < p->cache->n_groups; g++) page_add(p, node, g, of->page[g]);
     beside_add(p, parent, node);
     rest(p, node);
     p->counts.inserted++;
-    if (n < PAGE_SLOTS) return node;
-    int32_t *at = bucket_of(p, text, s->salt);
+    if (of->n < PAGE_SLOTS) return node;
+    int32_t *at = bucket_of(p, of->text, of->salt);
     x->same = *at;
     *at = node;
-    remember(p, text, s->salt);
+    remember(p, of->text, of->salt);
     return node;
+}
+
+/* A node for the next n tokens of the sequence, with its pages. */
+static int32_t insert(struct prefix *p, const struct prefix_seq *s, uint32_t n, uint64_t text)
+{
+    uint32_t depth = p->node[s->node].depth;
+    struct prefix_page x = { .tokens = s->tokens + depth * PAGE_SLOTS, .salt = s->salt, .text = text, .n = n,
+                             .roles = prefix_roles(s->given + depth * PAGE_SLOTS, n), .record = PREFIX_NONE };
+    for (uint32_t g = 0; g < p->cache->n_groups; g++) x.page[g] = cache_page(p->cache, s->cache, g, depth);
+    if (p->disk && n == PAGE_SLOTS) x.record = prefix_record(p, s->node, s->salt, x.tokens, x.roles);
+    return prefix_insert(p, s->node, &x);
 }
 
 /* ---- where sequences sit --------------------------------------------------------------------- */
@@ -249,21 +259,21 @@ static void rise(struct prefix *p, struct prefix_seq *s)
 
 void prefix_seat(struct prefix *p, struct prefix_seq *s) { sit(p, s, PREFIX_ROOT); }
 
-static void move(struct prefix *p, struct prefix_seq *s, int32_t node)
+void prefix_move(struct prefix *p, struct prefix_seq *s, int32_t node)
 {
     int32_t from = s->node;
     if (from == node) return;
     rise(p, s);
     sit(p, s, node);
-    lock(p, node);
-    unlock(p, from);
+    prefix_lock(p, node);
+    prefix_unlock(p, from);
 }
 
 void prefix_back(struct prefix *p, struct prefix_seq *s)
 {
     int32_t node = s->node;
     while (p->node[node].depth > s->cache->n_tokens / PAGE_SLOTS) node = p->node[node].parent;
-    move(p, s, node);
+    prefix_move(p, s, node);
 }
 
 void prefix_fork(struct prefix *p, const struct prefix_seq *from, struct prefix_seq *to)
@@ -271,12 +281,21 @@ void prefix_fork(struct prefix *p, const struct prefix_seq *from, struct prefix_
     int32_t node = from->node;
     to->salt = from->salt;
     while (p->node[node].depth > to->cache->n_tokens / PAGE_SLOTS) node = p->node[node].parent;
-    move(p, to, node);
+    prefix_move(p, to, node);
 }
 
 void prefix_hit(struct prefix *p, int32_t node)
 {
     for (; node > PREFIX_ROOT; node = p->node[node].parent) p->node[node].hits += p->node[node].hits < UINT32_MAX;
+}
+
+/* All before it are locked by the sequence already. */
+void prefix_step(struct prefix *p, struct prefix_seq *s, int32_t node)
+{
+    struct prefix_node *x = &p->node[node];
+    if (!x->locks++) list_drop(p, &p->used[x->is_protected], used_of, node, 0);
+    rise(p, s);
+    sit(p, s, node);
 }
 
 /* ---- growing --------------------------------------------------------------------------------- */
@@ -297,6 +316,18 @@ static void drop_parts(struct prefix *p, const struct prefix_seq *s, int32_t par
     }
 }
 
+void prefix_compare(struct prefix *p, void *room) { p->compare = room; }
+
+static void compare(struct prefix *p, uint32_t g, int32_t a, int32_t b, uint64_t bytes)
+{
+    const struct backend *k = p->cache->backend;
+    if (!k->page_read || !k->batch_invariant) return;
+    if (k->page_read(p->cache->program, g, a, p->compare, NULL) != STRETTO_OK ||
+        k->page_read(p->cache->program, g, b, p->compare + bytes, NULL) != STRETTO_OK) return;
+    p->counts.compared++;
+    p->counts.unlike += memcmp(p->compare, p->compare + bytes, (size_t)bytes) != 0;
+}
+
 /* The sequence's page and the node's hold the same: one of them is enough. */
 static void join(struct prefix *p, struct prefix_seq *s, int32_t node, uint32_t i)
 {
@@ -305,6 +336,8 @@ static void join(struct prefix *p, struct prefix_seq *s, int32_t node, uint32_t 
     for (uint32_t g = 0; g < p->cache->n_groups; g++) {
         int32_t own = cache_page(p->cache, s->cache, g, i);
         if (own < 0 || own == x->page[g]) continue;
+        if (p->compare && x->page[g] >= 0 && x->roles == prefix_roles(s->given + i * PAGE_SLOTS, PAGE_SLOTS))
+            compare(p, g, own, x->page[g], p->page_bytes[g]);
         if (x->page[g] < 0) page_add(p, node, g, own);
         else cache_put(p->cache, s->cache, g, i, x->page[g]);
     }
@@ -321,12 +354,10 @@ void prefix_grow(struct prefix *p, struct prefix_seq *s)
         if (node >= 0) join(p, s, node, i);
         else {
             drop_parts(p, s, s->node, PAGE_SLOTS);
-            node = insert(p, s, s->node, PAGE_SLOTS, text);
+            node = insert(p, s, PAGE_SLOTS, text);
         }
         if (node < 0) return;            /* others sit everywhere: this text is nobody else's for now */
-        if (!p->node[node].locks++) list_drop(p, &p->used[p->node[node].is_protected], used_of, node, 0);
-        rise(p, s);
-        sit(p, s, node);
+        prefix_step(p, s, node);
     }
 }
 
@@ -342,7 +373,7 @@ void prefix_leave(struct prefix *p, struct prefix_seq *s)
         if (x->n_tokens >= n && x->salt == s->salt && prefix_alike(p, x, tokens, roles, true) >= n) return;
     }
     drop_parts(p, s, s->node, n);
-    insert(p, s, s->node, n, 0);
+    insert(p, s, n, 0);
 }
 
 /* ---- taking over ----------------------------------------------------------------------------- */
@@ -385,7 +416,7 @@ static void take_roles(struct prefix *p, struct prefix_seq *s, const struct pref
 
 void prefix_take(struct prefix *p, struct prefix_seq *s, const struct prefix_found *f)
 {
-    move(p, s, f->node);
+    prefix_move(p, s, f->node);
     cache_rewind(p->cache, s->cache, 0);
     prefix_hit(p, f->node);
     if (f->part >= 0) {

@@ -32,7 +32,8 @@ struct prefix_node {
     uint32_t locks, hits;
     uint64_t salt, text, roles;      /* text: hash of all tokens up to here; roles: bit i, token i is given */
     struct prefix_seq *here;         /* who sits here */
-    bool is_protected, kept;         /* kept: it is on disk too */
+    bool is_protected;
+    int32_t record;                  /* on disk; -1 */
     int32_t tokens[PAGE_SLOTS];
 };
 
@@ -69,7 +70,7 @@ struct prefix_miss {
     int32_t wanted, had;             /* `had` there; -1: that text ends, or there is none */
 };
 
-struct prefix_counts { uint64_t asked, matched, inserted, equal, evicted, stripped, compared, unlike; };
+struct prefix_counts { uint64_t inserted, equal, evicted, stripped, restored, saved, compared, unlike; };
 
 struct prefix_found {
     int32_t node;                    /* of the last full page */
@@ -77,6 +78,7 @@ struct prefix_found {
     int32_t part;                    /* this node, or */
     const struct prefix_seq *tail;   /* that sequence */
     uint32_t unlike;                 /* pages in other roles than asked for */
+    int32_t deepest;                 /* the last page that is there, though a window's before it may be missing */
     struct prefix_miss miss;
 };
 
@@ -91,7 +93,10 @@ struct prefix {
     struct prefix_list window[GRAPH_GROUPS];
     bool off;                        /* rows see what comes after them: nothing can be shared */
     bool roles;                      /* roles have bits of their own (no: --strict) */
-    bool compare;                    /* equal nodes' pages are compared byte for byte, where the backend can */
+    uint64_t page_bytes[GRAPH_GROUPS]; /* whoever compares or saves says them */
+    unsigned char *compare;          /* NULL, or room for two pages of any group: see prefix_compare */
+    struct disk *disk;               /* NULL: no tier there */
+    uint32_t save_at;                /* the node that is looked at next */
     struct prefix_counts counts;
 };
 
@@ -128,4 +133,23 @@ void prefix_hit(struct prefix *p, int32_t node);
 bool prefix_evict(struct prefix *p, uint32_t group);
 /* Pages of the group that could be had so. */
 uint32_t prefix_spare(const struct prefix *p, uint32_t group);
+
+/* ---- on disk (disk.h) ------------------------------------------------------------------------ */
+
+/* Nodes get a record there, and texts are taken from there; NULL: no more. The caller's. */
+void prefix_use_disk(struct prefix *p, struct disk *d);
+/* Pages behind `node` that only the disk has, of the sequence's first n tokens, become nodes, as far as there is room
+ * for them. Returns how many. */
+uint32_t prefix_restore(struct prefix *p, struct prefix_seq *s, const int32_t *tokens, const uint8_t *given, uint32_t n,
+                        int32_t node);
+/* At most so many pages that were taken over `hits` times get a record; returns how many did. 0: there are no more, or
+ * the disk takes none. */
+uint32_t prefix_save(struct prefix *p, uint32_t hits, uint32_t most);
+
+/* ---- the same bits ---------------------------------------------------------------------------- */
+
+/* From now on pages of equal nodes are compared byte by byte before one of them goes: tokens, roles and way decide the
+ * bits, whoever computed them beside whom. counts.unlike says how often that was not so. room: for two pages of any
+ * group, the caller's; NULL: no more. */
+void prefix_compare(struct prefix *p, void *room);   /* page_bytes is set */
 #endif

@@ -201,6 +201,7 @@ void prefix_find(const struct prefix *p, const struct prefix_seq *s, const int32
     if (full < n) look_beside(&x, &l);
     out->node = x.best.node;
     out->unlike = x.best.unlike;
+    out->deepest = x.way[0].node;
     out->n = full + l.usable;
     if (l.usable) {
         out->part = l.part;

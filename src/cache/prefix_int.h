@@ -15,4 +15,21 @@ uint32_t prefix_alike(const struct prefix *p, const struct prefix_node *x, const
 /* The full page behind `parent` with these tokens and roles; PREFIX_NONE. */
 int32_t prefix_child(const struct prefix *p, int32_t parent, uint64_t salt, uint64_t text, const int32_t *tokens,
                      uint64_t roles);
+
+/* A page that becomes a node: n tokens, of which page[] has the groups' (-1: none). */
+struct prefix_page {
+    const int32_t *tokens;
+    uint64_t roles, salt, text;
+    uint32_t n;
+    int32_t page[GRAPH_GROUPS], record;
+};
+/* Unlocked, behind a locked parent; PREFIX_NONE where all nodes are locked. */
+int32_t prefix_insert(struct prefix *p, int32_t parent, const struct prefix_page *x);
+/* The sequence goes on to a child. */
+void prefix_step(struct prefix *p, struct prefix_seq *s, int32_t node);
+void prefix_move(struct prefix *p, struct prefix_seq *s, int32_t node);
+void prefix_lock(struct prefix *p, int32_t node);
+void prefix_unlock(struct prefix *p, int32_t node);
+/* The record of a page behind the node; -1. */
+int32_t prefix_record(const struct prefix *p, int32_t parent, uint64_t salt, const int32_t *tokens, uint64_t roles);
 #endif

@@ -178,6 +178,7 @@ static stretto_status open_into(struct engine *e, const struct engine_options *o
     e->device = e->model->device;
     TRY(plan(e->model, o, &e->info, &l, err));
     e->n_seqs = e->info.sequences;
+    e->cache_type = o->cache;
     struct arena a = { 0 };
     take_all(e, &a, &l);
     e->bytes = a.top;
@@ -188,8 +189,12 @@ static stretto_status open_into(struct engine *e, const struct engine_options *o
     TRY(device_compile(e->device, &e->program, &e->model->graph, e->model->weights, &l, err));
     cache_init(&e->cache, e->device->backend, e->program);
     prefix_init(&e->prefix, &e->cache, &e->model->graph, o->strict);
+    for (uint32_t g = 0; g < e->cache.n_groups; g++) e->prefix.page_bytes[g] = e->info.group[g].page;
     for (uint32_t i = 0; i < e->n_seqs; i++) prefix_seat(&e->prefix, &e->seqs[i].at);
     costs_init(&e->costs, e->device);
+#ifndef NDEBUG
+    TRY(engine_compare(e, err));
+#endif
     return STRETTO_OK;
 }
 
@@ -209,6 +214,8 @@ stretto_status engine_open(struct engine **out, const struct model *m,
 void engine_close(struct engine *e)
 {
     if (!e) return;
+    disk_close(e->disk);
+    mem_free(e->compared);
     if (e->program) e->device->backend->program_close(e->program);
     mem_unmap(e->memory, e->bytes);
     mem_free(e);

@@ -17,6 +17,7 @@
  * they are read again, each in its role, so answers have the same bits. */
 #ifndef ENGINE_ENGINE_H
 #define ENGINE_ENGINE_H
+#include "cache/disk.h"
 #include "cache/prefix.h"
 #include "graph/step.h"
 #include "model/model.h"
@@ -154,4 +155,28 @@ uint32_t engine_offers(const struct engine *e, const int32_t *tokens, const uint
 /* Pages of the largest pool: free ones; kept: those that only texts which are gone have. */
 struct engine_pages { uint32_t all, free, kept; struct prefix_counts counts; };
 void engine_look(const struct engine *e, struct engine_pages *out);
+
+/* ---- pages in files (cache/disk.h) ---------------------------------------------------------- */
+
+struct engine_disk {
+    const char *folder;
+    uint64_t bytes;                    /* that its files may take                                      */
+    const char *adapter;               /* what else than the model's file decides the numbers; or NULL */
+    struct log log;                    /* is told once when no more can be written                     */
+};
+/* engine_set takes over pages from there too, from now on. What is there is only taken where the model (by all its
+ * metadata and by samples of every tensor), adapter, device, arithmetic, cache and this version are the same. E_UNSUP:
+ * the backend does not give its pages away. */
+stretto_status engine_disk_open(struct engine *e, const struct engine_disk *o, struct error *err);
+/* Writes pages that `hits` texts took over, at most so many, and returns how many it did: 0 when there are none left.
+ * Between turns, best when there is nothing to do; with hits 0 and UINT32_MAX before the process ends. */
+uint32_t engine_disk_save(struct engine *e, uint32_t hits, uint32_t most);
+/* What was written is on the disk, whatever happens to the machine. */
+void engine_disk_sync(struct engine *e);
+/* False: there is none. */
+bool engine_disk_look(const struct engine *e, struct disk_state *out);
+
+/* Pages of equal tokens, roles and ways are compared byte by byte whenever two texts computed one each, from now on;
+ * engine_look's counts say how many and how many differed (0). E_NOMEM. */
+stretto_status engine_compare(struct engine *e, struct error *err);
 #endif

@@ -28,6 +28,9 @@ struct engine {
     struct program *program;
     struct cache cache;
     struct prefix prefix;            /* pages of texts that were read */
+    enum cache_type cache_type;
+    struct disk *disk;               /* and those that are in files, or NULL */
+    void *compared;                  /* see engine_compare */
     struct sequence *seqs;           /* [n_seqs] */
     uint32_t n_seqs, n_open;
     uint64_t clock;                  /* counts uses of sequences */

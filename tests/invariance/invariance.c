@@ -12,6 +12,9 @@
  * sanitizers, --thorough every combination with threads and roles. --split takes the slice over several
  * devices: the model is cut before every layer, and in three.
  *
+ * Texts that are read a second time share the first one's pages (cache/prefix.h), so every page is compared byte
+ * by byte with what it gives way to. And pages come back from files into another engine.
+ *
  * Then faults are planted that the same comparison must notice: in the linear kernels of every type of
  * weight that the model has, for given and for written rows, and in the attention of every cache type. On
  * another device (STRETTO_DEVICE), whose kernels are out of reach, rows that are not alone are changed. */
@@ -24,6 +27,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <dirent.h>
+#include <unistd.h>
 
 enum { N = 140, SPLIT = 75, SEQS = 4, CONTEXT = 200, TREE = 8, TAIL = 20 };
 enum { LONG = 680, LONG_SPLIT = 420, LONG_CONTEXT = 2000, LONG_ROWS = 256 }; /* see windows */
@@ -47,7 +52,7 @@ struct test {
     int given;             /* rows before this one are given, later ones written   */
     const char *only_cache; /* NULL: every type                                    */
     bool cpu;              /* its kernels can be reached                           */
-    int failures, checks, plants;
+    int failures, checks, plants, page_plants;
 };
 
 static void die(const char *path, const struct error *err)
@@ -77,6 +82,14 @@ static void open_on(struct test *t, const struct model *m)
     t->engine = NULL;
     if (engine_open(&t->engine, m, &o, &err) != STRETTO_OK) die(t->path, &err);
     engine_seq_open_all(t->engine, &err);
+    if (engine_compare(t->engine, &err) != STRETTO_OK) die(t->path, &err);
+}
+
+static uint64_t unlike_pages(const struct test *t)
+{
+    struct engine_pages pages;
+    engine_look(t->engine, &pages);
+    return pages.counts.unlike;
 }
 
 static void open_engine(struct test *t) { open_on(t, t->model); }
@@ -97,7 +110,7 @@ static void step(const struct test *t, const struct row *r, size_t n, float *out
     if (engine_step(t->engine, r, n, a, &err) != STRETTO_OK) die(t->path, &err);
 }
 
-static void fork(const struct test *t, int32_t from, int32_t to, int n)
+static void fork_at(const struct test *t, int32_t from, int32_t to, int n)
 {
     struct error err = { 0 };
     if (engine_fork(t->engine, from, to, (uint32_t)n, &err) != STRETTO_OK) die(t->path, &err);
@@ -135,6 +148,10 @@ static void compare(struct test *t, int from, int to, const char *what, int deta
     bool same = memcmp(t->got + at, t->want + at, n * sizeof *t->got) == 0;
     t->checks++;
     t->plants += t->expect_difference;
+    if (!t->expect_difference && unlike_pages(t)) {
+        t->failures++;
+        printf("FAIL %s: pages differ, %s %d, cache %s\n", t->path, what, detail, cache_type_name(t->cache));
+    }
     if (same != t->expect_difference) return;
     t->failures++;
     size_t k = at;
@@ -206,7 +223,7 @@ static void forks(struct test *t)
     feed(t, 1, 0, 128, 40, t->got);
     for (size_t i = 0; i < (t->amount == FEW ? 1 : 6); i++) {
         engine_rewind(t->engine, 0, 0);
-        fork(t, 1, 0, cut[i]);
+        fork_at(t, 1, 0, cut[i]);
         engine_rewind(t->engine, 1, 128);
         feed_other(t, 1, 20);
         feed(t, 0, cut[i], N, 9, t->got);
@@ -241,6 +258,45 @@ static void reuse(struct test *t)
     if (have >= 128) return;
     t->failures++;
     printf("FAIL %s: only %d tokens of 131 were reused\n", t->path, have);
+}
+
+static void empty_folder(const char *folder)
+{
+    DIR *d = opendir(folder);
+    char name[400];
+    for (struct dirent *e; d && (e = readdir(d));) {
+        snprintf(name, sizeof name, "%s/%s", folder, e->d_name);
+        if (e->d_name[0] != '.') unlink(name);
+    }
+    if (d) closedir(d);
+    rmdir(folder);
+}
+
+/* A text's pages are written to files; another engine goes on from them. */
+static void restored(struct test *t)
+{
+    struct error err = { 0 };
+    const char *in = getenv("TMPDIR");
+    char folder[128];
+    snprintf(folder, sizeof folder, "%s/stretto-pages-XXXXXX", in ? in : "/tmp");
+    if (!mkdtemp(folder)) die(folder, &(struct error){ .text = "no folder" });
+    const struct engine_disk o = { .folder = folder, .bytes = 1U << 30 };
+    open_engine(t);
+    begin(t);
+    feed(t, 1, 0, N, 50, t->got);
+    if (engine_disk_open(t->engine, &o, &err) != STRETTO_OK) die(t->path, &err);
+    engine_disk_save(t->engine, 0, UINT32_MAX);
+    open_engine(t);
+    if (engine_disk_open(t->engine, &o, &err) != STRETTO_OK) die(t->path, &err);
+    int have = (int)engine_set(t->engine, 2, t->token, N, N);
+    feed(t, 2, have, N, 50, t->got);
+    compare(t, 0, N, "restored from files, tokens", have);
+    if (have < 128) {
+        t->failures++;
+        printf("FAIL %s: only %d tokens of %d came from files\n", t->path, have, N);
+    }
+    open_engine(t);
+    empty_folder(folder);
 }
 
 /* Written rows in a guess tree: behind each true row two wrong ones and a wrong child. The wrong ones of
@@ -282,7 +338,7 @@ static void shape_at(struct test *t, const struct shape *shape, int at, int end)
     int32_t path[8];
     if (!out) exit(1);
     engine_rewind(t->engine, 0, 0);
-    fork(t, 2, 0, at);
+    fork_at(t, 2, 0, at);
     for (int i = 0; i < shape->n_true; i++) ours[shape->truth[i]] = true;
     for (int i = 0; i < shape->n; i++) {
         int up = shape->parent[i];
@@ -374,7 +430,7 @@ static void back_to(struct test *t, int cut)
 {
     begin(t);
     feed(t, 1, 0, LONG, 64, t->got);
-    fork(t, 1, 0, cut);
+    fork_at(t, 1, 0, cut);
     check_reach(t, 0, cut, "forked far back at");
     engine_rewind(t->engine, 1, (uint32_t)cut);
     check_reach(t, 1, cut, "rewound far back to");
@@ -473,6 +529,11 @@ static void notice(struct test *t, const char *what)
         begin(t);
         feed(t, 0, 0, N, N, t->got);
         compare(t, 0, N, what, N);
+        for (int alone = 0; alone < 2; alone++) {      /* pages that are right, beside those that are not */
+            begin(t);
+            feed(t, 0, 0, 128, alone ? 1 : 128, t->got);
+        }
+        t->page_plants += unlike_pages(t) > 0;
     }
     t->expect_difference = false;
 }
@@ -585,6 +646,7 @@ static void schedules(struct test *t)
     forks(t);
     rewinds(t);
     reuse(t);
+    restored(t);
 }
 
 /* Given or written makes no difference: the baseline is of written rows only. */
@@ -735,8 +797,13 @@ static int run_model(const char *path, enum amount amount, const char *cache, bo
     for (int i = 0; i < LONG; i++) t.token[i] = other_token(&t, 9, i);
     if (split) every_cut(&t, o.device);
     else all_caches(&t);
-    printf("%s, %s: %d schedules, %d planted faults, %d failures\n", path,
-           t.cpu ? t.plain->weights->kernels->level : o.device->word, t.checks - t.plants, t.plants, t.failures);
+    if (t.plants && !t.encoder && !t.page_plants) {
+        t.failures++;
+        printf("FAIL %s: planted faults made no difference to pages\n", path);
+    }
+    printf("%s, %s: %d schedules, %d planted faults, %d of them seen in pages, %d failures\n", path,
+           t.cpu ? t.plain->weights->kernels->level : o.device->word, t.checks - t.plants, t.plants, t.page_plants,
+           t.failures);
     fflush(stdout);
     free(t.want);
     free(t.got);

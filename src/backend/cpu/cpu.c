@@ -195,6 +195,23 @@ static void cpu_page_copy(struct program *p, uint32_t group, int32_t from, int32
            x->page_bytes);
 }
 
+static stretto_status cpu_page_read(struct program *p, uint32_t group, int32_t page, void *out, struct error *err)
+{
+    const struct page_pool *x = &p->pool[group];
+    (void)err;
+    memcpy(out, x->pages + (size_t)page * x->page_bytes, x->page_bytes);
+    return STRETTO_OK;
+}
+
+static stretto_status cpu_page_write(struct program *p, uint32_t group, int32_t page, const void *in,
+                                     struct error *err)
+{
+    const struct page_pool *x = &p->pool[group];
+    (void)err;
+    memcpy(x->pages + (size_t)page * x->page_bytes, in, x->page_bytes);
+    return STRETTO_OK;
+}
+
 /* All slots of a layer and head before the next: what they share of a page is in the cache then. */
 static void cpu_slots_move(struct program *p, uint32_t group, const int32_t *pages,
                            const int32_t *from, const int32_t *to, size_t n)
@@ -268,6 +285,8 @@ const struct backend backend_cpu = {
     .program_close = cpu_program_close,
     .run = cpu_run,
     .page_copy = cpu_page_copy,
+    .page_read = cpu_page_read,
+    .page_write = cpu_page_write,
     .slots_move = cpu_slots_move,
     .tap = cpu_tap,
     .profile = cpu_profile,

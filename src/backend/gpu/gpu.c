@@ -119,6 +119,33 @@ static void gpu_page_copy_now(struct program *p, uint32_t group, int32_t from, i
     pthread_mutex_unlock(&p->device->lock);
 }
 
+static stretto_status gpu_page_read(struct program *p, uint32_t group, int32_t page, void *out, struct error *err)
+{
+    const struct gpu_driver *v = p->device->driver;
+    size_t bytes = (size_t)p->page_bytes[group];
+    pthread_mutex_lock(&p->device->lock);
+    stretto_status s = device_check(&p->device->device, err);
+    if (s == STRETTO_OK) s = v->read(p->device->card, p->pool[group], (uint64_t)page * bytes, out, bytes, err);
+    if (s == STRETTO_OK) s = v->finish(p->device->card, err);
+    s = gpu_failed(p->device, s, err);
+    pthread_mutex_unlock(&p->device->lock);
+    return s;
+}
+
+static stretto_status gpu_page_write(struct program *p, uint32_t group, int32_t page, const void *in,
+                                     struct error *err)
+{
+    const struct gpu_driver *v = p->device->driver;
+    size_t bytes = (size_t)p->page_bytes[group];
+    pthread_mutex_lock(&p->device->lock);
+    stretto_status s = device_check(&p->device->device, err);
+    if (s == STRETTO_OK) s = v->write(p->device->card, p->pool[group], (uint64_t)page * bytes, in, bytes, err);
+    if (s == STRETTO_OK) s = v->finish(p->device->card, err);
+    s = gpu_failed(p->device, s, err);
+    pthread_mutex_unlock(&p->device->lock);
+    return s;
+}
+
 static stretto_status move(struct program *p, uint32_t group, const int32_t *pages, const int32_t *from,
                            const int32_t *to, uint32_t n, struct error *err)
 {
@@ -213,6 +240,8 @@ static stretto_status list_cards(const struct gpu_driver *v, struct device_about
         .program_close = gpu_program_close,                                                                 \
         .run = gpu_run,                                                                                     \
         .page_copy = gpu_page_copy_now,                                                                     \
+        .page_read = gpu_page_read,                                                                         \
+        .page_write = gpu_page_write,                                                                       \
         .slots_move = gpu_slots_move_now,                                                                   \
         .profile = gpu_profile,                                                                             \
         .profile_read = gpu_profile_read,                                                                   \

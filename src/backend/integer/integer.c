@@ -75,6 +75,23 @@ static void integer_page_copy(struct program *p, uint32_t group, int32_t from, i
     memcpy(x->pages + (size_t)to * x->page_bytes, x->pages + (size_t)from * x->page_bytes, x->page_bytes);
 }
 
+static stretto_status integer_page_read(struct program *p, uint32_t group, int32_t page, void *out, struct error *err)
+{
+    const struct page_pool *x = &p->pool[group];
+    (void)err;
+    memcpy(out, x->pages + (size_t)page * x->page_bytes, x->page_bytes);
+    return STRETTO_OK;
+}
+
+static stretto_status integer_page_write(struct program *p, uint32_t group, int32_t page, const void *in,
+                                     struct error *err)
+{
+    const struct page_pool *x = &p->pool[group];
+    (void)err;
+    memcpy(x->pages + (size_t)page * x->page_bytes, in, x->page_bytes);
+    return STRETTO_OK;
+}
+
 static void integer_slots_move(struct program *p, uint32_t group, const int32_t *pages, const int32_t *from,
                                const int32_t *to, size_t n)
 {
@@ -111,5 +128,7 @@ const struct backend backend_integer = {
     .program_close = integer_program_close,
     .run = integer_run,
     .page_copy = integer_page_copy,
+    .page_read = integer_page_read,
+    .page_write = integer_page_write,
     .slots_move = integer_slots_move,
 };

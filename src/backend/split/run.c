@@ -138,6 +138,10 @@ static stretto_status compile_into(struct program *p, struct device *on, const s
     for (size_t i = 0; i < w->n; i++) {
         const struct split_part *x = &w->part[i];
         struct program_limits own = limits_of(w, i, l);
+        struct program_bytes bytes;
+        TRY(split_heed(w->device, x->device,
+                       device_plan(x->device, &x->cut.graph, x->weights, &own, &bytes, err)));
+        memcpy(p->part[i].page, bytes.page, sizeof bytes.page);
         TRY(split_heed(w->device, x->device,
                        device_compile(x->device, &p->part[i].program, &x->cut.graph, x->weights, &own, err)));
     }
@@ -256,6 +260,35 @@ void split_page_copy(struct program *p, uint32_t group, int32_t from, int32_t to
         if (x->cut.group[group] != GRAPH_NONE)
             x->device->backend->page_copy(p->part[i].program, (uint32_t)x->cut.group[group], from, to);
     }
+}
+
+/* A page's bytes are those of the parts, one after the other. */
+stretto_status split_page_read(struct program *p, uint32_t group, int32_t page, void *out, struct error *err)
+{
+    unsigned char *at = out;
+    for (size_t i = 0; i < p->w->n; i++) {
+        const struct split_part *x = &p->w->part[i];
+        const struct backend *b = x->device->backend;
+        if (x->cut.group[group] == GRAPH_NONE) continue;
+        if (!b->page_read) return fail(err, STRETTO_E_UNSUP, "the backend %s does not give pages away", b->name);
+        TRY(b->page_read(p->part[i].program, (uint32_t)x->cut.group[group], page, at, err));
+        at += p->part[i].page[x->cut.group[group]];
+    }
+    return STRETTO_OK;
+}
+
+stretto_status split_page_write(struct program *p, uint32_t group, int32_t page, const void *in, struct error *err)
+{
+    const unsigned char *at = in;
+    for (size_t i = 0; i < p->w->n; i++) {
+        const struct split_part *x = &p->w->part[i];
+        const struct backend *b = x->device->backend;
+        if (x->cut.group[group] == GRAPH_NONE) continue;
+        if (!b->page_write) return fail(err, STRETTO_E_UNSUP, "the backend %s takes no pages", b->name);
+        TRY(b->page_write(p->part[i].program, (uint32_t)x->cut.group[group], page, at, err));
+        at += p->part[i].page[x->cut.group[group]];
+    }
+    return STRETTO_OK;
 }
 
 void split_slots_move(struct program *p, uint32_t group, const int32_t *pages, const int32_t *from,

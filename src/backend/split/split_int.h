@@ -33,6 +33,7 @@ struct split_program {
     uint32_t n_groups;               /* of the part                                                 */
     uint32_t of[GRAPH_GROUPS];       /* the whole's number of each                                  */
     int32_t *page_at;                /* [n_groups][max_rows] of a step                              */
+    uint64_t page[GRAPH_GROUPS];     /* bytes of a page of each                                     */
 };
 
 struct program {
@@ -77,6 +78,8 @@ void split_program_close(struct program *p);
 stretto_status split_run(struct program *p, const struct step *s, struct answer *const *answers,
                          struct error *err);
 void split_page_copy(struct program *p, uint32_t group, int32_t from, int32_t to);
+stretto_status split_page_read(struct program *p, uint32_t group, int32_t page, void *out, struct error *err);
+stretto_status split_page_write(struct program *p, uint32_t group, int32_t page, const void *in, struct error *err);
 void split_slots_move(struct program *p, uint32_t group, const int32_t *pages, const int32_t *from,
                       const int32_t *to, size_t n);
 stretto_status split_profile(struct program *p, bool on, struct error *err);

@@ -140,7 +140,7 @@ static inline stretto_status fake_plan(struct device *d, const struct graph *g, 
     (void)d; (void)w; (void)err;
     *out = (struct program_bytes){ .threads = 1 };
     for (uint32_t i = 0; i < g->n_groups; i++) {
-        out->page[i] = (uint64_t)PAGE_SLOTS * g->group[i].layers * g->group[i].head_dim;
+        out->page[i] = (uint64_t)PAGE_SLOTS * 4 * g->group[i].layers * g->group[i].head_dim;
         out->pages += out->page[i] * l->max_pages[i];
     }
     return STRETTO_OK;
@@ -170,6 +170,26 @@ static inline void fake_page_copy(struct program *p, uint32_t group, int32_t fro
     memcpy(p->cell[group][to], p->cell[group][from], sizeof p->cell[group][to]);
 }
 
+/* The tokens are the first bytes of a page, whose others are zeros. */
+static inline stretto_status fake_page_read(struct program *p, uint32_t group, int32_t page, void *out,
+                                            struct error *err)
+{
+    const struct layer_group *g = &p->graph->group[group];
+    (void)err;
+    memset(out, 0, (size_t)PAGE_SLOTS * 4 * g->layers * g->head_dim);
+    memcpy(out, p->cell[group][page], sizeof p->cell[group][page]);
+    return STRETTO_OK;
+}
+
+static inline stretto_status fake_page_write(struct program *p, uint32_t group, int32_t page, const void *in,
+                                             struct error *err)
+{
+    (void)err;
+    memcpy(p->cell[group][page], in, sizeof p->cell[group][page]);
+    if ((uint32_t)page >= p->touched[group]) p->touched[group] = (uint32_t)page + 1;
+    return STRETTO_OK;
+}
+
 static inline void fake_slots_move(struct program *p, uint32_t group, const int32_t *pages,
                                    const int32_t *from, const int32_t *to, size_t n)
 {
@@ -192,6 +212,7 @@ static const struct backend fake_backend = {
     .name = "fake", .batch_invariant = true, .memory = fake_memory, .costs = fake_costs,
     .weights_bytes = fake_weights_bytes, .plan = fake_plan, .compile = fake_compile,
     .program_close = fake_close, .run = fake_run, .page_copy = fake_page_copy,
+    .page_read = fake_page_read, .page_write = fake_page_write,
     .slots_move = fake_slots_move };
 
 /* A model on a device of it; what is not set here nobody above a backend looks at. */

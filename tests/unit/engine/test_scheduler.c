@@ -158,7 +158,7 @@ static void random_programs(void **state)
     (void)state;
     static const uint32_t pools[] = { 0, 640, 300, 64, 192, 256, 0, 320 };
     static const uint32_t rows[] = { 64, 24, 64, 24, 2, 3, 1, 1 };
-    uint64_t done = 0, full = 0, seed = 1;
+    uint64_t done = 0, full = 0, compared = 0, seed = 1;
     for (size_t p = 0; p < sizeof pools / sizeof *pools; p++) {
         struct fake f;
         struct engine *e;
@@ -168,6 +168,7 @@ static void random_programs(void **state)
         if (p % 2) fake_window(&f, 1);
         if (p != 2) fake_window(&f, 90);
         assert_int_equal(engine_open(&e, &f.model, &o, &err), STRETTO_OK);
+        assert_int_equal(engine_compare(e, &err), STRETTO_OK);
         engine_schedule(e, &(struct schedule){ .whole = p == 2 });
         memset(all, 0, sizeof all);
         for (uint64_t t = 0; t < TURNS / 8; t++) {
@@ -196,11 +197,15 @@ static void random_programs(void **state)
         for (struct text *x = all; x < all + SEQS; x++) if (x->open) leave(e, x);
         check_pages(e);
         assert_true(fake_program->most_seqs > 1 || rows[p] == 1);
+        struct engine_pages pages;
+        engine_look(e, &pages);
+        assert_int_equal(pages.counts.unlike, 0);
+        compared += pages.counts.compared;
         engine_close(e);
     }
-    printf("%d turns: %llu requests came to their end, %llu found no room\n", TURNS,
-           (unsigned long long)done, (unsigned long long)full);
-    assert_true(done > 1000 && full > 10);
+    printf("%d turns: %llu requests came to their end, %llu found no room; %llu pages were computed twice\n", TURNS,
+           (unsigned long long)done, (unsigned long long)full, (unsigned long long)compared);
+    assert_true(done > 1000 && full > 10 && compared > 10);
 }
 
 /* Draft models of all requests run in one step of theirs; the texts are what they were. */
