@@ -119,6 +119,9 @@ SCHEMAS = {
 }
 # (method, path): tables of fields (file, array), or a schema; the answer's schema; what it does.
 CHAT, TEXT = [("api_openai_chat.c", "rows")], [("api_openai_text.c", "rows")]
+NATIVE = [("api_completion.c", "rows")]
+OPTIONS = obj(num_predict={"type": "integer", "minimum": -2, "maximum": 64}, seed=INT,
+              temperature={"type": "number", "minimum": 0, "maximum": 100})
 OPERATIONS = {
     ("post", "/v1/chat/completions"): (CHAT, "ChatCompletion", "an answer in a conversation"),
     ("post", "/v1/chat/completions/input_tokens"): (CHAT, "Count", "how many tokens a conversation is"),
@@ -132,6 +135,29 @@ OPERATIONS = {
     ("post", "/detokenize"): (obj(tokens=array(ID)), "Text", "tokens as a text"),
     ("post", "/v1/rerank"): ({"type": "object"}, None, "no model here ranks documents: 501"),
     ("post", "/v1/reranking"): ({"type": "object"}, None, "no model here ranks documents: 501"),
+    ("post", "/completion"): (NATIVE, None, "a text that goes on, as llama.cpp's server has it"),
+    ("post", "/infill"): (NATIVE, None, "a gap in a text"),
+    ("post", "/v1/messages"): ([("api_messages.c", "rows")], "Message", "an answer, as the Anthropic API has it"),
+    ("post", "/v1/messages/count_tokens"): ([("api_messages.c", "rows")], "Count", "how many tokens that reads"),
+    ("post", "/v1/responses"): ([("api_responses.c", "rows")], "Response", "an answer; nothing is kept"),
+    ("post", "/v1/responses/input_tokens"): ([("api_responses.c", "rows")], "Count", "how many tokens that reads"),
+    ("get", "/v1/responses/*"): (None, None, "answers are not kept: 404"),
+    ("delete", "/v1/responses/*"): (None, None, "answers are not kept: 404"),
+    ("post", "/api/chat"): (obj(["model", "messages"], model=STR, messages=OWN["messages"], stream=BOOL,
+                                options=OPTIONS), "Anything", "an answer, as ollama has it"),
+    ("post", "/api/generate"): (obj(["model", "prompt"], model=STR, prompt=STR, system=STR, raw=BOOL, stream=BOOL,
+                                    options=OPTIONS), "Anything", "a text that goes on"),
+    ("post", "/api/embed"): (obj(["model", "input"], model=STR, input=PROMPT), "Anything", "vectors of texts"),
+    ("post", "/api/embeddings"): (obj(["model", "prompt"], model=STR, prompt=STR), "Anything", "the vector of a text"),
+    ("get", "/api/tags"): (None, "Anything", "the models that are served"),
+    ("get", "/api/ps"): (None, "Anything", "the models that are served"),
+    ("get", "/api/version"): (None, "Anything", "the version of ollama's API"),
+    ("post", "/api/show"): (obj(["model"], model=STR), "Anything", "what a model is"),
+    **{(method, "/api/" + word): ({"type": "object"} if method == "post" else None, None,
+                                  "models are named on the command line alone: 501")
+       for method, word in (("post", "pull"), ("post", "push"), ("post", "create"), ("post", "copy"),
+                            ("delete", "delete"))},
+    ("get", "/"): (None, "text/html", "a page to talk to the model"),
     ("get", "/lora-adapters"): (None, "List", "adapters: none"),
     ("get", "/health"): (None, "Anything", "200 once models are there, 503 before and while draining"),
     ("get", "/props"): (None, "Anything", "what the model was loaded with"),
@@ -186,16 +212,17 @@ def request(tables):
 def operation(method, path, tables, answer, words):
     out = {"summary": words, "operationId": re.sub(r"\W+", "_", f"{method}{path}").strip("_"), "responses": {}}
     good = {"description": "the answer"}
-    if answer == "text/plain":
-        good["content"] = {"text/plain": {"schema": STR}}
+    if answer and answer.startswith("text/"):
+        good["content"] = {answer: {"schema": STR}}
     elif answer:
         good["content"] = {"application/json": {"schema": ref(answer)}}
-        if isinstance(tables, list) and answer in ("ChatCompletion", "Completion"):
+        if isinstance(tables, list) and answer in ("ChatCompletion", "Completion", "Message", "Response"):
             good["content"]["text/event-stream"] = {"schema": obj(["data"], data=STR, event=STR)}
     if answer:
         out["responses"]["200"] = good
-    error = {"$ref": "#/components/responses/Error"}
-    for status in ("400", "401", "404", "405", "408", "413", "415", "431", "501", "503", "504"):
+    family = "Anthropic" if path.startswith("/v1/messages") else "Ollama" if path.startswith("/api/") else ""
+    error = {"$ref": f"#/components/responses/{family}Error"}
+    for status in ("400", "401", "404", "405", "408", "413", "415", "431", "501", "503", "504", "529"):
         out["responses"][status] = error
     if "*" in path:
         out["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": STR}]
@@ -218,8 +245,9 @@ def main():
                            "X-Stretto-Ignored; null counts as not there."},
             "security": [{}, {"key": []}], "paths": paths,
             "components": {"schemas": {**SCHEMAS, **{"field." + k: v for k, v in FIELDS.items()}},
-                           "responses": {"Error": {"description": "why not, and what to do", "content": {
-                               "application/json": {"schema": ref("Error")}}}},
+                           "responses": {family + "Error": {"description": "why not, and what to do", "content": {
+                               "application/json": {"schema": ref(family + "Error")}}}
+                               for family in ("", "Anthropic", "Ollama")},
                            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}}}
     text = json.dumps(page, indent=1) + "\n"
     if "--check" in sys.argv[1:]:

@@ -178,16 +178,6 @@ static stretto_status begin(struct exchange *x)
     return STRETTO_OK;
 }
 
-static stretto_status put_value(struct exchange *x, const char *name, json_t *v)
-{
-    char *text = v ? json_dumps(v, JSON_COMPACT | JSON_REAL_PRECISION(9) | JSON_ENCODE_ANY) : NULL;
-    stretto_status s = text ? buffer_printf(&x->out, ",\"%s\":", name) : STRETTO_E_NOMEM;
-    if (s == STRETTO_OK) s = buffer_str(&x->out, text);
-    json_decref(v);
-    free(text);
-    return s;
-}
-
 static json_t *logprobs(const struct exchange *x, const struct job_token *tokens, size_t n)
 {
     json_t *list = json_array();
@@ -201,20 +191,19 @@ static stretto_status text(struct exchange *x, struct choice *c, const struct jo
     TRY(buffer_printf(&x->out, "{\"index\":%u,\"delta\":{\"content\":", c->index));
     TRY(put_string(&x->out, e->text ? e->text : "", e->n_text));
     TRY(buffer_str(&x->out, "}"));
-    if (x->ask.logprobs >= 0 && e->tokens) TRY(put_value(x, "logprobs", logprobs(x, e->tokens, e->n_ids)));
+    if (x->ask.logprobs >= 0 && e->tokens) TRY(put_member(x, "logprobs", logprobs(x, e->tokens, e->n_ids)));
     else TRY(buffer_str(&x->out, ",\"logprobs\":null"));
     TRY(buffer_str(&x->out, ",\"finish_reason\":null}]"));
-    if (x->ask.timings) TRY(put_value(x, "timings", words_timings_now(x, c, e->n_ids)));
+    if (x->ask.timings) TRY(put_member(x, "timings", words_timings_now(x, c, e)));
     return buffer_str(&x->out, "}\n\n");
 }
 
 static stretto_status progress(struct exchange *x, struct choice *c, const struct job_event *e)
 {
     TRY(buffer_append(&x->out, x->head.data, x->head.len));
-    TRY(buffer_printf(&x->out, "{\"index\":%u,\"delta\":{},\"logprobs\":null,\"finish_reason\":null}],"
-                      "\"prompt_progress\":{\"total\":%u,\"cache\":%u,\"processed\":%u,\"time_ms\":%.0f}}\n\n",
-                      c->index, e->total, e->cached, e->read, 1e3 * (double)(time(NULL) - x->created)));
-    return STRETTO_OK;
+    TRY(buffer_printf(&x->out, "{\"index\":%u,\"delta\":{},\"logprobs\":null,\"finish_reason\":null}]", c->index));
+    TRY(put_member(x, "prompt_progress", words_progress(x, e)));
+    return buffer_str(&x->out, "}\n\n");
 }
 
 static stretto_status done(struct exchange *x, struct choice *c)
@@ -223,7 +212,7 @@ static stretto_status done(struct exchange *x, struct choice *c)
     TRY(buffer_append(&x->out, x->head.data, x->head.len));
     TRY(buffer_printf(&x->out, "{\"index\":%u,\"delta\":{},\"logprobs\":null,\"finish_reason\":\"%s\"}]", c->index,
                       words_finish(c->finish)));
-    if (last && !x->ask.usage) TRY(put_value(x, "timings", words_timings(x)));
+    if (last && !x->ask.usage) TRY(put_member(x, "timings", words_timings(x)));
     return buffer_str(&x->out, "}\n\n");
 }
 
@@ -232,8 +221,8 @@ static stretto_status end(struct exchange *x)
     if (x->ask.usage) {
         TRY(buffer_append(&x->out, x->head.data, x->head.len));
         TRY(buffer_str(&x->out, "]"));
-        TRY(put_value(x, "usage", words_usage(x)));
-        TRY(put_value(x, "timings", words_timings(x)));
+        TRY(put_member(x, "usage", words_usage(x)));
+        TRY(put_member(x, "timings", words_timings(x)));
         TRY(buffer_str(&x->out, "}\n\n"));
     }
     return buffer_str(&x->out, "data: [DONE]\n\n");

@@ -97,16 +97,6 @@ static stretto_status begin(struct exchange *x)
     return STRETTO_OK;
 }
 
-static stretto_status put_value(struct exchange *x, const char *name, json_t *v)
-{
-    char *text = v ? json_dumps(v, JSON_COMPACT | JSON_REAL_PRECISION(9) | JSON_ENCODE_ANY) : NULL;
-    stretto_status s = text ? buffer_printf(&x->out, ",\"%s\":", name) : STRETTO_E_NOMEM;
-    if (s == STRETTO_OK) s = buffer_str(&x->out, text);
-    json_decref(v);
-    free(text);
-    return s;
-}
-
 /* The four lists of this API. */
 struct lists { json_t *tokens, *logprobs, *top, *offsets; size_t at; };
 
@@ -171,10 +161,10 @@ static stretto_status text(struct exchange *x, struct choice *c, const struct jo
     if (x->ask.logprobs >= 0 && e->tokens) {
         struct lists l = lists_make(c->n_text);
         for (uint32_t i = 0; i < e->n_ids; i++) add_token(x, &l, &e->tokens[i]);
-        TRY(put_value(x, "logprobs", lists_value(&l)));
+        TRY(put_member(x, "logprobs", lists_value(&l)));
     } else TRY(buffer_str(&x->out, ",\"logprobs\":null"));
     TRY(buffer_str(&x->out, ",\"finish_reason\":null}]"));
-    if (x->ask.timings) TRY(put_value(x, "timings", words_timings_now(x, c, e->n_ids)));
+    if (x->ask.timings) TRY(put_member(x, "timings", words_timings_now(x, c, e)));
     return buffer_str(&x->out, "}\n\n");
 }
 
@@ -190,8 +180,8 @@ static stretto_status end(struct exchange *x)
     if (x->ask.usage) {
         TRY(buffer_append(&x->out, x->head.data, x->head.len));
         TRY(buffer_str(&x->out, "]"));
-        TRY(put_value(x, "usage", words_usage(x)));
-        TRY(put_value(x, "timings", words_timings(x)));
+        TRY(put_member(x, "usage", words_usage(x)));
+        TRY(put_member(x, "timings", words_timings(x)));
         TRY(buffer_str(&x->out, "}\n\n"));
     }
     return buffer_str(&x->out, "data: [DONE]\n\n");

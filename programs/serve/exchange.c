@@ -52,16 +52,34 @@ json_t *text_json(const char *p, size_t n)
 
 static int append(const char *p, size_t n, void *to) { return buffer_append(to, p, n) == STRETTO_OK ? 0 : -1; }
 
-stretto_status put_event(struct exchange *x, const char *event, json_t *value)
+/* Takes the value. */
+static stretto_status put_json(struct exchange *x, json_t *value)
 {
-    stretto_status s = value ? STRETTO_OK : STRETTO_E_NOMEM;
-    if (s == STRETTO_OK && event) s = buffer_printf(&x->out, "event: %s\n", event);
-    if (s == STRETTO_OK) s = buffer_str(&x->out, "data: ");
-    if (s == STRETTO_OK && json_dump_callback(value, append, &x->out, JSON_COMPACT | JSON_REAL_PRECISION(9)) != 0)
-        s = STRETTO_E_NOMEM;
-    if (s == STRETTO_OK) s = buffer_str(&x->out, "\n\n");
+    stretto_status s = value && json_dump_callback(value, append, &x->out, JSON_COMPACT | JSON_REAL_PRECISION(9)
+                                                   | JSON_ENCODE_ANY) == 0 ? STRETTO_OK : STRETTO_E_NOMEM;
     json_decref(value);
     return s;
+}
+
+stretto_status put_event(struct exchange *x, const char *event, json_t *value)
+{
+    stretto_status s = event ? buffer_printf(&x->out, "event: %s\n", event) : STRETTO_OK;
+    if (s == STRETTO_OK) s = buffer_str(&x->out, "data: ");
+    stretto_status put = put_json(x, value);
+    if (s == STRETTO_OK) s = put;
+    return s == STRETTO_OK ? buffer_str(&x->out, "\n\n") : s;
+}
+
+stretto_status put_line(struct exchange *x, json_t *value)
+{
+    TRY(put_json(x, value));
+    return buffer_str(&x->out, "\n");
+}
+
+stretto_status put_member(struct exchange *x, const char *name, json_t *value)
+{
+    stretto_status s = buffer_printf(&x->out, ",\"%s\":", name), put = put_json(x, value);
+    return s == STRETTO_OK ? put : s;
 }
 
 /* ---- replies ----------------------------------------------------------------------------------- */
@@ -132,6 +150,8 @@ bool exchange_model(struct exchange *x)
     return exchange_refuse(x, TROUBLE_NOT_FOUND, "model", "there is no model '%.100s' here: take one of %s", name, all);
 }
 
+bool exchange_strict(const struct exchange *x) { return server_options(x->server)->strict_api; }
+
 bool exchange_fields(struct exchange *x, const struct field_table *const *tables, size_t n)
 {
     const struct field_table *all[8];
@@ -140,8 +160,7 @@ bool exchange_fields(struct exchange *x, const struct field_table *const *tables
     all[count++] = &fields_job;
     all[count++] = &fields_sampling;
     all[count++] = &fields_llama;
-    const struct serve_options *o = server_options(x->server);
-    return fields_read(x->json, all, count, o->strict_api, &x->ask, &x->ignored, &x->trouble) && exchange_model(x);
+    return fields_read(x->json, all, count, exchange_strict(x), &x->ask, &x->ignored, &x->trouble) && exchange_model(x);
 }
 
 /* ---- jobs -------------------------------------------------------------------------------------- */
@@ -430,7 +449,6 @@ void exchange_close(struct exchange *x)
         mem_free(c->vector);
     }
     mem_free(x->choices);
-    mem_free(x->own);
     ask_done(&x->ask);
     json_decref(x->json);
     json_decref(x->reply);

@@ -89,7 +89,7 @@ struct exchange {
     size_t out_at;
     struct buffer head;                /* of a dialect: what all its chunks begin with                */
     struct buffer scratch;             /* of a dialect                                                */
-    void *own;                         /* of a dialect: freed with mem_free                           */
+    uint32_t sequence;                 /* of a dialect: events so far                                 */
     bool streams_out, ended, cut, gone;/* gone: the client is                                         */
     double retry_at;                   /* more of its jobs wait for a place until then                */
     /* The reply, once there is one. */
@@ -97,6 +97,7 @@ struct exchange {
     json_t *reply;
     const char *reply_type;            /* NULL: JSON                                                  */
     struct buffer reply_text;
+    char policy[320];                  /* Content-Security-Policy; "": none                          */
     uint64_t bytes_in, bytes_out;
     struct exchange *next, *prev;
 };
@@ -107,6 +108,8 @@ struct exchange {
 bool exchange_object(struct exchange *x);
 /* Fields by these tables and the shared ones behind them, then the model that the request names. */
 bool exchange_fields(struct exchange *x, const struct field_table *const *tables, size_t n);
+/* Whether unknown fields are refused. */
+bool exchange_strict(const struct exchange *x);
 /* The model that is named, or the only one; TROUBLE_LOADING while there is none yet. */
 bool exchange_model(struct exchange *x);
 /* Begins the jobs: for each prompt, n choices. */
@@ -130,6 +133,10 @@ struct job_usage exchange_usage(const struct exchange *x);
 stretto_status put_string(struct buffer *b, const char *p, size_t n);
 /* "data: " + JSON + "\n\n" of a value, which is taken. */
 stretto_status put_event(struct exchange *x, const char *event, json_t *value);
+/* A line of JSON. */
+stretto_status put_line(struct exchange *x, json_t *value);
+/* `,"name":` and the value, which is taken. */
+stretto_status put_member(struct exchange *x, const char *name, json_t *value);
 /* Well-formed text as a JSON string value. */
 json_t *text_json(const char *p, size_t n);
 

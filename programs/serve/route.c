@@ -4,7 +4,8 @@
 
 /* Families of routes, one file each. */
 static const struct routes *const all[] = {
-    &routes_openai_chat, &routes_openai_text, &routes_openai_models, &routes_embeddings, &routes_native, &routes_state,
+    &routes_openai_chat, &routes_openai_text, &routes_openai_models, &routes_embeddings, &routes_native,
+    &routes_completion, &routes_state, &routes_messages, &routes_responses, &routes_ollama, &routes_page,
 };
 
 static bool fits(const char *pattern, const char *path, char *rest, size_t cap)
@@ -43,6 +44,6 @@ const struct route *route_find(const char *method, const char *path, char *rest,
 
 const struct manner *route_manner(const char *path)
 {
-    (void)path;
-    return &manner_openai;
+    return strncmp(path, "/api/", 5) == 0 ? &manner_ollama
+           : strncmp(path, "/v1/messages", 12) == 0 ? &manner_anthropic : &manner_openai;
 }

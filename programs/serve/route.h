@@ -25,7 +25,7 @@ const struct route *route_find(const char *method, const char *path, char *rest,
 /* The family by whose errors a path that is in no row is answered. */
 const struct manner *route_manner(const char *path);
 
-extern const struct manner manner_openai, manner_native;
+extern const struct manner manner_openai, manner_native, manner_anthropic, manner_ollama;
 extern const struct routes routes_openai_chat, routes_openai_text, routes_openai_models, routes_embeddings,
-    routes_native, routes_state;
+    routes_native, routes_completion, routes_state, routes_messages, routes_responses, routes_ollama, routes_page;
 #endif

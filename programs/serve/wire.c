@@ -319,6 +319,7 @@ static void add_headers(const struct exchange *x, struct MHD_Response *r, const 
     MHD_add_response_header(r, x->manner && x->manner->id_header ? x->manner->id_header : "x-request-id", x->id);
     MHD_add_response_header(r, "Server", "stretto/" STRETTO_VERSION);
     MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");
+    if (*x->policy) MHD_add_response_header(r, "Content-Security-Policy", x->policy);
     if (x->ignored.len) MHD_add_response_header(r, "X-Stretto-Ignored", x->ignored.data);
     add_cors(x, r);
     if (x->state == EXCHANGE_STREAMING) {

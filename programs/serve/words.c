@@ -40,12 +40,18 @@ json_t *words_timings(const struct exchange *x)
     return t;
 }
 
-json_t *words_timings_now(const struct exchange *x, const struct choice *c, uint32_t tokens)
+json_t *words_timings_now(const struct exchange *x, const struct choice *c, const struct job_event *e)
 {
     double now = clock_seconds(), first = x->first_byte ? x->first_byte : now;
-    json_t *t = timings(0, (double)x->ask.prompts[c->prompt].n, first - x->began, c->n_written + tokens, now - first);
-    if (t) json_object_set_new(t, "step_n", json_integer(tokens));
+    json_t *t = timings(0, (double)x->ask.prompts[c->prompt].n, first - x->began, c->n_written + e->n_ids, now - first);
+    if (t) json_object_set_new(t, "steps", json_pack("[i]", (int)e->n_ids));
     return t;
+}
+
+json_t *words_progress(const struct exchange *x, const struct job_event *e)
+{
+    return json_pack("{s:I,s:I,s:I,s:I}", "total", (json_int_t)e->total, "cache", (json_int_t)e->cached, "processed",
+                     (json_int_t)e->read, "time_ms", (json_int_t)(1e3 * (clock_seconds() - x->began)));
 }
 
 double words_logprob(float p) { return isfinite(p) && p > -9999 ? (double)p : -9999; }

@@ -9,8 +9,11 @@ const char *words_finish(enum job_finish f);
 json_t *words_usage(const struct exchange *x);
 /* llama.cpp's "timings", of all choices. */
 json_t *words_timings(const struct exchange *x);
-/* The same of a choice that is still being written; tokens: of this event. */
-json_t *words_timings_now(const struct exchange *x, const struct choice *c, uint32_t tokens);
+/* The same of a choice that is still being written, this event included; "steps": the tokens that each pass through
+ * the model gave since the last event. */
+json_t *words_timings_now(const struct exchange *x, const struct choice *c, const struct job_event *e);
+/* llama.cpp's "prompt_progress". */
+json_t *words_progress(const struct exchange *x, const struct job_event *e);
 /* {"token", "logprob", "bytes", "top_logprobs": [...]} */
 json_t *words_token(const struct exchange *x, const struct job_token *t);
 /* The text of one token, special ones spelled; malformed UTF-8 as it is. */
