@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Suites that other projects wrote, unmodified, against `stretto serve`.
 
-    ./dev test --clients [SUITE...] [-k WORDS]    openai anthropic langchain llama schemathesis, or some of them
+    ./dev test --clients [SUITE...] [-k WORDS]    openai anthropic langchain llama schemathesis page, or some of them
 
 Fetches their sdists and what they need from PyPI into build/clients. Prints what passed of what is possible, what did
 not, and how many tests left_out.txt leaves out, where each has its reason."""
@@ -237,8 +237,25 @@ def run_schemathesis(args, server):
     return result
 
 
+def run_page(args, server):
+    """Not somebody else's, but it needs a browser: the web page (tests/page)."""
+    result = Result("page")
+    log = os.path.join(HOME, "page.log")
+    with open(log, "wb") as out:
+        code = subprocess.run([PYTHON, os.path.join(ROOT, "tests", "page", "test_page.py"), "--url",
+                               f"http://127.0.0.1:{server.port}/", "--shots", os.path.join(HOME, "shots")], stdout=out,
+                              stderr=out, stdin=subprocess.DEVNULL).returncode
+    text = open(log, errors="replace").read()
+    m = re.search(r"the page: (\d+) of (\d+)", text)
+    if code == 77 or not m:
+        sys.exit(f"clients: the page was not tried: {text[-2000:]}")
+    result.passed, result.of = int(m[1]), int(m[2])
+    result.failed = {name: ["see build/clients/page.log"] for name in re.findall("^FAILED: (.*)", text, re.M)}
+    return result
+
+
 SUITES = {"openai": run_openai, "anthropic": run_anthropic, "langchain": run_langchain, "llama": run_llama,
-          "schemathesis": run_schemathesis}
+          "schemathesis": run_schemathesis, "page": run_page}
 
 
 def main():

@@ -25,10 +25,11 @@ except ImportError as e:
 QUESTION = "Write a Python function that merges two sorted lists."
 SIZES = {"light": (1280, 860, "light"), "dark": (1280, 860, "dark"), "phone": (390, 844, "light"),
          "phone-dark": (390, 844, "dark")}
-failures = []
+failures, checks = [], []
 
 
 def check(what, good, seen=""):
+    checks.append(what)
     if not good:
         failures.append(what)
         print(f"FAILED: {what} {seen}")
@@ -194,7 +195,7 @@ def main():
         finally:
             stub.kill()
             stub.wait()
-    print("the page: " + (f"{len(failures)} failures" if failures else "all is well"))
+    print(f"the page: {len(checks) - len(failures)} of {len(checks)} checks hold")
     return 1 if failures else 0
 
 
