@@ -130,6 +130,7 @@ enum { PRIOR_TESTS = 4, REQUEST_TESTS = 8, ENGINE_MEMORY = 400, REQUEST_MEMORY =
 
 static const float MARGIN = 1.03F;     /* guessing must promise this much more than plain */
 static const float FLOOR = 0.02F;
+static const double KEPT = 0.95;
 static const float ENGINE_RATE = 0.02F, REQUEST_RATE = 0.05F; /* of learning evidence */
 
 /* Strategies agree too often to count in full: half of each one's log odds, fitted on code, SQL and
@@ -396,9 +397,21 @@ static struct bid *next_best(struct bid *bids, size_t n)
     return best;
 }
 
+/* Tokens that the bid with the fewest may expect of the step. */
+static double least_gain(const struct bid *bids, size_t n)
+{
+    double least = INFINITY;
+    for (const struct bid *b = bids; b < bids + n; b++) {
+        double gain = 1;
+        for (uint32_t i = 0; i < b->taken; i++) gain += (double)b->gains[i];
+        if (gain < least) least = gain;
+    }
+    return least;
+}
+
 /* R(m) = (certain rows + gains of the m best paths) / (time of all rows + time spent on guessing), for
  * every m: costs have steps where kernels change. Rows of others pay for the longer step too: they
- * stand for a token each. */
+ * stand for a token each. No text may lose by the guesses of others: each keeps KEPT of its plain rate. */
 static void share(struct bid *bids, size_t n, uint32_t room, uint32_t rows)
 {
     const struct step_costs *costs = bids[0].controller->costs;
@@ -418,8 +431,8 @@ static void share(struct bid *bids, size_t n, uint32_t room, uint32_t rows)
         struct bid *next = next_best(bids, n);
         if (!next) break;
         gain += (double)next->gains[next->taken++];
-        double r = gain / (costs_ratio(costs, rows + k) + spent);
-        if (r <= top) continue;
+        double time = costs_ratio(costs, rows + k) + spent, r = gain / time;
+        if (r <= top || (n > 1 && least_gain(bids, n) * costs_ratio(costs, rows) < KEPT * time)) continue;
         top = r;
         for (struct bid *b = bids; b < bids + n; b++)
             if (b->taken > b->rows) b->rows = b->taken;

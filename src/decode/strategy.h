@@ -51,6 +51,10 @@ struct companion {
 struct recycle_memory;     /* what was likely after tokens (recycle.h); shared by sessions */
 struct suffix_store;       /* the global index of finished answers (suffix.h); shared by sessions */
 
+/* A text that somebody expects behind the first `from` tokens: lookup copies from it, where it ends like the text or
+ * nothing is written yet. n 0: none. Changes only between texts. */
+struct prediction { const int32_t *tokens; uint32_t n, from; };
+
 struct strategy_setup {
     uint32_t vocab;
     uint32_t rows;         /* rows besides row 0 it may count on, at most TREE_ROWS */
@@ -58,6 +62,7 @@ struct strategy_setup {
     struct suffix_store *store;              /* or NULL */
     struct recycle_memory *memory;           /* or NULL: a memory of its own */
     struct companion *drafter, *heads;       /* or NULL */
+    const struct prediction *prediction;     /* or NULL; looked at for every guess */
     uint32_t window, ngram, guesses;   /* jacobi: window; lookahead: W, N, G; 0: the default */
 };
 

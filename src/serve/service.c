@@ -168,12 +168,12 @@ void service_poke(struct service *s)
 
 /* ---- submitting ------------------------------------------------------------------------------------ */
 
-static stretto_status check_tokens(const struct model *m, const struct job_options *o, struct error *err)
+static stretto_status check_tokens(const struct model *m, const int32_t *ids, uint32_t n, struct error *err)
 {
     uint32_t vocab = m->config.vocab;
-    for (uint32_t i = 0; i < o->n_ids; i++)
-        if (o->ids[i] < 0 || (uint32_t)o->ids[i] >= vocab)
-            return fail(err, STRETTO_E_ARG, "token %d is not in the vocabulary; its ids are 0 to %u", o->ids[i],
+    for (uint32_t i = 0; i < n; i++)
+        if (ids[i] < 0 || (uint32_t)ids[i] >= vocab)
+            return fail(err, STRETTO_E_ARG, "token %d is not in the vocabulary; its ids are 0 to %u", ids[i],
                         vocab - 1);
     return STRETTO_OK;
 }
@@ -197,7 +197,8 @@ static stretto_status prepare(const struct service *s, struct job *j, struct job
     const struct model *m = engine_model(s->engine);
     struct sampler sampler = { .vocab = m->config.vocab };
     struct embedding *x = &j->embedding;
-    TRY(check_tokens(m, &j->o, err));
+    TRY(check_tokens(m, j->o.ids, j->o.n_ids, err));
+    TRY(check_tokens(m, j->o.prediction, j->o.n_prediction, err));
     TRY(check_length(s, &j->o, busy, err));
     TRY(sampler_set(&sampler, &j->how, err));
     if (j->o.kind != JOB_EMBED) {
@@ -318,7 +319,7 @@ static double next_time(const struct service *s)
 static bool wait_for_work(struct service *s)
 {
     double when = next_time(s);
-    bool idle = !requests_count(s->engine);
+    bool idle = !requests_count(s->engine) && !s->ended;
     struct timespec t = { (time_t)when, (long)((when - (double)(time_t)when) * 1e9) };
     pthread_mutex_lock(&s->lock);
     while (idle && !s->poked)
@@ -387,7 +388,7 @@ static void *serve(void *ud)
         show(s);
         last = wait_for_work(s);
         double now = clock_seconds();
-        s->told = false;
+        s->told = s->ended = false;
         drop_dead(s, now);
         for (uint32_t i = 0; i < s->n_slots; i++)
             if (s->slots[i].job) slot_watch(&s->slots[i], now);

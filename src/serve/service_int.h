@@ -67,6 +67,7 @@ struct slot {
     uint32_t request;                  /* 0: not among the engine's now                           */
     struct sampler sampler;
     struct writer *writer;
+    struct prediction prediction;      /* the job's                                               */
     struct text_stream text;
     struct buffer out;                 /* of this step                                            */
     struct pending *pending;           /* [PENDING_MOST]                                          */
@@ -102,6 +103,7 @@ struct service {
     struct arena arena;
     struct job *waiting;               /* in the order of arrival                                 */
     bool told;                         /* somebody has a new event                                */
+    bool ended;                        /* a place is free since the last look at who waits        */
     struct service_state state;        /* the thread's own                                        */
 
     pthread_mutex_t lock;

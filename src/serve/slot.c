@@ -18,7 +18,8 @@ stretto_status slot_open(struct slot *x, struct service *s, struct error *err)
 {
     static const struct sampling greedy = { .top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64 };
     const struct writer_options o = { .choice = s->o.choice,
-                                      .setup = { .store = &s->learned.store, .memory = &s->learned.recycled } };
+                                      .setup = { .store = &s->learned.store, .memory = &s->learned.recycled,
+                                                 .prediction = &x->prediction } };
     x->service = s;
     TRY(text_stream_open(&x->text, engine_model(s->engine)->tokenizer));
     x->out = buffer_make(RING_RECORD);
@@ -132,6 +133,7 @@ static void begin_writing(struct slot *x)
     x->limit = s->info.context;
     if (j->o.max_tokens >= 0 && j->o.max_tokens < (int64_t)(x->limit - j->o.n_ids))
         x->limit = j->o.n_ids + (uint32_t)j->o.max_tokens;
+    x->prediction = (struct prediction){ j->o.prediction, j->o.n_prediction, j->o.n_ids };
     writer_move(x->writer, x->seq);
     writer_choose(x->writer, j->o.choice ? *j->o.choice : s->o.choice);
     writer_limit(x->writer, x->limit, t && !j->o.ignore_end ? ends_answer : NULL, t);
@@ -352,7 +354,9 @@ void slot_end(struct slot *x, enum job_finish why, const struct error *failed)
         engine_seq_close(s->engine, x->seq);
     }
     x->seq = -1;
+    x->prediction.n = 0;
     x->job = NULL;
+    s->ended = true;
     s->state.cancelled += why == JOB_CANCELLED;
     j->done.stop = why == JOB_STOP ? x->text.stop.hit : NULL;
     job_finish(j, why, &x->usage, failed);

@@ -79,6 +79,34 @@ static void others_pay_too(void **ctx)
     assert_int_equal(controller_rows(&c, &d, 48, 8), 0);
 }
 
+/* One text has good guesses. Another one without any loses a twentieth by them at most; one that gains by its own
+ * lets the step be longer. */
+static void nobody_loses(void **ctx)
+{
+    (void)ctx;
+    static struct step_costs costs;
+    static struct calibration cal;
+    static struct guess_node nodes[2][TREE_NODES];
+    struct controller c[2] = { make(&costs, &cal, true), make(&costs, &cal, true) };
+    struct guess_tree d[2] = { { .node = nodes[0] }, { .node = nodes[1] } };
+    for (uint32_t n = 2; n <= COSTS_MOST; n++) costs.prior[n] = 1 + 0.04F * (float)(n - 1);
+    for (int i = 0; i < 2; i++) tree_clear(&d[i], 8);
+    for (int32_t k = 0; k < 4; k++) tree_add(&d[0], k - 1, k, 0, 0, 0.9F);
+    for (int with = 0; with < 2; with++) {
+        struct bid bids[2];
+        if (with) tree_add(&d[1], TREE_ROOT, 1, 0, 0, 0.5F);
+        for (int i = 0; i < 2; i++) {
+            tree_weigh(&d[i]);
+            bids[i] = (struct bid){ .controller = &c[i], .tree = &d[i], .room = 48 };
+        }
+        controllers_share(bids, 2, 40, 0);
+        assert_int_equal(bids[0].rows, with ? 4 : 1);
+        assert_int_equal(bids[1].rows, with);
+        controllers_share(bids, 1, 40, 1);
+        assert_int_equal(bids[0].rows, 4);
+    }
+}
+
 /* True costs with noise, a stolen core now and then, and a text that grows. */
 static void costs_are_learned(void **ctx)
 {
@@ -265,7 +293,7 @@ static void costs_are_fixed(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sends_the_optimum), cmocka_unit_test(others_pay_too),
+        cmocka_unit_test(sends_the_optimum), cmocka_unit_test(others_pay_too), cmocka_unit_test(nobody_loses),
         cmocka_unit_test(costs_are_learned), cmocka_unit_test(one_size_is_stable),
         cmocka_unit_test(sources_are_calibrated), cmocka_unit_test(sources_judge_together),
         cmocka_unit_test(losing_ends),

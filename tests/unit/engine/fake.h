@@ -28,7 +28,7 @@ struct program {
 };
 
 static struct program *fake_program; /* the last one compiled */
-static long fake_step_ns;            /* that a step takes */
+static _Atomic long fake_step_ns;    /* that a step takes */
 
 /* The token after a text: of its last two, or now and then of all of it, so that guesses are often right
  * and a wrong text shows. */
@@ -102,7 +102,8 @@ static inline stretto_status fake_run(struct program *p, const struct step *s,
     p->fail = STRETTO_OK;
     if (failed != STRETTO_OK) return fail(err, failed, "the fake fails");
     fake_check(p, s);
-    if (fake_step_ns) nanosleep(&(struct timespec){ 0, fake_step_ns }, NULL);
+    long wait = fake_step_ns;
+    if (wait) nanosleep(&(struct timespec){ 0, wait }, NULL);
     p->steps++;
     p->rows += s->n_rows;
     p->asks += s->n_asks;

@@ -282,6 +282,41 @@ static struct job *wait_for(struct job *const *j, struct got *g, size_t n)
     }
 }
 
+/* What is expected makes it quick, also behind a place where it is wrong and one where it lacks something; the text
+ * is the same. */
+static void test_prediction(void **state)
+{
+    enum { PROMPT = 60, WRITE = 300 };
+    (void)state;
+    static struct got g;
+    struct fake f;
+    struct error err = { 0 };
+    struct job *j;
+    struct decode_choice lookup;
+    int32_t text[PROMPT + WRITE], expected[WRITE];
+    struct service *s = open_service(&f, CONTEXT, 2, 0, "auto");
+    prompt_of(1, text, PROMPT);
+    for (uint32_t i = PROMPT; i < PROMPT + WRITE; i++) text[i] = fake_next(text, i);
+    memcpy(expected, text + PROMPT, sizeof expected);
+    expected[100] = (expected[100] + 1) % FAKE_NAN;
+    memmove(expected + 200, expected + 203, (WRITE - 203) * sizeof *expected);
+    assert_int_equal(decode_parse("lookup", &lookup, &err), STRETTO_OK);
+    for (int with = 0; with < 2; with++) {
+        struct job_options o = asks(text, PROMPT, WRITE);
+        o.choice = &lookup;
+        o.prediction = expected;
+        o.n_prediction = with ? WRITE - 3 : 0;
+        assert_int_equal(service_submit(s, &o, &j, NULL, &err), STRETTO_OK);
+        read_all(j, &g);
+        assert_int_equal(g.n, WRITE);
+        check(&g, text, PROMPT);
+        if (with) assert_in_range(g.done.usage.steps, 1, 40);
+        else assert_true(g.done.usage.steps > 80);
+        job_close(j);
+    }
+    service_close(s);
+}
+
 /* Four ask the same, one reads it; when that one is cancelled another does. */
 static void test_same_beginning(void **state)
 {
@@ -315,6 +350,30 @@ static void test_same_beginning(void **state)
     fake_step_ns = 0;
     service_look(s, &x, NULL, 0);
     assert_true(x.prompt_tokens <= 300 + 3 * 44 + 300 + 300 + 2 * 44);
+    service_close(s);
+}
+
+/* Nobody reads or closes meanwhile: those that wait get their places all the same. */
+static void test_unattended(void **state)
+{
+    (void)state;
+    static struct got g;
+    struct fake f;
+    struct error err = { 0 };
+    struct job *j[6];
+    int32_t ids[20];
+    struct service_state x;
+    struct service *s = open_service(&f, CONTEXT, 1, 0, "plain");
+    prompt_of(1, ids, 20);
+    struct job_options o = asks(ids, 20, 5);
+    for (int i = 0; i < 6; i++) assert_int_equal(service_submit(s, &o, &j[i], NULL, &err), STRETTO_OK);
+    do service_look(s, &x, NULL, 0);
+    while (x.written_tokens < 30);
+    for (int i = 0; i < 6; i++) {
+        read_all(j[i], &g);
+        check(&g, ids, 20);
+        job_close(j[i]);
+    }
     service_close(s);
 }
 
@@ -412,10 +471,11 @@ static void test_many(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_job), cmocka_unit_test(test_refusals), cmocka_unit_test(test_close_with_jobs),
-        cmocka_unit_test(test_slow_reader), cmocka_unit_test(test_fair_places), cmocka_unit_test(test_priority),
-        cmocka_unit_test(test_same_beginning),
-        cmocka_unit_test(test_many),
+        cmocka_unit_test(test_one_job), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_close_with_jobs), cmocka_unit_test(test_slow_reader),
+        cmocka_unit_test(test_fair_places), cmocka_unit_test(test_priority),
+        cmocka_unit_test(test_unattended), cmocka_unit_test(test_same_beginning),
+        cmocka_unit_test(test_prediction), cmocka_unit_test(test_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -69,15 +69,18 @@ static void write_alone(const struct question *a, struct text *t)
     stretto_session_close(s);
 }
 
-static struct service *open_service(uint32_t slots)
+static struct service *open_pool(uint32_t slots, uint32_t pool)
 {
     struct error err = { 0 };
     struct service *s;
-    struct service_options o = { .engine = { .context = 512, .sequences = slots, .threads = 2, .cache = CACHE_F16 } };
+    struct service_options o = { .engine = { .context = 512, .sequences = slots, .pool_tokens = pool, .threads = 2,
+                                             .cache = CACHE_F16 } };
     assert_int_equal(decode_parse("auto", &o.choice, &err), STRETTO_OK);
     assert_int_equal(service_open(&s, model->model, &o, &err), STRETTO_OK);
     return s;
 }
+
+static struct service *open_service(uint32_t slots) { return open_pool(slots, 0); }
 
 /* A test's clock: events are asked for every millisecond. */
 static void next_event(struct job *j, struct job_event *e)
@@ -268,6 +271,54 @@ static void test_embedding(void **state)
     service_close(s);
 }
 
+enum { CROWD = 16, CROWD_WRITE = 16 };
+
+/* A prompt of its own length; half of them begin alike for 100 tokens. */
+static uint32_t crowd_prompt(int i, int32_t *ids)
+{
+    uint32_t n = 110 + (uint32_t)(i * 7 % 60);
+    for (uint32_t k = 0; k < n; k++)
+        ids[k] = (int32_t)(1000 + (k < 100 && i % 2 ? k * 37 : k * 41 + (uint32_t)i * 997) % 20000);
+    return n;
+}
+
+/* Greedy and seeded, with guesses, in three places and a pool that does not hold them, two clients pushing each
+ * other out: everybody writes what he writes alone, without guesses and with nothing taken over. */
+static void test_same_in_a_crowd(void **state)
+{
+    (void)state;
+    static int32_t alone[CROWD][CROWD_WRITE], ids[256];
+    struct error err = { 0 };
+    struct decode_choice plain;
+    struct job *job[CROWD];
+    struct job_event e;
+    assert_int_equal(decode_parse("plain", &plain, &err), STRETTO_OK);
+    for (int crowd = 0; crowd < 2; crowd++) {
+        struct service *s = open_pool(3, crowd ? 512 : 0);
+        for (int i = 0; i < CROWD; i++) {
+            struct job_options o = options(ids, crowd_prompt(i, ids), (float)(i / 2 % 2));
+            o.max_tokens = CROWD_WRITE;
+            o.ignore_end = true;
+            o.client = i < CROWD - 4 ? "flood" : "other";
+            o.no_cache = !crowd;
+            if (!crowd) o.choice = &plain;
+            assert_int_equal(service_submit(s, &o, &job[i], NULL, &err), STRETTO_OK);
+        }
+        for (int i = 0; i < CROWD; i++) {
+            uint32_t n = 0;
+            do {
+                next_event(job[i], &e);
+                for (uint32_t k = 0; k < e.n_ids; k++, n++)
+                    if (crowd) assert_int_equal(e.ids[k], alone[i][n]);
+                    else alone[i][n] = e.ids[k];
+            } while (e.kind != JOB_DONE);
+            assert_int_equal(n, CROWD_WRITE);
+            job_close(job[i]);
+        }
+        service_close(s);
+    }
+}
+
 int main(void)
 {
     char err[256];
@@ -281,7 +332,7 @@ int main(void)
         return 1;
     }
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_same_text), cmocka_unit_test(test_logprobs),
-                                        cmocka_unit_test(test_embedding) };
+                                        cmocka_unit_test(test_embedding), cmocka_unit_test(test_same_in_a_crowd) };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     stretto_model_close(model);
     return failed;
