@@ -398,6 +398,7 @@ void exchange_cancel(struct exchange *x)
 struct job_usage exchange_usage(const struct exchange *x)
 {
     struct job_usage u = { 0 };
+    if (x->n_choices) u.missed = x->choices[0].usage.missed;
     for (size_t i = 0; i < x->n_choices; i++) {
         const struct choice *c = &x->choices[i];
         if (i % (size_t)x->ask.n == 0) {

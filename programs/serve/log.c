@@ -1,16 +1,36 @@
 /* One line on standard error for each request: for people, or JSON. */
 #include "base/clock.h"
 #include "serve/wire.h"
+#include "serve/words.h"
 #include <stdio.h>
 #include <string.h>
 #include <stdlib.h>
 #include <time.h>
 
+/* "; then: no other text goes on like it: token 300 is " tea" and not " coffee"" */
+static void print_missed(const struct exchange *x, const struct prefix_miss *m)
+{
+    json_t *j = words_missed(x, m), *wanted = json_object_get(j, "wanted"), *had = json_object_get(j, "had");
+    if (!j) return;
+    fprintf(stderr, "; then: %s", prefix_cause_text(m->cause));
+    if (wanted && had) {
+        char *a = json_dumps(wanted, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+        char *b = json_dumps(had, JSON_ENCODE_ANY | JSON_ENSURE_ASCII);
+        fprintf(stderr, ", token %u is %s and not %s", m->at, a ? a : "", b ? b : "");
+        free(a);
+        free(b);
+    }
+    json_decref(j);
+}
+
 static void log_plain(const struct exchange *x, const struct job_usage *u, double seconds)
 {
     fprintf(stderr, "%s %s %s %u", x->wire->peer, x->method, x->path, x->http);
-    if (u->prompt || u->written)
-        fprintf(stderr, " read %u (%u known) wrote %u", u->prompt, u->cached, u->written);
+    if (u->prompt || u->written) {
+        fprintf(stderr, " read %u (%u known", u->prompt, u->cached);
+        print_missed(x, &u->missed);
+        fprintf(stderr, ") wrote %u", u->written);
+    }
     fprintf(stderr, " in %.3f s%s", seconds, x->gone ? ", the client left" : "");
     if (x->trouble.kind != TROUBLE_NONE) fprintf(stderr, ": %s", x->trouble.text);
     fputc('\n', stderr);
@@ -39,6 +59,8 @@ static void log_json(const struct exchange *x, const struct job_usage *u, double
         json_object_set_new(j, "steps", json_integer(u->steps));
         json_object_set_new(j, "guesses", json_integer(u->guesses));
         json_object_set_new(j, "accepted", json_integer(u->accepted));
+        json_t *missed = words_missed(x, &u->missed);
+        if (missed) json_object_set_new(j, "cache_miss", missed);
     }
     if (x->first_byte) json_object_set_new(j, "first_token_seconds", json_real(x->first_byte - x->began));
     if (x->trouble.kind != TROUBLE_NONE) json_object_set_new(j, "error", json_string(x->trouble.text));

@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -147,7 +148,10 @@ static void close_files(const struct serve_options *o, const struct served_list 
         snprintf(folders[i], sizeof folders[i], "%.*s", slash ? (int)(slash - more[i] + 1) : 1, slash ? more[i] : ".");
         read[s.n_read++] = folders[i];
     }
-    if (o->disk) write[s.n_write++] = o->disk;
+    if (o->disk) {                             /* what is not there cannot be allowed */
+        mkdir(o->disk, 0700);
+        write[s.n_write++] = o->disk;
+    }
     sandbox_files(&s, &words);
     fprintf(stderr, "stretto serve: sandbox: %s\n", words.data ? words.data : "");
     buffer_done(&words);

@@ -29,6 +29,15 @@ static json_t *timings(double cached, double read, double read_seconds, double w
                      rate(1e3 * write_seconds, written), "predicted_per_second", rate(written, write_seconds));
 }
 
+json_t *words_missed(const struct exchange *x, const struct prefix_miss *m)
+{
+    if (m->cause == PREFIX_MISS_NOTHING || m->asked < m->matched + PAGE_SLOTS) return NULL;
+    json_t *j = json_pack("{s:s,s:I}", "cause", prefix_cause_text(m->cause), "at", (json_int_t)m->at);
+    if (j && m->wanted >= 0) json_object_set_new(j, "wanted", words_piece_json(x, m->wanted));
+    if (j && m->had >= 0) json_object_set_new(j, "had", words_piece_json(x, m->had));
+    return j;
+}
+
 json_t *words_timings(const struct exchange *x)
 {
     struct job_usage u = exchange_usage(x);
@@ -37,6 +46,8 @@ json_t *words_timings(const struct exchange *x)
     json_object_set_new(t, "steps", json_integer(u.steps));
     json_object_set_new(t, "draft_n", json_integer(u.guesses));
     json_object_set_new(t, "draft_n_accepted", json_integer(u.accepted));
+    json_t *missed = words_missed(x, &u.missed);
+    if (missed) json_object_set_new(t, "cache_miss", missed);
     return t;
 }
 

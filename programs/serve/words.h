@@ -9,6 +9,8 @@ const char *words_finish(enum job_finish f);
 json_t *words_usage(const struct exchange *x);
 /* llama.cpp's "timings", of all choices. */
 json_t *words_timings(const struct exchange *x);
+/* Why the cache had no more of the prompt: {cause, at, wanted, had}; NULL where a page or more was not missed. */
+json_t *words_missed(const struct exchange *x, const struct prefix_miss *m);
 /* The same of a choice that is still being written, this event included; "steps": the tokens that each pass through
  * the model gave since the last event. */
 json_t *words_timings_now(const struct exchange *x, const struct choice *c, const struct job_event *e);

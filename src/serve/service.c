@@ -7,8 +7,9 @@
 #include <signal.h>
 #include <string.h>
 
-enum { RUN_DEFAULT = 16, QUEUE_DEFAULT = 256, QUEUE_CONTEXTS = 64 };
-static const double QUEUE_SECONDS = 600, LATENCY_DELAY = 0.9, THROUGHPUT_SECONDS = 0.25;
+enum { RUN_DEFAULT = 16, QUEUE_DEFAULT = 256, QUEUE_CONTEXTS = 64, DISK_DEFAULT_MB = 4096,
+       DISK_STEPS = 8 };
+static const double QUEUE_SECONDS = 600, DISK_SECONDS = 20, LATENCY_DELAY = 0.9, THROUGHPUT_SECONDS = 0.25;
 
 /* ---- opening and closing --------------------------------------------------------------------------- */
 
@@ -77,6 +78,19 @@ static stretto_status open_engine(struct service *s, const struct model *m, stru
     return STRETTO_OK;
 }
 
+/* An encoder's texts share nothing, and some backends do not give pages away: that is no reason not to serve. */
+static stretto_status open_disk(struct service *s, struct error *err)
+{
+    struct error why = { .status = STRETTO_OK };
+    const struct engine_disk d = { .folder = s->o.disk, .log = s->o.log,
+                                   .bytes = s->o.disk_bytes ? s->o.disk_bytes : (uint64_t)DISK_DEFAULT_MB << 20 };
+    if (!s->o.disk) return STRETTO_OK;
+    stretto_status st = engine_disk_open(s->engine, &d, &why);
+    if (st == STRETTO_E_UNSUP) log_say(&s->o.log, LOG_WARN, "%s", why.text);
+    else if (st != STRETTO_OK) return fail(err, st, "%s", why.text);
+    return STRETTO_OK;
+}
+
 static void *serve(void *ud);
 
 static stretto_status start(struct service *s, struct error *err)
@@ -112,6 +126,7 @@ stretto_status service_open(struct service **out, const struct model *m, const s
     pthread_condattr_destroy(&clock);
     learned_init(&s->learned);
     stretto_status st = open_engine(s, m, err);
+    if (st == STRETTO_OK) st = open_disk(s, err);
     if (st == STRETTO_OK) {
         if (!s->o.queue_tokens) s->o.queue_tokens = (uint64_t)QUEUE_CONTEXTS * s->info.context;
         st = learned_place(&s->learned, m->config.vocab, err);
@@ -381,6 +396,31 @@ static void show(struct service *s)
     pthread_mutex_unlock(&s->lock);
 }
 
+static bool is_wanted(struct service *s)
+{
+    pthread_mutex_lock(&s->lock);
+    bool wanted = s->poked;
+    pthread_mutex_unlock(&s->lock);
+    return wanted;
+}
+
+/* Pages go to files one at a time: beside steps, now and then, those that two texts took over; all of them while there
+ * is nothing to do. */
+static void keep_pages(struct service *s)
+{
+    if (!requests_count(s->engine))
+        while (!is_wanted(s) && engine_disk_save(s->engine, 0, 1)) continue;
+    else if (s->state.steps % DISK_STEPS == 0)
+        engine_disk_save(s->engine, 2, 1);
+}
+
+static void keep_rest(struct service *s)
+{
+    double end = clock_seconds() + DISK_SECONDS;
+    while (clock_seconds() < end && engine_disk_save(s->engine, 0, 1)) continue;
+    engine_disk_sync(s->engine);
+}
+
 static void *serve(void *ud)
 {
     struct service *s = ud;
@@ -396,7 +436,9 @@ static void *serve(void *ud)
         fair_rank(s);
         turn(s);
         if (s->told && s->o.wake) s->o.wake(s->o.ud);
+        keep_pages(s);
     }
+    keep_rest(s);
     return NULL;
 }
 

@@ -115,6 +115,7 @@ struct job_usage {
     uint32_t prompt, cached, cached_written, written;   /* tokens; cached_written: of cached, in the written role */
     uint32_t steps, guesses, accepted;
     double queued, reading, writing;                     /* seconds                                    */
+    struct prefix_miss missed;                           /* why no more was known (cache/prefix.h)     */
 };
 
 /* Valid until the job's next job_read. */

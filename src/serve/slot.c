@@ -54,6 +54,7 @@ static void set_text(struct slot *x)
     uint32_t most = o->no_cache || x->scores || o->kind == JOB_EMBED ? 0 : o->n_ids - 1;
     engine_share(e, x->seq, &how);
     x->read = x->usage.cached = engine_set(e, x->seq, o->ids, o->n_ids, most);
+    x->usage.missed = *engine_missed(e, x->seq);
     for (uint32_t i = 0; i < x->read; i++) x->usage.cached_written += !engine_given(e, x->seq, i);
 }
 
