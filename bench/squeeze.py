@@ -202,24 +202,37 @@ def all_theirs(maker):
     return sorted(out)
 
 
-def one_divergence(args, maker, path, chunks):
-    """Of one file, on so many windows of each text; kept beside it."""
+def kept_divergence(args, maker, path, chunks):
     key = hashlib.sha256(json.dumps([chunks, *map(file_key, [*args.text, path])]).encode()).hexdigest()[:8]
-    kept = os.path.join(maker.folder, f"{os.path.basename(path)}.{key}.kl")
-    if not os.path.isfile(kept):
-        argv = [args.stretto, "eval", "kl", "--base", maker.truth, *flags("-f", args.text), "--chunks", str(chunks),
-                "-t", str(args.threads), "--json", "-m"]
-        try:
-            got = run([*argv, path])
-        except SystemExit:
-            plain = path + ".f32"
-            run([peer("llama-quantize"), "--allow-requantize", path, plain, "F32", str(args.threads)])
-            got = run([*argv, plain])
-            os.remove(plain)
-        with open(kept, "w", encoding="utf-8") as f:
-            f.write(got)
-    with open(kept, encoding="utf-8") as f:
-        return json.load(f)
+    return os.path.join(maker.folder, f"{os.path.basename(path)}.{key}.kl")
+
+
+def divergences(args, maker, paths, chunks):
+    """Mean divergence of each file on so many windows of each text, several in a run; kept beside them."""
+    todo = [p for p in paths if not os.path.isfile(kept_divergence(args, maker, p, chunks))]
+    for at in range(0, len(todo), 4):
+        readable = [p if not foreign(p) else as_float(args, p) for p in todo[at:at + 4]]
+        own = json.loads(run([args.stretto, "eval", "kl", "--base", maker.truth, "-m", readable[0],
+                              *flags("--against", readable[1:]), *flags("-f", args.text), "--chunks", str(chunks),
+                              "-t", str(args.threads), "--json"]))
+        for path, plain, got in zip(todo[at:at + 4], readable, [own, *own.get("against", [])]):
+            with open(kept_divergence(args, maker, path, chunks), "w", encoding="utf-8") as f:
+                json.dump(got, f)
+            if plain != path:
+                os.remove(plain)
+    return [json.loads(read(kept_divergence(args, maker, p, chunks))) for p in paths]
+
+
+def foreign(path):
+    """Whether the file has types that ours does not read."""
+    kind = os.path.basename(path).split(".")[1]
+    return kind.startswith(("IQ1", "IQ2", "IQ3", "TQ1"))
+
+
+def as_float(args, path):
+    plain = path + ".f32"
+    run([peer("llama-quantize"), "--allow-requantize", path, plain, "F32", str(args.threads)])
+    return plain
 
 
 def file_key(path):
@@ -229,13 +242,14 @@ def file_key(path):
 def first_within(args, maker, files, bound):
     """The smallest that is within the bound: (bytes, type, path) or None. Two windows of each text tell those that are
     far from it."""
-    for size, kind, path in files:
-        if one_divergence(args, maker, path, 2)["mean_kl"] > 2 * bound:
-            continue
-        kl = one_divergence(args, maker, path, args.chunks)["mean_kl"]
-        print(f"squeeze: {maker.name}: {kind}: {size / 1e6:.2f} MB, {kl:.4f}", file=sys.stderr)
-        if kl <= bound:
-            return size, kind, path
+    rough = divergences(args, maker, [f[2] for f in files], 2)
+    near = [f for f, got in zip(files, rough) if got["mean_kl"] <= 2 * bound]
+    for at in range(0, len(near), 4):
+        some = near[at:at + 4]
+        for f, got in zip(some, divergences(args, maker, [f[2] for f in some], args.chunks)):
+            print(f"squeeze: {maker.name}: {f[1]}: {f[0] / 1e6:.2f} MB, {got['mean_kl']:.4f}", file=sys.stderr)
+            if got["mean_kl"] <= bound:
+                return f
     return None
 
 
@@ -252,7 +266,7 @@ def smallest(args):
             if best:
                 own, other = divergence(args, truth, [(ours, best[2])])[0]
             else:
-                own, other = one_divergence(args, maker, ours, args.chunks), None
+                own, other = divergences(args, maker, [ours], args.chunks)[0], None
             rows.append({"model": name, "bound": bound, "bytes": os.path.getsize(ours), "ours": own, "llama": other,
                          "llama_type": best and best[1], "llama_bytes": best and best[0]})
     return rows

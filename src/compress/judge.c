@@ -5,7 +5,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { DEFAULT_WINDOW = 512, SPEED_TOKENS = 32, SPEED_TIMES = 3 };
+/* ROWS: of a step, whose logits take memory twice. */
+enum { DEFAULT_WINDOW = 512, ROWS = 128, SPEED_TOKENS = 32, SPEED_TIMES = 3 };
 
 struct judge {
     struct judge_options o;
@@ -41,7 +42,7 @@ static stretto_status read_texts(struct judge *j, struct error *err)
 static stretto_status engine_for(const struct judge *j, const struct model *m, struct engine **out,
                                  struct error *err)
 {
-    struct engine_options o = { .threads = j->o.threads, .context = j->context, .sequences = 1 };
+    struct engine_options o = { .threads = j->o.threads, .context = j->context, .sequences = 1, .max_rows = ROWS };
     TRY(engine_open(out, m, &o, err));
     engine_cancel(*out, engine_flag_set, (void *)(uintptr_t)j->o.cancel);
     return STRETTO_OK;

@@ -66,6 +66,35 @@ static void few_windows_come_from_all_of_a_text(void **state)
     eval_set_done(&few);
 }
 
+static void halves_of_a_text_share_no_window(void **state)
+{
+    (void)state;
+    struct error err = { 0 };
+    struct text_file f[16];
+    struct eval_set all, half[2];
+    size_t n = texts_builtin(true, f, 16);
+    assert_true(n > 0);
+    assert_int_equal(texts_set(&all, &f[n - 1], tokenizer, NULL, 64, 0, 50257, &err), STRETTO_OK);
+    size_t tokens = 0;
+    for (int odd = 0; odd < 2; odd++) {
+        struct eval_set *h = &half[odd];
+        assert_int_equal(texts_set(h, &f[n - 1], tokenizer, NULL, 64, 0, 50257, &err), STRETTO_OK);
+        texts_half(h, odd);
+        assert_int_equal(h->n, (all.n + !odd) / 2);
+        for (size_t w = 0; w < h->n; w++)
+            assert_memory_equal(h->id + h->at[w], all.id + all.at[2 * w + (size_t)odd], 64 * sizeof *all.id);
+        tokens += h->tokens;
+    }
+    assert_int_equal(tokens, all.tokens);
+    texts_thin(&half[0], 1);
+    assert_int_equal(half[0].n, 1);
+    texts_half(&half[0], true);                 /* of one window alone that */
+    assert_int_equal(half[0].n, 1);
+    eval_set_done(&all);
+    eval_set_done(&half[0]);
+    eval_set_done(&half[1]);
+}
+
 static void odd_texts_are_refused(void **state)
 {
     (void)state;
@@ -117,6 +146,7 @@ int main(void)
     fclose(f);
     const struct CMUnitTest tests[] = { cmocka_unit_test(what_is_compiled_in_fills_windows),
         cmocka_unit_test(few_windows_come_from_all_of_a_text),
+        cmocka_unit_test(halves_of_a_text_share_no_window),
                                         cmocka_unit_test(odd_texts_are_refused),
                                         cmocka_unit_test(thirteen_words_in_a_row_are_a_leak) };
     return cmocka_run_group_tests(tests, open_vocabulary, close_vocabulary);
