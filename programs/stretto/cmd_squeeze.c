@@ -36,6 +36,7 @@ struct run {
     struct text_file learn[FILES], test[FILES];
     size_t n_learn, n_test;
     struct task_choice task;
+    struct cache_list caches;
     struct squeeze_result r;
 };
 
@@ -96,9 +97,9 @@ static int check_rtn(const struct squeeze_command *o)
 static int check_together(const struct squeeze_command *o, bool typed)
 {
     bool measured = has_goal(o) || o->sweep, learns = strcmp(o->method, "plain") != 0 && strcmp(o->method, "rtn") != 0;
-    if (o->task && (o->sweep || o->no_proof))
-        return command_usage("squeeze", "--task belongs to the proof of one file; leave out %s",
-                             o->sweep ? "--sweep" : "--no-proof");
+    if ((o->task || o->cache) && (o->sweep || o->no_proof))
+        return command_usage("squeeze", "%s belongs to the proof of one file; leave out %s",
+                             o->task ? "--task" : "--cache", o->sweep ? "--sweep" : "--no-proof");
     if (o->sweep && has_goal(o))
         return command_usage("squeeze", "--sweep measures types as they are named; leave the budget out");
     if (measured && typed)
@@ -447,6 +448,12 @@ static int solve_tasks(struct run *x)
 /* What was measured; a task is the last of it. */
 static int finish_proof(struct run *x)
 {
+    struct error err = { 0 };
+    stretto_status s = STRETTO_OK;
+    if (x->caches.n) s = judge_caches(x->r.judge, x->out.data, x->caches.type, x->caches.n, x->r.cache, &err);
+    ui_progress_break(&x->bar);
+    if (s != STRETTO_OK) return failed(x, s, &err);
+    x->r.n_caches = x->caches.n;
     int code = solve_tasks(x);
     return code == EXIT_DONE ? keep_report(x) : code;
 }
@@ -557,6 +564,7 @@ static int squeeze(struct run *x)
     if (code == EXIT_DONE && x->o->sweep) code = sweep_check(x->o->sweep);
     if (code == EXIT_DONE) code = task_read(x->o->task, &x->task);
     if (code == EXIT_DONE) code = task_check(&x->task, x->o);
+    if (code == EXIT_DONE) code = caches_read(x->o->cache, &x->caches);
     if (code == EXIT_DONE && x->o->report) code = report_name_check("squeeze", x->o->report);
     if (code == EXIT_DONE && x->o->report) code = can_create("squeeze", "--report", x->o->report, x->o->force);
     if (code == EXIT_DONE) code = model_path("squeeze", x->o->model, x->o->yes, &x->in);
@@ -689,6 +697,9 @@ static const struct option text_rows[] = {
     { "--test", "FILE", OPT_TEXTS, AT(test), 0, 0,
       "a text to measure on, or lines of conversations; may be given several times [three that are built in]" },
     { "--windows", "N", OPT_INT, AT(windows), 0, 1 << 20, "measure on N windows of each text; 0 takes all [8]" },
+    { "--cache", "TYPES", OPT_TEXT, AT(cache), 0, 0,
+      "also measure what caches of these types add, as f16,q8_0,q8_0+q4_0 (keys+values), or all, and recommend the "
+      "smallest that adds little" },
     { "--task", "TASK[=FILE]", OPT_TEXT, AT(task), 0, 0,
       "what both models solve at the end: hellaswag=FILE, piqa=FILE, mmlu=FILE, gsm8k=FILE as 'stretto eval' reads "
       "them, none, or hellaswag, of which 200 are built in [hellaswag]" },

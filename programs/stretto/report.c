@@ -171,6 +171,28 @@ static void text_table(FILE *f, const json_t *r)
     fputs("</tbody></table></div></section>\n", f);
 }
 
+static void cache_table(FILE *f, const json_t *r)
+{
+    const json_t *caches = json_object_get(r, "caches");
+    size_t i;
+    json_t *c;
+    if (!json_array_size(caches)) return;
+    fputs("<section><h2>Caches of keys and values</h2>\n<p>What each adds to this file with a cache of float32.</p>\n"
+          "<div class=\"wide\"><table><thead><tr><th>cache</th><th>bytes a token</th><th>KL</th><th>99 %</th>"
+          "<th>same best</th></tr></thead><tbody>\n", f);
+    json_array_foreach(caches, i, c) {
+        bool best = strcmp(report_word(c, "type"), report_word(r, "cache")) == 0;
+        fputs(best ? "<tr class=\"own\"><th>" : "<tr><th>", f);
+        report_text(f, report_word(c, "type"), 20);
+        fprintf(f, "%s</th><td>%.0f</td><td>%.4f \xc2\xb1 %.4f</td>", best ? ", recommended" : "",
+                report_number(c, "bytes"), report_number(c, "kl"), report_number(c, "kl_error"));
+        cell(f, "%.3f", report_number(c, "p99"));
+        cell(f, "%.1f %%", 100 * report_number(c, "same_top"));
+        fputs("</tr>\n", f);
+    }
+    fputs("</tbody></table></div></section>\n", f);
+}
+
 static void task_words(const json_t *r, char *out, size_t cap)
 {
     const json_t *t = json_object_get(r, "task");
@@ -259,6 +281,7 @@ static void page(FILE *f, const json_t *r)
     format_table(f, r);
     picture(f, r, "Divergence by text", "The bar is twice the standard error to both sides.", report_texts);
     text_table(f, r);
+    cache_table(f, r);
     char about[300];
     task_words(r, about, sizeof about);
     picture(f, r, "Tasks that both solved", about, report_task);

@@ -9,6 +9,7 @@
  *   tensors[]               name, role, from, to, from_bytes, bytes, error: {kept, whole}
  *   formats[]               name, by, bytes, kl, kl_error, tokens_per_second: what was measured beside each other;
  *                           those with `this` true are the file's own. Without it, the lines of `sweep`
+ *   cache, caches[]         the recommended type; type, bytes, kl, kl_error, p99, same_top
  *   task                    name, tasks, accuracy, low, high, base_accuracy, base_low, base_high, flips,
  *                           right_to_wrong, wrong_to_right, mcnemar_p */
 #ifndef STRETTO_REPORT_H

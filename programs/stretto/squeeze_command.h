@@ -9,7 +9,7 @@
 
 struct squeeze_command {
     const char *model, *out, *type, *method, *share, *output_type, *embedding_type, *only, *size, *sweep,
-        *imatrix, *report, *task;
+        *imatrix, *report, *task, *cache;
     struct text_list calibrate, test, keep;
     int64_t tokens, windows, threads, bits, tasks;
     double bpw, max_kl, speed;
@@ -22,6 +22,8 @@ struct squeeze_result {
     struct squeeze *squeeze;
     struct judge *judge;                /* NULL: nothing was measured */
     struct verdict verdict;
+    struct cache_verdict cache[EVAL_MODELS];
+    size_t n_caches;
     json_t *task;                       /* NULL: none was asked for, or can be */
     struct exchange exchange[EXCHANGES];        /* of a budget */
     bool has_exchange;
@@ -49,6 +51,14 @@ bool task_fits(const struct task_choice *t, uint32_t context);
 int task_measure(const struct task_choice *t, const struct squeeze_command *c, const char *original, const char *out,
                  json_t **result);
 void task_print(const json_t *task);
+
+/* "f16,q8_0,q8_0+q4_0", "all"; NULL: none. An exit code. */
+struct cache_list { enum cache_type type[EVAL_MODELS]; size_t n; };
+int caches_read(const char *words, struct cache_list *out);
+/* The smallest that adds little, or NULL. */
+const struct cache_verdict *caches_best(const struct squeeze_result *r);
+void caches_print(const struct squeeze_result *r);
+json_t *caches_json(const struct squeeze_result *r);
 
 /* One line for each kind of weight and type: how many tensors, bytes before and after, error. */
 void squeeze_print_plan(struct squeeze *s, bool every_tensor);

@@ -94,6 +94,7 @@ void squeeze_print(const struct squeeze_result *r)
     if (r->has_exchange) print_exchange(r->exchange);
     squeeze_print_plan(r->squeeze, false);
     if (r->judge) print_proof(r);
+    caches_print(r);
     if (r->judge && r->has_exchange)
         printf("  chosen by windows between these, which diverge by %.4f\n", r->chosen_kl);
     printf("\n  %-20s %12s -> %12s  %5.1f %%\n", "file", bytes_text(a, r->in_bytes), bytes_text(b, r->out_bytes),
@@ -158,6 +159,9 @@ json_t *squeeze_json(const struct squeeze_result *r, bool brief)
         json_object_set_new(j, "tokens_per_second", json_real(tidy(r->verdict.speed)));
         json_object_set_new(j, "from_tokens_per_second", json_real(tidy(r->base_speed)));
     }
+    if (r->n_caches) json_object_set_new(j, "caches", caches_json(r));
+    const struct cache_verdict *best = caches_best(r);
+    if (best) json_object_set_new(j, "cache", json_string(cache_type_name(best->type)));
     if (r->plain_bytes) json_object_set_new(j, "plain_bytes", json_integer((json_int_t)r->plain_bytes));
     if (r->task) json_object_set(j, "task", r->task);
     if (brief) return j;

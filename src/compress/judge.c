@@ -39,13 +39,20 @@ static stretto_status read_texts(struct judge *j, struct error *err)
     return STRETTO_OK;
 }
 
-static stretto_status engine_for(const struct judge *j, const struct model *m, struct engine **out,
-                                 struct error *err)
+static stretto_status engine_with(const struct judge *j, const struct model *m, enum cache_type cache,
+                                  struct engine **out, struct error *err)
 {
-    struct engine_options o = { .threads = j->o.threads, .context = j->context, .sequences = 1, .max_rows = ROWS };
+    struct engine_options o = { .threads = j->o.threads, .context = j->context, .sequences = 1, .max_rows = ROWS,
+                                .cache = cache };
     TRY(engine_open(out, m, &o, err));
     engine_cancel(*out, engine_flag_set, (void *)(uintptr_t)j->o.cancel);
     return STRETTO_OK;
+}
+
+static stretto_status engine_for(const struct judge *j, const struct model *m, struct engine **out,
+                                 struct error *err)
+{
+    return engine_with(j, m, CACHE_F32, out, err);
 }
 
 static stretto_status open_into(struct judge *j, const char *path, struct error *err)
@@ -153,6 +160,57 @@ stretto_status judge_measure(struct judge *j, const char *path, bool speed, stru
     TRY(model_open(&m, path, &mo, err));
     stretto_status s = judge_measure_model(j, m, speed, out, err);
     if (s == STRETTO_OK && stat(path, &st) == 0) out->file_bytes = (uint64_t)st.st_size;
+    model_close(m);
+    return s;
+}
+
+/* ---- caches --------------------------------------------------------------------------------- */
+
+struct caches { struct engine *base, *e[EVAL_MODELS]; struct eval_rows rows[EVAL_MODELS]; size_t n; };
+
+static stretto_status read_with(const struct judge *j, struct caches *c, struct error *err)
+{
+    for (size_t i = 0; i < j->n; i++) {
+        struct eval_rows part[EVAL_MODELS] = { { 0 } };
+        stretto_status s = eval_divergence(c->base, c->e, c->n, &j->set[i], j->o.cancel, &j->o.progress, part, err);
+        for (size_t k = 0; k < c->n; k++) {
+            if (s == STRETTO_OK) s = eval_rows_add(&c->rows[k], &part[k], err);
+            eval_rows_done(&part[k]);
+        }
+        if (s != STRETTO_OK) return s;
+    }
+    return STRETTO_OK;
+}
+
+static stretto_status measure_caches(const struct judge *j, const struct model *m, struct caches *c,
+                                     struct cache_verdict *out, struct error *err)
+{
+    TRY(engine_for(j, m, &c->base, err));
+    for (size_t i = 0; i < c->n; i++) TRY(engine_with(j, m, out[i].type, &c->e[i], err));
+    TRY(read_with(j, c, err));
+    for (size_t i = 0; i < c->n; i++) {
+        const struct engine_info *about = engine_about(c->e[i]);
+        out[i].bytes = (double)about->pages / about->pool_tokens;
+        TRY(eval_kl(&c->rows[i], &out[i].kl, err));
+    }
+    return STRETTO_OK;
+}
+
+stretto_status judge_caches(struct judge *j, const char *path, const enum cache_type *types, size_t n,
+                            struct cache_verdict *out, struct error *err)
+{
+    struct model *m = NULL;
+    struct caches c = { .n = n };
+    struct model_open_options mo = { .device = j->m->device, .threads = j->o.threads, .cancel = j->o.cancel };
+    if (n > EVAL_MODELS) return fail(err, STRETTO_E_ARG, "more than %d types of caches", EVAL_MODELS);
+    for (size_t i = 0; i < n; i++) out[i] = (struct cache_verdict){ .type = types[i] };
+    TRY(model_open(&m, path, &mo, err));
+    stretto_status s = measure_caches(j, m, &c, out, err);
+    for (size_t i = 0; i < n; i++) {
+        engine_close(c.e[i]);
+        eval_rows_done(&c.rows[i]);
+    }
+    engine_close(c.base);
     model_close(m);
     return s;
 }

@@ -44,5 +44,11 @@ stretto_status judge_measure(struct judge *j, const char *path, bool speed, stru
 struct model;
 stretto_status judge_measure_model(struct judge *j, const struct model *m, bool speed, struct verdict *out,
                                    struct error *err);
+
+/* What a cache of keys and values adds: the model at `path` with each of these types (n <= EVAL_MODELS) beside itself
+ * with one of float32, on all texts together. bytes: of a token. out[n]. */
+struct cache_verdict { enum cache_type type; struct eval_kl kl; double bytes; };
+stretto_status judge_caches(struct judge *j, const char *path, const enum cache_type *types, size_t n,
+                            struct cache_verdict *out, struct error *err);
 stretto_status judge_speed(struct judge *j, double *out, struct error *err);
 #endif

@@ -85,6 +85,9 @@ def whole():
             "from_tokens_per_second": 41.25, "seconds": 141.0, "peak_bytes": 4e8,
             "all": text("all", 0.0361), "texts": [text(EVIL, 0.031), text("code", 0.041)],
             "tensors": tensors, "formats": formats,
+            "cache": "q8_0", "caches": [{"type": t, "bytes": b, "kl": kl, "kl_error": kl / 9, "p99": 5 * kl,
+                                         "same_top": .9}
+                                        for t, b, kl in (("f16", 11520, .0001), ("q8_0", 6120, .0021))],
             "task": {"name": "HellaSwag", "accuracy": .4, "low": .35, "high": .45, "tasks": 400, "base_accuracy": .41,
                      "base_low": .36, "base_high": .46, "flips": 31, "right_to_wrong": 17, "wrong_to_right": 12,
                      "mcnemar_p": 0.4583}}
@@ -93,7 +96,8 @@ def whole():
 def check_page(tmp):
     p = page(whole(), tmp)
     for said in ("new.gguf", EVIL, "105 MB", "19.4 % of 540 MB", "0.0361", "81.2 %", "171.5", "40.0 %", "+0.0599",
-                 "blk.2.", "0.2 %", "llama-quantize", "HellaSwag: right, %, of 400 tasks", "31 answers", "p = 0.46"):
+                 "blk.2.", "0.2 %", "llama-quantize", "HellaSwag: right, %, of 400 tasks", "31 answers",
+                 "q8_0, recommended", "p = 0.46"):
         assert said in p.text, said
     assert "/there/" not in p.text and "/here/" not in p.text
     source = drawn(whole(), ".html", tmp)

@@ -184,6 +184,23 @@ def check_packed(model, tmp):
     refused("keeps no file", "-m", model, "--sweep", "q4_0", "--pack", code=2)
 
 
+def check_caches(model, tmp):
+    """What a cache adds is what `stretto eval kl` says of the file beside itself with a cache of float32."""
+    out = os.path.join(tmp, "cache.gguf")
+    args = ("-m", model, "--type", "q5_0", "--method", "plain", "--windows", "0", "--test", __file__)
+    j = json.loads(run(*args, "-o", out, "--cache", "f16,q8_0", "--json"))
+    f16, q8 = j["caches"]
+    r = subprocess.run([stretto, "eval", "kl", "-m", out, "--reference", "-ctk", "q8_0", "-ctv", "q8_0",
+                        "--base-reference", "--json", "-f", __file__, "-t", "1"], capture_output=True, text=True,
+                       timeout=300)
+    assert f16["kl"] < q8["kl"] and f16["bytes"] >= q8["bytes"] > 0 and j["cache"] in ("f16", "q8_0"), j
+    want = json.loads(r.stdout)["mean_kl"]
+    assert abs(q8["kl"] - want) < 0.3 * want, (q8, want)
+    assert json.loads(field(out, "stretto.squeeze.report"))["cache"] == j["cache"]
+    refused("not 'q2'", *args, "-o", out, "--force", "--cache", "q8_0,q2", code=2)
+    assert "recommended" in run(*args, "-o", out, "--force", "--cache", "all")
+
+
 def check_reports(model, tmp):
     """A page while squeezing, of a file that was squeezed, of figures in a file, and of a sweep."""
     place = lambda name: os.path.join(tmp, name)
@@ -379,6 +396,7 @@ def main():
         check_prices(model, tmp)
         check_statistics(model, tmp)
         check_packed(model, tmp)
+        check_caches(model, tmp)
         check_reports(model, tmp)
         check_tasks(model, tmp)
         check_texts(model, tmp)
