@@ -1,4 +1,5 @@
 /* A GGUF file coded without loss, and back. */
+#include "base/words.h"
 #include "format/pack.h"
 #include "stretto/commands.h"
 #include "stretto/fetch.h"
@@ -20,6 +21,7 @@ static int run(const char *name, work *fn, const struct command_options *o, char
     struct ui_progress bar;
     struct error err = { 0 };
     struct pack_report r;
+    char a[24], b[24];
     int code = model_path(name, operands[0], o->yes, &in);
     if (code == EXIT_DONE) {
         ui_progress_init(&bar, o->quiet ? NULL : stderr);
@@ -33,8 +35,9 @@ static int run(const char *name, work *fn, const struct command_options *o, char
         ui_progress_break(&bar);
         if (st != STRETTO_OK) code = command_fail(name, st, err.text);
         else if (!o->quiet)
-            printf("%.1f MB are %.1f MB packed, %.1f %% less; %s took %.2f s (%.2f GB/s)\n", (double)r.bytes / 1e6,
-                   (double)r.packed / 1e6, 100 - 100 * (double)r.packed / (double)r.bytes,
+            printf("%s are %s packed, %.1f %% less; %s took %.2f s (%.2f GB/s)\n",
+                   bytes_words(a, (double)r.bytes), bytes_words(b, (double)r.packed),
+                   100 - 100 * (double)r.packed / (double)r.bytes,
                    fn == pack_file ? "packing" : "decoding", r.seconds, (double)r.bytes / 1e9 / r.seconds);
     }
     buffer_done(&in);

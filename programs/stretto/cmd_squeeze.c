@@ -11,6 +11,7 @@
 #include "stretto/open.h"
 #include "stretto/report.h"
 #include "stretto/squeeze_command.h"
+#include "text/chat.h"
 #include "text/tokenizer_gguf.h"
 #include "ui/progress.h"
 #include <ctype.h>
@@ -221,6 +222,12 @@ static int read_texts(const struct text_list *list, struct text_file *out, size_
         size_t blank = strspn(text, " \t\r\n");
         out[*n] = (struct text_file){ file_name(list->v[*n]), text, length,
                                       text[blank] == '{' && strstr(text, "\"messages\"") };
+        struct error err = { 0 };
+        stretto_status s = texts_check(&out[*n], &err);
+        if (s != STRETTO_OK) {
+            ++*n;
+            return command_fail("squeeze", s, err.text);
+        }
     }
     return EXIT_DONE;
 }
@@ -234,12 +241,33 @@ static void tell_leaks(struct run *x)
     char words[120];
     for (size_t i = 0; i < n; i++) held[i] = x->test[i];
     if (!n) n = texts_builtin(true, held, FILES);
-    for (size_t i = 0; i < n; i++)
-        if (texts_leak(learn, n_learn, &held[i], &which, words, sizeof words)) {
-            struct log log = log_of(x);
+    for (size_t i = 0; i < n; i++) {
+        struct error err = { 0 };
+        struct log log = log_of(x);
+        if (texts_leak(learn, n_learn, &held[i], &which, words, sizeof words, &err) != STRETTO_OK)
+            log_say(&log, LOG_WARN, "whether a text that is measured on was learned from is not known: %s", err.text);
+        else if (which)
             log_say(&log, LOG_WARN, "the text '%s' shares words with '%s', which is learned from, so figures of it "
                     "flatter: \"%s ...\"", held[i].name, which, words);
-        }
+    }
+}
+
+/* Texts that cannot be measured on are told before the work. */
+static int check_tests(struct run *x)
+{
+    const struct model *m = squeeze_model(x->r.squeeze);
+    struct error err = { 0 };
+    struct chat *chat = NULL;
+    struct eval_set set;
+    uint32_t window = m->config.context && m->config.context < 512 ? m->config.context : 512;
+    if (x->o->no_proof || !m->tokenizer || !x->n_test) return EXIT_DONE;
+    stretto_status s = chat_open(&chat, m->tokenizer, &err);
+    for (size_t i = 0; i < x->n_test && s == STRETTO_OK; i++) {
+        s = texts_set(&set, &x->test[i], m->tokenizer, chat, window, 1, m->config.vocab, &err);
+        if (s == STRETTO_OK) eval_set_done(&set);
+    }
+    chat_close(chat);
+    return s == STRETTO_OK ? EXIT_DONE : failed(x, s, &err);
 }
 
 /* ---- the way -------------------------------------------------------------------------------- */
@@ -308,6 +336,12 @@ static struct shape_work shape_of(struct run *x)
 }
 
 /* The plan's options. */
+static size_t report_room(const struct run *x)
+{
+    if (x->o->no_proof) return SQUEEZE_NO_REPORT;
+    return squeeze_report_room(x->o, x->task.word != NULL, x->caches.n > 0);
+}
+
 static struct squeeze_options plan_of(struct run *x)
 {
     static const struct { const char *word; enum encode_method method; } methods[] = {
@@ -321,7 +355,8 @@ static struct squeeze_options plan_of(struct run *x)
         .n_keep = o->keep.n, .texts = x->learn, .n_texts = x->n_learn, .tokens = (size_t)o->tokens,
         .statistics = o->imatrix, .sequential = o->sequential, .requantize = o->requantize, .copy = x->shaped.len > 0,
         .force = o->force || x->plain.len, .threads = (unsigned)o->threads,
-        .progress = ui_progress_hook(&x->bar), .log = log_of(x), .cancel = &interrupted };
+        .report_room = report_room(x), .progress = ui_progress_hook(&x->bar), .log = log_of(x),
+        .cancel = &interrupted };
     if (o->only)
         q.only = o->only[0] == 'e' ? ONLY_EMBEDDINGS : o->only[0] == 'p' ? ONLY_POSITIONS : ONLY_KEYS;
     for (size_t i = 0; i < sizeof methods / sizeof *methods; i++)
@@ -409,8 +444,7 @@ static int open_judge(struct run *x)
 static int keep_report(struct run *x)
 {
     struct error err = { 0 };
-    json_t *j = squeeze_json(&x->r, true);
-    char *text = json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(6)), path[4200];
+    char *text = squeeze_report(&x->r, x->folder ? SIZE_MAX : report_room(x)), path[4200];
     stretto_status s = text ? STRETTO_OK : fail(&err, STRETTO_E_NOMEM, "out of memory");
     snprintf(path, sizeof path, "%.4000s/stretto_squeeze.json", x->out.data);
     if (s == STRETTO_OK)
@@ -419,7 +453,6 @@ static int keep_report(struct run *x)
     if (s == STRETTO_OK) s = make_out(x, true, &err);
     x->r.out_bytes = out_bytes(x);
     free(text);
-    json_decref(j);
     return s == STRETTO_OK ? EXIT_DONE : failed(x, s, &err);
 }
 
@@ -523,7 +556,7 @@ static int sweep(struct run *x)
 static void show(struct run *x)
 {
     if (x->o->json) {
-        json_t *j = squeeze_json(&x->r, false);
+        json_t *j = squeeze_json(&x->r);
         json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
         putchar('\n');
         json_decref(j);
@@ -536,7 +569,7 @@ static void show(struct run *x)
 
 static int draw(struct run *x)
 {
-    json_t *j = x->o->report ? squeeze_json(&x->r, false) : NULL;
+    json_t *j = x->o->report ? squeeze_json(&x->r) : NULL;
     int code = j ? report_write("squeeze", x->o->report, x->o->force, j) : EXIT_DONE;
     json_decref(j);
     return code;
@@ -580,6 +613,7 @@ static int squeeze(struct run *x)
     if (code == EXIT_DONE) code = convert_folder(x);
     if (code == EXIT_DONE) code = change_shape(x);
     if (code == EXIT_DONE) code = open_plan(x);
+    if (code == EXIT_DONE) code = check_tests(x);
     if (code != EXIT_DONE) return code;
     x->r.in = x->in.data;
     x->r.out = x->o->dry_run ? NULL : x->out.data;

@@ -2,6 +2,7 @@
 #include "base/file.h"
 #include "base/json_tree.h"
 #include "compress/squeeze.h"
+#include "eval/choices.h"
 #include "format/source.h"
 #include "stretto/command.h"
 #include "ui/progress.h"
@@ -171,7 +172,7 @@ static void text_table(FILE *f, const json_t *r)
     fputs("</tbody></table></div></section>\n", f);
 }
 
-static void cache_table(FILE *f, const json_t *r)
+static void cache_section(FILE *f, const json_t *r)
 {
     const json_t *caches = json_object_get(r, "caches");
     size_t i;
@@ -281,7 +282,7 @@ static void page(FILE *f, const json_t *r)
     format_table(f, r);
     picture(f, r, "Divergence by text", "The bar is twice the standard error to both sides.", report_texts);
     text_table(f, r);
-    cache_table(f, r);
+    cache_section(f, r);
     char about[300];
     task_words(r, about, sizeof about);
     picture(f, r, "Tasks that both solved", about, report_task);
@@ -369,6 +370,65 @@ static stretto_status report_words(const char *from, struct file_map *map, struc
                       "does", from);
 }
 
+/* ---- the short form that files carry ---- */
+
+static json_t *named(const json_t *row, const char *const *names, size_t n)
+{
+    json_t *j = json_object();
+    for (size_t i = 0; i < n; i++) json_object_set(j, names[i], json_array_get(row, i));
+    return j;
+}
+
+static void unfold_pair(json_t *r, const char *key, const char *was, const char *is)
+{
+    json_t *pair = json_object_get(r, key);
+    if (!json_is_array(pair)) return;
+    json_object_set(r, was, json_array_get(pair, 0));
+    json_object_set(r, is, json_array_get(pair, 1));
+}
+
+static void unfold_task(json_t *r)
+{
+    static const char *const names[] = { "name", "tasks", "right", "base_right", "flips", "right_to_wrong",
+                                         "wrong_to_right", "mcnemar_p" };
+    json_t *row = json_object_get(r, "task");
+    double low, high, n = json_number_value(json_array_get(row, 1));
+    if (!json_is_array(row)) return;
+    json_t *task = named(row, names, 8);
+    for (int base = 0; base < 2 && n >= 1; base++) {
+        double right = report_number(task, base ? "base_right" : "right");
+        share_interval(right > 0 ? (size_t)fmin(right, n) : 0, (size_t)n, &low, &high);
+        json_object_set_new(task, base ? "base_accuracy" : "accuracy", json_real(right / n));
+        json_object_set_new(task, base ? "base_low" : "low", json_real(low));
+        json_object_set_new(task, base ? "base_high" : "high", json_real(high));
+    }
+    json_object_set_new(r, "task", task);
+}
+
+void report_unfold(json_t *r)
+{
+    static const char *const names[] = { "text", "tokens", "windows", "kl", "kl_error", "median", "p90", "p99", "back",
+                                         "same_top", "perplexity", "base_perplexity", "log_ppl_ratio",
+                                         "log_ppl_ratio_error" };
+    json_t *rows = json_object_get(r, "kl"), *cache = json_object_get(r, "cache"), *row;
+    size_t i;
+    if (!json_is_array(json_object_get(r, "bytes"))) return;
+    unfold_pair(r, "bits", "from_bits", "bits");
+    unfold_pair(r, "bytes", "from_bytes", "bytes");
+    unfold_pair(r, "tps", "from_tokens_per_second", "tokens_per_second");
+    json_t *texts = json_array();
+    json_array_foreach(rows, i, row) {
+        json_t *text = named(row, names, sizeof names / sizeof *names);
+        if (i == 0) json_object_set_new(r, "all", text);
+        else json_array_append_new(texts, text);
+    }
+    json_object_set_new(r, "texts", texts);
+    json_object_del(r, "kl");
+    json_object_del(r, "tps");
+    if (json_is_array(cache)) json_object_set(r, "cache", json_array_get(cache, 0));
+    unfold_task(r);
+}
+
 int report_of_file(const char *command, const char *from, const char *path, bool replace)
 {
     struct file_map map = { 0 };
@@ -381,6 +441,7 @@ int report_of_file(const char *command, const char *from, const char *path, bool
     stretto_status s = report_words(from, &map, &src, &words, &err);
     while (words.n && !words.p[words.n - 1]) words.n--;                     /* the room that was kept for it */
     if (s == STRETTO_OK) s = json_tree(&j, words.p, words.n, JSON_TWICE_LAST, "the report", &err);
+    if (s == STRETTO_OK) report_unfold(j);
     if (s == STRETTO_OK && !*report_word(j, "out") && !*report_word(j, "in"))
         json_object_set_new(j, "out", json_string(from));
     code = s == STRETTO_OK ? report_write(command, path, replace, j) : command_fail(command, s, err.text);

@@ -11,7 +11,10 @@
  *                           those with `this` true are the file's own. Without it, the lines of `sweep`
  *   cache, caches[]         the recommended type; type, bytes, kl, kl_error, p99, same_top
  *   task                    name, tasks, accuracy, low, high, base_accuracy, base_low, base_high, flips,
- *                           right_to_wrong, wrong_to_right, mcnemar_p */
+ *                           right_to_wrong, wrong_to_right, mcnemar_p
+ *
+ * A file carries a short form of it: {"bits": [from, to], "bytes": [from, to], "tps": [from, to], "kl": [[text, tokens,
+ * ...], ...] with all of them first, "cache": [type, kl], "task": [name, tasks, ...]}, in the order above. */
 #ifndef STRETTO_REPORT_H
 #define STRETTO_REPORT_H
 #include <jansson.h>
@@ -24,6 +27,8 @@ int report_name_check(const char *command, const char *path);
 int report_write(const char *command, const char *path, bool replace, const json_t *report);
 /* The same of a report that a squeezed GGUF file carries, or that stands in a *.json. */
 int report_of_file(const char *command, const char *from, const char *path, bool replace);
+/* The long form of the short one; anything else stays as it is. */
+void report_unfold(json_t *report);
 
 /* ---- for the parts of it ---- */
 

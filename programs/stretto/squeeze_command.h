@@ -51,6 +51,8 @@ bool task_fits(const struct task_choice *t, uint32_t context);
 int task_measure(const struct task_choice *t, const struct squeeze_command *c, const char *original, const char *out,
                  json_t **result);
 void task_print(const json_t *task);
+/* [name, tasks, right, base_right, flips, right_to_wrong, wrong_to_right, mcnemar_p] */
+json_t *task_row(const json_t *task);
 
 /* "f16,q8_0,q8_0+q4_0", "all"; NULL: none. An exit code. */
 struct cache_list { enum cache_type type[EVAL_MODELS]; size_t n; };
@@ -63,6 +65,10 @@ json_t *caches_json(const struct squeeze_result *r);
 /* One line for each kind of weight and type: how many tensors, bytes before and after, error. */
 void squeeze_print_plan(struct squeeze *s, bool every_tensor);
 void squeeze_print(const struct squeeze_result *r);
-/* The same as JSON; `brief`: what is kept in the file. */
-json_t *squeeze_json(const struct squeeze_result *r, bool brief);
+/* The same as JSON. */
+json_t *squeeze_json(const struct squeeze_result *r);
+/* What is kept in the file, malloc'd; where `room` bytes are not enough, without the single texts. And what room
+ * there should be, with a task and caches or without. */
+char *squeeze_report(const struct squeeze_result *r, size_t room);
+size_t squeeze_report_room(const struct squeeze_command *o, bool task, bool cache);
 #endif

@@ -3,6 +3,7 @@
 #include "ui/progress.h"
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char *bytes_text(char text[32], uint64_t n) { return ui_bytes(text, 32, n); }
@@ -145,7 +146,58 @@ static json_t *rows_json(struct squeeze *s)
     return list;
 }
 
-json_t *squeeze_json(const struct squeeze_result *r, bool brief)
+/* ---- in the file ---------------------------------------------------------------------------- */
+
+/* Rows of numbers without their names (report.h: report_unfold), for every byte makes the file larger. */
+static json_t *kl_row(const char *name, const struct eval_kl *k)
+{
+    return json_pack("[s,I,I,f,f,f,f,f,f,f,f,f,f,f]", name, (json_int_t)k->tokens, (json_int_t)k->windows,
+                     tidy(k->kl.value), tidy(k->kl.error), tidy(k->median), tidy(k->p90), tidy(k->p99),
+                     tidy(k->back.value), tidy(k->same_top.value), tidy(k->perplexity), tidy(k->base_perplexity),
+                     tidy(k->log_ratio.value), tidy(k->log_ratio.error));
+}
+
+static json_t *folded(const struct squeeze_result *r, bool texts)
+{
+    json_t *j = json_pack("{s:[f,f],s:[I,I]}", "bits", squeeze_bits(r->squeeze, false), squeeze_bits(r->squeeze, true),
+                          "bytes", (json_int_t)r->in_bytes, (json_int_t)r->out_bytes);
+    const struct cache_verdict *best = caches_best(r);
+    if (r->judge) {
+        json_t *rows = json_array();
+        json_array_append_new(rows, kl_row("all", &r->verdict.all));
+        for (size_t i = 0; i < judge_texts(r->judge) && texts; i++)
+            json_array_append_new(rows, kl_row(judge_text_name(r->judge, i), &r->verdict.text[i]));
+        json_object_set_new(j, "kl", rows);
+        json_object_set_new(j, "tps", json_pack("[f,f]", tidy(r->base_speed), tidy(r->verdict.speed)));
+    }
+    if (best) json_object_set_new(j, "cache", json_pack("[s,f]", cache_type_name(best->type), best->kl.kl.value));
+    if (r->task) json_object_set_new(j, "task", task_row(r->task));
+    return j;
+}
+
+size_t squeeze_report_room(const struct squeeze_command *o, bool task, bool cache)
+{
+    size_t n = 100 + 2 * 95, texts = o->test.n ? o->test.n : 3;
+    for (size_t i = 0; i < texts; i++) n += 95 + (o->test.n ? strlen(o->test.v[i]) : 10);
+    return n + (task ? 90 : 0) + (cache ? 40 : 0);
+}
+
+char *squeeze_report(const struct squeeze_result *r, size_t room)
+{
+    char *text = NULL;
+    for (int texts = 1; texts >= 0; texts--) {
+        json_t *j = folded(r, texts);
+        free(text);
+        text = json_dumps(j, JSON_COMPACT | JSON_REAL_PRECISION(4));
+        json_decref(j);
+        if (!text || strlen(text) <= room) break;
+    }
+    return text;
+}
+
+/* ---- all of it ------------------------------------------------------------------------------ */
+
+json_t *squeeze_json(const struct squeeze_result *r)
 {
     json_t *j = json_pack("{s:f,s:f,s:I,s:I}", "bits", squeeze_bits(r->squeeze, true), "from_bits",
                           squeeze_bits(r->squeeze, false), "bytes", (json_int_t)r->out_bytes, "from_bytes",
@@ -164,7 +216,6 @@ json_t *squeeze_json(const struct squeeze_result *r, bool brief)
     if (best) json_object_set_new(j, "cache", json_string(cache_type_name(best->type)));
     if (r->plain_bytes) json_object_set_new(j, "plain_bytes", json_integer((json_int_t)r->plain_bytes));
     if (r->task) json_object_set(j, "task", r->task);
-    if (brief) return j;
     if (r->out) json_object_set_new(j, "out", json_string(r->out));
     json_object_set_new(j, "in", json_string(r->in));
     json_object_set_new(j, "seconds", json_real(r->seconds));

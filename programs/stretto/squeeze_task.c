@@ -78,3 +78,11 @@ void task_print(const json_t *task)
            "McNemar p = %.2g\n",
            "", WHOLE("flips"), WHOLE("right_to_wrong"), WHOLE("wrong_to_right"), REAL("mcnemar_p"));
 }
+
+json_t *task_row(const json_t *task)
+{
+    return json_pack("[s,I,I,I,I,I,I,f]", json_string_value(json_object_get(task, "name")), (json_int_t)WHOLE("tasks"),
+                     (json_int_t)WHOLE("right"), (json_int_t)(REAL("base_accuracy") * (double)WHOLE("tasks") + 0.5),
+                     (json_int_t)WHOLE("flips"), (json_int_t)WHOLE("right_to_wrong"),
+                     (json_int_t)WHOLE("wrong_to_right"), REAL("mcnemar_p"));
+}

@@ -1,5 +1,6 @@
 #include "base/part.h"
 #include "base/memory.h"
+#include "base/words.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,10 +12,10 @@
 static stretto_status io_error(const struct part *p, const char *what, struct error *err)
 {
     int e = errno;
-    char size[64] = "";
+    char size[64] = "", n[24];
     if (e != ENOSPC && e != EDQUOT && e != EFBIG)
         return fail(err, STRETTO_E_IO, "cannot %s %s: %s", what, p->path, strerror(e));
-    if (p->bytes) snprintf(size, sizeof size, "; the file needs %.1f MB", (double)p->bytes / 1e6);
+    if (p->bytes) snprintf(size, sizeof size, "; the file needs %s", bytes_words(n, (double)p->bytes));
     return fail(err, STRETTO_E_IO, "cannot %s %s: %s%s: make room or name another place", what, p->path, strerror(e),
                 size);
 }

@@ -312,7 +312,8 @@ stretto_status squeeze_reach(struct squeeze *s, const struct reach_from *from, c
 {
     struct reach x = { .s = s, .from = from, .g = g, .out = out, .most = INFINITY, .allowed = INFINITY,
                        .kl = KEPT * g->kl };
-    x.overhead = (double)from->in_bytes - (double)squeeze_bytes(s, false) + SQUEEZE_REPORT_ROOM + 1024;
+    size_t room = s->o.report_room ? s->o.report_room : SQUEEZE_REPORT_ROOM;
+    x.overhead = (double)from->in_bytes - (double)squeeze_bytes(s, false) + (double)room + 512;
     char *keep = mem_alloc(strlen(out) + sizeof ".attempt");
     if (!keep) return fail(err, STRETTO_E_NOMEM, "out of memory");
     sprintf(keep, "%s.attempt", out);

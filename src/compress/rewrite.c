@@ -48,6 +48,7 @@ struct rewrite {
     struct change *changes;
     size_t n_changes, cap_changes;
     bool begun, finished, sorted;
+    bool found;                         /* what an interrupted pass left is there, and untouched until begun */
     struct file_map part;
     size_t *waiting;                    /* [n] written and not listed yet, */
     uint64_t *hash;                     /* [n] with these hashes */
@@ -340,6 +341,8 @@ void rewrite_close(struct rewrite *r, bool keep)
     if (unfinished && keep && list_waiting(r, NULL) == STRETTO_OK) {
         journal_close(&r->journal, false);
         gguf_writer_leave(r->w);
+    } else if (r->found && !r->begun) {
+        gguf_writer_leave(r->w);
     } else {
         journal_close(&r->journal, unfinished);
         gguf_writer_close(r->w);
@@ -429,6 +432,7 @@ static stretto_status resume(struct rewrite *r, uint64_t pass, size_t *keep, str
     stretto_status s = listed && hash ? journal_read(r->state, &text, err) : no_memory(r->path, err);
     size_t good = s == STRETTO_OK && text.len ? journal_parse(text.data, text.len, pass, r->n, listed, hash) : 0;
     if (good) s = gguf_resume_data(r->w, &same, err);
+    r->found = same;
     if (s == STRETTO_OK && same) s = take_over(r, listed, hash, err);
     if (s == STRETTO_OK && same) *keep = good;
     else if (s == STRETTO_OK && text.len)

@@ -57,6 +57,16 @@ static stretto_status plan_mixture(struct squeeze *s)
     return STRETTO_OK;
 }
 
+/* A type that was asked for by name, and whose blocks do not fit; told once, not with every plan. */
+static void tell_instead(const struct squeeze *s, const char *what, enum dtype t, const struct squeeze_row *first,
+                         size_t n)
+{
+    if (n && !s->goal)
+        log_say(&s->o.log, LOG_WARN, "%s: %s's blocks of %u do not fit rows of %llu; %zu %s %s instead", what,
+                dtype_table[t].name, dtype_table[t].block, (unsigned long long)first->n_in, n,
+                n == 1 ? "matrix becomes" : "matrices become", dtype_table[first->to].name);
+}
+
 static stretto_status plan_role(struct squeeze *s, const char *type, enum weight_role role, struct error *err)
 {
     enum dtype t;
@@ -66,6 +76,7 @@ static stretto_status plan_role(struct squeeze *s, const char *type, enum weight
         if (s->rows[i].role == role) {
             s->rows[i].to = mixture_fit(t, s->rows[i].n_in);
             s->rows[i].fixed = true;
+            tell_instead(s, s->rows[i].name, t, &s->rows[i], s->rows[i].to != t);
         }
     return STRETTO_OK;
 }
@@ -83,15 +94,18 @@ static stretto_status plan_matches(struct squeeze *s, const char *rule, bool *ta
     pattern[equals - rule] = 0;
     if (regcomp(&re, pattern, REG_EXTENDED | REG_NOSUB) != 0)
         return fail(err, STRETTO_E_ARG, "'%s' is no regular expression", pattern);
-    size_t found = 0;
+    size_t found = 0, other = 0;
+    const struct squeeze_row *first = NULL;
     for (size_t i = 0; i < s->n; i++) {
         struct squeeze_row *r = &s->rows[i];
         if (r->role == WEIGHT_NONE || taken[i] || regexec(&re, r->name, 0, NULL, 0) != 0) continue;
         r->to = mixture_fit(t, r->n_in);
         r->fixed = taken[i] = true;
         found++;
+        if (r->to != t && !other++) first = r;
     }
     regfree(&re);
+    tell_instead(s, pattern, t, first, other);
     return found ? STRETTO_OK : fail(err, STRETTO_E_ARG, "no matrix of the model has a name like '%s'", pattern);
 }
 
@@ -555,6 +569,7 @@ static stretto_status recipe(const struct squeeze *s, struct buffer *out, struct
     if (st == STRETTO_OK && s->o.statistics)
         st = buffer_printf(out, ", statistics %s %016llx", base_name(s->o.statistics),
                            (unsigned long long)hash_of(s->statistics));
+    if (st == STRETTO_OK) st = buffer_printf(out, "; stretto %s", stretto_version());
     return st == STRETTO_OK ? st : no_memory(err);
 }
 
@@ -578,15 +593,10 @@ bool squeeze_is_written(const struct squeeze *s, const char *path)
 static stretto_status begin(struct writing *w, const char *text, struct error *err)
 {
     struct squeeze *s = w->s;
-    char about[80];
     for (size_t i = 0; i < s->n; i++) rewrite_find(w->r, s->rows[i].name)->type = s->rows[i].to;
     rewrite_put_string(w->r, "stretto.squeeze.recipe", text);
-    rewrite_put_string(w->r, "stretto.squeeze.version", stretto_version());
-    if (s->windows.n) {
-        snprintf(about, sizeof about, "%016llx, %zu tokens", (unsigned long long)s->windows.hash, s->windows.tokens);
-        rewrite_put_string(w->r, "stretto.squeeze.calibration", about);
-    }
-    rewrite_reserve_string(w->r, SQUEEZE_REPORT, SQUEEZE_REPORT_ROOM);
+    if (s->o.report_room != SQUEEZE_NO_REPORT)
+        rewrite_reserve_string(w->r, SQUEEZE_REPORT, s->o.report_room ? s->o.report_room : SQUEEZE_REPORT_ROOM);
     /* The mixture's number where the plan is the mixture; otherwise what most weights are says it. */
     if (!s->o.only && strcmp(s->goal, s->mixture->name) == 0)
         rewrite_put_u32(w->r, "general.file_type", s->mixture->file_type);

@@ -30,6 +30,8 @@ struct squeeze_options {
     bool copy;                      /* a model of which nothing would be rounded is written as it is    */
     bool force;                     /* replace what is there                                            */
     unsigned threads;               /* 0: all                                                           */
+    size_t report_room;             /* bytes kept in the file for its report; 0: SQUEEZE_REPORT_ROOM,
+                                       SQUEEZE_NO_REPORT: none                                          */
     struct progress progress;
     struct log log;
     const volatile int *cancel;     /* may be NULL                                                      */
@@ -78,6 +80,7 @@ stretto_status squeeze_write(struct squeeze *s, const char *out, struct error *e
 
 /* A type of an element by name, where this version can write it. */
 stretto_status squeeze_type(const char *name, enum dtype *out, struct error *err);
-enum { SQUEEZE_REPORT_ROOM = 4096 };
+enum { SQUEEZE_REPORT_ROOM = 1024 };
+#define SQUEEZE_NO_REPORT SIZE_MAX
 #define SQUEEZE_REPORT "stretto.squeeze.report"
 #endif

@@ -3,6 +3,7 @@
 #include "base/hash.h"
 #include "base/json_tree.h"
 #include "base/memory.h"
+#include "base/utf8.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
 #include <stdio.h>
@@ -143,6 +144,7 @@ stretto_status texts_set(struct eval_set *out, const struct text_file *f, const 
 {
     *out = (struct eval_set){ 0 };
     if (!t) return fail(err, STRETTO_E_UNSUP, "the model has no tokenizer, so no text can be read");
+    TRY(texts_check(f, err));
     TRY(whole_set(out, f, t, chat, window, err));
     texts_thin(out, most);
     stretto_status s = check_ids(out, vocab, err);
@@ -244,13 +246,15 @@ static uint64_t *grams_of(const struct text_file *f, size_t *n)
     return list;
 }
 
-static bool shares(const struct text_file *a, const struct text_file *b, char *words, size_t cap)
+static stretto_status shares(const struct text_file *a, const struct text_file *b, bool *shared, char *words,
+                             size_t cap, struct error *err)
 {
     size_t n;
     bool found = false;
     uint64_t *list = grams_of(a, &n);
+    if (!list) return fail(err, STRETTO_E_NOMEM, "not enough memory to compare the texts %s and %s", a->name, b->name);
     struct words w = { .p = b->data, .end = b->data + b->n };
-    while (list && !found && next_word(&w)) {
+    while (!found && next_word(&w)) {
         if (w.n < GRAM) continue;
         uint64_t h = gram(&w);
         found = bsearch(&h, list, n, sizeof h, ascending) != NULL;
@@ -260,16 +264,37 @@ static bool shares(const struct text_file *a, const struct text_file *b, char *w
         snprintf(words, cap, "%.*s", (int)((size_t)(w.p - from) < cap ? (size_t)(w.p - from) : cap - 1), from);
     }
     mem_free(list);
-    return found;
+    *shared = found;
+    return STRETTO_OK;
 }
 
-bool texts_leak(const struct text_file *learned, size_t n, const struct text_file *measured, const char **which,
-                char *words, size_t cap)
+stretto_status texts_leak(const struct text_file *learned, size_t n, const struct text_file *measured,
+                          const char **which, char *words, size_t cap, struct error *err)
 {
-    for (size_t i = 0; i < n; i++)
-        if (shares(&learned[i], measured, words, cap)) {
-            *which = learned[i].name;
-            return true;
-        }
-    return false;
+    *which = NULL;
+    for (size_t i = 0; i < n; i++) {
+        bool shared = false;
+        TRY(shares(&learned[i], measured, &shared, words, cap, err));
+        if (!shared) continue;
+        *which = learned[i].name;
+        return STRETTO_OK;
+    }
+    return STRETTO_OK;
+}
+
+stretto_status texts_check(const struct text_file *f, struct error *err)
+{
+    size_t odd = 0;
+    const char *nul = f->n ? memchr(f->data, 0, f->n) : NULL;
+    if (nul)
+        return fail(err, STRETTO_E_FORMAT, "%s is no text: byte %zu of it is NUL", f->name,
+                    (size_t)(nul - f->data) + 1);
+    for (size_t i = 0; i < f->n;) {
+        int32_t c;
+        i += utf8_decode(f->data + i, f->n - i, &c);
+        odd += c == UTF8_BAD;
+    }
+    if (odd * 100 <= f->n) return STRETTO_OK;
+    return fail(err, STRETTO_E_FORMAT, "%s is no text in UTF-8: %zu of its %zu bytes belong to no character",
+                f->name, odd, f->n);
 }

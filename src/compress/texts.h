@@ -40,7 +40,9 @@ static inline struct calibration_text windows_text(const struct windows *w)
 }
 
 /* Whether a text to measure on shares thirteen words in a row with one to learn from; then *words begins with
- * them, and its name is in *which. */
-bool texts_leak(const struct text_file *learned, size_t n, const struct text_file *measured, const char **which,
-                char *words, size_t cap);
+ * them, and its name is in *which; NULL: it shares none. E_NOMEM: it is not known. */
+stretto_status texts_leak(const struct text_file *learned, size_t n, const struct text_file *measured,
+                          const char **which, char *words, size_t cap, struct error *err);
+/* Whether it is text at all: E_FORMAT with its name where it holds a NUL, or is UTF-8 in less than 99 of 100 bytes. */
+stretto_status texts_check(const struct text_file *f, struct error *err);
 #endif

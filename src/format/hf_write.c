@@ -277,7 +277,6 @@ static stretto_status make_header(const struct writing *w, struct buffer *out)
 {
     json_t *all = json_object(), *about = json_pack("{s:s}", "format", "pt");
     put_key(about, w->file, "stretto.squeeze.recipe");
-    put_key(about, w->file, "stretto.squeeze.version");
     json_object_set_new(all, "__metadata__", about);
     for (size_t i = 0; i < w->n; i++) {
         const struct outgoing *x = &w->list[i];

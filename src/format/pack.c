@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "base/part.h"
 #include "base/reader.h"
+#include "base/words.h"
 #include "format/pack_fields.h"
 #include "format/rans.h"
 #include "format/source_int.h"
@@ -280,10 +281,11 @@ stretto_status pack_decode(const struct file_map *file, const char *path, struct
     struct piece *piece = NULL;
     struct crew c = { .work = decode_one, .from = file->data };
     uint64_t bytes = 0;
+    char size[24];
     *out = (struct pack_image){ 0 };
     stretto_status s = read_pieces(file, path, &piece, &c.n, &bytes, err);
     if (s == STRETTO_OK && !(out->data = mem_map((size_t)bytes)))
-        s = fail(err, STRETTO_E_NOMEM, "no memory for the %.1f MB that %s becomes", (double)bytes / 1e6, path);
+        s = fail(err, STRETTO_E_NOMEM, "no memory for the %s that %s becomes", bytes_words(size, (double)bytes), path);
     if (s == STRETTO_OK) {
         out->bytes = (size_t)bytes;
         c.to = out->data;

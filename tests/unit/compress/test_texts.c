@@ -116,6 +116,39 @@ static void odd_texts_are_refused(void **state)
     assert_int_equal(windows_make(&w, &f, 1, NULL, NULL, 4, 0, 300, NULL), STRETTO_E_UNSUP);
 }
 
+static bool leaks(const struct text_file *learn, size_t n, const struct text_file *held, const char **which,
+                  char *words, size_t cap)
+{
+    assert_int_equal(texts_leak(learn, n, held, which, words, cap, NULL), STRETTO_OK);
+    return *which != NULL;
+}
+
+/* What is no text is told before it is read, and a text whose leak cannot be looked for is not called clean. */
+static void no_text_and_no_memory_are_told(void **state)
+{
+    (void)state;
+    struct error err = { 0 };
+    const char *which;
+    char words[40];
+    struct text_file held = { "held", "some words", 10, false }, nul = { "nul.bin", "ab\0cd", 5, false },
+                     odd = { "odd.bin", "\x80\xfe\xff text", 8, false }, some = { "most", NULL, 0, false };
+    assert_int_equal(texts_check(&held, &err), STRETTO_OK);
+    assert_int_equal(texts_check(&nul, &err), STRETTO_E_FORMAT);
+    assert_non_null(strstr(err.text, "nul.bin is no text: byte 3"));
+    error_clear(&err);
+    assert_int_equal(texts_check(&odd, &err), STRETTO_E_FORMAT);
+    assert_non_null(strstr(err.text, "3 of its 8 bytes"));
+    char mostly[500];
+    memset(mostly, 'a', sizeof mostly);
+    mostly[7] = '\xff';
+    some.data = mostly;
+    some.n = sizeof mostly;
+    assert_int_equal(texts_check(&some, NULL), STRETTO_OK);
+    mem_fail_at(1);
+    assert_int_equal(texts_leak(&held, 1, &held, &which, words, sizeof words, NULL), STRETTO_E_NOMEM);
+    mem_fail_at(0);
+}
+
 static void thirteen_words_in_a_row_are_a_leak(void **state)
 {
     (void)state;
@@ -126,16 +159,16 @@ static void thirteen_words_in_a_row_are_a_leak(void **state)
                                    75, false } };
     struct text_file held = { "c", "z  ONE two\nthree four five six seven eight nine ten eleven twelve thirteen w", 75,
                               false };
-    assert_true(texts_leak(learn, 2, &held, &which, words, sizeof words));
+    assert_true(leaks(learn, 2, &held, &which, words, sizeof words));
     assert_string_equal(which, "b");
     assert_non_null(strstr(words, "ONE two\nthree"));
     held.data = "ONE two three four five six seven eight nine ten eleven twelve fourteen and on and on it goes";
     held.n = strlen(held.data);
-    assert_false(texts_leak(learn, 2, &held, &which, words, sizeof words));
+    assert_false(leaks(learn, 2, &held, &which, words, sizeof words));
     struct text_file a[16], b[16];
     size_t n = texts_builtin(false, a, 16), m = texts_builtin(true, b, 16);
-    for (size_t i = 0; i < m; i++) assert_false(texts_leak(a, n, &b[i], &which, words, sizeof words));
-    assert_true(texts_leak(a, n, &a[n - 1], &which, words, 8));
+    for (size_t i = 0; i < m; i++) assert_false(leaks(a, n, &b[i], &which, words, sizeof words));
+    assert_true(leaks(a, n, &a[n - 1], &which, words, 8));
     assert_int_equal(strlen(words), 7);
 }
 
@@ -148,6 +181,7 @@ int main(void)
         cmocka_unit_test(few_windows_come_from_all_of_a_text),
         cmocka_unit_test(halves_of_a_text_share_no_window),
                                         cmocka_unit_test(odd_texts_are_refused),
+                                        cmocka_unit_test(no_text_and_no_memory_are_told),
                                         cmocka_unit_test(thirteen_words_in_a_row_are_a_leak) };
     return cmocka_run_group_tests(tests, open_vocabulary, close_vocabulary);
 }
