@@ -32,6 +32,7 @@ void cache_plan(struct cache *c, struct arena *a, const struct graph *g, const s
         struct cache_group *x = &c->group[i];
         *x = (struct cache_group){ .layers = &g->group[i], .max_pages = l->max_pages[i] };
         x->refs = arena_take(a, x->max_pages * sizeof *x->refs);
+        x->kept = arena_take(a, x->max_pages * sizeof *x->kept);
         x->free = arena_take(a, x->max_pages * sizeof *x->free);
     }
     c->tables = arena_take(a, (size_t)c->n_groups * sequences * c->max_seq_pages * sizeof *c->tables);
@@ -45,7 +46,7 @@ void cache_init(struct cache *c, const struct backend *b, struct program *p)
         struct cache_group *x = &c->group[g];
         x->n_free = x->max_pages;
         for (uint32_t i = 0; i < x->max_pages; i++) {
-            x->refs[i] = 0;
+            x->refs[i] = x->kept[i] = 0;
             x->free[i] =
                 (int32_t)(x->max_pages - 1 - i); /* low pages first: memory is touched in order */
         }
@@ -88,9 +89,19 @@ static int32_t page_take(struct cache_group *g)
     return page;
 }
 
+/* References of a page change, in all and those of the tree; spare ones are counted. */
+static void refer(struct cache_group *g, int32_t page, int by, int kept)
+{
+    g->n_spare -= g->kept[page] && g->kept[page] == g->refs[page];
+    g->refs[page] = (uint16_t)(g->refs[page] + by);
+    g->kept[page] = (uint16_t)(g->kept[page] + kept);
+    g->n_spare += g->kept[page] && g->kept[page] == g->refs[page];
+    if (!g->refs[page]) g->free[g->n_free++] = page;
+}
+
 static void page_drop(struct cache_group *g, int32_t *page)
 {
-    if (--g->refs[*page] == 0) g->free[g->n_free++] = *page;
+    refer(g, *page, -1, 0);
     *page = -1;
 }
 
@@ -99,14 +110,14 @@ int32_t cache_take(struct cache *c, uint32_t group)
     return c->group[group].n_free ? page_take(&c->group[group]) : -1;
 }
 
-void cache_hold(struct cache *c, uint32_t group, int32_t page) { c->group[group].refs[page]++; }
-
-void cache_drop(struct cache *c, uint32_t group, int32_t page) { page_drop(&c->group[group], &page); }
+void cache_drop(struct cache *c, uint32_t group, int32_t page) { refer(&c->group[group], page, -1, 0); }
+void cache_keep(struct cache *c, uint32_t group, int32_t page) { refer(&c->group[group], page, 1, 1); }
+void cache_let_go(struct cache *c, uint32_t group, int32_t page) { refer(&c->group[group], page, -1, -1); }
 
 void cache_put(struct cache *c, struct cache_seq *s, uint32_t group, uint32_t i, int32_t page)
 {
     int32_t *at = entry(c, s, group, i);
-    cache_hold(c, group, page);
+    refer(&c->group[group], page, 1, 0);
     if (*at >= 0) page_drop(&c->group[group], at);
     *at = page;
 }
@@ -222,7 +233,7 @@ stretto_status cache_fork(struct cache *c, const struct cache_seq *from, struct 
         for (uint32_t i = to->first[g]; i < pages; i++) {
             int32_t page = *entry(c, from, g, i);
             *entry(c, to, g, i) = page;
-            c->group[g].refs[page]++;
+            refer(&c->group[g], page, 1, 0);
         }
     }
     to->n_pages = pages;

@@ -20,8 +20,9 @@ enum { WINDOW_KEPT = 4 * PAGE_SLOTS };
 struct cache_group {                /* a layer group's pool */
     const struct layer_group *layers;
     uint16_t *refs; /* [max_pages]                                                  */
+    uint16_t *kept; /* [max_pages] of them, those of the tree (prefix.h)            */
     int32_t *free;  /* stack of free pages                                          */
-    uint32_t n_free, max_pages;
+    uint32_t n_free, n_spare, max_pages; /* spare: held by the tree alone           */
 };
 
 struct cache {
@@ -53,9 +54,11 @@ uint32_t cache_first_seen(const struct layer_group *g, uint32_t n);
 uint32_t cache_first_kept(const struct layer_group *g, uint32_t n);
 /* A free page, held once; -1: there is none. */
 int32_t cache_take(struct cache *c, uint32_t group);
-/* One reference more on a page, and one less. */
-void cache_hold(struct cache *c, uint32_t group, int32_t page);
+/* One reference less. */
 void cache_drop(struct cache *c, uint32_t group, int32_t page);
+/* One reference of the tree's more on a page, and one less. */
+void cache_keep(struct cache *c, uint32_t group, int32_t page);
+void cache_let_go(struct cache *c, uint32_t group, int32_t page);
 /* Entry i of a sequence's table becomes this page, which is held once more; what it was is dropped. */
 void cache_put(struct cache *c, struct cache_seq *s, uint32_t group, uint32_t i, int32_t page);
 /* Pages that every group has: free ones, and in all. */

@@ -149,7 +149,7 @@ static void page_add(struct prefix *p, int32_t node, uint32_t g, int32_t page)
 {
     p->node[node].page[g] = page;
     if (page < 0) return;
-    cache_hold(p->cache, g, page);
+    cache_keep(p->cache, g, page);
     if (is_window(p, g)) list_add(p, &p->window[g], window_of, node, g);
 }
 
@@ -158,7 +158,7 @@ static void page_drop(struct prefix *p, int32_t node, uint32_t g)
     int32_t *page = &p->node[node].page[g];
     if (*page < 0) return;
     if (is_window(p, g)) list_drop(p, &p->window[g], window_of, node, g);
-    cache_drop(p->cache, g, *page);
+    cache_let_go(p->cache, g, *page);
     *page = PREFIX_NONE;
 }
 
@@ -449,9 +449,10 @@ bool prefix_evict(struct prefix *p, uint32_t group)
         return true;
     }
     struct prefix_list *l = &p->window[group];
-    for (uint32_t i = l->n; i; i--) {
+    const struct cache_group *g = &p->cache->group[group];
+    for (uint32_t i = g->n_spare ? l->n : 0; i; i--) {
         int32_t node = l->first;
-        if (p->cache->group[group].refs[p->node[node].page[group]] == 1) {
+        if (g->refs[p->node[node].page[group]] == 1) {
             p->counts.stripped++;
             page_drop(p, node, group);
             return true;
@@ -462,17 +463,4 @@ bool prefix_evict(struct prefix *p, uint32_t group)
     return false;
 }
 
-uint32_t prefix_spare(const struct prefix *p, uint32_t group)
-{
-    const struct cache_group *g = &p->cache->group[group];
-    uint32_t n = 0;
-    if (is_window(p, group)) {
-        for (int32_t i = p->window[group].first; i >= 0; i = p->node[i].window[group].next)
-            n += g->refs[p->node[i].page[group]] == 1;
-        return n;
-    }
-    for (int k = 0; k < 2; k++)
-        for (int32_t i = p->used[k].first; i >= 0; i = p->node[i].used.next)
-            n += g->refs[p->node[i].page[group]] == 1;
-    return n;
-}
+uint32_t prefix_spare(const struct prefix *p, uint32_t group) { return p->cache->group[group].n_spare; }

@@ -143,7 +143,7 @@ void prefix_use_disk(struct prefix *p, struct disk *d);
 uint32_t prefix_restore(struct prefix *p, struct prefix_seq *s, const int32_t *tokens, const uint8_t *given, uint32_t n,
                         int32_t node);
 /* At most so many pages that were taken over `hits` times get a record; returns how many did. 0: there are no more, or
- * the disk takes none. */
+ * the disk takes none. With hits above 0 a call looks at a thousand nodes, further ones have their turn later. */
 uint32_t prefix_save(struct prefix *p, uint32_t hits, uint32_t most);
 
 /* ---- the same bits ---------------------------------------------------------------------------- */

@@ -142,10 +142,10 @@ static bool may_save(const struct prefix *p, uint32_t i, uint32_t hits)
 /* Round and round: a node's turn comes when its parent has a record. */
 uint32_t prefix_save(struct prefix *p, uint32_t hits, uint32_t most)
 {
-    uint32_t saved = 0;
+    uint32_t saved = 0, looks = hits && p->top > 1000 ? 1000 : p->top;
     struct disk_state state;
     if (!p->disk) return 0;
-    for (uint32_t idle = 0; idle <= p->top && saved < most; idle++) {
+    for (uint32_t idle = 0; idle <= looks && saved < most; idle++) {
         if (++p->save_at >= p->top) p->save_at = 1;
         if (p->save_at >= p->top || !may_save(p, p->save_at, hits)) continue;
         disk_look(p->disk, &state);

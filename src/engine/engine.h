@@ -168,8 +168,8 @@ struct engine_disk {
  * metadata and by samples of every tensor), adapter, device, arithmetic, cache and this version are the same. E_UNSUP:
  * the backend does not give its pages away. */
 stretto_status engine_disk_open(struct engine *e, const struct engine_disk *o, struct error *err);
-/* Writes pages that `hits` texts took over, at most so many, and returns how many it did: 0 when there are none left.
- * Between turns, best when there is nothing to do; with hits 0 and UINT32_MAX before the process ends. */
+/* Writes pages that `hits` texts took over, at most so many, and returns how many it did: with hits 0, 0 when there are
+ * none left. Between turns, best when there is nothing to do; with 0 and UINT32_MAX before the process ends. */
 uint32_t engine_disk_save(struct engine *e, uint32_t hits, uint32_t most);
 /* What was written is on the disk, whatever happens to the machine. */
 void engine_disk_sync(struct engine *e);

@@ -144,24 +144,27 @@ static bool books_balance(const struct world *w)
 {
     const struct prefix *p = &w->prefix;
     const uint8_t *is = live(p);
-    static uint32_t refs[MOST_PAGES];
+    static uint32_t refs[MOST_PAGES], kept[MOST_PAGES];
     for (uint32_t g = 0; g < w->graph.n_groups; g++) {
         const struct cache_group *x = &w->cache.group[g];
-        uint32_t held = 0, in_window = 0;
+        uint32_t held = 0, in_window = 0, spare = 0;
         memset(refs, 0, x->max_pages * sizeof *refs);
+        memset(kept, 0, x->max_pages * sizeof *kept);
         for (uint32_t s = 0; s < SEQS; s++)
             for (uint32_t i = w->seq[s].first[g]; i < w->seq[s].n_pages; i++)
                 refs[cache_page(&w->cache, &w->seq[s], g, i)]++;
         for (uint32_t i = 1; i < p->top; i++) {
             if (!is[i] || p->node[i].page[g] < 0) continue;
             refs[p->node[i].page[g]]++;
+            kept[p->node[i].page[g]]++;
             in_window++;
         }
         for (uint32_t i = 0; i < x->max_pages; i++) {
             held += refs[i] > 0;
+            spare += kept[i] && refs[i] == kept[i];
             if (refs[i] != x->refs[i]) return false;
         }
-        if (held + x->n_free != x->max_pages) return false;
+        if (held + x->n_free != x->max_pages || spare != prefix_spare(p, g)) return false;
         if (w->graph.group[g].kind == GROUP_WINDOW && in_window != p->window[g].n) return false;
     }
     for (uint32_t i = 1; i < p->top; i++) {
