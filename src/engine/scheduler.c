@@ -5,7 +5,7 @@
 #include "engine/engine_int.h"
 #include <string.h>
 
-enum { DELAY_DEFAULT = 2, READ_FIRST = 16 };
+enum { DELAY_DEFAULT = 2, READ_LEAST = 16 };
 
 struct slot {                        /* a request, and what it does in this turn */
     struct request r;
@@ -149,14 +149,14 @@ struct turn {
 /* Rows that may be read beside `writers` others so that their tokens are `delay` plain steps later at most. */
 static uint32_t reading_budget(const struct engine *e, size_t writers)
 {
-    uint32_t most = e->info.max_rows - (uint32_t)writers, best = 1;
+    uint32_t most = e->info.max_rows - (uint32_t)writers, best;
     if (!writers) return e->info.max_rows;
     double delay = e->schedule.delay > 0 ? e->schedule.delay : DELAY_DEFAULT;
     double plain = costs_ratio(&e->costs, (uint32_t)writers), may = delay * plain;
     if (e->costs.base > 0 && e->schedule.seconds / e->costs.base - plain > may)
         may = e->schedule.seconds / e->costs.base - plain;
-    if (!(e->costs.base > 0)) best = READ_FIRST;
-    else
+    best = READ_LEAST;
+    if (e->costs.base > 0)
         for (uint32_t n = 2; n <= most; n += n < 16 ? 1 : 8)
             if (costs_reading(&e->costs, n) <= may) best = n;
     return best < most ? best : most;

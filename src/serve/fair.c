@@ -256,8 +256,28 @@ void fair_admit(struct service *s)
     }
 }
 
+/* How much of its prompt is left, in seconds, less those since it came. */
+static double left_to_read(const struct service *s, const struct slot *x, double now)
+{
+    return fair_reading(&s->state, x->job->o.n_ids - x->read) - (now - x->job->submitted);
+}
+
+static bool reads_before(const struct service *s, const struct slot *a, const struct slot *b, double now)
+{
+    const struct job *i = a->job, *j = b->job;
+    if (i->client != j->client) return i->client->used < j->client->used;
+    if (i->o.priority != j->o.priority) return i->o.priority > j->o.priority;
+    return left_to_read(s, a, now) < left_to_read(s, b, now);
+}
+
 void fair_rank(struct service *s)
 {
-    for (struct slot *x = s->slots; x < s->slots + s->n_slots; x++)
-        if (slot_runs(x)) request_rank(s->engine, x->request, x->job->client->used);
+    double now = clock_seconds();
+    for (const struct slot *x = s->slots; x < s->slots + s->n_slots; x++) {
+        uint32_t before = 0;
+        if (!slot_runs(x)) continue;
+        for (const struct slot *y = s->slots; y < s->slots + s->n_slots; y++)
+            before += y != x && slot_runs(y) && reads_before(s, y, x, now);
+        request_rank(s->engine, x->request, before);
+    }
 }

@@ -18,6 +18,7 @@ static void plan(struct service *s, struct arena *a)
     s->slots = arena_take(a, s->n_slots * sizeof *s->slots);
     s->events = arena_take(a, s->n_slots * sizeof *s->events);
     s->given = arena_take(a, s->info.context);
+    s->logits = arena_take(a, SCORED_MOST * (size_t)s->look.slots * sizeof *s->logits);
     s->clients = arena_take(a, CLIENTS_MOST * sizeof *s->clients);
     s->look_slots = arena_take(a, s->n_slots * sizeof *s->look_slots);
     struct slot none;
@@ -408,7 +409,7 @@ static bool is_wanted(struct service *s)
  * is nothing to do. */
 static void keep_pages(struct service *s)
 {
-    if (!requests_count(s->engine))
+    if (!requests_count(s->engine) && !s->ended)
         while (!is_wanted(s) && engine_disk_save(s->engine, 0, 1)) continue;
     else if (s->state.steps % DISK_STEPS == 0)
         engine_disk_save(s->engine, 2, 1);

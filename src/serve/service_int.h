@@ -97,6 +97,8 @@ struct service {
     struct event *events;              /* [n_slots]                                               */
     struct client *clients;            /* [CLIENTS_MOST]                                          */
     uint8_t *given;                    /* [context] 1: the roles of a prompt                      */
+    float *logits;                     /* [SCORED_MOST][vocab] for one slot that scores at a time */
+    const struct slot *scorer;         /* that one; others have their writers' fewer places       */
     double floor;                      /* nobody who comes back was charged less                  */
     double answer;                     /* tokens that answers have, on average                    */
     uint64_t joins;

@@ -86,6 +86,17 @@ static stretto_status answered(void *ud, uint32_t at, const struct answer *a, st
     return STRETTO_OK;
 }
 
+/* Where the logits of a prompt's rows go. */
+static uint32_t score_places(struct slot *x)
+{
+    struct service *s = x->service;
+    uint32_t vocab = engine_model(s->engine)->config.vocab;
+    if (s->scorer && s->scorer != x) return (uint32_t)writer_places(x->writer, x->places, SCORED_MOST);
+    s->scorer = x;
+    for (size_t i = 0; i < SCORED_MOST; i++) x->places[i] = (struct answer){ .logits = s->logits + i * vocab };
+    return SCORED_MOST;
+}
+
 void slot_join(struct slot *x)
 {
     struct job *j = x->job;
@@ -96,7 +107,7 @@ void slot_join(struct slot *x)
         r.first = x->next_score - 1;
         r.end = j->o.n_ids - 1;
         r.places = x->places;
-        r.room = (uint32_t)writer_places(x->writer, x->places, SCORED_MOST);
+        r.room = score_places(x);
         r.answered = answered;
     } else if (j->o.kind == JOB_EMBED) {
         embedding_ask(&j->embedding, &r);
@@ -116,6 +127,7 @@ void slot_join(struct slot *x)
 static void left(struct slot *x)
 {
     x->request = 0;
+    if (x->service->scorer == x) x->service->scorer = NULL;
     x->job->client->running--;
 }
 
