@@ -25,7 +25,7 @@ struct ask {
     const char *user, *suffix, *cache_key, *encoding, *model_name;   /* of the JSON, or NULL       */
     int64_t dimensions;
     /* What rows with a function of their own read. */
-    char stops[JOB_STOPS][ASK_STOP_BYTES + 1];
+    const char *stops[JOB_STOPS];      /* [n_stops] of the JSON                                    */
     uint32_t n_stops;
     struct logit_bias *bias;
     size_t n_bias;

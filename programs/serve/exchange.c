@@ -165,16 +165,14 @@ bool exchange_fields(struct exchange *x, const struct field_table *const *tables
 
 /* ---- jobs -------------------------------------------------------------------------------------- */
 
-static struct job_options options_of(const struct exchange *x, const struct choice *c, const char **stops,
-                                     char client[160])
+static struct job_options options_of(const struct exchange *x, const struct choice *c, char client[160])
 {
     const struct ask *a = &x->ask;
-    for (uint32_t i = 0; i < a->n_stops; i++) stops[i] = a->stops[i];
     if (a->user && !server_has_keys(x->server)) snprintf(client, 160, "%.72s/%.64s", x->client, a->user);
     else snprintf(client, 160, "%s", x->client);
     struct job_options o = {
         .kind = x->dialect->kind, .ids = a->prompts[c->prompt].id, .n_ids = (uint32_t)a->prompts[c->prompt].n,
-        .how = ask_sampling(a, c->index % (uint32_t)a->n), .max_tokens = a->max_tokens, .stops = stops,
+        .how = ask_sampling(a, c->index % (uint32_t)a->n), .max_tokens = a->max_tokens, .stops = a->stops,
         .n_stops = a->n_stops, .ignore_end = a->ignore_end, .logprobs = (int32_t)a->logprobs,
         .prompt_logprobs = a->echo && a->logprobs >= 0, .client = client, .salt = x->salt,
         .cache_exact = a->cache_exact, .no_cache = a->no_cache, .prediction = a->prediction.id,
@@ -210,13 +208,12 @@ static bool not_begun(struct exchange *x, const struct choice *c, stretto_status
 /* Begins jobs as far as there is room; those that find the queue full wait for the exchange's others. */
 static bool begin_more(struct exchange *x)
 {
-    const char *stops[JOB_STOPS];
     char client[160];
     while (x->n_begun < x->n_choices && x->n_running < RUNNING_MOST) {
         struct choice *c = &x->choices[x->n_begun];
         struct error err = { 0 };
         struct job_busy busy = { 0 };
-        struct job_options o = options_of(x, c, stops, client);
+        struct job_options o = options_of(x, c, client);
         if (!o.n_ids)
             return exchange_refuse(x, TROUBLE_INVALID, NULL, "the prompt is empty, and the model adds no token of its "
                                    "own: send some text");
@@ -246,7 +243,7 @@ bool exchange_run(struct exchange *x, const struct dialect *d)
     x->n_choices = n;
     for (size_t i = 0; i < n; i++)
         x->choices[i] = (struct choice){ .exchange = x, .index = (uint32_t)i, .prompt = (uint32_t)(i / (size_t)a->n),
-                                         .text = buffer_make(TEXT_MAX) };
+                                         .text = buffer_make(TEXT_MAX), .stop = "" };
     ask_seed(a);
     x->streams_out = a->stream;
     if (!begin_more(x)) {
@@ -310,7 +307,8 @@ static stretto_status take_done(struct exchange *x, struct choice *c, const stru
     c->done = true;
     c->finish = e->finish;
     c->usage = e->usage;
-    if (e->stop) snprintf(c->stop, sizeof c->stop, "%s", e->stop);
+    for (uint32_t i = 0; e->stop && i < x->ask.n_stops; i++)
+        if (strcmp(e->stop, x->ask.stops[i]) == 0) c->stop = x->ask.stops[i];
     x->n_done++;
     x->n_running--;
     if (e->vector) {

@@ -25,7 +25,7 @@ struct choice {
     uint32_t index, prompt;            /* index: as the answer numbers it                           */
     bool begun, started, done;
     enum job_finish finish;
-    char stop[ASK_STOP_BYTES + 1];     /* STOP: the string                                          */
+    const char *stop;                  /* STOP: the string, of the ask; else ""                      */
     struct job_usage usage;
     /* Whole answers; of streams only the lengths. */
     struct buffer text;

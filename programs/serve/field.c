@@ -146,7 +146,7 @@ static bool add_stop(struct ask *a, const char *name, const json_t *v, struct tr
         return trouble(t, TROUBLE_INVALID, name, "%s holds the character U+0000: leave it out", name);
     if (a->n_stops == JOB_STOPS)
         return trouble(t, TROUBLE_INVALID, name, "%s has more than %d strings", name, (int)JOB_STOPS);
-    memcpy(a->stops[a->n_stops++], json_string_value(v), n + 1);
+    a->stops[a->n_stops++] = json_string_value(v);
     return true;
 }
 

@@ -6,6 +6,7 @@
 #include "serve/wire.h"
 #include "stretto/open.h"
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,7 +17,8 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-enum { CONNECTION_BYTES = 16 << 10, HEADER_SECONDS = 10, KEEP_SECONDS = 60, SWEEP_MS = 250, EVENTS = 64 };
+enum { CONNECTION_BYTES = 16 << 10, HEADER_SECONDS = 10, KEEP_SECONDS = 60,
+       SWEEP_MS = 250, EVENTS = 64, TRIM_AFTER = 200 };
 
 struct served_list *server_models(const struct server *s) { return s->start.models; }
 const struct serve_options *server_options(const struct server *s) { return s->start.options; }
@@ -179,6 +181,10 @@ static void sweep(struct server *s, double now)
     for (struct wire *w = s->wires, *next; w; w = next) {
         next = w->next;
         sweep_wire(s, w, now);
+    }
+    if (!s->n_exchanges && s->metrics.requests > s->trimmed + TRIM_AFTER) {
+        s->trimmed = s->metrics.requests;
+        malloc_trim(0);
     }
     int loaded = atomic_load(&s->loaded);
     if (loaded && !s->told) {

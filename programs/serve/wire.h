@@ -41,7 +41,7 @@ struct server {
     size_t n_exchanges;
     struct exchange *exchanges;        /* active ones */
     struct wire *wires;
-    uint64_t next_id;
+    uint64_t next_id, trimmed;         /* trimmed: requests when memory was last given back */
     char id_seed[17];
 };
 
