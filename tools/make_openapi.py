@@ -116,6 +116,7 @@ SCHEMAS = {
                                                               piece={"type": ["string", "array"]})]})),
     "Text": obj(["content"], content=STR), "Prompt": obj(["prompt"], prompt=STR),
     "Count": obj(["input_tokens"], input_tokens=COUNT), "Anything": {"type": "object"}, "List": array({}),
+    "Answers": {"type": ["object", "array"]},
 }
 # (method, path): tables of fields (file, array), or a schema; the answer's schema; what it does.
 CHAT, TEXT = [("api_openai_chat.c", "rows")], [("api_openai_text.c", "rows")]
@@ -135,8 +136,8 @@ OPERATIONS = {
     ("post", "/detokenize"): (obj(tokens=array(ID)), "Text", "tokens as a text"),
     ("post", "/v1/rerank"): ({"type": "object"}, None, "no model here ranks documents: 501"),
     ("post", "/v1/reranking"): ({"type": "object"}, None, "no model here ranks documents: 501"),
-    ("post", "/completion"): (NATIVE, None, "a text that goes on, as llama.cpp's server has it"),
-    ("post", "/infill"): (NATIVE, None, "a gap in a text"),
+    ("post", "/completion"): (NATIVE, "Answers", "a text that goes on, as llama.cpp's server has it"),
+    ("post", "/infill"): (NATIVE, "Answers", "a gap in a text"),
     ("post", "/v1/messages"): ([("api_messages.c", "rows")], "Message", "an answer, as the Anthropic API has it"),
     ("post", "/v1/messages/count_tokens"): ([("api_messages.c", "rows")], "Count", "how many tokens that reads"),
     ("post", "/v1/responses"): ([("api_responses.c", "rows")], "Response", "an answer; nothing is kept"),
@@ -216,9 +217,14 @@ def operation(method, path, tables, answer, words):
         good["content"] = {answer: {"schema": STR}}
     elif answer:
         good["content"] = {"application/json": {"schema": ref(answer)}}
-        if isinstance(tables, list) and answer in ("ChatCompletion", "Completion", "Message", "Response"):
+        if isinstance(tables, list) and answer in ("ChatCompletion", "Completion", "Message", "Response",
+                                                            "Answers"):
             good["content"]["text/event-stream"] = {"schema": obj(["data"], data=STR, event=STR)}
     if answer:
+        if path in ("/api/chat", "/api/generate"):
+            good["content"]["application/x-ndjson"] = {"schema": {}}
+        if path == "/":                 # for those who ask for no page
+            good["content"]["text/plain"] = {"schema": STR}
         out["responses"]["200"] = good
     family = "Anthropic" if path.startswith("/v1/messages") else "Ollama" if path.startswith("/api/") else ""
     error = {"$ref": f"#/components/responses/{family}Error"}

@@ -194,7 +194,8 @@ def run_anthropic(args, server):
 def run_langchain(args, server):
     return pytest("langchain", HERE, ["test_langchain.py"],
                   {"TEST_API_BASE_URL": f"http://127.0.0.1:{server.port}/v1", "PYTHONDONTWRITEBYTECODE": "1"},
-                  more=["-o", "asyncio_mode=auto", "--override-ini=addopts="])
+                  more=["-o", "asyncio_mode=auto", "-o", "asyncio_default_test_loop_scope=session",
+                        "-o", "asyncio_default_fixture_loop_scope=session"])
 
 
 def run_llama(args, _):

@@ -12,7 +12,8 @@ class TestServed(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self):
-        return {"model": "served", "base_url": os.environ["TEST_API_BASE_URL"], "api_key": "none", "max_tokens": 64}
+        return {"model": "served", "base_url": os.environ["TEST_API_BASE_URL"], "api_key": "none", "max_tokens": 64,
+                "stream_usage": True}
 
     # Tools and structured answers are not there yet (left_out.txt).
     @property

@@ -113,14 +113,14 @@ class Server:
         return out
 
     def threads(self):
-        """{name: CPU seconds} of all threads; those of one name are added up."""
+        """{name: CPU seconds} of all threads; the first of the process is "main", those of one name are added up."""
         out, tick = {}, os.sysconf("SC_CLK_TCK")
         for pid in self.family():
             try:
                 for task in os.listdir(f"/proc/{pid}/task"):
                     with open(f"/proc/{pid}/task/{task}/stat") as f:
                         name, _, rest = f.read().partition("(")[2].rpartition(")")
-                    cells = rest.split()
+                    cells, name = rest.split(), "main" if int(task) == pid else name
                     out[name] = out.get(name, 0) + (int(cells[11]) + int(cells[12])) / tick
             except OSError:
                 pass
