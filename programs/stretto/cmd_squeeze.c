@@ -539,6 +539,19 @@ static int reach(struct run *x)
     return code;
 }
 
+/* The report that was asked for, or without -o the picture that belongs beside what has a name of its own. */
+static int draw_as(struct run *x, const char *ending, const json_t *j)
+{
+    char path[4200];
+    const struct squeeze_command *o = x->o;
+    if (o->report) return strcmp(o->report, "none") ? report_write("squeeze", o->report, o->force, j) : EXIT_DONE;
+    if (o->out || !x->r.judge || x->out.len < 5) return EXIT_DONE;
+    snprintf(path, sizeof path, "%.*s%s", (int)x->out.len - 5, x->out.data, ending);
+    int code = report_write("squeeze", path, true, j);
+    if (code == EXIT_DONE && !o->json) printf("%s\n", path);
+    return code;
+}
+
 static int sweep(struct run *x)
 {
     struct error err = { 0 };
@@ -547,8 +560,7 @@ static int sweep(struct run *x)
     json_t *j = NULL;
     stretto_status s = squeeze_sweep(&x->r, x->o->sweep, x->o->json, &j, &err);
     ui_progress_break(&x->bar);
-    code = s != STRETTO_OK ? failed(x, s, &err) : x->o->report ? report_write("squeeze", x->o->report, x->o->force, j)
-                                                               : EXIT_DONE;
+    code = s != STRETTO_OK ? failed(x, s, &err) : draw_as(x, ".sweep.svg", j);
     json_decref(j);
     return code;
 }
@@ -569,8 +581,8 @@ static void show(struct run *x)
 
 static int draw(struct run *x)
 {
-    json_t *j = x->o->report ? squeeze_json(&x->r) : NULL;
-    int code = j ? report_write("squeeze", x->o->report, x->o->force, j) : EXIT_DONE;
+    json_t *j = squeeze_json(&x->r);
+    int code = draw_as(x, ".svg", j);
     json_decref(j);
     return code;
 }
@@ -598,8 +610,9 @@ static int squeeze(struct run *x)
     if (code == EXIT_DONE) code = task_read(x->o->task, &x->task);
     if (code == EXIT_DONE) code = task_check(&x->task, x->o);
     if (code == EXIT_DONE) code = caches_read(x->o->cache, &x->caches);
-    if (code == EXIT_DONE && x->o->report) code = report_name_check("squeeze", x->o->report);
-    if (code == EXIT_DONE && x->o->report) code = can_create("squeeze", "--report", x->o->report, x->o->force);
+    bool report = x->o->report && strcmp(x->o->report, "none");
+    if (code == EXIT_DONE && report) code = report_name_check("squeeze", x->o->report);
+    if (code == EXIT_DONE && report) code = can_create("squeeze", "--report", x->o->report, x->o->force);
     if (code == EXIT_DONE) code = model_path("squeeze", x->o->model, x->o->yes, &x->in);
     if (code == EXIT_DONE && (name_out(x) != STRETTO_OK || name_plain(x) != STRETTO_OK))
         code = command_fail("squeeze", STRETTO_E_NOMEM, NULL);
@@ -741,7 +754,8 @@ static const struct option text_rows[] = {
       "so many of them, drawn as llama-perplexity draws; 0: all [400]" },
     { "--report", "OUT", OPT_TEXT, AT(report), 0, 0,
       "write a page (NAME.html), a picture (NAME.svg) or all figures (NAME.json) about it; with SQUEEZED nothing is "
-      "squeezed: that of a file which carries its report, or of a *.json" },
+      "squeezed: that of a file which carries its report, or of a *.json. none: nothing is drawn [without -o NAME.svg "
+      "beside NAME.gguf]" },
     { "--no-proof", NULL, OPT_FLAG, AT(no_proof), 0, 0, "measure nothing at the end; with --type" },
 };
 static const struct option run_rows[] = {

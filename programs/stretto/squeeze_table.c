@@ -195,6 +195,25 @@ char *squeeze_report(const struct squeeze_result *r, size_t room)
     return text;
 }
 
+/* What files of other sizes are expected to diverge by, and this one: what the picture of a budget shows. */
+static json_t *formats_json(const struct squeeze_result *r)
+{
+    json_t *list = json_array();
+    char name[32];
+    for (int i = 0; i < EXCHANGES; i++) {
+        const struct exchange *e = &r->exchange[i];
+        if (e->kl > 0)
+            json_array_append_new(list, json_pack("{s:s,s:s,s:f,s:f}", "name", bytes_text(name, (uint64_t)e->bytes),
+                                                  "by", "expected", "bytes", e->bytes, "kl", e->kl));
+    }
+    if (r->judge)
+        json_array_append_new(list, json_pack("{s:s,s:s,s:f,s:f,s:f,s:b}", "name", "this file", "by", "stretto",
+                                              "bytes", (double)(r->plain_bytes ? r->plain_bytes : r->out_bytes), "kl",
+                                              tidy(r->verdict.all.kl.value), "kl_error",
+                                              tidy(r->verdict.all.kl.error), "this", 1));
+    return list;
+}
+
 /* ---- all of it ------------------------------------------------------------------------------ */
 
 json_t *squeeze_json(const struct squeeze_result *r)
@@ -226,6 +245,7 @@ json_t *squeeze_json(const struct squeeze_result *r)
         json_array_append_new(exchange, json_pack("{s:f,s:f}", "bytes", r->exchange[i].bytes, "expected_kl",
                                                   tidy(r->exchange[i].kl)));
     if (r->has_exchange) json_object_set_new(j, "chosen_by_kl", json_real(tidy(r->chosen_kl)));
+    if (r->has_exchange) json_object_set_new(j, "formats", formats_json(r));
     if (r->has_exchange) json_object_set_new(j, "exchange", exchange);
     else json_decref(exchange);
     return j;

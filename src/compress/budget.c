@@ -457,6 +457,7 @@ stretto_status budget_open(struct budget **out, struct squeeze *s, const char *k
     b->scale = 1;
     b->journal.fd = -1;
     stretto_status st = open_into(b, keep, err);
+    if (st != STRETTO_OK && st != STRETTO_E_CANCEL) budget_forget(b);
     if (st != STRETTO_OK) budget_close(b);
     else *out = b;
     return st;

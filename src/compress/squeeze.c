@@ -417,12 +417,26 @@ static const void *find_done(const struct squeeze *s, struct squeeze_row *r)
     return NULL;
 }
 
+/* What is written as it is: a NaN in it would be found by nobody else before the model is run. */
+static stretto_status copy_row(struct writing *w, const struct squeeze_row *r, struct error *err)
+{
+    size_t turn = TURN_NUMBERS / (size_t)r->n_in;
+    if (turn < 1) turn = 1;
+    if (turn > r->rows) turn = (size_t)r->rows;
+    float *v = mem_alloc(turn * (size_t)r->n_in * sizeof *v);
+    stretto_status s = v ? STRETTO_OK : no_memory(err);
+    for (uint64_t at = 0; at < r->rows && s == STRETTO_OK; at += turn)
+        s = rewrite_read_rows(w->r, r->name, at, r->rows - at < turn ? (size_t)(r->rows - at) : turn, v, err);
+    mem_free(v);
+    return s == STRETTO_OK ? rewrite_copy(w->r, r->name, err) : s;
+}
+
 static stretto_status write_row(struct writing *w, struct squeeze_row *r, const struct input_stats *stats,
                                 struct error *err)
 {
     struct rewrite_tensor *t = rewrite_find(w->r, r->name);
     if (t->done || r->to == r->from) {
-        if (!t->done) TRY(rewrite_copy(w->r, r->name, err));
+        if (!t->done) TRY(copy_row(w, r, err));
         w->done += r->weights;
         tell(w);
         return squeeze_cancelled(w->s, err);
