@@ -34,7 +34,7 @@ static const struct field rows[] = {
     { "input_prefix", FIELD_TEXT, FIELD_READ, 0, 0, 0, own_later, NULL },
     { "input_suffix", FIELD_TEXT, FIELD_READ, 0, 0, 0, own_later, NULL },
     { "input_extra", FIELD_ARRAY, FIELD_READ, 0, 0, 0, own_later, NULL },
-    { "response_fields", FIELD_ARRAY, FIELD_NOTHING, 0, 0, 0, NULL, NULL },
+    { "response_fields", FIELD_ARRAY, FIELD_READ, 0, 0, 0, own_later, NULL },
 };
 #undef AT
 static const struct field_table table = FIELD_TABLE(rows);
@@ -99,6 +99,26 @@ static stretto_status progress(struct exchange *x, struct choice *c, const struc
     return put_event(x, NULL, v);
 }
 
+/* Only what was asked for, under its path in the whole: "generation_settings/seed". */
+static json_t *chosen(const struct exchange *x, json_t *whole)
+{
+    size_t i;
+    json_t *name, *list = json_object_get(x->json, "response_fields");
+    if (!json_array_size(list) || !whole) return whole;
+    json_t *out = json_object();
+    json_array_foreach(list, i, name) {
+        const char *path = json_string_value(name), *slash = path ? strchr(path, '/') : NULL;
+        json_t *v = path ? json_object_get(whole, path) : NULL;
+        if (!v && slash) {
+            json_t *outer = json_object_getn(whole, path, (size_t)(slash - path));
+            v = json_object_get(outer, slash + 1);
+        }
+        if (v) json_object_set(out, path, v);
+    }
+    json_decref(whole);
+    return out;
+}
+
 /* What a choice ends with; whole answers have their text in it. */
 static json_t *last(const struct exchange *x, const struct choice *c, json_t *content, json_t *ids)
 {
@@ -107,11 +127,11 @@ static json_t *last(const struct exchange *x, const struct choice *c, json_t *co
     const struct tokens *prompt = &x->ask.prompts[c->prompt];
     const struct tokenizer *t = x->ask.model->model->tokenizer;
     if (t) tokenizer_decode(t, prompt->id, prompt->n, true, &b);
-    json_t *more = json_pack("{s:s,s:b,s:o,s:o,s:b,s:s,s:o,s:I,s:o}", "model", x->ask.model->name, "stop", 1,
+    json_t *more = json_pack("{s:s,s:b,s:o,s:o,s:b,s:b,s:s,s:o,s:I,s:o}", "model", x->ask.model->name, "stop", 1,
                              "generation_settings", settings(x), "prompt", text_json(b.data ? b.data : "", b.len),
-                             "truncated", 0, "stop_type", stop_type(c->finish), "stopping_word",
-                             text_json(c->stop, strlen(c->stop)), "tokens_cached", (json_int_t)c->usage.cached,
-                             "timings", words_timings(x));
+                             "truncated", c->finish == JOB_CONTEXT, "has_new_line", c->new_line, "stop_type",
+                             stop_type(c->finish), "stopping_word", text_json(c->stop, strlen(c->stop)),
+                             "tokens_cached", (json_int_t)c->usage.cached, "timings", words_timings(x));
     buffer_done(&b);
     if (v && more) json_object_update(v, more);
     json_decref(more);
@@ -142,7 +162,7 @@ static json_t *whole(struct exchange *x)
         json_t *v = last(x, c, text_json(c->text.data ? c->text.data : "", c->text.len), ids_json(c->ids, c->n_ids));
         if (v && x->ask.logprobs >= 0)
             json_object_set_new(v, "completion_probabilities", probabilities(x, c->tokens, c->n_tokens));
-        json_array_append_new(list, v);
+        json_array_append_new(list, chosen(x, v));
     }
     if (x->n_choices != 1) return list;
     json_t *one = json_incref(json_array_get(list, 0));

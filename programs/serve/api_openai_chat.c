@@ -146,6 +146,10 @@ static bool check_beginning(struct exchange *x)
     if (a->continues && json_is_true(json_object_get(x->json, "add_generation_prompt")))
         return exchange_refuse(x, TROUBLE_INVALID, "continue_final_message", "continue_final_message and "
                                "add_generation_prompt exclude each other: take one");
+    if (a->n_messages > 1 && strcmp(last, "assistant") == 0
+        && strcmp(a->messages[a->n_messages - 2].role, "assistant") == 0)
+        return exchange_refuse(x, TROUBLE_INVALID, "messages", "the last two messages are both the assistant's: "
+                               "join them into one to have it continued, or put a message of the user behind");
     if (strcmp(last, "assistant") == 0 && !json_object_get(x->json, "add_generation_prompt")
         && !json_is_false(json_object_get(x->json, "continue_final_message")))
         a->continues = true;

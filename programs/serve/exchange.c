@@ -298,6 +298,7 @@ static stretto_status take_text(struct exchange *x, struct choice *c, const stru
     stretto_status s = x->streams_out ? x->dialect->text(x, c, e) : keep_text(x, c, e);
     if (!x->first_byte) x->first_byte = clock_seconds();
     c->n_text += e->n_text;
+    c->new_line = c->new_line || (e->n_text && memchr(e->text, '\n', e->n_text));
     c->n_written += e->n_ids;
     return s;
 }

@@ -23,7 +23,7 @@ struct choice {
     struct exchange *exchange;
     struct job *job;                   /* NULL: not begun, or over                                  */
     uint32_t index, prompt;            /* index: as the answer numbers it                           */
-    bool begun, started, done;
+    bool begun, started, done, new_line;   /* new_line: one was written                            */
     enum job_finish finish;
     const char *stop;                  /* STOP: the string, of the ask; else ""                      */
     struct job_usage usage;

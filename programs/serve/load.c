@@ -1,5 +1,6 @@
 #include "serve/load.h"
 #include "base/buffer.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "stretto/experimental.h"
 #include "stretto/fetch.h"
@@ -98,10 +99,29 @@ static int engine_of(const struct served *m, const struct serve_options *o, stru
     return code;
 }
 
+/* The conversation's template: the model's own, or what the command line has. */
+static int open_chat(struct served *m, const struct serve_options *o)
+{
+    const struct tokenizer *t = m->model->tokenizer;
+    struct error err = { 0 };
+    struct file_map file = { 0 };
+    const char *text = o->chat_template;
+    size_t n = text ? strlen(text) : 0;
+    if (text && o->chat_template_file)
+        return command_usage("serve", "--chat-template and --chat-template-file exclude each other: take one");
+    stretto_status s = STRETTO_OK;
+    if (o->chat_template_file && (s = file_map_open(&file, o->chat_template_file, &err)) == STRETTO_OK) {
+        text = (const char *)file.data;
+        n = file.size;
+    }
+    if (s == STRETTO_OK) s = text && t ? chat_open_text(&m->chat, t, text, n, &err) : chat_open(&m->chat, t, &err);
+    file_map_close(&file);
+    return s == STRETTO_OK ? EXIT_DONE : command_fail("serve", s, err.text);
+}
+
 static int open_text(struct served *m, const struct serve_options *o)
 {
     struct model_options mo = o->model;
-    struct error err = { 0 };
     mo.model = m->path;
     int code = open_model("serve", &mo, false, &m->handle);
     if (code != EXIT_DONE) return code;
@@ -109,8 +129,7 @@ static int open_text(struct served *m, const struct serve_options *o)
     stretto_model_info i = { .size = sizeof i };
     stretto_model_about(m->handle, &i);
     m->embeds = i.encoder;
-    stretto_status s = chat_open(&m->chat, m->model->tokenizer, &err);
-    if (s != STRETTO_OK) return command_fail("serve", s, err.text);
+    if ((code = open_chat(m, o)) != EXIT_DONE) return code;
     if (m->chat && chat_trouble(m->chat)) {
         fprintf(stderr, "stretto serve: %s: no conversations: %s\n", m->name, chat_trouble(m->chat));
         chat_close(m->chat);

@@ -319,6 +319,10 @@ static void add_headers(const struct exchange *x, struct MHD_Response *r, const 
     MHD_add_response_header(r, x->manner && x->manner->id_header ? x->manner->id_header : "x-request-id", x->id);
     MHD_add_response_header(r, "Server", "stretto/" STRETTO_VERSION);
     MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");
+    if (x->route && strcmp(x->route->path, "/metrics") == 0) {
+        snprintf(text, sizeof text, "%lld", (long long)((double)time(NULL) - server_uptime(x->server)));
+        MHD_add_response_header(r, "Process-Start-Time-Unix", text);
+    }
     if (*x->policy) MHD_add_response_header(r, "Content-Security-Policy", x->policy);
     if (x->ignored.len) MHD_add_response_header(r, "X-Stretto-Ignored", x->ignored.data);
     add_cors(x, r);

@@ -20,13 +20,16 @@ json_t *words_usage(const struct exchange *x)
 
 static double rate(double n, double seconds) { return seconds > 0 ? n / seconds : 0; }
 
+/* The first token comes with the end of the prompt: it costs no step of writing. */
 static json_t *timings(double cached, double read, double read_seconds, double written, double write_seconds)
 {
+    double steps = written > 1 ? written - 1 : 0;
     return json_pack("{s:I,s:I,s:f,s:f,s:f,s:I,s:f,s:f,s:f}", "cache_n", (json_int_t)cached, "prompt_n",
                      (json_int_t)read, "prompt_ms", 1e3 * read_seconds, "prompt_per_token_ms",
                      rate(1e3 * read_seconds, read), "prompt_per_second", rate(read, read_seconds), "predicted_n",
                      (json_int_t)written, "predicted_ms", 1e3 * write_seconds, "predicted_per_token_ms",
-                     rate(1e3 * write_seconds, written), "predicted_per_second", rate(written, write_seconds));
+                     steps > 0 ? rate(1e3 * write_seconds, steps) : 0, "predicted_per_second",
+                     rate(steps, write_seconds));
 }
 
 json_t *words_missed(const struct exchange *x, const struct prefix_miss *m)

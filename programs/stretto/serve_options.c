@@ -6,6 +6,9 @@ static const struct option rows[] = {
       "a GGUF file, a Hugging Face folder, a name that 'stretto models' lists, or hf:USER/REPO[:QUANT]; given "
       "several times, requests choose by NAME [the default model]" },
     { "-a --alias", "NAME,...", OPT_TEXT, AT(alias), 0, 0, "further names of the first model" },
+    { "--chat-template", "TEXT", OPT_TEXT, AT(chat_template), 0, 0,
+      "the Jinja template of conversations, instead of the models' own" },
+    { "--chat-template-file", "FILE", OPT_TEXT, AT(chat_template_file), 0, 0, "the same from a file" },
     { "--host", "ADDRESS", OPT_TEXT, AT(host), 0, 0,
       "the address to listen at; 0.0.0.0 or :: is every network of this machine, where a key is wanted [127.0.0.1]" },
     { "--port", "N", OPT_INT, AT(port), 0, 65535, "the port; 0 takes a free one and prints it [8080]" },

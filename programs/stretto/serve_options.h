@@ -11,6 +11,7 @@ struct serve_options {
     int64_t port, parallel, queue, body, connections, connections_peer;
     double ping, drain, stall;           /* seconds                                                 */
     bool check, log_json, strict_api, no_slots, no_metrics, no_sandbox;
+    const char *chat_template, *chat_template_file;
     const char *disk;                    /* folder of pages that outlive the program; or NULL       */
     int64_t disk_mb, cache_mb;
     struct model_options model;
