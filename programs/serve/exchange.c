@@ -168,7 +168,7 @@ bool exchange_fields(struct exchange *x, const struct field_table *const *tables
 static struct job_options options_of(const struct exchange *x, const struct choice *c, char client[160])
 {
     const struct ask *a = &x->ask;
-    if (a->user && !server_has_keys(x->server)) snprintf(client, 160, "%.72s/%.64s", x->client, a->user);
+    if (a->user && !x->keyed) snprintf(client, 160, "%.72s/%.64s", x->client, a->user);
     else snprintf(client, 160, "%s", x->client);
     struct job_options o = {
         .kind = x->dialect->kind, .ids = a->prompts[c->prompt].id, .n_ids = (uint32_t)a->prompts[c->prompt].n,

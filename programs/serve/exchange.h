@@ -99,7 +99,10 @@ struct exchange {
     struct buffer reply_text;
     char policy[320];                  /* Content-Security-Policy; "": none                          */
     uint64_t bytes_in, bytes_out;
-    struct exchange *next, *prev;
+    bool handled, preparing;           /* preparing: its handler runs on another thread (prepare.h)     */
+    bool keyed;                        /* who asks has one of the server's keys                        */
+    unsigned hung_up;                  /* while preparing: what the socket said                        */
+    struct exchange *next, *prev, *prepared_next;
 };
 
 /* ---- for handlers; each returns false where the handler is to return at once ---------------- */

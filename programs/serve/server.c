@@ -47,16 +47,8 @@ static void pump_all(struct server *s)
 {
     for (struct exchange *x = s->exchanges, *next; x; x = next) {
         next = x->next;
-        if (x->wire->suspended && exchange_pump(x)) wire_resume(x->wire);
+        if (x->wire->suspended && !x->preparing && exchange_pump(x)) wire_resume(x->wire);
     }
-}
-
-static void on_wake(struct server *s)
-{
-    uint64_t count;
-    (void)!read(s->events, &count, sizeof count);
-    atomic_store(&s->woken, false);
-    pump_all(s);
 }
 
 /* The other end closed its side. A stream's next byte finds out whether anybody reads; whoever waits for a
@@ -66,6 +58,10 @@ static void on_hangup(struct wire *w, uint32_t events)
     struct exchange *x = w->exchange;
     /* Nothing more will come of a request that is not whole: what has come is read within a second. */
     if (w->phase == WIRE_NEW || w->phase == WIRE_BODY) w->last = clock_seconds() + 1;
+    if (x && x->preparing) {
+        x->hung_up |= events;
+        return;
+    }
     if (!x || w->phase != WIRE_BUSY || x->state == EXCHANGE_ENDED || x->ended) return;
     bool dead = events & (EPOLLHUP | EPOLLERR);
     if (!x->streams_out || dead) {
@@ -76,6 +72,19 @@ static void on_hangup(struct wire *w, uint32_t events)
     if (x->streams_out && x->dialect && x->out.len == x->out_at) buffer_str(&x->out, x->dialect->ping);
     if (!x->streams_out) exchange_pump(x);
     wire_resume(w);
+}
+
+static void on_wake(struct server *s)
+{
+    uint64_t count;
+    (void)!read(s->events, &count, sizeof count);
+    atomic_store(&s->woken, false);
+    pump_all(s);
+    for (struct exchange *x; (x = prepare_take(s->preparer));) {
+        x->preparing = false;
+        if (x->hung_up) on_hangup(x->wire, x->hung_up);
+        wire_resume(x->wire);
+    }
 }
 
 static void on_watch(struct server *s)
@@ -102,7 +111,8 @@ static void read_again(struct server *s)
 
 static void cut_all(struct server *s)
 {
-    for (struct exchange *x = s->exchanges; x; x = x->next) exchange_cancel(x);
+    for (struct exchange *x = s->exchanges; x; x = x->next)
+        if (!x->preparing) exchange_cancel(x);
     s->drain_end = clock_seconds() + 2;        /* for the last words */
 }
 
@@ -138,6 +148,7 @@ static void sweep_exchange(struct server *s, struct exchange *x, double now)
 {
     const struct serve_options *o = s->start.options;
     struct wire *w = x->wire;
+    if (x->preparing) return;
     if (x->state == EXCHANGE_STREAMING && x->out_since && x->out.len > x->out_at && now - x->out_since > o->stall) {
         s->metrics.cut_slow++;
         x->gone = true;
@@ -231,6 +242,13 @@ int server_run(struct server *s)
         if (now - s->swept > SWEEP_MS / 1e3 || (!s->told && atomic_load(&s->loaded))) sweep(s, now);
         MHD_run(s->daemon);
     }
+    prepare_close(s->preparer);                /* before the models go */
+    s->preparer = NULL;
+    for (struct exchange *x = s->exchanges; x; x = x->next)
+        if (x->preparing) {
+            x->preparing = false;
+            trouble(&x->trouble, TROUBLE_DRAINING, NULL, "the server is shutting down: ask again later");
+        }
     return s->code;
 }
 
@@ -320,6 +338,7 @@ stretto_status server_open(struct server **out, const struct server_start *start
     stretto_status st = keys_read(&s->keys, o->api_key, o->api_key_file, err);
     if (st == STRETTO_OK && o->cert_file) st = tls_open(&s->tls, o->cert_file, o->key_file, err);
     if (st == STRETTO_OK) st = open_descriptors(s, err);
+    if (st == STRETTO_OK) st = prepare_open(&s->preparer, server_wake, s, err);
     if (st == STRETTO_OK) st = open_daemon(s, err);
     if (st != STRETTO_OK) {
         server_close(s);
@@ -341,6 +360,7 @@ void server_close(struct server *s)
         for (int i = 0; i < 3; i++) MHD_run(s->daemon);
         MHD_stop_daemon(s->daemon);
     }
+    prepare_close(s->preparer);
     tls_close(s->tls);
     keys_done(&s->keys);
     const int fds[] = { s->loop, s->watch, s->events, s->signals };

@@ -194,6 +194,7 @@ static bool check_key(struct exchange *x)
         snprintf(x->client, sizeof x->client, "key-%02x%02x%02x%02x%02x%02x", digest[0], digest[1], digest[2],
                  digest[3], digest[4], digest[5]);
         memcpy(&x->salt, digest + 8, sizeof x->salt);
+        x->keyed = true;
         return true;
     }
     if (x->route && x->route->flags & ROUTE_OPEN) return true;
@@ -489,8 +490,15 @@ enum MHD_Result wire_request(void *server, struct MHD_Connection *connection, co
         *upload_size = 0;
         return take_body(x, upload, n);
     }
-    if (x->state == EXCHANGE_READING && x->trouble.kind == TROUBLE_NONE && !preflight(x)) {
+    if (!x->handled && x->trouble.kind == TROUBLE_NONE && !preflight(x)) {
         set_phase(x->wire, WIRE_BUSY);
+        x->handled = true;
+        if (x->body.len >= PREPARE_BYTES) {
+            x->preparing = true;
+            suspend(x->wire);
+            prepare_give(x->server->preparer, x);
+            return MHD_YES;
+        }
         x->route->handle(x);
     }
     return answer(x);

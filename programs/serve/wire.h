@@ -3,6 +3,7 @@
 #define SERVE_WIRE_H
 #include "serve/exchange.h"
 #include "serve/keys.h"
+#include "serve/prepare.h"
 #include "serve/server.h"
 #include <microhttpd.h>
 #include <stdatomic.h>
@@ -29,6 +30,7 @@ struct server {
     struct server_start start;
     struct MHD_Daemon *daemon;
     struct tls *tls;
+    struct preparer *preparer;
     struct keys keys;
     struct metrics metrics;
     int loop, watch, events, signals, mhd;     /* descriptors */

@@ -313,6 +313,27 @@ def check_many(s):
     assert not bad, bad
 
 
+def check_long(s):
+    """A request that takes long to read makes nobody wait, and is answered in its turn; so is one whose client goes."""
+    def ask():
+        got.append(s.post(TEXT, text(pad=["a"] * 100000))[0])
+
+    got = []
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for t in threads:
+        t.start()
+    with s.raw() as c:
+        send(c, text(pad=["a"] * 100000))
+    assert s.stream(TEXT, text(stream=True))[-1] == "[DONE]"
+    for t in threads:
+        t.join()
+    assert got == [200] * 3, got
+    assert "pad" in s.post(TEXT, text(pad=["a"] * 20000))[1]["x-stretto-ignored"]
+    assert s.stream(TEXT, text(stream=True, pad=["a"] * 20000))[-1] == "[DONE]"
+    refused(s, TEXT, text(prompt="word " * 100000), 400, "exceeds the available context size",
+            "exceed_context_size_error")
+
+
 def check_pipelined(s):
     """Two requests on one connection, the second sent before the first is answered."""
     with s.raw() as c:
@@ -426,7 +447,7 @@ def main():
         with Server(program, model, "-c", "512", "-np", "4", "--body-limit", "1") as s:
             for check in (check_chat, check_choices, check_text, check_logprobs, check_state, check_words,
                           check_refusals, check_origin, check_bodies, check_vanish, check_half, check_many,
-                          check_pipelined):
+                          check_long, check_pipelined):
                 began = time.time()
                 check(s)
                 assert s.process.poll() is None, s.words()
