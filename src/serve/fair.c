@@ -135,7 +135,7 @@ static struct slot *free_slot(struct service *s)
 /* Pages that a text is going to need beside those that were there: for all it has, and some of its answer. */
 static uint32_t pages_of(const struct service *s, const struct job *j, uint32_t written)
 {
-    uint64_t n = j->o.n_ids - j->offers, most = s->info.context;
+    uint64_t n = j->o.n_ids - j->offers, most = s->longest;
     if (j->o.kind == JOB_WRITE) {
         uint64_t answer = j->o.max_tokens >= 0 && j->o.max_tokens < RESERVE ? (uint64_t)j->o.max_tokens : RESERVE;
         n += written + PAGE_SLOTS > answer && answer == RESERVE ? written + PAGE_SLOTS : answer;
@@ -205,11 +205,11 @@ static double rank_of(const struct service *s, const struct job *j, double now)
     return seconds - 1e9 * (double)j->o.priority;
 }
 
-static struct next find_next(struct service *s, bool parked)
+static struct next find_next(struct service *s)
 {
     struct next best = { .client = NULL };
     double now = clock_seconds();
-    for (struct slot *x = s->slots; parked && x < s->slots + s->n_slots; x++)
+    for (struct slot *x = s->slots; x < s->slots + s->n_slots; x++)
         if (slot_parked(x))
             prefer(&best, (struct next){ NULL, x, x->job->client, -1e6 - 1e9 * (double)x->job->o.priority });
     for (struct job **at = &s->waiting; *at && free_slot(s); at = &(*at)->next)
@@ -217,20 +217,28 @@ static struct next find_next(struct service *s, bool parked)
     return best;
 }
 
-/* Whose job is to make place for the client's: that of who has most and more than his share, the last one. */
-static struct slot *find_victim(struct service *s, const struct client *c)
+/* Who is to make place for a client: who has most places and more than his share, or who is far ahead of it. */
+static const struct client *find_rich(const struct service *s, const struct client *c)
 {
-    enum { UNDISTURBED = 16 };                 /* tokens that it may write first */
     uint32_t clients = 0;
-    const struct client *rich = NULL;
-    struct slot *last = NULL;
+    const struct client *most = NULL, *ahead = NULL;
     for (const struct client *x = s->clients; x < s->clients + CLIENTS_MOST; x++) {
         clients += is_active(x);
-        if (x->running && (!rich || x->running > rich->running)) rich = x;
+        if (!x->running || x == c) continue;
+        if (!most || x->running > most->running) most = x;
+        if (!ahead || x->used > ahead->used) ahead = x;
     }
-    uint32_t share = clients ? s->most / clients : s->most;
-    if (!rich || rich == c || rich->running <= share || rich->running < c->running + 2) return NULL;
-    for (struct slot *x = s->slots; x < s->slots + s->n_slots; x++)
+    if (most && most->running > s->most / clients && most->running >= c->running + 2) return most;
+    return ahead && ahead->used > c->used + s->o.quantum && c->running <= ahead->running ? ahead : NULL;
+}
+
+/* The last of his jobs, once it has written a little in its place. */
+static struct slot *find_victim(struct service *s, const struct client *c)
+{
+    enum { UNDISTURBED = 16 };
+    const struct client *rich = find_rich(s, c);
+    struct slot *last = NULL;
+    for (struct slot *x = s->slots; rich && x < s->slots + s->n_slots; x++)
         if (slot_runs(x) && x->job->client == rich && (!last || x->joined > last->joined) &&
             (!x->usage.written || x->usage.written >= x->joined_at + UNDISTURBED)) last = x;
     return last;
@@ -241,7 +249,7 @@ void fair_admit(struct service *s)
     lift_floor(s);
     for (;;) {
         uint32_t running = count_running(s);
-        struct next n = find_next(s, running < s->most);
+        struct next n = find_next(s);
         if (!n.client) return;
         if (running >= s->most) {
             struct slot *victim = find_victim(s, n.client);

@@ -32,7 +32,6 @@ static void place(struct job *j, const struct job_options *o, struct arena *a)
     if (a->base) stops[o->n_stops] = NULL;
     j->stops = stops;
     j->o.stops = stops;
-    j->ring.data = arena_take(a, RING_BYTES);
 }
 
 static stretto_status check(const struct job_options *o, struct error *err)
@@ -77,6 +76,7 @@ stretto_status job_make(struct job **out, const struct job_options *o, struct er
 void job_free(struct job *j)
 {
     embedding_close(&j->embedding);
+    mem_free(j->ring.data);
     mem_free(j);
 }
 

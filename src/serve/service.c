@@ -9,7 +9,7 @@
 
 enum { RUN_DEFAULT = 16, QUEUE_DEFAULT = 256, QUEUE_CONTEXTS = 64, DISK_DEFAULT_MB = 4096,
        DISK_STEPS = 8 };
-static const double QUEUE_SECONDS = 600, DISK_SECONDS = 20, LATENCY_DELAY = 0.9, THROUGHPUT_SECONDS = 0.25;
+static const double QUEUE_SECONDS = 600, QUANTUM = 2, DISK_SECONDS = 20, LATENCY_DELAY = 0.9, THROUGHPUT_SECONDS = 0.25;
 
 /* ---- opening and closing --------------------------------------------------------------------------- */
 
@@ -75,6 +75,7 @@ static stretto_status open_engine(struct service *s, const struct model *m, stru
     engine_schedule(s->engine, &schedule);
     s->info = *engine_about(s->engine);
     s->info.sequences = s->most;
+    s->longest = s->info.context < s->info.pool_tokens ? s->info.context : s->info.pool_tokens;
     s->info.context_cut = i.context_cut;
     return STRETTO_OK;
 }
@@ -116,6 +117,7 @@ stretto_status service_open(struct service **out, const struct model *m, const s
     s->o = *o;
     if (!s->o.queue) s->o.queue = QUEUE_DEFAULT;
     if (!(s->o.queue_seconds > 0)) s->o.queue_seconds = QUEUE_SECONDS;
+    if (!(s->o.quantum > 0)) s->o.quantum = QUANTUM;
     s->answer = 128;
     s->references = 1;
     s->inbox_end = &s->inbox;
@@ -199,8 +201,8 @@ static stretto_status check_length(const struct service *s, const struct job_opt
 {
     const struct model *m = engine_model(s->engine);
     bool writes = o->kind == JOB_WRITE && o->max_tokens;
-    uint32_t most = o->kind == JOB_EMBED ? embedding_longest(m, &s->info) : s->info.context;
-    if (most > s->info.pool_tokens) most = s->info.pool_tokens;
+    uint32_t most = o->kind == JOB_EMBED ? embedding_longest(m, &s->info) : s->longest;
+    if (most > s->longest) most = s->longest;
     if (o->n_ids + writes <= most) return STRETTO_OK;
     busy->context = most;
     return fail(err, STRETTO_E_FULL, "the text has %u tokens and the context holds %u%s; shorten it", o->n_ids, most,
@@ -314,7 +316,7 @@ static void drop_dead(struct service *s, double now)
     for (struct job **at = &s->waiting; *at;) {
         struct job *j = *at;
         if (closing || atomic_load(&j->cancel)) end_waiting(s, at, JOB_CANCELLED);
-        else if (j->o.deadline > 0 && now + fair_reading(&s->state, 1) >= j->o.deadline)
+        else if (j->o.deadline > 0 && now + fair_reading(&s->state, j->o.n_ids - j->offers) >= j->o.deadline)
             end_waiting(s, at, JOB_DEADLINE);
         else at = &j->next;
     }

@@ -10,10 +10,10 @@
  *
  * Fairness: every step's measured seconds are charged to who had rows in it, guesses to who made them; the client
  * that was charged least is next, and one that comes back begins where the least charged of the others is (virtual
- * token counters, VTC, arXiv 2401.00588, in seconds). Nobody holds more than his share of places while others
- * wait: the job that came last gives up its place and goes on later, its text the same. Within a client the shortest
- * prompt goes first, less the seconds that others have waited. Prompts are read in chunks by the measured cost of
- * rows (Sarathi-Serve, arXiv 2403.02310).
+ * token counters, VTC, arXiv 2401.00588, in seconds). While others wait nobody holds more than his share of places,
+ * nor any when he is `quantum` ahead of them: the job that came last gives up its place and goes on later, its text
+ * the same. Within a client the shortest prompt goes first, less the seconds that others have waited. Prompts are
+ * read in chunks by the measured cost of rows (Sarathi-Serve, arXiv 2403.02310).
  * What is written does not depend on who else is served: same bits (ARCHITECTURE.md). */
 #ifndef SERVE_SERVICE_H
 #define SERVE_SERVICE_H
@@ -35,6 +35,8 @@ struct service_options {
     uint32_t queue;                    /* jobs that may wait; 0: 256                                    */
     uint64_t queue_tokens;             /* tokens to be read of all that wait; 0: 64 contexts            */
     double queue_seconds;              /* that a job may have to wait as far as that is known; 0: 600   */
+    double quantum;                    /* seconds of steps that a client may be ahead of one that waits
+                                        * before it gives up a place; 0: 2                              */
     uint64_t prefix_bytes;             /* cache pages kept for texts that begin alike; 0: what is free  */
     const char *disk;                  /* folder of the tier on disk; NULL: none                        */
     uint64_t disk_bytes;

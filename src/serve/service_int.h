@@ -38,7 +38,7 @@ struct job {
     atomic_bool finished;              /* `done` is whole                                         */
     bool closed;                       /* the service's lock                                      */
     struct embedding embedding;        /* of JOB_EMBED                                            */
-    struct ring ring;
+    struct ring ring;                  /* its memory comes with a place: who waits takes little   */
     struct job_event done;
     const struct record *held;         /* the reader's: of the event it has                       */
     bool told;                         /* it has had JOB_DONE                                     */
@@ -90,6 +90,7 @@ struct service {
     bool runs;
     struct engine *engine;
     struct engine_info info;           /* of it, also when it is closed                           */
+    uint32_t longest;                  /* tokens of a text: the context, or the pool              */
     struct service_options o;
     struct learned learned;
     struct slot *slots;                /* [n_slots]                                               */

@@ -143,7 +143,7 @@ static void begin_writing(struct slot *x)
     struct job *j = x->job;
     struct service *s = x->service;
     const struct tokenizer *t = engine_model(s->engine)->tokenizer;
-    x->limit = s->info.context;
+    x->limit = s->longest;
     if (j->o.max_tokens >= 0 && j->o.max_tokens < (int64_t)(x->limit - j->o.n_ids))
         x->limit = j->o.n_ids + (uint32_t)j->o.max_tokens;
     x->prediction = (struct prediction){ j->o.prediction, j->o.n_prediction, j->o.n_ids };
@@ -167,7 +167,9 @@ void slot_take(struct slot *x, struct job *j)
     x->paused = x->wrote = 0;
     x->began = now;
     x->usage = (struct job_usage){ .prompt = j->o.n_ids, .queued = now - j->submitted };
-    stretto_status st = engine_seq_open(x->service->engine, &x->seq, &err);
+    j->ring.data = mem_alloc(RING_BYTES);
+    stretto_status st = j->ring.data ? STRETTO_OK : fail(&err, STRETTO_E_NOMEM, "no memory for another request");
+    if (st == STRETTO_OK) st = engine_seq_open(x->service->engine, &x->seq, &err);
     if (st == STRETTO_OK) st = sampler_set(&x->sampler, &j->how, &err);
     if (st != STRETTO_OK) {
         slot_end(x, JOB_FAILED, &err);
@@ -267,7 +269,7 @@ static void read_whole(struct slot *x)
         j->done.vector = j->embedding.out;
         j->done.n_vector = j->embedding.width;
     }
-    bool full = j->o.kind == JOB_WRITE && j->o.max_tokens && x->limit == x->service->info.context;
+    bool full = j->o.kind == JOB_WRITE && j->o.max_tokens && x->limit == x->service->longest;
     slot_end(x, full ? JOB_CONTEXT : JOB_LENGTH, NULL);
 }
 
