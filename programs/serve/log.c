@@ -2,10 +2,12 @@
 #include "base/clock.h"
 #include "serve/wire.h"
 #include "serve/words.h"
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 /* "; then: no other text goes on like it: token 300 is " tea" and not " coffee"" */
 static void print_missed(const struct exchange *x, const struct prefix_miss *m)
@@ -70,8 +72,23 @@ static void log_json(const struct exchange *x, const struct job_usage *u, double
     json_decref(j);
 }
 
+/* A pipe that nobody reads would stop the server: lines that find no room are left out, and counted. */
+static bool log_room(void)
+{
+    static unsigned long lost;
+    struct pollfd p = { .fd = STDERR_FILENO, .events = POLLOUT };
+    if (poll(&p, 1, 0) == 1 && p.revents & POLLOUT) {
+        if (lost) fprintf(stderr, "stretto serve: %lu lines were left out, because nobody read them\n", lost);
+        lost = 0;
+        return true;
+    }
+    lost++;
+    return false;
+}
+
 void log_request(const struct exchange *x)
 {
+    if (!log_room()) return;
     struct job_usage u = exchange_usage(x);
     double seconds = x->ended_at - x->began;
     if (server_options(x->server)->log_json) log_json(x, &u, seconds);

@@ -210,7 +210,8 @@ static int run(struct serve_options *o)
 }
 
 static const struct command command_here = {
-    .name = "serve", .summary = "answer clients of the OpenAI, Anthropic and ollama APIs over HTTP", .operands = "",
+    .name = "serve", .summary = "answer clients of the OpenAI, Anthropic and ollama APIs over HTTP",
+    .operands = "[MODEL]", .max_operands = 1,
     .description = serve_description, .uses = serve_uses, .n_uses = SERVE_USES,
     .options_size = sizeof(struct serve_options), .defaults = serve_options_defaults, .unknown = peer_flag,
 };
@@ -248,6 +249,11 @@ int main(int argc, char **argv)
     serve_options_defaults(&o);
     int code = command_parse(&command_here, argc - 1, argv + 1, &o, &n, &help);
     if (code == EXIT_DONE && help) command_help(&command_here);
-    else if (code == EXIT_DONE) code = run(&o);
+    else if (code == EXIT_DONE && n && o.models.n)
+        code = command_usage("serve", "MODEL and -m both name models: take -m for each of them");
+    else if (code == EXIT_DONE) {
+        if (n) o.models.v[o.models.n++] = argv[1];
+        code = run(&o);
+    }
     return code;
 }

@@ -279,6 +279,20 @@ static bool check_time(struct exchange *x)
     return exchange_refuse(x, TROUBLE_LOADING, NULL, "Loading model");
 }
 
+/* How long a client wants to wait at most. */
+static bool check_patience(struct exchange *x)
+{
+    const char *text = exchange_header(x, "X-Request-Timeout-Ms");
+    char *end;
+    if (!text) return true;
+    double ms = strtod(text, &end);
+    if (end == text || *end || !(ms > 0 && ms <= 1e9))
+        return exchange_refuse(x, TROUBLE_INVALID, "X-Request-Timeout-Ms", "the header X-Request-Timeout-Ms must be a "
+                               "number of milliseconds, not '%.40s'", text);
+    x->ask.time_limit = ms;
+    return true;
+}
+
 static bool preflight(const struct exchange *x) { return strcmp(x->method, "OPTIONS") == 0; }
 
 static struct exchange *begin(struct server *s, struct wire *w, const char *url, const char *method)
@@ -292,7 +306,8 @@ static struct exchange *begin(struct server *s, struct wire *w, const char *url,
     s->exchanges = x;
     begin_names(x, url, method);
     x->manner = route_manner(x->path);
-    if (check_framing(x) && check_origin(x) && !preflight(x) && check_route(x, url) && check_length(x) && check_key(x))
+    if (check_framing(x) && check_origin(x) && !preflight(x) && check_route(x, url) && check_length(x) && check_key(x)
+        && check_patience(x))
         check_time(x);
     return x;
 }

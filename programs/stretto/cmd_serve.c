@@ -11,7 +11,8 @@ static int serve_run(void *options, size_t n, char **operands)
 }
 
 const struct command command_serve = {
-    .name = "serve", .summary = "answer clients of the OpenAI, Anthropic and ollama APIs over HTTP", .operands = "",
+    .name = "serve", .summary = "answer clients of the OpenAI, Anthropic and ollama APIs over HTTP",
+    .operands = "[MODEL]", .max_operands = 1,
     .description = serve_description, .uses = serve_uses, .n_uses = SERVE_USES,
     .options_size = sizeof(struct serve_options), .defaults = serve_options_defaults, .run = serve_run,
     .unknown = peer_flag,

@@ -40,8 +40,8 @@ def model(data, folder):
 class Server:
     """A running server; `with` ends it and looks that it ended well."""
 
-    def __init__(self, program, model, *args, wait=True, env=None):
-        self.log = tempfile.TemporaryFile("w+")
+    def __init__(self, program, model, *args, wait=True, env=None, log=None):
+        self.log = log or tempfile.TemporaryFile("w+")
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
@@ -65,6 +65,8 @@ class Server:
         raise AssertionError(f"not ready:\n{self.words()}")
 
     def words(self):
+        if not self.log.readable():
+            return ""
         self.log.flush()
         self.log.seek(0)
         return self.log.read()

@@ -188,6 +188,15 @@ def check_refusals(s):
     refused(s, "/v1/rerank", {}, 501, "ranks", "not_supported_error")
 
 
+def check_deadline(s):
+    """Who waits for so long alone gets what was written till then."""
+    refused(s, TEXT, text(), 400, "milliseconds", **{"X-Request-Timeout-Ms": "soon"})
+    late = text(max_tokens=100000, ignore_eos=True, n=8)
+    code, _, j = s.ask("POST", TEXT, late, {"X-Request-Timeout-Ms": "30"})
+    assert code == 504 or all(c["finish_reason"] == "length" for c in j["choices"]), (code, j)
+    assert s.ask("POST", TEXT, text(), {"X-Request-Timeout-Ms": "60000"})[0] == 200
+
+
 def check_origin(s):
     refused(s, CHAT, chat(), 403, "web pages", "permission_error", Origin="http://evil.example")
     refused(s, CHAT, chat(), 403, "Host", "permission_error", Host="evil.example")
@@ -421,6 +430,17 @@ def check_slow(model):
             s.idle()
 
 
+def check_unread(model):
+    """Nobody reads what the server says of its requests, and it answers all the same."""
+    reading, writing = os.pipe()
+    with Server(program, model, "-c", "512", log=os.fdopen(writing, "w")) as s:
+        for _ in range(60):
+            for _ in range(20):
+                s.get("/v1/models/" + "x" * 100)
+        assert s.post(TEXT, text())[0] == 200
+    os.close(reading)
+
+
 def check_usage():
     for args, code, words in ((["--port", "x"], 2, "--port"), (["--ssl-cert-file", "x"], 2, "go together"),
                               (["-m", "/none/such.gguf"], 1, "/none/such.gguf"), (["--nonsense"], 2, "--nonsense")):
@@ -446,7 +466,8 @@ def main():
         model = served.model(data, folder)
         with Server(program, model, "-c", "512", "-np", "4", "--body-limit", "1") as s:
             for check in (check_chat, check_choices, check_text, check_logprobs, check_state, check_words,
-                          check_refusals, check_origin, check_bodies, check_vanish, check_half, check_many,
+                          check_refusals, check_deadline, check_origin, check_bodies,
+                          check_vanish, check_half, check_many,
                           check_long, check_pipelined):
                 began = time.time()
                 check(s)
@@ -457,6 +478,7 @@ def main():
         check_drain(model)
         check_cut(model)
         check_slow(model)
+        check_unread(model)
         check_usage()
         check_taken(model)
     print("ok")
