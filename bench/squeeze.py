@@ -2,7 +2,7 @@
 """Squeezed files beside llama-quantize's, type by type, at no more bytes: divergence and perplexity on texts that
 neither learned from, speed, and the ratio with its error, paired by token.
 
-    bench/squeeze.py --texts DATA_FOLDER OUT_FOLDER     writes the texts: one to learn from, three held out
+    bench/squeeze.py --texts DATA_FOLDER OUT_FOLDER     writes the texts: what to learn from, three held out
     bench/squeeze.py --truth NAME=MODEL.gguf ... --calibrate TEXT [--learn TEXT ...] --text PROSE --text CODE
                      --text CHAT.jsonl
                      [--smallest 0.05,0.1 [--test TEXT ...]]
@@ -118,6 +118,8 @@ def write_texts(data, out):
     parts = first((spelled(t, True) for t in talks), 38000)
     write("calibration.txt", prose + code + "".join(parts))
     write("calibration.plain.txt", prose + code + "".join(spelled(t, False) for t in talks[:len(parts)]))
+    write("calibration.nochat.txt", prose + code)
+    write("calibration.chat.jsonl", "".join(json.dumps({"messages": t}) + "\n" for t in talks[:len(parts)]))
     with open(os.path.join(data, "text", "wikitext2_raw_test.txt"), encoding="utf-8") as f:
         write("prose.txt", f.read()[:120000])
     write("code.txt", "\n\n".join(d["prompt"] + d["canonical_solution"]
