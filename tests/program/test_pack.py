@@ -24,7 +24,7 @@ def main():
         return 77
 
     def out(*args, code=0):
-        p = subprocess.run([stretto, *args], capture_output=True, text=True)
+        p = subprocess.run([stretto, *args], input="", capture_output=True, text=True)
         assert p.returncode == code, (args, p.returncode, p.stderr)
         return p.stdout if code == 0 else p.stderr
 

@@ -229,7 +229,7 @@ static void cpu_slots_move(struct program *p, uint32_t group, const int32_t *pag
 
 static const void *cpu_weights_view(const struct weights *w) { return w->memory; }
 
-static uint64_t cpu_weights_bytes(const struct weights *w) { return w->bytes; }
+static uint64_t cpu_weights_bytes(const struct weights *w) { return w->bytes + w->outside; }
 
 /* ", in 12 bits" after the kernel of bf16, of how many where that is not all. */
 static void describe_brain12(const struct weights *w, char *text, size_t size)

@@ -46,6 +46,7 @@ struct weights {
     size_t n;
     void *memory;
     size_t bytes;
+    uint64_t outside;      /* that providers took beside it: known when all panels are made    */
     bool reference;
 };
 

@@ -80,6 +80,17 @@ static stretto_status place_weights(struct upload *u, const struct graph *g, con
     return STRETTO_OK;
 }
 
+/* Panels that did not fit their bytes take others, which nobody knew of before they were made. */
+static void count_outside(struct weights *w)
+{
+    for (size_t i = 0; i < w->n; i++) {
+        const struct weight *x = &w->weight[i];
+        for (uint32_t k = 0; x->by && x->by->outside && k < x->n_panels; k++)
+            w->outside += x->by->outside(x, linear_panel(x, k));
+    }
+    atomic_fetch_add(&w->device->taken, w->outside);
+}
+
 /* Measured, checked against what the device can give, then taken by the same path; packing hands the threads
  * over now and then, so that engines that run on the device keep stepping. */
 static stretto_status upload_into(struct upload *u, const struct graph *g, bool *table,
@@ -122,6 +133,7 @@ static stretto_status upload_into(struct upload *u, const struct graph *g, bool 
         return fail(err, STRETTO_E_DEVICE, "%s cannot be loaded: the linear provider %s failed",
                     g->params[failed - 1].name, w->weight[failed - 1].by->name);
     if (cancelled(u)) return fail(err, STRETTO_E_CANCEL, "loading was cancelled");
+    count_outside(w);
     if (u->o->progress) u->o->progress(u->o->ud, u->total, u->total);
     return STRETTO_OK;
 }
@@ -174,7 +186,7 @@ void cpu_weights_close(struct weights *w)
         for (uint32_t k = 0; x->by && x->by->close && x->panels && k < x->n_panels; k++)
             x->by->close(x, linear_panel(x, k));
     }
-    if (w->memory) atomic_fetch_sub(&w->device->taken, w->bytes);
+    if (w->memory) atomic_fetch_sub(&w->device->taken, w->bytes + w->outside);
     mem_unmap(w->memory, w->bytes);
     mem_free(w->weight);
     if (w->device) device_drop(&w->device->device);

@@ -67,5 +67,12 @@ static void close_panel(const struct weight *w, void *panel)
     mem_free(head->elsewhere);
 }
 
+static size_t outside(const struct weight *w, const void *panel)
+{
+    const struct brain12_head *head = panel;
+    return head->elsewhere ? panel_bytes(DT_BF16, w->n_in) : 0;
+}
+
 const struct linear_provider provider_brain12 = {
-    .name = "bf16 in 12 bits", .claims = claims, .upload = upload, .run = run, .close = close_panel };
+    .name = "bf16 in 12 bits", .claims = claims, .upload = upload, .run = run, .close = close_panel,
+    .outside = outside };

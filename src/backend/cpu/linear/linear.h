@@ -36,6 +36,8 @@ struct linear_provider {
     void (*run)(const struct cpu_device *d, const struct weight *w, const struct linear_job *job);
     /* Gives back what a panel holds outside of its bytes, which are zeros where it was not made; NULL: nothing. */
     void (*close)(const struct weight *w, void *panel);
+    /* How many bytes that is; NULL: none. */
+    size_t (*outside)(const struct weight *w, const void *panel);
 };
 
 extern const struct linear_provider provider_float32, provider_brain12, provider_panels;
