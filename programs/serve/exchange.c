@@ -373,7 +373,6 @@ static void fail_all(struct exchange *x, stretto_status s)
 bool exchange_pump(struct exchange *x)
 {
     if ((x->state != EXCHANGE_WAITING && x->state != EXCHANGE_STREAMING) || x->ended) return x->ended;
-    bool had = x->out.len > x->out_at;
     stretto_status s = STRETTO_OK;
     for (size_t i = 0; i < x->n_begun && s == STRETTO_OK; i++) {
         struct choice *c = &x->choices[i];
@@ -384,7 +383,6 @@ bool exchange_pump(struct exchange *x)
     if (s == STRETTO_OK && x->trouble.kind == TROUBLE_NONE && !x->gone) begin_more(x);
     if (s != STRETTO_OK || x->trouble.kind != TROUBLE_NONE) fail_all(x, s);
     if (x->n_done == x->n_choices || s != STRETTO_OK || x->trouble.kind != TROUBLE_NONE) end(x);
-    if (!had && x->out.len > x->out_at) x->out_since = clock_seconds();
     return x->ended || x->out.len > x->out_at;
 }
 

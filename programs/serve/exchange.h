@@ -84,7 +84,7 @@ struct exchange {
     struct choice *choices;
     size_t n_choices, n_begun, n_done, n_running;
     time_t created;
-    double began, first_byte, ended_at, sent_at, out_since;   /* clock_seconds(); first_byte 0: none yet */
+    double began, first_byte, ended_at, sent_at;   /* clock_seconds(); first_byte 0: none yet */
     struct buffer out;                 /* of a stream: not yet taken by the socket                    */
     size_t out_at;
     struct buffer head;                /* of a dialect: what all its chunks begin with                */

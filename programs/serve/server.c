@@ -149,7 +149,8 @@ static void sweep_exchange(struct server *s, struct exchange *x, double now)
     const struct serve_options *o = s->start.options;
     struct wire *w = x->wire;
     if (x->preparing) return;
-    if (x->state == EXCHANGE_STREAMING && x->out_since && x->out.len > x->out_at && now - x->out_since > o->stall) {
+    /* The library asks for more as soon as the socket has taken what it holds. */
+    if (x->state == EXCHANGE_STREAMING && !w->suspended && now - w->moved > o->stall) {
         s->metrics.cut_slow++;
         x->gone = true;
         exchange_cancel(x);
@@ -160,7 +161,6 @@ static void sweep_exchange(struct server *s, struct exchange *x, double now)
     bool more = exchange_pump(x);
     if (x->state == EXCHANGE_STREAMING && !more && now - x->sent_at > o->ping && x->dialect->ping) {
         buffer_str(&x->out, x->dialect->ping);
-        x->out_since = now;
         more = true;
     }
     if (more) wire_resume(w);
@@ -314,6 +314,8 @@ static stretto_status open_daemon(struct server *s, struct error *err)
         MHD_OPTION_EXTERNAL_LOGGER, say, NULL, MHD_OPTION_LISTEN_SOCKET, s->start.listen_fd,
         MHD_OPTION_CONNECTION_LIMIT, connections(o),
         MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned)o->connections_peer,
+        /* Of answers that go out whole; streams and requests have limits of their own. */
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)(o->stall > KEEP_SECONDS ? o->stall : KEEP_SECONDS),
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1,
         MHD_OPTION_NOTIFY_COMPLETED, wire_completed, s, MHD_OPTION_NOTIFY_CONNECTION, wire_notify, s,
         MHD_OPTION_ARRAY, tls, MHD_OPTION_END);

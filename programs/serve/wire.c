@@ -83,6 +83,7 @@ void wire_resume(struct wire *w)
 {
     if (!w->suspended) return;
     w->suspended = false;
+    w->moved = clock_seconds();
     MHD_resume_connection(w->connection);
 }
 
@@ -396,6 +397,7 @@ static ssize_t read_stream(void *exchange, uint64_t pos, char *to, size_t most)
 {
     struct exchange *x = exchange;
     (void)pos;
+    x->wire->moved = clock_seconds();
     exchange_pump(x);
     size_t n = x->out.len - x->out_at;
     if (n > most) n = most;
@@ -403,8 +405,7 @@ static ssize_t read_stream(void *exchange, uint64_t pos, char *to, size_t most)
         memcpy(to, x->out.data + x->out_at, n);
         x->out_at += n;
         x->bytes_out += n;
-        x->sent_at = clock_seconds();
-        x->out_since = x->sent_at;
+        x->sent_at = x->wire->moved;
         if (x->out_at == x->out.len) {
             if (x->out.cap > 64 << 10) {
                 size_t max = x->out.max;
@@ -413,7 +414,6 @@ static ssize_t read_stream(void *exchange, uint64_t pos, char *to, size_t most)
             }
             buffer_clear(&x->out);
             x->out_at = 0;
-            x->out_since = 0;
         }
         return (ssize_t)n;
     }
@@ -424,7 +424,7 @@ static ssize_t read_stream(void *exchange, uint64_t pos, char *to, size_t most)
 
 static enum MHD_Result send_stream(struct exchange *x)
 {
-    x->sent_at = clock_seconds();
+    x->sent_at = x->wire->moved = clock_seconds();
     return send_response(x, 200, x->dialect->type,
                          MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK, read_stream, x, NULL));
 }

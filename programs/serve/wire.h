@@ -21,6 +21,7 @@ struct wire {
     enum wire_phase phase;
     double since;                      /* of the phase; of BODY: when bytes came last           */
     double body_since, last;           /* last: when the rest of a request must be there; 0: any time */
+    double moved;                      /* of a stream: when the library last asked for more, or was woken to */
     bool suspended, closed;
     char peer[64];
     struct wire *next, *prev;
