@@ -185,6 +185,11 @@ def check_refusals(s):
     refused(s, "/nowhere", {}, 404, "no path", "not_found_error")
     refused(s, "/v1/models/none/such", None, 405, "takes GET")
     refused(s, CHAT, None, 405, "takes POST", method="GET")
+    for path in ("/api/create", "/api/pull", "/api/push", "/api/copy", "/api/blobs/sha256:0", "/models/load", "/tools",
+                 "/cors-proxy"):
+        assert s.post(path, {"model": "x"})[0] in (404, 405, 501), path   # models come from the command line
+    refused(s, CHAT, chat(n_discard=-1), 400, "n_discard")
+    refused(s, CHAT, chat(chat_template="{{ x }}"), 400, "chat_template")
     refused(s, "/v1/rerank", {}, 501, "ranks", "not_supported_error")
 
 
@@ -430,6 +435,23 @@ def check_slow(model):
             s.idle()
 
 
+def check_full(model):
+    """More connections than there may be are closed; once some are gone, others are answered."""
+    with Server(program, model, "-c", "512", "--connections", "8") as s:
+        many = [s.raw() for _ in range(20)]
+        time.sleep(0.2)
+        for c in many:
+            c.close()
+        for _ in range(100):
+            try:
+                assert s.post(TEXT, text())[0] == 200
+                break
+            except OSError:
+                time.sleep(0.05)
+        else:
+            raise AssertionError("nobody is let in again")
+
+
 def check_unread(model):
     """Nobody reads what the server says of its requests, and it answers all the same."""
     reading, writing = os.pipe()
@@ -478,6 +500,7 @@ def main():
         check_drain(model)
         check_cut(model)
         check_slow(model)
+        check_full(model)
         check_unread(model)
         check_usage()
         check_taken(model)
