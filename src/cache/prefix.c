@@ -414,12 +414,12 @@ static void take_roles(struct prefix *p, struct prefix_seq *s, const struct pref
             s->given[(p->node[node].depth - 1) * PAGE_SLOTS + i] = p->node[node].roles >> i & 1;
 }
 
-void prefix_take(struct prefix *p, struct prefix_seq *s, const struct prefix_found *f)
+void prefix_take(struct prefix *p, struct prefix_seq *s, const struct prefix_found *f, bool anew)
 {
     prefix_move(p, s, f->node);
     cache_rewind(p->cache, s->cache, 0);
-    prefix_hit(p, f->node);
-    if (f->part >= 0) {
+    if (anew) prefix_hit(p, f->node);
+    if (anew && f->part >= 0) {
         struct prefix_node *x = &p->node[f->part];
         x->hits += x->hits < UINT32_MAX;
         if (!x->locks) {
@@ -451,8 +451,8 @@ bool prefix_evict(struct prefix *p, uint32_t group)
     struct prefix_list *l = &p->window[group];
     const struct cache_group *g = &p->cache->group[group];
     for (uint32_t i = g->n_spare ? l->n : 0; i; i--) {
-        int32_t node = l->first;
-        if (g->refs[p->node[node].page[group]] == 1) {
+        int32_t node = l->first, page = p->node[node].page[group];
+        if (g->refs[page] == g->kept[page]) {
             p->counts.stripped++;
             page_drop(p, node, group);
             return true;

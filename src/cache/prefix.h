@@ -123,8 +123,9 @@ void prefix_find(const struct prefix *p, const struct prefix_seq *s, const int32
                  uint32_t n, struct prefix_found *out);
 /* Whether the next page that the sequence has to fill is there, in equal roles. */
 bool prefix_has_next(const struct prefix *p, const struct prefix_seq *s, uint32_t n);
-/* The sequence has these tokens now, in the roles in which they were computed. */
-void prefix_take(struct prefix *p, struct prefix_seq *s, const struct prefix_found *f);
+/* The sequence has these tokens now, in the roles in which they were computed. anew: for a text that begins, so nodes
+ * were of use to one more. */
+void prefix_take(struct prefix *p, struct prefix_seq *s, const struct prefix_found *f, bool anew);
 /* The node and those before it, which somebody locks, were of use to one more text. */
 void prefix_hit(struct prefix *p, int32_t node);
 

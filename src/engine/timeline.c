@@ -196,7 +196,7 @@ uint32_t engine_set(struct engine *e, int32_t seq, const int32_t *tokens, uint32
     if (prefix_restore(&e->prefix, &s->at, s->tokens, s->given, most, f.deepest))
         prefix_find(&e->prefix, &s->at, s->tokens, s->given, most, &f);
     s->missed = f.miss;
-    if (f.n / PAGE_SLOTS * PAGE_SLOTS > own || f.n >= own + PREFIX_PART) prefix_take(&e->prefix, &s->at, &f);
+    if (f.n / PAGE_SLOTS * PAGE_SLOTS > own || f.n >= own + PREFIX_PART) prefix_take(&e->prefix, &s->at, &f, true);
     else prefix_hit(&e->prefix, s->at.node);
     if (own > s->missed.matched) s->missed.matched = own;
     if (own == most) s->missed.cause = PREFIX_MISS_NOTHING;
@@ -214,7 +214,7 @@ void sequence_catch_up(struct engine *e, struct sequence *s, uint32_t most, uint
     s->at.exact = true;
     prefix_find(&e->prefix, &s->at, s->tokens, s->given, most, &f);
     s->at.exact = exact;
-    if (f.n / PAGE_SLOTS * PAGE_SLOTS > s->cache.n_tokens) prefix_take(&e->prefix, &s->at, &f);
+    if (f.n / PAGE_SLOTS * PAGE_SLOTS > s->cache.n_tokens) prefix_take(&e->prefix, &s->at, &f, false);
 }
 
 /* ---- whose pages ----------------------------------------------------------------------------- */

@@ -290,7 +290,7 @@ static void begin(struct world *w, uint32_t s)
     w->parts += f.n > full * PAGE_SLOTS;
     uint8_t was[SLOTS];
     memcpy(was, t->given, t->n);
-    prefix_take(&w->prefix, &w->at[s], &f);
+    prefix_take(&w->prefix, &w->at[s], &f, below(w, 8) != 0);
     note(w, s);
     assert_int_equal(w->seq[s].n_tokens, f.n);
     if (exact && w->roles) assert_memory_equal(was, t->given, t->n);
@@ -475,7 +475,7 @@ static void read_text(struct world *w, uint32_t s, uint64_t salt, bool exact, ui
     w->at[s].salt = salt;
     w->at[s].exact = exact;
     prefix_find(&w->prefix, &w->at[s], t->tokens, t->given, n - 1, f);
-    prefix_take(&w->prefix, &w->at[s], f);
+    prefix_take(&w->prefix, &w->at[s], f, true);
     while (w->seq[s].n_tokens < n) grow(w, s);
 }
 
