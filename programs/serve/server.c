@@ -17,7 +17,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-enum { CONNECTION_BYTES = 16 << 10, HEADER_SECONDS = 10, KEEP_SECONDS = 60,
+enum { CONNECTION_BYTES = 12 << 10, HEADER_SECONDS = 10, KEEP_SECONDS = 60,
        SWEEP_MS = 250, EVENTS = 64, TRIM_AFTER = 200 };
 
 struct served_list *server_models(const struct server *s) { return s->start.models; }

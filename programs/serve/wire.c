@@ -15,7 +15,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-enum { SMALL_BODY = 64 << 10, BLOCK = 4 << 10 };
+enum { SMALL_BODY = 64 << 10, BLOCK = 1 << 10 };
 
 const char *exchange_header(const struct exchange *x, const char *name)
 {

@@ -348,6 +348,17 @@ def check_long(s):
             "exceed_context_size_error")
 
 
+def check_old(s):
+    """HTTP/1.0 has no chunks: the stream ends where the connection does."""
+    with s.raw() as c:
+        body = json.dumps(text(stream=True))
+        c.sendall(f"POST {TEXT} HTTP/1.0\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        got = b""
+        while piece := c.recv(65536):
+            got += piece
+    assert got.endswith(b"data: [DONE]\n\n") and b"chunked" not in got, got
+
+
 def check_pipelined(s):
     """Two requests on one connection, the second sent before the first is answered."""
     with s.raw() as c:
@@ -490,7 +501,7 @@ def main():
             for check in (check_chat, check_choices, check_text, check_logprobs, check_state, check_words,
                           check_refusals, check_deadline, check_origin, check_bodies,
                           check_vanish, check_half, check_many,
-                          check_long, check_pipelined):
+                          check_long, check_old, check_pipelined):
                 began = time.time()
                 check(s)
                 assert s.process.poll() is None, s.words()
