@@ -444,7 +444,10 @@ static int open_judge(struct run *x)
 static int keep_report(struct run *x)
 {
     struct error err = { 0 };
-    char *text = squeeze_report(&x->r, x->folder ? SIZE_MAX : report_room(x)), path[4200];
+    json_t *whole = x->folder ? squeeze_json(&x->r) : NULL;
+    char *text = whole ? json_dumps(whole, JSON_INDENT(1) | JSON_REAL_PRECISION(9))
+                       : squeeze_report(&x->r, report_room(x)), path[4200];
+    json_decref(whole);
     stretto_status s = text ? STRETTO_OK : fail(&err, STRETTO_E_NOMEM, "out of memory");
     snprintf(path, sizeof path, "%.4000s/stretto_squeeze.json", x->out.data);
     if (s == STRETTO_OK)
