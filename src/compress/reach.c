@@ -7,6 +7,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* A divergence that was met by less than a twenty-fifth is not asked for better. */
@@ -312,6 +313,9 @@ stretto_status squeeze_reach(struct squeeze *s, const struct reach_from *from, c
 {
     struct reach x = { .s = s, .from = from, .g = g, .out = out, .most = INFINITY, .allowed = INFINITY,
                        .kl = KEPT * g->kl };
+    struct stat there;
+    if (stat(out, &there) == 0 && !S_ISREG(there.st_mode))      /* root could rename over a device */
+        return fail(err, STRETTO_E_ARG, "%s is there already and is not a file", out);
     size_t room = s->o.report_room ? s->o.report_room : SQUEEZE_REPORT_ROOM;
     x.overhead = (double)from->in_bytes - (double)squeeze_bytes(s, false) + (double)room + 512;
     char *keep = mem_alloc(strlen(out) + sizeof ".attempt");

@@ -113,6 +113,10 @@ def check_budgets(model, tmp):
     held = os.path.join(root, "data", "heldout", "prose.txt")
     out = os.path.join(tmp, "budget.gguf")
     args = ["-m", model, "-o", out, "--force", "--tokens", "8192", "--windows", "4"]
+    pipe = os.path.join(tmp, "pipe")
+    os.mkfifo(pipe)
+    refused("is not a file", "-m", model, "-o", pipe, "--force", "--max-kl", "0.03", code=2)
+    assert os.path.exists(pipe) and not os.path.isfile(pipe), "something else than a file was replaced"
     j = json.loads(run(*args, "--max-kl", "0.03", "--json"))
     assert 0.02 < j["chosen_by_kl"] <= 0.03 and j["bytes"] == os.path.getsize(out), j
     assert 0.02 < j["all"]["kl"] < 0.035 and j["all"]["kl"] != j["chosen_by_kl"], j
