@@ -242,9 +242,9 @@ def file_key(path):
 
 
 def first_within(args, maker, files, bound):
-    """The smallest that is within the bound: (bytes, type, path) or None. Two windows of each text tell those that are
+    """The smallest that is within the bound: (bytes, type, path) or None. One window of each text tells those that are
     far from it."""
-    rough = divergences(args, maker, [f[2] for f in files], 2)
+    rough = divergences(args, maker, [f[2] for f in files], 1)
     near = [f for f, got in zip(files, rough) if got["mean_kl"] <= 2 * bound]
     for at in range(0, len(near), 4):
         some = near[at:at + 4]
