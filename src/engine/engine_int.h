@@ -52,6 +52,7 @@ struct engine {
     void *cancel_ud;
     bool (*turn_cancel)(void *ud);   /* in a turn: instead, ud is the engine */
     struct schedule schedule;        /* scheduler.c */
+    uint32_t read_beside;            /* rows that were read in the last step, where some wrote */
     struct slot *slots;              /* [sequences] */
     uint32_t n_slots, last_id;
     struct slot **order, **ranked;   /* [sequences] oldest request first; who reads first */

@@ -146,19 +146,19 @@ struct turn {
     struct error *err;
 };
 
-/* Rows that may be read beside `writers` others so that their tokens are `delay` plain steps later at most. */
+/* Rows that may be read beside `writers` others so that their tokens are `delay` plain steps later at most: a
+ * multiple of READ_LEAST, and that at least, or reading would hardly move. Twice as many as in the step before at
+ * most: what so many cost may be known from long ago, when texts were shorter. */
 static uint32_t reading_budget(const struct engine *e, size_t writers)
 {
-    uint32_t most = e->info.max_rows - (uint32_t)writers, best;
+    uint32_t most = e->info.max_rows - (uint32_t)writers, best = READ_LEAST;
     if (!writers) return e->info.max_rows;
     double delay = e->schedule.delay > 0 ? e->schedule.delay : DELAY_DEFAULT;
     double plain = costs_ratio(&e->costs, (uint32_t)writers), may = delay * plain;
     if (e->costs.base > 0 && e->schedule.seconds / e->costs.base - plain > may)
         may = e->schedule.seconds / e->costs.base - plain;
-    best = READ_LEAST;
-    if (e->costs.base > 0)
-        for (uint32_t n = 2; n <= most; n += n < 16 ? 1 : 8)
-            if (costs_reading(&e->costs, n) <= may) best = n;
+    for (uint32_t n = 2 * READ_LEAST; e->costs.base > 0 && n <= 2 * e->read_beside; n += READ_LEAST)
+        if (costs_reading(&e->costs, n) <= may) best = n;
     return best < most ? best : most;
 }
 
@@ -394,6 +394,7 @@ static void take_writing(struct turn *t, struct slot *s, double seconds, double 
 static void learn(struct turn *t, double seconds)
 {
     struct step_costs *c = &t->e->costs;
+    t->e->read_beside = t->written ? t->given : 0;
     if (t->given && (t->roles || t->written)) costs_learn_reading(c, t->written, t->given, seconds);
     else costs_learn(c, t->written + t->given, seconds);
 }

@@ -2,6 +2,7 @@
  * engine, and what came of them goes into the jobs' rings. It sleeps where there is nothing to do. */
 #include "base/clock.h"
 #include "base/memory.h"
+#include "engine/probe.h"
 #include "serve/service_int.h"
 #include <errno.h>
 #include <signal.h>
@@ -93,6 +94,21 @@ static stretto_status open_disk(struct service *s, struct error *err)
     return STRETTO_OK;
 }
 
+/* What steps cost is known before the first job: prompts are read beside others by it. */
+static void learn_costs(struct service *s)
+{
+    static const uint32_t rows[] = { 1, 4, 8, 16 };
+    enum { N = sizeof rows / sizeof *rows, TIMES = 3 };
+    double seconds[N];
+    int32_t seq;
+    const struct graph *g = &engine_model(s->engine)->graph;
+    if (g->bidirectional || g->logits == GRAPH_NONE || s->info.max_rows < rows[N - 1]) return;
+    if (engine_seq_open(s->engine, &seq, NULL) != STRETTO_OK) return;
+    if (engine_probe(s->engine, seq, 0, rows, seconds, N, TIMES, NULL) == STRETTO_OK)
+        for (int i = 0; i < N; i++) costs_learn(engine_costs(s->engine), rows[i], seconds[i]);
+    engine_seq_close(s->engine, seq);
+}
+
 static void *serve(void *ud);
 
 static stretto_status start(struct service *s, struct error *err)
@@ -135,6 +151,7 @@ stretto_status service_open(struct service **out, const struct model *m, const s
         st = learned_place(&s->learned, m->config.vocab, err);
     }
     if (st == STRETTO_OK) st = open_slots(s, err);
+    if (st == STRETTO_OK) learn_costs(s);
     if (st == STRETTO_OK) st = start(s, err);
     if (st != STRETTO_OK) service_close(s);
     else *out = s;

@@ -78,6 +78,7 @@ struct slot {
     struct answer places[SCORED_MOST];
     uint64_t sent, made;               /* bytes of text that were sent; up to the last token's end */
     uint32_t limit, read;              /* tokens of timeline at most; of the prompt that are read */
+    bool cut;                          /* the limit is not the job's                              */
     struct job_usage usage;
     double began, wrote;               /* when it got here; its first token                       */
     double paused;                     /* since when its ring has no room; 0: it has              */

@@ -143,9 +143,8 @@ static void begin_writing(struct slot *x)
     struct job *j = x->job;
     struct service *s = x->service;
     const struct tokenizer *t = engine_model(s->engine)->tokenizer;
-    x->limit = s->longest;
-    if (j->o.max_tokens >= 0 && j->o.max_tokens < (int64_t)(x->limit - j->o.n_ids))
-        x->limit = j->o.n_ids + (uint32_t)j->o.max_tokens;
+    x->cut = j->o.max_tokens < 0 || j->o.max_tokens > (int64_t)(s->longest - j->o.n_ids);
+    x->limit = x->cut ? s->longest : j->o.n_ids + (uint32_t)j->o.max_tokens;
     x->prediction = (struct prediction){ j->o.prediction, j->o.n_prediction, j->o.n_ids };
     writer_move(x->writer, x->seq);
     writer_choose(x->writer, j->o.choice ? *j->o.choice : s->o.choice);
@@ -269,8 +268,7 @@ static void read_whole(struct slot *x)
         j->done.vector = j->embedding.out;
         j->done.n_vector = j->embedding.width;
     }
-    bool full = j->o.kind == JOB_WRITE && j->o.max_tokens && x->limit == x->service->longest;
-    slot_end(x, full ? JOB_CONTEXT : JOB_LENGTH, NULL);
+    slot_end(x, j->o.kind == JOB_WRITE && j->o.max_tokens && x->cut ? JOB_CONTEXT : JOB_LENGTH, NULL);
 }
 
 void slot_event(struct slot *x, const struct event *v)
