@@ -131,6 +131,7 @@ VALUE(silence, s->at > 0 ? clock_seconds() - s->at : 0)
 
 static const struct figure rows[] = {
     { "llamacpp:prompt_tokens_total", "Tokens of prompts that were read.", COUNTER, prompt_tokens },
+    { "llamacpp:prompt_tokens_cached_total", "Tokens of prompts that were known.", COUNTER, cached },
     { "llamacpp:prompt_seconds_total", "Seconds of reading.", COUNTER, prompt_seconds },
     { "llamacpp:tokens_predicted_total", "Tokens that were written.", COUNTER, written_tokens },
     { "llamacpp:tokens_predicted_seconds_total", "Seconds of writing.", COUNTER, write_seconds },

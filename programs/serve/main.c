@@ -141,6 +141,7 @@ static void close_files(const struct serve_options *o, const struct served_list 
         return;
     }
     for (size_t i = 0; i < l->n; i++) read[s.n_read++] = l->v[i].path;
+    if (o->chat_template_file) read[s.n_read++] = o->chat_template_file;
     const char *more[] = { o->api_key_file, o->cert_file, o->key_file, o->model.scales };
     char folders[4][1024];
     for (size_t i = 0; i < sizeof more / sizeof *more; i++) {

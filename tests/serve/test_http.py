@@ -474,6 +474,28 @@ def check_unread(model):
     os.close(reading)
 
 
+def check_template(model, folder):
+    """A template of the command line, read from inside the sandbox; what /completion tells of its answers."""
+    path = os.path.join(folder, "template.jinja")
+    with open(path, "w") as f:
+        f.write("{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<a>"
+                "{% endif %}")
+    for given in (["--chat-template-file", path], ["--chat-template", open(path).read()]):
+        with Server(program, model, *given) as s:
+            assert s.post("/apply-template", {"messages": HELLO})[2]["prompt"].endswith("<a>")
+            assert s.post(CHAT, chat())[0] == 200
+    with Server(program, model, "-c", "64") as s:
+        both = [{"role": "assistant", "content": "A"}] * 2
+        refused(s, CHAT, chat(messages=HELLO + both), 400, "both the assistant's")
+        j = s.post("/completion", {"prompt": "Once", "temperature": 0, "n_predict": 8, "ignore_eos": True,
+                                   "response_fields": ["content", "generation_settings/n_predict"]})[2]
+        assert set(j) == {"content", "generation_settings/n_predict"} and j["generation_settings/n_predict"] == 8, j
+        j = s.post("/completion", {"prompt": "Once", "temperature": 0, "ignore_eos": True})[2]
+        assert j["truncated"] and j["has_new_line"] == ("\n" in j["content"]), j
+        j = s.post("/completion", {"prompt": "Once", "n_predict": 1})[2]
+        assert not j["truncated"] and j["timings"]["predicted_per_second"] == 0, j
+
+
 def check_usage():
     for args, code, words in ((["--port", "x"], 2, "--port"), (["--ssl-cert-file", "x"], 2, "go together"),
                               (["-m", "/none/such.gguf"], 1, "/none/such.gguf"), (["--nonsense"], 2, "--nonsense")):
@@ -513,6 +535,7 @@ def main():
         check_slow(model)
         check_full(model)
         check_unread(model)
+        check_template(model, folder)
         check_usage()
         check_taken(model)
     print("ok")
