@@ -15,9 +15,11 @@ every other round goes backwards. A figure is the median over the rounds; llama-
 row. The load client (tests/load/client.c) and both servers share the machine's cores. Needs ./dev build, and for
 llama-server ./dev peers --get (or --llama PATH)."""
 import argparse
+import atexit
 import json
 import os
 import random
+import shutil
 import signal
 import statistics
 import subprocess
@@ -43,6 +45,12 @@ ROWS = ("x1", "x4", "x16", "x64", "turn", "long", "engine", "same", "prefix", "h
 
 def say(text):
     print(f"serve: {text}", file=sys.stderr, flush=True)
+
+
+def own_folder():
+    path = tempfile.mkdtemp(prefix="stretto-serve-")
+    atexit.register(shutil.rmtree, path, True)
+    return path
 
 
 # ---- servers ---------------------------------------------------------------------------------------------
@@ -217,6 +225,8 @@ def row_long(args):
             quiet = [(q - p) for p, q in zip(times, times[1:]) if q <= long["begin"]]
             # A stream without a token all the while waited at least that long.
             beside = beside or [long["first"] - long["begin"]]
+            if not quiet:
+                raise RuntimeError("the eight wrote nothing before the prompt arrived: the machine is too busy")
             shares.append([max(beside), statistics.median(quiet), statistics.median(beside)])
         return [max(m[0] for m in shares), statistics.median(m[1] for m in shares),
                 statistics.median(m[2] for m in shares), first([long])[0]]
@@ -255,7 +265,7 @@ def row_engine(args):
 
 def row_same(args):
     """Every answer is what it is alone."""
-    words, folder = Words(args), tempfile.mkdtemp(prefix="stretto-serve-")
+    words, folder = Words(args), own_folder()
     common = words.take(100)
     bodies = [asked((common if i % 2 else []) + words.take(30 + i), 32, temperature=float(i // 100))
               for i in range(200)]
@@ -286,7 +296,7 @@ def oracle(prompts, page=64):
 
 
 def row_prefix(args):
-    words, folder = Words(args), tempfile.mkdtemp(prefix="stretto-serve-")
+    words, folder = Words(args), own_folder()
     systems = [words.take(n) for n in (70, 200, 450, 900)]
     rng = random.Random(3)
     prompts = [rng.choice(systems) + words.take(rng.randrange(10, 200)) for _ in range(60)]
