@@ -116,8 +116,12 @@ static bool read_messages(struct exchange *x)
     if (system && !json_is_null(system) && !add_message(x, "system", system)) return false;
     json_array_foreach(list, i, m)
         if (!read_message(x, m, i)) return false;
+    struct ask *a = &x->ask;
+    if (!a->n_messages)
+        return exchange_refuse(x, TROUBLE_INVALID, "messages", "messages say nothing but a header that is left out: "
+                               "add one of the user");
     /* The beginning of an answer that is to be continued. */
-    x->ask.continues = strcmp(x->ask.messages[x->ask.n_messages - 1].role, "assistant") == 0;
+    a->continues = strcmp(a->messages[a->n_messages - 1].role, "assistant") == 0;
     return true;
 }
 

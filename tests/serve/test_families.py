@@ -71,6 +71,8 @@ def check_messages(s, words):
     assert j["usage"]["input_tokens"] + j["usage"]["cache_read_input_tokens"] > asked
     for bad, field in (({"messages": HELLO}, "max_tokens"), ({"max_tokens": 5}, "messages"),
                        ({**body, "messages": [{"role": "tool", "content": "x"}]}, "messages"),
+                       ({**body, "messages": [{"role": "system", "content": "x-anthropic-billing-header: a"}]},
+                        "messages"),
                        ({**body, "max_tokens": -1}, "max_tokens"), ({**body, "mcp_servers": [{}]}, "mcp_servers")):
         code, head, j = s.post("/v1/messages", bad)
         assert code == 400 and j["type"] == "error" and j["error"]["type"] == "invalid_request_error", (code, j)
