@@ -128,11 +128,30 @@ static int check_options(struct serve_options *o)
     return EXIT_DONE;
 }
 
+/* A file in parts ("name-00001-of-00003.gguf") stands beside the others. */
+static bool in_parts(const char *path)
+{
+    static const char like[] = "-00000-of-00000.gguf";
+    size_t n = strlen(path), cut = sizeof like - 1;
+    for (size_t i = 0; n > cut && i < cut; i++) {
+        char c = path[n - cut + i];
+        if (like[i] == '0' ? c < '0' || c > '9' : c != like[i]) return false;
+    }
+    return n > cut;
+}
+
+static void folder_of(const char *path, char out[1024])
+{
+    const char *slash = strrchr(path, '/');
+    snprintf(out, 1024, "%.*s", slash ? (int)(slash - path + 1) : 1, slash ? path : ".");
+}
+
 /* Cards need devices, drivers and caches that nobody can list: no rules for files there. */
 static void close_files(const struct serve_options *o, const struct served_list *l, int port)
 {
-    const char *read[SERVED_MOST + 8], *write[2];
-    struct sandbox s = { .read = read, .write = write, .port = port };
+    const char *read[8], *models[SERVED_MOST], *write[2];
+    char parts[SERVED_MOST][1024];
+    struct sandbox s = { .read = read, .models = models, .write = write, .port = port };
     struct buffer words = buffer_make(1000);
     if (o->no_sandbox) return;
     const char *device = o->model.device ? o->model.device : getenv("STRETTO_DEVICE");
@@ -140,15 +159,17 @@ static void close_files(const struct serve_options *o, const struct served_list 
         fprintf(stderr, "stretto serve: no rules for files: the drivers of cards open what they like\n");
         return;
     }
-    for (size_t i = 0; i < l->n; i++) read[s.n_read++] = l->v[i].path;
+    for (size_t i = 0; i < l->n; i++) {
+        folder_of(l->v[i].path, parts[i]);
+        models[s.n_models++] = in_parts(l->v[i].path) ? parts[i] : l->v[i].path;
+    }
     if (o->chat_template_file) read[s.n_read++] = o->chat_template_file;
     const char *more[] = { o->api_key_file, o->cert_file, o->key_file, o->model.scales };
     char folders[4][1024];
     for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
         if (!more[i]) continue;
         /* Their folder: a new file takes the place of the old one. */
-        const char *slash = strrchr(more[i], '/');
-        snprintf(folders[i], sizeof folders[i], "%.*s", slash ? (int)(slash - more[i] + 1) : 1, slash ? more[i] : ".");
+        folder_of(more[i], folders[i]);
         read[s.n_read++] = folders[i];
     }
     if (o->disk) {                             /* what is not there cannot be allowed */

@@ -1,4 +1,5 @@
 #include "serve/sandbox.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/audit.h>
@@ -6,6 +7,7 @@
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -40,6 +42,21 @@ static void allow_path(int ruleset, const char *path, uint64_t access, uint64_t 
     close(fd);
 }
 
+/* A folder with what its links mean: those of Hugging Face's caches lead to files elsewhere. */
+static void allow_read(int ruleset, const char *path, uint64_t handled, int depth)
+{
+    char name[4096];
+    DIR *dir = opendir(path);
+    allow_path(ruleset, path, reads, handled);
+    for (struct dirent *e; dir && (e = readdir(dir));) {
+        int n = snprintf(name, sizeof name, "%s/%s", path, e->d_name);
+        if (*e->d_name == '.' || n < 0 || (size_t)n >= sizeof name) continue;
+        if (e->d_type == DT_LNK) allow_path(ruleset, name, LANDLOCK_ACCESS_FS_READ_FILE, handled);
+        else if (e->d_type == DT_DIR && depth) allow_read(ruleset, name, handled, depth - 1);
+    }
+    if (dir) closedir(dir);
+}
+
 /* What the C library, the thread team and drivers look at. */
 static const char *const system_paths[] = { "/usr", "/lib", "/lib64", "/proc", "/sys", "/etc", "/dev/null",
                                             "/dev/urandom", "/run/systemd/notify" };
@@ -49,6 +66,7 @@ static void allow_all(int ruleset, const struct sandbox *s, uint64_t handled, in
     for (size_t i = 0; i < sizeof system_paths / sizeof *system_paths; i++)
         allow_path(ruleset, system_paths[i], reads | LANDLOCK_ACCESS_FS_EXECUTE, handled);
     for (size_t i = 0; i < s->n_read; i++) allow_path(ruleset, s->read[i], reads, handled);
+    for (size_t i = 0; i < s->n_models; i++) allow_read(ruleset, s->models[i], handled, 1);
     for (size_t i = 0; i < s->n_write; i++)
         allow_path(ruleset, s->write[i], reads | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_FILE
                    | LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_MAKE_DIR | fs_truncate | fs_refer, handled);

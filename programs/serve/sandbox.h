@@ -6,6 +6,7 @@
 
 struct sandbox {
     const char *const *read; size_t n_read;    /* files and folders                   */
+    const char *const *models; size_t n_models;/* files and folders, with what links in these mean */
     const char *const *write; size_t n_write;  /* folders                             */
     int port;                                  /* that may be bound; 0: none          */
 };

@@ -138,10 +138,27 @@ def check_sandbox(model):
         assert "sandbox" not in s.words()
 
 
+def check_files(model, folder):
+    """Files that are named are read in the sandbox too."""
+    template = os.path.join(folder, "template.jinja")
+    with open(template, "w") as f:
+        f.write("{% for m in messages %}[{{ m.content }}]{% endfor %}")
+    with Server(program, model, "-c", "512", "--chat-template-file", template) as s:
+        told = s.post("/apply-template", {"messages": [{"role": "user", "content": "Hello"}]})[2]
+        assert told["prompt"] == "[Hello]", told
+    links = os.path.join(folder, "links")
+    os.mkdir(links)
+    link = os.path.join(links, "model.gguf")
+    os.symlink(model, link)
+    with Server(program, link, "-c", "512") as s:
+        assert s.get("/v1/models")[2]["data"][0]["id"] == "model"
+
+
 def main():
     with tempfile.TemporaryDirectory() as folder:
         model = served.model(data, folder)
         check_sandbox(model)
+        check_files(model, folder)
         check_systemd(model, folder)
         if not shutil.which("openssl"):
             served.skip("openssl is not there (./dev test installs it)")
