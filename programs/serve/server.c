@@ -227,6 +227,19 @@ static int wait_ms(const struct server *s)
     return (int)ms;
 }
 
+/* Exchanges end while their models are there. */
+static void hang_up(struct server *s)
+{
+    if (!s->daemon) return;
+    for (struct wire *w = s->wires; w; w = w->next) {
+        if (w->exchange) exchange_cancel(w->exchange);
+        wire_cut(w);
+    }
+    for (int i = 0; i < 3; i++) MHD_run(s->daemon);
+    MHD_stop_daemon(s->daemon);
+    s->daemon = NULL;
+}
+
 int server_run(struct server *s)
 {
     struct epoll_event e[8];
@@ -242,13 +255,14 @@ int server_run(struct server *s)
         if (now - s->swept > SWEEP_MS / 1e3 || (!s->told && atomic_load(&s->loaded))) sweep(s, now);
         MHD_run(s->daemon);
     }
-    prepare_close(s->preparer);                /* before the models go */
+    prepare_close(s->preparer);
     s->preparer = NULL;
     for (struct exchange *x = s->exchanges; x; x = x->next)
         if (x->preparing) {
             x->preparing = false;
             trouble(&x->trouble, TROUBLE_DRAINING, NULL, "the server is shutting down: ask again later");
         }
+    hang_up(s);
     return s->code;
 }
 
@@ -353,16 +367,8 @@ stretto_status server_open(struct server **out, const struct server_start *start
 void server_close(struct server *s)
 {
     if (!s) return;
-    if (s->daemon) {
-        for (struct wire *w = s->wires; w; w = w->next) {
-            if (w->exchange) exchange_cancel(w->exchange);
-            wire_cut(w);
-            wire_resume(w);
-        }
-        for (int i = 0; i < 3; i++) MHD_run(s->daemon);
-        MHD_stop_daemon(s->daemon);
-    }
     prepare_close(s->preparer);
+    hang_up(s);
     tls_close(s->tls);
     keys_done(&s->keys);
     const int fds[] = { s->loop, s->watch, s->events, s->signals };
