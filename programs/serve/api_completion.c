@@ -9,13 +9,6 @@
 
 /* ---- what is asked ----------------------------------------------------------------------------- */
 
-/* Read once the model is known. */
-static bool own_later(struct ask *a, const char *name, const json_t *v, struct trouble *t)
-{
-    (void)a; (void)name; (void)v; (void)t;
-    return true;
-}
-
 /* 0 asks for none here. */
 static bool own_probs(struct ask *a, const char *name, const json_t *v, struct trouble *t)
 {
@@ -27,14 +20,14 @@ static bool own_probs(struct ask *a, const char *name, const json_t *v, struct t
 
 #define AT(member) offsetof(struct ask, member)
 static const struct field rows[] = {
-    { "prompt", FIELD_ANY, FIELD_READ, 0, 0, 0, own_later, NULL },
+    { "prompt", FIELD_ANY, FIELD_LATER, 0, 0, 0, NULL, NULL },
     { "n_probs", FIELD_INT, FIELD_READ, 0, 0, 0, own_probs, NULL },
     { "n_cmpl", FIELD_INT, FIELD_READ, AT(n), 1, ASK_CHOICES, NULL, NULL },
     { "max_tokens", FIELD_INT, FIELD_READ, AT(max_tokens), -1, 1 << 24, NULL, NULL },
-    { "input_prefix", FIELD_TEXT, FIELD_READ, 0, 0, 0, own_later, NULL },
-    { "input_suffix", FIELD_TEXT, FIELD_READ, 0, 0, 0, own_later, NULL },
-    { "input_extra", FIELD_ARRAY, FIELD_READ, 0, 0, 0, own_later, NULL },
-    { "response_fields", FIELD_ARRAY, FIELD_READ, 0, 0, 0, own_later, NULL },
+    { "input_prefix", FIELD_TEXT, FIELD_LATER, 0, 0, 0, NULL, NULL },
+    { "input_suffix", FIELD_TEXT, FIELD_LATER, 0, 0, 0, NULL, NULL },
+    { "input_extra", FIELD_ARRAY, FIELD_LATER, 0, 0, 0, NULL, NULL },
+    { "response_fields", FIELD_ARRAY, FIELD_LATER, 0, 0, 0, NULL, NULL },
 };
 #undef AT
 static const struct field_table table = FIELD_TABLE(rows);

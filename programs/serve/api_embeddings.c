@@ -14,16 +14,10 @@ static bool own_encoding(struct ask *a, const char *name, const json_t *v, struc
     return true;
 }
 
-static bool own_input(struct ask *a, const char *name, const json_t *v, struct trouble *t)
-{
-    (void)a; (void)name; (void)v; (void)t;     /* read once the model is known */
-    return true;
-}
-
 #define AT(member) offsetof(struct ask, member)
 static const struct field rows[] = {
-    { "input", FIELD_ANY, FIELD_READ, 0, 0, 0, own_input, NULL },
-    { "content", FIELD_ANY, FIELD_READ, 0, 0, 0, own_input, NULL },
+    { "input", FIELD_ANY, FIELD_LATER, 0, 0, 0, NULL, NULL },
+    { "content", FIELD_ANY, FIELD_LATER, 0, 0, 0, NULL, NULL },
     { "encoding_format", FIELD_TEXT, FIELD_READ, 0, 0, 0, own_encoding, NULL },
     { "dimensions", FIELD_INT, FIELD_READ, AT(dimensions), 1, 1 << 20, NULL, NULL },
     { "stream", FIELD_BOOL, FIELD_REFUSED, 0, 0, 0, NULL, "vectors do not come as a stream: leave it out" },

@@ -7,28 +7,6 @@
 
 /* ---- what is asked ----------------------------------------------------------------------------- */
 
-static bool own_later(struct ask *a, const char *name, const json_t *v, struct trouble *t)
-{
-    (void)a; (void)name; (void)v; (void)t;     /* read once the model is known */
-    return true;
-}
-
-static bool own_tools(struct ask *a, const char *name, const json_t *v, struct trouble *t)
-{
-    (void)a;
-    if (!json_is_array(v)) return trouble(t, TROUBLE_INVALID, name, "%s must be a list, not %s", name, kind_words(v));
-    if (!json_array_size(v)) return true;
-    return trouble(t, TROUBLE_UNSUPPORTED, name, "%s: tools cannot be called yet; leave %s out", name, name);
-}
-
-static bool own_tool_choice(struct ask *a, const char *name, const json_t *v, struct trouble *t)
-{
-    const char *type = json_string_value(json_object_get(v, "type"));
-    (void)a;
-    if (type && (strcmp(type, "auto") == 0 || strcmp(type, "none") == 0)) return true;
-    return trouble(t, TROUBLE_UNSUPPORTED, name, "%s: tools cannot be called yet; leave it out", name);
-}
-
 /* The effort changes nothing; a form cannot be held to. */
 static bool own_output(struct ask *a, const char *name, const json_t *v, struct trouble *t)
 {
@@ -51,13 +29,13 @@ static bool own_metadata(struct ask *a, const char *name, const json_t *v, struc
 
 #define AT(member) offsetof(struct ask, member)
 static const struct field rows[] = {
-    { "messages", FIELD_ARRAY, FIELD_READ, 0, 0, 0, own_later, NULL },
-    { "system", FIELD_ANY, FIELD_READ, 0, 0, 0, own_later, NULL },
+    { "messages", FIELD_ARRAY, FIELD_LATER, 0, 0, 0, NULL, NULL },
+    { "system", FIELD_ANY, FIELD_LATER, 0, 0, 0, NULL, NULL },
     { "max_tokens", FIELD_INT, FIELD_READ, AT(max_tokens), 0, 1 << 24, NULL, NULL },
     { "stop_sequences", FIELD_ARRAY, FIELD_READ, 0, 0, 0, field_stops, NULL },
     { "metadata", FIELD_OBJECT, FIELD_READ, 0, 0, 0, own_metadata, NULL },
-    { "tools", FIELD_ARRAY, FIELD_READ, 0, 0, 0, own_tools, NULL },
-    { "tool_choice", FIELD_OBJECT, FIELD_READ, 0, 0, 0, own_tool_choice, NULL },
+    { "tools", FIELD_ARRAY, FIELD_READ, 0, 0, 0, field_tools, NULL },
+    { "tool_choice", FIELD_OBJECT, FIELD_READ, 0, 0, 0, field_tool_choice, NULL },
     { "output_config", FIELD_OBJECT, FIELD_READ, 0, 0, 0, own_output, NULL },
     { "output_format", FIELD_OBJECT, FIELD_UNSUPPORTED, 0, 0, 0, NULL,
       "answers cannot be held to a form yet: leave it out" },

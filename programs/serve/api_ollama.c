@@ -11,19 +11,6 @@
 
 /* ---- what is asked ----------------------------------------------------------------------------- */
 
-static bool own_later(struct ask *a, const char *name, const json_t *v, struct trouble *t)
-{
-    (void)a; (void)name; (void)v; (void)t;     /* read once the model is known */
-    return true;
-}
-
-static bool own_tools(struct ask *a, const char *name, const json_t *v, struct trouble *t)
-{
-    (void)a;
-    if (json_is_array(v) && !json_array_size(v)) return true;
-    return trouble(t, TROUBLE_UNSUPPORTED, name, "%s: tools cannot be called yet; leave %s out", name, name);
-}
-
 /* -1 and -2 mean no limit there. */
 static bool own_predict(struct ask *a, const char *name, const json_t *v, struct trouble *t)
 {
@@ -53,13 +40,13 @@ static const struct field_table options_table = FIELD_TABLE(option_rows);
 
 #define AT(member) offsetof(struct ask, member)
 static const struct field rows[] = {
-    { "messages", FIELD_ARRAY, FIELD_READ, 0, 0, 0, own_later, NULL },
-    { "prompt", FIELD_TEXT, FIELD_READ, 0, 0, 0, own_later, NULL },
-    { "system", FIELD_TEXT, FIELD_READ, 0, 0, 0, own_later, NULL },
+    { "messages", FIELD_ARRAY, FIELD_LATER, 0, 0, 0, NULL, NULL },
+    { "prompt", FIELD_TEXT, FIELD_LATER, 0, 0, 0, NULL, NULL },
+    { "system", FIELD_TEXT, FIELD_LATER, 0, 0, 0, NULL, NULL },
     { "suffix", FIELD_TEXT, FIELD_READ, AT(suffix), 0, 0, NULL, NULL },
-    { "raw", FIELD_BOOL, FIELD_READ, 0, 0, 0, own_later, NULL },
-    { "options", FIELD_OBJECT, FIELD_READ, 0, 0, 0, own_later, NULL },
-    { "tools", FIELD_ARRAY, FIELD_READ, 0, 0, 0, own_tools, NULL },
+    { "raw", FIELD_BOOL, FIELD_LATER, 0, 0, 0, NULL, NULL },
+    { "options", FIELD_OBJECT, FIELD_LATER, 0, 0, 0, NULL, NULL },
+    { "tools", FIELD_ARRAY, FIELD_READ, 0, 0, 0, field_tools, NULL },
     { "format", FIELD_ANY, FIELD_UNSUPPORTED, 0, 0, 0, NULL, "answers cannot be held to a form yet: leave it out" },
     { "template", FIELD_TEXT, FIELD_REFUSED, 0, 0, 0, NULL,
       "a request brings no template: the model's own is used; leave it out" },
@@ -70,9 +57,9 @@ static const struct field rows[] = {
     { "logprobs", FIELD_BOOL, FIELD_REFUSED, 0, 0, 0, NULL, "ask /v1/chat/completions for log probabilities" },
 };
 static const struct field embed_rows[] = {
-    { "input", FIELD_ANY, FIELD_READ, 0, 0, 0, own_later, NULL },
-    { "prompt", FIELD_TEXT, FIELD_READ, 0, 0, 0, own_later, NULL },
-    { "options", FIELD_OBJECT, FIELD_READ, 0, 0, 0, own_later, NULL },
+    { "input", FIELD_ANY, FIELD_LATER, 0, 0, 0, NULL, NULL },
+    { "prompt", FIELD_TEXT, FIELD_LATER, 0, 0, 0, NULL, NULL },
+    { "options", FIELD_OBJECT, FIELD_LATER, 0, 0, 0, NULL, NULL },
     { "truncate", FIELD_BOOL, FIELD_NOTHING, 0, 0, 0, NULL, NULL },
     { "keep_alive", FIELD_ANY, FIELD_NOTHING, 0, 0, 0, NULL, NULL },
     { "dimensions", FIELD_INT, FIELD_READ, AT(dimensions), 1, 1 << 20, NULL, NULL },
@@ -125,11 +112,7 @@ static bool read_message(struct exchange *x, const json_t *m, size_t i)
     if (json_array_size(json_object_get(m, "tool_calls")))
         return exchange_refuse(x, TROUBLE_UNSUPPORTED, "messages", "message %zu has calls of tools, which cannot be "
                                "called yet", i + 1);
-    struct buffer b = buffer_make(x->body.max);
-    bool good = words_content(x, json_object_get(m, "content"), &b)
-                && ask_message(&x->ask, role, b.data ? b.data : "", b.len, &x->trouble);
-    buffer_done(&b);
-    return good;
+    return words_message(x, role, json_object_get(m, "content"));
 }
 
 static bool read_messages(struct exchange *x, const json_t *list)

@@ -8,15 +8,6 @@
 
 /* ---- what is asked ----------------------------------------------------------------------------- */
 
-static bool own_stream_options(struct ask *a, const char *name, const json_t *v, struct trouble *t)
-{
-    const json_t *usage = json_object_get(v, "include_usage");
-    if (!json_is_object(v) || (usage && !json_is_boolean(usage)))
-        return trouble(t, TROUBLE_INVALID, name, "%s must be an object as in {\"include_usage\": true}", name);
-    a->usage = json_is_true(usage);
-    return true;
-}
-
 static bool own_effort(struct ask *a, const char *name, const json_t *v, struct trouble *t)
 {
     (void)a;
@@ -34,22 +25,6 @@ static bool own_prediction(struct ask *a, const char *name, const json_t *v, str
     if (json_is_array(content)) content = json_object_get(json_array_get(content, 0), "text");
     a->prediction_words = json_string_value(content);
     return true;
-}
-
-static bool own_tools(struct ask *a, const char *name, const json_t *v, struct trouble *t)
-{
-    (void)a;
-    if (json_is_array(v) && !json_array_size(v)) return true;
-    return trouble(t, TROUBLE_UNSUPPORTED, name, "%s: tools cannot be called yet; leave %s out", name, name);
-}
-
-/* "none" and "auto" ask for nothing where there are no tools. */
-static bool own_tool_choice(struct ask *a, const char *name, const json_t *v, struct trouble *t)
-{
-    const char *word = json_string_value(v);
-    (void)a;
-    if (word && (strcmp(word, "none") == 0 || strcmp(word, "auto") == 0)) return true;
-    return trouble(t, TROUBLE_UNSUPPORTED, name, "%s: tools cannot be called yet; leave it out", name);
 }
 
 static bool own_modalities(struct ask *a, const char *name, const json_t *v, struct trouble *t)
@@ -75,7 +50,7 @@ static const struct field rows[] = {
     { "max_tokens", FIELD_INT, FIELD_READ, AT(max_tokens), -1, 1 << 24, NULL, NULL },
     { "max_completion_tokens", FIELD_INT, FIELD_READ, AT(max_tokens), -1, 1 << 24, NULL, NULL },
     { "n", FIELD_INT, FIELD_READ, AT(n), 1, ASK_CHOICES, NULL, NULL },
-    { "stream_options", FIELD_OBJECT, FIELD_READ, 0, 0, 0, own_stream_options, NULL },
+    { "stream_options", FIELD_OBJECT, FIELD_READ, 0, 0, 0, field_stream_options, NULL },
     { "logprobs", FIELD_BOOL, FIELD_READ, AT(want_logprobs), 0, 0, NULL, NULL },
     { "top_logprobs", FIELD_INT, FIELD_READ, AT(top_logprobs), 0, JOB_LOGPROBS, NULL, NULL },
     { "add_generation_prompt", FIELD_BOOL, FIELD_READ, AT(generation_prompt), 0, 0, NULL, NULL },
@@ -83,10 +58,10 @@ static const struct field rows[] = {
     { "prediction", FIELD_OBJECT, FIELD_READ, 0, 0, 0, own_prediction, NULL },
     { "reasoning_effort", FIELD_TEXT, FIELD_READ, 0, 0, 0, own_effort, NULL },
     { "reasoning_format", FIELD_TEXT, FIELD_NOTHING, 0, 0, 0, NULL, NULL },
-    { "tools", FIELD_ARRAY, FIELD_READ, 0, 0, 0, own_tools, NULL },
-    { "functions", FIELD_ARRAY, FIELD_READ, 0, 0, 0, own_tools, NULL },
-    { "tool_choice", FIELD_ANY, FIELD_READ, 0, 0, 0, own_tool_choice, NULL },
-    { "function_call", FIELD_ANY, FIELD_READ, 0, 0, 0, own_tool_choice, NULL },
+    { "tools", FIELD_ARRAY, FIELD_READ, 0, 0, 0, field_tools, NULL },
+    { "functions", FIELD_ARRAY, FIELD_READ, 0, 0, 0, field_tools, NULL },
+    { "tool_choice", FIELD_ANY, FIELD_READ, 0, 0, 0, field_tool_choice, NULL },
+    { "function_call", FIELD_ANY, FIELD_READ, 0, 0, 0, field_tool_choice, NULL },
     { "parallel_tool_calls", FIELD_BOOL, FIELD_NOTHING, 0, 0, 0, NULL, NULL },
     { "chat_template_kwargs", FIELD_OBJECT, FIELD_UNSUPPORTED, 0, 0, 0, NULL,
       "the template gets no variables of a request yet: leave it out" },
@@ -120,11 +95,7 @@ static bool read_message(struct exchange *x, const json_t *m, size_t i)
         return exchange_refuse(x, TROUBLE_UNSUPPORTED, "messages", "message %zu has calls of tools, which cannot be "
                                "called yet", i + 1);
     if (strcmp(role, "developer") == 0) role = "system";
-    struct buffer b = buffer_make(x->body.max);
-    bool good = words_content(x, json_object_get(m, "content"), &b)
-                && ask_message(&x->ask, role, b.data ? b.data : "", b.len, &x->trouble);
-    buffer_done(&b);
-    return good;
+    return words_message(x, role, json_object_get(m, "content"));
 }
 
 static bool read_messages(struct exchange *x)

@@ -10,15 +10,6 @@
 
 /* ---- what is asked ----------------------------------------------------------------------------- */
 
-static bool own_stream_options(struct ask *a, const char *name, const json_t *v, struct trouble *t)
-{
-    const json_t *usage = json_object_get(v, "include_usage");
-    if (!json_is_object(v) || (usage && !json_is_boolean(usage)))
-        return trouble(t, TROUBLE_INVALID, name, "%s must be an object as in {\"include_usage\": true}", name);
-    a->usage = json_is_true(usage);
-    return true;
-}
-
 /* A number, and true as llama.cpp has it. */
 static bool own_logprobs(struct ask *a, const char *name, const json_t *v, struct trouble *t)
 {
@@ -32,19 +23,13 @@ static bool own_logprobs(struct ask *a, const char *name, const json_t *v, struc
     return true;
 }
 
-static bool own_prompt(struct ask *a, const char *name, const json_t *v, struct trouble *t)
-{
-    (void)a; (void)name; (void)v; (void)t;     /* read once the model is known */
-    return true;
-}
-
 #define AT(member) offsetof(struct ask, member)
 static const struct field rows[] = {
-    { "prompt", FIELD_ANY, FIELD_READ, 0, 0, 0, own_prompt, NULL },
+    { "prompt", FIELD_ANY, FIELD_LATER, 0, 0, 0, NULL, NULL },
     { "max_tokens", FIELD_INT, FIELD_READ, AT(max_tokens), -1, 1 << 24, NULL, NULL },
     { "n", FIELD_INT, FIELD_READ, AT(n), 1, ASK_CHOICES, NULL, NULL },
     { "best_of", FIELD_INT, FIELD_READ, AT(best_of), 1, ASK_CHOICES, NULL, NULL },
-    { "stream_options", FIELD_OBJECT, FIELD_READ, 0, 0, 0, own_stream_options, NULL },
+    { "stream_options", FIELD_OBJECT, FIELD_READ, 0, 0, 0, field_stream_options, NULL },
     { "logprobs", FIELD_ANY, FIELD_READ, 0, 0, 0, own_logprobs, NULL },
     { "echo", FIELD_BOOL, FIELD_READ, AT(echo), 0, 0, NULL, NULL },
     { "suffix", FIELD_TEXT, FIELD_READ, AT(suffix), 0, 0, NULL, NULL },

@@ -7,12 +7,6 @@
 
 /* ---- what is asked ----------------------------------------------------------------------------- */
 
-static bool own_later(struct ask *a, const char *name, const json_t *v, struct trouble *t)
-{
-    (void)a; (void)name; (void)v; (void)t;     /* read once the model is known */
-    return true;
-}
-
 /* Tools that run elsewhere are none of ours: clients send them always. Those that the client runs would have to be
  * called. */
 static bool own_tools(struct ask *a, const char *name, const json_t *v, struct trouble *t)
@@ -30,14 +24,6 @@ static bool own_tools(struct ask *a, const char *name, const json_t *v, struct t
                            name, type);
     }
     return true;
-}
-
-static bool own_tool_choice(struct ask *a, const char *name, const json_t *v, struct trouble *t)
-{
-    const char *word = json_string_value(v);
-    (void)a;
-    if (word && (strcmp(word, "none") == 0 || strcmp(word, "auto") == 0)) return true;
-    return trouble(t, TROUBLE_UNSUPPORTED, name, "%s: tools cannot be called yet; leave it out", name);
 }
 
 static bool own_text(struct ask *a, const char *name, const json_t *v, struct trouble *t)
@@ -62,12 +48,12 @@ static bool own_truncation(struct ask *a, const char *name, const json_t *v, str
 #define NO_MEMORY "nothing of earlier answers is kept: send the whole conversation as input"
 #define AT(member) offsetof(struct ask, member)
 static const struct field rows[] = {
-    { "input", FIELD_ANY, FIELD_READ, 0, 0, 0, own_later, NULL },
-    { "instructions", FIELD_ANY, FIELD_READ, 0, 0, 0, own_later, NULL },
+    { "input", FIELD_ANY, FIELD_LATER, 0, 0, 0, NULL, NULL },
+    { "instructions", FIELD_ANY, FIELD_LATER, 0, 0, 0, NULL, NULL },
     { "max_output_tokens", FIELD_INT, FIELD_READ, AT(max_tokens), -1, 1 << 24, NULL, NULL },
     { "text", FIELD_OBJECT, FIELD_READ, 0, 0, 0, own_text, NULL },
     { "tools", FIELD_ARRAY, FIELD_READ, 0, 0, 0, own_tools, NULL },
-    { "tool_choice", FIELD_ANY, FIELD_READ, 0, 0, 0, own_tool_choice, NULL },
+    { "tool_choice", FIELD_ANY, FIELD_READ, 0, 0, 0, field_tool_choice, NULL },
     { "truncation", FIELD_TEXT, FIELD_READ, 0, 0, 0, own_truncation, NULL },
     { "previous_response_id", FIELD_TEXT, FIELD_REFUSED, 0, 0, 0, NULL, NO_MEMORY },
     { "conversation", FIELD_ANY, FIELD_REFUSED, 0, 0, 0, NULL, NO_MEMORY },
@@ -93,15 +79,6 @@ static const struct field rows[] = {
 static const struct field_table table = FIELD_TABLE(rows);
 static const struct field_table *const tables[] = { &table };
 
-static bool add_message(struct exchange *x, const char *role, const json_t *content)
-{
-    struct buffer b = buffer_make(x->body.max);
-    bool good = words_content(x, content, &b)
-                && ask_message(&x->ask, role, b.data ? b.data : "", b.len, &x->trouble);
-    buffer_done(&b);
-    return good;
-}
-
 static bool read_item(struct exchange *x, const json_t *item, size_t i)
 {
     const char *type = json_string_value(json_object_get(item, "type"));
@@ -116,19 +93,19 @@ static bool read_item(struct exchange *x, const json_t *item, size_t i)
     if (!json_is_object(item) || !role || !*role || strlen(role) > 40)
         return exchange_refuse(x, TROUBLE_INVALID, "input", "input[%zu] must be an object with a role and a "
                                "content", i);
-    return add_message(x, strcmp(role, "developer") == 0 ? "system" : role, json_object_get(item, "content"));
+    return words_message(x, strcmp(role, "developer") == 0 ? "system" : role, json_object_get(item, "content"));
 }
 
 static bool read_input(struct exchange *x)
 {
     size_t i;
     json_t *item, *input = json_object_get(x->json, "input"), *told = json_object_get(x->json, "instructions");
-    if (told && !json_is_null(told) && !add_message(x, "system", told)) return false;
+    if (told && !json_is_null(told) && !words_message(x, "system", told)) return false;
     if (json_is_array(input)) {
         json_array_foreach(input, i, item)
             if (!read_item(x, item, i)) return false;
     } else if (json_is_string(input)) {
-        if (!add_message(x, "user", input)) return false;
+        if (!words_message(x, "user", input)) return false;
     } else if (input && !json_is_null(input))
         return exchange_refuse(x, TROUBLE_INVALID, "input", "input must be a string or a list of items, not %s",
                                kind_words(input));

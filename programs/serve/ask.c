@@ -60,7 +60,10 @@ bool ask_message(struct ask *a, const char *role, const char *content, size_t n,
                        "leave it out");
     if (a->n_messages == a->cap_messages) {
         size_t cap = a->cap_messages ? 2 * a->cap_messages : 16;
-        stretto_message *m = cap <= ASK_MESSAGES ? mem_resize(a->messages, cap * sizeof *m) : NULL;
+        if (cap > ASK_MESSAGES)
+            return trouble(t, TROUBLE_INVALID, "messages", "there are more than %zu messages: leave older ones out",
+                           a->n_messages);
+        stretto_message *m = mem_resize(a->messages, cap * sizeof *m);
         if (!m) return no_memory(t);
         a->messages = m;
         a->cap_messages = cap;

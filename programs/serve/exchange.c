@@ -1,4 +1,5 @@
 #include "serve/exchange.h"
+#include "base/blake2b.h"
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/json_tree.h"
@@ -6,6 +7,7 @@
 #include "base/utf8.h"
 #include "serve/served.h"
 #include "serve/server.h"
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -113,6 +115,14 @@ void exchange_reply_text(struct exchange *x, unsigned http, const char *type)
 
 /* ---- the body ---------------------------------------------------------------------------------- */
 
+/* Files of models hold NaN and infinities, requests do not. */
+static bool is_finite(const struct json *j)
+{
+    int64_t i;
+    double f;
+    return json_i64(j, &i) || !json_f64(j, &f) || isfinite(f);
+}
+
 bool exchange_object(struct exchange *x)
 {
     struct error err = { 0 };
@@ -123,6 +133,7 @@ bool exchange_object(struct exchange *x)
     for (enum json_kind k = json_next(&j); k > JT_END; k = json_next(&j)) {
         if (j.depth > BODY_DEPTH) json_fail(&j, "nested deeper than %d", (int)BODY_DEPTH);
         else if (++values > BODY_VALUES) json_fail(&j, "more than %d values", (int)BODY_VALUES);
+        else if (k == JT_NUMBER && !is_finite(&j)) json_fail(&j, "no finite number");
     }
     stretto_status s = json_status(&j);
     json_done(&j);
@@ -165,6 +176,22 @@ bool exchange_fields(struct exchange *x, const struct field_table *const *tables
 
 /* ---- jobs -------------------------------------------------------------------------------------- */
 
+/* Texts are shared under a key, and of these under the request's own word for it. */
+static uint64_t salt_of(const struct exchange *x)
+{
+    const char *word = x->ask.cache_key;
+    unsigned char bits[sizeof x->salt];
+    uint64_t salt;
+    struct blake2b b;
+    if (!word || !*word) return x->salt;
+    blake2b_begin(&b, sizeof bits);
+    blake2b_add(&b, &x->salt, sizeof x->salt);
+    blake2b_add(&b, word, strlen(word));
+    blake2b_end(&b, bits);
+    memcpy(&salt, bits, sizeof salt);
+    return salt;
+}
+
 static struct job_options options_of(const struct exchange *x, const struct choice *c, char client[160])
 {
     const struct ask *a = &x->ask;
@@ -174,7 +201,7 @@ static struct job_options options_of(const struct exchange *x, const struct choi
         .kind = x->dialect->kind, .ids = a->prompts[c->prompt].id, .n_ids = (uint32_t)a->prompts[c->prompt].n,
         .how = ask_sampling(a, c->index % (uint32_t)a->n), .max_tokens = a->max_tokens, .stops = a->stops,
         .n_stops = a->n_stops, .ignore_end = a->ignore_end, .logprobs = (int32_t)a->logprobs,
-        .prompt_logprobs = a->echo && a->logprobs >= 0, .client = client, .salt = x->salt,
+        .prompt_logprobs = a->echo && a->logprobs >= 0, .client = client, .salt = salt_of(x),
         .cache_exact = a->cache_exact, .no_cache = a->no_cache, .prediction = a->prediction.id,
         .n_prediction = (uint32_t)a->prediction.n, .priority = (int32_t)a->priority, .ud = (void *)(uintptr_t)c,
         .deadline = a->time_limit > 0 ? clock_seconds() + a->time_limit / 1e3 : 0 };

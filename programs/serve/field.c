@@ -86,6 +86,7 @@ static bool take(const struct field *f, struct ask *a, const json_t *v, struct b
 {
     switch (f->does) {
     case FIELD_READ: return read_value(f, a, v, t);
+    case FIELD_LATER: return field_check(f, v, t);
     case FIELD_NOTHING:
         if (!field_check(f, v, t)) return false;
         if (ignored->len < 2000) buffer_printf(ignored, "%s%s", ignored->len ? ", " : "", f->name);
@@ -161,6 +162,31 @@ bool field_stops(struct ask *a, const char *name, const json_t *v, struct troubl
                        kind_words(v));
     json_array_foreach((json_t *)(uintptr_t)v, i, one)
         if (!add_stop(a, name, one, t)) return false;
+    return true;
+}
+
+bool field_tools(struct ask *a, const char *name, const json_t *v, struct trouble *t)
+{
+    (void)a;
+    if (!json_is_array(v)) return trouble(t, TROUBLE_INVALID, name, "%s must be a list, not %s", name, kind_words(v));
+    if (!json_array_size(v)) return true;
+    return trouble(t, TROUBLE_UNSUPPORTED, name, "%s: tools cannot be called yet; leave %s out", name, name);
+}
+
+bool field_tool_choice(struct ask *a, const char *name, const json_t *v, struct trouble *t)
+{
+    const char *word = json_string_value(json_is_object(v) ? json_object_get(v, "type") : v);
+    (void)a;
+    if (word && (strcmp(word, "none") == 0 || strcmp(word, "auto") == 0)) return true;
+    return trouble(t, TROUBLE_UNSUPPORTED, name, "%s: tools cannot be called yet; leave it out", name);
+}
+
+bool field_stream_options(struct ask *a, const char *name, const json_t *v, struct trouble *t)
+{
+    const json_t *usage = json_object_get(v, "include_usage");
+    if (!json_is_object(v) || (usage && !json_is_boolean(usage)))
+        return trouble(t, TROUBLE_INVALID, name, "%s must be an object as in {\"include_usage\": true}", name);
+    a->usage = json_is_true(usage);
     return true;
 }
 

@@ -9,6 +9,7 @@
 enum field_kind { FIELD_BOOL, FIELD_INT, FIELD_REAL, FIELD_TEXT, FIELD_OBJECT, FIELD_ARRAY, FIELD_ANY };
 enum field_does {
     FIELD_READ,        /* into the ask's member at `at`, or by `own`                                       */
+    FIELD_LATER,       /* its type is checked; a handler reads it once the model is known                  */
     FIELD_NOTHING,     /* is taken and changes nothing                                                     */
     FIELD_REFUSED,     /* changes the meaning: only a value that asks for nothing is taken: false, 0, "",
                           [], {}, or a number from min to max                                              */
@@ -40,4 +41,8 @@ const char *kind_words(const json_t *v);
 /* Shared tables: sampling as all APIs have it, llama.cpp's further ones, and what is refused everywhere. */
 extern const struct field_table fields_sampling, fields_llama, fields_job;
 bool field_stops(struct ask *a, const char *name, const json_t *v, struct trouble *t);
+/* A list of no tools; a choice among none: "none", "auto", or an object of such a type. */
+bool field_tools(struct ask *a, const char *name, const json_t *v, struct trouble *t);
+bool field_tool_choice(struct ask *a, const char *name, const json_t *v, struct trouble *t);
+bool field_stream_options(struct ask *a, const char *name, const json_t *v, struct trouble *t);
 #endif

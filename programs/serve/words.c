@@ -197,8 +197,27 @@ bool words_echo(struct exchange *x, const json_t *v)
 
 /* ---- contents ---------------------------------------------------------------------------------- */
 
+static bool one_of(const char *word, const char *const *list)
+{
+    while (*list && strcmp(word, *list) != 0) list++;
+    return *list != NULL;
+}
+
+static bool refuse_part(struct exchange *x, const char *type)
+{
+    static const char *const calls[] = { "tool_use", "tool_result", "server_tool_use", "function_call",
+                                         "function_call_output", NULL };
+    if (one_of(type, calls))
+        return exchange_refuse(x, TROUBLE_UNSUPPORTED, "messages", "a message has a part of type %s: tools cannot be "
+                               "called yet", type);
+    return exchange_refuse(x, TROUBLE_INVALID, "messages", "a message has a part of type %.40s, and the model %s reads "
+                           "text alone", type, x->ask.model->name);
+}
+
 bool words_content(struct exchange *x, const json_t *v, struct buffer *out)
 {
+    static const char *const texts[] = { "text", "input_text", "output_text", "refusal", NULL };
+    static const char *const thoughts[] = { "thinking", "redacted_thinking", "reasoning", NULL };
     size_t i;
     json_t *part;
     if (!v || json_is_null(v)) return true;
@@ -215,10 +234,8 @@ bool words_content(struct exchange *x, const json_t *v, struct buffer *out)
         if (!json_is_object(part) || !type)
             return exchange_refuse(x, TROUBLE_INVALID, "messages", "a part of a content must be an object with a type, "
                                    "as in {\"type\": \"text\", \"text\": \"words\"}");
-        if (strcmp(type, "text") != 0 && strcmp(type, "input_text") != 0 && strcmp(type, "output_text") != 0
-            && strcmp(type, "refusal") != 0)
-            return exchange_refuse(x, TROUBLE_INVALID, "messages", "a message has a part of type %.40s, and the model "
-                                   "%s reads text alone", type, x->ask.model->name);
+        if (one_of(type, thoughts)) continue;
+        if (!one_of(type, texts)) return refuse_part(x, type);
         if (strcmp(type, "refusal") == 0) text = json_object_get(part, "refusal");
         if (!json_is_string(text))
             return exchange_refuse(x, TROUBLE_INVALID, "messages", "a part of type %s has no string in \"text\"", type);
@@ -226,4 +243,13 @@ bool words_content(struct exchange *x, const json_t *v, struct buffer *out)
             return trouble_status(&x->trouble, TROUBLE_BUSY, NULL, STRETTO_E_NOMEM, NULL);
     }
     return true;
+}
+
+bool words_message(struct exchange *x, const char *role, const json_t *content)
+{
+    struct buffer b = buffer_make(x->body.max);
+    bool good = words_content(x, content, &b)
+                && ask_message(&x->ask, role, b.data ? b.data : "", b.len, &x->trouble);
+    buffer_done(&b);
+    return good;
 }

@@ -9,11 +9,11 @@ const char *words_finish(enum job_finish f);
 json_t *words_usage(const struct exchange *x);
 /* llama.cpp's "timings", of all choices. */
 json_t *words_timings(const struct exchange *x);
-/* Why the cache had no more of the prompt: {cause, at, wanted, had}; NULL where a page or more was not missed. */
-json_t *words_missed(const struct exchange *x, const struct prefix_miss *m);
 /* The same of a choice that is still being written, this event included; "steps": the tokens that each pass through
  * the model gave since the last event. */
 json_t *words_timings_now(const struct exchange *x, const struct choice *c, const struct job_event *e);
+/* Why the cache had no more of the prompt: {cause, at, wanted, had}; NULL where less than a page was missed. */
+json_t *words_missed(const struct exchange *x, const struct prefix_miss *m);
 /* llama.cpp's "prompt_progress". */
 json_t *words_progress(const struct exchange *x, const struct job_event *e);
 /* {"token", "logprob", "bytes", "top_logprobs": [...]} */
@@ -26,6 +26,9 @@ bool words_prompts(struct exchange *x, const char *name, const json_t *v, unsign
 /* Prompt text for `echo`: what was given, or what the ids spell. */
 bool words_echo(struct exchange *x, const json_t *v);
 double words_logprob(float p);
-/* A message's content: a string, null, or a list of {"type": "text", "text"} parts; appended to out. */
+/* A message's content: a string, null, or a list of {"type": "text", "text"} parts; appended to out. What was thought
+ * before is not read again. */
 bool words_content(struct exchange *x, const json_t *v, struct buffer *out);
+/* Such a content as one more message of the ask. */
+bool words_message(struct exchange *x, const char *role, const json_t *content);
 #endif

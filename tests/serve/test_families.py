@@ -69,6 +69,7 @@ def check_messages(s, words):
     # The beginning of an answer.
     j = s.post("/v1/messages", {**body, "messages": HELLO + [{"role": "assistant", "content": words[:9]}]})[2]
     assert j["usage"]["input_tokens"] + j["usage"]["cache_read_input_tokens"] > asked
+    j_begun = j["content"]
     for bad, field in (({"messages": HELLO}, "max_tokens"), ({"max_tokens": 5}, "messages"),
                        ({**body, "messages": [{"role": "tool", "content": "x"}]}, "messages"),
                        ({**body, "messages": [{"role": "system", "content": "x-anthropic-billing-header: a"}]},
@@ -77,6 +78,13 @@ def check_messages(s, words):
         code, head, j = s.post("/v1/messages", bad)
         assert code == 400 and j["type"] == "error" and j["error"]["type"] == "invalid_request_error", (code, j)
         assert field in j["error"]["message"] and j["request_id"] == head["request-id"], j
+    # What was thought before is not read again; calls of tools are not dropped.
+    thought = [{"type": "thinking", "thinking": "Hm.", "signature": "x"}, {"type": "text", "text": words[:9]}]
+    again = s.post("/v1/messages", {**body, "messages": HELLO + [{"role": "assistant", "content": thought}]})[2]
+    assert again["content"] == j_begun, (again, j_begun)
+    called = [{"type": "tool_use", "id": "1", "name": "f", "input": {}}]
+    code, head, j = s.post("/v1/messages", {**body, "messages": HELLO + [{"role": "assistant", "content": called}]})
+    assert code == 501 and "tools cannot be called" in j["error"]["message"], (code, j)
     code, head, j = s.post("/v1/messages", {**body, "tools": [{"name": "f", "input_schema": {}}]})
     assert code == 501 and head["x-should-retry"] == "false" and "tools" in j["error"]["message"], (code, head, j)
 
@@ -160,6 +168,8 @@ def check_ollama(s, words):
     assert j["capabilities"] == ["completion"] and j["model_info"]["llama.context_length"] > 0 and j["template"], j
     for path, bad, status in (("/api/chat", {**body, "format": "json"}, 501),
                               ("/api/chat", {**body, "messages": 3}, 400),
+                              ("/api/generate", {"prompt": "x", "system": 5}, 400),
+                              ("/api/generate", {"prompt": "x", "raw": "yes"}, 400),
                               ("/api/chat", {**body, "options": {"temperature": "hot"}}, 400), ("/api/pull", {}, 501),
                               ("/api/nothing", {}, 404), ("/api/generate", {"prompt": 5}, 400)):
         code, _, j = s.post(path, bad)

@@ -189,8 +189,20 @@ def check_refusals(s):
                  "/cors-proxy"):
         assert s.post(path, {"model": "x"})[0] in (404, 405, 501), path   # models come from the command line
     refused(s, CHAT, chat(n_discard=-1), 400, "n_discard")
+    refused(s, CHAT, json.dumps(chat(temperature=float("nan"))), 400, "no finite number")
+    refused(s, CHAT, '{"temperature": 1e999}', 400, "byte 16")
     refused(s, CHAT, chat(chat_template="{{ x }}"), 400, "chat_template")
     refused(s, "/v1/rerank", {}, 501, "ranks", "not_supported_error")
+
+
+def check_salt(s):
+    """A word of the request separates what texts share."""
+    def known(**more):
+        words = "Once upon a time there was a little girl. " * 12
+        return s.post(TEXT, text(prompt=words, max_tokens=1, **more))[2]["timings"]["cache_n"]
+    for name in ("prompt_cache_key", "cache_salt"):
+        assert known(**{name: name}) == 0 and known(**{name: name}) > 0, name
+    assert known() == 0 and known() > 0 and known(cache_salt="another") == 0
 
 
 def check_deadline(s):
@@ -521,7 +533,7 @@ def main():
         model = served.model(data, folder)
         with Server(program, model, "-c", "512", "-np", "4", "--body-limit", "1") as s:
             for check in (check_chat, check_choices, check_text, check_logprobs, check_state, check_words,
-                          check_refusals, check_deadline, check_origin, check_bodies,
+                          check_refusals, check_salt, check_deadline, check_origin, check_bodies,
                           check_vanish, check_half, check_many,
                           check_long, check_old, check_pipelined):
                 began = time.time()
