@@ -54,7 +54,7 @@ static void tokenize(struct exchange *x)
         size_t n = json_is_array(content) ? json_array_size(content) : 1;
         for (size_t i = 0; i < n; i++) {
             const json_t *v = json_is_array(content) ? json_array_get(content, i) : content;
-            if (json_is_integer(v)) tokens_push(t, (int32_t)json_integer_value(v));
+            if (json_is_integer(v)) words_id(x, "content", v, t);
             else if (!json_is_string(v))
                 exchange_refuse(x, TROUBLE_INVALID, "content", "content must be a string, not %s", kind_words(v));
             else ask_encode(&x->ask, json_string_value(v), json_string_length(v), flags, t, &x->trouble);
@@ -68,6 +68,22 @@ static void tokenize(struct exchange *x)
     else exchange_reply(x, 200, json_pack("{s:o}", "tokens", out));
 }
 
+static bool read_ids(struct exchange *x, json_t *ids)
+{
+    size_t i;
+    json_t *one;
+    if (!json_is_array(ids))
+        return exchange_refuse(x, TROUBLE_INVALID, "tokens", "tokens must be a list of ids, not %s", kind_words(ids));
+    if (!ask_prompts(&x->ask, 1, &x->trouble)) return false;
+    json_array_foreach(ids, i, one) {
+        if (!json_is_integer(one))
+            return exchange_refuse(x, TROUBLE_INVALID, "tokens", "tokens must be a list of ids, not with %s in it",
+                                   kind_words(one));
+        if (!words_id(x, "tokens", one, &x->ask.prompts[0])) return false;
+    }
+    return true;
+}
+
 static void detokenize(struct exchange *x)
 {
     if (!begin(x)) return;
@@ -76,18 +92,12 @@ static void detokenize(struct exchange *x)
         exchange_reply(x, 200, json_pack("{s:s}", "content", ""));
         return;
     }
-    if (!json_is_array(ids)) {
-        exchange_refuse(x, TROUBLE_INVALID, "tokens", "tokens must be a list of ids, not %s", kind_words(ids));
-        return;
-    }
+    if (!read_ids(x, ids)) return;
     struct buffer b = buffer_make(1 << 28);
-    if (!json_array_size(ids) || words_prompts(x, "tokens", ids, 0)) {
-        stretto_status s = x->ask.n_prompts
-            ? tokenizer_decode(x->ask.model->model->tokenizer, x->ask.prompts[0].id, x->ask.prompts[0].n, true, &b)
-            : STRETTO_OK;
-        if (s != STRETTO_OK) trouble_status(&x->trouble, TROUBLE_INVALID, "tokens", s, NULL);
-        else exchange_reply(x, 200, json_pack("{s:o}", "content", text_json(b.data ? b.data : "", b.len)));
-    }
+    const struct tokens *t = &x->ask.prompts[0];
+    stretto_status s = tokenizer_decode(x->ask.model->model->tokenizer, t->id, t->n, true, &b);
+    if (s != STRETTO_OK) trouble_status(&x->trouble, TROUBLE_INVALID, "tokens", s, NULL);
+    else exchange_reply(x, 200, json_pack("{s:o}", "content", text_json(b.data ? b.data : "", b.len)));
     buffer_done(&b);
 }
 

@@ -220,6 +220,9 @@ static bool not_begun(struct exchange *x, const struct choice *c, stretto_status
         t->n_context = busy->context;
         return false;
     }
+    if (s == STRETTO_E_FULL && busy->late)
+        return trouble(t, TROUBLE_LATE, "t_max_predict_ms", "the time for this request is over before it begins: give "
+                       "it more");
     if (s == STRETTO_E_FULL) {
         trouble(t, TROUBLE_BUSY, NULL, "too many requests wait already: try again in %.0f seconds",
                 busy->retry_after > 1 ? busy->retry_after : 1);

@@ -1,4 +1,5 @@
-/* One request and its answer, from its first byte to its last. The HTTP thread alone touches it.
+/* One request and its answer, from its first byte to its last. The HTTP thread alone touches it, but
+ * for long requests, whose handlers run on a thread of their own (prepare.h).
  *
  *     READING (the body arrives) -> a route's handler: refuses, replies at once, or runs an ask ->
  *     WAITING (jobs write; the answer goes out whole) or STREAMING (what they write goes out as it comes) -> ENDED

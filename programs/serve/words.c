@@ -130,7 +130,7 @@ static bool is_mixed(const json_t *v)
     return ids;
 }
 
-static bool add_id(struct exchange *x, const char *name, const json_t *v, struct tokens *out)
+bool words_id(struct exchange *x, const char *name, const json_t *v, struct tokens *out)
 {
     size_t vocab = x->ask.model->model->tokenizer ? tokenizer_size(x->ask.model->model->tokenizer)
                                                   : x->ask.model->model->config.vocab;
@@ -156,7 +156,7 @@ static bool add_one(struct exchange *x, const char *name, const json_t *v, unsig
         return exchange_refuse(x, TROUBLE_INVALID, name, "%s must be a string, a list of token ids, or a list of "
                                "these, not with %s in it", name, kind_words(v));
     json_array_foreach((json_t *)(uintptr_t)v, i, one) {
-        if (json_is_integer(one) ? !add_id(x, name, one, out)
+        if (json_is_integer(one) ? !words_id(x, name, one, out)
                                  : !add_one(x, name, one, i ? flags & ~(unsigned)TOKENIZE_ADD : flags, out))
             return false;
     }

@@ -23,6 +23,8 @@ stretto_status words_piece(const struct exchange *x, int32_t id, struct buffer *
 json_t *words_piece_json(const struct exchange *x, int32_t id);
 /* A prompt of any shape: a string, ids, or a list of these; into ask.prompts. flags: as tokenizer_encode. */
 bool words_prompts(struct exchange *x, const char *name, const json_t *v, unsigned flags);
+/* One of the model's ids, behind others. */
+bool words_id(struct exchange *x, const char *name, const json_t *v, struct tokens *out);
 /* Prompt text for `echo`: what was given, or what the ids spell. */
 bool words_echo(struct exchange *x, const json_t *v);
 double words_logprob(float p);

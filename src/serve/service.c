@@ -256,6 +256,7 @@ static stretto_status enqueue(struct service *s, struct job *j, struct job_busy 
     if (s->n_waiting >= s->o.queue || s->waiting_tokens + j->o.n_ids > s->o.queue_tokens ||
         x->wait > s->o.queue_seconds)
         return fail(err, STRETTO_E_FULL, "%u requests are waiting already; try again later", s->n_waiting);
+    busy->late = j->o.deadline > 0 && clock_seconds() > j->o.deadline;
     if (j->o.deadline > 0 && clock_seconds() + x->wait > j->o.deadline)
         return fail(err, STRETTO_E_FULL, "the deadline cannot be met: %u requests are waiting", s->n_waiting);
     busy->retry_after = 0;

@@ -91,8 +91,9 @@ struct job_options {
 };
 
 /* E_ARG: wrong options, with a sentence. E_FULL: longer than the context (busy->context set), or too much waits
- * already, or the deadline cannot be met (busy->retry_after: seconds). The job is the caller's until job_close. */
-struct job_busy { double retry_after; uint32_t context; };
+ * already, or the deadline cannot be met (busy->retry_after: seconds; late: nor could it be
+ * if nobody waited). The job is the caller's until job_close. */
+struct job_busy { double retry_after; uint32_t context; bool late; };
 stretto_status service_submit(struct service *s, const struct job_options *o, struct job **out, struct job_busy *busy,
                               struct error *err);
 /* Ends within a step; its last event says so. Any thread. */

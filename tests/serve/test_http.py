@@ -189,6 +189,10 @@ def check_refusals(s):
                  "/cors-proxy"):
         assert s.post(path, {"model": "x"})[0] in (404, 405, 501), path   # models come from the command line
     refused(s, CHAT, chat(n_discard=-1), 400, "n_discard")
+    for path, bad in (("/detokenize", {"tokens": ["a"]}), ("/detokenize", {"tokens": [[1], [2]]}),
+                      ("/detokenize", {"tokens": [10**6]}), ("/tokenize", {"content": ["a", 10**12]})):
+        refused(s, path, bad, 400, next(iter(bad)))
+    assert s.post("/detokenize", {"tokens": []})[2] == {"content": ""}
     refused(s, CHAT, json.dumps(chat(temperature=float("nan"))), 400, "no finite number")
     refused(s, CHAT, '{"temperature": 1e999}', 400, "byte 16")
     refused(s, CHAT, chat(chat_template="{{ x }}"), 400, "chat_template")
@@ -212,6 +216,8 @@ def check_deadline(s):
     code, _, j = s.ask("POST", TEXT, late, {"X-Request-Timeout-Ms": "30"})
     assert code == 504 or all(c["finish_reason"] == "length" for c in j["choices"]), (code, j)
     assert s.ask("POST", TEXT, text(), {"X-Request-Timeout-Ms": "60000"})[0] == 200
+    s.idle()
+    refused(s, TEXT, text(t_max_predict_ms=1e-6), 504, "give it more", "server_error")
 
 
 def check_origin(s):
