@@ -107,8 +107,6 @@ static int open_chat(struct served *m, const struct serve_options *o)
     struct file_map file = { 0 };
     const char *text = o->chat_template;
     size_t n = text ? strlen(text) : 0;
-    if (text && o->chat_template_file)
-        return command_usage("serve", "--chat-template and --chat-template-file exclude each other: take one");
     stretto_status s = STRETTO_OK;
     if (o->chat_template_file && (s = file_map_open(&file, o->chat_template_file, &err)) == STRETTO_OK) {
         text = (const char *)file.data;

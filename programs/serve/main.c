@@ -4,10 +4,13 @@
  *   the socket is bound -> files and ports are closed off -> the server answers /health with "Loading model"
  *   while another thread opens the models -> calls of the kernel are closed off -> requests are answered */
 #include "base/memory.h"
+#include "decode/strategy.h"
+#include "serve/keys.h"
 #include "serve/load.h"
 #include "serve/notify.h"
 #include "serve/sandbox.h"
 #include "serve/server.h"
+#include "serve/tls.h"
 #include "stretto/command.h"
 #include "stretto/open.h"
 #include "stretto/peer_flags.h"
@@ -118,6 +121,12 @@ static void *load_all(void *arg)
 
 static int check_options(struct serve_options *o)
 {
+    struct decode_choice choice;
+    struct error err = { 0 };
+    if (o->decode && decode_parse(o->decode, &choice, &err) != STRETTO_OK)
+        return command_usage("serve", "--decode: %s", err.text);
+    if (o->chat_template && o->chat_template_file)
+        return command_usage("serve", "--chat-template and --chat-template-file exclude each other: take one");
     if (!o->cert_file != !o->key_file)
         return command_usage("serve", "--ssl-cert-file and --ssl-key-file go together");
     if (!o->api_key && !o->api_key_file) {
@@ -208,9 +217,22 @@ static int serve(const struct serve_options *o, struct served_list *models, cons
     return code;
 }
 
+/* Files that are read at the start and on SIGHUP. */
+static int check_files(const struct serve_options *o)
+{
+    struct keys keys = { 0 };
+    struct tls *tls = NULL;
+    struct error err = { 0 };
+    stretto_status s = keys_read(&keys, o->api_key, o->api_key_file, &err);
+    if (s == STRETTO_OK && o->cert_file) s = tls_open(&tls, o->cert_file, o->key_file, &err);
+    keys_done(&keys);
+    tls_close(tls);
+    return s == STRETTO_OK ? EXIT_DONE : command_fail("serve", s, err.text);
+}
+
 static int check(const struct serve_options *o, struct served_list *models, const struct place *p)
 {
-    int code = EXIT_DONE;
+    int code = check_files(o);
     for (size_t i = 0; i < models->n && code == EXIT_DONE; i++) code = load_check(&models->v[i], o);
     if (code == EXIT_DONE)
         printf("address: %s, %s, %s\n", p->where, p->loopback ? "this machine alone" : "reached over the network",

@@ -529,6 +529,11 @@ def check_taken(model):
         port = str(c.getsockname()[1])
         r = subprocess.run([program, "-m", model, "--port", port], capture_output=True, text=True, timeout=60)
         assert r.returncode == 1 and "another program" in r.stderr, r
+    for args, code, words in ((["--api-key-file", "/none/such"], 1, "/none/such"), (["--decode", "x"], 2, "--decode"),
+                              (["--ssl-cert-file", "/none/such", "--ssl-key-file", "/none"], 1, "/none/such")):
+        r = subprocess.run([program, "-m", model, "--port", "0", "--check", *args], capture_output=True, text=True,
+                           timeout=60)
+        assert r.returncode == code and words in r.stderr, (args, r)
     r = subprocess.run([program, "-m", "tiny=" + model, "-c", "256", "--port", "0", "--check"], capture_output=True,
                        text=True, timeout=60)
     assert r.returncode == 0 and "tiny" in r.stdout and "256 tokens" in r.stdout and "this machine alone" in r.stdout, r
