@@ -86,10 +86,18 @@ static stretto_status append_beginning(const struct ask *a, struct buffer *text,
     return STRETTO_OK;
 }
 
+bool ask_writes(const struct ask *a, struct trouble *t)
+{
+    if (!a->model->embeds) return true;
+    return trouble(t, TROUBLE_INVALID, "model", "the model %s makes embeddings and writes no text: ask /v1/embeddings",
+                   a->model->name);
+}
+
 bool ask_render(struct ask *a, struct buffer *out, struct trouble *t)
 {
     const struct served *m = a->model;
     struct error err = { 0 };
+    if (!ask_writes(a, t)) return false;
     if (!m->chat)
         return trouble(t, TROUBLE_INVALID, "model", "the model %s has no chat template: send the text to "
                        "/v1/completions, or serve a model that has one", m->name);

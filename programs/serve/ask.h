@@ -44,6 +44,8 @@ void ask_done(struct ask *a);
 bool ask_prompts(struct ask *a, size_t n, struct trouble *t);
 /* A message at the end; role must outlive the ask, content[0..n) is copied. */
 bool ask_message(struct ask *a, const char *role, const char *content, size_t n, struct trouble *t);
+/* Whether its model writes texts: one that makes embeddings does not. */
+bool ask_writes(const struct ask *a, struct trouble *t);
 /* The conversation as the model's template writes it, into prompts[0]; *text (may be NULL) gets its text. */
 bool ask_render(struct ask *a, struct buffer *text, struct trouble *t);
 /* Tokens of a text that is the client's template itself: special tokens that it spells count. */

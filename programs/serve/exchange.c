@@ -264,9 +264,7 @@ bool exchange_run(struct exchange *x, const struct dialect *d)
     if (n > ASK_JOBS)
         return exchange_refuse(x, TROUBLE_INVALID, NULL, "%zu answers are asked for at once, and %d are the most", n,
                                (int)ASK_JOBS);
-    if (d->kind != JOB_EMBED && a->model->embeds)
-        return exchange_refuse(x, TROUBLE_INVALID, "model", "the model %s makes embeddings and writes no text: ask "
-                               "/v1/embeddings", a->model->name);
+    if (d->kind != JOB_EMBED && !ask_writes(a, &x->trouble)) return false;
     x->dialect = d;
     if (!(x->choices = mem_zalloc(n ? n : 1, sizeof *x->choices)))
         return trouble_status(&x->trouble, TROUBLE_BUSY, NULL, STRETTO_E_NOMEM, NULL);

@@ -348,6 +348,11 @@ static void add_headers(const struct exchange *x, struct MHD_Response *r, const 
         MHD_add_response_header(r, "X-Accel-Buffering", "no");
     }
     const struct trouble *t = &x->trouble;
+    if (t->kind == TROUBLE_METHOD) {
+        char allowed[64], rest[sizeof x->rest];
+        route_find(x->method, x->path, rest, sizeof rest, allowed);
+        MHD_add_response_header(r, "Allow", allowed);
+    }
     if (t->kind != TROUBLE_NONE && x->state != EXCHANGE_STREAMING) {
         double wait = t->retry_after > 0 ? t->retry_after : 1;
         if (trouble_row(t->kind)->http == 503) {
