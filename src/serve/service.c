@@ -10,7 +10,8 @@
 
 enum { RUN_DEFAULT = 16, QUEUE_DEFAULT = 256, QUEUE_CONTEXTS = 64, DISK_DEFAULT_MB = 4096,
        DISK_STEPS = 8 };
-static const double QUEUE_SECONDS = 600, QUANTUM = 2, DISK_SECONDS = 20, LATENCY_DELAY = 0.9, THROUGHPUT_SECONDS = 0.25;
+static const double QUEUE_SECONDS = 600, QUANTUM = 2, DISK_SECONDS = 20, LATENCY_DELAY = 0.9, LATENCY_SECONDS = 0.03,
+                    THROUGHPUT_SECONDS = 0.25;
 
 /* ---- opening and closing --------------------------------------------------------------------------- */
 
@@ -70,9 +71,9 @@ static stretto_status open_engine(struct service *s, const struct model *m, stru
     o.context = i.context;
     o.sequences = s->n_slots = 2 * s->most;
     TRY(engine_open(&s->engine, m, &o, err));
-    /* "Twice a plain step at most": a step takes one itself. */
-    struct schedule schedule = { .delay = LATENCY_DELAY };
-    if (s->o.goal == GOAL_THROUGHPUT) schedule.seconds = THROUGHPUT_SECONDS;
+    /* "Twice a plain step at most", which takes one itself, or a step that no reader notices. */
+    const struct schedule schedule = { .delay = LATENCY_DELAY, .seconds = s->o.goal == GOAL_THROUGHPUT
+                                                                  ? THROUGHPUT_SECONDS : LATENCY_SECONDS };
     engine_schedule(s->engine, &schedule);
     s->info = *engine_about(s->engine);
     s->info.sequences = s->most;
