@@ -158,7 +158,7 @@ static void folder_of(const char *path, char out[1024])
 /* Cards need devices, drivers and caches that nobody can list: no rules for files there. */
 static void close_files(const struct serve_options *o, const struct served_list *l, int port)
 {
-    const char *read[8], *models[SERVED_MOST], *write[2];
+    const char *read[12], *models[SERVED_MOST], *write[2];
     char parts[SERVED_MOST][1024];
     struct sandbox s = { .read = read, .models = models, .write = write, .port = port };
     struct buffer words = buffer_make(1000);
@@ -174,13 +174,16 @@ static void close_files(const struct serve_options *o, const struct served_list 
     }
     if (o->chat_template_file) read[s.n_read++] = o->chat_template_file;
     const char *more[] = { o->api_key_file, o->cert_file, o->key_file, o->model.scales };
-    char folders[4][1024];
+    char folders[2 * sizeof more / sizeof *more][1024];
+    size_t n = 0;
     for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
-        if (!more[i]) continue;
-        /* Their folder: a new file takes the place of the old one. */
-        folder_of(more[i], folders[i]);
-        read[s.n_read++] = folders[i];
+        char *meant = more[i] ? realpath(more[i], NULL) : NULL;
+        /* Their folder, and that which a link leads to: a new file takes the place of the old one. */
+        if (more[i]) folder_of(more[i], folders[n++]);
+        if (meant) folder_of(meant, folders[n++]);
+        free(meant);
     }
+    for (size_t i = 0; i < n; i++) read[s.n_read++] = folders[i];
     if (o->disk) {                             /* what is not there cannot be allowed */
         mkdir(o->disk, 0700);
         write[s.n_write++] = o->disk;

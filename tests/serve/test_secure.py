@@ -150,8 +150,22 @@ def check_files(model, folder):
     os.mkdir(links)
     link = os.path.join(links, "model.gguf")
     os.symlink(model, link)
-    with Server(program, link, "-c", "512") as s:
+    keys = os.path.join(folder, "keys")                       # where certificates are renewed: a link to another folder
+    with open(keys, "w") as f:
+        f.write("first\n")
+    os.symlink(keys, os.path.join(links, "keys"))
+    with Server(program, link, "-c", "512", "--api-key-file", os.path.join(links, "keys")) as s:
+        s.headers["Authorization"] = "Bearer first"
         assert s.get("/v1/models")[2]["data"][0]["id"] == "model"
+        with open(keys + ".new", "w") as f:
+            f.write("second\n")
+        os.replace(keys + ".new", keys)
+        s.process.send_signal(signal.SIGHUP)
+        for _ in range(200):
+            if s.get("/slots")[0] == 401:
+                break
+            time.sleep(0.02)
+        assert s.get("/slots")[0] == 401 and s.get("/slots", Authorization="Bearer second")[0] == 200, s.words()
 
 
 def main():
