@@ -62,6 +62,9 @@ static bool read_ask(struct exchange *x)
     if (a->best_of > 0 && a->best_of != a->n)
         return exchange_refuse(x, TROUBLE_INVALID, "best_of", "best_of %lld differs from n %lld: answers are not "
                                "ranked; ask for n", (long long)a->best_of, (long long)a->n);
+    if (a->echo && a->logprobs >= 0 && a->stream)
+        return exchange_refuse(x, TROUBLE_INVALID, "stream", "log probabilities of the prompt (echo with logprobs) do "
+                               "not come as a stream: leave stream out");
     return read_prompt(x);
 }
 

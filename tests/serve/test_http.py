@@ -189,6 +189,7 @@ def check_refusals(s):
                  "/cors-proxy"):
         assert s.post(path, {"model": "x"})[0] in (404, 405, 501), path   # models come from the command line
     refused(s, CHAT, chat(n_discard=-1), 400, "n_discard")
+    refused(s, TEXT, text(echo=True, logprobs=1, stream=True), 400, "leave stream out")
     for path, bad in (("/detokenize", {"tokens": ["a"]}), ("/detokenize", {"tokens": [[1], [2]]}),
                       ("/detokenize", {"tokens": [10**6]}), ("/tokenize", {"content": ["a", 10**12]})):
         refused(s, path, bad, 400, next(iter(bad)))
