@@ -138,10 +138,11 @@ static int open_text(struct served *m, const struct serve_options *o)
 
 int load_model(struct served *m, const struct serve_options *o, void (*wake)(void *ud), void *ud)
 {
+    const uint64_t models = o->models.n ? o->models.n : 1;     /* what is for all of them is shared out */
     struct service_options so = { .goal = strcmp(o->goal, "throughput") == 0 ? GOAL_THROUGHPUT : GOAL_LATENCY,
-                                  .queue = (uint32_t)o->queue, .prefix_bytes = (uint64_t)o->cache_mb << 20,
-                                  .disk = o->disk, .disk_bytes = (uint64_t)o->disk_mb << 20, .wake = wake, .ud = ud,
-                                  .log = { .say = say, .least = LOG_INFO } };
+                                  .queue = (uint32_t)o->queue, .prefix_bytes = ((uint64_t)o->cache_mb << 20) / models,
+                                  .disk = o->disk, .disk_bytes = ((uint64_t)o->disk_mb << 20) / models, .wake = wake,
+                                  .ud = ud, .log = { .say = say, .least = LOG_INFO } };
     struct error err = { 0 };
     int code = open_text(m, o);
     if (code == EXIT_DONE) code = engine_of(m, o, &so.engine);

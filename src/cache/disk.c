@@ -344,8 +344,8 @@ static stretto_status open_folder(struct disk *d, struct error *err)
     d->lock = openat(d->folder, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
     if (d->lock < 0) return fail(err, STRETTO_E_IO, "cannot open %s in %s: %s", name, d->o.folder, strerror(errno));
     if (flock(d->lock, LOCK_EX | LOCK_NB))
-        return fail(err, STRETTO_E_IO, "another process keeps pages of this model in %s; give each a folder of its own",
-                    d->o.folder);
+        return fail(err, STRETTO_E_IO, "another process, or this one under another name, keeps pages of this model in "
+                    "%s; give each a folder of its own", d->o.folder);
     return STRETTO_OK;
 }
 
