@@ -3,6 +3,7 @@
 #include "serve/route.h"
 #include <pthread.h>
 #include <stdbool.h>
+#include <string.h>
 
 struct queue { struct exchange *first, *last; };
 
@@ -11,6 +12,7 @@ struct preparer {
     pthread_mutex_t lock;
     pthread_cond_t given;
     struct queue waiting, ready;
+    char last[sizeof ((struct exchange *)0)->client];  /* whose request was read last                     */
     bool stop;
     void (*wake)(void *ud);
     void *ud;
@@ -31,12 +33,27 @@ static struct exchange *pop(struct queue *q)
     return x;
 }
 
+/* Clients take turns, so nobody's requests wait for all of one who sends many. */
+static struct exchange *pop_fair(struct preparer *p)
+{
+    struct exchange *before = NULL, *x = p->waiting.first;
+    while (x && strcmp(x->client, p->last) == 0) {
+        before = x;
+        x = x->prepared_next;
+    }
+    if (x && before) {
+        if (!(before->prepared_next = x->prepared_next)) p->waiting.last = before;
+    } else x = pop(&p->waiting);
+    if (x) memcpy(p->last, x->client, sizeof p->last);
+    return x;
+}
+
 static struct exchange *next(struct preparer *p)
 {
     struct exchange *x = NULL;
     pthread_mutex_lock(&p->lock);
     while (!p->stop && !p->waiting.first) pthread_cond_wait(&p->given, &p->lock);
-    if (!p->stop) x = pop(&p->waiting);
+    if (!p->stop) x = pop_fair(p);
     pthread_mutex_unlock(&p->lock);
     return x;
 }
