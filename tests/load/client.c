@@ -384,6 +384,21 @@ static void read_requests(void)
     }
 }
 
+static void give_back(struct stream *all, size_t n)
+{
+    for (size_t k = 0; k < n; k++) {
+        free(all[k].raw.p);
+        free(all[k].line.p);
+        free(all[k].text.p);
+        free(all[k].times.p);
+        free(all[k].body.p);
+    }
+    free(all);
+    for (size_t k = 0; k < n_requests; k++) free(requests[k].bytes);
+    free(requests);
+    close(poller);
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 4) {
@@ -419,5 +434,6 @@ int main(int argc, char **argv)
             else read_more(s);
         }
     }
+    give_back(all, at_once);
     return fflush(stdout) ? 1 : 0;
 }
