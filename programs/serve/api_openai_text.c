@@ -5,7 +5,6 @@
 #include "serve/served.h"
 #include "serve/words.h"
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* ---- what is asked ----------------------------------------------------------------------------- */
@@ -163,23 +162,6 @@ static stretto_status done(struct exchange *x, struct choice *c)
                          c->index, words_finish(c->finish));
 }
 
-static stretto_status end(struct exchange *x)
-{
-    if (x->ask.usage) {
-        TRY(buffer_append(&x->out, x->head.data, x->head.len));
-        TRY(buffer_str(&x->out, "]"));
-        TRY(put_member(x, "usage", words_usage(x)));
-        TRY(put_member(x, "timings", words_timings(x)));
-        TRY(buffer_str(&x->out, "}\n\n"));
-    }
-    return buffer_str(&x->out, "data: [DONE]\n\n");
-}
-
-static stretto_status failed(struct exchange *x, const struct trouble *t)
-{
-    return put_event(x, NULL, manner_openai.error(x, t));
-}
-
 static json_t *whole_text(const struct exchange *x, const struct choice *c)
 {
     const struct buffer *echo = x->ask.echo ? &x->ask.echoes[c->prompt] : NULL;
@@ -211,7 +193,7 @@ static json_t *whole(struct exchange *x)
 
 static const struct dialect dialect = {
     .kind = JOB_WRITE, .type = "text/event-stream", .ping = ": \n\n", .begin = begin, .text = text, .done = done,
-    .end = end, .failed = failed, .whole = whole,
+    .end = words_stream_end, .failed = words_stream_failed, .whole = whole,
 };
 
 static void complete(struct exchange *x)

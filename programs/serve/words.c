@@ -1,6 +1,7 @@
 #include "serve/words.h"
 #include "base/clock.h"
 #include "base/memory.h"
+#include "serve/route.h"
 #include "serve/served.h"
 #include <math.h>
 #include <string.h>
@@ -252,4 +253,23 @@ bool words_message(struct exchange *x, const char *role, const json_t *content)
                 && ask_message(&x->ask, role, b.data ? b.data : "", b.len, &x->trouble);
     buffer_done(&b);
     return good;
+}
+
+/* ---- the ends of OpenAI's streams -------------------------------------------------------------- */
+
+stretto_status words_stream_end(struct exchange *x)
+{
+    if (x->ask.usage) {
+        TRY(buffer_append(&x->out, x->head.data, x->head.len));
+        TRY(buffer_str(&x->out, "]"));
+        TRY(put_member(x, "usage", words_usage(x)));
+        TRY(put_member(x, "timings", words_timings(x)));
+        TRY(buffer_str(&x->out, "}\n\n"));
+    }
+    return buffer_str(&x->out, "data: [DONE]\n\n");
+}
+
+stretto_status words_stream_failed(struct exchange *x, const struct trouble *t)
+{
+    return put_event(x, NULL, manner_openai.error(x, t));
 }

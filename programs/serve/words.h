@@ -33,4 +33,7 @@ double words_logprob(float p);
 bool words_content(struct exchange *x, const json_t *v, struct buffer *out);
 /* Such a content as one more message of the ask. */
 bool words_message(struct exchange *x, const char *role, const json_t *content);
+/* Of a dialect whose x->head ends with `"choices":[`: usage where it is asked for, and [DONE]; the error behind. */
+stretto_status words_stream_end(struct exchange *x);
+stretto_status words_stream_failed(struct exchange *x, const struct trouble *t);
 #endif
