@@ -51,6 +51,40 @@ void file_map_release(const void *at, size_t n)
     if (from < to) madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
+bool file_is_other(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && !S_ISREG(st.st_mode);
+}
+
+bool file_get_at(int fd, void *to, size_t n, uint64_t at)
+{
+    for (unsigned char *p = to; n;) {
+        errno = 0;
+        ssize_t k = pread(fd, p, n, (off_t)at);
+        if (k < 0 && errno == EINTR) continue;
+        if (k <= 0) return false;
+        p += k;
+        at += (uint64_t)k;
+        n -= (size_t)k;
+    }
+    return true;
+}
+
+bool file_put_at(int fd, const void *from, size_t n, uint64_t at)
+{
+    for (const unsigned char *p = from; n;) {
+        errno = 0;
+        ssize_t k = pwrite(fd, p, n, (off_t)at);
+        if (k < 0 && errno == EINTR) continue;
+        if (k <= 0) return false;
+        p += k;
+        at += (uint64_t)k;
+        n -= (size_t)k;
+    }
+    return true;
+}
+
 static bool write_all(int fd, const char *p, size_t n)
 {
     while (n) {
@@ -65,8 +99,7 @@ static bool write_all(int fd, const char *p, size_t n)
 
 stretto_status file_replace(const char *path, const void *data, size_t n, struct error *err)
 {
-    struct stat st;
-    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))       /* root could rename over a device */
+    if (file_is_other(path))
         return fail(err, STRETTO_E_IO, "%s is no regular file and is not replaced", path);
     struct buffer name = buffer_make(1 << 16);
     char *real = realpath(path, NULL);                      /* a link stays one */

@@ -1,4 +1,5 @@
 #include "base/part.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "base/words.h"
 #include <errno.h>
@@ -54,13 +55,11 @@ static stretto_status take_part(struct part *p, bool anew, struct error *err)
 
 stretto_status part_open(struct part *p, const char *path, bool force, bool anew, struct error *err)
 {
-    struct stat st;
     size_t n = strlen(path);
     *p = (struct part){ .fd = -1, .force = force };
-    if (stat(path, &st) == 0) {
-        if (!S_ISREG(st.st_mode)) return fail(err, STRETTO_E_ARG, "%s is there already and is not a file", path);
-        if (!force) return fail(err, STRETTO_E_ARG, "%s is there already; --force replaces it", path);
-    }
+    if (file_is_other(path)) return fail(err, STRETTO_E_ARG, "%s is there already and is not a file", path);
+    if (!force && access(path, F_OK) == 0)
+        return fail(err, STRETTO_E_ARG, "%s is there already; --force replaces it", path);
     p->path = mem_strdup(path);
     p->part = mem_alloc(n + sizeof ".part");
     if (p->path && p->part) {
@@ -87,15 +86,7 @@ stretto_status part_begin(struct part *p, uint64_t bytes, struct error *err)
 
 stretto_status part_put(struct part *p, uint64_t at, const void *bytes, size_t n, struct error *err)
 {
-    for (const unsigned char *from = bytes; n;) {
-        ssize_t k = pwrite(p->fd, from, n, (off_t)at);
-        if (k < 0 && errno == EINTR) continue;
-        if (k < 0) return io_error(p, "write", err);
-        from += k;
-        at += (uint64_t)k;
-        n -= (size_t)k;
-    }
-    return STRETTO_OK;
+    return file_put_at(p->fd, bytes, n, at) ? STRETTO_OK : io_error(p, "write", err);
 }
 
 stretto_status part_sync(struct part *p, struct error *err)

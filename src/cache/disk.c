@@ -1,4 +1,5 @@
 #include "cache/disk.h"
+#include "base/file.h"
 #include "base/hash.h"
 #include "base/memory.h"
 #include "base/reader.h"
@@ -63,34 +64,6 @@ static void digest(const void *data, size_t n, unsigned char *out, size_t bytes)
     blake2b_begin(&b, bytes);
     blake2b_add(&b, data, n);
     blake2b_end(&b, out);
-}
-
-static bool read_all(int fd, void *to, size_t n, uint64_t at)
-{
-    unsigned char *p = to;
-    while (n) {
-        ssize_t k = pread(fd, p, n, (off_t)at);
-        if (k < 0 && errno == EINTR) continue;
-        if (k <= 0) return false;
-        p += k;
-        at += (uint64_t)k;
-        n -= (size_t)k;
-    }
-    return true;
-}
-
-static bool write_all(int fd, const void *from, size_t n, uint64_t at)
-{
-    const unsigned char *p = from;
-    while (n) {
-        ssize_t k = pwrite(fd, p, n, (off_t)at);
-        if (k < 0 && errno == EINTR) continue;
-        if (k <= 0) return false;
-        p += k;
-        at += (uint64_t)k;
-        n -= (size_t)k;
-    }
-    return true;
 }
 
 static uint64_t blocks(uint64_t n) { return (n + DISK_BLOCK - 1) / DISK_BLOCK * DISK_BLOCK; }
@@ -252,7 +225,7 @@ static void scan(struct disk *d, int32_t segment, uint64_t size)
     struct segment *s = &d->seg[segment];
     unsigned char head[DISK_HEAD];
     uint64_t at = 0;
-    while (at + DISK_HEAD <= size && read_all(s->fd, head, sizeof head, at)) {
+    while (at + DISK_HEAD <= size && file_get_at(s->fd, head, sizeof head, at)) {
         if (!head_is_right(d, head, at, size)) {
             at += DISK_BLOCK;
             continue;
@@ -420,7 +393,7 @@ stretto_status disk_read(struct disk *d, int32_t record, uint32_t *groups, const
     *groups = r->groups;
     *pages = d->place + DISK_HEAD;
     s->used = ++d->clock;
-    bool right = read_all(s->fd, d->place, (size_t)(DISK_HEAD + bytes), r->at) &&
+    bool right = file_get_at(s->fd, d->place, (size_t)(DISK_HEAD + bytes), r->at) &&
                  head_is_right(d, d->place, 0, DISK_HEAD + bytes) &&
                  !memcmp(d->place + AT_WAY, r->way, DISK_DIGEST);
     if (right) digest(*pages, (size_t)bytes, sum, sizeof sum);
@@ -514,7 +487,7 @@ int32_t disk_append(struct disk *d, const struct disk_page *x)
     if (d->state.off || !d->n_segs) return DISK_NONE;
     struct segment *s = &d->seg[d->n_segs - 1];
     uint64_t bytes = fill_head(d, x);
-    if (!write_all(s->fd, d->place, (size_t)bytes, s->end)) {
+    if (!file_put_at(s->fd, d->place, (size_t)bytes, s->end)) {
         int why = errno;
         if (ftruncate(s->fd, (off_t)s->end)) s->end += bytes;    /* what is there is no record */
         errno = why;

@@ -1,4 +1,5 @@
 #include "compress/reach.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "base/random.h"
 #include "compress/budget.h"
@@ -7,7 +8,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /* A divergence that was met by less than a twenty-fifth is not asked for better. */
@@ -35,6 +35,7 @@ struct reach {
     struct attempt best;
 };
 
+/* Finer than bytes_words: people ask for this very number. */
 static const char *size_text(char text[24], double bytes)
 {
     if (bytes >= 1e9) snprintf(text, 24, "%.3f GB", bytes / 1e9);
@@ -205,10 +206,9 @@ static bool is_old(const struct reach *x, uint64_t *last)
     return old;
 }
 
-static stretto_status round_of(struct reach *x, int round, bool *more, struct error *err)
+static stretto_status round_of(struct reach *x, int round, bool uniform, bool *more, struct error *err)
 {
     struct attempt a = { .stays = round == 0 };
-    bool uniform = x->g->kl <= 0 && x->g->speed <= 0 && round == 2;
     stretto_status s = try_plan(x, round, &a, err);
     if (s == STRETTO_OK && round == 0) s = budget_ask(x->b, a.model, err);
     if (s != STRETTO_OK) {
@@ -230,7 +230,7 @@ static stretto_status attempts(struct reach *x, struct error *err)
         if (uniform && !plan_uniform(x)) break;
         if (!uniform) plan(x);
         if (is_old(x, &last)) break;
-        TRY(round_of(x, round, &more, err));
+        TRY(round_of(x, round, uniform, &more, err));
     }
     return STRETTO_OK;
 }
@@ -293,7 +293,7 @@ static stretto_status search(struct reach *x, struct exchange table[EXCHANGES], 
     TRY(find_limit(x, err));
     TRY(find_rates(x, err));
     budget_middle(x->b);
-    TRY(round_of(x, 0, &more, err));
+    TRY(round_of(x, 0, false, &more, err));
     tell_exchange(x, table);
     return attempts(x, err);
 }
@@ -313,8 +313,7 @@ stretto_status squeeze_reach(struct squeeze *s, const struct reach_from *from, c
 {
     struct reach x = { .s = s, .from = from, .g = g, .out = out, .most = INFINITY, .allowed = INFINITY,
                        .kl = KEPT * g->kl };
-    struct stat there;
-    if (stat(out, &there) == 0 && !S_ISREG(there.st_mode))      /* root could rename over a device */
+    if (file_is_other(out))
         return fail(err, STRETTO_E_ARG, "%s is there already and is not a file", out);
     size_t room = s->o.report_room ? s->o.report_room : SQUEEZE_REPORT_ROOM;
     x.overhead = (double)from->in_bytes - (double)squeeze_bytes(s, false) + (double)room + 512;
