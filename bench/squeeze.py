@@ -5,7 +5,7 @@ neither learned from, speed, and the ratio with its error, paired by token.
     bench/squeeze.py --texts DATA_FOLDER OUT_FOLDER     writes the texts: what to learn from, three held out
     bench/squeeze.py --truth NAME=MODEL.gguf ... --calibrate TEXT [--learn TEXT ...] --text PROSE --text CODE
                      --text CHAT.jsonl
-                     [--smallest 0.05,0.1 [--test TEXT ...]]
+                     [--smallest 0.05,0.1 [--test TEXT ... | --split]]
                      [--types Q4_0,IQ4_NL,Q4_K_M,Q5_0,MXFP4,Q3_K_M] [--chunks 20] [--same-type] [--speed]
                      [--work build/squeeze] [-o md|json] [--report OUT.json]
 
@@ -19,8 +19,9 @@ NAME=MODEL=TEXT calibrates llama-imatrix for this model on another spelling. Wha
 
 --smallest 0.05,0.1 asks otherwise: the smallest of all files that llama-quantize makes whose divergence is within each
 bound, beside `stretto squeeze --max-kl BOUND`. Ours is chosen by --test TEXT (several; none: what is built in), which
-should not be those of --text; all files are then measured on --text alone. What ours cannot read llama-quantize turns
-into float32 for it.
+should not be those of --text; all files are then measured on --text alone. With --split each text of --text is cut
+into pieces: ours is chosen by every other one, and all files are measured on the rest. What ours cannot read
+llama-quantize turns into float32 for it.
 
 --speed adds tokens per second (`stretto bench`, files in turns) and the share of the rate of this machine's memory.
 The tools: ./dev peers --get builds llama-quantize, llama-imatrix and llama-perplexity into build/peers."""
@@ -94,6 +95,28 @@ def first(items, size):
             break
         out.append(item)
     return out
+
+
+def split(paths, folder):
+    """([what to choose by], [what to measure on]): pieces of each text in turns; of conversations, lines."""
+    os.makedirs(folder, exist_ok=True)
+    halves = [], []
+    for path in paths:
+        with open(path, encoding="utf-8") as f:
+            lines = f.readlines()
+        pieces, size = [[]], 1 if path.endswith(".jsonl") else 4000
+        for line in lines:
+            if sum(map(len, pieces[-1])) >= size:
+                pieces.append([])
+            pieces[-1].append(line)
+        for half, word in zip(halves, ("choice", "measure")):
+            half.append(os.path.join(folder, f"{word}.{os.path.basename(path)}"))
+            text = "".join(line for piece in pieces[word == "measure"::2] for line in piece)
+            if os.path.isfile(half[-1]) and read(half[-1]) == text.encode():
+                continue                        # what was measured on it stands
+            with open(half[-1], "w", encoding="utf-8") as f:
+                f.write(text)
+    return halves
 
 
 def write_texts(data, out):
@@ -257,6 +280,8 @@ def first_within(args, maker, files, bound):
 
 def smallest(args):
     rows = []
+    if args.split:
+        args.test, args.text = split(args.text, os.path.join(args.work, "texts"))
     for spec in args.truth:
         name, _, rest = spec.partition("=")
         truth, _, text = rest.partition("=")
@@ -396,6 +421,7 @@ def main():
     ap.add_argument("--learn", action="append", default=[], metavar="TEXT")
     ap.add_argument("--text", action="append", default=[])
     ap.add_argument("--test", action="append", default=[], help="with --smallest: a text that ours is chosen by")
+    ap.add_argument("--split", action="store_true", help="with --smallest: half of each text is what ours is chosen by")
     ap.add_argument("--smallest", metavar="KL,KL", help="the smallest file within these bounds instead")
     ap.add_argument("--types", default=TYPES)
     ap.add_argument("--chunks", type=int, default=20)

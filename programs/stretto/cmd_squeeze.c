@@ -526,7 +526,7 @@ static int reach(struct run *x)
     if (code != EXIT_DONE) return code;
     struct judge_options j = judge_of(x);
     struct reach_from from = { original(x), &j, file_bytes(x->shaped.len ? x->shaped.data : original(x)) };
-    stretto_status s = squeeze_reach(x->r.squeeze, &from, &g, written(x), x->r.exchange, &x->r.chosen_kl, &err);
+    stretto_status s = squeeze_reach(x->r.squeeze, &from, &g, written(x), x->r.exchange, &x->r.chosen, &err);
     x->r.has_exchange = s == STRETTO_OK;
     if (s == STRETTO_OK) s = make_out(x, false, &err);
     ui_progress_break(&x->bar);
@@ -536,8 +536,9 @@ static int reach(struct run *x)
     double kl = x->r.verdict.all.kl.value;
     if (code == EXIT_DONE && o->max_kl > 0 && kl > o->max_kl) {
         struct log log = log_of(x);
-        log_say(&log, LOG_WARN, "the texts of the proof diverge by %.4f, those that were set aside for the choice by "
-                "%.4f: ask for a little less than %g where the proof shall have it", kl, x->r.chosen_kl, o->max_kl);
+        log_say(&log, LOG_WARN, "the texts of the proof diverge by %.4f, where those that were set aside for the "
+                "choice promised at most %.4f, which holds in nineteen cases of twenty: ask for a little less than %g, "
+                "or name more text", kl, x->r.chosen.kl + x->r.chosen.margin, o->max_kl);
     }
     return code;
 }
@@ -746,7 +747,9 @@ static const struct option text_rows[] = {
       "later layers learn from what the earlier ones are once they are written" },
     { "--test", "FILE", OPT_TEXTS, AT(test), 0, 0,
       "a text to measure on, or lines of conversations; may be given several times [three that are built in]" },
-    { "--windows", "N", OPT_INT, AT(windows), 0, 1 << 20, "measure on N windows of each text; 0 takes all [8]" },
+    { "--windows", "N", OPT_INT, AT(windows), 0, 1 << 20,
+      "measure on N windows of each text, or as many conversations as have the tokens of N windows; a budget chooses "
+      "by twice as many others; 0 takes all [8]" },
     { "--cache", "TYPES", OPT_TEXT, AT(cache), 0, 0,
       "also measure what caches of these types add, as f16,q8_0,q8_0+q4_0 (keys+values), or all, and recommend the "
       "smallest that adds little" },

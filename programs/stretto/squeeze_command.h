@@ -29,7 +29,8 @@ struct squeeze_result {
     bool has_exchange;
     const char *in, *out;
     uint64_t in_bytes, out_bytes, plain_bytes;   /* plain: before packing; 0: not packed */
-    double seconds, base_speed, chosen_kl;      /* of a budget: on the windows set aside */
+    struct margin chosen;                       /* of a budget: on the windows set aside */
+    double seconds, base_speed;
     uint64_t peak_bytes;
 };
 

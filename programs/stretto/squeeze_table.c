@@ -97,7 +97,8 @@ void squeeze_print(const struct squeeze_result *r)
     if (r->judge) print_proof(r);
     caches_print(r);
     if (r->judge && r->has_exchange)
-        printf("  chosen by windows between these, which diverge by %.4f\n", r->chosen_kl);
+        printf("  chosen by windows between these, which said %.4f, and %.4f at most\n", r->chosen.kl,
+               r->chosen.kl + r->chosen.margin);
     printf("\n  %-20s %12s -> %12s  %5.1f %%\n", "file", bytes_text(a, r->in_bytes), bytes_text(b, r->out_bytes),
            r->in_bytes ? 100 * (double)r->out_bytes / (double)r->in_bytes : 0);
     if (r->plain_bytes)
@@ -244,7 +245,8 @@ json_t *squeeze_json(const struct squeeze_result *r)
     for (int i = 0; i < EXCHANGES && r->has_exchange; i++)
         json_array_append_new(exchange, json_pack("{s:f,s:f}", "bytes", r->exchange[i].bytes, "expected_kl",
                                                   tidy(r->exchange[i].kl)));
-    if (r->has_exchange) json_object_set_new(j, "chosen_by_kl", json_real(tidy(r->chosen_kl)));
+    if (r->has_exchange) json_object_set_new(j, "chosen_by_kl", json_real(tidy(r->chosen.kl)));
+    if (r->has_exchange) json_object_set_new(j, "chosen_by_margin", json_real(tidy(r->chosen.margin)));
     if (r->has_exchange) json_object_set_new(j, "formats", formats_json(r));
     if (r->has_exchange) json_object_set_new(j, "exchange", exchange);
     else json_decref(exchange);

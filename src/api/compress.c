@@ -103,7 +103,7 @@ static stretto_status prove(struct job *x, const char *model, const char *out, s
                             .speed = x->o.tokens_per_second };
     struct exchange table[EXCHANGES];
     if (!has_goal(&x->o) && (x->o.no_proof || squeeze_model(x->s)->graph.logits == GRAPH_NONE)) return STRETTO_OK;
-    double kl;
+    struct margin kl;
     if (has_goal(&x->o)) TRY(squeeze_reach(x->s, &from, &g, out, table, &kl, err));
     TRY(judge_open(&x->j, model, &j, err));
     TRY(judge_measure(x->j, out, true, &x->v, err));

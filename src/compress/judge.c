@@ -14,10 +14,28 @@ struct judge {
     struct chat *chat;
     struct engine *e;
     struct eval_set set[JUDGE_TEXTS];
+    size_t later[JUDGE_TEXTS];          /* tokens of the text that the proof counts */
     size_t n;
     uint32_t context;
     double speed;
 };
+
+/* Conversations are shorter than windows. */
+static size_t windows_of(const struct judge *j, const struct eval_set *s, uint32_t window)
+{
+    size_t tokens = j->o.windows * (window - 1 - window / 2), mean = s->tokens / s->n;
+    return j->o.windows && mean ? (tokens + mean - 1) / mean : j->o.windows;
+}
+
+static void take_part(struct judge *j, size_t i, uint32_t window)
+{
+    struct eval_set *s = &j->set[i];
+    size_t most = windows_of(j, s, window);
+    struct texts_part all = { TEXTS_BOTH, most }, choice = { TEXTS_SECOND, 2 * most }, proof = { TEXTS_FIRST, most };
+    j->later[i] = texts_counted(s, proof);
+    texts_keep(s, j->o.part == JUDGE_ALL ? all : j->o.part == JUDGE_CHOICE ? choice : proof);
+    if (s->longest > j->context) j->context = s->longest;
+}
 
 static stretto_status read_texts(struct judge *j, struct error *err)
 {
@@ -31,9 +49,7 @@ static stretto_status read_texts(struct judge *j, struct error *err)
     for (size_t i = 0; i < n; i++) {
         TRY(texts_set(&j->set[i], &files[i], j->m->tokenizer, j->chat, window, 0, j->m->config.vocab, err));
         j->n++;
-        if (j->o.part != JUDGE_ALL) texts_half(&j->set[i], j->o.part == JUDGE_CHOICE);
-        texts_thin(&j->set[i], j->o.windows);
-        if (j->set[i].longest > j->context) j->context = j->set[i].longest;
+        take_part(j, i, window);
     }
     if (j->context < 2 * SPEED_TOKENS) j->context = 2 * SPEED_TOKENS;
     return STRETTO_OK;
@@ -103,6 +119,13 @@ void verdict_done(struct verdict *v)
 {
     eval_rows_done(&v->rows);
     *v = (struct verdict){ 0 };
+}
+
+struct margin judge_margin(const struct judge *j, const struct verdict *v)
+{
+    struct margin_text t[JUDGE_TEXTS];
+    for (size_t i = 0; i < j->n; i++) t[i] = (struct margin_text){ v->text[i], j->later[i] };
+    return margin_of(t, j->n, &v->all);
 }
 
 /* The best of a few: neighbours on the machine make a figure low, never high. */

@@ -1,6 +1,7 @@
 /* The proof: a squeezed model beside its original, on texts that it did not learn from. */
 #ifndef COMPRESS_JUDGE_H
 #define COMPRESS_JUDGE_H
+#include "compress/margin.h"
 #include "compress/texts.h"
 #include "eval/eval.h"
 
@@ -13,7 +14,8 @@ struct judge_options {
     const struct text_file *texts;      /* [n_texts]; 0: what is compiled in                            */
     size_t n_texts;
     uint32_t window;                    /* 0: 512, or the model's context                               */
-    size_t windows;                     /* of each text at most; 0: all                                 */
+    size_t windows;                     /* of each text at most, as many more conversations as have the tokens of
+                                           so many windows, and twice as many to choose by; 0: all      */
     enum judge_part part;
     unsigned threads;
     struct progress progress;
@@ -39,6 +41,8 @@ struct verdict {
     double speed;
 };
 void verdict_done(struct verdict *v);
+/* With JUDGE_CHOICE: what the proof will say, and how much more it may be. */
+struct margin judge_margin(const struct judge *j, const struct verdict *v);
 stretto_status judge_measure(struct judge *j, const char *path, bool speed, struct verdict *out, struct error *err);
 /* The same of a model that is open already. */
 struct model;

@@ -13,13 +13,19 @@
 /* A divergence that was met by less than a twenty-fifth is not asked for better. */
 enum { ROUNDS = 6 };
 #define AIM 0.985
-/* Other texts say a little more or less than those that are set aside: a thirtieth is kept for that. */
-#define KEPT 0.97
 #define AIM_SPEED 0.98
 #define NEAR_ENOUGH 0.96
 
-/* model: the file, opened; the plan's, not the attempt's. stays: for an interrupted run, until all is done. */
-struct attempt { char *path; struct verdict v; struct squeeze_row *rows; const struct model *model; bool stays; };
+/* kl: what the proof will say. model: the file, opened; the plan's, not the attempt's. stays: for an interrupted run,
+ * until all is done. */
+struct attempt {
+    char *path;
+    struct verdict v;
+    struct margin kl;
+    struct squeeze_row *rows;
+    const struct model *model;
+    bool stays;
+};
 
 struct reach {
     struct squeeze *s;
@@ -29,7 +35,7 @@ struct reach {
     struct budget *b;
     double overhead;                    /* bytes of the file beside its tensors */
     double allowed, most;               /* that the file may have; and that are tried for; or infinity */
-    double kl;                          /* divergence of what is set aside, at most */
+    double kl;                          /* that the estimate may be, its margin being what it was last */
     double seconds;                     /* that weights with a choice may take */
     double rate[DT_COUNT];
     struct attempt best;
@@ -94,9 +100,12 @@ static stretto_status judge_attempt(struct reach *x, struct attempt *a, struct e
     o.part = JUDGE_CHOICE;
     stretto_status s = judge_open(&j, x->from->original, &o, err);
     if (s == STRETTO_OK) s = judge_measure(j, a->path, x->g->speed > 0, &a->v, err);
+    if (s == STRETTO_OK) a->kl = judge_margin(j, &a->v);
     judge_close(j);
     return s;
 }
+
+static double sure_kl(const struct attempt *a) { return a->kl.kl + a->kl.margin; }
 
 static stretto_status try_plan(struct reach *x, int round, struct attempt *a, struct error *err)
 {
@@ -110,8 +119,8 @@ static stretto_status try_plan(struct reach *x, int round, struct attempt *a, st
     memcpy(a->rows, x->s->rows, x->s->n * sizeof *a->rows);
     char speed[64] = "", size[24];
     if (x->g->speed > 0) snprintf(speed, sizeof speed, ", %.1f tokens a second", a->v.speed);
-    log_say(&x->s->o.log, LOG_INFO, "attempt %d has %s and diverges by %.4f (expected %.4f)%s", round + 1,
-            size_text(size, (double)a->v.file_bytes), a->v.all.kl.value, kl, speed);
+    log_say(&x->s->o.log, LOG_INFO, "attempt %d has %s and diverges by %.4f, in the proof by up to %.4f (expected "
+            "%.4f)%s", round + 1, size_text(size, (double)a->v.file_bytes), a->kl.kl, sure_kl(a), kl, speed);
     return STRETTO_OK;
 }
 
@@ -119,7 +128,7 @@ static stretto_status try_plan(struct reach *x, int round, struct attempt *a, st
 static double excess(const struct reach *x, const struct attempt *a)
 {
     double most = (double)a->v.file_bytes / x->allowed;
-    if (x->g->kl > 0) most = fmax(most, a->v.all.kl.value / x->kl);
+    if (x->g->kl > 0) most = fmax(most, sure_kl(a) / x->g->kl);
     if (x->g->speed > 0) most = fmax(most, x->g->speed / a->v.speed);
     return most;
 }
@@ -133,7 +142,7 @@ static bool better(const struct reach *x, const struct attempt *a, const struct 
     double one = excess(x, a), other = excess(x, b);
     if (one > 1 || other > 1) return one < other;
     if (x->g->kl > 0) return a->v.file_bytes < b->v.file_bytes;
-    return a->v.all.kl.value < b->v.all.kl.value;
+    return a->kl.kl < b->kl.kl;
 }
 
 static void keep_better(struct reach *x, struct attempt *a)
@@ -178,21 +187,22 @@ static bool plan_uniform(struct reach *x)
 }
 
 /* Whether a further round may find better. */
-static bool goes_on(const struct reach *x, const struct verdict *v, bool uniform)
+static bool goes_on(const struct reach *x, const struct attempt *a, bool uniform)
 {
-    double kl = v->all.kl.value;
-    bool fast = x->g->speed <= 0 || v->speed >= x->g->speed;
+    double kl = sure_kl(a), most = x->g->kl;
+    bool fast = x->g->speed <= 0 || a->v.speed >= x->g->speed;
     if (uniform) return false;
-    if (x->g->kl > 0) return !(fast && kl <= x->kl && kl >= NEAR_ENOUGH * x->kl);
+    if (most > 0) return !(fast && kl <= most && kl >= NEAR_ENOUGH * most);
     return x->g->speed <= 0 || !fast;
 }
 
 /* What a token took beside the weights that have a choice is what their time leaves of it. */
-static void learn(struct reach *x, const struct verdict *v)
+static void learn(struct reach *x, const struct attempt *a)
 {
-    budget_learn(x->b, v->all.kl.value);
-    if (x->g->speed <= 0 || v->speed <= 0) return;
-    double rest = 1 / v->speed - budget_seconds(x->b);
+    budget_learn(x->b, a->kl.kl);
+    if (a->kl.kl > 0) x->kl = x->g->kl * a->kl.kl / sure_kl(a);
+    if (x->g->speed <= 0 || a->v.speed <= 0) return;
+    double rest = 1 / a->v.speed - budget_seconds(x->b);
     x->seconds = AIM_SPEED / x->g->speed - rest;
 }
 
@@ -215,8 +225,8 @@ static stretto_status round_of(struct reach *x, int round, bool uniform, bool *m
         drop(&a);
         return s;
     }
-    *more = goes_on(x, &a.v, uniform) || round == 0;
-    learn(x, &a.v);
+    *more = goes_on(x, &a, uniform) || round == 0;
+    learn(x, &a);
     keep_better(x, &a);
     return STRETTO_OK;
 }
@@ -237,19 +247,20 @@ static stretto_status attempts(struct reach *x, struct error *err)
 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
-static stretto_status take_best(struct reach *x, double *kl, struct error *err)
+static stretto_status take_best(struct reach *x, struct margin *kl, struct error *err)
 {
     struct attempt *a = &x->best;
     char speed[64] = "", size[24];
+    double nearest = x->g->kl > 0 ? sure_kl(a) : a->kl.kl;
     if (x->g->speed > 0) snprintf(speed, sizeof speed, ", and writes %.1f tokens a second", a->v.speed);
     if (!within(x, a))
         return fail(err, STRETTO_E_FULL, "the budget cannot be met: the nearest there is has %s and diverges by "
-                    "%.4f%s; ask for that", size_text(size, (double)a->v.file_bytes), a->v.all.kl.value, speed);
+                    "%.4f%s; ask for that", size_text(size, (double)a->v.file_bytes), nearest, speed);
     if (rename(a->path, x->out) != 0) return fail(err, STRETTO_E_IO, "cannot name %s", x->out);
     memcpy(x->s->rows, a->rows, x->s->n * sizeof *a->rows);
     mem_free(a->path);
     a->path = NULL;
-    *kl = a->v.all.kl.value;
+    *kl = a->kl;
     return STRETTO_OK;
 }
 
@@ -309,10 +320,9 @@ static void forget_first(const char *out)
 }
 
 stretto_status squeeze_reach(struct squeeze *s, const struct reach_from *from, const struct reach_goal *g,
-                             const char *out, struct exchange table[EXCHANGES], double *kl, struct error *err)
+                             const char *out, struct exchange table[EXCHANGES], struct margin *kl, struct error *err)
 {
-    struct reach x = { .s = s, .from = from, .g = g, .out = out, .most = INFINITY, .allowed = INFINITY,
-                       .kl = KEPT * g->kl };
+    struct reach x = { .s = s, .from = from, .g = g, .out = out, .most = INFINITY, .allowed = INFINITY, .kl = g->kl };
     if (file_is_other(out))
         return fail(err, STRETTO_E_ARG, "%s is there already and is not a file", out);
     size_t room = s->o.report_room ? s->o.report_room : SQUEEZE_REPORT_ROOM;

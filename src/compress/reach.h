@@ -1,7 +1,8 @@
 /* A budget reached: plan (budget.h), write, measure, correct what was expected, and again; the best stays. A file
  * within bytes is held to the largest of the mixtures that everybody knows and that has no more: the better of the
  * two stays. Measured is on the windows that judge.h sets aside for choices: what is told of the file afterwards is
- * measured on the others. The original is opened whole only while it is compared with. */
+ * measured on the others, and a bound holds for the estimate with its margin (margin.h): for the proof in nineteen
+ * cases of twenty. The original is opened whole only while it is compared with. */
 #ifndef COMPRESS_REACH_H
 #define COMPRESS_REACH_H
 #include "compress/judge.h"
@@ -19,8 +20,8 @@ struct exchange { double bytes, kl; };
 struct reach_from { const char *original; const struct judge_options *judge; uint64_t in_bytes; };
 
 /* OUT is written when the goal is met. E_FULL: it cannot be, and the sentence names the nearest there is. The plan is
- * then that of OUT. *kl: what it diverges by on the windows set aside. Interrupted, the files OUT.attempt-... stay, and
+ * then that of OUT. *kl: the estimate from the windows set aside. Interrupted, the files OUT.attempt-... stay, and
  * the same call goes on there. */
 stretto_status squeeze_reach(struct squeeze *s, const struct reach_from *from, const struct reach_goal *g,
-                             const char *out, struct exchange table[EXCHANGES], double *kl, struct error *err);
+                             const char *out, struct exchange table[EXCHANGES], struct margin *kl, struct error *err);
 #endif

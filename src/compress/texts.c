@@ -108,36 +108,47 @@ static stretto_status whole_set(struct eval_set *out, const struct text_file *f,
     return s;
 }
 
-static void keep_windows(struct eval_set *s, bool (*keeps)(size_t w, size_t n, size_t of), size_t of)
+static bool is_spread(size_t w, size_t n, size_t most) { return (w + 1) * most / n != w * most / n; }
+
+static bool in_part(const struct eval_set *s, size_t w, struct texts_part p)
 {
-    size_t kept = 0, to = 0;
-    s->tokens = s->longest = 0;
+    size_t at = w, n = s->n;
+    if (p.half != TEXTS_BOTH && n > 1) {
+        bool odd = p.half == TEXTS_SECOND;
+        if (w % 2 != odd) return false;
+        at = w / 2;
+        n = (n + !odd) / 2;
+    }
+    return !p.most || p.most >= n || is_spread(at, n, p.most);
+}
+
+size_t texts_counted(const struct eval_set *s, struct texts_part p)
+{
+    size_t tokens = 0;
+    for (size_t w = 0; w < s->n; w++)
+        for (size_t i = s->at[w]; i < s->at[w + 1] && in_part(s, w, p); i++) tokens += s->counts[i];
+    return tokens;
+}
+
+void texts_keep(struct eval_set *s, struct texts_part p)
+{
+    size_t kept = 0, to = 0, tokens = texts_counted(s, p);
+    s->longest = 0;
     for (size_t w = 0; w < s->n; w++) {
-        if (!keeps(w, s->n, of)) continue;
+        if (!in_part(s, w, p)) continue;
         size_t from = s->at[w], n = s->at[w + 1] - from;
         memmove(s->id + to, s->id + from, n * sizeof *s->id);
         memmove(s->counts + to, s->counts + from, n);
-        for (size_t i = 0; i < n; i++) s->tokens += s->counts[to + i];
         if (n > s->longest) s->longest = (uint32_t)n;
         s->at[kept++] = to;
         to += n;
     }
     s->at[kept] = to;
     s->n = kept;
+    s->tokens = tokens;
 }
 
-static bool is_spread(size_t w, size_t n, size_t most) { return (w + 1) * most / n != w * most / n; }
-static bool is_odd(size_t w, size_t n, size_t odd) { return n && w % 2 == odd; }
-
-void texts_thin(struct eval_set *s, size_t most)
-{
-    if (most && most < s->n) keep_windows(s, is_spread, most);
-}
-
-void texts_half(struct eval_set *s, bool odd)
-{
-    if (s->n > 1) keep_windows(s, is_odd, odd);
-}
+static void thin(struct eval_set *s, size_t most) { texts_keep(s, (struct texts_part){ TEXTS_BOTH, most }); }
 
 stretto_status texts_set(struct eval_set *out, const struct text_file *f, const struct tokenizer *t,
                          const struct chat *chat, uint32_t window, size_t most, uint32_t vocab, struct error *err)
@@ -146,7 +157,7 @@ stretto_status texts_set(struct eval_set *out, const struct text_file *f, const 
     if (!t) return fail(err, STRETTO_E_UNSUP, "the model has no tokenizer, so no text can be read");
     TRY(texts_check(f, err));
     TRY(whole_set(out, f, t, chat, window, err));
-    texts_thin(out, most);
+    thin(out, most);
     stretto_status s = check_ids(out, vocab, err);
     if (s != STRETTO_OK) eval_set_done(out);
     return s;
@@ -184,7 +195,7 @@ stretto_status windows_make(struct windows *out, const struct text_file *f, size
     }
     for (size_t i = 0; i < n && s == STRETTO_OK; i++) {
         size_t most = tokens && tokens < all ? sets[i].n * tokens / all : sets[i].n;
-        texts_thin(&sets[i], most ? most : 1);
+        thin(&sets[i], most ? most : 1);
         s = windows_add(out, &sets[i], err);
     }
     for (size_t i = 0; i < n && i < PARTS_MAX; i++) eval_set_done(&sets[i]);

@@ -23,9 +23,13 @@ struct text_file texts_hellaswag(void);
 stretto_status texts_set(struct eval_set *out, const struct text_file *f, const struct tokenizer *t,
                          const struct chat *chat, uint32_t window, size_t most, uint32_t vocab, struct error *err);
 
-/* Keeps `most` of the windows, the same distance apart (0: all); every other window, of one alone that. */
-void texts_thin(struct eval_set *s, size_t most);
-void texts_half(struct eval_set *s, bool odd);
+/* Some of the windows: of each two the first or the second (of one alone that), or all; of those `most`, the same
+ * distance apart (0: all). */
+enum texts_half { TEXTS_BOTH, TEXTS_FIRST, TEXTS_SECOND };
+struct texts_part { enum texts_half half; size_t most; };
+void texts_keep(struct eval_set *s, struct texts_part p);
+/* Tokens that count in them. */
+size_t texts_counted(const struct eval_set *s, struct texts_part p);
 
 /* As windows to learn from: of all files, about `tokens` in all (0: everything), spread over them in proportion.
  * Owned: windows_done. hash: of the ids. */

@@ -79,16 +79,20 @@ static void halves_of_a_text_share_no_window(void **state)
     for (int odd = 0; odd < 2; odd++) {
         struct eval_set *h = &half[odd];
         assert_int_equal(texts_set(h, &f[n - 1], tokenizer, NULL, 64, 0, 50257, &err), STRETTO_OK);
-        texts_half(h, odd);
+        struct texts_part p = { odd ? TEXTS_SECOND : TEXTS_FIRST, 0 };
+        size_t counted = texts_counted(h, p);
+        texts_keep(h, p);
+        assert_int_equal(counted, h->tokens);
         assert_int_equal(h->n, (all.n + !odd) / 2);
         for (size_t w = 0; w < h->n; w++)
             assert_memory_equal(h->id + h->at[w], all.id + all.at[2 * w + (size_t)odd], 64 * sizeof *all.id);
         tokens += h->tokens;
     }
     assert_int_equal(tokens, all.tokens);
-    texts_thin(&half[0], 1);
+    assert_int_equal(texts_counted(&half[0], (struct texts_part){ TEXTS_FIRST, 3 }), 3 * half[0].tokens / half[0].n);
+    texts_keep(&half[0], (struct texts_part){ TEXTS_BOTH, 1 });
     assert_int_equal(half[0].n, 1);
-    texts_half(&half[0], true);                 /* of one window alone that */
+    texts_keep(&half[0], (struct texts_part){ TEXTS_SECOND, 0 });      /* of one window alone that */
     assert_int_equal(half[0].n, 1);
     eval_set_done(&all);
     eval_set_done(&half[0]);
