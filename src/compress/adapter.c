@@ -1,8 +1,7 @@
 /* See lowrank.h: a walk through the squeezed model, and the file. */
 #include "compress/lowrank.h"
 #include "base/memory.h"
-#include "format/gguf_write.h"
-#include <stdio.h>
+#include "format/adapter.h"
 #include <string.h>
 
 /* A linear layer whose weight differs; its factors at the largest rank it may get. */
@@ -13,7 +12,7 @@ struct pair {
     uint32_t rank, most;
 };
 
-struct adapter {
+struct adapter_work {
     const struct model *from, *to;
     const struct lowrank_options *o;
     struct pair *pair;
@@ -29,7 +28,7 @@ static stretto_status read_weight(const struct model *m, const struct graph_para
     return STRETTO_OK;
 }
 
-static stretto_status add_pair(struct adapter *x, const struct graph_param *g, const struct input_stats *s,
+static stretto_status add_pair(struct adapter_work *x, const struct graph_param *g, const struct input_stats *s,
                                struct error *err)
 {
     size_t n = (size_t)g->n_in * g->n_out;
@@ -65,7 +64,7 @@ static uint64_t pair_bytes(const struct pair *p, uint32_t rank)
 }
 
 /* Ranks from nothing on, four at a time, each time where a byte gains most of what its layer lost. */
-static void share_out(struct adapter *x)
+static void share_out(struct adapter_work *x)
 {
     uint64_t used = 0;
     for (size_t i = 0; i < x->n; i++) x->pair[i].rank = 0;
@@ -91,41 +90,9 @@ static void share_out(struct adapter *x)
     }
 }
 
-static stretto_status put_tensors(struct adapter *x, struct gguf_writer *w, struct error *err)
-{
-    for (size_t i = 0; i < x->n; i++) {
-        const struct pair *p = &x->pair[i];
-        char name[GRAPH_NAME + 16];
-        const uint64_t a[] = { p->p->n_in, p->rank }, b[] = { p->rank, p->p->n_out };
-        if (!p->rank) continue;
-        snprintf(name, sizeof name, "%s.lora_a", p->p->name);
-        TRY(gguf_put_tensor(w, name, type_of(p->p->n_in), 2, a, err));
-        snprintf(name, sizeof name, "%s.lora_b", p->p->name);
-        TRY(gguf_put_tensor(w, name, type_of(p->rank), 2, b, err));
-    }
-    return STRETTO_OK;
-}
-
-static stretto_status write_rows(struct gguf_writer *w, const float *x, size_t rows, size_t n, size_t apart,
-                                 float by, struct error *err)
-{
-    enum dtype t = type_of(n);
-    float *row = mem_alloc(n * sizeof *row);
-    void *bytes = mem_alloc(dtype_bytes(t, n));
-    stretto_status st = row && bytes ? STRETTO_OK : fail(err, STRETTO_E_NOMEM, "out of memory");
-    for (size_t r = 0; r < rows && st == STRETTO_OK; r++) {
-        for (size_t i = 0; i < n; i++) row[i] = by * x[r * apart + i];
-        dtype_table[t].encode(row, bytes, n);
-        st = gguf_write(w, bytes, dtype_bytes(t, n), err);
-    }
-    mem_free(row);
-    mem_free(bytes);
-    return st;
-}
-
-/* llama.cpp multiplies by alpha / rank: b is divided by it. */
-static stretto_status write_tensors(struct adapter *x, struct gguf_writer *w, float alpha,
-                                    struct lowrank_report *report, struct error *err)
+/* The pairs as they are kept, the rank that each got of the largest. */
+static stretto_status take_pairs(struct adapter_work *x, struct adapter *out, struct lowrank_report *report,
+                                 struct error *err)
 {
     for (size_t i = 0; i < x->n; i++) {
         const struct pair *p = &x->pair[i];
@@ -135,35 +102,28 @@ static stretto_status write_tensors(struct adapter *x, struct gguf_writer *w, fl
         if (!p->rank) continue;
         report->layers++;
         report->bytes += pair_bytes(p, p->rank);
-        TRY(write_rows(w, p->a, p->rank, p->p->n_in, p->p->n_in, 1, err));
-        TRY(write_rows(w, p->b, p->p->n_out, p->rank, p->most, (float)p->rank / alpha, err));
+        struct adapter_pair *to = adapter_add(out, p->p->name, p->rank, p->p->n_in, p->p->n_out, 1, err);
+        if (!to) return STRETTO_E_NOMEM;
+        memcpy(to->a, p->a, (size_t)p->rank * p->p->n_in * sizeof *p->a);
+        for (size_t r = 0; r < p->p->n_out; r++)
+            memcpy(to->b + r * p->rank, p->b + r * p->most, p->rank * sizeof *p->b);
     }
     return STRETTO_OK;
 }
 
-static stretto_status write_file(struct adapter *x, const char *path, struct lowrank_report *report, struct error *err)
+static stretto_status write_file(struct adapter_work *x, const char *path, struct lowrank_report *report,
+                                 struct error *err)
 {
-    struct gguf_writer *w;
-    uint32_t alpha = 1;
-    const char *arch = source_arch(x->to->source);
+    struct adapter out = { 0 };
     if (x->n == 0) return fail(err, STRETTO_E_ARG, "%s and %s have the same weights: nothing was lost",
                                source_path(x->from->source), source_path(x->to->source));
-    for (size_t i = 0; i < x->n; i++)
-        if (x->pair[i].rank > alpha) alpha = x->pair[i].rank;
-    TRY(gguf_writer_open(&w, path, x->o->force, err));
-    gguf_put_string(w, "general.architecture", arch, strlen(arch));
-    gguf_put_string(w, "general.type", "adapter", 7);
-    gguf_put_string(w, "adapter.type", "lora", 4);
-    gguf_put_f32(w, "adapter.lora.alpha", (float)alpha);
-    stretto_status st = put_tensors(x, w, err);
-    if (st == STRETTO_OK) st = gguf_begin_data(w, err);
-    if (st == STRETTO_OK) st = write_tensors(x, w, (float)alpha, report, err);
-    if (st == STRETTO_OK) st = gguf_finish(w, err);
-    gguf_writer_close(w);
-    return st;
+    stretto_status s = take_pairs(x, &out, report, err);
+    if (s == STRETTO_OK) s = adapter_write_gguf(&out, path, x->to->source, DT_Q8_0, NULL, 0, x->o->force, err);
+    adapter_done(&out);
+    return s;
 }
 
-static stretto_status walk(struct adapter *x, struct calibration *c, struct error *err)
+static stretto_status walk(struct adapter_work *x, struct calibration *c, struct error *err)
 {
     const struct graph *g = &x->to->graph;
     for (uint32_t l = 0; l < x->to->config.layers; l++) {
@@ -184,7 +144,7 @@ static stretto_status walk(struct adapter *x, struct calibration *c, struct erro
 stretto_status lowrank_write(const struct model *original, const struct model *squeezed, const char *path,
                              const struct lowrank_options *o, struct lowrank_report *report, struct error *err)
 {
-    struct adapter x = { .from = original, .to = squeezed, .o = o };
+    struct adapter_work x = { .from = original, .to = squeezed, .o = o };
     struct lowrank_report none;
     struct calibration *c = NULL;
     struct binding b = { (void *)(uintptr_t)squeezed, model_param };

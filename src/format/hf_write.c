@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "base/part.h"
 #include "format/hf_int.h"
+#include "format/safetensors_write.h"
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
@@ -245,23 +246,6 @@ static stretto_status change_config(struct writing *w)
 
 /* ---- weights -------------------------------------------------------------------------------- */
 
-static void put_key(json_t *to, struct source *s, const char *key)
-{
-    struct source_str text;
-    if (source_string(s, key, &text)) json_object_set_new(to, key, json_stringn(text.p, text.n));
-}
-
-static json_t *shape_of(const struct writing *w, const struct outgoing *x, bool turned)
-{
-    json_t *shape = json_array();
-    size_t n = x->from ? x->from->n_dims : x->copied.n_dims;
-    (void)w;
-    for (size_t d = 0; d < n && d < SOURCE_MAX_DIMS; d++)
-        json_array_append_new(shape, json_integer((json_int_t)(
-            !x->from ? x->copied.shape[d] : x->from->dims[turned ? d : n - 1 - d])));
-    return shape;
-}
-
 /* GPT-2's Conv1D matrices lie turned. */
 static bool is_turned(const struct writing *w, const struct source_tensor *t)
 {
@@ -272,28 +256,31 @@ static bool is_turned(const struct writing *w, const struct source_tensor *t)
     return false;
 }
 
-/* The header, its length before it, with spaces up to a multiple of eight. */
+static struct st_tensor described(const struct writing *w, const struct outgoing *x)
+{
+    struct st_tensor t = x->copied;
+    t.name = x->name;
+    t.bytes = (size_t)x->bytes;
+    if (!x->from) return t;
+    bool turned = is_turned(w, x->from);
+    t.n_dims = x->from->n_dims;
+    snprintf(t.dtype, sizeof t.dtype, "%s", dtype_table[w->o->type].name);
+    for (size_t d = 0; d < t.n_dims; d++) t.shape[d] = x->from->dims[turned ? d : t.n_dims - 1 - d];
+    return t;
+}
+
 static stretto_status make_header(const struct writing *w, struct buffer *out)
 {
-    json_t *all = json_object(), *about = json_pack("{s:s}", "format", "pt");
-    put_key(about, w->file, "stretto.squeeze.recipe");
-    json_object_set_new(all, "__metadata__", about);
-    for (size_t i = 0; i < w->n; i++) {
-        const struct outgoing *x = &w->list[i];
-        json_object_set_new(all, x->name, json_pack("{s:s,s:o,s:[I,I]}", "dtype", x->from
-                            ? dtype_table[w->o->type].name : x->copied.dtype, "shape",
-                            shape_of(w, x, is_turned(w, x->from)), "data_offsets", (json_int_t)x->at,
-                            (json_int_t)(x->at + x->bytes)));
-    }
-    char *text = json_dumps(all, JSON_COMPACT);
-    json_decref(all);
-    size_t n = text ? strlen(text) : 0, padded = (n + 7) / 8 * 8;
-    unsigned char start[8];
-    for (size_t i = 0; i < 8; i++) start[i] = (unsigned char)((uint64_t)padded >> 8 * i);
-    stretto_status s = text ? buffer_append(out, start, sizeof start) : STRETTO_E_NOMEM;
-    if (s == STRETTO_OK) s = buffer_append(out, text, n);
-    while (s == STRETTO_OK && out->len < 8 + padded) s = buffer_str(out, " ");
-    free(text);
+    struct source_str text = { NULL, 0 };
+    bool squeezed = source_string(w->file, "stretto.squeeze.recipe", &text);
+    char *recipe = mem_strndup(squeezed ? text.p : "", text.n);
+    const char *about[] = { "format", "pt", squeezed ? "stretto.squeeze.recipe" : NULL, recipe, NULL };
+    struct st_tensor *list = mem_zalloc(w->n + 1, sizeof *list);
+    stretto_status s = recipe && list ? STRETTO_OK : STRETTO_E_NOMEM;
+    for (size_t i = 0; i < w->n && list; i++) list[i] = described(w, &w->list[i]);
+    if (s == STRETTO_OK) s = safetensors_header(out, list, w->n, about);
+    mem_free(recipe);
+    mem_free(list);
     return s;
 }
 
