@@ -66,6 +66,23 @@ struct upload_options {
     void (*progress)(void *ud, uint64_t done, uint64_t total); /* bytes of tensors; may be NULL */
     void *ud;
     const volatile int *cancel; /* non-zero stops the upload with E_CANCEL; may be NULL          */
+    /* Training: which parameters change. Each of them gets a master in float32, by which it is computed, a gradient and
+     * two moments, zeros at first. The others are as ever, and those that a gradient passes through get a transposed
+     * copy. The graph is the differentiated one. */
+    const uint8_t *trained; /* [n_params]; NULL: none                                        */
+    /* The weights are not read, only measured: weights_bytes and plan can be asked, nothing else. */
+    bool measure;
+};
+
+/* What there is of a trained parameter: rows of n_in elements, n_out of them. */
+enum param_part { PARAM_MASTER, PARAM_GRADIENT, PARAM_MOMENT1, PARAM_MOMENT2, PARAM_PARTS };
+
+/* A step of AdamW (arXiv 1711.05101) over all trained parameters. */
+struct param_step {
+    uint64_t number;  /* of this step, from 1 on: the moments began at zero                   */
+    float scale;      /* of the gradients: clipping                                           */
+    float lr, beta1, beta2, eps;
+    float decay;      /* of weights and tables; vectors have none                             */
 };
 
 struct program_limits {
@@ -156,6 +173,19 @@ struct backend {
      * a from[i] before it, which matters to who moves them all at once. */
     void (*slots_move)(struct program *p, uint32_t group, const int32_t *pages, const int32_t *from,
                        const int32_t *to, size_t n);
+
+    /* MAY, all of them where one is: training. Running a program of a graph with a loss adds to the gradients of its
+     * weights; a step that was not answered leaves them in between: clear them. One thread at a time has to do with
+     * weights that are trained, programs included. Parameters by their number in the graph; one that is not
+     * trained is refused. */
+    stretto_status (*param_read)(const struct weights *w, uint32_t param, enum param_part part, float *values,
+                                 struct error *err);
+    stretto_status (*param_write)(struct weights *w, uint32_t param, enum param_part part, const float *values,
+                                  struct error *err);
+    void (*param_clear)(struct weights *w);            /* gradients to zero                           */
+    /* Sums of squares of the gradients in an order of their own: [n_params], 0 of those that are not trained. */
+    void (*param_norms)(const struct weights *w, double *squares);
+    void (*param_update)(struct weights *w, const struct param_step *s);
 
     /* MAY: times of operations from now on, or no more. Reading gives at most cap rows in the order
      * in which they run. */

@@ -328,6 +328,33 @@ static void cost_rowwise(const struct graph *g, const struct graph_node *n, doub
     out->flops = 4 * rows_of(g, n->out, rows, asks) * g->values[n->out].width;
 }
 
+/* Scores, and what comes of them; backward, keys and values share theirs. */
+static void cost_see(const struct graph *g, const struct graph_node *n, double rows, double asks, double context,
+                     struct graph_cost *out)
+{
+    (void)asks; (void)g;
+    double sees = n->see.window && n->see.window < context ? n->see.window : context;
+    out->flops = (n->op == OP_SEE ? 4 : 5) * rows * sees * n->see.heads * n->see.head_dim;
+}
+
+/* The head, its gradient by what it reads and, where it is trained, by itself. */
+static void cost_loss(const struct graph *g, const struct graph_node *n, double rows, double asks, double context,
+                      struct graph_cost *out)
+{
+    (void)rows; (void)context;
+    const struct graph_param *w = &g->params[node_param(g, n, 0)];
+    out->param_elements = (double)w->n_in * w->n_out;
+    out->flops = (n->loss.trained ? 6 : 4) * out->param_elements * asks;
+}
+
+static void cost_sink(const struct graph *g, const struct graph_node *n, double rows, double asks, double context,
+                      struct graph_cost *out)
+{
+    (void)context;
+    int32_t dy = node_in(g, n, n->op == OP_GRAD_LINEAR);
+    out->flops = 2 * rows_of(g, dy, rows, asks) * g->values[dy].width;
+}
+
 const struct op_info op_table[OP_COUNT] = {
     [OP_EMBED] = { "embed", cost_embed },       [OP_LINEAR] = { "linear", cost_linear },
     [OP_NORM] = { "norm", cost_rowwise },       [OP_ROPE] = { "rope", cost_rowwise },
@@ -335,6 +362,16 @@ const struct op_info op_table[OP_COUNT] = {
     [OP_MUL] = { "mul", cost_rowwise },         [OP_ADD] = { "add", cost_rowwise },
     [OP_SCALE] = { "scale", cost_rowwise },     [OP_SOFTCAP] = { "softcap", cost_rowwise },
     [OP_ASK] = { "ask", cost_rowwise },
+    [OP_SEE] = { "see", cost_see },             [OP_SEE_SUMS] = { "sums of what is seen", cost_rowwise },
+    [OP_SEE_BACK] = { "gradient of see", cost_see }, [OP_DOTS] = { "dots", cost_rowwise },
+    [OP_LOSS] = { "loss", cost_loss },          [OP_UNASK] = { "unask", cost_rowwise },
+    [OP_LINEAR_BACK] = { "gradient of linear", cost_linear },
+    [OP_NORM_BACK] = { "gradient of norm", cost_rowwise },
+    [OP_ACT_BACK] = { "gradient of act", cost_rowwise },
+    [OP_SOFTCAP_BACK] = { "gradient of softcap", cost_rowwise },
+    [OP_GRAD_LINEAR] = { "gradient of weights", cost_linear },
+    [OP_GRAD_VECTOR] = { "gradient of a vector", cost_sink },
+    [OP_GRAD_EMBED] = { "gradient of a table", cost_sink },
 };
 
 struct graph_cost graph_node_cost(const struct graph *g, size_t i, double rows, double asks,
@@ -343,7 +380,8 @@ struct graph_cost graph_node_cost(const struct graph *g, size_t i, double rows, 
     const struct graph_node *n = &g->nodes[i];
     struct graph_cost c = { 0 };
     op_table[n->op].cost(g, n, rows, asks, context, &c);
-    c.activation_bytes = 4 * rows_of(g, n->out, rows, asks) * g->values[n->out].width;
+    if (n->out != GRAPH_NONE)
+        c.activation_bytes = 4 * rows_of(g, n->out, rows, asks) * g->values[n->out].width;
     for (uint32_t k = 0; k < n->in.count; k++) {
         int32_t v = node_in(g, n, k);
         c.activation_bytes += 4 * rows_of(g, v, rows, asks) * g->values[v].width;

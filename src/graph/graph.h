@@ -24,11 +24,29 @@ enum op {
     OP_SCALE,
     OP_SOFTCAP,    /* cap * tanh(x / cap)                                                        */
     OP_ASK,        /* keeps only the rows that ask                                               */
+
+    /* What training adds (differentiate.h). dy is the gradient of the loss by what a node made. */
+    OP_SEE,            /* q, k, v: attention whose rows see rows of the step (struct step: ranges)  */
+    OP_SEE_SUMS,       /* what an OP_SEE made: log of the sum of exp(score), [rows][heads]          */
+    OP_SEE_BACK,       /* q, k, v, dy, sums, dots: the gradient of q, k or v                        */
+    OP_DOTS,           /* x, y: their dot product by heads, [rows][heads]                           */
+    OP_LOSS,           /* what the head reads, with the head's weight (and bias): the gradient of it, and adds to the
+                          head's; the head runs over few rows at a time                             */
+    OP_UNASK,          /* rows that ask back among all rows, the others zero                        */
+    OP_LINEAR_BACK,    /* x = W^T dy                                                                */
+    OP_NORM_BACK,      /* x, dy                                                                     */
+    OP_ACT_BACK,       /* x, dy                                                                     */
+    OP_SOFTCAP_BACK,   /* y, dy: y is what the node made                                            */
+    /* Sinks: they make no value, but add to a parameter's gradient. */
+    OP_GRAD_LINEAR,    /* x, dy: a linear layer's weight                                            */
+    OP_GRAD_VECTOR,    /* dy, and x where the vector multiplies it                                  */
+    OP_GRAD_EMBED,     /* dy: a table                                                               */
     OP_COUNT
 };
 
 enum rows_kind { ROWS_ALL, ROWS_ASKING };
 enum norm_kind { NORM_RMS, NORM_LAYER };
+enum see_side { SEE_Q, SEE_K, SEE_V };
 enum act_kind { ACT_SILU, ACT_GELU_TANH, ACT_GELU_ERF };
 enum rope_style { ROPE_PAIRS, ROPE_HALVES };
 /* EMBED_VECTOR: no table, every row brings its vector (step.h). */
@@ -80,13 +98,20 @@ struct graph_node {
             float eps;
             uint32_t head_dim;
         } norm; /* head_dim 0: whole row */
-        struct { enum rope_style style; uint32_t heads, head_dim, table; } rope;
+        struct { enum rope_style style; uint32_t heads, head_dim, table; bool inverse; } rope;
         struct {
             uint32_t heads, kv_heads, head_dim, window; /* window 0: all before it */
             uint32_t group, member; /* its layer group, and which of that group's layers it is */
             float scale, softcap;
             bool causal;
         } attention;
+        struct {                /* OP_SEE and what follows from it                          */
+            uint32_t heads, kv_heads, head_dim, window; /* OP_DOTS: heads and head_dim alone */
+            float scale, softcap;
+            enum see_side side; /* OP_SEE_BACK                                              */
+        } see;
+        struct { float cap; bool trained; } loss; /* cap: of the logits, 0 none; trained: the head has a gradient */
+        uint32_t fold;          /* OP_GRAD_VECTOR: the vector's length, which rows are a multiple of */
         enum act_kind act;
         float scale, cap;
     };
@@ -105,6 +130,7 @@ struct graph {
     struct layer_group group[GRAPH_GROUPS]; /* in the order of their first layers         */
     uint32_t n_groups;
     bool bidirectional; /* rows of a sequence see each other                              */
+    bool loss;          /* it has an OP_LOSS: steps bring targets and ranges              */
 };
 
 static inline int32_t graph_link(const struct graph *g, struct graph_span s, uint32_t i)

@@ -22,6 +22,7 @@ enum step_want {
     WANT_TOP = 2,                  /* the STEP_TOP likeliest                               */
     WANT_LOGITS = 4,               /* of the whole vocabulary                              */
     WANT_HIDDEN = 8,               /* what the head reads: graph.hidden                    */
+    WANT_LOSS = 16,                /* of a graph that has a loss: how far the row is from its target */
     WANT_OF_HEAD = WANT_BEST | WANT_TOP | WANT_LOGITS
 };
 
@@ -35,6 +36,22 @@ struct step_seq {
     int32_t tree;              /* 1: parents are not a chain: tail blocks go through a list    */
 };
 
+/* What a row should have said. */
+struct step_target {
+    int32_t token;
+    float weight;              /* of its loss, divided already by the sum of the weights of the whole batch */
+    /* A teacher's likeliest tokens and their probabilities, in place of `token`; all others have `tail` together. */
+    uint32_t n_top;            /* 0: none                                                          */
+    const int32_t *top;
+    const float *prob;
+    float tail;
+};
+
+enum { STEP_RANGES = 4 };
+
+/* A step of a graph that has a loss (graph/differentiate.h) has targets and ranges, and neither sequences nor pages:
+ * n_seqs and n_heads are 0; seq, slot, parent, seqs, page and page_at are not read. All of its asks want WANT_LOSS,
+ * their rows ascend. */
 struct step {
     size_t n_rows, n_seqs, n_asks, n_heads;
     /* [n_rows]. A token t below 0 is no id: the row's input is vectors[-1 - t]. */
@@ -52,6 +69,12 @@ struct step {
      * page[page_at[g * n_seqs + s] + b] of layer group g. */
     const int32_t *page, *page_at;
 
+    const struct step_target *targets; /* [n_asks]; NULL where nobody wants a loss                */
+    /* What rows see, themselves included, where that is rows of this step and not the cache: row r sees rows
+     * ranges[2 i] .. ranges[2 i + 1] (the end is not seen) for range_at[r] <= i < range_at[r + 1], in this order,
+     * at most STEP_RANGES of them. Windows count along them. range_at: [n_rows + 1]. NULL: inference */
+    const int32_t *range_at, *ranges;
+
     /* Asked by any thread between pieces of work that take milliseconds; once it says true the step ends
      * with E_CANCEL, without answers. NULL: never. */
     bool (*cancel)(void *ud);
@@ -62,6 +85,7 @@ struct step {
 struct answer {
     stretto_status status;   /* OK; E_NAN: what the model said is no number; or why it was not sent */
     int32_t best;
+    float loss;              /* nats; without the target's weight                                   */
     float *logits, *hidden;  /* [n_vocab], [width]: places of the caller's choosing, set before     */
     struct step_top top;
 };

@@ -293,7 +293,7 @@ static inline void node_row(struct interpreter *x, const struct graph_node *n, s
         break;
     case OP_SOFTCAP: x->k->softcap(a, n->cap, width, out); break;
     case OP_ASK: memcpy(out, x->value[v0] + at * width, width * sizeof *out); break;
-    case OP_COUNT: break;
+    default: break; /* training's */
     }
 }
 
