@@ -29,7 +29,6 @@
 #ifndef KERNELS_KERNELS_H
 #define KERNELS_KERNELS_H
 #include "kernels/brain12.h"
-#include "kernels/grad.h"
 #include "kernels/panel.h"
 #include "kernels/peak.h"
 #include <stdbool.h>
@@ -166,8 +165,6 @@ struct kernels {
 
     outer_fn *outer;
     outer_d_fn *outer_d;
-
-    struct grad_kernels grad;          /* training's */
 
     peak_fn *peak[ARITHMETIC_KINDS]; /* NULL: the level has no such instructions */
 };
