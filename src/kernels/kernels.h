@@ -31,6 +31,7 @@
 #include "kernels/brain12.h"
 #include "kernels/panel.h"
 #include "kernels/peak.h"
+#include "kernels/train.h"
 #include <stdbool.h>
 
 enum cpu_bits {                        /* what a CPU has; a level needs a set of them */
@@ -165,6 +166,50 @@ struct kernels {
 
     outer_fn *outer;
     outer_d_fn *outer_d;
+
+    /* ---- training; the arithmetic is in train.h ---- */
+    times_fn *times;
+    linear_back_fn *linear_back[DT_COUNT];     /* float types; NULL for the others */
+    /* The gradient of a linear layer, in panels of float32 as its weight: x points at the first of `cols` inputs of
+     * row 0, g at their place in panel 0; panels are 16 * k floats apart. Outputs past n are not touched. */
+    void (*linear_grad)(const float *x, size_t ldx, size_t cols, const float *dy, size_t lddy, size_t n, size_t rows,
+                        float *g, size_t k);
+    /* out[c * ldo + r] = x[r * ldx + c] */
+    void (*transpose)(const float *x, size_t ldx, size_t rows, size_t cols, float *out, size_t ldo);
+    /* dw[i] = fmaf(x[r][i], dy[r][i], dw[i]), x NULL: dw[i] += dy[r][i] */
+    void (*vector_grad)(const float *x /* or NULL */, size_t ldx, const float *dy, size_t lddy, size_t rows, size_t n,
+                        float *dw);
+
+    /* dx of one row (or head); dx may be dy */
+    void (*rmsnorm_back)(const float *x, const float *w /* or NULL */, size_t n, float eps, const float *dy, float *dx);
+    void (*layernorm_back)(const float *x, const float *w, size_t n, float eps, const float *dy, float *dx);
+    /* dx = dy * the derivative at x; dx may be dy */
+    void (*silu_back)(const float *x, const float *dy, size_t n, float *dx);
+    void (*gelu_tanh_back)(const float *x, const float *dy, size_t n, float *dx);
+    void (*gelu_erf_back)(const float *x, const float *dy, size_t n, float *dx);
+    /* of y = cap * tanh(x / cap), from y: dx = dy * (1 - (y / cap)^2) */
+    void (*softcap_back)(const float *y, float cap, const float *dy, size_t n, float *dx);
+    /* of act(gate) * up: dgate and dup at once; either may be dy */
+    void (*silu_mul_back)(const float *gate, const float *up, const float *dy, size_t n, float *dgate, float *dup);
+    void (*gelu_tanh_mul_back)(const float *gate, const float *up, const float *dy, size_t n, float *dgate,
+                               float *dup);
+
+    /* s becomes exp(score - *max) with score = scale * s, capped; zeros where nothing is seen. Returns the sum, in
+     * lanes by position; hi <= lo: 0, and *max -INFINITY. For whole attention: see.h. */
+    float (*see_softmax)(float *s, const struct see_row *row, float *max);
+    /* s becomes P = exp(score - lse), dp the gradient of q . k: scale * P * (dp - d), through the cap. lse, d: one
+     * number, or one for each position with `each`. Zeros where nothing is seen. */
+    void (*see_back)(float *s, float *dp, const float *lse, const float *d, bool each, const struct see_row *row);
+    /* out[h] = a . b of each of `heads` vectors, one behind the other */
+    void (*dots)(const float *a, const float *b, size_t heads, size_t head_dim, float *out);
+
+    /* The loss of one row's logits, in nats and unweighted: -log p of the token, or the divergence from the teacher.
+     * logits become weight * the loss's gradient; cap > 0: they are capped first. NaN, and gradients of NaN, where a
+     * logit is NaN or infinite, or a token is outside 0..n */
+    float (*loss_row)(float *logits, size_t n, float cap, const struct loss_target *t);
+
+    double (*square_sum)(const float *x, size_t n);
+    void (*adamw)(float *w, float *m, float *v, float *g, size_t n, const struct adamw_step *s);
 
     peak_fn *peak[ARITHMETIC_KINDS]; /* NULL: the level has no such instructions */
 };

@@ -89,6 +89,13 @@ FLOAT_TYPE(F32)
 FLOAT_TYPE(F16)
 FLOAT_TYPE(BF16)
 
+static void wide_times_f32(const float *panels, size_t apart, size_t n_panels, size_t k, const float *x, size_t ldx,
+                           size_t rows, float *y, size_t ldy, bool more)
+{
+    struct act act = { .f = x, .ldf = ldx };
+    float_linear(DT_F32, panels, apart * sizeof *panels, n_panels, k, &act, rows, y, ldy, more);
+}
+
 static void wide_times(const uint8_t *lines, size_t bytes, size_t n_panels, size_t k, const struct act *x,
                        size_t rows, float *y, size_t ldy, bool more)
 {
@@ -135,6 +142,7 @@ static inline void wide_float_init(struct kernels *k, const char *level)
     k->linear[DT_F32] = wide_linear_F32;
     k->linear[DT_F16] = wide_linear_F16;
     k->linear[DT_BF16] = wide_linear_BF16;
+    k->times = wide_times_f32;
     k->brain12 = wide_brain12;
     k->linear_level[DT_F32] = k->linear_level[DT_F16] = k->linear_level[DT_BF16] = k->brain12_level = level;
 }

@@ -9,6 +9,7 @@ void linear_init_ref(struct kernels *k);
 void vec_init_ref(struct kernels *k);
 void attn_init_ref(struct kernels *k);
 void outer_init_ref(struct kernels *k);
+void train_init_ref(struct kernels *k);
 void peak_init_ref(struct kernels *k);
 /* The rule of kernels.h for n <= 32 elements: codes, scale and the sum of the codes. */
 int quantize_group_ref(const float *x, size_t n, int8_t *q, float *d);

@@ -76,6 +76,13 @@ FLOAT_AVX2(F32)
 FLOAT_AVX2(F16)
 FLOAT_AVX2(BF16)
 
+static void times_f32_avx2(const float *panels, size_t apart, size_t n_panels, size_t k, const float *x, size_t ldx,
+                           size_t rows, float *y, size_t ldy, bool more)
+{
+    struct act act = { .f = x, .ldf = ldx };
+    linear_float(DT_F32, (const uint8_t *)panels, apart * sizeof *panels, n_panels, k, &act, rows, y, ldy, more);
+}
+
 static inline void group_12(const uint8_t *from, const uint8_t *high, uint8_t *lines)
 {
     const __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)high));
@@ -158,6 +165,7 @@ void linear_float_init_avx2(struct kernels *k)
     linear_set_avx2(k, DT_F32, linear_F32_avx2);
     linear_set_avx2(k, DT_F16, linear_F16_avx2);
     linear_set_avx2(k, DT_BF16, linear_BF16_avx2);
+    k->times = times_f32_avx2;
     k->brain12 = brain12_avx2;
     k->brain12_level = "avx2";
 }
