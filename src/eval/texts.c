@@ -1,12 +1,11 @@
 #include "eval/texts.h"
 #include "base/json_tree.h"
 #include "base/memory.h"
-#include "text/chat.h"
-#include "text/tokenizer.h"
+#include "text/conversation.h"
 #include <string.h>
 #include <time.h>
 
-enum { CHAT_LINE_MAX = 1 << 22, CHAT_MESSAGES_MAX = 256 };
+enum { CHAT_LINE_MAX = 1 << 22 };
 
 void eval_set_done(struct eval_set *s)
 {
@@ -64,25 +63,6 @@ stretto_status eval_set_text(struct eval_set *s, const char *name, const int32_t
 
 /* ---- conversations -------------------------------------------------------------------------- */
 
-struct rendering {
-    const struct tokenizer *t;
-    const struct chat *chat;
-    struct buffer text, content;
-    time_t now;
-};
-
-/* The first n messages as tokens; `answer`: with the opening of the next answer. */
-static stretto_status render(struct rendering *r, const stretto_message *m, size_t n, bool answer, struct tokens *out,
-                             struct error *err)
-{
-    buffer_clear(&r->text);
-    buffer_clear(&r->content);
-    out->n = 0;
-    TRY(chat_render(r->chat, m, n, answer, r->now, &r->text, &r->content, NULL, err));
-    return tokenizer_encode_chat(r->t, r->text.data, (const unsigned char *)r->content.data, r->text.len,
-                                 TOKENIZE_SPECIAL, out, err);
-}
-
 static stretto_status add_window(struct eval_set *s, const struct tokens *all, const uint8_t *counts, size_t n,
                                  struct error *err)
 {
@@ -103,65 +83,24 @@ static stretto_status add_window(struct eval_set *s, const struct tokens *all, c
     return STRETTO_OK;
 }
 
-/* Tokens of answer i count: those behind what stood there when it was asked for, to the one that ends it. */
-static stretto_status mark(struct rendering *r, const stretto_message *m, size_t i, const struct tokens *all,
-                           uint8_t *counts, struct error *err)
-{
-    struct tokens before = { 0 }, with = { 0 };
-    stretto_status s = render(r, m, i, true, &before, err);
-    if (s == STRETTO_OK) s = render(r, m, i + 1, false, &with, err);
-    size_t from = 0;
-    while (from < before.n && from < with.n && before.id[from] == with.id[from]) from++;
-    for (size_t k = from; s == STRETTO_OK && k < with.n && k < all->n && with.id[k] == all->id[k]; k++) {
-        counts[k] = k > 1;
-        if (tokenizer_is_eog(r->t, with.id[k])) break;
-    }
-    tokens_done(&before);
-    tokens_done(&with);
-    return s;
-}
-
-static stretto_status take_messages(const json_t *line, stretto_message *m, size_t *n, struct error *err)
-{
-    const json_t *list = json_object_get(line, "messages");
-    *n = json_array_size(list);
-    if (!*n) return fail(err, STRETTO_E_FORMAT, "it has no \"messages\"");
-    if (*n > CHAT_MESSAGES_MAX)
-        return fail(err, STRETTO_E_FORMAT, "it has more than %d messages", CHAT_MESSAGES_MAX);
-    for (size_t i = 0; i < *n; i++) {
-        const json_t *x = json_array_get(list, i);
-        m[i] = (stretto_message){ json_string_value(json_object_get(x, "role")),
-                                  json_string_value(json_object_get(x, "content")) };
-        if (!m[i].role || !m[i].content)
-            return fail(err, STRETTO_E_FORMAT, "message %zu needs a \"role\" and a \"content\", both strings", i + 1);
-    }
-    return STRETTO_OK;
-}
-
-static stretto_status add_conversation(struct eval_set *s, struct rendering *r, const json_t *line, uint32_t window,
+/* What is said counts, but for the first two tokens, up to the last answer; cut behind `window` tokens. */
+static stretto_status add_conversation(struct eval_set *s, struct conversation *c, const json_t *line, uint32_t window,
                                        struct error *err)
 {
-    stretto_message m[CHAT_MESSAGES_MAX];
-    struct tokens all = { 0 };
+    stretto_message m[CONVERSATION_MOST];
     size_t n = 0, last = 0;
-    TRY(take_messages(line, m, &n, err));
+    TRY(conversation_messages(json_object_get(line, "messages"), m, &n, err));
     for (size_t i = 0; i < n; i++)
         if (strcmp(m[i].role, "assistant") == 0) last = i + 1;
     if (!last) return fail(err, STRETTO_E_FORMAT, "no message is the assistant's");
-    stretto_status status = render(r, m, last, false, &all, err);
-    uint8_t *counts = status == STRETTO_OK ? mem_zalloc(all.n + 1, 1) : NULL;
-    if (status == STRETTO_OK && !counts) status = no_memory(err);
-    for (size_t i = 0; i < last && status == STRETTO_OK; i++)
-        if (strcmp(m[i].role, "assistant") == 0) status = mark(r, m, i, &all, counts, err);
-    size_t use = all.n < window ? all.n : window;
-    while (status == STRETTO_OK && use && !counts[use - 1]) use--;
-    if (status == STRETTO_OK && use) status = add_window(s, &all, counts, use, err);
-    tokens_done(&all);
-    mem_free(counts);
-    return status;
+    TRY(conversation_read(c, m, last, NULL, NULL, NULL, err));
+    size_t use = c->all.n < window ? c->all.n : window;
+    for (size_t i = 0; i < 2 && i < use; i++) c->said[i] = 0;
+    while (use && !c->said[use - 1]) use--;
+    return use ? add_window(s, &c->all, c->said, use, err) : STRETTO_OK;
 }
 
-static stretto_status add_line(struct eval_set *s, struct rendering *r, const char *line, size_t n, size_t number,
+static stretto_status add_line(struct eval_set *s, struct conversation *c, const char *line, size_t n, size_t number,
                                uint32_t window, struct error *err)
 {
     struct error why = { 0 };
@@ -169,13 +108,13 @@ static stretto_status add_line(struct eval_set *s, struct rendering *r, const ch
     stretto_status status =
         n > CHAT_LINE_MAX ? fail(&why, STRETTO_E_FORMAT, "it is longer than %d bytes", CHAT_LINE_MAX)
                           : json_tree(&j, line, n, JSON_TWICE_REFUSED, "the line", &why);
-    if (status == STRETTO_OK) status = add_conversation(s, r, j, window, &why);
+    if (status == STRETTO_OK) status = add_conversation(s, c, j, window, &why);
     json_decref(j);
     return status == STRETTO_OK ? status : fail(err, status == STRETTO_E_ARG ? STRETTO_E_FORMAT : status,
                                                 "%s, line %zu: %s", s->name, number, why.text);
 }
 
-static stretto_status add_lines(struct eval_set *s, struct rendering *r, const char *p, size_t n, uint32_t window,
+static stretto_status add_lines(struct eval_set *s, struct conversation *c, const char *p, size_t n, uint32_t window,
                                 size_t most, struct error *err)
 {
     const char *end = p + n;
@@ -183,7 +122,7 @@ static stretto_status add_lines(struct eval_set *s, struct rendering *r, const c
         const char *stop = memchr(p, '\n', (size_t)(end - p));
         size_t length = (size_t)((stop ? stop : end) - p), blank = 0;
         while (blank < length && strchr(" \t\r", p[blank])) blank++;
-        if (blank < length) TRY(add_line(s, r, p, length, number, window, err));
+        if (blank < length) TRY(add_line(s, c, p, length, number, window, err));
         p += length + 1;
     }
     return s->n ? STRETTO_OK
@@ -195,16 +134,15 @@ static stretto_status add_lines(struct eval_set *s, struct rendering *r, const c
 stretto_status eval_set_chat(struct eval_set *s, const char *name, const struct tokenizer *t, const struct chat *chat,
                              const char *lines, size_t n, uint32_t window, size_t most, struct error *err)
 {
-    struct rendering r = { .t = t, .chat = chat, .text = buffer_make(1 << 26), .content = buffer_make(1 << 26),
-                           .now = time(NULL) };
+    struct conversation c;
     *s = (struct eval_set){ 0 };
     if (!chat)
         return fail(err, STRETTO_E_UNSUP, "the model has no chat template, which the conversations of '%s' need; "
                     "give plain text", name);
+    conversation_init(&c, t, chat, time(NULL));
     stretto_status status = named(s, name, err);
-    if (status == STRETTO_OK) status = add_lines(s, &r, lines, n, window, most, err);
-    buffer_done(&r.text);
-    buffer_done(&r.content);
+    if (status == STRETTO_OK) status = add_lines(s, &c, lines, n, window, most, err);
+    conversation_done(&c);
     if (status != STRETTO_OK) eval_set_done(s);
     return status;
 }

@@ -1,0 +1,413 @@
+#include "train/lines.h"
+#include "base/blake2b.h"
+#include "base/hash.h"
+#include "base/json_tree.h"
+#include "base/memory.h"
+#include "text/conversation.h"
+#include <math.h>
+#include <string.h>
+
+enum { LINE_MOST = 1 << 24 };
+#define WEIGHT_MOST 1e6
+
+static const char forms[] = "a line has \"messages\", or \"prompt\" and \"completion\", or \"text\"";
+
+struct reader {
+    struct lines *l;
+    const struct lines_how *how;
+    struct conversation talk;
+    struct tokens one, other;
+    uint32_t file, line;
+};
+
+static stretto_status no_memory(struct error *err) { return fail(err, STRETTO_E_NOMEM, "out of memory for the data"); }
+
+/* ---- samples --------------------------------------------------------------------------------- */
+
+static stretto_status room_for(struct lines *l, size_t tokens, struct error *err)
+{
+    if (l->n_ids + tokens > l->cap_ids) {
+        size_t cap = (l->n_ids + tokens) * 3 / 2 + 1024;
+        int32_t *id = mem_resize(l->id, cap * sizeof *id);
+        if (id) l->id = id;
+        float *weight = id ? mem_resize(l->weight, cap * sizeof *weight) : NULL;
+        if (!weight) return no_memory(err);
+        l->weight = weight;
+        l->cap_ids = cap;
+    }
+    if (l->n == l->cap) {
+        size_t cap = l->cap ? 2 * l->cap : 256;
+        struct sample *s = mem_resize(l->sample, cap * sizeof *s);
+        if (!s) return no_memory(err);
+        l->sample = s;
+        l->cap = cap;
+    }
+    return STRETTO_OK;
+}
+
+static void skip(struct reader *r)
+{
+    struct lines *l = r->l;
+    size_t most = sizeof l->skipped_line / sizeof *l->skipped_line;
+    if (l->skipped < most) {
+        l->skipped_line[l->skipped] = r->line;
+        l->skipped_file[l->skipped] = r->file;
+    }
+    l->skipped++;
+}
+
+/* Takes a text of n tokens of which those with counts[i] are learned; counts NULL: those from `from` on. */
+static stretto_status take(struct reader *r, const int32_t *id, size_t n, const uint8_t *counts, size_t from,
+                           double weight, uint64_t group, struct error *err)
+{
+    struct lines *l = r->l;
+    struct sample s = { .at = l->n_ids, .n = (uint32_t)n, .group = group, .file = r->file, .line = r->line };
+    if (n > r->how->context) {
+        if (!r->how->skip_long)
+            return fail(err, STRETTO_E_FORMAT, "it has %zu tokens, and the model reads %u at most; shorten it, or "
+                        "leave such lines out with --skip-long", n, r->how->context);
+        skip(r);
+        return STRETTO_OK;
+    }
+    TRY(room_for(l, n, err));
+    for (size_t i = 0; i < n; i++) {
+        bool learned = i > 0 && (counts ? counts[i] : i >= from);
+        if (id[i] < 0 || (uint32_t)id[i] >= r->how->vocab)
+            return fail(err, STRETTO_E_FORMAT, "token %d is none of the model's %u", id[i], r->how->vocab);
+        l->id[s.at + i] = id[i];
+        l->weight[s.at + i] = learned ? (float)weight : 0;
+        if (!learned) continue;
+        if (!s.first) s.first = (uint32_t)i;
+        s.last = (uint32_t)i;
+        l->learned++;
+    }
+    if (!s.first) return fail(err, STRETTO_E_FORMAT, "nothing of it would be learned");
+    if (n > l->longest) {
+        l->longest = (uint32_t)n;
+        l->longest_line = r->line;
+        l->longest_file = r->file;
+    }
+    l->n_ids += n;
+    l->sample[l->n++] = s;
+    return STRETTO_OK;
+}
+
+/* ---- the forms ------------------------------------------------------------------------------- */
+
+struct about { double weight; uint64_t group; };
+
+static stretto_status about_line(const json_t *j, struct about *out, struct error *err)
+{
+    const json_t *w = json_object_get(j, "weight"), *g = json_object_get(j, "group");
+    *out = (struct about){ .weight = w ? json_number_value(w) : 1 };
+    if (w && (!json_is_number(w) || !(out->weight > 0 && out->weight <= WEIGHT_MOST)))
+        return fail(err, STRETTO_E_FORMAT, "its \"weight\" must be a number above 0");
+    if (json_is_string(g)) out->group = hash_bytes(1, json_string_value(g), json_string_length(g)) | 1;
+    else if (json_is_integer(g)) {
+        json_int_t v = json_integer_value(g);
+        out->group = hash_bytes(2, &v, sizeof v) | 1;
+    } else if (g && !json_is_null(g))
+        return fail(err, STRETTO_E_FORMAT, "its \"group\" must be a text or a whole number");
+    return STRETTO_OK;
+}
+
+static stretto_status check_messages(const struct reader *r, const json_t *j, const json_t *list, struct error *err)
+{
+    const json_t *tools = json_object_get(j, "tools"), *m;
+    size_t i;
+    json_array_foreach(list, i, m)
+        if (json_object_get(m, "tool_calls"))
+            return fail(err, STRETTO_E_UNSUP, "message %zu calls tools, which cannot be learned yet", i + 1);
+    if (tools && !json_is_null(tools) && json_array_size(tools))
+        return fail(err, STRETTO_E_UNSUP, "it has \"tools\", which cannot be learned yet");
+    if (!r->how->chat)
+        return fail(err, STRETTO_E_UNSUP, "the model has no chat template, which \"messages\" need; write "
+                    "\"prompt\" and "
+                    "\"completion\", or \"text\"");
+    return STRETTO_OK;
+}
+
+/* Messages [0, n), of which the first `given` are never learned. */
+static stretto_status take_talk(struct reader *r, const json_t *list, stretto_message *m, size_t n, size_t given,
+                                const struct about *a, struct error *err)
+{
+    uint8_t skipped[CONVERSATION_MOST] = { 0 };
+    size_t last = 0, silent;
+    bool open;
+    for (size_t i = 0; i < n; i++) {
+        const json_t *w = json_object_get(json_array_get(list, i), "weight");
+        skipped[i] = i < given || (w && json_number_value(w) == 0);
+        if (strcmp(m[i].role, "assistant") == 0 && !skipped[i]) last = i + 1;
+    }
+    if (!last)
+        return fail(err, STRETTO_E_FORMAT, "no message is the assistant's, so nothing of it would be learned");
+    TRY(conversation_read(&r->talk, m, last, skipped, &silent, &open, err));
+    if (silent < last)
+        return fail(err, STRETTO_E_FORMAT, "the model's template prints nothing of message %zu, so it cannot be "
+                    "learned",
+                    silent + 1);
+    r->l->open |= open;
+    return take(r, r->talk.all.id, r->talk.all.n, r->talk.said, 0, a->weight, a->group, err);
+}
+
+static stretto_status take_messages(struct reader *r, const json_t *j, const struct about *a, struct error *err)
+{
+    stretto_message m[CONVERSATION_MOST];
+    const json_t *list = json_object_get(j, "messages");
+    size_t n;
+    TRY(check_messages(r, j, list, err));
+    TRY(conversation_messages(list, m, &n, err));
+    return take_talk(r, list, m, n, 0, a, err);
+}
+
+/* "prompt" and "completion" as lists of messages. */
+static stretto_status take_two_lists(struct reader *r, const json_t *j, const struct about *a, struct error *err)
+{
+    stretto_message m[CONVERSATION_MOST];
+    json_t *all = json_array();
+    size_t n = 0, given = json_array_size(json_object_get(j, "prompt"));
+    if (!all) return no_memory(err);
+    bool joined = json_array_extend(all, json_object_get(j, "prompt")) == 0
+               && json_array_extend(all, json_object_get(j, "completion")) == 0;
+    stretto_status s = joined ? check_messages(r, j, all, err) : no_memory(err);
+    if (s == STRETTO_OK) s = conversation_messages(all, m, &n, err);
+    if (s == STRETTO_OK) s = take_talk(r, all, m, n, given, a, err);
+    json_decref(all);
+    return s;
+}
+
+static stretto_status encode(const struct reader *r, const char *p, size_t n, unsigned flags, struct tokens *out,
+                             struct error *err)
+{
+    out->n = 0;
+    if (!r->how->tokenizer)
+        return fail(err, STRETTO_E_UNSUP, "the model has no tokenizer, so it learns from token ids alone (stretto "
+                    "trace)");
+    return tokenizer_encode(r->how->tokenizer, p, n, flags | TOKENIZE_SPECIAL, out, err);
+}
+
+static stretto_status encode_string(const struct reader *r, const json_t *s, struct tokens *out, struct error *err)
+{
+    return encode(r, json_string_value(s), json_string_length(s), TOKENIZE_ADD, out, err);
+}
+
+/* What the tokenizer puts behind a text is not part of a prompt. */
+static void drop_end(const struct reader *r, struct tokens *t)
+{
+    size_t before;
+    tokenizer_before(r->how->tokenizer, &before);
+    while (t->n > before && tokenizer_is_eog(r->how->tokenizer, t->id[t->n - 1])) t->n--;
+}
+
+static stretto_status push_end(struct reader *r, struct tokens *t, struct error *err)
+{
+    int32_t eos = tokenizer_eos(r->how->tokenizer);
+    if (eos < 0) r->l->open = true;
+    if (eos < 0 || (t->n && tokenizer_is_eog(r->how->tokenizer, t->id[t->n - 1]))) return STRETTO_OK;
+    return tokens_push(t, eos) == STRETTO_OK ? STRETTO_OK : no_memory(err);
+}
+
+/* Tokens of both as one text, where the prompt's are its beginning; else one behind the other: a model that is asked
+ * reads the prompt alone. */
+static stretto_status take_completion(struct reader *r, const json_t *j, const struct about *a, struct error *err)
+{
+    const json_t *p = json_object_get(j, "prompt"), *c = json_object_get(j, "completion");
+    struct buffer both = buffer_make(2 * (size_t)LINE_MOST);
+    TRY(encode_string(r, p, &r->one, err));
+    drop_end(r, &r->one);
+    size_t given = r->one.n;
+    stretto_status s = buffer_append(&both, json_string_value(p), json_string_length(p));
+    if (s == STRETTO_OK) s = buffer_append(&both, json_string_value(c), json_string_length(c));
+    if (s != STRETTO_OK) no_memory(err);
+    if (s == STRETTO_OK) s = encode(r, both.data ? both.data : "", both.len, TOKENIZE_ADD, &r->other, err);
+    bool begins = r->other.n >= given && (!given || memcmp(r->other.id, r->one.id, given * sizeof *r->one.id) == 0);
+    if (s == STRETTO_OK && !begins) {
+        s = encode(r, json_string_value(c), json_string_length(c), 0, &r->other, err);
+        for (size_t i = 0; i < r->other.n && s == STRETTO_OK; i++) s = tokens_push(&r->one, r->other.id[i]);
+    }
+    buffer_done(&both);
+    struct tokens *t = begins ? &r->other : &r->one;
+    if (s == STRETTO_OK) s = push_end(r, t, err);
+    return s == STRETTO_OK ? take(r, t->id, t->n, NULL, given, a->weight, a->group, err) : s;
+}
+
+static stretto_status take_text(struct reader *r, const json_t *j, const struct about *a, struct error *err)
+{
+    TRY(encode_string(r, json_object_get(j, "text"), &r->one, err));
+    TRY(push_end(r, &r->one, err));
+    return take(r, r->one.id, r->one.n, NULL, 1, a->weight, a->group, err);
+}
+
+static stretto_status push_ids(struct tokens *t, const json_t *list, struct error *err)
+{
+    size_t i;
+    const json_t *v;
+    json_array_foreach(list, i, v) {
+        json_int_t id = json_is_integer(v) ? json_integer_value(v) : -1;
+        if (id < 0 || id > INT32_MAX) return fail(err, STRETTO_E_FORMAT, "a token id is no whole number");
+        if (tokens_push(t, (int32_t)id) != STRETTO_OK) return no_memory(err);
+    }
+    return STRETTO_OK;
+}
+
+static stretto_status take_ids(struct reader *r, const json_t *j, const struct about *a, struct error *err)
+{
+    r->one.n = 0;
+    TRY(push_ids(&r->one, json_object_get(j, "prompt"), err));
+    size_t given = r->one.n;
+    TRY(push_ids(&r->one, json_object_get(j, "answer"), err));
+    return take(r, r->one.id, r->one.n, NULL, given ? given : 1, a->weight, a->group, err);
+}
+
+/* The first line of a file of `stretto trace`. */
+static stretto_status take_header(const struct reader *r, const json_t *j, struct error *err)
+{
+    const json_t *v = json_object_get(json_object_get(j, "model"), "vocabulary");
+    if (json_integer_value(v) == (json_int_t)r->how->vocab) return STRETTO_OK;
+    return fail(err, STRETTO_E_FORMAT, "it was traced with a model of %lld tokens; this one has %u",
+                (long long)json_integer_value(v), r->how->vocab);
+}
+
+static stretto_status take_line(struct reader *r, const json_t *j, struct error *err)
+{
+    struct about a;
+    const json_t *p = json_object_get(j, "prompt"), *c = json_object_get(j, "completion");
+    const json_t *answer = json_object_get(j, "answer"), *format = json_object_get(j, "format");
+    if (!json_is_object(j)) return fail(err, STRETTO_E_FORMAT, "it is no JSON object; %s", forms);
+    if (json_is_string(format) && strcmp(json_string_value(format), "stretto-jacobi") == 0) return take_header(r,
+                                                                                                               j, err);
+    if (json_object_get(j, "skipped") && p && !c) return STRETTO_OK;         /* a prompt that trace left out */
+    TRY(about_line(j, &a, err));
+    if (json_is_array(json_object_get(j, "messages"))) return take_messages(r, j, &a, err);
+    if (json_is_string(p) && json_is_string(c)) return take_completion(r, j, &a, err);
+    if (json_is_array(p) && json_is_array(c)) return take_two_lists(r, j, &a, err);
+    if (json_is_array(p) && json_is_array(answer)) return take_ids(r, j, &a, err);
+    if (json_is_string(json_object_get(j, "text"))) return take_text(r, j, &a, err);
+    return fail(err, STRETTO_E_FORMAT, "it is of no form that is known; %s", forms);
+}
+
+/* ---- files ----------------------------------------------------------------------------------- */
+
+static stretto_status add_line(struct reader *r, const char *p, size_t n, struct error *err)
+{
+    struct error why = { 0 };
+    json_t *j = NULL;
+    stretto_status s = n > LINE_MOST ? fail(&why, STRETTO_E_FORMAT, "it is longer than %d bytes", LINE_MOST)
+                                     : json_tree(&j, p, n, JSON_TWICE_REFUSED, "the line", &why);
+    if (s == STRETTO_OK) s = take_line(r, j, &why);
+    json_decref(j);
+    if (s == STRETTO_OK) return s;
+    return fail(err, s == STRETTO_E_ARG ? STRETTO_E_FORMAT : s, "%s, line %u: %s", r->l->file[r->file], r->line,
+                why.text);
+}
+
+static stretto_status add_file(struct lines *l, const char *name, struct error *err)
+{
+    char **file = mem_resize(l->file, (l->n_files + 1) * sizeof *file);
+    if (!file) return no_memory(err);
+    l->file = file;
+    file[l->n_files] = mem_strdup(name);
+    return file[l->n_files] ? l->n_files++, STRETTO_OK : no_memory(err);
+}
+
+static stretto_status read_all(struct reader *r, const char *text, size_t n, struct error *err)
+{
+    const char *p = text, *end = text + n;
+    for (r->line = 1; n && p < end; r->line++) {
+        const char *stop = memchr(p, '\n', (size_t)(end - p));
+        size_t length = (size_t)((stop ? stop : end) - p), blank = 0;
+        while (blank < length && strchr(" \t\r", p[blank]) && p[blank]) blank++;
+        if (blank < length) TRY(add_line(r, p, length, err));
+        p += length + 1;
+    }
+    return STRETTO_OK;
+}
+
+stretto_status lines_read(struct lines *l, const struct lines_how *how, const char *name, const char *text, size_t n,
+                          struct error *err)
+{
+    size_t had = l->n + l->skipped;
+    TRY(add_file(l, name, err));
+    struct reader r = { .l = l, .how = how, .file = (uint32_t)l->n_files - 1 };
+    conversation_init(&r.talk, how->tokenizer, how->chat, how->now);
+    stretto_status s = read_all(&r, text, n, err);
+    conversation_done(&r.talk);
+    tokens_done(&r.one);
+    tokens_done(&r.other);
+    if (s == STRETTO_OK && l->n + l->skipped == had)
+        return fail(err, STRETTO_E_FORMAT, "%s has no line to learn from; %s", name, forms);
+    return s;
+}
+
+void lines_done(struct lines *l)
+{
+    for (size_t i = 0; i < l->n_files; i++) mem_free(l->file[i]);
+    mem_free(l->file);
+    mem_free(l->sample);
+    mem_free(l->id);
+    mem_free(l->weight);
+    *l = (struct lines){ 0 };
+}
+
+void lines_digest(const struct lines *l, char out[33])
+{
+    struct blake2b b;
+    unsigned char digest[16];
+    blake2b_begin(&b, sizeof digest);
+    for (size_t i = 0; i < l->n; i++) {
+        const struct sample *s = &l->sample[i];
+        const uint64_t head[2] = { s->n, s->group };
+        blake2b_add(&b, head, sizeof head);
+        blake2b_add(&b, sample_ids(l, s), s->n * sizeof *l->id);
+        blake2b_add(&b, sample_weights(l, s), s->n * sizeof *l->weight);
+    }
+    blake2b_end(&b, digest);
+    for (size_t i = 0; i < sizeof digest; i++) {
+        out[2 * i] = "0123456789abcdef"[digest[i] >> 4];
+        out[2 * i + 1] = "0123456789abcdef"[digest[i] & 15];
+    }
+    out[32] = '\0';
+}
+
+/* ---- a part of them -------------------------------------------------------------------------- */
+
+/* Where a sample falls between 0 and 1. */
+static double place_of(const struct lines *l, const struct sample *s)
+{
+    uint64_t h = s->group ? s->group : hash_bytes(3, sample_ids(l, s), s->n * sizeof *l->id);
+    return random_unit(random_mix(h));
+}
+
+static stretto_status copy_sample(const struct lines *l, const struct sample *s, struct lines *out, struct error *err)
+{
+    TRY(room_for(out, s->n, err));
+    struct sample copy = *s;
+    copy.at = out->n_ids;
+    memcpy(out->id + copy.at, sample_ids(l, s), s->n * sizeof *l->id);
+    memcpy(out->weight + copy.at, sample_weights(l, s), s->n * sizeof *l->weight);
+    out->n_ids += s->n;
+    out->sample[out->n++] = copy;
+    for (uint32_t i = 0; i < s->n; i++) out->learned += out->weight[copy.at + i] > 0;
+    if (s->n > out->longest) out->longest = s->n;
+    return STRETTO_OK;
+}
+
+stretto_status lines_split(struct lines *l, double share, struct lines *out, struct error *err)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < l->n_files; i++) TRY(add_file(out, l->file[i], err));
+    for (size_t i = 0; i < l->n; i++)
+        if (place_of(l, &l->sample[i]) < share) TRY(copy_sample(l, &l->sample[i], out, err));
+    for (size_t i = 0; i < l->n; i++)
+        if (!(place_of(l, &l->sample[i]) < share)) l->sample[kept++] = l->sample[i];
+    l->n = kept;
+    l->learned -= out->learned;
+    l->longest = 0;
+    for (size_t i = 0; i < kept; i++)
+        if (l->sample[i].n > l->longest) {
+            l->longest = l->sample[i].n;
+            l->longest_line = l->sample[i].line;
+            l->longest_file = l->sample[i].file;
+        }
+    return STRETTO_OK;
+}
