@@ -195,7 +195,8 @@ struct kernels {
                                float *dup);
 
     /* s becomes exp(score - *max) with score = scale * s, capped; zeros where nothing is seen. Returns the sum, in
-     * lanes by position; hi <= lo: 0, and *max -INFINITY. For whole attention: see.h. */
+     * lanes by position; hi <= lo: 0, and *max -INFINITY. For whole attention: see.h. Here and below s and dp have
+     * room for n rounded up to 16. */
     float (*see_softmax)(float *s, const struct see_row *row, float *max);
     /* s becomes P = exp(score - lse), dp the gradient of q . k: scale * P * (dp - d), through the cap. lse, d: one
      * number, or one for each position with `each`. Zeros where nothing is seen. */

@@ -19,6 +19,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Most words of a teacher's; what the others have together is taken to be at least this. */
+enum { LOSS_TOP = 256 };
+#define LOSS_LEAST 1e-37
+
 /* What a row's answer should have been. */
 struct loss_target {
     float weight;                  /* of the row, already divided by the sum of the batch's            */

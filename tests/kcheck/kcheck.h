@@ -54,6 +54,7 @@ void kcheck_vec(struct kcheck *c);
 void kcheck_attn(struct kcheck *c);
 void kcheck_outer(struct kcheck *c);
 void kcheck_see(struct kcheck *c);
+void kcheck_train(struct kcheck *c);
 void kcheck_all(struct kcheck *c);
 
 int kcheck_mutants(void);

@@ -133,6 +133,7 @@ void kcheck_all(struct kcheck *c)
     kcheck_vec(c);
     kcheck_attn(c);
     kcheck_outer(c);
+    kcheck_train(c);
     kcheck_see(c);
 }
 

@@ -240,6 +240,97 @@ static void outer_d_lost(const double *a, size_t lda, const double *b, size_t ld
     good->outer_d(a, lda, b, ldb, m, n, t & ~(size_t)1, by, c, ldc);
 }
 
+/* ---- training -------------------------------------------------------------------------------- */
+
+/* The last row is lost where more than a run of rows comes at once. */
+static void grad_lost_row(const float *x, size_t ldx, size_t cols, const float *dy, size_t lddy, size_t n, size_t rows,
+                          float *g, size_t k)
+{
+    good->linear_grad(x, ldx, cols, dy, lddy, n, rows > OUTER_RUN ? rows - 1 : rows, g, k);
+}
+
+/* Sums of a run of rows are added at its end: close, but not the rule. */
+static void grad_of_run(const float *x, size_t ldx, size_t cols, const float *dy, size_t lddy, size_t n, size_t rows,
+                        float *g, size_t k)
+{
+    for (size_t o = 0; o < n; o++)
+        for (size_t i = 0; i < cols; i++) {
+            float sum = 0;
+            for (size_t r = 0; r < rows; r++) sum = fmaf(x[r * ldx + i], dy[r * lddy + o], sum);
+            g[(o / 16 * k + i) * 16 + o % 16] += sum;
+        }
+}
+
+/* One unit in the last place where there is more than one block of outputs. */
+static void back_one_ulp(const void *panels, size_t n, size_t k, size_t from, size_t cols, const float *dy,
+                         size_t lddy, size_t rows, float *dx, size_t lddx, bool more)
+{
+    good->linear_back[DT_F32](panels, n, k, from, cols, dy, lddy, rows, dx, lddx, more);
+    if (n > 96 && cols > 1) dx[0] = next_up(dx[0]);
+}
+
+static void times_afresh(const float *panels, size_t apart, size_t n_panels, size_t k, const float *x, size_t ldx,
+                         size_t rows, float *y, size_t ldy, bool more)
+{
+    good->times(panels, apart, n_panels, k, x, ldx, rows, y, ldy, more && rows < 30);
+}
+
+static void norm_back_short(const float *x, const float *w, size_t n, float eps, const float *dy, float *dx)
+{
+    good->rmsnorm_back(x, w, n, eps * 0.99f, dy, dx);
+}
+
+static void layer_back_as_rms(const float *x, const float *w, size_t n, float eps, const float *dy, float *dx)
+{
+    good->rmsnorm_back(x, w, n, eps, dy, dx);
+}
+
+static void silu_back_coarse(const float *x, const float *dy, size_t n, float *dx)
+{
+    good->silu_back(x, dy, n, dx);
+    for (size_t i = 0; i < n; i++) dx[i] *= 1.00001f;
+}
+
+static void gated_other(const float *gate, const float *up, const float *dy, size_t n, float *dgate, float *dup)
+{
+    good->silu_mul_back(gate, up, dy, n, dgate, dup);
+    if (n > 3) dup[n - 1] *= 1.00001f;
+}
+
+/* A row sees one position less, the first it should. */
+static float softmax_lost(float *s, const struct see_row *row, float *max)
+{
+    struct see_row r = *row;
+    if (r.hi > r.lo + 40) r.lo++;
+    return good->see_softmax(s, &r, max);
+}
+
+static void see_back_no_cap(float *s, float *dp, const float *lse, const float *d, bool each, const struct see_row *row)
+{
+    good->see_back(s, dp, lse, d, each, row);
+    for (size_t j = 0; row->softcap > 0 && j < row->n; j++) dp[j] *= 1.0001f;
+}
+
+static void see_back_one_lse(float *s, float *dp, const float *lse, const float *d, bool each,
+                             const struct see_row *row)
+{
+    good->see_back(s, dp, lse, d, each && row->n < 90, row);
+}
+
+static float loss_no_tail(float *logits, size_t n, float cap, const struct loss_target *t)
+{
+    struct loss_target u = *t;
+    u.tail = 0;
+    return good->loss_row(logits, n, cap, &u);
+}
+
+static void adamw_unscaled(float *w, float *m, float *v, float *g, size_t n, const struct adamw_step *s)
+{
+    struct adamw_step other = *s;
+    if (n > 60) other.eps = 0;
+    good->adamw(w, m, v, g, n, &other);
+}
+
 int kcheck_mutants(void)
 {
     static struct kernels ref, best, bad;
@@ -296,6 +387,19 @@ int kcheck_mutants(void)
     PLANT(attn_merge, merge_no_rescale);
     PLANT(outer, outer_one_sum);
     PLANT(outer_d, outer_d_lost);
+    PLANT(times, times_afresh);
+    PLANT(linear_back[DT_F32], back_one_ulp);
+    PLANT(linear_grad, grad_lost_row);
+    PLANT(linear_grad, grad_of_run);
+    PLANT(rmsnorm_back, norm_back_short);
+    PLANT(layernorm_back, layer_back_as_rms);
+    PLANT(silu_back, silu_back_coarse);
+    PLANT(silu_mul_back, gated_other);
+    PLANT(see_softmax, softmax_lost);
+    PLANT(see_back, see_back_no_cap);
+    PLANT(see_back, see_back_one_lse);
+    PLANT(loss_row, loss_no_tail);
+    PLANT(adamw, adamw_unscaled);
     printf("mutants      %zu planted, %zu caught\n", planted, planted - missed);
     return missed ? 1 : 0;
 }

@@ -17,6 +17,8 @@ static inline vi i_dot(vi sum, vb codes, vb quad)
 #include "kernels/wide_outer.h"
 #include "kernels/wide_quant.h"
 #include "kernels/wide_vec.h"
+#define TRAIN_TIMES wide_times_f32
+#include "kernels/wide_train.h"
 
 /* ---- storing one token ------------------------------------------------------------------------------ */
 
@@ -80,6 +82,7 @@ void kernels_init_neon(struct kernels *k)
     wide_quant_init(k, "neon");
     wide_vec_init(k);
     wide_outer_init(k);
+    wide_train_init(k);
     wide_attn_init(k, "neon");
     k->peak[ARITHMETIC_INT8] = peak_int8;
     k->peak[ARITHMETIC_F32] = peak_f32;

@@ -47,6 +47,7 @@ static inline vf v_add(vf a, vf b) { return vaddq_f32(a, b); }
 static inline vf v_sub(vf a, vf b) { return vsubq_f32(a, b); }
 static inline vf v_mul(vf a, vf b) { return vmulq_f32(a, b); }
 static inline vf v_div(vf a, vf b) { return vdivq_f32(a, b); }
+static inline vf v_sqrt(vf a) { return vsqrtq_f32(a); }
 static inline vf v_fma(vf a, vf b, vf c) { return vfmaq_f32(c, a, b); }
 static inline vf v_fnma(vf a, vf b, vf c) { return vfmsq_f32(c, a, b); }
 static inline vf v_min(vf a, vf b) { return vminq_f32(a, b); }
@@ -68,6 +69,7 @@ static inline vf v_scale2(vf x, vf n)
 
 static inline vd d_set1(double x) { return vdupq_n_f64(x); }
 static inline vd d_load(const double *p) { return vld1q_f64(p); }
+static inline vd d_widen(const float *p) { return vcvt_f64_f32(vld1_f32(p)); }
 static inline void d_store(double *p, vd x) { vst1q_f64(p, x); }
 static inline vd d_fma(vd a, vd b, vd c) { return vfmaq_f64(c, a, b); }
 
@@ -84,6 +86,15 @@ static inline vf v_even(vf a, vf b) { return vuzp1q_f32(a, b); }
 static inline vf v_odd(vf a, vf b) { return vuzp2q_f32(a, b); }
 static inline vf v_zip_lo(vf a, vf b) { return vzip1q_f32(a, b); }
 static inline vf v_zip_hi(vf a, vf b) { return vzip2q_f32(a, b); }
+
+static inline void v_transpose(vf x[VL])
+{
+    vf a = vzip1q_f32(x[0], x[2]), b = vzip2q_f32(x[0], x[2]), c = vzip1q_f32(x[1], x[3]), d = vzip2q_f32(x[1], x[3]);
+    x[0] = vzip1q_f32(a, c);
+    x[1] = vzip2q_f32(a, c);
+    x[2] = vzip1q_f32(b, d);
+    x[3] = vzip2q_f32(b, d);
+}
 
 /* Stored number types widened to float32; _n reads only the first n. */
 static inline vf v_load_half(const uint16_t *p)

@@ -208,6 +208,7 @@ static bool loss_has(const float *logits, size_t n, const struct loss_target *t)
 {
     for (size_t i = 0; i < n; i++)
         if (!isfinite(logits[i])) return false;
+    if (t->n_top > LOSS_TOP) return false;
     if (!t->n_top) return t->token >= 0 && (size_t)t->token < n;
     for (size_t i = 0; i < t->n_top; i++)
         if (t->top[i] < 0 || (size_t)t->top[i] >= n) return false;
@@ -237,6 +238,7 @@ static float loss_row_ref(float *logits, size_t n, float cap, const struct loss_
         sum += e;
         if (t->n_top && !is_named(t, i)) rest += e;
     }
+    rest = fmax(rest, LOSS_LEAST * sum);
     double lse = max + log(sum), loss = 0, tail = t->n_top ? (double)t->tail : 0;
     if (!t->n_top) loss = lse - (double)logits[t->token];
     for (size_t i = 0; i < t->n_top; i++) {

@@ -9,7 +9,10 @@ void linear_float_init_avx2(struct kernels *k);
 void vec_init_avx2(struct kernels *k);
 void attn_init_avx2(struct kernels *k);
 void outer_init_avx2(struct kernels *k);
+void train_init_avx2(struct kernels *k);
 void peak_init_avx2(struct kernels *k);
+
+times_fn times_f32_avx2;
 
 static inline void linear_set_avx2(struct kernels *k, enum dtype t, linear_fn *fn)
 {

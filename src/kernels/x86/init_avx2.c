@@ -8,5 +8,6 @@ void kernels_init_avx2(struct kernels *k)
     vec_init_avx2(k);
     attn_init_avx2(k);
     outer_init_avx2(k);
+    train_init_avx2(k);
     peak_init_avx2(k);
 }

@@ -7,6 +7,8 @@
 #include "kernels/wide_float.h"
 #include "kernels/wide_outer.h"
 #include "kernels/wide_vec.h"
+#define TRAIN_TIMES wide_times_f32
+#include "kernels/wide_train.h"
 
 static inline vf peak_step(vf sum, const uint8_t *p)
 {
@@ -21,5 +23,6 @@ void kernels_init_avx512(struct kernels *k)
     wide_float_init(k, "avx512");
     wide_vec_init(k);
     wide_outer_init(k);
+    wide_train_init(k);
     wide_attn_init(k, "avx512");
 }

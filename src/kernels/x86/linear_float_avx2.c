@@ -76,8 +76,8 @@ FLOAT_AVX2(F32)
 FLOAT_AVX2(F16)
 FLOAT_AVX2(BF16)
 
-static void times_f32_avx2(const float *panels, size_t apart, size_t n_panels, size_t k, const float *x, size_t ldx,
-                           size_t rows, float *y, size_t ldy, bool more)
+void times_f32_avx2(const float *panels, size_t apart, size_t n_panels, size_t k, const float *x, size_t ldx,
+                    size_t rows, float *y, size_t ldy, bool more)
 {
     struct act act = { .f = x, .ldf = ldx };
     linear_float(DT_F32, (const uint8_t *)panels, apart * sizeof *panels, n_panels, k, &act, rows, y, ldy, more);

@@ -1,0 +1,8 @@
+/* Kernels of training for AVX2. */
+#include "kernels/x86/avx2.h"
+#include "kernels/x86/ops256.h"
+#define TRAIN_TIMES times_f32_avx2
+/* after the operations they are written in */
+#include "kernels/wide_train.h"
+
+void train_init_avx2(struct kernels *k) { wide_train_init(k); }
