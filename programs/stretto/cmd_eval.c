@@ -46,11 +46,11 @@ static const struct option rows[] = {
 
 /* An engine whose steps are as the window asks. */
 static int open_engine(const char *by, const struct model_options *o, const stretto_model *m, uint32_t context,
-                       uint32_t sequences, struct engine **out)
+                       uint32_t sequences, uint32_t pool, struct engine **out)
 {
     struct error e = { 0 };
     struct engine_options x = { .threads = (unsigned)o->threads, .context = context, .sequences = sequences,
-                                .pool_tokens = sequences > 1 ? 8192 + 8 * context : 0,
+                                .pool_tokens = pool,
                                 .cache = stretto_model_inside(m)->reference ? CACHE_F32 : CACHE_F16,
                                 .strict = o->strict || stretto_model_inside(m)->reference };
     const char *type;
@@ -63,11 +63,11 @@ static int open_engine(const char *by, const struct model_options *o, const stre
 }
 
 int measured_open(struct measured *x, const char *by, const struct model_options *o, uint32_t context,
-                  uint32_t sequences)
+                  uint32_t sequences, uint32_t pool)
 {
     int code = x->model ? EXIT_DONE : open_model(by, o, false, &x->model);
     x->name = o->model ? file_name(o->model) : "the model";
-    return code == EXIT_DONE ? open_engine(by, o, x->model, context, sequences, &x->engine) : code;
+    return code == EXIT_DONE ? open_engine(by, o, x->model, context, sequences, pool, &x->engine) : code;
 }
 
 void measured_close(struct measured *x)
@@ -206,7 +206,7 @@ static int run_ppl(const struct eval_options *o)
     struct texts t = { 0 };
     int code = open_model("eval", &o->model, false, &x.model);
     if (code == EXIT_DONE) code = texts_open(&t, o, x.model);
-    if (code == EXIT_DONE) code = measured_open(&x, "eval", &o->model, t.longest, 1);
+    if (code == EXIT_DONE) code = measured_open(&x, "eval", &o->model, t.longest, 1, 0);
     if (code == EXIT_DONE) code = ppl_each(o, &t, &x);
     texts_close(&t);
     measured_close(&x);
@@ -265,7 +265,7 @@ static int run_logits(const struct eval_options *o)
     int code = can_create("eval", "--raw", o->raw, o->force);
     if (code == EXIT_DONE) code = parse_ids(o->ids, &ids, &n);
     if (code == EXIT_DONE) code = open_model("eval", &o->model, false, &m);
-    if (code == EXIT_DONE) code = open_engine("eval", &o->model, m, 0, 1, &e);
+    if (code == EXIT_DONE) code = open_engine("eval", &o->model, m, 0, 1, 0, &e);
     if (code == EXIT_DONE) {
         bool encoder = stretto_model_inside(m)->graph.logits == GRAPH_NONE;
         size_t width =
@@ -303,7 +303,7 @@ static int run_scales(const struct eval_options *o)
     int code = can_create("eval", "--output", o->output, o->force);
     if (code == EXIT_DONE) code = open_model("eval", &model, false, &x.model);
     if (code == EXIT_DONE) code = texts_open(&t, o, x.model);
-    if (code == EXIT_DONE) code = measured_open(&x, "eval", &model, t.longest, 1);
+    if (code == EXIT_DONE) code = measured_open(&x, "eval", &model, t.longest, 1, 0);
     stretto_status s = STRETTO_OK;
     for (size_t i = 0; i < t.n && s == STRETTO_OK && code == EXIT_DONE; i++)
         s = eval_ppl(x.engine, &t.set[i], &interrupted, &t.hook, &r, &err);

@@ -18,10 +18,10 @@ struct eval_options {
     bool base_reference, letters, json, force;
 };
 
-/* A model with an engine whose steps are as its options say. */
+/* A model with an engine whose steps are as its options say. pool: tokens that its sequences share; 0: all contexts. */
 struct measured { stretto_model *model; struct engine *engine; const char *name; };
 int measured_open(struct measured *x, const char *by, const struct model_options *o, uint32_t context,
-                  uint32_t sequences);
+                  uint32_t sequences, uint32_t pool);
 void measured_close(struct measured *x);
 
 /* The texts of -f as windows of the model's tokens, and progress over them. */

@@ -216,13 +216,13 @@ static int kl_open(struct kl_run *r)
     if (o->base_reference) base.type_k = base.type_v = NULL;
     int code = open_model("eval", &o->model, false, &r->own[0].model);
     if (code == EXIT_DONE) code = texts_open(&r->texts, o, r->own[0].model);
-    if (code == EXIT_DONE) code = measured_open(&r->own[0], "eval", &o->model, r->texts.longest, 1);
-    if (code == EXIT_DONE) code = measured_open(&r->base, "eval", &base, r->texts.longest, 1);
+    if (code == EXIT_DONE) code = measured_open(&r->own[0], "eval", &o->model, r->texts.longest, 1, 0);
+    if (code == EXIT_DONE) code = measured_open(&r->base, "eval", &base, r->texts.longest, 1, 0);
     r->n = 1;
     for (size_t i = 0; i < o->against.n && code == EXIT_DONE; i++) {
         own.model = o->against.v[i];
         own.hf = NULL;
-        code = measured_open(&r->own[r->n++], "eval", &own, r->texts.longest, 1);
+        code = measured_open(&r->own[r->n++], "eval", &own, r->texts.longest, 1, 0);
     }
     return code;
 }

@@ -109,7 +109,7 @@ static int score(const struct eval_options *o, const struct model_options *m, co
     stretto_status s = tok ? choices_open(&set, tok, t, &err)
                            : fail(&err, STRETTO_E_UNSUP, "the model file has no vocabulary");
     if (s != STRETTO_OK) code = command_fail(o->by, s, err.text);
-    if (code == EXIT_DONE) code = measured_open(&x, o->by, m, set.longest, CHOICES_SEQUENCES);
+    if (code == EXIT_DONE) code = measured_open(&x, o->by, m, set.longest, CHOICES_SEQUENCES, choices_pool(&set));
     *out = calloc(t->n, sizeof **out);
     if (code == EXIT_DONE && !*out) code = command_fail(o->by, STRETTO_E_NOMEM, NULL);
     if (code == EXIT_DONE) {

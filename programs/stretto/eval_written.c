@@ -217,7 +217,8 @@ static int answer_all(struct questions *q, const struct eval_options *o, const s
     if (code == EXIT_DONE && !(prompt = calloc(q->n, sizeof *prompt)))
         code = command_fail(o->by, STRETTO_E_NOMEM, NULL);
     if (code == EXIT_DONE) code = encode(o, q, x.model, prompt, &longest);
-    if (code == EXIT_DONE) code = measured_open(&x, o->by, m, longest + (uint32_t)o->predict, ANSWERS_SEQUENCES);
+    uint32_t context = longest + (uint32_t)o->predict;
+    if (code == EXIT_DONE) code = measured_open(&x, o->by, m, context, ANSWERS_SEQUENCES, 8192 + 8 * context);
     if (code == EXIT_DONE) code = write_answers(q, o, &x, prompt);
     for (size_t i = 0; prompt && i < q->n; i++) free(prompt[i].id);
     free(prompt);

@@ -1,5 +1,6 @@
 #include "compress/judge.h"
 #include "base/memory.h"
+#include "compress/original.h"
 #include "eval/speed.h"
 #include "text/chat.h"
 #include <string.h>
@@ -10,9 +11,10 @@ enum { DEFAULT_WINDOW = 512, ROWS = 128, SPEED_TOKENS = 32, SPEED_TIMES = 3 };
 
 struct judge {
     struct judge_options o;
-    struct model *m;
-    struct chat *chat;
-    struct engine *e;
+    char *path;
+    struct device *device;
+    struct model *m;                    /* the original's graph, tokenizer and file */
+    struct original *original;          /* NULL: its answers were not needed yet    */
     struct eval_set set[JUDGE_TEXTS];
     size_t later[JUDGE_TEXTS];          /* tokens of the text that the proof counts */
     size_t n;
@@ -37,7 +39,7 @@ static void take_part(struct judge *j, size_t i, uint32_t window)
     if (s->longest > j->context) j->context = s->longest;
 }
 
-static stretto_status read_texts(struct judge *j, struct error *err)
+static stretto_status read_texts(struct judge *j, const struct chat *chat, struct error *err)
 {
     struct text_file files[JUDGE_TEXTS];
     size_t n = j->o.n_texts;
@@ -47,7 +49,7 @@ static stretto_status read_texts(struct judge *j, struct error *err)
     uint32_t most = j->m->config.context, window = j->o.window ? j->o.window : DEFAULT_WINDOW;
     if (!j->o.window && most && most < window) window = most;
     for (size_t i = 0; i < n; i++) {
-        TRY(texts_set(&j->set[i], &files[i], j->m->tokenizer, j->chat, window, 0, j->m->config.vocab, err));
+        TRY(texts_set(&j->set[i], &files[i], j->m->tokenizer, chat, window, 0, j->m->config.vocab, err));
         j->n++;
         take_part(j, i, window);
     }
@@ -73,13 +75,19 @@ static stretto_status engine_for(const struct judge *j, const struct model *m, s
 
 static stretto_status open_into(struct judge *j, const char *path, struct error *err)
 {
-    struct model_open_options mo = { .threads = j->o.threads, .cancel = j->o.cancel };
+    struct model_open_options mo = { .graph_only = true, .threads = j->o.threads, .cancel = j->o.cancel };
+    struct device_options on = { .level = NULL };
+    struct chat *chat = NULL;
+    j->path = mem_strdup(path);
+    if (!j->path) return fail(err, STRETTO_E_NOMEM, "out of memory");
     TRY(model_open(&j->m, path, &mo, err));
     if (j->m->graph.logits == GRAPH_NONE)
         return fail(err, STRETTO_E_UNSUP, "%s writes no text, so there is no divergence to measure", path);
-    if (j->m->tokenizer) TRY(chat_open(&j->chat, j->m->tokenizer, err));
-    TRY(read_texts(j, err));
-    return engine_for(j, j->m, &j->e, err);
+    TRY(backend_open("cpu", &on, &j->device, err));
+    if (j->m->tokenizer) TRY(chat_open(&chat, j->m->tokenizer, err));
+    stretto_status s = read_texts(j, chat, err);
+    chat_close(chat);
+    return s;
 }
 
 stretto_status judge_open(struct judge **out, const char *path, const struct judge_options *o, struct error *err)
@@ -96,11 +104,11 @@ stretto_status judge_open(struct judge **out, const char *path, const struct jud
 
 void judge_rest(struct judge *j)
 {
-    engine_close(j->e);
-    chat_close(j->chat);
+    original_close(j->original);
     model_close(j->m);
-    j->e = NULL;
-    j->chat = NULL;
+    if (j->device) device_close(j->device);
+    j->original = NULL;
+    j->device = NULL;
     j->m = NULL;
 }
 
@@ -109,6 +117,7 @@ void judge_close(struct judge *j)
     if (!j) return;
     judge_rest(j);
     for (size_t i = 0; i < j->n; i++) eval_set_done(&j->set[i]);
+    mem_free(j->path);
     mem_free(j);
 }
 
@@ -141,36 +150,58 @@ static stretto_status speed_of(struct engine *e, double *out, struct error *err)
     return STRETTO_OK;
 }
 
+static stretto_status open_model(const struct judge *j, const char *path, struct model **m, struct error *err)
+{
+    struct model_open_options mo = { .device = j->device, .threads = j->o.threads, .cancel = j->o.cancel };
+    return model_open(m, path, &mo, err);
+}
+
+/* The original is in memory for as long as this takes, and nothing else is. */
 stretto_status judge_speed(struct judge *j, double *out, struct error *err)
 {
-    if (j->speed <= 0) TRY(speed_of(j->e, &j->speed, err));
+    struct model *m = NULL;
+    struct engine *e = NULL;
     *out = j->speed;
-    return STRETTO_OK;
+    if (j->speed > 0) return STRETTO_OK;
+    original_sleep(j->original);
+    stretto_status s = open_model(j, j->path, &m, err);
+    if (s == STRETTO_OK) s = engine_for(j, m, &e, err);
+    if (s == STRETTO_OK) s = speed_of(e, &j->speed, err);
+    engine_close(e);
+    model_close(m);
+    *out = j->speed;
+    return s;
 }
 
-static stretto_status measure_texts(struct judge *j, struct engine *e, struct verdict *v, struct error *err)
+static stretto_status read_original(struct judge *j, struct error *err)
 {
-    for (size_t i = 0; i < j->n; i++) {
-        struct eval_rows rows = { 0 };
-        stretto_status s = eval_divergence(j->e, &e, 1, &j->set[i], j->o.cancel, &j->o.progress, &rows, err);
-        if (s == STRETTO_OK) s = eval_kl(&rows, &v->text[i], err);
-        if (s == STRETTO_OK) s = eval_rows_add(&v->rows, &rows, err);
-        eval_rows_done(&rows);
-        if (s != STRETTO_OK) return s;
-    }
-    return eval_kl(&v->rows, &v->all, err);
+    struct original_options o = { j->o.threads, j->o.progress, j->o.cancel };
+    if (!j->original) TRY(original_open(&j->original, j->m, j->device, j->set, j->n, &o, err));
+    return original_wake(j->original, err);
 }
 
-stretto_status judge_measure_model(struct judge *j, const struct model *m, bool speed, struct verdict *out,
+static stretto_status measure_text(struct judge *j, struct engine *e, size_t i, struct verdict *v, struct error *err)
+{
+    struct eval_rows rows = { 0 };
+    struct eval_base base = original_base(j->original, i);
+    stretto_status s = eval_divergence_from(&base, &e, 1, &j->set[i], j->o.cancel, &j->o.progress, &rows, err);
+    if (s == STRETTO_OK) s = eval_kl(&rows, &v->text[i], err);
+    if (s == STRETTO_OK) s = eval_rows_add(&v->rows, &rows, err);
+    eval_rows_done(&rows);
+    return s;
+}
+
+static stretto_status measure_with(struct judge *j, const struct model *m, bool speed, struct verdict *v,
                                    struct error *err)
 {
     struct engine *e = NULL;
-    *out = (struct verdict){ 0 };
     TRY(engine_for(j, m, &e, err));
-    stretto_status s = measure_texts(j, e, out, err);
-    if (s == STRETTO_OK && speed) s = speed_of(e, &out->speed, err);
+    stretto_status s = STRETTO_OK;
+    for (size_t i = 0; i < j->n && s == STRETTO_OK; i++) s = measure_text(j, e, i, v, err);
+    if (s == STRETTO_OK) s = eval_kl(&v->rows, &v->all, err);
+    original_sleep(j->original);
+    if (s == STRETTO_OK && speed) s = speed_of(e, &v->speed, err);
     engine_close(e);
-    if (s != STRETTO_OK) verdict_done(out);
     return s;
 }
 
@@ -178,12 +209,14 @@ stretto_status judge_measure(struct judge *j, const char *path, bool speed, stru
 {
     struct model *m = NULL;
     struct stat st;
-    struct model_open_options mo = { .device = j->m->device, .threads = j->o.threads, .cancel = j->o.cancel };
     *out = (struct verdict){ 0 };
-    TRY(model_open(&m, path, &mo, err));
-    stretto_status s = judge_measure_model(j, m, speed, out, err);
+    TRY(read_original(j, err));
+    stretto_status s = open_model(j, path, &m, err);
+    if (s == STRETTO_OK) s = measure_with(j, m, speed, out, err);
     if (s == STRETTO_OK && stat(path, &st) == 0) out->file_bytes = (uint64_t)st.st_size;
+    original_sleep(j->original);
     model_close(m);
+    if (s != STRETTO_OK) verdict_done(out);
     return s;
 }
 
@@ -224,10 +257,9 @@ stretto_status judge_caches(struct judge *j, const char *path, const enum cache_
 {
     struct model *m = NULL;
     struct caches c = { .n = n };
-    struct model_open_options mo = { .device = j->m->device, .threads = j->o.threads, .cancel = j->o.cancel };
     if (n > EVAL_MODELS) return fail(err, STRETTO_E_ARG, "more than %d types of caches", EVAL_MODELS);
     for (size_t i = 0; i < n; i++) out[i] = (struct cache_verdict){ .type = types[i] };
-    TRY(model_open(&m, path, &mo, err));
+    TRY(open_model(j, path, &m, err));
     stretto_status s = measure_caches(j, m, &c, out, err);
     for (size_t i = 0; i < n; i++) {
         engine_close(c.e[i]);

@@ -1,4 +1,5 @@
-/* The proof: a squeezed model beside its original, on texts that it did not learn from. */
+/* The proof: a squeezed model beside its original, on texts that it did not learn from. The original's layers are in
+ * memory one at a time, once (original.h); whole it is only while its speed is measured. */
 #ifndef COMPRESS_JUDGE_H
 #define COMPRESS_JUDGE_H
 #include "compress/margin.h"
@@ -23,7 +24,7 @@ struct judge_options {
 };
 
 struct judge;
-/* The original, opened whole. Its perplexities are measured with every candidate, on the same tokens. */
+/* The original's perplexities are told with every candidate, on the same tokens. */
 stretto_status judge_open(struct judge **out, const char *path, const struct judge_options *o, struct error *err);
 void judge_close(struct judge *j);
 /* Gives the memory of the original back: names and figures stay, nothing more is measured. */
@@ -44,11 +45,6 @@ void verdict_done(struct verdict *v);
 /* With JUDGE_CHOICE: what the proof will say, and how much more it may be. */
 struct margin judge_margin(const struct judge *j, const struct verdict *v);
 stretto_status judge_measure(struct judge *j, const char *path, bool speed, struct verdict *out, struct error *err);
-/* The same of a model that is open already. */
-struct model;
-stretto_status judge_measure_model(struct judge *j, const struct model *m, bool speed, struct verdict *out,
-                                   struct error *err);
-
 /* What a cache of keys and values adds: the model at `path` with each of these types (n <= EVAL_MODELS) beside itself
  * with one of float32, on all texts together. bytes: of a token. out[n]. */
 struct cache_verdict { enum cache_type type; struct eval_kl kl; double bytes; };

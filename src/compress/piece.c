@@ -11,7 +11,7 @@ struct piece {
     struct graph graph;
     struct weights *weights;
     struct program *program;
-    uint32_t window, pages, width;
+    uint32_t window, asks, pages, width;
     bool head;
     int32_t *numbers;       /* [window] each: tokens, positions, sequence 0, slots, parents, rows that ask      */
     int32_t *page, page_at[GRAPH_GROUPS];
@@ -145,28 +145,47 @@ static stretto_status begin(struct piece *p, const struct binding *b, bool refer
     p->width = g->values[p->head ? g->logits : g->hidden].width;
     struct upload_options up = { .reference = reference, .threads = threads };
     TRY(device_upload(p->device, &p->weights, g, b, &up, err));
-    struct program_limits l = { .max_rows = p->window, .max_asks = p->window, .max_seq_pages = p->pages,
+    struct program_limits l = { .max_rows = p->window, .max_asks = p->asks, .max_seq_pages = p->pages,
                                 .cache = CACHE_F32, .threads = threads };
     for (uint32_t i = 0; i < g->n_groups; i++) l.max_pages[i] = p->pages;
     TRY(device_compile(p->device, &p->program, g, p->weights, &l, err));
     return take(p, err);
 }
 
-stretto_status piece_open(struct piece **out, struct device *d, const struct graph *g, uint32_t layer,
-                          enum piece_place from, enum piece_place to, const struct binding *b, uint32_t window,
-                          struct error *err)
+struct part { uint32_t layer; enum piece_place from, to; };
+
+static stretto_status open_part(struct piece **out, struct device *d, const struct graph *g, struct part part,
+                                const struct binding *b, struct piece limits, bool reference, unsigned threads,
+                                struct error *err)
 {
     *out = NULL;
     struct piece *p = mem_zalloc(1, sizeof *p);
     if (!p) return fail(err, STRETTO_E_NOMEM, "out of memory");
     p->device = d;
-    p->window = window;
-    p->pages = (window + PAGE_SLOTS - 1) / PAGE_SLOTS + 1;
-    stretto_status s = cut(&p->graph, g, layer, from, to, err);
-    if (s == STRETTO_OK) s = begin(p, b, true, 0, err);
+    p->window = limits.window;
+    p->asks = limits.asks;
+    p->pages = (p->window + PAGE_SLOTS - 1) / PAGE_SLOTS + 1;
+    stretto_status s = cut(&p->graph, g, part.layer, part.from, part.to, err);
+    if (s == STRETTO_OK) s = begin(p, b, reference, threads, err);
     if (s != STRETTO_OK) piece_close(p);
     else *out = p;
     return s;
+}
+
+stretto_status piece_open(struct piece **out, struct device *d, const struct graph *g, uint32_t layer,
+                          enum piece_place from, enum piece_place to, const struct binding *b, uint32_t window,
+                          struct error *err)
+{
+    return open_part(out, d, g, (struct part){ layer, from, to }, b,
+                     (struct piece){ .window = window, .asks = window }, true, 0, err);
+}
+
+stretto_status piece_open_step(struct piece **out, struct device *d, const struct graph *g, uint32_t layer,
+                               const struct binding *b, uint32_t window, uint32_t asks, unsigned threads,
+                               struct error *err)
+{
+    return open_part(out, d, g, (struct part){ layer, PIECE_IN, PIECE_OUT }, b,
+                     (struct piece){ .window = window, .asks = asks }, false, threads, err);
 }
 
 stretto_status piece_open_linear(struct piece **out, struct device *d, uint32_t n_in, uint32_t n_out,
@@ -177,7 +196,7 @@ stretto_status piece_open_linear(struct piece **out, struct device *d, uint32_t 
     if (!p) return fail(err, STRETTO_E_NOMEM, "out of memory");
     struct graph_builder g = { .g = &p->graph, .err = err, .layer = -1 };
     p->device = d;
-    p->window = p->pages = 1;
+    p->window = p->asks = p->pages = 1;
     graph_answer(&g, graph_ask(&g, graph_linear(&g, graph_input(&g, n_in), "weight", NULL, n_out)), GRAPH_NONE);
     stretto_status s = g.status;
     if (s == STRETTO_OK) s = begin(p, b, false, threads, err);
@@ -210,6 +229,8 @@ stretto_status piece_run(struct piece *p, const int32_t *ids, const float *rows,
     size_t w = p->window, begin_at = p->head ? first : 0, asks = n - begin_at;
     if (n == 0 || n > w || begin_at >= n)
         return fail(err, STRETTO_E_ARG, "a text of %u tokens where 1 to %zu are read at once", n, w);
+    if (asks > p->asks)
+        return fail(err, STRETTO_E_ARG, "%zu rows of a text are asked where %u are answered at once", asks, p->asks);
     struct step_seq seq = { .n_rows = (int32_t)n };
     for (size_t i = 0; i < n; i++) p->numbers[i] = rows ? -1 - (int32_t)i : ids[i];
     for (size_t i = 0; i < asks; i++) {

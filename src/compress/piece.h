@@ -23,6 +23,10 @@ struct piece;
 stretto_status piece_open(struct piece **out, struct device *d, const struct graph *g, uint32_t layer,
                           enum piece_place from, enum piece_place to, const struct binding *b, uint32_t window,
                           struct error *err);
+/* A whole layer with its weights as they are in a step; `asks` rows of a text are answered at once at most. */
+stretto_status piece_open_step(struct piece **out, struct device *d, const struct graph *g, uint32_t layer,
+                               const struct binding *b, uint32_t window, uint32_t asks, unsigned threads,
+                               struct error *err);
 /* A linear layer alone, for one row that is written, with its weight as it is in a step: rows [n_in] come in,
  * [n_out] come out. */
 stretto_status piece_open_linear(struct piece **out, struct device *d, uint32_t n_in, uint32_t n_out,

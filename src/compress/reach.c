@@ -33,6 +33,7 @@ struct reach {
     const struct reach_goal *g;
     const char *out;
     struct budget *b;
+    struct judge *judge;                /* NULL: nothing was measured yet */
     double overhead;                    /* bytes of the file beside its tensors */
     double allowed, most;               /* that the file may have; and that are tried for; or infinity */
     double kl;                          /* that the estimate may be, its margin being what it was last */
@@ -92,17 +93,14 @@ static stretto_status write_attempt(struct reach *x, int round, struct attempt *
     return s;
 }
 
-/* The original is in memory for as long as this takes. */
 static stretto_status judge_attempt(struct reach *x, struct attempt *a, struct error *err)
 {
     struct judge_options o = *x->from->judge;
-    struct judge *j = NULL;
     o.part = JUDGE_CHOICE;
-    stretto_status s = judge_open(&j, x->from->original, &o, err);
-    if (s == STRETTO_OK) s = judge_measure(j, a->path, x->g->speed > 0, &a->v, err);
-    if (s == STRETTO_OK) a->kl = judge_margin(j, &a->v);
-    judge_close(j);
-    return s;
+    if (!x->judge) TRY(judge_open(&x->judge, x->from->original, &o, err));
+    TRY(judge_measure(x->judge, a->path, x->g->speed > 0, &a->v, err));
+    a->kl = judge_margin(x->judge, &a->v);
+    return STRETTO_OK;
 }
 
 static double sure_kl(const struct attempt *a) { return a->kl.kl + a->kl.margin; }
@@ -335,6 +333,7 @@ stretto_status squeeze_reach(struct squeeze *s, const struct reach_from *from, c
     if (st == STRETTO_OK) st = take_best(&x, kl, err);
     if (st == STRETTO_OK) budget_tell(x.b);
     drop(&x.best);
+    judge_close(x.judge);
     if (st == STRETTO_E_CANCEL) {
         error_clear(err);
         fail(err, st, "interrupted; the same command goes on with what it has measured and the file that it was "

@@ -2,7 +2,7 @@
  * within bytes is held to the largest of the mixtures that everybody knows and that has no more: the better of the
  * two stays. Measured is on the windows that judge.h sets aside for choices: what is told of the file afterwards is
  * measured on the others, and a bound holds for the estimate with its margin (margin.h): for the proof in nineteen
- * cases of twenty. The original is opened whole only while it is compared with. */
+ * cases of twenty. */
 #ifndef COMPRESS_REACH_H
 #define COMPRESS_REACH_H
 #include "compress/judge.h"

@@ -8,7 +8,9 @@
 #include <string.h>
 
 /* Logits at hand: bytes of all requests together, and of one request's rows at most. */
-enum { CHOICES_BYTES = 128 << 20, CHOICES_ROWS = 64, CHOICES_STEP_TOKENS = 4096 };
+enum { CHOICES_BYTES = 32 << 20, CHOICES_ROWS = 64 };
+/* Pages that the tasks of one batch take, unless one of them takes more. */
+enum { CHOICES_PAGES = 32 };
 
 /* ---- tokens --------------------------------------------------------------------------------- */
 
@@ -46,6 +48,22 @@ static uint32_t common(const struct choice_tokens *x)
         for (uint32_t c = 1; c < x->n; c++)
             if (x->id[c][k] != x->id[0][k]) return k;
     return k;
+}
+
+/* Of the beginning, and of each answer those from the page on that it shares in part. */
+static uint32_t pages_of(const struct choice_tokens *t)
+{
+    uint32_t whole = t->common / PAGE_SLOTS, n = whole + 1;
+    for (uint32_t c = 0; c < t->n; c++) n += (t->length[c] + PAGE_SLOTS - 1) / PAGE_SLOTS - whole;
+    return n;
+}
+
+uint32_t choices_pool(const struct choice_set *s)
+{
+    uint32_t most = CHOICES_PAGES;
+    for (size_t i = 0; i < s->n; i++)
+        if (pages_of(&s->task[i]) > most) most = pages_of(&s->task[i]);
+    return most * PAGE_SLOTS;
 }
 
 stretto_status choices_open(struct choice_set *s, const struct tokenizer *t, const struct eval_tasks *tasks,
@@ -145,16 +163,13 @@ static stretto_status run_parts(struct scoring *x, struct error *err)
 /* How many of the tasks from `at` on are read together. */
 static size_t batch_of(const struct scoring *x, const struct choice_set *s, size_t at)
 {
-    size_t n = 0, sequences = 0, tokens = 0, rows = 0;
+    size_t n = 0, sequences = 0, pages = 0, rows = 0;
     for (; at + n < s->n; n++) {
         const struct choice_tokens *t = &s->task[at + n];
         sequences += t->n;
-        tokens += t->common;
-        for (uint32_t c = 0; c < t->n; c++) {
-            tokens += t->length[c] - t->common;
-            rows += t->length[c] - t->common;
-        }
-        if (n && (sequences > CHOICES_SEQUENCES || tokens > CHOICES_STEP_TOKENS || rows > x->rows)) break;
+        pages += pages_of(t);
+        for (uint32_t c = 0; c < t->n; c++) rows += t->length[c] - t->common;
+        if (n && (sequences > CHOICES_SEQUENCES || pages > CHOICES_PAGES || rows > x->rows)) break;
     }
     return n;
 }

@@ -15,6 +15,8 @@ struct choice_set { struct choice_tokens *task; size_t n; uint32_t longest; };
 stretto_status choices_open(struct choice_set *s, const struct tokenizer *t, const struct eval_tasks *tasks,
                             struct error *err);
 void choices_done(struct choice_set *s);
+/* Tokens that an engine's sequences share at least. */
+uint32_t choices_pool(const struct choice_set *s);
 
 struct choice_result { uint32_t chosen; double score[TASK_CHOICES]; };
 /* out[s->n]. The engine's context is s->longest at least. */

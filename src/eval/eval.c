@@ -171,16 +171,17 @@ stretto_status eval_rows_add(struct eval_rows *r, const struct eval_rows *part, 
 }
 
 struct comparison {
-    struct reading base, own[EVAL_MODELS];
+    const struct eval_base *base;
+    struct reading own[EVAL_MODELS];
     size_t n;
     const struct eval_set *set;
+    const volatile int *cancel;
     struct eval_rows *out;
 };
 
-static void compare_row(struct comparison *c, uint32_t at, int32_t next, uint32_t window)
+static void compare_row(struct comparison *c, const float *b, uint32_t at, int32_t next, uint32_t window)
 {
-    uint32_t vocab = c->base.vocab;
-    const float *b = c->base.logits + (size_t)at * vocab;
+    uint32_t vocab = c->base->vocab;
     struct logits_about base = logits_about(b, vocab);
     for (size_t k = 0; k < c->n; k++) {
         const float *x = c->own[k].logits + (size_t)at * vocab;
@@ -198,43 +199,41 @@ static stretto_status compare_window(struct comparison *c, size_t w, struct erro
     const struct eval_set *set = c->set;
     const int32_t *ids = set->id + set->at[w];
     const uint8_t *counts = set->counts + set->at[w];
-    uint32_t n = (uint32_t)(set->at[w + 1] - set->at[w]), most = c->base.rows;
-    struct span s;
-    c->base.at = 0;
+    uint32_t n = (uint32_t)(set->at[w + 1] - set->at[w]), most = c->base->most;
+    struct span s = { 0 };
     for (size_t k = 0; k < c->n; k++) {
         c->own[k].at = 0;
         if (c->own[k].rows < most) most = c->own[k].rows;
     }
-    while (span_next(counts, n, c->base.at, most, &s)) {
-        stretto_status status = read_span(&c->base, ids, s, err);
+    while (span_next(counts, n, s.end, most, &s)) {
+        const float *base;
+        stretto_status status = c->base->answer(c->base->ud, w, s.first, s.end, &base, err);
         for (size_t k = 0; k < c->n && status == STRETTO_OK; k++) status = read_span(&c->own[k], ids, s, err);
-        TRY(or_cancelled(c->base.cancel, status, w, set->n, err));
-        for (uint32_t i = s.first; i < s.end; i++) compare_row(c, i - s.first, ids[i + 1], (uint32_t)w);
+        TRY(or_cancelled(c->cancel, status, w, set->n, err));
+        for (uint32_t i = s.first; i < s.end; i++)
+            compare_row(c, base + (size_t)(i - s.first) * c->base->vocab, i - s.first, ids[i + 1], (uint32_t)w);
     }
     return STRETTO_OK;
 }
 
-static stretto_status check_pair(struct engine *base, struct engine *e, const struct eval_set *set, struct error *err)
+static stretto_status check_pair(uint32_t vocab, struct engine *e, const struct eval_set *set, struct error *err)
 {
     TRY(check(set, e, err));
-    uint32_t a = engine_model(base)->config.vocab, b = engine_model(e)->config.vocab;
-    return a == b ? STRETTO_OK
-                  : fail(err, STRETTO_E_ARG, "the models have vocabularies of %u and %u tokens; only equal ones can be "
-                         "compared", a, b);
+    uint32_t own = engine_model(e)->config.vocab;
+    return vocab == own ? STRETTO_OK
+                        : fail(err, STRETTO_E_ARG, "the models have vocabularies of %u and %u tokens; only equal ones "
+                               "can be compared", vocab, own);
 }
 
-static stretto_status comparison_open(struct comparison *c, struct engine *base, struct engine *const *models,
-                                      size_t n, const volatile int *cancel, struct error *err)
+static stretto_status comparison_open(struct comparison *c, struct engine *const *models, size_t n, struct error *err)
 {
-    TRY(check(c->set, base, err));
-    for (size_t k = 0; k < n; k++) TRY(check_pair(base, models[k], c->set, err));
-    TRY(reading_open(&c->base, base, cancel, err));
+    for (size_t k = 0; k < n; k++) TRY(check_pair(c->base->vocab, models[k], c->set, err));
     for (; c->n < n; c->n++) {
         size_t k = c->n;
         c->out[k].windows = c->set->n;
         c->out[k].row = mem_alloc((c->set->tokens + 1) * sizeof *c->out[k].row);
         if (!c->out[k].row) return fail(err, STRETTO_E_NOMEM, "out of memory");
-        stretto_status s = reading_open(&c->own[k], models[k], cancel, err);
+        stretto_status s = reading_open(&c->own[k], models[k], c->cancel, err);
         if (s != STRETTO_OK) {
             reading_done(&c->own[k]);
             return s;
@@ -243,26 +242,59 @@ static stretto_status comparison_open(struct comparison *c, struct engine *base,
     return STRETTO_OK;
 }
 
-stretto_status eval_divergence(struct engine *base, struct engine *const *models, size_t n,
-                               const struct eval_set *set, const volatile int *cancel,
-                               const struct progress *progress, struct eval_rows *out, struct error *err)
+stretto_status eval_divergence_from(const struct eval_base *base, struct engine *const *models, size_t n,
+                                    const struct eval_set *set, const volatile int *cancel,
+                                    const struct progress *progress, struct eval_rows *out, struct error *err)
 {
     for (size_t k = 0; k < n; k++) out[k] = (struct eval_rows){ 0 };
     if (n == 0 || n > EVAL_MODELS)
         return fail(err, STRETTO_E_ARG, "1 to %d models can be compared with a base, not %zu", EVAL_MODELS, n);
     struct comparison *c = mem_zalloc(1, sizeof *c);
     if (!c) return fail(err, STRETTO_E_NOMEM, "out of memory");
+    c->base = base;
     c->set = set;
+    c->cancel = cancel;
     c->out = out;
-    stretto_status s = comparison_open(c, base, models, n, cancel, err);
+    stretto_status s = comparison_open(c, models, n, err);
     for (size_t w = 0; w < set->n && s == STRETTO_OK; w++) {
         progress_tell(progress, "windows", w, set->n);
         s = or_cancelled(cancel, compare_window(c, w, err), w, set->n, err);
     }
     if (s == STRETTO_OK) progress_tell(progress, "windows", set->n, set->n);
-    reading_done(&c->base);
     for (size_t k = 0; k < c->n; k++) reading_done(&c->own[k]);
     mem_free(c);
     for (size_t k = 0; k < n && s != STRETTO_OK; k++) eval_rows_done(&out[k]);
+    return s;
+}
+
+/* ---- a base that an engine has --------------------------------------------------------------- */
+
+struct engine_base { struct reading r; const struct eval_set *set; size_t window; };
+
+static stretto_status engine_answers(void *ud, size_t w, uint32_t first, uint32_t end, const float **logits,
+                                     struct error *err)
+{
+    struct engine_base *b = ud;
+    if (w != b->window) b->r.at = 0;
+    b->window = w;
+    *logits = b->r.logits;
+    return read_span(&b->r, b->set->id + b->set->at[w], (struct span){ first, end }, err);
+}
+
+stretto_status eval_divergence(struct engine *base, struct engine *const *models, size_t n,
+                               const struct eval_set *set, const volatile int *cancel,
+                               const struct progress *progress, struct eval_rows *out, struct error *err)
+{
+    for (size_t k = 0; k < n; k++) out[k] = (struct eval_rows){ 0 };
+    struct engine_base *b = mem_zalloc(1, sizeof *b);
+    if (!b) return fail(err, STRETTO_E_NOMEM, "out of memory");
+    b->set = set;
+    b->window = SIZE_MAX;
+    stretto_status s = check(set, base, err);
+    if (s == STRETTO_OK) s = reading_open(&b->r, base, cancel, err);
+    struct eval_base of = { engine_answers, b, b->r.vocab, b->r.rows };
+    if (s == STRETTO_OK) s = eval_divergence_from(&of, models, n, set, cancel, progress, out, err);
+    reading_done(&b->r);
+    mem_free(b);
     return s;
 }

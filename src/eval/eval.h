@@ -40,6 +40,18 @@ stretto_status eval_divergence(struct engine *base, struct engine *const *models
                                const struct eval_set *set, const volatile int *cancel,
                                const struct progress *progress, struct eval_rows *out, struct error *err);
 
+/* The same where no engine has the base: answer() gives its logits [end - first][vocab] in rows first to end of a
+ * window, at most `most` at once, each about the token behind it; they stay until it is called again. */
+struct eval_base {
+    stretto_status (*answer)(void *ud, size_t window, uint32_t first, uint32_t end, const float **logits,
+                             struct error *err);
+    void *ud;
+    uint32_t vocab, most;
+};
+stretto_status eval_divergence_from(const struct eval_base *base, struct engine *const *models, size_t n,
+                                    const struct eval_set *set, const volatile int *cancel,
+                                    const struct progress *progress, struct eval_rows *out, struct error *err);
+
 /* Means over tokens with their standard errors. Tokens of a window hang together, so errors are those of a ratio
  * of sums over windows (Cochran, Sampling Techniques, 2.11); with one window, over its tokens. */
 struct eval_mean { double value, error; };

@@ -296,8 +296,14 @@ def check_sources(model, tmp):
     small, out = os.path.join(tmp, "small.gguf"), os.path.join(tmp, "again.gguf")
     run("-m", model, "--type", "q4_0", "--method", "plain", "--no-proof", "-o", small)
     refused("there is nothing to squeeze", "-m", small, "--type", "q4_0", "-o", out, code=2)
-    run("-m", small, "--type", "q8_0", "--requantize", "--method", "plain", "--no-proof", "-o", out)
+    text = os.path.join(tmp, "source.txt")
+    open(text, "w").write(open(os.path.join(root, "data", "heldout", "prose.txt"), encoding="utf-8").read()[:6000])
+    j = json.loads(run("-m", small, "--type", "q8_0", "--requantize", "--method", "plain", "-o", out, "--test", text,
+                       "--windows", "0", "--json"))
     assert tensors(out)["blk.0.attn_q.weight"].tensor_type.name == "Q8_0"
+    # The original layer by layer answers as an engine does that has all of it.
+    kl = divergence(small, out, text, "-ctk", "f32", "-ctv", "f32")
+    assert abs(j["all"]["kl"] - kl) < 1e-7 * kl, (j["all"], kl)
     mute = os.path.join(root, "tests", "data", "format", "hf-gpt2")
     r = subprocess.run([stretto, "squeeze", "-q", "-m", mute, "--type", "q8_0", "--method", "plain", "-o",
                         os.path.join(tmp, "mute.gguf")], capture_output=True, text=True, timeout=300)
