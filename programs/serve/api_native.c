@@ -1,4 +1,5 @@
 /* llama.cpp's own routes about text: /tokenize, /detokenize, and what needs no answer of the model. */
+#include "base/utf8.h"
 #include "serve/route.h"
 #include "serve/served.h"
 #include "serve/words.h"
@@ -26,15 +27,44 @@ static bool begin(struct exchange *x)
 }
 
 /* A piece as text, or as bytes where it is none. */
-static json_t *piece_json(const struct exchange *x, int32_t id)
+static stretto_status put_piece(struct exchange *x, int32_t id, struct buffer *spare)
 {
-    struct buffer b = buffer_make(1 << 16);
-    words_piece(x, id, &b);
-    json_t *v = json_stringn(b.data ? b.data : "", b.len);
-    if (!v && (v = json_array()))
-        for (size_t i = 0; i < b.len; i++) json_array_append_new(v, json_integer((unsigned char)b.data[i]));
-    buffer_done(&b);
-    return json_pack("{s:I,s:o}", "id", (json_int_t)id, "piece", v);
+    struct buffer *out = &x->reply_text;
+    buffer_clear(spare);
+    TRY(words_piece(x, id, spare));
+    TRY(buffer_printf(out, "{\"id\":%d,\"piece\":", id));
+    if (utf8_valid_run(spare->data ? spare->data : "", spare->len) == spare->len)
+        TRY(put_string(out, spare->data ? spare->data : "", spare->len));
+    else
+        for (size_t i = 0; i < spare->len; i++)
+            TRY(buffer_printf(out, "%c%d%s", i ? ',' : '[', (unsigned char)spare->data[i],
+                              i + 1 == spare->len ? "]" : ""));
+    return buffer_str(out, "}");
+}
+
+/* As text at once: millions of tokens are not made a tree first. */
+static stretto_status put_tokens(struct exchange *x, const struct tokens *t, bool pieces, struct buffer *spare)
+{
+    struct buffer *out = &x->reply_text;
+    TRY(buffer_str(out, "{\"tokens\":["));
+    for (size_t i = 0; i < t->n; i++) {
+        if (i) TRY(buffer_append(out, ",", 1));
+        if (pieces) TRY(put_piece(x, t->id[i], spare));
+        else TRY(buffer_printf(out, "%d", t->id[i]));
+    }
+    return buffer_str(out, "]}");
+}
+
+static void reply_tokens(struct exchange *x, const struct tokens *t, bool pieces)
+{
+    struct buffer spare = buffer_make(1 << 16);
+    stretto_status s = put_tokens(x, t, pieces, &spare);
+    buffer_done(&spare);
+    if (s == STRETTO_E_FULL)
+        exchange_refuse(x, TROUBLE_LARGE, NULL, "the tokens of this text take more than %zu MB: send it in pieces",
+                        x->reply_text.max >> 20);
+    else if (s != STRETTO_OK) trouble_status(&x->trouble, TROUBLE_BUSY, NULL, s, NULL);
+    else if (exchange_hold(x, x->reply_text.len)) exchange_reply_text(x, 200, "application/json; charset=utf-8");
 }
 
 static void tokenize(struct exchange *x)
@@ -44,15 +74,15 @@ static void tokenize(struct exchange *x)
     bool add = flag_of(x, "add_special", false), special = flag_of(x, "parse_special", true);
     bool pieces = flag_of(x, "with_pieces", false);
     if (x->trouble.kind != TROUBLE_NONE) return;
-    json_t *out = json_array();
     unsigned flags = (add ? TOKENIZE_ADD : 0u) | (special ? TOKENIZE_SPECIAL : 0u);
+    struct tokens none = { 0 }, *t = &none;
     bool empty = !content || (json_is_array(content) && !json_array_size(content));
     if (!empty && (!json_is_array(content) || json_is_string(json_array_get(content, 0))
                    || json_is_integer(json_array_get(content, 0)))
         && ask_prompts(&x->ask, 1, &x->trouble)) {
-        struct tokens *t = &x->ask.prompts[0];
+        t = &x->ask.prompts[0];
         size_t n = json_is_array(content) ? json_array_size(content) : 1;
-        for (size_t i = 0; i < n; i++) {
+        for (size_t i = 0; i < n && x->trouble.kind == TROUBLE_NONE; i++) {
             const json_t *v = json_is_array(content) ? json_array_get(content, i) : content;
             if (json_is_integer(v)) words_id(x, "content", v, t);
             else if (!json_is_string(v))
@@ -60,12 +90,9 @@ static void tokenize(struct exchange *x)
             else ask_encode(&x->ask, json_string_value(v), json_string_length(v), flags, t, &x->trouble);
             flags &= ~(unsigned)TOKENIZE_ADD;
         }
-        for (size_t i = 0; i < t->n; i++)
-            json_array_append_new(out, pieces ? piece_json(x, t->id[i]) : json_integer(t->id[i]));
     } else if (!empty)
         exchange_refuse(x, TROUBLE_INVALID, "content", "content must be a string, not %s", kind_words(content));
-    if (x->trouble.kind != TROUBLE_NONE) json_decref(out);
-    else exchange_reply(x, 200, json_pack("{s:o}", "tokens", out));
+    if (x->trouble.kind == TROUBLE_NONE) reply_tokens(x, t, pieces);
 }
 
 static bool read_ids(struct exchange *x, json_t *ids)

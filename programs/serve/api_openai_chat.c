@@ -15,6 +15,8 @@ static bool own_effort(struct ask *a, const char *name, const json_t *v, struct 
 }
 
 /* Text that the answer is likely to repeat: guesses, which change nothing but the time. */
+enum { BYTES_OF_TOKEN = 16 };              /* more than texts have on average */
+
 static bool own_prediction(struct ask *a, const char *name, const json_t *v, struct trouble *t)
 {
     const json_t *content = json_object_get(v, "content");
@@ -134,7 +136,11 @@ static bool read_ask(struct exchange *x)
         return exchange_refuse(x, TROUBLE_INVALID, "top_logprobs", "top_logprobs goes with \"logprobs\": true");
     if (a->want_logprobs) a->logprobs = a->top_logprobs;
     if (!a->prediction_words) return true;
-    return ask_encode(a, a->prediction_words, strlen(a->prediction_words), 0, &a->prediction, &x->trouble);
+    /* Each of its jobs gets a copy: no more of it than an answer can have. */
+    size_t n = strlen(a->prediction_words), most = BYTES_OF_TOKEN * (size_t)a->model->context;
+    if (n > most)
+        for (n = most; n && ((unsigned char)a->prediction_words[n] & 0xc0) == 0x80;) n--;
+    return ask_encode(a, a->prediction_words, n, 0, &a->prediction, &x->trouble);
 }
 
 /* ---- what is answered -------------------------------------------------------------------------- */

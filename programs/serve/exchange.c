@@ -12,7 +12,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { BODY_DEPTH = 64, BODY_VALUES = 4 << 20, OUT_MAX = 16 << 20, TEXT_MAX = 1 << 28, RUNNING_MOST = 32 };
+enum { BODY_DEPTH = 64, BODY_VALUES = 4 << 20, OUT_MAX = 16 << 20, REPLY_MAX = 128 << 20, TEXT_MAX = 1 << 28,
+       RUNNING_MOST = 32, HELD_FREE = 64 << 10, HELD_LEAST = 64 << 20, HELD_BODIES = 16 };
 
 /* ---- JSON out ---------------------------------------------------------------------------------- */
 
@@ -113,6 +114,29 @@ void exchange_reply_text(struct exchange *x, unsigned http, const char *type)
     x->reply_type = type;
 }
 
+/* ---- memory for requests ----------------------------------------------------------------------- */
+
+static size_t held_most(const struct exchange *x)
+{
+    size_t bodies = (size_t)server_options(x->server)->body << 20;
+    return HELD_BODIES * bodies > HELD_LEAST ? HELD_BODIES * bodies : HELD_LEAST;
+}
+
+bool exchange_hold(struct exchange *x, size_t bytes)
+{
+    size_t all = server_hold(x->server, (ptrdiff_t)bytes);
+    x->held += bytes;
+    if (x->held <= HELD_FREE || all <= held_most(x)) return true;
+    return exchange_refuse(x, TROUBLE_BUSY, NULL, "the requests that are being read take all the memory there is for "
+                           "them: try again later, or send a shorter one");
+}
+
+void exchange_let_go(struct exchange *x, size_t bytes)
+{
+    server_hold(x->server, -(ptrdiff_t)bytes);
+    x->held -= bytes;
+}
+
 /* ---- the body ---------------------------------------------------------------------------------- */
 
 /* Files of models hold NaN and infinities, requests do not. */
@@ -123,22 +147,50 @@ static bool is_finite(const struct json *j)
     return json_i64(j, &i) || !json_f64(j, &f) || isfinite(f);
 }
 
-bool exchange_object(struct exchange *x)
+/* Bytes of a value in memory, about: "{}," has 3 bytes here and 200 there. */
+static size_t cost_of(const struct json *j, enum json_kind k)
 {
-    struct error err = { 0 };
+    switch (k) {
+    case JT_OBJECT: return 240;
+    case JT_ARRAY: return 160;
+    case JT_KEY: return 80 + j->n;
+    case JT_STRING: return 64 + j->n;
+    case JT_NUMBER: return 40;
+    default: return 8;
+    }
+}
+
+/* Whether it is JSON within all limits; *cost: what it takes as a tree. */
+static stretto_status look_through(struct exchange *x, const char *p, size_t *cost, struct error *err)
+{
     struct json j;
     size_t values = 0;
-    const char *p = x->body.data ? x->body.data : "";
-    json_open(&j, p, x->body.len, "the request", &err);
+    json_open(&j, p, x->body.len, "the request", err);
     for (enum json_kind k = json_next(&j); k > JT_END; k = json_next(&j)) {
+        *cost += cost_of(&j, k);
         if (j.depth > BODY_DEPTH) json_fail(&j, "nested deeper than %d", (int)BODY_DEPTH);
         else if (++values > BODY_VALUES) json_fail(&j, "more than %d values", (int)BODY_VALUES);
         else if (k == JT_NUMBER && !is_finite(&j)) json_fail(&j, "no finite number");
+        else if (k == JT_KEY && memchr(j.p, '\0', j.n)) json_fail(&j, "a name holds the character U+0000");
     }
     stretto_status s = json_status(&j);
     json_done(&j);
-    if (s == STRETTO_OK) s = json_tree(&x->json, p, x->body.len, JSON_TWICE_REFUSED, "the request", &err);
+    return s;
+}
+
+bool exchange_object(struct exchange *x)
+{
+    struct error err = { 0 };
+    size_t cost = 0, n = x->body.len;
+    const char *p = x->body.data ? x->body.data : "";
+    stretto_status s = look_through(x, p, &cost, &err);
+    if (s == STRETTO_OK && cost > held_most(x) / 2)
+        return exchange_refuse(x, TROUBLE_LARGE, NULL, "the values of this request take %zu MB, and %zu are the most "
+                               "here: send several requests", cost >> 20, held_most(x) >> 21);
+    if (s == STRETTO_OK && !exchange_hold(x, cost)) return false;
+    if (s == STRETTO_OK) s = json_tree(&x->json, p, n, JSON_TWICE_REFUSED, "the request", &err);
     buffer_done(&x->body);
+    exchange_let_go(x, x->held < n ? x->held : n);
     if (s != STRETTO_OK) return trouble_status(&x->trouble, TROUBLE_INVALID, NULL, s, &err);
     if (json_is_object(x->json)) return true;
     return exchange_refuse(x, TROUBLE_INVALID, NULL, "the request must be a JSON object, not %s",
@@ -348,6 +400,8 @@ static stretto_status take_done(struct exchange *x, struct choice *c, const stru
     }
     if (e->finish == JOB_FAILED)
         trouble_status(&x->trouble, TROUBLE_FAILED, NULL, e->error.status ? e->error.status : STRETTO_E_NAN, &e->error);
+    else if (e->finish == JOB_CANCELLED && !x->gone && !server_draining(x->server))
+        trouble(&x->trouble, TROUBLE_SLOW, NULL, "nobody read this answer for too long, and it was cut: read faster");
     else if (e->finish == JOB_CANCELLED && !x->gone)
         trouble(&x->trouble, TROUBLE_DRAINING, NULL, "the server is shutting down, and this answer was cut: ask again");
     else if (e->finish == JOB_DEADLINE && !x->streams_out && !c->n_written)
@@ -458,7 +512,7 @@ struct exchange *exchange_open(struct server *s, struct wire *w)
     x->out = buffer_make(OUT_MAX);
     x->head = buffer_make(1 << 16);
     x->scratch = buffer_make(OUT_MAX);
-    x->reply_text = buffer_make(OUT_MAX);
+    x->reply_text = buffer_make(REPLY_MAX);
     ask_init(&x->ask, o);
     return x;
 }
@@ -484,5 +538,6 @@ void exchange_close(struct exchange *x)
     buffer_done(&x->head);
     buffer_done(&x->scratch);
     buffer_done(&x->reply_text);
+    exchange_let_go(x, x->held);
     mem_free(x);
 }

@@ -103,11 +103,16 @@ struct exchange {
     bool handled, preparing;           /* preparing: its handler runs on another thread (prepare.h)     */
     bool keyed;                        /* who asks has one of the server's keys                        */
     unsigned hung_up;                  /* while preparing: what the socket said                        */
+    size_t held;                       /* bytes of its body, of what was read from it, of a long reply */
     struct exchange *next, *prev, *prepared_next;
 };
 
 /* ---- for handlers; each returns false where the handler is to return at once ---------------- */
 
+/* Takes bytes from what the requests that are there may hold together, until its end or exchange_let_go; small
+ * requests get them always. */
+bool exchange_hold(struct exchange *x, size_t bytes);
+void exchange_let_go(struct exchange *x, size_t bytes);
 /* The body as an object; limits on depth and values, names twice refused. */
 bool exchange_object(struct exchange *x);
 /* Fields by these tables and the shared ones behind them, then the model that the request names. */

@@ -2,6 +2,7 @@
 #include "base/buffer.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "serve/trouble.h"
 #include "stretto/experimental.h"
 #include "stretto/fetch.h"
 #include "stretto/open.h"
@@ -31,7 +32,7 @@ static void name_from(const char *path, char name[SERVED_NAME])
     while (from && path[from - 1] != '/') from--;
     if (n - from > 5 && strncmp(path + n - 5, ".gguf", 5) == 0) n -= 5;
     snprintf(name, SERVED_NAME, "%.*s", (int)(n - from < SERVED_NAME - 1 ? n - from : SERVED_NAME - 1), path + from);
-    text_tame(name);
+    text_line(name);
 }
 
 static int add_model(struct served_list *l, const struct serve_options *o, const char *word)
@@ -43,7 +44,10 @@ static int add_model(struct served_list *l, const struct serve_options *o, const
     int code = model_path("serve", model, o->model.yes, &path);
     if (code == EXIT_DONE && !(m->path = mem_strdup(path.data))) code = command_fail("serve", STRETTO_E_NOMEM, NULL);
     if (code == EXIT_DONE) {
-        if (word && *name) snprintf(m->name, sizeof m->name, "%s", name);
+        if (word && *name) {
+            snprintf(m->name, sizeof m->name, "%s", name);
+            text_line(m->name);
+        }
         else name_from(path.data, m->name);
         for (size_t i = 0; i < l->n && code == EXIT_DONE; i++)
             if (strcmp(l->v[i].name, m->name) == 0)
@@ -62,7 +66,10 @@ static int add_aliases(struct served *m, const char *list)
         if (n >= SERVED_NAME || m->n_aliases == SERVED_ALIASES)
             return command_usage("serve", "--alias takes at most %d names of %d bytes", (int)SERVED_ALIASES,
                                  (int)SERVED_NAME - 1);
-        if (n) snprintf(m->alias[m->n_aliases++], SERVED_NAME, "%.*s", (int)n, p);
+        if (n) {
+            snprintf(m->alias[m->n_aliases], SERVED_NAME, "%.*s", (int)n, p);
+            text_line(m->alias[m->n_aliases++]);
+        }
         p += n + (p[n] == ',');
     }
     return EXIT_DONE;

@@ -1,6 +1,7 @@
 #include "serve/server.h"
 #include "base/clock.h"
 #include "base/memory.h"
+#include "serve/framing.h"
 #include "serve/notify.h"
 #include "serve/tls.h"
 #include "serve/wire.h"
@@ -17,12 +18,16 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-enum { CONNECTION_BYTES = 12 << 10, HEADER_SECONDS = 10, KEEP_SECONDS = 60,
-       SWEEP_MS = 250, EVENTS = 64, TRIM_AFTER = 200 };
+enum { HEADER_SECONDS = 10, KEEP_SECONDS = 60,
+       SWEEP_MS = 250, EVENTS = 64, TRIM_AFTER = 200, TRIM_BYTES = 4 << 20 };
 
 struct served_list *server_models(const struct server *s) { return s->start.models; }
 const struct serve_options *server_options(const struct server *s) { return s->start.options; }
 struct metrics *server_metrics(struct server *s) { return &s->metrics; }
+size_t server_hold(struct server *s, ptrdiff_t more)
+{
+    return atomic_fetch_add(&s->held, (size_t)more) + (size_t)more;
+}
 bool server_has_keys(const struct server *s) { return s->keys.n != 0; }
 bool server_draining(const struct server *s) { return s->draining; }
 double server_uptime(const struct server *s) { return clock_seconds() - s->began; }
@@ -193,8 +198,10 @@ static void sweep(struct server *s, double now)
         next = w->next;
         sweep_wire(s, w, now);
     }
-    if (!s->n_exchanges && s->metrics.requests > s->trimmed + TRIM_AFTER) {
+    uint64_t moved = s->metrics.bytes_in + s->metrics.bytes_out;
+    if (!s->n_exchanges && (s->metrics.requests > s->trimmed + TRIM_AFTER || moved > s->moved + TRIM_BYTES)) {
         s->trimmed = s->metrics.requests;
+        s->moved = moved;
         malloc_trim(0);
     }
     int loaded = atomic_load(&s->loaded);
@@ -283,6 +290,7 @@ static stretto_status open_descriptors(struct server *s, struct error *err)
     sigaddset(&set, SIGHUP);
     sigprocmask(SIG_BLOCK, &set, NULL);        /* before there are threads */
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);                  /* a file of the log that is full is no reason to end */
     s->loop = epoll_create1(EPOLL_CLOEXEC);
     s->watch = epoll_create1(EPOLL_CLOEXEC);
     s->events = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -315,6 +323,12 @@ static void say(void *ud, const char *fmt, va_list ap)
     fprintf(stderr, "stretto serve: libmicrohttpd: %s\n", line);
 }
 
+static size_t unescape(void *ud, struct MHD_Connection *connection, char *text)
+{
+    (void)ud; (void)connection;
+    return framing_unescape(text);
+}
+
 static stretto_status open_daemon(struct server *s, struct error *err)
 {
     const struct serve_options *o = s->start.options;
@@ -331,6 +345,7 @@ static stretto_status open_daemon(struct server *s, struct error *err)
         /* Of answers that go out whole; streams and requests have limits of their own. */
         MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)(o->stall > KEEP_SECONDS ? o->stall : KEEP_SECONDS),
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_UNESCAPE_CALLBACK, unescape, NULL,
         MHD_OPTION_NOTIFY_COMPLETED, wire_completed, s, MHD_OPTION_NOTIFY_CONNECTION, wire_notify, s,
         MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
     if (!s->daemon) return fail(err, STRETTO_E_IO, "libmicrohttpd does not start (its words are above)");

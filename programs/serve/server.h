@@ -38,6 +38,8 @@ void server_loaded(struct server *s, bool well);
 struct served_list *server_models(const struct server *s);
 const struct serve_options *server_options(const struct server *s);
 struct metrics *server_metrics(struct server *s);
+/* Bytes that all requests hold together; more may be negative. Any thread. */
+size_t server_hold(struct server *s, ptrdiff_t more);
 bool server_has_keys(const struct server *s);
 bool server_draining(const struct server *s);
 double server_uptime(const struct server *s);

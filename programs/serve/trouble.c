@@ -13,6 +13,7 @@ static const struct trouble_row rows[] = {
     [TROUBLE_METHOD] = { 405, "invalid_request_error", "invalid_request_error", false },
     [TROUBLE_SLOW] = { 408, "invalid_request_error", "invalid_request_error", false },
     [TROUBLE_LARGE] = { 413, "invalid_request_error", "request_too_large", false },
+    [TROUBLE_HEADERS] = { 431, "invalid_request_error", "invalid_request_error", false },
     [TROUBLE_CONTEXT] = { 400, "exceed_context_size_error", "invalid_request_error", false },
     [TROUBLE_UNSUPPORTED] = { 501, "not_supported_error", "invalid_request_error", true },
     [TROUBLE_BUSY] = { 503, "unavailable_error", "overloaded_error", false },
@@ -24,11 +25,12 @@ static const struct trouble_row rows[] = {
 
 const struct trouble_row *trouble_row(enum trouble_kind kind) { return &rows[kind]; }
 
-/* Words may hold what a client sent: control characters and cut characters go. */
-static void tame(char *text)
+void text_line(char *text)
 {
     size_t n = strlen(text), whole = 0;
     text_tame(text);
+    for (char *p = text; *p; p++)
+        if (*p == '\n' || *p == '\t') *p = ' ';
     while (whole < n) {
         size_t run = utf8_valid_run(text + whole, n - whole);
         whole += run;
@@ -42,8 +44,8 @@ static bool say(struct trouble *t, enum trouble_kind kind, const char *param, co
     t->kind = kind;
     vsnprintf(t->text, sizeof t->text, fmt, ap);
     snprintf(t->param, sizeof t->param, "%s", param ? param : "");
-    tame(t->text);
-    tame(t->param);
+    text_line(t->text);
+    text_line(t->param);
     return false;
 }
 

@@ -8,8 +8,8 @@
 
 enum trouble_kind {
     TROUBLE_NONE, TROUBLE_INVALID, TROUBLE_KEY, TROUBLE_FORBIDDEN, TROUBLE_NOT_FOUND, TROUBLE_METHOD,
-    TROUBLE_SLOW, TROUBLE_LARGE, TROUBLE_CONTEXT, TROUBLE_UNSUPPORTED, TROUBLE_BUSY, TROUBLE_LOADING,
-    TROUBLE_DRAINING, TROUBLE_LATE, TROUBLE_FAILED
+    TROUBLE_SLOW, TROUBLE_LARGE, TROUBLE_HEADERS, TROUBLE_CONTEXT, TROUBLE_UNSUPPORTED, TROUBLE_BUSY,
+    TROUBLE_LOADING, TROUBLE_DRAINING, TROUBLE_LATE, TROUBLE_FAILED
 };
 
 struct trouble {
@@ -25,6 +25,9 @@ struct trouble_row {
     bool never;                        /* trying again would not help: x-should-retry: false    */
 };
 const struct trouble_row *trouble_row(enum trouble_kind kind);
+
+/* What a client sent becomes one line of well-formed text: control characters and bytes that are none become '?'. */
+void text_line(char *text);
 
 /* Always false, for `return trouble(...)`. param may be NULL. */
 __attribute__((format(printf, 4, 5)))

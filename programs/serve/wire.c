@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/memory.h"
+#include "serve/framing.h"
 #include "serve/route.h"
 #include <arpa/inet.h>
 #include <errno.h>
@@ -140,7 +141,21 @@ static void host_name(const char *host, char *out, size_t cap)
     snprintf(out, cap, "%.*s", (int)(colon ? (size_t)(colon - host) : strlen(host)), host);
 }
 
-/* A web page can make a name of its own mean this machine (DNS rebinding); it cannot do so with a number. */
+/* Names that nobody outside can own. */
+static bool is_private(const char *name)
+{
+    static const char *const endings[] = { ".local", ".lan", ".internal", ".home.arpa" };
+    size_t n = strlen(name);
+    if (!strchr(name, '.')) return true;
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        size_t k = strlen(endings[i]);
+        if (n > k && strcasecmp(name + n - k, endings[i]) == 0) return true;
+    }
+    return false;
+}
+
+/* A web page can make a name of its own mean this machine (DNS rebinding); it cannot do so with a number. Where
+ * everybody may ask, programs use whatever name they like, and pages a name that is nobody else's. */
 static bool host_known(const struct exchange *x)
 {
     const struct server *s = x->server;
@@ -148,8 +163,9 @@ static bool host_known(const struct exchange *x)
     char name[256], origin[300];
     struct in6_addr six;
     struct in_addr four;
-    if (!s->start.loopback || s->keys.n || !host) return true;
+    if (s->keys.n || !host) return true;
     host_name(host, name, sizeof name);
+    if (!s->start.loopback && (!exchange_header(x, "Origin") || is_private(name))) return true;
     if (strcasecmp(name, "localhost") == 0 || inet_pton(AF_INET, name, &four) == 1
         || inet_pton(AF_INET6, name, &six) == 1 || strcasecmp(name, s->start.options->host) == 0)
         return true;
@@ -213,7 +229,8 @@ static void begin_names(struct exchange *x, const char *url, const char *method)
     snprintf(x->path, sizeof x->path, "%s", url);
     size_t n = strlen(x->path);
     if (n > 1 && x->path[n - 1] == '/') x->path[n - 1] = '\0';
-    text_tame(x->path);
+    text_line(x->method);
+    text_line(x->path);
 }
 
 static bool check_route(struct exchange *x, const char *url)
@@ -235,32 +252,6 @@ static uint64_t told_length(const struct exchange *x)
 {
     const char *p = exchange_header(x, "Content-Length");
     return p ? strtoull(p, NULL, 10) : 0;
-}
-
-struct framing { unsigned lengths, encodings, hosts; bool odd; };
-
-static enum MHD_Result count_header(void *ud, enum MHD_ValueKind kind, const char *name, const char *value)
-{
-    struct framing *f = ud;
-    (void)kind;
-    f->lengths += strcasecmp(name, "Content-Length") == 0;
-    f->hosts += strcasecmp(name, "Host") == 0;
-    if (strcasecmp(name, "Transfer-Encoding") == 0) {
-        f->encodings++;
-        f->odd |= !value || strcasecmp(value, "chunked") != 0;
-    }
-    return MHD_YES;
-}
-
-/* A proxy in front must not see another end of this request than is seen here. */
-static bool check_framing(struct exchange *x)
-{
-    struct framing f = { 0 };
-    MHD_get_connection_values(x->wire->connection, MHD_HEADER_KIND, count_header, &f);
-    if (f.lengths <= 1 && f.hosts <= 1 && f.encodings <= 1 && !f.odd && !(f.lengths && f.encodings)) return true;
-    x->cut = true;
-    return exchange_refuse(x, TROUBLE_INVALID, NULL, "the headers say twice, or in an unknown way, how long the "
-                           "request is: send one Content-Length, or Transfer-Encoding: chunked, and one Host");
 }
 
 static bool check_length(struct exchange *x)
@@ -296,7 +287,8 @@ static bool check_patience(struct exchange *x)
 
 static bool preflight(const struct exchange *x) { return strcmp(x->method, "OPTIONS") == 0; }
 
-static struct exchange *begin(struct server *s, struct wire *w, const char *url, const char *method)
+static struct exchange *begin(struct server *s, struct wire *w, const char *url, const char *method,
+                              const char *version)
 {
     struct exchange *x = exchange_open(s, w);
     if (!x) return NULL;
@@ -307,8 +299,8 @@ static struct exchange *begin(struct server *s, struct wire *w, const char *url,
     s->exchanges = x;
     begin_names(x, url, method);
     x->manner = route_manner(x->path);
-    if (check_framing(x) && check_origin(x) && !preflight(x) && check_route(x, url) && check_length(x) && check_key(x)
-        && check_patience(x))
+    if (framing_check(x, version) && check_origin(x) && !preflight(x) && check_route(x, url) && check_length(x)
+        && check_key(x) && check_patience(x))
         check_time(x);
     return x;
 }
@@ -325,7 +317,7 @@ static void add_cors(const struct exchange *x, struct MHD_Response *r)
     if (!preflight(x)) return;
     const char *headers = exchange_header(x, "Access-Control-Request-Headers");
     MHD_add_response_header(r, "Access-Control-Allow-Methods", "GET, POST, OPTIONS");
-    if (headers) MHD_add_response_header(r, "Access-Control-Allow-Headers", headers);
+    if (headers && strlen(headers) < 1000) MHD_add_response_header(r, "Access-Control-Allow-Headers", headers);
     MHD_add_response_header(r, "Access-Control-Max-Age", "600");
 }
 
@@ -445,10 +437,12 @@ static enum MHD_Result send_reply(struct exchange *x)
 {
     x->state = EXCHANGE_ENDED;
     if (x->reply) return send_json(x, x->http, x->reply);
-    x->bytes_out += x->reply_text.len;
+    struct buffer b = x->reply_text;           /* the library gives it back */
+    x->reply_text = buffer_make(0);
+    x->bytes_out += b.len;
     return send_response(x, x->http ? x->http : 200, x->reply_type,
-                         MHD_create_response_from_buffer(x->reply_text.len, x->reply_text.data ? x->reply_text.data
-                             : (void *)(uintptr_t)"", MHD_RESPMEM_MUST_COPY));
+                         MHD_create_response_from_buffer(b.len, b.data ? b.data : (void *)(uintptr_t)"",
+                                                         b.data ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_PERSISTENT));
 }
 
 /* Whatever there is to send now. */
@@ -478,11 +472,13 @@ static enum MHD_Result take_body(struct exchange *x, const char *p, size_t n)
     if (x->trouble.kind == TROUBLE_NONE && x->bytes_in > limit) {
         exchange_refuse(x, TROUBLE_LARGE, NULL, "the request has more than the %llu bytes that are the most here "
                         "(--body-limit)", (unsigned long long)limit);
-        buffer_done(&x->body);
-        x->body = buffer_make(0);
     }
     if (x->bytes_in > 2 * limit) return MHD_NO;
-    if (x->trouble.kind != TROUBLE_NONE) return MHD_YES;
+    if (x->trouble.kind != TROUBLE_NONE || !exchange_hold(x, n)) {
+        buffer_done(&x->body);
+        exchange_let_go(x, x->held);
+        return MHD_YES;
+    }
     if (buffer_append(&x->body, p, n) != STRETTO_OK)
         trouble_status(&x->trouble, TROUBLE_BUSY, NULL, STRETTO_E_NOMEM, NULL);
     return MHD_YES;
@@ -492,11 +488,10 @@ enum MHD_Result wire_request(void *server, struct MHD_Connection *connection, co
                              const char *version, const char *upload, size_t *upload_size, void **request)
 {
     struct exchange *x = *request;
-    (void)version;
     if (!x) {
         const union MHD_ConnectionInfo *i = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
         struct wire *w = i ? i->socket_context : NULL;
-        x = w ? begin(server, w, url, method) : NULL;
+        x = w ? begin(server, w, url, method, version) : NULL;
         if (!x) return MHD_NO;
         *request = x;
         set_phase(w, WIRE_BODY);

@@ -36,6 +36,7 @@ struct server {
     struct metrics metrics;
     int loop, watch, events, signals, mhd;     /* descriptors */
     atomic_bool woken;
+    atomic_size_t held;                /* by requests: exchange_hold                            */
     atomic_int loaded;                 /* 0; 1: the models are there; -1: they cannot be opened */
     bool told;                         /* of what `loaded` says                                 */
     bool draining, stop;
@@ -44,7 +45,7 @@ struct server {
     size_t n_exchanges;
     struct exchange *exchanges;        /* active ones */
     struct wire *wires;
-    uint64_t next_id, trimmed;         /* trimmed: requests when memory was last given back */
+    uint64_t next_id, trimmed, moved;  /* requests, and bytes of them, when memory was last given back */
     char id_seed[17];
 };
 

@@ -4,6 +4,8 @@
 #include "base/utf8.h"
 #include "template/template.h"
 #include "text/tokenizer.h"
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { TEXT_MAX = 1 << 30, ROLES = 3 };
@@ -145,6 +147,8 @@ static stretto_status render(const struct chat *c, const stretto_message *messag
 /* Words that no template has of its own, one for each role; digits, which no filter changes. */
 static const char *const canaries[ROLES] = { "90417263581", "31862095747", "75290641833" };
 
+enum { WORD_DIGITS = 10, WORD_BYTES = 24 };     /* of a number behind such a word, and of both */
+
 enum seen { SEEN, UNSEEN, NOT_RENDERED };
 
 /* Whether the words of all roles in the conversation are in its rendering. E_NOMEM or OK. */
@@ -271,21 +275,65 @@ static stretto_status vanishes(const struct chat *c, stretto_message *all, size_
     return s == STRETTO_E_NOMEM ? s : STRETTO_OK;
 }
 
+/* Says what is in messages that nobody tried, each a word of its own, and renders once: gone[i] says that the word of
+ * message i was not seen. E_NOMEM or OK. */
+static stretto_status look_for_all(const struct chat *c, stretto_message *all, size_t n, bool answer, time_t now,
+                                   bool *gone)
+{
+    struct buffer words = buffer_make(TEXT_MAX), text = buffer_make(TEXT_MAX);
+    const stretto_message *messages = all + n;         /* as they were */
+    unsigned notes = 0;
+    stretto_status s = buffer_reserve(&words, n * WORD_BYTES);
+    for (size_t i = 0; i < n && s == STRETTO_OK; i++) {
+        char *word = words.data + i * WORD_BYTES;
+        snprintf(word, WORD_BYTES, "%s%0*u", canaries[ROLE_USER], (int)WORD_DIGITS, (unsigned)i);
+        if (gone[i]) all[i].content = word;
+    }
+    if (s == STRETTO_OK) s = render(c, all, n, answer, c->form, now, &text, NULL, &notes, NULL);
+    const char *p = text.data, *end = p + text.len;
+    const size_t n_word = strlen(canaries[ROLE_USER]);
+    while (s == STRETTO_OK && p && (p = memmem(p, (size_t)(end - p), canaries[ROLE_USER], n_word))) {
+        char number[WORD_DIGITS + 1] = "";
+        p += n_word;
+        memcpy(number, p, (size_t)(end - p) < WORD_DIGITS ? (size_t)(end - p) : WORD_DIGITS);
+        size_t i = (size_t)strtoull(number, NULL, 10);
+        if (i < n) gone[i] = false;
+    }
+    memcpy(all, messages, n * sizeof *all);
+    buffer_done(&words);
+    buffer_done(&text);
+    return s == STRETTO_E_NOMEM ? s : STRETTO_OK;
+}
+
+/* A template that hides every word in a form of its own is believed behind the first few. */
 static stretto_status check_untried(const struct chat *c, const stretto_message *messages, size_t n,
                                     bool answer, time_t now, const char *p, size_t length,
                                     struct error *err)
 {
-    stretto_message *all = mem_alloc((n + 1) * sizeof *all);
-    stretto_status s = all ? STRETTO_OK : STRETTO_E_NOMEM;
-    if (all && n) memcpy(all, messages, n * sizeof *all);
+    enum { SINGLY = 16 };
+    size_t some = 0;
+    for (size_t i = 0; i < n; i++) some += untried(c, messages, i);
+    if (!some) return STRETTO_OK;
+    stretto_message *all = mem_alloc(2 * n * sizeof *all);
+    bool *gone = mem_zalloc(n, sizeof *gone);
+    stretto_status s = all && gone ? STRETTO_OK : STRETTO_E_NOMEM;
     for (size_t i = 0; i < n && s == STRETTO_OK; i++) {
+        all[i] = all[n + i] = messages[i];
+        gone[i] = untried(c, messages, i);
+    }
+    if (s == STRETTO_OK && some > SINGLY) s = look_for_all(c, all, n, answer, now, gone);
+    some = 0;
+    for (size_t i = 0; i < n && s == STRETTO_OK && some < SINGLY; i++) {
         bool yes = false;
-        if (untried(c, messages, i)) s = vanishes(c, all, n, i, answer, now, p, length, &yes);
+        if (!gone[i]) continue;
+        some++;
+        s = vanishes(c, all, n, i, answer, now, p, length, &yes);
         if (yes)
             s = fail(err, STRETTO_E_UNSUP, "the model's chat template prints nothing of message %zu, whose "
                      "role is %.40s: give it as the user's", i + 1, messages[i].role);
     }
     mem_free(all);
+    mem_free(gone);
     return s == STRETTO_E_NOMEM ? fail(err, s, "out of memory") : s;
 }
 

@@ -41,11 +41,14 @@ static void open_model(void)
     serve_options_defaults(&options);
 }
 
+static size_t held;
+
 struct served_list *server_models(const struct server *s) { (void)s; return &list; }
 const struct serve_options *server_options(const struct server *s) { (void)s; return &options; }
 struct metrics *server_metrics(struct server *s) { (void)s; return &counted; }
 bool server_has_keys(const struct server *s) { (void)s; return false; }
 bool server_draining(const struct server *s) { (void)s; return false; }
+size_t server_hold(struct server *s, ptrdiff_t more) { (void)s; return held += (size_t)more; }
 double server_uptime(const struct server *s) { (void)s; return 1; }
 const char *exchange_header(const struct exchange *x, const char *name) { (void)x; (void)name; return NULL; }
 const char *exchange_query(const struct exchange *x, const char *name) { (void)x; (void)name; return NULL; }
@@ -160,6 +163,7 @@ static void check_answer(struct exchange *x)
         json_decref(e);
     } else if (x->streams_out) check_stream(x->out.data, x->out.len);
     else if (x->reply) check_value(x->reply);
+    else if (x->reply_text.len) check_json(x->reply_text.data, x->reply_text.len);
     else if (!x->http) abort();
 }
 

@@ -71,7 +71,7 @@ class Server:
         self.log.seek(0)
         return self.log.read()
 
-    def connect(self, timeout=60):
+    def connect(self, timeout=250):
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
 
     def raw(self, timeout=30):

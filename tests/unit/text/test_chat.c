@@ -94,10 +94,42 @@ static void memory_that_runs_out_chooses_no_form(void **state)
     close_tokenizer(&o);
 }
 
+/* Messages in roles that nobody tried are looked for in one rendering, or one for each would make a long conversation
+ * with calls of tools quadratic: this one would take minutes. */
+static void many_messages_of_other_roles(void **state)
+{
+    (void)state;
+    enum { MANY = 20000 };
+    static const char all[] = "{% for m in messages %}<{{ m.content }}>{% endfor %}";
+    static const char some[] = "{% for m in messages %}{% if m.role != 'hidden' %}<{{ m.content }}>{% endif %}"
+                               "{% endfor %}";
+    struct opened o = open_tokenizer();
+    struct chat *c;
+    struct error err = { 0 };
+    stretto_message *m = calloc(MANY, sizeof *m);
+    assert_non_null(m);
+    for (size_t i = 0; i < MANY; i++) m[i] = (stretto_message){ i % 2 ? "tool" : "system", "x" };
+    for (int hides = 0; hides < 2; hides++) {
+        struct buffer text = buffer_make(1 << 20), marks = buffer_make(1 << 20);
+        if (hides) m[MANY - 2].role = "hidden";
+        assert_int_equal(chat_open_text(&c, o.t, hides ? some : all, strlen(hides ? some : all), &err), STRETTO_OK);
+        assert_int_equal(chat_render(c, m, MANY, false, 0, &text, &marks, NULL, &err),
+                         hides ? STRETTO_E_UNSUP : STRETTO_OK);
+        if (!hides) assert_int_equal(text.len, 3 * MANY);
+        else assert_non_null(strstr(err.text, "nothing of message 19999, whose role is hidden"));
+        buffer_done(&text);
+        buffer_done(&marks);
+        chat_close(c);
+    }
+    free(m);
+    close_tokenizer(&o);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_that_runs_out_chooses_no_form),
+        cmocka_unit_test(many_messages_of_other_roles),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
