@@ -18,6 +18,8 @@
  *            or the hidden state reads it. Without such a reader the head is the last phase, and a
  *            step in which nobody wants logits ends before it. Logits that something else makes
  *            are read from where it wrote them.
+ *   back     Linear layers backwards whose rows have been made share a phase (those of q|k|v, of gate|up), and so
+ *            do sinks. What a node makes beside its value is written by it, wherever the node stands that names it.
  *
  * Buffers are planned by the phases between a value's birth and its last use, so two values that
  * never live together share memory; the hidden state lives to the end. tests/unit/backend holds
@@ -34,6 +36,7 @@ struct life {
     int32_t born, dies; /* phase numbers; born -1: it is never written                           */
     uint8_t forms;      /* enum form: what linear layers read it as                              */
     bool formed;        /* a pass that makes them has been planned                               */
+    int32_t beside;     /* the value that is made with it, or GRAPH_NONE                         */
 };
 
 struct buffer_plan { size_t at, bytes; int32_t free_after; };
@@ -47,7 +50,8 @@ struct lower {
     size_t n_phases, n_rows;
     struct phase last; /* the newest phase, also while counting                   */
     struct life *life; /* [n_values]                                              */
-    bool *done;        /* [n_nodes] a linear layer that joined one before it      */
+    bool *done;        /* [n_nodes] a node that joined one before it              */
+    bool *with;        /* [n_nodes] for a moment: those that join                 */
     const struct graph_node *head, *cap; /* NULL: the logits are made otherwise; no softcap  */
     struct buffer_plan *buffer; /* [VALUE_BUFFERS * n_values] */
     size_t n_buffers;
@@ -95,12 +99,16 @@ static void count_uses(struct lower *l)
 {
     const struct graph *g = l->g;
     for (size_t v = 0; v < g->n_values; v++)
-        l->life[v] = (struct life){ .reader = GRAPH_NONE, .born = -1, .dies = -1 };
+        l->life[v] = (struct life){ .reader = GRAPH_NONE, .born = -1, .dies = -1, .beside = GRAPH_NONE };
     for (size_t i = 0; i < g->n_nodes; i++) {
         const struct graph_node *n = &g->nodes[i];
         for (uint32_t k = 0; k < n->in.count; k++) use(l, node_in(g, n, k), (int32_t)i);
         if (n->op == OP_LINEAR)
             l->life[node_in(g, n, 0)].forms |= forms_read(l, node_param(g, n, 0));
+        if (n->op == OP_LINEAR_BACK)
+            l->life[node_in(g, n, 0)].forms |= l->rule->forms_back(l->rule->ud, node_param(g, n, 0));
+        if (n->op == OP_LOSS) l->life[node_in(g, n, 0)].forms |= forms_read(l, node_param(g, n, 0));
+        if (n->op == OP_BESIDE) l->life[node_in(g, n, 0)].beside = n->out;
     }
     use(l, g->hidden, GRAPH_NONE);
     use(l, g->logits, GRAPH_NONE);
@@ -143,6 +151,7 @@ static void row(struct lower *l, struct row_instr r, enum rows_kind rows)
     touch(l, r.in);
     touch(l, r.in2);
     touch(l, r.out);
+    touch(l, r.beside);
 }
 
 /* Which of the forms a row gets is looked up when it runs. */
@@ -151,7 +160,7 @@ static void make_forms(struct lower *l, const struct graph_node *n)
     int32_t x = node_in(l->g, n, 0);
     if (!l->life[x].forms || l->life[x].formed) return;
     l->life[x].formed = true;
-    row(l, (struct row_instr){ ROW_QUANT, n, x, GRAPH_NONE, GRAPH_NONE }, l->g->values[x].rows);
+    row(l, (struct row_instr){ ROW_QUANT, n, x, GRAPH_NONE, GRAPH_NONE, GRAPH_NONE }, l->g->values[x].rows);
 }
 
 static void add_part(struct lower *l, const struct graph_node *n)
@@ -174,7 +183,8 @@ static bool reads(const struct lower *l, const struct graph_node *n, int32_t x)
     return n->op == OP_LINEAR && n != l->head && node_in(l->g, n, 0) == x;
 }
 
-/* Node `first` and all linear layers behind it that read the same value. */
+/* Node `first` and all linear layers behind it that read the same value; what is repeated behind the loss waits for
+ * its turn. */
 static void linears(struct lower *l, size_t first)
 {
     const struct graph *g = l->g;
@@ -183,14 +193,14 @@ static void linears(struct lower *l, size_t first)
     enum rows_kind rows = g->values[x].rows;
     make_forms(l, n);
     new_phase(l, (struct phase){ .kind = PHASE_LINEAR, .rows = rows });
-    for (; n < end; n++)
+    for (; n < end && n->op != OP_LOSS; n++)
         if (reads(l, n, x)) {
             add_part(l, n);
             l->done[n - g->nodes] = true;
         }
-    for (n = &g->nodes[first]; n < end; n++)
+    for (n = &g->nodes[first]; n < end && n->op != OP_LOSS; n++)
         if (reads(l, n, x) && node_param(g, n, 1) != GRAPH_NONE)
-            row(l, (struct row_instr){ ROW_BIAS, n, n->out, GRAPH_NONE, n->out }, rows);
+            row(l, (struct row_instr){ ROW_BIAS, n, n->out, GRAPH_NONE, n->out, GRAPH_NONE }, rows);
 }
 
 /* The head's value v where it must be written: it has a use besides the softcap or the answer. */
@@ -247,10 +257,10 @@ static void mul(struct lower *l, const struct graph_node *n)
 {
     const struct graph_node *act = taken_over(l, n);
     int32_t x = node_in(l->g, n, 0), y = node_in(l->g, n, 1);
-    struct row_instr r = { ROW_MUL, n, x, y, n->out };
+    struct row_instr r = { ROW_MUL, n, x, y, n->out, GRAPH_NONE };
     if (act)
         r = (struct row_instr){ ROW_ACT_MUL, act, node_in(l->g, act, 0), act->out == x ? y : x,
-                                n->out };
+                                n->out, GRAPH_NONE };
     row(l, r, l->g->values[n->out].rows);
 }
 
@@ -259,11 +269,113 @@ static void attention(struct lower *l, const struct graph_node *n)
 {
     const struct graph *g = l->g;
     row(l,
-        (struct row_instr){ ROW_STORE, n, node_in(g, n, 1), node_in(g, n, 2), GRAPH_NONE },
+        (struct row_instr){ ROW_STORE, n, node_in(g, n, 1), node_in(g, n, 2), GRAPH_NONE, GRAPH_NONE },
         ROWS_ALL);
     new_phase(l, (struct phase){ .kind = PHASE_ATTENTION, .rows = ROWS_ALL, .node = n });
     touch(l, node_in(g, n, 0));
     touch(l, n->out);
+}
+
+/* ---- phases of a graph with a loss ----------------------------------------------------------- */
+
+static bool is_sink(const struct graph_node *n) { return n->out == GRAPH_NONE; }
+
+/* All that it reads has been made. */
+static bool ready(const struct lower *l, const struct graph_node *n)
+{
+    for (uint32_t k = 0; k < n->in.count; k++)
+        if (l->life[node_in(l->g, n, k)].born < 0) return false;
+    return true;
+}
+
+static bool joins(const struct lower *l, const struct graph_node *n, enum phase_kind kind)
+{
+    if (l->done[n - l->g->nodes] || !ready(l, n)) return false;
+    return kind == PHASE_GRAD ? is_sink(n) : n->op == OP_LINEAR_BACK;
+}
+
+static void add_back(struct lower *l, const struct graph_node *n, enum phase_kind kind)
+{
+    int32_t dy = node_in(l->g, n, n->op == OP_GRAD_LINEAR || n->op == OP_GRAD_NORM);
+    enum rows_kind rows = l->g->values[dy].rows;
+    if (l->last.kind != kind || l->last.rows != rows || l->last.n_parts == MAX_PARTS)
+        new_phase(l, (struct phase){ .kind = kind, .rows = rows });
+    uint32_t at = l->last.n_parts++;
+    l->last.part[at].in = dy;
+    l->last.part[at].out = n->out;
+    l->last.part[at].param = node_param(l->g, n, 0);
+    l->last.part[at].bias = node_param(l->g, n, 1);
+    l->last.part[at].node = n;
+    store_last(l);
+    for (uint32_t k = 0; k < n->in.count; k++) touch(l, node_in(l->g, n, k));
+    touch(l, n->out);
+    l->done[n - l->g->nodes] = true;
+}
+
+/* Node `first` and all behind it that can run beside it. Where they stand in one phase, none may read what it makes:
+ * what they read has been made before its first. */
+static void backs(struct lower *l, size_t first, enum phase_kind kind)
+{
+    const struct graph *g = l->g;
+    bool *with = l->with;
+    for (size_t i = first; i < g->n_nodes; i++) with[i] = joins(l, &g->nodes[i], kind);
+    for (size_t i = first; i < g->n_nodes && kind == PHASE_BACK; i++)
+        if (with[i]) make_forms(l, &g->nodes[i]);
+    new_phase(l, (struct phase){ .kind = kind, .rows = g->values[node_in(g, &g->nodes[first], 0)].rows });
+    for (size_t i = first; i < g->n_nodes; i++)
+        if (with[i]) add_back(l, &g->nodes[i], kind);
+}
+
+static void see(struct lower *l, const struct graph_node *n)
+{
+    struct phase ph = { .kind = PHASE_SEE, .rows = ROWS_ALL, .node = n };
+    ph.part[0].out = n->out;
+    ph.part[0].param = l->life[n->out].beside;
+    new_phase(l, ph);
+    for (uint32_t k = 0; k < 3; k++) touch(l, node_in(l->g, n, k));
+    touch(l, n->out);
+    touch(l, ph.part[0].param);
+}
+
+/* The node and those of the same attention's other sides. */
+static void see_back(struct lower *l, size_t first)
+{
+    const struct graph *g = l->g;
+    struct phase ph = { .kind = PHASE_SEE_BACK, .rows = ROWS_ALL, .node = &g->nodes[first] };
+    for (uint32_t k = 0; k < 3; k++) ph.part[k].out = GRAPH_NONE;
+    new_phase(l, ph);
+    for (size_t i = first; i < g->n_nodes; i++) {
+        const struct graph_node *n = &g->nodes[i];
+        if (n->op != OP_SEE_BACK || node_in(g, n, 5) != node_in(g, ph.node, 5)) continue;
+        l->last.part[n->see.side].out = n->out;
+        l->done[i] = true;
+        for (uint32_t k = 0; k < n->in.count; k++) touch(l, node_in(g, n, k));
+        touch(l, n->out);
+    }
+    store_last(l);
+}
+
+/* Logits of all rows would be the largest thing in memory; of LOSS_ROWS they pass. */
+static void loss(struct lower *l, const struct graph_node *n)
+{
+    static const enum phase_kind kinds[] = { PHASE_LOGITS, PHASE_LOSS, PHASE_LOSS_BACK, PHASE_LOSS_GRAD };
+    bool wanted[] = { true, true, l->life[n->out].uses > 0, false };
+    for (uint32_t k = 0; k < n->param.count; k++)
+        wanted[3] |= l->rule->trained(l->rule->ud, node_param(l->g, n, k));
+    make_forms(l, n);
+    for (uint32_t first = 0; first < l->rule->max_asks; first += LOSS_ROWS)
+        for (int k = 0; k < 4; k++) {
+            if (!wanted[k]) continue;
+            struct phase ph = { .kind = kinds[k], .rows = ROWS_ASKING, .node = n, .first = first, .count = LOSS_ROWS,
+                                .n_parts = 1 };
+            ph.part[0].in = node_in(l->g, n, 0);
+            ph.part[0].out = wanted[2] ? n->out : GRAPH_NONE;
+            ph.part[0].param = node_param(l->g, n, 0);
+            ph.part[0].bias = node_param(l->g, n, 1);
+            new_phase(l, ph);
+            touch(l, ph.part[0].in);
+            touch(l, ph.part[0].out);
+        }
 }
 
 /* Rules: the head of this file. Every node becomes row instructions or a phase exactly once, or is done by
@@ -275,6 +387,8 @@ static void lower_node(struct lower *l, size_t i)
     static const enum row_op plain[OP_COUNT] = {
         [OP_EMBED] = ROW_EMBED, [OP_NORM] = ROW_NORM, [OP_ROPE] = ROW_ROPE, [OP_ACT] = ROW_ACT,
         [OP_ADD] = ROW_ADD, [OP_SCALE] = ROW_SCALE, [OP_SOFTCAP] = ROW_SOFTCAP, [OP_ASK] = ROW_ASK,
+        [OP_UNASK] = ROW_UNASK, [OP_NORM_BACK] = ROW_NORM_BACK, [OP_ACT_BACK] = ROW_ACT_BACK,
+        [OP_SOFTCAP_BACK] = ROW_SOFTCAP_BACK,
     };
     switch (n->op) {
     case OP_LINEAR:
@@ -283,6 +397,18 @@ static void lower_node(struct lower *l, size_t i)
         return;
     case OP_ATTENTION: attention(l, n); return;
     case OP_MUL: mul(l, n); return;
+    case OP_SEE: see(l, n); return;
+    case OP_SEE_BACK:
+        if (!l->done[i]) see_back(l, i);
+        return;
+    case OP_BESIDE: return;
+    case OP_LOSS: loss(l, n); return;
+    case OP_LINEAR_BACK:
+        if (!l->done[i]) backs(l, i, PHASE_BACK);
+        return;
+    case OP_GRAD_LINEAR: case OP_GRAD_NORM: case OP_GRAD_EMBED:
+        if (!l->done[i]) backs(l, i, PHASE_GRAD);
+        return;
     case OP_ACT:
         if (is_taken_over(l, n)) return;
         break;
@@ -291,7 +417,7 @@ static void lower_node(struct lower *l, size_t i)
         break;
     default: break;
     }
-    row(l, (struct row_instr){ plain[n->op], n, node_in(g, n, 0), node_in(g, n, 1), n->out },
+    row(l, (struct row_instr){ plain[n->op], n, node_in(g, n, 0), node_in(g, n, 1), n->out, l->life[n->out].beside },
         g->values[n->out].rows);
 }
 
@@ -304,7 +430,7 @@ static void walk(struct lower *l)
     find_head(l);
     count_uses(l);
     if (g->n_rope)
-        row(l, (struct row_instr){ ROW_ANGLES, NULL, GRAPH_NONE, GRAPH_NONE, GRAPH_NONE },
+        row(l, (struct row_instr){ ROW_ANGLES, NULL, GRAPH_NONE, GRAPH_NONE, GRAPH_NONE, GRAPH_NONE },
             ROWS_ALL);
     for (size_t i = 0; i < g->n_nodes; i++) lower_node(l, i);
     if (g->logits != GRAPH_NONE && !head_is_read(l)) head(l);
@@ -338,30 +464,47 @@ static size_t take_buffer(struct lower *l, struct arena *a, size_t bytes, const 
     return best->at;
 }
 
+/* Codes of a value come in whole groups: what is behind its width is zeros then. */
+static struct value_place place_rows(struct lower *l, struct arena *a, size_t rows, size_t width, const struct life *life)
+{
+    struct value_place x = { .forms = life->forms };
+    size_t unit = x.forms ? PANEL_GROUP : PANEL_COLS, padded = (width + unit - 1) / unit * unit;
+    x.ld = pad_row(padded, sizeof(float));
+    x.f = take_buffer(l, a, rows * x.ld * sizeof(float), life);
+    if (x.forms) x.ldq = pad_row(padded, 1);
+    if (x.forms & FORM_CODES) {
+        x.ldd = pad_row(padded / PANEL_GROUP, sizeof(float));
+        x.q = take_buffer(l, a, rows * x.ldq, life);
+        x.d = take_buffer(l, a, 3 * rows * x.ldd * sizeof(float), life);
+        x.s = x.d + rows * x.ldd * sizeof(float);
+        x.sum = x.s + rows * x.ldd * sizeof(float);
+    }
+    if (x.forms & FORM_BF16) x.h = take_buffer(l, a, rows * x.ldq * sizeof(uint16_t), life);
+    return x;
+}
+
 /* Values get their buffers in the order of their births, so what has died by then can be taken again. */
 static void place_values(struct lower *l, struct arena *a, struct value_place *place)
 {
     l->n_buffers = 0;
     for (size_t v = 0; v < l->g->n_values; v++) {
-        const struct life *life = &l->life[v];
-        struct value_place x = { .forms = life->forms };
         if (place) place[v] = (struct value_place){ 0 };
-        if (life->born < 0) continue;
+        if (l->life[v].born < 0) continue;
         size_t rows = l->g->values[v].rows == ROWS_ASKING ? l->rule->max_asks : l->rule->max_rows;
-        size_t width = l->g->values[v].width,
-               padded = (width + PANEL_COLS - 1) / PANEL_COLS * PANEL_COLS;
-        x.ld = pad_row(padded, sizeof(float));
-        x.f = take_buffer(l, a, rows * x.ld * sizeof(float), life);
-        if (x.forms) x.ldq = pad_row(width, 1);
-        if (x.forms & FORM_CODES) {
-            x.ldd = pad_row((width + PANEL_GROUP - 1) / PANEL_GROUP, sizeof(float));
-            x.q = take_buffer(l, a, rows * x.ldq, life);
-            x.d = take_buffer(l, a, 3 * rows * x.ldd * sizeof(float), life);
-            x.s = x.d + rows * x.ldd * sizeof(float);
-            x.sum = x.s + rows * x.ldd * sizeof(float);
-        }
-        if (x.forms & FORM_BF16) x.h = take_buffer(l, a, rows * x.ldq * sizeof(uint16_t), life);
+        struct value_place x = place_rows(l, a, rows, l->g->values[v].width, &l->life[v]);
         if (place) place[v] = x;
+    }
+}
+
+/* Logits of a few rows, from the loss's first phase to its last. */
+static void place_logits(struct lower *l, struct arena *a, struct lowered *out)
+{
+    for (size_t i = 0; i < l->g->n_nodes; i++) {
+        const struct graph_node *n = &l->g->nodes[i];
+        if (n->op != OP_LOSS) continue;
+        struct life life = { .born = 0, .dies = INT32_MAX };
+        if (l->life[n->out].uses) life.forms = l->rule->forms_back(l->rule->ud, node_param(l->g, n, 0));
+        out->logits = place_rows(l, a, LOSS_ROWS, l->g->params[node_param(l->g, n, 0)].n_out, &life);
     }
 }
 
@@ -384,15 +527,19 @@ static void take_all(struct lower *l, struct lowered *out, struct arena *own, st
         store_last(l);
     }
     place_values(l, values, own->base ? place : NULL);
+    place_logits(l, values, out);
 }
 
 stretto_status lower(const struct graph *g, const struct lower_rules *r, struct lowered *out,
                      struct arena *own, struct arena *values, struct error *err)
 {
     struct lower l = { .g = g, .rule = r };
+    if (g->loss && !r->forms_back)
+        return fail(err, STRETTO_E_UNSUP, "this backend cannot train: it has no '%s'", op_table[OP_LOSS].name);
     l.life = mem_alloc(g->n_values * sizeof *l.life);
-    l.done = mem_alloc(g->n_nodes * sizeof *l.done);
-    l.buffer = mem_alloc(VALUE_BUFFERS * g->n_values * sizeof *l.buffer);
+    l.done = mem_alloc(2 * g->n_nodes * sizeof *l.done);
+    l.with = l.done + g->n_nodes;
+    l.buffer = mem_alloc((VALUE_BUFFERS * g->n_values + VALUE_BUFFERS) * sizeof *l.buffer);
     stretto_status s = STRETTO_OK;
     if (!l.life || !l.done || !l.buffer)
         s = fail(err, STRETTO_E_NOMEM, "out of memory while planning");

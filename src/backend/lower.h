@@ -4,7 +4,8 @@
  * A phase is either a list of row operations, done row by row without a barrier between them; a set
  * of linear layers that share one input; an attention; or the head. That is all the fusing there
  * is: q|k|v and gate|up become one phase, and everything between two of them one pass over each
- * row. */
+ * row. A graph with a loss has more: linear layers backwards, of several inputs; gradients of parameters; attention
+ * among the rows of the step, and its gradient; and the loss, four phases for every LOSS_ROWS rows that ask. */
 #ifndef BACKEND_LOWER_H
 #define BACKEND_LOWER_H
 #include "base/arena.h"
@@ -17,27 +18,38 @@ enum form { FORM_CODES = 1, FORM_CODES_GIVEN = 2, FORM_BF16 = 4 };
 
 enum row_op {
     ROW_EMBED, ROW_NORM, ROW_ROPE, ROW_ACT, ROW_ACT_MUL, ROW_MUL, ROW_ADD, ROW_BIAS, ROW_SCALE,
-    ROW_SOFTCAP, ROW_QUANT, ROW_STORE, ROW_ASK, ROW_ANGLES
+    ROW_SOFTCAP, ROW_QUANT, ROW_STORE, ROW_ASK, ROW_ANGLES,
+    ROW_UNASK, ROW_NORM_BACK, ROW_ACT_BACK, ROW_SOFTCAP_BACK
 };
 
 struct row_instr {
     enum row_op op;
     const struct graph_node *node;
-    int32_t in, in2, out; /* values                                                          */
+    int32_t in, in2, out, beside; /* values                                                  */
 };
 
-enum phase_kind { PHASE_ROWS, PHASE_LINEAR, PHASE_ATTENTION, PHASE_HEAD };
+enum phase_kind {
+    PHASE_ROWS, PHASE_LINEAR, PHASE_ATTENTION, PHASE_HEAD,
+    PHASE_BACK,                   /* linear layers backwards                                      */
+    PHASE_GRAD,                   /* sinks                                                        */
+    PHASE_SEE, PHASE_SEE_BACK,
+    /* Of LOSS_ROWS rows that ask: their logits; these become gradients; the gradient of what the head read; and of
+     * the head, where it is trained (loss_trained). */
+    PHASE_LOGITS, PHASE_LOSS, PHASE_LOSS_BACK, PHASE_LOSS_GRAD
+};
 
-enum { MAX_PARTS = 4 };
+enum { MAX_PARTS = 4, LOSS_ROWS = 64 };
 
 struct phase {
     enum phase_kind kind;
     enum rows_kind rows;
-    uint32_t first, count; /* PHASE_ROWS: row instructions                                    */
+    uint32_t first, count; /* PHASE_ROWS: row instructions; of the loss: the first row, and LOSS_ROWS */
     uint32_t n_parts; /* PHASE_LINEAR; PHASE_HEAD: 1, or 0 where other nodes made the logits  */
-    /* Of the head: out is GRAPH_NONE where nobody reads its value, bias where it has none. */
-    struct { int32_t in, out, param, bias; } part[MAX_PARTS];
-    const struct graph_node *node; /* PHASE_ATTENTION; PHASE_HEAD: the softcap or NULL */
+    /* Of the head: out is GRAPH_NONE where nobody reads its value, bias where it has none. Of a sink: `in` is dy, and
+     * the node says the rest. PHASE_SEE: out, and in param what stands beside it or GRAPH_NONE. PHASE_SEE_BACK: out of
+     * the parts are dq, dk and dv, GRAPH_NONE where they are not made. */
+    struct { int32_t in, out, param, bias; const struct graph_node *node; } part[MAX_PARTS];
+    const struct graph_node *node; /* PHASE_ATTENTION, PHASE_SEE ..., of the loss; PHASE_HEAD: the softcap or NULL */
     int32_t capped; /* PHASE_HEAD: the softcap's value, GRAPH_NONE where nobody reads it       */
 };
 
@@ -58,6 +70,7 @@ struct lowered {
     struct value_place *place; /* [n_values]; of values that are never written all zero            */
     size_t n_phases, n_rows;
     bool ends_in_head;         /* the last phase is for answers made of logits alone               */
+    struct value_place logits; /* of LOSS_ROWS rows; where there is no loss all zero               */
 };
 
 struct lower_rules {
@@ -66,6 +79,10 @@ struct lower_rules {
     uint8_t (*forms)(const void *ud, int32_t param);   /* enum form, in which a linear layer with this
                                                           weight reads rows of two roles            */
     const void *ud;
+    /* Of a backend that trains; else NULL, and graphs with a loss are refused by name. The forms in which a weight's
+     * transposed reads rows, and whether a parameter is trained. */
+    uint8_t (*forms_back)(const void *ud, int32_t param);
+    bool (*trained)(const void *ud, int32_t param);
 };
 
 /* Takes phases, instructions and places from `own` and the memory of values from `values`, which may be the

@@ -73,6 +73,7 @@ static struct graph_span links(struct graph_builder *b, const int32_t *item, uin
 #define LINKS(b, ...) \
     links(b, (const int32_t[]){ __VA_ARGS__ }, sizeof((int32_t[]){ __VA_ARGS__ }) / sizeof(int32_t))
 
+/* width 0: it makes no value. */
 static int32_t node(struct graph_builder *b, struct graph_node n, enum rows_kind rows,
                     uint32_t width)
 {
@@ -82,8 +83,8 @@ static int32_t node(struct graph_builder *b, struct graph_node n, enum rows_kind
         || !grow((void **)&g->values, g->n_values, &g->cap_values, sizeof *g->values))
         return refuse(b, STRETTO_E_NOMEM, "out of memory");
     n.layer = b->layer;
-    n.out = (int32_t)g->n_values;
-    g->values[g->n_values++] = (struct graph_value){ rows, width, (int32_t)g->n_nodes };
+    n.out = width ? (int32_t)g->n_values : GRAPH_NONE;
+    if (width) g->values[g->n_values++] = (struct graph_value){ rows, width, (int32_t)g->n_nodes };
     g->nodes[g->n_nodes++] = n;
     return n.out;
 }
@@ -255,6 +256,19 @@ int32_t graph_repeat(struct graph_builder *b, const struct graph *of, const stru
     return node(b, own, out->rows, out->width);
 }
 
+void graph_params_like(struct graph_builder *b, const struct graph *of)
+{
+    for (size_t i = 0; i < of->n_params; i++) param(b, of->params[i].name, of->params[i].n_in, of->params[i].n_out);
+}
+
+int32_t graph_derived(struct graph_builder *b, struct graph_node n, const int32_t *in, uint32_t n_in,
+                      const int32_t *of, uint32_t n_param, enum rows_kind rows, uint32_t width)
+{
+    n.in = links(b, in, n_in);
+    n.param = links(b, of, n_param);
+    return node(b, n, rows, width);
+}
+
 void graph_answer(struct graph_builder *b, int32_t hidden, int32_t logits)
 {
     int32_t answer[2] = { hidden, logits };
@@ -337,21 +351,21 @@ static void cost_see(const struct graph *g, const struct graph_node *n, double r
     out->flops = (n->op == OP_SEE ? 4 : 5) * rows * sees * n->see.heads * n->see.head_dim;
 }
 
-/* The head, its gradient by what it reads and, where it is trained, by itself. */
+/* The head, and its gradient by what it reads. */
 static void cost_loss(const struct graph *g, const struct graph_node *n, double rows, double asks, double context,
                       struct graph_cost *out)
 {
     (void)rows; (void)context;
     const struct graph_param *w = &g->params[node_param(g, n, 0)];
     out->param_elements = (double)w->n_in * w->n_out;
-    out->flops = (n->loss.trained ? 6 : 4) * out->param_elements * asks;
+    out->flops = 4 * out->param_elements * asks;
 }
 
 static void cost_sink(const struct graph *g, const struct graph_node *n, double rows, double asks, double context,
                       struct graph_cost *out)
 {
     (void)context;
-    int32_t dy = node_in(g, n, n->op == OP_GRAD_LINEAR);
+    int32_t dy = node_in(g, n, n->op == OP_GRAD_NORM);
     out->flops = 2 * rows_of(g, dy, rows, asks) * g->values[dy].width;
 }
 
@@ -362,15 +376,15 @@ const struct op_info op_table[OP_COUNT] = {
     [OP_MUL] = { "mul", cost_rowwise },         [OP_ADD] = { "add", cost_rowwise },
     [OP_SCALE] = { "scale", cost_rowwise },     [OP_SOFTCAP] = { "softcap", cost_rowwise },
     [OP_ASK] = { "ask", cost_rowwise },
-    [OP_SEE] = { "see", cost_see },             [OP_SEE_SUMS] = { "sums of what is seen", cost_rowwise },
-    [OP_SEE_BACK] = { "gradient of see", cost_see }, [OP_DOTS] = { "dots", cost_rowwise },
+    [OP_SEE] = { "see", cost_see },             [OP_SEE_BACK] = { "gradient of see", cost_see },
+    [OP_BESIDE] = { "what is made beside", cost_rowwise },
     [OP_LOSS] = { "loss", cost_loss },          [OP_UNASK] = { "unask", cost_rowwise },
     [OP_LINEAR_BACK] = { "gradient of linear", cost_linear },
     [OP_NORM_BACK] = { "gradient of norm", cost_rowwise },
     [OP_ACT_BACK] = { "gradient of act", cost_rowwise },
     [OP_SOFTCAP_BACK] = { "gradient of softcap", cost_rowwise },
     [OP_GRAD_LINEAR] = { "gradient of weights", cost_linear },
-    [OP_GRAD_VECTOR] = { "gradient of a vector", cost_sink },
+    [OP_GRAD_NORM] = { "gradient of a norm's weights", cost_sink },
     [OP_GRAD_EMBED] = { "gradient of a table", cost_sink },
 };
 

@@ -27,9 +27,9 @@ enum op {
 
     /* What training adds (differentiate.h). dy is the gradient of the loss by what a node made. */
     OP_SEE,            /* q, k, v: attention whose rows see rows of the step (struct step: ranges)  */
-    OP_SEE_SUMS,       /* what an OP_SEE made: log of the sum of exp(score), [rows][heads]          */
-    OP_SEE_BACK,       /* q, k, v, dy, sums, dots: the gradient of q, k or v                        */
-    OP_DOTS,           /* x, y: their dot product by heads, [rows][heads]                           */
+    OP_SEE_BACK,       /* q, k, v, y, dy, beside y: the gradient of q, k or v                       */
+    OP_BESIDE,         /* of an OP_SEE's value: log of the sum of exp(score), [rows][heads]; of an OP_NORM_BACK's:
+                          mean and 1 / deviation, [rows][heads or 1][2]. They are made with it      */
     OP_LOSS,           /* what the head reads, with the head's weight (and bias): the gradient of it, and adds to the
                           head's; the head runs over few rows at a time                             */
     OP_UNASK,          /* rows that ask back among all rows, the others zero                        */
@@ -38,8 +38,8 @@ enum op {
     OP_ACT_BACK,       /* x, dy                                                                     */
     OP_SOFTCAP_BACK,   /* y, dy: y is what the node made                                            */
     /* Sinks: they make no value, but add to a parameter's gradient. */
-    OP_GRAD_LINEAR,    /* x, dy: a linear layer's weight                                            */
-    OP_GRAD_VECTOR,    /* dy, and x where the vector multiplies it                                  */
+    OP_GRAD_LINEAR,    /* x, dy: a linear layer's weight and bias                                   */
+    OP_GRAD_NORM,      /* x, dy, beside dx: a norm's weight and bias                                */
     OP_GRAD_EMBED,     /* dy: a table                                                               */
     OP_COUNT
 };
@@ -105,13 +105,12 @@ struct graph_node {
             float scale, softcap;
             bool causal;
         } attention;
-        struct {                /* OP_SEE and what follows from it                          */
-            uint32_t heads, kv_heads, head_dim, window; /* OP_DOTS: heads and head_dim alone */
+        struct {
+            uint32_t heads, kv_heads, head_dim, window;
             float scale, softcap;
-            enum see_side side; /* OP_SEE_BACK                                              */
+            enum see_side side; /* OP_SEE_BACK                                               */
         } see;
-        struct { float cap; bool trained; } loss; /* cap: of the logits, 0 none; trained: the head has a gradient */
-        uint32_t fold;          /* OP_GRAD_VECTOR: the vector's length, which rows are a multiple of */
+        float loss_cap;         /* of the logits; 0: none                                    */
         enum act_kind act;
         float scale, cap;
     };
@@ -178,6 +177,13 @@ int32_t graph_ask(struct graph_builder *b, int32_t x);
 /* A node of another graph as it stands, whose values v are as[v] here; it has the same rope tables. */
 int32_t graph_repeat(struct graph_builder *b, const struct graph *of, const struct graph_node *n,
                      const int32_t *as);
+/* Parameters of another graph, in its order. */
+void graph_params_like(struct graph_builder *b, const struct graph *of);
+/* A node whose shape follows from others (differentiate.c) and is not looked at: n with these inputs and parameters;
+ * GRAPH_NONE among them is left out at the end. It makes a value, or with width 0 none, and then GRAPH_NONE is
+ * answered. */
+int32_t graph_derived(struct graph_builder *b, struct graph_node n, const int32_t *in, uint32_t n_in,
+                      const int32_t *param, uint32_t n_param, enum rows_kind rows, uint32_t width);
 /* What a step answers, GRAPH_NONE for none: values of the rows that ask, which other nodes may read
  * too. */
 void graph_answer(struct graph_builder *b, int32_t hidden, int32_t logits);

@@ -37,7 +37,16 @@ struct weight {
     uint8_t forms; /* enum form, of rows with two roles                               */
     const float *vector;      /* a vector's elements                                             */
     struct param_bytes table; /* rows for lookups: the file's own bytes                          */
+
+    /* Training. What is trained has `elements` floats of each part (enum param_part), in panels where it is a linear
+     * layer's, else row after row; the first part is what computes (panels, vector, table). */
+    float *part[PARAM_PARTS];
+    size_t elements;
+    const struct weight *back; /* the transposed, where gradients pass: a linear layer as any other; else NULL  */
 };
+
+/* A tied head's table is looked up in its panels. */
+static inline bool weight_in_panels(const struct weight *w) { return w->elements && w->by; }
 
 struct weights {
     struct cpu_device *device;
@@ -48,6 +57,8 @@ struct weights {
     size_t bytes;
     uint64_t outside;      /* that providers took beside it: known when all panels are made    */
     bool reference;
+    struct weight *back;   /* [n] transposed ones                                             */
+    double *squares;       /* of runs of elements: masters.c                                  */
 };
 
 /* A value's place (lower.h: struct value_place) in this program's memory. */
@@ -118,6 +129,13 @@ struct program {
     uint32_t next, n_run; /* the phase to run next; phases this step needs                   */
     atomic_uint_fast32_t *tickets; /* [n_phases]                                               */
     atomic_int stop; /* the step was cancelled */
+    /* Training: logits of a few rows, and what they were found to be */
+    struct place logits;
+    float *losses;       /* [max_asks]                                                  */
+    int32_t *ask_at;     /* [max_rows]: a row's number among those that ask, or -1      */
+    float *sums;         /* [max_rows][heads]: for an attention whose sums nobody reads */
+    float **see_scratch; /* [threads]                                                   */
+
     struct best *best;    /* [threads][max_asks]                                        */
     struct step_top *top; /* [threads][max_asks]                          */
 };
@@ -134,6 +152,46 @@ stretto_status cpu_upload(struct weights **out, struct device *on, const struct 
                           const struct binding *b, const struct upload_options *o,
                           struct error *err);
 void cpu_weights_close(struct weights *w);
+
+/* back.c: the transposed of linear weights, made of their panels. */
+/* Which parameters need one: an OP_LINEAR_BACK or an OP_LOSS multiplies by it. */
+void back_used(const struct graph *g, bool *used);
+/* Sizes and, where a->base is set, places. */
+stretto_status back_place(struct weights *w, size_t param, const char *name, struct arena *a, struct error *err);
+stretto_status back_fill(struct weights *w, unsigned threads, struct error *err);
+
+/* masters.c: enum param_part of what is trained. */
+stretto_status cpu_param_read(const struct weights *w, uint32_t param, enum param_part part, float *values,
+                              struct error *err);
+stretto_status cpu_param_write(struct weights *w, uint32_t param, enum param_part part, const float *values,
+                               struct error *err);
+void cpu_param_clear(struct weights *w);
+void cpu_param_norms(const struct weights *w, double *squares);
+void cpu_param_update(struct weights *w, const struct param_step *s);
+/* How many sums of squares there are of so many elements. */
+size_t master_runs(size_t elements);
+/* Where element i of row o stands in a part. */
+static inline size_t master_at(const struct weight *w, size_t o, size_t i)
+{
+    if (!weight_in_panels(w)) return o * w->n_in + i;
+    return (o / PANEL_COLS * w->n_in + i) * PANEL_COLS + o % PANEL_COLS;
+}
+
+/* A step's rows of one kind, and so on, for who runs phases: run.c. */
+size_t cpu_rows(const struct program *p, enum rows_kind kind);
+/* Rows [row, row + n) of x times panels [panel, panel + n_panels) of a weight into y. x_row: the same row in x. */
+void cpu_linear_rows(const struct program *p, const struct weight *w, const struct place *x, size_t x_row,
+                     enum rows_kind kind, size_t row, size_t n, uint32_t panel, uint32_t n_panels, float *y, size_t ldy);
+void cpu_make_forms(const struct program *p, const struct place *at, bool given, size_t row, size_t width);
+bool cpu_is_given(const struct program *p, enum rows_kind kind, size_t row);
+
+/* train.c: the phases that a graph with a loss has more. */
+stretto_status train_buffers(struct program *p, struct arena *a);
+void train_begin(struct program *p);
+/* What a phase is shared out in, and the least share. */
+size_t train_units(const struct program *p, const struct phase *ph);
+size_t train_least(const struct program *p, const struct phase *ph);
+void train_share(struct program *p, const struct phase *ph, size_t first, size_t n, unsigned rank);
 
 /* buffers.c: phases and everything that running them takes; a->base NULL while measuring. */
 stretto_status cpu_buffers(struct program *p, struct arena *a, struct error *err);
