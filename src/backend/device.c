@@ -50,6 +50,8 @@ stretto_status device_upload(struct device *d, struct weights **out, const struc
 {
     *out = NULL;
     TRY(device_check(d, err));
+    if ((g->loss || o->trained || o->measure) && !d->backend->param_read)
+        return fail(err, STRETTO_E_UNSUP, "the backend %s cannot train; the cpu can", d->backend->name);
     return d->backend->upload(out, d, g, b, o, err);
 }
 

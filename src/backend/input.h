@@ -13,6 +13,8 @@ stretto_status input_check(const struct graph *g, const struct program_limits *l
 /* The vector of `width` that embedding node n gives row `row`; table NULL for EMBED_VECTOR. */
 void input_embed(const struct graph_node *n, const struct param_bytes *table, const struct step *s,
                  size_t row, size_t width, float *out);
+/* The row of its table that embedding node n looks up for a row that brings no vector. */
+size_t input_table_row(const struct graph_node *n, const struct step *s, size_t row);
 /* n_rot / 2 cosines, then sines. */
 void input_angles(const struct rope_table *r, int32_t position, float *cs);
 #endif

@@ -36,7 +36,7 @@ struct life {
     int32_t born, dies; /* phase numbers; born -1: it is never written                           */
     uint8_t forms;      /* enum form: what linear layers read it as                              */
     bool formed;        /* a pass that makes them has been planned                               */
-    int32_t beside;     /* the value that is made with it, or GRAPH_NONE                         */
+    int32_t beside;     /* the value that is made with it (OP_BESIDE), or GRAPH_NONE             */
 };
 
 struct buffer_plan { size_t at, bytes; int32_t free_after; };
@@ -151,7 +151,6 @@ static void row(struct lower *l, struct row_instr r, enum rows_kind rows)
     touch(l, r.in);
     touch(l, r.in2);
     touch(l, r.out);
-    touch(l, r.beside);
 }
 
 /* Which of the forms a row gets is looked up when it runs. */
@@ -160,7 +159,7 @@ static void make_forms(struct lower *l, const struct graph_node *n)
     int32_t x = node_in(l->g, n, 0);
     if (!l->life[x].forms || l->life[x].formed) return;
     l->life[x].formed = true;
-    row(l, (struct row_instr){ ROW_QUANT, n, x, GRAPH_NONE, GRAPH_NONE, GRAPH_NONE }, l->g->values[x].rows);
+    row(l, (struct row_instr){ ROW_QUANT, n, x, GRAPH_NONE, GRAPH_NONE }, l->g->values[x].rows);
 }
 
 static void add_part(struct lower *l, const struct graph_node *n)
@@ -200,7 +199,7 @@ static void linears(struct lower *l, size_t first)
         }
     for (n = &g->nodes[first]; n < end && n->op != OP_LOSS; n++)
         if (reads(l, n, x) && node_param(g, n, 1) != GRAPH_NONE)
-            row(l, (struct row_instr){ ROW_BIAS, n, n->out, GRAPH_NONE, n->out, GRAPH_NONE }, rows);
+            row(l, (struct row_instr){ ROW_BIAS, n, n->out, GRAPH_NONE, n->out }, rows);
 }
 
 /* The head's value v where it must be written: it has a use besides the softcap or the answer. */
@@ -257,10 +256,10 @@ static void mul(struct lower *l, const struct graph_node *n)
 {
     const struct graph_node *act = taken_over(l, n);
     int32_t x = node_in(l->g, n, 0), y = node_in(l->g, n, 1);
-    struct row_instr r = { ROW_MUL, n, x, y, n->out, GRAPH_NONE };
+    struct row_instr r = { ROW_MUL, n, x, y, n->out };
     if (act)
         r = (struct row_instr){ ROW_ACT_MUL, act, node_in(l->g, act, 0), act->out == x ? y : x,
-                                n->out, GRAPH_NONE };
+                                n->out };
     row(l, r, l->g->values[n->out].rows);
 }
 
@@ -269,7 +268,7 @@ static void attention(struct lower *l, const struct graph_node *n)
 {
     const struct graph *g = l->g;
     row(l,
-        (struct row_instr){ ROW_STORE, n, node_in(g, n, 1), node_in(g, n, 2), GRAPH_NONE, GRAPH_NONE },
+        (struct row_instr){ ROW_STORE, n, node_in(g, n, 1), node_in(g, n, 2), GRAPH_NONE },
         ROWS_ALL);
     new_phase(l, (struct phase){ .kind = PHASE_ATTENTION, .rows = ROWS_ALL, .node = n });
     touch(l, node_in(g, n, 0));
@@ -346,7 +345,7 @@ static void see_back(struct lower *l, size_t first)
     new_phase(l, ph);
     for (size_t i = first; i < g->n_nodes; i++) {
         const struct graph_node *n = &g->nodes[i];
-        if (n->op != OP_SEE_BACK || node_in(g, n, 5) != node_in(g, ph.node, 5)) continue;
+        if (n->op != OP_SEE_BACK || node_in(g, n, 4) != node_in(g, ph.node, 4)) continue;
         l->last.part[n->see.side].out = n->out;
         l->done[i] = true;
         for (uint32_t k = 0; k < n->in.count; k++) touch(l, node_in(g, n, k));
@@ -387,7 +386,7 @@ static void lower_node(struct lower *l, size_t i)
     static const enum row_op plain[OP_COUNT] = {
         [OP_EMBED] = ROW_EMBED, [OP_NORM] = ROW_NORM, [OP_ROPE] = ROW_ROPE, [OP_ACT] = ROW_ACT,
         [OP_ADD] = ROW_ADD, [OP_SCALE] = ROW_SCALE, [OP_SOFTCAP] = ROW_SOFTCAP, [OP_ASK] = ROW_ASK,
-        [OP_UNASK] = ROW_UNASK, [OP_NORM_BACK] = ROW_NORM_BACK, [OP_ACT_BACK] = ROW_ACT_BACK,
+        [OP_UNASK] = ROW_UNASK, [OP_DOTS] = ROW_DOTS, [OP_NORM_BACK] = ROW_NORM_BACK, [OP_ACT_BACK] = ROW_ACT_BACK,
         [OP_SOFTCAP_BACK] = ROW_SOFTCAP_BACK,
     };
     switch (n->op) {
@@ -417,7 +416,7 @@ static void lower_node(struct lower *l, size_t i)
         break;
     default: break;
     }
-    row(l, (struct row_instr){ plain[n->op], n, node_in(g, n, 0), node_in(g, n, 1), n->out, l->life[n->out].beside },
+    row(l, (struct row_instr){ plain[n->op], n, node_in(g, n, 0), node_in(g, n, 1), n->out },
         g->values[n->out].rows);
 }
 
@@ -430,7 +429,7 @@ static void walk(struct lower *l)
     find_head(l);
     count_uses(l);
     if (g->n_rope)
-        row(l, (struct row_instr){ ROW_ANGLES, NULL, GRAPH_NONE, GRAPH_NONE, GRAPH_NONE, GRAPH_NONE },
+        row(l, (struct row_instr){ ROW_ANGLES, NULL, GRAPH_NONE, GRAPH_NONE, GRAPH_NONE },
             ROWS_ALL);
     for (size_t i = 0; i < g->n_nodes; i++) lower_node(l, i);
     if (g->logits != GRAPH_NONE && !head_is_read(l)) head(l);
@@ -465,10 +464,11 @@ static size_t take_buffer(struct lower *l, struct arena *a, size_t bytes, const 
 }
 
 /* Codes of a value come in whole groups: what is behind its width is zeros then. */
-static struct value_place place_rows(struct lower *l, struct arena *a, size_t rows, size_t width, const struct life *life)
+static struct value_place place_rows(struct lower *l, struct arena *a, size_t rows, size_t width,
+                                     const struct life *life)
 {
     struct value_place x = { .forms = life->forms };
-    size_t unit = x.forms ? PANEL_GROUP : PANEL_COLS, padded = (width + unit - 1) / unit * unit;
+    size_t padded = (width + PANEL_GROUP - 1) / PANEL_GROUP * PANEL_GROUP;
     x.ld = pad_row(padded, sizeof(float));
     x.f = take_buffer(l, a, rows * x.ld * sizeof(float), life);
     if (x.forms) x.ldq = pad_row(padded, 1);

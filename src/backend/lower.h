@@ -19,13 +19,13 @@ enum form { FORM_CODES = 1, FORM_CODES_GIVEN = 2, FORM_BF16 = 4 };
 enum row_op {
     ROW_EMBED, ROW_NORM, ROW_ROPE, ROW_ACT, ROW_ACT_MUL, ROW_MUL, ROW_ADD, ROW_BIAS, ROW_SCALE,
     ROW_SOFTCAP, ROW_QUANT, ROW_STORE, ROW_ASK, ROW_ANGLES,
-    ROW_UNASK, ROW_NORM_BACK, ROW_ACT_BACK, ROW_SOFTCAP_BACK
+    ROW_UNASK, ROW_DOTS, ROW_NORM_BACK, ROW_ACT_BACK, ROW_SOFTCAP_BACK
 };
 
 struct row_instr {
     enum row_op op;
     const struct graph_node *node;
-    int32_t in, in2, out, beside; /* values                                                  */
+    int32_t in, in2, out; /* values                                                          */
 };
 
 enum phase_kind {

@@ -9,7 +9,7 @@ void params_used(const struct graph *g, bool *linear, bool *table)
 {
     for (size_t i = 0; i < g->n_nodes; i++) {
         const struct graph_node *n = &g->nodes[i];
-        if (n->op == OP_LINEAR) linear[node_param(g, n, 0)] = true;
+        if (n->op == OP_LINEAR || n->op == OP_LOSS) linear[node_param(g, n, 0)] = true;
         if (n->op == OP_EMBED && n->embed != EMBED_VECTOR) table[node_param(g, n, 0)] = true;
     }
 }

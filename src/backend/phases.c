@@ -62,6 +62,40 @@ static void needs_rows(const struct phase_reader *x, const struct phase *ph, dou
     }
 }
 
+/* Sinks of linear layers: a gradient is read and written. */
+static void needs_grad(const struct phase_reader *x, const struct phase *ph, double *bytes, double *macs)
+{
+    for (uint32_t i = 0; i < ph->n_parts; i++) {
+        if (ph->part[i].node->op != OP_GRAD_LINEAR || ph->part[i].param == GRAPH_NONE) continue;
+        const struct graph_param *w = &x->g->params[ph->part[i].param];
+        *bytes += 8.0 * w->n_in * w->n_out;
+        *macs += (double)w->n_in * w->n_out * rows_of(x, ph->rows);
+    }
+}
+
+/* Of the loss's rows: the head once. */
+static void needs_loss(const struct phase_reader *x, const struct phase *ph, double *bytes, double *macs)
+{
+    const struct graph_param *w = &x->g->params[ph->part[0].param];
+    double left = rows_of(x, ph->rows) - ph->first, rows = left < 0 ? 0 : left < ph->count ? left : ph->count;
+    if (ph->kind == PHASE_LOSS || rows <= 0) return;
+    *bytes += ph->kind == PHASE_LOSS_GRAD ? 8.0 * w->n_in * w->n_out : x->param_bytes(x->ud, ph->part[0].param);
+    *macs += (double)w->n_in * w->n_out * rows;
+}
+
+/* What rows see; a gradient has five products of matrices for the forward's two, and two of scores once more. */
+static void needs_see(const struct phase_reader *x, const struct phase *ph, double *macs)
+{
+    double sees = 0, window = ph->node->see.window;
+    for (size_t r = 0; r < x->step->n_rows; r++) {
+        double n = 0;
+        for (int32_t i = x->step->range_at[r]; i < x->step->range_at[r + 1]; i++)
+            n += x->step->ranges[2 * i + 1] - x->step->ranges[2 * i];
+        sees += window > 0 && n > window ? window : n;
+    }
+    *macs += (ph->kind == PHASE_SEE ? 2 : 7) * sees * ph->node->see.heads * ph->node->see.head_dim;
+}
+
 void phase_needs(const struct phase_reader *x, const struct phase *ph, double *bytes, double *macs)
 {
     if (ph->kind != PHASE_ATTENTION && rows_of(x, ph->rows) == 0) return;
@@ -70,11 +104,17 @@ void phase_needs(const struct phase_reader *x, const struct phase *ph, double *b
         needs_rows(x, ph, bytes);
         return;
     case PHASE_LINEAR:
+    case PHASE_BACK:
     case PHASE_HEAD:
         needs_linear(x, ph, bytes, macs);
         return;
     case PHASE_ATTENTION:
         needs_attention(x, ph, bytes, macs);
+        return;
+    case PHASE_GRAD: needs_grad(x, ph, bytes, macs); return;
+    case PHASE_SEE: case PHASE_SEE_BACK: needs_see(x, ph, macs); return;
+    case PHASE_LOGITS: case PHASE_LOSS: case PHASE_LOSS_BACK: case PHASE_LOSS_GRAD:
+        needs_loss(x, ph, bytes, macs);
         return;
     }
 }
@@ -107,7 +147,8 @@ static void join_rows(const struct lowered *low, const struct phase *ph, char *n
         [ROW_ACT] = "act",         [ROW_ACT_MUL] = "glu",    [ROW_MUL] = "mul",
         [ROW_ADD] = "add",         [ROW_BIAS] = "bias",      [ROW_SCALE] = "scale",
         [ROW_SOFTCAP] = "softcap", [ROW_QUANT] = "quantize", [ROW_STORE] = "store",
-        [ROW_ASK] = "ask",         [ROW_ANGLES] = "angles",
+        [ROW_ASK] = "ask",         [ROW_ANGLES] = "angles",  [ROW_UNASK] = "unask", [ROW_DOTS] = "dots",
+        [ROW_NORM_BACK] = "dnorm", [ROW_ACT_BACK] = "dact",  [ROW_SOFTCAP_BACK] = "dsoftcap",
     };
     uint32_t said = 0;
     for (uint32_t i = 0; i < ph->count; i++) {
@@ -120,20 +161,23 @@ static void join_rows(const struct lowered *low, const struct phase *ph, char *n
 void phase_name(const struct graph *g, const struct lowered *low, const struct phase *ph, char *name,
                 size_t size)
 {
+    static const char *const words[] = {
+        [PHASE_ATTENTION] = "attention", [PHASE_HEAD] = "head", [PHASE_SEE] = "see", [PHASE_SEE_BACK] = "see: gradient",
+        [PHASE_BACK] = "gradient of", [PHASE_GRAD] = "weights of", [PHASE_LOGITS] = "head", [PHASE_LOSS] = "loss",
+        [PHASE_LOSS_BACK] = "head: gradient", [PHASE_LOSS_GRAD] = "head: weights",
+    };
     name[0] = '\0';
     switch (ph->kind) {
     case PHASE_ROWS:
         join_rows(low, ph, name, size);
         return;
-    case PHASE_ATTENTION:
-        join(name, size, "attention", 9, '+');
+    case PHASE_BACK: case PHASE_GRAD: case PHASE_LINEAR:
+        if (ph->kind != PHASE_LINEAR) join(name, size, words[ph->kind], strlen(words[ph->kind]), '+');
+        for (uint32_t i = 0; i < ph->n_parts; i++) {
+            int32_t param = ph->part[i].param == GRAPH_NONE ? ph->part[i].bias : ph->part[i].param;
+            if (param != GRAPH_NONE) join_param(name, size, g->params[param].name);
+        }
         return;
-    case PHASE_HEAD:
-        join(name, size, "head", 4, '+');
-        return;
-    case PHASE_LINEAR:
-        for (uint32_t i = 0; i < ph->n_parts; i++)
-            join_param(name, size, g->params[ph->part[i].param].name);
-        return;
+    default: join(name, size, words[ph->kind], strlen(words[ph->kind]), '+'); return;
     }
 }

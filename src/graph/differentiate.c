@@ -129,14 +129,11 @@ static void linear_rule(struct diff *d, const struct graph_node *n, int32_t dy)
 static void norm_rule(struct diff *d, const struct graph_node *n, int32_t dy)
 {
     int32_t x = in(d, n, 0), weight = node_param(d->f, n, 0), bias = node_param(d->f, n, 1);
-    const struct graph_value *v = &d->f->values[x];
-    struct graph_node norm = { .op = OP_NORM_BACK, .norm = n->norm };
-    int32_t dx = BACK(d, norm, weight, x, read(d, x), dy);
-    if (d->leads[x]) flow(d, x, dx);
+    struct graph_node norm = { .op = OP_NORM_BACK, .norm = n->norm }, norm_alone = { .op = OP_NORM, .norm = n->norm };
+    if (d->leads[x]) flow(d, x, BACK(d, norm, weight, x, read(d, x), dy));
     if (!trained(d, weight) && !trained(d, bias)) return;
-    uint32_t heads = n->norm.head_dim ? v->width / n->norm.head_dim : 1;
-    int32_t stat = graph_derived(&d->b, (struct graph_node){ .op = OP_BESIDE }, &dx, 1, NULL, 0, v->rows, 2 * heads);
-    sink(d, OP_GRAD_NORM, (const int32_t[]){ read(d, x), dy, stat }, 3, weight, bias);
+    int32_t bare = BACK(d, norm_alone, GRAPH_NONE, x, read(d, x));
+    sink(d, OP_GRAD_NORM, (const int32_t[]){ bare, dy }, 2, weight, bias);
 }
 
 static void rope_rule(struct diff *d, const struct graph_node *n, int32_t dy)
@@ -153,14 +150,16 @@ static void attention_rule(struct diff *d, const struct graph_node *n, int32_t d
     struct graph_node see = { .op = OP_SEE_BACK, .see = { n->attention.heads, n->attention.kv_heads,
                                                           n->attention.head_dim, n->attention.window,
                                                           n->attention.scale, n->attention.softcap, SEE_Q } };
+    struct graph_node dot = { .op = OP_DOTS, .see = see.see };
     int32_t sums = graph_derived(&d->b, (struct graph_node){ .op = OP_BESIDE }, &y, 1, NULL, 0, ROWS_ALL,
                                  n->attention.heads);
+    int32_t dots = graph_derived(&d->b, dot, (const int32_t[]){ y, dy }, 2, NULL, 0, ROWS_ALL, n->attention.heads);
     bool keys = d->leads[in(d, n, 1)] || d->leads[in(d, n, 2)];
     for (uint32_t i = 0; i < 3; i++) {
         if (i ? !keys : !d->leads[in(d, n, 0)]) continue;
         see.see.side = (enum see_side)i;
         int32_t dx = BACK(d, see, GRAPH_NONE, in(d, n, i), read(d, in(d, n, 0)), read(d, in(d, n, 1)),
-                          read(d, in(d, n, 2)), y, dy, sums);
+                          read(d, in(d, n, 2)), dy, sums, dots);
         if (d->leads[in(d, n, i)]) flow(d, in(d, n, i), dx);
     }
 }

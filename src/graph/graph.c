@@ -377,6 +377,7 @@ const struct op_info op_table[OP_COUNT] = {
     [OP_SCALE] = { "scale", cost_rowwise },     [OP_SOFTCAP] = { "softcap", cost_rowwise },
     [OP_ASK] = { "ask", cost_rowwise },
     [OP_SEE] = { "see", cost_see },             [OP_SEE_BACK] = { "gradient of see", cost_see },
+    [OP_DOTS] = { "dots", cost_rowwise },
     [OP_BESIDE] = { "what is made beside", cost_rowwise },
     [OP_LOSS] = { "loss", cost_loss },          [OP_UNASK] = { "unask", cost_rowwise },
     [OP_LINEAR_BACK] = { "gradient of linear", cost_linear },

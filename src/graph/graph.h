@@ -15,7 +15,8 @@
 enum op {
     OP_EMBED,      /* param table: the row's token (or its vector), its position, or one fixed row */
     OP_LINEAR,     /* y = W x (+ b)                                                              */
-    OP_NORM,       /* rms or layer norm over the row, or over each head of it                    */
+    OP_NORM,       /* rms or layer norm over the row, or over each head of it; without a weight where
+                      a gradient needs it so                                                     */
     OP_ROPE,       /* rotary positions, arXiv 2104.09864                                         */
     OP_ATTENTION,  /* q, k, v: writes k and v to the cache, reads what the row may see           */
     OP_ACT,        /* silu, gelu (tanh), gelu (erf)                                              */
@@ -27,9 +28,9 @@ enum op {
 
     /* What training adds (differentiate.h). dy is the gradient of the loss by what a node made. */
     OP_SEE,            /* q, k, v: attention whose rows see rows of the step (struct step: ranges)  */
-    OP_SEE_BACK,       /* q, k, v, y, dy, beside y: the gradient of q, k or v                       */
-    OP_BESIDE,         /* of an OP_SEE's value: log of the sum of exp(score), [rows][heads]; of an OP_NORM_BACK's:
-                          mean and 1 / deviation, [rows][heads or 1][2]. They are made with it      */
+    OP_SEE_BACK,       /* q, k, v, dy, beside y, dots: the gradient of q, k or v                    */
+    OP_DOTS,           /* y, dy: their dot product by heads, [rows][heads]                          */
+    OP_BESIDE,         /* of an OP_SEE's value, made with it: log of the sum of exp(score), [rows][heads] */
     OP_LOSS,           /* what the head reads, with the head's weight (and bias): the gradient of it, and adds to the
                           head's; the head runs over few rows at a time                             */
     OP_UNASK,          /* rows that ask back among all rows, the others zero                        */
@@ -39,7 +40,7 @@ enum op {
     OP_SOFTCAP_BACK,   /* y, dy: y is what the node made                                            */
     /* Sinks: they make no value, but add to a parameter's gradient. */
     OP_GRAD_LINEAR,    /* x, dy: a linear layer's weight and bias                                   */
-    OP_GRAD_NORM,      /* x, dy, beside dx: a norm's weight and bias                                */
+    OP_GRAD_NORM,      /* x, dy: a norm's weight and bias; x is the norm without them               */
     OP_GRAD_EMBED,     /* dy: a table                                                               */
     OP_COUNT
 };
@@ -108,7 +109,7 @@ struct graph_node {
         struct {
             uint32_t heads, kv_heads, head_dim, window;
             float scale, softcap;
-            enum see_side side; /* OP_SEE_BACK                                               */
+            enum see_side side; /* OP_SEE_BACK; of OP_DOTS heads and head_dim count alone    */
         } see;
         float loss_cap;         /* of the logits; 0: none                                    */
         enum act_kind act;

@@ -6,3 +6,12 @@ if(TARGET stretto)
            $<TARGET_FILE:adapter_tool>)
   set_tests_properties(train.adapter PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 120)
 endif()
+
+# Gradients against the float64 forwards of tools/oracle, and against themselves.
+if(TARGET stretto)
+  add_executable(train_gradients train/gradients.c)
+  target_link_libraries(train_gradients PRIVATE stretto_all)
+  add_test(NAME train.gradients COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/train/test_gradients.py
+    $<TARGET_FILE:train_gradients> ${CMAKE_BINARY_DIR}/golden)
+  set_tests_properties(train.gradients PROPERTIES LABELS quick FIXTURES_REQUIRED golden SKIP_RETURN_CODE 77 TIMEOUT 600)
+endif()

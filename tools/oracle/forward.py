@@ -69,6 +69,11 @@ def round_bf16(x):
     return (((u + 0x7FFF + ((u >> 16) & 1)) >> 16 << 16).astype(np.uint32)).view(np.float32).astype(x.dtype)
 
 
+def wide(x):
+    """As float64; complex numbers, by which derivatives are taken, stay what they are."""
+    return np.asarray(x) if np.iscomplexobj(x) else np.asarray(x, np.float64)
+
+
 def rms_norm(a, x, w, eps):
     w = a.cast(w)
     if a.flaw == "eps":
@@ -226,7 +231,7 @@ def decoder(cfg, w, ids, a):
     window, windowed = cfg.get("sliding_window") or 0, layer_windows(cfg)
 
     def norm(x, name):
-        g = np.asarray(w[name + ".weight"], np.float64)
+        g = wide(w[name + ".weight"])
         y, bias = rms_norm(a, x, g + 1 if fam.gemma else g, eps), w.get(name + ".bias")
         return y if bias is None else y + a.cast(bias)
 
@@ -234,7 +239,7 @@ def decoder(cfg, w, ids, a):
         """Of all heads [n, heads, hd] as one row, or of each."""
         wide = fam.qk_norm == "width"
         if a.flaw == "qk":              # the wrong of the two, with the gains that there are
-            g = np.asarray(w[name + ".weight"], np.float64)
+            g = wide(w[name + ".weight"])
             one = rms_norm(a, x, np.ones(hd), eps) if wide else \
                 rms_norm(a, x.reshape(n, -1), np.ones(x.shape[1] * hd), eps).reshape(x.shape)
             return one * a.cast(g.reshape(x.shape[1], hd) if wide else g + 1 if fam.gemma else g)

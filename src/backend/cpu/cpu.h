@@ -135,6 +135,7 @@ struct program {
     int32_t *ask_at;     /* [max_rows]: a row's number among those that ask, or -1      */
     float *sums;         /* [max_rows][heads]: for an attention whose sums nobody reads */
     float **see_scratch; /* [threads]                                                   */
+    float *ones;         /* the weight of a norm that has none                          */
 
     struct best *best;    /* [threads][max_asks]                                        */
     struct step_top *top; /* [threads][max_asks]                          */
@@ -181,16 +182,19 @@ static inline size_t master_at(const struct weight *w, size_t o, size_t i)
 size_t cpu_rows(const struct program *p, enum rows_kind kind);
 /* Rows [row, row + n) of x times panels [panel, panel + n_panels) of a weight into y. x_row: the same row in x. */
 void cpu_linear_rows(const struct program *p, const struct weight *w, const struct place *x, size_t x_row,
-                     enum rows_kind kind, size_t row, size_t n, uint32_t panel, uint32_t n_panels, float *y, size_t ldy);
+                     enum rows_kind kind, size_t row, size_t n, uint32_t panel, uint32_t n_panels, float *y,
+                     size_t ldy);
 void cpu_make_forms(const struct program *p, const struct place *at, bool given, size_t row, size_t width);
 bool cpu_is_given(const struct program *p, enum rows_kind kind, size_t row);
 
+/* The float32 rows of a value, from row `row` on. */
+static inline float *place_row(const struct place *at, size_t row) { return at->f + row * at->ld; }
+
 /* train.c: the phases that a graph with a loss has more. */
-stretto_status train_buffers(struct program *p, struct arena *a);
+void train_buffers(struct program *p, struct arena *a);
 void train_begin(struct program *p);
-/* What a phase is shared out in, and the least share. */
+/* How many units a phase is shared out in. */
 size_t train_units(const struct program *p, const struct phase *ph);
-size_t train_least(const struct program *p, const struct phase *ph);
 void train_share(struct program *p, const struct phase *ph, size_t first, size_t n, unsigned rank);
 
 /* buffers.c: phases and everything that running them takes; a->base NULL while measuring. */

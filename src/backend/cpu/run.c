@@ -8,9 +8,18 @@
 
 enum { SERIAL_ROWS = 3 };
 
-static size_t rows_of(const struct program *p, enum rows_kind kind)
+size_t cpu_rows(const struct program *p, enum rows_kind kind)
 {
     return kind == ROWS_ASKING ? p->step->n_asks : p->step->n_rows;
+}
+
+/* Of the loss: those of its few that there are. */
+static size_t rows_of(const struct program *p, const struct phase *ph)
+{
+    size_t n = cpu_rows(p, ph->rows);
+    if (ph->kind < PHASE_LOGITS) return n;
+    if (n <= ph->first) return 0;
+    return n - ph->first < ph->count ? n - ph->first : ph->count;
 }
 
 /* ---- row operations
@@ -21,7 +30,7 @@ static void norm(const struct program *p, const struct graph_node *n, const floa
 {
     const struct kernels *k = p->w->kernels;
     int32_t with = node_param(p->g, n, 1);
-    const float *w = p->w->weight[node_param(p->g, n, 0)].vector;
+    const float *w = node_param(p->g, n, 0) == GRAPH_NONE ? p->ones : p->w->weight[node_param(p->g, n, 0)].vector;
     const float *b = with == GRAPH_NONE ? NULL : p->w->weight[with].vector;
     size_t step = n->norm.head_dim ? n->norm.head_dim : width;
     for (size_t i = 0; i < width; i += step) {
@@ -52,19 +61,60 @@ static size_t step_row(const struct program *p, enum rows_kind kind, size_t row)
     return kind == ROWS_ASKING ? (size_t)p->step->ask_row[row] : row;
 }
 
-static bool is_given(const struct program *p, enum rows_kind kind, size_t row)
+bool cpu_is_given(const struct program *p, enum rows_kind kind, size_t row)
 {
     return p->step->given[step_row(p, kind, row)];
 }
 
-static void make_forms(const struct program *p, const struct place *at, bool given, size_t row,
-                       const float *x, size_t width)
+/* Codes come in whole groups. */
+void cpu_make_forms(const struct program *p, const struct place *at, bool given, size_t row, size_t width)
 {
     const struct kernels *k = p->w->kernels;
-    if (at->forms & (given ? FORM_CODES_GIVEN : FORM_CODES))
-        k->quantize(x, width, at->q + row * at->ldq, at->d + row * at->ldd, at->s + row * at->ldd,
+    float *x = at->f + row * at->ld;
+    size_t whole = (width + PANEL_GROUP - 1) / PANEL_GROUP * PANEL_GROUP;
+    if (at->forms & (given ? FORM_CODES_GIVEN : FORM_CODES)) {
+        for (size_t i = width; i < whole; i++) x[i] = 0;
+        k->quantize(x, whole, at->q + row * at->ldq, at->d + row * at->ldd, at->s + row * at->ldd,
                     at->sum + 2 * row * at->ldd);
+    }
     if (given && (at->forms & FORM_BF16)) k->to_bf16(x, width, at->h + row * at->ldq);
+}
+
+static void norm_back(const struct program *p, const struct graph_node *n, const float *x, const float *dy,
+                      size_t width, float *dx)
+{
+    const struct kernels *k = p->w->kernels;
+    const float *w = p->w->weight[node_param(p->g, n, 0)].vector;
+    size_t step = n->norm.head_dim ? n->norm.head_dim : width;
+    for (size_t i = 0; i < width; i += step) {
+        if (n->norm.kind == NORM_LAYER) k->layernorm_back(x + i, w, step, n->norm.eps, dy + i, dx + i);
+        else k->rmsnorm_back(x + i, w, step, n->norm.eps, dy + i, dx + i);
+    }
+}
+
+static void rope(const struct program *p, const struct graph_node *n, size_t row, size_t width, const float *x,
+                 float *out)
+{
+    const struct kernels *k = p->w->kernels;
+    size_t n_rot = p->g->rope[n->rope.table].n_rot;
+    const float *cs = p->angles[n->rope.table] + step_row(p, p->g->values[n->out].rows, row) * n_rot;
+    float back[2 * ROPE_MAX_HALF];
+    memcpy(out, x, width * sizeof(float));
+    for (size_t i = 0; n->rope.inverse && i < n_rot; i++) back[i] = i < n_rot / 2 ? cs[i] : -cs[i];
+    if (n->rope.inverse) cs = back;
+    if (n->rope.style == ROPE_PAIRS) k->rope_pairs(out, n->rope.heads, n->rope.head_dim, n_rot, cs);
+    else k->rope_halves(out, n->rope.heads, n->rope.head_dim, n_rot, cs);
+}
+
+static void embed(const struct program *p, const struct graph_node *n, size_t row, size_t width, float *out)
+{
+    const struct weight *w = n->embed == EMBED_VECTOR ? NULL : &p->w->weight[node_param(p->g, n, 0)];
+    if (!w || !weight_in_panels(w) || (n->embed == EMBED_TOKEN && p->step->token[row] < 0)) {
+        input_embed(n, w ? &w->table : NULL, p->step, row, width, out);
+        return;
+    }
+    size_t id = input_table_row(n, p->step, row);
+    for (size_t i = 0; i < width; i++) out[i] = w->part[PARAM_MASTER][master_at(w, id, i)];
 }
 
 /* One instruction of a row pass; all read and write float32 rows of the planned buffers. */
@@ -87,20 +137,10 @@ static void row_op(const struct program *p, const struct row_instr *r, size_t ro
                          p->angles[t] + row * p->g->rope[t].n_rot);
         return;
     case ROW_EMBED:
-        input_embed(n, n->embed == EMBED_VECTOR ? NULL : &p->w->weight[node_param(p->g, n, 0)].table,
-                    p->step, row, width, out);
+        embed(p, n, row, width, out);
         return;
     case ROW_NORM: norm(p, n, x, width, out); return;
-    case ROW_ROPE: {
-        size_t n_rot = p->g->rope[n->rope.table].n_rot;
-        const float *cs = p->angles[n->rope.table] +
-                          step_row(p, p->g->values[r->out].rows, row) * n_rot;
-        memcpy(out, x, width * sizeof(float));
-        if (n->rope.style == ROPE_PAIRS)
-            k->rope_pairs(out, n->rope.heads, n->rope.head_dim, n_rot, cs);
-        else k->rope_halves(out, n->rope.heads, n->rope.head_dim, n_rot, cs);
-        return;
-    }
+    case ROW_ROPE: rope(p, n, row, width, x, out); return;
     case ROW_ACT:
         if (n->act == ACT_SILU) k->silu(x, width, out);
         else if (n->act == ACT_GELU_TANH) k->gelu_tanh(x, width, out);
@@ -116,7 +156,7 @@ static void row_op(const struct program *p, const struct row_instr *r, size_t ro
     case ROW_SCALE: k->scale(x, n->scale, width, out); return;
     case ROW_SOFTCAP: k->softcap(x, n->cap, width, out); return;
     case ROW_QUANT:
-        make_forms(p, in, is_given(p, p->g->values[r->in].rows, row), row, x, width);
+        cpu_make_forms(p, in, cpu_is_given(p, p->g->values[r->in].rows, row), row, width);
         return;
     case ROW_STORE: store(p, r, row, x, y); return;
     case ROW_ASK: {
@@ -124,6 +164,20 @@ static void row_op(const struct program *p, const struct row_instr *r, size_t ro
         memcpy(out, from, width * sizeof(float));
         return;
     }
+    case ROW_UNASK:
+        if (p->ask_at[row] < 0) memset(out, 0, width * sizeof(float));
+        else memcpy(out, in->f + (size_t)p->ask_at[row] * in->ld, width * sizeof(float));
+        return;
+    case ROW_DOTS: k->dots(x, y, n->see.heads, n->see.head_dim, out); return;
+    case ROW_NORM_BACK:
+        norm_back(p, n, x, y, width, out);
+        return;
+    case ROW_ACT_BACK:
+        if (n->act == ACT_SILU) k->silu_back(x, y, width, out);
+        else if (n->act == ACT_GELU_TANH) k->gelu_tanh_back(x, y, width, out);
+        else k->gelu_erf_back(x, y, width, out);
+        return;
+    case ROW_SOFTCAP_BACK: k->softcap_back(x, n->cap, y, width, out); return;
     }
 }
 
@@ -148,16 +202,15 @@ static bool stopped(struct program *p)
 
 /* Rows [row, row + n) times panels [panel, panel + n_panels) of a weight into y. Neighbours of one
  * role go to the kernel together; the role, never the number of rows, decides the arithmetic. */
-static void linear_rows(const struct program *p, const struct weight *w, const struct place *x,
-                        enum rows_kind kind, size_t row, size_t n, uint32_t panel,
-                        uint32_t n_panels, float *y, size_t ldy)
+void cpu_linear_rows(const struct program *p, const struct weight *w, const struct place *x, size_t x_row,
+                     enum rows_kind kind, size_t row, size_t n, uint32_t panel, uint32_t n_panels, float *y, size_t ldy)
 {
     bool roles = !p->limits.strict && (w->forms & FORM_BF16);
     for (size_t i = 0; i < n;) {
-        bool role = roles && is_given(p, kind, row + i);
+        bool role = roles && cpu_is_given(p, kind, row + i);
         size_t end = roles ? i + 1 : n;
-        while (end < n && is_given(p, kind, row + end) == role) end++;
-        size_t r = row + i;
+        while (end < n && cpu_is_given(p, kind, row + end) == role) end++;
+        size_t r = x_row + i;
         struct act a = { .f = x->f + r * x->ld, .ldf = x->ld };
         if (x->forms & FORM_CODES) {
             a.q = x->q + r * x->ldq; a.ldq = x->ldq;
@@ -191,18 +244,23 @@ static struct share share_of(const struct program *p, size_t i, size_t units, si
 }
 
 /* Shares of a linear phase are panels of its parts, one part after the other, with all rows. */
+static const struct weight *part_weight(const struct program *p, const struct phase *ph, uint32_t part)
+{
+    const struct weight *w = &p->w->weight[ph->part[part].param];
+    return ph->kind == PHASE_BACK ? w->back : w;
+}
+
 static size_t linear_panels(const struct program *p, const struct phase *ph)
 {
     size_t n = 0;
-    for (uint32_t i = 0; i < ph->n_parts; i++) n += p->w->weight[ph->part[i].param].n_panels;
+    for (uint32_t i = 0; i < ph->n_parts; i++) n += part_weight(p, ph, i)->n_panels;
     return n;
 }
 
 /* Few rows wait for memory, which likes long runs; many for arithmetic, and one panel is enough. */
 static size_t linear_least(const struct program *p, const struct phase *ph)
 {
-    const struct weight *w = &p->w->weight[ph->part[0].param];
-    return rows_of(p, ph->rows) >= 8 ? 1 : 16384 / w->panel_bytes + 1;
+    return rows_of(p, ph) >= 8 ? 1 : 16384 / part_weight(p, ph, 0)->panel_bytes + 1;
 }
 
 /* Panels between two looks at whether to stop: some 10^8 multiply-adds of a block of rows. */
@@ -218,9 +276,9 @@ static size_t linear_piece(const struct program *p, const struct weight *w, size
  * pieces after which it is asked whether to stop. */
 static void linear_share(struct program *p, const struct phase *ph, struct share s)
 {
-    size_t rows = rows_of(p, ph->rows), most = p->w->kernels->row_block;
+    size_t rows = rows_of(p, ph), most = p->w->kernels->row_block;
     for (uint32_t i = 0; i < ph->n_parts && s.n; i++) {
-        const struct weight *w = &p->w->weight[ph->part[i].param];
+        const struct weight *w = part_weight(p, ph, i);
         if (s.first >= w->n_panels) { s.first -= w->n_panels; continue; }
         size_t n = w->n_panels - s.first < s.n ? w->n_panels - s.first : s.n;
         const struct place *out = &p->place[ph->part[i].out];
@@ -229,9 +287,9 @@ static void linear_share(struct program *p, const struct phase *ph, struct share
             block = rows - row < most ? rows - row : most;
             for (size_t at = 0, k; at < n && !stopped(p); at += k) {
                 k = n - at < piece ? n - at : piece;
-                linear_rows(p, w, &p->place[ph->part[i].in], ph->rows, row, block,
-                            (uint32_t)(s.first + at), (uint32_t)k,
-                            out->f + row * out->ld + (s.first + at) * PANEL_COLS, out->ld);
+                cpu_linear_rows(p, w, &p->place[ph->part[i].in], row, ph->rows, row, block,
+                                (uint32_t)(s.first + at), (uint32_t)k,
+                                out->f + row * out->ld + (s.first + at) * PANEL_COLS, out->ld);
             }
         }
         s.first = 0;
@@ -266,9 +324,9 @@ static void head_logits(const struct program *p, const struct phase *ph, size_t 
     }
     int32_t with = ph->part[0].bias;
     const float *bias = with == GRAPH_NONE ? NULL : p->w->weight[with].vector;
-    linear_rows(p, &p->w->weight[ph->part[0].param], &p->place[ph->part[0].in], ROWS_ASKING, row, n,
-                (uint32_t)(col / PANEL_COLS), (uint32_t)((width + PANEL_COLS - 1) / PANEL_COLS), y,
-                HEAD_COLS);
+    cpu_linear_rows(p, &p->w->weight[ph->part[0].param], &p->place[ph->part[0].in], row, ROWS_ASKING, row, n,
+                    (uint32_t)(col / PANEL_COLS), (uint32_t)((width + PANEL_COLS - 1) / PANEL_COLS), y,
+                    HEAD_COLS);
     for (size_t i = 0; i < n; i++) {
         float *x = y + i * HEAD_COLS;
         if (bias) k->add(x, bias + col, width, x);
@@ -311,7 +369,7 @@ static void head_item(struct program *p, const struct phase *ph, size_t item, un
 static bool is_serial(const struct program *p, const struct phase *ph)
 {
     return ph->kind == PHASE_ROWS
-        && (rows_of(p, ph->rows) <= SERIAL_ROWS || p->threads == 1);
+        && (rows_of(p, ph) <= SERIAL_ROWS || p->threads == 1);
 }
 
 /* Before a phase of linear layers: all rows that they read have been written. */
@@ -319,7 +377,7 @@ static void tell_tap(const struct program *p, const struct phase *ph)
 {
     if (!p->tap.read || !ph->n_parts || (ph->kind != PHASE_LINEAR && ph->kind != PHASE_HEAD)) return;
     const struct place *x = &p->place[ph->part[0].in];
-    p->tap.read(p->tap.ud, ph->part[0].in, x->f, x->ld, rows_of(p, ph->rows));
+    p->tap.read(p->tap.ud, ph->part[0].in, x->f, x->ld, rows_of(p, ph));
 }
 
 /* Runs the short phases that come next; leaves p->next at the first that is worth sharing. */
@@ -329,13 +387,13 @@ static void serial_phases(void *arg)
     profile_alone_begin(p);
     for (; p->next < p->n_run; p->next++) {
         const struct phase *ph = &p->low.phases[p->next];
-        if (rows_of(p, ph->rows) == 0) continue;
+        if (rows_of(p, ph) == 0) continue;
         if (ph->kind == PHASE_ATTENTION) attention_begin(p, ph);
         if (!is_serial(p, ph)) {
             tell_tap(p, ph);
             return;
         }
-        for (size_t r = 0, n = rows_of(p, ph->rows); r < n && !stopped(p); r++) rows_item(p, ph, r);
+        for (size_t r = 0, n = rows_of(p, ph); r < n && !stopped(p); r++) rows_item(p, ph, r);
         profile_alone(p, p->next);
     }
 }
@@ -376,10 +434,11 @@ static void step_thread(void *arg, unsigned rank)
         size_t ticket = p->next, n;
         switch (ph->kind) {
         case PHASE_ROWS:
-            n = rows_of(p, ph->rows);
+            n = rows_of(p, ph);
             for (size_t i; take(p, ticket, &i) && i < n;) rows_item(p, ph, i);
             break;
         case PHASE_LINEAR:
+        case PHASE_BACK:
             n = linear_panels(p, ph);
             for (struct share s; take_share(p, ticket, n, linear_least(p, ph), &s);)
                 linear_share(p, ph, s);
@@ -393,6 +452,11 @@ static void step_thread(void *arg, unsigned rank)
             n = head_items(p);
             for (struct share s; take_share(p, ticket, n, 1, &s);)
                 for (size_t i = 0; i < s.n && !stopped(p); i++) head_item(p, ph, s.first + i, rank);
+            break;
+        default:
+            n = train_units(p, ph);
+            for (struct share s; take_share(p, ticket, n, 1, &s);)
+                train_share(p, ph, s.first, s.n, rank);
             break;
         }
         profile_mark(p, rank, at, PROFILE_WORK);
@@ -428,6 +492,10 @@ static void answer(struct program *p)
             memcpy(a->hidden, h->f + i * h->ld, width * sizeof(float));
             b.nan |= !is_number(a->hidden, width);
         }
+        if (wants & WANT_LOSS) {
+            a->loss = p->losses[i];
+            b.nan |= !is_number(&a->loss, 1);
+        }
         a->status = b.nan ? STRETTO_E_NAN : STRETTO_OK;
     }
 }
@@ -446,6 +514,7 @@ static void begin(struct program *p, const struct step *s, struct answer *const 
         }
     atomic_store(&p->stop, 0);
     attention_plan(p);
+    if (p->g->loss) train_begin(p);
     p->next = 0;
     p->n_run = (uint32_t)p->low.n_phases - (!s->n_heads && p->low.ends_in_head);
 }

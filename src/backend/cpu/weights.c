@@ -9,6 +9,7 @@ struct upload {
     struct weights *w;
     const struct param_bytes *src; /* [n]                                                       */
     const bool *panels;            /* [n] used by a linear                                      */
+    const bool *back;              /* [n] a gradient passes through                             */
     float *column[TEAM_MAX];       /* per thread: 16 columns as float32, or as stored           */
     const struct upload_options *o;
     atomic_size_t ticket, failed;  /* failed: the parameter that could not be made, and 1 */
@@ -52,11 +53,44 @@ static void pack_thread(void *arg, unsigned rank)
     }
 }
 
+static bool trained(const struct upload *u, size_t param) { return u->o->trained && u->o->trained[param]; }
+
+/* What is trained is float32; through what gradients pass, in panels as they are. */
+static const struct linear_provider *provider_for(const struct upload *u, size_t param, struct weight *x)
+{
+    const struct linear_provider *const *by = u->w->device->providers;
+    const struct linear_provider *only = trained(u, param) ? &provider_float32 : NULL;
+    if (!only && u->back[param] && !u->w->reference) only = &provider_panels;
+    if (only && only->claims(u->w->device, &u->src[param], only == &provider_float32, x)) return only;
+    while (!(*by)->claims(u->w->device, &u->src[param], u->w->reference, x)) by++;
+    return *by;
+}
+
+/* Rows of a table that is trained and no linear layer's. */
+static void place_table(const struct param_bytes *s, struct weight *x, struct arena *a)
+{
+    float *rows = arena_take(a, (size_t)s->n_in * s->n_out * sizeof *rows);
+    x->table = (struct param_bytes){ .type = DT_F32, .n_in = s->n_in, .n_out = s->n_out, .data = rows,
+                                     .row_bytes = s->n_in * sizeof *rows, .memory = true };
+    for (size_t i = 0; a->base && i < s->n_out; i++)
+        dtype_table[s->type].decode((const char *)s->data + i * s->row_bytes, rows + i * s->n_in, s->n_in);
+}
+
+/* The master is what has been placed; beside it stand a gradient and moments, zeros. */
+static void place_parts(struct weight *x, struct arena *a)
+{
+    x->elements = x->by ? (size_t)x->n_panels * PANEL_COLS * x->n_in : (size_t)x->n_in * x->n_out;
+    x->part[PARAM_MASTER] = (float *)(uintptr_t)(x->by ? x->panels : x->vector ? x->vector : x->table.data);
+    for (int part = PARAM_GRADIENT; part < PARAM_PARTS; part++)
+        x->part[part] = arena_take(a, x->elements * sizeof(float));
+}
+
 /* Sizes and, when a->base is set, places. */
 static stretto_status place_weights(struct upload *u, const struct graph *g, const bool *table,
                                     struct arena *a, struct error *err)
 {
     struct weights *w = u->w;
+    size_t runs = 0;
     for (size_t i = 0; i < w->n; i++) {
         const struct param_bytes *s = &u->src[i];
         struct weight *x = &w->weight[i];
@@ -65,9 +99,7 @@ static stretto_status place_weights(struct upload *u, const struct graph *g, con
         u->first_panel[i + 1] = u->first_panel[i];
         if (table[i]) x->table = *s;
         if (u->panels[i]) {
-            const struct linear_provider *const *by = w->device->providers;
-            while (!(*by)->claims(w->device, s, w->reference, x)) by++;
-            x->by = *by;
+            x->by = provider_for(u, i, x);
             x->n_panels = (s->n_out + PANEL_COLS - 1) / PANEL_COLS;
             x->panels = arena_take(a, x->n_panels * x->panel_bytes);
             u->first_panel[i + 1] += x->n_panels;
@@ -75,8 +107,12 @@ static stretto_status place_weights(struct upload *u, const struct graph *g, con
             float *v = arena_take(a, s->n_in * sizeof(float));
             if (a->base) TRY(param_vector(s, v));
             x->vector = v;
-        }
+        } else if (trained(u, i)) place_table(s, x, a);
+        if (u->back[i]) TRY(back_place(w, i, g->params[i].name, a, err));
+        if (trained(u, i)) place_parts(x, a);
+        runs += master_runs(x->elements);
     }
+    w->squares = arena_take(a, runs * sizeof *w->squares);
     return STRETTO_OK;
 }
 
@@ -103,6 +139,7 @@ static stretto_status upload_into(struct upload *u, const struct graph *g, bool 
     for (size_t i = 0; i < w->n; i++)
         if (u->panels[i] && w->weight[i].n_in > column) column = w->weight[i].n_in;
     w->bytes = a.top;
+    if (u->o->measure) return STRETTO_OK;
     struct device *d = &w->device->device;
     /* A kernel that promises more memory than there is ends the program later, without a word. */
     TRY(params_fit(w->bytes, d->backend->memory(d), w->reference,
@@ -133,6 +170,7 @@ static stretto_status upload_into(struct upload *u, const struct graph *g, bool 
         return fail(err, STRETTO_E_DEVICE, "%s cannot be loaded: the linear provider %s failed",
                     g->params[failed - 1].name, w->weight[failed - 1].by->name);
     if (cancelled(u)) return fail(err, STRETTO_E_CANCEL, "loading was cancelled");
+    TRY(back_fill(w, threads, err));
     count_outside(w);
     if (u->o->progress) u->o->progress(u->o->ud, u->total, u->total);
     return STRETTO_OK;
@@ -146,12 +184,13 @@ stretto_status cpu_upload(struct weights **out, struct device *on, const struct 
     struct upload u = { .o = o };
     struct weights *w = mem_zalloc(1, sizeof *w);
     struct param_bytes *src = mem_zalloc(n, sizeof *src);
-    bool *use = mem_zalloc(2 * n, sizeof *use);
+    bool *use = mem_zalloc(3 * n, sizeof *use);
     u.first_panel = mem_zalloc(n + 1, sizeof *u.first_panel);
     u.made = mem_zalloc(n, sizeof *u.made);
     if (w) w->weight = mem_zalloc(n, sizeof *w->weight);
+    if (w) w->back = mem_zalloc(n, sizeof *w->back);
     stretto_status s = STRETTO_OK;
-    if (!w || !src || !use || !u.first_panel || !u.made || !w->weight)
+    if (!w || !src || !use || !u.first_panel || !u.made || !w->weight || !w->back)
         s = fail(err, STRETTO_E_NOMEM, "out of memory while loading");
     else {
         w->device = (struct cpu_device *)(void *)on;
@@ -165,7 +204,9 @@ stretto_status cpu_upload(struct weights **out, struct device *on, const struct 
         u.w = w;
         u.src = src;
         u.panels = use;
+        u.back = use + 2 * n;
         params_used(g, use, use + n);
+        back_used(g, use + 2 * n);
         if (s == STRETTO_OK) s = upload_into(&u, g, use + n, err);
         for (unsigned r = 0; r < TEAM_MAX; r++) mem_free(u.column[r]);
     }
@@ -189,6 +230,7 @@ void cpu_weights_close(struct weights *w)
     if (w->memory) atomic_fetch_sub(&w->device->taken, w->bytes + w->outside);
     mem_unmap(w->memory, w->bytes);
     mem_free(w->weight);
+    mem_free(w->back);
     if (w->device) device_drop(&w->device->device);
     mem_free(w);
 }

@@ -172,8 +172,8 @@ static stretto_status phase(struct program *p, size_t i, const struct shape *x, 
     case PHASE_LINEAR: return linear(p, ph, x, err);
     case PHASE_ATTENTION: return attention(p, ph, x, err);
     case PHASE_HEAD: return head(p, ph, x, read, err);
+    default: return STRETTO_OK; /* training: refused when lowered */
     }
-    return STRETTO_OK;
 }
 
 /* A step of many rows is asked whether to stop every so many phases, with the card waited for: work of

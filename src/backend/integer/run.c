@@ -91,6 +91,7 @@ static void row_op(const struct program *p, const struct row_instr *r, size_t ro
         *to.e = *from.e;
         return;
     }
+    default: return; /* training: refused when lowered */
     }
 }
 

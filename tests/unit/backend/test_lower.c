@@ -210,7 +210,7 @@ static void random_graphs(void **state)
         subject_close(&x);
     }
     assert_true(worst > 0 && worst <= 1);
-    for (int op = 0; op < OP_COUNT; op++) assert_true(c.op[op] >= GRAPHS / 10);
+    for (int op = 0; op < OP_SEE; op++) assert_true(c.op[op] >= GRAPHS / 10);
     assert_true(c.groups >= GRAPHS / 10);
     assert_true(c.taken_over >= GRAPHS / 10 && c.full >= GRAPHS / 40);
     assert_true(c.other_head >= GRAPHS / 20 && c.read_hidden >= GRAPHS / 20);

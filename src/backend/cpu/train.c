@@ -1,0 +1,281 @@
+/* The phases that a graph with a loss has more than others: attention among the rows of the step and its gradient,
+ * gradients of parameters, and the loss. What is added up has one owner who adds it in the order of rows, so bits
+ * depend neither on threads nor on who takes which share: a gradient's panel, or columns of a vector or of a table,
+ * goes through all rows; keys' gradients are a job by themselves (kernels/see.h). */
+#include "backend/cpu/cpu.h"
+#include "backend/input.h"
+#include "kernels/see.h"
+#include <string.h>
+
+enum { SEE_ROWS = 64, SINK_COLS = 64 };
+
+static size_t ceil_div(size_t n, size_t by) { return (n + by - 1) / by; }
+
+/* ---- what a step takes ----------------------------------------------------------------------------------------- */
+
+static size_t group_of(const struct graph_node *n) { return n->see.heads / n->see.kv_heads; }
+
+void train_buffers(struct program *p, struct arena *a)
+{
+    const struct graph *g = p->g;
+    size_t scratch = 0, heads = 0;
+    for (size_t i = 0; i < g->n_nodes; i++) {
+        const struct graph_node *n = &g->nodes[i];
+        if (n->op != OP_SEE) continue;
+        size_t needs = see_scratch(group_of(n), n->see.head_dim, p->limits.max_rows);
+        if (needs > scratch) scratch = needs;
+        if (n->see.heads > heads) heads = n->see.heads;
+    }
+    size_t wide = 0;
+    for (size_t v = 0; v < g->n_values; v++)
+        if (g->values[v].width > wide) wide = g->values[v].width;
+    p->ones = arena_take(a, wide * sizeof *p->ones);
+    for (size_t i = 0; a->base && i < wide; i++) p->ones[i] = 1;
+    p->losses = arena_take(a, p->limits.max_asks * sizeof *p->losses);
+    p->ask_at = arena_take(a, p->limits.max_rows * sizeof *p->ask_at);
+    p->sums = arena_take(a, p->limits.max_rows * heads * sizeof *p->sums);
+    p->see_scratch = arena_take(a, p->threads * sizeof *p->see_scratch);
+    for (unsigned t = 0; t < p->threads; t++) {
+        float *mine = arena_take(a, scratch * sizeof *mine);
+        if (a->base) p->see_scratch[t] = mine;
+    }
+}
+
+void train_begin(struct program *p)
+{
+    for (size_t r = 0; r < p->step->n_rows; r++) p->ask_at[r] = -1;
+    for (size_t i = 0; i < p->step->n_asks; i++) p->ask_at[p->step->ask_row[i]] = (int32_t)i;
+}
+
+/* ---- attention: a unit is some rows and a key/value head ------------------------------------------------------- */
+
+static size_t see_units(const struct program *p, const struct graph_node *n)
+{
+    return ceil_div(p->step->n_rows, SEE_ROWS) * n->see.kv_heads;
+}
+
+static struct see see_of(const struct program *p, const struct graph_node *n, size_t head)
+{
+    const struct place *q = &p->place[node_in(p->g, n, 0)], *k = &p->place[node_in(p->g, n, 1)],
+                       *v = &p->place[node_in(p->g, n, 2)];
+    size_t dim = n->see.head_dim;
+    return (struct see){ .q = q->f + head * group_of(n) * dim, .ldq = q->ld, .k = k->f + head * dim, .ldk = k->ld,
+                         .v = v->f + head * dim, .ldv = v->ld, .heads = group_of(n), .head_dim = dim,
+                         .n_rows = p->step->n_rows, .range_at = p->step->range_at, .ranges = p->step->ranges,
+                         .window = n->see.window, .scale = n->see.scale, .softcap = n->see.softcap };
+}
+
+struct rows { size_t from, to; };
+
+static struct rows rows_of_unit(const struct program *p, size_t block)
+{
+    size_t from = block * SEE_ROWS, left = p->step->n_rows - from;
+    return (struct rows){ from, from + (left < SEE_ROWS ? left : SEE_ROWS) };
+}
+
+static void see_unit(const struct program *p, const struct phase *ph, size_t unit, unsigned rank)
+{
+    const struct graph_node *n = ph->node;
+    size_t head = unit % n->see.kv_heads, dims = group_of(n) * n->see.head_dim;
+    struct rows r = rows_of_unit(p, unit / n->see.kv_heads);
+    struct see a = see_of(p, n, head);
+    const struct place *out = &p->place[ph->part[0].out];
+    bool read = ph->part[0].param != GRAPH_NONE;
+    const struct place *sums = read ? &p->place[ph->part[0].param] : NULL;
+    see_rows(p->w->kernels, &a, r.from, r.to, p->see_scratch[rank], out->f + head * dims, out->ld,
+             (read ? sums->f : p->sums) + head * group_of(n), read ? sums->ld : n->see.heads);
+}
+
+/* First all units of dq, then those of dk and dv. */
+static void see_back_unit(const struct program *p, const struct phase *ph, size_t unit, unsigned rank)
+{
+    const struct graph_node *n = ph->node;
+    size_t units = see_units(p, n), dim = n->see.head_dim, group = group_of(n);
+    bool keys = ph->part[SEE_Q].out == GRAPH_NONE || unit >= units;
+    unit %= units;
+    size_t head = unit % n->see.kv_heads;
+    struct rows r = rows_of_unit(p, unit / n->see.kv_heads);
+    struct see a = see_of(p, n, head);
+    const struct place *dout = &p->place[node_in(p->g, n, 3)], *sums = &p->place[node_in(p->g, n, 4)],
+                       *dots = &p->place[node_in(p->g, n, 5)];
+    struct see_back b = { .dout = dout->f + head * group * dim, .ldo = dout->ld, .lse = sums->f + head * group,
+                          .dots = dots->f + head * group, .ldl = sums->ld };
+    if (keys) {
+        const struct place *dk = &p->place[ph->part[SEE_K].out], *dv = &p->place[ph->part[SEE_V].out];
+        see_rows_dkv(p->w->kernels, &a, &b, r.from, r.to, p->see_scratch[rank], dk->f + head * dim, dk->ld,
+                     dv->f + head * dim, dv->ld);
+    } else {
+        const struct place *dq = &p->place[ph->part[SEE_Q].out];
+        see_rows_dq(p->w->kernels, &a, &b, r.from, r.to, p->see_scratch[rank], dq->f + head * group * dim, dq->ld);
+    }
+}
+
+/* ---- gradients of parameters ----------------------------------------------------------------------------------- */
+
+/* A linear layer's panels [panel, panel + n) and their part of the bias, from rows of x and dy. */
+static void grad_panels(const struct program *p, const struct graph_node *n, const struct place *x, size_t x_row,
+                        const struct place *dy, size_t rows, size_t width, size_t panel, size_t n_panels)
+{
+    const struct kernels *k = p->w->kernels;
+    const float *d = dy->f + panel * PANEL_COLS;
+    size_t left = width - panel * PANEL_COLS, cols = n_panels * PANEL_COLS < left ? n_panels * PANEL_COLS : left;
+    int32_t weight = node_param(p->g, n, 0), bias = node_param(p->g, n, 1);
+    const struct weight *w = weight == GRAPH_NONE ? NULL : &p->w->weight[weight];
+    const struct weight *b = bias == GRAPH_NONE ? NULL : &p->w->weight[bias];
+    if (w && w->elements)
+        k->linear_grad(place_row(x, x_row), x->ld, w->n_in, d, dy->ld, cols, rows,
+                       w->part[PARAM_GRADIENT] + panel * PANEL_COLS * w->n_in, w->n_in);
+    if (b && b->elements) k->vector_grad(NULL, 0, d, dy->ld, rows, cols, b->part[PARAM_GRADIENT] + panel * PANEL_COLS);
+}
+
+static void grad_linear(const struct program *p, const struct graph_node *n, size_t unit, size_t units)
+{
+    int32_t x = node_in(p->g, n, 0), dy = node_in(p->g, n, 1);
+    grad_panels(p, n, &p->place[x], 0, &p->place[dy], cpu_rows(p, p->g->values[dy].rows), p->g->values[dy].width, unit,
+                units);
+}
+
+static size_t norm_length(const struct program *p, const struct graph_node *n)
+{
+    int32_t any = node_param(p->g, n, 0) != GRAPH_NONE ? node_param(p->g, n, 0) : node_param(p->g, n, 1);
+    return p->g->params[any].n_in;
+}
+
+/* Columns of all rows and, in each, of all heads. */
+static void grad_norm(const struct program *p, const struct graph_node *n, size_t unit)
+{
+    const struct kernels *k = p->w->kernels;
+    int32_t v = node_in(p->g, n, 1);
+    const struct place *x = &p->place[node_in(p->g, n, 0)], *dy = &p->place[v];
+    size_t length = norm_length(p, n), heads = p->g->values[v].width / length, col = unit * SINK_COLS;
+    size_t cols = length - col < SINK_COLS ? length - col : SINK_COLS, rows = cpu_rows(p, p->g->values[v].rows);
+    for (uint32_t i = 0; i < 2; i++) {
+        int32_t param = node_param(p->g, n, i);
+        if (param == GRAPH_NONE) continue;
+        float *to = p->w->weight[param].part[PARAM_GRADIENT] + col;
+        for (size_t r = 0; r < rows; r++)
+            k->vector_grad(i ? NULL : place_row(x, r) + col, length, place_row(dy, r) + col, length, heads, cols, to);
+    }
+}
+
+static void grad_embed(const struct program *p, const struct graph_node *n, size_t unit)
+{
+    const struct weight *w = &p->w->weight[node_param(p->g, n, 0)];
+    const struct place *dy = &p->place[node_in(p->g, n, 0)];
+    size_t col = unit * PANEL_COLS, end = w->n_in - col < PANEL_COLS ? w->n_in : col + PANEL_COLS;
+    float *grad = w->part[PARAM_GRADIENT];
+    for (size_t r = 0; r < p->step->n_rows; r++) {
+        if (n->embed == EMBED_TOKEN && p->step->token[r] < 0) continue;
+        size_t id = input_table_row(n, p->step, r);
+        for (size_t i = col; i < end; i++) grad[master_at(w, id, i)] += place_row(dy, r)[i];
+    }
+}
+
+static size_t sink_units(const struct program *p, const struct graph_node *n)
+{
+    if (n->op == OP_GRAD_NORM) return ceil_div(norm_length(p, n), SINK_COLS);
+    return ceil_div(p->g->values[node_in(p->g, n, n->op == OP_GRAD_LINEAR)].width, PANEL_COLS);
+}
+
+static void grad_share(const struct program *p, const struct phase *ph, size_t first, size_t n)
+{
+    for (uint32_t i = 0; i < ph->n_parts && n; i++) {
+        const struct graph_node *sink = ph->part[i].node;
+        size_t units = sink_units(p, sink), here;
+        if (first >= units) {
+            first -= units;
+            continue;
+        }
+        here = units - first < n ? units - first : n;
+        if (sink->op == OP_GRAD_LINEAR) grad_linear(p, sink, first, here);
+        for (size_t u = first; sink->op == OP_GRAD_NORM && u < first + here; u++) grad_norm(p, sink, u);
+        for (size_t u = first; sink->op == OP_GRAD_EMBED && u < first + here; u++) grad_embed(p, sink, u);
+        first = 0;
+        n -= here;
+    }
+}
+
+/* ---- the loss -------------------------------------------------------------------------------------------------- */
+
+static size_t loss_rows(const struct program *p, const struct phase *ph)
+{
+    size_t left = p->step->n_asks - ph->first;
+    return left < ph->count ? left : ph->count;
+}
+
+static const struct weight *head_of(const struct program *p, const struct phase *ph)
+{
+    return &p->w->weight[ph->part[0].param];
+}
+
+/* Panels of the head, or of its transposed, times the rows. */
+static void loss_linear(const struct program *p, const struct phase *ph, size_t first, size_t n)
+{
+    bool back = ph->kind == PHASE_LOSS_BACK;
+    const struct weight *w = back ? head_of(p, ph)->back : head_of(p, ph);
+    const struct place *x = back ? &p->logits : &p->place[ph->part[0].in];
+    const struct place *y = back ? &p->place[ph->part[0].out] : &p->logits;
+    size_t x_row = back ? 0 : ph->first, y_row = back ? ph->first : 0, most = p->w->kernels->row_block;
+    for (size_t r = 0, rows = loss_rows(p, ph), block; r < rows; r += block) {
+        block = rows - r < most ? rows - r : most;
+        cpu_linear_rows(p, w, x, x_row + r, ROWS_ASKING, ph->first + r, block, (uint32_t)first, (uint32_t)n,
+                        place_row(y, y_row + r) + first * PANEL_COLS, y->ld);
+    }
+}
+
+/* A row's logits become the gradient of its weighted loss. */
+static void loss_row(const struct program *p, const struct phase *ph, size_t row)
+{
+    const struct kernels *k = p->w->kernels;
+    const struct step_target *t = &p->step->targets[ph->first + row];
+    struct loss_target target = { .weight = t->weight, .token = t->token, .top = t->top, .prob = t->prob,
+                                  .n_top = t->n_top, .tail = t->tail };
+    size_t vocab = head_of(p, ph)->n_out;
+    float *z = place_row(&p->logits, row);
+    if (ph->part[0].bias != GRAPH_NONE) k->add(z, p->w->weight[ph->part[0].bias].vector, vocab, z);
+    p->losses[ph->first + row] = k->loss_row(z, vocab, ph->node->loss_cap, &target);
+    if (p->logits.forms) cpu_make_forms(p, &p->logits, cpu_is_given(p, ROWS_ASKING, ph->first + row), row, vocab);
+}
+
+/* ---- what a phase is shared out in ----------------------------------------------------------------------------- */
+
+size_t train_units(const struct program *p, const struct phase *ph)
+{
+    size_t n = 0;
+    switch (ph->kind) {
+    case PHASE_SEE: return see_units(p, ph->node);
+    case PHASE_SEE_BACK:
+        n = see_units(p, ph->node);
+        return ph->part[SEE_Q].out != GRAPH_NONE && ph->part[SEE_K].out != GRAPH_NONE ? 2 * n : n;
+    case PHASE_GRAD:
+        for (uint32_t i = 0; i < ph->n_parts; i++) n += sink_units(p, ph->part[i].node);
+        return n;
+    case PHASE_LOGITS: return head_of(p, ph)->n_panels;
+    case PHASE_LOSS: return loss_rows(p, ph);
+    case PHASE_LOSS_BACK: return head_of(p, ph)->back->n_panels;
+    case PHASE_LOSS_GRAD: return head_of(p, ph)->n_panels;
+    default: return 0;
+    }
+}
+
+void train_share(struct program *p, const struct phase *ph, size_t first, size_t n, unsigned rank)
+{
+    switch (ph->kind) {
+    case PHASE_SEE:
+        for (size_t u = first; u < first + n; u++) see_unit(p, ph, u, rank);
+        return;
+    case PHASE_SEE_BACK:
+        for (size_t u = first; u < first + n; u++) see_back_unit(p, ph, u, rank);
+        return;
+    case PHASE_GRAD: grad_share(p, ph, first, n); return;
+    case PHASE_LOGITS: case PHASE_LOSS_BACK: loss_linear(p, ph, first, n); return;
+    case PHASE_LOSS:
+        for (size_t r = first; r < first + n; r++) loss_row(p, ph, r);
+        return;
+    case PHASE_LOSS_GRAD:
+        grad_panels(p, ph->node, &p->place[ph->part[0].in], ph->first, &p->logits, loss_rows(p, ph),
+                    head_of(p, ph)->n_out, first, n);
+        return;
+    default: return;
+    }
+}
