@@ -445,14 +445,16 @@ static size_t pad_row(size_t elements, size_t size)
     return bytes / size;
 }
 
-/* Best fit among buffers whose value has died; sizes differ little, so waste stays small. Two
- * values of one phase never share: it may read one while it writes the other. Values may come in
- * any order: a buffer counts as taken until the last death in it. */
+/* Best fit among buffers whose value has died; sizes differ little, so waste stays small. Where a loss is, values
+ * live long: codes that took the place of float32 rows would double the memory of all. Two values of one phase never
+ * share: it may read one while it writes the other. Values may come in any order: a buffer counts as taken until the
+ * last death in it. */
 static size_t take_buffer(struct lower *l, struct arena *a, size_t bytes, const struct life *v)
 {
     struct buffer_plan *best = NULL;
     for (struct buffer_plan *b = l->buffer; b < l->buffer + l->n_buffers; b++)
-        if (b->free_after < v->born && b->bytes >= bytes && (!best || b->bytes < best->bytes))
+        if (b->free_after < v->born && b->bytes >= bytes && (!best || b->bytes < best->bytes)
+            && (!l->g->loss || b->bytes - b->bytes / 3 <= bytes))
             best = b;
     if (!best) {
         arena_take(a, bytes);

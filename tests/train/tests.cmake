@@ -15,3 +15,8 @@ if(TARGET stretto)
     $<TARGET_FILE:train_gradients> ${CMAKE_BINARY_DIR}/golden)
   set_tests_properties(train.gradients PROPERTIES LABELS quick FIXTURES_REQUIRED golden SKIP_RETURN_CODE 77 TIMEOUT 600)
 endif()
+if(TARGET stretto)
+  add_test(NAME train.equal COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/train/test_equal.py
+    $<TARGET_FILE:train_gradients> ${CMAKE_BINARY_DIR}/golden)
+  set_tests_properties(train.equal PROPERTIES LABELS quick FIXTURES_REQUIRED golden SKIP_RETURN_CODE 77 TIMEOUT 600)
+endif()

@@ -42,6 +42,8 @@ struct weight {
      * layer's, else row after row; the first part is what computes (panels, vector, table). */
     float *part[PARAM_PARTS];
     size_t elements;
+    float *lookups; /* a tied table's gradient as a table, row after row: added to the head's when it is asked for, so
+                       that the sum does not depend on how many steps there were; else NULL */
     const struct weight *back; /* the transposed, where gradients pass: a linear layer as any other; else NULL  */
 };
 

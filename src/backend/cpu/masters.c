@@ -9,35 +9,6 @@ enum { RUN = 4096 };
 
 size_t master_runs(size_t elements) { return (elements + RUN - 1) / RUN; }
 
-/* ---- in and out ------------------------------------------------------------------------------------------------ */
-
-static stretto_status copy(const struct weights *all, uint32_t param, enum param_part part, float *values, bool in,
-                           struct error *err)
-{
-    if (param >= all->n || !all->weight[param].elements)
-        return fail(err, STRETTO_E_ARG, "parameter %u of these weights is not trained", param);
-    const struct weight *w = &all->weight[param];
-    for (size_t o = 0; o < w->n_out; o++)
-        for (size_t i = 0; i < w->n_in; i++) {
-            float *at = &w->part[part][master_at(w, o, i)], *of = &values[o * w->n_in + i];
-            if (in) *at = *of;
-            else *of = *at;
-        }
-    return STRETTO_OK;
-}
-
-stretto_status cpu_param_read(const struct weights *w, uint32_t param, enum param_part part, float *values,
-                              struct error *err)
-{
-    return copy(w, param, part, values, false, err);
-}
-
-stretto_status cpu_param_write(struct weights *w, uint32_t param, enum param_part part, const float *values,
-                               struct error *err)
-{
-    return copy(w, param, part, (float *)(uintptr_t)values, true, err);
-}
-
 /* ---- passes over everything -------------------------------------------------------------------------------------- */
 
 struct pass {
@@ -69,9 +40,33 @@ static void pass_thread(void *arg, unsigned rank)
 
 static void pass(struct pass *x) { team_run_some(x->w->device->team, team_size(x->w->device->team), pass_thread, x); }
 
-static void clear(const struct pass *x, const struct weight *w, size_t at, size_t n, double *square)
+/* What stands in panels of a part, from element `at` on, of the table that is looked up. */
+static float *lookup_at(const struct weight *w, size_t at)
+{
+    size_t o = at / PANEL_COLS / w->n_in * PANEL_COLS + at % PANEL_COLS;
+    return o < w->n_out ? w->lookups + o * w->n_in + at / PANEL_COLS % w->n_in : NULL;
+}
+
+/* The gradient is the whole of it from here on. */
+static void fold(const struct pass *x, const struct weight *w, size_t at, size_t n, double *square)
 {
     (void)x; (void)square;
+    for (size_t i = at; w->lookups && i < at + n; i++) {
+        float *of = lookup_at(w, i);
+        if (!of) continue;
+        w->part[PARAM_GRADIENT][i] += *of;
+        *of = 0;
+    }
+}
+
+static void fold_all(const struct weights *w)
+{
+    pass(&(struct pass){ .w = (struct weights *)(uintptr_t)w, .run = fold });
+}
+
+static void clear(const struct pass *x, const struct weight *w, size_t at, size_t n, double *square)
+{
+    fold(x, w, at, n, square);
     memset(w->part[PARAM_GRADIENT] + at, 0, n * sizeof(float));
 }
 
@@ -85,6 +80,7 @@ static void square(const struct pass *x, const struct weight *w, size_t at, size
 void cpu_param_norms(const struct weights *of, double *squares)
 {
     struct weights *w = (struct weights *)(uintptr_t)of;
+    fold_all(w);
     pass(&(struct pass){ .w = w, .run = square });
     for (size_t i = 0, run = 0; i < w->n; i++) {
         squares[i] = 0;
@@ -101,8 +97,39 @@ static void update(const struct pass *x, const struct weight *w, size_t at, size
 
 void cpu_param_update(struct weights *w, const struct param_step *s)
 {
+    fold_all(w);
     pass(&(struct pass){
         .w = w, .run = update,
         .matrix = adamw_step(s->lr, s->beta1, s->beta2, s->eps, s->decay, s->scale, s->number),
         .vector = adamw_step(s->lr, s->beta1, s->beta2, s->eps, 0, s->scale, s->number) });
+}
+
+/* ---- in and out ------------------------------------------------------------------------------------------------ */
+
+static stretto_status copy(const struct weights *all, uint32_t param, enum param_part part, float *values, bool in,
+                           struct error *err)
+{
+    if (param >= all->n || !all->weight[param].elements)
+        return fail(err, STRETTO_E_ARG, "parameter %u of these weights is not trained", param);
+    const struct weight *w = &all->weight[param];
+    if (part == PARAM_GRADIENT) fold(NULL, w, 0, w->elements, NULL);
+    for (size_t o = 0; o < w->n_out; o++)
+        for (size_t i = 0; i < w->n_in; i++) {
+            float *at = &w->part[part][master_at(w, o, i)], *of = &values[o * w->n_in + i];
+            if (in) *at = *of;
+            else *of = *at;
+        }
+    return STRETTO_OK;
+}
+
+stretto_status cpu_param_read(const struct weights *w, uint32_t param, enum param_part part, float *values,
+                              struct error *err)
+{
+    return copy(w, param, part, values, false, err);
+}
+
+stretto_status cpu_param_write(struct weights *w, uint32_t param, enum param_part part, const float *values,
+                               struct error *err)
+{
+    return copy(w, param, part, (float *)(uintptr_t)values, true, err);
 }

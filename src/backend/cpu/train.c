@@ -161,13 +161,14 @@ static void grad_norm(const struct program *p, const struct graph_node *n, size_
 static void grad_embed(const struct program *p, const struct graph_node *n, size_t unit)
 {
     const struct weight *w = &p->w->weight[node_param(p->g, n, 0)];
+    const struct kernels *k = p->w->kernels;
     const struct place *dy = &p->place[node_in(p->g, n, 0)];
     size_t col = unit * PANEL_COLS, end = w->n_in - col < PANEL_COLS ? w->n_in : col + PANEL_COLS;
-    float *grad = w->part[PARAM_GRADIENT];
+    float *grad = w->lookups ? w->lookups : w->part[PARAM_GRADIENT];
     for (size_t r = 0; r < p->step->n_rows; r++) {
         if (n->embed == EMBED_TOKEN && p->step->token[r] < 0) continue;
         size_t id = input_table_row(n, p->step, r);
-        for (size_t i = col; i < end; i++) grad[master_at(w, id, i)] += place_row(dy, r)[i];
+        k->vector_grad(NULL, 0, place_row(dy, r) + col, 0, 1, end - col, grad + id * w->n_in + col);
     }
 }
 

@@ -1,0 +1,225 @@
+#!/usr/bin/env python3
+"""What gradients may not depend on, to the bit, and what they are with adapters, teachers and quantised weights.
+
+    test_equal.py GRADIENTS GOLDEN
+
+Equality: threads; one step or several that add up; what is kept of the forward; texts packed or alone; texts in the
+step that ask nothing; where keys stand. That the comparison would notice is tried by steps that are almost the same.
+Then adapters and a teacher's words against the oracle (test_gradients.py), and gradients through int8 kernels and
+transposed weights in Q8_0 beside those of float32."""
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import test_gradients as t
+from test_gradients import check, gradients, job, next_tokens, np
+
+from oracle import families, files
+
+TEXTS = (70, 23, 140, 9, 31)
+
+
+def texts_of(cfg, lengths=TEXTS):
+    rng = np.random.RandomState(7)
+    return [[int(x) for x in rng.randint(3, cfg["vocab_size"], n)] for n in lengths]
+
+
+def same(a, b, what):
+    losses, grads, _ = a
+    check(np.array_equal(losses, b[0]), f"{what}: losses differ")
+    for name in grads:
+        check(np.array_equal(grads[name], b[1][name]), f"{what}: {name} differs in "
+              f"{int((grads[name] != b[1][name]).sum())} of {grads[name].size} numbers")
+
+
+def differs(a, b, what):
+    check(any(not np.array_equal(a[1][n], b[1][n]) for n in a[1]), f"{what} is not noticed")
+
+
+def steps(texts):
+    """A step for each text; the weights are those of all together."""
+    n, lines = sum(len(x) - 1 for x in texts), []
+    for x in texts:
+        lines += job([x], {i: (x[i + 1], 1.0 / n) for i in range(len(x) - 1)})
+    return lines
+
+
+def with_strangers(texts, before, behind):
+    """The same asks, beside texts that ask nothing."""
+    shift = sum(map(len, before))
+    asks = {r + shift: a for r, a in next_tokens(texts).items()}
+    return job(before + texts + behind, asks)
+
+
+def tree(prompt, answers):
+    """Answers that see one prompt and not each other; rows of answers ask."""
+    n = sum(len(a) for a in answers)
+    lines, asks, row = [f"{x} {i} 1 0 {i + 1}" for i, x in enumerate(prompt)], [], len(prompt)
+    for a in answers:
+        for i, x in enumerate(a):
+            lines.append(f"{x} {len(prompt) + i} 2 0 {len(prompt)} {row} {row + i + 1}")
+        asks += [f"{row + i} {a[i + 1]} {1.0 / n!r} 0 0" for i in range(len(a) - 1)]
+        row += len(a)
+    return [f"rows {row}"] + lines + [f"asks {len(asks)}"] + asks
+
+
+def alone(prompt, answers):
+    n, lines = sum(len(a) for a in answers), []
+    for a in answers:
+        x = prompt + a
+        lines += job([x], {len(prompt) + i: (a[i + 1], 1.0 / n) for i in range(len(a) - 1)})
+    return lines
+
+
+def equality(tool, golden, name):
+    cfg = families.MODELS[name][0]
+    path, texts = os.path.join(golden, name, "model.gguf"), texts_of(cfg)
+    one = gradients(tool, path, job(texts))
+    for threads in ("2", "7"):
+        same(one, gradients(tool, path, job(texts), "--threads", threads), f"{name}, {threads} threads")
+    same(one, gradients(tool, path, job(texts), "--layers"), f"{name}, layers run again")
+    same(one, gradients(tool, path, steps(texts)), f"{name}, a step for each text")
+    rng = np.random.RandomState(3)
+    strange = [[int(x) for x in rng.randint(3, cfg["vocab_size"], n)] for n in (37, 12)]
+    same(one, gradients(tool, path, with_strangers(texts, strange[:1], strange[1:]), "--threads", "2"),
+         f"{name}, beside other texts")
+    prompt, answers = texts[0], [texts[1], texts[4]]
+    a, b = gradients(tool, path, tree(prompt, answers), "--threads", "2"), gradients(tool, path, alone(prompt, answers))
+    check(np.array_equal(a[0], b[0]), f"{name}: losses of answers under one prompt are not those of each alone")
+    off = max(float(np.abs(a[1][n] - b[1][n]).max() / (np.abs(b[1][n]).max() + 1e-30)) for n in a[1])
+    check(off < 1e-4, f"{name}: gradients of answers under one prompt are {off:.1e} off those of each alone")
+    planted(tool, path, name, texts, one)
+
+
+def planted(tool, path, name, texts, one):
+    """Steps that mean almost the same."""
+    lines = job(texts)
+    row = 1 + len(texts[0]) + 5
+    short = list(lines)
+    words = short[row].split()
+    short[row] = " ".join(words[:3] + [str(int(words[3]) + 1), words[4]])      # does not see its text's first row
+    differs(one, gradients(tool, path, short), f"{name}: a key that is not seen")
+    differs(one, gradients(tool, path, job(texts[1:] + texts[:1])), f"{name}: another order of rows")
+    late = list(lines)
+    words = late[row].split()
+    late[row] = " ".join([words[0], str(int(words[1]) + 1)] + words[2:])
+    differs(one, gradients(tool, path, late), f"{name}: a position that is one off")
+
+
+# ---- adapters against the oracle ----
+
+def noise(name, n_in, n_out):
+    """The numbers that gradients.c gives to an adapter's matrix."""
+    mask, state = 2 ** 64 - 1, 88172645463325252
+    for c in name.encode():
+        state = (state * 31 + c) & mask
+    out = np.empty(n_in * n_out)
+    for i in range(out.size):
+        state ^= state << 13 & mask
+        state ^= state >> 7
+        state ^= state << 17 & mask
+        out[i] = np.float32(((state >> 11) / 2 ** 53 - 0.5) / (24 if n_in > 64 else 12))
+    return out.reshape(n_out, n_in)
+
+
+def adapters(tool, golden, name, rank=4):
+    cfg, _, _, dtype = families.MODELS[name]
+    w = {n: x.astype(np.float64) for n, x in families.weights(name, cfg, dtype).items()}
+    path, texts = os.path.join(golden, name, "model.gguf"), t.texts_for(cfg)
+    _, grads, _ = gradients(tool, path, job(texts), "--lora", str(rank), "--layers")
+    of = {files.gguf_name(n, cfg["model_type"]): n for n in w}
+    pair = {n: noise(n, g.shape[1], g.shape[0]) for n, g in grads.items()}
+    names = sorted({n.rsplit(".lora_", 1)[0] for n in grads})
+    moved = dict(w)
+    for n in names:
+        moved[of[n]] = w[of[n]] + 2 * pair[n + ".lora_b"] @ pair[n + ".lora_a"]
+    rng, worst = np.random.default_rng(2), 0.0
+    shaken = [t.noisy(moved, rng) for _ in range(2)]
+    for n in names:
+        da, db = (rng.standard_normal(pair[n + s].shape) for s in (".lora_a", ".lora_b"))
+        d = {of[n]: 2 * (pair[n + ".lora_b"] @ da + db @ pair[n + ".lora_a"])}
+        terms = [grads[n + ".lora_a"].astype(np.float64) * da, grads[n + ".lora_b"].astype(np.float64) * db]
+        truth = t.along(cfg, moved, d, texts)
+        stray = max(abs(t.along(cfg, s, d, texts) - truth) for s in shaken)
+        off, allowed = abs(sum(x.sum() for x in terms) - truth), \
+            3 * stray + 4 * t.EPS * sum(np.abs(x).sum() for x in terms)
+        check(off <= allowed, f"{name}, adapter of {n}: {off:.1e} off, allowed {allowed:.1e}")
+        worst = max(worst, off / allowed)
+    check(len(names) >= 14, f"{name}: only {len(names)} adapters")
+    print(f"{name}: adapters of {len(names)} layers, worst {worst:.2f} of its bound", flush=True)
+
+
+# ---- a teacher ----
+
+def teacher(tool, golden, name):
+    """Losses and their derivative along all weights, with words of a teacher and a tail."""
+    cfg, _, _, dtype = families.MODELS[name]
+    w = {n: x.astype(np.float64) for n, x in families.weights(name, cfg, dtype).items()}
+    ids, rng = t.texts_for(cfg)[0], np.random.RandomState(9)
+    words = []
+    for _ in ids:
+        top, p = rng.choice(cfg["vocab_size"], 5, replace=False), rng.dirichlet([1.0] * 6)
+        words.append((top, p[:5].astype(np.float32).astype(np.float64), float(np.float32(p[5]))))
+    n, weight = len(ids), np.float32(0.05)
+    lines = [f"rows {n}"] + [f"{x} {i} 1 0 {i + 1}" for i, x in enumerate(ids)] + [f"asks {n}"]
+    for i, (top, p, tail) in enumerate(words):
+        lines.append(f"{i} -1 {float(weight)!r} 5 " + " ".join(f"{a} {float(b)!r}" for a, b in zip(top, p))
+                     + f" {tail!r}")
+    losses, grads, _ = gradients(tool, os.path.join(golden, name, "model.gguf"), lines)
+
+    def loss(v, kind=np.float64):
+        y = t.forward(cfg, v, ids, t.Arith(kind))
+        y = y - y.real.max(axis=-1, keepdims=True)
+        p = np.exp(y - np.log(np.exp(y).sum(axis=-1, keepdims=True)))
+        rows = [sum(q * (np.log(q) - np.log(p[i, k])) for k, q in zip(top, qs))
+                + tail * (np.log(tail) - np.log(1 - p[i, top].sum())) for i, (top, qs, tail) in enumerate(words)]
+        return np.array(rows)
+
+    truth = loss(w)
+    off = np.abs(losses - truth).max()
+    check(off < 2e-5, f"{name}: losses to a teacher are {off:.1e} off")
+    rng, worst = np.random.default_rng(4), 0.0
+    shaken = [t.noisy(w, rng) for _ in range(2)]
+    for m in ("model.embed_tokens.weight", "model.layers.1.self_attn.v_proj.weight", "model.norm.weight"):
+        d = rng.standard_normal(w[m].shape)
+        slope = [(float(weight) * loss(dict(v, **{m: v[m] + 1e-30j * d}), np.complex128)).sum().imag / 1e-30
+                 for v in [w] + shaken]
+        g = grads[files.gguf_name(m, cfg["model_type"])].reshape(d.shape).astype(np.float64)
+        off = abs((g * d).sum() - slope[0])
+        allowed = 3 * max(abs(s - slope[0]) for s in slope) + 4 * t.EPS * np.abs(g * d).sum()
+        check(off <= allowed, f"{name} {m}: the derivative to a teacher is {off:.1e} off, allowed {allowed:.1e}")
+        worst = max(worst, off / allowed)
+    print(f"{name}: a teacher's words, worst {worst:.2f} of its bound", flush=True)
+
+
+# ---- int8 ----
+
+def quantised(tool, golden, name):
+    """Adapters over weights as they are served, beside float32: the cosine, and the same bits whatever is kept."""
+    path = os.path.join(golden, name, "model.gguf")
+    texts = texts_of(families.TYPED, (40, 33))
+    served = gradients(tool, path, job(texts), "--lora", "8")
+    plain = gradients(tool, path, job(texts), "--lora", "8", "--reference")
+    again = gradients(tool, path, job(texts), "--lora", "8", "--layers", "--threads", "2")
+    same(served, again, f"{name}, layers run again")
+    a, b = (np.concatenate([x[1][n].ravel().astype(np.float64) for n in plain[1]]) for x in (served, plain))
+    cosine = float(a @ b / np.sqrt((a @ a) * (b @ b)))
+    check(cosine > 0.98, f"{name}: gradients of adapters have a cosine of {cosine:.4f} to those of float32")
+    print(f"{name}: gradients of adapters through int8, cosine {cosine:.4f} to float32", flush=True)
+
+
+def main():
+    tool, golden = sys.argv[1:3]
+    for name in ("gemma2", "llama-tied"):
+        equality(tool, golden, name)
+    for name in ("qwen2-biased", "gemma2"):
+        adapters(tool, golden, name)
+    teacher(tool, golden, "gemma2")
+    for name in ("type-q4_1", "type-q4_k", "type-q8_0"):
+        quantised(tool, golden, name)
+    print(f"{len(t.failures)} failures")
+    sys.exit(1 if t.failures else 0)
+
+
+if __name__ == "__main__":
+    main()
