@@ -5,7 +5,9 @@
 #include <math.h>
 #include <string.h>
 
-enum { PANEL = PANEL_COLS, AHEAD = 64, CHUNK = 32 };       /* AHEAD: places that all sums' lanes start at */
+/* AHEAD: places that all sums' lanes start at. CHUNK: rows, or keys, whose scores there is room for; KEYS: those whose
+ * gradients are summed while the queries of CHUNK rows stand in panels. */
+enum { PANEL = PANEL_COLS, AHEAD = 64, CHUNK = 32, KEYS = 256 };
 
 static size_t up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
@@ -108,7 +110,7 @@ size_t see_scratch(size_t heads, size_t head_dim, size_t n_rows)
 {
     size_t dims = up(head_dim, PANEL), places = up(n_rows, PANEL) + AHEAD, queries = CHUNK * heads;
     size_t rows = 3 * places * dims + 2 * CHUNK * places + CHUNK * dims;
-    size_t keys = 6 * up(queries, PANEL) * dims + 2 * CHUNK * up(queries, PANEL) + 2 * CHUNK * dims + 2 * queries;
+    size_t keys = 6 * up(queries, PANEL) * dims + 2 * CHUNK * up(queries, PANEL) + 2 * KEYS * dims + 2 * queries;
     return (rows > keys ? rows : keys) + 32 * PANEL;
 }
 
@@ -299,7 +301,7 @@ static bool any_sees(const struct see *a, const struct run *u, size_t from, size
     return e->n && e->place < run_hi(u, to - 1) && e->place + e->n > run_lo(a, u, from);
 }
 
-/* What the rows of a run add to dk and dv, [CHUNK][dims], of the keys from .. to. */
+/* What the rows of a run add to dk and dv, [KEYS][dims], of the keys from .. to. */
 static void add_run(const struct kernels *k, const struct see *a, const struct see_back *b, const struct run *u,
                     size_t from, size_t to, struct queries *w, float *dk, float *dv)
 {
@@ -313,7 +315,11 @@ static void add_run(const struct kernels *k, const struct see *a, const struct s
             if (!any_sees(a, u, r, end, &e)) continue;
             if (!packed) pack_queries(k, a, b, r, end, w);
             packed = true;
-            add_keys(k, a, u, r, end, &e, w, dk + (e.from - from) * dims, dv + (e.from - from) * dims);
+            for (size_t j = 0; j < e.n; j += CHUNK) {
+                struct keys part = { e.from + j, e.n - j < CHUNK ? e.n - j : CHUNK, e.place + j };
+                size_t at = (part.from - from) * dims;
+                if (any_sees(a, u, r, end, &part)) add_keys(k, a, u, r, end, &part, w, dk + at, dv + at);
+            }
         }
     }
 }
@@ -327,9 +333,9 @@ static void dkv_chunk(const struct kernels *k, const struct see *a, const struct
                          .do_across = room(&r, padded * dim), .do_along = room(&r, most * dims),
                          .lse = room(&r, most), .d = room(&r, most), .s = room(&r, CHUNK * padded),
                          .dp = room(&r, CHUNK * padded), .row = room(&r, padded * dim) };
-    float *sum_k = room(&r, CHUNK * dims), *sum_v = room(&r, CHUNK * dims);
-    memset(sum_k, 0, CHUNK * dims * sizeof *dk);
-    memset(sum_v, 0, CHUNK * dims * sizeof *dv);
+    float *sum_k = room(&r, KEYS * dims), *sum_v = room(&r, KEYS * dims);
+    memset(sum_k, 0, KEYS * dims * sizeof *dk);
+    memset(sum_v, 0, KEYS * dims * sizeof *dv);
     for (struct run u = { .to = 0 }; u.to < a->n_rows;) {
         u = run_from(a, u.to, a->n_rows);
         add_run(k, a, b, &u, from, to, &w, sum_k, sum_v);
@@ -343,6 +349,6 @@ static void dkv_chunk(const struct kernels *k, const struct see *a, const struct
 void see_rows_dkv(const struct kernels *k, const struct see *a, const struct see_back *b, size_t from, size_t to,
                   float *scratch, float *dk, size_t lddk, float *dv, size_t lddv)
 {
-    for (; from < to; from += CHUNK)
-        dkv_chunk(k, a, b, from, to - from < CHUNK ? to : from + CHUNK, scratch, dk, lddk, dv, lddv);
+    for (; from < to; from += KEYS)
+        dkv_chunk(k, a, b, from, to - from < KEYS ? to : from + KEYS, scratch, dk, lddk, dv, lddv);
 }

@@ -33,8 +33,9 @@ static void wide_transpose(const float *x, size_t ldx, size_t rows, size_t cols,
         }
 }
 
-/* Outputs and inputs of a block that is transposed at once: half of a first-level cache. */
-enum { BACK_OUTPUTS = 96, BACK_INPUTS = 4 * PANEL_COLS };
+/* Outputs and inputs of a block that is transposed at once, half of a first-level cache, and how many rows it
+ * meets. */
+enum { BACK_OUTPUTS = 192, BACK_INPUTS = 4 * PANEL_COLS, BACK_ROWS = 256 };
 
 /* The weights of 16 outputs and `rows` inputs from i on: [rows][16] */
 WIDE_INLINE const float *back_weights(enum dtype t, const uint8_t *panel, size_t i, size_t rows, float *out)
@@ -57,6 +58,8 @@ WIDE_INLINE void back_pack(enum dtype type, const uint8_t *panels, size_t n, siz
         for (size_t o = 0; o < n; o += PANEL_COLS) {
             size_t nc = cols - i < PANEL_COLS ? cols - i : PANEL_COLS;
             const uint8_t *panel = panels + o / PANEL_COLS * panel_bytes(type, k);
+            for (size_t r = 0; r < nc && type == DT_F32; r++)              /* the next block's */
+                __builtin_prefetch(panel + (from + i + BACK_INPUTS + r) * PANEL_COLS * sizeof *t, 0, 2);
             wide_transpose(back_weights(type, panel, from + i, nc, block), PANEL_COLS, nc, PANEL_COLS,
                            t + i * BACK_OUTPUTS + o * PANEL_COLS, PANEL_COLS);
         }
@@ -77,21 +80,28 @@ static void back_edge(const float *t, size_t n, const float *dy, size_t lddy, si
     }
 }
 
-WIDE_INLINE void wide_back(enum dtype type, const uint8_t *panels, size_t n, size_t k, size_t from, size_t cols,
+WIDE_INLINE void back_rows(enum dtype type, const uint8_t *panels, size_t n, size_t k, size_t from, size_t cols,
                            const float *dy, size_t lddy, size_t rows, float *dx, size_t lddx, bool more)
 {
     _Alignas(64) float t[BACK_OUTPUTS * BACK_INPUTS];
-    for (size_t i = 0; i < cols; i += BACK_INPUTS)
-        for (size_t o = 0; o < n || o == 0; o += BACK_OUTPUTS) {
+    for (size_t o = 0; o < n || o == 0; o += BACK_OUTPUTS, more = true)
+        for (size_t i = 0; i < cols; i += BACK_INPUTS) {
             size_t nc = cols - i < BACK_INPUTS ? cols - i : BACK_INPUTS;
             size_t no = n - o < BACK_OUTPUTS ? n - o : BACK_OUTPUTS, whole = nc / PANEL_COLS;
-            bool on = more || o > 0;
             back_pack(type, panels + o / PANEL_COLS * panel_bytes(type, k), no, k, from + i, nc, t);
-            TRAIN_TIMES(t, BACK_OUTPUTS * PANEL_COLS, whole, no, dy + o, lddy, rows, dx + i, lddx, on);
+            TRAIN_TIMES(t, BACK_OUTPUTS * PANEL_COLS, whole, no, dy + o, lddy, rows, dx + i, lddx, more);
             if (nc % PANEL_COLS)
                 back_edge(t + whole * BACK_OUTPUTS * PANEL_COLS, no, dy + o, lddy, rows, dx + i + whole * PANEL_COLS,
-                          lddx, nc % PANEL_COLS, on);
+                          lddx, nc % PANEL_COLS, more);
         }
+}
+
+WIDE_INLINE void wide_back(enum dtype type, const uint8_t *panels, size_t n, size_t k, size_t from, size_t cols,
+                           const float *dy, size_t lddy, size_t rows, float *dx, size_t lddx, bool more)
+{
+    for (size_t r = 0; r < rows; r += BACK_ROWS)
+        back_rows(type, panels, n, k, from, cols, dy + r * lddy, lddy, rows - r < BACK_ROWS ? rows - r : BACK_ROWS,
+                  dx + r * lddx, lddx, more);
 }
 
 #define BACK_TYPE(T)                                                                                             \
@@ -104,14 +114,17 @@ BACK_TYPE(F32)
 BACK_TYPE(F16)
 BACK_TYPE(BF16)
 
-/* Two vectors of outputs by OUTER_ROWS inputs stay in registers; x and dy of a run of rows are copied together. */
-enum { GRAD_STRIP = 2 * VL, GRAD_INPUTS = 240 };
+/* Two vectors of outputs by OUTER_ROWS inputs stay in registers; dy of a run of rows and some outputs is copied
+ * together in strips of so many, and x of those rows in groups, so that both come from near caches. */
+enum { GRAD_STRIP = 2 * VL, GRAD_ROWS = 192, GRAD_OUTPUTS = 256, GRAD_INPUTS = 120 };
 
 WIDE_INLINE void grad_rows(size_t rows, size_t t, const float *x, const float *dy, float *left, float *right)
 {
     vf sum[OUTER_ROWS][2];
     WIDE_UNROLL
     for (size_t r = 0; r < rows; r++) {
+        __builtin_prefetch(left + (OUTER_ROWS + r) * PANEL_COLS, 1);
+        __builtin_prefetch(right + (OUTER_ROWS + r) * PANEL_COLS, 1);
         sum[r][0] = v_load(left + r * PANEL_COLS);
         sum[r][1] = v_load(right + r * PANEL_COLS);
     }
@@ -152,20 +165,21 @@ static void grad_strip(size_t cols, size_t t, const float *x, const float *dy, f
 /* cols neighbours of each of t rows, in groups of OUTER_ROWS: [group][t][OUTER_ROWS]. */
 static void grad_pack(const float *x, size_t ldx, size_t cols, size_t t, float *pack)
 {
-    for (size_t r = 0; r < t; r++)
-        for (size_t i = 0; i < cols; i += OUTER_ROWS)
-            memcpy(pack + i * t + r * OUTER_ROWS, x + r * ldx + i,
-                   (cols - i < OUTER_ROWS ? cols - i : OUTER_ROWS) * sizeof *pack);
+    for (size_t r = 0; r < t; r++, x += ldx, pack += OUTER_ROWS) {
+        size_t i = 0;
+        for (; i + OUTER_ROWS <= cols; i += OUTER_ROWS) memcpy(pack + i * t, x + i, OUTER_ROWS * sizeof *pack);
+        if (i < cols) memcpy(pack + i * t, x + i, (cols - i) * sizeof *pack);
+    }
 }
 
-static void grad_pack_strip(const float *dy, size_t lddy, size_t n, size_t t, float *pack)
+/* n neighbours of each of t rows, in strips: [strip][t][GRAD_STRIP], the last filled up with zeros. */
+static void grad_pack_strips(const float *dy, size_t lddy, size_t n, size_t t, float *pack)
 {
     for (size_t r = 0; r < t; r++, dy += lddy, pack += GRAD_STRIP)
-        if (n == GRAD_STRIP) {
-            v_store(pack, v_load(dy));
-            v_store(pack + VL, v_load(dy + VL));
-        } else {
-            for (size_t e = 0; e < GRAD_STRIP; e++) pack[e] = e < n ? dy[e] : 0;
+        for (size_t o = 0; o < n; o += GRAD_STRIP) {
+            size_t left = n - o;
+            v_store(pack + o * t, train_load(dy + o, left));
+            v_store(pack + o * t + VL, left > VL ? train_load(dy + o + VL, left - VL) : v_set1(0));
         }
 }
 
@@ -190,26 +204,30 @@ static void grad_edge(size_t cols, size_t n, size_t t, const float *x, const flo
     }
 }
 
+/* At most GRAD_ROWS rows and GRAD_OUTPUTS outputs. */
 static void grad_block(const float *x, size_t ldx, size_t cols, const float *dy, size_t lddy, size_t n, size_t t,
                        float *g, size_t k)
 {
-    _Alignas(64) float left[(GRAD_INPUTS + OUTER_ROWS) * OUTER_RUN], right[OUTER_RUN * GRAD_STRIP];
-    grad_pack(x, ldx, cols, t, left);
-    for (size_t o = 0; o < n; o += GRAD_STRIP) {
-        size_t part = n - o < GRAD_STRIP ? n - o : GRAD_STRIP;
-        grad_pack_strip(dy + o, lddy, part, t, right);
-        if (part == GRAD_STRIP) grad_strip(cols, t, left, right, grad_at(g, k, o), grad_at(g, k, o + VL));
-        else grad_edge(cols, part, t, left, right, g, k, o);
+    _Alignas(64) float left[(GRAD_INPUTS + OUTER_ROWS) * GRAD_ROWS], right[GRAD_ROWS * GRAD_OUTPUTS];
+    grad_pack_strips(dy, lddy, n, t, right);
+    for (size_t i = 0; i < cols; i += GRAD_INPUTS) {
+        size_t nc = cols - i < GRAD_INPUTS ? cols - i : GRAD_INPUTS;
+        grad_pack(x + i, ldx, nc, t, left);
+        for (size_t o = 0; o < n; o += GRAD_STRIP) {
+            float *at = g + i * PANEL_COLS, *strip = right + o * t;
+            if (n - o < GRAD_STRIP) grad_edge(nc, n - o, t, left, strip, at, k, o);
+            else grad_strip(nc, t, left, strip, grad_at(at, k, o), grad_at(at, k, o + VL));
+        }
     }
 }
 
 static void wide_linear_grad(const float *x, size_t ldx, size_t cols, const float *dy, size_t lddy, size_t n,
                              size_t rows, float *g, size_t k)
 {
-    for (size_t i = 0; i < cols; i += GRAD_INPUTS)
-        for (size_t r = 0; r < rows; r += OUTER_RUN)
-            grad_block(x + r * ldx + i, ldx, cols - i < GRAD_INPUTS ? cols - i : GRAD_INPUTS, dy + r * lddy, lddy, n,
-                       rows - r < OUTER_RUN ? rows - r : OUTER_RUN, g + i * PANEL_COLS, k);
+    for (size_t o = 0; o < n; o += GRAD_OUTPUTS)
+        for (size_t r = 0; r < rows; r += GRAD_ROWS)
+            grad_block(x + r * ldx, ldx, cols, dy + r * lddy + o, lddy, n - o < GRAD_OUTPUTS ? n - o : GRAD_OUTPUTS,
+                       rows - r < GRAD_ROWS ? rows - r : GRAD_ROWS, grad_at(g, k, o), k);
 }
 
 static void wide_vector_grad(const float *x, size_t ldx, const float *dy, size_t lddy, size_t rows, size_t n, float *dw)

@@ -1,21 +1,17 @@
 /* kcheck --bench: what each kernel costs, beside the machine's own roofs. Weights of small batches
  * are read from a ring of copies larger than any cache, as decoding reads a model. */
-#include "kcheck.h"
-#include <stdio.h>
-#include <stdlib.h>
+#include "bench.h"
 #include <time.h>
 
-static double now(void)
+static double seconds_of(clockid_t clock)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Short pieces of work, timed one by one. The figure is the tenth percentile: the machine is
- * shared, and a piece that was interrupted says nothing about the kernel. */
-enum { MAX_PIECES = 20000 };
-struct pieces { double t[MAX_PIECES]; size_t n; double start; };
+double bench_now(void) { return seconds_of(CLOCK_MONOTONIC); }
+double bench_own(void) { return seconds_of(CLOCK_THREAD_CPUTIME_ID); }
 
 static int by_time(const void *a, const void *b)
 {
@@ -23,33 +19,47 @@ static int by_time(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static double typical(struct pieces *p)
+double bench_typical(struct pieces *p)
 {
     qsort(p->t, p->n, sizeof *p->t, by_time);
     return p->n ? p->t[p->n / 10] : 0;
 }
 
-static bool more(const struct pieces *p)
+bool bench_more(const struct pieces *p)
 {
-    return p->n < MAX_PIECES && (p->n < 20 || now() - p->start < 0.5);
+    return p->n < MAX_PIECES && (p->n < 20 || bench_now() - p->start < 0.5);
 }
 
-struct bench { struct kcheck c; const char *only; bool json, first; double roof; };
-
-static void print_row(struct bench *b, const char *name, const char *level, double seconds,
-                      double bytes, double macs, double elements)
+void bench_print(struct bench *b, const char *name, const char *level, double seconds, double bytes, double macs,
+                 double elements, bool of_peak)
 {
+    double share = of_peak ? macs / seconds / b->peak : bytes / seconds / b->roof;
     if (b->json)
         printf("%s\n  {\"kernel\": \"%s\", \"level\": \"%s\", \"ms\": %.6f, \"gb_s\": %.3f, "
                "\"gmac_s\": %.3f, "
-               "\"ns_per_element\": %.5f, \"roof_share\": %.3f}",
+               "\"ns_per_element\": %.5f, \"%s\": %.3f}",
                b->first ? "" : ",", name, level, seconds * 1e3, bytes / seconds / 1e9,
-               macs / seconds / 1e9, seconds * 1e9 / elements, bytes / seconds / b->roof);
+               macs / seconds / 1e9, seconds * 1e9 / elements, of_peak ? "peak_share" : "roof_share", share);
     else
-        printf("%-44s %-10s %10.4f ms %8.2f GB/s %8.2f GMAC/s %9.4f ns/el %5.2f of roof\n", name,
+        printf("%-44s %-10s %10.4f ms %8.2f GB/s %8.2f GMAC/s %9.4f ns/el %5.2f of %s\n", name,
                level, seconds * 1e3, bytes / seconds / 1e9, macs / seconds / 1e9,
-               seconds * 1e9 / elements, bytes / seconds / b->roof);
+               seconds * 1e9 / elements, share, of_peak ? "peak" : "roof");
     b->first = false;
+}
+
+/* What the level multiplies in float32 at all, per second. */
+static double f32_peak(const struct kernels *k)
+{
+    struct pieces *times = calloc(1, sizeof *times);
+    uint64_t macs = 1;
+    for (times->start = bench_now(); k->peak[ARITHMETIC_F32] && bench_more(times);) {
+        double t = bench_now();
+        macs = k->peak[ARITHMETIC_F32](20000);
+        times->t[times->n++] = bench_now() - t;
+    }
+    double best = bench_typical(times);
+    free(times);
+    return best > 0 ? (double)macs / best : 1;
 }
 
 /* Reading memory that no cache holds, bytes per second of one thread: sums of 64-byte lines,
@@ -62,37 +72,23 @@ static double read_roof(void)
     uint64_t sink = 0;
     if (!p || !times) return 1;
     memset(p, 1, sizeof *p * PIECE * N_PIECES);
-    for (times->start = now(); more(times);) {
+    for (times->start = bench_now(); bench_more(times);) {
         const uint64_t *at = p + times->n % N_PIECES * PIECE;
         uint64_t a[8] = { 0 };
-        double t = now();
+        double t = bench_now();
         for (size_t i = 0; i < PIECE; i += 8) {
             __builtin_prefetch(at + i + 512);
             for (size_t j = 0; j < 8; j++) a[j] ^= at[i + j];
         }
-        times->t[times->n++] = now() - t;
+        times->t[times->n++] = bench_now() - t;
         for (size_t j = 0; j < 8; j++) sink ^= a[j];
     }
     __asm__ volatile("" : : "r"(sink));                /* keeps the reads */
-    double best = typical(times);
+    double best = bench_typical(times);
     free(times);
     free(p);
     return sizeof *p * PIECE / best;
 }
-
-/* Runs the last argument in pieces of `times_over` times. */
-#define BENCH(b, name, level, bytes, macs, elements, times_over, ...)       \
-    do {                                                                    \
-        if (b->only && !strstr(name, b->only)) break;                       \
-        struct pieces *times = calloc(1, sizeof *times);                    \
-        for (times->start = now(); more(times);) {                          \
-            double t0 = now();                                              \
-            for (size_t over = 0; over < (times_over); over++) __VA_ARGS__; \
-            times->t[times->n++] = (now() - t0) / (double)(times_over);     \
-        }                                                                   \
-        print_row(b, name, level, typical(times), bytes, macs, elements);   \
-        free(times);                                                        \
-    } while (0)
 
 /* twelve: BF16 in 12 bits. */
 static void bench_linear(struct bench *b, enum dtype t, bool twelve, size_t k, size_t n, size_t rows)
@@ -129,19 +125,19 @@ static void bench_linear(struct bench *b, enum dtype t, bool twelve, size_t k, s
     struct act x = {.f = f, .ldf = k, .q = q, .ldq = k, .d = d, .s = s, .sum = sum, .ldd = groups};
     memset(y, 0, rows * panels * 64);
     /* pieces of about 50 us, in order through all copies */
-    size_t piece = 2000000 / (rows * k * 16) + 1, total = panels * copies / piece, i = 0;
+    size_t piece = 2000000 / (rows * k * 16) + (rows > 16 ? 4 : 1), total = panels * copies / piece, i = 0;
     if (piece > panels) piece = panels;
     total = panels * copies / piece;
     struct pieces *times = calloc(1, sizeof *times);
-    for (times->start = now(); more(times); i = (i + 1) % total) {
-        double t0 = now();
+    for (times->start = bench_now(); bench_more(times); i = (i + 1) % total) {
+        double t0 = bench_now();
         fn(w + i * piece * pb, piece, k, &x, rows, y, panels * 16);
-        times->t[times->n++] = now() - t0;
+        times->t[times->n++] = bench_now() - t0;
     }
-    double best = typical(times) * (double)panels / (double)piece;
+    double best = bench_typical(times) * (double)panels / (double)piece;
     free(times);
-    print_row(b, name, twelve ? b->c.k->brain12_level : b->c.k->linear_level[t], best, (double)w_bytes,
-              (double)(rows * k * panels * 16), (double)(rows * k * panels * 16));
+    bench_print(b, name, twelve ? b->c.k->brain12_level : b->c.k->linear_level[t], best, (double)w_bytes,
+              (double)(rows * k * panels * 16), (double)(rows * k * panels * 16), false);
     free(w), free(plain), free(file), free(f), free(d), free(s), free(sum), free(q), free(y);
 }
 
@@ -238,10 +234,13 @@ int kcheck_bench(const char *level, const char *only, bool json)
     struct bench b = {
         .c = {.ref = &ref, .k = &k, .rng = 3}, .only = only, .json = json, .first = true};
     b.roof = read_roof();
+    b.peak = f32_peak(&k);
     if (json)
-        printf("{\"level\": \"%s\", \"read_roof_gb_s\": %.3f, \"rows\": [", k.level, b.roof / 1e9);
+        printf("{\"level\": \"%s\", \"read_roof_gb_s\": %.3f, \"f32_peak_gmac_s\": %.3f, \"rows\": [", k.level,
+               b.roof / 1e9, b.peak / 1e9);
     else
-        printf("level %s, reads beyond the cache: %.2f GB/s\n", k.level, b.roof / 1e9);
+        printf("level %s, reads beyond the cache: %.2f GB/s, float32 at most: %.2f GMAC/s\n", k.level,
+               b.roof / 1e9, b.peak / 1e9);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         bench_linear(&b, DT_Q4_1, false, 576, 3072, rows[i]);
         bench_linear(&b, DT_Q4_1, false, 1536, 576, rows[i]);
@@ -267,6 +266,7 @@ int kcheck_bench(const char *level, const char *only, bool json)
     bench_attn(&b, KV_F16, false, 256, 192, 0);
     bench_vec(&b);
     bench_outer(&b);
+    bench_train(&b);
     if (json) printf("\n]}\n");
     return 0;
 }

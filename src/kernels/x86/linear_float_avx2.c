@@ -15,9 +15,9 @@ INLINE __m256 weight(enum dtype t, const uint8_t *panel, size_t k, int c)
     return _mm256_castsi256_ps(v);
 }
 
-/* `more`: sums go on from y. */
+/* `more`: sums go on from y. `ahead`: what stands so far behind the weights is fetched meanwhile. */
 INLINE void block(enum dtype t, int rows, int panels, const uint8_t *w, size_t pb, size_t k,
-                  const float *x, size_t ldx, float *y, size_t ldy, bool more)
+                  const float *x, size_t ldx, float *y, size_t ldy, bool more, size_t ahead)
 {
     __m256 f[6][8];
     UNROLL
@@ -30,6 +30,7 @@ INLINE void block(enum dtype t, int rows, int panels, const uint8_t *w, size_t p
         __m256 v[8];
         UNROLL
         for (int c = 0; c < 2 * panels; c++) v[c] = weight(t, w + (size_t)(c / 2) * pb, i, c % 2);
+        if (ahead) __builtin_prefetch(w + ahead + i * (t == DT_F32 ? 64 : 32), 0, 2);
         UNROLL
         for (int r = 0; r < rows; r++) {
             __m256 b = _mm256_set1_ps(x[(size_t)r * ldx + i]);
@@ -50,9 +51,27 @@ INLINE void strip(enum dtype t, int panels, const uint8_t *w, size_t pb, size_t 
 {
     size_t r = 0, step = panels == 1 ? 6 : panels == 2 ? 3 : 1;
     for (; r + step <= rows; r += step)
-        block(t, (int)step, panels, w, pb, k, x->f + r * x->ldf, x->ldf, y + r * ldy, ldy, more);
+        block(t, (int)step, panels, w, pb, k, x->f + r * x->ldf, x->ldf, y + r * ldy, ldy, more, 0);
     for (; r < rows; r++)
-        block(t, 1, panels, w, pb, k, x->f + r * x->ldf, x->ldf, y + r * ldy, ldy, more);
+        block(t, 1, panels, w, pb, k, x->f + r * x->ldf, x->ldf, y + r * ldy, ldy, more, 0);
+}
+
+/* Many rows of a panel: a piece of it that stays in the first-level cache meets all of them, the first of which
+ * fetch the next piece. */
+enum { PIECE_K = 256, PIECE_ROWS = 24 };
+
+INLINE void tall_strip(enum dtype t, const uint8_t *w, size_t k, const struct act *x, size_t rows, float *y,
+                       size_t ldy, bool more)
+{
+    for (size_t i = 0; i < k || i == 0; i += PIECE_K, more = true) {
+        size_t n = k - i < PIECE_K ? k - i : PIECE_K, r = 0, bytes = t == DT_F32 ? 64 : 32;
+        const uint8_t *at = w + i * bytes;
+        const float *xi = x->f + i;
+        block(t, 6, 1, at, 0, n, xi, x->ldf, y, ldy, more, PIECE_K * bytes);
+        for (r = 6; r + 6 <= rows; r += 6)
+            block(t, 6, 1, at, 0, n, xi + r * x->ldf, x->ldf, y + r * ldy, ldy, more, 0);
+        for (; r < rows; r++) block(t, 1, 1, at, 0, n, xi + r * x->ldf, x->ldf, y + r * ldy, ldy, more, 0);
+    }
 }
 
 INLINE void linear_float(enum dtype t, const uint8_t *w, size_t pb, size_t n_panels, size_t k,
@@ -63,6 +82,8 @@ INLINE void linear_float(enum dtype t, const uint8_t *w, size_t pb, size_t n_pan
         for (; p + 4 <= n_panels; p += 4) strip(t, 4, w + p * pb, pb, k, x, rows, y + 16 * p, ldy, more);
     if (rows < 6)
         for (; p + 2 <= n_panels; p += 2) strip(t, 2, w + p * pb, pb, k, x, rows, y + 16 * p, ldy, more);
+    if (rows >= PIECE_ROWS)
+        for (; p < n_panels; p++) tall_strip(t, w + p * pb, k, x, rows, y + 16 * p, ldy, more);
     for (; p < n_panels; p++) strip(t, 1, w + p * pb, pb, k, x, rows, y + 16 * p, ldy, more);
 }
 
