@@ -1,0 +1,53 @@
+/* From samples to steps. Samples that share a group are computed with their common beginning once: it is a trunk that
+ * each of them sees, then only themselves, so a row sees at most two ranges. Texts never see each other, whatever stands
+ * beside them in a step, and nothing is filled up.
+ *
+ *   unit    a sample, or some of a group on one trunk: what is shuffled, and stays together
+ *   batch   the units of one update, about `batch_rows` rows; an epoch's batches are as large as each other
+ *   step    units of a batch that fit into `step_rows` rows, the longest first: what a program runs at once
+ *
+ * All of it follows from the samples, the seed and the epoch's number: there is nothing to save. */
+#ifndef TRAIN_PACK_H
+#define TRAIN_PACK_H
+#include "graph/step.h"
+#include "train/lines.h"
+
+enum { PACK_SHARE = 16 };         /* samples of a group in one unit at most                           */
+
+struct pack_unit { uint32_t first, count, shared, rows; }; /* samples order[first .. first + count)   */
+
+struct packing_how { uint64_t seed, epoch; uint32_t step_rows, batch_rows; bool in_order; };
+
+struct packing {
+    const struct lines *lines;
+    uint32_t *order;              /* [n samples]                                                      */
+    struct pack_unit *unit; size_t n_units;
+    uint32_t *batch; size_t n_batches; /* units of batch b: batch[b] .. batch[b + 1]                  */
+    uint64_t rows;
+    uint32_t step_rows;
+    uint32_t *step_of;            /* [n_units] of the batch that was asked for last                   */
+};
+
+/* Rows that any step of these samples needs at least. */
+uint32_t pack_longest(const struct lines *l);
+stretto_status packing_make(struct packing *p, const struct lines *l, const struct packing_how *how, struct error *err);
+void packing_done(struct packing *p);
+/* Puts the units of a batch into steps and returns how many there are. *weights: the sum of what counts in it. */
+uint32_t packing_steps(struct packing *p, size_t batch, double *weights);
+
+/* Room for a step. */
+struct packed {
+    uint32_t max_rows;
+    int32_t *token, *position, *range_at, *ranges, *ask_row;
+    uint8_t *given, *ask_wants;
+    struct step_target *target;
+    uint32_t *ask_sample, *ask_token; /* which token of which sample an ask is about                  */
+    struct answer *answer, **answers;
+    struct step step;
+};
+
+stretto_status packed_make(struct packed *p, uint32_t max_rows, struct error *err);
+void packed_done(struct packed *p);
+/* Step number `step` of the batch that packing_steps was asked for; targets' weights are divided by `weights`. */
+void packed_fill(struct packed *p, const struct packing *of, size_t batch, uint32_t step, double weights);
+#endif

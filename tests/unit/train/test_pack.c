@@ -1,0 +1,193 @@
+/* Samples to steps (train/pack.h): whatever is shuffled, shared and put together, each token that counts is asked for
+ * once in an epoch, by a row that sees exactly the tokens before it in its text. And schedules. */
+#include "train/pack.h"
+#include "base/memory.h"
+#include "base/random.h"
+#include "train/schedule.h"
+#include "train/words.h"
+#include "unit/unit.h"
+
+static struct words words;
+
+/* Lines of random lengths; in groups of a common prompt where `groups`. */
+static void make(struct lines *l, uint64_t seed, uint32_t n, uint32_t groups)
+{
+    struct lines_how how = { .tokenizer = words.t, .chat = words.chat, .vocab = WORDS, .context = 400 };
+    struct error err = { 0 };
+    char *text = malloc(n * 500 + 1);
+    size_t at = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t g = groups ? random_at(seed, 1, i, 0) % groups : i, long_of = random_at(seed, 2, g, 0) % 90 + 2;
+        at += (size_t)sprintf(text + at, "{\"messages\":[{\"role\":\"user\",\"content\":\"%0*d %u\"},"
+                              "{\"role\":\"assistant\",\"content\":\"%.*s\"}]", (int)long_of, (int)g,
+                              (unsigned)(random_at(seed, 3, i, 0) % 1000), (int)(random_at(seed, 4, i, 0) % 30 + 1),
+                              "abcdefghijklmnopqrstuvwxyzabcdefghijk");
+        at += (size_t)sprintf(text + at, groups ? ",\"group\":%d}\n" : "}\n", (int)g);
+    }
+    assert_int_equal(lines_read(l, &how, "data", text, at, &err), STRETTO_OK);
+    free(text);
+}
+
+/* Every ask sees its sample up to it, each position once, and asks for what follows. */
+static void check_step(const struct packed *p, const struct lines *l, uint8_t *asked)
+{
+    const struct step *s = &p->step;
+    assert_in_range(s->n_rows, 1, p->max_rows);
+    for (size_t a = 0; a < s->n_asks; a++) {
+        const struct sample *of = &l->sample[p->ask_sample[a]];
+        uint32_t token = p->ask_token[a];
+        int32_t row = s->ask_row[a], seen = 0;
+        if (a) assert_true(row > s->ask_row[a - 1]);
+        assert_in_range(s->range_at[row + 1] - s->range_at[row], 1, 2);
+        for (int32_t i = s->range_at[row]; i < s->range_at[row + 1]; i++)
+            for (int32_t r = s->ranges[2 * i]; r < s->ranges[2 * i + 1]; r++, seen++) {
+                assert_int_equal(s->token[r], sample_ids(l, of)[seen]);
+                assert_int_equal(s->position[r], seen);
+            }
+        assert_int_equal(seen, token);
+        assert_int_equal(s->position[row], token - 1);
+        assert_int_equal(s->targets[a].token, sample_ids(l, of)[token]);
+        assert_int_equal(asked[of->at + token]++, 0);
+    }
+    for (size_t r = 0; r < s->n_rows; r++) assert_int_equal(s->ranges[2 * s->range_at[r + 1] - 1], r + 1);
+}
+
+static uint64_t epoch(const struct lines *l, const struct packing_how *how, uint64_t *updates)
+{
+    struct packing p;
+    struct packed step;
+    struct error err = { 0 };
+    uint8_t *asked = calloc(l->n_ids + 1, 1);
+    uint64_t rows = 0, asks = 0;
+    assert_int_equal(packing_make(&p, l, how, &err), STRETTO_OK);
+    assert_int_equal(packed_make(&step, how->step_rows, &err), STRETTO_OK);
+    for (size_t b = 0; b < p.n_batches; b++) {
+        double weights, sum = 0;
+        uint32_t steps = packing_steps(&p, b, &weights);
+        for (uint32_t s = 0; s < steps; s++) {
+            packed_fill(&step, &p, b, s, weights);
+            check_step(&step, l, asked);
+            rows += step.step.n_rows;
+            asks += step.step.n_asks;
+            for (size_t a = 0; a < step.step.n_asks; a++) sum += (double)step.step.targets[a].weight;
+        }
+        assert_float_equal(sum, 1, 1e-5);
+    }
+    assert_int_equal(asks, l->learned);
+    assert_int_equal(rows, p.rows);
+    *updates = p.n_batches;
+    free(asked);
+    packed_done(&step);
+    packing_done(&p);
+    return rows;
+}
+
+static void every_token_is_learned_once_and_sees_its_text(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        struct lines alone = { 0 }, shared = { 0 };
+        uint64_t updates, plain = 0;
+        make(&alone, seed, 60, 0);
+        make(&shared, seed, 60, 1 + (uint32_t)seed % 9);
+        for (size_t i = 0; i < shared.n; i++) plain += shared.sample[i].last;
+        struct packing_how how = { .seed = seed, .step_rows = 256, .batch_rows = 500 };
+        for (how.epoch = 0; how.epoch < 3; how.epoch++) {
+            uint64_t all = 0;
+            for (size_t i = 0; i < alone.n; i++) all += alone.sample[i].last;
+            assert_int_equal(epoch(&alone, &how, &updates), all);
+            assert_in_range(updates, all / 500, all / 500 + 1);
+            assert_true(epoch(&shared, &how, &updates) < plain);
+        }
+        lines_done(&alone);
+        lines_done(&shared);
+    }
+}
+
+static void the_order_follows_from_seed_and_epoch(void **state)
+{
+    (void)state;
+    struct lines l = { 0 };
+    struct error err = { 0 };
+    make(&l, 7, 50, 5);
+    const struct packing_how how[4] = { { 1, 0, 256, 500, false }, { 1, 0, 256, 500, false },
+                                        { 1, 1, 256, 500, false }, { 2, 0, 256, 500, false } };
+    struct packing p[4];
+    for (int i = 0; i < 4; i++) assert_int_equal(packing_make(&p[i], &l, &how[i], &err), STRETTO_OK);
+    assert_memory_equal(p[0].order, p[1].order, l.n * sizeof *p[0].order);
+    assert_memory_equal(p[0].unit, p[1].unit, p[0].n_units * sizeof *p[0].unit);
+    for (int i = 2; i < 4; i++) assert_int_not_equal(memcmp(p[0].order, p[i].order, l.n * sizeof *p[0].order), 0);
+    for (int i = 0; i < 4; i++) packing_done(&p[i]);
+    lines_done(&l);
+}
+
+static void memory_that_runs_out_is_said(void **state)
+{
+    (void)state;
+    struct lines l = { 0 };
+    make(&l, 7, 20, 5);
+    for (uint64_t i = 1;; i++) {
+        struct packing p;
+        struct packed step;
+        struct error err = { 0 };
+        const struct packing_how how = { .step_rows = 256, .batch_rows = 500 };
+        mem_fail_at(i);
+        stretto_status s = packing_make(&p, &l, &how, &err);
+        if (s == STRETTO_OK) {
+            s = packed_make(&step, 256, &err);
+            packing_done(&p);
+        }
+        mem_fail_at(0);
+        if (s == STRETTO_OK) {
+            packed_done(&step);
+            break;
+        }
+        assert_int_equal(s, STRETTO_E_NOMEM);
+    }
+    lines_done(&l);
+}
+
+static void rates_rise_and_fall(void **state)
+{
+    (void)state;
+    struct schedule s = { SCHEDULE_COSINE, 2, 3, 13 };
+    assert_float_equal(schedule_lr(&s, 1), 0.5, 1e-12);
+    assert_float_equal(schedule_lr(&s, 4), 2, 1e-12);
+    assert_float_equal(schedule_lr(&s, 9), 1, 1e-12);
+    assert_true(schedule_lr(&s, 13) > 0 && schedule_lr(&s, 13) < 0.1);
+    s.kind = SCHEDULE_LINEAR;
+    assert_float_equal(schedule_lr(&s, 4), 2, 1e-12);
+    assert_float_equal(schedule_lr(&s, 13), 0.2, 1e-12);
+    s.kind = SCHEDULE_CONSTANT;
+    assert_float_equal(schedule_lr(&s, 13), 2, 0);
+    assert_int_equal(schedule_by_name("linear"), SCHEDULE_LINEAR);
+    assert_int_equal(schedule_by_name("none"), SCHEDULES);
+    assert_float_equal(schedule_clip(4, 1), 0.25, 0);
+    assert_float_equal(schedule_clip(0.5, 1), 1, 0);
+    assert_float_equal(schedule_clip(4, 0), 1, 0);
+}
+
+static int open_words(void **state)
+{
+    (void)state;
+    words = words_open();
+    return 0;
+}
+
+static int close_words(void **state)
+{
+    (void)state;
+    words_close(&words);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_token_is_learned_once_and_sees_its_text),
+        cmocka_unit_test(the_order_follows_from_seed_and_epoch),
+        cmocka_unit_test(memory_that_runs_out_is_said),
+        cmocka_unit_test(rates_rise_and_fall),
+    };
+    return cmocka_run_group_tests(tests, open_words, close_words);
+}
