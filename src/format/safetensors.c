@@ -6,6 +6,7 @@
  * with offsets from the end of the header. Format: the safetensors repository's README; its limit
  * of 100 MB for the header is kept. Bytes are hostile until checked. */
 #include "base/json.h"
+#include "base/memory.h"
 #include "base/reader.h"
 #include "format/hf_int.h"
 #include <string.h>
@@ -133,26 +134,77 @@ static stretto_status read_header(struct json *j, const unsigned char *data, siz
     return json_status(j);
 }
 
-stretto_status safetensors_read(const struct file_map *m, const char *path, st_visit *each,
-                                void *ctx, struct error *err)
+/* The header's text, and where the tensors begin. */
+static stretto_status find_header(const struct file_map *m, const char *path, struct reader *r, size_t *length,
+                                  struct error *err)
 {
-    struct reader r = { .p = m->data, .end = m->size ? m->data + m->size : m->data };
-    uint64_t n = read_u64(&r);
-    size_t left = (size_t)(r.end - r.p);
+    *r = (struct reader){ .p = m->data, .end = m->size ? m->data + m->size : m->data };
+    uint64_t n = read_u64(r);
+    size_t left = (size_t)(r->end - r->p);
     if (m->size > 8 && memcmp(m->data, "version ", 8) == 0)
         return fail(err, STRETTO_E_FORMAT,
                     "%s is a Git LFS pointer, not the model itself: fetch the "
                     "file with 'git lfs pull'",
                     path);
-    if (r.bad || n > left || n < 2)
+    if (r->bad || n > left || n < 2)
         return fail(err, STRETTO_E_FORMAT, "%s is not a whole safetensors file: fetch it again",
                     path);
     if (n > MAX_HEADER)
         return fail(err, STRETTO_E_FORMAT, "%s has a header of %llu bytes; at most %d are read",
                     path, (unsigned long long)n, MAX_HEADER);
+    *length = (size_t)n;
+    return STRETTO_OK;
+}
+
+stretto_status safetensors_read(const struct file_map *m, const char *path, st_visit *each,
+                                void *ctx, struct error *err)
+{
+    struct reader r;
     struct json j;
-    json_open(&j, (const char *)r.p, (size_t)n, path, err);
-    stretto_status st = read_header(&j, r.p + n, left - (size_t)n, each, ctx, err);
+    size_t n;
+    TRY(find_header(m, path, &r, &n, err));
+    json_open(&j, (const char *)r.p, n, path, err);
+    stretto_status st = read_header(&j, r.p + n, (size_t)(r.end - r.p) - n, each, ctx, err);
     json_done(&j);
     return st;
+}
+
+/* The member of the object that has just begun; true where it is a text. */
+static bool find_text(struct json *j, const char *key, char **out)
+{
+    bool found = false;
+    if (json_next(j) != JT_OBJECT) return false;
+    while (json_next(j) == JT_KEY) {
+        bool wanted = json_is(j, key);
+        if (!wanted && !json_skip(j)) return false;
+        if (!wanted) continue;
+        if (json_next(j) != JT_STRING || found) return false;
+        *out = mem_strndup(j->p, j->n);
+        found = true;
+    }
+    return found;
+}
+
+stretto_status safetensors_about(const struct file_map *m, const char *path, const char *key, char **out,
+                                 struct error *err)
+{
+    struct reader r;
+    struct json j;
+    size_t n;
+    bool found = false;
+    *out = NULL;
+    TRY(find_header(m, path, &r, &n, err));
+    json_open(&j, (const char *)r.p, n, path, err);
+    if (json_next(&j) == JT_OBJECT)
+        while (!found && json_next(&j) == JT_KEY) {
+            if (json_is(&j, "__metadata__")) found = find_text(&j, key, out);
+            else if (!json_skip(&j)) break;
+        }
+    stretto_status s = json_status(&j);
+    json_done(&j);
+    if (s == STRETTO_OK && found && *out) return STRETTO_OK;
+    if (s == STRETTO_OK && found) return fail(err, STRETTO_E_NOMEM, "out of memory");
+    mem_free(*out);
+    *out = NULL;
+    return s != STRETTO_OK ? s : fail(err, STRETTO_E_FORMAT, "%s says nothing of \"%s\"", path, key);
 }

@@ -22,4 +22,7 @@ struct st_tensor {
 typedef stretto_status st_visit(void *ctx, const struct st_tensor *t, struct error *err);
 stretto_status safetensors_read(const struct file_map *m, const char *path, st_visit *each,
                                 void *ctx, struct error *err);
+/* A text of "__metadata__", in memory of the caller's (mem_free). E_FORMAT where there is no such text. */
+stretto_status safetensors_about(const struct file_map *m, const char *path, const char *key, char **out,
+                                 struct error *err);
 #endif

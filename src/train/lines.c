@@ -3,6 +3,7 @@
 #include "base/hash.h"
 #include "base/json_tree.h"
 #include "base/memory.h"
+#include "format/content.h"
 #include "text/conversation.h"
 #include <math.h>
 #include <string.h>
@@ -352,7 +353,7 @@ void lines_done(struct lines *l)
 void lines_digest(const struct lines *l, char out[33])
 {
     struct blake2b b;
-    unsigned char digest[16];
+    unsigned char digest[32];
     blake2b_begin(&b, sizeof digest);
     for (size_t i = 0; i < l->n; i++) {
         const struct sample *s = &l->sample[i];
@@ -362,11 +363,7 @@ void lines_digest(const struct lines *l, char out[33])
         blake2b_add(&b, sample_weights(l, s), s->n * sizeof *l->weight);
     }
     blake2b_end(&b, digest);
-    for (size_t i = 0; i < sizeof digest; i++) {
-        out[2 * i] = "0123456789abcdef"[digest[i] >> 4];
-        out[2 * i + 1] = "0123456789abcdef"[digest[i] & 15];
-    }
-    out[32] = '\0';
+    content_of(digest, sizeof digest, out);
 }
 
 /* ---- a part of them -------------------------------------------------------------------------- */

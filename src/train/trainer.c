@@ -1,0 +1,249 @@
+#include "base/file.h"
+#include "base/memory.h"
+#include "train/trainer_int.h"
+#include <limits.h>
+#include <math.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { STEP_ROWS = 256 };
+
+const char *const train_method_names[TRAIN_METHODS] = { "lora", "full" };
+const char *const train_keep_names[TRAIN_KEEPS] = { "auto", "values", "layers" };
+
+void train_options_defaults(struct train_options *o)
+{
+    *o = (struct train_options){ .method = TRAIN_LORA, .rank = 16, .schedule = SCHEDULE_COSINE, .warm = 0.05, .clip = 1,
+                                 .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .epochs = 1, .batch_rows = 2048,
+                                 .seed = 1, .hold_out = 0.02 };
+}
+
+/* ---- data ------------------------------------------------------------------------------------ */
+
+static stretto_status read_files(struct trainer *t, const char *const *path, size_t n, struct lines *out,
+                                 struct error *err)
+{
+    const struct lines_how how = { .tokenizer = t->model->tokenizer, .chat = t->chat, .vocab = t->model->config.vocab,
+                                   .context = t->o.context ? t->o.context : t->model->config.context,
+                                   .skip_long = t->o.skip_long, .now = t->now };
+    for (size_t i = 0; i < n; i++) {
+        struct file_map m;
+        TRY(file_map_open(&m, path[i], err));
+        stretto_status s = lines_read(out, &how, path[i], (const char *)m.data, m.size, err);
+        file_map_close(&m);
+        TRY(s);
+    }
+    return STRETTO_OK;
+}
+
+static stretto_status read_data(struct trainer *t, struct error *err)
+{
+    if (!t->o.n_data) return fail(err, STRETTO_E_ARG, "no data were named that could be learned from");
+    TRY(read_files(t, t->o.data, t->o.n_data, &t->lines, err));
+    if (t->o.n_valid) TRY(read_files(t, t->o.valid, t->o.n_valid, &t->held, err));
+    else if (t->o.hold_out > 0) TRY(lines_split(&t->lines, t->o.hold_out, &t->held, err));
+    if (!t->lines.n)
+        return fail(err, STRETTO_E_FORMAT, "nothing is left to learn from: %u lines are too long, %zu are held out",
+                    t->lines.skipped, t->held.n);
+    lines_digest(&t->lines, t->data);
+    lines_digest(&t->held, t->held_data);
+    if (t->lines.open)
+        log_say(&t->o.log, LOG_WARN, "no token ends the answers that are learned, so the model will not learn to stop");
+    return STRETTO_OK;
+}
+
+/* ---- the plan -------------------------------------------------------------------------------- */
+
+/* Steps that full fine-tuning of such a model bears; ten times as large ones an adapter does. */
+static double usual_rate(const struct trainer *t)
+{
+    double p = (double)t->plan.parameters, full = p < 2e8 ? 3e-4 : p < 8e8 ? 1e-4 : 5e-5;
+    if (p < 5e6) full = 1e-3;
+    return t->o.method == TRAIN_FULL ? full : fmin(10 * full, 2e-3);
+}
+
+/* Steps of all epochs, and rows of the first. */
+static stretto_status count_steps(struct trainer *t, struct error *err)
+{
+    uint64_t steps = 0;
+    for (uint32_t e = 0; e < t->o.epochs; e++) {
+        struct packing p;
+        const struct packing_how how = { .seed = t->o.seed, .epoch = e, .step_rows = t->plan.step_rows,
+                                         .batch_rows = t->plan.batch_rows };
+        TRY(packing_make(&p, &t->lines, &how, err));
+        steps += p.n_batches;
+        if (!e) t->plan.rows = p.rows;
+        packing_done(&p);
+        if (t->o.steps && steps >= t->o.steps) break;
+    }
+    t->plan.steps = t->o.steps && t->o.steps < steps ? t->o.steps : steps;
+    return STRETTO_OK;
+}
+
+static stretto_status make_plan(struct trainer *t, struct error *err)
+{
+    struct train_plan *p = &t->plan;
+    uint32_t longest = pack_longest(&t->lines), held = pack_longest(&t->held);
+    if (held > longest) longest = held;
+    p->samples = t->lines.n;
+    p->learned = t->lines.learned;
+    p->held = t->held.n;
+    p->held_learned = t->held.learned;
+    p->skipped = t->lines.skipped;
+    p->longest = t->lines.longest;
+    p->epochs = t->o.epochs;
+    for (size_t i = 0; i < t->lines.n; i++) {
+        p->tokens += t->lines.sample[i].n;
+        p->rows_alone += t->lines.sample[i].last;
+    }
+    p->step_rows = t->o.step_rows ? t->o.step_rows : longest > STEP_ROWS ? longest : STEP_ROWS;
+    if (longest > p->step_rows)
+        return fail(err, STRETTO_E_ARG, "the longest line needs %u rows, and --rows-at-once allows %u", longest,
+                    p->step_rows);
+    p->batch_rows = t->o.batch_rows;
+    TRY(count_steps(t, err));
+    TRY(trainer_make_graph(t, err));
+    p->lr = t->o.lr > 0 ? t->o.lr : usual_rate(t);
+    p->flops = p->row_flops * (double)p->rows * (double)p->steps * p->batch_rows
+             / fmax((double)p->rows, (double)p->batch_rows);
+    return STRETTO_OK;
+}
+
+/* ---- open, begin, close ---------------------------------------------------------------------- */
+
+static void template_content(struct trainer *t)
+{
+    const char *p;
+    size_t n;
+    bool has = t->model->tokenizer && tokenizer_chat_template(t->model->tokenizer, false, &p, &n);
+    content_of(has ? p : "", has ? n : 0, t->template);
+}
+
+static stretto_status check_options(const struct train_options *o, struct error *err)
+{
+    if (!o->model || !o->folder) return fail(err, STRETTO_E_ARG, "a model and a folder for the training are needed");
+    if (!o->epochs || !o->batch_rows || (o->method == TRAIN_LORA && !o->rank) || !(o->warm >= 0 && o->warm < 1)
+        || !(o->hold_out >= 0 && o->hold_out < 1))
+        return fail(err, STRETTO_E_ARG, "epochs, rows and rank are above 0; warm-up and hold-out are shares below 1");
+    return STRETTO_OK;
+}
+
+/* A training that goes on has the date it was begun with. */
+static stretto_status take_date(struct trainer *t, struct error *err)
+{
+    char *text;
+    long long begun = 0;
+    t->now = time(NULL);
+    if (!t->o.resume) return STRETTO_OK;
+    TRY(train_run_text(t->o.folder, &text, err));
+    const char *at = strstr(text, "\"begun\":");
+    if (at && sscanf(at, "\"begun\": %lld", &begun) == 1) t->now = (time_t)begun;
+    mem_free(text);
+    return STRETTO_OK;
+}
+
+static stretto_status open_all(struct trainer *t, struct error *err)
+{
+    const struct model_open_options how = { .graph_only = true, .cancel = t->o.cancel };
+    TRY(check_options(&t->o, err));
+    TRY(take_date(t, err));
+    TRY(model_open(&t->model, t->o.model, &how, err));
+    if (t->model->tokenizer) TRY(chat_open(&t->chat, t->model->tokenizer, err));
+    TRY(read_data(t, err));
+    return make_plan(t, err);
+}
+
+stretto_status trainer_open(struct trainer **out, const struct train_options *o, struct error *err)
+{
+    struct trainer *t = mem_zalloc(1, sizeof *t);
+    *out = NULL;
+    if (!t) return fail(err, STRETTO_E_NOMEM, "out of memory");
+    t->o = *o;
+    t->lock = -1;
+    stretto_status s = open_all(t, err);
+    if (s == STRETTO_OK) *out = t;
+    else trainer_close(t);
+    return s;
+}
+
+const struct train_plan *trainer_plan(const struct trainer *t) { return &t->plan; }
+const struct lines *trainer_lines(const struct trainer *t) { return &t->lines; }
+const struct tokenizer *trainer_tokenizer(const struct trainer *t) { return t->model->tokenizer; }
+uint64_t trainer_at(const struct trainer *t) { return t->step; }
+
+static void take_roof(struct trainer *t)
+{
+    double rate[ARITHMETIC_KINDS] = { 0 };
+    const struct backend *b = t->device->backend;
+    struct error ignored = { 0 };
+    if (b->roof_macs && b->roof_macs(t->weights, t->o.threads, rate, &ignored) == STRETTO_OK)
+        t->plan.roof = 2 * rate[ARITHMETIC_F32];
+}
+
+stretto_status trainer_measure(struct trainer *t, struct error *err)
+{
+    TRY(trainer_upload(t, true, err));
+    take_roof(t);
+    return STRETTO_OK;
+}
+
+/* A nineteenth for measuring and saving. */
+static stretto_status fit_budget(struct trainer *t, struct error *err)
+{
+    double per_row;
+    if (!(t->o.budget > 0)) return STRETTO_OK;
+    TRY(trainer_time(t, &per_row, err));
+    double rows = t->o.budget * 0.9 / per_row, batches = (double)t->packing.n_batches;
+    uint64_t steps = (uint64_t)(rows / ((double)t->plan.rows / batches));
+    if (!steps) steps = 1;
+    if (steps >= t->plan.steps) return STRETTO_OK;
+    log_say(&t->o.log, LOG_INFO, "%.0f minutes are enough for %llu of %llu steps", t->o.budget / 60,
+            (unsigned long long)steps, (unsigned long long)t->plan.steps);
+    t->plan.flops *= (double)steps / (double)t->plan.steps;
+    t->plan.steps = steps;
+    return STRETTO_OK;
+}
+
+stretto_status trainer_begin(struct trainer *t, struct error *err)
+{
+    source_content(t->model->source, t->base);
+    template_content(t);
+    TRY(trainer_folder(t, err));
+    TRY(trainer_upload(t, false, err));
+    TRY(trainer_compile(t, err));
+    if (t->o.resume) TRY(trainer_go_on(t, err));
+    else {
+        TRY(fit_budget(t, err));
+        TRY(trainer_run_begin(t, err));
+    }
+    uint64_t warm = (uint64_t)ceil(t->o.warm * (double)t->plan.steps);
+    t->schedule = (struct schedule){ t->o.schedule, t->plan.lr, warm < t->plan.steps ? warm : t->plan.steps - 1,
+                                     t->plan.steps };
+    return STRETTO_OK;
+}
+
+void trainer_close(struct trainer *t)
+{
+    if (!t) return;
+    const struct backend *b = t->device ? t->device->backend : NULL;
+    if (t->program) b->program_close(t->program);
+    if (t->measuring) b->program_close(t->measuring);
+    if (t->weights) b->weights_close(t->weights);
+    device_close(t->device);
+    packed_done(&t->packed);
+    packed_done(&t->held_packed);
+    packing_done(&t->packing);
+    packing_done(&t->held_packing);
+    graph_done(&t->back);
+    graph_done(&t->loss);
+    graph_done(&t->forward);
+    adapter_done(&t->adapter);
+    lines_done(&t->lines);
+    lines_done(&t->held);
+    chat_close(t->chat);
+    model_close(t->model);
+    mem_free(t->trained);
+    if (t->log) fclose(t->log);
+    if (t->lock >= 0) close(t->lock);
+    mem_free(t);
+}

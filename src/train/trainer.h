@@ -1,0 +1,116 @@
+/* A training: a model learns from lines of data, as a whole or through an adapter. It is a folder:
+ *
+ *   run.json             what was asked for, and of what: model, template, data
+ *   step-*.safetensors   checkpoints (checkpoint.h), the last two
+ *   log.jsonl            a line for each step and each measurement
+ *   adapter.gguf, peft/  what was learned, once the last step is done (format/adapter.h);
+ *   model.gguf           or of method full the model in the types it had, model.f32.gguf as it was learned
+ *
+ * trainer_open reads the data and looks at the model, trainer_begin takes memory and begins or goes on, trainer_step
+ * learns from one batch, trainer_finish writes what was learned. A training that was cut off at any moment goes on from
+ * its last checkpoint and ends with the same bytes. Nothing but what follows from options, data and model is in them:
+ * neither the threads nor the clock. Used by one thread. */
+#ifndef TRAIN_TRAINER_H
+#define TRAIN_TRAINER_H
+#include "base/log.h"
+#include "base/progress.h"
+#include "graph/differentiate.h"
+#include "train/lines.h"
+#include "train/schedule.h"
+
+struct trainer;
+
+enum train_method { TRAIN_LORA, TRAIN_FULL, TRAIN_METHODS };
+extern const char *const train_method_names[TRAIN_METHODS];
+enum train_keep { TRAIN_KEEP_AUTO, TRAIN_KEEP_VALUES, TRAIN_KEEP_LAYERS, TRAIN_KEEPS };
+extern const char *const train_keep_names[TRAIN_KEEPS];
+
+/* Texts and lists are the caller's until the trainer is closed. */
+struct train_options {
+    const char *model;           /* a GGUF file                                                            */
+    const char *folder;          /* of the training; made where it is not there                            */
+    const char *const *data; size_t n_data;
+    const char *const *valid; size_t n_valid; /* what is measured on; none: `hold_out` of the data          */
+    double hold_out;             /* share of the data                                                      */
+    enum train_method method;
+    uint32_t rank;
+    double alpha;                /* 0: twice the rank                                                      */
+    const char *targets;         /* an expression (POSIX) for names of weights; NULL: all linear layers of the layers */
+    uint32_t last_layers;        /* of the last so many layers alone; 0: all                               */
+    double lr;                   /* 0: by method and size of the model                                     */
+    enum schedule_kind schedule;
+    double warm;                 /* share of the steps                                                     */
+    double clip, decay, beta1, beta2, eps;
+    uint32_t epochs;
+    uint64_t steps;              /* at most; 0: as many as the epochs have                                 */
+    uint32_t batch_rows;         /* of an update                                                           */
+    uint32_t step_rows;          /* at once; 0: 256, or as many as the longest line needs                  */
+    uint32_t context;            /* tokens of a line at most; 0: what the model was made for               */
+    double budget;               /* seconds; 0: none. Measured, then fewer steps are made where needed     */
+    uint64_t seed;
+    enum train_keep keep;
+    uint32_t measure;            /* steps from one measurement to the next; 0: ten in a training           */
+    uint32_t save;               /* steps from one checkpoint to the next; 0: as often as costs a twentieth of the time */
+    bool skip_long, resume, save_f32;
+    unsigned threads;            /* 0: all                                                                 */
+    const char *level;           /* ceiling of the kernels; NULL: none                                     */
+    uint64_t memory;             /* bytes that may be taken; 0: what the machine has                       */
+    struct progress progress;
+    struct log log;
+    const volatile int *cancel;  /* may be NULL                                                            */
+};
+/* What is usual: LoRA of rank 16 on all linear layers. */
+void train_options_defaults(struct train_options *o);
+
+/* What a training will be. */
+struct train_plan {
+    uint64_t samples, tokens, learned, held, held_learned;
+    uint32_t skipped, longest;
+    uint64_t rows, rows_alone;   /* of an epoch; without shared beginnings                                 */
+    uint64_t steps;
+    uint32_t step_rows, batch_rows, epochs, pairs;
+    uint64_t parameters, trained;
+    double lr;
+    double row_flops, flops;     /* of a row, forward and backward; of the whole training                  */
+    /* Bytes: 0 before trainer_measure. */
+    uint64_t weights_bytes, program_bytes, data_bytes, checkpoint_bytes;
+    enum keep keep;
+    double roof;                 /* flops a second that float32 reaches here at most; 0: not known         */
+};
+
+struct train_report {
+    uint64_t step, steps;
+    double loss, error;          /* mean of the batch in nats, by weight, and its standard error           */
+    double lr, norm;             /* of the gradient before it was clipped                                  */
+    uint64_t rows, learned;
+    double seconds, save_seconds; /* of this step; of writing a checkpoint behind it, 0: none               */
+    double held, held_error;     /* of what is held out; NAN: not measured at this step                    */
+    bool done;                   /* it was the last                                                        */
+};
+
+/* E_FORMAT, E_ARG with a sentence about data, model or options. */
+stretto_status trainer_open(struct trainer **out, const struct train_options *o, struct error *err);
+const struct train_plan *trainer_plan(const struct trainer *t);
+/* Fills the plan's bytes; nothing runs, and no weight is read. */
+stretto_status trainer_measure(struct trainer *t, struct error *err);
+const struct lines *trainer_lines(const struct trainer *t);
+const struct tokenizer *trainer_tokenizer(const struct trainer *t);
+
+/* Memory, weights, programs; the folder is begun, or gone on with. */
+stretto_status trainer_begin(struct trainer *t, struct error *err);
+/* The step that was done last. */
+uint64_t trainer_at(const struct trainer *t);
+/* One batch. E_NAN where a value is no number: with row, layer and line; what was learned before is as it was. E_CANCEL:
+ * the step was not done. */
+stretto_status trainer_step(struct trainer *t, struct train_report *r, struct error *err);
+/* A checkpoint of now, where there is none. */
+stretto_status trainer_save(struct trainer *t, struct error *err);
+/* Writes what was learned. */
+stretto_status trainer_finish(struct trainer *t, struct error *err);
+/* How often which adapter's gradient was seen: its norm in the first step. NULL behind the last. */
+void trainer_close(struct trainer *t);                             /* NULL is fine */
+
+/* What run.json of a folder says, for who goes on: a text of JSON in memory of the caller's (mem_free). E_ARG where there
+ * is no training. */
+stretto_status train_run_text(const char *folder, char **out, struct error *err);
+#endif

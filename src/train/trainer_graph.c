@@ -1,0 +1,226 @@
+/* What is trained, and the graphs, weights and programs for it. */
+#include "base/hash.h"
+#include "base/memory.h"
+#include "graph/adapt.h"
+#include "tensor/arithmetic.h"
+#include "train/trainer_int.h"
+#include <math.h>
+#include <regex.h>
+#include <string.h>
+
+enum { DRAW_A = 10 };             /* what random_at is asked for */
+
+static stretto_status no_memory(struct error *err) { return fail(err, STRETTO_E_NOMEM, "out of memory"); }
+
+/* ---- the adapter ----------------------------------------------------------------------------- */
+
+static bool has_pair(const struct adapter *a, const char *weight)
+{
+    for (size_t i = 0; i < a->n; i++)
+        if (strcmp(a->pair[i].weight, weight) == 0) return true;
+    return false;
+}
+
+/* Uniform in +-1/sqrt(n_in), as PEFT draws it (Kaiming's bound with a = sqrt 5); B is zero. */
+static void draw(struct adapter_pair *p, uint64_t seed)
+{
+    double bound = 1 / sqrt((double)p->n_in);
+    uint64_t of = hash_text(0, p->weight);
+    for (size_t i = 0; i < (size_t)p->rank * p->n_in; i++)
+        p->a[i] = (float)(bound * (2 * random_unit(random_at(seed, DRAW_A, of, i)) - 1));
+}
+
+static stretto_status add_pair(struct trainer *t, const struct graph_param *w, struct error *err)
+{
+    uint32_t rank = t->o.rank;
+    double alpha = t->o.alpha > 0 ? t->o.alpha : 2.0 * rank;
+    if (rank > w->n_in || rank > w->n_out)
+        return fail(err, STRETTO_E_ARG, "rank %u is more than %s has (%u x %u)", rank, w->name, w->n_in, w->n_out);
+    struct adapter_pair *p = adapter_add(&t->adapter, w->name, rank, w->n_in, w->n_out, (float)(alpha / rank), err);
+    if (!p) return STRETTO_E_NOMEM;
+    draw(p, t->o.seed);
+    return STRETTO_OK;
+}
+
+static stretto_status choose_pairs(struct trainer *t, struct error *err)
+{
+    const struct graph *g = &t->model->graph;
+    regex_t re;
+    const char *targets = t->o.targets ? t->o.targets : "";
+    int32_t first = t->o.last_layers && t->o.last_layers < g->layers ? (int32_t)(g->layers - t->o.last_layers) : 0;
+    if (regcomp(&re, targets, REG_EXTENDED | REG_NOSUB) != 0)
+        return fail(err, STRETTO_E_ARG, "'%s' is no expression for names of weights; attn_(q|v) is one", targets);
+    stretto_status s = STRETTO_OK;
+    for (size_t i = 0; i < g->n_nodes && s == STRETTO_OK; i++) {
+        const struct graph_node *n = &g->nodes[i];
+        if (n->op != OP_LINEAR || n->layer < first) continue;
+        const struct graph_param *w = &g->params[node_param(g, n, 0)];
+        if (!has_pair(&t->adapter, w->name) && regexec(&re, w->name, 0, NULL, 0) == 0) s = add_pair(t, w, err);
+    }
+    regfree(&re);
+    if (s == STRETTO_OK && !t->adapter.n)
+        return fail(err, STRETTO_E_ARG, "no weight of a layer is called '%s'; blk.0.attn_q.weight is one", targets);
+    return s;
+}
+
+static stretto_status put_pairs(struct trainer *t, struct error *err)
+{
+    struct adapt_pair *pairs = mem_zalloc(t->adapter.n + 1, sizeof *pairs);
+    if (!pairs) return no_memory(err);
+    for (size_t i = 0; i < t->adapter.n; i++) {
+        pairs[i].rank = t->adapter.pair[i].rank;
+        pairs[i].scale = t->adapter.pair[i].scale;
+        memcpy(pairs[i].weight, t->adapter.pair[i].weight, sizeof pairs[i].weight);
+    }
+    stretto_status s = adapt(&t->model->graph, pairs, t->adapter.n, &t->forward, err);
+    mem_free(pairs);
+    return s;
+}
+
+/* ---- the graphs ------------------------------------------------------------------------------ */
+
+/* Of weights that several layers of the graph share, one. */
+static uint64_t elements(const struct graph_param *p) { return (uint64_t)p->n_in * (p->n_out ? p->n_out : 1); }
+
+static stretto_status choose_trained(struct trainer *t, struct error *err)
+{
+    const struct graph *g = &t->forward;
+    bool lora = t->o.method == TRAIN_LORA;
+    t->trained = mem_zalloc(g->n_params + 1, 1);
+    if (!t->trained) return no_memory(err);
+    for (size_t i = 0; i < g->n_params; i++) {
+        bool own = adapt_owns(g->params[i].name);
+        t->trained[i] = lora ? own : true;
+        if (t->trained[i]) t->plan.trained += elements(&g->params[i]);
+        if (!own) t->plan.parameters += elements(&g->params[i]);
+    }
+    return STRETTO_OK;
+}
+
+static double cost_of(const struct graph *g, double rows, double asks, double context)
+{
+    double flops = 0;
+    for (size_t i = 0; i < g->n_nodes; i++) flops += graph_node_cost(g, i, rows, asks, context).flops;
+    return flops;
+}
+
+static stretto_status differentiate_as(struct trainer *t, enum keep keep, struct error *err)
+{
+    const struct differentiate what = { .trained = t->trained, .keep = keep };
+    double rows = t->plan.step_rows, asks;
+    graph_done(&t->back);
+    TRY(differentiate(&t->back, &t->forward, &what, err));
+    asks = rows * (double)t->plan.learned / (double)(t->plan.rows ? t->plan.rows : 1);
+    t->plan.keep = keep;
+    t->plan.row_flops = cost_of(&t->back, rows, asks, (double)t->plan.tokens / (double)t->plan.samples / 2) / rows;
+    return STRETTO_OK;
+}
+
+stretto_status trainer_make_graph(struct trainer *t, struct error *err)
+{
+    const struct differentiate nothing = { .trained = NULL, .keep = KEEP_VALUES };
+    const struct model *m = t->model;
+    if (m->graph.logits == GRAPH_NONE)
+        return fail(err, STRETTO_E_UNSUP, "%s is an encoder, whose rows say no next token that could be learned; name a "
+                    "model that writes", t->o.model);
+    if (t->o.method == TRAIN_LORA) {
+        TRY(choose_pairs(t, err));
+        TRY(put_pairs(t, err));
+    } else TRY(adapt(&m->graph, NULL, 0, &t->forward, err));
+    t->plan.pairs = (uint32_t)t->adapter.n;
+    TRY(choose_trained(t, err));
+    TRY(differentiate(&t->loss, &t->forward, &nothing, err));
+    return differentiate_as(t, t->o.keep == TRAIN_KEEP_LAYERS ? KEEP_LAYERS : KEEP_VALUES, err);
+}
+
+/* ---- weights --------------------------------------------------------------------------------- */
+
+stretto_status trainer_param(void *ud, const char *name, uint32_t n_in, uint32_t n_out, struct param_bytes *out,
+                             struct error *err)
+{
+    struct trainer *t = ud;
+    const char *end = strstr(name, ".lora_");
+    for (size_t i = 0; end && i < t->adapter.n; i++) {
+        const struct adapter_pair *p = &t->adapter.pair[i];
+        bool b = strcmp(end, ".lora_b") == 0;
+        if (strlen(p->weight) != (size_t)(end - name) || strncmp(p->weight, name, strlen(p->weight)) != 0) continue;
+        *out = (struct param_bytes){ .type = DT_F32, .n_in = b ? p->rank : p->n_in, .n_out = b ? p->n_out : p->rank,
+                                     .data = b ? p->b : p->a, .row_bytes = (b ? p->rank : p->n_in) * sizeof(float),
+                                     .memory = true };
+        return out->n_in == n_in && out->n_out == n_out ? STRETTO_OK
+                                                        : fail(err, STRETTO_E_ARG, "%s has another shape", name);
+    }
+    return model_param(t->model, name, n_in, n_out, out, err);
+}
+
+static struct program_limits limits_of(const struct trainer *t)
+{
+    return (struct program_limits){ .max_rows = t->plan.step_rows, .max_asks = t->plan.step_rows, .max_seq_pages = 1,
+                                    .cache = CACHE_F32, .threads = t->o.threads };
+}
+
+static stretto_status plan_program(struct trainer *t, const struct graph *g, uint64_t *bytes, struct error *err)
+{
+    struct program_bytes b = { 0 };
+    struct program_limits l = limits_of(t);
+    TRY(device_plan(t->device, g, t->weights, &l, &b, err));
+    *bytes += b.buffers;
+    return STRETTO_OK;
+}
+
+static stretto_status upload(struct trainer *t, bool measure, struct error *err)
+{
+    const struct binding b = { t, trainer_param };
+    const struct upload_options up = { .threads = t->o.threads, .progress = NULL, .cancel = t->o.cancel,
+                                       .trained = t->trained, .measure = measure };
+    if (t->weights) t->device->backend->weights_close(t->weights);
+    t->weights = NULL;
+    TRY(device_upload(t->device, &t->weights, &t->back, &b, &up, err));
+    t->plan.weights_bytes = t->device->backend->weights_bytes(t->weights);
+    t->plan.program_bytes = 0;
+    TRY(plan_program(t, &t->back, &t->plan.program_bytes, err));
+    return plan_program(t, &t->loss, &t->plan.program_bytes, err);
+}
+
+/* Bytes of this machine that a training may take. */
+static uint64_t room(const struct trainer *t)
+{
+    uint64_t have = t->device->backend->memory ? t->device->backend->memory(t->device) : 0;
+    return t->o.memory && (!have || t->o.memory < have) ? t->o.memory : have;
+}
+
+static stretto_status open_device(struct trainer *t, struct error *err)
+{
+    const struct device_options on = { .level = t->o.level, .memory = t->o.memory };
+    if (t->device) return STRETTO_OK;
+    TRY(backend_open(NULL, &on, &t->device, err));
+    if (t->device->backend->param_update) return STRETTO_OK;
+    return fail(err, STRETTO_E_UNSUP, "the backend %s cannot train", t->device->backend->name);
+}
+
+/* Where all values do not fit, layers are computed twice. */
+stretto_status trainer_upload(struct trainer *t, bool measure, struct error *err)
+{
+    TRY(open_device(t, err));
+    uint64_t have = room(t);
+    TRY(upload(t, measure, err));
+    struct train_plan *p = &t->plan;
+    const struct checkpoint c = { &t->forward, t->trained, t->device, t->weights };
+    p->checkpoint_bytes = checkpoint_bytes(&c);
+    p->data_bytes = (t->lines.cap_ids + t->held.cap_ids) * (sizeof(int32_t) + sizeof(float))
+                  + (t->lines.cap + t->held.cap) * (sizeof(struct sample) + 3 * sizeof(struct pack_unit));
+    if (t->o.keep != TRAIN_KEEP_AUTO || p->keep == KEEP_LAYERS || !have
+        || p->program_bytes + (measure ? p->weights_bytes : 0) + p->data_bytes < have / 4 * 3) return STRETTO_OK;
+    log_say(&t->o.log, LOG_INFO, "layers are computed twice, because what all of them keep does not fit into memory");
+    TRY(differentiate_as(t, KEEP_LAYERS, err));
+    return upload(t, measure, err);
+}
+
+stretto_status trainer_compile(struct trainer *t, struct error *err)
+{
+    struct program_limits l = limits_of(t);
+    TRY(device_compile(t->device, &t->program, &t->back, t->weights, &l, err));
+    if (t->held.n) TRY(device_compile(t->device, &t->measuring, &t->loss, t->weights, &l, err));
+    TRY(packed_make(&t->packed, t->plan.step_rows, err));
+    return t->held.n ? packed_make(&t->held_packed, t->plan.step_rows, err) : STRETTO_OK;
+}

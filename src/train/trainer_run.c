@@ -1,0 +1,302 @@
+/* The folder of a training: who works in it, what was asked for, what happened. */
+#include "base/buffer.h"
+#include "base/file.h"
+#include "base/json_tree.h"
+#include "base/memory.h"
+#include "train/trainer_int.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { TEXT_MOST = 64 << 20 };
+
+static stretto_status no_memory(struct error *err) { return fail(err, STRETTO_E_NOMEM, "out of memory"); }
+
+static stretto_status path_in(const char *folder, const char *name, char out[PATH_MAX], struct error *err)
+{
+    int n = snprintf(out, PATH_MAX, "%s/%s", folder, name);
+    return n > 0 && n < PATH_MAX - 8 ? STRETTO_OK : fail(err, STRETTO_E_ARG, "the path of %s is too long", folder);
+}
+
+/* ---- what was asked for ---------------------------------------------------------------------- */
+
+/* Options that decide what is learned, under their names on the command line. */
+enum kind { KIND_U32, KIND_U64, KIND_REAL, KIND_TEXT, KIND_FLAG, KIND_METHOD, KIND_SCHEDULE };
+static const struct field { const char *key; enum kind kind; size_t at; } fields[] = {
+    { "method", KIND_METHOD, offsetof(struct train_options, method) },
+    { "rank", KIND_U32, offsetof(struct train_options, rank) },
+    { "alpha", KIND_REAL, offsetof(struct train_options, alpha) },
+    { "targets", KIND_TEXT, offsetof(struct train_options, targets) },
+    { "last-layers", KIND_U32, offsetof(struct train_options, last_layers) },
+    { "lr", KIND_REAL, offsetof(struct train_options, lr) },
+    { "schedule", KIND_SCHEDULE, offsetof(struct train_options, schedule) },
+    { "warm-up", KIND_REAL, offsetof(struct train_options, warm) },
+    { "clip", KIND_REAL, offsetof(struct train_options, clip) },
+    { "weight-decay", KIND_REAL, offsetof(struct train_options, decay) },
+    { "beta1", KIND_REAL, offsetof(struct train_options, beta1) },
+    { "beta2", KIND_REAL, offsetof(struct train_options, beta2) },
+    { "eps", KIND_REAL, offsetof(struct train_options, eps) },
+    { "epochs", KIND_U32, offsetof(struct train_options, epochs) },
+    { "steps", KIND_U64, offsetof(struct train_options, steps) },
+    { "rows", KIND_U32, offsetof(struct train_options, batch_rows) },
+    { "rows-at-once", KIND_U32, offsetof(struct train_options, step_rows) },
+    { "ctx-size", KIND_U32, offsetof(struct train_options, context) },
+    { "budget", KIND_REAL, offsetof(struct train_options, budget) },
+    { "seed", KIND_U64, offsetof(struct train_options, seed) },
+    { "hold-out", KIND_REAL, offsetof(struct train_options, hold_out) },
+    { "skip-long", KIND_FLAG, offsetof(struct train_options, skip_long) },
+};
+enum { FIELDS = sizeof fields / sizeof *fields };
+
+static json_t *value_of(const struct train_options *o, const struct field *f)
+{
+    const void *p = (const char *)o + f->at;
+    switch (f->kind) {
+    case KIND_U32: return json_integer(*(const uint32_t *)p);
+    case KIND_U64: return json_integer((json_int_t)*(const uint64_t *)p);
+    case KIND_REAL: return json_real(*(const double *)p);
+    case KIND_TEXT: return *(const char *const *)p ? json_string(*(const char *const *)p) : json_null();
+    case KIND_FLAG: return json_boolean(*(const bool *)p);
+    case KIND_METHOD: return json_string(train_method_names[*(const enum train_method *)p]);
+    case KIND_SCHEDULE: return json_string(schedule_names[*(const enum schedule_kind *)p]);
+    }
+    return json_null();
+}
+
+static json_t *paths(const char *const *list, size_t n)
+{
+    json_t *all = json_array();
+    for (size_t i = 0; i < n; i++) json_array_append_new(all, json_string(list[i]));
+    return all;
+}
+
+static char *run_text(const struct trainer *t)
+{
+    json_t *asked = json_object();
+    for (int i = 0; i < FIELDS; i++) json_object_set_new(asked, fields[i].key, value_of(&t->o, &fields[i]));
+    json_t *j = json_pack("{s:s,s:i,s:s,s:o,s:o,s:o,s:{s:s,s:s,s:s,s:s},s:I,s:I}", "format", "stretto-teach", "version",
+                          1, "model", t->o.model, "data", paths(t->o.data, t->o.n_data), "valid",
+                          paths(t->o.valid, t->o.n_valid), "options", asked, "content", "model", t->base, "template",
+                          t->template, "data", t->data, "valid", t->held_data, "begun", (json_int_t)t->now, "total_steps",
+                          (json_int_t)t->plan.steps);
+    char *text = j ? json_dumps(j, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
+    json_decref(j);
+    return text;
+}
+
+stretto_status train_run_text(const char *folder, char **out, struct error *err)
+{
+    char path[PATH_MAX];
+    struct file_map m;
+    struct stat st;
+    *out = NULL;
+    TRY(path_in(folder, "run.json", path, err));
+    if (stat(path, &st) != 0)
+        return fail(err, STRETTO_E_ARG, "there is no training in %s to go on with: leave out --resume to begin one",
+                    folder);
+    TRY(file_map_open(&m, path, err));
+    *out = m.size <= TEXT_MOST ? mem_strndup((const char *)m.data, m.size) : NULL;
+    file_map_close(&m);
+    return *out ? STRETTO_OK : no_memory(err);
+}
+
+static stretto_status read_run(const struct trainer *t, json_t **out, struct error *err)
+{
+    char *text;
+    TRY(train_run_text(t->o.folder, &text, err));
+    stretto_status s = json_tree(out, text, strlen(text), JSON_TWICE_REFUSED, "run.json", err);
+    mem_free(text);
+    const char *format = s == STRETTO_OK ? json_string_value(json_object_get(*out, "format")) : "";
+    if (s == STRETTO_OK && (!format || strcmp(format, "stretto-teach") != 0)) {
+        json_decref(*out);
+        *out = NULL;
+        s = fail(err, STRETTO_E_FORMAT, "%s/run.json is none of a training", t->o.folder);
+    }
+    return s;
+}
+
+/* The first thing that is asked for now and was not then. */
+static stretto_status same_options(const struct trainer *t, const json_t *run, struct error *err)
+{
+    const json_t *asked = json_object_get(run, "options");
+    for (int i = 0; i < FIELDS; i++) {
+        json_t *now = value_of(&t->o, &fields[i]), *then = json_object_get(asked, fields[i].key);
+        bool same = then && (json_is_number(now) ? json_number_value(now) == json_number_value(then)
+                                                 : json_equal(now, then));
+        char *a = same ? NULL : json_dumps(then ? then : json_null(), JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
+        char *b = same ? NULL : json_dumps(now, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
+        json_decref(now);
+        if (!same)
+            fail(err, STRETTO_E_ARG, "the training in %s was begun with --%s %s, not %s: go on with the same, or begin "
+                 "one in another folder", t->o.folder, fields[i].key, a ? a : "?", b ? b : "?");
+        free(a);
+        free(b);
+        if (!same) return STRETTO_E_ARG;
+    }
+    return STRETTO_OK;
+}
+
+static stretto_status same_content(const struct trainer *t, const json_t *run, struct error *err)
+{
+    const json_t *then = json_object_get(run, "content");
+    const struct { const char *key, *now, *words; } rows[] = {
+        { "model", t->base, "the model is another" },
+        { "template", t->template, "the model's chat template is another" },
+        { "data", t->data, "the data have changed" },
+        { "valid", t->held_data, "the held out data have changed" },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const char *was = json_string_value(json_object_get(then, rows[i].key));
+        if (was && strcmp(was, rows[i].now) == 0) continue;
+        return fail(err, STRETTO_E_ARG, "%s since the training in %s was begun: it would not be the same training; give "
+                    "it what it had, or begin one in another folder", rows[i].words, t->o.folder);
+    }
+    return STRETTO_OK;
+}
+
+/* ---- who works here -------------------------------------------------------------------------- */
+
+static stretto_status lock_folder(struct trainer *t, struct error *err)
+{
+    char path[PATH_MAX];
+    if (mkdir(t->o.folder, 0777) != 0 && errno != EEXIST)
+        return fail(err, STRETTO_E_IO, "cannot make the folder %s: %s", t->o.folder, strerror(errno));
+    TRY(path_in(t->o.folder, ".lock", path, err));
+    t->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+    if (t->lock < 0) return fail(err, STRETTO_E_IO, "cannot write into %s: %s", t->o.folder, strerror(errno));
+    if (flock(t->lock, LOCK_EX | LOCK_NB) == 0) return STRETTO_OK;
+    return fail(err, STRETTO_E_ARG, "another process trains in %s; name another folder", t->o.folder);
+}
+
+/* Takes the folder, and finds that it holds what was asked for: nothing, or this training. */
+stretto_status trainer_folder(struct trainer *t, struct error *err)
+{
+    char path[PATH_MAX];
+    struct stat st;
+    json_t *run = NULL;
+    TRY(lock_folder(t, err));
+    TRY(path_in(t->o.folder, "run.json", path, err));
+    if (!t->o.resume) {
+        if (stat(path, &st) != 0) return STRETTO_OK;
+        return fail(err, STRETTO_E_ARG, "there is a training in %s, at step %llu: --resume goes on with it; otherwise "
+                    "name another folder", t->o.folder, (unsigned long long)checkpoint_newest(t->o.folder));
+    }
+    TRY(read_run(t, &run, err));
+    stretto_status s = same_options(t, run, err);
+    if (s == STRETTO_OK) s = same_content(t, run, err);
+    if (s == STRETTO_OK) t->plan.steps = (uint64_t)json_integer_value(json_object_get(run, "total_steps"));
+    if (s == STRETTO_OK && (t->plan.steps == 0 || t->plan.steps > 1u << 30))
+        s = fail(err, STRETTO_E_FORMAT, "%s says no number of steps", path);
+    json_decref(run);
+    return s;
+}
+
+stretto_status trainer_run_begin(struct trainer *t, struct error *err)
+{
+    char path[PATH_MAX];
+    TRY(path_in(t->o.folder, "run.json", path, err));
+    char *text = run_text(t);
+    stretto_status s = text ? file_write(path, text, strlen(text), true, err) : no_memory(err);
+    free(text);
+    return s;
+}
+
+/* ---- checkpoints ----------------------------------------------------------------------------- */
+
+stretto_status trainer_save(struct trainer *t, struct error *err)
+{
+    const struct checkpoint c = { &t->forward, t->trained, t->device, t->weights };
+    char state[200];
+    if (t->saved == t->step) return STRETTO_OK;
+    snprintf(state, sizeof state, "{\"step\": %llu, \"rows\": %llu, \"learned\": %llu, \"seconds\": %.3f}",
+             (unsigned long long)t->step, (unsigned long long)t->rows, (unsigned long long)t->learned, t->seconds);
+    TRY(checkpoint_write(&c, t->o.folder, t->step, state, err));
+    t->saved = t->step;
+    return STRETTO_OK;
+}
+
+static stretto_status take_state(struct trainer *t, const char *text, uint64_t step, struct error *err)
+{
+    json_t *j = NULL;
+    TRY(json_tree(&j, text, strlen(text), JSON_TWICE_REFUSED, "a checkpoint's state", err));
+    t->step = (uint64_t)json_integer_value(json_object_get(j, "step"));
+    t->rows = (uint64_t)json_integer_value(json_object_get(j, "rows"));
+    t->learned = (uint64_t)json_integer_value(json_object_get(j, "learned"));
+    t->seconds = json_number_value(json_object_get(j, "seconds"));
+    json_decref(j);
+    if (t->step == step && step <= t->plan.steps) return STRETTO_OK;
+    return fail(err, STRETTO_E_FORMAT, "the checkpoint of step %llu in %s says it is of step %llu",
+                (unsigned long long)step, t->o.folder, (unsigned long long)t->step);
+}
+
+stretto_status trainer_go_on(struct trainer *t, struct error *err)
+{
+    const struct checkpoint c = { &t->forward, t->trained, t->device, t->weights };
+    uint64_t step = checkpoint_newest(t->o.folder);
+    char *text;
+    if (!step) return STRETTO_OK;
+    TRY(checkpoint_state(t->o.folder, step, &text, err));
+    stretto_status s = take_state(t, text, step, err);
+    mem_free(text);
+    if (s == STRETTO_OK) s = checkpoint_read(&c, t->o.folder, step, err);
+    t->saved = t->step;
+    return s;
+}
+
+/* ---- the log --------------------------------------------------------------------------------- */
+
+/* Lines of steps that are made again, and one that was cut off, go. */
+static stretto_status trim_log(const struct trainer *t, const char *path, struct error *err)
+{
+    struct file_map m;
+    size_t keep = 0;
+    if (access(path, F_OK) != 0) return STRETTO_OK;
+    TRY(file_map_open(&m, path, err));
+    for (size_t at = 0; at < m.size;) {
+        const unsigned char *end = memchr(m.data + at, '\n', m.size - at);
+        unsigned long long step = 0;
+        if (!end) break;
+        char head[40];
+        snprintf(head, sizeof head, "%.*s", (int)(sizeof head - 1 < m.size - at ? sizeof head - 1 : m.size - at),
+                 (const char *)m.data + at);
+        if (sscanf(head, "{\"step\": %llu", &step) == 1 && step > t->step) break;
+        keep = at = (size_t)(end - m.data) + 1;
+    }
+    file_map_close(&m);
+    if (truncate(path, (off_t)keep) != 0) return fail(err, STRETTO_E_IO, "cannot write %s: %s", path, strerror(errno));
+    return STRETTO_OK;
+}
+
+static stretto_status open_log(struct trainer *t, struct error *err)
+{
+    char path[PATH_MAX];
+    if (t->log) return STRETTO_OK;
+    TRY(path_in(t->o.folder, "log.jsonl", path, err));
+    if (t->o.resume) TRY(trim_log(t, path, err));
+    t->log = fopen(path, t->o.resume ? "ae" : "we");
+    return t->log ? STRETTO_OK : fail(err, STRETTO_E_IO, "cannot write %s: %s", path, strerror(errno));
+}
+
+/* Step 0 is what was measured before anything was learned. */
+stretto_status trainer_log_step(struct trainer *t, const struct train_report *r, struct error *err)
+{
+    TRY(open_log(t, err));
+    fprintf(t->log, "{\"step\": %llu", (unsigned long long)r->step);
+    if (r->step)
+        fprintf(t->log, ", \"loss\": %.6f, \"error\": %.6f, \"lr\": %.6g, \"norm\": %.6g, \"rows\": %llu, "
+                "\"learned\": %llu, \"seconds\": %.3f", r->loss, r->error, r->lr, r->norm, (unsigned long long)r->rows,
+                (unsigned long long)r->learned, r->seconds);
+    if (isfinite(r->held) && (r->step != 1 || !t->held.n || t->plan.steps == 1 || t->o.measure == 1))
+        fprintf(t->log, ", \"held\": %.6f, \"held_error\": %.6f", r->held, r->held_error);
+    fputs("}\n", t->log);
+    if (fflush(t->log) != 0)
+        return fail(err, STRETTO_E_IO, "cannot write %s/log.jsonl: %s", t->o.folder, strerror(errno));
+    return STRETTO_OK;
+}

@@ -1,0 +1,274 @@
+/* A step: gradients of a batch, what is checked of them, and what they change. */
+#include "base/clock.h"
+#include "base/memory.h"
+#include "train/trainer_int.h"
+#include <math.h>
+#include <string.h>
+
+/* ---- which batch ----------------------------------------------------------------------------- */
+
+static struct packing_how how_of(const struct trainer *t, uint64_t epoch)
+{
+    return (struct packing_how){ .seed = t->o.seed, .epoch = epoch, .step_rows = t->plan.step_rows,
+                                 .batch_rows = t->plan.batch_rows };
+}
+
+/* Makes the packing of the epoch that step number `step` (from 1) belongs to. */
+stretto_status trainer_epoch(struct trainer *t, uint64_t step, struct error *err)
+{
+    while (!t->packing.order || step > t->epoch_begin + t->packing.n_batches) {
+        if (t->packing.order) {
+            t->epoch_begin += t->packing.n_batches;
+            t->epoch++;
+            packing_done(&t->packing);
+        }
+        struct packing_how how = how_of(t, t->epoch);
+        TRY(packing_make(&t->packing, &t->lines, &how, err));
+    }
+    return STRETTO_OK;
+}
+
+/* ---- values that are no numbers --------------------------------------------------------------- */
+
+/* The first linear layer that reads one, and the row. */
+struct search { int32_t value; size_t row; };
+
+static void look(void *ud, int32_t value, const float *x, size_t ld, size_t rows)
+{
+    struct search *s = ud;
+    if (s->value != GRAPH_NONE) return;
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = 0; i < ld; i++)
+            if (!isfinite(x[r * ld + i])) {
+                *s = (struct search){ value, r };
+                return;
+            }
+}
+
+/* Runs the step once more with an eye on it; the gradients are spoilt anyway. */
+static void find_layer(struct trainer *t, char *out, size_t size)
+{
+    const struct backend *b = t->device->backend;
+    struct search s = { .value = GRAPH_NONE };
+    struct error ignored = { 0 };
+    *out = '\0';
+    if (!b->tap) return;
+    b->tap(t->program, (struct program_tap){ look, &s });
+    device_run(t->device, t->program, &t->packed.step, t->packed.answers, &ignored);
+    b->tap(t->program, (struct program_tap){ NULL, NULL });
+    if (s.value == GRAPH_NONE) return;
+    const struct graph_node *n = &t->back.nodes[t->back.values[s.value].made_by];
+    if (n->layer >= 0) snprintf(out, size, " first seen in layer %d, row %zu;", n->layer, s.row);
+    else snprintf(out, size, " first seen outside the layers, row %zu;", s.row);
+}
+
+static stretto_status no_number(struct trainer *t, size_t ask, struct error *err)
+{
+    const struct packed *p = &t->packed;
+    const struct sample *s = &t->lines.sample[p->ask_sample[ask]];
+    char where[80];
+    int32_t row = p->ask_row[ask];
+    uint32_t token = p->ask_token[ask];
+    find_layer(t, where, sizeof where);
+    return fail(err, STRETTO_E_NAN, "step %llu: the loss of row %d (%s, line %u, token %u) is no number;%s what was "
+                "learned until step %llu is kept: take a smaller --lr, or look at that line",
+                (unsigned long long)t->step + 1, row, t->lines.file[s->file], s->line, token, where,
+                (unsigned long long)t->step);
+}
+
+static stretto_status bad_gradient(const struct trainer *t, const char *name, struct error *err)
+{
+    return fail(err, STRETTO_E_NAN, "step %llu: the gradient of %s is no number; what was learned until step %llu is "
+                "kept: take a smaller --lr", (unsigned long long)t->step + 1, name, (unsigned long long)t->step);
+}
+
+/* ---- gradients ------------------------------------------------------------------------------- */
+
+/* Sums over asks: of weights, of losses and of their squares by weight, of squared weights. */
+struct sums { double weight, loss, square, weights2; uint64_t asks; };
+
+static void add_answers(struct sums *s, const struct packed *p)
+{
+    for (size_t a = 0; a < p->step.n_asks; a++) {
+        double w = (double)p->target[a].weight, l = (double)p->answer[a].loss;
+        s->weight += w;
+        s->loss += w * l;
+        s->square += w * l * l;
+        s->weights2 += w * w;
+    }
+    s->asks += p->step.n_asks;
+}
+
+/* The mean by weight, and its standard error. */
+static double mean_of(const struct sums *s, double *error)
+{
+    double mean = s->loss / s->weight, spread = s->square / s->weight - mean * mean;
+    *error = spread > 0 ? sqrt(spread * s->weights2) / s->weight : 0;
+    return mean;
+}
+
+static stretto_status run_steps(struct trainer *t, size_t batch, struct sums *sums, uint64_t *rows, struct error *err)
+{
+    double weights;
+    uint32_t steps = packing_steps(&t->packing, batch, &weights);
+    for (uint32_t i = 0; i < steps; i++) {
+        struct packed *p = &t->packed;
+        if (t->o.cancel && *t->o.cancel) return fail(err, STRETTO_E_CANCEL, "training was interrupted");
+        packed_fill(p, &t->packing, batch, i, weights);
+        TRY(device_run(t->device, t->program, &p->step, p->answers, err));
+        for (size_t a = 0; a < p->step.n_asks; a++)
+            if (p->answer[a].status != STRETTO_OK || !isfinite(p->answer[a].loss)) return no_number(t, a, err);
+        add_answers(sums, p);
+        *rows += p->step.n_rows;
+    }
+    return STRETTO_OK;
+}
+
+/* An adapter whose gradient is zero learns nothing: something cuts it off. A is not seen in the first step, B is. */
+static stretto_status check_first(const struct trainer *t, const double *squares, struct error *err)
+{
+    for (size_t i = 0; i < t->adapter.n; i++) {
+        char a[2 * GRAPH_NAME], b[2 * GRAPH_NAME];
+        const struct adapter_pair *p = &t->adapter.pair[i];
+        snprintf(a, sizeof a, "%s.lora_a", p->weight);
+        snprintf(b, sizeof b, "%s.lora_b", p->weight);
+        int32_t at[2] = { graph_param_find(&t->forward, a), graph_param_find(&t->forward, b) };
+        if (squares[at[0]] + squares[at[1]] > 0) continue;
+        return fail(err, STRETTO_E_ARG, "the adapter of %s would learn nothing: its gradient in the first step is zero",
+                    p->weight);
+    }
+    for (size_t i = 0; i < t->forward.n_params && t->o.method == TRAIN_FULL; i++)
+        if (squares[i] > 0) return STRETTO_OK;
+    return t->o.method == TRAIN_LORA ? STRETTO_OK
+                                     : fail(err, STRETTO_E_ARG, "nothing would be learned: all gradients are zero");
+}
+
+static stretto_status norm_of(struct trainer *t, double *out, struct error *err)
+{
+    double sum = 0, *squares = mem_zalloc(t->forward.n_params + 1, sizeof *squares);
+    if (!squares) return fail(err, STRETTO_E_NOMEM, "out of memory");
+    t->device->backend->param_norms(t->weights, squares);
+    stretto_status s = STRETTO_OK;
+    for (size_t i = 0; i < t->forward.n_params && s == STRETTO_OK; i++) {
+        if (!t->trained[i]) continue;
+        if (!isfinite(squares[i])) s = bad_gradient(t, t->forward.params[i].name, err);
+        sum += squares[i];
+    }
+    if (s == STRETTO_OK && t->step == 0) s = check_first(t, squares, err);
+    mem_free(squares);
+    *out = sqrt(sum);
+    return s;
+}
+
+static void update(struct trainer *t, const struct train_report *r)
+{
+    const struct param_step s = { .number = t->step + 1, .scale = (float)schedule_clip(r->norm, t->o.clip),
+                                  .lr = (float)r->lr, .beta1 = (float)t->o.beta1, .beta2 = (float)t->o.beta2,
+                                  .eps = (float)t->o.eps, .decay = (float)t->o.decay };
+    t->device->backend->param_update(t->weights, &s);
+}
+
+/* ---- what is held out ------------------------------------------------------------------------- */
+
+stretto_status trainer_held(struct trainer *t, double *loss, double *error, struct error *err)
+{
+    struct sums sums = { 0 };
+    struct packed *p = &t->held_packed;
+    const struct packing_how how = { .step_rows = t->plan.step_rows, .batch_rows = UINT32_MAX, .in_order = true };
+    if (!t->held_packing.order) TRY(packing_make(&t->held_packing, &t->held, &how, err));
+    for (size_t b = 0; b < t->held_packing.n_batches; b++) {
+        double weights;
+        uint32_t steps = packing_steps(&t->held_packing, b, &weights);
+        for (uint32_t i = 0; i < steps; i++) {
+            if (t->o.cancel && *t->o.cancel) return fail(err, STRETTO_E_CANCEL, "training was interrupted");
+            packed_fill(p, &t->held_packing, b, i, 1);
+            TRY(device_run(t->device, t->measuring, &p->step, p->answers, err));
+            add_answers(&sums, p);
+        }
+    }
+    *loss = mean_of(&sums, error);
+    return isfinite(*loss) ? STRETTO_OK
+                           : fail(err, STRETTO_E_NAN, "the loss of what is held out is no number at step %llu",
+                                  (unsigned long long)t->step);
+}
+
+/* ---- a step ---------------------------------------------------------------------------------- */
+
+/* Seconds of a row, of the second of two equal steps: the first touches memory. */
+stretto_status trainer_time(struct trainer *t, double *seconds_per_row, struct error *err)
+{
+    double weights, begin = 0;
+    TRY(trainer_epoch(t, 1, err));
+    packing_steps(&t->packing, 0, &weights);
+    packed_fill(&t->packed, &t->packing, 0, 0, weights);
+    for (int i = 0; i < 2; i++) {
+        begin = clock_seconds();
+        TRY(device_run(t->device, t->program, &t->packed.step, t->packed.answers, err));
+    }
+    *seconds_per_row = (clock_seconds() - begin) / (double)t->packed.step.n_rows;
+    t->device->backend->param_clear(t->weights);
+    return STRETTO_OK;
+}
+
+static bool measures_now(const struct trainer *t, uint64_t step)
+{
+    uint64_t every = t->o.measure ? t->o.measure : (t->plan.steps + 9) / 10;
+    return t->held.n && (step == 1 || step == t->plan.steps || step % (every ? every : 1) == 0);
+}
+
+/* Often enough that a twentieth of the time goes into it. */
+static bool saves_now(const struct trainer *t, uint64_t step)
+{
+    uint64_t every = t->o.save;
+    if (!every) {
+        double cost = t->save_seconds / (t->step_seconds > 0 ? t->step_seconds : 1);
+        every = t->saved ? (uint64_t)ceil(20 * cost) : 1;
+    }
+    return step == t->plan.steps || step - t->saved >= (every ? every : 1);
+}
+
+static stretto_status learn(struct trainer *t, struct train_report *r, struct error *err)
+{
+    struct sums sums = { 0 };
+    double begin = clock_seconds();
+    uint64_t step = t->step + 1;
+    *r = (struct train_report){ .step = step, .steps = t->plan.steps, .lr = schedule_lr(&t->schedule, step),
+                                .held = NAN, .held_error = NAN, .done = step >= t->plan.steps };
+    /* What was there before anything was learned. */
+    if (step == 1 && t->held.n) {
+        TRY(trainer_held(t, &r->held, &r->held_error, err));
+        TRY(trainer_log_step(t, &(struct train_report){ .held = r->held, .held_error = r->held_error }, err));
+        begin = clock_seconds();
+    }
+    TRY(trainer_epoch(t, step, err));
+    t->device->backend->param_clear(t->weights);
+    TRY(run_steps(t, (size_t)(step - 1 - t->epoch_begin), &sums, &r->rows, err));
+    TRY(norm_of(t, &r->norm, err));
+    update(t, r);
+    r->loss = mean_of(&sums, &r->error);
+    r->learned = sums.asks;
+    r->seconds = clock_seconds() - begin;
+    return STRETTO_OK;
+}
+
+stretto_status trainer_step(struct trainer *t, struct train_report *r, struct error *err)
+{
+    if (t->step >= t->plan.steps) return fail(err, STRETTO_E_ARG, "the training is at its end");
+    TRY(learn(t, r, err));
+    t->step++;
+    t->rows += r->rows;
+    t->learned += r->learned;
+    t->seconds += r->seconds;
+    t->step_seconds = t->step_seconds > 0 ? 0.8 * t->step_seconds + 0.2 * r->seconds : r->seconds;
+    if (measures_now(t, t->step) && t->step > 1) {
+        stretto_status s = trainer_held(t, &r->held, &r->held_error, err);
+        if (s == STRETTO_E_CANCEL) r->held = r->held_error = NAN;      /* the step itself is done */
+        else TRY(s);
+    }
+    TRY(trainer_log_step(t, r, err));
+    if (!saves_now(t, t->step)) return STRETTO_OK;
+    double begin = clock_seconds();
+    TRY(trainer_save(t, err));
+    r->save_seconds = clock_seconds() - begin;
+    return STRETTO_OK;
+}

@@ -1,0 +1,176 @@
+/* What was learned, as files. */
+#include "base/memory.h"
+#include "format/gguf_write.h"
+#include "tensor/encode.h"
+#include "train/trainer_int.h"
+#include <limits.h>
+#include <math.h>
+#include <string.h>
+
+enum { NOTES = 8 };
+
+static stretto_status no_memory(struct error *err) { return fail(err, STRETTO_E_NOMEM, "out of memory"); }
+
+struct notes { struct adapter_note note[NOTES]; size_t n; char number[4][24]; };
+
+/* What it was made of. Nothing of the clock or the machine. */
+static void make_notes(const struct trainer *t, struct notes *x)
+{
+    *x = (struct notes){ 0 };
+    snprintf(x->number[0], sizeof x->number[0], "%llu", (unsigned long long)t->rows);
+    snprintf(x->number[1], sizeof x->number[1], "%llu", (unsigned long long)t->o.seed);
+    snprintf(x->number[2], sizeof x->number[2], "%llu", (unsigned long long)t->step);
+    const struct adapter_note all[] = {
+        { "stretto.teach.base_content", t->base }, { "stretto.teach.template", t->template },
+        { "stretto.teach.data", t->data }, { "stretto.teach.rows", x->number[0] },
+        { "stretto.teach.seed", x->number[1] }, { "stretto.teach.steps", x->number[2] },
+    };
+    x->n = sizeof all / sizeof *all;
+    memcpy(x->note, all, sizeof all);
+}
+
+static stretto_status path_in(const struct trainer *t, const char *name, char out[PATH_MAX], struct error *err)
+{
+    int n = snprintf(out, PATH_MAX, "%s/%s", t->o.folder, name);
+    return n > 0 && n < PATH_MAX - 8 ? STRETTO_OK : fail(err, STRETTO_E_ARG, "the path of %s is too long", t->o.folder);
+}
+
+static stretto_status read_master(const struct trainer *t, const char *name, float *out, struct error *err)
+{
+    int32_t at = graph_param_find(&t->forward, name);
+    return t->device->backend->param_read(t->weights, (uint32_t)at, PARAM_MASTER, out, err);
+}
+
+/* ---- an adapter ------------------------------------------------------------------------------ */
+
+static stretto_status read_pairs(struct trainer *t, struct error *err)
+{
+    for (size_t i = 0; i < t->adapter.n; i++) {
+        struct adapter_pair *p = &t->adapter.pair[i];
+        char name[2 * GRAPH_NAME];
+        snprintf(name, sizeof name, "%s.lora_a", p->weight);
+        TRY(read_master(t, name, p->a, err));
+        snprintf(name, sizeof name, "%s.lora_b", p->weight);
+        TRY(read_master(t, name, p->b, err));
+    }
+    return STRETTO_OK;
+}
+
+static stretto_status write_adapter(struct trainer *t, struct error *err)
+{
+    char path[PATH_MAX];
+    struct notes notes;
+    struct error why = { 0 };
+    struct source_str name = { "", 0 };
+    char base[256];
+    make_notes(t, &notes);
+    TRY(read_pairs(t, err));
+    TRY(path_in(t, "adapter.gguf", path, err));
+    TRY(adapter_write_gguf(&t->adapter, path, t->model->source, DT_F32, notes.note, notes.n, true, err));
+    TRY(path_in(t, "peft", path, err));
+    source_string(t->model->source, "general.name", &name);
+    snprintf(base, sizeof base, "%.*s", (int)(name.n < 200 ? name.n : 200), name.p);
+    stretto_status s = adapter_write_peft(&t->adapter, path, t->model->source, base, &why);
+    if (s == STRETTO_E_UNSUP) {
+        log_say(&t->o.log, LOG_WARN, "%s; there is adapter.gguf alone", why.text);
+        return STRETTO_OK;
+    }
+    return s == STRETTO_OK ? s : fail(err, s, "%s", why.text);
+}
+
+/* ---- a whole model --------------------------------------------------------------------------- */
+
+/* A tensor of the file as it is now: what was trained, what of a fused one was, or the file's own numbers. */
+static stretto_status read_tensor(struct trainer *t, const struct source_tensor *x, float *out, bool *changed,
+                                  struct error *err)
+{
+    const struct source *s = t->model->source;
+    uint64_t all = 1;
+    for (uint32_t d = 0; d < x->n_dims; d++) all *= x->dims[d];
+    *changed = false;
+    dtype_table[x->type].decode(x->data, out, (size_t)all);
+    for (size_t i = 0; i < source_tensor_count(s); i++) {
+        const struct source_tensor *part = source_tensor_at(s, i);
+        int32_t at = graph_param_find(&t->forward, part->name);
+        if (at == GRAPH_NONE || !t->trained[at] || !source_within(part, x)) continue;
+        size_t block = dtype_table[x->type].block, row = dtype_bytes(x->type, block);
+        size_t from = (size_t)((const char *)part->data - (const char *)x->data) / row * block;
+        TRY(read_master(t, part->name, out + from, err));
+        *changed = true;
+    }
+    for (size_t i = 0; i < (size_t)all; i++)
+        if (*changed && !isfinite(out[i]))
+            return fail(err, STRETTO_E_NAN, "%s holds a value that is no number", x->name);
+    return STRETTO_OK;
+}
+
+static void encode(enum dtype type, const float *in, void *out, size_t n)
+{
+    if (dtype_table[type].block > 1) encode_search(type, in, NULL, out, n);
+    else dtype_table[type].encode(in, out, n);
+}
+
+static stretto_status put_tensor(struct trainer *t, struct gguf_writer *w, const struct source_tensor *x,
+                                 enum dtype type, struct error *err)
+{
+    size_t n = 1, bytes;
+    bool changed = false;
+    for (uint32_t d = 0; d < x->n_dims; d++) n *= (size_t)x->dims[d];
+    bytes = dtype_bytes(type, n);
+    float *values = mem_alloc(n * sizeof *values);
+    void *coded = mem_alloc(bytes);
+    stretto_status s = values && coded ? read_tensor(t, x, values, &changed, err) : no_memory(err);
+    if (s == STRETTO_OK && !changed && type == x->type) s = gguf_write(w, x->data, bytes, err);
+    else if (s == STRETTO_OK) {
+        encode(type, values, coded, n);
+        s = gguf_write(w, coded, bytes, err);
+    }
+    mem_free(values);
+    mem_free(coded);
+    return s;
+}
+
+static stretto_status put_model(struct trainer *t, struct gguf_writer *w, bool f32, struct error *err)
+{
+    struct source_tensor *list;
+    struct notes notes;
+    size_t n;
+    make_notes(t, &notes);
+    gguf_put_kept(w, t->model->source, NULL, NULL);
+    for (size_t i = 0; i < notes.n; i++)
+        gguf_put_string(w, notes.note[i].key, notes.note[i].value, strlen(notes.note[i].value));
+    TRY(source_stored(t->model->source, 0, &list, &n, err));
+    stretto_status s = STRETTO_OK;
+    for (size_t i = 0; i < n && s == STRETTO_OK; i++)
+        s = gguf_put_tensor(w, list[i].name, f32 ? DT_F32 : list[i].type, list[i].n_dims, list[i].dims, err);
+    if (s == STRETTO_OK) s = gguf_begin_data(w, err);
+    for (size_t i = 0; i < n && s == STRETTO_OK; i++) {
+        progress_tell(&t->o.progress, "writing the model", i, n);
+        s = put_tensor(t, w, &list[i], f32 ? DT_F32 : list[i].type, err);
+    }
+    progress_tell(&t->o.progress, "writing the model", n, n);
+    mem_free(list);
+    return s == STRETTO_OK ? gguf_finish(w, err) : s;
+}
+
+static stretto_status write_model(struct trainer *t, const char *name, bool f32, struct error *err)
+{
+    char path[PATH_MAX];
+    struct gguf_writer *w;
+    TRY(path_in(t, name, path, err));
+    TRY(gguf_writer_open(&w, path, true, err));
+    stretto_status s = put_model(t, w, f32, err);
+    gguf_writer_close(w);
+    return s;
+}
+
+stretto_status trainer_finish(struct trainer *t, struct error *err)
+{
+    if (t->step < t->plan.steps)
+        return fail(err, STRETTO_E_ARG, "the training is at step %llu of %llu; go on with it first",
+                    (unsigned long long)t->step, (unsigned long long)t->plan.steps);
+    TRY(trainer_save(t, err));
+    if (t->o.method == TRAIN_LORA) return write_adapter(t, err);
+    TRY(write_model(t, "model.gguf", false, err));
+    return t->o.save_f32 ? write_model(t, "model.f32.gguf", true, err) : STRETTO_OK;
+}
