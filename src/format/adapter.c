@@ -237,8 +237,9 @@ static stretto_status land_slices(struct reading *x, const struct half *a, const
 static stretto_status land_pair(struct reading *x, const struct half *a, const struct half *b)
 {
     if (a->rows != b->cols || a->rows == 0 || a->rows > ADAPTER_RANK_MOST)
-        return fail(x->err, STRETTO_E_FORMAT, "%s: A and B of %s have ranks %llu and %llu; they must be one of 1 to %d",
-                    x->path, a->weight, (unsigned long long)a->rows, (unsigned long long)b->cols, ADAPTER_RANK_MOST);
+        return fail(x->err, STRETTO_E_FORMAT, "%s: A and B of %s have ranks %llu and %llu; they must be one of 1 "
+                    "to %d", x->path, a->weight, (unsigned long long)a->rows, (unsigned long long)b->cols,
+                    ADAPTER_RANK_MOST);
     const struct source_tensor *whole = adapter_fused(x->base, a->weight);
     const struct source_tensor *t = whole ? whole : source_tensor_find(x->base, a->weight);
     if (!t)
@@ -326,8 +327,8 @@ static stretto_status take_gguf(struct reading *x, const struct source *s)
         bool b = ends(t->name, ".lora_b");
         struct half *h = t->n_dims == 2 && (b || ends(t->name, ".lora_a")) ? more(x) : NULL;
         if (!h)
-            return fail(x->err, STRETTO_E_UNSUP, "%s: tensor %.100s is no lora matrix, and leaving it out would change "
-                        "the answers", x->path, t->name);
+            return fail(x->err, STRETTO_E_UNSUP, "%s: tensor %.100s is no lora matrix, and leaving it out would "
+                        "change the answers", x->path, t->name);
         *h = (struct half){ .b = b, .rows = t->dims[1], .cols = t->dims[0], .type = t->type, .data = t->data };
         snprintf(h->weight, sizeof h->weight, "%.*s", (int)(strlen(t->name) - strlen(".lora_a")), t->name);
     }
@@ -398,8 +399,8 @@ static stretto_status take_peft(void *ctx, const struct st_tensor *t, struct err
     char name[MODULE + 16];
     bool b = false;
     char module[MODULE];
-    if (!c.family) return fail(err, STRETTO_E_UNSUP, "the family '%s' has no names in transformers that are known here",
-                               source_arch(x->base));
+    if (!c.family) return fail(err, STRETTO_E_UNSUP, "the family '%s' has no names in transformers that are known "
+                               "here", source_arch(x->base));
     if (!split_name(t, module, &b) || t->n_dims != 2)
         return fail(err, STRETTO_E_UNSUP, "%s: tensor %.100s is no lora matrix of a linear layer, and leaving it out "
                     "would change the answers", x->path, t->name);

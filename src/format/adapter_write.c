@@ -202,7 +202,8 @@ static bool hf_module(const struct hf_family *f, const char *weight, bool fused,
     int n = 0;
     char stem[MAX_NAME_LENGTH + 1];
     sscanf(weight, "blk.%u.%n", &layer, &n);
-    snprintf(stem, sizeof stem, "%s%.*s", n ? "blk.#." : "", (int)(strlen(weight) - strlen(".weight")) - n, weight + n);
+    snprintf(stem, sizeof stem, "%s%.*s", n ? "blk.#." : "", (int)(strlen(weight) - strlen(".weight")) - n,
+             weight + n);
     for (const struct hf_name *row = f->names; row->from; row++) {
         const char *hash = strchr(row->from, '#');
         bool both = strstr(row->from, "gate_up") || strstr(row->from, "qkv") || strstr(row->from, "c_attn");

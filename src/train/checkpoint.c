@@ -65,7 +65,8 @@ static size_t find_steps(const char *folder, uint64_t found[FOUND_MOST])
     for (struct dirent *e; d && n < FOUND_MOST && (e = readdir(d));) {
         unsigned long long step;
         int end = 0;
-        if (sscanf(e->d_name, "step-%llu.safetensors%n", &step, &end) == 1 && end && !e->d_name[end]) found[n++] = step;
+        if (sscanf(e->d_name, "step-%llu.safetensors%n", &step, &end) == 1 && end
+            && !e->d_name[end]) found[n++] = step;
     }
     if (d) closedir(d);
     qsort(found, n, sizeof *found, descending);
@@ -100,8 +101,8 @@ static void list_tensors(const struct checkpoint *c, struct st_tensor *list, cha
     }
 }
 
-static stretto_status put_all(const struct checkpoint *c, struct part *file, const struct buffer *header, uint64_t bytes,
-                              struct error *err)
+static stretto_status put_all(const struct checkpoint *c, struct part *file, const struct buffer *header,
+                              uint64_t bytes, struct error *err)
 {
     uint64_t at = header->len;
     float *values = mem_alloc(largest(c) * sizeof *values);

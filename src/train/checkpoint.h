@@ -1,7 +1,7 @@
 /* What a training needs to go on with the very bits: one file for a step, PATH/step-000120.safetensors, with what is
- * trained and its moments as tensors ("master/NAME", "m/NAME", "v/NAME", float32) and everything else as a text of JSON
- * in its metadata. A file is called .part until all of it is on the disk and then takes its name, so a process may be
- * killed at any byte, and a full disk leaves what was there. Two are kept. */
+ * trained and its moments as tensors ("master/NAME", "m/NAME", "v/NAME", float32) and everything else as a text of
+ * JSON in its metadata. A file is called .part until all of it is on the disk and then takes its name, so a
+ * process may be killed at any byte, and a full disk leaves what was there. Two are kept. */
 #ifndef TRAIN_CHECKPOINT_H
 #define TRAIN_CHECKPOINT_H
 #include "backend/backend.h"

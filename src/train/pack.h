@@ -1,6 +1,6 @@
 /* From samples to steps. Samples that share a group are computed with their common beginning once: it is a trunk that
- * each of them sees, then only themselves, so a row sees at most two ranges. Texts never see each other, whatever stands
- * beside them in a step, and nothing is filled up.
+ * each of them sees, then only themselves, so a row sees at most two ranges. Texts never see each other, whatever
+ * stands beside them in a step, and nothing is filled up.
  *
  *   unit    a sample, or some of a group on one trunk: what is shuffled, and stays together
  *   batch   the units of one update, about `batch_rows` rows; an epoch's batches are as large as each other
@@ -30,7 +30,8 @@ struct packing {
 
 /* Rows that any step of these samples needs at least. */
 uint32_t pack_longest(const struct lines *l);
-stretto_status packing_make(struct packing *p, const struct lines *l, const struct packing_how *how, struct error *err);
+stretto_status packing_make(struct packing *p, const struct lines *l, const struct packing_how *how,
+                            struct error *err);
 void packing_done(struct packing *p);
 /* Puts the units of a batch into steps and returns how many there are. *weights: the sum of what counts in it. */
 uint32_t packing_steps(struct packing *p, size_t batch, double *weights);

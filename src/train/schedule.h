@@ -1,5 +1,6 @@
-/* How large a step is: the learning rate over a training of `steps` updates. It rises in a line through `warm` updates,
- * and then falls to nothing along a half cosine (arXiv 1608.03983) or a line, or stays. No update has rate 0. */
+/* How large a step is: the learning rate over a training of `steps` updates. It rises in a line through `warm`
+ * updates, and then falls to nothing along a half cosine (arXiv 1608.03983) or a line, or stays. No update has
+ * rate 0. */
 #ifndef TRAIN_SCHEDULE_H
 #define TRAIN_SCHEDULE_H
 #include "base/status.h"

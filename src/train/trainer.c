@@ -48,7 +48,8 @@ static stretto_status read_data(struct trainer *t, struct error *err)
     lines_digest(&t->lines, t->data);
     lines_digest(&t->held, t->held_data);
     if (t->lines.open)
-        log_say(&t->o.log, LOG_WARN, "no token ends the answers that are learned, so the model will not learn to stop");
+        log_say(&t->o.log, LOG_WARN, "no token ends the answers that are learned, so the model will not learn to "
+                "stop");
     return STRETTO_OK;
 }
 

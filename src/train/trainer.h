@@ -7,9 +7,9 @@
  *   model.gguf           or of method full the model in the types it had, model.f32.gguf as it was learned
  *
  * trainer_open reads the data and looks at the model, trainer_begin takes memory and begins or goes on, trainer_step
- * learns from one batch, trainer_finish writes what was learned. A training that was cut off at any moment goes on from
- * its last checkpoint and ends with the same bytes. Nothing but what follows from options, data and model is in them:
- * neither the threads nor the clock. Used by one thread. */
+ * learns from one batch, trainer_finish writes what was learned. A training that was cut off at any moment goes on
+ * from its last checkpoint and ends with the same bytes. Nothing but what follows from options, data and model is
+ * in them: neither the threads nor the clock. Used by one thread. */
 #ifndef TRAIN_TRAINER_H
 #define TRAIN_TRAINER_H
 #include "base/log.h"
@@ -35,7 +35,7 @@ struct train_options {
     enum train_method method;
     uint32_t rank;
     double alpha;                /* 0: twice the rank                                                      */
-    const char *targets;         /* an expression (POSIX) for names of weights; NULL: all linear layers of the layers */
+    const char *targets;         /* an expression (POSIX) for names of weights; NULL: all linear layers    */
     uint32_t last_layers;        /* of the last so many layers alone; 0: all                               */
     double lr;                   /* 0: by method and size of the model                                     */
     enum schedule_kind schedule;
@@ -50,7 +50,7 @@ struct train_options {
     uint64_t seed;
     enum train_keep keep;
     uint32_t measure;            /* steps from one measurement to the next; 0: ten in a training           */
-    uint32_t save;               /* steps from one checkpoint to the next; 0: as often as costs a twentieth of the time */
+    uint32_t save;               /* steps between checkpoints; 0: as often as costs a twentieth of the time */
     bool skip_long, resume, save_f32;
     unsigned threads;            /* 0: all                                                                 */
     const char *level;           /* ceiling of the kernels; NULL: none                                     */
@@ -100,8 +100,8 @@ const struct tokenizer *trainer_tokenizer(const struct trainer *t);
 stretto_status trainer_begin(struct trainer *t, struct error *err);
 /* The step that was done last. */
 uint64_t trainer_at(const struct trainer *t);
-/* One batch. E_NAN where a value is no number: with row, layer and line; what was learned before is as it was. E_CANCEL:
- * the step was not done. */
+/* One batch. E_NAN where a value is no number: with row, layer and line; what was learned before is as it was.
+ * E_CANCEL: the step was not done. */
 stretto_status trainer_step(struct trainer *t, struct train_report *r, struct error *err);
 /* A checkpoint of now, where there is none. */
 stretto_status trainer_save(struct trainer *t, struct error *err);
@@ -110,7 +110,7 @@ stretto_status trainer_finish(struct trainer *t, struct error *err);
 /* How often which adapter's gradient was seen: its norm in the first step. NULL behind the last. */
 void trainer_close(struct trainer *t);                             /* NULL is fine */
 
-/* What run.json of a folder says, for who goes on: a text of JSON in memory of the caller's (mem_free). E_ARG where there
- * is no training. */
+/* What run.json of a folder says, for who goes on: a text of JSON in memory of the caller's (mem_free). E_ARG
+ * where there is no training. */
 stretto_status train_run_text(const char *folder, char **out, struct error *err);
 #endif

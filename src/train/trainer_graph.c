@@ -121,8 +121,8 @@ stretto_status trainer_make_graph(struct trainer *t, struct error *err)
     const struct differentiate nothing = { .trained = NULL, .keep = KEEP_VALUES };
     const struct model *m = t->model;
     if (m->graph.logits == GRAPH_NONE)
-        return fail(err, STRETTO_E_UNSUP, "%s is an encoder, whose rows say no next token that could be learned; name a "
-                    "model that writes", t->o.model);
+        return fail(err, STRETTO_E_UNSUP, "%s is an encoder, whose rows say no next token that could be learned; "
+                    "name a model that writes", t->o.model);
     if (t->o.method == TRAIN_LORA) {
         TRY(choose_pairs(t, err));
         TRY(put_pairs(t, err));

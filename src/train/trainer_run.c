@@ -81,11 +81,11 @@ static char *run_text(const struct trainer *t)
 {
     json_t *asked = json_object();
     for (int i = 0; i < FIELDS; i++) json_object_set_new(asked, fields[i].key, value_of(&t->o, &fields[i]));
-    json_t *j = json_pack("{s:s,s:i,s:s,s:o,s:o,s:o,s:{s:s,s:s,s:s,s:s},s:I,s:I}", "format", "stretto-teach", "version",
-                          1, "model", t->o.model, "data", paths(t->o.data, t->o.n_data), "valid",
+    json_t *j = json_pack("{s:s,s:i,s:s,s:o,s:o,s:o,s:{s:s,s:s,s:s,s:s},s:I,s:I}", "format", "stretto-teach",
+                          "version", 1, "model", t->o.model, "data", paths(t->o.data, t->o.n_data), "valid",
                           paths(t->o.valid, t->o.n_valid), "options", asked, "content", "model", t->base, "template",
-                          t->template, "data", t->data, "valid", t->held_data, "begun", (json_int_t)t->now, "total_steps",
-                          (json_int_t)t->plan.steps);
+                          t->template, "data", t->data, "valid", t->held_data, "begun", (json_int_t)t->now,
+                          "total_steps", (json_int_t)t->plan.steps);
     char *text = j ? json_dumps(j, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
     json_decref(j);
     return text;
@@ -134,8 +134,8 @@ static stretto_status same_options(const struct trainer *t, const json_t *run, s
         char *b = same ? NULL : json_dumps(now, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
         json_decref(now);
         if (!same)
-            fail(err, STRETTO_E_ARG, "the training in %s was begun with --%s %s, not %s: go on with the same, or begin "
-                 "one in another folder", t->o.folder, fields[i].key, a ? a : "?", b ? b : "?");
+            fail(err, STRETTO_E_ARG, "the training in %s was begun with --%s %s, not %s: go on with the same, or "
+                 "begin one in another folder", t->o.folder, fields[i].key, a ? a : "?", b ? b : "?");
         free(a);
         free(b);
         if (!same) return STRETTO_E_ARG;
@@ -155,8 +155,8 @@ static stretto_status same_content(const struct trainer *t, const json_t *run, s
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const char *was = json_string_value(json_object_get(then, rows[i].key));
         if (was && strcmp(was, rows[i].now) == 0) continue;
-        return fail(err, STRETTO_E_ARG, "%s since the training in %s was begun: it would not be the same training; give "
-                    "it what it had, or begin one in another folder", rows[i].words, t->o.folder);
+        return fail(err, STRETTO_E_ARG, "%s since the training in %s was begun: it would not be the same training; "
+                    "give it what it had, or begin one in another folder", rows[i].words, t->o.folder);
     }
     return STRETTO_OK;
 }

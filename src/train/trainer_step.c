@@ -134,8 +134,8 @@ static stretto_status check_first(const struct trainer *t, const double *squares
         snprintf(b, sizeof b, "%s.lora_b", p->weight);
         int32_t at[2] = { graph_param_find(&t->forward, a), graph_param_find(&t->forward, b) };
         if (squares[at[0]] + squares[at[1]] > 0) continue;
-        return fail(err, STRETTO_E_ARG, "the adapter of %s would learn nothing: its gradient in the first step is zero",
-                    p->weight);
+        return fail(err, STRETTO_E_ARG, "the adapter of %s would learn nothing: its gradient in the first step is "
+                    "zero", p->weight);
     }
     for (size_t i = 0; i < t->forward.n_params && t->o.method == TRAIN_FULL; i++)
         if (squares[i] > 0) return STRETTO_OK;

@@ -32,7 +32,8 @@ static void make_notes(const struct trainer *t, struct notes *x)
 static stretto_status path_in(const struct trainer *t, const char *name, char out[PATH_MAX], struct error *err)
 {
     int n = snprintf(out, PATH_MAX, "%s/%s", t->o.folder, name);
-    return n > 0 && n < PATH_MAX - 8 ? STRETTO_OK : fail(err, STRETTO_E_ARG, "the path of %s is too long", t->o.folder);
+    return n > 0 && n < PATH_MAX - 8 ? STRETTO_OK : fail(err, STRETTO_E_ARG, "the path of %s is too long",
+                                                         t->o.folder);
 }
 
 static stretto_status read_master(const struct trainer *t, const char *name, float *out, struct error *err)

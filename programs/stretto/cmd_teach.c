@@ -1,0 +1,333 @@
+/* stretto teach: a model learns from lines of data. */
+#include "base/buffer.h"
+#include "base/clock.h"
+#include "format/convert.h"
+#include "stretto/commands.h"
+#include "stretto/fetch.h"
+#include "stretto/open.h"
+#include "stretto/teach_command.h"
+#include "text/tokenizer_gguf.h"
+#include "ui/progress.h"
+#include "ui/terminal.h"
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+enum { PLAIN_EVERY = 5, DRAW_EVERY = 30 };
+
+struct run {
+    struct teach_command *o;
+    struct ui_progress bar;
+    struct ui_terminal terminal;
+    struct buffer in, converted;
+    json_t *begun;                       /* run.json of a training that goes on */
+    struct trainer *t;
+    double started, shown, drawn;        /* seconds of the clock              */
+    double first_loss, loss, first_held, held, held_error;
+    double rate, learning;               /* rows a second, smoothed; seconds of steps of this call */
+    uint64_t rows, learned;              /* of this call                      */
+    bool line;                           /* the cursor stands behind a line   */
+};
+
+static void break_line(struct run *x)
+{
+    if (x->line) fputc('\n', stderr);
+    x->line = false;
+    ui_progress_break(&x->bar);
+}
+
+static void on_log(void *ud, enum log_level level, const char *text)
+{
+    (void)level;
+    break_line(ud);
+    fprintf(stderr, "stretto teach: %s\n", text);
+}
+
+static int failed(struct run *x, stretto_status s, const struct error *err)
+{
+    break_line(x);
+    return command_fail("teach", s, err->text);
+}
+
+/* As Ctrl-C. */
+static void on_term(int sig)
+{
+    (void)sig;
+    interrupted = 1;
+}
+
+/* ---- before it begins ------------------------------------------------------------------------ */
+
+static bool is_folder(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* A folder becomes a file beside what will be learned, with the numbers as they are. */
+static int take_model(struct run *x)
+{
+    struct stat st;
+    struct error err = { 0 };
+    int code = model_path("teach", x->o->model, x->o->yes, &x->in);
+    if (code != EXIT_DONE || !is_folder(x->in.data)) return code;
+    struct convert_options c = { .type = DT_F32, .force = true, .tokenizer = tokenizer_to_gguf,
+                                 .progress = ui_progress_hook(&x->bar), .log = { .say = on_log, .ud = x },
+                                 .cancel = &interrupted };
+    stretto_status s = buffer_printf(&x->converted, "%s/base.gguf", x->o->out);
+    mkdir(x->o->out, 0777);
+    if (s == STRETTO_OK && stat(x->converted.data, &st) != 0) s = convert(x->in.data, x->converted.data, &c, &err);
+    return s == STRETTO_OK ? EXIT_DONE : failed(x, s, &err);
+}
+
+static int check(const struct teach_command *o)
+{
+    bool lora = strcmp(o->method, "lora") == 0;
+    if (!o->out && !o->show && !o->plan)
+        return command_usage("teach", "where does what is learned go? Name a folder: -o FOLDER");
+    if (o->resume && !o->out) return command_usage("teach", "--resume needs the folder of a training: -o FOLDER");
+    if (!lora && (o->targets || o->last_layers || o->alpha > 0))
+        return command_usage("teach", "--targets, --last-layers and --alpha belong to --method lora");
+    if (lora && o->save_f32) return command_usage("teach", "--save-f32 belongs to --method full");
+    return EXIT_DONE;
+}
+
+static int open_trainer(struct run *x)
+{
+    struct train_options t;
+    struct error err = { 0 };
+    if (!x->o->data.n) return command_usage("teach", "what is to be learned? Name lines of data: -d FILE.jsonl");
+    int code = teach_options(x->o, &t);
+    if (code != EXIT_DONE) return code;
+    t.model = x->converted.len ? x->converted.data : x->in.data;
+    if (!t.folder) t.folder = ".";
+    t.level = getenv("STRETTO_CPU");
+    t.progress = ui_progress_hook(&x->bar);
+    t.log = (struct log){ .say = on_log, .ud = x, .least = LOG_INFO };
+    t.cancel = &interrupted;
+    stretto_status s = trainer_open(&x->t, &t, &err);
+    return s == STRETTO_OK ? EXIT_DONE : failed(x, s, &err);
+}
+
+/* ---- learning -------------------------------------------------------------------------------- */
+
+static void tell(struct run *x, const struct train_report *r)
+{
+    char text[256];
+    double now = clock_seconds();
+    if (x->o->quiet) return;
+    if (!r->done && r->step > 1 && now - x->shown < (x->terminal.moves ? 0.1 : PLAIN_EVERY)) return;
+    x->shown = now;
+    double left = (double)(r->steps - r->step) * x->learning / (double)(x->rows ? x->rows : 1) * (double)r->rows;
+    size_t width = x->terminal.moves ? ui_terminal_width(stderr) - 1 : sizeof text - 1;
+    teach_line(text, sizeof text, width, r, trainer_plan(x->t), x->rate, x->held, left);
+    fprintf(stderr, x->terminal.moves ? "\r%s\033[K" : "%s\n", text);
+    fflush(stderr);
+    x->line = x->terminal.moves;
+}
+
+static void note(struct run *x, const struct train_report *r)
+{
+    double rate = (double)r->rows / r->seconds;
+    x->rate = x->rate > 0 ? 0.8 * x->rate + 0.2 * rate : rate;
+    x->learning += r->seconds;
+    x->rows += r->rows;
+    x->learned += r->learned;
+    x->loss = r->loss;
+    if (!isfinite(x->first_loss)) x->first_loss = r->loss;
+    if (!isfinite(r->held)) return;
+    if (!isfinite(x->first_held)) x->first_held = r->held;
+    x->held = r->held;
+    x->held_error = r->held_error;
+}
+
+static void draw(struct run *x, bool now)
+{
+    struct error err = { 0 };
+    double t = clock_seconds();
+    if (!now && t - x->drawn < DRAW_EVERY) return;
+    x->drawn = t;
+    if (teach_draw(x->o->out, &err) != STRETTO_OK && now) {
+        break_line(x);
+        fprintf(stderr, "stretto teach: no picture: %s\n", err.text);
+    }
+}
+
+/* What was done until now is kept. */
+static int stop(struct run *x, stretto_status s, const struct error *err)
+{
+    struct error why = { 0 };
+    break_line(x);
+    if (s == STRETTO_E_IO) return failed(x, s, err);
+    bool kept = trainer_save(x->t, &why) == STRETTO_OK && trainer_at(x->t) > 0;
+    if (s != STRETTO_E_CANCEL) return failed(x, s, err);
+    if (kept)
+        fprintf(stderr, "stretto teach: stopped after step %llu; stretto teach --resume -o %s goes on\n",
+                (unsigned long long)trainer_at(x->t), x->o->out);
+    else fprintf(stderr, "stretto teach: stopped before anything was learned\n");
+    return EXIT_FAILED;
+}
+
+static int learn(struct run *x)
+{
+    struct error err = { 0 };
+    struct train_report r = { .done = false };
+    uint64_t all = trainer_plan(x->t)->steps;
+    for (r.done = trainer_at(x->t) >= all; !r.done;) {
+        if (interrupted) return stop(x, STRETTO_E_CANCEL, &err);
+        stretto_status s = trainer_step(x->t, &r, &err);
+        if (s != STRETTO_OK) return stop(x, s, &err);
+        note(x, &r);
+        tell(x, &r);
+        draw(x, false);
+    }
+    break_line(x);
+    stretto_status s = trainer_finish(x->t, &err);
+    if (s != STRETTO_OK) return failed(x, s, &err);
+    draw(x, true);
+    return EXIT_DONE;
+}
+
+/* ---- the end --------------------------------------------------------------------------------- */
+
+static double peak_bytes(void)
+{
+    struct rusage u;
+    return getrusage(RUSAGE_SELF, &u) == 0 ? (double)u.ru_maxrss * 1024 : 0;
+}
+
+static double cpu_seconds(void)
+{
+    struct rusage u;
+    if (getrusage(RUSAGE_SELF, &u) != 0) return 0;
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + 1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+}
+
+static void put_real(json_t *j, const char *key, double v)
+{
+    json_object_set_new(j, key, isfinite(v) ? json_real(v) : json_null());
+}
+
+static void print_end(const struct run *x, const char *wrote)
+{
+    json_t *j = json_pack("{s:s,s:I,s:I,s:I}", "wrote", wrote, "steps", (json_int_t)trainer_at(x->t), "rows",
+                          (json_int_t)x->rows, "learned", (json_int_t)x->learned);
+    put_real(j, "first_loss", x->first_loss);
+    put_real(j, "loss", x->loss);
+    put_real(j, "first_held", x->first_held);
+    put_real(j, "held", x->held);
+    put_real(j, "held_error", x->held_error);
+    put_real(j, "seconds", x->learning);
+    put_real(j, "rows_per_second", x->learning > 0 ? (double)x->rows / x->learning : NAN);
+    put_real(j, "cpu_seconds", cpu_seconds());
+    put_real(j, "peak_bytes", peak_bytes());
+    json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    putchar('\n');
+    json_decref(j);
+}
+
+static void say_end(const struct run *x)
+{
+    char wrote[4200];
+    bool lora = strcmp(x->o->method, "lora") == 0;
+    snprintf(wrote, sizeof wrote, "%.4000s/%s", x->o->out, lora ? "adapter.gguf" : "model.gguf");
+    if (x->o->json) {
+        print_end(x, wrote);
+        return;
+    }
+    printf("%s: %llu steps", wrote, (unsigned long long)trainer_at(x->t));
+    if (x->rows) printf(", loss %.3f -> %.3f", x->first_loss, x->loss);
+    if (isfinite(x->held) && x->rows)
+        printf(", held out %.3f -> %.3f +- %.3f", x->first_held, x->held, x->held_error);
+    if (x->rows)
+        printf("; %.0f rows/s, %.0f MB at most", (double)x->rows / x->learning, peak_bytes() / 1e6);
+    putchar('\n');
+}
+
+static int begin(struct run *x)
+{
+    struct error err = { 0 };
+    const struct train_plan *p = trainer_plan(x->t);
+    if (!x->o->quiet) teach_say_data(stderr, p, trainer_lines(x->t));
+    stretto_status s = trainer_begin(x->t, &err);
+    if (s != STRETTO_OK) return failed(x, s, &err);
+    if (!x->o->quiet)
+        teach_say_plan(stderr, p, strcmp(x->o->method, "full") ? TRAIN_LORA : TRAIN_FULL, (uint32_t)x->o->rank);
+    if (!x->o->quiet && x->o->resume)
+        fprintf(stderr, "going on behind step %llu\n", (unsigned long long)trainer_at(x->t));
+    return EXIT_DONE;
+}
+
+static int plan(struct run *x)
+{
+    struct error err = { 0 };
+    const struct train_plan *p = trainer_plan(x->t);
+    stretto_status s = trainer_measure(x->t, &err);
+    if (s != STRETTO_OK) return failed(x, s, &err);
+    if (!x->o->json) {
+        teach_say_data(stdout, p, trainer_lines(x->t));
+        teach_say_plan(stdout, p, strcmp(x->o->method, "full") ? TRAIN_LORA : TRAIN_FULL, (uint32_t)x->o->rank);
+    }
+    teach_print_plan(p, x->o->json);
+    return EXIT_DONE;
+}
+
+static int teach(struct run *x)
+{
+    int code = check(x->o);
+    if (code == EXIT_DONE && x->o->resume) code = teach_resume(x->o, &x->begun);
+    if (code == EXIT_DONE) code = take_model(x);
+    if (code == EXIT_DONE) code = open_trainer(x);
+    if (code != EXIT_DONE) return code;
+    if (x->o->show) {
+        teach_show(trainer_lines(x->t), trainer_tokenizer(x->t), (size_t)x->o->show);
+        return EXIT_DONE;
+    }
+    if (x->o->plan) return plan(x);
+    code = begin(x);
+    if (code == EXIT_DONE) code = learn(x);
+    if (code == EXIT_DONE) say_end(x);
+    return code;
+}
+
+static int teach_run(void *options, size_t n, char **operands)
+{
+    (void)n, (void)operands;
+    struct run x = { .o = options, .in = buffer_make(1 << 16), .converted = buffer_make(1 << 16), .first_loss = NAN,
+                     .loss = NAN, .first_held = NAN, .held = NAN, .held_error = NAN };
+    ui_progress_init(&x.bar, x.o->quiet ? NULL : stderr);
+    x.terminal = ui_terminal_look(stderr);
+    catch_interrupt();
+    signal(SIGTERM, on_term);
+    signal(SIGHUP, on_term);
+    int code = teach(&x);
+    break_line(&x);
+    trainer_close(x.t);
+    json_decref(x.begun);
+    buffer_done(&x.in);
+    buffer_done(&x.converted);
+    return code;
+}
+
+const struct command command_teach = {
+    .name = "teach",
+    .summary = "let a model learn from lines of data",
+    .operands = "",
+    .description =
+        "Reads lines of conversations, prompts with completions or texts, and changes the model, or an adapter "
+        "beside it, so that it says what stands there. What is learned is printed before with --show 3, what it "
+        "takes with --plan. Lines are never cut; conversations go through the model's own template, and their "
+        "answers are learned with the token that ends them.\n\n"
+        "The folder has run.json (what was asked for), checkpoints, log.jsonl, curves.svg and, once the last step is "
+        "done, what was learned: adapter.gguf and the folder peft, or model.gguf. Ctrl-C keeps what was learned; "
+        "--resume -o FOLDER goes on, also after kill -9 or a full disk, and ends with the same bytes as if nothing "
+        "had happened. Threads and memory change no bit either.",
+    .uses = teach_uses,
+    .n_uses = 3,
+    .options_size = sizeof(struct teach_command),
+    .defaults = teach_defaults,
+    .run = teach_run,
+};

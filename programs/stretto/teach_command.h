@@ -1,0 +1,39 @@
+/* The parts of `stretto teach`. */
+#ifndef STRETTO_TEACH_COMMAND_H
+#define STRETTO_TEACH_COMMAND_H
+#include "stretto/command.h"
+#include "train/trainer.h"
+#include <jansson.h>
+
+struct teach_command {
+    const char *model, *out, *method, *targets, *schedule, *budget, *keep;
+    struct text_list data, valid;
+    double hold_out, alpha, lr, warm, clip, decay, beta1, beta2, eps;
+    int64_t rank, last_layers, epochs, steps, rows, at_once, context, seed, measure, save, show, threads;
+    bool plan, resume, skip_long, save_f32, yes, quiet, json;
+};
+
+/* ---- teach_options.c */
+extern const struct option_use teach_uses[];
+extern const size_t teach_n_uses;
+void teach_defaults(void *options);
+/* What was not given is as the training in the folder was begun with; the texts belong to *run, which is to be kept.
+ * Prints the sentence itself; an exit code. */
+int teach_resume(struct teach_command *o, json_t **run);
+/* As trainer_open takes it; the lists and texts are the command's. */
+int teach_options(const struct teach_command *o, struct train_options *out);
+
+/* ---- teach_show.c: what people read */
+void teach_say_data(FILE *f, const struct train_plan *p, const struct lines *l);
+void teach_say_plan(FILE *f, const struct train_plan *p, enum train_method method, uint32_t rank);
+void teach_print_plan(const struct train_plan *p, bool json);
+/* The first n samples: ids, texts, and what counts. */
+void teach_show(const struct lines *l, const struct tokenizer *t, size_t n);
+/* One line of progress, drawn again on a terminal, at most `width` columns. */
+void teach_line(char *out, size_t size, size_t width, const struct train_report *r, const struct train_plan *p,
+                double rows_per_second, double held, double left);
+
+/* ---- teach_svg.c */
+/* Draws FOLDER/curves.svg of FOLDER/log.jsonl. */
+stretto_status teach_draw(const char *folder, struct error *err);
+#endif

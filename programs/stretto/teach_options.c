@@ -1,0 +1,221 @@
+/* The options of `stretto teach`, and how a training that goes on finds those it was begun with. */
+#include "base/json_tree.h"
+#include "base/memory.h"
+#include "stretto/teach_command.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void teach_defaults(void *options)
+{
+    struct teach_command *o = options;
+    struct train_options d;
+    train_options_defaults(&d);
+    o->method = train_method_names[d.method];
+    o->schedule = schedule_names[d.schedule];
+    o->keep = train_keep_names[d.keep];
+    o->rank = d.rank;
+    o->warm = d.warm;
+    o->clip = d.clip;
+    o->beta1 = d.beta1;
+    o->beta2 = d.beta2;
+    o->eps = d.eps;
+    o->epochs = d.epochs;
+    o->rows = d.batch_rows;
+    o->seed = (int64_t)d.seed;
+    o->hold_out = d.hold_out;
+}
+
+#define AT(field) offsetof(struct teach_command, field)
+static const struct option data_rows[] = {
+    { "-m --model", "MODEL", OPT_TEXT, AT(model), 0, 0,
+      "a GGUF file, a Hugging Face folder, a name that 'stretto models' lists, or hf:USER/REPO[:QUANT] "
+      "[the default model]" },
+    { "-d --data", "FILE", OPT_TEXTS, AT(data), 0, 0,
+      "JSON lines to learn from: {\"messages\": [...]}, {\"prompt\": ..., \"completion\": ...} or {\"text\": ...}, "
+      "with \"weight\" and \"group\" beside them, or a file of 'stretto trace'; may be given several times" },
+    { "--valid", "FILE", OPT_TEXTS, AT(valid), 0, 0,
+      "lines that are measured and not learned; may be given several times" },
+    { "--hold-out", "SHARE", OPT_REAL, AT(hold_out), 0, 0.9,
+      "without --valid: this share of the lines is measured and not learned, whole groups [0.02]" },
+    { "-o --out", "FOLDER", OPT_TEXT, AT(out), 0, 0, "the folder of the training: checkpoints, log and what was "
+     "learned" },
+    { "-c --ctx-size", "N", OPT_INT, AT(context), 0, 1 << 24,
+      "tokens of a line at most; 0 takes what the model was made for [0]" },
+    { "--skip-long", NULL, OPT_FLAG, AT(skip_long), 0, 0, "leave longer lines out, and count them" },
+    { "--show", "N", OPT_INT, AT(show), 0, 1 << 20,
+      "print what will be learned of the first N lines, token by token, and end" },
+    { "--plan", NULL, OPT_FLAG, AT(plan), 0, 0, "print bytes, rows, operations and hours, and end; nothing runs" },
+    { "--resume", NULL, OPT_FLAG, AT(resume), 0, 0,
+      "go on with the training in FOLDER; it ends with the same bytes as if it had never stopped" },
+};
+static const struct option how_rows[] = {
+    { "--method", "lora|full", OPT_CHOICE, AT(method), 0, 0,
+      "an adapter beside the weights as they are, or all weights in float32 [lora]" },
+    { "--rank", "N", OPT_INT, AT(rank), 1, 4096, "of the adapter [16]" },
+    { "--alpha", "N", OPT_REAL, AT(alpha), 0, 1e6, "what the adapter adds is times alpha / rank; 0: 2 times the "
+     "rank [0]" },
+    { "--targets", "REGEX", OPT_TEXT, AT(targets), 0, 0,
+      "weights that get an adapter, as attn_(q|v) [all linear layers]" },
+    { "--last-layers", "N", OPT_INT, AT(last_layers), 0, 1 << 16,
+      "adapters in the last N layers alone: what lies below costs no gradient; 0: in all [0]" },
+    { "--lr", "RATE", OPT_REAL, AT(lr), 0, 10, "learning rate at its highest; 0: by method and size of the model "
+     "[0]" },
+    { "--schedule", "cosine|linear|constant", OPT_CHOICE, AT(schedule), 0, 0,
+      "how the rate falls to the end [cosine]" },
+    { "--warm-up", "SHARE", OPT_REAL, AT(warm), 0, 0.99, "share of the steps in which the rate rises [0.05]" },
+    { "--epochs", "N", OPT_INT, AT(epochs), 1, 1 << 20, "times that all lines are learned from [1]" },
+    { "--steps", "N", OPT_INT, AT(steps), 0, 1 << 30, "end after N steps at most; 0: as the epochs have [0]" },
+    { "--budget", "TIME", OPT_TEXT, AT(budget), 0, 0,
+      "as 90m, 2h or 45s: as many steps as take so long here, the rate falling within them" },
+    { "--rows", "N", OPT_INT, AT(rows), 1, 1 << 24, "rows (tokens) of a step, about [2048]" },
+    { "--rows-at-once", "N", OPT_INT, AT(at_once), 0, 1 << 20,
+      "rows that are computed together: memory grows with them; 0: 256, or as many as the longest line [0]" },
+    { "--clip", "NORM", OPT_REAL, AT(clip), 0, 1e6, "gradients are made no longer than this; 0: any [1]" },
+    { "--weight-decay", "D", OPT_REAL, AT(decay), 0, 1, "of AdamW, on matrices [0]" },
+    { "--beta1", "B", OPT_REAL, AT(beta1), 0, 0.99999, "of AdamW [0.9]" },
+    { "--beta2", "B", OPT_REAL, AT(beta2), 0, 0.99999, "of AdamW [0.95]" },
+    { "--eps", "E", OPT_REAL, AT(eps), 1e-30, 1, "of AdamW [1e-8]" },
+    { "-s --seed", "N", OPT_INT, AT(seed), 0, 9e15, "of the order of lines and of the adapter's beginning [1]" },
+};
+static const struct option run_rows[] = {
+    { "--measure", "N", OPT_INT, AT(measure), 0, 1 << 30,
+      "measure what is held out every N steps; 0: ten times [0]" },
+    { "--save", "N", OPT_INT, AT(save), 0, 1 << 30,
+      "a checkpoint every N steps; 0: as often as takes a twentieth of the time [0]" },
+    { "--save-f32", NULL, OPT_FLAG, AT(save_f32), 0, 0,
+      "with --method full: also model.f32.gguf, the numbers as they were learned" },
+    { "--keep", "auto|values|layers", OPT_CHOICE, AT(keep), 0, 0,
+      "what is kept between the way there and back: all values, or what layers read of each other, which takes less "
+      "memory and a third more time; the bits are the same [auto]" },
+    { "-t --threads", "N", OPT_INT, AT(threads), 0, 256,
+      "threads; 0 uses what the machine and its container allow; the bits are the same [0]" },
+    { "-y --yes", NULL, OPT_FLAG, AT(yes), 0, 0, "fetch a model that is not here without asking" },
+    { "-q --quiet", NULL, OPT_FLAG, AT(quiet), 0, 0, "no progress" },
+    { "--json", NULL, OPT_FLAG, AT(json), 0, 0, "print one JSON value at the end" },
+};
+#undef AT
+static const struct option_group data_group = { "What is learned", data_rows, sizeof data_rows / sizeof *data_rows };
+static const struct option_group how_group = { "How", how_rows, sizeof how_rows / sizeof *how_rows };
+static const struct option_group run_group = { "Running", run_rows, sizeof run_rows / sizeof *run_rows };
+const struct option_use teach_uses[] = { { &data_group, 0 }, { &how_group, 0 }, { &run_group, 0 } };
+const size_t teach_n_uses = sizeof teach_uses / sizeof *teach_uses;
+
+/* ---- going on -------------------------------------------------------------------------------- */
+
+/* The option's name in run.json: its last flag without dashes. */
+static const char *key_of(const struct option *o)
+{
+    const char *last = strrchr(o->flags, ' ');
+    return (last ? last + 1 : o->flags) + 2;
+}
+
+static void fill(void *to, const struct option *o, const json_t *v)
+{
+    switch (o->kind) {
+    case OPT_INT: *(int64_t *)to = json_integer_value(v); return;
+    case OPT_REAL: *(double *)to = json_number_value(v); return;
+    case OPT_FLAG: *(bool *)to = json_is_true(v); return;
+    case OPT_TEXT:
+    case OPT_CHOICE: *(const char **)to = json_string_value(v); return;
+    default: return;
+    }
+}
+
+static size_t size_of(enum option_kind kind)
+{
+    return kind == OPT_INT ? sizeof(int64_t) : kind == OPT_REAL ? sizeof(double)
+         : kind == OPT_FLAG ? sizeof(bool) : sizeof(char *);
+}
+
+/* Options that stand as no option was given are as they were. */
+static void fill_options(struct teach_command *o, const struct teach_command *none, const json_t *asked)
+{
+    for (size_t u = 0; u < teach_n_uses; u++)
+        for (size_t i = 0; i < teach_uses[u].group->n; i++) {
+            const struct option *row = &teach_uses[u].group->options[i];
+            const json_t *v = json_object_get(asked, key_of(row));
+            char *at = (char *)o + row->at;
+            bool given = memcmp(at, (const char *)none + row->at, size_of(row->kind)) != 0;
+            if (v && !json_is_null(v) && !given && strcmp(key_of(row), "budget") != 0) fill(at, row, v);
+        }
+}
+
+static void fill_paths(struct text_list *to, const json_t *list)
+{
+    for (size_t i = 0; !to->n && i < json_array_size(list) && i + 1 < sizeof to->v / sizeof *to->v; i++)
+        to->v[i] = json_string_value(json_array_get(list, i));
+    while (to->v[to->n]) to->n++;
+}
+
+int teach_resume(struct teach_command *o, json_t **run)
+{
+    struct error err = { 0 };
+    struct teach_command none = { 0 };
+    char *text;
+    stretto_status s = train_run_text(o->out, &text, &err);
+    if (s == STRETTO_OK) s = json_tree(run, text, strlen(text), JSON_TWICE_REFUSED, "run.json", &err);
+    mem_free(text);
+    if (s != STRETTO_OK) return command_fail("teach", s, err.text);
+    teach_defaults(&none);
+    fill_options(o, &none, json_object_get(*run, "options"));
+    if (!o->model) o->model = json_string_value(json_object_get(*run, "model"));
+    fill_paths(&o->data, json_object_get(*run, "data"));
+    fill_paths(&o->valid, json_object_get(*run, "valid"));
+    return EXIT_DONE;
+}
+
+/* ---- as the trainer takes them ---------------------------------------------------------------- */
+
+static int seconds_of(const char *text, double *out)
+{
+    char *end;
+    *out = 0;
+    if (!text) return EXIT_DONE;
+    double v = strtod(text, &end), unit = *end == 's' ? 1 : *end == 'm' ? 60 : *end == 'h' ? 3600 : 0;
+    if (end == text || !unit || end[1] || !(v > 0) || !isfinite(v))
+        return command_usage("teach", "--budget takes a time as 90m, 2h or 45s, not '%s'", text);
+    *out = v * unit;
+    return EXIT_DONE;
+}
+
+int teach_options(const struct teach_command *o, struct train_options *out)
+{
+    train_options_defaults(out);
+    out->model = o->model;
+    out->folder = o->out;
+    out->data = o->data.v;
+    out->n_data = o->data.n;
+    out->valid = o->valid.v;
+    out->n_valid = o->valid.n;
+    out->hold_out = o->hold_out;
+    out->method = strcmp(o->method, "full") == 0 ? TRAIN_FULL : TRAIN_LORA;
+    out->rank = (uint32_t)o->rank;
+    out->alpha = o->alpha;
+    out->targets = o->targets;
+    out->last_layers = (uint32_t)o->last_layers;
+    out->lr = o->lr;
+    out->schedule = schedule_by_name(o->schedule);
+    out->warm = o->warm;
+    out->clip = o->clip;
+    out->decay = o->decay;
+    out->beta1 = o->beta1;
+    out->beta2 = o->beta2;
+    out->eps = o->eps;
+    out->epochs = (uint32_t)o->epochs;
+    out->steps = (uint64_t)o->steps;
+    out->batch_rows = (uint32_t)o->rows;
+    out->step_rows = (uint32_t)o->at_once;
+    out->context = (uint32_t)o->context;
+    out->seed = (uint64_t)o->seed;
+    for (int k = 0; k < TRAIN_KEEPS; k++)
+        if (strcmp(o->keep, train_keep_names[k]) == 0) out->keep = (enum train_keep)k;
+    out->measure = (uint32_t)o->measure;
+    out->save = (uint32_t)o->save;
+    out->skip_long = o->skip_long;
+    out->resume = o->resume;
+    out->save_f32 = o->save_f32;
+    out->threads = (unsigned)o->threads;
+    return seconds_of(o->budget, &out->budget);
+}
