@@ -95,9 +95,11 @@ typedef struct stretto_model_options {
                                         (the device "integer"), not with `reference`; "float" or NULL: as usual */
     const char *scales;              /* with "int": a file that `stretto eval scales` made of this model; what
                                         linear layers read has these scales then. NULL: one for each row   */
+    const char *const *adapters;     /* NULL-terminated: adapters that act on all of it, each "FILE" or "FILE=SCALE":
+                                        llama.cpp's GGUF files and PEFT's folders, of low rank (LoRA)      */
 } stretto_model_options;
 #define STRETTO_MODEL_OPTIONS_INIT { sizeof(stretto_model_options), 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, 0, \
-    0, NULL, NULL, NULL, NULL }
+    0, NULL, NULL, NULL, NULL, NULL }
 
 /* Opens a GGUF file (of a split model, its first part) or a Hugging Face folder. opt may be NULL. On
  * failure *out is NULL and err (when not NULL) holds a sentence. The model must outlive its engines. */

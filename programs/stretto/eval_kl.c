@@ -213,6 +213,7 @@ static int kl_open(struct kl_run *r)
     }
     base.reference = o->base_reference;
     base.arithmetic = base.scales = NULL;
+    base.adapters.n = 0;
     if (o->base_reference) base.type_k = base.type_v = NULL;
     int code = open_model("eval", &o->model, false, &r->own[0].model);
     if (code == EXIT_DONE) code = texts_open(&r->texts, o, r->own[0].model);

@@ -148,6 +148,7 @@ int open_model(const char *command, const struct model_options *o, bool vocabula
     mo.reference = o->reference;
     mo.arithmetic = o->arithmetic;
     mo.scales = o->scales;
+    mo.adapters = o->adapters.n ? o->adapters.v : NULL;
     mo.vocabulary_only = vocabulary_only;
     mo.progress = load_progress;
     mo.log = load_log;
@@ -253,6 +254,7 @@ int decoder_open(const char *command, const struct decode_options *o,
     draft.model = o->draft;
     draft.hf = NULL;
     draft.scales = NULL;
+    draft.adapters.n = 0;
     int code = open_model(command, &draft, false, &out->draft);
     out->how.draft = out->draft;
     return code;

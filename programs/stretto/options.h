@@ -17,6 +17,7 @@ struct model_options {
     bool mlock;
     const char *cpu_mask, *cpu_range;   /* NULL: not given                                    */
     const char *device, *gpu_layers;    /* as device_from reads them (devices.h)               */
+    struct text_list adapters;    /* "FILE" or "FILE=SCALE"                                  */
     bool stays;                         /* no option: --device auto means the device that it finds, and no other
                                            when that fails: for commands whose figures are of one device     */
     bool quiet;                         /* no option: no progress while it is opened                          */

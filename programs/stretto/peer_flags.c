@@ -19,7 +19,7 @@ struct peer_flag {
 #define SAMPLERS "the sampler has --temp, --top-k, --top-p, --min-p and the penalties"
 #define FROM_FILE "how positions are scaled is read from the model's file"
 #define NO_GRAMMAR "answers cannot be constrained by a grammar yet"
-#define NO_ADAPTER "adapters are not supported: merge it into the model first"
+#define NO_ADAPTER "--lora FILE=SCALE is an adapter that is scaled; control vectors are not supported"
 #define NO_SERVER "'stretto serve' has it"
 #define CONVERSE "'stretto chat' holds a conversation; 'stretto run --chat' gives one answer"
 
@@ -68,7 +68,7 @@ static const struct peer_flag rows[] = {
     { "--top-nsigma --top-n-sigma", VALUE, "-1|-1.0", "it is off", SAMPLERS },
     { "--samplers --sampler-seq --sampling-seq --dry-sequence-breaker", VALUE, NULL, NULL, SAMPLERS },
     { "--grammar --grammar-file -j --json-schema -jf --json-schema-file --format", VALUE, NULL, NULL, NO_GRAMMAR },
-    { "--lora --lora-scaled --control-vector --control-vector-scaled", VALUE, NULL, NULL, NO_ADAPTER },
+    { "--lora-scaled --control-vector --control-vector-scaled", VALUE, NULL, NULL, NO_ADAPTER },
     { "-mm --mmproj -mmu --mmproj-url --image --audio", VALUE, NULL, NULL,
       "models that see or hear are not supported" },
     { "--rope-scaling --rope-scale --rope-freq-base --rope-freq-scale --yarn-orig-ctx --yarn-ext-factor "

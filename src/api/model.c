@@ -3,10 +3,12 @@
 #include "base/memory.h"
 #include "format/pooling.h"
 #include "stretto/experimental.h"
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 stretto_status options_take(void *ours, size_t our_size, const void *theirs, struct error *err)
 {
@@ -96,6 +98,25 @@ static stretto_status which_devices(const stretto_model_options *o, struct place
     return find_places(o->device_layers < 0 ? NULL : word, out, err);
 }
 
+enum { ADAPTERS = 16 };
+
+/* "FILE" or "FILE=SCALE"; a file of such a name is a file. The paths are to be freed. */
+static stretto_status read_adapters(const char *const *words, struct model_adapter *list, size_t *n, struct error *err)
+{
+    for (*n = 0; words && words[*n]; ++*n) {
+        if (*n == ADAPTERS) return fail(err, STRETTO_E_ARG, "more than %d adapters", ADAPTERS);
+        const char *word = words[*n], *equals = access(word, F_OK) == 0 ? NULL : strrchr(word, '=');
+        char *end = NULL;
+        double scale = equals ? strtod(equals + 1, &end) : 1;
+        if (equals && (end == equals + 1 || *end || !(fabs(scale) <= 1e6)))
+            return fail(err, STRETTO_E_ARG, "an adapter is FILE or FILE=SCALE, as my.gguf=0.5; not '%.200s'", word);
+        list[*n].path = mem_strndup(word, equals ? (size_t)(equals - word) : strlen(word));
+        list[*n].scale = (float)scale;
+        if (!list[*n].path) return fail(err, STRETTO_E_NOMEM, "out of memory");
+    }
+    return STRETTO_OK;
+}
+
 static void take_back(stretto_model *m)
 {
     while (m->n_taken) shared_device_give(m->taken[--m->n_taken]);
@@ -180,7 +201,11 @@ stretto_status stretto_model_open(stretto_model **out, const char *path,
                                         .log = o.log,
                                         .ud = o.user,
                                         .cancel = o.cancel};
+        struct model_adapter adapters[ADAPTERS] = { 0 };
+        if (s == STRETTO_OK) s = read_adapters(o.adapters, adapters, &mo.n_adapters, &e);
+        mo.adapters = adapters;
         if (s == STRETTO_OK) s = open_somewhere(m, path, &o, &mo, &e);
+        for (size_t i = 0; i < ADAPTERS; i++) mem_free(adapters[i].path);
         if (s == STRETTO_OK) s = chat_open(&m->chat, m->model->tokenizer, &e);
         if (s == STRETTO_OK) tell_of_chat(m->chat, &o);
     }

@@ -23,7 +23,8 @@ static stretto_status open_spare(stretto_model *m, const char *why, struct error
 {
     if (m->spare) return STRETTO_OK;
     struct error e = { .status = STRETTO_OK };
-    struct model_open_options o = { .threads = m->threads, .reference = m->model->reference };
+    struct model_open_options o = { .threads = m->threads, .reference = m->model->reference,
+                                    .adapters = m->model->adapters, .n_adapters = m->model->n_adapters };
     stretto_status s = shared_device_take(NULL, m->level, &m->spare_device, &e);
     o.device = m->spare_device;
     if (s == STRETTO_OK) s = model_open(&m->spare, source_path(m->model->source), &o, &e);

@@ -64,6 +64,15 @@ static stretto_status add_file(struct blake2b *b, const char *path, struct error
     return ok ? STRETTO_OK : fail(err, STRETTO_E_IO, "cannot read %s again", path);
 }
 
+static void add_pair(struct blake2b *b, const struct adapter_pair *p, float scale)
+{
+    const float scales[] = { p->scale, scale };
+    add_text(b, p->weight);
+    blake2b_add(b, scales, sizeof scales);
+    blake2b_add(b, p->a, (size_t)p->rank * p->n_in * sizeof *p->a);
+    blake2b_add(b, p->b, (size_t)p->rank * p->n_out * sizeof *p->b);
+}
+
 static stretto_status add_model(struct blake2b *b, const struct model *m, struct error *err)
 {
     add_metadata(b, m->source);
@@ -75,6 +84,9 @@ static stretto_status add_model(struct blake2b *b, const struct model *m, struct
         for (int k = 0; k < SOURCE_MAX_DIMS; k++) add_number(b, t->dims[k]);
         if (!source_decoded(m->source)) add_samples(b, t->data, t->bytes);
     }
+    for (size_t i = 0; i < m->n_adapters; i++)
+        for (size_t k = 0; k < m->adapters[i].pairs.n; k++) add_pair(b, &m->adapters[i].pairs.pair[k],
+                                                                     m->adapters[i].scale);
     return source_decoded(m->source) ? add_file(b, source_path(m->source), err) : STRETTO_OK;
 }
 

@@ -26,6 +26,7 @@ stretto_status model_param(void *ud, const char *name, uint32_t n_in, uint32_t n
                            struct param_bytes *out, struct error *err)
 {
     const struct model *m = ud;
+    if (model_adapters_param(m, name, out)) return STRETTO_OK;
     const struct source_tensor *t = source_tensor_find(m->source, name);
     if (!t)
         return fail(err, STRETTO_E_FORMAT, "the file has no tensor %s, which a %s model needs",
@@ -133,6 +134,7 @@ static stretto_status read_weights(struct model *m, const char *path,
     TRY(graph_build(&m->graph, m->family, &m->config, m->source, err));
     for (size_t i = 0; i < source_tensor_count(m->source); i++)
         m->tensor_bytes += source_tensor_at(m->source, i)->bytes;
+    TRY(model_adapters_open(m, o->adapters, o->n_adapters, err));
     if (o->graph_only) return STRETTO_OK;
     struct binding binding = { m, model_param };
     TRY(take_device(m, &binding, o, err));
@@ -177,6 +179,7 @@ static void tell(const struct model *m, const struct model_open_options *o)
     size_t left_out = source_other_side(m->source);
     char line[200];
     if (warning) o->log(o->ud, warning);
+    model_adapters_tell(m, o->log, o->ud);
     if (!left_out) return;
     snprintf(line, sizeof line, "the model also sees, but it is used with text alone: the %zu tensors of "
              "its image side are left out", left_out);
@@ -204,6 +207,7 @@ void model_close(struct model *m)
     if (m->weights) m->device->backend->weights_close(m->weights);
     if (m->owns_device) device_close(m->device);
     graph_done(&m->graph);
+    model_adapters_done(m);
     tokenizer_close(m->tokenizer);
     source_close(m->source);
     mem_free(m);

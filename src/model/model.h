@@ -6,6 +6,7 @@
 #include "backend/split.h"
 #include "format/source.h"
 #include "graph/binding.h"
+#include "model/adapters.h"
 #include "model/family.h"
 #include "text/tokenizer.h"
 
@@ -18,6 +19,7 @@ struct model_open_options {
     unsigned threads;      /* for packing; 0 = what the device has                        */
     bool reference;       /* the float32 path                                             */
     const char *scales;   /* upload_options.scales, or NULL                               */
+    const struct model_adapter *adapters; size_t n_adapters; /* their paths and scales     */
     bool vocabulary_only; /* tokenizer and metadata, no weights                           */
     bool graph_only;      /* those and the graph: for who reads weights layer by layer    */
     void (*progress)(void *ud, uint64_t done, uint64_t total);
@@ -39,6 +41,8 @@ struct model {
     uint64_t tensor_bytes; /* of the file's tensors                                        */
     double load_seconds;
     bool reference;
+    struct model_adapter *adapters; /* whose nodes are in the graph                        */
+    size_t n_adapters;
 };
 
 stretto_status model_open(struct model **out, const char *path, const struct model_open_options *o,

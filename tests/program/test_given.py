@@ -126,7 +126,7 @@ def check_llama_flags():
                         ("--n-gpu-layers=1", "everything runs on the CPU"), ("-ngl many", "all or auto, not 'many'"),
                         ("-mg 1", "--device gpu:N"), ("-sm row", "-ngl N"), ("-fa maybe", None),
                         ("--grammar x", "--grammar x"),
-                        ("-j {}", "grammar"), ("--lora a", "merge"), ("-cnv", "stretto chat"),
+                        ("-j {}", "grammar"), ("--lora-scaled a", "--lora FILE=SCALE"), ("-cnv", "stretto chat"),
                         ("--mirostat 2", "--top-k"), ("--samplers top_k", "--top-k"), ("--draft-n 3", "--draft-max"),
                         ("--rope-freq-base 1e6", "model's file"), ("--numa isolate", "numactl"),
                         ("-mu https://x", "stretto pull"), ("--override-kv a=int:1", "model's file"),

@@ -1,0 +1,106 @@
+#include "model/adapters.h"
+#include "base/memory.h"
+#include "format/content.h"
+#include "graph/adapt.h"
+#include "model/model.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static stretto_status no_memory(struct error *err) { return fail(err, STRETTO_E_NOMEM, "out of memory"); }
+
+/* Weights may be rounded otherwise than those it was trained beside; then it is near to what it was, not equal. */
+static void compare(const struct model *m, const struct model_adapter *a, void (*log)(void *ud, const char *line),
+                    void *ud)
+{
+    char now[CONTENT_DIGITS], line[400];
+    const char *p;
+    size_t n;
+    if (a->pairs.base_content[0] && source_tensor_whole(m->source, NULL) == STRETTO_OK) {
+        source_content(m->source, now);
+        if (strcmp(now, a->pairs.base_content) != 0) {
+            snprintf(line, sizeof line, "%.200s was trained beside other weights than these; it may do less well here",
+                     a->path);
+            log(ud, line);
+        }
+    }
+    if (!a->pairs.template_content[0] || !m->tokenizer) return;
+    bool has = tokenizer_chat_template(m->tokenizer, false, &p, &n);
+    content_of(has ? p : "", has ? n : 0, now);
+    if (strcmp(now, a->pairs.template_content) == 0) return;
+    snprintf(line, sizeof line, "%.200s was trained with another chat template than this model has; conversations may "
+             "look strange to it", a->path);
+    log(ud, line);
+}
+
+static stretto_status read_one(struct model *m, const struct model_adapter *from, struct error *err)
+{
+    struct model_adapter *a = &m->adapters[m->n_adapters];
+    *a = (struct model_adapter){ .path = mem_strdup(from->path), .scale = from->scale };
+    if (!a->path) return no_memory(err);
+    m->n_adapters++;
+    return adapter_read(&a->pairs, a->path, m->source, err);
+}
+
+static stretto_status put_into_graph(struct model *m, struct error *err)
+{
+    size_t n = 0, at = 0;
+    struct graph adapted;
+    for (size_t i = 0; i < m->n_adapters; i++) n += m->adapters[i].pairs.n;
+    struct adapt_pair *pairs = mem_zalloc(n + 1, sizeof *pairs);
+    if (!pairs) return no_memory(err);
+    for (size_t i = 0; i < m->n_adapters; i++)
+        for (size_t k = 0; k < m->adapters[i].pairs.n; k++, at++) {
+            const struct adapter_pair *p = &m->adapters[i].pairs.pair[k];
+            pairs[at] = (struct adapt_pair){ .rank = p->rank, .adapter = (uint32_t)i,
+                                             .scale = p->scale * m->adapters[i].scale };
+            memcpy(pairs[at].weight, p->weight, sizeof pairs[at].weight);
+        }
+    stretto_status s = adapt(&m->graph, pairs, n, &adapted, err);
+    mem_free(pairs);
+    if (s != STRETTO_OK) return s;
+    graph_done(&m->graph);
+    m->graph = adapted;
+    return STRETTO_OK;
+}
+
+void model_adapters_tell(const struct model *m, void (*log)(void *ud, const char *line), void *ud)
+{
+    for (size_t i = 0; i < m->n_adapters; i++) compare(m, &m->adapters[i], log, ud);
+}
+
+stretto_status model_adapters_open(struct model *m, const struct model_adapter *list, size_t n, struct error *err)
+{
+    if (!n) return STRETTO_OK;
+    m->adapters = mem_zalloc(n, sizeof *m->adapters);
+    if (!m->adapters) return no_memory(err);
+    for (size_t i = 0; i < n; i++) TRY(read_one(m, &list[i], err));
+    return put_into_graph(m, err);
+}
+
+void model_adapters_done(struct model *m)
+{
+    for (size_t i = 0; i < m->n_adapters; i++) {
+        mem_free(m->adapters[i].path);
+        adapter_done(&m->adapters[i].pairs);
+    }
+    mem_free(m->adapters);
+}
+
+bool model_adapters_param(const struct model *m, const char *name, struct param_bytes *out)
+{
+    const char *end = strstr(name, ".lora_");
+    if (!end || !adapt_owns(name)) return false;
+    bool b = end[6] == 'b';
+    size_t which = end[7] == '.' ? strtoul(end + 8, NULL, 10) : 0;
+    const struct adapter *a = which < m->n_adapters ? &m->adapters[which].pairs : NULL;
+    for (size_t i = 0; a && i < a->n; i++) {
+        const struct adapter_pair *p = &a->pair[i];
+        if (strlen(p->weight) != (size_t)(end - name) || strncmp(p->weight, name, strlen(p->weight)) != 0) continue;
+        uint32_t n_in = b ? p->rank : p->n_in;
+        *out = (struct param_bytes){ .type = DT_F32, .n_in = n_in, .n_out = b ? p->n_out : p->rank,
+                                     .data = b ? p->b : p->a, .row_bytes = n_in * sizeof(float), .memory = true };
+        return true;
+    }
+    return false;
+}

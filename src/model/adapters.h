@@ -1,0 +1,20 @@
+/* Adapters that a model is opened with (format/adapter.h): their nodes stand in its graph, so they run, and are
+ * cut and shared, as everything else of it. Of several, each adds what it has times a scale of its own. */
+#ifndef MODEL_ADAPTERS_H
+#define MODEL_ADAPTERS_H
+#include "format/adapter.h"
+#include "graph/binding.h"
+
+struct model;
+
+/* An adapter by its file or folder; of an opened model: with what was read of it. */
+struct model_adapter { char *path; float scale; struct adapter pairs; };
+
+/* Reads what the options name and puts it into m->graph. */
+stretto_status model_adapters_open(struct model *m, const struct model_adapter *list, size_t n, struct error *err);
+/* Says of an opened model where an adapter was trained beside other weights, or with another template. */
+void model_adapters_tell(const struct model *m, void (*log)(void *ud, const char *line), void *ud);
+void model_adapters_done(struct model *m);
+/* A parameter of an adapter; false where the name is none of one. */
+bool model_adapters_param(const struct model *m, const char *name, struct param_bytes *out);
+#endif
