@@ -50,6 +50,8 @@ stretto_status trainer_folder(struct trainer *t, struct error *err);
 stretto_status trainer_run_begin(struct trainer *t, struct error *err);
 /* Where the folder has a checkpoint, its step's state; false: there is none. */
 stretto_status trainer_go_on(struct trainer *t, struct error *err);
+/* Behind the step that is gone on from: lines of later ones go. */
+stretto_status trainer_log_open(struct trainer *t, struct error *err);
 stretto_status trainer_log_step(struct trainer *t, const struct train_report *r, struct error *err);
 
 /* ---- trainer_step.c */

@@ -274,10 +274,9 @@ static stretto_status trim_log(const struct trainer *t, const char *path, struct
     return STRETTO_OK;
 }
 
-static stretto_status open_log(struct trainer *t, struct error *err)
+stretto_status trainer_log_open(struct trainer *t, struct error *err)
 {
     char path[PATH_MAX];
-    if (t->log) return STRETTO_OK;
     TRY(path_in(t->o.folder, "log.jsonl", path, err));
     if (t->o.resume) TRY(trim_log(t, path, err));
     t->log = fopen(path, t->o.resume ? "ae" : "we");
@@ -287,7 +286,6 @@ static stretto_status open_log(struct trainer *t, struct error *err)
 /* Step 0 is what was measured before anything was learned. */
 stretto_status trainer_log_step(struct trainer *t, const struct train_report *r, struct error *err)
 {
-    TRY(open_log(t, err));
     fprintf(t->log, "{\"step\": %llu", (unsigned long long)r->step);
     if (r->step)
         fprintf(t->log, ", \"loss\": %.6f, \"error\": %.6f, \"lr\": %.6g, \"norm\": %.6g, \"rows\": %llu, "

@@ -1,0 +1,234 @@
+"""stretto teach from end to end, on a model of 260,000 parameters: test_teach.py STRETTO MAKE_MODEL WEIGHTS TOKENS
+
+It learns; a training that is killed at any moment ends with the same bytes, whatever the threads, the memory and what
+stands beside a text in a step; what it writes is what runs; and what cannot go on says why, and loses nothing."""
+import hashlib
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import gguf
+import numpy as np
+from safetensors.numpy import load_file
+
+stretto, make_model, weights, tokens = sys.argv[1:5]
+if not os.path.exists(weights):
+    print("skip:", weights, "is not here")
+    sys.exit(77)
+folder = tempfile.mkdtemp()
+at = lambda *names: os.path.join(folder, *names)
+MODEL, DATA = at("stories.gguf"), at("data.jsonl")
+subprocess.run([sys.executable, make_model, "stories", weights, tokens, MODEL], check=True, capture_output=True)
+QUICK = ["-m", MODEL, "-d", DATA, "--rows", "128", "--rank", "8", "--lr", "5e-3", "--hold-out", "0"]
+
+
+def write(path, lines):
+    with open(path, "w") as f:
+        f.writelines((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines)
+    return path
+
+
+LINES = [{"prompt": f"Lily had {i % 7} red balls.", "completion": f" She gave {i % 7} balls to Tom. The end.",
+          "group": i % 5} for i in range(40)]
+write(DATA, LINES)
+
+
+def call(*args, code=0, **more):
+    done = subprocess.run([stretto, "teach", *map(str, args)], capture_output=True, text=True, timeout=300, **more)
+    assert done.returncode == code, (args, done.returncode, done.stderr)
+    return done.stderr if code else done.stdout
+
+
+def teach(out, *more):
+    return json.loads(call(*QUICK, "-q", "--json", "-o", at(out), *more))
+
+
+def digest(*path):
+    with open(at(*path), "rb") as f:
+        return hashlib.sha256(f.read()).hexdigest()
+
+
+def text_of(*model):
+    done = subprocess.run([stretto, "run", *model, "-p", "Lily had 4 red balls.", "-n", "24", "--temp", "0"],
+                          capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def log(out):
+    with open(at(out, "log.jsonl")) as f:
+        return [json.loads(line) for line in f]
+
+
+def test_it_learns():
+    r = teach("first", "--epochs", "6")
+    assert r["first_loss"] > 3 and r["loss"] < 0.6, r
+    assert [line["step"] for line in log("first")] == list(range(1, r["steps"] + 1))
+    said = text_of("-m", MODEL, "--lora", at("first", "adapter.gguf"))
+    assert "She gave 4 balls to Tom" in said and "She gave 4" not in text_of("-m", MODEL)
+    assert said == text_of("-m", MODEL, "--lora", at("first", "peft"))
+    assert text_of("-m", MODEL) == text_of("-m", MODEL, "--lora", at("first", "adapter.gguf") + "=0")
+    full = json.loads(call(*QUICK[:6], "--method", "full", "--epochs", "6", "--save-f32", "-q", "--json", "-o",
+                           at("full"), "--hold-out", "0.2"))
+    assert full["loss"] < 0.5 and full["held"] < full["first_held"], full
+    assert "She gave 4 balls" in text_of("-m", at("full", "model.gguf"))
+    assert "<svg" in open(at("full", "curves.svg")).read()
+    # What was trained is what is written, and the rest is as it was.
+    state = load_file(at("full", f"step-{full['steps']:06d}.safetensors"))
+    for t in gguf.GGUFReader(at("full", "model.f32.gguf")).tensors:
+        assert (np.array(t.data).reshape(-1) == state["master/" + t.name].reshape(-1)).all(), t.name
+
+
+def test_merged_weights_say_the_same():
+    """The adapter as nodes beside base + scale B A computed here."""
+    adapter = gguf.GGUFReader(at("first", "adapter.gguf"))
+    alpha = adapter.fields["adapter.lora.alpha"].contents()
+    pair = {t.name: np.array(t.data, np.float64) for t in adapter.tensors}
+    merged = at("merged.gguf")
+    shutil.copy(MODEL, merged)
+    r = gguf.GGUFReader(merged, "r+")
+    for t in r.tensors:
+        if t.name + ".lora_a" in pair:
+            a, b = pair[t.name + ".lora_a"], pair[t.name + ".lora_b"]
+            t.data[:] = (t.data.astype(np.float64) + alpha / a.shape[0] * (b @ a)).astype(np.float32)
+    r.data.flush()
+    story = write(at("story.txt"), ["Lily had 4 red balls. She gave 4 balls to Tom. The end. " * 8])
+    out = {}
+    for name, model in (("adapter", ["-m", MODEL, "--lora", at("first", "adapter.gguf")]), ("merged", ["-m", merged])):
+        done = subprocess.run([stretto, "eval", "ppl", *model, "--reference", "-f", story, "-c", "64", "--json"],
+                              capture_output=True, text=True, check=True)
+        out[name] = json.loads(done.stdout)
+    a, b = (out[k].get("ppl", out[k].get("perplexity")) for k in ("adapter", "merged"))
+    assert abs(a / b - 1) < 1e-4, (a, b)
+
+
+def test_the_same_bytes():
+    """Threads, memory, and what stands beside a text in a step."""
+    want = digest("first", "adapter.gguf")
+    for k, how in enumerate((["-t", "1"], ["--keep", "layers"], ["--save", "1", "--measure", "1"])):
+        teach(f"same{k}", "--epochs", "6", *how)
+        assert digest(f"same{k}", "adapter.gguf") == want, how
+        assert digest(f"same{k}", "peft", "adapter_model.safetensors") == digest("first", "peft",
+                                                                                 "adapter_model.safetensors")
+    teach("other", "--epochs", "6", "--seed", "2")
+    assert digest("other", "adapter.gguf") != want
+
+
+def test_killed_at_any_moment():
+    want = digest("first", "adapter.gguf")
+    rng = np.random.default_rng(5)
+    for k in range(4):
+        out = f"killed{k}"
+        args = [stretto, "teach", *QUICK, "--epochs", "6", "--save", "1", "-q", "-o", at(out)]
+        for turn in range(3):
+            p = subprocess.Popen(args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(float(rng.uniform(0.02, 0.5)))
+            p.send_signal(signal.SIGKILL if k else signal.SIGINT)
+            p.wait()
+            if os.path.exists(at(out, "run.json")):
+                args = [stretto, "teach", "--resume", "-q", "-o", at(out)]
+        subprocess.run(args, check=True, capture_output=True)
+        assert digest(out, "adapter.gguf") == want
+        steps = [line["step"] for line in log(out)]
+        assert steps == sorted(set(steps)) and len(steps) == len(log("first")), steps
+        assert sum(name.startswith("step-") for name in os.listdir(at(out))) == 2
+
+
+def test_going_on_is_with_the_same():
+    said = call(*QUICK, "-o", at("first"), code=2)
+    assert "--resume goes on with it" in said, said
+    assert "was begun with --rank 8, not 4" in call("--resume", "-o", at("first"), "--rank", 4, code=2)
+    assert "no training in" in call("--resume", "-o", at("nowhere"), code=2)
+    shutil.copytree(at("first"), at("changed"))
+    other = write(at("other.jsonl"), LINES[:-1])
+    assert "the data have changed" in call("--resume", "-o", at("changed"), "-d", other, code=2)
+    with open(at("changed", "step-000001.safetensors"), "wb") as f:
+        f.write(b"old")
+    newest = max(n for n in os.listdir(at("changed")) if n.startswith("step-"))
+    with open(at("changed", newest), "r+b") as f:
+        f.truncate(1000)
+    said = call("--resume", "-o", at("changed"), code=1)
+    assert newest in said, said
+    # Two at once.
+    p = subprocess.Popen([stretto, "teach", *QUICK, "--epochs", "3000", "-q", "-o", at("busy")],
+                         stderr=subprocess.DEVNULL)
+    while not os.path.exists(at("busy", "run.json")):
+        time.sleep(0.02)
+    assert "another process trains in" in call("--resume", "-o", at("busy"), code=2)
+    p.send_signal(signal.SIGINT)
+    p.wait()
+    assert p.returncode == 1 and any(n.startswith("step-") for n in os.listdir(at("busy")))
+
+
+def test_a_full_disk_keeps_what_was_there():
+    def small():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300000, 300000))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    args = [*QUICK, "--epochs", 6, "-q", "-o", at("tight")]
+    said = call(*args, "--steps", 0, code=1, preexec_fn=small)
+    assert "make room" in said, said
+    assert not any(n.startswith("step-") and n.endswith(".safetensors") for n in os.listdir(at("tight")))
+    call("--resume", "-o", at("tight"), "-q")
+    assert digest("tight", "adapter.gguf") == digest("first", "adapter.gguf")
+
+
+def test_bad_input_is_named():
+    bad = at("bad.jsonl")
+
+    def refused(lines, words, *more, code=1):
+        write(bad, lines)
+        said = call("-m", MODEL, "-d", bad, "-o", at("never"), "--hold-out", "0", *more, code=code)
+        assert words in said, (words, said)
+        assert not os.path.exists(at("never")) or not os.listdir(at("never")) or os.listdir(at("never")) == [".lock"]
+    refused([{"text": "word " * 2000}], "line 1: it has ")
+    refused([{"text": "word " * 2000}], "nothing is left to learn from", "--skip-long")
+    refused([{"messages": [{"role": "user", "content": "hi"}]}], "no chat template")
+    refused([{"prompt": "a"}], "no form that is known")
+    refused([], "no line to learn from")
+    refused(LINES, "no weight of a layer is called", "--targets", "nothing", code=2)
+    refused(LINES, "no expression", "--targets", "(", code=2)
+    refused(LINES, "rank 99 is more than", "--rank", "99", code=2)
+    refused(LINES, "--rows-at-once allows 4", "--rows-at-once", "4", code=2)
+    refused(LINES, "--budget takes a time", "--budget", "soon", code=2)
+    assert "-o FOLDER" in call("-m", MODEL, "-d", DATA, code=2)
+    assert "-d FILE" in call("-m", MODEL, "-o", at("never"), code=2)
+    assert "belong to --method lora" in call("-m", MODEL, "-d", DATA, "-o", at("never"), "--method", "full",
+                                             "--targets", "q", code=2)
+
+
+def test_no_number_stops_it():
+    spoilt = at("spoilt.gguf")
+    shutil.copy(MODEL, spoilt)
+    r = gguf.GGUFReader(spoilt, "r+")
+    for t in r.tensors:
+        if t.name == "blk.2.ffn_down.weight":
+            t.data[3, 5] = np.inf
+    r.data.flush()
+    said = call("-m", spoilt, "-d", DATA, "-o", at("spoilt"), "--hold-out", "0", "-q", code=1)
+    assert "is no number" in said and "data.jsonl, line" in said and "layer" in said, said
+    assert not os.path.exists(at("spoilt", "adapter.gguf"))
+
+
+def test_plan_and_show():
+    plan = json.loads(call(*QUICK, "--plan", "--json"))
+    alone = sum(1 for _ in LINES)
+    assert plan["samples"] == alone and plan["steps"] > 0 and plan["program_bytes"] > 0
+    assert plan["rows"] < plan["tokens"]
+    said = call(*QUICK, "--show", 1)
+    assert "' Lily'" in said and "learned   '</s>'" in said, said
+    budget = json.loads(call(*QUICK, "--epochs", 4000, "--budget", "1s", "-q", "--json", "-o", at("budget")))
+    assert 0 < budget["steps"] < 4000 * 8 and budget["seconds"] < 60
+
+
+try:
+    for name, test in list(globals().items()):
+        if name.startswith("test_"):
+            begun = time.monotonic()
+            test()
+            print(f"{name} ok, {time.monotonic() - begun:.1f} s")
+finally:
+    shutil.rmtree(folder)
