@@ -533,6 +533,7 @@ static int reach(struct run *x)
     if (s != STRETTO_OK) return failed(x, s, &err);
     x->r.out_bytes = file_bytes(x->out.data);
     code = prove(x);
+    if (code == EXIT_DONE) squeeze_reached(written(x));
     double kl = x->r.verdict.all.kl.value;
     if (code == EXIT_DONE && o->max_kl > 0 && kl > o->max_kl) {
         struct log log = log_of(x);
@@ -591,9 +592,31 @@ static int draw(struct run *x)
     return code;
 }
 
+static int prove_file(struct run *x)
+{
+    int code = prove(x);
+    if (code == EXIT_DONE) squeeze_proved(x->out.data);
+    return code;
+}
+
+/* An interrupted proof leaves its file whole: the same command makes the proof alone. */
+static bool is_unproved(struct run *x)
+{
+    if (x->plain.len || x->shaped.len || x->o->shape.low_rank || x->o->no_proof) return false;
+    return has_goal(x->o) ? squeeze_is_reached(x->out.data) : squeeze_is_unproved(x->r.squeeze, x->out.data);
+}
+
 static int write_out(struct run *x)
 {
     struct error err = { 0 };
+    bool unproved = is_unproved(x);
+    struct log log = log_of(x);
+    if (unproved && has_goal(x->o)) return reach(x);
+    if (unproved) {
+        log_say(&log, LOG_INFO, "%s is whole already; its proof is missing", x->out.data);
+        x->r.out_bytes = file_bytes(x->out.data);
+        return prove_file(x);
+    }
     int code = can_create("squeeze", "-o", written(x), x->o->force || x->plain.len);
     if (code == EXIT_DONE) code = can_create("squeeze", "-o", x->out.data, x->o->force);
     if (code != EXIT_DONE) return code;
@@ -603,7 +626,8 @@ static int write_out(struct run *x)
     ui_progress_break(&x->bar);
     if (s != STRETTO_OK) return failed(x, s, &err);
     x->r.out_bytes = out_bytes(x);
-    return prove(x);
+    if (!x->plain.len && !x->o->no_proof) squeeze_unproved(x->r.squeeze, x->out.data);
+    return prove_file(x);
 }
 
 static int squeeze(struct run *x)

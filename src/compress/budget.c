@@ -35,8 +35,10 @@ struct budget {
     size_t *pick;
     char *stats, *notes;                    /* files that are kept, or NULL */
     uint64_t key;                           /* of what they belong to */
-    struct journal journal;                 /* of errors, [n][CHOICES], and behind them what was asked, [n] */
+    struct journal journal;                 /* of errors, [n][CHOICES], then what was asked and `whole`, [n] each, then
+                                               what others noted */
     double *asked;                          /* [n]; 0: not asked yet */
+    double noted[BUDGET_NOTES];
     const double *rate;                     /* [DT_COUNT] seconds of an element, or NULL */
 };
 
@@ -100,11 +102,7 @@ static stretto_status list_weights(struct budget *b, struct error *err)
 static uint64_t key_of(const struct budget *b)
 {
     const struct squeeze *s = b->s;
-    uint64_t h = s->windows.hash ^ (uint64_t)s->o.method;
-    for (size_t i = 0; i < s->n; i++) {
-        const struct source_tensor *t = &s->stored[i];
-        h = hash_bytes(hash_text(h, t->name), t->data, t->bytes < 256 ? (size_t)t->bytes : 256);
-    }
+    uint64_t h = squeeze_source_key(s, s->windows.hash ^ (uint64_t)s->o.method);
     for (size_t i = 0; i < b->n; i++) h = hash_bytes(h ^ b->w[i].row, b->w[i].type, sizeof b->w[i].type);
     return s->o.statistics ? hash_text(h, s->o.statistics) : h;
 }
@@ -121,14 +119,15 @@ static void take_note(struct budget *b, size_t i, uint64_t hash)
     double v;
     memcpy(&v, &hash, sizeof v);
     if (!(v > 0) || !isfinite(v)) return;
-    if (i >= b->n * (CHOICES + 1)) b->w[i - b->n * (CHOICES + 1)].whole = v;
+    if (i >= b->n * (CHOICES + 2)) b->noted[i - b->n * (CHOICES + 2)] = v;
+    else if (i >= b->n * (CHOICES + 1)) b->w[i - b->n * (CHOICES + 1)].whole = v;
     else if (i >= b->n * CHOICES) b->asked[i - b->n * CHOICES] = v;
     else if (b->w[i / CHOICES].error[i % CHOICES] == 0) b->w[i / CHOICES].error[i % CHOICES] = v;
 }
 
 static stretto_status open_notes(struct budget *b, struct error *err)
 {
-    size_t n = b->n * (CHOICES + 2);
+    size_t n = b->n * (CHOICES + 2) + BUDGET_NOTES;
     struct buffer text = buffer_make((size_t)1 << 25);
     unsigned char *listed = mem_alloc(n);
     uint64_t *hash = mem_alloc(n * sizeof *hash);
@@ -158,12 +157,20 @@ static stretto_status open_kept(struct budget *b, const char *keep, struct error
 
 uint64_t budget_key(const struct budget *b) { return b->key; }
 
-void budget_forget(struct budget *b)
+void budget_forget(struct budget *b, bool notes)
 {
     if (!b || !b->notes) return;
     unlink(b->stats);
-    unlink(b->notes);
+    if (notes) unlink(b->notes);
 }
+
+stretto_status budget_note(struct budget *b, size_t i, double v, struct error *err)
+{
+    b->noted[i] = v;
+    return note(b, b->n * (CHOICES + 2) + i, v, err);
+}
+
+double budget_noted(const struct budget *b, size_t i) { return b->noted[i]; }
 
 /* ---- errors --------------------------------------------------------------------------------- */
 
@@ -443,6 +450,12 @@ static stretto_status open_into(struct budget *b, const char *keep, struct error
     TRY(squeeze_prepare(b->s, true, err));
     TRY(list_weights(b, err));
     TRY(open_kept(b, keep, err));
+    set_choices(b);
+    return STRETTO_OK;
+}
+
+stretto_status budget_measure(struct budget *b, struct error *err)
+{
     TRY(measure(b, err));
     set_choices(b);
     return STRETTO_OK;
@@ -457,7 +470,7 @@ stretto_status budget_open(struct budget **out, struct squeeze *s, const char *k
     b->scale = 1;
     b->journal.fd = -1;
     stretto_status st = open_into(b, keep, err);
-    if (st != STRETTO_OK && st != STRETTO_E_CANCEL) budget_forget(b);
+    if (st != STRETTO_OK && st != STRETTO_E_CANCEL) budget_forget(b, true);
     if (st != STRETTO_OK) budget_close(b);
     else *out = b;
     return st;

@@ -12,12 +12,18 @@
 
 struct budget;
 
-/* Reads the texts of the plan and measures errors. KEEP-stats has the statistics for those who write afterwards, and
- * KEEP-notes all that was measured, so that an interrupted run goes on there; both stay until budget_forget. NULL:
- * nothing is kept. */
+/* KEEP-stats has the statistics for those who write afterwards, and KEEP-notes all that is measured, so that an
+ * interrupted run goes on there; both stay until budget_forget. NULL: nothing is kept. Nothing is measured yet. */
 stretto_status budget_open(struct budget **out, struct squeeze *s, const char *keep, struct error *err);
 void budget_close(struct budget *b);
-void budget_forget(struct budget *b);
+/* notes: those too. */
+void budget_forget(struct budget *b, bool notes);
+/* Reads the texts of the plan and measures errors. */
+stretto_status budget_measure(struct budget *b, struct error *err);
+/* Numbers above 0 that whoever uses a budget wants to find again in an interrupted run; 0: it was not noted. */
+enum { BUDGET_NOTES = 32 };
+stretto_status budget_note(struct budget *b, size_t i, double v, struct error *err);
+double budget_noted(const struct budget *b, size_t i);
 /* Of the model, the texts and the method: what was measured with others is another's. */
 uint64_t budget_key(const struct budget *b);
 

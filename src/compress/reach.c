@@ -245,23 +245,6 @@ static stretto_status attempts(struct reach *x, struct error *err)
 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
-static stretto_status take_best(struct reach *x, struct margin *kl, struct error *err)
-{
-    struct attempt *a = &x->best;
-    char speed[64] = "", size[24];
-    double nearest = x->g->kl > 0 ? sure_kl(a) : a->kl.kl;
-    if (x->g->speed > 0) snprintf(speed, sizeof speed, ", and writes %.1f tokens a second", a->v.speed);
-    if (!within(x, a))
-        return fail(err, STRETTO_E_FULL, "the budget cannot be met: the nearest there is has %s and diverges by "
-                    "%.4f%s; ask for that", size_text(size, (double)a->v.file_bytes), nearest, speed);
-    if (rename(a->path, x->out) != 0) return fail(err, STRETTO_E_IO, "cannot name %s", x->out);
-    memcpy(x->s->rows, a->rows, x->s->n * sizeof *a->rows);
-    mem_free(a->path);
-    a->path = NULL;
-    *kl = a->kl;
-    return STRETTO_OK;
-}
-
 /* Bytes that the file may have, of all that is asked for. */
 static stretto_status find_limit(struct reach *x, struct error *err)
 {
@@ -307,14 +290,117 @@ static stretto_status search(struct reach *x, struct exchange table[EXCHANGES], 
     return attempts(x, err);
 }
 
-/* The first attempt is what prices are asked in: it stays to the end. */
-static void forget_first(const char *out)
+static char *beside(const char *out, const char *ending)
 {
-    char *path = mem_alloc(strlen(out) + sizeof ".attempt-0");
-    if (!path) return;
-    sprintf(path, "%s.attempt-0", out);
-    unlink(path);
+    char *path = mem_alloc(strlen(out) + strlen(ending) + 1);
+    if (path) sprintf(path, "%s%s", out, ending);
+    return path;
+}
+
+/* The first attempt is what prices are asked in: it stays to the end. */
+static void forget_file(const char *out, const char *ending)
+{
+    char *path = beside(out, ending);
+    if (path) unlink(path);
     mem_free(path);
+}
+
+/* ---- a proof that was interrupted ----------------------------------------------------------- */
+
+enum { NOTED_GOAL, NOTED_KL = 4, NOTED_MARGIN, NOTED_TABLE };
+
+static stretto_status note_some(struct reach *x, size_t at, const double *v, size_t n, struct error *err)
+{
+    for (size_t i = 0; i < n; i++)
+        if (v[i] > 0 && isfinite(v[i])) TRY(budget_note(x->b, at + i, v[i], err));
+    return STRETTO_OK;
+}
+
+static stretto_status note_reached(struct reach *x, const struct exchange table[EXCHANGES], const struct margin *kl,
+                                   struct error *err)
+{
+    const double goal[4] = { x->g->bytes, x->g->bits, x->g->kl, x->g->speed }, m[2] = { kl->kl, kl->margin };
+    TRY(note_some(x, NOTED_GOAL, goal, 4, err));
+    for (size_t i = 0; i < EXCHANGES; i++) {
+        const double e[2] = { table[i].bytes, table[i].kl };
+        TRY(note_some(x, NOTED_TABLE + 2 * i, e, 2, err));
+    }
+    return note_some(x, NOTED_KL, m, 2, err);
+}
+
+/* Whether OUT is what this budget made; its types become the plan. */
+static bool take_types(struct reach *x)
+{
+    char key[24], words[200] = "";
+    struct source *f = NULL;
+    struct source_str text;
+    snprintf(key, sizeof key, "(%016llx)", (unsigned long long)budget_key(x->b));
+    bool own = source_open(&f, x->out, NULL) == STRETTO_OK && source_string(f, "stretto.squeeze.recipe", &text);
+    if (own) snprintf(words, sizeof words, "%.*s", (int)(text.n < sizeof words ? text.n : sizeof words - 1), text.p);
+    own = own && strstr(words, key);
+    for (size_t i = 0; own && i < x->s->n; i++) {
+        const struct source_tensor *t = source_tensor_find(f, x->s->rows[i].name);
+        own = t && t->bytes == row_bytes_as(&x->s->rows[i], t->type);
+        if (own) x->s->rows[i].to = t->type;
+    }
+    source_close(f);
+    return own;
+}
+
+static bool is_reached(struct reach *x, struct exchange table[EXCHANGES], struct margin *kl)
+{
+    const double goal[4] = { x->g->bytes, x->g->bits, x->g->kl, x->g->speed };
+    for (size_t i = 0; i < 4; i++)
+        if (budget_noted(x->b, NOTED_GOAL + i) != goal[i]) return false;
+    *kl = (struct margin){ budget_noted(x->b, NOTED_KL), budget_noted(x->b, NOTED_MARGIN) };
+    for (size_t i = 0; i < EXCHANGES; i++)
+        table[i] = (struct exchange){ budget_noted(x->b, NOTED_TABLE + 2 * i),
+                                      budget_noted(x->b, NOTED_TABLE + 2 * i + 1) };
+    return kl->kl > 0 && take_types(x);
+}
+
+void squeeze_reached(const char *out) { forget_file(out, ".attempt-notes"); }
+
+bool squeeze_is_reached(const char *out)
+{
+    char *path = beside(out, ".attempt-notes");
+    bool is = path && access(path, R_OK) == 0 && access(out, R_OK) == 0;
+    mem_free(path);
+    return is;
+}
+
+/* ---- all of it ------------------------------------------------------------------------------ */
+
+static stretto_status take_best(struct reach *x, const struct exchange table[EXCHANGES], struct margin *kl,
+                                struct error *err)
+{
+    struct attempt *a = &x->best;
+    char speed[64] = "", size[24];
+    double nearest = x->g->kl > 0 ? sure_kl(a) : a->kl.kl;
+    if (x->g->speed > 0) snprintf(speed, sizeof speed, ", and writes %.1f tokens a second", a->v.speed);
+    if (!within(x, a))
+        return fail(err, STRETTO_E_FULL, "the budget cannot be met: the nearest there is has %s and diverges by "
+                    "%.4f%s; ask for that", size_text(size, (double)a->v.file_bytes), nearest, speed);
+    *kl = a->kl;
+    TRY(note_reached(x, table, kl, err));
+    if (rename(a->path, x->out) != 0) return fail(err, STRETTO_E_IO, "cannot name %s", x->out);
+    memcpy(x->s->rows, a->rows, x->s->n * sizeof *a->rows);
+    mem_free(a->path);
+    a->path = NULL;
+    return STRETTO_OK;
+}
+
+static stretto_status run(struct reach *x, struct exchange table[EXCHANGES], struct margin *kl, struct error *err)
+{
+    if (is_reached(x, table, kl)) {
+        log_say(&x->s->o.log, LOG_INFO, "%s is whole already; its proof is missing", x->out);
+        return STRETTO_OK;
+    }
+    if (!x->s->o.force && access(x->out, F_OK) == 0)
+        return fail(err, STRETTO_E_ARG, "%s is there already; --force replaces it", x->out);
+    TRY(budget_measure(x->b, err));
+    TRY(search(x, table, err));
+    return take_best(x, table, kl, err);
 }
 
 stretto_status squeeze_reach(struct squeeze *s, const struct reach_from *from, const struct reach_goal *g,
@@ -325,12 +411,10 @@ stretto_status squeeze_reach(struct squeeze *s, const struct reach_from *from, c
         return fail(err, STRETTO_E_ARG, "%s is there already and is not a file", out);
     size_t room = s->o.report_room ? s->o.report_room : SQUEEZE_REPORT_ROOM;
     x.overhead = (double)from->in_bytes - (double)squeeze_bytes(s, false) + (double)room + 512;
-    char *keep = mem_alloc(strlen(out) + sizeof ".attempt");
+    char *keep = beside(out, ".attempt");
     if (!keep) return fail(err, STRETTO_E_NOMEM, "out of memory");
-    sprintf(keep, "%s.attempt", out);
     stretto_status st = budget_open(&x.b, s, s->o.sequential ? NULL : keep, err);
-    if (st == STRETTO_OK) st = search(&x, table, err);
-    if (st == STRETTO_OK) st = take_best(&x, kl, err);
+    if (st == STRETTO_OK) st = run(&x, table, kl, err);
     if (st == STRETTO_OK) budget_tell(x.b);
     drop(&x.best);
     judge_close(x.judge);
@@ -339,8 +423,8 @@ stretto_status squeeze_reach(struct squeeze *s, const struct reach_from *from, c
         fail(err, st, "interrupted; the same command goes on with what it has measured and the file that it was "
              "writing");
     } else {
-        budget_forget(x.b);
-        forget_first(out);
+        budget_forget(x.b, st != STRETTO_OK);
+        forget_file(out, ".attempt-0");
     }
     budget_close(x.b);
     mem_free(keep);

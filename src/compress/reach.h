@@ -21,7 +21,11 @@ struct reach_from { const char *original; const struct judge_options *judge; uin
 
 /* OUT is written when the goal is met. E_FULL: it cannot be, and the sentence names the nearest there is. The plan is
  * then that of OUT. *kl: the estimate from the windows set aside. Interrupted, the files OUT.attempt-... stay, and
- * the same call goes on there. */
+ * the same call goes on there. Of them OUT.attempt-notes stays behind OUT until squeeze_reached: the same call then
+ * only says again what it was for, so that a proof that was interrupted can be made. */
 stretto_status squeeze_reach(struct squeeze *s, const struct reach_from *from, const struct reach_goal *g,
                              const char *out, struct exchange table[EXCHANGES], struct margin *kl, struct error *err);
+void squeeze_reached(const char *out);
+/* Whether there is such a file behind `out`. */
+bool squeeze_is_reached(const char *out);
 #endif

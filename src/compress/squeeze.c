@@ -2,12 +2,14 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/memory.h"
+#include "compress/journal.h"
 #include "compress/rewrite.h"
 #include "text/chat.h"
 #include <math.h>
 #include <regex.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { DEFAULT_WINDOW = 512, SAMPLE_ROWS = 48 };
 /* Rows are encoded in turns of so many numbers, so that the largest table is never whole in memory as float32. */
@@ -602,6 +604,53 @@ bool squeeze_is_written(const struct squeeze *s, const char *path)
     source_close(f);
     buffer_done(&text);
     return same;
+}
+
+uint64_t squeeze_source_key(const struct squeeze *s, uint64_t h)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        const struct source_tensor *t = &s->stored[i];
+        h = hash_bytes(hash_text(h, t->name), t->data, t->bytes < 256 ? (size_t)t->bytes : 256);
+    }
+    return h;
+}
+
+/* ---- what has no proof yet ------------------------------------------------------------------- */
+
+static char *unproved_name(const char *out)
+{
+    char *path = mem_alloc(strlen(out) + sizeof ".unproved");
+    if (path) sprintf(path, "%s.unproved", out);
+    return path;
+}
+
+void squeeze_unproved(const struct squeeze *s, const char *out)
+{
+    struct journal j = { NULL, -1 };
+    char *path = unproved_name(out);
+    if (path && journal_open(&j, path, 0, squeeze_source_key(s, 0), NULL) == STRETTO_OK) journal_close(&j, false);
+    mem_free(path);
+}
+
+bool squeeze_is_unproved(struct squeeze *s, const char *out)
+{
+    unsigned char listed;
+    uint64_t hash;
+    char *path = unproved_name(out);
+    struct buffer text = buffer_make(1 << 16);
+    bool is = path && access(path, R_OK) == 0 && journal_read(path, &text, NULL) == STRETTO_OK && text.len
+              && journal_parse(text.data, text.len, squeeze_source_key(s, 0), 1, &listed, &hash) > 0
+              && squeeze_prepare(s, false, NULL) == STRETTO_OK && squeeze_is_written(s, out);
+    buffer_done(&text);
+    mem_free(path);
+    return is;
+}
+
+void squeeze_proved(const char *out)
+{
+    char *path = unproved_name(out);
+    if (path) unlink(path);
+    mem_free(path);
 }
 
 static stretto_status begin(struct writing *w, const char *text, struct error *err)

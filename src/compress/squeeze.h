@@ -78,6 +78,12 @@ stretto_status squeeze_take_statistics(struct squeeze *s, const char *path, stru
 /* Reads the texts and writes the file. Interrupted (E_CANCEL), the same call goes on later. */
 stretto_status squeeze_write(struct squeeze *s, const char *out, struct error *err);
 
+/* A file that squeeze_write just wrote has no proof yet: until squeeze_proved OUT.unproved says so, and whether it is
+ * what this plan would write of this model. Where that cannot be noted, it is not known. */
+void squeeze_unproved(const struct squeeze *s, const char *out);
+bool squeeze_is_unproved(struct squeeze *s, const char *out);
+void squeeze_proved(const char *out);
+
 /* A type of an element by name, where this version can write it. */
 stretto_status squeeze_type(const char *name, enum dtype *out, struct error *err);
 enum { SQUEEZE_REPORT_ROOM = 1024 };

@@ -42,6 +42,8 @@ stretto_status squeeze_prepare(struct squeeze *s, bool texts, struct error *err)
 /* From now on weights are taken from this file, which squeeze_write just made, where it has them as the plan wants
  * them; not where later layers learn from what the earlier ones have become. Returns the file, or NULL: no room. */
 stretto_status squeeze_keep_done(struct squeeze *s, const char *path, const struct model **out, struct error *err);
+/* h, and the names of the source's tensors and the beginnings of what they hold. */
+uint64_t squeeze_source_key(const struct squeeze *s, uint64_t h);
 /* Whether this file is what squeeze_write would write of the plan. */
 bool squeeze_is_written(const struct squeeze *s, const char *path);
 stretto_status squeeze_cancelled(const struct squeeze *s, struct error *err);

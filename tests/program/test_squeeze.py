@@ -94,6 +94,8 @@ def check_words(model, tmp):
     run("-m", model, "--type", "q4_0", "-o", out, "--keep", "attn_(q|k)=q8_0", "--output-type", "q5_1", "--no-proof",
         "--method", "search", "--tokens", "1024")
     types = {t.name: t.tensor_type.name for t in GGUFReader(out).tensors}
+    assert "attn_q: Q4_K's blocks of 256 do not fit rows of 64; 5 matrices become Q5_0 instead" in subprocess.run(
+        [stretto, "squeeze", "-m", model, "--dry-run", "--keep", "attn_q=q4_k"], capture_output=True, text=True).stderr
     assert types["blk.2.attn_k.weight"] == "Q8_0" and types["blk.2.attn_v.weight"] == "Q4_0", types
     head = "output.weight" if "output.weight" in types else "token_embd.weight"
     assert types[head] == "Q5_1", types
@@ -284,6 +286,9 @@ def check_texts(model, tmp):
     open(leak, "w").write(" ".join(f"word{i} and" for i in range(2000)))
     refused("less than one window", "-m", model, "-o", out, "--calibrate", short, code=2)
     refused("messages", "-m", model, "-o", out, "--calibrate", odd)
+    r = subprocess.run([stretto, "eval", "kl", "--base", "nowhere", "-m", model, "--against", "nowhere", "-f", odd],
+                       capture_output=True, text=True, timeout=300)
+    assert r.returncode == 1 and "no chat template, which the conversations of 'odd.jsonl' need" in r.stderr, r.stderr
     refused("cannot", "-m", model, "-o", out, "--calibrate", os.path.join(tmp, "none.txt"))
     assert not os.path.exists(out) and not os.path.exists(out + ".part")
     r = subprocess.run([stretto, "squeeze", "-q", "-m", model, "-o", out, "--calibrate", leak, "--test", leak,
@@ -358,6 +363,30 @@ def stop_and_go(tmp, args, parts, words):
     assert not [f for f in os.listdir(tmp) if f.startswith("stopped.gguf.")]
     os.remove(out)
     os.remove(whole)
+
+
+def check_proof_alone(model, tmp):
+    """Ctrl-C in the proof leaves the file whole; the same command makes the proof and no other file."""
+    out = os.path.join(tmp, "unproved.gguf")
+    for goal in (["--type", "q4_0", "--method", "search", "--tokens", "1024"],
+                 ["--max-kl", "0.2", "--tokens", "2048", "--windows", "2"]):
+        args = ["-m", model, "-o", out, *goal]
+        p = subprocess.Popen([stretto, "squeeze", "-q", "-t", "1", *args, "--task", "hellaswag"],
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while p.poll() is None and not os.path.exists(out): time.sleep(0.002)
+        p.send_signal(signal.SIGINT)
+        p.wait(timeout=300)
+        before = os.stat(out)
+        if p.returncode:
+            refused("--force replaces it", *args[:3], out, "--type", "q5_0", "--method", "plain", code=2)
+            j = json.loads(run(*args, "--task", "hellaswag", "--json"))
+            assert os.stat(out).st_ino == before.st_ino and j["all"]["kl"] > 0 and j["bytes"] == before.st_size, j
+            assert j["bits"] < 9, j["tensors"]
+            if "--max-kl" in goal: assert j["chosen_by_kl"] > 0 and j["exchange"][3]["expected_kl"] > 0, j
+            assert abs(report(out)["all"]["kl"] - j["all"]["kl"]) < 1e-3 * j["all"]["kl"]
+        refused("--force replaces it", *args, code=2)
+        assert not [f for f in os.listdir(tmp) if f.startswith("unproved.gguf.") and "report" not in f]
+        os.remove(out)
 
 
 def logits(model, out):
@@ -435,6 +464,7 @@ def main():
         check_texts(model, tmp)
         check_sources(model, tmp)
         check_interrupt(model, tmp)
+        check_proof_alone(model, tmp)
         check_keys(model, tmp)
         check_together(model, tmp)
     print("stretto squeeze: files, tables, texts and interrupts are right")
