@@ -40,6 +40,7 @@ static json_t *base64(const void *bytes, size_t n)
         *to++ = i + 2 < n ? digits[v & 63] : '=';
     }
     json_t *v = out ? json_stringn_nocheck(out, (size_t)(to - out)) : NULL;
+    if (!v) json_lost();
     mem_free(out);
     return v;
 }
@@ -47,7 +48,7 @@ static json_t *base64(const void *bytes, size_t n)
 static json_t *vector(const struct exchange *x, const struct choice *c)
 {
     size_t n = c->n_vector;
-    if (!c->vector) return NULL;
+    if (!c->vector) json_lost();
     if (x->ask.encoding && strcmp(x->ask.encoding, "base64") == 0) return base64(c->vector, n * sizeof *c->vector);
     json_t *list = json_array();
     for (size_t i = 0; i < n; i++) json_array_append_new(list, json_real((double)c->vector[i]));

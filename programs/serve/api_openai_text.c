@@ -171,6 +171,7 @@ static json_t *whole_text(const struct exchange *x, const struct choice *c)
     if (buffer_append(&b, echo->data, echo->len) == STRETTO_OK
         && buffer_append(&b, c->text.data ? c->text.data : "", c->text.len) == STRETTO_OK)
         v = text_json(b.data, b.len);
+    else json_lost();
     buffer_done(&b);
     return v;
 }

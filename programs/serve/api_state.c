@@ -93,6 +93,7 @@ static void slots(struct exchange *x)
         struct service_slot *v = mem_zalloc(m->slots, sizeof *v);
         struct service_state s = { 0 };
         if (v) service_look(m->service, &s, v, m->slots);
+        else json_lost();
         for (uint32_t k = 0; v && k < m->slots; k++) json_array_append_new(out, slot_json(m, &v[k], k));
         mem_free(v);
     }

@@ -49,19 +49,32 @@ json_t *text_json(const char *p, size_t n)
     if (utf8_valid_run(p, n) == n) return json_stringn_nocheck(p, n);
     struct buffer b = buffer_make(3 * n + 1);
     json_t *v = utf8_repair(&b, p, n) == STRETTO_OK ? json_stringn_nocheck(b.data, b.len) : NULL;
+    if (!v) json_lost();
     buffer_done(&b);
     return v;
 }
 
-static int append(const char *p, size_t n, void *to) { return buffer_append(to, p, n) == STRETTO_OK ? 0 : -1; }
+static json_t *whole_json(json_t *value);
+
+struct printing { struct buffer *to; stretto_status status; };
+
+/* jansson goes on behind a key that could not be printed. */
+static int append(const char *p, size_t n, void *ud)
+{
+    struct printing *x = ud;
+    if (x->status == STRETTO_OK) x->status = buffer_append(x->to, p, n);
+    return x->status == STRETTO_OK ? 0 : -1;
+}
 
 /* Takes the value. */
 static stretto_status put_json(struct exchange *x, json_t *value)
 {
-    stretto_status s = value && json_dump_callback(value, append, &x->out, JSON_COMPACT | JSON_REAL_PRECISION(9)
-                                                   | JSON_ENCODE_ANY) == 0 ? STRETTO_OK : STRETTO_E_NOMEM;
+    struct printing out = { &x->out, STRETTO_OK };
+    value = whole_json(value);
+    bool whole = value && json_dump_callback(value, append, &out, JSON_COMPACT | JSON_REAL_PRECISION(9)
+                                             | JSON_ENCODE_ANY) == 0 && out.status == STRETTO_OK;
     json_decref(value);
-    return s;
+    return whole ? STRETTO_OK : STRETTO_E_NOMEM;
 }
 
 stretto_status put_event(struct exchange *x, const char *event, json_t *value)
@@ -85,6 +98,30 @@ stretto_status put_member(struct exchange *x, const char *name, json_t *value)
     return s == STRETTO_OK ? put : s;
 }
 
+/* ---- want of memory in jansson ------------------------------------------------------------------ */
+
+/* A list without one of its values looks whole: what was built while memory was out is not sent. */
+static _Thread_local bool starved;
+
+static void *json_memory(size_t n)
+{
+    void *p = mem_alloc(n);
+    if (!p) starved = true;
+    return p;
+}
+
+void json_lost(void) { starved = true; }
+void exchange_setup(void) { json_set_alloc_funcs(json_memory, mem_free); }
+
+/* Takes the value; NULL where it is not whole. */
+static json_t *whole_json(json_t *value)
+{
+    if (!starved) return value;
+    starved = false;
+    json_decref(value);
+    return NULL;
+}
+
 /* ---- replies ----------------------------------------------------------------------------------- */
 
 bool exchange_refuse(struct exchange *x, enum trouble_kind kind, const char *param, const char *fmt, ...)
@@ -99,7 +136,7 @@ bool exchange_refuse(struct exchange *x, enum trouble_kind kind, const char *par
 
 void exchange_reply(struct exchange *x, unsigned http, json_t *value)
 {
-    if (!value) {
+    if (!(value = whole_json(value))) {
         trouble_status(&x->trouble, TROUBLE_BUSY, NULL, STRETTO_E_NOMEM, NULL);
         return;
     }
@@ -183,6 +220,7 @@ bool exchange_object(struct exchange *x)
     struct error err = { 0 };
     size_t cost = 0, n = x->body.len;
     const char *p = x->body.data ? x->body.data : "";
+    starved = false;
     stretto_status s = look_through(x, p, &cost, &err);
     if (s == STRETTO_OK && cost > held_most(x) / 2)
         return exchange_refuse(x, TROUBLE_LARGE, NULL, "the values of this request take %zu MB, and %zu are the most "
@@ -455,6 +493,7 @@ static void fail_all(struct exchange *x, stretto_status s)
 bool exchange_pump(struct exchange *x)
 {
     if ((x->state != EXCHANGE_WAITING && x->state != EXCHANGE_STREAMING) || x->ended) return x->ended;
+    starved = false;
     stretto_status s = STRETTO_OK;
     for (size_t i = 0; i < x->n_begun && s == STRETTO_OK; i++) {
         struct choice *c = &x->choices[i];
@@ -501,6 +540,7 @@ struct job_usage exchange_usage(const struct exchange *x)
 struct exchange *exchange_open(struct server *s, struct wire *w)
 {
     struct exchange *x = mem_zalloc(1, sizeof *x);
+    starved = false;
     if (!x) return NULL;
     const struct serve_options *o = server_options(s);
     x->server = s;

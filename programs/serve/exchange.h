@@ -148,9 +148,13 @@ stretto_status put_line(struct exchange *x, json_t *value);
 stretto_status put_member(struct exchange *x, const char *name, json_t *value);
 /* Well-formed text as a JSON string value. */
 json_t *text_json(const char *p, size_t n);
+/* Something that belongs into the JSON that this thread builds could not be made: it is not sent. */
+void json_lost(void);
 
 /* ---- for the server ---------------------------------------------------------------------------- */
 
+/* Once, before there are threads. */
+void exchange_setup(void);
 struct exchange *exchange_open(struct server *s, struct wire *w);
 void exchange_close(struct exchange *x);
 /* Reads what its jobs have to say, as far as there is room; true: there is something to send, or it is over. */

@@ -96,7 +96,8 @@ static int engine_of(const struct served *m, const struct serve_options *o, stru
 {
     const char *cache;
     *e = (struct engine_options){ .threads = (unsigned)o->model.threads, .context = (uint32_t)o->model.context,
-                                  .sequences = (uint32_t)o->parallel, .strict = o->model.strict,
+                                  .sequences = (uint32_t)o->parallel, .pool_tokens = (uint32_t)o->pool,
+                                  .strict = o->model.strict,
                                   .cache = o->model.reference ? CACHE_F32 : CACHE_F16 };
     uint32_t most = m->model->config.context;
     if (m->embeds && most && e->context > most) e->context = most;

@@ -5,6 +5,7 @@
  *   while another thread opens the models -> calls of the kernel are closed off -> requests are answered */
 #include "base/memory.h"
 #include "decode/strategy.h"
+#include "serve/exchange.h"
 #include "serve/keys.h"
 #include "serve/load.h"
 #include "serve/notify.h"
@@ -294,6 +295,7 @@ int main(int argc, char **argv)
     }
     steady_heap(argv);
     serve_options_defaults(&o);
+    exchange_setup();
     int code = command_parse(&command_here, argc - 1, argv + 1, &o, &n, &help);
     if (code == EXIT_DONE && help) command_help(&command_here);
     else if (code == EXIT_DONE && n && o.models.n)

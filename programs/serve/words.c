@@ -73,7 +73,9 @@ double words_logprob(float p) { return isfinite(p) && p > -9999 ? (double)p : -9
 
 stretto_status words_piece(const struct exchange *x, int32_t id, struct buffer *out)
 {
-    return tokenizer_piece(x->ask.model->model->tokenizer, id, false, true, out);
+    stretto_status s = tokenizer_piece(x->ask.model->model->tokenizer, id, false, true, out);
+    if (s != STRETTO_OK) json_lost();
+    return s;
 }
 
 json_t *words_piece_json(const struct exchange *x, int32_t id)

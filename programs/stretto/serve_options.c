@@ -22,6 +22,9 @@ static const struct option rows[] = {
     { "--cors-origins", "ORIGIN,...", OPT_TEXT, AT(cors), 0, 0,
       "web pages of these origins may ask, as in https://chat.example; * is all of them [none but the server's own]" },
     { "-np --parallel", "N", OPT_INT, AT(parallel), 1, 4096, "requests that are answered at once; others wait [16]" },
+    { "--pool", "TOKENS", OPT_INT, AT(pool), 0, 1 << 30,
+      "tokens that all of them together have in the cache; where that is less than what each may have, some are set "
+      "aside and go on later; 0 is all, or what fits [0]" },
     { "--goal", "latency|throughput", OPT_CHOICE, AT(goal), 0, 0,
       "what long prompts may cost others: little, or what serves most tokens per second [latency]" },
     { "--queue", "N", OPT_INT, AT(queue), 0, 100000,

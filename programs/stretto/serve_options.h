@@ -8,7 +8,7 @@ struct serve_options {
     struct text_list models;             /* "path" or "name=path"                                   */
     const char *alias;                   /* further names of the first model, by commas; or NULL    */
     const char *host, *api_key, *api_key_file, *cert_file, *key_file, *cors, *goal, *decode;
-    int64_t port, parallel, queue, body, connections, connections_peer;
+    int64_t port, parallel, pool, queue, body, connections, connections_peer;
     double ping, drain, stall;           /* seconds                                                 */
     bool check, log_json, strict_api, no_slots, no_metrics, no_sandbox;
     const char *chat_template, *chat_template_file;

@@ -49,10 +49,11 @@ class Server:
     def pid(self):
         return self.process.pid
 
-    def said(self):
+    def said(self, last=3000):
+        """The last characters of what it said; None: all of them."""
         self.log.flush()
         self.log.seek(0)
-        return self.log.read().decode(errors="replace")[-3000:]
+        return self.log.read().decode(errors="replace")[-last if last else 0:]
 
     def alive(self):
         return self.process.poll() is None
@@ -126,8 +127,16 @@ class Server:
                 pass
         return out
 
-    def files(self):
-        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.family())
+    def files(self, kind=""):
+        """Open descriptors; of a kind: "socket:"."""
+        n = 0
+        for pid in self.family():
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                try:
+                    n += os.readlink(f"/proc/{pid}/fd/{fd}").startswith(kind)
+                except OSError:
+                    pass
+        return n
 
 
 def raw(path, body, key=None, method="POST", headers=(), at=0, close_events=-1, close_seconds=-1, send=-1, pause=0):

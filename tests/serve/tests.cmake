@@ -6,11 +6,15 @@ if(TARGET stretto-serve)
     set_tests_properties(serve.${name} PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 300)
   endforeach()
 endif()
-# The target for requests has all of the server but its sockets.
+# The targets for requests have all of the server but its sockets.
 if(TARGET fuzz_request)
   file(GLOB request_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/programs/serve/*.c)
   list(FILTER request_sources EXCLUDE REGEX
     "/(main|server|wire|log|tls|keys|load|notify|sandbox|framing|api_page)\\.c$")
-  target_sources(fuzz_request PRIVATE ${request_sources} ${CMAKE_SOURCE_DIR}/programs/stretto/serve_options.c
-    ${CMAKE_SOURCE_DIR}/programs/stretto/options.c)
+  foreach(target fuzz_request fault_request)
+    if(TARGET ${target})
+      target_sources(${target} PRIVATE ${request_sources} ${CMAKE_SOURCE_DIR}/programs/stretto/serve_options.c
+        ${CMAKE_SOURCE_DIR}/programs/stretto/options.c)
+    endif()
+  endforeach()
 endif()
