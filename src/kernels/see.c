@@ -83,9 +83,12 @@ static void put_along(const float *row, size_t dim, size_t at, size_t n, float *
 {
     for (size_t i = 0; i < dim; i += PANEL) {
         float *to = out + (i * n + at * PANEL);
-        size_t part = dim - i < PANEL ? dim - i : PANEL;
-        memcpy(to, row + i, part * sizeof *to);
-        memset(to + part, 0, (PANEL - part) * sizeof *to);
+        if (dim - i >= PANEL) {
+            memcpy(to, row + i, PANEL * sizeof *to);
+            continue;
+        }
+        memcpy(to, row + i, (dim - i) * sizeof *to);
+        memset(to + dim - i, 0, (PANEL - dim + i) * sizeof *to);
     }
 }
 

@@ -8,6 +8,7 @@
 
 /* Vectors of a panel; panels at once for four rows (16 accumulators) and for one (8). */
 enum { FLOAT_LANES = PANEL_COLS / VL, FLOAT_VECS = 8, FLOAT_MANY = 4 / FLOAT_LANES, FLOAT_ONE = 8 / FLOAT_LANES };
+enum { FLOAT_TALL = 12 };               /* rows at once of a single panel of one vector */
 
 /* The weights of K = k (and k + 1 for pairs) of vector v of a panel. */
 WIDE_INLINE void float_weights(enum dtype t, const uint8_t *panel, size_t k, size_t v, vf w[2])
@@ -25,7 +26,7 @@ WIDE_INLINE void float_weights(enum dtype t, const uint8_t *panel, size_t k, siz
 WIDE_INLINE void float_tile(enum dtype t, size_t nr, size_t np, const uint8_t *panels, size_t bytes, size_t k,
                             const float *x, size_t ldx, float *y, size_t ldy, bool more)
 {
-    vf sum[4][FLOAT_VECS];
+    vf sum[FLOAT_TALL][FLOAT_VECS];
     size_t nv = np * FLOAT_LANES, step = t == DT_BF16 ? 2 : 1;
     WIDE_UNROLL
     for (size_t r = 0; r < nr; r++)
@@ -64,8 +65,10 @@ WIDE_INLINE void float_linear(enum dtype t, const void *panels, size_t bytes, si
         for (size_t r = 0, nr; r < rows; r += nr) {
             const float *xr = x->f + r * x->ldf;
             float *yr = y + r * ldy + p * PANEL_COLS;
-            nr = rows - r < 4 ? 1 : 4;
-            if (nr == 4 && np == FLOAT_MANY)
+            nr = rows - r < 4 ? 1 : np == 1 && FLOAT_LANES == 1 && rows - r >= FLOAT_TALL ? FLOAT_TALL : 4;
+            if (nr == FLOAT_TALL)
+                float_tile(t, FLOAT_LANES == 1 ? FLOAT_TALL : 1, 1, at, bytes, k, xr, x->ldf, yr, ldy, more);
+            else if (nr == 4 && np == FLOAT_MANY)
                 float_tile(t, 4, FLOAT_MANY, at, bytes, k, xr, x->ldf, yr, ldy, more);
             else if (nr == 4)
                 float_tile(t, 4, 1, at, bytes, k, xr, x->ldf, yr, ldy, more);

@@ -118,14 +118,16 @@ BACK_TYPE(BF16)
  * together in strips of so many, and x of those rows in groups, so that both come from near caches. */
 enum { GRAD_STRIP = 2 * VL, GRAD_ROWS = 192, GRAD_OUTPUTS = 256, GRAD_INPUTS = 120 };
 
-WIDE_INLINE void grad_rows(size_t rows, size_t t, const float *x, const float *dy, float *left, float *right)
+/* Of the strip one vector or both. */
+WIDE_INLINE void grad_rows(size_t rows, size_t nv, size_t t, const float *x, const float *dy, float *left, float *right)
 {
     vf sum[OUTER_ROWS][2];
     WIDE_UNROLL
     for (size_t r = 0; r < rows; r++) {
         __builtin_prefetch(left + (OUTER_ROWS + r) * PANEL_COLS, 1);
-        __builtin_prefetch(right + (OUTER_ROWS + r) * PANEL_COLS, 1);
         sum[r][0] = v_load(left + r * PANEL_COLS);
+        if (nv < 2) continue;
+        __builtin_prefetch(right + (OUTER_ROWS + r) * PANEL_COLS, 1);
         sum[r][1] = v_load(right + r * PANEL_COLS);
     }
     for (size_t i = 0; i < t; i++, x += OUTER_ROWS, dy += GRAD_STRIP) {
@@ -134,32 +136,46 @@ WIDE_INLINE void grad_rows(size_t rows, size_t t, const float *x, const float *d
         for (size_t r = 0; r < rows; r++) {
             vf a = v_set1(x[r]);
             sum[r][0] = v_fma(a, l, sum[r][0]);
-            sum[r][1] = v_fma(a, h, sum[r][1]);
+            if (nv > 1) sum[r][1] = v_fma(a, h, sum[r][1]);
         }
     }
     WIDE_UNROLL
     for (size_t r = 0; r < rows; r++) {
         v_store(left + r * PANEL_COLS, sum[r][0]);
-        v_store(right + r * PANEL_COLS, sum[r][1]);
+        if (nv > 1) v_store(right + r * PANEL_COLS, sum[r][1]);
     }
 }
 
 __attribute__((noinline)) static void grad_many(size_t t, const float *x, const float *dy, float *left, float *right)
 {
-    grad_rows(OUTER_ROWS, t, x, dy, left, right);
+    grad_rows(OUTER_ROWS, 2, t, x, dy, left, right);
+}
+
+__attribute__((noinline)) static void grad_many_half(size_t t, const float *x, const float *dy, float *left)
+{
+    grad_rows(OUTER_ROWS, 1, t, x, dy, left, NULL);
 }
 
 __attribute__((noinline)) static void grad_one(size_t t, const float *x, const float *dy, float *left, float *right)
 {
-    grad_rows(1, t, x, dy, left, right);
+    grad_rows(1, 2, t, x, dy, left, right);
 }
 
+__attribute__((noinline)) static void grad_one_half(size_t t, const float *x, const float *dy, float *left)
+{
+    grad_rows(1, 1, t, x, dy, left, NULL);
+}
+
+/* right NULL: half a strip */
 static void grad_strip(size_t cols, size_t t, const float *x, const float *dy, float *left, float *right)
 {
     size_t i = 0;
     for (; i + OUTER_ROWS <= cols; i += OUTER_ROWS)
-        grad_many(t, x + i * t, dy, left + i * PANEL_COLS, right + i * PANEL_COLS);
-    for (x += i * t; i < cols; i++, x++) grad_one(t, x, dy, left + i * PANEL_COLS, right + i * PANEL_COLS);
+        if (right) grad_many(t, x + i * t, dy, left + i * PANEL_COLS, right + i * PANEL_COLS);
+        else grad_many_half(t, x + i * t, dy, left + i * PANEL_COLS);
+    for (x += i * t; i < cols; i++, x++)
+        if (right) grad_one(t, x, dy, left + i * PANEL_COLS, right + i * PANEL_COLS);
+        else grad_one_half(t, x, dy, left + i * PANEL_COLS);
 }
 
 /* cols neighbours of each of t rows, in groups of OUTER_ROWS: [group][t][OUTER_ROWS]. */
@@ -215,7 +231,8 @@ static void grad_block(const float *x, size_t ldx, size_t cols, const float *dy,
         grad_pack(x + i, ldx, nc, t, left);
         for (size_t o = 0; o < n; o += GRAD_STRIP) {
             float *at = g + i * PANEL_COLS, *strip = right + o * t;
-            if (n - o < GRAD_STRIP) grad_edge(nc, n - o, t, left, strip, at, k, o);
+            if (n - o == VL) grad_strip(nc, t, left, strip, grad_at(at, k, o), NULL);
+            else if (n - o < GRAD_STRIP) grad_edge(nc, n - o, t, left, strip, at, k, o);
             else grad_strip(nc, t, left, strip, grad_at(at, k, o), grad_at(at, k, o + VL));
         }
     }

@@ -94,6 +94,8 @@ void bench_train(struct bench *b)
         bench_layer(b, 1536, 576, rows[i]);
         bench_layer(b, 576, 1536, rows[i]);
     }
+    bench_layer(b, 16, 576, 512);
+    bench_layer(b, 48, 576, 512);
     bench_layer(b, 49152, 576, 64);
     bench_see(b, 256, 64);
     bench_see(b, 1024, 64);

@@ -516,7 +516,7 @@ static void kcheck_train_exact(struct kcheck *c)
                                               { 99, 33, 1, 17, 5 }, { 210, 130, 0, 130, 21 }, { 5, 64, 0, 64, 40 } };
     static const size_t grads[][5] = { { 1, 1, 0, 1, 1 },      { 16, 12, 0, 12, 8 },    { 33, 20, 3, 15, 129 },
                                        { 64, 250, 0, 250, 140 }, { 90, 31, 1, 30, 300 }, { 32, 17, 0, 17, 0 },
-                                       { 7, 40, 0, 40, 64 } };
+                                       { 7, 40, 0, 40, 64 },    { 16, 30, 2, 27, 200 }, { 48, 13, 0, 13, 50 } };
     const struct kernels *k = c->k, *p = c->prev;
     if (kc_cell(c, "times", k->times != p->times))
         for (size_t rows = 1; rows < 60; rows += 1 + rows / 3)

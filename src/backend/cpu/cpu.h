@@ -197,6 +197,7 @@ void train_buffers(struct program *p, struct arena *a);
 void train_begin(struct program *p);
 /* How many units a phase is shared out in. */
 size_t train_units(const struct program *p, const struct phase *ph);
+size_t train_least(const struct program *p, const struct phase *ph, size_t units); /* of a share */
 void train_share(struct program *p, const struct phase *ph, size_t first, size_t n, unsigned rank);
 
 /* buffers.c: phases and everything that running them takes; a->base NULL while measuring. */

@@ -455,7 +455,7 @@ static void step_thread(void *arg, unsigned rank)
             break;
         default:
             n = train_units(p, ph);
-            for (struct share s; take_share(p, ticket, n, 1, &s);)
+            for (struct share s; take_share(p, ticket, n, train_least(p, ph, n), &s);)
                 train_share(p, ph, s.first, s.n, rank);
             break;
         }

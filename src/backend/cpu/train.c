@@ -259,6 +259,14 @@ size_t train_units(const struct program *p, const struct phase *ph)
     }
 }
 
+/* Neighbouring panels share the copying of x. */
+size_t train_least(const struct program *p, const struct phase *ph, size_t units)
+{
+    size_t least = units / (8 * p->threads);
+    if (ph->kind != PHASE_GRAD && ph->kind != PHASE_LOSS_GRAD) return 1;
+    return least < 1 ? 1 : least < 4 ? least : 4;
+}
+
 void train_share(struct program *p, const struct phase *ph, size_t first, size_t n, unsigned rank)
 {
     switch (ph->kind) {
