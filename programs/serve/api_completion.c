@@ -43,16 +43,21 @@ static const char *stop_type(enum job_finish f)
 static json_t *settings(const struct exchange *x)
 {
     const struct ask *a = &x->ask;
-    json_t *stops = json_array();
+    json_t *stops = json_array(), *biases = json_array();
     for (uint32_t i = 0; i < a->n_stops; i++)
         json_array_append_new(stops, text_json(a->stops[i], strlen(a->stops[i])));
-    return json_pack("{s:I,s:f,s:I,s:f,s:f,s:f,s:I,s:f,s:f,s:I,s:I,s:b,s:b,s:o,s:I}", "seed", (json_int_t)a->seed,
-                     "temperature", a->temperature, "top_k", (json_int_t)a->top_k, "top_p", a->top_p, "min_p",
-                     a->min_p, "repeat_penalty", a->repeat_penalty, "repeat_last_n", (json_int_t)a->repeat_last_n,
+    for (size_t i = 0; i < a->n_bias; i++)
+        json_array_append_new(biases, json_pack("{s:i,s:o}", "token", (int)a->bias[i].token, "bias",
+            a->bias[i].add < -1e29F ? json_null() : json_real((double)a->bias[i].add)));
+    return json_pack("{s:I,s:f,s:I,s:f,s:f,s:f,s:I,s:f,s:f,s:I,s:I,s:b,s:b,s:o,s:I,s:o,s:b}", "seed",
+                     (json_int_t)a->seed, "temperature", a->temperature, "top_k", (json_int_t)a->top_k, "top_p",
+                     a->top_p, "min_p", a->min_p, "repeat_penalty", a->repeat_penalty, "repeat_last_n",
+                     (json_int_t)a->repeat_last_n,
                      "presence_penalty", a->presence_penalty, "frequency_penalty", a->frequency_penalty, "n_predict",
                      (json_int_t)a->max_tokens, "max_tokens", (json_int_t)a->max_tokens, "ignore_eos",
                      (int)a->ignore_end, "stream", (int)a->stream, "stop", stops, "n_probs",
-                     (json_int_t)(a->logprobs > 0 ? a->logprobs : 0));
+                     (json_int_t)(a->logprobs > 0 ? a->logprobs : 0), "logit_bias", biases,
+                     "post_sampling_probs", (int)a->drawn);
 }
 
 static json_t *probabilities(const struct exchange *x, const struct job_token *tokens, size_t n)
@@ -89,6 +94,7 @@ static stretto_status progress(struct exchange *x, struct choice *c, const struc
 {
     json_t *v = piece(x, c, json_string(""), json_array(), 0);
     if (v) json_object_set_new(v, "prompt_progress", words_progress(x, e));
+    if (v && x->ask.timings) json_object_set_new(v, "timings", words_timings_read(x, e));
     return put_event(x, NULL, v);
 }
 
@@ -193,9 +199,9 @@ static bool extra_of(struct exchange *x, struct buffer *out)
     size_t i;
     json_t *one, *list = json_object_get(x->json, "input_extra");
     json_array_foreach(list, i, one) {
-        const char *name = json_string_value(json_object_get(one, "filename"));
-        const json_t *words = json_object_get(one, "text");
-        if (!json_is_string(words))
+        const json_t *file = json_object_get(one, "filename"), *words = json_object_get(one, "text");
+        const char *name = json_string_value(file);
+        if (!json_is_string(words) || (file && !name))
             return exchange_refuse(x, TROUBLE_INVALID, "input_extra", "input_extra must be a list of objects as in "
                                    "{\"filename\": \"a.py\", \"text\": \"words\"}");
         if (buffer_printf(out, "%s%s\n", i ? "\n" : "", name ? name : "file") != STRETTO_OK

@@ -66,7 +66,26 @@ static json_t *whole(struct exchange *x)
                      "prompt_tokens", (json_int_t)u.prompt, "total_tokens", (json_int_t)u.prompt);
 }
 
+/* llama.cpp's own shape: a vector for each token of each text. */
+static json_t *whole_each(struct exchange *x)
+{
+    json_t *out = json_array();
+    size_t width = x->ask.model->model->config.width;
+    for (size_t i = 0; i < x->n_choices; i++) {
+        const struct choice *c = &x->choices[i];
+        json_t *list = json_array();
+        for (size_t at = 0; at + width <= c->n_vector; at += width) {
+            json_t *one = json_array();
+            for (size_t k = 0; k < width; k++) json_array_append_new(one, json_real((double)c->vector[at + k]));
+            json_array_append_new(list, one);
+        }
+        json_array_append_new(out, json_pack("{s:i,s:o}", "index", (int)i, "embedding", list));
+    }
+    return out;
+}
+
 static const struct dialect dialect = { .kind = JOB_EMBED, .whole = whole };
+static const struct dialect each = { .kind = JOB_EMBED, .whole = whole_each };
 
 static void embed(struct exchange *x)
 {
@@ -87,7 +106,10 @@ static void embed(struct exchange *x)
             exchange_refuse(x, TROUBLE_INVALID, "input", "text %zu of the input is empty: send some words", i + 1);
             return;
         }
-    exchange_run(x, &dialect);
+    if (x->ask.each && strncmp(x->path, "/v1/", 4) == 0)
+        exchange_refuse(x, TROUBLE_INVALID, NULL, "this server makes a vector for each token (--pooling none), which "
+                        "/embeddings gives, without /v1");
+    else exchange_run(x, x->ask.each ? &each : &dialect);
 }
 
 static const struct route routes[] = {

@@ -27,6 +27,15 @@ static bool own_metadata(struct ask *a, const char *name, const json_t *v, struc
     return true;
 }
 
+/* {"type": "enabled" | "adaptive" | "disabled"} */
+static bool own_thinking(struct ask *a, const char *name, const json_t *v, struct trouble *t)
+{
+    const char *type = json_string_value(json_object_get(v, "type"));
+    if (!type) return trouble(t, TROUBLE_INVALID, name, "%s must be an object as in {\"type\": \"disabled\"}", name);
+    a->think = strcmp(type, "disabled") != 0;
+    return true;
+}
+
 #define AT(member) offsetof(struct ask, member)
 static const struct field rows[] = {
     { "messages", FIELD_ARRAY, FIELD_LATER, 0, 0, 0, NULL, NULL },
@@ -39,7 +48,7 @@ static const struct field rows[] = {
     { "output_config", FIELD_OBJECT, FIELD_READ, 0, 0, 0, own_output, NULL },
     { "output_format", FIELD_OBJECT, FIELD_UNSUPPORTED, 0, 0, 0, NULL,
       "answers cannot be held to a form yet: leave it out" },
-    { "thinking", FIELD_OBJECT, FIELD_NOTHING, 0, 0, 0, NULL, NULL },
+    { "thinking", FIELD_OBJECT, FIELD_READ, 0, 0, 0, own_thinking, NULL },
     { "service_tier", FIELD_TEXT, FIELD_NOTHING, 0, 0, 0, NULL, NULL },
     { "cache_control", FIELD_OBJECT, FIELD_NOTHING, 0, 0, 0, NULL, NULL },
     { "inference_geo", FIELD_TEXT, FIELD_NOTHING, 0, 0, 0, NULL, NULL },
@@ -152,26 +161,65 @@ static json_t *sequence(const struct choice *c)
 static stretto_status begin(struct exchange *x)
 {
     struct job_usage u = { .prompt = (uint32_t)x->ask.prompts[0].n };
-    TRY(put_event(x, "message_start", json_pack("{s:s,s:o}", "type", "message_start", "message",
-                                                message(x, json_array(), json_null(), json_null(), &u))));
-    return put_event(x, "content_block_start",
-                     json_pack("{s:s,s:i,s:{s:s,s:s}}", "type", "content_block_start", "index", 0, "content_block",
-                               "type", "text", "text", ""));
+    return put_event(x, "message_start", json_pack("{s:s,s:o}", "type", "message_start", "message",
+                                                   message(x, json_array(), json_null(), json_null(), &u)));
+}
+
+/* Blocks stand one behind the other: x->sequence is that which is open, from 1 on; 0: none was yet. */
+enum block { BLOCK_NONE, BLOCK_THINKING, BLOCK_TEXT };
+
+static int index_of(const struct exchange *x, enum block b)
+{
+    return b == BLOCK_TEXT && x->choices[0].thought.len ? 1 : 0;
+}
+
+static stretto_status close_block(struct exchange *x)
+{
+    enum block b = (enum block)x->sequence;
+    if (b == BLOCK_THINKING)                   /* nobody here signs what was thought */
+        TRY(put_event(x, "content_block_delta", json_pack("{s:s,s:i,s:{s:s,s:s}}", "type", "content_block_delta",
+                                                          "index", 0, "delta", "type", "signature_delta", "signature",
+                                                          "")));
+    x->sequence = BLOCK_NONE;
+    return put_event(x, "content_block_stop", json_pack("{s:s,s:i}", "type", "content_block_stop", "index",
+                                                        index_of(x, b)));
+}
+
+static stretto_status open_block(struct exchange *x, enum block b)
+{
+    if (x->sequence == (uint32_t)b) return STRETTO_OK;
+    if (x->sequence != BLOCK_NONE) TRY(close_block(x));
+    x->sequence = b;
+    json_t *block = b == BLOCK_TEXT ? json_pack("{s:s,s:s}", "type", "text", "text", "")
+                                    : json_pack("{s:s,s:s,s:s}", "type", "thinking", "thinking", "", "signature", "");
+    return put_event(x, "content_block_start", json_pack("{s:s,s:i,s:o}", "type", "content_block_start", "index",
+                                                         index_of(x, b), "content_block", block));
+}
+
+static stretto_status thought(struct exchange *x, struct choice *c, const char *p, size_t n)
+{
+    (void)c;
+    TRY(open_block(x, BLOCK_THINKING));
+    return put_event(x, "content_block_delta", json_pack("{s:s,s:i,s:{s:s,s:o}}", "type", "content_block_delta",
+                                                         "index", 0, "delta", "type", "thinking_delta", "thinking",
+                                                         text_json(p, n)));
 }
 
 static stretto_status text(struct exchange *x, struct choice *c, const struct job_event *e)
 {
     (void)c;
     if (!e->n_text) return STRETTO_OK;
-    TRY(buffer_str(&x->out, "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":"
-                   "{\"type\":\"text_delta\",\"text\":"));
+    TRY(open_block(x, BLOCK_TEXT));
+    TRY(buffer_printf(&x->out, "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":%d,"
+                      "\"delta\":{\"type\":\"text_delta\",\"text\":", index_of(x, BLOCK_TEXT)));
     TRY(put_string(&x->out, e->text, e->n_text));
     return buffer_str(&x->out, "}}\n\n");
 }
 
 static stretto_status done(struct exchange *x, struct choice *c)
 {
-    TRY(put_event(x, "content_block_stop", json_pack("{s:s,s:i}", "type", "content_block_stop", "index", 0)));
+    TRY(open_block(x, BLOCK_TEXT));            /* there is one, be it empty */
+    TRY(close_block(x));
     return put_event(x, "message_delta", json_pack("{s:s,s:{s:s,s:o},s:o}", "type", "message_delta", "delta",
                                                    "stop_reason", stop_reason(c->finish), "stop_sequence", sequence(c),
                                                    "usage", usage(&c->usage)));
@@ -192,12 +240,15 @@ static json_t *whole(struct exchange *x)
     const struct choice *c = &x->choices[0];
     json_t *content = json_pack("[{s:s,s:o}]", "type", "text", "text",
                                 text_json(c->text.data ? c->text.data : "", c->text.len));
+    if (c->thought.len)
+        json_array_insert_new(content, 0, json_pack("{s:s,s:o,s:s}", "type", "thinking", "thinking",
+                                                    text_json(c->thought.data, c->thought.len), "signature", ""));
     return message(x, content, json_string(stop_reason(c->finish)), sequence(c), &c->usage);
 }
 
 static const struct dialect dialect = {
     .kind = JOB_WRITE, .type = "text/event-stream", .ping = "event: ping\ndata: {\"type\":\"ping\"}\n\n",
-    .begin = begin, .text = text, .done = done, .end = end, .failed = failed, .whole = whole,
+    .begin = begin, .text = text, .thought = thought, .done = done, .end = end, .failed = failed, .whole = whole,
 };
 
 static void answer(struct exchange *x)

@@ -38,6 +38,16 @@ static const struct field option_rows[] = {
 };
 static const struct field_table options_table = FIELD_TABLE(option_rows);
 
+/* true, false, or how much. */
+static bool own_think(struct ask *a, const char *name, const json_t *v, struct trouble *t)
+{
+    if (!json_is_boolean(v) && !json_is_string(v))
+        return trouble(t, TROUBLE_INVALID, name, "%s must be true or false, not %s", name, kind_words(v));
+    a->think = !json_is_false(v);
+    a->effort = json_string_value(v);
+    return true;
+}
+
 #define AT(member) offsetof(struct ask, member)
 static const struct field rows[] = {
     { "messages", FIELD_ARRAY, FIELD_LATER, 0, 0, 0, NULL, NULL },
@@ -53,7 +63,7 @@ static const struct field rows[] = {
     { "context", FIELD_ARRAY, FIELD_REFUSED, 0, 0, 0, NULL, "send the conversation to /api/chat" },
     { "images", FIELD_ARRAY, FIELD_REFUSED, 0, 0, 0, NULL, "the model reads text alone: leave them out" },
     { "keep_alive", FIELD_ANY, FIELD_NOTHING, 0, 0, 0, NULL, NULL },
-    { "think", FIELD_ANY, FIELD_NOTHING, 0, 0, 0, NULL, NULL },
+    { "think", FIELD_ANY, FIELD_READ, 0, 0, 0, own_think, NULL },
     { "logprobs", FIELD_BOOL, FIELD_REFUSED, 0, 0, 0, NULL, "ask /v1/chat/completions for log probabilities" },
 };
 static const struct field embed_rows[] = {
@@ -91,7 +101,8 @@ static bool read_fields(struct exchange *x, const struct field_table *own)
         return exchange_refuse(x, TROUBLE_INVALID, "options", "options must be an object, not %s", kind_words(options));
     if (options && !fields_read(options, inner, 3, strict, a, &x->ignored, &x->trouble)) return false;
     drop_tag(x);
-    return exchange_model(x);
+    return exchange_model(x) && exchange_tools(x)
+           && (!a->bias_words || field_bias_words(a, &x->trouble));
 }
 
 static bool read_ask(struct exchange *x)
@@ -109,10 +120,8 @@ static bool read_message(struct exchange *x, const json_t *m, size_t i)
     if (json_array_size(json_object_get(m, "images")))
         return exchange_refuse(x, TROUBLE_INVALID, "messages", "message %zu has images, and the model %s reads text "
                                "alone", i + 1, x->ask.model->name);
-    if (json_array_size(json_object_get(m, "tool_calls")))
-        return exchange_refuse(x, TROUBLE_UNSUPPORTED, "messages", "message %zu has calls of tools, which cannot be "
-                               "called yet", i + 1);
-    return words_message(x, role, json_object_get(m, "content"));
+    if (strcmp(role, "tool") == 0) return words_result_message(x, json_object_get(m, "content"));
+    return words_message_calls(x, role, json_object_get(m, "content"), json_object_get(m, "tool_calls"));
 }
 
 static bool read_messages(struct exchange *x, const json_t *list)
@@ -171,6 +180,21 @@ static stretto_status text(struct exchange *x, struct choice *c, const struct jo
     return e->n_text ? put_line(x, line(x, text_json(e->text, e->n_text), false)) : STRETTO_OK;
 }
 
+/* Beside the empty text. */
+static void set_thought(const struct exchange *x, json_t *v, const char *p, size_t n)
+{
+    json_t *to = is_chat(x) ? json_object_get(v, "message") : v;
+    if (to && n) json_object_set_new(to, "thinking", text_json(p, n));
+}
+
+static stretto_status thought(struct exchange *x, struct choice *c, const char *p, size_t n)
+{
+    (void)c;
+    json_t *v = line(x, json_string(""), false);
+    set_thought(x, v, p, n);
+    return put_line(x, v);
+}
+
 static stretto_status done(struct exchange *x, struct choice *c)
 {
     (void)c;
@@ -190,14 +214,16 @@ static stretto_status failed(struct exchange *x, const struct trouble *t)
 
 static json_t *whole(struct exchange *x)
 {
-    const struct buffer *b = &x->choices[0].text;
-    return last_line(x, text_json(b->data ? b->data : "", b->len));
+    const struct buffer *b = &x->choices[0].text, *t = &x->choices[0].thought;
+    json_t *v = last_line(x, text_json(b->data ? b->data : "", b->len));
+    set_thought(x, v, t->data, t->len);
+    return v;
 }
 
 /* While it waits, a stream of lines says a space, which stands before the next line. */
 static const struct dialect dialect = {
-    .kind = JOB_WRITE, .type = "application/x-ndjson", .ping = " ", .text = text, .done = done, .end = end,
-    .failed = failed, .whole = whole,
+    .kind = JOB_WRITE, .type = "application/x-ndjson", .ping = " ", .text = text, .thought = thought, .done = done,
+    .end = end, .failed = failed, .whole = whole,
 };
 
 /* Without a text the model is to be loaded, which it is. */
@@ -282,7 +308,10 @@ static void embed(struct exchange *x)
                         "leave it out", x->ask.model->name, width);
     else if (words_prompts(x, "input", input, TOKENIZE_ADD)) {
         x->ask.stream = false;
-        exchange_run(x, &of_vectors);
+        if (x->ask.each)
+            exchange_refuse(x, TROUBLE_INVALID, NULL, "this server makes a vector for each token (--pooling none), "
+                            "which /embeddings gives");
+        else exchange_run(x, &of_vectors);
     }
 }
 

@@ -7,13 +7,6 @@
 
 /* ---- what is asked ----------------------------------------------------------------------------- */
 
-static bool own_effort(struct ask *a, const char *name, const json_t *v, struct trouble *t)
-{
-    (void)a;
-    if (json_is_string(v)) return true;
-    return trouble(t, TROUBLE_INVALID, name, "%s must be a string such as \"low\"", name);
-}
-
 /* Text that the answer is likely to repeat: guesses, which change nothing but the time. */
 enum { BYTES_OF_TOKEN = 16 };              /* more than texts have on average */
 
@@ -57,15 +50,14 @@ static const struct field rows[] = {
     { "add_generation_prompt", FIELD_BOOL, FIELD_READ, AT(generation_prompt), 0, 0, NULL, NULL },
     { "continue_final_message", FIELD_BOOL, FIELD_READ, AT(continues), 0, 0, NULL, NULL },
     { "prediction", FIELD_OBJECT, FIELD_READ, 0, 0, 0, own_prediction, NULL },
-    { "reasoning_effort", FIELD_TEXT, FIELD_READ, 0, 0, 0, own_effort, NULL },
-    { "reasoning_format", FIELD_TEXT, FIELD_NOTHING, 0, 0, 0, NULL, NULL },
+    { "reasoning_effort", FIELD_TEXT, FIELD_READ, 0, 0, 0, field_effort, NULL },
+    { "reasoning_format", FIELD_TEXT, FIELD_READ, 0, 0, 0, field_reasoning_format, NULL },
     { "tools", FIELD_ARRAY, FIELD_READ, 0, 0, 0, field_tools, NULL },
     { "functions", FIELD_ARRAY, FIELD_READ, 0, 0, 0, field_tools, NULL },
     { "tool_choice", FIELD_ANY, FIELD_READ, 0, 0, 0, field_tool_choice, NULL },
     { "function_call", FIELD_ANY, FIELD_READ, 0, 0, 0, field_tool_choice, NULL },
     { "parallel_tool_calls", FIELD_BOOL, FIELD_NOTHING, 0, 0, 0, NULL, NULL },
-    { "chat_template_kwargs", FIELD_OBJECT, FIELD_UNSUPPORTED, 0, 0, 0, NULL,
-      "the template gets no variables of a request yet: leave it out" },
+    { "chat_template_kwargs", FIELD_OBJECT, FIELD_READ, 0, 0, 0, field_template_vars, NULL },
     { "chat_template", FIELD_TEXT, FIELD_REFUSED, 0, 0, 0, NULL,
       "a request brings no template: the model's own is used; leave it out" },
     { "modalities", FIELD_ARRAY, FIELD_READ, 0, 0, 0, own_modalities, NULL },
@@ -92,11 +84,12 @@ static bool read_message(struct exchange *x, const json_t *m, size_t i)
     if (!json_is_object(m) || !role || !*role || strlen(role) > 40)
         return exchange_refuse(x, TROUBLE_INVALID, "messages", "message %zu must be an object with a role and a "
                                "content", i + 1);
-    if (json_array_size(calls) || json_is_object(json_object_get(m, "function_call")))
-        return exchange_refuse(x, TROUBLE_UNSUPPORTED, "messages", "message %zu has calls of tools, which cannot be "
-                               "called yet", i + 1);
+    if (json_is_object(json_object_get(m, "function_call")))
+        return exchange_refuse(x, TROUBLE_UNSUPPORTED, "messages", "message %zu has a function_call: send it as "
+                               "tool_calls", i + 1);
     if (strcmp(role, "developer") == 0) role = "system";
-    return words_message(x, role, json_object_get(m, "content"));
+    if (strcmp(role, "tool") == 0) return words_result_message(x, json_object_get(m, "content"));
+    return words_message_calls(x, role, json_object_get(m, "content"), calls);
 }
 
 static bool read_messages(struct exchange *x)
@@ -178,11 +171,20 @@ static stretto_status text(struct exchange *x, struct choice *c, const struct jo
     return buffer_str(&x->out, "}\n\n");
 }
 
+static stretto_status thought(struct exchange *x, struct choice *c, const char *p, size_t n)
+{
+    TRY(buffer_append(&x->out, x->head.data, x->head.len));
+    TRY(buffer_printf(&x->out, "{\"index\":%u,\"delta\":{\"reasoning_content\":", c->index));
+    TRY(put_string(&x->out, p, n));
+    return buffer_str(&x->out, "},\"logprobs\":null,\"finish_reason\":null}]}\n\n");
+}
+
 static stretto_status progress(struct exchange *x, struct choice *c, const struct job_event *e)
 {
     TRY(buffer_append(&x->out, x->head.data, x->head.len));
     TRY(buffer_printf(&x->out, "{\"index\":%u,\"delta\":{},\"logprobs\":null,\"finish_reason\":null}]", c->index));
     TRY(put_member(x, "prompt_progress", words_progress(x, e)));
+    if (x->ask.timings) TRY(put_member(x, "timings", words_timings_read(x, e)));
     return buffer_str(&x->out, "}\n\n");
 }
 
@@ -207,16 +209,22 @@ static json_t *whole(struct exchange *x)
             "role", "assistant", "content", text_json(c->text.data ? c->text.data : "", c->text.len), "refusal",
             "logprobs", x->ask.logprobs >= 0 ? logprobs(x, c->tokens, c->n_tokens) : json_null(), "finish_reason",
             words_finish(c->finish)));
+        if (c->thought.len)
+            json_object_set_new(json_object_get(json_array_get(choices, i), "message"), "reasoning_content",
+                                text_json(c->thought.data, c->thought.len));
     }
-    return json_pack("{s:s,s:s,s:I,s:s,s:s,s:o,s:o,s:o}", "id", id, "object", "chat.completion", "created",
-                     (json_int_t)x->created, "model", x->ask.model->name, "system_fingerprint",
-                     "stretto-" STRETTO_VERSION, "choices", choices, "usage", words_usage(x), "timings",
-                     words_timings(x));
+    json_t *v = json_pack("{s:s,s:s,s:I,s:s,s:s,s:o,s:o,s:o}", "id", id, "object", "chat.completion", "created",
+                          (json_int_t)x->created, "model", x->ask.model->name, "system_fingerprint",
+                          "stretto-" STRETTO_VERSION, "choices", choices, "usage", words_usage(x), "timings",
+                          words_timings(x));
+    if (v && x->ask.verbose) json_object_set_new(v, "__verbose", words_verbose(x, &x->choices[0]));
+    return v;
 }
 
 static const struct dialect dialect = {
     .kind = JOB_WRITE, .type = "text/event-stream", .ping = ": \n\n", .begin = begin, .progress = progress,
-    .text = text, .done = done, .end = words_stream_end, .failed = words_stream_failed, .whole = whole,
+    .text = text, .thought = thought, .done = done, .end = words_stream_end, .failed = words_stream_failed,
+    .whole = whole,
 };
 
 static void chat(struct exchange *x)

@@ -15,12 +15,23 @@ static json_t *meta(const struct served *m)
                      "family", i.family, "format", i.format);
 }
 
+/* "one,two" as a list. */
+static json_t *words_of(const char *p)
+{
+    json_t *list = json_array();
+    for (size_t n; p && *p; p += n + (p[n] == ',')) {
+        n = strcspn(p, ",");
+        if (n) json_array_append_new(list, text_json(p, n));
+    }
+    return list;
+}
+
 static json_t *openai_model(const struct served *m)
 {
     json_t *aliases = json_array();
     for (size_t i = 0; i < m->n_aliases; i++) json_array_append_new(aliases, json_string(m->alias[i]));
-    return json_pack("{s:s,s:s,s:I,s:s,s:o,s:o}", "id", m->name, "object", "model", "created", (json_int_t)m->since,
-                     "owned_by", "stretto", "aliases", aliases, "meta", meta(m));
+    return json_pack("{s:s,s:s,s:I,s:s,s:o,s:o,s:o}", "id", m->name, "object", "model", "created", (json_int_t)m->since,
+                     "owned_by", "stretto", "aliases", aliases, "tags", words_of(m->tags), "meta", meta(m));
 }
 
 static json_t *anthropic_model(const struct served *m)

@@ -186,10 +186,15 @@ static json_t *whole(struct exchange *x)
         json_array_append_new(choices, json_pack("{s:i,s:o,s:o,s:s}", "index", (int)c->index, "text", whole_text(x, c),
             "logprobs", x->ask.logprobs >= 0 ? logprobs(x, c) : json_null(), "finish_reason", words_finish(c->finish)));
     }
-    return json_pack("{s:s,s:s,s:I,s:s,s:s,s:o,s:o,s:o}", "id", id, "object", "text_completion", "created",
-                     (json_int_t)x->created, "model", x->ask.model->name, "system_fingerprint",
-                     "stretto-" STRETTO_VERSION, "choices", choices, "usage", words_usage(x), "timings",
-                     words_timings(x));
+    json_t *v = json_pack("{s:s,s:s,s:I,s:s,s:s,s:o,s:o,s:o}", "id", id, "object", "text_completion", "created",
+                          (json_int_t)x->created, "model", x->ask.model->name, "system_fingerprint",
+                          "stretto-" STRETTO_VERSION, "choices", choices, "usage", words_usage(x), "timings",
+                          words_timings(x));
+    /* Without /v1 llama.cpp's clients mean its own route: they find their answer beside. */
+    if (v && strncmp(x->path, "/v1/", 4) != 0 && x->n_choices)
+        json_object_set_new(v, "content", whole_text(x, &x->choices[0]));
+    if (v && x->ask.verbose) json_object_set_new(v, "__verbose", words_verbose(x, &x->choices[0]));
+    return v;
 }
 
 static const struct dialect dialect = {

@@ -1,5 +1,6 @@
 /* The page at /: a file that is compiled in. Programs that look for an ollama server there get its greeting. */
 #include "serve/route.h"
+#include "serve/server.h"
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -30,8 +31,12 @@ static bool put_page(struct exchange *x, const char *nonce)
 static void page(struct exchange *x)
 {
     char nonce[33];
+    if (server_options(x->server)->no_ui) {
+        exchange_refuse(x, TROUBLE_NOT_FOUND, NULL, "this server has no page (--no-ui)");
+        return;
+    }
     const char *accept = exchange_header(x, "Accept");
-    if (!accept || !strstr(accept, "text/html")) {
+    if (!accept || (!strstr(accept, "text/html") && !strstr(accept, "*/*"))) {
         buffer_str(&x->reply_text, "Ollama is running");
         exchange_reply_text(x, 200, "text/plain; charset=utf-8");
         return;

@@ -6,6 +6,8 @@
 #include "serve/route.h"
 #include "serve/served.h"
 #include "serve/server.h"
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static void health(struct exchange *x)
@@ -100,6 +102,68 @@ static void slots(struct exchange *x)
     exchange_reply(x, 200, out);
 }
 
+/* ---- texts that are put aside ---------------------------------------------------------------------- */
+
+static json_t *told_kept(struct exchange *x)
+{
+    static const char *const counts[] = { "n_saved", "n_restored", "n_erased" };
+    static const char *const bytes[] = { "n_written", "n_read", NULL };
+    static const char *const times[] = { "save_ms", "restore_ms", NULL };
+    const struct job_usage *u = &x->choices[0].usage;
+    enum job_keep what = x->ask.keep;
+    json_t *v = json_pack("{s:I,s:I}", "id_slot", (json_int_t)x->ask.place, counts[what], (json_int_t)u->prompt);
+    if (!v || what == KEEP_ERASE) return v;
+    json_object_set_new(v, "filename", json_string(strrchr(x->ask.path, '/') + 1));
+    json_object_set_new(v, bytes[what], json_integer((json_int_t)u->bytes));
+    json_object_set_new(v, "timings", json_pack("{s:f}", times[what], 1e3 * u->reading));
+    return v;
+}
+
+static const struct dialect of_kept = { .kind = JOB_KEEP, .whole = told_kept };
+
+/* A name and no way: no folders, nothing hidden. */
+static bool file_name(struct exchange *x)
+{
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    const char *name = json_string_value(json_object_get(x->json, "filename"));
+    const char *folder = server_options(x->server)->slots;
+    size_t n = name ? strlen(name) : 0;
+    if (!n || n > 64 || *name == '.' || strspn(name, letters) != n || (n > 5 && strcmp(name + n - 5, ".part") == 0))
+        return exchange_refuse(x, TROUBLE_INVALID, "filename", "filename must be a name of at most 64 letters, digits, "
+                               "'.', '_' and '-', not with a '.' in front");
+    size_t cap = strlen(folder) + n + 2;
+    if (!(x->ask.path = mem_alloc(cap))) return trouble_status(&x->trouble, TROUBLE_BUSY, NULL, STRETTO_E_NOMEM, NULL);
+    snprintf(x->ask.path, cap, "%s/%s", folder, name);
+    return true;
+}
+
+static void keep(struct exchange *x)
+{
+    static const char *const actions[] = { "save", "restore", "erase" };
+    const char *action = exchange_query(x, "action");
+    char *end;
+    long place = strtol(x->rest, &end, 10);
+    int what = 0;
+    while (what < 3 && (!action || strcmp(action, actions[what]) != 0)) what++;
+    if (!server_options(x->server)->slots)
+        exchange_refuse(x, TROUBLE_UNSUPPORTED, NULL, "texts are not saved here: start the server with "
+                        "--slot-save-path DIR");
+    else if (what == 3)
+        exchange_refuse(x, TROUBLE_INVALID, "action", "the action must be save, restore or erase, as in "
+                        "/slots/0?action=save");
+    else if (*end || end == x->rest || place < 0 || place > INT32_MAX)
+        exchange_refuse(x, TROUBLE_INVALID, NULL, "a slot is called by its number, not '%.40s'", x->rest);
+    else if (x->body.len && !exchange_object(x)) return;
+    else {
+        const json_t *model = json_object_get(x->json, "model");
+        if (json_is_string(model)) x->ask.model_name = json_string_value(model);
+        x->ask.place = place;
+        x->ask.keep = (enum job_keep)what;
+        if (exchange_model(x) && (what == KEEP_ERASE || file_name(x)) && ask_prompts(&x->ask, 1, &x->trouble))
+            exchange_run(x, &of_kept);
+    }
+}
+
 /* ---- Prometheus -------------------------------------------------------------------------------- */
 
 /* Names as dashboards of llama.cpp and vLLM know them; a row for each. */
@@ -127,6 +191,9 @@ VALUE(used, s->pages ? (double)s->pages_used / s->pages : 0)
 VALUE(kept, s->pages_kept)
 VALUE(waits, s->wait)
 VALUE(waiting_tokens, s->waiting_tokens)
+VALUE(drafts, s->drafts)
+VALUE(longest, s->longest)
+VALUE(busy, s->steps ? (double)s->busy / (double)s->steps : 0)
 VALUE(silence, s->at > 0 ? clock_seconds() - s->at : 0)
 #undef VALUE
 
@@ -143,6 +210,14 @@ static const struct figure rows[] = {
     { "llamacpp:requests_deferred", "Requests that wait.", GAUGE, waiting },
     { "llamacpp:spec_decode_num_draft_tokens_total", "Guesses.", COUNTER, guesses },
     { "llamacpp:spec_decode_num_accepted_tokens_total", "Guesses that were right.", COUNTER, accepted },
+    { "llamacpp:spec_decode_num_drafts_total", "Steps of a text with guesses.", COUNTER, drafts },
+    { "llamacpp:n_tokens_max", "Tokens of the longest text.", COUNTER, longest },
+    { "llamacpp:n_busy_slots_per_decode", "Texts in a step, on average.", GAUGE, busy },
+    { "stretto:prompt_tokens_total", "Tokens of prompts that were read.", COUNTER, prompt_tokens },
+    { "stretto:generation_tokens_total", "Tokens that were written.", COUNTER, written_tokens },
+    { "stretto:steps_total", "Steps of the engine.", COUNTER, steps },
+    { "stretto:guesses_total", "Guesses.", COUNTER, guesses },
+    { "stretto:guesses_right_total", "Guesses that were right.", COUNTER, accepted },
     { "stretto:prefix_cache_queries", "Tokens of prompts, known ones too.", COUNTER, queries },
     { "stretto:prefix_cache_hits", "Tokens of prompts that were known.", COUNTER, cached },
     { "stretto:kv_cache_usage_perc", "Share of cache pages in use.", GAUGE, used },
@@ -157,15 +232,24 @@ static const struct figure rows[] = {
     { "stretto:last_step_seconds", "Seconds since the last step.", GAUGE, silence },
 };
 
+/* One model's names have no label, as those of llama.cpp's server. */
+static stretto_status put_label(struct buffer *b, const struct served_list *l, size_t i, const char *name)
+{
+    if (l->n == 1 && strncmp(name, "llamacpp:", 9) == 0) return buffer_str(b, " ");
+    TRY(buffer_str(b, "{model_name="));
+    TRY(put_string(b, l->v[i].name, strlen(l->v[i].name)));
+    return buffer_str(b, "} ");
+}
+
 static stretto_status put_rows(struct buffer *b, const struct served_list *l, const struct service_state *s)
 {
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
         TRY(buffer_printf(b, "# HELP %s %s\n# TYPE %s %s\n", rows[r].name, rows[r].help, rows[r].name,
                           rows[r].shape == COUNTER ? "counter" : "gauge"));
         for (size_t i = 0; i < l->n; i++) {
-            TRY(buffer_printf(b, "%s{model_name=", rows[r].name));
-            TRY(put_string(b, l->v[i].name, strlen(l->v[i].name)));
-            TRY(buffer_printf(b, "} %.9g\n", rows[r].value(&s[i])));
+            TRY(buffer_str(b, rows[r].name));
+            TRY(put_label(b, l, i, rows[r].name));
+            TRY(buffer_printf(b, "%.9g\n", rows[r].value(&s[i])));
         }
     }
     return STRETTO_OK;
@@ -219,6 +303,7 @@ static const struct route routes[] = {
     { "GET", "/health", &manner_openai, health, ROUTE_OPEN | ROUTE_EARLY | ROUTE_LATE },
     { "GET", "/props", &manner_native, props, 0 },
     { "GET", "/slots", &manner_native, slots, 0 },
+    { "POST", "/slots/*", &manner_native, keep, 0 },
     { "GET", "/metrics", &manner_native, metrics, ROUTE_LATE },
 };
 const struct routes routes_state = ROUTES(routes);

@@ -1,5 +1,6 @@
 #include "serve/ask.h"
 #include "base/memory.h"
+#include "serve/exchange.h"
 #include "serve/served.h"
 #include "stretto/serve_options.h"
 #include "text/chat.h"
@@ -18,12 +19,18 @@ static int64_t draw_seed(void)
 
 void ask_init(struct ask *a, const struct serve_options *o)
 {
+    static const char *const poolings[] = { [POOLING_MEAN] = "mean", [POOLING_CLS] = "cls", [POOLING_LAST] = "last" };
     const struct sampling_options *s = &o->sampling;
-    *a = (struct ask){ .max_tokens = -1, .temperature = s->temp, .top_p = s->top_p, .min_p = s->min_p,
+    enum pooling pooling = POOLING_NONE;
+    for (int i = POOLING_MEAN; i <= POOLING_LAST; i++)
+        if (o->pooling && strcmp(o->pooling, poolings[i]) == 0) pooling = (enum pooling)i;
+    *a = (struct ask){ .max_tokens = o->predict, .temperature = s->temp, .top_p = s->top_p, .min_p = s->min_p,
                        .repeat_penalty = s->repeat_penalty, .presence_penalty = s->presence_penalty,
                        .frequency_penalty = s->frequency_penalty, .top_k = s->top_k,
-                       .repeat_last_n = s->repeat_last_n, .seed = s->seed, .n = 1, .best_of = -1, .logprobs = -1,
-                       .top_logprobs = 0, .generation_prompt = true };
+                       .repeat_last_n = s->repeat_last_n, .seed = s->seed, .n = 1, .think = -1, .place = -1,
+                       .best_of = -1, .logprobs = -1,
+                       .top_logprobs = 0, .generation_prompt = true, .pooling = pooling,
+                       .each = o->pooling && strcmp(o->pooling, "none") == 0, .verbose = o->model.verbose };
 }
 
 void ask_done(struct ask *a)
@@ -37,6 +44,7 @@ void ask_done(struct ask *a)
     mem_free(a->prompts);
     mem_free(a->echoes);
     mem_free(a->bias);
+    mem_free(a->path);
     tokens_done(&a->prediction);
     *a = (struct ask){ .n = 1 };
 }
@@ -74,6 +82,8 @@ bool ask_message(struct ask *a, const char *role, const char *content, size_t n,
     return true;
 }
 
+void ask_drop_message(struct ask *a) { mem_free((void *)(uintptr_t)a->messages[--a->n_messages].content); }
+
 /* An answer that goes on stands behind the opening of an answer. */
 static stretto_status append_beginning(const struct ask *a, struct buffer *text, struct buffer *content)
 {
@@ -93,6 +103,53 @@ bool ask_writes(const struct ask *a, struct trouble *t)
                    a->model->name);
 }
 
+static bool thinks(const struct ask *a)
+{
+    return a->think >= 0 ? a->think != 0 : !a->model->silent;
+}
+
+static bool says(const struct ask *a, const char *name) { return json_object_get(a->template_vars, name) != NULL; }
+
+/* What templates ask for besides, as llama.cpp gives it, and what the request says: members of a JSON object. */
+static stretto_status put_vars(const struct ask *a, time_t now, struct buffer *out)
+{
+    char day[40] = "", when[60] = "";
+    struct tm tm;
+    const char *name;
+    json_t *v;
+    localtime_r(&now, &tm);
+    strftime(day, sizeof day, "%d %b %Y", &tm);
+    strftime(when, sizeof when, "%b %d %Y", &tm);
+    TRY(buffer_str(out, "\"stretto\":true"));
+    if (!says(a, "date_string")) TRY(buffer_printf(out, ",\"date_string\":\"%s\"", day));
+    if (!says(a, "datetime")) TRY(buffer_printf(out, ",\"datetime\":\"%s\"", when));
+    if (!says(a, "enable_thinking"))
+        TRY(buffer_printf(out, ",\"enable_thinking\":%s", thinks(a) ? "true" : "false"));
+    if (a->effort && !says(a, "reasoning_effort")) {
+        TRY(buffer_str(out, ",\"reasoning_effort\":"));
+        TRY(put_string(out, a->effort, strlen(a->effort)));
+    }
+    json_object_foreach((json_t *)(uintptr_t)a->template_vars, name, v) {
+        TRY(buffer_str(out, ","));
+        TRY(put_string(out, name, strlen(name)));
+        TRY(buffer_str(out, ":"));
+        TRY(put_value(out, v));
+    }
+    return STRETTO_OK;
+}
+
+/* Whether what the prompt ends with has begun to think. */
+static void find_thoughts(struct ask *a, const struct buffer *text)
+{
+    if (a->plain || !chat_thinks(a->model->chat, &a->think_open, &a->think_close)) return;
+    size_t n = text->len, open = strlen(a->think_open), close = strlen(a->think_close);
+    while (n && strchr(" \n\t\r", text->data[n - 1])) n--;
+    a->think_inside = n >= open && memcmp(text->data + n - open, a->think_open, open) == 0;
+    /* It is over already, or the beginning of the answer is there. */
+    if (a->continues || (n >= close && memcmp(text->data + n - close, a->think_close, close) == 0))
+        a->think_open = a->think_close = NULL;
+}
+
 bool ask_render(struct ask *a, struct buffer *out, struct trouble *t)
 {
     const struct served *m = a->model;
@@ -104,9 +161,15 @@ bool ask_render(struct ask *a, struct buffer *out, struct trouble *t)
     if (!ask_prompts(a, 1, t)) return false;
     bool goes_on = a->continues && a->n_messages;
     struct buffer text = buffer_make(TEXT_MAX), content = buffer_make(TEXT_MAX);
-    stretto_status s = chat_render(m->chat, a->messages, a->n_messages - goes_on, goes_on || a->generation_prompt,
-                                   time(NULL), &text, &content, NULL, &err);
+    time_t now = time(NULL);
+    struct buffer vars = buffer_make(TEXT_MAX);
+    stretto_status s = put_vars(a, now, &vars);
+    if (s == STRETTO_OK)
+        s = chat_render_more(m->chat, a->messages, a->n_messages - goes_on, goes_on || a->generation_prompt, vars.data,
+                             now, &text, &content, NULL, &err);
+    buffer_done(&vars);
     if (s == STRETTO_OK && goes_on) s = append_beginning(a, &text, &content);
+    if (s == STRETTO_OK) find_thoughts(a, &text);
     if (s == STRETTO_OK)
         s = tokenizer_encode_chat(m->model->tokenizer, text.data ? text.data : "",
                                   (const unsigned char *)content.data, text.len, TOKENIZE_SPECIAL, &a->prompts[0],

@@ -18,17 +18,32 @@ struct ask {
     int64_t max_tokens;                /* -1: as many as there are places                          */
     double temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;
     int64_t top_k, repeat_last_n, seed;/* seed -1: drawn                                           */
+    int64_t place;                     /* id_slot; -1: any                                        */
+    enum job_keep keep;                /* of JOB_KEEP                                             */
+    char *path;                        /* its file, owned; or NULL                                */
     int64_t n, best_of, priority, logprobs, top_logprobs;   /* logprobs -1: none                   */
     double time_limit;                 /* ms of writing and reading; 0: none                       */
-    bool stream, usage, want_logprobs, echo, ignore_end, no_cache, cache_exact, progress, timings, tokens;
+    int64_t think;                     /* -1: as the server's option says; 0; 1                    */
+    bool plain;                        /* what is thought stays in the text (reasoning_format)     */
+    bool hosted;                       /* tools that run elsewhere                                 */
+    bool tools, tool_none;             /* there are some; none is to be called                     */
+    bool stream, usage, want_logprobs, drawn, verbose, echo, ignore_end, no_cache, cache_exact;
+    bool progress, timings, tokens;
     bool generation_prompt, continues; /* chat: open an answer; go on with the last message        */
+    const char *effort;                /* reasoning_effort of the JSON; NULL: not said             */
+    const json_t *template_vars;       /* chat_template_kwargs, an object; or NULL                 */
+    const char *think_open, *think_close;   /* how the model marks what it thinks; NULL: not       */
+    bool think_inside;                 /* the prompt has opened that                               */
     const char *user, *suffix, *cache_key, *encoding, *model_name;   /* of the JSON, or NULL       */
     int64_t dimensions;
+    enum pooling pooling;              /* of vectors; POOLING_NONE: as the model's file says      */
+    bool each;                         /* a vector for each token                                 */
     /* What rows with a function of their own read. */
     const char *stops[JOB_STOPS];      /* [n_stops] of the JSON                                    */
     uint32_t n_stops;
     struct logit_bias *bias;
     size_t n_bias;
+    const json_t *bias_words;          /* of the JSON: biases of words, until the model is known      */
     stretto_message *messages;         /* contents owned                                           */
     size_t n_messages, cap_messages;
     struct tokens *prompts;            /* [n_prompts] what is read                                 */
@@ -44,6 +59,8 @@ void ask_done(struct ask *a);
 bool ask_prompts(struct ask *a, size_t n, struct trouble *t);
 /* A message at the end; role must outlive the ask, content[0..n) is copied. */
 bool ask_message(struct ask *a, const char *role, const char *content, size_t n, struct trouble *t);
+/* The last one goes. */
+void ask_drop_message(struct ask *a);
 /* Whether its model writes texts: one that makes embeddings does not. */
 bool ask_writes(const struct ask *a, struct trouble *t);
 /* The conversation as the model's template writes it, into prompts[0]; *text (may be NULL) gets its text. */

@@ -66,15 +66,21 @@ static int append(const char *p, size_t n, void *ud)
     return x->status == STRETTO_OK ? 0 : -1;
 }
 
+stretto_status put_value(struct buffer *b, const json_t *value)
+{
+    struct printing out = { b, STRETTO_OK };
+    bool whole = value && json_dump_callback(value, append, &out, JSON_COMPACT | JSON_REAL_PRECISION(12)
+                                             | JSON_ENCODE_ANY) == 0 && out.status == STRETTO_OK;
+    return whole ? STRETTO_OK : STRETTO_E_NOMEM;
+}
+
 /* Takes the value. */
 static stretto_status put_json(struct exchange *x, json_t *value)
 {
-    struct printing out = { &x->out, STRETTO_OK };
     value = whole_json(value);
-    bool whole = value && json_dump_callback(value, append, &out, JSON_COMPACT | JSON_REAL_PRECISION(9)
-                                             | JSON_ENCODE_ANY) == 0 && out.status == STRETTO_OK;
+    stretto_status s = put_value(&x->out, value);
     json_decref(value);
-    return whole ? STRETTO_OK : STRETTO_E_NOMEM;
+    return s;
 }
 
 stretto_status put_event(struct exchange *x, const char *event, json_t *value)
@@ -253,6 +259,17 @@ bool exchange_model(struct exchange *x)
 
 bool exchange_strict(const struct exchange *x) { return server_options(x->server)->strict_api; }
 
+/* Tools that are not to be called are as good as none, and are named among what did nothing. */
+bool exchange_tools(struct exchange *x)
+{
+    if (!x->ask.tools) return true;
+    if (!x->ask.tool_none && !server_options(x->server)->ignore_tools)
+        return exchange_refuse(x, TROUBLE_UNSUPPORTED, "tools", "tools: tools cannot be called yet; leave tools out, "
+                               "or send \"tool_choice\": \"none\", or start the server with --ignore-tools");
+    buffer_printf(&x->ignored, "%stools", x->ignored.len ? ", " : "");
+    return true;
+}
+
 bool exchange_fields(struct exchange *x, const struct field_table *const *tables, size_t n)
 {
     const struct field_table *all[8];
@@ -261,7 +278,8 @@ bool exchange_fields(struct exchange *x, const struct field_table *const *tables
     all[count++] = &fields_job;
     all[count++] = &fields_sampling;
     all[count++] = &fields_llama;
-    return fields_read(x->json, all, count, exchange_strict(x), &x->ask, &x->ignored, &x->trouble) && exchange_model(x);
+    return fields_read(x->json, all, count, exchange_strict(x), &x->ask, &x->ignored, &x->trouble) && exchange_model(x)
+           && exchange_tools(x) && (!x->ask.bias_words || field_bias_words(&x->ask, &x->trouble));
 }
 
 /* ---- jobs -------------------------------------------------------------------------------------- */
@@ -290,10 +308,11 @@ static struct job_options options_of(const struct exchange *x, const struct choi
     struct job_options o = {
         .kind = x->dialect->kind, .ids = a->prompts[c->prompt].id, .n_ids = (uint32_t)a->prompts[c->prompt].n,
         .how = ask_sampling(a, c->index % (uint32_t)a->n), .max_tokens = a->max_tokens, .stops = a->stops,
-        .n_stops = a->n_stops, .ignore_end = a->ignore_end, .logprobs = (int32_t)a->logprobs,
+        .n_stops = a->n_stops, .ignore_end = a->ignore_end, .logprobs = (int32_t)a->logprobs, .drawn = a->drawn,
         .prompt_logprobs = a->echo && a->logprobs >= 0, .client = client, .salt = salt_of(x),
         .cache_exact = a->cache_exact, .no_cache = a->no_cache, .prediction = a->prediction.id,
         .n_prediction = (uint32_t)a->prediction.n, .priority = (int32_t)a->priority, .ud = (void *)(uintptr_t)c,
+        .place = (int32_t)a->place, .keep = a->keep, .path = a->path, .pooling = a->pooling, .each = a->each,
         .deadline = a->time_limit > 0 ? clock_seconds() + a->time_limit / 1e3 : 0 };
     return o;
 }
@@ -304,8 +323,10 @@ static bool not_begun(struct exchange *x, const struct choice *c, stretto_status
     struct trouble *t = &x->trouble;
     size_t n = x->ask.prompts[c->prompt].n;
     if (s == STRETTO_E_FULL && busy->context) {
-        trouble(t, TROUBLE_CONTEXT, NULL, "request (%zu tokens) exceeds the available context size (%u tokens), try "
-                "increasing it", n, busy->context);
+        trouble(t, TROUBLE_CONTEXT, NULL, x->dialect->kind == JOB_EMBED
+                ? "the input (%zu tokens) is too large: the model reads %u at once; send it in pieces"
+                : "request (%zu tokens) exceeds the available context size (%u tokens), try increasing it", n,
+                busy->context);
         t->n_prompt = (uint32_t)n;
         t->n_context = busy->context;
         return false;
@@ -334,7 +355,7 @@ static bool begin_more(struct exchange *x)
         struct error err = { 0 };
         struct job_busy busy = { 0 };
         struct job_options o = options_of(x, c, client);
-        if (!o.n_ids)
+        if (!o.n_ids && o.kind != JOB_KEEP)
             return exchange_refuse(x, TROUBLE_INVALID, NULL, "the prompt is empty, and the model adds no token of its "
                                    "own: send some text");
         stretto_status s = service_submit(x->ask.model->service, &o, &c->job, &busy, &err);
@@ -361,7 +382,9 @@ bool exchange_run(struct exchange *x, const struct dialect *d)
     x->n_choices = n;
     for (size_t i = 0; i < n; i++)
         x->choices[i] = (struct choice){ .exchange = x, .index = (uint32_t)i, .prompt = (uint32_t)(i / (size_t)a->n),
-                                         .text = buffer_make(TEXT_MAX), .stop = "" };
+                                         .text = buffer_make(TEXT_MAX), .thought = buffer_make(TEXT_MAX), .stop = "" };
+    for (size_t i = 0; i < n && d->thought && a->think_close; i++)
+        thoughts_begin(&x->choices[i].thoughts, a->think_open, a->think_close, a->think_inside);
     ask_seed(a);
     x->streams_out = a->stream;
     if (!begin_more(x)) {
@@ -411,9 +434,34 @@ static stretto_status keep_text(struct exchange *x, struct choice *c, const stru
     return keep_tokens(&c->tokens, &c->n_tokens, &c->cap_tokens, e, at);
 }
 
+static stretto_status hand_on(struct exchange *x, struct choice *c, const struct job_event *e)
+{
+    return x->streams_out ? x->dialect->text(x, c, e) : keep_text(x, c, e);
+}
+
+/* What was taken apart goes on: thoughts to their place, the rest as the event would have. */
+static stretto_status hand_apart(struct exchange *x, struct choice *c, const struct job_event *e)
+{
+    struct job_event rest = *e;
+    rest.text = x->said.data;
+    rest.n_text = x->said.len;
+    if (x->thinking.len && x->streams_out)
+        TRY(x->dialect->thought(x, c, x->thinking.data, x->thinking.len));
+    if (x->thinking.len) TRY(buffer_append(&c->thought, x->thinking.data, x->thinking.len));
+    if (!rest.n_text) c->n_thought += e->n_ids;
+    return rest.n_text || e->tokens || !x->streams_out ? hand_on(x, c, &rest) : STRETTO_OK;
+}
+
 static stretto_status take_text(struct exchange *x, struct choice *c, const struct job_event *e)
 {
-    stretto_status s = x->streams_out ? x->dialect->text(x, c, e) : keep_text(x, c, e);
+    stretto_status s;
+    if (c->thoughts.close) {
+        buffer_clear(&x->thinking);
+        buffer_clear(&x->said);
+        s = thoughts_take(&c->thoughts, e->text ? e->text : "", e->n_text, &x->thinking, &x->said);
+        if (s == STRETTO_OK) s = hand_apart(x, c, e);
+    } else
+        s = hand_on(x, c, e);
     if (!x->first_byte) x->first_byte = clock_seconds();
     c->n_text += e->n_text;
     c->new_line = c->new_line || (e->n_text && memchr(e->text, '\n', e->n_text));
@@ -421,8 +469,19 @@ static stretto_status take_text(struct exchange *x, struct choice *c, const stru
     return s;
 }
 
+static stretto_status end_thoughts(struct exchange *x, struct choice *c)
+{
+    const struct job_event nothing = { .kind = JOB_TEXT };
+    if (!c->thoughts.close) return STRETTO_OK;
+    buffer_clear(&x->thinking);
+    buffer_clear(&x->said);
+    TRY(thoughts_end(&c->thoughts, &x->thinking, &x->said));
+    return x->thinking.len || x->said.len ? hand_apart(x, c, &nothing) : STRETTO_OK;
+}
+
 static stretto_status take_done(struct exchange *x, struct choice *c, const struct job_event *e)
 {
+    TRY(end_thoughts(x, c));
     c->done = true;
     c->finish = e->finish;
     c->usage = e->usage;
@@ -437,7 +496,9 @@ static stretto_status take_done(struct exchange *x, struct choice *c, const stru
         c->n_vector = e->n_vector;
     }
     if (e->finish == JOB_FAILED)
-        trouble_status(&x->trouble, TROUBLE_FAILED, NULL, e->error.status ? e->error.status : STRETTO_E_NAN, &e->error);
+        trouble_status(&x->trouble, x->dialect->kind != JOB_KEEP ? TROUBLE_FAILED
+                       : e->error.status == STRETTO_E_FULL ? TROUBLE_BUSY : TROUBLE_INVALID, NULL,
+                       e->error.status ? e->error.status : STRETTO_E_NAN, &e->error);
     else if (e->finish == JOB_CANCELLED && !x->gone && !server_draining(x->server))
         trouble(&x->trouble, TROUBLE_SLOW, NULL, "nobody read this answer for too long, and it was cut: read faster");
     else if (e->finish == JOB_CANCELLED && !x->gone)
@@ -456,7 +517,8 @@ static stretto_status take(struct exchange *x, struct choice *c, const struct jo
     switch (e->kind) {
     case JOB_STARTED:
         c->started = true;
-        return x->streams_out && d->started ? d->started(x, c) : STRETTO_OK;
+        if (x->streams_out && d->started) TRY(d->started(x, c));
+        return x->streams_out && x->ask.progress && d->progress ? d->progress(x, c, e) : STRETTO_OK;
     case JOB_PROGRESS:
         return x->streams_out && x->ask.progress && d->progress ? d->progress(x, c, e) : STRETTO_OK;
     case JOB_TEXT: return take_text(x, c, e);
@@ -552,6 +614,8 @@ struct exchange *exchange_open(struct server *s, struct wire *w)
     x->out = buffer_make(OUT_MAX);
     x->head = buffer_make(1 << 16);
     x->scratch = buffer_make(OUT_MAX);
+    x->thinking = buffer_make(OUT_MAX);
+    x->said = buffer_make(OUT_MAX);
     x->reply_text = buffer_make(REPLY_MAX);
     ask_init(&x->ask, o);
     return x;
@@ -563,6 +627,7 @@ void exchange_close(struct exchange *x)
         struct choice *c = &x->choices[i];
         if (c->job) job_close(c->job);
         buffer_done(&c->text);
+        buffer_done(&c->thought);
         mem_free(c->tokens);
         mem_free(c->scored);
         mem_free(c->ids);
@@ -577,6 +642,8 @@ void exchange_close(struct exchange *x)
     buffer_done(&x->out);
     buffer_done(&x->head);
     buffer_done(&x->scratch);
+    buffer_done(&x->thinking);
+    buffer_done(&x->said);
     buffer_done(&x->reply_text);
     exchange_let_go(x, x->held);
     mem_free(x);

@@ -11,6 +11,7 @@
 #define SERVE_EXCHANGE_H
 #include "serve/ask.h"
 #include "serve/field.h"
+#include "serve/thoughts.h"
 #include "serve/trouble.h"
 
 struct server;
@@ -29,7 +30,9 @@ struct choice {
     const char *stop;                  /* STOP: the string, of the ask; else ""                      */
     struct job_usage usage;
     /* Whole answers; of streams only the lengths. */
-    struct buffer text;
+    struct buffer text, thought;
+    struct thoughts thoughts;          /* of dialects that tell them                                */
+    uint32_t n_thought;                /* tokens of them                                            */
     struct job_token *tokens;          /* [n_tokens] with logprobs; text: place in `text`           */
     int32_t *ids;                      /* [n_ids] with ask.tokens                                   */
     struct job_token *scored;          /* [n_scored] of the prompt, from its second on            */
@@ -51,6 +54,8 @@ struct dialect {
     stretto_status (*started)(struct exchange *x, struct choice *c);   /* NULL: nothing             */
     stretto_status (*progress)(struct exchange *x, struct choice *c, const struct job_event *e);  /* NULL: nothing */
     stretto_status (*text)(struct exchange *x, struct choice *c, const struct job_event *e);
+    /* What the model thinks before it answers; NULL: that stays in the text. */
+    stretto_status (*thought)(struct exchange *x, struct choice *c, const char *p, size_t n);
     stretto_status (*done)(struct exchange *x, struct choice *c);      /* one choice is over        */
     stretto_status (*end)(struct exchange *x);                         /* all are                   */
     stretto_status (*failed)(struct exchange *x, const struct trouble *t);   /* after the beginning */
@@ -90,7 +95,9 @@ struct exchange {
     size_t out_at;
     struct buffer head;                /* of a dialect: what all its chunks begin with                */
     struct buffer scratch;             /* of a dialect                                                */
+    struct buffer thinking, said;      /* an event's text, taken apart                                */
     uint32_t sequence;                 /* of a dialect: events so far                                 */
+    bool opened;                       /* of a dialect: its message has begun                         */
     bool streams_out, ended, cut, gone;/* gone: the client is                                         */
     double retry_at;                   /* more of its jobs wait for a place until then                */
     /* The reply, once there is one. */
@@ -117,6 +124,8 @@ void exchange_let_go(struct exchange *x, size_t bytes);
 bool exchange_object(struct exchange *x);
 /* Fields by these tables and the shared ones behind them, then the model that the request names. */
 bool exchange_fields(struct exchange *x, const struct field_table *const *tables, size_t n);
+/* Whether the tools of the request, if it has some, may be left aside. */
+bool exchange_tools(struct exchange *x);
 /* Whether unknown fields are refused. */
 bool exchange_strict(const struct exchange *x);
 /* The model that is named, or the only one; TROUBLE_LOADING while there is none yet. */
@@ -140,6 +149,8 @@ const char *exchange_query(const struct exchange *x, const char *name);
 struct job_usage exchange_usage(const struct exchange *x);
 /* A JSON string, quotes and all; malformed UTF-8 becomes U+FFFD. */
 stretto_status put_string(struct buffer *b, const char *p, size_t n);
+/* A value as JSON. */
+stretto_status put_value(struct buffer *b, const json_t *value);
 /* "data: " + JSON + "\n\n" of a value, which is taken. */
 stretto_status put_event(struct exchange *x, const char *event, json_t *value);
 /* A line of JSON. */

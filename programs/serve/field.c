@@ -167,17 +167,16 @@ bool field_stops(struct ask *a, const char *name, const json_t *v, struct troubl
 
 bool field_tools(struct ask *a, const char *name, const json_t *v, struct trouble *t)
 {
-    (void)a;
     if (!json_is_array(v)) return trouble(t, TROUBLE_INVALID, name, "%s must be a list, not %s", name, kind_words(v));
-    if (!json_array_size(v)) return true;
-    return trouble(t, TROUBLE_UNSUPPORTED, name, "%s: tools cannot be called yet; leave %s out", name, name);
+    a->tools = a->tools || json_array_size(v);
+    return true;
 }
 
 bool field_tool_choice(struct ask *a, const char *name, const json_t *v, struct trouble *t)
 {
     const char *word = json_string_value(json_is_object(v) ? json_object_get(v, "type") : v);
-    (void)a;
-    if (word && (strcmp(word, "none") == 0 || strcmp(word, "auto") == 0)) return true;
+    a->tool_none = word && strcmp(word, "none") == 0;
+    if (a->tool_none || (word && strcmp(word, "auto") == 0)) return true;
     return trouble(t, TROUBLE_UNSUPPORTED, name, "%s: tools cannot be called yet; leave it out", name);
 }
 
@@ -210,23 +209,57 @@ static bool add_bias(struct ask *a, const char *name, int64_t id, const json_t *
     return true;
 }
 
-/* {"42": -100}, or llama.cpp's [[42, -100], [43, false]]. */
+static bool is_id(const char *key, int64_t *id)
+{
+    char *end;
+    errno = 0;
+    *id = strtoll(key, &end, 10);
+    return end != key && !*end && !errno;
+}
+
+/* All tokens of the word get it, as in llama.cpp. */
+static bool add_word(struct ask *a, const char *name, const char *word, size_t n, const json_t *v, struct trouble *t)
+{
+    struct tokens ids = { 0 };
+    bool good = ask_encode(a, word, n, 0, &ids, t);
+    if (good && !ids.n) good = trouble(t, TROUBLE_INVALID, name, "%s has a word without letters", name);
+    for (size_t i = 0; good && i < ids.n; i++) good = add_bias(a, name, ids.id[i], v, t);
+    tokens_done(&ids);
+    return good;
+}
+
+bool field_bias_words(struct ask *a, struct trouble *t)
+{
+    static const char name[] = "logit_bias";
+    json_t *one, *v = (json_t *)(uintptr_t)a->bias_words;
+    const char *key;
+    int64_t id;
+    size_t i;
+    if (json_is_object(v))
+        json_object_foreach(v, key, one)
+            if (!is_id(key, &id) && !add_word(a, name, key, strlen(key), one, t)) return false;
+    if (json_is_array(v))
+        json_array_foreach(v, i, one) {
+            const json_t *word = json_array_get(one, 0);
+            if (json_is_string(word)
+                && !add_word(a, name, json_string_value(word), json_string_length(word), json_array_get(one, 1), t))
+                return false;
+        }
+    return true;
+}
+
+/* {"42": -100, " word": -5}, or llama.cpp's [[42, -100], [" word", false]]. */
 static bool field_bias(struct ask *a, const char *name, const json_t *v, struct trouble *t)
 {
     const char *key;
     json_t *one;
     size_t i;
+    int64_t number;
     a->n_bias = 0;
+    a->bias_words = v;
     if (json_is_object(v)) {
-        json_object_foreach((json_t *)(uintptr_t)v, key, one) {
-            char *end;
-            errno = 0;
-            long long id = strtoll(key, &end, 10);
-            if (end == key || *end || errno)
-                return trouble(t, TROUBLE_INVALID, name, "%s must name tokens by their ids, not '%.40s': /tokenize "
-                               "tells the ids of a word", name, key);
-            if (!add_bias(a, name, id, one, t)) return false;
-        }
+        json_object_foreach((json_t *)(uintptr_t)v, key, one)
+            if (is_id(key, &number) && !add_bias(a, name, number, one, t)) return false;
         return true;
     }
     if (!json_is_array(v))
@@ -234,10 +267,9 @@ static bool field_bias(struct ask *a, const char *name, const json_t *v, struct 
                        kind_words(v));
     json_array_foreach((json_t *)(uintptr_t)v, i, one) {
         const json_t *id = json_array_get(one, 0), *add = json_array_get(one, 1);
-        if (json_array_size(one) != 2 || !json_is_integer(id))
-            return trouble(t, TROUBLE_INVALID, name, "%s must be pairs of a token's id and a number: /tokenize tells "
-                           "the ids of a word", name);
-        if (!add_bias(a, name, json_integer_value(id), add, t)) return false;
+        if (json_array_size(one) != 2 || !(json_is_integer(id) || json_is_string(id)))
+            return trouble(t, TROUBLE_INVALID, name, "%s must be pairs of a token's id, or a word, and a number", name);
+        if (json_is_integer(id) && !add_bias(a, name, json_integer_value(id), add, t)) return false;
     }
     return true;
 }
@@ -249,6 +281,39 @@ static bool field_cache(struct ask *a, const char *name, const json_t *v, struct
     a->cache_exact = json_is_string(v) && strcmp(json_string_value(v), "exact") == 0;
     if (json_is_boolean(v) || a->cache_exact) return true;
     return trouble(t, TROUBLE_INVALID, name, "%s must be true, false or \"exact\"", name);
+}
+
+bool field_effort(struct ask *a, const char *name, const json_t *v, struct trouble *t)
+{
+    if (!json_is_string(v)) return trouble(t, TROUBLE_INVALID, name, "%s must be a string such as \"low\"", name);
+    a->effort = json_string_value(v);
+    a->think = strcmp(a->effort, "none") != 0;
+    return true;
+}
+
+bool field_reasoning_format(struct ask *a, const char *name, const json_t *v, struct trouble *t)
+{
+    static const char *const words[] = { "none", "auto", "deepseek", "deepseek-legacy" };
+    const char *word = json_string_value(v);
+    for (size_t i = 0; word && i < sizeof words / sizeof *words; i++)
+        if (strcmp(word, words[i]) == 0) {
+            a->plain = i == 0;
+            return true;
+        }
+    return trouble(t, TROUBLE_INVALID, name, "%s must be \"none\", \"auto\" or \"deepseek\"", name);
+}
+
+bool field_template_vars(struct ask *a, const char *name, const json_t *v, struct trouble *t)
+{
+    static const char *const taken[] = { "messages", "tools", "documents", "add_generation_prompt", "bos_token",
+                                         "eos_token" };
+    if (!json_is_object(v))
+        return trouble(t, TROUBLE_INVALID, name, "%s must be an object as in {\"enable_thinking\": false}", name);
+    for (size_t i = 0; i < sizeof taken / sizeof *taken; i++)
+        if (json_object_get(v, taken[i]))
+            return trouble(t, TROUBLE_INVALID, name, "%s cannot set %s: the request says it elsewhere", name, taken[i]);
+    a->template_vars = v;
+    return true;
 }
 
 static bool field_format(struct ask *a, const char *name, const json_t *v, struct trouble *t)
@@ -267,9 +332,11 @@ static bool field_format(struct ask *a, const char *name, const json_t *v, struc
 
 static bool field_ids(struct ask *a, const char *name, const json_t *v, struct trouble *t)
 {
-    if (json_is_integer(v) && json_integer_value(v) >= -1) return true;
-    (void)a;
-    return trouble(t, TROUBLE_INVALID, name, "%s must be an integer from -1 up", name);
+    if (json_is_integer(v) && json_integer_value(v) >= -1 && json_integer_value(v) <= INT32_MAX) {
+        a->place = json_integer_value(v);
+        return true;
+    }
+    return trouble(t, TROUBLE_INVALID, name, "%s must be an integer from -1 to 2147483647", name);
 }
 
 #define AT(member) offsetof(struct ask, member)
@@ -337,8 +404,8 @@ static const struct field llama[] = {
     { "json_schema", FIELD_ANY, FIELD_UNSUPPORTED, 0, 0, 0, NULL, NO_FORM },
     { "response_format", FIELD_ANY, FIELD_READ, 0, 0, 0, field_format, NULL },
     { "lora", FIELD_ARRAY, FIELD_REFUSED, 0, 0, 0, NULL, "adapters are not supported: leave it out" },
-    { "post_sampling_probs", FIELD_BOOL, FIELD_REFUSED, 0, 0, 0, NULL,
-      "probabilities are those of the model, before sampling: leave it out" },
+    { "post_sampling_probs", FIELD_BOOL, FIELD_READ, AT(drawn), 0, 0, NULL, NULL },
+    { "verbose", FIELD_BOOL, FIELD_READ, AT(verbose), 0, 0, NULL, NULL },
     { "speculative.n_max", FIELD_INT, FIELD_NOTHING, 0, 0, 0, NULL, NULL },
     { "speculative.n_min", FIELD_INT, FIELD_NOTHING, 0, 0, 0, NULL, NULL },
     { "speculative.p_min", FIELD_REAL, FIELD_NOTHING, 0, 0, 0, NULL, NULL },

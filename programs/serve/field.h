@@ -40,6 +40,14 @@ const char *kind_words(const json_t *v);
 
 /* Shared tables: sampling as all APIs have it, llama.cpp's further ones, and what is refused everywhere. */
 extern const struct field_table fields_sampling, fields_llama, fields_job;
+/* "none" means not to think; other words are the template's. */
+bool field_effort(struct ask *a, const char *name, const json_t *v, struct trouble *t);
+/* "none": what is thought stays in the text. */
+bool field_reasoning_format(struct ask *a, const char *name, const json_t *v, struct trouble *t);
+/* Variables of the template; not those that say what the request says elsewhere. */
+bool field_template_vars(struct ask *a, const char *name, const json_t *v, struct trouble *t);
+/* Biases of words, once the model is known: each token of a word gets it. */
+bool field_bias_words(struct ask *a, struct trouble *t);
 bool field_stops(struct ask *a, const char *name, const json_t *v, struct trouble *t);
 /* A list of no tools; a choice among none: "none", "auto", or an object of such a type. */
 bool field_tools(struct ask *a, const char *name, const json_t *v, struct trouble *t);

@@ -13,9 +13,23 @@ static const char *const spellings[][3] = {
     { "[PREFIX]", "[SUFFIX]", "[MIDDLE]" },                           /* Codestral           */
 };
 
+/* What the file says of them. */
+static bool told(const struct served *m, int32_t id[3])
+{
+    static const char *const keys[] = { "tokenizer.ggml.fim_pre_token_id", "tokenizer.ggml.fim_suf_token_id",
+                                        "tokenizer.ggml.fim_mid_token_id" };
+    for (size_t k = 0; k < 3; k++) {
+        uint64_t v;
+        if (!source_u64(m->model->source, keys[k], &v) || v >= m->model->config.vocab) return false;
+        id[k] = (int32_t)v;
+    }
+    return true;
+}
+
 static bool find(const struct served *m, int32_t id[3])
 {
     const struct tokenizer *t = m->model->tokenizer;
+    if (t && m->model->source && told(m, id)) return true;
     for (size_t i = 0; t && i < sizeof spellings / sizeof *spellings; i++) {
         bool all = true;
         for (size_t k = 0; k < 3; k++) {

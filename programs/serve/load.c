@@ -80,6 +80,7 @@ int load_names(struct served_list *l, const struct serve_options *o)
     int code = EXIT_DONE;
     if (!o->models.n) code = add_model(l, o, NULL);
     for (size_t i = 0; i < o->models.n && code == EXIT_DONE; i++) code = add_model(l, o, o->models.v[i]);
+    l->v[0].tags = o->tags;
     return code == EXIT_DONE ? add_aliases(&l->v[0], o->alias) : code;
 }
 
@@ -98,6 +99,7 @@ static int engine_of(const struct served *m, const struct serve_options *o, stru
     *e = (struct engine_options){ .threads = (unsigned)o->model.threads, .context = (uint32_t)o->model.context,
                                   .sequences = (uint32_t)o->parallel, .pool_tokens = (uint32_t)o->pool,
                                   .strict = o->model.strict,
+                                  .max_rows = (uint32_t)o->batch,
                                   .cache = o->model.reference ? CACHE_F32 : CACHE_F16 };
     uint32_t most = m->model->config.context;
     if (m->embeds && most && e->context > most) e->context = most;
@@ -149,8 +151,9 @@ int load_model(struct served *m, const struct serve_options *o, void (*wake)(voi
     const uint64_t models = o->models.n ? o->models.n : 1;     /* what is for all of them is shared out */
     struct service_options so = { .goal = strcmp(o->goal, "throughput") == 0 ? GOAL_THROUGHPUT : GOAL_LATENCY,
                                   .queue = (uint32_t)o->queue, .prefix_bytes = ((uint64_t)o->cache_mb << 20) / models,
-                                  .disk = o->disk, .disk_bytes = ((uint64_t)o->disk_mb << 20) / models, .wake = wake,
-                                  .ud = ud, .log = { .say = say, .least = LOG_INFO } };
+                                  .keeps = o->slots != NULL, .disk = o->disk,
+                                  .disk_bytes = ((uint64_t)o->disk_mb << 20) / models, .wake = wake, .ud = ud,
+                                  .log = { .say = say, .least = LOG_INFO } };
     struct error err = { 0 };
     int code = open_text(m, o);
     if (code == EXIT_DONE) code = engine_of(m, o, &so.engine);
@@ -160,6 +163,7 @@ int load_model(struct served *m, const struct serve_options *o, void (*wake)(voi
     if (s != STRETTO_OK) return command_fail("serve", s, err.text);
     const struct engine_info *i = service_about(m->service);
     m->context = i->context;
+    m->silent = o->reasoning && strcmp(o->reasoning, "off") == 0;
     m->slots = i->sequences;
     m->since = time(NULL);
     fprintf(stderr, "stretto serve: %s: %u at once, %u tokens of context each%s\n", m->name, m->slots, m->context,

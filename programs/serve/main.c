@@ -159,7 +159,7 @@ static void folder_of(const char *path, char out[1024])
 /* Cards need devices, drivers and caches that nobody can list: no rules for files there. */
 static void close_files(const struct serve_options *o, const struct served_list *l, int port)
 {
-    const char *read[12], *models[SERVED_MOST], *write[2];
+    const char *read[12], *models[SERVED_MOST], *write[3];
     char parts[SERVED_MOST][1024];
     struct sandbox s = { .read = read, .models = models, .write = write, .port = port };
     struct buffer words = buffer_make(1000);
@@ -188,6 +188,10 @@ static void close_files(const struct serve_options *o, const struct served_list 
     if (o->disk) {                             /* what is not there cannot be allowed */
         mkdir(o->disk, 0700);
         write[s.n_write++] = o->disk;
+    }
+    if (o->slots) {
+        mkdir(o->slots, 0700);
+        write[s.n_write++] = o->slots;
     }
     sandbox_files(&s, &words);
     fprintf(stderr, "stretto serve: sandbox: %s\n", words.data ? words.data : "");

@@ -14,12 +14,14 @@ struct served {
     char name[SERVED_NAME], *path;
     char alias[SERVED_ALIASES][SERVED_NAME];
     size_t n_aliases;
+    const char *tags;                  /* by commas; or NULL                                            */
     stretto_model *handle;
     const struct model *model;
     struct chat *chat;                 /* NULL: no template for conversations, or none that can be used */
     struct service *service;
     uint32_t context, slots;
     time_t since;
+    bool silent;                       /* requests that do not say are answered without thinking        */
     bool embeds;                       /* an encoder: writes no text                                    */
 };
 

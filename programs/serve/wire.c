@@ -110,13 +110,29 @@ static void set_phase(struct wire *w, enum wire_phase phase)
 
 /* ---- who may ask ------------------------------------------------------------------------------- */
 
-/* "https://chat.example" in a list by commas. */
+/* Pages of this machine, whatever their port. */
+static bool origin_here(const char *origin)
+{
+    static const char *const names[] = { "localhost", "127.0.0.1", "[::1]" };
+    const char *at = strstr(origin, "://");
+    if (!at || (strncasecmp(origin, "http://", 7) != 0 && strncasecmp(origin, "https://", 8) != 0)) return false;
+    size_t n = strcspn(at + 3, at[3] == '[' ? "]" : ":/");
+    n += at[3 + n] == ']';
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strlen(names[i]) == n && strncasecmp(at + 3, names[i], n) == 0
+            && (!at[3 + n] || (at[3 + n] == ':' && strspn(at + 4 + n, "0123456789") == strlen(at + 4 + n))))
+            return true;
+    return false;
+}
+
+/* "https://chat.example" in a list by commas; localhost: of this machine. */
 static bool origin_listed(const char *list, const char *origin)
 {
     size_t n = strlen(origin);
     for (const char *p = list; p && *p;) {
         size_t len = strcspn(p, ",");
         while (len && *p == ' ') { p++; len--; }
+        if (len == 9 && strncasecmp(p, "localhost", 9) == 0 && origin_here(origin)) return true;
         if ((len == 1 && *p == '*') || (len == n && strncasecmp(p, origin, n) == 0)) return true;
         p += len + (p[len] == ',');
     }
@@ -181,6 +197,8 @@ static bool host_known(const struct exchange *x)
     return false;
 }
 
+static bool preflight(const struct exchange *x) { return strcmp(x->method, "OPTIONS") == 0; }
+
 static bool check_origin(struct exchange *x)
 {
     const char *origin = exchange_header(x, "Origin"), *cors = x->server->start.options->cors;
@@ -188,6 +206,7 @@ static bool check_origin(struct exchange *x)
         return exchange_refuse(x, TROUBLE_FORBIDDEN, NULL, "the name in the Host header is not this server's: use "
                                "127.0.0.1 or localhost, or start it with --cors-origins http://NAME or with a key");
     if (!origin || origin_own(x, origin) || (cors && origin_listed(cors, origin))) return true;
+    if (preflight(x)) return true;             /* the answer allows nothing, and that is the answer */
     return exchange_refuse(x, TROUBLE_FORBIDDEN, NULL, "web pages of %.100s may not ask here: start the server with "
                            "--cors-origins %.100s", origin, origin);
 }
@@ -285,8 +304,6 @@ static bool check_patience(struct exchange *x)
     return true;
 }
 
-static bool preflight(const struct exchange *x) { return strcmp(x->method, "OPTIONS") == 0; }
-
 static struct exchange *begin(struct server *s, struct wire *w, const char *url, const char *method,
                               const char *version)
 {
@@ -316,7 +333,7 @@ static void add_cors(const struct exchange *x, struct MHD_Response *r)
     MHD_add_response_header(r, "Access-Control-Expose-Headers", "x-request-id, X-Stretto-Ignored, Retry-After");
     if (!preflight(x)) return;
     const char *headers = exchange_header(x, "Access-Control-Request-Headers");
-    MHD_add_response_header(r, "Access-Control-Allow-Methods", "GET, POST, OPTIONS");
+    MHD_add_response_header(r, "Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS");
     if (headers && strlen(headers) < 1000) MHD_add_response_header(r, "Access-Control-Allow-Headers", headers);
     MHD_add_response_header(r, "Access-Control-Max-Age", "600");
 }
@@ -370,7 +387,9 @@ static enum MHD_Result send_response(struct exchange *x, unsigned http, const ch
 
 static enum MHD_Result send_json(struct exchange *x, unsigned http, json_t *value)
 {
-    char *text = value ? json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    /* Nine digits are a float's; times are doubles. */
+    size_t digits = x->dialect && x->dialect->kind == JOB_EMBED ? 9 : 12;
+    char *text = value ? json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(digits)) : NULL;
     if (!text) return MHD_NO;
     size_t n = strlen(text);
     x->bytes_out += n;
@@ -429,7 +448,7 @@ static enum MHD_Result send_stream(struct exchange *x)
 static enum MHD_Result send_preflight(struct exchange *x)
 {
     x->state = EXCHANGE_ENDED;
-    return send_response(x, 204, NULL,
+    return send_response(x, 200, NULL,
                          MHD_create_response_from_buffer(0, (void *)(uintptr_t)"", MHD_RESPMEM_PERSISTENT));
 }
 

@@ -63,6 +63,24 @@ json_t *words_timings_now(const struct exchange *x, const struct choice *c, cons
     return t;
 }
 
+json_t *words_timings_read(const struct exchange *x, const struct job_event *e)
+{
+    double seconds = e->read > e->cached ? clock_seconds() - x->began : 0;
+    return timings(e->cached, e->read > e->cached ? e->read - e->cached : 0, seconds, 0, 0);
+}
+
+json_t *words_verbose(const struct exchange *x, const struct choice *c)
+{
+    struct buffer b = buffer_make(1 << 30);
+    const struct tokens *prompt = &x->ask.prompts[c->prompt];
+    const struct tokenizer *t = x->ask.model->model->tokenizer;
+    if (t) tokenizer_decode(t, prompt->id, prompt->n, true, &b);
+    json_t *v = json_pack("{s:o,s:I,s:I}", "prompt", text_json(b.data ? b.data : "", b.len), "tokens_evaluated",
+                          (json_int_t)prompt->n, "tokens_predicted", (json_int_t)c->usage.written);
+    buffer_done(&b);
+    return v;
+}
+
 json_t *words_progress(const struct exchange *x, const struct job_event *e)
 {
     return json_pack("{s:I,s:I,s:I,s:I}", "total", (json_int_t)e->total, "cache", (json_int_t)e->cached, "processed",
@@ -94,7 +112,8 @@ static json_t *one_token(const struct exchange *x, int32_t id, float logprob)
     json_t *bytes = json_array();
     for (size_t i = 0; i < b.len; i++) json_array_append_new(bytes, json_integer((unsigned char)b.data[i]));
     json_t *j = json_pack("{s:I,s:o,s:f,s:o}", "id", (json_int_t)id, "token", text_json(b.data ? b.data : "", b.len),
-                          "logprob", words_logprob(logprob), "bytes", bytes);
+                          x->ask.drawn ? "prob" : "logprob", x->ask.drawn ? exp((double)logprob)
+                          : words_logprob(logprob), "bytes", bytes);
     buffer_done(&b);
     return j;
 }
@@ -103,8 +122,9 @@ json_t *words_token(const struct exchange *x, const struct job_token *t)
 {
     json_t *j = one_token(x, t->id, t->logprob), *top = json_array();
     for (uint32_t i = 0; i < t->n_top; i++)
-        json_array_append_new(top, one_token(x, t->top[i].id, t->top[i].logprob));
-    if (j) json_object_set_new(j, "top_logprobs", top);
+        if (!x->ask.drawn || exp((double)t->top[i].logprob) > 0)
+            json_array_append_new(top, one_token(x, t->top[i].id, t->top[i].logprob));
+    if (j) json_object_set_new(j, x->ask.drawn ? "top_probs" : "top_logprobs", top);
     return j;
 }
 
@@ -155,6 +175,13 @@ static bool add_one(struct exchange *x, const char *name, const json_t *v, unsig
         return json_object_get(v, "multimodal_data")
             ? exchange_refuse(x, TROUBLE_INVALID, name, "the model reads text alone: send no pictures or sounds")
             : add_one(x, name, json_object_get(v, "prompt_string"), flags, out);
+    if (json_is_object(v) && json_is_array(json_object_get(v, "content"))) {
+        struct buffer b = buffer_make(x->body.max);
+        bool good = words_content(x, json_object_get(v, "content"), &b)
+                    && ask_encode(&x->ask, b.data ? b.data : "", b.len, flags, out, &x->trouble);
+        buffer_done(&b);
+        return good;
+    }
     if (!json_is_array(v) || !(is_ids(v) || is_mixed(v)))
         return exchange_refuse(x, TROUBLE_INVALID, name, "%s must be a string, a list of token ids, or a list of "
                                "these, not with %s in it", name, kind_words(v));
@@ -208,13 +235,73 @@ static bool one_of(const char *word, const char *const *list)
 
 static bool refuse_part(struct exchange *x, const char *type)
 {
-    static const char *const calls[] = { "tool_use", "tool_result", "server_tool_use", "function_call",
-                                         "function_call_output", NULL };
+    static const char *const calls[] = { "server_tool_use", NULL };
     if (one_of(type, calls))
         return exchange_refuse(x, TROUBLE_UNSUPPORTED, "messages", "a message has a part of type %s: tools cannot be "
                                "called yet", type);
     return exchange_refuse(x, TROUBLE_INVALID, "messages", "a message has a part of type %.40s, and the model %s reads "
                            "text alone", type, x->ask.model->name);
+}
+
+static bool no_memory(struct exchange *x)
+{
+    return trouble_status(&x->trouble, TROUBLE_BUSY, NULL, STRETTO_E_NOMEM, NULL);
+}
+
+bool words_call(struct exchange *x, const char *name, const json_t *arguments, struct buffer *out)
+{
+    if (!name)
+        return exchange_refuse(x, TROUBLE_INVALID, "messages", "a call of a tool has no name");
+    stretto_status s = buffer_printf(out, "%s<tool_call>\n{\"name\": ", out->len ? "\n" : "");
+    if (s == STRETTO_OK) s = put_string(out, name, strlen(name));
+    if (s == STRETTO_OK) s = buffer_str(out, ", \"arguments\": ");
+    if (s == STRETTO_OK && json_is_string(arguments)) s = buffer_str(out, json_string_value(arguments));
+    else if (s == STRETTO_OK) s = arguments ? put_value(out, arguments) : buffer_str(out, "{}");
+    if (s == STRETTO_OK) s = buffer_str(out, "}\n</tool_call>");
+    return s == STRETTO_OK || no_memory(x);
+}
+
+bool words_result(struct exchange *x, const json_t *content, struct buffer *out)
+{
+    if (buffer_printf(out, "%s<tool_response>\n", out->len ? "\n" : "") != STRETTO_OK) return no_memory(x);
+    return words_content(x, content, out)
+           && (buffer_str(out, "\n</tool_response>") == STRETTO_OK || no_memory(x));
+}
+
+bool words_calls(struct exchange *x, const json_t *calls, struct buffer *out)
+{
+    size_t i;
+    json_t *call;
+    json_array_foreach((json_t *)(uintptr_t)calls, i, call) {
+        const json_t *f = json_object_get(call, "function");
+        if (!f) f = json_object_get(call, "custom");
+        const json_t *arguments = json_object_get(f, "arguments");
+        if (!words_call(x, json_string_value(json_object_get(f, "name")),
+                        arguments ? arguments : json_object_get(f, "input"), out))
+            return false;
+    }
+    return true;
+}
+
+bool words_result_message(struct exchange *x, const json_t *content)
+{
+    struct buffer b = buffer_make(x->body.max);
+    struct ask *a = &x->ask;
+    const char *last = a->n_messages ? a->messages[a->n_messages - 1].content : "";
+    size_t n = strlen(last), end = sizeof "</tool_response>" - 1;
+    bool more = n >= end && strcmp(last + n - end, "</tool_response>") == 0;
+    bool good = (!more || buffer_append(&b, last, n) == STRETTO_OK || no_memory(x)) && words_result(x, content, &b);
+    if (good && more) ask_drop_message(a);
+    good = good && ask_message(a, "user", b.data, b.len, &x->trouble);
+    buffer_done(&b);
+    return good;
+}
+
+static bool call_part(struct exchange *x, const char *type, const json_t *part, struct buffer *out)
+{
+    return strcmp(type, "tool_use") == 0
+        ? words_call(x, json_string_value(json_object_get(part, "name")), json_object_get(part, "input"), out)
+        : words_result(x, json_object_get(part, "content"), out);
 }
 
 bool words_content(struct exchange *x, const json_t *v, struct buffer *out)
@@ -238,6 +325,10 @@ bool words_content(struct exchange *x, const json_t *v, struct buffer *out)
             return exchange_refuse(x, TROUBLE_INVALID, "messages", "a part of a content must be an object with a type, "
                                    "as in {\"type\": \"text\", \"text\": \"words\"}");
         if (one_of(type, thoughts)) continue;
+        if (strcmp(type, "tool_use") == 0 || strcmp(type, "tool_result") == 0) {
+            if (!call_part(x, type, part, out)) return false;
+            continue;
+        }
         if (!one_of(type, texts)) return refuse_part(x, type);
         if (strcmp(type, "refusal") == 0) text = json_object_get(part, "refusal");
         if (!json_is_string(text))
@@ -250,8 +341,13 @@ bool words_content(struct exchange *x, const json_t *v, struct buffer *out)
 
 bool words_message(struct exchange *x, const char *role, const json_t *content)
 {
+    return words_message_calls(x, role, content, NULL);
+}
+
+bool words_message_calls(struct exchange *x, const char *role, const json_t *content, const json_t *calls)
+{
     struct buffer b = buffer_make(x->body.max);
-    bool good = words_content(x, content, &b)
+    bool good = words_content(x, content, &b) && words_calls(x, calls, &b)
                 && ask_message(&x->ask, role, b.data ? b.data : "", b.len, &x->trouble);
     buffer_done(&b);
     return good;

@@ -12,6 +12,10 @@ json_t *words_timings(const struct exchange *x);
 /* The same of a choice that is still being written, this event included; "steps": the tokens that each pass through
  * the model gave since the last event. */
 json_t *words_timings_now(const struct exchange *x, const struct choice *c, const struct job_event *e);
+/* The same while the prompt is read. */
+json_t *words_timings_read(const struct exchange *x, const struct job_event *e);
+/* llama.cpp's "__verbose": what was read. */
+json_t *words_verbose(const struct exchange *x, const struct choice *c);
 /* Why the cache had no more of the prompt: {cause, at, wanted, had}; NULL where less than a page was missed. */
 json_t *words_missed(const struct exchange *x, const struct prefix_miss *m);
 /* llama.cpp's "prompt_progress". */
@@ -31,8 +35,16 @@ double words_logprob(float p);
 /* A message's content: a string, null, or a list of {"type": "text", "text"} parts; appended to out. What was thought
  * before is not read again. */
 bool words_content(struct exchange *x, const json_t *v, struct buffer *out);
+/* A call of a tool that was made before, and what came of it, as text: in the way that most models know (Hermes). */
+bool words_call(struct exchange *x, const char *name, const json_t *arguments, struct buffer *out);
+bool words_result(struct exchange *x, const json_t *content, struct buffer *out);
+/* "tool_calls" of a message; out gets them behind its content. */
+bool words_calls(struct exchange *x, const json_t *calls, struct buffer *out);
+/* A result as one more message of the user, or as more of the last one where that is a result too. */
+bool words_result_message(struct exchange *x, const json_t *content);
 /* Such a content as one more message of the ask. */
 bool words_message(struct exchange *x, const char *role, const json_t *content);
+bool words_message_calls(struct exchange *x, const char *role, const json_t *content, const json_t *calls);
 /* Of a dialect whose x->head ends with `"choices":[`: usage where it is asked for, and [DONE]; the error behind. */
 stretto_status words_stream_end(struct exchange *x);
 stretto_status words_stream_failed(struct exchange *x, const struct trouble *t);

@@ -6,9 +6,15 @@ static const struct option rows[] = {
       "a GGUF file, a Hugging Face folder, a name that 'stretto models' lists, or hf:USER/REPO[:QUANT]; given "
       "several times, requests choose by NAME [the default model]" },
     { "-a --alias", "NAME,...", OPT_TEXT, AT(alias), 0, 0, "further names of the first model" },
+    { "--tags", "WORD,...", OPT_TEXT, AT(tags), 0, 0, "words that /v1/models says of the first model" },
     { "--chat-template", "TEXT", OPT_TEXT, AT(chat_template), 0, 0,
       "the Jinja template of conversations, instead of the models' own" },
     { "--chat-template-file", "FILE", OPT_TEXT, AT(chat_template_file), 0, 0, "the same from a file" },
+    { "--reasoning", "on|off|auto", OPT_CHOICE, AT(reasoning), 0, 0,
+      "whether models whose template knows of it think before they answer, where a request does not say [auto]" },
+    { "--ignore-tools", NULL, OPT_FLAG, AT(ignore_tools), 0, 0,
+      "answer requests that bring tools, though none is ever called, and name them in X-Stretto-Ignored; otherwise "
+      "they are refused with status 501 unless tool_choice is none" },
     { "--host", "ADDRESS", OPT_TEXT, AT(host), 0, 0,
       "the address to listen at; 0.0.0.0 or :: is every network of this machine, where a key is wanted [127.0.0.1]" },
     { "--port", "N", OPT_INT, AT(port), 0, 65535, "the port; 0 takes a free one and prints it [8080]" },
@@ -20,11 +26,18 @@ static const struct option rows[] = {
       "speak TLS with this certificate chain (PEM), read again on SIGHUP" },
     { "--ssl-key-file", "FILE", OPT_TEXT, AT(key_file), 0, 0, "its private key (PEM)" },
     { "--cors-origins", "ORIGIN,...", OPT_TEXT, AT(cors), 0, 0,
-      "web pages of these origins may ask, as in https://chat.example; * is all of them [none but the server's own]" },
+      "web pages of these origins may ask, as in https://chat.example; * is all of them, localhost those of this "
+      "machine [none but the server's own]" },
     { "-np --parallel", "N", OPT_INT, AT(parallel), 1, 4096, "requests that are answered at once; others wait [16]" },
     { "--pool", "TOKENS", OPT_INT, AT(pool), 0, 1 << 30,
       "tokens that all of them together have in the cache; where that is less than what each may have, some are set "
       "aside and go on later; 0 is all, or what fits [0]" },
+    { "-n --n-predict --predict", "N", OPT_INT, AT(predict), -1, 1 << 24,
+      "tokens of answers to requests that do not say; -1 is no limit but the context [-1]" },
+    { "-b --batch-size", "N", OPT_INT, AT(batch), 0, 1 << 16,
+      "tokens that one step reads at most, whatever the goal; 0 means 512 [0]" },
+    { "--pooling", "none|mean|cls|last", OPT_CHOICE, AT(pooling), 0, 0,
+      "how texts become vectors; none: one for each token, by /embeddings alone [as the model's file says]" },
     { "--goal", "latency|throughput", OPT_CHOICE, AT(goal), 0, 0,
       "what long prompts may cost others: little, or what serves most tokens per second [latency]" },
     { "--queue", "N", OPT_INT, AT(queue), 0, 100000,
@@ -36,6 +49,8 @@ static const struct option rows[] = {
     { "--cache-disk", "DIR", OPT_TEXT, AT(disk), 0, 0,
       "a folder where what was read is kept for the next start; it holds pieces of your texts" },
     { "--cache-disk-size", "MB", OPT_INT, AT(disk_mb), 1, 1 << 24, "bytes of that folder at most [4096]" },
+    { "--slot-save-path", "DIR", OPT_TEXT, AT(slots), 0, 0,
+      "a folder for texts that clients save and restore by /slots/N?action=save|restore|erase; it holds their texts" },
     { "--body-limit", "MB", OPT_INT, AT(body), 1, 1024, "largest request [32]" },
     { "--connections", "N", OPT_INT, AT(connections), 1, 60000, "connections at once [4096]" },
     { "--connections-peer", "N", OPT_INT, AT(connections_peer), 0, 60000,
@@ -49,6 +64,7 @@ static const struct option rows[] = {
     { "--log-json", NULL, OPT_FLAG, AT(log_json), 0, 0, "one JSON line for each request on standard error" },
     { "--strict-api", NULL, OPT_FLAG, AT(strict_api), 0, 0,
       "refuse fields that are not known; otherwise the answer names them in X-Stretto-Ignored" },
+    { "--no-ui --no-webui", NULL, OPT_FLAG, AT(no_ui), 0, 0, "no page at /" },
     { "--no-slots", NULL, OPT_FLAG, AT(no_slots), 0, 0, "no /slots, which tells who is being answered" },
     { "--no-metrics", NULL, OPT_FLAG, AT(no_metrics), 0, 0, "no /metrics" },
     { "--no-sandbox", NULL, OPT_FLAG, AT(no_sandbox), 0, 0,
@@ -85,7 +101,8 @@ void serve_options_defaults(void *options)
 {
     struct serve_options *o = options;
     *o = (struct serve_options){ .host = "127.0.0.1", .port = 8080, .parallel = 16, .body = 32, .connections = 4096,
-                                 .ping = 10, .drain = 30, .stall = 30, .disk_mb = 4096, .goal = "latency" };
+                                 .ping = 10, .drain = 30, .stall = 30, .disk_mb = 4096, .goal = "latency",
+                                 .reasoning = "auto", .predict = -1 };
     model_options_defaults(&o->model);
     sampling_options_defaults(&o->sampling);
 }

@@ -6,12 +6,13 @@
 
 struct serve_options {
     struct text_list models;             /* "path" or "name=path"                                   */
-    const char *alias;                   /* further names of the first model, by commas; or NULL    */
-    const char *host, *api_key, *api_key_file, *cert_file, *key_file, *cors, *goal, *decode;
-    int64_t port, parallel, pool, queue, body, connections, connections_peer;
+    const char *alias, *tags;            /* further names of the first model, by commas; or NULL    */
+    const char *host, *api_key, *api_key_file, *cert_file, *key_file, *cors, *goal, *decode, *pooling, *reasoning;
+    int64_t port, parallel, pool, batch, predict, queue, body, connections, connections_peer;
     double ping, drain, stall;           /* seconds                                                 */
-    bool check, log_json, strict_api, no_slots, no_metrics, no_sandbox;
+    bool check, log_json, strict_api, no_slots, no_metrics, no_ui, no_sandbox, ignore_tools;
     const char *chat_template, *chat_template_file;
+    const char *slots;                   /* folder of texts that clients save; or NULL              */
     const char *disk;                    /* folder of pages that outlive the program; or NULL       */
     int64_t disk_mb, cache_mb;
     struct model_options model;

@@ -463,4 +463,24 @@ bool prefix_evict(struct prefix *p, uint32_t group)
     return false;
 }
 
+uint32_t prefix_forget(struct prefix *p, const struct prefix_seq *s, const int32_t *tokens, const uint8_t *given,
+                       uint32_t n)
+{
+    struct prefix_found f;
+    uint32_t gone = 0;
+    prefix_find(p, s, tokens, given, n, &f);
+    if (f.part >= 0 && !p->node[f.part].locks && p->node[f.part].n_tokens < PAGE_SLOTS) {
+        gone += f.n % PAGE_SLOTS;
+        remove_leaf(p, f.part);
+    }
+    for (int32_t node = f.node, up; node > PREFIX_ROOT; node = up) {
+        const struct prefix_node *x = &p->node[node];
+        if (x->locks || x->child >= 0) break;
+        up = x->parent;
+        gone += PAGE_SLOTS;
+        remove_leaf(p, node);
+    }
+    return gone;
+}
+
 uint32_t prefix_spare(const struct prefix *p, uint32_t group) { return p->cache->group[group].n_spare; }

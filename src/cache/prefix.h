@@ -16,7 +16,9 @@
 #define CACHE_PREFIX_H
 #include "cache/cache.h"
 
-enum { PREFIX_ROOT = 0, PREFIX_NONE = -1, PREFIX_PART = 16 /* tokens of a page that are worth a copy */ };
+enum { PREFIX_ROOT = 0, PREFIX_NONE = -1,
+       PREFIX_PART = 16,             /* tokens of a text's end that are worth a page that is kept */
+       PREFIX_COPY = 4 };            /* and of a page that are worth a copy: it takes as long as reading two or three */
 
 struct prefix_links { int32_t prev, next; };
 struct prefix_list { int32_t first, last; uint32_t n; };
@@ -134,6 +136,15 @@ void prefix_hit(struct prefix *p, int32_t node);
 bool prefix_evict(struct prefix *p, uint32_t group);
 /* Pages of the group that could be had so. */
 uint32_t prefix_spare(const struct prefix *p, uint32_t group);
+
+/* Of the text's first n tokens, in whatever roles, what nobody holds and no other text goes on from is given up, its
+ * end first; returns how many tokens were. */
+uint32_t prefix_forget(struct prefix *p, const struct prefix_seq *s, const int32_t *tokens, const uint8_t *given,
+                       uint32_t n);
+/* n tokens behind where the sequence sits, which has no page of its own: bytes of the groups' pages, in order. The
+ * sequence sits behind them where they are a whole page. False: there is no room. */
+bool prefix_place(struct prefix *p, struct prefix_seq *s, const int32_t *tokens, const uint8_t *given, uint32_t n,
+                  uint32_t groups, const unsigned char *bytes);
 
 /* ---- on disk (disk.h) ------------------------------------------------------------------------ */
 

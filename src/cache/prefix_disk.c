@@ -87,6 +87,22 @@ static int32_t restore(struct prefix *p, int32_t parent, uint64_t salt, const in
     return node;
 }
 
+bool prefix_place(struct prefix *p, struct prefix_seq *s, const int32_t *tokens, const uint8_t *given, uint32_t n,
+                  uint32_t groups, const unsigned char *bytes)
+{
+    uint64_t roles = p->roles ? prefix_roles(given, n) : ~(uint64_t)0;
+    struct prefix_page x = { .tokens = tokens, .salt = s->salt, .n = n, .roles = roles, .record = PREFIX_NONE };
+    if (n == PAGE_SLOTS) x.text = prefix_text(p->node[s->node].text, tokens);
+    int32_t node = n < PAGE_SLOTS ? PREFIX_NONE : prefix_child(p, s->node, s->salt, x.text, tokens, roles);
+    if (node < 0) {
+        if (!take_pages(p, groups, x.page)) return false;
+        if (fill_pages(p, groups, x.page, bytes)) node = prefix_insert(p, s->node, &x);
+        drop_pages(p, x.page);         /* the node has its own hold on them */
+    }
+    if (node >= 0 && n == PAGE_SLOTS) prefix_step(p, s, node);
+    return node >= 0;
+}
+
 uint32_t prefix_restore(struct prefix *p, struct prefix_seq *s, const int32_t *tokens, const uint8_t *given, uint32_t n,
                         int32_t node)
 {

@@ -131,7 +131,7 @@ static void compare(const struct search *x, const int32_t *tokens, uint32_t n, u
         l->had = k < n && k < most ? tokens[k] : -1;
     }
     if (k > in_roles) k = in_roles;
-    if (!whole || k < PREFIX_PART || k <= l->usable || !can_end(x, &x->best, at + k)) return;
+    if (!whole || k < PREFIX_COPY || k <= l->usable || !can_end(x, &x->best, at + k)) return;
     l->usable = k;
     l->part = part;
     l->tail = tail;

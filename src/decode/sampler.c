@@ -177,6 +177,37 @@ stretto_status sampler_pick(struct sampler *s, float *logits, const int32_t *his
     for (size_t i = 0; i < h->n_bias; i++) logits[h->bias[i].token] += h->bias[i].add;
     size_t kept = select_best(logits, s->vocab, h->temperature > 0 ? h->top_k : 1, s->list);
     if (!kept) return fail(err, STRETTO_E_NAN, "the model's logits are not numbers");
-    *token = h->temperature > 0 ? draw(h, s->list, cut_tail(h, s->list, kept), n) : s->list[0].id;
+    s->kept = h->temperature > 0 ? cut_tail(h, s->list, kept) : 1;
+    *token = h->temperature > 0 ? draw(h, s->list, s->kept, n) : s->list[0].id;
     return STRETTO_OK;
+}
+
+void sampler_score(const struct sampler *s, int32_t token, uint32_t n_top, struct token_logprobs *out)
+{
+    const struct sampling *h = &s->how;
+    struct candidate top[LOGPROBS_MOST];
+    uint32_t k = 0;
+    *out = (struct token_logprobs){ .id = token };
+    if (!(h->temperature > 0)) {
+        out->n_top = n_top > 0;
+        out->top[0].id = token;
+        return;
+    }
+    double most = (double)s->list[best_of(s->list, s->kept)].logit, sum = 0, own = -INFINITY;
+    for (size_t i = 0; i < s->kept; i++) {
+        struct candidate c = s->list[i];
+        double x = ((double)c.logit - most) / (double)h->temperature;
+        sum += exp(x);
+        if (c.id == token) own = x;
+        if (k == n_top && (!k || !better(c, top[k - 1]))) continue;
+        uint32_t at = k < n_top ? k++ : k - 1;
+        for (; at && better(c, top[at - 1]); at--) top[at] = top[at - 1];
+        top[at] = c;
+    }
+    out->logprob = (float)(own - log(sum));
+    for (out->n_top = 0; out->n_top < k; out->n_top++) {
+        double x = ((double)top[out->n_top].logit - most) / (double)h->temperature;
+        out->top[out->n_top].id = top[out->n_top].id;
+        out->top[out->n_top].logprob = (float)(x - log(sum));
+    }
 }

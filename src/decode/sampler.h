@@ -8,6 +8,7 @@
 #define DECODE_SAMPLER_H
 #include "base/arena.h"
 #include "base/status.h"
+#include "decode/logits.h"
 #include <stdbool.h>
 
 struct logit_bias { int32_t token; float add; };
@@ -23,7 +24,13 @@ struct sampling {
     size_t n_bias;
 };
 
-struct sampler { struct sampling how; uint32_t vocab; uint16_t *counts; struct candidate *list; };
+struct sampler {
+    struct sampling how;
+    uint32_t vocab;
+    uint16_t *counts;
+    struct candidate *list; /* [kept] what the last token was drawn from */
+    size_t kept;
+};
 
 /* Places for a vocabulary; base == NULL measures. */
 void sampler_plan(struct sampler *s, struct arena *a, uint32_t vocab);
@@ -35,4 +42,7 @@ bool sampler_is_greedy(const struct sampler *s);
 /* The token after `history` [n], to stand at position n. Edits the logits. E_NAN for NaN. */
 stretto_status sampler_pick(struct sampler *s, float *logits, const int32_t *history, size_t n,
                             int32_t *token, struct error *err);
+/* How likely the token was that sampler_pick gave last, and the likeliest in its place: behind penalties, cuts and
+ * temperature. Without a temperature it was certain. */
+void sampler_score(const struct sampler *s, int32_t token, uint32_t n_top, struct token_logprobs *out);
 #endif

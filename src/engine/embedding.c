@@ -28,7 +28,7 @@ static void place(struct embedding *x, struct arena *a, bool own)
     x->places = arena_take(a, x->rows * sizeof *x->places);
     x->sum = arena_take(a, x->width * sizeof *x->sum);
     float *hidden = arena_take(a, x->rows * x->width * sizeof *hidden);
-    if (own) x->out = arena_take(a, x->width * sizeof *x->out);
+    if (own) x->out = arena_take(a, (x->kind == POOLING_NONE ? x->count : 1) * x->width * sizeof *x->out);
     if (!a->base) return;
     memset(x->places, 0, x->rows * sizeof *x->places);
     memset(x->sum, 0, x->width * sizeof *x->sum);

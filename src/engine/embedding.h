@@ -13,7 +13,7 @@ struct embedding {
     uint32_t rows;
     double *sum;                     /* [width] */
     float *out;                      /* [width], of POOLING_NONE [count][width]: the caller's, or NULL: a
-                                      * place of its own for one vector */
+                                      * place of its own */
     void *memory;
 };
 

@@ -113,7 +113,7 @@ int32_t *engine_tokens(const struct engine *e, int32_t seq);
 /* Whether token `at` is given (a prompt's) or written: the role that its row has whenever it is sent. */
 bool engine_given(const struct engine *e, int32_t seq, uint32_t at);
 /* The timeline is now tokens[0..n), 1 <= n <= the context. As much of it as the sequence has itself or texts before
- * it have left in whole pages is taken over (of one page more its first 16 tokens or more), at most `most` and
+ * it have left in whole pages is taken over (of one page more its first 4 tokens or more), at most `most` and
  * n - 1 tokens, so that something is left to answer: cached rows answer as they were first computed. Returns how
  * much. Of these first tokens, those that were there keep their roles, in the cache or not, and those of others
  * have the roles in which they were computed; all others are given. `tokens` may be a part of the timeline's own.

@@ -90,11 +90,12 @@ static stretto_status add_model(struct blake2b *b, const struct model *m, struct
     return source_decoded(m->source) ? add_file(b, source_path(m->source), err) : STRETTO_OK;
 }
 
-static stretto_status identity_of(const struct engine *e, const char *adapter, unsigned char *out, struct error *err)
+stretto_status engine_identity(struct engine *e, const char *adapter, struct error *err)
 {
     struct blake2b b;
     char about[4096] = "";
     const struct backend *k = e->device->backend;
+    if (e->identified) return STRETTO_OK;
     blake2b_begin(&b, DISK_DIGEST);
     add_text(&b, "pages " STRETTO_VERSION);
     TRY(add_model(&b, e->model, err));
@@ -110,7 +111,8 @@ static stretto_status identity_of(const struct engine *e, const char *adapter, u
         const uint64_t sizes[] = { x->kind, x->layers, x->kv_heads, x->head_dim, x->window, e->info.group[g].page };
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) add_number(&b, sizes[i]);
     }
-    blake2b_end(&b, out);
+    blake2b_end(&b, e->identity);
+    e->identified = true;
     return STRETTO_OK;
 }
 
@@ -124,7 +126,8 @@ stretto_status engine_disk_open(struct engine *e, const struct engine_disk *o, s
     if (e->model->graph.bidirectional)
         return fail(err, STRETTO_E_UNSUP, "an encoder's texts share nothing, so nothing is kept on disk");
     for (uint32_t g = 0; g < d.n_groups; g++) d.page[g] = e->info.group[g].page;
-    TRY(identity_of(e, o->adapter, d.identity, err));
+    TRY(engine_identity(e, o->adapter, err));
+    memcpy(d.identity, e->identity, sizeof d.identity);
     TRY(disk_open(&e->disk, &d, err));
     prefix_use_disk(&e->prefix, e->disk);
     return STRETTO_OK;

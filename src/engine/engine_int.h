@@ -1,6 +1,7 @@
 /* What the engine's own files share: its sequences, steps and requests. */
 #ifndef ENGINE_ENGINE_INT_H
 #define ENGINE_ENGINE_INT_H
+#include "cache/disk.h"
 #include "cache/prefix.h"
 #include "decode/controller.h"
 #include "engine/engine.h"
@@ -31,6 +32,8 @@ struct engine {
     enum cache_type cache_type;
     struct disk *disk;               /* and those that are in files, or NULL */
     void *compared;                  /* see engine_compare */
+    unsigned char identity[DISK_DIGEST];     /* of its pages (engine_identity), once somebody asked */
+    bool identified;
     struct sequence *seqs;           /* [n_seqs] */
     uint32_t n_seqs, n_open;
     uint64_t clock;                  /* counts uses of sequences */
@@ -78,4 +81,6 @@ void scheduler_plan(struct engine *e, struct arena *a);
 void requests_lose(struct engine *e, int32_t seq);
 /* Pages that could be had for a sequence: free ones and those that the tree would give up. */
 uint32_t engine_pages_left(const struct engine *e);
+/* e->identity: a digest of all that decides the bytes of a page. adapter: may be NULL; the first one counts. */
+stretto_status engine_identity(struct engine *e, const char *adapter, struct error *err);
 #endif

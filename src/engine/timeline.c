@@ -196,7 +196,7 @@ uint32_t engine_set(struct engine *e, int32_t seq, const int32_t *tokens, uint32
     if (prefix_restore(&e->prefix, &s->at, s->tokens, s->given, most, f.deepest))
         prefix_find(&e->prefix, &s->at, s->tokens, s->given, most, &f);
     s->missed = f.miss;
-    if (f.n / PAGE_SLOTS * PAGE_SLOTS > own || f.n >= own + PREFIX_PART) prefix_take(&e->prefix, &s->at, &f, true);
+    if (f.n / PAGE_SLOTS * PAGE_SLOTS > own || f.n >= own + PREFIX_COPY) prefix_take(&e->prefix, &s->at, &f, true);
     else prefix_hit(&e->prefix, s->at.node);
     if (own > s->missed.matched) s->missed.matched = own;
     if (own == most) s->missed.cause = PREFIX_MISS_NOTHING;

@@ -33,6 +33,7 @@ struct writer {
     float *raw;                        /* [vocab] logits before sampling changes them */
     struct token_logprobs *scores;     /* [SCORES] of the token at a position, modulo SCORES */
     int32_t n_top;                     /* beside each; -1: no scores */
+    bool drawn;                        /* scores are the sampler's */
     void *memory;
     size_t bytes;
 };
@@ -339,7 +340,8 @@ static stretto_status pick_certain(struct writer *w, const struct answer *a, uin
     if (w->n_top < 0) return pick(w, a, n, token, err);
     memcpy(w->raw, a->logits, vocab * sizeof *w->raw);
     TRY(pick(w, a, n, token, err));
-    logits_score(w->raw, vocab, *token, (uint32_t)w->n_top, &w->scores[n % SCORES]);
+    if (w->drawn) sampler_score(w->sampler, *token, (uint32_t)w->n_top, &w->scores[n % SCORES]);
+    else logits_score(w->raw, vocab, *token, (uint32_t)w->n_top, &w->scores[n % SCORES]);
     return STRETTO_OK;
 }
 
@@ -468,6 +470,8 @@ bool writer_next(struct writer *w, int32_t *token)
 }
 
 void writer_score(struct writer *w, int32_t n_top) { w->n_top = n_top; }
+
+void writer_score_drawn(struct writer *w, bool drawn) { w->drawn = drawn; }
 
 const struct token_logprobs *writer_scores(const struct writer *w)
 {

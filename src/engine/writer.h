@@ -73,6 +73,8 @@ stretto_status writer_take(struct writer *w, size_t base, const struct answer *a
 bool writer_next(struct writer *w, int32_t *token);
 /* From the next step on tokens come with the log probabilities of n_top others; -1: without any. */
 void writer_score(struct writer *w, int32_t n_top);
+/* The scores are those of the sampler (sampler_score), not the model's. */
+void writer_score_drawn(struct writer *w, bool drawn);
 /* Those of the token that writer_next gave last. */
 const struct token_logprobs *writer_scores(const struct writer *w);
 /* Before it writes, its places for logits serve who reads on its sequence: how many, `room` at most. */

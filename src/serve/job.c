@@ -22,6 +22,7 @@ static void place(struct job *j, const struct job_options *o, struct arena *a)
     j->o.ids = copy(a, o->ids, o->n_ids * sizeof *o->ids);
     j->o.prediction = copy(a, o->prediction, o->n_prediction * sizeof *o->prediction);
     j->o.client = copy(a, o->client ? o->client : "", o->client ? strlen(o->client) + 1 : 1);
+    j->o.path = o->path ? copy(a, o->path, strlen(o->path) + 1) : NULL;
     j->o.choice = o->choice ? copy(a, o->choice, sizeof *o->choice) : NULL;
     j->how.bias = copy(a, o->how.bias, o->how.n_bias * sizeof *o->how.bias);
     const char **stops = arena_take(a, (o->n_stops + 1) * sizeof *stops);
@@ -37,6 +38,9 @@ static void place(struct job *j, const struct job_options *o, struct arena *a)
 static stretto_status check(const struct job_options *o, struct error *err)
 {
     size_t bytes = 0;
+    if (o->kind == JOB_KEEP)
+        return o->path || o->keep == KEEP_ERASE ? STRETTO_OK
+                                                : fail(err, STRETTO_E_ARG, "there is no file to keep it in");
     if (!o->ids || !o->n_ids) return fail(err, STRETTO_E_ARG, "there are no tokens to read; give some text");
     if (o->max_tokens < -1)
         return fail(err, STRETTO_E_ARG, "%lld tokens cannot be written; give a number from 0, or -1 for no limit",

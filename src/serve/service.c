@@ -21,6 +21,7 @@ static void plan(struct service *s, struct arena *a)
     s->events = arena_take(a, s->n_slots * sizeof *s->events);
     s->given = arena_take(a, s->info.context);
     s->logits = arena_take(a, SCORED_MOST * (size_t)s->look.slots * sizeof *s->logits);
+    s->kept = s->o.keeps ? arena_take(a, s->most * sizeof *s->kept) : NULL;
     s->clients = arena_take(a, CLIENTS_MOST * sizeof *s->clients);
     s->look_slots = arena_take(a, s->n_slots * sizeof *s->look_slots);
     struct slot none;
@@ -180,6 +181,7 @@ void service_close(struct service *s)
     service_poke(s);
     if (s->runs) pthread_join(s->thread, NULL);
     for (uint32_t i = 0; s->slots && i < s->n_slots; i++) slot_close(&s->slots[i]);
+    keep_close(s);
     engine_close(s->engine);
     learned_close(&s->learned);
     service_leave(s);
@@ -233,6 +235,10 @@ static stretto_status prepare(const struct service *s, struct job *j, struct job
     const struct model *m = engine_model(s->engine);
     struct sampler sampler = { .vocab = m->config.vocab };
     struct embedding *x = &j->embedding;
+    if (j->o.kind == JOB_KEEP) {
+        if (s->o.keeps && j->o.place >= 0 && (uint32_t)j->o.place < s->most) return STRETTO_OK;
+        return fail(err, STRETTO_E_ARG, "there is no slot %d; they are 0 to %u", j->o.place, s->most - 1);
+    }
     TRY(check_tokens(m, j->o.ids, j->o.n_ids, err));
     TRY(check_tokens(m, j->o.prediction, j->o.n_prediction, err));
     TRY(check_length(s, &j->o, busy, err));
@@ -241,7 +247,7 @@ static stretto_status prepare(const struct service *s, struct job *j, struct job
         return m->graph.logits != GRAPH_NONE ? STRETTO_OK
             : fail(err, STRETTO_E_UNSUP, "this model is an encoder: it makes embeddings and writes no text");
     }
-    int asked = j->o.pooling == POOLING_NONE ? -1 : (int)j->o.pooling;
+    int asked = j->o.each ? (int)POOLING_NONE : j->o.pooling == POOLING_NONE ? -1 : (int)j->o.pooling;
     TRY(embedding_rule(m, asked, j->o.raw, &x->kind, &x->normalize, err));
     x->count = j->o.n_ids;
     return embedding_open(x, m, &s->info, err);
@@ -377,13 +383,14 @@ static void turn(struct service *s)
     size_t n = 0;
     if (!requests_count(s->engine)) return;
     s->state.steps++;
+    s->state.busy += requests_count(s->engine);
     stretto_status st = engine_turn(s->engine, s->events, s->n_slots, &n, &err);
     for (size_t i = 0; i < n; i++) slot_event(s->events[i].ud, &s->events[i]);
     for (uint32_t i = 0; st != STRETTO_OK && i < s->n_slots; i++)
         if (s->slots[i].job) slot_end(&s->slots[i], JOB_FAILED, &err);
 }
 
-static void show(struct service *s)
+void service_show(struct service *s)
 {
     struct service_state *x = &s->state;
     x->at = clock_seconds();
@@ -447,11 +454,12 @@ static void *serve(void *ud)
 {
     struct service *s = ud;
     for (bool last = false; !last;) {
-        show(s);
+        service_show(s);
         last = wait_for_work(s);
         double now = clock_seconds();
         s->told = s->ended = false;
         drop_dead(s, now);
+        keep_serve(s);
         for (uint32_t i = 0; i < s->n_slots; i++)
             if (s->slots[i].job) slot_watch(&s->slots[i], now);
         fair_admit(s);

@@ -40,6 +40,7 @@ struct service_options {
     uint64_t prefix_bytes;             /* cache pages kept for texts that begin alike; 0: what is free  */
     const char *disk;                  /* folder of the tier on disk; NULL: none                        */
     uint64_t disk_bytes;
+    bool keeps;                        /* texts are remembered by their places, for JOB_KEEP            */
     struct decode_choice choice;       /* guesses of jobs that do not say                               */
     void (*wake)(void *ud);            /* events are there: from the service's thread, once a step      */
     void *ud;
@@ -59,8 +60,12 @@ void service_drain(struct service *s);
 enum job_kind {
     JOB_WRITE,
     JOB_SCORE,                         /* JOB_SCORED events alone, with `logprobs` others beside each token (-1 is 0) */
-    JOB_EMBED                          /* one vector of the whole text                                  */
+    JOB_EMBED,                         /* one vector of the whole text                                  */
+    JOB_KEEP                           /* of a text that was: see `keep`                                */
 };
+/* What becomes of the last text that had this number for its place: it is written to a file, read from one, or given up
+ * (engine/engine_text.h). */
+enum job_keep { KEEP_SAVE, KEEP_LOAD, KEEP_ERASE };
 
 enum { JOB_STOPS = 16, JOB_STOP_BYTES = 4096, JOB_LOGPROBS = LOGPROBS_MOST };
 
@@ -74,10 +79,16 @@ struct job_options {
     uint32_t n_stops;
     bool ignore_end;
     int32_t logprobs;                  /* -1: none; 0..20: of each token written, and so many beside it */
+    bool drawn;                        /* of what the token was drawn from, not of the model            */
     bool prompt_logprobs;              /* of the tokens read too, from the second on: JOB_SCORED; with as
                                         * many beside it as logprobs says. Nothing is taken over then    */
     enum pooling pooling;              /* of JOB_EMBED; POOLING_NONE: as the model's file says          */
     bool raw;                          /* of JOB_EMBED: not scaled                                      */
+    bool each;                         /* of JOB_EMBED: a vector for each token, whatever `pooling` is  */
+    int32_t place;                     /* a number by which the text is found again, of those that run at once; -1: that
+                                        * where it happens to run. Only with service_options.keeps      */
+    enum job_keep keep;                /* of JOB_KEEP                                                   */
+    const char *path;                  /* of it: the file; copied                                       */
     const char *client;                /* who pays; copied                                              */
     uint64_t salt;                     /* texts share what they begin with where this is equal          */
     bool cache_exact;                  /* only prefixes that were read in the same roles                */
@@ -118,6 +129,7 @@ struct job_usage {
     uint32_t prompt, cached, cached_written, written;   /* tokens; cached_written: of cached, in the written role */
     uint32_t steps, guesses, accepted;
     double queued, reading, writing;                     /* seconds                                    */
+    uint64_t bytes;                    /* of JOB_KEEP: of the file; prompt: tokens                      */
     struct prefix_miss missed;                           /* why no more was known (cache/prefix.h)     */
 };
 
@@ -153,6 +165,8 @@ struct service_state {
     double wait;                       /* seconds that a new job would wait                             */
     uint64_t jobs, prompt_tokens, cached_tokens, written_tokens, steps, guesses, accepted, cancelled;
     uint64_t preempted;                     /* places that were given to others                    */
+    uint64_t drafts, longest;               /* steps of texts with guesses; tokens of the longest text */
+    uint64_t busy;                          /* texts in steps, all steps together                  */
     double prompt_seconds, write_seconds;   /* of steps, charged to reading and to writing         */
     double read_cost, write_cost;           /* seconds of a step for a token read, and written     */
     uint32_t pages, pages_used, pages_kept; /* of 64 tokens; kept: of used, those of texts that are gone */

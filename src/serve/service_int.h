@@ -5,6 +5,7 @@
 #include "decode/learned.h"
 #include "decode/text_stream.h"
 #include "engine/embedding.h"
+#include "engine/engine_text.h"
 #include "engine/scheduler.h"
 #include "serve/ring.h"
 #include "serve/service.h"
@@ -99,6 +100,7 @@ struct service {
     struct event *events;              /* [n_slots]                                               */
     struct client *clients;            /* [CLIENTS_MOST]                                          */
     uint8_t *given;                    /* [context] 1: the roles of a prompt                      */
+    struct engine_text *kept;          /* [most] with o.keeps: the last texts by their places     */
     float *logits;                     /* [SCORED_MOST][vocab] for one slot that scores at a time */
     const struct slot *scorer;         /* that one; others have their writers' fewer places       */
     double floor;                      /* nobody who comes back was charged less                  */
@@ -126,6 +128,8 @@ struct service {
 
 /* Any thread: the service has something to look at. */
 void service_poke(struct service *s);
+/* What service_look tells is what is now. */
+void service_show(struct service *s);
 /* One reference less; the last one takes it all away. */
 void service_leave(struct service *s);
 
@@ -150,6 +154,14 @@ void fair_rank(struct service *s);
 
 /* One job less that waits; it is s->waiting's no longer. */
 struct job *service_unqueue(struct service *s, struct job **at);
+
+/* ---- keep.c: texts that were ---- */
+
+/* The slot's text is its place's from now on; before it is closed. */
+void keep_text(struct service *s, const struct slot *x);
+/* Jobs of JOB_KEEP that have come. */
+void keep_serve(struct service *s);
+void keep_close(struct service *s);
 
 /* ---- slot.c: a job in its place ---- */
 

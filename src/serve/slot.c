@@ -150,6 +150,7 @@ static void begin_writing(struct slot *x)
     writer_choose(x->writer, j->o.choice ? *j->o.choice : s->o.choice);
     writer_limit(x->writer, x->limit, t && !j->o.ignore_end ? ends_answer : NULL, t);
     writer_score(x->writer, j->o.logprobs);
+    writer_score_drawn(x->writer, j->o.drawn);
     writer_begin(x->writer);
 }
 
@@ -266,7 +267,7 @@ static void read_whole(struct slot *x)
     if (j->o.kind == JOB_EMBED) {
         embedding_finish(&j->embedding);
         j->done.vector = j->embedding.out;
-        j->done.n_vector = j->embedding.width;
+        j->done.n_vector = j->embedding.width * (j->embedding.kind == POOLING_NONE ? j->embedding.count : 1);
     }
     slot_end(x, j->o.kind == JOB_WRITE && j->o.max_tokens && x->cut ? JOB_CONTEXT : JOB_LENGTH, NULL);
 }
@@ -354,6 +355,9 @@ static void end_writing(struct slot *x, enum job_finish why)
     x->usage.writing = x->wrote > 0 ? now - x->wrote : 0;
     all->guesses += c->rows;
     all->accepted += c->accepted;
+    for (int i = 2; i <= COSTS_MOST; i++) all->drafts += c->by_rows[i];
+    uint32_t n = engine_known(x->service->engine, x->seq);
+    if (n > all->longest) all->longest = n;
 }
 
 void slot_end(struct slot *x, enum job_finish why, const struct error *failed)
@@ -364,6 +368,7 @@ void slot_end(struct slot *x, enum job_finish why, const struct error *failed)
     j->client->placed--;
     if (x->seq >= 0) {
         end_writing(x, why);
+        keep_text(s, x);
         engine_seq_close(s->engine, x->seq);
     }
     x->seq = -1;
@@ -372,5 +377,6 @@ void slot_end(struct slot *x, enum job_finish why, const struct error *failed)
     s->ended = true;
     s->state.cancelled += why == JOB_CANCELLED;
     j->done.stop = why == JOB_STOP ? x->text.stop.hit : NULL;
+    service_show(s);                           /* who hears of the end and looks sees it */
     job_finish(j, why, &x->usage, failed);
 }

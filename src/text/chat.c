@@ -25,6 +25,13 @@ struct chat {
     struct template *template;   /* NULL: it cannot be compiled, and why says so              */
     struct error why;
     enum form form[ROLES];
+    const char *const *thinks;   /* [2] of `tags`; NULL: the template has none of them        */
+};
+
+/* How families mark what is thought. */
+static const char *const tags[][2] = {
+    { "<think>", "</think>" }, { "<seed:think>", "</seed:think>" }, { "<mm:think>", "</mm:think>" },
+    { "<|START_THINKING|>", "<|END_THINKING|>" },
 };
 
 /* ---- the variables --------------------------------------------------------------------------- */
@@ -86,15 +93,15 @@ static stretto_status put_message(struct writing *w, const stretto_message *m)
 
 /* transformers gives tools and documents as none where there are none. */
 static stretto_status put_vars(struct buffer *b, const stretto_message *messages, size_t n, bool answer,
-                               const enum form form[ROLES], unsigned *notes)
+                               const char *more, const enum form form[ROLES], unsigned *notes)
 {
     struct writing w = { .out = b, .spare = buffer_make(TEXT_MAX), .fold = buffer_make(TEXT_MAX),
                          .form = form, .notes = notes };
     stretto_status s = buffer_str(b, "{\"messages\":[");
     for (size_t i = 0; i < n && s == STRETTO_OK; i++) s = put_message(&w, &messages[i]);
     if (s == STRETTO_OK)
-        s = buffer_printf(b, "],\"tools\":null,\"documents\":null,\"add_generation_prompt\":%s}",
-                          answer ? "true" : "false");
+        s = buffer_printf(b, "],\"tools\":null,\"documents\":null,\"add_generation_prompt\":%s%s%s}",
+                          answer ? "true" : "false", more ? "," : "", more ? more : "");
     if (s == STRETTO_OK && w.fold.len) s = STRETTO_E_ARG;
     buffer_done(&w.spare);
     buffer_done(&w.fold);
@@ -125,11 +132,12 @@ static stretto_status render_vars(const struct chat *c, struct template_input in
 }
 
 static stretto_status render(const struct chat *c, const stretto_message *messages, size_t n,
-                             bool answer, const enum form form[ROLES], time_t now, struct buffer *text,
+                             bool answer, const char *more, const enum form form[ROLES], time_t now,
+                             struct buffer *text,
                              struct buffer *content, unsigned *notes, struct error *err)
 {
     struct buffer vars = buffer_make(TEXT_MAX);
-    stretto_status s = put_vars(&vars, messages, n, answer, form, notes);
+    stretto_status s = put_vars(&vars, messages, n, answer, more, form, notes);
     const struct template_input in = { .vars = vars.data, .n_vars = vars.len, .now = now,
                                        .where = "the conversation" };
     if (s != STRETTO_OK)
@@ -158,7 +166,7 @@ static stretto_status look(const struct chat *c, const enum role *roles, size_t 
     struct buffer text = buffer_make(TEXT_MAX);
     unsigned notes = 0;
     for (size_t i = 0; i < n; i++) m[i] = (stretto_message){ role_names[roles[i]], canaries[roles[i]] };
-    stretto_status s = render(c, m, n, true, c->form, 0, &text, NULL, &notes, NULL);
+    stretto_status s = render(c, m, n, true, NULL, c->form, 0, &text, NULL, &notes, NULL);
     *out = s == STRETTO_OK ? SEEN : NOT_RENDERED;
     for (size_t i = 0; i < n && *out == SEEN; i++) {
         const char *word = canaries[roles[i]];
@@ -219,6 +227,8 @@ stretto_status chat_open_text(struct chat **out, const struct tokenizer *t, cons
     *out = NULL;
     if (!c) return fail(err, STRETTO_E_NOMEM, "out of memory for a chat template");
     c->tokenizer = t;
+    for (size_t i = 0; i < sizeof tags / sizeof *tags && !c->thinks; i++)
+        if (memmem(p, n, tags[i][1], strlen(tags[i][1]))) c->thinks = tags[i];
     stretto_status s = template_compile(&c->template, p, n, &c->why);
     if (s == STRETTO_OK) s = find_forms(c);
     if (s == STRETTO_E_NOMEM) {
@@ -227,6 +237,13 @@ stretto_status chat_open_text(struct chat **out, const struct tokenizer *t, cons
     }
     *out = c;
     return STRETTO_OK;
+}
+
+bool chat_thinks(const struct chat *c, const char **open, const char **close)
+{
+    *open = c->thinks ? c->thinks[0] : NULL;
+    *close = c->thinks ? c->thinks[1] : NULL;
+    return c->thinks != NULL;
 }
 
 const char *chat_trouble(const struct chat *c) { return c->template ? NULL : c->why.text; }
@@ -262,13 +279,13 @@ static bool untried(const struct chat *c, const stretto_message *messages, size_
 }
 
 static stretto_status vanishes(const struct chat *c, stretto_message *all, size_t n, size_t i, bool answer,
-                               time_t now, const char *p, size_t length, bool *yes)
+                               const char *more, time_t now, const char *p, size_t length, bool *yes)
 {
     struct buffer other = buffer_make(TEXT_MAX);
     const char *words = all[i].content;
     unsigned notes = 0;
     all[i].content = canaries[ROLE_USER];
-    stretto_status s = render(c, all, n, answer, c->form, now, &other, NULL, &notes, NULL);
+    stretto_status s = render(c, all, n, answer, more, c->form, now, &other, NULL, &notes, NULL);
     all[i].content = words;
     *yes = s == STRETTO_OK && other.len == length && memcmp(other.data, p, length) == 0;
     buffer_done(&other);
@@ -277,8 +294,8 @@ static stretto_status vanishes(const struct chat *c, stretto_message *all, size_
 
 /* Says what is in messages that nobody tried, each a word of its own, and renders once: gone[i] says that the word of
  * message i was not seen. E_NOMEM or OK. */
-static stretto_status look_for_all(const struct chat *c, stretto_message *all, size_t n, bool answer, time_t now,
-                                   bool *gone)
+static stretto_status look_for_all(const struct chat *c, stretto_message *all, size_t n, bool answer,
+                                   const char *more, time_t now, bool *gone)
 {
     struct buffer words = buffer_make(TEXT_MAX), text = buffer_make(TEXT_MAX);
     const stretto_message *messages = all + n;         /* as they were */
@@ -289,7 +306,7 @@ static stretto_status look_for_all(const struct chat *c, stretto_message *all, s
         snprintf(word, WORD_BYTES, "%s%0*u", canaries[ROLE_USER], (int)WORD_DIGITS, (unsigned)i);
         if (gone[i]) all[i].content = word;
     }
-    if (s == STRETTO_OK) s = render(c, all, n, answer, c->form, now, &text, NULL, &notes, NULL);
+    if (s == STRETTO_OK) s = render(c, all, n, answer, more, c->form, now, &text, NULL, &notes, NULL);
     const char *p = text.data, *end = p + text.len;
     const size_t n_word = strlen(canaries[ROLE_USER]);
     while (s == STRETTO_OK && p && (p = memmem(p, (size_t)(end - p), canaries[ROLE_USER], n_word))) {
@@ -307,7 +324,7 @@ static stretto_status look_for_all(const struct chat *c, stretto_message *all, s
 
 /* A template that hides every word in a form of its own is believed behind the first few. */
 static stretto_status check_untried(const struct chat *c, const stretto_message *messages, size_t n,
-                                    bool answer, time_t now, const char *p, size_t length,
+                                    bool answer, const char *more, time_t now, const char *p, size_t length,
                                     struct error *err)
 {
     enum { SINGLY = 16 };
@@ -321,13 +338,13 @@ static stretto_status check_untried(const struct chat *c, const stretto_message 
         all[i] = all[n + i] = messages[i];
         gone[i] = untried(c, messages, i);
     }
-    if (s == STRETTO_OK && some > SINGLY) s = look_for_all(c, all, n, answer, now, gone);
+    if (s == STRETTO_OK && some > SINGLY) s = look_for_all(c, all, n, answer, more, now, gone);
     some = 0;
     for (size_t i = 0; i < n && s == STRETTO_OK && some < SINGLY; i++) {
         bool yes = false;
         if (!gone[i]) continue;
         some++;
-        s = vanishes(c, all, n, i, answer, now, p, length, &yes);
+        s = vanishes(c, all, n, i, answer, more, now, p, length, &yes);
         if (yes)
             s = fail(err, STRETTO_E_UNSUP, "the model's chat template prints nothing of message %zu, whose "
                      "role is %.40s: give it as the user's", i + 1, messages[i].role);
@@ -341,14 +358,21 @@ stretto_status chat_render(const struct chat *c, const stretto_message *messages
                            time_t now, struct buffer *text, struct buffer *content, unsigned *notes,
                            struct error *err)
 {
+    return chat_render_more(c, messages, n, answer, NULL, now, text, content, notes, err);
+}
+
+stretto_status chat_render_more(const struct chat *c, const stretto_message *messages, size_t n, bool answer,
+                                const char *more, time_t now, struct buffer *text, struct buffer *content,
+                                unsigned *notes, struct error *err)
+{
     unsigned made = 0;
     size_t had = text->len;
     if (!c->template) return fail(err, c->why.status, "%s", c->why.text);
     TRY(check_shown(c, messages, n, err));
-    TRY(render(c, messages, n, answer, c->form, now, text, content, &made, err));
+    TRY(render(c, messages, n, answer, more, c->form, now, text, content, &made, err));
     if (notes) *notes = made;
     const char *p = text->len > had ? text->data + had : "";
-    return check_untried(c, messages, n, answer, now, p, text->len - had, err);
+    return check_untried(c, messages, n, answer, more, now, p, text->len - had, err);
 }
 
 stretto_status chat_render_vars(const struct chat *c, const struct template_input *in,

@@ -36,6 +36,13 @@ void chat_close(struct chat *c);                                         /* NULL
 stretto_status chat_render(const struct chat *c, const stretto_message *messages, size_t n, bool answer,
                            time_t now, struct buffer *text, struct buffer *content, unsigned *notes,
                            struct error *err);
+/* The same with further variables: members of a JSON object, "\"enable_thinking\":false", or NULL. */
+stretto_status chat_render_more(const struct chat *c, const stretto_message *messages, size_t n, bool answer,
+                                const char *more, time_t now, struct buffer *text, struct buffer *content,
+                                unsigned *notes, struct error *err);
+/* The words with which its answers begin and end what they think, as the template spells them; false: it knows none.
+ * The strings are static. */
+bool chat_thinks(const struct chat *c, const char **open, const char **close);
 /* The template with whatever variables `in` has, and the model's tokens. Contents that are texts are
  * given in the form that shows them; *parts (may be NULL) says whether that was another one. */
 struct template_input;

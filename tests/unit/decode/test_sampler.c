@@ -56,6 +56,31 @@ static void softmax_of(double t, const bool *kept, double *out)
     for (int i = 0; i < VOCAB; i++) out[i] = kept[i] ? exp((double)logits[i] / t) / sum : 0;
 }
 
+/* What a token was drawn from is what the formula says of those that are left. */
+static void scores_are_the_formula(void **state)
+{
+    bool kept[VOCAB] = { [5] = true, [1] = true, [10] = true };
+    double want[VOCAB];
+    struct sampling how = plain(0.7f);
+    struct token_logprobs got;
+    (void)state;
+    how.top_k = 3;
+    struct sampler s = make(how);
+    softmax_of(0.7, kept, want);
+    for (size_t i = 0; i < 50; i++) {
+        int32_t token = draw(&s, i);
+        sampler_score(&s, token, 2, &got);
+        assert_true(fabs(exp((double)got.logprob) - want[token]) < 1e-6);
+        assert_int_equal(got.n_top, 2);
+        assert_int_equal(got.top[0].id, 5);
+        assert_int_equal(got.top[1].id, 1);            /* as likely as 10: the lower id */
+        assert_true(fabs(exp((double)got.top[1].logprob) - want[1]) < 1e-6);
+    }
+    struct sampler greedy = make(plain(0));
+    sampler_score(&greedy, draw(&greedy, 0), 3, &got);
+    assert_true(got.id == 5 && got.n_top == 1 && got.top[0].id == 5 && got.logprob == 0);
+}
+
 static void temperature_gives_the_softmax(void **state)
 {
     (void)state;
@@ -249,6 +274,7 @@ static void stops_are_found_across_pieces(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(scores_are_the_formula),
         cmocka_unit_test(temperature_gives_the_softmax),
         cmocka_unit_test(filters_keep_what_they_say),
         cmocka_unit_test(short_cuts_change_nothing),

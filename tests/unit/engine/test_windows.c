@@ -163,7 +163,7 @@ static void texts_go_back(void **state)
         for (uint32_t i = cut; i < CONTEXT; i++) other[i] = (text[i] + 1) % FAKE_NAN;
         uint32_t had = engine_set(e, 2, other, cut + 50, CONTEXT);    /* begins like 0, and like 1 */
         uint32_t rest = cut % PAGE_SLOTS;              /* nobody needed pages: it is all there */
-        assert_int_equal(had, rest < PREFIX_PART ? cut - rest : cut);
+        assert_int_equal(had, rest < PREFIX_COPY ? cut - rest : cut);
         assert_int_equal(engine_reach(e, 0, cut), far);
         assert_int_equal(engine_rewind(e, 0, cut), far);
         assert_int_equal(engine_known(e, 0), cut);

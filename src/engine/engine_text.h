@@ -1,0 +1,25 @@
+/* One text's pages in a file of its own, for whoever wants to put a conversation aside and go on with it later, in
+ * another process too: the tokens, their roles, and the pages, with a digest behind them. What is read is believed
+ * where the digest is right and the engine is one whose pages have the same bits (engine_disk_open says when).
+ * Used between turns. */
+#ifndef ENGINE_TEXT_H
+#define ENGINE_TEXT_H
+#include "engine/engine.h"
+
+struct engine_text {
+    int32_t *tokens;                   /* [n], the caller's                                          */
+    uint8_t *given;                    /* [n]                                                        */
+    uint32_t n, cap;                   /* cap: that fit                                              */
+    uint64_t salt;
+    uint64_t bytes;                    /* of the file                                                */
+};
+
+/* Writes what the cache has of t, from its first token on, in one step (base/part.h); t->n becomes how much that was,
+ * t->given their roles. E_FULL: no sequence is free now. E_UNSUP: this engine's pages cannot be read. */
+stretto_status engine_text_save(struct engine *e, struct engine_text *t, const char *path, struct error *err);
+/* Reads it into the cache, as texts of t->salt; t gets the tokens and roles. E_FORMAT: no such file, or damaged; E_ARG:
+ * of another model, or another salt. */
+stretto_status engine_text_load(struct engine *e, struct engine_text *t, const char *path, struct error *err);
+/* What the cache has of t and nobody else needs is gone; returns how many tokens were. */
+uint32_t engine_text_erase(struct engine *e, const struct engine_text *t);
+#endif

@@ -1,0 +1,256 @@
+#!/usr/bin/env python3
+"""What a model thinks, tools that are not called, words that are weighed, gaps, vectors for each token, and the options
+that go with them.
+
+    test_more.py STRETTO-SERVE DATA"""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+import served
+from served import Server
+
+program, data = sys.argv[1:3]
+CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+HELLO = [{"role": "user", "content": "Hello"}]
+THINKS = ("{% for m in messages %}<|{{ m.role }}|>{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}"
+          "<|assistant|><think>\n{% if not enable_thinking %}\n</think>\n\n{% endif %}{% endif %}{{ mood }}")
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+
+
+def chat(**more):
+    return {"messages": HELLO, "max_tokens": 8, "temperature": 0, **more}
+
+
+def text(**more):
+    return {"prompt": "Once upon a time", "max_tokens": 8, "temperature": 0, **more}
+
+
+def prompt_of(s, **more):
+    return s.post("/apply-template", {"messages": HELLO, **more})[2]["prompt"]
+
+
+# ---- thinking -----------------------------------------------------------------------------------------
+
+def check_thinks(s):
+    """The template opens <think>, and this model never closes it: all it writes is thought."""
+    assert prompt_of(s).endswith("<think>\n")
+    for off in ({"reasoning_effort": "none"}, {"chat_template_kwargs": {"enable_thinking": False}}):
+        assert prompt_of(s, **off).endswith("</think>\n\n"), off
+    assert prompt_of(s, chat_template_kwargs={"mood": "glad"}).endswith("glad")
+    assert s.post(CHAT, chat(chat_template_kwargs={"messages": []}))[0] == 400
+    raw = s.post(CHAT, chat(reasoning_format="none"))[2]["choices"][0]["message"]
+    assert raw["content"] and "reasoning_content" not in raw, raw
+    m = s.post(CHAT, chat())[2]["choices"][0]["message"]
+    assert m["content"] == "" and m["reasoning_content"] == raw["content"].strip(), (m, raw)
+    events = s.stream(CHAT, chat(stream=True))
+    deltas = [e["choices"][0]["delta"] for e in events[1:-1]]
+    assert "".join(d.get("reasoning_content", "") for d in deltas) == m["reasoning_content"]
+    assert not any(d.get("content") for d in deltas), deltas
+    plain = s.post(CHAT, chat(reasoning_effort="none"))[2]["choices"][0]["message"]
+    assert plain["content"] and "reasoning_content" not in plain, plain
+    return m["reasoning_content"]
+
+
+def check_thinks_elsewhere(s, thought):
+    body = {"max_tokens": 8, "temperature": 0, "messages": HELLO}
+    content = s.post("/v1/messages", body)[2]["content"]
+    assert [c["type"] for c in content] == ["thinking", "text"] and content[0]["thinking"] == thought, content
+    assert [c["type"] for c in s.post("/v1/messages", {**body, "thinking": {"type": "disabled"}})[2]["content"]] == \
+        ["text"]
+    got = s.stream("/v1/messages", {**body, "stream": True})
+    kinds = [(e["type"], e.get("index"), e.get("content_block", e.get("delta", {})).get("type")) for e in got]
+    assert kinds[1] == ("content_block_start", 0, "thinking") and ("content_block_start", 1, "text") in kinds, kinds
+    assert ("content_block_delta", 0, "signature_delta") in kinds and kinds[-1][0] == "message_stop", kinds
+    assert "".join(e["delta"]["thinking"] for e in got if e.get("delta", {}).get("type") == "thinking_delta") == thought
+    j = s.post("/v1/responses", {"input": "Hello", "max_output_tokens": 8, "temperature": 0})[2]
+    assert [o["type"] for o in j["output"]] == ["reasoning", "message"], j
+    assert j["output"][0]["content"][0]["text"] == thought
+    assert j["usage"]["output_tokens_details"]["reasoning_tokens"] == 8, j["usage"]
+    got = s.stream("/v1/responses", {"input": "Hello", "max_output_tokens": 8, "temperature": 0, "stream": True})
+    assert [e["sequence_number"] for e in got] == list(range(len(got)))
+    added = [(e["output_index"], e["item"]["type"]) for e in got if e["type"] == "response.output_item.added"]
+    assert added == [(0, "reasoning"), (1, "message")], added
+    assert "".join(e["delta"] for e in got if e["type"] == "response.reasoning_text.delta") == thought
+    j = s.post("/api/chat", {"messages": HELLO, "stream": False, "options": {"num_predict": 8, "temperature": 0}})[2]
+    assert j["message"]["thinking"] == thought and j["message"]["content"] == "", j
+    j = s.post("/api/chat", {"messages": HELLO, "stream": False, "think": False, "options": {"num_predict": 8}})[2]
+    assert "thinking" not in j["message"] and j["message"]["content"], j
+
+
+# ---- tools --------------------------------------------------------------------------------------------
+
+def check_tools(s, ignore):
+    """None is ever called: a request that brings some is answered where none was to be called, or where the server was
+    told so; and never without saying it."""
+    want = s.post(CHAT, chat())[2]["choices"]
+    for more, good in (({"tool_choice": "none"}, True), ({}, ignore), ({"tool_choice": "auto"}, ignore),
+                       ({"tool_choice": "required"}, False)):
+        code, head, j = s.post(CHAT, chat(tools=[TOOL], **more))
+        assert code == (200 if good else 501), (more, code, j)
+        if good:
+            assert j["choices"] == want and head["x-stretto-ignored"] == "tools", head
+    code, head, j = s.post("/v1/responses", {"input": "Hello", "tools": [{"type": "function", "name": "f"}]})
+    assert code == (200 if ignore else 501) and (not ignore or head["x-stretto-ignored"] == "tools"), (code, head, j)
+
+
+def check_past(s):
+    """Calls that were made before are part of the text."""
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+    past = HELLO + [{"role": "assistant", "content": None, "tool_calls": [call, call]},
+                    {"role": "tool", "tool_call_id": "1", "content": "one"},
+                    {"role": "tool", "tool_call_id": "2", "content": [{"type": "text", "text": "two"}]}]
+    got = s.post("/apply-template", {"messages": past})[2]["prompt"]
+    assert got.count('<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>') == 2, got
+    assert got.count("<|user|>") == 2, got
+    assert "<tool_response>\none\n</tool_response>\n<tool_response>\ntwo\n</tool_response>" in got
+    assert s.post(CHAT, chat(messages=past))[0] == 200
+    assert s.post("/v1/responses", {"input": [{"role": "user", "content": "Hello"},
+        {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "1", "output": "sunny"}], "max_output_tokens": 1})[0] == 200
+
+
+# ---- words that are weighed -----------------------------------------------------------------------------
+
+def check_bias(s):
+    first = s.post(TEXT, text())[2]["choices"][0]["text"]
+    word = first.split()[0]
+    for bias in ({" " + word: -100}, [[" " + word, False]]):
+        got = s.post(TEXT, text(logit_bias=bias))[2]["choices"][0]["text"]
+        assert got.split()[0] != word, (bias, got)
+    j = s.post("/completion", {"prompt": "Once", "n_predict": 1, "logit_bias": [[5, -1], [6, False]]})[2]
+    assert j["generation_settings"]["logit_bias"] == [{"token": 5, "bias": -1.0}, {"token": 6, "bias": None}], j
+
+
+def check_drawn(s):
+    """Of three tokens that are left, the probabilities are those of the temperature, and sum to one."""
+    body = {"prompt": "Once upon a time", "n_predict": 4, "n_probs": 5, "temperature": 2, "top_k": 3, "top_p": 1,
+            "min_p": 0, "seed": 3, "post_sampling_probs": True}
+    for t in s.post("/completion", body)[2]["completion_probabilities"]:
+        top = t["top_probs"]
+        assert len(top) == 3 and abs(sum(p["prob"] for p in top) - 1) < 1e-6, t
+        assert any(p["id"] == t["id"] and abs(p["prob"] - t["prob"]) < 1e-9 for p in top), t
+    a = s.post("/completion", {**body, "n_predict": 1})[2]["completion_probabilities"][0]["top_probs"]
+    b = s.post("/completion", {**body, "n_predict": 1, "temperature": 1})[2]["completion_probabilities"][0]["top_probs"]
+    assert [p["id"] for p in a] == [p["id"] for p in b]
+    ratio = [(q["prob"] / b[0]["prob"]) / (p["prob"] / a[0]["prob"]) ** 2 for p, q in zip(a, b)]
+    assert all(abs(r - 1) < 1e-4 for r in ratio), ratio
+    one = s.post("/completion", {**body, "temperature": 0})[2]["completion_probabilities"]
+    assert all(t["prob"] == 1 and t["top_probs"][0]["id"] == t["id"] for t in one), one
+
+
+def check_progress(s):
+    """--batch-size 16: a prompt of 70 tokens takes five steps, and the first word is said before any."""
+    ids = [5 + i % 400 for i in range(70)]
+    got = s.stream("/completion", {"prompt": ids, "n_predict": 1, "stream": True, "return_progress": True,
+                                   "timings_per_token": True})
+    read = [e["prompt_progress"]["processed"] for e in got if "prompt_progress" in e]
+    assert read == [0, 16, 32, 48, 64, 70], read
+    first = next(e["timings"] for e in got if "timings" in e)
+    assert first["prompt_n"] == 0 and first["prompt_ms"] == 0, first
+
+
+def check_small(s):
+    assert s.get("/", Accept="text/html")[0] == 404
+    m = s.get("/v1/models")[2]["data"][0]
+    assert m["tags"] == ["one", "two"] and m["aliases"] == ["other"], m
+    j = s.post("/completions", text())[2]
+    assert j["content"] == j["choices"][0]["text"] and "content" not in s.post(TEXT, text())[2]
+    assert "Hello" in s.post(CHAT, chat(verbose=True))[2]["__verbose"]["prompt"]
+    lines = s.get("/metrics")[2].decode().splitlines()
+    assert any(x.startswith("llamacpp:n_decode_total ") for x in lines), "one model's names have no label"
+    assert any(x.startswith('stretto:steps_total{model_name="') for x in lines)
+    code, head, _ = s.ask("OPTIONS", CHAT, headers={"Origin": "http://localhost:3000"})
+    assert code == 200 and head["access-control-allow-origin"] == "http://localhost:3000", head
+    for other in ("http://localhost.evil.example", "http://localhost:3000.evil.example", "file://localhost", "null"):
+        head = s.ask("OPTIONS", CHAT, headers={"Origin": other})[1]
+        assert "access-control-allow-origin" not in head, (other, head)
+
+
+def check_each(s):
+    both = ["One", "Once upon a time"]
+    j = s.post("/embeddings", {"input": both})[2]
+    n = [len(s.post("/tokenize", {"content": t, "add_special": True})[2]["tokens"]) for t in both]
+    assert [len(x["embedding"]) for x in j] == n and len({len(v) for x in j for v in x["embedding"]}) == 1
+    assert s.post("/v1/embeddings", {"input": "One"})[0] == 400
+
+
+def check_kept(model, folder):
+    """A text that is saved is known in the next process, to whom it belongs; names are no ways."""
+    place = os.path.join(folder, "kept")
+    body = {"prompt": "Once upon a time, there was a little girl named Lily. She liked to play outside in the park.",
+            "n_predict": 30, "temperature": 0, "id_slot": 1}
+    first = {"Authorization": "Bearer first"}
+
+    def act(s, action, slot=1, headers=first, **more):
+        return s.ask("POST", f"/slots/{slot}?action={action}", more, headers)
+
+    def ask(s, headers=first):
+        code, _, j = s.ask("POST", "/completion", body, headers)
+        assert code == 200, j
+        return j["timings"]["cache_n"], j["content"]
+
+    options = ("--slot-save-path", place, "--api-key", "first,second", "-np", "2")
+    with Server(program, model, *options) as s:
+        assert act(s, "save", filename="a")[0] == 400, "nothing was there"
+        _, words = ask(s)
+        code, _, j = act(s, "save", filename="a.bin")
+        assert code == 200 and j["n_saved"] >= 30 and j["n_written"] == os.path.getsize(place + "/a.bin"), j
+        saved = j["n_saved"]
+        for bad in ("../a", "", ".a", "a/b", "a.part", "x" * 65, None, 5):
+            assert act(s, "save", filename=bad)[0] == 400, bad
+        assert act(s, "save", headers={"Authorization": "Bearer second"}, filename="b")[0] == 400, "another's text"
+        assert act(s, "save", slot=7, filename="b")[0] == 400 and act(s, "no")[0] == 400
+        assert act(s, "erase")[2]["n_erased"] == saved and ask(s)[0] == 0
+    with Server(program, model, *options) as s:
+        assert act(s, "restore", slot=0, filename="none")[0] == 400
+        code, _, j = act(s, "restore", slot=0, headers={"Authorization": "Bearer second"}, filename="a.bin")
+        assert code == 400 and "another key" in j["error"]["message"], j
+        code, _, j = act(s, "restore", slot=0, filename="a.bin")
+        assert code == 200 and j["n_restored"] == saved and j["timings"]["restore_ms"] > 0, j
+        known, again = ask(s)
+        assert known > 20 and again == words, (known, words, again)
+        with open(place + "/a.bin", "r+b") as f:
+            f.seek(500)
+            f.write(b"xxxx")
+        assert "damaged" in act(s, "restore", filename="a.bin")[2]["error"]["message"]
+    with Server(program, model) as s:
+        assert act(s, "save", filename="a")[0] == 501
+
+
+def check_gaps(model, folder):
+    gaps = os.path.join(folder, "gaps.gguf")
+    subprocess.run([sys.executable, "-m", "gguf.scripts.gguf_new_metadata", model, gaps, "--force"]
+                   + [w for name, i in (("fim_pre", 509), ("fim_suf", 510), ("fim_mid", 511))
+                      for w in ("--special-token-by-id", name, str(i))],
+                   check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with Server(program, gaps) as s:
+        body = {"input_prefix": "One", "input_suffix": "two", "n_predict": 2}
+        assert s.post("/infill", body)[0] == 200
+        for bad in ({}, {"filename": "a"}, {"filename": 1, "text": "b"}, {"filename": "a", "text": 2}):
+            assert s.post("/infill", {**body, "input_extra": [bad]})[0] == 400, bad
+
+
+with tempfile.TemporaryDirectory() as folder:
+    stories = served.model(data, folder)
+    with Server(program, stories, "--chat-template", THINKS) as server:
+        check_thinks_elsewhere(server, check_thinks(server))
+    with Server(program, stories, "--chat-template", THINKS, "--reasoning", "off", "--ignore-tools") as server:
+        assert prompt_of(server).endswith("</think>\n\n")
+        assert prompt_of(server, reasoning_effort="low").endswith("<think>\n")
+        check_tools(server, True)
+    with Server(program, stories, "-b", "16", "--no-ui", "--tags", "one,two", "-a", "other", "--cors-origins",
+                "localhost") as server:
+        check_tools(server, False)
+        check_past(server)
+        check_bias(server)
+        check_drawn(server)
+        check_progress(server)
+        check_small(server)
+    with Server(program, stories, "--pooling", "none") as server:
+        check_each(server)
+    check_kept(stories, folder)
+    check_gaps(stories, folder)
+print("thinking, tools, words and gaps: all is well")
