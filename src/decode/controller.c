@@ -99,28 +99,51 @@ static unsigned read_class(uint32_t given)
     return k;
 }
 
-/* Alone, given rows pay for one pass over the weights too, which is a plain step. */
-void costs_learn_reading(struct step_costs *c, uint32_t written, uint32_t given, double seconds)
+enum { LOOK_RANGE = 16 };              /* how far from the first belief it may get */
+static const double LOOK_RATE = 0.1;
+
+void costs_look(struct step_costs *c, double share) { c->look = c->look_prior = (float)share; }
+
+/* Given rows that look back on none which take as long. */
+static double as_rows(const struct step_costs *c, struct given_rows r) { return r.rows + (double)c->look * r.back; }
+
+/* The nearest class that was measured, smaller ones first; COSTS_READS: none was. */
+static unsigned measured_class(const struct step_costs *c, unsigned k)
 {
-    if (!given || !(seconds > 0) || !(c->base > 0)) return;
-    unsigned k = read_class(given);
-    double each = fmax(seconds - costs_of(c, written ? written : 1), 0) / given;
-    double rate = fmax(0.1, 1.0 / (1 + c->read_seen[k]));
-    double old = (double)c->read[k];
-    c->read[k] = (float)(old > 0 ? old * (1 + clamp(each / old - 1, -0.5, 1) * rate) : each);
+    unsigned below = k, above = k;
+    while (below > 0 && !c->read_seen[below]) below--;
+    if (c->read_seen[below]) return below;
+    while (above < COSTS_READS && !c->read_seen[above]) above++;
+    return above;
+}
+
+/* What was foretold wrongly is laid to the rows and to what they looked back on, as far as each took part in it; what
+ * others wrote beside them follows slowly, as their texts grow. Alone, given rows pay for one pass over the weights,
+ * which is a plain step. */
+void costs_learn_reading(struct step_costs *c, uint32_t written, struct given_rows r, double seconds)
+{
+    if (!r.rows || !(seconds > 0) || !(c->base > 0)) return;
+    unsigned k = read_class(r.rows), known = measured_class(c, k);
+    double others = costs_of(c, written ? written : 1), rows = as_rows(c, r), back = 1 - r.rows / rows;
+    double each = fmax(seconds - others, 0.1 * seconds) / rows;
+    if (known < COSTS_READS) {
+        double believed = (double)c->read[known], told = others + believed * rows;
+        double off = clamp((seconds - told) / (believed * rows), -0.5, 1);
+        each = believed * (1 + off * fmax(0.1, 1.0 / (1 + c->read_seen[k])) * (1 - back));
+        c->look *= (float)(1 + off * LOOK_RATE * back);
+        c->look = fminf(fmaxf(c->look, c->look_prior / LOOK_RANGE), c->look_prior * LOOK_RANGE);
+        if (written && c->read_seen[k] >= 8) c->base *= 1 + clamp(seconds / told - 1, -0.02, 0.02) * 0.25;
+    }
+    c->read[k] = (float)each;
     c->read_seen[k]++;
 }
 
-double costs_reading(const struct step_costs *c, uint32_t given)
+double costs_reading(const struct step_costs *c, struct given_rows r)
 {
-    if (!(c->base > 0) || !given) return 0;
-    unsigned k = read_class(given), below = k, above = k;
-    while (below > 0 && !c->read_seen[below]) below--;
-    while (above + 1 < COSTS_READS && !c->read_seen[above]) above++;
-    if (c->read_seen[below]) k = below;
-    else if (c->read_seen[above]) k = above;
-    else return costs_ratio(c, given + 1) - 1;
-    return (double)c->read[k] * given / c->base;
+    if (!(c->base > 0) || !r.rows) return 0;
+    unsigned k = measured_class(c, read_class(r.rows));
+    if (k == COSTS_READS) return (costs_ratio(c, r.rows + 1) - 1) * as_rows(c, r) / r.rows;
+    return (double)c->read[k] * as_rows(c, r) / c->base;
 }
 
 /* ---- what guesses are worth ----------------------------------------------------------------- */
@@ -410,11 +433,12 @@ static double least_gain(const struct bid *bids, size_t n)
 }
 
 /* R(m) = (certain rows + gains of the m best paths) / (time of all rows + time spent on guessing), for
- * every m: costs have steps where kernels change. Rows of others pay for the longer step too: they
- * stand for a token each. No text may lose by the guesses of others: each keeps KEPT of its plain rate. */
-static void share(struct bid *bids, size_t n, uint32_t room, uint32_t rows)
+ * every m: costs have steps where kernels change. No text may lose by the guesses of others: each keeps KEPT of
+ * its plain rate, and beside a prompt nobody waits longer. */
+static void share(struct bid *bids, size_t n, uint32_t room, double reading)
 {
     const struct step_costs *costs = bids[0].controller->costs;
+    uint32_t rows = (uint32_t)n;
     double gain = rows, spent = 0, credit = 0;
     for (struct bid *b = bids; b < bids + n; b++) {
         const struct controller *c = b->controller;
@@ -425,39 +449,39 @@ static void share(struct bid *bids, size_t n, uint32_t room, uint32_t rows)
         spent += c->spent;
         credit += c->credit;
     }
-    double margin = (double)MARGIN + clamp(-credit * 0.05, 0, 0.5);
-    double top = margin * gain / (costs_ratio(costs, rows) + spent);
+    double margin = (double)MARGIN + clamp(-credit * 0.05, 0, 0.5), plain = costs_ratio(costs, rows);
+    double top = margin * gain / (plain + spent);
     for (uint32_t k = 1; k <= room; k++) {
         struct bid *next = next_best(bids, n);
         if (!next) break;
         gain += (double)next->gains[next->taken++];
         double time = costs_ratio(costs, rows + k) + spent, r = gain / time;
-        if (r <= top || (n > 1 && least_gain(bids, n) * costs_ratio(costs, rows) < KEPT * time)) continue;
+        double keeps = reading > 0 || n == 1 ? 1 : least_gain(bids, n);
+        if (r <= top || ((n > 1 || reading > 0) && keeps * (plain + reading) < KEPT * (time + reading))) continue;
         top = r;
         for (struct bid *b = bids; b < bids + n; b++)
             if (b->taken > b->rows) b->rows = b->taken;
     }
 }
 
-void controllers_share(struct bid *bids, size_t n, uint32_t room, uint32_t besides)
+void controllers_share(struct bid *bids, size_t n, uint32_t room, double reading)
 {
     uint32_t fixed = 0, left = room;
     for (struct bid *b = bids; b < bids + n; b++) {
         b->rows = forced_rows(b);
         if (!b->controller->choice.automatic) fixed += b->rows;
     }
-    if (fixed < room) share(bids, n, room - fixed, besides + (uint32_t)n);
+    if (fixed < room) share(bids, n, room - fixed, reading);
     for (struct bid *b = bids; b < bids + n; b++) {
         if (b->rows > left) b->rows = left;
         left -= b->rows;
     }
 }
 
-uint32_t controller_rows(struct controller *c, const struct guess_tree *d, uint32_t room,
-                         uint32_t besides)
+uint32_t controller_rows(struct controller *c, const struct guess_tree *d, uint32_t room, double reading)
 {
     struct bid b = { .controller = c, .tree = d, .room = room };
-    controllers_share(&b, 1, room, besides);
+    controllers_share(&b, 1, room, reading);
     return b.rows;
 }
 

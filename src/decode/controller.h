@@ -22,7 +22,9 @@ struct step_costs {
     float prior[COSTS_MOST + 1];       /* [n] t(n) / t(1) before anything is measured     */
     float factor[COSTS_MOST + 1];      /* what was measured, over the prior               */
     uint32_t seen[COSTS_MOST + 1], steps;
-    float read[COSTS_READS];           /* [k] seconds that each of 2^k.. given rows added  */
+    float read[COSTS_READS];           /* [k] seconds that each of 2^k.. given rows added, if it looked back on none */
+    float look;                        /* what each token does that a given row looks back on, in such rows */
+    float look_prior;
     uint32_t read_seen[COSTS_READS];
     bool fixed;                        /* another machine's ratios: nothing is learned    */
 };
@@ -34,10 +36,14 @@ enum { COSTS_POINTS = 6 };
 void costs_fix(struct step_costs *c, const float at[COSTS_POINTS]);
 /* Robust against single slow steps (a stolen core). */
 void costs_learn(struct step_costs *c, uint32_t rows, double seconds);
-/* `given` rows beside `written` others, or alone. */
-void costs_learn_reading(struct step_costs *c, uint32_t written, uint32_t given, double seconds);
-/* Plain steps that so many given rows add to a step; 0: none was measured yet. */
-double costs_reading(const struct step_costs *c, uint32_t given);
+/* What looking back costs before anything is measured: a share of a given row's time for each token that it sees. */
+void costs_look(struct step_costs *c, double share);
+/* Given rows of one step, and the tokens that all of them look back on, of all layers' average. */
+struct given_rows { uint32_t rows; double back; };
+/* They were read beside `written` others, or alone. */
+void costs_learn_reading(struct step_costs *c, uint32_t written, struct given_rows r, double seconds);
+/* Plain steps that they add to a step; 0: none was measured yet. */
+double costs_reading(const struct step_costs *c, struct given_rows r);
 /* t(n) / t(1) as believed now, and seconds (0: unknown). */
 double costs_ratio(const struct step_costs *c, uint32_t rows);
 double costs_of(const struct step_costs *c, uint32_t rows);
@@ -110,12 +116,12 @@ struct bid {
     uint32_t n_gains, taken;
 };
 /* Shares out the guess rows of one step, at most `room`, over all bids: as many, best paths first, as
- * promise the most tokens per second of the whole step. Each bid has one certain row in it; `besides`:
- * further rows of others. What must be sent (not `auto`, or wanted) comes first. */
-void controllers_share(struct bid *bids, size_t n, uint32_t room, uint32_t besides);
+ * promise the most tokens per second. Each bid has one certain row in the step. `reading`: plain steps that
+ * prompts add to it; they have to be read sooner or later and so are no reason to guess, but nobody's step
+ * gets a twentieth longer than with them alone. What must be sent (not `auto`, or wanted) comes first. */
+void controllers_share(struct bid *bids, size_t n, uint32_t room, double reading);
 /* The same for one alone. */
-uint32_t controller_rows(struct controller *c, const struct guess_tree *d, uint32_t room,
-                         uint32_t besides);
+uint32_t controller_rows(struct controller *c, const struct guess_tree *d, uint32_t room, double reading);
 /* Learns from a verified step which proposals proved right. `price`: what its guess rows added to the
  * step, in plain steps. */
 void controller_learn(struct controller *c, const struct outcome *o, double price);

@@ -171,6 +171,19 @@ static void take_all(struct engine *e, struct arena *a, const struct program_lim
     scheduler_plan(e, a);
 }
 
+/* What looking at one token more costs a row, of what it costs else: by arithmetic, and numbers that are
+ * codes in linear layers are floating point in attention. */
+static double look_share(const struct graph *g)
+{
+    enum { CONTEXT = 1024, SLOWER = 2 };
+    double none = 0, more = 0;
+    for (size_t i = 0; i < g->n_nodes; i++) {
+        none += graph_node_cost(g, i, 1, 0, 0).flops;
+        more += graph_node_cost(g, i, 1, 0, CONTEXT).flops;
+    }
+    return none > 0 ? SLOWER * (more - none) / CONTEXT / none : 0;
+}
+
 static stretto_status open_into(struct engine *e, const struct engine_options *o, struct error *err)
 {
     struct program_limits l;
@@ -192,6 +205,7 @@ static stretto_status open_into(struct engine *e, const struct engine_options *o
     for (uint32_t g = 0; g < e->cache.n_groups; g++) e->prefix.page_bytes[g] = e->info.group[g].page;
     for (uint32_t i = 0; i < e->n_seqs; i++) prefix_seat(&e->prefix, &e->seqs[i].at);
     costs_init(&e->costs, e->device);
+    costs_look(&e->costs, look_share(&e->model->graph));
 #ifndef NDEBUG
     TRY(engine_compare(e, err));
 #endif

@@ -5,7 +5,7 @@
 #include "engine/engine_int.h"
 #include <string.h>
 
-enum { DELAY_DEFAULT = 2, READ_LEAST = 16 };
+enum { DELAY_DEFAULT = 2, READ_FIRST = 16, READ_LEAST = 8 };
 
 struct slot {                        /* a request, and what it does in this turn */
     struct request r;
@@ -14,6 +14,7 @@ struct slot {                        /* a request, and what it does in this turn
     uint32_t guesses, asked;         /* asked: answers that places have already */
     bool writes, hungry, waits;      /* hungry: no page for a single row; waits: none beside older ones */
     bool lost;                       /* its sequence was closed */
+    uint32_t chunk;                  /* rows that it is to read */
     double rank;
     uint32_t older;                  /* of this turn's requests that go on, those that came before */
     struct event event;
@@ -141,25 +142,75 @@ struct turn {
     struct engine *e;
     struct slot **all;               /* [n] */
     size_t n, n_writers, n_rows;
-    uint32_t given, written;         /* rows of those who read, of those who write */
+    struct given_rows read;             /* rows of those who read */
+    uint32_t written;                /* and of those who write */
     bool roles;                      /* some of the former are given rows */
     struct error *err;
 };
 
-/* Rows that may be read beside `writers` others so that their tokens are `delay` plain steps later at most: a
- * multiple of READ_LEAST, and that at least, or reading would hardly move. Twice as many as in the step before at
- * most: what so many cost may be known from long ago, when texts were shorter. */
-static uint32_t reading_budget(const struct engine *e, size_t writers)
+/* Plain steps that reading may add beside `writers` others, so that their tokens are `delay` plain steps later at
+ * most. */
+static double may_add(const struct engine *e, uint32_t writers)
 {
-    uint32_t most = e->info.max_rows - (uint32_t)writers, best = READ_LEAST;
-    if (!writers) return e->info.max_rows;
     double delay = e->schedule.delay > 0 ? e->schedule.delay : DELAY_DEFAULT;
-    double plain = costs_ratio(&e->costs, (uint32_t)writers), may = delay * plain;
+    double plain = costs_ratio(&e->costs, writers), may = delay * plain;
     if (e->costs.base > 0 && e->schedule.seconds / e->costs.base - plain > may)
         may = e->schedule.seconds / e->costs.base - plain;
-    for (uint32_t n = 2 * READ_LEAST; e->costs.base > 0 && n <= 2 * e->read_beside; n += READ_LEAST)
-        if (costs_reading(&e->costs, n) <= may) best = n;
-    return best < most ? best : most;
+    return may;
+}
+
+/* Tokens that rows at [at, at + n) look back on, of all layers' average: a window's see no more than it. */
+static double looks_back(const struct engine *e, uint32_t at, uint32_t n)
+{
+    double all = 0, layers = 0;
+    for (uint32_t g = 0; g < e->cache.n_groups; g++) {
+        const struct layer_group *x = e->cache.group[g].layers;
+        double sees = at + 0.5 * n;
+        if (x->kind == GROUP_WINDOW && sees > x->window) sees = x->window;
+        all += sees * x->layers;
+        layers += x->layers;
+    }
+    return layers > 0 ? all / layers * n : 0;
+}
+
+static struct given_rows with_chunk(const struct turn *t, const struct slot *s, uint32_t n)
+{
+    const struct engine *e = t->e;
+    return (struct given_rows){ t->read.rows + n, t->read.back + looks_back(e, engine_length(e, s->r.seq), n) };
+}
+
+/* Of the next tokens of a request, those that may be rows of one step as far as its places go. */
+static uint32_t answerable(const struct engine *e, const struct slot *s)
+{
+    uint32_t n = unread(e, s), at = engine_length(e, s->r.seq), first = s->r.first + s->asked;
+    uint32_t room = s->r.answered ? s->r.room : s->r.room - s->asked, quiet = first > at ? first - at : 0;
+    if (!s->r.wants || n <= quiet || n - quiet <= room) return n;
+    return s->r.end && at + quiet + room >= s->r.end ? n : quiet + room;
+}
+
+static bool fits(const struct turn *t, const struct slot *s, uint32_t n, double may)
+{
+    return costs_reading(&t->e->costs, with_chunk(t, s, n)) <= may;
+}
+
+/* How much of n tokens is read now: alone, all that a step takes; beside others the most that adds `may` plain steps,
+ * counted in fours where rows are dear, and twice as many rows as in the step before at most: what so many cost may be
+ * known from long ago. Whoever is first reads READ_LEAST, or reading would hardly move. */
+static uint32_t chunk_of(const struct turn *t, const struct slot *s, uint32_t n, double may)
+{
+    const struct engine *e = t->e;
+    uint32_t room = e->info.max_rows - t->read.rows - (uint32_t)t->n_writers, best = 0;
+    uint32_t most = 2 * e->read_beside > READ_FIRST ? 2 * e->read_beside : READ_FIRST;
+    if (e->model->graph.bidirectional) return n <= room ? n : 0;                /* in one step */
+    if (n > room) n = room;
+    if (!t->n_writers) return n;
+    most = most > t->read.rows ? most - t->read.rows : 0;
+    if (!(e->costs.base > 0)) best = most;
+    for (uint32_t k = READ_LEAST; k < n && k <= most && e->costs.base > 0; k += k < 2 * READ_FIRST ? 4 : READ_FIRST)
+        if (fits(t, s, k, may)) best = k;
+    if (n <= most && fits(t, s, n, may)) best = n;
+    if (!t->read.rows && best < READ_LEAST) best = READ_LEAST;
+    return best < n ? best : n;
 }
 
 /* The next tokens of a request become given rows, `room` at most. */
@@ -168,7 +219,6 @@ static void read_rows(struct turn *t, struct slot *s, uint32_t room)
     struct engine *e = t->e;
     uint32_t n = unread(e, s), at = engine_length(e, s->r.seq), end = at + n;
     uint32_t asks = 0, first = s->r.first + s->asked;   /* read again, nobody is answered twice */
-    if (e->model->graph.bidirectional && n > room) return;      /* a text is read in one step */
     if (n > room) n = room;
     s->row = t->n_rows;
     for (uint32_t i = 0; i < n; i++, at++) {
@@ -187,7 +237,6 @@ static void read_rows(struct turn *t, struct slot *s, uint32_t room)
         t->n_rows++;
     }
     s->n_rows = t->n_rows - s->row;
-    t->given += (uint32_t)s->n_rows;
 }
 
 /* Whether writing to page p of a sequence takes one from the pool: a new one, or a copy of a shared one. */
@@ -230,26 +279,33 @@ static void rank(struct turn *t)
     }
 }
 
-static void plan_reading(struct turn *t, uint32_t budget)
+/* Who reads how much, while t->n_writers write. */
+static void plan_reading(struct turn *t)
 {
+    double may = may_add(t->e, (uint32_t)t->n_writers);
     rank(t);
-    for (size_t i = 0; i < t->n && budget; i++) {
+    for (size_t i = 0; i < t->n; i++) {
         struct slot *s = t->e->ranked[i];
-        if (s->event.done || s->writes) continue;
-        uint32_t n = unread(t->e, s) < budget ? unread(t->e, s) : budget;
-        uint32_t rows = rows_with_pages(t->e, s, n, s->older);
-        read_rows(t, s, rows);
-        s->waits = rows < n && !s->n_rows;
-        budget -= (uint32_t)s->n_rows;
-        if (t->e->schedule.whole && s->n_rows) return;
+        if (s->event.done || s->writes || !unread(t->e, s)) continue;
+        uint32_t n = chunk_of(t, s, answerable(t->e, s), may);
+        s->chunk = rows_with_pages(t->e, s, n, s->older);
+        s->waits = s->chunk < n && !s->chunk;
+        t->read = with_chunk(t, s, s->chunk);
+        if (t->e->schedule.whole && s->chunk) return;
     }
 }
 
+static void read_chunks(struct turn *t)
+{
+    for (size_t i = 0; i < t->n; i++)
+        if (t->e->ranked[i]->chunk) read_rows(t, t->e->ranked[i], t->e->ranked[i]->chunk);
+}
+
 /* Everybody who writes proposes; one budget is shared out; then the rows. */
-static void plan_writing(struct turn *t, uint32_t given)
+static void plan_writing(struct turn *t)
 {
     struct engine *e = t->e;
-    uint32_t room = e->info.max_rows - given - (uint32_t)t->n_writers;
+    uint32_t room = e->info.max_rows - t->read.rows - (uint32_t)t->n_writers;
     size_t n = 0, k = 0;
     for (size_t i = 0; i < t->n; i++)
         if (!t->all[i]->event.done && t->all[i]->writes)
@@ -263,7 +319,7 @@ static void plan_writing(struct turn *t, uint32_t given)
         if (err->status != STRETTO_OK) end(s, err->status, err->text);
         else e->bids[n++] = writer_bid(s->r.writer);
     }
-    if (n) controllers_share(e->bids, n, room, given);
+    if (n) controllers_share(e->bids, n, room, costs_reading(&e->costs, t->read));
     n = 0;
     for (size_t i = 0; i < t->n; i++) {
         struct slot *s = t->all[i];
@@ -299,26 +355,10 @@ static void catch_up(struct turn *t)
     }
 }
 
-/* Writers first, as one row of each is what its person waits for; then chunks of those who read. Who cannot
- * have a row in this turn has one in the next ones: writers by turns, readers in the order of joining. */
-static void plan_rows(struct turn *t)
+/* More writers than rows take turns; whoever reads gets one row at least, of one row every other. */
+static void choose_writers(struct turn *t, uint32_t to_read)
 {
     struct engine *e = t->e;
-    uint32_t to_read = 0;
-    for (size_t i = 0; i < t->n; i++) {
-        struct slot *s = t->all[i];
-        s->row = s->n_rows = s->guesses = 0;
-        s->writes = s->hungry = s->waits = false;
-        if (s->event.done) continue;
-        uint32_t n = unread(e, s);
-        to_read += n;
-        s->writes = !n;
-    }
-    if (e->schedule.whole && to_read) {
-        plan_reading(t, e->info.max_rows);
-        if (t->n_rows) return;
-    }
-    /* More writers than rows take turns; whoever reads gets one row at least, of one row every other. */
     size_t most = e->info.max_rows - (to_read != 0);
     uint64_t turn = e->info.max_rows > 1 ? e->turns : e->turns / 2;
     if (!most) most = e->turns % 2;
@@ -328,12 +368,30 @@ static void plan_rows(struct turn *t)
         if (t->n_writers == most) s->writes = false;
         else t->n_writers++;
     }
-    uint32_t budget = to_read ? reading_budget(e, t->n_writers) : 0;
-    if (t->n_writers) plan_writing(t, budget < to_read ? budget : to_read);
+}
+
+/* Writers first, as one row of each is what its person waits for; then chunks of those who read. Who cannot
+ * have a row in this turn has one in the next ones: writers by turns, readers in the order of joining. */
+static void plan_rows(struct turn *t)
+{
+    struct engine *e = t->e;
+    uint32_t to_read = 0;
+    for (size_t i = 0; i < t->n; i++) {
+        struct slot *s = t->all[i];
+        s->row = s->n_rows = s->guesses = s->chunk = 0;
+        s->writes = s->hungry = s->waits = false;
+        if (s->event.done) continue;
+        uint32_t n = unread(e, s);
+        to_read += n;
+        s->writes = !n;
+    }
+    if (!e->schedule.whole || !to_read) choose_writers(t, to_read);
+    plan_reading(t);
+    if (e->schedule.whole && to_read && !t->read.rows) choose_writers(t, to_read);
+    if (t->n_writers) plan_writing(t);
     for (size_t i = 0; i < t->n; i++)             /* those whose turn it is not have nothing to read */
         if (!t->all[i]->event.done && !unread(e, t->all[i])) t->all[i]->writes = true;
-    if (budget > e->info.max_rows - t->n_rows) budget = e->info.max_rows - (uint32_t)t->n_rows;
-    plan_reading(t, budget);
+    read_chunks(t);
 }
 
 /* ---- what came of it ------------------------------------------------------------------------- */
@@ -394,9 +452,9 @@ static void take_writing(struct turn *t, struct slot *s, double seconds, double 
 static void learn(struct turn *t, double seconds)
 {
     struct step_costs *c = &t->e->costs;
-    t->e->read_beside = t->written ? t->given : 0;
-    if (t->given && (t->roles || t->written)) costs_learn_reading(c, t->written, t->given, seconds);
-    else costs_learn(c, t->written + t->given, seconds);
+    t->e->read_beside = t->written ? t->read.rows : 0;
+    if (t->read.rows && (t->roles || t->written)) costs_learn_reading(c, t->written, t->read, seconds);
+    else costs_learn(c, t->written + t->read.rows, seconds);
 }
 
 /* Everybody's part of the step's time: certain rows of who writes share what a plain step takes, guesses pay
@@ -408,14 +466,14 @@ static void charge(struct turn *t, double seconds, uint32_t guesses, double pric
     size_t writers = 0;
     for (size_t i = 0; i < t->n; i++) writers += t->all[i]->n_rows && t->all[i]->writes;
     if (writers) plain = costs_ratio(c, t->written - guesses);
-    if (t->given) reading = costs_reading(c, t->given);
-    if (t->given && !(reading > 0)) reading = costs_ratio(c, t->given);
+    if (t->read.rows) reading = costs_reading(c, t->read);
+    if (t->read.rows && !(reading > 0)) reading = costs_ratio(c, t->read.rows);
     double all = plain + price * guesses + reading;
     for (size_t i = 0; i < t->n && all > 0; i++) {
         struct slot *s = t->all[i];
         if (!s->n_rows) continue;
         double part = s->writes ? plain / (double)writers + price * s->guesses
-                                : reading * (double)s->n_rows / t->given;
+                                : reading * (double)s->n_rows / t->read.rows;
         s->event.seconds = seconds * part / all;
     }
 }
@@ -425,10 +483,8 @@ static void take(struct turn *t, double seconds)
     struct engine *e = t->e;
     uint32_t guesses = 0;
     for (size_t i = 0; i < t->n; i++) guesses += t->all[i]->guesses;
-    uint32_t certain = t->written - guesses + t->given;
-    double price = guesses ? (costs_ratio(&e->costs, certain + guesses) -
-                              (certain ? costs_ratio(&e->costs, certain) : 0)) / guesses
-                           : 0;
+    double plain = costs_ratio(&e->costs, t->written - guesses);
+    double price = guesses ? (costs_ratio(&e->costs, t->written) - plain) / guesses : 0;
     charge(t, seconds, guesses, price > 0 ? price : 0);
     learn(t, seconds);
     for (size_t i = 0; i < t->n; i++) {

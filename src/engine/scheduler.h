@@ -8,9 +8,9 @@
  *
  *   who writes   one row for each, and guesses: all of them share one budget, spent where it promises the
  *                most tokens per second of the whole step (controllers_share)
- *   who reads    chunks beside them, by rank and in the order of joining, as large as the measured cost of rows lets
- *                the others' next token come `delay` plain steps later at most, and 16 at least, so that it ends;
- *                alone, max_rows at a time
+ *   who reads    chunks beside them, by rank and in the order of joining, as large as the measured cost of rows and of
+ *                what they look back on lets the others' next token come `delay` plain steps later at most, and 8 at
+ *                least, so that it ends; alone, max_rows at a time
  *                (stall-free batching: Sarathi-Serve, arXiv 2403.02310)
  *   pages        when the pool is empty: those of texts that nobody has any more, then of sequences that wait
  *                for nothing; then the youngest request gives up its pages and reads again later what others

@@ -100,14 +100,15 @@ static stretto_status open_disk(struct service *s, struct error *err)
 static void learn_costs(struct service *s)
 {
     static const uint32_t rows[] = { 1, 4, 8, 16 };
-    enum { N = sizeof rows / sizeof *rows, TIMES = 3 };
+    enum { N = sizeof rows / sizeof *rows, TIMES = 3, SURE = 8 /* of a median */, DEPTH = 256 };
     double seconds[N];
     int32_t seq;
     const struct graph *g = &engine_model(s->engine)->graph;
+    uint32_t depth = s->longest > 2 * DEPTH ? DEPTH : 0;
     if (g->bidirectional || g->logits == GRAPH_NONE || s->info.max_rows < rows[N - 1]) return;
     if (engine_seq_open(s->engine, &seq, NULL) != STRETTO_OK) return;
-    if (engine_probe(s->engine, seq, 0, rows, seconds, N, TIMES, NULL) == STRETTO_OK)
-        for (int i = 0; i < N; i++) costs_learn(engine_costs(s->engine), rows[i], seconds[i]);
+    if (engine_probe(s->engine, seq, depth, rows, seconds, N, TIMES, NULL) == STRETTO_OK)
+        for (int i = 0; i < SURE * N; i++) costs_learn(engine_costs(s->engine), rows[i % N], seconds[i % N]);
     engine_seq_close(s->engine, seq);
 }
 

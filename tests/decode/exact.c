@@ -319,7 +319,7 @@ static void write_texts(struct test *t, struct engine *e, struct text *x, size_t
             ok(t, p[w].error.status, &p[w].error);
             base[i] = all;
             struct bid bid = writer_bid(x[i].writer);
-            controllers_share(&bid, 1, (uint32_t)(most / n) - 1, (uint32_t)all);
+            controllers_share(&bid, 1, (uint32_t)(most / n) - 1, 0);
             k[i] = writer_rows(x[i].writer, rows, a, all, bid.rows);
             all += k[i];
         }

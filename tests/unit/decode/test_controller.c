@@ -42,19 +42,20 @@ static void sends_the_optimum(void **ctx)
             costs.prior[n] = costs.prior[n - 1] + (float)(0.3 * unit());
         struct guess_tree d = random_tree();
         float gain[15];
-        uint32_t besides = (uint32_t)(unit() * 4), k, n = tree_gains(&d, gain, 15);
-        uint32_t sent = controller_rows(&c, &d, 48, besides);
-        double best = 0, mine = 0, sum = 1 + besides;
+        double reading = round % 2 ? 0 : 20 * unit();
+        uint32_t k, n = tree_gains(&d, gain, 15), sent = controller_rows(&c, &d, 48, reading);
+        double best = 0, mine = 0, sum = 1;
         for (k = 0; k <= n; k++) {
-            double rate = sum / costs_ratio(&costs, besides + 1 + k);
-            if (k && rate > best) best = rate;
+            double rate = sum / costs_ratio(&costs, 1 + k);
+            bool late = reading > 0 && costs_ratio(&costs, 1 + k) + reading > (1 + reading) / 0.95;
+            if (k && rate > best && !late) best = rate;
             if (k == sent) mine = rate;
+            if (k && k == sent) assert_false(late);
             if (k < n) sum += (double)gain[k];
         }
-        double none = (1 + besides) / costs_ratio(&costs, besides + 1);
-        if (sent) assert_true(mine >= best * (1 - 1e-9) && mine > none);
-        else assert_true(best <= none * 1.0301);
-        assert_true(controller_rows(&c, &d, 2, besides) <= 2);
+        if (sent) assert_true(mine >= best * (1 - 1e-9) && mine > 1);
+        else assert_true(best <= 1.0301);
+        assert_true(controller_rows(&c, &d, 2, reading) <= 2);
     }
 }
 
@@ -71,12 +72,13 @@ static void others_pay_too(void **ctx)
     tree_weigh(&d);
     for (uint32_t n = 2; n <= COSTS_MOST; n++) costs.prior[n] = 1 + 0.3F * (float)(n - 1);
     assert_int_equal(controller_rows(&c, &d, 48, 0), 1);     /* 1.5 for 1.3                      */
-    assert_int_equal(controller_rows(&c, &d, 48, 1), 0);     /* 2.5 / 1.6 is 1.6 % above 2 / 1.3   */
+    assert_int_equal(controller_rows(&c, &d, 48, 4), 0);     /* 5.3 is 6 % more than 5               */
+    assert_int_equal(controller_rows(&c, &d, 48, 5), 1);     /* 6.3 is 5 % more than 6               */
     for (uint32_t n = 2; n <= COSTS_MOST; n++) costs.prior[n] = 1 + 0.45F * (float)(n - 1);
     assert_int_equal(controller_rows(&c, &d, 48, 0), 1);     /* 1.5 for 1.45: 3.4 % more           */
     for (uint32_t n = 2; n <= COSTS_MOST; n++) costs.prior[n] = (float)n;
     assert_int_equal(controller_rows(&c, &d, 48, 0), 0);
-    assert_int_equal(controller_rows(&c, &d, 48, 8), 0);
+    assert_int_equal(controller_rows(&c, &d, 48, 100), 0);
 }
 
 /* One text has good guesses. Another one without any loses a twentieth by them at most; one that gains by its own
@@ -102,7 +104,7 @@ static void nobody_loses(void **ctx)
         controllers_share(bids, 2, 40, 0);
         assert_int_equal(bids[0].rows, with ? 4 : 1);
         assert_int_equal(bids[1].rows, with);
-        controllers_share(bids, 1, 40, 1);
+        controllers_share(bids, 1, 40, 0);
         assert_int_equal(bids[0].rows, 4);
     }
 }
@@ -290,13 +292,44 @@ static void costs_are_fixed(void **unused)
     assert_true(fabs(costs_of(&c, 1) - 5e-3) < 1e-4);
 }
 
+/* A prompt is read in pieces of all sizes, ever deeper; the machine is not what was believed of it, has noise and is
+ * now and then away. What the next piece costs is foretold within two thirds, and mostly within a fifth. */
+static void reading_is_foretold(void **unused)
+{
+    (void)unused;
+    enum { DEPTH = 8000 };
+    static const double row = 0.3e-3, pair = 0.3e-6, plain = 4e-3;
+    for (int k = 0; k < 3; k++) {
+        struct step_costs c;
+        uint32_t far = 0, all = 0;
+        costs_init(&c, machine());
+        costs_look(&c, (const double[]){ 0.3, 1, 4 }[k] * pair / row);
+        for (int i = 0; i < 20; i++) costs_learn(&c, 1, plain);
+        for (uint32_t at = 0; at < DEPTH;) {
+            struct given_rows r = { 8 << random_mix(at) % 4, 0 };
+            r.back = r.rows * (at + r.rows / 2.0);
+            double small = r.rows < 16 ? 1.2 : 1, truth = small * (row * r.rows + pair * r.back);
+            double told = costs_reading(&c, r) * c.base / truth;
+            double noise = (unit() < 0.05 ? 5 : 1) * (0.95 + 0.1 * unit());
+            if (at > 1000) {
+                all++;
+                far += fabs(told - 1) > 0.2;
+                assert_true(told > 0.6 && told < 1.7);
+            }
+            costs_learn_reading(&c, 1, r, plain + truth * noise);
+            at += r.rows;
+        }
+        assert_true(far < all / 3);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sends_the_optimum), cmocka_unit_test(others_pay_too), cmocka_unit_test(nobody_loses),
         cmocka_unit_test(costs_are_learned), cmocka_unit_test(one_size_is_stable),
         cmocka_unit_test(sources_are_calibrated), cmocka_unit_test(sources_judge_together),
-        cmocka_unit_test(losing_ends),
+        cmocka_unit_test(losing_ends), cmocka_unit_test(reading_is_foretold),
         cmocka_unit_test(words), cmocka_unit_test(costs_are_fixed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

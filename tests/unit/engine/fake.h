@@ -29,6 +29,7 @@ struct program {
 
 static struct program *fake_program; /* the last one compiled */
 static _Atomic long fake_step_ns;    /* that a step takes */
+static void (*fake_ran)(const struct step *s);   /* told of every step, or NULL */
 
 /* The token after a text: of its last two, or now and then of all of it, so that guesses are often right
  * and a wrong text shows. */
@@ -104,6 +105,7 @@ static inline stretto_status fake_run(struct program *p, const struct step *s,
     fake_check(p, s);
     long wait = fake_step_ns;
     if (wait) nanosleep(&(struct timespec){ 0, wait }, NULL);
+    if (fake_ran) fake_ran(s);
     p->steps++;
     p->rows += s->n_rows;
     p->asks += s->n_asks;
