@@ -64,7 +64,7 @@ static double usual_rate(const struct trainer *t)
 }
 
 /* Steps of all epochs, and rows of the first. */
-static stretto_status count_steps(struct trainer *t, struct error *err)
+static stretto_status count_steps(struct trainer *t, uint64_t *all, struct error *err)
 {
     uint64_t steps = 0;
     for (uint32_t e = 0; e < t->o.epochs; e++) {
@@ -75,8 +75,8 @@ static stretto_status count_steps(struct trainer *t, struct error *err)
         steps += p.n_batches;
         if (!e) t->plan.rows = p.rows;
         packing_done(&p);
-        if (t->o.steps && steps >= t->o.steps) break;
     }
+    *all = steps;
     t->plan.steps = t->o.steps && t->o.steps < steps ? t->o.steps : steps;
     return STRETTO_OK;
 }
@@ -84,6 +84,7 @@ static stretto_status count_steps(struct trainer *t, struct error *err)
 static stretto_status make_plan(struct trainer *t, struct error *err)
 {
     struct train_plan *p = &t->plan;
+    uint64_t all;
     uint32_t longest = pack_longest(&t->lines), held = pack_longest(&t->held);
     if (held > longest) longest = held;
     p->samples = t->lines.n;
@@ -102,11 +103,10 @@ static stretto_status make_plan(struct trainer *t, struct error *err)
         return fail(err, STRETTO_E_ARG, "the longest line needs %u rows, and --rows-at-once allows %u", longest,
                     p->step_rows);
     p->batch_rows = t->o.batch_rows;
-    TRY(count_steps(t, err));
+    TRY(count_steps(t, &all, err));
     TRY(trainer_make_graph(t, err));
     p->lr = t->o.lr > 0 ? t->o.lr : usual_rate(t);
-    p->flops = p->row_flops * (double)p->rows * (double)p->steps * p->batch_rows
-             / fmax((double)p->rows, (double)p->batch_rows);
+    p->flops = p->row_flops * (double)p->rows * (double)p->steps / ((double)all / t->o.epochs);
     return STRETTO_OK;
 }
 

@@ -1,4 +1,6 @@
-"""stretto teach from end to end, on a model of 260,000 parameters: test_teach.py STRETTO MAKE_MODEL WEIGHTS TOKENS
+"""stretto teach from end to end, on a model of 260,000 parameters:
+
+    test_teach.py STRETTO MAKE_MODEL WEIGHTS TOKENS PACKED_CHECK
 
 It learns; a training that is killed at any moment ends with the same bytes, whatever the threads, the memory and what
 stands beside a text in a step; what it writes is what runs; and what cannot go on says why, and loses nothing."""
@@ -16,7 +18,7 @@ import gguf
 import numpy as np
 from safetensors.numpy import load_file
 
-stretto, make_model, weights, tokens = sys.argv[1:5]
+stretto, make_model, weights, tokens, packed_check = sys.argv[1:6]
 if not os.path.exists(weights):
     print("skip:", weights, "is not here")
     sys.exit(77)
@@ -116,6 +118,14 @@ def test_the_same_bytes():
                                                                                  "adapter_model.safetensors")
     teach("other", "--epochs", "6", "--seed", "2")
     assert digest("other", "adapter.gguf") != want
+
+
+def test_packed_as_alone():
+    for more in ([], ["fault"]):
+        done = subprocess.run([packed_check, MODEL, DATA, at("packed" + "".join(more)), *more], capture_output=True,
+                              text=True)
+        assert done.returncode == 0, (more, done.stdout, done.stderr)
+        print(done.stdout, end="")
 
 
 def test_killed_at_any_moment():

@@ -4,9 +4,11 @@ if(TARGET stretto)
   target_link_libraries(adapter_tool PRIVATE stretto_all)
   add_test(NAME train.adapter COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/train/test_adapter.py $<TARGET_FILE:stretto>
            $<TARGET_FILE:adapter_tool>)
+  add_executable(packed_check ${CMAKE_CURRENT_SOURCE_DIR}/train/packed_check.c)
+  target_link_libraries(packed_check PRIVATE stretto_all)
   add_test(NAME train.teach COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/train/test_teach.py $<TARGET_FILE:stretto>
            ${CMAKE_SOURCE_DIR}/tools/make-model ${STRETTO_TEST_DATA}/models/stories260K.bin
-           ${STRETTO_TEST_DATA}/models/tok512.bin)
+           ${STRETTO_TEST_DATA}/models/tok512.bin $<TARGET_FILE:packed_check>)
   set_tests_properties(train.adapter train.teach PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 600)
 endif()
 
