@@ -6,7 +6,7 @@
  * n_top id p id p ... tail"; after each M lines the step is run. OUT gets the gradients of all parameters that are
  * trained (those whose names begin with PREFIX; with --lora the adapters of all layers), float32, one after the other.
  * On standard output stand the losses, then "bytes", then a line "name n_in n_out" for each parameter.
- * --layers: KEEP_LAYERS. */
+ * --layers: KEEP_LAYERS. --times: each step is run twice more, and where its time went stands on standard error. */
 #include "backend/backend.h"
 #include "base/memory.h"
 #include "graph/adapt.h"
@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { MAX_ROWS = 4096, MAX_TOP = 64, MAX_PAIRS = 512 };
 
@@ -29,7 +30,7 @@ struct job {
     struct step step;
 };
 
-struct options { unsigned threads; const char *level, *train; bool layers, reference; uint32_t rank; };
+struct options { unsigned threads; const char *level, *train; bool layers, reference, times; uint32_t rank; };
 
 static _Noreturn void die(const char *what)
 {
@@ -100,6 +101,7 @@ static struct options parse(int argc, char **argv)
     for (int i = 4; i < argc; i++) {
         if (strcmp(argv[i], "--layers") == 0) o.layers = true;
         else if (strcmp(argv[i], "--reference") == 0) o.reference = true;
+        else if (strcmp(argv[i], "--times") == 0) o.times = true;
         else if (i + 1 == argc) die("an option without its value");
         else if (strcmp(argv[i], "--threads") == 0) o.threads = (unsigned)atoi(argv[++i]);
         else if (strcmp(argv[i], "--level") == 0) o.level = argv[++i];
@@ -162,6 +164,25 @@ static void write_gradients(const struct graph *g, const struct weights *w, cons
     }
 }
 
+static void print_times(struct program *p, const struct job *j)
+{
+    static struct op_time times[512];
+    struct error err = { 0 };
+    if (backends[0]->profile(p, true, &err) != STRETTO_OK) die(err.text);
+    clock_t cpu = clock();
+    for (int i = 0; i < 2; i++)
+        if (backends[0]->run(p, &j->step, j->answers, &err) != STRETTO_OK) die(err.text);
+    double spent = (double)(clock() - cpu) / CLOCKS_PER_SEC;
+    size_t n = backends[0]->profile_read(p, times, 512);
+    double all = 0;
+    for (size_t i = 0; i < n; i++) all += times[i].seconds;
+    for (size_t i = 0; i < n; i++)
+        fprintf(stderr, "%5.1f %%  %8.3f s  %7.1f G multiply-adds a second  %s\n", 100 * times[i].seconds / all,
+                times[i].seconds / 2, times[i].macs / times[i].seconds / 1e9, times[i].name);
+    fprintf(stderr, "%.3f s a step, %.1f rows a second, %.1f rows a second of a core\n", all / 2,
+            2 * (double)j->step.n_rows / all, 2 * (double)j->step.n_rows / spent);
+}
+
 int main(int argc, char **argv)
 {
     static struct job j;
@@ -207,6 +228,7 @@ int main(int argc, char **argv)
                 || device_plan(d, &g, w, &limits, &bytes, &err) != STRETTO_OK
                 || device_run(d, p, &j.step, j.answers, &err) != STRETTO_OK) die(err.text);
             for (size_t i = 0; i < j.step.n_asks; i++) printf("%.9g\n", (double)j.answer[i].loss);
+            if (o.times) print_times(p, &j);
             d->backend->program_close(p);
         } else die("a word that is no step's");
     }
