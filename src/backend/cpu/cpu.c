@@ -111,6 +111,19 @@ static stretto_status measure(struct program *p, struct error *err)
     return STRETTO_OK;
 }
 
+/* What a graph's sinks add to has a gradient in the weights. */
+static stretto_status check_sinks(const struct graph *g, const struct weights *w, struct error *err)
+{
+    for (size_t i = 0; i < g->n_nodes; i++)
+        for (uint32_t k = 0; g->nodes[i].out == GRAPH_NONE && k < g->nodes[i].param.count; k++) {
+            int32_t param = node_param(g, &g->nodes[i], k);
+            if (param != GRAPH_NONE && !w->weight[param].elements)
+                return fail(err, STRETTO_E_ARG, "the graph has a gradient of %s; in these weights %s is not trained",
+                            g->params[param].name, g->params[param].name);
+        }
+    return STRETTO_OK;
+}
+
 /* A program's panels and kernels are those of its weights. */
 static stretto_status begin(struct program *p, struct device *on, const struct graph *g,
                             const struct weights *w, const struct program_limits *l,
@@ -123,6 +136,7 @@ static stretto_status begin(struct program *p, struct device *on, const struct g
                            .limits = *l };
     if (p->threads > TEAM_MAX)
         return fail(err, STRETTO_E_ARG, "%u threads asked for; the most is %d", p->threads, TEAM_MAX);
+    TRY(check_sinks(g, w, err));
     return measure(p, err);
 }
 
