@@ -3,6 +3,7 @@
 #define ENGINE_ENGINE_INT_H
 #include "cache/disk.h"
 #include "cache/prefix.h"
+#include "decode/account.h"
 #include "decode/controller.h"
 #include "engine/engine.h"
 #include "engine/scheduler.h"
@@ -55,6 +56,7 @@ struct engine {
     void *cancel_ud;
     bool (*turn_cancel)(void *ud);   /* in a turn: instead, ud is the engine */
     struct schedule schedule;        /* scheduler.c */
+    struct guess_account account;    /* of guessing in the steps of several writers */
     uint32_t read_beside;            /* rows that were read in the last step, where some wrote */
     struct slot *slots;              /* [sequences] */
     uint32_t n_slots, last_id;

@@ -145,6 +145,8 @@ struct turn {
     struct given_rows read;             /* rows of those who read */
     uint32_t written;                /* and of those who write */
     bool roles;                      /* some of the former are given rows */
+    bool shared, guesses;            /* several write, some as it pays; and those may guess */
+    double began;
     struct error *err;
 };
 
@@ -301,15 +303,31 @@ static void read_chunks(struct turn *t)
         if (t->e->ranked[i]->chunk) read_rows(t, t->e->ranked[i], t->e->ranked[i]->chunk);
 }
 
+/* Several texts answer for their guesses together (decode/account.h); one alone has its controller's account. */
+static void may_guess(struct turn *t)
+{
+    size_t rest = 0;
+    for (size_t i = 0; i < t->n; i++) {
+        const struct slot *s = t->all[i];
+        rest += !s->event.done && s->writes && writer_may_rest(s->r.writer);
+    }
+    t->shared = t->n_writers > 1 && rest;
+    t->guesses = !t->shared || account_allows(&t->e->account);
+}
+
 /* Everybody who writes proposes; one budget is shared out; then the rows. */
 static void plan_writing(struct turn *t)
 {
     struct engine *e = t->e;
     uint32_t room = e->info.max_rows - t->read.rows - (uint32_t)t->n_writers;
     size_t n = 0, k = 0;
-    for (size_t i = 0; i < t->n; i++)
-        if (!t->all[i]->event.done && t->all[i]->writes)
-            e->proposing[k++] = (struct proposing){ t->all[i]->r.writer, (size_t)room + 1, { 0 }, false };
+    may_guess(t);
+    for (size_t i = 0; i < t->n; i++) {
+        struct slot *s = t->all[i];
+        if (s->event.done || !s->writes) continue;
+        bool rests = !t->guesses && writer_may_rest(s->r.writer);
+        e->proposing[k++] = (struct proposing){ s->r.writer, rests ? 1 : (size_t)room + 1, { 0 }, false };
+    }
     writers_propose(e->proposing, k);
     k = 0;
     for (size_t i = 0; i < t->n; i++) {
@@ -478,6 +496,23 @@ static void charge(struct turn *t, double seconds, uint32_t guesses, double pric
     }
 }
 
+/* What the tokens of this turn have taken, and what they had if nobody had guessed. foretold: seconds of its rows. */
+static void account(struct turn *t, double foretold)
+{
+    const struct engine *e = t->e;
+    uint32_t writers = 0, wrote = 0;
+    if (!t->shared) return;
+    for (size_t i = 0; i < t->n; i++) {
+        const struct slot *s = t->all[i];
+        if (!s->n_rows || !s->writes) continue;
+        writers++;
+        wrote += s->event.wrote;
+    }
+    if (!writers || wrote < writers) return;           /* some failed */
+    double plain = costs_ratio(&e->costs, writers) * wrote / writers + costs_reading(&e->costs, t->read);
+    account_add(&t->e->account, t->guesses, clock_seconds() - t->began, foretold, plain * e->costs.base);
+}
+
 static void take(struct turn *t, double seconds)
 {
     struct engine *e = t->e;
@@ -485,6 +520,7 @@ static void take(struct turn *t, double seconds)
     for (size_t i = 0; i < t->n; i++) guesses += t->all[i]->guesses;
     double plain = costs_ratio(&e->costs, t->written - guesses);
     double price = guesses ? (costs_ratio(&e->costs, t->written) - plain) / guesses : 0;
+    double foretold = (costs_ratio(&e->costs, t->written) + costs_reading(&e->costs, t->read)) * e->costs.base;
     charge(t, seconds, guesses, price > 0 ? price : 0);
     learn(t, seconds);
     for (size_t i = 0; i < t->n; i++) {
@@ -494,6 +530,7 @@ static void take(struct turn *t, double seconds)
         else take_reading(t, s);
         if (!s->event.done && s->r.writer && writer_done(s->r.writer)) end(s, STRETTO_OK, "");
     }
+    if (seconds > 0) account(t, foretold);
 }
 
 /* ---- pages ----------------------------------------------------------------------------------- */
@@ -622,7 +659,7 @@ stretto_status engine_turn(struct engine *e, struct event *events, size_t cap, s
     if (atomic_flag_test_and_set(&e->busy))
         return fail(err, STRETTO_E_ARG, "the engine is in the middle of a step; one thread at a time "
                     "uses an engine and its sessions");
-    struct turn t = { .e = e, .all = e->order, .n = by_age(e), .err = &words };
+    struct turn t = { .e = e, .all = e->order, .n = by_age(e), .began = clock_seconds(), .err = &words };
     if (t.n) run(&t);
     for (size_t i = 0; i < t.n; i++) {
         struct slot *s = t.all[i];

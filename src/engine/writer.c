@@ -128,6 +128,11 @@ void writer_choose(struct writer *w, struct decode_choice choice)
     w->controller.choice = choice;
 }
 
+bool writer_may_rest(const struct writer *w)
+{
+    return w->controller.choice.automatic && w->controller.choice.strategies;
+}
+
 static uint32_t known(const struct writer *w) { return engine_known(w->engine, w->seq); }
 static int32_t *tokens(const struct writer *w) { return engine_tokens(w->engine, w->seq); }
 

@@ -45,6 +45,8 @@ void writer_ask(struct writer *w, struct row *row, struct answer *a);
 /* Takes that answer: the first token. */
 stretto_status writer_first(struct writer *w, const struct answer *a, struct error *err);
 
+/* Whether what it guesses is only what pays (`auto`), so that it may be left out. */
+bool writer_may_rest(const struct writer *w);
 /* Writers make guesses behind their last tokens, those that are not in the cache yet, for a step in which
  * each may send `room` rows; companions of all of them run together. Then error says how each fared:
  * E_FULL when a text has reached its limit. */
