@@ -43,10 +43,11 @@ static int convert_run(void *options, size_t n, char **operands)
     struct error err = { 0 };
     ui_progress_init(&bar, o->quiet ? NULL : stderr);
     /* Ctrl-C must leave nothing half-written, so it only asks. */
-    struct sigaction act = { .sa_handler = cancel };
+    struct sigaction act = { .sa_handler = cancel }, before;
     sigaction(SIGINT, &act, NULL);
     sigaction(SIGTERM, &act, NULL);
-    sigaction(SIGHUP, &act, NULL);
+    sigaction(SIGHUP, &act, &before);
+    if (before.sa_handler == SIG_IGN) sigaction(SIGHUP, &before, NULL);     /* nohup stays */
     struct convert_options c = { .type = dtype_by_name(o->type), .force = o->force,
                                  .tokenizer = tokenizer_to_gguf, .progress = ui_progress_hook(&bar),
                                  .log = { .say = on_log, .ud = &bar, .least = o->quiet ? LOG_WARN : LOG_INFO },

@@ -697,7 +697,7 @@ static int squeeze_run(void *options, size_t n, char **operands)
     x.bar.items = true;
     catch_interrupt();
     signal(SIGTERM, on_term);
-    signal(SIGHUP, on_term);
+    if (signal(SIGHUP, SIG_IGN) != SIG_IGN) signal(SIGHUP, on_term);    /* nohup stays */
     code = squeeze(&x);
     if (x.converted.len) unlink(x.converted.data);
     if (x.shaped.len) unlink(x.shaped.data);
