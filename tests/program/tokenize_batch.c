@@ -33,34 +33,56 @@ static void about(const struct tokenizer *t)
     putchar('\n');
 }
 
+struct work {
+    struct tokenizer *t;
+    const char *text;
+    size_t n;
+    unsigned flags;
+    int at;
+    struct tokens ids;
+    struct buffer back;
+    struct error err;
+};
+
+/* Their bodies differ, so that no compiler makes one function of them. */
+#define PLACE(place) \
+    __attribute__((noinline)) static bool place_##place(struct work *w) \
+    { \
+        w->at = place; \
+        return tokenizer_encode(w->t, w->text, w->n, w->flags, &w->ids, &w->err) == STRETTO_OK && \
+               tokenizer_decode(w->t, w->ids.id, w->ids.n, true, &w->back) == STRETTO_OK; \
+    }
+#define EIGHT(X, n) X(n##0) X(n##1) X(n##2) X(n##3) X(n##4) X(n##5) X(n##6) X(n##7)
+#define PLACES(X) \
+    EIGHT(X, 0) EIGHT(X, 1) EIGHT(X, 2) EIGHT(X, 3) EIGHT(X, 4) EIGHT(X, 5) EIGHT(X, 6) EIGHT(X, 7)
+PLACES(PLACE)
+#define NAME(n) place_##n,
+static bool (*const places[64])(struct work *) = { PLACES(NAME) };
+
 /* The texts of standard input; an exit code. */
 static int answer(struct tokenizer *t, bool quiet)
 {
-    struct error err = { 0 };
-    struct tokens ids = { 0 };
-    struct buffer text = buffer_make((size_t)1 << 30);
-    unsigned flags;
-    size_t n;
+    struct work w = { .t = t, .back = buffer_make((size_t)1 << 30) };
     int code = 0;
-    while (!code && scanf("%u %zu", &flags, &n) == 2 && getchar() == '\n') {
-        char *p = malloc(n + 1);
-        if (!p || fread(p, 1, n, stdin) != n) code = 1;
-        ids.n = 0;
-        buffer_clear(&text);
-        if (!code && (tokenizer_encode(t, p, n, flags, &ids, &err) != STRETTO_OK ||
-                      tokenizer_decode(t, ids.id, ids.n, true, &text) != STRETTO_OK)) {
-            printf("error: %s\n", err.text);
+    for (size_t at = 0; !code && scanf("%u %zu", &w.flags, &w.n) == 2 && getchar() == '\n'; at++) {
+        char *p = malloc(w.n + 1);
+        if (!p || fread(p, 1, w.n, stdin) != w.n) code = 1;
+        w.text = p;
+        w.ids.n = 0;
+        buffer_clear(&w.back);
+        if (!code && !places[at % 64](&w)) {
+            printf("error: %s\n", w.err.text);
             code = 1;
         }
         free(p);
         if (quiet) continue;
-        for (size_t i = 0; !code && i < ids.n; i++) printf(i ? " %d" : "%d", ids.id[i]);
+        for (size_t i = 0; !code && i < w.ids.n; i++) printf(i ? " %d" : "%d", w.ids.id[i]);
         putchar('\t');
-        for (size_t i = 0; !code && i < text.len; i++) printf("%02x", (unsigned char)text.data[i]);
+        for (size_t i = 0; !code && i < w.back.len; i++) printf("%02x", (unsigned char)w.back.data[i]);
         putchar('\n');
     }
-    tokens_done(&ids);
-    buffer_done(&text);
+    tokens_done(&w.ids);
+    buffer_done(&w.back);
     return code;
 }
 
