@@ -5,10 +5,13 @@ in one instruction, no doubles, no atomics, no local memory, no inexact division
 
 usage: test_nvcc.py GPU_SOURCES MOCK [--all]
 
-Every source is compiled for one architecture, the next one for the next, and the first of a kind for all of them;
-with --all, every source for every architecture.
+With --all, every source for every architecture. Without, a cover of them: the first of a kind for all architectures;
+of linear layers every type, as cards with matrix instructions have it, and every third as Turing has it; of attention
+every pair of cache and size, of cache and batch, and of size and batch. Each of these for one architecture, the next
+one for the next.
 """
 import concurrent.futures
+import itertools
 import os
 import pathlib
 import re
@@ -100,6 +103,40 @@ def check(compiler, source, archs, folder):
     return wrong, seen
 
 
+def pairs(source):
+    """Of the options of attention, any two."""
+    options = [x for x in source.read_text().split("\n", 1)[0].split() if x.startswith("-D")]
+    options += [] if any("BATCH" in x for x in options) else ["one"]
+    return set(itertools.combinations(options, 2))
+
+
+def cover(sources):
+    """The least that has each pair, or nearly: always the source with the most that are missing; of equals the last,
+    whose heads are largest."""
+    left = set().union(*map(pairs, sources))
+    while left:
+        best = max(reversed(sources), key=lambda s: len(pairs(s) & left))
+        left -= pairs(best)
+        yield best
+
+
+def chosen(sources):
+    """Of {source: architectures} those of the cover."""
+    first, rest = {}, []
+    for source, archs in sources.items():
+        kind = (source.stem.split("_")[1], archs[0])
+        if first.setdefault(kind, source) == source:
+            yield source, archs
+        else:
+            rest.append(source)
+    attention = [s for s in rest if "_attention_" in s.stem]
+    turing = [s for s in rest if "_linear_" in s.stem and sources[s] == ARCHS[75]]
+    left_out = set(attention) - set(cover(attention)) | set(turing) - set(turing[::3])
+    for i, source in enumerate(s for s in rest if s not in left_out):
+        some = [arch for arch in sources[source] if arch in IN_TURN]
+        yield source, [some[i % len(some)]]
+
+
 def main():
     program, mock, *more = sys.argv[1:]
     everything = "--all" in more
@@ -120,14 +157,9 @@ def main():
                 return done.returncode
             for source in sorted(folder.glob("*.cu")):
                 sources.setdefault(source.read_text(), (source, []))[1].extend(archs)
-        jobs, kinds = [], set()
-        for i, (source, archs) in enumerate(sources.values()):
-            kind = (source.stem.split("_")[1], archs[0])
-            if kind in kinds and not everything:
-                some = [arch for arch in archs if arch in IN_TURN]
-                archs = [some[i % len(some)]]
-            kinds.add(kind)
-            jobs.append(pool.submit(check, compiler, source, archs, source.parent))
+        sources = dict(sources.values())
+        some = sources.items() if everything else chosen(sources)
+        jobs = [pool.submit(check, compiler, source, archs, source.parent) for source, archs in some]
         for job in jobs:
             bad, seen = job.result()
             wrong += bad
