@@ -1,4 +1,8 @@
 # Whole programs against programs that we did not write.
+set(sanitized "")
+if(STRETTO_SANITIZE)
+  set(sanitized --sanitized)
+endif()
 if(TARGET stretto)
   add_executable(tokenize_batch program/tokenize_batch.c)
   target_link_libraries(tokenize_batch PRIVATE stretto_all)
@@ -62,7 +66,7 @@ if(TARGET stretto)
     $<TARGET_FILE:stretto>)
   set_tests_properties(program.convert_blocks PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 300)
   add_test(NAME program.squeeze COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/program/test_squeeze.py
-    $<TARGET_FILE:stretto> ${CMAKE_SOURCE_DIR} ${STRETTO_TEST_DATA})
+    $<TARGET_FILE:stretto> ${CMAKE_SOURCE_DIR} ${STRETTO_TEST_DATA} ${sanitized})
   add_test(NAME program.squeeze_folder COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/program/test_squeeze_folder.py
     $<TARGET_FILE:stretto> ${CMAKE_SOURCE_DIR})
   set_tests_properties(program.squeeze program.squeeze_folder PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 600)
