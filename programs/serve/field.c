@@ -89,7 +89,7 @@ static bool take(const struct field *f, struct ask *a, const json_t *v, struct b
     case FIELD_LATER: return field_check(f, v, t);
     case FIELD_NOTHING:
         if (!field_check(f, v, t)) return false;
-        if (ignored->len < 2000) buffer_printf(ignored, "%s%s", ignored->len ? ", " : "", f->name);
+        if (ignored->len < 600) buffer_printf(ignored, "%s%s", ignored->len ? ", " : "", f->name);
         return true;
     case FIELD_REFUSED:
     case FIELD_UNSUPPORTED:
@@ -105,7 +105,7 @@ static bool take(const struct field *f, struct ask *a, const json_t *v, struct b
 static void name_unknown(struct buffer *ignored, const char *name)
 {
     size_t n = strlen(name);
-    if (!n || n > 64 || ignored->len > 1500) return;
+    if (!n || n > 64 || ignored->len > 600) return;
     for (size_t i = 0; i < n; i++)
         if ((unsigned char)name[i] <= ' ' || (unsigned char)name[i] > '~' || name[i] == ',') return;
     buffer_printf(ignored, "%s%s", ignored->len ? ", " : "", name);

@@ -9,7 +9,7 @@ struct exchange;
 
 /* Of a connection's memory, which the library takes from one piece: what a request's line and headers may have, with
  * what the library keeps for each of them, and what is left for the headers of the answer. */
-enum { HEADER_BYTES = 12 << 10, REPLY_BYTES = 4 << 10, CONNECTION_BYTES = HEADER_BYTES + REPLY_BYTES };
+enum { HEADER_BYTES = 8 << 10, REPLY_BYTES = 2304, CONNECTION_BYTES = HEADER_BYTES + REPLY_BYTES };
 
 /* False: refused. Where it is not clear where the request ends, the connection ends too. */
 bool framing_check(struct exchange *x, const char *version);

@@ -16,7 +16,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-enum { SMALL_BODY = 64 << 10, BLOCK = 1 << 10 };
+enum { SMALL_BODY = 64 << 10, BLOCK = 256 };   /* BLOCK: only HTTP/1.0 without chunks reads by it */
 
 const char *exchange_header(const struct exchange *x, const char *name)
 {
@@ -327,14 +327,14 @@ static struct exchange *begin(struct server *s, struct wire *w, const char *url,
 static void add_cors(const struct exchange *x, struct MHD_Response *r)
 {
     const char *origin = exchange_header(x, "Origin"), *cors = x->server->start.options->cors;
-    if (!origin || !cors || !origin_listed(cors, origin)) return;
+    if (!origin || strlen(origin) > 300 || !cors || !origin_listed(cors, origin)) return;
     MHD_add_response_header(r, "Access-Control-Allow-Origin", origin);
     MHD_add_response_header(r, "Vary", "Origin");
     MHD_add_response_header(r, "Access-Control-Expose-Headers", "x-request-id, X-Stretto-Ignored, Retry-After");
     if (!preflight(x)) return;
     const char *headers = exchange_header(x, "Access-Control-Request-Headers");
     MHD_add_response_header(r, "Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS");
-    if (headers && strlen(headers) < 1000) MHD_add_response_header(r, "Access-Control-Allow-Headers", headers);
+    if (headers && strlen(headers) < 400) MHD_add_response_header(r, "Access-Control-Allow-Headers", headers);
     MHD_add_response_header(r, "Access-Control-Max-Age", "600");
 }
 

@@ -111,12 +111,13 @@ def check_sizes(s):
     """Headers, cookies and queries of every size get an answer: the one asked for, or that they are too large."""
     unknown = b'{"prompt":"Once","max_tokens":1,' + b",".join(b'"unknown%d":1' % i for i in range(150)) + b"}"
     head = POST + b"Content-Length: %d\r\n" % len(unknown)
-    asks = [b"Origin: http://x.example\r\nAccess-Control-Request-Headers: " + b"a" * 900 + b"\r\n", b""]
-    for n in list(range(0, 9000, 1500)) + list(range(9000, 14000, 250)):
+    asks = [b"Origin: http://x.example\r\nAccess-Control-Request-Headers: " + b"a" * 390 + b"\r\n", b""]
+    for n in list(range(0, 6000, 1500)) + list(range(6000, 10000, 200)):
         for more in asks:
             told, _ = answers(s, head + more + b"X-Pad: " + b"a" * n + b"\r\n\r\n" + unknown)
-            assert told[:1] in ([200], [431]) and (told[0] == 200) == (n + len(more) < 11000) or \
-                11000 <= n + len(more) < 12500, (n, len(more), told)
+            size = n + len(more)       # whose connection is reset may not read why
+            assert told[:1] == [200] if size < 7600 else told[:1] in ([200], [431], []) if size < 8400 else \
+                told[:1] in ([431], []), (size, told)
     for n in (1, 50, 120, 160, 200, 400, 1000):
         for data in (head + b"".join(b"a%d: b\r\n" % i for i in range(n)) + b"\r\n" + unknown,
                      GET + b"Cookie: " + b"; ".join(b"a%d=b" % i for i in range(n)) + b"\r\n\r\n",

@@ -13,6 +13,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 
@@ -91,10 +92,54 @@ def check_tls(model, folder):
                 break
             time.sleep(0.02)
         assert ask_tls(s, cert)[0] == 200
+    check_renewals(model, folder)
     make_pair(folder, "third")
     r = subprocess.run([program, "-m", model, "--port", "0", "--ssl-cert-file", cert, "--ssl-key-file", old],
                        capture_output=True, text=True, timeout=60)
     assert r.returncode == 1 and "private key" in r.stderr, r
+
+
+def check_renewals(model, folder):
+    """Certificates that change while clients come and read: nobody is refused, whichever of them he gets; handshakes
+    that stop in the middle, or are none, stand in nobody's way."""
+    cert, key = make_pair(folder, "renewed")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    bad, stop = [], threading.Event()
+
+    def ask():
+        while not stop.is_set():
+            try:
+                c = http.client.HTTPSConnection("127.0.0.1", s.port, timeout=250, context=context)
+                c.request("POST", "/v1/completions", json.dumps({"prompt": "Once", "max_tokens": 30, "stream": True}))
+                got = c.getresponse().read()
+                if not got.endswith(b"data: [DONE]\n\n"):
+                    bad.append(got[-200:])
+                c.close()
+            except OSError as e:
+                bad.append(repr(e))
+
+    with Server(program, model, "-c", "512", "--ssl-cert-file", cert, "--ssl-key-file", key, wait=False) as s:
+        wait_tls(s, cert)
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for t in threads:
+            t.start()
+        stuck = [s.raw() for _ in range(8)]
+        for i, c in enumerate(stuck):
+            c.sendall([b"", b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\n\r\n",
+                       b"\x16\x03\x01\xff\xff" + b"\x01" * 900][i % 4])
+        for i in range(12):
+            make_pair(folder, f"renewed-{i}")
+            s.process.send_signal(signal.SIGHUP)
+            time.sleep(0.02)
+        stop.set()
+        for t in threads:
+            t.join()
+        for c in stuck:
+            c.close()
+        wait_tls(s, cert)
+        assert not bad, bad[:3]
+        assert s.words().count("read the certificate") >= 1, s.words()
 
 
 def check_systemd(model, folder):
