@@ -8,7 +8,10 @@
 #include "serve/server.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include <dirent.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static void health(struct exchange *x)
 {
@@ -113,7 +116,7 @@ static json_t *told_kept(struct exchange *x)
     enum job_keep what = x->ask.keep;
     json_t *v = json_pack("{s:I,s:I}", "id_slot", (json_int_t)x->ask.place, counts[what], (json_int_t)u->prompt);
     if (!v || what == KEEP_ERASE) return v;
-    json_object_set_new(v, "filename", json_string(strrchr(x->ask.path, '/') + 1));
+    json_object_set(v, "filename", json_object_get(x->json, "filename"));
     json_object_set_new(v, bytes[what], json_integer((json_int_t)u->bytes));
     json_object_set_new(v, "timings", json_pack("{s:f}", times[what], 1e3 * u->reading));
     return v;
@@ -125,16 +128,36 @@ static const struct dialect of_kept = { .kind = JOB_KEEP, .whole = told_kept };
 static bool file_name(struct exchange *x)
 {
     static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
-    const char *name = json_string_value(json_object_get(x->json, "filename"));
+    const json_t *v = json_object_get(x->json, "filename");
+    const char *name = json_string_value(v);
     const char *folder = server_options(x->server)->slots;
-    size_t n = name ? strlen(name) : 0;
+    size_t n = json_string_length(v);          /* a zero in it is no letter either */
     if (!n || n > 64 || *name == '.' || strspn(name, letters) != n || (n > 5 && strcmp(name + n - 5, ".part") == 0))
         return exchange_refuse(x, TROUBLE_INVALID, "filename", "filename must be a name of at most 64 letters, digits, "
                                "'.', '_' and '-', not with a '.' in front");
-    size_t cap = strlen(folder) + n + 2;
+    size_t cap = strlen(folder) + n + 24;
     if (!(x->ask.path = mem_alloc(cap))) return trouble_status(&x->trouble, TROUBLE_BUSY, NULL, STRETTO_E_NOMEM, NULL);
-    snprintf(x->ask.path, cap, "%s/%s", folder, name);
+    /* Every key has names of its own. */
+    if (x->keyed) snprintf(x->ask.path, cap, "%s/%016llx-%s", folder, (unsigned long long)x->salt, name);
+    else snprintf(x->ask.path, cap, "%s/%s", folder, name);
     return true;
+}
+
+/* Whether the folder has room for more, as far as --cache-disk-size says. */
+static bool has_room(struct exchange *x)
+{
+    const struct serve_options *o = server_options(x->server);
+    uint64_t bytes = 0;
+    struct stat st;
+    DIR *dir = opendir(o->slots);
+    for (struct dirent *e; dir && (e = readdir(dir));)
+        if (fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode))
+            bytes += (uint64_t)st.st_size;
+    if (dir) closedir(dir);
+    if (bytes < (uint64_t)o->disk_mb << 20) return true;
+    return exchange_refuse(x, TROUBLE_INVALID, "filename", "the saved texts take %llu MB, and %lld are the most here "
+                           "(--cache-disk-size): whoever runs this server can remove some",
+                           (unsigned long long)(bytes >> 20), (long long)o->disk_mb);
 }
 
 static void keep(struct exchange *x)
@@ -159,7 +182,8 @@ static void keep(struct exchange *x)
         if (json_is_string(model)) x->ask.model_name = json_string_value(model);
         x->ask.place = place;
         x->ask.keep = (enum job_keep)what;
-        if (exchange_model(x) && (what == KEEP_ERASE || file_name(x)) && ask_prompts(&x->ask, 1, &x->trouble))
+        if (exchange_model(x) && (what == KEEP_ERASE || file_name(x)) && (what != KEEP_SAVE || has_room(x))
+            && ask_prompts(&x->ask, 1, &x->trouble))
             exchange_run(x, &of_kept);
     }
 }

@@ -59,19 +59,34 @@ static stretto_status serve_one(struct service *s, const struct job *j, struct j
     return st;
 }
 
+/* The first that waits of the client who was charged least. */
+static struct job **next_of(struct service *s, uint32_t *count)
+{
+    struct job **best = NULL;
+    *count = 0;
+    for (struct job **at = &s->waiting; *at; at = &(*at)->next) {
+        if ((*at)->o.kind != JOB_KEEP) continue;
+        ++*count;
+        if (!best || (*at)->client->used < (*best)->client->used) best = at;
+    }
+    return best;
+}
+
+/* One between two steps: files of hundreds of megabytes make everybody wait. */
 void keep_serve(struct service *s)
 {
-    for (struct job **at = &s->waiting; *at;) {
-        if ((*at)->o.kind != JOB_KEEP) {
-            at = &(*at)->next;
-            continue;
-        }
+    uint32_t count;
+    struct job **at = next_of(s, &count);
+    if (at) {
         struct error err = { .status = STRETTO_OK };
+        struct client *client = (*at)->client;
         struct job *j = service_unqueue(s, at);
         struct job_usage usage = { .queued = clock_seconds() - j->submitted };
         double began = clock_seconds();
         stretto_status st = serve_one(s, j, &usage, &err);
         usage.reading = clock_seconds() - began;
+        client->used += usage.reading;
+        s->ended |= count > 1;                 /* the others are not slept over */
         job_finish(j, st == STRETTO_OK ? JOB_END : JOB_FAILED, &usage, st == STRETTO_OK ? NULL : &err);
     }
 }

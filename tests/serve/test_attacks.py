@@ -5,7 +5,9 @@ want much memory, texts that a tokenizer or a template could be slow on.
 
     test_attacks.py STRETTO-SERVE DATA"""
 import json
+import os
 import re
+import resource
 import socket
 import sys
 import tempfile
@@ -209,6 +211,45 @@ def check_memory(model):
             raise AssertionError("what requests held is not given back")
 
 
+def check_saved(model, folder):
+    """Texts that are saved: no way out of the folder, none to another key's, no more than the folder may have, and a
+    disk without room leaves nothing half-written."""
+    place = os.path.join(folder, "saved")
+    os.mkdir(place)
+    with Server(program, model, "-c", "512", "-np", "2", "--slot-save-path", place, "--api-key", "first,second",
+                "--cache-disk-size", "1") as s:
+        def ask(action, name, key="first"):
+            code, _, j = s.post(f"/slots/0?action={action}", {"filename": name}, Authorization="Bearer " + key)
+            return code, json.dumps(j)
+
+        def tell(key):
+            code, _, j = s.post(TEXT, {"prompt": [300 + len(key)] * 200, "max_tokens": 1, "id_slot": 0},
+                                Authorization="Bearer " + key)
+            assert code == 200, j
+
+        tell("first")
+        for name in ("../x", "/etc/x", "..", ".", ".x", "a/b", "a\\b", "a\0b", "", "x" * 65, "a.part", "\u00fc", "a b",
+                     None, 7):
+            assert ask("save", name)[0] == 400 and ask("restore", name)[0] == 400, name
+        assert ask("restore", "passwd")[0] >= 400 and not os.listdir(place)
+        tell("first")
+        assert ask("save", "one")[0] == 200
+        tell("second")
+        assert ask("restore", "one", "second")[0] >= 400, "the other key's"
+        tell("second")
+        assert ask("save", "one", "second")[0] == 200 and len(os.listdir(place)) == 2
+        assert ask("restore", "one")[0] == 200
+        tell("first")
+        resource.prlimit(s.process.pid, resource.RLIMIT_FSIZE, (20_000, -1))
+        code, words = ask("save", "two")
+        assert code >= 400 and len(os.listdir(place)) == 2, (code, words, os.listdir(place))
+        resource.prlimit(s.process.pid, resource.RLIMIT_FSIZE, (-1, -1))
+        with open(os.path.join(place, "much"), "wb") as f:
+            f.truncate(2 << 20)
+        code, words = ask("save", "two")
+        assert code == 400 and "--cache-disk-size" in words, (code, words)
+
+
 def check_slow_texts(s):
     """Texts and conversations on which tokenizers and templates were slow; others are answered meanwhile."""
     def ask(path, body):
@@ -236,6 +277,7 @@ def main():
         for check in (check_names, check_memory):
             check(model)
             print(check.__name__, flush=True)
+        check_saved(model, folder)
     print("ok")
 
 

@@ -197,7 +197,8 @@ def check_kept(model, folder):
         assert act(s, "save", filename="a")[0] == 400, "nothing was there"
         _, words = ask(s)
         code, _, j = act(s, "save", filename="a.bin")
-        assert code == 200 and j["n_saved"] >= 30 and j["n_written"] == os.path.getsize(place + "/a.bin"), j
+        file = os.path.join(place, os.listdir(place)[0])       # of this key alone: another has an "a.bin" of its own
+        assert code == 200 and j["n_saved"] >= 30 and j["n_written"] == os.path.getsize(file), j
         saved = j["n_saved"]
         for bad in ("../a", "", ".a", "a/b", "a.part", "x" * 65, None, 5):
             assert act(s, "save", filename=bad)[0] == 400, bad
@@ -207,12 +208,12 @@ def check_kept(model, folder):
     with Server(program, model, *options) as s:
         assert act(s, "restore", slot=0, filename="none")[0] == 400
         code, _, j = act(s, "restore", slot=0, headers={"Authorization": "Bearer second"}, filename="a.bin")
-        assert code == 400 and "another key" in j["error"]["message"], j
+        assert code == 400, j
         code, _, j = act(s, "restore", slot=0, filename="a.bin")
         assert code == 200 and j["n_restored"] == saved and j["timings"]["restore_ms"] > 0, j
         known, again = ask(s)
         assert known > 20 and again == words, (known, words, again)
-        with open(place + "/a.bin", "r+b") as f:
+        with open(file, "r+b") as f:
             f.seek(500)
             f.write(b"xxxx")
         assert "damaged" in act(s, "restore", filename="a.bin")[2]["error"]["message"]
