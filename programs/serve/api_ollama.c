@@ -322,8 +322,7 @@ static void version(struct exchange *x) { exchange_reply(x, 200, json_pack("{s:s
 static json_t *details(const struct served *m, stretto_model_info *i)
 {
     char size[16];
-    *i = (stretto_model_info){ .size = sizeof *i };
-    if (!m->handle || stretto_model_about(m->handle, i) != STRETTO_OK) *i = (stretto_model_info){ .size = 0 };
+    *i = m->about;
     if (i->parameters >= 950000000u) snprintf(size, sizeof size, "%.1fB", (double)i->parameters / 1e9);
     else snprintf(size, sizeof size, "%.0fM", (double)i->parameters / 1e6);
     return json_pack("{s:s,s:s,s:s,s:[s],s:s,s:s}", "parent_model", "", "format", "gguf", "family", i->family,

@@ -7,12 +7,11 @@
 
 static json_t *meta(const struct served *m)
 {
-    stretto_model_info i = { .size = sizeof i };
-    if (!m->handle || stretto_model_about(m->handle, &i) != STRETTO_OK) return json_null();
-    return json_pack("{s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:s,s:s}", "vocab_type", 2, "n_vocab", (json_int_t)i.vocabulary,
-                     "n_ctx_train", (json_int_t)i.context, "n_ctx", (json_int_t)m->context, "n_embd",
-                     (json_int_t)i.width, "n_params", (json_int_t)i.parameters, "size", (json_int_t)i.file_bytes,
-                     "family", i.family, "format", i.format);
+    const stretto_model_info *i = &m->about;
+    return json_pack("{s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:s,s:s}", "vocab_type", 2, "n_vocab", (json_int_t)i->vocabulary,
+                     "n_ctx_train", (json_int_t)i->context, "n_ctx", (json_int_t)m->context, "n_embd",
+                     (json_int_t)i->width, "n_params", (json_int_t)i->parameters, "size", (json_int_t)i->file_bytes,
+                     "family", i->family, "format", i->format);
 }
 
 /* "one,two" as a list. */
@@ -26,12 +25,22 @@ static json_t *words_of(const char *p)
     return list;
 }
 
-static json_t *openai_model(const struct served *m)
+/* Where its weights are, as llama.cpp's router calls it. */
+static const char *status(struct exchange *x, const struct served *m)
+{
+    struct service_state s;
+    enum served_at at = served_look(server_models(x->server), m, &s, NULL, 0);
+    return at == SERVED_AWAY ? "unloaded" : at == SERVED_WANTED || at == SERVED_LOADING ? "loading" : "loaded";
+}
+
+static json_t *openai_model(struct exchange *x, const struct served *m)
 {
     json_t *aliases = json_array();
     for (size_t i = 0; i < m->n_aliases; i++) json_array_append_new(aliases, json_string(m->alias[i]));
-    return json_pack("{s:s,s:s,s:I,s:s,s:o,s:o,s:o}", "id", m->name, "object", "model", "created", (json_int_t)m->since,
-                     "owned_by", "stretto", "aliases", aliases, "tags", words_of(m->tags), "meta", meta(m));
+    return json_pack("{s:s,s:s,s:I,s:s,s:o,s:o,s:{s:s},s:o}", "id", m->name, "object", "model", "created",
+                     (json_int_t)m->since, "owned_by", "stretto", "aliases", aliases, "tags", words_of(m->tags),
+                     "status",
+                     "value", status(x, m), "meta", meta(m));
 }
 
 static json_t *anthropic_model(const struct served *m)
@@ -51,7 +60,7 @@ static void list(struct exchange *x)
     struct served_list *l = server_models(x->server);
     json_t *data = json_array(), *models = json_array();
     for (size_t i = 0; i < l->n; i++) {
-        json_array_append_new(data, anthropic(x) ? anthropic_model(&l->v[i]) : openai_model(&l->v[i]));
+        json_array_append_new(data, anthropic(x) ? anthropic_model(&l->v[i]) : openai_model(x, &l->v[i]));
         json_array_append_new(models, json_pack("{s:s,s:s,s:s}", "name", l->v[i].name, "model", l->v[i].name, "slug",
                                                 l->v[i].name));
     }
@@ -72,7 +81,7 @@ static void one(struct exchange *x)
         m = served_find(l, x->rest, strlen(x->rest));
     }
     if (!m) exchange_refuse(x, TROUBLE_NOT_FOUND, "model", "there is no model '%.100s' here", x->rest);
-    else exchange_reply(x, 200, anthropic(x) ? anthropic_model(m) : openai_model(m));
+    else exchange_reply(x, 200, anthropic(x) ? anthropic_model(m) : openai_model(x, m));
 }
 
 static const struct route routes[] = {

@@ -28,7 +28,7 @@ static void health(struct exchange *x)
     double at = 0;
     for (size_t i = 0; i < l->n; i++) {
         struct service_state s;
-        service_look(l->v[i].service, &s, NULL, 0);
+        served_look(l, &l->v[i], &s, NULL, 0);
         running += s.running;
         waiting += s.waiting;
         slots += s.slots;
@@ -56,6 +56,13 @@ static json_t *spelled(const struct served *m, int32_t id)
     return text_json(p ? p : "", p ? n : 0);
 }
 
+static bool away(struct exchange *x, const struct served *m)
+{
+    struct service_state s;
+    enum served_at at = served_look(server_models(x->server), m, &s, NULL, 0);
+    return at != SERVED_HERE && at != SERVED_LEAVING;
+}
+
 static void props(struct exchange *x)
 {
     const char *name = exchange_query(x, "model"), *p = "";
@@ -72,8 +79,8 @@ static void props(struct exchange *x)
         ? strrchr(m->path, '/') + 1 : m->path : "", "chat_template", text_json(p, n), "bos_token",
         t ? spelled(m, tokenizer_bos(t)) : json_string(""), "eos_token",
         t ? spelled(m, tokenizer_eos(t)) : json_string(""), "modalities", "vision", 0, "audio", 0, "build_info",
-        "stretto " STRETTO_VERSION, "is_sleeping", 0, "infill", (int)infill_can(m), "embedding", (int)m->embeds,
-        "chat", (int)(m->chat != NULL)));
+        "stretto " STRETTO_VERSION, "is_sleeping", (int)away(x, m), "infill", (int)infill_can(m),
+        "embedding", (int)m->embeds, "chat", (int)(m->chat != NULL)));
 }
 
 static json_t *slot_json(const struct served *m, const struct service_slot *s, size_t i)
@@ -97,7 +104,7 @@ static void slots(struct exchange *x)
         const struct served *m = &l->v[i];
         struct service_slot *v = mem_zalloc(m->slots, sizeof *v);
         struct service_state s = { 0 };
-        if (v) service_look(m->service, &s, v, m->slots);
+        if (v) served_look(l, m, &s, v, m->slots);
         else json_lost();
         for (uint32_t k = 0; v && k < m->slots; k++) json_array_append_new(out, slot_json(m, &v[k], k));
         mem_free(v);
@@ -279,7 +286,7 @@ static stretto_status put_rows(struct buffer *b, const struct served_list *l, co
     return STRETTO_OK;
 }
 
-static stretto_status put_own(struct buffer *b, const struct metrics *m, double uptime)
+static stretto_status put_own(struct buffer *b, const struct metrics *m, const struct served_list *l, double uptime)
 {
     static const char *const reasons[] = { "stop", "length", "stop_string", "context", "cancelled", "deadline",
                                            "failed" };
@@ -299,10 +306,15 @@ static stretto_status put_own(struct buffer *b, const struct metrics *m, double 
         { "stretto:cut_slow_total", "Connections that were too slow.", m->cut_slow },
         { "stretto:http_bytes_in_total", "Bytes of bodies.", m->bytes_in },
         { "stretto:http_bytes_out_total", "Bytes of answers.", m->bytes_out },
+        { "stretto:model_loads_total", "Times that a model's weights came.", l->loads },
+        { "stretto:model_releases_total", "Times that they were put aside.", l->releases },
     };
     for (size_t i = 0; i < sizeof more / sizeof *more; i++)
         TRY(buffer_printf(b, "# HELP %s %s\n# TYPE %s counter\n%s %llu\n", more[i].name, more[i].help, more[i].name,
                           more[i].name, (unsigned long long)more[i].v));
+    TRY(buffer_printf(b, "# HELP stretto:requests_waiting_for_model Requests whose model is being loaded.\n"
+                      "# TYPE stretto:requests_waiting_for_model gauge\nstretto:requests_waiting_for_model %u\n",
+                      l->waiting));
     TRY(buffer_printf(b, "# HELP stretto:uptime_seconds Since the start.\n# TYPE stretto:uptime_seconds gauge\n"
                       "stretto:uptime_seconds %.3f\n", uptime));
     return metrics_histograms(b, m);
@@ -316,9 +328,9 @@ static void metrics(struct exchange *x)
         exchange_refuse(x, TROUBLE_UNSUPPORTED, NULL, "this server does not count (--no-metrics)");
         return;
     }
-    for (size_t i = 0; i < l->n; i++) service_look(l->v[i].service, &s[i], NULL, 0);
+    for (size_t i = 0; i < l->n; i++) served_look(l, &l->v[i], &s[i], NULL, 0);
     if (put_rows(&x->reply_text, l, s) != STRETTO_OK
-        || put_own(&x->reply_text, server_metrics(x->server), server_uptime(x->server)) != STRETTO_OK)
+        || put_own(&x->reply_text, server_metrics(x->server), l, server_uptime(x->server)) != STRETTO_OK)
         trouble_status(&x->trouble, TROUBLE_BUSY, NULL, STRETTO_E_NOMEM, NULL);
     else exchange_reply_text(x, 200, "text/plain; version=0.0.4; charset=utf-8");
 }

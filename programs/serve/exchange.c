@@ -346,10 +346,40 @@ static bool not_begun(struct exchange *x, const struct choice *c, stretto_status
                           err);
 }
 
+static void stop_waiting(struct exchange *x)
+{
+    if (x->waits) served_wait(server_models(x->server), -1);
+    x->waits = false;
+}
+
+/* The model's service; where its weights are not here, the exchange waits and is true all the same, unless they
+ * could not be loaded. */
+static bool hold_service(struct exchange *x)
+{
+    struct served_list *l = server_models(x->server);
+    uint32_t failures;
+    if (x->service) return true;
+    if ((x->service = served_use(l, x->ask.model, &failures))) {
+        stop_waiting(x);
+        return true;
+    }
+    if (server_draining(x->server))
+        return exchange_refuse(x, TROUBLE_DRAINING, NULL, "the server is shutting down: ask again later");
+    if (x->waits && failures != x->failures)
+        return exchange_refuse(x, TROUBLE_BUSY, "model", "the weights of the model %s could not be loaded now, as the "
+                               "server's log says: try again later, or take another model", x->ask.model->name);
+    if (!x->waits) served_wait(l, 1);
+    if (!x->waits) x->failures = failures;
+    x->waits = x->waited = true;
+    return true;
+}
+
 /* Begins jobs as far as there is room; those that find the queue full wait for the exchange's others. */
 static bool begin_more(struct exchange *x)
 {
     char client[160];
+    if (!hold_service(x)) return false;
+    if (!x->service) return true;
     while (x->n_begun < x->n_choices && x->n_running < RUNNING_MOST) {
         struct choice *c = &x->choices[x->n_begun];
         struct error err = { 0 };
@@ -358,7 +388,7 @@ static bool begin_more(struct exchange *x)
         if (!o.n_ids && o.kind != JOB_KEEP)
             return exchange_refuse(x, TROUBLE_INVALID, NULL, "the prompt is empty, and the model adds no token of its "
                                    "own: send some text");
-        stretto_status s = service_submit(x->ask.model->service, &o, &c->job, &busy, &err);
+        stretto_status s = service_submit(x->service, &o, &c->job, &busy, &err);
         if (s == STRETTO_E_FULL && !busy.context && x->n_running) return true;
         if (s != STRETTO_OK) return not_begun(x, c, s, &busy, &err);
         c->begun = true;
@@ -634,6 +664,8 @@ void exchange_close(struct exchange *x)
         mem_free(c->vector);
     }
     mem_free(x->choices);
+    stop_waiting(x);
+    if (x->service) served_let_go(server_models(x->server), x->ask.model);
     ask_done(&x->ask);
     json_decref(x->json);
     json_decref(x->reply);

@@ -87,6 +87,9 @@ struct exchange {
     json_t *json;                      /* the body                                                    */
     struct ask ask;
     const struct dialect *dialect;
+    struct service *service;           /* its model's, held from its first job to its end; or NULL  */
+    bool waits, waited;                /* for the model's weights                                    */
+    uint32_t failures;                 /* of loading them, when it began to wait                     */
     struct choice *choices;
     size_t n_choices, n_begun, n_done, n_running;
     time_t created;

@@ -1,5 +1,6 @@
 #include "serve/load.h"
 #include "base/buffer.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/memory.h"
 #include "serve/trouble.h"
@@ -10,6 +11,7 @@
 #include "ui/progress.h"
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 /* ---- names ------------------------------------------------------------------------------------- */
 
@@ -35,6 +37,25 @@ static void name_from(const char *path, char name[SERVED_NAME])
     text_line(name);
 }
 
+/* One file under two names is one model: its weights, its cache and its files on disk are there once. */
+static int same_file(struct served_list *l, struct served *m)
+{
+    struct stat a, b;
+    if (stat(m->path, &a) != 0) return EXIT_DONE;
+    for (struct served *first = l->v; first < m; first++) {
+        if (stat(first->path, &b) != 0 || a.st_dev != b.st_dev || a.st_ino != b.st_ino) continue;
+        if (first->n_aliases == SERVED_ALIASES)
+            return command_usage("serve", "the model %s has more than %d names", first->name, (int)SERVED_ALIASES);
+        snprintf(first->alias[first->n_aliases++], SERVED_NAME, "%s", m->name);
+        fprintf(stderr, "stretto serve: %s is another name of %s: the same file\n", m->name, first->name);
+        mem_free(m->path);
+        *m = (struct served){ .path = NULL };
+        l->n--;
+        break;
+    }
+    return EXIT_DONE;
+}
+
 static int add_model(struct served_list *l, const struct serve_options *o, const char *word)
 {
     struct buffer path = buffer_make(1 << 16);
@@ -54,6 +75,7 @@ static int add_model(struct served_list *l, const struct serve_options *o, const
                 code = command_usage("serve", "two models are called %s: give them names, as in -m NAME=MODEL",
                                      m->name);
         l->n++;
+        if (code == EXIT_DONE) code = same_file(l, m);
     }
     buffer_done(&path);
     return code;
@@ -127,48 +149,247 @@ static int open_chat(struct served *m, const struct serve_options *o)
     return s == STRETTO_OK ? EXIT_DONE : command_fail("serve", s, err.text);
 }
 
-static int open_text(struct served *m, const struct serve_options *o)
+static void tell_about(struct served *m)
 {
-    struct model_options mo = o->model;
-    mo.model = m->path;
-    int code = open_model("serve", &mo, false, &m->handle);
-    if (code != EXIT_DONE) return code;
-    m->model = stretto_model_inside(m->handle);
-    stretto_model_info i = { .size = sizeof i };
-    stretto_model_about(m->handle, &i);
-    m->embeds = i.encoder;
-    if ((code = open_chat(m, o)) != EXIT_DONE) return code;
-    if (m->chat && chat_trouble(m->chat)) {
-        fprintf(stderr, "stretto serve: %s: no conversations: %s\n", m->name, chat_trouble(m->chat));
-        chat_close(m->chat);
-        m->chat = NULL;
+    const struct config *c = &m->model->config;
+    stretto_model_info *i = &m->about;
+    i->size = sizeof *i;
+    if (m->handle) stretto_model_about(m->handle, i);
+    i->layers = c->layers;
+    i->width = c->width;
+    i->vocabulary = c->vocab;
+    i->context = c->context;
+    m->embeds = m->model->graph.logits == GRAPH_NONE;
+    i->encoder = m->embeds;
+    if (m->handle) return;
+    i->file_bytes = m->model->tensor_bytes;
+    snprintf(i->family, sizeof i->family, "%s", source_arch(m->model->source));
+    snprintf(i->format, sizeof i->format, "%s", source_format(m->model->source));
+    for (size_t t = 0; t < source_tensor_count(m->model->source); t++) {
+        uint64_t elements = 1;
+        for (int d = 0; d < SOURCE_MAX_DIMS; d++) elements *= source_tensor_at(m->model->source, t)->dims[d];
+        i->parameters += elements;
     }
+}
+
+/* What texts need. */
+static int open_words(struct served *m, const struct serve_options *o)
+{
+    tell_about(m);
+    int code = open_chat(m, o);
+    m->silent = o->reasoning && strcmp(o->reasoning, "off") == 0;
+    m->since = time(NULL);
+    if (code != EXIT_DONE || !m->chat || !chat_trouble(m->chat)) return code;
+    fprintf(stderr, "stretto serve: %s: no conversations: %s\n", m->name, chat_trouble(m->chat));
+    chat_close(m->chat);
+    m->chat = NULL;
     return EXIT_DONE;
 }
 
-int load_model(struct served *m, const struct serve_options *o, void (*wake)(void *ud), void *ud)
+static int open_weights(struct served *m, const struct serve_options *o)
 {
-    const uint64_t models = o->models.n ? o->models.n : 1;     /* what is for all of them is shared out */
+    struct model_options mo = o->model;
+    mo.model = m->path;
+    return open_model("serve", &mo, false, &m->handle);
+}
+
+static int open_text(struct served *m, const struct serve_options *o)
+{
+    int code = open_weights(m, o);
+    if (code != EXIT_DONE) return code;
+    m->model = stretto_model_inside(m->handle);
+    return open_words(m, o);
+}
+
+/* All but the weights, which come and go. */
+static int open_light(struct served *m, const struct serve_options *o)
+{
+    const struct model_open_options mo = { .graph_only = true };
+    struct error err = { 0 };
+    stretto_status s = model_open(&m->light, m->path, &mo, &err);
+    if (s != STRETTO_OK) return command_fail("serve", s, err.text);
+    m->model = m->light;
+    m->slots = (uint32_t)o->parallel;
+    m->context = o->model.context ? (uint32_t)o->model.context : m->model->config.context;
+    return open_words(m, o);
+}
+
+static int open_service(struct served *m, const struct serve_options *o, uint32_t models, void (*wake)(void *ud),
+                        void *ud, struct service **out)
+{
     struct service_options so = { .goal = strcmp(o->goal, "throughput") == 0 ? GOAL_THROUGHPUT : GOAL_LATENCY,
                                   .queue = (uint32_t)o->queue, .prefix_bytes = ((uint64_t)o->cache_mb << 20) / models,
                                   .keeps = o->slots != NULL, .disk = o->disk,
                                   .disk_bytes = ((uint64_t)o->disk_mb << 20) / models, .wake = wake, .ud = ud,
                                   .log = { .say = say, .least = LOG_INFO } };
     struct error err = { 0 };
-    int code = open_text(m, o);
-    if (code == EXIT_DONE) code = engine_of(m, o, &so.engine);
+    const struct model *model = stretto_model_inside(m->handle);
+    int code = engine_of(m, o, &so.engine);
     if (code != EXIT_DONE) return code;
     stretto_status s = decode_parse(o->decode ? o->decode : "auto", &so.choice, &err);
-    if (s == STRETTO_OK) s = service_open(&m->service, m->model, &so, &err);
+    if (s == STRETTO_OK) s = service_open(out, model, &so, &err);
+    /* Two files of the same model have the same pages, and one folder holds them for one of the two. */
+    if (s == STRETTO_E_IO && o->disk && o->models.n > 1) {
+        fprintf(stderr, "stretto serve: %s: nothing is kept on disk: %s\n", m->name, err.text);
+        error_clear(&err);
+        so.disk = NULL;
+        s = service_open(out, model, &so, &err);
+    }
     if (s != STRETTO_OK) return command_fail("serve", s, err.text);
-    const struct engine_info *i = service_about(m->service);
+    const struct engine_info *i = service_about(*out);
     m->context = i->context;
-    m->silent = o->reasoning && strcmp(o->reasoning, "off") == 0;
     m->slots = i->sequences;
-    m->since = time(NULL);
     fprintf(stderr, "stretto serve: %s: %u at once, %u tokens of context each%s\n", m->name, m->slots, m->context,
             i->context_cut ? " (less than the model's, because more does not fit in memory)" : "");
     return EXIT_DONE;
+}
+
+/* ---- weights that come and go ------------------------------------------------------------------ */
+
+static bool comes_and_goes(const struct served_list *l) { return (l->most && l->most < l->n) || l->sleep > 0; }
+
+/* What is for all of them is shared out. */
+static uint32_t at_once(const struct served_list *l) { return l->most && l->most < l->n ? l->most : (uint32_t)l->n; }
+
+/* The weights and the service; the model is LOADING, so nobody looks. */
+static int bring(struct served_list *l, struct served *m, const struct serve_options *o, void (*wake)(void *ud),
+                 void *ud)
+{
+    struct service *s = NULL;
+    int code = m->handle ? EXIT_DONE : open_weights(m, o);
+    if (code == EXIT_DONE) code = open_service(m, o, at_once(l), wake, ud, &s);
+    if (code != EXIT_DONE && m->light) {
+        stretto_model_close(m->handle);
+        m->handle = NULL;
+    }
+    pthread_mutex_lock(&l->lock);
+    m->service = s;
+    m->at = s ? SERVED_HERE : SERVED_AWAY;
+    m->asked = 0;
+    m->used = clock_seconds();
+    m->failures += !s;
+    l->loads += s != NULL;
+    if (s && l->closing) service_drain(s);
+    pthread_mutex_unlock(&l->lock);
+    return code;
+}
+
+/* Under lock, which is free meanwhile: nobody uses it. */
+static void take_away(struct served_list *l, struct served *m)
+{
+    struct service *s = m->service;
+    stretto_model *handle = m->handle;
+    service_look(s, &m->last, NULL, 0);
+    m->service = NULL;
+    m->handle = NULL;
+    m->at = SERVED_LOADING;            /* so that nobody sends for it while it goes */
+    l->releases++;
+    pthread_mutex_unlock(&l->lock);
+    service_close(s);
+    stretto_model_close(handle);
+    fprintf(stderr, "stretto serve: %s is put aside until it is asked for\n", m->name);
+    pthread_mutex_lock(&l->lock);
+    m->at = m->asked > 0 ? SERVED_WANTED : SERVED_AWAY;
+}
+
+static uint32_t count_here(const struct served_list *l)
+{
+    uint32_t n = 0;
+    for (size_t i = 0; i < l->n; i++) n += l->v[i].service != NULL;
+    return n;
+}
+
+/* Who was asked for first. */
+static struct served *next_wanted(struct served_list *l)
+{
+    struct served *first = NULL;
+    for (size_t i = 0; i < l->n; i++)
+        if (l->v[i].at == SERVED_WANTED && (!first || l->v[i].asked < first->asked)) first = &l->v[i];
+    return first;
+}
+
+/* Who gives up its place: of those that nobody uses the one that was used longest ago. Where all are used, one gets no
+ * new requests any more, and that is it once its last one has ended. */
+static struct served *who_goes(struct served_list *l)
+{
+    struct served *idle = NULL, *busy = NULL, *leaving = NULL;
+    for (size_t i = 0; i < l->n; i++) {
+        struct served *m = &l->v[i];
+        if (!m->service) continue;
+        if (m->at == SERVED_LEAVING) leaving = m;
+        if (!m->uses && (!idle || m->used < idle->used)) idle = m;
+        if (!busy || m->used < busy->used) busy = m;
+    }
+    if (idle || leaving || !busy) return idle;
+    busy->at = SERVED_LEAVING;
+    return NULL;
+}
+
+/* Nobody is asked for in its stead any more. */
+static void stay(struct served_list *l)
+{
+    for (size_t i = 0; i < l->n; i++)
+        if (l->v[i].at == SERVED_LEAVING) {
+            l->v[i].at = SERVED_HERE;
+            l->v[i].asked = 0;
+        }
+}
+
+static struct served *who_sleeps(struct served_list *l, double now)
+{
+    for (size_t i = 0; l->sleep > 0 && i < l->n; i++)
+        if (l->v[i].service && !l->v[i].uses && now - l->v[i].used >= l->sleep) return &l->v[i];
+    return NULL;
+}
+
+static void wait_a_while(struct served_list *l)
+{
+    double when = clock_seconds() + (l->sleep > 0 ? 0.25 : 60);
+    struct timespec t = { (time_t)when, (long)((when - (double)(time_t)when) * 1e9) };
+    pthread_cond_timedwait(&l->wanted, &l->lock, &t);
+}
+
+void load_on_demand(struct served_list *l, const struct serve_options *o, void (*wake)(void *ud), void *ud)
+{
+    if (!comes_and_goes(l)) return;
+    pthread_mutex_lock(&l->lock);
+    while (!l->closing) {
+        struct served *m = next_wanted(l), *goes = NULL;
+        if (!m && (goes = who_sleeps(l, clock_seconds()))) {
+            take_away(l, goes);
+            continue;
+        }
+        if (m && count_here(l) >= at_once(l)) {
+            if ((goes = who_goes(l))) take_away(l, goes);
+            else wait_a_while(l);
+            continue;
+        }
+        if (!m) {
+            stay(l);
+            wait_a_while(l);
+            continue;
+        }
+        m->at = SERVED_LOADING;
+        stay(l);
+        pthread_mutex_unlock(&l->lock);
+        bring(l, m, o, wake, ud);
+        wake(ud);
+        pthread_mutex_lock(&l->lock);
+    }
+    pthread_mutex_unlock(&l->lock);
+}
+
+int load_all(struct served_list *l, const struct serve_options *o, void (*wake)(void *ud), void *ud)
+{
+    int code = EXIT_DONE;
+    l->most = (uint32_t)o->models_max;
+    l->sleep = o->sleep;
+    bool light = comes_and_goes(l);
+    for (size_t i = 0; i < l->n && code == EXIT_DONE; i++) {
+        code = light ? open_light(&l->v[i], o) : open_text(&l->v[i], o);
+        if (code == EXIT_DONE && i < at_once(l)) code = bring(l, &l->v[i], o, wake, ud);
+    }
+    return code;
 }
 
 int load_check(struct served *m, const struct serve_options *o)
@@ -196,6 +417,7 @@ void load_close(struct served_list *l)
         if (l->v[i].service) service_close(l->v[i].service);
         chat_close(l->v[i].chat);
         stretto_model_close(l->v[i].handle);
+        model_close(l->v[i].light);
         mem_free(l->v[i].path);
     }
 }

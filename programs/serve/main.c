@@ -105,16 +105,15 @@ static void close_calls(const struct serve_options *o)
     buffer_done(&words);
 }
 
-static void *load_all(void *arg)
+static void *load(void *arg)
 {
     struct loading *l = arg;
-    bool well = true;
     pthread_setname_np(pthread_self(), "models");      /* and so are the threads that it begins */
-    for (size_t i = 0; i < l->models->n && well; i++)
-        well = load_model(&l->models->v[i], l->options, server_wake, l->server) == EXIT_DONE;
+    bool well = load_all(l->models, l->options, server_wake, l->server) == EXIT_DONE;
     if (well) close_calls(l->options);
     atomic_store(&l->models->ready, well ? 1 : -1);
     server_loaded(l->server, well);
+    if (well) load_on_demand(l->models, l->options, server_wake, l->server);
     return NULL;
 }
 
@@ -213,11 +212,12 @@ static int serve(const struct serve_options *o, struct served_list *models, cons
         fprintf(stderr, "stretto serve: WARNING: everybody who reaches %s may ask: --api-key-file FILE wants a key\n",
                 p->where);
     fprintf(stderr, "stretto serve: listening at %s\n", p->where);
-    int code = pthread_create(&thread, NULL, load_all, &l) == 0 ? EXIT_DONE
+    int code = pthread_create(&thread, NULL, load, &l) == 0 ? EXIT_DONE
                                                                 : command_fail("serve", STRETTO_E_NOMEM, NULL);
     if (code == EXIT_DONE) {
         code = server_run(l.server);
         interrupted = 1;
+        served_drain(models);
         pthread_join(thread, NULL);
     }
     load_close(models);
@@ -254,6 +254,7 @@ static int run(struct serve_options *o)
     static struct served_list models;
     struct place p = { .fd = -1 };
     int code = check_options(o);
+    served_open(&models);
     if (code == EXIT_DONE) code = load_names(&models, o);
     if (code == EXIT_DONE) code = bind_place(&p, o);
     if (code != EXIT_DONE) return code;

@@ -1,32 +1,71 @@
-/* A model that is served: its name, the service that answers, and what its texts need. Immutable once
- * `ready`; the list has a fixed place for each -m. */
+/* A model that is served: its name, the service that answers, and what its texts need. What texts need is there from
+ * `ready` on and immutable; the list has a fixed place for each -m.
+ *
+ * Weights and service of a model may come and go (--models-max, --sleep-idle-seconds): they are here while somebody
+ * uses them, and one thread (load.h) brings and takes them.
+ *
+ *     AWAY -> WANTED (somebody asked) -> LOADING -> HERE -> AWAY, when others are wanted and nobody uses it
+ *                                                        \-> LEAVING: no new requests; AWAY when those that run end */
 #ifndef SERVE_SERVED_H
 #define SERVE_SERVED_H
 #include "model/model.h"
 #include "serve/service.h"
+#include <pthread.h>
 #include <stdatomic.h>
 #include <time.h>
 
 struct chat;
 enum { SERVED_MOST = 16, SERVED_NAME = 160, SERVED_ALIASES = 16 };
+enum served_at { SERVED_AWAY, SERVED_WANTED, SERVED_LOADING, SERVED_HERE, SERVED_LEAVING };
 
 struct served {
     char name[SERVED_NAME], *path;
     char alias[SERVED_ALIASES][SERVED_NAME];
     size_t n_aliases;
     const char *tags;                  /* by commas; or NULL                                            */
-    stretto_model *handle;
-    const struct model *model;
+    const struct model *model;         /* its vocabulary and sizes; where weights come and go, without them */
+    struct model *light;               /* that, or NULL: the handle's                                   */
+    stretto_model_info about;
     struct chat *chat;                 /* NULL: no template for conversations, or none that can be used */
-    struct service *service;
-    uint32_t context, slots;
+    _Atomic uint32_t context, slots;
     time_t since;
     bool silent;                       /* requests that do not say are answered without thinking        */
     bool embeds;                       /* an encoder: writes no text                                    */
+    /* The list's lock. */
+    stretto_model *handle;
+    struct service *service;
+    enum served_at at;
+    uint32_t uses;                     /* requests that hold the service                                */
+    double used, asked;                /* clock_seconds(): when it was last, and since when it is wanted; 0: not */
+    uint32_t failures;                 /* loads that did not work                                       */
+    struct service_state last;         /* of the service before it went                                 */
 };
 
-struct served_list { struct served v[SERVED_MOST]; size_t n; atomic_int ready; };   /* ready: 0, 1, or -1: failed */
+struct served_list {
+    struct served v[SERVED_MOST];
+    size_t n;
+    atomic_int ready;                  /* 0, 1, or -1: failed                                           */
+    uint32_t most;                     /* whose weights are here at once; 0: all                        */
+    double sleep;                      /* seconds without a request after which they go; 0: never       */
+    pthread_mutex_t lock;
+    pthread_cond_t wanted;             /* somebody asks for one, or lets one go                         */
+    bool closing;
+    uint32_t waiting;                  /* requests that wait for their model                            */
+    uint64_t loads, releases;
+};
 
+void served_open(struct served_list *l);
 /* The model of that name or alias; with one model any name means it. NULL: there is none. */
 const struct served *served_find(const struct served_list *l, const char *name, size_t n);
+/* Its service, for whoever asks until served_let_go; NULL: it is not here and was sent for. *failures: how often that
+ * has failed so far. Any thread. */
+struct service *served_use(struct served_list *l, const struct served *m, uint32_t *failures);
+void served_let_go(struct served_list *l, const struct served *m);
+/* One request more that waits for its model, or one less. */
+void served_wait(struct served_list *l, int more);
+/* As service_look; of one that is away what it did last, with nothing running. Where it is. */
+enum served_at served_look(struct served_list *l, const struct served *m, struct service_state *out,
+                           struct service_slot *slots, uint32_t cap);
+/* No new jobs, and no model is loaded any more. */
+void served_drain(struct served_list *l);
 #endif

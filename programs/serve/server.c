@@ -134,7 +134,7 @@ static void drain(struct server *s)
     if (fd != MHD_INVALID_SOCKET) close(fd);
     interrupted = 1;                           /* models that are being opened */
     struct served_list *l = s->start.models;
-    for (size_t i = 0; i < l->n && atomic_load(&l->ready) == 1; i++) service_drain(l->v[i].service);
+    served_drain(l);
     fprintf(stderr, "stretto serve: no new requests; %zu are being answered\n", s->n_exchanges);
 }
 

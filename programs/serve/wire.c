@@ -350,6 +350,7 @@ static void add_headers(const struct exchange *x, struct MHD_Response *r, const 
         MHD_add_response_header(r, "Process-Start-Time-Unix", text);
     }
     if (*x->policy) MHD_add_response_header(r, "Content-Security-Policy", x->policy);
+    if (x->waited) MHD_add_response_header(r, "X-Stretto-Loading", x->ask.model->name);
     if (x->ignored.len) MHD_add_response_header(r, "X-Stretto-Ignored", x->ignored.data);
     add_cors(x, r);
     if (x->state == EXCHANGE_STREAMING) {

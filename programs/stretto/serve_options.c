@@ -5,6 +5,12 @@ static const struct option rows[] = {
     { "-m --model", "[NAME=]MODEL", OPT_TEXTS, AT(models), 0, 0,
       "a GGUF file, a Hugging Face folder, a name that 'stretto models' lists, or hf:USER/REPO[:QUANT]; given "
       "several times, requests choose by NAME [the default model]" },
+    { "--models-max", "N", OPT_INT, AT(models_max), 0, 16,
+      "models whose weights are in memory at once; of others they come with the next request, for those of the model "
+      "that was asked for longest ago; 0 is all [0]" },
+    { "--sleep-idle-seconds", "S", OPT_REAL, AT(sleep), 0, 1e9,
+      "give a model's memory back when nobody has asked for it for so long; it comes back with the next request; 0 is "
+      "never [0]" },
     { "-a --alias", "NAME,...", OPT_TEXT, AT(alias), 0, 0, "further names of the first model" },
     { "--tags", "WORD,...", OPT_TEXT, AT(tags), 0, 0, "words that /v1/models says of the first model" },
     { "--chat-template", "TEXT", OPT_TEXT, AT(chat_template), 0, 0,

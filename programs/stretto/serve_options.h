@@ -8,8 +8,8 @@ struct serve_options {
     struct text_list models;             /* "path" or "name=path"                                   */
     const char *alias, *tags;            /* further names of the first model, by commas; or NULL    */
     const char *host, *api_key, *api_key_file, *cert_file, *key_file, *cors, *goal, *decode, *pooling, *reasoning;
-    int64_t port, parallel, pool, batch, predict, queue, body, connections, connections_peer;
-    double ping, drain, stall;           /* seconds                                                 */
+    int64_t port, models_max, parallel, pool, batch, predict, queue, body, connections, connections_peer;
+    double ping, drain, stall, sleep;    /* seconds                                                 */
     bool check, log_json, strict_api, no_slots, no_metrics, no_ui, no_sandbox, ignore_tools;
     const char *chat_template, *chat_template_file;
     const char *slots;                   /* folder of texts that clients save; or NULL              */

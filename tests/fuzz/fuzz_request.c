@@ -41,7 +41,9 @@ static void open_model(void)
         || tokenizer_finish(t, &err) != STRETTO_OK)
         abort();
     inside = (struct model){ .tokenizer = t, .config = { .vocab = 10, .width = 4, .context = 100 } };
-    list.v[0] = (struct served){ .name = "m", .model = &inside, .context = 100, .slots = 2, .since = 1 };
+    list.v[0] = (struct served){ .name = "m", .model = &inside, .context = 100, .slots = 2, .since = 1,
+                                 .at = SERVED_HERE, .service = (struct service *)(void *)&inside };
+    served_open(&list);
     if (chat_open_text(&list.v[0].chat, t, words, sizeof words - 1, &err) != STRETTO_OK) abort();
     list.n = 1;
     atomic_store(&list.ready, 1);
@@ -125,6 +127,7 @@ bool job_read(struct job *j, struct job_event *e)
 
 void job_cancel(struct job *j) { (void)j; }
 void job_close(struct job *j) { mem_free(j); }
+void service_drain(struct service *s) { (void)s; }
 void service_look(struct service *s, struct service_state *out, struct service_slot *slots, uint32_t cap)
 {
     (void)s; (void)slots; (void)cap;

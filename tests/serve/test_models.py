@@ -1,0 +1,154 @@
+#!/usr/bin/env python3
+"""Several models: weights that come and go, requests that wait for them and are never cut, names of one file, and the
+memory of it all.
+
+    test_models.py STRETTO-SERVE DATA"""
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+
+import served
+from served import Server
+
+program, data = sys.argv[1:3]
+NAMES = ("one", "two", "three")
+
+
+def start(model, folder, *args, n=3, **more):
+    paths = []
+    for name in NAMES[:n]:                   # files of their own
+        paths.append(os.path.join(folder, name + ".gguf"))
+        if not os.path.exists(paths[-1]):
+            shutil.copy(model, paths[-1])
+    rest = [w for name, p in zip(NAMES[1:], paths[1:]) for w in ("-m", f"{name}={p}")]
+    return Server(program, f"one={paths[0]}", *rest, *args, **more)
+
+
+def ask(s, name, n=8, **more):
+    code, head, j = s.post("/v1/completions", {"model": name, "prompt": "Once upon a time", "max_tokens": n,
+                                               "temperature": 0, **more})
+    assert code == 200, (name, code, j)
+    return j["choices"][0]["text"], head.get("x-stretto-loading")
+
+
+def status(s):
+    return {m["id"]: m["status"]["value"] for m in s.get("/v1/models")[2]["data"]}
+
+
+def figure(s, name):
+    return next(float(x.split()[-1]) for x in s.get("/metrics")[2].decode().splitlines() if x.startswith(name + " "))
+
+
+def check_turns(s):
+    """Two at once: the third takes the place of the one that was asked for longest ago."""
+    assert status(s) == {"one": "loaded", "two": "loaded", "three": "unloaded"}, status(s)
+    words, waited = ask(s, "one")
+    assert waited is None
+    assert ask(s, "three") == (words, "three")
+    assert status(s) == {"one": "loaded", "two": "unloaded", "three": "loaded"}, status(s)
+    assert ask(s, "one") == (words, None) and ask(s, "two") == (words, "two")
+    assert status(s)["three"] == "unloaded"
+    # What needs no weights does not send for them.
+    assert s.post("/tokenize", {"model": "three", "content": "Once"})[2]["tokens"]
+    assert s.get("/props?model=three")[2]["is_sleeping"] is True and status(s)["three"] == "unloaded"
+    assert s.post("/v1/completions", {"model": "four", "prompt": "x"})[0] == 404
+    assert figure(s, "stretto:model_loads_total") == 4 and figure(s, "stretto:model_releases_total") == 2
+    assert len(s.get("/slots")[2]) == 3 * 16
+
+
+def check_streams(s):
+    """A model that is being used stays until its answers are whole, and whoever waits gets in between."""
+    words = ask(s, "one", 200, ignore_eos=True)[0]
+    got, errors = {}, []
+
+    def one(i):
+        try:
+            name = NAMES[i % 3]
+            if i % 2:
+                got[i] = ask(s, name, 200, ignore_eos=True)[0]
+                return
+            events = s.stream("/v1/completions", {"model": name, "prompt": "Once upon a time", "max_tokens": 200,
+                                                  "temperature": 0, "ignore_eos": True, "stream": True})
+            got[i] = "".join(e["choices"][0]["text"] for e in events if e != "[DONE]")
+        except Exception as e:               # noqa: BLE001
+            errors.append((i, e))
+
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(24)]
+    for t in threads:
+        t.start()
+        time.sleep(0.02)
+    for t in threads:
+        t.join(120)
+    assert not errors and len(got) == 24, (errors, sorted(got))
+    assert set(got.values()) == {words}, {i: g == words for i, g in got.items()}
+    assert figure(s, "stretto:requests_waiting_for_model") == 0
+
+
+def check_vanished(s):
+    """Who waits for a model and goes leaves nothing behind."""
+    ask(s, "one")
+    for stream in (False, True):
+        c = s.connect(timeout=0.05)
+        try:
+            c.request("POST", "/v1/completions", '{"model": "two", "prompt": "x", "max_tokens": 5, "stream": %s}'
+                      % str(stream).lower())
+            c.getresponse().read()
+        except OSError:
+            pass
+        c.close()
+    ask(s, "two")
+    assert ask(s, "one")[0]
+
+
+def check_missing(model, folder):
+    """Weights that cannot be loaded any more are a clear 503 for that model alone."""
+    with start(model, folder, "--models-max", "1", n=2) as s:
+        os.rename(folder + "/two.gguf", folder + "/away")
+        code, head, j = s.post("/v1/completions", {"model": "two", "prompt": "x", "max_tokens": 1})
+        assert code == 503 and "two could not be loaded" in j["error"]["message"] and head["retry-after"], (code, j)
+        assert ask(s, "one")[0]
+        os.rename(folder + "/away", folder + "/two.gguf")
+        assert ask(s, "two")[0]
+
+
+def check_names(model, folder):
+    """One file under two names is one model, with one folder of pages; copies of it share no files."""
+    link = os.path.join(folder, "link.gguf")
+    os.symlink(model, link)
+    disk = os.path.join(folder, "disk")
+    with Server(program, f"a={model}", "-m", f"b={link}", "--cache-disk", disk) as s:
+        assert ask(s, "a") == ask(s, "b")
+        assert [m["id"] for m in s.get("/v1/models")[2]["data"]] == ["a"]
+        assert "another name of a" in s.words()
+    with start(model, folder, "--cache-disk", disk, n=2) as s:
+        assert ask(s, "one") == ask(s, "two")
+        assert "two" in s.words() and "disk" in s.words(), s.words()
+
+
+def check_sleep(model, folder):
+    with Server(program, model, "--sleep-idle-seconds", "0.3") as s:
+        words = ask(s, "stories")[0]
+        for _ in range(100):
+            if s.get("/props")[2]["is_sleeping"]:
+                break
+            time.sleep(0.1)
+        else:
+            raise AssertionError("awake")
+        assert s.get("/health")[0] == 200
+        assert ask(s, "stories") == (words, "stories") and not s.get("/props")[2]["is_sleeping"]
+
+
+with tempfile.TemporaryDirectory() as folder:
+    stories = served.model(data, folder)
+    with start(stories, folder, "--models-max", "2") as server:
+        check_turns(server)
+    with start(stories, folder, "--models-max", "1") as server:
+        check_streams(server)
+        check_vanished(server)
+    check_missing(stories, folder)
+    check_names(stories, folder)
+    check_sleep(stories, folder)
+print("several models: all is well")
