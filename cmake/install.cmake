@@ -20,7 +20,7 @@ if(TARGET stretto AND STRETTO_PYTHON AND NOT CMAKE_CROSSCOMPILING)
   add_custom_command(OUTPUT ${man_dir}/stretto.1
     COMMAND ${STRETTO_PYTHON} ${CMAKE_SOURCE_DIR}/tools/make_man.py $<TARGET_FILE:stretto> ${man_dir}
     DEPENDS stretto tools/make_man.py tools/completion.py include/stretto/stretto.h
-      include/stretto/compress.h tests/api/example.c
+      include/stretto/compress.h include/stretto/train.h tests/api/example.c
     WORKING_DIRECTORY ${CMAKE_SOURCE_DIR} COMMENT "Making man pages and completion" VERBATIM)
   add_custom_target(man ALL DEPENDS ${man_dir}/stretto.1)
 else()
@@ -66,7 +66,8 @@ write_basic_package_version_file(${CMAKE_BINARY_DIR}/strettoConfigVersion.cmake
 
 install(TARGETS stretto_shared LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(FILES ${static_library} DESTINATION ${CMAKE_INSTALL_LIBDIR})
-install(FILES include/stretto/stretto.h include/stretto/compress.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/stretto)
+install(FILES include/stretto/stretto.h include/stretto/compress.h include/stretto/train.h
+  DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/stretto)
 install(FILES ${CMAKE_BINARY_DIR}/stretto.pc DESTINATION ${pkgconfig_dir})
 install(FILES ${CMAKE_BINARY_DIR}/strettoConfig.cmake ${CMAKE_BINARY_DIR}/strettoConfigVersion.cmake
   DESTINATION ${package_dir})

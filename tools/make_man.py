@@ -160,10 +160,12 @@ def library_page(version):
             "cc program.c $(pkg\\-config \\-\\-cflags \\-\\-libs stretto)\n.SH DESCRIPTION\n")
     opening = comment_text(header[:header.index("*/") + 2]).split(":", 1)[1].strip()
     body += paragraphs(opening[:1].upper() + opening[1:]) + "\n"
-    more = (ROOT / "include/stretto/compress.h").read_text()
-    about = comment_text(more[:more.index("*/") + 2]).split(":", 1)[1].strip()
-    further = [("---- squeezing: <stretto/compress.h> ----", ""), (about[:1].upper() + about[1:], ""),
-               *declarations(more)]
+    further = []
+    for name, title in (("compress", "squeezing"), ("train", "learning")):
+        more = (ROOT / f"include/stretto/{name}.h").read_text()
+        about = comment_text(more[:more.index("*/") + 2]).split(":", 1)[1].strip()
+        further += [(f"---- {title}: <stretto/{name}.h> ----", ""), (about[:1].upper() + about[1:], ""),
+                    *declarations(more)]
     for words, code in [*declarations(header), *further]:
         title = re.fullmatch(r"-+ ?([^-]+?) ?-*", words)
         if title:

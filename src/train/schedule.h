@@ -10,7 +10,7 @@
 
 enum schedule_kind { SCHEDULE_COSINE, SCHEDULE_LINEAR, SCHEDULE_CONSTANT, SCHEDULES };
 
-struct schedule { enum schedule_kind kind; double lr; uint64_t warm, steps; };
+struct lr_schedule { enum schedule_kind kind; double lr; uint64_t warm, steps; };
 
 static const char *const schedule_names[SCHEDULES] = { "cosine", "linear", "constant" };
 
@@ -23,7 +23,7 @@ static inline enum schedule_kind schedule_by_name(const char *name)
 }
 
 /* step: from 1 on. */
-static inline double schedule_lr(const struct schedule *s, uint64_t step)
+static inline double schedule_lr(const struct lr_schedule *s, uint64_t step)
 {
     if (step <= s->warm) return s->lr * (double)step / (double)(s->warm + 1);
     if (s->kind == SCHEDULE_CONSTANT || step > s->steps) return s->lr;

@@ -219,7 +219,7 @@ stretto_status trainer_begin(struct trainer *t, struct error *err)
     }
     TRY(trainer_log_open(t, err));
     uint64_t warm = (uint64_t)ceil(t->o.warm * (double)t->plan.steps);
-    t->schedule = (struct schedule){ t->o.schedule, t->plan.lr, warm < t->plan.steps ? warm : t->plan.steps - 1,
+    t->schedule = (struct lr_schedule){ t->o.schedule, t->plan.lr, warm < t->plan.steps ? warm : t->plan.steps - 1,
                                      t->plan.steps };
     return STRETTO_OK;
 }

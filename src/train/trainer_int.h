@@ -28,7 +28,7 @@ struct trainer {
     struct program *program, *measuring;
     struct packing packing, held_packing;
     struct packed packed, held_packed;
-    struct schedule schedule;
+    struct lr_schedule schedule;
     uint64_t step, epoch, epoch_begin; /* done; the epoch whose packing is here, and the steps before it */
     uint64_t rows, learned;       /* of all steps done                                         */
     double seconds, step_seconds, save_seconds; /* of all; smoothed                             */

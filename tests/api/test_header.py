@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""stretto.h and compress.h alone compile without a warning as C17 and as C++, and twice in one file.
+"""stretto.h, compress.h and train.h alone compile without a warning as C17 and as C++, and twice in one file.
 
 usage: test_header.py ROOT CC
 """
@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror", "-fsyntax-only"]
-TEXT = ("".join(f'#include "stretto/{h}.h"\n' for h in ("compress", "stretto", "compress"))
+TEXT = ("".join(f'#include "stretto/{h}.h"\n' for h in ("compress", "stretto", "train", "compress", "train"))
         + "int x = STRETTO_E_FULL;\n")
 
 

@@ -28,7 +28,7 @@ def names(*args):
 def main():
     root, shared, static = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     wanted = set((root / "tests/api/symbols.txt").read_text().split())
-    header = "".join((root / "include/stretto" / h).read_text() for h in ("stretto.h", "compress.h"))
+    header = "".join((root / "include/stretto" / h).read_text() for h in ("stretto.h", "compress.h", "train.h"))
     header = re.sub(r"/\*.*?\*/", "", header, flags=re.S)
     declared = set(re.findall(r"^STRETTO_API\b[^;]*?\b(stretto_\w+)\s*\(", header, flags=re.M))
     wrong = []

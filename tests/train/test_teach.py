@@ -1,6 +1,6 @@
 """stretto teach from end to end, on a model of 260,000 parameters:
 
-    test_teach.py STRETTO MAKE_MODEL WEIGHTS TOKENS PACKED_CHECK
+    test_teach.py STRETTO MAKE_MODEL WEIGHTS TOKENS PACKED_CHECK TEACH_API
 
 It learns; a training that is killed at any moment ends with the same bytes, whatever the threads, the memory and what
 stands beside a text in a step; what it writes is what runs; and what cannot go on says why, and loses nothing."""
@@ -18,7 +18,7 @@ import gguf
 import numpy as np
 from safetensors.numpy import load_file
 
-stretto, make_model, weights, tokens, packed_check = sys.argv[1:6]
+stretto, make_model, weights, tokens, packed_check, teach_api = sys.argv[1:7]
 if not os.path.exists(weights):
     print("skip:", weights, "is not here")
     sys.exit(77)
@@ -126,6 +126,14 @@ def test_packed_as_alone():
                               text=True)
         assert done.returncode == 0, (more, done.stdout, done.stderr)
         print(done.stdout, end="")
+
+
+def test_public_calls():
+    done = subprocess.run([teach_api, MODEL, DATA, at("api")], capture_output=True, text=True)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    whole = call(*QUICK[:4], "-q", "--rank", 4, "--lr", "5e-3", "--epochs", 4, "--rows", 64, "--hold-out", 0, "-o",
+                 at("whole"))
+    assert digest("api", "adapter.gguf") == digest("whole", "adapter.gguf"), whole
 
 
 def test_killed_at_any_moment():

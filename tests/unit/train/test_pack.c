@@ -150,7 +150,7 @@ static void memory_that_runs_out_is_said(void **state)
 static void rates_rise_and_fall(void **state)
 {
     (void)state;
-    struct schedule s = { SCHEDULE_COSINE, 2, 3, 13 };
+    struct lr_schedule s = { SCHEDULE_COSINE, 2, 3, 13 };
     assert_float_equal(schedule_lr(&s, 1), 0.5, 1e-12);
     assert_float_equal(schedule_lr(&s, 4), 2, 1e-12);
     assert_float_equal(schedule_lr(&s, 9), 1, 1e-12);
