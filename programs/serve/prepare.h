@@ -1,5 +1,6 @@
-/* Long requests are read by a thread of its own: JSON of megabytes and long texts take seconds, and nobody's stream
- * waits for them. The exchange is the thread's from prepare_give until prepare_take. */
+/* Long requests are read by threads of their own, one for those of some pages and one for those of books: JSON of
+ * megabytes and long texts take seconds, and nobody's stream and no shorter request waits for them. The exchange is the
+ * thread's from prepare_give until prepare_take. */
 #ifndef SERVE_PREPARE_H
 #define SERVE_PREPARE_H
 #include "base/status.h"
@@ -7,7 +8,7 @@
 struct exchange;
 struct preparer;
 
-enum { PREPARE_BYTES = 32 << 10 };     /* of a body, from which this pays */
+enum { PREPARE_BYTES = 8 << 10, PREPARE_MANY = 512 << 10, PREPARERS = 2 };  /* of a body, from which this pays */
 
 /* wake: called from the thread, when one is ready. */
 stretto_status prepare_open(struct preparer **out, void (*wake)(void *ud), void *ud, struct error *err);

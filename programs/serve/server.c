@@ -85,11 +85,12 @@ static void on_wake(struct server *s)
     (void)!read(s->events, &count, sizeof count);
     atomic_store(&s->woken, false);
     pump_all(s);
-    for (struct exchange *x; (x = prepare_take(s->preparer));) {
-        x->preparing = false;
-        if (x->hung_up) on_hangup(x->wire, x->hung_up);
-        wire_resume(x->wire);
-    }
+    for (size_t i = 0; i < PREPARERS; i++)
+        for (struct exchange *x; (x = prepare_take(s->preparer[i]));) {
+            x->preparing = false;
+            if (x->hung_up) on_hangup(x->wire, x->hung_up);
+            wire_resume(x->wire);
+        }
 }
 
 static void on_watch(struct server *s)
@@ -247,6 +248,14 @@ static void hang_up(struct server *s)
     s->daemon = NULL;
 }
 
+static void close_preparers(struct server *s)
+{
+    for (size_t i = 0; i < PREPARERS; i++) {
+        prepare_close(s->preparer[i]);
+        s->preparer[i] = NULL;
+    }
+}
+
 int server_run(struct server *s)
 {
     struct epoll_event e[8];
@@ -262,8 +271,7 @@ int server_run(struct server *s)
         if (now - s->swept > SWEEP_MS / 1e3 || (!s->told && atomic_load(&s->loaded))) sweep(s, now);
         MHD_run(s->daemon);
     }
-    prepare_close(s->preparer);
-    s->preparer = NULL;
+    close_preparers(s);
     for (struct exchange *x = s->exchanges; x; x = x->next)
         if (x->preparing) {
             x->preparing = false;
@@ -369,7 +377,7 @@ stretto_status server_open(struct server **out, const struct server_start *start
     stretto_status st = keys_read(&s->keys, o->api_key, o->api_key_file, err);
     if (st == STRETTO_OK && o->cert_file) st = tls_open(&s->tls, o->cert_file, o->key_file, err);
     if (st == STRETTO_OK) st = open_descriptors(s, err);
-    if (st == STRETTO_OK) st = prepare_open(&s->preparer, server_wake, s, err);
+    for (size_t i = 0; i < PREPARERS && st == STRETTO_OK; i++) st = prepare_open(&s->preparer[i], server_wake, s, err);
     if (st == STRETTO_OK) st = open_daemon(s, err);
     if (st != STRETTO_OK) {
         server_close(s);
@@ -382,7 +390,7 @@ stretto_status server_open(struct server **out, const struct server_start *start
 void server_close(struct server *s)
 {
     if (!s) return;
-    prepare_close(s->preparer);
+    close_preparers(s);
     hang_up(s);
     tls_close(s->tls);
     keys_done(&s->keys);

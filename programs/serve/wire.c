@@ -531,7 +531,7 @@ enum MHD_Result wire_request(void *server, struct MHD_Connection *connection, co
         if (x->body.len >= PREPARE_BYTES) {
             x->preparing = true;
             suspend(x->wire);
-            prepare_give(x->server->preparer, x);
+            prepare_give(x->server->preparer[x->body.len >= PREPARE_MANY], x);
             return MHD_YES;
         }
         x->route->handle(x);

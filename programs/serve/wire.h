@@ -31,7 +31,7 @@ struct server {
     struct server_start start;
     struct MHD_Daemon *daemon;
     struct tls *tls;
-    struct preparer *preparer;
+    struct preparer *preparer[PREPARERS];
     struct keys keys;
     struct metrics metrics;
     int loop, watch, events, signals, mhd;     /* descriptors */
