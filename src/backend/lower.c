@@ -358,9 +358,7 @@ static void see_back(struct lower *l, size_t first)
 static void loss(struct lower *l, const struct graph_node *n)
 {
     static const enum phase_kind kinds[] = { PHASE_LOGITS, PHASE_LOSS, PHASE_LOSS_BACK, PHASE_LOSS_GRAD };
-    bool wanted[] = { true, true, l->life[n->out].uses > 0, false };
-    for (uint32_t k = 0; k < n->param.count; k++)
-        wanted[3] |= l->rule->trained(l->rule->ud, node_param(l->g, n, k));
+    bool wanted[] = { true, true, l->life[n->out].uses > 0, n->loss.trained };
     make_forms(l, n);
     for (uint32_t first = 0; first < l->rule->max_asks; first += LOSS_ROWS)
         for (int k = 0; k < 4; k++) {

@@ -34,7 +34,7 @@ enum phase_kind {
     PHASE_GRAD,                   /* sinks                                                        */
     PHASE_SEE, PHASE_SEE_BACK,
     /* Of LOSS_ROWS rows that ask: their logits; these become gradients; the gradient of what the head read; and of
-     * the head, where it is trained (loss_trained). */
+     * the head, where it is trained. */
     PHASE_LOGITS, PHASE_LOSS, PHASE_LOSS_BACK, PHASE_LOSS_GRAD
 };
 
@@ -80,9 +80,8 @@ struct lower_rules {
                                                           weight reads rows of two roles            */
     const void *ud;
     /* Of a backend that trains; else NULL, and graphs with a loss are refused by name. The forms in which a weight's
-     * transposed reads rows, and whether a parameter is trained. */
+     * transposed reads rows. */
     uint8_t (*forms_back)(const void *ud, int32_t param);
-    bool (*trained)(const void *ud, int32_t param);
 };
 
 /* Takes phases, instructions and places from `own` and the memory of values from `values`, which may be the

@@ -246,7 +246,8 @@ static void walk(struct diff *d, struct head h)
         if (n != h.linear && n != h.cap) d->as[n->out] = repeat(d, n, d->as);
     }
     int32_t x = node_in(f, h.linear, 0), param[2] = { node_param(f, h.linear, 0), node_param(f, h.linear, 1) };
-    struct graph_node loss = { .op = OP_LOSS, .loss_cap = h.cap ? h.cap->cap : 0 };
+    struct graph_node loss = { .op = OP_LOSS, .loss = { h.cap ? h.cap->cap : 0, trained(d, param[0])
+                                                                               || trained(d, param[1]) } };
     int32_t dx = graph_derived(&d->b, loss, &d->as[x], 1, param, 2, ROWS_ASKING, f->values[x].width);
     if (d->leads[x]) flow(d, x, dx);
     for (size_t i = f->n_nodes; i-- > 0 && d->b.status == STRETTO_OK;) {

@@ -111,7 +111,7 @@ struct graph_node {
             float scale, softcap;
             enum see_side side; /* OP_SEE_BACK; of OP_DOTS heads and head_dim count alone    */
         } see;
-        float loss_cap;         /* of the logits; 0: none                                    */
+        struct { float cap; bool trained; } loss; /* of the logits, 0: none; it adds to the head's gradient */
         enum act_kind act;
         float scale, cap;
     };

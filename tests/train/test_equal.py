@@ -3,8 +3,9 @@
 
     test_equal.py GRADIENTS GOLDEN
 
-Equality: threads; one step or several that add up; what is kept of the forward; texts packed or alone; texts in the
-step that ask nothing; where keys stand. That the comparison would notice is tried by steps that are almost the same.
+Equality: threads; one step or several that add up; what is kept of the forward; what else is trained; texts packed or
+alone; texts in the step that ask nothing; where keys stand. That the comparison would notice is tried by steps that
+are almost the same.
 Then adapters and a teacher's words against the oracle (test_gradients.py), and gradients through int8 kernels and
 transposed weights in Q8_0 beside those of float32."""
 import os
@@ -79,6 +80,9 @@ def equality(tool, golden, name):
         same(one, gradients(tool, path, job(texts), "--threads", threads), f"{name}, {threads} threads")
     same(one, gradients(tool, path, job(texts), "--layers"), f"{name}, layers run again")
     same(one, gradients(tool, path, steps(texts)), f"{name}, a step for each text")
+    part = gradients(tool, path, job(texts), "--train", "blk.1.")
+    check(5 < len(part[1]) < len(one[1]) / 2, f"{name}: {len(part[1])} parameters of a layer")
+    same(part, one, f"{name}, one layer alone")
     rng = np.random.RandomState(3)
     strange = [[int(x) for x in rng.randint(3, cfg["vocab_size"], n)] for n in (37, 12)]
     same(one, gradients(tool, path, with_strangers(texts, strange[:1], strange[1:]), "--threads", "2"),
@@ -212,7 +216,7 @@ def main():
     tool, golden = sys.argv[1:3]
     for name in ("gemma2", "llama-tied"):
         equality(tool, golden, name)
-    for name in ("qwen2-biased", "gemma2"):
+    for name in ("qwen2-biased", "gemma2", "olmo2-biased"):     # float32, and bf16
         adapters(tool, golden, name)
     teacher(tool, golden, "gemma2")
     for name in ("type-q4_1", "type-q4_k", "type-q8_0"):

@@ -14,8 +14,6 @@ static uint8_t forms_back(const void *w, int32_t param)
     return back ? back->forms : 0;
 }
 
-static bool trained(const void *w, int32_t param) { return ((const struct weights *)w)->weight[param].elements > 0; }
-
 static struct place placed(unsigned char *base, const struct value_place *x)
 {
     struct place at = { .ld = x->ld, .ldq = x->ldq, .ldd = x->ldd, .forms = x->forms };
@@ -45,7 +43,7 @@ stretto_status cpu_buffers(struct program *p, struct arena *a, struct error *err
     const struct graph *g = p->g;
     const struct program_limits *lim = &p->limits;
     unsigned threads = p->threads;
-    struct lower_rules rules = { lim->max_rows, lim->max_asks, lim->strict, forms, p->w, forms_back, trained };
+    struct lower_rules rules = { lim->max_rows, lim->max_asks, lim->strict, forms, p->w, forms_back };
     p->place = arena_take(a, g->n_values * sizeof *p->place);
     p->tiles = arena_take(a, lim->max_rows * sizeof *p->tiles);
     p->jobs = arena_take(a, (size_t)SHARED_JOBS * threads * sizeof *p->jobs);

@@ -234,7 +234,7 @@ static void loss_row(const struct program *p, const struct phase *ph, size_t row
     size_t vocab = head_of(p, ph)->n_out;
     float *z = place_row(&p->logits, row);
     if (ph->part[0].bias != GRAPH_NONE) k->add(z, p->w->weight[ph->part[0].bias].vector, vocab, z);
-    p->losses[ph->first + row] = k->loss_row(z, vocab, ph->node->loss_cap, &target);
+    p->losses[ph->first + row] = k->loss_row(z, vocab, ph->node->loss.cap, &target);
     if (p->logits.forms) cpu_make_forms(p, &p->logits, cpu_is_given(p, ROWS_ASKING, ph->first + row), row, vocab);
 }
 

@@ -314,6 +314,36 @@ static void it_is_adamw(void **state)
     end(&x);
 }
 
+/* A graph that answers losses alone has those of the other, and adds to nothing. */
+static void losses_alone_leave_no_trace(void **state)
+{
+    (void)state;
+    struct subject x;
+    struct rows r;
+    struct graph g;
+    struct program *alone, *both;
+    static float table[VOCAB * WIDTH];
+    begin(&x);
+    chain(&r);
+    assert_int_equal(differentiate(&g, &x.forward, &(struct differentiate){ NULL, KEEP_VALUES }, &x.err), STRETTO_OK);
+    assert_int_equal(device_compile(x.device, &alone, &g, x.weights, &limits, &x.err), STRETTO_OK);
+    both = x.program;
+    x.program = alone;
+    assert_int_equal(run(&x, &r), STRETTO_OK);
+    for (uint32_t p = 0; p < x.graph.n_params; p++) {
+        get(&x, p, PARAM_GRADIENT, table);
+        for (size_t i = 0; i < size_of(&x, p); i++) assert_true(table[i] == 0);
+    }
+    float loss[ROWS];
+    for (int i = 0; i < ROWS; i++) loss[i] = r.answer[i].loss;
+    x.program = both;
+    assert_int_equal(run(&x, &r), STRETTO_OK);
+    for (int i = 0; i < ROWS; i++) assert_memory_equal(&loss[i], &r.answer[i].loss, sizeof loss[i]);
+    backends[0]->program_close(alone);
+    graph_done(&g);
+    end(&x);
+}
+
 /* What is written is read again, and computed with. */
 static void parts_are_written_and_read(void **state)
 {
@@ -349,6 +379,7 @@ int main(void)
         cmocka_unit_test(sizes_are_known_before_anything_is_read),
         cmocka_unit_test(memory_may_end_anywhere),
         cmocka_unit_test(it_is_adamw),
+        cmocka_unit_test(losses_alone_leave_no_trace),
         cmocka_unit_test(parts_are_written_and_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
