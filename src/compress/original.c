@@ -18,7 +18,7 @@ struct original {
 };
 
 /* Logits that are asked for at once take so much. */
-enum { LOGITS_BYTES = 32 << 20, LEAST_ROWS = 16 };
+enum { LOGITS_BYTES = 64 << 20, LEAST_ROWS = 16 };
 
 static stretto_status no_memory(struct error *err) { return fail(err, STRETTO_E_NOMEM, "out of memory"); }
 
