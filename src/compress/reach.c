@@ -339,9 +339,10 @@ static bool take_types(struct reach *x)
     if (own) snprintf(words, sizeof words, "%.*s", (int)(text.n < sizeof words ? text.n : sizeof words - 1), text.p);
     own = own && strstr(words, key);
     for (size_t i = 0; own && i < x->s->n; i++) {
-        const struct source_tensor *t = source_tensor_find(f, x->s->rows[i].name);
-        own = t && t->bytes == row_bytes_as(&x->s->rows[i], t->type);
-        if (own) x->s->rows[i].to = t->type;
+        struct squeeze_row *r = &x->s->rows[i];
+        const struct source_tensor *t = source_tensor_find(f, r->name);
+        own = t && t->bytes == row_bytes_as(r, t->type) && (t->type == r->to || !(r->fixed || r->role == WEIGHT_NONE));
+        if (own) r->to = t->type;
     }
     source_close(f);
     return own;
