@@ -40,6 +40,29 @@ EMU __m512 emu_cvtepi32_ps(__m512i a)
 #undef _mm512_cvtepi32_ps
 #define _mm512_cvtepi32_ps emu_cvtepi32_ps
 
+EMU __m512 emu_shuffle_f32x4(__m512 a, __m512 b, int which)
+{
+    emu512 x = { .v = a }, y = { .v = b }, z;
+    EMU_EACH(16)
+    z.f[i] = (i < 8 ? &x : &y)->f[(which >> i / 4 * 2 & 3) * 4 + i % 4];
+    return z.v;
+}
+#undef _mm512_shuffle_f32x4
+#define _mm512_shuffle_f32x4 emu_shuffle_f32x4
+
+EMU __m512d emu_cvtps_pd(__m256 a)
+{
+    union {
+        __m512d v;
+        __m256d d4[2];
+    } x;
+    x.d4[0] = _mm256_cvtps_pd(_mm256_castps256_ps128(a));
+    x.d4[1] = _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1));
+    return x.v;
+}
+#undef _mm512_cvtps_pd
+#define _mm512_cvtps_pd emu_cvtps_pd
+
 EMU __m512i emu_cvtps_epi32(__m512 a)
 {
     emu512 x = { .v = a };

@@ -1,0 +1,257 @@
+#!/usr/bin/env python3
+"""How fast a model learns here, beside others: tokens per core-second of whole training steps (forward, backward,
+clipping, AdamW), all weights and LoRA on all linear layers, one thread each, in turns.
+
+    bench/peers_teach.py -m MODEL [-f TEXT] [--rows 1024] [--length 256] [--steps 2] [--rank 16] [--turns 2]
+                         [--ours STRETTO] [--torch PYTHON] [--finetune PROGRAM --float FILE] [--only full|lora]
+                         [-o md|json]
+
+MODEL is a GGUF file of the llama family. TEXT is cut into lines of about `length` tokens, `rows` of them a step; every
+token is learned. LoRA of ours runs over MODEL as it is, all of its weights over what it is in float32.
+
+What is counted is processor time of the process, so a busy machine matters little: that of `steps` further steps, the
+difference of two runs for programs, which leaves loading and saving out. torch (--torch names a Python that has it)
+trains a model of the same sizes with random numbers in float32, written in its own layers and differentiated by it, as
+transformers' llama is; llama-finetune (--finetune) trains all weights of --float, the same model."""
+import argparse
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+TORCH = r'''
+import json, sys, time
+import torch
+from torch import nn
+from torch.nn import functional as F
+how = json.loads(sys.argv[1])
+torch.manual_seed(1)
+torch.set_num_threads(1)
+heads, kv, dim, width = how["heads"], how["kv_heads"], how["head_dim"], how["width"]
+
+
+class Linear(nn.Module):
+    """A layer, and beside it a layer of low rank where there is one."""
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / inputs ** 0.5, requires_grad=not how["rank"])
+        if how["rank"]:
+            self.a = nn.Parameter(torch.randn(how["rank"], inputs) / inputs ** 0.5)
+            self.b = nn.Parameter(torch.randn(outputs, how["rank"]) * 1e-3)
+
+    def forward(self, x):
+        y = F.linear(x, self.weight)
+        return y + 2 * F.linear(F.linear(x, self.a), self.b) if how["rank"] else y
+
+
+class Norm(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width), requires_grad=not how["rank"])
+
+    def forward(self, x):
+        return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-5))
+
+
+class Layer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v = (Linear(width, n * dim) for n in (heads, kv, kv))
+        self.o, self.norm, self.feed_norm = Linear(heads * dim, width), Norm(), Norm()
+        self.gate, self.up = Linear(width, how["feed"]), Linear(width, how["feed"])
+        self.down = Linear(how["feed"], width)
+
+    def turn(self, x, cosine, sine):
+        a, b = x.chunk(2, -1)
+        return x * cosine + torch.cat((-b, a), -1) * sine
+
+    def forward(self, x, cosine, sine, mask):
+        n, rows, _ = x.shape
+        y = self.norm(x)
+        q, k, v = (f(y).view(n, rows, -1, dim).transpose(1, 2) for f in (self.q, self.k, self.v))
+        q, k = self.turn(q, cosine, sine), self.turn(k, cosine, sine)
+        k, v = (t.repeat_interleave(heads // kv, 1) for t in (k, v))
+        p = torch.softmax(q @ k.transpose(2, 3) / dim ** 0.5 + mask, -1)
+        x = x + self.o((p @ v).transpose(1, 2).reshape(n, rows, -1))
+        y = self.feed_norm(x)
+        return x + self.down(F.silu(self.gate(y)) * self.up(y))
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(how["vocabulary"], width) * 0.05, requires_grad=not how["rank"])
+        self.layers, self.norm = nn.ModuleList(Layer() for _ in range(how["layers"])), Norm()
+
+    def forward(self, ids):
+        rows = ids.shape[1]
+        angle = torch.arange(rows)[:, None] * 1e4 ** -(torch.arange(0, dim, 2) / dim)
+        angle = torch.cat((angle, angle), -1)
+        mask = torch.full((rows, rows), float("-inf")).triu(1)
+        x = F.embedding(ids, self.table)
+        for layer in self.layers:
+            x = layer(x, angle.cos(), angle.sin(), mask)
+        return F.linear(self.norm(x), self.table)
+
+
+model = Model()
+trained = [p for p in model.parameters() if p.requires_grad]
+optimizer = torch.optim.AdamW(trained, lr=1e-5)
+ids = torch.randint(0, how["vocabulary"], (how["rows"] // how["length"], how["length"] + 1))
+for step in range(how["steps"] + 1):
+    if step == 1:
+        start = time.process_time()
+    loss = F.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
+    loss.backward()
+    nn.utils.clip_grad_norm_(trained, 1.0)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+seconds = time.process_time() - start
+import resource
+print(json.dumps({"rows": how["steps"] * ids[:, 1:].numel(), "seconds": seconds, "version": torch.__version__,
+                  "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+'''
+
+
+def run(argv, **how):
+    """What it wrote, and the processor time and the most memory it took."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        child = subprocess.Popen(argv, stdout=out, stderr=err, **how)
+        _, status, used = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0), err.seek(0)
+        text, said = out.read().decode(errors="replace"), err.read().decode(errors="replace")
+    if child.returncode:
+        last = said.strip().splitlines()
+        sys.exit(f"peers_teach: {' '.join(argv[:4])}: exit status {child.returncode}: {last[-1] if last else text[-200:]}")
+    return text, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024
+
+
+class Bench:
+    def __init__(self, args):
+        self.args = args
+        self.dir = tempfile.TemporaryDirectory(prefix="teach-")
+        info = json.loads(run([args.ours, "info", "-m", args.model, "--json"])[0])["model"]
+        if info["family"] != "llama":
+            sys.exit(f"peers_teach: {args.model} is of the family {info['family']}; the other side is written for llama")
+        self.sizes = {k: info[k] for k in ("layers", "width", "heads", "kv_heads", "head_dim", "feed", "vocabulary")}
+
+    def path(self, name):
+        return os.path.join(self.dir.name, name)
+
+    def lines(self):
+        """Lines of `length` tokens: words of the text, as many as have so many tokens."""
+        path = self.path("lines.jsonl")
+        if os.path.exists(path):
+            return path
+        words = open(self.args.file, encoding="utf-8").read().split(" ")
+        want, at, texts = (self.args.steps + 1) * self.args.rows // self.args.length, 0, []
+        while len(texts) < want:
+            n = self.args.length
+            text = " ".join(words[at:at + n])
+            tokens = self.tokens(text)
+            while tokens > self.args.length - 2:
+                n = max(1, min(n - 1, n * (self.args.length - 2) // tokens))
+                text = " ".join(words[at:at + n])
+                tokens = self.tokens(text)
+            if at + n > len(words):
+                sys.exit(f"peers_teach: {self.args.file} is too short for {want} lines of {self.args.length} tokens")
+            texts.append(text)
+            at += n
+        with open(path, "w", encoding="utf-8") as f:
+            f.writelines(json.dumps({"text": t}) + "\n" for t in texts)
+        return path
+
+    def tokens(self, text):
+        argv = [self.args.ours, "tokenize", "-m", self.args.model, "--json"]
+        return len(json.loads(subprocess.run(argv, input=text.encode(), stdout=subprocess.PIPE, check=True).stdout))
+
+    def ours(self, method):
+        rows, used, peak = [], [], 0
+        for steps in (1, self.args.steps + 1):
+            out = self.path(f"run-{steps}")
+            text, seconds, peak = run([self.args.ours, "teach", "-m", self.args.model, "-d", self.lines(), "-o", out, "--method",
+                                       method, "--rank", str(self.args.rank), "--steps", str(steps), "--rows",
+                                       str(self.args.rows), "--rows-at-once", str(self.args.at_once), "--hold-out", "0",
+                                       "--save", "1000000", "-t", "1", "-q", "--json"])
+            rows.append(json.loads(text)["rows"])
+            used.append(seconds)
+            subprocess.run(["rm", "-r", out], check=True)
+        return {"name": "stretto", "rows": rows[1] - rows[0], "seconds": used[1] - used[0], "peak": peak}
+
+    def torch(self, method):
+        how = {**self.sizes, "rank": self.args.rank if method == "lora" else 0, "rows": self.args.rows,
+               "length": self.args.length, "steps": self.args.steps}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        text, _, _ = run([self.args.torch, "-c", TORCH, json.dumps(how)], env=environment)
+        r = json.loads(text)
+        return {"name": "torch " + r["version"], "rows": r["rows"], "seconds": r["seconds"], "peak": r["peak"]}
+
+    def finetune(self, method):
+        if method != "full":
+            return None
+        text = open(self.args.file, encoding="utf-8").read()
+        used, rows, peak = [], [], 0
+        for share in (1, self.args.steps + 1):
+            path = self.path("finetune.txt")
+            with open(path, "w", encoding="utf-8") as f:
+                f.write(text[:share * self.args.rows * 5])
+            out, seconds, peak = run([self.args.finetune, "-m", self.args.float, "-f", path, "-c",
+                                      str(self.args.length), "-b", str(self.args.length), "-ub", str(self.args.length),
+                                      "-t", "1", "-epochs", "1", "-o", self.path("finetuned.gguf")])
+            used.append(seconds)
+            rows.append(self.tokens(open(path, encoding="utf-8").read()) // self.args.length * self.args.length)
+        return {"name": "llama-finetune", "rows": rows[1] - rows[0], "seconds": used[1] - used[0], "peak": peak}
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("-m", "--model", required=True)
+    p.add_argument("-f", "--file", required=True)
+    p.add_argument("--rows", type=int, default=1024)
+    p.add_argument("--length", type=int, default=256)
+    p.add_argument("--at-once", type=int, default=1024, help="rows that ours computes together")
+    p.add_argument("--steps", type=int, default=2)
+    p.add_argument("--rank", type=int, default=16)
+    p.add_argument("--turns", type=int, default=2)
+    p.add_argument("--only", choices=("full", "lora"))
+    p.add_argument("--ours", default=os.path.join(ROOT, "build", "release", "stretto"))
+    p.add_argument("--torch", help="a Python that has torch")
+    p.add_argument("--finetune", help="llama-finetune")
+    p.add_argument("--float", help="MODEL in float32, which llama-finetune wants")
+    p.add_argument("-o", "--output", choices=("md", "json"), default="md")
+    args = p.parse_args()
+    if args.finetune and not args.float:
+        p.error("--finetune goes with --float")
+    bench = Bench(args)
+    sides = [bench.ours] + [bench.torch] * bool(args.torch) + [bench.finetune] * bool(args.finetune)
+    results = {}
+    for method in [args.only] if args.only else ["full", "lora"]:
+        for _ in range(args.turns):
+            for side in sides:
+                r = side(method)
+                if r:
+                    results.setdefault((method, r["name"]), []).append(r)
+    table = []
+    for (method, name), turns in results.items():
+        best = max(turns, key=lambda r: r["rows"] / r["seconds"])
+        ours = max(r["rows"] / r["seconds"] for r in results[(method, "stretto")])
+        table.append({"method": method, "name": name, "tokens_per_core_second": best["rows"] / best["seconds"],
+                      "all": [r["rows"] / r["seconds"] for r in turns], "ours_times": ours * best["seconds"] / best["rows"],
+                      "peak_bytes": max(r["peak"] for r in turns)})
+    if args.output == "json":
+        print(json.dumps(table))
+        return
+    print("| method | program | tokens per core-second | turns | stretto is | peak MB |\n|---|---|--:|--:|--:|--:|")
+    for r in table:
+        print(f"| {r['method']} | {r['name']} | {r['tokens_per_core_second']:.1f} | "
+              f"{', '.join(f'{v:.1f}' for v in r['all'])} | {r['ours_times']:.2f} x | {r['peak_bytes'] / 1e6:.0f} |")
+
+
+if __name__ == "__main__":
+    main()
