@@ -127,8 +127,8 @@ def run(argv, **how):
         out.seek(0), err.seek(0)
         text, said = out.read().decode(errors="replace"), err.read().decode(errors="replace")
     if child.returncode:
-        last = said.strip().splitlines()
-        sys.exit(f"peers_teach: {' '.join(argv[:4])}: exit status {child.returncode}: {last[-1] if last else text[-200:]}")
+        last = (said.strip() or text.strip() or "no message").splitlines()[-1]
+        sys.exit(f"peers_teach: {' '.join(argv[:4])}: exit status {child.returncode}: {last}")
     return text, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024
 
 
@@ -138,8 +138,9 @@ class Bench:
         self.dir = tempfile.TemporaryDirectory(prefix="teach-")
         info = json.loads(run([args.ours, "info", "-m", args.model, "--json"])[0])["model"]
         if info["family"] != "llama":
-            sys.exit(f"peers_teach: {args.model} is of the family {info['family']}; the other side is written for llama")
-        self.sizes = {k: info[k] for k in ("layers", "width", "heads", "kv_heads", "head_dim", "feed", "vocabulary")}
+            sys.exit(f"peers_teach: {args.model} is of the family {info['family']}; torch's side is a llama")
+        sizes = ("layers", "width", "heads", "kv_heads", "head_dim", "feed", "vocabulary")
+        self.sizes = {k: info[k] for k in sizes}
 
     def path(self, name):
         return os.path.join(self.dir.name, name)
@@ -175,10 +176,11 @@ class Bench:
         rows, used, peak = [], [], 0
         for steps in (1, self.args.steps + 1):
             out = self.path(f"run-{steps}")
-            text, seconds, peak = run([self.args.ours, "teach", "-m", self.args.model, "-d", self.lines(), "-o", out, "--method",
-                                       method, "--rank", str(self.args.rank), "--steps", str(steps), "--rows",
-                                       str(self.args.rows), "--rows-at-once", str(self.args.at_once), "--hold-out", "0",
-                                       "--save", "1000000", "-t", "1", "-q", "--json"])
+            text, seconds, peak = run([
+                self.args.ours, "teach", "-m", self.args.model, "-d", self.lines(), "-o", out, "--method", method,
+                "--rank", str(self.args.rank), "--steps", str(steps), "--rows", str(self.args.rows),
+                "--rows-at-once", str(self.args.at_once), "--hold-out", "0", "--save", "1000000", "-t", "1", "-q",
+                "--json"])
             rows.append(json.loads(text)["rows"])
             used.append(seconds)
             subprocess.run(["rm", "-r", out], check=True)
@@ -201,9 +203,9 @@ class Bench:
             path = self.path("finetune.txt")
             with open(path, "w", encoding="utf-8") as f:
                 f.write(text[:share * self.args.rows * 5])
-            out, seconds, peak = run([self.args.finetune, "-m", self.args.float, "-f", path, "-c",
-                                      str(self.args.length), "-b", str(self.args.length), "-ub", str(self.args.length),
-                                      "-t", "1", "-epochs", "1", "-o", self.path("finetuned.gguf")])
+            length = str(self.args.length)
+            _, seconds, peak = run([self.args.finetune, "-m", self.args.float, "-f", path, "-c", length, "-b", length,
+                                    "-ub", length, "-t", "1", "-epochs", "1", "-o", self.path("finetuned.gguf")])
             used.append(seconds)
             rows.append(self.tokens(open(path, encoding="utf-8").read()) // self.args.length * self.args.length)
         return {"name": "llama-finetune", "rows": rows[1] - rows[0], "seconds": used[1] - used[0], "peak": peak}
@@ -241,9 +243,9 @@ def main():
     for (method, name), turns in results.items():
         best = max(turns, key=lambda r: r["rows"] / r["seconds"])
         ours = max(r["rows"] / r["seconds"] for r in results[(method, "stretto")])
-        table.append({"method": method, "name": name, "tokens_per_core_second": best["rows"] / best["seconds"],
-                      "all": [r["rows"] / r["seconds"] for r in turns], "ours_times": ours * best["seconds"] / best["rows"],
-                      "peak_bytes": max(r["peak"] for r in turns)})
+        rate = best["rows"] / best["seconds"]
+        table.append({"method": method, "name": name, "tokens_per_core_second": rate, "ours_times": ours / rate,
+                      "all": [r["rows"] / r["seconds"] for r in turns], "peak_bytes": max(r["peak"] for r in turns)})
     if args.output == "json":
         print(json.dumps(table))
         return

@@ -35,7 +35,7 @@ static void wide_transpose(const float *x, size_t ldx, size_t rows, size_t cols,
 
 /* Outputs and inputs of a block that is transposed at once, half of a first-level cache, and how many rows it
  * meets. */
-enum { BACK_OUTPUTS = 192, BACK_INPUTS = 4 * PANEL_COLS, BACK_ROWS = 256 };
+enum { BACK_OUTPUTS = 192, BACK_INPUTS = 4 * PANEL_COLS, BACK_ROWS = 512 };
 
 /* The weights of 16 outputs and `rows` inputs from i on: [rows][16] */
 WIDE_INLINE const float *back_weights(enum dtype t, const uint8_t *panel, size_t i, size_t rows, float *out)

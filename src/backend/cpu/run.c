@@ -257,6 +257,8 @@ static size_t linear_panels(const struct program *p, const struct phase *ph)
     return n;
 }
 
+enum { BACK_BLOCK = 512 };
+
 /* Few rows wait for memory, which likes long runs; many for arithmetic, and one panel is enough. */
 static size_t linear_least(const struct program *p, const struct phase *ph)
 {
@@ -276,9 +278,11 @@ static size_t linear_piece(const struct program *p, const struct weight *w, size
  * pieces after which it is asked whether to stop. */
 static void linear_share(struct program *p, const struct phase *ph, struct share s)
 {
-    size_t rows = rows_of(p, ph), most = p->w->kernels->row_block;
+    size_t rows = rows_of(p, ph);
     for (uint32_t i = 0; i < ph->n_parts && s.n; i++) {
         const struct weight *w = part_weight(p, ph, i);
+        bool across = ph->kind == PHASE_BACK && p->w->kernels->linear_back[w->type];  /* turned once a block */
+        size_t most = across ? BACK_BLOCK : p->w->kernels->row_block;
         if (s.first >= w->n_panels) { s.first -= w->n_panels; continue; }
         size_t n = w->n_panels - s.first < s.n ? w->n_panels - s.first : s.n;
         const struct place *out = &p->place[ph->part[i].out];

@@ -169,7 +169,8 @@ static bool seen(const struct see_row *row, size_t j) { return j >= row->lo && j
 static float see_softmax_ref(float *s, const struct see_row *row, float *max)
 {
     double most = -INFINITY, sum = 0;
-    for (size_t j = row->lo; j < row->hi; j++) most = fmax(most, score_of(row, s[j]));
+    for (size_t j = row->lo; j < row->hi; j++)
+        if (score_of(row, s[j]) > most) most = score_of(row, s[j]);
     *max = (float)most;
     for (size_t j = 0; j < row->n; j++) {
         double e = seen(row, j) ? exp(score_of(row, s[j]) - (double)*max) : 0;
@@ -232,7 +233,8 @@ static float loss_row_ref(float *logits, size_t n, float cap, const struct loss_
         return NAN;
     }
     for (size_t i = 0; i < n && cap > 0; i++) logits[i] = (float)((double)cap * tanh((double)logits[i] / (double)cap));
-    for (size_t i = 0; i < n; i++) max = fmax(max, (double)logits[i]);
+    for (size_t i = 0; i < n; i++)
+        if ((double)logits[i] > max) max = (double)logits[i];
     for (size_t i = 0; i < n; i++) {
         double e = exp((double)logits[i] - max);
         sum += e;
