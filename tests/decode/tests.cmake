@@ -18,16 +18,16 @@ add_test(NAME decode.exact.families COMMAND decode_exact ${others})
 set_tests_properties(decode.exact PROPERTIES LABELS quick)
 set_tests_properties(decode.exact.families PROPERTIES LABELS full)
 set_tests_properties(decode.exact decode.exact.families PROPERTIES FIXTURES_REQUIRED golden SKIP_RETURN_CODE 77
-  TIMEOUT 900 PROCESSORS 2)
+  TIMEOUT 900)
 foreach(threads 2 4)
   add_test(NAME decode.exact.threads${threads} COMMAND decode_exact --slice --tokens 24 --threads ${threads}
     ${slice})
   set_tests_properties(decode.exact.threads${threads} PROPERTIES FIXTURES_REQUIRED golden LABELS "quick;threads"
-    SKIP_RETURN_CODE 77 TIMEOUT 900 PROCESSORS 2)
+    SKIP_RETURN_CODE 77 TIMEOUT 900 PROCESSORS ${alone})
 endforeach()
-add_test(NAME decode.exact.smollm2 COMMAND decode_exact --few
+add_test(NAME decode.exact.smollm2 COMMAND decode_exact --few --tokens 24
   ${STRETTO_TEST_MODELS}/SmolLM2-135M-Instruct.Q4_1.gguf)
-set_tests_properties(decode.exact.smollm2 PROPERTIES LABELS full SKIP_RETURN_CODE 77 TIMEOUT 1800 PROCESSORS 2)
+set_tests_properties(decode.exact.smollm2 PROPERTIES LABELS full SKIP_RETURN_CODE 77 TIMEOUT 1800 PROCESSORS ${alone})
 add_executable(heads_check decode/heads_check.c)
 target_link_libraries(heads_check PRIVATE stretto_all)
 if(TARGET stretto)

@@ -24,7 +24,7 @@ if(STRETTO_SANITIZE MATCHES thread)
 endif()
 # Integers alone, whose pages have one type: the other device's way of planting faults.
 invariance_test(invariance.integer "quick;threads" --few --cache f16 ${integers})
-set_tests_properties(invariance.integer PROPERTIES ENVIRONMENT STRETTO_DEVICE=integer PROCESSORS 2
+set_tests_properties(invariance.integer PROPERTIES ENVIRONMENT STRETTO_DEVICE=integer PROCESSORS ${alone}
   FIXTURES_REQUIRED golden)
 # Over several devices: every cut of layers, held to one device; the encoder's rows see each other.
 invariance_test(invariance.split "quick;threads" --split ${parted})
@@ -43,7 +43,5 @@ set_tests_properties(invariance.slice invariance.slice.ref invariance.slice.avx2
   invariance.split invariance.split.all PROPERTIES FIXTURES_REQUIRED golden)
 # The default model: the widths of a real one.
 invariance_test(invariance.smollm2 full --few ${STRETTO_TEST_MODELS}/SmolLM2-135M-Instruct.Q4_1.gguf)
-# Threads that wait for each other a hundred times a step take ten times as long when another test wants
-# their cores.
 set_tests_properties(invariance.slice invariance.slice.ref invariance.slice.avx2 invariance invariance.thorough
-  invariance.smollm2 invariance.split invariance.split.all PROPERTIES PROCESSORS 2)
+  invariance.smollm2 invariance.split invariance.split.all PROPERTIES PROCESSORS ${alone})
