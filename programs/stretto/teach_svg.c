@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LEFT = 64, RIGHT = 24, TOP = 76, HIGH = 300, GAP = 58, LOW = 90, POINTS_MOST = 1 << 20, DRAWN = 600 };
+enum { LEFT = 64, RIGHT = 24, TOP = 96, HIGH = 300, GAP = 58, LOW = 90, POINTS_MOST = 1 << 20, DRAWN = 600 };
 
 /* held NAN: not measured then; step 0: before anything was learned. */
 struct point { double step, loss, error, lr, norm, held, held_error; };
@@ -92,6 +92,7 @@ static void find_ends(struct curves *c)
         if (p->step > c->steps) c->steps = p->step;
         include(p->loss, &c->low, &c->high);
         include(p->held, &c->low, &c->high);
+        include(p->held + p->held_error, &c->low, &c->high);
         if (p->lr > c->rate) c->rate = p->lr;
         if (p->norm > c->norm) c->norm = p->norm;
     }
@@ -111,7 +112,8 @@ static double distance(double range, int n)
 static void grid(const struct curves *c)
 {
     double bottom = TOP + HIGH, d = distance(c->high - c->low, 6);
-    for (double v = ceil(c->low / d) * d; v <= c->high; v += d) {
+    for (double k = ceil(c->low / d); k * d <= c->high; k++) {
+        double v = k * d + 0.0;
         double y = at_y(v, c->low, c->high, TOP, HIGH);
         fprintf(c->f, "<path class=\"grid\" d=\"M%d %.1fH%d\"/><text class=\"axis\" x=\"%d\" y=\"%.1f\" "
                 "text-anchor=\"end\">%.*f</text>\n", LEFT, y, REPORT_WIDTH - RIGHT, LEFT - 8, y + 4,
@@ -128,10 +130,11 @@ static void grid(const struct curves *c)
 /* Of the steps i .. i + each: as many as a picture shows. */
 static size_t each_of(const struct curves *c) { return (c->n + DRAWN - 1) / DRAWN; }
 
-static double mean(const struct curves *c, size_t from, size_t n, size_t member, double *step)
+/* Of the steps [from, to) that have such a figure; *step: where they stand on the mean. */
+static double mean(const struct curves *c, size_t from, size_t to, size_t member, double *step)
 {
     double sum = 0, steps = 0, k = 0;
-    for (size_t i = from; i < from + n && i < c->n; i++) {
+    for (size_t i = from; i < to && i < c->n; i++) {
         double v = *(const double *)(const void *)((const char *)&c->p[i] + member);
         if (!isfinite(v)) continue;
         sum += v;
@@ -142,19 +145,16 @@ static double mean(const struct curves *c, size_t from, size_t n, size_t member,
     return k > 0 ? sum / k : NAN;
 }
 
-/* smooth: the part that a point keeps of those before it. */
+/* around: the steps on either side that a point is the mean of. */
 static void line(const struct curves *c, size_t member, double low, double high, double top, double tall,
-                 double smooth,
-                 const char *style)
+                 size_t around, const char *style)
 {
-    double kept = NAN;
     bool open = false;
-    fprintf(c->f, "<path fill=\"none\" %s d=\"", style);
+    fprintf(c->f, "<path fill=\"none\" stroke-linejoin=\"round\" %s d=\"", style);
     for (size_t i = 0, each = each_of(c); i < c->n; i += each) {
-        double step, v = mean(c, i, each, member, &step);
+        double step, v = mean(c, i > around ? i - around : 0, i + each + around, member, &step);
         if (!isfinite(v)) continue;
-        kept = isfinite(kept) ? smooth * kept + (1 - smooth) * v : v;
-        fprintf(c->f, "%c%.1f %.1f", open ? 'L' : 'M', at_x(c, step), at_y(kept, low, high, top, tall));
+        fprintf(c->f, "%c%.1f %.1f", open ? 'L' : 'M', at_x(c, step), at_y(v, low, high, top, tall));
         open = true;
     }
     fputs("\"/>\n", c->f);
@@ -221,8 +221,8 @@ static void draw(struct curves *c)
     find_ends(c);
     head(c);
     grid(c);
-    line(c, offsetof(struct point, loss), c->low, c->high, TOP, HIGH, 0, "class=\"e0\" stroke-opacity=\".35\"");
-    line(c, offsetof(struct point, loss), c->low, c->high, TOP, HIGH, 0.9, "class=\"e0\" stroke-width=\"2\"");
+    line(c, offsetof(struct point, loss), c->low, c->high, TOP, HIGH, 0, "class=\"e0\" stroke-opacity=\".4\"");
+    line(c, offsetof(struct point, loss), c->low, c->high, TOP, HIGH, c->n / 40, "class=\"e0\" stroke-width=\"2\"");
     held_points(c);
     beneath(c);
     fputs("</svg>\n", c->f);

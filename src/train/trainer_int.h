@@ -33,6 +33,10 @@ struct trainer {
     uint64_t rows, learned;       /* of all steps done                                         */
     double seconds, step_seconds, save_seconds; /* of all; smoothed                             */
     uint64_t saved;               /* the step of the last checkpoint                           */
+    double first_loss, mean_loss, best_held; /* 0: none yet                                    */
+    uint64_t best_step;
+    unsigned worse;               /* measurements in a row that were worse than the best       */
+    bool warned_loss, warned_held;
     int lock;                     /* of the folder; -1                                         */
     FILE *log;
 };
@@ -52,6 +56,8 @@ stretto_status trainer_run_begin(struct trainer *t, struct error *err);
 stretto_status trainer_go_on(struct trainer *t, struct error *err);
 /* Behind the step that is gone on from: lines of later ones go. */
 stretto_status trainer_log_open(struct trainer *t, struct error *err);
+/* Norms of the gradients of adapters, or of all that is trained, in the first step. */
+stretto_status trainer_log_first(struct trainer *t, const double *squares, struct error *err);
 stretto_status trainer_log_step(struct trainer *t, const struct train_report *r, struct error *err);
 
 /* ---- trainer_step.c */

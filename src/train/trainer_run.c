@@ -266,7 +266,7 @@ static stretto_status trim_log(const struct trainer *t, const char *path, struct
         char head[40];
         snprintf(head, sizeof head, "%.*s", (int)(sizeof head - 1 < m.size - at ? sizeof head - 1 : m.size - at),
                  (const char *)m.data + at);
-        if (sscanf(head, "{\"step\": %llu", &step) == 1 && step > t->step) break;
+        if (!t->step || (sscanf(head, "{\"step\": %llu", &step) == 1 && step > t->step)) break;
         keep = at = (size_t)(end - m.data) + 1;
     }
     file_map_close(&m);
@@ -283,6 +283,37 @@ stretto_status trainer_log_open(struct trainer *t, struct error *err)
     return t->log ? STRETTO_OK : fail(err, STRETTO_E_IO, "cannot write %s: %s", path, strerror(errno));
 }
 
+static stretto_status flush_log(struct trainer *t, struct error *err)
+{
+    if (fflush(t->log) == 0) return STRETTO_OK;
+    return fail(err, STRETTO_E_IO, "cannot write %s/log.jsonl: %s", t->o.folder, strerror(errno));
+}
+
+/* Of the parameter, or of both of an adapter's weight. */
+static double first_norm(const struct trainer *t, const double *squares, size_t i)
+{
+    const char *a = strstr(t->forward.params[i].name, ".lora_a");
+    char b[GRAPH_NAME];
+    if (!a) return sqrt(squares[i]);
+    snprintf(b, sizeof b, "%.*s.lora_b", (int)(a - t->forward.params[i].name), t->forward.params[i].name);
+    return sqrt(squares[i] + squares[graph_param_find(&t->forward, b)]);
+}
+
+stretto_status trainer_log_first(struct trainer *t, const double *squares, struct error *err)
+{
+    const char *comma = "";
+    fputs("{\"step\": 0, \"gradients\": {", t->log);
+    for (size_t i = 0; i < t->forward.n_params; i++) {
+        const char *name = t->forward.params[i].name, *a = strstr(name, ".lora_a");
+        if (!t->trained[i] || strstr(name, ".lora_b")) continue;
+        fprintf(t->log, "%s\"%.*s\": %.6g", comma, (int)(a ? a - name : (long)strlen(name)), name,
+                first_norm(t, squares, i));
+        comma = ", ";
+    }
+    fputs("}}\n", t->log);
+    return flush_log(t, err);
+}
+
 /* Step 0 is what was measured before anything was learned. */
 stretto_status trainer_log_step(struct trainer *t, const struct train_report *r, struct error *err)
 {
@@ -294,7 +325,5 @@ stretto_status trainer_log_step(struct trainer *t, const struct train_report *r,
     if (isfinite(r->held) && (r->step != 1 || !t->held.n || t->plan.steps == 1 || t->o.measure == 1))
         fprintf(t->log, ", \"held\": %.6f, \"held_error\": %.6f", r->held, r->held_error);
     fputs("}\n", t->log);
-    if (fflush(t->log) != 0)
-        return fail(err, STRETTO_E_IO, "cannot write %s/log.jsonl: %s", t->o.folder, strerror(errno));
-    return STRETTO_OK;
+    return flush_log(t, err);
 }

@@ -155,6 +155,7 @@ static stretto_status norm_of(struct trainer *t, double *out, struct error *err)
         sum += squares[i];
     }
     if (s == STRETTO_OK && t->step == 0) s = check_first(t, squares, err);
+    if (s == STRETTO_OK && t->step == 0) s = trainer_log_first(t, squares, err);
     mem_free(squares);
     *out = sqrt(sum);
     return s;
@@ -227,6 +228,30 @@ static bool saves_now(const struct trainer *t, uint64_t step)
     return step == t->plan.steps || step - t->saved >= (every ? every : 1);
 }
 
+/* Once each: what a person should look at. */
+static void watch(struct trainer *t, const struct train_report *r)
+{
+    unsigned long long step = t->step;
+    if (t->step == 1) t->first_loss = r->loss;
+    t->mean_loss = t->mean_loss > 0 ? 0.9 * t->mean_loss + 0.1 * r->loss : r->loss;
+    if (!t->warned_loss && t->first_loss > 0 && t->mean_loss > t->first_loss + 1) {
+        log_say(&t->o.log, LOG_WARN, "the loss has risen from %.3f to about %.3f at step %llu: the steps are too "
+                "large; begin again with a smaller --lr", t->first_loss, t->mean_loss, step);
+        t->warned_loss = true;
+    }
+    if (!isfinite(r->held)) return;
+    if (!(t->best_held > 0) || r->held < t->best_held) {
+        t->best_held = r->held;
+        t->best_step = t->step;
+    }
+    t->worse = r->held > 1.1 * t->best_held + 2 * r->held_error ? t->worse + 1 : 0;
+    if (t->worse < 2 || t->warned_held) return;
+    log_say(&t->o.log, LOG_WARN, "what is held out was %.3f at step %llu and is %.3f at step %llu: the lines are "
+            "being learned by heart; fewer --epochs or a smaller --rank would do better", t->best_held,
+            (unsigned long long)t->best_step, r->held, step);
+    t->warned_held = true;
+}
+
 static stretto_status learn(struct trainer *t, struct train_report *r, struct error *err)
 {
     struct sums sums = { 0 };
@@ -266,6 +291,7 @@ stretto_status trainer_step(struct trainer *t, struct train_report *r, struct er
         else TRY(s);
     }
     TRY(trainer_log_step(t, r, err));
+    watch(t, r);
     if (!saves_now(t, t->step)) return STRETTO_OK;
     double begin = clock_seconds();
     TRY(trainer_save(t, err));

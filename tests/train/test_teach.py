@@ -7,6 +7,7 @@ stands beside a text in a step; what it writes is what runs; and what cannot go 
 import hashlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -63,13 +64,16 @@ def text_of(*model):
 
 def log(out):
     with open(at(out, "log.jsonl")) as f:
-        return [json.loads(line) for line in f]
+        return [line for line in map(json.loads, f) if line["step"]]
 
 
 def test_it_learns():
     r = teach("first", "--epochs", "6")
     assert r["first_loss"] > 3 and r["loss"] < 0.6, r
     assert [line["step"] for line in log("first")] == list(range(1, r["steps"] + 1))
+    with open(at("first", "log.jsonl")) as f:
+        gradients = json.loads(f.readline())["gradients"]
+    assert len(gradients) == 35 and min(gradients.values()) > 0, gradients
     said = text_of("-m", MODEL, "--lora", at("first", "adapter.gguf"))
     assert "She gave 4 balls to Tom" in said and "She gave 4" not in text_of("-m", MODEL)
     assert said == text_of("-m", MODEL, "--lora", at("first", "peft"))
@@ -106,6 +110,35 @@ def test_merged_weights_say_the_same():
         out[name] = json.loads(done.stdout)
     a, b = (out[k].get("ppl", out[k].get("perplexity")) for k in ("adapter", "merged"))
     assert abs(a / b - 1) < 1e-4, (a, b)
+
+
+def test_llama_cpp_says_the_same():
+    peer = os.path.join(os.path.dirname(make_model), "..", "build", "peers", "llama.cpp", "bin", "llama-perplexity")
+    if not os.path.exists(peer):
+        print("llama.cpp is not here (./dev peers --get)")
+        return
+    ours, theirs = {}, {}
+    for key, more in (("base", []), ("adapter", ["--lora", at("first", "adapter.gguf")])):
+        done = subprocess.run([peer, "-m", MODEL, "-f", at("story.txt"), "-c", "32", "-b", "32", "-t", "2", *more],
+                              capture_output=True, text=True)
+        theirs[key] = float(re.search(r"\[4\]([0-9.]+)", done.stdout + done.stderr).group(1))
+        done = subprocess.run([stretto, "eval", "ppl", "-m", MODEL, "--reference", "-f", at("story.txt"), "-c", "32",
+                               "--chunks", "4", "--json", *more], capture_output=True, text=True, check=True)
+        ours[key] = json.loads(done.stdout)["perplexity"]
+    print("perplexity of llama.cpp", theirs, "and here", ours)
+    assert all(abs(ours[k] / theirs[k] - 1) < 5e-3 for k in ours) and ours["adapter"] != ours["base"]
+
+
+def test_warnings_that_help():
+    rng = np.random.default_rng(3)
+    noise = write(at("noise.jsonl"), [{"text": " ".join(rng.choice(["red", "ball", "dog", "sat", "big"], 8))}
+                                      for _ in range(30)])
+    done = subprocess.run([stretto, "teach", "-m", MODEL, "-d", noise, "-o", at("heart"), "--epochs", "60", "--rows",
+                           "256", "--rank", "16", "--lr", "1e-2", "--hold-out", "0.3"], capture_output=True, text=True)
+    assert done.returncode == 0 and "learned by heart" in done.stderr, done.stderr
+    done = subprocess.run([stretto, "teach", *QUICK[:6], "-o", at("wild"), "--epochs", "9", "--method", "full", "--lr",
+                           "3", "--hold-out", "0"], capture_output=True, text=True)
+    assert "smaller --lr" in done.stderr, done.stderr
 
 
 def test_the_same_bytes():
