@@ -237,13 +237,13 @@ def decoder(cfg, w, ids, a):
 
     def qk_norm(x, name):
         """Of all heads [n, heads, hd] as one row, or of each."""
-        wide = fam.qk_norm == "width"
+        over_width = fam.qk_norm == "width"
         if a.flaw == "qk":              # the wrong of the two, with the gains that there are
             g = wide(w[name + ".weight"])
-            one = rms_norm(a, x, np.ones(hd), eps) if wide else \
+            one = rms_norm(a, x, np.ones(hd), eps) if over_width else \
                 rms_norm(a, x.reshape(n, -1), np.ones(x.shape[1] * hd), eps).reshape(x.shape)
-            return one * a.cast(g.reshape(x.shape[1], hd) if wide else g + 1 if fam.gemma else g)
-        return norm(x.reshape(n, -1), name).reshape(x.shape) if wide else norm(x, name)
+            return one * a.cast(g.reshape(x.shape[1], hd) if over_width else g + 1 if fam.gemma else g)
+        return norm(x.reshape(n, -1), name).reshape(x.shape) if over_width else norm(x, name)
 
     def block(x, f, before, after):
         """x and what f adds, with the norms that the family has."""
