@@ -5,7 +5,7 @@ add_test(NAME golden.make COMMAND python3 ${CMAKE_SOURCE_DIR}/tools/make_golden.
 set_tests_properties(golden.make PROPERTIES FIXTURES_SETUP golden LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 600)
 
 add_test(NAME bench.peers COMMAND python3 ${golden_here}/test_peers.py)
-set_tests_properties(bench.peers PROPERTIES LABELS quick TIMEOUT 300)
+set_tests_properties(bench.peers PROPERTIES LABELS "quick;source" TIMEOUT 300)
 
 # golden_test(NAME LABEL TIMEOUT script arguments...)
 function(golden_test name label timeout script)
@@ -15,7 +15,7 @@ endfunction()
 
 if(TARGET stretto)
   golden_test(families quick 900 test_families.py ${golden_dir})
-  golden_test(integer quick 600 test_integer.py ${golden_dir})
+  golden_test(integer quick 600 test_integer.py ${golden_dir} ${sanitized})
   set_tests_properties(golden.integer PROPERTIES FIXTURES_REQUIRED golden)
   golden_test(families.ref full 1800 test_families.py ${golden_dir})
   set_tests_properties(golden.families.ref PROPERTIES FIXTURES_REQUIRED golden ENVIRONMENT STRETTO_CPU=ref)

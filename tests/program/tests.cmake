@@ -1,8 +1,4 @@
 # Whole programs against programs that we did not write.
-set(sanitized "")
-if(STRETTO_SANITIZE)
-  set(sanitized --sanitized)
-endif()
 if(TARGET stretto)
   add_executable(tokenize_batch program/tokenize_batch.c)
   target_link_libraries(tokenize_batch PRIVATE stretto_all)
