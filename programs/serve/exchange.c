@@ -13,7 +13,7 @@
 #include <string.h>
 
 enum { BODY_DEPTH = 64, BODY_VALUES = 4 << 20, OUT_MAX = 16 << 20, REPLY_MAX = 128 << 20, TEXT_MAX = 1 << 28,
-       RUNNING_MOST = 32, HELD_FREE = 64 << 10, HELD_LEAST = 64 << 20, HELD_BODIES = 16 };
+       RUNNING_MOST = 32, HELD_LEAST = 64 << 20, HELD_BODIES = 16 };
 
 /* ---- JSON out ---------------------------------------------------------------------------------- */
 
@@ -159,19 +159,24 @@ void exchange_reply_text(struct exchange *x, unsigned http, const char *type)
 
 /* ---- memory for requests ----------------------------------------------------------------------- */
 
-static size_t held_most(const struct exchange *x)
+size_t exchange_hold_most(const struct exchange *x)
 {
     size_t bodies = (size_t)server_options(x->server)->body << 20;
     return HELD_BODIES * bodies > HELD_LEAST ? HELD_BODIES * bodies : HELD_LEAST;
+}
+
+bool exchange_hold_refuse(struct exchange *x)
+{
+    return exchange_refuse(x, TROUBLE_BUSY, NULL, "the requests that are being read take all the memory there is for "
+                           "them: try again later, or send a shorter one");
 }
 
 bool exchange_hold(struct exchange *x, size_t bytes)
 {
     size_t all = server_hold(x->server, (ptrdiff_t)bytes);
     x->held += bytes;
-    if (x->held <= HELD_FREE || all <= held_most(x)) return true;
-    return exchange_refuse(x, TROUBLE_BUSY, NULL, "the requests that are being read take all the memory there is for "
-                           "them: try again later, or send a shorter one");
+    if (x->held <= EXCHANGE_SMALL || all <= exchange_hold_most(x)) return true;
+    return exchange_hold_refuse(x);
 }
 
 void exchange_let_go(struct exchange *x, size_t bytes)
@@ -228,9 +233,9 @@ bool exchange_object(struct exchange *x)
     const char *p = x->body.data ? x->body.data : "";
     starved = false;
     stretto_status s = look_through(x, p, &cost, &err);
-    if (s == STRETTO_OK && cost > held_most(x) / 2)
+    if (s == STRETTO_OK && cost > exchange_hold_most(x) / 2)
         return exchange_refuse(x, TROUBLE_LARGE, NULL, "the values of this request take %zu MB, and %zu are the most "
-                               "here: send several requests", cost >> 20, held_most(x) >> 21);
+                               "here: send several requests", cost >> 20, exchange_hold_most(x) >> 21);
     if (s == STRETTO_OK && !exchange_hold(x, cost)) return false;
     if (s == STRETTO_OK) s = json_tree(&x->json, p, n, JSON_TWICE_REFUSED, "the request", &err);
     buffer_done(&x->body);

@@ -18,7 +18,8 @@ struct server;
 struct exchange;
 struct wire;
 
-enum { EXCHANGE_OUT = 256 << 10 };     /* bytes that may wait for a client to read them */
+enum { EXCHANGE_OUT = 256 << 10,       /* bytes that may wait for a client to read them */
+       EXCHANGE_SMALL = 64 << 10 };    /* of a request that gets its memory always      */
 
 /* One answer of several: a prompt's n-th. */
 struct choice {
@@ -123,6 +124,9 @@ struct exchange {
  * requests get them always. */
 bool exchange_hold(struct exchange *x, size_t bytes);
 void exchange_let_go(struct exchange *x, size_t bytes);
+/* All that there is, and the words that there is no more. */
+size_t exchange_hold_most(const struct exchange *x);
+bool exchange_hold_refuse(struct exchange *x);
 /* The body as an object; limits on depth and values, names twice refused. */
 bool exchange_object(struct exchange *x);
 /* Fields by these tables and the shared ones behind them, then the model that the request names. */

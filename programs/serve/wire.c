@@ -484,6 +484,18 @@ static enum MHD_Result answer(struct exchange *x)
 
 /* ---- the library's callbacks ------------------------------------------------------------------- */
 
+/* When half of the memory for requests is taken, nobody gets more than a half: who sends much and slowly stands in his
+ * own way. */
+static bool has_share(const struct exchange *x)
+{
+    struct server *s = x->server;
+    size_t own = 0, half = exchange_hold_most(x) / 2;
+    if (x->held <= EXCHANGE_SMALL || server_hold(s, 0) <= half) return true;
+    for (const struct exchange *y = s->exchanges; y; y = y->next)
+        if (!y->preparing && strcmp(y->client, x->client) == 0) own += y->held;
+    return own <= half;
+}
+
 static enum MHD_Result take_body(struct exchange *x, const char *p, size_t n)
 {
     uint64_t limit = (uint64_t)x->server->start.options->body << 20;
@@ -494,6 +506,7 @@ static enum MHD_Result take_body(struct exchange *x, const char *p, size_t n)
                         "(--body-limit)", (unsigned long long)limit);
     }
     if (x->bytes_in > 2 * limit) return MHD_NO;
+    if (x->trouble.kind == TROUBLE_NONE && !has_share(x)) exchange_hold_refuse(x);
     if (x->trouble.kind != TROUBLE_NONE || !exchange_hold(x, n)) {
         buffer_done(&x->body);
         exchange_let_go(x, x->held);

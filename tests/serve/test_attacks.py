@@ -171,7 +171,8 @@ def peak(s):
 def check_memory(model):
     """Few bytes that want much memory, and many large requests that never end: refused before it is taken, while short
     ones are answered."""
-    with Server(program, model, "-c", "512", "--body-limit", "8", "--stall", "20") as s:
+    with Server(program, model, "-c", "512", "--body-limit", "8", "--stall", "20", "--api-key", "first,second") as s:
+        s.headers["Authorization"] = "Bearer first"
         s.post(TEXT, {"prompt": "Once", "max_tokens": 1})
         before = peak(s)["VmRSS"]
         small = b'{"prompt":"a","max_tokens":1,"pad":['
@@ -193,15 +194,17 @@ def check_memory(model):
         for _ in range(24):
             c = s.raw()
             try:
-                c.sendall(POST + b"Content-Length: 8000000\r\n\r\n" + b"[" * 7_900_000)
+                c.sendall(POST + b"Authorization: Bearer first\r\nContent-Length: 8000000\r\n\r\n" + b"[" * 7_900_000)
                 held.append(c)
             except OSError:
                 refused.append(c)
-        code, head, j = s.post(TEXT, small + b"1," * 1_000_000 + b"1]}")
+        code, head, j = s.post(TEXT, small + b"1," * 3_500_000 + b"1]}")
         assert code == 503 and "memory" in j["error"]["message"] and int(head["retry-after"]) >= 1, (code, j)
         assert s.post(TEXT, {"prompt": "Once", "max_tokens": 1, "pad": "a" * 50_000})[0] == 200
         if not re.search("[at]san", program):          # which take memory of their own
             assert grown < 260 and peak(s)["VmHWM"] - before < 360, (grown, peak(s), before)
+        code = s.post(TEXT, small + b"1," * 1_000_000 + b"1]}", Authorization="Bearer second")[0]
+        assert code == 200, "another's share"
         for c in held + refused:
             c.close()
         for _ in range(200):
