@@ -258,6 +258,7 @@ static void answer(struct exchange *x)
 
 static void count(struct exchange *x)
 {
+    x->ask.counts = true;
     if (read_ask(x, true))
         exchange_reply(x, 200, json_pack("{s:I}", "input_tokens", (json_int_t)x->ask.prompts[0].n));
 }

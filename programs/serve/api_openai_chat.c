@@ -235,6 +235,7 @@ static void chat(struct exchange *x)
 /* How many tokens such a request would read. */
 static void count(struct exchange *x)
 {
+    x->ask.counts = true;
     if (read_ask(x) && ask_render(&x->ask, NULL, &x->trouble))
         exchange_reply(x, 200, json_pack("{s:s,s:I}", "object", "response.input_tokens", "input_tokens",
                                          (json_int_t)x->ask.prompts[0].n));
@@ -242,6 +243,7 @@ static void count(struct exchange *x)
 
 static void apply_template(struct exchange *x)
 {
+    x->ask.counts = true;
     struct buffer b = buffer_make(1 << 30);
     if (read_ask(x) && ask_render(&x->ask, &b, &x->trouble))
         exchange_reply(x, 200, json_pack("{s:o}", "prompt", text_json(b.data ? b.data : "", b.len)));

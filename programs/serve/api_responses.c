@@ -354,6 +354,7 @@ static void respond(struct exchange *x)
 
 static void count(struct exchange *x)
 {
+    x->ask.counts = true;
     if (read_ask(x))
         exchange_reply(x, 200, json_pack("{s:s,s:I}", "object", "response.input_tokens", "input_tokens",
                                          (json_int_t)x->ask.prompts[0].n));

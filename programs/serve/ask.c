@@ -8,7 +8,8 @@
 #include <sys/random.h>
 #include <time.h>
 
-enum { TEXT_MAX = 1 << 30 };
+enum { TEXT_MAX = 1 << 30,
+       BOUND_FROM = 64 << 10 };        /* what is shorter is counted exactly, for who wants to know by how much */
 
 static int64_t draw_seed(void)
 {
@@ -170,7 +171,8 @@ bool ask_render(struct ask *a, struct buffer *out, struct trouble *t)
     buffer_done(&vars);
     if (s == STRETTO_OK && goes_on) s = append_beginning(a, &text, &content);
     if (s == STRETTO_OK) find_thoughts(a, &text);
-    if (s == STRETTO_OK)
+    bool fits = s != STRETTO_OK || ask_fits(a, text.len, t);
+    if (s == STRETTO_OK && fits)
         s = tokenizer_encode_chat(m->model->tokenizer, text.data ? text.data : "",
                                   (const unsigned char *)content.data, text.len, TOKENIZE_SPECIAL, &a->prompts[0],
                                   &err);
@@ -178,7 +180,21 @@ bool ask_render(struct ask *a, struct buffer *out, struct trouble *t)
     buffer_done(&text);
     buffer_done(&content);
     if (s != STRETTO_OK) return trouble_status(t, TROUBLE_INVALID, "messages", s, &err);
-    return true;
+    return fits;
+}
+
+bool ask_fits(const struct ask *a, size_t bytes, struct trouble *t)
+{
+    const struct served *m = a->model;
+    size_t covers = m->model->tokenizer ? tokenizer_covers(m->model->tokenizer) : 0;
+    size_t least = covers ? bytes / covers : 0;
+    uint32_t context = m->context;
+    if (a->counts || !context || least <= context || bytes < BOUND_FROM) return true;
+    trouble(t, TROUBLE_CONTEXT, NULL, "request (%zu tokens at least) exceeds the available context size (%u tokens), "
+            "try increasing it", least, context);
+    t->n_prompt = least < UINT32_MAX ? (uint32_t)least : UINT32_MAX;
+    t->n_context = context;
+    return false;
 }
 
 bool ask_encode(const struct ask *a, const char *text, size_t n, unsigned flags, struct tokens *out, struct trouble *t)

@@ -29,6 +29,7 @@ struct ask {
     bool tools, tool_none;             /* there are some; none is to be called                     */
     bool stream, usage, want_logprobs, drawn, verbose, echo, ignore_end, no_cache, cache_exact;
     bool progress, timings, tokens;
+    bool counts;                       /* tokens are only counted: any number will do             */
     bool generation_prompt, continues; /* chat: open an answer; go on with the last message        */
     const char *effort;                /* reasoning_effort of the JSON; NULL: not said             */
     const json_t *template_vars;       /* chat_template_kwargs, an object; or NULL                 */
@@ -65,6 +66,9 @@ void ask_drop_message(struct ask *a);
 bool ask_writes(const struct ask *a, struct trouble *t);
 /* The conversation as the model's template writes it, into prompts[0]; *text (may be NULL) gets its text. */
 bool ask_render(struct ask *a, struct buffer *text, struct trouble *t);
+/* Whether a text of so many bytes may fit the context, by the fewest tokens that it can be: what cannot is refused
+ * before it is taken apart. */
+bool ask_fits(const struct ask *a, size_t bytes, struct trouble *t);
 /* Tokens of a text that is the client's template itself: special tokens that it spells count. */
 bool ask_encode(const struct ask *a, const char *text, size_t n, unsigned flags, struct tokens *out, struct trouble *t);
 /* Draws the seed where none was given. */

@@ -13,6 +13,7 @@
 #include "serve/field.h"
 #include "serve/thoughts.h"
 #include "serve/trouble.h"
+#include <stdatomic.h>
 
 struct server;
 struct exchange;
@@ -112,8 +113,9 @@ struct exchange {
     char policy[320];                  /* Content-Security-Policy; "": none                          */
     uint64_t bytes_in, bytes_out;
     bool handled, preparing;           /* preparing: its handler runs on another thread (prepare.h)     */
+    bool old;                          /* HTTP/1.0: knows no interim answers                         */
     bool keyed;                        /* who asks has one of the server's keys                        */
-    unsigned hung_up;                  /* while preparing: what the socket said                        */
+    atomic_uint hung_up;               /* while preparing: what the socket said                        */
     size_t held;                       /* bytes of its body, of what was read from it, of a long reply */
     struct exchange *next, *prev, *prepared_next;
 };

@@ -57,6 +57,7 @@ bool infill_prompt(struct exchange *x, const char *before, size_t n_before, cons
 {
     struct ask *a = &x->ask;
     int32_t id[3];
+    if (!ask_fits(a, n_before + n_behind + n_extra, &x->trouble)) return false;
     if (!find(a->model, id))
         return exchange_refuse(x, TROUBLE_INVALID, "suffix", "the model %s has no tokens for a gap in a text: leave "
                                "the suffix out, or serve a model for code", a->model->name);

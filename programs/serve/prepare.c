@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/epoll.h>
 
 struct queue { struct exchange *first, *last; };
 
@@ -63,7 +64,11 @@ static void *run(void *arg)
     struct preparer *p = arg;
     pthread_setname_np(pthread_self(), "requests");
     for (struct exchange *x; (x = next(p));) {
-        x->route->handle(x);
+        if (atomic_load(&x->hung_up) & (EPOLLHUP | EPOLLERR)) {
+            x->gone = true;
+            exchange_refuse(x, TROUBLE_SLOW, NULL, "the client closed the connection");
+        } else
+            x->route->handle(x);
         pthread_mutex_lock(&p->lock);
         push(&p->ready, x);
         pthread_mutex_unlock(&p->lock);

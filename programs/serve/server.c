@@ -16,6 +16,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum { HEADER_SECONDS = 10, KEEP_SECONDS = 60,
@@ -56,15 +57,28 @@ static void pump_all(struct server *s)
     }
 }
 
+/* Whoever closed a connection whose request waits to be read may still listen. An interim answer changes nothing for
+ * him (RFC 9110 15.2); a socket that is closed answers it with a reset, and that ends the request before it is read.
+ * Behind TLS nothing can be said here. */
+void wire_ask(struct wire *w)
+{
+    static const char words[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    if (w->server->tls || w->asked || w->exchange->old) return;
+    w->asked = true;
+    (void)!send(w->fd, words, sizeof words - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 /* The other end closed its side. A stream's next byte finds out whether anybody reads; whoever waits for a
  * whole answer is gone. */
 static void on_hangup(struct wire *w, uint32_t events)
 {
     struct exchange *x = w->exchange;
+    w->half = true;
     /* Nothing more will come of a request that is not whole: what has come is read within a second. */
     if (w->phase == WIRE_NEW || w->phase == WIRE_BODY) w->last = clock_seconds() + 1;
     if (x && x->preparing) {
-        x->hung_up |= events;
+        atomic_fetch_or(&x->hung_up, events);
+        if (!(events & (EPOLLHUP | EPOLLERR))) wire_ask(w);
         return;
     }
     if (!x || w->phase != WIRE_BUSY || x->state == EXCHANGE_ENDED || x->ended) return;

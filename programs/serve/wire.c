@@ -315,6 +315,7 @@ static struct exchange *begin(struct server *s, struct wire *w, const char *url,
     if (s->exchanges) s->exchanges->prev = x;
     s->exchanges = x;
     begin_names(x, url, method);
+    x->old = strcmp(version, "HTTP/1.1") != 0;
     x->manner = route_manner(x->path);
     if (framing_check(x, version) && check_origin(x) && !preflight(x) && check_route(x, url) && check_length(x)
         && check_key(x) && check_patience(x))
@@ -544,6 +545,7 @@ enum MHD_Result wire_request(void *server, struct MHD_Connection *connection, co
         if (x->body.len >= PREPARE_BYTES) {
             x->preparing = true;
             suspend(x->wire);
+            if (x->wire->half) wire_ask(x->wire);
             prepare_give(x->server->preparer[x->body.len >= PREPARE_MANY], x);
             return MHD_YES;
         }

@@ -23,6 +23,7 @@ struct wire {
     double body_since, last;           /* last: when the rest of a request must be there; 0: any time */
     double moved;                      /* of a stream: when the library last asked for more, or was woken to */
     bool suspended, closed;
+    bool half, asked;                  /* its other side closed; it was asked whether anybody is there (server.c) */
     char peer[64];
     struct wire *next, *prev;
 };
@@ -58,6 +59,8 @@ void wire_notify(void *server, struct MHD_Connection *connection, void **wire,
                  enum MHD_ConnectionNotificationCode code);
 /* Goes on where it is suspended. */
 void wire_resume(struct wire *w);
+/* The other side of a connection whose request waits closed: is anybody there? */
+void wire_ask(struct wire *w);
 /* The other end is to see that this is over. */
 void wire_cut(struct wire *w);
 /* One line about a request that is over. */

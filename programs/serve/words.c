@@ -170,7 +170,8 @@ static bool add_one(struct exchange *x, const char *name, const json_t *v, unsig
     size_t i;
     json_t *one;
     if (json_is_string(v))
-        return ask_encode(&x->ask, json_string_value(v), json_string_length(v), flags, out, &x->trouble);
+        return ask_fits(&x->ask, json_string_length(v), &x->trouble)
+               && ask_encode(&x->ask, json_string_value(v), json_string_length(v), flags, out, &x->trouble);
     if (json_is_object(v) && json_is_string(json_object_get(v, "prompt_string")))
         return json_object_get(v, "multimodal_data")
             ? exchange_refuse(x, TROUBLE_INVALID, name, "the model reads text alone: send no pictures or sounds")

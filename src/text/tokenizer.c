@@ -176,6 +176,39 @@ stretto_status tokenizer_finish(struct tokenizer *t, struct error *err)
     return STRETTO_OK;
 }
 
+/* How many bytes may become one before words are spelled; 0: any number. Three letters of Hangul, or a letter with its
+ * marks, compose to one; the sign for kelvin is three bytes and becomes k. */
+static size_t shrinks(const struct normal *n)
+{
+    size_t times = 1;
+    for (size_t i = 0; i < n->n; i++) {
+        const struct normal_step *s = &n->step[i];
+        if (s->kind == NORMAL_PREPEND || s->kind == NORMAL_BYTE_LETTERS) continue;
+        if (s->kind == NORMAL_REPLACE && !s->pattern && s->n_to >= s->n_from) continue;
+        if (s->kind != NORMAL_FORM && s->kind != NORMAL_LOWER) return 0;
+        times *= 4;
+    }
+    return times;
+}
+
+static bool takes_space(const struct added_set *s)
+{
+    for (size_t i = 0; i < s->n; i++)
+        if (s->item[i].lstrip || s->item[i].rstrip) return true;
+    return false;
+}
+
+size_t tokenizer_covers(const struct tokenizer *t)
+{
+    if (t->fuse_unk || !(t->model == MODEL_SPM || (t->model == MODEL_BPE && t->byte_level))) return 0;
+    if (takes_space(&t->raw) || takes_space(&t->normalized)) return 0;
+    size_t longest = t->vocab.max_len;
+    for (size_t i = 0; i < t->raw.n; i++) if (t->raw.item[i].len > longest) longest = t->raw.item[i].len;
+    for (size_t i = 0; i < t->normalized.n; i++)
+        if (t->normalized.item[i].len > longest) longest = t->normalized.item[i].len;
+    return longest * shrinks(&t->normal);
+}
+
 /* ---- text to ids ------------------------------------------------------------------------------------ */
 
 struct job {

@@ -53,6 +53,9 @@ stretto_status tokenizer_decode(const struct tokenizer *t, const int32_t *id, si
                                 struct buffer *out);
 
 size_t tokenizer_size(const struct tokenizer *t);             /* ids are 0 .. size-1 */
+/* Bytes of a text that one token stands for at most, so that a text of n bytes has n / so many tokens at least; 0: no
+ * such bound is known. */
+size_t tokenizer_covers(const struct tokenizer *t);
 /* What TOKENIZE_ADD puts in front of a text; a view. */
 const int32_t *tokenizer_before(const struct tokenizer *t, size_t *n);
 int32_t tokenizer_bos(const struct tokenizer *t);             /* -1 when there is none */

@@ -5,9 +5,11 @@ that go with them.
     test_more.py STRETTO-SERVE DATA"""
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 import served
 from served import Server
@@ -177,6 +179,50 @@ def check_each(s):
     assert s.post("/v1/embeddings", {"input": "One"})[0] == 400
 
 
+def check_length(s):
+    """What cannot fit is refused by its bytes; counting has no bound."""
+    code, _, j = s.post(TEXT, text(prompt="Once upon a time " * 300000))
+    e = j["error"]
+    assert code == 400 and e["type"] == "exceed_context_size_error" and "at least" in e["message"], (code, e)
+    assert e["n_prompt_tokens"] > e["n_ctx"] == 512
+    code, _, j = s.post(CHAT, chat(messages=[{"role": "user", "content": "Once upon a time " * 20000}]))
+    assert code == 400 and "at least" in j["error"]["message"], (code, j)
+    n = s.post("/tokenize", {"content": "Once upon a time " * 6000})[2]["tokens"]
+    code, _, j = s.post(TEXT, text(prompt="Once upon a time " * 6000))
+    assert code == 400 and "at least" in j["error"]["message"], (code, j)
+    assert j["error"]["n_prompt_tokens"] <= len(n) + 2, "the bound is no more than there are"
+    j = s.post("/v1/messages/count_tokens", {"messages": [{"role": "user", "content": "Once upon a time " * 20000}]})[2]
+    assert j["input_tokens"] > 50000, j
+
+
+def check_queue(s):
+    """Long requests whose clients are gone when their turn comes are not read; who only closed his side is answered."""
+    body = json.dumps({"content": "Once upon a time " * 150000}).encode()
+    head = b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
+    sent = []
+    for _ in range(6):
+        sent.append(s.raw())
+        sent[-1].sendall(head + body)
+    for c in sent[1:-1]:
+        c.close()
+    sent[-1].shutdown(socket.SHUT_WR)
+    for c in (sent[0], sent[-1]):
+        got = b""
+        while b"tokens" not in got:
+            more = c.recv(1 << 16)
+            assert more, got[:300]
+            got += more
+        c.close()
+    s.idle()
+    for _ in range(100):
+        lines = [json.loads(x) for x in s.words().splitlines() if x.startswith("{")]
+        gone = [x for x in lines if x["path"] == "/tokenize" and "client closed" in x.get("error", "")]
+        if len(gone) >= 3:
+            return
+        time.sleep(0.1)
+    raise AssertionError(lines[-8:])
+
+
 def check_kept(model, folder):
     """A text that is saved is known in the next process, to whom it belongs; names are no ways."""
     place = os.path.join(folder, "kept")
@@ -250,8 +296,10 @@ with tempfile.TemporaryDirectory() as folder:
         check_drawn(server)
         check_progress(server)
         check_small(server)
-    with Server(program, stories, "--pooling", "none") as server:
+        check_length(server)
+    with Server(program, stories, "--pooling", "none", "--log-json") as server:
         check_each(server)
+        check_queue(server)
     check_kept(stories, folder)
     check_gaps(stories, folder)
 print("thinking, tools, words and gaps: all is well")
