@@ -41,14 +41,15 @@ static stretto_status check(const struct graph *g, const struct adapt_pair *pair
     return STRETTO_OK;
 }
 
-/* What the pair adds to y. */
+/* y and what the pair adds to it; scaled where it is narrowest. */
 static int32_t add_pair(struct graph_builder *b, const struct adapt_pair *p, int32_t x, int32_t y, uint32_t n_out)
 {
     char a[GRAPH_NAME], to[GRAPH_NAME];
     adapt_name(a, p, 'a');
     adapt_name(to, p, 'b');
-    int32_t low = graph_linear(b, graph_linear(b, x, a, NULL, p->rank), to, NULL, n_out);
-    return graph_add(b, y, p->scale == 1 ? low : graph_scale(b, low, p->scale));
+    int32_t low = graph_linear(b, x, a, NULL, p->rank);
+    if (p->scale != 1) low = graph_scale(b, low, p->scale);
+    return graph_add(b, y, graph_linear(b, low, to, NULL, n_out));
 }
 
 static stretto_status repeat_all(struct graph_builder *b, const struct graph *g, const struct adapt_pair *pairs,

@@ -1,6 +1,6 @@
 /* Adapters as nodes: low-rank additions to linear layers, arXiv 2106.09685. Behind a layer y = W x stand
  *
- *   A x  [rank]  ->  B (A x)  [n_out]  ->  times scale  ->  y + that
+ *   A x  [rank]  ->  times scale  ->  B of it  [n_out]  ->  y + that
  *
  * all ordinary linear layers, so an adapter is trained, lowered, quantised and split as anything else is, and nobody
  * below the graph knows of adapters. Parameters are called WEIGHT.lora_a ([rank][n_in]) and WEIGHT.lora_b

@@ -140,7 +140,7 @@ int32_t graph_rope(struct graph_builder *b, int32_t x, enum rope_style style, ui
     if (v->width != heads * head_dim || table >= b->g->n_rope || b->g->rope[table].n_rot > head_dim)
         return refuse(b, STRETTO_E_FORMAT, "rotary positions do not fit the heads");
     struct graph_node n = { .op = OP_ROPE, .in = LINKS(b, x),
-                            .rope = { style, heads, head_dim, table } };
+                            .rope = { style, heads, head_dim, table, false } };
     return node(b, n, v->rows, v->width);
 }
 

@@ -40,12 +40,12 @@ static const struct graph_node *adapted(const struct graph *g, int32_t v, const 
     const struct graph_node *sum = maker(g, v);
     assert_int_equal(sum->op, OP_ADD);
     const struct graph_node *y = maker(g, node_in(g, sum, 0)), *up = maker(g, node_in(g, sum, 1));
-    if (scaled) {
-        assert_int_equal(up->op, OP_SCALE);
-        assert_float_equal(up->scale, 2, 0);
-        up = maker(g, node_in(g, up, 0));
-    }
     const struct graph_node *down = maker(g, node_in(g, up, 0));
+    if (scaled) {
+        assert_int_equal(down->op, OP_SCALE);
+        assert_float_equal(down->scale, 2, 0);
+        down = maker(g, node_in(g, down, 0));
+    }
     assert_string_equal(name(g, up), b);
     assert_string_equal(name(g, down), a);
     assert_string_equal(name(g, y), weight);
