@@ -12,6 +12,10 @@ void bench_test_name(const struct speed_test *t, char *name, size_t size);
  * the figures are those of one step. */
 void roof_print(const char *format, bool first, const struct speed_test *t, const struct op_time *ops, size_t n,
                 const struct speed_roof *r);
+/* The same of so many steps by another name. */
+void roof_table(const char *format, bool first, const char *test, double steps, const struct op_time *ops, size_t n,
+                const struct speed_roof *r);
+json_t *roof_rows(double steps, const struct op_time *ops, size_t n, const struct speed_roof *r);
 json_t *roof_json(const struct speed_test *t, const struct op_time *ops, size_t n,
                   const struct speed_roof *r);
 
@@ -37,6 +41,15 @@ struct mix_bench {
     json_t *rows;                      /* json: rows are appended */
 };
 int bench_mix(const struct mix_bench *o, const stretto_model *m);
+
+/* bench_teach.c: steps of training, operation by operation. */
+struct teach_bench {
+    const char *method, *format;
+    const struct int_list *rows, *threads;
+    const struct model_options *model;
+    int64_t repeat;
+};
+int bench_teach(const struct teach_bench *o);
 
 extern const struct option_group group_decode_bench;
 int bench_decode(const struct decode_bench *o, const stretto_model *m);

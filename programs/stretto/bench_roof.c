@@ -76,17 +76,14 @@ static void print_csv(const char *test, const struct line *l, double times)
            l->op.wait, l->op.bytes, l->op.macs, l->roof, l->bound);
 }
 
-void roof_print(const char *format, bool first, const struct speed_test *t, const struct op_time *ops, size_t n,
+void roof_table(const char *format, bool first, const char *test, double steps, const struct op_time *ops, size_t n,
                 const struct speed_roof *r)
 {
-    char test[64];
-    double steps = steps_of(t);
     struct line all = whole(ops, n, steps, r);
     bool csv = strcmp(format, "csv") == 0;
-    bench_test_name(t, test, sizeof test);
     if (csv && first) printf("test,operation,times,seconds,wait,bytes,macs,roof_seconds,bound\n");
     else {
-        printf("\n%s%s; roofs: ", test, t->generate ? ", one step" : "");
+        printf("\n%s; roofs: ", test);
         if (r->bytes > 0) printf("%.1f GB/s", r->bytes / 1e9);
         else fputs("not measured, of several devices together", stdout);
         for (int k = 0; k < ARITHMETIC_KINDS; k++)
@@ -105,6 +102,15 @@ void roof_print(const char *format, bool first, const struct speed_test *t, cons
     else print_md(&all, 1, all.op.seconds);
 }
 
+void roof_print(const char *format, bool first, const struct speed_test *t, const struct op_time *ops, size_t n,
+                const struct speed_roof *r)
+{
+    char test[64];
+    bench_test_name(t, test, sizeof test);
+    if (t->generate && strcmp(format, "csv") != 0) strcat(test, ", one step");
+    roof_table(format, first, test, steps_of(t), ops, n, r);
+}
+
 static json_t *line_json(const struct line *l, double times)
 {
     return json_pack("{s:s,s:f,s:f,s:f,s:f,s:f,s:f,s:s}", "operation", l->op.name, "times", times,
@@ -112,10 +118,8 @@ static json_t *line_json(const struct line *l, double times)
                      l->op.macs, "roof_seconds", l->roof, "bound", l->bound);
 }
 
-json_t *roof_json(const struct speed_test *t, const struct op_time *ops, size_t n,
-                  const struct speed_roof *r)
+json_t *roof_rows(double steps, const struct op_time *ops, size_t n, const struct speed_roof *r)
 {
-    double steps = steps_of(t);
     json_t *rows = json_array();
     for (size_t i = 0; i < n; i++) {
         struct line l = line_of(&ops[i], steps, r);
@@ -124,4 +128,10 @@ json_t *roof_json(const struct speed_test *t, const struct op_time *ops, size_t 
     struct line all = whole(ops, n, steps, r);
     json_array_append_new(rows, line_json(&all, 1));
     return rows;
+}
+
+json_t *roof_json(const struct speed_test *t, const struct op_time *ops, size_t n,
+                  const struct speed_roof *r)
+{
+    return roof_rows(steps_of(t), ops, n, r);
 }

@@ -18,7 +18,7 @@ struct bench_options {
     struct int_list prompt, generate, depth, sequences, threads;
     int64_t repeat;
     bool roof, compare, mix;
-    const char *format;
+    const char *format, *teach;
     struct decode_bench decode;
 };
 
@@ -39,6 +39,8 @@ static const struct option rows[] = {
     {"--mix", NULL, OPT_FLAG, AT(mix), 0, 0,
      "time -np requests [1,4,16] that arrive over time, with prompts of 200 tokens and answers of 64: tokens per "
      "second, time to the first token and between tokens, beside the same with prompts read whole"},
+    {"--teach", "lora|full", OPT_CHOICE, AT(teach), 0, 0,
+     "steps of training with -p rows, in texts of 256 random tokens: where their time goes, as --roof shows it"},
     {"--compare", NULL, OPT_FLAG, AT(compare), 0, 0,
      "measure nothing; show what got slower or faster between two files that -o json wrote"},
     {"-o --output", "md|csv|json", OPT_CHOICE, AT(format), 0, 0, "how the rows are printed [md]"},
@@ -399,6 +401,13 @@ static int bench_run(void *options, size_t n, char **operands)
     if (!some) return command_usage("bench", "there is nothing to measure: -p and -n are 0");
     if (n) return command_usage("bench", "'%s' is not an option; bench takes files with --compare",
                                 operands[0]);
+    if (o->teach) {
+        const struct teach_bench x = { o->teach, o->format, &o->prompt, &o->threads, &o->model, o->repeat };
+        if (o->mix || o->decode.decode.words || !is_only(&o->generate, 128) || !is_only(&o->depth, 0))
+            return command_usage("bench", "--teach goes with -p, -t, -r and -o");
+        catch_interrupt();
+        return bench_teach(&x);
+    }
     struct bench b = { .o = o, .rows = json_array() };
     energy_open(&b.meter, getenv("STRETTO_POWERCAP")); /* for tests: a folder made up */
     catch_interrupt();
@@ -479,6 +488,8 @@ const struct command command_bench = {
                    "and the share of the roof. The roof is the larger of two times: reading those "
                    "bytes, and doing those multiply-adds with the instructions of this CPU level "
                    "from registers and the first cache. Both are measured in the same run.\n\n"
+                   "--teach times steps of training: forward, backward and AdamW of all weights, or of an "
+                   "adapter of rank 16 beside them; rows a second and a second of a core stand below.\n\n"
                    "Where the machine has counters of energy that can be read (RAPL; on many systems "
                    "root alone may) and where a card tells its own, there are joules per token too: of the "
                    "whole CPU and its memory, whoever else uses them, and of the card.\n\n"

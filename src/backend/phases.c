@@ -130,14 +130,16 @@ static void join(char *name, size_t size, const char *word, size_t n, char betwe
     name[at + n] = '\0';
 }
 
-/* "blk.3.attn_q.weight" -> attn_q */
+/* "blk.3.attn_q.weight" -> attn_q, "blk.3.attn_q.weight.lora_a" -> attn_q.a */
 static void join_param(char *name, size_t size, const char *param)
 {
     unsigned layer;
     int skip = 0;
     if (sscanf(param, "blk.%u.%n", &layer, &skip) == 1) param += skip;
-    const char *end = strstr(param, ".weight");
+    const char *end = strstr(param, ".weight"), *low = strstr(param, ".lora_");
+    size_t before = strlen(name);
     join(name, size, param, end ? (size_t)(end - param) : strlen(param), '/');
+    if (low && strlen(name) > before) join(name, size, low + strlen(".lora_"), 1, '.');
 }
 
 static void join_rows(const struct lowered *low, const struct phase *ph, char *name, size_t size)

@@ -168,7 +168,31 @@ def joules():
         assert re.search(r"^J/token: all that the CPU", out, re.M), out
 
 
+def teach():
+    info = json.loads(call("info", "-m", model, "--json")[1])["model"]
+    layers, width, feed, vocabulary = (info[k] for k in ("layers", "width", "feed", "vocabulary"))
+    for method in ("full", "lora"):
+        code, out, err = call("bench", "-m", model, "--teach", method, "-p", "40", "-r", "2", "-t", "2", "-o", "json")
+        assert code == 0, err
+        r = json.loads(out)[0]
+        ops = {o["operation"]: o for o in r["operations"]}
+        assert r["rows"] == 40 and r["rows_per_core_second"] > 0 and ops["optimizer"]["times"] == 1, r
+        rank = min(16, width, feed)
+        down = {"full": ("ffn_down", 0), "lora": ("ffn_down/ffn_down.a", rank)}[method]
+        assert near(ops[down[0]]["macs"], 40 * layers * feed * (width + down[1])), ops
+        assert near(ops["head"]["macs"], 40 * vocabulary * width), ops["head"]
+        seen = layers * 40 * 41 / 2 * info["heads"] * info["head_dim"]
+        assert near(ops["see"]["macs"], 2 * seen) and near(ops["see: gradient"]["macs"], 7 * seen), ops
+        assert ("head: weights" in ops) == (method == "full"), ops
+    code, out, err = call("bench", "-m", model, "--teach", "lora", "-p", "20", "-r", "1", "-t", "1")
+    assert code == 0 and "| optimizer |" in out and "a second of a core" in out, (out, err)
+    for more in (["-n", "9"], ["--mix"], ["-d", "1"]):
+        code, out, err = call("bench", "-m", model, "--teach", "lora", *more)
+        assert code == 2 and "--teach" in err, (more, code, err)
+
+
 mix()
+teach()
 joules()
 roof()
 compare()
