@@ -1,9 +1,12 @@
 /* The page at /: a file that is compiled in. Programs that look for an ollama server there get its greeting. */
+#include "base/memory.h"
 #include "serve/route.h"
 #include "serve/server.h"
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+
+enum { POLICY = 320 };                 /* bytes of the header */
 
 struct embedded { const char *name; const unsigned char *text; };
 extern const struct embedded serve_page[];
@@ -41,11 +44,13 @@ static void page(struct exchange *x)
         exchange_reply_text(x, 200, "text/plain; charset=utf-8");
         return;
     }
-    if (!draw_nonce(nonce) || !put_page(x, nonce)) {
+    if (!(x->policy = mem_alloc(POLICY)) || !draw_nonce(nonce) || !put_page(x, nonce)) {
+        mem_free(x->policy);
+        x->policy = NULL;
         trouble_status(&x->trouble, TROUBLE_BUSY, NULL, STRETTO_E_NOMEM, NULL);
         return;
     }
-    snprintf(x->policy, sizeof x->policy, "default-src 'none'; style-src 'nonce-%s'; script-src 'nonce-%s'; "
+    snprintf(x->policy, POLICY, "default-src 'none'; style-src 'nonce-%s'; script-src 'nonce-%s'; "
              "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
              nonce, nonce);
     exchange_reply_text(x, 200, "text/html; charset=utf-8");

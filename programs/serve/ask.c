@@ -34,9 +34,17 @@ void ask_init(struct ask *a, const struct serve_options *o)
                        .each = o->pooling && strcmp(o->pooling, "none") == 0, .verbose = o->model.verbose };
 }
 
+void ask_drop_words(struct ask *a)
+{
+    for (size_t i = 0; i < a->n_messages; i++) {
+        mem_free((void *)(uintptr_t)a->messages[i].content);
+        a->messages[i].content = NULL;
+    }
+}
+
 void ask_done(struct ask *a)
 {
-    for (size_t i = 0; i < a->n_messages; i++) mem_free((void *)(uintptr_t)a->messages[i].content);
+    ask_drop_words(a);
     mem_free(a->messages);
     for (size_t i = 0; i < a->n_prompts; i++) {
         tokens_done(&a->prompts[i]);

@@ -61,6 +61,8 @@ bool ask_prompts(struct ask *a, size_t n, struct trouble *t);
 /* A message at the end; role must outlive the ask, content[0..n) is copied. */
 bool ask_message(struct ask *a, const char *role, const char *content, size_t n, struct trouble *t);
 /* The last one goes. */
+/* Their words: what is read of them are prompts now. How many there were stays known. */
+void ask_drop_words(struct ask *a);
 void ask_drop_message(struct ask *a);
 /* Whether its model writes texts: one that makes embeddings does not. */
 bool ask_writes(const struct ask *a, struct trouble *t);

@@ -132,7 +132,7 @@ static json_t *whole_json(json_t *value)
 
 bool exchange_refuse(struct exchange *x, enum trouble_kind kind, const char *param, const char *fmt, ...)
 {
-    char words[sizeof x->trouble.text];
+    char words[TROUBLE_TEXT];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(words, sizeof words, fmt, ap);
@@ -421,6 +421,7 @@ bool exchange_run(struct exchange *x, const struct dialect *d)
     for (size_t i = 0; i < n && d->thought && a->think_close; i++)
         thoughts_begin(&x->choices[i].thoughts, a->think_open, a->think_close, a->think_inside);
     ask_seed(a);
+    ask_drop_words(a);
     x->streams_out = a->stream;
     if (!begin_more(x)) {
         exchange_cancel(x);
@@ -682,6 +683,8 @@ void exchange_close(struct exchange *x)
     buffer_done(&x->thinking);
     buffer_done(&x->said);
     buffer_done(&x->reply_text);
+    trouble_done(&x->trouble);
+    mem_free(x->policy);
     exchange_let_go(x, x->held);
     mem_free(x);
 }

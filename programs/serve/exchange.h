@@ -110,7 +110,7 @@ struct exchange {
     json_t *reply;
     const char *reply_type;            /* NULL: JSON                                                  */
     struct buffer reply_text;
-    char policy[320];                  /* Content-Security-Policy; "": none                          */
+    char *policy;                      /* Content-Security-Policy; NULL: none                        */
     uint64_t bytes_in, bytes_out;
     bool handled, preparing;           /* preparing: its handler runs on another thread (prepare.h)     */
     bool old;                          /* HTTP/1.0: knows no interim answers                         */

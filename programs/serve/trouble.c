@@ -1,4 +1,5 @@
 #include "serve/trouble.h"
+#include "base/memory.h"
 #include "base/utf8.h"
 #include <stdarg.h>
 #include <stdio.h>
@@ -38,16 +39,25 @@ void text_line(char *text)
     }
 }
 
+#define NO_MEMORY "there is not enough memory for this request now: try again later"
+
 static bool say(struct trouble *t, enum trouble_kind kind, const char *param, const char *fmt, va_list ap)
 {
     if (t->kind != TROUBLE_NONE) return false;
+    char *text = mem_alloc(TROUBLE_TEXT + TROUBLE_PARAM), *field = text ? text + TROUBLE_TEXT : NULL;
+    *t = (struct trouble){ .kind = TROUBLE_BUSY, .text = NO_MEMORY, .param = "", .memory = text };
+    if (!text) return false;
+    vsnprintf(text, TROUBLE_TEXT, fmt, ap);
+    snprintf(field, TROUBLE_PARAM, "%s", param ? param : "");
+    text_line(text);
+    text_line(field);
     t->kind = kind;
-    vsnprintf(t->text, sizeof t->text, fmt, ap);
-    snprintf(t->param, sizeof t->param, "%s", param ? param : "");
-    text_line(t->text);
-    text_line(t->param);
+    t->text = text;
+    t->param = field;
     return false;
 }
+
+void trouble_done(struct trouble *t) { mem_free(t->memory); }
 
 bool trouble(struct trouble *t, enum trouble_kind kind, const char *param, const char *fmt, ...)
 {
@@ -62,6 +72,6 @@ bool trouble_status(struct trouble *t, enum trouble_kind kind, const char *param
                     const struct error *err)
 {
     if (s == STRETTO_E_NOMEM)
-        return trouble(t, TROUBLE_BUSY, NULL, "there is not enough memory for this request now: try again later");
+        return trouble(t, TROUBLE_BUSY, NULL, NO_MEMORY);
     return trouble(t, kind, param, "%s", err && err->text[0] ? err->text : stretto_status_text(s));
 }

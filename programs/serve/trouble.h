@@ -12,9 +12,13 @@ enum trouble_kind {
     TROUBLE_LOADING, TROUBLE_DRAINING, TROUBLE_LATE, TROUBLE_FAILED
 };
 
+enum { TROUBLE_TEXT = 700, TROUBLE_PARAM = 80 };
+
+/* Most requests have none, so its words take no room in them. */
 struct trouble {
     enum trouble_kind kind;
-    char text[700], param[80];         /* param: the field, or "" */
+    const char *text, *param;          /* of one that has a kind; param: the field, or "" */
+    char *memory;                      /* where they stand; NULL: they are constants */
     uint32_t n_prompt, n_context;      /* CONTEXT: tokens         */
     double retry_after;                /* seconds; 0: not said    */
 };
@@ -25,6 +29,8 @@ struct trouble_row {
     bool never;                        /* trying again would not help: x-should-retry: false    */
 };
 const struct trouble_row *trouble_row(enum trouble_kind kind);
+
+void trouble_done(struct trouble *t);
 
 /* What a client sent becomes one line of well-formed text: control characters and bytes that are none become '?'. */
 void text_line(char *text);

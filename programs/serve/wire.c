@@ -350,7 +350,7 @@ static void add_headers(const struct exchange *x, struct MHD_Response *r, const 
         snprintf(text, sizeof text, "%lld", (long long)((double)time(NULL) - server_uptime(x->server)));
         MHD_add_response_header(r, "Process-Start-Time-Unix", text);
     }
-    if (*x->policy) MHD_add_response_header(r, "Content-Security-Policy", x->policy);
+    if (x->policy) MHD_add_response_header(r, "Content-Security-Policy", x->policy);
     if (x->waited) MHD_add_response_header(r, "X-Stretto-Loading", x->ask.model->name);
     if (x->ignored.len) MHD_add_response_header(r, "X-Stretto-Ignored", x->ignored.data);
     add_cors(x, r);

@@ -81,6 +81,7 @@ void job_free(struct job *j)
 {
     embedding_close(&j->embedding);
     mem_free(j->ring.data);
+    mem_free(j->done.words);
     mem_free(j);
 }
 
@@ -164,7 +165,10 @@ bool job_read(struct job *j, struct job_event *e)
         return true;
     }
     if (!finished || j->told) return false;
-    *e = j->done;
+    *e = (struct job_event){ .kind = JOB_DONE, .finish = j->done.finish, .stop = j->done.stop, .usage = j->done.usage,
+                             .vector = j->done.vector, .n_vector = j->done.n_vector };
+    if (j->done.words) e->error = *j->done.words;
+    e->error.status = j->done.status;
     return j->told = true;
 }
 
@@ -173,10 +177,10 @@ bool job_read(struct job *j, struct job_event *e)
 void job_finish(struct job *j, enum job_finish why, const struct job_usage *usage, const struct error *failed)
 {
     struct service *s = j->service;
-    j->done.kind = JOB_DONE;
     j->done.finish = why;
     if (usage) j->done.usage = *usage;
-    if (failed) j->done.error = *failed;
+    if (failed && (j->done.words = mem_alloc(sizeof *failed))) *j->done.words = *failed;
+    if (failed) j->done.status = failed->status;
     s->told = true;
     pthread_mutex_lock(&s->lock);
     atomic_store_explicit(&j->finished, true, memory_order_release);

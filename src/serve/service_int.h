@@ -40,7 +40,15 @@ struct job {
     bool closed;                       /* the service's lock                                      */
     struct embedding embedding;        /* of JOB_EMBED                                            */
     struct ring ring;                  /* its memory comes with a place: who waits takes little   */
-    struct job_event done;
+    struct {                           /* what JOB_DONE says                                      */
+        enum job_finish finish;
+        const char *stop;
+        const float *vector;
+        size_t n_vector;
+        struct job_usage usage;
+        stretto_status status;         /* of FAILED, and its words if there was memory for them  */
+        struct error *words;
+    } done;
     const struct record *held;         /* the reader's: of the event it has                       */
     bool told;                         /* it has had JOB_DONE                                     */
 };
