@@ -263,23 +263,39 @@ def row_engine(args):
                  f"{median(ours):.0f} of {median(bare):.0f}", "", f"≥ 85 %: {100 * share:.0f} %", share >= 0.85)]
 
 
+def counters(s):
+    """What /metrics says, summed over models."""
+    got = {}
+    for text in s.get("/metrics")[1].splitlines():
+        name, _, value = text.partition(" ") if "{" not in text else text.partition("} ")
+        if not text.startswith("#"):
+            name = name.split("{")[0]
+            got[name] = got.get(name, 0) + float(value)
+    return got
+
+
 def row_same(args):
-    """Every answer is what it is alone."""
+    """Every answer is what it is alone. In the last run five people share four places and too few pages for them:
+    places and pages really are given to others, or the row has failed."""
     words, folder = Words(args), own_folder()
     common = words.take(100)
-    bodies = [asked((common if i % 2 else []) + words.take(30 + i), 32, temperature=float(i // 100))
-              for i in range(200)]
-    texts = {}
+    bodies = [asked((common if i % 2 else []) + words.take(30 + i), 32, temperature=float(i // 100),
+                    user=f"person {i // 8 % 5}") for i in range(200)]
+    texts, seen = {}, {}
     more = ["--strict", "--cache-disk", folder]
-    with Ours(args).start(4, 1024, *more, "--decode", "plain") as s:
-        texts["alone"] = [a["text"] for a in whole(drive.run(args.client, s.port, bodies, 1))]
-    for what, at_once, parallel in (("32 at once", 32, 32), ("after a restart, from disk", 32, 32),
-                                    ("16 places of 1,024 tokens in all", 32, 16)):
-        with Ours(args).start(parallel, 1024, *more) as s:
+    runs = (("alone", 1, 4, [*more, "--decode", "plain"]), ("32 at once", 32, 32, more),
+            ("after a restart, from disk", 32, 32, more),
+            ("with places and pages given to others", 32, 4, ["--strict", "--pool", 1024]))
+    for what, at_once, parallel, flags in runs:
+        with Ours(args).start(parallel, 1024, *flags) as s:
             texts[what] = [a["text"] for a in whole(drive.run(args.client, s.port, bodies, at_once))]
+            seen[what] = counters(s)
     differ = {w: sum(a != b for a, b in zip(t, texts["alone"])) for w, t in texts.items() if w != "alone"}
+    last = [int(seen[runs[-1][0]][f"stretto:{k}_total"]) for k in ("preempted", "yielded", "evicted")]
     return [line("200 requests, greedy and seeded, guesses on: differ from themselves alone",
-                 ", ".join(f"{n} {w}" for w, n in differ.items()), "", "0", not any(differ.values()))]
+                 ", ".join(f"{n} {w}" for w, n in differ.items()) + f" ({last[0]} places, pages of {last[1]} texts "
+                 f"that were being written, {last[2]} pages of others)", "", "0",
+                 not any(differ.values()) and all(last))]
 
 
 def oracle(prompts, page=64):

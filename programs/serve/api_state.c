@@ -217,6 +217,8 @@ VALUE(cached, s->cached_tokens)
 VALUE(queries, s->prompt_tokens + s->cached_tokens)
 VALUE(jobs, s->jobs)
 VALUE(preempted, s->preempted)
+VALUE(yielded, s->yielded)
+VALUE(evicted, s->evicted)
 VALUE(cancelled, s->cancelled)
 VALUE(used, s->pages ? (double)s->pages_used / s->pages : 0)
 VALUE(kept, s->pages_kept)
@@ -258,7 +260,9 @@ static const struct figure rows[] = {
     { "stretto:waiting_tokens", "Tokens to be read of those that wait.", GAUGE, waiting_tokens },
     { "stretto:expected_wait_seconds", "What a new request would wait.", GAUGE, waits },
     { "stretto:jobs_total", "Texts that were begun.", COUNTER, jobs },
-    { "stretto:preempted_total", "Times that pages were given to others.", COUNTER, preempted },
+    { "stretto:preempted_total", "Places that were given to others.", COUNTER, preempted },
+    { "stretto:yielded_total", "Texts that gave their pages to others and are read again.", COUNTER, yielded },
+    { "stretto:evicted_total", "Pages of texts that are gone, given to others.", COUNTER, evicted },
     { "stretto:cancelled_total", "Texts that were cancelled.", COUNTER, cancelled },
     { "stretto:last_step_seconds", "Seconds since the last step.", GAUGE, silence },
 };

@@ -151,9 +151,9 @@ bool prefix_place(struct prefix *p, struct prefix_seq *s, const int32_t *tokens,
 /* Nodes get a record there, and texts are taken from there; NULL: no more. The caller's. */
 void prefix_use_disk(struct prefix *p, struct disk *d);
 /* Pages behind `node` that only the disk has, of the sequence's first n tokens, become nodes, as far as there is room
- * for them. Returns how many. */
+ * for them; at most `most`. Returns how many. */
 uint32_t prefix_restore(struct prefix *p, struct prefix_seq *s, const int32_t *tokens, const uint8_t *given, uint32_t n,
-                        int32_t node);
+                        int32_t node, uint32_t most);
 /* At most so many pages that were taken over `hits` times get a record; returns how many did. 0: there are no more, or
  * the disk takes none. With hits above 0 a call looks at a thousand nodes, further ones have their turn later. */
 uint32_t prefix_save(struct prefix *p, uint32_t hits, uint32_t most);

@@ -104,7 +104,7 @@ bool prefix_place(struct prefix *p, struct prefix_seq *s, const int32_t *tokens,
 }
 
 uint32_t prefix_restore(struct prefix *p, struct prefix_seq *s, const int32_t *tokens, const uint8_t *given, uint32_t n,
-                        int32_t node)
+                        int32_t node, uint32_t most)
 {
     unsigned char way[DISK_DIGEST];
     uint32_t restored = 0;
@@ -112,7 +112,8 @@ uint32_t prefix_restore(struct prefix *p, struct prefix_seq *s, const int32_t *t
     if (!p->disk || p->off) return 0;
     prefix_lock(p, own);               /* it comes back */
     prefix_move(p, s, node);
-    for (uint32_t at; (at = p->node[s->node].depth * PAGE_SLOTS) + PAGE_SLOTS <= n; restored++) {
+    for (uint32_t at; (at = p->node[s->node].depth * PAGE_SLOTS) + PAGE_SLOTS <= n && restored < most;
+         restored++) {
         uint64_t roles = p->roles ? prefix_roles(given + at, PAGE_SLOTS) : 0;
         if (!way_to(p, s->node, s->salt, way)) break;
         int32_t record = disk_find(p->disk, way, tokens + at, roles, s->exact);

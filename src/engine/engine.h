@@ -153,7 +153,11 @@ uint32_t engine_offers(const struct engine *e, const int32_t *tokens, const uint
                        const struct sharing *how);
 
 /* Pages of the largest pool: free ones; kept: those that only texts which are gone have. */
-struct engine_pages { uint32_t all, free, kept; struct prefix_counts counts; };
+struct engine_pages {
+    uint32_t all, free, kept;
+    uint64_t yielded;                  /* times that a text which somebody works on gave its pages to others */
+    struct prefix_counts counts;
+};
 void engine_look(const struct engine *e, struct engine_pages *out);
 
 /* ---- pages in files (cache/disk.h) ---------------------------------------------------------- */
@@ -162,12 +166,16 @@ struct engine_disk {
     const char *folder;
     uint64_t bytes;                    /* that its files may take                                      */
     const char *adapter;               /* what else than the model's file decides the numbers; or NULL */
+    bool apart;                        /* engine_set leaves them there: engine_restore takes them       */
     struct log log;                    /* is told once when no more can be written                     */
 };
 /* engine_set takes over pages from there too, from now on. What is there is only taken where the model (by all its
  * metadata and by samples of every tensor), adapter, device, arithmetic, cache and this version are the same. E_UNSUP:
  * the backend does not give its pages away. */
 stretto_status engine_disk_open(struct engine *e, const struct engine_disk *o, struct error *err);
+/* One page more of the first `most` tokens of the sequence's timeline comes from there, for its next engine_set; false:
+ * none is there or has room. Between turns: so nobody waits for a text's whole beginning. */
+bool engine_restore(struct engine *e, int32_t seq, uint32_t most);
 /* Writes pages that `hits` texts took over, at most so many, and returns how many it did: with hits 0, 0 when there are
  * none left. Between turns, best when there is nothing to do; with 0 and UINT32_MAX before the process ends. */
 uint32_t engine_disk_save(struct engine *e, uint32_t hits, uint32_t most);

@@ -129,6 +129,7 @@ stretto_status engine_disk_open(struct engine *e, const struct engine_disk *o, s
     TRY(engine_identity(e, o->adapter, err));
     memcpy(d.identity, e->identity, sizeof d.identity);
     TRY(disk_open(&e->disk, &d, err));
+    e->disk_apart = o->apart;
     prefix_use_disk(&e->prefix, e->disk);
     return STRETTO_OK;
 }

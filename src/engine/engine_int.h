@@ -32,6 +32,7 @@ struct engine {
     struct prefix prefix;            /* pages of texts that were read */
     enum cache_type cache_type;
     struct disk *disk;               /* and those that are in files, or NULL */
+    bool disk_apart;                 /* engine_set takes nothing from it */
     void *compared;                  /* see engine_compare */
     unsigned char identity[DISK_DIGEST];     /* of its pages (engine_identity), once somebody asked */
     bool identified;
@@ -67,7 +68,7 @@ struct engine {
     struct head_file *heads;
     struct row *rows;                /* [max_rows] of a turn, or of engine_feed */
     struct answer *answers;
-    uint64_t turns;
+    uint64_t turns, yielded;         /* yielded: see engine_pages */
     atomic_flag busy;                /* in a turn */
 };
 

@@ -547,8 +547,10 @@ static bool forget_idle(struct engine *e)
             busy |= e->slots[k].id && e->slots[k].r.seq == (int32_t)i;
         if (!busy && (!oldest || s->used < oldest->used)) oldest = s;
     }
-    if (oldest) engine_forget(e, (int32_t)(oldest - e->seqs), 0);
-    return oldest != NULL;
+    if (!oldest) return false;
+    engine_forget(e, (int32_t)(oldest - e->seqs), 0);
+    e->yielded++;
+    return true;
 }
 
 /* The oldest request that got no page at all is helped: by the idle, then by the youngest. Nobody fails
@@ -574,6 +576,7 @@ static void make_room(struct turn *t)
     if (!hungry || forget_idle(e)) return;
     if (young && young->id > hungry->id) {
         engine_forget(e, young->r.seq, 0);
+        e->yielded++;
         return;
     }
     if (hungry->waits || holders > (e->seqs[hungry->r.seq].cache.n_pages > 0)) return;

@@ -193,7 +193,7 @@ uint32_t engine_set(struct engine *e, int32_t seq, const int32_t *tokens, uint32
     s->known = n;
     touch(e, s);
     prefix_find(&e->prefix, &s->at, s->tokens, s->given, most, &f);
-    if (prefix_restore(&e->prefix, &s->at, s->tokens, s->given, most, f.deepest))
+    if (!e->disk_apart && prefix_restore(&e->prefix, &s->at, s->tokens, s->given, most, f.deepest, UINT32_MAX))
         prefix_find(&e->prefix, &s->at, s->tokens, s->given, most, &f);
     s->missed = f.miss;
     if (f.n / PAGE_SLOTS * PAGE_SLOTS > own || f.n >= own + PREFIX_COPY) prefix_take(&e->prefix, &s->at, &f, true);
@@ -201,6 +201,15 @@ uint32_t engine_set(struct engine *e, int32_t seq, const int32_t *tokens, uint32
     if (own > s->missed.matched) s->missed.matched = own;
     if (own == most) s->missed.cause = PREFIX_MISS_NOTHING;
     return s->cache.n_tokens;
+}
+
+bool engine_restore(struct engine *e, int32_t seq, uint32_t most)
+{
+    struct sequence *s = &e->seqs[seq];
+    struct prefix_found f;
+    if (most > s->known - 1) most = s->known - 1;
+    prefix_find(&e->prefix, &s->at, s->tokens, s->given, most, &f);
+    return prefix_restore(&e->prefix, &s->at, s->tokens, s->given, most, f.deepest, 1) > 0;
 }
 
 void sequence_catch_up(struct engine *e, struct sequence *s, uint32_t most, uint32_t pages)
@@ -251,5 +260,6 @@ void engine_look(const struct engine *e, struct engine_pages *out)
             group = g;
         }
     *out = (struct engine_pages){ .all = most->max_pages, .free = most->n_free,
-                                  .kept = prefix_spare(&e->prefix, group), .counts = e->prefix.counts };
+                                  .kept = prefix_spare(&e->prefix, group), .yielded = e->yielded,
+                                  .counts = e->prefix.counts };
 }

@@ -122,7 +122,7 @@ double fair_wait(const struct service *s)
 static uint32_t count_running(const struct service *s)
 {
     uint32_t n = 0;
-    for (uint32_t i = 0; i < s->n_slots; i++) n += slot_runs(&s->slots[i]);
+    for (uint32_t i = 0; i < s->n_slots; i++) n += slot_runs(&s->slots[i]) || s->slots[i].coming;
     return n;
 }
 

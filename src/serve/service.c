@@ -11,7 +11,7 @@
 enum { RUN_DEFAULT = 16, QUEUE_DEFAULT = 256, QUEUE_CONTEXTS = 64, DISK_DEFAULT_MB = 4096,
        DISK_STEPS = 8 };
 static const double QUEUE_SECONDS = 600, QUANTUM = 2, DISK_SECONDS = 20, LATENCY_DELAY = 0.9, LATENCY_SECONDS = 0.03,
-                    THROUGHPUT_SECONDS = 0.25;
+                    THROUGHPUT_SECONDS = 0.25, FETCH_BESIDE = 0.003, FETCH_ALONE = 0.05;
 
 /* ---- opening and closing --------------------------------------------------------------------------- */
 
@@ -87,12 +87,13 @@ static stretto_status open_engine(struct service *s, const struct model *m, stru
 static stretto_status open_disk(struct service *s, struct error *err)
 {
     struct error why = { .status = STRETTO_OK };
-    const struct engine_disk d = { .folder = s->o.disk, .log = s->o.log,
+    const struct engine_disk d = { .folder = s->o.disk, .log = s->o.log, .apart = true,
                                    .bytes = s->o.disk_bytes ? s->o.disk_bytes : (uint64_t)DISK_DEFAULT_MB << 20 };
     if (!s->o.disk) return STRETTO_OK;
     stretto_status st = engine_disk_open(s->engine, &d, &why);
     if (st == STRETTO_E_UNSUP) log_say(&s->o.log, LOG_WARN, "%s", why.text);
     else if (st != STRETTO_OK) return fail(err, st, "%s", why.text);
+    s->disk = st == STRETTO_OK;
     return STRETTO_OK;
 }
 
@@ -401,6 +402,8 @@ void service_show(struct service *s)
     x->pages = pages.all;
     x->pages_used = pages.all - pages.free;
     x->pages_kept = pages.kept;
+    x->yielded = pages.yielded;
+    x->evicted = pages.counts.evicted;
     x->running = x->parked = 0;
     for (uint32_t i = 0; i < s->n_slots; i++) {
         x->running += slot_runs(&s->slots[i]);
@@ -424,6 +427,17 @@ void service_show(struct service *s)
         strncpy(to->client, from->job->o.client, sizeof to->client - 1);
     }
     pthread_mutex_unlock(&s->lock);
+}
+
+/* Pages of beginnings come from disk between steps, as many as others do not notice; one text's after the other's. */
+static void fetch_pages(struct service *s, double now)
+{
+    double end = now + (requests_count(s->engine) ? FETCH_BESIDE : FETCH_ALONE);
+    struct slot *first = NULL;
+    for (struct slot *x = s->slots; x < s->slots + s->n_slots; x++)
+        if (x->coming && (!first || x->began < first->began)) first = x;
+    if (first) slot_fetch(first, end);
+    s->ended |= first != NULL;         /* there is more to do */
 }
 
 static bool is_wanted(struct service *s)
@@ -463,6 +477,7 @@ static void *serve(void *ud)
         keep_serve(s);
         for (uint32_t i = 0; i < s->n_slots; i++)
             if (s->slots[i].job) slot_watch(&s->slots[i], now);
+        fetch_pages(s, now);
         fair_admit(s);
         fair_rank(s);
         turn(s);

@@ -5,7 +5,7 @@
  * service's own thread alone touches the engine. A job whose events nobody reads pauses when its ring is full
  * (its pages stay, it is charged nothing) and never makes the engine wait.
  *
- *     open -> QUEUED -> (WAITS for a beginning that another job is reading) -> READS -> WRITES -> DONE
+ *     open -> QUEUED -> (WAITS for a beginning that another reads, or for pages from disk) -> READS -> WRITES -> DONE
  *                          \-> preempted: its pages were given to others; it reads again, the text is the same
  *
  * Fairness: every step's measured seconds are charged to who had rows in it, guesses to who made them; the client
@@ -165,6 +165,7 @@ struct service_state {
     double wait;                       /* seconds that a new job would wait                             */
     uint64_t jobs, prompt_tokens, cached_tokens, written_tokens, steps, guesses, accepted, cancelled;
     uint64_t preempted;                     /* places that were given to others                    */
+    uint64_t yielded, evicted;              /* texts whose pages were; pages of texts that are gone */
     uint64_t drafts, longest;               /* steps of texts with guesses; tokens of the longest text */
     uint64_t busy;                          /* texts in steps, all steps together                  */
     double prompt_seconds, write_seconds;   /* of steps, charged to reading and to writing         */

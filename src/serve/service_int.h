@@ -89,6 +89,8 @@ struct slot {
     uint32_t limit, read;              /* tokens of timeline at most; of the prompt that are read */
     bool cut;                          /* the limit is not the job's                              */
     struct job_usage usage;
+    bool coming;                       /* pages of its beginning come from disk, beside others' steps */
+    uint32_t fetched;                  /* so many have                                            */
     double began, wrote;               /* when it got here; its first token                       */
     double paused;                     /* since when its ring has no room; 0: it has              */
     uint32_t joined_at;                /* tokens written when it got its place                    */
@@ -111,6 +113,7 @@ struct service {
     struct engine_text *kept;          /* [most] with o.keeps: the last texts by their places     */
     float *logits;                     /* [SCORED_MOST][vocab] for one slot that scores at a time */
     const struct slot *scorer;         /* that one; others have their writers' fewer places       */
+    bool disk;                         /* pages are kept there                                    */
     double floor;                      /* nobody who comes back was charged less                  */
     double answer;                     /* tokens that answers have, on average                    */
     uint64_t joins;
@@ -180,7 +183,12 @@ void slot_plan(struct slot *x, struct arena *a, uint32_t vocab);
 void slot_take(struct slot *x, struct job *j);
 /* Whether it takes part in steps, and whether it would. */
 static inline bool slot_runs(const struct slot *x) { return x->request != 0; }
-static inline bool slot_parked(const struct slot *x) { return x->job && !x->request && !(x->paused > 0); }
+static inline bool slot_parked(const struct slot *x)
+{
+    return x->job && !x->request && !(x->paused > 0) && !x->coming;
+}
+/* Pages come from disk, one at least and until `end`; then it may join. */
+void slot_fetch(struct slot *x, double end);
 /* It gets its place in the steps, and gives it up. */
 void slot_join(struct slot *x);
 void slot_park(struct slot *x);

@@ -45,16 +45,24 @@ static bool wants_to_end(void *ud)
 
 static bool ends_answer(const void *tokenizer, int32_t token) { return tokenizer_is_eog(tokenizer, token); }
 
+/* Tokens of a prompt that may be taken over. */
+static uint32_t takes_over(const struct slot *x)
+{
+    const struct job_options *o = &x->job->o;
+    return o->no_cache || x->scores || o->kind == JOB_EMBED ? 0 : o->n_ids - 1;
+}
+
 /* The timeline is the job's; what can be taken over for it is. */
 static void set_text(struct slot *x)
 {
     struct engine *e = x->service->engine;
     const struct job_options *o = &x->job->o;
     const struct sharing how = { o->salt, o->cache_exact };
-    uint32_t most = o->no_cache || x->scores || o->kind == JOB_EMBED ? 0 : o->n_ids - 1;
+    uint32_t most = takes_over(x);
     engine_share(e, x->seq, &how);
     x->read = x->usage.cached = engine_set(e, x->seq, o->ids, o->n_ids, most);
     x->usage.missed = *engine_missed(e, x->seq);
+    x->usage.cached_written = 0;
     for (uint32_t i = 0; i < x->read; i++) x->usage.cached_written += !engine_given(e, x->seq, i);
 }
 
@@ -154,12 +162,19 @@ static void begin_writing(struct slot *x)
     writer_begin(x->writer);
 }
 
+static void start(struct slot *x)
+{
+    job_tell_read(x->job, JOB_STARTED, x->read, x->usage.cached, x->job->o.n_ids);
+    x->service->state.cached_tokens += x->usage.cached;
+}
+
 void slot_take(struct slot *x, struct job *j)
 {
     struct error err = { .status = STRETTO_OK };
     double now = clock_seconds();
     x->job = j;
     j->client->placed++;
+    x->coming = false;
     x->n_pending = x->read = 0;
     x->sent = x->made = 0;
     x->scores = (j->o.prompt_logprobs || j->o.kind == JOB_SCORE) && j->o.n_ids > 1;
@@ -178,9 +193,22 @@ void slot_take(struct slot *x, struct job *j)
     set_text(x);
     text_stream_begin(&x->text, j->stops);
     begin_writing(x);
-    job_tell_read(j, JOB_STARTED, x->read, x->usage.cached, j->o.n_ids);
-    x->service->state.cached_tokens += x->usage.cached;
+    x->fetched = 0;
+    x->coming = x->service->disk && x->read < takes_over(x);
+    if (x->coming) return;
+    start(x);
     slot_join(x);
+}
+
+void slot_fetch(struct slot *x, double end)
+{
+    uint32_t most = takes_over(x);
+    do x->coming = x->fetched++ < most / PAGE_SLOTS && engine_restore(x->service->engine, x->seq, most);
+    while (x->coming && clock_seconds() < end);
+    if (x->coming) return;
+    set_text(x);
+    begin_writing(x);
+    start(x);
 }
 
 /* ---- its tokens ------------------------------------------------------------------------------------ */
@@ -372,6 +400,7 @@ void slot_end(struct slot *x, enum job_finish why, const struct error *failed)
         engine_seq_close(s->engine, x->seq);
     }
     x->seq = -1;
+    x->coming = false;
     x->prediction.n = 0;
     x->job = NULL;
     s->ended = true;

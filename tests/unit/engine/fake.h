@@ -24,11 +24,13 @@ struct program {
     uint32_t touched[GRAPH_GROUPS];  /* pages behind which none was ever written */
     uint64_t steps, rows, asks, guesses, copies, moved;
     size_t most_seqs;                /* in one step */
+    uint64_t brought, brought_before, most_brought;   /* pages written; before the last step; between two */
     stretto_status fail;             /* of the next run, once */
 };
 
 static struct program *fake_program; /* the last one compiled */
 static _Atomic long fake_step_ns;    /* that a step takes */
+static _Atomic long fake_page_ns;    /* that a page takes to be written */
 static void (*fake_ran)(const struct step *s);   /* told of every step, or NULL */
 
 /* The token after a text: of its last two, or now and then of all of it, so that guesses are often right
@@ -107,6 +109,7 @@ static inline stretto_status fake_run(struct program *p, const struct step *s,
     if (wait) nanosleep(&(struct timespec){ 0, wait }, NULL);
     if (fake_ran) fake_ran(s);
     p->steps++;
+    p->brought_before = p->brought;
     p->rows += s->n_rows;
     p->asks += s->n_asks;
     if (s->n_seqs > p->most_seqs) p->most_seqs = s->n_seqs;
@@ -188,6 +191,10 @@ static inline stretto_status fake_page_write(struct program *p, uint32_t group, 
                                              struct error *err)
 {
     (void)err;
+    long wait = fake_page_ns;
+    if (wait) nanosleep(&(struct timespec){ 0, wait }, NULL);
+    p->brought++;
+    if (p->brought - p->brought_before > p->most_brought) p->most_brought = p->brought - p->brought_before;
     memcpy(p->cell[group][page], in, sizeof p->cell[group][page]);
     if ((uint32_t)page >= p->touched[group]) p->touched[group] = (uint32_t)page + 1;
     return STRETTO_OK;

@@ -4,8 +4,11 @@
 #include "base/memory.h"
 #include "serve/service.h"
 #include "unit/engine/fake.h"
+#include <dirent.h>
 #include <pthread.h>
+#include <sched.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { CONTEXT = 400 };
 
@@ -498,6 +501,22 @@ static void test_no_memory(void **state)
     service_close(s);
 }
 
+/* A file without tensors, for what is read of it again. */
+static struct source *empty_file(const char *folder)
+{
+    static const unsigned char head[24] = { 'G', 'G', 'U', 'F', 3 };
+    char path[96];
+    struct source *s;
+    struct error err = { 0 };
+    snprintf(path, sizeof path, "%s/empty.gguf", folder);
+    FILE *out = fopen(path, "wb");
+    assert_non_null(out);
+    assert_int_equal(fwrite(head, 1, sizeof head, out), sizeof head);
+    fclose(out);
+    assert_int_equal(source_open(&s, path, &err), STRETTO_OK);
+    return s;
+}
+
 /* A pool that is smaller than the context: texts end where it is full, alone and beside each other. */
 static void test_small_pool(void **state)
 {
@@ -546,6 +565,58 @@ static void test_lost_step(void **state)
         job_close(j);
     }
     service_close(s);
+}
+
+/* A beginning that only files have comes a few pages at a time while another text is written: between two of its
+ * steps as many as are begun within 3 milliseconds. Planted and noticed: all of them when the job gets its place. */
+static void test_pages_come_beside_steps(void **state)
+{
+    (void)state;
+    enum { LONG = 30 * PAGE_SLOTS + 5, ROOM = 1 << 12 };
+    static struct got g, beside;
+    static int32_t ids[LONG], other[20];
+    struct fake f;
+    struct error err = { 0 };
+    struct job *j, *writes;
+    char folder[64], file[400];
+    snprintf(folder, sizeof folder, "/tmp/stretto-pages-XXXXXX");
+    assert_non_null(mkdtemp(folder));
+    fake_model(&f, ROOM);
+    f.model.source = empty_file(folder);
+    prompt_of(1, ids, LONG);
+    for (int i = 0; i < 20; i++) other[i] = (ids[i] + 1) % FAKE_NAN;
+    for (int again = 0; again < 2; again++) {
+        struct service *s;
+        struct service_options o = { .engine = { .context = ROOM, .sequences = 2, .max_rows = 256 }, .wake = ring,
+                                     .disk = folder };
+        assert_int_equal(service_open(&s, &f.model, &o, &err), STRETTO_OK);
+        struct job_options a = asks(other, 20, 2000), b = asks(ids, LONG, 5);
+        fake_step_ns = 1000000;
+        fake_page_ns = 2000000;
+        assert_int_equal(service_submit(s, &a, &writes, NULL, &err), STRETTO_OK);
+        while (again && !job_read(writes, &(struct job_event){ .n_ids = 0 })) sched_yield();
+        assert_int_equal(service_submit(s, &b, &j, NULL, &err), STRETTO_OK);
+        read_all(j, &g);
+        check(&g, ids, LONG);
+        assert_int_equal(g.n, 5);
+        assert_int_equal(g.done.usage.cached, again ? 30 * PAGE_SLOTS : 0);
+        assert_in_range(fake_program->most_brought, again, again ? 2 : 0);
+        assert_int_equal(fake_program->brought, again ? 30 : 0);
+        fake_step_ns = fake_page_ns = 0;
+        job_close(j);
+        job_cancel(writes);
+        read_all(writes, &beside);
+        job_close(writes);
+        service_close(s);
+    }
+    source_close(f.model.source);
+    DIR *d = opendir(folder);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        snprintf(file, sizeof file, "%s/%s", folder, e->d_name);
+        if (e->d_name[0] != '.') unlink(file);
+    }
+    closedir(d);
+    rmdir(folder);
 }
 
 enum { PEOPLE = 6, EACH = 60 };
@@ -612,7 +683,7 @@ int main(void)
         cmocka_unit_test(test_unattended), cmocka_unit_test(test_turns), cmocka_unit_test(test_same_beginning),
         cmocka_unit_test(test_prediction), cmocka_unit_test(test_many),
         cmocka_unit_test(test_no_memory), cmocka_unit_test(test_lost_step),
-        cmocka_unit_test(test_small_pool),
+        cmocka_unit_test(test_small_pool), cmocka_unit_test(test_pages_come_beside_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
