@@ -24,7 +24,8 @@ typedef struct stretto_train_options {
     double alpha;                    /* it adds alpha / rank times what it computes; 0: 2 times the rank */
     const char *targets;             /* an expression (POSIX) for names of weights that get an adapter */
     uint32_t last_layers;            /* adapters in the last layers alone */
-    double learning_rate;            /* at its highest; 0: by method and size of the model */
+    double learning_rate;            /* at its highest; 0: by method and size of the model; below 0:
+                                        five around that are tried first */
     const char *schedule;            /* "cosine" (NULL), "linear", "constant" */
     uint32_t epochs;                 /* times that all lines are learned from; 0: 1 */
     uint64_t steps;                  /* at most; 0: as the epochs have */

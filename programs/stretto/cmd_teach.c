@@ -299,6 +299,7 @@ static int teach_run(void *options, size_t n, char **operands)
     struct run x = { .o = options, .in = buffer_make(1 << 16), .converted = buffer_make(1 << 16), .first_loss = NAN,
                      .loss = NAN, .first_held = NAN, .held = NAN, .held_error = NAN };
     ui_progress_init(&x.bar, x.o->quiet ? NULL : stderr);
+    x.bar.items = true;
     x.terminal = ui_terminal_look(stderr);
     catch_interrupt();
     signal(SIGTERM, on_term);

@@ -6,9 +6,9 @@
 #include <jansson.h>
 
 struct teach_command {
-    const char *model, *out, *method, *targets, *schedule, *budget, *keep;
+    const char *model, *out, *method, *targets, *schedule, *budget, *keep, *lr;
     struct text_list data, valid;
-    double hold_out, alpha, lr, warm, clip, decay, beta1, beta2, eps;
+    double hold_out, alpha, warm, clip, decay, beta1, beta2, eps;
     int64_t rank, last_layers, epochs, steps, rows, at_once, context, seed, measure, save, show, threads;
     bool plan, resume, skip_long, save_f32, yes, quiet, json;
 };

@@ -60,8 +60,10 @@ static const struct option how_rows[] = {
       "weights that get an adapter, as attn_(q|v) [all linear layers]" },
     { "--last-layers", "N", OPT_INT, AT(last_layers), 0, 1 << 16,
       "adapters in the last N layers alone: what lies below costs no gradient; 0: in all [0]" },
-    { "--lr", "RATE", OPT_REAL, AT(lr), 0, 10, "learning rate at its highest; 0: by method and size of the model "
-     "[0]" },
+    { "--lr", "RATE|auto", OPT_TEXT, AT(lr), 0, 0,
+      "learning rate at its highest; auto tries five on a few small steps each, and prints what came of them [by "
+          "method "
+      "and size of the model]" },
     { "--schedule", "cosine|linear|constant", OPT_CHOICE, AT(schedule), 0, 0,
       "how the rate falls to the end [cosine]" },
     { "--warm-up", "SHARE", OPT_REAL, AT(warm), 0, 0.99, "share of the steps in which the rate rises [0.05]" },
@@ -138,8 +140,18 @@ static void fill_options(struct teach_command *o, const struct teach_command *no
             const json_t *v = json_object_get(asked, key_of(row));
             char *at = (char *)o + row->at;
             bool given = memcmp(at, (const char *)none + row->at, size_of(row->kind)) != 0;
-            if (v && !json_is_null(v) && !given && strcmp(key_of(row), "budget") != 0) fill(at, row, v);
+            if (v && !json_is_null(v) && !given && strcmp(key_of(row), "budget") != 0
+                && strcmp(key_of(row), "lr") != 0) fill(at, row, v);
         }
+}
+
+static void fill_rate(struct teach_command *o, const json_t *asked)
+{
+    static char text[32];
+    double lr = json_number_value(json_object_get(asked, "lr"));
+    snprintf(text, sizeof text, "%.17g", lr);
+    if (!o->lr && json_is_true(json_object_get(asked, "lr-auto"))) o->lr = "auto";
+    else if (!o->lr && lr > 0) o->lr = text;
 }
 
 static void fill_paths(struct text_list *to, const json_t *list)
@@ -160,6 +172,7 @@ int teach_resume(struct teach_command *o, json_t **run)
     if (s != STRETTO_OK) return command_fail("teach", s, err.text);
     teach_defaults(&none);
     fill_options(o, &none, json_object_get(*run, "options"));
+    fill_rate(o, json_object_get(*run, "options"));
     if (!o->model) o->model = json_string_value(json_object_get(*run, "model"));
     fill_paths(&o->data, json_object_get(*run, "data"));
     fill_paths(&o->valid, json_object_get(*run, "valid"));
@@ -180,6 +193,17 @@ static int seconds_of(const char *text, double *out)
     return EXIT_DONE;
 }
 
+static int rate_of(const char *text, struct train_options *out)
+{
+    char *end;
+    out->try_rates = text && strcmp(text, "auto") == 0;
+    if (!text || out->try_rates) return EXIT_DONE;
+    out->lr = strtod(text, &end);
+    if (end == text || *end || !(out->lr > 0 && out->lr <= 10))
+        return command_usage("teach", "--lr takes a number above 0, as 1e-3, or auto; not '%s'", text);
+    return EXIT_DONE;
+}
+
 int teach_options(const struct teach_command *o, struct train_options *out)
 {
     train_options_defaults(out);
@@ -195,7 +219,6 @@ int teach_options(const struct teach_command *o, struct train_options *out)
     out->alpha = o->alpha;
     out->targets = o->targets;
     out->last_layers = (uint32_t)o->last_layers;
-    out->lr = o->lr;
     out->schedule = schedule_by_name(o->schedule);
     out->warm = o->warm;
     out->clip = o->clip;
@@ -217,5 +240,6 @@ int teach_options(const struct teach_command *o, struct train_options *out)
     out->resume = o->resume;
     out->save_f32 = o->save_f32;
     out->threads = (unsigned)o->threads;
-    return seconds_of(o->budget, &out->budget);
+    int code = rate_of(o->lr, out);
+    return code == EXIT_DONE ? seconds_of(o->budget, &out->budget) : code;
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 /* "1,560,000" */
 static const char *number(char out[32], uint64_t v)
@@ -71,12 +72,20 @@ static void plan_row(const char *what, const char *value, const char *more)
     printf("%-22s %12s  %s\n", what, value, more);
 }
 
+/* What this process has taken until now: the vocabulary, the data, pages of the file. */
+static double taken(void)
+{
+    struct rusage u;
+    return getrusage(RUSAGE_SELF, &u) == 0 ? (double)u.ru_maxrss * 1024 : 0;
+}
+
 /* Half of the roof is what a machine reaches. */
 static double hours_of(const struct train_plan *p) { return p->roof > 0 ? p->flops / (0.5 * p->roof) : 0; }
 
 static void print_json(const struct train_plan *p)
 {
-    json_t *j = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:f,s:f}", "samples",
+    json_t *j = json_pack("{s:f,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:f,s:f}", "memory_bytes",
+        taken() + (double)(p->weights_bytes + p->program_bytes), "samples",
         (json_int_t)p->samples, "tokens", (json_int_t)p->tokens, "learned", (json_int_t)p->learned, "held",
         (json_int_t)p->held, "longest", (json_int_t)p->longest, "skipped", (json_int_t)p->skipped, "rows",
         (json_int_t)p->rows, "steps", (json_int_t)p->steps, "trained", (json_int_t)p->trained, "weights_bytes",
@@ -91,7 +100,7 @@ static void print_json(const struct train_plan *p)
 void teach_print_plan(const struct train_plan *p, bool json)
 {
     char a[32], b[32], c[64];
-    uint64_t all = p->weights_bytes + p->program_bytes + p->data_bytes;
+    double own = taken(), all = own + (double)(p->weights_bytes + p->program_bytes);
     if (json) {
         print_json(p);
         return;
@@ -104,8 +113,8 @@ void teach_print_plan(const struct train_plan *p, bool json)
     plan_row("weights", bytes_words(b, (double)p->weights_bytes), "as they are, what is trained, gradients and "
              "moments");
     plan_row("values", bytes_words(b, (double)p->program_bytes), "between the way there and back");
-    plan_row("data", bytes_words(b, (double)p->data_bytes), "");
-    plan_row("memory", bytes_words(b, (double)all), "all of these");
+    plan_row("program", bytes_words(b, own), "with the vocabulary and the data");
+    plan_row("memory", bytes_words(b, all), "all of these");
     plan_row("a checkpoint", bytes_words(b, (double)p->checkpoint_bytes), "on disk, of which two are kept");
     snprintf(b, sizeof b, "%.3g", p->row_flops / 1e9);
     plan_row("Gflop of a row", b, "there and back");

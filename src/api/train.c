@@ -63,7 +63,8 @@ static stretto_status options_of(stretto_trainer *t, const char *model, const ch
     to->alpha = from->alpha;
     to->targets = from->targets;
     to->last_layers = from->last_layers;
-    to->lr = from->learning_rate;
+    to->lr = from->learning_rate > 0 ? from->learning_rate : 0;
+    to->try_rates = from->learning_rate < 0;
     if (from->epochs) to->epochs = from->epochs;
     to->steps = from->steps;
     to->budget = from->budget;

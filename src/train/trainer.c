@@ -214,6 +214,7 @@ stretto_status trainer_begin(struct trainer *t, struct error *err)
     TRY(trainer_compile(t, err));
     if (t->o.resume) TRY(trainer_go_on(t, err));
     else {
+        TRY(trainer_try_rates(t, err));
         TRY(fit_budget(t, err));
         TRY(trainer_run_begin(t, err));
     }

@@ -38,6 +38,7 @@ struct train_options {
     const char *targets;         /* an expression (POSIX) for names of weights; NULL: all linear layers    */
     uint32_t last_layers;        /* of the last so many layers alone; 0: all                               */
     double lr;                   /* 0: by method and size of the model                                     */
+    bool try_rates;              /* five around that are tried, and the best is taken                      */
     enum schedule_kind schedule;
     double warm;                 /* share of the steps                                                     */
     double clip, decay, beta1, beta2, eps;

@@ -62,6 +62,10 @@ stretto_status trainer_log_step(struct trainer *t, const struct train_report *r,
 
 /* ---- trainer_step.c */
 stretto_status trainer_epoch(struct trainer *t, uint64_t step, struct error *err);
+stretto_status trainer_learn(struct trainer *t, struct packing *from, size_t batch, uint64_t number,
+                             struct train_report *r, struct error *err);
 stretto_status trainer_held(struct trainer *t, double *loss, double *error, struct error *err);
+/* ---- trainer_rates.c: where that was asked for, finds plan.lr; weights are as before behind it */
+stretto_status trainer_try_rates(struct trainer *t, struct error *err);
 stretto_status trainer_time(struct trainer *t, double *seconds_per_row, struct error *err);
 #endif

@@ -36,6 +36,7 @@ static const struct field { const char *key; enum kind kind; size_t at; } fields
     { "targets", KIND_TEXT, offsetof(struct train_options, targets) },
     { "last-layers", KIND_U32, offsetof(struct train_options, last_layers) },
     { "lr", KIND_REAL, offsetof(struct train_options, lr) },
+    { "lr-auto", KIND_FLAG, offsetof(struct train_options, try_rates) },
     { "schedule", KIND_SCHEDULE, offsetof(struct train_options, schedule) },
     { "warm-up", KIND_REAL, offsetof(struct train_options, warm) },
     { "clip", KIND_REAL, offsetof(struct train_options, clip) },
@@ -81,11 +82,11 @@ static char *run_text(const struct trainer *t)
 {
     json_t *asked = json_object();
     for (int i = 0; i < FIELDS; i++) json_object_set_new(asked, fields[i].key, value_of(&t->o, &fields[i]));
-    json_t *j = json_pack("{s:s,s:i,s:s,s:o,s:o,s:o,s:{s:s,s:s,s:s,s:s},s:I,s:I}", "format", "stretto-teach",
+    json_t *j = json_pack("{s:s,s:i,s:s,s:o,s:o,s:o,s:{s:s,s:s,s:s,s:s},s:I,s:I,s:f}", "format", "stretto-teach",
                           "version", 1, "model", t->o.model, "data", paths(t->o.data, t->o.n_data), "valid",
                           paths(t->o.valid, t->o.n_valid), "options", asked, "content", "model", t->base, "template",
                           t->template, "data", t->data, "valid", t->held_data, "begun", (json_int_t)t->now,
-                          "total_steps", (json_int_t)t->plan.steps);
+                          "total_steps", (json_int_t)t->plan.steps, "rate", t->plan.lr);
     char *text = j ? json_dumps(j, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
     json_decref(j);
     return text;
@@ -192,6 +193,7 @@ stretto_status trainer_folder(struct trainer *t, struct error *err)
     stretto_status s = same_options(t, run, err);
     if (s == STRETTO_OK) s = same_content(t, run, err);
     if (s == STRETTO_OK) t->plan.steps = (uint64_t)json_integer_value(json_object_get(run, "total_steps"));
+    if (s == STRETTO_OK) t->plan.lr = json_number_value(json_object_get(run, "rate"));
     if (s == STRETTO_OK && (t->plan.steps == 0 || t->plan.steps > 1u << 30))
         s = fail(err, STRETTO_E_FORMAT, "%s says no number of steps", path);
     json_decref(run);

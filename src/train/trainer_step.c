@@ -107,14 +107,15 @@ static double mean_of(const struct sums *s, double *error)
     return mean;
 }
 
-static stretto_status run_steps(struct trainer *t, size_t batch, struct sums *sums, uint64_t *rows, struct error *err)
+static stretto_status run_steps(struct trainer *t, struct packing *from, size_t batch, struct sums *sums,
+                                uint64_t *rows, struct error *err)
 {
     double weights;
-    uint32_t steps = packing_steps(&t->packing, batch, &weights);
+    uint32_t steps = packing_steps(from, batch, &weights);
     for (uint32_t i = 0; i < steps; i++) {
         struct packed *p = &t->packed;
         if (t->o.cancel && *t->o.cancel) return fail(err, STRETTO_E_CANCEL, "training was interrupted");
-        packed_fill(p, &t->packing, batch, i, weights);
+        packed_fill(p, from, batch, i, weights);
         TRY(device_run(t->device, t->program, &p->step, p->answers, err));
         for (size_t a = 0; a < p->step.n_asks; a++)
             if (p->answer[a].status != STRETTO_OK || !isfinite(p->answer[a].loss)) return no_number(t, a, err);
@@ -154,16 +155,16 @@ static stretto_status norm_of(struct trainer *t, double *out, struct error *err)
         if (!isfinite(squares[i])) s = bad_gradient(t, t->forward.params[i].name, err);
         sum += squares[i];
     }
-    if (s == STRETTO_OK && t->step == 0) s = check_first(t, squares, err);
-    if (s == STRETTO_OK && t->step == 0) s = trainer_log_first(t, squares, err);
+    if (s == STRETTO_OK && t->step == 0 && t->log) s = check_first(t, squares, err);
+    if (s == STRETTO_OK && t->step == 0 && t->log) s = trainer_log_first(t, squares, err);
     mem_free(squares);
     *out = sqrt(sum);
     return s;
 }
 
-static void update(struct trainer *t, const struct train_report *r)
+static void update(struct trainer *t, uint64_t number, const struct train_report *r)
 {
-    const struct param_step s = { .number = t->step + 1, .scale = (float)schedule_clip(r->norm, t->o.clip),
+    const struct param_step s = { .number = number, .scale = (float)schedule_clip(r->norm, t->o.clip),
                                   .lr = (float)r->lr, .beta1 = (float)t->o.beta1, .beta2 = (float)t->o.beta2,
                                   .eps = (float)t->o.eps, .decay = (float)t->o.decay };
     t->device->backend->param_update(t->weights, &s);
@@ -228,6 +229,20 @@ static bool saves_now(const struct trainer *t, uint64_t step)
     return step == t->plan.steps || step - t->saved >= (every ? every : 1);
 }
 
+/* A batch is learned from as update `number` of AdamW, at the report's rate. */
+stretto_status trainer_learn(struct trainer *t, struct packing *from, size_t batch, uint64_t number,
+                             struct train_report *r, struct error *err)
+{
+    struct sums sums = { 0 };
+    t->device->backend->param_clear(t->weights);
+    TRY(run_steps(t, from, batch, &sums, &r->rows, err));
+    TRY(norm_of(t, &r->norm, err));
+    update(t, number, r);
+    r->loss = mean_of(&sums, &r->error);
+    r->learned = sums.asks;
+    return STRETTO_OK;
+}
+
 /* Once each: what a person should look at. */
 static void watch(struct trainer *t, const struct train_report *r)
 {
@@ -254,7 +269,6 @@ static void watch(struct trainer *t, const struct train_report *r)
 
 static stretto_status learn(struct trainer *t, struct train_report *r, struct error *err)
 {
-    struct sums sums = { 0 };
     double begin = clock_seconds();
     uint64_t step = t->step + 1;
     *r = (struct train_report){ .step = step, .steps = t->plan.steps, .lr = schedule_lr(&t->schedule, step),
@@ -266,12 +280,7 @@ static stretto_status learn(struct trainer *t, struct train_report *r, struct er
         begin = clock_seconds();
     }
     TRY(trainer_epoch(t, step, err));
-    t->device->backend->param_clear(t->weights);
-    TRY(run_steps(t, (size_t)(step - 1 - t->epoch_begin), &sums, &r->rows, err));
-    TRY(norm_of(t, &r->norm, err));
-    update(t, r);
-    r->loss = mean_of(&sums, &r->error);
-    r->learned = sums.asks;
+    TRY(trainer_learn(t, &t->packing, (size_t)(step - 1 - t->epoch_begin), step, r, err));
     r->seconds = clock_seconds() - begin;
     return STRETTO_OK;
 }

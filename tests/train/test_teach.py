@@ -264,6 +264,20 @@ def test_no_number_stops_it():
     assert not os.path.exists(at("spoilt", "adapter.gguf"))
 
 
+def test_rates_are_tried():
+    args = [*QUICK[:6], "--hold-out", "0", "--rank", "8", "--epochs", "4"]
+    done = subprocess.run([stretto, "teach", *args, "--lr", "auto", "-o", at("tried")], capture_output=True, text=True)
+    table = re.findall(r"rate ([0-9.e-]+) +loss ([0-9.]+) behind 8 small steps", done.stderr)
+    assert done.returncode == 0 and len(table) == 5, done.stderr
+    rate = min(table, key=lambda row: float(row[1]))[0]
+    assert f"rate {rate} is taken" in done.stderr and float(rate) > 0.002, done.stderr
+    with open(at("tried", "run.json")) as f:
+        exact = json.load(f)["rate"]
+    call(*args, "--lr", repr(exact), "-q", "-o", at("told"))
+    assert digest("tried", "adapter.gguf") == digest("told", "adapter.gguf")
+    assert "--lr takes a number" in call(*args, "--lr", "big", "-o", at("never"), code=2)
+
+
 def test_plan_and_show():
     plan = json.loads(call(*QUICK, "--plan", "--json"))
     alone = sum(1 for _ in LINES)
