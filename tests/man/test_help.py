@@ -54,12 +54,13 @@ def main():
     shown = [[STRETTO, "help"]] + [[STRETTO, name, "--help"] for name in commands]
     shown += [[PULL, "--help"]] if os.path.exists(PULL) else []
     long = 0
-    for argv in shown:
+    widths = (40, 61, 80, 120, 200)
+    for at, argv in enumerate(shown):
         plain = piped(argv, COLUMNS="40")
         assert "\x1b" not in plain, argv
         assert plain == piped(argv, COLUMNS="200"), argv    # a pipe has no edge
         long += max(map(len, plain.split("\n"))) > 80
-        for width in (40, 61, 80, 120, 200):
+        for width in widths:
             coloured = on_terminal(argv, width)
             text = ESCAPE.sub("", coloured)
             wide = [line for line in text.split("\n") if len(line) > width]
@@ -69,6 +70,7 @@ def main():
             assert join(text) == join(plain), (argv, width)
             assert not any(line.endswith(" ") for line in text.split("\n")), (argv, width)
             assert "\x1b[1m" in coloured, (argv, width)
+            if width != widths[at % len(widths)]: continue      # what colours depend on knows no width
             assert on_terminal(argv, width, NO_COLOR="1") == text, (argv, width)
             assert on_terminal(argv, width, NO_COLOR="") == coloured, (argv, width)
             assert on_terminal(argv, width, TERM="dumb") == text, (argv, width)
