@@ -15,12 +15,11 @@ if(NOT SIMDE_INCLUDE)
   return()
 endif()
 
-file(GLOB emulate_common CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/*.c
-  ${CMAKE_SOURCE_DIR}/src/kernels/ref/*.c ${CMAKE_SOURCE_DIR}/src/tensor/*.c
-  ${CMAKE_CURRENT_SOURCE_DIR}/kcheck/*.c)
+# What needs no emulation is the same as everywhere; kernels.c is compiled anew, it has the table of levels.
 file(GLOB emulate_native CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/x86/*_avx2.c)
+string(CONCAT emulate_common "$<FILTER:$<FILTER:$<TARGET_OBJECTS:stretto_kernels>,EXCLUDE,/kernels/kernels[.]c>,"
+  "EXCLUDE,_(avx512|avxvnni|amx)[a-z0-9]*[.]c>;$<FILTER:$<TARGET_OBJECTS:stretto_objects>,INCLUDE,/src/tensor/>")
 set(avx2_flags "-mavx2 -mfma -mf16c -mbmi -mbmi2")
-set_source_files_properties(${emulate_native} PROPERTIES COMPILE_FLAGS "${avx2_flags}")
 set(emulated "")
 set(emulate_have "")
 if(emulate_native)
@@ -41,7 +40,8 @@ set_source_files_properties(${CMAKE_SOURCE_DIR}/src/kernels/kernels.c PROPERTIES
   "${emulate_have};cpu_detect=cpu_detect_host")
 # Not part of `all`: it takes minutes to compile and only these tests run it. emulate.build makes it when they
 # do; `./dev test` has built it before.
-add_executable(kcheck_emulated EXCLUDE_FROM_ALL ${emulate_common} ${emulate_native} ${emulated} ${emulate_dir}/detect.c)
+add_executable(kcheck_emulated EXCLUDE_FROM_ALL $<TARGET_OBJECTS:kcheck_own> ${emulate_common}
+  ${CMAKE_SOURCE_DIR}/src/kernels/kernels.c ${emulated} ${emulate_dir}/detect.c)
 target_link_libraries(kcheck_emulated PRIVATE stretto_flags m)
 add_dependencies(emulated_kernels kcheck_emulated)
 add_test(NAME emulate.build COMMAND ${CMAKE_COMMAND} --build ${CMAKE_BINARY_DIR} --target emulated_kernels)

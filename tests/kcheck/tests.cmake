@@ -1,7 +1,15 @@
 # kcheck stands on the kernels and the dtype table alone, so it is cross-built without libraries.
-file(GLOB kcheck_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/kcheck/*.c
-  ${CMAKE_SOURCE_DIR}/src/tensor/*.c)
-add_executable(kcheck ${kcheck_sources} $<TARGET_OBJECTS:stretto_kernels>)
+# Elsewhere its objects and the library's serve it and kcheck_emulated.
+file(GLOB kcheck_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/kcheck/*.c)
+add_library(kcheck_own OBJECT ${kcheck_sources})
+target_link_libraries(kcheck_own PRIVATE stretto_flags)
+if(STRETTO_KERNELS_ONLY)
+  file(GLOB kcheck_tensor CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/tensor/*.c)
+else()
+  set(kcheck_tensor $<FILTER:$<TARGET_OBJECTS:stretto_objects>,INCLUDE,/src/tensor/>)
+endif()
+add_executable(kcheck $<TARGET_OBJECTS:kcheck_own> ${kcheck_tensor} $<TARGET_OBJECTS:stretto_kernels>)
+set_target_properties(kcheck PROPERTIES LINKER_LANGUAGE C)
 target_link_libraries(kcheck PRIVATE stretto_flags m)
 add_test(NAME kcheck COMMAND kcheck)
 add_test(NAME kcheck.mutants COMMAND kcheck --mutants)
@@ -9,4 +17,5 @@ set_tests_properties(kcheck kcheck.mutants PROPERTIES LABELS quick SKIP_RETURN_C
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
   # gcc 12 stops with an internal error where it vectorises a reduction by fmax.
   target_compile_options(kcheck PRIVATE -fno-tree-vectorize)
+  target_compile_options(kcheck_own PRIVATE -fno-tree-vectorize)
 endif()
