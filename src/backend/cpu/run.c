@@ -6,7 +6,9 @@
 #include "backend/input.h"
 #include <string.h>
 
-enum { SERIAL_ROWS = 3 };
+/* What is not worth a barrier: so many rows, or numbers that are made of them. Of many rows a thread takes
+ * 1 / SHARES of its part at once. */
+enum { SERIAL_ROWS = 3, SERIAL_NUMBERS = 8192, SHARES = 16 };
 
 size_t cpu_rows(const struct program *p, enum rows_kind kind)
 {
@@ -370,10 +372,23 @@ static void head_item(struct program *p, const struct phase *ph, size_t item, un
 /* ---- the walk
  * --------------------------------------------------------------------------------------- */
 
+/* Numbers that a row pass makes of a row. */
+static size_t made_of_row(const struct program *p, const struct phase *ph)
+{
+    size_t n = 0;
+    for (uint32_t i = 0; i < ph->count; i++) {
+        const struct row_instr *r = &p->low.rows[ph->first + i];
+        int32_t v = r->out != GRAPH_NONE ? r->out : r->in;
+        n += v == GRAPH_NONE ? ROPE_MAX_HALF : p->g->values[v].width;
+    }
+    return n;
+}
+
 static bool is_serial(const struct program *p, const struct phase *ph)
 {
-    return ph->kind == PHASE_ROWS
-        && (rows_of(p, ph) <= SERIAL_ROWS || p->threads == 1);
+    if (ph->kind != PHASE_ROWS) return false;
+    size_t rows = rows_of(p, ph);
+    return rows <= SERIAL_ROWS || p->threads == 1 || rows * made_of_row(p, ph) <= SERIAL_NUMBERS;
 }
 
 /* Before a phase of linear layers: all rows that they read have been written. */
@@ -439,7 +454,8 @@ static void step_thread(void *arg, unsigned rank)
         switch (ph->kind) {
         case PHASE_ROWS:
             n = rows_of(p, ph);
-            for (size_t i; take(p, ticket, &i) && i < n;) rows_item(p, ph, i);
+            for (struct share s; take_share(p, ticket, n, n / (SHARES * p->threads) + 1, &s);)
+                for (size_t i = s.first; i < s.first + s.n; i++) rows_item(p, ph, i);
             break;
         case PHASE_LINEAR:
         case PHASE_BACK:

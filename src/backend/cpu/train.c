@@ -7,7 +7,7 @@
 #include "kernels/see.h"
 #include <string.h>
 
-enum { SEE_ROWS = 64, SINK_COLS = 64 };
+enum { SEE_ROWS = 64, SINK_COLS = 64, NARROW = 64 };
 
 static size_t ceil_div(size_t n, size_t by) { return (n + by - 1) / by; }
 
@@ -128,11 +128,24 @@ static void grad_panels(const struct program *p, const struct graph_node *n, con
     if (b && b->elements) k->vector_grad(NULL, 0, d, dy->ld, rows, cols, b->part[PARAM_GRADIENT] + panel * PANEL_COLS);
 }
 
+/* Few outputs, as an adapter's first layer has, are shared out by inputs: there would be no more units than panels. */
+static bool is_narrow(const struct program *p, const struct graph_node *n)
+{
+    return p->g->values[node_in(p->g, n, 1)].width <= NARROW && node_param(p->g, n, 1) == GRAPH_NONE;
+}
+
 static void grad_linear(const struct program *p, const struct graph_node *n, size_t unit, size_t units)
 {
     int32_t x = node_in(p->g, n, 0), dy = node_in(p->g, n, 1);
-    grad_panels(p, n, &p->place[x], 0, &p->place[dy], cpu_rows(p, p->g->values[dy].rows), p->g->values[dy].width, unit,
-                units);
+    size_t rows = cpu_rows(p, p->g->values[dy].rows), width = p->g->values[dy].width;
+    if (!is_narrow(p, n)) {
+        grad_panels(p, n, &p->place[x], 0, &p->place[dy], rows, width, unit, units);
+        return;
+    }
+    const struct weight *w = &p->w->weight[node_param(p->g, n, 0)];
+    size_t from = unit * SINK_COLS, cols = w->n_in - from < units * SINK_COLS ? w->n_in - from : units * SINK_COLS;
+    p->w->kernels->linear_grad(p->place[x].f + from, p->place[x].ld, cols, p->place[dy].f, p->place[dy].ld, width, rows,
+                               w->part[PARAM_GRADIENT] + from * PANEL_COLS, w->n_in);
 }
 
 static size_t norm_length(const struct program *p, const struct graph_node *n)
@@ -175,6 +188,8 @@ static void grad_embed(const struct program *p, const struct graph_node *n, size
 static size_t sink_units(const struct program *p, const struct graph_node *n)
 {
     if (n->op == OP_GRAD_NORM) return ceil_div(norm_length(p, n), SINK_COLS);
+    if (n->op == OP_GRAD_LINEAR && is_narrow(p, n))
+        return ceil_div(p->g->params[node_param(p->g, n, 0)].n_in, SINK_COLS);
     return ceil_div(p->g->values[node_in(p->g, n, n->op == OP_GRAD_LINEAR)].width, PANEL_COLS);
 }
 
