@@ -116,10 +116,12 @@ BACK_TYPE(BF16)
 
 /* Two vectors of outputs by OUTER_ROWS inputs stay in registers; dy of a run of rows and some outputs is copied
  * together in strips of so many, and x of those rows in groups, so that both come from near caches. */
-enum { GRAD_STRIP = 2 * VL, GRAD_ROWS = 192, GRAD_OUTPUTS = 256, GRAD_INPUTS = 120 };
+enum { GRAD_STRIP = 2 * VL, GRAD_ROWS = 192, GRAD_OUTPUTS = 256, GRAD_INPUTS = 120,
+       GRAD_FEW = 24 };
 
 /* Of the strip one vector or both. */
-WIDE_INLINE void grad_rows(size_t rows, size_t nv, size_t t, const float *x, const float *dy, float *left, float *right)
+WIDE_INLINE void grad_rows(size_t rows, size_t nv, size_t t, const float *x, const float *dy, size_t lddy, float *left,
+                           float *right)
 {
     vf sum[OUTER_ROWS][2];
     WIDE_UNROLL
@@ -130,8 +132,8 @@ WIDE_INLINE void grad_rows(size_t rows, size_t nv, size_t t, const float *x, con
         __builtin_prefetch(right + (OUTER_ROWS + r) * PANEL_COLS, 1);
         sum[r][1] = v_load(right + r * PANEL_COLS);
     }
-    for (size_t i = 0; i < t; i++, x += OUTER_ROWS, dy += GRAD_STRIP) {
-        vf l = v_load(dy), h = v_load(dy + VL);
+    for (size_t i = 0; i < t; i++, x += OUTER_ROWS, dy += lddy) {
+        vf l = v_load(dy), h = nv > 1 ? v_load(dy + VL) : l;
         WIDE_UNROLL
         for (size_t r = 0; r < rows; r++) {
             vf a = v_set1(x[r]);
@@ -146,36 +148,34 @@ WIDE_INLINE void grad_rows(size_t rows, size_t nv, size_t t, const float *x, con
     }
 }
 
-__attribute__((noinline)) static void grad_many(size_t t, const float *x, const float *dy, float *left, float *right)
-{
-    grad_rows(OUTER_ROWS, 2, t, x, dy, left, right);
-}
-
-__attribute__((noinline)) static void grad_many_half(size_t t, const float *x, const float *dy, float *left)
-{
-    grad_rows(OUTER_ROWS, 1, t, x, dy, left, NULL);
-}
-
-__attribute__((noinline)) static void grad_one(size_t t, const float *x, const float *dy, float *left, float *right)
-{
-    grad_rows(1, 2, t, x, dy, left, right);
-}
-
-__attribute__((noinline)) static void grad_one_half(size_t t, const float *x, const float *dy, float *left)
-{
-    grad_rows(1, 1, t, x, dy, left, NULL);
-}
+#define GRAD_SOME(NAME, ROWS)                                                                                        \
+    __attribute__((noinline)) static void NAME(size_t t, const float *x, const float *dy, size_t lddy, float *left,  \
+                                               float *right)                                                         \
+    {                                                                                                                \
+        grad_rows(ROWS, 2, t, x, dy, lddy, left, right);                                                             \
+    }                                                                                                                \
+    __attribute__((noinline)) static void NAME##_half(size_t t, const float *x, const float *dy, size_t lddy,        \
+                                                      float *left)                                                   \
+    {                                                                                                                \
+        grad_rows(ROWS, 1, t, x, dy, lddy, left, NULL);                                                              \
+    }
+GRAD_SOME(grad_many, OUTER_ROWS)
+GRAD_SOME(grad_four, 4)
+GRAD_SOME(grad_one, 1)
 
 /* right NULL: half a strip */
-static void grad_strip(size_t cols, size_t t, const float *x, const float *dy, float *left, float *right)
+static void grad_strip(size_t cols, size_t t, const float *x, const float *dy, size_t lddy, float *left, float *right)
 {
     size_t i = 0;
     for (; i + OUTER_ROWS <= cols; i += OUTER_ROWS)
-        if (right) grad_many(t, x + i * t, dy, left + i * PANEL_COLS, right + i * PANEL_COLS);
-        else grad_many_half(t, x + i * t, dy, left + i * PANEL_COLS);
-    for (x += i * t; i < cols; i++, x++)
-        if (right) grad_one(t, x, dy, left + i * PANEL_COLS, right + i * PANEL_COLS);
-        else grad_one_half(t, x, dy, left + i * PANEL_COLS);
+        if (right) grad_many(t, x + i * t, dy, lddy, left + i * PANEL_COLS, right + i * PANEL_COLS);
+        else grad_many_half(t, x + i * t, dy, lddy, left + i * PANEL_COLS);
+    for (x += i * t; i + 4 <= cols; i += 4, x += 4)
+        if (right) grad_four(t, x, dy, lddy, left + i * PANEL_COLS, right + i * PANEL_COLS);
+        else grad_four_half(t, x, dy, lddy, left + i * PANEL_COLS);
+    for (; i < cols; i++, x++)
+        if (right) grad_one(t, x, dy, lddy, left + i * PANEL_COLS, right + i * PANEL_COLS);
+        else grad_one_half(t, x, dy, lddy, left + i * PANEL_COLS);
 }
 
 /* cols neighbours of each of t rows, in groups of OUTER_ROWS: [group][t][OUTER_ROWS]. */
@@ -215,7 +215,7 @@ static void grad_edge(size_t cols, size_t n, size_t t, const float *x, const flo
                     if (back) *at = *place;
                     else *place = *at;
                 }
-            if (!back) grad_strip(nc, t, x + i * t, dy, edge[0], edge[1]);
+            if (!back) grad_strip(nc, t, x + i * t, dy, GRAD_STRIP, edge[0], edge[1]);
         }
     }
 }
@@ -225,15 +225,17 @@ static void grad_block(const float *x, size_t ldx, size_t cols, const float *dy,
                        float *g, size_t k)
 {
     _Alignas(64) float left[(GRAD_INPUTS + OUTER_ROWS) * GRAD_ROWS], right[GRAD_ROWS * GRAD_OUTPUTS];
-    grad_pack_strips(dy, lddy, n, t, right);
+    size_t plain = cols <= GRAD_FEW ? n / GRAD_STRIP * GRAD_STRIP : 0;     /* read where they are: it is done once */
+    grad_pack_strips(dy + plain, lddy, n - plain, t, right);
     for (size_t i = 0; i < cols; i += GRAD_INPUTS) {
         size_t nc = cols - i < GRAD_INPUTS ? cols - i : GRAD_INPUTS;
         grad_pack(x + i, ldx, nc, t, left);
         for (size_t o = 0; o < n; o += GRAD_STRIP) {
-            float *at = g + i * PANEL_COLS, *strip = right + o * t;
-            if (n - o == VL) grad_strip(nc, t, left, strip, grad_at(at, k, o), NULL);
+            float *at = g + i * PANEL_COLS, *strip = right + (o < plain ? 0 : o - plain) * t;
+            if (o < plain) grad_strip(nc, t, left, dy + o, lddy, grad_at(at, k, o), grad_at(at, k, o + VL));
+            else if (n - o == VL) grad_strip(nc, t, left, strip, GRAD_STRIP, grad_at(at, k, o), NULL);
             else if (n - o < GRAD_STRIP) grad_edge(nc, n - o, t, left, strip, at, k, o);
-            else grad_strip(nc, t, left, strip, grad_at(at, k, o), grad_at(at, k, o + VL));
+            else grad_strip(nc, t, left, strip, GRAD_STRIP, grad_at(at, k, o), grad_at(at, k, o + VL));
         }
     }
 }

@@ -96,6 +96,7 @@ void bench_train(struct bench *b)
     }
     bench_layer(b, 16, 576, 512);
     bench_layer(b, 48, 576, 512);
+    bench_layer(b, 1536, 16, 512);
     bench_layer(b, 49152, 576, 64);
     bench_see(b, 256, 64);
     bench_see(b, 1024, 64);
