@@ -162,10 +162,39 @@ static void page_drop(struct prefix *p, int32_t node, uint32_t g)
     *page = PREFIX_NONE;
 }
 
+/* ---- owners ---------------------------------------------------------------------------------- */
+
+/* Places of those that have nothing serve others. */
+static uint16_t owner_of(const struct prefix *p, uint64_t who)
+{
+    uint32_t at = (uint32_t)(random_mix(who) % PREFIX_OWNERS), empty = PREFIX_OWNERS;
+    for (uint32_t i = 0; i < PREFIX_OWNERS; i++, at = (at + 1) % PREFIX_OWNERS) {
+        if (p->owner[at].nodes && p->owner[at].who == who) return (uint16_t)at;
+        if (!p->owner[at].nodes && empty == PREFIX_OWNERS) empty = at;
+    }
+    return (uint16_t)(empty < PREFIX_OWNERS ? empty : at);
+}
+
+static void own(struct prefix *p, struct prefix_node *x, uint64_t who)
+{
+    x->owner = owner_of(p, who);
+    struct prefix_owner *o = &p->owner[x->owner];
+    if (!o->nodes) o->who = who;
+    p->n_owners += !o->nodes++;
+    p->n_nodes++;
+}
+
+static void disown(struct prefix *p, const struct prefix_node *x)
+{
+    p->n_owners -= !--p->owner[x->owner].nodes;
+    p->n_nodes--;
+}
+
 /* An unlocked leaf goes. */
 static void remove_leaf(struct prefix *p, int32_t node)
 {
     struct prefix_node *x = &p->node[node];
+    disown(p, x);
     int32_t *at = bucket_of(p, x->text, x->salt);
     if (x->n_tokens == PAGE_SLOTS) {
         while (*at != node) at = &p->node[*at].same;
@@ -182,6 +211,10 @@ static void remove_leaf(struct prefix *p, int32_t node)
 /* Whoever is used longest ago; its children would stand before it. */
 static int32_t oldest(const struct prefix *p)
 {
+    uint32_t most = p->n_owners ? p->n_nodes / p->n_owners : 0;
+    for (int k = 0; k < 2 && p->n_owners > 1; k++)
+        for (int32_t node = p->used[k].first; node >= 0; node = p->node[node].used.next)
+            if (p->owner[p->node[node].owner].nodes > most && p->node[node].child < 0) return node;
     return p->used[0].n ? p->used[0].first : p->used[1].first;
 }
 
@@ -215,6 +248,7 @@ int32_t prefix_insert(struct prefix *p, int32_t parent, const struct prefix_page
                                .depth = p->node[parent].depth + (of->n == PAGE_SLOTS), .text = of->text,
                                .roles = of->roles, .record = of->record };
     memcpy(x->tokens, of->tokens, of->n * sizeof *x->tokens);
+    own(p, x, of->owner);
     for (uint32_t g = 0; g < p->cache->n_groups; g++) page_add(p, node, g, of->page[g]);
     beside_add(p, parent, node);
     rest(p, node);
@@ -232,6 +266,7 @@ static int32_t insert(struct prefix *p, const struct prefix_seq *s, uint32_t n, 
 {
     uint32_t depth = p->node[s->node].depth;
     struct prefix_page x = { .tokens = s->tokens + depth * PAGE_SLOTS, .salt = s->salt, .text = text, .n = n,
+                             .owner = s->owner,
                              .roles = prefix_roles(s->given + depth * PAGE_SLOTS, n), .record = PREFIX_NONE };
     for (uint32_t g = 0; g < p->cache->n_groups; g++) x.page[g] = cache_page(p->cache, s->cache, g, depth);
     if (p->disk && n == PAGE_SLOTS) x.record = prefix_record(p, s->node, s->salt, x.tokens, x.roles);

@@ -16,6 +16,11 @@
 #define CACHE_PREFIX_H
 #include "cache/cache.h"
 
+/* Whose pages they are decides who gives up first: while several have some, those of whoever has more than an equal
+ * part, so that nobody's texts are washed away by all of another's. A page of several is his whose text brought it. */
+enum { PREFIX_OWNERS = 256 };        /* that are told apart; of more, some count as one */
+struct prefix_owner { uint64_t who; uint32_t nodes; };
+
 enum { PREFIX_ROOT = 0, PREFIX_NONE = -1,
        PREFIX_PART = 16,             /* tokens of a text's end that are worth a page that is kept */
        PREFIX_COPY = 4 };            /* and of a page that are worth a copy: it takes as long as reading two or three */
@@ -35,6 +40,7 @@ struct prefix_node {
     uint64_t salt, text, roles;      /* text: hash of all tokens up to here; roles: bit i, token i is given */
     struct prefix_seq *here;         /* who sits here */
     bool is_protected;
+    uint16_t owner;
     int32_t record;                  /* on disk; -1 */
     int32_t tokens[PAGE_SLOTS];
 };
@@ -46,6 +52,7 @@ struct prefix_seq {
     uint8_t *given;
     uint64_t salt;                   /* whose texts it shares; 0: everybody's without one */
     bool exact;                      /* only pages in equal roles */
+    uint64_t owner;                  /* whose its own pages are */
     int32_t node;
     struct prefix_seq *prev, *next;  /* of those at the same node */
 };
@@ -91,6 +98,8 @@ struct prefix {
     struct { uint64_t text, salt; } *seen; /* [buckets] what was here once, as far as it is remembered */
     uint32_t cap, buckets, top;      /* top: nodes that were ever used */
     int32_t free;
+    struct prefix_owner owner[PREFIX_OWNERS];
+    uint32_t n_nodes, n_owners;      /* nodes that there are, and owners with some */
     struct prefix_list used[2];      /* unlocked; [1]: protected. Children stand before their parents */
     struct prefix_list window[GRAPH_GROUPS];
     bool off;                        /* rows see what comes after them: nothing can be shared */

@@ -70,9 +70,10 @@ static bool fill_pages(struct prefix *p, uint32_t groups, const int32_t *page, c
 }
 
 /* The node behind `parent`, which is locked, that the record makes; PREFIX_NONE. */
-static int32_t restore(struct prefix *p, int32_t parent, uint64_t salt, const int32_t *tokens, int32_t record)
+static int32_t restore(struct prefix *p, int32_t parent, const struct prefix_seq *s, const int32_t *tokens,
+                       int32_t record)
 {
-    struct prefix_page x = { .tokens = tokens, .salt = salt, .n = PAGE_SLOTS, .record = record,
+    struct prefix_page x = { .tokens = tokens, .salt = s->salt, .owner = s->owner, .n = PAGE_SLOTS, .record = record,
                              .roles = p->roles ? disk_roles_of(p->disk, record) : ~(uint64_t)0 };
     const void *bytes;
     uint32_t groups;
@@ -91,7 +92,8 @@ bool prefix_place(struct prefix *p, struct prefix_seq *s, const int32_t *tokens,
                   uint32_t groups, const unsigned char *bytes)
 {
     uint64_t roles = p->roles ? prefix_roles(given, n) : ~(uint64_t)0;
-    struct prefix_page x = { .tokens = tokens, .salt = s->salt, .n = n, .roles = roles, .record = PREFIX_NONE };
+    struct prefix_page x = { .tokens = tokens, .salt = s->salt, .owner = s->owner, .n = n, .roles = roles,
+                             .record = PREFIX_NONE };
     if (n == PAGE_SLOTS) x.text = prefix_text(p->node[s->node].text, tokens);
     int32_t node = n < PAGE_SLOTS ? PREFIX_NONE : prefix_child(p, s->node, s->salt, x.text, tokens, roles);
     if (node < 0) {
@@ -117,7 +119,7 @@ uint32_t prefix_restore(struct prefix *p, struct prefix_seq *s, const int32_t *t
         uint64_t roles = p->roles ? prefix_roles(given + at, PAGE_SLOTS) : 0;
         if (!way_to(p, s->node, s->salt, way)) break;
         int32_t record = disk_find(p->disk, way, tokens + at, roles, s->exact);
-        int32_t next = record < 0 ? PREFIX_NONE : restore(p, s->node, s->salt, tokens + at, record);
+        int32_t next = record < 0 ? PREFIX_NONE : restore(p, s->node, s, tokens + at, record);
         if (next < 0) break;
         prefix_step(p, s, next);
     }

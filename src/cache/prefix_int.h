@@ -19,7 +19,7 @@ int32_t prefix_child(const struct prefix *p, int32_t parent, uint64_t salt, uint
 /* A page that becomes a node: n tokens, of which page[] has the groups' (-1: none). */
 struct prefix_page {
     const int32_t *tokens;
-    uint64_t roles, salt, text;
+    uint64_t roles, salt, text, owner;
     uint32_t n;
     int32_t page[GRAPH_GROUPS], record;
 };

@@ -142,8 +142,9 @@ stretto_status engine_fork(struct engine *e, int32_t from, int32_t to, uint32_t 
 
 /* Whose pages a sequence takes over, and who its own serve: texts of the same salt; 0 is a salt like any other, and
  * what a sequence begins with. exact: only pages in the roles that the new text has them in, so that the answer is
- * to the bit that of a text which took nothing over (with strict, roles have no bits of their own). */
-struct sharing { uint64_t salt; bool exact; };
+ * to the bit that of a text which took nothing over (with strict, roles have no bits of their own). owner: whose pages
+ * its own are: while several have some, those of whoever has more than an equal part go first (cache/prefix.h). */
+struct sharing { uint64_t salt; bool exact; uint64_t owner; };
 /* From the next engine_set on. With another salt than before the cache has nothing of its timeline. */
 void engine_share(struct engine *e, int32_t seq, const struct sharing *how);
 /* What the last engine_set took over, and why no more. */

@@ -32,6 +32,7 @@ stretto_status engine_seq_open(struct engine *e, int32_t *seq, struct error *err
     s->shared = 0;
     s->at.salt = 0;
     s->at.exact = false;
+    s->at.owner = 0;
     s->missed = (struct prefix_miss){ .wanted = -1, .had = -1 };
     engine_rewind(e, *seq, 0);
     touch(e, s);
@@ -237,6 +238,7 @@ void engine_share(struct engine *e, int32_t seq, const struct sharing *how)
     }
     s->at.salt = how->salt;
     s->at.exact = how->exact;
+    s->at.owner = how->owner;
 }
 
 const struct prefix_miss *engine_missed(const struct engine *e, int32_t seq) { return &e->seqs[seq].missed; }

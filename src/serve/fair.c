@@ -45,7 +45,7 @@ static bool shares(const struct service *s, const struct job *j)
 
 static void look_up(struct service *s, struct job *j)
 {
-    const struct sharing how = { j->o.salt, j->o.cache_exact };
+    const struct sharing how = { j->o.salt, j->o.cache_exact, 0 };
     j->offers = shares(s, j) ? engine_offers(s->engine, j->o.ids, s->given, j->o.n_ids - 1, &how) : 0;
 }
 

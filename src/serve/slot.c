@@ -57,7 +57,7 @@ static void set_text(struct slot *x)
 {
     struct engine *e = x->service->engine;
     const struct job_options *o = &x->job->o;
-    const struct sharing how = { o->salt, o->cache_exact };
+    const struct sharing how = { o->salt, o->cache_exact, x->job->client->hash };
     uint32_t most = takes_over(x);
     engine_share(e, x->seq, &how);
     x->read = x->usage.cached = engine_set(e, x->seq, o->ids, o->n_ids, most);

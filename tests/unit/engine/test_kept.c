@@ -185,10 +185,38 @@ static void whose_pages(void **state)
     engine_close(e);
 }
 
+/* Somebody's texts outlive a flood of another's, ten times what there is room for; without owners they do not. */
+static void who_floods(void **state)
+{
+    enum { ROOM = 2400, FEW = 2, EACH = 600 };         /* pages of four texts; two of somebody's stay */
+    (void)state;
+    for (uint64_t flood = 0; flood < 2; flood++) {
+        struct fake f;
+        struct error err = { 0 };
+        struct engine *e = open_engine(&f, false, ROOM, false);
+        for (uint32_t t = 0; t < 40; t++) {
+            length[t] = EACH - (t < FEW ? 200 : 0);
+            for (uint32_t i = 0; i < length[t]; i++)
+                text[t][i] = (int32_t)(random_mix(t * 10000 + i) % FAKE_NAN);
+        }
+        for (uint32_t t = 0; t < 40; t++) {
+            int32_t seq = (int32_t)(t % 2);
+            engine_share(e, seq, &(struct sharing){ .owner = t < FEW ? 1 : 1 + flood });
+            assert_int_equal(read_text(e, t), 0);
+            engine_seq_close(e, seq);
+            assert_int_equal(engine_seq_open(e, &seq, &err), STRETTO_OK);
+        }
+        for (uint32_t t = 0; t < FEW; t++)
+            assert_int_equal(engine_set(e, 0, text[t], length[t], CONTEXT), flood ? length[t] - 1 : 0);
+        engine_close(e);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(as_much_as_a_list_says),
-                                        cmocka_unit_test(from_process_to_process), cmocka_unit_test(whose_pages) };
+                                        cmocka_unit_test(from_process_to_process), cmocka_unit_test(whose_pages),
+                                        cmocka_unit_test(who_floods) };
     snprintf(folder, sizeof folder, "%s/stretto-kept-XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
     if (!mkdtemp(folder)) return 1;
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
