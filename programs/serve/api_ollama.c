@@ -153,9 +153,9 @@ static json_t *line(const struct exchange *x, json_t *text, bool last)
     char when[40];
     now_words(when);
     json_t *v = json_pack("{s:s,s:s,s:b}", "model", x->ask.model->name, "created_at", when, "done", (int)last);
-    if (v && is_chat(x))
+    if (is_chat(x))                            /* both take the text, whatever comes of it */
         json_object_set_new(v, "message", json_pack("{s:s,s:o}", "role", "assistant", "content", text));
-    else if (v) json_object_set_new(v, "response", text);
+    else json_object_set_new(v, "response", text);
     return v;
 }
 

@@ -124,7 +124,7 @@ json_t *words_token(const struct exchange *x, const struct job_token *t)
     for (uint32_t i = 0; i < t->n_top; i++)
         if (!x->ask.drawn || exp((double)t->top[i].logprob) > 0)
             json_array_append_new(top, one_token(x, t->top[i].id, t->top[i].logprob));
-    if (j) json_object_set_new(j, x->ask.drawn ? "top_probs" : "top_logprobs", top);
+    json_object_set_new(j, x->ask.drawn ? "top_probs" : "top_logprobs", top);       /* takes it, whatever comes of it */
     return j;
 }
 

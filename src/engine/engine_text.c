@@ -94,7 +94,7 @@ static stretto_status write_file(struct engine *e, const struct sequence *s, str
     stretto_status st = part_begin(&w.part, 0, err);
     if (st == STRETTO_OK) st = put_all(e, s, t, &w, err);
     if (st == STRETTO_OK) st = part_finish(&w.part, err);
-    else part_close(&w.part);
+    part_close(&w.part);
     t->bytes = w.at;
     return st;
 }
