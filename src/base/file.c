@@ -154,7 +154,11 @@ stretto_status file_write(const char *path, const void *data, size_t n, bool rep
     const char *target = real ? real : path;
     struct buffer part = buffer_make(1 << 16);
     stretto_status s = buffer_printf(&part, "%s.%ld.part", target, (long)getpid());
-    int fd = s == STRETTO_OK ? open(part.data, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666) : -1;
+    if (s != STRETTO_OK) {
+        free(real);
+        return fail(err, s, "no memory for writing %s", path);
+    }
+    int fd = open(part.data, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     bool ok = fd >= 0 && write_all(fd, data, n);
     if (ok && there) fchmod(fd, st.st_mode & 07777);
     if (fd >= 0 && close(fd) != 0) ok = false;

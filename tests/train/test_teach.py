@@ -1,6 +1,6 @@
 """stretto teach from end to end, on a model of 260,000 parameters:
 
-    test_teach.py STRETTO MAKE_MODEL WEIGHTS TOKENS PACKED_CHECK TEACH_API
+    test_teach.py STRETTO MAKE_MODEL WEIGHTS TOKENS PACKED_CHECK TEACH_API FAULT_CHECK
 
 It learns; a training that is killed at any moment ends with the same bytes, whatever the threads, the memory and what
 stands beside a text in a step; what it writes is what runs; and what cannot go on says why, and loses nothing."""
@@ -19,7 +19,7 @@ import gguf
 import numpy as np
 from safetensors.numpy import load_file
 
-stretto, make_model, weights, tokens, packed_check, teach_api = sys.argv[1:7]
+stretto, make_model, weights, tokens, packed_check, teach_api, fault_check = sys.argv[1:8]
 if not os.path.exists(weights):
     print("skip:", weights, "is not here")
     sys.exit(77)
@@ -276,6 +276,42 @@ def test_rates_are_tried():
     call(*args, "--lr", repr(exact), "-q", "-o", at("told"))
     assert digest("tried", "adapter.gguf") == digest("told", "adapter.gguf")
     assert "--lr takes a number" in call(*args, "--lr", "big", "-o", at("never"), code=2)
+
+
+def test_folders_of_transformers():
+    """Models without a tokenizer learn from ids; fused weights are written fused."""
+    root = os.path.join(os.path.dirname(make_model), "..", "tests", "data", "format")
+    ids = write(at("ids.jsonl"), [{"prompt": [1, i % 3], "answer": [(i + 1) % 5, (i + 2) % 5, 2]} for i in range(12)])
+    for kind in ("llama", "phi3", "gpt2"):
+        base = os.path.join(root, "hf-" + kind)
+        for method in ("lora", "full"):
+            out = at(f"{kind}-{method}")
+            more = ["--rank", 2] if method == "lora" else ["--save-f32"]
+            call("-m", base, "-d", ids, "-o", out, "--method", method, *more, "--epochs", 3, "--hold-out", 0, "-q")
+            if method == "lora":
+                continue
+            state = load_file(max(os.path.join(out, n) for n in os.listdir(out) if n.startswith("step-")))
+            written = {t.name: np.array(t.data) for t in gguf.GGUFReader(os.path.join(out, "model.f32.gguf")).tensors}
+            for name, parts in (("attn_qkv", "attn_q attn_k attn_v"), ("ffn_up", "ffn_gate ffn_up")):
+                if kind == "phi3":
+                    parts = [state[f"master/blk.0.{p}.weight"] for p in parts.split()]
+                    assert (written[f"blk.0.{name}.weight"] == np.concatenate(parts)).all()
+    for method in ("lora", "full"):
+        done = subprocess.run([fault_check, at("llama-lora", "base.gguf"), ids, at("faults"), method],
+                              capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        print(method, done.stdout, end="")
+
+
+def test_few_layers_and_few_weights():
+    for how, pairs in ((["--last-layers", "1"], 7), (["--targets", "attn_(q|v)"], 10)):
+        plan = call(*QUICK, "--plan", *how)
+        assert f"on {pairs} weights" in plan, plan
+    teach("few", "--last-layers", "1", "--alpha", "4")
+    with open(at("few", "peft", "adapter_config.json")) as f:
+        config = json.load(f)
+    assert config["lora_alpha"] == 4 and config["r"] == 8
+    assert all(name.startswith("model.layers.4.") for name in config["target_modules"]), config
 
 
 def test_plan_and_show():
