@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
 """What gradients may not depend on, to the bit, and what they are with adapters, teachers and quantised weights.
 
-    test_equal.py GRADIENTS GOLDEN
+    test_equal.py GRADIENTS GOLDEN [STRETTO TEXT MODEL ...]
 
 Equality: threads; one step or several that add up; what is kept of the forward; what else is trained; texts packed or
 alone; texts in the step that ask nothing; where keys stand. That the comparison would notice is tried by steps that
 are almost the same.
 Then adapters and a teacher's words against the oracle (test_gradients.py), and gradients through int8 kernels and
-transposed weights in Q8_0 beside those of float32."""
+transposed weights in Q8_0 beside those of float32. With MODELs the last alone: of adapters of rank 16 on 256 tokens of
+TEXT."""
+import json
 import os
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -198,6 +201,25 @@ def teacher(tool, golden, name):
 
 # ---- int8 ----
 
+def cosine_of(a, b):
+    a, b = (x.ravel().astype(np.float64) for x in (a, b))
+    return float(a @ b / np.sqrt((a @ a) * (b @ b)))
+
+
+def real(tool, stretto, text, model):
+    with open(text, encoding="utf-8", errors="replace") as f:
+        r = subprocess.run([stretto, "tokenize", "-m", model, "--json"], input=f.read(8000), stdout=subprocess.PIPE,
+                           text=True, check=True)
+    lines = job([json.loads(r.stdout)[:256]], most=256)
+    served = gradients(tool, model, lines, "--lora", "16", "--threads", "2")
+    plain = gradients(tool, model, lines, "--lora", "16", "--threads", "2", "--reference")
+    whole = (np.concatenate([x[1][n].ravel() for n in plain[1]]) for x in (served, plain))
+    worst = min((cosine_of(served[1][n], plain[1][n]), n) for n in plain[1])
+    print(f"{os.path.basename(model)}: loss {served[0].mean():.4f}, of float32 {plain[0].mean():.4f}; gradients of "
+          f"adapters through int8: cosine {cosine_of(*whole):.4f} to float32, at worst {worst[0]:.4f} ({worst[1]}); "
+          f"{served[2][0] / 1e6:.0f} MB of weights, {served[2][1] / 1e6:.0f} MB of values", flush=True)
+
+
 def quantised(tool, golden, name):
     """Adapters over weights as they are served, beside float32: the cosine, and the same bits whatever is kept."""
     path = os.path.join(golden, name, "model.gguf")
@@ -206,14 +228,17 @@ def quantised(tool, golden, name):
     plain = gradients(tool, path, job(texts), "--lora", "8", "--reference")
     again = gradients(tool, path, job(texts), "--lora", "8", "--layers", "--threads", "2")
     same(served, again, f"{name}, layers run again")
-    a, b = (np.concatenate([x[1][n].ravel().astype(np.float64) for n in plain[1]]) for x in (served, plain))
-    cosine = float(a @ b / np.sqrt((a @ a) * (b @ b)))
+    cosine = cosine_of(*(np.concatenate([x[1][n].ravel() for n in plain[1]]) for x in (served, plain)))
     check(cosine > 0.98, f"{name}: gradients of adapters have a cosine of {cosine:.4f} to those of float32")
     print(f"{name}: gradients of adapters through int8, cosine {cosine:.4f} to float32", flush=True)
 
 
 def main():
     tool, golden = sys.argv[1:3]
+    if len(sys.argv) > 3:
+        for model in sys.argv[5:]:
+            real(tool, *sys.argv[3:5], model)
+        return
     for name in ("gemma2", "llama-tied"):
         equality(tool, golden, name)
     for name in ("qwen2-biased", "gemma2", "olmo2-biased"):     # float32, and bf16
