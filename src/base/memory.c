@@ -1,6 +1,9 @@
 #include "base/memory.h"
 #include <stdatomic.h>
 #include <stdlib.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <string.h>
 #include <sys/mman.h>
 
@@ -24,6 +27,13 @@ void *mem_zalloc(size_t n, size_t size)
 }
 
 void *mem_resize(void *p, size_t bytes) { return refused() ? NULL : realloc(p, bytes ? bytes : 1); }
+void mem_trim(void)
+{
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+}
+
 void mem_free(void *p) { free(p); }
 
 char *mem_strndup(const char *s, size_t n)

@@ -17,6 +17,9 @@ char *mem_strndup(const char *s, size_t n);
 void *mem_map(size_t bytes);
 void  mem_unmap(void *p, size_t bytes);
 
+/* What was freed goes back to the kernel, where the heap can do that: before something large. */
+void mem_trim(void);
+
 /* Test hooks. mem_fail_at(n): the n-th allocation from now (1 = the next) fails, once; 0 = never.
  * mem_count(): allocations made since the process began, mem_map included. */
 void   mem_fail_at(uint64_t n);

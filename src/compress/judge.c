@@ -164,6 +164,7 @@ stretto_status judge_speed(struct judge *j, double *out, struct error *err)
     *out = j->speed;
     if (j->speed > 0) return STRETTO_OK;
     original_sleep(j->original);
+    mem_trim();
     stretto_status s = open_model(j, j->path, &m, err);
     if (s == STRETTO_OK) s = engine_for(j, m, &e, err);
     if (s == STRETTO_OK) s = speed_of(e, &j->speed, err);

@@ -1,5 +1,6 @@
 /* See original.h. */
 #include "compress/original.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "compress/piece.h"
 
@@ -46,6 +47,15 @@ static stretto_status cancelled(const struct original *x, struct error *err)
     return fail(err, STRETTO_E_CANCEL, "interrupted while the original was read");
 }
 
+/* Pages of the file that rows of the embedding were read from, and their neighbours. */
+static void release_pages(const struct original *x)
+{
+    for (size_t i = 0; i < source_tensor_count(x->m->source); i++) {
+        const struct source_tensor *t = source_tensor_at(x->m->source, i);
+        file_map_release(t->data, (size_t)t->bytes);
+    }
+}
+
 static stretto_status walk(struct original *x, struct error *err)
 {
     uint32_t layers = x->m->graph.layers;
@@ -58,6 +68,7 @@ static stretto_status walk(struct original *x, struct error *err)
         piece_close(p);
         TRY(s);
     }
+    release_pages(x);
     progress_tell(&x->o.progress, "reading with the original", layers, layers);
     return STRETTO_OK;
 }
@@ -104,9 +115,10 @@ stretto_status original_wake(struct original *x, struct error *err)
 
 void original_sleep(struct original *x)
 {
-    if (!x) return;
+    if (!x || (!x->last && !x->logits)) return;
     piece_close(x->last);
     mem_free(x->logits);
+    release_pages(x);
     x->last = NULL;
     x->logits = NULL;
 }
