@@ -7,7 +7,7 @@
 #include "kernels/see.h"
 #include <string.h>
 
-enum { SEE_ROWS = 64, SINK_COLS = 64, NARROW = 64 };
+enum { SEE_LEAST = 64, SEE_MOST = 256, SINK_COLS = 64, NARROW = 64 };
 
 static size_t ceil_div(size_t n, size_t by) { return (n + by - 1) / by; }
 
@@ -49,9 +49,17 @@ void train_begin(struct program *p)
 
 /* ---- attention: a unit is some rows and a key/value head ------------------------------------------------------- */
 
+/* Rows of a unit: many share the copying of what they see, but each thread is to have some units. */
+static size_t see_unit_rows(const struct program *p, const struct graph_node *n)
+{
+    size_t rows = SEE_MOST;
+    while (rows > SEE_LEAST && ceil_div(p->step->n_rows, rows) * n->see.kv_heads < 4 * p->threads) rows /= 2;
+    return rows;
+}
+
 static size_t see_units(const struct program *p, const struct graph_node *n)
 {
-    return ceil_div(p->step->n_rows, SEE_ROWS) * n->see.kv_heads;
+    return ceil_div(p->step->n_rows, see_unit_rows(p, n)) * n->see.kv_heads;
 }
 
 static struct see see_of(const struct program *p, const struct graph_node *n, size_t head)
@@ -67,17 +75,17 @@ static struct see see_of(const struct program *p, const struct graph_node *n, si
 
 struct rows { size_t from, to; };
 
-static struct rows rows_of_unit(const struct program *p, size_t block)
+static struct rows rows_of_unit(const struct program *p, const struct graph_node *n, size_t block)
 {
-    size_t from = block * SEE_ROWS, left = p->step->n_rows - from;
-    return (struct rows){ from, from + (left < SEE_ROWS ? left : SEE_ROWS) };
+    size_t rows = see_unit_rows(p, n), from = block * rows, left = p->step->n_rows - from;
+    return (struct rows){ from, from + (left < rows ? left : rows) };
 }
 
 static void see_unit(const struct program *p, const struct phase *ph, size_t unit, unsigned rank)
 {
     const struct graph_node *n = ph->node;
     size_t head = unit % n->see.kv_heads, dims = group_of(n) * n->see.head_dim;
-    struct rows r = rows_of_unit(p, unit / n->see.kv_heads);
+    struct rows r = rows_of_unit(p, n, unit / n->see.kv_heads);
     struct see a = see_of(p, n, head);
     const struct place *out = &p->place[ph->part[0].out];
     bool read = ph->part[0].param != GRAPH_NONE;
@@ -94,7 +102,7 @@ static void see_back_unit(const struct program *p, const struct phase *ph, size_
     bool keys = ph->part[SEE_Q].out == GRAPH_NONE || unit >= units;
     unit %= units;
     size_t head = unit % n->see.kv_heads;
-    struct rows r = rows_of_unit(p, unit / n->see.kv_heads);
+    struct rows r = rows_of_unit(p, n, unit / n->see.kv_heads);
     struct see a = see_of(p, n, head);
     const struct place *dout = &p->place[node_in(p->g, n, 3)], *sums = &p->place[node_in(p->g, n, 4)],
                        *dots = &p->place[node_in(p->g, n, 5)];
