@@ -103,6 +103,13 @@ int load_names(struct served_list *l, const struct serve_options *o)
     if (!o->models.n) code = add_model(l, o, NULL);
     for (size_t i = 0; i < o->models.n && code == EXIT_DONE; i++) code = add_model(l, o, o->models.v[i]);
     l->v[0].tags = o->tags;
+    if (code == EXIT_DONE && o->draft) {
+        struct buffer path = buffer_make(1 << 16);
+        code = model_path("serve", o->draft, o->model.yes, &path);
+        if (code == EXIT_DONE && !(l->draft_path = mem_strdup(path.data)))
+            code = command_fail("serve", STRETTO_E_NOMEM, NULL);
+        buffer_done(&path);
+    }
     return code == EXIT_DONE ? add_aliases(&l->v[0], o->alias) : code;
 }
 
@@ -214,9 +221,15 @@ static int open_light(struct served *m, const struct serve_options *o)
     return open_words(m, o);
 }
 
-static int open_service(struct served *m, const struct serve_options *o, uint32_t models, void (*wake)(void *ud),
-                        void *ud, struct service **out)
+static bool comes_and_goes(const struct served_list *l) { return (l->most && l->most < l->n) || l->sleep > 0; }
+
+/* What is for all of them is shared out. */
+static uint32_t at_once(const struct served_list *l) { return l->most && l->most < l->n ? l->most : (uint32_t)l->n; }
+
+static int open_service(struct served *m, const struct serve_options *o, const struct served_list *l,
+                        void (*wake)(void *ud), void *ud, struct service **out)
 {
+    const uint32_t models = at_once(l);        /* what is for all of them is shared out */
     struct service_options so = { .goal = strcmp(o->goal, "throughput") == 0 ? GOAL_THROUGHPUT : GOAL_LATENCY,
                                   .queue = (uint32_t)o->queue, .prefix_bytes = ((uint64_t)o->cache_mb << 20) / models,
                                   .keeps = o->slots != NULL, .disk = o->disk,
@@ -227,6 +240,8 @@ static int open_service(struct served *m, const struct serve_options *o, uint32_
     int code = engine_of(m, o, &so.engine);
     if (code != EXIT_DONE) return code;
     stretto_status s = decode_parse(o->decode ? o->decode : "auto", &so.choice, &err);
+    if (l->draft) so.draft = stretto_model_inside(l->draft);
+    so.heads = o->heads;
     if (s == STRETTO_OK) s = service_open(out, model, &so, &err);
     /* Two files of the same model have the same pages, and one folder holds them for one of the two. */
     if (s == STRETTO_E_IO && o->disk && o->models.n > 1) {
@@ -246,18 +261,13 @@ static int open_service(struct served *m, const struct serve_options *o, uint32_
 
 /* ---- weights that come and go ------------------------------------------------------------------ */
 
-static bool comes_and_goes(const struct served_list *l) { return (l->most && l->most < l->n) || l->sleep > 0; }
-
-/* What is for all of them is shared out. */
-static uint32_t at_once(const struct served_list *l) { return l->most && l->most < l->n ? l->most : (uint32_t)l->n; }
-
 /* The weights and the service; the model is LOADING, so nobody looks. */
 static int bring(struct served_list *l, struct served *m, const struct serve_options *o, void (*wake)(void *ud),
                  void *ud)
 {
     struct service *s = NULL;
     int code = m->handle ? EXIT_DONE : open_weights(m, o);
-    if (code == EXIT_DONE) code = open_service(m, o, at_once(l), wake, ud, &s);
+    if (code == EXIT_DONE) code = open_service(m, o, l, wake, ud, &s);
     if (code != EXIT_DONE && m->light) {
         stretto_model_close(m->handle);
         m->handle = NULL;
@@ -385,6 +395,13 @@ int load_all(struct served_list *l, const struct serve_options *o, void (*wake)(
     l->most = (uint32_t)o->models_max;
     l->sleep = o->sleep;
     bool light = comes_and_goes(l);
+    if (l->draft_path) {
+        struct model_options mo = o->model;
+        mo.model = l->draft_path;
+        mo.scales = NULL;
+        mo.adapters.n = 0;
+        code = open_model("serve", &mo, false, &l->draft);
+    }
     for (size_t i = 0; i < l->n && code == EXIT_DONE; i++) {
         code = light ? open_light(&l->v[i], o) : open_text(&l->v[i], o);
         if (code == EXIT_DONE && i < at_once(l)) code = bring(l, &l->v[i], o, wake, ud);
@@ -420,4 +437,6 @@ void load_close(struct served_list *l)
         model_close(l->v[i].light);
         mem_free(l->v[i].path);
     }
+    stretto_model_close(l->draft);
+    mem_free(l->draft_path);
 }

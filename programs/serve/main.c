@@ -125,6 +125,15 @@ static int check_options(struct serve_options *o)
     struct error err = { 0 };
     if (o->decode && decode_parse(o->decode, &choice, &err) != STRETTO_OK)
         return command_usage("serve", "--decode: %s", err.text);
+    const struct { const char *given, *option, *word; } companions[] = { { o->draft, "-md", "draft" },
+                                                                         { o->heads, "--heads", "heads" } };
+    for (size_t i = 0; i < 2; i++) {
+        unsigned bit = 0;
+        strategy_find(companions[i].word, strlen(companions[i].word), &bit);
+        if (companions[i].given && o->decode && !choice.automatic && !(choice.strategies >> bit & 1))
+            return command_usage("serve", "%s goes with --decode auto or %s, not with --decode %s",
+                                 companions[i].option, companions[i].word, o->decode);
+    }
     if (o->chat_template && o->chat_template_file)
         return command_usage("serve", "--chat-template and --chat-template-file exclude each other: take one");
     if (!o->cert_file != !o->key_file)
@@ -158,7 +167,7 @@ static void folder_of(const char *path, char out[1024])
 /* Cards need devices, drivers and caches that nobody can list: no rules for files there. */
 static void close_files(const struct serve_options *o, const struct served_list *l, int port)
 {
-    const char *read[12], *models[SERVED_MOST], *write[3];
+    const char *read[12], *models[SERVED_MOST + 1], *write[3];
     char parts[SERVED_MOST][1024];
     struct sandbox s = { .read = read, .models = models, .write = write, .port = port };
     struct buffer words = buffer_make(1000);
@@ -172,6 +181,8 @@ static void close_files(const struct serve_options *o, const struct served_list 
         folder_of(l->v[i].path, parts[i]);
         models[s.n_models++] = in_parts(l->v[i].path) ? parts[i] : l->v[i].path;
     }
+    if (l->draft_path) models[s.n_models++] = l->draft_path;
+    if (o->heads) read[s.n_read++] = o->heads;
     if (o->chat_template_file) read[s.n_read++] = o->chat_template_file;
     const char *more[] = { o->api_key_file, o->cert_file, o->key_file, o->model.scales };
     char folders[2 * sizeof more / sizeof *more][1024];

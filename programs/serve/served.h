@@ -50,6 +50,8 @@ struct served_list {
     pthread_mutex_t lock;
     pthread_cond_t wanted;             /* somebody asks for one, or lets one go                         */
     bool closing;
+    char *draft_path;                  /* of a model that guesses; or NULL                              */
+    stretto_model *draft;
     uint32_t waiting;                  /* requests that wait for their model                            */
     uint64_t loads, releases;
 };

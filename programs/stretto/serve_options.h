@@ -12,6 +12,7 @@ struct serve_options {
     double ping, drain, stall, sleep;    /* seconds                                                 */
     bool check, log_json, strict_api, no_slots, no_metrics, no_ui, no_sandbox, ignore_tools;
     const char *chat_template, *chat_template_file;
+    const char *draft, *heads;           /* what guesses: a smaller model, a file of layers; or NULL */
     const char *slots;                   /* folder of texts that clients save; or NULL              */
     const char *disk;                    /* folder of pages that outlive the program; or NULL       */
     int64_t disk_mb, cache_mb;

@@ -127,6 +127,16 @@ static stretto_status start(struct service *s, struct error *err)
     return STRETTO_OK;
 }
 
+/* `auto` asks those that are there. */
+static void choose_companions(struct service_options *o)
+{
+    unsigned draft, heads;
+    strategy_find("draft", 5, &draft);
+    strategy_find("heads", 5, &heads);
+    if (o->choice.automatic && o->draft) o->choice.strategies |= 1U << draft;
+    if (o->choice.automatic && o->heads) o->choice.strategies |= 1U << heads;
+}
+
 stretto_status service_open(struct service **out, const struct model *m, const struct service_options *o,
                             struct error *err)
 {
@@ -138,6 +148,7 @@ stretto_status service_open(struct service **out, const struct model *m, const s
     if (!s->o.queue) s->o.queue = QUEUE_DEFAULT;
     if (!(s->o.queue_seconds > 0)) s->o.queue_seconds = QUEUE_SECONDS;
     if (!(s->o.quantum > 0)) s->o.quantum = QUANTUM;
+    choose_companions(&s->o);
     s->answer = 128;
     s->references = 1;
     s->inbox_end = &s->inbox;

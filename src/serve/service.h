@@ -42,6 +42,8 @@ struct service_options {
     uint64_t disk_bytes;
     bool keeps;                        /* texts are remembered by their places, for JOB_KEEP            */
     struct decode_choice choice;       /* guesses of jobs that do not say                               */
+    const struct model *draft;         /* a smaller model that guesses, borrowed; or NULL               */
+    const char *heads;                 /* a file of layers that guess (engine/companion.h), borrowed; or NULL */
     void (*wake)(void *ud);            /* events are there: from the service's thread, once a step      */
     void *ud;
     struct log log;

@@ -4,6 +4,7 @@
 #define SERVE_SERVICE_INT_H
 #include "decode/learned.h"
 #include "decode/text_stream.h"
+#include "engine/companion.h"
 #include "engine/embedding.h"
 #include "engine/engine_text.h"
 #include "engine/scheduler.h"
@@ -76,6 +77,8 @@ struct slot {
     uint32_t request;                  /* 0: not among the engine's now                           */
     struct sampler sampler;
     struct writer *writer;
+    struct drafter *drafter;           /* companions of the writer, or NULL                       */
+    struct heads *heads;
     struct prediction prediction;      /* the job's                                               */
     struct text_stream text;
     struct buffer out;                 /* of this step                                            */

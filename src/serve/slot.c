@@ -17,7 +17,7 @@ void slot_plan(struct slot *x, struct arena *a, uint32_t vocab)
 stretto_status slot_open(struct slot *x, struct service *s, struct error *err)
 {
     static const struct sampling greedy = { .top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64 };
-    const struct writer_options o = { .choice = s->o.choice,
+    struct writer_options o = { .choice = s->o.choice,
                                       .setup = { .store = &s->learned.store, .memory = &s->learned.recycled,
                                                  .prediction = &x->prediction } };
     x->service = s;
@@ -25,12 +25,18 @@ stretto_status slot_open(struct slot *x, struct service *s, struct error *err)
     x->out = buffer_make(RING_RECORD);
     TRY(buffer_reserve(&x->out, 8192));
     TRY(sampler_set(&x->sampler, &greedy, err));
+    if (s->o.draft) TRY(drafter_open(&x->drafter, s->engine, s->o.draft, &x->sampler, err));
+    if (s->o.heads) TRY(heads_open(&x->heads, s->engine, s->o.heads, err));
+    o.setup.drafter = drafter_companion(x->drafter);
+    o.setup.heads = heads_companion(x->heads);
     return writer_open(&x->writer, s->engine, x->seq, &x->sampler, &s->learned.calibration, &o, err);
 }
 
 void slot_close(struct slot *x)
 {
     writer_close(x->writer);
+    drafter_close(x->drafter);
+    heads_close(x->heads);
     text_stream_close(&x->text);
     buffer_done(&x->out);
 }

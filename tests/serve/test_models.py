@@ -5,6 +5,7 @@ memory of it all.
     test_models.py STRETTO-SERVE DATA"""
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
@@ -128,6 +129,35 @@ def check_names(model, folder):
         assert "two" in s.words() and "disk" in s.words(), s.words()
 
 
+def check_draft(model, folder):
+    """A model that guesses for another, here for itself, changes no answer, alone or among others."""
+    def answers(s):
+        got = [None] * 8
+
+        def one(i):
+            got[i] = s.post("/v1/completions", {"prompt": f"Once {i} upon", "max_tokens": 40, "temperature": i % 2,
+                                                "seed": i})[2]
+        threads = [threading.Thread(target=one, args=(i,)) for i in range(8)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        return [j["choices"][0]["text"] for j in got], sum(j["timings"]["draft_n_accepted"] for j in got)
+
+    with Server(program, model, "--decode", "plain") as s:
+        want, none = answers(s)
+        assert none == 0
+    with Server(program, model, "-md", model, "--decode", "draft") as s:
+        got, right = answers(s)
+        assert got == want and right > 20, (got, want, right)
+    with Server(program, model, "-md", model) as s:
+        assert answers(s)[0] == want
+    for more, code, words in ((("-md", model, "--decode", "suffix"), 2, "goes with --decode auto or draft"),
+                              (("--heads", model), 1, "not a whole safetensors file")):
+        r = subprocess.run([program, model, "--port", "0", *more], capture_output=True, text=True, timeout=60)
+        assert r.returncode == code and words in r.stderr, r
+
+
 def check_sleep(model, folder):
     with Server(program, model, "--sleep-idle-seconds", "0.3") as s:
         words = ask(s, "stories")[0]
@@ -151,4 +181,5 @@ with tempfile.TemporaryDirectory() as folder:
     check_missing(stories, folder)
     check_names(stories, folder)
     check_sleep(stories, folder)
+    check_draft(stories, folder)
 print("several models: all is well")
