@@ -212,7 +212,7 @@ def row_long(args):
     def measure(server):
         words = Words(args)
         requests = [asked(words.take(PROMPT), 3000, close_seconds=args.long_seconds) for _ in range(8)]
-        requests.append(asked(words.take(8000), 4, at=3))
+        requests.append(asked(words.take(8000), 4, at=args.long_at))
         with server.start(9, 8192) as s:
             whole(drive.run(args.client, s.port, [asked(words.take(20), 8)] * 4, 4))
             a = drive.run(args.client, s.port, requests, 9)
@@ -455,6 +455,7 @@ def main():
     ap.add_argument("--text", default=os.path.join(DATA, "text", "wikitext2_raw_test.txt"))
     ap.add_argument("--temperature", type=float, default=0.0)
     ap.add_argument("--long-seconds", type=float, default=45)
+    ap.add_argument("--long-at", type=float, default=3, help="second in which the prompt of the row long arrives [3]")
     ap.add_argument("--open-seconds", type=float, default=8)
     ap.add_argument("--idle", type=float, default=3, help="seconds before kill -9 in the row prefix")
     args = ap.parse_args()
