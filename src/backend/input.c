@@ -56,6 +56,23 @@ static stretto_status check_ranges(const struct step *s, struct error *err)
     return STRETTO_OK;
 }
 
+/* What rows look up is in the tables; 0 rows: as many as the file has. */
+static stretto_status check_lookups(const struct graph *g, const struct step *s, struct error *err)
+{
+    for (size_t i = 0; i < g->n_nodes; i++) {
+        const struct graph_node *n = &g->nodes[i];
+        if (n->op != OP_EMBED || n->embed == EMBED_FIRST_ROW) continue;
+        size_t rows = n->embed == EMBED_VECTOR ? 0 : g->params[node_param(g, n, 0)].n_out;
+        for (size_t r = 0; r < s->n_rows; r++) {
+            bool vector = n->embed == EMBED_VECTOR || (n->embed == EMBED_TOKEN && s->token[r] < 0);
+            if (vector ? s->token[r] >= 0 || !s->vectors : rows && input_table_row(n, s, r) >= rows)
+                return fail(err, STRETTO_E_ARG, "row %zu looks up what is not there: token %d at position %d", r,
+                            s->token[r], s->position[r]);
+        }
+    }
+    return STRETTO_OK;
+}
+
 static bool target_fits(const struct step_target *t, uint32_t vocab)
 {
     bool fits = t->n_top || (t->token >= 0 && (uint32_t)t->token < vocab);
@@ -91,6 +108,7 @@ stretto_status input_check(const struct graph *g, const struct program_limits *l
                     l->max_asks);
     if (g->loss) {
         TRY(check_ranges(s, err));
+        TRY(check_lookups(g, s, err));
         return check_targets(g, s, err);
     }
     for (size_t i = 0; i < s->n_asks; i++) {

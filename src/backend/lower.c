@@ -67,12 +67,22 @@ static void use(struct lower *l, int32_t v, int32_t reader)
     if (reader != GRAPH_NONE) l->life[v].reader = reader;
 }
 
-/* Forms in which a linear layer reads rows, besides float32: strict gives both roles that of written rows. */
-static uint8_t forms_read(const struct lower *l, int32_t param)
+/* Forms in which a linear layer, or its transposed, reads rows, besides float32: strict gives both roles that of
+ * written rows. */
+static uint8_t forms_of(const struct lower *l, uint8_t forms)
 {
-    uint8_t forms = l->rule->forms(l->rule->ud, param);
     if (!l->rule->strict || !(forms & FORM_BF16)) return forms;
     return forms & FORM_CODES ? FORM_CODES | FORM_CODES_GIVEN : 0;
+}
+
+static uint8_t forms_read(const struct lower *l, int32_t param)
+{
+    return forms_of(l, l->rule->forms(l->rule->ud, param));
+}
+
+static uint8_t forms_back(const struct lower *l, int32_t param)
+{
+    return forms_of(l, l->rule->forms_back(l->rule->ud, param));
 }
 
 static const struct graph_node *maker(const struct graph *g, int32_t v)
@@ -106,7 +116,7 @@ static void count_uses(struct lower *l)
         if (n->op == OP_LINEAR)
             l->life[node_in(g, n, 0)].forms |= forms_read(l, node_param(g, n, 0));
         if (n->op == OP_LINEAR_BACK)
-            l->life[node_in(g, n, 0)].forms |= l->rule->forms_back(l->rule->ud, node_param(g, n, 0));
+            l->life[node_in(g, n, 0)].forms |= forms_back(l, node_param(g, n, 0));
         if (n->op == OP_LOSS) l->life[node_in(g, n, 0)].forms |= forms_read(l, node_param(g, n, 0));
         if (n->op == OP_BESIDE) l->life[node_in(g, n, 0)].beside = n->out;
     }
@@ -503,7 +513,7 @@ static void place_logits(struct lower *l, struct arena *a, struct lowered *out)
         const struct graph_node *n = &l->g->nodes[i];
         if (n->op != OP_LOSS) continue;
         struct life life = { .born = 0, .dies = INT32_MAX };
-        if (l->life[n->out].uses) life.forms = l->rule->forms_back(l->rule->ud, node_param(l->g, n, 0));
+        if (l->life[n->out].uses) life.forms = forms_back(l, node_param(l->g, n, 0));
         out->logits = place_rows(l, a, LOSS_ROWS, l->g->params[node_param(l->g, n, 0)].n_out, &life);
     }
 }

@@ -68,18 +68,17 @@ bool cpu_is_given(const struct program *p, enum rows_kind kind, size_t row)
     return p->step->given[step_row(p, kind, row)];
 }
 
-/* Codes come in whole groups. */
+/* Forms come in whole groups. */
 void cpu_make_forms(const struct program *p, const struct place *at, bool given, size_t row, size_t width)
 {
     const struct kernels *k = p->w->kernels;
     float *x = at->f + row * at->ld;
     size_t whole = (width + PANEL_GROUP - 1) / PANEL_GROUP * PANEL_GROUP;
-    if (at->forms & (given ? FORM_CODES_GIVEN : FORM_CODES)) {
-        for (size_t i = width; i < whole; i++) x[i] = 0;
+    for (size_t i = width; i < whole; i++) x[i] = 0;
+    if (at->forms & (given ? FORM_CODES_GIVEN : FORM_CODES))
         k->quantize(x, whole, at->q + row * at->ldq, at->d + row * at->ldd, at->s + row * at->ldd,
                     at->sum + 2 * row * at->ldd);
-    }
-    if (given && (at->forms & FORM_BF16)) k->to_bf16(x, width, at->h + row * at->ldq);
+    if (given && (at->forms & FORM_BF16)) k->to_bf16(x, whole, at->h + row * at->ldq);
 }
 
 static void norm_back(const struct program *p, const struct graph_node *n, const float *x, const float *dy,

@@ -159,6 +159,10 @@ static void steps_that_mean_nothing_are_refused(void **state)
     refused(&x, &r, "ask 1 of a graph with a loss wants something else");
     r.ask[3] = 2;
     refused(&x, &r, "rows that want a loss ascend");
+    r.token[4] = VOCAB;
+    refused(&x, &r, "row 4 looks up what is not there: token 50");
+    r.token[1] = -1;
+    refused(&x, &r, "row 1 looks up what is not there");
     r.step.n_rows = ROWS + 1;
     refused(&x, &r, "a step of 7 rows");
     r.target[0].weight = NAN;
