@@ -242,7 +242,7 @@ def check_pages(model, asked, expected):
         for _ in range(5 if args.many else 1):
             read += sum(a["prompt"] - a["cached"] for a in check_good(s, long, alone, 40))
         all_read = float(next(x.split()[-1] for x in s.get("/metrics")[1].splitlines()
-                              if x.startswith("llamacpp:prompt_tokens_total{")))
+                              if x.startswith("stretto:prompt_tokens_total{")))
         code, words, _ = s.post(TEXT, {"prompt": [300] * 1000, "max_tokens": 1})
         assert code == 400 and "exceed_context_size_error" in words, (code, words)
         assert s.stop() == 0, s.said()
