@@ -1,31 +1,28 @@
 #!/usr/bin/env python3
 """How fast a model learns here, beside others: tokens per core-second of whole training steps (forward, backward,
-clipping, AdamW), all weights and LoRA on all linear layers, one thread each, in turns.
+clipping, AdamW), all weights and LoRA on all linear layers, one thread each, in turns, in texts of 256 tokens of which
+every one is learned.
 
-    bench/peers_teach.py -m MODEL [-f TEXT] [--rows 1024] [--length 256] [--steps 2] [--rank 16] [--turns 2]
-                         [--ours STRETTO] [--torch PYTHON] [--finetune PROGRAM --float FILE] [--only full|lora]
-                         [-o md|json]
+    bench/peers_teach.py -m MODEL [--rows 1024] [--steps 2] [--turns 2] [--ours STRETTO] [--torch PYTHON]
+                         [--finetune PROGRAM --float FILE -f TEXT] [--only full|lora] [-o md|json]
 
-MODEL is a GGUF file of the llama family. TEXT is cut into lines of about `length` tokens, `rows` of them a step; every
-token is learned. LoRA of ours runs over MODEL as it is, all of its weights over what it is in float32.
-
-What is counted is processor time of the process, so a busy machine matters little: that of `steps` further steps, the
-difference of two runs for programs, which leaves loading and saving out. torch (--torch names a Python that has it)
-trains a model of the same sizes with random numbers in float32, written in its own layers and differentiated by it, as
-transformers' llama is; llama-finetune (--finetune) trains all weights of --float, the same model."""
+MODEL is a GGUF file of the llama family. What is counted is processor time, so a busy machine matters little, behind a
+first step that is not counted: ours is `stretto bench --teach`, whose LoRA runs over MODEL as it is. torch (--torch
+names a Python that has it; give it a fast BLAS) trains a model of the same sizes with random numbers in float32,
+written in its own layers and differentiated by it, as transformers' llama is. llama-finetune trains all weights of
+--float, the same model; it is timed by the difference of two runs. STRETTO_CPU=avx2 holds ours to that level."""
 import argparse
 import json
 import os
-import re
-import resource
 import subprocess
 import sys
 import tempfile
 
+LENGTH, RANK = 256, 16               # as bench --teach has them
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 TORCH = r'''
-import json, sys, time
+import json, resource, sys, time
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -112,7 +109,6 @@ for step in range(how["steps"] + 1):
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
 seconds = time.process_time() - start
-import resource
 print(json.dumps({"rows": how["steps"] * ids[:, 1:].numel(), "seconds": seconds, "version": torch.__version__,
                   "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
 '''
@@ -128,7 +124,7 @@ def run(argv, **how):
         text, said = out.read().decode(errors="replace"), err.read().decode(errors="replace")
     if child.returncode:
         last = (said.strip() or text.strip() or "no message").splitlines()[-1]
-        sys.exit(f"peers_teach: {' '.join(argv[:4])}: exit status {child.returncode}: {last}")
+        sys.exit(f"peers_teach: {' '.join(argv[:2])}: exit status {child.returncode}: {last}")
     return text, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024
 
 
@@ -145,50 +141,19 @@ class Bench:
     def path(self, name):
         return os.path.join(self.dir.name, name)
 
-    def lines(self):
-        """Lines of `length` tokens: words of the text, as many as have so many tokens."""
-        path = self.path("lines.jsonl")
-        if os.path.exists(path):
-            return path
-        words = open(self.args.file, encoding="utf-8").read().split(" ")
-        want, at, texts = (self.args.steps + 1) * self.args.rows // self.args.length, 0, []
-        while len(texts) < want:
-            n = self.args.length
-            text = " ".join(words[at:at + n])
-            tokens = self.tokens(text)
-            while tokens > self.args.length - 2:
-                n = max(1, min(n - 1, n * (self.args.length - 2) // tokens))
-                text = " ".join(words[at:at + n])
-                tokens = self.tokens(text)
-            if at + n > len(words):
-                sys.exit(f"peers_teach: {self.args.file} is too short for {want} lines of {self.args.length} tokens")
-            texts.append(text)
-            at += n
-        with open(path, "w", encoding="utf-8") as f:
-            f.writelines(json.dumps({"text": t}) + "\n" for t in texts)
-        return path
-
     def tokens(self, text):
         argv = [self.args.ours, "tokenize", "-m", self.args.model, "--json"]
         return len(json.loads(subprocess.run(argv, input=text.encode(), stdout=subprocess.PIPE, check=True).stdout))
 
     def ours(self, method):
-        rows, used, peak = [], [], 0
-        for steps in (1, self.args.steps + 1):
-            out = self.path(f"run-{steps}")
-            text, seconds, peak = run([
-                self.args.ours, "teach", "-m", self.args.model, "-d", self.lines(), "-o", out, "--method", method,
-                "--rank", str(self.args.rank), "--steps", str(steps), "--rows", str(self.args.rows),
-                "--rows-at-once", str(self.args.at_once), "--hold-out", "0", "--save", "1000000", "-t", "1", "-q",
-                "--json"])
-            rows.append(json.loads(text)["rows"])
-            used.append(seconds)
-            subprocess.run(["rm", "-r", out], check=True)
-        return {"name": "stretto", "rows": rows[1] - rows[0], "seconds": used[1] - used[0], "peak": peak}
+        argv = [self.args.ours, "bench", "--teach", method, "-m", self.args.model, "-p", str(self.args.rows), "-r",
+                str(self.args.steps), "-t", "1", "-o", "json"]
+        r = json.loads(run(argv)[0])[0]
+        return {"name": "stretto", "rows": r["rows"], "seconds": r["cpu_seconds"], "peak": r["peak_bytes"]}
 
     def torch(self, method):
-        how = {**self.sizes, "rank": self.args.rank if method == "lora" else 0, "rows": self.args.rows,
-               "length": self.args.length, "steps": self.args.steps}
+        how = {**self.sizes, "rank": RANK if method == "lora" else 0, "rows": self.args.rows, "length": LENGTH,
+               "steps": self.args.steps}
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         text, _, _ = run([self.args.torch, "-c", TORCH, json.dumps(how)], env=environment)
         r = json.loads(text)
@@ -203,23 +168,20 @@ class Bench:
             path = self.path("finetune.txt")
             with open(path, "w", encoding="utf-8") as f:
                 f.write(text[:share * self.args.rows * 5])
-            length = str(self.args.length)
+            length = str(LENGTH)
             _, seconds, peak = run([self.args.finetune, "-m", self.args.float, "-f", path, "-c", length, "-b", length,
                                     "-ub", length, "-t", "1", "-epochs", "1", "-o", self.path("finetuned.gguf")])
             used.append(seconds)
-            rows.append(self.tokens(open(path, encoding="utf-8").read()) // self.args.length * self.args.length)
+            rows.append(self.tokens(open(path, encoding="utf-8").read()) // LENGTH * LENGTH)
         return {"name": "llama-finetune", "rows": rows[1] - rows[0], "seconds": used[1] - used[0], "peak": peak}
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("-m", "--model", required=True)
-    p.add_argument("-f", "--file", required=True)
+    p.add_argument("-f", "--file", help="what llama-finetune reads")
     p.add_argument("--rows", type=int, default=1024)
-    p.add_argument("--length", type=int, default=256)
-    p.add_argument("--at-once", type=int, default=1024, help="rows that ours computes together")
     p.add_argument("--steps", type=int, default=2)
-    p.add_argument("--rank", type=int, default=16)
     p.add_argument("--turns", type=int, default=2)
     p.add_argument("--only", choices=("full", "lora"))
     p.add_argument("--ours", default=os.path.join(ROOT, "build", "release", "stretto"))
@@ -228,8 +190,8 @@ def main():
     p.add_argument("--float", help="MODEL in float32, which llama-finetune wants")
     p.add_argument("-o", "--output", choices=("md", "json"), default="md")
     args = p.parse_args()
-    if args.finetune and not args.float:
-        p.error("--finetune goes with --float")
+    if args.finetune and not (args.float and args.file):
+        p.error("--finetune goes with --float and -f")
     bench = Bench(args)
     sides = [bench.ours] + [bench.torch] * bool(args.torch) + [bench.finetune] * bool(args.finetune)
     results = {}

@@ -6,6 +6,7 @@
 #include "base/buffer.h"
 #include "train/timing.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { LENGTH = 256, RANK = 16 };
@@ -14,10 +15,11 @@ static json_t *row_json(const struct train_timing_how *how, const struct train_t
 {
     const struct speed_roof roof = { .bytes = t->bytes_roof };
     json_t *ops = roof_rows(how->repeat, t->op, t->n, &roof);
-    return json_pack("{s:s,s:i,s:i,s:f,s:f,s:f,s:f,s:I,s:o}", "teach", train_method_names[how->method], "rows",
+    return json_pack("{s:s,s:i,s:i,s:f,s:f,s:f,s:f,s:f,s:I,s:o}", "teach", train_method_names[how->method], "rows",
                      (int)how->rows, "threads", (int)how->threads, "seconds", t->seconds, "cpu_seconds",
                      t->cpu_seconds, "rows_per_second", how->rows / t->seconds, "rows_per_core_second",
-                     how->rows / t->cpu_seconds, "trained", (json_int_t)t->trained, "operations", ops);
+                     how->rows / t->cpu_seconds, "peak_bytes", t->peak_bytes, "trained",
+                     (json_int_t)t->trained, "operations", ops);
 }
 
 static void print(const struct teach_bench *o, const struct train_timing_how *how, const struct train_timing *t,
@@ -53,7 +55,8 @@ int bench_teach(const struct teach_bench *o)
         for (size_t i = 0; i < o->rows->n && code == EXIT_DONE; i++, first = false) {
             struct train_timing_how how = { .model = path.data, .rank = RANK, .rows = (uint32_t)o->rows->v[i],
                                             .length = LENGTH, .repeat = (uint32_t)o->repeat,
-                                            .threads = (unsigned)o->threads->v[t], .cancel = &interrupted };
+                                            .threads = (unsigned)o->threads->v[t], .cancel = &interrupted,
+                                            .level = getenv("STRETTO_CPU") };
             how.method = strcmp(o->method, "full") == 0 ? TRAIN_FULL : TRAIN_LORA;
             if (how.rows) code = one(o, &how, rows, first);
         }

@@ -17,6 +17,13 @@ static double cpu_seconds(void)
          + 1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
 }
 
+static double peak_bytes(void)
+{
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return 1024.0 * (double)u.ru_maxrss;
+}
+
 /* Texts one behind the other, each row of which is asked for a token. */
 static void fill(struct packed *p, uint32_t rows, uint32_t length, uint32_t vocab)
 {
@@ -88,6 +95,7 @@ static stretto_status time_steps(struct train_timing *out, struct trainer *t, co
                                           .bytes = 36.0 * (double)t->plan.trained * how->repeat,
                                           .arithmetic = ARITHMETIC_F32 };
     out->trained = t->plan.trained;
+    out->peak_bytes = peak_bytes();
     if (b->roof_bytes) TRY(b->roof_bytes(t->weights, how->threads, ROOF_BYTES, &out->bytes_roof, err));
     return b->roof_macs ? b->roof_macs(t->weights, how->threads, out->macs_roof, err) : STRETTO_OK;
 }
@@ -104,6 +112,7 @@ stretto_status train_timing(struct train_timing *out, const struct train_timing_
     t->o.rank = how->rank;
     t->o.threads = how->threads;
     t->o.cancel = how->cancel;
+    t->o.level = how->level;
     t->o.keep = TRAIN_KEEP_VALUES;
     stretto_status s = open_model(t, how, err);
     double *squares = s == STRETTO_OK ? mem_zalloc(t->forward.n_params + 1, sizeof *squares) : NULL;

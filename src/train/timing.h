@@ -11,6 +11,7 @@ struct train_timing_how {
     uint32_t repeat;
     unsigned threads;              /* 0: all                                                   */
     const volatile int *cancel;
+    const char *level;             /* of the CPU, at most; NULL: what it has                   */
 };
 
 enum { TRAIN_TIMING_OPS = 128 };
@@ -22,6 +23,7 @@ struct train_timing {
     size_t n;
     double seconds, cpu_seconds;   /* of one step: of the clock, and of all processors         */
     uint64_t trained;              /* parameters                                               */
+    double peak_bytes;             /* of the process, this far                                 */
     double bytes_roof, macs_roof[ARITHMETIC_KINDS]; /* a second; 0: not measured               */
 };
 
