@@ -364,16 +364,25 @@ static void see_back(struct lower *l, size_t first)
     store_last(l);
 }
 
-/* Logits of all rows would be the largest thing in memory; of LOSS_ROWS they pass. */
+/* Logits of all rows would be the largest thing in memory. Of so many they are some 32 MB, or what 64 rows have:
+ * enough for the head to be read seldom. Which rows go together changes no bit. */
+static uint32_t loss_rows(const struct lower *l, const struct graph_node *n)
+{
+    uint32_t rows = ((uint32_t)1 << 23) / l->g->params[node_param(l->g, n, 0)].n_out / 64 * 64;
+    rows = rows < 64 ? 64 : rows > 256 ? 256 : rows;
+    return rows < l->rule->max_asks ? rows : l->rule->max_asks;
+}
+
 static void loss(struct lower *l, const struct graph_node *n)
 {
     static const enum phase_kind kinds[] = { PHASE_LOGITS, PHASE_LOSS, PHASE_LOSS_BACK, PHASE_LOSS_GRAD };
     bool wanted[] = { true, true, l->life[n->out].uses > 0, n->loss.trained };
     make_forms(l, n);
-    for (uint32_t first = 0; first < l->rule->max_asks; first += LOSS_ROWS)
+    uint32_t rows = loss_rows(l, n);
+    for (uint32_t first = 0; first < l->rule->max_asks; first += rows)
         for (int k = 0; k < 4; k++) {
             if (!wanted[k]) continue;
-            struct phase ph = { .kind = kinds[k], .rows = ROWS_ASKING, .node = n, .first = first, .count = LOSS_ROWS,
+            struct phase ph = { .kind = kinds[k], .rows = ROWS_ASKING, .node = n, .first = first, .count = rows,
                                 .n_parts = 1 };
             ph.part[0].in = node_in(l->g, n, 0);
             ph.part[0].out = wanted[2] ? n->out : GRAPH_NONE;
@@ -514,7 +523,7 @@ static void place_logits(struct lower *l, struct arena *a, struct lowered *out)
         if (n->op != OP_LOSS) continue;
         struct life life = { .born = 0, .dies = INT32_MAX };
         if (l->life[n->out].uses) life.forms = forms_back(l, node_param(l->g, n, 0));
-        out->logits = place_rows(l, a, LOSS_ROWS, l->g->params[node_param(l->g, n, 0)].n_out, &life);
+        out->logits = place_rows(l, a, loss_rows(l, n), l->g->params[node_param(l->g, n, 0)].n_out, &life);
     }
 }
 

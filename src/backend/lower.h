@@ -5,7 +5,7 @@
  * of linear layers that share one input; an attention; or the head. That is all the fusing there
  * is: q|k|v and gate|up become one phase, and everything between two of them one pass over each
  * row. A graph with a loss has more: linear layers backwards, of several inputs; gradients of parameters; attention
- * among the rows of the step, and its gradient; and the loss, four phases for every LOSS_ROWS rows that ask. */
+ * among the rows of the step, and its gradient; and the loss, which takes the rows that ask some at a time. */
 #ifndef BACKEND_LOWER_H
 #define BACKEND_LOWER_H
 #include "base/arena.h"
@@ -33,17 +33,17 @@ enum phase_kind {
     PHASE_BACK,                   /* linear layers backwards                                      */
     PHASE_GRAD,                   /* sinks                                                        */
     PHASE_SEE, PHASE_SEE_BACK,
-    /* Of LOSS_ROWS rows that ask: their logits; these become gradients; the gradient of what the head read; and of
-     * the head, where it is trained. */
+    /* Of `count` rows that ask, from `first` on: their logits; these become gradients; the gradient of what the head
+     * read; and of the head, where it is trained. */
     PHASE_LOGITS, PHASE_LOSS, PHASE_LOSS_BACK, PHASE_LOSS_GRAD
 };
 
-enum { MAX_PARTS = 4, LOSS_ROWS = 64 };
+enum { MAX_PARTS = 4 };
 
 struct phase {
     enum phase_kind kind;
     enum rows_kind rows;
-    uint32_t first, count; /* PHASE_ROWS: row instructions; of the loss: the first row, and LOSS_ROWS */
+    uint32_t first, count; /* PHASE_ROWS: row instructions; of the loss: rows                */
     uint32_t n_parts; /* PHASE_LINEAR; PHASE_HEAD: 1, or 0 where other nodes made the logits  */
     /* Of the head: out is GRAPH_NONE where nobody reads its value, bias where it has none. Of a sink: `in` is dy, and
      * the node says the rest. PHASE_SEE: out, and in param what stands beside it or GRAPH_NONE. PHASE_SEE_BACK: out of
@@ -70,7 +70,7 @@ struct lowered {
     struct value_place *place; /* [n_values]; of values that are never written all zero            */
     size_t n_phases, n_rows;
     bool ends_in_head;         /* the last phase is for answers made of logits alone               */
-    struct value_place logits; /* of LOSS_ROWS rows; where there is no loss all zero               */
+    struct value_place logits; /* of the loss's rows at a time; where there is no loss all zero     */
 };
 
 struct lower_rules {
