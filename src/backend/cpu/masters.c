@@ -40,37 +40,56 @@ static void pass_thread(void *arg, unsigned rank)
 
 static void pass(struct pass *x) { team_run_some(x->w->device->team, team_size(x->w->device->team), pass_thread, x); }
 
-/* What stands in panels of a part, from element `at` on, of the table that is looked up. */
-static float *lookup_at(const struct weight *w, size_t at)
+/* Which of a panel's outputs are rows that were looked up, as bits. */
+static uint32_t looked_up(const struct weight *w, size_t panel)
 {
-    size_t o = at / PANEL_COLS / w->n_in * PANEL_COLS + at % PANEL_COLS;
-    return o < w->n_out ? w->lookups + o * w->n_in + at / PANEL_COLS % w->n_in : NULL;
+    uint32_t bits = 0;
+    for (size_t c = 0, o = panel * PANEL_COLS; c < PANEL_COLS && o < w->n_out; c++, o++)
+        bits |= (uint32_t)(w->looked_up[o] != 0) << c;
+    return bits;
 }
 
-/* The gradient is the whole of it from here on. */
+/* The gradient is the whole of it from here on. Elements are whole lines of 16 outputs of one input. */
 static void fold(const struct pass *x, const struct weight *w, size_t at, size_t n, double *square)
 {
     (void)x; (void)square;
-    for (size_t i = at; w->lookups && i < at + n; i++) {
-        float *of = lookup_at(w, i);
-        if (!of) continue;
-        w->part[PARAM_GRADIENT][i] += *of;
-        *of = 0;
+    if (!w->lookups) return;
+    size_t panel = at / PANEL_COLS / w->n_in, in = at / PANEL_COLS % w->n_in;
+    uint32_t rows = looked_up(w, panel);
+    for (size_t i = at; i < at + n; i += PANEL_COLS, in++) {
+        if (in == w->n_in) rows = looked_up(w, ++panel), in = 0;
+        for (size_t c = 0; rows >> c; c++) {
+            if (!(rows >> c & 1)) continue;
+            float *of = w->lookups + (panel * PANEL_COLS + c) * w->n_in + in;
+            w->part[PARAM_GRADIENT][i + c] += *of;
+            *of = 0;
+        }
     }
+}
+
+/* All that was looked up has been added. */
+static void forget_lookups(const struct weight *w)
+{
+    if (w->lookups) memset(w->looked_up, 0, w->n_out);
 }
 
 static void fold_all(const struct weights *w)
 {
     pass(&(struct pass){ .w = (struct weights *)(uintptr_t)w, .run = fold });
+    for (size_t i = 0; i < w->n; i++) forget_lookups(&w->weight[i]);
 }
 
 static void clear(const struct pass *x, const struct weight *w, size_t at, size_t n, double *square)
 {
-    fold(x, w, at, n, square);
+    (void)x; (void)square;
     memset(w->part[PARAM_GRADIENT] + at, 0, n * sizeof(float));
 }
 
-void cpu_param_clear(struct weights *w) { pass(&(struct pass){ .w = w, .run = clear }); }
+void cpu_param_clear(struct weights *w)
+{
+    fold_all(w);
+    pass(&(struct pass){ .w = w, .run = clear });
+}
 
 static void square(const struct pass *x, const struct weight *w, size_t at, size_t n, double *out)
 {
@@ -112,7 +131,10 @@ static stretto_status copy(const struct weights *all, uint32_t param, enum param
     if (param >= all->n || !all->weight[param].elements)
         return fail(err, STRETTO_E_ARG, "parameter %u of these weights is not trained", param);
     const struct weight *w = &all->weight[param];
-    if (part == PARAM_GRADIENT) fold(NULL, w, 0, w->elements, NULL);
+    if (part == PARAM_GRADIENT) {
+        fold(NULL, w, 0, w->elements, NULL);
+        forget_lookups(w);
+    }
     for (size_t o = 0; o < w->n_out; o++)
         for (size_t i = 0; i < w->n_in; i++) {
             float *at = &w->part[part][master_at(w, o, i)], *of = &values[o * w->n_in + i];

@@ -189,6 +189,7 @@ static void grad_embed(const struct program *p, const struct graph_node *n, size
     for (size_t r = 0; r < p->step->n_rows; r++) {
         if (n->embed == EMBED_TOKEN && p->step->token[r] < 0) continue;
         size_t id = input_table_row(n, p->step, r);
+        if (w->lookups && !unit) w->looked_up[id] = 1;
         k->vector_grad(NULL, 0, place_row(dy, r) + col, 0, 1, end - col, grad + id * w->n_in + col);
     }
 }

@@ -110,7 +110,10 @@ static stretto_status place_weights(struct upload *u, const struct graph *g, con
         } else if (trained(u, i)) place_table(s, x, a);
         if (u->back[i]) TRY(back_place(w, i, g->params[i].name, a, err));
         if (trained(u, i)) place_parts(x, a);
-        if (table[i] && weight_in_panels(x)) x->lookups = arena_take(a, (size_t)x->n_in * x->n_out * sizeof(float));
+        if (table[i] && weight_in_panels(x)) {
+            x->lookups = arena_take(a, (size_t)x->n_in * x->n_out * sizeof(float));
+            x->looked_up = arena_take(a, x->n_out);
+        }
         runs += master_runs(x->elements);
     }
     w->squares = arena_take(a, runs * sizeof *w->squares);
