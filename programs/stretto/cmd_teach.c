@@ -74,12 +74,17 @@ static int take_model(struct run *x)
     struct error err = { 0 };
     int code = model_path("teach", x->o->model, x->o->yes, &x->in);
     if (code != EXIT_DONE || !is_folder(x->in.data)) return code;
+    if (!x->o->out)
+        return command_usage("teach", "a folder of transformers is made a file first: name where, -o FOLDER");
     struct convert_options c = { .type = DT_F32, .force = true, .tokenizer = tokenizer_to_gguf,
                                  .progress = ui_progress_hook(&x->bar), .log = { .say = on_log, .ud = x },
                                  .cancel = &interrupted };
     stretto_status s = buffer_printf(&x->converted, "%s/base.gguf", x->o->out);
     mkdir(x->o->out, 0777);
     if (s == STRETTO_OK && stat(x->converted.data, &st) != 0) s = convert(x->in.data, x->converted.data, &c, &err);
+    else if (s == STRETTO_OK)
+        fprintf(stderr, "stretto teach: %s is there and is what learns; remove it if it is of another model\n",
+                x->converted.data);
     return s == STRETTO_OK ? EXIT_DONE : failed(x, s, &err);
 }
 
@@ -303,7 +308,7 @@ static int teach_run(void *options, size_t n, char **operands)
     x.terminal = ui_terminal_look(stderr);
     catch_interrupt();
     signal(SIGTERM, on_term);
-    signal(SIGHUP, on_term);
+    if (signal(SIGHUP, SIG_IGN) != SIG_IGN) signal(SIGHUP, on_term);    /* nohup stays */
     int code = teach(&x);
     break_line(&x);
     trainer_close(x.t);

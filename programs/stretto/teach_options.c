@@ -145,11 +145,15 @@ static void fill_options(struct teach_command *o, const struct teach_command *no
         }
 }
 
-static void fill_rate(struct teach_command *o, const json_t *asked)
+/* What is a text here and a number there. */
+static void fill_numbers(struct teach_command *o, const json_t *asked)
 {
-    static char text[32];
+    static char text[32], time[40];
     double lr = json_number_value(json_object_get(asked, "lr"));
+    double budget = json_number_value(json_object_get(asked, "budget"));
     snprintf(text, sizeof text, "%.17g", lr);
+    snprintf(time, sizeof time, "%.17gs", budget);
+    if (!o->budget && budget > 0) o->budget = time;
     if (!o->lr && json_is_true(json_object_get(asked, "lr-auto"))) o->lr = "auto";
     else if (!o->lr && lr > 0) o->lr = text;
 }
@@ -172,7 +176,7 @@ int teach_resume(struct teach_command *o, json_t **run)
     if (s != STRETTO_OK) return command_fail("teach", s, err.text);
     teach_defaults(&none);
     fill_options(o, &none, json_object_get(*run, "options"));
-    fill_rate(o, json_object_get(*run, "options"));
+    fill_numbers(o, json_object_get(*run, "options"));
     if (!o->model) o->model = json_string_value(json_object_get(*run, "model"));
     fill_paths(&o->data, json_object_get(*run, "data"));
     fill_paths(&o->valid, json_object_get(*run, "valid"));

@@ -188,7 +188,7 @@ stretto_status trainer_measure(struct trainer *t, struct error *err)
     return STRETTO_OK;
 }
 
-/* A nineteenth for measuring and saving. */
+/* A tenth is for measuring and saving. */
 static stretto_status fit_budget(struct trainer *t, struct error *err)
 {
     double per_row;
@@ -198,7 +198,7 @@ static stretto_status fit_budget(struct trainer *t, struct error *err)
     uint64_t steps = (uint64_t)(rows / ((double)t->plan.rows / batches));
     if (!steps) steps = 1;
     if (steps >= t->plan.steps) return STRETTO_OK;
-    log_say(&t->o.log, LOG_INFO, "%.0f minutes are enough for %llu of %llu steps", t->o.budget / 60,
+    log_say(&t->o.log, LOG_INFO, "%.3g minutes are enough for %llu of %llu steps", t->o.budget / 60,
             (unsigned long long)steps, (unsigned long long)t->plan.steps);
     t->plan.flops *= (double)steps / (double)t->plan.steps;
     t->plan.steps = steps;

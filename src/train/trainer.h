@@ -108,7 +108,6 @@ stretto_status trainer_step(struct trainer *t, struct train_report *r, struct er
 stretto_status trainer_save(struct trainer *t, struct error *err);
 /* Writes what was learned. */
 stretto_status trainer_finish(struct trainer *t, struct error *err);
-/* How often which adapter's gradient was seen: its norm in the first step. NULL behind the last. */
 void trainer_close(struct trainer *t);                             /* NULL is fine */
 
 /* What run.json of a folder says, for who goes on: a text of JSON in memory of the caller's (mem_free). E_ARG

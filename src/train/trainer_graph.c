@@ -79,7 +79,6 @@ static stretto_status put_pairs(struct trainer *t, struct error *err)
 
 /* ---- the graphs ------------------------------------------------------------------------------ */
 
-/* Of weights that several layers of the graph share, one. */
 static uint64_t elements(const struct graph_param *p) { return (uint64_t)p->n_in * (p->n_out ? p->n_out : 1); }
 
 static stretto_status choose_trained(struct trainer *t, struct error *err)

@@ -52,7 +52,7 @@ stretto_status trainer_compile(struct trainer *t, struct error *err);
 /* ---- trainer_run.c: the folder */
 stretto_status trainer_folder(struct trainer *t, struct error *err);
 stretto_status trainer_run_begin(struct trainer *t, struct error *err);
-/* Where the folder has a checkpoint, its step's state; false: there is none. */
+/* Takes up the newest checkpoint of the folder; where there is none it changes nothing. */
 stretto_status trainer_go_on(struct trainer *t, struct error *err);
 /* Behind the step that is gone on from: lines of later ones go. */
 stretto_status trainer_log_open(struct trainer *t, struct error *err);

@@ -185,7 +185,10 @@ stretto_status trainer_folder(struct trainer *t, struct error *err)
     TRY(lock_folder(t, err));
     TRY(path_in(t->o.folder, "run.json", path, err));
     if (!t->o.resume) {
-        if (stat(path, &st) != 0) return STRETTO_OK;
+        if (stat(path, &st) != 0 && !checkpoint_newest(t->o.folder)) return STRETTO_OK;
+        if (stat(path, &st) != 0)
+            return fail(err, STRETTO_E_ARG, "%s has checkpoints of a training whose run.json is gone: name another "
+                        "folder", t->o.folder);
         return fail(err, STRETTO_E_ARG, "there is a training in %s, at step %llu: --resume goes on with it; otherwise "
                     "name another folder", t->o.folder, (unsigned long long)checkpoint_newest(t->o.folder));
     }

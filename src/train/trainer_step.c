@@ -172,11 +172,14 @@ static void update(struct trainer *t, uint64_t number, const struct train_report
 
 /* ---- what is held out ------------------------------------------------------------------------- */
 
+/* Of which steps are made at once: that takes the square of how many lines there are. */
+enum { HELD_ROWS = 1 << 16 };
+
 stretto_status trainer_held(struct trainer *t, double *loss, double *error, struct error *err)
 {
     struct sums sums = { 0 };
     struct packed *p = &t->held_packed;
-    const struct packing_how how = { .step_rows = t->plan.step_rows, .batch_rows = UINT32_MAX, .in_order = true };
+    const struct packing_how how = { .step_rows = t->plan.step_rows, .batch_rows = HELD_ROWS, .in_order = true };
     if (!t->held_packing.order) TRY(packing_make(&t->held_packing, &t->held, &how, err));
     for (size_t b = 0; b < t->held_packing.n_batches; b++) {
         double weights;
@@ -305,5 +308,6 @@ stretto_status trainer_step(struct trainer *t, struct train_report *r, struct er
     double begin = clock_seconds();
     TRY(trainer_save(t, err));
     r->save_seconds = clock_seconds() - begin;
+    t->save_seconds = t->save_seconds > 0 ? 0.8 * t->save_seconds + 0.2 * r->save_seconds : r->save_seconds;
     return STRETTO_OK;
 }

@@ -206,9 +206,11 @@ def test_going_on_is_with_the_same():
     assert newest in said, said
     # Two at once.
     p = subprocess.Popen([stretto, "teach", *QUICK, "--epochs", "3000", "-q", "-o", at("busy")],
-                         stderr=subprocess.DEVNULL)
+                         stderr=subprocess.DEVNULL, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
     while not os.path.exists(at("busy", "run.json")):
         time.sleep(0.02)
+    p.send_signal(signal.SIGHUP)                                         # under nohup that is nothing
+    time.sleep(0.5)
     assert "another process trains in" in call("--resume", "-o", at("busy"), code=2)
     p.send_signal(signal.SIGINT)
     p.wait()
@@ -239,6 +241,7 @@ def test_bad_input_is_named():
     refused([{"text": "word " * 2000}], "nothing is left to learn from", "--skip-long")
     refused([{"messages": [{"role": "user", "content": "hi"}]}], "no chat template")
     refused([{"prompt": "a"}], "no form that is known")
+    refused([{"text": "a", "weight": 1e-50}], "must be a number from 1e-6")
     refused([], "no line to learn from")
     refused(LINES, "no weight of a layer is called", "--targets", "nothing", code=2)
     refused(LINES, "no expression", "--targets", "(", code=2)
@@ -282,6 +285,7 @@ def test_folders_of_transformers():
     """Models without a tokenizer learn from ids; fused weights are written fused."""
     root = os.path.join(os.path.dirname(make_model), "..", "tests", "data", "format")
     ids = write(at("ids.jsonl"), [{"prompt": [1, i % 3], "answer": [(i + 1) % 5, (i + 2) % 5, 2]} for i in range(12)])
+    assert "name where, -o FOLDER" in call("-m", os.path.join(root, "hf-llama"), "-d", ids, "--plan", code=2)
     for kind in ("llama", "phi3", "gpt2"):
         base = os.path.join(root, "hf-" + kind)
         for method in ("lora", "full"):
@@ -323,6 +327,11 @@ def test_plan_and_show():
     assert "' Lily'" in said and "learned   '</s>'" in said, said
     budget = json.loads(call(*QUICK, "--epochs", 4000, "--budget", "1s", "-q", "--json", "-o", at("budget")))
     assert 0 < budget["steps"] < 4000 * 8 and budget["seconds"] < 60
+    again = json.loads(call("--resume", "-q", "--json", "-o", at("budget")))
+    assert again["steps"] == budget["steps"] and again["rows"] == 0, again
+    assert "was begun with --budget 1" in call("--resume", "-o", at("budget"), "--budget", "2s", code=2)
+    os.remove(at("budget", "run.json"))
+    assert "run.json is gone" in call(*QUICK, "-o", at("budget"), code=2)
 
 
 try:
