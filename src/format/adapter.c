@@ -179,6 +179,7 @@ static stretto_status scale_of(struct reading *x, const struct half *a, float *o
     double alpha = x->alpha, rank = (double)a->rows;
     if (x->config) TRY(pattern(x, "alpha_pattern", a->module, &alpha));
     double s = x->root ? alpha / sqrt(rank) : alpha / rank;
+    if (!x->config && alpha == 0) s = 1;                                     /* as llama.cpp takes it */
     if (!isfinite(s)) return fail(x->err, STRETTO_E_FORMAT, "%s: alpha of %s is no number", x->path, a->weight);
     *out = (float)s;
     return STRETTO_OK;

@@ -248,7 +248,10 @@ static bool by_last_word(const struct folder *x, const char *word)
     uint64_t layers = 0;
     size_t n = 0;
     source_u64(x->base, ".block_count", &layers);
-    for (size_t i = 0; i < x->a->n; i++) n += strcmp(strrchr(x->module[i], '.') + 1, word) == 0;
+    for (size_t i = 0; i < x->a->n; i++) {
+        const char *dot = strrchr(x->module[i], '.');
+        n += dot && strcmp(dot + 1, word) == 0;
+    }
     return n == layers;
 }
 

@@ -15,7 +15,7 @@
 #define KERNELS_SEE_H
 #include "kernels/kernels.h"
 
-enum { SEE_RANGES = 4, SEE_DIMS = 256 };   /* most of a row; most dims of a head */
+enum { SEE_RANGES = 4, SEE_DIMS = 512 };   /* most of a row; most dims of a head */
 
 /* One key/value head and the heads that share it. Vectors of neighbouring heads stand side by side. */
 struct see {

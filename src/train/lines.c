@@ -10,6 +10,7 @@
 
 enum { LINE_MOST = 1 << 24 };
 #define WEIGHT_MOST 1e6
+#define WEIGHT_LEAST 1e-6
 
 static const char forms[] = "a line has \"messages\", or \"prompt\" and \"completion\", or \"text\"";
 
@@ -101,8 +102,8 @@ static stretto_status about_line(const json_t *j, struct about *out, struct erro
 {
     const json_t *w = json_object_get(j, "weight"), *g = json_object_get(j, "group");
     *out = (struct about){ .weight = w ? json_number_value(w) : 1 };
-    if (w && (!json_is_number(w) || !(out->weight > 0 && out->weight <= WEIGHT_MOST)))
-        return fail(err, STRETTO_E_FORMAT, "its \"weight\" must be a number above 0");
+    if (w && (!json_is_number(w) || !(out->weight >= WEIGHT_LEAST && out->weight <= WEIGHT_MOST)))
+        return fail(err, STRETTO_E_FORMAT, "its \"weight\" must be a number from 1e-6 to 1e6");
     if (json_is_string(g)) out->group = hash_bytes(1, json_string_value(g), json_string_length(g)) | 1;
     else if (json_is_integer(g)) {
         json_int_t v = json_integer_value(g);

@@ -240,6 +240,7 @@ void kcheck_see(struct kcheck *c)
             check_job(c, some, 4, 1, 5, window, cap, true);
             check_job(c, one, 1, 1, 64, window, cap, false);
         }
+    check_job(c, some, 4, 1, 450, 0, false, true);
     check_alone(c, 3, 16, 0);
     check_alone(c, 2, 64, 30);
 }

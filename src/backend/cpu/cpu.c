@@ -2,6 +2,7 @@
 #include "backend/cpu/linear/linear.h"
 #include "base/cgroup.h"
 #include "base/memory.h"
+#include "kernels/see.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -111,6 +112,16 @@ static stretto_status measure(struct program *p, struct error *err)
     return STRETTO_OK;
 }
 
+/* Attention among the rows of a step has heads of so many dims. */
+static stretto_status check_heads(const struct graph *g, struct error *err)
+{
+    for (size_t i = 0; i < g->n_nodes; i++)
+        if (g->nodes[i].op == OP_SEE && g->nodes[i].see.head_dim > SEE_DIMS)
+            return fail(err, STRETTO_E_UNSUP, "training takes heads of at most %d dims; this model has %u", SEE_DIMS,
+                        g->nodes[i].see.head_dim);
+    return STRETTO_OK;
+}
+
 /* What a graph's sinks add to has a gradient in the weights. */
 static stretto_status check_sinks(const struct graph *g, const struct weights *w, struct error *err)
 {
@@ -136,6 +147,7 @@ static stretto_status begin(struct program *p, struct device *on, const struct g
                            .limits = *l };
     if (p->threads > TEAM_MAX)
         return fail(err, STRETTO_E_ARG, "%u threads asked for; the most is %d", p->threads, TEAM_MAX);
+    TRY(check_heads(g, err));
     TRY(check_sinks(g, w, err));
     return measure(p, err);
 }
