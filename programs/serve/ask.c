@@ -70,11 +70,16 @@ bool ask_prompts(struct ask *a, size_t n, struct trouble *t)
     return true;
 }
 
+static bool has_no_zero(const char *content, size_t n, struct trouble *t)
+{
+    return !memchr(content, '\0', n)
+           || trouble(t, TROUBLE_INVALID, "messages", "a message holds the character U+0000, which no text needs: "
+                      "leave it out");
+}
+
 bool ask_message(struct ask *a, const char *role, const char *content, size_t n, struct trouble *t)
 {
-    if (memchr(content, '\0', n))
-        return trouble(t, TROUBLE_INVALID, "messages", "a message holds the character U+0000, which no text needs: "
-                       "leave it out");
+    if (!has_no_zero(content, n, t)) return false;
     if (a->n_messages == a->cap_messages) {
         size_t cap = a->cap_messages ? 2 * a->cap_messages : 16;
         if (cap > ASK_MESSAGES)
@@ -88,10 +93,27 @@ bool ask_message(struct ask *a, const char *role, const char *content, size_t n,
     char *copy = mem_strndup(content, n);
     if (!copy) return no_memory(t);
     a->messages[a->n_messages++] = (stretto_message){ role, copy };
+    a->last_bytes = a->last_cap = n;
     return true;
 }
 
-void ask_drop_message(struct ask *a) { mem_free((void *)(uintptr_t)a->messages[--a->n_messages].content); }
+bool ask_append(struct ask *a, const char *p, size_t n, struct trouble *t)
+{
+    stretto_message *last = &a->messages[a->n_messages - 1];
+    if (!has_no_zero(p, n, t)) return false;
+    if (n > a->last_cap - a->last_bytes) {
+        size_t cap = 2 * a->last_cap + n;
+        char *more = mem_resize((void *)(uintptr_t)last->content, cap + 1);
+        if (!more) return no_memory(t);
+        last->content = more;
+        a->last_cap = cap;
+    }
+    char *end = (char *)(uintptr_t)last->content + a->last_bytes;
+    memcpy(end, p, n);
+    end[n] = '\0';
+    a->last_bytes += n;
+    return true;
+}
 
 /* An answer that goes on stands behind the opening of an answer. */
 static stretto_status append_beginning(const struct ask *a, struct buffer *text, struct buffer *content)

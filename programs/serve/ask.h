@@ -47,6 +47,7 @@ struct ask {
     const json_t *bias_words;          /* of the JSON: biases of words, until the model is known      */
     stretto_message *messages;         /* contents owned                                           */
     size_t n_messages, cap_messages;
+    size_t last_bytes, last_cap;       /* of the last message: bytes, and how many have room       */
     struct tokens *prompts;            /* [n_prompts] what is read                                 */
     struct buffer *echoes;             /* [n_prompts] its text, with echo                          */
     size_t n_prompts;
@@ -60,10 +61,10 @@ void ask_done(struct ask *a);
 bool ask_prompts(struct ask *a, size_t n, struct trouble *t);
 /* A message at the end; role must outlive the ask, content[0..n) is copied. */
 bool ask_message(struct ask *a, const char *role, const char *content, size_t n, struct trouble *t);
-/* The last one goes. */
-/* Their words: what is read of them are prompts now. How many there were stays known. */
+/* More words of the last one, which stays where it is: many short pieces take no longer than one long one. */
+bool ask_append(struct ask *a, const char *p, size_t n, struct trouble *t);
+/* The words of all messages go, once prompts are made of them. How many there were stays known. */
 void ask_drop_words(struct ask *a);
-void ask_drop_message(struct ask *a);
 /* Whether its model writes texts: one that makes embeddings does not. */
 bool ask_writes(const struct ask *a, struct trouble *t);
 /* The conversation as the model's template writes it, into prompts[0]; *text (may be NULL) gets its text. */

@@ -286,14 +286,16 @@ bool words_calls(struct exchange *x, const json_t *calls, struct buffer *out)
 
 bool words_result_message(struct exchange *x, const json_t *content)
 {
+    static const char end[] = "</tool_response>";
+    const size_t n_end = sizeof end - 1;
     struct buffer b = buffer_make(x->body.max);
     struct ask *a = &x->ask;
-    const char *last = a->n_messages ? a->messages[a->n_messages - 1].content : "";
-    size_t n = strlen(last), end = sizeof "</tool_response>" - 1;
-    bool more = n >= end && strcmp(last + n - end, "</tool_response>") == 0;
-    bool good = (!more || buffer_append(&b, last, n) == STRETTO_OK || no_memory(x)) && words_result(x, content, &b);
-    if (good && more) ask_drop_message(a);
-    good = good && ask_message(a, "user", b.data, b.len, &x->trouble);
+    const stretto_message *last = a->n_messages ? &a->messages[a->n_messages - 1] : NULL;
+    bool more = last && strcmp(last->role, "user") == 0 && a->last_bytes >= n_end
+                && strcmp(last->content + a->last_bytes - n_end, end) == 0;
+    bool good = words_result(x, content, &b);
+    if (good && more) good = ask_append(a, "\n", 1, &x->trouble) && ask_append(a, b.data, b.len, &x->trouble);
+    else if (good) good = ask_message(a, "user", b.data, b.len, &x->trouble);
     buffer_done(&b);
     return good;
 }

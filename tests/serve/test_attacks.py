@@ -261,6 +261,9 @@ def check_slow_texts(s):
     for words in ("a", " ", "\n", "<|im_end|>", "e\u0301", "\U0001f600", "'", "1", "\u200d"):
         assert s.post("/tokenize", {"content": words * (60_000 // len(words.encode()))})[0] == 200
     got = []
+    many = [{"role": "user", "content": "a"}] + 60_000 * [{"role": "tool", "content": ""}]
+    code, _, j = s.post("/apply-template", {"messages": many})       # as one message; copied for each, it took minutes
+    assert code == 200 and j["prompt"].count("<tool_response>") == 60_000
     talk = [{"role": "tool" if i % 2 else "system", "content": "x"} for i in range(8_000)]
     threads = [threading.Thread(target=ask, args=("/apply-template", {"messages": talk}))]
     threads[0].start()

@@ -108,6 +108,9 @@ def check_past(s):
     assert got.count('<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>') == 2, got
     assert got.count("<|user|>") == 2, got
     assert "<tool_response>\none\n</tool_response>\n<tool_response>\ntwo\n</tool_response>" in got
+    quotes = HELLO + [{"role": "assistant", "content": "<tool_response>\nmine\n</tool_response>"}] + past[-1:]
+    got = s.post("/apply-template", {"messages": quotes})[2]["prompt"]
+    assert got.count("<|user|>") == 2 and "<|assistant|><tool_response>\nmine" in got, "an answer is no result"
     assert s.post(CHAT, chat(messages=past))[0] == 200
     assert s.post("/v1/responses", {"input": [{"role": "user", "content": "Hello"},
         {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"},

@@ -619,6 +619,48 @@ static void test_pages_come_beside_steps(void **state)
     rmdir(folder);
 }
 
+/* Jobs about texts that were never get a place in the steps, however many come at once. Planted and noticed: those
+ * that wait for the next turn are taken for jobs that write. */
+static void test_kept_texts_take_turns(void **state)
+{
+    enum { JOBS = 12 };
+    (void)state;
+    static struct got g, beside;
+    struct fake f;
+    struct error err = { 0 };
+    struct job *writes, *j[JOBS];
+    int32_t ids[150];
+    struct service *s;
+    struct service_options o = { .engine = { .context = CONTEXT, .sequences = 4, .max_rows = 64 }, .wake = ring,
+                                 .keeps = true };
+    assert_int_equal(service_open(&s, fake_model(&f, CONTEXT), &o, &err), STRETTO_OK);
+    prompt_of(1, ids, 150);
+    struct job_options first = asks(ids, 150, 5), more = asks(ids, 20, 200);
+    more.place = 1;
+    assert_int_equal(service_submit(s, &first, &j[0], NULL, &err), STRETTO_OK);
+    read_all(j[0], &g);
+    job_close(j[0]);
+    fake_step_ns = 200000;
+    assert_int_equal(service_submit(s, &more, &writes, NULL, &err), STRETTO_OK);
+    for (int i = 0; i < JOBS; i++) {
+        struct job_options erases = { .kind = JOB_KEEP, .keep = KEEP_ERASE, .place = i ? 2 : 0 };
+        assert_int_equal(service_submit(s, &erases, &j[i], NULL, &err), STRETTO_OK);
+    }
+    for (int i = 0; i < JOBS; i++) {
+        read_all(j[i], &g);
+        assert_int_equal(g.started, 0);
+        assert_int_equal(g.done.finish, i ? JOB_FAILED : JOB_END);
+        assert_int_equal(g.done.usage.prompt, i ? 0 : 154);
+        job_close(j[i]);
+    }
+    fake_step_ns = 0;
+    read_all(writes, &beside);
+    check(&beside, ids, 20);
+    assert_int_equal(beside.n, 200);
+    job_close(writes);
+    service_close(s);
+}
+
 enum { PEOPLE = 6, EACH = 60 };
 struct person { struct service *s; uint64_t seed; uint32_t cancelled; };
 
@@ -684,6 +726,7 @@ int main(void)
         cmocka_unit_test(test_prediction), cmocka_unit_test(test_many),
         cmocka_unit_test(test_no_memory), cmocka_unit_test(test_lost_step),
         cmocka_unit_test(test_small_pool), cmocka_unit_test(test_pages_come_beside_steps),
+        cmocka_unit_test(test_kept_texts_take_turns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
