@@ -164,11 +164,19 @@ static void folder_of(const char *path, char out[1024])
     snprintf(out, 1024, "%.*s", slash ? (int)(slash - path + 1) : 1, slash ? path : ".");
 }
 
+/* The path of "FILE" or "FILE=SCALE", as opening reads it: a file of such a name is a file. */
+static void adapter_path(const char *word, char out[1024])
+{
+    const char *scale = access(word, F_OK) == 0 ? NULL : strrchr(word, '=');
+    snprintf(out, 1024, "%.*s", scale ? (int)(scale - word) : (int)strlen(word), word);
+}
+
 /* Cards need devices, drivers and caches that nobody can list: no rules for files there. */
 static void close_files(const struct serve_options *o, const struct served_list *l, int port)
 {
-    const char *read[12], *models[SERVED_MOST + 1], *write[3];
-    char parts[SERVED_MOST][1024];
+    enum { ADAPTERS = 16 };                    /* more are refused when models are opened */
+    const char *read[12], *models[SERVED_MOST + 1 + ADAPTERS], *write[3];
+    char parts[SERVED_MOST + 1][1024], adapters[ADAPTERS][1024];
     struct sandbox s = { .read = read, .models = models, .write = write, .port = port };
     struct buffer words = buffer_make(1000);
     if (o->no_sandbox) return;
@@ -177,11 +185,15 @@ static void close_files(const struct serve_options *o, const struct served_list 
         fprintf(stderr, "stretto serve: no rules for files: the drivers of cards open what they like\n");
         return;
     }
-    for (size_t i = 0; i < l->n; i++) {
-        folder_of(l->v[i].path, parts[i]);
-        models[s.n_models++] = in_parts(l->v[i].path) ? parts[i] : l->v[i].path;
+    for (size_t i = 0; i < l->n + (l->draft_path != NULL); i++) {
+        const char *path = i < l->n ? l->v[i].path : l->draft_path;
+        folder_of(path, parts[i]);
+        models[s.n_models++] = in_parts(path) ? parts[i] : path;
     }
-    if (l->draft_path) models[s.n_models++] = l->draft_path;
+    for (size_t i = 0; i < o->model.adapters.n && i < ADAPTERS; i++) {
+        adapter_path(o->model.adapters.v[i], adapters[i]);
+        models[s.n_models++] = adapters[i];
+    }
     if (o->heads) read[s.n_read++] = o->heads;
     if (o->chat_template_file) read[s.n_read++] = o->chat_template_file;
     const char *more[] = { o->api_key_file, o->cert_file, o->key_file, o->model.scales };

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What a model thinks, tools that are not called, words that are weighed, gaps, vectors for each token, and the options
-that go with them.
+"""What a model thinks, tools that are not called, words that are weighed, gaps, vectors for each token, adapters, and
+the options that go with them.
 
     test_more.py STRETTO-SERVE DATA"""
 import json
@@ -270,6 +270,29 @@ def check_kept(model, folder):
         assert act(s, "save", filename="a")[0] == 501
 
 
+def check_adapter(model, folder):
+    """--lora FILE=SCALE reaches its file from behind the sandbox, and what it says counts as much as SCALE."""
+    import gguf
+    import numpy
+    path = os.path.join(folder, "adapter.gguf")
+    rows, width = next(t.data.shape for t in gguf.GGUFReader(model).tensors if t.name == "blk.0.attn_v.weight")
+    w, draw = gguf.GGUFWriter(path, "llama"), numpy.random.default_rng(1)
+    w.add_type("adapter")
+    w.add_string("adapter.type", "lora")
+    w.add_float32("adapter.lora.alpha", 4)
+    w.add_tensor("blk.0.attn_v.weight.lora_a", draw.normal(size=(4, width)).astype("f4"))
+    w.add_tensor("blk.0.attn_v.weight.lora_b", draw.normal(size=(rows, 4)).astype("f4"))
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+    words = []
+    for more in ((), ("--lora", path + "=0"), ("--lora", path)):
+        with Server(program, model, *more) as s:
+            words.append(s.post(TEXT, text(max_tokens=16))[2]["choices"][0]["text"])
+    assert words[0] == words[1] != words[2], words
+
+
 def check_gaps(model, folder):
     gaps = os.path.join(folder, "gaps.gguf")
     subprocess.run([sys.executable, "-m", "gguf.scripts.gguf_new_metadata", model, gaps, "--force"]
@@ -304,5 +327,6 @@ with tempfile.TemporaryDirectory() as folder:
         check_each(server)
         check_queue(server)
     check_kept(stories, folder)
+    check_adapter(stories, folder)
     check_gaps(stories, folder)
 print("thinking, tools, words and gaps: all is well")
