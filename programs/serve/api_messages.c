@@ -165,7 +165,7 @@ static stretto_status begin(struct exchange *x)
                                                    message(x, json_array(), json_null(), json_null(), &u)));
 }
 
-/* Blocks stand one behind the other: x->sequence is that which is open, from 1 on; 0: none was yet. */
+/* Blocks stand one behind the other; x->sequence says which is open. */
 enum block { BLOCK_NONE, BLOCK_THINKING, BLOCK_TEXT };
 
 static int index_of(const struct exchange *x, enum block b)

@@ -39,8 +39,7 @@ static json_t *openai_model(struct exchange *x, const struct served *m)
     for (size_t i = 0; i < m->n_aliases; i++) json_array_append_new(aliases, json_string(m->alias[i]));
     return json_pack("{s:s,s:s,s:I,s:s,s:o,s:o,s:{s:s},s:o}", "id", m->name, "object", "model", "created",
                      (json_int_t)m->since, "owned_by", "stretto", "aliases", aliases, "tags", words_of(m->tags),
-                     "status",
-                     "value", status(x, m), "meta", meta(m));
+                     "status", "value", status(x, m), "meta", meta(m));
 }
 
 static json_t *anthropic_model(const struct served *m)

@@ -49,7 +49,7 @@ bool field_template_vars(struct ask *a, const char *name, const json_t *v, struc
 /* Biases of words, once the model is known: each token of a word gets it. */
 bool field_bias_words(struct ask *a, struct trouble *t);
 bool field_stops(struct ask *a, const char *name, const json_t *v, struct trouble *t);
-/* A list of no tools; a choice among none: "none", "auto", or an object of such a type. */
+/* Whether there are tools; a choice that calls none for sure: "none", "auto", or an object of such a type. */
 bool field_tools(struct ask *a, const char *name, const json_t *v, struct trouble *t);
 bool field_tool_choice(struct ask *a, const char *name, const json_t *v, struct trouble *t);
 bool field_stream_options(struct ask *a, const char *name, const json_t *v, struct trouble *t);

@@ -223,7 +223,7 @@ static int open_light(struct served *m, const struct serve_options *o)
 
 static bool comes_and_goes(const struct served_list *l) { return (l->most && l->most < l->n) || l->sleep > 0; }
 
-/* What is for all of them is shared out. */
+/* Models whose weights are here together. */
 static uint32_t at_once(const struct served_list *l) { return l->most && l->most < l->n ? l->most : (uint32_t)l->n; }
 
 static int open_service(struct served *m, const struct serve_options *o, const struct served_list *l,

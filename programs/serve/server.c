@@ -16,7 +16,6 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 enum { HEADER_SECONDS = 10, KEEP_SECONDS = 60,
@@ -55,17 +54,6 @@ static void pump_all(struct server *s)
         next = x->next;
         if (x->wire->suspended && !x->preparing && exchange_pump(x)) wire_resume(x->wire);
     }
-}
-
-/* Whoever closed a connection whose request waits to be read may still listen. An interim answer changes nothing for
- * him (RFC 9110 15.2); a socket that is closed answers it with a reset, and that ends the request before it is read.
- * Behind TLS nothing can be said here. */
-void wire_ask(struct wire *w)
-{
-    static const char words[] = "HTTP/1.1 100 Continue\r\n\r\n";
-    if (w->server->tls || w->asked || w->exchange->old) return;
-    w->asked = true;
-    (void)!send(w->fd, words, sizeof words - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 /* The other end closed its side. A stream's next byte finds out whether anybody reads; whoever waits for a

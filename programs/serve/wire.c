@@ -108,6 +108,17 @@ static void set_phase(struct wire *w, enum wire_phase phase)
     if (phase == WIRE_BODY) w->body_since = w->since;
 }
 
+/* Whoever closed a connection whose request waits to be read may still listen. An interim answer changes nothing for
+ * him (RFC 9110 15.2); a socket that is closed answers it with a reset, and that ends the request before it is read.
+ * Behind TLS nothing can be said here. */
+void wire_ask(struct wire *w)
+{
+    static const char words[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    if (w->server->tls || w->asked || w->exchange->old) return;
+    w->asked = true;
+    (void)!send(w->fd, words, sizeof words - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 /* ---- who may ask ------------------------------------------------------------------------------- */
 
 /* Pages of this machine, whatever their port. */

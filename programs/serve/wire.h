@@ -23,7 +23,7 @@ struct wire {
     double body_since, last;           /* last: when the rest of a request must be there; 0: any time */
     double moved;                      /* of a stream: when the library last asked for more, or was woken to */
     bool suspended, closed;
-    bool half, asked;                  /* its other side closed; it was asked whether anybody is there (server.c) */
+    bool half, asked;                  /* its other side closed; it was asked whether anybody is there */
     char peer[64];
     struct wire *next, *prev;
 };

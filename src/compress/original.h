@@ -23,6 +23,6 @@ void original_close(struct original *x);
 /* The last layer and the head in memory, or again not. */
 stretto_status original_wake(struct original *x, struct error *err);
 void original_sleep(struct original *x);
-/* Answers of an original that is awake to windows of one of the sets. */
+/* Answers of an original that is awake to windows of one of the sets, until another's are asked for. */
 struct eval_base original_base(struct original *x, size_t set);
 #endif

@@ -152,18 +152,17 @@ static stretto_status begin(struct piece *p, const struct binding *b, bool refer
     return take(p, err);
 }
 
-struct part { uint32_t layer; enum piece_place from, to; };
+struct part { uint32_t layer; enum piece_place from, to; uint32_t window, asks; };
 
 static stretto_status open_part(struct piece **out, struct device *d, const struct graph *g, struct part part,
-                                const struct binding *b, struct piece limits, bool reference, unsigned threads,
-                                struct error *err)
+                                const struct binding *b, bool reference, unsigned threads, struct error *err)
 {
     *out = NULL;
     struct piece *p = mem_zalloc(1, sizeof *p);
     if (!p) return fail(err, STRETTO_E_NOMEM, "out of memory");
     p->device = d;
-    p->window = limits.window;
-    p->asks = limits.asks;
+    p->window = part.window;
+    p->asks = part.asks;
     p->pages = (p->window + PAGE_SLOTS - 1) / PAGE_SLOTS + 1;
     stretto_status s = cut(&p->graph, g, part.layer, part.from, part.to, err);
     if (s == STRETTO_OK) s = begin(p, b, reference, threads, err);
@@ -176,16 +175,14 @@ stretto_status piece_open(struct piece **out, struct device *d, const struct gra
                           enum piece_place from, enum piece_place to, const struct binding *b, uint32_t window,
                           struct error *err)
 {
-    return open_part(out, d, g, (struct part){ layer, from, to }, b,
-                     (struct piece){ .window = window, .asks = window }, true, 0, err);
+    return open_part(out, d, g, (struct part){ layer, from, to, window, window }, b, true, 0, err);
 }
 
 stretto_status piece_open_step(struct piece **out, struct device *d, const struct graph *g, uint32_t layer,
                                const struct binding *b, uint32_t window, uint32_t asks, unsigned threads,
                                struct error *err)
 {
-    return open_part(out, d, g, (struct part){ layer, PIECE_IN, PIECE_OUT }, b,
-                     (struct piece){ .window = window, .asks = asks }, false, threads, err);
+    return open_part(out, d, g, (struct part){ layer, PIECE_IN, PIECE_OUT, window, asks }, b, false, threads, err);
 }
 
 stretto_status piece_open_linear(struct piece **out, struct device *d, uint32_t n_in, uint32_t n_out,

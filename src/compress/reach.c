@@ -39,6 +39,7 @@ struct reach {
     double kl;                          /* that the estimate may be, its margin being what it was last */
     double seconds;                     /* that weights with a choice may take */
     double rate[DT_COUNT];
+    bool refused;                       /* OUT is in the way: what was measured before stays */
     struct attempt best;
 };
 
@@ -397,8 +398,8 @@ static stretto_status run(struct reach *x, struct exchange table[EXCHANGES], str
         log_say(&x->s->o.log, LOG_INFO, "%s is whole already; its proof is missing", x->out);
         return STRETTO_OK;
     }
-    if (!x->s->o.force && access(x->out, F_OK) == 0)
-        return fail(err, STRETTO_E_ARG, "%s is there already; --force replaces it", x->out);
+    x->refused = !x->s->o.force && access(x->out, F_OK) == 0;
+    if (x->refused) return fail(err, STRETTO_E_ARG, "%s is there already; --force replaces it", x->out);
     TRY(budget_measure(x->b, err));
     TRY(search(x, table, err));
     return take_best(x, table, kl, err);
@@ -423,7 +424,7 @@ stretto_status squeeze_reach(struct squeeze *s, const struct reach_from *from, c
         error_clear(err);
         fail(err, st, "interrupted; the same command goes on with what it has measured and the file that it was "
              "writing");
-    } else {
+    } else if (!x.refused) {
         budget_forget(x.b, st != STRETTO_OK);
         forget_file(out, ".attempt-0");
     }

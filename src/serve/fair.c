@@ -213,7 +213,8 @@ static struct next find_next(struct service *s)
         if (slot_parked(x))
             prefer(&best, (struct next){ NULL, x, x->job->client, -1e6 - 1e9 * (double)x->job->o.priority });
     for (struct job **at = &s->waiting; *at && free_slot(s); at = &(*at)->next)
-        if ((*at)->o.kind != JOB_KEEP && !waits(s, *at)) prefer(&best, (struct next){ at, NULL, (*at)->client, rank_of(s, *at, now) });
+        if ((*at)->o.kind != JOB_KEEP && !waits(s, *at))
+            prefer(&best, (struct next){ at, NULL, (*at)->client, rank_of(s, *at, now) });
     return best;
 }
 
