@@ -101,7 +101,7 @@ static stretto_status write_file(struct engine *e, const struct sequence *s, str
 
 stretto_status engine_text_save(struct engine *e, struct engine_text *t, const char *path, struct error *err)
 {
-    const struct sharing how = { t->salt, false, 0 };
+    const struct sharing how = { t->salt, false, t->owner };
     int32_t seq;
     TRY(check_engine(e, err));
     if (t->n < 2) return fail(err, STRETTO_E_ARG, "there is no text to save");
@@ -159,7 +159,7 @@ static stretto_status take_page(struct engine *e, struct sequence *s, const stru
 static stretto_status take_all(struct engine *e, struct engine_text *t, struct reading *r, uint32_t pages,
                                struct error *err)
 {
-    const struct sharing how = { t->salt, false, 0 };
+    const struct sharing how = { t->salt, false, t->owner };
     int32_t seq;
     bool more = true;
     stretto_status st = STRETTO_OK;

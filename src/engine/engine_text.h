@@ -10,7 +10,7 @@ struct engine_text {
     int32_t *tokens;                   /* [n], the caller's                                          */
     uint8_t *given;                    /* [n]                                                        */
     uint32_t n, cap;                   /* cap: that fit                                              */
-    uint64_t salt;
+    uint64_t salt, owner;              /* of struct sharing                                          */
     uint64_t bytes;                    /* of the file                                                */
 };
 

@@ -34,6 +34,7 @@ static stretto_status serve_one(struct service *s, const struct job *j, struct j
 {
     struct engine_text *t = &s->kept[j->o.place];
     stretto_status st = STRETTO_OK;
+    t->owner = j->client->hash;
     if (j->o.keep == KEEP_LOAD) {
         if (!room(s, t)) return fail(err, STRETTO_E_NOMEM, "no memory for another text");
         t->n = 0;
