@@ -189,10 +189,6 @@ struct kernels {
     void (*gelu_erf_back)(const float *x, const float *dy, size_t n, float *dx);
     /* of y = cap * tanh(x / cap), from y: dx = dy * (1 - (y / cap)^2) */
     void (*softcap_back)(const float *y, float cap, const float *dy, size_t n, float *dx);
-    /* of act(gate) * up: dgate and dup at once; either may be dy */
-    void (*silu_mul_back)(const float *gate, const float *up, const float *dy, size_t n, float *dgate, float *dup);
-    void (*gelu_tanh_mul_back)(const float *gate, const float *up, const float *dy, size_t n, float *dgate,
-                               float *dup);
 
     /* s becomes exp(score - *max) with score = scale * s, capped; zeros where nothing is seen. Returns the sum, in
      * lanes by position; hi <= lo: 0, and *max -INFINITY. For whole attention: see.h. Here and below s and dp have
@@ -210,7 +206,7 @@ struct kernels {
     float (*loss_row)(float *logits, size_t n, float cap, const struct loss_target *t);
 
     double (*square_sum)(const float *x, size_t n);
-    void (*adamw)(float *w, float *m, float *v, float *g, size_t n, const struct adamw_step *s);
+    void (*adamw)(float *w, float *m, float *v, const float *g, size_t n, const struct adamw_step *s);
 
     peak_fn *peak[ARITHMETIC_KINDS]; /* NULL: the level has no such instructions */
 };

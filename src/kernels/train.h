@@ -42,8 +42,6 @@ struct loss_target {
 struct adamw_step {
     float lr, beta1, beta2, eps, decay, scale;
     float fix1, fix2;              /* 1 / (1 - beta^step)                                              */
-    bool clear;                    /* g becomes zero                                                   */
-    uint32_t noise;                /* of the step: for moments that are rounded by chance              */
 };
 struct adamw_step adamw_step(float lr, float beta1, float beta2, float eps, float decay, float scale, uint64_t step);
 

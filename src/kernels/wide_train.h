@@ -384,27 +384,6 @@ static void wide_softcap_back(const float *y, float cap, const float *dy, size_t
     }
 }
 
-static void wide_silu_mul_back(const float *gate, const float *up, const float *dy, size_t n, float *dgate, float *dup)
-{
-    for (size_t i = 0; i < n; i += VL) {
-        vf x = train_load(gate + i, n - i), d = train_load(dy + i, n - i), s = wide_sigmoid(x);
-        vf u = v_mul(d, train_load(up + i, n - i));
-        train_store(dgate + i, v_mul(u, slope_of(s, x)), n - i);
-        train_store(dup + i, v_mul(d, v_mul(x, s)), n - i);
-    }
-}
-
-static void wide_gelu_tanh_mul_back(const float *gate, const float *up, const float *dy, size_t n, float *dgate,
-                                    float *dup)
-{
-    for (size_t i = 0; i < n; i += VL) {
-        vf x = train_load(gate + i, n - i), d = train_load(dy + i, n - i), c = within_30(x), slope;
-        vf s = wide_sigmoid(gelu_tanh_2u(c, &slope)), u = v_mul(d, train_load(up + i, n - i));
-        train_store(dgate + i, v_mul(u, slope_of(s, v_mul(c, slope))), n - i);
-        train_store(dup + i, v_mul(d, v_mul(x, s)), n - i);
-    }
-}
-
 /* ---- attention ------------------------------------------------------------------------------------------- */
 
 WIDE_INLINE vf see_score(vf s, const struct see_row *row, vf *t)
@@ -592,7 +571,7 @@ static double wide_square_sum(const float *x, size_t n)
     return lane[0];
 }
 
-static void wide_adamw(float *w, float *m, float *v, float *g, size_t n, const struct adamw_step *s)
+static void wide_adamw(float *w, float *m, float *v, const float *g, size_t n, const struct adamw_step *s)
 {
     vf scale = v_set1(s->scale), beta1 = v_set1(s->beta1), beta2 = v_set1(s->beta2), eps = v_set1(s->eps);
     vf rest1 = v_set1(1 - s->beta1), rest2 = v_set1(1 - s->beta2), fix1 = v_set1(s->fix1), fix2 = v_set1(s->fix2);
@@ -608,7 +587,6 @@ static void wide_adamw(float *w, float *m, float *v, float *g, size_t n, const s
         train_store(m + i, m1, left);
         train_store(v + i, v1, left);
         train_store(w + i, w1, left);
-        if (s->clear) train_store(g + i, v_set1(0), left);
     }
 }
 
@@ -626,8 +604,6 @@ static inline void wide_train_init(struct kernels *k)
     k->gelu_tanh_back = wide_gelu_tanh_back;
     k->gelu_erf_back = wide_gelu_erf_back;
     k->softcap_back = wide_softcap_back;
-    k->silu_mul_back = wide_silu_mul_back;
-    k->gelu_tanh_mul_back = wide_gelu_tanh_mul_back;
     k->see_softmax = wide_see_softmax;
     k->see_back = wide_see_back;
     k->dots = wide_dots;

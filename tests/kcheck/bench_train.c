@@ -70,8 +70,8 @@ static void bench_rows(struct bench *b)
 #define ROW(name, bytes, ...) BENCH(b, name, k->level, (double)(bytes), N, N, 20, __VA_ARGS__)
     ROW("teach rmsnorm_back 1536", N * 16, k->rmsnorm_back(x, y, N, 1e-5f, d, u));
     ROW("teach layernorm_back 1536", N * 16, k->layernorm_back(x, y, N, 1e-5f, d, u));
-    ROW("teach silu_mul_back 1536", N * 20, k->silu_mul_back(x, y, d, N, u, u));
-    ROW("teach gelu_tanh_mul_back 1536", N * 20, k->gelu_tanh_mul_back(x, y, d, N, u, u));
+    ROW("teach silu_back 1536", N * 12, k->silu_back(x, d, N, u));
+    ROW("teach gelu_tanh_back 1536", N * 12, k->gelu_tanh_back(x, d, N, u));
     BENCH(b, "teach loss_row 49152", k->level, 16.0 * VOCAB, VOCAB, VOCAB, 1, k->loss_row(logits, VOCAB, 0, &t));
     BENCH(b, "teach loss_row 49152 capped", k->level, 16.0 * VOCAB, VOCAB, VOCAB, 1,
           k->loss_row(logits, VOCAB, 30, &t));

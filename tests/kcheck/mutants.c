@@ -291,12 +291,6 @@ static void silu_back_coarse(const float *x, const float *dy, size_t n, float *d
     for (size_t i = 0; i < n; i++) dx[i] *= 1.00001f;
 }
 
-static void gated_other(const float *gate, const float *up, const float *dy, size_t n, float *dgate, float *dup)
-{
-    good->silu_mul_back(gate, up, dy, n, dgate, dup);
-    if (n > 3) dup[n - 1] *= 1.00001f;
-}
-
 /* A row sees one position less, the first it should. */
 static float softmax_lost(float *s, const struct see_row *row, float *max)
 {
@@ -324,7 +318,8 @@ static float loss_no_tail(float *logits, size_t n, float cap, const struct loss_
     return good->loss_row(logits, n, cap, &u);
 }
 
-static void adamw_unscaled(float *w, float *m, float *v, float *g, size_t n, const struct adamw_step *s)
+static void adamw_unscaled(float *w, float *m, float *v, const float *g, size_t n,
+                           const struct adamw_step *s)
 {
     struct adamw_step other = *s;
     if (n > 60) other.eps = 0;
@@ -394,7 +389,6 @@ int kcheck_mutants(void)
     PLANT(rmsnorm_back, norm_back_short);
     PLANT(layernorm_back, layer_back_as_rms);
     PLANT(silu_back, silu_back_coarse);
-    PLANT(silu_mul_back, gated_other);
     PLANT(see_softmax, softmax_lost);
     PLANT(see_back, see_back_no_cap);
     PLANT(see_back, see_back_one_lse);

@@ -137,25 +137,6 @@ static void softcap_back_ref(const float *y, float cap, const float *dy, size_t 
     }
 }
 
-static double silu_of(double x) { return x * sigmoid(x); }
-static double gelu_tanh_of(double x)
-{
-    return x * sigmoid(1.59576912160573071176 * (x + 0.044715 * x * x * x));
-}
-
-#define GATED(NAME)                                                                                            \
-    static void NAME##_mul_back_ref(const float *gate, const float *up, const float *dy, size_t n,             \
-                                    float *dgate, float *dup)                                                  \
-    {                                                                                                          \
-        for (size_t i = 0; i < n; i++) {                                                                       \
-            double d = (double)dy[i], g = (double)gate[i], u = (double)up[i];                                  \
-            dgate[i] = (float)(d * u * NAME##_slope(g));                                                       \
-            dup[i] = (float)(d * NAME##_of(g));                                                                \
-        }                                                                                                      \
-    }
-GATED(silu)
-GATED(gelu_tanh)
-
 /* ---- attention ------------------------------------------------------------------------------------------- */
 
 static double score_of(const struct see_row *row, float s)
@@ -275,11 +256,10 @@ struct adamw_step adamw_step(float lr, float beta1, float beta2, float eps, floa
 {
     return (struct adamw_step){ .lr = lr, .beta1 = beta1, .beta2 = beta2, .eps = eps, .decay = decay, .scale = scale,
                                 .fix1 = (float)(1 / (1 - pow((double)beta1, (double)step))),
-                                .fix2 = (float)(1 / (1 - pow((double)beta2, (double)step))),
-                                .noise = (uint32_t)(step * 0x9e3779b97f4a7c15u >> 32) };
+                                .fix2 = (float)(1 / (1 - pow((double)beta2, (double)step))) };
 }
 
-static void adamw_ref(float *w, float *m, float *v, float *g, size_t n, const struct adamw_step *s)
+static void adamw_ref(float *w, float *m, float *v, const float *g, size_t n, const struct adamw_step *s)
 {
     for (size_t i = 0; i < n; i++) {
         float d = g[i] * s->scale;
@@ -287,7 +267,6 @@ static void adamw_ref(float *w, float *m, float *v, float *g, size_t n, const st
         v[i] = fmaf(s->beta2, v[i], (1 - s->beta2) * (d * d));
         w[i] = fmaf(-s->lr * s->decay, w[i], w[i]);
         w[i] = fmaf(-s->lr, m[i] * s->fix1 / (sqrtf(v[i] * s->fix2) + s->eps), w[i]);
-        if (s->clear) g[i] = 0;
     }
 }
 
@@ -306,8 +285,6 @@ void train_init_ref(struct kernels *k)
     k->gelu_tanh_back = gelu_tanh_back_ref;
     k->gelu_erf_back = gelu_erf_back_ref;
     k->softcap_back = softcap_back_ref;
-    k->silu_mul_back = silu_mul_back_ref;
-    k->gelu_tanh_mul_back = gelu_tanh_mul_back_ref;
     k->see_softmax = see_softmax_ref;
     k->see_back = see_back_ref;
     k->dots = dots_ref;
