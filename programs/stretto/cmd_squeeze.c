@@ -1,6 +1,7 @@
 /* stretto squeeze: a smaller model, and what it cost. */
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/usage.h"
 #include "compress/rewrite.h"
 #include "compress/rtn.h"
 #include "format/convert.h"
@@ -20,7 +21,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -60,12 +60,6 @@ static bool is_same_file(const char *a, const char *b)
 {
     struct stat x, y;
     return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
-static uint64_t peak_bytes(void)
-{
-    struct rusage u;
-    return getrusage(RUSAGE_SELF, &u) == 0 ? (uint64_t)u.ru_maxrss * 1024 : 0;
 }
 
 static int failed(struct run *x, stretto_status s, const struct error *err)
@@ -667,7 +661,7 @@ static int squeeze(struct run *x)
         if (code == EXIT_DONE) code = write_adapter(x);
     }
     x->r.seconds = clock_seconds() - begun;
-    x->r.peak_bytes = peak_bytes();
+    x->r.peak_bytes = (uint64_t)usage_peak_bytes();
     if (code == EXIT_DONE) show(x);
     return code == EXIT_DONE ? draw(x) : code;
 }

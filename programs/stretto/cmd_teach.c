@@ -1,6 +1,7 @@
 /* stretto teach: a model learns from lines of data. */
 #include "base/buffer.h"
 #include "base/clock.h"
+#include "base/usage.h"
 #include "format/convert.h"
 #include "stretto/commands.h"
 #include "stretto/fetch.h"
@@ -13,7 +14,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 
 enum { PLAIN_EVERY = 5, DRAW_EVERY = 30 };
@@ -198,19 +198,6 @@ static int learn(struct run *x)
 
 /* ---- the end --------------------------------------------------------------------------------- */
 
-static double peak_bytes(void)
-{
-    struct rusage u;
-    return getrusage(RUSAGE_SELF, &u) == 0 ? (double)u.ru_maxrss * 1024 : 0;
-}
-
-static double cpu_seconds(void)
-{
-    struct rusage u;
-    if (getrusage(RUSAGE_SELF, &u) != 0) return 0;
-    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + 1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
-}
-
 static void put_real(json_t *j, const char *key, double v)
 {
     json_object_set_new(j, key, isfinite(v) ? json_real(v) : json_null());
@@ -227,8 +214,8 @@ static void print_end(const struct run *x, const char *wrote)
     put_real(j, "held_error", x->held_error);
     put_real(j, "seconds", x->learning);
     put_real(j, "rows_per_second", x->learning > 0 ? (double)x->rows / x->learning : NAN);
-    put_real(j, "cpu_seconds", cpu_seconds());
-    put_real(j, "peak_bytes", peak_bytes());
+    put_real(j, "cpu_seconds", usage_cpu_seconds());
+    put_real(j, "peak_bytes", usage_peak_bytes());
     json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
     putchar('\n');
     json_decref(j);
@@ -248,7 +235,7 @@ static void say_end(const struct run *x)
     if (isfinite(x->held) && x->rows)
         printf(", held out %.3f -> %.3f +- %.3f", x->first_held, x->held, x->held_error);
     if (x->rows)
-        printf("; %.0f rows/s, %.0f MB at most", (double)x->rows / x->learning, peak_bytes() / 1e6);
+        printf("; %.0f rows/s, %.0f MB at most", (double)x->rows / x->learning, usage_peak_bytes() / 1e6);
     putchar('\n');
 }
 

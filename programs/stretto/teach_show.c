@@ -1,3 +1,4 @@
+#include "base/usage.h"
 #include "base/words.h"
 #include "stretto/teach_command.h"
 #include "text/tokenizer.h"
@@ -5,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 /* "1,560,000" */
 static const char *number(char out[32], uint64_t v)
@@ -72,20 +72,13 @@ static void plan_row(const char *what, const char *value, const char *more)
     printf("%-22s %12s  %s\n", what, value, more);
 }
 
-/* What this process has taken until now: the vocabulary, the data, pages of the file. */
-static double taken(void)
-{
-    struct rusage u;
-    return getrusage(RUSAGE_SELF, &u) == 0 ? (double)u.ru_maxrss * 1024 : 0;
-}
-
 /* Half of the roof is what a machine reaches. */
 static double hours_of(const struct train_plan *p) { return p->roof > 0 ? p->flops / (0.5 * p->roof) : 0; }
 
 static void print_json(const struct train_plan *p)
 {
     json_t *j = json_pack("{s:f,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:f,s:f}", "memory_bytes",
-        taken() + (double)(p->weights_bytes + p->program_bytes), "samples",
+        usage_peak_bytes() + (double)(p->weights_bytes + p->program_bytes), "samples",
         (json_int_t)p->samples, "tokens", (json_int_t)p->tokens, "learned", (json_int_t)p->learned, "held",
         (json_int_t)p->held, "longest", (json_int_t)p->longest, "skipped", (json_int_t)p->skipped, "rows",
         (json_int_t)p->rows, "steps", (json_int_t)p->steps, "trained", (json_int_t)p->trained, "weights_bytes",
@@ -100,7 +93,7 @@ static void print_json(const struct train_plan *p)
 void teach_print_plan(const struct train_plan *p, bool json)
 {
     char a[32], b[32], c[64];
-    double own = taken(), all = own + (double)(p->weights_bytes + p->program_bytes);
+    double own = usage_peak_bytes(), all = own + (double)(p->weights_bytes + p->program_bytes);
     if (json) {
         print_json(p);
         return;

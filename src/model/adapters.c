@@ -4,7 +4,6 @@
 #include "graph/adapt.h"
 #include "model/model.h"
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static stretto_status no_memory(struct error *err) { return fail(err, STRETTO_E_NOMEM, "out of memory"); }
@@ -87,20 +86,28 @@ void model_adapters_done(struct model *m)
     mem_free(m->adapters);
 }
 
-bool model_adapters_param(const struct model *m, const char *name, struct param_bytes *out)
+bool adapter_param(const struct adapter *a, size_t which, const char *name, struct param_bytes *out)
 {
-    const char *end = strstr(name, ".lora_");
-    if (!end || !adapt_owns(name)) return false;
-    bool b = end[6] == 'b';
-    size_t which = end[7] == '.' ? strtoul(end + 8, NULL, 10) : 0;
-    const struct adapter *a = which < m->n_adapters ? &m->adapters[which].pairs : NULL;
-    for (size_t i = 0; a && i < a->n; i++) {
+    for (size_t i = 0; i < a->n; i++) {
         const struct adapter_pair *p = &a->pair[i];
-        if (strlen(p->weight) != (size_t)(end - name) || strncmp(p->weight, name, strlen(p->weight)) != 0) continue;
+        struct adapt_pair named = { .adapter = (uint32_t)which };
+        char side_a[GRAPH_NAME], side_b[GRAPH_NAME];
+        if (strncmp(name, p->weight, strlen(p->weight)) != 0) continue;
+        memcpy(named.weight, p->weight, sizeof named.weight);
+        if (!adapt_name(side_a, &named, 'a') || !adapt_name(side_b, &named, 'b')) continue;
+        bool b = strcmp(name, side_b) == 0;
+        if (!b && strcmp(name, side_a) != 0) continue;
         uint32_t n_in = b ? p->rank : p->n_in;
         *out = (struct param_bytes){ .type = DT_F32, .n_in = n_in, .n_out = b ? p->n_out : p->rank,
                                      .data = b ? p->b : p->a, .row_bytes = n_in * sizeof(float), .memory = true };
         return true;
     }
+    return false;
+}
+
+bool model_adapters_param(const struct model *m, const char *name, struct param_bytes *out)
+{
+    for (size_t i = 0; i < m->n_adapters && adapt_owns(name); i++)
+        if (adapter_param(&m->adapters[i].pairs, i, name, out)) return true;
     return false;
 }

@@ -15,6 +15,8 @@ stretto_status model_adapters_open(struct model *m, const struct model_adapter *
 /* Says of an opened model where an adapter was trained beside other weights, or with another template. */
 void model_adapters_tell(const struct model *m, void (*log)(void *ud, const char *line), void *ud);
 void model_adapters_done(struct model *m);
-/* A parameter of an adapter; false where the name is none of one. */
+/* A parameter of adapter number `which` of a graph (graph/adapt.h); false where the name is none. */
+bool adapter_param(const struct adapter *a, size_t which, const char *name, struct param_bytes *out);
+/* Of those that the model was opened with. */
 bool model_adapters_param(const struct model *m, const char *name, struct param_bytes *out);
 #endif

@@ -2,27 +2,12 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "base/usage.h"
 #include "train/trainer_int.h"
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 
 enum { ROOF_BYTES = 1 << 28 };
-
-static double cpu_seconds(void)
-{
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
-    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec)
-         + 1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
-}
-
-static double peak_bytes(void)
-{
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
-    return 1024.0 * (double)u.ru_maxrss;
-}
 
 /* Texts one behind the other, each row of which is asked for a token. */
 static void fill(struct packed *p, uint32_t rows, uint32_t length, uint32_t vocab)
@@ -82,20 +67,20 @@ static stretto_status time_steps(struct train_timing *out, struct trainer *t, co
     TRY(step(t, squares, 1, &optimizer, err));
     if (!b->profile) return fail(err, STRETTO_E_UNSUP, "the backend %s does not tell its times", b->name);
     TRY(b->profile(t->program, true, err));
-    double begin = clock_seconds(), cpu = cpu_seconds();
+    double begin = clock_seconds(), cpu = usage_cpu_seconds();
     optimizer = 0;
     for (uint32_t i = 0; i < how->repeat; i++) {
         if (how->cancel && *how->cancel) return fail(err, STRETTO_E_CANCEL, "interrupted");
         TRY(step(t, squares, i + 2, &optimizer, err));
     }
     out->seconds = (clock_seconds() - begin) / how->repeat;
-    out->cpu_seconds = (cpu_seconds() - cpu) / how->repeat;
+    out->cpu_seconds = (usage_cpu_seconds() - cpu) / how->repeat;
     out->n = b->profile_read(t->program, out->op, TRAIN_TIMING_OPS - 1);
     out->op[out->n++] = (struct op_time){ .name = "optimizer", .count = how->repeat, .seconds = optimizer,
                                           .bytes = 36.0 * (double)t->plan.trained * how->repeat,
                                           .arithmetic = ARITHMETIC_F32 };
     out->trained = t->plan.trained;
-    out->peak_bytes = peak_bytes();
+    out->peak_bytes = usage_peak_bytes();
     if (b->roof_bytes) TRY(b->roof_bytes(t->weights, how->threads, ROOF_BYTES, &out->bytes_roof, err));
     return b->roof_macs ? b->roof_macs(t->weights, how->threads, out->macs_roof, err) : STRETTO_OK;
 }

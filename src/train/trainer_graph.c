@@ -138,18 +138,9 @@ stretto_status trainer_param(void *ud, const char *name, uint32_t n_in, uint32_t
                              struct error *err)
 {
     struct trainer *t = ud;
-    const char *end = strstr(name, ".lora_");
-    for (size_t i = 0; end && i < t->adapter.n; i++) {
-        const struct adapter_pair *p = &t->adapter.pair[i];
-        bool b = strcmp(end, ".lora_b") == 0;
-        if (strlen(p->weight) != (size_t)(end - name) || strncmp(p->weight, name, strlen(p->weight)) != 0) continue;
-        *out = (struct param_bytes){ .type = DT_F32, .n_in = b ? p->rank : p->n_in, .n_out = b ? p->n_out : p->rank,
-                                     .data = b ? p->b : p->a, .row_bytes = (b ? p->rank : p->n_in) * sizeof(float),
-                                     .memory = true };
-        return out->n_in == n_in && out->n_out == n_out ? STRETTO_OK
-                                                        : fail(err, STRETTO_E_ARG, "%s has another shape", name);
-    }
-    return model_param(t->model, name, n_in, n_out, out, err);
+    if (!adapter_param(&t->adapter, 0, name, out)) return model_param(t->model, name, n_in, n_out, out, err);
+    if (out->n_in == n_in && out->n_out == n_out) return STRETTO_OK;
+    return fail(err, STRETTO_E_ARG, "%s has another shape", name);
 }
 
 static struct program_limits limits_of(const struct trainer *t)

@@ -9,6 +9,7 @@
 #include "train/checkpoint.h"
 #include "train/pack.h"
 #include "train/trainer.h"
+#include <limits.h>
 #include <stdio.h>
 
 struct trainer {
@@ -50,6 +51,7 @@ stretto_status trainer_upload(struct trainer *t, bool measure, struct error *err
 stretto_status trainer_compile(struct trainer *t, struct error *err);
 
 /* ---- trainer_run.c: the folder */
+stretto_status trainer_path(const char *folder, const char *name, char out[PATH_MAX], struct error *err);
 stretto_status trainer_folder(struct trainer *t, struct error *err);
 stretto_status trainer_run_begin(struct trainer *t, struct error *err);
 /* Takes up the newest checkpoint of the folder; where there is none it changes nothing. */

@@ -19,7 +19,7 @@ enum { TEXT_MOST = 64 << 20 };
 
 static stretto_status no_memory(struct error *err) { return fail(err, STRETTO_E_NOMEM, "out of memory"); }
 
-static stretto_status path_in(const char *folder, const char *name, char out[PATH_MAX], struct error *err)
+stretto_status trainer_path(const char *folder, const char *name, char out[PATH_MAX], struct error *err)
 {
     int n = snprintf(out, PATH_MAX, "%s/%s", folder, name);
     return n > 0 && n < PATH_MAX - 8 ? STRETTO_OK : fail(err, STRETTO_E_ARG, "the path of %s is too long", folder);
@@ -98,7 +98,7 @@ stretto_status train_run_text(const char *folder, char **out, struct error *err)
     struct file_map m;
     struct stat st;
     *out = NULL;
-    TRY(path_in(folder, "run.json", path, err));
+    TRY(trainer_path(folder, "run.json", path, err));
     if (stat(path, &st) != 0)
         return fail(err, STRETTO_E_ARG, "there is no training in %s to go on with: leave out --resume to begin one",
                     folder);
@@ -169,7 +169,7 @@ static stretto_status lock_folder(struct trainer *t, struct error *err)
     char path[PATH_MAX];
     if (mkdir(t->o.folder, 0777) != 0 && errno != EEXIST)
         return fail(err, STRETTO_E_IO, "cannot make the folder %s: %s", t->o.folder, strerror(errno));
-    TRY(path_in(t->o.folder, ".lock", path, err));
+    TRY(trainer_path(t->o.folder, ".lock", path, err));
     t->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (t->lock < 0) return fail(err, STRETTO_E_IO, "cannot write into %s: %s", t->o.folder, strerror(errno));
     if (flock(t->lock, LOCK_EX | LOCK_NB) == 0) return STRETTO_OK;
@@ -183,7 +183,7 @@ stretto_status trainer_folder(struct trainer *t, struct error *err)
     struct stat st;
     json_t *run = NULL;
     TRY(lock_folder(t, err));
-    TRY(path_in(t->o.folder, "run.json", path, err));
+    TRY(trainer_path(t->o.folder, "run.json", path, err));
     if (!t->o.resume) {
         if (stat(path, &st) != 0 && !checkpoint_newest(t->o.folder)) return STRETTO_OK;
         if (stat(path, &st) != 0)
@@ -206,7 +206,7 @@ stretto_status trainer_folder(struct trainer *t, struct error *err)
 stretto_status trainer_run_begin(struct trainer *t, struct error *err)
 {
     char path[PATH_MAX];
-    TRY(path_in(t->o.folder, "run.json", path, err));
+    TRY(trainer_path(t->o.folder, "run.json", path, err));
     char *text = run_text(t);
     stretto_status s = text ? file_write(path, text, strlen(text), true, err) : no_memory(err);
     free(text);
@@ -282,7 +282,7 @@ static stretto_status trim_log(const struct trainer *t, const char *path, struct
 stretto_status trainer_log_open(struct trainer *t, struct error *err)
 {
     char path[PATH_MAX];
-    TRY(path_in(t->o.folder, "log.jsonl", path, err));
+    TRY(trainer_path(t->o.folder, "log.jsonl", path, err));
     if (t->o.resume) TRY(trim_log(t, path, err));
     t->log = fopen(path, t->o.resume ? "ae" : "we");
     return t->log ? STRETTO_OK : fail(err, STRETTO_E_IO, "cannot write %s: %s", path, strerror(errno));

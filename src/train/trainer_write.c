@@ -29,13 +29,6 @@ static void make_notes(const struct trainer *t, struct notes *x)
     memcpy(x->note, all, sizeof all);
 }
 
-static stretto_status path_in(const struct trainer *t, const char *name, char out[PATH_MAX], struct error *err)
-{
-    int n = snprintf(out, PATH_MAX, "%s/%s", t->o.folder, name);
-    return n > 0 && n < PATH_MAX - 8 ? STRETTO_OK : fail(err, STRETTO_E_ARG, "the path of %s is too long",
-                                                         t->o.folder);
-}
-
 static stretto_status read_master(const struct trainer *t, const char *name, float *out, struct error *err)
 {
     int32_t at = graph_param_find(&t->forward, name);
@@ -66,9 +59,9 @@ static stretto_status write_adapter(struct trainer *t, struct error *err)
     char base[256];
     make_notes(t, &notes);
     TRY(read_pairs(t, err));
-    TRY(path_in(t, "adapter.gguf", path, err));
+    TRY(trainer_path(t->o.folder, "adapter.gguf", path, err));
     TRY(adapter_write_gguf(&t->adapter, path, t->model->source, DT_F32, notes.note, notes.n, true, err));
-    TRY(path_in(t, "peft", path, err));
+    TRY(trainer_path(t->o.folder, "peft", path, err));
     source_string(t->model->source, "general.name", &name);
     snprintf(base, sizeof base, "%.*s", (int)(name.n < 200 ? name.n : 200), name.p);
     stretto_status s = adapter_write_peft(&t->adapter, path, t->model->source, base, &why);
@@ -158,7 +151,7 @@ static stretto_status write_model(struct trainer *t, const char *name, bool f32,
 {
     char path[PATH_MAX];
     struct gguf_writer *w;
-    TRY(path_in(t, name, path, err));
+    TRY(trainer_path(t->o.folder, name, path, err));
     TRY(gguf_writer_open(&w, path, true, err));
     stretto_status s = put_model(t, w, f32, err);
     gguf_writer_close(w);
