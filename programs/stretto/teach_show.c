@@ -73,7 +73,7 @@ static void plan_row(const char *what, const char *value, const char *more)
 }
 
 /* Half of the roof is what a machine reaches. */
-static double hours_of(const struct train_plan *p) { return p->roof > 0 ? p->flops / (0.5 * p->roof) : 0; }
+static double seconds_of(const struct train_plan *p) { return p->roof > 0 ? p->flops / (0.5 * p->roof) : 0; }
 
 static void print_json(const struct train_plan *p)
 {
@@ -84,7 +84,7 @@ static void print_json(const struct train_plan *p)
         (json_int_t)p->rows, "steps", (json_int_t)p->steps, "trained", (json_int_t)p->trained, "weights_bytes",
         (json_int_t)p->weights_bytes, "program_bytes", (json_int_t)p->program_bytes, "checkpoint_bytes",
         (json_int_t)p->checkpoint_bytes, "row_flops", p->row_flops, "flops", p->flops, "roof", p->roof, "seconds",
-        hours_of(p));
+        seconds_of(p));
     json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
     putchar('\n');
     json_decref(j);
@@ -115,7 +115,7 @@ void teach_print_plan(const struct train_plan *p, bool json)
     plan_row("Tflop", b, "of all");
     if (!(p->roof > 0)) return;
     snprintf(c, sizeof c, "at half of %.0f Gflop/s, this machine's float32", p->roof / 1e9);
-    plan_row("time", duration(a, hours_of(p)), c);
+    plan_row("time", duration(a, seconds_of(p)), c);
 }
 
 /* ---- samples --------------------------------------------------------------------------------- */

@@ -43,9 +43,12 @@ uint64_t checkpoint_bytes(const struct checkpoint *c)
     return n;
 }
 
+#define WHOLE ".safetensors"
+#define BEGUN WHOLE ".part"                /* base/part.h */
+
 static stretto_status path_of(const char *folder, uint64_t step, char out[PATH_MAX], struct error *err)
 {
-    int n = snprintf(out, PATH_MAX, "%s/step-%06llu.safetensors", folder, (unsigned long long)step);
+    int n = snprintf(out, PATH_MAX, "%s/step-%06llu" WHOLE, folder, (unsigned long long)step);
     return n > 0 && n < PATH_MAX - 8 ? STRETTO_OK : fail(err, STRETTO_E_ARG, "the path of %s is too long", folder);
 }
 
@@ -57,16 +60,16 @@ static int descending(const void *p, const void *q)
     return (a < b) - (a > b);
 }
 
-/* The steps that have a file, newest first. */
-static size_t find_steps(const char *folder, uint64_t found[FOUND_MOST])
+/* The steps that have a file whose name ends so, newest first. */
+static size_t find_steps(const char *folder, const char *ending, uint64_t found[FOUND_MOST])
 {
     size_t n = 0;
     DIR *d = opendir(folder);
     for (struct dirent *e; d && n < FOUND_MOST && (e = readdir(d));) {
         unsigned long long step;
         int end = 0;
-        if (sscanf(e->d_name, "step-%llu.safetensors%n", &step, &end) == 1 && end
-            && !e->d_name[end]) found[n++] = step;
+        if (sscanf(e->d_name, "step-%llu%n", &step, &end) == 1 && strcmp(e->d_name + end, ending) == 0)
+            found[n++] = step;
     }
     if (d) closedir(d);
     qsort(found, n, sizeof *found, descending);
@@ -76,15 +79,18 @@ static size_t find_steps(const char *folder, uint64_t found[FOUND_MOST])
 uint64_t checkpoint_newest(const char *folder)
 {
     uint64_t found[FOUND_MOST];
-    return find_steps(folder, found) ? found[0] : 0;
+    return find_steps(folder, WHOLE, found) ? found[0] : 0;
 }
 
+/* Behind a new one: what is older than the last two, and what somebody was killed over, which nobody goes on with. */
 static void remove_older(const char *folder)
 {
     uint64_t found[FOUND_MOST];
     char path[PATH_MAX];
-    for (size_t n = find_steps(folder, found), i = CHECKPOINTS_KEPT; i < n; i++)
+    for (size_t n = find_steps(folder, WHOLE, found), i = CHECKPOINTS_KEPT; i < n; i++)
         if (path_of(folder, found[i], path, NULL) == STRETTO_OK) unlink(path);
+    for (size_t n = find_steps(folder, BEGUN, found), i = 0; i < n; i++)
+        if (path_of(folder, found[i], path, NULL) == STRETTO_OK) unlink(strcat(path, ".part"));
 }
 
 /* ---- writing --------------------------------------------------------------------------------- */

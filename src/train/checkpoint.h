@@ -15,7 +15,7 @@ struct checkpoint {
     struct weights *weights;
 };
 
-/* Writes the step's file and removes what is older than the last two. */
+/* Writes the step's file and removes what is older than the last two, or was never finished. */
 stretto_status checkpoint_write(const struct checkpoint *c, const char *folder, uint64_t step, const char *state,
                                 struct error *err);
 /* Bytes of such a file, about. */

@@ -222,11 +222,14 @@ def test_a_full_disk_keeps_what_was_there():
         resource.setrlimit(resource.RLIMIT_FSIZE, (300000, 300000))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     args = [*QUICK, "--epochs", 6, "-q", "-o", at("tight")]
+    os.mkdir(at("tight"))
+    write(at("tight", "step-000009.safetensors.part"), ["what somebody was killed over"])
     said = call(*args, "--steps", 0, code=1, preexec_fn=small)
     assert "make room" in said, said
     assert not any(n.startswith("step-") and n.endswith(".safetensors") for n in os.listdir(at("tight")))
     call("--resume", "-o", at("tight"), "-q")
     assert digest("tight", "adapter.gguf") == digest("first", "adapter.gguf")
+    assert not any(n.endswith(".part") for n in os.listdir(at("tight")))
 
 
 def test_bad_input_is_named():
