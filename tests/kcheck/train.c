@@ -322,7 +322,8 @@ static void teacher_of(struct kcheck *c, struct teacher *q, size_t n, uint32_t n
     q->t = (struct loss_target){ 0.3f, (int32_t)(kc_u32(c) % n), n_top, q->top, q->prob, tail ? 0.2f : 0 };
 }
 
-/* Exponents' errors are of a few roundings and of those of their argument, of at most `far`; sums are of pieces. */
+/* Exponents' errors are of a few roundings and of those of their argument, of at most `far`; sums are of pieces. Beside
+ * the largest logit an exponent has steps of 2^-149, which what a tail spreads makes larger by sum / rest. */
 static void check_loss(struct kcheck *c, size_t n, uint32_t n_top, bool tail, float cap)
 {
     struct teacher q;
@@ -344,8 +345,9 @@ static void check_loss(struct kcheck *c, size_t n, uint32_t n_top, bool tail, fl
     for (size_t i = 0; i < n; i++) {
         double y = cap > 0 ? (double)cap * tanh((double)x[i] / (double)cap) : (double)x[i], p = exp(y) / sum;
         double pulled = tail ? p * (1 + 0.2 * sum / rest) : p, slope = cap > 0 ? 8 * eps : 0;
+        double least = tail ? 0.2 * 0x1p-148 * sum / rest : 0;
         kc_near(c, "gradient of the loss", i, (double)a[i], (double)b[i],
-                0.3 * (3 * e * pulled + slope * (pulled + 1)) + 4 * eps * fabs((double)a[i]) + 1e-38);
+                0.3 * (3 * e * pulled + slope * (pulled + 1) + least) + 4 * eps * fabs((double)a[i]) + 1e-38);
     }
     kc_free(c, x), kc_free(c, a), kc_free(c, b);
 }

@@ -93,7 +93,11 @@ static void check_steps(const struct model *m, unsigned threads)
         struct request r = { .at = 1 + k * (pieces - 1) / MOMENTS };
         error_clear(&err);
         memset(got, 0, n * sizeof *got);
-        check(step(e, got, &r, &err) == STRETTO_E_CANCEL && err.text[0], "no E_CANCEL", r.at);
+        stretto_status status = step(e, got, &r, &err);
+        /* A thread that got no core asks nothing, so there may be fewer questions than in the step that was counted. */
+        bool said = r.asked >= r.at;
+        check(said || k >= MOMENTS / 2, "the moment never came", r.at);
+        check(said ? status == STRETTO_E_CANCEL && err.text[0] : status == STRETTO_OK, "no E_CANCEL", r.at);
         check(r.asked <= r.at + threads, "work goes on after the request", r.asked - r.at);
         /* The head is the last phase: who stops in the first half of a step never comes to it. */
         for (size_t i = 0; i < n && r.at < pieces / 2; i++)
