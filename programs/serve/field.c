@@ -1,6 +1,7 @@
 #include "serve/field.h"
 #include "base/memory.h"
 #include "serve/served.h"
+#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -214,7 +215,7 @@ static bool is_id(const char *key, int64_t *id)
     char *end;
     errno = 0;
     *id = strtoll(key, &end, 10);
-    return end != key && !*end && !errno;
+    return (isdigit((unsigned char)*key) || *key == '-') && end != key && !*end && !errno;
 }
 
 /* All tokens of the word get it, as in llama.cpp. */

@@ -303,11 +303,20 @@ static bool joins(const struct lower *l, const struct graph_node *n, enum phase_
     return kind == PHASE_GRAD ? is_sink(n) : n->op == OP_LINEAR_BACK;
 }
 
+/* Two layers that share a weight add to one gradient, one after the other. */
+static bool adds_twice(const struct phase *ph, const struct graph *g, const struct graph_node *n)
+{
+    bool same = false;
+    for (uint32_t i = 0; i < ph->n_parts && ph->kind == PHASE_GRAD; i++)
+        same |= ph->part[i].param == node_param(g, n, 0);
+    return same;
+}
+
 static void add_back(struct lower *l, const struct graph_node *n, enum phase_kind kind)
 {
     int32_t dy = node_in(l->g, n, n->op == OP_GRAD_LINEAR || n->op == OP_GRAD_NORM);
     enum rows_kind rows = l->g->values[dy].rows;
-    if (l->last.kind != kind || l->last.rows != rows || l->last.n_parts == MAX_PARTS)
+    if (l->last.kind != kind || l->last.rows != rows || l->last.n_parts == MAX_PARTS || adds_twice(&l->last, l->g, n))
         new_phase(l, (struct phase){ .kind = kind, .rows = rows });
     uint32_t at = l->last.n_parts++;
     l->last.part[at].in = dy;

@@ -127,6 +127,8 @@ def check_bias(s):
         assert got.split()[0] != word, (bias, got)
     j = s.post("/completion", {"prompt": "Once", "n_predict": 1, "logit_bias": [[5, -1], [6, False]]})[2]
     assert j["generation_settings"]["logit_bias"] == [{"token": 5, "bias": -1.0}, {"token": 6, "bias": None}], j
+    j = s.post("/completion", {"prompt": "Once", "n_predict": 1, "logit_bias": {" 5": -1}})[2]
+    assert j["generation_settings"]["logit_bias"][0]["token"] != 5, ("a blank before it makes a number a word", j)
 
 
 def check_drawn(s):
