@@ -124,7 +124,8 @@ static stretto_status check_options(const struct train_options *o, struct error 
 {
     if (!o->model || !o->folder) return fail(err, STRETTO_E_ARG, "a model and a folder for the training are needed");
     if (file_is_other(o->model))
-        return fail(err, STRETTO_E_ARG, "%s is no GGUF file: a folder is turned into one first (stretto convert)", o->model);
+        return fail(err, STRETTO_E_ARG, "%s is no GGUF file: a folder is turned into one first (stretto convert)",
+                    o->model);
     if (!o->epochs || !o->batch_rows || (o->method == TRAIN_LORA && !o->rank) || !(o->warm >= 0 && o->warm < 1)
         || !(o->hold_out >= 0 && o->hold_out < 1))
         return fail(err, STRETTO_E_ARG, "epochs, rows and rank are above 0; warm-up and hold-out are shares below 1");
