@@ -49,11 +49,11 @@ int main(int argc, char **argv)
     stretto_train_options o = STRETTO_TRAIN_OPTIONS_INIT;
     stretto_trainer *t;
     if (argc != 4) return 2;
+    if (stretto_trainer_open(&t, ".", argv[3], &o, err, sizeof err) != STRETTO_E_ARG || !strstr(err,
+                                                                                                "convert")) return 1;
     o.method = "guess";
     if (stretto_trainer_open(&t, argv[1], argv[3], &o, err, sizeof err) != STRETTO_E_ARG || !strstr(err,
                                                                                                     "guess")) return 1;
     if (stretto_trainer_open(&t, NULL, argv[3], &o, err, sizeof err) != STRETTO_E_ARG) return 1;
-    if (stretto_trainer_open(&t, ".", argv[3], &o, err, sizeof err) != STRETTO_E_ARG || !strstr(err,
-                                                                                                "convert")) return 1;
     return learn(argv[1], argv[2], argv[3], 0, 5) || learn(argv[1], argv[2], argv[3], 1, 0);
 }
