@@ -121,7 +121,9 @@ def test_llama_cpp_says_the_same():
     for key, more in (("base", []), ("adapter", ["--lora", at("first", "adapter.gguf")])):
         done = subprocess.run([peer, "-m", MODEL, "-f", at("story.txt"), "-c", "32", "-b", "32", "-t", "2", *more],
                               capture_output=True, text=True)
-        theirs[key] = float(re.search(r"\[4\]([0-9.]+)", done.stdout + done.stderr).group(1))
+        told = re.search(r"\[4\]([0-9.]+)", done.stdout + done.stderr)
+        assert told, (done.returncode, done.stdout, done.stderr[-2000:])
+        theirs[key] = float(told.group(1))
         done = subprocess.run([stretto, "eval", "ppl", "-m", MODEL, "--reference", "-f", at("story.txt"), "-c", "32",
                                "--chunks", "4", "--json", *more], capture_output=True, text=True, check=True)
         ours[key] = json.loads(done.stdout)["perplexity"]
