@@ -261,9 +261,9 @@ static int by_weight(const void *p, const void *q)
 /* Every tensor has its partner. */
 static stretto_status land_all(struct reading *x)
 {
-    qsort(x->half, x->n, sizeof *x->half, by_weight);
     if (!x->n)
         return fail(x->err, STRETTO_E_FORMAT, "%s holds no pair of lora matrices: nothing would change", x->path);
+    qsort(x->half, x->n, sizeof *x->half, by_weight);
     for (size_t i = 0; i < x->n; i += 2) {
         const struct half *a = &x->half[i], *b = &x->half[i + 1];
         bool pair = i + 1 < x->n && strcmp(a->weight, b->weight) == 0 && !a->b && b->b;
