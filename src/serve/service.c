@@ -488,8 +488,8 @@ static void *serve(void *ud)
         keep_serve(s);
         for (uint32_t i = 0; i < s->n_slots; i++)
             if (s->slots[i].job) slot_watch(&s->slots[i], now);
-        fetch_pages(s, now);
         fair_admit(s);
+        fetch_pages(s, now);
         fair_rank(s);
         turn(s);
         if (s->told && s->o.wake) s->o.wake(s->o.ud);
