@@ -83,7 +83,7 @@ static void run(const struct kernels *k, struct see_job *j, size_t cut)
 
 /* ---- float64 ------------------------------------------------------------------------------------------------ */
 
-struct exact { double out[MOST][64], dq[MOST][64], dk[MOST][64], dv[MOST][64], lse[MOST]; };
+struct exact { double out[MOST][SEE_DIMS], dq[MOST][SEE_DIMS], dk[MOST][SEE_DIMS], dv[MOST][SEE_DIMS], lse[MOST]; };
 
 static size_t seen_by(const struct see_job *j, size_t row, int32_t *keys)
 {
