@@ -1,6 +1,6 @@
 /* Linear layers over the panels of brain12.h, for any level. Few rows wait for memory: groups become vectors in
- * registers. For more rows some of K of some panels become lines of BF16 panels in the first-level cache, and
- * the level's kernel for BF16 goes on with them; so do groups in which something escaped, whatever the number of rows.
+ * registers, by way of lines in the first-level cache only those in which something escaped. For more rows some of K
+ * of some panels become lines of BF16 panels there, and the level's kernel for BF16 goes on with them.
  * The products, their order and every bit are BF16's. Static inline only. */
 #ifndef KERNELS_BRAIN12_LINEAR_H
 #define KERNELS_BRAIN12_LINEAR_H
@@ -18,9 +18,9 @@ struct brain12_ops {
     /* Lines of n panels, `bytes` apart, by the kernel of BF16. */
     void (*times)(const uint8_t *lines, size_t bytes, size_t n_panels, size_t k, const struct act *x, size_t rows,
                   float *y, size_t ldy, bool more);
-    /* Groups g0 .. g1 of so many panels for one row, x its first element. */
-    void (*few)(const uint8_t *panels, size_t bytes, size_t n_panels, size_t g0, size_t g1, const float *x, float *y,
-                bool more);
+    /* So many whole groups of the panels for one row; list: each panel's escapes, moved on behind those groups. */
+    void (*few)(const uint8_t *panels, size_t bytes, size_t n_panels, size_t groups, const uint32_t **list,
+                const float *x, float *y);
 };
 
 /* Short pieces of K let reading go on beside multiplying, long ones go seldom through y: measured best up to 8
@@ -59,10 +59,10 @@ WIDE_INLINE void brain12_step(struct brain12_ops o, const uint8_t *panels, size_
     o.times(lines[0], BRAIN12_LINES, n, k1 - k0, &at, rows, y, ldy, k0 > 0);
 }
 
-/* The first group from g on in which something escaped, or `whole`. */
-static inline size_t brain12_next(const uint32_t *const *list, size_t n, size_t whole)
+/* The first group in which something escaped, or `groups`. */
+WIDE_INLINE size_t brain12_next(const uint32_t *const *list, size_t n, size_t groups)
 {
-    size_t first = whole;
+    size_t first = groups;
     for (size_t i = 0; i < n; i++) {
         size_t g = *list[i] / (BRAIN12_K * PANEL_COLS * 256);
         if (g < first) first = g;
@@ -70,19 +70,29 @@ static inline size_t brain12_next(const uint32_t *const *list, size_t n, size_t 
     return first;
 }
 
+/* `few` is at group g of `groups` of n panels and asks for what comes next: further on in each, or at the end the
+ * beginnings of the n panels behind them. Asking beyond all panels does no harm. */
+WIDE_INLINE void brain12_ask(const uint8_t *panels, size_t bytes, size_t n, size_t g, size_t groups)
+{
+    size_t ahead = g + BRAIN12_AHEAD / BRAIN12_GROUP;
+    size_t at = sizeof(struct brain12_head) + ahead * BRAIN12_GROUP;
+    if (ahead >= groups) at += n * bytes - groups * BRAIN12_GROUP;
+    for (size_t v = 0; v < n; v++)
+        for (size_t i = 0; i < BRAIN12_GROUP; i += 64) __builtin_prefetch(panels + v * bytes + at + i);
+}
+
 WIDE_INLINE void brain12_row(struct brain12_ops o, const uint8_t *panels, size_t bytes, size_t n, size_t k,
                              const struct act *x, float *y)
 {
     const uint32_t *list[BRAIN12_PANELS];
-    size_t whole = k / BRAIN12_K, end;
-    for (size_t i = 0; i < n; i++) list[i] = brain12_list(panels + i * bytes, k);
-    for (size_t g = 0; g * BRAIN12_K < k; g = end + 1) {
-        end = brain12_next(list, n, whole);
-        if (end > g && n == 1) o.few(panels, bytes, 1, g, end, x->f, y, g > 0);
-        else if (end > g) o.few(panels, bytes, o.panels, g, end, x->f, y, g > 0);
-        size_t k0 = end * BRAIN12_K, k1 = k - k0 < BRAIN12_K ? k : k0 + BRAIN12_K;
-        if (k0 < k1) brain12_step(o, panels, bytes, n, k0, k1, list, x, 1, y, 0);
+    size_t groups = k / BRAIN12_K;
+    for (size_t i = 0; i < n; i++) {
+        list[i] = brain12_list(panels + i * bytes, k);
+        __builtin_prefetch(panels + (n + i) * bytes);
+        __builtin_prefetch(brain12_list(panels + (n + i) * bytes, k));
     }
+    if (groups) o.few(panels, bytes, n, groups, list, x->f, y);
+    if (groups * BRAIN12_K < k) brain12_step(o, panels, bytes, n, groups * BRAIN12_K, k, list, x, 1, y, 0);
 }
 
 WIDE_INLINE void brain12_linear(struct brain12_ops o, const void *panels, size_t n_panels, size_t k,

@@ -104,34 +104,51 @@ static void wide_times(const uint8_t *lines, size_t bytes, size_t n_panels, size
 {
     float_linear(DT_BF16, lines, bytes, n_panels, k, x, rows, y, ldy, more);
 }
-/* The vectors of panel v / FLOAT_LANES, whose sums go on through all groups. */
-WIDE_INLINE void wide_few_tile(size_t np, const uint8_t *panels, size_t bytes, size_t g0, size_t g1, const float *x,
-                               float *y, bool more)
+/* Vector v of group g of one panel, whose sum goes on through all groups; `lines`: the group as lines of BF16, where
+ * something escaped. */
+WIDE_INLINE vf wide_few_group(const uint8_t *panel, const uint8_t *lines, size_t g, size_t v, const float *x, vf sum)
+{
+    vf w[BRAIN12_K];
+    if (!lines) v_brain12_vectors(brain12_groups(panel) + g * BRAIN12_GROUP + v * VL * 4, panel, w);
+    WIDE_UNROLL
+    for (size_t i = 0; lines && i < BRAIN12_K; i += 2) float_weights(DT_BF16, lines, i, v, w + i);
+    WIDE_UNROLL
+    for (size_t i = 0; i < BRAIN12_K; i++) sum = v_fma(w[i], v_set1(x[g * BRAIN12_K + i]), sum);
+    return sum;
+}
+WIDE_INLINE void wide_few_tile(size_t np, const uint8_t *panels, size_t bytes, size_t groups, const uint32_t **list,
+                               const float *x, float *y)
 {
     vf sum[FLOAT_VECS];
-    size_t nv = np * FLOAT_LANES;
+    size_t nv = np * FLOAT_LANES, g = 0;
     WIDE_UNROLL
-    for (size_t v = 0; v < nv; v++) sum[v] = more ? v_load(y + v * VL) : v_set1(0);
-    for (size_t g = g0; g < g1; g++)
-        WIDE_UNROLL
-        for (size_t v = 0; v < nv; v++) {
-            const uint8_t *panel = panels + v / FLOAT_LANES * bytes;
-            vf w[BRAIN12_K];
-            const uint8_t *from = brain12_groups(panel) + g * BRAIN12_GROUP + v % FLOAT_LANES * VL * 4;
-            v_brain12_vectors(from, panel, w);
-            if (v % FLOAT_LANES == 0)
-                for (size_t i = 0; i < BRAIN12_GROUP; i += 64) __builtin_prefetch(from + BRAIN12_AHEAD + i);
+    for (size_t v = 0; v < nv; v++) sum[v] = v_set1(0);
+    for (;; g++) {
+        size_t end = brain12_next(list, np, groups);
+        for (; g < end; g++) {
+            brain12_ask(panels, bytes, np, g, groups);
             WIDE_UNROLL
-            for (size_t i = 0; i < BRAIN12_K; i++) sum[v] = v_fma(w[i], v_set1(x[g * BRAIN12_K + i]), sum[v]);
+            for (size_t v = 0; v < nv; v++)
+                sum[v] = wide_few_group(panels + v / FLOAT_LANES * bytes, NULL, g, v % FLOAT_LANES, x, sum[v]);
         }
+        if (g == groups) break;
+        WIDE_UNROLL
+        for (size_t p = 0; p < np; p++) {
+            _Alignas(64) uint8_t lines[4 * 64];
+            list[p] = brain12_lines(v_brain12, panels + p * bytes, g * BRAIN12_K, (g + 1) * BRAIN12_K, list[p], lines);
+            WIDE_UNROLL
+            for (size_t v = 0; v < FLOAT_LANES; v++)
+                sum[p * FLOAT_LANES + v] = wide_few_group(NULL, lines, g, v, x, sum[p * FLOAT_LANES + v]);
+        }
+    }
     WIDE_UNROLL
     for (size_t v = 0; v < nv; v++) v_store(y + v * VL, sum[v]);
 }
-static void wide_few(const uint8_t *panels, size_t bytes, size_t n_panels, size_t g0, size_t g1, const float *x,
-                     float *y, bool more)
+static void wide_few(const uint8_t *panels, size_t bytes, size_t n_panels, size_t groups, const uint32_t **list,
+                     const float *x, float *y)
 {
-    if (n_panels == 1) wide_few_tile(1, panels, bytes, g0, g1, x, y, more);
-    else wide_few_tile(FLOAT_ONE, panels, bytes, g0, g1, x, y, more);
+    if (n_panels == 1) wide_few_tile(1, panels, bytes, groups, list, x, y);
+    else wide_few_tile(FLOAT_ONE, panels, bytes, groups, list, x, y);
 }
 static void wide_brain12(const void *panels, size_t n_panels, size_t k, const struct act *x, size_t rows,
                          float *y, size_t ldy)

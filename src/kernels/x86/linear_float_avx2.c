@@ -144,34 +144,51 @@ INLINE void vectors_12(const uint8_t *from, const uint8_t *high, __m256 w[8])
     }
 }
 
-INLINE void few_tile(int panels, const uint8_t *at, size_t bytes, size_t g0, size_t g1, const float *x, float *y,
-                     bool more)
+/* 8 columns of group g of one panel; `lines`: the group as lines of BF16, where something escaped. */
+INLINE __m256 few_group(const uint8_t *panel, const uint8_t *lines, size_t g, int c, const float *x, __m256 sum)
+{
+    __m256 w[8];
+    if (!lines) vectors_12(brain12_groups(panel) + g * BRAIN12_GROUP + 32 * c, panel, w);
+    UNROLL
+    for (int i = 0; lines && i < 8; i++) w[i] = weight(DT_BF16, lines, (size_t)i, c);
+    UNROLL
+    for (int i = 0; i < 8; i++) sum = _mm256_fmadd_ps(w[i], _mm256_set1_ps(x[g * 8 + (size_t)i]), sum);
+    return sum;
+}
+
+INLINE void few_tile(size_t panels, const uint8_t *at, size_t bytes, size_t groups, const uint32_t **list,
+                     const float *x, float *y)
 {
     __m256 f[8];
+    size_t g = 0;
     UNROLL
-    for (int c = 0; c < 2 * panels; c++) f[c] = more ? _mm256_loadu_ps(y + 8 * c) : _mm256_setzero_ps();
-    for (size_t g = g0; g < g1; g++) {
-        UNROLL
-        for (int c = 0; c < 2 * panels; c++) {
-            const uint8_t *panel = at + (size_t)(c / 2) * bytes;
-            __m256 w[8];
-            const uint8_t *from = brain12_groups(panel) + g * BRAIN12_GROUP + 32 * (c % 2);
-            vectors_12(from, panel, w);
-            if (c % 2 == 0)
-                for (size_t i = 0; i < BRAIN12_GROUP; i += 64) __builtin_prefetch(from + BRAIN12_AHEAD + i);
+    for (size_t c = 0; c < 2 * panels; c++) f[c] = _mm256_setzero_ps();
+    for (;; g++) {
+        size_t end = brain12_next(list, panels, groups);
+        for (; g < end; g++) {
+            brain12_ask(at, bytes, panels, g, groups);
             UNROLL
-            for (int i = 0; i < 8; i++) f[c] = _mm256_fmadd_ps(w[i], _mm256_set1_ps(x[g * 8 + (size_t)i]), f[c]);
+            for (size_t c = 0; c < 2 * panels; c++)
+                f[c] = few_group(at + c / 2 * bytes, NULL, g, (int)(c % 2), x, f[c]);
+        }
+        if (g == groups) break;
+        UNROLL
+        for (size_t p = 0; p < panels; p++) {
+            _Alignas(64) uint8_t lines[4 * 64];
+            list[p] = brain12_lines(group_12, at + p * bytes, g * BRAIN12_K, (g + 1) * BRAIN12_K, list[p], lines);
+            UNROLL
+            for (int c = 0; c < 2; c++) f[2 * p + (size_t)c] = few_group(NULL, lines, g, c, x, f[2 * p + (size_t)c]);
         }
     }
     UNROLL
-    for (int c = 0; c < 2 * panels; c++) _mm256_storeu_ps(y + 8 * c, f[c]);
+    for (size_t c = 0; c < 2 * panels; c++) _mm256_storeu_ps(y + 8 * c, f[c]);
 }
 
-static void few_avx2(const uint8_t *panels, size_t bytes, size_t n_panels, size_t g0, size_t g1, const float *x,
-                     float *y, bool more)
+static void few_avx2(const uint8_t *panels, size_t bytes, size_t n_panels, size_t groups, const uint32_t **list,
+                     const float *x, float *y)
 {
-    if (n_panels == 1) few_tile(1, panels, bytes, g0, g1, x, y, more);
-    else few_tile(4, panels, bytes, g0, g1, x, y, more);
+    if (n_panels == 1) few_tile(1, panels, bytes, groups, list, x, y);
+    else few_tile(4, panels, bytes, groups, list, x, y);
 }
 
 static void brain12_avx2(const void *panels, size_t n_panels, size_t k, const struct act *x, size_t rows,
