@@ -183,6 +183,7 @@ bool disk_has(const struct disk *d, int32_t record)
 
 const unsigned char *disk_way_of(const struct disk *d, int32_t record) { return d->rec[record].way; }
 uint64_t disk_roles_of(const struct disk *d, int32_t record) { return d->rec[record].roles; }
+uint32_t disk_groups_of(const struct disk *d, int32_t record) { return d->rec[record].groups; }
 
 int32_t disk_find(const struct disk *d, const unsigned char before[DISK_DIGEST], const int32_t tokens[PAGE_SLOTS],
                   uint64_t roles, bool exact)

@@ -48,6 +48,7 @@ int32_t disk_find(const struct disk *d, const unsigned char before[DISK_DIGEST],
                   uint64_t roles, bool exact);
 const unsigned char *disk_way_of(const struct disk *d, int32_t record);
 uint64_t disk_roles_of(const struct disk *d, int32_t record);
+uint32_t disk_groups_of(const struct disk *d, int32_t record);
 /* Whether the record is there still. */
 bool disk_has(const struct disk *d, int32_t record);
 /* Its groups as bits, and the pages' bytes, in order: valid until the next call. E_FORMAT: they are damaged, and the
@@ -64,8 +65,8 @@ struct disk_page {
 void *disk_place(struct disk *d);
 /* Before an append: makes room. True where older records went for it. */
 bool disk_room(struct disk *d);
-/* The record of the bytes in disk_place; DISK_NONE where it could not be written. Then nothing is written any more, and
- * whoever listens was told why, once. */
+/* The record of the bytes in disk_place, which takes the place of one of the same way; DISK_NONE where it could not be
+ * written. Then nothing is written any more, and whoever listens was told why, once. */
 int32_t disk_append(struct disk *d, const struct disk_page *x);
 /* All that was appended is on the disk when this returns. */
 void disk_sync(struct disk *d);

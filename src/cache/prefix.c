@@ -34,6 +34,7 @@ void prefix_plan(struct prefix *p, struct arena *a, const struct cache *c)
     p->node = arena_take(a, p->cap * sizeof *p->node);
     p->bucket = arena_take(a, p->buckets * sizeof *p->bucket);
     p->seen = arena_take(a, p->buckets * sizeof *p->seen);
+    p->way = arena_take(a, c->max_seq_pages * sizeof *p->way);
 }
 
 static struct prefix_list empty_list(void) { return (struct prefix_list){ PREFIX_NONE, PREFIX_NONE, 0 }; }
@@ -46,6 +47,7 @@ void prefix_init(struct prefix *p, struct cache *c, const struct graph *g, bool 
     p->top = 1;
     p->free = PREFIX_NONE;
     p->used[0] = p->used[1] = empty_list();
+    for (uint32_t i = 0; i < PREFIX_OWNERS; i++) p->owner[i].oldest[0] = p->owner[i].oldest[1] = PREFIX_NONE;
     for (uint32_t i = 0; i < GRAPH_GROUPS; i++) p->window[i] = empty_list();
     memset(p->bucket, 0xff, p->buckets * sizeof *p->bucket);
     p->node[PREFIX_ROOT] = (struct prefix_node){ .parent = PREFIX_NONE, .child = PREFIX_NONE, .record = PREFIX_NONE,
@@ -87,19 +89,33 @@ static void list_drop(struct prefix *p, struct prefix_list *l, links_of *of, int
     l->n--;
 }
 
+static void lie(struct prefix *p, int32_t node, bool is_protected)
+{
+    struct prefix_node *x = &p->node[node];
+    x->is_protected = is_protected;
+    x->used_at = ++p->clock;
+    list_add(p, &p->used[is_protected], used_of, node, 0);
+    if (x->child < 0) prefix_age_add(p, node);
+}
+
+/* It is about to be locked, moved or removed. */
+static void wake(struct prefix *p, int32_t node)
+{
+    struct prefix_node *x = &p->node[node];
+    list_drop(p, &p->used[x->is_protected], used_of, node, 0);
+    if (x->child < 0) prefix_age_drop(p, node);
+}
+
 /* A node that nobody locks is in one of two lists; of the protected there is a quarter at most. A child is
  * unlocked, and so added, before its parent. */
 static void rest(struct prefix *p, int32_t node)
 {
-    struct prefix_node *x = &p->node[node];
-    x->is_protected = x->hits >= 2;
-    list_add(p, &p->used[x->is_protected], used_of, node, 0);
+    lie(p, node, p->node[node].hits >= 2);
     while (p->used[1].n > p->cap / 4) {
         int32_t oldest = p->used[1].first;
-        list_drop(p, &p->used[1], used_of, oldest, 0);
-        p->node[oldest].is_protected = false;
+        wake(p, oldest);
         p->node[oldest].hits = 1;
-        list_add(p, &p->used[0], used_of, oldest, 0);
+        lie(p, oldest, false);
     }
 }
 
@@ -107,7 +123,7 @@ void prefix_lock(struct prefix *p, int32_t node)
 {
     for (; node > PREFIX_ROOT; node = p->node[node].parent) {
         struct prefix_node *x = &p->node[node];
-        if (!x->locks++) list_drop(p, &p->used[x->is_protected], used_of, node, 0);
+        if (!x->locks++) wake(p, node);
     }
 }
 
@@ -145,12 +161,26 @@ static bool is_window(const struct prefix *p, uint32_t g)
     return p->cache->group[g].layers->kind == GROUP_WINDOW;
 }
 
-static void page_add(struct prefix *p, int32_t node, uint32_t g, int32_t page)
+void prefix_hold(struct prefix *p, int32_t node, uint32_t g, int32_t page)
 {
     p->node[node].page[g] = page;
     if (page < 0) return;
     cache_keep(p->cache, g, page);
     if (is_window(p, g)) list_add(p, &p->window[g], window_of, node, g);
+}
+
+void prefix_use(struct prefix *p, int32_t node, uint32_t g)
+{
+    if (!is_window(p, g) || p->node[node].page[g] < 0) return;
+    list_drop(p, &p->window[g], window_of, node, g);
+    list_add(p, &p->window[g], window_of, node, g);
+}
+
+uint32_t prefix_groups(const struct prefix *p, int32_t node)
+{
+    uint32_t groups = 0;
+    for (uint32_t g = 0; g < p->cache->n_groups; g++) groups |= (uint32_t)(p->node[node].page[g] >= 0) << g;
+    return groups;
 }
 
 static void page_drop(struct prefix *p, int32_t node, uint32_t g)
@@ -200,21 +230,22 @@ static void remove_leaf(struct prefix *p, int32_t node)
         while (*at != node) at = &p->node[*at].same;
         *at = x->same;
     }
-    list_drop(p, &p->used[x->is_protected], used_of, node, 0);
+    wake(p, node);
     beside_drop(p, node);
+    if (x->parent > PREFIX_ROOT && p->node[x->parent].child < 0 && !p->node[x->parent].locks)
+        prefix_age_add(p, x->parent);
     for (uint32_t g = 0; g < p->cache->n_groups; g++) page_drop(p, node, g);
     x->n_tokens = 0;
+    x->born = 0;
     x->same = p->free;
     p->free = node;
 }
 
 /* Whoever is used longest ago; its children would stand before it. */
-static int32_t oldest(const struct prefix *p)
+static int32_t oldest(struct prefix *p)
 {
-    uint32_t most = p->n_owners ? p->n_nodes / p->n_owners : 0;
-    for (int k = 0; k < 2 && p->n_owners > 1; k++)
-        for (int32_t node = p->used[k].first; node >= 0; node = p->node[node].used.next)
-            if (p->owner[p->node[node].owner].nodes > most && p->node[node].child < 0) return node;
+    int32_t rich = p->n_owners > 1 ? prefix_age_rich(p) : PREFIX_NONE;
+    if (rich >= 0) return rich;
     return p->used[0].n ? p->used[0].first : p->used[1].first;
 }
 
@@ -246,13 +277,12 @@ int32_t prefix_insert(struct prefix *p, int32_t parent, const struct prefix_page
     struct prefix_node *x = &p->node[node];
     *x = (struct prefix_node){ .parent = parent, .child = PREFIX_NONE, .n_tokens = of->n, .salt = of->salt,
                                .depth = p->node[parent].depth + (of->n == PAGE_SLOTS), .text = of->text,
-                               .roles = of->roles, .record = of->record };
+                               .roles = of->roles, .record = of->record, .born = ++p->counts.inserted };
     memcpy(x->tokens, of->tokens, of->n * sizeof *x->tokens);
     own(p, x, of->owner);
-    for (uint32_t g = 0; g < p->cache->n_groups; g++) page_add(p, node, g, of->page[g]);
+    for (uint32_t g = 0; g < p->cache->n_groups; g++) prefix_hold(p, node, g, of->page[g]);
     beside_add(p, parent, node);
     rest(p, node);
-    p->counts.inserted++;
     if (of->n < PAGE_SLOTS) return node;
     int32_t *at = bucket_of(p, of->text, of->salt);
     x->same = *at;
@@ -292,7 +322,11 @@ static void rise(struct prefix *p, struct prefix_seq *s)
     if (s->next) s->next->prev = s->prev;
 }
 
-void prefix_seat(struct prefix *p, struct prefix_seq *s) { sit(p, s, PREFIX_ROOT); }
+void prefix_seat(struct prefix *p, struct prefix_seq *s)
+{
+    s->goal.node = PREFIX_NONE;
+    sit(p, s, PREFIX_ROOT);
+}
 
 void prefix_move(struct prefix *p, struct prefix_seq *s, int32_t node)
 {
@@ -328,7 +362,7 @@ void prefix_hit(struct prefix *p, int32_t node)
 void prefix_step(struct prefix *p, struct prefix_seq *s, int32_t node)
 {
     struct prefix_node *x = &p->node[node];
-    if (!x->locks++) list_drop(p, &p->used[x->is_protected], used_of, node, 0);
+    if (!x->locks++) wake(p, node);
     rise(p, s);
     sit(p, s, node);
 }
@@ -373,7 +407,7 @@ static void join(struct prefix *p, struct prefix_seq *s, int32_t node, uint32_t 
         if (own < 0 || own == x->page[g]) continue;
         if (p->compare && x->page[g] >= 0 && x->roles == prefix_roles(s->given + i * PAGE_SLOTS, PAGE_SLOTS))
             compare(p, g, own, x->page[g], p->page_bytes[g]);
-        if (x->page[g] < 0) page_add(p, node, g, own);
+        if (x->page[g] < 0) prefix_hold(p, node, g, own);
         else cache_put(p->cache, s->cache, g, i, x->page[g]);
     }
 }
@@ -396,17 +430,23 @@ void prefix_grow(struct prefix *p, struct prefix_seq *s)
     }
 }
 
+int32_t prefix_part(const struct prefix *p, const struct prefix_seq *s, const int32_t *tokens, uint64_t roles,
+                    uint32_t n, uint32_t groups)
+{
+    int32_t node = p->node[s->node].child;
+    for (int k = 0; node >= 0 && k < PREFIX_LOOKS; node = p->node[node].beside.next, k++) {
+        const struct prefix_node *x = &p->node[node];
+        if (x->n_tokens >= n && x->salt == s->salt && prefix_alike(p, x, tokens, roles, true) >= n &&
+            !(groups & ~prefix_groups(p, node))) return node;
+    }
+    return PREFIX_NONE;
+}
+
 void prefix_leave(struct prefix *p, struct prefix_seq *s)
 {
     uint32_t i = p->node[s->node].depth, n = s->cache->n_tokens - i * PAGE_SLOTS;
     if (p->off || n < PREFIX_PART || n >= PAGE_SLOTS) return;
-    const int32_t *tokens = s->tokens + i * PAGE_SLOTS;
-    uint64_t roles = prefix_roles(s->given + i * PAGE_SLOTS, n);
-    int32_t node = p->node[s->node].child;
-    for (int k = 0; node >= 0 && k < PREFIX_LOOKS; node = p->node[node].beside.next, k++) {
-        const struct prefix_node *x = &p->node[node];
-        if (x->n_tokens >= n && x->salt == s->salt && prefix_alike(p, x, tokens, roles, true) >= n) return;
-    }
+    if (prefix_part(p, s, s->tokens + i * PAGE_SLOTS, prefix_roles(s->given + i * PAGE_SLOTS, n), n, 0) >= 0) return;
     drop_parts(p, s, s->node, n);
     insert(p, s, n, 0);
 }
@@ -433,9 +473,7 @@ static void take_group(struct prefix *p, struct prefix_seq *s, const struct pref
     for (int32_t node = f->node; node > PREFIX_ROOT && p->node[node].depth > c->first[g];
          node = p->node[node].parent) {
         cache_put(p->cache, c, g, p->node[node].depth - 1, p->node[node].page[g]);
-        if (!is_window(p, g)) continue;
-        list_drop(p, &p->window[g], window_of, node, g);
-        list_add(p, &p->window[g], window_of, node, g);
+        prefix_use(p, node, g);
     }
 }
 
@@ -458,7 +496,7 @@ void prefix_take(struct prefix *p, struct prefix_seq *s, const struct prefix_fou
         struct prefix_node *x = &p->node[f->part];
         x->hits += x->hits < UINT32_MAX;
         if (!x->locks) {
-            list_drop(p, &p->used[x->is_protected], used_of, f->part, 0);
+            wake(p, f->part);
             rest(p, f->part);
         }
     }
@@ -492,8 +530,7 @@ bool prefix_evict(struct prefix *p, uint32_t group)
             page_drop(p, node, group);
             return true;
         }
-        list_drop(p, l, window_of, node, group);     /* a sequence has it: it is used now */
-        list_add(p, l, window_of, node, group);
+        prefix_use(p, node, group);                  /* a sequence has it */
     }
     return false;
 }

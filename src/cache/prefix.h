@@ -19,7 +19,11 @@
 /* Whose pages they are decides who gives up first: while several have some, those of whoever has more than an equal
  * part, so that nobody's texts are washed away by all of another's. A page of several is his whose text brought it. */
 enum { PREFIX_OWNERS = 256 };        /* that are told apart; of more, some count as one */
-struct prefix_owner { uint64_t who; uint32_t nodes; };
+struct prefix_owner {
+    uint64_t who;
+    uint32_t nodes;
+    int32_t oldest[2];               /* of his leaves that nobody locks, by is_protected: prefix_age.c */
+};
 
 enum { PREFIX_ROOT = 0, PREFIX_NONE = -1,
        PREFIX_PART = 16,             /* tokens of a text's end that are worth a page that is kept */
@@ -27,11 +31,14 @@ enum { PREFIX_ROOT = 0, PREFIX_NONE = -1,
 
 struct prefix_links { int32_t prev, next; };
 struct prefix_list { int32_t first, last; uint32_t n; };
+struct prefix_age { int32_t child, next, prev; }; /* in a heap: its first child; beside it; before it, or above */
 
 struct prefix_node {
     int32_t parent, child;           /* child: the one used last */
     struct prefix_links beside;      /* of its parent's children */
     struct prefix_links used;        /* of those that nobody locks */
+    struct prefix_age age;           /* of those without children among them */
+    uint64_t used_at, born;          /* used_at: ascends in `used`; born: no other node's ever */
     struct prefix_links window[GRAPH_GROUPS]; /* of those that have a page of the group */
     int32_t page[GRAPH_GROUPS];      /* -1: it has none */
     int32_t same;                    /* the next of its bucket */
@@ -45,6 +52,9 @@ struct prefix_node {
     int32_t tokens[PAGE_SLOTS];
 };
 
+/* Pages that come from disk for a text, from call to call: up to this node they are nodes; `end` are to be. */
+struct prefix_goal { int32_t node; uint64_t born; uint32_t end; };
+
 /* What the tree knows of a sequence; the engine's own. */
 struct prefix_seq {
     struct cache_seq *cache;
@@ -54,6 +64,7 @@ struct prefix_seq {
     bool exact;                      /* only pages in equal roles */
     uint64_t owner;                  /* whose its own pages are */
     int32_t node;
+    struct prefix_goal goal;         /* of the text that it has now; node PREFIX_NONE: not looked for */
     struct prefix_seq *prev, *next;  /* of those at the same node */
 };
 
@@ -79,7 +90,8 @@ struct prefix_miss {
     int32_t wanted, had;             /* `had` there; -1: that text ends, or there is none */
 };
 
-struct prefix_counts { uint64_t inserted, equal, evicted, stripped, restored, saved, compared, unlike; };
+/* looked: at nodes, to find those that are given up. */
+struct prefix_counts { uint64_t inserted, equal, evicted, stripped, restored, saved, compared, unlike, looked; };
 
 struct prefix_found {
     int32_t node;                    /* of the last full page */
@@ -101,12 +113,14 @@ struct prefix {
     struct prefix_owner owner[PREFIX_OWNERS];
     uint32_t n_nodes, n_owners;      /* nodes that there are, and owners with some */
     struct prefix_list used[2];      /* unlocked; [1]: protected. Children stand before their parents */
+    uint64_t clock;                  /* counts uses */
     struct prefix_list window[GRAPH_GROUPS];
     bool off;                        /* rows see what comes after them: nothing can be shared */
     bool roles;                      /* roles have bits of their own (no: --strict) */
     uint64_t page_bytes[GRAPH_GROUPS]; /* whoever compares or saves says them */
     unsigned char *compare;          /* NULL, or room for two pages of any group: see prefix_compare */
     struct disk *disk;               /* NULL: no tier there */
+    int32_t *way;                    /* [max_seq_pages] scratch: nodes from the root on */
     uint32_t save_at;                /* the node that is looked at next */
     struct prefix_counts counts;
 };
@@ -150,8 +164,9 @@ uint32_t prefix_spare(const struct prefix *p, uint32_t group);
  * end first; returns how many tokens were. */
 uint32_t prefix_forget(struct prefix *p, const struct prefix_seq *s, const int32_t *tokens, const uint8_t *given,
                        uint32_t n);
-/* n tokens behind where the sequence sits, which has no page of its own: bytes of the groups' pages, in order. The
- * sequence sits behind them where they are a whole page. False: there is no room. */
+/* n tokens behind where the sequence sits, which has no page of its own: bytes of the groups' pages, in order. Where
+ * they are a node already, that gets what it lacks of them. The sequence sits behind them where they are a whole page.
+ * False: there is no room. */
 bool prefix_place(struct prefix *p, struct prefix_seq *s, const int32_t *tokens, const uint8_t *given, uint32_t n,
                   uint32_t groups, const unsigned char *bytes);
 
@@ -159,11 +174,14 @@ bool prefix_place(struct prefix *p, struct prefix_seq *s, const int32_t *tokens,
 
 /* Nodes get a record there, and texts are taken from there; NULL: no more. The caller's. */
 void prefix_use_disk(struct prefix *p, struct disk *d);
-/* Pages behind `node` that only the disk has, of the sequence's first n tokens, become nodes, as far as there is room
- * for them; at most `most`. Returns how many. */
+/* Of the sequence's first n tokens, pages that only the disk has get into the tree: those behind what is there, and
+ * those of windows that what is there has given up, as far as the text can be taken over with them and not without; at
+ * most `most`. Returns how many; 0: there are none, or no room. Goes on where the last call for the text ended
+ * (s->goal). */
 uint32_t prefix_restore(struct prefix *p, struct prefix_seq *s, const int32_t *tokens, const uint8_t *given, uint32_t n,
-                        int32_t node, uint32_t most);
-/* At most so many pages that were taken over `hits` times get a record; returns how many did. 0: there are no more, or
+                        uint32_t most);
+/* At most so many pages that were taken over `hits` times, and have no record or more than it has, get one; returns how
+ * many did. 0: there are no more, or
  * the disk takes none. With hits above 0 a call looks at a thousand nodes, further ones have their turn later. */
 uint32_t prefix_save(struct prefix *p, uint32_t hits, uint32_t most);
 

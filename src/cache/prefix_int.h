@@ -25,11 +25,27 @@ struct prefix_page {
 };
 /* Unlocked, behind a locked parent; PREFIX_NONE where all nodes are locked. */
 int32_t prefix_insert(struct prefix *p, int32_t parent, const struct prefix_page *x);
+/* The node, which has no page of the group, holds this one too. */
+void prefix_hold(struct prefix *p, int32_t node, uint32_t g, int32_t page);
+/* Its page of a window, if it has one, is used now. */
+void prefix_use(struct prefix *p, int32_t node, uint32_t g);
+/* Groups of which it has a page. */
+uint32_t prefix_groups(const struct prefix *p, int32_t node);
+/* A child whose page begins with these n tokens in these roles, whole in `groups`, or PREFIX_NONE. */
+int32_t prefix_part(const struct prefix *p, const struct prefix_seq *s, const int32_t *tokens, uint64_t roles,
+                    uint32_t n, uint32_t groups);
 /* The sequence goes on to a child. */
 void prefix_step(struct prefix *p, struct prefix_seq *s, int32_t node);
 void prefix_move(struct prefix *p, struct prefix_seq *s, int32_t node);
 void prefix_lock(struct prefix *p, int32_t node);
 void prefix_unlock(struct prefix *p, int32_t node);
+/* prefix_age.c: unlocked leaves by owner and protection, and who goes first: of owners with more than an equal part,
+ * where there are several, the leaf used least recently, those that are not protected first. */
+void prefix_age_add(struct prefix *p, int32_t node);
+void prefix_age_drop(struct prefix *p, int32_t node);
+/* PREFIX_NONE: everybody has an equal part. */
+int32_t prefix_age_rich(struct prefix *p);
+
 /* The record of a page behind the node; -1. */
 int32_t prefix_record(const struct prefix *p, int32_t parent, uint64_t salt, const int32_t *tokens, uint64_t roles);
 #endif

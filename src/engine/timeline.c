@@ -192,9 +192,10 @@ uint32_t engine_set(struct engine *e, int32_t seq, const int32_t *tokens, uint32
     memmove(s->tokens, tokens, n * sizeof *s->tokens);      /* tokens may be its own */
     memset(s->given + same, 1, n - same);
     s->known = n;
+    s->at.goal.node = PREFIX_NONE;
     touch(e, s);
     prefix_find(&e->prefix, &s->at, s->tokens, s->given, most, &f);
-    if (!e->disk_apart && prefix_restore(&e->prefix, &s->at, s->tokens, s->given, most, f.deepest, UINT32_MAX))
+    if (!e->disk_apart && prefix_restore(&e->prefix, &s->at, s->tokens, s->given, most, UINT32_MAX))
         prefix_find(&e->prefix, &s->at, s->tokens, s->given, most, &f);
     s->missed = f.miss;
     if (f.n / PAGE_SLOTS * PAGE_SLOTS > own || f.n >= own + PREFIX_COPY) prefix_take(&e->prefix, &s->at, &f, true);
@@ -207,10 +208,8 @@ uint32_t engine_set(struct engine *e, int32_t seq, const int32_t *tokens, uint32
 bool engine_restore(struct engine *e, int32_t seq, uint32_t most)
 {
     struct sequence *s = &e->seqs[seq];
-    struct prefix_found f;
     if (most > s->known - 1) most = s->known - 1;
-    prefix_find(&e->prefix, &s->at, s->tokens, s->given, most, &f);
-    return prefix_restore(&e->prefix, &s->at, s->tokens, s->given, most, f.deepest, 1) > 0;
+    return prefix_restore(&e->prefix, &s->at, s->tokens, s->given, most, 1) > 0;
 }
 
 void sequence_catch_up(struct engine *e, struct sequence *s, uint32_t most, uint32_t pages)
@@ -236,6 +235,7 @@ void engine_share(struct engine *e, int32_t seq, const struct sharing *how)
         prefix_leave(&e->prefix, &s->at);
         engine_forget(e, seq, 0);
     }
+    s->at.goal.node = PREFIX_NONE;
     s->at.salt = how->salt;
     s->at.exact = how->exact;
     s->at.owner = how->owner;

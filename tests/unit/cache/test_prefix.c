@@ -37,6 +37,8 @@ struct world {
     uint64_t noise;
     int32_t last;
     uint64_t found, possible, shared, parts;
+    uint64_t chosen, walked;         /* pages of owners who had more than an equal part that went; looks at a list */
+    uint32_t owners;
 };
 
 static uint32_t below(struct world *w, uint32_t n) { return (uint32_t)(random_mix(++w->noise) % n); }
@@ -65,6 +67,7 @@ static void open_world(struct world *w, uint64_t seed, bool whole)
     w->whole = whole;
     w->roles = seed % 3 != 0;
     w->salts = 1 + (uint32_t)seed % 3;
+    w->owners = 1 + (uint32_t)seed % 5;
     struct program_limits l = { .max_seq_pages = SEQ_PAGES };
     w->graph.n_groups = whole ? 1 : 1 + below(w, GROUPS);
     for (uint32_t g = 0; g < w->graph.n_groups; g++) {
@@ -140,6 +143,29 @@ static bool lists_are_right(const struct prefix *p, const uint8_t *is)
     return n == unlocked;
 }
 
+/* Every unlocked leaf, and nothing else, stands in the heap of its owner, under an older one. */
+static bool heaps_are_right(const struct prefix *p, const uint8_t *is)
+{
+    for (uint32_t i = 1; i < p->top; i++) {
+        const struct prefix_node *x = &p->node[i];
+        if (!is[i] || x->locks || x->child >= 0) continue;
+        if (x->age.prev < 0) {
+            if (p->owner[x->owner].oldest[x->is_protected] != (int32_t)i || x->age.next >= 0) return false;
+            continue;
+        }
+        const struct prefix_node *before = &p->node[x->age.prev];
+        if (!is[x->age.prev] || before->locks || before->child >= 0 || before->owner != x->owner) return false;
+        if (before->age.child != (int32_t)i ? before->age.next != (int32_t)i : before->used_at >= x->used_at)
+            return false;
+    }
+    for (int k = 0; k < 2 * PREFIX_OWNERS; k++) {
+        int32_t top = p->owner[k / 2].oldest[k % 2];
+        if (top >= 0 && (!is[top] || p->node[top].locks || p->node[top].child >= 0 || p->node[top].age.prev >= 0))
+            return false;
+    }
+    return true;
+}
+
 static bool books_balance(const struct world *w)
 {
     const struct prefix *p = &w->prefix;
@@ -174,7 +200,7 @@ static bool books_balance(const struct world *w)
     }
     for (uint32_t s = 0; s < SEQS; s++)
         if (p->node[w->at[s].node].depth != w->seq[s].n_tokens / PAGE_SLOTS) return false;
-    return lists_are_right(p, is);
+    return lists_are_right(p, is) && heaps_are_right(p, is);
 }
 
 /* ---- the two oracles ------------------------------------------------------------------------- */
@@ -278,6 +304,7 @@ static void begin(struct world *w, uint32_t s)
     bool exact = below(w, 2);
     w->at[s].salt = t->salt;
     w->at[s].exact = exact;
+    w->at[s].owner = below(w, w->owners) ? below(w, w->owners) : 0;    /* somebody has more than others */
     prefix_find(&w->prefix, &w->at[s], t->tokens, t->given, t->n - 1, &f);
     uint32_t full = w->prefix.node[f.node].depth, ever = of_texts(w, t, t->n - 1, exact);
     assert_int_equal(full, of_nodes(w, t, t->n - 1, exact));
@@ -297,11 +324,34 @@ static void begin(struct world *w, uint32_t s)
     else assert_memory_equal(was + f.n, t->given + f.n, t->n - f.n);
 }
 
+/* A walk over all that nobody locks: the first leaf of an owner with more than an equal part, or the first at all. */
+static int32_t who_goes(struct world *w)
+{
+    const struct prefix *p = &w->prefix;
+    uint32_t most = p->n_owners ? p->n_nodes / p->n_owners : 0;
+    for (int k = 0; k < 2 && p->n_owners > 1; k++)
+        for (int32_t i = p->used[k].first; i >= 0; i = p->node[i].used.next) {
+            w->walked++;
+            if (p->owner[p->node[i].owner].nodes <= most || p->node[i].child >= 0) continue;
+            w->chosen += i != p->used[k].first;
+            return i;
+        }
+    return p->used[0].n ? p->used[0].first : p->used[1].first;
+}
+
+static bool evict(struct world *w, uint32_t g)
+{
+    int32_t goes = w->graph.group[g].kind == GROUP_FULL ? who_goes(w) : PREFIX_NONE;
+    bool made = prefix_evict(&w->prefix, g);
+    if (w->graph.group[g].kind == GROUP_FULL) assert_true(made == (goes >= 0) && (!made || w->prefix.free == goes));
+    return made;
+}
+
 static bool make_room(struct world *w)
 {
     bool made = false;
     for (uint32_t g = 0; g < w->graph.n_groups; g++)
-        if (!w->cache.group[g].n_free) made |= prefix_evict(&w->prefix, g);
+        if (!w->cache.group[g].n_free) made |= evict(w, g);
     return made;
 }
 
@@ -364,7 +414,7 @@ static void run(struct world *w, uint32_t operations, uint32_t every)
     }
     for (uint32_t s = 0; s < SEQS; s++) leave(w, s);
     assert_true(books_balance(w));
-    while (prefix_evict(&w->prefix, 0)) continue;
+    while (evict(w, 0)) continue;
     for (uint32_t g = 0; g < w->graph.n_groups; g++)
         while (w->graph.group[g].kind == GROUP_WINDOW && prefix_evict(&w->prefix, g)) continue;
     for (uint32_t g = 0; g < w->graph.n_groups; g++)
@@ -395,7 +445,7 @@ static void finds_all_that_was(void **state)
 static void finds_all_that_is_there(void **state)
 {
     (void)state;
-    uint64_t found = 0, possible = 0, evicted = 0, stripped = 0, equal = 0;
+    uint64_t found = 0, possible = 0, evicted = 0, stripped = 0, equal = 0, chosen = 0;
     for (uint64_t seed = 10; seed < 26; seed++) {
         open_world(&world, seed, false);
         run(&world, 100000 / 16, 16);
@@ -404,12 +454,40 @@ static void finds_all_that_is_there(void **state)
         evicted += world.prefix.counts.evicted;
         stripped += world.prefix.counts.stripped;
         equal += world.prefix.counts.equal;
+        chosen += world.chosen;
         free(world.memory);
     }
-    printf("%llu of %llu pages found; %llu given up, %llu of windows; %llu computed twice\n",
-           (unsigned long long)found, (unsigned long long)possible, (unsigned long long)evicted,
-           (unsigned long long)stripped, (unsigned long long)equal);
-    assert_true(found > 1000 && evicted > 10000 && stripped > 1000 && equal > 100);
+    printf("%llu of %llu pages found; %llu given up, %llu of them not the oldest, and %llu of windows; %llu computed "
+           "twice\n", (unsigned long long)found, (unsigned long long)possible, (unsigned long long)evicted,
+           (unsigned long long)chosen, (unsigned long long)stripped, (unsigned long long)equal);
+    assert_true(found > 1000 && evicted > 10000 && stripped > 1000 && equal > 100 && chosen > 500);
+}
+
+/* Somebody's many pages, which are older and no more than an equal part, are not looked at for every one that another
+ * gives up. */
+static void nobody_is_walked_over(void **state)
+{
+    enum { FEW = 300, MANY = 420, GONE = 200 };
+    (void)state;
+    struct text *t = &world.text[0];
+    open_world(&world, 1, true);
+    for (int32_t i = 0; i < FEW + MANY; i++) {
+        leave(&world, 0);
+        *t = (struct text){ .n = 5 * PAGE_SLOTS };
+        for (int32_t k = 0; k < 5 * PAGE_SLOTS; k++) t->tokens[k] = i * SLOTS + k;
+        world.at[0].salt = 0;
+        world.at[0].owner = i >= FEW;
+        while (world.seq[0].n_tokens < t->n) grow(&world, 0);
+    }
+    leave(&world, 0);
+    assert_true(world.prefix.n_owners == 2 && world.prefix.n_nodes == 5 * (FEW + MANY));
+    uint64_t looked = world.prefix.counts.looked;
+    for (int i = 0; i < GONE; i++) assert_true(evict(&world, 0));
+    looked = world.prefix.counts.looked - looked;
+    printf("%d pages given up: %llu looks, a walk takes %llu\n", (int)GONE, (unsigned long long)looked,
+           (unsigned long long)world.walked);
+    assert_true(books_balance(&world) && world.walked >= 5 * FEW * GONE && looked < 10 * GONE);
+    free(world.memory);
 }
 
 /* ---- planted faults -------------------------------------------------------------------------- */
@@ -530,6 +608,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(finds_all_that_was),
                                         cmocka_unit_test(finds_all_that_is_there),
+                                        cmocka_unit_test(nobody_is_walked_over),
                                         cmocka_unit_test(faults_are_noticed),
                                         cmocka_unit_test(says_why),
                                         cmocka_unit_test(long_texts_wash_nothing_away) };

@@ -3,6 +3,8 @@
 #include "engine/engine_int.h"
 #include "unit/engine/fake.h"
 #include <dirent.h>
+#include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { CONTEXT = 1000, TEXTS = 120 };
@@ -111,7 +113,28 @@ static void as_much_as_a_list_says(void **state)
     assert_true(taken == all && all > 200);
 }
 
-/* A process ends, at once; the next takes over what the first had, into a pool that is large enough, or small. */
+/* Reads and saves all texts in a process of its own, which is killed behind the last one. */
+static void be_killed(bool windows, uint32_t pool, bool strict)
+{
+    int status = 0;
+    pid_t child = fork();
+    if (!child) {
+        struct fake f;
+        struct disk_state st;
+        struct engine *e = open_engine(&f, windows, pool, strict);
+        use_disk(e, 1);
+        for (uint32_t t = 0; t < TEXTS; t++) {
+            read_text(e, t);
+            while (engine_disk_save(e, 0, 3)) continue;
+        }
+        if (engine_disk_look(e, &st) && st.written > 100 && !st.off) kill(getpid(), SIGKILL);
+        _exit(1);
+    }
+    assert_true(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+/* A process is killed; the next takes over what the first had, into a pool that is large enough, or small, of all
+ * layers and of windows. */
 static void from_process_to_process(void **state)
 {
     (void)state;
@@ -120,19 +143,11 @@ static void from_process_to_process(void **state)
         bool windows = k & 1, strict = k & 2;
         uint32_t pool = k & 4 ? 2500 : 0;
         uint64_t taken = 0, all = 0;
-        struct disk_state st;
         struct engine_pages pages;
         empty_folder();
         make_texts(2);
+        be_killed(windows, pool, strict);
         struct engine *e = open_engine(&f, windows, pool, strict);
-        use_disk(e, 1);
-        for (uint32_t t = 0; t < TEXTS; t++) {
-            read_text(e, t);
-            while (engine_disk_save(e, 0, 3)) continue;
-        }
-        assert_true(engine_disk_look(e, &st) && st.written > 100 && !st.off);
-        engine_close(e);
-        e = open_engine(&f, windows, pool, strict);
         use_disk(e, 1);
         for (uint32_t t = TEXTS; t-- > 0;) {
             uint32_t had = read_text(e, t), want = possible(t, TEXTS);
@@ -142,7 +157,7 @@ static void from_process_to_process(void **state)
         engine_look(e, &pages);
         printf("windows %d, strict %d, pool %u: %llu of %llu pages, %llu of them from files\n", windows, strict, pool,
                (unsigned long long)taken, (unsigned long long)all, (unsigned long long)pages.counts.restored);
-        assert_true(taken * 100 >= all * (windows && pool ? 60 : 95) && pages.counts.restored > 100);
+        assert_true(taken * 100 >= all * 95 && pages.counts.restored > 100);
         assert_int_equal(pages.counts.unlike, 0);
         engine_close(e);
         e = open_engine(&f, windows, pool, strict);
@@ -150,6 +165,57 @@ static void from_process_to_process(void **state)
         assert_int_equal(read_text(e, 0), 0);
         engine_close(e);
     }
+}
+
+static void strip_windows(struct engine *e)
+{
+    for (int32_t seq = 0; seq < 2; seq++) engine_rewind(e, seq, 0);
+    for (uint32_t g = 1; g < e->cache.n_groups; g++) while (prefix_evict(&e->prefix, g)) continue;
+}
+
+/* What windows gave up comes from disk again, and nothing more than that: into the nodes that are there. A record that
+ * has none of it is followed by one that does. Planted and noticed: only nodes without a record are saved; gaps are not
+ * filled. */
+static void gaps_are_filled(void **state)
+{
+    enum { WHOLE = 900 / PAGE_SLOTS * PAGE_SLOTS, SAME = 700 / PAGE_SLOTS * PAGE_SLOTS };
+    (void)state;
+    struct fake f;
+    struct engine_pages pages;
+    make_texts(5);
+    length[0] = length[1] = 900;
+    length[2] = 710;
+    for (uint32_t t = 1; t < 3; t++) {
+        memcpy(text[t], text[0], 700 * sizeof **text);
+        for (uint32_t i = 700; i < 900; i++) text[t][i] = (int32_t)(random_mix(t * 1000 + i) % FAKE_NAN);
+    }
+    empty_folder();
+    struct engine *e = open_engine(&f, true, 0, false);
+    use_disk(e, 1);
+    read_text(e, 0);
+    while (engine_disk_save(e, 0, UINT32_MAX)) continue;
+    strip_windows(e);
+    uint64_t nodes = e->prefix.counts.inserted;
+    assert_int_equal(read_text(e, 0), WHOLE);
+    engine_look(e, &pages);
+    assert_in_range(pages.counts.restored, 2, (90 + WINDOW_KEPT) / PAGE_SLOTS + 2);
+    assert_int_equal(e->prefix.counts.inserted, nodes);
+    strip_windows(e);
+    assert_int_equal(read_text(e, 1) / PAGE_SLOTS * PAGE_SLOTS, SAME);
+    engine_close(e);
+    empty_folder();
+    e = open_engine(&f, true, 0, false);
+    use_disk(e, 1);
+    read_text(e, 0);
+    strip_windows(e);
+    while (engine_disk_save(e, 0, UINT32_MAX)) continue;               /* without windows */
+    assert_int_equal(read_text(e, 2), 0);
+    while (engine_disk_save(e, 0, UINT32_MAX)) continue;
+    engine_close(e);
+    e = open_engine(&f, true, 0, false);
+    use_disk(e, 1);
+    assert_int_equal(read_text(e, 2), 709 / PAGE_SLOTS * PAGE_SLOTS);
+    engine_close(e);
 }
 
 /* Salts and roles on disk are what they are in memory; pages that no two texts had stay away where that is asked. */
@@ -215,7 +281,8 @@ static void who_floods(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(as_much_as_a_list_says),
-                                        cmocka_unit_test(from_process_to_process), cmocka_unit_test(whose_pages),
+                                        cmocka_unit_test(from_process_to_process), cmocka_unit_test(gaps_are_filled),
+                                        cmocka_unit_test(whose_pages),
                                         cmocka_unit_test(who_floods) };
     snprintf(folder, sizeof folder, "%s/stretto-kept-XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
     if (!mkdtemp(folder)) return 1;

@@ -76,8 +76,15 @@ static void there_and_back(void **state)
         assert_int_equal(t.n, N - 1);
         assert_memory_equal(tokens, text, (N - 1) * sizeof *text);
         assert_int_equal(read_text(e, CONTEXT), N - 1);
-        assert_int_equal(load(e, &err), STRETTO_OK);            /* once more changes nothing */
+        uint64_t nodes = e->prefix.counts.inserted;
+        for (int k = 0; k < 3; k++) assert_int_equal(load(e, &err), STRETTO_OK);        /* once more changes nothing */
+        assert_int_equal(e->prefix.counts.inserted, nodes);
         assert_int_equal(read_text(e, CONTEXT), CONTEXT - 1);
+        nodes = e->prefix.counts.inserted;
+        for (uint32_t g = 1; g < e->cache.n_groups; g++) while (prefix_evict(&e->prefix, g)) continue;
+        assert_int_equal(load(e, &err), STRETTO_OK);            /* but for what windows gave up */
+        assert_in_range(e->prefix.counts.inserted, nodes, nodes + (uint64_t)windows);
+        assert_int_equal(read_text(e, N), N - 1);
         t.salt = 5;
         assert_int_equal(engine_text_load(e, &t, path, &err), STRETTO_E_ARG);
         e->identity[3] = 0;
