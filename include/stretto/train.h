@@ -40,9 +40,18 @@ typedef struct stretto_train_options {
     void (*log)(void *user, const char *line); /* notes, each one line without newline */
     void *user;
     const volatile int *cancel;      /* not 0: a step ends with E_CANCEL and was not made; may be NULL */
+    const char *optimizer;           /* "adamw" (NULL) or "adafactor" */
+    uint32_t optimizer_bytes;        /* AdamW's of a parameter, with its gradient: 16, 12 or 10; 0: 16 */
+    uint32_t plain_text;             /* 1: what is spelled as a special token in lines of text is text */
+    double average;                  /* what is measured and written is the mean of what was learned so far, each step
+                                        weighing so many times the one behind it, as 0.99; 0: what was learned last */
+    double agreement;                /* of watched answers with those before, at least; see watch */
+    uint32_t watch;                  /* held-out prompts that are answered at every measurement; where answers collapse,
+                                        a step ends with E_NAN, and the last state that was well is written; 0: none */
+    uint32_t reserved;
 } stretto_train_options;
 #define STRETTO_TRAIN_OPTIONS_INIT { sizeof(stretto_train_options), NULL, NULL, NULL, 0, 0, 0, NULL, 0, 0, NULL, 0, \
-        0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL }
+        0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0 }
 
 /* What a training will be. */
 typedef struct stretto_train_plan {

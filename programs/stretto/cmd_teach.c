@@ -2,6 +2,7 @@
 #include "base/buffer.h"
 #include "base/clock.h"
 #include "base/usage.h"
+#include "format/content.h"
 #include "format/convert.h"
 #include "stretto/commands.h"
 #include "stretto/fetch.h"
@@ -28,7 +29,7 @@ struct run {
     double started, shown, drawn;        /* seconds of the clock              */
     double first_loss, loss, first_held, held, held_error;
     double rate, learning;               /* rows a second, smoothed; seconds of steps of this call */
-    uint64_t rows, learned;              /* of this call                      */
+    uint64_t rows, learned, skipped;     /* of this call                      */
     bool line;                           /* the cursor stands behind a line   */
 };
 
@@ -67,24 +68,57 @@ static bool is_folder(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+/* What tells one folder's model from another's: its numbers, its configuration and its tokenizer. */
+static stretto_status folder_content(const char *folder, char out[CONTENT_DIGITS], struct error *err)
+{
+    struct buffer all = buffer_make(1 << 30);
+    struct source *s;
+    struct source_str part;
+    TRY(source_open(&s, folder, err));
+    source_content(s, out);
+    stretto_status ok = buffer_append(&all, out, strlen(out));
+    for (size_t i = 0; i < 2 && ok == STRETTO_OK; i++)
+        if (source_file(s, i ? "tokenizer.json" : "config.json", &part)) ok = buffer_append(&all, part.p, part.n);
+    if (ok == STRETTO_OK) content_of(all.data, all.len, out);
+    buffer_done(&all);
+    source_close(s);
+    return ok == STRETTO_OK ? ok : fail(err, ok, "out of memory");
+}
+
+static const char folder_key[] = "stretto.teach.folder";
+
+static stretto_status same_folder(const char *file, const char *folder, const char *now, struct error *err)
+{
+    struct source *s;
+    struct source_str was = { "", 0 };
+    TRY(source_open(&s, file, err));
+    source_string(s, folder_key, &was);
+    bool same = was.n == strlen(now) && memcmp(was.p, now, was.n) == 0;
+    source_close(s);
+    return same ? STRETTO_OK
+                : fail(err, STRETTO_E_ARG, "%s was made of another folder than %s, or of what was in it then: name "
+                       "another folder with -o, or remove that file", file, folder);
+}
+
 /* A folder becomes a file beside what will be learned, with the numbers as they are. */
 static int take_model(struct run *x)
 {
     struct stat st;
     struct error err = { 0 };
+    char content[CONTENT_DIGITS];
     int code = model_path("teach", x->o->model, x->o->yes, &x->in);
     if (code != EXIT_DONE || !is_folder(x->in.data)) return code;
     if (!x->o->out)
         return command_usage("teach", "a folder of transformers is made a file first: name where, -o FOLDER");
-    struct convert_options c = { .type = DT_F32, .force = true, .tokenizer = tokenizer_to_gguf,
+    const char *const notes[] = { folder_key, content, NULL };
+    struct convert_options c = { .type = DT_F32, .force = true, .tokenizer = tokenizer_to_gguf, .notes = notes,
                                  .progress = ui_progress_hook(&x->bar), .log = { .say = on_log, .ud = x },
                                  .cancel = &interrupted };
-    stretto_status s = buffer_printf(&x->converted, "%s/base.gguf", x->o->out);
+    stretto_status s = folder_content(x->in.data, content, &err);
+    if (s == STRETTO_OK) s = buffer_printf(&x->converted, "%s/base.gguf", x->o->out);
     mkdir(x->o->out, 0777);
     if (s == STRETTO_OK && stat(x->converted.data, &st) != 0) s = convert(x->in.data, x->converted.data, &c, &err);
-    else if (s == STRETTO_OK)
-        fprintf(stderr, "stretto teach: %s is there and is what learns; remove it if it is of another model\n",
-                x->converted.data);
+    else if (s == STRETTO_OK) s = same_folder(x->converted.data, x->in.data, content, &err);
     return s == STRETTO_OK ? EXIT_DONE : failed(x, s, &err);
 }
 
@@ -96,6 +130,9 @@ static int check(const struct teach_command *o)
     if (o->resume && !o->out) return command_usage("teach", "--resume needs the folder of a training: -o FOLDER");
     if (!lora && (o->targets || o->last_layers || o->alpha > 0))
         return command_usage("teach", "--targets, --last-layers and --alpha belong to --method lora");
+    if (!o->watch && o->agreement > 0) return command_usage("teach", "--agreement belongs to --watch N");
+    if (strcmp(o->optimizer, "adamw") != 0 && o->optimizer_bytes != 16)
+        return command_usage("teach", "--optimizer-bytes belongs to --optimizer adamw");
     if (lora && o->save_f32) return command_usage("teach", "--save-f32 belongs to --method full");
     return EXIT_DONE;
 }
@@ -141,7 +178,8 @@ static void note(struct run *x, const struct train_report *r)
     x->learning += r->seconds;
     x->rows += r->rows;
     x->learned += r->learned;
-    x->loss = r->loss;
+    x->skipped += r->skipped;
+    if (!r->skipped) x->loss = r->loss;
     if (!isfinite(x->first_loss)) x->first_loss = r->loss;
     if (!isfinite(r->held)) return;
     if (!isfinite(x->first_held)) x->first_held = r->held;
@@ -207,6 +245,7 @@ static void print_end(const struct run *x, const char *wrote)
 {
     json_t *j = json_pack("{s:s,s:I,s:I,s:I}", "wrote", wrote, "steps", (json_int_t)trainer_at(x->t), "rows",
                           (json_int_t)x->rows, "learned", (json_int_t)x->learned);
+    json_object_set_new(j, "skipped", json_integer((json_int_t)x->skipped));
     put_real(j, "first_loss", x->first_loss);
     put_real(j, "loss", x->loss);
     put_real(j, "first_held", x->first_held);
@@ -224,6 +263,8 @@ static void print_end(const struct run *x, const char *wrote)
 static void say_end(const struct run *x)
 {
     char wrote[4200];
+    double scale;
+    uint64_t skipped = trainer_skipped(x->t, &scale);
     bool lora = strcmp(x->o->method, "lora") == 0;
     snprintf(wrote, sizeof wrote, "%.4000s/%s", x->o->out, lora ? "adapter.gguf" : "model.gguf");
     if (x->o->json) {
@@ -234,6 +275,9 @@ static void say_end(const struct run *x)
     if (x->rows) printf(", loss %.3f -> %.3f", x->first_loss, x->loss);
     if (isfinite(x->held) && x->rows)
         printf(", held out %.3f -> %.3f +- %.3f", x->first_held, x->held, x->held_error);
+    if (skipped)
+        printf("; %llu step%s skipped because values overflowed, the loss is now times %g",
+               (unsigned long long)skipped, skipped == 1 ? "" : "s", scale);
     if (x->rows)
         printf("; %.0f rows/s, %.0f MB at most", (double)x->rows / x->learning, usage_peak_bytes() / 1e6);
     putchar('\n');

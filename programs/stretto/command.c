@@ -207,12 +207,25 @@ static int option_set(const struct command *c, const struct option *o, const cha
     return EXIT_USAGE;
 }
 
+/* A process parses one command line; of more options than this the rest count as not given. */
+enum { GIVEN_MOST = 256 };
+static const struct option *given[GIVEN_MOST];
+static size_t n_given;
+
+bool option_given(const struct option *o)
+{
+    for (size_t i = 0; i < n_given; i++)
+        if (given[i] == o) return true;
+    return false;
+}
+
 int command_parse(const struct command *c, int argc, char **argv, void *options, size_t *n_operands,
                   bool *help)
 {
     size_t n = 0;
     bool rest = false;
     *help = false;
+    n_given = 0;
     for (int i = 0; i < argc; i++) {
         char *word = argv[i];
         if (rest || word[0] != '-' || !word[1]) { argv[n++] = word; continue; }
@@ -241,6 +254,7 @@ int command_parse(const struct command *c, int argc, char **argv, void *options,
         }
         int code = option_set(c, o, word, v, (char *)options + at);
         if (code != EXIT_DONE) return code;
+        if (n_given < GIVEN_MOST && !option_given(o)) given[n_given++] = o;
     }
     if (n < c->min_operands)
         return command_usage(c->name, "%s missing: stretto %s %s",

@@ -62,6 +62,8 @@ const struct command *command_find(const char *name);
  * EXIT_DONE, or EXIT_USAGE after printing a sentence. *help is set when -h or --help is there. */
 int command_parse(const struct command *c, int argc, char **argv, void *options, size_t *n_operands,
                   bool *help);
+/* Whether the row's option was there when command_parse was last called. */
+bool option_given(const struct option *o);
 /* A number as an OPT_INT or OPT_REAL may have it, into *target; false: it is none, or out of range. */
 bool option_number(const struct option *o, const char *text, void *target);
 /* Whether a word is in a list such as "a|b|c", whose members the character separates. */

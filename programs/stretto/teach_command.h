@@ -6,11 +6,12 @@
 #include <jansson.h>
 
 struct teach_command {
-    const char *model, *out, *method, *targets, *schedule, *budget, *keep, *lr;
+    const char *model, *out, *method, *targets, *schedule, *budget, *keep, *lr, *optimizer, *precision;
     struct text_list data, valid;
-    double hold_out, alpha, warm, clip, decay, beta1, beta2, eps;
-    int64_t rank, last_layers, epochs, steps, rows, at_once, context, seed, measure, save, show, threads;
-    bool plan, resume, skip_long, save_f32, yes, quiet, json;
+    double hold_out, alpha, warm, clip, decay, beta1, beta2, eps, average, agreement;
+    int64_t rank, last_layers, epochs, steps, rows, at_once, context, seed, measure, save, show, threads,
+            optimizer_bytes, watch;
+    bool plan, resume, skip_long, plain_text, save_f32, yes, quiet, json;
 };
 
 /* ---- teach_options.c */

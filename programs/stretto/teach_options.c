@@ -23,6 +23,9 @@ void teach_defaults(void *options)
     o->eps = d.eps;
     o->epochs = d.epochs;
     o->rows = d.batch_rows;
+    o->precision = train_precision_names[d.precision];
+    o->optimizer = train_optimizer_names[d.optimizer];
+    o->optimizer_bytes = d.optimizer_bytes;
     o->seed = (int64_t)d.seed;
     o->hold_out = d.hold_out;
 }
@@ -44,6 +47,9 @@ static const struct option data_rows[] = {
     { "-c --ctx-size", "N", OPT_INT, AT(context), 0, 1 << 24,
       "tokens of a line at most; 0 takes what the model was made for [0]" },
     { "--skip-long", NULL, OPT_FLAG, AT(skip_long), 0, 0, "leave longer lines out, and count them" },
+    { "--plain-text", NULL, OPT_FLAG, AT(plain_text), 0, 0,
+      "what is spelled as a special token in \"text\", \"prompt\" and \"completion\" is text; otherwise it becomes "
+      "that token, and how many lines have one is told" },
     { "--show", "N", OPT_INT, AT(show), 0, 1 << 20,
       "print what will be learned of the first N lines, token by token, and end" },
     { "--plan", NULL, OPT_FLAG, AT(plan), 0, 0, "print bytes, rows, operations and hours, and end; nothing runs" },
@@ -74,6 +80,18 @@ static const struct option how_rows[] = {
     { "--rows", "N", OPT_INT, AT(rows), 1, 1 << 24, "rows (tokens) of a step, about [2048]" },
     { "--rows-at-once", "N", OPT_INT, AT(at_once), 0, 1 << 20,
       "rows that are computed together: memory grows with them; 0: 256, or as many as the longest line [0]" },
+    { "--optimizer", "adamw|adafactor", OPT_CHOICE, AT(optimizer), 0, 0,
+      "how gradients change what is trained: adafactor remembers a mean for each row and column in place of two "
+      "moments for each parameter [adamw]" },
+    { "--optimizer-bytes", "N", OPT_INT, AT(optimizer_bytes), 10, 16,
+      "bytes that AdamW takes of a parameter, with its gradient: 16; 12 with moments in bf16; 10 with moments as codes "
+      "of 8 bits [16]" },
+    { "--precision", "f32|bf16|f16", OPT_CHOICE, AT(precision), 0, 0,
+      "what linear layers compute with of what is trained: float32, or that rounded to 16 bits after each step; f16 "
+      "rounds all values between operations too and scales the loss, for study: it is slower [f32]" },
+    { "--ema", "B", OPT_REAL, AT(average), 0, 0.999999,
+      "measure and write the mean of what was learned so far, each step weighing B times the one behind it, as 0.99; "
+      "0: what was learned last [0]" },
     { "--clip", "NORM", OPT_REAL, AT(clip), 0, 1e6, "gradients are made no longer than this; 0: any [1]" },
     { "--weight-decay", "D", OPT_REAL, AT(decay), 0, 1, "of AdamW, on matrices [0]" },
     { "--beta1", "B", OPT_REAL, AT(beta1), 0, 0.99999, "of AdamW [0.9]" },
@@ -84,6 +102,11 @@ static const struct option how_rows[] = {
 static const struct option run_rows[] = {
     { "--measure", "N", OPT_INT, AT(measure), 0, 1 << 30,
       "measure what is held out every N steps; 0: ten times [0]" },
+    { "--watch", "N", OPT_INT, AT(watch), 0, 256,
+      "at every measurement answer N prompts of what is held out greedily; where the answers repeat themselves twice "
+      "as much as before, end with the last checkpoint that was well [0]" },
+    { "--agreement", "SHARE", OPT_REAL, AT(agreement), 0, 1,
+      "with --watch: end so too where less than this share of the answers is as they were before [0]" },
     { "--save", "N", OPT_INT, AT(save), 0, 1 << 30,
       "a checkpoint every N steps; 0: as often as takes a twentieth of the time [0]" },
     { "--save-f32", NULL, OPT_FLAG, AT(save_f32), 0, 0,
@@ -125,23 +148,17 @@ static void fill(void *to, const struct option *o, const json_t *v)
     }
 }
 
-static size_t size_of(enum option_kind kind)
-{
-    return kind == OPT_INT ? sizeof(int64_t) : kind == OPT_REAL ? sizeof(double)
-         : kind == OPT_FLAG ? sizeof(bool) : sizeof(char *);
-}
-
-/* Options that stand as no option was given are as they were. */
-static void fill_options(struct teach_command *o, const struct teach_command *none, const json_t *asked)
+/* Options that were not given are as they were. Those that were given and are others than then are refused by the
+ * trainer. */
+static void fill_options(struct teach_command *o, const json_t *asked)
 {
     for (size_t u = 0; u < teach_n_uses; u++)
         for (size_t i = 0; i < teach_uses[u].group->n; i++) {
             const struct option *row = &teach_uses[u].group->options[i];
-            const json_t *v = json_object_get(asked, key_of(row));
-            char *at = (char *)o + row->at;
-            bool given = memcmp(at, (const char *)none + row->at, size_of(row->kind)) != 0;
-            if (v && !json_is_null(v) && !given && strcmp(key_of(row), "budget") != 0
-                && strcmp(key_of(row), "lr") != 0) fill(at, row, v);
+            const char *key = key_of(row);
+            const json_t *v = json_object_get(asked, key);
+            if (v && !json_is_null(v) && !option_given(row) && strcmp(key, "budget") != 0 && strcmp(key, "lr") != 0)
+                fill((char *)o + row->at, row, v);
         }
 }
 
@@ -168,14 +185,12 @@ static void fill_paths(struct text_list *to, const json_t *list)
 int teach_resume(struct teach_command *o, json_t **run)
 {
     struct error err = { 0 };
-    struct teach_command none = { 0 };
     char *text;
     stretto_status s = train_run_text(o->out, &text, &err);
     if (s == STRETTO_OK) s = json_tree(run, text, strlen(text), JSON_TWICE_REFUSED, "run.json", &err);
     mem_free(text);
     if (s != STRETTO_OK) return command_fail("teach", s, err.text);
-    teach_defaults(&none);
-    fill_options(o, &none, json_object_get(*run, "options"));
+    fill_options(o, json_object_get(*run, "options"));
     fill_numbers(o, json_object_get(*run, "options"));
     if (!o->model) o->model = json_string_value(json_object_get(*run, "model"));
     fill_paths(&o->data, json_object_get(*run, "data"));
@@ -230,6 +245,11 @@ int teach_options(const struct teach_command *o, struct train_options *out)
     out->beta1 = o->beta1;
     out->beta2 = o->beta2;
     out->eps = o->eps;
+    while (strcmp(o->optimizer, train_optimizer_names[out->optimizer]) != 0) out->optimizer++;
+    while (strcmp(o->precision, train_precision_names[out->precision]) != 0) out->precision++;
+    out->optimizer_bytes = (uint32_t)o->optimizer_bytes;
+    out->average = o->average;
+    out->plain_text = o->plain_text;
     out->epochs = (uint32_t)o->epochs;
     out->steps = (uint64_t)o->steps;
     out->batch_rows = (uint32_t)o->rows;
@@ -239,6 +259,8 @@ int teach_options(const struct teach_command *o, struct train_options *out)
     for (int k = 0; k < TRAIN_KEEPS; k++)
         if (strcmp(o->keep, train_keep_names[k]) == 0) out->keep = (enum train_keep)k;
     out->measure = (uint32_t)o->measure;
+    out->watch = (uint32_t)o->watch;
+    out->agreement = o->agreement;
     out->save = (uint32_t)o->save;
     out->skip_long = o->skip_long;
     out->resume = o->resume;

@@ -163,8 +163,11 @@ void teach_line(char *out, size_t size, size_t width, const struct train_report 
     if (p->roof > 0)
         snprintf(roof, sizeof roof, " (%.0f %% of the roof)", 100 * rows_per_second * p->row_flops / p->roof);
     if (isfinite(held)) snprintf(measured, sizeof measured, "  held out %.3f", held);
-    int n = snprintf(out, size, "step %llu of %llu  loss %.3f +- %.3f%s  %.0f rows/s%s  %s left",
-                     (unsigned long long)r->step, (unsigned long long)r->steps, r->loss, r->error, measured,
+    char loss[64];
+    if (r->skipped) snprintf(loss, sizeof loss, "skipped: values overflow");
+    else snprintf(loss, sizeof loss, "loss %.3f +- %.3f", r->loss, r->error);
+    int n = snprintf(out, size, "step %llu of %llu  %s%s  %.0f rows/s%s  %s left",
+                     (unsigned long long)r->step, (unsigned long long)r->steps, loss, measured,
                      rows_per_second, roof, duration(time, left));
     if (n > 0 && (size_t)n > width && width < size) out[width] = '\0';
 }

@@ -44,6 +44,10 @@ static stretto_status words_of(const stretto_train_options *from, struct train_o
     if (to->schedule == SCHEDULES)
         return fail(err, STRETTO_E_ARG, "there is no schedule '%.40s'; take cosine, linear or constant",
                     from->schedule);
+    while (from->optimizer && to->optimizer < OPTIMIZERS
+           && strcmp(from->optimizer, train_optimizer_names[to->optimizer]) != 0) to->optimizer++;
+    if (to->optimizer == OPTIMIZERS)
+        return fail(err, STRETTO_E_ARG, "there is no optimizer '%.40s'; take adamw or adafactor", from->optimizer);
     return STRETTO_OK;
 }
 
@@ -71,7 +75,12 @@ static stretto_status options_of(stretto_trainer *t, const char *model, const ch
     if (from->rows) to->batch_rows = from->rows;
     to->context = from->context;
     if (from->seed) to->seed = from->seed;
+    if (from->optimizer_bytes) to->optimizer_bytes = from->optimizer_bytes;
+    to->average = from->average;
+    to->watch = from->watch;
+    to->agreement = from->agreement;
     to->skip_long = from->skip_long != 0;
+    to->plain_text = from->plain_text != 0;
     to->resume = from->resume != 0;
     to->threads = from->threads;
     to->progress = (struct progress){ .tell = from->progress ? on_progress : NULL, .ud = t };

@@ -59,6 +59,21 @@ struct device {
     char word[24], name[128];          /* as in struct device_about, by backend_open             */
 };
 
+/* Who changes what is trained, and what it remembers of each parameter. AdamW (arXiv 1711.05101) has two moments: in
+ * float32, in bf16 rounded by chance, or as codes of 8 bits for blocks of 256 (arXiv 2110.02861). Adafactor
+ * (arXiv 1804.04235, without momentum) has a mean for each row and column of a matrix. */
+enum optimizer { OPTIMIZER_ADAMW, OPTIMIZER_ADAFACTOR, OPTIMIZERS };
+struct optimizer_kind {
+    enum optimizer by;
+    unsigned bits;    /* of each of AdamW's moments: 32, 16 or 8; 0: 32                        */
+    bool average;     /* beside them: the mean of what the parameter was (PARAM_AVERAGE)       */
+};
+
+/* In what a training computes with what it trains. The masters are float32 always; with 16 bits the panels of its
+ * linear layers are them rounded, after every step. f16: values between operations are rounded too, as if they were
+ * stored so (arXiv 1710.03740): small gradients vanish unless the loss is scaled, and large ones become infinite. */
+enum precision { PRECISION_F32, PRECISION_BF16, PRECISION_F16, PRECISIONS };
+
 struct upload_options {
     unsigned threads; /* of this machine that pack; 0: as many as the device has               */
     bool reference;   /* weights as float32                                                    */
@@ -67,22 +82,33 @@ struct upload_options {
     void *ud;
     const volatile int *cancel; /* non-zero stops the upload with E_CANCEL; may be NULL          */
     /* Training: which parameters change. Each of them gets a master in float32, by which it is computed, a gradient and
-     * two moments, zeros at first. The others are as ever, and those that a gradient passes through get a transposed
-     * copy. The graph is the differentiated one. */
+     * what the optimizer remembers, zeros at first. The others are as ever, and those that a gradient passes through
+     * get a transposed copy. The graph is the differentiated one. */
     const uint8_t *trained; /* [n_params]; NULL: none                                        */
+    struct optimizer_kind optimizer;
+    enum precision precision;
     /* The weights are not read, only measured: weights_bytes and plan can be asked, nothing else. */
     bool measure;
 };
 
 /* What there is of a trained parameter: rows of n_in elements, n_out of them. */
-enum param_part { PARAM_MASTER, PARAM_GRADIENT, PARAM_MOMENT1, PARAM_MOMENT2, PARAM_PARTS };
+enum param_part { PARAM_MASTER, PARAM_GRADIENT, PARAM_AVERAGE, PARAM_PARTS };
 
-/* A step of AdamW (arXiv 1711.05101) over all trained parameters. */
+/* One of the arrays that the optimizer remembers of a parameter. */
+struct param_state {
+    const char *name;  /* "m", "v", "m.scale" ...                                              */
+    const char *type;  /* as safetensors has it: F32, BF16, U8                                 */
+    uint64_t n, bytes; /* elements                                                             */
+};
+enum { PARAM_STATES = 4 };
+
+/* A step of the optimizer over all trained parameters. Adafactor has no use for beta1, beta2 and eps. */
 struct param_step {
     uint64_t number;  /* of this step, from 1 on: the moments began at zero                   */
     float scale;      /* of the gradients: clipping                                           */
     float lr, beta1, beta2, eps;
     float decay;      /* of weights and tables; vectors have none                             */
+    float average;    /* b: the average weighs step i of t by b^(t - i)                       */
 };
 
 struct program_limits {
@@ -186,6 +212,15 @@ struct backend {
     /* Sums of squares of the gradients in an order of their own: [n_params], 0 of those that are not trained. */
     void (*param_norms)(const struct weights *w, double *squares);
     void (*param_update)(struct weights *w, const struct param_step *s);
+    /* Masters and averages change places, where there are averages: twice is as before. */
+    void (*param_swap)(struct weights *w);
+    /* What the optimizer remembers of a parameter: out[0 .. returned), at most PARAM_STATES; its bytes, which are the
+     * backend's own and go on with the very bits where they are written again; and all of it as at the beginning,
+     * averages too. */
+    size_t (*state_list)(const struct weights *w, uint32_t param, struct param_state out[PARAM_STATES]);
+    stretto_status (*state_read)(const struct weights *w, uint32_t param, size_t k, void *out, struct error *err);
+    stretto_status (*state_write)(struct weights *w, uint32_t param, size_t k, const void *in, struct error *err);
+    void (*state_clear)(struct weights *w);
 
     /* MAY: times of operations from now on, or no more. Reading gives at most cap rows in the order
      * in which they run. */

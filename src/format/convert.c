@@ -135,6 +135,8 @@ static stretto_status put_metadata(struct conversion *c)
     /* The numbers llama.cpp gives to "mostly this type". */
     gguf_put_u32(c->w, "general.file_type", dtype_table[c->o->type].file_type);
     gguf_put_u32(c->w, "general.quantization_version", 2);
+    for (const char *const *note = c->o->notes; note && *note; note += 2)
+        gguf_put_string(c->w, note[0], note[1], strlen(note[1]));
     struct source_str text;
     if (!c->folder) return STRETTO_OK;
     warn_of_others(c);

@@ -21,6 +21,7 @@ struct convert_options {
     /* Writes the tokenizer of a Hugging Face folder as metadata (text/tokenizer_gguf.h); rooms
      * below this one know tokenizers, so the caller brings it. NULL: without a tokenizer. */
     stretto_status (*tokenizer)(const struct source *src, struct gguf_writer *w, struct error *err);
+    const char *const *notes;   /* pairs of a key and a text that the file gets too, NULL behind the last; NULL: none */
     /* Calls fn(ud, i) for every i below n, in any order, on as many threads as it likes; NULL: here. The file is
      * the same whoever does it. */
     void (*each)(void *threads, size_t n, void (*fn)(void *ud, size_t i), void *ud);

@@ -20,6 +20,7 @@ struct reader {
     struct conversation talk;
     struct tokens one, other;
     uint32_t file, line;
+    bool special;            /* this line's text spells a special token */
 };
 
 static stretto_status no_memory(struct error *err) { return fail(err, STRETTO_E_NOMEM, "out of memory for the data"); }
@@ -178,17 +179,41 @@ static stretto_status take_two_lists(struct reader *r, const json_t *j, const st
     return s;
 }
 
-static stretto_status encode(const struct reader *r, const char *p, size_t n, unsigned flags, struct tokens *out,
-                             struct error *err)
+static stretto_status encode_as(const struct reader *r, const char *p, size_t n, unsigned flags, struct tokens *out,
+                                struct error *err)
 {
     out->n = 0;
     if (!r->how->tokenizer)
         return fail(err, STRETTO_E_UNSUP, "the model has no tokenizer, so it learns from token ids alone (stretto "
                     "trace)");
-    return tokenizer_encode(r->how->tokenizer, p, n, flags | TOKENIZE_SPECIAL, out, err);
+    return tokenizer_encode(r->how->tokenizer, p, n, r->how->plain ? flags : flags | TOKENIZE_SPECIAL, out, err);
 }
 
-static stretto_status encode_string(const struct reader *r, const json_t *s, struct tokens *out, struct error *err)
+/* Whether a special token is spelled in the text of these tokens, and not only put around it. */
+static stretto_status note_special(struct reader *r, const char *p, size_t n, unsigned flags, const struct tokens *got,
+                                   struct error *err)
+{
+    struct tokens plain = { 0 };
+    size_t at;
+    tokenizer_before(r->how->tokenizer, &at);
+    if (!(flags & TOKENIZE_ADD)) at = 0;
+    while (at < got->n && !tokenizer_is_special(r->how->tokenizer, got->id[at])) at++;
+    if (r->how->plain || r->special || at >= got->n) return STRETTO_OK;
+    stretto_status s = tokenizer_encode(r->how->tokenizer, p, n, flags, &plain, err);
+    r->special = s == STRETTO_OK
+              && (plain.n != got->n || memcmp(plain.id, got->id, got->n * sizeof *got->id) != 0);
+    tokens_done(&plain);
+    return s;
+}
+
+static stretto_status encode(struct reader *r, const char *p, size_t n, unsigned flags, struct tokens *out,
+                             struct error *err)
+{
+    TRY(encode_as(r, p, n, flags, out, err));
+    return note_special(r, p, n, flags, out, err);
+}
+
+static stretto_status encode_string(struct reader *r, const json_t *s, struct tokens *out, struct error *err)
 {
     return encode(r, json_string_value(s), json_string_length(s), TOKENIZE_ADD, out, err);
 }
@@ -296,8 +321,13 @@ static stretto_status add_line(struct reader *r, const char *p, size_t n, struct
     json_t *j = NULL;
     stretto_status s = n > LINE_MOST ? fail(&why, STRETTO_E_FORMAT, "it is longer than %d bytes", LINE_MOST)
                                      : json_tree(&j, p, n, JSON_TWICE_REFUSED, "the line", &why);
+    r->special = false;
     if (s == STRETTO_OK) s = take_line(r, j, &why);
     json_decref(j);
+    if (r->special && !r->l->special++) {
+        r->l->special_line = r->line;
+        r->l->special_file = r->file;
+    }
     if (s == STRETTO_OK) return s;
     return fail(err, s == STRETTO_E_ARG ? STRETTO_E_FORMAT : s, "%s, line %u: %s", r->l->file[r->file], r->line,
                 why.text);

@@ -37,6 +37,7 @@ struct lines {
     uint32_t longest, longest_line, longest_file;        /* tokens, and where                              */
     uint32_t skipped;         /* lines that were too long, */
     uint32_t skipped_line[8], skipped_file[8]; /* the first of them                                        */
+    uint32_t special, special_line, special_file; /* lines whose text spells special tokens, and the first  */
     bool open;                /* an answer has no token that ends it: the model will not learn to stop     */
 };
 
@@ -46,6 +47,7 @@ struct lines_how {
     uint32_t vocab;           /* ids below it                                                              */
     uint32_t context;         /* tokens of a sample at most                                                */
     bool skip_long;
+    bool plain;               /* what is spelled as a special token in "text", "prompt" and "completion" is text */
     time_t now;               /* for templates that print a date                                           */
 };
 

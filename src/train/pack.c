@@ -103,18 +103,27 @@ static stretto_status shuffle_units(struct packing *p, const struct packing_how 
     return STRETTO_OK;
 }
 
-/* As many batches as make them nearest to batch_rows, each with about the same rows. */
-static void cut_batches(struct packing *p, uint32_t batch_rows)
+/* Each has about the same rows, and one unit at least. */
+static void cut_batches(struct packing *p, size_t batches)
 {
-    uint64_t rows = 0, batches = (p->rows + batch_rows / 2) / batch_rows;
-    if (!batches) batches = 1;
+    uint64_t rows = 0;
+    if (batches > p->n_units) batches = p->n_units;
     p->batch[0] = 0;
     p->n_batches = 0;
     for (size_t i = 0; i < p->n_units; i++) {
+        size_t left = p->n_units - 1 - i;
         rows += p->unit[i].rows;
-        if (rows * batches < (p->n_batches + 1) * p->rows) continue;
+        if (rows * batches < (p->n_batches + 1) * p->rows && left >= batches - p->n_batches) continue;
         p->batch[++p->n_batches] = (uint32_t)i + 1;
     }
+}
+
+/* As many as are nearest to batch_rows rows each. */
+static size_t batches_of(const struct packing *p, const struct packing_how *how)
+{
+    if (how->batches) return how->batches;
+    uint64_t n = (p->rows + how->batch_rows / 2) / how->batch_rows;
+    return n ? (size_t)n : 1;
 }
 
 stretto_status packing_make(struct packing *p, const struct lines *l, const struct packing_how *how, struct error *err)
@@ -131,7 +140,7 @@ stretto_status packing_make(struct packing *p, const struct lines *l, const stru
         p->rows += p->unit[p->n_units].rows;
     }
     if (s == STRETTO_OK && !how->in_order) s = shuffle_units(p, how, err);
-    if (s == STRETTO_OK) cut_batches(p, how->batch_rows);
+    if (s == STRETTO_OK) cut_batches(p, batches_of(p, how));
     if (s != STRETTO_OK) packing_done(p);
     return s;
 }

@@ -3,7 +3,8 @@
  * stands beside them in a step, and nothing is filled up.
  *
  *   unit    a sample, or some of a group on one trunk: what is shuffled, and stays together
- *   batch   the units of one update, about `batch_rows` rows; an epoch's batches are as large as each other
+ *   batch   the units of one update, about `batch_rows` rows; an epoch's batches are as large as each other, and
+ *           later epochs are cut into as many (or a batch of each unit, where there are fewer)
  *   step    units of a batch that fit into `step_rows` rows, the longest first: what a program runs at once
  *
  * All of it follows from the samples, the seed and the epoch's number: there is nothing to save. */
@@ -16,7 +17,8 @@ enum { PACK_SHARE = 16 };         /* samples of a group in one unit at most     
 
 struct pack_unit { uint32_t first, count, shared, rows; }; /* samples order[first .. first + count)   */
 
-struct packing_how { uint64_t seed, epoch; uint32_t step_rows, batch_rows; bool in_order; };
+/* batches: how many there are to be; 0: as many as are nearest to batch_rows rows each. */
+struct packing_how { uint64_t seed, epoch; uint32_t step_rows, batch_rows, batches; bool in_order; };
 
 struct packing {
     const struct lines *lines;

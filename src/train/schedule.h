@@ -5,6 +5,7 @@
 #define TRAIN_SCHEDULE_H
 #include "base/status.h"
 #include <math.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -33,4 +34,15 @@ static inline double schedule_lr(const struct lr_schedule *s, uint64_t step)
 
 /* What gradients are multiplied with, so that their norm is at most `most` (0: any). */
 static inline double schedule_clip(double norm, double most) { return most > 0 && norm > most ? most / norm : 1; }
+
+/* Whether a checkpoint is due behind a step: the last of `steps`; every `every` steps; or with every 0 as often as a
+ * twentieth of the time goes into it, by what a step and a checkpoint took so far. saved: the step of the last one, 0:
+ * none, and then the first is due. */
+struct saving { uint64_t saved, steps, every; double step_seconds, save_seconds; };
+static inline bool schedule_saves(const struct saving *s, uint64_t step)
+{
+    double cost = s->step_seconds > 0 ? 20 * s->save_seconds / s->step_seconds : 1;
+    uint64_t every = s->every ? s->every : s->saved && cost < 1e9 ? (uint64_t)ceil(cost) : 1;
+    return step == s->steps || step - s->saved >= (every ? every : 1);
+}
 #endif

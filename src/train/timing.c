@@ -92,6 +92,7 @@ stretto_status train_timing(struct train_timing *out, const struct train_timing_
     if (!t) return fail(err, STRETTO_E_NOMEM, "out of memory");
     train_options_defaults(&t->o);
     t->lock = -1;
+    t->scaling.scale = 1;
     t->o.model = how->model;
     t->o.method = how->method;
     t->o.rank = how->rank;

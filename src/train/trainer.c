@@ -10,12 +10,15 @@ enum { STEP_ROWS = 256 };
 
 const char *const train_method_names[TRAIN_METHODS] = { "lora", "full" };
 const char *const train_keep_names[TRAIN_KEEPS] = { "auto", "values", "layers" };
+const char *const train_optimizer_names[OPTIMIZERS] = { "adamw", "adafactor" };
+const char *const train_precision_names[PRECISIONS] = { "f32", "bf16", "f16" };
 
 void train_options_defaults(struct train_options *o)
 {
     *o = (struct train_options){ .method = TRAIN_LORA, .rank = 16, .schedule = SCHEDULE_COSINE, .warm = 0.05, .clip = 1,
-                                 .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .epochs = 1, .batch_rows = 2048,
-                                 .seed = 1, .hold_out = 0.02 };
+                                 .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8,
+                                 .optimizer_bytes = 16, .epochs = 1, .batch_rows = 2048, .seed = 1,
+                                 .hold_out = 0.02 };
 }
 
 /* ---- data ------------------------------------------------------------------------------------ */
@@ -25,7 +28,7 @@ static stretto_status read_files(struct trainer *t, const char *const *path, siz
 {
     const struct lines_how how = { .tokenizer = t->model->tokenizer, .chat = t->chat, .vocab = t->model->config.vocab,
                                    .context = t->o.context ? t->o.context : t->model->config.context,
-                                   .skip_long = t->o.skip_long, .now = t->now };
+                                   .skip_long = t->o.skip_long, .plain = t->o.plain_text, .now = t->now };
     for (size_t i = 0; i < n; i++) {
         struct file_map m;
         TRY(file_map_open(&m, path[i], err));
@@ -47,6 +50,10 @@ static stretto_status read_data(struct trainer *t, struct error *err)
                     t->lines.skipped, t->held.n);
     lines_digest(&t->lines, t->data);
     lines_digest(&t->held, t->held_data);
+    if (t->lines.special)
+        log_say(&t->o.log, LOG_WARN, "%u line%s of text spell special tokens (the first: %s, line %u) and are learned "
+                "with them; --plain-text reads what is spelled so as text", t->lines.special,
+                t->lines.special == 1 ? "" : "s", t->lines.file[t->lines.special_file], t->lines.special_line);
     if (t->lines.open)
         log_say(&t->o.log, LOG_WARN, "no token ends the answers that are learned, so the model will not learn to "
                 "stop");
@@ -63,21 +70,18 @@ static double usual_rate(const struct trainer *t)
     return t->o.method == TRAIN_FULL ? full : fmin(10 * full, 2e-3);
 }
 
-/* Steps of all epochs, and rows of the first. */
+/* Of the first epoch, as whose batches all others are cut. */
 static stretto_status count_steps(struct trainer *t, uint64_t *all, struct error *err)
 {
-    uint64_t steps = 0;
-    for (uint32_t e = 0; e < t->o.epochs; e++) {
-        struct packing p;
-        const struct packing_how how = { .seed = t->o.seed, .epoch = e, .step_rows = t->plan.step_rows,
-                                         .batch_rows = t->plan.batch_rows };
-        TRY(packing_make(&p, &t->lines, &how, err));
-        steps += p.n_batches;
-        if (!e) t->plan.rows = p.rows;
-        packing_done(&p);
-    }
-    *all = steps;
-    t->plan.steps = t->o.steps && t->o.steps < steps ? t->o.steps : steps;
+    struct packing p;
+    const struct packing_how how = { .seed = t->o.seed, .step_rows = t->plan.step_rows,
+                                     .batch_rows = t->plan.batch_rows };
+    TRY(packing_make(&p, &t->lines, &how, err));
+    t->plan.rows = p.rows;
+    t->batches = (uint32_t)p.n_batches;
+    packing_done(&p);
+    *all = (uint64_t)t->batches * t->o.epochs;
+    t->plan.steps = t->o.steps && t->o.steps < *all ? t->o.steps : *all;
     return STRETTO_OK;
 }
 
@@ -129,6 +133,13 @@ static stretto_status check_options(const struct train_options *o, struct error 
     if (!o->epochs || !o->batch_rows || (o->method == TRAIN_LORA && !o->rank) || !(o->warm >= 0 && o->warm < 1)
         || !(o->hold_out >= 0 && o->hold_out < 1))
         return fail(err, STRETTO_E_ARG, "epochs, rows and rank are above 0; warm-up and hold-out are shares below 1");
+    if (o->optimizer_bytes != 16 && o->optimizer_bytes != 12 && o->optimizer_bytes != 10)
+        return fail(err, STRETTO_E_ARG, "AdamW takes 16, 12 or 10 bytes of a parameter, not %u", o->optimizer_bytes);
+    if (o->optimizer != OPTIMIZER_ADAMW && o->optimizer_bytes != 16)
+        return fail(err, STRETTO_E_ARG, "16, 12 or 10 bytes of a parameter belong to the optimizer adamw; %s takes "
+                    "about 8", train_optimizer_names[o->optimizer]);
+    if (!(o->average >= 0 && o->average < 1))
+        return fail(err, STRETTO_E_ARG, "an average of weights forgets: its factor is from 0 to below 1, as 0.99");
     return STRETTO_OK;
 }
 
@@ -163,6 +174,7 @@ stretto_status trainer_open(struct trainer **out, const struct train_options *o,
     *out = NULL;
     if (!t) return fail(err, STRETTO_E_NOMEM, "out of memory");
     t->o = *o;
+    t->scaling.scale = o->precision == PRECISION_F16 ? SCALE_FIRST : 1;
     t->lock = -1;
     stretto_status s = open_all(t, err);
     if (s == STRETTO_OK) *out = t;
@@ -173,6 +185,11 @@ stretto_status trainer_open(struct trainer **out, const struct train_options *o,
 const struct train_plan *trainer_plan(const struct trainer *t) { return &t->plan; }
 const struct lines *trainer_lines(const struct trainer *t) { return &t->lines; }
 const struct tokenizer *trainer_tokenizer(const struct trainer *t) { return t->model->tokenizer; }
+uint64_t trainer_skipped(const struct trainer *t, double *scale)
+{
+    *scale = t->scaling.scale;
+    return t->scaling.skipped;
+}
 uint64_t trainer_at(const struct trainer *t) { return t->step; }
 
 static void take_roof(struct trainer *t)
@@ -208,6 +225,16 @@ static stretto_status fit_budget(struct trainer *t, struct error *err)
     return STRETTO_OK;
 }
 
+/* Sums of norms and attention are rounded otherwise there: what comes of it is as good, and not the same. */
+static void tell_level(const struct trainer *t)
+{
+    char now[LEVEL_MOST];
+    trainer_level(t, now);
+    if (t->o.resume && t->level[0] && strcmp(now, t->level) != 0)
+        log_say(&t->o.log, LOG_WARN, "the training was begun with kernels of %s and goes on with those of %s: it will "
+                "end with other bytes than if it had not (STRETTO_CPU=%s)", t->level, now, t->level);
+}
+
 stretto_status trainer_begin(struct trainer *t, struct error *err)
 {
     source_content(t->model->source, t->base);
@@ -215,12 +242,14 @@ stretto_status trainer_begin(struct trainer *t, struct error *err)
     TRY(trainer_folder(t, err));
     TRY(trainer_upload(t, false, err));
     TRY(trainer_compile(t, err));
+    tell_level(t);
     if (t->o.resume) TRY(trainer_go_on(t, err));
     else {
         TRY(trainer_try_rates(t, err));
         TRY(fit_budget(t, err));
         TRY(trainer_run_begin(t, err));
     }
+    TRY(watch_begin(t, err));
     TRY(trainer_log_open(t, err));
     uint64_t warm = (uint64_t)ceil(t->o.warm * (double)t->plan.steps);
     t->schedule = (struct lr_schedule){ t->o.schedule, t->plan.lr, warm < t->plan.steps ? warm : t->plan.steps - 1,
@@ -248,6 +277,7 @@ void trainer_close(struct trainer *t)
     lines_done(&t->held);
     chat_close(t->chat);
     model_close(t->model);
+    watch_done(&t->before);
     mem_free(t->trained);
     if (t->log) fclose(t->log);
     if (t->lock >= 0) close(t->lock);

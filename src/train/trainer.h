@@ -3,6 +3,7 @@
  *   run.json             what was asked for, and of what: model, template, data
  *   step-*.safetensors   checkpoints (checkpoint.h), the last two
  *   log.jsonl            a line for each step and each measurement
+ *   answers.json         where answers are watched: token ids of those before anything was learned
  *   adapter.gguf, peft/  what was learned, once the last step is done (format/adapter.h);
  *   model.gguf           or of method full the model in the types it had, model.f32.gguf as it was learned
  *
@@ -12,6 +13,7 @@
  * in them: neither the threads nor the clock. Used by one thread. */
 #ifndef TRAIN_TRAINER_H
 #define TRAIN_TRAINER_H
+#include "backend/backend.h"
 #include "base/log.h"
 #include "base/progress.h"
 #include "graph/differentiate.h"
@@ -24,6 +26,8 @@ enum train_method { TRAIN_LORA, TRAIN_FULL, TRAIN_METHODS };
 extern const char *const train_method_names[TRAIN_METHODS];
 enum train_keep { TRAIN_KEEP_AUTO, TRAIN_KEEP_VALUES, TRAIN_KEEP_LAYERS, TRAIN_KEEPS };
 extern const char *const train_keep_names[TRAIN_KEEPS];
+extern const char *const train_optimizer_names[OPTIMIZERS];
+extern const char *const train_precision_names[PRECISIONS];
 
 /* Texts and lists are the caller's until the trainer is closed. */
 struct train_options {
@@ -42,6 +46,11 @@ struct train_options {
     enum schedule_kind schedule;
     double warm;                 /* share of the steps                                                     */
     double clip, decay, beta1, beta2, eps;
+    enum optimizer optimizer;
+    uint32_t optimizer_bytes;    /* AdamW's of a parameter, its gradient among them: 16, 12 or 10          */
+    enum precision precision;    /* f16: with a factor for the loss, that follows what overflows           */
+    double average;              /* b: what is measured and written is the mean of what was learned so far, step i of t
+                                    by b^(t - i); 0: what was learned last                                 */
     uint32_t epochs;
     uint64_t steps;              /* at most; 0: as many as the epochs have                                 */
     uint32_t batch_rows;         /* of an update                                                           */
@@ -51,8 +60,10 @@ struct train_options {
     uint64_t seed;
     enum train_keep keep;
     uint32_t measure;            /* steps from one measurement to the next; 0: ten in a training           */
+    uint32_t watch;              /* held-out prompts that are answered at every measurement; 0: none       */
+    double agreement;            /* of these answers with those before, at least                           */
     uint32_t save;               /* steps between checkpoints; 0: as often as costs a twentieth of the time */
-    bool skip_long, resume, save_f32;
+    bool skip_long, plain_text, resume, save_f32;
     unsigned threads;            /* 0: all                                                                 */
     const char *level;           /* ceiling of the kernels; NULL: none                                     */
     uint64_t memory;             /* bytes that may be taken; 0: what the machine has                       */
@@ -86,6 +97,9 @@ struct train_report {
     uint64_t rows, learned;
     double seconds, save_seconds; /* of this step; of writing a checkpoint behind it, 0: none               */
     double held, held_error;     /* of what is held out; NAN: not measured at this step                    */
+    double distinct, agreement;  /* of watched answers: the share of runs of four tokens that are new in their
+                                    answer; the mean share that they have of those before, from the beginning on */
+    bool skipped;                /* values overflowed and nothing was changed: precision f16; the loss may be NAN */
     bool done;                   /* it was the last                                                        */
 };
 
@@ -101,7 +115,10 @@ const struct tokenizer *trainer_tokenizer(const struct trainer *t);
 stretto_status trainer_begin(struct trainer *t, struct error *err);
 /* The step that was done last. */
 uint64_t trainer_at(const struct trainer *t);
-/* One batch. E_NAN where a value is no number: with row, layer and line; what was learned before is as it was.
+/* Steps until now that changed nothing, because values overflowed; the factor of the loss, 1 but for f16. */
+uint64_t trainer_skipped(const struct trainer *t, double *scale);
+/* One batch. E_NAN where a value is no number: with row, layer and line; what was learned before is as it was. E_NAN
+ * too where watched answers have collapsed: what was learned until the last step that was well is written.
  * E_CANCEL: the step was not done. */
 stretto_status trainer_step(struct trainer *t, struct train_report *r, struct error *err);
 /* A checkpoint of now, where there is none. */

@@ -158,18 +158,31 @@ static stretto_status plan_program(struct trainer *t, const struct graph *g, uin
     return STRETTO_OK;
 }
 
+/* What answers stands there for a while only, beside everything else. */
+static stretto_status plan_watch(struct trainer *t, struct error *err)
+{
+    uint64_t bytes;
+    TRY(watch_bytes(t, &bytes, err));
+    t->plan.program_bytes += bytes;
+    return STRETTO_OK;
+}
+
 static stretto_status upload(struct trainer *t, bool measure, struct error *err)
 {
     const struct binding b = { t, trainer_param };
-    const struct upload_options up = { .threads = t->o.threads, .progress = NULL, .cancel = t->o.cancel,
-                                       .trained = t->trained, .measure = measure };
+    const struct upload_options up = {
+        .threads = t->o.threads, .progress = NULL, .cancel = t->o.cancel, .trained = t->trained, .measure = measure,
+        .precision = t->o.precision, .reference = t->o.precision == PRECISION_F16,
+        .optimizer = { .by = t->o.optimizer, .average = t->o.average > 0,
+                       .bits = t->o.optimizer_bytes == 12 ? 16 : t->o.optimizer_bytes == 10 ? 8 : 32 } };
     if (t->weights) t->device->backend->weights_close(t->weights);
     t->weights = NULL;
     TRY(device_upload(t->device, &t->weights, &t->back, &b, &up, err));
     t->plan.weights_bytes = t->device->backend->weights_bytes(t->weights);
     t->plan.program_bytes = 0;
     TRY(plan_program(t, &t->back, &t->plan.program_bytes, err));
-    return plan_program(t, &t->loss, &t->plan.program_bytes, err);
+    TRY(plan_program(t, &t->loss, &t->plan.program_bytes, err));
+    return plan_watch(t, err);
 }
 
 /* Bytes of this machine that a training may take. */
@@ -195,7 +208,7 @@ stretto_status trainer_upload(struct trainer *t, bool measure, struct error *err
     uint64_t have = room(t);
     TRY(upload(t, measure, err));
     struct train_plan *p = &t->plan;
-    const struct checkpoint c = { &t->forward, t->trained, t->device, t->weights };
+    const struct checkpoint c = trainer_checkpoint(t);
     p->checkpoint_bytes = checkpoint_bytes(&c);
     p->data_bytes = (t->lines.cap_ids + t->held.cap_ids) * (sizeof(int32_t) + sizeof(float))
                   + (t->lines.cap + t->held.cap) * (sizeof(struct sample) + 3 * sizeof(struct pack_unit));
@@ -213,4 +226,14 @@ stretto_status trainer_compile(struct trainer *t, struct error *err)
     if (t->held.n) TRY(device_compile(t->device, &t->measuring, &t->loss, t->weights, &l, err));
     TRY(packed_make(&t->packed, t->plan.step_rows, err));
     return t->held.n ? packed_make(&t->held_packed, t->plan.step_rows, err) : STRETTO_OK;
+}
+
+void trainer_level(const struct trainer *t, char out[LEVEL_MOST])
+{
+    char text[512] = "";
+    const char *at, *word = "level: ";
+    t->device->backend->describe(t->weights, text, sizeof text);
+    at = strstr(text, word);
+    size_t n = at ? strcspn(at += strlen(word), ",\n") : 0;
+    snprintf(out, LEVEL_MOST, "%.*s", (int)(n < LEVEL_MOST ? n : LEVEL_MOST - 1), at ? at : "");
 }

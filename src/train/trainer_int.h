@@ -12,6 +12,22 @@
 #include <limits.h>
 #include <stdio.h>
 
+enum { LEVEL_MOST = 32 };
+
+/* What is watched from step to step, and kept with checkpoints. */
+struct watched {
+    double first_loss, mean_loss, best_held; /* 0: none yet                                    */
+    uint64_t best_step, worse;    /* worse: measurements in a row that were worse than the best */
+};
+
+/* Greedy answers to prompts that are held out. */
+struct watch { uint32_t answers, *n; int32_t *token; };
+
+/* The factor of the loss in f16 (arXiv 1710.03740 and the rule of its authors' software): half of it where a step
+ * overflows, which then changes nothing; twice behind so many steps without one. */
+enum { SCALE_FIRST = 1 << 16, SCALE_STEPS = 2000 };
+struct scaling { double scale; uint64_t clean, skipped; };
+
 struct trainer {
     struct train_options o;
     struct train_plan plan;
@@ -30,14 +46,18 @@ struct trainer {
     struct packing packing, held_packing;
     struct packed packed, held_packed;
     struct lr_schedule schedule;
+    uint32_t batches;             /* of an epoch                                               */
     uint64_t step, epoch, epoch_begin; /* done; the epoch whose packing is here, and the steps before it */
     uint64_t rows, learned;       /* of all steps done                                         */
     double seconds, step_seconds, save_seconds; /* of all; smoothed                             */
     uint64_t saved;               /* the step of the last checkpoint                           */
-    double first_loss, mean_loss, best_held; /* 0: none yet                                    */
-    uint64_t best_step;
-    unsigned worse;               /* measurements in a row that were worse than the best       */
+    struct watched watched;
+    struct scaling scaling;
+    struct watch before;          /* what the model answered before it learned                  */
+    uint64_t good;                /* the last checkpoint whose answers were well; 0: none       */
     bool warned_loss, warned_held;
+    bool spoilt;                  /* what is in memory is not to be saved                      */
+    char level[LEVEL_MOST];       /* of the kernels that a training which goes on was begun with */
     int lock;                     /* of the folder; -1                                         */
     FILE *log;
 };
@@ -50,10 +70,14 @@ stretto_status trainer_param(void *ud, const char *name, uint32_t n_in, uint32_t
 stretto_status trainer_upload(struct trainer *t, bool measure, struct error *err);
 stretto_status trainer_compile(struct trainer *t, struct error *err);
 
+/* The level of the kernels by which it is computed. */
+void trainer_level(const struct trainer *t, char out[LEVEL_MOST]);
+
 /* ---- trainer_run.c: the folder */
 stretto_status trainer_path(const char *folder, const char *name, char out[PATH_MAX], struct error *err);
 stretto_status trainer_folder(struct trainer *t, struct error *err);
 stretto_status trainer_run_begin(struct trainer *t, struct error *err);
+struct checkpoint trainer_checkpoint(const struct trainer *t);
 /* Takes up the newest checkpoint of the folder; where there is none it changes nothing. */
 stretto_status trainer_go_on(struct trainer *t, struct error *err);
 /* Behind the step that is gone on from: lines of later ones go. */
@@ -67,6 +91,17 @@ stretto_status trainer_epoch(struct trainer *t, uint64_t step, struct error *err
 stretto_status trainer_learn(struct trainer *t, struct packing *from, size_t batch, uint64_t number,
                              struct train_report *r, struct error *err);
 stretto_status trainer_held(struct trainer *t, double *loss, double *error, struct error *err);
+/* ---- trainer_watch.c */
+void watch_done(struct watch *w);
+/* Bytes of the engine that answers. */
+stretto_status watch_bytes(const struct trainer *t, uint64_t *out, struct error *err);
+stretto_status watch_begin(struct trainer *t, struct error *err);
+/* Answers, where that was asked for: at step 0 those that others are compared with. */
+stretto_status trainer_watch(struct trainer *t, struct train_report *r, struct error *err);
+/* E_NAN where they have collapsed; then the trainer is at the last step that was well. */
+stretto_status trainer_judge(struct trainer *t, const struct train_report *r, struct error *err);
+/* ---- trainer_write.c: what was learned, whatever the step */
+stretto_status trainer_write(struct trainer *t, struct error *err);
 /* ---- trainer_rates.c: where that was asked for, finds plan.lr; weights are as before behind it */
 stretto_status trainer_try_rates(struct trainer *t, struct error *err);
 stretto_status trainer_time(struct trainer *t, double *seconds_per_row, struct error *err);

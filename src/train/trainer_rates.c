@@ -3,7 +3,6 @@
 #include "base/memory.h"
 #include "train/trainer_int.h"
 #include <math.h>
-#include <string.h>
 
 enum { RATES = 5, STEPS_LEAST = 8, STEPS_MOST = 40, ROWS_LEAST = 256, TRIAL_EPOCH = 1 << 30 };
 
@@ -17,10 +16,7 @@ static stretto_status write_numbers(struct trainer *t, uint32_t i, float *values
         dtype_table[from.type].decode((const unsigned char *)from.data + r * from.row_bytes, values + r * p->n_in,
                                       p->n_in);
     for (size_t k = 0; k < n && from.add != 0; k++) values[k] += from.add;
-    TRY(b->param_write(t->weights, i, PARAM_MASTER, values, err));
-    memset(values, 0, n * sizeof *values);
-    TRY(b->param_write(t->weights, i, PARAM_MOMENT1, values, err));
-    return b->param_write(t->weights, i, PARAM_MOMENT2, values, err);
+    return b->param_write(t->weights, i, PARAM_MASTER, values, err);
 }
 
 /* As before anything was learned. */
@@ -35,6 +31,8 @@ static stretto_status reset(struct trainer *t, struct error *err)
         mem_free(values);
     }
     t->device->backend->param_clear(t->weights);
+    t->device->backend->state_clear(t->weights);
+    t->scaling = (struct scaling){ .scale = t->o.precision == PRECISION_F16 ? SCALE_FIRST : 1 };
     return s;
 }
 
@@ -55,11 +53,11 @@ static stretto_status try_rate(struct trainer *t, struct packing *p, uint64_t st
         }
         if (s != STRETTO_OK) return fail(err, s, "%s", why.text);
         progress_tell(&t->o.progress, "trying a rate", i + 1, steps);
-        if (i < steps - (steps + 3) / 4) continue;
+        if (i < steps - (steps + 3) / 4 || r.skipped) continue;
         sum += r.loss;
         n++;
     }
-    *loss = sum / n;
+    *loss = n > 0 ? sum / n : INFINITY;
     return STRETTO_OK;
 }
 

@@ -28,7 +28,9 @@ stretto_status trainer_path(const char *folder, const char *name, char out[PATH_
 /* ---- what was asked for ---------------------------------------------------------------------- */
 
 /* Options that decide what is learned, under their names on the command line. */
-enum kind { KIND_U32, KIND_U64, KIND_REAL, KIND_TEXT, KIND_FLAG, KIND_METHOD, KIND_SCHEDULE };
+enum kind {
+    KIND_U32, KIND_U64, KIND_REAL, KIND_TEXT, KIND_FLAG, KIND_METHOD, KIND_SCHEDULE, KIND_OPTIMIZER, KIND_PRECISION
+};
 static const struct field { const char *key; enum kind kind; size_t at; } fields[] = {
     { "method", KIND_METHOD, offsetof(struct train_options, method) },
     { "rank", KIND_U32, offsetof(struct train_options, rank) },
@@ -39,6 +41,10 @@ static const struct field { const char *key; enum kind kind; size_t at; } fields
     { "lr-auto", KIND_FLAG, offsetof(struct train_options, try_rates) },
     { "schedule", KIND_SCHEDULE, offsetof(struct train_options, schedule) },
     { "warm-up", KIND_REAL, offsetof(struct train_options, warm) },
+    { "optimizer", KIND_OPTIMIZER, offsetof(struct train_options, optimizer) },
+    { "optimizer-bytes", KIND_U32, offsetof(struct train_options, optimizer_bytes) },
+    { "precision", KIND_PRECISION, offsetof(struct train_options, precision) },
+    { "ema", KIND_REAL, offsetof(struct train_options, average) },
     { "clip", KIND_REAL, offsetof(struct train_options, clip) },
     { "weight-decay", KIND_REAL, offsetof(struct train_options, decay) },
     { "beta1", KIND_REAL, offsetof(struct train_options, beta1) },
@@ -51,8 +57,11 @@ static const struct field { const char *key; enum kind kind; size_t at; } fields
     { "ctx-size", KIND_U32, offsetof(struct train_options, context) },
     { "budget", KIND_REAL, offsetof(struct train_options, budget) },
     { "seed", KIND_U64, offsetof(struct train_options, seed) },
+    { "watch", KIND_U32, offsetof(struct train_options, watch) },
+    { "agreement", KIND_REAL, offsetof(struct train_options, agreement) },
     { "hold-out", KIND_REAL, offsetof(struct train_options, hold_out) },
     { "skip-long", KIND_FLAG, offsetof(struct train_options, skip_long) },
+    { "plain-text", KIND_FLAG, offsetof(struct train_options, plain_text) },
 };
 enum { FIELDS = sizeof fields / sizeof *fields };
 
@@ -67,6 +76,8 @@ static json_t *value_of(const struct train_options *o, const struct field *f)
     case KIND_FLAG: return json_boolean(*(const bool *)p);
     case KIND_METHOD: return json_string(train_method_names[*(const enum train_method *)p]);
     case KIND_SCHEDULE: return json_string(schedule_names[*(const enum schedule_kind *)p]);
+    case KIND_PRECISION: return json_string(train_precision_names[*(const enum precision *)p]);
+    case KIND_OPTIMIZER: return json_string(train_optimizer_names[*(const enum optimizer *)p]);
     }
     return json_null();
 }
@@ -80,13 +91,15 @@ static json_t *paths(const char *const *list, size_t n)
 
 static char *run_text(const struct trainer *t)
 {
+    char level[LEVEL_MOST];
     json_t *asked = json_object();
+    trainer_level(t, level);
     for (int i = 0; i < FIELDS; i++) json_object_set_new(asked, fields[i].key, value_of(&t->o, &fields[i]));
-    json_t *j = json_pack("{s:s,s:i,s:s,s:o,s:o,s:o,s:{s:s,s:s,s:s,s:s},s:I,s:I,s:f}", "format", "stretto-teach",
+    json_t *j = json_pack("{s:s,s:i,s:s,s:o,s:o,s:o,s:{s:s,s:s,s:s,s:s},s:s,s:I,s:I,s:f}", "format", "stretto-teach",
                           "version", 1, "model", t->o.model, "data", paths(t->o.data, t->o.n_data), "valid",
                           paths(t->o.valid, t->o.n_valid), "options", asked, "content", "model", t->base, "template",
-                          t->template, "data", t->data, "valid", t->held_data, "begun", (json_int_t)t->now,
-                          "total_steps", (json_int_t)t->plan.steps, "rate", t->plan.lr);
+                          t->template, "data", t->data, "valid", t->held_data, "level", level, "begun",
+                          (json_int_t)t->now, "total_steps", (json_int_t)t->plan.steps, "rate", t->plan.lr);
     char *text = j ? json_dumps(j, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
     json_decref(j);
     return text;
@@ -127,13 +140,16 @@ static stretto_status read_run(const struct trainer *t, json_t **out, struct err
 static stretto_status same_options(const struct trainer *t, const json_t *run, struct error *err)
 {
     const json_t *asked = json_object_get(run, "options");
+    struct train_options usual;                          /* what an older run.json does not tell of */
+    train_options_defaults(&usual);
     for (int i = 0; i < FIELDS; i++) {
-        json_t *now = value_of(&t->o, &fields[i]), *then = json_object_get(asked, fields[i].key);
-        bool same = then && (json_is_number(now) ? json_number_value(now) == json_number_value(then)
-                                                 : json_equal(now, then));
-        char *a = same ? NULL : json_dumps(then ? then : json_null(), JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
+        json_t *now = value_of(&t->o, &fields[i]), *was = value_of(&usual, &fields[i]);
+        const json_t *told = json_object_get(asked, fields[i].key), *then = told ? told : was;
+        bool same = json_is_number(now) ? json_number_value(now) == json_number_value(then) : json_equal(now, then);
+        char *a = same ? NULL : json_dumps(then, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
         char *b = same ? NULL : json_dumps(now, JSON_ENCODE_ANY | JSON_REAL_PRECISION(9));
         json_decref(now);
+        json_decref(was);
         if (!same)
             fail(err, STRETTO_E_ARG, "the training in %s was begun with --%s %s, not %s: go on with the same, or "
                  "begin one in another folder", t->o.folder, fields[i].key, a ? a : "?", b ? b : "?");
@@ -196,6 +212,8 @@ stretto_status trainer_folder(struct trainer *t, struct error *err)
     stretto_status s = same_options(t, run, err);
     if (s == STRETTO_OK) s = same_content(t, run, err);
     if (s == STRETTO_OK) t->plan.steps = (uint64_t)json_integer_value(json_object_get(run, "total_steps"));
+    const char *level = json_string_value(json_object_get(run, "level"));
+    snprintf(t->level, sizeof t->level, "%s", level ? level : "");
     if (s == STRETTO_OK) t->plan.lr = json_number_value(json_object_get(run, "rate"));
     if (s == STRETTO_OK && (t->plan.steps == 0 || t->plan.steps > 1u << 30))
         s = fail(err, STRETTO_E_FORMAT, "%s says no number of steps", path);
@@ -215,13 +233,25 @@ stretto_status trainer_run_begin(struct trainer *t, struct error *err)
 
 /* ---- checkpoints ----------------------------------------------------------------------------- */
 
+struct checkpoint trainer_checkpoint(const struct trainer *t)
+{
+    return (struct checkpoint){ &t->forward, t->trained, t->device, t->weights, t->o.average > 0, t->good };
+}
+
 stretto_status trainer_save(struct trainer *t, struct error *err)
 {
-    const struct checkpoint c = { &t->forward, t->trained, t->device, t->weights };
-    char state[200];
+    const struct checkpoint c = trainer_checkpoint(t);
+    const struct watched *w = &t->watched;
+    char state[600];
     if (t->saved == t->step) return STRETTO_OK;
-    snprintf(state, sizeof state, "{\"step\": %llu, \"rows\": %llu, \"learned\": %llu, \"seconds\": %.3f}",
-             (unsigned long long)t->step, (unsigned long long)t->rows, (unsigned long long)t->learned, t->seconds);
+    if (t->spoilt) return fail(err, STRETTO_E_NAN, "what was learned last is spoilt and is not saved");
+    snprintf(state, sizeof state, "{\"step\": %llu, \"rows\": %llu, \"learned\": %llu, \"seconds\": %.3f, "
+             "\"first_loss\": %.9g, \"mean_loss\": %.9g, \"best_held\": %.9g, \"best_step\": %llu, \"worse\": %llu, "
+             "\"good\": %llu, \"scale\": %.17g, \"clean\": %llu, \"skipped\": %llu}",
+             (unsigned long long)t->step, (unsigned long long)t->rows, (unsigned long long)t->learned, t->seconds,
+             w->first_loss, w->mean_loss, w->best_held, (unsigned long long)w->best_step,
+             (unsigned long long)w->worse, (unsigned long long)t->good,
+             t->scaling.scale, (unsigned long long)t->scaling.clean, (unsigned long long)t->scaling.skipped);
     TRY(checkpoint_write(&c, t->o.folder, t->step, state, err));
     t->saved = t->step;
     return STRETTO_OK;
@@ -235,15 +265,27 @@ static stretto_status take_state(struct trainer *t, const char *text, uint64_t s
     t->rows = (uint64_t)json_integer_value(json_object_get(j, "rows"));
     t->learned = (uint64_t)json_integer_value(json_object_get(j, "learned"));
     t->seconds = json_number_value(json_object_get(j, "seconds"));
+    if (t->o.precision == PRECISION_F16)
+        t->scaling = (struct scaling){ json_number_value(json_object_get(j, "scale")),
+                                       (uint64_t)json_integer_value(json_object_get(j, "clean")),
+                                       (uint64_t)json_integer_value(json_object_get(j, "skipped")) };
+    t->good = (uint64_t)json_integer_value(json_object_get(j, "good"));
+    t->watched = (struct watched){
+        .first_loss = json_number_value(json_object_get(j, "first_loss")),
+        .mean_loss = json_number_value(json_object_get(j, "mean_loss")),
+        .best_held = json_number_value(json_object_get(j, "best_held")),
+        .best_step = (uint64_t)json_integer_value(json_object_get(j, "best_step")),
+        .worse = (uint64_t)json_integer_value(json_object_get(j, "worse")) };
     json_decref(j);
-    if (t->step == step && step <= t->plan.steps) return STRETTO_OK;
+    if (t->step == step && step <= t->plan.steps && t->scaling.scale >= 1 && t->scaling.skipped <= step)
+        return STRETTO_OK;
     return fail(err, STRETTO_E_FORMAT, "the checkpoint of step %llu in %s says it is of step %llu",
                 (unsigned long long)step, t->o.folder, (unsigned long long)t->step);
 }
 
 stretto_status trainer_go_on(struct trainer *t, struct error *err)
 {
-    const struct checkpoint c = { &t->forward, t->trained, t->device, t->weights };
+    const struct checkpoint c = trainer_checkpoint(t);
     uint64_t step = checkpoint_newest(t->o.folder);
     char *text;
     if (!step) return STRETTO_OK;
@@ -323,12 +365,16 @@ stretto_status trainer_log_first(struct trainer *t, const double *squares, struc
 stretto_status trainer_log_step(struct trainer *t, const struct train_report *r, struct error *err)
 {
     fprintf(t->log, "{\"step\": %llu", (unsigned long long)r->step);
+    if (r->step && r->skipped) fprintf(t->log, ", \"skipped\": true, \"scale\": %g", t->scaling.scale);
+    else if (r->step)
+        fprintf(t->log, ", \"loss\": %.6f, \"error\": %.6f, \"norm\": %.6g", r->loss, r->error, r->norm);
     if (r->step)
-        fprintf(t->log, ", \"loss\": %.6f, \"error\": %.6f, \"lr\": %.6g, \"norm\": %.6g, \"rows\": %llu, "
-                "\"learned\": %llu, \"seconds\": %.3f", r->loss, r->error, r->lr, r->norm, (unsigned long long)r->rows,
-                (unsigned long long)r->learned, r->seconds);
+        fprintf(t->log, ", \"lr\": %.6g, \"rows\": %llu, \"learned\": %llu, \"seconds\": %.3f", r->lr,
+                (unsigned long long)r->rows, (unsigned long long)r->learned, r->seconds);
     if (isfinite(r->held) && (r->step != 1 || !t->held.n || t->plan.steps == 1 || t->o.measure == 1))
         fprintf(t->log, ", \"held\": %.6f, \"held_error\": %.6f", r->held, r->held_error);
+    if (isfinite(r->distinct))
+        fprintf(t->log, ", \"distinct4\": %.4f, \"agreement\": %.4f", r->distinct, r->agreement);
     fputs("}\n", t->log);
     return flush_log(t, err);
 }

@@ -10,7 +10,7 @@
 static struct packing_how how_of(const struct trainer *t, uint64_t epoch)
 {
     return (struct packing_how){ .seed = t->o.seed, .epoch = epoch, .step_rows = t->plan.step_rows,
-                                 .batch_rows = t->plan.batch_rows };
+                                 .batches = t->batches };
 }
 
 /* Makes the packing of the epoch that step number `step` (from 1) belongs to. */
@@ -115,7 +115,7 @@ static stretto_status run_steps(struct trainer *t, struct packing *from, size_t 
     for (uint32_t i = 0; i < steps; i++) {
         struct packed *p = &t->packed;
         if (t->o.cancel && *t->o.cancel) return fail(err, STRETTO_E_CANCEL, "training was interrupted");
-        packed_fill(p, from, batch, i, weights);
+        packed_fill(p, from, batch, i, weights / t->scaling.scale);
         TRY(device_run(t->device, t->program, &p->step, p->answers, err));
         for (size_t a = 0; a < p->step.n_asks; a++)
             if (p->answer[a].status != STRETTO_OK || !isfinite(p->answer[a].loss)) return no_number(t, a, err);
@@ -158,15 +158,17 @@ static stretto_status norm_of(struct trainer *t, double *out, struct error *err)
     if (s == STRETTO_OK && t->step == 0 && t->log) s = check_first(t, squares, err);
     if (s == STRETTO_OK && t->step == 0 && t->log) s = trainer_log_first(t, squares, err);
     mem_free(squares);
-    *out = sqrt(sum);
+    *out = sqrt(sum) / t->scaling.scale;
     return s;
 }
 
 static void update(struct trainer *t, uint64_t number, const struct train_report *r)
 {
-    const struct param_step s = { .number = number, .scale = (float)schedule_clip(r->norm, t->o.clip),
+    const struct param_step s = { .number = number,
+                                  .scale = (float)(schedule_clip(r->norm, t->o.clip) / t->scaling.scale),
                                   .lr = (float)r->lr, .beta1 = (float)t->o.beta1, .beta2 = (float)t->o.beta2,
-                                  .eps = (float)t->o.eps, .decay = (float)t->o.decay };
+                                  .eps = (float)t->o.eps, .decay = (float)t->o.decay,
+                                  .average = (float)t->o.average };
     t->device->backend->param_update(t->weights, &s);
 }
 
@@ -175,7 +177,18 @@ static void update(struct trainer *t, uint64_t number, const struct train_report
 /* Of which steps are made at once: that takes the square of how many lines there are. */
 enum { HELD_ROWS = 1 << 16 };
 
-stretto_status trainer_held(struct trainer *t, double *loss, double *error, struct error *err)
+/* The step is done, and nobody knows whether it spoilt what was learned: it is not kept. */
+static stretto_status held_no_number(struct trainer *t, struct error *err)
+{
+    t->spoilt = t->step > 0;
+    if (!t->spoilt)
+        return fail(err, STRETTO_E_NAN, "the loss of what is held out is no number before anything was learned: look "
+                    "at those lines, and at the model");
+    return fail(err, STRETTO_E_NAN, "the loss of what is held out is no number at step %llu; what was learned until "
+                "step %llu is kept: take a smaller --lr", (unsigned long long)t->step, (unsigned long long)t->saved);
+}
+
+static stretto_status measure(struct trainer *t, double *loss, double *error, struct error *err)
 {
     struct sums sums = { 0 };
     struct packed *p = &t->held_packed;
@@ -192,9 +205,17 @@ stretto_status trainer_held(struct trainer *t, double *loss, double *error, stru
         }
     }
     *loss = mean_of(&sums, error);
-    return isfinite(*loss) ? STRETTO_OK
-                           : fail(err, STRETTO_E_NAN, "the loss of what is held out is no number at step %llu",
-                                  (unsigned long long)t->step);
+    return isfinite(*loss) ? STRETTO_OK : held_no_number(t, err);
+}
+
+/* Of the weights that will be written: where an average is kept, that. */
+stretto_status trainer_held(struct trainer *t, double *loss, double *error, struct error *err)
+{
+    bool swap = t->o.average > 0 && t->step > 0;
+    if (swap) t->device->backend->param_swap(t->weights);
+    stretto_status s = measure(t, loss, error, err);
+    if (swap) t->device->backend->param_swap(t->weights);
+    return s;
 }
 
 /* ---- a step ---------------------------------------------------------------------------------- */
@@ -221,52 +242,70 @@ static bool measures_now(const struct trainer *t, uint64_t step)
     return t->held.n && (step == 1 || step == t->plan.steps || step % (every ? every : 1) == 0);
 }
 
-/* Often enough that a twentieth of the time goes into it. */
-static bool saves_now(const struct trainer *t, uint64_t step)
+static bool saves_now(const struct trainer *t)
 {
-    uint64_t every = t->o.save;
-    if (!every) {
-        double cost = t->save_seconds / (t->step_seconds > 0 ? t->step_seconds : 1);
-        every = t->saved ? (uint64_t)ceil(20 * cost) : 1;
-    }
-    return step == t->plan.steps || step - t->saved >= (every ? every : 1);
+    const struct saving s = { t->saved, t->plan.steps, t->o.save, t->step_seconds, t->save_seconds };
+    return schedule_saves(&s, t->step);
 }
 
-/* A batch is learned from as update `number` of AdamW, at the report's rate. */
+static stretto_status gradients(struct trainer *t, struct packing *from, size_t batch, struct sums *sums,
+                                struct train_report *r, struct error *err)
+{
+    t->device->backend->param_clear(t->weights);
+    TRY(run_steps(t, from, batch, sums, &r->rows, err));
+    return norm_of(t, &r->norm, err);
+}
+
+/* In f16: something was too large, so nothing is changed, and the next step's loss is scaled less. Where less is no way
+ * out it is as elsewhere. */
+static bool overflows(struct trainer *t, stretto_status s)
+{
+    if (s != STRETTO_E_NAN || t->scaling.scale < 2) return false;
+    t->scaling = (struct scaling){ t->scaling.scale / 2, 0, t->scaling.skipped + 1 };
+    return true;
+}
+
+/* A batch is learned from as step `number`, at the report's rate. */
 stretto_status trainer_learn(struct trainer *t, struct packing *from, size_t batch, uint64_t number,
                              struct train_report *r, struct error *err)
 {
     struct sums sums = { 0 };
-    t->device->backend->param_clear(t->weights);
-    TRY(run_steps(t, from, batch, &sums, &r->rows, err));
-    TRY(norm_of(t, &r->norm, err));
-    update(t, number, r);
-    r->loss = mean_of(&sums, &r->error);
+    struct error why = { 0 };
+    stretto_status s = gradients(t, from, batch, &sums, r, &why);
+    r->skipped = overflows(t, s);
+    r->loss = r->error = NAN;
     r->learned = sums.asks;
+    if (r->skipped) return STRETTO_OK;
+    if (s != STRETTO_OK) return fail(err, s, "%s", why.text);
+    update(t, number - t->scaling.skipped, r);
+    r->loss = mean_of(&sums, &r->error);
+    if (t->o.precision == PRECISION_F16 && ++t->scaling.clean % SCALE_STEPS == 0) t->scaling.scale *= 2;
     return STRETTO_OK;
 }
 
-/* Once each: what a person should look at. */
+/* Once each, and once more in a training that goes on: what a person should look at. */
 static void watch(struct trainer *t, const struct train_report *r)
 {
     unsigned long long step = t->step;
-    if (t->step == 1) t->first_loss = r->loss;
-    t->mean_loss = t->mean_loss > 0 ? 0.9 * t->mean_loss + 0.1 * r->loss : r->loss;
-    if (!t->warned_loss && t->first_loss > 0 && t->mean_loss > t->first_loss + 1) {
+    struct watched *w = &t->watched;
+    if (r->skipped) return;
+    if (!(w->first_loss > 0)) w->first_loss = r->loss;
+    w->mean_loss = w->mean_loss > 0 ? 0.9 * w->mean_loss + 0.1 * r->loss : r->loss;
+    if (!t->warned_loss && w->first_loss > 0 && w->mean_loss > w->first_loss + 1) {
         log_say(&t->o.log, LOG_WARN, "the loss has risen from %.3f to about %.3f at step %llu: the steps are too "
-                "large; begin again with a smaller --lr", t->first_loss, t->mean_loss, step);
+                "large; begin again with a smaller --lr", w->first_loss, w->mean_loss, step);
         t->warned_loss = true;
     }
     if (!isfinite(r->held)) return;
-    if (!(t->best_held > 0) || r->held < t->best_held) {
-        t->best_held = r->held;
-        t->best_step = t->step;
+    if (!(w->best_held > 0) || r->held < w->best_held) {
+        w->best_held = r->held;
+        w->best_step = t->step;
     }
-    t->worse = r->held > 1.1 * t->best_held + 2 * r->held_error ? t->worse + 1 : 0;
-    if (t->worse < 2 || t->warned_held) return;
+    w->worse = r->held > 1.1 * w->best_held + 2 * r->held_error ? w->worse + 1 : 0;
+    if (w->worse < 2 || t->warned_held) return;
     log_say(&t->o.log, LOG_WARN, "what is held out was %.3f at step %llu and is %.3f at step %llu: the lines are "
-            "being learned by heart; fewer --epochs or a smaller --rank would do better", t->best_held,
-            (unsigned long long)t->best_step, r->held, step);
+            "being learned by heart; fewer --epochs or a smaller --rank would do better", w->best_held,
+            (unsigned long long)w->best_step, r->held, step);
     t->warned_held = true;
 }
 
@@ -275,11 +314,14 @@ static stretto_status learn(struct trainer *t, struct train_report *r, struct er
     double begin = clock_seconds();
     uint64_t step = t->step + 1;
     *r = (struct train_report){ .step = step, .steps = t->plan.steps, .lr = schedule_lr(&t->schedule, step),
-                                .held = NAN, .held_error = NAN, .done = step >= t->plan.steps };
+                                .held = NAN, .held_error = NAN, .distinct = NAN, .agreement = NAN,
+                                .done = step >= t->plan.steps };
     /* What was there before anything was learned. */
     if (step == 1 && t->held.n) {
         TRY(trainer_held(t, &r->held, &r->held_error, err));
-        TRY(trainer_log_step(t, &(struct train_report){ .held = r->held, .held_error = r->held_error }, err));
+        struct train_report first = { .held = r->held, .held_error = r->held_error, .distinct = NAN };
+        TRY(trainer_watch(t, &first, err));
+        TRY(trainer_log_step(t, &first, err));
         begin = clock_seconds();
     }
     TRY(trainer_epoch(t, step, err));
@@ -291,6 +333,7 @@ static stretto_status learn(struct trainer *t, struct train_report *r, struct er
 stretto_status trainer_step(struct trainer *t, struct train_report *r, struct error *err)
 {
     if (t->step >= t->plan.steps) return fail(err, STRETTO_E_ARG, "the training is at its end");
+    if (t->spoilt) return fail(err, STRETTO_E_NAN, "what was learned last is spoilt: begin again, or go on (resume)");
     TRY(learn(t, r, err));
     t->step++;
     t->rows += r->rows;
@@ -299,12 +342,14 @@ stretto_status trainer_step(struct trainer *t, struct train_report *r, struct er
     t->step_seconds = t->step_seconds > 0 ? 0.8 * t->step_seconds + 0.2 * r->seconds : r->seconds;
     if (measures_now(t, t->step) && t->step > 1) {
         stretto_status s = trainer_held(t, &r->held, &r->held_error, err);
+        if (s == STRETTO_OK) s = trainer_watch(t, r, err);
         if (s == STRETTO_E_CANCEL) r->held = r->held_error = NAN;      /* the step itself is done */
         else TRY(s);
     }
     TRY(trainer_log_step(t, r, err));
     watch(t, r);
-    if (!saves_now(t, t->step)) return STRETTO_OK;
+    TRY(trainer_judge(t, r, err));
+    if (!saves_now(t)) return STRETTO_OK;
     double begin = clock_seconds();
     TRY(trainer_save(t, err));
     r->save_seconds = clock_seconds() - begin;

@@ -27,12 +27,16 @@ static void make_notes(const struct trainer *t, struct notes *x)
     };
     x->n = sizeof all / sizeof *all;
     memcpy(x->note, all, sizeof all);
+    if (!(t->o.average > 0)) return;
+    snprintf(x->number[3], sizeof x->number[3], "%.17g", t->o.average);
+    x->note[x->n++] = (struct adapter_note){ "stretto.teach.average", x->number[3] };
 }
 
-static stretto_status read_master(const struct trainer *t, const char *name, float *out, struct error *err)
+static stretto_status read_learned(const struct trainer *t, const char *name, float *out, struct error *err)
 {
     int32_t at = graph_param_find(&t->forward, name);
-    return t->device->backend->param_read(t->weights, (uint32_t)at, PARAM_MASTER, out, err);
+    enum param_part part = t->o.average > 0 ? PARAM_AVERAGE : PARAM_MASTER;
+    return t->device->backend->param_read(t->weights, (uint32_t)at, part, out, err);
 }
 
 /* ---- an adapter ------------------------------------------------------------------------------ */
@@ -43,9 +47,9 @@ static stretto_status read_pairs(struct trainer *t, struct error *err)
         struct adapter_pair *p = &t->adapter.pair[i];
         char name[2 * GRAPH_NAME];
         snprintf(name, sizeof name, "%s.lora_a", p->weight);
-        TRY(read_master(t, name, p->a, err));
+        TRY(read_learned(t, name, p->a, err));
         snprintf(name, sizeof name, "%s.lora_b", p->weight);
-        TRY(read_master(t, name, p->b, err));
+        TRY(read_learned(t, name, p->b, err));
     }
     return STRETTO_OK;
 }
@@ -89,7 +93,7 @@ static stretto_status read_tensor(struct trainer *t, const struct source_tensor 
         if (at == GRAPH_NONE || !t->trained[at] || !source_within(part, x)) continue;
         size_t block = dtype_table[x->type].block, row = dtype_bytes(x->type, block);
         size_t from = (size_t)((const char *)part->data - (const char *)x->data) / row * block;
-        TRY(read_master(t, part->name, out + from, err));
+        TRY(read_learned(t, part->name, out + from, err));
         *changed = true;
     }
     for (size_t i = 0; i < (size_t)all; i++)
@@ -158,13 +162,18 @@ static stretto_status write_model(struct trainer *t, const char *name, bool f32,
     return s;
 }
 
+stretto_status trainer_write(struct trainer *t, struct error *err)
+{
+    if (t->o.method == TRAIN_LORA) return write_adapter(t, err);
+    TRY(write_model(t, "model.gguf", false, err));
+    return t->o.save_f32 ? write_model(t, "model.f32.gguf", true, err) : STRETTO_OK;
+}
+
 stretto_status trainer_finish(struct trainer *t, struct error *err)
 {
     if (t->step < t->plan.steps)
         return fail(err, STRETTO_E_ARG, "the training is at step %llu of %llu; go on with it first",
                     (unsigned long long)t->step, (unsigned long long)t->plan.steps);
     TRY(trainer_save(t, err));
-    if (t->o.method == TRAIN_LORA) return write_adapter(t, err);
-    TRY(write_model(t, "model.gguf", false, err));
-    return t->o.save_f32 ? write_model(t, "model.f32.gguf", true, err) : STRETTO_OK;
+    return trainer_write(t, err);
 }

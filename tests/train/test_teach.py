@@ -27,7 +27,19 @@ folder = tempfile.mkdtemp()
 at = lambda *names: os.path.join(folder, *names)
 MODEL, DATA = at("stories.gguf"), at("data.jsonl")
 subprocess.run([sys.executable, make_model, "stories", weights, tokens, MODEL], check=True, capture_output=True)
-QUICK = ["-m", MODEL, "-d", DATA, "--rows", "128", "--rank", "8", "--lr", "5e-3", "--hold-out", "0"]
+QUICK = ["-m", MODEL, "-d", DATA, "--rows", "128", "--rank", "8", "--lr", "5e-3", "-t", "1", "--hold-out",
+         "0"]
+
+
+def kill_in_the_middle(out, *args):
+    """Behind its third step or so."""
+    p = subprocess.Popen([stretto, "teach", *map(str, args), "-o", at(out)], stdout=subprocess.DEVNULL,
+                         stderr=subprocess.DEVNULL)
+    path = at(out, "log.jsonl")
+    while p.poll() is None and not (os.path.exists(path) and open(path).read().count("\n") > 3):
+        time.sleep(0.002)
+    p.kill()
+    p.wait()
 
 
 def write(path, lines):
@@ -60,6 +72,16 @@ def text_of(*model):
     done = subprocess.run([stretto, "run", *model, "-p", "Lily had 4 red balls.", "-n", "24", "--temp", "0"],
                           capture_output=True, text=True, check=True)
     return done.stdout
+
+
+def checkpoint(*path):
+    """As load_file, which knows no bf16."""
+    with open(at(*path), "rb") as f:
+        n = int.from_bytes(f.read(8), "little")
+        header, data = json.loads(f.read(n)), f.read()
+    kinds = {"F32": np.float32, "BF16": np.uint16, "U8": np.uint8}
+    return {name: np.frombuffer(data[t["data_offsets"][0]:t["data_offsets"][1]], kinds[t["dtype"]]).reshape(t["shape"])
+            for name, t in header.items() if name != "__metadata__"}
 
 
 def log(out):
@@ -146,7 +168,7 @@ def test_warnings_that_help():
 def test_the_same_bytes():
     """Threads, memory, and what stands beside a text in a step."""
     want = digest("first", "adapter.gguf")
-    for k, how in enumerate((["-t", "1"], ["--keep", "layers"], ["--save", "1", "--measure", "1"])):
+    for k, how in enumerate((["-t", "3"], ["--keep", "layers"], ["--save", "1", "--measure", "1"])):
         teach(f"same{k}", "--epochs", "6", *how)
         assert digest(f"same{k}", "adapter.gguf") == want, how
         assert digest(f"same{k}", "peft", "adapter_model.safetensors") == digest("first", "peft",
@@ -195,6 +217,17 @@ def test_going_on_is_with_the_same():
     said = call(*QUICK, "-o", at("first"), code=2)
     assert "--resume goes on with it" in said, said
     assert "was begun with --rank 8, not 4" in call("--resume", "-o", at("first"), "--rank", 4, code=2)
+    # An option that is what is usual was given too.
+    assert "was begun with --rank 8, not 16" in call("--resume", "-o", at("first"), "--rank", 16, code=2)
+    assert "was begun with --seed 2, not 1" in call("--resume", "-o", at("other"), "--seed", 1, code=2)
+    # Kernels of another level round otherwise, which is told.
+    with open(at("first", "run.json")) as f:
+        level = json.load(f)["level"]
+    done = subprocess.run([stretto, "teach", "--resume", "-q", "-o", at("first")], capture_output=True, text=True,
+                          env=dict(os.environ, STRETTO_CPU="ref"), check=True)
+    assert f"begun with kernels of {level} and goes on with those of ref" in done.stderr, done.stderr
+    assert "kernels" not in subprocess.run([stretto, "teach", "--resume", "-q", "-o", at("first")], text=True,
+                                           capture_output=True, check=True).stderr
     assert "no training in" in call("--resume", "-o", at("nowhere"), code=2)
     shutil.copytree(at("first"), at("changed"))
     other = write(at("other.jsonl"), LINES[:-1])
@@ -272,6 +305,105 @@ def test_no_number_stops_it():
     assert not os.path.exists(at("spoilt", "adapter.gguf"))
 
 
+def test_no_number_in_what_is_held_out():
+    """A step that changes a weight by what large values make infinite: it is not what is kept."""
+    steep = at("steep.gguf")
+    shutil.copy(MODEL, steep)
+    r = gguf.GGUFReader(steep, "r+")
+    for t in r.tensors:
+        for name, times in (("ffn_gate", 1e18), ("ffn_up", 1e18), ("ffn_down", 1e-36)):
+            if t.name == f"blk.4.{name}.weight":
+                t.data[:] *= np.float32(times)
+    r.data.flush()
+    held = write(at("held.jsonl"), LINES[:2])
+    args = ["-m", steep, "-d", DATA, "--rows", 128, "--valid", held, "--method", "full", "--measure", 1, "--epochs", 3,
+            "--schedule", "constant", "--warm-up", 0.5, "--save", 1, "-q", "-o", at("blown")]
+    said = call(*args, "--lr", 10, code=1)
+    step = re.search("held out is no number at step ([0-9]+); what was learned until step ([0-9]+) is kept", said)
+    assert step and int(step[1]) == int(step[2]) + 1 > 1, said
+    files = sorted(n for n in os.listdir(at("blown")) if n.endswith(".safetensors"))
+    assert files[-1] == f"step-{int(step[2]):06d}.safetensors", (files, said)
+    assert all(np.isfinite(x).all() for x in load_file(at("blown", files[-1])).values())
+
+
+def test_optimizers():
+    """Each learns, and goes on after a kill to the same bytes; a checkpoint has what it remembers in its bytes."""
+    size, begun = {}, [*QUICK, "--epochs", "2", "-q", "-t", "1"]
+    for key, how in (("16", []), ("12", ["--optimizer-bytes", "12"]), ("10", ["--optimizer-bytes", "10"]),
+                     ("adafactor", ["--optimizer", "adafactor"]), ("ema", ["--ema", "0.9"]),
+                     ("bf16", ["--precision", "bf16"]), ("f16", ["--precision", "f16"])):
+        out = "o" + key
+        whole = json.loads(call(*begun, *how, "--json", "-o", at(out)))
+        assert whole["loss"] < 0.6, (key, whole)
+        kill_in_the_middle(out + "k", *begun, *how, "--save", 1)
+        call("--resume", "-q", "-t", 1, "-o", at(out + "k"))
+        assert digest(out, "adapter.gguf") == digest(out + "k", "adapter.gguf"), key
+        newest = max(n for n in os.listdir(at(out)) if n.startswith("step-"))
+        state = checkpoint(out, newest)
+        trained = sum(x.size for name, x in state.items() if name.startswith("master"))
+        size[key] = sum(x.nbytes for x in state.values()) / trained
+        written = {t.name: np.array(t.data) for t in gguf.GGUFReader(at(out, "adapter.gguf")).tensors}
+        for name, x in written.items():
+            kept = "average/" if key == "ema" else "master/"
+            assert (x.reshape(-1) == state[kept + name].reshape(-1)).all(), name
+    print("bytes of a checkpoint for a parameter:", {k: round(v, 2) for k, v in size.items()})
+    # B has 8 columns here, of which panels of 16 make 16.
+    assert size["12"] < 0.75 * size["16"] and size["10"] < 0.55 * size["16"] and size["adafactor"] < 0.45 * size["16"]
+    note = gguf.GGUFReader(at("oema", "adapter.gguf")).fields["stretto.teach.average"].contents()
+    assert float(note) == 0.9 and "stretto.teach.average" not in gguf.GGUFReader(at("o16", "adapter.gguf")).fields
+    assert "belongs to --optimizer adamw" in call(*begun, "--optimizer", "adafactor", "--optimizer-bytes", 10, "-o",
+                                                  at("never"), code=2)
+    assert "16, 12 or 10" in call(*begun, "--optimizer-bytes", 11, "-o", at("never"), code=2)
+
+
+def test_overflow_is_noticed():
+    """f16: a loss that is scaled too much changes nothing in that step, and is scaled less."""
+    rows = [json.loads(line) for line in open(at("of16", "log.jsonl"))]
+    assert all(row.get("scale", 1) >= 1 for row in rows)
+    spoilt = at("loud.gguf")
+    shutil.copy(MODEL, spoilt)
+    r = gguf.GGUFReader(spoilt, "r+")
+    for t in r.tensors:                                   # gradients through the last layer are 2000 times as large
+        if t.name == "output_norm.weight":
+            t.data[:] *= 2000
+    r.data.flush()
+    done = json.loads(call("-m", spoilt, *QUICK[2:], "--epochs", 2, "--precision", "f16", "-q", "-t", 1, "--json", "-o",
+                           at("loud")))
+    rows = [json.loads(line) for line in open(at("loud", "log.jsonl"))]
+    skipped = [row["scale"] for row in rows if row.get("skipped")]
+    assert done["skipped"] == len(skipped) > 0, (done, rows)
+    assert skipped == [2.0 ** (15 - k) for k in range(len(skipped))], skipped
+    assert all("loss" in row for row in rows if row["step"] and not row.get("skipped"))
+
+
+def test_answers_that_collapse_end_it():
+    """The last checkpoint that was well is what is written."""
+    args = [*QUICK[:-2], "--hold-out", "0.3", "--epochs", "8", "--measure", "2", "--watch", "4", "-q", "-t", "1",
+            "-o"]
+    call(*args, at("well"))
+    rows = [json.loads(line) for line in open(at("well", "log.jsonl"))]
+    seen = [row for row in rows if "distinct4" in row]
+    assert seen[0]["step"] == 0 and seen[0]["agreement"] == 1 and len(seen) > 3, rows
+    assert all(0 <= row["agreement"] <= 1 and row["distinct4"] > 0.2 for row in seen)
+    said = call(*args, at("left"), "--agreement", "0.9", code=1)
+    assert "leave what they were" in said, said
+    ill = write(at("ill.jsonl"), [{"text": "a a a a a a a a a a a a a a a a a a a a a a a"}] * 40)
+    args[args.index("-d") + 1] = ill
+    said = call(*args, at("ill"), "--lr", "1e-2", "--valid", DATA, "--hold-out", 0, "--epochs", 60, "--measure", 1,
+                code=1)
+    assert "answers collapse at step" in said, said
+    rows = [json.loads(line) for line in open(at("ill", "log.jsonl"))]
+    good = [row["step"] for row in rows if row.get("distinct4", 0) >= 0.5 * rows[0]["distinct4"]]
+    files = [n for n in os.listdir(at("ill")) if n.startswith("step-")]
+    if good[-1]:
+        assert max(files) == f"step-{good[-1]:06d}.safetensors" and f"until step {good[-1]}" in said, (files, said)
+        notes = gguf.GGUFReader(at("ill", "adapter.gguf")).fields
+        assert notes["stretto.teach.steps"].contents() == str(good[-1])
+    else:
+        assert not files and "nothing of it is kept" in said
+    assert "held out" in call(*QUICK, "--watch", 4, "-o", at("unheld"), code=2)
+
+
 def test_rates_are_tried():
     args = [*QUICK[:6], "--hold-out", "0", "--rank", "8", "--epochs", "4"]
     done = subprocess.run([stretto, "teach", *args, "--lr", "auto", "-o", at("tried")], capture_output=True, text=True)
@@ -291,6 +423,8 @@ def test_folders_of_transformers():
     root = os.path.join(os.path.dirname(make_model), "..", "tests", "data", "format")
     ids = write(at("ids.jsonl"), [{"prompt": [1, i % 3], "answer": [(i + 1) % 5, (i + 2) % 5, 2]} for i in range(12)])
     assert "name where, -o FOLDER" in call("-m", os.path.join(root, "hf-llama"), "-d", ids, "--plan", code=2)
+    def folder_of(kind):
+        return os.path.join(root, "hf-" + kind)
     for kind in ("llama", "phi3", "gpt2"):
         base = os.path.join(root, "hf-" + kind)
         for method in ("lora", "full"):
@@ -305,6 +439,14 @@ def test_folders_of_transformers():
                 if kind == "phi3":
                     parts = [state[f"master/blk.0.{p}.weight"] for p in parts.split()]
                     assert (written[f"blk.0.{name}.weight"] == np.concatenate(parts)).all()
+    # base.gguf is of the folder it was made of, as it is now.
+    os.remove(at("llama-lora", "run.json"))
+    for name in os.listdir(at("llama-lora")):
+        if name.startswith("step-"):
+            os.remove(at("llama-lora", name))
+    again = ["-d", ids, "-o", at("llama-lora"), "--rank", 2, "--hold-out", 0, "-q"]
+    call("-m", folder_of("llama"), *again)
+    assert "made of another folder" in call("-m", folder_of("gpt2"), *again, code=2)
     for method in ("lora", "full"):
         done = subprocess.run([fault_check, at("llama-lora", "base.gguf"), ids, at("faults"), method],
                               capture_output=True, text=True)
@@ -332,6 +474,9 @@ def test_plan_and_show():
     assert "' Lily'" in said and "learned   '</s>'" in said, said
     budget = json.loads(call(*QUICK, "--epochs", 4000, "--budget", "1s", "-q", "--json", "-o", at("budget")))
     assert 0 < budget["steps"] < 4000 * 8 and budget["seconds"] < 60
+    # Of many epochs only one is packed.
+    long = json.loads(call(*QUICK, "--epochs", 1 << 20, "--plan", "--json"))
+    assert long["steps"] == plan["steps"] << 20, (long, plan)
     again = json.loads(call("--resume", "-q", "--json", "-o", at("budget")))
     assert again["steps"] == budget["steps"] and again["rows"] == 0, again
     assert "was begun with --budget 1" in call("--resume", "-o", at("budget"), "--budget", "2s", code=2)

@@ -30,3 +30,12 @@ if(TARGET stretto)
     $<TARGET_FILE:train_gradients> ${CMAKE_BINARY_DIR}/golden)
   set_tests_properties(train.equal PROPERTIES LABELS quick FIXTURES_REQUIRED golden SKIP_RETURN_CODE 77 TIMEOUT 600)
 endif()
+
+# Optimizers against numpy.
+if(TARGET stretto)
+  add_executable(optimizer_check train/optimizer_check.c)
+  target_link_libraries(optimizer_check PRIVATE stretto_all)
+  add_test(NAME train.optimizer COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/train/test_optimizer.py
+    $<TARGET_FILE:optimizer_check>)
+  set_tests_properties(train.optimizer PROPERTIES LABELS quick TIMEOUT 300)
+endif()

@@ -40,7 +40,9 @@ struct weight {
 
     /* Training. What is trained has `elements` floats of each part (enum param_part), in panels where it is a linear
      * layer's, else row after row; the first part is what computes (panels, vector, table). */
-    float *part[PARAM_PARTS];
+    float *part[PARAM_PARTS];   /* the average is NULL where none is kept                     */
+    void *state[PARAM_STATES];  /* optimizer.c                                                */
+    bool rounded;               /* the panels are the master in 16 bits: halves.c             */
     size_t elements;
     float *lookups; /* a tied table's gradient as a table, row after row: added to the head's when it is asked for, so
                        that the sum does not depend on how many steps there were; else NULL */
@@ -62,6 +64,10 @@ struct weights {
     bool reference;
     struct weight *back;   /* [n] transposed ones                                             */
     double *squares;       /* of runs of elements: masters.c                                  */
+    struct optimizer_kind optimizer;
+    enum precision precision;
+    struct moment_codes *codes; /* moments.h; NULL: moments are no codes                      */
+    double *factor;        /* [2][n]: adafactor.c                                             */
 };
 
 /* A value's place (lower.h: struct value_place) in this program's memory. */
@@ -164,7 +170,7 @@ void back_used(const struct graph *g, bool *used);
 stretto_status back_place(struct weights *w, size_t param, const char *name, struct arena *a, struct error *err);
 stretto_status back_fill(struct weights *w, unsigned threads, struct error *err);
 
-/* masters.c: enum param_part of what is trained. */
+/* masters.c: enum param_part of what is trained; optimizer.c. */
 stretto_status cpu_param_read(const struct weights *w, uint32_t param, enum param_part part, float *values,
                               struct error *err);
 stretto_status cpu_param_write(struct weights *w, uint32_t param, enum param_part part, const float *values,
@@ -172,8 +178,11 @@ stretto_status cpu_param_write(struct weights *w, uint32_t param, enum param_par
 void cpu_param_clear(struct weights *w);
 void cpu_param_norms(const struct weights *w, double *squares);
 void cpu_param_update(struct weights *w, const struct param_step *s);
-/* How many sums of squares there are of so many elements. */
-size_t master_runs(size_t elements);
+void cpu_param_swap(struct weights *w);
+size_t cpu_state_list(const struct weights *w, uint32_t param, struct param_state out[PARAM_STATES]);
+stretto_status cpu_state_read(const struct weights *w, uint32_t param, size_t k, void *out, struct error *err);
+stretto_status cpu_state_write(struct weights *w, uint32_t param, size_t k, const void *in, struct error *err);
+void cpu_state_clear(struct weights *w);
 /* Where element i of row o stands in a part. */
 static inline size_t master_at(const struct weight *w, size_t o, size_t i)
 {

@@ -1,44 +1,43 @@
-/* What is trained: masters, gradients and moments, as the kernels read and write them, given out and taken in row
- * after row; and the optimizer, one pass over all of them by the team. */
-#include "backend/cpu/cpu.h"
+/* What is trained: masters, gradients and averages, as the kernels read and write them, given out and taken in row
+ * after row. */
+#include "backend/cpu/masters.h"
+#include "backend/cpu/halves.h"
 #include "base/memory.h"
 #include <math.h>
 #include <string.h>
 
-enum { RUN = 4096 };
-
-size_t master_runs(size_t elements) { return (elements + RUN - 1) / RUN; }
+size_t master_runs(size_t elements) { return (elements + MASTER_RUN - 1) / MASTER_RUN; }
 
 /* ---- passes over everything -------------------------------------------------------------------------------------- */
 
-struct pass {
-    struct weights *w;
-    void (*run)(const struct pass *x, const struct weight *w, size_t at, size_t n, double *square);
-    struct adamw_step matrix, vector;
-    atomic_size_t ticket;
-};
-
 enum { RUNS_AT_ONCE = 16 };
+
+struct pass_turn { const struct pass *pass; atomic_size_t ticket; };
 
 static void pass_thread(void *arg, unsigned rank)
 {
-    struct pass *x = arg;
+    struct pass_turn *turn = arg;
+    const struct pass *x = turn->pass;
     size_t param = 0, before = 0;
     (void)rank;
     for (;;) {
-        size_t i = atomic_fetch_add(&x->ticket, RUNS_AT_ONCE), end = i + RUNS_AT_ONCE;
+        size_t i = atomic_fetch_add(&turn->ticket, RUNS_AT_ONCE), end = i + RUNS_AT_ONCE;
         for (; i < end; i++) {
             while (param < x->w->n && i >= before + master_runs(x->w->weight[param].elements))
                 before += master_runs(x->w->weight[param++].elements);
             if (param == x->w->n) return;
             const struct weight *w = &x->w->weight[param];
-            size_t at = (i - before) * RUN, left = w->elements - at;
-            x->run(x, w, at, left < RUN ? left : RUN, &x->w->squares[i]);
+            size_t at = (i - before) * MASTER_RUN, left = w->elements - at;
+            x->run(x, w, at, left < MASTER_RUN ? left : MASTER_RUN, &x->w->squares[i]);
         }
     }
 }
 
-static void pass(struct pass *x) { team_run_some(x->w->device->team, team_size(x->w->device->team), pass_thread, x); }
+void pass(const struct pass *x)
+{
+    struct pass_turn turn = { .pass = x };
+    team_run_some(x->w->device->team, team_size(x->w->device->team), pass_thread, &turn);
+}
 
 /* Which of a panel's outputs are rows that were looked up, as bits. */
 static uint32_t looked_up(const struct weight *w, size_t panel)
@@ -73,7 +72,7 @@ static void forget_lookups(const struct weight *w)
     if (w->lookups) memset(w->looked_up, 0, w->n_out);
 }
 
-static void fold_all(const struct weights *w)
+void masters_fold(const struct weights *w)
 {
     pass(&(struct pass){ .w = (struct weights *)(uintptr_t)w, .run = fold });
     for (size_t i = 0; i < w->n; i++) forget_lookups(&w->weight[i]);
@@ -87,7 +86,7 @@ static void clear(const struct pass *x, const struct weight *w, size_t at, size_
 
 void cpu_param_clear(struct weights *w)
 {
-    fold_all(w);
+    masters_fold(w);
     pass(&(struct pass){ .w = w, .run = clear });
 }
 
@@ -96,31 +95,37 @@ static void square(const struct pass *x, const struct weight *w, size_t at, size
     *out = x->w->kernels->square_sum(w->part[PARAM_GRADIENT] + at, n);
 }
 
-void cpu_param_norms(const struct weights *of, double *squares)
+void masters_sums(const struct weights *w, double *sums)
 {
-    struct weights *w = (struct weights *)(uintptr_t)of;
-    fold_all(w);
-    pass(&(struct pass){ .w = w, .run = square });
     for (size_t i = 0, run = 0; i < w->n; i++) {
-        squares[i] = 0;
-        for (size_t k = 0; k < master_runs(w->weight[i].elements); k++) squares[i] += w->squares[run++];
+        sums[i] = 0;
+        for (size_t k = 0; k < master_runs(w->weight[i].elements); k++) sums[i] += w->squares[run++];
     }
 }
 
-static void update(const struct pass *x, const struct weight *w, size_t at, size_t n, double *out)
+void cpu_param_norms(const struct weights *of, double *squares)
 {
-    (void)out;
-    x->w->kernels->adamw(w->part[PARAM_MASTER] + at, w->part[PARAM_MOMENT1] + at, w->part[PARAM_MOMENT2] + at,
-                         w->part[PARAM_GRADIENT] + at, n, w->vector ? &x->vector : &x->matrix);
+    struct weights *w = (struct weights *)(uintptr_t)of;
+    masters_fold(w);
+    pass(&(struct pass){ .w = w, .run = square });
+    masters_sums(w, squares);
 }
 
-void cpu_param_update(struct weights *w, const struct param_step *s)
+static void swap(const struct pass *x, const struct weight *w, size_t at, size_t n, double *out)
 {
-    fold_all(w);
-    pass(&(struct pass){
-        .w = w, .run = update,
-        .matrix = adamw_step(s->lr, s->beta1, s->beta2, s->eps, s->decay, s->scale, s->number),
-        .vector = adamw_step(s->lr, s->beta1, s->beta2, s->eps, 0, s->scale, s->number) });
+    (void)x; (void)out;
+    float *a = w->part[PARAM_MASTER] + at, *b = w->part[PARAM_AVERAGE] + at;
+    for (size_t i = 0; i < n; i++) {
+        float t = a[i];
+        a[i] = b[i];
+        b[i] = t;
+    }
+    halves_round(w, at, n);
+}
+
+void cpu_param_swap(struct weights *w)
+{
+    if (w->optimizer.average) pass(&(struct pass){ .w = w, .run = swap });
 }
 
 /* ---- in and out ------------------------------------------------------------------------------------------------ */
@@ -131,6 +136,7 @@ static stretto_status copy(const struct weights *all, uint32_t param, enum param
     if (param >= all->n || !all->weight[param].elements)
         return fail(err, STRETTO_E_ARG, "parameter %u of these weights is not trained", param);
     const struct weight *w = &all->weight[param];
+    if (!w->part[part]) return fail(err, STRETTO_E_ARG, "no average is kept of these weights");
     if (part == PARAM_GRADIENT) {
         fold(NULL, w, 0, w->elements, NULL);
         forget_lookups(w);
@@ -141,6 +147,7 @@ static stretto_status copy(const struct weights *all, uint32_t param, enum param
             if (in) *at = *of;
             else *of = *at;
         }
+    if (in && part == PARAM_MASTER) halves_round(w, 0, w->elements);
     return STRETTO_OK;
 }
 

@@ -2,6 +2,7 @@
  * so a thread that lost its core holds nobody up for long. Short row phases are run by whoever
  * arrives last at the barrier before them: no second barrier, no wake-up. */
 #include "backend/cpu/linear/linear.h"
+#include "backend/cpu/halves.h"
 #include "backend/cpu/profile.h"
 #include "backend/input.h"
 #include <string.h>
@@ -412,6 +413,7 @@ static void serial_phases(void *arg)
             return;
         }
         for (size_t r = 0, n = rows_of(p, ph); r < n && !stopped(p); r++) rows_item(p, ph, r);
+        if (halves_values(p)) halves_phase(p, ph);
         profile_alone(p, p->next);
     }
 }
@@ -419,6 +421,7 @@ static void serial_phases(void *arg)
 static void phase_done(void *arg)
 {
     struct program *p = arg;
+    if (halves_values(p)) halves_phase(p, &p->low.phases[p->next]);
     p->next++;
     serial_phases(p);
     if (atomic_load_explicit(&p->stop, memory_order_relaxed)) p->next = p->n_run;

@@ -1,7 +1,8 @@
 /* Upload: every linear weight becomes panels once, at load, made by the provider that claims it; vectors
  * become float32; tables for lookups stay in the file. The file's pages are given back as soon as they
  * are packed. */
-#include "backend/cpu/linear/linear.h"
+#include "backend/cpu/halves.h"
+#include "backend/cpu/masters.h"
 #include "base/memory.h"
 #include <string.h>
 
@@ -33,7 +34,11 @@ static void pack_one(struct upload *u, size_t param, uint32_t panel, float *scra
              n = w->n_out - col < PANEL_COLS ? w->n_out - col : PANEL_COLS;
     /* Behind the place of the float32 columns, so both fit when the type is widened too. */
     struct linear_columns cols = param_columns(s, col, n, scratch + (size_t)PANEL_COLS * w->n_in);
-    if (w->by->upload(w, &cols, scratch, linear_panel(w, panel)) != STRETTO_OK)
+    size_t elements = (size_t)PANEL_COLS * w->n_in;
+    if (w->rounded) {
+        columns_pack(&cols, DT_F32, w->n_in, scratch, w->part[PARAM_MASTER] + panel * elements);
+        halves_round(w, panel * elements, elements);
+    } else if (w->by->upload(w, &cols, scratch, linear_panel(w, panel)) != STRETTO_OK)
         atomic_store(&u->failed, param + 1);
     param_release(s, panel, w->n_panels);
     if (atomic_fetch_add(&u->made[param], 1) + 1 == w->n_panels) param_release_whole(s);
@@ -59,6 +64,7 @@ static bool trained(const struct upload *u, size_t param) { return u->o->trained
 static const struct linear_provider *provider_for(const struct upload *u, size_t param, struct weight *x)
 {
     const struct linear_provider *const *by = u->w->device->providers;
+    if (trained(u, param) && u->w->precision != PRECISION_F32) return halves_provider(u->w, &u->src[param], x);
     const struct linear_provider *only = trained(u, param) ? &provider_float32 : NULL;
     if (!only && u->back[param] && !u->w->reference) only = &provider_panels;
     if (only && only->claims(u->w->device, &u->src[param], only == &provider_float32, x)) return only;
@@ -76,13 +82,14 @@ static void place_table(const struct param_bytes *s, struct weight *x, struct ar
         dtype_table[s->type].decode((const char *)s->data + i * s->row_bytes, rows + i * s->n_in, s->n_in);
 }
 
-/* The master is what has been placed; beside it stand a gradient and moments, zeros. */
-static void place_parts(struct weight *x, struct arena *a)
+/* The master is what has been placed; beside it stand a gradient and what the optimizer remembers, zeros. */
+static void place_parts(struct weights *w, struct weight *x, struct arena *a)
 {
     x->elements = x->by ? (size_t)x->n_panels * PANEL_COLS * x->n_in : (size_t)x->n_in * x->n_out;
-    x->part[PARAM_MASTER] = (float *)(uintptr_t)(x->by ? x->panels : x->vector ? x->vector : x->table.data);
-    for (int part = PARAM_GRADIENT; part < PARAM_PARTS; part++)
-        x->part[part] = arena_take(a, x->elements * sizeof(float));
+    if (x->rounded) x->part[PARAM_MASTER] = arena_take(a, x->elements * sizeof(float));
+    else x->part[PARAM_MASTER] = (float *)(uintptr_t)(x->by ? x->panels : x->vector ? x->vector : x->table.data);
+    x->part[PARAM_GRADIENT] = arena_take(a, x->elements * sizeof(float));
+    optimizer_place(w, x, a);
 }
 
 /* Sizes and, when a->base is set, places. */
@@ -91,6 +98,7 @@ static stretto_status place_weights(struct upload *u, const struct graph *g, con
 {
     struct weights *w = u->w;
     size_t runs = 0;
+    if (u->o->trained) optimizer_begin(w, a);
     for (size_t i = 0; i < w->n; i++) {
         const struct param_bytes *s = &u->src[i];
         struct weight *x = &w->weight[i];
@@ -109,7 +117,7 @@ static stretto_status place_weights(struct upload *u, const struct graph *g, con
             x->vector = v;
         } else if (trained(u, i)) place_table(s, x, a);
         if (u->back[i]) TRY(back_place(w, i, g->params[i].name, a, err));
-        if (trained(u, i)) place_parts(x, a);
+        if (trained(u, i)) place_parts(w, x, a);
         if (table[i] && weight_in_panels(x)) {
             x->lookups = arena_take(a, (size_t)x->n_in * x->n_out * sizeof(float));
             x->looked_up = arena_take(a, x->n_out);
@@ -202,6 +210,9 @@ stretto_status cpu_upload(struct weights **out, struct device *on, const struct 
         w->kernels = &w->device->kernels;
         w->n = n;
         w->reference = o->reference;
+        w->optimizer = o->optimizer;
+        w->precision = o->precision;
+        if (!w->optimizer.bits) w->optimizer.bits = 32;
         for (size_t i = 0; i < n && s == STRETTO_OK; i++)
             s = b->find(b->ud, g->params[i].name, g->params[i].n_in, g->params[i].n_out, &src[i],
                         err);

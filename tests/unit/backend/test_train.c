@@ -1,6 +1,6 @@
 /* Training as the backend's functions offer it (backend.h): what is refused and how, sizes before anything is read, and
  * the optimizer beside a plain one in float64. What gradients are is held to a float64 forward by tests/train. */
-#include "backend/backend.h"
+#include "backend/cpu/cpu.h"
 #include "base/memory.h"
 #include "graph/binding.h"
 #include "graph/differentiate.h"
@@ -318,6 +318,45 @@ static void it_is_adamw(void **state)
     end(&x);
 }
 
+/* Two layers of one weight that read the same add to one gradient: not at once, which two threads would do in one
+ * phase. */
+static void layers_that_share_a_weight_take_turns(void **state)
+{
+    (void)state;
+    struct graph g = { .layers = 1 }, back;
+    struct error err = { 0 };
+    struct graph_builder b = { .g = &g, .err = &err, .layer = -1 };
+    int32_t h = graph_embed(&b, "table", VOCAB, WIDTH, EMBED_TOKEN);
+    b.layer = 0;
+    h = graph_add(&b, graph_linear(&b, h, "q", NULL, WIDTH), graph_linear(&b, h, "q", NULL, WIDTH));
+    b.layer = -1;
+    h = graph_ask(&b, h);
+    graph_answer(&b, h, graph_linear(&b, h, "table", NULL, VOCAB));
+    assert_int_equal(b.status, STRETTO_OK);
+    const uint8_t trained[] = { 1, 1 };
+    struct differentiate what = { trained, KEEP_VALUES };
+    assert_int_equal(differentiate(&back, &g, &what, &err), STRETTO_OK);
+    struct subject x;
+    open_on(&x, "cpu");
+    graph_done(&x.forward);
+    x.forward = g;
+    struct binding binding = { &x, find };
+    struct upload_options up = { .threads = 2, .trained = trained };
+    assert_int_equal(device_upload(x.device, &x.weights, &back, &binding, &up, &x.err), STRETTO_OK);
+    assert_int_equal(device_compile(x.device, &x.program, &back, x.weights, &limits, &x.err), STRETTO_OK);
+    int sinks = 0, q = graph_param_find(&back, "q");
+    for (size_t i = 0; i < x.program->low.n_phases; i++) {
+        const struct phase *ph = &x.program->low.phases[i];
+        int here = 0;
+        for (uint32_t k = 0; k < ph->n_parts && ph->kind == PHASE_GRAD; k++) here += ph->part[k].param == q;
+        assert_true(here <= 1);
+        sinks += here;
+    }
+    assert_int_equal(sinks, 2);
+    graph_done(&back);
+    end(&x);
+}
+
 /* A graph that answers losses alone has those of the other, and adds to nothing. */
 static void losses_alone_leave_no_trace(void **state)
 {
@@ -360,7 +399,10 @@ static void parts_are_written_and_read(void **state)
     assert_int_equal(run(&x, &r), STRETTO_OK);
     float before = r.answer[2].loss;
     uint32_t table = (uint32_t)graph_param_find(&x.graph, "table");
-    for (int part = PARAM_MASTER; part < PARAM_PARTS; part++) {
+    assert_int_equal(backends[0]->param_read(x.weights, table, PARAM_AVERAGE, a, &x.err), STRETTO_E_ARG);
+    assert_non_null(strstr(x.err.text, "no average"));
+    x.err = (struct error){ 0 };
+    for (int part = PARAM_MASTER; part < PARAM_AVERAGE; part++) {
         for (size_t i = 0; i < VOCAB * WIDTH; i++) a[i] = (float)(i * 4 + (size_t)part) / 1000;
         assert_int_equal(backends[0]->param_write(x.weights, table, (enum param_part)part, a, &x.err), STRETTO_OK);
         get(&x, table, (enum param_part)part, b);
@@ -383,6 +425,7 @@ int main(void)
         cmocka_unit_test(sizes_are_known_before_anything_is_read),
         cmocka_unit_test(memory_may_end_anywhere),
         cmocka_unit_test(it_is_adamw),
+        cmocka_unit_test(layers_that_share_a_weight_take_turns),
         cmocka_unit_test(losses_alone_leave_no_trace),
         cmocka_unit_test(parts_are_written_and_read),
     };

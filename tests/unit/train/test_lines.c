@@ -112,6 +112,27 @@ static void what_is_wrong_is_said_with_its_line(void **state)
     }
 }
 
+static void special_tokens_in_texts_are_told_or_are_text(void **state)
+{
+    (void)state;
+    static const char text[] = "{\"text\":\"ab\"}\n{\"text\":\"a</s>b\"}\n{\"prompt\":\"a<s>\",\"completion\":\"b\"}\n"
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"</s>\"},{\"role\":\"assistant\",\"content\":\"yo\"}]}\n";
+    char shows[256];
+    for (int plain = 0; plain < 2; plain++) {
+        struct lines l = { 0 };
+        struct lines_how how = how_to();
+        struct error err = { 0 };
+        how.plain = plain != 0;
+        assert_int_equal(lines_read(&l, &how, "data", text, strlen(text), &err), STRETTO_OK);
+        assert_int_equal(l.special, plain ? 0 : 2);
+        assert_int_equal(l.special_line, plain ? 0 : 2);
+        assert_int_equal(l.sample[1].n, plain ? 7 : 4);
+        shown(&l, 1, shows);
+        assert_string_equal(shows, "a|</s>b</s>|");
+        lines_done(&l);
+    }
+}
+
 static void long_lines_are_left_out_where_that_was_asked_for(void **state)
 {
     (void)state;
@@ -227,6 +248,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_form_learns_what_it_says),
         cmocka_unit_test(what_is_wrong_is_said_with_its_line),
+        cmocka_unit_test(special_tokens_in_texts_are_told_or_are_text),
         cmocka_unit_test(long_lines_are_left_out_where_that_was_asked_for),
         cmocka_unit_test(a_template_must_print_what_is_learned),
         cmocka_unit_test(the_digest_is_of_what_is_learned),

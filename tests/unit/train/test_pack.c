@@ -104,14 +104,58 @@ static void every_token_is_learned_once_and_sees_its_text(void **state)
     }
 }
 
+/* Later epochs are cut into as many batches, whatever their units are like, so that a plan needs no other epoch. */
+static void epochs_have_as_many_batches(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 10; seed++) {
+        struct lines l = { 0 };
+        uint64_t first, updates;
+        make(&l, seed, 60, 1 + (uint32_t)seed % 7);
+        struct packing_how how = { .seed = seed, .step_rows = 256, .batch_rows = 100 + 70 * (uint32_t)seed };
+        epoch(&l, &how, &first);
+        how.batches = (uint32_t)first;
+        for (how.epoch = 1; how.epoch < 4; how.epoch++) {
+            struct packing p;
+            struct error err = { 0 };
+            assert_int_equal(packing_make(&p, &l, &how, &err), STRETTO_OK);
+            uint64_t most = p.rows / p.n_batches + 256, rows = 0;
+            assert_int_equal(p.n_batches, first < p.n_units ? first : p.n_units);
+            for (size_t b = 0; b < p.n_batches; b++, rows = 0) {
+                for (size_t u = p.batch[b]; u < p.batch[b + 1]; u++) rows += p.unit[u].rows;
+                assert_in_range(rows, 1, most);
+            }
+            packing_done(&p);
+            epoch(&l, &how, &updates);
+        }
+        lines_done(&l);
+    }
+}
+
+static void checkpoints_take_a_twentieth_of_the_time(void **state)
+{
+    (void)state;
+    struct saving s = { .saved = 0, .steps = 100, .step_seconds = 2, .save_seconds = 0 };
+    assert_true(schedule_saves(&s, 1));                      /* the first tells what one costs */
+    s = (struct saving){ .saved = 1, .steps = 100, .step_seconds = 2, .save_seconds = 0.9 };
+    for (uint64_t step = 2; step < 100; step++) assert_int_equal(schedule_saves(&s, step), step >= 1 + 9);
+    assert_true(schedule_saves(&s, 100));                    /* the last */
+    s.save_seconds = 0.001;
+    assert_true(schedule_saves(&s, 2));                      /* small ones behind every step */
+    s.every = 4;
+    for (uint64_t step = 2; step < 100; step++) assert_int_equal(schedule_saves(&s, step), step >= 5);
+    s = (struct saving){ .saved = 1, .steps = 100, .step_seconds = 1e-12, .save_seconds = 1e12 };
+    assert_true(schedule_saves(&s, 2));                      /* what makes no sense is no reason not to */
+}
+
 static void the_order_follows_from_seed_and_epoch(void **state)
 {
     (void)state;
     struct lines l = { 0 };
     struct error err = { 0 };
     make(&l, 7, 50, 5);
-    const struct packing_how how[4] = { { 1, 0, 256, 500, false }, { 1, 0, 256, 500, false },
-                                        { 1, 1, 256, 500, false }, { 2, 0, 256, 500, false } };
+    const struct packing_how how[4] = { { 1, 0, 256, 500, 0, false }, { 1, 0, 256, 500, 0, false },
+                                        { 1, 1, 256, 500, 0, false }, { 2, 0, 256, 500, 0, false } };
     struct packing p[4];
     for (int i = 0; i < 4; i++) assert_int_equal(packing_make(&p[i], &l, &how[i], &err), STRETTO_OK);
     assert_memory_equal(p[0].order, p[1].order, l.n * sizeof *p[0].order);
@@ -185,6 +229,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_token_is_learned_once_and_sees_its_text),
+        cmocka_unit_test(epochs_have_as_many_batches),
+        cmocka_unit_test(checkpoints_take_a_twentieth_of_the_time),
         cmocka_unit_test(the_order_follows_from_seed_and_epoch),
         cmocka_unit_test(memory_that_runs_out_is_said),
         cmocka_unit_test(rates_rise_and_fall),
