@@ -88,6 +88,7 @@ OWN = {
     "reasoning": obj(effort={"enum": ["none", "minimal", "low", "medium", "high", None]}), "think": BOOL,
     "prediction": obj(["type", "content"], type={"const": "content"}, content=CONTENT),
     "reasoning_effort": {"enum": ["none", "minimal", "low", "medium", "high"]}, "modalities": {"const": ["text"]},
+    "lora": array(obj(["id", "scale"], id={"type": "integer", "minimum": 0, "maximum": 0}, scale=NUM), maxItems=0),
     "response_format": obj(["type"], type={"const": "text"}), "moderation": {}, "tools": array({}, maxItems=0),
     "functions": array({}, maxItems=0), "tool_choice": {"const": "none"}, "function_call": {"const": "none"},
     "logprobs": {"type": "integer", "minimum": 0, "maximum": 5},
@@ -124,6 +125,7 @@ SCHEMAS = {
     "Answers": {"type": ["object", "array"]},
 }
 # (method, path): tables of fields (file, array), or a schema; the answer's schema; what it does.
+LORA = array(obj(["id", "scale"], id=COUNT, scale=NUM))
 CHAT, TEXT = [("api_openai_chat.c", "rows")], [("api_openai_text.c", "rows")]
 NATIVE = [("api_completion.c", "rows")]
 OPTIONS = obj(num_predict={"type": "integer", "minimum": -2, "maximum": 64}, seed=INT,
@@ -164,7 +166,8 @@ OPERATIONS = {
        for method, word in (("post", "pull"), ("post", "push"), ("post", "create"), ("post", "copy"),
                             ("delete", "delete"))},
     ("get", "/"): (None, "text/html", "a page to talk to the model"),
-    ("get", "/lora-adapters"): (None, "List", "adapters: none"),
+    ("get", "/lora-adapters"): (None, "List", "the model's adapters, and what they weigh for requests that do not say"),
+    ("post", "/lora-adapters"): (LORA, "Anything", "what they weigh from now on; those that are not named: nothing"),
     ("get", "/health"): (None, "Anything", "200 once models are there, 503 before and while draining"),
     ("get", "/props"): (None, "Anything", "what the model was loaded with"),
     ("get", "/slots"): (None, "List", "who is being answered"),

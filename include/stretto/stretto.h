@@ -97,9 +97,11 @@ typedef struct stretto_model_options {
                                         linear layers read has these scales then. NULL: one for each row   */
     const char *const *adapters;     /* NULL-terminated: adapters that act on all of it, each "FILE" or "FILE=SCALE":
                                         llama.cpp's GGUF files and PEFT's folders, of low rank (LoRA)      */
+    const char *const *chosen;       /* the same, of adapters that act where a session chooses them alone
+                                        (stretto_session_adapt); on the cpu                                */
 } stretto_model_options;
 #define STRETTO_MODEL_OPTIONS_INIT { sizeof(stretto_model_options), 0, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL, 0, \
-    0, NULL, NULL, NULL, NULL, NULL }
+    0, NULL, NULL, NULL, NULL, NULL, NULL }
 
 /* Opens a GGUF file (of a split model, its first part) or a Hugging Face folder. opt may be NULL. On
  * failure *out is NULL and err (when not NULL) holds a sentence. The model must outlive its engines. */
@@ -120,6 +122,17 @@ typedef struct stretto_model_info {
     char device[64];                 /* what it runs on: "cpu", "cuda:0", "cuda:0+cpu"; "": nowhere          */
 } stretto_model_info;
 STRETTO_API stretto_status stretto_model_about(const stretto_model *m, stretto_model_info *info);
+
+typedef struct stretto_adapter_info {
+    size_t size;                     /* set by the caller: sizeof(stretto_adapter_info)                    */
+    const char *path;                /* as it was named, without its scale; the model's                    */
+    float scale;                     /* as it was named                                                    */
+    uint32_t chosen;                 /* 1: it acts where a session chooses it; 0: on all                   */
+    const char *rows;                /* the rows on which it acts: "all", "given" (prompts), "answers", "guesses" */
+    uint32_t layers;                 /* weights that it changes                                            */
+} stretto_adapter_info;
+/* The model's adapters, first those of `adapters`, then of `chosen`, by their number: E_ARG where there is none. */
+STRETTO_API stretto_status stretto_model_adapter(const stretto_model *m, size_t number, stretto_adapter_info *info);
 
 /* ---- text ------------------------------------------------------------------------------------------ */
 
@@ -229,6 +242,11 @@ STRETTO_API stretto_status stretto_session_open_model(stretto_session **out, con
 /* Waits for a call of another thread on the engine to end. NULL is fine. */
 STRETTO_API void stretto_session_close(stretto_session *s);
 STRETTO_API stretto_status stretto_session_sampling(stretto_session *s, const stretto_sampling *how);
+/* Which of the model's adapters act on the session's texts, each times its weight: [count], as many as the model has,
+ * by their number; those that act on all are passed over. NULL: those that are not chosen, as they were opened.
+ * Sessions with different ones share steps, and each writes what it writes alone. What the session has read is read
+ * again. */
+STRETTO_API stretto_status stretto_session_adapt(stretto_session *s, const float *weights, size_t count);
 
 /* How a session writes several tokens per step. The tokens are the same with every decoding strategy, greedy
  * and sampled; only the time they take changes. */

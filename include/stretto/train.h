@@ -49,9 +49,11 @@ typedef struct stretto_train_options {
     uint32_t watch;                  /* held-out prompts that are answered at every measurement; where answers collapse,
                                         a step ends with E_NAN, and the last state that was well is written; 0: none */
     uint32_t reserved;
+    const char *rows_of;             /* tokens on whose rows the adapter acts: "all" (NULL), "given" (prompts),
+                                        "answers" */
 } stretto_train_options;
 #define STRETTO_TRAIN_OPTIONS_INIT { sizeof(stretto_train_options), NULL, NULL, NULL, 0, 0, 0, NULL, 0, 0, NULL, 0, \
-        0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0 }
+        0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, NULL }
 
 /* What a training will be. */
 typedef struct stretto_train_plan {

@@ -126,7 +126,7 @@ static json_t *last(const struct exchange *x, const struct choice *c, json_t *co
     const struct tokens *prompt = &x->ask.prompts[c->prompt];
     const struct tokenizer *t = x->ask.model->model->tokenizer;
     if (t && tokenizer_decode(t, prompt->id, prompt->n, true, &b) != STRETTO_OK) json_lost();
-    json_t *more = json_pack("{s:s,s:b,s:o,s:o,s:b,s:b,s:s,s:o,s:I,s:o}", "model", x->ask.model->name, "stop", 1,
+    json_t *more = json_pack("{s:s,s:b,s:o,s:o,s:b,s:b,s:s,s:o,s:I,s:o}", "model", x->ask.shown, "stop", 1,
                              "generation_settings", settings(x), "prompt", text_json(b.data ? b.data : "", b.len),
                              "truncated", c->finish == JOB_CONTEXT, "has_new_line", c->new_line, "stop_type",
                              stop_type(c->finish), "stopping_word", text_json(c->stop, strlen(c->stop)),

@@ -62,7 +62,7 @@ static json_t *whole(struct exchange *x)
     for (size_t i = 0; i < x->n_choices; i++)
         json_array_append_new(data, json_pack("{s:s,s:i,s:o}", "object", "embedding", "index", (int)i, "embedding",
                                               vector(x, &x->choices[i])));
-    return json_pack("{s:s,s:s,s:o,s:{s:I,s:I}}", "object", "list", "model", x->ask.model->name, "data", data, "usage",
+    return json_pack("{s:s,s:s,s:o,s:{s:I,s:I}}", "object", "list", "model", x->ask.shown, "data", data, "usage",
                      "prompt_tokens", (json_int_t)u.prompt, "total_tokens", (json_int_t)u.prompt);
 }
 

@@ -149,7 +149,7 @@ static json_t *message(const struct exchange *x, json_t *content, json_t *reason
     char id[64];
     snprintf(id, sizeof id, "msg_%s", x->id);
     return json_pack("{s:s,s:s,s:s,s:s,s:o,s:o,s:o,s:o}", "id", id, "type", "message", "role", "assistant", "model",
-                     x->ask.model->name, "content", content, "stop_reason", reason, "stop_sequence", sequence, "usage",
+                     x->ask.shown, "content", content, "stop_reason", reason, "stop_sequence", sequence, "usage",
                      usage(u));
 }
 

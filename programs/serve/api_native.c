@@ -2,6 +2,7 @@
 #include "base/utf8.h"
 #include "serve/route.h"
 #include "serve/served.h"
+#include "serve/server.h"
 #include "serve/words.h"
 #include <string.h>
 
@@ -134,7 +135,46 @@ static void no_reranker(struct exchange *x)
                     "vectors to compare");
 }
 
-static void adapters(struct exchange *x) { exchange_reply(x, 200, json_array()); }
+/* ---- adapters, as llama.cpp's server has them ---------------------------------------------------- */
+
+static bool adapters_of(struct exchange *x)
+{
+    x->ask.model_name = exchange_query(x, "model");
+    return exchange_model(x);
+}
+
+static json_t *adapter_json(const struct served *m, size_t i, float weight)
+{
+    const struct served_adapter *a = &m->adapter[i];
+    json_t *v = json_pack("{s:I,s:s,s:s,s:f,s:s,s:s}", "id", (json_int_t)i, "name", a->name, "path", a->path, "scale",
+                          (double)weight, "task_name", "", "prompt_prefix", "");
+    const struct adapter *read = m->model->n_adapters == m->n_adapters ? &m->model->adapters[i].pairs : NULL;
+    if (v && read) json_object_set_new(v, "rows", json_string(adapter_rows_word(read->rows)));
+    if (!v || !read || !read->n_invocation) return v;
+    json_t *ids = json_array();
+    for (size_t k = 0; k < read->n_invocation; k++) json_array_append_new(ids, json_integer(read->invocation[k]));
+    json_object_set_new(v, "alora_invocation_tokens", ids);
+    return v;
+}
+
+static void adapters(struct exchange *x)
+{
+    float weight[SERVED_ADAPTERS];
+    if (!adapters_of(x)) return;
+    json_t *list = json_array();
+    served_weights(server_models(x->server), x->ask.model, weight);
+    for (size_t i = 0; i < x->ask.model->n_adapters; i++)
+        json_array_append_new(list, adapter_json(x->ask.model, i, weight[i]));
+    exchange_reply(x, 200, list);
+}
+
+static void weigh_adapters(struct exchange *x)
+{
+    float weight[SERVED_ADAPTERS];
+    if (!exchange_json(x) || !adapters_of(x) || !exchange_weights(x, "the request", x->json, weight)) return;
+    served_weigh(server_models(x->server), x->ask.model, weight);
+    exchange_reply(x, 200, json_pack("{s:b}", "success", 1));
+}
 
 static const struct route routes[] = {
     { "POST", "/tokenize", &manner_native, tokenize, 0 },
@@ -142,5 +182,6 @@ static const struct route routes[] = {
     { "POST", "/v1/rerank", &manner_openai, no_reranker, 0 },
     { "POST", "/v1/reranking", &manner_openai, no_reranker, 0 },
     { "GET", "/lora-adapters", &manner_native, adapters, 0 },
+    { "POST", "/lora-adapters", &manner_native, weigh_adapters, 0 },
 };
 const struct routes routes_native = ROUTES(routes);

@@ -152,7 +152,7 @@ static json_t *line(const struct exchange *x, json_t *text, bool last)
 {
     char when[40];
     now_words(when);
-    json_t *v = json_pack("{s:s,s:s,s:b}", "model", x->ask.model->name, "created_at", when, "done", (int)last);
+    json_t *v = json_pack("{s:s,s:s,s:b}", "model", x->ask.shown, "created_at", when, "done", (int)last);
     if (is_chat(x))                            /* both take the text, whatever comes of it */
         json_object_set_new(v, "message", json_pack("{s:s,s:o}", "role", "assistant", "content", text));
     else json_object_set_new(v, "response", text);
@@ -231,7 +231,7 @@ static void loaded(struct exchange *x, bool chat)
 {
     char when[40];
     now_words(when);
-    json_t *v = json_pack("{s:s,s:s,s:b,s:s}", "model", x->ask.model->name, "created_at", when, "done", 1,
+    json_t *v = json_pack("{s:s,s:s,s:b,s:s}", "model", x->ask.shown, "created_at", when, "done", 1,
                           "done_reason", "load");
     if (v && chat) json_object_set_new(v, "message", json_pack("{s:s,s:s}", "role", "assistant", "content", ""));
     else if (v) json_object_set_new(v, "response", json_string(""));
@@ -290,7 +290,7 @@ static json_t *vectors(struct exchange *x)
         return json_pack("{s:o}", "embedding", vector(&x->choices[0]));
     }
     for (size_t i = 0; i < x->n_choices; i++) json_array_append_new(list, vector(&x->choices[i]));
-    return json_pack("{s:s,s:o,s:I,s:I,s:I}", "model", x->ask.model->name, "embeddings", list, "total_duration",
+    return json_pack("{s:s,s:o,s:I,s:I,s:I}", "model", x->ask.shown, "embeddings", list, "total_duration",
                      ns(clock_seconds() - x->began), "load_duration", (json_int_t)0, "prompt_eval_count",
                      (json_int_t)exchange_usage(x).prompt);
 }
@@ -342,24 +342,31 @@ static bool ready(struct exchange *x)
     return exchange_refuse(x, TROUBLE_LOADING, NULL, "Loading model");
 }
 
+/* A model, or one of its adapters (-1: none). */
+static json_t *listed(const struct served *m, int adapter, bool running)
+{
+    stretto_model_info about;
+    char when[40], name[SERVED_SHOWN];
+    json_t *d = details(m, &about);
+    snprintf(name, sizeof name, "%s%s%s", m->name, adapter < 0 ? "" : ":", adapter < 0 ? "" : m->adapter[adapter].name);
+    since(m, when);
+    json_t *v = json_pack("{s:s,s:s,s:I,s:s,s:s,s:o}", "name", name, "model", name, "size",
+                          (json_int_t)about.file_bytes, "digest", "", "modified_at", when, "details", d);
+    if (v && running) {
+        json_object_set_new(v, "expires_at", json_string("9999-12-31T23:59:59Z"));
+        json_object_set_new(v, "size_vram", json_integer(0));
+        json_object_set_new(v, "context_length", json_integer(m->context));
+    }
+    return v;
+}
+
 static void list_models(struct exchange *x, bool running)
 {
     struct served_list *l = server_models(x->server);
     json_t *list = json_array();
-    for (size_t i = 0; i < l->n; i++) {
-        stretto_model_info about;
-        char when[40];
-        json_t *d = details(&l->v[i], &about);
-        since(&l->v[i], when);
-        json_t *v = json_pack("{s:s,s:s,s:I,s:s,s:s,s:o}", "name", l->v[i].name, "model", l->v[i].name, "size",
-                              (json_int_t)about.file_bytes, "digest", "", "modified_at", when, "details", d);
-        if (v && running) {
-            json_object_set_new(v, "expires_at", json_string("9999-12-31T23:59:59Z"));
-            json_object_set_new(v, "size_vram", json_integer(0));
-            json_object_set_new(v, "context_length", json_integer(l->v[i].context));
-        }
-        json_array_append_new(list, v);
-    }
+    for (size_t i = 0; i < l->n; i++)
+        for (int k = -1; k < (int)l->v[i].n_adapters; k++)
+            if (k < 0 || *l->v[i].adapter[k].name) json_array_append_new(list, listed(&l->v[i], k, running));
     exchange_reply(x, 200, json_pack("{s:o}", "models", list));
 }
 

@@ -143,7 +143,7 @@ static stretto_status begin(struct exchange *x)
 {
     TRY(buffer_printf(&x->head, "data: {\"id\":\"chatcmpl-%s\",\"object\":\"chat.completion.chunk\",\"created\":%lld,"
                       "\"model\":", x->id, (long long)x->created));
-    TRY(put_string(&x->head, x->ask.model->name, strlen(x->ask.model->name)));
+    TRY(put_string(&x->head, x->ask.shown, strlen(x->ask.shown)));
     TRY(buffer_str(&x->head, ",\"system_fingerprint\":\"stretto-" STRETTO_VERSION "\",\"choices\":["));
     for (size_t i = 0; i < x->n_choices; i++)
         TRY(buffer_printf(&x->out, "%s{\"index\":%zu,\"delta\":{\"role\":\"assistant\",\"content\":null},"
@@ -214,7 +214,7 @@ static json_t *whole(struct exchange *x)
                                 text_json(c->thought.data, c->thought.len));
     }
     json_t *v = json_pack("{s:s,s:s,s:I,s:s,s:s,s:o,s:o,s:o}", "id", id, "object", "chat.completion", "created",
-                          (json_int_t)x->created, "model", x->ask.model->name, "system_fingerprint",
+                          (json_int_t)x->created, "model", x->ask.shown, "system_fingerprint",
                           "stretto-" STRETTO_VERSION, "choices", choices, "usage", words_usage(x), "timings",
                           words_timings(x));
     if (v && x->ask.verbose) json_object_set_new(v, "__verbose", words_verbose(x, &x->choices[0]));

@@ -3,6 +3,7 @@
 #include "serve/route.h"
 #include "serve/served.h"
 #include "serve/server.h"
+#include <stdio.h>
 #include <string.h>
 
 static json_t *meta(const struct served *m)
@@ -33,54 +34,70 @@ static const char *status(struct exchange *x, const struct served *m)
     return at == SERVED_AWAY ? "unloaded" : at == SERVED_WANTED || at == SERVED_LOADING ? "loading" : "loaded";
 }
 
-static json_t *openai_model(struct exchange *x, const struct served *m)
+static bool anthropic(const struct exchange *x) { return exchange_header(x, "anthropic-version") != NULL; }
+
+/* A model, or one of its adapters (-1: none), which is a model of its own to clients. */
+static void name_of(const struct served *m, int adapter, char out[SERVED_SHOWN])
 {
-    json_t *aliases = json_array();
-    for (size_t i = 0; i < m->n_aliases; i++) json_array_append_new(aliases, json_string(m->alias[i]));
-    return json_pack("{s:s,s:s,s:I,s:s,s:o,s:o,s:{s:s},s:o}", "id", m->name, "object", "model", "created",
-                     (json_int_t)m->since, "owned_by", "stretto", "aliases", aliases, "tags", words_of(m->tags),
-                     "status", "value", status(x, m), "meta", meta(m));
+    if (adapter < 0) snprintf(out, SERVED_SHOWN, "%s", m->name);
+    else snprintf(out, SERVED_SHOWN, "%s:%s", m->name, m->adapter[adapter].name);
 }
 
-static json_t *anthropic_model(const struct served *m)
+static json_t *openai_model(struct exchange *x, const struct served *m, int adapter)
 {
-    char when[40];
+    char name[SERVED_SHOWN];
+    json_t *aliases = json_array();
+    name_of(m, adapter, name);
+    for (size_t i = 0; i < m->n_aliases && adapter < 0; i++) json_array_append_new(aliases, json_string(m->alias[i]));
+    json_t *v = json_pack("{s:s,s:s,s:I,s:s,s:o,s:o,s:{s:s},s:o}", "id", name, "object", "model", "created",
+                          (json_int_t)m->since, "owned_by", "stretto", "aliases", aliases, "tags", words_of(m->tags),
+                          "status", "value", status(x, m), "meta", meta(m));
+    if (v && adapter >= 0) json_object_set_new(v, "parent", json_string(m->name));
+    return v;
+}
+
+static json_t *anthropic_model(const struct served *m, int adapter)
+{
+    char when[40], name[SERVED_SHOWN];
     struct tm tm;
+    name_of(m, adapter, name);
     gmtime_r(&m->since, &tm);
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", &tm);
-    return json_pack("{s:s,s:s,s:s,s:s,s:s}", "id", m->name, "type", "model", "display_name", m->name, "created_at",
-                     when, "lifecycle", "active");
+    return json_pack("{s:s,s:s,s:s,s:s,s:s}", "id", name, "type", "model", "display_name", name, "created_at", when,
+                     "lifecycle", "active");
 }
 
-static bool anthropic(const struct exchange *x) { return exchange_header(x, "anthropic-version") != NULL; }
+static void add(struct exchange *x, const struct served *m, int adapter, json_t *data, json_t *models)
+{
+    char name[SERVED_SHOWN];
+    name_of(m, adapter, name);
+    json_array_append_new(data, anthropic(x) ? anthropic_model(m, adapter) : openai_model(x, m, adapter));
+    json_array_append_new(models, json_pack("{s:s,s:s,s:s}", "name", name, "model", name, "slug", name));
+}
 
 static void list(struct exchange *x)
 {
     struct served_list *l = server_models(x->server);
     json_t *data = json_array(), *models = json_array();
-    for (size_t i = 0; i < l->n; i++) {
-        json_array_append_new(data, anthropic(x) ? anthropic_model(&l->v[i]) : openai_model(x, &l->v[i]));
-        json_array_append_new(models, json_pack("{s:s,s:s,s:s}", "name", l->v[i].name, "model", l->v[i].name, "slug",
-                                                l->v[i].name));
-    }
+    for (size_t i = 0; i < l->n; i++)
+        for (int k = -1; k < (int)l->v[i].n_adapters; k++)
+            if (k < 0 || *l->v[i].adapter[k].name) add(x, &l->v[i], k, data, models);
     if (anthropic(x)) {
+        const json_t *last = json_array_get(data, json_array_size(data) - 1);
+        json_t *id = json_incref(json_object_get(last, "id"));
         json_decref(models);
-        exchange_reply(x, 200, json_pack("{s:o,s:b,s:s,s:s}", "data", data, "has_more", 0, "first_id", l->v[0].name,
-                                         "last_id", l->v[l->n - 1].name));
+        exchange_reply(x, 200, json_pack("{s:o,s:b,s:s,s:o}", "data", data, "has_more", 0, "first_id", l->v[0].name,
+                                         "last_id", id));
     } else exchange_reply(x, 200, json_pack("{s:s,s:o,s:o}", "object", "list", "data", data, "models", models));
 }
 
 static void one(struct exchange *x)
 {
     struct served_list *l = server_models(x->server);
-    const struct served *m = NULL;
-    for (size_t i = 0; i < l->n && !m; i++)
-        if (strcmp(l->v[i].name, x->rest) == 0) m = &l->v[i];
-    if (!m && l->n) {                          /* aliases, and with one model any name */
-        m = served_find(l, x->rest, strlen(x->rest));
-    }
+    int adapter;
+    const struct served *m = served_find(l, x->rest, strlen(x->rest), &adapter);
     if (!m) exchange_refuse(x, TROUBLE_NOT_FOUND, "model", "there is no model '%.100s' here", x->rest);
-    else exchange_reply(x, 200, anthropic(x) ? anthropic_model(m) : openai_model(x, m));
+    else exchange_reply(x, 200, anthropic(x) ? anthropic_model(m, adapter) : openai_model(x, m, adapter));
 }
 
 static const struct route routes[] = {

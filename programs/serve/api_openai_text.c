@@ -73,7 +73,7 @@ static stretto_status begin(struct exchange *x)
 {
     TRY(buffer_printf(&x->head, "data: {\"id\":\"cmpl-%s\",\"object\":\"text_completion\",\"created\":%lld,\"model\":",
                       x->id, (long long)x->created));
-    TRY(put_string(&x->head, x->ask.model->name, strlen(x->ask.model->name)));
+    TRY(put_string(&x->head, x->ask.shown, strlen(x->ask.shown)));
     TRY(buffer_str(&x->head, ",\"system_fingerprint\":\"stretto-" STRETTO_VERSION "\",\"choices\":["));
     for (size_t i = 0; x->ask.echo && i < x->n_choices; i++) {
         const struct buffer *b = &x->ask.echoes[x->choices[i].prompt];
@@ -187,7 +187,7 @@ static json_t *whole(struct exchange *x)
             "logprobs", x->ask.logprobs >= 0 ? logprobs(x, c) : json_null(), "finish_reason", words_finish(c->finish)));
     }
     json_t *v = json_pack("{s:s,s:s,s:I,s:s,s:s,s:o,s:o,s:o}", "id", id, "object", "text_completion", "created",
-                          (json_int_t)x->created, "model", x->ask.model->name, "system_fingerprint",
+                          (json_int_t)x->created, "model", x->ask.shown, "system_fingerprint",
                           "stretto-" STRETTO_VERSION, "choices", choices, "usage", words_usage(x), "timings",
                           words_timings(x));
     /* Without /v1 llama.cpp's clients mean its own route: they find their answer beside. */

@@ -190,7 +190,7 @@ static json_t *response(const struct exchange *x, const struct choice *done, jso
     json_t *v = json_pack("{s:s,s:s,s:I,s:s,s:b,s:n,s:o,s:s,s:o,s:n,s:o}", "id", id, "object", "response", "created_at",
         (json_int_t)x->created, "status", !done ? "in_progress" : cut ? "incomplete" : "completed", "background", 0,
         "error", "incomplete_details", cut ? json_pack("{s:s}", "reason", "max_output_tokens") : json_null(), "model",
-        a->model->name, "output", output, "previous_response_id", "usage",
+        a->shown, "output", output, "previous_response_id", "usage",
         done ? usage(&done->usage, done->n_thought) : json_null());
     json_t *more = json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:f,s:f,s:s,s:b,s:o,s:o}", "instructions",
         echoed(x, "instructions", json_null()), "max_output_tokens", echoed(x, "max_output_tokens", json_null()),

@@ -29,6 +29,7 @@ void ask_init(struct ask *a, const struct serve_options *o)
                        .repeat_penalty = s->repeat_penalty, .presence_penalty = s->presence_penalty,
                        .frequency_penalty = s->frequency_penalty, .top_k = s->top_k,
                        .repeat_last_n = s->repeat_last_n, .seed = s->seed, .n = 1, .think = -1, .place = -1,
+                       .adapter = -1,
                        .best_of = -1, .logprobs = -1,
                        .top_logprobs = 0, .generation_prompt = true, .pooling = pooling,
                        .each = o->pooling && strcmp(o->pooling, "none") == 0, .verbose = o->model.verbose };

@@ -10,10 +10,15 @@
 struct served;
 struct serve_options;
 
-enum { ASK_CHOICES = 16, ASK_JOBS = 2048, ASK_STOP_BYTES = 1024, ASK_BIASES = 1024, ASK_MESSAGES = 100000 };
+enum { ASK_CHOICES = 16, ASK_JOBS = 2048, ASK_STOP_BYTES = 1024, ASK_BIASES = 1024, ASK_MESSAGES = 100000,
+       ASK_NAME = 161, ASK_ADAPTERS = 16 };
 
 struct ask {
     const struct served *model;
+    int adapter;                       /* of the model, by its name; -1: none was named            */
+    char shown[2 * ASK_NAME];          /* what was found by the name: "MODEL" or "MODEL:ADAPTER"   */
+    const json_t *lora;                /* of the JSON, or NULL: what adapters weigh                */
+    float weights[ASK_ADAPTERS];       /* that of each of the model's                              */
     /* Plain members, by rows of fields. */
     int64_t max_tokens;                /* -1: as many as there are places                          */
     double temperature, top_p, min_p, repeat_penalty, presence_penalty, frequency_penalty;

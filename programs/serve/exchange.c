@@ -228,6 +228,14 @@ static stretto_status look_through(struct exchange *x, const char *p, size_t *co
 
 bool exchange_object(struct exchange *x)
 {
+    if (!exchange_json(x)) return false;
+    if (json_is_object(x->json)) return true;
+    return exchange_refuse(x, TROUBLE_INVALID, NULL, "the request must be a JSON object, not %s",
+                           kind_words(x->json));
+}
+
+bool exchange_json(struct exchange *x)
+{
     struct error err = { 0 };
     size_t cost = 0, n = x->body.len;
     const char *p = x->body.data ? x->body.data : "";
@@ -240,10 +248,43 @@ bool exchange_object(struct exchange *x)
     if (s == STRETTO_OK) s = json_tree(&x->json, p, n, JSON_TWICE_REFUSED, "the request", &err);
     buffer_done(&x->body);
     exchange_let_go(x, x->held < n ? x->held : n);
-    if (s != STRETTO_OK) return trouble_status(&x->trouble, TROUBLE_INVALID, NULL, s, &err);
-    if (json_is_object(x->json)) return true;
-    return exchange_refuse(x, TROUBLE_INVALID, NULL, "the request must be a JSON object, not %s",
-                           kind_words(x->json));
+    return s == STRETTO_OK || trouble_status(&x->trouble, TROUBLE_INVALID, NULL, s, &err);
+}
+
+/* [{"id": 0, "scale": 0.5}]: what is not named weighs nothing, as in llama.cpp. */
+bool exchange_weights(struct exchange *x, const char *name, const json_t *list, float *out)
+{
+    const struct served *m = x->ask.model;
+    size_t i;
+    json_t *one;
+    for (i = 0; i < m->n_adapters; i++) out[i] = 0;
+    if (!json_is_array(list))
+        return exchange_refuse(x, TROUBLE_INVALID, name, "%s must be a list as in [{\"id\": 0, \"scale\": 0.5}], not "
+                               "%s", name, kind_words(list));
+    json_array_foreach((json_t *)(uintptr_t)list, i, one) {
+        const json_t *id = json_object_get(one, "id"), *scale = json_object_get(one, "scale");
+        if (!json_is_integer(id) || !json_is_number(scale) || !(fabs(json_number_value(scale)) <= 1e6))
+            return exchange_refuse(x, TROUBLE_INVALID, name, "%s must be a list as in [{\"id\": 0, \"scale\": 0.5}]",
+                                   name);
+        if (json_integer_value(id) < 0 || json_integer_value(id) >= (json_int_t)m->n_adapters)
+            return exchange_refuse(x, TROUBLE_INVALID, name, "the model %s has %zu adapter%s, and none has the id "
+                                   "%lld: /lora-adapters lists them", m->name, m->n_adapters,
+                                   m->n_adapters == 1 ? "" : "s", (long long)json_integer_value(id));
+        out[json_integer_value(id)] = (float)json_number_value(scale);
+    }
+    return true;
+}
+
+/* What the request says, or its model's name, or what is so for all. */
+static bool choose_adapters(struct exchange *x)
+{
+    struct ask *a = &x->ask;
+    if (json_array_size(a->lora)) return exchange_weights(x, "lora", a->lora, a->weights);
+    if (a->adapter < 0) served_weights(server_models(x->server), a->model, a->weights);
+    else
+        for (size_t i = 0; i < a->model->n_adapters; i++)
+            a->weights[i] = (int)i == a->adapter ? a->model->adapter[i].scale : 0;
+    return true;
 }
 
 bool exchange_model(struct exchange *x)
@@ -252,12 +293,20 @@ bool exchange_model(struct exchange *x)
     struct served_list *l = server_models(x->server);
     if (atomic_load(&l->ready) != 1)
         return exchange_refuse(x, TROUBLE_LOADING, NULL, "Loading model");
-    x->ask.model = served_find(l, name, strlen(name));
-    if (x->ask.model) return true;
+    const struct served *m = x->ask.model = served_find(l, name, strlen(name), &x->ask.adapter);
+    if (m && x->ask.adapter >= 0)
+        snprintf(x->ask.shown, sizeof x->ask.shown, "%s:%s", m->name, m->adapter[x->ask.adapter].name);
+    else if (m) snprintf(x->ask.shown, sizeof x->ask.shown, "%s", m->name);
+    if (m) return true;
     char all[400] = "";
     for (size_t i = 0; i < l->n; i++) {
         size_t n = strlen(all);
         snprintf(all + n, sizeof all - n, "%s%s", n ? ", " : "", l->v[i].name);
+        for (size_t k = 0; k < l->v[i].n_adapters; k++) {
+            n = strlen(all);
+            if (*l->v[i].adapter[k].name)
+                snprintf(all + n, sizeof all - n, ", %s:%s", l->v[i].name, l->v[i].adapter[k].name);
+        }
     }
     return exchange_refuse(x, TROUBLE_NOT_FOUND, "model", "there is no model '%.100s' here: take one of %s", name, all);
 }
@@ -286,6 +335,8 @@ bool exchange_fields(struct exchange *x, const struct field_table *const *tables
     return fields_read(x->json, all, count, exchange_strict(x), &x->ask, &x->ignored, &x->trouble) && exchange_model(x)
            && exchange_tools(x) && (!x->ask.bias_words || field_bias_words(&x->ask, &x->trouble));
 }
+
+_Static_assert((int)ASK_ADAPTERS == (int)SERVED_ADAPTERS && 2 * (int)ASK_NAME >= (int)SERVED_SHOWN, "room for all");
 
 /* ---- jobs -------------------------------------------------------------------------------------- */
 
@@ -317,6 +368,7 @@ static struct job_options options_of(const struct exchange *x, const struct choi
         .prompt_logprobs = a->echo && a->logprobs >= 0, .client = client, .salt = salt_of(x),
         .cache_exact = a->cache_exact, .no_cache = a->no_cache, .prediction = a->prediction.id,
         .n_prediction = (uint32_t)a->prediction.n, .priority = (int32_t)a->priority, .ud = (void *)(uintptr_t)c,
+        .adapters = a->model->n_adapters ? a->weights : NULL, .n_adapters = (uint32_t)a->model->n_adapters,
         .place = (int32_t)a->place, .keep = a->keep, .path = a->path, .pooling = a->pooling, .each = a->each,
         .deadline = a->time_limit > 0 ? clock_seconds() + a->time_limit / 1e3 : 0 };
     return o;
@@ -411,6 +463,7 @@ bool exchange_run(struct exchange *x, const struct dialect *d)
         return exchange_refuse(x, TROUBLE_INVALID, NULL, "%zu answers are asked for at once, and %d are the most", n,
                                (int)ASK_JOBS);
     if (d->kind != JOB_EMBED && !ask_writes(a, &x->trouble)) return false;
+    if (!choose_adapters(x)) return false;
     x->dialect = d;
     if (!(x->choices = mem_zalloc(n ? n : 1, sizeof *x->choices)))
         return trouble_status(&x->trouble, TROUBLE_BUSY, NULL, STRETTO_E_NOMEM, NULL);

@@ -131,6 +131,10 @@ size_t exchange_hold_most(const struct exchange *x);
 bool exchange_hold_refuse(struct exchange *x);
 /* The body as an object; limits on depth and values, names twice refused. */
 bool exchange_object(struct exchange *x);
+/* The same of any value. */
+bool exchange_json(struct exchange *x);
+/* What the model's adapters weigh, from a list of ids and scales: [n_adapters]. */
+bool exchange_weights(struct exchange *x, const char *name, const json_t *list, float *out);
 /* Fields by these tables and the shared ones behind them, then the model that the request names. */
 bool exchange_fields(struct exchange *x, const struct field_table *const *tables, size_t n);
 /* Whether the tools of the request, if it has some, may be left aside. */

@@ -404,7 +404,7 @@ static const struct field llama[] = {
     { "grammar_lazy", FIELD_BOOL, FIELD_UNSUPPORTED, 0, 0, 0, NULL, NO_FORM },
     { "json_schema", FIELD_ANY, FIELD_UNSUPPORTED, 0, 0, 0, NULL, NO_FORM },
     { "response_format", FIELD_ANY, FIELD_READ, 0, 0, 0, field_format, NULL },
-    { "lora", FIELD_ARRAY, FIELD_REFUSED, 0, 0, 0, NULL, "adapters are not supported: leave it out" },
+    { "lora", FIELD_ARRAY, FIELD_READ, AT(lora), 0, 0, NULL, NULL },
     { "post_sampling_probs", FIELD_BOOL, FIELD_READ, AT(drawn), 0, 0, NULL, NULL },
     { "verbose", FIELD_BOOL, FIELD_READ, AT(verbose), 0, 0, NULL, NULL },
     { "speculative.n_max", FIELD_INT, FIELD_NOTHING, 0, 0, 0, NULL, NULL },

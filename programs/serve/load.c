@@ -10,8 +10,10 @@
 #include "text/chat.h"
 #include "ui/progress.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* ---- names ------------------------------------------------------------------------------------- */
 
@@ -97,6 +99,92 @@ static int add_aliases(struct served *m, const char *list)
     return EXIT_DONE;
 }
 
+/* ---- adapters ---------------------------------------------------------------------------------- */
+
+/* Rows of adapters are picked by the cpu alone. */
+static bool can_choose(const struct serve_options *o)
+{
+    const char *named = getenv("STRETTO_DEVICE"), *device = o->model.device ? o->model.device : named && *named ? named
+                                                                                                             : "cpu";
+    return strcmp(device, "cpu") == 0 && !(o->model.arithmetic && strcmp(o->model.arithmetic, "int") == 0);
+}
+
+static int add_to(struct served *m, const char *name, const char *path, float scale, const struct serve_options *o)
+{
+    struct served_adapter *a = &m->adapter[m->n_adapters];
+    for (size_t i = 0; i < m->n_adapters; i++)
+        if (*name && strcmp(m->adapter[i].name, name) == 0)
+            return command_usage("serve", "two adapters are called %s: give them names of their own", name);
+    if (m->n_adapters == SERVED_ADAPTERS)
+        return command_usage("serve", "more than %d adapters of one model", (int)SERVED_ADAPTERS);
+    snprintf(a->name, sizeof a->name, "%s", name);
+    a->scale = scale;
+    a->weight = *name || o->lora_later ? 0 : scale;
+    a->path = mem_strdup(path);
+    size_t n = strlen(path) + 32;
+    a->word = mem_alloc(n);
+    if (!a->path || !a->word) return command_fail("serve", STRETTO_E_NOMEM, NULL);
+    snprintf(a->word, n, "%s=%.9g", path, (double)scale);
+    m->n_adapters++;
+    return EXIT_DONE;
+}
+
+/* "NAME=FILE", "MODEL:NAME=FILE": of the model that is served, or the one that is named. */
+static int add_named(struct served_list *l, const struct serve_options *o, char *name, const char *path, float scale)
+{
+    char *colon = strrchr(name, ':');
+    int ignored;
+    const struct served *m = l->n == 1 ? &l->v[0] : NULL;
+    if (colon) {
+        *colon = '\0';
+        m = served_find(l, name, strlen(name), &ignored);
+        if (l->n == 1 && m && strcmp(m->name, name) != 0) m = NULL;
+        if (!m) return command_usage("serve", "--lora: there is no model called %s", name);
+    }
+    const char *own = colon ? colon + 1 : name;
+    if (!m)
+        return command_usage("serve", "which model is the adapter %s for? Say --lora MODEL:%s=%s", own, own, path);
+    if (!*own || strcmp(own, "latest") == 0) return command_usage("serve", "an adapter cannot be called '%s'", own);
+    return add_to(&l->v[m - l->v], own, path, scale, o);
+}
+
+static int add_adapter(struct served_list *l, const struct serve_options *o, const char *word)
+{
+    char name[SERVED_NAME] = "", path[4096];
+    float scale;
+    const char *rest = access(word, F_OK) == 0 ? word : split_name(word, name);
+    bool named = rest != word && adapter_word(rest, path, &scale);
+    text_line(name);
+    if (named) return add_named(l, o, name, path, scale);
+    if (!adapter_word(word, path, &scale))
+        return command_usage("serve", "--lora: there is no file %s; an adapter is FILE, FILE=SCALE or "
+                             "NAME=FILE[=SCALE]", rest);
+    for (size_t i = 0; i < l->n; i++) {
+        int code = add_to(&l->v[i], "", path, scale, o);
+        if (code != EXIT_DONE) return code;
+    }
+    return EXIT_DONE;
+}
+
+static int add_adapters(struct served_list *l, const struct serve_options *o)
+{
+    int code = EXIT_DONE;
+    bool named = o->lora_later;
+    for (size_t i = 0; i < o->model.adapters.n && code == EXIT_DONE; i++)
+        code = add_adapter(l, o, o->model.adapters.v[i]);
+    for (size_t i = 0; i < l->n; i++)
+        for (size_t k = 0; k < l->v[i].n_adapters; k++) named |= *l->v[i].adapter[k].name != '\0';
+    if (code != EXIT_DONE || can_choose(o)) return code;
+    if (named)
+        return command_usage("serve", "adapters are chosen by requests on the cpu alone: give --lora FILE[=SCALE], "
+                             "which acts on all");
+    for (size_t i = 0; i < l->n; i++) {        /* they act on all, and nobody chooses */
+        l->v[i].n_fixed = l->v[i].n_adapters;
+        l->v[i].n_adapters = 0;
+    }
+    return EXIT_DONE;
+}
+
 int load_names(struct served_list *l, const struct serve_options *o)
 {
     int code = EXIT_DONE;
@@ -110,7 +198,8 @@ int load_names(struct served_list *l, const struct serve_options *o)
             code = command_fail("serve", STRETTO_E_NOMEM, NULL);
         buffer_done(&path);
     }
-    return code == EXIT_DONE ? add_aliases(&l->v[0], o->alias) : code;
+    if (code == EXIT_DONE) code = add_aliases(&l->v[0], o->alias);
+    return code == EXIT_DONE ? add_adapters(l, o) : code;
 }
 
 /* ---- opening ----------------------------------------------------------------------------------- */
@@ -197,6 +286,8 @@ static int open_weights(struct served *m, const struct serve_options *o)
 {
     struct model_options mo = o->model;
     mo.model = m->path;
+    if (m->n_adapters) mo.adapters = (struct text_list){ .n = 0 };
+    for (size_t i = 0; i < m->n_adapters; i++) mo.chosen.v[mo.chosen.n++] = m->adapter[i].word;
     return open_model("serve", &mo, false, &m->handle);
 }
 
@@ -436,6 +527,10 @@ void load_close(struct served_list *l)
         stretto_model_close(l->v[i].handle);
         model_close(l->v[i].light);
         mem_free(l->v[i].path);
+        for (size_t k = 0; k < l->v[i].n_adapters + l->v[i].n_fixed; k++) {
+            mem_free(l->v[i].adapter[k].path);
+            mem_free(l->v[i].adapter[k].word);
+        }
     }
     stretto_model_close(l->draft);
     mem_free(l->draft_path);

@@ -50,7 +50,7 @@ static void log_json(const struct exchange *x, const struct job_usage *u, double
                           "seconds", seconds, "bytes_in", (json_int_t)x->bytes_in, "bytes_out",
                           (json_int_t)x->bytes_out, "client_left", (int)x->gone);
     if (!j) return;
-    if (x->ask.model) json_object_set_new(j, "model", json_string(x->ask.model->name));
+    if (x->ask.model) json_object_set_new(j, "model", json_string(x->ask.shown));
     if (u->prompt || u->written) {
         json_object_set_new(j, "prompt_tokens", json_integer(u->prompt));
         json_object_set_new(j, "cached_tokens", json_integer(u->cached));

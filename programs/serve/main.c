@@ -164,19 +164,11 @@ static void folder_of(const char *path, char out[1024])
     snprintf(out, 1024, "%.*s", slash ? (int)(slash - path + 1) : 1, slash ? path : ".");
 }
 
-/* The path of "FILE" or "FILE=SCALE", as opening reads it: a file of such a name is a file. */
-static void adapter_path(const char *word, char out[1024])
-{
-    const char *scale = access(word, F_OK) == 0 ? NULL : strrchr(word, '=');
-    snprintf(out, 1024, "%.*s", scale ? (int)(scale - word) : (int)strlen(word), word);
-}
-
 /* Cards need devices, drivers and caches that nobody can list: no rules for files there. */
 static void close_files(const struct serve_options *o, const struct served_list *l, int port)
 {
-    enum { ADAPTERS = 16 };                    /* more are refused when models are opened */
-    const char *read[12], *models[SERVED_MOST + 1 + ADAPTERS], *write[3];
-    char parts[SERVED_MOST + 1][1024], adapters[ADAPTERS][1024];
+    const char *read[12], *models[SERVED_MOST * (1 + SERVED_ADAPTERS) + 1], *write[3];
+    char parts[SERVED_MOST + 1][1024];
     struct sandbox s = { .read = read, .models = models, .write = write, .port = port };
     struct buffer words = buffer_make(1000);
     if (o->no_sandbox) return;
@@ -190,10 +182,9 @@ static void close_files(const struct serve_options *o, const struct served_list 
         folder_of(path, parts[i]);
         models[s.n_models++] = in_parts(path) ? parts[i] : path;
     }
-    for (size_t i = 0; i < o->model.adapters.n && i < ADAPTERS; i++) {
-        adapter_path(o->model.adapters.v[i], adapters[i]);
-        models[s.n_models++] = adapters[i];
-    }
+    for (size_t i = 0; i < l->n; i++)
+        for (size_t k = 0; k < l->v[i].n_adapters + l->v[i].n_fixed; k++)
+            models[s.n_models++] = l->v[i].adapter[k].path;
     if (o->heads) read[s.n_read++] = o->heads;
     if (o->chat_template_file) read[s.n_read++] = o->chat_template_file;
     const char *more[] = { o->api_key_file, o->cert_file, o->key_file, o->model.scales };

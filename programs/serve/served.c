@@ -4,14 +4,52 @@
 
 static bool is(const char *name, const char *p, size_t n) { return strlen(name) == n && memcmp(name, p, n) == 0; }
 
-const struct served *served_find(const struct served_list *l, const char *p, size_t n)
+static const struct served *model_of(const struct served_list *l, const char *p, size_t n)
 {
     for (size_t i = 0; i < l->n; i++) {
         if (is(l->v[i].name, p, n)) return &l->v[i];
         for (size_t k = 0; k < l->v[i].n_aliases; k++)
             if (is(l->v[i].alias[k], p, n)) return &l->v[i];
     }
+    return NULL;
+}
+
+static int adapter_of(const struct served *m, const char *p, size_t n)
+{
+    for (size_t i = 0; n && i < m->n_adapters; i++)
+        if (is(m->adapter[i].name, p, n)) return (int)i;
+    return -1;
+}
+
+const struct served *served_find(const struct served_list *l, const char *p, size_t n, int *adapter)
+{
+    const struct served *m = model_of(l, p, n);
+    *adapter = -1;
+    if (m) return m;
+    for (size_t at = n; at-- > 0;) {
+        if (p[at] != ':') continue;
+        if (!(m = model_of(l, p, at))) continue;
+        *adapter = adapter_of(m, p + at + 1, n - at - 1);
+        return *adapter >= 0 || !m->n_adapters || is("latest", p + at + 1, n - at - 1) ? m : NULL;
+    }
+    for (size_t i = 0; i < l->n; i++)
+        if ((*adapter = adapter_of(&l->v[i], p, n)) >= 0) return &l->v[i];
     return l->n == 1 || !n ? &l->v[0] : NULL;
+}
+
+void served_weights(struct served_list *l, const struct served *m, float *out)
+{
+    pthread_mutex_lock(&l->lock);
+    for (size_t i = 0; i < m->n_adapters; i++) out[i] = m->adapter[i].weight;
+    pthread_mutex_unlock(&l->lock);
+}
+
+void served_weigh(struct served_list *l, const struct served *m, const float *weights)
+{
+    struct served *own = &l->v[m - l->v];
+    pthread_mutex_lock(&l->lock);
+    for (size_t i = 0; i < own->n_adapters; i++) own->adapter[i].weight = weights[i];
+    pthread_mutex_unlock(&l->lock);
 }
 
 /* ---- weights that come and go ------------------------------------------------------------------ */

@@ -15,13 +15,23 @@
 #include <time.h>
 
 struct chat;
-enum { SERVED_MOST = 16, SERVED_NAME = 160, SERVED_ALIASES = 16 };
+enum { SERVED_MOST = 16, SERVED_NAME = 160, SERVED_ALIASES = 16, SERVED_ADAPTERS = 16,
+       SERVED_SHOWN = 2 * SERVED_NAME + 2 };
 enum served_at { SERVED_AWAY, SERVED_WANTED, SERVED_LOADING, SERVED_HERE, SERVED_LEAVING };
+
+/* Requests for MODEL:NAME get it alone, times its scale; those for MODEL times `weight`, which begins with the scale
+ * where it has no name of its own and is what /lora-adapters says. */
+struct served_adapter {
+    char name[SERVED_NAME], *path, *word;    /* name: "" of one without; word: as a model is opened with it */
+    float scale, weight;               /* weight: the list's lock                                      */
+};
 
 struct served {
     char name[SERVED_NAME], *path;
     char alias[SERVED_ALIASES][SERVED_NAME];
     size_t n_aliases;
+    struct served_adapter adapter[SERVED_ADAPTERS];
+    size_t n_adapters, n_fixed;        /* n_fixed: instead of them, where nobody can choose             */
     const char *tags;                  /* by commas; or NULL                                            */
     const struct model *model;         /* its vocabulary and sizes; where weights come and go, without them */
     struct model *light;               /* that, or NULL: the handle's                                   */
@@ -57,8 +67,12 @@ struct served_list {
 };
 
 void served_open(struct served_list *l);
-/* The model of that name or alias; with one model any name means it. NULL: there is none. */
-const struct served *served_find(const struct served_list *l, const char *name, size_t n);
+/* The model of that name or alias, or of the adapter MODEL:NAME or NAME; with one model any name means it, but for one
+ * of an adapter that it does not have. NULL: there is none. *adapter: its number, -1 where none is named. */
+const struct served *served_find(const struct served_list *l, const char *name, size_t n, int *adapter);
+/* What the model's adapters weigh for requests that do not say: [n_adapters]. */
+void served_weights(struct served_list *l, const struct served *m, float *out);
+void served_weigh(struct served_list *l, const struct served *m, const float *weights);
 /* Its service, for whoever asks until served_let_go; NULL: it is not here and was sent for. *failures: how often that
  * has failed so far. Any thread. */
 struct service *served_use(struct served_list *l, const struct served *m, uint32_t *failures);

@@ -128,8 +128,8 @@ static int check(const struct teach_command *o)
     if (!o->out && !o->show && !o->plan)
         return command_usage("teach", "where does what is learned go? Name a folder: -o FOLDER");
     if (o->resume && !o->out) return command_usage("teach", "--resume needs the folder of a training: -o FOLDER");
-    if (!lora && (o->targets || o->last_layers || o->alpha > 0))
-        return command_usage("teach", "--targets, --last-layers and --alpha belong to --method lora");
+    if (!lora && (o->targets || o->rows_of || o->last_layers || o->alpha > 0))
+        return command_usage("teach", "--targets, --rows-of, --last-layers and --alpha belong to --method lora");
     if (!o->watch && o->agreement > 0) return command_usage("teach", "--agreement belongs to --watch N");
     if (strcmp(o->optimizer, "adamw") != 0 && o->optimizer_bytes != 16)
         return command_usage("teach", "--optimizer-bytes belongs to --optimizer adamw");

@@ -149,6 +149,7 @@ int open_model(const char *command, const struct model_options *o, bool vocabula
     mo.arithmetic = o->arithmetic;
     mo.scales = o->scales;
     mo.adapters = o->adapters.n ? o->adapters.v : NULL;
+    mo.chosen = o->chosen.n ? o->chosen.v : NULL;
     mo.vocabulary_only = vocabulary_only;
     mo.progress = load_progress;
     mo.log = load_log;
@@ -170,6 +171,19 @@ int open_model(const char *command, const struct model_options *o, bool vocabula
         *out = NULL;
     }
     return code;
+}
+
+bool adapter_word(const char *word, char path[4096], float *scale)
+{
+    const char *equals = strrchr(word, '=');
+    char *end;
+    snprintf(path, 4096, "%s", word);
+    *scale = 1;
+    if (access(path, F_OK) == 0) return true;
+    if (!equals) return false;
+    *scale = strtof(equals + 1, &end);
+    snprintf(path, 4096, "%.*s", (int)(equals - word), word);
+    return end != equals + 1 && !*end && fabsf(*scale) <= 1e6F && access(path, F_OK) == 0;
 }
 
 int cache_from(const char *command, const struct model_options *o, const char **name)

@@ -6,6 +6,9 @@
 /* Prints the sentence itself; returns an exit code (EXIT_DONE when *out is open). */
 int open_model(const char *command, const struct model_options *o, bool vocabulary_only,
                stretto_model **out);
+/* The path and scale of "FILE" or "FILE=SCALE", as opening reads it: a file of such a name is a file. False where there
+ * is no such file. */
+bool adapter_word(const char *word, char path[4096], float *scale);
 /* The name of the cache type that -ctk and -ctv mean together, NULL when neither is given;
  * EXIT_USAGE when they do not go together. */
 int cache_from(const char *command, const struct model_options *o, const char **name);

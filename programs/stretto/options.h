@@ -18,6 +18,7 @@ struct model_options {
     const char *cpu_mask, *cpu_range;   /* NULL: not given                                    */
     const char *device, *gpu_layers;    /* as device_from reads them (devices.h)               */
     struct text_list adapters;    /* "FILE" or "FILE=SCALE"                                  */
+    struct text_list chosen;      /* no option: the same, of adapters that act where they are chosen alone */
     bool stays;                         /* no option: --device auto means the device that it finds, and no other
                                            when that fails: for commands whose figures are of one device     */
     bool quiet;                         /* no option: no progress while it is opened                          */

@@ -61,6 +61,8 @@ static const struct option rows[] = {
     { "--cache-disk-size", "MB", OPT_INT, AT(disk_mb), 1, 1 << 24, "bytes of that folder at most [4096]" },
     { "--slot-save-path", "DIR", OPT_TEXT, AT(slots), 0, 0,
       "a folder for texts that clients save and restore by /slots/N?action=save|restore|erase; it holds their texts" },
+    { "--lora-init-without-apply", NULL, OPT_FLAG, AT(lora_later), 0, 0,
+      "adapters without a name act where a request or /lora-adapters says so alone" },
     { "--body-limit", "MB", OPT_INT, AT(body), 1, 1024, "largest request [32]" },
     { "--connections", "N", OPT_INT, AT(connections), 1, 60000, "connections at once [4096]" },
     { "--connections-peer", "N", OPT_INT, AT(connections_peer), 0, 60000,

@@ -10,7 +10,7 @@ struct serve_options {
     const char *host, *api_key, *api_key_file, *cert_file, *key_file, *cors, *goal, *decode, *pooling, *reasoning;
     int64_t port, models_max, parallel, pool, batch, predict, queue, body, connections, connections_peer;
     double ping, drain, stall, sleep;    /* seconds                                                 */
-    bool check, log_json, strict_api, no_slots, no_metrics, no_ui, no_sandbox, ignore_tools;
+    bool check, log_json, strict_api, no_slots, no_metrics, no_ui, no_sandbox, ignore_tools, lora_later;
     const char *chat_template, *chat_template_file;
     const char *draft, *heads;           /* what guesses: a smaller model, a file of layers; or NULL */
     const char *slots;                   /* folder of texts that clients save; or NULL              */

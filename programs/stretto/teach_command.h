@@ -6,7 +6,8 @@
 #include <jansson.h>
 
 struct teach_command {
-    const char *model, *out, *method, *targets, *schedule, *budget, *keep, *lr, *optimizer, *precision;
+    const char *model, *out, *method, *targets, *rows_of, *schedule, *budget, *keep, *lr, *optimizer,
+            *precision;
     struct text_list data, valid;
     double hold_out, alpha, warm, clip, decay, beta1, beta2, eps, average, agreement;
     int64_t rank, last_layers, epochs, steps, rows, at_once, context, seed, measure, save, show, threads,

@@ -64,6 +64,9 @@ static const struct option how_rows[] = {
      "rank [0]" },
     { "--targets", "REGEX", OPT_TEXT, AT(targets), 0, 0,
       "weights that get an adapter, as attn_(q|v) [all linear layers]" },
+    { "--rows-of", "all|given|answers", OPT_CHOICE, AT(rows_of), 0, 0,
+      "tokens on whose rows the adapter acts, here and wherever it runs: with answers the pages of prompts stay the "
+      "model's own, with given answers are written at its speed [all]" },
     { "--last-layers", "N", OPT_INT, AT(last_layers), 0, 1 << 16,
       "adapters in the last N layers alone: what lies below costs no gradient; 0: in all [0]" },
     { "--lr", "RATE|auto", OPT_TEXT, AT(lr), 0, 0,
@@ -237,6 +240,7 @@ int teach_options(const struct teach_command *o, struct train_options *out)
     out->rank = (uint32_t)o->rank;
     out->alpha = o->alpha;
     out->targets = o->targets;
+    out->rows_of = o->rows_of && strcmp(o->rows_of, "all") != 0 ? o->rows_of : NULL;
     out->last_layers = (uint32_t)o->last_layers;
     out->schedule = schedule_by_name(o->schedule);
     out->warm = o->warm;

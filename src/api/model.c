@@ -98,20 +98,22 @@ static stretto_status which_devices(const stretto_model_options *o, struct place
     return find_places(o->device_layers < 0 ? NULL : word, out, err);
 }
 
-enum { ADAPTERS = 16 };
+enum { ADAPTERS = 32 };
 
 /* "FILE" or "FILE=SCALE"; a file of such a name is a file. The paths are to be freed. */
-static stretto_status read_adapters(const char *const *words, struct model_adapter *list, size_t *n, struct error *err)
+static stretto_status read_adapters(const char *const *words, bool chosen, struct model_adapter *list, size_t *n,
+                                    struct error *err)
 {
-    for (*n = 0; words && words[*n]; ++*n) {
+    for (; words && *words; ++words, ++*n) {
         if (*n == ADAPTERS) return fail(err, STRETTO_E_ARG, "more than %d adapters", ADAPTERS);
-        const char *word = words[*n], *equals = access(word, F_OK) == 0 ? NULL : strrchr(word, '=');
+        const char *word = *words, *equals = access(word, F_OK) == 0 ? NULL : strrchr(word, '=');
         char *end = NULL;
         double scale = equals ? strtod(equals + 1, &end) : 1;
         if (equals && (end == equals + 1 || *end || !(fabs(scale) <= 1e6)))
             return fail(err, STRETTO_E_ARG, "an adapter is FILE or FILE=SCALE, as my.gguf=0.5; not '%.200s'", word);
         list[*n].path = mem_strndup(word, equals ? (size_t)(equals - word) : strlen(word));
         list[*n].scale = (float)scale;
+        list[*n].chosen = chosen;
         if (!list[*n].path) return fail(err, STRETTO_E_NOMEM, "out of memory");
     }
     return STRETTO_OK;
@@ -202,7 +204,8 @@ stretto_status stretto_model_open(stretto_model **out, const char *path,
                                         .ud = o.user,
                                         .cancel = o.cancel};
         struct model_adapter adapters[ADAPTERS] = { 0 };
-        if (s == STRETTO_OK) s = read_adapters(o.adapters, adapters, &mo.n_adapters, &e);
+        if (s == STRETTO_OK) s = read_adapters(o.adapters, false, adapters, &mo.n_adapters, &e);
+        if (s == STRETTO_OK) s = read_adapters(o.chosen, true, adapters, &mo.n_adapters, &e);
         mo.adapters = adapters;
         if (s == STRETTO_OK) s = open_somewhere(m, path, &o, &mo, &e);
         for (size_t i = 0; i < ADAPTERS; i++) mem_free(adapters[i].path);
@@ -227,6 +230,16 @@ void stretto_model_close(stretto_model *m)
     pthread_mutex_destroy(&m->lock);
     mem_free(m->level);
     mem_free(m);
+}
+
+stretto_status stretto_model_adapter(const stretto_model *m, size_t number, stretto_adapter_info *info)
+{
+    if (!m || !info || info->size < sizeof(size_t) || number >= m->model->n_adapters) return STRETTO_E_ARG;
+    const struct model_adapter *a = &m->model->adapters[number];
+    const stretto_adapter_info i = { .size = info->size, .path = a->path, .scale = a->scale, .chosen = a->chosen,
+                                     .rows = adapter_rows_word(a->pairs.rows), .layers = (uint32_t)a->pairs.n };
+    memcpy(info, &i, info->size < sizeof i ? info->size : sizeof i);
+    return STRETTO_OK;
 }
 
 stretto_status stretto_model_about(const stretto_model *m, stretto_model_info *info)

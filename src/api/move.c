@@ -96,6 +96,7 @@ static stretto_status place_take(stretto_session *s, struct engine *to, struct p
     struct learned *l = &s->engine->learned;
     struct writer_options o = { .choice = s->decode, .most = s->how.max_guesses };
     TRY(engine_seq_open(to, &p->seq, err));
+    TRY(engine_adapt(to, p->seq, engine_adapters(s->engine->engine, s->seq), err));
     copy_text(s, to, p->seq);
     /* What guesses is worth having, and no reason to stop. */
     if (session_companions(s, to, &s->how, &o.choice, &p->drafter, &p->heads) != STRETTO_OK)

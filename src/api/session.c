@@ -284,6 +284,18 @@ stretto_status stretto_session_sampling(stretto_session *s, const stretto_sampli
     return status;
 }
 
+stretto_status stretto_session_adapt(stretto_session *s, const float *weights, size_t count)
+{
+    if (!s) return STRETTO_E_ARG;
+    TRY(session_enter(s));
+    size_t has = engine_model(s->engine->engine)->n_adapters;
+    stretto_status status = !weights || count == has ? engine_adapt(s->engine->engine, s->seq, weights, &s->err)
+                          : fail(&s->err, STRETTO_E_ARG, "%zu weights for the model's %zu adapters", count, has);
+    if (status == STRETTO_OK) s->answered = s->begun = false;
+    session_leave(s);
+    return status;
+}
+
 /* What an engine learns from its texts gets its memory when a session first wants it. */
 static stretto_status learned_of(stretto_engine *e, struct error *err)
 {

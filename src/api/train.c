@@ -66,6 +66,7 @@ static stretto_status options_of(stretto_trainer *t, const char *model, const ch
     if (from->rank) to->rank = from->rank;
     to->alpha = from->alpha;
     to->targets = from->targets;
+    to->rows_of = from->rows_of && strcmp(from->rows_of, "all") != 0 ? from->rows_of : NULL;
     to->last_layers = from->last_layers;
     to->lr = from->learning_rate > 0 ? from->learning_rate : 0;
     to->try_rates = from->learning_rate < 0;

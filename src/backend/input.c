@@ -73,6 +73,17 @@ static stretto_status check_lookups(const struct graph *g, const struct step *s,
     return STRETTO_OK;
 }
 
+/* Rows of the step, ascending in each set. */
+static stretto_status check_sets(const struct graph *g, const struct step *s, struct error *err)
+{
+    for (uint32_t k = 0; s->set_at && k < g->n_sets; k++)
+        for (int32_t i = s->set_at[k], last = -1; i < s->set_at[k + 1]; last = s->set_row[i++])
+            if (s->set_row[i] <= last || (size_t)s->set_row[i] >= s->n_rows)
+                return fail(err, STRETTO_E_ARG, "set %u has row %d behind row %d of a step of %zu", k, s->set_row[i],
+                            last, s->n_rows);
+    return STRETTO_OK;
+}
+
 static bool target_fits(const struct step_target *t, uint32_t vocab)
 {
     bool fits = t->n_top || (t->token >= 0 && (uint32_t)t->token < vocab);
@@ -106,6 +117,7 @@ stretto_status input_check(const struct graph *g, const struct program_limits *l
     if (s->n_asks > l->max_asks)
         return fail(err, STRETTO_E_ARG, "%zu rows ask at once; this program takes %u", s->n_asks,
                     l->max_asks);
+    TRY(check_sets(g, s, err));
     if (g->loss) {
         TRY(check_ranges(s, err));
         TRY(check_lookups(g, s, err));

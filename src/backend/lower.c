@@ -13,6 +13,9 @@
  *            the pass before the first of them, in all forms that any of them reads.
  *   act * x  An activation whose only use is a multiplication is one instruction with it where the
  *            kernels have one (same bits, kernels.h). Its value is never written.
+ *   sets     Rows of a set are picked, and what was made of them is added where they came from: in place, where nobody
+ *            else reads the value as it was. Rows that are in no set are not looked at, and a step without rows in a
+ *            set passes over its phases. Linear layers of one set's rows run together once their inputs are made.
  *   head     The linear layer that makes the logits, with its bias and softcap. Answers come out of
  *            the threads' scratch; its value, and the softcap's, is written only where another node
  *            or the hidden state reads it. Without such a reader the head is the last phase, and a
@@ -37,6 +40,7 @@ struct life {
     uint8_t forms;      /* enum form: what linear layers read it as                              */
     bool formed;        /* a pass that makes them has been planned                               */
     int32_t beside;     /* the value that is made with it (OP_BESIDE), or GRAPH_NONE             */
+    int32_t root;       /* itself, or the value that it is with some rows changed                */
 };
 
 struct buffer_plan { size_t at, bytes; int32_t free_after; };
@@ -109,7 +113,8 @@ static void count_uses(struct lower *l)
 {
     const struct graph *g = l->g;
     for (size_t v = 0; v < g->n_values; v++)
-        l->life[v] = (struct life){ .reader = GRAPH_NONE, .born = -1, .dies = -1, .beside = GRAPH_NONE };
+        l->life[v] = (struct life){ .reader = GRAPH_NONE, .born = -1, .dies = -1, .beside = GRAPH_NONE,
+                                    .root = (int32_t)v };
     for (size_t i = 0; i < g->n_nodes; i++) {
         const struct graph_node *n = &g->nodes[i];
         for (uint32_t k = 0; k < n->in.count; k++) use(l, node_in(g, n, k), (int32_t)i);
@@ -123,6 +128,27 @@ static void count_uses(struct lower *l)
     use(l, g->hidden, GRAPH_NONE);
     use(l, g->logits, GRAPH_NONE);
 }
+
+/* The sum changes some rows of its first term alone. */
+static bool changes_some(const struct graph *g, const struct graph_node *n)
+{
+    return n->op == OP_ADD && rows_are_set(g->values[node_in(g, n, 1)].rows)
+        && g->values[n->out].rows != g->values[node_in(g, n, 1)].rows;
+}
+
+static void find_roots(struct lower *l)
+{
+    for (size_t i = 0; i < l->g->n_nodes; i++) {
+        const struct graph_node *n = &l->g->nodes[i];
+        if (!changes_some(l->g, n) || l->life[node_in(l->g, n, 0)].uses > 1) continue;
+        int32_t root = l->life[node_in(l->g, n, 0)].root;
+        l->life[n->out].root = root;
+        l->life[root].forms |= l->life[n->out].forms;
+    }
+}
+
+/* What is known of the memory of a value. */
+static struct life *life_of(const struct lower *l, int32_t v) { return &l->life[l->life[v].root]; }
 
 /* ---- phases
  * --------------------------------------------------------------------------------------- */
@@ -145,8 +171,9 @@ static void touch(struct lower *l, int32_t v)
 {
     if (v == GRAPH_NONE) return;
     int32_t now = (int32_t)l->n_phases - 1;
-    if (l->life[v].born < 0) l->life[v].born = now;
-    l->life[v].dies = now;
+    struct life *life = life_of(l, v);
+    if (life->born < 0) life->born = now;
+    life->dies = now;
 }
 
 static void row(struct lower *l, struct row_instr r, enum rows_kind rows)
@@ -187,29 +214,36 @@ static void add_part(struct lower *l, const struct graph_node *n)
     touch(l, n->out);
 }
 
-static bool reads(const struct lower *l, const struct graph_node *n, int32_t x)
+/* Whether a linear layer runs with those that read x. */
+static bool runs_with(const struct lower *l, const struct graph_node *n, int32_t x)
 {
-    return n->op == OP_LINEAR && n != l->head && node_in(l->g, n, 0) == x;
+    const struct graph *g = l->g;
+    if (n->op != OP_LINEAR || n == l->head || l->done[n - g->nodes]) return false;
+    int32_t in = node_in(g, n, 0);
+    return in == x || (rows_are_set(g->values[x].rows) && g->values[in].rows == g->values[x].rows
+                       && life_of(l, in)->born >= 0);
 }
 
-/* Node `first` and all linear layers behind it that read the same value; what is repeated behind the loss waits for
- * its turn. */
+/* Node `first` and all linear layers behind it that read the same value, or may run with them; what is repeated behind
+ * the loss waits for its turn. */
 static void linears(struct lower *l, size_t first)
 {
     const struct graph *g = l->g;
-    const struct graph_node *n = &g->nodes[first], *end = g->nodes + g->n_nodes;
-    int32_t x = node_in(g, n, 0);
+    size_t end = first;
+    int32_t x = node_in(g, &g->nodes[first], 0);
     enum rows_kind rows = g->values[x].rows;
-    make_forms(l, n);
+    for (; end < g->n_nodes && g->nodes[end].op != OP_LOSS; end++) l->with[end] = runs_with(l, &g->nodes[end], x);
+    for (size_t i = first; i < end; i++)
+        if (l->with[i]) make_forms(l, &g->nodes[i]);
     new_phase(l, (struct phase){ .kind = PHASE_LINEAR, .rows = rows });
-    for (; n < end && n->op != OP_LOSS; n++)
-        if (reads(l, n, x)) {
-            add_part(l, n);
-            l->done[n - g->nodes] = true;
+    for (size_t i = first; i < end; i++)
+        if (l->with[i]) {
+            add_part(l, &g->nodes[i]);
+            l->done[i] = true;
         }
-    for (n = &g->nodes[first]; n < end && n->op != OP_LOSS; n++)
-        if (reads(l, n, x) && node_param(g, n, 1) != GRAPH_NONE)
-            row(l, (struct row_instr){ ROW_BIAS, n, n->out, GRAPH_NONE, n->out }, rows);
+    for (size_t i = first; i < end; i++)
+        if (l->with[i] && node_param(g, &g->nodes[i], 1) != GRAPH_NONE)
+            row(l, (struct row_instr){ ROW_BIAS, &g->nodes[i], g->nodes[i].out, GRAPH_NONE, g->nodes[i].out }, rows);
 }
 
 /* The head's value v where it must be written: it has a use besides the softcap or the answer. */
@@ -285,6 +319,18 @@ static void attention(struct lower *l, const struct graph_node *n)
     touch(l, n->out);
 }
 
+/* Where the value as it was has other readers, it is copied first. */
+static void add_some(struct lower *l, const struct graph_node *n)
+{
+    const struct graph *g = l->g;
+    int32_t x = node_in(g, n, 0), some = node_in(g, n, 1);
+    if (l->life[n->out].root == n->out) {
+        row(l, (struct row_instr){ ROW_COPY, n, x, GRAPH_NONE, n->out }, g->values[x].rows);
+        x = n->out;
+    }
+    row(l, (struct row_instr){ ROW_ADD, n, x, some, n->out }, g->values[some].rows);
+}
+
 /* ---- phases of a graph with a loss ----------------------------------------------------------- */
 
 static bool is_sink(const struct graph_node *n) { return n->out == GRAPH_NONE; }
@@ -293,7 +339,7 @@ static bool is_sink(const struct graph_node *n) { return n->out == GRAPH_NONE; }
 static bool ready(const struct lower *l, const struct graph_node *n)
 {
     for (uint32_t k = 0; k < n->in.count; k++)
-        if (l->life[node_in(l->g, n, k)].born < 0) return false;
+        if (life_of(l, node_in(l->g, n, k))->born < 0) return false;
     return true;
 }
 
@@ -413,7 +459,7 @@ static void lower_node(struct lower *l, size_t i)
         [OP_EMBED] = ROW_EMBED, [OP_NORM] = ROW_NORM, [OP_ROPE] = ROW_ROPE, [OP_ACT] = ROW_ACT,
         [OP_ADD] = ROW_ADD, [OP_SCALE] = ROW_SCALE, [OP_SOFTCAP] = ROW_SOFTCAP, [OP_ASK] = ROW_ASK,
         [OP_UNASK] = ROW_UNASK, [OP_DOTS] = ROW_DOTS, [OP_NORM_BACK] = ROW_NORM_BACK, [OP_ACT_BACK] = ROW_ACT_BACK,
-        [OP_SOFTCAP_BACK] = ROW_SOFTCAP_BACK,
+        [OP_SOFTCAP_BACK] = ROW_SOFTCAP_BACK, [OP_WEIGH] = ROW_WEIGH,
     };
     switch (n->op) {
     case OP_LINEAR:
@@ -437,6 +483,10 @@ static void lower_node(struct lower *l, size_t i)
     case OP_ACT:
         if (is_taken_over(l, n)) return;
         break;
+    case OP_ADD:
+        if (!changes_some(g, n)) break;
+        add_some(l, n);
+        return;
     case OP_SOFTCAP:
         if (n == l->cap) return;
         break;
@@ -454,12 +504,13 @@ static void walk(struct lower *l)
     memset(l->done, 0, g->n_nodes * sizeof *l->done);
     find_head(l);
     count_uses(l);
+    find_roots(l);
     if (g->n_rope)
         row(l, (struct row_instr){ ROW_ANGLES, NULL, GRAPH_NONE, GRAPH_NONE, GRAPH_NONE },
             ROWS_ALL);
     for (size_t i = 0; i < g->n_nodes; i++) lower_node(l, i);
     if (g->logits != GRAPH_NONE && !head_is_read(l)) head(l);
-    if (g->hidden != GRAPH_NONE) l->life[g->hidden].dies = (int32_t)l->n_phases;
+    if (g->hidden != GRAPH_NONE) life_of(l, g->hidden)->dies = (int32_t)l->n_phases;
 }
 
 /* Row strides keep away from multiples of 4 KiB, where the rows of a block would fight for one
@@ -517,8 +568,10 @@ static void place_values(struct lower *l, struct arena *a, struct value_place *p
     l->n_buffers = 0;
     for (size_t v = 0; v < l->g->n_values; v++) {
         if (place) place[v] = (struct value_place){ 0 };
+        if (place && l->life[v].root != (int32_t)v) place[v] = place[l->life[v].root];
         if (l->life[v].born < 0) continue;
-        size_t rows = l->g->values[v].rows == ROWS_ASKING ? l->rule->max_asks : l->rule->max_rows;
+        bool asking = rows_whole(l->g->values[v].rows) == ROWS_ASKING;
+        size_t rows = asking ? l->rule->max_asks : l->rule->max_rows;
         struct value_place x = place_rows(l, a, rows, l->g->values[v].width, &l->life[v]);
         if (place) place[v] = x;
     }
@@ -564,6 +617,9 @@ stretto_status lower(const struct graph *g, const struct lower_rules *r, struct 
     struct lower l = { .g = g, .rule = r };
     if (g->loss && !r->forms_back)
         return fail(err, STRETTO_E_UNSUP, "this backend cannot train: it has no '%s'", op_table[OP_LOSS].name);
+    if (g->n_sets && !r->sets)
+        return fail(err, STRETTO_E_UNSUP, "this backend cannot choose adapters for rows: it has no '%s'",
+                    op_table[OP_WEIGH].name);
     l.life = mem_alloc(g->n_values * sizeof *l.life);
     l.done = mem_alloc(2 * g->n_nodes * sizeof *l.done);
     l.with = l.done + g->n_nodes;

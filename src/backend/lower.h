@@ -19,7 +19,7 @@ enum form { FORM_CODES = 1, FORM_CODES_GIVEN = 2, FORM_BF16 = 4 };
 enum row_op {
     ROW_EMBED, ROW_NORM, ROW_ROPE, ROW_ACT, ROW_ACT_MUL, ROW_MUL, ROW_ADD, ROW_BIAS, ROW_SCALE,
     ROW_SOFTCAP, ROW_QUANT, ROW_STORE, ROW_ASK, ROW_ANGLES,
-    ROW_UNASK, ROW_DOTS, ROW_NORM_BACK, ROW_ACT_BACK, ROW_SOFTCAP_BACK
+    ROW_COPY, ROW_WEIGH, ROW_UNASK, ROW_DOTS, ROW_NORM_BACK, ROW_ACT_BACK, ROW_SOFTCAP_BACK
 };
 
 struct row_instr {
@@ -53,6 +53,8 @@ struct phase {
     int32_t capped; /* PHASE_HEAD: the softcap's value, GRAPH_NONE where nobody reads it       */
 };
 
+/* Values that are others with some rows changed are in the same place (lower.c: sets). */
+
 /* A value's place in the memory of values, in bytes from its beginning: float32 rows, and the forms in which
  * linear layers read it (kernels/kernels.h: struct act). Row r of an array begins r * ld elements behind its
  * first; those of `sum` are 2 * ldd apart. */
@@ -82,6 +84,7 @@ struct lower_rules {
     /* Of a backend that trains; else NULL, and graphs with a loss are refused by name. The forms in which a weight's
      * transposed reads rows. */
     uint8_t (*forms_back)(const void *ud, int32_t param);
+    bool sets;                 /* it runs the rows of sets; else graphs that have some are refused by name */
 };
 
 /* Takes phases, instructions and places from `own` and the memory of values from `values`, which may be the

@@ -6,7 +6,9 @@
 
 static double rows_of(const struct phase_reader *x, enum rows_kind kind)
 {
-    return (double)(kind == ROWS_ASKING ? x->step->n_asks : x->step->n_rows);
+    const struct step *s = x->step;
+    if (rows_are_set(kind)) return s->set_at ? s->set_at[rows_set(kind) + 1] - s->set_at[rows_set(kind)] : 0;
+    return (double)(kind == ROWS_ASKING ? s->n_asks : s->n_rows);
 }
 
 static void needs_linear(const struct phase_reader *x, const struct phase *ph, double *bytes, double *macs)
@@ -149,7 +151,8 @@ static void join_rows(const struct lowered *low, const struct phase *ph, char *n
         [ROW_ACT] = "act",         [ROW_ACT_MUL] = "glu",    [ROW_MUL] = "mul",
         [ROW_ADD] = "add",         [ROW_BIAS] = "bias",      [ROW_SCALE] = "scale",
         [ROW_SOFTCAP] = "softcap", [ROW_QUANT] = "quantize", [ROW_STORE] = "store",
-        [ROW_ASK] = "ask",         [ROW_ANGLES] = "angles",  [ROW_UNASK] = "unask", [ROW_DOTS] = "dots",
+        [ROW_ASK] = "ask",         [ROW_ANGLES] = "angles",  [ROW_COPY] = "copy",
+        [ROW_WEIGH] = "weigh",     [ROW_UNASK] = "unask", [ROW_DOTS] = "dots",
         [ROW_NORM_BACK] = "dnorm", [ROW_ACT_BACK] = "dact",  [ROW_SOFTCAP_BACK] = "dsoftcap",
     };
     uint32_t said = 0;

@@ -124,6 +124,18 @@ void disk_way(const unsigned char before[DISK_DIGEST], const int32_t tokens[PAGE
     way_of_bytes(before, bytes, roles, way);
 }
 
+void disk_turn(unsigned char way[DISK_DIGEST], uint64_t salt)
+{
+    struct blake2b b;
+    unsigned char bytes[8];
+    for (int i = 0; i < 8; i++) bytes[i] = (unsigned char)(salt >> 8 * i);
+    blake2b_begin(&b, DISK_DIGEST);
+    blake2b_add(&b, way, DISK_DIGEST);
+    blake2b_add(&b, "salt", 4);
+    blake2b_add(&b, bytes, sizeof bytes);
+    blake2b_end(&b, way);
+}
+
 /* ---- the index -------------------------------------------------------------------------------- */
 
 static uint64_t key_of(const unsigned char *before, const unsigned char *tokens)

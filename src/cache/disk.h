@@ -43,6 +43,9 @@ void disk_root(const struct disk *d, uint64_t salt, unsigned char way[DISK_DIGES
 void disk_way(const unsigned char before[DISK_DIGEST], const int32_t tokens[PAGE_SLOTS], uint64_t roles,
               unsigned char way[DISK_DIGEST]);
 
+/* The way goes on under another salt: pages of an adapter behind those that its base has too. */
+void disk_turn(unsigned char way[DISK_DIGEST], uint64_t salt);
+
 /* A record of these tokens behind `before`, in these roles or, unless `exact`, in others; DISK_NONE. */
 int32_t disk_find(const struct disk *d, const unsigned char before[DISK_DIGEST], const int32_t tokens[PAGE_SLOTS],
                   uint64_t roles, bool exact);

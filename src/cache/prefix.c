@@ -292,14 +292,14 @@ int32_t prefix_insert(struct prefix *p, int32_t parent, const struct prefix_page
 }
 
 /* A node for the next n tokens of the sequence, with its pages. */
-static int32_t insert(struct prefix *p, const struct prefix_seq *s, uint32_t n, uint64_t text)
+static int32_t insert(struct prefix *p, const struct prefix_seq *s, uint64_t salt, uint32_t n, uint64_t text)
 {
     uint32_t depth = p->node[s->node].depth;
-    struct prefix_page x = { .tokens = s->tokens + depth * PAGE_SLOTS, .salt = s->salt, .text = text, .n = n,
+    struct prefix_page x = { .tokens = s->tokens + depth * PAGE_SLOTS, .salt = salt, .text = text, .n = n,
                              .owner = s->owner,
                              .roles = prefix_roles(s->given + depth * PAGE_SLOTS, n), .record = PREFIX_NONE };
     for (uint32_t g = 0; g < p->cache->n_groups; g++) x.page[g] = cache_page(p->cache, s->cache, g, depth);
-    if (p->disk && n == PAGE_SLOTS) x.record = prefix_record(p, s->node, s->salt, x.tokens, x.roles);
+    if (p->disk && n == PAGE_SLOTS) x.record = prefix_record(p, s->node, salt, x.tokens, x.roles);
     return prefix_insert(p, s->node, &x);
 }
 
@@ -349,6 +349,9 @@ void prefix_fork(struct prefix *p, const struct prefix_seq *from, struct prefix_
 {
     int32_t node = from->node;
     to->salt = from->salt;
+    to->adapted = from->adapted;
+    to->adapts = from->adapts;
+    to->by_role = from->by_role;
     while (p->node[node].depth > to->cache->n_tokens / PAGE_SLOTS) node = p->node[node].parent;
     prefix_move(p, to, node);
 }
@@ -371,7 +374,7 @@ void prefix_step(struct prefix *p, struct prefix_seq *s, int32_t node)
 
 /* The children that end before 64 tokens, all of which the sequence's page has in these roles, are of no more
  * use. Looks at those used last. */
-static void drop_parts(struct prefix *p, const struct prefix_seq *s, int32_t parent, uint32_t n)
+static void drop_parts(struct prefix *p, const struct prefix_seq *s, uint64_t salt, int32_t parent, uint32_t n)
 {
     const int32_t *tokens = s->tokens + p->node[parent].depth * PAGE_SLOTS;
     uint64_t roles = prefix_roles(s->given + p->node[parent].depth * PAGE_SLOTS, n);
@@ -379,7 +382,7 @@ static void drop_parts(struct prefix *p, const struct prefix_seq *s, int32_t par
     for (int i = 0; node >= 0 && i < PREFIX_LOOKS; node = next, i++) {
         const struct prefix_node *x = &p->node[node];
         next = x->beside.next;
-        if (x->n_tokens <= n && x->n_tokens < PAGE_SLOTS && x->salt == s->salt && !x->locks &&
+        if (x->n_tokens <= n && x->n_tokens < PAGE_SLOTS && x->salt == salt && !x->locks &&
             prefix_alike(p, x, tokens, roles, true) == x->n_tokens)
             remove_leaf(p, node);
     }
@@ -419,11 +422,12 @@ void prefix_grow(struct prefix *p, struct prefix_seq *s)
         uint32_t i = p->node[s->node].depth, at = i * PAGE_SLOTS;
         if (at + PAGE_SLOTS > s->cache->n_tokens) return;
         uint64_t text = prefix_text(p->node[s->node].text, s->tokens + at);
-        int32_t node = prefix_child(p, s->node, s->salt, text, s->tokens + at, prefix_roles(s->given + at, PAGE_SLOTS));
+        uint64_t roles = prefix_roles(s->given + at, PAGE_SLOTS), salt = prefix_salt(p, s, s->node, roles, PAGE_SLOTS);
+        int32_t node = prefix_child(p, s->node, salt, text, s->tokens + at, roles);
         if (node >= 0) join(p, s, node, i);
         else {
-            drop_parts(p, s, s->node, PAGE_SLOTS);
-            node = insert(p, s, PAGE_SLOTS, text);
+            drop_parts(p, s, salt, s->node, PAGE_SLOTS);
+            node = insert(p, s, salt, PAGE_SLOTS, text);
         }
         if (node < 0) return;            /* others sit everywhere: this text is nobody else's for now */
         prefix_step(p, s, node);
@@ -436,8 +440,9 @@ int32_t prefix_part(const struct prefix *p, const struct prefix_seq *s, const in
     int32_t node = p->node[s->node].child;
     for (int k = 0; node >= 0 && k < PREFIX_LOOKS; node = p->node[node].beside.next, k++) {
         const struct prefix_node *x = &p->node[node];
-        if (x->n_tokens >= n && x->salt == s->salt && prefix_alike(p, x, tokens, roles, true) >= n &&
-            !(groups & ~prefix_groups(p, node))) return node;
+        uint64_t unlike = s->by_role ? (x->roles ^ roles) & (((uint64_t)1 << n) - 1) : 0;
+        if (x->n_tokens >= n && x->salt == prefix_salt(p, s, s->node, x->roles, x->n_tokens) && !unlike &&
+            prefix_alike(p, x, tokens, roles, true) >= n && !(groups & ~prefix_groups(p, node))) return node;
     }
     return PREFIX_NONE;
 }
@@ -446,9 +451,10 @@ void prefix_leave(struct prefix *p, struct prefix_seq *s)
 {
     uint32_t i = p->node[s->node].depth, n = s->cache->n_tokens - i * PAGE_SLOTS;
     if (p->off || n < PREFIX_PART || n >= PAGE_SLOTS) return;
-    if (prefix_part(p, s, s->tokens + i * PAGE_SLOTS, prefix_roles(s->given + i * PAGE_SLOTS, n), n, 0) >= 0) return;
-    drop_parts(p, s, s->node, n);
-    insert(p, s, n, 0);
+    uint64_t roles = prefix_roles(s->given + i * PAGE_SLOTS, n), salt = prefix_salt(p, s, s->node, roles, n);
+    if (prefix_part(p, s, s->tokens + i * PAGE_SLOTS, roles, n, 0) >= 0) return;
+    drop_parts(p, s, salt, s->node, n);
+    insert(p, s, salt, n, 0);
 }
 
 /* ---- taking over ----------------------------------------------------------------------------- */
@@ -480,6 +486,7 @@ static void take_group(struct prefix *p, struct prefix_seq *s, const struct pref
 static void take_roles(struct prefix *p, struct prefix_seq *s, const struct prefix_found *f)
 {
     uint32_t at = p->node[f->node].depth * PAGE_SLOTS;
+    if (s->by_role) return;            /* where roles count they are the text's own */
     for (uint32_t i = at; i < f->n; i++)
         s->given[i] = f->part >= 0 ? p->node[f->part].roles >> (i - at) & 1 : f->tail->given[i];
     for (int32_t node = f->node; node > PREFIX_ROOT; node = p->node[node].parent)

@@ -6,6 +6,9 @@
  * are another node beside it: their bits may differ. A leaf may hold fewer tokens: the end of a text whose
  * sequence left. Texts of different salts have no node in common.
  *
+ * Where adapters act on some rows of a sequence, its pages have the texts' salt as far as none of those rows is in them
+ * or before them, and the adapters' own from there on: so a prompt that they leave alone is everybody's.
+ *
  * A sequence sits at the node of its last full page; its full pages are those on the way from the root. It locks
  * that way. What nobody locks is given up when pages are needed: the least recently used first, a text's end before
  * its beginning; nodes that were taken over twice are in a list of their own, which holds a quarter of the nodes
@@ -55,12 +58,17 @@ struct prefix_node {
 /* Pages that come from disk for a text, from call to call: up to this node they are nodes; `end` are to be. */
 struct prefix_goal { int32_t node; uint64_t born; uint32_t end; };
 
+enum prefix_adapts { ADAPTS_GIVEN = 1, ADAPTS_WRITTEN = 2 };
+
 /* What the tree knows of a sequence; the engine's own. */
 struct prefix_seq {
     struct cache_seq *cache;
     const int32_t *tokens;           /* its timeline, and the roles of it */
     uint8_t *given;
     uint64_t salt;                   /* whose texts it shares; 0: everybody's without one */
+    uint64_t adapted;                /* and from its first row on that an adapter acts on */
+    uint8_t adapts;                  /* enum prefix_adapts: rows of which role do; 0: none */
+    bool by_role;                    /* some adapter acts on one role alone: pages with its rows are of these roles */
     bool exact;                      /* only pages in equal roles */
     uint64_t owner;                  /* whose its own pages are */
     int32_t node;

@@ -6,9 +6,10 @@
 static bool way_to(const struct prefix *p, int32_t node, uint64_t salt, unsigned char *way)
 {
     if (node == PREFIX_ROOT) disk_root(p->disk, salt, way);
-    else if (disk_has(p->disk, p->node[node].record))
+    else if (disk_has(p->disk, p->node[node].record)) {
         for (size_t i = 0; i < DISK_DIGEST; i++) way[i] = disk_way_of(p->disk, p->node[node].record)[i];
-    else return false;
+        if (p->node[node].salt != salt) disk_turn(way, salt);
+    } else return false;
     return true;
 }
 
@@ -104,8 +105,9 @@ static bool read_record(struct prefix *p, int32_t record, uint32_t *groups, cons
 bool prefix_place(struct prefix *p, struct prefix_seq *s, const int32_t *tokens, const uint8_t *given, uint32_t n,
                   uint32_t groups, const unsigned char *bytes)
 {
-    uint64_t roles = p->roles ? prefix_roles(given, n) : ~(uint64_t)0;
-    struct prefix_page x = { .tokens = tokens, .salt = s->salt, .owner = s->owner, .n = n, .roles = roles,
+    uint64_t roles = p->roles || s->by_role ? prefix_roles(given, n) : ~(uint64_t)0;
+    uint64_t salt = prefix_salt(p, s, s->node, prefix_roles(given, n), n);
+    struct prefix_page x = { .tokens = tokens, .salt = salt, .owner = s->owner, .n = n, .roles = roles,
                              .record = PREFIX_NONE };
     int32_t node = PREFIX_NONE;
     if (n < PAGE_SLOTS) {
@@ -114,8 +116,8 @@ bool prefix_place(struct prefix *p, struct prefix_seq *s, const int32_t *tokens,
         if (node >= 0 && p->node[node].n_tokens > n) node = PREFIX_NONE;
     } else {
         x.text = prefix_text(p->node[s->node].text, tokens);
-        node = prefix_child(p, s->node, s->salt, x.text, tokens, roles);
-        if (node < 0 && p->disk) x.record = prefix_record(p, s->node, s->salt, tokens, roles);
+        node = prefix_child(p, s->node, salt, x.text, tokens, roles);
+        if (node < 0 && p->disk) x.record = prefix_record(p, s->node, salt, tokens, roles);
     }
     if (node >= 0) fill_gap(p, node, groups, groups, bytes);
     else node = make_node(p, s->node, &x, groups, groups, bytes);
@@ -187,11 +189,16 @@ static void find_goal(struct prefix *p, struct prefix_seq *s, const int32_t *tok
         p->way[p->node[node].depth - 1] = node;
     while (e.n < depth)
         next_page(p, prefix_groups(p, p->way[e.n]) | record_groups(p, p->node[p->way[e.n]].record), &e);
-    for (bool more = way_to(p, f.deepest, s->salt, way); more && (e.n + 1) * PAGE_SLOTS <= n;) {
+    uint64_t before = f.deepest == PREFIX_ROOT ? s->salt : p->node[f.deepest].salt;
+    for (bool first = true; (e.n + 1) * PAGE_SLOTS <= n; first = false) {
+        uint64_t salt = prefix_salt_behind(s, before, prefix_roles(given + e.n * PAGE_SLOTS, PAGE_SLOTS), PAGE_SLOTS);
+        if (first && !way_to(p, f.deepest, salt, way)) break;
+        if (!first && salt != before) disk_turn(way, salt);
         int32_t record = find_record(p, s, way, tokens, given, e.n * PAGE_SLOTS);
         if (!disk_has(p->disk, record)) break;
         next_page(p, disk_groups_of(p->disk, record), &e);
         for (size_t i = 0; i < DISK_DIGEST; i++) way[i] = disk_way_of(p->disk, record)[i];
+        before = salt;
     }
     uint32_t known = e.best < depth ? e.best : depth;
     set_goal(p, s, e.best <= p->node[f.node].depth ? PREFIX_NONE : known ? p->way[known - 1] : PREFIX_ROOT, e.best);
@@ -225,13 +232,17 @@ static bool go_on(struct prefix *p, struct prefix_seq *s, const int32_t *tokens,
     unsigned char way[DISK_DIGEST];
     const void *bytes;
     uint32_t groups, i = p->node[s->node].depth;
-    if (!way_to(p, s->node, s->salt, way)) return false;
+    uint64_t roles = prefix_roles(given + i * PAGE_SLOTS, PAGE_SLOTS);
+    uint64_t salt = prefix_salt(p, s, s->node, roles, PAGE_SLOTS);
+    if (!way_to(p, s->node, salt, way)) return false;
     int32_t record = find_record(p, s, way, tokens, given, i * PAGE_SLOTS);
     if (!disk_has(p->disk, record) || !read_record(p, record, &groups, &bytes)) return false;
-    struct prefix_page x = { .tokens = tokens + i * PAGE_SLOTS, .salt = s->salt, .owner = s->owner, .n = PAGE_SLOTS,
-                             .record = record, .roles = p->roles ? disk_roles_of(p->disk, record) : ~(uint64_t)0 };
+    if (p->roles) roles = disk_roles_of(p->disk, record);
+    else if (!s->by_role) roles = ~(uint64_t)0;
+    struct prefix_page x = { .tokens = tokens + i * PAGE_SLOTS, .salt = salt, .owner = s->owner, .n = PAGE_SLOTS,
+                             .record = record, .roles = roles };
     x.text = prefix_text(p->node[s->node].text, x.tokens);
-    int32_t node = prefix_child(p, s->node, s->salt, x.text, x.tokens, x.roles);
+    int32_t node = prefix_child(p, s->node, salt, x.text, x.tokens, x.roles);
     if (node >= 0) fill_gap(p, node, wants(p, i, s->goal.end), groups, bytes);   /* another text brought it meanwhile */
     else node = make_node(p, s->node, &x, wants(p, i, s->goal.end), groups, bytes);
     if (node >= 0) prefix_step(p, s, node);

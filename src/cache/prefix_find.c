@@ -18,6 +18,20 @@ uint64_t prefix_roles(const uint8_t *given, uint32_t n)
     return bits;
 }
 
+uint64_t prefix_salt(const struct prefix *p, const struct prefix_seq *s, int32_t parent, uint64_t roles, uint32_t n)
+{
+    return prefix_salt_behind(s, parent == PREFIX_ROOT ? s->salt : p->node[parent].salt, roles, n);
+}
+
+uint64_t prefix_salt_behind(const struct prefix_seq *s, uint64_t before, uint64_t roles, uint32_t n)
+{
+    uint64_t all = n < PAGE_SLOTS ? ((uint64_t)1 << n) - 1 : ~(uint64_t)0;
+    if (!s->adapts) return s->salt;
+    bool acts = (s->adapts & ADAPTS_GIVEN && roles & all) || (s->adapts & ADAPTS_WRITTEN && ~roles & all);
+    if (!acts && before == s->salt) return s->salt;
+    return s->by_role ? random_mix(s->adapted ^ random_mix((roles & all) + n)) : s->adapted;
+}
+
 uint32_t prefix_alike(const struct prefix *p, const struct prefix_node *x, const int32_t *tokens, uint64_t roles,
                       bool exact)
 {
@@ -96,9 +110,10 @@ static bool descend(struct search *x, uint64_t text)
     x->n_next = 0;
     x->other_roles = false;
     for (uint32_t i = 0; i < x->n_ways; i++) {
-        int32_t node = p->bucket[prefix_key(text, x->s->salt) & (p->buckets - 1)];
+        uint64_t salt = prefix_salt(p, x->s, x->way[i].node, roles, PAGE_SLOTS);
+        int32_t node = p->bucket[prefix_key(text, salt) & (p->buckets - 1)];
         for (; node >= 0; node = p->node[node].same) {
-            if (!is_page(&p->node[node], x->way[i].node, x->s->salt, tokens)) continue;
+            if (!is_page(&p->node[node], x->way[i].node, salt, tokens)) continue;
             bool unlike = p->roles && p->node[node].roles != roles;
             if (unlike && x->s->exact) x->other_roles = x->any_roles = true;
             else add_way(x, &x->way[i], node, unlike);
@@ -137,6 +152,42 @@ static void compare(const struct search *x, const int32_t *tokens, uint32_t n, u
     l->tail = tail;
 }
 
+/* How many of the page's first tokens have rows on which no adapter of the sequence acts. */
+static uint32_t bare(const struct prefix_seq *s, const uint8_t *given, uint32_t n)
+{
+    uint32_t k = 0;
+    while (k < n && !(s->adapts & (given[k] ? ADAPTS_GIVEN : ADAPTS_WRITTEN))) k++;
+    return k;
+}
+
+/* How many of a page's first n tokens could be taken from this one behind the same pages; UINT32_MAX: it is
+ * another's. */
+static uint32_t alike_in(const struct search *x, const struct prefix_node *c, const uint8_t *given, uint32_t n)
+{
+    const struct prefix_seq *s = x->s;
+    int32_t behind = x->best.node;
+    uint32_t k = 0;
+    if (c->salt == s->salt && (behind == PREFIX_ROOT || x->p->node[behind].salt == s->salt)) return bare(s, given, n);
+    if (!s->adapts || c->salt != prefix_salt(x->p, s, behind, c->roles, c->n_tokens)) return UINT32_MAX;
+    while (k < n && (!s->by_role || (c->roles >> k & 1) == given[k])) k++;
+    return k;
+}
+
+/* The same of the page that another sequence fills. */
+static uint32_t alike_to(const struct search *x, const struct prefix_seq *t, const uint8_t *have, const uint8_t *given,
+                         uint32_t n)
+{
+    const struct prefix_seq *s = x->s;
+    uint32_t k = 0;
+    if (t->salt != s->salt) return UINT32_MAX;
+    if (t->adapts != s->adapts || (s->adapts && t->adapted != s->adapted)) {
+        uint32_t a = bare(s, given, n), b = bare(t, have, n);
+        return a < b ? a : b;
+    }
+    while (k < n && (!s->by_role || have[k] == given[k])) k++;
+    return k;
+}
+
 static void look_beside(const struct search *x, struct like *l)
 {
     const struct prefix *p = x->p;
@@ -146,11 +197,12 @@ static void look_beside(const struct search *x, struct like *l)
     int32_t node = at->child;
     for (uint32_t looks = 0, seen = 0; node >= 0 && looks < PREFIX_LOOKS && seen < 16 * PREFIX_LOOKS; seen++) {
         const struct prefix_node *c = &p->node[node];
-        if (c->salt == x->s->salt) {
+        uint32_t alike = alike_in(x, c, x->given + first, n);
+        if (alike != UINT32_MAX) {
             uint64_t differ = x->s->exact && p->roles ? (c->roles ^ roles) & mask : 0;
             uint32_t in_roles = 0;
             bool whole = true;
-            while (in_roles < PAGE_SLOTS && !(differ >> in_roles & 1)) in_roles++;
+            while (in_roles < alike && !(differ >> in_roles & 1)) in_roles++;
             for (uint32_t g = 0; g < p->cache->n_groups; g++) whole &= c->page[g] >= 0;
             compare(x, c->tokens, c->n_tokens, in_roles, whole, node, NULL, l);
             looks++;
@@ -160,8 +212,10 @@ static void look_beside(const struct search *x, struct like *l)
     node = 0;
     for (const struct prefix_seq *t = at->here; t && node < PREFIX_LOOKS; t = t->next, node++) {
         uint32_t have = t->cache->n_tokens > first ? t->cache->n_tokens - first : 0, in_roles = 0;
-        if (t == x->s || t->salt != x->s->salt || have > PAGE_SLOTS) continue;
-        while (in_roles < have && in_roles < n &&
+        uint32_t alike = have > PAGE_SLOTS ? UINT32_MAX
+                                           : alike_to(x, t, t->given + first, x->given + first, have < n ? have : n);
+        if (t == x->s || alike == UINT32_MAX) continue;
+        while (in_roles < alike &&
                !(x->s->exact && p->roles && (t->given[first + in_roles] != 0) != (x->given[first + in_roles] != 0)))
             in_roles++;
         compare(x, t->tokens + first, have, in_roles, true, PREFIX_NONE, t, l);
@@ -179,7 +233,7 @@ static enum prefix_cause cause_of(const struct search *x, uint32_t deepest)
     for (uint32_t i = 0; i <= deepest; i++) text = prefix_text(text, x->tokens + i * PAGE_SLOTS);
     size_t at = text & (x->p->buckets - 1);
     if (x->p->seen[at].text != text) return PREFIX_MISS_TEXT;
-    if (x->p->seen[at].salt != x->s->salt) return PREFIX_MISS_SALT;
+    if (x->p->seen[at].salt != x->s->salt && !x->s->adapts) return PREFIX_MISS_SALT;
     return x->any_roles ? PREFIX_MISS_ROLE : PREFIX_MISS_EVICTED;
 }
 
@@ -218,6 +272,7 @@ bool prefix_has_next(const struct prefix *p, const struct prefix_seq *s, uint32_
 {
     uint32_t at = p->node[s->node].depth * PAGE_SLOTS;
     if (p->off || at + PAGE_SLOTS > n || s->cache->n_tokens >= at + PAGE_SLOTS) return false;
-    uint64_t text = prefix_text(p->node[s->node].text, s->tokens + at);
-    return prefix_child(p, s->node, s->salt, text, s->tokens + at, prefix_roles(s->given + at, PAGE_SLOTS)) >= 0;
+    uint64_t text = prefix_text(p->node[s->node].text, s->tokens + at), roles = prefix_roles(s->given + at, PAGE_SLOTS);
+    uint64_t salt = prefix_salt(p, s, s->node, roles, PAGE_SLOTS);
+    return prefix_child(p, s->node, salt, text, s->tokens + at, roles) >= 0;
 }

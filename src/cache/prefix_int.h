@@ -9,6 +9,10 @@ uint64_t prefix_key(uint64_t text, uint64_t salt);
 /* The hash of a text, from that of the text before its last page. */
 uint64_t prefix_text(uint64_t before, const int32_t *page);
 uint64_t prefix_roles(const uint8_t *given, uint32_t n);
+/* The salt of a page of the sequence, n tokens in these roles, behind `parent`. */
+uint64_t prefix_salt(const struct prefix *p, const struct prefix_seq *s, int32_t parent, uint64_t roles, uint32_t n);
+/* The same behind a page with the salt `before`; s->salt: behind none. */
+uint64_t prefix_salt_behind(const struct prefix_seq *s, uint64_t before, uint64_t roles, uint32_t n);
 /* How many tokens of the node are tokens[0..), at most its own number; with `exact` in these roles. */
 uint32_t prefix_alike(const struct prefix *p, const struct prefix_node *x, const int32_t *tokens, uint64_t roles,
                       bool exact);

@@ -75,7 +75,8 @@ static stretto_status engine_for(const struct judge *j, const struct model *m, s
 
 static stretto_status open_into(struct judge *j, const char *path, struct error *err)
 {
-    struct model_open_options mo = { .graph_only = true, .threads = j->o.threads, .cancel = j->o.cancel };
+    struct model_open_options mo = { .graph_only = true, .threads = j->o.threads, .cancel = j->o.cancel,
+                                    .adapters = j->o.adapters, .n_adapters = j->o.n_adapters };
     struct device_options on = { .level = NULL };
     struct chat *chat = NULL;
     j->path = mem_strdup(path);

@@ -18,6 +18,7 @@ struct judge_options {
     size_t windows;                     /* of each text at most, as many more conversations as have the tokens of
                                            so many windows, and twice as many to choose by; 0: all      */
     enum judge_part part;
+    const struct model_adapter *adapters; size_t n_adapters; /* beside the original                       */
     unsigned threads;
     struct progress progress;
     const volatile int *cancel;

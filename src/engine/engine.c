@@ -168,6 +168,9 @@ static void take_all(struct engine *e, struct arena *a, const struct program_lim
     e->step_seqs = arena_take(a, seqs * sizeof *e->step_seqs);
     e->page_at = arena_take(a, (size_t)seqs * e->cache.n_groups * sizeof *e->page_at);
     e->ask_answer = arena_take(a, n * sizeof *e->ask_answer);
+    e->apart = arena_take(a, n);
+    e->owner = arena_take(a, seqs * sizeof *e->owner);
+    adapted_plan(e, a);
     scheduler_plan(e, a);
 }
 

@@ -62,12 +62,14 @@ stretto_status engine_seq_open_all(struct engine *e, struct error *err);
 /* Its pages serve texts that begin alike, until they are needed (cache/prefix.h). */
 void engine_seq_close(struct engine *e, int32_t seq);
 
-enum { ROW_COMMITTED = -1 };
+/* ROW_APART, in place of a role: a guess that never becomes part of the timeline, nor does what hangs on it. Adapters
+ * that act on guesses alone act there. */
+enum { ROW_COMMITTED = -1, ROW_APART = 2 };
 
 struct row {
     int32_t seq, token;
     int32_t parent; /* row of this call, or ROW_COMMITTED                           */
-    uint8_t given;  /* a prompt row                                                 */
+    uint8_t given;  /* 1: a prompt row, 0: a written one; or ROW_APART              */
     uint8_t wants;  /* enum step_want bits                                          */
 };
 
@@ -144,9 +146,24 @@ stretto_status engine_fork(struct engine *e, int32_t from, int32_t to, uint32_t 
  * what a sequence begins with. exact: only pages in the roles that the new text has them in, so that the answer is
  * to the bit that of a text which took nothing over (with strict, roles have no bits of their own). owner: whose pages
  * its own are: while several have some, those of whoever has more than an equal part go first (cache/prefix.h). */
-struct sharing { uint64_t salt; bool exact; uint64_t owner; };
-/* From the next engine_set on. With another salt than before the cache has nothing of its timeline. */
-void engine_share(struct engine *e, int32_t seq, const struct sharing *how);
+struct sharing { uint64_t salt; bool exact; uint64_t owner; const float *adapters; /* see engine_adapt */ };
+/* From the next engine_set on. With another salt than before the cache has nothing of its timeline. E_ARG as
+ * engine_adapt. */
+stretto_status engine_share(struct engine *e, int32_t seq, const struct sharing *how, struct error *err);
+/* Which of the model's adapters act on the sequence, each times its weight: [adapters of the model], of those that act
+ * on sets of rows (model/adapters.h); NULL: those that are not chosen, as they were opened. Sequences with different
+ * ones stand in one step, and each has the bits that it has alone. Pages on which an adapter acts are shared with
+ * texts of the same adapters and weights alone. From the next engine_set on; with others than before the cache has
+ * nothing of its timeline. Rows of an answer begin with the last token of what engine_set is given, whose role is
+ * then that of written ones. E_ARG: weights that are no numbers, or two adapters that begin behind different tokens. */
+stretto_status engine_adapt(struct engine *e, int32_t seq, const float *weights, struct error *err);
+/* The weights that are meant by these: 0 of those that act on all of the model; and those of a sequence. */
+void engine_weights(const struct engine *e, const float *weights, float out[GRAPH_SETS]);
+const float *engine_adapters(const struct engine *e, int32_t seq);
+/* E_ARG, in a sentence, where engine_adapt would refuse them. */
+stretto_status engine_weights_check(const struct engine *e, const float *weights, struct error *err);
+/* Whether prompts are read with the same pages by sequences with these weights and with those. */
+bool engine_reads_alike(const struct engine *e, const float *a, const float *b);
 /* What the last engine_set took over, and why no more. */
 const struct prefix_miss *engine_missed(const struct engine *e, int32_t seq);
 /* How much of tokens[0..n) a new sequence could take over, with nothing done. given: [n] their roles. */

@@ -84,9 +84,11 @@ static stretto_status add_model(struct blake2b *b, const struct model *m, struct
         for (int k = 0; k < SOURCE_MAX_DIMS; k++) add_number(b, t->dims[k]);
         if (!source_decoded(m->source)) add_samples(b, t->data, t->bytes);
     }
-    for (size_t i = 0; i < m->n_adapters; i++)
-        for (size_t k = 0; k < m->adapters[i].pairs.n; k++) add_pair(b, &m->adapters[i].pairs.pair[k],
-                                                                     m->adapters[i].scale);
+    for (size_t i = 0; i < m->n_adapters; i++) {
+        const struct model_adapter *a = &m->adapters[i];
+        for (size_t k = 0; k < a->pairs.n && !model_adapter_in_set(a); k++)     /* the others' pages have their salts */
+            add_pair(b, &a->pairs.pair[k], a->scale);
+    }
     return source_decoded(m->source) ? add_file(b, source_path(m->source), err) : STRETTO_OK;
 }
 

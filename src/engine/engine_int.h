@@ -21,6 +21,9 @@ struct sequence {
     bool managed;                    /* requests run on it: what it forgets is read again */
     uint64_t used;                   /* when it was last used */
     uint32_t shared;                 /* tokens that may be taken over while it reads */
+    float *adapters;                 /* [the model's]: what they weigh on its rows */
+    bool exact;                      /* as it was asked for; adapters that act on some rows need it */
+    bool uninvoked;                  /* its text lacks the tokens behind which its adapter acts */
     struct prefix_miss missed;       /* by the last engine_set */
 };
 
@@ -53,6 +56,10 @@ struct engine {
     int32_t *page_at;                /* [layer groups][sequences] */
     struct answer **ask_answer;      /* [max_rows] by ask */
     int32_t *path;                   /* [max_rows] slots of a path that is accepted */
+    uint8_t *apart;                  /* [max_rows] by place: see struct row */
+    struct sequence **owner;         /* [sequences] of the step's */
+    int32_t *set_at, *set_row;       /* adapted.c: rows of the sets, or NULL where the model has none */
+    float *set_weight;
     bool (*cancel)(void *ud);        /* see engine_cancel */
     void *cancel_ud;
     bool (*turn_cancel)(void *ud);   /* in a turn: instead, ud is the engine */
@@ -78,6 +85,18 @@ uint32_t sequence_reserve(struct engine *e, struct sequence *s, uint32_t n);
 /* The tokens behind those in the cache, at most `most` in all and in so many pages, are taken from the tree where it
  * has them in their roles: those of a text that is read at the same time, or its own that it gave up. */
 void sequence_catch_up(struct engine *e, struct sequence *s, uint32_t most, uint32_t pages);
+/* ---- adapted.c: adapters of rows ---- */
+
+void adapted_plan(struct engine *e, struct arena *a);
+/* The rows of the step in each set. */
+void adapted_rows(struct engine *e, struct step *st);
+/* What the tree is to know of a sequence with these weights; s->salt is set. */
+void adapted_view(const struct engine *e, const float *weights, bool uninvoked, struct prefix_seq *s);
+/* Before its text is tokens[0..n): the first that has the role of written ones; n: none. */
+uint32_t adapted_begin(struct engine *e, struct sequence *s, const int32_t *tokens, uint32_t n);
+/* A sequence that is opened. */
+void adapted_reset(struct engine *e, struct sequence *s);
+
 /* The part of the engine's memory that the scheduler uses; base == NULL measures. */
 void scheduler_plan(struct engine *e, struct arena *a);
 /* The sequence is closed: requests on it end in the next turn. */

@@ -29,6 +29,19 @@ static stretto_status check_engine(const struct engine *e, struct error *err)
     return STRETTO_OK;
 }
 
+static struct sharing sharing_of(const struct engine_text *t)
+{
+    return (struct sharing){ t->salt, false, t->owner, t->adapters };
+}
+
+/* Where adapters act, the pages are not the text's salt's. */
+static uint64_t salt_of(const struct engine *e, const struct engine_text *t)
+{
+    struct prefix_seq s = { .salt = t->salt };
+    adapted_view(e, t->adapters, false, &s);
+    return s.adapts ? s.adapted : s.salt;
+}
+
 /* ---- writing --------------------------------------------------------------------------------------- */
 
 struct writing { struct part part; struct blake2b digest; uint64_t at; };
@@ -64,7 +77,7 @@ static stretto_status put_all(struct engine *e, const struct sequence *s, const 
                               struct writing *w, struct error *err)
 {
     struct head h = { .version = VERSION, .tokens = t->n, .groups = e->cache.n_groups, .pages = s->cache.n_pages,
-                      .salt = t->salt };
+                      .salt = salt_of(e, t) };
     uint64_t most = 0;
     unsigned char digest[DISK_DIGEST];
     memcpy(h.magic, magic, sizeof magic);
@@ -101,17 +114,18 @@ static stretto_status write_file(struct engine *e, const struct sequence *s, str
 
 stretto_status engine_text_save(struct engine *e, struct engine_text *t, const char *path, struct error *err)
 {
-    const struct sharing how = { t->salt, false, t->owner };
+    const struct sharing how = sharing_of(t);
     int32_t seq;
     TRY(check_engine(e, err));
     if (t->n < 2) return fail(err, STRETTO_E_ARG, "there is no text to save");
     TRY(engine_seq_open(e, &seq, err));
     struct sequence *s = &e->seqs[seq];
-    engine_share(e, seq, &how);
+    stretto_status st = engine_share(e, seq, &how, err);
     t->n = engine_set(e, seq, t->tokens, t->n, t->n - 1);
     memcpy(t->given, s->given, t->n);
-    stretto_status st = t->n ? write_file(e, s, t, path, err)
-                             : fail(err, STRETTO_E_ARG, "nothing of the text is in the cache any more");
+    if (st == STRETTO_OK)
+        st = t->n ? write_file(e, s, t, path, err)
+                  : fail(err, STRETTO_E_ARG, "nothing of the text is in the cache any more");
     engine_seq_close(e, seq);
     return st;
 }
@@ -134,7 +148,8 @@ static stretto_status check_head(struct engine *e, const struct head *h, const s
     TRY(engine_identity(e, NULL, err));
     if (memcmp(e->identity, h->identity, sizeof h->identity) != 0 || h->groups != e->cache.n_groups)
         return fail(err, STRETTO_E_ARG, "the file is of another model, cache, device or version than runs here");
-    if (h->salt != t->salt) return fail(err, STRETTO_E_ARG, "the file is of another key's texts");
+    if (h->salt != salt_of(e, t))
+        return fail(err, STRETTO_E_ARG, "the file is of another key's texts, or of other adapters");
     if (h->tokens > t->cap || h->tokens > e->info.context || h->pages != (h->tokens + PAGE_SLOTS - 1) / PAGE_SLOTS)
         return fail(err, STRETTO_E_ARG, "the file has %u tokens, more than the context holds", h->tokens);
     return STRETTO_OK;
@@ -159,12 +174,11 @@ static stretto_status take_page(struct engine *e, struct sequence *s, const stru
 static stretto_status take_all(struct engine *e, struct engine_text *t, struct reading *r, uint32_t pages,
                                struct error *err)
 {
-    const struct sharing how = { t->salt, false, t->owner };
+    const struct sharing how = sharing_of(t);
     int32_t seq;
     bool more = true;
-    stretto_status st = STRETTO_OK;
     TRY(engine_seq_open(e, &seq, err));
-    engine_share(e, seq, &how);
+    stretto_status st = engine_share(e, seq, &how, err);
     for (uint32_t i = 0; i < pages && st == STRETTO_OK; i++)
         st = take_page(e, &e->seqs[seq], t, i, r, &more, err);
     engine_seq_close(e, seq);
@@ -214,7 +228,8 @@ stretto_status engine_text_load(struct engine *e, struct engine_text *t, const c
 
 uint32_t engine_text_erase(struct engine *e, const struct engine_text *t)
 {
-    const struct prefix_seq of = { .salt = t->salt };
+    struct prefix_seq of = { .salt = t->salt };
+    adapted_view(e, t->adapters, false, &of);
     if (e->prefix.off || !t->n) return 0;
     return prefix_forget(&e->prefix, &of, t->tokens, t->given, t->n);
 }

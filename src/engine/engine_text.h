@@ -11,6 +11,7 @@ struct engine_text {
     uint8_t *given;                    /* [n]                                                        */
     uint32_t n, cap;                   /* cap: that fit                                              */
     uint64_t salt, owner;              /* of struct sharing                                          */
+    float adapters[GRAPH_SETS];        /* likewise                                                   */
     uint64_t bytes;                    /* of the file                                                */
 };
 
@@ -18,7 +19,7 @@ struct engine_text {
  * t->given their roles. E_FULL: no sequence is free now. E_UNSUP: this engine's pages cannot be read. */
 stretto_status engine_text_save(struct engine *e, struct engine_text *t, const char *path, struct error *err);
 /* Reads it into the cache, as texts of t->salt; t gets the tokens and roles. E_FORMAT: no such file, or damaged; E_ARG:
- * of another model, or another salt. */
+ * of another model, another salt or other adapters. */
 stretto_status engine_text_load(struct engine *e, struct engine_text *t, const char *path, struct error *err);
 /* What the cache has of t and nobody else needs is gone; returns how many tokens were. */
 uint32_t engine_text_erase(struct engine *e, const struct engine_text *t);

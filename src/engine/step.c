@@ -40,10 +40,13 @@ static stretto_status check_call(const struct engine *e, const struct row *rows,
 }
 
 /* Whether a row can be sent as far as it alone is concerned; `committed`: tokens before the first. */
-static stretto_status check_row(const struct engine *e, const struct row *r, size_t i,
+static stretto_status check_row(const struct engine *e, const struct row *rows, size_t i,
                                 uint32_t committed, struct error *err)
 {
+    const struct row *r = &rows[i];
     if (r->parent >= 0 && e->status[r->parent] != STRETTO_OK) return e->status[r->parent];
+    if (r->parent >= 0 && rows[r->parent].given == ROW_APART && r->given != ROW_APART)
+        return fail(err, STRETTO_E_ARG, "row %zu hangs on a guess that never becomes part of the text", i);
     if (!sequence_is_open(e, r->seq))
         return fail(err, STRETTO_E_ARG, "row %zu: sequence %d is not open", i, r->seq);
     if (r->token < 0 || (uint32_t)r->token >= e->model->config.vocab)
@@ -63,7 +66,7 @@ static uint32_t check_rows(struct engine *e, const struct row *rows, size_t firs
     uint32_t committed = known ? e->seqs[seq].cache.n_tokens : 0, ok = 0;
     stretto_status bad = STRETTO_OK, rest = STRETTO_OK;
     for (size_t i = first; i < first + n; i++) {
-        e->status[i] = check_row(e, &rows[i], i, committed, err);
+        e->status[i] = check_row(e, rows, i, committed, err);
         ok += e->status[i] == STRETTO_OK;
         if (bad == STRETTO_OK) bad = e->status[i];
     }
@@ -105,9 +108,11 @@ static void place_rows(struct engine *e, const struct row *rows, size_t first, s
         e->slot[at] = (int32_t)committed + q->n_rows++;
         e->seq[at] = (int32_t)st->n_seqs;
         e->parent[at] = parent;
-        e->given[at] = rows[i].given;
+        e->given[at] = rows[i].given == 1;
+        e->apart[at] = rows[i].given == ROW_APART;
         e->sent[i] = at;
     }
+    e->owner[st->n_seqs] = s;
     e->page_at[st->n_seqs++] = cache_table(&e->cache, &s->cache, 0);
     s->last_row = (uint32_t)first;
     s->last_rows = (uint32_t)n;
@@ -172,6 +177,7 @@ static stretto_status send(struct engine *e, struct step *st, struct error *err)
     st->ask_wants = e->ask_wants;
     st->page = e->cache.tables;
     st->page_at = e->page_at;
+    adapted_rows(e, st);
     st->cancel = e->turn_cancel ? e->turn_cancel : e->cancel;
     st->cancel_ud = e->turn_cancel ? e : e->cancel_ud;
     return device_run(e->device, e->program, st, e->ask_answer, err);
@@ -214,7 +220,7 @@ uint32_t engine_commit(struct engine *e, int32_t seq, uint32_t n)
     struct sequence *s = &e->seqs[seq];
     const int32_t *sent = e->sent + s->last_row;
     uint32_t i = 0;
-    for (; i < n && i < s->last_rows && sent[i] >= 0; i++)
+    for (; i < n && i < s->last_rows && sent[i] >= 0 && !e->apart[sent[i]]; i++)
         add_cached(e, s, s->cache.n_tokens + i, sent[i]);
     for (uint32_t left = i, k; left; left -= k) {      /* page by page: windows give back behind each */
         uint32_t room = PAGE_SLOTS - s->cache.n_tokens % PAGE_SLOTS;
@@ -230,6 +236,8 @@ void engine_accept(struct engine *e, int32_t seq, const int32_t *row, uint32_t n
 {
     struct sequence *s = &e->seqs[seq];
     int32_t *slot = e->path;
+    for (uint32_t i = 0; i < n; i++)
+        if (e->apart[e->sent[row[i]]]) n = i;
     for (uint32_t i = 0; i < n; i++) {
         int32_t at = e->sent[row[i]];
         add_cached(e, s, s->cache.n_tokens + i, at);

@@ -31,8 +31,8 @@ stretto_status engine_seq_open(struct engine *e, int32_t *seq, struct error *err
     s->managed = false;
     s->shared = 0;
     s->at.salt = 0;
-    s->at.exact = false;
     s->at.owner = 0;
+    adapted_reset(e, s);
     s->missed = (struct prefix_miss){ .wanted = -1, .had = -1 };
     engine_rewind(e, *seq, 0);
     touch(e, s);
@@ -148,6 +148,10 @@ stretto_status engine_fork(struct engine *e, int32_t from, int32_t to, uint32_t 
     prefix_fork(&e->prefix, &f->at, &t->at);
     memcpy(t->tokens, f->tokens, n * sizeof *t->tokens);
     memcpy(t->given, f->given, n);
+    for (size_t i = 0; f->adapters && i < e->model->n_adapters; i++) t->adapters[i] = f->adapters[i];
+    t->uninvoked = f->uninvoked;
+    t->exact = f->exact;
+    t->at.exact = f->at.exact;
     t->known = n;
     touch(e, f);
     touch(e, t);
@@ -182,8 +186,10 @@ uint32_t engine_set(struct engine *e, int32_t seq, const int32_t *tokens, uint32
     struct sequence *s = &e->seqs[seq];
     struct prefix_found f;
     uint32_t same = common(s->tokens, tokens, n < s->known ? n : s->known);
+    uint32_t begin = adapted_begin(e, s, tokens, n);
     s->shared = most < n - 1 ? most : UINT32_MAX;
     if (most > n - 1) most = n - 1;
+    if (most > begin) most = begin;
     if (e->model->graph.bidirectional) most = 0;       /* what was computed saw another text */
     uint32_t own = cached(e, s, tokens, most);
     leave_text(e, s, own);
@@ -191,6 +197,7 @@ uint32_t engine_set(struct engine *e, int32_t seq, const int32_t *tokens, uint32
     if (same > most) same = most;
     memmove(s->tokens, tokens, n * sizeof *s->tokens);      /* tokens may be its own */
     memset(s->given + same, 1, n - same);
+    memset(s->given + begin, 0, n - begin);            /* nothing of that is in the cache */
     s->known = n;
     s->at.goal.node = PREFIX_NONE;
     touch(e, s);
@@ -228,7 +235,7 @@ void sequence_catch_up(struct engine *e, struct sequence *s, uint32_t most, uint
 
 /* ---- whose pages ----------------------------------------------------------------------------- */
 
-void engine_share(struct engine *e, int32_t seq, const struct sharing *how)
+stretto_status engine_share(struct engine *e, int32_t seq, const struct sharing *how, struct error *err)
 {
     struct sequence *s = &e->seqs[seq];
     if (how->salt != s->at.salt) {
@@ -237,8 +244,9 @@ void engine_share(struct engine *e, int32_t seq, const struct sharing *how)
     }
     s->at.goal.node = PREFIX_NONE;
     s->at.salt = how->salt;
-    s->at.exact = how->exact;
+    s->exact = s->at.exact = how->exact;
     s->at.owner = how->owner;
+    return engine_adapt(e, seq, how->adapters, err);
 }
 
 const struct prefix_miss *engine_missed(const struct engine *e, int32_t seq) { return &e->seqs[seq].missed; }
@@ -246,8 +254,11 @@ const struct prefix_miss *engine_missed(const struct engine *e, int32_t seq) { r
 uint32_t engine_offers(const struct engine *e, const int32_t *tokens, const uint8_t *given, uint32_t n,
                        const struct sharing *how)
 {
-    const struct prefix_seq nobody = { .salt = how->salt, .exact = how->exact };
+    struct prefix_seq nobody = { .salt = how->salt, .exact = how->exact };
     struct prefix_found f;
+    float weights[GRAPH_SETS] = { 0 };
+    engine_weights(e, how->adapters, weights);
+    adapted_view(e, weights, false, &nobody);
     prefix_find(&e->prefix, &nobody, tokens, given, n, &f);
     return f.n;
 }

@@ -46,6 +46,20 @@ static stretto_status no_memory(struct error *err)
     return fail(err, STRETTO_E_NOMEM, "out of memory for an adapter");
 }
 
+static const char *const rows_words[ADAPTER_ROWS] = { "all", "given", "answers", "guesses" };
+
+const char *adapter_rows_word(enum adapter_rows rows) { return rows_words[rows]; }
+
+bool adapter_rows_find(const char *word, enum adapter_rows *out)
+{
+    for (int i = 0; i < ADAPTER_ROWS; i++)
+        if (strcmp(word, rows_words[i]) == 0) {
+            *out = (enum adapter_rows)i;
+            return true;
+        }
+    return false;
+}
+
 /* ---- the base -------------------------------------------------------------------------------- */
 
 const struct hf_family *adapter_family(const struct source *base)
@@ -303,9 +317,6 @@ static stretto_status check_gguf(struct reading *x, const struct source *s)
                     x->path);
     if (!is_word(s, "adapter.type", "lora"))
         return fail(x->err, STRETTO_E_UNSUP, "%s is an adapter of another kind than lora", x->path);
-    if (source_has(s, "adapter.alora.invocation_tokens"))
-        return fail(x->err, STRETTO_E_UNSUP, "%s acts only behind certain tokens (alora), which is not supported",
-                    x->path);
     if (strcmp(source_arch(s), source_arch(x->base)) != 0)
         return fail(x->err, STRETTO_E_ARG, "%s is for a model of the family '%s'; %s is one of '%s'", x->path,
                     source_arch(s), source_path(x->base), source_arch(x->base));
@@ -319,6 +330,33 @@ static void note_in(const struct source *s, const char *key, char *out, size_t s
     struct source_str v = { "", 0 };
     source_string(s, key, &v);
     snprintf(out, size, "%.*s", (int)(v.n < size ? v.n : size - 1), v.p);
+}
+
+/* On which rows it acts: our own key, or aLoRA's. */
+static stretto_status read_rows(struct reading *x, const struct source *s)
+{
+    static const char invoked[] = "adapter.alora.invocation_tokens", own[] = "stretto.adapter.rows";
+    enum source_kind kind;
+    char word[16];
+    size_t n = 0;
+    int64_t id;
+    note_in(s, own, word, sizeof word);
+    if (source_has(s, own)) {
+        if (adapter_rows_find(word, &x->out->rows)) return STRETTO_OK;
+        return fail(x->err, STRETTO_E_UNSUP, "%s acts on rows '%s', which is not known here", x->path, word);
+    }
+    if (!source_has(s, invoked)) return STRETTO_OK;
+    if (!source_array(s, invoked, &kind, &n) || !n || n > ADAPTER_INVOCATION)
+        return fail(x->err, STRETTO_E_FORMAT, "%s: %s is no list of 1 to %d tokens", x->path, invoked,
+                    ADAPTER_INVOCATION);
+    for (size_t i = 0; i < n; i++) {
+        if (!source_array_i64(s, invoked, i, &id) || id < 0 || id > INT32_MAX)
+            return fail(x->err, STRETTO_E_FORMAT, "%s: %s holds what is no token", x->path, invoked);
+        x->out->invocation[i] = (int32_t)id;
+    }
+    x->out->n_invocation = n;
+    x->out->rows = ADAPTER_ANSWERS;
+    return STRETTO_OK;
 }
 
 static stretto_status take_gguf(struct reading *x, const struct source *s)
@@ -343,6 +381,7 @@ static stretto_status read_gguf(struct reading *x)
     stretto_status st = check_gguf(x, s);
     note_in(s, "stretto.teach.base_content", x->out->base_content, sizeof x->out->base_content);
     note_in(s, "stretto.teach.template", x->out->template_content, sizeof x->out->template_content);
+    if (st == STRETTO_OK) st = read_rows(x, s);
     if (st == STRETTO_OK) st = take_gguf(x, s);
     source_close(s);
     return st;
@@ -350,12 +389,30 @@ static stretto_status read_gguf(struct reading *x)
 
 /* ---- PEFT ------------------------------------------------------------------------------------ */
 
+static stretto_status read_invocation(struct reading *x)
+{
+    const json_t *v = json_object_get(x->config, "alora_invocation_tokens");
+    if (!v || json_is_null(v)) return STRETTO_OK;
+    size_t n = json_array_size(v);
+    if (!json_is_array(v) || !n || n > ADAPTER_INVOCATION)
+        return fail(x->err, STRETTO_E_FORMAT, "%s: alora_invocation_tokens is no list of 1 to %d tokens", x->path,
+                    ADAPTER_INVOCATION);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *id = json_array_get(v, i);
+        if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) > INT32_MAX)
+            return fail(x->err, STRETTO_E_FORMAT, "%s: alora_invocation_tokens holds what is no token", x->path);
+        x->out->invocation[i] = (int32_t)json_integer_value(id);
+    }
+    x->out->n_invocation = n;
+    x->out->rows = ADAPTER_ANSWERS;
+    return STRETTO_OK;
+}
+
 /* Members that change what is computed; what they must be for us. */
 static stretto_status check_config(struct reading *x)
 {
     static const char *const off[] = { "use_dora", "modules_to_save", "megatron_config", "layer_replication",
-                                       "trainable_token_indices", "use_qalora", "alora_invocation_tokens",
-                                       "lora_bias", "target_parameters" };
+                                       "trainable_token_indices", "use_qalora", "lora_bias", "target_parameters" };
     const char *type = json_string_value(json_object_get(x->config, "peft_type"));
     const char *bias = json_string_value(json_object_get(x->config, "bias"));
     const json_t *alpha = json_object_get(x->config, "lora_alpha");
@@ -373,7 +430,7 @@ static stretto_status check_config(struct reading *x)
     if (!json_is_number(alpha)) return fail(x->err, STRETTO_E_FORMAT, "%s: lora_alpha is no number", x->path);
     x->alpha = json_number_value(alpha);
     x->root = json_is_true(json_object_get(x->config, "use_rslora"));
-    return STRETTO_OK;
+    return read_invocation(x);
 }
 
 /* "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight" */

@@ -22,9 +22,22 @@ struct adapter_pair {
     float *a, *b;                /* [rank][n_in], [n_out][rank]; owned                            */
 };
 
+/* On which rows of a text it acts. Rows of an answer begin with the one that makes its first token. */
+enum adapter_rows { ADAPTER_ALL, ADAPTER_GIVEN, ADAPTER_ANSWERS, ADAPTER_GUESSES, ADAPTER_ROWS };
+/* "all", "given", "answers", "guesses". */
+const char *adapter_rows_word(enum adapter_rows rows);
+bool adapter_rows_find(const char *word, enum adapter_rows *out);
+
+enum { ADAPTER_INVOCATION = 64 };
+
 struct adapter {
     struct adapter_pair *pair;
     size_t n;
+    enum adapter_rows rows;
+    /* ADAPTER_ANSWERS: an answer's rows begin where these tokens stand last, and where they do not it does nothing
+     * (aLoRA, arXiv 2504.12397); n_invocation 0: with the last token of a prompt. */
+    int32_t invocation[ADAPTER_INVOCATION];
+    size_t n_invocation;
     char base_content[40], template_content[40]; /* of what it was trained with, where it says so; else ""  */
 };
 

@@ -97,7 +97,8 @@ static bool has(const struct adapter *a, const char *weight)
 static stretto_status as_stored(const struct adapter *a, const struct source *base, bool halves, struct adapter *out,
                                 struct error *err)
 {
-    *out = (struct adapter){ 0 };
+    *out = (struct adapter){ .rows = a->rows, .n_invocation = a->n_invocation };
+    memcpy(out->invocation, a->invocation, sizeof out->invocation);
     for (size_t i = 0; i < a->n; i++) {
         const struct source_tensor *whole = adapter_whole(base, a->pair[i].weight);
         if (!whole) TRY(copy(&a->pair[i], base, halves, out, err));
@@ -159,6 +160,7 @@ static stretto_status put_gguf(struct gguf_writer *w, const struct adapter *a, c
                                enum dtype type, const struct adapter_note *notes, size_t n_notes, struct error *err)
 {
     const char *arch = source_arch(base);
+    uint32_t behind[ADAPTER_INVOCATION];
     float alpha = 0;
     for (size_t i = 0; i < a->n; i++) alpha = fmaxf(alpha, a->pair[i].scale * (float)a->pair[i].rank);
     if (alpha <= 0) alpha = 1;
@@ -166,6 +168,12 @@ static stretto_status put_gguf(struct gguf_writer *w, const struct adapter *a, c
     gguf_put_string(w, "general.type", "adapter", 7);
     gguf_put_string(w, "adapter.type", "lora", 4);
     gguf_put_f32(w, "adapter.lora.alpha", alpha);
+    if (a->rows != ADAPTER_ALL) {
+        const char *word = adapter_rows_word(a->rows);
+        gguf_put_string(w, "stretto.adapter.rows", word, strlen(word));
+    }
+    for (size_t i = 0; i < a->n_invocation; i++) behind[i] = (uint32_t)a->invocation[i];
+    if (a->n_invocation) gguf_put_u32s(w, "adapter.alora.invocation_tokens", behind, a->n_invocation);
     for (size_t i = 0; i < n_notes; i++) gguf_put_string(w, notes[i].key, notes[i].value, strlen(notes[i].value));
     TRY(announce(w, a, type, err));
     TRY(gguf_begin_data(w, err));
@@ -289,6 +297,9 @@ static stretto_status write_config(struct folder *x, const char *path)
                             adapter_family(x->base)->names == hf_names_gpt2, "use_rslora", 0, "use_dora", 0,
                             "rank_pattern", ranks, "alpha_pattern", alphas, "target_modules", targets(x),
                             "base_model_name_or_path", x->base_name ? x->base_name : "");
+    json_t *behind = x->a->n_invocation ? json_array() : NULL;
+    for (size_t i = 0; i < x->a->n_invocation; i++) json_array_append_new(behind, json_integer(x->a->invocation[i]));
+    if (behind) json_object_set_new(all, "alora_invocation_tokens", behind);
     char *text = all ? json_dumps(all, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(all);
     stretto_status s = text ? file_write(path, text, strlen(text), true, x->err) : no_memory(x->err);
@@ -363,6 +374,9 @@ stretto_status adapter_write_peft(const struct adapter *a, const char *folder, c
     struct adapter stored = { 0 };
     struct folder x = { .a = &stored, .base = base, .path = folder, .base_name = base_name, .err = err };
     TRY(check(a, err));
+    if (a->rows != ADAPTER_ALL && !a->n_invocation)
+        return fail(err, STRETTO_E_UNSUP, "PEFT has no word for an adapter that acts on the rows '%s' alone",
+                    adapter_rows_word(a->rows));
     stretto_status s = as_stored(a, base, true, &stored, err);
     if (s == STRETTO_OK) s = write_folder(&x);
     mem_free(x.module);

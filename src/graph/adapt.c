@@ -31,6 +31,8 @@ static stretto_status check(const struct graph *g, const struct adapt_pair *pair
         const struct adapt_pair *p = &pairs[i];
         if (!is_linear(g, p->weight))
             return fail(err, STRETTO_E_ARG, "the model has no linear layer %s, which an adapter is for", p->weight);
+        if (p->chosen && p->adapter >= GRAPH_SETS)
+            return fail(err, STRETTO_E_ARG, "more than %d adapters", GRAPH_SETS);
         if (!p->rank) return fail(err, STRETTO_E_ARG, "the adapter of %s has rank 0", p->weight);
         if (!adapt_name(name, p, 'a'))
             return fail(err, STRETTO_E_UNSUP, "the name of tensor %s is too long for an adapter", p->weight);
@@ -41,33 +43,89 @@ static stretto_status check(const struct graph *g, const struct adapt_pair *pair
     return STRETTO_OK;
 }
 
-/* y and what the pair adds to it; scaled where it is narrowest. */
-static int32_t add_pair(struct graph_builder *b, const struct adapt_pair *p, int32_t x, int32_t y, uint32_t n_out)
+/* ---- putting them in ------------------------------------------------------------------------- */
+
+struct adapting {
+    struct graph_builder b;
+    const struct graph *g;
+    const struct adapt_pair *pairs;
+    size_t n;
+    int32_t *as;                           /* [n_values] what a value of g is here                     */
+    int32_t *low;                          /* [n] what A makes of the group's input                    */
+    int32_t *param;                        /* [n] g's parameter that the pair is for                   */
+    bool *done;                            /* [n_nodes] a layer that joined one before it              */
+    bool *has;                             /* [n_params] there is a pair for it                        */
+    int32_t picked[GRAPH_SETS];            /* the input's rows of each set                             */
+};
+
+static bool joins(const struct adapting *x, size_t i, int32_t in)
 {
-    char a[GRAPH_NAME], to[GRAPH_NAME];
-    adapt_name(a, p, 'a');
-    adapt_name(to, p, 'b');
-    int32_t low = graph_linear(b, x, a, NULL, p->rank);
-    if (p->scale != 1) low = graph_scale(b, low, p->scale);
-    return graph_add(b, y, graph_linear(b, low, to, NULL, n_out));
+    const struct graph_node *n = &x->g->nodes[i];
+    return n->op == OP_LINEAR && node_in(x->g, n, 0) == in && !x->done[i] && x->has[node_param(x->g, n, 0)];
 }
 
-static stretto_status repeat_all(struct graph_builder *b, const struct graph *g, const struct adapt_pair *pairs,
-                                 size_t n, int32_t *as)
+static int32_t input_of(struct adapting *x, const struct adapt_pair *p, int32_t in)
 {
+    if (!p->chosen) return x->as[in];
+    int32_t *picked = &x->picked[p->adapter];
+    if (*picked == GRAPH_NONE) *picked = graph_pick(&x->b, x->as[in], p->adapter);
+    return *picked;
+}
+
+/* The group's pairs, one kind of node after the other: what can run together stands together. Scaled where it is
+ * narrowest. step: 0 A, 1 scale, 2 B, 3 the sum. */
+static void pair_step(struct adapting *x, const struct graph_node *of, size_t k, int step)
+{
+    const struct adapt_pair *p = &x->pairs[k];
+    char name[GRAPH_NAME];
+    int32_t *low = &x->low[k];
+    if (step == 0) {
+        int32_t in = input_of(x, p, node_in(x->g, of, 0));
+        adapt_name(name, p, 'a');
+        *low = graph_linear(&x->b, in, name, NULL, p->rank);
+    } else if (step == 1 && p->chosen) *low = graph_weigh(&x->b, *low, p->scale);
+    else if (step == 1 && p->scale != 1) *low = graph_scale(&x->b, *low, p->scale);
+    else if (step == 2) {
+        adapt_name(name, p, 'b');
+        *low = graph_linear(&x->b, *low, name, NULL, x->g->values[of->out].width);
+    } else if (step == 3) x->as[of->out] = graph_add(&x->b, x->as[of->out], *low);
+}
+
+/* Node `first` and the adapted layers behind it that read the same value, then what their pairs add. */
+static void adapted(struct adapting *x, size_t first)
+{
+    int32_t in = node_in(x->g, &x->g->nodes[first], 0);
+    size_t end = first;
+    memset(x->picked, 0xff, sizeof x->picked);            /* GRAPH_NONE */
+    for (size_t i = first; i < x->g->n_nodes; i++) {
+        if (!joins(x, i, in)) continue;
+        const struct graph_node *of = &x->g->nodes[i];
+        x->as[of->out] = graph_repeat(&x->b, x->g, of, x->as);
+        end = i + 1;
+    }
+    for (int step = 0; step < 4; step++)
+        for (size_t k = 0; k < x->n; k++)
+            for (size_t i = first; i < end; i++)
+                if (joins(x, i, in) && node_param(x->g, &x->g->nodes[i], 0) == x->param[k])
+                    pair_step(x, &x->g->nodes[i], k, step);
+    for (size_t i = first; i < end; i++)
+        if (joins(x, i, in)) x->done[i] = true;
+}
+
+static stretto_status repeat_all(struct adapting *x)
+{
+    const struct graph *g = x->g;
     for (size_t i = 0; i < g->n_nodes; i++) {
         const struct graph_node *of = &g->nodes[i];
-        b->layer = of->layer;
-        int32_t y = graph_repeat(b, g, of, as);
-        for (size_t k = 0; k < n && of->op == OP_LINEAR; k++)
-            if (strcmp(g->params[node_param(g, of, 0)].name, pairs[k].weight) == 0)
-                y = add_pair(b, &pairs[k], as[node_in(g, of, 0)], y, g->values[of->out].width);
-        as[of->out] = y;
+        if (x->done[i]) continue;
+        x->b.layer = of->layer;
+        if (of->op == OP_LINEAR && joins(x, i, node_in(g, of, 0))) adapted(x, i);
+        else x->as[of->out] = graph_repeat(&x->b, g, of, x->as);
     }
-    b->layer = -1;
-    graph_answer(b, g->hidden == GRAPH_NONE ? g->hidden : as[g->hidden],
-                 g->logits == GRAPH_NONE ? g->logits : as[g->logits]);
-    return b->status;
+    x->b.layer = -1;
+    graph_answer(&x->b, g->hidden == GRAPH_NONE ? g->hidden : x->as[g->hidden],
+                 g->logits == GRAPH_NONE ? g->logits : x->as[g->logits]);
+    return x->b.status;
 }
 
 stretto_status adapt(const struct graph *g, const struct adapt_pair *pairs, size_t n, struct graph *out,
@@ -76,10 +134,19 @@ stretto_status adapt(const struct graph *g, const struct adapt_pair *pairs, size
     *out = (struct graph){ .n_rope = g->n_rope, .layers = g->layers, .bidirectional = g->bidirectional };
     memcpy(out->rope, g->rope, sizeof out->rope);
     TRY(check(g, pairs, n, err));
-    struct graph_builder b = { .g = out, .err = err, .layer = -1 };
-    int32_t *as = mem_alloc((g->n_values + 1) * sizeof *as);
-    stretto_status s = as ? repeat_all(&b, g, pairs, n, as) : fail(err, STRETTO_E_NOMEM, "out of memory");
-    mem_free(as);
+    struct adapting x = { .b = { .g = out, .err = err, .layer = -1 }, .g = g, .pairs = pairs, .n = n };
+    x.as = mem_alloc((g->n_values + 2 * n + 1) * sizeof *x.as);
+    x.done = mem_zalloc(g->n_nodes + g->n_params + 1, sizeof *x.done);
+    stretto_status s = x.as && x.done ? STRETTO_OK : fail(err, STRETTO_E_NOMEM, "out of memory");
+    if (s == STRETTO_OK) {
+        x.low = x.as + g->n_values;
+        x.param = x.low + n;
+        x.has = x.done + g->n_nodes;
+        for (size_t k = 0; k < n; k++) x.has[x.param[k] = graph_param_find(g, pairs[k].weight)] = true;
+        s = repeat_all(&x);
+    }
+    mem_free(x.as);
+    mem_free(x.done);
     if (s != STRETTO_OK) graph_done(out);
     return s;
 }

@@ -177,10 +177,21 @@ static void mul_rule(struct diff *d, const struct graph_node *n, int32_t dy)
         if (d->leads[in(d, n, i)]) flow(d, in(d, n, i), graph_mul(&d->b, dy, read(d, in(d, n, 1 - i))));
 }
 
+/* What was added to some rows has their gradients. */
 static void add_rule(struct diff *d, const struct graph_node *n, int32_t dy)
 {
-    for (uint32_t i = 0; i < 2; i++)
-        if (d->leads[in(d, n, i)]) flow(d, in(d, n, i), dy);
+    for (uint32_t i = 0; i < 2; i++) {
+        int32_t v = in(d, n, i);
+        bool some = d->f->values[v].rows != d->f->values[n->out].rows;
+        if (!d->leads[v]) continue;
+        flow(d, v, some ? BACK(d, (struct graph_node){ .op = OP_ASK }, GRAPH_NONE, v, dy) : dy);
+    }
+}
+
+static void weigh_rule(struct diff *d, const struct graph_node *n, int32_t dy)
+{
+    struct graph_node weigh = { .op = OP_WEIGH, .scale = n->scale };
+    if (d->leads[in(d, n, 0)]) flow(d, in(d, n, 0), BACK(d, weigh, GRAPH_NONE, in(d, n, 0), dy));
 }
 
 static void scale_rule(struct diff *d, const struct graph_node *n, int32_t dy)
@@ -204,7 +215,7 @@ static void ask_rule(struct diff *d, const struct graph_node *n, int32_t dy)
 static void (*const rules[OP_COUNT])(struct diff *d, const struct graph_node *n, int32_t dy) = {
     [OP_EMBED] = embed_rule, [OP_LINEAR] = linear_rule, [OP_NORM] = norm_rule,       [OP_ROPE] = rope_rule,
     [OP_ATTENTION] = attention_rule, [OP_ACT] = act_rule, [OP_MUL] = mul_rule,       [OP_ADD] = add_rule,
-    [OP_SCALE] = scale_rule, [OP_SOFTCAP] = softcap_rule, [OP_ASK] = ask_rule,
+    [OP_SCALE] = scale_rule, [OP_WEIGH] = weigh_rule, [OP_SOFTCAP] = softcap_rule, [OP_ASK] = ask_rule,
 };
 
 /* ---- the walk --------------------------------------------------------------------------------------------------- */

@@ -85,6 +85,7 @@ static int32_t node(struct graph_builder *b, struct graph_node n, enum rows_kind
     n.layer = b->layer;
     n.out = width ? (int32_t)g->n_values : GRAPH_NONE;
     if (width) g->values[g->n_values++] = (struct graph_value){ rows, width, (int32_t)g->n_nodes };
+    if (width && rows_are_set(rows) && rows_set(rows) >= g->n_sets) g->n_sets = rows_set(rows) + 1;
     g->nodes[g->n_nodes++] = n;
     return n.out;
 }
@@ -194,7 +195,8 @@ static int32_t binary(struct graph_builder *b, enum op op, int32_t x, int32_t y)
 {
     const struct graph_value *vx = value(b, x), *vy = value(b, y);
     if (!vx || !vy) return GRAPH_NONE;
-    if (vx->width != vy->width || vx->rows != vy->rows)
+    bool some = op == OP_ADD && rows_are_set(vy->rows) && rows_whole(vy->rows) == vx->rows;
+    if (vx->width != vy->width || (vx->rows != vy->rows && !some))
         return refuse(b, STRETTO_E_FORMAT, "two values of different shape are combined");
     return node(b, (struct graph_node){ .op = op, .in = LINKS(b, x, y) }, vx->rows, vx->width);
 }
@@ -208,6 +210,14 @@ int32_t graph_scale(struct graph_builder *b, int32_t x, float by)
     if (!v) return GRAPH_NONE;
     return node(b, (struct graph_node){ .op = OP_SCALE, .in = LINKS(b, x), .scale = by }, v->rows,
                 v->width);
+}
+
+int32_t graph_weigh(struct graph_builder *b, int32_t x, float by)
+{
+    const struct graph_value *v = value(b, x);
+    if (!v) return GRAPH_NONE;
+    if (!rows_are_set(v->rows)) return refuse(b, STRETTO_E_FORMAT, "rows have weights in sets alone");
+    return node(b, (struct graph_node){ .op = OP_WEIGH, .in = LINKS(b, x), .scale = by }, v->rows, v->width);
 }
 
 int32_t graph_softcap(struct graph_builder *b, int32_t x, float cap)
@@ -225,6 +235,15 @@ int32_t graph_ask(struct graph_builder *b, int32_t x)
     if (v->rows != ROWS_ALL)
         return refuse(b, STRETTO_E_FORMAT, "rows that ask are picked out of all rows, once");
     return node(b, (struct graph_node){ .op = OP_ASK, .in = LINKS(b, x) }, ROWS_ASKING, v->width);
+}
+
+int32_t graph_pick(struct graph_builder *b, int32_t x, uint32_t set)
+{
+    const struct graph_value *v = value(b, x);
+    if (!v) return GRAPH_NONE;
+    if (rows_are_set(v->rows) || set >= GRAPH_SETS)
+        return refuse(b, STRETTO_E_FORMAT, "rows of a set are picked out of all that there are, once");
+    return node(b, (struct graph_node){ .op = OP_ASK, .in = LINKS(b, x) }, rows_of_set(v->rows, set), v->width);
 }
 
 /* Whatever the operation is: its links are named anew, and an attention joins the layer group here. */
@@ -304,9 +323,11 @@ uint32_t graph_sharing(const struct graph *g)
 /* ---- what an operation costs
  * ---------------------------------------------------------------------- */
 
+/* Sets are taken to be empty, where they are trained to have all rows. */
 static double rows_of(const struct graph *g, int32_t v, double rows, double asks)
 {
-    return g->values[v].rows == ROWS_ASKING ? asks : rows;
+    if (rows_are_set(g->values[v].rows) && !g->loss) return 0;
+    return rows_whole(g->values[v].rows) == ROWS_ASKING ? asks : rows;
 }
 
 static void cost_embed(const struct graph *g, const struct graph_node *n, double rows, double asks,
@@ -375,7 +396,7 @@ const struct op_info op_table[OP_COUNT] = {
     [OP_ATTENTION] = { "attention", cost_attention }, [OP_ACT] = { "act", cost_rowwise },
     [OP_MUL] = { "mul", cost_rowwise },         [OP_ADD] = { "add", cost_rowwise },
     [OP_SCALE] = { "scale", cost_rowwise },     [OP_SOFTCAP] = { "softcap", cost_rowwise },
-    [OP_ASK] = { "ask", cost_rowwise },
+    [OP_ASK] = { "ask", cost_rowwise },         [OP_WEIGH] = { "weigh", cost_rowwise },
     [OP_SEE] = { "see", cost_see },             [OP_SEE_BACK] = { "gradient of see", cost_see },
     [OP_DOTS] = { "dots", cost_rowwise },
     [OP_BESIDE] = { "what is made beside", cost_rowwise },

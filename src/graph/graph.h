@@ -21,10 +21,11 @@ enum op {
     OP_ATTENTION,  /* q, k, v: writes k and v to the cache, reads what the row may see           */
     OP_ACT,        /* silu, gelu (tanh), gelu (erf)                                              */
     OP_MUL,        /* elementwise                                                                */
-    OP_ADD,
+    OP_ADD,        /* elementwise; y of a set's rows alone changes those rows of x              */
     OP_SCALE,
+    OP_WEIGH,      /* rows of a set, each times its weight there (step.h) and `scale`             */
     OP_SOFTCAP,    /* cap * tanh(x / cap)                                                        */
-    OP_ASK,        /* keeps only the rows that ask                                               */
+    OP_ASK,        /* keeps only the rows that ask, or those of a set                            */
 
     /* What training adds (differentiate.h). dy is the gradient of the loss by what a node made. */
     OP_SEE,            /* q, k, v: attention whose rows see rows of the step (struct step: ranges)  */
@@ -33,7 +34,7 @@ enum op {
     OP_BESIDE,         /* of an OP_SEE's value, made with it: log of the sum of exp(score), [rows][heads] */
     OP_LOSS,           /* what the head reads, with the head's weight (and bias): the gradient of it, and adds to the
                           head's; the head runs over few rows at a time                             */
-    OP_UNASK,          /* rows that ask back among all rows, the others zero                        */
+    OP_UNASK,          /* rows that ask, or of a set, back among all of which they are some; the others zero */
     OP_LINEAR_BACK,    /* x = W^T dy                                                                */
     OP_NORM_BACK,      /* x, dy                                                                     */
     OP_ACT_BACK,       /* x, dy                                                                     */
@@ -45,7 +46,9 @@ enum op {
     OP_COUNT
 };
 
-enum rows_kind { ROWS_ALL, ROWS_ASKING };
+/* From ROWS_SETS on: the rows of a set, which the step names (step.h). Set s has two kinds, its rows among all and its
+ * rows among those that ask: rows_of_set. A step without rows of a set runs none of its nodes. */
+enum rows_kind { ROWS_ALL, ROWS_ASKING, ROWS_SETS };
 enum norm_kind { NORM_RMS, NORM_LAYER };
 enum see_side { SEE_Q, SEE_K, SEE_V };
 enum act_kind { ACT_SILU, ACT_GELU_TANH, ACT_GELU_ERF };
@@ -53,7 +56,19 @@ enum rope_style { ROPE_PAIRS, ROPE_HALVES };
 /* EMBED_VECTOR: no table, every row brings its vector (step.h). */
 enum embed_index { EMBED_TOKEN, EMBED_POSITION, EMBED_FIRST_ROW, EMBED_VECTOR };
 
-enum { GRAPH_NAME = 64, GRAPH_NONE = -1, ROPE_TABLES = 2, ROPE_MAX_HALF = 256, GRAPH_GROUPS = 8 };
+enum { GRAPH_NAME = 64, GRAPH_NONE = -1, ROPE_TABLES = 2, ROPE_MAX_HALF = 256, GRAPH_GROUPS = 8, GRAPH_SETS = 32 };
+
+static inline bool rows_are_set(enum rows_kind k) { return k >= ROWS_SETS; }
+static inline uint32_t rows_set(enum rows_kind k) { return ((uint32_t)k - ROWS_SETS) / 2; }
+/* The kind whose rows a kind has some of: ROWS_ALL or ROWS_ASKING. */
+static inline enum rows_kind rows_whole(enum rows_kind k)
+{
+    return rows_are_set(k) ? (enum rows_kind)(((uint32_t)k - ROWS_SETS) % 2) : k;
+}
+static inline enum rows_kind rows_of_set(enum rows_kind whole, uint32_t set)
+{
+    return (enum rows_kind)(ROWS_SETS + 2 * set + (uint32_t)whole);
+}
 
 /* How angles follow positions: angle(i, pos) = pos * base^(-2i/n_rot) * factor[i], cosines and
  * sines times `magnitude`. Scalings (linear, llama3, YaRN arXiv 2309.00071) are folded into factor
@@ -128,7 +143,7 @@ struct graph {
     int32_t hidden, logits; /* the answers; logits GRAPH_NONE for encoders                    */
     uint32_t layers;        /* of the model                                               */
     struct layer_group group[GRAPH_GROUPS]; /* in the order of their first layers         */
-    uint32_t n_groups;
+    uint32_t n_groups, n_sets; /* sets of rows that a step may name                       */
     bool bidirectional; /* rows of a sequence see each other                              */
     bool loss;          /* it has an OP_LOSS: steps bring targets and ranges              */
 };
@@ -173,8 +188,11 @@ int32_t graph_act(struct graph_builder *b, int32_t x, enum act_kind act);
 int32_t graph_mul(struct graph_builder *b, int32_t x, int32_t y);
 int32_t graph_add(struct graph_builder *b, int32_t x, int32_t y);
 int32_t graph_scale(struct graph_builder *b, int32_t x, float by);
+int32_t graph_weigh(struct graph_builder *b, int32_t x, float by);
 int32_t graph_softcap(struct graph_builder *b, int32_t x, float cap);
 int32_t graph_ask(struct graph_builder *b, int32_t x);
+/* The rows of a set, of all rows or of those that ask. */
+int32_t graph_pick(struct graph_builder *b, int32_t x, uint32_t set);
 /* A node of another graph as it stands, whose values v are as[v] here; it has the same rope tables. */
 int32_t graph_repeat(struct graph_builder *b, const struct graph *of, const struct graph_node *n,
                      const int32_t *as);

@@ -69,6 +69,12 @@ struct step {
      * page[page_at[g * n_seqs + s] + b] of layer group g. */
     const int32_t *page, *page_at;
 
+    /* The rows of the graph's sets (graph.h: ROWS_SETS): those of set s are set_row[set_at[s]] up to
+     * set_row[set_at[s + 1]], ascending, and what they weigh there (OP_WEIGH). set_at: [n_sets + 1]; NULL: no row is in
+     * a set. */
+    const int32_t *set_at, *set_row;
+    const float *set_weight;
+
     const struct step_target *targets; /* [n_asks]; NULL where nobody wants a loss                */
     /* What rows see, themselves included, where that is rows of this step and not the cache: row r sees rows
      * ranges[2 i] .. ranges[2 i + 1] (the end is not seen) for range_at[r] <= i < range_at[r + 1], in this order,

@@ -1,4 +1,5 @@
 #include "model/adapters.h"
+#include "base/blake2b.h"
 #include "base/memory.h"
 #include "format/content.h"
 #include "graph/adapt.h"
@@ -32,13 +33,34 @@ static void compare(const struct model *m, const struct model_adapter *a, void (
     log(ud, line);
 }
 
+/* Of all that it adds, and where. */
+static uint64_t key_of(const struct adapter *a)
+{
+    struct blake2b b;
+    uint64_t key;
+    blake2b_begin(&b, sizeof key);
+    for (size_t i = 0; i < a->n; i++) {
+        const struct adapter_pair *p = &a->pair[i];
+        blake2b_add(&b, p->weight, strlen(p->weight) + 1);
+        blake2b_add(&b, &p->scale, sizeof p->scale);
+        blake2b_add(&b, p->a, (size_t)p->rank * p->n_in * sizeof *p->a);
+        blake2b_add(&b, p->b, (size_t)p->rank * p->n_out * sizeof *p->b);
+    }
+    blake2b_add(&b, adapter_rows_word(a->rows), strlen(adapter_rows_word(a->rows)) + 1);
+    blake2b_add(&b, a->invocation, a->n_invocation * sizeof *a->invocation);
+    blake2b_end(&b, &key);
+    return key;
+}
+
 static stretto_status read_one(struct model *m, const struct model_adapter *from, struct error *err)
 {
     struct model_adapter *a = &m->adapters[m->n_adapters];
-    *a = (struct model_adapter){ .path = mem_strdup(from->path), .scale = from->scale };
+    *a = (struct model_adapter){ .path = mem_strdup(from->path), .scale = from->scale, .chosen = from->chosen };
     if (!a->path) return no_memory(err);
     m->n_adapters++;
-    return adapter_read(&a->pairs, a->path, m->source, err);
+    TRY(adapter_read(&a->pairs, a->path, m->source, err));
+    a->key = key_of(&a->pairs);
+    return STRETTO_OK;
 }
 
 static stretto_status put_into_graph(struct model *m, struct error *err)
@@ -51,8 +73,9 @@ static stretto_status put_into_graph(struct model *m, struct error *err)
     for (size_t i = 0; i < m->n_adapters; i++)
         for (size_t k = 0; k < m->adapters[i].pairs.n; k++, at++) {
             const struct adapter_pair *p = &m->adapters[i].pairs.pair[k];
-            pairs[at] = (struct adapt_pair){ .rank = p->rank, .adapter = (uint32_t)i,
-                                             .scale = p->scale * m->adapters[i].scale };
+            bool in_set = model_adapter_in_set(&m->adapters[i]);
+            pairs[at] = (struct adapt_pair){ .rank = p->rank, .adapter = (uint32_t)i, .chosen = in_set,
+                                             .scale = in_set ? p->scale : p->scale * m->adapters[i].scale };
             memcpy(pairs[at].weight, p->weight, sizeof pairs[at].weight);
         }
     stretto_status s = adapt(&m->graph, pairs, n, &adapted, err);

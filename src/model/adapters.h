@@ -1,5 +1,7 @@
 /* Adapters that a model is opened with (format/adapter.h): their nodes stand in its graph, so they run, and are
- * cut and shared, as everything else of it. Of several, each adds what it has times a scale of its own. */
+ * cut and shared, as everything else of it. Of several, each adds what it has times a scale of its own. Those that are
+ * chosen, or act on some rows alone, act on rows of a set (graph.h), which an engine names in each step
+ * (engine/engine.h: engine_adapt). */
 #ifndef MODEL_ADAPTERS_H
 #define MODEL_ADAPTERS_H
 #include "format/adapter.h"
@@ -7,8 +9,15 @@
 
 struct model;
 
-/* An adapter by its file or folder; of an opened model: with what was read of it. */
-struct model_adapter { char *path; float scale; struct adapter pairs; };
+/* An adapter by its file or folder; of an opened model: with what was read of it, and a digest of that. chosen: by
+ * sequences that ask for it, else it acts on all of them. */
+struct model_adapter { char *path; float scale; bool chosen; struct adapter pairs; uint64_t key; };
+
+/* Whether it acts on rows of a set, which has its number. */
+static inline bool model_adapter_in_set(const struct model_adapter *a)
+{
+    return a->chosen || a->pairs.rows != ADAPTER_ALL;
+}
 
 /* Reads what the options name and puts it into m->graph. */
 stretto_status model_adapters_open(struct model *m, const struct model_adapter *list, size_t n, struct error *err);

@@ -45,7 +45,7 @@ static bool shares(const struct service *s, const struct job *j)
 
 static void look_up(struct service *s, struct job *j)
 {
-    const struct sharing how = { j->o.salt, j->o.cache_exact, 0 };
+    const struct sharing how = { j->o.salt, j->o.cache_exact, 0, j->o.adapters };
     j->offers = shares(s, j) ? engine_offers(s->engine, j->o.ids, s->given, j->o.n_ids - 1, &how) : 0;
 }
 
@@ -172,7 +172,8 @@ static uint32_t common(const struct job *a, const struct job *b)
 
 static bool is_reading(const struct slot *x, const struct job *of)
 {
-    return slot_runs(x) && x->read < x->job->o.n_ids && x->job->o.salt == of->o.salt;
+    return slot_runs(x) && x->read < x->job->o.n_ids && x->job->o.salt == of->o.salt
+        && engine_reads_alike(x->service->engine, x->job->o.adapters, of->o.adapters);
 }
 
 /* Whether a job that runs is about to have read what this one begins with: then reading it twice is slower than

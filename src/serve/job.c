@@ -22,6 +22,7 @@ static void place(struct job *j, const struct job_options *o, struct arena *a)
     j->o.ids = copy(a, o->ids, o->n_ids * sizeof *o->ids);
     j->o.prediction = copy(a, o->prediction, o->n_prediction * sizeof *o->prediction);
     j->o.client = copy(a, o->client ? o->client : "", o->client ? strlen(o->client) + 1 : 1);
+    j->o.adapters = o->adapters ? copy(a, o->adapters, o->n_adapters * sizeof *o->adapters) : NULL;
     j->o.path = o->path ? copy(a, o->path, strlen(o->path) + 1) : NULL;
     j->o.choice = o->choice ? copy(a, o->choice, sizeof *o->choice) : NULL;
     j->how.bias = copy(a, o->how.bias, o->how.n_bias * sizeof *o->how.bias);

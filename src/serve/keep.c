@@ -26,6 +26,7 @@ void keep_text(struct service *s, const struct slot *x)
     uint32_t n = engine_known(s->engine, x->seq);
     t->n = n < t->cap ? n : t->cap;
     t->salt = o->salt;
+    engine_weights(s->engine, o->adapters, t->adapters);
     memcpy(t->tokens, engine_tokens(s->engine, x->seq), t->n * sizeof *t->tokens);
     for (uint32_t i = 0; i < t->n; i++) t->given[i] = engine_given(s->engine, x->seq, i);
 }
@@ -39,6 +40,7 @@ static stretto_status serve_one(struct service *s, const struct job *j, struct j
         if (!room(s, t)) return fail(err, STRETTO_E_NOMEM, "no memory for another text");
         t->n = 0;
         t->salt = j->o.salt;
+        engine_weights(s->engine, j->o.adapters, t->adapters);
         st = engine_text_load(s->engine, t, j->o.path, err);
         if (st != STRETTO_OK) t->n = 0;
     } else if (!t->n || t->salt != j->o.salt) {

@@ -248,6 +248,9 @@ static stretto_status prepare(const struct service *s, struct job *j, struct job
     const struct model *m = engine_model(s->engine);
     struct sampler sampler = { .vocab = m->config.vocab };
     struct embedding *x = &j->embedding;
+    if (j->o.adapters && j->o.n_adapters != m->n_adapters)
+        return fail(err, STRETTO_E_ARG, "%u adapters are weighed; the model has %zu", j->o.n_adapters, m->n_adapters);
+    TRY(engine_weights_check(s->engine, j->o.adapters, err));
     if (j->o.kind == JOB_KEEP) {
         if (s->o.keeps && j->o.place >= 0 && (uint32_t)j->o.place < s->most) return STRETTO_OK;
         return fail(err, STRETTO_E_ARG, "there is no slot %d; they are 0 to %u", j->o.place, s->most - 1);

@@ -95,6 +95,9 @@ struct job_options {
     uint64_t salt;                     /* texts share what they begin with where this is equal          */
     bool cache_exact;                  /* only prefixes that were read in the same roles                */
     bool no_cache;                     /* nothing is taken over                                         */
+    const float *adapters;             /* [n_adapters, the model's] what each weighs (engine/engine.h: engine_adapt);
+                                        * NULL: as they were opened. Copied                             */
+    uint32_t n_adapters;
     const struct decode_choice *choice;/* NULL: the service's                                           */
     const int32_t *prediction;         /* text that is likely to be written (a source of guesses)       */
     uint32_t n_prediction;

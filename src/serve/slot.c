@@ -59,17 +59,18 @@ static uint32_t takes_over(const struct slot *x)
 }
 
 /* The timeline is the job's; what can be taken over for it is. */
-static void set_text(struct slot *x)
+static stretto_status set_text(struct slot *x, struct error *err)
 {
     struct engine *e = x->service->engine;
     const struct job_options *o = &x->job->o;
-    const struct sharing how = { o->salt, o->cache_exact, x->job->client->hash };
+    const struct sharing how = { o->salt, o->cache_exact, x->job->client->hash, o->adapters };
     uint32_t most = takes_over(x);
-    engine_share(e, x->seq, &how);
+    TRY(engine_share(e, x->seq, &how, err));
     x->read = x->usage.cached = engine_set(e, x->seq, o->ids, o->n_ids, most);
     x->usage.missed = *engine_missed(e, x->seq);
     x->usage.cached_written = 0;
     for (uint32_t i = 0; i < x->read; i++) x->usage.cached_written += !engine_given(e, x->seq, i);
+    return STRETTO_OK;
 }
 
 static uint32_t top_of(const struct job *j) { return j->o.logprobs > 0 ? (uint32_t)j->o.logprobs : 0; }
@@ -192,11 +193,11 @@ void slot_take(struct slot *x, struct job *j)
     stretto_status st = j->ring.data ? STRETTO_OK : fail(&err, STRETTO_E_NOMEM, "no memory for another request");
     if (st == STRETTO_OK) st = engine_seq_open(x->service->engine, &x->seq, &err);
     if (st == STRETTO_OK) st = sampler_set(&x->sampler, &j->how, &err);
+    if (st == STRETTO_OK) st = set_text(x, &err);
     if (st != STRETTO_OK) {
         slot_end(x, JOB_FAILED, &err);
         return;
     }
-    set_text(x);
     text_stream_begin(&x->text, j->stops);
     begin_writing(x);
     x->fetched = 0;
@@ -212,7 +213,7 @@ void slot_fetch(struct slot *x, double end)
     do x->coming = x->fetched++ < most / PAGE_SLOTS && engine_restore(x->service->engine, x->seq, most);
     while (x->coming && clock_seconds() < end);
     if (x->coming) return;
-    set_text(x);
+    set_text(x, NULL);                         /* as it was set before */
     begin_writing(x);
     start(x);
 }

@@ -205,7 +205,11 @@ stretto_status packed_make(struct packed *p, uint32_t max_rows, struct error *er
     p->ask_token = mem_alloc(n * sizeof *p->ask_token);
     p->answer = mem_zalloc(n, sizeof *p->answer);
     p->answers = mem_alloc(n * sizeof *p->answers);
-    if (p->token && p->position && p->range_at && p->ranges && p->ask_row && p->given && p->ask_wants && p->target
+    p->set_row = mem_alloc(n * sizeof *p->set_row);
+    p->set_weight = mem_alloc(n * sizeof *p->set_weight);
+    for (size_t i = 0; p->set_weight && i < n; i++) p->set_weight[i] = 1;
+    if (p->set_row && p->set_weight
+        && p->token && p->position && p->range_at && p->ranges && p->ask_row && p->given && p->ask_wants && p->target
         && p->ask_sample && p->ask_token && p->answer && p->answers) return STRETTO_OK;
     packed_done(p);
     return no_memory(err);
@@ -214,7 +218,7 @@ stretto_status packed_make(struct packed *p, uint32_t max_rows, struct error *er
 void packed_done(struct packed *p)
 {
     void *const all[] = { p->token, p->position, p->range_at, p->ranges, p->ask_row, p->given, p->ask_wants, p->target,
-                          p->ask_sample, p->ask_token, p->answer, p->answers };
+                          p->ask_sample, p->ask_token, p->answer, p->answers, p->set_row, p->set_weight };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mem_free(all[i]);
     *p = (struct packed){ 0 };
 }
@@ -240,6 +244,9 @@ static void put_rows(struct packed *p, const struct lines *l, uint32_t sample, u
         p->ranges[2 * at] = begin;
         p->ranges[2 * at++ + 1] = (int32_t)r + 1;
         p->range_at[r + 1] = at;
+        bool answers = weight[i] > 0 || weight[i + 1] > 0;    /* the row that makes the first token among them */
+        if (p->rows_of == (answers ? ADAPTER_ANSWERS : ADAPTER_GIVEN) || (p->rows_of == ADAPTER_GIVEN && p->given[r]))
+            p->set_row[p->set_at[1]++] = (int32_t)r;
         if (!(weight[i + 1] > 0)) continue;
         size_t a = p->step.n_asks++;
         p->ask_row[a] = (int32_t)r;
@@ -260,6 +267,12 @@ void packed_fill(struct packed *p, const struct packing *of, size_t batch, uint3
                              .ask_wants = p->ask_wants, .targets = p->target, .range_at = p->range_at,
                              .ranges = p->ranges };
     p->range_at[0] = 0;
+    p->set_at[0] = p->set_at[1] = 0;
+    if (p->rows_of != ADAPTER_ALL) {
+        p->step.set_at = p->set_at;
+        p->step.set_row = p->set_row;
+        p->step.set_weight = p->set_weight;
+    }
     for (size_t i = of->batch[batch]; i < of->batch[batch + 1]; i++) {
         const struct pack_unit *u = &of->unit[i];
         if (of->step_of[i] != step) continue;

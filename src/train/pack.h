@@ -10,6 +10,7 @@
  * All of it follows from the samples, the seed and the epoch's number: there is nothing to save. */
 #ifndef TRAIN_PACK_H
 #define TRAIN_PACK_H
+#include "format/adapter.h"
 #include "graph/step.h"
 #include "train/lines.h"
 
@@ -46,6 +47,9 @@ struct packed {
     struct step_target *target;
     uint32_t *ask_sample, *ask_token; /* which token of which sample an ask is about                  */
     struct answer *answer, **answers;
+    enum adapter_rows rows_of;        /* the caller's: those of the graph's set 0, unless it is ADAPTER_ALL */
+    int32_t set_at[2], *set_row;
+    float *set_weight;
     struct step step;
 };
 

@@ -40,6 +40,7 @@ struct train_options {
     uint32_t rank;
     double alpha;                /* 0: twice the rank                                                      */
     const char *targets;         /* an expression (POSIX) for names of weights; NULL: all linear layers    */
+    const char *rows_of;         /* the rows on which it acts: "all" (NULL), "given", "answers" (format/adapter.h) */
     uint32_t last_layers;        /* of the last so many layers alone; 0: all                               */
     double lr;                   /* 0: by method and size of the model                                     */
     bool try_rates;              /* five around that are tried, and the best is taken                      */

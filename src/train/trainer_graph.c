@@ -70,6 +70,7 @@ static stretto_status put_pairs(struct trainer *t, struct error *err)
     for (size_t i = 0; i < t->adapter.n; i++) {
         pairs[i].rank = t->adapter.pair[i].rank;
         pairs[i].scale = t->adapter.pair[i].scale;
+        pairs[i].chosen = t->adapter.rows != ADAPTER_ALL;
         memcpy(pairs[i].weight, t->adapter.pair[i].weight, sizeof pairs[i].weight);
     }
     stretto_status s = adapt(&t->model->graph, pairs, t->adapter.n, &t->forward, err);
@@ -122,6 +123,10 @@ stretto_status trainer_make_graph(struct trainer *t, struct error *err)
     if (m->graph.logits == GRAPH_NONE)
         return fail(err, STRETTO_E_UNSUP, "%s is an encoder, whose rows say no next token that could be learned; "
                     "name a model that writes", t->o.model);
+    if (t->o.rows_of && !adapter_rows_find(t->o.rows_of, &t->adapter.rows))
+        return fail(err, STRETTO_E_ARG, "an adapter acts on the rows all, given or answers, not on '%s'", t->o.rows_of);
+    if (t->adapter.rows == ADAPTER_GUESSES)
+        return fail(err, STRETTO_E_ARG, "these data have no rows of guesses to learn from");
     if (t->o.method == TRAIN_LORA) {
         TRY(choose_pairs(t, err));
         TRY(put_pairs(t, err));
@@ -225,7 +230,9 @@ stretto_status trainer_compile(struct trainer *t, struct error *err)
     TRY(device_compile(t->device, &t->program, &t->back, t->weights, &l, err));
     if (t->held.n) TRY(device_compile(t->device, &t->measuring, &t->loss, t->weights, &l, err));
     TRY(packed_make(&t->packed, t->plan.step_rows, err));
-    return t->held.n ? packed_make(&t->held_packed, t->plan.step_rows, err) : STRETTO_OK;
+    if (t->held.n) TRY(packed_make(&t->held_packed, t->plan.step_rows, err));
+    t->packed.rows_of = t->held_packed.rows_of = t->adapter.rows;
+    return STRETTO_OK;
 }
 
 void trainer_level(const struct trainer *t, char out[LEVEL_MOST])

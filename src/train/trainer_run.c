@@ -36,6 +36,7 @@ static const struct field { const char *key; enum kind kind; size_t at; } fields
     { "rank", KIND_U32, offsetof(struct train_options, rank) },
     { "alpha", KIND_REAL, offsetof(struct train_options, alpha) },
     { "targets", KIND_TEXT, offsetof(struct train_options, targets) },
+    { "rows-of", KIND_TEXT, offsetof(struct train_options, rows_of) },
     { "last-layers", KIND_U32, offsetof(struct train_options, last_layers) },
     { "lr", KIND_REAL, offsetof(struct train_options, lr) },
     { "lr-auto", KIND_FLAG, offsetof(struct train_options, try_rates) },

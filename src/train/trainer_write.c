@@ -54,6 +54,19 @@ static stretto_status read_pairs(struct trainer *t, struct error *err)
     return STRETTO_OK;
 }
 
+/* What llama.cpp calls an aLoRA begins where a token stands last in a prompt: where all prompts end with one, that
+ * says the same. */
+static void find_invocation(struct trainer *t)
+{
+    const struct lines *l = &t->lines;
+    t->adapter.n_invocation = 0;
+    if (t->adapter.rows != ADAPTER_ANSWERS) return;
+    t->adapter.invocation[0] = sample_ids(l, &l->sample[0])[l->sample[0].first - 1];
+    for (size_t i = 0; i < l->n; i++)
+        if (sample_ids(l, &l->sample[i])[l->sample[i].first - 1] != t->adapter.invocation[0]) return;
+    t->adapter.n_invocation = 1;
+}
+
 static stretto_status write_adapter(struct trainer *t, struct error *err)
 {
     char path[PATH_MAX];
@@ -63,6 +76,7 @@ static stretto_status write_adapter(struct trainer *t, struct error *err)
     char base[256];
     make_notes(t, &notes);
     TRY(read_pairs(t, err));
+    find_invocation(t);
     TRY(trainer_path(t->o.folder, "adapter.gguf", path, err));
     TRY(adapter_write_gguf(&t->adapter, path, t->model->source, DT_F32, notes.note, notes.n, true, err));
     TRY(trainer_path(t->o.folder, "peft", path, err));

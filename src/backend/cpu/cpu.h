@@ -96,6 +96,10 @@ struct attention_job {
     const struct tile *tile;
 };
 
+/* The rows of a kind (graph.h: rows_kind) from ROWS_SETS on: their numbers among all of which they are some, and what
+ * they weigh. */
+struct row_list { const int32_t *at; const float *weight; size_t n; };
+
 /* Pages of a layer group. */
 struct page_pool {
     unsigned char *pages; /* [max_pages][layers][kv_heads] of (K, V)                         */
@@ -135,6 +139,11 @@ struct program {
     bool share_blocks;          /* jobs are few: threads without one help with others'      */
     struct attention_job *jobs; /* [SHARED_JOBS * threads]                                  */
     float *partial;             /* [rows and blocks of jobs][heads][head_dim + 2]: acc, m, sum */
+    struct row_list *lists; /* [2 * n_sets] by kind                                         */
+    int32_t *asked;         /* [n_sets][max_asks]: a set's rows among those that ask, or NULL */
+    float *asked_weight;    /* likewise                                                     */
+    int32_t *inverse;       /* [2 * n_sets][max_rows] of training: a row's number in the set, or -1 */
+    int32_t *mark;          /* [max_rows] */
     uint32_t next, n_run; /* the phase to run next; phases this step needs                   */
     atomic_uint_fast32_t *tickets; /* [n_phases]                                               */
     atomic_int stop; /* the step was cancelled */
@@ -201,6 +210,21 @@ bool cpu_is_given(const struct program *p, enum rows_kind kind, size_t row);
 
 /* The float32 rows of a value, from row `row` on. */
 static inline float *place_row(const struct place *at, size_t row) { return at->f + row * at->ld; }
+
+/* sets.c: rows of sets. */
+void sets_buffers(struct program *p, struct arena *a);
+void sets_begin(struct program *p);
+/* Of a differentiated graph: the number that a row has among rows of that kind, -1 where it is none of them. */
+int32_t sets_unask(const struct program *p, enum rows_kind kind, size_t row);
+static inline const struct row_list *cpu_list(const struct program *p, enum rows_kind kind)
+{
+    return &p->lists[kind - ROWS_SETS];
+}
+/* The row's number among those of which the kind has some. */
+static inline size_t cpu_whole_row(const struct program *p, enum rows_kind kind, size_t row)
+{
+    return rows_are_set(kind) ? (size_t)cpu_list(p, kind)->at[row] : row;
+}
 
 /* train.c: the phases that a graph with a loss has more. */
 void train_buffers(struct program *p, struct arena *a);

@@ -13,6 +13,7 @@ enum { SERIAL_ROWS = 3, SERIAL_NUMBERS = 8192, SHARES = 16 };
 
 size_t cpu_rows(const struct program *p, enum rows_kind kind)
 {
+    if (rows_are_set(kind)) return cpu_list(p, kind)->n;
     return kind == ROWS_ASKING ? p->step->n_asks : p->step->n_rows;
 }
 
@@ -61,7 +62,8 @@ static void store(const struct program *p, const struct row_instr *r, size_t row
 /* The row of the step that a value's row belongs to. */
 static size_t step_row(const struct program *p, enum rows_kind kind, size_t row)
 {
-    return kind == ROWS_ASKING ? (size_t)p->step->ask_row[row] : row;
+    row = cpu_whole_row(p, kind, row);
+    return rows_whole(kind) == ROWS_ASKING ? (size_t)p->step->ask_row[row] : row;
 }
 
 bool cpu_is_given(const struct program *p, enum rows_kind kind, size_t row)
@@ -153,7 +155,16 @@ static void row_op(const struct program *p, const struct row_instr *r, size_t ro
         else k->gelu_tanh_mul(x, y, width, out);
         return;
     case ROW_MUL: k->mul(x, y, width, out); return;
-    case ROW_ADD: k->add(x, y, width, out); return;
+    case ROW_ADD:
+        if (p->g->values[r->in2].rows != p->g->values[r->out].rows) {
+            size_t at = cpu_whole_row(p, p->g->values[r->in2].rows, row);
+            x = in->f + at * in->ld;
+            out = to->f + at * to->ld;
+        }
+        k->add(x, y, width, out);
+        return;
+    case ROW_COPY: memcpy(out, x, width * sizeof(float)); return;
+    case ROW_WEIGH: k->scale(x, n->scale * cpu_list(p, p->g->values[r->out].rows)->weight[row], width, out); return;
     case ROW_BIAS: k->add(x, p->w->weight[node_param(p->g, n, 1)].vector, width, out); return;
     case ROW_SCALE: k->scale(x, n->scale, width, out); return;
     case ROW_SOFTCAP: k->softcap(x, n->cap, width, out); return;
@@ -162,14 +173,17 @@ static void row_op(const struct program *p, const struct row_instr *r, size_t ro
         return;
     case ROW_STORE: store(p, r, row, x, y); return;
     case ROW_ASK: {
-        const float *from = in->f + (size_t)p->step->ask_row[row] * in->ld;
-        memcpy(out, from, width * sizeof(float));
+        enum rows_kind kind = p->g->values[r->out].rows;
+        size_t at = rows_are_set(kind) ? cpu_whole_row(p, kind, row) : (size_t)p->step->ask_row[row];
+        memcpy(out, in->f + at * in->ld, width * sizeof(float));
         return;
     }
-    case ROW_UNASK:
-        if (p->ask_at[row] < 0) memset(out, 0, width * sizeof(float));
-        else memcpy(out, in->f + (size_t)p->ask_at[row] * in->ld, width * sizeof(float));
+    case ROW_UNASK: {
+        int32_t at = sets_unask(p, p->g->values[r->in].rows, row);
+        if (at < 0) memset(out, 0, width * sizeof(float));
+        else memcpy(out, in->f + (size_t)at * in->ld, width * sizeof(float));
         return;
+    }
     case ROW_DOTS: k->dots(x, y, n->see.heads, n->see.head_dim, out); return;
     case ROW_NORM_BACK:
         norm_back(p, n, x, y, width, out);
@@ -536,6 +550,7 @@ static void begin(struct program *p, const struct step *s, struct answer *const 
         }
     atomic_store(&p->stop, 0);
     attention_plan(p);
+    sets_begin(p);
     if (p->g->loss) train_begin(p);
     p->next = 0;
     p->n_run = (uint32_t)p->low.n_phases - (!s->n_heads && p->low.ends_in_head);

@@ -40,15 +40,36 @@ struct interpreter {
     bool (*leaf)(struct interpreter *x, const struct graph_node *n, size_t row, const float *a, float *out);
 };
 
+/* Row `row` of a set among those of which it has some; counted where there is none: SIZE_MAX, *n. */
+static inline size_t whole_in(const struct interpreter *x, enum rows_kind kind, size_t row, size_t *n)
+{
+    const struct step *s = x->step;
+    uint32_t set = rows_set(kind);
+    size_t found = 0;
+    bool asking = rows_whole(kind) == ROWS_ASKING;
+    for (size_t i = 0, all = asking ? s->n_asks : s->n_rows; i < all && s->set_at; i++)
+        for (int32_t k = s->set_at[set]; k < s->set_at[set + 1]; k++)
+            if (s->set_row[k] == (asking ? s->ask_row[i] : (int32_t)i) && found++ == row) return i;
+    *n = found;
+    return SIZE_MAX;
+}
+
 static inline size_t rows_in(const struct interpreter *x, enum rows_kind kind)
 {
+    size_t n = 0;
+    if (rows_are_set(kind)) {
+        whole_in(x, kind, SIZE_MAX, &n);
+        return n;
+    }
     return kind == ROWS_ASKING ? x->step->n_asks : x->step->n_rows;
 }
 
 /* The step's row of a value's row. */
 static inline size_t row_in(const struct interpreter *x, enum rows_kind kind, size_t row)
 {
-    return kind == ROWS_ASKING ? (size_t)x->step->ask_row[row] : row;
+    size_t n;
+    if (rows_are_set(kind)) row = whole_in(x, kind, row, &n);
+    return rows_whole(kind) == ROWS_ASKING ? (size_t)x->step->ask_row[row] : row;
 }
 
 static inline const float *vector(const struct interpreter *x, const struct graph_node *n, uint32_t i)
@@ -292,8 +313,36 @@ static inline void node_row(struct interpreter *x, const struct graph_node *n, s
         for (size_t i = 0; i < width; i++) out[i] = a[i] * n->scale;
         break;
     case OP_SOFTCAP: x->k->softcap(a, n->cap, width, out); break;
-    case OP_ASK: memcpy(out, x->value[v0] + at * width, width * sizeof *out); break;
+    case OP_ASK: {
+        enum rows_kind kind = g->values[n->out].rows;
+        size_t none, from = rows_are_set(kind) ? whole_in(x, kind, row, &none) : at;
+        memcpy(out, x->value[v0] + from * width, width * sizeof *out);
+        break;
+    }
+    case OP_WEIGH: {
+        const struct step *s = x->step;
+        uint32_t set = rows_set(g->values[n->out].rows);
+        float by = 0;
+        for (int32_t k = s->set_at[set]; k < s->set_at[set + 1]; k++)
+            if ((size_t)s->set_row[k] == at) by = n->scale * s->set_weight[k];
+        for (size_t i = 0; i < width; i++) out[i] = a[i] * by;
+        break;
+    }
     default: break; /* training's */
+    }
+}
+
+/* The sum changes the rows of a set. */
+static inline void add_some(struct interpreter *x, const struct graph_node *n)
+{
+    const struct graph *g = x->g;
+    size_t width = g->values[n->out].width, rows = rows_in(x, g->values[n->out].rows), none;
+    enum rows_kind some = g->values[node_in(g, n, 1)].rows;
+    float *out = x->value[n->out];
+    memcpy(out, x->value[node_in(g, n, 0)], rows * width * sizeof *out);
+    for (size_t r = 0, have = rows_in(x, some); r < have; r++) {
+        float *to = out + whole_in(x, some, r, &none) * width;
+        plain_add(to, x->value[node_in(g, n, 1)] + r * width, width, to);
     }
 }
 
@@ -303,7 +352,8 @@ static inline void interpret(struct interpreter *x, const struct step *s)
     for (size_t i = 0; i < x->g->n_nodes; i++) {
         const struct graph_node *n = &x->g->nodes[i];
         size_t rows = rows_in(x, x->g->values[n->out].rows);
-        for (size_t r = 0; r < rows; r++) node_row(x, n, r);
+        if (n->op == OP_ADD && x->g->values[n->out].rows != x->g->values[node_in(x->g, n, 1)].rows) add_some(x, n);
+        else for (size_t r = 0; r < rows; r++) node_row(x, n, r);
     }
 }
 

@@ -6,6 +6,9 @@
 #include "tensor/half.h"
 #include "unit/backend/interpreter.h"
 
+/* Whether graphs have rows of sets; not every backend runs them. */
+static bool random_sets;
+
 enum { POOL = 128, VALUES_MAX = 1024, NAME = 16, VOCAB_MAX = 200, RANDOM_FEW = 18 };
 
 static uint64_t state_of_noise;
@@ -159,12 +162,44 @@ static inline void head(struct maker *m)
     if (chance(60)) keep(m, m->head, 3);
 }
 
+/* Rows of a set go a way of their own and come back; now and then into a value that others read as it was. */
+static inline void aside(struct maker *m, enum rows_kind rows)
+{
+    char name[GRAPH_NAME], bias[GRAPH_NAME];
+    size_t n = m->n;
+    struct made x = pick(m, rows, 0, 20), y = pick(m, rows, 0, 20);
+    if (chance(60)) {
+        y = linear_of(m, y, m->widths[below(4)]);
+        m->n = n;
+    }
+    for (uint32_t i = 0, sums = 1 + below(2); i < sums; i++) {
+        int32_t v = graph_pick(&m->b, x.v, below(3)), low;
+        uint32_t rank = 1 + below(9);
+        low = graph_linear(&m->b, v, named(m, name, "w", about(m, x.v)->width, rank), NULL, rank);
+        if (chance(20)) low = graph_add(&m->b, low, graph_act(&m->b, low, ACT_SILU));
+        low = graph_weigh(&m->b, low, real(-1, 1));
+        uint32_t width = about(m, y.v)->width;
+        int32_t other = chance(50) ? graph_linear(&m->b, v, named(m, name, "w", about(m, x.v)->width, 5), NULL, 5)
+                                   : GRAPH_NONE;
+        if (other != GRAPH_NONE) other = graph_weigh(&m->b, other, 0.5f);
+        low = graph_linear(&m->b, low, named(m, name, "w", rank, width), chance(20) ? named(m, bias, "b", width, 1)
+                                                                                   : NULL, width);
+        y.v = graph_add(&m->b, y.v, low);
+        if (other != GRAPH_NONE)
+            y.v = graph_add(&m->b, y.v, graph_linear(&m->b, other, named(m, name, "w", 5, width), NULL, width));
+        y.size = (x.size + 7 > y.size ? x.size + 7 : y.size) + 1;
+        if (i + 1 < sums && chance(20)) keep(m, y.v, y.size);
+    }
+    keep(m, y.v, y.size);
+}
+
 static inline void grow(struct maker *m)
 {
     enum rows_kind rows = chance(35) && !m->all_rows ? ROWS_ASKING : ROWS_ALL;
     struct made x = pick(m, rows, 0, 20), y;
     if (x.v == GRAPH_NONE) return;
-    switch (below(15)) {
+    switch (below(random_sets ? 18 : 15)) {
+    case 15: case 16: case 17: aside(m, rows); break;
     case 0: case 1:
         do linear_of(m, x, m->widths[below(4)]);
         while (chance(45));
@@ -427,6 +462,8 @@ struct rows {
     struct step_seq seqs[SEQS];
     int32_t ask_row[MAX_ROWS], page[GRAPH_GROUPS * SEQS * SEQ_PAGES], page_at[GRAPH_GROUPS * SEQS];
     uint8_t ask_wants[MAX_ROWS];
+    int32_t set_at[GRAPH_SETS + 1], set_row[GRAPH_SETS * MAX_ROWS];
+    float set_weight[GRAPH_SETS * MAX_ROWS];
     struct step step;
     size_t n, n_asks;
 };
@@ -505,6 +542,34 @@ static inline void place_pages(struct rows *r, const int32_t *committed, const s
         }
 }
 
+/* Any rows in any set; now and then none at all. */
+static inline void choose_sets(struct rows *r, const struct graph *g)
+{
+    if (!g->n_sets || chance(15)) return;
+    for (uint32_t s = 0, n = 0; s < g->n_sets; r->set_at[++s] = (int32_t)n)
+        for (size_t i = 0, share = chance(20) ? 0 : 10 + below(100); i < r->n; i++) {
+            if (!chance((uint32_t)share)) continue;
+            r->set_row[n] = (int32_t)i;
+            r->set_weight[n++] = real(-2, 2);
+        }
+    r->step.set_at = r->set_at;
+    r->step.set_row = r->set_row;
+    r->step.set_weight = r->set_weight;
+}
+
+/* All rows in every set. */
+static inline void fill_sets(struct rows *r, const struct graph *g)
+{
+    for (uint32_t s = 0, n = 0; s < g->n_sets; r->set_at[++s] = (int32_t)n)
+        for (size_t i = 0; i < r->n; i++) {
+            r->set_row[n] = (int32_t)i;
+            r->set_weight[n++] = real(1, 2);
+        }
+    r->step.set_at = g->n_sets ? r->set_at : NULL;
+    r->step.set_row = r->set_row;
+    r->step.set_weight = r->set_weight;
+}
+
 /* Every sequence goes on behind its `committed` tokens; all together have at most `most` rows. */
 static inline void make_step(struct rows *r, const int32_t *committed, uint32_t most, bool tree,
                       const struct graph *g)
@@ -518,5 +583,7 @@ static inline void make_step(struct rows *r, const int32_t *committed, uint32_t 
                              .parent = r->parent, .given = r->given, .vectors = r->vectors,
                              .seqs = r->seqs, .ask_row = r->ask_row, .ask_wants = r->ask_wants,
                              .page = r->page, .page_at = r->page_at };
+    r->set_at[0] = 0;
+    choose_sets(r, g);
 }
 #endif

@@ -43,6 +43,7 @@ static int open_devices(void **state)
     static const char *const levels[2] = { NULL, "ref" };
     struct error err = { 0 };
     (void)state;
+    random_sets = true;
     for (int i = 0; i < 2; i++) {
         struct device_options o = { .level = levels[i] };
         if (backend_open("cpu", &o, &devices[i], &err) != STRETTO_OK) return -1;
@@ -143,9 +144,12 @@ static void check_reads(const struct program *p)
         const struct phase *ph = &p->low.phases[i];
         for (uint32_t k = 0; ph->kind == PHASE_ROWS && k < ph->count; k++) {
             const struct row_instr *r = &p->low.rows[ph->first + k];
-            int latest = r->op == ROW_ASK ? i - 1 : i;
-            assert_true(r->in == GRAPH_NONE || made[r->in] <= latest);
-            assert_true(r->in2 == GRAPH_NONE || made[r->in2] <= latest);
+            /* rows of a set are others than those of the pass before; who has just changed one goes on with it */
+            bool changed = r->in != GRAPH_NONE && rows_are_set(ph->rows) && made[r->in] == i
+                && p->g->nodes[p->g->values[r->in].made_by].op == OP_ADD;
+            bool others = r->op == ROW_ASK || (r->op == ROW_ADD && p->g->values[r->in].rows != ph->rows);
+            assert_true(r->in == GRAPH_NONE || made[r->in] <= (others && !changed ? i - 1 : i));
+            assert_true(r->in2 == GRAPH_NONE || made[r->in2] <= i);
             if (r->out != GRAPH_NONE) made[r->out] = i;
         }
         for (uint32_t k = 0; k < ph->n_parts; k++) assert_true(made[ph->part[k].in] < i);
@@ -162,6 +166,7 @@ static void check_reads(const struct program *p)
 /* What must have occurred for the comparison to mean something. */
 struct seen_cases {
     size_t op[OP_COUNT], taken_over, full, read_head, read_cap, other_head, read_hidden, groups;
+    size_t in_place, copied, together;
 };
 
 static void count_cases(const struct subject *x, struct seen_cases *c)
@@ -174,10 +179,17 @@ static void count_cases(const struct subject *x, struct seen_cases *c)
             c->read_hidden += node_in(g, &g->nodes[i], k) == g->hidden;
     }
     c->groups += g->n_groups > 1;
-    for (size_t i = 0; i < p->low.n_rows; i++) c->taken_over += p->low.rows[i].op == ROW_ACT_MUL;
+    for (size_t i = 0; i < p->low.n_rows; i++) {
+        const struct row_instr *r = &p->low.rows[i];
+        c->taken_over += r->op == ROW_ACT_MUL;
+        c->copied += r->op == ROW_COPY;
+        c->in_place += r->op == ROW_ADD && p->g->values[r->in2].rows != p->g->values[r->out].rows
+            && p->place[r->in].f == p->place[r->out].f && r->in != r->out;
+    }
     for (size_t i = 0; i < p->low.n_phases; i++) {
         const struct phase *ph = &p->low.phases[i];
         c->full += ph->kind == PHASE_LINEAR && ph->n_parts == MAX_PARTS;
+        c->together += ph->kind == PHASE_LINEAR && ph->part[0].in != ph->part[ph->n_parts - 1].in;
         c->other_head += ph->kind == PHASE_HEAD && !ph->n_parts;
         c->read_head += ph->kind == PHASE_HEAD && ph->n_parts && ph->part[0].out != GRAPH_NONE;
         c->read_cap += ph->kind == PHASE_HEAD && ph->capped != GRAPH_NONE;
@@ -211,6 +223,9 @@ static void random_graphs(void **state)
     }
     assert_true(worst > 0 && worst <= 1);
     for (int op = 0; op < OP_SEE; op++) assert_true(c.op[op] >= GRAPHS / 10);
+    printf("%zu sums in place, %zu copied first, %zu layers of several inputs together\n", c.in_place, c.copied,
+           c.together);
+    assert_true(c.in_place >= GRAPHS / 10 && c.copied >= GRAPHS / 20 && c.together >= GRAPHS / 20);
     assert_true(c.groups >= GRAPHS / 10);
     assert_true(c.taken_over >= GRAPHS / 10 && c.full >= GRAPHS / 40);
     assert_true(c.other_head >= GRAPHS / 20 && c.read_hidden >= GRAPHS / 20);
@@ -319,6 +334,7 @@ static bool fault_agrees(uint64_t seed, plant_fn *plant, size_t *at, bool *plant
     subject_open(&x, seed, FEW_ROWS, 1);
     make_step(&r, start, FEW_ROWS, false, &x.graph);
     add_asks(&r, true, true, &x.graph);
+    fill_sets(&r, &x.graph);
     memset(r.given, 0, sizeof r.given);
     interpret(&x.plain, &r.step);
     *planted = plant(&x, at);

@@ -229,7 +229,7 @@ static void whose_pages(void **state)
     empty_folder();
     struct engine *e = open_engine(&f, false, 0, false);
     use_disk(e, 1);
-    engine_share(e, 0, &(struct sharing){ .salt = 5 });
+    engine_share(e, 0, &(struct sharing){ .salt = 5 }, NULL);
     read_text(e, 0);
     assert_int_equal(engine_disk_save(e, 2, UINT32_MAX), 0);
     assert_int_equal(engine_disk_save(e, 0, UINT32_MAX), 700 / PAGE_SLOTS);
@@ -238,9 +238,9 @@ static void whose_pages(void **state)
     e = open_engine(&f, false, 0, false);
     use_disk(e, 1);
     assert_int_equal(engine_set(e, 0, text[0], 700, CONTEXT), 0);
-    engine_share(e, 0, &(struct sharing){ .salt = 5, .exact = true });
+    engine_share(e, 0, &(struct sharing){ .salt = 5, .exact = true }, NULL);
     assert_int_equal(engine_set(e, 0, text[0], 700, CONTEXT), 640);
-    engine_share(e, 1, &(struct sharing){ .salt = 5, .exact = true });
+    engine_share(e, 1, &(struct sharing){ .salt = 5, .exact = true }, NULL);
     engine_set(e, 1, text[0], 700, 0);
     engine_role(e, 1, 100, false);             /* written from there on: another way */
     struct error err = { 0 };
@@ -267,7 +267,7 @@ static void who_floods(void **state)
         }
         for (uint32_t t = 0; t < 40; t++) {
             int32_t seq = (int32_t)(t % 2);
-            engine_share(e, seq, &(struct sharing){ .owner = t < FEW ? 1 : 1 + flood });
+            engine_share(e, seq, &(struct sharing){ .owner = t < FEW ? 1 : 1 + flood }, NULL);
             assert_int_equal(read_text(e, t), 0);
             engine_seq_close(e, seq);
             assert_int_equal(engine_seq_open(e, &seq, &err), STRETTO_OK);

@@ -458,7 +458,7 @@ static void set_to_itself(void **state)
     engine_role(e, 1, 200, false);
     engine_forget(e, 1, 0);
     engine_rewind(e, 0, 0);
-    engine_share(e, 1, &(struct sharing){ .exact = true });
+    engine_share(e, 1, &(struct sharing){ .exact = true }, NULL);
     assert_int_equal(engine_set(e, 1, text + 10, 300, 300), 200);      /* up to the other roles */
     assert_int_equal(engine_missed(e, 1)->cause, PREFIX_MISS_ROLE);
     assert_true(engine_given(e, 1, 199) && !engine_given(e, 1, 200) && !engine_given(e, 1, 298));

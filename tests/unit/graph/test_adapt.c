@@ -60,7 +60,7 @@ static void they_stand_behind_their_layers(void **state)
     struct built x;
     struct graph out;
     model(&x);
-    const struct adapt_pair pairs[] = { { "q.weight", 4, 0, 2 }, { "token_embd.weight", 2, 0, 1 } };
+    const struct adapt_pair pairs[] = { { "q.weight", 4, 0, 2, false }, { "token_embd.weight", 2, 0, 1, false } };
     assert_int_equal(adapt(&x.g, pairs, 2, &out, &x.err), STRETTO_OK);
     assert_int_equal(out.n_nodes, x.g.n_nodes + 4 + 3);
     assert_memory_equal(out.rope, x.g.rope, sizeof out.rope);
@@ -89,7 +89,7 @@ static void several_of_one_layer_follow_each_other(void **state)
     struct built x;
     struct graph out;
     model(&x);
-    const struct adapt_pair pairs[] = { { "k.weight", 4, 0, 2 }, { "k.weight", 8, 1, 2 } };
+    const struct adapt_pair pairs[] = { { "k.weight", 4, 0, 2, false }, { "k.weight", 8, 1, 2, false } };
     assert_int_equal(adapt(&x.g, pairs, 2, &out, &x.err), STRETTO_OK);
     assert_int_equal(out.n_nodes, x.g.n_nodes + 8);
     assert_int_equal(out.params[graph_param_find(&out, "k.weight.lora_a.1")].n_out, 8);
@@ -103,8 +103,8 @@ static void what_does_not_fit_is_named(void **state)
     struct built x;
     struct graph out;
     model(&x);
-    const struct adapt_pair none[] = { { "v.weight", 4, 0, 2 } }, zero[] = { { "q.weight", 0, 0, 2 } };
-    const struct adapt_pair twice[] = { { "q.weight", 4, 0, 2 }, { "q.weight", 4, 0, 2 } };
+    const struct adapt_pair none[] = { { "v.weight", 4, 0, 2, false } }, zero[] = { { "q.weight", 0, 0, 2, false } };
+    const struct adapt_pair twice[] = { { "q.weight", 4, 0, 2, false }, { "q.weight", 4, 0, 2, false } };
     const struct { const struct adapt_pair *p; size_t n; const char *words; } rows[] = {
         { none, 1, "no linear layer v.weight" }, { zero, 1, "rank 0" }, { twice, 2, "two pairs for q.weight" },
     };
