@@ -119,6 +119,7 @@ stretto_status engine_adapt(struct engine *e, int32_t seq, const float *weights,
         prefix_leave(&e->prefix, &s->at);
         engine_forget(e, seq, 0);
     }
+    s->at.goal.node = PREFIX_NONE;
     memcpy(s->adapters, new, count_of(e) * sizeof *new);
     s->at.adapts = view.adapts;
     s->at.adapted = view.adapted;
