@@ -133,6 +133,8 @@ static int check(const struct teach_command *o)
     if (!o->watch && o->agreement > 0) return command_usage("teach", "--agreement belongs to --watch N");
     if (strcmp(o->optimizer, "adamw") != 0 && o->optimizer_bytes != 16)
         return command_usage("teach", "--optimizer-bytes belongs to --optimizer adamw");
+    if (lora && o->phrases)
+        return command_usage("teach", "--phrases belongs to --method full: an adapter's file has no rows for tokens");
     if (lora && o->save_f32) return command_usage("teach", "--save-f32 belongs to --method full");
     return EXIT_DONE;
 }
@@ -318,6 +320,9 @@ static int teach(struct run *x)
     if (code == EXIT_DONE) code = take_model(x);
     if (code == EXIT_DONE) code = open_trainer(x);
     if (code != EXIT_DONE) return code;
+    const struct found_phrases *phrases = trainer_phrases(x->t);
+    if (phrases->table.n && (x->o->show || !x->o->quiet))
+        teach_say_phrases(x->o->show ? stdout : stderr, phrases, trainer_tokenizer(x->t), x->o->show);
     if (x->o->show) {
         teach_show(trainer_lines(x->t), trainer_tokenizer(x->t), (size_t)x->o->show);
         return EXIT_DONE;

@@ -11,7 +11,7 @@ struct teach_command {
     struct text_list data, valid;
     double hold_out, alpha, warm, clip, decay, beta1, beta2, eps, average, agreement;
     int64_t rank, last_layers, epochs, steps, rows, at_once, context, seed, measure, save, show, threads,
-            optimizer_bytes, watch;
+            optimizer_bytes, watch, phrases;
     bool plan, resume, skip_long, plain_text, save_f32, yes, quiet, json;
 };
 
@@ -31,6 +31,8 @@ void teach_say_plan(FILE *f, const struct train_plan *p, enum train_method metho
 void teach_print_plan(const struct train_plan *p, bool json);
 /* The first n samples: ids, texts, and what counts. */
 void teach_show(const struct lines *l, const struct tokenizer *t, size_t n);
+/* The table of phrases; with `all` 0, a line about them. */
+void teach_say_phrases(FILE *f, const struct found_phrases *p, const struct tokenizer *t, bool all);
 /* One line of progress, drawn again on a terminal, at most `width` columns. */
 void teach_line(char *out, size_t size, size_t width, const struct train_report *r, const struct train_plan *p,
                 double rows_per_second, double held, double left);

@@ -69,6 +69,9 @@ static const struct option how_rows[] = {
       "model's own, with given answers are written at its speed [all]" },
     { "--last-layers", "N", OPT_INT, AT(last_layers), 0, 1 << 16,
       "adapters in the last N layers alone: what lies below costs no gradient; 0: in all [0]" },
+    { "--phrases", "N", OPT_INT, AT(phrases), 0, PHRASES_MOST,
+      "tokens for N phrases that answers of 10 groups or more have in common, at most: answers take fewer steps; with "
+      "--show a table of them is printed; 0: none [0]" },
     { "--lr", "RATE|auto", OPT_TEXT, AT(lr), 0, 0,
       "learning rate at its highest; auto tries five on a few small steps each, and prints what came of them [by "
           "method "
@@ -260,6 +263,7 @@ int teach_options(const struct teach_command *o, struct train_options *out)
     out->step_rows = (uint32_t)o->at_once;
     out->context = (uint32_t)o->context;
     out->seed = (uint64_t)o->seed;
+    out->phrases = (uint32_t)o->phrases;
     for (int k = 0; k < TRAIN_KEEPS; k++)
         if (strcmp(o->keep, train_keep_names[k]) == 0) out->keep = (enum train_keep)k;
     out->measure = (uint32_t)o->measure;

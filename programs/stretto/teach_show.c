@@ -1,3 +1,4 @@
+#include "base/buffer.h"
 #include "base/usage.h"
 #include "base/words.h"
 #include "stretto/teach_command.h"
@@ -54,6 +55,50 @@ void teach_say_data(FILE *f, const struct train_plan *p, const struct lines *l)
             fprintf(f, "%s %s line %u", i ? "," : "", l->file[l->skipped_file[i]], l->skipped_line[i]);
         fprintf(f, p->skipped > shown ? " ...\n" : "\n");
     }
+}
+
+/* ---- phrases --------------------------------------------------------------------------------- */
+
+static void share(FILE *f, const char *what, uint64_t joined, uint64_t learned)
+{
+    char a[32], b[32];
+    if (learned)
+        fprintf(f, "%s %s of %s tokens (%.3f)", what, number(a, joined), number(b, learned),
+                (double)joined / (double)learned);
+}
+
+static void quoted(FILE *f, const struct tokenizer *t, int32_t id)
+{
+    struct buffer b = buffer_make(1 << 20);
+    fputc('"', f);
+    if (tokenizer_piece(t, id, false, true, &b) == STRETTO_OK)
+        for (size_t i = 0; i < b.len; i++) {
+            unsigned char c = (unsigned char)b.data[i];
+            if (c == '\n') fputs("\\n", f);
+            else if (c == '"' || c == '\\') fprintf(f, "\\%c", c);
+            else if (c < ' ') fprintf(f, "\\x%02x", c);
+            else fputc(c, f);
+        }
+    fputc('"', f);
+    buffer_done(&b);
+}
+
+void teach_say_phrases(FILE *f, const struct found_phrases *p, const struct tokenizer *t, bool all)
+{
+    const struct phrases *x = &p->table;
+    if (all) fprintf(f, "%9s %7s %9s %9s %9s  phrase\n", "count", "groups", "tokens", "saved", "held out");
+    for (uint32_t i = 0; all && i < x->n; i++) {
+        uint64_t less = phrase_length(x, i) - 1;
+        fprintf(f, "%9llu %7u %9u %9llu %9llu  ", (unsigned long long)p->phrase[i].count, p->phrase[i].groups,
+                phrase_length(x, i), (unsigned long long)(p->phrase[i].count * less),
+                (unsigned long long)(p->phrase[i].held * less));
+        quoted(f, t, x->first + (int32_t)i);
+        fputc('\n', f);
+    }
+    fprintf(f, "%u phrase%s:", x->n, x->n == 1 ? "" : "s");
+    share(f, " answers become", p->joined, p->learned);
+    share(f, ", those held out", p->held_joined, p->held_learned);
+    fputc('\n', f);
 }
 
 void teach_say_plan(FILE *f, const struct train_plan *p, enum train_method method, uint32_t rank)

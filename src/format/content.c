@@ -1,5 +1,6 @@
 #include "format/content.h"
 #include "base/blake2b.h"
+#include "format/extend.h"
 #include <string.h>
 
 static void digits(struct blake2b *b, char out[CONTENT_DIGITS])
@@ -26,7 +27,7 @@ void source_content(const struct source *s, char out[CONTENT_DIGITS])
     struct blake2b b;
     blake2b_begin(&b, 16);
     for (size_t i = 0; i < source_tensor_count(s); i++) {
-        const struct source_tensor *t = source_tensor_at(s, i);
+        const struct source_tensor *t = source_tensor_plain(s, source_tensor_at(s, i));
         const uint64_t about[] = { (uint64_t)t->type, t->n_dims, t->dims[0], t->dims[1], t->bytes };
         blake2b_add(&b, t->name, strlen(t->name) + 1);
         blake2b_add(&b, about, sizeof about);

@@ -6,6 +6,6 @@
 enum { CONTENT_DIGITS = 33 };
 
 void content_of(const void *bytes, size_t n, char out[CONTENT_DIGITS]);
-/* Of a model: names, shapes and bytes of all its tensors. All of it is read. */
+/* Of a model: names, shapes and bytes of all its tensors, without what extend.h added. All of it is read. */
 void source_content(const struct source *s, char out[CONTENT_DIGITS]);
 #endif

@@ -134,6 +134,7 @@ static struct names tensor_names(const struct source *s)
 static stretto_status index_names(struct source *s, struct names names, uint32_t **order,
                                   const char *what, struct error *err)
 {
+    mem_free(*order);
     *order = mem_alloc(names.n * sizeof **order);
     if (!*order) return source_no_memory(s, err);
     const char *twice = names_sort(&names, *order);

@@ -31,6 +31,7 @@ struct source_tensor {
      * points inside the fused one when rows are contiguous; `stride` is the distance in elements
      * between rows of the stored matrix, 0 when contiguous. */
     size_t stride;
+    bool memory;     /* of the source's own, no mapped file's: its pages are never given back */
 };
 
 /* path: a .gguf file (split files: the first of them), or a folder with config.json and

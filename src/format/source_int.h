@@ -76,6 +76,8 @@ struct source {
     size_t n_keys, cap_keys;
     uint32_t *tensor_order, *key_order; /* indexes sorted by name */
     struct pack_image image;            /* of a packed file: what it was, decoded; tensors lie in it */
+    struct source_tensor *plain;        /* of tensors that were extended: as the file has them */
+    size_t n_plain;
     bool spent;                         /* weights in the image were given back to the system */
     struct pool pool;
 };

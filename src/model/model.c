@@ -1,6 +1,7 @@
 #include "model/model.h"
 #include "base/clock.h"
 #include "base/memory.h"
+#include "format/extend.h"
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -51,7 +52,7 @@ stretto_status model_param(void *ud, const char *name, uint32_t n_in, uint32_t n
                                 .row_bytes = dtype_bytes(t->type, t->stride ? t->stride : along),
                                 .transposed = t->transposed,
                                 .once = source_decoded(m->source)};
-    out->memory = out->once && looked_up(&m->graph, name);
+    out->memory = t->memory || (out->once && looked_up(&m->graph, name));
     if (source_norm_plus_one(m->source) && rows == 1 && is_norm_weight(name)) out->add = 1;
     return STRETTO_OK;
 }
@@ -160,6 +161,7 @@ static stretto_status open_into(struct model *m, const char *path,
                                 const struct model_open_options *o, struct error *err)
 {
     TRY(source_open(&m->source, path, err));
+    if (o->more) TRY(source_extend(m->source, o->more, err));
     if (o->vocabulary_only) return read_vocabulary(m, true, err);
     struct reading r = { .m = m };
     pthread_t thread;

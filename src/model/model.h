@@ -10,6 +10,8 @@
 #include "model/family.h"
 #include "text/tokenizer.h"
 
+struct more_tokens;
+
 struct model_open_options {
     struct device *device; /* borrowed, also by other models; NULL = one of its own, as follows */
     const struct split_ask *split; /* instead: over these devices, borrowed too, or NULL. Where the first has
@@ -20,6 +22,7 @@ struct model_open_options {
     bool reference;       /* the float32 path                                             */
     const char *scales;   /* upload_options.scales, or NULL                               */
     const struct model_adapter *adapters; size_t n_adapters; /* their paths and scales     */
+    const struct more_tokens *more; /* that the file gets first (format/extend.h), or NULL      */
     bool vocabulary_only; /* tokenizer and metadata, no weights                           */
     bool graph_only;      /* those and the graph: for who reads weights layer by layer    */
     void (*progress)(void *ud, uint64_t done, uint64_t total);

@@ -40,6 +40,30 @@ struct tokenizer *tokenizer_new(void)
     return t;
 }
 
+/* A phrase says what its pieces say, and no text is spelled with it. */
+static stretto_status take_phrases(struct tokenizer *t, const struct source *src, struct error *err)
+{
+    struct phrases *p = &t->phrases;
+    struct buffer one = buffer_make(1 << 20), all = buffer_make(1 << 20);
+    stretto_status s = phrases_from_source(p, src, t->vocab.n, err);
+    for (uint32_t i = 0; i < p->n && s == STRETTO_OK; i++) {
+        int32_t id = p->first + (int32_t)i;
+        buffer_clear(&one);
+        buffer_clear(&all);
+        t->vocab.outside[id] = true;
+        s = tokenizer_piece(t, id, false, true, &one);
+        for (uint32_t k = p->at[i]; k < p->at[i + 1] && s == STRETTO_OK; k++)
+            s = tokenizer_piece(t, p->piece[k], false, true, &all);
+        if (s != STRETTO_OK) fail(err, s, "no memory for the phrases");
+        else if (one.len != all.len || !one.len || memcmp(one.data, all.data, one.len) != 0)
+            s = fail(err, STRETTO_E_FORMAT, "%s: the phrase %d says other words than the tokens that it stands for",
+                     source_path(src), id);
+    }
+    buffer_done(&one);
+    buffer_done(&all);
+    return s;
+}
+
 stretto_status tokenizer_open(struct tokenizer **out, const struct source *src, struct error *err)
 {
     *out = NULL;
@@ -52,6 +76,7 @@ stretto_status tokenizer_open(struct tokenizer **out, const struct source *src, 
                       : fail(err, STRETTO_E_UNSUP, "%s holds no tokenizer: a GGUF file needs "
                              "tokenizer.ggml.model, a folder needs tokenizer.json", source_path(src));
     if (st == STRETTO_OK) st = tokenizer_finish(t, err);
+    if (st == STRETTO_OK) st = take_phrases(t, src, err);
     if (st != STRETTO_OK) { tokenizer_close(t); return st; }
     *out = t;
     return STRETTO_OK;
@@ -63,6 +88,7 @@ void tokenizer_close(struct tokenizer *t)
     vocab_done(&t->vocab);
     added_done(&t->raw);
     added_done(&t->normalized);
+    phrases_done(&t->phrases);
     normal_done(&t->normal);
     pretok_done(&t->pretok);
     bpe_done(&t->bpe);
@@ -676,6 +702,8 @@ bool tokenizer_is_special(const struct tokenizer *t, int32_t id)
 {
     return in_range(t, id) && t->flag[id] & TOKEN_IS_SPECIAL;
 }
+
+const struct phrases *tokenizer_phrases(const struct tokenizer *t) { return t->phrases.n ? &t->phrases : NULL; }
 
 int32_t tokenizer_find(const struct tokenizer *t, const char *piece, size_t n)
 {

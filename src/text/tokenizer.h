@@ -10,6 +10,7 @@
 
 struct source;
 struct tokenizer;
+struct phrases;
 
 /* Unknown pre-tokenizer or tokenizer model names are refused by name. */
 stretto_status tokenizer_open(struct tokenizer **out, const struct source *src, struct error *err);
@@ -65,6 +66,8 @@ bool tokenizer_is_special(const struct tokenizer *t, int32_t id);
 int32_t tokenizer_find(const struct tokenizer *t, const char *piece, size_t n);  /* exact vocabulary entry or -1 */
 /* The vocabulary spelling of an id ("<|im_start|>", "Ġthe"); a view, length in *n; NULL out of range. */
 const char *tokenizer_spelling(const struct tokenizer *t, int32_t id, size_t *n);
+/* The phrases among the tokens (text/phrases.h): no text is encoded with them. NULL: there are none. */
+const struct phrases *tokenizer_phrases(const struct tokenizer *t);
 /* A sentence about what the files leave open and was guessed, or NULL. */
 const char *tokenizer_warning(const struct tokenizer *t);
 /* "BPE smollm", "SPM", "WordPiece" for people. */

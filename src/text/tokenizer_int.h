@@ -3,6 +3,7 @@
 #ifndef TEXT_TOKENIZER_INT_H
 #define TEXT_TOKENIZER_INT_H
 #include "text/bpe.h"
+#include "text/phrases.h"
 #include "text/pretok.h"
 #include "text/spelling.h"
 #include "text/tokenizer.h"
@@ -114,6 +115,7 @@ struct tokenizer {
 
     int32_t *before, *after;          /* what TOKENIZE_ADD puts around the text                    */
     size_t n_before, n_after;
+    struct phrases phrases;           /* n 0: none                                                 */
     struct chat_text *chat;           /* the file's chat templates, as it names them               */
     size_t n_chat;
 };

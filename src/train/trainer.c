@@ -1,5 +1,6 @@
 #include "base/file.h"
 #include "base/memory.h"
+#include "format/extend.h"
 #include "train/trainer_int.h"
 #include <limits.h>
 #include <math.h>
@@ -48,8 +49,6 @@ static stretto_status read_data(struct trainer *t, struct error *err)
     if (!t->lines.n)
         return fail(err, STRETTO_E_FORMAT, "nothing is left to learn from: %u lines are too long, %zu are held out",
                     t->lines.skipped, t->held.n);
-    lines_digest(&t->lines, t->data);
-    lines_digest(&t->held, t->held_data);
     if (t->lines.special)
         log_say(&t->o.log, LOG_WARN, "%u line%s of text spell special tokens (the first: %s, line %u) and are learned "
                 "with them; --plain-text reads what is spelled so as text", t->lines.special,
@@ -57,6 +56,58 @@ static stretto_status read_data(struct trainer *t, struct error *err)
     if (t->lines.open)
         log_say(&t->o.log, LOG_WARN, "no token ends the answers that are learned, so the model will not learn to "
                 "stop");
+    return STRETTO_OK;
+}
+
+/* ---- phrases --------------------------------------------------------------------------------- */
+
+static stretto_status open_model(struct trainer *t, const struct more_tokens *more, struct error *err)
+{
+    const struct model_open_options how = { .graph_only = true, .cancel = t->o.cancel, .more = more };
+    TRY(model_open(&t->model, t->o.model, &how, err));
+    return t->model->tokenizer ? chat_open(&t->chat, t->model->tokenizer, err) : STRETTO_OK;
+}
+
+/* The model again, with a token for each phrase. */
+static stretto_status open_with_phrases(struct trainer *t, struct error *err)
+{
+    const struct found_phrases *f = &t->phrases;
+    const struct more_tokens more = { .n = f->table.n, .spelled = f->spelled, .spelled_at = f->spelled_at,
+                                      .at = f->table.at, .piece = f->table.piece };
+    chat_close(t->chat);
+    model_close(t->model);
+    t->chat = NULL;
+    t->model = NULL;
+    return open_model(t, &more, err);
+}
+
+static stretto_status find_phrases(struct trainer *t, struct error *err)
+{
+    struct found_phrases *f = &t->phrases;
+    if (!t->model->tokenizer)
+        return fail(err, STRETTO_E_UNSUP, "%s has no vocabulary, which phrases need", t->o.model);
+    if (tokenizer_phrases(t->model->tokenizer))
+        return fail(err, STRETTO_E_ARG, "%s has %u phrases already: it learns with those, leave out --phrases",
+                    t->o.model, tokenizer_phrases(t->model->tokenizer)->n);
+    TRY(phrases_find(f, t->model->tokenizer, &t->lines, &t->held, t->o.phrases, err));
+    if (!f->table.n)
+        return fail(err, STRETTO_E_FORMAT, "no phrase of the answers occurs in %d groups (%zu lines are learned from; "
+                    "without \"group\" each is one): give it more data, or leave out --phrases", PHRASE_GROUPS,
+                    t->lines.n);
+    if (f->table.n < t->o.phrases)
+        log_say(&t->o.log, LOG_WARN, "%u phrases were found, and %u asked for: no others occur in %d groups",
+                f->table.n, t->o.phrases, PHRASE_GROUPS);
+    return open_with_phrases(t, err);
+}
+
+/* What is learned is spelled with the phrases that were found, or that the model has. */
+static stretto_status take_phrases(struct trainer *t, struct error *err)
+{
+    if (t->o.phrases) TRY(find_phrases(t, err));
+    const struct phrases *p = t->model->tokenizer ? tokenizer_phrases(t->model->tokenizer) : NULL;
+    if (!p) return STRETTO_OK;
+    phrases_respell(&t->lines, p, true, t->o.seed);
+    phrases_respell(&t->held, p, false, t->o.seed);
     return STRETTO_OK;
 }
 
@@ -159,12 +210,13 @@ static stretto_status take_date(struct trainer *t, struct error *err)
 
 static stretto_status open_all(struct trainer *t, struct error *err)
 {
-    const struct model_open_options how = { .graph_only = true, .cancel = t->o.cancel };
     TRY(check_options(&t->o, err));
     TRY(take_date(t, err));
-    TRY(model_open(&t->model, t->o.model, &how, err));
-    if (t->model->tokenizer) TRY(chat_open(&t->chat, t->model->tokenizer, err));
+    TRY(open_model(t, NULL, err));
     TRY(read_data(t, err));
+    TRY(take_phrases(t, err));
+    lines_digest(&t->lines, t->data);
+    lines_digest(&t->held, t->held_data);
     return make_plan(t, err);
 }
 
@@ -190,6 +242,7 @@ uint64_t trainer_skipped(const struct trainer *t, double *scale)
     *scale = t->scaling.scale;
     return t->scaling.skipped;
 }
+const struct found_phrases *trainer_phrases(const struct trainer *t) { return &t->phrases; }
 uint64_t trainer_at(const struct trainer *t) { return t->step; }
 
 static void take_roof(struct trainer *t)
@@ -275,6 +328,7 @@ void trainer_close(struct trainer *t)
     adapter_done(&t->adapter);
     lines_done(&t->lines);
     lines_done(&t->held);
+    found_phrases_done(&t->phrases);
     chat_close(t->chat);
     model_close(t->model);
     watch_done(&t->before);

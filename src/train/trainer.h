@@ -18,6 +18,7 @@
 #include "base/progress.h"
 #include "graph/differentiate.h"
 #include "train/lines.h"
+#include "train/phrases.h"
 #include "train/schedule.h"
 
 struct trainer;
@@ -59,6 +60,7 @@ struct train_options {
     uint32_t context;            /* tokens of a line at most; 0: what the model was made for               */
     double budget;               /* seconds; 0: none. Measured, then fewer steps are made where needed     */
     uint64_t seed;
+    uint32_t phrases;            /* tokens for phrases of the answers, at most (phrases.h); 0: none         */
     enum train_keep keep;
     uint32_t measure;            /* steps from one measurement to the next; 0: ten in a training           */
     uint32_t watch;              /* held-out prompts that are answered at every measurement; 0: none       */
@@ -111,6 +113,8 @@ const struct train_plan *trainer_plan(const struct trainer *t);
 stretto_status trainer_measure(struct trainer *t, struct error *err);
 const struct lines *trainer_lines(const struct trainer *t);
 const struct tokenizer *trainer_tokenizer(const struct trainer *t);
+/* Those that were found; table.n is 0 where none were asked for. */
+const struct found_phrases *trainer_phrases(const struct trainer *t);
 
 /* Memory, weights, programs; the folder is begun, or gone on with. */
 stretto_status trainer_begin(struct trainer *t, struct error *err);

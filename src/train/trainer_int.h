@@ -34,6 +34,7 @@ struct trainer {
     struct model *model;          /* its graph and file alone                                  */
     struct chat *chat;
     struct lines lines, held;
+    struct found_phrases phrases;
     char base[CONTENT_DIGITS], template[CONTENT_DIGITS], data[CONTENT_DIGITS], held_data[CONTENT_DIGITS];
     time_t now;                   /* when it was begun, for templates that print a date        */
     struct adapter adapter;       /* the pairs, A drawn and B zero                             */

@@ -61,6 +61,7 @@ static const struct field { const char *key; enum kind kind; size_t at; } fields
     { "watch", KIND_U32, offsetof(struct train_options, watch) },
     { "agreement", KIND_REAL, offsetof(struct train_options, agreement) },
     { "hold-out", KIND_REAL, offsetof(struct train_options, hold_out) },
+    { "phrases", KIND_U32, offsetof(struct train_options, phrases) },
     { "skip-long", KIND_FLAG, offsetof(struct train_options, skip_long) },
     { "plain-text", KIND_FLAG, offsetof(struct train_options, plain_text) },
 };

@@ -142,13 +142,22 @@ static stretto_status put_tensor(struct trainer *t, struct gguf_writer *w, const
     return s;
 }
 
+/* A model that was taught before says of what; now it is of this. */
+static bool is_note(void *notes, const char *key)
+{
+    const struct notes *x = notes;
+    for (size_t i = 0; i < x->n; i++)
+        if (strcmp(x->note[i].key, key) == 0) return true;
+    return false;
+}
+
 static stretto_status put_model(struct trainer *t, struct gguf_writer *w, bool f32, struct error *err)
 {
     struct source_tensor *list;
     struct notes notes;
     size_t n;
     make_notes(t, &notes);
-    gguf_put_kept(w, t->model->source, NULL, NULL);
+    gguf_put_kept(w, t->model->source, is_note, &notes);
     for (size_t i = 0; i < notes.n; i++)
         gguf_put_string(w, notes.note[i].key, notes.note[i].value, strlen(notes.note[i].value));
     TRY(source_stored(t->model->source, 0, &list, &n, err));

@@ -14,7 +14,10 @@ if(TARGET stretto)
            ${CMAKE_SOURCE_DIR}/tools/make-model ${STRETTO_TEST_DATA}/models/stories260K.bin
            ${STRETTO_TEST_DATA}/models/tok512.bin $<TARGET_FILE:packed_check> $<TARGET_FILE:teach_api>
            $<TARGET_FILE:fault_check>)
-  set_tests_properties(train.adapter train.teach PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 600)
+  add_test(NAME train.phrases COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/train/test_phrases.py $<TARGET_FILE:stretto>
+           ${CMAKE_SOURCE_DIR}/tools/make-model ${STRETTO_TEST_DATA}/models/stories260K.bin
+           ${STRETTO_TEST_DATA}/models/tok512.bin)
+  set_tests_properties(train.adapter train.teach train.phrases PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 600)
 endif()
 
 # Gradients against the float64 forwards of tools/oracle, and against themselves.

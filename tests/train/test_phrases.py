@@ -1,0 +1,318 @@
+"""Phrases (stretto teach --phrases) from end to end, on two models of some 100,000 parameters, one with letters of
+bytes (BPE) and one of SentencePiece:
+
+    test_phrases.py STRETTO MAKE_MODEL WEIGHTS TOKENS
+
+What is learned says the same as before, text is tokenised as before, files are read by others, and what a phrased model
+writes streams as any text does."""
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+import gguf
+import numpy as np
+
+stretto, make_model, weights, tokens = sys.argv[1:5]
+if not os.path.exists(weights):
+    print("skip:", weights, "is not here")
+    sys.exit(77)
+folder = tempfile.mkdtemp()
+at = lambda *names: os.path.join(folder, *names)
+BYTES, STORIES, DATA = at("bytes.gguf"), at("stories.gguf"), at("data.jsonl")
+TEMPLATE = ("{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}"
+            "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
+PER = "\u00e9\u20ac"                      # two and three bytes
+
+
+def letters():
+    """GPT-2's letters of bytes."""
+    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    out, n = {b: chr(b) for b in shown}, 256
+    for b in range(256):
+        if b not in out:
+            out[b] = chr(n)
+            n += 1
+    return [out[b] for b in range(256)]
+
+
+def make_bytes(path):
+    """Bytes, a few merges and three control tokens; a llama of random weights."""
+    merges = ["\u0120 t", "h e", "\u0120t he", "S E", "SE L", "SEL E", "SELE C", "SELEC T", "F R", "FR O", "FRO M"]
+    words = letters() + [m.replace(" ", "") for m in merges] + ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    rng, n, width, feed = np.random.default_rng(1), len(words), 64, 128
+    w = gguf.GGUFWriter(path, "llama")
+    for key, v in (("context_length", 512), ("embedding_length", width), ("block_count", 2),
+                   ("feed_forward_length", feed), ("attention.head_count", 4), ("attention.head_count_kv", 2),
+                   ("vocab_size", n)):
+        w.add_uint32("llama." + key, v)
+    w.add_float32("llama.attention.layer_norm_rms_epsilon", 1e-5)
+    w.add_tokenizer_model("gpt2")
+    w.add_tokenizer_pre("smollm")
+    w.add_token_list(words)
+    w.add_token_types([1] * (n - 3) + [3] * 3)
+    w.add_token_merges(merges)
+    w.add_bos_token_id(n - 3)
+    w.add_eos_token_id(n - 1)
+    w.add_chat_template(TEMPLATE)
+    put = lambda name, *dims: w.add_tensor(name, (rng.standard_normal(dims) * (0.7 / dims[-1] ** 0.5))
+                                           .astype(np.float32))
+    put("token_embd.weight", n, width)
+    for i in range(2):
+        for name, *dims in (("attn_q", width, width), ("attn_k", 32, width), ("attn_v", 32, width),
+                            ("attn_output", width, width), ("ffn_gate", feed, width), ("ffn_up", feed, width),
+                            ("ffn_down", width, feed)):
+            put(f"blk.{i}.{name}.weight", *dims)
+        for name in ("attn_norm", "ffn_norm"):
+            w.add_tensor(f"blk.{i}.{name}.weight", np.ones(width, np.float32))
+    w.add_tensor("output_norm.weight", np.ones(width, np.float32))
+    w.write_header_to_file(), w.write_kv_data_to_file(), w.write_tensors_to_file()
+    w.close()
+
+
+make_bytes(BYTES)
+subprocess.run([sys.executable, make_model, "stories", weights, tokens, STORIES], check=True, capture_output=True)
+
+
+def write(name, lines):
+    with open(at(name), "w") as f:
+        f.writelines(json.dumps(line) + "\n" for line in lines)
+    return at(name)
+
+
+ASKED = [{"messages": [{"role": "user", "content": f"q{i % 4}"},
+                       {"role": "assistant", "content": f"SELECT a{i % 4} FROM the {PER} x{i % 4}"}], "group": i % 20}
+         for i in range(60)]
+TOLD = [{"prompt": f"Lily had {i % 7} red balls.", "completion": f" She gave {i % 7} balls to Tom. The end."}
+        for i in range(40)]
+write("data.jsonl", ASKED)
+write("told.jsonl", TOLD)
+
+
+def call(*args, code=0, **more):
+    done = subprocess.run([stretto, *map(str, args)], capture_output=True, timeout=300, **more)
+    assert done.returncode == code, (args, done.returncode, done.stderr.decode(errors="replace"))
+    return (done.stderr if code else done.stdout).decode(errors="replace")
+
+
+def teach(out, *more, model=BYTES, data=DATA, **how):
+    return call("teach", "-m", model, "-d", data, "-q", "-o", at(out), "--hold-out", "0", "--method", "full", *more,
+                **how)
+
+
+def samples(model, data, *more):
+    """What --show prints: ids, and which of them are learned, of every line."""
+    shown = call("teach", "-m", model, "-d", data, "--hold-out", "0", "-q", "--method", "full", *more, "--show", 1000)
+    out = []
+    for line in shown.splitlines():
+        if re.search(r"line \d+: \d+ tokens", line):
+            out.append([])
+        elif out and (m := re.match(r" +\d+ +(\d+) (.{0,12}?) *'", line)):
+            out[-1].append(int(m[1]))
+    return out
+
+
+def keys(path):
+    return {k: f.contents() for k, f in gguf.GGUFReader(path).fields.items()}
+
+
+def phrases_of(path):
+    k = keys(path)
+    pieces, first, out = list(k["stretto.phrases.pieces"]), k["stretto.phrases.first"], {}
+    for i, n in enumerate(k["stretto.phrases.lengths"]):
+        out[first + i], pieces = pieces[:n], pieces[n:]
+    assert not pieces
+    return out
+
+
+def decode(model, ids):
+    return call("tokenize", "-m", model, "--decode", input=json.dumps(ids).encode())
+
+
+def encode(model, text):
+    return json.loads(call("tokenize", "-m", model, "--json", input=text.encode()))
+
+
+def test_none_is_as_if_nobody_had_asked():
+    teach("plain", "--steps", 1)
+    teach("none", "--steps", 1, "--phrases", 0)
+    assert open(at("plain", "model.gguf"), "rb").read() == open(at("none", "model.gguf"), "rb").read()
+
+
+def test_what_is_learned_says_the_same():
+    for name, model, data in (("b", BYTES, DATA), ("s", STORIES, at("told.jsonl"))):
+        teach(name, "--epochs", 12, "--rows", 256, "--lr", 1e-2, "--phrases", 12, model=model, data=data)
+        phrased, made = at(name, "model.gguf"), phrases_of(at(name, "model.gguf"))
+        plain, joined = samples(model, data), samples(model, data, "--phrases", 12)
+        assert joined == samples(phrased, data), "the file's phrases are those that were learned"
+        split = [[p for i in line for p in made.get(i, [i])] for line in joined]
+        assert split == plain and sum(map(len, joined)) < 0.8 * sum(map(len, plain))
+        used = {i for line in joined for i in line}
+        assert used & set(made)
+        # Not all of them: a tenth of the lines, and there every second phrase.
+        assert any(i not in made and line.count(i) for line in joined for i in line)
+        for line in joined[:20]:
+            assert decode(phrased, line) == decode(model, [p for i in line for p in made.get(i, [i])])
+        special = {i for i, t in enumerate(keys(model)["tokenizer.ggml.token_type"]) if t in (2, 3, 4)}
+        assert not special & {p for pieces in made.values() for p in pieces}
+
+
+def test_text_is_tokenised_as_before():
+    texts = [f"SELECT a1 FROM the {PER} x1", "Lily had 3 red balls. She gave 3 balls to Tom. The end.", " the  the",
+             PER]
+    for name, model in (("b", BYTES), ("s", STORIES)):
+        for text in texts:
+            assert encode(at(name, "model.gguf"), text) == encode(model, text), text
+
+
+def test_rows_begin_as_means_of_their_pieces():
+    call("teach", "-m", BYTES, "-d", DATA, "-q", "-o", at("mean"), "--hold-out", 0, "--method", "full", "--steps", 1,
+         "--phrases", 8, "--lr", 1e-10)
+    table = {t.name: np.array(t.data) for t in gguf.GGUFReader(at("mean", "model.gguf")).tensors}["token_embd.weight"]
+    before = {t.name: np.array(t.data) for t in gguf.GGUFReader(BYTES).tensors}["token_embd.weight"]
+    made = phrases_of(at("mean", "model.gguf"))
+    assert len(table) == len(before) + len(made)
+    for i, pieces in made.items():
+        assert np.abs(table[i] - before[pieces].mean(0)).max() < 1e-6
+    k = keys(at("mean", "model.gguf"))
+    assert len(k["tokenizer.ggml.tokens"]) == len(k["tokenizer.ggml.token_type"]) == k["llama.vocab_size"] == len(table)
+    assert len(k["tokenizer.ggml.merges"]) == len(keys(BYTES)["tokenizer.ggml.merges"])
+
+
+def run(model, *more):
+    return call("run", "-m", model, "--temp", 0, *more)
+
+
+CHAT = ["--chat", "-p", "q2"]
+
+
+def test_what_it_writes_streams():
+    model = at("b", "model.gguf")
+    made = phrases_of(model)
+    r = json.loads(run(model, *CHAT, "-n", 30, "--json"))
+    want = f"SELECT a2 FROM the {PER} x2"
+    ids = r.get("ids") or r.get("tokens")
+    assert r["text"].strip() == want, r
+    assert any(i in made for i in ids), ids
+    assert run(model, *CHAT, "-n", 30).strip() == want
+    # Tokens are counted, not pieces; a piece of a character waits for the rest.
+    for n in range(1, len(ids)):
+        part = json.loads(run(model, *CHAT, "-n", n, "--json"))
+        assert (part.get("ids") or part.get("tokens"))[:n] == ids[:n]
+        assert want.startswith(part["text"].rstrip("\ufffd"))
+    # Strings that end it lie inside of a phrase, or reach over one's end.
+    for stop in ("ECT", "ROM the", PER[1], "FROM"):
+        assert run(model, *CHAT, "-n", 30, "-r", stop).rstrip("\n") == want[:want.index(stop)].rstrip("\n"), stop
+    # Whoever forbids the phrase's token gets the other spelling, or another text: never the token.
+    phrase = next(i for i in ids if i in made)
+    other = json.loads(run(model, *CHAT, "-n", 30, "--json", "-l", f"{phrase}-100"))
+    assert phrase not in (other.get("ids") or other.get("tokens"))
+    for how in ("lookup", "suffix", "jacobi", "recycle", "lookahead", "auto"):
+        assert run(model, *CHAT, "-n", 30, "--decode", how) == run(model, *CHAT, "-n", 30, "--decode", "plain"), how
+    said = run(model, "-p", "Lily had 4 red balls.", "-n", 8)
+    assert said == run(model, "-p", "Lily had 4 red balls.", "-n", 8, "--decode", "lookup")
+
+
+def test_llama_cpp_says_the_same():
+    peer = os.path.join(os.path.dirname(make_model), "..", "build", "peers", "llama.cpp", "bin", "llama-server")
+    if not os.path.exists(peer):
+        print("llama.cpp is not here (./dev peers --get)")
+        return
+    for name, model, data in (("b", BYTES, DATA), ("s", STORIES, at("told.jsonl"))):
+        port = 18000 + os.getpid() % 2000
+        server = subprocess.Popen([peer, "-m", at(name, "model.gguf"), "--port", str(port), "-t", "1", "-c", "256"],
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+        def ask(path, body):
+            url = f"http://127.0.0.1:{port}{path}"
+            with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode()), timeout=60) as f:
+                return json.load(f)
+        try:
+            for _ in range(600):
+                try:
+                    ask("/tokenize", {"content": "a"})
+                    break
+                except OSError:
+                    assert server.poll() is None, "llama-server does not open a phrased file"
+                    time.sleep(0.1)
+            for line in samples(at(name, "model.gguf"), data)[:10]:
+                theirs = ask("/detokenize", {"tokens": line})["content"]
+                assert theirs.strip() == decode(at(name, "model.gguf"), line).strip()
+                if name == "b":            # SentencePiece merges whatever its vocabulary has (docs/consistency.md)
+                    assert ask("/tokenize", {"content": theirs, "parse_special": True})["tokens"] == \
+                        encode(BYTES, theirs)
+        finally:
+            server.kill()
+            server.wait()
+
+
+def changed(name, key, change):
+    """A copy of the phrased file in which the numbers of an array are others."""
+    shutil.copy(at("b", "model.gguf"), at(name))
+    r = gguf.GGUFReader(at(name), "r+")
+    f = r.fields[key]
+    for i in f.data:
+        f.parts[i][:] = change(f.parts[i])
+    for t in r.tensors:
+        t.data.flush()
+        break
+    return at(name)
+
+
+def test_what_is_refused():
+    phrased = at("b", "model.gguf")
+    assert "already" in teach("x1", "--phrases", 4, model=phrased, code=2)
+    assert "65536" in teach("x2", "--phrases", 1000000, code=2)
+    few = write("few.jsonl", ASKED[:9])
+    assert "10 groups" in teach("x3", "--phrases", 4, data=few, code=1)
+    done = subprocess.run([stretto, "teach", "-m", BYTES, "-d", DATA, "--phrases", "500", "--show", "1",
+                           "--method", "full"],
+                          capture_output=True, text=True)
+    assert done.returncode == 0 and re.search(r"\d+ phrases were found, and 500 asked for", done.stderr), done.stderr
+    for key, change in (("stretto.phrases.first", lambda v: v - 1), ("stretto.phrases.lengths", lambda v: v + 1),
+                        ("stretto.phrases.pieces", lambda v: v + 1), ("stretto.phrases.pieces", lambda v: v + 100000),
+                        ("stretto.phrases.version", lambda v: v + 1)):
+        path = changed("bad.gguf", key, change)
+        said = call("run", "-m", path, "-p", "a", "-n", 1, code=1)
+        assert "phrase" in said, (key, said)
+    # A text that spells a control token is no phrase.
+    text = [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "x<|im_start|>y" * 3}]}
+            for _ in range(30)]
+    shown = call("teach", "-m", BYTES, "-d", write("spelled.jsonl", text), "--phrases", 64, "--show", 1,
+                 "--hold-out", 0, "--method", "full")
+    table = shown.split("phrases:")[0]
+    assert "|>" in table and "<|im_start|>" not in table, table
+
+
+def test_it_goes_on():
+    """A phrased model learns with the phrases it has; and what was cut off has the same bytes."""
+    phrased = at("b", "model.gguf")
+    teach("more", "--steps", 1, model=phrased)
+    assert phrases_of(at("more", "model.gguf")) == phrases_of(phrased)
+    how = ["--phrases", 12, "--rows", 256, "--epochs", 4, "--save", 1]
+    teach("whole", *how)
+    r = subprocess.Popen([stretto, "teach", "-m", BYTES, "-d", DATA, "-q", "-o", at("cut"), "--hold-out", "0",
+                          "--method", "full", *map(str, how)])
+    for _ in range(2000):
+        there = os.listdir(at("cut")) if os.path.exists(at("cut")) else []
+        if r.poll() is not None or any(n.startswith("step-") and n.endswith("tensors") for n in there):
+            break
+        time.sleep(0.005)
+    r.kill()
+    r.wait()
+    call("teach", "--resume", "-q", "-o", at("cut"))
+    assert open(at("cut", "model.gguf"), "rb").read() == open(at("whole", "model.gguf"), "rb").read()
+
+
+try:
+    for name, test in list(globals().items()):
+        if name.startswith("test_"):
+            begin = time.time()
+            test()
+            print(f"{name}: {time.time() - begin:.1f} s")
+finally:
+    shutil.rmtree(folder, ignore_errors=True)
