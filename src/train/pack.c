@@ -58,8 +58,8 @@ static uint32_t common(const struct lines *l, const struct sample *a, const stru
     return n;
 }
 
-/* The unit that begins with order[at]: as many samples as gain by sharing, and fit. */
-static struct pack_unit unit_at(const struct packing *p, size_t at)
+/* The unit that begins with order[at]: as many samples as gain by sharing, and have `most` rows together. */
+static struct pack_unit unit_at(const struct packing *p, size_t at, uint32_t most)
 {
     const struct lines *l = p->lines;
     const struct sample *head = &l->sample[p->order[at]];
@@ -70,7 +70,7 @@ static struct pack_unit unit_at(const struct packing *p, size_t at)
         const struct sample *s = &l->sample[p->order[at + u.count]];
         uint32_t now = s->group == head->group ? common(l, head, s, shared) : 0;
         uint64_t rows = own + rows_of(s) - (uint64_t)now * u.count;
-        if (rows > p->step_rows || rows >= u.rows + (uint64_t)rows_of(s)) break;
+        if (rows > most || rows >= u.rows + (uint64_t)rows_of(s)) break;
         shared = now;
         own += rows_of(s);
         u.rows = (uint32_t)rows;
@@ -135,8 +135,9 @@ stretto_status packing_make(struct packing *p, const struct lines *l, const stru
     p->batch = mem_alloc((l->n + 2) * sizeof *p->batch);
     stretto_status s = p->order && p->unit && p->step_of && p->batch ? STRETTO_OK : no_memory(err);
     if (s == STRETTO_OK) s = order_samples(p, how, err);
+    uint32_t most = how->step_rows < how->batch_rows ? how->step_rows : how->batch_rows;
     for (size_t at = 0; s == STRETTO_OK && at < l->n; at += p->unit[p->n_units++].count) {
-        p->unit[p->n_units] = unit_at(p, at);
+        p->unit[p->n_units] = unit_at(p, at, most);
         p->rows += p->unit[p->n_units].rows;
     }
     if (s == STRETTO_OK && !how->in_order) s = shuffle_units(p, how, err);

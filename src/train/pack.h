@@ -2,7 +2,8 @@
  * each of them sees, then only themselves, so a row sees at most two ranges. Texts never see each other, whatever
  * stands beside them in a step, and nothing is filled up.
  *
- *   unit    a sample, or some of a group on one trunk: what is shuffled, and stays together
+ *   unit    a sample, or some of a group on one trunk, as many as fit into a step and a batch: what is shuffled, and
+ *           stays together
  *   batch   the units of one update, about `batch_rows` rows; an epoch's batches are as large as each other, and
  *           later epochs are cut into as many (or a batch of each unit, where there are fewer)
  *   step    units of a batch that fit into `step_rows` rows, the longest first: what a program runs at once

@@ -104,6 +104,23 @@ static void every_token_is_learned_once_and_sees_its_text(void **state)
     }
 }
 
+/* A batch is no larger than was asked for because its samples share a beginning: one sample may be. */
+static void small_batches_are_small(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 10; seed++) {
+        struct lines l = { 0 };
+        struct packing p;
+        struct error err = { 0 };
+        make(&l, seed, 60, 2);
+        const struct packing_how how = { .seed = seed, .step_rows = 256, .batch_rows = 40 };
+        assert_int_equal(packing_make(&p, &l, &how, &err), STRETTO_OK);
+        for (size_t u = 0; u < p.n_units; u++) assert_true(p.unit[u].count == 1 || p.unit[u].rows <= 40);
+        packing_done(&p);
+        lines_done(&l);
+    }
+}
+
 /* Later epochs are cut into as many batches, whatever their units are like, so that a plan needs no other epoch. */
 static void epochs_have_as_many_batches(void **state)
 {
@@ -229,6 +246,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_token_is_learned_once_and_sees_its_text),
+        cmocka_unit_test(small_batches_are_small),
         cmocka_unit_test(epochs_have_as_many_batches),
         cmocka_unit_test(checkpoints_take_a_twentieth_of_the_time),
         cmocka_unit_test(the_order_follows_from_seed_and_epoch),
