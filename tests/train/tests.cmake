@@ -42,3 +42,8 @@ if(TARGET stretto)
     $<TARGET_FILE:optimizer_check>)
   set_tests_properties(train.optimizer PROPERTIES LABELS quick TIMEOUT 300)
 endif()
+if(TARGET stretto)
+  add_test(NAME train.jax COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/train/test_jax.py
+    $<TARGET_FILE:train_gradients> ${CMAKE_BINARY_DIR}/golden)
+  set_tests_properties(train.jax PROPERTIES LABELS quick FIXTURES_REQUIRED golden SKIP_RETURN_CODE 77 TIMEOUT 600)
+endif()

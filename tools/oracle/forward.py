@@ -171,7 +171,7 @@ def attend(a, q, k, v, scale, causal=True, window=0, cap=0.0):
         hidden |= j > i
     if window:
         hidden |= j <= i - (window - 1 if a.flaw == "window" else window)
-    out = np.empty((n, heads, v.shape[2]), a.t)
+    out = []
     for h in range(heads):
         s = a.dot(q[:, h], k[:, h // group]) * a.t(scale)
         if cap and a.flaw != "cap":
@@ -179,8 +179,8 @@ def attend(a, q, k, v, scale, causal=True, window=0, cap=0.0):
         s = np.where(hidden, a.t(-np.inf), s)
         p = np.exp(s - s.max(axis=-1, keepdims=True))
         p = p / p.sum(axis=-1, keepdims=True)
-        out[:, h] = a.dot(p, np.ascontiguousarray(v[:, h // group].T))
-    return out.reshape(n, -1)
+        out.append(a.dot(p, v[:, h // group].T))
+    return np.stack(out, axis=1).reshape(n, -1)
 
 
 def layer_windows(cfg):
