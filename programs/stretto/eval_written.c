@@ -19,6 +19,7 @@ struct question {
     json_t *line;                       /* as the file has it                       */
     char *asked;                        /* what the model is asked                  */
     char *answer;                       /* what it wrote; malloc'd, of each model   */
+    uint32_t tokens;                    /* of the answer                            */
     bool right;
 };
 
@@ -194,6 +195,7 @@ static int write_answers(struct questions *q, const struct eval_options *o, stru
         answers_write(x->engine, prompt, q->n, (uint32_t)o->predict, &interrupted, &hook, answer, &err);
     ui_progress_break(&ui);
     for (size_t i = 0; i < q->n && s == STRETTO_OK; i++) {
+        q->v[i].tokens = answer[i].n;
         if (!(q->v[i].answer = text_of(x->model, &answer[i]))) s = fail(&err, STRETTO_E_NOMEM, "out of memory");
         else judge(&q->v[i], q->sql);
     }
@@ -240,7 +242,9 @@ static int write_each(const struct eval_options *o, const struct questions *q)
             answer_sql(v->answer, sql, sizeof sql);
             json_object_set_new(j, "predicted", json_string(sql));
         }
+        json_object_set_new(j, "asked", json_string(v->asked));
         json_object_set_new(j, "written", json_string(v->answer));
+        json_object_set_new(j, "tokens", json_integer(v->tokens));
         json_object_set_new(j, "right", json_boolean(v->right));
         json_dumpf(j, f, JSON_COMPACT);
         fputc('\n', f);

@@ -12,6 +12,9 @@ import sys
 import tempfile
 
 stretto, models, bench = sys.argv[1:4]
+sys.path.insert(0, bench)
+import learn_sql
+import spider
 SMOL = os.path.join(models, "SmolLM2-135M-Instruct.Q4_1.gguf")
 
 
@@ -64,7 +67,10 @@ def check_answers(tmp):
     write(path, [{"db_id": "d", "question": "How many rows?", "query": "SELECT count(*) FROM t"}])
     got = json.loads(run(stretto, "eval", "spider", "-m", SMOL, "-f", path, "--tables", tables, "-n", "16", "--json",
                          "--output", out, "--force"))
-    assert got["tasks"] == 1 and "predicted" in lines(out)[0]
+    said = lines(out)[0]
+    assert got["tasks"] == 1 and "predicted" in said and 0 < said["tokens"] <= 16, said
+    with open(tables) as f:
+        assert said["asked"] == learn_sql.asked(json.load(f)[0], "How many rows?"), said
     assert "--tables" in run(stretto, "eval", "spider", "-m", SMOL, "-f", path, fails=2)
     write(path, [{"db_id": "e", "question": "How many?", "query": "SELECT 1"}])
     assert "does not describe" in run(stretto, "eval", "spider", "-m", SMOL, "-f", path, "--tables", tables, fails=1)
@@ -80,6 +86,10 @@ def check_execution(tmp):
     db.commit()
     db.close()
     cases = (("SELECT a FROM t", "select a from t where a > 0", True),
+             ("SELECT a, b FROM t", "SELECT b, a FROM t", True),
+             ("SELECT a FROM t WHERE a > 2", "SELECT a FROM t WHERE a < 0", None),
+             ("SELECT 1, 2 UNION SELECT 2, 1", "SELECT 1, 1 UNION SELECT 2, 2", False),
+             ("SELECT count(*) FROM t", "SELECT count(*) FROM t WHERE YEAR(CURDATE()) > 0", True),
              ("SELECT a FROM t", "SELECT DISTINCT a FROM t", False),
              ("SELECT a FROM t", "SELECT a FROM t ORDER BY a DESC", True),
              ("SELECT a FROM t ORDER BY a", "SELECT a FROM t ORDER BY a DESC", False),
@@ -90,7 +100,29 @@ def check_execution(tmp):
     write(path, [{"db_id": "d", "query": q, "predicted": p} for q, p, _ in cases])
     write(other, [{"db_id": "d", "query": q, "predicted": q} for q, _, _ in cases])
     said = run(sys.executable, os.path.join(bench, "spider.py"), path, os.path.join(tmp, "database"), other)
-    assert "p.jsonl: 2 of 7" in said and "o.jsonl: 7 of 7" in said and "alone 0" in said and "alone 5" in said, said
+    assert "p.jsonl: 4 of 10" in said and "o.jsonl: 10 of 10" in said, said
+    assert "first alone 0, in the second alone 6" in said, said
+    for (right, predicted, want), got in zip(cases, spider.Suite({"d": os.path.join(folder, "d.sqlite")}).judge_all(
+            [("d", q, p) for q, p, _ in cases])):
+        assert got == want, (right, predicted, got)
+    write(path, [{"db_id": "d", "query": "SELECT max(a) FROM t", "predicted": "SELECT 2"}])
+    alone = run(sys.executable, os.path.join(bench, "spider.py"), path, os.path.join(tmp, "database"))
+    copies = run(sys.executable, os.path.join(bench, "spider.py"), path, os.path.join(tmp, "database"), "--copies", "9")
+    assert "1 of 1" in alone and "0 of 1" in copies, (alone, copies)
+    check_figures()
+
+
+def check_figures():
+    """Against numbers of textbooks: McNemar's exact test of 5 and 15; Wald's interval of paired shares."""
+    before, after = [1] * 5 + [0] * 15 + [1] * 40 + [0] * 40, [0] * 5 + [1] * 15 + [1] * 40 + [0] * 40
+    r = spider.paired(before, after, [i % 10 for i in range(100)])
+    assert abs(r["mcnemar_p"] - 0.0413895) < 1e-6 and abs(r["difference"] - 0.1) < 1e-12, r
+    assert abs(r["interval"][1] - 0.1 - 1.959964 * 0.0435890) < 1e-5, r
+    low, high = r["interval_by_database"]
+    assert low < 0.1 < high and (low, high) == tuple(spider.by_groups([y - x for x, y in zip(before, after)],
+                                                                       [i % 10 for i in range(100)]))
+    one = spider.by_groups([1] * 50 + [0] * 50, [0] * 50 + [1] * 50)
+    assert one == (0, 1), one                              # two groups that disagree say nothing
 
 
 with tempfile.TemporaryDirectory() as folder_:
