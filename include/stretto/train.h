@@ -48,12 +48,19 @@ typedef struct stretto_train_options {
     double agreement;                /* of watched answers with those before, at least; see watch */
     uint32_t watch;                  /* held-out prompts that are answered at every measurement; where answers collapse,
                                         a step ends with E_NAN, and the last state that was well is written; 0: none */
-    uint32_t reserved;
+    uint32_t learn_prompts;          /* 1: what stands in prompts is learned too */
     const char *rows_of;             /* tokens on whose rows the adapter acts: "all" (NULL), "given" (prompts),
                                         "answers" */
+    /* Another model, with the same tokens, that says what is learned in place of the lines' own (a file or folder).
+     * Losses are then divergences from it, KL(teacher || model). It is asked once, before the first step. */
+    const char *teacher;
+    const char *teacher_cache;       /* a file for its answers, for further trainings too; NULL: in the folder */
+    uint32_t teacher_top;            /* likeliest tokens of an answer that are kept; 0: 16 */
+    uint32_t teacher_drawn;          /* tokens drawn from the others; 0: 16 */
+    double written;                  /* from the second epoch on the model answers this share of the lines itself */
 } stretto_train_options;
 #define STRETTO_TRAIN_OPTIONS_INIT { sizeof(stretto_train_options), NULL, NULL, NULL, 0, 0, 0, NULL, 0, 0, NULL, 0, \
-        0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, NULL }
+        0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, 0, 0 }
 
 /* What a training will be. */
 typedef struct stretto_train_plan {
@@ -64,6 +71,9 @@ typedef struct stretto_train_plan {
     uint64_t parameters, trained;
     uint64_t bytes, checkpoint_bytes; /* of memory, about; on disk, of which two are kept. 0 before trainer_measure */
     double operations;               /* of all */
+    /* With a teacher: rows that it answers, bytes of its answers on disk, and of its weights, which are in memory
+     * while it is asked. */
+    uint64_t taught, taught_bytes, teacher_bytes;
 } stretto_train_plan;
 
 typedef struct stretto_train_report {

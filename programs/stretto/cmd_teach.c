@@ -23,7 +23,7 @@ struct run {
     struct teach_command *o;
     struct ui_progress bar;
     struct ui_terminal terminal;
-    struct buffer in, converted;
+    struct buffer in, converted, teacher;
     json_t *begun;                       /* run.json of a training that goes on */
     struct trainer *t;
     double started, shown, drawn;        /* seconds of the clock              */
@@ -135,8 +135,19 @@ static int check(const struct teach_command *o)
         return command_usage("teach", "--optimizer-bytes belongs to --optimizer adamw");
     if (lora && o->phrases)
         return command_usage("teach", "--phrases belongs to --method full: an adapter's file has no rows for tokens");
+    if (o->teacher && o->phrases)
+        return command_usage("teach", "--phrases are tokens that a --teacher does not have; leave one of them out");
+    if (!o->teacher && o->teacher_cache)
+        return command_usage("teach", "--teacher-cache is of the answers of a --teacher MODEL");
+    if (!o->teacher && o->written > 0)
+        return command_usage("teach", "--written needs a --teacher MODEL that judges it");
     if (lora && o->save_f32) return command_usage("teach", "--save-f32 belongs to --method full");
     return EXIT_DONE;
+}
+
+static int take_teacher(struct run *x)
+{
+    return x->o->teacher ? model_path("teach", x->o->teacher, x->o->yes, &x->teacher) : EXIT_DONE;
 }
 
 static int open_trainer(struct run *x)
@@ -147,6 +158,7 @@ static int open_trainer(struct run *x)
     int code = teach_options(x->o, &t);
     if (code != EXIT_DONE) return code;
     t.model = x->converted.len ? x->converted.data : x->in.data;
+    if (t.teacher) t.teacher = x->teacher.data;
     if (!t.folder) t.folder = ".";
     t.level = getenv("STRETTO_CPU");
     t.progress = ui_progress_hook(&x->bar);
@@ -184,7 +196,7 @@ static void note(struct run *x, const struct train_report *r)
     if (!r->skipped) x->loss = r->loss;
     if (!isfinite(x->first_loss)) x->first_loss = r->loss;
     if (!isfinite(r->held)) return;
-    if (!isfinite(x->first_held)) x->first_held = r->held;
+    x->first_held = r->first_held;
     x->held = r->held;
     x->held_error = r->held_error;
 }
@@ -253,6 +265,7 @@ static void print_end(const struct run *x, const char *wrote)
     put_real(j, "first_held", x->first_held);
     put_real(j, "held", x->held);
     put_real(j, "held_error", x->held_error);
+    if (trainer_plan(x->t)->taught_rows) put_real(j, "regained", 1 - x->held / x->first_held);
     put_real(j, "seconds", x->learning);
     put_real(j, "rows_per_second", x->learning > 0 ? (double)x->rows / x->learning : NAN);
     put_real(j, "cpu_seconds", usage_cpu_seconds());
@@ -274,9 +287,12 @@ static void say_end(const struct run *x)
         return;
     }
     printf("%s: %llu steps", wrote, (unsigned long long)trainer_at(x->t));
-    if (x->rows) printf(", loss %.3f -> %.3f", x->first_loss, x->loss);
+    const struct train_plan *p = trainer_plan(x->t);
+    if (x->rows) printf(", %s %.3f -> %.3f", teach_loss(p), x->first_loss, x->loss);
     if (isfinite(x->held) && x->rows)
         printf(", held out %.3f -> %.3f +- %.3f", x->first_held, x->held, x->held_error);
+    if (isfinite(x->held) && x->rows && p->taught_rows)
+        printf(" (%.0f %% of it regained)", 100 * (1 - x->held / x->first_held));
     if (skipped)
         printf("; %llu step%s skipped because values overflowed, the loss is now times %g",
                (unsigned long long)skipped, skipped == 1 ? "" : "s", scale);
@@ -318,6 +334,7 @@ static int teach(struct run *x)
     int code = check(x->o);
     if (code == EXIT_DONE && x->o->resume) code = teach_resume(x->o, &x->begun);
     if (code == EXIT_DONE) code = take_model(x);
+    if (code == EXIT_DONE) code = take_teacher(x);
     if (code == EXIT_DONE) code = open_trainer(x);
     if (code != EXIT_DONE) return code;
     const struct found_phrases *phrases = trainer_phrases(x->t);
@@ -337,7 +354,8 @@ static int teach(struct run *x)
 static int teach_run(void *options, size_t n, char **operands)
 {
     (void)n, (void)operands;
-    struct run x = { .o = options, .in = buffer_make(1 << 16), .converted = buffer_make(1 << 16), .first_loss = NAN,
+    struct run x = { .o = options, .in = buffer_make(1 << 16), .converted = buffer_make(1 << 16),
+                     .teacher = buffer_make(1 << 16), .first_loss = NAN,
                      .loss = NAN, .first_held = NAN, .held = NAN, .held_error = NAN };
     ui_progress_init(&x.bar, x.o->quiet ? NULL : stderr);
     x.bar.items = true;
@@ -351,6 +369,7 @@ static int teach_run(void *options, size_t n, char **operands)
     json_decref(x.begun);
     buffer_done(&x.in);
     buffer_done(&x.converted);
+    buffer_done(&x.teacher);
     return code;
 }
 
@@ -362,13 +381,14 @@ const struct command command_teach = {
         "Reads lines of conversations, prompts with completions or texts, and changes the model, or an adapter "
         "beside it, so that it says what stands there. What is learned is printed before with --show 3, what it "
         "takes with --plan. Lines are never cut; conversations go through the model's own template, and their "
-        "answers are learned with the token that ends them.\n\n"
+        "answers are learned with the token that ends them. With --teacher it is another model that says what is "
+        "learned, token by token.\n\n"
         "The folder has run.json (what was asked for), checkpoints, log.jsonl, curves.svg and, once the last step is "
         "done, what was learned: adapter.gguf and the folder peft, or model.gguf. Ctrl-C keeps what was learned; "
         "--resume -o FOLDER goes on, also after kill -9 or a full disk, and ends with the same bytes as if nothing "
         "had happened. Threads and memory change no bit either.",
     .uses = teach_uses,
-    .n_uses = 3,
+    .n_uses = 4,
     .options_size = sizeof(struct teach_command),
     .defaults = teach_defaults,
     .run = teach_run,

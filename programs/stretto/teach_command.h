@@ -7,12 +7,12 @@
 
 struct teach_command {
     const char *model, *out, *method, *targets, *rows_of, *schedule, *budget, *keep, *lr, *optimizer,
-            *precision;
+            *precision, *teacher, *teacher_cache;
     struct text_list data, valid;
-    double hold_out, alpha, warm, clip, decay, beta1, beta2, eps, average, agreement;
+    double hold_out, alpha, warm, clip, decay, beta1, beta2, eps, average, agreement, written;
     int64_t rank, last_layers, epochs, steps, rows, at_once, context, seed, measure, save, show, threads,
-            optimizer_bytes, watch, phrases;
-    bool plan, resume, skip_long, plain_text, save_f32, yes, quiet, json;
+            optimizer_bytes, watch, phrases, teacher_top, teacher_drawn;
+    bool plan, resume, skip_long, plain_text, save_f32, learn_prompts, yes, quiet, json;
 };
 
 /* ---- teach_options.c */
@@ -28,6 +28,8 @@ int teach_options(const struct teach_command *o, struct train_options *out);
 /* ---- teach_show.c: what people read */
 void teach_say_data(FILE *f, const struct train_plan *p, const struct lines *l);
 void teach_say_plan(FILE *f, const struct train_plan *p, enum train_method method, uint32_t rank);
+/* The loss's name: of what lines say, or of what a teacher does. */
+const char *teach_loss(const struct train_plan *p);
 void teach_print_plan(const struct train_plan *p, bool json);
 /* The first n samples: ids, texts, and what counts. */
 void teach_show(const struct lines *l, const struct tokenizer *t, size_t n);

@@ -16,6 +16,8 @@ void teach_defaults(void *options)
     o->schedule = schedule_names[d.schedule];
     o->keep = train_keep_names[d.keep];
     o->rank = d.rank;
+    o->teacher_top = d.teacher_top;
+    o->teacher_drawn = d.teacher_drawn;
     o->warm = d.warm;
     o->clip = d.clip;
     o->beta1 = d.beta1;
@@ -38,6 +40,8 @@ static const struct option data_rows[] = {
     { "-d --data", "FILE", OPT_TEXTS, AT(data), 0, 0,
       "JSON lines to learn from: {\"messages\": [...]}, {\"prompt\": ..., \"completion\": ...} or {\"text\": ...}, "
       "with \"weight\" and \"group\" beside them, or a file of 'stretto trace'; may be given several times" },
+    { "--learn-prompts", NULL, OPT_FLAG, AT(learn_prompts), 0, 0,
+      "what stands in prompts is learned too, not answers alone" },
     { "--valid", "FILE", OPT_TEXTS, AT(valid), 0, 0,
       "lines that are measured and not learned; may be given several times" },
     { "--hold-out", "SHARE", OPT_REAL, AT(hold_out), 0, 0.9,
@@ -55,6 +59,19 @@ static const struct option data_rows[] = {
     { "--plan", NULL, OPT_FLAG, AT(plan), 0, 0, "print bytes, rows, operations and hours, and end; nothing runs" },
     { "--resume", NULL, OPT_FLAG, AT(resume), 0, 0,
       "go on with the training in FOLDER; it ends with the same bytes as if it had never stopped" },
+};
+static const struct option teacher_rows[] = {
+    { "--teacher", "MODEL", OPT_TEXT, AT(teacher), 0, 0,
+      "a model with the same tokens that says what is learned: the model becomes like it on the lines, which are read "
+      "as they stand. So it is distilled, or one that squeezing took something from is repaired" },
+    { "--teacher-cache", "FILE", OPT_TEXT, AT(teacher_cache), 0, 0,
+      "where the teacher's answers are kept, for further trainings on the same lines too [FOLDER/teacher.cache]" },
+    { "--teacher-top", "N", OPT_INT, AT(teacher_top), 1, 256, "likeliest tokens that are kept of an answer [16]" },
+    { "--teacher-drawn", "N", OPT_INT, AT(teacher_drawn), 0, 255,
+      "tokens drawn from all others, so that none is forgotten; 0: the others count as one [16]" },
+    { "--written", "SHARE", OPT_REAL, AT(written), 0, 1,
+      "from the second epoch on the answers of this share of the lines are written by the model as it is then, and the "
+      "teacher says what should have followed; lines that are learned whole are gone on with from their middle [0]" },
 };
 static const struct option how_rows[] = {
     { "--method", "lora|full", OPT_CHOICE, AT(method), 0, 0,
@@ -128,9 +145,12 @@ static const struct option run_rows[] = {
 };
 #undef AT
 static const struct option_group data_group = { "What is learned", data_rows, sizeof data_rows / sizeof *data_rows };
+static const struct option_group teacher_group = { "From another model", teacher_rows,
+                                                  sizeof teacher_rows / sizeof *teacher_rows };
 static const struct option_group how_group = { "How", how_rows, sizeof how_rows / sizeof *how_rows };
 static const struct option_group run_group = { "Running", run_rows, sizeof run_rows / sizeof *run_rows };
-const struct option_use teach_uses[] = { { &data_group, 0 }, { &how_group, 0 }, { &run_group, 0 } };
+const struct option_use teach_uses[] = { { &data_group, 0 }, { &teacher_group, 0 }, { &how_group, 0 },
+                                         { &run_group, 0 } };
 const size_t teach_n_uses = sizeof teach_uses / sizeof *teach_uses;
 
 /* ---- going on -------------------------------------------------------------------------------- */
@@ -199,6 +219,8 @@ int teach_resume(struct teach_command *o, json_t **run)
     fill_options(o, json_object_get(*run, "options"));
     fill_numbers(o, json_object_get(*run, "options"));
     if (!o->model) o->model = json_string_value(json_object_get(*run, "model"));
+    if (!o->teacher) o->teacher = json_string_value(json_object_get(*run, "teacher"));
+    if (!o->teacher_cache) o->teacher_cache = json_string_value(json_object_get(*run, "teacher_cache"));
     fill_paths(&o->data, json_object_get(*run, "data"));
     fill_paths(&o->valid, json_object_get(*run, "valid"));
     return EXIT_DONE;
@@ -239,6 +261,12 @@ int teach_options(const struct teach_command *o, struct train_options *out)
     out->valid = o->valid.v;
     out->n_valid = o->valid.n;
     out->hold_out = o->hold_out;
+    out->teacher = o->teacher;
+    out->teacher_cache = o->teacher_cache;
+    out->teacher_top = (uint32_t)o->teacher_top;
+    out->teacher_drawn = (uint32_t)o->teacher_drawn;
+    out->written = o->written;
+    out->learn_prompts = o->learn_prompts;
     out->method = strcmp(o->method, "full") == 0 ? TRAIN_FULL : TRAIN_LORA;
     out->rank = (uint32_t)o->rank;
     out->alpha = o->alpha;

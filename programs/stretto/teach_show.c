@@ -101,6 +101,8 @@ void teach_say_phrases(FILE *f, const struct found_phrases *p, const struct toke
     fputc('\n', f);
 }
 
+const char *teach_loss(const struct train_plan *p) { return p->taught_rows ? "KL to the teacher" : "loss"; }
+
 void teach_say_plan(FILE *f, const struct train_plan *p, enum train_method method, uint32_t rank)
 {
     char a[32], b[32], c[32], d[32];
@@ -118,7 +120,10 @@ static void plan_row(const char *what, const char *value, const char *more)
 }
 
 /* Half of the roof is what a machine reaches. */
-static double seconds_of(const struct train_plan *p) { return p->roof > 0 ? p->flops / (0.5 * p->roof) : 0; }
+static double seconds_of(const struct train_plan *p)
+{
+    return p->roof > 0 ? (p->flops + p->teacher_flops) / (0.5 * p->roof) : 0;
+}
 
 static void print_json(const struct train_plan *p)
 {
@@ -130,9 +135,27 @@ static void print_json(const struct train_plan *p)
         (json_int_t)p->weights_bytes, "program_bytes", (json_int_t)p->program_bytes, "checkpoint_bytes",
         (json_int_t)p->checkpoint_bytes, "row_flops", p->row_flops, "flops", p->flops, "roof", p->roof, "seconds",
         seconds_of(p));
+    if (p->taught_rows) {
+        json_object_set_new(j, "taught_rows", json_integer((json_int_t)p->taught_rows));
+        json_object_set_new(j, "taught_bytes", json_integer((json_int_t)p->taught_bytes));
+        json_object_set_new(j, "teacher_bytes", json_integer((json_int_t)p->teacher_bytes));
+        json_object_set_new(j, "teacher_flops", json_real(p->teacher_flops));
+    }
     json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
     putchar('\n');
     json_decref(j);
+}
+
+/* Its weights are there before the training's own memory is taken, and no longer. */
+static void say_teacher(const struct train_plan *p)
+{
+    char b[32], rows[64];
+    if (!p->taught_rows) return;
+    plan_row("the teacher", bytes_words(b, (double)p->teacher_bytes), "of memory, before all that, while it is asked");
+    snprintf(rows, sizeof rows, "on disk, of %s rows", number(b, p->taught_rows));
+    plan_row("its answers", bytes_words(b, (double)p->taught_bytes), rows);
+    snprintf(b, sizeof b, "%.4g", p->teacher_flops / 1e12);
+    plan_row("Tflop", b, "of its");
 }
 
 void teach_print_plan(const struct train_plan *p, bool json)
@@ -154,6 +177,7 @@ void teach_print_plan(const struct train_plan *p, bool json)
     plan_row("program", bytes_words(b, own), "with the vocabulary and the data");
     plan_row("memory", bytes_words(b, all), "all of these");
     plan_row("a checkpoint", bytes_words(b, (double)p->checkpoint_bytes), "on disk, of which two are kept");
+    say_teacher(p);
     snprintf(b, sizeof b, "%.3g", p->row_flops / 1e9);
     plan_row("Gflop of a row", b, "there and back");
     snprintf(b, sizeof b, "%.4g", p->flops / 1e12);
@@ -210,7 +234,7 @@ void teach_line(char *out, size_t size, size_t width, const struct train_report 
     if (isfinite(held)) snprintf(measured, sizeof measured, "  held out %.3f", held);
     char loss[64];
     if (r->skipped) snprintf(loss, sizeof loss, "skipped: values overflow");
-    else snprintf(loss, sizeof loss, "loss %.3f +- %.3f", r->loss, r->error);
+    else snprintf(loss, sizeof loss, "%s %.3f +- %.3f", p->taught_rows ? "KL" : "loss", r->loss, r->error);
     int n = snprintf(out, size, "step %llu of %llu  %s%s  %.0f rows/s%s  %s left",
                      (unsigned long long)r->step, (unsigned long long)r->steps, loss, measured,
                      rows_per_second, roof, duration(time, left));

@@ -87,6 +87,12 @@ static stretto_status options_of(stretto_trainer *t, const char *model, const ch
     to->progress = (struct progress){ .tell = from->progress ? on_progress : NULL, .ud = t };
     to->log = (struct log){ .say = from->log ? on_log : NULL, .ud = t, .least = LOG_INFO };
     to->cancel = from->cancel;
+    to->teacher = from->teacher;
+    to->teacher_cache = from->teacher_cache;
+    if (from->teacher_top) to->teacher_top = from->teacher_top;
+    if (from->teacher_drawn) to->teacher_drawn = from->teacher_drawn;
+    to->written = from->written;
+    to->learn_prompts = from->learn_prompts != 0;
     return words_of(from, to, &t->err);
 }
 
@@ -139,7 +145,8 @@ stretto_status stretto_trainer_plan(stretto_trainer *t, stretto_train_plan *plan
         .lines = p->samples, .tokens = p->tokens, .learned = p->learned, .held = p->held, .skipped = p->skipped,
         .rows = p->rows, .steps = p->steps, .parameters = p->parameters, .trained = p->trained,
         .bytes = p->weights_bytes + p->program_bytes + p->data_bytes, .checkpoint_bytes = p->checkpoint_bytes,
-        .operations = p->flops };
+        .operations = p->flops, .taught = p->taught_rows, .taught_bytes = p->taught_bytes,
+        .teacher_bytes = p->teacher_bytes };
     return give(plan, &out, sizeof out);
 }
 

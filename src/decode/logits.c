@@ -49,6 +49,11 @@ struct logits_about logits_about(const float *x, uint32_t n)
 
 double logits_log_sum(const float *x, uint32_t n) { return logits_about(x, n).log_sum; }
 
+void logits_exponentials(const float *x, uint32_t n, float most, float *out)
+{
+    for (uint32_t i = 0; i < n; i++) out[i] = exp_of(x[i] - most);
+}
+
 void logits_score(const float *x, uint32_t n, int32_t id, uint32_t n_top, struct token_logprobs *out)
 {
     double log_sum = logits_log_sum(x, n);

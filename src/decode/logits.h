@@ -11,6 +11,8 @@ struct logits_about {
 };
 struct logits_about logits_about(const float *x, uint32_t n);
 double logits_log_sum(const float *x, uint32_t n);
+/* exp(x - most) of each. */
+void logits_exponentials(const float *x, uint32_t n, float most, float *out);
 
 /* A token that stands at a place, and the likeliest there, by what the model said before sampling changed it. */
 enum { LOGPROBS_MOST = 20 };

@@ -48,6 +48,17 @@ static stretto_status room_for(struct lines *l, size_t tokens, struct error *err
     return STRETTO_OK;
 }
 
+stretto_status lines_add(struct lines *l, const struct sample *s, int32_t **id, float **weight, struct error *err)
+{
+    TRY(room_for(l, s->n, err));
+    l->sample[l->n] = *s;
+    l->sample[l->n++].at = l->n_ids;
+    *id = l->id + l->n_ids;
+    *weight = l->weight + l->n_ids;
+    l->n_ids += s->n;
+    return STRETTO_OK;
+}
+
 static void skip(struct reader *r)
 {
     struct lines *l = r->l;
@@ -74,7 +85,7 @@ static stretto_status take(struct reader *r, const int32_t *id, size_t n, const 
     }
     TRY(room_for(l, n, err));
     for (size_t i = 0; i < n; i++) {
-        bool learned = i > 0 && (counts ? counts[i] : i >= from);
+        bool learned = i > 0 && (r->how->all || (counts ? counts[i] : i >= from));
         if (id[i] < 0 || (uint32_t)id[i] >= r->how->vocab)
             return fail(err, STRETTO_E_FORMAT, "token %d is none of the model's %u", id[i], r->how->vocab);
         l->id[s.at + i] = id[i];
@@ -333,7 +344,7 @@ static stretto_status add_line(struct reader *r, const char *p, size_t n, struct
                 why.text);
 }
 
-static stretto_status add_file(struct lines *l, const char *name, struct error *err)
+stretto_status lines_add_file(struct lines *l, const char *name, struct error *err)
 {
     char **file = mem_resize(l->file, (l->n_files + 1) * sizeof *file);
     if (!file) return no_memory(err);
@@ -359,7 +370,7 @@ stretto_status lines_read(struct lines *l, const struct lines_how *how, const ch
                           struct error *err)
 {
     size_t had = l->n + l->skipped;
-    TRY(add_file(l, name, err));
+    TRY(lines_add_file(l, name, err));
     struct reader r = { .l = l, .how = how, .file = (uint32_t)l->n_files - 1 };
     conversation_init(&r.talk, how->tokenizer, how->chat, how->now);
     stretto_status s = read_all(&r, text, n, err);
@@ -408,14 +419,12 @@ static double place_of(const struct lines *l, const struct sample *s)
 
 static stretto_status copy_sample(const struct lines *l, const struct sample *s, struct lines *out, struct error *err)
 {
-    TRY(room_for(out, s->n, err));
-    struct sample copy = *s;
-    copy.at = out->n_ids;
-    memcpy(out->id + copy.at, sample_ids(l, s), s->n * sizeof *l->id);
-    memcpy(out->weight + copy.at, sample_weights(l, s), s->n * sizeof *l->weight);
-    out->n_ids += s->n;
-    out->sample[out->n++] = copy;
-    for (uint32_t i = 0; i < s->n; i++) out->learned += out->weight[copy.at + i] > 0;
+    int32_t *id;
+    float *weight;
+    TRY(lines_add(out, s, &id, &weight, err));
+    memcpy(id, sample_ids(l, s), s->n * sizeof *id);
+    memcpy(weight, sample_weights(l, s), s->n * sizeof *weight);
+    for (uint32_t i = 0; i < s->n; i++) out->learned += weight[i] > 0;
     if (s->n > out->longest) out->longest = s->n;
     return STRETTO_OK;
 }
@@ -423,7 +432,7 @@ static stretto_status copy_sample(const struct lines *l, const struct sample *s,
 stretto_status lines_split(struct lines *l, double share, struct lines *out, struct error *err)
 {
     size_t kept = 0;
-    for (size_t i = 0; i < l->n_files; i++) TRY(add_file(out, l->file[i], err));
+    for (size_t i = 0; i < l->n_files; i++) TRY(lines_add_file(out, l->file[i], err));
     for (size_t i = 0; i < l->n; i++)
         if (place_of(l, &l->sample[i]) < share) TRY(copy_sample(l, &l->sample[i], out, err));
     for (size_t i = 0; i < l->n; i++)

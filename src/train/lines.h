@@ -27,6 +27,8 @@ struct sample {
     uint32_t n, first, last;  /* the first and the last of them that count                                 */
     uint64_t group;           /* 0: none                                                                   */
     uint32_t file, line;      /* where it stands: lines from 1 on                                          */
+    uint32_t taught;          /* the record of a teacher's answers to it (taught.h)                        */
+    bool written;             /* the model wrote its answer itself: the record is in that file             */
 };
 
 struct lines {
@@ -48,6 +50,7 @@ struct lines_how {
     uint32_t context;         /* tokens of a sample at most                                                */
     bool skip_long;
     bool plain;               /* what is spelled as a special token in "text", "prompt" and "completion" is text */
+    bool all;                 /* tokens of prompts count too                                               */
     time_t now;               /* for templates that print a date                                           */
 };
 
@@ -55,6 +58,9 @@ struct lines_how {
 stretto_status lines_read(struct lines *l, const struct lines_how *how, const char *name, const char *text, size_t n,
                           struct error *err);
 void lines_done(struct lines *l);
+/* Room for one sample more, s with its tokens elsewhere: its ids and weights [s->n], for the caller to fill. */
+stretto_status lines_add(struct lines *l, const struct sample *s, int32_t **id, float **weight, struct error *err);
+stretto_status lines_add_file(struct lines *l, const char *name, struct error *err);
 
 /* A digest of all samples: 32 digits. */
 void lines_digest(const struct lines *l, char out[33]);

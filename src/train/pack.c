@@ -190,10 +190,14 @@ uint32_t packing_steps(struct packing *p, size_t batch, double *weights)
     return steps;
 }
 
-stretto_status packed_make(struct packed *p, uint32_t max_rows, struct error *err)
+stretto_status packed_make(struct packed *p, uint32_t max_rows, const struct taught *taught, struct error *err)
 {
     size_t n = (size_t)max_rows + 1;
-    *p = (struct packed){ .max_rows = max_rows };
+    *p = (struct packed){ .max_rows = max_rows, .taught = taught };
+    p->width = taught ? taught->shape.top + taught->shape.drawn : 0;
+    p->top = mem_alloc(n * p->width * sizeof *p->top + 1);
+    p->prob = mem_alloc(n * p->width * sizeof *p->prob + 1);
+    p->add = mem_zalloc(n, sizeof *p->add);
     p->token = mem_alloc(n * sizeof *p->token);
     p->position = mem_alloc(n * sizeof *p->position);
     p->range_at = mem_alloc(n * sizeof *p->range_at);
@@ -211,7 +215,7 @@ stretto_status packed_make(struct packed *p, uint32_t max_rows, struct error *er
     for (size_t i = 0; p->set_weight && i < n; i++) p->set_weight[i] = 1;
     if (p->set_row && p->set_weight
         && p->token && p->position && p->range_at && p->ranges && p->ask_row && p->given && p->ask_wants && p->target
-        && p->ask_sample && p->ask_token && p->answer && p->answers) return STRETTO_OK;
+        && p->ask_sample && p->ask_token && p->answer && p->answers && p->top && p->prob && p->add) return STRETTO_OK;
     packed_done(p);
     return no_memory(err);
 }
@@ -219,9 +223,25 @@ stretto_status packed_make(struct packed *p, uint32_t max_rows, struct error *er
 void packed_done(struct packed *p)
 {
     void *const all[] = { p->token, p->position, p->range_at, p->ranges, p->ask_row, p->given, p->ask_wants, p->target,
-                          p->ask_sample, p->ask_token, p->answer, p->answers, p->set_row, p->set_weight };
+                          p->ask_sample, p->ask_token, p->answer, p->answers, p->set_row, p->set_weight, p->top,
+                          p->prob, p->add };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mem_free(all[i]);
     *p = (struct packed){ 0 };
+}
+
+/* What row number `row` of the sample should have said, as ask number a. */
+static void put_target(struct packed *p, const struct sample *s, size_t a, uint32_t row, struct step_target target)
+{
+    p->target[a] = target;
+    if (!p->taught) return;
+    int32_t *top = p->top + a * p->width;
+    float *prob = p->prob + a * p->width;
+    struct taught_target t = taught_read(s->written ? p->written : p->taught, s->taught, row, top, prob);
+    p->target[a].n_top = t.n;
+    p->target[a].top = top;
+    p->target[a].prob = prob;
+    p->target[a].tail = t.tail;
+    p->add[a] = t.add;
 }
 
 /* Tokens [from, end) of a sample as rows behind the trunk [trunk, trunk + shared). */
@@ -232,6 +252,7 @@ static void put_rows(struct packed *p, const struct lines *l, uint32_t sample, u
     const int32_t *id = sample_ids(l, s);
     const float *weight = sample_weights(l, s);
     int32_t begin = (int32_t)p->step.n_rows;
+    uint32_t counted = 0;                    /* none stands before `from` */
     for (uint32_t i = from; i < end; i++) {
         size_t r = p->step.n_rows++;
         int32_t at = p->range_at[r];
@@ -254,8 +275,8 @@ static void put_rows(struct packed *p, const struct lines *l, uint32_t sample, u
         p->ask_wants[a] = WANT_LOSS;
         p->ask_sample[a] = sample;
         p->ask_token[a] = i + 1;
-        p->target[a] = (struct step_target){ .token = id[i + 1],
-                                             .weight = (float)((double)weight[i + 1] / weights) };
+        put_target(p, s, a, counted++, (struct step_target){ .token = id[i + 1],
+                                                             .weight = (float)((double)weight[i + 1] / weights) });
         p->answer[a] = (struct answer){ .status = STRETTO_OK };
         p->answers[a] = &p->answer[a];
     }

@@ -14,6 +14,7 @@
 #include "format/adapter.h"
 #include "graph/step.h"
 #include "train/lines.h"
+#include "train/taught.h"
 
 enum { PACK_SHARE = 16 };         /* samples of a group in one unit at most                           */
 
@@ -51,10 +52,16 @@ struct packed {
     enum adapter_rows rows_of;        /* the caller's: those of the graph's set 0, unless it is ADAPTER_ALL */
     int32_t set_at[2], *set_row;
     float *set_weight;
+    /* Of a teacher, whose rows are `width` tokens long at most; NULL: the lines say what is learned.                */
+    const struct taught *taught, *written;   /* of lines, and of what the model wrote itself */
+    uint32_t width;
+    int32_t *top;                     /* [max_rows][width] */
+    float *prob, *add;                /* beside it; [max_rows] what a loss lacks                          */
     struct step step;
 };
 
-stretto_status packed_make(struct packed *p, uint32_t max_rows, struct error *err);
+/* taught: where samples' targets come from, or NULL; borrowed. */
+stretto_status packed_make(struct packed *p, uint32_t max_rows, const struct taught *taught, struct error *err);
 void packed_done(struct packed *p);
 /* Step number `step` of the batch that packing_steps was asked for; targets' weights are divided by `weights`. */
 void packed_fill(struct packed *p, const struct packing *of, size_t batch, uint32_t step, double weights);

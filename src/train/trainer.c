@@ -19,7 +19,7 @@ void train_options_defaults(struct train_options *o)
     *o = (struct train_options){ .method = TRAIN_LORA, .rank = 16, .schedule = SCHEDULE_COSINE, .warm = 0.05, .clip = 1,
                                  .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8,
                                  .optimizer_bytes = 16, .epochs = 1, .batch_rows = 2048, .seed = 1,
-                                 .hold_out = 0.02 };
+                                 .hold_out = 0.02, .teacher_top = 16, .teacher_drawn = 16 };
 }
 
 /* ---- data ------------------------------------------------------------------------------------ */
@@ -29,7 +29,8 @@ static stretto_status read_files(struct trainer *t, const char *const *path, siz
 {
     const struct lines_how how = { .tokenizer = t->model->tokenizer, .chat = t->chat, .vocab = t->model->config.vocab,
                                    .context = t->o.context ? t->o.context : t->model->config.context,
-                                   .skip_long = t->o.skip_long, .plain = t->o.plain_text, .now = t->now };
+                                   .skip_long = t->o.skip_long, .plain = t->o.plain_text,
+                                   .all = t->o.learn_prompts, .now = t->now };
     for (size_t i = 0; i < n; i++) {
         struct file_map m;
         TRY(file_map_open(&m, path[i], err));
@@ -217,7 +218,8 @@ static stretto_status open_all(struct trainer *t, struct error *err)
     TRY(take_phrases(t, err));
     lines_digest(&t->lines, t->data);
     lines_digest(&t->held, t->held_data);
-    return make_plan(t, err);
+    TRY(make_plan(t, err));
+    return trainer_teacher_open(t, err);
 }
 
 stretto_status trainer_open(struct trainer **out, const struct train_options *o, struct error *err)
@@ -228,6 +230,7 @@ stretto_status trainer_open(struct trainer **out, const struct train_options *o,
     t->o = *o;
     t->scaling.scale = o->precision == PRECISION_F16 ? SCALE_FIRST : 1;
     t->lock = -1;
+    t->first_held = NAN;
     stretto_status s = open_all(t, err);
     if (s == STRETTO_OK) *out = t;
     else trainer_close(t);
@@ -267,8 +270,8 @@ static stretto_status fit_budget(struct trainer *t, struct error *err)
     double per_row;
     if (!(t->o.budget > 0)) return STRETTO_OK;
     TRY(trainer_time(t, &per_row, err));
-    double rows = t->o.budget * 0.9 / per_row, batches = (double)t->packing.n_batches;
-    uint64_t steps = (uint64_t)(rows / ((double)t->plan.rows / batches));
+    double rows = (t->o.budget - t->asking_seconds) * 0.9 / per_row, batches = (double)t->packing.n_batches;
+    uint64_t steps = rows > 0 ? (uint64_t)(rows / ((double)t->plan.rows / batches)) : 0;
     if (!steps) steps = 1;
     if (steps >= t->plan.steps) return STRETTO_OK;
     log_say(&t->o.log, LOG_INFO, "%.3g minutes are enough for %llu of %llu steps", t->o.budget / 60,
@@ -292,7 +295,9 @@ stretto_status trainer_begin(struct trainer *t, struct error *err)
 {
     source_content(t->model->source, t->base);
     template_content(t);
+    TRY(trainer_teacher_content(t, err));
     TRY(trainer_folder(t, err));
+    TRY(trainer_teacher_ask(t, err));
     TRY(trainer_upload(t, false, err));
     TRY(trainer_compile(t, err));
     tell_level(t);
@@ -330,6 +335,11 @@ void trainer_close(struct trainer *t)
     lines_done(&t->held);
     found_phrases_done(&t->phrases);
     chat_close(t->chat);
+    model_close(t->teacher);
+    taught_close(&t->taught);
+    taught_close(&t->taught_written);
+    lines_done(&t->written);
+    lines_done(&t->mixed);
     model_close(t->model);
     watch_done(&t->before);
     mem_free(t->trained);

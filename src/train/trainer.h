@@ -4,6 +4,7 @@
  *   step-*.safetensors   checkpoints (checkpoint.h), the last two
  *   log.jsonl            a line for each step and each measurement
  *   answers.json         where answers are watched: token ids of those before anything was learned
+ *   teacher.cache        where another model says what is learned, its answers (taught.h)
  *   adapter.gguf, peft/  what was learned, once the last step is done (format/adapter.h);
  *   model.gguf           or of method full the model in the types it had, model.f32.gguf as it was learned
  *
@@ -40,6 +41,13 @@ struct train_options {
     enum train_method method;
     uint32_t rank;
     double alpha;                /* 0: twice the rank                                                      */
+    /* A model that says what is learned in place of the lines' tokens, which are read as they stand: with all weights
+     * trained it is distilled, or what lost some is repaired. Its tokens are the same.                              */
+    const char *teacher;         /* a file or folder; NULL: none                                           */
+    const char *teacher_cache;   /* its answers; NULL: teacher.cache in the folder                         */
+    uint32_t teacher_top, teacher_drawn; /* of a row (taught.h)                                            */
+    double written;              /* from the second epoch on, the share of lines that the model answers itself */
+    bool learn_prompts;          /* tokens of prompts count too                                            */
     const char *targets;         /* an expression (POSIX) for names of weights; NULL: all linear layers    */
     const char *rows_of;         /* the rows on which it acts: "all" (NULL), "given", "answers" (format/adapter.h) */
     uint32_t last_layers;        /* of the last so many layers alone; 0: all                               */
@@ -90,16 +98,21 @@ struct train_plan {
     /* Bytes: 0 before trainer_measure. */
     uint64_t weights_bytes, program_bytes, data_bytes, checkpoint_bytes;
     enum keep keep;
+    /* Of a teacher, 0 without one: rows that it is asked about, bytes of its answers on disk and of its weights. */
+    uint64_t taught_rows, taught_bytes, teacher_bytes;
+    double teacher_flops;
     double roof;                 /* flops a second that float32 reaches here at most; 0: not known         */
 };
 
 struct train_report {
     uint64_t step, steps;
-    double loss, error;          /* mean of the batch in nats, by weight, and its standard error           */
+    double loss, error;          /* mean of the batch in nats, by weight, and its standard error; with a teacher
+                                  * the divergence from it, KL(teacher || model)                           */
     double lr, norm;             /* of the gradient before it was clipped                                  */
     uint64_t rows, learned;
     double seconds, save_seconds; /* of this step; of writing a checkpoint behind it, 0: none               */
     double held, held_error;     /* of what is held out; NAN: not measured at this step                    */
+    double first_held;           /* before anything was learned; NAN: not measured                         */
     double distinct, agreement;  /* of watched answers: the share of runs of four tokens that are new in their
                                     answer; the mean share that they have of those before, from the beginning on */
     bool skipped;                /* values overflowed and nothing was changed: precision f16; the loss may be NAN */

@@ -75,6 +75,7 @@ static stretto_status put_pairs(struct trainer *t, struct error *err)
     }
     stretto_status s = adapt(&t->model->graph, pairs, t->adapter.n, &t->forward, err);
     mem_free(pairs);
+    t->running = (struct model_adapter){ .scale = 1, .pairs = t->adapter };
     return s;
 }
 
@@ -229,8 +230,8 @@ stretto_status trainer_compile(struct trainer *t, struct error *err)
     struct program_limits l = limits_of(t);
     TRY(device_compile(t->device, &t->program, &t->back, t->weights, &l, err));
     if (t->held.n) TRY(device_compile(t->device, &t->measuring, &t->loss, t->weights, &l, err));
-    TRY(packed_make(&t->packed, t->plan.step_rows, err));
-    if (t->held.n) TRY(packed_make(&t->held_packed, t->plan.step_rows, err));
+    TRY(packed_make(&t->packed, t->plan.step_rows, trainer_taught(t), err));
+    if (t->held.n) TRY(packed_make(&t->held_packed, t->plan.step_rows, trainer_taught(t), err));
     t->packed.rows_of = t->held_packed.rows_of = t->adapter.rows;
     return STRETTO_OK;
 }
@@ -243,4 +244,15 @@ void trainer_level(const struct trainer *t, char out[LEVEL_MOST])
     at = strstr(text, word);
     size_t n = at ? strcspn(at += strlen(word), ",\n") : 0;
     snprintf(out, LEVEL_MOST, "%.*s", (int)(n < LEVEL_MOST ? n : LEVEL_MOST - 1), at ? at : "");
+}
+
+struct model trainer_running(const struct trainer *t)
+{
+    struct model m = *t->model;
+    m.graph = t->forward;
+    m.weights = t->weights;
+    m.device = t->device;
+    m.adapters = (struct model_adapter *)(uintptr_t)&t->running;
+    m.n_adapters = t->adapter.n > 0;
+    return m;
 }

@@ -8,6 +8,7 @@
 #include "text/chat.h"
 #include "train/checkpoint.h"
 #include "train/pack.h"
+#include "train/teacher.h"
 #include "train/trainer.h"
 #include <limits.h>
 #include <stdio.h>
@@ -37,7 +38,14 @@ struct trainer {
     struct found_phrases phrases;
     char base[CONTENT_DIGITS], template[CONTENT_DIGITS], data[CONTENT_DIGITS], held_data[CONTENT_DIGITS];
     time_t now;                   /* when it was begun, for templates that print a date        */
+    struct model *teacher;        /* its graph and file alone, until it has been asked         */
+    char taught_by[CONTENT_DIGITS], taught_path[PATH_MAX];
+    struct taught taught, taught_written;
+    struct lines written, mixed;  /* of this epoch: what the model wrote itself; all lines, with it */
+    char written_path[PATH_MAX];
+    double asking_seconds;        /* of the teacher, of this call                              */
     struct adapter adapter;       /* the pairs, A drawn and B zero                             */
+    struct model_adapter running; /* it, for engines; it owns nothing                          */
     struct graph forward;         /* with the adapter                                          */
     struct graph back, loss;      /* differentiated; answers losses alone                      */
     uint8_t *trained;             /* [n_params]                                                */
@@ -49,6 +57,7 @@ struct trainer {
     struct lr_schedule schedule;
     uint32_t batches;             /* of an epoch                                               */
     uint64_t step, epoch, epoch_begin; /* done; the epoch whose packing is here, and the steps before it */
+    uint64_t epoch_steps;         /* of it                                                     */
     uint64_t rows, learned;       /* of all steps done                                         */
     double seconds, step_seconds, save_seconds; /* of all; smoothed                             */
     uint64_t saved;               /* the step of the last checkpoint                           */
@@ -56,6 +65,7 @@ struct trainer {
     struct scaling scaling;
     struct watch before;          /* what the model answered before it learned                  */
     uint64_t good;                /* the last checkpoint whose answers were well; 0: none       */
+    double first_held;            /* NAN: not measured                                         */
     bool warned_loss, warned_held;
     bool spoilt;                  /* what is in memory is not to be saved                      */
     char level[LEVEL_MOST];       /* of the kernels that a training which goes on was begun with */
@@ -70,9 +80,27 @@ stretto_status trainer_param(void *ud, const char *name, uint32_t n_in, uint32_t
 /* Uploads (measure: only its size is known) and plans with the keep that the options ask for. */
 stretto_status trainer_upload(struct trainer *t, bool measure, struct error *err);
 stretto_status trainer_compile(struct trainer *t, struct error *err);
+/* As a model that runs, for an engine: with what is trained as it is now. */
+struct model trainer_running(const struct trainer *t);
 
 /* The level of the kernels by which it is computed. */
 void trainer_level(const struct trainer *t, char out[LEVEL_MOST]);
+
+/* ---- trainer_teacher.c: nothing happens where there is none */
+/* Looks at it, and numbers the samples by the records of its answers. */
+stretto_status trainer_teacher_open(struct trainer *t, struct error *err);
+/* Its digest, which is not the model's own. */
+stretto_status trainer_teacher_content(struct trainer *t, struct error *err);
+/* Its answers are there, and its memory is given back. */
+stretto_status trainer_teacher_ask(struct trainer *t, struct error *err);
+static inline const struct taught *trainer_taught(const struct trainer *t) { return t->o.teacher ? &t->taught : NULL; }
+
+/* The same for any lines: their answers in a file at path, which stays the caller's. */
+stretto_status trainer_teacher_ask_of(struct trainer *t, struct taught *to, const char *path, const struct lines *l,
+                                      const struct lines *held, struct error *err);
+
+/* ---- trainer_written.c: t->mixed for an epoch, of which the model writes a part where it is not there */
+stretto_status trainer_write_lines(struct trainer *t, uint64_t epoch, struct error *err);
 
 /* ---- trainer_run.c: the folder */
 stretto_status trainer_path(const char *folder, const char *name, char out[PATH_MAX], struct error *err);

@@ -35,6 +35,10 @@ static const struct field { const char *key; enum kind kind; size_t at; } fields
     { "method", KIND_METHOD, offsetof(struct train_options, method) },
     { "rank", KIND_U32, offsetof(struct train_options, rank) },
     { "alpha", KIND_REAL, offsetof(struct train_options, alpha) },
+    { "teacher-top", KIND_U32, offsetof(struct train_options, teacher_top) },
+    { "teacher-drawn", KIND_U32, offsetof(struct train_options, teacher_drawn) },
+    { "written", KIND_REAL, offsetof(struct train_options, written) },
+    { "learn-prompts", KIND_FLAG, offsetof(struct train_options, learn_prompts) },
     { "targets", KIND_TEXT, offsetof(struct train_options, targets) },
     { "rows-of", KIND_TEXT, offsetof(struct train_options, rows_of) },
     { "last-layers", KIND_U32, offsetof(struct train_options, last_layers) },
@@ -102,6 +106,11 @@ static char *run_text(const struct trainer *t)
                           paths(t->o.valid, t->o.n_valid), "options", asked, "content", "model", t->base, "template",
                           t->template, "data", t->data, "valid", t->held_data, "level", level, "begun",
                           (json_int_t)t->now, "total_steps", (json_int_t)t->plan.steps, "rate", t->plan.lr);
+    if (j && t->o.teacher) {
+        json_object_set_new(j, "teacher", json_string(t->o.teacher));
+        json_object_set_new(json_object_get(j, "content"), "teacher", json_string(t->taught_by));
+        if (t->o.teacher_cache) json_object_set_new(j, "teacher_cache", json_string(t->o.teacher_cache));
+    }
     char *text = j ? json_dumps(j, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
     json_decref(j);
     return text;
@@ -168,12 +177,13 @@ static stretto_status same_content(const struct trainer *t, const json_t *run, s
     const struct { const char *key, *now, *words; } rows[] = {
         { "model", t->base, "the model is another" },
         { "template", t->template, "the model's chat template is another" },
+        { "teacher", t->taught_by, "the teacher is another" },
         { "data", t->data, "the data have changed" },
         { "valid", t->held_data, "the held out data have changed" },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const char *was = json_string_value(json_object_get(then, rows[i].key));
-        if (was && strcmp(was, rows[i].now) == 0) continue;
+        if (strcmp(was ? was : "", rows[i].now) == 0) continue;
         return fail(err, STRETTO_E_ARG, "%s since the training in %s was begun: it would not be the same training; "
                     "give it what it had, or begin one in another folder", rows[i].words, t->o.folder);
     }
@@ -244,16 +254,19 @@ stretto_status trainer_save(struct trainer *t, struct error *err)
 {
     const struct checkpoint c = trainer_checkpoint(t);
     const struct watched *w = &t->watched;
-    char state[600];
+    char state[640], first[40] = "null";
     if (t->saved == t->step) return STRETTO_OK;
     if (t->spoilt) return fail(err, STRETTO_E_NAN, "what was learned last is spoilt and is not saved");
+    if (isfinite(t->first_held)) snprintf(first, sizeof first, "%.9g", t->first_held);
     snprintf(state, sizeof state, "{\"step\": %llu, \"rows\": %llu, \"learned\": %llu, \"seconds\": %.3f, "
              "\"first_loss\": %.9g, \"mean_loss\": %.9g, \"best_held\": %.9g, \"best_step\": %llu, \"worse\": %llu, "
-             "\"good\": %llu, \"scale\": %.17g, \"clean\": %llu, \"skipped\": %llu}",
+             "\"good\": %llu, \"scale\": %.17g, \"clean\": %llu, \"skipped\": %llu, "
+             "\"first_held\": %s}",
              (unsigned long long)t->step, (unsigned long long)t->rows, (unsigned long long)t->learned, t->seconds,
              w->first_loss, w->mean_loss, w->best_held, (unsigned long long)w->best_step,
              (unsigned long long)w->worse, (unsigned long long)t->good,
-             t->scaling.scale, (unsigned long long)t->scaling.clean, (unsigned long long)t->scaling.skipped);
+             t->scaling.scale, (unsigned long long)t->scaling.clean, (unsigned long long)t->scaling.skipped,
+             first);
     TRY(checkpoint_write(&c, t->o.folder, t->step, state, err));
     t->saved = t->step;
     return STRETTO_OK;
@@ -278,6 +291,8 @@ static stretto_status take_state(struct trainer *t, const char *text, uint64_t s
         .best_held = json_number_value(json_object_get(j, "best_held")),
         .best_step = (uint64_t)json_integer_value(json_object_get(j, "best_step")),
         .worse = (uint64_t)json_integer_value(json_object_get(j, "worse")) };
+    const json_t *first = json_object_get(j, "first_held");
+    if (json_is_number(first)) t->first_held = json_number_value(first);
     json_decref(j);
     if (t->step == step && step <= t->plan.steps && t->scaling.scale >= 1 && t->scaling.skipped <= step)
         return STRETTO_OK;

@@ -13,19 +13,31 @@ static struct packing_how how_of(const struct trainer *t, uint64_t epoch)
                                  .batches = t->batches };
 }
 
+/* The same number of steps, of lines that the model wrote a part of. */
+static stretto_status epoch_written(struct trainer *t, struct error *err)
+{
+    struct packing_how how = how_of(t, t->epoch);
+    how.batches = (uint32_t)t->epoch_steps;
+    TRY(trainer_write_lines(t, t->epoch, err));
+    t->packed.written = &t->taught_written;
+    packing_done(&t->packing);
+    return packing_make(&t->packing, &t->mixed, &how, err);
+}
+
 /* Makes the packing of the epoch that step number `step` (from 1) belongs to. */
 stretto_status trainer_epoch(struct trainer *t, uint64_t step, struct error *err)
 {
-    while (!t->packing.order || step > t->epoch_begin + t->packing.n_batches) {
+    while (!t->packing.order || step > t->epoch_begin + t->epoch_steps) {
         if (t->packing.order) {
-            t->epoch_begin += t->packing.n_batches;
+            t->epoch_begin += t->epoch_steps;
             t->epoch++;
             packing_done(&t->packing);
         }
         struct packing_how how = how_of(t, t->epoch);
         TRY(packing_make(&t->packing, &t->lines, &how, err));
+        t->epoch_steps = t->packing.n_batches;
     }
-    return STRETTO_OK;
+    return t->o.written > 0 && t->epoch && t->packing.lines == &t->lines ? epoch_written(t, err) : STRETTO_OK;
 }
 
 /* ---- values that are no numbers --------------------------------------------------------------- */
@@ -65,7 +77,7 @@ static void find_layer(struct trainer *t, char *out, size_t size)
 static stretto_status no_number(struct trainer *t, size_t ask, struct error *err)
 {
     const struct packed *p = &t->packed;
-    const struct sample *s = &t->lines.sample[p->ask_sample[ask]];
+    const struct sample *s = &t->packing.lines->sample[p->ask_sample[ask]];
     char where[80];
     int32_t row = p->ask_row[ask];
     uint32_t token = p->ask_token[ask];
@@ -90,7 +102,7 @@ struct sums { double weight, loss, square, weights2; uint64_t asks; };
 static void add_answers(struct sums *s, const struct packed *p)
 {
     for (size_t a = 0; a < p->step.n_asks; a++) {
-        double w = (double)p->target[a].weight, l = (double)p->answer[a].loss;
+        double w = (double)p->target[a].weight, l = (double)p->answer[a].loss + (double)p->add[a];
         s->weight += w;
         s->loss += w * l;
         s->square += w * l * l;
@@ -319,13 +331,15 @@ static stretto_status learn(struct trainer *t, struct train_report *r, struct er
     /* What was there before anything was learned. */
     if (step == 1 && t->held.n) {
         TRY(trainer_held(t, &r->held, &r->held_error, err));
+        t->first_held = r->held;
         struct train_report first = { .held = r->held, .held_error = r->held_error, .distinct = NAN };
         TRY(trainer_watch(t, &first, err));
         TRY(trainer_log_step(t, &first, err));
         begin = clock_seconds();
     }
     TRY(trainer_epoch(t, step, err));
-    TRY(trainer_learn(t, &t->packing, (size_t)(step - 1 - t->epoch_begin), step, r, err));
+    uint64_t batch = (step - 1 - t->epoch_begin) * t->packing.n_batches / t->epoch_steps;
+    TRY(trainer_learn(t, &t->packing, (size_t)batch, step, r, err));
     r->seconds = clock_seconds() - begin;
     return STRETTO_OK;
 }
@@ -336,6 +350,7 @@ stretto_status trainer_step(struct trainer *t, struct train_report *r, struct er
     if (t->spoilt) return fail(err, STRETTO_E_NAN, "what was learned last is spoilt: begin again, or go on (resume)");
     TRY(learn(t, r, err));
     t->step++;
+    r->first_held = t->first_held;
     t->rows += r->rows;
     t->learned += r->learned;
     t->seconds += r->seconds;

@@ -48,16 +48,6 @@ static uint32_t answers_of(const struct trainer *t)
     return t->held.n < t->o.watch ? (uint32_t)t->held.n : t->o.watch;
 }
 
-/* As a model that runs: with what is trained as it is now. */
-static struct model running(const struct trainer *t)
-{
-    struct model m = *t->model;
-    m.graph = t->forward;
-    m.weights = t->weights;
-    m.device = t->device;
-    return m;
-}
-
 static struct engine_options engine_for(const struct trainer *t)
 {
     uint32_t longest = 0;
@@ -71,7 +61,7 @@ static struct engine_options engine_for(const struct trainer *t)
 
 stretto_status watch_bytes(const struct trainer *t, uint64_t *out, struct error *err)
 {
-    const struct model m = running(t);
+    const struct model m = trainer_running(t);
     const struct engine_options o = engine_for(t);
     struct engine_info info;
     *out = 0;
@@ -99,7 +89,7 @@ static stretto_status answer_all(struct trainer *t, struct engine *e, struct wat
 
 static stretto_status write_answers(struct trainer *t, struct watch *w, struct error *err)
 {
-    const struct model m = running(t);
+    const struct model m = trainer_running(t);
     const struct engine_options o = engine_for(t);
     struct engine *e;
     bool swap = t->o.average > 0 && t->step > 0;

@@ -24,8 +24,9 @@ static void make_notes(const struct trainer *t, struct notes *x)
         { "stretto.teach.base_content", t->base }, { "stretto.teach.template", t->template },
         { "stretto.teach.data", t->data }, { "stretto.teach.rows", x->number[0] },
         { "stretto.teach.seed", x->number[1] }, { "stretto.teach.steps", x->number[2] },
+        { "stretto.teach.teacher", t->taught_by },
     };
-    x->n = sizeof all / sizeof *all;
+    x->n = sizeof all / sizeof *all - !t->o.teacher;
     memcpy(x->note, all, sizeof all);
     if (!(t->o.average > 0)) return;
     snprintf(x->number[3], sizeof x->number[3], "%.17g", t->o.average);

@@ -60,7 +60,7 @@ static uint64_t epoch(const struct lines *l, const struct packing_how *how, uint
     uint8_t *asked = calloc(l->n_ids + 1, 1);
     uint64_t rows = 0, asks = 0;
     assert_int_equal(packing_make(&p, l, how, &err), STRETTO_OK);
-    assert_int_equal(packed_make(&step, how->step_rows, &err), STRETTO_OK);
+    assert_int_equal(packed_make(&step, how->step_rows, NULL, &err), STRETTO_OK);
     for (size_t b = 0; b < p.n_batches; b++) {
         double weights, sum = 0;
         uint32_t steps = packing_steps(&p, b, &weights);
@@ -195,7 +195,7 @@ static void memory_that_runs_out_is_said(void **state)
         mem_fail_at(i);
         stretto_status s = packing_make(&p, &l, &how, &err);
         if (s == STRETTO_OK) {
-            s = packed_make(&step, 256, &err);
+            s = packed_make(&step, 256, NULL, &err);
             packing_done(&p);
         }
         mem_fail_at(0);
