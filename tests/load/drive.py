@@ -3,6 +3,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -17,10 +18,12 @@ def free_port():
 
 
 class Server:
-    """One program that serves on 127.0.0.1; argv may hold {port}."""
+    """One program that serves on 127.0.0.1; argv may hold {port}. With tls any certificate is believed."""
 
-    def __init__(self, argv, port=None, patience=120, env=None, health="/health", log=None):
+    def __init__(self, argv, port=None, patience=120, env=None, health="/health", log=None, tls=False):
         self.port = port or free_port()
+        self.url = f"http{'s' * tls}://127.0.0.1:{self.port}"
+        self.context = ssl._create_unverified_context() if tls else None
         self.argv = [str(a).replace("{port}", str(self.port)) for a in argv]
         self.log = open(log, "wb+") if log else tempfile.TemporaryFile()
         self.process = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
@@ -71,10 +74,10 @@ class Server:
     def call(self, method, path, body=None, headers=None, timeout=600):
         """(status, text, headers)"""
         data = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
-        r = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data=data, method=method,
+        r = urllib.request.Request(self.url + path, data=data, method=method,
                                    headers={"Content-Type": "application/json", **(headers or {})})
         try:
-            with urllib.request.urlopen(r, timeout=timeout) as a:
+            with urllib.request.urlopen(r, timeout=timeout, context=self.context) as a:
                 return a.status, a.read().decode(errors="replace"), a.headers
         except urllib.error.HTTPError as e:
             return e.code, e.read().decode(errors="replace"), e.headers
