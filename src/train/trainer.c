@@ -291,9 +291,20 @@ static void tell_level(const struct trainer *t)
                 "end with other bytes than if it had not (STRETTO_CPU=%s)", t->level, now, t->level);
 }
 
+/* All of the file is looked at once for its digest, and again, piece by piece, when weights are made of it. */
+static void take_content(struct trainer *t)
+{
+    const struct source *s = t->model->source;
+    source_content(s, t->base);
+    for (size_t i = 0; !source_decoded(s) && i < source_tensor_count(s); i++) {
+        const struct source_tensor *x = source_tensor_at(s, i);
+        if (!x->stride) file_map_release(x->data, x->bytes);
+    }
+}
+
 stretto_status trainer_begin(struct trainer *t, struct error *err)
 {
-    source_content(t->model->source, t->base);
+    take_content(t);
     template_content(t);
     TRY(trainer_teacher_content(t, err));
     TRY(trainer_folder(t, err));

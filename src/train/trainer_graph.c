@@ -187,7 +187,7 @@ static stretto_status upload(struct trainer *t, bool measure, struct error *err)
     t->plan.weights_bytes = t->device->backend->weights_bytes(t->weights);
     t->plan.program_bytes = 0;
     TRY(plan_program(t, &t->back, &t->plan.program_bytes, err));
-    TRY(plan_program(t, &t->loss, &t->plan.program_bytes, err));
+    if (t->held.n) TRY(plan_program(t, &t->loss, &t->plan.program_bytes, err));
     return plan_watch(t, err);
 }
 

@@ -1,4 +1,5 @@
 /* What was learned, as files. */
+#include "base/file.h"
 #include "base/memory.h"
 #include "format/gguf_write.h"
 #include "tensor/encode.h"
@@ -140,6 +141,7 @@ static stretto_status put_tensor(struct trainer *t, struct gguf_writer *w, const
     }
     mem_free(values);
     mem_free(coded);
+    if (!source_decoded(t->model->source) && !x->stride) file_map_release(x->data, x->bytes);
     return s;
 }
 

@@ -54,6 +54,10 @@ int main(int argc, char **argv)
     o.method = "guess";
     if (stretto_trainer_open(&t, argv[1], argv[3], &o, err, sizeof err) != STRETTO_E_ARG || !strstr(err,
                                                                                                     "guess")) return 1;
+    o.method = NULL;
+    o.optimizer = "sgd";
+    if (stretto_trainer_open(&t, argv[1], argv[3], &o, err, sizeof err) != STRETTO_E_ARG || !strstr(err, "adafactor"))
+        return 1;
     if (stretto_trainer_open(&t, NULL, argv[3], &o, err, sizeof err) != STRETTO_E_ARG) return 1;
     return learn(argv[1], argv[2], argv[3], 0, 5) || learn(argv[1], argv[2], argv[3], 1, 0);
 }

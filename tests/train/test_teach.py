@@ -160,6 +160,10 @@ def test_warnings_that_help():
     done = subprocess.run([stretto, "teach", "-m", MODEL, "-d", noise, "-o", at("heart"), "--epochs", "60", "--rows",
                            "256", "--rank", "16", "--lr", "1e-2", "--hold-out", "0.3"], capture_output=True, text=True)
     assert done.returncode == 0 and "learned by heart" in done.stderr, done.stderr
+    # A training that goes on knows what it was like before.
+    os.remove(at("heart", max(n for n in os.listdir(at("heart")) if n.startswith("step-"))))
+    done = subprocess.run([stretto, "teach", "--resume", "-o", at("heart")], capture_output=True, text=True)
+    assert done.returncode == 0 and "learned by heart" in done.stderr, done.stderr
     done = subprocess.run([stretto, "teach", *QUICK[:6], "-o", at("wild"), "--epochs", "9", "--method", "full", "--lr",
                            "3", "--hold-out", "0"], capture_output=True, text=True)
     assert "smaller --lr" in done.stderr, done.stderr
@@ -463,6 +467,21 @@ def test_few_layers_and_few_weights():
         config = json.load(f)
     assert config["lora_alpha"] == 4 and config["r"] == 8
     assert all(name.startswith("model.layers.4.") for name in config["target_modules"]), config
+
+
+def test_plan_is_what_is_taken():
+    """Bytes that are planned, and the most that a process then had: within a twentieth, and 4 MB that a process of any
+    size may have beside them."""
+    toy, ids = at("toy.gguf"), at("toy.jsonl")
+    subprocess.run([sys.executable, make_model, "toy", "q4_0", toy, "--layers", "10"], check=True, capture_output=True)
+    write(ids, [{"prompt": [1, i], "answer": [(7 * i + k) % 1000 for k in range(60)]} for i in range(8)])
+    for how in ([], ["--optimizer-bytes", 10], ["--optimizer", "adafactor", "--ema", 0.9], ["--method", "lora"]):
+        args = ["-m", toy, "-d", ids, "--method", "full", "--hold-out", 0, "-t", 1, "--rows", 256, *how]
+        plan = json.loads(call(*args, "--plan", "--json"))["memory_bytes"]
+        shutil.rmtree(at("taken"), ignore_errors=True)
+        peak = json.loads(call(*args, "--steps", 1, "--json", "-q", "-o", at("taken")))["peak_bytes"]
+        print(f"    {how}: planned {plan / 1e6:.1f} MB, taken {peak / 1e6:.1f} MB")
+        assert abs(plan - peak) < 0.05 * peak + 4e6, (how, plan, peak)
 
 
 def test_plan_and_show():

@@ -387,6 +387,55 @@ static void losses_alone_leave_no_trace(void **state)
     end(&x);
 }
 
+/* Gradients of "o", in float32 or in f16, where every loss weighs so much. */
+static void gradients_of(enum precision precision, float weight, float out[WIDTH * WIDTH])
+{
+    struct subject x;
+    struct rows r;
+    open_on(&x, "cpu");
+    struct binding binding = { &x, find };
+    struct upload_options up = upload_of(&x);
+    up.precision = precision;
+    up.reference = true;
+    assert_int_equal(device_upload(x.device, &x.weights, &x.graph, &binding, &up, &x.err), STRETTO_OK);
+    assert_int_equal(device_compile(x.device, &x.program, &x.graph, x.weights, &limits, &x.err), STRETTO_OK);
+    chain(&r);
+    for (int i = 0; i < ROWS; i++) r.target[i].weight = weight;
+    assert_int_equal(run(&x, &r), STRETTO_OK);
+    get(&x, (uint32_t)graph_param_find(&x.graph, "o"), PARAM_GRADIENT, out);
+    end(&x);
+}
+
+/* In f16 a loss that weighs little has no gradient, scaled it has float32's, and scaled too much none that is a number
+ * (arXiv 1710.03740, 3.2). */
+static void f16_needs_a_scaled_loss(void **state)
+{
+    (void)state;
+    enum { N = WIDTH * WIDTH };
+    static float want[N], small[N], scaled[N], large[N], brain[N];
+    double dot = 0, a = 0, b = 0, c = 0, cross = 0;
+    bool infinite = false, none = true;
+    gradients_of(PRECISION_F32, 1e-8f, want);
+    gradients_of(PRECISION_F16, 1e-8f, small);
+    gradients_of(PRECISION_F16, 1e-8f * 0x1p20f, scaled);
+    gradients_of(PRECISION_F16, 1e7f, large);
+    gradients_of(PRECISION_BF16, 1e-8f, brain);
+    for (int i = 0; i < N; i++) {
+        dot += (double)want[i] * (double)scaled[i];
+        a += (double)want[i] * (double)want[i];
+        b += (double)scaled[i] * (double)scaled[i];
+        cross += (double)want[i] * (double)brain[i];
+        c += (double)brain[i] * (double)brain[i];
+        none &= small[i] == 0;
+        infinite |= !isfinite(large[i]);
+    }
+    assert_true(none && infinite);
+    printf("    cosine to float32's gradient: f16 %.6f, bf16 %.6f\n", dot / sqrt(a * b), cross / sqrt(a * c));
+    assert_true(dot / sqrt(a * b) > 0.9999 && dot / sqrt(a * b) < 1 - 1e-12);
+    assert_true(cross / sqrt(a * c) > 0.999 && cross / sqrt(a * c) < 1 - 1e-12);
+    assert_true(fabs(sqrt(b / a) / 0x1p20 - 1) < 0.01);
+}
+
 /* What is written is read again, and computed with. */
 static void parts_are_written_and_read(void **state)
 {
@@ -427,6 +476,7 @@ int main(void)
         cmocka_unit_test(it_is_adamw),
         cmocka_unit_test(layers_that_share_a_weight_take_turns),
         cmocka_unit_test(losses_alone_leave_no_trace),
+        cmocka_unit_test(f16_needs_a_scaled_loss),
         cmocka_unit_test(parts_are_written_and_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
