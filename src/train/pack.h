@@ -20,7 +20,7 @@ enum { PACK_SHARE = 16 };         /* samples of a group in one unit at most     
 
 struct pack_unit { uint32_t first, count, shared, rows; }; /* samples order[first .. first + count)   */
 
-/* batches: how many there are to be; 0: as many as are nearest to batch_rows rows each. */
+/* batches: how many there are to be; 0: as many as are nearest to batch_rows rows each, which no unit has more than. */
 struct packing_how { uint64_t seed, epoch; uint32_t step_rows, batch_rows, batches; bool in_order; };
 
 struct packing {

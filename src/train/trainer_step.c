@@ -10,7 +10,7 @@
 static struct packing_how how_of(const struct trainer *t, uint64_t epoch)
 {
     return (struct packing_how){ .seed = t->o.seed, .epoch = epoch, .step_rows = t->plan.step_rows,
-                                 .batches = t->batches };
+                                 .batch_rows = t->plan.batch_rows, .batches = t->batches };
 }
 
 /* The same number of steps, of lines that the model wrote a part of. */
