@@ -121,3 +121,8 @@ if(TARGET stretto)
     ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
   set_tests_properties(program.device_script PROPERTIES LABELS full SKIP_RETURN_CODE 77 TIMEOUT 600)
 endif()
+if(TARGET stretto)
+  add_test(NAME program.merge COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/program/test_merge.py
+    $<TARGET_FILE:stretto> ${STRETTO_TEST_DATA})
+  set_tests_properties(program.merge PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 300)
+endif()

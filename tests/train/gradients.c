@@ -5,6 +5,7 @@
  * JOB is a text of steps: "rows N", N lines "token position ranges first end ...", "asks M", M lines "row token weight
  * n_top id p id p ... tail"; after each M lines the step is run. OUT gets the gradients of all parameters that are
  * trained (those whose names begin with PREFIX; with --lora the adapters of all layers), float32, one after the other.
+ * --every K: the adapters act on rows whose position divided by K leaves 1; a row weighs 1 + (position modulo 4) / 8.
  * On standard output stand the losses, then "bytes", then a line "name n_in n_out" for each parameter.
  * --layers: KEEP_LAYERS. --times: each step is run twice more, and where its time went stands on standard error. */
 #include "backend/backend.h"
@@ -30,7 +31,7 @@ struct job {
     struct step step;
 };
 
-struct options { unsigned threads; const char *level, *train; bool layers, reference, times; uint32_t rank; };
+struct options { unsigned threads; const char *level, *train; bool layers, reference, times; uint32_t rank, every; };
 
 static _Noreturn void die(const char *what)
 {
@@ -107,9 +108,25 @@ static struct options parse(int argc, char **argv)
         else if (strcmp(argv[i], "--level") == 0) o.level = argv[++i];
         else if (strcmp(argv[i], "--train") == 0) o.train = argv[++i];
         else if (strcmp(argv[i], "--lora") == 0) o.rank = (uint32_t)atoi(argv[++i]);
+        else if (strcmp(argv[i], "--every") == 0) o.every = (uint32_t)atoi(argv[++i]);
         else die("no such option");
     }
     return o;
+}
+
+static void choose_rows(struct job *j, uint32_t every)
+{
+    static int32_t at[2], row[MAX_ROWS];
+    static float weight[MAX_ROWS];
+    at[1] = 0;
+    for (size_t r = 0; r < j->step.n_rows; r++) {
+        if ((uint32_t)j->position[r] % every != 1) continue;
+        row[at[1]] = (int32_t)r;
+        weight[at[1]++] = 1 + 0.125f * (float)(j->position[r] % 4);
+    }
+    j->step.set_at = at;
+    j->step.set_row = row;
+    j->step.set_weight = weight;
 }
 
 /* ---- adapters of all linear layers, with numbers from a seed ---- */
@@ -196,6 +213,7 @@ int main(int argc, char **argv)
     const struct graph *forward = &x.model->graph;
     if (o.rank) {
         size_t n = pairs_of(forward, o.rank, pairs);
+        for (size_t i = 0; i < n; i++) pairs[i].chosen = o.every > 0;
         if (adapt(forward, pairs, n, &x.adapted, &err) != STRETTO_OK) die(err.text);
         forward = &x.adapted;
     }
@@ -224,6 +242,7 @@ int main(int argc, char **argv)
         else if (strcmp(word, "rows") == 0) read_rows(job, &j);
         else if (strcmp(word, "asks") == 0) {
             read_asks(job, &j);
+            if (o.every) choose_rows(&j, o.every);
             if (device_compile(d, &p, &g, w, &limits, &err) != STRETTO_OK
                 || device_plan(d, &g, w, &limits, &bytes, &err) != STRETTO_OK
                 || device_run(d, p, &j.step, j.answers, &err) != STRETTO_OK) die(err.text);

@@ -84,11 +84,15 @@ def gradients(tool, model, lines, *options):
 
 # ---- the oracle ----
 
-def loss_of(cfg, w, texts, dtype=np.float64):
+def plain(dtype, w):
+    return Arith(dtype)
+
+
+def loss_of(cfg, w, texts, dtype=np.float64, arith=plain):
     n = sum(len(t) - 1 for t in texts)
     total = 0
     for ids in texts:
-        y = forward(cfg, w, ids, Arith(dtype))
+        y = forward(cfg, w, ids, arith(dtype, w))
         y = y - y.real.max(axis=-1, keepdims=True)
         logp = y - np.log(np.exp(y).sum(axis=-1, keepdims=True))
         total = total - sum(logp[i, ids[i + 1]] for i in range(len(ids) - 1)) / n
@@ -97,15 +101,15 @@ def loss_of(cfg, w, texts, dtype=np.float64):
 
 
 
-def along(cfg, w, direction, texts):
+def along(cfg, w, direction, texts, arith=plain):
     """The derivative of the loss at w along {name: d}."""
     if "gelu" in (cfg.get("hidden_act"), cfg.get("activation_function")):
         h = 1e-5
         plus, minus = ({n: x + s * h * direction.get(n, 0) for n, x in w.items()} for s in (1, -1))
-        return (loss_of(cfg, plus, texts) - loss_of(cfg, minus, texts)) / (2 * h)
+        return (loss_of(cfg, plus, texts, arith=arith) - loss_of(cfg, minus, texts, arith=arith)) / (2 * h)
     h = 1e-30
     moved = {n: x.astype(np.complex128) + 1j * h * direction[n] if n in direction else x for n, x in w.items()}
-    return loss_of(cfg, moved, texts, np.complex128).imag / h
+    return loss_of(cfg, moved, texts, np.complex128, arith).imag / h
 
 
 def in_file(cfg, name, d):

@@ -8,6 +8,12 @@ if(TARGET stretto)
   target_link_libraries(packed_check PRIVATE stretto_all)
   add_executable(fault_check ${CMAKE_CURRENT_SOURCE_DIR}/train/fault_check.c)
   target_link_libraries(fault_check PRIVATE stretto_all)
+  add_executable(rows_check ${CMAKE_CURRENT_SOURCE_DIR}/train/rows_check.c)
+  target_link_libraries(rows_check PRIVATE stretto_all)
+  add_test(NAME train.rows COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/train/test_rows.py $<TARGET_FILE:stretto>
+           ${CMAKE_SOURCE_DIR}/tools/make-model ${STRETTO_TEST_DATA}/models/stories260K.bin
+           ${STRETTO_TEST_DATA}/models/tok512.bin $<TARGET_FILE:rows_check>)
+  set_tests_properties(train.rows PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 300)
   add_executable(teach_api ${CMAKE_CURRENT_SOURCE_DIR}/api/teach.c)
   target_link_libraries(teach_api PRIVATE stretto_all)
   add_test(NAME train.teach COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/train/test_teach.py $<TARGET_FILE:stretto>
