@@ -93,8 +93,8 @@ static stretto_status text(struct exchange *x, struct choice *c, const struct jo
 static stretto_status progress(struct exchange *x, struct choice *c, const struct job_event *e)
 {
     json_t *v = piece(x, c, json_string(""), json_array(), 0);
-    if (v) json_object_set_new(v, "prompt_progress", words_progress(x, e));
-    if (v && x->ask.timings) json_object_set_new(v, "timings", words_timings_read(x, e));
+    if (v) json_object_set_new(v, "prompt_progress", words_progress(e));
+    if (v && x->ask.timings) json_object_set_new(v, "timings", words_timings_read(e));
     return put_event(x, NULL, v);
 }
 

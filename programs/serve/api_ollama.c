@@ -165,10 +165,11 @@ static json_t *last_line(const struct exchange *x, json_t *text)
 {
     const struct choice *c = &x->choices[0];
     json_t *v = line(x, text, true);
-    json_t *more = json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:I}", "done_reason", words_finish(c->finish), "total_duration",
-                             ns(clock_seconds() - x->began), "load_duration", (json_int_t)0, "prompt_eval_count",
-                             (json_int_t)c->usage.prompt, "prompt_eval_duration", ns(c->usage.reading), "eval_count",
-                             (json_int_t)c->usage.written, "eval_duration", ns(c->usage.writing));
+    json_t *more = json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "done_reason", words_finish(c->finish),
+                             "total_duration", ns(clock_seconds() - x->began), "load_duration", ns(x->loading),
+                             "queued_duration", ns(c->usage.queued), "prompt_eval_count", (json_int_t)c->usage.prompt,
+                             "prompt_eval_duration", ns(c->usage.reading), "eval_count", (json_int_t)c->usage.written,
+                             "eval_duration", ns(c->usage.writing));
     if (v && more) json_object_update(v, more);
     json_decref(more);
     return v;
@@ -291,7 +292,7 @@ static json_t *vectors(struct exchange *x)
     }
     for (size_t i = 0; i < x->n_choices; i++) json_array_append_new(list, vector(&x->choices[i]));
     return json_pack("{s:s,s:o,s:I,s:I,s:I}", "model", x->ask.shown, "embeddings", list, "total_duration",
-                     ns(clock_seconds() - x->began), "load_duration", (json_int_t)0, "prompt_eval_count",
+                     ns(clock_seconds() - x->began), "load_duration", ns(x->loading), "prompt_eval_count",
                      (json_int_t)exchange_usage(x).prompt);
 }
 

@@ -183,8 +183,8 @@ static stretto_status progress(struct exchange *x, struct choice *c, const struc
 {
     TRY(buffer_append(&x->out, x->head.data, x->head.len));
     TRY(buffer_printf(&x->out, "{\"index\":%u,\"delta\":{},\"logprobs\":null,\"finish_reason\":null}]", c->index));
-    TRY(put_member(x, "prompt_progress", words_progress(x, e)));
-    if (x->ask.timings) TRY(put_member(x, "timings", words_timings_read(x, e)));
+    TRY(put_member(x, "prompt_progress", words_progress(e)));
+    if (x->ask.timings) TRY(put_member(x, "timings", words_timings_read(e)));
     return buffer_str(&x->out, "}\n\n");
 }
 

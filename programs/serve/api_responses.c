@@ -279,8 +279,8 @@ static stretto_status progress(struct exchange *x, struct choice *c, const struc
 {
     (void)c;
     json_t *v = json_pack("{s:o,s:o}", "response", response(x, NULL, json_array()), "prompt_progress",
-                          words_progress(x, e));
-    if (v && x->ask.timings) json_object_set_new(v, "timings", words_timings_read(x, e));
+                          words_progress(e));
+    if (v && x->ask.timings) json_object_set_new(v, "timings", words_timings_read(e));
     return say(x, "response.in_progress", v);
 }
 

@@ -405,7 +405,9 @@ static bool not_begun(struct exchange *x, const struct choice *c, stretto_status
 
 static void stop_waiting(struct exchange *x)
 {
-    if (x->waits) served_wait(server_models(x->server), -1);
+    if (!x->waits) return;
+    served_wait(server_models(x->server), -1);
+    x->loading = clock_seconds() - x->loading;
     x->waits = false;
 }
 
@@ -427,6 +429,7 @@ static bool hold_service(struct exchange *x)
                                "server's log says: try again later, or take another model", x->ask.model->name);
     if (!x->waits) served_wait(l, 1);
     if (!x->waits) x->failures = failures;
+    if (!x->waits) x->loading = clock_seconds();
     x->waits = x->waited = true;
     return true;
 }
@@ -551,7 +554,8 @@ static stretto_status take_text(struct exchange *x, struct choice *c, const stru
         if (s == STRETTO_OK) s = hand_apart(x, c, e);
     } else
         s = hand_on(x, c, e);
-    if (!x->first_byte) x->first_byte = clock_seconds();
+    if (!(c->first > 0)) c->first = clock_seconds();
+    if (!x->first_byte) x->first_byte = c->first;
     c->n_text += e->n_text;
     c->new_line = c->new_line || (e->n_text && memchr(e->text, '\n', e->n_text));
     c->n_written += e->n_ids;
@@ -603,6 +607,11 @@ static stretto_status take_done(struct exchange *x, struct choice *c, const stru
 static stretto_status take(struct exchange *x, struct choice *c, const struct job_event *e)
 {
     const struct dialect *d = x->dialect;
+    if (e->kind == JOB_STARTED || e->kind == JOB_PROGRESS) {
+        c->n_cached = e->cached;
+        c->queued = e->queued;
+        c->reading = e->reading;
+    }
     switch (e->kind) {
     case JOB_STARTED:
         c->started = true;

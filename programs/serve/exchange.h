@@ -40,7 +40,8 @@ struct choice {
     struct job_token *scored;          /* [n_scored] of the prompt, from its second on            */
     size_t n_tokens, cap_tokens, n_ids, cap_ids, n_scored, cap_scored;
     size_t n_text;                     /* bytes written so far                                      */
-    uint32_t n_written;                /* tokens                                                    */
+    uint32_t n_written, n_cached;      /* tokens; of the prompt that were known                     */
+    double reading, queued, first;     /* seconds before its first token; when that came; 0: not yet */
     float *vector;                     /* [n_vector] of an embedding                                */
     size_t n_vector;
 };
@@ -91,6 +92,7 @@ struct exchange {
     const struct dialect *dialect;
     struct service *service;           /* its model's, held from its first job to its end; or NULL  */
     bool waits, waited;                /* for the model's weights                                    */
+    double loading;                    /* seconds of it; while it waits: since when                  */
     uint32_t failures;                 /* of loading them, when it began to wait                     */
     struct choice *choices;
     size_t n_choices, n_begun, n_done, n_running;

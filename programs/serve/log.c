@@ -64,6 +64,8 @@ static void log_json(const struct exchange *x, const struct job_usage *u, double
         json_t *missed = words_missed(x, &u->missed);
         if (missed) json_object_set_new(j, "cache_miss", missed);
     }
+    if (x->waited) json_object_set_new(j, "loading_seconds", json_real(x->waits ? x->ended_at - x->loading
+                                                                            : x->loading));
     if (x->first_byte) json_object_set_new(j, "first_token_seconds", json_real(x->first_byte - x->began));
     if (x->trouble.kind != TROUBLE_NONE) json_object_set_new(j, "error", json_string(x->trouble.text));
     char *line = json_dumps(j, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(6));

@@ -22,15 +22,14 @@ json_t *words_usage(const struct exchange *x)
 static double rate(double n, double seconds) { return seconds > 0 ? n / seconds : 0; }
 
 /* The first token comes with the end of the prompt: it costs no step of writing. */
-static json_t *timings(double cached, double read, double read_seconds, double written, double write_seconds)
+static json_t *timings(const struct job_usage *u)
 {
-    double steps = written > 1 ? written - 1 : 0;
-    return json_pack("{s:I,s:I,s:f,s:f,s:f,s:I,s:f,s:f,s:f}", "cache_n", (json_int_t)cached, "prompt_n",
-                     (json_int_t)read, "prompt_ms", 1e3 * read_seconds, "prompt_per_token_ms",
-                     rate(1e3 * read_seconds, read), "prompt_per_second", rate(read, read_seconds), "predicted_n",
-                     (json_int_t)written, "predicted_ms", 1e3 * write_seconds, "predicted_per_token_ms",
-                     steps > 0 ? rate(1e3 * write_seconds, steps) : 0, "predicted_per_second",
-                     rate(steps, write_seconds));
+    double steps = u->written > 1 ? u->written - 1 : 0, read = u->prompt > u->cached ? u->prompt - u->cached : 0;
+    return json_pack("{s:f,s:I,s:I,s:f,s:f,s:f,s:I,s:f,s:f,s:f}", "queued_ms", 1e3 * u->queued, "cache_n",
+                     (json_int_t)u->cached, "prompt_n", (json_int_t)read, "prompt_ms", 1e3 * u->reading,
+                     "prompt_per_token_ms", rate(1e3 * u->reading, read), "prompt_per_second", rate(read, u->reading),
+                     "predicted_n", (json_int_t)u->written, "predicted_ms", 1e3 * u->writing, "predicted_per_token_ms",
+                     steps > 0 ? rate(1e3 * u->writing, steps) : 0, "predicted_per_second", rate(steps, u->writing));
 }
 
 json_t *words_missed(const struct exchange *x, const struct prefix_miss *m)
@@ -45,7 +44,7 @@ json_t *words_missed(const struct exchange *x, const struct prefix_miss *m)
 json_t *words_timings(const struct exchange *x)
 {
     struct job_usage u = exchange_usage(x);
-    json_t *t = timings(u.cached, u.prompt > u.cached ? u.prompt - u.cached : 0, u.reading, u.written, u.writing);
+    json_t *t = timings(&u);
     if (!t) return NULL;
     json_object_set_new(t, "steps", json_integer(u.steps));
     json_object_set_new(t, "draft_n", json_integer(u.guesses));
@@ -57,16 +56,18 @@ json_t *words_timings(const struct exchange *x)
 
 json_t *words_timings_now(const struct exchange *x, const struct choice *c, const struct job_event *e)
 {
-    double now = clock_seconds(), first = x->first_byte ? x->first_byte : now;
-    json_t *t = timings(0, (double)x->ask.prompts[c->prompt].n, first - x->began, c->n_written + e->n_ids, now - first);
+    const struct job_usage u = { .prompt = (uint32_t)x->ask.prompts[c->prompt].n, .cached = c->n_cached,
+                                 .written = c->n_written + e->n_ids, .queued = c->queued, .reading = c->reading,
+                                 .writing = c->first > 0 ? clock_seconds() - c->first : 0 };
+    json_t *t = timings(&u);
     if (t) json_object_set_new(t, "steps", json_pack("[i]", (int)e->n_ids));
     return t;
 }
 
-json_t *words_timings_read(const struct exchange *x, const struct job_event *e)
+json_t *words_timings_read(const struct job_event *e)
 {
-    double seconds = e->read > e->cached ? clock_seconds() - x->began : 0;
-    return timings(e->cached, e->read > e->cached ? e->read - e->cached : 0, seconds, 0, 0);
+    const struct job_usage u = { .prompt = e->read, .cached = e->cached, .queued = e->queued, .reading = e->reading };
+    return timings(&u);
 }
 
 json_t *words_verbose(const struct exchange *x, const struct choice *c)
@@ -81,10 +82,10 @@ json_t *words_verbose(const struct exchange *x, const struct choice *c)
     return v;
 }
 
-json_t *words_progress(const struct exchange *x, const struct job_event *e)
+json_t *words_progress(const struct job_event *e)
 {
     return json_pack("{s:I,s:I,s:I,s:I}", "total", (json_int_t)e->total, "cache", (json_int_t)e->cached, "processed",
-                     (json_int_t)e->read, "time_ms", (json_int_t)(1e3 * (clock_seconds() - x->began)));
+                     (json_int_t)e->read, "time_ms", (json_int_t)(1e3 * e->reading));
 }
 
 double words_logprob(float p) { return isfinite(p) && p > -9999 ? (double)p : -9999; }

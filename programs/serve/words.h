@@ -7,19 +7,19 @@
 const char *words_finish(enum job_finish f);
 /* {"prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details"} of all choices. */
 json_t *words_usage(const struct exchange *x);
-/* llama.cpp's "timings", of all choices. */
+/* llama.cpp's "timings", of all choices, and "queued_ms" before them: what no place was there for. */
 json_t *words_timings(const struct exchange *x);
 /* The same of a choice that is still being written, this event included; "steps": the tokens that each pass through
  * the model gave since the last event. */
 json_t *words_timings_now(const struct exchange *x, const struct choice *c, const struct job_event *e);
 /* The same while the prompt is read. */
-json_t *words_timings_read(const struct exchange *x, const struct job_event *e);
+json_t *words_timings_read(const struct job_event *e);
 /* llama.cpp's "__verbose": what was read. */
 json_t *words_verbose(const struct exchange *x, const struct choice *c);
 /* Why the cache had no more of the prompt: {cause, at, wanted, had}; NULL where less than a page was missed. */
 json_t *words_missed(const struct exchange *x, const struct prefix_miss *m);
 /* llama.cpp's "prompt_progress". */
-json_t *words_progress(const struct exchange *x, const struct job_event *e);
+json_t *words_progress(const struct job_event *e);
 /* {"token", "logprob", "bytes", "top_logprobs": [...]} */
 json_t *words_token(const struct exchange *x, const struct job_token *t);
 /* The text of one token, special ones spelled; malformed UTF-8 as it is. */

@@ -90,17 +90,18 @@ void *job_ud(const struct job *j) { return j->o.ud; }
 
 /* ---- events ---------------------------------------------------------------------------------------- */
 
-struct read_record { uint32_t read, cached, total, unused; };
+struct read_record { uint32_t read, cached, total; double queued, reading; };
 /* Behind it ids [n], tokens [n] or none, text [n_text]. */
 struct text_record { uint32_t n, n_text, first; bool tokens; };
 
 static void *body(struct record *r) { return r + 1; }
 
-bool job_tell_read(struct job *j, enum job_event_kind kind, uint32_t read, uint32_t cached, uint32_t total)
+bool job_tell_read(struct job *j, enum job_event_kind kind, uint32_t read, const struct job_usage *so_far)
 {
     struct record *r = ring_take(&j->ring, sizeof(struct read_record), kind);
     if (!r) return false;
-    *(struct read_record *)body(r) = (struct read_record){ read, cached, total, 0 };
+    *(struct read_record *)body(r) = (struct read_record){ read, so_far->cached, so_far->prompt, so_far->queued,
+                                                           so_far->reading };
     ring_put(&j->ring, r);
     j->service->told = true;
     return true;
@@ -142,6 +143,8 @@ static void look_at(const struct record *r, struct job_event *e)
         e->read = x->read;
         e->cached = x->cached;
         e->total = x->total;
+        e->queued = x->queued;
+        e->reading = x->reading;
         return;
     }
     const struct text_record *x = at;

@@ -133,7 +133,8 @@ struct job_token {
 struct job_usage {
     uint32_t prompt, cached, cached_written, written;   /* tokens; cached_written: of cached, in the written role */
     uint32_t steps, guesses, accepted;
-    double queued, reading, writing;                     /* seconds                                    */
+    double queued, reading, writing;   /* seconds from its arrival to its end: without a place, up to its first token
+                                        * with one, and behind it                                      */
     uint64_t bytes;                    /* of JOB_KEEP: of the file; prompt: tokens                      */
     struct prefix_miss missed;                           /* why no more was known (cache/prefix.h)     */
 };
@@ -151,6 +152,7 @@ struct job_event {
     const float *vector;               /* DONE of JOB_EMBED: [n_vector], the job's                      */
     size_t n_vector;
     uint32_t read, cached, total;      /* STARTED, PROGRESS: tokens of the prompt; read: cached ones too */
+    double queued, reading;            /* of them too: as in job_usage, so far                          */
     enum job_finish finish;            /* DONE                                                          */
     const char *stop;                  /* DONE by STOP: the string                                      */
     struct job_usage usage;            /* DONE                                                          */

@@ -58,7 +58,7 @@ struct job {
 stretto_status job_make(struct job **out, const struct job_options *o, struct error *err);
 void job_free(struct job *j);
 /* Events of the service's thread; false where the ring has no room. */
-bool job_tell_read(struct job *j, enum job_event_kind kind, uint32_t read, uint32_t cached, uint32_t total);
+bool job_tell_read(struct job *j, enum job_event_kind kind, uint32_t read, const struct job_usage *so_far);
 bool job_tell_text(struct job *j, const char *text, size_t n_text, const struct job_token *tokens, uint32_t n);
 bool job_tell_scores(struct job *j, uint32_t first, const struct job_token *tokens, uint32_t n);
 /* The last one: afterwards the job may be gone. */
@@ -94,7 +94,8 @@ struct slot {
     struct job_usage usage;
     bool coming;                       /* pages of its beginning come from disk, beside others' steps */
     uint32_t fetched;                  /* so many have                                            */
-    double began, wrote;               /* when it got here; its first token                       */
+    double began, since;               /* when it got here; up to when its seconds are counted    */
+    bool wrote;                        /* its first token is there                                */
     double paused;                     /* since when its ring has no room; 0: it has              */
     uint32_t joined_at;                /* tokens written when it got its place                    */
     uint64_t joined;                   /* counts joins: who came last                             */

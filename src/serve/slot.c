@@ -41,6 +41,19 @@ void slot_close(struct slot *x)
     buffer_done(&x->out);
 }
 
+/* ---- its time -------------------------------------------------------------------------------------- */
+
+/* The seconds since they were last counted are of waiting for a place or for another's pages, of reading, or of
+ * writing; those that a client does not read in are no waiting. Before any of this changes. */
+static void count_time(struct slot *x)
+{
+    double now = clock_seconds();
+    struct job_usage *u = &x->usage;
+    bool works = slot_runs(x) || (x->coming && x->fetched) || x->paused > 0;
+    *(!works ? &u->queued : x->wrote ? &u->writing : &u->reading) += now - x->since;
+    x->since = now;
+}
+
 /* ---- beginning ------------------------------------------------------------------------------------- */
 
 static bool wants_to_end(void *ud)
@@ -117,6 +130,7 @@ void slot_join(struct slot *x)
     struct job *j = x->job;
     struct error err = { .status = STRETTO_OK };
     struct request r = { .seq = x->seq, .cancel = wants_to_end, .deadline = j->o.deadline, .ud = x };
+    count_time(x);
     if (x->scores) {
         r.wants = WANT_LOGITS;
         r.first = x->next_score - 1;
@@ -141,6 +155,7 @@ void slot_join(struct slot *x)
 /* It is no longer among the engine's requests. */
 static void left(struct slot *x)
 {
+    count_time(x);
     x->request = 0;
     if (x->service->scorer == x) x->service->scorer = NULL;
     x->job->client->running--;
@@ -171,7 +186,7 @@ static void begin_writing(struct slot *x)
 
 static void start(struct slot *x)
 {
-    job_tell_read(x->job, JOB_STARTED, x->read, x->usage.cached, x->job->o.n_ids);
+    job_tell_read(x->job, JOB_STARTED, x->read, &x->usage);
     x->service->state.cached_tokens += x->usage.cached;
 }
 
@@ -186,8 +201,9 @@ void slot_take(struct slot *x, struct job *j)
     x->sent = x->made = 0;
     x->scores = (j->o.prompt_logprobs || j->o.kind == JOB_SCORE) && j->o.n_ids > 1;
     x->first_scored = x->next_score = 1;
-    x->paused = x->wrote = 0;
-    x->began = now;
+    x->paused = 0;
+    x->wrote = false;
+    x->began = x->since = now;
     x->usage = (struct job_usage){ .prompt = j->o.n_ids, .queued = now - j->submitted };
     j->ring.data = mem_alloc(RING_BYTES);
     stretto_status st = j->ring.data ? STRETTO_OK : fail(&err, STRETTO_E_NOMEM, "no memory for another request");
@@ -210,9 +226,13 @@ void slot_take(struct slot *x, struct job *j)
 void slot_fetch(struct slot *x, double end)
 {
     uint32_t most = takes_over(x);
-    do x->coming = x->fetched++ < most / PAGE_SLOTS && engine_restore(x->service->engine, x->seq, most);
-    while (x->coming && clock_seconds() < end);
-    if (x->coming) return;
+    bool more;
+    count_time(x);
+    do more = x->fetched++ < most / PAGE_SLOTS && engine_restore(x->service->engine, x->seq, most);
+    while (more && clock_seconds() < end);
+    if (more) return;
+    count_time(x);
+    x->coming = false;
     set_text(x, NULL);                         /* as it was set before */
     begin_writing(x);
     start(x);
@@ -313,13 +333,14 @@ void slot_event(struct slot *x, const struct event *v)
     struct service *s = x->service;
     struct job *j = x->job;
     enum job_finish why;
+    if (slot_runs(x)) count_time(x);
     if (v->read && x->read < j->o.n_ids) {
         x->read = j->o.n_ids > v->unread ? j->o.n_ids - v->unread : 0;
-        job_tell_read(j, JOB_PROGRESS, x->read, x->usage.cached, j->o.n_ids);
+        job_tell_read(j, JOB_PROGRESS, x->read, &x->usage);
     }
     s->state.prompt_tokens += v->read;
     s->state.written_tokens += v->wrote;
-    if (v->wrote && !(x->wrote > 0)) x->wrote = clock_seconds();
+    x->wrote |= v->wrote > 0;
     if (v->done) left(x);
     fair_charge(s, x, v->seconds, v->read, v->wrote);
     if (!scores_out(x)) slot_end(x, JOB_FAILED, &full);
@@ -346,12 +367,16 @@ void slot_watch(struct slot *x, double now)
         atomic_store(&j->full, true);
         if (ring_room(&j->ring) < ROOM_LEAST) {
             slot_park(x);
-            if (!(x->paused > 0)) x->paused = now;
+            if (!(x->paused > 0)) {
+                count_time(x);
+                x->paused = now;
+            }
             if (now - x->paused >= PAUSE_MOST) slot_end(x, JOB_CANCELLED, NULL);
             else if (j->o.deadline > 0 && now >= j->o.deadline) slot_end(x, JOB_DEADLINE, NULL);
             return;
         }
     }
+    if (x->paused > 0) count_time(x);
     x->paused = 0;
 }
 
@@ -373,7 +398,6 @@ static void end_writing(struct slot *x, enum job_finish why)
     bool stopped = false;
     const struct decode_counts *c = writer_counts(x->writer);
     struct service_state *all = &x->service->state;
-    double now = clock_seconds();
     if (why != JOB_STOP && x->job->o.kind == JOB_WRITE &&
         text_stream_end(&x->text, &x->out, &stopped) == STRETTO_OK)
         send(x, stopped ? complete(x, true) : x->n_pending);
@@ -386,8 +410,6 @@ static void end_writing(struct slot *x, enum job_finish why)
     x->usage.steps = (uint32_t)c->steps;
     x->usage.guesses = (uint32_t)c->rows;
     x->usage.accepted = (uint32_t)c->accepted;
-    x->usage.reading = (x->wrote > 0 ? x->wrote : now) - x->began;
-    x->usage.writing = x->wrote > 0 ? now - x->wrote : 0;
     all->guesses += c->rows;
     all->accepted += c->accepted;
     for (int i = 2; i <= COSTS_MOST; i++) all->drafts += c->by_rows[i];
@@ -400,6 +422,7 @@ void slot_end(struct slot *x, enum job_finish why, const struct error *failed)
     struct service *s = x->service;
     struct job *j = x->job;
     slot_park(x);
+    count_time(x);
     j->client->placed--;
     if (x->seq >= 0) {
         end_writing(x, why);

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import served
@@ -157,6 +158,52 @@ def check_progress(s):
     assert read == [0, 16, 32, 48, 64, 70], read
     first = next(e["timings"] for e in got if "timings" in e)
     assert first["prompt_n"] == 0 and first["prompt_ms"] == 0, first
+
+
+def check_times(model):
+    """-np 1: what waits for a place is told apart from reading, in streams, whole answers, ollama's and the log."""
+    with Server(program, model, "-np", "1", "--log-json") as s:
+        def one(path, body, out):
+            began = time.time()
+            if body.get("stream") and path == "/completion":
+                out.append(s.stream(path, body))
+            else:
+                out.append(s.post(path, body)[2])
+            out.append(1e3 * (time.time() - began))
+
+        flood = threading.Thread(target=one, args=(TEXT, text(n=16, max_tokens=400, ignore_eos=True), []))
+        flood.start()
+        while s.get("/health")[2]["waiting"] < 10:
+            time.sleep(0.001)
+        asked = [("/completion", {"prompt": "Once upon", "n_predict": 9, "stream": True, "timings_per_token": True,
+                                  "return_progress": True}), ("/completion", {"prompt": "Once two", "n_predict": 9}),
+                 ("/api/generate", {"model": "stories", "prompt": "Once three", "stream": False, "raw": True,
+                                    "options": {"num_predict": 9}})]
+        got = [[] for _ in asked]
+        threads = [threading.Thread(target=one, args=(*a, g)) for a, g in zip(asked, got)]
+        for t in threads:
+            t.start()
+        while s.get("/health")[2]["waiting"] < 12 and flood.is_alive():
+            time.sleep(0.001)
+        from_ = time.time()
+        time.sleep(0.1)
+        to = time.time()
+        waited = 1e3 * (to - from_) if s.get("/health")[2]["waiting"] >= 3 and not any(got) else 0
+        for t in threads + [flood]:
+            t.join()
+        (events, t1), (whole, t2), (other, t3) = got
+        times = [(e["timings"], t1) for e in events if "timings" in e] + [(whole["timings"], t2)]
+        times.append(({"queued_ms": other["queued_duration"] / 1e6, "prompt_ms": other["prompt_eval_duration"] / 1e6,
+                       "predicted_ms": other["eval_duration"] / 1e6}, t3))
+        assert len(times) >= 6, times
+        for t, elapsed in times:
+            assert t["queued_ms"] >= waited and t["prompt_ms"] >= 0, (t, waited)
+            assert t["queued_ms"] + t["prompt_ms"] + t["predicted_ms"] <= elapsed + 1, (t, elapsed)
+        progress = [e["prompt_progress"] for e in events if "prompt_progress" in e]
+        assert progress and all(p["time_ms"] <= t1 - waited for p in progress), (progress, t1, waited)
+        lines = [json.loads(x) for x in s.words().splitlines() if x.startswith("{")]
+        lines = [x for x in lines if x["path"] in ("/completion", "/api/generate")]
+        assert len(lines) == 3 and all(1e3 * x["queued_seconds"] >= waited for x in lines), (lines, waited)
 
 
 def check_small(s):
@@ -328,6 +375,7 @@ with tempfile.TemporaryDirectory() as folder:
     with Server(program, stories, "--pooling", "none", "--log-json") as server:
         check_each(server)
         check_queue(server)
+    check_times(stories)
     check_kept(stories, folder)
     check_adapter(stories, folder)
     check_gaps(stories, folder)

@@ -661,6 +661,50 @@ static void test_kept_texts_take_turns(void **state)
     service_close(s);
 }
 
+/* What a job waits for its place, before its first token and behind it, is neither reading nor writing, and nothing is
+ * counted twice. Planted and noticed: the seconds of a job that was parked are those of reading or writing. */
+static void test_times(void **state)
+{
+    (void)state;
+    static struct got g;
+    struct fake f;
+    struct error err = { 0 };
+    struct job *first, *second;
+    int32_t ids[150];
+    struct service *s;
+    struct service_state x;
+    struct service_options o = { .engine = { .context = 1 << 13, .sequences = 1, .max_rows = 64 }, .wake = ring,
+                                 .quantum = 0.1 };
+    assert_int_equal(decode_parse("plain", &o.choice, &err), STRETTO_OK);
+    assert_int_equal(service_open(&s, fake_model(&f, 1 << 13), &o, &err), STRETTO_OK);
+    prompt_of(1, ids, 150);
+    struct job_options a = asks(ids, 150, 5000), b = asks(ids, 20, 5);
+    a.client = "a";
+    b.client = "b";
+    fake_step_ns = 500000;
+    double began = clock_seconds();
+    assert_int_equal(service_submit(s, &a, &first, NULL, &err), STRETTO_OK);
+    for (struct job_event e = { .n_ids = 0 }; e.kind != JOB_TEXT;) if (!job_read(first, &e)) sched_yield();
+    double came = clock_seconds();
+    assert_int_equal(service_submit(s, &b, &second, NULL, &err), STRETTO_OK);
+    read_all(second, &g);
+    struct job_usage u = g.done.usage;
+    double placed = u.reading + u.writing;
+    assert_true(u.reading > 0 && u.writing > 0 && u.queued > 0.09);     /* until `a` was a quantum ahead */
+    assert_true(u.queued + placed <= clock_seconds() - came);
+    service_look(s, &x, NULL, 0);
+    job_cancel(first);
+    read_all(first, &g);
+    u = g.done.usage;
+    assert_true(x.preempted >= 1 && u.reading > 0 && u.writing > 0);
+    if (x.preempted == 1) assert_true(u.queued >= placed);              /* it was parked all the while */
+    assert_true(u.queued + u.reading + u.writing <= clock_seconds() - began);
+    fake_step_ns = 0;
+    job_close(first);
+    job_close(second);
+    service_close(s);
+}
+
 enum { PEOPLE = 6, EACH = 60 };
 struct person { struct service *s; uint64_t seed; uint32_t cancelled; };
 
@@ -726,7 +770,7 @@ int main(void)
         cmocka_unit_test(test_prediction), cmocka_unit_test(test_many),
         cmocka_unit_test(test_no_memory), cmocka_unit_test(test_lost_step),
         cmocka_unit_test(test_small_pool), cmocka_unit_test(test_pages_come_beside_steps),
-        cmocka_unit_test(test_kept_texts_take_turns),
+        cmocka_unit_test(test_kept_texts_take_turns), cmocka_unit_test(test_times),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
