@@ -1,5 +1,4 @@
 /* /v1/embeddings: one vector for each text. */
-#include "base/memory.h"
 #include "serve/route.h"
 #include "serve/served.h"
 #include "serve/words.h"
@@ -26,66 +25,70 @@ static const struct field rows[] = {
 static const struct field_table table = FIELD_TABLE(rows);
 static const struct field_table *const tables[] = { &table };
 
-/* RFC 4648, of little-endian float32. */
-static json_t *base64(const void *bytes, size_t n)
+/* RFC 4648, of little-endian float32, as a JSON string. */
+static stretto_status put_base64(struct buffer *b, const void *bytes, size_t n)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     const unsigned char *p = bytes;
-    char *out = mem_alloc((n + 2) / 3 * 4 + 1), *to = out;
-    for (size_t i = 0; out && i < n; i += 3) {
+    size_t text = (n + 2) / 3 * 4;
+    TRY(buffer_append(b, "\"", 1));
+    TRY(buffer_reserve(b, text + 1));
+    char *to = b->data + b->len;
+    for (size_t i = 0; i < n; i += 3) {
         unsigned v = (unsigned)p[i] << 16 | (i + 1 < n ? (unsigned)p[i + 1] << 8 : 0) | (i + 2 < n ? p[i + 2] : 0);
         *to++ = digits[v >> 18];
         *to++ = digits[v >> 12 & 63];
         *to++ = i + 1 < n ? digits[v >> 6 & 63] : '=';
         *to++ = i + 2 < n ? digits[v & 63] : '=';
     }
-    json_t *v = out ? json_stringn_nocheck(out, (size_t)(to - out)) : NULL;
-    if (!v) json_lost();
-    mem_free(out);
-    return v;
+    b->len += text;
+    return buffer_append(b, "\"", 1);
 }
 
-static json_t *vector(const struct exchange *x, const struct choice *c)
+static stretto_status put_vector(struct exchange *x, const struct choice *c)
 {
-    size_t n = c->n_vector;
-    if (!c->vector) json_lost();
-    if (x->ask.encoding && strcmp(x->ask.encoding, "base64") == 0) return base64(c->vector, n * sizeof *c->vector);
-    json_t *list = json_array();
-    for (size_t i = 0; i < n; i++) json_array_append_new(list, json_real((double)c->vector[i]));
-    return list;
+    if (!c->vector) return STRETTO_E_NOMEM;
+    if (x->ask.encoding && strcmp(x->ask.encoding, "base64") == 0)
+        return put_base64(&x->reply_text, c->vector, c->n_vector * sizeof *c->vector);
+    return put_numbers(&x->reply_text, c->vector, c->n_vector);
 }
 
-static json_t *whole(struct exchange *x)
+static stretto_status put_whole(struct exchange *x)
 {
-    json_t *data = json_array();
-    struct job_usage u = exchange_usage(x);
-    for (size_t i = 0; i < x->n_choices; i++)
-        json_array_append_new(data, json_pack("{s:s,s:i,s:o}", "object", "embedding", "index", (int)i, "embedding",
-                                              vector(x, &x->choices[i])));
-    return json_pack("{s:s,s:s,s:o,s:{s:I,s:I}}", "object", "list", "model", x->ask.shown, "data", data, "usage",
-                     "prompt_tokens", (json_int_t)u.prompt, "total_tokens", (json_int_t)u.prompt);
+    struct buffer *b = &x->reply_text;
+    unsigned long long read = exchange_usage(x).prompt;
+    const char *name = x->ask.shown;
+    TRY(buffer_str(b, "{\"object\":\"list\",\"model\":"));
+    TRY(put_string(b, name, strlen(name)));
+    TRY(buffer_str(b, ",\"data\":["));
+    for (size_t i = 0; i < x->n_choices; i++) {
+        TRY(buffer_printf(b, "%s{\"object\":\"embedding\",\"index\":%zu,\"embedding\":", i ? "," : "", i));
+        TRY(put_vector(x, &x->choices[i]));
+        TRY(buffer_append(b, "}", 1));
+    }
+    return buffer_printf(b, "],\"usage\":{\"prompt_tokens\":%llu,\"total_tokens\":%llu}}", read, read);
 }
 
 /* llama.cpp's own shape: a vector for each token of each text. */
-static json_t *whole_each(struct exchange *x)
+static stretto_status put_each(struct exchange *x)
 {
-    json_t *out = json_array();
+    struct buffer *b = &x->reply_text;
     size_t width = x->ask.model->model->config.width;
+    TRY(buffer_append(b, "[", 1));
     for (size_t i = 0; i < x->n_choices; i++) {
         const struct choice *c = &x->choices[i];
-        json_t *list = json_array();
+        TRY(buffer_printf(b, "%s{\"index\":%zu,\"embedding\":[", i ? "," : "", i));
         for (size_t at = 0; at + width <= c->n_vector; at += width) {
-            json_t *one = json_array();
-            for (size_t k = 0; k < width; k++) json_array_append_new(one, json_real((double)c->vector[at + k]));
-            json_array_append_new(list, one);
+            if (at) TRY(buffer_append(b, ",", 1));
+            TRY(put_numbers(b, c->vector + at, width));
         }
-        json_array_append_new(out, json_pack("{s:i,s:o}", "index", (int)i, "embedding", list));
+        TRY(buffer_str(b, "]}"));
     }
-    return out;
+    return buffer_append(b, "]", 1);
 }
 
-static const struct dialect dialect = { .kind = JOB_EMBED, .whole = whole };
-static const struct dialect each = { .kind = JOB_EMBED, .whole = whole_each };
+static const struct dialect dialect = { .kind = JOB_EMBED, .put_whole = put_whole };
+static const struct dialect each = { .kind = JOB_EMBED, .put_whole = put_each };
 
 static void embed(struct exchange *x)
 {

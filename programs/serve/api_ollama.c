@@ -276,27 +276,35 @@ static void generate(struct exchange *x)
 
 /* ---- vectors ----------------------------------------------------------------------------------- */
 
-static json_t *vector(const struct choice *c)
+static stretto_status put_vector(struct exchange *x, size_t i)
 {
-    json_t *list = json_array();
-    for (size_t i = 0; i < c->n_vector; i++) json_array_append_new(list, json_real((double)c->vector[i]));
-    return list;
+    const struct choice *c = &x->choices[i];
+    if (!c->vector) return STRETTO_E_NOMEM;
+    return put_numbers(&x->reply_text, c->vector, c->n_vector);
 }
 
-static json_t *vectors(struct exchange *x)
+static stretto_status put_vectors(struct exchange *x)
 {
-    json_t *list = json_array();
+    struct buffer *b = &x->reply_text;
+    const char *name = x->ask.shown;
     if (json_object_get(x->json, "prompt")) {          /* /api/embeddings, which was there before */
-        json_decref(list);
-        return json_pack("{s:o}", "embedding", vector(&x->choices[0]));
+        TRY(buffer_str(b, "{\"embedding\":"));
+        TRY(put_vector(x, 0));
+        return buffer_append(b, "}", 1);
     }
-    for (size_t i = 0; i < x->n_choices; i++) json_array_append_new(list, vector(&x->choices[i]));
-    return json_pack("{s:s,s:o,s:I,s:I,s:I}", "model", x->ask.shown, "embeddings", list, "total_duration",
-                     ns(clock_seconds() - x->began), "load_duration", ns(x->loading), "prompt_eval_count",
-                     (json_int_t)exchange_usage(x).prompt);
+    TRY(buffer_str(b, "{\"model\":"));
+    TRY(put_string(b, name, strlen(name)));
+    TRY(buffer_str(b, ",\"embeddings\":["));
+    for (size_t i = 0; i < x->n_choices; i++) {
+        if (i) TRY(buffer_append(b, ",", 1));
+        TRY(put_vector(x, i));
+    }
+    return buffer_printf(b, "],\"total_duration\":%lld,\"load_duration\":%lld,\"prompt_eval_count\":%llu}",
+                         (long long)ns(clock_seconds() - x->began), (long long)ns(x->loading),
+                         (unsigned long long)exchange_usage(x).prompt);
 }
 
-static const struct dialect of_vectors = { .kind = JOB_EMBED, .whole = vectors };
+static const struct dialect of_vectors = { .kind = JOB_EMBED, .put_whole = put_vectors };
 
 static void embed(struct exchange *x)
 {

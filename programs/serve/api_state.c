@@ -290,7 +290,8 @@ static stretto_status put_rows(struct buffer *b, const struct served_list *l, co
     return STRETTO_OK;
 }
 
-static stretto_status put_own(struct buffer *b, const struct metrics *m, const struct served_list *l, double uptime)
+static stretto_status put_own(struct buffer *b, const struct metrics *m, const struct served_list *l, double uptime,
+                              size_t held)
 {
     static const char *const reasons[] = { "stop", "length", "stop_string", "context", "cancelled", "deadline",
                                            "failed" };
@@ -319,6 +320,8 @@ static stretto_status put_own(struct buffer *b, const struct metrics *m, const s
     TRY(buffer_printf(b, "# HELP stretto:requests_waiting_for_model Requests whose model is being loaded.\n"
                       "# TYPE stretto:requests_waiting_for_model gauge\nstretto:requests_waiting_for_model %u\n",
                       l->waiting));
+    TRY(buffer_printf(b, "# HELP stretto:requests_held_bytes What requests and vectors take, as far as it is counted.\n"
+                      "# TYPE stretto:requests_held_bytes gauge\nstretto:requests_held_bytes %zu\n", held));
     TRY(buffer_printf(b, "# HELP stretto:uptime_seconds Since the start.\n# TYPE stretto:uptime_seconds gauge\n"
                       "stretto:uptime_seconds %.3f\n", uptime));
     return metrics_histograms(b, m);
@@ -334,7 +337,8 @@ static void metrics(struct exchange *x)
     }
     for (size_t i = 0; i < l->n; i++) served_look(l, &l->v[i], &s[i], NULL, 0);
     if (put_rows(&x->reply_text, l, s) != STRETTO_OK
-        || put_own(&x->reply_text, server_metrics(x->server), l, server_uptime(x->server)) != STRETTO_OK)
+        || put_own(&x->reply_text, server_metrics(x->server), l, server_uptime(x->server),
+                   server_hold(x->server, 0)) != STRETTO_OK)
         trouble_status(&x->trouble, TROUBLE_BUSY, NULL, STRETTO_E_NOMEM, NULL);
     else exchange_reply_text(x, 200, "text/plain; version=0.0.4; charset=utf-8");
 }

@@ -43,6 +43,17 @@ stretto_status put_string(struct buffer *b, const char *p, size_t n)
     return buffer_append(b, "\"", 1);
 }
 
+stretto_status put_numbers(struct buffer *b, const float *v, size_t n)
+{
+    char text[40];
+    TRY(buffer_append(b, "[", 1));
+    for (size_t i = 0; i < n; i++) {
+        snprintf(text, sizeof text, "%.9g", (double)v[i]);
+        TRY(buffer_printf(b, "%s%s%s", i ? "," : "", text, strpbrk(text, ".e") ? "" : ".0"));
+    }
+    return buffer_append(b, "]", 1);
+}
+
 json_t *text_json(const char *p, size_t n)
 {
     if (!n) return json_string("");
@@ -458,6 +469,21 @@ static bool begin_more(struct exchange *x)
     return true;
 }
 
+/* Vectors of a request are there together, as numbers and as text, until the last one is sent. */
+static bool hold_vectors(struct exchange *x)
+{
+    enum { A_NUMBER = sizeof(float) + 2 * 16 };
+    const struct ask *a = &x->ask;
+    size_t half = exchange_hold_most(x) / 2, most = half < 2 * (size_t)REPLY_MAX ? half : 2 * (size_t)REPLY_MAX;
+    size_t vectors = 0;
+    for (size_t i = 0; i < a->n_prompts; i++) vectors += a->each ? a->prompts[i].n : 1;
+    size_t numbers = vectors * a->model->model->config.width;
+    if (numbers <= most / A_NUMBER) return exchange_hold(x, numbers * A_NUMBER);
+    return exchange_refuse(x, TROUBLE_INVALID, "input", "the answer would be %zu vectors of %u numbers, and %zu such "
+                           "vectors are the most here: send fewer or shorter texts", vectors,
+                           a->model->model->config.width, most / A_NUMBER / a->model->model->config.width);
+}
+
 bool exchange_run(struct exchange *x, const struct dialect *d)
 {
     struct ask *a = &x->ask;
@@ -465,7 +491,7 @@ bool exchange_run(struct exchange *x, const struct dialect *d)
     if (n > ASK_JOBS)
         return exchange_refuse(x, TROUBLE_INVALID, NULL, "%zu answers are asked for at once, and %d are the most", n,
                                (int)ASK_JOBS);
-    if (d->kind != JOB_EMBED && !ask_writes(a, &x->trouble)) return false;
+    if (d->kind == JOB_EMBED ? !hold_vectors(x) : !ask_writes(a, &x->trouble)) return false;
     if (!choose_adapters(x)) return false;
     x->dialect = d;
     if (!(x->choices = mem_zalloc(n ? n : 1, sizeof *x->choices)))
@@ -491,10 +517,14 @@ bool exchange_run(struct exchange *x, const struct dialect *d)
 
 /* ---- what jobs say ----------------------------------------------------------------------------- */
 
-static stretto_status keep_tokens(struct job_token **list, size_t *n, size_t *cap, const struct job_event *e, size_t at)
+/* What has no room beside other requests ends this one (x->trouble). */
+static stretto_status keep_tokens(struct exchange *x, struct job_token **list, size_t *n, size_t *cap,
+                                  const struct job_event *e, size_t at)
 {
+    enum { A_WORD = 250 };             /* bytes of a token with its log probability as JSON, about */
     if (*n + e->n_ids > *cap) {
-        size_t more = 2 * (*n + e->n_ids) + 16;
+        size_t more = 2 * (*n + e->n_ids) + 16, top = x->ask.logprobs > 0 ? (size_t)x->ask.logprobs : 0;
+        if (!exchange_hold(x, (more - *cap) * (sizeof **list + (1 + top) * A_WORD))) return STRETTO_OK;
         struct job_token *tokens = mem_resize(*list, more * sizeof *tokens);
         if (!tokens) return STRETTO_E_NOMEM;
         *list = tokens;
@@ -523,7 +553,7 @@ static stretto_status keep_text(struct exchange *x, struct choice *c, const stru
         c->n_ids += e->n_ids;
     }
     if (!e->tokens || !e->n_ids) return STRETTO_OK;
-    return keep_tokens(&c->tokens, &c->n_tokens, &c->cap_tokens, e, at);
+    return keep_tokens(x, &c->tokens, &c->n_tokens, &c->cap_tokens, e, at);
 }
 
 static stretto_status hand_on(struct exchange *x, struct choice *c, const struct job_event *e)
@@ -620,10 +650,19 @@ static stretto_status take(struct exchange *x, struct choice *c, const struct jo
     case JOB_PROGRESS:
         return x->streams_out && x->ask.progress && d->progress ? d->progress(x, c, e) : STRETTO_OK;
     case JOB_TEXT: return take_text(x, c, e);
-    case JOB_SCORED: return keep_tokens(&c->scored, &c->n_scored, &c->cap_scored, e, 0);
+    case JOB_SCORED: return keep_tokens(x, &c->scored, &c->n_scored, &c->cap_scored, e, 0);
     case JOB_DONE: return take_done(x, c, e);
     }
     return STRETTO_OK;
+}
+
+static void reply_whole(struct exchange *x)
+{
+    stretto_status s;
+    if (!x->dialect->put_whole) exchange_reply(x, 200, x->dialect->whole(x));
+    else if ((s = x->dialect->put_whole(x)) == STRETTO_OK)
+        exchange_reply_text(x, 200, "application/json; charset=utf-8");
+    else trouble_status(&x->trouble, TROUBLE_FAILED, NULL, s == STRETTO_E_FULL ? STRETTO_E_NOMEM : s, NULL);
 }
 
 static void end(struct exchange *x)
@@ -632,7 +671,7 @@ static void end(struct exchange *x)
     x->ended = true;
     if (!x->streams_out) {
         x->state = EXCHANGE_ENDED;
-        if (x->trouble.kind == TROUBLE_NONE) exchange_reply(x, 200, x->dialect->whole(x));
+        if (x->trouble.kind == TROUBLE_NONE) reply_whole(x);
         return;
     }
     stretto_status s = STRETTO_OK;

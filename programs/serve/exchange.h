@@ -64,6 +64,8 @@ struct dialect {
     stretto_status (*failed)(struct exchange *x, const struct trouble *t);   /* after the beginning */
     /* Whole answers: everything is in x->choices. NULL: no memory. */
     json_t *(*whole)(struct exchange *x);
+    /* Instead of it, for answers of millions of numbers: as text at once, into x->reply_text. */
+    stretto_status (*put_whole)(struct exchange *x);
 };
 
 struct manner {
@@ -164,6 +166,8 @@ const char *exchange_query(const struct exchange *x, const char *name);
 struct job_usage exchange_usage(const struct exchange *x);
 /* A JSON string, quotes and all; malformed UTF-8 becomes U+FFFD. */
 stretto_status put_string(struct buffer *b, const char *p, size_t n);
+/* Numbers as a list, as short as float32 can be told from its neighbours. */
+stretto_status put_numbers(struct buffer *b, const float *v, size_t n);
 /* A value as JSON. */
 stretto_status put_value(struct buffer *b, const json_t *value);
 /* "data: " + JSON + "\n\n" of a value, which is taken. */

@@ -23,12 +23,17 @@ uint32_t embedding_longest(const struct model *m, const struct engine_info *i)
     return m->graph.bidirectional && i->max_rows < i->context ? i->max_rows : i->context;
 }
 
-static void place(struct embedding *x, struct arena *a, bool own)
+size_t embedding_numbers(const struct embedding *x, const struct model *m)
+{
+    return (x->kind == POOLING_NONE ? x->count : 1) * m->config.width;
+}
+
+static void place(struct embedding *x, struct arena *a, bool own, size_t numbers)
 {
     x->places = arena_take(a, x->rows * sizeof *x->places);
     x->sum = arena_take(a, x->width * sizeof *x->sum);
     float *hidden = arena_take(a, x->rows * x->width * sizeof *hidden);
-    if (own) x->out = arena_take(a, (x->kind == POOLING_NONE ? x->count : 1) * x->width * sizeof *x->out);
+    if (own) x->out = arena_take(a, numbers * sizeof *x->out);
     if (!a->base) return;
     memset(x->places, 0, x->rows * sizeof *x->places);
     memset(x->sum, 0, x->width * sizeof *x->sum);
@@ -42,15 +47,20 @@ stretto_status embedding_open(struct embedding *x, const struct model *m, const 
     x->width = m->config.width;
     x->rows = x->count < i->max_rows ? (uint32_t)x->count : i->max_rows;
     bool own = !x->out;
-    place(x, &a, own);
+    size_t numbers = embedding_numbers(x, m);
+    place(x, &a, own, numbers);
     x->memory = mem_alloc(a.top + 64);
     if (!x->memory) return fail(err, STRETTO_E_NOMEM, "out of memory");
     a = (struct arena){ .base = x->memory, .cap = a.top + 64 };
-    place(x, &a, own);
+    place(x, &a, own, numbers);
     return STRETTO_OK;
 }
 
-void embedding_close(struct embedding *x) { mem_free(x->memory); }
+void embedding_close(struct embedding *x)
+{
+    mem_free(x->memory);
+    x->memory = NULL;
+}
 
 void embedding_ask(const struct embedding *x, struct request *r)
 {

@@ -24,6 +24,8 @@ stretto_status embedding_rule(const struct model *m, int asked, bool raw, enum p
 /* Tokens that a text may have: a model that sees both ways reads it in one step. */
 uint32_t embedding_longest(const struct model *m, const struct engine_info *i);
 
+/* Numbers of its answer; kind and count are set. */
+size_t embedding_numbers(const struct embedding *x, const struct model *m);
 /* Memory for one text of x->count tokens; kind, normalize and out are set. */
 stretto_status embedding_open(struct embedding *x, const struct model *m, const struct engine_info *i,
                               struct error *err);

@@ -81,6 +81,7 @@ stretto_status job_make(struct job **out, const struct job_options *o, struct er
 void job_free(struct job *j)
 {
     embedding_close(&j->embedding);
+    mem_free(j->vectors);
     mem_free(j->ring.data);
     mem_free(j->done.words);
     mem_free(j);

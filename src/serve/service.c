@@ -266,7 +266,7 @@ static stretto_status prepare(const struct service *s, struct job *j, struct job
     int asked = j->o.each ? (int)POOLING_NONE : j->o.pooling == POOLING_NONE ? -1 : (int)j->o.pooling;
     TRY(embedding_rule(m, asked, j->o.raw, &x->kind, &x->normalize, err));
     x->count = j->o.n_ids;
-    return embedding_open(x, m, &s->info, err);
+    return STRETTO_OK;
 }
 
 /* Under lock. */

@@ -40,7 +40,8 @@ struct job {
     atomic_bool finished;              /* `done` is whole                                         */
     bool closed;                       /* the service's lock                                      */
     struct embedding embedding;        /* of JOB_EMBED                                            */
-    struct ring ring;                  /* its memory comes with a place: who waits takes little   */
+    float *vectors;                    /* what it makes: the job's until it is closed             */
+    struct ring ring;                  /* memory of all three comes with a place: who waits takes little */
     struct {                           /* what JOB_DONE says                                      */
         enum job_finish finish;
         const char *stop;

@@ -190,6 +190,20 @@ static void start(struct slot *x)
     x->service->state.cached_tokens += x->usage.cached;
 }
 
+static stretto_status open_memory(struct slot *x, struct error *err)
+{
+    const struct service *s = x->service;
+    struct job *j = x->job;
+    struct embedding *e = &j->embedding;
+    const struct model *m = engine_model(s->engine);
+    j->ring.data = mem_alloc(RING_BYTES);
+    if (j->ring.data && j->o.kind == JOB_EMBED)
+        e->out = j->vectors = mem_alloc(embedding_numbers(e, m) * sizeof *j->vectors);
+    if (!j->ring.data || (j->o.kind == JOB_EMBED && !e->out))
+        return fail(err, STRETTO_E_NOMEM, "no memory for another request");
+    return j->o.kind == JOB_EMBED ? embedding_open(e, m, &s->info, err) : STRETTO_OK;
+}
+
 void slot_take(struct slot *x, struct job *j)
 {
     struct error err = { .status = STRETTO_OK };
@@ -205,8 +219,7 @@ void slot_take(struct slot *x, struct job *j)
     x->wrote = false;
     x->began = x->since = now;
     x->usage = (struct job_usage){ .prompt = j->o.n_ids, .queued = now - j->submitted };
-    j->ring.data = mem_alloc(RING_BYTES);
-    stretto_status st = j->ring.data ? STRETTO_OK : fail(&err, STRETTO_E_NOMEM, "no memory for another request");
+    stretto_status st = open_memory(x, &err);
     if (st == STRETTO_OK) st = engine_seq_open(x->service->engine, &x->seq, &err);
     if (st == STRETTO_OK) st = sampler_set(&x->sampler, &j->how, &err);
     if (st == STRETTO_OK) st = set_text(x, &err);
@@ -429,6 +442,7 @@ void slot_end(struct slot *x, enum job_finish why, const struct error *failed)
         keep_text(s, x);
         engine_seq_close(s->engine, x->seq);
     }
+    embedding_close(&j->embedding);            /* what it made stays */
     x->seq = -1;
     x->coming = false;
     x->prediction.n = 0;

@@ -231,6 +231,28 @@ def check_each(s):
     assert s.post("/v1/embeddings", {"input": "One"})[0] == 400
 
 
+def check_each_bound(s):
+    """--body-limit 1: requests hold 64 MB together, one of them half of it, and that is counted."""
+    many = [[5 + (i + k) % 400 for i in range(400)] for k in range(60)]
+    code, _, j = s.post("/embeddings", {"input": many})
+    assert code == 400 and "24000 vectors of 64 numbers" in j["error"]["message"], (code, str(j)[:300])
+    held = [x for x in s.get("/metrics")[2].decode().splitlines() if x.startswith("stretto:requests_held_bytes ")]
+    assert held and float(held[0].split()[1]) < 1e6, held
+    got = []
+
+    def one():
+        code, head, j = s.post("/embeddings", {"input": many[:30]})
+        got.append((code, len(j[29]["embedding"]) == 400 if code == 200 else "retry-after" in head))
+
+    threads = [threading.Thread(target=one) for _ in range(6)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert all(well for _, well in got) and {code for code, _ in got} <= {200, 503}, got
+    assert 200 in {code for code, _ in got}, got
+
+
 def check_length(s):
     """What cannot fit is refused by its bytes; counting has no bound."""
     code, _, j = s.post(TEXT, text(prompt="Once upon a time " * 300000))
@@ -374,6 +396,9 @@ with tempfile.TemporaryDirectory() as folder:
         check_length(server)
     with Server(program, stories, "--pooling", "none", "--log-json") as server:
         check_each(server)
+    with Server(program, stories, "--pooling", "none", "--body-limit", "1") as server:
+        check_each_bound(server)
+    with Server(program, stories, "--pooling", "none", "--log-json") as server:
         check_queue(server)
     check_times(stories)
     check_kept(stories, folder)

@@ -2,7 +2,7 @@
  * what plain decoding writes behind its prompt. */
 #include "base/clock.h"
 #include "base/memory.h"
-#include "serve/service.h"
+#include "serve/service_int.h"
 #include "unit/engine/fake.h"
 #include <dirent.h>
 #include <pthread.h>
@@ -501,6 +501,18 @@ static void test_no_memory(void **state)
     service_close(s);
 }
 
+static void empty_folder(const char *folder)
+{
+    char file[400];
+    DIR *d = opendir(folder);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        snprintf(file, sizeof file, "%s/%s", folder, e->d_name);
+        if (e->d_name[0] != '.') unlink(file);
+    }
+    closedir(d);
+    rmdir(folder);
+}
+
 /* A file without tensors, for what is read of it again. */
 static struct source *empty_file(const char *folder)
 {
@@ -578,7 +590,7 @@ static void test_pages_come_beside_steps(void **state)
     struct fake f;
     struct error err = { 0 };
     struct job *j, *writes;
-    char folder[64], file[400];
+    char folder[64];
     snprintf(folder, sizeof folder, "/tmp/stretto-pages-XXXXXX");
     assert_non_null(mkdtemp(folder));
     fake_model(&f, ROOM);
@@ -610,13 +622,7 @@ static void test_pages_come_beside_steps(void **state)
         service_close(s);
     }
     source_close(f.model.source);
-    DIR *d = opendir(folder);
-    for (struct dirent *e; d && (e = readdir(d));) {
-        snprintf(file, sizeof file, "%s/%s", folder, e->d_name);
-        if (e->d_name[0] != '.') unlink(file);
-    }
-    closedir(d);
-    rmdir(folder);
+    empty_folder(folder);
 }
 
 /* Jobs about texts that were never get a place in the steps, however many come at once. Planted and noticed: those
@@ -705,6 +711,50 @@ static void test_times(void **state)
     service_close(s);
 }
 
+/* Vectors of every token take their memory with a place, so jobs that wait have none, and those that are over only what
+ * they made. Planted and noticed: all of it when a job is submitted. */
+static void test_vectors_come_with_places(void **state)
+{
+    enum { JOBS = 40, LONG = 200 };
+    (void)state;
+    static struct got g;
+    struct fake f;
+    struct error err = { 0 };
+    struct job *writes, *j[JOBS];
+    int32_t ids[LONG];
+    struct service *s;
+    struct service_options o = { .engine = { .context = 1 << 13, .sequences = 1, .max_rows = 64 }, .wake = ring };
+    char folder[64];
+    snprintf(folder, sizeof folder, "/tmp/stretto-vectors-XXXXXX");
+    assert_non_null(mkdtemp(folder));
+    fake_model(&f, 1 << 13);
+    f.model.source = empty_file(folder);
+    assert_int_equal(service_open(&s, &f.model, &o, &err), STRETTO_OK);
+    prompt_of(1, ids, LONG);
+    struct job_options first = asks(ids, 20, 8000), vectors = asks(ids, LONG, 0);
+    vectors.kind = JOB_EMBED;
+    vectors.each = true;
+    fake_step_ns = 500000;
+    assert_int_equal(service_submit(s, &first, &writes, NULL, &err), STRETTO_OK);
+    for (int i = 0; i < JOBS; i++) assert_int_equal(service_submit(s, &vectors, &j[i], NULL, &err), STRETTO_OK);
+    for (int i = 0; i < JOBS; i++) assert_true(!j[i]->embedding.memory && !j[i]->vectors && !j[i]->ring.data);
+    fake_step_ns = 0;
+    job_cancel(writes);
+    read_all(writes, &g);
+    assert_int_equal(g.done.finish, JOB_CANCELLED);
+    for (int i = 0; i < JOBS; i++) {
+        read_all(j[i], &g);
+        assert_true(!j[i]->embedding.memory && g.done.n_vector == LONG * FAKE_WIDTH);
+        for (size_t k = 0; k < LONG; k++)
+            assert_int_equal((int)g.done.vector[k * FAKE_WIDTH], fake_next(ids, k + 1));
+        job_close(j[i]);
+    }
+    job_close(writes);
+    service_close(s);
+    source_close(f.model.source);
+    empty_folder(folder);
+}
+
 enum { PEOPLE = 6, EACH = 60 };
 struct person { struct service *s; uint64_t seed; uint32_t cancelled; };
 
@@ -771,6 +821,7 @@ int main(void)
         cmocka_unit_test(test_no_memory), cmocka_unit_test(test_lost_step),
         cmocka_unit_test(test_small_pool), cmocka_unit_test(test_pages_come_beside_steps),
         cmocka_unit_test(test_kept_texts_take_turns), cmocka_unit_test(test_times),
+        cmocka_unit_test(test_vectors_come_with_places),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
