@@ -8,10 +8,7 @@
 #include "serve/server.h"
 #include <stdio.h>
 #include <stdlib.h>
-#include <dirent.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
 
 static void health(struct exchange *x)
 {
@@ -131,40 +128,50 @@ static json_t *told_kept(struct exchange *x)
 
 static const struct dialect of_kept = { .kind = JOB_KEEP, .whole = told_kept };
 
-/* A name and no way: no folders, nothing hidden. */
+/* What files of keys and salts begin with. */
+static bool begins_as_salted(const char *name)
+{
+    return strspn(name, "0123456789abcdef") >= 16 && name[16] == '-';
+}
+
+/* A name and no way: no folders, nothing hidden. Every key and cache_salt has names of its own. */
 static bool file_name(struct exchange *x)
 {
     static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
     const json_t *v = json_object_get(x->json, "filename");
     const char *name = json_string_value(v);
     const char *folder = server_options(x->server)->slots;
+    uint64_t salt = exchange_salt(x);
     size_t n = json_string_length(v);          /* a zero in it is no letter either */
-    if (!n || n > 64 || *name == '.' || strspn(name, letters) != n || (n > 5 && strcmp(name + n - 5, ".part") == 0))
+    if (!n || n > 64 || *name == '.' || strspn(name, letters) != n || (n > 5 && strcmp(name + n - 5, ".part") == 0)
+        || (!salt && begins_as_salted(name)))
         return exchange_refuse(x, TROUBLE_INVALID, "filename", "filename must be a name of at most 64 letters, digits, "
                                "'.', '_' and '-', not with a '.' in front");
     size_t cap = strlen(folder) + n + 24;
     if (!(x->ask.path = mem_alloc(cap))) return trouble_status(&x->trouble, TROUBLE_BUSY, NULL, STRETTO_E_NOMEM, NULL);
-    /* Every key has names of its own. */
-    if (x->keyed) snprintf(x->ask.path, cap, "%s/%016llx-%s", folder, (unsigned long long)x->salt, name);
+    if (salt) snprintf(x->ask.path, cap, "%s/%016llx-%s", folder, (unsigned long long)salt, name);
     else snprintf(x->ask.path, cap, "%s/%s", folder, name);
     return true;
 }
 
-/* Whether the folder has room for more, as far as --cache-disk-size says. */
-static bool has_room(struct exchange *x)
+#define AT(member) offsetof(struct ask, member)
+static const struct field kept_rows[] = {
+    { "filename", FIELD_ANY, FIELD_LATER, 0, 0, 0, NULL, NULL },
+    { "model", FIELD_TEXT, FIELD_READ, AT(model_name), 0, 0, NULL, NULL },
+    { "cache_salt", FIELD_TEXT, FIELD_READ, AT(cache_key), 0, 0, NULL, NULL },
+    { "prompt_cache_key", FIELD_TEXT, FIELD_READ, AT(cache_key), 0, 0, NULL, NULL },
+};
+#undef AT
+static const struct field_table kept_table = FIELD_TABLE(kept_rows);
+
+/* A body, if there is one, and the model. */
+static bool kept_fields(struct exchange *x)
 {
-    const struct serve_options *o = server_options(x->server);
-    uint64_t bytes = 0;
-    struct stat st;
-    DIR *dir = opendir(o->slots);
-    for (struct dirent *e; dir && (e = readdir(dir));)
-        if (fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode))
-            bytes += (uint64_t)st.st_size;
-    if (dir) closedir(dir);
-    if (bytes < (uint64_t)o->disk_mb << 20) return true;
-    return exchange_refuse(x, TROUBLE_INVALID, "filename", "the saved texts take %llu MB, and %lld are the most here "
-                           "(--cache-disk-size): whoever runs this server can remove some",
-                           (unsigned long long)(bytes >> 20), (long long)o->disk_mb);
+    static const struct field_table *const tables[] = { &kept_table };
+    if (x->body.len && (!exchange_object(x) || !fields_read(x->json, tables, 1, exchange_strict(x), &x->ask,
+                                                            &x->ignored, &x->trouble)))
+        return false;
+    return exchange_model(x);
 }
 
 static void keep(struct exchange *x)
@@ -183,14 +190,10 @@ static void keep(struct exchange *x)
                         "/slots/0?action=save");
     else if (*end || end == x->rest || place < 0 || place > INT32_MAX)
         exchange_refuse(x, TROUBLE_INVALID, NULL, "a slot is called by its number, not '%.40s'", x->rest);
-    else if (x->body.len && !exchange_object(x)) return;
     else {
-        const json_t *model = json_object_get(x->json, "model");
-        if (json_is_string(model)) x->ask.model_name = json_string_value(model);
         x->ask.place = place;
         x->ask.keep = (enum job_keep)what;
-        if (exchange_model(x) && (what == KEEP_ERASE || file_name(x)) && (what != KEEP_SAVE || has_room(x))
-            && ask_prompts(&x->ask, 1, &x->trouble))
+        if (kept_fields(x) && (what == KEEP_ERASE || file_name(x)) && ask_prompts(&x->ask, 1, &x->trouble))
             exchange_run(x, &of_kept);
     }
 }

@@ -7,6 +7,7 @@
 #include "base/utf8.h"
 #include "serve/served.h"
 #include "serve/server.h"
+#include "serve/shelf.h"
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -351,8 +352,7 @@ _Static_assert((int)ASK_ADAPTERS == (int)SERVED_ADAPTERS && 2 * (int)ASK_NAME >=
 
 /* ---- jobs -------------------------------------------------------------------------------------- */
 
-/* Texts are shared under a key, and of these under the request's own word for it. */
-static uint64_t salt_of(const struct exchange *x)
+uint64_t exchange_salt(const struct exchange *x)
 {
     const char *word = x->ask.cache_key;
     unsigned char bits[sizeof x->salt];
@@ -376,11 +376,12 @@ static struct job_options options_of(const struct exchange *x, const struct choi
         .kind = x->dialect->kind, .ids = a->prompts[c->prompt].id, .n_ids = (uint32_t)a->prompts[c->prompt].n,
         .how = ask_sampling(a, c->index % (uint32_t)a->n), .max_tokens = a->max_tokens, .stops = a->stops,
         .n_stops = a->n_stops, .ignore_end = a->ignore_end, .logprobs = (int32_t)a->logprobs, .drawn = a->drawn,
-        .prompt_logprobs = a->echo && a->logprobs >= 0, .client = client, .salt = salt_of(x),
+        .prompt_logprobs = a->echo && a->logprobs >= 0, .client = client, .salt = exchange_salt(x),
         .cache_exact = a->cache_exact, .no_cache = a->no_cache, .prediction = a->prediction.id,
         .n_prediction = (uint32_t)a->prediction.n, .priority = (int32_t)a->priority, .ud = (void *)(uintptr_t)c,
         .adapters = a->model->n_adapters ? a->weights : NULL, .n_adapters = (uint32_t)a->model->n_adapters,
-        .place = (int32_t)a->place, .keep = a->keep, .path = a->path, .pooling = a->pooling, .each = a->each,
+        .place = (int32_t)a->place, .keep = a->keep, .path = a->path,
+        .room = { shelf_take, server_shelf(x->server) }, .pooling = a->pooling, .each = a->each,
         .deadline = a->time_limit > 0 ? clock_seconds() + a->time_limit / 1e3 : 0 };
     return o;
 }

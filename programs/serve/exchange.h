@@ -149,6 +149,8 @@ bool exchange_strict(const struct exchange *x);
 bool exchange_model(struct exchange *x);
 /* Begins the jobs: for each prompt, n choices. */
 bool exchange_run(struct exchange *x, const struct dialect *d);
+/* Whose beginnings its texts share: those of its key, and of these its own word's for it. */
+uint64_t exchange_salt(const struct exchange *x);
 /* Replies; takes the value. NULL: no memory. */
 void exchange_reply(struct exchange *x, unsigned http, json_t *value);
 /* Replies with what stands in x->reply_text. */

@@ -24,6 +24,7 @@ enum { HEADER_SECONDS = 10, KEEP_SECONDS = 60,
 struct served_list *server_models(const struct server *s) { return s->start.models; }
 const struct serve_options *server_options(const struct server *s) { return s->start.options; }
 struct metrics *server_metrics(struct server *s) { return &s->metrics; }
+struct shelf *server_shelf(struct server *s) { return &s->shelf; }
 size_t server_hold(struct server *s, ptrdiff_t more)
 {
     return atomic_fetch_add(&s->held, (size_t)more) + (size_t)more;
@@ -374,6 +375,7 @@ stretto_status server_open(struct server **out, const struct server_start *start
     if (!s) return fail(err, STRETTO_E_NOMEM, "no memory for the server");
     *s = (struct server){ .start = *start, .began = clock_seconds(), .loop = -1, .watch = -1, .events = -1,
                           .signals = -1 };
+    shelf_open(&s->shelf, o->slots, (uint64_t)o->disk_mb << 20);
     (void)!getrandom(&bits, sizeof bits, 0);
     snprintf(s->id_seed, sizeof s->id_seed, "%016llx", (unsigned long long)bits);
     stretto_status st = keys_read(&s->keys, o->api_key, o->api_key_file, err);
@@ -396,6 +398,7 @@ void server_close(struct server *s)
     hang_up(s);
     tls_close(s->tls);
     keys_done(&s->keys);
+    shelf_close(&s->shelf);
     const int fds[] = { s->loop, s->watch, s->events, s->signals };
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         if (fds[i] >= 0) close(fds[i]);

@@ -15,6 +15,7 @@
 
 struct server;
 struct exchange;
+struct shelf;
 
 struct server_start {
     const struct serve_options *options;
@@ -38,6 +39,7 @@ void server_loaded(struct server *s, bool well);
 struct served_list *server_models(const struct server *s);
 const struct serve_options *server_options(const struct server *s);
 struct metrics *server_metrics(struct server *s);
+struct shelf *server_shelf(struct server *s);
 /* Bytes that all requests hold together; more may be negative. Any thread. */
 size_t server_hold(struct server *s, ptrdiff_t more);
 bool server_has_keys(const struct server *s);

@@ -5,6 +5,7 @@
 #include "serve/keys.h"
 #include "serve/prepare.h"
 #include "serve/server.h"
+#include "serve/shelf.h"
 #include <microhttpd.h>
 #include <stdatomic.h>
 
@@ -35,6 +36,7 @@ struct server {
     struct preparer *preparer[PREPARERS];
     struct keys keys;
     struct metrics metrics;
+    struct shelf shelf;
     int loop, watch, events, signals, mhd;     /* descriptors */
     atomic_bool woken;
     atomic_size_t held;                /* by requests: exchange_hold                            */

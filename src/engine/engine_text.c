@@ -73,6 +73,17 @@ static stretto_status put_page(struct engine *e, const struct sequence *s, uint3
     return STRETTO_OK;
 }
 
+/* Of the whole file. */
+static uint64_t bytes_of(const struct engine *e, const struct sequence *s, const struct engine_text *t)
+{
+    uint64_t n = sizeof(struct head) + t->n * (sizeof *t->tokens + 1) + DISK_DIGEST;
+    for (uint32_t i = 0; i < s->cache.n_pages; i++) {
+        n += sizeof(uint32_t);
+        for (uint32_t g = 0; g < e->cache.n_groups; g++) n += has_page(e, s, g, i) ? e->info.group[g].page : 0;
+    }
+    return n;
+}
+
 static stretto_status put_all(struct engine *e, const struct sequence *s, const struct engine_text *t,
                               struct writing *w, struct error *err)
 {
@@ -100,9 +111,10 @@ static stretto_status put_all(struct engine *e, const struct sequence *s, const 
 }
 
 static stretto_status write_file(struct engine *e, const struct sequence *s, struct engine_text *t, const char *path,
-                                 struct error *err)
+                                 const struct engine_text_room *room, struct error *err)
 {
     struct writing w = { .at = 0 };
+    if (room && room->ask) TRY(room->ask(room->ud, path, bytes_of(e, s, t), err));
     TRY(part_open(&w.part, path, true, true, err));
     stretto_status st = part_begin(&w.part, 0, err);
     if (st == STRETTO_OK) st = put_all(e, s, t, &w, err);
@@ -112,7 +124,8 @@ static stretto_status write_file(struct engine *e, const struct sequence *s, str
     return st;
 }
 
-stretto_status engine_text_save(struct engine *e, struct engine_text *t, const char *path, struct error *err)
+stretto_status engine_text_save(struct engine *e, struct engine_text *t, const char *path,
+                                const struct engine_text_room *room, struct error *err)
 {
     const struct sharing how = sharing_of(t);
     int32_t seq;
@@ -124,7 +137,7 @@ stretto_status engine_text_save(struct engine *e, struct engine_text *t, const c
     t->n = engine_set(e, seq, t->tokens, t->n, t->n - 1);
     memcpy(t->given, s->given, t->n);
     if (st == STRETTO_OK)
-        st = t->n ? write_file(e, s, t, path, err)
+        st = t->n ? write_file(e, s, t, path, room, err)
                   : fail(err, STRETTO_E_ARG, "nothing of the text is in the cache any more");
     engine_seq_close(e, seq);
     return st;
@@ -150,9 +163,13 @@ static stretto_status check_head(struct engine *e, const struct head *h, const s
         return fail(err, STRETTO_E_ARG, "the file is of another model, cache, device or version than runs here");
     if (h->salt != salt_of(e, t))
         return fail(err, STRETTO_E_ARG, "the file is of another key's texts, or of other adapters");
-    if (h->tokens > t->cap || h->tokens > e->info.context || h->pages != (h->tokens + PAGE_SLOTS - 1) / PAGE_SLOTS)
-        return fail(err, STRETTO_E_ARG, "the file has %u tokens, more than the context holds", h->tokens);
-    return STRETTO_OK;
+    if (!h->tokens || h->pages != (h->tokens - 1) / PAGE_SLOTS + 1)
+        return fail(err, STRETTO_E_FORMAT, "the file is damaged: it tells of %u tokens and %u pages", h->tokens,
+                    h->pages);
+    uint32_t most = t->cap < e->info.context ? t->cap : e->info.context;
+    if (h->tokens <= most) return STRETTO_OK;
+    return fail(err, STRETTO_E_ARG, "the file has %u tokens and the context holds %u: it can be taken back where that "
+                "is longer", h->tokens, most);
 }
 
 static stretto_status take_page(struct engine *e, struct sequence *s, const struct engine_text *t, uint32_t i,
@@ -194,8 +211,11 @@ static stretto_status read_map(struct engine *e, struct engine_text *t, struct r
     int32_t vocab = (int32_t)e->model->config.vocab;
     const unsigned char *p = r->n >= sizeof h + sizeof digest ? get(r, sizeof h) : NULL;
     if (p) memcpy(&h, p, sizeof h);
-    if (!p || memcmp(h.magic, magic, sizeof magic) != 0 || h.version != VERSION)
-        return fail(err, STRETTO_E_FORMAT, "this is no text that was saved");
+    if (!p || memcmp(h.magic, magic, sizeof magic) != 0)
+        return fail(err, STRETTO_E_FORMAT, "the file is no text that was saved");
+    if (h.version != VERSION)
+        return fail(err, STRETTO_E_FORMAT, "the file has form %u of saved texts, and this version reads form %d",
+                    h.version, (int)VERSION);
     r->n -= sizeof digest;
     blake2b_begin(&b, sizeof digest);
     blake2b_add(&b, r->p, r->n);
@@ -203,7 +223,7 @@ static stretto_status read_map(struct engine *e, struct engine_text *t, struct r
     if (memcmp(digest, r->p + r->n, sizeof digest) != 0) return fail(err, STRETTO_E_FORMAT, "the file is damaged");
     TRY(check_head(e, &h, t, err));
     const unsigned char *tokens = get(r, h.tokens * sizeof *t->tokens), *given = get(r, h.tokens);
-    if (!h.tokens || !tokens || !given) return fail(err, STRETTO_E_FORMAT, "the file ends inside of its tokens");
+    if (!tokens || !given) return fail(err, STRETTO_E_FORMAT, "the file ends inside of its tokens");
     t->n = h.tokens;
     memcpy(t->tokens, tokens, t->n * sizeof *t->tokens);
     for (uint32_t i = 0; i < t->n; i++) {

@@ -15,11 +15,19 @@ struct engine_text {
     uint64_t bytes;                    /* of the file                                                */
 };
 
-/* Writes what the cache has of t, from its first token on, in one step (base/part.h); t->n becomes how much that was,
- * t->given their roles. E_FULL: no sequence is free now. E_UNSUP: this engine's pages cannot be read. */
-stretto_status engine_text_save(struct engine *e, struct engine_text *t, const char *path, struct error *err);
+/* Who is asked before a file is written, which will have so many bytes; what he answers but OK is the answer. */
+struct engine_text_room {
+    stretto_status (*ask)(void *ud, const char *path, uint64_t bytes, struct error *err);   /* NULL: there is room */
+    void *ud;
+};
+
+/* Writes what the cache has of t, from its first token on, in one step (base/part.h): whenever the process ends, there
+ * is the file that was or the new one. t->n becomes how much that was, t->given their roles. E_FULL: no sequence is
+ * free now. E_UNSUP: this engine's pages cannot be read. */
+stretto_status engine_text_save(struct engine *e, struct engine_text *t, const char *path,
+                                const struct engine_text_room *room, struct error *err);
 /* Reads it into the cache, as texts of t->salt; t gets the tokens and roles. E_FORMAT: no such file, or damaged; E_ARG:
- * of another model, another salt or other adapters. */
+ * of another model, another salt or other adapters, or longer than t->cap or the context. */
 stretto_status engine_text_load(struct engine *e, struct engine_text *t, const char *path, struct error *err);
 /* What the cache has of t and nobody else needs is gone; returns how many tokens were. */
 uint32_t engine_text_erase(struct engine *e, const struct engine_text *t);

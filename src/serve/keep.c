@@ -44,10 +44,10 @@ static stretto_status serve_one(struct service *s, const struct job *j, struct j
         st = engine_text_load(s->engine, t, j->o.path, err);
         if (st != STRETTO_OK) t->n = 0;
     } else if (!t->n || t->salt != j->o.salt) {
-        return fail(err, STRETTO_E_ARG, "nobody with this key had a text in slot %d yet", j->o.place);
+        return fail(err, STRETTO_E_ARG, "nobody with this key and cache_salt had a text in slot %d last", j->o.place);
     } else if (j->o.keep == KEEP_SAVE) {
         uint32_t known = t->n;
-        st = engine_text_save(s->engine, t, j->o.path, err);
+        st = engine_text_save(s->engine, t, j->o.path, &j->o.room, err);
         usage->prompt = t->n;
         usage->bytes = t->bytes;
         t->n = known;

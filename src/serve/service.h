@@ -21,7 +21,7 @@
 #include "decode/logits.h"
 #include "decode/sampler.h"
 #include "decode/strategy.h"
-#include "engine/engine.h"
+#include "engine/engine_text.h"
 #include "format/pooling.h"
 
 struct service;
@@ -91,6 +91,7 @@ struct job_options {
                                         * where it happens to run. Only with service_options.keeps      */
     enum job_keep keep;                /* of JOB_KEEP                                                   */
     const char *path;                  /* of it: the file; copied                                       */
+    struct engine_text_room room;      /* of KEEP_SAVE: who is asked, on the service's thread           */
     const char *client;                /* who pays; copied                                              */
     uint64_t salt;                     /* texts share what they begin with where this is equal          */
     bool cache_exact;                  /* only prefixes that were read in the same roles                */

@@ -6,7 +6,6 @@
 #include "decode/text_stream.h"
 #include "engine/companion.h"
 #include "engine/embedding.h"
-#include "engine/engine_text.h"
 #include "engine/scheduler.h"
 #include "serve/ring.h"
 #include "serve/service.h"

@@ -6,6 +6,7 @@
 #include "base/utf8.h"
 #include "serve/route.h"
 #include "serve/server.h"
+#include "serve/shelf.h"
 #include "text/chat.h"
 #include "text/tokenizer_int.h"
 #include <stdio.h>
@@ -31,6 +32,7 @@ static const char words[] = "{% for m in messages %}<{{ m.role }}>{{ m.content }
 static struct served_list list;
 static struct serve_options options;
 static struct metrics counted;
+static struct shelf shelf;
 static struct model inside;
 
 static void open_model(void)
@@ -56,6 +58,7 @@ static size_t held;
 struct served_list *server_models(const struct server *s) { (void)s; return &list; }
 const struct serve_options *server_options(const struct server *s) { (void)s; return &options; }
 struct metrics *server_metrics(struct server *s) { (void)s; return &counted; }
+struct shelf *server_shelf(struct server *s) { (void)s; return &shelf; }
 bool server_has_keys(const struct server *s) { (void)s; return false; }
 bool server_draining(const struct server *s) { (void)s; return false; }
 size_t server_hold(struct server *s, ptrdiff_t more) { (void)s; return held += (size_t)more; }

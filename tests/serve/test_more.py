@@ -341,6 +341,71 @@ def check_kept(model, folder):
         assert act(s, "save", filename="a")[0] == 501
 
 
+def check_kept_salts(model, folder):
+    """Without keys a cache_salt is what a text, its file and the file's name belong to."""
+    place = os.path.join(folder, "salted")
+    body = {"prompt": "Once upon a time, there was a little girl named Lily. She liked to play outside in the park.",
+            "n_predict": 30, "temperature": 0, "id_slot": 0, "cache_salt": "mine"}
+
+    def act(s, action, salt=None, name="a", **more):
+        return s.post(f"/slots/0?action={action}", {"filename": name, **({"cache_salt": salt} if salt else {}), **more})
+
+    def known(s, salt):
+        return s.post("/completion", {**body, "cache_salt": salt})[2]["timings"]["cache_n"]
+
+    os.makedirs(place)
+    left = os.path.join(place, "x.part")                     # of a process that was killed
+    open(left, "w").close()
+    with Server(program, model, "--slot-save-path", place) as s:
+        assert not os.path.exists(left)
+        assert s.post("/completion", body)[0] == 200
+        assert act(s, "save")[0] == act(s, "save", "yours")[0] == 400
+        code, head, j = act(s, "save", "mine", something=1)
+        assert code == 200 and "something" in head["x-stretto-ignored"], (code, head, j)
+        (name,) = os.listdir(place)
+        assert name.endswith("-a") and len(name) == 18, name
+        for action in "save", "restore":                     # nobody else has names like it
+            assert act(s, action, name=name)[0] == 400
+        assert s.post("/slots/0?action=save", {"filename": "b", "cache_salt": 5})[0] == 400
+    with Server(program, model, "--slot-save-path", place) as s:
+        for salt in None, "yours":
+            code, _, j = act(s, "restore", salt)
+            assert code == 400, j
+        os.rename(os.path.join(place, name), os.path.join(place, "b"))
+        code, _, j = act(s, "restore", name="b")
+        assert code == 400 and "another key's texts" in j["error"]["message"], j
+        os.rename(os.path.join(place, "b"), os.path.join(place, name))
+        assert act(s, "restore", "mine")[0] == 200
+        assert known(s, "yours") == 0 and known(s, "mine") > 20
+        assert act(s, "erase")[0] == 400 and act(s, "erase", "mine")[2]["n_erased"] > 20
+
+
+def check_kept_room(model, folder):
+    """The folder takes no more than it is to, to the byte; what is there can be written again, and what whoever runs
+    the server removed makes room."""
+    place = os.path.join(folder, "full")
+    with Server(program, model, "--slot-save-path", place, "--cache-disk-size", "1") as s:
+        words = "Once upon a time, there was a little girl named Lily. She liked to play outside in the park. " * 8
+        assert s.post("/completion", {"prompt": words, "n_predict": 1, "id_slot": 0})[0] == 200
+        saved = 0
+        while (got := s.post("/slots/0?action=save", {"filename": f"f{saved}"}))[0] == 200:
+            saved += 1
+            assert saved < 100
+        message = got[2]["error"]["message"]
+        sizes = [os.path.getsize(os.path.join(place, f)) for f in os.listdir(place)]
+        assert got[0] == 400 and "--cache-disk-size" in message and len(sizes) == saved >= 2, (got, sizes)
+        assert sum(sizes) <= 1 << 20 < sum(sizes) + sizes[0], sizes
+        assert s.post("/slots/0?action=save", {"filename": "f0"})[0] == 200
+        assert s.post("/slots/0?action=save", {"filename": "more"})[0] == 400
+        os.remove(os.path.join(place, "f1"))
+        for _ in range(50):
+            if s.post("/slots/0?action=save", {"filename": "more"})[0] == 200:
+                break
+            time.sleep(0.1)
+        else:
+            raise AssertionError("there is room again")
+
+
 def check_adapter(model, folder):
     """--lora FILE=SCALE reaches its file from behind the sandbox, and what it says counts as much as SCALE."""
     import gguf
@@ -402,6 +467,8 @@ with tempfile.TemporaryDirectory() as folder:
         check_queue(server)
     check_times(stories)
     check_kept(stories, folder)
+    check_kept_salts(stories, folder)
+    check_kept_room(stories, folder)
     check_adapter(stories, folder)
     check_gaps(stories, folder)
 print("thinking, tools, words and gaps: all is well")

@@ -4,6 +4,10 @@
 #include "engine/engine_text.h"
 #include "base/file.h"
 #include "unit/engine/fake.h"
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { CONTEXT = 300, N = 220 };
@@ -64,7 +68,7 @@ static void there_and_back(void **state)
         struct engine *e = open_engine(&f, windows);
         assert_int_equal(read_text(e, N), 0);
         struct engine_text t = text_of(N, 0);
-        assert_int_equal(engine_text_save(e, &t, path, &err), STRETTO_OK);
+        assert_int_equal(engine_text_save(e, &t, path, NULL, &err), STRETTO_OK);
         assert_int_equal(t.n, N - 1);
         assert_int_equal(engine_text_erase(e, &t), N - 1);
         assert_int_equal(read_text(e, N), 0);
@@ -103,7 +107,7 @@ static void any_bytes(void **state)
     struct engine *e = open_engine(&f, true);
     read_text(e, 70);
     struct engine_text t = text_of(70, 0);
-    assert_int_equal(engine_text_save(e, &t, path, &err), STRETTO_OK);
+    assert_int_equal(engine_text_save(e, &t, path, NULL, &err), STRETTO_OK);
     assert_int_equal(file_map_open(&m, path, &err), STRETTO_OK);
     size_t n = m.size, refused = 0;
     unsigned char *whole = test_malloc(n), *bad = test_malloc(n);
@@ -131,9 +135,98 @@ static void any_bytes(void **state)
     engine_close(e);
 }
 
+/* The process ends behind so many bytes of a file, or writes all of it: 1. */
+static int write_bytes(struct engine *e, const char *to, size_t bytes)
+{
+    int status = 0;
+    pid_t child = fork();
+    if (!child) {
+        struct error err = { 0 };
+        struct engine_text t = text_of(N, 0);
+        setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
+        setrlimit(RLIMIT_FSIZE, &(struct rlimit){ bytes, bytes });
+        signal(SIGXFSZ, SIG_DFL);
+        _exit(engine_text_save(e, &t, to, NULL, &err) == STRETTO_OK);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) || WTERMSIG(status) == SIGXFSZ);
+    return WIFEXITED(status) && WEXITSTATUS(status);
+}
+
+/* Whoever is killed over a file leaves the one that was, byte by byte, and the next one writes it as ever. Planted and
+ * noticed: the file is written under its own name. */
+static void killed_at_any_byte(void **state)
+{
+    struct fake f;
+    struct error err = { 0 };
+    struct file_map m;
+    int whole = 0;
+    (void)state;
+    struct engine *e = open_engine(&f, true);
+    read_text(e, N);
+    struct engine_text t = text_of(70, 0);
+    assert_int_equal(engine_text_save(e, &t, path, NULL, &err), STRETTO_OK);
+    assert_int_equal(file_map_open(&m, path, &err), STRETTO_OK);
+    size_t n = m.size, last = 0;
+    unsigned char *old = test_malloc(n);
+    memcpy(old, m.data, n);
+    file_map_close(&m);
+    for (size_t bytes = 0; !whole; bytes += bytes % 3 ? 17 : 40) {
+        whole = write_bytes(e, path, last = bytes);
+        assert_int_equal(file_map_open(&m, path, &err), STRETTO_OK);
+        if (!whole) assert_true(m.size == n && !memcmp(m.data, old, n));
+        else assert_true(m.size > n && m.size <= bytes);
+        file_map_close(&m);
+    }
+    assert_true(last > n);
+    assert_int_equal(load(e, &err), STRETTO_OK);
+    engine_close(e);
+    e = open_engine(&f, true);
+    assert_int_equal(load(e, &err), STRETTO_OK);
+    assert_int_equal(read_text(e, N), N - 1);
+    test_free(old);
+    engine_close(e);
+}
+
+/* What does not fit is told with both numbers, and who gives room is asked with all bytes. */
+static stretto_status count_room(void *ud, const char *to, uint64_t bytes, struct error *err)
+{
+    assert_string_equal(to, path);
+    *(uint64_t *)ud = bytes;
+    return err->status ? STRETTO_E_IO : STRETTO_OK;
+}
+
+static void what_does_not_fit(void **state)
+{
+    struct fake f;
+    struct error err = { 0 };
+    struct stat st;
+    uint64_t bytes = 0;
+    const struct engine_text_room room = { count_room, &bytes };
+    (void)state;
+    struct engine *e = open_engine(&f, true);
+    read_text(e, N);
+    struct engine_text t = text_of(N, 0);
+    assert_int_equal(engine_text_save(e, &t, path, &room, &err), STRETTO_OK);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(bytes, st.st_size);
+    unlink(path);
+    err.status = STRETTO_E_IO;                               /* no room */
+    assert_int_equal(engine_text_save(e, &t, path, &room, &err), STRETTO_E_IO);
+    assert_int_equal(stat(path, &st), -1);
+    memset(&err, 0, sizeof err);
+    t = text_of(N, 0);
+    assert_int_equal(engine_text_save(e, &t, path, NULL, &err), STRETTO_OK);
+    t.cap = 100;
+    assert_int_equal(engine_text_load(e, &t, path, &err), STRETTO_E_ARG);
+    assert_non_null(strstr(err.text, "219 tokens and the context holds 100"));
+    engine_close(e);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(there_and_back), cmocka_unit_test(any_bytes) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(there_and_back), cmocka_unit_test(any_bytes),
+                                        cmocka_unit_test(killed_at_any_byte), cmocka_unit_test(what_does_not_fit) };
     snprintf(folder, sizeof folder, "/tmp/text-file-XXXXXX");
     if (!mkdtemp(folder)) return 1;
     snprintf(path, sizeof path, "%s/text", folder);
