@@ -108,7 +108,6 @@ struct exchange {
     uint32_t sequence;                 /* of a dialect: events so far                                 */
     bool opened;                       /* of a dialect: its message has begun                         */
     bool streams_out, ended, cut, gone;/* gone: the client is                                         */
-    double retry_at;                   /* more of its jobs wait for a place until then                */
     /* The reply, once there is one. */
     unsigned http;
     json_t *reply;

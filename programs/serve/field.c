@@ -83,6 +83,18 @@ static bool asks_nothing(const struct field *f, const json_t *v)
     return json_is_false(v) || (json_is_array(v) && !json_array_size(v)) || (json_is_object(v) && !json_object_size(v));
 }
 
+/* Names go into a header: those that may stand there, and "..." for others. */
+static void name_ignored(struct buffer *ignored, const char *name)
+{
+    size_t n = strlen(name), len = ignored->len;
+    bool fits = n && n <= 64 && len <= 600;
+    for (size_t i = 0; fits && i < n; i++)
+        fits = (unsigned char)name[i] > ' ' && (unsigned char)name[i] <= '~' && name[i] != ',';
+    if (fits) buffer_printf(ignored, "%s%s", len ? ", " : "", name);
+    else if (len < 3 || strcmp(ignored->data + len - 3, "...") != 0)
+        buffer_printf(ignored, "%s...", len ? ", " : "");
+}
+
 static bool take(const struct field *f, struct ask *a, const json_t *v, struct buffer *ignored, struct trouble *t)
 {
     switch (f->does) {
@@ -90,7 +102,7 @@ static bool take(const struct field *f, struct ask *a, const json_t *v, struct b
     case FIELD_LATER: return field_check(f, v, t);
     case FIELD_NOTHING:
         if (!field_check(f, v, t)) return false;
-        if (ignored->len < 600) buffer_printf(ignored, "%s%s", ignored->len ? ", " : "", f->name);
+        name_ignored(ignored, f->name);
         return true;
     case FIELD_REFUSED:
     case FIELD_UNSUPPORTED:
@@ -100,16 +112,6 @@ static bool take(const struct field *f, struct ask *a, const json_t *v, struct b
                        f->words);
     }
     return false;
-}
-
-/* Names go into a header: only those that may stand there. */
-static void name_unknown(struct buffer *ignored, const char *name)
-{
-    size_t n = strlen(name);
-    if (!n || n > 64 || ignored->len > 600) return;
-    for (size_t i = 0; i < n; i++)
-        if ((unsigned char)name[i] <= ' ' || (unsigned char)name[i] > '~' || name[i] == ',') return;
-    buffer_printf(ignored, "%s%s", ignored->len ? ", " : "", name);
 }
 
 bool fields_read(const json_t *object, const struct field_table *const *tables, size_t n, bool strict, struct ask *a,
@@ -127,7 +129,7 @@ bool fields_read(const json_t *object, const struct field_table *const *tables, 
         } else if (!f && strict)
             return trouble(t, TROUBLE_INVALID, name, "there is no field %.60s: leave it out, or start the server "
                            "without --strict-api", name);
-        else if (!f) name_unknown(ignored, name);
+        else if (!f) name_ignored(ignored, name);
     }
     return true;
 }

@@ -1,6 +1,7 @@
 /* What may stand in the JSON of a request: a row for each field says its type, its range, and what becomes
  * of it. What changes the meaning and cannot be done is refused by name; what changes nothing is taken; what
- * nobody knows is taken too and named in the answer (X-Stretto-Ignored), so that nothing is dropped silently.
+ * nobody knows is taken too and named in the answer, so that nothing is dropped silently (X-Stretto-Ignored; "..." are
+ * names that cannot stand in a header, or for which there is no more room).
  * A field that is null counts as not there. */
 #ifndef SERVE_FIELD_H
 #define SERVE_FIELD_H

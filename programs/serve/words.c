@@ -274,6 +274,8 @@ bool words_calls(struct exchange *x, const json_t *calls, struct buffer *out)
 {
     size_t i;
     json_t *call;
+    if (calls && !json_is_array(calls) && !json_is_null(calls))
+        return exchange_refuse(x, TROUBLE_INVALID, "messages", "tool_calls must be a list, not %s", kind_words(calls));
     json_array_foreach((json_t *)(uintptr_t)calls, i, call) {
         const json_t *f = json_object_get(call, "function");
         if (!f) f = json_object_get(call, "custom");

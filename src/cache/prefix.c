@@ -517,6 +517,25 @@ void prefix_take(struct prefix *p, struct prefix_seq *s, const struct prefix_fou
     take_roles(p, s, f);
 }
 
+/* ---- counting -------------------------------------------------------------------------------- */
+
+void prefix_count_anew(struct prefix *p) { p->counting++; }
+
+/* Before a node that was counted all are. */
+uint32_t prefix_uncounted(const struct prefix *p, int32_t node)
+{
+    uint32_t n = 0;
+    for (; node > PREFIX_ROOT && p->node[node].counted != p->counting; node = p->node[node].parent) n++;
+    return n;
+}
+
+uint32_t prefix_count(struct prefix *p, int32_t node)
+{
+    uint32_t n = prefix_uncounted(p, node);
+    for (uint32_t i = 0; i < n; i++, node = p->node[node].parent) p->node[node].counted = p->counting;
+    return n;
+}
+
 /* ---- giving up ------------------------------------------------------------------------------- */
 
 bool prefix_evict(struct prefix *p, uint32_t group)

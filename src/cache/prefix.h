@@ -42,6 +42,7 @@ struct prefix_node {
     struct prefix_links used;        /* of those that nobody locks */
     struct prefix_age age;           /* of those without children among them */
     uint64_t used_at, born;          /* used_at: ascends in `used`; born: no other node's ever */
+    uint64_t counted;                /* see prefix_count */
     struct prefix_links window[GRAPH_GROUPS]; /* of those that have a page of the group */
     int32_t page[GRAPH_GROUPS];      /* -1: it has none */
     int32_t same;                    /* the next of its bucket */
@@ -121,7 +122,7 @@ struct prefix {
     struct prefix_owner owner[PREFIX_OWNERS];
     uint32_t n_nodes, n_owners;      /* nodes that there are, and owners with some */
     struct prefix_list used[2];      /* unlocked; [1]: protected. Children stand before their parents */
-    uint64_t clock;                  /* counts uses */
+    uint64_t clock, counting;        /* clock: counts uses; counting: see prefix_count */
     struct prefix_list window[GRAPH_GROUPS];
     bool off;                        /* rows see what comes after them: nothing can be shared */
     bool roles;                      /* roles have bits of their own (no: --strict) */
@@ -161,6 +162,12 @@ bool prefix_has_next(const struct prefix *p, const struct prefix_seq *s, uint32_
 void prefix_take(struct prefix *p, struct prefix_seq *s, const struct prefix_found *f, bool anew);
 /* The node and those before it, which somebody locks, were of use to one more text. */
 void prefix_hit(struct prefix *p, int32_t node);
+
+/* Pages of several ways, each once: anew, then by prefix_count, which tells how many of the way to a node were not
+ * counted yet. What it would tell, with nothing counted. */
+void prefix_count_anew(struct prefix *p);
+uint32_t prefix_count(struct prefix *p, int32_t node);
+uint32_t prefix_uncounted(const struct prefix *p, int32_t node);
 
 /* Gives up a page of the group; false where there is none that nobody holds. More than one may have to be given up
  * before one is free. */

@@ -170,6 +170,12 @@ const struct prefix_miss *engine_missed(const struct engine *e, int32_t seq);
 uint32_t engine_offers(const struct engine *e, const int32_t *tokens, const uint8_t *given, uint32_t n,
                        const struct sharing *how);
 
+/* Pages that these sequences have of a group that keeps all, each once. */
+uint32_t engine_pages_held(struct engine *e, const int32_t *seqs, uint32_t n_seqs);
+/* Behind it: tokens of another sequence, or (seq -1) of a text that begins, in pages that were counted there. */
+uint32_t engine_tokens_shared(struct engine *e, int32_t seq, const int32_t *tokens, const uint8_t *given, uint32_t n,
+                              const struct sharing *how);
+
 /* Pages of the largest pool: free ones; kept: those that only texts which are gone have. */
 struct engine_pages {
     uint32_t all, free, kept;

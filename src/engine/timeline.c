@@ -251,16 +251,43 @@ stretto_status engine_share(struct engine *e, int32_t seq, const struct sharing 
 
 const struct prefix_miss *engine_missed(const struct engine *e, int32_t seq) { return &e->seqs[seq].missed; }
 
-uint32_t engine_offers(const struct engine *e, const int32_t *tokens, const uint8_t *given, uint32_t n,
-                       const struct sharing *how)
+/* What a text that begins would find. */
+static void find_for(const struct engine *e, const int32_t *tokens, const uint8_t *given, uint32_t n,
+                     const struct sharing *how, struct prefix_found *f)
 {
     struct prefix_seq nobody = { .salt = how->salt, .exact = how->exact };
-    struct prefix_found f;
     float weights[GRAPH_SETS] = { 0 };
     engine_weights(e, how->adapters, weights);
     adapted_view(e, weights, false, &nobody);
-    prefix_find(&e->prefix, &nobody, tokens, given, n, &f);
+    prefix_find(&e->prefix, &nobody, tokens, given, n, f);
+}
+
+uint32_t engine_offers(const struct engine *e, const int32_t *tokens, const uint8_t *given, uint32_t n,
+                       const struct sharing *how)
+{
+    struct prefix_found f;
+    find_for(e, tokens, given, n, how, &f);
     return f.n;
+}
+
+uint32_t engine_pages_held(struct engine *e, const int32_t *seqs, uint32_t n_seqs)
+{
+    uint32_t pages = 0;
+    prefix_count_anew(&e->prefix);
+    for (uint32_t i = 0; i < n_seqs; i++) {
+        const struct sequence *s = &e->seqs[seqs[i]];
+        uint32_t has = (s->cache.n_tokens + PAGE_SLOTS - 1) / PAGE_SLOTS, depth = e->prefix.node[s->at.node].depth;
+        pages += prefix_count(&e->prefix, s->at.node) + has - depth;
+    }
+    return pages;
+}
+
+uint32_t engine_tokens_shared(struct engine *e, int32_t seq, const int32_t *tokens, const uint8_t *given, uint32_t n,
+                              const struct sharing *how)
+{
+    struct prefix_found f = { .node = seq >= 0 ? e->seqs[seq].at.node : PREFIX_ROOT };
+    if (seq < 0) find_for(e, tokens, given, n, how, &f);
+    return (e->prefix.node[f.node].depth - prefix_uncounted(&e->prefix, f.node)) * PAGE_SLOTS;
 }
 
 void engine_look(const struct engine *e, struct engine_pages *out)

@@ -132,22 +132,35 @@ static struct slot *free_slot(struct service *s)
     return NULL;
 }
 
-/* Pages that a text is going to need beside those that were there: for all it has, and some of its answer. */
+/* Pages of a text with all that it is going to have soon: its prompt, and some of its answer. */
 static uint32_t pages_of(const struct service *s, const struct job *j, uint32_t written)
 {
-    uint64_t n = j->o.n_ids - j->offers, most = s->longest;
+    uint64_t n = j->o.n_ids, most = s->longest;
     if (j->o.kind == JOB_WRITE) {
         uint64_t answer = j->o.max_tokens >= 0 && j->o.max_tokens < RESERVE ? (uint64_t)j->o.max_tokens : RESERVE;
         n += written + PAGE_SLOTS > answer && answer == RESERVE ? written + PAGE_SLOTS : answer;
     }
-    return (uint32_t)((n < most ? n : most) / PAGE_SLOTS) + 1;
+    return (uint32_t)(((n < most ? n : most) + PAGE_SLOTS - 1) / PAGE_SLOTS);
 }
 
-static bool has_pages(const struct service *s, const struct job *j, uint32_t written)
+/* Whether the pool holds a job, which has begun in `parked` or not yet, beside those that run: pages that they share
+ * count once, those of texts that are gone not at all. */
+static bool has_pages(struct service *s, const struct job *j, const struct slot *parked)
 {
-    uint64_t n = pages_of(s, j, written);
-    for (const struct slot *x = s->slots; x < s->slots + s->n_slots; x++)
-        if (slot_runs(x)) n += pages_of(s, x->job, x->usage.written);
+    const struct sharing how = { j->o.salt, j->o.cache_exact, 0, j->o.adapters };
+    uint32_t runs = 0;
+    uint64_t n = pages_of(s, j, parked ? parked->usage.written : 0);
+    for (const struct slot *x = s->slots; x < s->slots + s->n_slots; x++) {
+        if (!slot_runs(x)) continue;
+        uint32_t has = (engine_length(s->engine, x->seq) + PAGE_SLOTS - 1) / PAGE_SLOTS;
+        uint32_t needs = pages_of(s, x->job, x->usage.written);
+        n += needs > has ? needs - has : 0;
+        s->running[runs++] = x->seq;
+    }
+    n += engine_pages_held(s->engine, s->running, runs);
+    if (parked || shares(s, j))
+        n -= engine_tokens_shared(s->engine, parked ? parked->seq : -1, j->o.ids, s->given, j->o.n_ids - 1, &how)
+             / PAGE_SLOTS;
     return n <= s->info.pool_tokens / PAGE_SLOTS;
 }
 
@@ -260,7 +273,7 @@ void fair_admit(struct service *s)
             s->state.preempted++;
         }
         const struct job *j = n.parked ? n.parked->job : *n.at;
-        if (running && !has_pages(s, j, n.parked ? n.parked->usage.written : 0)) return;
+        if (running && !has_pages(s, j, n.parked)) return;
         if (n.parked) slot_join(n.parked);
         else slot_take(free_slot(s), service_unqueue(s, n.at));
     }

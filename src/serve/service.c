@@ -20,6 +20,7 @@ static void plan(struct service *s, struct arena *a)
     s->slots = arena_take(a, s->n_slots * sizeof *s->slots);
     s->events = arena_take(a, s->n_slots * sizeof *s->events);
     s->given = arena_take(a, s->info.context);
+    s->running = arena_take(a, s->n_slots * sizeof *s->running);
     s->logits = arena_take(a, SCORED_MOST * (size_t)s->look.slots * sizeof *s->logits);
     s->kept = s->o.keeps ? arena_take(a, s->most * sizeof *s->kept) : NULL;
     s->clients = arena_take(a, CLIENTS_MOST * sizeof *s->clients);

@@ -114,6 +114,7 @@ struct service {
     struct event *events;              /* [n_slots]                                               */
     struct client *clients;            /* [CLIENTS_MOST]                                          */
     uint8_t *given;                    /* [context] 1: the roles of a prompt                      */
+    int32_t *running;                  /* [n_slots] scratch: sequences                            */
     struct engine_text *kept;          /* [most] with o.keeps: the last texts by their places     */
     float *logits;                     /* [SCORED_MOST][vocab] for one slot that scores at a time */
     const struct slot *scorer;         /* that one; others have their writers' fewer places       */

@@ -327,6 +327,15 @@ def check_half(s):
     assert s.post(TEXT, text())[0] == 200
 
 
+def check_ignored(s):
+    """Names that cannot stand in a header are not dropped silently."""
+    head = s.post(TEXT, text(max_tokens=1, **{"odd one": 1, "x" * 65: 2, "plain": 3}))[1]
+    assert sorted(head["x-stretto-ignored"].split(", ")) == ["...", "plain"], head
+    code, _, j = s.post(CHAT, {"messages": [{"role": "assistant", "content": "a", "tool_calls": "b"},
+                                            {"role": "user", "content": "c"}], "max_tokens": 1})
+    assert code == 400 and "tool_calls must be a list" in j["error"]["message"], (code, j)
+
+
 def check_many(s):
     """More than there are places, at once; each gets its own answer."""
     prompts = [f"Once there was a {w}" for w in ("cat", "dog", "bird", "fish", "tree", "boy", "girl", "ball")] * 4
@@ -547,7 +556,7 @@ def main():
         with Server(program, model, "-c", "512", "-np", "4", "--body-limit", "1") as s:
             for check in (check_chat, check_choices, check_text, check_logprobs, check_state, check_words,
                           check_refusals, check_salt, check_deadline, check_origin, check_bodies,
-                          check_vanish, check_half, check_many,
+                          check_vanish, check_half, check_many, check_ignored,
                           check_long, check_old, check_pipelined):
                 began = time.time()
                 check(s)

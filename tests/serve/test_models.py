@@ -3,6 +3,7 @@
 memory of it all.
 
     test_models.py STRETTO-SERVE DATA"""
+import json
 import os
 import shutil
 import subprocess
@@ -171,6 +172,87 @@ def check_sleep(model, folder):
         assert ask(s, "stories") == (words, "stories") and not s.get("/props")[2]["is_sleeping"]
 
 
+def check_attacked(model, folder):
+    """Four models of which two are there at once, and many who want another one each time, read slowly, or go in the
+    middle of a stream: every answer is its model's own, whole, and nobody is left waiting."""
+    import random
+    import gguf
+    names, prompts = ("north", "east", "south", "west"), ("Once upon a time", "The little dog", "Lily and Tom")
+    paths = []
+    for i, name in enumerate(names):
+        paths.append(os.path.join(folder, name + ".gguf"))
+        shutil.copy(model, paths[-1])
+        for t in gguf.GGUFReader(paths[-1], "r+").tensors:
+            if t.name == "output_norm.weight":                  # other words, by weights of their own
+                t.data[:] = list(t.data[7 * i:]) + list(t.data[:7 * i])
+    more = [w for name, p in zip(names[1:], paths[1:]) for w in ("-m", f"{name}={p}")]
+    wanted, wrong, left = {}, [], [0]
+
+    def body(name, prompt, n, **more):
+        return {"model": name, "prompt": prompt, "max_tokens": n, "temperature": 0, "ignore_eos": True, **more}
+
+    def person(s, seed):
+        r = random.Random(seed)
+        for _ in range(7):
+            name, prompt, n = r.choice(names), r.choice(prompts), r.choice((3, 30, 150))
+            want = wanted[name, prompt, n]
+            how = r.randrange(4)
+            try:
+                if how == 0:
+                    code, _, j = s.post("/v1/completions", body(name, prompt, n))
+                    got = j["choices"][0]["text"] if code == 200 else (code, j)
+                elif how == 1:                                  # goes in the middle
+                    c = s.connect()
+                    c.request("POST", "/v1/completions", json.dumps(body(name, prompt, 300, stream=True)))
+                    c.sock.settimeout(r.choice((0.01, 0.3)))
+                    try:
+                        c.getresponse().read(200)
+                    except OSError:
+                        pass
+                    c.close()
+                    left[0] += 1
+                    continue
+                else:
+                    got = stream(s, body(name, prompt, n, stream=True), slow=how == 2)
+                if got != want:
+                    wrong.append((name, prompt, n, how, got, want))
+            except Exception as e:           # noqa: BLE001
+                wrong.append((name, prompt, n, how, repr(e)))
+
+    def stream(s, b, slow):
+        c = s.connect()
+        c.request("POST", "/v1/completions", json.dumps(b))
+        r = c.getresponse()
+        text = b""
+        while piece := r.read(100 if slow else 1 << 16):
+            text += piece
+            if slow:
+                time.sleep(0.005)
+        c.close()
+        events = [e[6:] for e in text.decode().split("\n\n") if e.startswith("data: ")]
+        assert events[-1] == "[DONE]", events[-1]
+        return "".join(json.loads(e)["choices"][0]["text"] for e in events[:-1])
+
+    with Server(program, f"{names[0]}={paths[0]}", *more, "--models-max", "2", "-c", "512") as s:
+        for name in names:
+            for prompt in prompts:
+                for n in (3, 30, 150):
+                    wanted[name, prompt, n] = s.post("/v1/completions", body(name, prompt, n))[2]["choices"][0]["text"]
+        assert len({wanted[name, prompts[0], 30] for name in names}) == 4, "models of their own words"
+        before = figure(s, "stretto:model_releases_total")
+        threads = [threading.Thread(target=person, args=(s, i)) for i in range(12)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join(120)
+        assert not any(t.is_alive() for t in threads) and not wrong, wrong[:3]
+        s.idle()
+        here = [v for v in status(s).values() if v == "loaded"]
+        assert len(here) <= 2 and left[0] > 10, (here, left)
+        assert figure(s, "stretto:model_releases_total") >= before + 10
+        assert figure(s, "stretto:requests_waiting_for_model") == 0
+
+
 with tempfile.TemporaryDirectory() as folder:
     stories = served.model(data, folder)
     with start(stories, folder, "--models-max", "2") as server:
@@ -178,6 +260,7 @@ with tempfile.TemporaryDirectory() as folder:
     with start(stories, folder, "--models-max", "1") as server:
         check_streams(server)
         check_vanished(server)
+    check_attacked(stories, folder)
     check_missing(stories, folder)
     check_names(stories, folder)
     check_sleep(stories, folder)

@@ -755,6 +755,41 @@ static void test_vectors_come_with_places(void **state)
     empty_folder(folder);
 }
 
+/* What texts begin with takes pages of the pool too, once for all of them: no more are let in than fit, and nobody's
+ * pages are given to others meanwhile. Planted and noticed: beginnings that are known take no room. */
+static void test_beginnings_take_room(void **state)
+{
+    enum { SAME = 17 * PAGE_SLOTS, LONG = SAME + 12, JOBS = 8, WRITES = 300 };
+    (void)state;
+    static struct got g;
+    static int32_t ids[LONG];
+    struct fake f;
+    struct error err = { 0 };
+    struct job *j[JOBS];
+    struct service_state x;
+    struct service *s = open_service(&f, 1 << 12, 4, 1600, "plain");
+    for (uint32_t i = 0; i < LONG; i++) ids[i] = (int32_t)(random_mix(i) % FAKE_NAN);
+    struct job_options o = asks(ids, LONG, 1);
+    assert_int_equal(service_submit(s, &o, &j[0], NULL, &err), STRETTO_OK);
+    read_all(j[0], &g);
+    job_close(j[0]);
+    o.max_tokens = WRITES;
+    for (int i = 0; i < JOBS; i++) {
+        ids[SAME] = i;
+        assert_int_equal(service_submit(s, &o, &j[i], NULL, &err), STRETTO_OK);
+    }
+    for (int i = 0; i < JOBS; i++) {
+        ids[SAME] = i;
+        read_all(j[i], &g);
+        check(&g, ids, LONG);
+        assert_true(g.n == WRITES && g.done.usage.cached >= SAME);
+        job_close(j[i]);
+    }
+    service_look(s, &x, NULL, 0);
+    assert_true(x.yielded == 0 && x.preempted == 0);
+    service_close(s);
+}
+
 enum { PEOPLE = 6, EACH = 60 };
 struct person { struct service *s; uint64_t seed; uint32_t cancelled; };
 
@@ -821,6 +856,7 @@ int main(void)
         cmocka_unit_test(test_no_memory), cmocka_unit_test(test_lost_step),
         cmocka_unit_test(test_small_pool), cmocka_unit_test(test_pages_come_beside_steps),
         cmocka_unit_test(test_kept_texts_take_turns), cmocka_unit_test(test_times),
+        cmocka_unit_test(test_beginnings_take_room),
         cmocka_unit_test(test_vectors_come_with_places),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
