@@ -500,6 +500,7 @@ static int prove(struct run *x)
         on_log(&x->bar, LOG_WARN, "the model has no tokenizer, so no divergence is measured");
         return EXIT_DONE;
     }
+    squeeze_rest(x->r.squeeze);
     int code = x->r.judge ? EXIT_DONE : open_judge(x);
     if (code != EXIT_DONE) return code;
     x->bar.items = true;

@@ -1,5 +1,4 @@
 #include "compress/budget.h"
-#include "base/file.h"
 #include "base/hash.h"
 #include "base/memory.h"
 #include "compress/allocate.h"
@@ -194,8 +193,7 @@ static stretto_status measure_weight(struct budget *b, size_t i, struct metric *
     struct encode_report e = { 0 };
     size_t n = sample(b->s, w->row, v);
     TRY(feedback_encode(b->s->workers, m, w->type[k], v, n, blocks, &e, err));
-    const struct source_tensor *t = &b->s->stored[w->row];
-    file_map_release(t->data, (size_t)t->bytes);
+    source_release(b->s->m->source, &b->s->stored[w->row]);
     double whole = (double)b->s->rows[w->row].rows / (double)n;
     w->error[k] = e.kept > 0 ? e.kept * whole : NOTHING;
     if (w->whole == 0) TRY(note(b, b->n * (CHOICES + 1) + i, w->whole = e.whole * whole, err));

@@ -1,6 +1,5 @@
 /* See original.h. */
 #include "compress/original.h"
-#include "base/file.h"
 #include "base/memory.h"
 #include "compress/piece.h"
 
@@ -50,10 +49,8 @@ static stretto_status cancelled(const struct original *x, struct error *err)
 /* Pages of the file that rows of the embedding were read from, and their neighbours. */
 static void release_pages(const struct original *x)
 {
-    for (size_t i = 0; i < source_tensor_count(x->m->source); i++) {
-        const struct source_tensor *t = source_tensor_at(x->m->source, i);
-        file_map_release(t->data, (size_t)t->bytes);
-    }
+    for (size_t i = 0; i < source_tensor_count(x->m->source); i++)
+        source_release(x->m->source, source_tensor_at(x->m->source, i));
 }
 
 static stretto_status walk(struct original *x, struct error *err)

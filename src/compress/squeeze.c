@@ -212,13 +212,26 @@ stretto_status squeeze_open(struct squeeze **out, const char *path, const struct
     return st;
 }
 
-void squeeze_close(struct squeeze *s)
+static void forget_done(struct squeeze *s)
 {
-    if (!s) return;
     for (size_t i = 0; i < s->n_done; i++) {
         model_close(s->done[i].m);
         mem_free(s->done[i].rows);
     }
+    s->n_done = 0;
+}
+
+void squeeze_rest(struct squeeze *s)
+{
+    forget_done(s);
+    for (size_t i = 0; i < s->n; i++) source_release(s->m->source, &s->stored[i]);
+    mem_trim();
+}
+
+void squeeze_close(struct squeeze *s)
+{
+    if (!s) return;
+    forget_done(s);
     workers_close(s->workers);
     imatrix_close(s->statistics);
     windows_done(&s->windows);

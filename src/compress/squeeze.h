@@ -59,6 +59,9 @@ struct squeeze;
 stretto_status squeeze_open(struct squeeze **out, const char *path, const struct squeeze_options *o,
                             struct error *err);
 void squeeze_close(struct squeeze *s);
+/* Gives back the memory of the source and of attempts: rows and figures stay, and what is read once more is read from
+ * the disk. */
+void squeeze_rest(struct squeeze *s);
 
 const struct model *squeeze_model(const struct squeeze *s);
 /* In the order of the file. Until squeeze_write, `to` may be changed. */

@@ -75,7 +75,7 @@ static stretto_status add_rope_freqs(struct conversion *c)
     }
     c->list[c->n++] = (struct source_tensor){ .name = "rope_freqs.weight", .type = DT_F32,
                                               .n_dims = 1, .dims = { n, 1, 1, 1 }, .data = data,
-                                              .bytes = n * sizeof *data };
+                                              .bytes = n * sizeof *data, .memory = true };
     return STRETTO_OK;
 }
 
@@ -400,16 +400,6 @@ static stretto_status write_tensor(struct conversion *c, const struct source_ten
     return st;
 }
 
-/* Pages of the mapped files only: what the pool made for us lives in memory that would be lost. */
-static void release(const struct conversion *c, const struct source_tensor *t)
-{
-    uintptr_t at = (uintptr_t)t->data;
-    for (size_t i = 0; i < c->s->n_maps; i++) {
-        uintptr_t from = (uintptr_t)c->s->maps[i].data;
-        if (at >= from && at < from + c->s->maps[i].size) file_map_release(t->data, t->bytes);
-    }
-}
-
 /* A GGUF file has a number for one pooling; a folder that wants more would lose it on the way. */
 static stretto_status check_pooling(const struct conversion *c)
 {
@@ -440,7 +430,7 @@ static stretto_status write_everything(struct conversion *c)
     TRY(gguf_begin_data(c->w, c->err));
     for (size_t i = 0; i < c->n; i++) {
         TRY(write_tensor(c, &c->list[i]));
-        release(c, &c->list[i]);
+        source_release(c->s, &c->list[i]);
     }
     TRY(gguf_finish(c->w, c->err));
     tell_losses(c);

@@ -76,6 +76,10 @@ stretto_status source_stored(const struct source *s, size_t spare, struct source
 }
 
 bool source_decoded(const struct source *s) { return s->image.data; }
+void source_release(const struct source *s, const struct source_tensor *t)
+{
+    if (!t->memory && !source_decoded(s)) file_map_release(t->data, t->bytes);
+}
 void source_spend(struct source *s) { s->spent = s->image.data; }
 
 stretto_status source_tensor_whole(const struct source *s, struct error *err)

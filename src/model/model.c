@@ -50,9 +50,10 @@ stretto_status model_param(void *ud, const char *name, uint32_t n_in, uint32_t n
                                 .n_out = (uint32_t)rows,
                                 .data = t->data,
                                 .row_bytes = dtype_bytes(t->type, t->stride ? t->stride : along),
-                                .transposed = t->transposed,
-                                .once = source_decoded(m->source)};
-    out->memory = t->memory || (out->once && looked_up(&m->graph, name));
+                                .transposed = t->transposed};
+    bool decoded = source_decoded(m->source);
+    out->once = decoded && m->loads;
+    out->memory = t->memory || (decoded && (!m->loads || looked_up(&m->graph, name)));
     if (source_norm_plus_one(m->source) && rows == 1 && is_norm_weight(name)) out->add = 1;
     return STRETTO_OK;
 }
@@ -137,6 +138,7 @@ static stretto_status read_weights(struct model *m, const char *path,
         m->tensor_bytes += source_tensor_at(m->source, i)->bytes;
     TRY(model_adapters_open(m, o->adapters, o->n_adapters, err));
     if (o->graph_only) return STRETTO_OK;
+    m->loads = true;
     struct binding binding = { m, model_param };
     TRY(take_device(m, &binding, o, err));
     struct upload_options up = { .threads = o->threads, .reference = o->reference, .scales = o->scales,

@@ -44,6 +44,7 @@ struct model {
     uint64_t tensor_bytes; /* of the file's tensors                                        */
     double load_seconds;
     bool reference;
+    bool loads;                  /* weights were asked for: a packed source is spent by that      */
     struct model_adapter *adapters; /* whose nodes are in the graph                        */
     size_t n_adapters;
 };

@@ -191,7 +191,8 @@ def check_statistics(model, tmp):
 
 
 def check_packed(model, tmp):
-    """A packed file is what the same command without --pack writes, to the bit; its report is in it."""
+    """A packed file is what the same command without --pack writes, to the bit; its report is in it. A packed source
+    is the model that it was."""
     plain, packed, back = (os.path.join(tmp, n) for n in ("p.gguf", "packed.gguf", "back.gguf"))
     args = ("-m", model, "--type", "q5_0", "--method", "plain", "--windows", "1")
     run(*args, "-o", plain)
@@ -205,6 +206,10 @@ def check_packed(model, tmp):
     refused("--force replaces it", *args, "-o", packed, "--pack", code=2)
     table = run(*args, "-o", packed, "--pack", "--force", "--no-proof")
     assert "packed" in table and os.path.getsize(packed) < os.path.getsize(plain), table
+    source, again = (os.path.join(tmp, n) for n in ("source.gguf", "again.gguf"))
+    subprocess.run([stretto, "pack", "-q", model, source], check=True)
+    other = json.loads(run("-m", source, *args[2:], "-o", again, "--json"))
+    assert other["all"] == j["all"], (j, other)
     refused("keeps no file", "-m", model, "--sweep", "q4_0", "--pack", code=2)
 
 
