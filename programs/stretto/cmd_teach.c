@@ -131,8 +131,10 @@ static int check(const struct teach_command *o)
     if (!lora && (o->targets || o->rows_of || o->last_layers || o->alpha > 0))
         return command_usage("teach", "--targets, --rows-of, --last-layers and --alpha belong to --method lora");
     if (!o->watch && o->agreement > 0) return command_usage("teach", "--agreement belongs to --watch N");
-    if (strcmp(o->optimizer, "adamw") != 0 && o->optimizer_bytes != 16)
-        return command_usage("teach", "--optimizer-bytes belongs to --optimizer adamw");
+    static const char *const of_adamw[] = { "optimizer-bytes", "beta1", "beta2", "eps" };
+    for (size_t i = 0; i < sizeof of_adamw / sizeof *of_adamw; i++)
+        if (strcmp(o->optimizer, "adamw") != 0 && teach_given(of_adamw[i]))
+            return command_usage("teach", "--%s belongs to --optimizer adamw", of_adamw[i]);
     if (lora && o->phrases)
         return command_usage("teach", "--phrases belongs to --method full: an adapter's file has no rows for tokens");
     if (o->teacher && o->phrases)

@@ -19,6 +19,8 @@ struct teach_command {
 extern const struct option_use teach_uses[];
 extern const size_t teach_n_uses;
 void teach_defaults(void *options);
+/* Whether the option of that name ("rank") was given. */
+bool teach_given(const char *key);
 /* What was not given is as the training in the folder was begun with; the texts belong to *run, which is to be kept.
  * Prints the sentence itself; an exit code. */
 int teach_resume(struct teach_command *o, json_t **run);

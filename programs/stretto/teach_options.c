@@ -174,6 +174,16 @@ static void fill(void *to, const struct option *o, const json_t *v)
     }
 }
 
+bool teach_given(const char *key)
+{
+    for (size_t u = 0; u < teach_n_uses; u++)
+        for (size_t i = 0; i < teach_uses[u].group->n; i++) {
+            const struct option *row = &teach_uses[u].group->options[i];
+            if (strcmp(key_of(row), key) == 0) return option_given(row);
+        }
+    return false;
+}
+
 /* Options that were not given are as they were. Those that were given and are others than then are refused by the
  * trainer. */
 static void fill_options(struct teach_command *o, const json_t *asked)

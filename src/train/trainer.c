@@ -296,10 +296,7 @@ static void take_content(struct trainer *t)
 {
     const struct source *s = t->model->source;
     source_content(s, t->base);
-    for (size_t i = 0; !source_decoded(s) && i < source_tensor_count(s); i++) {
-        const struct source_tensor *x = source_tensor_at(s, i);
-        if (!x->stride) file_map_release(x->data, x->bytes);
-    }
+    for (size_t i = 0; i < source_tensor_count(s); i++) trainer_release(s, source_tensor_at(s, i));
 }
 
 stretto_status trainer_begin(struct trainer *t, struct error *err)

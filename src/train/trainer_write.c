@@ -124,6 +124,12 @@ static void encode(enum dtype type, const float *in, void *out, size_t n)
     else dtype_table[type].encode(in, out, n);
 }
 
+/* What is in no file would be gone. */
+void trainer_release(const struct source *s, const struct source_tensor *x)
+{
+    if (!source_decoded(s) && !x->memory && !x->stride) file_map_release(x->data, x->bytes);
+}
+
 static stretto_status put_tensor(struct trainer *t, struct gguf_writer *w, const struct source_tensor *x,
                                  enum dtype type, struct error *err)
 {
@@ -141,7 +147,7 @@ static stretto_status put_tensor(struct trainer *t, struct gguf_writer *w, const
     }
     mem_free(values);
     mem_free(coded);
-    if (!source_decoded(t->model->source) && !x->stride) file_map_release(x->data, x->bytes);
+    trainer_release(t->model->source, x);
     return s;
 }
 

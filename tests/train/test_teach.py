@@ -357,6 +357,7 @@ def test_optimizers():
     assert float(note) == 0.9 and "stretto.teach.average" not in gguf.GGUFReader(at("o16", "adapter.gguf")).fields
     assert "belongs to --optimizer adamw" in call(*begun, "--optimizer", "adafactor", "--optimizer-bytes", 10, "-o",
                                                   at("never"), code=2)
+    assert "--beta2 belongs to" in call(*begun, "--optimizer", "adafactor", "--beta2", 0.95, "-o", at("never"), code=2)
     assert "16, 12 or 10" in call(*begun, "--optimizer-bytes", 11, "-o", at("never"), code=2)
 
 
@@ -371,8 +372,11 @@ def test_overflow_is_noticed():
         if t.name == "output_norm.weight":
             t.data[:] *= 2000
     r.data.flush()
-    done = json.loads(call("-m", spoilt, *QUICK[2:], "--epochs", 2, "--precision", "f16", "-q", "-t", 1, "--json", "-o",
-                           at("loud")))
+    args = ["-m", spoilt, *QUICK[2:], "--epochs", 2, "--precision", "f16", "-q"]
+    done = json.loads(call(*args, "--json", "-o", at("loud")))
+    kill_in_the_middle("loudk", *args, "--save", 1)
+    call("--resume", "-q", "-t", 1, "-o", at("loudk"))
+    assert digest("loud", "adapter.gguf") == digest("loudk", "adapter.gguf")
     rows = [json.loads(line) for line in open(at("loud", "log.jsonl"))]
     skipped = [row["scale"] for row in rows if row.get("skipped")]
     assert done["skipped"] == len(skipped) > 0, (done, rows)
