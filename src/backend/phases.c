@@ -95,7 +95,7 @@ static void needs_see(const struct phase_reader *x, const struct phase *ph, doub
             n += x->step->ranges[2 * i + 1] - x->step->ranges[2 * i];
         sees += window > 0 && n > window ? window : n;
     }
-    *macs += (ph->kind == PHASE_SEE ? 2 : 7) * sees * ph->node->see.heads * ph->node->see.head_dim;
+    *macs += (ph->kind == PHASE_SEE ? 2 : 5) * sees * ph->node->see.heads * ph->node->see.head_dim;
 }
 
 void phase_needs(const struct phase_reader *x, const struct phase *ph, double *bytes, double *macs)

@@ -5,9 +5,11 @@
 #include <math.h>
 #include <string.h>
 
-/* AHEAD: places that all sums' lanes start at. CHUNK: rows, or keys, whose scores there is room for; KEYS: those whose
- * gradients are summed while the queries of CHUNK rows stand in panels. */
-enum { PANEL = PANEL_COLS, AHEAD = 64, CHUNK = 32, KEYS = 256 };
+/* AHEAD: places that all sums' lanes start at. CHUNK: rows, or keys, whose scores there is room for, a multiple of what
+ * products have in registers; KEYS: those whose gradients are summed while the queries of CHUNK rows stand in panels.
+ * FORWARD, TOGETHER: queries, of all heads, whose scores there is room for: the fewer rows they are, the less is
+ * computed that none of them sees. */
+enum { PANEL = PANEL_COLS, AHEAD = 64, CHUNK = 36, KEYS = 256, FORWARD = 36, TOGETHER = 72 };
 
 static size_t up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 
@@ -59,12 +61,21 @@ static size_t run_lo(const struct see *a, const struct run *u, size_t row)
  * multiplied with; else [dim / 16][place - first][dim % 16]. Places past n, and dims past the head's, are zeros. */
 struct places { const struct run *run; size_t first, n; };
 
-static const float *place_row(const struct run *u, const float *x, size_t ld, size_t place)
+/* The row at a place, and how many stand behind it in its range, itself among them. */
+static size_t place_find(const struct run *u, size_t place, size_t *row)
 {
     size_t i = 0;
     while (place >= (size_t)(u->ranges[2 * i + 1] - u->ranges[2 * i]))
         place -= (size_t)(u->ranges[2 * i + 1] - u->ranges[2 * i]), i++;
-    return x + ((size_t)u->ranges[2 * i] + place) * ld;
+    *row = (size_t)u->ranges[2 * i] + place;
+    return (size_t)u->ranges[2 * i + 1] - *row;
+}
+
+static const float *place_row(const struct run *u, const float *x, size_t ld, size_t place)
+{
+    size_t row;
+    place_find(u, place, &row);
+    return x + row * ld;
 }
 
 static void pack_across(const struct kernels *k, const struct places *p, const float *x, size_t ld, size_t dim,
@@ -73,6 +84,11 @@ static void pack_across(const struct kernels *k, const struct places *p, const f
     float rows[PANEL * SEE_DIMS];
     for (size_t j = p->first; j < p->n; j += PANEL, out += PANEL * dim) {
         size_t n = p->n - j < PANEL ? p->n - j : PANEL;
+        size_t row;
+        if (place_find(p->run, j, &row) >= PANEL && n == PANEL) {
+            k->transpose(x + row * ld, ld, PANEL, dim, out, PANEL);      /* where they stand */
+            continue;
+        }
         for (size_t i = 0; i < n; i++) memcpy(rows + i * dim, place_row(p->run, x, ld, j + i), dim * sizeof *x);
         memset(rows + n * dim, 0, (PANEL - n) * dim * sizeof *x);
         k->transpose(rows, dim, PANEL, dim, out, PANEL);
@@ -109,12 +125,26 @@ static float *room(struct room *r, size_t floats)
     return p;
 }
 
+/* Rows whose queries are at most so many, a multiple of 12 where there is one. */
+static size_t rows_with(size_t queries, size_t heads)
+{
+    size_t most = queries / heads;
+    for (size_t rows = most; rows; rows--)
+        if (rows * heads % 12 == 0) return rows;
+    return most ? most : 1;
+}
+
 size_t see_scratch(size_t heads, size_t head_dim, size_t n_rows)
 {
     size_t dims = up(head_dim, PANEL), places = up(n_rows, PANEL) + AHEAD, queries = CHUNK * heads;
     size_t rows = 3 * places * dims + 2 * CHUNK * places + CHUNK * dims;
+    size_t seen = 2 * places * dims + rows_with(FORWARD, heads) * heads * (places + 2 * dims + 1);
     size_t keys = 6 * up(queries, PANEL) * dims + 2 * CHUNK * up(queries, PANEL) + 2 * KEYS * dims + 2 * queries;
-    return (rows > keys ? rows : keys) + 32 * PANEL;
+    size_t asked = rows_with(TOGETHER, heads) * heads;
+    size_t whole = 3 * places * dims + asked * (2 * places + 3 * dims) + 2 * n_rows * dims;
+    if (keys > rows) rows = keys;
+    if (seen > rows) rows = seen;
+    return (whole > rows ? whole : rows) + 32 * PANEL;
 }
 
 /* ---- forward and dq -------------------------------------------------------------------------------------- */
@@ -137,27 +167,31 @@ static struct see_row row_of(const struct see *a, const struct chunk *c, size_t 
                              a->scale, a->softcap };
 }
 
-struct packed { float *across, *along, *values, *s, *dp, *y; size_t first, n; };
+struct packed { float *across, *along, *values, *q, *s, *dp, *y, *sum; size_t first, n; };
+
+/* The vectors of all heads of some rows, one behind the other. */
+static void gather(const struct see *a, const float *x, size_t ld, const struct chunk *c, float *out)
+{
+    size_t width = a->heads * a->head_dim;
+    for (size_t r = c->from; r < c->to; r++, out += width) memcpy(out, x + r * ld, width * sizeof *out);
+}
 
 static void forward_chunk(const struct kernels *k, const struct see *a, const struct chunk *c, const struct packed *w,
                           float *out, size_t ldo, float *lse, size_t ldl)
 {
-    size_t dim = a->head_dim, dims = up(dim, PANEL), n = c->n - c->first, rows = c->to - c->from, lds = up(n, PANEL);
-    size_t before = c->first - w->first;
-    for (size_t h = 0; h < a->heads; h++) {
-        float sum[CHUNK];
-        k->times(w->across + before * dim, PANEL * dim, lds / PANEL, dim, a->q + c->from * a->ldq + h * dim, a->ldq,
-                 rows, w->s, lds, false);
-        for (size_t r = 0; r < rows; r++) {
-            struct see_row row = row_of(a, c, c->from + r);
-            float max;
-            sum[r] = k->see_softmax(w->s + r * lds, &row, &max);
-            lse[(c->from + r) * ldl + h] = max + logf(sum[r]);
-        }
-        k->times(w->along + before * PANEL, w->n * PANEL, dims / PANEL, n, w->s, lds, rows, w->y, dims, false);
-        for (size_t r = 0; r < rows; r++)
-            k->attn_finish(dim, w->y + r * dims, sum[r], out + (c->from + r) * ldo + h * dim);
+    size_t dim = a->head_dim, dims = up(dim, PANEL), n = c->n - c->first, lds = up(n, PANEL), heads = a->heads;
+    size_t before = c->first - w->first, queries = (c->to - c->from) * heads;
+    gather(a, a->q, a->ldq, c, w->q);
+    k->times(w->across + before * dim, PANEL * dim, lds / PANEL, dim, w->q, dim, queries, w->s, lds, false);
+    for (size_t i = 0; i < queries; i++) {
+        struct see_row row = row_of(a, c, c->from + i / heads);
+        float max;
+        w->sum[i] = k->see_softmax(w->s + i * lds, &row, &max);
+        lse[(c->from + i / heads) * ldl + i % heads] = max + logf(w->sum[i]);
     }
+    k->times(w->along + before * PANEL, w->n * PANEL, dims / PANEL, n, w->s, lds, queries, w->y, dims, false);
+    for (size_t i = 0; i < queries; i++)
+        k->attn_finish(dim, w->y + i * dims, w->sum[i], out + (c->from + i / heads) * ldo + i % heads * dim);
 }
 
 static void dq_chunk(const struct kernels *k, const struct see *a, const struct see_back *b, const struct chunk *c,
@@ -189,17 +223,21 @@ static void see_run(const struct kernels *k, const struct see *a, const struct s
     struct places all = places_of(a, u, u->from, u->to);
     size_t dim = a->head_dim, dims = up(dim, PANEL), n = all.n - all.first, padded = up(n, PANEL);
     struct room r = { scratch };
+    size_t rows = b ? CHUNK : rows_with(FORWARD, a->heads), queries = b ? rows : rows * a->heads;
     struct packed w = { .across = room(&r, padded * dim), .along = room(&r, n * dims), .first = all.first, .n = n,
-                        .s = room(&r, CHUNK * padded), .y = room(&r, CHUNK * dims) };
+                        .s = room(&r, queries * padded), .y = room(&r, queries * dims) };
     pack_across(k, &all, a->k, a->ldk, dim, w.across);
     pack_along(&all, b ? a->k : a->v, b ? a->ldk : a->ldv, dim, w.along);
     if (b) {
         w.values = room(&r, padded * dim);
         w.dp = room(&r, CHUNK * padded);
         pack_across(k, &all, a->v, a->ldv, dim, w.values);
+    } else {
+        w.q = room(&r, queries * dim);
+        w.sum = room(&r, queries);
     }
-    for (size_t from = u->from; from < u->to; from += CHUNK) {
-        struct chunk c = { u, from, u->to - from < CHUNK ? u->to : from + CHUNK, 0, 0 };
+    for (size_t from = u->from; from < u->to; from += rows) {
+        struct chunk c = { u, from, u->to - from < rows ? u->to : from + rows, 0, 0 };
         struct places p = places_of(a, u, c.from, c.to);
         c.first = p.first, c.n = p.n;
         if (b) dq_chunk(k, a, b, &c, &w, out, ldo);
@@ -354,4 +392,116 @@ void see_rows_dkv(const struct kernels *k, const struct see *a, const struct see
 {
     for (; from < to; from += KEYS)
         dkv_chunk(k, a, b, from, to - from < KEYS ? to : from + KEYS, scratch, dk, lddk, dv, lddv);
+}
+
+/* ---- all three together ---------------------------------------------------------------------------------- */
+
+size_t see_parts(const int32_t *range_at, const int32_t *ranges, size_t n_rows, int32_t *part)
+{
+    size_t n = 0;
+    int32_t low = (int32_t)n_rows, high = 0;
+    for (size_t r = n_rows; r-- > 0;) {                /* the first row that is seen from r on */
+        if ((int32_t)r < low) low = (int32_t)r;
+        for (int32_t i = range_at[r]; i < range_at[r + 1]; i++)
+            if (ranges[2 * i] < low) low = ranges[2 * i];
+        part[r] = low;
+    }
+    for (size_t r = 0; r < n_rows; r++) {
+        if (part[r] == (int32_t)r && high <= (int32_t)r) part[n++] = (int32_t)r;
+        for (int32_t i = range_at[r]; i < range_at[r + 1]; i++)
+            if (ranges[2 * i + 1] > high) high = ranges[2 * i + 1];
+    }
+    part[n] = (int32_t)n_rows;
+    return n;
+}
+
+/* Keys across and along, values across, scores and their gradients; of the chunk's rows, and heads in them, q and dout,
+ * one behind the other; sums, [dims / 16][rows][16], of the rows from `from` on. */
+struct together {
+    struct packed p;
+    float *q, *dout, *dk, *dv;
+    size_t from, rows;
+};
+
+/* What the chunk's rows add to the gradients of the keys that they see. */
+static void add_together(const struct kernels *k, const struct see *a, const struct chunk *c, const struct together *t)
+{
+    size_t dim = a->head_dim, lds = up(c->n - c->first, PANEL), queries = (c->to - c->from) * a->heads, place = 0;
+    const int32_t *range = c->run->ranges;
+    for (size_t i = 0, end; i < c->run->n_ranges; i++, range += 2, place = end) {
+        end = place + (size_t)(range[1] - range[0]);
+        size_t lo = place > c->first ? place : c->first, hi = end < c->n ? end : c->n;
+        if (hi <= lo) continue;
+        size_t to = ((size_t)range[0] + lo - place - t->from) * PANEL, at = lo - c->first;
+        k->linear_grad(t->p.dp + at, lds, hi - lo, t->q, dim, dim, queries, t->dk + to, t->rows);
+        k->linear_grad(t->p.s + at, lds, hi - lo, t->dout, dim, dim, queries, t->dv + to, t->rows);
+    }
+}
+
+static void chunk_together(const struct kernels *k, const struct see *a, const struct see_back *b,
+                           const struct chunk *c, const struct together *t, float *dq, size_t lddq)
+{
+    const struct packed *w = &t->p;
+    size_t dim = a->head_dim, dims = up(dim, PANEL), n = c->n - c->first, lds = up(n, PANEL), heads = a->heads;
+    size_t before = c->first - w->first, queries = (c->to - c->from) * heads;
+    gather(a, a->q, a->ldq, c, t->q);
+    gather(a, b->dout, b->ldo, c, t->dout);
+    k->times(w->across + before * dim, PANEL * dim, lds / PANEL, dim, t->q, dim, queries, w->s, lds, false);
+    k->times(w->values + before * dim, PANEL * dim, lds / PANEL, dim, t->dout, dim, queries, w->dp, lds, false);
+    for (size_t i = 0; i < queries; i++) {
+        size_t r = c->from + i / heads, by = r * b->ldl + i % heads;
+        struct see_row row = row_of(a, c, r);
+        k->see_back(w->s + i * lds, w->dp + i * lds, &b->lse[by], &b->dots[by], false, &row);
+    }
+    k->times(w->along + before * PANEL, w->n * PANEL, dims / PANEL, n, w->dp, lds, queries, w->y, dims, false);
+    for (size_t i = 0; i < queries; i++)
+        memcpy(dq + (c->from + i / heads) * lddq + i % heads * dim, w->y + i * dims, dim * sizeof *dq);
+    add_together(k, a, c, t);
+}
+
+static void run_together(const struct kernels *k, const struct see *a, const struct see_back *b, const struct run *u,
+                         struct together *t, struct room r, float *dq, size_t lddq)
+{
+    struct places all = places_of(a, u, u->from, u->to);
+    size_t dim = a->head_dim, n = all.n - all.first, padded = up(n, PANEL), rows = rows_with(TOGETHER, a->heads);
+    size_t asked = rows * a->heads;
+    struct packed *w = &t->p;
+    *w = (struct packed){ .across = room(&r, padded * dim), .along = room(&r, n * up(dim, PANEL)),
+                          .values = room(&r, padded * dim), .s = room(&r, asked * padded),
+                          .dp = room(&r, asked * padded), .y = room(&r, asked * up(dim, PANEL)), .first = all.first,
+                          .n = n };
+    pack_across(k, &all, a->k, a->ldk, dim, w->across);
+    pack_across(k, &all, a->v, a->ldv, dim, w->values);
+    pack_along(&all, a->k, a->ldk, dim, w->along);
+    for (size_t from = u->from; from < u->to; from += rows) {
+        struct chunk c = { u, from, u->to - from < rows ? u->to : from + rows, 0, 0 };
+        struct places p = places_of(a, u, c.from, c.to);
+        c.first = p.first, c.n = p.n;
+        chunk_together(k, a, b, &c, t, dq, lddq);
+    }
+}
+
+static void put_sums(const float *sum, size_t rows, size_t dim, float *out, size_t ld)
+{
+    for (size_t j = 0; j < rows; j++)
+        for (size_t i = 0; i < dim; i += PANEL)
+            memcpy(out + j * ld + i, sum + (i * rows + j * PANEL), (dim - i < PANEL ? dim - i : PANEL) * sizeof *out);
+}
+
+void see_rows_back(const struct kernels *k, const struct see *a, const struct see_back *b, size_t from, size_t to,
+                   float *scratch, float *dq, size_t lddq, float *dk, size_t lddk, float *dv, size_t lddv)
+{
+    size_t rows = to - from, dim = a->head_dim, dims = up(dim, PANEL), asked = rows_with(TOGETHER, a->heads) * a->heads;
+    struct room r = { scratch };
+    struct together t = { .q = room(&r, asked * dim), .dout = room(&r, asked * dim), .dk = room(&r, rows * dims),
+                          .dv = room(&r, rows * dims), .from = from, .rows = rows };
+    memset(t.dk, 0, rows * dims * sizeof *dk);
+    memset(t.dv, 0, rows * dims * sizeof *dv);
+    for (struct run u = { .to = from }; u.to < to;) {
+        u = run_from(a, u.to, to);
+        if (u.n) run_together(k, a, b, &u, &t, r, dq, lddq);
+        else memset(dq + u.from * lddq, 0, a->heads * dim * sizeof *dq);
+    }
+    put_sums(t.dk, rows, dim, dk + from * lddk, lddk);
+    put_sums(t.dv, rows, dim, dv + from * lddv, lddv);
 }

@@ -10,7 +10,8 @@
  *   dq        fmaf over ascending places of ds k
  *   dk, dv    fmaf over ascending rows that see the key, and ascending heads in them, of ds q and p do
  *
- * After FlashAttention's backward pass (arXiv 2205.14135), in two passes instead of atomics. */
+ * After FlashAttention's backward pass (arXiv 2205.14135), in two passes instead of atomics; or in one, which makes
+ * scores once, over rows that nobody else sees, by one owner. The bits are the same. */
 #ifndef KERNELS_SEE_H
 #define KERNELS_SEE_H
 #include "kernels/kernels.h"
@@ -49,4 +50,11 @@ void see_rows_dq(const struct kernels *k, const struct see *a, const struct see_
 /* dk and dv of the rows from .. to as keys, written whole: dk + r * lddk. */
 void see_rows_dkv(const struct kernels *k, const struct see *a, const struct see_back *b, size_t from, size_t to,
                   float *scratch, float *dk, size_t lddk, float *dv, size_t lddv);
+
+/* Where parts of a step begin that see nothing of each other, ascending, and at the end n_rows; returns their number.
+ * part: [n_rows + 1]. */
+size_t see_parts(const int32_t *range_at, const int32_t *ranges, size_t n_rows, int32_t *part);
+/* All three of the rows from .. to, a part or several: five products of matrices instead of seven. */
+void see_rows_back(const struct kernels *k, const struct see *a, const struct see_back *b, size_t from, size_t to,
+                   float *scratch, float *dq, size_t lddq, float *dk, size_t lddk, float *dv, size_t lddv);
 #endif

@@ -81,6 +81,22 @@ static void run(const struct kernels *k, struct see_job *j, size_t cut)
     }
 }
 
+/* All gradients anew, part by part. */
+static void run_parts(const struct kernels *k, struct see_job *j)
+{
+    size_t ld = j->a.ldq, dim = j->a.head_dim;
+    int32_t part[MOST + 1];
+    size_t n = see_parts(j->at, j->ranges, j->n, part);
+    for (size_t r = 0; r < j->n; r++) {
+        memset(j->dq + r * ld, 0xff, j->a.heads * dim * sizeof(float));
+        memset(j->dk + r * ld, 0xff, dim * sizeof(float));
+        memset(j->dv + r * ld, 0xff, dim * sizeof(float));
+    }
+    for (size_t i = 0; i < n; i++)
+        see_rows_back(k, &j->a, &j->b, (size_t)part[i], (size_t)part[i + 1], j->scratch, j->dq, ld, j->dk, ld, j->dv,
+                      ld);
+}
+
 /* ---- float64 ------------------------------------------------------------------------------------------------ */
 
 struct exact { double out[MOST][SEE_DIMS], dq[MOST][SEE_DIMS], dk[MOST][SEE_DIMS], dv[MOST][SEE_DIMS], lse[MOST]; };
@@ -196,7 +212,13 @@ static void check_job(struct kcheck *c, const struct text *texts, size_t n_texts
     kc_bytes(c, "out, cut", whole.out, j.out, all);
     kc_bytes(c, "dq, cut", whole.dq, j.dq, all);
     kc_bytes(c, "dk, cut", whole.dk, j.dk, all);
-    kc_free(c, whole.out), kc_free(c, whole.dq), kc_free(c, whole.dk);
+    whole.dv = kc_alloc(all, 4);
+    memcpy(whole.dv, j.dv, all);
+    run_parts(c->k, &j);
+    kc_bytes(c, "dq, by parts", whole.dq, j.dq, all);
+    kc_bytes(c, "dk, by parts", whole.dk, j.dk, all);
+    kc_bytes(c, "dv, by parts", whole.dv, j.dv, all);
+    kc_free(c, whole.out), kc_free(c, whole.dq), kc_free(c, whole.dk), kc_free(c, whole.dv);
     job_close(c, &j);
 }
 

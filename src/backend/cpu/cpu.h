@@ -151,6 +151,9 @@ struct program {
     struct place logits;
     float *losses;       /* [max_asks]                                                  */
     int32_t *ask_at;     /* [max_rows]: a row's number among those that ask, or -1      */
+    int32_t *part;       /* [max_rows + 1]: parts that see nothing of each other (kernels/see.h) */
+    size_t n_parts;
+    double parts_all, parts_most;   /* squares of their rows: the sum, and of the largest */
     float *sums;         /* [max_rows][heads]: for an attention whose sums nobody reads */
     float **see_scratch; /* [threads]                                                   */
     float *ones;         /* the weight of a norm that has none                          */

@@ -33,6 +33,7 @@ void train_buffers(struct program *p, struct arena *a)
     for (size_t i = 0; a->base && i < wide; i++) p->ones[i] = 1;
     p->losses = arena_take(a, p->limits.max_asks * sizeof *p->losses);
     p->ask_at = arena_take(a, p->limits.max_rows * sizeof *p->ask_at);
+    p->part = arena_take(a, (p->limits.max_rows + (size_t)1) * sizeof *p->part);
     p->sums = arena_take(a, p->limits.max_rows * heads * sizeof *p->sums);
     p->see_scratch = arena_take(a, p->threads * sizeof *p->see_scratch);
     for (unsigned t = 0; t < p->threads; t++) {
@@ -45,6 +46,13 @@ void train_begin(struct program *p)
 {
     for (size_t r = 0; r < p->step->n_rows; r++) p->ask_at[r] = -1;
     for (size_t i = 0; i < p->step->n_asks; i++) p->ask_at[p->step->ask_row[i]] = (int32_t)i;
+    p->n_parts = see_parts(p->step->range_at, p->step->ranges, p->step->n_rows, p->part);
+    p->parts_most = p->parts_all = 0;
+    for (size_t i = 0; i < p->n_parts; i++) {
+        double rows = (double)(p->part[i + 1] - p->part[i]);
+        p->parts_all += rows * rows;
+        if (rows * rows > p->parts_most) p->parts_most = rows * rows;
+    }
 }
 
 /* ---- attention: a unit is some rows and a key/value head ------------------------------------------------------- */
@@ -81,6 +89,15 @@ static struct rows rows_of_unit(const struct program *p, const struct graph_node
     return (struct rows){ from, from + (left < rows ? left : rows) };
 }
 
+/* Whether gradients of all three sides are made together, which takes five products where two passes take seven, but
+ * leaves a part and head to one thread. Bits are the same. */
+static bool see_together(const struct program *p, const struct phase *ph)
+{
+    double heads = ph->node->see.kv_heads, threads = p->threads;
+    if (ph->part[SEE_Q].out == GRAPH_NONE || ph->part[SEE_K].out == GRAPH_NONE) return false;
+    return 5 * (heads * p->parts_all + (threads - 1) * p->parts_most) <= 7 * heads * p->parts_all;
+}
+
 static void see_unit(const struct program *p, const struct phase *ph, size_t unit, unsigned rank)
 {
     const struct graph_node *n = ph->node;
@@ -94,28 +111,30 @@ static void see_unit(const struct program *p, const struct phase *ph, size_t uni
              (read ? sums->f : p->sums) + head * group_of(n), read ? sums->ld : n->see.heads);
 }
 
-/* First all units of dq, then those of dk and dv. */
+/* Together, or first all units of dq, then those of dk and dv. */
 static void see_back_unit(const struct program *p, const struct phase *ph, size_t unit, unsigned rank)
 {
     const struct graph_node *n = ph->node;
     size_t units = see_units(p, n), dim = n->see.head_dim, group = group_of(n);
-    bool keys = ph->part[SEE_Q].out == GRAPH_NONE || unit >= units;
-    unit %= units;
-    size_t head = unit % n->see.kv_heads;
-    struct rows r = rows_of_unit(p, n, unit / n->see.kv_heads);
+    bool together = see_together(p, ph), keys = together || ph->part[SEE_Q].out == GRAPH_NONE || unit >= units;
+    if (!together) unit %= units;
+    size_t head = unit % n->see.kv_heads, at = unit / n->see.kv_heads;
+    struct rows r = together ? (struct rows){ (size_t)p->part[at], (size_t)p->part[at + 1] } : rows_of_unit(p, n, at);
     struct see a = see_of(p, n, head);
     const struct place *dout = &p->place[node_in(p->g, n, 3)], *sums = &p->place[node_in(p->g, n, 4)],
                        *dots = &p->place[node_in(p->g, n, 5)];
     struct see_back b = { .dout = dout->f + head * group * dim, .ldo = dout->ld, .lse = sums->f + head * group,
                           .dots = dots->f + head * group, .ldl = sums->ld };
-    if (keys) {
-        const struct place *dk = &p->place[ph->part[SEE_K].out], *dv = &p->place[ph->part[SEE_V].out];
+    const struct place none = { 0 }, *dk = keys ? &p->place[ph->part[SEE_K].out] : &none,
+                       *dv = keys ? &p->place[ph->part[SEE_V].out] : &none,
+                       *dq = together || !keys ? &p->place[ph->part[SEE_Q].out] : &none;
+    if (together)
+        see_rows_back(p->w->kernels, &a, &b, r.from, r.to, p->see_scratch[rank], dq->f + head * group * dim, dq->ld,
+                      dk->f + head * dim, dk->ld, dv->f + head * dim, dv->ld);
+    else if (keys)
         see_rows_dkv(p->w->kernels, &a, &b, r.from, r.to, p->see_scratch[rank], dk->f + head * dim, dk->ld,
                      dv->f + head * dim, dv->ld);
-    } else {
-        const struct place *dq = &p->place[ph->part[SEE_Q].out];
-        see_rows_dq(p->w->kernels, &a, &b, r.from, r.to, p->see_scratch[rank], dq->f + head * group * dim, dq->ld);
-    }
+    else see_rows_dq(p->w->kernels, &a, &b, r.from, r.to, p->see_scratch[rank], dq->f + head * group * dim, dq->ld);
 }
 
 /* ---- gradients of parameters ----------------------------------------------------------------------------------- */
@@ -270,6 +289,7 @@ size_t train_units(const struct program *p, const struct phase *ph)
     switch (ph->kind) {
     case PHASE_SEE: return see_units(p, ph->node);
     case PHASE_SEE_BACK:
+        if (see_together(p, ph)) return p->n_parts * ph->node->see.kv_heads;
         n = see_units(p, ph->node);
         return ph->part[SEE_Q].out != GRAPH_NONE && ph->part[SEE_K].out != GRAPH_NONE ? 2 * n : n;
     case PHASE_GRAD:
