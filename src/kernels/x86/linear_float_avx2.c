@@ -45,6 +45,20 @@ INLINE void block(enum dtype t, int rows, int panels, const uint8_t *w, size_t p
     }
 }
 
+/* Fewer than six rows of a panel, together: their sums hide each other's latency. */
+INLINE void few_rows(enum dtype t, size_t rows, const uint8_t *w, size_t k, const float *x, size_t ldx, float *y,
+                     size_t ldy, bool more)
+{
+    switch (rows) {
+    case 1: block(t, 1, 1, w, 0, k, x, ldx, y, ldy, more, 0); return;
+    case 2: block(t, 2, 1, w, 0, k, x, ldx, y, ldy, more, 0); return;
+    case 3: block(t, 3, 1, w, 0, k, x, ldx, y, ldy, more, 0); return;
+    case 4: block(t, 4, 1, w, 0, k, x, ldx, y, ldy, more, 0); return;
+    case 5: block(t, 5, 1, w, 0, k, x, ldx, y, ldy, more, 0); return;
+    default: return;
+    }
+}
+
 /* All rows of `panels` neighbouring panels; 12 sums at a time where there are rows enough. */
 INLINE void strip(enum dtype t, int panels, const uint8_t *w, size_t pb, size_t k,
                   const struct act *x, size_t rows, float *y, size_t ldy, bool more)
@@ -52,7 +66,8 @@ INLINE void strip(enum dtype t, int panels, const uint8_t *w, size_t pb, size_t 
     size_t r = 0, step = panels == 1 ? 6 : panels == 2 ? 3 : 1;
     for (; r + step <= rows; r += step)
         block(t, (int)step, panels, w, pb, k, x->f + r * x->ldf, x->ldf, y + r * ldy, ldy, more, 0);
-    for (; r < rows; r++)
+    if (panels == 1) few_rows(t, rows - r, w, k, x->f + r * x->ldf, x->ldf, y + r * ldy, ldy, more);
+    for (; r < rows && panels > 1; r++)
         block(t, 1, panels, w, pb, k, x->f + r * x->ldf, x->ldf, y + r * ldy, ldy, more, 0);
 }
 
@@ -70,7 +85,7 @@ INLINE void tall_strip(enum dtype t, const uint8_t *w, size_t k, const struct ac
         block(t, 6, 1, at, 0, n, xi, x->ldf, y, ldy, more, PIECE_K * bytes);
         for (r = 6; r + 6 <= rows; r += 6)
             block(t, 6, 1, at, 0, n, xi + r * x->ldf, x->ldf, y + r * ldy, ldy, more, 0);
-        for (; r < rows; r++) block(t, 1, 1, at, 0, n, xi + r * x->ldf, x->ldf, y + r * ldy, ldy, more, 0);
+        few_rows(t, rows - r, at, n, xi + r * x->ldf, x->ldf, y + r * ldy, ldy, more);
     }
 }
 
