@@ -21,6 +21,8 @@
  *            or the hidden state reads it. Without such a reader the head is the last phase, and a
  *            step in which nobody wants logits ends before it. Logits that something else makes
  *            are read from where it wrote them.
+ *   d(act*x) What an activation times another value takes backwards is one instruction: it reads three values, and
+ *            writes two gradients and, where a sink reads it, the product again.
  *   back     Linear layers backwards whose rows have been made share a phase (those of q|k|v, of gate|up), and so
  *            do sinks. What a node makes beside its value is written by it, wherever the node stands that names it.
  *
@@ -185,9 +187,13 @@ static void row(struct lower *l, struct row_instr r, enum rows_kind rows)
     l->n_rows++;
     l->last.count++;
     store_last(l);
-    touch(l, r.in);
-    touch(l, r.in2);
-    touch(l, r.out);
+    const int32_t values[] = { r.in, r.in2, r.in3, r.out, r.out2, r.out3 };
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) touch(l, values[i]);
+}
+
+static struct row_instr instr(enum row_op op, const struct graph_node *n, int32_t in, int32_t in2, int32_t out)
+{
+    return (struct row_instr){ op, n, in, in2, out, GRAPH_NONE, GRAPH_NONE, GRAPH_NONE };
 }
 
 /* Which of the forms a row gets is looked up when it runs. */
@@ -196,7 +202,7 @@ static void make_forms(struct lower *l, const struct graph_node *n)
     int32_t x = node_in(l->g, n, 0);
     if (!l->life[x].forms || l->life[x].formed) return;
     l->life[x].formed = true;
-    row(l, (struct row_instr){ ROW_QUANT, n, x, GRAPH_NONE, GRAPH_NONE }, l->g->values[x].rows);
+    row(l, instr(ROW_QUANT, n, x, GRAPH_NONE, GRAPH_NONE), l->g->values[x].rows);
 }
 
 static void add_part(struct lower *l, const struct graph_node *n)
@@ -243,7 +249,7 @@ static void linears(struct lower *l, size_t first)
         }
     for (size_t i = first; i < end; i++)
         if (l->with[i] && node_param(g, &g->nodes[i], 1) != GRAPH_NONE)
-            row(l, (struct row_instr){ ROW_BIAS, &g->nodes[i], g->nodes[i].out, GRAPH_NONE, g->nodes[i].out }, rows);
+            row(l, instr(ROW_BIAS, &g->nodes[i], g->nodes[i].out, GRAPH_NONE, g->nodes[i].out), rows);
 }
 
 /* The head's value v where it must be written: it has a use besides the softcap or the answer. */
@@ -300,10 +306,8 @@ static void mul(struct lower *l, const struct graph_node *n)
 {
     const struct graph_node *act = taken_over(l, n);
     int32_t x = node_in(l->g, n, 0), y = node_in(l->g, n, 1);
-    struct row_instr r = { ROW_MUL, n, x, y, n->out };
-    if (act)
-        r = (struct row_instr){ ROW_ACT_MUL, act, node_in(l->g, act, 0), act->out == x ? y : x,
-                                n->out };
+    struct row_instr r = instr(ROW_MUL, n, x, y, n->out);
+    if (act) r = instr(ROW_ACT_MUL, act, node_in(l->g, act, 0), act->out == x ? y : x, n->out);
     row(l, r, l->g->values[n->out].rows);
 }
 
@@ -311,9 +315,7 @@ static void mul(struct lower *l, const struct graph_node *n)
 static void attention(struct lower *l, const struct graph_node *n)
 {
     const struct graph *g = l->g;
-    row(l,
-        (struct row_instr){ ROW_STORE, n, node_in(g, n, 1), node_in(g, n, 2), GRAPH_NONE },
-        ROWS_ALL);
+    row(l, instr(ROW_STORE, n, node_in(g, n, 1), node_in(g, n, 2), GRAPH_NONE), ROWS_ALL);
     new_phase(l, (struct phase){ .kind = PHASE_ATTENTION, .rows = ROWS_ALL, .node = n });
     touch(l, node_in(g, n, 0));
     touch(l, n->out);
@@ -325,13 +327,65 @@ static void add_some(struct lower *l, const struct graph_node *n)
     const struct graph *g = l->g;
     int32_t x = node_in(g, n, 0), some = node_in(g, n, 1);
     if (l->life[n->out].root == n->out) {
-        row(l, (struct row_instr){ ROW_COPY, n, x, GRAPH_NONE, n->out }, g->values[x].rows);
+        row(l, instr(ROW_COPY, n, x, GRAPH_NONE, n->out), g->values[x].rows);
         x = n->out;
     }
-    row(l, (struct row_instr){ ROW_ADD, n, x, some, n->out }, g->values[some].rows);
+    row(l, instr(ROW_ADD, n, x, some, n->out), g->values[some].rows);
 }
 
 /* ---- phases of a graph with a loss ----------------------------------------------------------- */
+
+/* y = act(gate) * up backwards, as the rules make it (graph/differentiate.c): the activation again; its products with
+ * dy, which is up's gradient, and with up, which is y again, or NULL where nobody reads that; dy * up, and dgate from
+ * it. Which of the two products is which makes no difference. */
+struct gated { const struct graph_node *product[2], *pull, *dgate; int32_t with[2]; };
+
+static int32_t other_of(const struct graph *g, const struct graph_node *mul, int32_t v)
+{
+    return node_in(g, mul, node_in(g, mul, 0) == v);
+}
+
+static bool reads_value(const struct graph *g, const struct graph_node *n, int32_t v)
+{
+    return node_in(g, n, 0) == v || node_in(g, n, 1) == v;
+}
+
+/* What the activation begins, if there is nothing else that reads it and all that is read has been made. */
+static bool find_gated(const struct lower *l, const struct graph_node *act, struct gated *x)
+{
+    const struct graph *g = l->g;
+    uint32_t n = 0, uses = l->life[act->out].uses;
+    *x = (struct gated){ .dgate = NULL };
+    if (act->act == ACT_GELU_ERF || uses > 2) return false;
+    for (const struct graph_node *r = act + 1; r < g->nodes + g->n_nodes && (n < uses || !x->dgate); r++) {
+        if (r->op == OP_MUL && n < uses && reads_value(g, r, act->out)) {
+            x->with[n] = other_of(g, r, act->out);
+            x->product[n++] = r;
+        }
+        if (r->op == OP_ACT_BACK && r->act == act->act && node_in(g, r, 0) == node_in(g, act, 0)) x->dgate = r;
+    }
+    if (!n || n != uses || !x->dgate) return false;
+    x->pull = maker(g, node_in(g, x->dgate, 1));
+    if (x->pull->op != OP_MUL || l->life[x->pull->out].uses != 1 || !reads_value(g, x->pull, x->with[0])) return false;
+    if (n == 1) x->with[1] = other_of(g, x->pull, x->with[0]);
+    return other_of(g, x->pull, x->with[0]) == x->with[1] && l->life[node_in(g, act, 0)].born >= 0
+           && l->life[x->with[0]].born >= 0 && l->life[x->with[1]].born >= 0;
+}
+
+static bool gated_back(struct lower *l, const struct graph_node *act)
+{
+    struct gated x;
+    if (!l->g->loss || !find_gated(l, act, &x)) return false;
+    struct row_instr r = instr(ROW_ACT_MUL_BACK, x.dgate, node_in(l->g, act, 0), x.with[1], x.dgate->out);
+    r.in3 = x.with[0];
+    r.out2 = x.product[0]->out;
+    r.out3 = x.product[1] ? x.product[1]->out : GRAPH_NONE;
+    row(l, r, l->g->values[act->out].rows);
+    const struct graph_node *const made[] = { x.product[0], x.pull, x.dgate, x.product[1] };
+    for (size_t i = 0; i < sizeof made / sizeof *made; i++)
+        if (made[i]) l->done[made[i] - l->g->nodes] = true;
+    return true;
+}
 
 static bool is_sink(const struct graph_node *n) { return n->out == GRAPH_NONE; }
 
@@ -461,27 +515,22 @@ static void lower_node(struct lower *l, size_t i)
         [OP_UNASK] = ROW_UNASK, [OP_DOTS] = ROW_DOTS, [OP_NORM_BACK] = ROW_NORM_BACK, [OP_ACT_BACK] = ROW_ACT_BACK,
         [OP_SOFTCAP_BACK] = ROW_SOFTCAP_BACK, [OP_WEIGH] = ROW_WEIGH,
     };
+    if (l->done[i]) return;
     switch (n->op) {
     case OP_LINEAR:
-        if (n != l->head && !l->done[i]) linears(l, i);
+        if (n != l->head) linears(l, i);
         if (n == l->head && head_is_read(l)) head(l);
         return;
     case OP_ATTENTION: attention(l, n); return;
     case OP_MUL: mul(l, n); return;
     case OP_SEE: see(l, n); return;
-    case OP_SEE_BACK:
-        if (!l->done[i]) see_back(l, i);
-        return;
+    case OP_SEE_BACK: see_back(l, i); return;
     case OP_BESIDE: return;
     case OP_LOSS: loss(l, n); return;
-    case OP_LINEAR_BACK:
-        if (!l->done[i]) backs(l, i, PHASE_BACK);
-        return;
-    case OP_GRAD_LINEAR: case OP_GRAD_NORM: case OP_GRAD_EMBED:
-        if (!l->done[i]) backs(l, i, PHASE_GRAD);
-        return;
+    case OP_LINEAR_BACK: backs(l, i, PHASE_BACK); return;
+    case OP_GRAD_LINEAR: case OP_GRAD_NORM: case OP_GRAD_EMBED: backs(l, i, PHASE_GRAD); return;
     case OP_ACT:
-        if (is_taken_over(l, n)) return;
+        if (gated_back(l, n) || is_taken_over(l, n)) return;
         break;
     case OP_ADD:
         if (!changes_some(g, n)) break;
@@ -492,8 +541,7 @@ static void lower_node(struct lower *l, size_t i)
         break;
     default: break;
     }
-    row(l, (struct row_instr){ plain[n->op], n, node_in(g, n, 0), node_in(g, n, 1), n->out },
-        g->values[n->out].rows);
+    row(l, instr(plain[n->op], n, node_in(g, n, 0), node_in(g, n, 1), n->out), g->values[n->out].rows);
 }
 
 static void walk(struct lower *l)
@@ -506,19 +554,17 @@ static void walk(struct lower *l)
     count_uses(l);
     find_roots(l);
     if (g->n_rope)
-        row(l, (struct row_instr){ ROW_ANGLES, NULL, GRAPH_NONE, GRAPH_NONE, GRAPH_NONE },
-            ROWS_ALL);
+        row(l, instr(ROW_ANGLES, NULL, GRAPH_NONE, GRAPH_NONE, GRAPH_NONE), ROWS_ALL);
     for (size_t i = 0; i < g->n_nodes; i++) lower_node(l, i);
     if (g->logits != GRAPH_NONE && !head_is_read(l)) head(l);
     if (g->hidden != GRAPH_NONE) life_of(l, g->hidden)->dies = (int32_t)l->n_phases;
 }
 
-/* Row strides keep away from multiples of 4 KiB, where the rows of a block would fight for one
- * cache set. */
+/* Row strides keep away from multiples of 1 KiB, where the rows of a block would fight for few sets of a cache. */
 static size_t pad_row(size_t elements, size_t size)
 {
     size_t bytes = (elements * size + 63) & ~(size_t)63;
-    if (bytes % 4096 == 0) bytes += 64;
+    if (bytes % 1024 == 0) bytes += 64;
     return bytes / size;
 }
 

@@ -19,13 +19,16 @@ enum form { FORM_CODES = 1, FORM_CODES_GIVEN = 2, FORM_BF16 = 4 };
 enum row_op {
     ROW_EMBED, ROW_NORM, ROW_ROPE, ROW_ACT, ROW_ACT_MUL, ROW_MUL, ROW_ADD, ROW_BIAS, ROW_SCALE,
     ROW_SOFTCAP, ROW_QUANT, ROW_STORE, ROW_ASK, ROW_ANGLES,
-    ROW_COPY, ROW_WEIGH, ROW_UNASK, ROW_DOTS, ROW_NORM_BACK, ROW_ACT_BACK, ROW_SOFTCAP_BACK
+    ROW_COPY, ROW_WEIGH, ROW_UNASK, ROW_DOTS, ROW_NORM_BACK, ROW_ACT_BACK, ROW_ACT_MUL_BACK, ROW_SOFTCAP_BACK
 };
 
 struct row_instr {
     enum row_op op;
     const struct graph_node *node;
     int32_t in, in2, out; /* values                                                          */
+    /* Of ROW_ACT_MUL_BACK: in and in2 are gate and up, in3 the gradient of y = act(gate) * up; out, out2 and out3 are
+     * those of gate and up, and y or GRAPH_NONE. Of the others all GRAPH_NONE. */
+    int32_t in3, out2, out3;
 };
 
 enum phase_kind {

@@ -51,8 +51,8 @@ static void needs_rows(const struct phase_reader *x, const struct phase *ph, dou
     double rows = rows_of(x, ph->rows);
     for (uint32_t i = 0; i < ph->count; i++) {
         const struct row_instr *r = &x->low->rows[ph->first + i];
-        int32_t value[3] = {r->in, r->in2, r->out};
-        for (size_t k = 0; k < 3; k++) {
+        const int32_t value[] = { r->in, r->in2, r->in3, r->out, r->out2, r->out3 };
+        for (size_t k = 0; k < sizeof value / sizeof *value; k++) {
             bool old = value[k] == GRAPH_NONE;
             for (size_t j = 0; j < n && !old; j++) old = seen[j] == value[k];
             if (old || n == sizeof seen / sizeof *seen) continue;
@@ -85,7 +85,7 @@ static void needs_loss(const struct phase_reader *x, const struct phase *ph, dou
     *macs += (double)w->n_in * w->n_out * rows;
 }
 
-/* What rows see; a gradient has five products of matrices for the forward's two, and two of scores once more. */
+/* What rows see; a gradient has five products of matrices for the forward's two. */
 static void needs_see(const struct phase_reader *x, const struct phase *ph, double *macs)
 {
     double sees = 0, window = ph->node->see.window;
@@ -154,6 +154,7 @@ static void join_rows(const struct lowered *low, const struct phase *ph, char *n
         [ROW_ASK] = "ask",         [ROW_ANGLES] = "angles",  [ROW_COPY] = "copy",
         [ROW_WEIGH] = "weigh",     [ROW_UNASK] = "unask", [ROW_DOTS] = "dots",
         [ROW_NORM_BACK] = "dnorm", [ROW_ACT_BACK] = "dact",  [ROW_SOFTCAP_BACK] = "dsoftcap",
+        [ROW_ACT_MUL_BACK] = "dglu",
     };
     uint32_t said = 0;
     for (uint32_t i = 0; i < ph->count; i++) {

@@ -1,10 +1,14 @@
 /* Reverse mode, one rule for each operation (`rules`): given the gradient dy of what a node made, a rule adds to the
  * gradients of what it read, and appends sinks for its parameters. Nodes are walked backwards, so when a node's turn
- * comes all its readers have had theirs and its dy is complete. The oracle is a forward in float64 with complex steps
+ * comes all its readers have had theirs and its dy is complete. Sinks that read what is computed once more wait until
+ * the gradient of it has been passed on: both read the same rows, and lowering makes one pass of them. The oracle is a forward in float64 with complex steps
  * (tests/train). */
 #include "graph/differentiate.h"
 #include "base/memory.h"
 #include <string.h>
+
+/* A linear layer's sink that waits. */
+struct waiting { const struct graph_node *n; int32_t dy; };
 
 struct diff {
     struct graph_builder b;
@@ -14,6 +18,8 @@ struct diff {
     int32_t *as, *again, *grad;
     bool *leads;                       /* [n_values] a trained parameter is among what it was made of */
     bool *kept;                        /* [n_values] backward nodes read it where the forward made it */
+    struct waiting *waiting;           /* [n_nodes]                                                  */
+    size_t n_waiting;
 };
 
 static bool trained(const struct diff *d, int32_t param)
@@ -118,12 +124,33 @@ static void embed_rule(struct diff *d, const struct graph_node *n, int32_t dy)
     graph_derived(&d->b, (struct graph_node){ .op = OP_GRAD_EMBED, .embed = n->embed }, &dy, 1, &param, 1, ROWS_ALL, 0);
 }
 
+static void linear_sink(struct diff *d, const struct waiting *w)
+{
+    d->b.layer = w->n->layer;
+    sink(d, OP_GRAD_LINEAR, (const int32_t[]){ read(d, in(d, w->n, 0)), w->dy }, 2, node_param(d->f, w->n, 0),
+         node_param(d->f, w->n, 1));
+}
+
 static void linear_rule(struct diff *d, const struct graph_node *n, int32_t dy)
 {
     int32_t x = in(d, n, 0), weight = node_param(d->f, n, 0), bias = node_param(d->f, n, 1);
+    const struct waiting w = { n, dy };
     if (d->leads[x]) flow(d, x, BACK(d, (struct graph_node){ .op = OP_LINEAR_BACK }, weight, x, dy));
-    if (trained(d, weight) || trained(d, bias))
-        sink(d, OP_GRAD_LINEAR, (const int32_t[]){ read(d, x), dy }, 2, weight, bias);
+    if (!trained(d, weight) && !trained(d, bias)) return;
+    if (cheap(d, maker(d, x))) d->waiting[d->n_waiting++] = w;
+    else linear_sink(d, &w);
+}
+
+/* The sinks of what was made behind node i, in the order in which they came. */
+static void sinks_behind(struct diff *d, int32_t i)
+{
+    size_t left = 0;
+    for (size_t k = 0; k < d->n_waiting; k++) {
+        const struct waiting w = d->waiting[k];
+        if (d->f->values[in(d, w.n, 0)].made_by > i) linear_sink(d, &w);
+        else d->waiting[left++] = w;
+    }
+    d->n_waiting = left;
 }
 
 static void norm_rule(struct diff *d, const struct graph_node *n, int32_t dy)
@@ -171,8 +198,11 @@ static void act_rule(struct diff *d, const struct graph_node *n, int32_t dy)
     if (d->leads[x]) flow(d, x, BACK(d, act, GRAPH_NONE, x, read(d, x), dy));
 }
 
+/* What it reads stands before the products: an activation and they are one pass of lowering's. */
 static void mul_rule(struct diff *d, const struct graph_node *n, int32_t dy)
 {
+    for (uint32_t i = 0; i < 2; i++)
+        if (d->leads[in(d, n, 1 - i)] && read(d, in(d, n, i)) == GRAPH_NONE) return;
     for (uint32_t i = 0; i < 2; i++)
         if (d->leads[in(d, n, i)]) flow(d, in(d, n, i), graph_mul(&d->b, dy, read(d, in(d, n, 1 - i))));
 }
@@ -263,9 +293,11 @@ static void walk(struct diff *d, struct head h)
     if (d->leads[x]) flow(d, x, dx);
     for (size_t i = f->n_nodes; i-- > 0 && d->b.status == STRETTO_OK;) {
         const struct graph_node *n = &f->nodes[i];
+        if (!cheap(d, n)) sinks_behind(d, (int32_t)i);
         d->b.layer = n->layer;
         if (n != h.linear && n != h.cap && d->grad[n->out] != GRAPH_NONE) rules[n->op](d, n, d->grad[n->out]);
     }
+    sinks_behind(d, -1);
     graph_answer(&d->b, GRAPH_NONE, GRAPH_NONE);
 }
 
@@ -280,7 +312,8 @@ stretto_status differentiate(struct graph *out, const struct graph *forward, con
     size_t n = forward->n_values;
     int32_t *numbers = mem_alloc(3 * n * sizeof *numbers);
     bool *flags = mem_zalloc(2 * n, sizeof *flags);
-    if (!numbers || !flags) d.b.status = fail(err, STRETTO_E_NOMEM, "out of memory while differentiating");
+    d.waiting = mem_alloc(forward->n_nodes * sizeof *d.waiting);
+    if (!numbers || !flags || !d.waiting) d.b.status = fail(err, STRETTO_E_NOMEM, "out of memory while differentiating");
     else {
         memset(numbers, 0xff, 3 * n * sizeof *numbers);        /* GRAPH_NONE */
         d.as = numbers, d.again = numbers + n, d.grad = numbers + 2 * n;
@@ -292,6 +325,7 @@ stretto_status differentiate(struct graph *out, const struct graph *forward, con
     }
     mem_free(numbers);
     mem_free(flags);
+    mem_free(d.waiting);
     if (d.b.status != STRETTO_OK) graph_done(out);
     return d.b.status;
 }

@@ -187,6 +187,12 @@ struct kernels {
     void (*silu_back)(const float *x, const float *dy, size_t n, float *dx);
     void (*gelu_tanh_back)(const float *x, const float *dy, size_t n, float *dx);
     void (*gelu_erf_back)(const float *x, const float *dy, size_t n, float *dx);
+    /* Of y = act(gate) * up, the bits of the kernels one by one: y again, or NULL; dup = dy * act(gate); dgate is
+     * act_back of gate and dy * up. No two of them may overlap. */
+    void (*silu_mul_back)(const float *gate, const float *up, const float *dy, size_t n, float *y, float *dgate,
+                          float *dup);
+    void (*gelu_tanh_mul_back)(const float *gate, const float *up, const float *dy, size_t n, float *y, float *dgate,
+                               float *dup);
     /* of y = cap * tanh(x / cap), from y: dx = dy * (1 - (y / cap)^2) */
     void (*softcap_back)(const float *y, float cap, const float *dy, size_t n, float *dx);
 

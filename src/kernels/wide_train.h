@@ -1,6 +1,6 @@
 /* Kernels of training for any vector width; what they keep to is in train.h. Operations besides those of wide_math.h
  * and wide_vec.h: v_sqrt; v_transpose of VL vectors of VL lanes; vd and d_* of wide_outer.h; d_widen(p): VL / 2 floats
- * as doubles; TRAIN_TIMES: the level's `times`. */
+ * as doubles; TRAIN_TIMES, TRAIN_SILU, TRAIN_GELU_TANH: the level's `times`, and a vector of its activations. */
 #ifndef KERNELS_WIDE_TRAIN_H
 #define KERNELS_WIDE_TRAIN_H
 #include "kernels/kernels.h"
@@ -119,9 +119,23 @@ BACK_TYPE(BF16)
 enum { GRAD_STRIP = 2 * VL, GRAD_ROWS = 192, GRAD_OUTPUTS = 256, GRAD_INPUTS = 120,
        GRAD_FEW = 24 };
 
+/* What is read next, [t] rows: a kernel fetches a line of each while it multiplies. `own`: nothing is left. */
+struct grad_next { const float *at[2]; size_t ld[2], lines[2]; };
+struct grad_line { const float *at; size_t ld; };
+
+static struct grad_line grad_ahead(struct grad_next *next, const float *own)
+{
+    size_t i = next->lines[0] ? 0 : 1;
+    if (!next->lines[i]) return (struct grad_line){ own, 0 };
+    struct grad_line line = { next->at[i], next->ld[i] };
+    next->at[i] += 64 / sizeof *own;
+    next->lines[i]--;
+    return line;
+}
+
 /* Of the strip one vector or both. */
 WIDE_INLINE void grad_rows(size_t rows, size_t nv, size_t t, const float *x, const float *dy, size_t lddy, float *left,
-                           float *right)
+                           float *right, struct grad_line next)
 {
     vf sum[OUTER_ROWS][2];
     WIDE_UNROLL
@@ -132,7 +146,8 @@ WIDE_INLINE void grad_rows(size_t rows, size_t nv, size_t t, const float *x, con
         __builtin_prefetch(right + (OUTER_ROWS + r) * PANEL_COLS, 1);
         sum[r][1] = v_load(right + r * PANEL_COLS);
     }
-    for (size_t i = 0; i < t; i++, x += OUTER_ROWS, dy += lddy) {
+    for (size_t i = 0; i < t; i++, x += OUTER_ROWS, dy += lddy, next.at += next.ld) {
+        __builtin_prefetch(next.at, 0, 2);
         vf l = v_load(dy), h = nv > 1 ? v_load(dy + VL) : l;
         WIDE_UNROLL
         for (size_t r = 0; r < rows; r++) {
@@ -150,32 +165,39 @@ WIDE_INLINE void grad_rows(size_t rows, size_t nv, size_t t, const float *x, con
 
 #define GRAD_SOME(NAME, ROWS)                                                                                        \
     __attribute__((noinline)) static void NAME(size_t t, const float *x, const float *dy, size_t lddy, float *left,  \
-                                               float *right)                                                         \
+                                               float *right, struct grad_line next)                                  \
     {                                                                                                                \
-        grad_rows(ROWS, 2, t, x, dy, lddy, left, right);                                                             \
+        grad_rows(ROWS, 2, t, x, dy, lddy, left, right, next);                                                       \
     }                                                                                                                \
     __attribute__((noinline)) static void NAME##_half(size_t t, const float *x, const float *dy, size_t lddy,        \
-                                                      float *left)                                                   \
+                                                      float *left, struct grad_line next)                            \
     {                                                                                                                \
-        grad_rows(ROWS, 1, t, x, dy, lddy, left, NULL);                                                              \
+        grad_rows(ROWS, 1, t, x, dy, lddy, left, NULL, next);                                                        \
     }
 GRAD_SOME(grad_many, OUTER_ROWS)
 GRAD_SOME(grad_four, 4)
 GRAD_SOME(grad_one, 1)
 
 /* right NULL: half a strip */
-static void grad_strip(size_t cols, size_t t, const float *x, const float *dy, size_t lddy, float *left, float *right)
+static void grad_strip(size_t cols, size_t t, const float *x, const float *dy, size_t lddy, float *left, float *right,
+                       struct grad_next *next)
 {
     size_t i = 0;
-    for (; i + OUTER_ROWS <= cols; i += OUTER_ROWS)
-        if (right) grad_many(t, x + i * t, dy, lddy, left + i * PANEL_COLS, right + i * PANEL_COLS);
-        else grad_many_half(t, x + i * t, dy, lddy, left + i * PANEL_COLS);
-    for (x += i * t; i + 4 <= cols; i += 4, x += 4)
-        if (right) grad_four(t, x, dy, lddy, left + i * PANEL_COLS, right + i * PANEL_COLS);
-        else grad_four_half(t, x, dy, lddy, left + i * PANEL_COLS);
-    for (; i < cols; i++, x++)
-        if (right) grad_one(t, x, dy, lddy, left + i * PANEL_COLS, right + i * PANEL_COLS);
-        else grad_one_half(t, x, dy, lddy, left + i * PANEL_COLS);
+    for (; i + OUTER_ROWS <= cols; i += OUTER_ROWS) {
+        float *l = left + i * PANEL_COLS;
+        if (right) grad_many(t, x + i * t, dy, lddy, l, right + i * PANEL_COLS, grad_ahead(next, x));
+        else grad_many_half(t, x + i * t, dy, lddy, l, grad_ahead(next, x));
+    }
+    for (x += i * t; i + 4 <= cols; i += 4, x += 4) {
+        float *l = left + i * PANEL_COLS;
+        if (right) grad_four(t, x, dy, lddy, l, right + i * PANEL_COLS, grad_ahead(next, x));
+        else grad_four_half(t, x, dy, lddy, l, grad_ahead(next, x));
+    }
+    for (; i < cols; i++, x++) {
+        float *l = left + i * PANEL_COLS;
+        if (right) grad_one(t, x, dy, lddy, l, right + i * PANEL_COLS, grad_ahead(next, x));
+        else grad_one_half(t, x, dy, lddy, l, grad_ahead(next, x));
+    }
 }
 
 /* cols neighbours of each of t rows, in groups of OUTER_ROWS: [group][t][OUTER_ROWS]. */
@@ -202,7 +224,8 @@ static void grad_pack_strips(const float *dy, size_t lddy, size_t n, size_t t, f
 static float *grad_at(float *g, size_t k, size_t o) { return g + o / PANEL_COLS * k * PANEL_COLS + o % PANEL_COLS; }
 
 /* The last outputs, fewer than a strip's, are brought to a place of their own and back. */
-static void grad_edge(size_t cols, size_t n, size_t t, const float *x, const float *dy, float *g, size_t k, size_t o)
+static void grad_edge(size_t cols, size_t n, size_t t, const float *x, const float *dy, float *g, size_t k, size_t o,
+                      struct grad_next *next)
 {
     float edge[2][OUTER_ROWS * PANEL_COLS] = { { 0 } };
     for (size_t i = 0; i < cols; i += OUTER_ROWS) {
@@ -215,27 +238,35 @@ static void grad_edge(size_t cols, size_t n, size_t t, const float *x, const flo
                     if (back) *at = *place;
                     else *place = *at;
                 }
-            if (!back) grad_strip(nc, t, x + i * t, dy, GRAD_STRIP, edge[0], edge[1]);
+            if (!back) grad_strip(nc, t, x + i * t, dy, GRAD_STRIP, edge[0], edge[1], next);
         }
     }
 }
 
-/* At most GRAD_ROWS rows and GRAD_OUTPUTS outputs. */
+WIDE_INLINE size_t grad_lines(size_t floats) { return (floats + 15) / 16; }
+
+/* At most GRAD_ROWS rows and GRAD_OUTPUTS outputs, then `after` rows more. */
 static void grad_block(const float *x, size_t ldx, size_t cols, const float *dy, size_t lddy, size_t n, size_t t,
-                       float *g, size_t k)
+                       size_t after, float *g, size_t k)
 {
     _Alignas(64) float left[(GRAD_INPUTS + OUTER_ROWS) * GRAD_ROWS], right[GRAD_ROWS * GRAD_OUTPUTS];
     size_t plain = cols <= GRAD_FEW ? n / GRAD_STRIP * GRAD_STRIP : 0;     /* read where they are: it is done once */
     grad_pack_strips(dy + plain, lddy, n - plain, t, right);
     for (size_t i = 0; i < cols; i += GRAD_INPUTS) {
-        size_t nc = cols - i < GRAD_INPUTS ? cols - i : GRAD_INPUTS;
+        size_t nc = cols - i < GRAD_INPUTS ? cols - i : GRAD_INPUTS, rest = cols - i - nc;
+        bool last = rest == 0;
+        struct grad_next next = { { last ? x + t * ldx : x + i + nc, dy + t * lddy }, { ldx, lddy },
+                                  { grad_lines(!last ? (rest < GRAD_INPUTS ? rest : GRAD_INPUTS)
+                                               : after ? (cols < GRAD_INPUTS ? cols : GRAD_INPUTS) : 0),
+                                    last && after ? grad_lines(n) : 0 } };
         grad_pack(x + i, ldx, nc, t, left);
         for (size_t o = 0; o < n; o += GRAD_STRIP) {
             float *at = g + i * PANEL_COLS, *strip = right + (o < plain ? 0 : o - plain) * t;
-            if (o < plain) grad_strip(nc, t, left, dy + o, lddy, grad_at(at, k, o), grad_at(at, k, o + VL));
-            else if (n - o == VL) grad_strip(nc, t, left, strip, GRAD_STRIP, grad_at(at, k, o), NULL);
-            else if (n - o < GRAD_STRIP) grad_edge(nc, n - o, t, left, strip, at, k, o);
-            else grad_strip(nc, t, left, strip, GRAD_STRIP, grad_at(at, k, o), grad_at(at, k, o + VL));
+            float *l = grad_at(at, k, o), *r = grad_at(at, k, o + VL);
+            if (o < plain) grad_strip(nc, t, left, dy + o, lddy, l, r, &next);
+            else if (n - o == VL) grad_strip(nc, t, left, strip, GRAD_STRIP, l, NULL, &next);
+            else if (n - o < GRAD_STRIP) grad_edge(nc, n - o, t, left, strip, at, k, o, &next);
+            else grad_strip(nc, t, left, strip, GRAD_STRIP, l, r, &next);
         }
     }
 }
@@ -244,9 +275,11 @@ static void wide_linear_grad(const float *x, size_t ldx, size_t cols, const floa
                              size_t rows, float *g, size_t k)
 {
     for (size_t o = 0; o < n; o += GRAD_OUTPUTS)
-        for (size_t r = 0; r < rows; r += GRAD_ROWS)
-            grad_block(x + r * ldx, ldx, cols, dy + r * lddy + o, lddy, n - o < GRAD_OUTPUTS ? n - o : GRAD_OUTPUTS,
-                       rows - r < GRAD_ROWS ? rows - r : GRAD_ROWS, grad_at(g, k, o), k);
+        for (size_t r = 0, t; r < rows; r += t) {
+            t = rows - r < GRAD_ROWS ? rows - r : GRAD_ROWS;
+            grad_block(x + r * ldx, ldx, cols, dy + r * lddy + o, lddy, n - o < GRAD_OUTPUTS ? n - o : GRAD_OUTPUTS, t,
+                       rows - r - t, grad_at(g, k, o), k);
+        }
 }
 
 static void wide_vector_grad(const float *x, size_t ldx, const float *dy, size_t lddy, size_t rows, size_t n, float *dw)
@@ -374,6 +407,31 @@ static void wide_gelu_tanh_back(const float *x, const float *dy, size_t n, float
 static void wide_gelu_erf_back(const float *x, const float *dy, size_t n, float *dx)
 {
     wide_slope(x, dy, n, dx, slope_gelu_erf);
+}
+
+WIDE_INLINE vf train_silu(vf x) { return TRAIN_SILU(x); }
+WIDE_INLINE vf train_gelu_tanh(vf x) { return TRAIN_GELU_TANH(x); }
+
+WIDE_INLINE void wide_mul_slope(const float *gate, const float *up, const float *dy, size_t n, float *y, float *dgate,
+                                float *dup, vf (*act)(vf), vf (*slope)(vf))
+{
+    for (size_t i = 0; i < n; i += VL) {
+        size_t left = n - i;
+        vf g = train_load(gate + i, left), u = train_load(up + i, left), d = train_load(dy + i, left), a = act(g);
+        if (y) train_store(y + i, v_mul(a, u), left);
+        train_store(dup + i, v_mul(d, a), left);
+        train_store(dgate + i, v_mul(v_mul(d, u), slope(g)), left);
+    }
+}
+static void wide_silu_mul_back(const float *gate, const float *up, const float *dy, size_t n, float *y, float *dgate,
+                               float *dup)
+{
+    wide_mul_slope(gate, up, dy, n, y, dgate, dup, train_silu, slope_silu);
+}
+static void wide_gelu_tanh_mul_back(const float *gate, const float *up, const float *dy, size_t n, float *y,
+                                    float *dgate, float *dup)
+{
+    wide_mul_slope(gate, up, dy, n, y, dgate, dup, train_gelu_tanh, slope_gelu_tanh);
 }
 
 static void wide_softcap_back(const float *y, float cap, const float *dy, size_t n, float *dx)
@@ -603,6 +661,8 @@ static inline void wide_train_init(struct kernels *k)
     k->silu_back = wide_silu_back;
     k->gelu_tanh_back = wide_gelu_tanh_back;
     k->gelu_erf_back = wide_gelu_erf_back;
+    k->silu_mul_back = wide_silu_mul_back;
+    k->gelu_tanh_mul_back = wide_gelu_tanh_mul_back;
     k->softcap_back = wide_softcap_back;
     k->see_softmax = wide_see_softmax;
     k->see_back = wide_see_back;

@@ -57,6 +57,9 @@ static void bench_see(struct bench *b, size_t n, size_t dim)
     snprintf(name, sizeof name, "teach see_dkv %zu rows head %zu", n, dim);
     BENCH_OF(b, name, f->level, bytes, 4 * pairs, 4 * pairs, true, 1,
              see_rows_dkv(f, &a, &back, 0, n, scratch, dk, dim, dv, dim));
+    snprintf(name, sizeof name, "teach see_back %zu rows head %zu", n, dim);
+    BENCH_OF(b, name, f->level, bytes, 5 * pairs, 5 * pairs, true, 1,
+             see_rows_back(f, &a, &back, 0, n, scratch, dq, dim * HEADS, dk, dim, dv, dim));
     free(q), free(k), free(v), free(out), free(dout), free(lse), free(dots), free(dq), free(dk), free(dv);
     free(scratch), free(at), free(ranges);
 }
@@ -72,6 +75,7 @@ static void bench_rows(struct bench *b)
     ROW("teach layernorm_back 1536", N * 16, k->layernorm_back(x, y, N, 1e-5f, d, u));
     ROW("teach silu_back 1536", N * 12, k->silu_back(x, d, N, u));
     ROW("teach gelu_tanh_back 1536", N * 12, k->gelu_tanh_back(x, d, N, u));
+    ROW("teach silu_mul_back 1536", N * 24, k->silu_mul_back(x, y, d, N, logits, u, logits + N));
     BENCH(b, "teach loss_row 49152", k->level, 16.0 * VOCAB, VOCAB, VOCAB, 1, k->loss_row(logits, VOCAB, 0, &t));
     BENCH(b, "teach loss_row 49152 capped", k->level, 16.0 * VOCAB, VOCAB, VOCAB, 1,
           k->loss_row(logits, VOCAB, 30, &t));

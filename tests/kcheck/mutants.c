@@ -291,6 +291,13 @@ static void silu_back_coarse(const float *x, const float *dy, size_t n, float *d
     for (size_t i = 0; i < n; i++) dx[i] *= 1.00001f;
 }
 
+static void silu_mul_back_other_factor(const float *gate, const float *up, const float *dy, size_t n, float *y,
+                                       float *dgate, float *dup)
+{
+    good->silu_mul_back(gate, up, dy, n, y, dgate, dup);
+    if (!y && n > 1) dup[n - 1] = dy[n - 1] * up[n - 1];
+}
+
 /* A row sees one position less, the first it should. */
 static float softmax_lost(float *s, const struct see_row *row, float *max)
 {
@@ -389,6 +396,7 @@ int kcheck_mutants(void)
     PLANT(rmsnorm_back, norm_back_short);
     PLANT(layernorm_back, layer_back_as_rms);
     PLANT(silu_back, silu_back_coarse);
+    PLANT(silu_mul_back, silu_mul_back_other_factor);
     PLANT(see_softmax, softmax_lost);
     PLANT(see_back, see_back_no_cap);
     PLANT(see_back, see_back_one_lse);

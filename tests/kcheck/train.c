@@ -223,6 +223,30 @@ static void check_slope(struct kcheck *c, const char *name, slope_fn *ref, slope
     kc_free(c, x), kc_free(c, dy), kc_free(c, a), kc_free(c, b);
 }
 
+typedef void mul_back_fn(const float *, const float *, const float *, size_t, float *, float *, float *);
+typedef void act_fn(const float *, size_t, float *);
+
+/* The bits of the kernels one by one, with and without y. */
+static void check_mul_back(struct kcheck *c, mul_back_fn *fn, act_fn *act, slope_fn *slope, size_t n)
+{
+    float *gate = numbers(c, n, 5), *up = numbers(c, n, 1), *dy = numbers(c, n, 1), *a = kc_alloc(n * 4, 4);
+    float *want[3], *got[3];
+    for (size_t i = 0; i < 3; i++) want[i] = kc_alloc(n * 4, 4), got[i] = kc_alloc(n * 4, 4);
+    for (size_t i = 0; i < n; i += 11) gate[i] *= 20;
+    act(gate, n, a);
+    c->k->mul(a, up, n, want[0]);
+    c->k->mul(dy, up, n, want[1]);
+    slope(gate, want[1], n, want[1]);
+    c->k->mul(dy, a, n, want[2]);
+    fn(gate, up, dy, n, got[0], got[1], got[2]);
+    for (size_t i = 0; i < 3; i++) kc_equal(c, "act * up backwards", want[i], got[i], n);
+    memset(got[1], 0, n * 4), memset(got[2], 0, n * 4);
+    fn(gate, up, dy, n, NULL, got[1], got[2]);
+    for (size_t i = 1; i < 3; i++) kc_equal(c, "act * up backwards without it", want[i], got[i], n);
+    kc_free(c, gate), kc_free(c, up), kc_free(c, dy), kc_free(c, a);
+    for (size_t i = 0; i < 3; i++) kc_free(c, want[i]), kc_free(c, got[i]);
+}
+
 static void check_softcap(struct kcheck *c, size_t n)
 {
     float *y = numbers(c, n, 1), *dy = numbers(c, n, 1), *a = kc_alloc(n * 4, 4), *b = kc_alloc(n * 4, 4);
@@ -523,6 +547,10 @@ void kcheck_train(struct kcheck *c)
     SLOPE(silu);
     SLOPE(gelu_tanh);
     SLOPE(gelu_erf);
+    if (kc_cell(c, "silu_mul_back", k->silu_mul_back != p->silu_mul_back))
+        for (size_t n = 1; n < 100; n++) check_mul_back(c, k->silu_mul_back, k->silu, k->silu_back, n);
+    if (kc_cell(c, "gelu_tanh_mul_back", k->gelu_tanh_mul_back != p->gelu_tanh_mul_back))
+        for (size_t n = 1; n < 100; n++) check_mul_back(c, k->gelu_tanh_mul_back, k->gelu_tanh, k->gelu_tanh_back, n);
     if (kc_cell(c, "softcap_back", k->softcap_back != p->softcap_back))
         for (size_t n = 1; n < 100; n++) check_softcap(c, n);
     if (kc_cell(c, "dots", k->dots != p->dots))

@@ -96,6 +96,17 @@ static void norm_back(const struct program *p, const struct graph_node *n, const
     }
 }
 
+static void act_mul_back(const struct program *p, const struct row_instr *r, size_t row, size_t width)
+{
+    const struct kernels *k = p->w->kernels;
+    const float *gate = place_row(&p->place[r->in], row), *up = place_row(&p->place[r->in2], row);
+    const float *dy = place_row(&p->place[r->in3], row);
+    float *y = r->out3 == GRAPH_NONE ? NULL : place_row(&p->place[r->out3], row);
+    float *dgate = place_row(&p->place[r->out], row), *dup = place_row(&p->place[r->out2], row);
+    if (r->node->act == ACT_SILU) k->silu_mul_back(gate, up, dy, width, y, dgate, dup);
+    else k->gelu_tanh_mul_back(gate, up, dy, width, y, dgate, dup);
+}
+
 static void rope(const struct program *p, const struct graph_node *n, size_t row, size_t width, const float *x,
                  float *out)
 {
@@ -193,6 +204,7 @@ static void row_op(const struct program *p, const struct row_instr *r, size_t ro
         else if (n->act == ACT_GELU_TANH) k->gelu_tanh_back(x, y, width, out);
         else k->gelu_erf_back(x, y, width, out);
         return;
+    case ROW_ACT_MUL_BACK: act_mul_back(p, r, row, width); return;
     case ROW_SOFTCAP_BACK: k->softcap_back(x, n->cap, y, width, out); return;
     }
 }

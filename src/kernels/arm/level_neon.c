@@ -18,6 +18,8 @@ static inline vi i_dot(vi sum, vb codes, vb quad)
 #include "kernels/wide_quant.h"
 #include "kernels/wide_vec.h"
 #define TRAIN_TIMES wide_times_f32
+#define TRAIN_SILU(x) wide_sigmoid_of(x, x)
+#define TRAIN_GELU_TANH(x) wide_gelu_tanh(x)
 #include "kernels/wide_train.h"
 
 /* ---- storing one token ------------------------------------------------------------------------------ */

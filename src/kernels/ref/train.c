@@ -129,6 +129,20 @@ SLOPE(silu)
 SLOPE(gelu_tanh)
 SLOPE(gelu_erf)
 
+#define MUL_BACK(NAME, ACT)                                                                                        \
+    static void NAME##_mul_back_ref(const float *gate, const float *up, const float *dy, size_t n, float *y,       \
+                                    float *dgate, float *dup)                                                      \
+    {                                                                                                              \
+        for (size_t i = 0; i < n; i++) {                                                                           \
+            float a = ACT(gate[i]), d = dy[i] * up[i];                                                             \
+            if (y) y[i] = a * up[i];                                                                               \
+            dup[i] = dy[i] * a;                                                                                    \
+            NAME##_back_ref(&gate[i], &d, 1, &dgate[i]);                                                           \
+        }                                                                                                          \
+    }
+MUL_BACK(silu, act_silu_ref)
+MUL_BACK(gelu_tanh, act_gelu_tanh_ref)
+
 static void softcap_back_ref(const float *y, float cap, const float *dy, size_t n, float *dx)
 {
     for (size_t i = 0; i < n; i++) {
@@ -284,6 +298,8 @@ void train_init_ref(struct kernels *k)
     k->silu_back = silu_back_ref;
     k->gelu_tanh_back = gelu_tanh_back_ref;
     k->gelu_erf_back = gelu_erf_back_ref;
+    k->silu_mul_back = silu_mul_back_ref;
+    k->gelu_tanh_mul_back = gelu_tanh_mul_back_ref;
     k->softcap_back = softcap_back_ref;
     k->see_softmax = see_softmax_ref;
     k->see_back = see_back_ref;

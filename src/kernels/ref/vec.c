@@ -106,14 +106,17 @@ static double gelu_tanh(double x)
     return u < -300 ? -0.0 : x / (1 + exp(-2 * u));
 }
 
+float act_silu_ref(float x) { return x == -INFINITY ? -0.0f : (float)silu(x); }
+float act_gelu_tanh_ref(float x) { return (float)gelu_tanh(x); }
+
 static void silu_ref(const float *x, size_t n, float *out)
 {
-    for (size_t i = 0; i < n; i++) out[i] = x[i] == -INFINITY ? -0.0f : (float)silu(x[i]);
+    for (size_t i = 0; i < n; i++) out[i] = act_silu_ref(x[i]);
 }
 
 static void gelu_tanh_ref(const float *x, size_t n, float *out)
 {
-    for (size_t i = 0; i < n; i++) out[i] = (float)gelu_tanh(x[i]);
+    for (size_t i = 0; i < n; i++) out[i] = act_gelu_tanh_ref(x[i]);
 }
 
 static void gelu_erf_ref(const float *x, size_t n, float *out)
@@ -123,16 +126,12 @@ static void gelu_erf_ref(const float *x, size_t n, float *out)
 
 static void silu_mul_ref(const float *gate, const float *up, size_t n, float *out)
 {
-    for (size_t i = 0; i < n; i++) {
-        float a;
-        silu_ref(&gate[i], 1, &a);
-        out[i] = a * up[i];
-    }
+    for (size_t i = 0; i < n; i++) out[i] = act_silu_ref(gate[i]) * up[i];
 }
 
 static void gelu_tanh_mul_ref(const float *gate, const float *up, size_t n, float *out)
 {
-    for (size_t i = 0; i < n; i++) out[i] = (float)gelu_tanh(gate[i]) * up[i];
+    for (size_t i = 0; i < n; i++) out[i] = act_gelu_tanh_ref(gate[i]) * up[i];
 }
 
 static size_t argmax_ref(const float *x, size_t n)

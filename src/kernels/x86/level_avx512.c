@@ -8,6 +8,8 @@
 #include "kernels/wide_outer.h"
 #include "kernels/wide_vec.h"
 #define TRAIN_TIMES wide_times_f32
+#define TRAIN_SILU(x) wide_sigmoid_of(x, x)
+#define TRAIN_GELU_TANH(x) wide_gelu_tanh(x)
 #include "kernels/wide_train.h"
 
 static inline vf peak_step(vf sum, const uint8_t *p)

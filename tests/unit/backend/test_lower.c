@@ -245,7 +245,7 @@ static float nowhere[FEW_ROWS * 2 * MAX_WIDTH];
 /* An instruction without effect: the angles are there already. */
 static void drop(struct row_instr *r)
 {
-    *r = (struct row_instr){ ROW_ANGLES, NULL, GRAPH_NONE, GRAPH_NONE, GRAPH_NONE };
+    *r = (struct row_instr){ ROW_ANGLES, NULL, GRAPH_NONE, GRAPH_NONE, GRAPH_NONE, GRAPH_NONE, GRAPH_NONE, GRAPH_NONE };
 }
 
 static bool read_by(const struct graph *g, int32_t v, enum op op)
