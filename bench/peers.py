@@ -339,10 +339,10 @@ def identity(path):
 # ---- getting the peers -----------------------------------------------------------------------------------
 
 LLAMA_PACKAGE = "llama-cpp-python==0.3.36"       # carries the whole of llama.cpp in vendor/
-LLAMA_OFF = ("LLAMA_CURL", "LLAMA_OPENSSL", "LLAMA_BUILD_TESTS", "LLAMA_BUILD_EXAMPLES", "LLAMA_BUILD_APP",
-             "LLAMA_BUILD_UI", "LLAMA_USE_PREBUILT_UI")
+LLAMA_OFF = ("LLAMA_CURL", "LLAMA_OPENSSL", "LLAMA_BUILD_TESTS", "LLAMA_BUILD_APP", "LLAMA_BUILD_UI",
+             "LLAMA_USE_PREBUILT_UI")
 LLAMA_PROGRAMS = ("llama-bench", "llama-batched-bench", "llama-completion", "llama-quantize", "llama-imatrix",
-                  "llama-perplexity", "llama-server")
+                  "llama-perplexity", "llama-server", "llama-finetune")
 OPENVINO_PACKAGE = "openvino-genai==2026.4.1.0"
 ROOM = 1.5e9        # bytes that both take with all they are made of, and some to spare
 

@@ -1,24 +1,30 @@
 #!/usr/bin/env python3
 """How fast a model learns here, beside others: tokens per core-second of whole training steps (forward, backward,
 clipping, AdamW), all weights and LoRA on all linear layers, one thread each, in turns, in texts of 256 tokens of which
-every one is learned.
+every one is learned. What is printed is the median of the turns.
 
-    bench/peers_teach.py -m MODEL [--rows 1024] [--steps 2] [--turns 2] [--ours STRETTO] [--torch PYTHON]
-                         [--finetune PROGRAM --float FILE -f TEXT] [--only full|lora] [-o md|json]
+    bench/peers_teach.py -m MODEL [--rows 1024] [--steps 2] [--turns 3] [--level avx2|avx512] [--ours STRETTO]
+                         [--torch PYTHON] [--finetune PROGRAM --float FILE -f TEXT] [--only full|lora] [-o md|json]
 
 MODEL is a GGUF file of the llama family. What is counted is processor time, so a busy machine matters little, behind a
 first step that is not counted: ours is `stretto bench --teach`, whose LoRA runs over MODEL as it is. torch (--torch
 names a Python that has it; give it a fast BLAS) trains a model of the same sizes with random numbers in float32,
-written in its own layers and differentiated by it, as transformers' llama is. llama-finetune trains all weights of
---float, the same model; it is timed by the difference of two runs. STRETTO_CPU=avx2 holds ours to that level."""
+written in its own layers and differentiated by it, as transformers' llama is. llama-finetune (./dev peers --get builds
+it) trains all weights of --float, the same model; it is timed by the difference of two runs, one of them --steps texts
+longer, and has the instructions it was built for. --level holds ours, torch and its OpenBLAS to one."""
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 
 LENGTH, RANK = 256, 16               # as bench --teach has them
+LEVELS = {
+    "avx2": {"STRETTO_CPU": "avx2", "ATEN_CPU_CAPABILITY": "avx2", "OPENBLAS_CORETYPE": "Haswell"},
+    "avx512": {"OPENBLAS_CORETYPE": "SkylakeX"},
+}
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 TORCH = r'''
@@ -131,6 +137,7 @@ def run(argv, **how):
 class Bench:
     def __init__(self, args):
         self.args = args
+        self.environment = {**os.environ, **LEVELS.get(args.level, {})}
         self.dir = tempfile.TemporaryDirectory(prefix="teach-")
         info = json.loads(run([args.ours, "info", "-m", args.model, "--json"])[0])["model"]
         if info["family"] != "llama":
@@ -148,32 +155,41 @@ class Bench:
     def ours(self, method):
         argv = [self.args.ours, "bench", "--teach", method, "-m", self.args.model, "-p", str(self.args.rows), "-r",
                 str(self.args.steps), "-t", "1", "-o", "json"]
-        r = json.loads(run(argv)[0])[0]
+        r = json.loads(run(argv, env=self.environment)[0])[0]
         return {"name": "stretto", "rows": r["rows"], "seconds": r["cpu_seconds"], "peak": r["peak_bytes"]}
 
     def torch(self, method):
         how = {**self.sizes, "rank": RANK if method == "lora" else 0, "rows": self.args.rows, "length": LENGTH,
                "steps": self.args.steps}
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        environment = {**self.environment, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         text, _, _ = run([self.args.torch, "-c", TORCH, json.dumps(how)], env=environment)
         r = json.loads(text)
         return {"name": "torch " + r["version"], "rows": r["rows"], "seconds": r["seconds"], "peak": r["peak"]}
 
+    def windows(self, text, n):
+        """So much of the text that llama-finetune makes n windows of it: they begin half a window apart."""
+        want, end, have = LENGTH + 1 + LENGTH // 2 * n + LENGTH // 4, 4 * LENGTH, 0
+        while abs(have - want) > LENGTH // 8:
+            have = self.tokens(text[:end])
+            if have < want and end > len(text):
+                sys.exit(f"peers_teach: {self.args.file} is too short for {n} windows of {LENGTH} tokens")
+            end = end * want // max(have, 1) if abs(have - want) > LENGTH // 8 else end
+        return text[:end]
+
     def finetune(self, method):
+        """Of --steps windows: it takes a step for each, and reads and writes the model once a run."""
         if method != "full":
             return None
-        text = open(self.args.file, encoding="utf-8").read()
-        used, rows, peak = [], [], 0
-        for share in (1, self.args.steps + 1):
+        text, used, peak, length = open(self.args.file, encoding="utf-8").read(), [], 0, str(LENGTH)
+        for n in (1, 1 + self.args.steps):
             path = self.path("finetune.txt")
             with open(path, "w", encoding="utf-8") as f:
-                f.write(text[:share * self.args.rows * 5])
-            length = str(LENGTH)
+                f.write(self.windows(text, n))
             _, seconds, peak = run([self.args.finetune, "-m", self.args.float, "-f", path, "-c", length, "-b", length,
-                                    "-ub", length, "-t", "1", "-epochs", "1", "-o", self.path("finetuned.gguf")])
+                                    "-ub", length, "-t", "1", "-epochs", "1", "-val-split", "0",
+                                    "-o", self.path("finetuned.gguf")])
             used.append(seconds)
-            rows.append(self.tokens(open(path, encoding="utf-8").read()) // LENGTH * LENGTH)
-        return {"name": "llama-finetune", "rows": rows[1] - rows[0], "seconds": used[1] - used[0], "peak": peak}
+        return {"name": "llama-finetune", "rows": self.args.steps * LENGTH, "seconds": used[1] - used[0], "peak": peak}
 
 
 def main():
@@ -182,7 +198,8 @@ def main():
     p.add_argument("-f", "--file", help="what llama-finetune reads")
     p.add_argument("--rows", type=int, default=1024)
     p.add_argument("--steps", type=int, default=2)
-    p.add_argument("--turns", type=int, default=2)
+    p.add_argument("--turns", type=int, default=3)
+    p.add_argument("--level", choices=LEVELS, help="what the processor may use; else what each finds by itself")
     p.add_argument("--only", choices=("full", "lora"))
     p.add_argument("--ours", default=os.path.join(ROOT, "build", "release", "stretto"))
     p.add_argument("--torch", help="a Python that has torch")
@@ -203,11 +220,10 @@ def main():
                     results.setdefault((method, r["name"]), []).append(r)
     table = []
     for (method, name), turns in results.items():
-        best = max(turns, key=lambda r: r["rows"] / r["seconds"])
-        ours = max(r["rows"] / r["seconds"] for r in results[(method, "stretto")])
-        rate = best["rows"] / best["seconds"]
+        all_rates = {k: [r["rows"] / r["seconds"] for r in v] for k, v in results.items()}
+        rate, ours = (statistics.median(all_rates[method, n]) for n in (name, "stretto"))
         table.append({"method": method, "name": name, "tokens_per_core_second": rate, "ours_times": ours / rate,
-                      "all": [r["rows"] / r["seconds"] for r in turns], "peak_bytes": max(r["peak"] for r in turns)})
+                      "all": all_rates[method, name], "peak_bytes": max(r["peak"] for r in turns)})
     if args.output == "json":
         print(json.dumps(table))
         return
