@@ -102,7 +102,8 @@ static const struct option how_rows[] = {
       "as 90m, 2h or 45s: as many steps as take so long here, the rate falling within them" },
     { "--rows", "N", OPT_INT, AT(rows), 1, 1 << 24, "rows (tokens) of a step, about [2048]" },
     { "--rows-at-once", "N", OPT_INT, AT(at_once), 0, 1 << 20,
-      "rows that are computed together: memory grows with them; 0: 256, or as many as the longest line [0]" },
+      "rows that are computed together: memory grows with them; 0: 256, of an adapter fewer where that makes no "
+      "more rows, or as many as the longest line [0]" },
     { "--optimizer", "adamw|adafactor", OPT_CHOICE, AT(optimizer), 0, 0,
       "how gradients change what is trained: adafactor remembers a mean for each row and column in place of two "
       "moments for each parameter [adamw]" },

@@ -9,48 +9,58 @@
 
 enum { ROOF_BYTES = 1 << 28 };
 
-/* Texts one behind the other, each row of which is asked for a token. */
-static void fill(struct packed *p, uint32_t rows, uint32_t length, uint32_t vocab)
+/* Rows first .. first + rows of a step of `all`: texts one behind the other, each row of which is asked for a token. */
+static void fill(struct packed *p, uint32_t first, uint32_t rows, uint32_t all, uint32_t length, uint32_t vocab)
 {
     p->step = (struct step){ .token = p->token, .position = p->position, .given = p->given, .ask_row = p->ask_row,
                              .ask_wants = p->ask_wants, .targets = p->target, .range_at = p->range_at,
                              .ranges = p->ranges, .n_rows = rows, .n_asks = rows };
     p->range_at[0] = 0;
     for (uint32_t r = 0; r < rows; r++) {
-        p->token[r] = (int32_t)(random_at(1, 0, r, 0) % vocab);
+        p->token[r] = (int32_t)(random_at(1, 0, first + r, 0) % vocab);
         p->position[r] = (int32_t)(r % length);
         p->given[r] = 0;
         p->ranges[2 * r] = (int32_t)(r - r % length);
         p->ranges[2 * r + 1] = p->range_at[r + 1] = (int32_t)r + 1;
         p->ask_row[r] = (int32_t)r;
         p->ask_wants[r] = WANT_LOSS;
-        p->target[r] = (struct step_target){ .token = (int32_t)(random_at(1, 1, r, 0) % vocab),
-                                             .weight = 1 / (float)rows };
+        p->target[r] = (struct step_target){ .token = (int32_t)(random_at(1, 1, first + r, 0) % vocab),
+                                             .weight = 1 / (float)all };
         p->answers[r] = &p->answer[r];
     }
+}
+
+/* As many rows at once as a training computes, in whole texts. */
+static uint32_t rows_at_once(const struct train_timing_how *how)
+{
+    uint32_t rows = how->length < STEP_ROWS ? STEP_ROWS / how->length * how->length : how->length;
+    return rows < how->rows ? rows : how->rows;
 }
 
 static stretto_status open_model(struct trainer *t, const struct train_timing_how *how, struct error *err)
 {
     const struct model_open_options open = { .graph_only = true, .cancel = how->cancel };
-    t->plan.step_rows = how->rows;
+    t->plan.step_rows = rows_at_once(how);
     t->plan.rows = t->plan.tokens = t->plan.learned = how->rows;
     t->plan.samples = (how->rows + how->length - 1) / how->length;
     TRY(model_open(&t->model, how->model, &open, err));
     TRY(trainer_make_graph(t, err));
     TRY(trainer_upload(t, false, err));
-    TRY(trainer_compile(t, err));
-    fill(&t->packed, how->rows, how->length, t->model->config.vocab);
-    return STRETTO_OK;
+    return trainer_compile(t, err);
 }
 
 /* The optimizer's seconds. */
-static stretto_status step(struct trainer *t, double *squares, uint64_t number, double *optimizer, struct error *err)
+static stretto_status step(struct trainer *t, const struct train_timing_how *how, double *squares, uint64_t number,
+                           double *optimizer, struct error *err)
 {
     const struct backend *b = t->device->backend;
     const struct param_step s = { .number = number, .scale = 1, .lr = 1e-6f, .beta1 = 0.9f, .beta2 = 0.95f,
                                   .eps = 1e-8f };
-    TRY(device_run(t->device, t->program, &t->packed.step, t->packed.answers, err));
+    for (uint32_t first = 0, most = t->plan.step_rows; first < how->rows; first += most) {
+        fill(&t->packed, first, how->rows - first < most ? how->rows - first : most, how->rows, how->length,
+             t->model->config.vocab);
+        TRY(device_run(t->device, t->program, &t->packed.step, t->packed.answers, err));
+    }
     double begin = clock_seconds();
     b->param_norms(t->weights, squares);
     b->param_update(t->weights, &s);
@@ -64,14 +74,14 @@ static stretto_status time_steps(struct train_timing *out, struct trainer *t, co
 {
     const struct backend *b = t->device->backend;
     double optimizer = 0;
-    TRY(step(t, squares, 1, &optimizer, err));
+    TRY(step(t, how, squares, 1, &optimizer, err));
     if (!b->profile) return fail(err, STRETTO_E_UNSUP, "the backend %s does not tell its times", b->name);
     TRY(b->profile(t->program, true, err));
     double begin = clock_seconds(), cpu = usage_cpu_seconds();
     optimizer = 0;
     for (uint32_t i = 0; i < how->repeat; i++) {
         if (how->cancel && *how->cancel) return fail(err, STRETTO_E_CANCEL, "interrupted");
-        TRY(step(t, squares, i + 2, &optimizer, err));
+        TRY(step(t, how, squares, i + 2, &optimizer, err));
     }
     out->seconds = (clock_seconds() - begin) / how->repeat;
     out->cpu_seconds = (usage_cpu_seconds() - cpu) / how->repeat;

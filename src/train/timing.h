@@ -1,4 +1,5 @@
-/* Where the time of a step of training goes: random tokens in texts of a length, all of which are learned. */
+/* Where the time of a step of training goes: random tokens in texts of a length, all of which are learned. Rows are
+ * computed some at a time, as in a training. */
 #ifndef TRAIN_TIMING_H
 #define TRAIN_TIMING_H
 #include "backend/backend.h"

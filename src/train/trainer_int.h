@@ -29,6 +29,10 @@ struct watch { uint32_t answers, *n; int32_t *token; };
 enum { SCALE_FIRST = 1 << 16, SCALE_STEPS = 2000 };
 struct scaling { double scale; uint64_t clean, skipped; };
 
+/* Rows that are computed together, unless a line is longer: gradients of all weights are read and written once for
+ * each so many. */
+enum { STEP_ROWS = 256 };
+
 struct trainer {
     struct train_options o;
     struct train_plan plan;
