@@ -1,8 +1,8 @@
 /* Reverse mode, one rule for each operation (`rules`): given the gradient dy of what a node made, a rule adds to the
  * gradients of what it read, and appends sinks for its parameters. Nodes are walked backwards, so when a node's turn
  * comes all its readers have had theirs and its dy is complete. Sinks that read what is computed once more wait until
- * the gradient of it has been passed on: both read the same rows, and lowering makes one pass of them. The oracle is a forward in float64 with complex steps
- * (tests/train). */
+ * the gradient of it has been passed on: both read the same rows, and lowering makes one pass of them. The oracle is a
+ * forward in float64 with complex steps (tests/train). */
 #include "graph/differentiate.h"
 #include "base/memory.h"
 #include <string.h>
@@ -313,7 +313,8 @@ stretto_status differentiate(struct graph *out, const struct graph *forward, con
     int32_t *numbers = mem_alloc(3 * n * sizeof *numbers);
     bool *flags = mem_zalloc(2 * n, sizeof *flags);
     d.waiting = mem_alloc(forward->n_nodes * sizeof *d.waiting);
-    if (!numbers || !flags || !d.waiting) d.b.status = fail(err, STRETTO_E_NOMEM, "out of memory while differentiating");
+    if (!numbers || !flags || !d.waiting)
+        d.b.status = fail(err, STRETTO_E_NOMEM, "out of memory while differentiating");
     else {
         memset(numbers, 0xff, 3 * n * sizeof *numbers);        /* GRAPH_NONE */
         d.as = numbers, d.again = numbers + n, d.grad = numbers + 2 * n;

@@ -139,14 +139,12 @@ static stretto_status count_steps(struct trainer *t, uint64_t *all, struct error
  * are small, and what is computed stays in nearer memory; but of a group's lines fewer share their beginning. */
 static stretto_status choose_rows(struct trainer *t, uint32_t longest, uint32_t *chosen, struct error *err)
 {
-    static const uint32_t few[] = { 96, 128, 192 };
+    const uint32_t few[] = { longest > STEP_ROWS ? longest : STEP_ROWS, 192, 128, 96 };
     uint64_t rows = 0;
-    *chosen = longest > STEP_ROWS ? longest : STEP_ROWS;
-    if (t->o.method == TRAIN_FULL) return STRETTO_OK;
-    for (size_t i = sizeof few / sizeof *few + 1; i-- > 0;) {
+    *chosen = few[0];
+    for (size_t i = 0; t->o.method == TRAIN_LORA && i < sizeof few / sizeof *few; i++) {
         struct packing p;
-        const struct packing_how how = { .seed = t->o.seed, .step_rows = i < sizeof few / sizeof *few ? few[i] : *chosen,
-                                         .batch_rows = t->o.batch_rows };
+        const struct packing_how how = { .seed = t->o.seed, .step_rows = few[i], .batch_rows = t->o.batch_rows };
         if (how.step_rows < longest) break;
         TRY(packing_make(&p, &t->lines, &how, err));
         if (!rows) rows = p.rows;

@@ -82,8 +82,11 @@ void halves_phase(const struct program *p, const struct phase *ph)
 {
     switch (ph->kind) {
     case PHASE_ROWS:
-        for (uint32_t i = ph->first; i < ph->first + ph->count; i++)
-            round_value(p, p->low.rows[i].out);
+        for (uint32_t i = ph->first; i < ph->first + ph->count; i++) {
+            const struct row_instr *r = &p->low.rows[i];
+            const int32_t made[] = { r->out, r->out2, r->out3 };
+            for (size_t k = 0; k < sizeof made / sizeof *made; k++) round_value(p, made[k]);
+        }
         return;
     case PHASE_LINEAR:
     case PHASE_BACK:
