@@ -4,14 +4,16 @@ clipping, AdamW), all weights and LoRA on all linear layers, one thread each, in
 every one is learned. What is printed is the median of the turns.
 
     bench/peers_teach.py -m MODEL [--rows 1024] [--steps 2] [--turns 3] [--level avx2|avx512] [--ours STRETTO]
-                         [--torch PYTHON] [--finetune PROGRAM --float FILE -f TEXT] [--only full|lora] [-o md|json]
+                         [--torch PYTHON] [--plain] [--finetune PROGRAM --float FILE -f TEXT] [--only full|lora]
+                         [-o md|json]
 
 MODEL is a GGUF file of the llama family. What is counted is processor time, so a busy machine matters little, behind a
 first step that is not counted: ours is `stretto bench --teach`, whose LoRA runs over MODEL as it is. torch (--torch
 names a Python that has it; give it a fast BLAS) trains a model of the same sizes with random numbers in float32,
-written in its own layers and differentiated by it, as transformers' llama is. llama-finetune (./dev peers --get builds
-it) trains all weights of --float, the same model; it is timed by the difference of two runs, one of them --steps texts
-longer, and has the instructions it was built for. --level holds ours, torch and its OpenBLAS to one."""
+written in its own layers and differentiated by it, as transformers' llama is; glibc keeps its memory between steps,
+which makes it faster, unless --plain. llama-finetune (./dev peers --get builds it) trains all weights of --float, the
+same model; it is timed by the difference of two runs, one of them --steps texts longer, and has the instructions it
+was built for. --level holds ours, torch and its OpenBLAS to one."""
 import argparse
 import json
 import os
@@ -21,6 +23,11 @@ import sys
 import tempfile
 
 LENGTH, RANK = 256, 16               # as bench --teach has them
+# torch takes its memory anew in each step. glibc gives it back to the system in between, which can take half as long
+# again as the step; so it is told to keep it, in huge pages, and has done so behind its second step.
+KEPT = ("glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=17179869184:"
+        "glibc.malloc.top_pad=268435456")
+WARM = 2                             # steps of torch that are not counted
 LEVELS = {
     "avx2": {"STRETTO_CPU": "avx2", "ATEN_CPU_CAPABILITY": "avx2", "OPENBLAS_CORETYPE": "Haswell"},
     "avx512": {"OPENBLAS_CORETYPE": "SkylakeX"},
@@ -106,8 +113,8 @@ model = Model()
 trained = [p for p in model.parameters() if p.requires_grad]
 optimizer = torch.optim.AdamW(trained, lr=1e-5)
 ids = torch.randint(0, how["vocabulary"], (how["rows"] // how["length"], how["length"] + 1))
-for step in range(how["steps"] + 1):
-    if step == 1:
+for step in range(how["steps"] + how["warm"]):
+    if step == how["warm"]:
         start = time.process_time()
     loss = F.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
     loss.backward()
@@ -160,8 +167,9 @@ class Bench:
 
     def torch(self, method):
         how = {**self.sizes, "rank": RANK if method == "lora" else 0, "rows": self.args.rows, "length": LENGTH,
-               "steps": self.args.steps}
-        environment = {**self.environment, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+               "steps": self.args.steps, "warm": WARM}
+        environment = {**self.environment, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
+                       **({} if self.args.plain else {"GLIBC_TUNABLES": KEPT})}
         text, _, _ = run([self.args.torch, "-c", TORCH, json.dumps(how)], env=environment)
         r = json.loads(text)
         return {"name": "torch " + r["version"], "rows": r["rows"], "seconds": r["seconds"], "peak": r["peak"]}
@@ -203,6 +211,7 @@ def main():
     p.add_argument("--only", choices=("full", "lora"))
     p.add_argument("--ours", default=os.path.join(ROOT, "build", "release", "stretto"))
     p.add_argument("--torch", help="a Python that has torch")
+    p.add_argument("--plain", action="store_true", help="torch's memory as glibc has it by itself")
     p.add_argument("--finetune", help="llama-finetune")
     p.add_argument("--float", help="MODEL in float32, which llama-finetune wants")
     p.add_argument("-o", "--output", choices=("md", "json"), default="md")
