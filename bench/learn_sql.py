@@ -4,7 +4,8 @@ the model answers before and behind a training, run on those databases.
 
     bench/learn_sql.py -m MODEL --data FOLDER --work FOLDER [--method lora full] [--steps 300] [--rows 1024]
                        [--test N] [--dev N] [--held N] [--copies 5] [--teach OPTION=VALUE ...] [--ours STRETTO]
-    bench/learn_sql.py --work FOLDER --table          what the folder has
+    bench/learn_sql.py --data FOLDER --work FOLDER --lines    data/train.jsonl and the like alone
+    bench/learn_sql.py --work FOLDER --table                  what the folder has
 
 FOLDER of --data has sql/spider_train.jsonl, spider_dev.jsonl, spider_tables.json and spider_databases.tar*. The split:
 of train's databases 40 are *test*, those whose names have the lowest hashes, and nothing was ever tuned on them; dev's
@@ -300,10 +301,11 @@ def options():
     p.add_argument("--teach", nargs="*", default=[], metavar="OPTION=VALUE", help="of stretto teach, as lr=1e-3")
     p.add_argument("-t", "--threads", type=int, default=0)
     p.add_argument("--ours", default=os.path.join(ROOT, "build", "release", "stretto"))
+    p.add_argument("--lines", action="store_true", help="make the lines of data alone, and end")
     p.add_argument("--table", action="store_true", help="print what the folder has, and end")
     args = p.parse_args()
-    if not args.table and not (args.model and args.data):
-        p.error("-m MODEL and --data FOLDER are missing")
+    if not args.table and not (args.data and (args.model or args.lines)):
+        p.error("--data FOLDER is missing" if not args.data else "-m MODEL is missing")
     return args
 
 
@@ -314,6 +316,8 @@ def main():
     folder, questions, suite = make_data(args)
     with open(os.path.join(folder, "report.json"), encoding="utf-8") as f:
         print(json.dumps(json.load(f)))
+    if args.lines:
+        return None
     name = re.sub(r"\.gguf$", "", os.path.basename(args.model))
     place = os.path.join(args.work, name)
     runs_of = {}

@@ -50,7 +50,7 @@ if(TARGET stretto)
 endif()
 if(TARGET stretto)
   add_test(NAME train.jax COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/train/test_jax.py
-    $<TARGET_FILE:train_gradients> ${CMAKE_BINARY_DIR}/golden)
+    $<TARGET_FILE:train_gradients> ${CMAKE_BINARY_DIR}/golden $<TARGET_FILE:stretto>)
   set_tests_properties(train.jax PROPERTIES LABELS quick FIXTURES_REQUIRED golden SKIP_RETURN_CODE 77 TIMEOUT 600)
 endif()
 
