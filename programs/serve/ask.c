@@ -40,6 +40,7 @@ void ask_drop_words(struct ask *a)
     for (size_t i = 0; i < a->n_messages; i++) {
         mem_free((void *)(uintptr_t)a->messages[i].content);
         a->messages[i].content = NULL;
+        a->messages[i].role = "";
     }
 }
 

@@ -27,7 +27,7 @@ struct ask {
     enum job_keep keep;                /* of JOB_KEEP                                             */
     char *path;                        /* its file, owned; or NULL                                */
     int64_t n, best_of, priority, logprobs, top_logprobs;   /* logprobs -1: none                   */
-    double time_limit;                 /* ms of writing and reading; 0: none                       */
+    double time_limit;                 /* ms from its first byte on, whatever it waits for; 0: none */
     int64_t think;                     /* -1: as the server's option says; 0; 1                    */
     bool plain;                        /* what is thought stays in the text (reasoning_format)     */
     bool hosted;                       /* tools that run elsewhere                                 */

@@ -238,6 +238,32 @@ static stretto_status look_through(struct exchange *x, const char *p, size_t *co
     return s;
 }
 
+/* The same of a tree that is there. */
+static size_t cost_of_tree(const json_t *v)
+{
+    size_t i, n;
+    const char *name;
+    json_t *one;
+    if (json_is_string(v)) return 64 + json_string_length(v);
+    if (json_is_number(v)) return 40;
+    n = json_is_object(v) ? 240 : json_is_array(v) ? 160 : 8;
+    json_object_foreach((json_t *)(uintptr_t)v, name, one) n += 80 + strlen(name) + cost_of_tree(one);
+    json_array_foreach((json_t *)(uintptr_t)v, i, one) n += cost_of_tree(one);
+    return n;
+}
+
+/* What became prompts is needed no more, however long the answer takes. */
+static void drop_read(struct exchange *x)
+{
+    static const char *const names[] = { "messages", "input", "prompt", "content" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const json_t *v = json_object_get(x->json, names[i]);
+        size_t cost = v ? cost_of_tree(v) : 0;
+        if (cost > EXCHANGE_SMALL / 4 && json_object_set_new(x->json, names[i], json_null()) == 0)
+            exchange_let_go(x, cost < x->held ? cost : x->held);
+    }
+}
+
 bool exchange_object(struct exchange *x)
 {
     if (!exchange_json(x)) return false;
@@ -382,7 +408,7 @@ static struct job_options options_of(const struct exchange *x, const struct choi
         .adapters = a->model->n_adapters ? a->weights : NULL, .n_adapters = (uint32_t)a->model->n_adapters,
         .place = (int32_t)a->place, .keep = a->keep, .path = a->path,
         .room = { shelf_take, server_shelf(x->server) }, .pooling = a->pooling, .each = a->each,
-        .deadline = a->time_limit > 0 ? clock_seconds() + a->time_limit / 1e3 : 0 };
+        .deadline = a->time_limit > 0 ? x->began + a->time_limit / 1e3 : 0 };
     return o;
 }
 
@@ -439,6 +465,9 @@ static bool hold_service(struct exchange *x)
     if (x->waits && failures != x->failures)
         return exchange_refuse(x, TROUBLE_BUSY, "model", "the weights of the model %s could not be loaded now, as the "
                                "server's log says: try again later, or take another model", x->ask.model->name);
+    if (x->ask.time_limit > 0 && clock_seconds() > x->began + x->ask.time_limit / 1e3)
+        return exchange_refuse(x, TROUBLE_LATE, "t_max_predict_ms", "the time for this request was over before the "
+                               "weights of the model %s were here: give it more", x->ask.model->name);
     if (!x->waits) served_wait(l, 1);
     if (!x->waits) x->failures = failures;
     if (!x->waits) x->loading = clock_seconds();
@@ -505,6 +534,7 @@ bool exchange_run(struct exchange *x, const struct dialect *d)
         thoughts_begin(&x->choices[i].thoughts, a->think_open, a->think_close, a->think_inside);
     ask_seed(a);
     ask_drop_words(a);
+    drop_read(x);
     x->streams_out = a->stream;
     if (!begin_more(x)) {
         exchange_cancel(x);

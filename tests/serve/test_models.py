@@ -105,6 +105,21 @@ def check_vanished(s):
     assert ask(s, "one")[0]
 
 
+def check_patience(s):
+    """Who waits for weights does so no longer than he said. Planted and noticed: time that runs from when they are
+    here."""
+    many = {"model": "one", "prompt": "Once", "max_tokens": 480, "n": 16, "ignore_eos": True}
+    flood = threading.Thread(target=s.post, args=("/v1/completions", many))
+    flood.start()
+    while s.get("/health")[2]["slots_processing"] == 0 and flood.is_alive():
+        time.sleep(0.001)
+    code, _, j = s.post("/v1/completions", {"model": "two", "prompt": "x", "max_tokens": 1, "t_max_predict_ms": 50})
+    assert code == 504, (code, j)
+    assert "weights of the model two" in j["error"]["message"] or not flood.is_alive(), j
+    flood.join()
+    assert ask(s, "two")[0] and figure(s, "stretto:requests_waiting_for_model") == 0
+
+
 def check_missing(model, folder):
     """Weights that cannot be loaded any more are a clear 503 for that model alone."""
     with start(model, folder, "--models-max", "1", n=2) as s:
@@ -260,6 +275,7 @@ with tempfile.TemporaryDirectory() as folder:
     with start(stories, folder, "--models-max", "1") as server:
         check_streams(server)
         check_vanished(server)
+        check_patience(server)
     check_attacked(stories, folder)
     check_missing(stories, folder)
     check_names(stories, folder)

@@ -206,6 +206,21 @@ def check_times(model):
         assert len(lines) == 3 and all(1e3 * x["queued_seconds"] >= waited for x in lines), (lines, waited)
 
 
+def check_held(model):
+    """What was read of a request holds no memory while its answer is written."""
+    with Server(program, model, "-np", "1") as s:
+        body = text(prompt=[[5 + (i + k) % 400 for i in range(200)] for k in range(200)], max_tokens=40,
+                    ignore_eos=True)
+        flood = threading.Thread(target=s.post, args=(TEXT, body))
+        flood.start()
+        while s.get("/health")[2]["waiting"] < 5 and flood.is_alive():
+            time.sleep(0.001)
+        line = next(x for x in s.get("/metrics")[2].decode().splitlines()
+                    if x.startswith("stretto:requests_held_bytes "))
+        assert float(line.split()[1]) < 1e5 or not flood.is_alive(), line
+        flood.join()
+
+
 def check_small(s):
     assert s.get("/", Accept="text/html")[0] == 404
     m = s.get("/v1/models")[2]["data"][0]
@@ -466,6 +481,7 @@ with tempfile.TemporaryDirectory() as folder:
     with Server(program, stories, "--pooling", "none", "--log-json") as server:
         check_queue(server)
     check_times(stories)
+    check_held(stories)
     check_kept(stories, folder)
     check_kept_salts(stories, folder)
     check_kept_room(stories, folder)
