@@ -12,7 +12,7 @@ smaller model with the same tokens (Qwen 1.5B -> 0.5B).
 
 Texts of DATA_FOLDER: half of what is learned is prose (wikitext-2 train), a quarter code (docstrings with their
 bodies of Python's library), a quarter conversations (GSM8K, MBPP). Held out are others: wikitext-2 test, HumanEval,
-instructions with answers (self-instruct). Lines are cut to about 2,000 bytes. `stretto teach --teacher` measures what
+instructions with answers (self-instruct). Lines are cut to about 1,200 bytes. `stretto teach --teacher` measures what
 is held out itself; `stretto eval kl` measures the file that was written, on the same texts in windows, before and
 after. A run that was interrupted goes on."""
 import argparse
@@ -22,7 +22,7 @@ import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-PIECE = 2000
+PIECE = 1200
 
 
 def run(argv, quiet=True):

@@ -267,7 +267,10 @@ static void print_end(const struct run *x, const char *wrote)
     put_real(j, "first_held", x->first_held);
     put_real(j, "held", x->held);
     put_real(j, "held_error", x->held_error);
-    if (trainer_plan(x->t)->taught_rows) put_real(j, "regained", 1 - x->held / x->first_held);
+    if (trainer_plan(x->t)->taught_rows) {
+        put_real(j, "regained", 1 - x->held / x->first_held);
+        put_real(j, "held_written", trainer_held_written(x->t));
+    }
     put_real(j, "seconds", x->learning);
     put_real(j, "rows_per_second", x->learning > 0 ? (double)x->rows / x->learning : NAN);
     put_real(j, "cpu_seconds", usage_cpu_seconds());
@@ -295,6 +298,8 @@ static void say_end(const struct run *x)
         printf(", held out %.3f -> %.3f +- %.3f", x->first_held, x->held, x->held_error);
     if (isfinite(x->held) && x->rows && p->taught_rows)
         printf(" (%.0f %% of it regained)", 100 * (1 - x->held / x->first_held));
+    if (isfinite(trainer_held_written(x->t)))
+        printf(", %.3f when rounded to the types of the file", trainer_held_written(x->t));
     if (skipped)
         printf("; %llu step%s skipped because values overflowed, the loss is now times %g",
                (unsigned long long)skipped, skipped == 1 ? "" : "s", scale);

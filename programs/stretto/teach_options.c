@@ -75,7 +75,8 @@ static const struct option teacher_rows[] = {
 };
 static const struct option how_rows[] = {
     { "--method", "lora|full", OPT_CHOICE, AT(method), 0, 0,
-      "an adapter beside the weights as they are, or all weights in float32 [lora]" },
+      "an adapter beside the weights as they are, or all weights in float32; with --teacher, what is distilled "
+      "[lora]" },
     { "--rank", "N", OPT_INT, AT(rank), 1, 4096, "of the adapter [16]" },
     { "--alpha", "N", OPT_REAL, AT(alpha), 0, 1e6, "what the adapter adds is times alpha / rank; 0: 2 times the "
      "rank [0]" },

@@ -125,10 +125,16 @@ static double seconds_of(const struct train_plan *p)
     return p->roof > 0 ? (p->flops + p->teacher_flops) / (0.5 * p->roof) : 0;
 }
 
+static double memory_of(const struct train_plan *p)
+{
+    uint64_t teacher = p->teacher_again ? p->teacher_bytes : 0;
+    return usage_peak_bytes() + (double)(p->weights_bytes + p->program_bytes + teacher);
+}
+
 static void print_json(const struct train_plan *p)
 {
     json_t *j = json_pack("{s:f,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:f,s:f}", "memory_bytes",
-        usage_peak_bytes() + (double)(p->weights_bytes + p->program_bytes), "samples",
+        memory_of(p), "samples",
         (json_int_t)p->samples, "tokens", (json_int_t)p->tokens, "learned", (json_int_t)p->learned, "held",
         (json_int_t)p->held, "longest", (json_int_t)p->longest, "skipped", (json_int_t)p->skipped, "rows",
         (json_int_t)p->rows, "steps", (json_int_t)p->steps, "trained", (json_int_t)p->trained, "weights_bytes",
@@ -146,12 +152,13 @@ static void print_json(const struct train_plan *p)
     json_decref(j);
 }
 
-/* Its weights are there before the training's own memory is taken, and no longer. */
+/* Its weights are there before the training's own memory is taken, or, where the model writes, beside it too. */
 static void say_teacher(const struct train_plan *p)
 {
     char b[32], rows[64];
     if (!p->taught_rows) return;
-    plan_row("the teacher", bytes_words(b, (double)p->teacher_bytes), "of memory, before all that, while it is asked");
+    plan_row("the teacher", bytes_words(b, (double)p->teacher_bytes),
+             p->teacher_again ? "of that, while it is asked" : "of memory, before all that, while it is asked");
     snprintf(rows, sizeof rows, "on disk, of %s rows", number(b, p->taught_rows));
     plan_row("its answers", bytes_words(b, (double)p->taught_bytes), rows);
     snprintf(b, sizeof b, "%.4g", p->teacher_flops / 1e12);
@@ -161,7 +168,7 @@ static void say_teacher(const struct train_plan *p)
 void teach_print_plan(const struct train_plan *p, bool json)
 {
     char a[32], b[32], c[64];
-    double own = usage_peak_bytes(), all = own + (double)(p->weights_bytes + p->program_bytes);
+    double own = usage_peak_bytes(), all = memory_of(p);
     if (json) {
         print_json(p);
         return;

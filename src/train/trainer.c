@@ -248,7 +248,7 @@ stretto_status trainer_open(struct trainer **out, const struct train_options *o,
     t->o = *o;
     t->scaling.scale = o->precision == PRECISION_F16 ? SCALE_FIRST : 1;
     t->lock = -1;
-    t->first_held = NAN;
+    t->first_held = t->held_written = NAN;
     stretto_status s = open_all(t, err);
     if (s == STRETTO_OK) *out = t;
     else trainer_close(t);

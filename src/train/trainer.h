@@ -101,6 +101,7 @@ struct train_plan {
     /* Of a teacher, 0 without one: rows that it is asked about, bytes of its answers on disk and of its weights. */
     uint64_t taught_rows, taught_bytes, teacher_bytes;
     double teacher_flops;
+    bool teacher_again;          /* it is asked in the middle of the training too, beside its memory       */
     double roof;                 /* flops a second that float32 reaches here at most; 0: not known         */
 };
 
@@ -143,6 +144,9 @@ stretto_status trainer_step(struct trainer *t, struct train_report *r, struct er
 stretto_status trainer_save(struct trainer *t, struct error *err);
 /* Writes what was learned. */
 stretto_status trainer_finish(struct trainer *t, struct error *err);
+/* With a teacher, behind trainer_finish of a whole model in coarser types than it was learned in: what the file says of
+ * what is held out. NAN: not measured. */
+double trainer_held_written(const struct trainer *t);
 void trainer_close(struct trainer *t);                             /* NULL is fine */
 
 /* What run.json of a folder says, for who goes on: a text of JSON in memory of the caller's (mem_free). E_ARG

@@ -256,3 +256,33 @@ struct model trainer_running(const struct trainer *t)
     m.n_adapters = t->adapter.n > 0;
     return m;
 }
+
+/* What a file's weights say of what is held out, by the arithmetic of its types. */
+static stretto_status held_of(struct trainer *t, const struct model *m, double *held, struct error *err)
+{
+    const struct backend *b = t->device->backend;
+    const struct binding from = { (void *)(uintptr_t)m, model_param };
+    const struct upload_options up = { .threads = t->o.threads, .cancel = t->o.cancel };
+    struct program_limits l = limits_of(t);
+    struct program *own = t->measuring;
+    struct weights *w = NULL;
+    double error;
+    t->measuring = NULL;
+    stretto_status s = device_upload(t->device, &w, &t->loss, &from, &up, err);
+    if (s == STRETTO_OK) s = device_compile(t->device, &t->measuring, &t->loss, w, &l, err);
+    if (s == STRETTO_OK) s = trainer_held(t, held, &error, err);
+    if (t->measuring) b->program_close(t->measuring);
+    if (w) b->weights_close(w);
+    t->measuring = own;
+    return s;
+}
+
+stretto_status trainer_held_of(struct trainer *t, const char *path, double *held, struct error *err)
+{
+    const struct model_open_options how = { .graph_only = true, .cancel = t->o.cancel };
+    struct model *m;
+    TRY(model_open(&m, path, &how, err));
+    stretto_status s = held_of(t, m, held, err);
+    model_close(m);
+    return s;
+}

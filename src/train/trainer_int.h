@@ -69,7 +69,7 @@ struct trainer {
     struct scaling scaling;
     struct watch before;          /* what the model answered before it learned                  */
     uint64_t good;                /* the last checkpoint whose answers were well; 0: none       */
-    double first_held;            /* NAN: not measured                                         */
+    double first_held, held_written; /* held_written: by the file. NAN: not measured           */
     bool warned_loss, warned_held;
     bool spoilt;                  /* what is in memory is not to be saved                      */
     char level[LEVEL_MOST];       /* of the kernels that a training which goes on was begun with */
@@ -86,6 +86,8 @@ stretto_status trainer_upload(struct trainer *t, bool measure, struct error *err
 stretto_status trainer_compile(struct trainer *t, struct error *err);
 /* As a model that runs, for an engine: with what is trained as it is now. */
 struct model trainer_running(const struct trainer *t);
+/* What the model in a file says of what is held out: it has the graph of this one. */
+stretto_status trainer_held_of(struct trainer *t, const char *path, double *held, struct error *err);
 
 /* The level of the kernels by which it is computed. */
 void trainer_level(const struct trainer *t, char out[LEVEL_MOST]);

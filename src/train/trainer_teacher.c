@@ -29,6 +29,7 @@ static void plan_teacher(struct trainer *t)
     p->taught_rows = t->lines.learned + t->held.learned;
     p->taught_bytes = taught_bytes(&s, &t->lines, &t->held);
     p->teacher_bytes = t->teacher->tensor_bytes;
+    p->teacher_again = t->o.written > 0;
     p->teacher_flops = rows * row_flops(t->teacher, (double)p->tokens / (double)p->samples / 2);
 }
 

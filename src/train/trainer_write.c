@@ -201,11 +201,30 @@ stretto_status trainer_write(struct trainer *t, struct error *err)
     return t->o.save_f32 ? write_model(t, "model.f32.gguf", true, err) : STRETTO_OK;
 }
 
+static bool is_coarse(const struct trainer *t)
+{
+    for (size_t i = 0; i < source_tensor_count(t->model->source); i++)
+        if (source_tensor_at(t->model->source, i)->type != DT_F32) return true;
+    return false;
+}
+
+/* What rounding to the file's types took of what was regained is said. */
+static stretto_status measure_file(struct trainer *t, struct error *err)
+{
+    char path[PATH_MAX];
+    if (!t->o.teacher || t->o.method == TRAIN_LORA || !t->held.n || !is_coarse(t)) return STRETTO_OK;
+    TRY(trainer_path(t->o.folder, "model.gguf", path, err));
+    return trainer_held_of(t, path, &t->held_written, err);
+}
+
+double trainer_held_written(const struct trainer *t) { return t->held_written; }
+
 stretto_status trainer_finish(struct trainer *t, struct error *err)
 {
     if (t->step < t->plan.steps)
         return fail(err, STRETTO_E_ARG, "the training is at step %llu of %llu; go on with it first",
                     (unsigned long long)t->step, (unsigned long long)t->plan.steps);
     TRY(trainer_save(t, err));
-    return trainer_write(t, err);
+    TRY(trainer_write(t, err));
+    return measure_file(t, err);
 }

@@ -1,5 +1,5 @@
 /* A heap that fails at every allocation in turn: training says so, in words, and leaves nothing half done.
- * fault_check MODEL DATA FOLDER METHOD */
+ * fault_check MODEL DATA FOLDER METHOD [TEACHER] */
 #include "base/memory.h"
 #include "train/trainer.h"
 #include <dirent.h>
@@ -34,20 +34,22 @@ int main(int argc, char **argv)
 {
     struct train_options o;
     uint64_t n = 1;
-    if (argc != 5) return 2;
+    if (argc != 5 && argc != 6) return 2;
     train_options_defaults(&o);
     o.model = argv[1];
     o.data = (const char *const *)&argv[2];
     o.n_data = 1;
     o.folder = argv[3];
     o.method = strcmp(argv[4], "full") == 0 ? TRAIN_FULL : TRAIN_LORA;
+    o.teacher = argv[5];
+    if (o.teacher) o.written = 0.5, o.epochs = 2;
     o.rank = 2;
     o.steps = 2;
     o.batch_rows = 24;
     o.step_rows = 32;
     o.threads = 1;
     o.hold_out = 0.3;
-    for (;; n++) {
+    for (;; n += o.teacher ? 4 : 1) {
         struct error err = { 0 };
         empty(o.folder);
         uint64_t before = mem_count();
@@ -60,6 +62,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "allocation %llu: status %d, '%s'\n", (unsigned long long)n, (int)s, err.text);
         return 1;
     }
-    printf("%llu allocations failed in turn\n", (unsigned long long)n - 1);
+    printf("%llu allocations%s failed in turn\n", (unsigned long long)n - 1,
+           o.teacher ? ", every fourth of them," : "");
     return n > 50 ? 0 : 1;
 }

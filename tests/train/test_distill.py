@@ -1,6 +1,6 @@
 """Learning from another model, on models of some 100,000 parameters:
 
-    test_distill.py STRETTO MAKE_MODEL WEIGHTS TOKENS GRADIENTS GOLDEN
+    test_distill.py STRETTO MAKE_MODEL WEIGHTS TOKENS GRADIENTS GOLDEN FAULT_CHECK
 
 The loss with a teacher's likeliest words, its tail or drawn ones, and its gradient are those of float64 numpy; what a
 teacher says is what the float64 forward says; a model that lost layers becomes like the whole one again, by our measure
@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 
-stretto, make_model, weights, tokens, gradients_tool, golden = sys.argv[1:7]
+stretto, make_model, weights, tokens, gradients_tool, golden, fault_check = sys.argv[1:8]
 sys.argv[1:] = [gradients_tool, golden]
 here = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [here, os.path.join(here, "..", "..", "bench")]
@@ -175,6 +175,11 @@ def test_what_a_teacher_says_is_what_the_forward_says():
             assert not set(row["drawn"]) & set(row["id"]) and list(row["drawn"]) == sorted(row["drawn"])
             drawn += len(set(row["drawn"]))
     assert drawn > 16
+    # A heap that fails at every allocation in turn, a text that the model writes itself among them.
+    short = write(at("short.jsonl"), [{"prompt": [3, 4, k], "answer": [k + 1, k + 2, 3, 4]} for k in range(5, 13)])
+    done = subprocess.run([fault_check, student, short, at("faults"), "full", base], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    print(done.stdout, end="")
 
 
 # ---- learning --------------------------------------------------------------------------------
@@ -216,6 +221,13 @@ def test_an_adapter_repairs_a_quantised_model():
     r = json.loads(call("-m", at("small.gguf"), "--teacher", TEACHER, "-d", DATA, "--rank", 8, "--epochs", 6, "--lr",
                         "3e-3", "--rows", 256, "--hold-out", 0.25, "-q", "--json", "-o", at("repaired")))
     assert 0 < r["held"] < 0.8 * r["first_held"], r
+    assert r["held_written"] is None
+    # All weights, rounded to the file's types again: measured by the file, as `eval kl` does.
+    r = json.loads(call("-m", at("small.gguf"), "--teacher", TEACHER, "-d", DATA, "--valid", at("valid.jsonl"),
+                        "--method", "full", "--rows", 256, "-q", "--json", "-o", at("rounded")))
+    kl = json.loads(call("kl", "-m", at("rounded", "model.gguf"), "--base", TEACHER, "-f", at("held.txt"), "-c", 64,
+                         "--json", command="eval"))
+    assert r["held"] != r["held_written"] and abs(kl["mean_kl"] / r["held_written"] - 1) < 0.05, (kl["mean_kl"], r)
     r = json.loads(call("-m", at("small.gguf"), "--teacher", TEACHER, "-d", DATA, "--rank", 4, "--epochs", 2,
                         "--rows-of", "answers", "--written", "0.5", "--hold-out", 0.25, "-q", "--json", "-o",
                         at("answers")))

@@ -58,6 +58,7 @@ endif()
 if(TARGET stretto)
   add_test(NAME train.distill COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/train/test_distill.py $<TARGET_FILE:stretto>
            ${CMAKE_SOURCE_DIR}/tools/make-model ${STRETTO_TEST_DATA}/models/stories260K.bin
-           ${STRETTO_TEST_DATA}/models/tok512.bin $<TARGET_FILE:train_gradients> ${CMAKE_BINARY_DIR}/golden)
+           ${STRETTO_TEST_DATA}/models/tok512.bin $<TARGET_FILE:train_gradients> ${CMAKE_BINARY_DIR}/golden
+           $<TARGET_FILE:fault_check>)
   set_tests_properties(train.distill PROPERTIES LABELS quick FIXTURES_REQUIRED golden SKIP_RETURN_CODE 77 TIMEOUT 600)
 endif()
