@@ -1,7 +1,7 @@
-"""Adapters for sequences and rows: test_adapters.py CHECK MODEL...
+"""Adapters for sequences and rows: test_adapters.py CHECK API MODEL...
 
 Makes four adapters of random numbers for all linear layers of each model, and files of the first one that act on some
-rows alone (stretto.adapter.rows); what is compared is said in adapters.c."""
+rows alone (stretto.adapter.rows); what is compared is said in adapters.c, and in api/adapters.c."""
 import os
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import tempfile
 import gguf
 import numpy as np
 
-check, *models = sys.argv[1:]
+check, api, *models = sys.argv[1:]
 
 
 def write(path, arch, tensors, rank, rows=None):
@@ -50,3 +50,4 @@ for model in models:
     with tempfile.TemporaryDirectory() as folder:
         adapters(model, folder)
         subprocess.run([check, model, folder], check=True)
+        subprocess.run([api, model, os.path.join(folder, "0.gguf"), os.path.join(folder, "1.gguf")], check=True)

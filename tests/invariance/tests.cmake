@@ -48,8 +48,10 @@ set_tests_properties(invariance.slice invariance.slice.ref invariance.slice.avx2
 # Adapters of sequences and of rows: a model with windows, one with biases, quantised types.
 add_executable(adapters_check invariance/adapters.c)
 target_link_libraries(adapters_check PRIVATE stretto_all)
+add_executable(adapters_api api/adapters.c)
+target_link_libraries(adapters_api PRIVATE stretto_all)
 add_test(NAME invariance.adapters COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/invariance/test_adapters.py
-  $<TARGET_FILE:adapters_check> ${CMAKE_BINARY_DIR}/golden/gemma3/model.gguf
+  $<TARGET_FILE:adapters_check> $<TARGET_FILE:adapters_api> ${CMAKE_BINARY_DIR}/golden/gemma3/model.gguf
   ${CMAKE_BINARY_DIR}/golden/qwen2/model.gguf ${CMAKE_BINARY_DIR}/golden/type-mixed/model.gguf)
 set_tests_properties(invariance.adapters PROPERTIES LABELS quick FIXTURES_REQUIRED golden SKIP_RETURN_CODE 77
   TIMEOUT 300)
