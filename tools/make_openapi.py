@@ -171,7 +171,7 @@ OPERATIONS = {
     ("get", "/health"): (None, "Anything", "200 once models are there, 503 before and while draining"),
     ("get", "/props"): (None, "Anything", "what the model was loaded with"),
     ("get", "/slots"): (None, "List", "who is being answered"),
-    ("post", "/slots/*"): (obj(filename=STR, model=STR), "Anything",
+    ("post", "/slots/*"): (obj(filename=STR, model=STR, cache_salt=STR, prompt_cache_key=STR), "Anything",
                            "?action=save, restore or erase: the last text of a place, to a file and back"),
     ("get", "/metrics"): (None, "text/plain", "counters for Prometheus"),
 }
