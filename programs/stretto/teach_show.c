@@ -128,7 +128,7 @@ static double seconds_of(const struct train_plan *p)
 static double memory_of(const struct train_plan *p)
 {
     uint64_t teacher = p->teacher_again ? p->teacher_bytes : 0;
-    return usage_peak_bytes() + (double)(p->weights_bytes + p->program_bytes + teacher);
+    return usage_peak_bytes() + (double)(p->weights_bytes + p->program_bytes + p->writing_bytes + teacher);
 }
 
 static void print_json(const struct train_plan *p)
@@ -181,6 +181,7 @@ void teach_print_plan(const struct train_plan *p, bool json)
     plan_row("weights", bytes_words(b, (double)p->weights_bytes), "as they are, what is trained, gradients and "
              "moments");
     plan_row("values", bytes_words(b, (double)p->program_bytes), "between the way there and back");
+    plan_row("writing", bytes_words(b, (double)p->writing_bytes), "of checkpoints and of what was learned");
     plan_row("program", bytes_words(b, own), "with the vocabulary and the data");
     plan_row("memory", bytes_words(b, all), "all of these");
     plan_row("a checkpoint", bytes_words(b, (double)p->checkpoint_bytes), "on disk, of which two are kept");

@@ -144,7 +144,8 @@ stretto_status stretto_trainer_plan(stretto_trainer *t, stretto_train_plan *plan
     const stretto_train_plan out = {
         .lines = p->samples, .tokens = p->tokens, .learned = p->learned, .held = p->held, .skipped = p->skipped,
         .rows = p->rows, .steps = p->steps, .parameters = p->parameters, .trained = p->trained,
-        .bytes = p->weights_bytes + p->program_bytes + p->data_bytes, .checkpoint_bytes = p->checkpoint_bytes,
+        .bytes = p->weights_bytes + p->program_bytes + p->data_bytes + p->writing_bytes,
+        .checkpoint_bytes = p->checkpoint_bytes,
         .operations = p->flops, .taught = p->taught_rows, .taught_bytes = p->taught_bytes,
         .teacher_bytes = p->teacher_bytes };
     return give(plan, &out, sizeof out);

@@ -43,7 +43,7 @@ static size_t count(const struct checkpoint *c)
     return n;
 }
 
-static uint64_t largest(const struct checkpoint *c)
+uint64_t checkpoint_room(const struct checkpoint *c)
 {
     struct array list[ARRAYS];
     uint64_t most = 1;
@@ -150,7 +150,7 @@ static stretto_status put_all(const struct checkpoint *c, struct part *file, con
 {
     struct array list[ARRAYS];
     uint64_t at = header->len;
-    void *values = mem_alloc((size_t)largest(c));
+    void *values = mem_alloc((size_t)checkpoint_room(c));
     stretto_status s = values ? part_begin(file, bytes, err) : no_memory(err);
     if (s == STRETTO_OK) s = part_put(file, 0, header->data, header->len, err);
     for (uint32_t i = 0; i < c->graph->n_params; i++)
@@ -254,7 +254,7 @@ stretto_status checkpoint_read(const struct checkpoint *c, const char *folder, u
     TRY(path_of(folder, step, path, err));
     TRY(file_map_open(&m, path, err));
     r.seen = mem_zalloc(c->graph->n_params + 1, 1);
-    r.values = mem_alloc((size_t)largest(c));
+    r.values = mem_alloc((size_t)checkpoint_room(c));
     stretto_status s = r.seen && r.values ? safetensors_read(&m, path, take, &r, err) : no_memory(err);
     if (s == STRETTO_OK) s = all_seen(&r, err);
     mem_free(r.seen);

@@ -25,6 +25,8 @@ stretto_status checkpoint_write(const struct checkpoint *c, const char *folder, 
 void checkpoint_remove_behind(const char *folder, uint64_t step);
 /* Bytes of such a file, about. */
 uint64_t checkpoint_bytes(const struct checkpoint *c);
+/* Bytes of memory that writing and reading one takes. */
+uint64_t checkpoint_room(const struct checkpoint *c);
 /* The newest step that the folder has; 0: none. */
 uint64_t checkpoint_newest(const char *folder);
 /* The text of the step's file, in memory of the caller's (mem_free). */

@@ -97,6 +97,7 @@ struct train_plan {
     double row_flops, flops;     /* of a row, forward and backward; of the whole training                  */
     /* Bytes: 0 before trainer_measure. */
     uint64_t weights_bytes, program_bytes, data_bytes, checkpoint_bytes;
+    uint64_t writing_bytes;      /* of memory, while checkpoints and what was learned are written         */
     enum keep keep;
     /* Of a teacher, 0 without one: rows that it is asked about, bytes of its answers on disk and of its weights. */
     uint64_t taught_rows, taught_bytes, teacher_bytes;

@@ -207,6 +207,20 @@ static stretto_status open_device(struct trainer *t, struct error *err)
     return fail(err, STRETTO_E_UNSUP, "the backend %s cannot train", t->device->backend->name);
 }
 
+/* An array of a checkpoint, or a tensor of the model as numbers and in its type. */
+static uint64_t room_for_writing(const struct trainer *t, const struct checkpoint *c)
+{
+    uint64_t most = checkpoint_room(c);
+    const struct source *s = t->model->source;
+    for (size_t i = 0; t->o.method == TRAIN_FULL && i < source_tensor_count(s); i++) {
+        const struct source_tensor *x = source_tensor_at(s, i);
+        uint64_t n = 1;
+        for (uint32_t d = 0; d < x->n_dims; d++) n *= x->dims[d];
+        if (n * sizeof(float) + x->bytes > most) most = n * sizeof(float) + x->bytes;
+    }
+    return most;
+}
+
 /* Where all values do not fit, layers are computed twice. */
 stretto_status trainer_upload(struct trainer *t, bool measure, struct error *err)
 {
@@ -216,6 +230,7 @@ stretto_status trainer_upload(struct trainer *t, bool measure, struct error *err
     struct train_plan *p = &t->plan;
     const struct checkpoint c = trainer_checkpoint(t);
     p->checkpoint_bytes = checkpoint_bytes(&c);
+    p->writing_bytes = room_for_writing(t, &c);
     p->data_bytes = (t->lines.cap_ids + t->held.cap_ids) * (sizeof(int32_t) + sizeof(float))
                   + (t->lines.cap + t->held.cap) * (sizeof(struct sample) + 3 * sizeof(struct pack_unit));
     if (t->o.keep != TRAIN_KEEP_AUTO || p->keep == KEEP_LAYERS || !have
