@@ -135,8 +135,6 @@ static int check(const struct teach_command *o)
     for (size_t i = 0; i < sizeof of_adamw / sizeof *of_adamw; i++)
         if (strcmp(o->optimizer, "adamw") != 0 && teach_given(of_adamw[i]))
             return command_usage("teach", "--%s belongs to --optimizer adamw", of_adamw[i]);
-    if (lora && o->phrases)
-        return command_usage("teach", "--phrases belongs to --method full: an adapter's file has no rows for tokens");
     if (o->teacher && o->phrases)
         return command_usage("teach", "--phrases are tokens that a --teacher does not have; leave one of them out");
     if (!o->teacher && o->teacher_cache)

@@ -63,6 +63,7 @@ static stretto_status check_lookups(const struct graph *g, const struct step *s,
         const struct graph_node *n = &g->nodes[i];
         if (n->op != OP_EMBED || n->embed == EMBED_FIRST_ROW) continue;
         size_t rows = n->embed == EMBED_VECTOR ? 0 : g->params[node_param(g, n, 0)].n_out;
+        if (node_param(g, n, 1) != GRAPH_NONE) rows += g->params[node_param(g, n, 1)].n_out;
         for (size_t r = 0; r < s->n_rows; r++) {
             bool vector = n->embed == EMBED_VECTOR || (n->embed == EMBED_TOKEN && s->token[r] < 0);
             if (vector ? s->token[r] >= 0 || !s->vectors : rows && input_table_row(n, s, r) >= rows)
@@ -95,7 +96,7 @@ static stretto_status check_targets(const struct graph *g, const struct step *s,
 {
     uint32_t vocab = 0;
     for (size_t i = 0; i < g->n_nodes; i++)
-        if (g->nodes[i].op == OP_LOSS) vocab = g->params[node_param(g, &g->nodes[i], 0)].n_out;
+        if (g->nodes[i].op == OP_LOSS) vocab = graph_loss_width(g, &g->nodes[i]);
     if (s->n_asks && !s->targets) return fail(err, STRETTO_E_ARG, "rows want a loss and the step has no targets");
     for (size_t i = 0; i < s->n_asks; i++) {
         if (s->ask_wants[i] != WANT_LOSS)

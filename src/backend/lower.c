@@ -477,7 +477,7 @@ static void see_back(struct lower *l, size_t first)
  * enough for the head to be read seldom. Which rows go together changes no bit. */
 static uint32_t loss_rows(const struct lower *l, const struct graph_node *n)
 {
-    uint32_t rows = ((uint32_t)1 << 23) / l->g->params[node_param(l->g, n, 0)].n_out / 64 * 64;
+    uint32_t rows = ((uint32_t)1 << 23) / graph_loss_width(l->g, n) / 64 * 64;
     rows = rows < 64 ? 64 : rows > 256 ? 256 : rows;
     return rows < l->rule->max_asks ? rows : l->rule->max_asks;
 }
@@ -631,7 +631,7 @@ static void place_logits(struct lower *l, struct arena *a, struct lowered *out)
         if (n->op != OP_LOSS) continue;
         struct life life = { .born = 0, .dies = INT32_MAX };
         if (l->life[n->out].uses) life.forms = forms_back(l, node_param(l->g, n, 0));
-        out->logits = place_rows(l, a, loss_rows(l, n), l->g->params[node_param(l->g, n, 0)].n_out, &life);
+        out->logits = place_rows(l, a, loss_rows(l, n), graph_loss_width(l->g, n), &life);
     }
 }
 

@@ -11,6 +11,10 @@ void params_used(const struct graph *g, bool *linear, bool *table)
         const struct graph_node *n = &g->nodes[i];
         if (n->op == OP_LINEAR || n->op == OP_LOSS) linear[node_param(g, n, 0)] = true;
         if (n->op == OP_EMBED && n->embed != EMBED_VECTOR) table[node_param(g, n, 0)] = true;
+        /* Rows that are a parameter of their own (graph_part_rows). */
+        bool head = n->op == OP_LINEAR || n->op == OP_LOSS;
+        int32_t more = n->op == OP_EMBED ? node_param(g, n, 1) : head ? node_param(g, n, 2) : GRAPH_NONE;
+        if (more != GRAPH_NONE) (head ? linear : table)[more] = true;
     }
 }
 

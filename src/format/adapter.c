@@ -359,11 +359,17 @@ static stretto_status read_rows(struct reading *x, const struct source *s)
     return STRETTO_OK;
 }
 
+/* Rows of phrases are in the base by now (adapter_tokens.h). */
 static stretto_status take_gguf(struct reading *x, const struct source *s)
 {
+    bool phrases = source_has(s, "stretto.phrases.version");
+    if (phrases && !source_has(x->base, "stretto.phrases.version"))
+        return fail(x->err, STRETTO_E_UNSUP, "%s brings phrases, tokens of its own, along: they can be run with "
+                    "--lora, and not be taken in here", x->path);
     for (size_t i = 0; i < source_tensor_count(s); i++) {
         const struct source_tensor *t = source_tensor_at(s, i);
         bool b = ends(t->name, ".lora_b");
+        if (phrases && ends(t->name, ".rows")) continue;
         struct half *h = t->n_dims == 2 && (b || ends(t->name, ".lora_a")) ? more(x) : NULL;
         if (!h)
             return fail(x->err, STRETTO_E_UNSUP, "%s: tensor %.100s is no lora matrix, and leaving it out would "

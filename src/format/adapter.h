@@ -30,7 +30,10 @@ bool adapter_rows_find(const char *word, enum adapter_rows *out);
 
 enum { ADAPTER_INVOCATION = 64 };
 
+struct adapter_tokens;
+
 struct adapter {
+    const struct adapter_tokens *tokens; /* that it brings along, for who writes: borrowed; NULL: none */
     struct adapter_pair *pair;
     size_t n;
     enum adapter_rows rows;

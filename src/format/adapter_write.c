@@ -1,4 +1,5 @@
 #include "format/adapter_int.h"
+#include "format/adapter_tokens.h"
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/part.h"
@@ -97,7 +98,7 @@ static bool has(const struct adapter *a, const char *weight)
 static stretto_status as_stored(const struct adapter *a, const struct source *base, bool halves, struct adapter *out,
                                 struct error *err)
 {
-    *out = (struct adapter){ .rows = a->rows, .n_invocation = a->n_invocation };
+    *out = (struct adapter){ .tokens = a->tokens, .rows = a->rows, .n_invocation = a->n_invocation };
     memcpy(out->invocation, a->invocation, sizeof out->invocation);
     for (size_t i = 0; i < a->n; i++) {
         const struct source_tensor *whole = adapter_whole(base, a->pair[i].weight);
@@ -175,7 +176,9 @@ static stretto_status put_gguf(struct gguf_writer *w, const struct adapter *a, c
     for (size_t i = 0; i < a->n_invocation; i++) behind[i] = (uint32_t)a->invocation[i];
     if (a->n_invocation) gguf_put_u32s(w, "adapter.alora.invocation_tokens", behind, a->n_invocation);
     for (size_t i = 0; i < n_notes; i++) gguf_put_string(w, notes[i].key, notes[i].value, strlen(notes[i].value));
+    if (a->tokens) adapter_tokens_keys(a->tokens, w);
     TRY(announce(w, a, type, err));
+    if (a->tokens) TRY(adapter_tokens_announce(a->tokens, w, err));
     TRY(gguf_begin_data(w, err));
     for (size_t i = 0; i < a->n; i++) {
         const struct adapter_pair *p = &a->pair[i];
@@ -183,6 +186,7 @@ static stretto_status put_gguf(struct gguf_writer *w, const struct adapter *a, c
         TRY(put_rows(w, p->a, p->rank, p->n_in, 1, type, err));
         TRY(put_rows(w, p->b, p->n_out, p->rank, by, type, err));
     }
+    if (a->tokens) TRY(adapter_tokens_write(a->tokens, w, err));
     return gguf_finish(w, err);
 }
 

@@ -119,9 +119,11 @@ static int32_t in(const struct diff *d, const struct graph_node *n, uint32_t i) 
 
 static void embed_rule(struct diff *d, const struct graph_node *n, int32_t dy)
 {
-    if (n->embed == EMBED_VECTOR || !trained(d, node_param(d->f, n, 0))) return;
-    int32_t param = node_param(d->f, n, 0);
-    graph_derived(&d->b, (struct graph_node){ .op = OP_GRAD_EMBED, .embed = n->embed }, &dy, 1, &param, 1, ROWS_ALL, 0);
+    int32_t table = node_param(d->f, n, 0), more = node_param(d->f, n, 1);
+    struct graph_node sum = { .op = OP_GRAD_EMBED, .embed = n->embed };
+    if (n->embed == EMBED_VECTOR) return;
+    if (trained(d, table)) graph_derived(&d->b, sum, &dy, 1, &table, 1, ROWS_ALL, 0);
+    if (trained(d, more)) graph_derived(&d->b, sum, &dy, 1, (const int32_t[]){ more, table }, 2, ROWS_ALL, 0);
 }
 
 static void linear_sink(struct diff *d, const struct waiting *w)
@@ -286,10 +288,14 @@ static void walk(struct diff *d, struct head h)
         d->b.layer = n->layer;
         if (n != h.linear && n != h.cap) d->as[n->out] = repeat(d, n, d->as);
     }
-    int32_t x = node_in(f, h.linear, 0), param[2] = { node_param(f, h.linear, 0), node_param(f, h.linear, 1) };
-    struct graph_node loss = { .op = OP_LOSS, .loss = { h.cap ? h.cap->cap : 0, trained(d, param[0])
-                                                                               || trained(d, param[1]) } };
-    int32_t dx = graph_derived(&d->b, loss, &d->as[x], 1, param, 2, ROWS_ASKING, f->values[x].width);
+    int32_t x = node_in(f, h.linear, 0), param[3];
+    bool any = false;
+    for (uint32_t i = 0; i < 3; i++) {
+        param[i] = node_param(f, h.linear, i);
+        any |= trained(d, param[i]);
+    }
+    struct graph_node loss = { .op = OP_LOSS, .loss = { h.cap ? h.cap->cap : 0, any } };
+    int32_t dx = graph_derived(&d->b, loss, &d->as[x], 1, param, 3, ROWS_ASKING, f->values[x].width);
     if (d->leads[x]) flow(d, x, dx);
     for (size_t i = f->n_nodes; i-- > 0 && d->b.status == STRETTO_OK;) {
         const struct graph_node *n = &f->nodes[i];

@@ -2,6 +2,7 @@
  * made. */
 #include "graph/graph.h"
 #include "base/memory.h"
+#include <stdio.h>
 #include <string.h>
 
 /* Makes room for one more item; the arrays grow by doubling. */
@@ -286,6 +287,36 @@ int32_t graph_derived(struct graph_builder *b, struct graph_node n, const int32_
     n.in = links(b, in, n_in);
     n.param = links(b, of, n_param);
     return node(b, n, rows, width);
+}
+
+/* Where the rows stand among a node's parameters; 0: it is none that has them. */
+static uint32_t rows_place(const struct graph *g, const struct graph_node *n, int32_t of)
+{
+    if (node_param(g, n, 0) != of) return 0;
+    return n->op == OP_EMBED ? 1 : n->op == OP_LINEAR ? 2 : 0;
+}
+
+stretto_status graph_part_rows(struct graph *g, const char *name, uint32_t rows, struct error *err)
+{
+    struct graph_builder b = { .g = g, .err = err, .layer = -1 };
+    int32_t of = graph_param_find(g, name), more;
+    char own[GRAPH_NAME];
+    if (of == GRAPH_NONE || g->params[of].n_out <= rows) return fail(err, STRETTO_E_ARG, "%s has no such rows", name);
+    uint32_t left = g->params[of].n_out - rows;
+    int length = snprintf(own, sizeof own, "%s.rows", name);
+    if (left % ROWS_TOGETHER || length < 0 || length >= GRAPH_NAME)
+        return fail(err, STRETTO_E_UNSUP, "a vocabulary of %u tokens cannot get trained rows beside frozen ones: it is "
+                    "no multiple of %d", left, ROWS_TOGETHER);
+    more = param(&b, own, g->params[of].n_in, rows);
+    if (more != GRAPH_NONE) g->params[of].n_out = left;
+    for (size_t i = 0; i < g->n_nodes && b.status == STRETTO_OK; i++) {
+        struct graph_node *n = &g->nodes[i];
+        uint32_t at = rows_place(g, n, of);
+        if (at == 2 && node_param(g, n, 1) != GRAPH_NONE)
+            return fail(err, STRETTO_E_UNSUP, "a head with a bias cannot get trained rows beside frozen ones");
+        if (at) n->param = links(&b, (const int32_t[]){ of, at == 1 ? more : GRAPH_NONE, more }, at + 1);
+    }
+    return b.status;
 }
 
 void graph_answer(struct graph_builder *b, int32_t hidden, int32_t logits)

@@ -42,7 +42,7 @@ enum op {
     /* Sinks: they make no value, but add to a parameter's gradient. */
     OP_GRAD_LINEAR,    /* x, dy: a linear layer's weight and bias                                   */
     OP_GRAD_NORM,      /* x, dy: a norm's weight and bias; x is the norm without them               */
-    OP_GRAD_EMBED,     /* dy: a table                                                               */
+    OP_GRAD_EMBED,     /* dy: a table, or the rows that stand behind a second one's                 */
     OP_COUNT
 };
 
@@ -163,6 +163,15 @@ static inline int32_t node_param(const struct graph *g, const struct graph_node 
     return graph_link(g, n->param, i);
 }
 
+/* Logits of an OP_LOSS. */
+static inline uint32_t graph_loss_width(const struct graph *g, const struct graph_node *n)
+{
+    int32_t more = node_param(g, n, 2);
+    return g->params[node_param(g, n, 0)].n_out + (more == GRAPH_NONE ? 0 : g->params[more].n_out);
+}
+
+enum { ROWS_TOGETHER = 16 }; /* rows that stand beside others as a parameter of their own begin at a multiple of it */
+
 /* Building. Each returns the value made, or GRAPH_NONE after an error; errors are sticky in g's
  * builder, so a builder may run to its end and look once. */
 struct graph_builder { struct graph *g; struct error *err; stretto_status status; int32_t layer; };
@@ -206,6 +215,12 @@ int32_t graph_derived(struct graph_builder *b, struct graph_node n, const int32_
 /* What a step answers, GRAPH_NONE for none: values of the rows that ask, which other nodes may read
  * too. */
 void graph_answer(struct graph_builder *b, int32_t hidden, int32_t logits);
+
+/* The last rows of a table, and of a head by that name, as a parameter of their own: NAME.rows, which then can be
+ * trained while the others are as they are. Its nodes have it as a parameter more: behind an OP_EMBED's table, behind
+ * the weight and bias of the OP_LINEAR or OP_LOSS that makes logits. The cpu alone runs such a graph. E_UNSUP where
+ * that cannot be. */
+stretto_status graph_part_rows(struct graph *g, const char *name, uint32_t rows, struct error *err);
 
 void graph_done(struct graph *g);
 /* The most query heads that share a key/value head, of all attentions; 1 where there are none. */

@@ -1,6 +1,7 @@
 #include "model/adapters.h"
 #include "base/blake2b.h"
 #include "base/memory.h"
+#include "format/adapter_tokens.h"
 #include "format/content.h"
 #include "graph/adapt.h"
 #include "model/model.h"
@@ -89,6 +90,35 @@ static stretto_status put_into_graph(struct model *m, struct error *err)
 void model_adapters_tell(const struct model *m, void (*log)(void *ud, const char *line), void *ud)
 {
     for (size_t i = 0; i < m->n_adapters; i++) compare(m, &m->adapters[i], log, ud);
+}
+
+static stretto_status take_tokens(struct model *m, const struct model_adapter *a, const struct adapter_tokens *t,
+                                  struct error *err)
+{
+    if (!t->more.n) return STRETTO_OK;
+    if (a->chosen || a->scale != 1)
+        return fail(err, STRETTO_E_UNSUP, "%s brings phrases along, which become the model's vocabulary: it is always "
+                    "there and whole, and cannot be %s", a->path,
+                    a->chosen ? "chosen for some requests" : "scaled");
+    for (size_t i = 0; i < t->n_tables; i++) {
+        const struct source_tensor *of = source_tensor_find(m->source, t->table[i].tensor);
+        if (!of || of->n_dims != 2 || of->dims[0] != t->table[i].width)
+            return fail(err, STRETTO_E_ARG, "%s is for another model: it has rows of %u for %s", a->path,
+                        t->table[i].width, t->table[i].tensor);
+    }
+    return source_extend(m->source, &t->more, err);
+}
+
+stretto_status model_adapters_tokens(struct model *m, const struct model_adapter *list, size_t n, struct error *err)
+{
+    stretto_status s = STRETTO_OK;
+    for (size_t i = 0; i < n && s == STRETTO_OK; i++) {
+        struct adapter_tokens t;
+        TRY(adapter_tokens_read(&t, list[i].path, err));
+        s = take_tokens(m, &list[i], &t, err);
+        adapter_tokens_done(&t);
+    }
+    return s;
 }
 
 stretto_status model_adapters_open(struct model *m, const struct model_adapter *list, size_t n, struct error *err)

@@ -164,6 +164,7 @@ static stretto_status open_into(struct model *m, const char *path,
 {
     TRY(source_open(&m->source, path, err));
     if (o->more) TRY(source_extend(m->source, o->more, err));
+    TRY(model_adapters_tokens(m, o->adapters, o->n_adapters, err));
     if (o->vocabulary_only) return read_vocabulary(m, true, err);
     struct reading r = { .m = m };
     pthread_t thread;

@@ -83,6 +83,16 @@ static stretto_status put_pairs(struct trainer *t, struct error *err)
 
 static uint64_t elements(const struct graph_param *p) { return (uint64_t)p->n_in * (p->n_out ? p->n_out : 1); }
 
+/* New tokens learn their rows while the table's others stay as they are served. */
+static stretto_status part_rows(struct trainer *t, struct error *err)
+{
+    static const char *const tables[] = { "token_embd.weight", "output.weight" };
+    for (size_t i = 0; i < sizeof tables / sizeof *tables && t->phrases.table.n; i++)
+        if (graph_param_find(&t->forward, tables[i]) != GRAPH_NONE)
+            TRY(graph_part_rows(&t->forward, tables[i], t->phrases.table.n, err));
+    return STRETTO_OK;
+}
+
 static stretto_status choose_trained(struct trainer *t, struct error *err)
 {
     const struct graph *g = &t->forward;
@@ -90,7 +100,7 @@ static stretto_status choose_trained(struct trainer *t, struct error *err)
     t->trained = mem_zalloc(g->n_params + 1, 1);
     if (!t->trained) return no_memory(err);
     for (size_t i = 0; i < g->n_params; i++) {
-        bool own = adapt_owns(g->params[i].name);
+        bool own = adapt_owns(g->params[i].name) || trainer_table_of(g->params[i].name, NULL);
         t->trained[i] = lora ? own : true;
         if (t->trained[i]) t->plan.trained += elements(&g->params[i]);
         if (!own) t->plan.parameters += elements(&g->params[i]);
@@ -131,6 +141,7 @@ stretto_status trainer_make_graph(struct trainer *t, struct error *err)
     if (t->o.method == TRAIN_LORA) {
         TRY(choose_pairs(t, err));
         TRY(put_pairs(t, err));
+        TRY(part_rows(t, err));
     } else TRY(adapt(&m->graph, NULL, 0, &t->forward, err));
     t->plan.pairs = (uint32_t)t->adapter.n;
     TRY(choose_trained(t, err));
@@ -140,11 +151,33 @@ stretto_status trainer_make_graph(struct trainer *t, struct error *err)
 
 /* ---- weights --------------------------------------------------------------------------------- */
 
+bool trainer_table_of(const char *name, char out[GRAPH_NAME])
+{
+    size_t n = strlen(name), end = strlen(".rows");
+    if (n <= end || strcmp(name + n - end, ".rows") != 0) return false;
+    if (out) snprintf(out, GRAPH_NAME, "%.*s", (int)(n - end), name);
+    return true;
+}
+
+/* Of a table whose last rows are a parameter of their own: either part, as views. */
+static stretto_status parted(struct trainer *t, const char *name, uint32_t n_in, uint32_t n_out,
+                             struct param_bytes *out, struct error *err)
+{
+    char table[GRAPH_NAME];
+    bool rows = trainer_table_of(name, table);
+    TRY(model_param(t->model, rows ? table : name, n_in, rows || (n_out > 1 && t->phrases.table.n) ? 0 : n_out, out,
+                    err));
+    if (rows) out->data = (const char *)out->data + (size_t)(out->n_out - n_out) * out->row_bytes;
+    if (rows || (n_out < out->n_out && out->n_out - n_out == t->phrases.table.n)) out->n_out = n_out;
+    if (!n_out || out->n_out == n_out) return STRETTO_OK;
+    return fail(err, STRETTO_E_FORMAT, "tensor %s has %u rows; expected %u", name, out->n_out, n_out);
+}
+
 stretto_status trainer_param(void *ud, const char *name, uint32_t n_in, uint32_t n_out, struct param_bytes *out,
                              struct error *err)
 {
     struct trainer *t = ud;
-    if (!adapter_param(&t->adapter, 0, name, out)) return model_param(t->model, name, n_in, n_out, out, err);
+    if (!adapter_param(&t->adapter, 0, name, out)) return parted(t, name, n_in, n_out, out, err);
     if (out->n_in == n_in && out->n_out == n_out) return STRETTO_OK;
     return fail(err, STRETTO_E_ARG, "%s has another shape", name);
 }

@@ -79,6 +79,8 @@ struct trainer {
 
 /* ---- trainer_graph.c */
 stretto_status trainer_make_graph(struct trainer *t, struct error *err);
+/* Whether a parameter is the last rows of a table, NAME.rows; out (may be NULL): the table. */
+bool trainer_table_of(const char *name, char out[GRAPH_NAME]);
 stretto_status trainer_param(void *ud, const char *name, uint32_t n_in, uint32_t n_out, struct param_bytes *out,
                              struct error *err);
 /* Uploads (measure: only its size is known) and plans with the keep that the options ask for. */

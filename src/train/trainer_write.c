@@ -1,6 +1,7 @@
 /* What was learned, as files. */
 #include "base/file.h"
 #include "base/memory.h"
+#include "format/adapter_tokens.h"
 #include "format/gguf_write.h"
 #include "tensor/encode.h"
 #include "train/trainer_int.h"
@@ -69,6 +70,42 @@ static void find_invocation(struct trainer *t)
     t->adapter.n_invocation = 1;
 }
 
+/* Phrases and the rows that they learned. */
+static stretto_status read_tokens(const struct trainer *t, struct adapter_tokens *out, struct error *err)
+{
+    const struct found_phrases *f = &t->phrases;
+    const struct more_tokens found = { .n = f->table.n, .spelled = f->spelled, .spelled_at = f->spelled_at,
+                                       .at = f->table.at, .piece = f->table.piece };
+    *out = (struct adapter_tokens){ .n_tables = 0 };
+    if (!f->table.n) return STRETTO_OK;
+    TRY(adapter_tokens_make(out, &found, err));
+    for (size_t i = 0; i < t->forward.n_params; i++) {
+        const struct graph_param *p = &t->forward.params[i];
+        char table[GRAPH_NAME];
+        if (!trainer_table_of(p->name, table)) continue;
+        float *values = adapter_tokens_table(out, table, p->n_in, err);
+        if (!values) return STRETTO_E_NOMEM;
+        TRY(read_learned(t, p->name, values, err));
+        for (size_t k = 0; k < (size_t)p->n_in * p->n_out; k++)
+            if (!isfinite(values[k]))
+                return fail(err, STRETTO_E_NAN, "the rows of phrases hold a value that is no number");
+    }
+    return STRETTO_OK;
+}
+
+static stretto_status write_adapter_file(struct trainer *t, const char *path, const struct notes *notes,
+                                         struct error *err)
+{
+    struct adapter_tokens tokens;
+    stretto_status s = read_tokens(t, &tokens, err);
+    t->adapter.tokens = tokens.more.n ? &tokens : NULL;
+    if (s == STRETTO_OK)
+        s = adapter_write_gguf(&t->adapter, path, t->model->source, DT_F32, notes->note, notes->n, true, err);
+    t->adapter.tokens = NULL;
+    adapter_tokens_done(&tokens);
+    return s;
+}
+
 static stretto_status write_adapter(struct trainer *t, struct error *err)
 {
     char path[PATH_MAX];
@@ -80,7 +117,11 @@ static stretto_status write_adapter(struct trainer *t, struct error *err)
     TRY(read_pairs(t, err));
     find_invocation(t);
     TRY(trainer_path(t->o.folder, "adapter.gguf", path, err));
-    TRY(adapter_write_gguf(&t->adapter, path, t->model->source, DT_F32, notes.note, notes.n, true, err));
+    TRY(write_adapter_file(t, path, &notes, err));
+    if (t->phrases.table.n) {
+        log_say(&t->o.log, LOG_INFO, "PEFT has no words for phrases; there is adapter.gguf alone");
+        return STRETTO_OK;
+    }
     TRY(trainer_path(t->o.folder, "peft", path, err));
     source_string(t->model->source, "general.name", &name);
     snprintf(base, sizeof base, "%.*s", (int)(name.n < 200 ? name.n : 200), name.p);

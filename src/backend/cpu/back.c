@@ -23,6 +23,7 @@ void back_used(const struct graph *g, bool *used)
     for (size_t i = 0; i < g->n_nodes; i++) {
         const struct graph_node *n = &g->nodes[i];
         if (n->op == OP_LINEAR_BACK || n->op == OP_LOSS) used[node_param(g, n, 0)] = true;
+        if (n->op == OP_LOSS && node_param(g, n, 2) != GRAPH_NONE) used[node_param(g, n, 2)] = true;
     }
 }
 

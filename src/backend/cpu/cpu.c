@@ -128,6 +128,7 @@ static stretto_status check_sinks(const struct graph *g, const struct weights *w
     for (size_t i = 0; i < g->n_nodes; i++)
         for (uint32_t k = 0; g->nodes[i].out == GRAPH_NONE && k < g->nodes[i].param.count; k++) {
             int32_t param = node_param(g, &g->nodes[i], k);
+            if (k && g->nodes[i].op == OP_GRAD_EMBED) continue;
             if (param != GRAPH_NONE && !w->weight[param].elements)
                 return fail(err, STRETTO_E_ARG, "the graph has a gradient of %s; in these weights %s is not trained",
                             g->params[param].name, g->params[param].name);

@@ -47,6 +47,7 @@ struct weight {
     float *lookups; /* a tied table's gradient as a table, row after row: added to the head's when it is asked for, so
                        that the sum does not depend on how many steps there were; else NULL */
     uint8_t *looked_up; /* [n_out]: rows of it that are not zero                                 */
+    const struct weight *behind; /* rows that stand behind these, a parameter of their own; else NULL  */
     const struct weight *back; /* the transposed, where gradients pass: a linear layer as any other; else NULL  */
 };
 

@@ -124,11 +124,17 @@ static void rope(const struct program *p, const struct graph_node *n, size_t row
 static void embed(const struct program *p, const struct graph_node *n, size_t row, size_t width, float *out)
 {
     const struct weight *w = n->embed == EMBED_VECTOR ? NULL : &p->w->weight[node_param(p->g, n, 0)];
-    if (!w || !weight_in_panels(w) || (n->embed == EMBED_TOKEN && p->step->token[row] < 0)) {
+    bool vector = !w || (n->embed == EMBED_TOKEN && p->step->token[row] < 0);
+    size_t id = vector ? 0 : input_table_row(n, p->step, row);
+    bool behind = !vector && w->behind && id >= w->n_out;
+    if (behind) {
+        id -= w->n_out;
+        w = w->behind;
+    }
+    if (vector || (!weight_in_panels(w) && !behind)) {
         input_embed(n, w ? &w->table : NULL, p->step, row, width, out);
         return;
     }
-    size_t id = input_table_row(n, p->step, row);
     for (size_t i = 0; i < width; i++) out[i] = w->part[PARAM_MASTER][master_at(w, id, i)];
 }
 
@@ -234,7 +240,13 @@ void cpu_linear_rows(const struct program *p, const struct weight *w, const stru
                      enum rows_kind kind, size_t row, size_t n, uint32_t panel, uint32_t n_panels, float *y, size_t ldy)
 {
     bool roles = !p->limits.strict && (w->forms & FORM_BF16);
-    for (size_t i = 0; i < n;) {
+    if (w->behind && panel + n_panels > w->n_panels) {
+        uint32_t own = panel < w->n_panels ? w->n_panels - panel : 0;
+        cpu_linear_rows(p, w->behind, x, x_row, kind, row, n, panel + own - w->n_panels, n_panels - own,
+                        y + own * PANEL_COLS, ldy);
+        n_panels = own;
+    }
+    for (size_t i = 0; i < n && n_panels;) {
         bool role = roles && cpu_is_given(p, kind, row + i);
         size_t end = roles ? i + 1 : n;
         while (end < n && cpu_is_given(p, kind, row + end) == role) end++;

@@ -139,14 +139,16 @@ static void see_back_unit(const struct program *p, const struct phase *ph, size_
 
 /* ---- gradients of parameters ----------------------------------------------------------------------------------- */
 
-/* A linear layer's panels [panel, panel + n) and their part of the bias, from rows of x and dy. */
-static void grad_panels(const struct program *p, const struct graph_node *n, const struct place *x, size_t x_row,
-                        const struct place *dy, size_t rows, size_t width, size_t panel, size_t n_panels)
+/* A linear layer's panels [panel, panel + n) and their part of the bias, from rows of x and dy, whose columns from
+ * `col` on are theirs. at: which of the node's parameters they are. */
+static void grad_panels(const struct program *p, const struct graph_node *n, uint32_t at, const struct place *x,
+                        size_t x_row, const struct place *dy, size_t col, size_t rows, size_t width, size_t panel,
+                        size_t n_panels)
 {
     const struct kernels *k = p->w->kernels;
-    const float *d = dy->f + panel * PANEL_COLS;
+    const float *d = dy->f + col + panel * PANEL_COLS;
     size_t left = width - panel * PANEL_COLS, cols = n_panels * PANEL_COLS < left ? n_panels * PANEL_COLS : left;
-    int32_t weight = node_param(p->g, n, 0), bias = node_param(p->g, n, 1);
+    int32_t weight = node_param(p->g, n, at), bias = at ? GRAPH_NONE : node_param(p->g, n, 1);
     const struct weight *w = weight == GRAPH_NONE ? NULL : &p->w->weight[weight];
     const struct weight *b = bias == GRAPH_NONE ? NULL : &p->w->weight[bias];
     if (w && w->elements)
@@ -166,7 +168,7 @@ static void grad_linear(const struct program *p, const struct graph_node *n, siz
     int32_t x = node_in(p->g, n, 0), dy = node_in(p->g, n, 1);
     size_t rows = cpu_rows(p, p->g->values[dy].rows), width = p->g->values[dy].width;
     if (!is_narrow(p, n)) {
-        grad_panels(p, n, &p->place[x], 0, &p->place[dy], rows, width, unit, units);
+        grad_panels(p, n, 0, &p->place[x], 0, &p->place[dy], 0, rows, width, unit, units);
         return;
     }
     const struct weight *w = &p->w->weight[node_param(p->g, n, 0)];
@@ -198,6 +200,13 @@ static void grad_norm(const struct program *p, const struct graph_node *n, size_
     }
 }
 
+/* Rows of the table that stands before this one. */
+static size_t rows_before(const struct program *p, const struct graph_node *n)
+{
+    int32_t before = node_param(p->g, n, 1);
+    return before == GRAPH_NONE ? 0 : p->g->params[before].n_out;
+}
+
 static void grad_embed(const struct program *p, const struct graph_node *n, size_t unit)
 {
     const struct weight *w = &p->w->weight[node_param(p->g, n, 0)];
@@ -207,7 +216,9 @@ static void grad_embed(const struct program *p, const struct graph_node *n, size
     float *grad = w->lookups ? w->lookups : w->part[PARAM_GRADIENT];
     for (size_t r = 0; r < p->step->n_rows; r++) {
         if (n->embed == EMBED_TOKEN && p->step->token[r] < 0) continue;
-        size_t id = input_table_row(n, p->step, r);
+        size_t id = input_table_row(n, p->step, r), from = rows_before(p, n);
+        if (id < from || id - from >= w->n_out) continue;
+        id -= from;
         if (w->lookups && !unit) w->looked_up[id] = 1;
         k->vector_grad(NULL, 0, place_row(dy, r) + col, 0, 1, end - col, grad + id * w->n_in + col);
     }
@@ -252,6 +263,16 @@ static const struct weight *head_of(const struct program *p, const struct phase 
     return &p->w->weight[ph->part[0].param];
 }
 
+/* What rows behind the head give to the gradient of what it read: panels [first, first + n) of inputs. */
+static void back_add(const struct program *p, const struct weight *head, const float *dy, size_t lddy, size_t rows,
+                     size_t first, size_t n, float *dx, size_t lddx)
+{
+    const struct weight *w = head->behind;
+    size_t from = first * PANEL_COLS, cols = n * PANEL_COLS < w->n_in - from ? n * PANEL_COLS : w->n_in - from;
+    p->w->kernels->linear_back[w->type](w->panels, w->n_out, w->n_in, from, cols, dy + head->n_out, lddy, rows, dx,
+                                        lddx, true);
+}
+
 /* Panels of the head, or of its transposed, times the rows. */
 static void loss_linear(const struct program *p, const struct phase *ph, size_t first, size_t n)
 {
@@ -262,9 +283,25 @@ static void loss_linear(const struct program *p, const struct phase *ph, size_t 
     size_t x_row = back ? 0 : ph->first, y_row = back ? ph->first : 0, most = p->w->kernels->row_block;
     for (size_t r = 0, rows = loss_rows(p, ph), block; r < rows; r += block) {
         block = rows - r < most ? rows - r : most;
-        cpu_linear_rows(p, w, x, x_row + r, ROWS_ASKING, ph->first + r, block, (uint32_t)first, (uint32_t)n,
-                        place_row(y, y_row + r) + first * PANEL_COLS, y->ld);
+        float *to = place_row(y, y_row + r) + first * PANEL_COLS;
+        cpu_linear_rows(p, w, x, x_row + r, ROWS_ASKING, ph->first + r, block, (uint32_t)first, (uint32_t)n, to, y->ld);
+        if (back && head_of(p, ph)->behind)
+            back_add(p, head_of(p, ph), place_row(x, x_row + r), x->ld, block, first, n, to, y->ld);
     }
+}
+
+static size_t head_panels(const struct weight *w) { return w->n_panels + (w->behind ? w->behind->n_panels : 0); }
+
+/* The head's panels, and those of rows that stand behind it. */
+static void loss_grad(const struct program *p, const struct phase *ph, size_t first, size_t n)
+{
+    const struct weight *w = head_of(p, ph);
+    const struct place *x = &p->place[ph->part[0].in];
+    size_t own = first >= w->n_panels ? 0 : n < w->n_panels - first ? n : w->n_panels - first;
+    if (own) grad_panels(p, ph->node, 0, x, ph->first, &p->logits, 0, loss_rows(p, ph), w->n_out, first, own);
+    if (n > own)
+        grad_panels(p, ph->node, 2, x, ph->first, &p->logits, w->n_out, loss_rows(p, ph), w->behind->n_out,
+                    first + own - w->n_panels, n - own);
 }
 
 /* A row's logits become the gradient of its weighted loss. */
@@ -274,7 +311,7 @@ static void loss_row(const struct program *p, const struct phase *ph, size_t row
     const struct step_target *t = &p->step->targets[ph->first + row];
     struct loss_target target = { .weight = t->weight, .token = t->token, .top = t->top, .prob = t->prob,
                                   .n_top = t->n_top, .tail = t->tail };
-    size_t vocab = head_of(p, ph)->n_out;
+    size_t vocab = graph_loss_width(p->g, ph->node);
     float *z = place_row(&p->logits, row);
     if (ph->part[0].bias != GRAPH_NONE) k->add(z, p->w->weight[ph->part[0].bias].vector, vocab, z);
     p->losses[ph->first + row] = k->loss_row(z, vocab, ph->node->loss.cap, &target);
@@ -295,10 +332,10 @@ size_t train_units(const struct program *p, const struct phase *ph)
     case PHASE_GRAD:
         for (uint32_t i = 0; i < ph->n_parts; i++) n += sink_units(p, ph->part[i].node);
         return n;
-    case PHASE_LOGITS: return head_of(p, ph)->n_panels;
+    case PHASE_LOGITS: return head_panels(head_of(p, ph));
     case PHASE_LOSS: return loss_rows(p, ph);
     case PHASE_LOSS_BACK: return head_of(p, ph)->back->n_panels;
-    case PHASE_LOSS_GRAD: return head_of(p, ph)->n_panels;
+    case PHASE_LOSS_GRAD: return head_panels(head_of(p, ph));
     default: return 0;
     }
 }
@@ -326,8 +363,7 @@ void train_share(struct program *p, const struct phase *ph, size_t first, size_t
         for (size_t r = first; r < first + n; r++) loss_row(p, ph, r);
         return;
     case PHASE_LOSS_GRAD:
-        grad_panels(p, ph->node, &p->place[ph->part[0].in], ph->first, &p->logits, loss_rows(p, ph),
-                    head_of(p, ph)->n_out, first, n);
+        loss_grad(p, ph, first, n);
         return;
     default: return;
     }

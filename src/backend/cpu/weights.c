@@ -124,6 +124,11 @@ static stretto_status place_weights(struct upload *u, const struct graph *g, con
         }
         runs += master_runs(x->elements);
     }
+    for (size_t i = 0; i < g->n_nodes; i++) {
+        int32_t more = node_param(g, &g->nodes[i], g->nodes[i].op == OP_EMBED ? 1 : 2);
+        if (more != GRAPH_NONE && (g->nodes[i].op == OP_EMBED || g->nodes[i].op == OP_LOSS))
+            w->weight[node_param(g, &g->nodes[i], 0)].behind = &w->weight[more];
+    }
     w->squares = arena_take(a, runs * sizeof *w->squares);
     return STRETTO_OK;
 }
