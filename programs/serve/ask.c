@@ -4,6 +4,7 @@
 #include "serve/served.h"
 #include "stretto/serve_options.h"
 #include "text/chat.h"
+#include "text/conversation.h"
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
@@ -208,6 +209,7 @@ bool ask_render(struct ask *a, struct buffer *out, struct trouble *t)
         s = tokenizer_encode_chat(m->model->tokenizer, text.data ? text.data : "",
                                   (const unsigned char *)content.data, text.len, TOKENIZE_SPECIAL, &a->prompts[0],
                                   &err);
+    if (s == STRETTO_OK && fits) s = conversation_join(m->model->tokenizer, m->chat, &a->prompts[0], &err);
     if (s == STRETTO_OK && out) s = buffer_append(out, text.data ? text.data : "", text.len);
     buffer_done(&text);
     buffer_done(&content);

@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "format/pooling.h"
 #include "stretto/experimental.h"
+#include "text/conversation.h"
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -398,6 +399,7 @@ stretto_status stretto_chat_tokenize(const stretto_model *m, const stretto_messa
         s = tokenizer_encode_chat(t, text.data, o.special_in_text ? NULL
                                   : (const unsigned char *)content.data, text.len, TOKENIZE_SPECIAL,
                                   &made, &e);
+    if (s == STRETTO_OK) s = conversation_join(t, m->chat, &made, &e);
     if (s == STRETTO_OK && o.begin) s = begin(t, &first, &made, &twice);
     if (s == STRETTO_OK) {
         tell(&o, t, notes, twice);

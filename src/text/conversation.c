@@ -1,6 +1,7 @@
 #include "text/conversation.h"
 #include "base/json_tree.h"
 #include "base/memory.h"
+#include "text/phrases.h"
 #include <string.h>
 
 enum { TEXT_MOST = 1 << 26 };
@@ -73,6 +74,57 @@ stretto_status conversation_read(struct conversation *c, const stretto_message *
         if (open && !a.ended) *open = true;
     }
     return STRETTO_OK;
+}
+
+/* ---- phrases --------------------------------------------------------------------------------- */
+
+/* What the template puts before an answer. */
+static stretto_status find_opening(struct conversation *c, struct tokens *out, struct error *err)
+{
+    const stretto_message asked = { "user", "x" };
+    struct tokens plain = { 0 };
+    stretto_status s = render(c, &asked, 1, false, &plain, err);
+    if (s == STRETTO_OK) s = render(c, &asked, 1, true, out, err);
+    bool follows = s == STRETTO_OK && out->n > plain.n && memcmp(out->id, plain.id, plain.n * sizeof *out->id) == 0;
+    bool special = false;
+    for (size_t i = plain.n; follows && i < out->n; i++) special |= tokenizer_is_special(c->tokenizer, out->id[i]);
+    if (follows) memmove(out->id, out->id + plain.n, (out->n - plain.n) * sizeof *out->id);
+    out->n = special ? out->n - plain.n : 0;
+    tokens_done(&plain);
+    return s;
+}
+
+static stretto_status join_behind(const struct tokenizer *t, const struct tokens *opening, const struct tokens *ids,
+                                  struct tokens *out)
+{
+    for (size_t i = 0, end; i < ids->n; i = end) {
+        bool opens = i >= opening->n
+                  && memcmp(ids->id + i - opening->n, opening->id, opening->n * sizeof *ids->id) == 0;
+        for (end = i; opens && end < ids->n && !tokenizer_is_special(t, ids->id[end]); end++) {}
+        if (end > i) TRY(phrases_join(tokenizer_phrases(t), ids->id + i, end - i, out));
+        else TRY(tokens_push(out, ids->id[end++]));
+    }
+    return STRETTO_OK;
+}
+
+stretto_status conversation_join(const struct tokenizer *t, const struct chat *chat, struct tokens *ids,
+                                 struct error *err)
+{
+    struct tokens opening = { 0 }, out = { 0 };
+    struct conversation c;
+    struct error ignored = { 0 };
+    if (!t || !chat || !tokenizer_phrases(t)) return STRETTO_OK;
+    conversation_init(&c, t, chat, 0);
+    stretto_status s = find_opening(&c, &opening, &ignored);
+    conversation_done(&c);
+    if (s == STRETTO_OK && opening.n && join_behind(t, &opening, ids, &out) == STRETTO_OK) {
+        struct tokens had = *ids;
+        *ids = out;
+        out = had;
+    }
+    tokens_done(&opening);
+    tokens_done(&out);
+    return s == STRETTO_E_NOMEM ? fail(err, s, "out of memory") : STRETTO_OK;
 }
 
 stretto_status conversation_messages(const struct json_t *list, stretto_message *m, size_t *n, struct error *err)

@@ -25,6 +25,13 @@ void conversation_done(struct conversation *c);
 stretto_status conversation_read(struct conversation *c, const stretto_message *m, size_t n, const uint8_t *skip,
                                  size_t *silent, bool *open, struct error *err);
 
+/* Where the model has phrases: spells with them what stands in a conversation's tokens behind the words that open an
+ * answer, up to the token that ends it, as the model writes it and was taught. So a conversation that goes on begins
+ * with the tokens that are known of it. Templates that open answers without a special token are left alone. chat may
+ * be NULL. */
+stretto_status conversation_join(const struct tokenizer *t, const struct chat *chat, struct tokens *ids,
+                                 struct error *err);
+
 /* Messages of a line of data: "messages": [{"role", "content"}, ...], at most CONVERSATION_MOST, as views into the
  * tree (of jansson's: json_t). E_FORMAT with what is missing. */
 enum { CONVERSATION_MOST = 256 };

@@ -308,6 +308,46 @@ def test_llama_cpp_says_the_same():
             server.wait()
 
 
+def test_a_conversation_goes_on_where_it_was():
+    """What the model wrote is known when it comes back as text."""
+    port = 20000 + os.getpid() % 2000
+    server = subprocess.Popen([stretto, "serve", "-m", at("b", "model.gguf"), "--port", str(port), "-t", "1"],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def ask(messages, **more):
+        body = {"messages": messages, "temperature": 0, "max_tokens": 30, **more}
+        url = f"http://127.0.0.1:{port}/v1/chat/completions"
+        with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(),
+                                                           {"Content-Type": "application/json"}), timeout=60) as f:
+            return json.load(f)
+    try:
+        asked = [{"role": "user", "content": "q1"}]
+        for _ in range(600):
+            try:
+                first = ask(asked)
+                break
+            except OSError:
+                assert server.poll() is None
+                time.sleep(0.1)
+        said = first["choices"][0]["message"]["content"]
+        assert said.startswith("SELECT a"), first
+        more = asked + [{"role": "assistant", "content": said}, {"role": "user", "content": "q3"}]
+        then = ask(more)
+        known = then["usage"]["prompt_tokens_details"]["cached_tokens"]
+        read, wrote = first["usage"]["prompt_tokens"], first["usage"]["completion_tokens"]
+        assert wrote < 12 and known >= read + wrote - 1, (first, then)
+        # Words of the user that look like an answer are not spelled with phrases.
+        user = ask([{"role": "user", "content": said}])["usage"]["prompt_tokens"]
+        assert user > wrote + 20, (user, wrote)
+        # Log probabilities have the bytes of whole phrases.
+        told = ask(asked, logprobs=True, top_logprobs=2)["choices"][0]["logprobs"]["content"]
+        text = b"".join(bytes(t["bytes"]) for t in told)
+        assert text.decode().startswith(said) and any(len(t["bytes"]) > 8 for t in told), told
+    finally:
+        server.kill()
+        server.wait()
+
+
 def changed(name, key, change):
     """A copy of the phrased file in which the numbers of an array are others."""
     shutil.copy(at("b", "model.gguf"), at(name))
