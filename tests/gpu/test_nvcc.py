@@ -5,10 +5,10 @@ in one instruction, no doubles, no atomics, no local memory, no inexact division
 
 usage: test_nvcc.py GPU_SOURCES MOCK [--all]
 
-With --all, every source for every architecture. Without, a cover of them: the first of a kind for all architectures;
-of linear layers every type, as cards with matrix instructions have it, and every third as Turing has it; of attention
-every pair of cache and size, of cache and batch, and of size and batch. Each of these for one architecture, the next
-one for the next.
+With --all, every source for every architecture. Without, a cover of them: the first of a kind for the architectures
+that differ most; of linear layers every type, as cards with matrix instructions have it, and every fourth as Turing has
+it; of attention every pair of cache and size, of cache and batch, and of size and batch. Each of these for one
+architecture, the next one for the next.
 """
 import concurrent.futures
 import itertools
@@ -23,6 +23,7 @@ import tempfile
 # A card's sources are those of the newest line that it reaches: Ampere brought matrix instructions.
 ARCHS = {75: [75], 80: [80, 86, 89, 90, 100, 120]}
 IN_TURN = [75, 90, 120]          # the oldest, the one of data centres, the newest
+APART = [80, *IN_TURN]           # and the first with matrix instructions; the others are their neighbours
 # Lanes beyond which a multiprocessor has too few registers for two work-groups of a hot kernel: 128. Kernels that are
 # given whole tiles hold their sums in registers.
 MOST_REGISTERS = 128
@@ -126,12 +127,12 @@ def chosen(sources):
     for source, archs in sources.items():
         kind = (source.stem.split("_")[1], archs[0])
         if first.setdefault(kind, source) == source:
-            yield source, archs
+            yield source, [arch for arch in archs if arch in APART]
         else:
             rest.append(source)
     attention = [s for s in rest if "_attention_" in s.stem]
     turing = [s for s in rest if "_linear_" in s.stem and sources[s] == ARCHS[75]]
-    left_out = set(attention) - set(cover(attention)) | set(turing) - set(turing[::3])
+    left_out = set(attention) - set(cover(attention)) | set(turing) - set(turing[::4])
     for i, source in enumerate(s for s in rest if s not in left_out):
         some = [arch for arch in sources[source] if arch in IN_TURN]
         yield source, [some[i % len(some)]]
