@@ -12,8 +12,9 @@ one floods).
 
 Machines drift, so servers take turns: in each round every server is started anew and answers the same requests, and
 every other round goes backwards. A figure is the median over the rounds; llama-server's is its best setting's, row by
-row. The load client (tests/load/client.c) and both servers share the machine's cores. Needs ./dev build, and for
-llama-server ./dev peers --get (or --llama PATH)."""
+row: all are tried in the first round, and those that were not best at anything there rest afterwards. The load client
+(tests/load/client.c; with --aiperf aiperf from PyPI) and both servers share the machine's cores. Needs ./dev build,
+and for llama-server ./dev peers --get (or --llama PATH)."""
 import argparse
 import atexit
 import json
@@ -31,6 +32,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "tests", "load"))
 sys.path.insert(0, os.path.join(ROOT, "bench"))
+import aiperf  # noqa: E402
 import drive  # noqa: E402
 import peers as other  # noqa: E402
 
@@ -125,10 +127,14 @@ def line(what, ours, peer="", bar="", reached=None):
     return what, ours, peer, bar, "" if reached is None else "yes" if reached else "no"
 
 
-def in_turns(args, servers, measure):
-    """{server: [what measure gave]}; a setting that a server refuses is left out."""
+def in_turns(args, servers, measure, best=None):
+    """{server: [what measure gave]}; a setting that a server refuses is left out. best(got) says behind the first round
+    which of the peer's settings go on."""
     got = {}
     for r in range(args.rounds):
+        if r == 1 and best:
+            servers = [s for s in servers if s.name == "stretto" or s in best(got)]
+            got = {s: v for s, v in got.items() if s in servers}
         for s in servers[::-1] if r % 2 else servers:
             try:
                 got.setdefault(s, []).append(measure(s))
@@ -160,16 +166,23 @@ def row_x(args, n):
 
     def measure(server):
         words = Words(args)
-        requests = [asked(words.take(PROMPT), WRITTEN, temperature=args.temperature) for _ in range(count)]
+        prompts = [words.take(PROMPT) for _ in range(count)]
         with server.start(n, 512) as s:
             whole(drive.run(args.client, s.port, [asked(words.take(20), 8)] * min(n, 4), 4))
+            if args.aiperf:
+                return aiperf.measure(s.port, n, [s.text(ids) for ids in prompts], WRITTEN, args.temperature)
+            requests = [asked(ids, WRITTEN, temperature=args.temperature) for ids in prompts]
             a = whole(drive.run(args.client, s.port, requests, n), WRITTEN)
         seconds = max(x["end"] for x in a) - min(x["begin"] for x in a)
         return [count * WRITTEN / seconds, drive.quantile(first(a), 0.95)]
-    got = in_turns(args, [Ours(args)] + [Llama(args, s) for s in args.settings], measure)
+
+    def best(got):
+        peers = {s: v[0] for s, v in got.items() if s.name != "stretto"}
+        return {max(peers, key=lambda s: peers[s][0]), min(peers, key=lambda s: peers[s][1])} if peers else set()
+    got = in_turns(args, [Ours(args)] + [Llama(args, s) for s in args.settings], measure, best)
     mine, theirs, setting = split(got, of=lambda v: v[0])
     speed, wait = median(mine, lambda v: v[0]), median(mine, lambda v: v[1])
-    client = f"{n} client{'s' * (n > 1)}"
+    client = f"{n} client{'s' * (n > 1)}{', seen by aiperf' * args.aiperf}"
     if not theirs:
         return [line(f"{client}: tokens/s", f"{speed:.0f}"),
                 line(f"{client}: first token, 95 %", f"{wait * 1e3:.0f} ms")]
@@ -338,10 +351,14 @@ def row_prefix(args):
 
 def free_model(args):
     """Weights and cache of nearly no size, so that what is left is the server's."""
-    stories = os.path.join(ROOT, "build", "clients", "stories260K.gguf")
-    if not os.path.isfile(stories):
-        raise RuntimeError("build/clients/stories260K.gguf is missing: ./dev test --clients makes it")
-    return argparse.Namespace(**{**vars(args), "model": stories})
+    made = os.path.join(own_folder(), "stories260K.gguf")
+    parts = [os.path.join(DATA, "models", f) for f in ("stories260K.bin", "tok512.bin")]
+    missing = [f for f in parts if not os.path.isfile(f)]
+    if missing:
+        raise RuntimeError(f"there is no {missing[0]}: STRETTO_TEST_DATA names the folder of the test data")
+    subprocess.run([sys.executable, os.path.join(ROOT, "tools", "make-model"), "stories", *parts, made], check=True,
+                   stdout=subprocess.DEVNULL)
+    return argparse.Namespace(**{**vars(args), "model": made})
 
 
 def row_http(args):
@@ -452,6 +469,7 @@ def main():
     ap.add_argument("--setting", action="append", dest="settings", metavar="FLAGS",
                     help="of llama-server, may be repeated [" + "; ".join(SETTINGS) + "]")
     ap.add_argument("--no-peer", action="store_true", help="ours alone")
+    ap.add_argument("--aiperf", action="store_true", help="measure x1 to x64 with aiperf, fetched when missing")
     ap.add_argument("--text", default=os.path.join(DATA, "text", "wikitext2_raw_test.txt"))
     ap.add_argument("--temperature", type=float, default=0.0)
     ap.add_argument("--long-seconds", type=float, default=45)
@@ -462,6 +480,10 @@ def main():
     rows = args.rows.split(",")
     if not set(rows) <= set(ROWS):
         ap.error(f"--rows {args.rows}: the rows are {', '.join(ROWS)}")
+    if args.aiperf:
+        if any(r[0] != "x" for r in rows):
+            ap.error("--aiperf measures the rows x1, x4, x16 and x64: -r x1,x4,x16")
+        aiperf.fetch()
     found = [os.path.join(ROOT, "build", "peers", d, "llama-server") for d in ("bin", "llama.cpp/bin")]
     args.llama = args.llama or next((f for f in found if os.path.isfile(f)), None)
     args.settings = [] if args.no_peer or not args.llama else args.settings or list(SETTINGS)

@@ -34,7 +34,7 @@ EXCLUDED = "not all_params and not delete and not path_params"
 OPENAI_FILES = ["chat/test_completions", "test_completions", "test_embeddings", "test_models", "test_responses",
                 "responses/test_input_tokens"]
 SLICE = {"openai": "create and not overload_2 and (TestCompletions or TestModels or TestEmbeddings)",
-         "anthropic": "create and not overload_2 and TestMessages or TestModels and list"}
+         "anthropic": "create and not overload_2 and TestMessages or TestModels"}
 
 
 # ---- fetching --------------------------------------------------------------------------------------------

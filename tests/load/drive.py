@@ -91,6 +91,9 @@ class Server:
     def ids(self, text, **more):
         return json.loads(self.post("/tokenize", {"content": text, **more})[1])["tokens"]
 
+    def text(self, ids):
+        return json.loads(self.post("/detokenize", {"tokens": ids})[1])["content"]
+
     # ---- what the system says of the process ----
     def memory(self, what="VmRSS"):
         """Bytes, of the process and its children."""
