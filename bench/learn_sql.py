@@ -306,6 +306,8 @@ def options():
     args = p.parse_args()
     if not args.table and not (args.data and (args.model or args.lines)):
         p.error("--data FOLDER is missing" if not args.data else "-m MODEL is missing")
+    if not (args.table or args.lines or os.access(args.ours, os.X_OK)):
+        p.error(f"{args.ours} is no program: build it (./dev build), or name another with --ours")
     return args
 
 

@@ -329,7 +329,10 @@ def options():
     p.add_argument("--served", help="the same model quantised")
     p.add_argument("-t", "--threads", type=int, default=1)
     p.add_argument("--ours", default=os.path.join(ROOT, "build", "release", "stretto"))
-    return p.parse_args()
+    args = p.parse_args()
+    if not os.access(args.ours, os.X_OK):
+        p.error(f"{args.ours} is no program: build it (./dev build), or name another with --ours")
+    return args
 
 
 def main():

@@ -493,6 +493,7 @@ def test_plan_and_show():
     alone = sum(1 for _ in LINES)
     assert plan["samples"] == alone and plan["steps"] > 0 and plan["program_bytes"] > 0
     assert plan["rows"] < plan["tokens"]
+    assert teach("planned")["rows"] == plan["rows"]          # beginnings are shared in the training too
     said = call(*QUICK, "--show", 1)
     assert "' Lily'" in said and "learned   '</s>'" in said, said
     budget = json.loads(call(*QUICK, "--epochs", 4000, "--budget", "1s", "-q", "--json", "-o", at("budget")))
