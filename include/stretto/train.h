@@ -58,9 +58,10 @@ typedef struct stretto_train_options {
     uint32_t teacher_top;            /* likeliest tokens of an answer that are kept; 0: 16 */
     uint32_t teacher_drawn;          /* tokens drawn from the others; 0: 16 */
     double written;                  /* from the second epoch on the model answers this share of the lines itself */
+    uint32_t phrases;                /* tokens for phrases that answers of 10 groups have in common, at most; 0: none */
 } stretto_train_options;
 #define STRETTO_TRAIN_OPTIONS_INIT { sizeof(stretto_train_options), NULL, NULL, NULL, 0, 0, 0, NULL, 0, 0, NULL, 0, \
-        0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, 0, 0 }
+        0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, 0, 0, 0 }
 
 /* What a training will be. */
 typedef struct stretto_train_plan {

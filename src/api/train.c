@@ -93,6 +93,7 @@ static stretto_status options_of(stretto_trainer *t, const char *model, const ch
     if (from->teacher_drawn) to->teacher_drawn = from->teacher_drawn;
     to->written = from->written;
     to->learn_prompts = from->learn_prompts != 0;
+    to->phrases = from->phrases;
     return words_of(from, to, &t->err);
 }
 

@@ -1,9 +1,10 @@
 /* A heap that fails at every allocation in turn: training says so, in words, and leaves nothing half done.
- * fault_check MODEL DATA FOLDER METHOD [TEACHER] */
+ * fault_check MODEL DATA FOLDER METHOD [TEACHER | PHRASES] */
 #include "base/memory.h"
 #include "train/trainer.h"
 #include <dirent.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -41,15 +42,16 @@ int main(int argc, char **argv)
     o.n_data = 1;
     o.folder = argv[3];
     o.method = strcmp(argv[4], "full") == 0 ? TRAIN_FULL : TRAIN_LORA;
-    o.teacher = argv[5];
+    o.phrases = argv[5] ? (uint32_t)strtoul(argv[5], NULL, 10) : 0;
+    o.teacher = o.phrases ? NULL : argv[5];
     if (o.teacher) o.written = 0.5, o.epochs = 2;
     o.rank = 2;
     o.steps = 2;
     o.batch_rows = 24;
-    o.step_rows = 32;
+    o.step_rows = o.phrases ? 64 : 32;
     o.threads = 1;
     o.hold_out = 0.3;
-    for (;; n += o.teacher ? 4 : 1) {
+    for (;; n += o.phrases ? 5 : o.teacher ? 4 : 1) {
         struct error err = { 0 };
         empty(o.folder);
         uint64_t before = mem_count();
@@ -63,6 +65,6 @@ int main(int argc, char **argv)
         return 1;
     }
     printf("%llu allocations%s failed in turn\n", (unsigned long long)n - 1,
-           o.teacher ? ", every fourth of them," : "");
+           o.phrases ? ", every fifth of them," : o.teacher ? ", every fourth of them," : "");
     return n > 50 ? 0 : 1;
 }

@@ -1,7 +1,7 @@
 """Phrases (stretto teach --phrases) from end to end, on two models of some 100,000 parameters, one with letters of
 bytes (BPE) and one of SentencePiece:
 
-    test_phrases.py STRETTO MAKE_MODEL WEIGHTS TOKENS
+    test_phrases.py STRETTO MAKE_MODEL WEIGHTS TOKENS FAULT_CHECK
 
 What is learned says the same as before, text is tokenised as before, files are read by others, and what a phrased model
 writes streams as any text does."""
@@ -17,7 +17,7 @@ import urllib.request
 import gguf
 import numpy as np
 
-stretto, make_model, weights, tokens = sys.argv[1:5]
+stretto, make_model, weights, tokens, fault_check = sys.argv[1:6]
 if not os.path.exists(weights):
     print("skip:", weights, "is not here")
     sys.exit(77)
@@ -384,6 +384,15 @@ def test_what_is_refused():
                  "--hold-out", 0, "--method", "full")
     table = shown.split("phrases:")[0]
     assert "|>" in table and "<|im_start|>" not in table, table
+
+
+def test_a_heap_that_fails_is_told():
+    os.mkdir(at("faults"))
+    few = write("faults.jsonl", ASKED[:30])
+    for method in ("lora", "full"):
+        done = subprocess.run([fault_check, BYTES, few, at("faults"), method, "8"], capture_output=True, text=True)
+        print(done.stdout.strip())
+        assert done.returncode == 0, done.stderr
 
 
 def test_it_goes_on():
