@@ -512,6 +512,7 @@ def main():
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("serve: stopped"))      # and servers end with it
     try:
         sys.exit(main())
     except KeyboardInterrupt:
