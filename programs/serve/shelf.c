@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const double AGAIN = 1;         /* seconds between two looks at a full folder */
+static const double AGAIN = 1;         /* seconds between two looks */
 
 /* Whoever writes it has it locked. */
 static bool is_left(int folder, const char *name)
@@ -25,6 +25,7 @@ static void look(struct shelf *s, bool tidy)
 {
     struct stat st;
     DIR *dir = opendir(s->folder);
+    if (stat(s->folder, &st) == 0) s->changed = st.st_mtim;
     s->taken = 0;
     s->looked = clock_seconds();
     for (struct dirent *e; dir && (e = readdir(dir));) {
@@ -42,6 +43,14 @@ void shelf_open(struct shelf *s, const char *folder, uint64_t most)
     if (folder) look(s, true);
 }
 
+/* By whoever runs the server too. */
+static bool is_changed(const struct shelf *s)
+{
+    struct stat st;
+    return stat(s->folder, &st) == 0
+           && (st.st_mtim.tv_sec != s->changed.tv_sec || st.st_mtim.tv_nsec != s->changed.tv_nsec);
+}
+
 void shelf_close(struct shelf *s) { pthread_mutex_destroy(&s->lock); }
 
 stretto_status shelf_take(void *shelf, const char *path, uint64_t bytes, struct error *err)
@@ -51,11 +60,8 @@ stretto_status shelf_take(void *shelf, const char *path, uint64_t bytes, struct 
     uint64_t old = stat(path, &st) == 0 && S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;
     stretto_status status = STRETTO_OK;
     pthread_mutex_lock(&s->lock);
+    if (clock_seconds() - s->looked >= AGAIN && is_changed(s)) look(s, false);
     uint64_t after = (s->taken > old ? s->taken - old : 0) + bytes;
-    if (after > s->most && after > s->taken && clock_seconds() - s->looked >= AGAIN) {
-        look(s, false);
-        after = (s->taken > old ? s->taken - old : 0) + bytes;
-    }
     if (after > s->most && after > s->taken)
         status = fail(err, STRETTO_E_IO, "the saved texts take %llu MB and this one %llu KB, and %llu MB are the most "
                       "here (--cache-disk-size): whoever runs this server can remove some",

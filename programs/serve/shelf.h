@@ -1,15 +1,17 @@
 /* The folder of texts that clients put aside (--slot-save-path), and how much more it takes: its files are counted
- * once, then what is written is; again when it seems full, as whoever runs the server may have removed some. */
+ * at first, then what is written is; again after somebody changed it, once a second at most. */
 #ifndef SERVE_SHELF_H
 #define SERVE_SHELF_H
 #include "base/status.h"
 #include <pthread.h>
+#include <time.h>
 
 struct shelf {
     pthread_mutex_t lock;
     const char *folder;                /* NULL: there is none                          */
     uint64_t most, taken;              /* bytes                                        */
     double looked;                     /* clock_seconds() when they were counted last  */
+    struct timespec changed;           /* the folder, as it said then                  */
 };
 
 /* What writers that were killed left half written is removed. */

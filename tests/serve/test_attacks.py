@@ -11,6 +11,7 @@ import resource
 import socket
 import sys
 import tempfile
+import time
 import threading
 
 import served
@@ -249,6 +250,7 @@ def check_saved(model, folder):
         resource.prlimit(s.process.pid, resource.RLIMIT_FSIZE, (-1, -1))
         with open(os.path.join(place, "much"), "wb") as f:
             f.truncate(2 << 20)
+        time.sleep(1.1)                      # it is looked at once a second
         code, words = ask("save", "two")
         assert code == 400 and "--cache-disk-size" in words, (code, words)
 
