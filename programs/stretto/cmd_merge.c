@@ -217,19 +217,31 @@ static void tidy(struct run *x)
     for (size_t i = 0; i < TEXTS; i++) free(x->owned[i]);
 }
 
+/* A file of ours for a while; somebody else's, the model perhaps, is not touched. */
+static int name_beside(struct run *x, const char *end, struct buffer *out)
+{
+    struct stat st;
+    if (buffer_printf(out, "%s.%s", x->o->out, end) != STRETTO_OK) return command_fail("merge", STRETTO_E_NOMEM, NULL);
+    if (lstat(out->data, &st) != 0) return EXIT_DONE;
+    int code = command_usage("merge", "%s is there, a name that merging needs for a while: move that file, or name "
+                             "another one with -o", out->data);
+    buffer_clear(out);
+    return code;
+}
+
 static int name_files(struct run *x)
 {
     struct stat st;
+    enum dtype type;
     int code = model_path("merge", x->o->model, x->o->yes, &x->in);
     if (code != EXIT_DONE) return code;
     if (stat(x->in.data, &st) == 0 && S_ISDIR(st.st_mode))
         return command_usage("merge", "%s is a folder of transformers: make it a file with 'stretto convert' first",
                              x->in.data);
     code = can_create("merge", "-o", x->o->out, x->o->force);
-    if (code != EXIT_DONE) return code;
-    stretto_status s = buffer_printf(&x->part, "%s.merged", x->o->out);
-    if (s == STRETTO_OK) s = buffer_printf(&x->whole, "%s.f32", x->o->out);
-    return s == STRETTO_OK ? EXIT_DONE : command_fail("merge", s, NULL);
+    if (code == EXIT_DONE) code = name_beside(x, "merged", &x->part);
+    if (code == EXIT_DONE && !plain_type(x->o->type, &type)) code = name_beside(x, "f32", &x->whole);
+    return code;
 }
 
 static int run(void *options, size_t n, char **operands)

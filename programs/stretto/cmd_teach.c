@@ -127,7 +127,6 @@ static int check(const struct teach_command *o)
     bool lora = strcmp(o->method, "lora") == 0;
     if (!o->out && !o->show && !o->plan)
         return command_usage("teach", "where does what is learned go? Name a folder: -o FOLDER");
-    if (o->resume && !o->out) return command_usage("teach", "--resume needs the folder of a training: -o FOLDER");
     if (!lora && (o->targets || o->rows_of || o->last_layers || o->alpha > 0))
         return command_usage("teach", "--targets, --rows-of, --last-layers and --alpha belong to --method lora");
     if (!o->watch && o->agreement > 0) return command_usage("teach", "--agreement belongs to --watch N");
@@ -336,8 +335,10 @@ static int plan(struct run *x)
 
 static int teach(struct run *x)
 {
-    int code = check(x->o);
-    if (code == EXIT_DONE && x->o->resume) code = teach_resume(x->o, &x->begun);
+    if (x->o->resume && !x->o->out)
+        return command_usage("teach", "--resume needs the folder of a training: -o FOLDER");
+    int code = x->o->resume ? teach_resume(x->o, &x->begun) : EXIT_DONE;
+    if (code == EXIT_DONE) code = check(x->o);
     if (code == EXIT_DONE) code = take_model(x);
     if (code == EXIT_DONE) code = take_teacher(x);
     if (code == EXIT_DONE) code = open_trainer(x);

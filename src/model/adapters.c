@@ -92,6 +92,20 @@ void model_adapters_tell(const struct model *m, void (*log)(void *ud, const char
     for (size_t i = 0; i < m->n_adapters; i++) compare(m, &m->adapters[i], log, ud);
 }
 
+/* A table that it has no rows for would get means, which nobody has learned. */
+static stretto_status all_tables(const struct model *m, const struct model_adapter *a, const struct adapter_tokens *t,
+                                 struct error *err)
+{
+    static const char *const tables[] = { "token_embd.weight", "output.weight" };
+    for (size_t k = 0; k < sizeof tables / sizeof *tables; k++) {
+        bool has = !source_tensor_find(m->source, tables[k]);
+        for (size_t i = 0; i < t->n_tables && !has; i++) has = strcmp(t->table[i].tensor, tables[k]) == 0;
+        if (!has)
+            return fail(err, STRETTO_E_ARG, "%s is for another model: it has no rows for %s", a->path, tables[k]);
+    }
+    return STRETTO_OK;
+}
+
 static stretto_status take_tokens(struct model *m, const struct model_adapter *a, const struct adapter_tokens *t,
                                   struct error *err)
 {
@@ -100,6 +114,10 @@ static stretto_status take_tokens(struct model *m, const struct model_adapter *a
         return fail(err, STRETTO_E_UNSUP, "%s brings phrases along, which become the model's vocabulary: it is always "
                     "there and whole, and cannot be %s", a->path,
                     a->chosen ? "chosen for some requests" : "scaled");
+    if (source_has(m->source, "stretto.phrases.version"))
+        return fail(err, STRETTO_E_ARG, "%s brings phrases along, and %s has some already: an adapter with phrases "
+                    "stands alone, beside a model without", a->path, source_path(m->source));
+    TRY(all_tables(m, a, t, err));
     for (size_t i = 0; i < t->n_tables; i++) {
         const struct source_tensor *of = source_tensor_find(m->source, t->table[i].tensor);
         if (!of || of->n_dims != 2 || of->dims[0] != t->table[i].width)

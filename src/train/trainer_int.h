@@ -77,6 +77,12 @@ struct trainer {
     FILE *log;
 };
 
+/* Whether the averages are of something: one is kept, and a step has changed it. */
+static inline bool trainer_averages(const struct trainer *t)
+{
+    return t->o.average > 0 && t->step > t->scaling.skipped;
+}
+
 /* ---- trainer_graph.c */
 stretto_status trainer_make_graph(struct trainer *t, struct error *err);
 /* Whether a parameter is the last rows of a table, NAME.rows; out (may be NULL): the table. */

@@ -27,7 +27,7 @@ stretto_status trainer_path(const char *folder, const char *name, char out[PATH_
 
 /* ---- what was asked for ---------------------------------------------------------------------- */
 
-/* Options that decide what is learned, under their names on the command line. */
+/* Options that decide what is learned, and what is written of it, under their names on the command line. */
 enum kind {
     KIND_U32, KIND_U64, KIND_REAL, KIND_TEXT, KIND_FLAG, KIND_METHOD, KIND_SCHEDULE, KIND_OPTIMIZER, KIND_PRECISION
 };
@@ -68,6 +68,9 @@ static const struct field { const char *key; enum kind kind; size_t at; } fields
     { "phrases", KIND_U32, offsetof(struct train_options, phrases) },
     { "skip-long", KIND_FLAG, offsetof(struct train_options, skip_long) },
     { "plain-text", KIND_FLAG, offsetof(struct train_options, plain_text) },
+    { "measure", KIND_U32, offsetof(struct train_options, measure) },
+    { "save", KIND_U32, offsetof(struct train_options, save) },
+    { "save-f32", KIND_FLAG, offsetof(struct train_options, save_f32) },
 };
 enum { FIELDS = sizeof fields / sizeof *fields };
 
@@ -147,6 +150,12 @@ static stretto_status read_run(const struct trainer *t, json_t **out, struct err
     return s;
 }
 
+/* What decides no bit of what is learned may change; where answers are watched, when decides where it ends. */
+static bool is_free(const struct trainer *t, const char *key)
+{
+    return strcmp(key, "save") == 0 || strcmp(key, "save-f32") == 0 || (strcmp(key, "measure") == 0 && !t->o.watch);
+}
+
 /* The first thing that is asked for now and was not then. */
 static stretto_status same_options(const struct trainer *t, const json_t *run, struct error *err)
 {
@@ -154,6 +163,7 @@ static stretto_status same_options(const struct trainer *t, const json_t *run, s
     struct train_options usual;                          /* what an older run.json does not tell of */
     train_options_defaults(&usual);
     for (int i = 0; i < FIELDS; i++) {
+        if (is_free(t, fields[i].key)) continue;
         json_t *now = value_of(&t->o, &fields[i]), *was = value_of(&usual, &fields[i]);
         const json_t *told = json_object_get(asked, fields[i].key), *then = told ? told : was;
         bool same = json_is_number(now) ? json_number_value(now) == json_number_value(then) : json_equal(now, then);

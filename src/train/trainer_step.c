@@ -223,7 +223,7 @@ static stretto_status measure(struct trainer *t, double *loss, double *error, st
 /* Of the weights that will be written: where an average is kept, that. */
 stretto_status trainer_held(struct trainer *t, double *loss, double *error, struct error *err)
 {
-    bool swap = t->o.average > 0 && t->step > 0;
+    bool swap = trainer_averages(t);
     if (swap) t->device->backend->param_swap(t->weights);
     stretto_status s = measure(t, loss, error, err);
     if (swap) t->device->backend->param_swap(t->weights);

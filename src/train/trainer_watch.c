@@ -92,7 +92,7 @@ static stretto_status write_answers(struct trainer *t, struct watch *w, struct e
     const struct model m = trainer_running(t);
     const struct engine_options o = engine_for(t);
     struct engine *e;
-    bool swap = t->o.average > 0 && t->step > 0;
+    bool swap = trainer_averages(t);
     TRY(make(w, answers_of(t), err));
     TRY(engine_open(&e, &m, &o, err));
     if (swap) t->device->backend->param_swap(t->weights);

@@ -30,7 +30,7 @@ static void make_notes(const struct trainer *t, struct notes *x)
     };
     x->n = sizeof all / sizeof *all - !t->o.teacher;
     memcpy(x->note, all, sizeof all);
-    if (!(t->o.average > 0)) return;
+    if (!trainer_averages(t)) return;
     snprintf(x->number[3], sizeof x->number[3], "%.17g", t->o.average);
     x->note[x->n++] = (struct adapter_note){ "stretto.teach.average", x->number[3] };
 }
@@ -38,7 +38,7 @@ static void make_notes(const struct trainer *t, struct notes *x)
 static stretto_status read_learned(const struct trainer *t, const char *name, float *out, struct error *err)
 {
     int32_t at = graph_param_find(&t->forward, name);
-    enum param_part part = t->o.average > 0 ? PARAM_AVERAGE : PARAM_MASTER;
+    enum param_part part = trainer_averages(t) ? PARAM_AVERAGE : PARAM_MASTER;
     return t->device->backend->param_read(t->weights, (uint32_t)at, part, out, err);
 }
 

@@ -5,6 +5,7 @@ types stay or are what was asked for; fused tensors get the slices of their pair
 embeddings stays that. What merging loses is measured, and above the limit nothing is written."""
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -136,6 +137,21 @@ def test_too_far(model, one):
     assert not [n for n in os.listdir(folder) if n.startswith("no.gguf")], os.listdir(folder)
 
 
+def test_files_of_others_stay(model, one):
+    """Those whose names merging would take for a while, of which one may be the model."""
+    for end in ("merged", "f32"):
+        other = at("stays.gguf." + end)
+        shutil.copy(model, other)
+        said = merge("-m", other, "--lora", one, "-o", at("stays.gguf"), "--type", "q8_0", code=2)
+        assert "move that file" in said, said
+        assert open(other, "rb").read() == open(model, "rb").read()
+        os.remove(other)
+    with open(at("plain.gguf.f32"), "w") as f:                         # merging into the types that there are needs none
+        f.write("somebody's")
+    merge("-m", model, "--lora", one, "-o", at("plain.gguf"), "--windows", "1")
+    assert open(at("plain.gguf.f32")).read() == "somebody's"
+
+
 def with_words(model, words, out):
     """The model, with the first tokens of another one's vocabulary."""
     reader, w = gguf.GGUFReader(model), gguf.GGUFWriter(out, keys(model)["general.architecture"])
@@ -198,6 +214,7 @@ try:
     test_runs(stories, first)
     test_types(stories, first)
     test_too_far(stories, first)
+    test_files_of_others_stay(stories, first)
     test_fused(stories)
     test_refused(stories, first)
     print("merged weights are numpy's, what that loses is told, and too much is refused")

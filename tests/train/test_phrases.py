@@ -218,6 +218,20 @@ def test_an_adapter_learns_rows_beside_a_frozen_table():
         assert agree > (0.95 if name == "e" else 0.999), (name, agree)
 
 
+def with_a_head(model):
+    """The same, its head no longer the table of embeddings."""
+    w, r = gguf.GGUFWriter(at("head.gguf"), "llama"), gguf.GGUFReader(model)
+    for k, f in r.fields.items():
+        if not k.startswith("GGUF.") and k != "general.architecture":
+            w.add_key_value(k, f.contents(), f.types[0], f.types[1] if len(f.types) > 1 else None)
+    for t in r.tensors:
+        for name in [t.name] + ["output.weight"] * (t.name == "token_embd.weight"):
+            w.add_tensor(name, np.array(t.data))
+    w.write_header_to_file(), w.write_kv_data_to_file(), w.write_tensors_to_file()
+    w.close()
+    return at("head.gguf")
+
+
 def test_an_adapter_brings_its_phrases_along():
     lora("lo", "--epochs", 20, "--lr", 2e-2, "--rank", 16, "--phrases", 12)
     adapter = at("lo", "adapter.gguf")
@@ -231,7 +245,8 @@ def test_an_adapter_brings_its_phrases_along():
     assert all(i < first for i in json.loads(run(BYTES, *CHAT, "-n", 30, "--json"))["ids"])
     assert "scaled" in call("run", "-m", BYTES, "--lora", adapter + "=0.5", "-p", "a", code=1)
     assert "other words" in call("run", "-m", STORIES, "--lora", adapter, "-p", "a", code=1)
-    assert "already" in call("run", "-m", at("b", "model.gguf"), "--lora", adapter, "-p", "a", code=2)
+    assert "some already" in call("run", "-m", at("b", "model.gguf"), "--lora", adapter, "-p", "a", code=2)
+    assert "no rows for output.weight" in call("run", "-m", with_a_head(BYTES), "--lora", adapter, "-p", "a", code=2)
     # What was cut off goes on with the same bytes.
     lora("lo2", "--epochs", 20, "--lr", 2e-2, "--rank", 16, "--phrases", 12, "--save", 3, "-t", 1)
     assert open(at("lo2", "adapter.gguf"), "rb").read() == open(adapter, "rb").read()

@@ -100,8 +100,9 @@ def test_it_learns():
     assert "She gave 4 balls to Tom" in said and "She gave 4" not in text_of("-m", MODEL)
     assert said == text_of("-m", MODEL, "--lora", at("first", "peft"))
     assert text_of("-m", MODEL) == text_of("-m", MODEL, "--lora", at("first", "adapter.gguf") + "=0")
-    full = json.loads(call(*QUICK[:6], "--method", "full", "--epochs", "6", "--save-f32", "-q", "--json", "-o",
-                           at("full"), "--hold-out", "0.2"))
+    all_weights = [*QUICK[:6], "--method", "full", "--epochs", "6", "--save-f32", "--measure", "3", "-q", "--hold-out",
+                   "0.2"]
+    full = json.loads(call(*all_weights, "--json", "-o", at("full")))
     assert full["loss"] < 0.5 and full["held"] < full["first_held"], full
     assert "She gave 4 balls" in text_of("-m", at("full", "model.gguf"))
     assert "<svg" in open(at("full", "curves.svg")).read()
@@ -109,6 +110,12 @@ def test_it_learns():
     state = load_file(at("full", f"step-{full['steps']:06d}.safetensors"))
     for t in gguf.GGUFReader(at("full", "model.f32.gguf")).tensors:
         assert (np.array(t.data).reshape(-1) == state["master/" + t.name].reshape(-1)).all(), t.name
+    # A training that goes on knows what is to be written, and when it is measured.
+    kill_in_the_middle("fullk", *all_weights, "--save", 1)
+    call("--resume", "-q", "-o", at("fullk"))
+    assert digest("full", "model.f32.gguf") == digest("fullk", "model.f32.gguf")
+    assert [line.get("held") for line in log("full")] == [line.get("held") for line in log("fullk")]
+    call("--resume", "-q", "-o", at("fullk"), "--save-f32", "--measure", 2)
 
 
 def test_merged_weights_say_the_same():
@@ -382,6 +389,13 @@ def test_overflow_is_noticed():
     assert done["skipped"] == len(skipped) > 0, (done, rows)
     assert skipped == [2.0 ** (15 - k) for k in range(len(skipped))], skipped
     assert all("loss" in row for row in rows if row["step"] and not row.get("skipped"))
+    # The mean of steps that changed nothing is what was there.
+    done = json.loads(call("-m", spoilt, "-d", DATA, "--method", "full", "--precision", "f16", "--ema", 0.9, "-q",
+                           "--steps", 1, "--json", "-o", at("mean")))
+    assert done["skipped"] == 1, done
+    before, behind = ({t.name: np.array(t.data) for t in gguf.GGUFReader(path).tensors}
+                      for path in (spoilt, at("mean", "model.gguf")))
+    assert all((behind[name] == x).all() for name, x in before.items())
 
 
 def test_answers_that_collapse_end_it():

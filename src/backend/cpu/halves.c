@@ -100,7 +100,7 @@ void halves_phase(const struct program *p, const struct phase *ph)
     case PHASE_LOGITS:
     case PHASE_LOSS:
         for (size_t r = 0; r < loss_rows(p, ph); r++)
-            round_row(place_row(&p->logits, r), p->g->params[ph->part[0].param].n_out);
+            round_row(place_row(&p->logits, r), graph_loss_width(p->g, ph->node));
         return;
     default: return;
     }
