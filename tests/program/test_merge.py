@@ -146,7 +146,7 @@ def test_files_of_others_stay(model, one):
         assert "move that file" in said, said
         assert open(other, "rb").read() == open(model, "rb").read()
         os.remove(other)
-    with open(at("plain.gguf.f32"), "w") as f:                         # merging into the types that there are needs none
+    with open(at("plain.gguf.f32"), "w") as f:      # merging into the types that there are needs none
         f.write("somebody's")
     merge("-m", model, "--lora", one, "-o", at("plain.gguf"), "--windows", "1")
     assert open(at("plain.gguf.f32")).read() == "somebody's"

@@ -121,7 +121,10 @@ int main(int argc, char **argv)
     if (differentiate(&g, &forward, &what, &err) != STRETTO_OK) die(err.text);
     for (uint32_t i = 0; i < g.n_params; i++)
         printf("param %s %u %u\n", g.params[i].name, g.params[i].n_in, g.params[i].n_out ? g.params[i].n_out : 1);
-    if (argc == 1) return 0;
+    if (argc == 1) {
+        graph_done(&g);
+        return 0;
+    }
     if (argc < 10) die("operands are missing");
     if (backend_open("cpu", &on, &d, &err) != STRETTO_OK) die(err.text);
     struct weights *w = upload(d, &g, trained, argv, argc);
