@@ -146,8 +146,9 @@ static bool adapters_of(struct exchange *x)
 static json_t *adapter_json(const struct served *m, size_t i, float weight)
 {
     const struct served_adapter *a = &m->adapter[i];
-    json_t *v = json_pack("{s:I,s:s,s:s,s:f,s:s,s:s}", "id", (json_int_t)i, "name", a->name, "path", a->path, "scale",
-                          (double)weight, "task_name", "", "prompt_prefix", "");
+    json_t *v = json_pack("{s:I,s:s,s:o,s:f,s:s,s:s}", "id", (json_int_t)i, "name", a->name, "path",
+                          text_json(a->path, strlen(a->path)), "scale", (double)weight, "task_name", "",
+                          "prompt_prefix", "");
     const struct adapter *read = m->model->n_adapters == m->n_adapters ? &m->model->adapters[i].pairs : NULL;
     if (v && read) json_object_set_new(v, "rows", json_string(adapter_rows_word(read->rows)));
     if (!v || !read || !read->n_invocation) return v;

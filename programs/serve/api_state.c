@@ -6,9 +6,11 @@
 #include "serve/route.h"
 #include "serve/served.h"
 #include "serve/server.h"
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static void health(struct exchange *x)
 {
@@ -164,6 +166,13 @@ static const struct field kept_rows[] = {
 #undef AT
 static const struct field_table kept_table = FIELD_TABLE(kept_rows);
 
+static bool is_kept(struct exchange *x)
+{
+    if (access(x->ask.path, F_OK) == 0 || errno != ENOENT) return true;
+    return exchange_refuse(x, TROUBLE_INVALID, "filename", "no text called '%s' was saved here with this key and "
+                           "cache_salt", json_string_value(json_object_get(x->json, "filename")));
+}
+
 /* A body, if there is one, and the model. */
 static bool kept_fields(struct exchange *x)
 {
@@ -193,7 +202,8 @@ static void keep(struct exchange *x)
     else {
         x->ask.place = place;
         x->ask.keep = (enum job_keep)what;
-        if (kept_fields(x) && (what == KEEP_ERASE || file_name(x)) && ask_prompts(&x->ask, 1, &x->trouble))
+        if (kept_fields(x) && (what == KEEP_ERASE || file_name(x)) && (what != KEEP_LOAD || is_kept(x))
+            && ask_prompts(&x->ask, 1, &x->trouble))
             exchange_run(x, &of_kept);
     }
 }

@@ -166,6 +166,31 @@ static int add_adapter(struct served_list *l, const struct serve_options *o, con
     return EXIT_DONE;
 }
 
+/* Nobody chooses: they act on all requests. */
+static void fix(struct served *m)
+{
+    m->n_fixed = m->n_adapters;
+    m->n_adapters = 0;
+}
+
+/* One that brings phrases is always there, for the vocabulary is everybody's. */
+static int fix_phrases(struct served *m, bool later)
+{
+    for (size_t i = 0; i < m->n_adapters; i++) {
+        struct error err = { 0 };
+        bool phrases;
+        stretto_status s = model_adapter_phrases(m->adapter[i].path, &phrases, &err);
+        if (s != STRETTO_OK) return command_fail("serve", s, err.text);
+        if (!phrases) continue;
+        if (m->n_adapters > 1 || *m->adapter[i].name || later)
+            return command_usage("serve", "%s brings phrases along, which become the vocabulary of all requests: it "
+                                 "cannot be chosen, so give it alone and without a name, as --lora %s",
+                                 m->adapter[i].path, m->adapter[i].path);
+        fix(m);
+    }
+    return EXIT_DONE;
+}
+
 static int add_adapters(struct served_list *l, const struct serve_options *o)
 {
     int code = EXIT_DONE;
@@ -174,14 +199,13 @@ static int add_adapters(struct served_list *l, const struct serve_options *o)
         code = add_adapter(l, o, o->model.adapters.v[i]);
     for (size_t i = 0; i < l->n; i++)
         for (size_t k = 0; k < l->v[i].n_adapters; k++) named |= *l->v[i].adapter[k].name != '\0';
+    for (size_t i = 0; i < l->n && code == EXIT_DONE; i++) code = fix_phrases(&l->v[i], o->lora_later);
     if (code != EXIT_DONE || can_choose(o)) return code;
     if (named)
         return command_usage("serve", "adapters are chosen by requests on the cpu alone: give --lora FILE[=SCALE], "
                              "which acts on all");
-    for (size_t i = 0; i < l->n; i++) {        /* they act on all, and nobody chooses */
-        l->v[i].n_fixed = l->v[i].n_adapters;
-        l->v[i].n_adapters = 0;
-    }
+    for (size_t i = 0; i < l->n; i++)
+        if (l->v[i].n_adapters) fix(&l->v[i]);
     return EXIT_DONE;
 }
 
@@ -286,7 +310,8 @@ static int open_weights(struct served *m, const struct serve_options *o)
 {
     struct model_options mo = o->model;
     mo.model = m->path;
-    if (m->n_adapters) mo.adapters = (struct text_list){ .n = 0 };
+    mo.adapters = (struct text_list){ .n = 0 };
+    for (size_t i = 0; i < m->n_fixed; i++) mo.adapters.v[mo.adapters.n++] = m->adapter[i].word;
     for (size_t i = 0; i < m->n_adapters; i++) mo.chosen.v[mo.chosen.n++] = m->adapter[i].word;
     return open_model("serve", &mo, false, &m->handle);
 }
@@ -302,8 +327,11 @@ static int open_text(struct served *m, const struct serve_options *o)
 /* All but the weights, which come and go. */
 static int open_light(struct served *m, const struct serve_options *o)
 {
-    const struct model_open_options mo = { .graph_only = true };
+    struct model_adapter fixed[SERVED_ADAPTERS];
+    const struct model_open_options mo = { .graph_only = true, .adapters = fixed, .n_adapters = m->n_fixed };
     struct error err = { 0 };
+    for (size_t i = 0; i < m->n_fixed; i++)
+        fixed[i] = (struct model_adapter){ .path = m->adapter[i].path, .scale = m->adapter[i].scale };
     stretto_status s = model_open(&m->light, m->path, &mo, &err);
     if (s != STRETTO_OK) return command_fail("serve", s, err.text);
     m->model = m->light;

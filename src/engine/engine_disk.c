@@ -1,6 +1,7 @@
 /* Which files an engine's pages may come from: a digest of all that decides their bytes. */
 #include "base/memory.h"
 #include "engine/engine_int.h"
+#include "format/extend.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -83,6 +84,8 @@ static stretto_status add_model(struct blake2b *b, const struct model *m, struct
         add_number(b, (uint64_t)t->type);
         for (int k = 0; k < SOURCE_MAX_DIMS; k++) add_number(b, t->dims[k]);
         if (!source_decoded(m->source)) add_samples(b, t->data, t->bytes);
+        const struct source_tensor *plain = source_tensor_plain(m->source, t);
+        if (plain != t) blake2b_add(b, (const char *)t->data + plain->bytes, t->bytes - plain->bytes);     /* phrases */
     }
     for (size_t i = 0; i < m->n_adapters; i++) {
         const struct model_adapter *a = &m->adapters[i];

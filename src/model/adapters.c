@@ -139,6 +139,15 @@ stretto_status model_adapters_tokens(struct model *m, const struct model_adapter
     return s;
 }
 
+stretto_status model_adapter_phrases(const char *path, bool *out, struct error *err)
+{
+    struct adapter_tokens t;
+    TRY(adapter_tokens_read(&t, path, err));
+    *out = t.more.n > 0;
+    adapter_tokens_done(&t);
+    return STRETTO_OK;
+}
+
 stretto_status model_adapters_open(struct model *m, const struct model_adapter *list, size_t n, struct error *err)
 {
     if (!n) return STRETTO_OK;

@@ -6,6 +6,7 @@ answers shares its prompts with the base, after a restart from files too."""
 import concurrent.futures
 import json
 import os
+import shutil
 import sys
 import tempfile
 import gguf
@@ -18,7 +19,8 @@ WORDS = ["Once upon a time", "The dog", "Tim and Sue went to", "A big red ball",
 LONG = "Once upon a time there was a little girl who liked to play in the park with her dog. " * 6
 
 
-def write(path, model, seed, rank=4, rows=None):
+def write(path, model, seed, rank=4, rows=None, phrases=()):
+    """phrases: a number for each, from which its row is drawn."""
     reader, draw = gguf.GGUFReader(model), np.random.default_rng(seed)
     w = gguf.GGUFWriter(path, "llama")
     w.add_type("adapter")
@@ -26,6 +28,16 @@ def write(path, model, seed, rank=4, rows=None):
     w.add_float32("adapter.lora.alpha", 2 * rank)
     if rows:
         w.add_string("stretto.adapter.rows", rows)
+    if phrases:
+        w.add_uint32("stretto.phrases.version", 1)
+        tokens = reader.fields["tokenizer.ggml.tokens"].contents()
+        pieces = [(300 + i, 301) for i in range(len(phrases))]
+        for key, v in (("lengths", [2] * len(phrases)), ("pieces", [t for two in pieces for t in two]),
+                       ("texts", [tokens[a] + tokens[b] for a, b in pieces])):
+            w.add_array("stretto.phrases." + key, v)
+        width = int(next(t for t in reader.tensors if t.name == "token_embd.weight").shape[0])
+        w.add_tensor("token_embd.weight.rows", np.array([np.random.default_rng(p).normal(0, 1, width) for p in phrases],
+                                                        "f4"))
     for t in reader.tensors:
         if t.name.startswith("blk.") and len(t.shape) == 2:
             n_in, n_out = (int(n) for n in t.shape)
@@ -183,6 +195,32 @@ def check_restart(model, folder, adapters):
     assert said[0] == said[1], said
 
 
+def check_phrases(model, folder):
+    """An adapter that brings tokens acts on all; its pages are no other's, whose first row alone is another."""
+    disk = os.path.join(folder, "phrased")
+    paths = [write(os.path.join(folder, f"phrases{i}.gguf"), model, 5, phrases=[i, *range(2, 60)]) for i in range(2)]
+    body = {"prompt": [512, 300, 301] * 50, "n_predict": 8, "temperature": 0, "n_probs": 1}
+
+    def known(path, *args):
+        with Server(program, model, "--lora", path, *args) as s:
+            assert s.get("/lora-adapters")[2] == [] and len(s.get("/v1/models")[2]["data"]) == 1
+            said = [s.post("/completion", body) for _ in range(3)]
+            assert all(code == 200 for code, _, _ in said), said[0]
+            assert s.post("/tokenize", {"content": "x"})[0] == 200
+            j = said[0][2]
+            return j["timings"]["cache_n"], [t["logprob"] for t in j["completion_probabilities"]]
+    alone = [known(path)[1] for path in paths]
+    assert alone[0] != alone[1]
+    assert known(paths[1], "--sleep-idle-seconds", "60")[1] == alone[1]
+    assert known(paths[0], "--cache-disk", disk) == (0, alone[0])
+    assert known(paths[0], "--cache-disk", disk)[0] >= 64
+    assert known(paths[1], "--cache-disk", disk) == (0, alone[1])
+    for more in ((f"p={paths[0]}",), (paths[0], "--lora", f"a={os.path.join(folder, 'a.gguf')}"),
+                 (paths[0], "--lora-init-without-apply")):
+        code, told = refused(model, "--lora", *more)
+        assert code == 2 and "give it alone" in told, (code, told)
+
+
 with tempfile.TemporaryDirectory() as folder:
     model = served.model(data, folder)
     paths = {k: write(os.path.join(folder, k + ".gguf"), model, i) for i, k in enumerate("abcd")}
@@ -200,6 +238,7 @@ with tempfile.TemporaryDirectory() as folder:
     with Server(program, model, "--lora", f"late={late}", "--lora", f"early={early}") as server:
         check_answers(server)
     check_restart(model, folder, paths)
+    check_phrases(model, folder)
     # without names: on all requests, at their scale, as llama.cpp's server has it
     with Server(program, model, "--lora", paths["b"], "--lora", paths["c"] + "=0.25") as server:
         assert [a["scale"] for a in server.get("/lora-adapters")[2]] == [1, 0.25]
@@ -208,6 +247,10 @@ with tempfile.TemporaryDirectory() as folder:
         one = server.post("/completion", {**go, "lora": [{"id": 0, "scale": 1}]})[2]["content"]
         assert one == said["stories:b"] != both
         assert len(server.get("/v1/models")[2]["data"]) == 1
+    odd = os.fsencode(os.path.join(folder, "odd")) + b"\xff.gguf"
+    shutil.copy(paths["b"], odd)
+    with Server(program, model, "--lora", b"a=" + odd, "--lora", f"b={paths['b']}") as server:
+        assert [a["id"] for a in server.get("/lora-adapters")[2]] == [0, 1]
     with Server(program, model, "--lora", paths["b"], "--lora-init-without-apply") as server:
         assert server.post("/completion", go)[2]["content"] == said["stories"]
     for args, why in ((("--lora", f"a={paths['a']}", "--lora", f"a={paths['b']}"), "two adapters are called a"),

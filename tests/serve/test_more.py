@@ -341,7 +341,8 @@ def check_kept(model, folder):
         assert act(s, "save", slot=7, filename="b")[0] == 400 and act(s, "no")[0] == 400
         assert act(s, "erase")[2]["n_erased"] == saved and ask(s)[0] == 0
     with Server(program, model, *options) as s:
-        assert act(s, "restore", slot=0, filename="none")[0] == 400
+        code, _, j = act(s, "restore", slot=0, filename="none")
+        assert code == 400 and "no text called 'none'" in j["error"]["message"] and place not in str(j), j
         code, _, j = act(s, "restore", slot=0, headers={"Authorization": "Bearer second"}, filename="a.bin")
         assert code == 400, j
         code, _, j = act(s, "restore", slot=0, filename="a.bin")
