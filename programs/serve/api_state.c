@@ -162,6 +162,7 @@ static const struct field kept_rows[] = {
     { "model", FIELD_TEXT, FIELD_READ, AT(model_name), 0, 0, NULL, NULL },
     { "cache_salt", FIELD_TEXT, FIELD_READ, AT(cache_key), 0, 0, NULL, NULL },
     { "prompt_cache_key", FIELD_TEXT, FIELD_READ, AT(cache_key), 0, 0, NULL, NULL },
+    { "lora", FIELD_ARRAY, FIELD_READ, AT(lora), 0, 0, NULL, NULL },
 };
 #undef AT
 static const struct field_table kept_table = FIELD_TABLE(kept_rows);

@@ -162,7 +162,8 @@ static stretto_status check_head(struct engine *e, const struct head *h, const s
     if (memcmp(e->identity, h->identity, sizeof h->identity) != 0 || h->groups != e->cache.n_groups)
         return fail(err, STRETTO_E_ARG, "the file is of another model, cache, device or version than runs here");
     if (h->salt != salt_of(e, t))
-        return fail(err, STRETTO_E_ARG, "the file is of another key's texts, or of other adapters");
+        return fail(err, STRETTO_E_ARG, "the file is of another key's texts, or of other adapters: those that it "
+                    "was saved with are to be named again");
     if (!h->tokens || h->pages != (h->tokens - 1) / PAGE_SLOTS + 1)
         return fail(err, STRETTO_E_FORMAT, "the file is damaged: it tells of %u tokens and %u pages", h->tokens,
                     h->pages);

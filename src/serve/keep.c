@@ -38,11 +38,13 @@ static stretto_status serve_one(struct service *s, const struct job *j, struct j
     t->owner = j->client->hash;
     if (j->o.keep == KEEP_LOAD) {
         if (!room(s, t)) return fail(err, STRETTO_E_NOMEM, "no memory for another text");
+        const struct engine_text before = *t;
         t->n = 0;
         t->salt = j->o.salt;
         engine_weights(s->engine, j->o.adapters, t->adapters);
         st = engine_text_load(s->engine, t, j->o.path, err);
-        if (st != STRETTO_OK) t->n = 0;
+        if (st != STRETTO_OK && !t->n) *t = before;       /* nothing was read of the file: the text is there still */
+        else if (st != STRETTO_OK) t->n = 0;
     } else if (!t->n || t->salt != j->o.salt) {
         return fail(err, STRETTO_E_ARG, "nobody with this key and cache_salt had a text in slot %d last", j->o.place);
     } else if (j->o.keep == KEEP_SAVE) {

@@ -169,6 +169,28 @@ def check_answers(s):
     assert s.get("/lora-adapters")[2][0]["rows"] == "answers"
 
 
+def check_saved(s):
+    """A saved text is restored with the adapters that acted on it, and one that cannot be costs the slot nothing."""
+    go = {"prompt": LONG, "temperature": 0, "n_predict": 2, "id_slot": 0}
+    other, half = {"lora": [{"id": 1, "scale": 1}]}, {"lora": [{"id": 0, "scale": 0.5}]}
+
+    def act(action, **more):
+        return s.post(f"/slots/0?action={action}", {"filename": "half", **more})
+    assert s.post("/completion", {**go, **half})[0] == 200
+    code, _, j = act("save")
+    assert code == 200 and j["n_saved"] > 100, j
+    assert act("erase")[0] == 200 and s.post("/completion", {**go, **other})[0] == 200
+    for wrong in ({}, other, {"model": "stories:a"}):
+        code, _, j = act("restore", **wrong)
+        assert code == 400 and "other adapters" in j["error"]["message"], j
+    assert act("restore", lora=[{"id": 9, "scale": 1}])[0] == 400 and act("restore", lora=3)[0] == 400
+    assert s.post("/slots/0?action=save", {"filename": "other"})[0] == 200, "what could not be restored is lost"
+    code, head, j = act("restore", **half)
+    assert code == 200 and "x-stretto-ignored" not in head and j["n_restored"] > 100, j
+    assert s.post("/completion", {**go, **half})[2]["timings"]["cache_n"] > 100
+    assert s.post("/completion", {**go, "lora": [{"id": 0, "scale": 0.25}]})[2]["timings"]["cache_n"] == 0
+
+
 def refused(model, *args):
     s = Server(program, model, *args, wait=False)
     code = s.process.wait(60)
@@ -232,8 +254,10 @@ with tempfile.TemporaryDirectory() as folder:
         with Server(program, model, "--parallel", "32", *more,
                     *[w for k in "abcd" for w in ("--lora", f"{k}={paths[k]}")]) as server:
             check_load(server)
-    with Server(program, model, "--lora", f"a={paths['a']}", "--lora", f"b={paths['b']}") as server:
+    with Server(program, model, "--lora", f"a={paths['a']}", "--lora", f"b={paths['b']}", "--slot-save-path",
+                os.path.join(folder, "saved")) as server:
         check_pages(server)
+        check_saved(server)
     late, early = (write(os.path.join(folder, r + ".gguf"), model, 1, rows=r) for r in ("answers", "given"))
     with Server(program, model, "--lora", f"late={late}", "--lora", f"early={early}") as server:
         check_answers(server)
