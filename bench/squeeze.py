@@ -251,7 +251,7 @@ def divergences(args, maker, paths, chunks):
 def foreign(path):
     """Whether the file has types that ours does not read."""
     kind = os.path.basename(path).split(".")[1]
-    return kind.startswith(("IQ1", "IQ2", "IQ3", "TQ1"))
+    return kind.startswith(("IQ1", "IQ2", "IQ3", "Q1", "TQ1"))
 
 
 def as_float(args, path):
