@@ -220,7 +220,7 @@ def check_packed(model, tmp):
     refused("--force replaces it", *args, "-o", packed, "--pack", code=2)
     table = run(*args, "-o", packed, "--pack", "--force", "--no-proof")
     assert "packed" in table and os.path.getsize(packed) < os.path.getsize(plain), table
-    source, again = (os.path.join(tmp, n) for n in ("source.gguf", "again.gguf"))
+    source, again = (os.path.join(tmp, n) for n in ("p-source.gguf", "p-again.gguf"))
     subprocess.run([stretto, "pack", "-q", model, source], check=True)
     other = json.loads(run("-m", source, *args[2:], "-o", again, "--json"))
     assert other["all"] == j["all"], (j, other)
