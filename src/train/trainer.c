@@ -194,6 +194,18 @@ static void template_content(struct trainer *t)
     content_of(has ? p : "", has ? n : 0, t->template);
 }
 
+/* What needs something else that was asked for. */
+static stretto_status check_together(const struct train_options *o, struct error *err)
+{
+    if (o->written != 0 && !o->teacher)
+        return fail(err, STRETTO_E_ARG, "what the model writes itself is judged by a teacher: name one");
+    if (o->rows_of && o->method != TRAIN_LORA)
+        return fail(err, STRETTO_E_ARG, "rows are chosen for an adapter; with the method full all weights act on all");
+    if (!(o->agreement >= 0 && o->agreement <= 1) || (o->agreement > 0 && !o->watch))
+        return fail(err, STRETTO_E_ARG, "the agreement of answers is a share, of answers that are watched");
+    return STRETTO_OK;
+}
+
 static stretto_status check_options(const struct train_options *o, struct error *err)
 {
     if (!o->model || !o->folder) return fail(err, STRETTO_E_ARG, "a model and a folder for the training are needed");
@@ -210,7 +222,7 @@ static stretto_status check_options(const struct train_options *o, struct error 
                     "about 8", train_optimizer_names[o->optimizer]);
     if (!(o->average >= 0 && o->average < 1))
         return fail(err, STRETTO_E_ARG, "an average of weights forgets: its factor is from 0 to below 1, as 0.99");
-    return STRETTO_OK;
+    return check_together(o, err);
 }
 
 /* A training that goes on has the date it was begun with. */

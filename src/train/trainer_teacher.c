@@ -36,7 +36,7 @@ static void plan_teacher(struct trainer *t)
 static stretto_status check(const struct trainer *t, struct error *err)
 {
     const struct train_options *o = &t->o;
-    if (!o->teacher_top || o->teacher_top + o->teacher_drawn > TAUGHT_MOST)
+    if (!o->teacher_top || (uint64_t)o->teacher_top + o->teacher_drawn > TAUGHT_MOST)
         return fail(err, STRETTO_E_ARG, "a teacher's likeliest tokens are at least 1, and with those that are drawn %d "
                     "at most", TAUGHT_MOST);
     if (o->teacher_top > t->model->config.vocab)

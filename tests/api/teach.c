@@ -43,21 +43,37 @@ static int learn(const char *model, const char *data, const char *folder, uint32
     return s == STRETTO_OK && r.loss < first ? 0 : 1;
 }
 
-int main(int argc, char **argv)
+static int refused(const char *model, const char *data, stretto_train_options o, const char *words)
 {
     char err[600] = "";
-    stretto_train_options o = STRETTO_TRAIN_OPTIONS_INIT;
+    const char *const files[] = { data, NULL };
     stretto_trainer *t;
+    o.data = files;
+    if (stretto_trainer_open(&t, model, "never", &o, err, sizeof err) == STRETTO_E_ARG && strstr(err, words)) return 1;
+    printf("not refused with '%s': %s\n", words, err);
+    stretto_trainer_close(t);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    const stretto_train_options usual = STRETTO_TRAIN_OPTIONS_INIT;
     if (argc != 4) return 2;
-    if (stretto_trainer_open(&t, ".", argv[3], &o, err, sizeof err) != STRETTO_E_ARG || !strstr(err,
-                                                                                                "convert")) return 1;
-    o.method = "guess";
-    if (stretto_trainer_open(&t, argv[1], argv[3], &o, err, sizeof err) != STRETTO_E_ARG || !strstr(err,
-                                                                                                    "guess")) return 1;
-    o.method = NULL;
-    o.optimizer = "sgd";
-    if (stretto_trainer_open(&t, argv[1], argv[3], &o, err, sizeof err) != STRETTO_E_ARG || !strstr(err, "adafactor"))
+    stretto_train_options method = usual, optimizer = usual, written = usual, rows = usual, agreement = usual,
+                          drawn = usual;
+    method.method = "guess";
+    optimizer.optimizer = "sgd";
+    written.written = 0.5;
+    written.epochs = 2;
+    rows.method = "full";
+    rows.rows_of = "answers";
+    agreement.agreement = 0.5;
+    drawn.teacher = argv[1];
+    drawn.teacher_drawn = UINT32_MAX;
+    if (!refused(".", argv[2], usual, "convert") || !refused(NULL, argv[2], usual, "a model and a folder")
+        || !refused(argv[1], argv[2], method, "guess") || !refused(argv[1], argv[2], optimizer, "adafactor")
+        || !refused(argv[1], argv[2], written, "teacher") || !refused(argv[1], argv[2], rows, "method full")
+        || !refused(argv[1], argv[2], agreement, "watched") || !refused(argv[1], argv[2], drawn, "256 at most"))
         return 1;
-    if (stretto_trainer_open(&t, NULL, argv[3], &o, err, sizeof err) != STRETTO_E_ARG) return 1;
     return learn(argv[1], argv[2], argv[3], 0, 5) || learn(argv[1], argv[2], argv[3], 1, 0);
 }

@@ -1,8 +1,9 @@
 /* Any bytes as an adapter: what stands before the first NUL is adapter_config.json, the rest
- * adapter_model.safetensors, or all of it is a GGUF file. Refused with words, or pairs that fit the base, which
- * are written and read again. */
+ * adapter_model.safetensors, or all of it is a GGUF file, which may bring phrases along. Refused with words, or
+ * pairs that fit the base, which are written and read again. */
 #include "base/memory.h"
 #include "format/adapter.h"
+#include "format/adapter_tokens.h"
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,6 +47,19 @@ static void check(const struct adapter *a)
     }
 }
 
+/* Phrases that it brings along: lists whose parts fit each other. */
+static void try_tokens(const char *path)
+{
+    struct adapter_tokens t;
+    struct error err = { 0 };
+    stretto_status s = adapter_tokens_read(&t, path, &err);
+    if ((s == STRETTO_OK) == (err.text[0] != 0)) abort();
+    for (size_t i = 0; s == STRETTO_OK && i < t.more.n; i++)
+        if (t.more.at[i + 1] <= t.more.at[i] || t.more.spelled_at[i + 1] < t.more.spelled_at[i]) abort();
+    if (s == STRETTO_OK && t.more.n && !t.n_tables) abort();
+    adapter_tokens_done(&t);
+}
+
 static void try_path(const char *path)
 {
     struct adapter a, again;
@@ -76,6 +90,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size >= 4 && memcmp(data, "GGUF", 4) == 0) {
         put("a.gguf", data, size);
         path_of("a.gguf", path);
+        try_tokens(path);
         try_path(path);
         return 0;
     }
