@@ -171,7 +171,8 @@ OPERATIONS = {
     ("get", "/health"): (None, "Anything", "200 once models are there, 503 before and while draining"),
     ("get", "/props"): (None, "Anything", "what the model was loaded with"),
     ("get", "/slots"): (None, "List", "who is being answered"),
-    ("post", "/slots/*"): (obj(filename=STR, model=STR, cache_salt=STR, prompt_cache_key=STR), "Anything",
+    ("post", "/slots/*"): (obj(filename=STR, model=STR, cache_salt=STR, prompt_cache_key=STR, lora=LORA),
+                           "Anything",
                            "?action=save, restore or erase: the last text of a place, to a file and back"),
     ("get", "/metrics"): (None, "text/plain", "counters for Prometheus"),
 }
