@@ -127,8 +127,9 @@ static int check(const struct teach_command *o)
     bool lora = strcmp(o->method, "lora") == 0;
     if (!o->out && !o->show && !o->plan)
         return command_usage("teach", "where does what is learned go? Name a folder: -o FOLDER");
-    if (!lora && (o->targets || o->rows_of || o->last_layers || o->alpha > 0))
-        return command_usage("teach", "--targets, --rows-of, --last-layers and --alpha belong to --method lora");
+    if (!lora && (o->targets || o->rows_of || o->last_layers || o->alpha > 0 || teach_given("rank")))
+        return command_usage("teach", "--rank, --alpha, --targets, --rows-of and --last-layers belong to "
+                             "--method lora");
     if (!o->watch && o->agreement > 0) return command_usage("teach", "--agreement belongs to --watch N");
     static const char *const of_adamw[] = { "optimizer-bytes", "beta1", "beta2", "eps" };
     for (size_t i = 0; i < sizeof of_adamw / sizeof *of_adamw; i++)

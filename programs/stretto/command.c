@@ -131,7 +131,7 @@ static int range_error(const struct command *c, const struct option *o, const ch
     if (isinf(o->max))
         return command_usage(c->name, "%s takes a number of at least %.15g, not '%s'", word, o->min,
                              v);
-    return command_usage(c->name, "%s takes a number from %.17g to %.17g, not '%s'", word, o->min, o->max,
+    return command_usage(c->name, "%s takes a number from %.10g to %.10g, not '%s'", word, o->min, o->max,
                          v);
 }
 

@@ -2,6 +2,7 @@
 #include "base/file.h"
 #include "base/json_tree.h"
 #include "base/memory.h"
+#include "base/utf8.h"
 #include "engine/engine.h"
 #include "eval/answers.h"
 #include "eval/tasks.h"
@@ -230,6 +231,15 @@ static int answer_all(struct questions *q, const struct eval_options *o, const s
 
 /* ---- what came of it -------------------------------------------------------------------------- */
 
+/* What a model wrote need be no UTF-8, and JSON is. */
+static json_t *repaired(const char *text)
+{
+    struct buffer b = buffer_make(1 << 24);
+    json_t *j = utf8_repair(&b, text, strlen(text)) == STRETTO_OK ? json_stringn(b.len ? b.data : "", b.len) : NULL;
+    buffer_done(&b);
+    return j;
+}
+
 static int write_each(const struct eval_options *o, const struct questions *q)
 {
     char *text = NULL, sql[SQL_MAX];
@@ -240,10 +250,10 @@ static int write_each(const struct eval_options *o, const struct questions *q)
         json_t *j = json_copy(v->line);
         if (q->sql) {
             answer_sql(v->answer, sql, sizeof sql);
-            json_object_set_new(j, "predicted", json_string(sql));
+            json_object_set_new(j, "predicted", repaired(sql));
         }
         json_object_set_new(j, "asked", json_string(v->asked));
-        json_object_set_new(j, "written", json_string(v->answer));
+        json_object_set_new(j, "written", repaired(v->answer));
         json_object_set_new(j, "tokens", json_integer(v->tokens));
         json_object_set_new(j, "right", json_boolean(v->right));
         json_dumpf(j, f, JSON_COMPACT);

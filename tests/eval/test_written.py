@@ -71,6 +71,15 @@ def check_answers(tmp):
     assert got["tasks"] == 1 and "predicted" in said and 0 < said["tokens"] <= 16, said
     with open(tables) as f:
         assert said["asked"] == learn_sql.asked(json.load(f)[0], "How many rows?"), said
+    with open(tables, "w") as f:                    # what SmolLM2 writes to this is no UTF-8 (seen without repair)
+        names = ["ACCOUNTS", "SAVINGS", "CHECKING"]
+        json.dump([{"db_id": "bank", "table_names_original": names, "column_names_original": [
+            [-1, "*"], [0, "custid"], [0, "name"], [1, "custid"], [1, "balance"], [2, "custid"], [2, "balance"]]}], f)
+    write(path, [{"db_id": "bank", "question": "What are the names of all the customers in alphabetical order?",
+                  "query": "SELECT name FROM accounts ORDER BY name"}])
+    run(stretto, "eval", "spider", "-m", SMOL, "-f", path, "--tables", tables, "-n", "96", "--json", "--output", out,
+        "--force")
+    assert lines(out)[0]["predicted"] and lines(out)[0]["written"], lines(out)
     assert "--tables" in run(stretto, "eval", "spider", "-m", SMOL, "-f", path, fails=2)
     write(path, [{"db_id": "e", "question": "How many?", "query": "SELECT 1"}])
     assert "does not describe" in run(stretto, "eval", "spider", "-m", SMOL, "-f", path, "--tables", tables, fails=1)
