@@ -10,7 +10,7 @@ static inline float exp_of(float x)
 {
     float y = x < -87.0f ? -87.0f : x;
     float k = y * 1.44269504f + 12582912.0f;            /* rounds to an integer in the low bits */
-    int32_t bits;
+    uint32_t bits;
     memcpy(&bits, &k, sizeof bits);
     float n = k - 12582912.0f, r = y - n * 0.693359375f - n * -2.12194440e-4f;
     float p = 1.9875691500e-4f;
@@ -20,7 +20,7 @@ static inline float exp_of(float x)
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    int32_t scale = (bits - 0x4b400000 + 127) << 23;
+    uint32_t scale = (bits - 0x4b400000u + 127) << 23;      /* of no number whatever comes, which p is then */
     float two;
     memcpy(&two, &scale, sizeof two);
     return x < -87.0f ? 0.0f : p * two;
