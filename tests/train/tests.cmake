@@ -19,7 +19,7 @@ if(TARGET stretto)
   add_test(NAME train.teach COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/train/test_teach.py $<TARGET_FILE:stretto>
            ${CMAKE_SOURCE_DIR}/tools/make-model ${STRETTO_TEST_DATA}/models/stories260K.bin
            ${STRETTO_TEST_DATA}/models/tok512.bin $<TARGET_FILE:packed_check> $<TARGET_FILE:teach_api>
-           $<TARGET_FILE:fault_check>)
+           $<TARGET_FILE:fault_check> ${sanitized})
   add_test(NAME train.phrases COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/train/test_phrases.py $<TARGET_FILE:stretto>
            ${CMAKE_SOURCE_DIR}/tools/make-model ${STRETTO_TEST_DATA}/models/stories260K.bin
            ${STRETTO_TEST_DATA}/models/tok512.bin $<TARGET_FILE:fault_check>)
