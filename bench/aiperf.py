@@ -11,7 +11,7 @@ import tempfile
 
 PACKAGE = "aiperf==0.13.0"
 HOME = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "build", "peers", "aiperf")
-PROGRAM = os.path.join(HOME, "bin", "aiperf")
+PYTHON, PROGRAM = (os.path.join(HOME, "bin", name) for name in ("python", "aiperf"))
 
 
 def fetch():
@@ -20,7 +20,7 @@ def fetch():
         return
     print(f"serve: fetching {PACKAGE} into {HOME}", file=sys.stderr, flush=True)
     subprocess.run([sys.executable, "-m", "venv", HOME], check=True)
-    subprocess.run([os.path.join(HOME, "bin", "python"), "-m", "pip", "-q", "--disable-pip-version-check", "install",
+    subprocess.run([PYTHON, "-m", "pip", "-q", "--disable-pip-version-check", "install",
                     PACKAGE], check=True, stdin=subprocess.DEVNULL)
 
 
@@ -49,7 +49,7 @@ def measure(port, clients, prompts, written, temperature):
         texts = os.path.join(folder, "prompts.jsonl")
         with open(texts, "w") as f:
             f.writelines(json.dumps({"text": text}) + "\n" for text in prompts)
-        argv = [PROGRAM, "profile", "--model", "m", "--url", f"http://127.0.0.1:{port}", "--endpoint-type",
+        argv = [PYTHON, PROGRAM, "profile", "--model", "m", "--url", f"http://127.0.0.1:{port}", "--endpoint-type",
                 "completions", "--streaming", "--concurrency", clients, "--request-count", len(prompts), "--input-file",
                 texts, "--custom-dataset-type", "single_turn", "--dataset-sampling-strategy", "sequential",
                 "--extra-inputs", f"max_tokens:{written}", "--extra-inputs", "ignore_eos:true", "--extra-inputs",
