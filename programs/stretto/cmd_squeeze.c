@@ -520,7 +520,7 @@ static int reach(struct run *x)
     int code = o->size ? read_size(o->size, &g.bytes) : EXIT_DONE;
     if (code != EXIT_DONE) return code;
     struct judge_options j = judge_of(x);
-    struct reach_from from = { original(x), &j, file_bytes(x->shaped.len ? x->shaped.data : original(x)) };
+    struct reach_from from = { original(x), &j };
     stretto_status s = squeeze_reach(x->r.squeeze, &from, &g, written(x), x->r.exchange, &x->r.chosen, &err);
     x->r.has_exchange = s == STRETTO_OK;
     if (s == STRETTO_OK) s = make_out(x, false, &err);

@@ -98,7 +98,7 @@ static stretto_status prove(struct job *x, const char *model, const char *out, s
                                .windows = x->o.windows ? x->o.windows : WINDOWS,
                                .part = has_goal(&x->o) ? JUDGE_PROOF : JUDGE_ALL, .progress = progress_of(x),
                                .cancel = x->o.cancel };
-    struct reach_from from = { model, &j, r->bytes_before };
+    struct reach_from from = { model, &j };
     struct reach_goal g = { .bytes = (double)x->o.bytes, .bits = x->o.bits, .kl = x->o.kl,
                             .speed = x->o.tokens_per_second };
     struct exchange table[EXCHANGES];

@@ -412,7 +412,7 @@ stretto_status squeeze_reach(struct squeeze *s, const struct reach_from *from, c
     if (file_is_other(out))
         return fail(err, STRETTO_E_ARG, "%s is there already and is not a file", out);
     size_t room = s->o.report_room ? s->o.report_room : SQUEEZE_REPORT_ROOM;
-    x.overhead = (double)from->in_bytes - (double)squeeze_bytes(s, false) + (double)room + 512;
+    x.overhead = (double)source_bytes(s->m->source) - (double)squeeze_bytes(s, false) + (double)room + 512;
     char *keep = beside(out, ".attempt");
     if (!keep) return fail(err, STRETTO_E_NOMEM, "out of memory");
     stretto_status st = budget_open(&x.b, s, s->o.sequential ? NULL : keep, err);

@@ -16,8 +16,8 @@ struct reach_goal { double bytes, bits, kl, speed; };
 enum { EXCHANGES = 9 };
 struct exchange { double bytes, kl; };
 
-/* original: what is compared with. in_bytes: of the file that is squeezed. */
-struct reach_from { const char *original; const struct judge_options *judge; uint64_t in_bytes; };
+/* original: what is compared with. */
+struct reach_from { const char *original; const struct judge_options *judge; };
 
 /* OUT is written when the goal is met. E_FULL: it cannot be, and the sentence names the nearest there is. The plan is
  * then that of OUT. *kl: the estimate from the windows set aside. Interrupted, the files OUT.attempt-... stay, and

@@ -475,8 +475,7 @@ static stretto_status write_row(struct writing *w, struct squeeze_row *r, const 
     stretto_status st = v && blocks ? encode_rows(w, r, v, blocks, turn, err) : no_memory(err);
     if (st == STRETTO_OK && dtype_table[r->to].block > 1) st = measure_error(w, r, v, turn, err);
     if (st == STRETTO_OK) st = rewrite_write(w->r, r->name, blocks, (size_t)bytes, err);
-    const struct source_tensor *from = &w->s->stored[r - w->s->rows];
-    file_map_release(from->data, (size_t)from->bytes);
+    source_release(w->s->m->source, &w->s->stored[r - w->s->rows]);
     mem_free(v);
     mem_free(blocks);
     return st;

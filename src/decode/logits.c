@@ -20,7 +20,7 @@ static inline float exp_of(float x)
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    uint32_t scale = (bits - 0x4b400000u + 127) << 23;      /* of no number whatever comes, which p is then */
+    uint32_t scale = (bits - 0x4b400000u + 127) << 23;      /* whatever it is for NaN: p is NaN */
     float two;
     memcpy(&two, &scale, sizeof two);
     return x < -87.0f ? 0.0f : p * two;

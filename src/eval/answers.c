@@ -1,6 +1,6 @@
 #include "eval/answers.h"
 #include "base/memory.h"
-#include "eval/writers.h"
+#include "engine/writers.h"
 #include "text/tokenizer.h"
 #include <ctype.h>
 #include <stdlib.h>
@@ -42,13 +42,6 @@ static stretto_status begin(struct writing *x, uint32_t k, struct error *err)
     return request_add(x->e, &r, &id, err);
 }
 
-static uint32_t writer_of(const struct writing *x, int32_t seq)
-{
-    uint32_t k = 0;
-    while (x->w.w[k].seq != seq) k++;
-    return k;
-}
-
 static stretto_status take(struct writing *x, uint32_t k, struct error *err)
 {
     int32_t seq = x->w.w[k].seq;
@@ -72,7 +65,7 @@ static stretto_status turn(struct writing *x, struct error *err)
         const struct event *v = &x->w.events[i];
         if (v->error.status != STRETTO_OK) return fail(err, v->error.status, "%s", v->error.text);
         if (!v->done) continue;
-        uint32_t k = writer_of(x, v->seq);
+        uint32_t k = writers_find(&x->w, v->seq);
         TRY(take(x, k, err));
         if (x->next < x->n) TRY(begin(x, k, err));
     }

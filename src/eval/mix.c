@@ -2,7 +2,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/random.h"
-#include "eval/writers.h"
+#include "engine/writers.h"
 #include <time.h>
 
 struct mixing {

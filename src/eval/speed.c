@@ -2,7 +2,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/random.h"
-#include "eval/writers.h"
+#include "engine/writers.h"
 #include <string.h>
 
 static int32_t random_token(const struct engine *e, uint64_t seed, uint64_t seq, uint64_t at)

@@ -76,6 +76,12 @@ stretto_status source_stored(const struct source *s, size_t spare, struct source
 }
 
 bool source_decoded(const struct source *s) { return s->image.data; }
+uint64_t source_bytes(const struct source *s)
+{
+    uint64_t n = s->image.bytes;
+    for (size_t i = 0; i < s->n_maps && !s->image.data; i++) n += s->maps[i].size;
+    return n;
+}
 void source_release(const struct source *s, const struct source_tensor *t)
 {
     if (!t->memory && !source_decoded(s)) file_map_release(t->data, t->bytes);

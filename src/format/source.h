@@ -101,6 +101,8 @@ const char *source_key_at(const struct source *s, size_t i, enum source_kind *ki
 /* A packed file is decoded into memory of its own, and a page of it that is given back is gone. Whoever gives weights
  * back says so; from then on source_tensor_whole refuses, and tells to open the file again. */
 bool source_decoded(const struct source *s);
+/* Of the files with its weights, unpacked. */
+uint64_t source_bytes(const struct source *s);
 /* Pages of the mapped file that t, one of its tensors, was read from go back to the system; what has memory of its own
  * keeps it. */
 void source_release(const struct source *s, const struct source_tensor *t);

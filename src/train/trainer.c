@@ -326,7 +326,7 @@ static void take_content(struct trainer *t)
 {
     const struct source *s = t->model->source;
     source_content(s, t->base);
-    for (size_t i = 0; i < source_tensor_count(s); i++) trainer_release(s, source_tensor_at(s, i));
+    for (size_t i = 0; i < source_tensor_count(s); i++) source_release(s, source_tensor_at(s, i));
 }
 
 stretto_status trainer_begin(struct trainer *t, struct error *err)

@@ -144,8 +144,6 @@ stretto_status trainer_watch(struct trainer *t, struct train_report *r, struct e
 /* E_NAN where they have collapsed; then the trainer is at the last step that was well. */
 stretto_status trainer_judge(struct trainer *t, const struct train_report *r, struct error *err);
 /* ---- trainer_write.c */
-/* The pages of the file that a tensor was read from are given back. */
-void trainer_release(const struct source *s, const struct source_tensor *x);
 /* What was learned, whatever the step. */
 stretto_status trainer_write(struct trainer *t, struct error *err);
 /* ---- trainer_rates.c: where that was asked for, finds plan.lr; weights are as before behind it */

@@ -1,5 +1,4 @@
 /* What was learned, as files. */
-#include "base/file.h"
 #include "base/memory.h"
 #include "format/adapter_tokens.h"
 #include "format/gguf_write.h"
@@ -165,12 +164,6 @@ static void encode(enum dtype type, const float *in, void *out, size_t n)
     else dtype_table[type].encode(in, out, n);
 }
 
-/* What is in no file would be gone. */
-void trainer_release(const struct source *s, const struct source_tensor *x)
-{
-    if (!source_decoded(s) && !x->memory && !x->stride) file_map_release(x->data, x->bytes);
-}
-
 static stretto_status put_tensor(struct trainer *t, struct gguf_writer *w, const struct source_tensor *x,
                                  enum dtype type, struct error *err)
 {
@@ -188,7 +181,7 @@ static stretto_status put_tensor(struct trainer *t, struct gguf_writer *w, const
     }
     mem_free(values);
     mem_free(coded);
-    trainer_release(t->model->source, x);
+    source_release(t->model->source, x);
     return s;
 }
 

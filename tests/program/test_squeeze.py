@@ -224,6 +224,9 @@ def check_packed(model, tmp):
     subprocess.run([stretto, "pack", "-q", model, source], check=True)
     other = json.loads(run("-m", source, *args[2:], "-o", again, "--json"))
     assert other["all"] == j["all"], (j, other)
+    budget = [json.loads(run("-m", m, "--bpw", "7.5", "--windows", "1", "-o", again, "--force", "--json"))
+              for m in (model, source)]                      # weights are read by several attempts
+    assert budget[0]["all"] == budget[1]["all"] and budget[0]["bytes"] == budget[1]["bytes"], budget
     refused("keeps no file", "-m", model, "--sweep", "q4_0", "--pack", code=2)
 
 

@@ -1,6 +1,7 @@
-/* Sequences that write as `run` does it, greedy and without guesses: what is measured. */
-#ifndef EVAL_WRITERS_H
-#define EVAL_WRITERS_H
+/* Sequences that write as `run` does it, without guesses, and greedy until their samplers are set otherwise: what is
+ * measured, and what a training asks for. */
+#ifndef ENGINE_WRITERS_H
+#define ENGINE_WRITERS_H
 #include "engine/scheduler.h"
 
 struct plain_writer { int32_t seq; struct sampler sampler; struct writer *writer; };
@@ -16,4 +17,6 @@ struct writers {
 /* n open sequences, each with a writer. */
 stretto_status writers_open(struct engine *e, struct writers *x, uint32_t n, struct error *err);
 void writers_close(struct engine *e, struct writers *x);
+/* The one that writes in sequence seq, which is one of theirs. */
+uint32_t writers_find(const struct writers *x, int32_t seq);
 #endif

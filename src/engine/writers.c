@@ -1,4 +1,4 @@
-#include "eval/writers.h"
+#include "engine/writers.h"
 #include "base/memory.h"
 
 void writers_close(struct engine *e, struct writers *x)
@@ -43,4 +43,11 @@ stretto_status writers_open(struct engine *e, struct writers *x, uint32_t n, str
     for (uint32_t i = 0; i < n && st == STRETTO_OK; i++) st = open_one(e, x, &x->w[i], err);
     if (st != STRETTO_OK) writers_close(e, x);
     return st;
+}
+
+uint32_t writers_find(const struct writers *x, int32_t seq)
+{
+    uint32_t k = 0;
+    while (x->w[k].seq != seq) k++;
+    return k;
 }
