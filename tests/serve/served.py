@@ -64,12 +64,27 @@ class Server:
             time.sleep(0.05)
         raise AssertionError(f"not ready:\n{self.words()}")
 
-    def words(self):
+    def said(self):
+        """All that it said, as bytes. Its writes go on where the file's position is, so nobody moves that."""
         if not self.log.readable():
-            return ""
-        self.log.flush()
-        self.log.seek(0)
-        return self.log.read()
+            return b""
+        fd = self.log.fileno()
+        return os.pread(fd, os.fstat(fd).st_size, 0)
+
+    def words(self):
+        return self.said().decode(errors="replace")
+
+    def lines(self, n, wanted=lambda line: True, seconds=60):
+        """The wanted lines of the log, once there are n: a line is written a moment after its answer was sent. Those
+        of --log-json are parsed."""
+        end = time.time() + seconds
+        while True:
+            lines = [x.decode() for x in self.said().split(b"\n")[:-1]]
+            found = [x for x in (json.loads(x) if x.startswith("{") else x for x in lines) if wanted(x)]
+            if len(found) >= n:
+                return found
+            assert time.time() < end, (n, found, lines[-20:])
+            time.sleep(0.02)
 
     def connect(self, timeout=250):
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)

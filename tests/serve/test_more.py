@@ -201,8 +201,7 @@ def check_times(model):
             assert t["queued_ms"] + t["prompt_ms"] + t["predicted_ms"] <= elapsed + 1, (t, elapsed)
         progress = [e["prompt_progress"] for e in events if "prompt_progress" in e]
         assert progress and all(p["time_ms"] <= t1 - waited for p in progress), (progress, t1, waited)
-        lines = [json.loads(x) for x in s.words().splitlines() if x.startswith("{")]
-        lines = [x for x in lines if x["path"] in ("/completion", "/api/generate")]
+        lines = s.lines(3, lambda x: "path" in x and x["path"] in ("/completion", "/api/generate"))
         assert len(lines) == 3 and all(1e3 * x["queued_seconds"] >= waited for x in lines), (lines, waited)
 
 
@@ -303,13 +302,7 @@ def check_queue(s):
             got += more
         c.close()
     s.idle()
-    for _ in range(100):
-        lines = [json.loads(x) for x in s.words().splitlines() if x.startswith("{")]
-        gone = [x for x in lines if x["path"] == "/tokenize" and "client closed" in x.get("error", "")]
-        if len(gone) >= 3:
-            return
-        time.sleep(0.1)
-    raise AssertionError(lines[-8:])
+    s.lines(3, lambda x: "path" in x and x["path"] == "/tokenize" and "client closed" in x.get("error", ""))
 
 
 def check_kept(model, folder):
