@@ -14,7 +14,8 @@
 #include <string.h>
 
 enum { BODY_DEPTH = 64, BODY_VALUES = 4 << 20, OUT_MAX = 16 << 20, REPLY_MAX = 128 << 20, TEXT_MAX = 1 << 28,
-       RUNNING_MOST = 32, HELD_LEAST = 64 << 20, HELD_BODIES = 16 };
+       RUNNING_MOST = 32, HELD_LEAST = 64 << 20, HELD_BODIES = 16,
+       SCALE_MOST = 1000 };            /* of an adapter that a request names */
 
 /* ---- JSON out ---------------------------------------------------------------------------------- */
 
@@ -293,6 +294,7 @@ bool exchange_json(struct exchange *x)
 bool exchange_weights(struct exchange *x, const char *name, const json_t *list, float *out)
 {
     const struct served *m = x->ask.model;
+    bool said[ASK_ADAPTERS] = { false };
     size_t i;
     json_t *one;
     for (i = 0; i < m->n_adapters; i++) out[i] = 0;
@@ -301,13 +303,20 @@ bool exchange_weights(struct exchange *x, const char *name, const json_t *list, 
                                "%s", name, kind_words(list));
     json_array_foreach((json_t *)(uintptr_t)list, i, one) {
         const json_t *id = json_object_get(one, "id"), *scale = json_object_get(one, "scale");
-        if (!json_is_integer(id) || !json_is_number(scale) || !(fabs(json_number_value(scale)) <= 1e6))
+        if (!json_is_integer(id) || !json_is_number(scale))
             return exchange_refuse(x, TROUBLE_INVALID, name, "%s must be a list as in [{\"id\": 0, \"scale\": 0.5}]",
                                    name);
+        if (!(fabs(json_number_value(scale)) <= SCALE_MOST))
+            return exchange_refuse(x, TROUBLE_INVALID, name, "%s has the scale %g, and they are from -%d to %d", name,
+                                   json_number_value(scale), (int)SCALE_MOST, (int)SCALE_MOST);
         if (json_integer_value(id) < 0 || json_integer_value(id) >= (json_int_t)m->n_adapters)
             return exchange_refuse(x, TROUBLE_INVALID, name, "the model %s has %zu adapter%s, and none has the id "
                                    "%lld: /lora-adapters lists them", m->name, m->n_adapters,
                                    m->n_adapters == 1 ? "" : "s", (long long)json_integer_value(id));
+        if (said[json_integer_value(id)])
+            return exchange_refuse(x, TROUBLE_INVALID, name, "%s names the adapter %lld twice", name,
+                                   (long long)json_integer_value(id));
+        said[json_integer_value(id)] = true;
         out[json_integer_value(id)] = (float)json_number_value(scale);
     }
     return true;
@@ -322,6 +331,22 @@ static bool choose_adapters(struct exchange *x)
     else
         for (size_t i = 0; i < a->model->n_adapters; i++)
             a->weights[i] = (int)i == a->adapter ? a->model->adapter[i].scale : 0;
+    return true;
+}
+
+/* A text that becomes vectors has no answer: an adapter of answers does nothing to it, and is not asked to. */
+static bool choose_given(struct exchange *x)
+{
+    struct ask *a = &x->ask;
+    for (size_t i = 0; i < a->model->n_adapters; i++) {
+        const struct served_adapter *one = &a->model->adapter[i];
+        if (!one->answers || a->weights[i] == 0) continue;
+        if (a->adapter >= 0 || json_array_size(a->lora))
+            return exchange_refuse(x, TROUBLE_INVALID, a->adapter >= 0 ? "model" : "lora", "the adapter %zu (%s) acts "
+                                   "on answers alone, and texts that become vectors have none: leave it out", i,
+                                   *one->name ? one->name : "without a name");
+        a->weights[i] = 0;
+    }
     return true;
 }
 
@@ -407,7 +432,7 @@ static struct job_options options_of(const struct exchange *x, const struct choi
         .n_prediction = (uint32_t)a->prediction.n, .priority = (int32_t)a->priority, .ud = (void *)(uintptr_t)c,
         .adapters = a->model->n_adapters ? a->weights : NULL, .n_adapters = (uint32_t)a->model->n_adapters,
         .place = (int32_t)a->place, .keep = a->keep, .path = a->path,
-        .room = { shelf_take, server_shelf(x->server) }, .pooling = a->pooling, .each = a->each,
+        .room = { shelf_take, shelf_done, server_shelf(x->server) }, .pooling = a->pooling, .each = a->each,
         .deadline = a->time_limit > 0 ? x->began + a->time_limit / 1e3 : 0 };
     return o;
 }
@@ -522,7 +547,7 @@ bool exchange_run(struct exchange *x, const struct dialect *d)
         return exchange_refuse(x, TROUBLE_INVALID, NULL, "%zu answers are asked for at once, and %d are the most", n,
                                (int)ASK_JOBS);
     if (d->kind == JOB_EMBED ? !hold_vectors(x) : !ask_writes(a, &x->trouble)) return false;
-    if (!choose_adapters(x)) return false;
+    if (!choose_adapters(x) || (d->kind == JOB_EMBED && !choose_given(x))) return false;
     x->dialect = d;
     if (!(x->choices = mem_zalloc(n ? n : 1, sizeof *x->choices)))
         return trouble_status(&x->trouble, TROUBLE_BUSY, NULL, STRETTO_E_NOMEM, NULL);
@@ -649,7 +674,10 @@ static stretto_status take_done(struct exchange *x, struct choice *c, const stru
         memcpy(c->vector, e->vector, bytes);
         c->n_vector = e->n_vector;
     }
-    if (e->finish == JOB_FAILED)
+    if (e->finish == JOB_FAILED && e->error.status == STRETTO_E_NAN && json_array_size(x->ask.lora))
+        trouble(&x->trouble, TROUBLE_INVALID, "lora", "with these scales of adapters the model's numbers overflow: take "
+                "smaller ones");
+    else if (e->finish == JOB_FAILED)
         trouble_status(&x->trouble, x->dialect->kind != JOB_KEEP ? TROUBLE_FAILED
                        : e->error.status == STRETTO_E_FULL ? TROUBLE_BUSY : TROUBLE_INVALID, NULL,
                        e->error.status ? e->error.status : STRETTO_E_NAN, &e->error);

@@ -9,6 +9,7 @@
 #include "stretto/open.h"
 #include "text/chat.h"
 #include "ui/progress.h"
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,10 +84,15 @@ static int add_model(struct served_list *l, const struct serve_options *o, const
     return code;
 }
 
-static int add_aliases(struct served *m, const char *list)
+/* Of the first model. */
+static int add_aliases(struct served_list *l, const char *list)
 {
+    struct served *m = &l->v[0];
     for (const char *p = list ? list : ""; *p;) {
         size_t n = strcspn(p, ",");
+        const struct served *has = n ? served_named(l, p, n) : NULL;
+        if (has && has != m)
+            return command_usage("serve", "two models are called %s: give the first one another --alias", has->name);
         if (n >= SERVED_NAME || m->n_aliases == SERVED_ALIASES)
             return command_usage("serve", "--alias takes at most %d names of %d bytes", (int)SERVED_ALIASES,
                                  (int)SERVED_NAME - 1);
@@ -153,10 +159,12 @@ static int add_adapter(struct served_list *l, const struct serve_options *o, con
     char name[SERVED_NAME] = "", path[4096];
     float scale;
     const char *rest = access(word, F_OK) == 0 ? word : split_name(word, name);
-    bool named = rest != word && adapter_word(rest, path, &scale);
+    enum adapter_word named = rest != word ? adapter_word(rest, path, &scale) : ADAPTER_WORD_NO_FILE, plain;
     text_line(name);
-    if (named) return add_named(l, o, name, path, scale);
-    if (!adapter_word(word, path, &scale))
+    if (named == ADAPTER_WORD_GOOD) return add_named(l, o, name, path, scale);
+    plain = adapter_word(word, path, &scale);
+    if (named == ADAPTER_WORD_NO_SCALE || plain == ADAPTER_WORD_NO_SCALE) return adapter_word_usage("serve", word);
+    if (plain != ADAPTER_WORD_GOOD)
         return command_usage("serve", "--lora: there is no file %s; an adapter is FILE, FILE=SCALE or "
                              "NAME=FILE[=SCALE]", rest);
     for (size_t i = 0; i < l->n; i++) {
@@ -173,13 +181,13 @@ static void fix(struct served *m)
     m->n_adapters = 0;
 }
 
-/* One that brings phrases is always there, for the vocabulary is everybody's. */
-static int fix_phrases(struct served *m, bool later)
+/* What their files say of themselves. One that brings phrases is always there, for the vocabulary is everybody's. */
+static int look_into(struct served *m, bool later)
 {
     for (size_t i = 0; i < m->n_adapters; i++) {
         struct error err = { 0 };
         bool phrases;
-        stretto_status s = model_adapter_phrases(m->adapter[i].path, &phrases, &err);
+        stretto_status s = model_adapter_look(m->adapter[i].path, &phrases, &m->adapter[i].answers, &err);
         if (s != STRETTO_OK) return command_fail("serve", s, err.text);
         if (!phrases) continue;
         if (m->n_adapters > 1 || *m->adapter[i].name || later)
@@ -191,6 +199,28 @@ static int fix_phrases(struct served *m, bool later)
     return EXIT_DONE;
 }
 
+/* "MODEL:NAME" is the adapter's, whatever models are called; "NAME" alone is a model's where one is called so. */
+static int check_names(const struct served_list *l)
+{
+    char full[SERVED_SHOWN];
+    for (size_t i = 0; i < l->n; i++)
+        for (size_t k = 0; k < l->v[i].n_adapters; k++) {
+            const struct served *m = &l->v[i];
+            const char *name = m->adapter[k].name;
+            if (!*name) continue;
+            for (size_t at = 0; at <= m->n_aliases; at++) {
+                snprintf(full, sizeof full, "%s:%s", at ? m->alias[at - 1] : m->name, name);
+                if (served_named(l, full, strlen(full)))
+                    return command_usage("serve", "a model and an adapter are both called %s: give one of them another "
+                                         "name", full);
+            }
+            if (served_named(l, name, strlen(name)))
+                fprintf(stderr, "stretto serve: %s is a model's name and an adapter's: alone it is the model, and the "
+                        "adapter is %s:%s\n", name, m->name, name);
+        }
+    return EXIT_DONE;
+}
+
 static int add_adapters(struct served_list *l, const struct serve_options *o)
 {
     int code = EXIT_DONE;
@@ -199,7 +229,8 @@ static int add_adapters(struct served_list *l, const struct serve_options *o)
         code = add_adapter(l, o, o->model.adapters.v[i]);
     for (size_t i = 0; i < l->n; i++)
         for (size_t k = 0; k < l->v[i].n_adapters; k++) named |= *l->v[i].adapter[k].name != '\0';
-    for (size_t i = 0; i < l->n && code == EXIT_DONE; i++) code = fix_phrases(&l->v[i], o->lora_later);
+    for (size_t i = 0; i < l->n && code == EXIT_DONE; i++) code = look_into(&l->v[i], o->lora_later);
+    if (code == EXIT_DONE) code = check_names(l);
     if (code != EXIT_DONE || can_choose(o)) return code;
     if (named)
         return command_usage("serve", "adapters are chosen by requests on the cpu alone: give --lora FILE[=SCALE], "
@@ -222,7 +253,7 @@ int load_names(struct served_list *l, const struct serve_options *o)
             code = command_fail("serve", STRETTO_E_NOMEM, NULL);
         buffer_done(&path);
     }
-    if (code == EXIT_DONE) code = add_aliases(&l->v[0], o->alias);
+    if (code == EXIT_DONE) code = add_aliases(l, o->alias);
     return code == EXIT_DONE ? add_adapters(l, o) : code;
 }
 
@@ -508,19 +539,22 @@ void load_on_demand(struct served_list *l, const struct serve_options *o, void (
     pthread_mutex_unlock(&l->lock);
 }
 
+static int open_draft(struct served_list *l, const struct serve_options *o)
+{
+    struct model_options mo = o->model;
+    if (!l->draft_path) return EXIT_DONE;
+    mo.model = l->draft_path;
+    mo.scales = NULL;
+    mo.adapters.n = 0;
+    return open_model("serve", &mo, false, &l->draft);
+}
+
 int load_all(struct served_list *l, const struct serve_options *o, void (*wake)(void *ud), void *ud)
 {
-    int code = EXIT_DONE;
     l->most = (uint32_t)o->models_max;
     l->sleep = o->sleep;
     bool light = comes_and_goes(l);
-    if (l->draft_path) {
-        struct model_options mo = o->model;
-        mo.model = l->draft_path;
-        mo.scales = NULL;
-        mo.adapters.n = 0;
-        code = open_model("serve", &mo, false, &l->draft);
-    }
+    int code = open_draft(l, o);
     for (size_t i = 0; i < l->n && code == EXIT_DONE; i++) {
         code = light ? open_light(&l->v[i], o) : open_text(&l->v[i], o);
         if (code == EXIT_DONE && i < at_once(l)) code = bring(l, &l->v[i], o, wake, ud);
@@ -544,6 +578,22 @@ int load_check(struct served *m, const struct serve_options *o)
            ui_bytes(buffers, sizeof buffers, i.buffers), ui_bytes(pages, sizeof pages, i.pages), i.sequences, i.context,
            i.context_cut ? " (cut to what fits)" : "", m->embeds ? "makes embeddings" : m->chat
            ? "holds conversations" : "continues texts, has no template for conversations");
+    for (size_t k = 0; k < m->n_adapters; k++)
+        printf("  adapter %s: %s\n", *m->adapter[k].name ? m->adapter[k].name : "for all", m->adapter[k].path);
+    return EXIT_DONE;
+}
+
+int load_check_guessers(struct served_list *l, const struct serve_options *o)
+{
+    char words[1300];
+    int code = open_draft(l, o);
+    if (code == EXIT_DONE && l->draft_path) printf("guesses: the model %s\n", l->draft_path);
+    if (code != EXIT_DONE || !o->heads) return code;
+    if (access(o->heads, R_OK) != 0) {
+        snprintf(words, sizeof words, "--heads %.1000s: %s", o->heads, strerror(errno));
+        return command_fail("serve", STRETTO_E_IO, words);
+    }
+    printf("guesses: the heads %s\n", o->heads);
     return EXIT_DONE;
 }
 

@@ -14,5 +14,7 @@ int load_all(struct served_list *l, const struct serve_options *o, void (*wake)(
 void load_on_demand(struct served_list *l, const struct serve_options *o, void (*wake)(void *ud), void *ud);
 /* What it would take, in lines for people. */
 int load_check(struct served *m, const struct serve_options *o);
+/* And of what guesses for all. */
+int load_check_guessers(struct served_list *l, const struct serve_options *o);
 void load_close(struct served_list *l);
 #endif

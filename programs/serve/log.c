@@ -25,9 +25,37 @@ static void print_missed(const struct exchange *x, const struct prefix_miss *m)
     json_decref(j);
 }
 
+/* Whose weights the request or /lora-adapters said; the name has that of "MODEL:ADAPTER". */
+static bool weighs(const struct exchange *x, size_t i)
+{
+    return x->ask.weights[i] != 0 && (x->ask.adapter < 0 || json_array_size(x->ask.lora));
+}
+
+static void print_model(const struct exchange *x)
+{
+    const char *word = "lora";
+    if (!x->ask.model) return;
+    fprintf(stderr, " %s", x->ask.shown);
+    for (size_t i = 0; i < x->ask.model->n_adapters; i++) {
+        if (!weighs(x, i)) continue;
+        fprintf(stderr, " %s %zu=%g", word, i, (double)x->ask.weights[i]);
+        word = "and";
+    }
+}
+
+static json_t *weights_json(const struct exchange *x)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < x->ask.model->n_adapters; i++)
+        if (weighs(x, i))
+            json_array_append_new(list, json_pack("{s:i,s:f}", "id", (int)i, "scale", (double)x->ask.weights[i]));
+    return list;
+}
+
 static void log_plain(const struct exchange *x, const struct job_usage *u, double seconds)
 {
     fprintf(stderr, "%s %s %s %u", x->wire->peer, x->method, x->path, x->http);
+    print_model(x);
     if (u->prompt || u->written) {
         fprintf(stderr, " read %u (%u known", u->prompt, u->cached);
         print_missed(x, &u->missed);
@@ -51,6 +79,7 @@ static void log_json(const struct exchange *x, const struct job_usage *u, double
                           (json_int_t)x->bytes_out, "client_left", (int)x->gone);
     if (!j) return;
     if (x->ask.model) json_object_set_new(j, "model", json_string(x->ask.shown));
+    if (x->ask.model && x->ask.model->n_adapters) json_object_set_new(j, "lora", weights_json(x));
     if (u->prompt || u->written) {
         json_object_set_new(j, "prompt_tokens", json_integer(u->prompt));
         json_object_set_new(j, "cached_tokens", json_integer(u->cached));

@@ -198,17 +198,43 @@ static void close_files(const struct serve_options *o, const struct served_list 
         free(meant);
     }
     for (size_t i = 0; i < n; i++) read[s.n_read++] = folders[i];
-    if (o->disk) {                             /* what is not there cannot be allowed */
-        mkdir(o->disk, 0700);
-        write[s.n_write++] = o->disk;
-    }
-    if (o->slots) {
-        mkdir(o->slots, 0700);
-        write[s.n_write++] = o->slots;
-    }
+    if (o->disk) write[s.n_write++] = o->disk;
+    if (o->slots) write[s.n_write++] = o->slots;
     sandbox_files(&s, &words);
     fprintf(stderr, "stretto serve: sandbox: %s\n", words.data ? words.data : "");
     buffer_done(&words);
+}
+
+/* A folder that is written to; one that is not there is made, or could be. */
+static int check_folder(const char *option, const char *path, bool make)
+{
+    char above[1024], words[1400];
+    struct stat st;
+    if (!path) return EXIT_DONE;
+    if (stat(path, &st) == 0 && !S_ISDIR(st.st_mode)) errno = ENOTDIR;
+    else if (access(path, R_OK | W_OK | X_OK) == 0 || (errno == ENOENT && make && mkdir(path, 0700) == 0))
+        return EXIT_DONE;
+    else if (errno == ENOENT && !make) {
+        snprintf(words, sizeof words, "%.1000s", path);
+        for (size_t n = strlen(words); n > 1 && words[n - 1] == '/'; n--) words[n - 1] = '\0';
+        folder_of(words, above);
+        if (access(above, W_OK | X_OK) == 0) return EXIT_DONE;
+    }
+    snprintf(words, sizeof words, "%s %.1000s: %s: name a folder that this user may write to", option, path,
+             strerror(errno));
+    return command_fail("serve", STRETTO_E_IO, words);
+}
+
+static int check_folders(const struct serve_options *o)
+{
+    struct stat disk, slots;
+    int code = check_folder("--cache-disk", o->disk, !o->check);
+    if (code == EXIT_DONE) code = check_folder("--slot-save-path", o->slots, !o->check);
+    if (code == EXIT_DONE && o->disk && o->slots && stat(o->disk, &disk) == 0 && stat(o->slots, &slots) == 0
+        && disk.st_dev == slots.st_dev && disk.st_ino == slots.st_ino)
+        return command_usage("serve", "--cache-disk and --slot-save-path are one folder: name two, because each has "
+                             "bounds of its own");
+    return code;
 }
 
 static int serve(const struct serve_options *o, struct served_list *models, const struct place *p)
@@ -256,6 +282,11 @@ static int check(const struct serve_options *o, struct served_list *models, cons
 {
     int code = check_files(o);
     for (size_t i = 0; i < models->n && code == EXIT_DONE; i++) code = load_check(&models->v[i], o);
+    if (code == EXIT_DONE) code = load_check_guessers(models, o);
+    if (code == EXIT_DONE && o->disk)
+        printf("pages: %s, %lld MB at most\n", o->disk, (long long)o->disk_mb);
+    if (code == EXIT_DONE && o->slots)
+        printf("saved texts: %s, %lld MB at most\n", o->slots, (long long)o->disk_mb);
     if (code == EXIT_DONE)
         printf("address: %s, %s, %s\n", p->where, p->loopback ? "this machine alone" : "reached over the network",
                o->api_key || o->api_key_file ? "with API keys" : "without a key");
@@ -269,6 +300,7 @@ static int run(struct serve_options *o)
     struct place p = { .fd = -1 };
     int code = check_options(o);
     served_open(&models);
+    if (code == EXIT_DONE) code = check_folders(o);
     if (code == EXIT_DONE) code = load_names(&models, o);
     if (code == EXIT_DONE) code = bind_place(&p, o);
     if (code != EXIT_DONE) return code;

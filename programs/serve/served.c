@@ -4,7 +4,7 @@
 
 static bool is(const char *name, const char *p, size_t n) { return strlen(name) == n && memcmp(name, p, n) == 0; }
 
-static const struct served *model_of(const struct served_list *l, const char *p, size_t n)
+const struct served *served_named(const struct served_list *l, const char *p, size_t n)
 {
     for (size_t i = 0; i < l->n; i++) {
         if (is(l->v[i].name, p, n)) return &l->v[i];
@@ -23,12 +23,12 @@ static int adapter_of(const struct served *m, const char *p, size_t n)
 
 const struct served *served_find(const struct served_list *l, const char *p, size_t n, int *adapter)
 {
-    const struct served *m = model_of(l, p, n);
+    const struct served *m = served_named(l, p, n);
     *adapter = -1;
     if (m) return m;
     for (size_t at = n; at-- > 0;) {
         if (p[at] != ':') continue;
-        if (!(m = model_of(l, p, at))) continue;
+        if (!(m = served_named(l, p, at))) continue;
         *adapter = adapter_of(m, p + at + 1, n - at - 1);
         return *adapter >= 0 || !m->n_adapters || is("latest", p + at + 1, n - at - 1) ? m : NULL;
     }

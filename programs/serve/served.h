@@ -24,6 +24,7 @@ enum served_at { SERVED_AWAY, SERVED_WANTED, SERVED_LOADING, SERVED_HERE, SERVED
 struct served_adapter {
     char name[SERVED_NAME], *path, *word;    /* name: "" of one without; word: as a model is opened with it */
     float scale, weight;               /* weight: the list's lock                                      */
+    bool answers;                      /* it acts on answers alone                                     */
 };
 
 struct served {
@@ -67,7 +68,9 @@ struct served_list {
 };
 
 void served_open(struct served_list *l);
-/* The model of that name or alias, or of the adapter MODEL:NAME or NAME; with one model any name means it, but for one
+/* The model of that name or alias, or NULL. */
+const struct served *served_named(const struct served_list *l, const char *name, size_t n);
+/* The same, or that of the adapter MODEL:NAME or NAME; with one model any name means it, but for one
  * of an adapter that it does not have. NULL: there is none. *adapter: its number, -1 where none is named. */
 const struct served *served_find(const struct served_list *l, const char *name, size_t n, int *adapter);
 /* What the model's adapters weigh for requests that do not say: [n_adapters]. */

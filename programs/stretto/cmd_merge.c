@@ -75,7 +75,9 @@ static int read_adapters(struct run *x)
     for (; x->n < x->o->adapters.n; x->n++) {
         const char *word = x->o->adapters.v[x->n];
         float scale;
-        if (!adapter_word(word, x->path[x->n], &scale))
+        enum adapter_word said = adapter_word(word, x->path[x->n], &scale);
+        if (said == ADAPTER_WORD_NO_SCALE) return adapter_word_usage("merge", word);
+        if (said != ADAPTER_WORD_GOOD)
             return command_usage("merge", "there is no file %s; an adapter is FILE or FILE=SCALE, as my.gguf=0.5",
                                  word);
         x->adapter[x->n] = (struct model_adapter){ .path = x->path[x->n], .scale = scale };

@@ -173,17 +173,24 @@ int open_model(const char *command, const struct model_options *o, bool vocabula
     return code;
 }
 
-bool adapter_word(const char *word, char path[4096], float *scale)
+enum adapter_word adapter_word(const char *word, char path[4096], float *scale)
 {
     const char *equals = strrchr(word, '=');
     char *end;
     snprintf(path, 4096, "%s", word);
     *scale = 1;
-    if (access(path, F_OK) == 0) return true;
-    if (!equals) return false;
+    if (access(path, F_OK) == 0) return ADAPTER_WORD_GOOD;
+    if (!equals) return ADAPTER_WORD_NO_FILE;
     *scale = strtof(equals + 1, &end);
     snprintf(path, 4096, "%.*s", (int)(equals - word), word);
-    return end != equals + 1 && !*end && fabsf(*scale) <= 1e6F && access(path, F_OK) == 0;
+    if (access(path, F_OK) != 0) return ADAPTER_WORD_NO_FILE;
+    return end != equals + 1 && !*end && fabsf(*scale) <= 1e6F ? ADAPTER_WORD_GOOD : ADAPTER_WORD_NO_SCALE;
+}
+
+int adapter_word_usage(const char *command, const char *word)
+{
+    return command_usage(command, "--lora: the scale of an adapter is a number, as in FILE=0.5, not '%.100s'",
+                         strrchr(word, '=') + 1);
 }
 
 int cache_from(const char *command, const struct model_options *o, const char **name)

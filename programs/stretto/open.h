@@ -6,9 +6,11 @@
 /* Prints the sentence itself; returns an exit code (EXIT_DONE when *out is open). */
 int open_model(const char *command, const struct model_options *o, bool vocabulary_only,
                stretto_model **out);
-/* The path and scale of "FILE" or "FILE=SCALE", as opening reads it: a file of such a name is a file. False where there
- * is no such file. */
-bool adapter_word(const char *word, char path[4096], float *scale);
+/* The path and scale of "FILE" or "FILE=SCALE", as opening reads it: a file of such a name is a file. */
+enum adapter_word { ADAPTER_WORD_GOOD, ADAPTER_WORD_NO_FILE, ADAPTER_WORD_NO_SCALE };
+enum adapter_word adapter_word(const char *word, char path[4096], float *scale);
+/* The sentence for ADAPTER_WORD_NO_SCALE. */
+int adapter_word_usage(const char *command, const char *word);
 /* The name of the cache type that -ctk and -ctv mean together, NULL when neither is given;
  * EXIT_USAGE when they do not go together. */
 int cache_from(const char *command, const struct model_options *o, const char **name);

@@ -111,16 +111,26 @@ static stretto_status put_all(struct engine *e, const struct sequence *s, const 
 }
 
 static stretto_status write_file(struct engine *e, const struct sequence *s, struct engine_text *t, const char *path,
-                                 const struct engine_text_room *room, struct error *err)
+                                 struct error *err)
 {
     struct writing w = { .at = 0 };
-    if (room && room->ask) TRY(room->ask(room->ud, path, bytes_of(e, s, t), err));
     TRY(part_open(&w.part, path, true, true, err));
     stretto_status st = part_begin(&w.part, 0, err);
     if (st == STRETTO_OK) st = put_all(e, s, t, &w, err);
     if (st == STRETTO_OK) st = part_finish(&w.part, err);
     part_close(&w.part);
     t->bytes = w.at;
+    return st;
+}
+
+static stretto_status write_where_room(struct engine *e, const struct sequence *s, struct engine_text *t,
+                                       const char *path, const struct engine_text_room *room, struct error *err)
+{
+    int64_t note = 0;
+    if (!room || !room->ask) return write_file(e, s, t, path, err);
+    TRY(room->ask(room->ud, path, bytes_of(e, s, t), &note, err));
+    stretto_status st = write_file(e, s, t, path, err);
+    room->done(room->ud, note, st == STRETTO_OK);
     return st;
 }
 
@@ -137,7 +147,7 @@ stretto_status engine_text_save(struct engine *e, struct engine_text *t, const c
     t->n = engine_set(e, seq, t->tokens, t->n, t->n - 1);
     memcpy(t->given, s->given, t->n);
     if (st == STRETTO_OK)
-        st = t->n ? write_file(e, s, t, path, room, err)
+        st = t->n ? write_where_room(e, s, t, path, room, err)
                   : fail(err, STRETTO_E_ARG, "nothing of the text is in the cache any more");
     engine_seq_close(e, seq);
     return st;

@@ -15,10 +15,12 @@ struct engine_text {
     uint64_t bytes;                    /* of the file                                                */
 };
 
-/* Who is asked before a file is written, which will have so many bytes; what he answers but OK is the answer. */
+/* Who is asked before a file is written, which will have so many bytes; what he answers but OK is the answer. After an
+ * OK he is told when the file is whole or will not be, with what he put into *note. */
 struct engine_text_room {
-    stretto_status (*ask)(void *ud, const char *path, uint64_t bytes, struct error *err);   /* NULL: there is room */
-    void *ud;
+    stretto_status (*ask)(void *ud, const char *path, uint64_t bytes, int64_t *note, struct error *err);
+    void (*done)(void *ud, int64_t note, bool whole);
+    void *ud;                          /* ask NULL: there is room                                    */
 };
 
 /* Writes what the cache has of t, from its first token on, in one step (base/part.h): whenever the process ends, there

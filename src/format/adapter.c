@@ -332,16 +332,32 @@ static void note_in(const struct source *s, const char *key, char *out, size_t s
     snprintf(out, size, "%.*s", (int)(v.n < size ? v.n : size - 1), v.p);
 }
 
+static const char own_rows[] = "stretto.adapter.rows";
+
+stretto_status adapter_rows_read(const char *path, enum adapter_rows *out, struct error *err)
+{
+    struct source *s;
+    struct stat st;
+    char word[16];
+    *out = ADAPTER_ALL;
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) return STRETTO_OK;
+    TRY(source_open(&s, path, err));
+    note_in(s, own_rows, word, sizeof word);
+    adapter_rows_find(word, out);
+    source_close(s);
+    return STRETTO_OK;
+}
+
 /* On which rows it acts: our own key, or aLoRA's. */
 static stretto_status read_rows(struct reading *x, const struct source *s)
 {
-    static const char invoked[] = "adapter.alora.invocation_tokens", own[] = "stretto.adapter.rows";
+    static const char invoked[] = "adapter.alora.invocation_tokens";
     enum source_kind kind;
     char word[16];
     size_t n = 0;
     int64_t id;
-    note_in(s, own, word, sizeof word);
-    if (source_has(s, own)) {
+    note_in(s, own_rows, word, sizeof word);
+    if (source_has(s, own_rows)) {
         if (adapter_rows_find(word, &x->out->rows)) return STRETTO_OK;
         return fail(x->err, STRETTO_E_UNSUP, "%s acts on rows '%s', which is not known here", x->path, word);
     }

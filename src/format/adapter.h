@@ -44,6 +44,8 @@ struct adapter {
     char base_content[40], template_content[40]; /* of what it was trained with, where it says so; else ""  */
 };
 
+/* What a GGUF file says of rows, without aLoRA's tokens; a folder says nothing: ADAPTER_ALL. */
+stretto_status adapter_rows_read(const char *path, enum adapter_rows *out, struct error *err);
 /* base: of the model it is for. E_ARG where it is for another one, with the first thing that does not fit. */
 stretto_status adapter_read(struct adapter *out, const char *path, const struct source *base, struct error *err);
 void adapter_done(struct adapter *a);

@@ -194,7 +194,7 @@ def test_refused(model, one):
             (["-m", model, "-o", at("x.gguf")], 2, "which adapter"),
             (["-m", model, "--lora", one], 2, "where does"),
             (["-m", model, "--lora", at("none"), "-o", at("x.gguf")], 2, "there is no file"),
-            (["-m", model, "--lora", one + "=much", "-o", at("x.gguf")], 2, "there is no file"),
+            (["-m", model, "--lora", one + "=much", "-o", at("x.gguf")], 2, "is a number, as in FILE=0.5"),
             (["-m", model, "--lora", one, "-o", one], 2, "--force replaces"),
             (["-m", model, "--lora", late, "-o", at("x.gguf")], 1, "on the rows 'answers' alone"),
             (["-m", model, "--lora", model, "-o", at("x.gguf")], 2, "is no adapter"),

@@ -19,7 +19,7 @@ WORDS = ["Once upon a time", "The dog", "Tim and Sue went to", "A big red ball",
 LONG = "Once upon a time there was a little girl who liked to play in the park with her dog. " * 6
 
 
-def write(path, model, seed, rank=4, rows=None, phrases=()):
+def write(path, model, seed, rank=4, rows=None, phrases=(), size=0.3):
     """phrases: a number for each, from which its row is drawn."""
     reader, draw = gguf.GGUFReader(model), np.random.default_rng(seed)
     w = gguf.GGUFWriter(path, "llama")
@@ -42,7 +42,7 @@ def write(path, model, seed, rank=4, rows=None, phrases=()):
         if t.name.startswith("blk.") and len(t.shape) == 2:
             n_in, n_out = (int(n) for n in t.shape)
             w.add_tensor(t.name + ".lora_a", draw.normal(0, n_in ** -0.5, (rank, n_in)).astype("f4"))
-            w.add_tensor(t.name + ".lora_b", draw.normal(0, 0.3 * rank ** -0.5, (n_out, rank)).astype("f4"))
+            w.add_tensor(t.name + ".lora_b", draw.normal(0, size * rank ** -0.5, (n_out, rank)).astype("f4"))
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.write_tensors_to_file()
@@ -110,7 +110,8 @@ def check_lora(s, said):
     half = s.post("/completion", {**go, "lora": [{"id": 1, "scale": 0.5}, {"id": 2, "scale": 0.7}]})[2]["content"]
     assert half not in said.values(), half
     for bad, why in (({"id": 1, "scale": 1}, "must be a list"), ([{"id": 9, "scale": 1}], "none has the id 9"),
-                     ([{"id": 1}], "must be a list"), ([{"id": 1, "scale": 1e9}], "must be a list"), ([3], "must be")):
+                     ([{"id": 1}], "must be a list"), ([{"id": 1, "scale": 1001}], "from -1000 to 1000"),
+                     ([{"id": 1, "scale": 1}, {"id": 1, "scale": 0}], "twice"), ([3], "must be")):
         code, _, j = s.post("/completion", {**go, "lora": bad})
         assert code == 400 and why in j["error"]["message"], (bad, j)
         if isinstance(bad, list):
@@ -119,8 +120,25 @@ def check_lora(s, said):
     assert [a["scale"] for a in s.get("/lora-adapters")[2]][1] == 0.5
     assert s.post("/completion", go)[2]["content"] == half
     assert words(s, "stories:b", "Once upon a time") == said["stories:b"]
+    last = s.lines(1, lambda x: " read " in x and "stories:b" in x)[-1]
+    assert " 200 stories:b read " in last, last
+    assert s.lines(2, lambda x: " 200 stories lora 1=0.5 and 2=0.7 read " in x)
     s.post("/lora-adapters", [])
     assert s.post("/completion", go)[2]["content"] == said["stories"]
+    code, _, j = s.post("/completion", {**go, "lora": [{"id": i, "scale": 1000} for i in range(4)]})
+    assert code == 200 or (code == 400 and "take smaller" in j["error"]["message"]), j
+
+
+def check_overflow(model, folder):
+    """Scales that make numbers overflow are the request's fault, and nobody else's."""
+    huge = write(os.path.join(folder, "huge.gguf"), model, 9, size=3e4)
+    with Server(program, model, "--lora", f"huge={huge}") as s:
+        go = {"prompt": LONG, "temperature": 0, "n_predict": 4}
+        good = s.post("/completion", go)[2]["content"]
+        for stream in (False, True):
+            code, _, j = s.post("/completion", {**go, "lora": [{"id": 0, "scale": 1000}], "stream": stream})
+            assert code == (200 if stream else 400) and "take smaller" in str(j), (code, j)
+        assert s.post("/completion", go)[2]["content"] == good
 
 
 def requests(n):
@@ -167,6 +185,15 @@ def check_answers(s):
     assert words(s, "stories:late", LONG) != words(s, "stories", LONG)
     assert cached(s, "stories:early", LONG) == 0
     assert s.get("/lora-adapters")[2][0]["rows"] == "answers"
+    text = {"input": "Once upon a time"}
+    base = s.post("/v1/embeddings", text)[2]["data"]
+    for more in ({"model": "stories:late"}, {"lora": [{"id": 0, "scale": 1}]}):
+        code, _, j = s.post("/v1/embeddings", {**text, **more})
+        assert code == 400 and "acts on answers alone" in j["error"]["message"], (code, j)
+    assert s.post("/v1/embeddings", {**text, "model": "stories:early"})[2]["data"] != base
+    s.post("/lora-adapters", [{"id": 0, "scale": 1}])
+    assert s.post("/v1/embeddings", text)[2]["data"] == base, "there is no answer"
+    s.post("/lora-adapters", [])
 
 
 def check_saved(s):
@@ -261,6 +288,7 @@ with tempfile.TemporaryDirectory() as folder:
     late, early = (write(os.path.join(folder, r + ".gguf"), model, 1, rows=r) for r in ("answers", "given"))
     with Server(program, model, "--lora", f"late={late}", "--lora", f"early={early}") as server:
         check_answers(server)
+    check_overflow(model, folder)
     check_restart(model, folder, paths)
     check_phrases(model, folder)
     # without names: on all requests, at their scale, as llama.cpp's server has it
@@ -271,6 +299,10 @@ with tempfile.TemporaryDirectory() as folder:
         one = server.post("/completion", {**go, "lora": [{"id": 0, "scale": 1}]})[2]["content"]
         assert one == said["stories:b"] != both
         assert len(server.get("/v1/models")[2]["data"]) == 1
+    with Server(program, model, "--lora", f"a={paths['a']}", "--alias", "a") as server:
+        assert words(server, "stories:a", "Once upon a time") == said["stories:a"]
+        assert server.post("/v1/completions", {"model": "a", "prompt": "x", "max_tokens": 1})[2]["model"] == "stories"
+        assert server.lines(1, lambda x: "a is a model's name and an adapter's" in x)
     odd = os.fsencode(os.path.join(folder, "odd")) + b"\xff.gguf"
     shutil.copy(paths["b"], odd)
     with Server(program, model, "--lora", b"a=" + odd, "--lora", f"b={paths['b']}") as server:
@@ -279,6 +311,9 @@ with tempfile.TemporaryDirectory() as folder:
         assert server.post("/completion", go)[2]["content"] == said["stories"]
     for args, why in ((("--lora", f"a={paths['a']}", "--lora", f"a={paths['b']}"), "two adapters are called a"),
                       (("--lora", "a=" + os.path.join(folder, "none")), "there is no file"),
+                      (("--lora", f"a={paths['a']}=x"), "not 'x'"), (("--lora", paths["a"] + "="), "not ''"),
+                      (("--lora", f"a={paths['a']}", "--alias", "stories:a"), "both called stories:a"),
+                      (("--alias", "other", "-m", f"other={folder}/plain.gguf"), "two models are called other"),
                       (("--lora", f"other:a={paths['a']}"), "no model called other"),
                       (("--lora", f"latest={paths['a']}"), "cannot be called"),
                       (("--lora", f"a={paths['a']}", "--arithmetic", "int"), "on the cpu alone"),

@@ -540,12 +540,18 @@ def check_taken(model):
         r = subprocess.run([program, "-m", model, "--port", port], capture_output=True, text=True, timeout=60)
         assert r.returncode == 1 and "another program" in r.stderr, r
     for args, code, words in ((["--api-key-file", "/none/such"], 1, "/none/such"), (["--decode", "x"], 2, "--decode"),
+                              (["--cache-disk", "/none/such"], 1, "--cache-disk /none/such: No such"),
+                              (["--slot-save-path", model], 1, "Not a directory"),
+                              (["--heads", "/none/such"], 1, "/none/such"), (["-md", "/none/such"], 1, "/none/such"),
+                              (["--cache-disk", "/tmp", "--slot-save-path", "/tmp/"], 2, "are one folder"),
                               (["--ssl-cert-file", "/none/such", "--ssl-key-file", "/none"], 1, "/none/such")):
         r = subprocess.run([program, "-m", model, "--port", "0", "--check", *args], capture_output=True, text=True,
                            timeout=60)
         assert r.returncode == code and words in r.stderr, (args, r)
-    r = subprocess.run([program, "-m", "tiny=" + model, "-c", "256", "--port", "0", "--check"], capture_output=True,
-                       text=True, timeout=60)
+    disk = model + "-pages"
+    r = subprocess.run([program, "-m", "tiny=" + model, "-c", "256", "--port", "0", "--check", "--cache-disk", disk,
+                        "-md", model], capture_output=True, text=True, timeout=60)
+    assert not os.path.exists(disk) and "guesses: the model " + model in r.stdout and disk in r.stdout, r
     assert r.returncode == 0 and "tiny" in r.stdout and "256 tokens" in r.stdout and "this machine alone" in r.stdout, r
 
 

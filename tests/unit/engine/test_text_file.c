@@ -188,12 +188,24 @@ static void killed_at_any_byte(void **state)
     engine_close(e);
 }
 
-/* What does not fit is told with both numbers, and who gives room is asked with all bytes. */
-static stretto_status count_room(void *ud, const char *to, uint64_t bytes, struct error *err)
+/* What does not fit is told with both numbers, and who gives room is asked with all bytes and told the end. */
+struct room { uint64_t bytes; int whole, not_whole; };
+
+static stretto_status count_room(void *ud, const char *to, uint64_t bytes, int64_t *note, struct error *err)
 {
+    struct room *r = ud;
     assert_string_equal(to, path);
-    *(uint64_t *)ud = bytes;
+    r->bytes = bytes;
+    *note = 77;
     return err->status ? STRETTO_E_IO : STRETTO_OK;
+}
+
+static void end_room(void *ud, int64_t note, bool whole)
+{
+    struct room *r = ud;
+    assert_int_equal(note, 77);
+    r->whole += whole;
+    r->not_whole += !whole;
 }
 
 static void what_does_not_fit(void **state)
@@ -201,19 +213,26 @@ static void what_does_not_fit(void **state)
     struct fake f;
     struct error err = { 0 };
     struct stat st;
-    uint64_t bytes = 0;
-    const struct engine_text_room room = { count_room, &bytes };
+    struct room asked = { 0 };
+    const struct engine_text_room room = { count_room, end_room, &asked };
     (void)state;
     struct engine *e = open_engine(&f, true);
     read_text(e, N);
     struct engine_text t = text_of(N, 0);
     assert_int_equal(engine_text_save(e, &t, path, &room, &err), STRETTO_OK);
     assert_int_equal(stat(path, &st), 0);
-    assert_int_equal(bytes, st.st_size);
+    assert_int_equal(asked.bytes, st.st_size);
+    assert_int_equal(asked.whole, 1);
     unlink(path);
+    assert_int_equal(mkdir(path, 0700), 0);                  /* what cannot be replaced */
+    assert_int_not_equal(engine_text_save(e, &t, path, &room, &err), STRETTO_OK);
+    assert_int_equal(asked.not_whole, 1);
+    rmdir(path);
+    memset(&err, 0, sizeof err);
     err.status = STRETTO_E_IO;                               /* no room */
     assert_int_equal(engine_text_save(e, &t, path, &room, &err), STRETTO_E_IO);
     assert_int_equal(stat(path, &st), -1);
+    assert_int_equal(asked.whole + asked.not_whole, 2);
     memset(&err, 0, sizeof err);
     t = text_of(N, 0);
     assert_int_equal(engine_text_save(e, &t, path, NULL, &err), STRETTO_OK);
