@@ -675,8 +675,8 @@ static stretto_status take_done(struct exchange *x, struct choice *c, const stru
         c->n_vector = e->n_vector;
     }
     if (e->finish == JOB_FAILED && e->error.status == STRETTO_E_NAN && json_array_size(x->ask.lora))
-        trouble(&x->trouble, TROUBLE_INVALID, "lora", "with these scales of adapters the model's numbers overflow: take "
-                "smaller ones");
+        trouble(&x->trouble, TROUBLE_INVALID, "lora", "with these scales of adapters the model's numbers overflow: "
+                "take smaller ones");
     else if (e->finish == JOB_FAILED)
         trouble_status(&x->trouble, x->dialect->kind != JOB_KEEP ? TROUBLE_FAILED
                        : e->error.status == STRETTO_E_FULL ? TROUBLE_BUSY : TROUBLE_INVALID, NULL,

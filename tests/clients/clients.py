@@ -241,7 +241,8 @@ def run_llama(args, _):
     files = sorted(f"unit/{f}" for f in os.listdir(os.path.join(cwd, "unit")) if f.startswith("test_"))
     if args.files:
         files = [f for f in files if re.search(args.files, f)]
-    return pytest("llama", cwd, files, env, more=["-p", "unskipped"], words=args.words, whole=not args.words and not args.files)
+    return pytest("llama", cwd, files, env, more=["-p", "unskipped"], words=args.words,
+                  whole=not args.words and not args.files)
 
 
 def run_schemathesis(args, server):
