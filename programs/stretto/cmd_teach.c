@@ -28,6 +28,7 @@ struct run {
     struct trainer *t;
     double started, shown, drawn;        /* seconds of the clock              */
     double first_loss, loss, first_held, held, held_error;
+    double first_noisy, noisy, held_noisy, first_per_step, per_step;
     double rate, learning;               /* rows a second, smoothed; seconds of steps of this call */
     uint64_t rows, learned, skipped;     /* of this call                      */
     bool line;                           /* the cursor stands behind a line   */
@@ -124,12 +125,18 @@ static int take_model(struct run *x)
 
 static int check(const struct teach_command *o)
 {
-    bool lora = strcmp(o->method, "lora") == 0;
+    bool lora = strcmp(o->method, "full") != 0;
     if (!o->out && !o->show && !o->plan)
         return command_usage("teach", "where does what is learned go? Name a folder: -o FOLDER");
     if (!lora && (o->targets || o->rows_of || o->last_layers || o->alpha > 0 || teach_given("rank")))
         return command_usage("teach", "--rank, --alpha, --targets, --rows-of and --last-layers belong to "
                              "--method lora");
+    static const char *const of_noise[] = { "copies", "loss", "noisy-weight", "ar" };
+    for (size_t i = 0; i < sizeof of_noise / sizeof *of_noise; i++)
+        if (!o->block && !teach_traced(o) && teach_given(of_noise[i]))
+            return command_usage("teach", "--%s belongs to noisy copies of answers: --block 8", of_noise[i]);
+    if (o->rows_of && strcmp(o->rows_of, "guesses") == 0 && !o->block && !teach_traced(o))
+        return command_usage("teach", "--rows-of guesses needs noisy copies of answers: --block 8");
     if (!o->watch && o->agreement > 0) return command_usage("teach", "--agreement belongs to --watch N");
     static const char *const of_adamw[] = { "optimizer-bytes", "beta1", "beta2", "eps" };
     for (size_t i = 0; i < sizeof of_adamw / sizeof *of_adamw; i++)
@@ -154,7 +161,8 @@ static int open_trainer(struct run *x)
 {
     struct train_options t;
     struct error err = { 0 };
-    if (!x->o->data.n) return command_usage("teach", "what is to be learned? Name lines of data: -d FILE.jsonl");
+    if (!x->o->data.n && !teach_traced(x->o))
+        return command_usage("teach", "what is to be learned? Name lines of data: -d FILE.jsonl");
     int code = teach_options(x->o, &t);
     if (code != EXIT_DONE) return code;
     t.model = x->converted.len ? x->converted.data : x->in.data;
@@ -179,7 +187,7 @@ static void tell(struct run *x, const struct train_report *r)
     x->shown = now;
     double left = (double)(r->steps - r->step) * x->learning / (double)(x->rows ? x->rows : 1) * (double)r->rows;
     size_t width = x->terminal.moves ? ui_terminal_width(stderr) - 1 : sizeof text - 1;
-    teach_line(text, sizeof text, width, r, trainer_plan(x->t), x->rate, x->held, left);
+    teach_line(text, sizeof text, width, r, trainer_plan(x->t), x->rate, x->held, x->per_step, left);
     fprintf(stderr, x->terminal.moves ? "\r%s\033[K" : "%s\n", text);
     fflush(stderr);
     x->line = x->terminal.moves;
@@ -193,12 +201,19 @@ static void note(struct run *x, const struct train_report *r)
     x->rows += r->rows;
     x->learned += r->learned;
     x->skipped += r->skipped;
-    if (!r->skipped) x->loss = r->loss;
+    if (!r->skipped) {
+        x->loss = r->loss;
+        x->noisy = r->noisy;
+    }
     if (!isfinite(x->first_loss)) x->first_loss = r->loss;
+    if (!isfinite(x->first_noisy)) x->first_noisy = r->noisy;
     if (!isfinite(r->held)) return;
     x->first_held = r->first_held;
     x->held = r->held;
     x->held_error = r->held_error;
+    x->held_noisy = r->held_noisy;
+    if (isfinite(r->first_per_step)) x->first_per_step = r->first_per_step;
+    if (isfinite(r->per_step)) x->per_step = r->per_step;
 }
 
 static void draw(struct run *x, bool now)
@@ -265,7 +280,14 @@ static void print_end(const struct run *x, const char *wrote)
     put_real(j, "first_held", x->first_held);
     put_real(j, "held", x->held);
     put_real(j, "held_error", x->held_error);
-    if (trainer_plan(x->t)->taught_rows) {
+    if (trainer_plan(x->t)->noisy_rows) {
+        put_real(j, "first_noisy", x->first_noisy);
+        put_real(j, "noisy", x->noisy);
+        put_real(j, "held_noisy", x->held_noisy);
+        put_real(j, "first_per_step", x->first_per_step);
+        put_real(j, "per_step", x->per_step);
+    }
+    if (trainer_plan(x->t)->distils) {
         put_real(j, "regained", 1 - x->held / x->first_held);
         put_real(j, "held_written", trainer_held_written(x->t));
     }
@@ -283,7 +305,7 @@ static void say_end(const struct run *x)
     char wrote[4200];
     double scale;
     uint64_t skipped = trainer_skipped(x->t, &scale);
-    bool lora = strcmp(x->o->method, "lora") == 0;
+    bool lora = strcmp(x->o->method, "full") != 0;
     snprintf(wrote, sizeof wrote, "%.4000s/%s", x->o->out, lora ? "adapter.gguf" : "model.gguf");
     if (x->o->json) {
         print_end(x, wrote);
@@ -292,12 +314,15 @@ static void say_end(const struct run *x)
     printf("%s: %llu steps", wrote, (unsigned long long)trainer_at(x->t));
     const struct train_plan *p = trainer_plan(x->t);
     if (x->rows) printf(", %s %.3f -> %.3f", teach_loss(p), x->first_loss, x->loss);
+    if (x->rows && p->noisy_rows) printf(", noisy %.3f -> %.3f", x->first_noisy, x->noisy);
     if (isfinite(x->held) && x->rows)
         printf(", held out %.3f -> %.3f +- %.3f", x->first_held, x->held, x->held_error);
-    if (isfinite(x->held) && x->rows && p->taught_rows)
+    if (isfinite(x->held) && x->rows && p->distils)
         printf(" (%.0f %% of it regained)", 100 * (1 - x->held / x->first_held));
     if (isfinite(trainer_held_written(x->t)))
         printf(", %.3f when rounded to the types of the file", trainer_held_written(x->t));
+    if (isfinite(x->per_step) && isfinite(x->first_per_step))
+        printf(", %.2f -> %.2f tokens in a step of Jacobi decoding", x->first_per_step, x->per_step);
     if (skipped)
         printf("; %llu step%s skipped because values overflowed, the loss is now times %g",
                (unsigned long long)skipped, skipped == 1 ? "" : "s", scale);
@@ -339,6 +364,7 @@ static int teach(struct run *x)
     if (x->o->resume && !x->o->out)
         return command_usage("teach", "--resume needs the folder of a training: -o FOLDER");
     int code = x->o->resume ? teach_resume(x->o, &x->begun) : EXIT_DONE;
+    teach_usual(x->o);
     if (code == EXIT_DONE) code = check(x->o);
     if (code == EXIT_DONE) code = take_model(x);
     if (code == EXIT_DONE) code = take_teacher(x);
@@ -363,7 +389,8 @@ static int teach_run(void *options, size_t n, char **operands)
     (void)n, (void)operands;
     struct run x = { .o = options, .in = buffer_make(1 << 16), .converted = buffer_make(1 << 16),
                      .teacher = buffer_make(1 << 16), .first_loss = NAN,
-                     .loss = NAN, .first_held = NAN, .held = NAN, .held_error = NAN };
+                     .loss = NAN, .first_noisy = NAN, .noisy = NAN, .held_noisy = NAN,
+                     .first_per_step = NAN, .per_step = NAN, .first_held = NAN, .held = NAN, .held_error = NAN };
     ui_progress_init(&x.bar, x.o->quiet ? NULL : stderr);
     x.bar.items = true;
     x.terminal = ui_terminal_look(stderr);

@@ -3,6 +3,7 @@
  * Line 1 says what the file is of:
  *   {"format": "stretto-jacobi", "version": 1, "model": {"name", "family", "vocabulary", "bytes",
  *    "content"}, "block": n, "states": K, "seed": s, "tokens": most}
+ * (and "adapters" in "model", where there are some: digests of them, with their scales)
  * then one line for each prompt, in the order of the file of prompts:
  *   {"id", "set", "prompt": [ids], "answer": [ids], "finish": "end" or "length",
  *    "blocks": [{"at": i, "states": [[ids], ...], "wrong": [j, ...]}, ...]}
@@ -12,8 +13,8 @@
  * states[k] differs from the answer, or the length of the block: the fixed point, the last state.
  * A prompt that does not fit has "skipped": why instead. `content` is a hash of all weights. */
 #include "base/json_tree.h"
-#include "base/random.h"
 #include "decode/learned.h"
+#include "train/states.h"
 #include "train/trajectory.h"
 #include "stretto/commands.h"
 #include "stretto/experimental.h"
@@ -121,24 +122,18 @@ static int learned_end(struct trace *t)
     return s == STRETTO_OK ? EXIT_DONE : command_fail("trace", s, err.text);
 }
 
-/* A hash of the weights' bytes: two files with equal weights are the same model. */
-static uint64_t content_of(const struct model *m)
+/* Whose texts these are besides: adapters by a digest of their numbers and their scale. */
+static void put_adapters(json_t *model, const struct model *m)
 {
-    uint64_t h = 0;
-    for (size_t t = 0; t < source_tensor_count(m->source); t++) {
-        const struct source_tensor *x = source_tensor_at(m->source, t);
-        const unsigned char *p = x->data;
-        uint64_t lane[4] = { h, t, x->bytes, 3 }, word[4];
-        size_t at = 0;
-        for (; x->bytes - at >= sizeof word; at += sizeof word) {
-            memcpy(word, p + at, sizeof word);
-            for (int i = 0; i < 4; i++)
-                lane[i] = (lane[i] ^ word[i]) * 0x9e3779b97f4a7c15u, lane[i] ^= lane[i] >> 29;
-        }
-        for (; at < x->bytes; at++) lane[0] = (lane[0] ^ p[at]) * 0x9e3779b97f4a7c15u;
-        h = random_at(lane[0], lane[1], lane[2], lane[3]);
+    json_t *all = json_array();
+    for (size_t i = 0; i < m->n_adapters; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "%016llx=%g", (unsigned long long)m->adapters[i].key,
+                 (double)m->adapters[i].scale);
+        json_array_append_new(all, json_string(text));
     }
-    return h;
+    if (m->n_adapters) json_object_set(model, "adapters", all);
+    json_decref(all);
 }
 
 static char *header(const struct trace *t)
@@ -146,13 +141,14 @@ static char *header(const struct trace *t)
     const struct model *m = stretto_model_inside(t->m);
     const char *path = source_path(m->source), *slash = strrchr(path, '/');
     char content[17];
-    snprintf(content, sizeof content, "%016llx", (unsigned long long)content_of(m));
+    snprintf(content, sizeof content, "%016llx", (unsigned long long)states_content(m->source));
     json_t *j = json_pack("{s:s,s:i,s:{s:s,s:s,s:I,s:I,s:s},s:I,s:I,s:I,s:I}", "format",
                           "stretto-jacobi", "version", 1, "model", "name", slash ? slash + 1 : path,
                           "family", m->family->name, "vocabulary", (json_int_t)m->config.vocab,
                           "bytes", (json_int_t)m->tensor_bytes, "content", content, "block",
                           (json_int_t)t->o->block, "states", (json_int_t)t->o->states, "seed",
                           (json_int_t)t->o->seed, "tokens", (json_int_t)t->o->tokens);
+    put_adapters(json_object_get(j, "model"), m);
     char *text = j ? json_dumps(j, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
     json_decref(j);
     return text;

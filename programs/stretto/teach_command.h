@@ -7,11 +7,11 @@
 
 struct teach_command {
     const char *model, *out, *method, *targets, *rows_of, *schedule, *budget, *keep, *lr, *optimizer,
-            *precision, *teacher, *teacher_cache;
+            *precision, *teacher, *teacher_cache, *loss, *states;
     struct text_list data, valid;
-    double hold_out, alpha, warm, clip, decay, beta1, beta2, eps, average, agreement, written;
+    double hold_out, alpha, warm, clip, decay, beta1, beta2, eps, average, agreement, written, noisy_weight, ar;
     int64_t rank, last_layers, epochs, steps, rows, at_once, context, seed, measure, save, show, threads,
-            optimizer_bytes, watch, phrases, teacher_top, teacher_drawn;
+            optimizer_bytes, watch, phrases, teacher_top, teacher_drawn, block, copies;
     bool plan, resume, skip_long, plain_text, save_f32, learn_prompts, yes, quiet, json;
 };
 
@@ -19,6 +19,10 @@ struct teach_command {
 extern const struct option_use teach_uses[];
 extern const size_t teach_n_uses;
 void teach_defaults(void *options);
+/* Whether --states names a file. */
+bool teach_traced(const struct teach_command *o);
+/* What follows from the words that were given: --method consistency. */
+void teach_usual(struct teach_command *o);
 /* Whether the option of that name ("rank") was given. */
 bool teach_given(const char *key);
 /* What was not given is as the training in the folder was begun with; the texts belong to *run, which is to be kept.
@@ -39,7 +43,7 @@ void teach_show(const struct lines *l, const struct tokenizer *t, size_t n);
 void teach_say_phrases(FILE *f, const struct found_phrases *p, const struct tokenizer *t, bool all);
 /* One line of progress, drawn again on a terminal, at most `width` columns. */
 void teach_line(char *out, size_t size, size_t width, const struct train_report *r, const struct train_plan *p,
-                double rows_per_second, double held, double left);
+                double rows_per_second, double held, double per_step, double left);
 
 /* ---- teach_svg.c */
 /* Draws FOLDER/curves.svg of FOLDER/log.jsonl. */

@@ -30,6 +30,20 @@ void teach_defaults(void *options)
     o->optimizer_bytes = d.optimizer_bytes;
     o->seed = (int64_t)d.seed;
     o->hold_out = d.hold_out;
+    o->copies = d.copies;
+    o->loss = train_loss_names[d.loss];
+    o->noisy_weight = d.noisy_weight;
+    o->ar = d.ar;
+}
+
+bool teach_traced(const struct teach_command *o) { return o->states && strcmp(o->states, "noise") != 0; }
+
+/* An adapter, with what makes it one for guesses. */
+void teach_usual(struct teach_command *o)
+{
+    if (strcmp(o->method, "consistency") != 0) return;
+    o->method = "lora";
+    if (!o->block && !teach_traced(o)) o->block = 8;
 }
 
 #define AT(field) offsetof(struct teach_command, field)
@@ -74,22 +88,37 @@ static const struct option teacher_rows[] = {
       "teacher says what should have followed; lines that are learned whole are gone on with from their middle [0]" },
 };
 static const struct option how_rows[] = {
-    { "--method", "lora|full", OPT_CHOICE, AT(method), 0, 0,
-      "an adapter beside the weights as they are, or all weights in float32; with --teacher, what is distilled "
-      "[lora]" },
+    { "--method", "lora|full|consistency", OPT_CHOICE, AT(method), 0, 0,
+      "an adapter beside the weights as they are, or all weights in float32; with --teacher, what is distilled; "
+      "consistency is lora with --block 8 [lora]" },
     { "--rank", "N", OPT_INT, AT(rank), 1, 4096, "of the adapter [16]" },
     { "--alpha", "N", OPT_REAL, AT(alpha), 0, 1e6, "what the adapter adds is times alpha / rank; 0: 2 times the "
      "rank [0]" },
     { "--targets", "REGEX", OPT_TEXT, AT(targets), 0, 0,
       "weights that get an adapter, as attn_(q|v) [all linear layers]" },
-    { "--rows-of", "all|given|answers", OPT_CHOICE, AT(rows_of), 0, 0,
+    { "--rows-of", "all|given|answers|guesses", OPT_CHOICE, AT(rows_of), 0, 0,
       "tokens on whose rows the adapter acts, here and wherever it runs: with answers the pages of prompts stay the "
-      "model's own, with given answers are written at its speed [all]" },
+      "model's own, with given answers are written at its speed, with guesses, which needs --block, the text is the "
+      "model's own [all]" },
     { "--last-layers", "N", OPT_INT, AT(last_layers), 0, 1 << 16,
       "adapters in the last N layers alone: what lies below costs no gradient; 0: in all [0]" },
     { "--phrases", "N", OPT_INT, AT(phrases), 0, PHRASES_MOST,
       "tokens for N phrases that answers of 10 groups or more have in common, at most: answers take fewer steps; with "
       "--show a table of them is printed; 0: none [0]" },
+    { "--block", "N", OPT_INT, AT(block), 0, NOISE_BLOCK,
+      "let the model learn to guess too, N tokens in a step: beside the answers, copies of their blocks of N in which "
+      "tokens are wrong, behind which it shall say what is right; 0: none [0]" },
+    { "--states", "FILE|noise", OPT_TEXT, AT(states), 0, 0,
+      "answers that 'stretto trace jacobi' had this model write, in its blocks: they are learned from too, and what is "
+      "wrong in their copies is what the model had in mind then; noise: what is wrong is drawn [noise]" },
+    { "--copies", "N", OPT_INT, AT(copies), 1, NOISE_COPIES, "noisy copies of each block, other ones in each epoch "
+     "[2]" },
+    { "--loss", "ce|kl", OPT_CHOICE, AT(loss), 0, 0,
+      "what noisy rows learn: the tokens of the line, or all that the model says there before it learns (with "
+      "--teacher, that one) [ce]" },
+    { "--noisy-weight", "W", OPT_REAL, AT(noisy_weight), 1e-6, 1e6,
+      "what all noisy copies of a token count together [1]" },
+    { "--ar", "W", OPT_REAL, AT(ar), 0, 1e6, "what the token itself counts, in the answer as it stands [1]" },
     { "--lr", "RATE|auto", OPT_TEXT, AT(lr), 0, 0,
       "learning rate at its highest; auto tries five on a few small steps each, and prints what came of them [by "
           "method "
@@ -232,6 +261,7 @@ int teach_resume(struct teach_command *o, json_t **run)
     fill_numbers(o, json_object_get(*run, "options"));
     if (!o->model) o->model = json_string_value(json_object_get(*run, "model"));
     if (!o->teacher) o->teacher = json_string_value(json_object_get(*run, "teacher"));
+    if (!o->states) o->states = json_string_value(json_object_get(*run, "states"));
     if (!o->teacher_cache) o->teacher_cache = json_string_value(json_object_get(*run, "teacher_cache"));
     fill_paths(&o->data, json_object_get(*run, "data"));
     fill_paths(&o->valid, json_object_get(*run, "valid"));
@@ -304,6 +334,12 @@ int teach_options(const struct teach_command *o, struct train_options *out)
     out->context = (uint32_t)o->context;
     out->seed = (uint64_t)o->seed;
     out->phrases = (uint32_t)o->phrases;
+    out->block = (uint32_t)o->block;
+    out->copies = (uint32_t)o->copies;
+    out->states = o->states && strcmp(o->states, "noise") != 0 ? o->states : NULL;
+    while (strcmp(o->loss, train_loss_names[out->loss]) != 0) out->loss++;
+    out->noisy_weight = o->noisy_weight;
+    out->ar = o->ar;
     for (int k = 0; k < TRAIN_KEEPS; k++)
         if (strcmp(o->keep, train_keep_names[k]) == 0) out->keep = (enum train_keep)k;
     out->measure = (uint32_t)o->measure;

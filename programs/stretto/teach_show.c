@@ -101,7 +101,7 @@ void teach_say_phrases(FILE *f, const struct found_phrases *p, const struct toke
     fputc('\n', f);
 }
 
-const char *teach_loss(const struct train_plan *p) { return p->taught_rows ? "KL to the teacher" : "loss"; }
+const char *teach_loss(const struct train_plan *p) { return p->distils ? "KL to the teacher" : "loss"; }
 
 void teach_say_plan(FILE *f, const struct train_plan *p, enum train_method method, uint32_t rank)
 {
@@ -141,6 +141,7 @@ static void print_json(const struct train_plan *p)
         (json_int_t)p->weights_bytes, "program_bytes", (json_int_t)p->program_bytes, "checkpoint_bytes",
         (json_int_t)p->checkpoint_bytes, "row_flops", p->row_flops, "flops", p->flops, "roof", p->roof, "seconds",
         seconds_of(p));
+    if (p->noisy_rows) json_object_set_new(j, "noisy_rows", json_integer((json_int_t)p->noisy_rows));
     if (p->taught_rows) {
         json_object_set_new(j, "taught_rows", json_integer((json_int_t)p->taught_rows));
         json_object_set_new(j, "taught_bytes", json_integer((json_int_t)p->taught_bytes));
@@ -176,6 +177,7 @@ void teach_print_plan(const struct train_plan *p, bool json)
     snprintf(c, sizeof c, "of an epoch; %.2f x less by shared beginnings",
              (double)p->rows_alone / (double)(p->rows ? p->rows : 1));
     plan_row("rows", number(a, p->rows), p->rows_alone > p->rows ? c : "of an epoch");
+    if (p->noisy_rows) plan_row("noisy rows", number(a, p->noisy_rows), "of these: copies of answers");
     plan_row("rows at once", number(a, p->step_rows), p->keep == KEEP_LAYERS ? "layers are computed twice" : "");
     plan_row("steps", number(a, p->steps), "");
     plan_row("weights", bytes_words(b, (double)p->weights_bytes), "as they are, what is trained, gradients and "
@@ -234,17 +236,19 @@ void teach_show(const struct lines *l, const struct tokenizer *t, size_t n)
 /* ---- progress -------------------------------------------------------------------------------- */
 
 void teach_line(char *out, size_t size, size_t width, const struct train_report *r, const struct train_plan *p,
-                double rows_per_second, double held, double left)
+                double rows_per_second, double held, double per_step, double left)
 {
-    char time[32], roof[32] = "", measured[48] = "";
+    char time[32], roof[32] = "", measured[48] = "", steps[40] = "";
     if (p->roof > 0)
         snprintf(roof, sizeof roof, " (%.0f %% of the roof)", 100 * rows_per_second * p->row_flops / p->roof);
+    if (isfinite(per_step)) snprintf(steps, sizeof steps, "  %.2f tokens a step", per_step);
     if (isfinite(held)) snprintf(measured, sizeof measured, "  held out %.3f", held);
-    char loss[64];
+    char loss[64], noisy[32] = "";
     if (r->skipped) snprintf(loss, sizeof loss, "skipped: values overflow");
-    else snprintf(loss, sizeof loss, "%s %.3f +- %.3f", p->taught_rows ? "KL" : "loss", r->loss, r->error);
-    int n = snprintf(out, size, "step %llu of %llu  %s%s  %.0f rows/s%s  %s left",
-                     (unsigned long long)r->step, (unsigned long long)r->steps, loss, measured,
+    else snprintf(loss, sizeof loss, "%s %.3f +- %.3f", p->distils ? "KL" : "loss", r->loss, r->error);
+    if (isfinite(r->noisy)) snprintf(noisy, sizeof noisy, ", noisy %.3f", r->noisy);
+    int n = snprintf(out, size, "step %llu of %llu  %s%s%s%s  %.0f rows/s%s  %s left",
+                     (unsigned long long)r->step, (unsigned long long)r->steps, loss, noisy, measured, steps,
                      rows_per_second, roof, duration(time, left));
     if (n > 0 && (size_t)n > width && width < size) out[width] = '\0';
 }

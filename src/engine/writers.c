@@ -16,17 +16,23 @@ void writers_close(struct engine *e, struct writers *x)
 }
 
 static stretto_status open_one(struct engine *e, struct writers *x, struct plain_writer *w,
-                               struct error *err)
+                               const struct writer_options *how, struct error *err)
 {
     static const struct sampling greedy = { .top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64 };
-    const struct writer_options plain = { .most = 1 };
     TRY(engine_seq_open(e, &w->seq, err));
     sampler_plan(&w->sampler, &x->arena, engine_model(e)->config.vocab);
     TRY(sampler_set(&w->sampler, &greedy, err));
-    return writer_open(&w->writer, e, w->seq, &w->sampler, &x->calibration, &plain, err);
+    return writer_open(&w->writer, e, w->seq, &w->sampler, &x->calibration, how, err);
 }
 
 stretto_status writers_open(struct engine *e, struct writers *x, uint32_t n, struct error *err)
+{
+    const struct writer_options plain = { .most = 1 };
+    return writers_open_as(e, x, n, &plain, err);
+}
+
+stretto_status writers_open_as(struct engine *e, struct writers *x, uint32_t n, const struct writer_options *how,
+                               struct error *err)
 {
     struct arena size = { 0 };
     struct sampler s;
@@ -40,7 +46,7 @@ stretto_status writers_open(struct engine *e, struct writers *x, uint32_t n, str
                             ? STRETTO_OK : fail(err, STRETTO_E_NOMEM, "out of memory");
     calibration_init(&x->calibration);
     for (uint32_t i = 0; x->w && i < n; i++) x->w[i].seq = -1;
-    for (uint32_t i = 0; i < n && st == STRETTO_OK; i++) st = open_one(e, x, &x->w[i], err);
+    for (uint32_t i = 0; i < n && st == STRETTO_OK; i++) st = open_one(e, x, &x->w[i], how, err);
     if (st != STRETTO_OK) writers_close(e, x);
     return st;
 }

@@ -5,10 +5,13 @@
 #include "base/memory.h"
 #include "format/content.h"
 #include "text/conversation.h"
+#include "train/states.h"
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
-enum { LINE_MOST = 1 << 24 };
+enum { LINE_MOST = 1 << 24, RUN = 4 };
+#define REPEATS_MOST 0.25
 #define WEIGHT_MOST 1e6
 #define WEIGHT_LEAST 1e-6
 
@@ -288,19 +291,49 @@ static stretto_status push_ids(struct tokens *t, const json_t *list, struct erro
     return STRETTO_OK;
 }
 
+/* The share of runs of four tokens that were there before. */
+static double repeats(const int32_t *id, size_t n)
+{
+    size_t again = 0, runs = n < RUN ? 0 : n - RUN + 1;
+    for (size_t i = 0; i < runs; i++)
+        for (size_t k = 0; k < i; k++)
+            if (memcmp(id + k, id + i, RUN * sizeof *id) == 0) {
+                again++;
+                break;
+            }
+    return runs ? (double)again / (double)runs : 0;
+}
+
+/* Nothing is to be learned from how an answer runs on or in circles. */
+static bool leave_out(struct reader *r, const json_t *j, size_t given)
+{
+    const char *finish = json_string_value(json_object_get(j, "finish"));
+    bool cut = finish && strcmp(finish, "length") == 0;
+    bool turns = !cut && repeats(r->one.id + given, r->one.n - given) > REPEATS_MOST;
+    r->l->left_out[LEFT_CUT] += cut;
+    r->l->left_out[LEFT_REPEATS] += turns;
+    return cut || turns;
+}
+
 static stretto_status take_ids(struct reader *r, const json_t *j, const struct about *a, struct error *err)
 {
+    struct lines *l = r->l;
+    size_t had = l->n;
     r->one.n = 0;
     TRY(push_ids(&r->one, json_object_get(j, "prompt"), err));
     size_t given = r->one.n;
     TRY(push_ids(&r->one, json_object_get(j, "answer"), err));
-    return take(r, r->one.id, r->one.n, NULL, given ? given : 1, a->weight, a->group, err);
+    if (r->how->states && leave_out(r, j, given)) return STRETTO_OK;
+    TRY(take(r, r->one.id, r->one.n, NULL, given ? given : 1, a->weight, a->group, err));
+    if (!r->how->states || l->n == had) return STRETTO_OK;
+    return states_take(r->how->states, j, (uint32_t)(r->one.n - given), r->how->vocab, &l->sample[had].states, err);
 }
 
 /* The first line of a file of `stretto trace`. */
 static stretto_status take_header(const struct reader *r, const json_t *j, struct error *err)
 {
     const json_t *v = json_object_get(json_object_get(j, "model"), "vocabulary");
+    if (r->how->states) TRY(states_head(r->how->states, j, r->how->content, err));
     if (json_integer_value(v) == (json_int_t)r->how->vocab) return STRETTO_OK;
     return fail(err, STRETTO_E_FORMAT, "it was traced with a model of %lld tokens; this one has %u",
                 (long long)json_integer_value(v), r->how->vocab);
@@ -366,10 +399,52 @@ static stretto_status read_all(struct reader *r, const char *text, size_t n, str
     return STRETTO_OK;
 }
 
+struct hashed { uint64_t hash; size_t i; };
+
+static int by_hash(const void *p, const void *q)
+{
+    const struct hashed *a = p, *b = q;
+    if (a->hash != b->hash) return a->hash < b->hash ? -1 : 1;
+    return (a->i > b->i) - (a->i < b->i);
+}
+
+/* Of the samples from `from` on those that are there already go. */
+static stretto_status drop_twice(struct lines *l, size_t from, struct error *err)
+{
+    size_t n = l->n - from, kept = from;
+    struct hashed *h = mem_alloc((n + 1) * sizeof *h);
+    if (!h) return no_memory(err);
+    for (size_t i = 0; i < n; i++) {
+        const struct sample *s = &l->sample[from + i];
+        h[i] = (struct hashed){ hash_bytes(4, sample_ids(l, s), s->n * sizeof *l->id), i };
+    }
+    qsort(h, n, sizeof *h, by_hash);
+    for (size_t i = 1; i < n; i++) {
+        struct sample *s = &l->sample[from + h[i].i];
+        if (h[i].hash != h[i - 1].hash) continue;
+        for (uint32_t k = s->first; k <= s->last; k++) l->learned -= sample_weights(l, s)[k] > 0;
+        s->n = 0;
+    }
+    mem_free(h);
+    for (size_t i = from; i < l->n; i++)
+        if (l->sample[i].n) l->sample[kept++] = l->sample[i];
+    l->left_out[LEFT_TWICE] += (uint32_t)(l->n - kept);
+    l->n = kept;
+    return STRETTO_OK;
+}
+
+static uint64_t seen(const struct lines *l)
+{
+    uint64_t n = l->n + l->skipped;
+    for (int i = 0; i < LEFT_KINDS; i++) n += l->left_out[i];
+    return n;
+}
+
 stretto_status lines_read(struct lines *l, const struct lines_how *how, const char *name, const char *text, size_t n,
                           struct error *err)
 {
-    size_t had = l->n + l->skipped;
+    size_t had = l->n;
+    uint64_t before = seen(l);
     TRY(lines_add_file(l, name, err));
     struct reader r = { .l = l, .how = how, .file = (uint32_t)l->n_files - 1 };
     conversation_init(&r.talk, how->tokenizer, how->chat, how->now);
@@ -377,7 +452,8 @@ stretto_status lines_read(struct lines *l, const struct lines_how *how, const ch
     conversation_done(&r.talk);
     tokens_done(&r.one);
     tokens_done(&r.other);
-    if (s == STRETTO_OK && l->n + l->skipped == had)
+    if (s == STRETTO_OK && how->states) s = drop_twice(l, had, err);
+    if (s == STRETTO_OK && seen(l) == before)
         return fail(err, STRETTO_E_FORMAT, "%s has no line to learn from; %s", name, forms);
     return s;
 }

@@ -21,6 +21,7 @@
 
 struct tokenizer;
 struct chat;
+struct states;
 
 struct sample {
     size_t at;                /* its tokens are id[at .. at + n) of the lines, their weights beside them   */
@@ -29,7 +30,12 @@ struct sample {
     uint32_t file, line;      /* where it stands: lines from 1 on                                          */
     uint32_t taught;          /* the record of a teacher's answers to it (taught.h)                        */
     bool written;             /* the model wrote its answer itself: the record is in that file             */
+    size_t states;            /* of its answer, as they were traced (states.h); 0: none                    */
 };
+
+/* Why answers that were traced are left out: they have no end, more than a quarter of their runs of four tokens were in
+ * them before, or they are there twice. */
+enum left_out { LEFT_CUT, LEFT_REPEATS, LEFT_TWICE, LEFT_KINDS };
 
 struct lines {
     struct sample *sample; size_t n, cap;
@@ -39,6 +45,7 @@ struct lines {
     uint32_t longest, longest_line, longest_file;        /* tokens, and where                              */
     uint32_t skipped;         /* lines that were too long, */
     uint32_t skipped_line[8], skipped_file[8]; /* the first of them                                        */
+    uint32_t left_out[LEFT_KINDS];
     uint32_t special, special_line, special_file; /* lines whose text spells special tokens, and the first  */
     bool open;                /* an answer has no token that ends it: the model will not learn to stop     */
 };
@@ -52,6 +59,8 @@ struct lines_how {
     bool plain;               /* what is spelled as a special token in "text", "prompt" and "completion" is text */
     bool all;                 /* tokens of prompts count too                                               */
     time_t now;               /* for templates that print a date                                           */
+    struct states *states;    /* it is a file of `stretto trace` whose states are wanted: they go here; or NULL */
+    uint64_t content;         /* by whom it has to be traced (states_content)                              */
 };
 
 /* Appends the lines of a text; name: what to call it in messages. E_FORMAT with the line and what is wrong there. */

@@ -6,17 +6,25 @@
 
 /* What random_at is asked for. */
 enum { ORDER_SAMPLES = 1, ORDER_UNITS = 2 };
+enum { RANGES = 3 };                     /* of a row at most */
 
 static stretto_status no_memory(struct error *err) { return fail(err, STRETTO_E_NOMEM, "out of memory for the data"); }
 
 /* The last token predicts nothing. */
-static uint32_t rows_of(const struct sample *s) { return s->last; }
+static uint32_t clean_rows(const struct sample *s) { return s->last; }
 
-uint32_t pack_longest(const struct lines *l)
+static uint32_t rows_of(const struct packing *p, uint32_t sample)
+{
+    return clean_rows(&p->lines->sample[sample]) + noise_rows(&p->noise, p->lines, sample, p->epoch);
+}
+
+uint32_t pack_longest(const struct lines *l, const struct noise_how *noise)
 {
     uint32_t most = 0;
-    for (size_t i = 0; i < l->n; i++)
-        if (rows_of(&l->sample[i]) > most) most = rows_of(&l->sample[i]);
+    for (size_t i = 0; i < l->n; i++) {
+        uint32_t rows = clean_rows(&l->sample[i]) + (noise ? noise_rows_most(noise, l, &l->sample[i]) : 0);
+        if (rows > most) most = rows;
+    }
     return most;
 }
 
@@ -63,16 +71,16 @@ static struct pack_unit unit_at(const struct packing *p, size_t at, uint32_t mos
 {
     const struct lines *l = p->lines;
     const struct sample *head = &l->sample[p->order[at]];
-    struct pack_unit u = { (uint32_t)at, 1, 0, rows_of(head) };
+    struct pack_unit u = { (uint32_t)at, 1, 0, rows_of(p, p->order[at]) };
     uint32_t shared = head->first - 1;
-    uint64_t own = rows_of(head);
+    uint64_t own = u.rows;
     for (; head->group && at + u.count < l->n && u.count < PACK_SHARE; u.count++) {
         const struct sample *s = &l->sample[p->order[at + u.count]];
         uint32_t now = s->group == head->group ? common(l, head, s, shared) : 0;
-        uint64_t rows = own + rows_of(s) - (uint64_t)now * u.count;
-        if (rows > most || rows >= u.rows + (uint64_t)rows_of(s)) break;
+        uint64_t its = rows_of(p, p->order[at + u.count]), rows = own + its - (uint64_t)now * u.count;
+        if (rows > most || rows >= u.rows + its) break;
         shared = now;
-        own += rows_of(s);
+        own += its;
         u.rows = (uint32_t)rows;
         u.shared = now;
     }
@@ -128,7 +136,8 @@ static size_t batches_of(const struct packing *p, const struct packing_how *how)
 
 stretto_status packing_make(struct packing *p, const struct lines *l, const struct packing_how *how, struct error *err)
 {
-    *p = (struct packing){ .lines = l, .step_rows = how->step_rows };
+    *p = (struct packing){ .lines = l, .step_rows = how->step_rows, .epoch = how->epoch };
+    p->noise = how->noise ? *how->noise : (struct noise_how){ .clean = 1 };
     p->order = mem_alloc((l->n + 1) * sizeof *p->order);
     p->unit = mem_alloc((l->n + 1) * sizeof *p->unit);
     p->step_of = mem_alloc((l->n + 1) * sizeof *p->step_of);
@@ -140,6 +149,7 @@ stretto_status packing_make(struct packing *p, const struct lines *l, const stru
         p->unit[p->n_units] = unit_at(p, at, most);
         p->rows += p->unit[p->n_units].rows;
     }
+    for (uint32_t i = 0; i < l->n; i++) p->noisy += noise_rows(&p->noise, l, i, p->epoch);
     if (s == STRETTO_OK && !how->in_order) s = shuffle_units(p, how, err);
     if (s == STRETTO_OK) cut_batches(p, batches_of(p, how));
     if (s != STRETTO_OK) packing_done(p);
@@ -168,6 +178,19 @@ static size_t longest_left(const struct packing *p, size_t from, size_t to, uint
     return best;
 }
 
+/* What counts of a sample and its copies. */
+static double weights_of(const struct packing *p, uint32_t sample)
+{
+    const struct sample *s = &p->lines->sample[sample];
+    struct noise x = noise_begin(&p->noise, p->lines, sample, p->epoch);
+    int32_t state[NOISE_WINDOW];
+    double sum = 0;
+    for (uint32_t t = s->first; t <= s->last; t++) sum += p->noise.clean * (double)sample_weights(p->lines, s)[t];
+    while (noise_next(&x))
+        for (uint32_t j = noise_state(&x, state); j + 1 < x.n; j++) sum += noise_weight(&x, j);
+    return sum;
+}
+
 uint32_t packing_steps(struct packing *p, size_t batch, double *weights)
 {
     size_t from = p->batch[batch], to = p->batch[batch + 1];
@@ -175,10 +198,7 @@ uint32_t packing_steps(struct packing *p, size_t batch, double *weights)
     *weights = 0;
     for (size_t i = from; i < to; i++) {
         p->step_of[i] = NO_STEP;
-        for (uint32_t k = 0; k < p->unit[i].count; k++) {
-            const struct sample *s = &p->lines->sample[p->order[p->unit[i].first + k]];
-            for (uint32_t t = s->first; t <= s->last; t++) *weights += (double)sample_weights(p->lines, s)[t];
-        }
+        for (uint32_t k = 0; k < p->unit[i].count; k++) *weights += weights_of(p, p->order[p->unit[i].first + k]);
     }
     for (size_t left = to - from; left; steps++) {
         uint32_t room = p->step_rows;
@@ -194,6 +214,7 @@ stretto_status packed_make(struct packed *p, uint32_t max_rows, const struct tau
 {
     size_t n = (size_t)max_rows + 1;
     *p = (struct packed){ .max_rows = max_rows, .taught = taught };
+    p->clean_from = p->noisy_from = taught ? LEARN_TAUGHT : LEARN_LINE;
     p->width = taught ? taught->shape.top + taught->shape.drawn : 0;
     p->top = mem_alloc(n * p->width * sizeof *p->top + 1);
     p->prob = mem_alloc(n * p->width * sizeof *p->prob + 1);
@@ -201,10 +222,11 @@ stretto_status packed_make(struct packed *p, uint32_t max_rows, const struct tau
     p->token = mem_alloc(n * sizeof *p->token);
     p->position = mem_alloc(n * sizeof *p->position);
     p->range_at = mem_alloc(n * sizeof *p->range_at);
-    p->ranges = mem_alloc(4 * n * sizeof *p->ranges);
+    p->ranges = mem_alloc(2 * RANGES * n * sizeof *p->ranges);
     p->ask_row = mem_alloc(n * sizeof *p->ask_row);
     p->given = mem_alloc(n);
     p->ask_wants = mem_alloc(n);
+    p->ask_noisy = mem_alloc(n);
     p->target = mem_zalloc(n, sizeof *p->target);
     p->ask_sample = mem_alloc(n * sizeof *p->ask_sample);
     p->ask_token = mem_alloc(n * sizeof *p->ask_token);
@@ -215,7 +237,8 @@ stretto_status packed_make(struct packed *p, uint32_t max_rows, const struct tau
     for (size_t i = 0; p->set_weight && i < n; i++) p->set_weight[i] = 1;
     if (p->set_row && p->set_weight
         && p->token && p->position && p->range_at && p->ranges && p->ask_row && p->given && p->ask_wants && p->target
-        && p->ask_sample && p->ask_token && p->answer && p->answers && p->top && p->prob && p->add) return STRETTO_OK;
+        && p->ask_noisy && p->ask_sample && p->ask_token && p->answer && p->answers && p->top && p->prob && p->add)
+        return STRETTO_OK;
     packed_done(p);
     return no_memory(err);
 }
@@ -223,17 +246,46 @@ stretto_status packed_make(struct packed *p, uint32_t max_rows, const struct tau
 void packed_done(struct packed *p)
 {
     void *const all[] = { p->token, p->position, p->range_at, p->ranges, p->ask_row, p->given, p->ask_wants, p->target,
-                          p->ask_sample, p->ask_token, p->answer, p->answers, p->set_row, p->set_weight, p->top,
-                          p->prob, p->add };
+                          p->ask_sample, p->ask_token, p->ask_noisy, p->answer, p->answers, p->set_row, p->set_weight,
+                          p->top, p->prob, p->add };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mem_free(all[i]);
     *p = (struct packed){ 0 };
 }
 
-/* What row number `row` of the sample should have said, as ask number a. */
-static void put_target(struct packed *p, const struct sample *s, size_t a, uint32_t row, struct step_target target)
+/* A sample of the step that is being filled: where its trunk and its own rows stand. */
+struct placed {
+    const struct packing *of;
+    uint32_t sample, shared;          /* its tokens [0, shared) are the trunk's                        */
+    int32_t trunk, begin;
+    double weights;                   /* by which what counts is divided                               */
+};
+
+static const struct sample *sample_of(const struct placed *x) { return &x->of->lines->sample[x->sample]; }
+
+static void put_range(struct packed *p, size_t row, int32_t from, int32_t to)
 {
-    p->target[a] = target;
-    if (!p->taught) return;
+    int32_t at = p->range_at[row + 1]++;
+    p->ranges[2 * at] = from;
+    p->ranges[2 * at + 1] = to;
+}
+
+/* Token number i of the sample's text, or another one in its place, which sees the trunk. */
+static size_t put_row(struct packed *p, const struct placed *x, int32_t token, uint32_t i, bool given)
+{
+    size_t r = p->step.n_rows++;
+    p->token[r] = token;
+    p->position[r] = (int32_t)i;
+    p->given[r] = given;
+    p->range_at[r + 1] = p->range_at[r];
+    if (x->shared) put_range(p, r, x->trunk, x->trunk + (int32_t)x->shared);
+    return r;
+}
+
+static void put_in_set(struct packed *p, size_t row) { p->set_row[p->set_at[1]++] = (int32_t)row; }
+
+/* What a teacher says in place of a token; row: which of the sample's rows that count. */
+static void put_taught(struct packed *p, const struct sample *s, size_t a, uint32_t row)
+{
     int32_t *top = p->top + a * p->width;
     float *prob = p->prob + a * p->width;
     struct taught_target t = taught_read(s->written ? p->written : p->taught, s->taught, row, top, prob);
@@ -244,47 +296,79 @@ static void put_target(struct packed *p, const struct sample *s, size_t a, uint3
     p->add[a] = t.add;
 }
 
-/* Tokens [from, end) of a sample as rows behind the trunk [trunk, trunk + shared). */
-static void put_rows(struct packed *p, const struct lines *l, uint32_t sample, uint32_t from, uint32_t end,
-                     int32_t trunk, uint32_t shared, double weights)
+/* The row is asked for token t of the sample, number `row` of those that count. */
+static void put_ask(struct packed *p, const struct placed *x, size_t r, uint32_t t, uint32_t row, double weight,
+                    bool noisy)
 {
-    const struct sample *s = &l->sample[sample];
-    const int32_t *id = sample_ids(l, s);
-    const float *weight = sample_weights(l, s);
-    int32_t begin = (int32_t)p->step.n_rows;
+    size_t a = p->step.n_asks++;
+    const struct sample *s = sample_of(x);
+    p->ask_row[a] = (int32_t)r;
+    p->ask_wants[a] = WANT_LOSS;
+    p->ask_sample[a] = x->sample;
+    p->ask_token[a] = t;
+    p->ask_noisy[a] = noisy;
+    p->add[a] = 0;
+    p->target[a] = (struct step_target){ .token = sample_ids(x->of->lines, s)[t],
+                                         .weight = (float)(weight / x->weights) };
+    p->answer[a] = (struct answer){ .status = STRETTO_OK };
+    p->answers[a] = &p->answer[a];
+    if ((noisy ? p->noisy_from : p->clean_from) == LEARN_TAUGHT) put_taught(p, s, a, row);
+}
+
+/* Tokens [from, end) of the sample as rows behind its trunk. */
+static void put_rows(struct packed *p, const struct placed *x, uint32_t from, uint32_t end)
+{
+    const struct sample *s = sample_of(x);
+    const int32_t *id = sample_ids(x->of->lines, s);
+    const float *weight = sample_weights(x->of->lines, s);
     uint32_t counted = 0;                    /* none stands before `from` */
     for (uint32_t i = from; i < end; i++) {
-        size_t r = p->step.n_rows++;
-        int32_t at = p->range_at[r];
-        p->token[r] = id[i];
-        p->position[r] = (int32_t)i;
-        p->given[r] = !(weight[i] > 0);
-        if (shared) {
-            p->ranges[2 * at] = trunk;
-            p->ranges[2 * at++ + 1] = trunk + (int32_t)shared;
-        }
-        p->ranges[2 * at] = begin;
-        p->ranges[2 * at++ + 1] = (int32_t)r + 1;
-        p->range_at[r + 1] = at;
+        size_t r = put_row(p, x, id[i], i, !(weight[i] > 0));
+        put_range(p, r, x->begin, (int32_t)r + 1);
         bool answers = weight[i] > 0 || weight[i + 1] > 0;    /* the row that makes the first token among them */
         if (p->rows_of == (answers ? ADAPTER_ANSWERS : ADAPTER_GIVEN) || (p->rows_of == ADAPTER_GIVEN && p->given[r]))
-            p->set_row[p->set_at[1]++] = (int32_t)r;
+            put_in_set(p, r);
         if (!(weight[i + 1] > 0)) continue;
-        size_t a = p->step.n_asks++;
-        p->ask_row[a] = (int32_t)r;
-        p->ask_wants[a] = WANT_LOSS;
-        p->ask_sample[a] = sample;
-        p->ask_token[a] = i + 1;
-        put_target(p, s, a, counted++, (struct step_target){ .token = id[i + 1],
-                                                             .weight = (float)((double)weight[i + 1] / weights) });
-        p->answer[a] = (struct answer){ .status = STRETTO_OK };
-        p->answers[a] = &p->answer[a];
+        if (x->of->noise.clean > 0)
+            put_ask(p, x, r, i + 1, counted, x->of->noise.clean * (double)weight[i + 1], false);
+        counted++;
     }
+}
+
+static uint32_t counted_before(const struct placed *x, uint32_t token)
+{
+    const struct sample *s = sample_of(x);
+    const float *weight = sample_weights(x->of->lines, s);
+    uint32_t n = 0;
+    for (uint32_t i = s->first; i < token; i++) n += weight[i] > 0;
+    return n;
+}
+
+/* A window's state as rows behind those before it. */
+static void put_window(struct packed *p, const struct placed *x, const struct noise *w)
+{
+    int32_t state[NOISE_WINDOW], begin = (int32_t)p->step.n_rows;
+    uint32_t counts = noise_state(w, state), row = counted_before(x, w->at + 1);
+    for (uint32_t j = 0; j + 1 < w->n; j++) {
+        size_t r = put_row(p, x, state[j], w->at + j, false);
+        put_range(p, r, x->begin, x->begin + (int32_t)(w->at - x->shared));
+        put_range(p, r, begin, (int32_t)r + 1);
+        if (p->rows_of == ADAPTER_GUESSES || p->rows_of == ADAPTER_ANSWERS) put_in_set(p, r);
+        if (j >= counts) put_ask(p, x, r, w->at + j + 1, row + j, noise_weight(w, j), true);
+    }
+}
+
+static void put_sample(struct packed *p, struct placed *x)
+{
+    const struct packing *of = x->of;
+    struct noise w = noise_begin(&of->noise, of->lines, x->sample, of->epoch);
+    x->begin = (int32_t)p->step.n_rows;
+    put_rows(p, x, x->shared, clean_rows(sample_of(x)));
+    while (noise_next(&w)) put_window(p, x, &w);
 }
 
 void packed_fill(struct packed *p, const struct packing *of, size_t batch, uint32_t step, double weights)
 {
-    const struct lines *l = of->lines;
     p->step = (struct step){ .token = p->token, .position = p->position, .given = p->given, .ask_row = p->ask_row,
                              .ask_wants = p->ask_wants, .targets = p->target, .range_at = p->range_at,
                              .ranges = p->ranges };
@@ -298,11 +382,13 @@ void packed_fill(struct packed *p, const struct packing *of, size_t batch, uint3
     for (size_t i = of->batch[batch]; i < of->batch[batch + 1]; i++) {
         const struct pack_unit *u = &of->unit[i];
         if (of->step_of[i] != step) continue;
-        int32_t trunk = (int32_t)p->step.n_rows;
-        if (u->shared) put_rows(p, l, of->order[u->first], 0, u->shared, 0, 0, weights);
+        struct placed x = { .of = of, .sample = of->order[u->first], .weights = weights };
+        int32_t trunk = x.begin = (int32_t)p->step.n_rows;
+        if (u->shared) put_rows(p, &x, 0, u->shared);
         for (uint32_t k = 0; k < u->count; k++) {
-            uint32_t sample = of->order[u->first + k];
-            put_rows(p, l, sample, u->shared, rows_of(&l->sample[sample]), trunk, u->shared, weights);
+            x = (struct placed){ .of = of, .sample = of->order[u->first + k], .shared = u->shared, .trunk = trunk,
+                                 .weights = weights };
+            put_sample(p, &x);
         }
     }
 }

@@ -516,6 +516,12 @@ static void put(struct respelling *r, struct sample *s, int32_t id, float weight
     r->to++;
 }
 
+/* What a model has written is spelled as it wrote it. */
+static void keep_spelling(struct lines *l, const struct sample *s)
+{
+    for (uint32_t i = s->first; i <= s->last; i++) l->learned += sample_weights(l, s)[i] > 0;
+}
+
 static void respell(struct respelling *r, struct sample *s)
 {
     const struct lines *l = r->l;
@@ -545,7 +551,8 @@ void phrases_respell(struct lines *l, const struct phrases *p, bool split, uint6
         struct respelling r = { .l = l, .p = p, .seed = seed,
                                 .text = hash_bytes(0, sample_ids(l, s), s->n * sizeof *l->id) };
         r.split = split && random_at(seed, SPLIT_LINE, r.text, 0) % PHRASES_SPLIT == 0;
-        respell(&r, s);
+        if (s->states) keep_spelling(l, s);
+        else respell(&r, s);
         if (s->n <= l->longest) continue;
         l->longest = s->n;
         l->longest_line = s->line;

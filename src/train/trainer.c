@@ -11,24 +11,27 @@ const char *const train_method_names[TRAIN_METHODS] = { "lora", "full" };
 const char *const train_keep_names[TRAIN_KEEPS] = { "auto", "values", "layers" };
 const char *const train_optimizer_names[OPTIMIZERS] = { "adamw", "adafactor" };
 const char *const train_precision_names[PRECISIONS] = { "f32", "bf16", "f16" };
+const char *const train_loss_names[TRAIN_LOSSES] = { "ce", "kl" };
 
 void train_options_defaults(struct train_options *o)
 {
     *o = (struct train_options){ .method = TRAIN_LORA, .rank = 16, .schedule = SCHEDULE_COSINE, .warm = 0.05, .clip = 1,
                                  .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8,
                                  .optimizer_bytes = 16, .epochs = 1, .batch_rows = 2048, .seed = 1,
-                                 .hold_out = 0.02, .teacher_top = 16, .teacher_drawn = 16 };
+                                 .hold_out = 0.02, .teacher_top = 16, .teacher_drawn = 16,
+                                 .copies = 2, .noisy_weight = 1, .ar = 1 };
 }
 
 /* ---- data ------------------------------------------------------------------------------------ */
 
 static stretto_status read_files(struct trainer *t, const char *const *path, size_t n, struct lines *out,
-                                 struct error *err)
+                                 struct states *states, struct error *err)
 {
-    const struct lines_how how = { .tokenizer = t->model->tokenizer, .chat = t->chat, .vocab = t->model->config.vocab,
+    const struct lines_how how = { .states = states, .content = states ? states_content(t->model->source) : 0,
+                                   .tokenizer = t->model->tokenizer, .chat = t->chat, .vocab = t->model->config.vocab,
                                    .context = t->o.context ? t->o.context : t->model->config.context,
                                    .skip_long = t->o.skip_long, .plain = t->o.plain_text,
-                                   .all = t->o.learn_prompts, .now = t->now };
+                                   .all = t->o.learn_prompts && !states, .now = t->now };
     for (size_t i = 0; i < n; i++) {
         struct file_map m;
         TRY(file_map_open(&m, path[i], err));
@@ -39,11 +42,32 @@ static stretto_status read_files(struct trainer *t, const char *const *path, siz
     return STRETTO_OK;
 }
 
+/* Answers that the model wrote, with what it had in mind for each block of them. */
+static stretto_status read_states(struct trainer *t, struct error *err)
+{
+    const struct lines *l = &t->lines;
+    size_t had = l->n;
+    TRY(read_files(t, &t->o.states, 1, &t->lines, &t->states, err));
+    if (t->o.block && t->o.block != t->states.block)
+        return fail(err, STRETTO_E_ARG, "%s was traced in blocks of %u tokens, not of %u: trace it with --block %u, or "
+                    "leave --block out", t->o.states, t->states.block, t->o.block, t->o.block);
+    t->o.block = t->states.block;
+    content_of((const char *)t->states.v, t->states.n * sizeof *t->states.v, t->traced);
+    uint32_t cut = l->left_out[LEFT_CUT], repeat = l->left_out[LEFT_REPEATS], twice = l->left_out[LEFT_TWICE];
+    if (cut + repeat + twice)
+        log_say(&t->o.log, LOG_INFO, "of %zu traced answers %u are left out: %u have no end, %u repeat themselves, %u "
+                "are there twice", l->n - had + cut + repeat + twice, cut + repeat + twice, cut, repeat, twice);
+    if (l->n == had) return fail(err, STRETTO_E_FORMAT, "no traced answer of %s is left to learn from", t->o.states);
+    return STRETTO_OK;
+}
+
 static stretto_status read_data(struct trainer *t, struct error *err)
 {
-    if (!t->o.n_data) return fail(err, STRETTO_E_ARG, "no data were named that could be learned from");
-    TRY(read_files(t, t->o.data, t->o.n_data, &t->lines, err));
-    if (t->o.n_valid) TRY(read_files(t, t->o.valid, t->o.n_valid, &t->held, err));
+    if (!t->o.n_data && !t->o.states)
+        return fail(err, STRETTO_E_ARG, "no data were named that could be learned from");
+    TRY(read_files(t, t->o.data, t->o.n_data, &t->lines, NULL, err));
+    if (t->o.states) TRY(read_states(t, err));
+    if (t->o.n_valid) TRY(read_files(t, t->o.valid, t->o.n_valid, &t->held, NULL, err));
     else if (t->o.hold_out > 0) TRY(lines_split(&t->lines, t->o.hold_out, &t->held, err));
     if (!t->lines.n)
         return fail(err, STRETTO_E_FORMAT, "nothing is left to learn from: %u lines are too long, %zu are held out",
@@ -125,9 +149,10 @@ static stretto_status count_steps(struct trainer *t, uint64_t *all, struct error
 {
     struct packing p;
     const struct packing_how how = { .seed = t->o.seed, .step_rows = t->plan.step_rows,
-                                     .batch_rows = t->plan.batch_rows };
+                                     .batch_rows = t->plan.batch_rows, .noise = &t->noise };
     TRY(packing_make(&p, &t->lines, &how, err));
     t->plan.rows = p.rows;
+    t->plan.noisy_rows = p.noisy;
     t->batches = (uint32_t)p.n_batches;
     packing_done(&p);
     *all = (uint64_t)t->batches * t->o.epochs;
@@ -144,7 +169,8 @@ static stretto_status choose_rows(struct trainer *t, uint32_t longest, uint32_t 
     *chosen = few[0];
     for (size_t i = 0; t->o.method == TRAIN_LORA && i < sizeof few / sizeof *few; i++) {
         struct packing p;
-        const struct packing_how how = { .seed = t->o.seed, .step_rows = few[i], .batch_rows = t->o.batch_rows };
+        const struct packing_how how = { .seed = t->o.seed, .step_rows = few[i], .batch_rows = t->o.batch_rows,
+                                         .noise = &t->noise };
         if (how.step_rows < longest) break;
         TRY(packing_make(&p, &t->lines, &how, err));
         if (!rows) rows = p.rows;
@@ -158,7 +184,7 @@ static stretto_status make_plan(struct trainer *t, struct error *err)
 {
     struct train_plan *p = &t->plan;
     uint64_t all;
-    uint32_t longest = pack_longest(&t->lines), held = pack_longest(&t->held);
+    uint32_t longest = pack_longest(&t->lines, &t->noise), held = pack_longest(&t->held, &t->noise);
     if (held > longest) longest = held;
     p->samples = t->lines.n;
     p->learned = t->lines.learned;
@@ -167,15 +193,15 @@ static stretto_status make_plan(struct trainer *t, struct error *err)
     p->skipped = t->lines.skipped;
     p->longest = t->lines.longest;
     p->epochs = t->o.epochs;
-    for (size_t i = 0; i < t->lines.n; i++) {
+    for (uint32_t i = 0; i < t->lines.n; i++) {
         p->tokens += t->lines.sample[i].n;
-        p->rows_alone += t->lines.sample[i].last;
+        p->rows_alone += t->lines.sample[i].last + noise_rows(&t->noise, &t->lines, i, 0);
     }
     p->step_rows = t->o.step_rows;
     if (!p->step_rows) TRY(choose_rows(t, longest, &p->step_rows, err));
     if (longest > p->step_rows)
-        return fail(err, STRETTO_E_ARG, "the longest line needs %u rows, and --rows-at-once allows %u", longest,
-                    p->step_rows);
+        return fail(err, STRETTO_E_ARG, "the longest line needs %u rows%s, and --rows-at-once allows %u", longest,
+                    t->noise.block ? ", noisy copies among them" : "", p->step_rows);
     p->batch_rows = t->o.batch_rows;
     TRY(count_steps(t, &all, err));
     TRY(trainer_make_graph(t, err));
@@ -194,6 +220,25 @@ static void template_content(struct trainer *t)
     content_of(has ? p : "", has ? n : 0, t->template);
 }
 
+static stretto_status check_noise(const struct train_options *o, struct error *err)
+{
+    uint32_t block = o->block;
+    if (o->phrases && o->states)
+        return fail(err, STRETTO_E_ARG, "what was traced has no new phrases: teach phrases first, and trace the model "
+                    "that has them");
+    if (!o->block && !o->states) return STRETTO_OK;
+    if (o->states && !o->block) block = 2;
+    if (block < 2 || block > NOISE_BLOCK || !o->copies || o->copies > NOISE_COPIES)
+        return fail(err, STRETTO_E_ARG, "blocks have 2 to %d tokens and 1 to %d noisy copies, not %u and %u",
+                    NOISE_BLOCK, NOISE_COPIES, block, o->copies);
+    if (!(o->ar >= 0) || !(o->noisy_weight > 0) || !isfinite(o->ar + o->noisy_weight))
+        return fail(err, STRETTO_E_ARG, "noisy rows count something, and clean ones something or nothing");
+    if (o->phrases && o->loss == TRAIN_LOSS_KL)
+        return fail(err, STRETTO_E_ARG, "what the model says of phrases it cannot say before it has learned them: "
+                    "teach phrases first and this behind it, or let noisy rows learn the lines' tokens (--loss ce)");
+    return STRETTO_OK;
+}
+
 /* What needs something else that was asked for. */
 static stretto_status check_together(const struct train_options *o, struct error *err)
 {
@@ -203,7 +248,7 @@ static stretto_status check_together(const struct train_options *o, struct error
         return fail(err, STRETTO_E_ARG, "rows are chosen for an adapter; with the method full all weights act on all");
     if (!(o->agreement >= 0 && o->agreement <= 1) || (o->agreement > 0 && !o->watch))
         return fail(err, STRETTO_E_ARG, "the agreement of answers is a share, of answers that are watched");
-    return STRETTO_OK;
+    return check_noise(o, err);
 }
 
 static stretto_status check_options(const struct train_options *o, struct error *err)
@@ -239,6 +284,21 @@ static stretto_status take_date(struct trainer *t, struct error *err)
     return STRETTO_OK;
 }
 
+/* Noisy rows learn from the model as it is where no other teacher is named. */
+static stretto_status take_noise(struct trainer *t, struct error *err)
+{
+    const struct train_options *o = &t->o;
+    uint32_t context = o->context ? o->context : t->model->config.context;
+    t->plan.distils = o->teacher != NULL;
+    t->noise = (struct noise_how){ .block = o->block, .copies = o->copies, .clean = o->block ? o->ar : 1,
+                                   .noisy = o->noisy_weight, .seed = o->seed,
+                                   .states = o->states ? &t->states : NULL };
+    if (o->block > context)
+        return fail(err, STRETTO_E_ARG, "a block of %u tokens is longer than the context of %u", o->block, context);
+    if (o->block && o->loss == TRAIN_LOSS_KL && !o->teacher) t->o.teacher = o->model;
+    return STRETTO_OK;
+}
+
 static stretto_status open_all(struct trainer *t, struct error *err)
 {
     TRY(check_options(&t->o, err));
@@ -246,6 +306,7 @@ static stretto_status open_all(struct trainer *t, struct error *err)
     TRY(open_model(t, NULL, err));
     TRY(read_data(t, err));
     TRY(take_phrases(t, err));
+    TRY(take_noise(t, err));
     lines_digest(&t->lines, t->data);
     lines_digest(&t->held, t->held_data);
     TRY(make_plan(t, err));
@@ -374,6 +435,7 @@ void trainer_close(struct trainer *t)
     found_phrases_done(&t->phrases);
     chat_close(t->chat);
     model_close(t->teacher);
+    states_done(&t->states);
     taught_close(&t->taught);
     taught_close(&t->taught_written);
     lines_done(&t->written);

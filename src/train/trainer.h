@@ -19,6 +19,7 @@
 #include "base/progress.h"
 #include "graph/differentiate.h"
 #include "train/lines.h"
+#include "train/noise.h"
 #include "train/phrases.h"
 #include "train/schedule.h"
 
@@ -30,6 +31,9 @@ enum train_keep { TRAIN_KEEP_AUTO, TRAIN_KEEP_VALUES, TRAIN_KEEP_LAYERS, TRAIN_K
 extern const char *const train_keep_names[TRAIN_KEEPS];
 extern const char *const train_optimizer_names[OPTIMIZERS];
 extern const char *const train_precision_names[PRECISIONS];
+/* What noisy rows learn: the line's tokens; what the model said there before it learned, or its teacher says. */
+enum train_loss { TRAIN_LOSS_CE, TRAIN_LOSS_KL, TRAIN_LOSSES };
+extern const char *const train_loss_names[TRAIN_LOSSES];
 
 /* Texts and lists are the caller's until the trainer is closed. */
 struct train_options {
@@ -51,6 +55,12 @@ struct train_options {
     const char *targets;         /* an expression (POSIX) for names of weights; NULL: all linear layers    */
     const char *rows_of;         /* the rows on which it acts: "all" (NULL), "given", "answers" (format/adapter.h) */
     uint32_t last_layers;        /* of the last so many layers alone; 0: all                               */
+    /* Consistency: noisy copies of answers beside the clean ones (noise.h), so that the model learns to guess.      */
+    uint32_t block, copies;      /* tokens of a block, 0: none, or those of states; copies of each block   */
+    const char *states;          /* a file of `stretto trace` of this model: lines too, whose noise is what it had
+                                    in mind there; NULL: all noise is drawn                                */
+    enum train_loss loss;        /* of noisy rows                                                          */
+    double noisy_weight, ar;     /* what all copies of a token count together, and the clean row           */
     double lr;                   /* 0: by method and size of the model                                     */
     bool try_rates;              /* five around that are tried, and the best is taken                      */
     enum schedule_kind schedule;
@@ -90,6 +100,8 @@ struct train_plan {
     uint64_t samples, tokens, learned, held, held_learned;
     uint32_t skipped, longest;
     uint64_t rows, rows_alone;   /* of an epoch; without shared beginnings                                 */
+    uint64_t noisy_rows;         /* of these, of copies                                                    */
+    bool distils;                /* clean rows learn from a teacher                                        */
     uint64_t steps;
     uint32_t step_rows, batch_rows, epochs, pairs;
     uint64_t parameters, trained;
@@ -109,14 +121,20 @@ struct train_plan {
 struct train_report {
     uint64_t step, steps;
     double loss, error;          /* mean of the batch in nats, by weight, and its standard error; with a teacher
-                                  * the divergence from it, KL(teacher || model)                           */
+                                  * the divergence from it, KL(teacher || model). Of clean rows; where they do not
+                                  * count, of noisy ones                                                   */
+    double noisy, noisy_error;   /* of noisy rows; NAN: there are none                                     */
     double lr, norm;             /* of the gradient before it was clipped                                  */
     uint64_t rows, learned;
     double seconds, save_seconds; /* of this step; of writing a checkpoint behind it, 0: none               */
     double held, held_error;     /* of what is held out; NAN: not measured at this step                    */
+    double held_noisy;           /* of noisy rows of it                                                    */
     double first_held;           /* before anything was learned; NAN: not measured                         */
     double distinct, agreement;  /* of watched answers: the share of runs of four tokens that are new in their
                                     answer; the mean share that they have of those before, from the beginning on */
+    double per_step;             /* of their tokens in a step of Jacobi decoding with windows of a block; NAN: no noise,
+                                    or not measured at this step */
+    double first_per_step;       /* before anything was learned; NAN: not known here                       */
     bool skipped;                /* values overflowed and nothing was changed: precision f16; the loss may be NAN */
     bool done;                   /* it was the last                                                        */
 };

@@ -121,7 +121,7 @@ static stretto_status differentiate_as(struct trainer *t, enum keep keep, struct
     double rows = t->plan.step_rows, asks;
     graph_done(&t->back);
     TRY(differentiate(&t->back, &t->forward, &what, err));
-    asks = rows * (double)t->plan.learned / (double)(t->plan.rows ? t->plan.rows : 1);
+    asks = rows * (double)(t->plan.learned + t->plan.noisy_rows) / (double)(t->plan.rows ? t->plan.rows : 1);
     t->plan.keep = keep;
     t->plan.row_flops = cost_of(&t->back, rows, asks, (double)t->plan.tokens / (double)t->plan.samples / 2) / rows;
     return STRETTO_OK;
@@ -135,9 +135,12 @@ stretto_status trainer_make_graph(struct trainer *t, struct error *err)
         return fail(err, STRETTO_E_UNSUP, "%s is an encoder, whose rows say no next token that could be learned; "
                     "name a model that writes", t->o.model);
     if (t->o.rows_of && !adapter_rows_find(t->o.rows_of, &t->adapter.rows))
-        return fail(err, STRETTO_E_ARG, "an adapter acts on the rows all, given or answers, not on '%s'", t->o.rows_of);
-    if (t->adapter.rows == ADAPTER_GUESSES)
-        return fail(err, STRETTO_E_ARG, "these data have no rows of guesses to learn from");
+        return fail(err, STRETTO_E_ARG, "an adapter acts on the rows all, given, answers or guesses, not on '%s'",
+                    t->o.rows_of);
+    if (t->adapter.rows == ADAPTER_GUESSES && !t->noise.block)
+        return fail(err, STRETTO_E_ARG, "these data have no rows of guesses to learn from: ask for noisy copies of "
+                    "answers (--block 8)");
+    if (t->adapter.rows == ADAPTER_GUESSES) t->noise.clean = 0;   /* the base computes them */
     if (t->o.method == TRAIN_LORA) {
         TRY(choose_pairs(t, err));
         TRY(put_pairs(t, err));
@@ -273,6 +276,12 @@ stretto_status trainer_upload(struct trainer *t, bool measure, struct error *err
     return upload(t, measure, err);
 }
 
+static void learn_from(const struct trainer *t, struct packed *p)
+{
+    p->clean_from = t->plan.distils ? LEARN_TAUGHT : LEARN_LINE;
+    p->noisy_from = t->o.loss == TRAIN_LOSS_KL ? LEARN_TAUGHT : LEARN_LINE;
+}
+
 stretto_status trainer_compile(struct trainer *t, struct error *err)
 {
     struct program_limits l = limits_of(t);
@@ -281,6 +290,8 @@ stretto_status trainer_compile(struct trainer *t, struct error *err)
     TRY(packed_make(&t->packed, t->plan.step_rows, trainer_taught(t), err));
     if (t->held.n) TRY(packed_make(&t->held_packed, t->plan.step_rows, trainer_taught(t), err));
     t->packed.rows_of = t->held_packed.rows_of = t->adapter.rows;
+    learn_from(t, &t->packed);
+    learn_from(t, &t->held_packed);
     return STRETTO_OK;
 }
 
@@ -306,7 +317,7 @@ struct model trainer_running(const struct trainer *t)
 }
 
 /* What a file's weights say of what is held out, by the arithmetic of its types. */
-static stretto_status held_of(struct trainer *t, const struct model *m, double *held, struct error *err)
+static stretto_status held_of(struct trainer *t, const struct model *m, struct losses *held, struct error *err)
 {
     const struct backend *b = t->device->backend;
     const struct binding from = { (void *)(uintptr_t)m, model_param };
@@ -314,18 +325,17 @@ static stretto_status held_of(struct trainer *t, const struct model *m, double *
     struct program_limits l = limits_of(t);
     struct program *own = t->measuring;
     struct weights *w = NULL;
-    double error;
     t->measuring = NULL;
     stretto_status s = device_upload(t->device, &w, &t->loss, &from, &up, err);
     if (s == STRETTO_OK) s = device_compile(t->device, &t->measuring, &t->loss, w, &l, err);
-    if (s == STRETTO_OK) s = trainer_held(t, held, &error, err);
+    if (s == STRETTO_OK) s = trainer_held(t, held, err);
     if (t->measuring) b->program_close(t->measuring);
     if (w) b->weights_close(w);
     t->measuring = own;
     return s;
 }
 
-stretto_status trainer_held_of(struct trainer *t, const char *path, double *held, struct error *err)
+stretto_status trainer_held_of(struct trainer *t, const char *path, struct losses *held, struct error *err)
 {
     const struct model_open_options how = { .graph_only = true, .cancel = t->o.cancel };
     struct model *m;

@@ -21,8 +21,9 @@ struct watched {
     uint64_t best_step, worse;    /* worse: measurements in a row that were worse than the best */
 };
 
-/* Greedy answers to prompts that are held out. */
-struct watch { uint32_t answers, *n; int32_t *token; };
+/* Greedy answers to prompts that are held out, and how many of their tokens came in a step of the way in which they
+ * were decoded: plain, or Jacobi's where the model learns to guess. */
+struct watch { uint32_t answers, *n; int32_t *token; double per_step; };
 
 /* The factor of the loss in f16 (arXiv 1710.03740 and the rule of its authors' software): half of it where a step
  * overflows, which then changes nothing; twice behind so many steps without one. */
@@ -40,7 +41,10 @@ struct trainer {
     struct chat *chat;
     struct lines lines, held;
     struct found_phrases phrases;
-    char base[CONTENT_DIGITS], template[CONTENT_DIGITS], data[CONTENT_DIGITS], held_data[CONTENT_DIGITS];
+    struct noise_how noise;       /* block 0: no noisy copies                                   */
+    struct states states;
+    char base[CONTENT_DIGITS], template[CONTENT_DIGITS], data[CONTENT_DIGITS], held_data[CONTENT_DIGITS],
+         traced[CONTENT_DIGITS];
     time_t now;                   /* when it was begun, for templates that print a date        */
     struct model *teacher;        /* its graph and file alone, until it has been asked         */
     char taught_by[CONTENT_DIGITS], taught_path[PATH_MAX];
@@ -83,6 +87,9 @@ static inline bool trainer_averages(const struct trainer *t)
     return t->o.average > 0 && t->step > t->scaling.skipped;
 }
 
+/* What one measurement says: means by weight in nats, and their standard errors. */
+struct losses { double clean, clean_error, noisy, noisy_error; };
+
 /* ---- trainer_graph.c */
 stretto_status trainer_make_graph(struct trainer *t, struct error *err);
 /* Whether a parameter is the last rows of a table, NAME.rows; out (may be NULL): the table. */
@@ -95,7 +102,7 @@ stretto_status trainer_compile(struct trainer *t, struct error *err);
 /* As a model that runs, for an engine: with what is trained as it is now. */
 struct model trainer_running(const struct trainer *t);
 /* What the model in a file says of what is held out: it has the graph of this one. */
-stretto_status trainer_held_of(struct trainer *t, const char *path, double *held, struct error *err);
+stretto_status trainer_held_of(struct trainer *t, const char *path, struct losses *held, struct error *err);
 
 /* The level of the kernels by which it is computed. */
 void trainer_level(const struct trainer *t, char out[LEVEL_MOST]);
@@ -133,7 +140,7 @@ stretto_status trainer_log_step(struct trainer *t, const struct train_report *r,
 stretto_status trainer_epoch(struct trainer *t, uint64_t step, struct error *err);
 stretto_status trainer_learn(struct trainer *t, struct packing *from, size_t batch, uint64_t number,
                              struct train_report *r, struct error *err);
-stretto_status trainer_held(struct trainer *t, double *loss, double *error, struct error *err);
+stretto_status trainer_held(struct trainer *t, struct losses *out, struct error *err);
 /* ---- trainer_watch.c */
 void watch_done(struct watch *w);
 /* Bytes of the engine that answers. */

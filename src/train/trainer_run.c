@@ -29,7 +29,8 @@ stretto_status trainer_path(const char *folder, const char *name, char out[PATH_
 
 /* Options that decide what is learned, and what is written of it, under their names on the command line. */
 enum kind {
-    KIND_U32, KIND_U64, KIND_REAL, KIND_TEXT, KIND_FLAG, KIND_METHOD, KIND_SCHEDULE, KIND_OPTIMIZER, KIND_PRECISION
+    KIND_U32, KIND_U64, KIND_REAL, KIND_TEXT, KIND_FLAG, KIND_METHOD, KIND_SCHEDULE, KIND_OPTIMIZER, KIND_PRECISION,
+    KIND_LOSS
 };
 static const struct field { const char *key; enum kind kind; size_t at; } fields[] = {
     { "method", KIND_METHOD, offsetof(struct train_options, method) },
@@ -66,6 +67,11 @@ static const struct field { const char *key; enum kind kind; size_t at; } fields
     { "agreement", KIND_REAL, offsetof(struct train_options, agreement) },
     { "hold-out", KIND_REAL, offsetof(struct train_options, hold_out) },
     { "phrases", KIND_U32, offsetof(struct train_options, phrases) },
+    { "block", KIND_U32, offsetof(struct train_options, block) },
+    { "copies", KIND_U32, offsetof(struct train_options, copies) },
+    { "loss", KIND_LOSS, offsetof(struct train_options, loss) },
+    { "noisy-weight", KIND_REAL, offsetof(struct train_options, noisy_weight) },
+    { "ar", KIND_REAL, offsetof(struct train_options, ar) },
     { "skip-long", KIND_FLAG, offsetof(struct train_options, skip_long) },
     { "plain-text", KIND_FLAG, offsetof(struct train_options, plain_text) },
     { "measure", KIND_U32, offsetof(struct train_options, measure) },
@@ -86,6 +92,7 @@ static json_t *value_of(const struct train_options *o, const struct field *f)
     case KIND_METHOD: return json_string(train_method_names[*(const enum train_method *)p]);
     case KIND_SCHEDULE: return json_string(schedule_names[*(const enum schedule_kind *)p]);
     case KIND_PRECISION: return json_string(train_precision_names[*(const enum precision *)p]);
+    case KIND_LOSS: return json_string(train_loss_names[*(const enum train_loss *)p]);
     case KIND_OPTIMIZER: return json_string(train_optimizer_names[*(const enum optimizer *)p]);
     }
     return json_null();
@@ -109,10 +116,14 @@ static char *run_text(const struct trainer *t)
                           paths(t->o.valid, t->o.n_valid), "options", asked, "content", "model", t->base, "template",
                           t->template, "data", t->data, "valid", t->held_data, "level", level, "begun",
                           (json_int_t)t->now, "total_steps", (json_int_t)t->plan.steps, "rate", t->plan.lr);
+    if (j && t->plan.distils) json_object_set_new(j, "teacher", json_string(t->o.teacher));
     if (j && t->o.teacher) {
-        json_object_set_new(j, "teacher", json_string(t->o.teacher));
         json_object_set_new(json_object_get(j, "content"), "teacher", json_string(t->taught_by));
         if (t->o.teacher_cache) json_object_set_new(j, "teacher_cache", json_string(t->o.teacher_cache));
+    }
+    if (j && t->o.states) {
+        json_object_set_new(j, "states", json_string(t->o.states));
+        json_object_set_new(json_object_get(j, "content"), "states", json_string(t->traced));
     }
     char *text = j ? json_dumps(j, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
     json_decref(j);
@@ -189,6 +200,7 @@ static stretto_status same_content(const struct trainer *t, const json_t *run, s
         { "template", t->template, "the model's chat template is another" },
         { "teacher", t->taught_by, "the teacher is another" },
         { "data", t->data, "the data have changed" },
+        { "states", t->traced, "the traced states have changed" },
         { "valid", t->held_data, "the held out data have changed" },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -388,6 +400,12 @@ stretto_status trainer_log_first(struct trainer *t, const double *squares, struc
     return flush_log(t, err);
 }
 
+static void log_held(const struct trainer *t, const struct train_report *r)
+{
+    fprintf(t->log, ", \"held\": %.6f, \"held_error\": %.6f", r->held, r->held_error);
+    if (isfinite(r->held_noisy)) fprintf(t->log, ", \"held_noisy\": %.6f", r->held_noisy);
+}
+
 /* Step 0 is what was measured before anything was learned. */
 stretto_status trainer_log_step(struct trainer *t, const struct train_report *r, struct error *err)
 {
@@ -398,10 +416,12 @@ stretto_status trainer_log_step(struct trainer *t, const struct train_report *r,
     if (r->step)
         fprintf(t->log, ", \"lr\": %.6g, \"rows\": %llu, \"learned\": %llu, \"seconds\": %.3f", r->lr,
                 (unsigned long long)r->rows, (unsigned long long)r->learned, r->seconds);
+    if (r->step && isfinite(r->noisy)) fprintf(t->log, ", \"noisy\": %.6f", r->noisy);
     if (isfinite(r->held) && (r->step != 1 || !t->held.n || t->plan.steps == 1 || t->o.measure == 1))
-        fprintf(t->log, ", \"held\": %.6f, \"held_error\": %.6f", r->held, r->held_error);
+        log_held(t, r);
     if (isfinite(r->distinct))
         fprintf(t->log, ", \"distinct4\": %.4f, \"agreement\": %.4f", r->distinct, r->agreement);
+    if (isfinite(r->per_step)) fprintf(t->log, ", \"per_step\": %.3f", r->per_step);
     fputs("}\n", t->log);
     return flush_log(t, err);
 }

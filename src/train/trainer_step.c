@@ -10,7 +10,7 @@
 static struct packing_how how_of(const struct trainer *t, uint64_t epoch)
 {
     return (struct packing_how){ .seed = t->o.seed, .epoch = epoch, .step_rows = t->plan.step_rows,
-                                 .batch_rows = t->plan.batch_rows, .batches = t->batches };
+                                 .batch_rows = t->plan.batch_rows, .batches = t->batches, .noise = &t->noise };
 }
 
 /* The same number of steps, of lines that the model wrote a part of. */
@@ -97,26 +97,39 @@ static stretto_status bad_gradient(const struct trainer *t, const char *name, st
 /* ---- gradients ------------------------------------------------------------------------------- */
 
 /* Sums over asks: of weights, of losses and of their squares by weight, of squared weights. */
-struct sums { double weight, loss, square, weights2; uint64_t asks; };
+struct sum { double weight, loss, square, weights2; };
+struct sums { struct sum clean, noisy; uint64_t asks; };
 
-static void add_answers(struct sums *s, const struct packed *p)
+static void add_answers(struct sums *sums, const struct packed *p)
 {
     for (size_t a = 0; a < p->step.n_asks; a++) {
+        struct sum *s = p->ask_noisy[a] ? &sums->noisy : &sums->clean;
         double w = (double)p->target[a].weight, l = (double)p->answer[a].loss + (double)p->add[a];
         s->weight += w;
         s->loss += w * l;
         s->square += w * l * l;
         s->weights2 += w * w;
     }
-    s->asks += p->step.n_asks;
+    sums->asks += p->step.n_asks;
 }
 
-/* The mean by weight, and its standard error. */
-static double mean_of(const struct sums *s, double *error)
+/* The mean by weight, and its standard error; NAN where there was nothing. */
+static double mean_of(const struct sum *s, double *error)
 {
+    *error = NAN;
+    if (!(s->weight > 0)) return NAN;
     double mean = s->loss / s->weight, spread = s->square / s->weight - mean * mean;
     *error = spread > 0 ? sqrt(spread * s->weights2) / s->weight : 0;
     return mean;
+}
+
+/* Where clean rows do not count, noisy ones stand for them. */
+static struct losses means_of(const struct sums *s)
+{
+    struct losses l;
+    l.noisy = mean_of(&s->noisy, &l.noisy_error);
+    l.clean = mean_of(s->clean.weight > 0 ? &s->clean : &s->noisy, &l.clean_error);
+    return l;
 }
 
 static stretto_status run_steps(struct trainer *t, struct packing *from, size_t batch, struct sums *sums,
@@ -200,11 +213,12 @@ static stretto_status held_no_number(struct trainer *t, struct error *err)
                 "step %llu is kept: take a smaller --lr", (unsigned long long)t->step, (unsigned long long)t->saved);
 }
 
-static stretto_status measure(struct trainer *t, double *loss, double *error, struct error *err)
+static stretto_status measure(struct trainer *t, struct losses *out, struct error *err)
 {
     struct sums sums = { 0 };
     struct packed *p = &t->held_packed;
-    const struct packing_how how = { .step_rows = t->plan.step_rows, .batch_rows = HELD_ROWS, .in_order = true };
+    const struct packing_how how = { .step_rows = t->plan.step_rows, .batch_rows = HELD_ROWS, .in_order = true,
+                                     .noise = &t->noise };
     if (!t->held_packing.order) TRY(packing_make(&t->held_packing, &t->held, &how, err));
     for (size_t b = 0; b < t->held_packing.n_batches; b++) {
         double weights;
@@ -216,16 +230,16 @@ static stretto_status measure(struct trainer *t, double *loss, double *error, st
             add_answers(&sums, p);
         }
     }
-    *loss = mean_of(&sums, error);
-    return isfinite(*loss) ? STRETTO_OK : held_no_number(t, err);
+    *out = means_of(&sums);
+    return isfinite(out->clean) && (isfinite(out->noisy) || !sums.noisy.weight) ? STRETTO_OK : held_no_number(t, err);
 }
 
 /* Of the weights that will be written: where an average is kept, that. */
-stretto_status trainer_held(struct trainer *t, double *loss, double *error, struct error *err)
+stretto_status trainer_held(struct trainer *t, struct losses *out, struct error *err)
 {
     bool swap = trainer_averages(t);
     if (swap) t->device->backend->param_swap(t->weights);
-    stretto_status s = measure(t, loss, error, err);
+    stretto_status s = measure(t, out, err);
     if (swap) t->device->backend->param_swap(t->weights);
     return s;
 }
@@ -285,12 +299,16 @@ stretto_status trainer_learn(struct trainer *t, struct packing *from, size_t bat
     struct error why = { 0 };
     stretto_status s = gradients(t, from, batch, &sums, r, &why);
     r->skipped = overflows(t, s);
-    r->loss = r->error = NAN;
+    r->loss = r->error = r->noisy = r->noisy_error = NAN;
     r->learned = sums.asks;
     if (r->skipped) return STRETTO_OK;
     if (s != STRETTO_OK) return fail(err, s, "%s", why.text);
     update(t, number - t->scaling.skipped, r);
-    r->loss = mean_of(&sums, &r->error);
+    struct losses means = means_of(&sums);
+    r->loss = means.clean;
+    r->error = means.clean_error;
+    r->noisy = means.noisy;
+    r->noisy_error = means.noisy_error;
     if (t->o.precision == PRECISION_F16 && ++t->scaling.clean % SCALE_STEPS == 0) t->scaling.scale *= 2;
     return STRETTO_OK;
 }
@@ -321,19 +339,32 @@ static void watch(struct trainer *t, const struct train_report *r)
     t->warned_held = true;
 }
 
+static stretto_status held_of(struct trainer *t, struct train_report *r, struct error *err)
+{
+    struct losses held;
+    TRY(trainer_held(t, &held, err));
+    r->held = held.clean;
+    r->held_error = held.clean_error;
+    r->held_noisy = held.noisy;
+    return STRETTO_OK;
+}
+
 static stretto_status learn(struct trainer *t, struct train_report *r, struct error *err)
 {
     double begin = clock_seconds();
     uint64_t step = t->step + 1;
     *r = (struct train_report){ .step = step, .steps = t->plan.steps, .lr = schedule_lr(&t->schedule, step),
-                                .held = NAN, .held_error = NAN, .distinct = NAN, .agreement = NAN,
+                                .held = NAN, .held_error = NAN, .held_noisy = NAN, .distinct = NAN,
+                                .agreement = NAN, .per_step = NAN, .first_per_step = NAN,
                                 .done = step >= t->plan.steps };
     /* What was there before anything was learned. */
     if (step == 1 && t->held.n) {
-        TRY(trainer_held(t, &r->held, &r->held_error, err));
+        TRY(held_of(t, r, err));
         t->first_held = r->held;
-        struct train_report first = { .held = r->held, .held_error = r->held_error, .distinct = NAN };
+        struct train_report first = { .held = r->held, .held_error = r->held_error, .held_noisy = r->held_noisy,
+                                      .noisy = NAN, .distinct = NAN, .per_step = NAN };
         TRY(trainer_watch(t, &first, err));
+        r->first_per_step = first.per_step;
         TRY(trainer_log_step(t, &first, err));
         begin = clock_seconds();
     }
@@ -356,9 +387,9 @@ stretto_status trainer_step(struct trainer *t, struct train_report *r, struct er
     t->seconds += r->seconds;
     t->step_seconds = t->step_seconds > 0 ? 0.8 * t->step_seconds + 0.2 * r->seconds : r->seconds;
     if (measures_now(t, t->step) && t->step > 1) {
-        stretto_status s = trainer_held(t, &r->held, &r->held_error, err);
+        stretto_status s = held_of(t, r, err);
         if (s == STRETTO_OK) s = trainer_watch(t, r, err);
-        if (s == STRETTO_E_CANCEL) r->held = r->held_error = NAN;      /* the step itself is done */
+        if (s == STRETTO_E_CANCEL) r->held = r->held_error = r->held_noisy = NAN;      /* the step itself is done */
         else TRY(s);
     }
     TRY(trainer_log_step(t, r, err));

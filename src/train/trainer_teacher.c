@@ -64,7 +64,7 @@ stretto_status trainer_teacher_content(struct trainer *t, struct error *err)
 {
     if (!t->o.teacher) return STRETTO_OK;
     source_content(t->teacher->source, t->taught_by);
-    if (strcmp(t->taught_by, t->base) != 0) return STRETTO_OK;
+    if (strcmp(t->taught_by, t->base) != 0 || t->noise.block) return STRETTO_OK;
     return fail(err, STRETTO_E_ARG, "the teacher is the model itself, so nothing could be learned: name the model that "
                 "it is to become like");
 }

@@ -5,14 +5,15 @@
 #include "base/file.h"
 #include "base/json_tree.h"
 #include "base/memory.h"
+#include "decode/strategy.h"
+#include "engine/writers.h"
 #include "train/trainer_int.h"
-#include "train/trajectory.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { TOKENS = 64, RUN = 4, FILE_MOST = 1 << 26 };
+enum { TOKENS = 64, RUN = 4, WINDOW = 16, FILE_MOST = 1 << 26 };
 #define KEPT_LEAST 0.5            /* of the distinct runs before */
 
 static stretto_status no_memory(struct error *err) { return fail(err, STRETTO_E_NOMEM, "out of memory"); }
@@ -36,11 +37,10 @@ static stretto_status make(struct watch *w, uint32_t answers, struct error *err)
     return no_memory(err);
 }
 
-static bool ends(const void *ud, uint32_t which, const int32_t *token, uint32_t n)
+static bool ends(const void *ud, int32_t token)
 {
     const struct trainer *t = ud;
-    (void)which;
-    return t->model->tokenizer && tokenizer_is_eog(t->model->tokenizer, token[n - 1]);
+    return t->model->tokenizer && tokenizer_is_eog(t->model->tokenizer, token);
 }
 
 static uint32_t answers_of(const struct trainer *t)
@@ -55,8 +55,10 @@ static struct engine_options engine_for(const struct trainer *t)
         if (t->held.sample[i].first > longest) longest = t->held.sample[i].first;
     uint32_t context = longest + TOKENS;
     if (context > t->model->config.context) context = t->model->config.context;
+    uint32_t rows = answers_of(t) * t->noise.block;
     return (struct engine_options){ .threads = t->o.threads, .context = context, .sequences = answers_of(t),
-                                    .max_rows = t->plan.step_rows, .cache = CACHE_F16 };
+                                    .max_rows = rows > t->plan.step_rows ? rows : t->plan.step_rows,
+                                    .cache = CACHE_F16 };
 }
 
 stretto_status watch_bytes(const struct trainer *t, uint64_t *out, struct error *err)
@@ -71,19 +73,63 @@ stretto_status watch_bytes(const struct trainer *t, uint64_t *out, struct error 
     return STRETTO_OK;
 }
 
+/* Without guesses, or with a window of Jacobi's of a block: the answers are the same. */
+static stretto_status way_of(const struct trainer *t, struct writer_options *out, struct error *err)
+{
+    *out = (struct writer_options){ .most = 1 };
+    if (!t->noise.block) return STRETTO_OK;
+    *out = (struct writer_options){ .setup = { .window = t->noise.block < WINDOW ? t->noise.block : WINDOW } };
+    return decode_parse("jacobi", &out->choice, err);
+}
+
+static stretto_status begin_all(struct trainer *t, struct engine *e, struct writers *x, struct error *err)
+{
+    for (uint32_t i = 0; i < x->n; i++) {
+        const struct sample *s = &t->held.sample[i];
+        struct plain_writer *p = &x->w[i];
+        engine_set(e, p->seq, sample_ids(&t->held, s), s->first, 0);
+        writer_begin(p->writer);
+        writer_limit(p->writer, s->first + TOKENS, ends, t);
+        struct request r = { .seq = p->seq, .writer = p->writer, .cancel = t->o.cancel ? engine_flag_set : NULL,
+                             .ud = (void *)(uintptr_t)t->o.cancel };
+        TRY(request_add(e, &r, &(uint32_t){ 0 }, err));
+    }
+    return STRETTO_OK;
+}
+
+static stretto_status turn(struct engine *e, struct writers *x, struct error *err)
+{
+    size_t n;
+    TRY(engine_turn(e, x->events, x->n, &n, err));
+    for (size_t i = 0; i < n; i++)
+        if (x->events[i].error.status != STRETTO_OK)
+            return fail(err, x->events[i].error.status, "%s", x->events[i].error.text);
+    return STRETTO_OK;
+}
+
+static void take_all(const struct writers *x, struct watch *w)
+{
+    double tokens = 0, steps = 0;
+    for (uint32_t i = 0; i < x->n; i++) {
+        int32_t *to = w->token + (size_t)i * TOKENS;
+        for (int32_t token; w->n[i] < TOKENS && writer_next(x->w[i].writer, &token);) to[w->n[i]++] = token;
+        tokens += (double)writer_counts(x->w[i].writer)->tokens;
+        steps += (double)writer_counts(x->w[i].writer)->steps;
+    }
+    w->per_step = steps > 0 ? tokens / steps : NAN;
+}
+
 static stretto_status answer_all(struct trainer *t, struct engine *e, struct watch *w, struct error *err)
 {
-    const struct trajectory_how how = { .tokens = TOKENS, .ends = ends, .ud = t, .cancel = t->o.cancel };
-    struct trajectory_answer *a = mem_zalloc(w->answers, sizeof *a);
-    if (!a) return no_memory(err);
-    for (uint32_t i = 0; i < w->answers; i++) {
-        const struct sample *s = &t->held.sample[i];
-        a[i] = (struct trajectory_answer){ .prompt = sample_ids(&t->held, s), .n_prompt = s->first,
-                                           .token = w->token + (size_t)i * TOKENS };
-    }
-    stretto_status s = trajectory_answers(e, &how, a, w->answers, err);
-    for (uint32_t i = 0; i < w->answers; i++) w->n[i] = a[i].n;
-    mem_free(a);
+    struct writer_options how;
+    struct writers x;
+    TRY(way_of(t, &how, err));
+    TRY(writers_open_as(e, &x, w->answers, &how, err));
+    stretto_status s = begin_all(t, e, &x, err);
+    while (s == STRETTO_OK && requests_count(e)) s = turn(e, &x, err);
+    requests_drop(e);
+    if (s == STRETTO_OK) take_all(&x, w);
+    writers_close(e, &x);
     return s;
 }
 
@@ -96,8 +142,7 @@ static stretto_status write_answers(struct trainer *t, struct watch *w, struct e
     TRY(make(w, answers_of(t), err));
     TRY(engine_open(&e, &m, &o, err));
     if (swap) t->device->backend->param_swap(t->weights);
-    stretto_status s = engine_seq_open_all(e, err);
-    if (s == STRETTO_OK) s = answer_all(t, e, w, err);
+    stretto_status s = answer_all(t, e, w, err);
     if (swap) t->device->backend->param_swap(t->weights);
     engine_close(e);
     return s;
@@ -231,12 +276,14 @@ stretto_status trainer_watch(struct trainer *t, struct train_report *r, struct e
         TRY(keep_first(t, err));
         r->distinct = distinct(&t->before);
         r->agreement = 1;
+        if (t->noise.block) r->per_step = t->before.per_step;
         return STRETTO_OK;
     }
     stretto_status s = write_answers(t, &now, err);
     if (s == STRETTO_OK) {
         r->distinct = distinct(&now);
         r->agreement = agreement(&t->before, &now);
+        if (t->noise.block) r->per_step = now.per_step;
     }
     watch_done(&now);
     return s;

@@ -27,7 +27,7 @@ static void make_notes(const struct trainer *t, struct notes *x)
         { "stretto.teach.seed", x->number[1] }, { "stretto.teach.steps", x->number[2] },
         { "stretto.teach.teacher", t->taught_by },
     };
-    x->n = sizeof all / sizeof *all - !t->o.teacher;
+    x->n = sizeof all / sizeof *all - !t->plan.distils;
     memcpy(x->note, all, sizeof all);
     if (!trainer_averages(t)) return;
     snprintf(x->number[3], sizeof x->number[3], "%.17g", t->o.average);
@@ -246,9 +246,12 @@ static bool is_coarse(const struct trainer *t)
 static stretto_status measure_file(struct trainer *t, struct error *err)
 {
     char path[PATH_MAX];
-    if (!t->o.teacher || t->o.method == TRAIN_LORA || !t->held.n || !is_coarse(t)) return STRETTO_OK;
+    if (!t->plan.distils || t->o.method == TRAIN_LORA || !t->held.n || !is_coarse(t)) return STRETTO_OK;
     TRY(trainer_path(t->o.folder, "model.gguf", path, err));
-    return trainer_held_of(t, path, &t->held_written, err);
+    struct losses held;
+    TRY(trainer_held_of(t, path, &held, err));
+    t->held_written = held.clean;
+    return STRETTO_OK;
 }
 
 double trainer_held_written(const struct trainer *t) { return t->held_written; }

@@ -28,6 +28,28 @@ static void make(struct lines *l, uint64_t seed, uint32_t n, uint32_t groups)
     free(text);
 }
 
+/* A copy's row sees its sample up to where the copy begins, then a state of what follows with something wrong in it. */
+static void check_noisy(const struct packed *p, const struct sample *of, const int32_t *id, size_t a)
+{
+    const struct step *s = &p->step;
+    int32_t row = s->ask_row[a], last = s->range_at[row + 1] - 1, seen = 0, wrong = 0;
+    int32_t begin = s->position[s->ranges[2 * last]];
+    assert_in_range(last + 1 - s->range_at[row], 2, 3);
+    assert_in_range(begin, of->first, of->last - 1);
+    for (int32_t i = s->range_at[row]; i <= last; i++)
+        for (int32_t r = s->ranges[2 * i]; r < s->ranges[2 * i + 1]; r++, seen++) {
+            assert_int_equal(s->position[r], seen);
+            assert_int_equal(i == last, seen >= begin);
+            if (seen < begin) assert_int_equal(s->token[r], id[seen]);
+            else wrong += s->token[r] != id[seen];
+        }
+    assert_true(wrong > 0);
+    assert_int_equal(seen, p->ask_token[a]);
+    assert_int_equal(s->position[row], seen - 1);
+    assert_int_equal(s->targets[a].token, id[seen]);
+    assert_int_equal(s->given[row], 0);
+}
+
 /* Every ask sees its sample up to it, each position once, and asks for what follows. */
 static void check_step(const struct packed *p, const struct lines *l, uint8_t *asked)
 {
@@ -38,6 +60,10 @@ static void check_step(const struct packed *p, const struct lines *l, uint8_t *a
         uint32_t token = p->ask_token[a];
         int32_t row = s->ask_row[a], seen = 0;
         if (a) assert_true(row > s->ask_row[a - 1]);
+        if (p->ask_noisy[a]) {
+            check_noisy(p, of, sample_ids(l, of), a);
+            continue;
+        }
         assert_in_range(s->range_at[row + 1] - s->range_at[row], 1, 2);
         for (int32_t i = s->range_at[row]; i < s->range_at[row + 1]; i++)
             for (int32_t r = s->ranges[2 * i]; r < s->ranges[2 * i + 1]; r++, seen++) {
@@ -52,15 +78,33 @@ static void check_step(const struct packed *p, const struct lines *l, uint8_t *a
     for (size_t r = 0; r < s->n_rows; r++) assert_int_equal(s->ranges[2 * s->range_at[r + 1] - 1], r + 1);
 }
 
+/* The rows on which an adapter of guesses acts are those that a range ends with that begins behind the sample's own. */
+static size_t check_set(const struct packed *p)
+{
+    const struct step *s = &p->step;
+    size_t n = 0;
+    for (int32_t i = s->set_at[0]; i < s->set_at[1]; i++, n++) {
+        int32_t row = s->set_row[i], last = s->range_at[row + 1] - 1;
+        if (i) assert_true(row > s->set_row[i - 1]);
+        assert_true(last > s->range_at[row] && s->position[s->ranges[2 * last]] > 0);
+    }
+    for (size_t a = 0, i = 0; a < s->n_asks; a++) {
+        while (i < n && s->set_row[i] < s->ask_row[a]) i++;
+        assert_int_equal(i < n && s->set_row[i] == s->ask_row[a], p->ask_noisy[a]);
+    }
+    return n;
+}
+
 static uint64_t epoch(const struct lines *l, const struct packing_how *how, uint64_t *updates)
 {
     struct packing p;
     struct packed step;
     struct error err = { 0 };
     uint8_t *asked = calloc(l->n_ids + 1, 1);
-    uint64_t rows = 0, asks = 0;
+    uint64_t rows = 0, asks = 0, noisy = 0;
     assert_int_equal(packing_make(&p, l, how, &err), STRETTO_OK);
     assert_int_equal(packed_make(&step, how->step_rows, NULL, &err), STRETTO_OK);
+    step.rows_of = ADAPTER_GUESSES;
     for (size_t b = 0; b < p.n_batches; b++) {
         double weights, sum = 0;
         uint32_t steps = packing_steps(&p, b, &weights);
@@ -68,13 +112,17 @@ static uint64_t epoch(const struct lines *l, const struct packing_how *how, uint
             packed_fill(&step, &p, b, s, weights);
             check_step(&step, l, asked);
             rows += step.step.n_rows;
-            asks += step.step.n_asks;
-            for (size_t a = 0; a < step.step.n_asks; a++) sum += (double)step.step.targets[a].weight;
+            for (size_t a = 0; a < step.step.n_asks; a++) {
+                asks += !step.ask_noisy[a];
+                sum += (double)step.step.targets[a].weight;
+            }
+            noisy += check_set(&step);
         }
         assert_float_equal(sum, 1, 1e-5);
     }
-    assert_int_equal(asks, l->learned);
+    assert_int_equal(asks, p.noise.clean > 0 ? l->learned : 0);
     assert_int_equal(rows, p.rows);
+    assert_int_equal(noisy, p.noisy);
     *updates = p.n_batches;
     free(asked);
     packed_done(&step);
@@ -149,6 +197,60 @@ static void epochs_have_as_many_batches(void **state)
     }
 }
 
+/* In each epoch other states of other windows; what all copies of a token count is what was asked for. */
+static void copies_stand_behind_their_samples(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 10; seed++) {
+        struct lines l = { 0 };
+        uint64_t updates, rows[3];
+        make(&l, seed, 60, 1 + (uint32_t)seed % 9);
+        const struct noise_how noise = { .block = 2 + (uint32_t)seed % 7, .copies = 1 + (uint32_t)seed % 3,
+                                         .clean = (double)(seed % 3), .noisy = 0.5, .seed = seed };
+        struct packing_how how = { .seed = seed, .step_rows = pack_longest(&l, &noise), .batch_rows = 500,
+                                   .noise = &noise };
+        for (how.epoch = 0; how.epoch < 3; how.epoch++) rows[how.epoch] = epoch(&l, &how, &updates);
+        assert_true(noise.block < 4 || rows[0] != rows[1] || rows[1] != rows[2]);
+        lines_done(&l);
+    }
+}
+
+static double noisy_share(const struct lines *l, const struct noise_how *how, uint32_t sample, uint64_t number,
+                          uint8_t *seen)
+{
+    struct noise x = noise_begin(how, l, sample, number);
+    double sum = 0;
+    int32_t s[NOISE_WINDOW];
+    while (noise_next(&x)) {
+        uint32_t first = noise_state(&x, s), most = how->block * (1 + x.copy % 2);
+        assert_in_range(x.n, 2, most);
+        for (uint32_t i = 0; i < first; i++) assert_int_equal(s[i], sample_ids(l, &l->sample[sample])[x.at + i]);
+        for (uint32_t i = first; i + 1 < x.n; i++) {
+            sum += noise_weight(&x, i);
+            seen[x.at + i + 1] = 1;
+        }
+    }
+    return sum;
+}
+
+/* Over epochs every place of an answer but its first is guessed, and about half of what could count does. */
+static void noise_is_everywhere(void **state)
+{
+    (void)state;
+    struct lines l = { 0 };
+    const struct noise_how how = { .block = 8, .copies = 2, .clean = 1, .noisy = 1, .seed = 5 };
+    double sum = 0, all = 0;
+    make(&l, 3, 40, 0);
+    for (uint32_t i = 0; i < l.n; i++) {
+        uint8_t seen[512] = { 0 };
+        for (uint64_t e = 0; e < 60; e++) sum += noisy_share(&l, &how, i, e, seen);
+        all += 60.0 * (l.sample[i].last - l.sample[i].first);
+        for (uint32_t t = l.sample[i].first + 1; t <= l.sample[i].last; t++) assert_int_equal(seen[t], 1);
+    }
+    assert_true(sum / all > 0.4 && sum / all < 0.8);
+    lines_done(&l);
+}
+
 static void checkpoints_take_a_twentieth_of_the_time(void **state)
 {
     (void)state;
@@ -171,9 +273,10 @@ static void the_order_follows_from_seed_and_epoch(void **state)
     struct lines l = { 0 };
     struct error err = { 0 };
     make(&l, 7, 50, 5);
-    const struct packing_how how[4] = { { 1, 0, 256, 500, 0, false }, { 1, 0, 256, 500, 0, false },
-                                        { 1, 1, 256, 500, 0, false }, { 2, 0, 256, 500, 0, false } };
+    struct packing_how how[4];
     struct packing p[4];
+    for (int i = 0; i < 4; i++)
+        how[i] = (struct packing_how){ .seed = 1 + (i == 3), .epoch = i == 2, .step_rows = 256, .batch_rows = 500 };
     for (int i = 0; i < 4; i++) assert_int_equal(packing_make(&p[i], &l, &how[i], &err), STRETTO_OK);
     assert_memory_equal(p[0].order, p[1].order, l.n * sizeof *p[0].order);
     assert_memory_equal(p[0].unit, p[1].unit, p[0].n_units * sizeof *p[0].unit);
@@ -248,6 +351,8 @@ int main(void)
         cmocka_unit_test(every_token_is_learned_once_and_sees_its_text),
         cmocka_unit_test(small_batches_are_small),
         cmocka_unit_test(epochs_have_as_many_batches),
+        cmocka_unit_test(copies_stand_behind_their_samples),
+        cmocka_unit_test(noise_is_everywhere),
         cmocka_unit_test(checkpoints_take_a_twentieth_of_the_time),
         cmocka_unit_test(the_order_follows_from_seed_and_epoch),
         cmocka_unit_test(memory_that_runs_out_is_said),
