@@ -182,8 +182,8 @@ def check_asked(lines, folder, s):
             sys.exit(f"learn_sql: 'eval spider' asks otherwise than the lines of data do: {x['asked'][-200:]}")
 
 
-def teach(args, method, folder, data):
-    """A training, begun or gone on with; its last line of JSON."""
+def training(args, folder, data, begin):
+    """A training, begun with options of `stretto teach` or gone on with; its last line of JSON."""
     said = os.path.join(folder, "teach.json")
     if os.path.exists(said):
         with open(said, encoding="utf-8") as f:
@@ -198,15 +198,21 @@ def teach(args, method, folder, data):
         items = spider.read(os.path.join(data, "test.questions.jsonl"))
         kept = {(x["db_id"], x["question"]) for x in chosen(items, args.held)}
         write_lines(valid, [l for l, x in zip(lines, items) if (x["db_id"], x["question"]) in kept])
-        argv += ["-m", args.model, "-d", os.path.join(data, "train.jsonl"), "--valid", valid, "--method", method,
-                 "--steps", str(args.steps), "--rows", str(args.rows), "--measure", str(args.steps), "--epochs", "100"]
-        argv += ["--save-f32"] * (method == "full")
-        for option in args.teach:
-            name, _, value = option.partition("=")
-            argv += ["--" + name] + [value] * bool(value)
+        argv += [*begin, "--valid", valid]
     text = run(argv)
     write(said, text)
     return json.loads(text)
+
+
+def teach(args, method, folder, data):
+    """The training of a method."""
+    begin = ["-m", args.model, "-d", os.path.join(data, "train.jsonl"), "--method", method, "--steps", str(args.steps),
+             "--rows", str(args.rows), "--measure", str(args.steps), "--epochs", "100"]
+    begin += ["--save-f32"] * (method == "full")
+    for option in args.teach:
+        name, _, value = option.partition("=")
+        begin += ["--" + name] + [value] * bool(value)
+    return training(args, folder, data, begin)
 
 
 # ---- what it comes to --------------------------------------------------------------------------
@@ -243,10 +249,10 @@ def figures(lines, right, train):
             "tokens": mean([x["tokens"] for x in lines])}
 
 
-def evaluate(args, model, place, folder, questions, suite):
-    """{set: (answers, which are right)} of a model, with its figures."""
+def evaluate(args, model, place, folder, questions, suite, sets=("test", "dev")):
+    """{set: (answers, which are right)} of a model."""
     out = {}
-    for s in ("test", "dev"):
+    for s in sets:
         asked_for = chosen(questions[s], getattr(args, s))
         stem = os.path.join(place, f"{s}-{len(asked_for)}")
         lines = answers(args, model, asked_for, stem + ".answers.jsonl")

@@ -1,5 +1,4 @@
 #include "stretto/become.h"
-#include "base/buffer.h"
 #include "base/memory.h"
 #include <errno.h>
 #include <stdio.h>
@@ -38,9 +37,7 @@ int program_become(const char *command, const char *program, const char *missing
     return EXIT_FAILED;
 }
 
-struct words { char **v; size_t n, cap; };
-
-static stretto_status say(struct words *w, const char *text)
+stretto_status words_say(struct words *w, const char *text)
 {
     if (w->n + 1 >= w->cap) {
         size_t cap = w->cap ? 2 * w->cap : 32;
@@ -54,12 +51,19 @@ static stretto_status say(struct words *w, const char *text)
     return STRETTO_OK;
 }
 
+void words_done(struct words *w)
+{
+    for (size_t i = 0; i < w->n; i++) mem_free(w->v[i]);
+    mem_free(w->v);
+    *w = (struct words){ 0 };
+}
+
 static stretto_status say_ints(struct words *w, struct buffer *word, const char *flag, const struct int_list *list)
 {
     if (!list->n) return STRETTO_OK;
     TRY(buffer_printf(word, "%s=", flag));
     for (size_t i = 0; i < list->n; i++) TRY(buffer_printf(word, "%s%lld", i ? "," : "", (long long)list->v[i]));
-    return say(w, word->data);
+    return words_say(w, word->data);
 }
 
 static stretto_status say_texts(struct words *w, struct buffer *word, const char *flag, const struct text_list *list)
@@ -67,13 +71,12 @@ static stretto_status say_texts(struct words *w, struct buffer *word, const char
     for (size_t i = 0; i < list->n; i++) {
         buffer_clear(word);
         TRY(buffer_printf(word, "%s=%s", flag, list->v[i]));
-        TRY(say(w, word->data));
+        TRY(words_say(w, word->data));
     }
     return STRETTO_OK;
 }
 
-/* "--retries=5": an option as it was given, by the last of its long names. */
-static stretto_status say_option(struct words *w, struct buffer *word, const struct option *o, const void *at)
+stretto_status words_option(struct words *w, struct buffer *word, const struct option *o, const void *at)
 {
     const char *flag = strrchr(o->flags, ' ');
     flag = flag ? flag + 1 : o->flags;
@@ -86,20 +89,20 @@ static stretto_status say_option(struct words *w, struct buffer *word, const str
     buffer_clear(word);
     switch (o->kind) {
     case OPT_FLAG:
-        return *(const bool *)at ? say(w, name) : STRETTO_OK;
+        return *(const bool *)at ? words_say(w, name) : STRETTO_OK;
     case OPT_INT:
         TRY(buffer_printf(word, "%s=%lld", name, (long long)*(const int64_t *)at));
-        return say(w, word->data);
+        return words_say(w, word->data);
     case OPT_REAL:
         TRY(buffer_printf(word, "%s=%.17g", name, *(const double *)at));
-        return say(w, word->data);
+        return words_say(w, word->data);
     case OPT_TEXT:
     case OPT_STRATEGIES:
     case OPT_CHOICE: {
         const char *text = *(const char *const *)at;
         if (!text) return STRETTO_OK;
         TRY(buffer_printf(word, "%s=%s", name, text));
-        return say(w, word->data);
+        return words_say(w, word->data);
     }
     case OPT_INTS: return say_ints(w, word, name, at);
     case OPT_TEXTS: return say_texts(w, word, name, at);
@@ -112,18 +115,17 @@ int command_become(const struct command *c, const char *program, const char *mis
 {
     struct words w = { 0 };
     struct buffer word = buffer_make(1 << 20);
-    stretto_status s = say(&w, program);
+    stretto_status s = words_say(&w, program);
     for (size_t u = 0; u < c->n_uses; u++)
         for (size_t i = 0; s == STRETTO_OK && i < c->uses[u].group->n; i++) {
             const struct option *o = &c->uses[u].group->options[i];
-            s = say_option(&w, &word, o, (const char *)options + c->uses[u].at + o->at);
+            s = words_option(&w, &word, o, (const char *)options + c->uses[u].at + o->at);
         }
-    if (s == STRETTO_OK) s = say(&w, "--");
-    for (size_t i = 0; s == STRETTO_OK && i < n; i++) s = say(&w, operands[i]);
+    if (s == STRETTO_OK) s = words_say(&w, "--");
+    for (size_t i = 0; s == STRETTO_OK && i < n; i++) s = words_say(&w, operands[i]);
     fflush(stdout);
     int code = s == STRETTO_OK ? program_become(c->name, program, missing, w.v) : command_fail(c->name, s, NULL);
-    for (size_t i = 0; i < w.n; i++) mem_free(w.v[i]);
-    mem_free(w.v);
+    words_done(&w);
     buffer_done(&word);
     return code;
 }

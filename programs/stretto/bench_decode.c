@@ -2,8 +2,10 @@
  * each answer plainly and in every other strategy, in an order that turns, so that each strategy has as many
  * pairs with plain decoding as there are rounds. A round begins with what the engine knew before
  * the prompt: nobody finds his own answer in the store of finished ones. */
+#include "base/buffer.h"
 #include "base/clock.h"
 #include "base/random.h"
+#include "base/utf8.h"
 #include "decode/learned.h"
 #include "engine/probe.h"
 #include "engine/writer.h"
@@ -48,6 +50,7 @@ struct done {
 struct item {
     const struct prompt *prompt;
     size_t n;                           /* tokens of the answer        */
+    char *text;                         /* the answer                  */
     double repeats;                     /* share of them that repeat   */
     double known;                       /* share that --learned knew  */
     bool skipped;
@@ -198,6 +201,21 @@ static int write_answer(struct run *r, const struct prompt *p, size_t k, double 
     return EXIT_DONE;
 }
 
+/* Repaired where it is no UTF-8: what a model wrote need be none. NULL: no memory. */
+static char *text_of(const stretto_model *m, const int32_t *ids, size_t n)
+{
+    size_t length = 0;
+    stretto_detokenize(m, ids, n, NULL, 0, &length);
+    char *text = calloc(length + 1, 1);
+    struct buffer whole = buffer_make(4 * length + 16);
+    bool ok = text && (!n || stretto_detokenize(m, ids, n, text, length + 1, &length) == STRETTO_OK)
+              && utf8_repair(&whole, text, length) == STRETTO_OK;
+    free(text);
+    text = ok ? strndup(whole.len ? whole.data : "", whole.len) : NULL;
+    buffer_done(&whole);
+    return text;
+}
+
 static int run_prompt(struct run *r, struct item *x, size_t done)
 {
     const struct prompt *p = x->prompt;
@@ -219,6 +237,7 @@ static int run_prompt(struct run *r, struct item *x, size_t done)
     if (!ids) return command_fail("bench", STRETTO_E_NOMEM, NULL);
     memcpy(ids, now, x->n * sizeof *ids);
     x->repeats = repeating(ids, x->n);
+    x->text = text_of(r->m, ids, x->n);
     x->known = known_before(r, ids, x->n);
     after = before;
     for (size_t k = 0; k < r->n_strategies; k++) x->done[k].same = true;
@@ -417,10 +436,10 @@ static void print_json(const struct run *r)
                           "cost", noise_free(r, d), "same", d->same));
         }
         json_array_append_new(
-            all, json_pack("{s:s,s:s,s:I,s:I,s:f,s:f,s:b,s:o}", "id", x->prompt->id, "set",
+            all, json_pack("{s:s,s:s,s:I,s:I,s:f,s:f,s:b,s:s,s:o}", "id", x->prompt->id, "set",
                            x->prompt->set, "prompt_tokens", (json_int_t)x->prompt->n,
                            "answer_tokens", (json_int_t)x->n, "repeats", x->repeats, "known",
-                           x->known, "skipped", x->skipped, "strategies", results));
+                           x->known, "skipped", x->skipped, "text", x->text ? x->text : "", "strategies", results));
     }
     for (uint32_t n = 1; n <= COSTS_MOST; n++)
         json_array_append_new(costs, json_real(r->cost[n]));
@@ -551,6 +570,7 @@ int bench_decode(const struct decode_bench *o, const stretto_model *m)
                                 "a decoding strategy wrote a different text than plain decoding: this is "
                                 "a bug, please report it");
     }
+    for (size_t i = 0; r.items && i < r.prompts.n; i++) free(r.items[i].text);
     free(r.items);
     free(r.words);
     prompts_done(&r.prompts);

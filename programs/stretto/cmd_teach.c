@@ -7,6 +7,7 @@
 #include "stretto/commands.h"
 #include "stretto/fetch.h"
 #include "stretto/open.h"
+#include "stretto/recipe.h"
 #include "stretto/teach_command.h"
 #include "text/tokenizer_gguf.h"
 #include "ui/progress.h"
@@ -148,6 +149,7 @@ static int check(const struct teach_command *o)
         return command_usage("teach", "--teacher-cache is of the answers of a --teacher MODEL");
     if (!o->teacher && o->written > 0)
         return command_usage("teach", "--written needs a --teacher MODEL that judges it");
+    if (o->on_policy) return command_usage("teach", "--on-policy belongs to --recipe");
     if (lora && o->save_f32) return command_usage("teach", "--save-f32 belongs to --method full");
     return EXIT_DONE;
 }
@@ -280,6 +282,8 @@ static void print_end(const struct run *x, const char *wrote)
     put_real(j, "first_held", x->first_held);
     put_real(j, "held", x->held);
     put_real(j, "held_error", x->held_error);
+    json_object_set_new(j, "held_lines", json_integer((json_int_t)trainer_plan(x->t)->held));
+    json_object_set_new(j, "held_tokens", json_integer((json_int_t)trainer_plan(x->t)->held_learned));
     if (trainer_plan(x->t)->noisy_rows) {
         put_real(j, "first_noisy", x->first_noisy);
         put_real(j, "noisy", x->noisy);
@@ -387,6 +391,7 @@ static int teach(struct run *x)
 static int teach_run(void *options, size_t n, char **operands)
 {
     (void)n, (void)operands;
+    if (((struct teach_command *)options)->recipe) return recipe_run(options);
     struct run x = { .o = options, .in = buffer_make(1 << 16), .converted = buffer_make(1 << 16),
                      .teacher = buffer_make(1 << 16), .first_loss = NAN,
                      .loss = NAN, .first_noisy = NAN, .noisy = NAN, .held_noisy = NAN,
@@ -420,9 +425,12 @@ const struct command command_teach = {
         "The folder has run.json (what was asked for), checkpoints, log.jsonl, curves.svg and, once the last step is "
         "done, what was learned: adapter.gguf and the folder peft, or model.gguf. Ctrl-C keeps what was learned; "
         "--resume -o FOLDER goes on, also after kill -9 or a full disk, and ends with the same bytes as if nothing "
-        "had happened. Threads and memory change no bit either.",
+        "had happened. Threads and memory change no bit either.\n\n"
+        "With --recipe it is a chain of trainings, each of them a command that is printed and can be typed: sql learns "
+        "from questions about databases, of which every line names its own as \"group\", code from texts or prompts "
+        "with completions, chat from conversations. FOLDER/recipe.json has the stages and how many are done.",
     .uses = teach_uses,
-    .n_uses = 4,
+    .n_uses = 5,
     .options_size = sizeof(struct teach_command),
     .defaults = teach_defaults,
     .run = teach_run,

@@ -7,12 +7,12 @@
 
 struct teach_command {
     const char *model, *out, *method, *targets, *rows_of, *schedule, *budget, *keep, *lr, *optimizer,
-            *precision, *teacher, *teacher_cache, *loss, *states;
+            *precision, *teacher, *teacher_cache, *loss, *states, *recipe;
     struct text_list data, valid;
     double hold_out, alpha, warm, clip, decay, beta1, beta2, eps, average, agreement, written, noisy_weight, ar;
     int64_t rank, last_layers, epochs, steps, rows, at_once, context, seed, measure, save, show, threads,
             optimizer_bytes, watch, phrases, teacher_top, teacher_drawn, block, copies;
-    bool plan, resume, skip_long, plain_text, save_f32, learn_prompts, yes, quiet, json;
+    bool plan, resume, skip_long, plain_text, save_f32, learn_prompts, on_policy, yes, quiet, json;
 };
 
 /* ---- teach_options.c */
@@ -23,8 +23,15 @@ void teach_defaults(void *options);
 bool teach_traced(const struct teach_command *o);
 /* What follows from the words that were given: --method consistency. */
 void teach_usual(struct teach_command *o);
-/* Whether the option of that name ("rank") was given. */
+/* The option's name in run.json ("rank"): its last flag without dashes. */
+const char *teach_key(const struct option *o);
+const struct option *teach_row(const char *key);                  /* NULL: there is none */
+/* Whether the option of that name was given. */
 bool teach_given(const char *key);
+/* Whether there is such an option, and `choice` (may be NULL) among what it takes. */
+bool teach_knows(const char *key, const char *choice);
+/* Of "90m"; 0 of NULL. Prints the sentence itself; an exit code. */
+int teach_seconds(const char *text, double *out);
 /* What was not given is as the training in the folder was begun with; the texts belong to *run, which is to be kept.
  * Prints the sentence itself; an exit code. */
 int teach_resume(struct teach_command *o, json_t **run);

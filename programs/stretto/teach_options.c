@@ -174,20 +174,28 @@ static const struct option run_rows[] = {
     { "-q --quiet", NULL, OPT_FLAG, AT(quiet), 0, 0, "no progress" },
     { "--json", NULL, OPT_FLAG, AT(json), 0, 0, "print one JSON value at the end" },
 };
+static const struct option recipe_rows[] = {
+    { "--recipe", "sql|code|chat", OPT_CHOICE, AT(recipe), 0, 0,
+      "a chain of trainings that makes the model answer such questions in fewer steps, printed and run, each in a "
+      "folder in FOLDER; --budget is divided among them, --plan prints them, and the same command goes on" },
+    { "--on-policy", NULL, OPT_FLAG, AT(on_policy), 0, 0,
+      "with --recipe: once more on states that the model itself comes through" },
+};
 #undef AT
 static const struct option_group data_group = { "What is learned", data_rows, sizeof data_rows / sizeof *data_rows };
 static const struct option_group teacher_group = { "From another model", teacher_rows,
                                                   sizeof teacher_rows / sizeof *teacher_rows };
 static const struct option_group how_group = { "How", how_rows, sizeof how_rows / sizeof *how_rows };
+static const struct option_group recipe_group = { "A chain of trainings", recipe_rows,
+                                                  sizeof recipe_rows / sizeof *recipe_rows };
 static const struct option_group run_group = { "Running", run_rows, sizeof run_rows / sizeof *run_rows };
 const struct option_use teach_uses[] = { { &data_group, 0 }, { &teacher_group, 0 }, { &how_group, 0 },
-                                         { &run_group, 0 } };
+                                         { &recipe_group, 0 }, { &run_group, 0 } };
 const size_t teach_n_uses = sizeof teach_uses / sizeof *teach_uses;
 
 /* ---- going on -------------------------------------------------------------------------------- */
 
-/* The option's name in run.json: its last flag without dashes. */
-static const char *key_of(const struct option *o)
+const char *teach_key(const struct option *o)
 {
     const char *last = strrchr(o->flags, ' ');
     return (last ? last + 1 : o->flags) + 2;
@@ -205,14 +213,26 @@ static void fill(void *to, const struct option *o, const json_t *v)
     }
 }
 
-bool teach_given(const char *key)
+const struct option *teach_row(const char *key)
 {
     for (size_t u = 0; u < teach_n_uses; u++)
         for (size_t i = 0; i < teach_uses[u].group->n; i++) {
             const struct option *row = &teach_uses[u].group->options[i];
-            if (strcmp(key_of(row), key) == 0) return option_given(row);
+            if (strcmp(teach_key(row), key) == 0) return row;
         }
-    return false;
+    return NULL;
+}
+
+bool teach_given(const char *key)
+{
+    const struct option *row = teach_row(key);
+    return row && option_given(row);
+}
+
+bool teach_knows(const char *key, const char *choice)
+{
+    const struct option *row = teach_row(key);
+    return row && (!choice || list_has(row->value, '|', choice, strlen(choice)));
 }
 
 /* Options that were not given are as they were. Those that were given and are others than then are refused by the
@@ -222,7 +242,7 @@ static void fill_options(struct teach_command *o, const json_t *asked)
     for (size_t u = 0; u < teach_n_uses; u++)
         for (size_t i = 0; i < teach_uses[u].group->n; i++) {
             const struct option *row = &teach_uses[u].group->options[i];
-            const char *key = key_of(row);
+            const char *key = teach_key(row);
             const json_t *v = json_object_get(asked, key);
             if (v && !json_is_null(v) && !option_given(row) && strcmp(key, "budget") != 0 && strcmp(key, "lr") != 0)
                 fill((char *)o + row->at, row, v);
@@ -270,7 +290,7 @@ int teach_resume(struct teach_command *o, json_t **run)
 
 /* ---- as the trainer takes them ---------------------------------------------------------------- */
 
-static int seconds_of(const char *text, double *out)
+int teach_seconds(const char *text, double *out)
 {
     char *end;
     *out = 0;
@@ -351,5 +371,5 @@ int teach_options(const struct teach_command *o, struct train_options *out)
     out->save_f32 = o->save_f32;
     out->threads = (unsigned)o->threads;
     int code = rate_of(o->lr, out);
-    return code == EXIT_DONE ? seconds_of(o->budget, &out->budget) : code;
+    return code == EXIT_DONE ? teach_seconds(o->budget, &out->budget) : code;
 }
