@@ -119,7 +119,7 @@ static bool read_message(struct exchange *x, const json_t *m, size_t i)
                                "content", i + 1);
     if (json_array_size(json_object_get(m, "images")))
         return exchange_refuse(x, TROUBLE_INVALID, "messages", "message %zu has images, and the model %s reads text "
-                               "alone", i + 1, x->ask.model->name);
+                               "alone: leave them out", i + 1, x->ask.model->name);
     if (strcmp(role, "tool") == 0) return words_result_message(x, json_object_get(m, "content"));
     return words_message_calls(x, role, json_object_get(m, "content"), json_object_get(m, "tool_calls"));
 }

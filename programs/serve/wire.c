@@ -273,8 +273,8 @@ static bool check_route(struct exchange *x, const char *url)
     if (x->route) return true;
     if (*allowed)
         return exchange_refuse(x, TROUBLE_METHOD, NULL, "%s takes %s, not %s", x->path, allowed, x->method);
-    return exchange_refuse(x, TROUBLE_NOT_FOUND, NULL, "there is no path %.100s: GET / and the documentation name them",
-                           x->path);
+    return exchange_refuse(x, TROUBLE_NOT_FOUND, NULL, "there is no path %.100s: there are /v1/chat/completions, "
+                           "/v1/messages, /completion, /api/chat and those beside them", x->path);
 }
 
 /* Content-Length as told; 0: none, or in chunks. */

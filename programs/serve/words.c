@@ -240,9 +240,9 @@ static bool refuse_part(struct exchange *x, const char *type)
     static const char *const calls[] = { "server_tool_use", NULL };
     if (one_of(type, calls))
         return exchange_refuse(x, TROUBLE_UNSUPPORTED, "messages", "a message has a part of type %s: tools cannot be "
-                               "called yet", type);
+                               "called yet; leave it out", type);
     return exchange_refuse(x, TROUBLE_INVALID, "messages", "a message has a part of type %.40s, and the model %s reads "
-                           "text alone", type, x->ask.model->name);
+                           "text alone: leave it out", type, x->ask.model->name);
 }
 
 static bool no_memory(struct exchange *x)

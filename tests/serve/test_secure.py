@@ -167,6 +167,25 @@ def check_systemd(model, folder):
         assert p.wait(30) == 0, log
 
 
+def check_unit(folder):
+    """systemd knows all that contrib's unit says, and lets the server lock itself in."""
+    analyze = shutil.which("systemd-analyze")
+    with open(os.path.join(served.ROOT, "contrib", "stretto-serve.service")) as f:
+        text = f.read()
+    allowed = [w for line in text.splitlines() if line.startswith("SystemCallFilter=") for w in line[17:].split()]
+    for call in ("landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "seccomp"):
+        assert call in allowed, (call, allowed)
+    if not analyze:
+        return
+    units = [os.path.join(folder, "stretto-serve." + kind) for kind in ("service", "socket")]
+    shutil.copy(os.path.join(served.ROOT, "contrib", "stretto-serve.socket"), units[1])
+    with open(units[0], "w") as f:
+        f.write(text.replace("/usr/bin/stretto ", os.path.realpath(program) + " "))
+    r = subprocess.run([analyze, "verify", "--man=no", *units], capture_output=True, text=True, timeout=60)
+    said = [line for line in (r.stdout + r.stderr).splitlines() if "stretto" in line]
+    assert not said, said
+
+
 def check_sandbox(model):
     with Server(program, model, "-c", "512") as s:
         words = s.words()
@@ -213,6 +232,7 @@ def check_files(model, folder):
 def main():
     with tempfile.TemporaryDirectory() as folder:
         model = served.model(data, folder)
+        check_unit(folder)
         check_sandbox(model)
         check_files(model, folder)
         check_systemd(model, folder)
