@@ -455,9 +455,10 @@ static bool not_begun(struct exchange *x, const struct choice *c, stretto_status
         return trouble(t, TROUBLE_LATE, "t_max_predict_ms", "the time for this request is over before it begins: give "
                        "it more");
     if (s == STRETTO_E_FULL) {
-        trouble(t, TROUBLE_BUSY, NULL, "too many requests wait already: try again in %.0f seconds",
-                busy->retry_after > 1 ? busy->retry_after : 1);
-        t->retry_after = busy->retry_after > 1 ? busy->retry_after : 1;
+        double wait = busy->retry_after > 1 ? busy->retry_after : 1;
+        trouble(t, TROUBLE_BUSY, NULL, "too many requests wait already: try again in %.0f second%s", wait,
+                wait < 1.5 ? "" : "s");
+        t->retry_after = wait;
         return false;
     }
     if (s == STRETTO_E_DEVICE)
