@@ -49,7 +49,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PART = 12                            # questions that are timed by one process
 REPEATS = 0.25                       # of an answer's tokens: as `stretto bench` has it
 AMX = {"q8_0": "1,1.07,1.2,1.3,1.5,2", "": "1,1.2,1.5,1.7,2.2,3.3"}      # goals for AMX, by the type of weights
-NEEDS = {"consistency": "--block", "heads": "heads", "base-heads": "heads", "gated": "--gated"}
+NEEDS = {"consistency": "--block", "heads": "heads", "base-heads": "heads", "gated": "guesses"}
 WORST, LEAST = -0.01, -0.015         # what may be lost of right answers, and the interval's lower end
 
 # An arm: whose files it begins with when all weights are trained, what `stretto teach` is asked for, how it decodes.
@@ -60,13 +60,21 @@ ARMS = {
     "consistency": ("phrases", NOISE, "jacobi,auto"),
     "heads": ("phrases", ["--method", "heads"], "auto"),
     "base-heads": (None, ["--method", "heads"], "auto"),
-    "gated": (None, ["--gated"] + NOISE, "auto"),
+    "gated": (None, ["--method", "lora", "--rows-of", "guesses"] + NOISE, "auto"),
 }
 LOSSLESS = ("base-heads", "gated")
-# What consistency training depends on: variants of that arm.
+# What consistency training depends on: variants of it, by options and by what they learn from.
+NOISY = ["--states", "noise", "--block", "8"]
 VARIANTS = {
-    "as it is": [], "block 16": ["--block", "16"], "answers weigh 3": ["--ar", "3"], "answers weigh 10": ["--ar", "10"],
-    "cllm": ["--loss", "cllm"], "a quarter of the data": ["data"], "states": ["states"],
+    "as it is": (NOISY, "train"),
+    "block 16": (["--states", "noise", "--block", "16"], "train"),
+    "answers weigh 3": (NOISY + ["--ar", "3"], "train"),
+    "answers weigh 10": (NOISY + ["--ar", "10"], "train"),
+    "all that the model said": (NOISY + ["--loss", "kl"], "train"),
+    "as in CLLM": (NOISY + ["--loss", "cllm"], "train"),
+    "a quarter of the data": (NOISY, "quarter"),
+    "states": (["--states", "{states}", "--block", "8"], "train"),
+    "no noise": ([], "train"),
 }
 
 
@@ -103,26 +111,26 @@ def kept(path, make):
 
 def check_arms(args):
     told = call(args.ours, "teach", "--help")
-    for name in args.arms + ["consistency"] * args.ablate:
+    for name in args.arms:
         need = NEEDS.get(name, "--phrases")
         if not re.search(r"(?<![\w-])" + need + r"(?!\w)", told):
             sys.exit(f"consistency: {args.ours} cannot teach '{name}', its teach has no {need}: leave it out of --arms")
 
 
 # ---- trainings, and the files they make ------------------------------------------------------------
-def options_of(x, name, options):
+def options_of(x, name):
     """What `stretto teach` is asked for, beside data and folder."""
     of, own, _ = ARMS[name]
     full = x.args.method == "full"
     out = [o.format(phrases=x.args.phrases, block=x.args.block) for o in own]
-    if "heads" not in own and "--gated" not in own:
+    if "--method" not in own:
         out = ["--method", x.args.method] + ["--save-f32"] * full + out
         if of and not full:                                      # adapters are not stacked: all of it at once
             out += [o.format(phrases=x.args.phrases) for o in ARMS[of][1]]
     for option in x.args.teach:
         key, _, value = option.partition("=")
         out += ["--" + key] + [value] * bool(value)
-    return out + options
+    return out
 
 
 def begins_with(x, name):
@@ -137,14 +145,11 @@ def begins_with(x, name):
     return ["-m", x.args.model]
 
 
-def train(x, name, folder=None, lines=None, options=()):
+def train(x, name):
     """The training of an arm, begun or gone on with; its last line of JSON."""
-    args = x.args
-    begin = [*begins_with(x, name), "-d", lines or os.path.join(x.data, "train.jsonl"), "--epochs", args.epochs,
-             "--rows", args.rows, "--measure", 1 << 20, *options_of(x, name, list(options))]
-    if "heads" in ARMS[name][1]:
-        begin = [b for b in begin if b != "--save-f32"]
-    return learn_sql.training(args, folder or x.arm(name), x.data, [str(b) for b in begin])
+    begin = [*begins_with(x, name), "-d", os.path.join(x.data, "train.jsonl"), "--epochs", x.args.epochs, "--rows",
+             x.args.rows, "--measure", 1 << 20, *options_of(x, name)]
+    return learn_sql.training(x.args, x.arm(name), x.data, [str(b) for b in begin])
 
 
 def converted(x, source, kind):
@@ -417,47 +422,71 @@ def stages(x):
     return result
 
 
-def ablate(x):
-    """Variants of consistency training on small budgets: what each writes in a pass, and what it costs."""
-    args, rows = x.args, []
-    parts = timed_parts(x, "dev")
-    for variant, options in VARIANTS.items():
-        folder = os.path.join(x.place, "ablation", re.sub(r"\W+", "-", variant))
-        lines = os.path.join(x.data, "train.jsonl")
-        if options == ["data"]:
-            every, lines = spider.read(lines), os.path.join(x.place, "ablation", "quarter.jsonl")
-            groups = sorted({l["group"] for l in every}, key=learn_sql.digest)
-            os.makedirs(os.path.dirname(lines), exist_ok=True)
-            learn_sql.write_lines(lines, [l for l in every if l["group"] in groups[:len(groups) // 4]])
-        more = [] if options == ["data"] else options
-        if options == ["states"]:
-            more = ["--states", traced(x)]
-        said = train(x, "consistency", folder, lines, [*more, "--steps", args.ablate_steps, "--epochs", 1000])
-        model = ["-m", os.path.join(folder, "model.gguf")] if args.method == "full" else \
-            ["-m", args.model, "--lora", os.path.join(folder, "adapter.gguf")]
-        runs = [r for i, p in enumerate(parts)
-                for r in kept(os.path.join(folder, "speed", f"{i}.json"), lambda: bench(x, model, p, "jacobi"))]
-        tokens = spelled(x, {r["text"] for r in runs})
-        _, right = learn_sql.evaluate(args, model, folder, x.data, x.questions, x.suite, ("dev",))["dev"]
-        rows.append({"variant": variant, "rows": said["rows"], "cpu": said["cpu_seconds"], "held": said["held"],
-                     "right": learn_sql.mean(right), "n": len(right)} | {"passes": passes(runs, tokens, "jacobi")})
-        learn_sql.write(os.path.join(x.place, "ablation.json"), json.dumps(rows, indent=1) + "\n")
-    print_ablation(rows)
+def merged(x):
+    """Sft as one file, of which all variants begin."""
+    if x.args.method == "full":
+        return os.path.join(x.arm("sft"), "model.f32.gguf")
+    out = os.path.join(x.files, "sft.q8_0.gguf")
+    if not os.path.exists(out):
+        call(x.args.ours, "merge", "-q", "-m", x.args.model, "--lora", os.path.join(x.arm("sft"), "adapter.gguf"),
+             "--type", "q8_0", "-o", out, "-t", x.args.threads)
+    return out
 
 
-def traced(x):
-    """Trajectories of the model that consistency training begins with, on lines that are learned."""
-    out = os.path.join(x.place, "ablation", "states.jsonl")
+def quarter(x, folder):
+    """Lines of every fourth database."""
+    out = os.path.join(folder, "quarter.jsonl")
+    lines = spider.read(os.path.join(x.data, "train.jsonl"))
+    groups = sorted({line["group"] for line in lines}, key=learn_sql.digest)[::4]
+    learn_sql.write_lines(out, [line for line in lines if line["group"] in groups])
+    return out
+
+
+def traced(x, folder, model):
+    """Trajectories of a model on lines that are learned."""
+    out, prompts = (os.path.join(folder, f"states-{x.args.states}{e}.jsonl") for e in ("", ".prompts"))
 
     def make():
-        prompts = os.path.join(x.place, "ablation", "prompts.jsonl")
         write_prompts(x, prompts, "train", learn_sql.chosen(x.questions["train"], x.args.states))
-        call(x.args.ours, "trace", "jacobi", *begins_with(x, "consistency"), "--prompts", prompts, "-o", out, "-n",
-             x.args.predict, "--block", x.args.block, "-t", x.args.threads)
+        call(x.args.ours, "trace", "jacobi", "-m", model, "--prompts", prompts, "-o", out, "-n", x.args.predict,
+             "--block", 8, "-t", x.args.threads)
         return {"questions": x.args.states}
 
     kept(out + ".json", make)
     return out
+
+
+def known(told, options):
+    """Whether a help text has all of these words."""
+    return all(re.search(rf"(?<![\w-]){re.escape(o)}(?![\w-])", told) for o in options if re.match("--|[a-z]+$", o))
+
+
+def ablate(x):
+    """Variants of consistency training, each in a small budget: what it writes in a pass, and what it knows then."""
+    args, rows, folder = x.args, [], os.path.join(x.place, f"ablation-{x.args.ablate_steps}")
+    train(x, "sft")
+    os.makedirs(folder, exist_ok=True)
+    model, parts, told = merged(x), timed_parts(x, "dev"), call(args.ours, "teach", "--help")
+    for variant, (options, lines) in VARIANTS.items():
+        if not known(told, options):
+            print(f"({variant}: this build's teach has no {' '.join(options)})", file=sys.stderr)
+            continue
+        place = os.path.join(folder, re.sub(r"\W+", "-", variant))
+        begin = ["-m", model, "-d", quarter(x, folder) if lines == "quarter" else os.path.join(x.data, "train.jsonl"),
+                 "--steps", args.ablate_steps, "--epochs", 1000, "--rows", args.rows, "--measure", 1 << 20, "--method",
+                 args.method] + [o if o != "{states}" else traced(x, folder, model) for o in options]
+        said = learn_sql.training(args, place, x.data, [str(b) for b in begin])
+        taught = ["-m", os.path.join(place, "model.gguf")] if args.method == "full" else \
+            ["-m", model, "--lora", os.path.join(place, "adapter.gguf")]
+        runs = [r for i, p in enumerate(parts)
+                for r in kept(os.path.join(place, "speed", f"{i}.json"), lambda: bench(x, taught, p, "jacobi"))]
+        tokens = spelled(x, {r["text"] for r in runs})
+        _, right = learn_sql.evaluate(args, taught, place, x.data, x.questions, x.suite, ("dev",))["dev"]
+        rows.append({"variant": variant, "rows": said["rows"], "cpu": said["cpu_seconds"], "held": said["held"],
+                     "held_noisy": said.get("held_noisy"), "right": learn_sql.mean(right), "n": len(right),
+                     "passes": passes([r for r in runs if r["repeats"] <= REPEATS] or runs, tokens, "jacobi")})
+        learn_sql.write(os.path.join(folder, "ablation.json"), json.dumps(rows, indent=1) + "\n")
+    print_ablation(rows)
 
 
 # ---- printed ---------------------------------------------------------------------------------------------
@@ -545,10 +574,11 @@ def print_lossless(r):
 
 def print_ablation(rows):
     print("| consistency training | rows | seconds of a processor | tokens a pass, jacobi | right, of dev | loss held "
-          "out |\n|---|--:|--:|--:|--:|--:|")
+          "out | of noisy rows |\n|---|--:|--:|--:|--:|--:|--:|")
     for r in rows:
+        noisy = f"{r['held_noisy']:.3f}" if r["held_noisy"] else ""
         print(f"| {r['variant']} | {r['rows']:,} | {r['cpu']:.0f} | {r['passes']['tokens']:.2f} | "
-              f"{100 * r['right']:.1f} % of {r['n']} | {r['held']:.3f} |")
+              f"{100 * r['right']:.1f} % of {r['n']} | {r['held']:.3f} | {noisy} |")
 
 
 def results(work, name):

@@ -134,7 +134,8 @@ def test_stages(folder):
     bytes_model.make_bytes(model)
     ask = ("-m", model, "--data", data, "--work", work, "--ours", counted(folder), "--epochs", 1, "--rows", 512,
            "--phrases", 6, "--predict", 24, "--speed", 6, "--rounds", 2, "--warm", 4, "--types", "same", "q8_0",
-           "--copies", 1, "--held", 5, "-t", 1, "--method", "full")
+           "--copies", 1, "--held", 5, "-t", 1, "--method", "full", "--arms", "sft", "phrases",
+           "consistency")
     learn_sql.write(os.path.join(folder, "fail"), "bench")          # cut off in the middle
     try:
         call(*ask)
@@ -142,12 +143,12 @@ def test_stages(folder):
     except SystemExit as e:
         assert "bench" in str(e), e
     first = calls(folder)
-    assert sum(c.startswith("teach") for c in first) == 2 and sum(c.startswith("trace") for c in first) == 1, first
+    assert sum(c.startswith("teach") for c in first) == 3 and sum(c.startswith("trace") for c in first) == 1, first
     os.remove(os.path.join(folder, "fail"))
     printed = call(*ask)
     went_on = calls(folder)
     assert not any(c.startswith("teach") or c.startswith("eval") for c in went_on), went_on
-    assert sum(c.startswith("bench") for c in went_on) == 2 * 2 * (2 + 1), went_on   # arms, types, rounds and prices
+    assert sum(c.startswith("bench") for c in went_on) == 3 * 2 * (2 + 1), went_on   # arms, types, rounds and prices
     assert call(*ask) == printed and call("--work", work, "--table") == printed
     assert calls(folder) == [], "something was made again"
     check_printed(printed)
@@ -166,6 +167,7 @@ def test_stages(folder):
     drawn = ElementTree.parse(picture).getroot()
     assert len(drawn.findall("{http://www.w3.org/2000/svg}rect")) >= 8
     assert "prefers-color-scheme" in open(picture).read()
+    check_ablation(ask, work, folder)
     for words, why in ((("--arms", "phrases"), "sft"), (("--arms", "sft", "consistency"), "phrases")):
         try:
             with contextlib.redirect_stderr(io.StringIO()) as told:
@@ -186,6 +188,20 @@ def check_texts(arm):
     assert [t["text"].removesuffix("<|im_end|>") for t in timed] == [answers[q["set"], q["prompt"]] for q in asked]
 
 
+def check_ablation(ask, work, folder):
+    """One step of each variant; one that the program does not know is left out, and said."""
+    names = ("as it is", "block 16", "a quarter of the data", "no noise")
+    consistency.VARIANTS = {n: consistency.VARIANTS[n] for n in names} | {"new": (["--states", "unheard"], "train")}
+    with contextlib.redirect_stderr(io.StringIO()) as told:
+        printed = call(*ask, "--ablate", "--ablate-steps", 1)
+    assert [line.split(" | ")[0][2:] for line in printed.splitlines()[2:]] == list(names), printed
+    assert "new: this build's teach has no --states unheard" in told.getvalue()
+    made = calls(folder)
+    assert sum(c.startswith("teach") for c in made) == 4, made
+    call(*ask, "--ablate", "--ablate-steps", 1)
+    assert calls(folder) == [] and printed in call("--work", work, "--table")
+
+
 def check_printed(printed):
     """Every table has as many cells in all rows, and a line for each arm."""
     width = 0
@@ -193,7 +209,8 @@ def check_printed(printed):
         n = line.count("|")
         assert not line.startswith("|") or not width or n == width, line
         width = n if line.startswith("|") else 0
-    assert printed.count("| phrases | same | auto |") == 1 and "phrases: " in printed, printed
+    assert printed.count("| phrases | same | auto |") == printed.count("| consistency | same | jacobi |") == 1
+    assert "phrases: " in printed, printed
 
 
 if __name__ == "__main__":
