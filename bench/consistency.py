@@ -279,6 +279,11 @@ def stage_of(x, name, what, part):
     return os.path.join(x.arm(name), "speed", f"{what}-{part}.json")
 
 
+def turn_of(x, name, kind, turn, part):
+    """Turns are of arms that took them together: another set of arms takes its own."""
+    return os.path.join(x.place, "turns-" + "-".join(x.args.arms), f"{name}-{kind}-{turn}-{part}.json")
+
+
 def time_all(x):
     """Every arm in turns with the others, part by part."""
     parts, names = timed_parts(x), x.args.arms
@@ -287,7 +292,7 @@ def time_all(x):
             for i, prompts in enumerate(parts):
                 for k in range(len(names)):
                     name = names[(k + turn + i) % len(names)]
-                    kept(stage_of(x, name, f"{kind}-{turn}", i), lambda: bench(
+                    kept(turn_of(x, name, kind, turn, i), lambda: bench(
                         x, files(x, name, kind), prompts, ARMS[name][2], *learned(x, name)))
         for name in names:
             for i, prompts in enumerate(parts):
@@ -352,10 +357,11 @@ def compare_priced(base, arm, tokens, way):
 
 def speed(x, name, kind, n_parts):
     """Of an arm in a type."""
-    def runs_of(who, what):
-        return [r for i in range(n_parts) for r in kept(stage_of(x, who, f"{kind}-{what}", i), list)]
-    base, arm = ([runs_of(who, t) for t in range(x.args.rounds)] for who in ("sft", name))
-    base_priced, priced = (runs_of(who, "priced") for who in ("sft", name))
+    def runs_of(path):
+        return [r for i in range(n_parts) for r in kept(path(i), list)]
+    turns = range(x.args.rounds)
+    base, arm = ([runs_of(lambda i: turn_of(x, who, kind, t, i)) for t in turns] for who in ("sft", name))
+    base_priced, priced = (runs_of(lambda i: stage_of(x, who, f"{kind}-priced", i)) for who in ("sft", name))
     tokens = spelled(x, {r["text"] for turn in base + arm for r in turn})
     again = [max(b["repeats"], a["repeats"]) > REPEATS for b, a in zip(base[0], arm[0])]
     pick = lambda turns, these: [[r for r, a in zip(turn, again) if a == these] for turn in turns]

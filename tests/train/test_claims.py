@@ -179,7 +179,7 @@ def test_stages(folder):
 
 def check_texts(arm):
     """What is timed is what is judged."""
-    with open(os.path.join(arm, "speed", "same-0-0.json")) as f:
+    with open(os.path.join(arm, "..", "turns-sft-phrases-consistency", "phrases-same-0-0.json")) as f:
         timed = json.load(f)
     answers = {(q["db_id"], q["asked"]): q["written"] for q in learn_sql.spider.read(os.path.join(
         arm, "test-12.answers.jsonl"))}
