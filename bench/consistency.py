@@ -153,8 +153,9 @@ def train(x, name):
 
 
 def converted(x, source, kind):
-    """A file with its matrices in another type."""
-    out = os.path.join(x.files, f"{os.path.basename(os.path.dirname(source))}.{kind}.gguf")
+    """A file with its matrices in another type, beside it where an arm made it."""
+    place = os.path.dirname(source) if source.startswith(x.place + os.sep) else x.files
+    out = os.path.join(place, re.sub(r"\.gguf$", "", os.path.basename(source)) + f".{kind}.gguf")
     if not os.path.exists(out):
         call(x.args.ours, "convert", "-q", "--type", kind, "-t", x.args.threads, source, out)
     return out
@@ -358,7 +359,7 @@ def compare_priced(base, arm, tokens, way):
 def speed(x, name, kind, n_parts):
     """Of an arm in a type."""
     def runs_of(path):
-        return [r for i in range(n_parts) for r in kept(path(i), list)]
+        return [r for i in range(n_parts) for r in kept(path(i), None)]
     turns = range(x.args.rounds)
     base, arm = ([runs_of(lambda i: turn_of(x, who, kind, t, i)) for t in turns] for who in ("sft", name))
     base_priced, priced = (runs_of(lambda i: stage_of(x, who, f"{kind}-priced", i)) for who in ("sft", name))
@@ -432,7 +433,7 @@ def merged(x):
     """Sft as one file, of which all variants begin."""
     if x.args.method == "full":
         return os.path.join(x.arm("sft"), "model.f32.gguf")
-    out = os.path.join(x.files, "sft.q8_0.gguf")
+    out = os.path.join(x.arm("sft"), "merged.q8_0.gguf")
     if not os.path.exists(out):
         call(x.args.ours, "merge", "-q", "-m", x.args.model, "--lora", os.path.join(x.arm("sft"), "adapter.gguf"),
              "--type", "q8_0", "-o", out, "-t", x.args.threads)
