@@ -262,7 +262,8 @@ typedef struct stretto_decoding {
 
 /* A session begins with "plain"; how = NULL means "auto". "auto" sends guesses only where it expects to save
  * time, judging by what guesses were worth and what rows have cost so far; it also uses draft or heads where
- * they are given. E_ARG names the strategies, or says why draft or heads do not fit the model. */
+ * they are given, and an adapter of guesses that the model was opened with ("gated"). E_ARG names the strategies, or
+ * says why draft or heads do not fit the model, or that it has no such adapter. */
 STRETTO_API stretto_status stretto_session_decoding(stretto_session *s, const stretto_decoding *how);
 
 typedef struct stretto_decode_strategy {

@@ -390,6 +390,10 @@ static int open_service(struct served *m, const struct serve_options *o, const s
     int code = engine_of(m, o, &so.engine);
     if (code != EXIT_DONE) return code;
     stretto_status s = decode_parse(o->decode ? o->decode : "auto", &so.choice, &err);
+    const struct model_adapter *gated = model_gated(model);
+    if (s == STRETTO_OK && gated && !so.choice.automatic && !(so.choice.strategies & strategy_bit("gated")))
+        return command_usage("serve", "%s acts on guesses alone, and goes with --decode auto or gated, not with "
+                             "--decode %s", gated->path, o->decode);
     if (l->draft) so.draft = stretto_model_inside(l->draft);
     so.heads = o->heads;
     if (s == STRETTO_OK) s = service_open(out, model, &so, &err);

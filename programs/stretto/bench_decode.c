@@ -464,7 +464,9 @@ static int take_strategies(struct run *r)
     for (size_t s = 0; all && strategies[s] && r->n_strategies + 1 < MAX_STRATEGIES; s++) {
         bool needs_draft = strcmp(strategies[s]->name, "draft") == 0;
         bool needs_heads = strcmp(strategies[s]->name, "heads") == 0;
-        if ((needs_draft && !r->o->decode.draft) || (needs_heads && !r->o->decode.heads)) continue;
+        bool needs_adapter = strcmp(strategies[s]->name, "gated") == 0;
+        if ((needs_draft && !r->o->decode.draft) || (needs_heads && !r->o->decode.heads)
+            || (needs_adapter && !model_gated(stretto_model_inside(r->m)))) continue;
         r->strategies[r->n_strategies++] = (char *)(uintptr_t)strategies[s]->name;
     }
     if (all) {

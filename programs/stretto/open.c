@@ -126,6 +126,18 @@ static void tell_place(const char *command, const char *device, const stretto_mo
     json_decref(plan);
 }
 
+/* Where nothing is decoded, or plainly, nothing is there on which an adapter of guesses could act. */
+static int check_gated(const char *command, const stretto_model *m)
+{
+    static const char *const without[] = { "eval", "embed", "trace" };
+    const struct model_adapter *a = model_gated(stretto_model_inside((stretto_model *)(uintptr_t)m));
+    for (size_t i = 0; a && i < sizeof without / sizeof *without; i++)
+        if (strcmp(command, without[i]) == 0)
+            return command_usage(command, "%s acts on guesses alone, and '%s' makes none: what it writes is the "
+                                 "model's without it", a->path, command);
+    return EXIT_DONE;
+}
+
 int open_model(const char *command, const struct model_options *o, bool vocabulary_only,
                stretto_model **out)
 {
@@ -165,7 +177,8 @@ int open_model(const char *command, const struct model_options *o, bool vocabula
     buffer_done(&path);
     if (s != STRETTO_OK) return command_fail(command, s, err);
     if (o->verbose && !vocabulary_only && device) tell_place(command, device, *out);
-    if (o->mlock) code = lock_weights(command, *out);
+    code = check_gated(command, *out);
+    if (code == EXIT_DONE && o->mlock) code = lock_weights(command, *out);
     if (code != EXIT_DONE) {
         stretto_model_close(*out);
         *out = NULL;
@@ -359,6 +372,10 @@ static const char *meant_way(const char *words, struct nearest *near)
 int decode_as(const char *command, const struct decoder *d, stretto_session *s)
 {
     struct nearest near;
+    const struct model_adapter *a = model_gated(engine_model(writer_engine(stretto_session_inside(s))));
+    if (a && strcmp(command, "bench") != 0 && !has_word(d->how.words, "gated"))     /* which compares */
+        return command_usage(command, "%s acts on guesses alone, and goes with --decode auto or gated, not with "
+                             "--decode %s", a->path, d->how.words);
     stretto_status status = stretto_session_decoding(s, &d->how);
     if (status == STRETTO_OK) return EXIT_DONE;
     if (status == STRETTO_E_ARG)

@@ -10,7 +10,8 @@ static const struct option model_rows[] = {
     {"-y --yes", NULL, OPT_FLAG, AT(yes), 0, 0, "fetch a model that is not here without asking"},
     {"--lora", "FILE[=SCALE]", OPT_TEXTS, AT(adapters), 0, 0,
      "an adapter (LoRA) beside the model: a GGUF file or PEFT's folder, with what it adds times SCALE; may be given "
-     "several times. serve also takes NAME=FILE[=SCALE]: requests choose it as MODEL:NAME"},
+     "several times. One that acts on guesses alone guesses, and changes no text (--decode gated or auto). serve also "
+     "takes NAME=FILE[=SCALE]: requests choose it as MODEL:NAME"},
     {"-t --threads", "N", OPT_INT, AT(threads), 0, 256,
      "threads; 0 uses what the machine and its container allow [0]"},
     {"-c --ctx-size", "N", OPT_INT, AT(context), 0, 1 << 24,

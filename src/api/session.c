@@ -315,6 +315,7 @@ stretto_status session_companions(stretto_session *s, struct engine *e, const st
     strategy_find("heads", 5, &head);
     if (choice->automatic && how->draft) choice->strategies |= 1u << draft;
     if (choice->automatic && how->heads) choice->strategies |= 1u << head;
+    if (choice->automatic && model_gated(engine_model(e))) choice->strategies |= strategy_bit("gated");
     if (how->draft && (choice->strategies >> draft & 1)) {
         if (!how->draft->model->weights)
             return fail(&s->err, STRETTO_E_ARG,

@@ -149,11 +149,11 @@ double costs_reading(const struct step_costs *c, struct given_rows r)
 /* ---- what guesses are worth ----------------------------------------------------------------- */
 
 /* A prior counts as so many tests; older tests fade so that about so many count. */
-enum { PRIOR_TESTS = 4, REQUEST_TESTS = 8, ENGINE_MEMORY = 400, REQUEST_MEMORY = 50 };
+enum { PRIOR_TESTS = 4, AHEAD_TESTS = 3, PROBES = 4, REQUEST_TESTS = 8, ENGINE_MEMORY = 400, REQUEST_MEMORY = 50 };
 
 static const float MARGIN = 1.03F;     /* guessing must promise this much more than plain */
 static const float FLOOR = 0.02F;
-static const double KEPT = 0.95;
+static const double KEPT = 0.95, LATELY = 4, LATELY_KEEP = 0.95;
 static const float ENGINE_RATE = 0.02F, REQUEST_RATE = 0.05F; /* of learning evidence */
 
 /* Strategies agree too often to count in full: half of each one's log odds, fitted on code, SQL and
@@ -221,7 +221,10 @@ void controller_begin(struct controller *c)
     memset(c->own.asking, 0, sizeof c->own.asking);
     memset(c->own.hits, 0, sizeof c->own.hits);
     memset(c->own.tests, 0, sizeof c->own.tests);
-    c->credit = 0;
+    memset(c->own.ahead_hits, 0, sizeof c->own.ahead_hits);
+    memset(c->own.ahead_tests, 0, sizeof c->own.ahead_tests);
+    c->credit = c->won = 0;
+    c->lately[0] = c->lately[1] = LATELY;
     c->counts = (struct decode_counts){ 0 };
     memset(c->asked, 0, sizeof c->asked);
     c->spent = 0;
@@ -240,19 +243,25 @@ float controller_chances(const struct controller *c, unsigned strategy, float p[
     return c->choice.automatic ? FLOOR : 0;
 }
 
-/* The most tokens per plain step that a weighed tree promises. What priced strategies took is spent
- * either way. */
-static double best_rate(const struct controller *c, const struct guess_tree *d)
+/* The most tokens per plain step that a weighed tree promises, by its `rows` likeliest nodes, `least` the last of them.
+ * What priced strategies took is spent either way. */
+struct best { double rate; uint32_t rows; float least; };
+
+static struct best best_of(const struct controller *c, const struct guess_tree *d)
 {
     float path[TREE_ROWS];
     uint32_t n = tree_gains(d, path, c->most < TREE_ROWS ? c->most : TREE_ROWS);
-    double gain = 1, top = 1 / (1 + c->spent);
+    struct best best = { 1 / (1 + c->spent), 0, INFINITY };
+    double gain = 1;
     for (uint32_t k = 1; k <= n; k++) {
         gain += (double)path[k - 1];
-        top = fmax(top, gain / (costs_ratio(c->costs, 1 + k) + c->spent));
+        double rate = gain / (costs_ratio(c->costs, 1 + k) + c->spent);
+        if (rate > best.rate) best = (struct best){ rate, k, path[k - 1] };
     }
-    return top;
+    return best;
 }
+
+static double best_rate(const struct controller *c, const struct guess_tree *d) { return best_of(c, d).rate; }
 
 /* ---- asking what is costly ------------------------------------------------------------------
  *
@@ -393,12 +402,160 @@ void controller_asked(struct controller *c, unsigned strategy, double seconds)
     if (c->costs->base > 0) c->spent += seconds / c->costs->base;
 }
 
+/* ---- rows ahead -----------------------------------------------------------------------------
+ *
+ * They cost rows now and bring guesses for the next step: those of the places behind what is accepted now. A guess in
+ * hand is worth what a token takes lately, as often as it is right, less its row. As many rows go ahead as bring the
+ * most; or, where a step alone does not show it, as many as pay if every step has them. Where none pays and the text
+ * has told little, one is tried after a pause out of pauses that double: what it foretells is tested by the next step
+ * whether it is sent or not.
+ * One step stakes at most half of what a text may still lose. */
+
+struct ahead {
+    double tokens[TREE_ROWS + 1];      /* [n] that n guesses in hand bring, if all are sent           */
+    double value[TREE_ROWS + 1];       /* plain steps that they are worth                             */
+    double brings[TREE_ROWS + 1];      /* tokens of those that are sent                               */
+    double reach[TREE_ROWS + 2];       /* [j] chance that j tokens or more are accepted now           */
+    uint32_t chain;                    /* reach is 0 behind                                           */
+};
+
+/* Of a step in which each of the writers has so many rows, in steps in which each has one. */
+static double cost_each(const struct controller *c, uint32_t rows, uint32_t writers)
+{
+    return costs_ratio(c->costs, rows * writers) / costs_ratio(c->costs, writers);
+}
+
+static double place_chance(const struct controller *c, unsigned s, uint32_t place, double before)
+{
+    const struct calibration *e = c->engine, *own = &c->own;
+    uint32_t k = place < AHEAD_DEPTH ? place : AHEAD_DEPTH - 1;
+    double p = place ? 0.9 * before : (double)strategies[s]->ahead_prior;
+    p = ((double)e->ahead_hits[s][k] + PRIOR_TESTS * p) / ((double)e->ahead_tests[s][k] + PRIOR_TESTS);
+    return ((double)own->ahead_hits[s][k] + AHEAD_TESTS * p) / ((double)own->ahead_tests[s][k] + AHEAD_TESTS);
+}
+
+static void foretell(const struct controller *c, unsigned s, uint32_t most, struct ahead *a)
+{
+    double p = 0, path = 1;
+    a->tokens[0] = a->value[0] = a->brings[0] = 0;
+    for (uint32_t n = 1; n <= most; n++) {
+        p = place_chance(c, s, n - 1, p);
+        path *= p;
+        a->tokens[n] = a->tokens[n - 1] + path;
+    }
+}
+
+/* beside: rows that the next step has besides; usable: guesses that it has room for. */
+static void value_guesses(const struct controller *c, uint32_t most, uint32_t beside, uint32_t usable, uint32_t writers,
+                          struct ahead *a)
+{
+    double each = fmin(1, c->lately[1] / c->lately[0]), none = cost_each(c, 1 + beside, writers);
+    for (uint32_t n = 1; n <= most; n++) {
+        double v = a->tokens[n] * each - (cost_each(c, 1 + beside + n, writers) - none);
+        bool more = n <= usable && v > a->value[n - 1];
+        a->value[n] = more ? v : a->value[n - 1];
+        a->brings[n] = more ? a->tokens[n] : a->brings[n - 1];
+    }
+}
+
+/* The chain that rows ahead refine, as far as it is sent now. */
+static void reach_of(const struct guess_tree *d, unsigned s, float least, struct ahead *a)
+{
+    int32_t at = d->first;
+    a->reach[0] = 1;
+    for (a->chain = 0; a->chain < TREE_ROWS; at = d->node[at].child) {
+        int32_t best = -1;
+        for (int32_t i = at; i >= 0; i = d->node[i].sibling)
+            if ((strategies[s]->apart || d->node[i].strategies >> s & 1)
+                && (best < 0 || d->node[i].path > d->node[best].path)) best = i;
+        at = best;
+        if (at < 0 || d->node[at].path < least) break;
+        a->reach[++a->chain] = (double)d->node[at].path;
+    }
+    a->reach[a->chain + 1] = 0;
+}
+
+/* Expected of `rows` that were sent: what is in hand afterwards. */
+static double in_hand(const struct ahead *a, const double *of, uint32_t rows)
+{
+    double sum = 0;
+    for (uint32_t j = 0; j <= a->chain && j <= rows; j++) sum += (a->reach[j] - a->reach[j + 1]) * of[rows - j];
+    return sum;
+}
+
+/* The most tokens a plain step that come of always sending so many rows ahead; the guesses in hand are then those that
+ * are left of them behind what is accepted. */
+static double steady_rate(const struct controller *c, bool apart, uint32_t most, uint32_t writers,
+                          const struct ahead *a, uint32_t *rows)
+{
+    double best = 0;
+    for (uint32_t n = 1, in_hand = 0; n <= most; n++) {
+        while (in_hand < n && in_hand + 1 + a->tokens[in_hand + 1] <= n + 0.5) in_hand++;
+        uint32_t last = apart && in_hand + n > most ? most - n : in_hand;
+        for (uint32_t k = apart ? 1 : last; k <= last; k++) {
+            double rate = (1 + a->tokens[k]) / cost_each(c, 1 + n + (apart ? k : 0), writers);
+            if (rate <= best) continue;
+            best = rate;
+            *rows = n;
+        }
+    }
+    return best;
+}
+
+uint32_t controller_ahead(struct controller *c, unsigned strategy, const struct guess_tree *d, uint32_t room,
+                          uint32_t writers, double *promise)
+{
+    const bool apart = strategies[strategy]->apart;
+    struct asking *pausing = &c->engine->asking[strategy];
+    struct best best = best_of(c, d);
+    struct ahead a;
+    uint32_t rows = 0;
+    double margin = (double)MARGIN - 1 + clamp(-c->credit * 0.1, 0, 0.5), top = margin;
+    *promise = 0;
+    const uint32_t known = COSTS_MOST / writers;       /* rows of each of which the price is known */
+    if (room > c->most) room = c->most;
+    if (room > d->deepest) room = d->deepest;
+    if (room >= known) room = known ? known - 1 : 0;
+    reach_of(d, strategy, best.rows ? best.least : INFINITY, &a);
+    uint32_t there = apart ? 0 : a.chain;              /* rows that go anyway */
+    foretell(c, strategy, room, &a);
+    if (!apart) value_guesses(c, room, 0, room, writers, &a);
+    const uint32_t most = room;
+    double may = STAKE * (LOSS + LOSS_RATE * (double)c->counts.tokens + c->won);
+    for (uint32_t n = there + 1; n <= room; n++) {
+        uint32_t more = n - there;
+        double price = cost_each(c, 1 + best.rows + more, writers) - cost_each(c, 1 + best.rows, writers);
+        if (price > may) room = n - 1;
+        if (price > may) break;
+        if (apart) value_guesses(c, n, n, room - n, writers, &a);
+        double net = in_hand(&a, a.value, n) - in_hand(&a, a.value, there) - price;
+        if (net <= top) continue;
+        top = net;
+        rows = n;
+        *promise = in_hand(&a, a.brings, n);
+    }
+    uint32_t always = 0;
+    if (!rows && steady_rate(c, apart, most, writers, &a, &always) > (1 + margin) * c->lately[0] / c->lately[1]
+        && room > there) {
+        rows = always < room ? always : room;
+        if (rows <= there) rows = there + 1;
+        *promise = in_hand(&a, a.tokens, rows);
+    }
+    if (rows) pausing->pause = pausing->wait = 0;
+    else if (room > there && c->own.ahead_tests[strategy][0] < PROBES && pause_is_over(pausing)) {
+        rows = there + 1;
+        *promise = 1e-9;
+    }
+    return rows;
+}
+
 /* ---- one row budget for all ------------------------------------------------------------------ */
 
 static uint32_t most_rows(const struct bid *b)
 {
     uint32_t most = b->controller->most < TREE_ROWS ? b->controller->most : TREE_ROWS;
-    return b->room < most ? b->room : most;
+    if (b->room < most) most = b->room;
+    return most > b->apart ? most - b->apart : 0;
 }
 
 /* The rows that a bid sends whatever they are worth. */
@@ -420,47 +577,91 @@ static struct bid *next_best(struct bid *bids, size_t n)
     return best;
 }
 
+static double wanted_gain(const struct bid *b)
+{
+    double gain = 0;
+    for (uint32_t i = 0; i < b->tree->n; i++)
+        if (b->wanted && b->tree->node[i].wanted) gain += (double)b->tree->node[i].path;
+    return gain;
+}
+
 /* Tokens that the bid with the fewest may expect of the step. */
 static double least_gain(const struct bid *bids, size_t n)
 {
     double least = INFINITY;
     for (const struct bid *b = bids; b < bids + n; b++) {
-        double gain = 1;
+        double gain = 1 + b->promise + wanted_gain(b);
         for (uint32_t i = 0; i < b->taken; i++) gain += (double)b->gains[i];
         if (gain < least) least = gain;
     }
     return least;
 }
 
+static uint32_t rows_ahead(const struct bid *bids, size_t n)
+{
+    uint32_t rows = 0;
+    for (const struct bid *b = bids; b < bids + n; b++)
+        if (b->controller->choice.automatic) rows += b->wanted + b->apart;
+    return rows;
+}
+
+/* No text may lose by the guesses of others: each keeps KEPT of its plain rate, and beside a prompt nobody waits
+ * longer. */
+static bool is_late(const struct bid *bids, size_t n, double plain, double time, double reading)
+{
+    double keeps = reading > 0 || n == 1 ? 1 : least_gain(bids, n);
+    return (n > 1 || reading > 0) && keeps * (plain + reading) < KEPT * (time + reading);
+}
+
+static void drop_ahead(struct bid *bids, size_t n)
+{
+    for (struct bid *b = bids; b < bids + n; b++) {
+        if (!b->controller->choice.automatic || !(b->promise > 0)) continue;
+        for (uint32_t i = 0; i < b->tree->n; i++) b->tree->node[i].wanted = false;
+        b->apart = b->wanted = 0;
+        b->promise = 0;
+    }
+}
+
 /* R(m) = (certain rows + gains of the m best paths) / (time of all rows + time spent on guessing), for
- * every m: costs have steps where kernels change. No text may lose by the guesses of others: each keeps KEPT of
- * its plain rate, and beside a prompt nobody waits longer. */
+ * every m: costs have steps where kernels change. */
 static void share(struct bid *bids, size_t n, uint32_t room, double reading)
 {
     const struct step_costs *costs = bids[0].controller->costs;
     uint32_t rows = (uint32_t)n;
-    double gain = rows, spent = 0, credit = 0;
+    double gain, spent = 0, credit = 0;
     for (struct bid *b = bids; b < bids + n; b++) {
         const struct controller *c = b->controller;
-        bool automatic = c->choice.automatic;
-        b->n_gains = automatic ? tree_gains(b->tree, b->gains, most_rows(b)) : 0;
         b->taken = 0;
-        if (!automatic) rows += b->rows;
+        if (!c->choice.automatic) rows += b->rows + b->apart;
         spent += c->spent;
         credit += c->credit;
     }
     double margin = (double)MARGIN + clamp(-credit * 0.05, 0, 0.5), plain = costs_ratio(costs, rows);
-    double top = margin * gain / (plain + spent);
+    gain = (double)n;
+    uint32_t ahead = rows_ahead(bids, n);
+    if (ahead && is_late(bids, n, plain, costs_ratio(costs, rows + ahead), reading)) drop_ahead(bids, n);
+    ahead = rows_ahead(bids, n);
+    for (struct bid *b = bids; b < bids + n; b++) {
+        bool automatic = b->controller->choice.automatic;
+        uint32_t most = most_rows(b);
+        b->n_gains = automatic ? tree_gains_beside(b->tree, b->gains, most - b->wanted) : 0;
+        if (!automatic) continue;
+        b->rows = b->wanted;
+        gain += wanted_gain(b);
+    }
+    room = room > ahead ? room - ahead : 0;
+    rows += ahead;
+    double top = margin * gain / (costs_ratio(costs, rows) + spent);
     for (uint32_t k = 1; k <= room; k++) {
         struct bid *next = next_best(bids, n);
         if (!next) break;
         gain += (double)next->gains[next->taken++];
         double time = costs_ratio(costs, rows + k) + spent, r = gain / time;
-        double keeps = reading > 0 || n == 1 ? 1 : least_gain(bids, n);
-        if (r <= top || ((n > 1 || reading > 0) && keeps * (plain + reading) < KEPT * (time + reading))) continue;
+        if (r <= top || is_late(bids, n, plain, time, reading)) continue;
         top = r;
         for (struct bid *b = bids; b < bids + n; b++)
-            if (b->taken > b->rows) b->rows = b->taken;
+            if (b->taken + b->wanted > b->rows) b->rows = b->taken + b->wanted;
     }
 }
 
@@ -468,17 +669,21 @@ void controllers_share(struct bid *bids, size_t n, uint32_t room, double reading
 {
     uint32_t fixed = 0, left = room;
     for (struct bid *b = bids; b < bids + n; b++) {
+        bool automatic = b->controller->choice.automatic;
         b->rows = forced_rows(b);
-        if (!b->controller->choice.automatic) fixed += b->rows;
+        b->wanted = automatic ? b->rows : 0;
+        if (!automatic) fixed += b->rows + b->apart;
     }
-    if (fixed < room) share(bids, n, room - fixed, reading);
+    share(bids, n, fixed < room ? room - fixed : 0, reading);
     for (struct bid *b = bids; b < bids + n; b++) {
         if (b->rows > left) b->rows = left;
         left -= b->rows;
+        if (b->apart > left) b->apart = left;
+        left -= b->apart;
     }
 }
 
-uint32_t controller_rows(struct controller *c, const struct guess_tree *d, uint32_t room, double reading)
+uint32_t controller_rows(struct controller *c, struct guess_tree *d, uint32_t room, double reading)
 {
     struct bid b = { .controller = c, .tree = d, .room = room };
     controllers_share(&b, 1, room, reading);
@@ -522,6 +727,13 @@ static void learn_asked(struct controller *c, unsigned s, uint32_t made, uint32_
     if (won + c->asked[s].read / base >= 0) who[0]->pause = who[0]->wait = 0;
 }
 
+static void learn_ahead(struct controller *c, unsigned s, uint32_t place, bool hit)
+{
+    uint32_t k = place < AHEAD_DEPTH ? place : AHEAD_DEPTH - 1;
+    count_test(&c->own.ahead_hits[s][k], &c->own.ahead_tests[s][k], hit, REQUEST_MEMORY);
+    count_test(&c->engine->ahead_hits[s][k], &c->engine->ahead_tests[s][k], hit, ENGINE_MEMORY);
+}
+
 /* Every guess whose parent proved right is a test, sent or not: watching costs no row. */
 void controller_learn(struct controller *c, const struct outcome *o, double price)
 {
@@ -555,6 +767,7 @@ void controller_learn(struct controller *c, const struct outcome *o, double pric
             count_test(&c->own.hits[s][b], &c->own.tests[s][b], true_node[i], REQUEST_MEMORY);
             count_test(&c->engine->hits[s][b], &c->engine->tests[s][b], true_node[i],
                        ENGINE_MEMORY);
+            if (strategies[s]->ahead && b != STOPGAP_BUCKET) learn_ahead(c, s, n->depth - 1, true_node[i]);
         }
     }
     struct decode_counts *t = &c->counts;
@@ -568,10 +781,14 @@ void controller_learn(struct controller *c, const struct outcome *o, double pric
     }
     t->steps++;
     t->tokens += known;
-    t->rows += d->n_sent;
+    t->rows += d->n_sent + o->n_apart;
+    t->apart += o->n_apart;
     t->accepted += o->n_path;
-    t->by_rows[d->n_sent + 1]++;
-    double won = d->n_sent ? (double)known - 1 - price : 0;
+    t->by_rows[d->n_sent + o->n_apart + 1]++;
+    double won = d->n_sent + o->n_apart ? (double)known - 1 - price : 0;
+    c->lately[0] = LATELY_KEEP * c->lately[0] + known;
+    c->lately[1] = LATELY_KEEP * c->lately[1] + 1 + price;
     c->credit = 0.97 * c->credit + won;
+    c->won += won;
     c->spent = 0;
 }

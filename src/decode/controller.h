@@ -7,13 +7,17 @@
  *
  * Each step it sends the k guesses, best first, that maximise (1 + sum of path chances) / t(1 + k)
  * (arXiv 2402.12374 for the tree, the cost term is ours), or none when that is plain decoding. An
- * account of what guessing really won or lost raises the margin it must clear. */
+ * account of what guessing really won or lost raises the margin it must clear.
+ *
+ * A strategy whose rows foretell the next step's tokens (strategy.h: ahead) gets as many of them as pay: what they will
+ * make of the next step, by how often such guesses proved right place by place, against what they add to this one. */
 #ifndef DECODE_CONTROLLER_H
 #define DECODE_CONTROLLER_H
 #include "backend/backend.h"
 #include "decode/strategy.h"
 
 enum { COSTS_MOST = TREE_ROWS + 1, COSTS_READS = 12 };  /* rows of a step that are told apart */
+enum { AHEAD_DEPTH = 16 };             /* places of rows ahead that are told apart             */
 
 /* What steps cost here, by number of rows; one for an engine, shared by its sequences. The seconds
  * of one row drift with the length of the text and with the machine; the ratios hardly do. */
@@ -60,6 +64,8 @@ struct calibration {
     struct asking asking[STRATEGIES_MOST];                      /* of priced strategies            */
     float hits[STRATEGIES_MOST][CONFIDENCE_BUCKETS], tests[STRATEGIES_MOST][CONFIDENCE_BUCKETS];
     float evidence[STRATEGIES_MOST][CONFIDENCE_BUCKETS + 1], bias;   /* [CONFIDENCE_BUCKETS]: not proposed */
+    /* Of guesses that rows ahead made: right where the one before was, by their place. Not kept in files. */
+    float ahead_hits[STRATEGIES_MOST][AHEAD_DEPTH], ahead_tests[STRATEGIES_MOST][AHEAD_DEPTH];
 };
 void calibration_init(struct calibration *c);
 
@@ -67,6 +73,7 @@ struct decode_counts {                 /* what it did, for people and for bench 
     uint64_t steps, tokens, rows;      /* rows: guess rows sent                 */
     uint64_t accepted;                 /* guesses that were right               */
     uint64_t proposed[STRATEGIES_MOST], sent[STRATEGIES_MOST], right[STRATEGIES_MOST];
+    uint64_t apart;                    /* rows apart, which are in rows too     */
     uint64_t by_rows[COSTS_MOST + 1];  /* steps of n rows                       */
     double guess_seconds;              /* spent proposing                       */
     /* Of priced strategies: times asked, their seconds, plain steps won (lost: below 0), and steps at
@@ -82,7 +89,9 @@ struct controller {
     struct decode_counts counts;
     uint32_t most;                     /* guess rows at most                                */
     double credit;                     /* won by guessing, in plain steps; forgets slowly   */
+    double won;                        /* the same of this text, whole                      */
     double spent;                      /* plain steps that priced strategies took in this step */
+    double lately[2];                  /* tokens of the last steps, plain steps that they took */
     struct asked {                     /* in this step; the rest of priced strategies only     */
         bool now;
         double seconds, read, rate;    /* rate: tokens a plain step without it              */
@@ -106,22 +115,30 @@ float controller_chances(const struct controller *c, unsigned strategy, float p[
 void controller_asked(struct controller *c, unsigned strategy, double seconds);
 /* Gives every node of the tree its chance by the evidence of all strategies, and weighs the tree. */
 void controller_weigh(struct controller *c, struct guess_tree *d);
+/* How many rows ahead the strategy gets, at most `room`, where `writers` texts share the step and guess alike;
+ * *promise: tokens that they will bring the next step. For `auto`; the tree is weighed. */
+uint32_t controller_ahead(struct controller *c, unsigned strategy, const struct guess_tree *d, uint32_t room,
+                          uint32_t writers, double *promise);
 /* What one sequence might send in a step that many share. */
 struct bid {
     struct controller *controller;
-    const struct guess_tree *tree;         /* weighed                                            */
+    struct guess_tree *tree;           /* weighed                                            */
     uint32_t room;                     /* guess rows at most                                 */
+    uint32_t apart;                    /* rows apart beside them; out: those that are sent   */
+    double promise;                    /* of its rows ahead                                  */
     uint32_t rows;                     /* out: how many nodes of the tree to send           */
+    uint32_t wanted;                   /* of controllers_share: of them, those sent for their answers */
     float gains[TREE_ROWS];           /* of controllers_share: its paths, descending        */
     uint32_t n_gains, taken;
 };
 /* Shares out the guess rows of one step, at most `room`, over all bids: as many, best paths first, as
  * promise the most tokens per second. Each bid has one certain row in the step. `reading`: plain steps that
  * prompts add to it; they have to be read sooner or later and so are no reason to guess, but nobody's step
- * gets a twentieth longer than with them alone. What must be sent (not `auto`, or wanted) comes first. */
+ * gets a twentieth longer than with them alone. What must be sent (not `auto`, or wanted) comes first; wanted nodes of
+ * `auto` only where what they promise keeps to that. */
 void controllers_share(struct bid *bids, size_t n, uint32_t room, double reading);
 /* The same for one alone. */
-uint32_t controller_rows(struct controller *c, const struct guess_tree *d, uint32_t room, double reading);
+uint32_t controller_rows(struct controller *c, struct guess_tree *d, uint32_t room, double reading);
 /* Learns from a verified step which proposals proved right. `price`: what its guess rows added to the
  * step, in plain steps. */
 void controller_learn(struct controller *c, const struct outcome *o, double price);

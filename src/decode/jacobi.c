@@ -2,18 +2,20 @@
  * model answer all of its rows in one step, and take the answers as the next guess; what has become
  * a fixed point is right. The window slides and never shrinks: its head is always the last certain
  * token, accepted tokens leave at the front, and the end is filled with what the text's n-grams
- * suggest, or with tokens of the text. In `auto` only the answers of rejected rows are proposed. */
-#include "base/random.h"
+ * suggest, or with tokens of the text. In `auto` the answers of rejected rows are proposed, and rows are
+ * sent for the next step's guesses where that pays, as it does with a model that was taught to jump
+ * (2403.00835). How sure a guess is: by how long it has stayed the same, and by its row's probability of it. */
 #include "decode/strategy.h"
 
-enum { WINDOW = 16, LOOK_BACK = 8 };
+enum { WINDOW = 16, STABLE_MOST = 2, SURE_CLASSES = 5 };
 
 struct jacobi {
     uint32_t window;                   /* rows, the certain one included                   */
     uint64_t seed;
     uint32_t n, at;                    /* guesses, after a timeline of `at` tokens         */
     int32_t guess[TREE_ROWS];
-    uint8_t stable[TREE_ROWS];        /* steps that left it as it was, up to 2            */
+    uint8_t stable[TREE_ROWS];        /* steps that left it as it was, up to STABLE_MOST  */
+    uint8_t sure[TREE_ROWS];          /* class of its probability; STOPGAP: nobody said it */
     int32_t node[TREE_ROWS];          /* of the last tree                                */
 };
 
@@ -41,22 +43,27 @@ static void jacobi_reset(void *state, uint32_t kept)
     x->n = 0;
 }
 
-/* What might follow the timeline and the first k guesses. */
-static int32_t fill(const struct jacobi *x, const struct timeline *t, uint32_t k)
+enum { STOPGAP = SURE_CLASSES };
+
+static uint8_t class_of(float p)
 {
-    int32_t text[LOOK_BACK + TREE_ROWS];
-    uint32_t n = 0, from = t->n > LOOK_BACK ? t->n - LOOK_BACK : 0;
-    for (uint32_t i = from; i < t->n; i++) text[n++] = t->tokens[i];
-    for (uint32_t i = 0; i < k; i++) text[n++] = x->guess[i];
-    struct ngram_match m;
-    if (ngram_find(t->index, text, n, &m, 1)) return ngram_at(t->index, m.place);
-    return t->tokens[random_at(x->seed, 0, t->n, k) % t->n];
+    static const float from[] = { 0.3F, 0.5F, 0.75F, 0.92F };
+    uint8_t k = 0;
+    while (k < sizeof from / sizeof *from && p >= from[k]) k++;
+    return k;
 }
 
-static unsigned bucket_of(unsigned stable, uint32_t depth, bool filled)
+static unsigned bucket_of(const struct jacobi *x, uint32_t i)
 {
-    unsigned d = depth < 2 ? 0 : depth < 3 ? 1 : depth < 5 ? 2 : 3;
-    return (filled ? 12 : 4 * stable) + d;
+    if (x->sure[i] == STOPGAP) return STOPGAP_BUCKET;
+    return (unsigned)SURE_CLASSES * x->stable[i] + x->sure[i];
+}
+
+static void fill(struct jacobi *x, const struct timeline *t, uint32_t i)
+{
+    x->guess[i] = stopgap_token(t, x->guess, i, x->seed);
+    x->stable[i] = 0;
+    x->sure[i] = STOPGAP;
 }
 
 /* The window as the model's answers left it, with fresh fillings behind it where it is sent whatever it is
@@ -72,16 +79,31 @@ static stretto_status jacobi_propose(void *state, const struct timeline *t,
     x->at = t->n;
     for (x->n = 0; x->n < most; x->n++) {
         uint32_t i = x->n;
-        bool filled = i >= kept;
-        if (filled) {
-            x->guess[i] = fill(x, t, i);
-            x->stable[i] = 0;
-        }
-        parent = propose_token(p, parent, x->guess[i], bucket_of(x->stable[i], i + 1, filled), true);
+        if (i >= kept) fill(x, t, i);
+        parent = propose_token(p, parent, x->guess[i], bucket_of(x, i), true);
         if (parent < 0) break;
         x->node[i] = parent;
     }
     return STRETTO_OK;
+}
+
+/* The first `rows` tokens of the window are sent, stopgaps where nothing was refined. */
+static uint32_t jacobi_ahead(void *state, const struct timeline *t, const struct proposal *p, uint32_t rows,
+                             int32_t *out)
+{
+    struct jacobi *x = state;
+    (void)out;
+    if (rows > TREE_ROWS) return 0;
+    for (uint32_t i = 0; i < rows; i++) {
+        if (i == x->n) {
+            fill(x, t, i);
+            int32_t node = propose_token(p, i ? x->node[i - 1] : TREE_ROOT, x->guess[i], STOPGAP_BUCKET, true);
+            if (node < 0) break;
+            x->node[x->n++] = node;
+        }
+        p->tree->node[x->node[i]].wanted = true;
+    }
+    return 0;
 }
 
 /* The sent child with the first row, which is the likeliest. */
@@ -108,7 +130,8 @@ static void jacobi_observe(void *state, const struct outcome *o)
     for (; at >= 0 && n < TREE_ROWS && d->node[at].answer >= 0; n++) {
         int32_t answer = d->node[at].answer;
         bool same = gone + n < old && x->guess[gone + n] == answer;
-        x->stable[n] = !same ? 0 : x->stable[gone + n] < 2 ? x->stable[gone + n] + 1 : 2;
+        x->stable[n] = !same ? 0 : x->stable[gone + n] < STABLE_MOST ? x->stable[gone + n] + 1 : STABLE_MOST;
+        x->sure[n] = class_of(top_probability(&o->answers[d->node[at].row].top, answer));
         x->guess[n] = answer;
         at = gone + n < old && x->node[gone + n] >= 0 && d->node[x->node[gone + n]].parent == at
                  ? x->node[gone + n]
@@ -125,11 +148,13 @@ const struct strategy strategy_jacobi = {
     .what = "refines a window of guesses until it is a fixed point",
     .paper = "Jacobi decoding, arXiv 2305.10427 and 2403.00835",
     .automatic = true,
-    .prior = { 0.10F, 0.10F, 0.10F, 0.10F, 0.30F, 0.25F, 0.20F, 0.20F,
-               0.45F, 0.35F, 0.30F, 0.30F, 0.15F, 0.10F, 0.08F, 0.05F },
+    .prior = { 0.05F, 0.07F, 0.10F, 0.15F, 0.20F, 0.12F, 0.20F, 0.25F, 0.30F, 0.40F, 0.20F, 0.30F, 0.35F, 0.45F, 0.50F,
+               0.08F },
     .plan = jacobi_plan,
     .open = jacobi_open,
     .reset = jacobi_reset,
     .propose = jacobi_propose,
     .observe = jacobi_observe,
+    .ahead = jacobi_ahead,
+    .ahead_prior = 0.1F,
 };

@@ -1,10 +1,12 @@
 #include "decode/strategy.h"
 #include "base/buffer.h"
+#include "base/random.h"
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 /* A strategy is a file and a row here; its number is its place. */
-#define STRATEGIES(X) X(jacobi) X(lookup) X(suffix) X(recycle) X(lookahead) X(draft) X(heads)
+#define STRATEGIES(X) X(jacobi) X(lookup) X(suffix) X(recycle) X(lookahead) X(draft) X(heads) X(gated)
 
 #define DECLARED(name) extern const struct strategy strategy_##name;
 STRATEGIES(DECLARED)
@@ -21,6 +23,12 @@ const struct strategy *strategy_find(const char *name, size_t length, unsigned *
             return strategies[s];
         }
     return NULL;
+}
+
+uint32_t strategy_bit(const char *name)
+{
+    unsigned s = 0;
+    return strategy_find(name, strlen(name), &s) ? 1U << s : 0;
 }
 
 void strategy_names(char *out, size_t room)
@@ -69,4 +77,28 @@ int32_t propose_token(const struct proposal *p, int32_t parent, int32_t token, u
     int32_t i = tree_add(p->tree, parent, token, p->strategy, bucket, p->p_of_bucket[bucket]);
     if (i >= 0 && wanted && !p->automatic) p->tree->node[i].wanted = true;
     return i;
+}
+
+enum { LOOK_BACK = 8 };
+
+int32_t stopgap_token(const struct timeline *t, const int32_t *guess, uint32_t k, uint64_t seed)
+{
+    int32_t text[LOOK_BACK + TREE_ROWS];
+    uint32_t n = 0, from = t->n > LOOK_BACK ? t->n - LOOK_BACK : 0;
+    struct ngram_match m;
+    for (uint32_t i = from; i < t->n; i++) text[n++] = t->tokens[i];
+    for (uint32_t i = 0; i < k; i++) text[n++] = guess[i];
+    if (ngram_find(t->index, text, n, &m, 1)) return ngram_at(t->index, m.place);
+    return t->tokens[random_at(seed, 0, t->n, k) % t->n];
+}
+
+float top_probability(const struct step_top *top, int32_t token)
+{
+    float sum = 0, own = 0;
+    for (int i = 0; i < STEP_TOP && top->id[i] >= 0; i++) {
+        float e = expf(top->logit[i] - top->logit[0]);
+        sum += e;
+        if (top->id[i] == token) own = e;
+    }
+    return sum > 0 ? own / sum : 0;
 }

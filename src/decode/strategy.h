@@ -63,8 +63,12 @@ struct strategy_setup {
     struct recycle_memory *memory;           /* or NULL: a memory of its own */
     struct companion *drafter, *heads;       /* or NULL */
     const struct prediction *prediction;     /* or NULL; looked at for every guess */
+    bool gated;            /* the model has an adapter of guesses */
     uint32_t window, ngram, guesses;   /* jacobi: window; lookahead: W, N, G; 0: the default */
 };
+
+/* The class of guesses that nobody believes in, which are there to be answered. */
+enum { STOPGAP_BUCKET = CONFIDENCE_BUCKETS - 1 };
 
 /* What a strategy proposes with. p is looked up in the controller's calibration of (strategy,
  * bucket): a strategy only classifies how sure it is, 0..CONFIDENCE_BUCKETS-1. */
@@ -81,6 +85,12 @@ struct proposal {
 /* Adds a guess below parent; the node, or TREE_FULL (no place, or deeper than the text may go). */
 int32_t propose_token(const struct proposal *p, int32_t parent, int32_t token, unsigned bucket,
                       bool wanted);
+
+/* What might stand k places behind the timeline and the guesses that follow it: what followed the last time, or a token
+ * of the text. A stopgap, for rows that are sent for their answers. */
+int32_t stopgap_token(const struct timeline *t, const int32_t *guess, uint32_t k, uint64_t seed);
+/* The probability of a row's token by the row itself, among its likeliest tokens; 0 where it is none of them. */
+float top_probability(const struct step_top *top, int32_t token);
 
 /* A companion's guesses, proposed as one chain; how sure it is of each makes the class. It ends where one
  * more does not pay, and without a price where its chance falls below `least`. */
@@ -105,6 +115,9 @@ struct outcome {
     int32_t root_answer;               /* the model's token after the last certain token         */
     const struct answer *answers;      /* [row]: those that were sent have their `top`            */
     const int32_t *path; uint32_t n_path;   /* accepted nodes, in order                          */
+    /* Rows apart that were answered, a chain behind the token that was the last: what follows each by the sampler's
+     * choice, and its answer. */
+    const int32_t *apart_next; const struct answer *apart; uint32_t n_apart;
     struct timeline now;               /* the timeline after acceptance, new last token included */
 };
 
@@ -126,12 +139,25 @@ struct strategy {
     /* Instead of propose, of a strategy that has a companion: fills in companion, depth and least. */
     void (*chain)(void *state, struct guess_chain *out);
     void (*observe)(void *state, const struct outcome *o);   /* NULL: none */
+    /* Rows ahead: those that a step carries for what they say of the tokens behind it, whatever they are worth in it.
+     * With everybody's guesses weighed, at most `rows` of them: as wanted nodes of the tree, or, of a strategy whose
+     * rows are `apart` (engine/engine.h: ROW_APART), as tokens of a chain behind the last certain one in
+     * out[TREE_ROWS]; how many those are. UINT32_MAX: as many as it likes. NULL: it has none. */
+    uint32_t (*ahead)(void *state, const struct timeline *t, const struct proposal *p, uint32_t rows,
+                      int32_t *out);
+    bool apart;
+    float ahead_prior;                 /* chance of the first token that such rows foretell, to begin with */
+    /* It has nothing to say before this step, and that says nothing. NULL: never */
+    bool (*silent)(void *state, const struct timeline *t);
 };
 
 /* The table, NULL-terminated, at most STRATEGIES_MOST rows; plain is not in it: it is what remains
  * when nobody guesses. A strategy's number is its place. */
 extern const struct strategy *const strategies[];
 const struct strategy *strategy_find(const char *name, size_t length, unsigned *strategy);
+
+/* The bit of the strategy of that name, which is there. */
+uint32_t strategy_bit(const char *name);
 
 /* The words that decode_parse takes, as a list for people: "auto, plain, jacobi, ...". */
 void strategy_names(char *out, size_t room);

@@ -65,11 +65,12 @@ static bool before(const struct guess_tree *d, int32_t a, int32_t b)
     return x > y || (x == y && a < b);
 }
 
-/* The best n nodes in order of path; returns how many there are. */
-static uint32_t best_nodes(const struct guess_tree *d, int32_t *list, uint32_t n)
+/* The best n nodes in order of path, all or those that are not wanted; returns how many there are. */
+static uint32_t best_nodes(const struct guess_tree *d, int32_t *list, uint32_t n, bool all)
 {
     uint32_t k = 0;
     for (uint32_t i = 0; i < d->n; i++) {
+        if (!all && d->node[i].wanted) continue;
         if (k == n && (n == 0 || !before(d, (int32_t)i, list[k - 1]))) continue;
         uint32_t at = k < n ? k++ : k - 1;
         while (at && before(d, (int32_t)i, list[at - 1])) {
@@ -81,13 +82,17 @@ static uint32_t best_nodes(const struct guess_tree *d, int32_t *list, uint32_t n
     return k;
 }
 
-uint32_t tree_gains(const struct guess_tree *d, float *path, uint32_t n)
+static uint32_t gains(const struct guess_tree *d, float *path, uint32_t n, bool all)
 {
     int32_t list[TREE_NODES];
-    uint32_t k = best_nodes(d, list, n < TREE_NODES ? n : TREE_NODES);
+    uint32_t k = best_nodes(d, list, n < TREE_NODES ? n : TREE_NODES, all);
     for (uint32_t i = 0; i < k; i++) path[i] = d->node[list[i]].path;
     return k;
 }
+
+uint32_t tree_gains(const struct guess_tree *d, float *path, uint32_t n) { return gains(d, path, n, true); }
+
+uint32_t tree_gains_beside(const struct guess_tree *d, float *path, uint32_t n) { return gains(d, path, n, false); }
 
 /* Marks the node and its ancestors; false, with nothing marked, when that passes the limit. */
 static bool mark(const struct guess_tree *d, int32_t node, bool *chosen, uint32_t *n, uint32_t most)
@@ -114,7 +119,7 @@ uint32_t tree_select(struct guess_tree *d, uint32_t n)
 {
     bool chosen[TREE_NODES] = { false };
     int32_t list[TREE_NODES];
-    uint32_t k = 0, all = best_nodes(d, list, TREE_NODES);
+    uint32_t k = 0, all = best_nodes(d, list, TREE_NODES, true);
     if (n > TREE_ROWS) n = TREE_ROWS;
     for (uint32_t i = 0; i < all; i++) if (d->node[list[i]].wanted) mark(d, list[i], chosen, &k, n);
     for (uint32_t i = 0; i < all && k < n; i++) mark(d, list[i], chosen, &k, n);

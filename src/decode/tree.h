@@ -51,6 +51,8 @@ void tree_weigh(struct guess_tree *d);
 /* path values of a weighed tree in descending order, at most n: what the controller weighs against
  * the cost of rows. */
 uint32_t tree_gains(const struct guess_tree *d, float *path, uint32_t n);
+/* The same of nodes that are not wanted. */
+uint32_t tree_gains_beside(const struct guess_tree *d, float *path, uint32_t n);
 /* Chooses at most n nodes of a weighed tree, best path first, parents before children (greedy is
  * optimal: a child's path is never above its parent's); `wanted` nodes and their ancestors come
  * before all others. Fills order and row, the likeliest child right behind its parent, so that a

@@ -22,6 +22,13 @@ void adapted_plan(struct engine *e, struct arena *a)
 
 const float *engine_adapters(const struct engine *e, int32_t seq) { return e->seqs[seq].adapters; }
 
+bool engine_gated(const struct engine *e, int32_t seq)
+{
+    for (uint32_t i = 0; i < count_of(e); i++)
+        if (e->model->adapters[i].pairs.rows == ADAPTER_GUESSES && e->seqs[seq].adapters[i] != 0) return true;
+    return false;
+}
+
 void engine_weights(const struct engine *e, const float *weights, float out[GRAPH_SETS])
 {
     for (uint32_t i = 0; i < count_of(e); i++) {

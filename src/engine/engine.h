@@ -157,6 +157,8 @@ stretto_status engine_share(struct engine *e, int32_t seq, const struct sharing 
  * nothing of its timeline. Rows of an answer begin with the last token of what engine_set is given, whose role is
  * then that of written ones. E_ARG: weights that are no numbers, or two adapters that begin behind different tokens. */
 stretto_status engine_adapt(struct engine *e, int32_t seq, const float *weights, struct error *err);
+/* Whether an adapter acts on the sequence's guesses apart (ROW_APART). */
+bool engine_gated(const struct engine *e, int32_t seq);
 /* The weights that are meant by these: 0 of those that act on all of the model; and those of a sequence. */
 void engine_weights(const struct engine *e, const float *weights, float out[GRAPH_SETS]);
 const float *engine_adapters(const struct engine *e, int32_t seq);

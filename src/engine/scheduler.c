@@ -343,7 +343,8 @@ static void plan_writing(struct turn *t)
         struct slot *s = t->all[i];
         if (s->event.done || !s->writes) continue;
         s->row = t->n_rows;
-        s->n_rows = writer_rows(s->r.writer, e->rows, e->answers, t->n_rows, e->bids[n++].rows);
+        const struct bid *b = &e->bids[n++];
+        s->n_rows = writer_rows(s->r.writer, e->rows, e->answers, t->n_rows, b->rows, b->apart);
         s->guesses = (uint32_t)s->n_rows - 1;
         t->n_rows += s->n_rows;
         t->written += (uint32_t)s->n_rows;

@@ -14,6 +14,10 @@ struct writer {
     struct strategy_setup setup;
     void *state[STRATEGIES_MOST];
     struct guess_tree tree;
+    int32_t apart[TREE_ROWS], apart_next[TREE_ROWS]; /* rows apart of the step, and what follows each */
+    uint32_t first_apart;              /* its row */
+    uint32_t n_apart, apart_most;      /* n_apart: proposed, then sent; apart_most: room for guesses in this step */
+    double promise;                    /* tokens that rows ahead promise */
     struct ngram_index index;
     uint32_t planned;                  /* strategies that have a place */
     uint32_t handed, limit, context;
@@ -90,6 +94,9 @@ stretto_status writer_open(struct writer **out, struct engine *e, int32_t seq,
     if (!o->most && o->setup.window > most + 1) most = o->setup.window - 1;
     if (most > rows) most = rows;
     if (most > TREE_ROWS) most = TREE_ROWS;
+    struct decode_choice choice = o->choice;
+    bool gated = model_gated(engine_model(e)) != NULL;
+    if (gated && choice.automatic) choice.strategies |= strategy_bit("gated");
     struct writer *w = mem_zalloc(1, sizeof *w);
     if (!w) return fail(err, STRETTO_E_NOMEM, "out of memory");
     w->engine = e;
@@ -99,9 +106,10 @@ stretto_status writer_open(struct writer **out, struct engine *e, int32_t seq,
     w->setup = o->setup;
     w->setup.vocab = engine_model(e)->config.vocab;
     w->setup.rows = most;
-    controller_init(&w->controller, o->choice, engine_costs(e), calibration, most);
+    w->setup.gated = gated;
+    controller_init(&w->controller, choice, engine_costs(e), calibration, most);
     w->n_top = -1;
-    w->planned = o->choice.strategies;
+    w->planned = choice.strategies;
     stretto_status s = open_into(w, err);
     if (s != STRETTO_OK) writer_close(w);
     else *out = w;
@@ -114,6 +122,8 @@ void writer_close(struct writer *w)
     mem_unmap(w->memory, w->bytes);
     mem_free(w);
 }
+
+const struct engine *writer_engine(const struct writer *w) { return w->engine; }
 
 void writer_move(struct writer *w, int32_t seq)
 {
@@ -189,18 +199,26 @@ static uint8_t wants_of(const struct writer *w)
     return wants;
 }
 
-/* Whether strategy s is to propose now; then w->proposal is its. */
-static bool may_propose(struct writer *w, unsigned s)
+static void begin_proposal(struct writer *w, unsigned s)
 {
-    struct controller *c = &w->controller;
-    struct timeline t = timeline(w);
-    if (!(c->choice.strategies >> s & 1) || !controller_asks(c, s, w->state[s], &t, &w->tree))
-        return false;
+    const struct controller *c = &w->controller;
     w->proposal = (struct proposal){ .tree = &w->tree, .strategy = s, .p_of_bucket = w->p_of_bucket,
                                      .floor = controller_chances(c, s, w->p_of_bucket),
                                      .spend = c->asked[s].spend,
                                      .stop = c->choice.automatic ? c->asked[s].stop : NULL,
                                      .automatic = c->choice.automatic && strategies[s]->automatic };
+}
+
+/* Whether strategy s is to propose now; then w->proposal is its. */
+static bool may_propose(struct writer *w, unsigned s)
+{
+    struct controller *c = &w->controller;
+    struct timeline t = timeline(w);
+    if (!(c->choice.strategies >> s & 1)) return false;
+    c->asked[s].now = false;
+    if (strategies[s]->silent && strategies[s]->silent(w->state[s], &t)) return false;
+    if (!controller_asks(c, s, w->state[s], &t, &w->tree)) return false;
+    begin_proposal(w, s);
     return true;
 }
 
@@ -278,6 +296,31 @@ static bool one_round(struct proposing *p, size_t n)
     return true;
 }
 
+/* Rows for the next step's guesses, where everybody has proposed and been weighed. */
+static void send_ahead(struct writer *w, unsigned s, uint32_t writers)
+{
+    struct controller *c = &w->controller;
+    struct timeline t = timeline(w);
+    uint32_t most = c->most < w->apart_most ? c->most : w->apart_most, rows = UINT32_MAX;
+    double promise = 0;
+    if (c->choice.automatic) rows = controller_ahead(c, s, &w->tree, most, writers, &promise);
+    if (!rows) return;
+    begin_proposal(w, s);
+    uint32_t n = strategies[s]->ahead(w->state[s], &t, &w->proposal, rows, w->apart);
+    if (strategies[s]->apart) w->n_apart = n < (most + 1) / 2 || c->choice.automatic ? n : (most + 1) / 2;
+    w->promise += promise;
+    if (c->choice.automatic) controller_weigh(c, &w->tree);
+}
+
+static void look_ahead(struct writer *w, uint32_t writers)
+{
+    if (!w->tree.deepest || !w->apart_most) return;
+    for (unsigned s = 0; strategies[s]; s++) {
+        if (!(w->controller.choice.strategies >> s & 1) || !strategies[s]->ahead) continue;
+        if (!strategies[s]->apart || engine_gated(w->engine, w->seq)) send_ahead(w, s, writers);
+    }
+}
+
 static void fill_row(struct writer *w, struct row *rows, struct answer *answers, size_t base, size_t i,
                      int32_t token, int32_t parent)
 {
@@ -294,6 +337,9 @@ static stretto_status begin_step(struct writer *w, size_t room, struct error *er
     if (n >= limit || room == 0)
         return fail(err, STRETTO_E_FULL, "the text has reached its limit of %u tokens", limit);
     follow(w, false);
+    w->n_apart = 0;
+    w->promise = 0;
+    w->apart_most = room > TREE_ROWS ? TREE_ROWS : (uint32_t)room - 1;
     return propose(w, room > 1 ? limit - n - 1 : 0, err);
 }
 
@@ -304,16 +350,20 @@ void writers_propose(struct proposing *p, size_t n)
         begin_step(p[i].writer, p[i].room, &p[i].error);
     }
     while (one_round(p, n)) continue;
-    for (size_t i = 0; i < n; i++) controller_weigh(&p[i].writer->controller, &p[i].writer->tree);
+    for (size_t i = 0; i < n; i++) {
+        controller_weigh(&p[i].writer->controller, &p[i].writer->tree);
+        if (p[i].error.status == STRETTO_OK) look_ahead(p[i].writer, (uint32_t)n);
+    }
 }
 
 struct bid writer_bid(struct writer *w)
 {
-    return (struct bid){ .controller = &w->controller, .tree = &w->tree, .room = TREE_ROWS };
+    return (struct bid){ .controller = &w->controller, .tree = &w->tree, .room = TREE_ROWS, .apart = w->n_apart,
+                         .promise = w->promise };
 }
 
 size_t writer_rows(struct writer *w, struct row *rows, struct answer *answers, size_t base,
-                   uint32_t guesses)
+                   uint32_t guesses, uint32_t apart)
 {
     struct guess_tree *d = &w->tree;
     tree_select(d, guesses);
@@ -323,7 +373,15 @@ size_t writer_rows(struct writer *w, struct row *rows, struct answer *answers, s
         int32_t parent = n->parent < 0 ? 0 : d->node[n->parent].row;
         fill_row(w, rows, answers, base, i + 1, n->token, (int32_t)base + parent);
     }
-    return d->n_sent + 1;
+    w->first_apart = d->n_sent + 1;
+    if (apart < w->n_apart) w->n_apart = apart;
+    for (uint32_t i = 0; i < w->n_apart; i++) {
+        uint32_t at = w->first_apart + i;
+        fill_row(w, rows, answers, base, at, w->apart[i], (int32_t)(base + (i ? at - 1 : 0)));
+        rows[base + at].given = ROW_APART;
+        rows[base + at].wants &= (uint8_t)~WANT_HIDDEN;
+    }
+    return w->first_apart + w->n_apart;
 }
 
 /* The token after the row that stands at position n - 1 of the tokens. */
@@ -379,6 +437,20 @@ static stretto_status answer_rejected(struct writer *w, struct guess_node *node,
     for (uint32_t i = node->depth; i-- > 0; at = w->tree.node[at].parent)
         tokens(w)[n + i] = w->tree.node[at].token;
     return pick(w, &a[node->row], n + node->depth, &node->answer, err);
+}
+
+/* What follows each row apart, the rows before it being the text; what is no number ends the guesses and not the
+ * text. */
+static void answer_apart(struct writer *w, uint32_t n, const struct answer *a)
+{
+    for (uint32_t i = 0; i < w->n_apart; i++) {
+        const struct answer *own = &a[w->first_apart + i];
+        struct error ignored = { .status = STRETTO_OK };
+        tokens(w)[n + i] = w->apart[i];
+        stretto_status s = own->status;
+        if (s == STRETTO_OK) s = pick(w, own, n + i + 1, &w->apart_next[i], &ignored);
+        if (s != STRETTO_OK) w->n_apart = i;
+    }
 }
 
 static bool is_end(const struct writer *w, int32_t token)
@@ -443,6 +515,7 @@ stretto_status writer_take(struct writer *w, size_t base, const struct answer *a
         struct guess_node *node = &d->node[d->order[i]];
         if (node->answer < 0) TRY(answer_rejected(w, node, n, a, err));
     }
+    answer_apart(w, n, a);
     for (uint32_t i = 0; w->heard && i <= n_path; i++)
         w->heard(w->heard_ud, &a[i ? d->node[path[i - 1]].row : 0]);
     row[0] = (int32_t)base;
@@ -452,7 +525,8 @@ stretto_status writer_take(struct writer *w, size_t base, const struct answer *a
     follow(w, false);
     keep_hidden(w, &a[n_path ? d->node[path[n_path - 1]].row : 0]);
     struct outcome o = { .tree = d, .root_answer = root_answer, .path = path, .n_path = n_path,
-                         .now = timeline(w), .answers = a };
+                         .now = timeline(w), .answers = a, .apart_next = w->apart_next,
+                         .apart = a + w->first_apart, .n_apart = w->n_apart };
     for (unsigned s = 0; strategies[s]; s++)
         if ((w->controller.choice.strategies >> s & 1) && strategies[s]->observe)
             strategies[s]->observe(w->state[s], &o);

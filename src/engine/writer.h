@@ -24,6 +24,7 @@ stretto_status writer_open(struct writer **out, struct engine *e, int32_t seq,
                            struct sampler *sampler, struct calibration *calibration,
                            const struct writer_options *o, struct error *err);
 void writer_close(struct writer *w);
+const struct engine *writer_engine(const struct writer *w);
 /* From now on it continues another sequence, whose text begins anew (writer_begin). Not with companions. */
 void writer_move(struct writer *w, int32_t seq);
 /* Which of its strategies guess, from the next text on: some of those it was opened with, or none. */
@@ -60,9 +61,9 @@ void writers_propose(struct proposing *p, size_t n);
 /* What it would send of them, for controllers_share. */
 struct bid writer_bid(struct writer *w);
 /* Appends its rows at rows[base..] and the places of their answers at answers[base..]: that of the last
- * token and `guesses` more at most. Returns how many. */
+ * token, `guesses` more at most, and behind them `apart` rows that will never be part of the text. Returns how many. */
 size_t writer_rows(struct writer *w, struct row *rows, struct answer *answers, size_t base,
-                   uint32_t guesses);
+                   uint32_t guesses, uint32_t apart);
 /* answers: of those rows alone, after the engine's step; the first has status OK. A guess that has not
  * is as if it had not been sent. Accepts in the engine. seconds: of the step; price: what the guess rows
  * added to it, in plain steps. */

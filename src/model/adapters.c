@@ -34,6 +34,13 @@ static void compare(const struct model *m, const struct model_adapter *a, void (
     log(ud, line);
 }
 
+const struct model_adapter *model_gated(const struct model *m)
+{
+    for (size_t i = 0; i < m->n_adapters; i++)
+        if (m->adapters[i].pairs.rows == ADAPTER_GUESSES) return &m->adapters[i];
+    return NULL;
+}
+
 /* Of all that it adds, and where. */
 static uint64_t key_of(const struct adapter *a)
 {
@@ -60,6 +67,9 @@ static stretto_status read_one(struct model *m, const struct model_adapter *from
     if (!a->path) return no_memory(err);
     m->n_adapters++;
     TRY(adapter_read(&a->pairs, a->path, m->source, err));
+    if (a->pairs.rows == ADAPTER_GUESSES && !a->chosen && a->scale != 1)
+        return fail(err, STRETTO_E_ARG, "%s acts on guesses alone, which are right or wrong: it has no scale; leave "
+                    "=%g away", a->path, (double)a->scale);
     a->key = key_of(&a->pairs);
     return STRETTO_OK;
 }

@@ -19,6 +19,9 @@ static inline bool model_adapter_in_set(const struct model_adapter *a)
     return a->chosen || a->pairs.rows != ADAPTER_ALL;
 }
 
+/* The first adapter of an opened model that acts on guesses alone (decode/gated.c); NULL: there is none. */
+const struct model_adapter *model_gated(const struct model *m);
+
 /* Before the vocabulary is read: the tokens that one of them brings along (format/adapter_tokens.h). */
 stretto_status model_adapters_tokens(struct model *m, const struct model_adapter *list, size_t n, struct error *err);
 /* Whether the adapter of this file brings tokens along, and whether it acts on answers alone, from their beginning. */

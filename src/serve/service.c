@@ -129,13 +129,12 @@ static stretto_status start(struct service *s, struct error *err)
 }
 
 /* `auto` asks those that are there. */
-static void choose_companions(struct service_options *o)
+static void choose_companions(struct service_options *o, const struct model *m)
 {
-    unsigned draft, heads;
-    strategy_find("draft", 5, &draft);
-    strategy_find("heads", 5, &heads);
-    if (o->choice.automatic && o->draft) o->choice.strategies |= 1U << draft;
-    if (o->choice.automatic && o->heads) o->choice.strategies |= 1U << heads;
+    if (!o->choice.automatic) return;
+    if (o->draft) o->choice.strategies |= strategy_bit("draft");
+    if (o->heads) o->choice.strategies |= strategy_bit("heads");
+    if (model_gated(m)) o->choice.strategies |= strategy_bit("gated");
 }
 
 stretto_status service_open(struct service **out, const struct model *m, const struct service_options *o,
@@ -149,7 +148,7 @@ stretto_status service_open(struct service **out, const struct model *m, const s
     if (!s->o.queue) s->o.queue = QUEUE_DEFAULT;
     if (!(s->o.queue_seconds > 0)) s->o.queue_seconds = QUEUE_SECONDS;
     if (!(s->o.quantum > 0)) s->o.quantum = QUANTUM;
-    choose_companions(&s->o);
+    choose_companions(&s->o, m);
     s->answer = 128;
     s->references = 1;
     s->inbox_end = &s->inbox;

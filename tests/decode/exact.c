@@ -11,7 +11,10 @@
  * to guess right, was not tested: that is a failure too. --few: texts of a real model, --slice: a part
  * of everything, which the sanitizers see with several threads. --layers: so many of the model's on the device that
  * STRETTO_DEVICE names, the others on the cpu. FILE: JSON lines {"prompt", "chat"}, as
- * bench/make_prompts.py writes. */
+ * bench/make_prompts.py writes.
+ *
+ * What an adapter of guesses guesses for (`gated`) is written by the model opened with a random one, and held to the
+ * model without. Backends that pick no rows for adapters have none. */
 #include "base/random.h"
 #include "engine/companion.h"
 #include "engine/scheduler.h"
@@ -26,8 +29,8 @@
 
 enum { TEXTS = 3, PROMPTS = 8, LONGEST = 1024, WORDS = 24 };
 
-enum { FEW_MIXTURES = 3 };             /* of the following; a slice takes these */
-static const char *const mixtures[] = { "auto", "auto+draft+heads", "jacobi+lookup+suffix+recycle",
+enum { FEW_MIXTURES = 4 };             /* of the following; a slice takes these */
+static const char *const mixtures[] = { "auto", "auto+draft+heads", "auto+gated", "jacobi+lookup+suffix+recycle",
                                         "lookup+suffix", "jacobi+recycle", "auto+jacobi",
                                         "lookahead+lookup" };
 
@@ -41,6 +44,9 @@ struct test {
     size_t n_words;
     stretto_model *model;
     stretto_engine *engine, *small;
+    stretto_model *gated;              /* the model with an adapter of guesses, or NULL  */
+    stretto_engine *guessing, *narrow; /* its engines, as engine and small               */
+    char adapter[512];                 /* the adapter's file                             */
     struct model *other;               /* drafts for models of the same number of tokens */
     char heads[512];                   /* a file of random heads                         */
     struct prompt *prompts;
@@ -166,6 +172,41 @@ static void write_heads(struct test *t)
         fwrite(&v, sizeof v, 1, f);
     }
     if (fclose(f) != 0) die(t->heads, "cannot be written");
+}
+
+/* Who writes by these words; who says what is right is the engine without the adapter. */
+static bool is_gated(const char *words) { return strstr(words, "gated") != NULL; }
+
+static struct engine *writes(const struct test *t, const char *words)
+{
+    return stretto_engine_inside(is_gated(words) ? t->guessing : t->engine);
+}
+
+/* On two linear layers of each block, so small that its guesses are the model's now and then. */
+static void write_adapter(struct test *t)
+{
+    enum { RANK = 2 };
+    static const char *const weights[] = { ".attn_q.weight", ".ffn_down.weight" };
+    const struct model *m = stretto_model_inside(t->model);
+    struct adapter a = { .rows = ADAPTER_GUESSES };
+    struct error err = { 0 };
+    const char *dir = getenv("TMPDIR");
+    uint64_t seed = 0;
+    for (size_t i = 0; i < m->graph.n_params; i++) {
+        const struct graph_param *p = &m->graph.params[i];
+        bool chosen = false;
+        for (size_t k = 0; k < 2; k++) chosen |= strstr(p->name, weights[k]) != NULL;
+        struct adapter_pair *pair = !chosen ? NULL : adapter_add(&a, p->name, RANK, p->n_in, p->n_out, 1, &err);
+        for (uint32_t k = 0; pair && k < RANK * p->n_in; k++)
+            pair->a[k] = (float)random_unit(random_mix(seed++)) - 0.5F;
+        for (uint32_t k = 0; pair && k < RANK * p->n_out; k++)
+            pair->b[k] = 0.1F * ((float)random_unit(random_mix(seed++)) - 0.5F);
+    }
+    snprintf(t->adapter, sizeof t->adapter, "%s/guesses.XXXXXX", dir ? dir : "/tmp");
+    int fd = mkstemp(t->adapter);
+    if (fd < 0 || close(fd) != 0) die(t->adapter, "cannot be written");
+    ok(t, adapter_write_gguf(&a, t->adapter, m->source, DT_F32, NULL, 0, true, &err), &err);
+    adapter_done(&a);
 }
 
 static void open_companions(struct test *t, struct engine *e, struct text *x,
@@ -320,7 +361,7 @@ static void write_texts(struct test *t, struct engine *e, struct text *x, size_t
             base[i] = all;
             struct bid bid = writer_bid(x[i].writer);
             controllers_share(&bid, 1, (uint32_t)(most / n) - 1, 0);
-            k[i] = writer_rows(x[i].writer, rows, a, all, bid.rows);
+            k[i] = writer_rows(x[i].writer, rows, a, all, bid.rows, bid.apart);
             all += k[i];
         }
         if (!all) break;
@@ -384,7 +425,7 @@ static void alone(struct test *t)
                 }
                 for (size_t w = 0; w < t->n_words; w++) {
                     x.words = t->words[w];
-                    write_texts(t, e, &x, 1, end ? "with an end token" : "alone");
+                    write_texts(t, writes(t, x.words), &x, 1, end ? "with an end token" : "alone");
                 }
             }
             drop_text(&x);
@@ -404,7 +445,8 @@ static void full_context(struct test *t)
         plain(t, e, 0, &x);
         for (size_t w = 0; w < t->n_words; w++) {
             x.words = t->words[w];
-            write_texts(t, e, &x, 1, "up to a full context");
+            struct engine *by = is_gated(x.words) ? stretto_engine_inside(t->narrow) : e;
+            write_texts(t, by, &x, 1, "up to a full context");
         }
         drop_text(&x);
     }
@@ -415,19 +457,22 @@ static void full_context(struct test *t)
 static void crowded_pool(struct test *t)
 {
     struct error err = { 0 };
-    struct engine *e;
+    struct engine *both[2] = { NULL };
     struct engine_options o = { .threads = 1, .context = 256, .sequences = 2, .pool_tokens = 64 };
     static struct text x;
-    ok(t, engine_open(&e, stretto_model_inside(t->model), &o, &err), &err);
-    ok(t, engine_seq_open_all(e, &err), &err);
-    ok(t, engine_feed(e, 1, t->prompts[1].ids, t->prompts[1].n, 0, NULL, &err), &err);
+    for (int k = 0; k < (t->gated ? 2 : 1); k++) {
+        ok(t, engine_open(&both[k], stretto_model_inside(k ? t->gated : t->model), &o, &err), &err);
+        ok(t, engine_seq_open_all(both[k], &err), &err);
+        ok(t, engine_feed(both[k], 1, t->prompts[1].ids, t->prompts[1].n, 0, NULL, &err), &err);
+    }
     for (size_t w = 0; w < t->n_words; w++) {
         set_text(t, &x, "plain", 1, false);
         x.limit = 2 * PAGE_SLOTS;
         x.take_back = 0;
         give_sampler(t, &x);
-        plain(t, e, 0, &x);
+        plain(t, both[0], 0, &x);
         x.words = t->words[w];
+        struct engine *e = both[is_gated(x.words)];
         open_text(t, e, 0, &x);
         while (!done(e, &x)) {
             struct request r = { .seq = 0, .writer = x.writer };
@@ -444,7 +489,8 @@ static void crowded_pool(struct test *t)
         end_text(e, 0, &x);
         drop_text(&x);
     }
-    engine_close(e);
+    engine_close(both[0]);
+    engine_close(both[1]);
 }
 
 /* Three texts with other prompts, ways and samplings in the same steps. */
@@ -452,13 +498,14 @@ static void together(struct test *t)
 {
     for (size_t w = 0; w < t->n_words; w++) {
         static struct text x[TEXTS];
-        struct engine *e = stretto_engine_inside(t->engine);
+        const char *by = "";
         for (size_t i = 0; i < TEXTS; i++) {
             set_text(t, &x[i], t->words[(w + i * 3) % t->n_words], (w + i) % t->n_prompts, i != w % 3);
             give_sampler(t, &x[i]);
-            plain(t, e, 0, &x[i]);
+            plain(t, stretto_engine_inside(t->engine), 0, &x[i]);
+            if (is_gated(x[i].words)) by = x[i].words;
         }
-        write_texts(t, e, x, TEXTS, "with two others in its steps");
+        write_texts(t, writes(t, by), x, TEXTS, "with two others in its steps");
         for (size_t i = 0; i < TEXTS; i++) drop_text(&x[i]);
     }
 }
@@ -493,7 +540,8 @@ static void in_session(struct test *t, const char *words, const struct session_c
     how.temperature = c->temperature;
     how.seed = 3;
     how.top_k = 40;
-    if (stretto_session_open(&s, t->engine, err, sizeof err) != STRETTO_OK) die(t->path, err);
+    stretto_engine *e = is_gated(words) ? t->guessing : t->engine;
+    if (stretto_session_open(&s, e, err, sizeof err) != STRETTO_OK) die(t->path, err);
     *out = (struct out){ .enough = c->enough };
     const struct prompt *p = &t->prompts[1];
     stretto_status st = stretto_session_decoding(s, &d);
@@ -692,28 +740,46 @@ static void text_prompts(struct test *t)
         t->prompts[i] = tokenized(t, texts[i], i < 2);
 }
 
+static bool names_gated(const struct test *t)
+{
+    bool any = false;
+    for (size_t w = 0; w < t->n_words; w++) any |= is_gated(t->words[w]);
+    return any;
+}
+
+static void open_engines(const struct test *t, stretto_model *m, size_t context, stretto_engine **wide,
+                         stretto_engine **small)
+{
+    char err[600];
+    int32_t seq;
+    stretto_engine_options o = STRETTO_ENGINE_OPTIONS_INIT;
+    o.threads = t->threads;
+    o.sessions = TEXTS + 2;               /* one for a session */
+    o.context = context < LONGEST ? (uint32_t)context : LONGEST;
+    if (stretto_engine_open(wide, m, &o, err, sizeof err) != STRETTO_OK) die(t->path, err);
+    for (int32_t i = 0; i <= TEXTS; i++) engine_seq_open(stretto_engine_inside(*wide), &seq, NULL);
+    o.sessions = 2;
+    o.context = 32;
+    if (stretto_engine_open(small, m, &o, err, sizeof err) != STRETTO_OK) die(t->path, err);
+    engine_seq_open(stretto_engine_inside(*small), &seq, NULL);
+}
+
 static void open_all(struct test *t, void **store)
 {
     char err[600];
-    stretto_engine_options o = STRETTO_ENGINE_OPTIONS_INIT;
     stretto_model_options mo = STRETTO_MODEL_OPTIONS_INIT;
     mo.device_layers = t->layers;
     if (stretto_model_open(&t->model, t->path, &mo, err, sizeof err) != STRETTO_OK) die(t->path, err);
     stretto_model_info info = { .size = sizeof info };
     stretto_model_about(t->model, &info);
-    o.threads = t->threads;
-    o.sessions = TEXTS + 2;               /* one for a session */
-    o.context = info.context < LONGEST ? info.context : LONGEST;
-    if (stretto_engine_open(&t->engine, t->model, &o, err, sizeof err) != STRETTO_OK)
-        die(t->path, err);
-    for (int32_t i = 0, seq; i <= TEXTS; i++)
-        engine_seq_open(stretto_engine_inside(t->engine), &seq, NULL);
-    o.sessions = 2;
-    o.context = 32;
-    if (stretto_engine_open(&t->small, t->model, &o, err, sizeof err) != STRETTO_OK)
-        die(t->path, err);
-    int32_t seq;
-    engine_seq_open(stretto_engine_inside(t->small), &seq, NULL);
+    open_engines(t, t->model, info.context, &t->engine, &t->small);
+    const char *adapters[] = { t->adapter, NULL };
+    if (names_gated(t)) {
+        write_adapter(t);
+        mo.adapters = adapters;
+        if (stretto_model_open(&t->gated, t->path, &mo, err, sizeof err) != STRETTO_OK) die(t->path, err);
+        open_engines(t, t->gated, info.context, &t->guessing, &t->narrow);
+    }
     struct arena a = { 0 };
     suffix_store_plan(&t->store, &a, 512);               /* small: old texts fall out */
     *store = calloc(1, a.top + 64);
@@ -737,7 +803,7 @@ static bool planted_in(struct test *t, const char *words, size_t prompt)
     plain(t, stretto_engine_inside(t->engine), 0, &x);
     x.words = words;
     t->plant = true;
-    write_texts(t, stretto_engine_inside(t->engine), &x, 1, "planted");
+    write_texts(t, writes(t, words), &x, 1, "planted");
     t->plant = false;
     drop_text(&x);
     t->calibration = learned;
@@ -754,6 +820,7 @@ static void planted(struct test *t)
     unsigned all = 0;
     for (unsigned s = 0; strategies[s]; s++) {
         bool noticed = false;
+        if (is_gated(strategies[s]->name) && !t->gated) continue;
         for (size_t p = 0; p < t->n_prompts && !noticed; p++)
             noticed = planted_in(t, strategies[s]->name, (p + 4) % t->n_prompts);
         t->seen[s].noticed += noticed;
@@ -763,10 +830,11 @@ static void planted(struct test *t)
 }
 
 /* What no model showed was not tested. A model that drafts for itself alone has no wrong guess to plant on. */
-static bool all_seen(const struct seen *seen, bool drafted)
+static bool all_seen(const struct seen *seen, bool drafted, bool sets)
 {
     bool good = true;
     for (unsigned s = 0; strategies[s]; s++) {
+        if (is_gated(strategies[s]->name) && !sets) continue;
         bool always_right = !drafted && strcmp(strategies[s]->name, "draft") == 0;
         bool here = seen[s].sent && seen[s].right && (seen[s].noticed || always_right);
         good &= here;
@@ -802,6 +870,10 @@ static bool run_model(struct test *t, const char *prompts, size_t take)
     free(t->prompts);
     free(store);
     unlink(t->heads);
+    if (t->gated) unlink(t->adapter);
+    stretto_engine_close(t->narrow);
+    stretto_engine_close(t->guessing);
+    stretto_model_close(t->gated);
     stretto_engine_close(t->small);
     stretto_engine_close(t->engine);
     stretto_model_close(t->model);
@@ -832,11 +904,6 @@ int main(int argc, char **argv)
     if (!proto.threads) proto.threads = proto.few ? 2 : 1;
     proto.few |= prompts != NULL;
     if (only) proto.words[proto.n_words++] = only;
-    for (unsigned s = 0; !only && strategies[s]; s++)
-        proto.words[proto.n_words++] = strategies[s]->name;
-    size_t mixed = proto.slice ? FEW_MIXTURES : sizeof mixtures / sizeof *mixtures;
-    for (size_t k = 0; !only && k < mixed; k++)
-        proto.words[proto.n_words++] = mixtures[k];
     struct model *other = NULL;        /* the first drafts for the others */
     struct model_open_options mo = { 0 };
     struct device_options on = { 0 };
@@ -845,6 +912,12 @@ int main(int argc, char **argv)
         printf("skip: %s\n", err.text);
         return 77;
     }
+    bool sets = strcmp(mo.device->backend->name, "cpu") == 0 && !proto.layers;
+    for (unsigned s = 0; !only && strategies[s]; s++)
+        if (sets || !is_gated(strategies[s]->name)) proto.words[proto.n_words++] = strategies[s]->name;
+    size_t mixed = proto.slice ? FEW_MIXTURES : sizeof mixtures / sizeof *mixtures;
+    for (size_t k = 0; !only && k < mixed; k++)
+        if (sets || !is_gated(mixtures[k])) proto.words[proto.n_words++] = mixtures[k];
     if (!proto.few && i + 1 < argc && model_open(&other, argv[i], &mo, &err) != STRETTO_OK)
         die(argv[i], err.text);
     bool drafted = other && i + 1 < argc;        /* for others than itself */
@@ -862,6 +935,6 @@ int main(int argc, char **argv)
     }
     model_close(other);
     device_close(mo.device);
-    if (!prompts && !only) bad |= !all_seen(seen, drafted);
+    if (!prompts && !only) bad |= !all_seen(seen, drafted, sets);
     return bad;
 }

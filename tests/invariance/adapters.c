@@ -7,10 +7,13 @@
  * What is compared with is the model opened with one adapter on everything, one row a step, one thread: a graph without
  * sets. Sixteen sequences with four adapters, with two at once and with none stand in the same steps, in chunks of many
  * sizes. One adapter on prompts and its twin on answers are together the adapter on all rows. On guesses alone text and
- * pages are the base's. Pages are taken over by whoever has the same adapter, and by the base as far as none acts, from
- * other sequences and from files. That a wrong adapter would be noticed is tried each time. */
+ * pages are the base's, also where it guesses for writers, alone and several in a step. Pages are taken over by whoever
+ * has the same adapter, and by the base as far as none acts, from other sequences and from files. That a wrong adapter
+ * would be noticed is tried each time. */
 #include "../rows.h"
+#include "decode/strategy.h"
 #include "engine/engine_int.h"
+#include "engine/scheduler.h"
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -280,6 +283,96 @@ static void apart(struct test *t)
     close_both(&o);
 }
 
+/* ---- text that is guessed ---------------------------------------------------------------------- */
+
+enum { WRITERS = 4, WRITTEN = 140 };
+
+struct writing { struct sampler sampler; void *memory; struct writer *writer; };
+
+static void open_writer(struct engine *e, struct writing *w, int32_t seq, const char *words, struct calibration *knows)
+{
+    struct error err = { 0 };
+    struct arena a = { 0 };
+    struct writer_options o = { .setup = { .seed = 3 } };
+    const struct sampling how = { .temperature = seq % 2 ? 0.7f : 0, .top_p = 1, .repeat_penalty = 1, .seed = 9 };
+    uint32_t vocab = engine_model(e)->config.vocab;
+    sampler_plan(&w->sampler, &a, vocab);
+    w->memory = aligned_alloc(64, (a.top + 63) / 64 * 64);
+    if (!w->memory) exit(1);
+    a = (struct arena){ .base = w->memory, .cap = a.top };
+    sampler_plan(&w->sampler, &a, vocab);
+    if (sampler_set(&w->sampler, &how, &err) != STRETTO_OK || decode_parse(words, &o.choice, &err) != STRETTO_OK
+        || writer_open(&w->writer, e, seq, &w->sampler, knows, &o, &err) != STRETTO_OK) die(words, &err);
+}
+
+/* All sequences write to the end of the context's half, greedily and sampled, `together` or one after the other. */
+static void write_all(struct engine *e, const struct test *t, const char *words, const float *weights, bool together,
+                      uint64_t *rows)
+{
+    struct writing w[WRITERS] = { 0 };
+    struct calibration knows;
+    struct error err = { 0 };
+    uint32_t left = 0;
+    calibration_init(&knows);
+    for (int32_t s = 0; s < WRITERS; s++) {
+        struct request r = { .seq = s };
+        uint32_t id;
+        engine_rewind(e, s, 0);
+        adapt_to(e, s, weights);
+        engine_set(e, s, t->token, (uint32_t)(20 + s), 0);
+        open_writer(e, &w[s], s, words, &knows);
+        writer_begin(w[s].writer);
+        writer_limit(w[s].writer, (uint32_t)(20 + s) + WRITTEN, NULL, NULL);
+        r.writer = w[s].writer;
+        if (request_add(e, &r, &id, &err) != STRETTO_OK) die(words, &err);
+        left++;
+        while (left && (!together || s == WRITERS - 1)) {
+            struct event event[WRITERS];
+            size_t n;
+            if (engine_turn(e, event, WRITERS, &n, &err) != STRETTO_OK) die(words, &err);
+            for (size_t i = 0; i < n; i++) {
+                if (event[i].error.status != STRETTO_OK) die(words, &event[i].error);
+                left -= event[i].done;
+            }
+        }
+    }
+    for (int32_t s = 0; s < WRITERS; s++) {
+        *rows += writer_counts(w[s].writer)->apart;
+        writer_close(w[s].writer);
+        free(w[s].memory);
+    }
+}
+
+/* The base writes first; what the adapter's guesses bring afterwards meets its pages in the tree. */
+static void guessed(struct test *t)
+{
+    static const char *const names[] = { "0.guesses", NULL };
+    static const char *const words[] = { "gated", "auto", "auto+gated+jacobi" };
+    static const float on[] = { 1 }, off[] = { 0 };
+    int32_t want[WRITERS][CONTEXT];
+    struct opened o;
+    open_with(t, &o, names, true, 2, WRITERS);
+    uint64_t none = 0, apart = 0;
+    write_all(o.engine, t, "plain", off, false, &none);
+    for (int32_t s = 0; s < WRITERS; s++)
+        memcpy(want[s], engine_tokens(o.engine, s), engine_known(o.engine, s) * sizeof **want);
+    for (int k = 0; k < 6; k++) {
+        struct engine_pages before, after;
+        engine_look(o.engine, &before);
+        write_all(o.engine, t, words[k / 2], on, k % 2, &apart);
+        engine_look(o.engine, &after);
+        for (int32_t s = 0; s < WRITERS; s++)
+            check(t, engine_known(o.engine, s) == (uint32_t)(20 + s) + WRITTEN
+                     && memcmp(want[s], engine_tokens(o.engine, s), engine_known(o.engine, s) * sizeof **want) == 0,
+                  "a text that an adapter guesses for is the base's", s);
+        check(t, after.counts.equal - before.counts.equal >= 2 * WRITERS, "its pages meet the base's", k);
+        check(t, after.counts.unlike == 0, "and are the same", (long)after.counts.unlike);
+        if (k == 1) check(t, apart > 0, "rows apart were sent", 0);
+    }
+    check(t, !none, "plain decoding sends no rows apart", (long)none);
+    close_both(&o);
+}
+
 /* ---- pages ------------------------------------------------------------------------------------- */
 
 static uint32_t takes(struct engine *e, const struct test *t, int32_t seq, const float *weights)
@@ -434,6 +527,7 @@ int main(int argc, char **argv)
     many(&t, 3);
     by_rows(&t);
     apart(&t);
+    guessed(&t);
     shared(&t);
     on_disk(&t);
     turned(&t);

@@ -206,6 +206,29 @@ def test_refused(model, one):
         assert not os.path.exists(at("x.gguf")) and not [n for n in os.listdir(folder) if n.startswith("x.gguf")]
 
 
+def test_guesses(model):
+    """An adapter of guesses changes no text, is refused where it would do nothing, and its own numbers may be any."""
+    one, _ = adapter("guesses.gguf", model, rows="guesses", size=0.1)
+
+    def call(command, *args, code=0):
+        r = subprocess.run([stretto, command, "-t", "1", "-m", model, *args], capture_output=True, text=True)
+        assert r.returncode == code, (command, args, r.returncode, r.stderr)
+        return r.stderr if code else r.stdout
+    text = ["-p", "Once upon a time", "-n", "40", "--temp", "0"]
+    plain = call("run", *text, "--decode", "plain")
+    for how in ("auto", "gated", "gated+lookup", "auto+jacobi"):
+        assert call("run", *text, "--lora", one, "--decode", how) == plain, how
+    page = [os.path.join(root, "README.md")]
+    for command, args, words in (("merge", ["--lora", one, "-o", at("x.gguf")], "rows 'guesses' alone"),
+                                 ("run", [*text, "--lora", one, "--decode", "lookup"], "auto or gated"),
+                                 ("run", [*text, "--lora", one, "--decode", "plain"], "auto or gated"),
+                                 ("run", [*text, "--lora", one + "=0.5"], "no scale"),
+                                 ("run", [*text, "--decode", "gated"], "acts on guesses"),
+                                 ("eval", ["ppl", "--lora", one, "-f", *page], "makes none")):
+        said = call(command, *args, code=1 if command == "merge" else 2)
+        assert words in said, (command, args, said)
+
+
 try:
     stories = at("stories.gguf")
     subprocess.run([sys.executable, os.path.join(root, "tools", "make-model"), "stories", weights, words, stories],
@@ -217,6 +240,7 @@ try:
     test_files_of_others_stay(stories, first)
     test_fused(stories)
     test_refused(stories, first)
+    test_guesses(stories)
     print("merged weights are numpy's, what that loses is told, and too much is refused")
 finally:
     subprocess.run(["rm", "-rf", folder], check=True)
