@@ -30,10 +30,18 @@ struct run {
     double started, shown, drawn;        /* seconds of the clock              */
     double first_loss, loss, first_held, held, held_error;
     double first_noisy, noisy, held_noisy, first_per_step, per_step;
+    struct head_accept accept;           /* as measured last                  */
     double rate, learning;               /* rows a second, smoothed; seconds of steps of this call */
     uint64_t rows, learned, skipped;     /* of this call                      */
     bool line;                           /* the cursor stands behind a line   */
 };
+
+static enum train_method method_of(const struct teach_command *o)
+{
+    int m = 0;
+    while (m + 1 < TRAIN_METHODS && strcmp(o->method, train_method_names[m]) != 0) m++;
+    return (enum train_method)m;
+}
 
 static void break_line(struct run *x)
 {
@@ -126,7 +134,8 @@ static int take_model(struct run *x)
 
 static int check(const struct teach_command *o)
 {
-    bool lora = strcmp(o->method, "full") != 0;
+    bool lora = strcmp(o->method, "lora") == 0 || strcmp(o->method, "consistency") == 0;
+    bool heads = strcmp(o->method, "heads") == 0;
     if (!o->out && !o->show && !o->plan)
         return command_usage("teach", "where does what is learned go? Name a folder: -o FOLDER");
     if (!lora && (o->targets || o->rows_of || o->last_layers || o->alpha > 0 || teach_given("rank")))
@@ -138,6 +147,12 @@ static int check(const struct teach_command *o)
             return command_usage("teach", "--%s belongs to noisy copies of answers: --block 8", of_noise[i]);
     if (o->rows_of && strcmp(o->rows_of, "guesses") == 0 && !o->block && !teach_traced(o))
         return command_usage("teach", "--rows-of guesses needs noisy copies of answers: --block 8");
+    static const char *const of_heads[] = { "head", "depth", "slice", "feed" };
+    for (size_t i = 0; i < sizeof of_heads / sizeof *of_heads; i++)
+        if (!heads && teach_given(of_heads[i]))
+            return command_usage("teach", "--%s belongs to --method heads", of_heads[i]);
+    if (heads && o->feed && strcmp(o->head, "recursive") != 0)
+        return command_usage("teach", "--feed belongs to --head recursive");
     if (!o->watch && o->agreement > 0) return command_usage("teach", "--agreement belongs to --watch N");
     static const char *const of_adamw[] = { "optimizer-bytes", "beta1", "beta2", "eps" };
     for (size_t i = 0; i < sizeof of_adamw / sizeof *of_adamw; i++)
@@ -145,12 +160,13 @@ static int check(const struct teach_command *o)
             return command_usage("teach", "--%s belongs to --optimizer adamw", of_adamw[i]);
     if (o->teacher && o->phrases)
         return command_usage("teach", "--phrases are tokens that a --teacher does not have; leave one of them out");
-    if (!o->teacher && o->teacher_cache)
-        return command_usage("teach", "--teacher-cache is of the answers of a --teacher MODEL");
+    if (!o->teacher && o->teacher_cache && !heads)
+        return command_usage("teach", "--teacher-cache is of the answers of a --teacher MODEL, or of hidden states for "
+                             "--method heads");
     if (!o->teacher && o->written > 0)
         return command_usage("teach", "--written needs a --teacher MODEL that judges it");
     if (o->on_policy) return command_usage("teach", "--on-policy belongs to --recipe");
-    if (lora && o->save_f32) return command_usage("teach", "--save-f32 belongs to --method full");
+    if ((lora || heads) && o->save_f32) return command_usage("teach", "--save-f32 belongs to --method full");
     return EXIT_DONE;
 }
 
@@ -189,7 +205,7 @@ static void tell(struct run *x, const struct train_report *r)
     x->shown = now;
     double left = (double)(r->steps - r->step) * x->learning / (double)(x->rows ? x->rows : 1) * (double)r->rows;
     size_t width = x->terminal.moves ? ui_terminal_width(stderr) - 1 : sizeof text - 1;
-    teach_line(text, sizeof text, width, r, trainer_plan(x->t), x->rate, x->held, x->per_step, left);
+    teach_line(text, sizeof text, width, r, trainer_plan(x->t), x->rate, x->held, x->per_step, &x->accept, left);
     fprintf(stderr, x->terminal.moves ? "\r%s\033[K" : "%s\n", text);
     fflush(stderr);
     x->line = x->terminal.moves;
@@ -209,6 +225,7 @@ static void note(struct run *x, const struct train_report *r)
     }
     if (!isfinite(x->first_loss)) x->first_loss = r->loss;
     if (!isfinite(x->first_noisy)) x->first_noisy = r->noisy;
+    if (r->accept.n) x->accept = r->accept;
     if (!isfinite(r->held)) return;
     x->first_held = r->first_held;
     x->held = r->held;
@@ -291,6 +308,12 @@ static void print_end(const struct run *x, const char *wrote)
         put_real(j, "first_per_step", x->first_per_step);
         put_real(j, "per_step", x->per_step);
     }
+    if (x->accept.n) {
+        json_t *list = json_array();
+        for (uint32_t k = 0; k < x->accept.n; k++) json_array_append_new(list, json_real(x->accept.accept[k]));
+        json_object_set_new(j, "accept", list);
+        put_real(j, "tokens_per_step", x->accept.per_step);
+    }
     if (trainer_plan(x->t)->distils) {
         put_real(j, "regained", 1 - x->held / x->first_held);
         put_real(j, "held_written", trainer_held_written(x->t));
@@ -309,8 +332,8 @@ static void say_end(const struct run *x)
     char wrote[4200];
     double scale;
     uint64_t skipped = trainer_skipped(x->t, &scale);
-    bool lora = strcmp(x->o->method, "full") != 0;
-    snprintf(wrote, sizeof wrote, "%.4000s/%s", x->o->out, lora ? "adapter.gguf" : "model.gguf");
+    static const char *const files[TRAIN_METHODS] = { "adapter.gguf", "model.gguf", "heads.safetensors" };
+    snprintf(wrote, sizeof wrote, "%.4000s/%s", x->o->out, files[method_of(x->o)]);
     if (x->o->json) {
         print_end(x, wrote);
         return;
@@ -327,6 +350,11 @@ static void say_end(const struct run *x)
         printf(", %.3f when rounded to the types of the file", trainer_held_written(x->t));
     if (isfinite(x->per_step) && isfinite(x->first_per_step))
         printf(", %.2f -> %.2f tokens in a step of Jacobi decoding", x->first_per_step, x->per_step);
+    if (x->accept.n) {
+        char text[160];
+        teach_accept(text, sizeof text, &x->accept);
+        printf(", %s", text);
+    }
     if (skipped)
         printf("; %llu step%s skipped because values overflowed, the loss is now times %g",
                (unsigned long long)skipped, skipped == 1 ? "" : "s", scale);
@@ -343,7 +371,7 @@ static int begin(struct run *x)
     stretto_status s = trainer_begin(x->t, &err);
     if (s != STRETTO_OK) return failed(x, s, &err);
     if (!x->o->quiet)
-        teach_say_plan(stderr, p, strcmp(x->o->method, "full") ? TRAIN_LORA : TRAIN_FULL, (uint32_t)x->o->rank);
+        teach_say_plan(stderr, p, method_of(x->o), (uint32_t)x->o->rank);
     if (!x->o->quiet && x->o->resume)
         fprintf(stderr, "going on behind step %llu\n", (unsigned long long)trainer_at(x->t));
     return EXIT_DONE;
@@ -357,7 +385,7 @@ static int plan(struct run *x)
     if (s != STRETTO_OK) return failed(x, s, &err);
     if (!x->o->json) {
         teach_say_data(stdout, p, trainer_lines(x->t));
-        teach_say_plan(stdout, p, strcmp(x->o->method, "full") ? TRAIN_LORA : TRAIN_FULL, (uint32_t)x->o->rank);
+        teach_say_plan(stdout, p, method_of(x->o), (uint32_t)x->o->rank);
     }
     teach_print_plan(p, x->o->json);
     return EXIT_DONE;
@@ -423,14 +451,15 @@ const struct command command_teach = {
         "answers are learned with the token that ends them. With --teacher it is another model that says what is "
         "learned, token by token.\n\n"
         "The folder has run.json (what was asked for), checkpoints, log.jsonl, curves.svg and, once the last step is "
-        "done, what was learned: adapter.gguf and the folder peft, or model.gguf. Ctrl-C keeps what was learned; "
+        "done, what was learned: adapter.gguf and the folder peft, model.gguf, or heads.safetensors. Ctrl-C keeps what "
+        "was learned; "
         "--resume -o FOLDER goes on, also after kill -9 or a full disk, and ends with the same bytes as if nothing "
         "had happened. Threads and memory change no bit either.\n\n"
         "With --recipe it is a chain of trainings, each of them a command that is printed and can be typed: sql learns "
         "from questions about databases, of which every line names its own as \"group\", code from texts or prompts "
         "with completions, chat from conversations. FOLDER/recipe.json has the stages and how many are done.",
     .uses = teach_uses,
-    .n_uses = 5,
+    .n_uses = 6,
     .options_size = sizeof(struct teach_command),
     .defaults = teach_defaults,
     .run = teach_run,

@@ -16,6 +16,9 @@ void teach_defaults(void *options)
     o->schedule = schedule_names[d.schedule];
     o->keep = train_keep_names[d.keep];
     o->rank = d.rank;
+    o->head = head_kind_names[d.head];
+    o->depth = d.depth;
+    o->slice = d.slice;
     o->teacher_top = d.teacher_top;
     o->teacher_drawn = d.teacher_drawn;
     o->warm = d.warm;
@@ -88,9 +91,10 @@ static const struct option teacher_rows[] = {
       "teacher says what should have followed; lines that are learned whole are gone on with from their middle [0]" },
 };
 static const struct option how_rows[] = {
-    { "--method", "lora|full|consistency", OPT_CHOICE, AT(method), 0, 0,
+    { "--method", "lora|full|consistency|heads", OPT_CHOICE, AT(method), 0, 0,
       "an adapter beside the weights as they are, or all weights in float32; with --teacher, what is distilled; "
-      "consistency is lora with --block 8 [lora]" },
+      "consistency is lora with --block 8; heads: the model stays as it is, and small layers beside it learn to guess "
+      "its next tokens [lora]" },
     { "--rank", "N", OPT_INT, AT(rank), 1, 4096, "of the adapter [16]" },
     { "--alpha", "N", OPT_REAL, AT(alpha), 0, 1e6, "what the adapter adds is times alpha / rank; 0: 2 times the "
      "rank [0]" },
@@ -153,6 +157,16 @@ static const struct option how_rows[] = {
     { "--eps", "E", OPT_REAL, AT(eps), 1e-30, 1, "of AdamW [1e-8]" },
     { "-s --seed", "N", OPT_INT, AT(seed), 0, 9e15, "of the order of lines and of the adapter's beginning [1]" },
 };
+static const struct option head_rows[] = {
+    { "--head", "recursive|medusa", OPT_CHOICE, AT(head), 0, 0,
+      "one head that reads its own guess and guesses on, or Medusa's: one for each of the next tokens, which all read "
+      "the model's state alone [recursive]" },
+    { "--depth", "N", OPT_INT, AT(depth), 1, MAX_HEADS,
+      "tokens that are guessed in a row while it learns; the recursive head can go on guessing [4]" },
+    { "--slice", "N", OPT_INT, AT(slice), 0, 1 << 24,
+      "tokens that can be guessed: the N most frequent of the answers; 0: all of the vocabulary [8192]" },
+    { "--feed", "N", OPT_INT, AT(feed), 0, 1 << 16, "channels inside of the recursive head; 0: twice the width [0]" },
+};
 static const struct option run_rows[] = {
     { "--measure", "N", OPT_INT, AT(measure), 0, 1 << 30,
       "measure what is held out every N steps; 0: ten times [0]" },
@@ -188,9 +202,11 @@ static const struct option_group teacher_group = { "From another model", teacher
 static const struct option_group how_group = { "How", how_rows, sizeof how_rows / sizeof *how_rows };
 static const struct option_group recipe_group = { "A chain of trainings", recipe_rows,
                                                   sizeof recipe_rows / sizeof *recipe_rows };
+static const struct option_group head_group = { "Of --method heads", head_rows,
+                                               sizeof head_rows / sizeof *head_rows };
 static const struct option_group run_group = { "Running", run_rows, sizeof run_rows / sizeof *run_rows };
 const struct option_use teach_uses[] = { { &data_group, 0 }, { &teacher_group, 0 }, { &how_group, 0 },
-                                         { &recipe_group, 0 }, { &run_group, 0 } };
+                                         { &head_group, 0 }, { &recipe_group, 0 }, { &run_group, 0 } };
 const size_t teach_n_uses = sizeof teach_uses / sizeof *teach_uses;
 
 /* ---- going on -------------------------------------------------------------------------------- */
@@ -329,7 +345,11 @@ int teach_options(const struct teach_command *o, struct train_options *out)
     out->teacher_drawn = (uint32_t)o->teacher_drawn;
     out->written = o->written;
     out->learn_prompts = o->learn_prompts;
-    out->method = strcmp(o->method, "full") == 0 ? TRAIN_FULL : TRAIN_LORA;
+    while (strcmp(o->method, train_method_names[out->method]) != 0) out->method++;
+    while (strcmp(o->head, head_kind_names[out->head]) != 0) out->head++;
+    out->depth = (uint32_t)o->depth;
+    out->slice = (uint32_t)o->slice;
+    out->feed = (uint32_t)o->feed;
     out->rank = (uint32_t)o->rank;
     out->alpha = o->alpha;
     out->targets = o->targets;

@@ -109,6 +109,8 @@ void teach_say_plan(FILE *f, const struct train_plan *p, enum train_method metho
     if (method == TRAIN_LORA)
         fprintf(f, "an adapter of rank %u on %u weights: %s of %s parameters; ", rank, p->pairs,
                 large(a, (double)p->trained), large(b, (double)p->parameters));
+    else if (method == TRAIN_HEADS)
+        fprintf(f, "heads of %s parameters beside a model that stays as it is; ", large(a, (double)p->trained));
     else fprintf(f, "all of %s parameters; ", large(a, (double)p->trained));
     fprintf(f, "%s step%s of %s rows, rate %g\n", number(c, p->steps), p->steps == 1 ? "" : "s",
             number(d, p->rows < p->batch_rows ? p->rows : p->batch_rows), p->lr);
@@ -122,7 +124,7 @@ static void plan_row(const char *what, const char *value, const char *more)
 /* Half of the roof is what a machine reaches. */
 static double seconds_of(const struct train_plan *p)
 {
-    return p->roof > 0 ? (p->flops + p->teacher_flops) / (0.5 * p->roof) : 0;
+    return p->roof > 0 ? (p->flops + p->teacher_flops + p->hidden_flops) / (0.5 * p->roof) : 0;
 }
 
 static double memory_of(const struct train_plan *p)
@@ -148,9 +150,25 @@ static void print_json(const struct train_plan *p)
         json_object_set_new(j, "teacher_bytes", json_integer((json_int_t)p->teacher_bytes));
         json_object_set_new(j, "teacher_flops", json_real(p->teacher_flops));
     }
+    if (p->hidden_rows) {
+        json_object_set_new(j, "hidden_rows", json_integer((json_int_t)p->hidden_rows));
+        json_object_set_new(j, "hidden_bytes", json_integer((json_int_t)p->hidden_bytes));
+        json_object_set_new(j, "hidden_flops", json_real(p->hidden_flops));
+    }
     json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(9));
     putchar('\n');
     json_decref(j);
+}
+
+/* What heads read of the model, which reads all lines once before. */
+static void say_hidden(const struct train_plan *p)
+{
+    char b[32], rows[64];
+    if (!p->hidden_rows) return;
+    snprintf(rows, sizeof rows, "on disk, of %s rows", number(b, p->hidden_rows));
+    plan_row("hidden states", bytes_words(b, (double)p->hidden_bytes), rows);
+    snprintf(b, sizeof b, "%.4g", p->hidden_flops / 1e12);
+    plan_row("Tflop", b, "of the model that reads all lines once");
 }
 
 /* Its weights are there before the training's own memory is taken, or, where the model writes, beside it too. */
@@ -188,6 +206,7 @@ void teach_print_plan(const struct train_plan *p, bool json)
     plan_row("memory", bytes_words(b, all), "all of these");
     plan_row("a checkpoint", bytes_words(b, (double)p->checkpoint_bytes), "on disk, of which two are kept");
     say_teacher(p);
+    say_hidden(p);
     snprintf(b, sizeof b, "%.3g", p->row_flops / 1e9);
     plan_row("Gflop of a row", b, "there and back");
     snprintf(b, sizeof b, "%.4g", p->flops / 1e12);
@@ -233,16 +252,26 @@ void teach_show(const struct lines *l, const struct tokenizer *t, size_t n)
     }
 }
 
+void teach_accept(char *out, size_t size, const struct head_accept *a)
+{
+    size_t n = (size_t)snprintf(out, size, "guesses right ");
+    for (uint32_t k = 0; k < a->n && n < size; k++)
+        n += (size_t)snprintf(out + n, size - n, "%s%.2f", k ? "/" : "", a->accept[k]);
+    if (n < size) snprintf(out + n, size - n, ", %.2f tokens a step", a->per_step);
+}
+
 /* ---- progress -------------------------------------------------------------------------------- */
 
 void teach_line(char *out, size_t size, size_t width, const struct train_report *r, const struct train_plan *p,
-                double rows_per_second, double held, double per_step, double left)
+                double rows_per_second, double held, double per_step, const struct head_accept *accept, double left)
 {
-    char time[32], roof[32] = "", measured[48] = "", steps[40] = "";
+    char time[32], roof[32] = "", measured[192] = "", steps[40] = "", accepted[128] = "";
     if (p->roof > 0)
         snprintf(roof, sizeof roof, " (%.0f %% of the roof)", 100 * rows_per_second * p->row_flops / p->roof);
     if (isfinite(per_step)) snprintf(steps, sizeof steps, "  %.2f tokens a step", per_step);
-    if (isfinite(held)) snprintf(measured, sizeof measured, "  held out %.3f", held);
+    if (accept->n) teach_accept(accepted, sizeof accepted, accept);
+    if (isfinite(held))
+        snprintf(measured, sizeof measured, "  held out %.3f%s%s", held, accept->n ? ", " : "", accepted);
     char loss[64], noisy[32] = "";
     if (r->skipped) snprintf(loss, sizeof loss, "skipped: values overflow");
     else snprintf(loss, sizeof loss, "%s %.3f +- %.3f", p->distils ? "KL" : "loss", r->loss, r->error);

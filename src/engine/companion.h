@@ -5,13 +5,8 @@
  *   drafter  a smaller model in an engine of its own. Its timeline follows the writer's, when it is
  *            asked: accepted tokens are fed, wrong guesses rewound; where it missed more than it
  *            may spend on reading, it begins with the end of the text.
- *   heads    layers of a file on the model's last hidden state (Medusa, arXiv 2401.10774): guess k
- *            is best(project(h + silu(W_k h + b_k))), where project is the model's own output
- *            layer or the head's. The file is safetensors and holds, for k = 0, 1, ...:
- *                heads.k.weight         [width][width]  W_k
- *                heads.k.bias           [width]         b_k; may be missing
- *                heads.k.output.weight  [vocab][width]  in all heads or in none
- *            as F32, F16 or BF16. Head 0 guesses the token after the last certain one.
+ *   heads    layers of a file on the model's last hidden state (head_model.h): all guesses at once, or one
+ *            after the other.
  *
  * Both give their words' tokens, whatever they are worth: a wrong file makes wrong guesses and
  * never another text. Used by one thread at a time, the writer's. */
@@ -42,8 +37,8 @@ stretto_status heads_open(struct heads **out, struct engine *target, const char 
 void heads_close(struct heads *h);
 bool heads_are_of(const struct heads *h, const char *path);
 struct companion *heads_companion(struct heads *h);
-/* The best token of every head for a hidden state [width] and its probability; returns how many
- * heads there are. token and p NULL: only that. */
-stretto_status heads_guess(struct heads *h, const float *hidden, int32_t *token, float *p,
-                           uint32_t *n, struct error *err);
+/* All guesses behind a hidden state [width] and the token behind it, `last`, with their probabilities; *n: how many
+ * there are. token and p NULL: only that. */
+stretto_status heads_guess(struct heads *h, const float *hidden, int32_t last, int32_t *token, float *p, uint32_t *n,
+                           struct error *err);
 #endif

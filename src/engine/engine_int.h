@@ -72,7 +72,7 @@ struct engine {
     struct bid *bids;                /* [sequences] */
     struct proposing *proposing;     /* [sequences] */
     struct draft_engine *drafts;     /* companions that its writers share (companion.c) */
-    struct head_file *heads;
+    struct shared_heads *heads;
     struct row *rows;                /* [max_rows] of a turn, or of engine_feed */
     struct answer *answers;
     uint64_t turns, yielded;         /* yielded: see engine_pages */

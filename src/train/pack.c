@@ -1,6 +1,7 @@
 #include "train/pack.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "train/heads.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -134,22 +135,29 @@ static size_t batches_of(const struct packing *p, const struct packing_how *how)
     return n ? (size_t)n : 1;
 }
 
+static void make_units(struct packing *p, const struct packing_how *how)
+{
+    uint32_t most = how->step_rows < how->batch_rows ? how->step_rows : how->batch_rows;
+    if (how->heads) p->n_units = heads_units(p->lines, how->heads, p->unit);
+    else for (size_t at = 0; at < p->lines->n; at += p->unit[p->n_units++].count)
+        p->unit[p->n_units] = unit_at(p, at, most);
+    for (size_t i = 0; i < p->n_units; i++) p->rows += p->unit[i].rows;
+    for (uint32_t i = 0; i < p->lines->n && !how->heads; i++)
+        p->noisy += noise_rows(&p->noise, p->lines, i, p->epoch);
+}
+
 stretto_status packing_make(struct packing *p, const struct lines *l, const struct packing_how *how, struct error *err)
 {
-    *p = (struct packing){ .lines = l, .step_rows = how->step_rows, .epoch = how->epoch };
+    size_t most = how->heads ? heads_units(l, how->heads, NULL) : l->n;
+    *p = (struct packing){ .lines = l, .step_rows = how->step_rows, .epoch = how->epoch, .heads = how->heads };
     p->noise = how->noise ? *how->noise : (struct noise_how){ .clean = 1 };
     p->order = mem_alloc((l->n + 1) * sizeof *p->order);
-    p->unit = mem_alloc((l->n + 1) * sizeof *p->unit);
-    p->step_of = mem_alloc((l->n + 1) * sizeof *p->step_of);
-    p->batch = mem_alloc((l->n + 2) * sizeof *p->batch);
+    p->unit = mem_alloc((most + 1) * sizeof *p->unit);
+    p->step_of = mem_alloc((most + 1) * sizeof *p->step_of);
+    p->batch = mem_alloc((most + 2) * sizeof *p->batch);
     stretto_status s = p->order && p->unit && p->step_of && p->batch ? STRETTO_OK : no_memory(err);
     if (s == STRETTO_OK) s = order_samples(p, how, err);
-    uint32_t most = how->step_rows < how->batch_rows ? how->step_rows : how->batch_rows;
-    for (size_t at = 0; s == STRETTO_OK && at < l->n; at += p->unit[p->n_units++].count) {
-        p->unit[p->n_units] = unit_at(p, at, most);
-        p->rows += p->unit[p->n_units].rows;
-    }
-    for (uint32_t i = 0; i < l->n; i++) p->noisy += noise_rows(&p->noise, l, i, p->epoch);
+    if (s == STRETTO_OK) make_units(p, how);
     if (s == STRETTO_OK && !how->in_order) s = shuffle_units(p, how, err);
     if (s == STRETTO_OK) cut_batches(p, batches_of(p, how));
     if (s != STRETTO_OK) packing_done(p);
@@ -191,6 +199,30 @@ static double weights_of(const struct packing *p, uint32_t sample)
     return sum;
 }
 
+static double weight_of(const struct packing *p, const struct pack_unit *u)
+{
+    double sum = 0;
+    if (p->heads) return heads_weight(p->lines, p->heads, u);
+    for (uint32_t k = 0; k < u->count; k++) sum += weights_of(p, p->order[u->first + k]);
+    return sum;
+}
+
+/* Places of heads are all small, so they stay in their order. Gradients of Medusa's heads then have the same bits
+ * however many rows a step has; the recursive head's weights are added to once for each guess of a step. */
+static uint32_t in_order(struct packing *p, size_t from, size_t to)
+{
+    uint32_t step = 0, rows = 0;
+    for (size_t i = from; i < to; i++) {
+        if (rows + p->unit[i].rows > p->step_rows) {
+            step++;
+            rows = 0;
+        }
+        rows += p->unit[i].rows;
+        p->step_of[i] = step;
+    }
+    return step + 1;
+}
+
 uint32_t packing_steps(struct packing *p, size_t batch, double *weights)
 {
     size_t from = p->batch[batch], to = p->batch[batch + 1];
@@ -198,8 +230,9 @@ uint32_t packing_steps(struct packing *p, size_t batch, double *weights)
     *weights = 0;
     for (size_t i = from; i < to; i++) {
         p->step_of[i] = NO_STEP;
-        for (uint32_t k = 0; k < p->unit[i].count; k++) *weights += weights_of(p, p->order[p->unit[i].first + k]);
+        *weights += weight_of(p, &p->unit[i]);
     }
+    if (p->heads) return in_order(p, from, to);
     for (size_t left = to - from; left; steps++) {
         uint32_t room = p->step_rows;
         for (size_t i; (i = longest_left(p, from, to, room)) < to; left--) {
@@ -243,11 +276,17 @@ stretto_status packed_make(struct packed *p, uint32_t max_rows, const struct tau
     return no_memory(err);
 }
 
+stretto_status packed_vectors(struct packed *p, uint32_t width, struct error *err)
+{
+    p->vectors = mem_alloc((size_t)p->max_rows * width * sizeof *p->vectors);
+    return p->vectors ? STRETTO_OK : no_memory(err);
+}
+
 void packed_done(struct packed *p)
 {
     void *const all[] = { p->token, p->position, p->range_at, p->ranges, p->ask_row, p->given, p->ask_wants, p->target,
                           p->ask_sample, p->ask_token, p->ask_noisy, p->answer, p->answers, p->set_row, p->set_weight,
-                          p->top, p->prob, p->add };
+                          p->top, p->prob, p->add, p->vectors };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mem_free(all[i]);
     *p = (struct packed){ 0 };
 }
@@ -373,7 +412,7 @@ void packed_fill(struct packed *p, const struct packing *of, size_t batch, uint3
                              .ask_wants = p->ask_wants, .targets = p->target, .range_at = p->range_at,
                              .ranges = p->ranges };
     p->range_at[0] = 0;
-    p->set_at[0] = p->set_at[1] = 0;
+    p->set_at[0] = p->set_at[1] = p->n_vectors = 0;
     if (p->rows_of != ADAPTER_ALL) {
         p->step.set_at = p->set_at;
         p->step.set_row = p->set_row;
@@ -382,6 +421,10 @@ void packed_fill(struct packed *p, const struct packing *of, size_t batch, uint3
     for (size_t i = of->batch[batch]; i < of->batch[batch + 1]; i++) {
         const struct pack_unit *u = &of->unit[i];
         if (of->step_of[i] != step) continue;
+        if (of->heads) {
+            heads_put(p, of->lines, of->heads, u, weights);
+            continue;
+        }
         struct placed x = { .of = of, .sample = of->order[u->first], .weights = weights };
         int32_t trunk = x.begin = (int32_t)p->step.n_rows;
         if (u->shared) put_rows(p, &x, 0, u->shared);
@@ -391,4 +434,5 @@ void packed_fill(struct packed *p, const struct packing *of, size_t batch, uint3
             put_sample(p, &x);
         }
     }
+    if (of->heads) heads_close_step(p, of->heads);
 }

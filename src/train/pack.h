@@ -13,6 +13,7 @@
 #ifndef TRAIN_PACK_H
 #define TRAIN_PACK_H
 #include "format/adapter.h"
+#include "graph/graph.h"
 #include "graph/step.h"
 #include "train/noise.h"
 #include "train/taught.h"
@@ -21,12 +22,15 @@ enum { PACK_SHARE = 16 };         /* samples of a group in one unit at most     
 
 struct pack_unit { uint32_t first, count, shared, rows; }; /* samples order[first .. first + count)   */
 
+struct head_rows;                 /* a packing of theirs has units and steps of its own (heads.h)      */
+
 /* batches: how many there are to be; 0: as many as are nearest to batch_rows rows each, which no unit has more than. */
 struct packing_how {
     uint64_t seed, epoch;
     uint32_t step_rows, batch_rows, batches;
     bool in_order;
     const struct noise_how *noise;    /* copies beside the samples; NULL: none                         */
+    const struct head_rows *heads;    /* NULL: the model's own rows                                    */
 };
 
 struct packing {
@@ -39,6 +43,7 @@ struct packing {
     uint64_t rows, noisy;         /* noisy: those of copies among them                                 */
     uint32_t step_rows;
     uint32_t *step_of;            /* [n_units] of the batch that was asked for last                   */
+    const struct head_rows *heads;
 };
 
 /* Rows that any step of these samples needs at least; noise may be NULL. */
@@ -61,9 +66,10 @@ struct packed {
     uint32_t *ask_sample, *ask_token; /* which token of which sample an ask is about                  */
     struct answer *answer, **answers;
     enum adapter_rows rows_of;        /* the caller's: those of the graph's set 0, unless it is ADAPTER_ALL */
-    int32_t set_at[2], *set_row;
+    int32_t set_at[GRAPH_SETS + 1], *set_row;
     float *set_weight;
     enum learn_from clean_from, noisy_from;  /* the caller's; with a teacher's records, those                */
+    float *vectors; int32_t n_vectors; /* what rows of heads bring: room for one each, of packed_vectors */
     /* Of a teacher, whose rows are `width` tokens long at most; NULL: the lines say what is learned.                */
     const struct taught *taught, *written;   /* of lines, and of what the model wrote itself */
     uint32_t width;
@@ -74,6 +80,8 @@ struct packed {
 
 /* taught: where samples' targets come from, or NULL; borrowed. */
 stretto_status packed_make(struct packed *p, uint32_t max_rows, const struct taught *taught, struct error *err);
+/* Room for the vectors of rows of heads. */
+stretto_status packed_vectors(struct packed *p, uint32_t width, struct error *err);
 void packed_done(struct packed *p);
 /* Step number `step` of the batch that packing_steps was asked for; targets' weights are divided by `weights`. */
 void packed_fill(struct packed *p, const struct packing *of, size_t batch, uint32_t step, double weights);

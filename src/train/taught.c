@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "decode/logits.h"
+#include "tensor/dtype.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -50,7 +51,10 @@ static float get_float(const unsigned char *from)
 static size_t at_id(uint32_t i) { return 8 + 4 * (size_t)i; }
 static size_t at_prob(const struct taught_shape *s, uint32_t i) { return 8 + 4 * ((size_t)s->top + i); }
 static size_t at_drawn(const struct taught_shape *s, uint32_t i) { return 8 + 4 * (2 * (size_t)s->top + i); }
-uint64_t taught_row_bytes(const struct taught_shape *s) { return at_drawn(s, s->drawn); }
+uint64_t taught_row_bytes(const struct taught_shape *s)
+{
+    return s->width ? 4 + 2 * (uint64_t)s->width : at_drawn(s, s->drawn);
+}
 
 /* ---- a row ----------------------------------------------------------------------------------- */
 
@@ -115,6 +119,40 @@ bool taught_row(const struct taught_shape *s, const float *logits, uint64_t numb
     return true;
 }
 
+bool hidden_row(const struct taught_shape *s, const float *hidden, unsigned char *row)
+{
+    float most = 0;
+    for (uint32_t i = 0; i < s->width; i++) {
+        if (!isfinite(hidden[i])) return false;
+        most = fmaxf(most, fabsf(hidden[i]));
+    }
+    put_float(row, (double)most);
+    for (uint32_t i = 0; i < s->width; i++) {
+        float v = most > 0 ? hidden[i] / most : 0;
+        uint16_t bits;
+        dtype_table[DT_F16].encode(&v, &bits, 1);
+        put(row + 4 + 2 * (size_t)i, bits, 2);
+    }
+    return true;
+}
+
+static void read_hidden(const unsigned char *row, uint32_t width, float *out)
+{
+    float most = get_float(row);
+    for (uint32_t i = 0; i < width; i++) {
+        uint16_t bits = (uint16_t)(row[4 + 2 * (size_t)i] | row[5 + 2 * (size_t)i] << 8);
+        dtype_table[DT_F16].decode(&bits, &out[i], 1);
+        out[i] *= most;
+    }
+}
+
+static bool hidden_is_sound(const unsigned char *row, uint32_t width)
+{
+    bool sound = isfinite(get_float(row)) && get_float(row) >= 0;
+    for (uint32_t i = 0; i < width; i++) sound &= (row[5 + 2 * (size_t)i] & 0x7f) <= 0x3c;     /* at most about 1 */
+    return sound;
+}
+
 /* Entropy and draws as the loss wants them: with q of the named, it answers the sum of q ln(q / p). */
 static struct taught_target target_of(const struct taught_shape *s, const unsigned char *row, int32_t *id, float *prob)
 {
@@ -144,6 +182,7 @@ static struct taught_target target_of(const struct taught_shape *s, const unsign
 /* What nobody but a broken disk or a forger writes. */
 static bool row_is_sound(const struct taught_shape *s, const unsigned char *row)
 {
+    if (s->width) return hidden_is_sound(row, s->width);
     float entropy = get_float(row), tail = get_float(row + 4), prob;
     bool sound = isfinite(entropy) && tail >= 0 && tail <= 1;
     for (uint32_t i = 0; i < s->top && sound; i++) {
@@ -189,6 +228,7 @@ static void make_head(const struct taught *t, const struct taught_key *key, unsi
     put(head + 16, t->shape.vocab, 4);
     put(head + 20, t->shape.top, 4);
     put(head + 24, t->shape.drawn, 4);
+    put(head + 28, t->shape.width, 4);
     put(head + 32, t->n, 8);
     put(head + 40, t->rows, 8);
     put(head + 48, key->vocabulary, 8);
@@ -230,6 +270,7 @@ static stretto_status same_head(const struct taught *t, const unsigned char *wan
                                 struct error *err)
 {
     static const struct { size_t at, bytes; const char *words; } parts[] = {
+        { 28, 4, "another kind: answers of a teacher, and hidden states for heads" },
         { 64, CONTENT_DIGITS, "another teacher" }, { 16, 4, "another vocabulary" }, { 48, 8, "another vocabulary" },
         { 112, CONTENT_DIGITS, "other lines" }, { 160, CONTENT_DIGITS, "other lines that are held out" },
         { 20, 4, "another --teacher-top" }, { 24, 4, "another --teacher-drawn" },
@@ -365,6 +406,11 @@ stretto_status taught_finish(struct taught *t, struct error *err)
 uint64_t taught_rows_before(const struct taught *t, uint64_t i)
 {
     return (t->at[i] - HEAD - i * SUM) / taught_row_bytes(&t->shape);
+}
+
+void hidden_read(const struct taught *t, uint64_t record, uint32_t row, float *out)
+{
+    read_hidden(t->map.data + t->at[record] + row * taught_row_bytes(&t->shape), t->shape.width, out);
 }
 
 struct taught_target taught_read(const struct taught *t, uint64_t record, uint32_t row, int32_t *id, float *prob)

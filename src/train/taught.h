@@ -11,7 +11,11 @@
  * may be killed at any byte: what is whole from the front on is kept, and gone on from. The head says of which teacher,
  * vocabulary and text it is; a file of another one is refused. Numbers are little-endian.
  *
- *   row     f32 entropy, f32 tail, i32 id[top], f32 probability[top], i32 id[drawn] (ascending; -1: none was left) */
+ *   row     f32 entropy, f32 tail, i32 id[top], f32 probability[top], i32 id[drawn] (ascending; -1: none was left)
+ *
+ * A file of hidden states is made in the same way: what the model itself has behind each of these tokens.
+ *
+ *   row     f32 the largest magnitude, f16 value / it [width] */
 #ifndef TRAIN_TAUGHT_H
 #define TRAIN_TAUGHT_H
 #include "base/file.h"
@@ -20,7 +24,8 @@
 
 enum { TAUGHT_MOST = 256 };       /* top + drawn: what a loss takes (kernels/train.h)                */
 
-struct taught_shape { uint32_t vocab, top, drawn; };
+/* width: hidden states of such a width in place of answers (heads.h); 0: answers. */
+struct taught_shape { uint32_t vocab, top, drawn, width; };
 /* What the file is of. */
 struct taught_key { char teacher[CONTENT_DIGITS], text[CONTENT_DIGITS], held[CONTENT_DIGITS]; uint64_t vocabulary; };
 
@@ -56,6 +61,9 @@ stretto_status taught_finish(struct taught *t, struct error *err);
  * False: the logits are no numbers. */
 bool taught_row(const struct taught_shape *s, const float *logits, uint64_t number, float *scratch,
                 unsigned char *row);
+/* The same from a hidden state [width], and back. */
+bool hidden_row(const struct taught_shape *s, const float *hidden, unsigned char *row);
+void hidden_read(const struct taught *t, uint64_t record, uint32_t row, float *out);
 /* The rows before record i. */
 uint64_t taught_rows_before(const struct taught *t, uint64_t i);
 

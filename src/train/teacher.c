@@ -56,6 +56,7 @@ stretto_status teacher_fits(const struct model *teacher, const struct model *stu
 
 struct reading {
     const struct teacher_how *how;
+    const char *what;                    /* for who waits                 */
     struct engine *e;
     int32_t seq;
     struct taught *to;
@@ -66,7 +67,7 @@ struct reading {
     uint64_t before;                     /* rows of the records before it */
     uint32_t room;
     struct answer answer[ROWS];
-    float *logits, *scratch;             /* [room][vocab], [vocab]        */
+    float *logits, *scratch;             /* [room][vocab], or [room][width] of hidden states; [vocab] */
 };
 
 static bool cancelled(void *ud)
@@ -81,7 +82,10 @@ static stretto_status answered(void *ud, uint32_t at, const struct answer *a, st
     const struct taught_shape *s = &r->to->shape;
     if (!(sample_weights(r->l, r->s)[at + 1] > 0)) return STRETTO_OK;
     if (r->at >= r->n_rows) return fail(err, STRETTO_E_ARG, "the teacher answered more than it was asked");
-    if (!taught_row(s, a->logits, r->before + r->at, r->scratch, r->rows + r->at * taught_row_bytes(s)))
+    unsigned char *row = r->rows + r->at * taught_row_bytes(s);
+    bool sound = s->width ? hidden_row(s, a->hidden, row)
+                          : taught_row(s, a->logits, r->before + r->at, r->scratch, row);
+    if (!sound)
         return fail(err, STRETTO_E_NAN, "what the teacher says of %s, line %u, token %u is no number",
                     r->l->file[r->s->file], r->s->line, at + 1);
     r->at++;
@@ -92,8 +96,9 @@ static stretto_status answered(void *ud, uint32_t at, const struct answer *a, st
 static stretto_status read_sample(struct reading *r, struct error *err)
 {
     const struct sample *s = r->s;
-    struct request q = { .seq = r->seq, .wants = WANT_LOGITS, .first = s->first - 1, .room = r->room,
-                         .places = r->answer, .answered = answered, .cancel = cancelled, .ud = r };
+    struct request q = { .seq = r->seq, .wants = r->to->shape.width ? WANT_HIDDEN : WANT_LOGITS,
+                         .first = s->first - 1, .room = r->room, .places = r->answer, .answered = answered,
+                         .cancel = cancelled, .ud = r };
     r->before = taught_rows_before(r->to, r->to->done);
     r->at = 0;
     TRY(taught_begin(r->to, &r->rows, &r->n_rows, err));
@@ -110,16 +115,17 @@ static stretto_status read_samples(struct reading *r, const struct lines *l, con
         size_t i = (size_t)r->to->done;
         r->l = i < l->n ? l : held;
         r->s = i < l->n ? &l->sample[i] : &held->sample[i - l->n];
-        progress_tell(&r->how->progress, "asking the teacher", taught_rows_before(r->to, i), r->to->rows);
+        progress_tell(&r->how->progress, r->what, taught_rows_before(r->to, i), r->to->rows);
         stretto_status s = read_sample(r, err);
         if (s == STRETTO_E_CANCEL) {
             error_clear(err);
-            return fail(err, s, "interrupted while the teacher was asked; what it said of %zu of %llu lines is kept",
-                        i, (unsigned long long)r->to->n);
+            return fail(err, s, "interrupted while %s; what it said of %zu of %llu lines is kept",
+                        r->to->shape.width ? "the model read the lines" : "the teacher was asked", i,
+                        (unsigned long long)r->to->n);
         }
         TRY(s);
     }
-    progress_tell(&r->how->progress, "asking the teacher", r->to->rows, r->to->rows);
+    progress_tell(&r->how->progress, r->what, r->to->rows, r->to->rows);
     return STRETTO_OK;
 }
 
@@ -136,26 +142,29 @@ static uint32_t longest(const struct lines *l, const struct lines *held)
 static stretto_status reading_open(struct reading *r, const struct model *m, const struct lines *l,
                                    const struct lines *held, struct error *err)
 {
-    uint32_t context = longest(l, held), vocab = m->config.vocab;
+    uint32_t context = longest(l, held), vocab = m->config.vocab, width = r->to->shape.width;
+    uint32_t values = width ? width : vocab;
     const struct engine_options o = { .threads = r->how->threads, .context = context, .sequences = 1,
-                                      .pool_tokens = 4 * (context + PAGE_SLOTS), .cache = CACHE_F32 };
+                                      .pool_tokens = 4 * (context + PAGE_SLOTS),
+                                      .cache = r->to->shape.width ? CACHE_F16 : CACHE_F32 };
     if (context > m->config.context)
         return fail(err, STRETTO_E_ARG, "a line has %u tokens, and the teacher reads %u at most: shorten it, or leave "
                     "such lines out with -c %u --skip-long", context, m->config.context, m->config.context);
     TRY(engine_open(&r->e, m, &o, err));
     TRY(engine_seq_open(r->e, &r->seq, err));
-    r->room = BYTES / 4 / vocab < ROWS_LEAST ? ROWS_LEAST : BYTES / 4 / vocab;
+    r->room = BYTES / 4 / values < ROWS_LEAST ? ROWS_LEAST : BYTES / 4 / values;
     if (r->room > ROWS) r->room = ROWS;
-    r->logits = mem_alloc((size_t)r->room * vocab * sizeof *r->logits);
+    r->logits = mem_alloc((size_t)r->room * values * sizeof *r->logits);
     r->scratch = mem_alloc(vocab * sizeof *r->scratch);
     if (!r->logits || !r->scratch) return fail(err, STRETTO_E_NOMEM, "no memory for the logits of %u tokens", r->room);
-    for (uint32_t i = 0; i < r->room; i++) r->answer[i].logits = r->logits + (size_t)i * vocab;
+    for (uint32_t i = 0; i < r->room; i++)
+        *(width ? &r->answer[i].hidden : &r->answer[i].logits) = r->logits + (size_t)i * values;
     return STRETTO_OK;
 }
 
 static void on_progress(void *ud, uint64_t done, uint64_t total)
 {
-    progress_tell(&((const struct teacher_how *)ud)->progress, "opening the teacher", done, total);
+    progress_tell(&((const struct teacher_how *)ud)->progress, "opening the model that is asked", done, total);
 }
 
 stretto_status teacher_answer(const struct teacher_how *how, struct taught *to, const struct lines *l,
@@ -168,7 +177,7 @@ stretto_status teacher_answer(const struct teacher_how *how, struct taught *to, 
     if (to->done == to->n) return taught_finish(to, err);
     struct reading *r = mem_zalloc(1, sizeof *r);
     if (!r) return fail(err, STRETTO_E_NOMEM, "out of memory");
-    *r = (struct reading){ .how = how, .to = to };
+    *r = (struct reading){ .how = how, .to = to, .what = to->shape.width ? "reading the lines" : "asking the teacher" };
     stretto_status s = model_open(&m, how->model, &o, err);
     if (s == STRETTO_OK) s = reading_open(r, m, l, held, err);
     if (s == STRETTO_OK) s = read_samples(r, l, held, err);

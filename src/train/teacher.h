@@ -1,5 +1,6 @@
 /* A model that teaches another one: any whose tokens are the same. It reads lines through an engine, as `eval kl` does,
- * and what it says of the tokens that count goes into a file (taught.h). */
+ * and what it says of the tokens that count goes into a file (taught.h). So does, for heads that learn beside it, the
+ * hidden state that it has there. */
 #ifndef TRAIN_TEACHER_H
 #define TRAIN_TEACHER_H
 #include "base/log.h"

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-const char *const train_method_names[TRAIN_METHODS] = { "lora", "full" };
+const char *const train_method_names[TRAIN_METHODS] = { "lora", "full", "heads" };
 const char *const train_keep_names[TRAIN_KEEPS] = { "auto", "values", "layers" };
 const char *const train_optimizer_names[OPTIMIZERS] = { "adamw", "adafactor" };
 const char *const train_precision_names[PRECISIONS] = { "f32", "bf16", "f16" };
@@ -19,7 +19,7 @@ void train_options_defaults(struct train_options *o)
                                  .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8,
                                  .optimizer_bytes = 16, .epochs = 1, .batch_rows = 2048, .seed = 1,
                                  .hold_out = 0.02, .teacher_top = 16, .teacher_drawn = 16,
-                                 .copies = 2, .noisy_weight = 1, .ar = 1 };
+                                 .copies = 2, .noisy_weight = 1, .ar = 1, .depth = 4, .slice = 8192 };
 }
 
 /* ---- data ------------------------------------------------------------------------------------ */
@@ -141,6 +141,7 @@ static double usual_rate(const struct trainer *t)
 {
     double p = (double)t->plan.parameters, full = p < 2e8 ? 3e-4 : p < 8e8 ? 1e-4 : 5e-5;
     if (p < 5e6) full = 1e-3;
+    if (trainer_has_heads(t)) return 1e-3;
     return t->o.method == TRAIN_FULL ? full : fmin(10 * full, 2e-3);
 }
 
@@ -149,7 +150,8 @@ static stretto_status count_steps(struct trainer *t, uint64_t *all, struct error
 {
     struct packing p;
     const struct packing_how how = { .seed = t->o.seed, .step_rows = t->plan.step_rows,
-                                     .batch_rows = t->plan.batch_rows, .noise = &t->noise };
+                                     .batch_rows = t->plan.batch_rows, .noise = &t->noise,
+                                     .heads = trainer_head_rows(t) };
     TRY(packing_make(&p, &t->lines, &how, err));
     t->plan.rows = p.rows;
     t->plan.noisy_rows = p.noisy;
@@ -186,6 +188,7 @@ static stretto_status make_plan(struct trainer *t, struct error *err)
     uint64_t all;
     uint32_t longest = pack_longest(&t->lines, &t->noise), held = pack_longest(&t->held, &t->noise);
     if (held > longest) longest = held;
+    if (trainer_has_heads(t)) longest = t->o.depth + 1;
     p->samples = t->lines.n;
     p->learned = t->lines.learned;
     p->held = t->held.n;
@@ -204,6 +207,7 @@ static stretto_status make_plan(struct trainer *t, struct error *err)
                     t->noise.block ? ", noisy copies among them" : "", p->step_rows);
     p->batch_rows = t->o.batch_rows;
     TRY(count_steps(t, &all, err));
+    if (trainer_has_heads(t)) p->rows_alone = p->rows;
     TRY(trainer_make_graph(t, err));
     p->lr = t->o.lr > 0 ? t->o.lr : usual_rate(t);
     p->flops = p->row_flops * (double)p->rows * (double)p->steps / ((double)all / t->o.epochs);
@@ -244,7 +248,7 @@ static stretto_status check_together(const struct train_options *o, struct error
 {
     if (o->written != 0 && !o->teacher)
         return fail(err, STRETTO_E_ARG, "what the model writes itself is judged by a teacher: name one");
-    if (o->rows_of && o->method != TRAIN_LORA)
+    if (o->rows_of && o->method == TRAIN_FULL)
         return fail(err, STRETTO_E_ARG, "rows are chosen for an adapter; with the method full all weights act on all");
     if (!(o->agreement >= 0 && o->agreement <= 1) || (o->agreement > 0 && !o->watch))
         return fail(err, STRETTO_E_ARG, "the agreement of answers is a share, of answers that are watched");
@@ -309,7 +313,9 @@ static stretto_status open_all(struct trainer *t, struct error *err)
     TRY(take_noise(t, err));
     lines_digest(&t->lines, t->data);
     lines_digest(&t->held, t->held_data);
+    TRY(trainer_heads_open(t, err));
     TRY(make_plan(t, err));
+    trainer_heads_plan(t);
     return trainer_teacher_open(t, err);
 }
 
@@ -397,6 +403,7 @@ stretto_status trainer_begin(struct trainer *t, struct error *err)
     TRY(trainer_teacher_content(t, err));
     TRY(trainer_folder(t, err));
     TRY(trainer_teacher_ask(t, err));
+    TRY(trainer_heads_ask(t, err));
     TRY(trainer_upload(t, false, err));
     TRY(trainer_compile(t, err));
     tell_level(t);
@@ -429,6 +436,7 @@ void trainer_close(struct trainer *t)
     graph_done(&t->back);
     graph_done(&t->loss);
     graph_done(&t->forward);
+    trainer_heads_done(t);
     adapter_done(&t->adapter);
     lines_done(&t->lines);
     lines_done(&t->held);

@@ -6,6 +6,8 @@
  *   answers.json         where answers are watched: token ids of those before anything was learned
  *   teacher.cache        where another model says what is learned, its answers (taught.h)
  *   adapter.gguf, peft/  what was learned, once the last step is done (format/adapter.h);
+ *   heads.safetensors    or of method heads what guesses beside the model (engine/head_model.h), and hidden.cache, what
+ *                        they read of it
  *   model.gguf           or of method full the model in the types it had, model.f32.gguf as it was learned
  *
  * trainer_open reads the data and looks at the model, trainer_begin takes memory and begins or goes on, trainer_step
@@ -18,6 +20,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "graph/differentiate.h"
+#include "train/heads.h"
 #include "train/lines.h"
 #include "train/noise.h"
 #include "train/phrases.h"
@@ -25,7 +28,7 @@
 
 struct trainer;
 
-enum train_method { TRAIN_LORA, TRAIN_FULL, TRAIN_METHODS };
+enum train_method { TRAIN_LORA, TRAIN_FULL, TRAIN_HEADS, TRAIN_METHODS };
 extern const char *const train_method_names[TRAIN_METHODS];
 enum train_keep { TRAIN_KEEP_AUTO, TRAIN_KEEP_VALUES, TRAIN_KEEP_LAYERS, TRAIN_KEEPS };
 extern const char *const train_keep_names[TRAIN_KEEPS];
@@ -44,11 +47,16 @@ struct train_options {
     double hold_out;             /* share of the data                                                      */
     enum train_method method;
     uint32_t rank;
+    enum head_kind head;         /* of the method heads, with those below                                  */
+    uint32_t depth;              /* tokens that are guessed in a row, in training; Medusa has a head for each */
+    uint32_t slice;              /* tokens that can be guessed: the most frequent of answers; 0: all       */
+    uint32_t feed;               /* channels inside of the recursive head; 0: twice the width              */
     double alpha;                /* 0: twice the rank                                                      */
     /* A model that says what is learned in place of the lines' tokens, which are read as they stand: with all weights
      * trained it is distilled, or what lost some is repaired. Its tokens are the same.                              */
     const char *teacher;         /* a file or folder; NULL: none                                           */
-    const char *teacher_cache;   /* its answers; NULL: teacher.cache in the folder                         */
+    const char *teacher_cache;   /* its answers, or the hidden states for heads; NULL: teacher.cache or hidden.cache
+                                    in the folder                                                          */
     uint32_t teacher_top, teacher_drawn; /* of a row (taught.h)                                            */
     double written;              /* from the second epoch on, the share of lines that the model answers itself */
     bool learn_prompts;          /* tokens of prompts count too                                            */
@@ -114,6 +122,7 @@ struct train_plan {
     /* Of a teacher, 0 without one: rows that it is asked about, bytes of its answers on disk and of its weights. */
     uint64_t taught_rows, taught_bytes, teacher_bytes;
     double teacher_flops;
+    uint64_t hidden_rows, hidden_bytes; double hidden_flops; /* of heads: states that they read, on disk; of reading */
     bool teacher_again;          /* it is asked in the middle of the training too, beside its memory       */
     double roof;                 /* flops a second that float32 reaches here at most; 0: not known         */
 };
@@ -135,6 +144,7 @@ struct train_report {
     double per_step;             /* of their tokens in a step of Jacobi decoding with windows of a block; NAN: no noise,
                                     or not measured at this step */
     double first_per_step;       /* before anything was learned; NAN: not known here                       */
+    struct head_accept accept;   /* of heads: on what is held out; n 0: not measured                       */
     bool skipped;                /* values overflowed and nothing was changed: precision f16; the loss may be NAN */
     bool done;                   /* it was the last                                                        */
 };

@@ -96,12 +96,13 @@ static stretto_status part_rows(struct trainer *t, struct error *err)
 static stretto_status choose_trained(struct trainer *t, struct error *err)
 {
     const struct graph *g = &t->forward;
-    bool lora = t->o.method == TRAIN_LORA;
+    bool lora = t->o.method == TRAIN_LORA, heads = trainer_has_heads(t);
     t->trained = mem_zalloc(g->n_params + 1, 1);
     if (!t->trained) return no_memory(err);
     for (size_t i = 0; i < g->n_params; i++) {
-        bool own = adapt_owns(g->params[i].name) || trainer_table_of(g->params[i].name, NULL);
-        t->trained[i] = lora ? own : true;
+        bool own = adapt_owns(g->params[i].name) || trainer_table_of(g->params[i].name, NULL)
+                || (heads && heads_own(g->params[i].name));
+        t->trained[i] = lora || heads ? own : true;
         if (t->trained[i]) t->plan.trained += elements(&g->params[i]);
         if (!own) t->plan.parameters += elements(&g->params[i]);
     }
@@ -122,6 +123,7 @@ static stretto_status differentiate_as(struct trainer *t, enum keep keep, struct
     graph_done(&t->back);
     TRY(differentiate(&t->back, &t->forward, &what, err));
     asks = rows * (double)(t->plan.learned + t->plan.noisy_rows) / (double)(t->plan.rows ? t->plan.rows : 1);
+    if (trainer_has_heads(t)) asks = rows * t->o.depth / (t->o.depth + (t->o.head == HEAD_RECURSIVE));
     t->plan.keep = keep;
     t->plan.row_flops = cost_of(&t->back, rows, asks, (double)t->plan.tokens / (double)t->plan.samples / 2) / rows;
     return STRETTO_OK;
@@ -141,7 +143,8 @@ stretto_status trainer_make_graph(struct trainer *t, struct error *err)
         return fail(err, STRETTO_E_ARG, "these data have no rows of guesses to learn from: ask for noisy copies of "
                     "answers (--block 8)");
     if (t->adapter.rows == ADAPTER_GUESSES) t->noise.clean = 0;   /* the base computes them */
-    if (t->o.method == TRAIN_LORA) {
+    if (trainer_has_heads(t)) TRY(trainer_heads_graph(t, err));
+    else if (t->o.method == TRAIN_LORA) {
         TRY(choose_pairs(t, err));
         TRY(put_pairs(t, err));
         TRY(part_rows(t, err));
@@ -180,6 +183,7 @@ stretto_status trainer_param(void *ud, const char *name, uint32_t n_in, uint32_t
                              struct error *err)
 {
     struct trainer *t = ud;
+    if (trainer_has_heads(t)) return trainer_heads_param(t, name, n_in, n_out, out, err);
     if (!adapter_param(&t->adapter, 0, name, out)) return parted(t, name, n_in, n_out, out, err);
     if (out->n_in == n_in && out->n_out == n_out) return STRETTO_OK;
     return fail(err, STRETTO_E_ARG, "%s has another shape", name);
@@ -292,6 +296,8 @@ stretto_status trainer_compile(struct trainer *t, struct error *err)
     t->packed.rows_of = t->held_packed.rows_of = t->adapter.rows;
     learn_from(t, &t->packed);
     learn_from(t, &t->held_packed);
+    if (trainer_has_heads(t)) TRY(packed_vectors(&t->packed, t->heads.rows.width, err));
+    if (trainer_has_heads(t) && t->held.n) TRY(packed_vectors(&t->held_packed, t->heads.rows.width, err));
     return STRETTO_OK;
 }
 

@@ -7,6 +7,7 @@
 #include "model/model.h"
 #include "text/chat.h"
 #include "train/checkpoint.h"
+#include "train/heads.h"
 #include "train/pack.h"
 #include "train/teacher.h"
 #include "train/trainer.h"
@@ -34,6 +35,16 @@ struct scaling { double scale; uint64_t clean, skipped; };
  * each so many. */
 enum { STEP_ROWS = 256 };
 
+/* Of heads: what is trained is in the graph `forward` and begins as `first`. */
+enum { HEADS_PARAMS = 2 * MAX_HEADS + 2 };
+struct trainer_heads {
+    struct head_shape shape;
+    struct head_rows rows;
+    int32_t *token, *place;       /* [guessed] ids that can be guessed; [vocab] where they are, -1: nowhere */
+    struct param_bytes slice;     /* their rows of the output layer                            */
+    float *first[HEADS_PARAMS];   /* by parameter                                              */
+};
+
 struct trainer {
     struct train_options o;
     struct train_plan plan;
@@ -52,6 +63,7 @@ struct trainer {
     struct lines written, mixed;  /* of this epoch: what the model wrote itself; all lines, with it */
     char written_path[PATH_MAX];
     double asking_seconds;        /* of the teacher, of this call                              */
+    struct trainer_heads heads;
     struct adapter adapter;       /* the pairs, A drawn and B zero                             */
     struct model_adapter running; /* it, for engines; it owns nothing                          */
     struct graph forward;         /* with the adapter                                          */
@@ -120,6 +132,25 @@ static inline const struct taught *trainer_taught(const struct trainer *t) { ret
 stretto_status trainer_teacher_ask_of(struct trainer *t, struct taught *to, const char *path, const struct lines *l,
                                       const struct lines *held, struct error *err);
 
+/* ---- trainer_heads.c: nothing happens with other methods */
+bool trainer_has_heads(const struct trainer *t);
+static inline const struct head_rows *trainer_head_rows(const struct trainer *t)
+{
+    return t->o.method == TRAIN_HEADS ? &t->heads.rows : NULL;
+}
+stretto_status trainer_heads_open(struct trainer *t, struct error *err);
+void trainer_heads_plan(struct trainer *t);
+/* The model's hidden states are in their file. */
+stretto_status trainer_heads_ask(struct trainer *t, struct error *err);
+stretto_status trainer_heads_graph(struct trainer *t, struct error *err);
+stretto_status trainer_heads_param(struct trainer *t, const char *name, uint32_t n_in, uint32_t n_out,
+                                   struct param_bytes *out, struct error *err);
+void trainer_heads_done(struct trainer *t);
+/* heads.safetensors, as they are now. */
+stretto_status trainer_heads_write(struct trainer *t, struct error *err);
+/* n 0: not measured. */
+stretto_status trainer_heads_measure(struct trainer *t, struct head_accept *out, struct error *err);
+
 /* ---- trainer_written.c: t->mixed for an epoch, of which the model writes a part where it is not there */
 stretto_status trainer_write_lines(struct trainer *t, uint64_t epoch, struct error *err);
 
@@ -151,6 +182,8 @@ stretto_status trainer_watch(struct trainer *t, struct train_report *r, struct e
 /* E_NAN where they have collapsed; then the trainer is at the last step that was well. */
 stretto_status trainer_judge(struct trainer *t, const struct train_report *r, struct error *err);
 /* ---- trainer_write.c */
+/* A parameter as it would be written. */
+stretto_status trainer_learned(const struct trainer *t, const char *name, float *out, struct error *err);
 /* What was learned, whatever the step. */
 stretto_status trainer_write(struct trainer *t, struct error *err);
 /* ---- trainer_rates.c: where that was asked for, finds plan.lr; weights are as before behind it */

@@ -86,7 +86,8 @@ stretto_status trainer_try_rates(struct trainer *t, struct error *err)
     struct packing p;
     uint32_t rows = t->plan.batch_rows / 4;
     const struct packing_how how = { .seed = t->o.seed, .epoch = TRIAL_EPOCH, .step_rows = t->plan.step_rows,
-                                     .batch_rows = rows > ROWS_LEAST ? rows : ROWS_LEAST, .noise = &t->noise };
+                                     .batch_rows = rows > ROWS_LEAST ? rows : ROWS_LEAST, .noise = &t->noise,
+                                     .heads = trainer_head_rows(t) };
     if (!t->o.try_rates) return STRETTO_OK;
     TRY(packing_make(&p, &t->lines, &how, err));
     stretto_status s = try_all(t, &p, err);

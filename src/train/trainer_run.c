@@ -29,12 +29,16 @@ stretto_status trainer_path(const char *folder, const char *name, char out[PATH_
 
 /* Options that decide what is learned, and what is written of it, under their names on the command line. */
 enum kind {
-    KIND_U32, KIND_U64, KIND_REAL, KIND_TEXT, KIND_FLAG, KIND_METHOD, KIND_SCHEDULE, KIND_OPTIMIZER, KIND_PRECISION,
-    KIND_LOSS
+    KIND_U32, KIND_U64, KIND_REAL, KIND_TEXT, KIND_FLAG, KIND_METHOD, KIND_HEAD, KIND_SCHEDULE, KIND_OPTIMIZER,
+    KIND_PRECISION, KIND_LOSS
 };
 static const struct field { const char *key; enum kind kind; size_t at; } fields[] = {
     { "method", KIND_METHOD, offsetof(struct train_options, method) },
     { "rank", KIND_U32, offsetof(struct train_options, rank) },
+    { "head", KIND_HEAD, offsetof(struct train_options, head) },
+    { "depth", KIND_U32, offsetof(struct train_options, depth) },
+    { "slice", KIND_U32, offsetof(struct train_options, slice) },
+    { "feed", KIND_U32, offsetof(struct train_options, feed) },
     { "alpha", KIND_REAL, offsetof(struct train_options, alpha) },
     { "teacher-top", KIND_U32, offsetof(struct train_options, teacher_top) },
     { "teacher-drawn", KIND_U32, offsetof(struct train_options, teacher_drawn) },
@@ -90,6 +94,7 @@ static json_t *value_of(const struct train_options *o, const struct field *f)
     case KIND_TEXT: return *(const char *const *)p ? json_string(*(const char *const *)p) : json_null();
     case KIND_FLAG: return json_boolean(*(const bool *)p);
     case KIND_METHOD: return json_string(train_method_names[*(const enum train_method *)p]);
+    case KIND_HEAD: return json_string(head_kind_names[*(const enum head_kind *)p]);
     case KIND_SCHEDULE: return json_string(schedule_names[*(const enum schedule_kind *)p]);
     case KIND_PRECISION: return json_string(train_precision_names[*(const enum precision *)p]);
     case KIND_LOSS: return json_string(train_loss_names[*(const enum train_loss *)p]);
@@ -116,10 +121,10 @@ static char *run_text(const struct trainer *t)
                           paths(t->o.valid, t->o.n_valid), "options", asked, "content", "model", t->base, "template",
                           t->template, "data", t->data, "valid", t->held_data, "level", level, "begun",
                           (json_int_t)t->now, "total_steps", (json_int_t)t->plan.steps, "rate", t->plan.lr);
+    if (j && t->o.teacher_cache) json_object_set_new(j, "teacher_cache", json_string(t->o.teacher_cache));
     if (j && t->plan.distils) json_object_set_new(j, "teacher", json_string(t->o.teacher));
     if (j && t->o.teacher) {
         json_object_set_new(json_object_get(j, "content"), "teacher", json_string(t->taught_by));
-        if (t->o.teacher_cache) json_object_set_new(j, "teacher_cache", json_string(t->o.teacher_cache));
     }
     if (j && t->o.states) {
         json_object_set_new(j, "states", json_string(t->o.states));
@@ -406,6 +411,13 @@ static void log_held(const struct trainer *t, const struct train_report *r)
     if (isfinite(r->held_noisy)) fprintf(t->log, ", \"held_noisy\": %.6f", r->held_noisy);
 }
 
+static void log_accept(FILE *f, const struct head_accept *a)
+{
+    fputs(", \"accept\": [", f);
+    for (uint32_t k = 0; k < a->n; k++) fprintf(f, "%s%.4f", k ? ", " : "", a->accept[k]);
+    fprintf(f, "], \"tokens_per_step\": %.4f", a->per_step);
+}
+
 /* Step 0 is what was measured before anything was learned. */
 stretto_status trainer_log_step(struct trainer *t, const struct train_report *r, struct error *err)
 {
@@ -419,6 +431,7 @@ stretto_status trainer_log_step(struct trainer *t, const struct train_report *r,
     if (r->step && isfinite(r->noisy)) fprintf(t->log, ", \"noisy\": %.6f", r->noisy);
     if (isfinite(r->held) && (r->step != 1 || !t->held.n || t->plan.steps == 1 || t->o.measure == 1))
         log_held(t, r);
+    if (r->accept.n) log_accept(t->log, &r->accept);
     if (isfinite(r->distinct))
         fprintf(t->log, ", \"distinct4\": %.4f, \"agreement\": %.4f", r->distinct, r->agreement);
     if (isfinite(r->per_step)) fprintf(t->log, ", \"per_step\": %.3f", r->per_step);

@@ -10,7 +10,8 @@
 static struct packing_how how_of(const struct trainer *t, uint64_t epoch)
 {
     return (struct packing_how){ .seed = t->o.seed, .epoch = epoch, .step_rows = t->plan.step_rows,
-                                 .batch_rows = t->plan.batch_rows, .batches = t->batches, .noise = &t->noise };
+                                 .batch_rows = t->plan.batch_rows, .batches = t->batches, .noise = &t->noise,
+                                 .heads = trainer_head_rows(t) };
 }
 
 /* The same number of steps, of lines that the model wrote a part of. */
@@ -163,7 +164,7 @@ static stretto_status check_first(const struct trainer *t, const double *squares
         return fail(err, STRETTO_E_ARG, "the adapter of %s would learn nothing: its gradient in the first step is "
                     "zero", p->weight);
     }
-    for (size_t i = 0; i < t->forward.n_params && t->o.method == TRAIN_FULL; i++)
+    for (size_t i = 0; i < t->forward.n_params && t->o.method != TRAIN_LORA; i++)
         if (squares[i] > 0) return STRETTO_OK;
     return t->o.method == TRAIN_LORA ? STRETTO_OK
                                      : fail(err, STRETTO_E_ARG, "nothing would be learned: all gradients are zero");
@@ -200,7 +201,7 @@ static void update(struct trainer *t, uint64_t number, const struct train_report
 /* ---- what is held out ------------------------------------------------------------------------- */
 
 /* Of which steps are made at once: that takes the square of how many lines there are. */
-enum { HELD_ROWS = 1 << 16 };
+enum { HELD_ROWS = 1 << 16, HELD_PLACES = 1 << 12 };
 
 /* The step is done, and nobody knows whether it spoilt what was learned: it is not kept. */
 static stretto_status held_no_number(struct trainer *t, struct error *err)
@@ -217,8 +218,9 @@ static stretto_status measure(struct trainer *t, struct losses *out, struct erro
 {
     struct sums sums = { 0 };
     struct packed *p = &t->held_packed;
-    const struct packing_how how = { .step_rows = t->plan.step_rows, .batch_rows = HELD_ROWS, .in_order = true,
-                                     .noise = &t->noise };
+    const struct packing_how how = { .step_rows = t->plan.step_rows, .in_order = true, .noise = &t->noise,
+                                     .batch_rows = trainer_has_heads(t) ? HELD_PLACES : HELD_ROWS,
+                                     .heads = trainer_head_rows(t) };
     if (!t->held_packing.order) TRY(packing_make(&t->held_packing, &t->held, &how, err));
     for (size_t b = 0; b < t->held_packing.n_batches; b++) {
         double weights;
@@ -365,6 +367,7 @@ static stretto_status learn(struct trainer *t, struct train_report *r, struct er
                                       .noisy = NAN, .distinct = NAN, .per_step = NAN };
         TRY(trainer_watch(t, &first, err));
         r->first_per_step = first.per_step;
+        TRY(trainer_heads_measure(t, &first.accept, err));
         TRY(trainer_log_step(t, &first, err));
         begin = clock_seconds();
     }
@@ -389,6 +392,7 @@ stretto_status trainer_step(struct trainer *t, struct train_report *r, struct er
     if (measures_now(t, t->step) && t->step > 1) {
         stretto_status s = held_of(t, r, err);
         if (s == STRETTO_OK) s = trainer_watch(t, r, err);
+        if (s == STRETTO_OK) s = trainer_heads_measure(t, &r->accept, err);
         if (s == STRETTO_E_CANCEL) r->held = r->held_error = r->held_noisy = NAN;      /* the step itself is done */
         else TRY(s);
     }

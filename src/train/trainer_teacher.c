@@ -5,7 +5,8 @@
 
 static struct taught_shape shape_of(const struct trainer *t)
 {
-    return (struct taught_shape){ t->model->config.vocab, t->o.teacher_top, t->o.teacher_drawn };
+    return (struct taught_shape){ .vocab = t->model->config.vocab, .top = t->o.teacher_top,
+                                   .drawn = t->o.teacher_drawn };
 }
 
 static double row_flops(const struct model *m, double context)

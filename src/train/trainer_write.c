@@ -34,7 +34,7 @@ static void make_notes(const struct trainer *t, struct notes *x)
     x->note[x->n++] = (struct adapter_note){ "stretto.teach.average", x->number[3] };
 }
 
-static stretto_status read_learned(const struct trainer *t, const char *name, float *out, struct error *err)
+stretto_status trainer_learned(const struct trainer *t, const char *name, float *out, struct error *err)
 {
     int32_t at = graph_param_find(&t->forward, name);
     enum param_part part = trainer_averages(t) ? PARAM_AVERAGE : PARAM_MASTER;
@@ -49,9 +49,9 @@ static stretto_status read_pairs(struct trainer *t, struct error *err)
         struct adapter_pair *p = &t->adapter.pair[i];
         char name[2 * GRAPH_NAME];
         snprintf(name, sizeof name, "%s.lora_a", p->weight);
-        TRY(read_learned(t, name, p->a, err));
+        TRY(trainer_learned(t, name, p->a, err));
         snprintf(name, sizeof name, "%s.lora_b", p->weight);
-        TRY(read_learned(t, name, p->b, err));
+        TRY(trainer_learned(t, name, p->b, err));
     }
     return STRETTO_OK;
 }
@@ -84,7 +84,7 @@ static stretto_status read_tokens(const struct trainer *t, struct adapter_tokens
         if (!trainer_table_of(p->name, table)) continue;
         float *values = adapter_tokens_table(out, table, p->n_in, err);
         if (!values) return STRETTO_E_NOMEM;
-        TRY(read_learned(t, p->name, values, err));
+        TRY(trainer_learned(t, p->name, values, err));
         for (size_t k = 0; k < (size_t)p->n_in * p->n_out; k++)
             if (!isfinite(values[k]))
                 return fail(err, STRETTO_E_NAN, "the rows of phrases hold a value that is no number");
@@ -149,7 +149,7 @@ static stretto_status read_tensor(struct trainer *t, const struct source_tensor 
         if (at == GRAPH_NONE || !t->trained[at] || !source_within(part, x)) continue;
         size_t block = dtype_table[x->type].block, row = dtype_bytes(x->type, block);
         size_t from = (size_t)((const char *)part->data - (const char *)x->data) / row * block;
-        TRY(read_learned(t, part->name, out + from, err));
+        TRY(trainer_learned(t, part->name, out + from, err));
         *changed = true;
     }
     for (size_t i = 0; i < (size_t)all; i++)
@@ -231,6 +231,7 @@ static stretto_status write_model(struct trainer *t, const char *name, bool f32,
 stretto_status trainer_write(struct trainer *t, struct error *err)
 {
     if (t->o.method == TRAIN_LORA) return write_adapter(t, err);
+    if (trainer_has_heads(t)) return trainer_heads_write(t, err);
     TRY(write_model(t, "model.gguf", false, err));
     return t->o.save_f32 ? write_model(t, "model.f32.gguf", true, err) : STRETTO_OK;
 }
@@ -246,7 +247,7 @@ static bool is_coarse(const struct trainer *t)
 static stretto_status measure_file(struct trainer *t, struct error *err)
 {
     char path[PATH_MAX];
-    if (!t->plan.distils || t->o.method == TRAIN_LORA || !t->held.n || !is_coarse(t)) return STRETTO_OK;
+    if (!t->plan.distils || t->o.method != TRAIN_FULL || !t->held.n || !is_coarse(t)) return STRETTO_OK;
     TRY(trainer_path(t->o.folder, "model.gguf", path, err));
     struct losses held;
     TRY(trainer_held_of(t, path, &held, err));

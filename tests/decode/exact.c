@@ -48,7 +48,7 @@ struct test {
     stretto_engine *guessing, *narrow; /* its engines, as engine and small               */
     char adapter[512];                 /* the adapter's file                             */
     struct model *other;               /* drafts for models of the same number of tokens */
-    char heads[512];                   /* a file of random heads                         */
+    char heads[2][512];                /* files of random heads, Medusa's and a recursive one */
     struct prompt *prompts;
     size_t n_prompts;
     uint32_t tokens, threads;
@@ -145,33 +145,50 @@ static void plain(const struct test *t, struct engine *e, int32_t seq, struct te
     free(logits);
 }
 
-/* Small random layers, whose guesses are hardly ever right; the first is zero and guesses the last token
- * again, which is right where a text repeats itself. */
-static void write_heads(struct test *t)
+static FILE *new_file(char path[512])
 {
-    enum { HEADS = 3 };
-    uint32_t width = stretto_model_inside(t->model)->config.width;
-    size_t bytes = (size_t)width * width * sizeof(float), n = 0;
-    char head[1024];
     const char *dir = getenv("TMPDIR");
-    snprintf(t->heads, sizeof t->heads, "%s/heads.XXXXXX", dir ? dir : "/tmp");
-    int fd = mkstemp(t->heads);
+    snprintf(path, 512, "%s/heads.XXXXXX", dir ? dir : "/tmp");
+    int fd = mkstemp(path);
     FILE *f = fd >= 0 ? fdopen(fd, "wb") : NULL;
-    if (!f) die(t->heads, "cannot be written");
-    for (int k = 0; k < HEADS; k++)
-        n += (size_t)snprintf(head + n, sizeof head - n,
-                              "%c\"heads.%d.weight\":{\"dtype\":\"F32\",\"shape\":[%u,%u],"
-                              "\"data_offsets\":[%zu,%zu]}", k ? ',' : '{', k, width, width,
-                              (size_t)k * bytes, (size_t)(k + 1) * bytes);
-    n += (size_t)snprintf(head + n, sizeof head - n, "}");
-    for (int i = 0; i < 8; i++) fputc((int)(n >> (8 * i) & 255), f);
-    fwrite(head, 1, n, f);
-    for (size_t i = 0; i < HEADS * bytes / sizeof(float); i++) {
-        bool first = i < bytes / sizeof(float);
-        float v = first ? 0 : (float)(random_unit(random_mix(i)) - 0.5) * 0.1F;
+    if (!f) die(path, "cannot be written");
+    return f;
+}
+
+/* n matrices of one size, small and random but for the first, which is `first` times the identity. */
+static void write_matrices(FILE *f, const char *const *name, int n, uint32_t width, float first)
+{
+    size_t bytes = (size_t)width * width * sizeof(float), at = 0;
+    char head[1024];
+    for (int k = 0; k < n; k++)
+        at += (size_t)snprintf(head + at, sizeof head - at,
+                               "%c\"%s\":{\"dtype\":\"F32\",\"shape\":[%u,%u],\"data_offsets\":[%zu,%zu]}",
+                               k ? ',' : '{', name[k], width, width, (size_t)k * bytes, (size_t)(k + 1) * bytes);
+    at += (size_t)snprintf(head + at, sizeof head - at, "}");
+    for (int i = 0; i < 8; i++) fputc((int)(at >> (8 * i) & 255), f);
+    fwrite(head, 1, at, f);
+    for (size_t i = 0; i < (size_t)n * width * width; i++) {
+        float v = i % width == i / width ? first : 0;
+        if (i >= (size_t)width * width) v = (float)(random_unit(random_mix(i)) - 0.5) * 0.1F;
         fwrite(&v, sizeof v, 1, f);
     }
-    if (fclose(f) != 0) die(t->heads, "cannot be written");
+}
+
+/* Small random layers, whose guesses are hardly ever right; the first of Medusa's is zero and guesses the last token
+ * again, which is right where a text repeats itself, and so does the recursive one at first. */
+static void write_heads(struct test *t)
+{
+    static const char *const medusa[] = { "heads.0.weight", "heads.1.weight", "heads.2.weight" };
+    static const char *const recursive[] = { "recursive.state.weight", "recursive.token.weight",
+                                             "recursive.gate.weight", "recursive.up.weight",
+                                             "recursive.down.weight" };
+    uint32_t width = stretto_model_inside(t->model)->config.width;
+    for (int k = 0; k < 2; k++) {
+        FILE *f = new_file(t->heads[k]);
+        if (k) write_matrices(f, recursive, 5, width, 1);
+        else write_matrices(f, medusa, 3, width, 0);
+        if (fclose(f) != 0) die(t->heads[k], "cannot be written");
+    }
 }
 
 /* Who writes by these words; who says what is right is the engine without the adapter. */
@@ -222,7 +239,7 @@ static void open_companions(struct test *t, struct engine *e, struct text *x,
             ok(t, drafter_open(&x->drafter, e, m, &x->sampler, &err), &err);
         }
     }
-    if (strstr(x->words, "heads")) ok(t, heads_open(&x->heads, e, t->heads, &err), &err);
+    if (strstr(x->words, "heads")) ok(t, heads_open(&x->heads, e, t->heads[x->prompt.n % 2], &err), &err);
     setup->drafter = drafter_companion(x->drafter);
     setup->heads = heads_companion(x->heads);
 }
@@ -536,7 +553,7 @@ static void in_session(struct test *t, const char *words, const struct session_c
     char err[600];
     d.words = words;
     if (strstr(words, "draft")) d.draft = t->model;
-    if (strstr(words, "heads")) d.heads = t->heads;
+    if (strstr(words, "heads")) d.heads = t->heads[words[0] % 2];
     how.temperature = c->temperature;
     how.seed = 3;
     how.top_k = 40;
@@ -869,7 +886,7 @@ static bool run_model(struct test *t, const char *prompts, size_t take)
     for (size_t i = 0; i < t->n_prompts; i++) free(t->prompts[i].ids);
     free(t->prompts);
     free(store);
-    unlink(t->heads);
+    for (int k = 0; k < 2; k++) unlink(t->heads[k]);
     if (t->gated) unlink(t->adapter);
     stretto_engine_close(t->narrow);
     stretto_engine_close(t->guessing);

@@ -75,3 +75,17 @@ if(TARGET stretto)
   set_tests_properties(train.consistency PROPERTIES LABELS quick FIXTURES_REQUIRED golden SKIP_RETURN_CODE 77
                        TIMEOUT 300)
 endif()
+
+# Heads that learn beside a model.
+if(TARGET stretto)
+  add_executable(heads_gradients train/heads_gradients.c)
+  target_link_libraries(heads_gradients PRIVATE stretto_all)
+  add_test(NAME train.heads_gradients COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/train/test_heads.py
+    $<TARGET_FILE:heads_gradients> ${CMAKE_BINARY_DIR}/golden)
+  set_tests_properties(train.heads_gradients PROPERTIES LABELS quick FIXTURES_REQUIRED golden SKIP_RETURN_CODE 77
+                       TIMEOUT 300)
+  add_test(NAME train.heads COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/train/test_teach_heads.py $<TARGET_FILE:stretto>
+           ${CMAKE_SOURCE_DIR}/tools/make-model ${STRETTO_TEST_DATA}/models/stories260K.bin
+           ${STRETTO_TEST_DATA}/models/tok512.bin)
+  set_tests_properties(train.heads PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 600)
+endif()

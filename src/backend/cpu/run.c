@@ -88,7 +88,8 @@ static void norm_back(const struct program *p, const struct graph_node *n, const
                       size_t width, float *dx)
 {
     const struct kernels *k = p->w->kernels;
-    const float *w = p->w->weight[node_param(p->g, n, 0)].vector;
+    int32_t weight = node_param(p->g, n, 0);
+    const float *w = weight == GRAPH_NONE ? NULL : p->w->weight[weight].vector;
     size_t step = n->norm.head_dim ? n->norm.head_dim : width;
     for (size_t i = 0; i < width; i += step) {
         if (n->norm.kind == NORM_LAYER) k->layernorm_back(x + i, w, step, n->norm.eps, dy + i, dx + i);

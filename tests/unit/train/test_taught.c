@@ -59,7 +59,7 @@ static void the_mean_of_all_draws_is_the_divergence(void **state)
         { 16, 16, 1 }, { 16, 16, 0.2 }, { 1, 8, 1 }, { 4, 1, 0.5 }, { 128, 100, 0.3 },
     };
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
-        const struct taught_shape s = { VOCAB, rows[r].top, rows[r].drawn };
+        const struct taught_shape s = { VOCAB, rows[r].top, rows[r].drawn, 0 };
         enum { DRAWS = 500 };
         float x[VOCAB], y[VOCAB], z[VOCAB], prob[TAUGHT_MOST];
         double p[VOCAB], q[VOCAB], mean = 0, square = 0, gradient[VOCAB] = { 0 };
@@ -97,7 +97,7 @@ static void with_room_for_all_it_is_exact(void **state)
     double p[VOCAB], q[VOCAB];
     softmax(x, p);
     softmax(y, q);
-    const struct taught_shape s = { VOCAB, 220, 20 };
+    const struct taught_shape s = { VOCAB, 220, 20, 0 };
     struct taught_target t = target(&s, x, 3, id, prob);
     const struct loss_target want = { .weight = 1, .n_top = t.n, .top = id, .prob = prob, .tail = t.tail };
     assert_int_equal(t.n, 220);                                  /* nothing is left to draw */
@@ -116,7 +116,7 @@ static void without_draws_the_others_are_one(void **state)
     logits_of(51, 1, y);
     softmax(x, p);
     softmax(y, q);
-    const struct taught_shape s = { VOCAB, 16, 0 };
+    const struct taught_shape s = { VOCAB, 16, 0, 0 };
     struct taught_target t = target(&s, x, 3, id, prob);
     for (uint32_t i = 0; i < t.n; i++) {
         kl += p[id[i]] * log(p[id[i]] / q[id[i]]);
@@ -133,7 +133,7 @@ static void without_draws_the_others_are_one(void **state)
 static void logits_that_are_no_numbers_are_noticed(void **state)
 {
     (void)state;
-    const struct taught_shape s = { VOCAB, 16, 16 };
+    const struct taught_shape s = { VOCAB, 16, 16, 0 };
     unsigned char row[ROW_MOST];
     float x[VOCAB], scratch[VOCAB];
     logits_of(60, 1, x);
@@ -146,7 +146,7 @@ static void logits_that_are_no_numbers_are_noticed(void **state)
 /* ---- the file -------------------------------------------------------------------------------- */
 
 enum { SAMPLES = 5, TOKENS = 6 };
-static const struct taught_shape shape = { VOCAB, 4, 3 };
+static const struct taught_shape shape = { VOCAB, 4, 3, 0 };
 static int32_t ids[SAMPLES * TOKENS];
 static float weights[SAMPLES * TOKENS];
 static struct sample samples[SAMPLES];
