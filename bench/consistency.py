@@ -140,8 +140,6 @@ def begins_with(x, name):
         return ["-m", x.args.model]
     if x.args.method == "full":
         return ["-m", os.path.join(x.arm(of), "model.f32.gguf")]
-    if "heads" in ARMS[name][1]:
-        return ["-m", x.args.model, "--lora", os.path.join(x.arm(of), "adapter.gguf")]
     return ["-m", x.args.model]
 
 
@@ -163,21 +161,16 @@ def converted(x, source, kind):
 
 def files(x, name, kind="same"):
     """The arguments with which an arm runs."""
+    heads = "heads" in ARMS.get(name, (None, [], ""))[1]
     if name == "base" or name in LOSSLESS or x.args.method == "lora":
-        model = x.args.model if kind == "same" else converted(x, x.args.model, kind)
+        out = ["-m", x.args.model if kind == "same" else converted(x, x.args.model, kind)]
     else:
-        owner = ARMS[name][0] if "heads" in ARMS[name][1] else name
-        f32 = os.path.join(x.arm(owner), "model.f32.gguf")
-        model = os.path.join(x.arm(owner), "model.gguf") if kind == "same" else converted(x, f32, kind)
-    out = ["-m", model]
-    if name == "base":
-        return out
-    lora = ARMS[name][0] if "heads" in ARMS[name][1] else name
-    if name == "gated" or (x.args.method == "lora" and lora and name != "base-heads"):
-        out += ["--lora", os.path.join(x.arm(lora), "adapter.gguf")]
-    if "heads" in ARMS[name][1]:
-        out += ["--heads", os.path.join(x.arm(name), "heads.safetensors")]
-    return out
+        arm = x.arm(ARMS[name][0] if heads else name)
+        out = ["-m", os.path.join(arm, "model.gguf") if kind == "same"
+               else converted(x, os.path.join(arm, "model.f32.gguf"), kind)]
+    if name == "gated" or (x.args.method == "lora" and name != "base" and not heads):
+        out += ["--lora", os.path.join(x.arm(name), "adapter.gguf")]
+    return out + (["--heads", os.path.join(x.arm(name), "heads.safetensors")] if heads else [])
 
 
 def without_heads(model):
@@ -671,6 +664,8 @@ def options():
         p.error("--data FOLDER is missing" if not args.data else "-m MODEL is missing")
     if "sft" not in args.arms:
         p.error("--arms needs sft: the others are held to it")
+    if args.method == "lora" and "heads" in args.arms:
+        p.error("--arms heads needs --method full: heads are taught beside one file")
     for name in args.arms:
         if args.method == "full" and ARMS[name][0] and ARMS[name][0] not in args.arms:
             p.error(f"--arms {name} begins with {ARMS[name][0]}, which is not among them")

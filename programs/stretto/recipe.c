@@ -71,7 +71,34 @@ static int keep(struct run *x)
     return s == STRETTO_OK ? EXIT_DONE : failed(s, &err);
 }
 
-/* What was done of the same chain. */
+static bool there(const char *folder, const char *name)
+{
+    char path[5100];
+    struct stat st;
+    snprintf(path, sizeof path, "%s%s%s", folder, *name ? "/" : "", name);
+    return stat(path, &st) == 0;
+}
+
+static bool trains(const struct stage *s) { return strcmp(s->words.v[0], "teach") == 0; }
+static bool begun(const struct stage *s) { return there(s->out, trains(s) ? "run.json" : ""); }
+
+/* What was done of the same chain; stages from the first that differs on must not have been begun. */
+static stretto_status take_done(struct run *x, const json_t *j, struct error *err)
+{
+    const json_t *then = json_object_get(j, "stages");
+    json_t *now = stages_json(&x->chain);
+    json_int_t done = json_integer_value(json_object_get(j, "done"));
+    size_t same = 0;
+    while (same < x->chain.n && json_equal(json_array_get(now, same), json_array_get(then, same))) same++;
+    json_decref(now);
+    for (size_t i = same; i < x->chain.n; i++)
+        if (begun(&x->chain.stage[i]))
+            return fail(err, STRETTO_E_ARG, "%s was made with other options: remove it, name another folder with -o, "
+                        "or give the options that %s has", x->chain.stage[i].out, x->state.data);
+    x->done = done < 0 ? 0 : (size_t)done < same ? (size_t)done : same;
+    return STRETTO_OK;
+}
+
 static int go_on(struct run *x)
 {
     struct stat st;
@@ -83,14 +110,7 @@ static int go_on(struct run *x)
     if (!text) return EXIT_FAILED;
     stretto_status s = json_tree(&j, text, n, JSON_TWICE_REFUSED, "recipe.json", &err);
     free(text);
-    if (s != STRETTO_OK) return failed(s, &err);
-    json_t *now = stages_json(&x->chain);
-    json_int_t done = json_integer_value(json_object_get(j, "done"));
-    if (!json_equal(now, json_object_get(j, "stages")) || done < 0 || (size_t)done > x->chain.n)
-        s = fail(&err, STRETTO_E_ARG, "%s has the stages of other options: name another folder with -o, or give the "
-                 "options that it was begun with, which %s/recipe.json has", x->o->out, x->o->out);
-    else x->done = (size_t)done;
-    json_decref(now);
+    if (s == STRETTO_OK) s = take_done(x, j, &err);
     json_decref(j);
     return s == STRETTO_OK ? EXIT_DONE : failed(s, &err);
 }
@@ -146,21 +166,13 @@ static void print_end(const struct run *x)
 
 /* ---- stages ----------------------------------------------------------------------------------- */
 
-static bool there(const char *folder, const char *name)
-{
-    char path[5100];
-    struct stat st;
-    snprintf(path, sizeof path, "%s%s%s", folder, *name ? "/" : "", name);
-    return stat(path, &st) == 0;
-}
-
 static stretto_status running_words(struct words *w, const struct run *x, const struct stage *s)
 {
-    bool trains = strcmp(s->words.v[0], "teach") == 0, begun = trains && there(s->out, "run.json");
+    bool resumed = trains(s) && begun(s);
     char text[5000];
     TRY(words_say(w, "stretto"));
-    for (size_t i = 0; i < s->words.n && !begun; i++) TRY(words_say(w, s->words.v[i]));
-    if (begun) {
+    for (size_t i = 0; i < s->words.n && !resumed; i++) TRY(words_say(w, s->words.v[i]));
+    if (resumed) {
         snprintf(text, sizeof text, "--out=%s", s->out);
         TRY(words_say(w, "teach"));
         TRY(words_say(w, "--resume"));
@@ -208,7 +220,7 @@ static int start(const struct run *x, const struct stage *s)
 }
 
 /* A file that a stage makes stands there when it is whole, but trajectories, which go on. */
-static bool made(const struct stage *s) { return strcmp(s->words.v[0], "convert") == 0 && there(s->out, ""); }
+static bool made(const struct stage *s) { return strcmp(s->words.v[0], "convert") == 0 && begun(s); }
 
 static int run_stages(struct run *x)
 {

@@ -1,6 +1,6 @@
 /* stretto teach --recipe: a chain of trainings that makes a model answer in fewer steps. Each stage is a command of
  * this program that a person could type, with a folder or file of its own in FOLDER; FOLDER/recipe.json says which
- * there are and how many are done, so the same command goes on. */
+ * there are and how many are done, so the same command goes on, or one that differs in stages to come. */
 #ifndef STRETTO_RECIPE_H
 #define STRETTO_RECIPE_H
 #include "stretto/become.h"

@@ -95,6 +95,21 @@ assert digests("whole") == made and time.time() - began < 60
 other = recipe("sql", "-d", SQL, "-o", "whole", *SMALL[:-2], code=2)
 assert "other options" in other, other
 
+# Stages to come may change: the model's own states are asked for, and begin with the questions of the lines.
+policy = commands(recipe("sql", "-d", SQL, "-o", "own", *SMALL, "--on-policy", "--plan"))
+asks = [i for i, c in enumerate(policy) if c[0] == "trace"]
+assert not asks or f"--states={policy[asks[0]][4].split('=')[1]}" in policy[asks[0] + 1], policy
+own = subprocess.run([stretto, "teach", "-m", MODEL, "--recipe", "sql", "-d", SQL, "-o", "own", *map(str, SMALL),
+                      "--on-policy"], capture_output=True, text=True)
+with open(os.path.join("own", "prompts.jsonl")) as f:
+    questions = [json.loads(line) for line in f]
+assert [q["prompt"] for q in questions] == [turn(i)["messages"][0]["content"] for i in range(36)], questions
+assert all(q["chat"] for q in questions) and os.path.exists(os.path.join("own", "4-states.jsonl"))
+assert own.returncode == 0 or "traced answer" in own.stderr, own.stderr     # such a model's answers repeat themselves
+recipe("sql", "-d", SQL, "-o", "own", *SMALL)                               # then without
+kept = digests("own")
+assert all(kept[name] == value for name, value in made.items()), (kept, made)
+
 # ---- cut off ---------------------------------------------------------------------------------------
 for sign in (signal.SIGINT, signal.SIGTERM):
     out = f"cut{sign.value}"
