@@ -11,7 +11,7 @@
 
 /* What a level gives. `more`: sums go on from y. */
 struct brain12_ops {
-    size_t panels;             /* that `few` takes at once, or one                             */
+    size_t panels;             /* that `few` takes at once, or half of them, ..., or one        */
     size_t few_rows;           /* rows up to which `few` is faster                             */
     /* A group and the table of high bytes to four lines of BF16. */
     void (*group)(const uint8_t *from, const uint8_t *high, uint8_t *lines);
@@ -59,12 +59,15 @@ WIDE_INLINE void brain12_step(struct brain12_ops o, const uint8_t *panels, size_
     o.times(lines[0], BRAIN12_LINES, n, k1 - k0, &at, rows, y, ldy, k0 > 0);
 }
 
+/* The group of the escape that a panel's list is at; past the last group at its end. */
+WIDE_INLINE size_t brain12_escape(const uint32_t *list) { return *list / (BRAIN12_K * PANEL_COLS * 256); }
+
 /* The first group in which something escaped, or `groups`. */
 WIDE_INLINE size_t brain12_next(const uint32_t *const *list, size_t n, size_t groups)
 {
     size_t first = groups;
     for (size_t i = 0; i < n; i++) {
-        size_t g = *list[i] / (BRAIN12_K * PANEL_COLS * 256);
+        size_t g = brain12_escape(list[i]);
         if (g < first) first = g;
     }
     return first;
@@ -104,7 +107,7 @@ WIDE_INLINE void brain12_linear(struct brain12_ops o, const void *panels, size_t
     for (size_t p = 0, n; k && p < n_panels; p += n) {
         const uint8_t *first = (const uint8_t *)panels + p * bytes;
         const uint32_t *list[BRAIN12_PANELS];
-        n = n_panels - p < most ? 1 : most;
+        for (n = most; n > n_panels - p; n /= 2) {}
         if (rows <= o.few_rows) {
             for (size_t r = 0; r < rows; r++) {
                 struct act at = { .f = x->f + r * x->ldf, .ldf = x->ldf };

@@ -32,6 +32,9 @@ static const struct level {
 #ifdef KERNELS_HAVE_AVX512VNNI
     {"avx512vnni", CPU_AVX512VNNI, CPU_AVX2 | CPU_AVX512 | CPU_AVX512VNNI, kernels_init_avx512vnni},
 #endif
+#ifdef KERNELS_HAVE_AVX512VBMI
+    {"avx512vbmi", CPU_AVX512VBMI, CPU_AVX2 | CPU_AVX512 | CPU_AVX512VBMI, kernels_init_avx512vbmi},
+#endif
 #ifdef KERNELS_HAVE_AVX512FP16
     {"avx512fp16", CPU_AVX512FP16, CPU_AVX2 | CPU_AVX512 | CPU_AVX512VNNI | CPU_AVX512FP16,
      kernels_init_avx512fp16},
@@ -113,6 +116,7 @@ uint32_t cpu_detect(void)
     if ((cpu & CPU_AVX2) && (state & zmm) == zmm && (b7 & f) == f) {
         cpu |= CPU_AVX512;
         if (c7 & bit_AVX512VNNI) cpu |= CPU_AVX512VNNI;
+        if (c7 & bit_AVX512VBMI) cpu |= CPU_AVX512VBMI;
         if ((d7 & 1u << 23) && (a71 & 1u << 5)) cpu |= CPU_AVX512FP16;
         const unsigned amx = 1u << 24 | 1u << 25 | 1u << 22;
         const bool bf16 = a71 & 1u << 5; /* AVX512-BF16: what the given-row path packs with */

@@ -39,6 +39,7 @@ enum cpu_bits {                        /* what a CPU has; a level needs a set of
     CPU_AVXVNNI = 1u << 1,
     CPU_AVX512 = 1u << 2,              /* F + BW + DQ + VL                            */
     CPU_AVX512VNNI = 1u << 3,
+    CPU_AVX512VBMI = 1u << 9,
     CPU_AVX512FP16 = 1u << 4,          /* FP16 + BF16                                 */
     CPU_AMX = 1u << 5,                 /* TILE + INT8 + BF16 + AVX512-BF16, permitted */
     CPU_NEON = 1u << 6,
@@ -234,6 +235,7 @@ void kernels_init_avx2(struct kernels *k);
 void kernels_init_avxvnni(struct kernels *k);
 void kernels_init_avx512(struct kernels *k);
 void kernels_init_avx512vnni(struct kernels *k);
+void kernels_init_avx512vbmi(struct kernels *k);
 void kernels_init_avx512fp16(struct kernels *k);
 void kernels_init_amx(struct kernels *k);
 #elif defined(__aarch64__)

@@ -159,16 +159,32 @@ INLINE void vectors_12(const uint8_t *from, const uint8_t *high, __m256 w[8])
     }
 }
 
-/* 8 columns of group g of one panel; `lines`: the group as lines of BF16, where something escaped. */
-INLINE __m256 few_group(const uint8_t *panel, const uint8_t *lines, size_t g, int c, const float *x, __m256 sum)
+/* 8 columns of group g of one panel. */
+INLINE __m256 few_group(const uint8_t *panel, size_t g, int c, const float *x, __m256 sum)
 {
     __m256 w[8];
-    if (!lines) vectors_12(brain12_groups(panel) + g * BRAIN12_GROUP + 32 * c, panel, w);
-    UNROLL
-    for (int i = 0; lines && i < 8; i++) w[i] = weight(DT_BF16, lines, (size_t)i, c);
+    vectors_12(brain12_groups(panel) + g * BRAIN12_GROUP + 32 * c, panel, w);
     UNROLL
     for (int i = 0; i < 8; i++) sum = _mm256_fmadd_ps(w[i], _mm256_set1_ps(x[g * 8 + (size_t)i]), sum);
     return sum;
+}
+
+/* A group in some of whose panels something escaped: sums go on in y, those panels by way of lines. */
+INLINE void few_escaped(size_t panels, const uint8_t *at, size_t bytes, size_t g, const uint32_t **list,
+                        const float *x, float *y)
+{
+    for (size_t p = 0; p < panels; p++, y += PANEL_COLS) {
+        const uint8_t *panel = at + p * bytes;
+        if (brain12_escape(list[p]) == g) {
+            _Alignas(64) uint8_t lines[4 * 64];
+            list[p] = brain12_lines(group_12, panel, g * BRAIN12_K, (g + 1) * BRAIN12_K, list[p], lines);
+            block(DT_BF16, 1, 1, lines, 0, BRAIN12_K, x + g * BRAIN12_K, 0, y, 0, true, 0);
+        } else {
+            UNROLL
+            for (int c = 0; c < 2; c++)
+                _mm256_storeu_ps(y + 8 * c, few_group(panel, g, c, x, _mm256_loadu_ps(y + 8 * c)));
+        }
+    }
 }
 
 INLINE void few_tile(size_t panels, const uint8_t *at, size_t bytes, size_t groups, const uint32_t **list,
@@ -183,27 +199,24 @@ INLINE void few_tile(size_t panels, const uint8_t *at, size_t bytes, size_t grou
         for (; g < end; g++) {
             brain12_ask(at, bytes, panels, g, groups);
             UNROLL
-            for (size_t c = 0; c < 2 * panels; c++)
-                f[c] = few_group(at + c / 2 * bytes, NULL, g, (int)(c % 2), x, f[c]);
+            for (size_t c = 0; c < 2 * panels; c++) f[c] = few_group(at + c / 2 * bytes, g, (int)(c % 2), x, f[c]);
         }
-        if (g == groups) break;
         UNROLL
-        for (size_t p = 0; p < panels; p++) {
-            _Alignas(64) uint8_t lines[4 * 64];
-            list[p] = brain12_lines(group_12, at + p * bytes, g * BRAIN12_K, (g + 1) * BRAIN12_K, list[p], lines);
-            UNROLL
-            for (int c = 0; c < 2; c++) f[2 * p + (size_t)c] = few_group(NULL, lines, g, c, x, f[2 * p + (size_t)c]);
-        }
+        for (size_t c = 0; c < 2 * panels; c++) _mm256_storeu_ps(y + 8 * c, f[c]);
+        if (g == groups) return;
+        brain12_ask(at, bytes, panels, g, groups);
+        few_escaped(panels, at, bytes, g, list, x, y);
+        UNROLL
+        for (size_t c = 0; c < 2 * panels; c++) f[c] = _mm256_loadu_ps(y + 8 * c);
     }
-    UNROLL
-    for (size_t c = 0; c < 2 * panels; c++) _mm256_storeu_ps(y + 8 * c, f[c]);
 }
 
 static void few_avx2(const uint8_t *panels, size_t bytes, size_t n_panels, size_t groups, const uint32_t **list,
                      const float *x, float *y)
 {
-    if (n_panels == 1) few_tile(1, panels, bytes, groups, list, x, y);
-    else few_tile(4, panels, bytes, groups, list, x, y);
+    if (n_panels == 4) few_tile(4, panels, bytes, groups, list, x, y);
+    else if (n_panels == 2) few_tile(2, panels, bytes, groups, list, x, y);
+    else few_tile(1, panels, bytes, groups, list, x, y);
 }
 
 static void brain12_avx2(const void *panels, size_t n_panels, size_t k, const struct act *x, size_t rows,

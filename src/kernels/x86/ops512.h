@@ -174,6 +174,28 @@ static inline void v_brain12(const uint8_t *from, const uint8_t *high, uint8_t *
     }
 }
 /* The same as vectors, one for each of 8 of K. */
+#ifdef OPS512_VBMI
+/* Tables of 64 bytes need no code by itself: the table of 16, four times, whatever stands above the code. A float's
+ * upper bytes come from two vectors at once, its lower are zeros. */
+static inline void v_brain12_vectors(const uint8_t *from, const uint8_t *high, vf w[8])
+{
+    const __mmask64 upper = 0xccccccccccccccccu;
+    const __m512i table = _mm512_broadcast_i32x4(_mm_loadu_si128((const void *)high));
+    const __m512i first = _mm512_setr_epi32(
+        0x40000000, 0x42020000, 0x44040000, 0x46060000, 0x50100000, 0x52120000, 0x54140000, 0x56160000,
+        0x60200000, 0x62220000, 0x64240000, 0x66260000, 0x70300000, 0x72320000, 0x74340000, 0x76360000);
+    const __m512i step = _mm512_set1_epi32(0x01010000), half = _mm512_set1_epi32(0x08080000);
+    const __m512i at[4] = { first, _mm512_add_epi32(first, step), _mm512_add_epi32(first, half),
+                            _mm512_add_epi32(_mm512_add_epi32(first, step), half) };
+    __m512i codes = _mm512_loadu_si512(from);
+    for (int i = 0; i < 2; i++) {
+        __m512i low = _mm512_loadu_si512(from + 64 + 64 * i), up = _mm512_permutexvar_epi8(codes, table);
+        for (int j = 0; j < 4; j++)
+            w[4 * i + j] = _mm512_castsi512_ps(_mm512_maskz_permutex2var_epi8(upper, low, at[j], up));
+        codes = _mm512_srli_epi16(codes, 4);
+    }
+}
+#else
 static inline void v_brain12_vectors(const uint8_t *from, const uint8_t *high, vf w[8])
 {
     const __m512i table = _mm512_broadcast_i32x4(_mm_loadu_si128((const void *)high)), half = _mm512_set1_epi8(15);
@@ -190,6 +212,7 @@ static inline void v_brain12_vectors(const uint8_t *from, const uint8_t *high, v
         codes = _mm512_srli_epi16(codes, 4);
     }
 }
+#endif
 /* x holds integers in int8's range. */
 static inline void v_store_codes(int8_t *p, vf x, size_t n)
 {
