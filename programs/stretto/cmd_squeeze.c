@@ -504,8 +504,8 @@ static int prove(struct run *x)
     int code = x->r.judge ? EXIT_DONE : open_judge(x);
     if (code != EXIT_DONE) return code;
     x->bar.items = true;
-    stretto_status s = judge_measure(x->r.judge, x->out.data, true, &x->r.verdict, &err);
-    if (s == STRETTO_OK) s = judge_speed(x->r.judge, &x->r.base_speed, &err);
+    stretto_status s = judge_speed(x->r.judge, &x->r.base_speed, &err);
+    if (s == STRETTO_OK) s = judge_measure(x->r.judge, x->out.data, true, &x->r.verdict, &err);
     ui_progress_break(&x->bar);
     if (s != STRETTO_OK) return failed(x, s, &err);
     return finish_proof(x);

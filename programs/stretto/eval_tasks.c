@@ -119,6 +119,7 @@ static int score(const struct eval_options *o, const struct model_options *m, co
     }
     choices_done(&set);
     measured_close(&x);
+    mem_trim();                                     /* before the next one is opened */
     return code;
 }
 

@@ -106,8 +106,8 @@ static stretto_status prove(struct job *x, const char *model, const char *out, s
     struct margin kl;
     if (has_goal(&x->o)) TRY(squeeze_reach(x->s, &from, &g, out, table, &kl, err));
     TRY(judge_open(&x->j, model, &j, err));
-    TRY(judge_measure(x->j, out, true, &x->v, err));
     TRY(judge_speed(x->j, &r->speed_before, err));
+    TRY(judge_measure(x->j, out, true, &x->v, err));
     if (has_goal(&x->o)) squeeze_reached(out);
     const struct eval_kl *k = &x->v.all;
     r->tokens = k->tokens;

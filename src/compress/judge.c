@@ -111,6 +111,7 @@ void judge_rest(struct judge *j)
     j->original = NULL;
     j->device = NULL;
     j->m = NULL;
+    mem_trim();
 }
 
 void judge_close(struct judge *j)
@@ -198,11 +199,11 @@ static stretto_status measure_with(struct judge *j, const struct model *m, bool 
 {
     struct engine *e = NULL;
     TRY(engine_for(j, m, &e, err));
-    stretto_status s = STRETTO_OK;
+    stretto_status s = speed ? speed_of(e, &v->speed, err) : STRETTO_OK;
+    if (s == STRETTO_OK) s = read_original(j, err);
     for (size_t i = 0; i < j->n && s == STRETTO_OK; i++) s = measure_text(j, e, i, v, err);
     if (s == STRETTO_OK) s = eval_kl(&v->rows, &v->all, err);
     original_sleep(j->original);
-    if (s == STRETTO_OK && speed) s = speed_of(e, &v->speed, err);
     engine_close(e);
     return s;
 }
@@ -212,11 +213,9 @@ stretto_status judge_measure(struct judge *j, const char *path, bool speed, stru
     struct model *m = NULL;
     struct stat st;
     *out = (struct verdict){ 0 };
-    TRY(read_original(j, err));
-    stretto_status s = open_model(j, path, &m, err);
-    if (s == STRETTO_OK) s = measure_with(j, m, speed, out, err);
+    TRY(open_model(j, path, &m, err));
+    stretto_status s = measure_with(j, m, speed, out, err);
     if (s == STRETTO_OK && stat(path, &st) == 0) out->file_bytes = (uint64_t)st.st_size;
-    original_sleep(j->original);
     model_close(m);
     if (s != STRETTO_OK) verdict_done(out);
     return s;

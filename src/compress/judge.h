@@ -51,5 +51,6 @@ stretto_status judge_measure(struct judge *j, const char *path, bool speed, stru
 struct cache_verdict { enum cache_type type; struct eval_kl kl; double bytes; };
 stretto_status judge_caches(struct judge *j, const char *path, const enum cache_type *types, size_t n,
                             struct cache_verdict *out, struct error *err);
+/* Best asked before anything is measured: what the original makes of the texts is not in memory then. */
 stretto_status judge_speed(struct judge *j, double *out, struct error *err);
 #endif

@@ -46,13 +46,6 @@ static stretto_status cancelled(const struct original *x, struct error *err)
     return fail(err, STRETTO_E_CANCEL, "interrupted while the original was read");
 }
 
-/* Pages of the file that rows of the embedding were read from, and their neighbours. */
-static void release_pages(const struct original *x)
-{
-    for (size_t i = 0; i < source_tensor_count(x->m->source); i++)
-        source_release(x->m->source, source_tensor_at(x->m->source, i));
-}
-
 static stretto_status walk(struct original *x, struct error *err)
 {
     uint32_t layers = x->m->graph.layers;
@@ -65,7 +58,7 @@ static stretto_status walk(struct original *x, struct error *err)
         piece_close(p);
         TRY(s);
     }
-    release_pages(x);
+    model_release(x->m);
     progress_tell(&x->o.progress, "reading with the original", layers, layers);
     return STRETTO_OK;
 }
@@ -115,7 +108,7 @@ void original_sleep(struct original *x)
     if (!x || (!x->last && !x->logits)) return;
     piece_close(x->last);
     mem_free(x->logits);
-    release_pages(x);
+    model_release(x->m);
     x->last = NULL;
     x->logits = NULL;
 }

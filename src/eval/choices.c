@@ -257,6 +257,7 @@ stretto_status choices_score(struct engine *e, const struct choice_set *s, const
         status = begin_batch(x, s, at, n, out, err);
         if (status == STRETTO_OK) status = end_batch(x, err);
         for (size_t i = at; i < at + n && status == STRETTO_OK; i++) choose(&s->task[i], &out[i]);
+        model_release(engine_model(e));
     }
     if (status == STRETTO_OK) progress_tell(progress, "tasks", s->n, s->n);
     for (int32_t i = 0; x->e && i < CHOICES_SEQUENCES; i++) engine_seq_close(e, i);

@@ -146,6 +146,7 @@ static stretto_status read_weights(struct model *m, const char *path,
     m->reference = o->reference;
     TRY(device_upload(m->device, &m->weights, &m->graph, &binding, &up, err));
     source_spend(m->source);
+    model_release(m);
     return STRETTO_OK;
 }
 
@@ -204,6 +205,12 @@ stretto_status model_open(struct model **out, const char *path, const struct mod
     if (s != STRETTO_OK) model_close(m);
     else *out = m;
     return s;
+}
+
+void model_release(const struct model *m)
+{
+    for (size_t i = 0; i < source_tensor_count(m->source); i++)
+        source_release(m->source, source_tensor_at(m->source, i));
 }
 
 void model_close(struct model *m)

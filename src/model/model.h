@@ -52,6 +52,9 @@ struct model {
 stretto_status model_open(struct model **out, const char *path, const struct model_open_options *o,
                           struct error *err);
 void model_close(struct model *m);
+/* Gives back the pages of the file that weights and rows of tables were read from; they come again when they are
+ * read. A row brings its neighbours, so a table that is looked up in is soon in memory whole. */
+void model_release(const struct model *m);
 /* A parameter of the file, as a binding's find (graph/binding.h); ud is the model. */
 stretto_status model_param(void *ud, const char *name, uint32_t n_in, uint32_t n_out,
                            struct param_bytes *out, struct error *err);
