@@ -133,7 +133,7 @@ def check_budgets(model, tmp):
     refused("is not a file", "-m", model, "-o", pipe, "--force", "--max-kl", "0.03", code=2)
     assert os.path.exists(pipe) and not os.path.isfile(pipe), "something else than a file was replaced"
     if not sanitized: check_met(model, tmp, args, out)
-    args = args[:-4] + ["--tokens", "2048", "--windows", "1"]
+    args = args[:-4] + ["--tokens", "1024", "--windows", "1"]
     j = json.loads(run(*args, "--max-kl", "0.2", "--tokens-per-second", "1", "--json"))
     assert j["chosen_by_kl"] <= 0.2 and j["tokens_per_second"] > 1, j
     j = json.loads(run(*args, "--bpw", "7.5", "--keep", "attn_q=q8_0", "--json"))
@@ -224,7 +224,8 @@ def check_packed(model, tmp):
     subprocess.run([stretto, "pack", "-q", model, source], check=True)
     other = json.loads(run("-m", source, *args[2:], "-o", again, "--json"))
     assert other["all"] == j["all"], (j, other)
-    budget = [json.loads(run("-m", m, "--bpw", "7.5", "--windows", "1", "-o", again, "--force", "--json"))
+    budget = [json.loads(run("-m", m, "--bpw", "7.5", "--tokens", "1024", "--windows", "1", "-o", again, "--force",
+                             "--json"))
               for m in (model, source)]                      # weights are read by several attempts
     assert budget[0]["all"] == budget[1]["all"] and budget[0]["bytes"] == budget[1]["bytes"], budget
     refused("keeps no file", "-m", model, "--sweep", "q4_0", "--pack", code=2)
@@ -324,7 +325,8 @@ def check_texts(model, tmp):
     refused("cannot", "-m", model, "-o", out, "--calibrate", os.path.join(tmp, "none.txt"))
     assert not os.path.exists(out) and not os.path.exists(out + ".part")
     r = subprocess.run([stretto, "squeeze", "-q", "-m", model, "-o", out, "--calibrate", leak, "--test", leak,
-                        "--windows", "1", "--type", "q4_0"], capture_output=True, text=True, timeout=300)
+                        "--windows", "1", "--tokens", "1024", "--type", "q4_0", "--task", "none"], capture_output=True,
+                       text=True, timeout=300)
     assert r.returncode == 0 and "shares words with 'leak.txt'" in r.stderr, r.stderr
 
 
@@ -371,7 +373,7 @@ def check_interrupt(model, tmp):
     once = 1 if sanitized else 3
     stop_and_go(tmp, ["-m", model, "--type", "q4_0", "--tokens", "16384", "--no-proof"], (0.7, 0.5, 0.9)[:once],
                 "goes on where")
-    stop_and_go(tmp, ["-m", model, "--max-kl", "0.05", "--tokens", "8192", "--windows", "2"], (0.5, 0.7)[:once],
+    stop_and_go(tmp, ["-m", model, "--max-kl", "0.05", "--tokens", "4096", "--windows", "1"], (0.5, 0.7)[:once],
                 "goes on with what")
     out = os.path.join(tmp, "nohup.gguf")
     p = subprocess.Popen([stretto, "squeeze", "-q", "-t", "1", "-m", model, "--type", "q4_0", "--no-proof", "-o", out],
