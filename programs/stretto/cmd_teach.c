@@ -153,6 +153,8 @@ static int check(const struct teach_command *o)
             return command_usage("teach", "--%s belongs to --method heads", of_heads[i]);
     if (heads && o->feed && strcmp(o->head, "recursive") != 0)
         return command_usage("teach", "--feed belongs to --head recursive");
+    if (o->gated && strcmp(o->rows_of, "guesses") != 0)
+        return command_usage("teach", "--gated is an adapter of guesses, and --rows-of %s is another one", o->rows_of);
     if (!o->watch && o->agreement > 0) return command_usage("teach", "--agreement belongs to --watch N");
     static const char *const of_adamw[] = { "optimizer-bytes", "beta1", "beta2", "eps" };
     for (size_t i = 0; i < sizeof of_adamw / sizeof *of_adamw; i++)

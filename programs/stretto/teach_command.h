@@ -12,7 +12,7 @@ struct teach_command {
     double hold_out, alpha, warm, clip, decay, beta1, beta2, eps, average, agreement, written, noisy_weight, ar;
     int64_t rank, last_layers, epochs, steps, rows, at_once, context, seed, measure, save, show, threads,
             optimizer_bytes, watch, phrases, teacher_top, teacher_drawn, block, copies, depth, slice, feed;
-    bool plan, resume, skip_long, plain_text, save_f32, learn_prompts, on_policy, yes, quiet, json;
+    bool plan, resume, skip_long, plain_text, save_f32, learn_prompts, on_policy, gated, yes, quiet, json;
 };
 
 /* ---- teach_options.c */
@@ -21,7 +21,7 @@ extern const size_t teach_n_uses;
 void teach_defaults(void *options);
 /* Whether --states names a file. */
 bool teach_traced(const struct teach_command *o);
-/* What follows from the words that were given: --method consistency. */
+/* What follows from the words that were given: --method consistency, --gated. */
 void teach_usual(struct teach_command *o);
 /* The option's name in run.json ("rank"): its last flag without dashes. */
 const char *teach_key(const struct option *o);

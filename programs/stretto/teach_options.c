@@ -44,9 +44,12 @@ bool teach_traced(const struct teach_command *o) { return o->states && strcmp(o-
 /* An adapter, with what makes it one for guesses. */
 void teach_usual(struct teach_command *o)
 {
-    if (strcmp(o->method, "consistency") != 0) return;
-    o->method = "lora";
-    if (!o->block && !teach_traced(o)) o->block = 8;
+    bool consistency = strcmp(o->method, "consistency") == 0;
+    if (consistency) o->method = "lora";
+    if ((consistency || o->gated) && !o->block && !teach_traced(o)) o->block = 8;
+    if (!o->gated) return;
+    if (!o->rows_of) o->rows_of = "guesses";
+    if (!teach_given("loss")) o->loss = "kl";
 }
 
 #define AT(field) offsetof(struct teach_command, field)
@@ -104,6 +107,9 @@ static const struct option how_rows[] = {
       "tokens on whose rows the adapter acts, here and wherever it runs: with answers the pages of prompts stay the "
       "model's own, with given answers are written at its speed, with guesses, which needs --block, the text is the "
       "model's own [all]" },
+    { "--gated", NULL, OPT_FLAG, AT(gated), 0, 0,
+      "an adapter that guesses for the model and changes no text of it: --rows-of guesses, with --block 8 and "
+      "--loss kl where these are not given" },
     { "--last-layers", "N", OPT_INT, AT(last_layers), 0, 1 << 16,
       "adapters in the last N layers alone: what lies below costs no gradient; 0: in all [0]" },
     { "--phrases", "N", OPT_INT, AT(phrases), 0, PHRASES_MOST,

@@ -73,13 +73,14 @@ stretto_status watch_bytes(const struct trainer *t, uint64_t *out, struct error 
     return STRETTO_OK;
 }
 
-/* Without guesses, or with a window of Jacobi's of a block: the answers are the same. */
+/* Without guesses, or with a window of Jacobi's of a block, or what an adapter of guesses makes of it: the answers are
+ * the same. */
 static stretto_status way_of(const struct trainer *t, struct writer_options *out, struct error *err)
 {
     *out = (struct writer_options){ .most = 1 };
     if (!t->noise.block) return STRETTO_OK;
     *out = (struct writer_options){ .setup = { .window = t->noise.block < WINDOW ? t->noise.block : WINDOW } };
-    return decode_parse("jacobi", &out->choice, err);
+    return decode_parse(t->adapter.rows == ADAPTER_GUESSES ? "gated" : "jacobi", &out->choice, err);
 }
 
 static stretto_status begin_all(struct trainer *t, struct engine *e, struct writers *x, struct error *err)
