@@ -123,9 +123,9 @@ static const struct option how_rows[] = {
       "wrong in their copies is what the model had in mind then; noise: what is wrong is drawn [noise]" },
     { "--copies", "N", OPT_INT, AT(copies), 1, NOISE_COPIES, "noisy copies of each block, other ones in each epoch "
      "[2]" },
-    { "--loss", "ce|kl", OPT_CHOICE, AT(loss), 0, 0,
-      "what noisy rows learn: the tokens of the line, or all that the model says there before it learns (with "
-      "--teacher, that one) [ce]" },
+    { "--loss", "ce|kl|cllm", OPT_CHOICE, AT(loss), 0, 0,
+      "what noisy rows learn: the tokens of the line; all that the model says there before it learns (with --teacher, "
+      "that one); or what it says itself in the same step where it has read what is right [ce]" },
     { "--noisy-weight", "W", OPT_REAL, AT(noisy_weight), 1e-6, 1e6,
       "what all noisy copies of a token count together [1]" },
     { "--ar", "W", OPT_REAL, AT(ar), 0, 1e6, "what the token itself counts, in the answer as it stands [1]" },

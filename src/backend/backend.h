@@ -118,6 +118,7 @@ struct program_limits {
     uint32_t max_seq_pages; /* of one sequence's page tables                                 */
     enum cache_type cache;
     bool strict;      /* one arithmetic for given and written rows                           */
+    bool likes;       /* of a graph with a loss: targets may be what other asks answer       */
     unsigned threads; /* of this machine that run it; 0: as many as the device has           */
 };
 

@@ -85,14 +85,16 @@ static stretto_status check_sets(const struct graph *g, const struct step *s, st
     return STRETTO_OK;
 }
 
-static bool target_fits(const struct step_target *t, uint32_t vocab)
+static bool target_fits(const struct step_target *t, uint32_t vocab, size_t n_asks)
 {
+    if (t->like) return t->like <= n_asks;
     bool fits = t->n_top || (t->token >= 0 && (uint32_t)t->token < vocab);
     for (uint32_t i = 0; i < t->n_top; i++) fits = fits && t->top[i] >= 0 && (uint32_t)t->top[i] < vocab;
     return fits;
 }
 
-static stretto_status check_targets(const struct graph *g, const struct step *s, struct error *err)
+static stretto_status check_targets(const struct graph *g, const struct program_limits *l, const struct step *s,
+                                    struct error *err)
 {
     uint32_t vocab = 0;
     for (size_t i = 0; i < g->n_nodes; i++)
@@ -103,8 +105,10 @@ static stretto_status check_targets(const struct graph *g, const struct step *s,
             return fail(err, STRETTO_E_ARG, "ask %zu of a graph with a loss wants something else", i);
         if (i && s->ask_row[i] <= s->ask_row[i - 1])
             return fail(err, STRETTO_E_ARG, "ask %zu: rows that want a loss ascend", i);
-        if (!target_fits(&s->targets[i], vocab))
-            return fail(err, STRETTO_E_ARG, "the target of ask %zu is no token of the vocabulary", i);
+        if (s->targets[i].like && !l->likes)
+            return fail(err, STRETTO_E_ARG, "ask %zu is to be like another, and this program was made without that", i);
+        if (!target_fits(&s->targets[i], vocab, s->n_asks))
+            return fail(err, STRETTO_E_ARG, "the target of ask %zu is no token of the vocabulary, nor an ask", i);
     }
     return STRETTO_OK;
 }
@@ -122,7 +126,7 @@ stretto_status input_check(const struct graph *g, const struct program_limits *l
     if (g->loss) {
         TRY(check_ranges(s, err));
         TRY(check_lookups(g, s, err));
-        return check_targets(g, s, err);
+        return check_targets(g, l, s, err);
     }
     for (size_t i = 0; i < s->n_asks; i++) {
         if (s->ask_wants[i] & WANT_LOSS)

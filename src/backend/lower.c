@@ -484,17 +484,18 @@ static uint32_t loss_rows(const struct lower *l, const struct graph_node *n)
 
 static void loss(struct lower *l, const struct graph_node *n)
 {
-    static const enum phase_kind kinds[] = { PHASE_LOGITS, PHASE_LOSS, PHASE_LOSS_BACK, PHASE_LOSS_GRAD };
-    bool wanted[] = { true, true, l->life[n->out].uses > 0, n->loss.trained };
+    static const enum phase_kind kinds[] = { PHASE_LOGITS, PHASE_LIKE, PHASE_LOSS, PHASE_LOSS_BACK, PHASE_LOSS_GRAD };
+    enum { KINDS = sizeof kinds / sizeof *kinds };
+    bool wanted[KINDS] = { true, l->rule->likes, true, l->life[n->out].uses > 0, n->loss.trained };
     make_forms(l, n);
     uint32_t rows = loss_rows(l, n);
     for (uint32_t first = 0; first < l->rule->max_asks; first += rows)
-        for (int k = 0; k < 4; k++) {
+        for (int k = 0; k < KINDS; k++) {
             if (!wanted[k]) continue;
             struct phase ph = { .kind = kinds[k], .rows = ROWS_ASKING, .node = n, .first = first, .count = rows,
                                 .n_parts = 1 };
             ph.part[0].in = node_in(l->g, n, 0);
-            ph.part[0].out = wanted[2] ? n->out : GRAPH_NONE;
+            ph.part[0].out = wanted[3] ? n->out : GRAPH_NONE;
             ph.part[0].param = node_param(l->g, n, 0);
             ph.part[0].bias = node_param(l->g, n, 1);
             new_phase(l, ph);
@@ -630,6 +631,7 @@ static void place_logits(struct lower *l, struct arena *a, struct lowered *out)
         const struct graph_node *n = &l->g->nodes[i];
         if (n->op != OP_LOSS) continue;
         struct life life = { .born = 0, .dies = INT32_MAX };
+        if (l->rule->likes) out->like = place_rows(l, a, loss_rows(l, n), graph_loss_width(l->g, n), &life);
         if (l->life[n->out].uses) life.forms = forms_back(l, node_param(l->g, n, 0));
         out->logits = place_rows(l, a, loss_rows(l, n), graph_loss_width(l->g, n), &life);
     }

@@ -36,9 +36,10 @@ enum phase_kind {
     PHASE_BACK,                   /* linear layers backwards                                      */
     PHASE_GRAD,                   /* sinks                                                        */
     PHASE_SEE, PHASE_SEE_BACK,
-    /* Of `count` rows that ask, from `first` on: their logits; these become gradients; the gradient of what the head
+    /* Of `count` rows that ask, from `first` on: their logits; those of the asks that they are to be like; their own
+     * become gradients; the gradient of what the head
      * read; and of the head, where it is trained. */
-    PHASE_LOGITS, PHASE_LOSS, PHASE_LOSS_BACK, PHASE_LOSS_GRAD
+    PHASE_LOGITS, PHASE_LIKE, PHASE_LOSS, PHASE_LOSS_BACK, PHASE_LOSS_GRAD
 };
 
 enum { MAX_PARTS = 4 };
@@ -76,6 +77,7 @@ struct lowered {
     size_t n_phases, n_rows;
     bool ends_in_head;         /* the last phase is for answers made of logits alone               */
     struct value_place logits; /* of the loss's rows at a time; where there is no loss all zero     */
+    struct value_place like;   /* of what these are to be like; with rule.likes                     */
 };
 
 struct lower_rules {
@@ -87,6 +89,7 @@ struct lower_rules {
     /* Of a backend that trains; else NULL, and graphs with a loss are refused by name. The forms in which a weight's
      * transposed reads rows. */
     uint8_t (*forms_back)(const void *ud, int32_t param);
+    bool likes;                /* program_limits.likes                                             */
     bool sets;                 /* it runs the rows of sets; else graphs that have some are refused by name */
 };
 

@@ -75,11 +75,20 @@ static void needs_grad(const struct phase_reader *x, const struct phase *ph, dou
     }
 }
 
+/* Of a phase of the loss: its rows, or those of them that are to be like another. */
+static double loss_rows(const struct phase_reader *x, const struct phase *ph)
+{
+    double left = rows_of(x, ph->rows) - ph->first, rows = left < 0 ? 0 : left < ph->count ? left : ph->count, n = 0;
+    if (ph->kind != PHASE_LIKE) return rows;
+    for (size_t i = 0; i < (size_t)rows; i++) n += x->step->targets[ph->first + i].like > 0;
+    return n;
+}
+
 /* Of the loss's rows: the head once. */
 static void needs_loss(const struct phase_reader *x, const struct phase *ph, double *bytes, double *macs)
 {
     const struct graph_param *w = &x->g->params[ph->part[0].param];
-    double left = rows_of(x, ph->rows) - ph->first, rows = left < 0 ? 0 : left < ph->count ? left : ph->count;
+    double rows = loss_rows(x, ph);
     if (ph->kind == PHASE_LOSS || rows <= 0) return;
     *bytes += ph->kind == PHASE_LOSS_GRAD ? 8.0 * w->n_in * w->n_out : x->param_bytes(x->ud, ph->part[0].param);
     *macs += (double)w->n_in * w->n_out * rows;
@@ -115,7 +124,7 @@ void phase_needs(const struct phase_reader *x, const struct phase *ph, double *b
         return;
     case PHASE_GRAD: needs_grad(x, ph, bytes, macs); return;
     case PHASE_SEE: case PHASE_SEE_BACK: needs_see(x, ph, macs); return;
-    case PHASE_LOGITS: case PHASE_LOSS: case PHASE_LOSS_BACK: case PHASE_LOSS_GRAD:
+    case PHASE_LOGITS: case PHASE_LIKE: case PHASE_LOSS: case PHASE_LOSS_BACK: case PHASE_LOSS_GRAD:
         needs_loss(x, ph, bytes, macs);
         return;
     }
@@ -170,6 +179,7 @@ void phase_name(const struct graph *g, const struct lowered *low, const struct p
     static const char *const words[] = {
         [PHASE_ATTENTION] = "attention", [PHASE_HEAD] = "head", [PHASE_SEE] = "see", [PHASE_SEE_BACK] = "see: gradient",
         [PHASE_BACK] = "gradient of", [PHASE_GRAD] = "weights of", [PHASE_LOGITS] = "head", [PHASE_LOSS] = "loss",
+        [PHASE_LIKE] = "head: likes",
         [PHASE_LOSS_BACK] = "head: gradient", [PHASE_LOSS_GRAD] = "head: weights",
     };
     name[0] = '\0';

@@ -45,6 +45,9 @@ struct step_target {
     const int32_t *top;
     const float *prob;
     float tail;
+    /* In place of all that: what ask number `like` - 1 of this step answers, all of it, and what made it is not changed
+     * by that; 0: none. Only programs with likes (backend.h). */
+    uint32_t like;
 };
 
 enum { STEP_RANGES = 4 };

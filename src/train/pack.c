@@ -296,6 +296,7 @@ struct placed {
     const struct packing *of;
     uint32_t sample, shared;          /* its tokens [0, shared) are the trunk's                        */
     int32_t trunk, begin;
+    size_t first_ask;                 /* of its own rows                                               */
     double weights;                   /* by which what counts is divided                               */
 };
 
@@ -352,6 +353,7 @@ static void put_ask(struct packed *p, const struct placed *x, size_t r, uint32_t
     p->answer[a] = (struct answer){ .status = STRETTO_OK };
     p->answers[a] = &p->answer[a];
     if ((noisy ? p->noisy_from : p->clean_from) == LEARN_TAUGHT) put_taught(p, s, a, row);
+    if (noisy && p->noisy_from == LEARN_CLEAN) p->target[a].like = (uint32_t)x->first_ask + row + 1;
 }
 
 /* Tokens [from, end) of the sample as rows behind its trunk. */
@@ -368,7 +370,7 @@ static void put_rows(struct packed *p, const struct placed *x, uint32_t from, ui
         if (p->rows_of == (answers ? ADAPTER_ANSWERS : ADAPTER_GIVEN) || (p->rows_of == ADAPTER_GIVEN && p->given[r]))
             put_in_set(p, r);
         if (!(weight[i + 1] > 0)) continue;
-        if (x->of->noise.clean > 0)
+        if (x->of->noise.clean > 0 || p->noisy_from == LEARN_CLEAN)
             put_ask(p, x, r, i + 1, counted, x->of->noise.clean * (double)weight[i + 1], false);
         counted++;
     }
@@ -402,6 +404,7 @@ static void put_sample(struct packed *p, struct placed *x)
     const struct packing *of = x->of;
     struct noise w = noise_begin(&of->noise, of->lines, x->sample, of->epoch);
     x->begin = (int32_t)p->step.n_rows;
+    x->first_ask = p->step.n_asks;
     put_rows(p, x, x->shared, clean_rows(sample_of(x)));
     while (noise_next(&w)) put_window(p, x, &w);
 }

@@ -54,8 +54,9 @@ void packing_done(struct packing *p);
 /* Puts the units of a batch into steps and returns how many there are. *weights: the sum of what counts in it. */
 uint32_t packing_steps(struct packing *p, size_t batch, double *weights);
 
-/* Where a row's target comes from: the line; a teacher's record of the token. */
-enum learn_from { LEARN_LINE, LEARN_TAUGHT };
+/* Where a row's target comes from: the line; a teacher's record of the token; of noisy rows: what the sample's own row
+ * answers that has read what is right (a program with likes). */
+enum learn_from { LEARN_LINE, LEARN_TAUGHT, LEARN_CLEAN };
 
 /* Room for a step. */
 struct packed {

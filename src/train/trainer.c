@@ -11,7 +11,7 @@ const char *const train_method_names[TRAIN_METHODS] = { "lora", "full", "heads" 
 const char *const train_keep_names[TRAIN_KEEPS] = { "auto", "values", "layers" };
 const char *const train_optimizer_names[OPTIMIZERS] = { "adamw", "adafactor" };
 const char *const train_precision_names[PRECISIONS] = { "f32", "bf16", "f16" };
-const char *const train_loss_names[TRAIN_LOSSES] = { "ce", "kl" };
+const char *const train_loss_names[TRAIN_LOSSES] = { "ce", "kl", "cllm" };
 
 void train_options_defaults(struct train_options *o)
 {

@@ -34,8 +34,9 @@ enum train_keep { TRAIN_KEEP_AUTO, TRAIN_KEEP_VALUES, TRAIN_KEEP_LAYERS, TRAIN_K
 extern const char *const train_keep_names[TRAIN_KEEPS];
 extern const char *const train_optimizer_names[OPTIMIZERS];
 extern const char *const train_precision_names[PRECISIONS];
-/* What noisy rows learn: the line's tokens; what the model said there before it learned, or its teacher says. */
-enum train_loss { TRAIN_LOSS_CE, TRAIN_LOSS_KL, TRAIN_LOSSES };
+/* What noisy rows learn: the line's tokens; what the model said there before it learned, or its teacher says; what it
+ * says there itself in the same step, having read what is right (the global loss of arXiv 2403.00835). */
+enum train_loss { TRAIN_LOSS_CE, TRAIN_LOSS_KL, TRAIN_LOSS_CLLM, TRAIN_LOSSES };
 extern const char *const train_loss_names[TRAIN_LOSSES];
 
 /* Texts and lists are the caller's until the trainer is closed. */

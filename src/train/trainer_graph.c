@@ -192,7 +192,8 @@ stretto_status trainer_param(void *ud, const char *name, uint32_t n_in, uint32_t
 static struct program_limits limits_of(const struct trainer *t)
 {
     return (struct program_limits){ .max_rows = t->plan.step_rows, .max_asks = t->plan.step_rows, .max_seq_pages = 1,
-                                    .cache = CACHE_F32, .threads = t->o.threads };
+                                    .cache = CACHE_F32, .threads = t->o.threads,
+                                    .likes = t->noise.block && t->o.loss == TRAIN_LOSS_CLLM };
 }
 
 static stretto_status plan_program(struct trainer *t, const struct graph *g, uint64_t *bytes, struct error *err)
@@ -283,7 +284,7 @@ stretto_status trainer_upload(struct trainer *t, bool measure, struct error *err
 static void learn_from(const struct trainer *t, struct packed *p)
 {
     p->clean_from = t->plan.distils ? LEARN_TAUGHT : LEARN_LINE;
-    p->noisy_from = t->o.loss == TRAIN_LOSS_KL ? LEARN_TAUGHT : LEARN_LINE;
+    p->noisy_from = t->o.loss == TRAIN_LOSS_KL ? LEARN_TAUGHT : t->o.loss == TRAIN_LOSS_CLLM ? LEARN_CLEAN : LEARN_LINE;
 }
 
 stretto_status trainer_compile(struct trainer *t, struct error *err)

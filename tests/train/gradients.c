@@ -83,7 +83,9 @@ static void read_asks(FILE *f, struct job *j)
         j->ask_row[i] = number(f);
         *t = (struct step_target){ .token = number(f), .top = j->top[i], .prob = j->prob[i] };
         t->weight = real(f);
-        t->n_top = (uint32_t)number(f);
+        int n_top = number(f);
+        if (n_top < 0) t->like = (uint32_t)-n_top;      /* what ask -n_top - 1 answers */
+        t->n_top = n_top < 0 ? 0 : (uint32_t)n_top;
         if (t->n_top > MAX_TOP) die("too many words of a teacher");
         for (uint32_t k = 0; k < t->n_top; k++) {
             j->top[i][k] = number(f);
@@ -235,7 +237,8 @@ int main(int argc, char **argv)
     FILE *job = fopen(argv[2], "r"), *out = fopen(argv[3], "wb");
     if (!job || !out) die("a file cannot be opened");
     char word[16];
-    struct program_limits limits = { .max_rows = MAX_ROWS, .max_asks = MAX_ROWS, .threads = o.threads };
+    struct program_limits limits = { .max_rows = MAX_ROWS, .max_asks = MAX_ROWS, .threads = o.threads,
+                                     .likes = true };
     struct program_bytes bytes;
     while (fscanf(job, "%15s", word) == 1) {
         if (strcmp(word, "most") == 0) limits.max_rows = limits.max_asks = (uint32_t)number(job);

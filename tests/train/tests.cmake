@@ -75,7 +75,8 @@ if(TARGET stretto)
   set_tests_properties(train.gated PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 300)
   add_test(NAME train.consistency COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/train/test_consistency.py
            $<TARGET_FILE:stretto> ${CMAKE_SOURCE_DIR}/tools/make-model ${STRETTO_TEST_DATA}/models/stories260K.bin
-           ${STRETTO_TEST_DATA}/models/tok512.bin $<TARGET_FILE:packed_check> ${CMAKE_BINARY_DIR}/golden)
+           ${STRETTO_TEST_DATA}/models/tok512.bin $<TARGET_FILE:packed_check> ${CMAKE_BINARY_DIR}/golden
+           $<TARGET_FILE:train_gradients>)
   set_tests_properties(train.consistency PROPERTIES LABELS quick FIXTURES_REQUIRED golden SKIP_RETURN_CODE 77
                        TIMEOUT 300)
 endif()

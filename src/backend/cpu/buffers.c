@@ -43,7 +43,7 @@ stretto_status cpu_buffers(struct program *p, struct arena *a, struct error *err
     const struct graph *g = p->g;
     const struct program_limits *lim = &p->limits;
     unsigned threads = p->threads;
-    struct lower_rules rules = { lim->max_rows, lim->max_asks, lim->strict, forms, p->w, forms_back, true };
+    struct lower_rules rules = { lim->max_rows, lim->max_asks, lim->strict, forms, p->w, forms_back, lim->likes, true };
     p->place = arena_take(a, g->n_values * sizeof *p->place);
     p->tiles = arena_take(a, lim->max_rows * sizeof *p->tiles);
     p->jobs = arena_take(a, (size_t)SHARED_JOBS * threads * sizeof *p->jobs);
@@ -63,6 +63,7 @@ stretto_status cpu_buffers(struct program *p, struct arena *a, struct error *err
     sets_buffers(p, a);
     if (g->loss) train_buffers(p, a);
     if (a->base) p->logits = placed(a->base, &p->low.logits);
+    if (a->base) p->like = placed(a->base, &p->low.like);
     for (size_t v = 0; a->base && v < g->n_values; v++) p->place[v] = placed(a->base, &p->low.place[v]);
     return STRETTO_OK;
 }

@@ -149,7 +149,7 @@ struct program {
     atomic_uint_fast32_t *tickets; /* [n_phases]                                               */
     atomic_int stop; /* the step was cancelled */
     /* Training: logits of a few rows, and what they were found to be */
-    struct place logits;
+    struct place logits, like;
     float *losses;       /* [max_asks]                                                  */
     int32_t *ask_at;     /* [max_rows]: a row's number among those that ask, or -1      */
     int32_t *part;       /* [max_rows + 1]: parts that see nothing of each other (kernels/see.h) */

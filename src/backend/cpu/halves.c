@@ -97,6 +97,11 @@ void halves_phase(const struct program *p, const struct phase *ph)
         for (int i = 0; i < 3; i++) round_value(p, ph->part[i].out);
         return;
     case PHASE_LOSS_BACK: round_rows(p, ph->part[0].out, ph->first, loss_rows(p, ph)); return;
+    case PHASE_LIKE:
+        for (size_t r = 0; r < loss_rows(p, ph); r++)
+            if (p->step->targets[ph->first + r].like)
+                round_row(place_row(&p->like, r), graph_loss_width(p->g, ph->node));
+        return;
     case PHASE_LOGITS:
     case PHASE_LOSS:
         for (size_t r = 0; r < loss_rows(p, ph); r++)

@@ -5,6 +5,7 @@
 #include "backend/cpu/cpu.h"
 #include "backend/input.h"
 #include "kernels/see.h"
+#include <math.h>
 #include <string.h>
 
 enum { SEE_LEAST = 64, SEE_MOST = 256, SINK_COLS = 64, NARROW = 64 };
@@ -290,6 +291,29 @@ static void loss_linear(const struct program *p, const struct phase *ph, size_t 
     }
 }
 
+/* How many rows from `row` on are to be like neighbours, at most `most`; 0: it is not to be like any. */
+static size_t likes_from(const struct program *p, const struct phase *ph, size_t row, size_t most)
+{
+    const struct step_target *t = &p->step->targets[ph->first + row];
+    size_t n = 0;
+    while (n < most && t[n].like && t[n].like == t[0].like + n) n++;
+    return n;
+}
+
+/* Panels of the head times the rows that those of the phase are to be like. */
+static void like_linear(const struct program *p, const struct phase *ph, size_t first, size_t n)
+{
+    const struct place *x = &p->place[ph->part[0].in];
+    size_t most = p->w->kernels->row_block;
+    for (size_t r = 0, rows = loss_rows(p, ph), run; r < rows; r += run ? run : 1) {
+        size_t left = rows - r < most ? rows - r : most, from = p->step->targets[ph->first + r].like - 1;
+        run = likes_from(p, ph, r, left);
+        if (run)
+            cpu_linear_rows(p, head_of(p, ph), x, from, ROWS_ASKING, from, run, (uint32_t)first, (uint32_t)n,
+                            place_row(&p->like, r) + first * PANEL_COLS, p->like.ld);
+    }
+}
+
 static size_t head_panels(const struct weight *w) { return w->n_panels + (w->behind ? w->behind->n_panels : 0); }
 
 /* The head's panels, and those of rows that stand behind it. */
@@ -304,6 +328,40 @@ static void loss_grad(const struct program *p, const struct phase *ph, size_t fi
                     first + own - w->n_panels, n - own);
 }
 
+/* What is not likelier than this adds nothing to an entropy that a float has. */
+#define LIKELY 1e-12F
+
+/* Logits q of another row become its probabilities; returns their entropy. */
+static double probabilities(const struct kernels *k, float *q, size_t n, float cap)
+{
+    const struct loss_target first = { .weight = 1 };
+    double entropy = 0;
+    for (size_t i = 0; cap > 0 && i < n; i++) q[i] = cap * tanhf(q[i] / cap);
+    if (isnan(k->loss_row(q, n, 0, &first))) return NAN;
+    q[0] += 1;                                      /* the gradient was softmax less one at token 0 */
+    for (size_t i = 0; i < n; i++)
+        if (q[i] > LIKELY) entropy -= (double)q[i] * log((double)q[i]);
+    return entropy;
+}
+
+/* KL(q || p) of the logits z, which become weight * its gradient, (p - q) through the cap: as if token 0 were the
+ * target, and then the difference of that to q. */
+static float loss_like(const struct kernels *k, float *z, float *q, size_t n, float cap, float weight)
+{
+    const struct loss_target first = { .weight = weight };
+    double entropy = probabilities(k, q, n, cap), cross = 0;
+    float t = cap > 0 ? tanhf(z[0] / cap) : 0, z0 = cap > 0 ? cap * t : z[0], by0 = 1 - t * t;
+    for (size_t i = 0; i < n; i++) {
+        float y = cap > 0 ? tanhf(z[i] / cap) : 0;
+        cross += (double)q[i] * (double)(cap > 0 ? cap * y : z[i]);
+        q[i] *= 1 - y * y;
+    }
+    double lse = (double)k->loss_row(z, n, cap, &first) + (double)z0;
+    z[0] += weight * by0;
+    for (size_t i = 0; i < n; i++) z[i] -= weight * q[i];
+    return (float)(lse - cross - entropy);
+}
+
 /* A row's logits become the gradient of its weighted loss. */
 static void loss_row(const struct program *p, const struct phase *ph, size_t row)
 {
@@ -314,7 +372,12 @@ static void loss_row(const struct program *p, const struct phase *ph, size_t row
     size_t vocab = graph_loss_width(p->g, ph->node);
     float *z = place_row(&p->logits, row);
     if (ph->part[0].bias != GRAPH_NONE) k->add(z, p->w->weight[ph->part[0].bias].vector, vocab, z);
-    p->losses[ph->first + row] = k->loss_row(z, vocab, ph->node->loss.cap, &target);
+    if (!t->like) p->losses[ph->first + row] = k->loss_row(z, vocab, ph->node->loss.cap, &target);
+    else {
+        float *q = place_row(&p->like, row);
+        if (ph->part[0].bias != GRAPH_NONE) k->add(q, p->w->weight[ph->part[0].bias].vector, vocab, q);
+        p->losses[ph->first + row] = loss_like(k, z, q, vocab, ph->node->loss.cap, t->weight);
+    }
     if (p->logits.forms) cpu_make_forms(p, &p->logits, cpu_is_given(p, ROWS_ASKING, ph->first + row), row, vocab);
 }
 
@@ -332,7 +395,7 @@ size_t train_units(const struct program *p, const struct phase *ph)
     case PHASE_GRAD:
         for (uint32_t i = 0; i < ph->n_parts; i++) n += sink_units(p, ph->part[i].node);
         return n;
-    case PHASE_LOGITS: return head_panels(head_of(p, ph));
+    case PHASE_LOGITS: case PHASE_LIKE: return head_panels(head_of(p, ph));
     case PHASE_LOSS: return loss_rows(p, ph);
     case PHASE_LOSS_BACK: return head_of(p, ph)->back->n_panels;
     case PHASE_LOSS_GRAD: return head_panels(head_of(p, ph));
@@ -359,6 +422,7 @@ void train_share(struct program *p, const struct phase *ph, size_t first, size_t
         return;
     case PHASE_GRAD: grad_share(p, ph, first, n); return;
     case PHASE_LOGITS: case PHASE_LOSS_BACK: loss_linear(p, ph, first, n); return;
+    case PHASE_LIKE: like_linear(p, ph, first, n); return;
     case PHASE_LOSS:
         for (size_t r = first; r < first + n; r++) loss_row(p, ph, r);
         return;

@@ -166,7 +166,7 @@ static uint32_t vocab_of(const struct graph *g)
 static stretto_status take(struct program *p, struct arena *a, struct error *err)
 {
     const struct program_limits *l = &p->limits;
-    struct lower_rules rules = { l->max_rows, l->max_asks, l->strict, forms, p->w, NULL, false };
+    struct lower_rules rules = { l->max_rows, l->max_asks, l->strict, forms, p->w, NULL, false, false };
     struct arena values = { 0 };
     TRY(lower(p->g, &rules, &p->low, a, &values, err));
     p->logits_ld = (vocab_of(p->g) + 63) / 64 * 64;

@@ -172,7 +172,7 @@ static stretto_status buffers(struct program *p, struct arena *a, struct error *
 {
     const struct graph *g = p->g;
     const struct program_limits *l = &p->limits;
-    struct lower_rules rules = { l->max_rows, l->max_asks, true, forms, NULL, NULL, false };
+    struct lower_rules rules = { l->max_rows, l->max_asks, true, forms, NULL, NULL, false, false };
     unsigned threads = p->threads;
     for (size_t i = 0; i < g->n_nodes; i++)
         if (g->nodes[i].op == OP_ATTENTION && g->nodes[i].attention.heads > p->most_heads)
