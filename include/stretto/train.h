@@ -16,7 +16,8 @@ typedef struct stretto_trainer stretto_trainer;
 /* Numbers that are 0 mean what is usual; texts that are NULL too. */
 typedef struct stretto_train_options {
     size_t size;
-    const char *method;              /* "lora" (NULL): an adapter; "full": all weights, in float32 */
+    const char *method;              /* "lora" (NULL): an adapter; "full": all weights, in float32; "heads": what
+                                        guesses beside a model that stays as it is */
     const char *const *data;         /* paths of JSON lines to learn from, NULL-terminated */
     const char *const *valid;        /* the same, measured and not learned; NULL: `hold_out` of the data */
     double hold_out;                 /* a share of the lines, whole groups; below 0: none; 0: 0.02 */
@@ -59,9 +60,16 @@ typedef struct stretto_train_options {
     uint32_t teacher_drawn;          /* tokens drawn from the others; 0: 16 */
     double written;                  /* from the second epoch on the model answers this share of the lines itself */
     uint32_t phrases;                /* tokens for phrases that answers of 10 groups have in common, at most; 0: none */
+    /* Of heads, which heads.safetensors holds in the end (stretto_decoding.heads). */
+    const char *head;                /* "recursive" (NULL): one that reads its own guess; "medusa" */
+    const char *beside;              /* an adapter (LoRA) beside which the model runs; NULL: none */
+    uint32_t depth;                  /* tokens that are guessed in a row while it learns; 0: 4 */
+    uint32_t slice;                  /* tokens that can be guessed, the most frequent of answers; 0: 8192 */
+    uint32_t feed;                   /* channels inside of the recursive head; 0: twice the width */
 } stretto_train_options;
 #define STRETTO_TRAIN_OPTIONS_INIT { sizeof(stretto_train_options), NULL, NULL, NULL, 0, 0, 0, NULL, 0, 0, NULL, 0, \
-        0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, 0, 0, 0 }
+        0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, 0, 0, 0, \
+        NULL, NULL, 0, 0, 0 }
 
 /* What a training will be. */
 typedef struct stretto_train_plan {

@@ -147,7 +147,7 @@ static int check(const struct teach_command *o)
             return command_usage("teach", "--%s belongs to noisy copies of answers: --block 8", of_noise[i]);
     if (o->rows_of && strcmp(o->rows_of, "guesses") == 0 && !o->block && !teach_traced(o))
         return command_usage("teach", "--rows-of guesses needs noisy copies of answers: --block 8");
-    static const char *const of_heads[] = { "head", "depth", "slice", "feed" };
+    static const char *const of_heads[] = { "head", "lora", "depth", "slice", "feed" };
     for (size_t i = 0; i < sizeof of_heads / sizeof *of_heads; i++)
         if (!heads && teach_given(of_heads[i]))
             return command_usage("teach", "--%s belongs to --method heads", of_heads[i]);

@@ -7,7 +7,7 @@
 
 struct teach_command {
     const char *model, *out, *method, *targets, *rows_of, *schedule, *budget, *keep, *lr, *optimizer,
-            *precision, *teacher, *teacher_cache, *loss, *states, *recipe, *head;
+            *precision, *teacher, *teacher_cache, *loss, *states, *recipe, *head, *lora;
     struct text_list data, valid;
     double hold_out, alpha, warm, clip, decay, beta1, beta2, eps, average, agreement, written, noisy_weight, ar;
     int64_t rank, last_layers, epochs, steps, rows, at_once, context, seed, measure, save, show, threads,

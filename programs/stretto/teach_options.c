@@ -167,6 +167,8 @@ static const struct option head_rows[] = {
     { "--head", "recursive|medusa", OPT_CHOICE, AT(head), 0, 0,
       "one head that reads its own guess and guesses on, or Medusa's: one for each of the next tokens, which all read "
       "the model's state alone [recursive]" },
+    { "--lora", "FILE", OPT_TEXT, AT(lora), 0, 0,
+      "an adapter beside which they run: they read the states of the model with it, and learn its phrases" },
     { "--depth", "N", OPT_INT, AT(depth), 1, MAX_HEADS,
       "tokens that are guessed in a row while it learns; the recursive head can go on guessing [4]" },
     { "--slice", "N", OPT_INT, AT(slice), 0, 1 << 24,
@@ -353,6 +355,7 @@ int teach_options(const struct teach_command *o, struct train_options *out)
     out->learn_prompts = o->learn_prompts;
     while (strcmp(o->method, train_method_names[out->method]) != 0) out->method++;
     while (strcmp(o->head, head_kind_names[out->head]) != 0) out->head++;
+    out->lora = o->lora;
     out->depth = (uint32_t)o->depth;
     out->slice = (uint32_t)o->slice;
     out->feed = (uint32_t)o->feed;

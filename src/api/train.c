@@ -38,8 +38,11 @@ static stretto_status words_of(const stretto_train_options *from, struct train_o
     int method = 0;
     while (from->method && method < TRAIN_METHODS && strcmp(from->method, train_method_names[method]) != 0) method++;
     if (method == TRAIN_METHODS)
-        return fail(err, STRETTO_E_ARG, "there is no method '%.40s'; take lora or full", from->method);
+        return fail(err, STRETTO_E_ARG, "there is no method '%.40s'; take lora, full or heads", from->method);
     to->method = (enum train_method)method;
+    while (from->head && to->head < HEAD_KINDS && strcmp(from->head, head_kind_names[to->head]) != 0) to->head++;
+    if (to->head == HEAD_KINDS)
+        return fail(err, STRETTO_E_ARG, "there is no head '%.40s'; take recursive or medusa", from->head);
     if (from->schedule) to->schedule = schedule_by_name(from->schedule);
     if (to->schedule == SCHEDULES)
         return fail(err, STRETTO_E_ARG, "there is no schedule '%.40s'; take cosine, linear or constant",
@@ -94,6 +97,10 @@ static stretto_status options_of(stretto_trainer *t, const char *model, const ch
     to->written = from->written;
     to->learn_prompts = from->learn_prompts != 0;
     to->phrases = from->phrases;
+    to->lora = from->beside;
+    if (from->depth) to->depth = from->depth;
+    if (from->slice) to->slice = from->slice;
+    to->feed = from->feed;
     return words_of(from, to, &t->err);
 }
 

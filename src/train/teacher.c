@@ -170,7 +170,8 @@ static void on_progress(void *ud, uint64_t done, uint64_t total)
 stretto_status teacher_answer(const struct teacher_how *how, struct taught *to, const struct lines *l,
                               const struct lines *held, struct error *err)
 {
-    const struct model_open_options o = { .level = how->level, .memory = how->memory, .threads = how->threads,
+    const struct model_open_options o = { .adapters = how->adapters, .n_adapters = how->n_adapters,
+                                          .level = how->level, .memory = how->memory, .threads = how->threads,
                                           .progress = on_progress, .ud = (void *)(uintptr_t)how,
                                           .cancel = how->cancel };
     struct model *m = NULL;

@@ -10,6 +10,7 @@
 
 struct teacher_how {
     const char *model;            /* a file or folder                                                */
+    const struct model_adapter *adapters; size_t n_adapters; /* beside it                             */
     unsigned threads;             /* 0: all                                                          */
     const char *level;            /* ceiling of the kernels; NULL: none                              */
     uint64_t memory;              /* bytes that may be taken; 0: what the machine has                */

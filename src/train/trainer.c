@@ -86,7 +86,9 @@ static stretto_status read_data(struct trainer *t, struct error *err)
 
 static stretto_status open_model(struct trainer *t, const struct more_tokens *more, struct error *err)
 {
-    const struct model_open_options how = { .graph_only = true, .cancel = t->o.cancel, .more = more };
+    const struct model_adapter beside = { .path = (char *)(uintptr_t)t->o.lora, .scale = 1 };
+    const struct model_open_options how = { .graph_only = true, .cancel = t->o.cancel, .more = more,
+                                            .adapters = &beside, .n_adapters = t->o.lora != NULL };
     TRY(model_open(&t->model, t->o.model, &how, err));
     return t->model->tokenizer ? chat_open(&t->chat, t->model->tokenizer, err) : STRETTO_OK;
 }
@@ -246,6 +248,9 @@ static stretto_status check_noise(const struct train_options *o, struct error *e
 /* What needs something else that was asked for. */
 static stretto_status check_together(const struct train_options *o, struct error *err)
 {
+    if (o->lora && o->method != TRAIN_HEADS)
+        return fail(err, STRETTO_E_ARG, "heads alone learn beside an adapter: leave --lora out, or ask for "
+                    "--method heads");
     if (o->written != 0 && !o->teacher)
         return fail(err, STRETTO_E_ARG, "what the model writes itself is judged by a teacher: name one");
     if (o->rows_of && o->method == TRAIN_FULL)
@@ -388,12 +393,21 @@ static void tell_level(const struct trainer *t)
                 "end with other bytes than if it had not (STRETTO_CPU=%s)", t->level, now, t->level);
 }
 
+/* With an adapter beside it: of both. */
+static void content_with(struct trainer *t)
+{
+    char both[CONTENT_DIGITS + 24];
+    int n = snprintf(both, sizeof both, "%s %016llx", t->base, (unsigned long long)t->model->adapters[0].key);
+    content_of(both, (size_t)n, t->base);
+}
+
 /* All of the file is looked at once for its digest, and again, piece by piece, when weights are made of it. */
 static void take_content(struct trainer *t)
 {
     const struct source *s = t->model->source;
     source_content(s, t->base);
     for (size_t i = 0; i < source_tensor_count(s); i++) source_release(s, source_tensor_at(s, i));
+    if (t->model->n_adapters) content_with(t);
 }
 
 stretto_status trainer_begin(struct trainer *t, struct error *err)

@@ -49,6 +49,7 @@ struct train_options {
     enum train_method method;
     uint32_t rank;
     enum head_kind head;         /* of the method heads, with those below                                  */
+    const char *lora;            /* an adapter beside the model, whose states they read then; NULL: none    */
     uint32_t depth;              /* tokens that are guessed in a row, in training; Medusa has a head for each */
     uint32_t slice;              /* tokens that can be guessed: the most frequent of answers; 0: all       */
     uint32_t feed;               /* channels inside of the recursive head; 0: twice the width              */

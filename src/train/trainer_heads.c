@@ -38,6 +38,9 @@ static stretto_status check(const struct trainer *t, struct error *err)
     if (wrong) return fail(err, STRETTO_E_ARG, "heads are not trained with %s", wrong);
     if (!o->depth || o->depth > MAX_HEADS)
         return fail(err, STRETTO_E_ARG, "heads guess 1 to %d tokens, not %u", MAX_HEADS, o->depth);
+    if (t->model->n_adapters && t->model->adapters[0].pairs.rows == ADAPTER_GUESSES)
+        return fail(err, STRETTO_E_ARG, "%s acts on guesses alone, so the states that heads read are the model's "
+                    "without it: leave it out", o->lora);
     if (o->feed > FEED_MOST) return fail(err, STRETTO_E_ARG, "a head has at most %d channels", FEED_MOST);
     if (t->model->graph.logits == GRAPH_NONE)
         return fail(err, STRETTO_E_UNSUP, "%s is an encoder, behind whose rows no next token stands", o->model);
@@ -127,7 +130,9 @@ void trainer_heads_plan(struct trainer *t)
 static stretto_status ask(struct trainer *t, struct error *err)
 {
     const struct taught_shape s = shape_of(t);
-    const struct teacher_how how = { .model = t->o.model, .threads = t->o.threads, .level = t->o.level,
+    const struct model_adapter beside = { .path = (char *)(uintptr_t)t->o.lora, .scale = 1 };
+    const struct teacher_how how = { .adapters = &beside, .n_adapters = t->o.lora != NULL,
+                                     .model = t->o.model, .threads = t->o.threads, .level = t->o.level,
                                      .memory = t->o.memory, .progress = t->o.progress, .cancel = t->o.cancel };
     struct taught_key key = { .vocabulary = teacher_vocabulary(t->model) };
     double begin = clock_seconds();

@@ -36,6 +36,7 @@ static const struct field { const char *key; enum kind kind; size_t at; } fields
     { "method", KIND_METHOD, offsetof(struct train_options, method) },
     { "rank", KIND_U32, offsetof(struct train_options, rank) },
     { "head", KIND_HEAD, offsetof(struct train_options, head) },
+    { "lora", KIND_TEXT, offsetof(struct train_options, lora) },
     { "depth", KIND_U32, offsetof(struct train_options, depth) },
     { "slice", KIND_U32, offsetof(struct train_options, slice) },
     { "feed", KIND_U32, offsetof(struct train_options, feed) },

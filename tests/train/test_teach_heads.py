@@ -116,6 +116,25 @@ def main():
         wide, _ = teach(model, work, "wide", "--slice", 0, "--steps", 2, "--feed", 32)
         assert "tokens" not in header(wide) and header(wide)["recursive.gate.weight"]["shape"] == [32, 64]
 
+        # Beside an adapter they read what the model says with it, learn its phrases, and run so.
+        lora = os.path.join(work, "lora")
+        run("teach", "-m", model, "-d", os.path.join(work, "lines.jsonl"), "--hold-out", 0, "-o", lora, "-q",
+            "--steps", 3, "--rows", 512, "--phrases", 8)
+        lora = os.path.join(lora, "adapter.gguf")
+        beside, _ = teach(model, work, "beside", "--lora", lora, "--steps", 2, "--depth", 3)
+        assert digest(os.path.join(work, "beside", "hidden.cache")) != digest(os.path.join(work, "recursive",
+                                                                                           "hidden.cache"))
+        assert header(beside)["__metadata__"]["vocabulary"].startswith("520 tokens")
+        r = run("run", "-m", model, "-p", "ab", "-n", 2, "--heads", beside, code=1)
+        assert "another model" in r.stderr, r.stderr
+        texts = [run("run", "-m", model, "--lora", lora, "-p", "Once upon", "-n", 24, "--temp", 0, *more).stdout
+                 for more in (("--decode", "plain"), ("--decode", "heads", "--heads", beside))]
+        assert texts[0] == texts[1], texts
+        run("teach", "--resume", "-o", os.path.join(work, "beside"), "-q")
+        r = run("teach", "-m", model, "-d", os.path.join(work, "lines.jsonl"), "-o", os.path.join(work, "x"), "--lora",
+                lora, code=2)
+        assert "--method heads" in r.stderr, r.stderr
+
         # Another model's states, lines or rows are refused; the same ones are read once.
         cache = os.path.join(work, "recursive", "hidden.cache")
         before = digest(cache)
