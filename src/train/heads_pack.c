@@ -66,6 +66,7 @@ static void put_ask(struct packed *p, size_t row, uint32_t sample, uint32_t toke
     size_t a = p->step.n_asks++;
     p->ask_row[a] = (int32_t)row;
     p->ask_wants[a] = WANT_LOSS;
+    p->ask_noisy[a] = 0;
     p->ask_sample[a] = sample;
     p->ask_token[a] = token;
     p->target[a] = target;

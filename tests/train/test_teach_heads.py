@@ -84,6 +84,7 @@ def check_kind(model, work, kind, *args):
     first = next(x for x in log if "held" in x)
     last = [x for x in log if "held" in x][-1]
     assert last["held"] < 0.7 * first["held"], (first, last)
+    assert not any("noisy" in x for x in log), "rows of heads are taken for copies"
     assert len(last["accept"]) == 3 and last["accept"][0] > first["accept"][0] + 0.2, (first, last)
     assert abs(last["tokens_per_step"] - 1 - sum(last["accept"])) < 1e-3
     assert end["accept"][0] > 0.2 and end["tokens_per_step"] > 1.2, end
