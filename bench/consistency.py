@@ -32,7 +32,8 @@ as sft spells it, sft plain over the arm's auto: the median of rounds for a ques
 with an interval that draws databases. Beside it at given prices of rows (--costs), which no clock disturbs.
 
 Lossless. On prompts of bench/make_prompts.py (--sets): plain against auto of one file, in turns; the bench itself
-compares the texts, and ends where they differ."""
+compares the texts, and ends where they differ. What guesses there learned from the model's own answers to other prompts
+of the same sets."""
 import argparse
 import json
 import math
@@ -137,7 +138,7 @@ def begins_with(x, name):
     """The model that a training begins with, as arguments."""
     of = ARMS[name][0]
     if not of:
-        return ["-m", x.args.model]
+        return base(x) if name in LOSSLESS else ["-m", x.args.model]
     if x.args.method == "full":
         return ["-m", os.path.join(x.arm(of), "model.f32.gguf")]
     return ["-m", x.args.model]
@@ -145,9 +146,44 @@ def begins_with(x, name):
 
 def train(x, name):
     """The training of an arm, begun or gone on with; its last line of JSON."""
-    begin = [*begins_with(x, name), "-d", os.path.join(x.data, "train.jsonl"), "--epochs", x.args.epochs, "--rows",
-             x.args.rows, "--measure", 1 << 20, *options_of(x, name)]
-    return learn_sql.training(x.args, x.arm(name), x.data, [str(b) for b in begin])
+    own = name in LOSSLESS
+    lines = [own_answers(x, s)[0] for s in x.args.sets] if own else [os.path.join(x.data, "train.jsonl")]
+    begin = [*begins_with(x, name), *(w for line in lines for w in ("-d", line)), "--epochs",
+             x.args.own_epochs if own else x.args.epochs, "--rows", x.args.rows, "--measure", 1 << 20,
+             *options_of(x, name)]
+    return learn_sql.training(x.args, x.arm(name), x.data, [str(b) for b in begin], not own)
+
+
+def base(x):
+    """The model as it came, in the type of the lossless claim."""
+    kind = x.args.lossless_type
+    return ["-m", x.args.model if kind == "same" else converted(x, x.args.model, kind)]
+
+
+def prompts_of(x, name, *more):
+    """A file of bench/make_prompts.py."""
+    out = os.path.join(x.files, f"{name}{''.join(more)}.jsonl")
+    if not os.path.exists(out):
+        call(sys.executable, make_prompts.__file__, name, *more, "--data", x.args.data, "-o", out + ".part")
+        os.rename(out + ".part", out)
+    return out
+
+
+def own_answers(x, name):
+    """What the model as it came answers to prompts beside a set's, as trajectories, and what they teach guessing."""
+    prompts = prompts_of(x, "sql-warm") if name == "sql" else prompts_of(x, name, "--rest")
+    out, taught = (os.path.join(x.files, f"own-{name}.{x.args.lossless_type}.{e}") for e in ("jsonl", "learned"))
+
+    def make():
+        for begun in (out, taught):
+            if os.path.exists(begun):
+                os.remove(begun)
+        call(x.args.ours, "trace", "jacobi", *base(x), "--prompts", prompts, "-o", out, "-n", x.args.predict, "--states",
+             1, "--limit", x.args.own, "--learned", taught, "-t", x.args.threads)
+        return {"prompts": x.args.own}
+
+    kept(out + ".json", make)
+    return out, taught
 
 
 def converted(x, source, kind):
@@ -280,7 +316,7 @@ def turn_of(x, name, kind, turn, part):
 
 def time_all(x):
     """Every arm in turns with the others, part by part."""
-    parts, names = timed_parts(x), x.args.arms
+    parts, names = timed_parts(x), [name for name in x.args.arms if name not in LOSSLESS]
     for kind in x.args.types:
         for turn in range(x.args.rounds):
             for i, prompts in enumerate(parts):
@@ -383,11 +419,8 @@ def lossless(x, name):
     """{set: how much faster auto is than plain decoding of one file, whose texts the bench compares}."""
     out, kind = {}, x.args.lossless_type
     for s in x.args.sets:
-        prompts = os.path.join(x.files, f"{s}.jsonl")
-        if not os.path.exists(prompts):
-            call(sys.executable, make_prompts.__file__, s, "--data", x.args.data, "-o", prompts)
         runs = kept(stage_of(x, name, f"{kind}-lossless", s), lambda: bench(
-            x, files(x, name, kind), prompts, "auto", pairs=x.args.rounds))
+            x, files(x, name, kind), prompts_of(x, s), "auto", "--learned", own_answers(x, s)[1], pairs=x.args.rounds))
         again = [r for r in runs if r["repeats"] > REPEATS]
         runs = [r for r in runs if r["repeats"] <= REPEATS]
         logs = lambda those: [math.log(median(r["by"]["auto"]["ratios"])) for r in those]
@@ -649,6 +682,9 @@ def options():
     p.add_argument("--costs", help="prices of rows for all types [goals for AMX: docs/decoding.md]")
     p.add_argument("--sets", nargs="*", default=[], choices=("code", "sql", "chat"),
                    help="of the lossless claim [none]")
+    p.add_argument("--own", type=int, default=0, help="answers of the model's own of each set that its guessing learns "
+                   "from at most; 0: all [0]")
+    p.add_argument("--own-epochs", type=int, default=8, help="of them [8]")
     p.add_argument("--lossless-type", default="q8_0", help="type of weights of that claim [q8_0]")
     p.add_argument("--ablate", action="store_true", help="small trainings of consistency in variants, and end")
     p.add_argument("--ablate-steps", type=int, default=40, help="steps of each [40]")
@@ -664,6 +700,8 @@ def options():
         p.error("--data FOLDER is missing" if not args.data else "-m MODEL is missing")
     if "sft" not in args.arms:
         p.error("--arms needs sft: the others are held to it")
+    if set(args.arms) & set(LOSSLESS) and not args.sets:
+        p.error("--arms base-heads and gated need --sets: on what is measured?")
     if args.method == "lora" and "heads" in args.arms:
         p.error("--arms heads needs --method full: heads are taught beside one file")
     for name in args.arms:

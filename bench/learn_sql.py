@@ -182,8 +182,9 @@ def check_asked(lines, folder, s):
             sys.exit(f"learn_sql: 'eval spider' asks otherwise than the lines of data do: {x['asked'][-200:]}")
 
 
-def training(args, folder, data, begin):
-    """A training, begun with options of `stretto teach` or gone on with; its last line of JSON."""
+def training(args, folder, data, begin, held_out=True):
+    """A training, begun with options of `stretto teach` or gone on with; its last line of JSON. What is measured in it
+    are questions of test, or what it holds out itself."""
     said = os.path.join(folder, "teach.json")
     if os.path.exists(said):
         with open(said, encoding="utf-8") as f:
@@ -192,6 +193,8 @@ def training(args, folder, data, begin):
     argv = [args.ours, "teach", "-o", folder, "-t", str(args.threads), "--json"]
     if os.path.exists(os.path.join(folder, "run.json")):
         argv.append("--resume")
+    elif not held_out:
+        argv += begin
     else:
         valid = os.path.join(folder, "valid.jsonl")
         lines = spider.read(os.path.join(data, "test.jsonl"))

@@ -1,7 +1,7 @@
 /* The chain of a recipe. All weights: answers as they are, then with phrases, then rows that begin wrong (and once
  * more from the model's own states), then the types of the file, and last heads, which guess for what is served:
  * trained before, they would guess for weights that have changed since. Adapters are not stacked: one training
- * has all of it. */
+ * has all of it, and heads stand beside files alone. */
 #include "format/source.h"
 #include "stretto/commands.h"
 #include "stretto/recipe.h"
@@ -120,16 +120,10 @@ static void goes_on(struct making *m, const struct stage *s)
 
 static void say_phrases(struct making *m, struct stage *s) { say(m, s, "--phrases=%u", (unsigned)m->o->phrases); }
 
-static long long block_of(const struct teach_command *o)
-{
-    const struct option *row = teach_row("block");
-    return row && option_given(row) ? *(const int64_t *)(const void *)((const char *)o + row->at) : BLOCK;
-}
-
 static void say_states(struct making *m, struct stage *s, const char *states)
 {
     say(m, s, "--states=%s", states);
-    say(m, s, "--block=%lld", block_of(m->o));
+    say(m, s, "--block=%lld", (long long)m->o->block);
 }
 
 static void again(struct making *m)
@@ -140,7 +134,7 @@ static void again(struct making *m)
     say(m, t, "--model=%s", m->begin);
     say(m, t, "--prompts=%s/prompts.jsonl", m->o->out);
     say(m, t, "--output=%s", t->out);
-    say(m, t, "--block=%lld", block_of(m->o));
+    say(m, t, "--block=%lld", (long long)m->o->block);
     m->c->asks = true;
     struct stage *s = whole(m, "again", SHARE_AGAIN, 0);
     say_states(m, s, t->out);
@@ -161,7 +155,6 @@ static void heads(struct making *m)
 {
     struct stage *s = training(m, "heads", SHARE_HEADS);
     say(m, s, "--method=heads");
-    if (*m->c->adapter) say(m, s, "--lora=%s", m->c->adapter);
     epochs(m, s, 0);
     snprintf(m->c->heads, sizeof m->c->heads, "%s/heads.safetensors", s->out);
 }
@@ -174,15 +167,13 @@ static void all_weights(struct making *m, const char *type)
         say_phrases(m, s);
         goes_on(m, s);
     }
-    if (teach_knows("states", NULL)) {
-        struct stage *s = whole(m, "consistency", SHARE_CONSISTENCY, 0);
-        say_states(m, s, "noise");
-        goes_on(m, s);
-        if (m->o->on_policy) again(m);
-    }
+    struct stage *noisy = whole(m, "consistency", SHARE_CONSISTENCY, 0);
+    say_states(m, noisy, "noise");
+    goes_on(m, noisy);
+    if (m->o->on_policy) again(m);
     if (strcmp(type, "f32") != 0) in_types(m, type);
     m->begin = m->c->model;
-    if (teach_knows("method", "heads")) heads(m);
+    heads(m);
 }
 
 static void adapter(struct making *m, const char *model)
@@ -191,11 +182,10 @@ static void adapter(struct making *m, const char *model)
     say(m, s, "--method=lora");
     hand_on(m, s, of_adapters, sizeof of_adapters / sizeof *of_adapters);
     if (m->o->phrases) say_phrases(m, s);
-    if (teach_knows("states", NULL)) say_states(m, s, "noise");
+    say_states(m, s, "noise");
     epochs(m, s, 1);
     snprintf(m->c->model, sizeof m->c->model, "%s", model);
     snprintf(m->c->adapter, sizeof m->c->adapter, "%s/adapter.gguf", s->out);
-    if (teach_knows("method", "heads") && teach_knows("lora", NULL)) heads(m);
 }
 
 /* ---- budget, and what fits -------------------------------------------------------------------- */
@@ -261,6 +251,7 @@ int recipe_chain(const struct recipe *r, const struct teach_command *o, const ch
     double seconds;
     *out = (struct chain){ .n = 0 };
     if (!teach_given("phrases")) filled.phrases = r->phrases;
+    if (!filled.block) filled.block = BLOCK;
     int code = check_options(&m);
     if (code == EXIT_DONE) code = teach_seconds(o->budget, &seconds);
     if (code == EXIT_DONE) code = type_of(model, type);

@@ -25,11 +25,8 @@ bool teach_traced(const struct teach_command *o);
 void teach_usual(struct teach_command *o);
 /* The option's name in run.json ("rank"): its last flag without dashes. */
 const char *teach_key(const struct option *o);
-const struct option *teach_row(const char *key);                  /* NULL: there is none */
 /* Whether the option of that name was given. */
 bool teach_given(const char *key);
-/* Whether there is such an option, and `choice` (may be NULL) among what it takes. */
-bool teach_knows(const char *key, const char *choice);
 /* Of "90m"; 0 of NULL. Prints the sentence itself; an exit code. */
 int teach_seconds(const char *text, double *out);
 /* What was not given is as the training in the folder was begun with; the texts belong to *run, which is to be kept.

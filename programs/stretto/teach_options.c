@@ -237,26 +237,14 @@ static void fill(void *to, const struct option *o, const json_t *v)
     }
 }
 
-const struct option *teach_row(const char *key)
+bool teach_given(const char *key)
 {
     for (size_t u = 0; u < teach_n_uses; u++)
         for (size_t i = 0; i < teach_uses[u].group->n; i++) {
             const struct option *row = &teach_uses[u].group->options[i];
-            if (strcmp(teach_key(row), key) == 0) return row;
+            if (strcmp(teach_key(row), key) == 0) return option_given(row);
         }
-    return NULL;
-}
-
-bool teach_given(const char *key)
-{
-    const struct option *row = teach_row(key);
-    return row && option_given(row);
-}
-
-bool teach_knows(const char *key, const char *choice)
-{
-    const struct option *row = teach_row(key);
-    return row && (!choice || list_has(row->value, '|', choice, strlen(choice)));
+    return false;
 }
 
 /* Options that were not given are as they were. Those that were given and are others than then are refused by the

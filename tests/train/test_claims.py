@@ -2,7 +2,7 @@
 """bench/consistency.py: its statistics beside plain ones, and all of its stages on a model of 100,000 parameters and
 databases made up here: nothing is made twice, what was cut off goes on, and what is printed and drawn is whole.
 
-    test_claims.py STRETTO BENCH_FOLDER"""
+    test_claims.py STRETTO BENCH_FOLDER DATA"""
 import contextlib
 import io
 import json
@@ -16,7 +16,7 @@ import tarfile
 import tempfile
 import xml.etree.ElementTree as ElementTree
 
-stretto, bench = sys.argv[1:3]
+stretto, bench, real_data = sys.argv[1:4]
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), bench]
 import numpy as np  # noqa: E402
 import bytes_model  # noqa: E402
@@ -188,6 +188,25 @@ def check_texts(arm):
     assert [t["text"].removesuffix("<|im_end|>") for t in timed] == [answers[q["set"], q["prompt"]] for q in asked]
 
 
+def test_lossless(folder):
+    """Heads and an adapter of guesses beside the model as it came; the bench holds their texts to the model's own."""
+    if not os.path.isdir(os.path.join(real_data, "code")):
+        print("(no data: nothing stays as it was)")
+        return
+    work, data, model = (os.path.join(folder, n) for n in ("work", "data", "long.gguf"))
+    bytes_model.make_bytes(model, context=2048)
+    os.symlink(os.path.join(real_data, "code"), os.path.join(data, "code"))
+    ask = ("-m", model, "--data", data, "--work", work, "--ours", counted(folder), "--epochs", 1, "--rows", 512,
+           "--predict", 24, "--speed", 0, "--rounds", 1, "--warm", 0, "--copies", 1, "--held", 5, "-t", 1, "--sets",
+           "code", "--own", 3, "--own-epochs", 1, "--arms", "sft", "base-heads", "gated")
+    printed = call(*ask)
+    for name in ("base", "base-heads", "gated"):
+        line, = [p for p in printed.splitlines() if p.startswith(f"| {name} | code")]
+        assert line.endswith("| yes |"), line
+    calls(folder)
+    assert call(*ask) == printed and calls(folder) == []
+
+
 def check_ablation(ask, work, folder):
     """One step of each variant; one that the program does not know is left out, and said."""
     names = ("as it is", "block 16", "a quarter of the data", "no noise")
@@ -218,4 +237,5 @@ if __name__ == "__main__":
     test_verdicts()
     with tempfile.TemporaryDirectory() as tmp:
         test_stages(tmp)
+        test_lossless(tmp)
     print("statistics, stages, tables")

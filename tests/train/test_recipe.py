@@ -75,7 +75,7 @@ assert [c[0] for c in chain][:2] == ["teach", "teach"] and any("--phrases=128" i
 assert ["convert", "--type=q8_0"] in [c[:2] for c in chain], chain
 said = recipe("sql", "-d", SQL, "-o", "whole", *SMALL, "-t", 1)
 run = commands(said)[-1]
-assert run[0] == "run" and os.path.exists(run[1].split("=")[1]), said
+assert run[0] == "run" and all(os.path.exists(w.split("=")[1]) for w in run[1:3]) and "--heads=" in run[2], said
 made = digests("whole")
 assert any(k.endswith("model.gguf") for k in made), made
 

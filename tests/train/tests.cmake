@@ -25,7 +25,7 @@ if(TARGET stretto)
            ${STRETTO_TEST_DATA}/models/tok512.bin $<TARGET_FILE:fault_check>)
   add_test(NAME train.recipe COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/train/test_recipe.py $<TARGET_FILE:stretto>)
   add_test(NAME train.claims COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/train/test_claims.py
-           $<TARGET_FILE:stretto> ${CMAKE_SOURCE_DIR}/bench)
+           $<TARGET_FILE:stretto> ${CMAKE_SOURCE_DIR}/bench ${STRETTO_TEST_DATA})
   set_tests_properties(train.recipe train.claims PROPERTIES LABELS quick TIMEOUT 300)
   set_tests_properties(train.adapter train.teach train.phrases PROPERTIES LABELS quick SKIP_RETURN_CODE 77 TIMEOUT 600)
 endif()
