@@ -178,8 +178,8 @@ def own_answers(x, name):
         for begun in (out, taught):
             if os.path.exists(begun):
                 os.remove(begun)
-        call(x.args.ours, "trace", "jacobi", *base(x), "--prompts", prompts, "-o", out, "-n", x.args.predict, "--states",
-             1, "--limit", x.args.own, "--learned", taught, "-t", x.args.threads)
+        call(x.args.ours, "trace", "jacobi", *base(x), "--prompts", prompts, "-o", out, "-n", x.args.predict,
+             "--states", 1, "--limit", x.args.own, "--learned", taught, "-t", x.args.threads)
         return {"prompts": x.args.own}
 
     kept(out + ".json", make)
@@ -451,8 +451,16 @@ def stages(x):
             result["arms"][name]["speed"] = {kind: speed(x, name, kind, n) for kind in x.args.types}
     result["lossless"] = {name: lossless(x, name) for name in ["base"] + [a for a in arms if a in LOSSLESS]} \
         if x.args.sets else {}
-    learn_sql.write(os.path.join(x.place, "result.json"), json.dumps(result, indent=1) + "\n")
+    path = os.path.join(x.place, "result.json")
+    result = joined(kept(path, lambda: result), result)
+    learn_sql.write(path, json.dumps(result, indent=1) + "\n")
     return result
+
+
+def joined(old, new):
+    """A result with what an earlier one has of other arms and sets."""
+    return old | new | {"lossless": old["lossless"] | new["lossless"], "costs": old["costs"] | new["costs"],
+                        "arms": old["arms"] | {k: old["arms"].get(k, {}) | v for k, v in new["arms"].items()}}
 
 
 def merged(x):
@@ -566,7 +574,7 @@ def print_result(r):
               + ("" if same else f"{p['won']}, {p['lost']}, {p['mcnemar_p']:.2g}")
               + f" | {100 * new.get('share', 0):.1f} % of {new['n']} | {nats} | {f['words']:.1f} | {f['fours']:.3f} | "
               + ("" if same else f"{100 * a['same_text']:.0f} %") + " |")
-    kinds = next((list(a["speed"]) for a in r["arms"].values() if "speed" in a), [])
+    kinds = list(dict.fromkeys(kind for a in r["arms"].values() for kind in a.get("speed", {})))
     if kinds:
         print("\nTokens (as sft spells them) for a pass; how much faster than sft plainly, by the clock and at prices "
               "of rows; answers that repeat themselves apart.\n\n| | type | decoded | tokens a pass | rows a step | "
@@ -574,7 +582,7 @@ def print_result(r):
               "--:|--:|--:|")
     for kind in kinds:
         for name, a in r["arms"].items():
-            s = a["speed"][kind]
+            s = a.get("speed", {}).get(kind, {})
             for way in (w for w in ("plain", "jacobi", "auto") if w in s):
                 o, p = s[way], s[way]["passes"]
                 right = f"{100 * p['accepted']:.0f} %" if p["accepted"] is not None else ""

@@ -66,6 +66,15 @@ def test_statistics():
     assert consistency.geometric([], []) is None and consistency.median([3, 1, 2, 4]) == 2.5
 
 
+def test_joined():
+    old = {"n": 1, "arms": {"sft": {"a": 1, "speed": 2}, "phrases": {"a": 3}}, "lossless": {"base": 1},
+           "costs": {"f16": 1}}
+    new = {"n": 2, "arms": {"sft": {"a": 4}}, "lossless": {"gated": 2}, "costs": {}}
+    assert consistency.joined(old, new) == {
+        "n": 2, "arms": {"sft": {"a": 4, "speed": 2}, "phrases": {"a": 3}}, "lossless": {"base": 1, "gated": 2},
+        "costs": {"f16": 1}}
+
+
 def test_verdicts():
     for difference, low, n, words in ((-0.005, -0.012, 2000, "within"), (-0.005, -0.016, 2000, "not within"),
                                       (-0.011, -0.012, 2000, "not within"), (0.1, 0.05, 500, "within")):
@@ -234,6 +243,7 @@ def check_printed(printed):
 
 if __name__ == "__main__":
     test_statistics()
+    test_joined()
     test_verdicts()
     with tempfile.TemporaryDirectory() as tmp:
         test_stages(tmp)
