@@ -334,17 +334,18 @@ static bool choose_adapters(struct exchange *x)
     return true;
 }
 
-/* A text that becomes vectors has no answer: an adapter of answers does nothing to it, and is not asked to. */
+/* A text that becomes vectors has no answer and no guesses: an adapter of these does nothing to it, and is not asked
+ * to. */
 static bool choose_given(struct exchange *x)
 {
     struct ask *a = &x->ask;
     for (size_t i = 0; i < a->model->n_adapters; i++) {
         const struct served_adapter *one = &a->model->adapter[i];
-        if (!one->answers || a->weights[i] == 0) continue;
+        if ((one->rows != ADAPTER_ANSWERS && one->rows != ADAPTER_GUESSES) || a->weights[i] == 0) continue;
         if (a->adapter >= 0 || json_array_size(a->lora))
             return exchange_refuse(x, TROUBLE_INVALID, a->adapter >= 0 ? "model" : "lora", "the adapter %zu (%s) acts "
-                                   "on answers alone, and texts that become vectors have none: leave it out", i,
-                                   *one->name ? one->name : "without a name");
+                                   "on %s alone, and texts that become vectors have none: leave it out", i,
+                                   *one->name ? one->name : "without a name", adapter_rows_word(one->rows));
         a->weights[i] = 0;
     }
     return true;

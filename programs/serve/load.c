@@ -187,7 +187,7 @@ static int look_into(struct served *m, bool later)
     for (size_t i = 0; i < m->n_adapters; i++) {
         struct error err = { 0 };
         bool phrases;
-        stretto_status s = model_adapter_look(m->adapter[i].path, &phrases, &m->adapter[i].answers, &err);
+        stretto_status s = model_adapter_look(m->adapter[i].path, &phrases, &m->adapter[i].rows, &err);
         if (s != STRETTO_OK) return command_fail("serve", s, err.text);
         if (!phrases) continue;
         if (m->n_adapters > 1 || *m->adapter[i].name || later)

@@ -24,7 +24,7 @@ enum served_at { SERVED_AWAY, SERVED_WANTED, SERVED_LOADING, SERVED_HERE, SERVED
 struct served_adapter {
     char name[SERVED_NAME], *path, *word;    /* name: "" of one without; word: as a model is opened with it */
     float scale, weight;               /* weight: the list's lock                                      */
-    bool answers;                      /* it acts on answers alone                                     */
+    enum adapter_rows rows;            /* on which it acts                                             */
 };
 
 struct served {

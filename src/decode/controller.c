@@ -149,7 +149,9 @@ double costs_reading(const struct step_costs *c, struct given_rows r)
 /* ---- what guesses are worth ----------------------------------------------------------------- */
 
 /* A prior counts as so many tests; older tests fade so that about so many count. */
-enum { PRIOR_TESTS = 4, AHEAD_TESTS = 3, PROBES = 4, REQUEST_TESTS = 8, ENGINE_MEMORY = 400, REQUEST_MEMORY = 50 };
+enum { PRIOR_TESTS = 4, REQUEST_TESTS = 8, ENGINE_MEMORY = 400, REQUEST_MEMORY = 50 };
+/* The same of rows ahead, of a text twice; tries of one text, and the first pause before one. */
+enum { AHEAD_PRIOR = 8, AHEAD_FEW = 3, AHEAD_MANY = 12, PROBES = 4, PROBE_FIRST = 4 };
 
 static const float MARGIN = 1.03F;     /* guessing must promise this much more than plain */
 static const float FLOOR = 0.02F;
@@ -340,10 +342,10 @@ static void fill_stops(const struct controller *c, unsigned s, const struct gues
 }
 
 /* Steps since the last loss, counted by all requests of the engine. */
-static bool pause_is_over(struct asking *a)
+static bool pause_is_over(struct asking *a, uint32_t first)
 {
     if (a->wait == 0) {
-        a->pause = !a->pause ? PAUSE_FIRST : a->pause < PAUSE_LAST / 2 ? 2 * a->pause : PAUSE_LAST;
+        a->pause = !a->pause ? first : a->pause < PAUSE_LAST / 2 ? 2 * a->pause : PAUSE_LAST;
         a->wait = a->pause + 1;
     }
     return --a->wait == 0;
@@ -373,7 +375,7 @@ bool controller_asks(struct controller *c, unsigned strategy, void *state, const
     double rate = best_rate(c, d);
     double plain = asking_worth(c, strategy, &p, 1);
     double worth = rate > 1 ? asking_worth(c, strategy, &p, rate) : plain;
-    bool again = plain <= 0 && pause_is_over(&c->engine->asking[strategy]);
+    bool again = plain <= 0 && pause_is_over(&c->engine->asking[strategy], PAUSE_FIRST);
     if (worth <= 0 && !again) {
         counts->unpaying[strategy]++;
         return false;
@@ -425,13 +427,15 @@ static double cost_each(const struct controller *c, uint32_t rows, uint32_t writ
     return costs_ratio(c->costs, rows * writers) / costs_ratio(c->costs, writers);
 }
 
+/* A text believes less of its own luck than of its misfortune: what was never taught is now and then right. */
 static double place_chance(const struct controller *c, unsigned s, uint32_t place, double before)
 {
     const struct calibration *e = c->engine, *own = &c->own;
     uint32_t k = place < AHEAD_DEPTH ? place : AHEAD_DEPTH - 1;
     double p = place ? 0.9 * before : (double)strategies[s]->ahead_prior;
-    p = ((double)e->ahead_hits[s][k] + PRIOR_TESTS * p) / ((double)e->ahead_tests[s][k] + PRIOR_TESTS);
-    return ((double)own->ahead_hits[s][k] + AHEAD_TESTS * p) / ((double)own->ahead_tests[s][k] + AHEAD_TESTS);
+    p = ((double)e->ahead_hits[s][k] + AHEAD_PRIOR * p) / ((double)e->ahead_tests[s][k] + AHEAD_PRIOR);
+    double hits = (double)own->ahead_hits[s][k], tests = (double)own->ahead_tests[s][k];
+    return fmin((hits + AHEAD_FEW * p) / (tests + AHEAD_FEW), (hits + AHEAD_MANY * p) / (tests + AHEAD_MANY));
 }
 
 static void foretell(const struct controller *c, unsigned s, uint32_t most, struct ahead *a)
@@ -542,7 +546,7 @@ uint32_t controller_ahead(struct controller *c, unsigned strategy, const struct 
         *promise = in_hand(&a, a.tokens, rows);
     }
     if (rows) pausing->pause = pausing->wait = 0;
-    else if (room > there && c->own.ahead_tests[strategy][0] < PROBES && pause_is_over(pausing)) {
+    else if (room > there && c->own.ahead_tests[strategy][0] < PROBES && pause_is_over(pausing, PROBE_FIRST)) {
         rows = there + 1;
         *promise = 1e-9;
     }
@@ -767,7 +771,7 @@ void controller_learn(struct controller *c, const struct outcome *o, double pric
             count_test(&c->own.hits[s][b], &c->own.tests[s][b], true_node[i], REQUEST_MEMORY);
             count_test(&c->engine->hits[s][b], &c->engine->tests[s][b], true_node[i],
                        ENGINE_MEMORY);
-            if (strategies[s]->ahead && b != STOPGAP_BUCKET) learn_ahead(c, s, n->depth - 1, true_node[i]);
+            if (strategies[s]->ahead && n->foretold) learn_ahead(c, s, n->depth - 1, true_node[i]);
         }
     }
     struct decode_counts *t = &c->counts;

@@ -52,8 +52,11 @@ static stretto_status gated_propose(void *state, const struct timeline *t, const
     int32_t parent = TREE_ROOT;
     (void)t;
     (void)err;
-    for (uint32_t i = 0; i < x->n && parent != TREE_FULL; i++)
+    for (uint32_t i = 0; i < x->n; i++) {
         parent = propose_token(p, parent, x->guess[i], x->bucket[i], false);
+        if (parent < 0) break;
+        p->tree->node[parent].foretold = true;
+    }
     return STRETTO_OK;
 }
 

@@ -16,6 +16,7 @@ struct jacobi {
     int32_t guess[TREE_ROWS];
     uint8_t stable[TREE_ROWS];        /* steps that left it as it was, up to STABLE_MOST  */
     uint8_t sure[TREE_ROWS];          /* class of its probability; STOPGAP: nobody said it */
+    bool foretold[TREE_ROWS];         /* by a row that was sent ahead, and not by another's that was wrong */
     int32_t node[TREE_ROWS];          /* of the last tree                                */
 };
 
@@ -64,6 +65,7 @@ static void fill(struct jacobi *x, const struct timeline *t, uint32_t i)
     x->guess[i] = stopgap_token(t, x->guess, i, x->seed);
     x->stable[i] = 0;
     x->sure[i] = STOPGAP;
+    x->foretold[i] = false;
 }
 
 /* The window as the model's answers left it, with fresh fillings behind it where it is sent whatever it is
@@ -82,6 +84,7 @@ static stretto_status jacobi_propose(void *state, const struct timeline *t,
         if (i >= kept) fill(x, t, i);
         parent = propose_token(p, parent, x->guess[i], bucket_of(x, i), true);
         if (parent < 0) break;
+        p->tree->node[parent].foretold |= x->foretold[i];
         x->node[i] = parent;
     }
     return STRETTO_OK;
@@ -133,6 +136,7 @@ static void jacobi_observe(void *state, const struct outcome *o)
         x->stable[n] = !same ? 0 : x->stable[gone + n] < STABLE_MOST ? x->stable[gone + n] + 1 : STABLE_MOST;
         x->sure[n] = class_of(top_probability(&o->answers[d->node[at].row].top, answer));
         x->guess[n] = answer;
+        x->foretold[n] = d->node[at].wanted;
         at = gone + n < old && x->node[gone + n] >= 0 && d->node[x->node[gone + n]].parent == at
                  ? x->node[gone + n]
                  : sent_child(d, d->node[at].child);

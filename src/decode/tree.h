@@ -25,6 +25,7 @@ struct guess_node {
     uint32_t strategies;       /* bit s: strategy s proposed it                                        */
     uint8_t bucket_of[STRATEGIES_MOST]; /* the class each strategy gave it                            */
     bool wanted;            /* its strategy needs its answer even if p is low (Jacobi, lookahead)   */
+    bool foretold;          /* a row ahead of the step before said it (strategy.h)                */
     int32_t row;            /* its row among the sequence's rows of the step, 1..; 0: not sent    */
     int32_t answer;         /* the token the model says comes after it; -1 where not sent         */
 };

@@ -149,16 +149,13 @@ stretto_status model_adapters_tokens(struct model *m, const struct model_adapter
     return s;
 }
 
-stretto_status model_adapter_look(const char *path, bool *phrases, bool *answers, struct error *err)
+stretto_status model_adapter_look(const char *path, bool *phrases, enum adapter_rows *rows, struct error *err)
 {
     struct adapter_tokens t;
-    enum adapter_rows rows;
     TRY(adapter_tokens_read(&t, path, err));
     *phrases = t.more.n > 0;
     adapter_tokens_done(&t);
-    TRY(adapter_rows_read(path, &rows, err));
-    *answers = rows == ADAPTER_ANSWERS;
-    return STRETTO_OK;
+    return adapter_rows_read(path, rows, err);
 }
 
 stretto_status model_adapters_open(struct model *m, const struct model_adapter *list, size_t n, struct error *err)

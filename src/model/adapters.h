@@ -24,8 +24,8 @@ const struct model_adapter *model_gated(const struct model *m);
 
 /* Before the vocabulary is read: the tokens that one of them brings along (format/adapter_tokens.h). */
 stretto_status model_adapters_tokens(struct model *m, const struct model_adapter *list, size_t n, struct error *err);
-/* Whether the adapter of this file brings tokens along, and whether it acts on answers alone, from their beginning. */
-stretto_status model_adapter_look(const char *path, bool *phrases, bool *answers, struct error *err);
+/* Whether the adapter of this file brings tokens along, and on which rows it acts. */
+stretto_status model_adapter_look(const char *path, bool *phrases, enum adapter_rows *rows, struct error *err);
 /* Reads what the options name and puts it into m->graph. */
 stretto_status model_adapters_open(struct model *m, const struct model_adapter *list, size_t n, struct error *err);
 /* Says of an opened model where an adapter was trained beside other weights, or with another template. */

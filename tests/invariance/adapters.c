@@ -459,13 +459,14 @@ static void on_disk(struct test *t)
     feed(t, o.engine, 1, 0, N, 11, got);
     engine_disk_save(o.engine, 0, UINT32_MAX);
     close_both(&o);
-    static const char *const fewer[] = { "1", "0", NULL };
-    static const float second[] = { 0, 1 }, first[] = { 1, 0 }, none[] = { 0, 0 };
+    static const char *const fewer[] = { "1", "0", "0.guesses", NULL };
+    static const float second[] = { 0, 1, 0 }, first[] = { 1, 0, 0 }, none[] = { 0, 0, 0 }, guesses[] = { 0, 0, 1 };
     open_with(t, &o, fewer, true, 1, SEQS);
     if (engine_disk_open(o.engine, &d, &err) != STRETTO_OK) die(folder, &err);
     check(t, takes(o.engine, t, 0, first) == 0, "from disk: nothing for another adapter", 0);
     check(t, takes(o.engine, t, 1, second) == PAGE_SLOTS, "from disk: a page for the same", 0);
     check(t, takes(o.engine, t, 2, none) == PAGE_SLOTS, "from disk: a page for the base", 0);
+    check(t, takes(o.engine, t, 3, guesses) == PAGE_SLOTS, "from disk: the base's for one that acts on guesses", 0);
     feed(t, o.engine, 1, PAGE_SLOTS, N, 5, got);
     check(t, equal(t, got, t->want[0], PAGE_SLOTS, N), "behind a page from disk", 0);
     close_both(&o);

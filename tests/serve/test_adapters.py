@@ -196,6 +196,28 @@ def check_answers(s):
     s.post("/lora-adapters", [])
 
 
+def check_guesses(model, path):
+    """What acts on guesses alone changes no text, whoever else is there; its pages are everybody's."""
+    with Server(program, model, "--lora", f"guesses={path}", "--parallel", "8") as s:
+        tokens = ask(s, "stories", LONG)["usage"]["prompt_tokens"]
+        assert cached(s, "stories:guesses", LONG) >= tokens - 2
+        assert s.get("/lora-adapters")[2][0]["rows"] == "guesses"
+        ways = [(w, t) for w in WORDS for t in (0, 1)]
+        say = lambda m, w: words(s, m, w[0], temperature=w[1], seed=7)
+        base = [say("stories", w) for w in ways]
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(lambda w: say("stories:guesses", w), ways)) == base
+    with Server(program, model, "--lora", f"guesses={path}", "--decode", "gated") as s:
+        assert [words(s, "stories:guesses", w) for w in WORDS] == base[::2]
+        go = {"prompt": WORDS[0], "temperature": 0, "n_predict": 24, "lora": [{"id": 0, "scale": 1}]}
+        assert s.post("/completion", go)[2]["timings"]["draft_n"] > 0
+        assert s.post("/completion", {**go, "lora": []})[2]["timings"].get("draft_n", 0) == 0
+        code, _, j = s.post("/v1/embeddings", {"input": "Once", "model": "stories:guesses"})
+        assert code == 400 and "acts on guesses alone" in j["error"]["message"], (code, j)
+    code, told = refused(model, "--lora", f"guesses={path}", "--decode", "lookup")
+    assert code and "acts on guesses alone" in told, (code, told)
+
+
 def check_saved(s):
     """A saved text is restored with the adapters that acted on it, and one that cannot be costs the slot nothing."""
     go = {"prompt": LONG, "temperature": 0, "n_predict": 2, "id_slot": 0}
@@ -288,6 +310,7 @@ with tempfile.TemporaryDirectory() as folder:
     late, early = (write(os.path.join(folder, r + ".gguf"), model, 1, rows=r) for r in ("answers", "given"))
     with Server(program, model, "--lora", f"late={late}", "--lora", f"early={early}") as server:
         check_answers(server)
+    check_guesses(model, write(os.path.join(folder, "guesses.gguf"), model, 1, rows="guesses", size=0.1))
     check_overflow(model, folder)
     check_restart(model, folder, paths)
     check_phrases(model, folder)
