@@ -10,7 +10,7 @@
 /* Logits at hand: bytes of all requests together, and of one request's rows at most. */
 enum { CHOICES_BYTES = 32 << 20, CHOICES_ROWS = 64 };
 /* Pages that the tasks of one batch take, unless one of them takes more. */
-enum { CHOICES_PAGES = 32 };
+enum { CHOICES_PAGES = 16 };
 
 /* ---- tokens --------------------------------------------------------------------------------- */
 

@@ -376,8 +376,9 @@ def check_interrupt(model, tmp):
     stop_and_go(tmp, ["-m", model, "--max-kl", "0.05", "--tokens", "4096", "--windows", "1"], (0.5, 0.7)[:once],
                 "goes on with what")
     out = os.path.join(tmp, "nohup.gguf")
-    p = subprocess.Popen([stretto, "squeeze", "-q", "-t", "1", "-m", model, "--type", "q4_0", "--no-proof", "-o", out],
-                         stdout=subprocess.DEVNULL, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    p = subprocess.Popen([stretto, "squeeze", "-q", "-t", "1", "-m", model, "--type", "q4_0", "--tokens", "4096",
+                          "--no-proof", "-o", out], stdout=subprocess.DEVNULL,
+                         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
     while p.poll() is None and not os.path.exists(out + ".part"): time.sleep(0.002)
     p.send_signal(signal.SIGHUP)
     assert p.wait(timeout=300) == 0 and os.path.exists(out)
