@@ -35,6 +35,7 @@ Lossless. On prompts of bench/make_prompts.py (--sets): plain against auto of on
 compares the texts, and ends where they differ. What guesses there learned from the model's own answers to other prompts
 of the same sets."""
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -52,6 +53,9 @@ REPEATS = 0.25                       # of an answer's tokens: as `stretto bench`
 AMX = {"q8_0": "1,1.07,1.2,1.3,1.5,2", "": "1,1.2,1.5,1.7,2.2,3.3"}      # goals for AMX, by the type of weights
 NEEDS = {"consistency": "--block", "heads": "heads", "base-heads": "heads", "gated": "guesses"}
 WORST, LEAST = -0.01, -0.015         # what may be lost of right answers, and the interval's lower end
+# What is claimed at least: tokens for a pass, speed by the clock and at AMX's prices; of a lossless model, by sets.
+MUST_TOKENS = {"jacobi": 2.5, "auto": 3.5}
+MUST_CLOCK, MUST_PRICED, MUST_LOSSLESS = 2.0, 3.0, {"code": 1.6, "sql": 2.0, "chat": 1.3}
 
 # An arm: whose files it begins with when all weights are trained, what `stretto teach` is asked for, how it decodes.
 PHRASES, NOISE = ["--phrases", "{phrases}"], ["--states", "noise", "--block", "{block}"]
@@ -240,6 +244,9 @@ def quality(x, name, said):
            "paired": spider.paired(before, right, groups),
            "same_text": learn_sql.mean([a["written"] == b["written"] for a, b in zip(lines, base)]),
            "most_tokens": learn_sql.mean([q["tokens"] >= x.args.predict for q in lines])}
+    taught = files(x, name)[-1]
+    with open(taught, "rb") as f:
+        out["file"] = {"bytes": os.path.getsize(taught), "hash": hashlib.sha256(f.read()).hexdigest()[:12]}
     if said.get("held") and said.get("held_lines"):
         out["nats"] = [said[k] * said["held_tokens"] / said["held_lines"] for k in ("held", "held_error")]
     return out | {"training": said}
@@ -540,6 +547,26 @@ def way_of(arm):
     return "auto" if "auto" in arm else "plain"
 
 
+def reached(value, must):
+    """A ratio with its interval beside what it must be: the whole interval counts."""
+    return f"{times(value)}, claimed {must}: {'holds' if value[1] >= must else 'does not hold'}"
+
+
+def of_speed(name, a):
+    """What holds of an arm's steps and seconds."""
+    out = []
+    for kind, s in a.get("speed", {}).items():
+        for way, must in MUST_TOKENS.items():
+            if way in s and kind == next(iter(a["speed"])):
+                tokens = s[way]["passes"]["tokens"]
+                out.append(f"{name}, {way}: {tokens:.2f} tokens for a pass, claimed {must}: "
+                           f"{'holds' if tokens >= must else 'does not hold'}")
+        for what, key, must in (("by the clock", "clock", MUST_CLOCK), ("at prices", "priced", MUST_PRICED)):
+            if s["auto"][key]:
+                out.append(f"{name}, {kind}, {what}: {reached(s['auto'][key], must)}")
+    return out
+
+
 def verdicts(r):
     """What holds of the claims, in sentences."""
     out = []
@@ -551,7 +578,10 @@ def verdicts(r):
         few = "" if n >= 2000 else f" (on {n} questions; the claim wants 2,000)"
         out.append(f"{name}: {100 * p['difference']:+.1f} points of right answers, at least {100 * low:+.1f}: "
                    f"{'within' if fine else 'not within'} the point that may be lost{few}")
+        out += of_speed(name, a)
     for name, sets in r["lossless"].items():
+        out += [f"{name}, {s}, text as it was: {reached(o['clock'], MUST_LOSSLESS[s])}" for s, o in sets.items()
+                if o.get("clock")]
         if not all(s["same"] for s in sets.values()):
             out.append(f"{name}: TEXTS DIFFER")
     return out
@@ -593,12 +623,13 @@ def print_result(r):
         print("\nPrices of steps of 1, 2, 4, 8, 16 and 32 rows: "
               + "; ".join(f"{k} {c}" for k, c in r["costs"].items()) + ".")
     print_lossless(r)
-    print("\n| training | steps | rows | seconds | of a processor | MB | loss held out |\n"
-          "|---|--:|--:|--:|--:|--:|--:|")
+    print("\n| training | steps | rows | seconds | of a processor | MB | loss held out | file, bytes |\n"
+          "|---|--:|--:|--:|--:|--:|--:|---|")
     for name, a in r["arms"].items():
         t = a["training"]
         print(f"| {name} | {t['steps']} | {t['rows']:,} | {t['seconds']:.0f} | {t['cpu_seconds']:.0f} | "
-              f"{t['peak_bytes'] / 1e6:.0f} | {t['first_held']:.3f} -> {t['held']:.3f} |")
+              f"{t['peak_bytes'] / 1e6:.0f} | {t['first_held']:.3f} -> {t['held']:.3f} | "
+              f"{a['file']['hash']}, {a['file']['bytes']:,} |")
     print("\n" + "\n".join(f"- {v}" for v in verdicts(r)))
 
 

@@ -75,6 +75,14 @@ def test_joined():
         "costs": {"f16": 1}}
 
 
+def test_of_speed():
+    way = lambda tokens, low: {"passes": {"tokens": tokens}, "clock": [low + 0.2, low, low + 0.4], "priced": None}
+    said = consistency.of_speed("c", {"speed": {"same": {"jacobi": way(2.5, 1), "auto": way(3.4, 1.9)},
+                                                "f16": {"auto": way(9, 2.0)}}})
+    assert [line.endswith(": holds") for line in said] == [True, False, False, True], said
+    assert "2.50 tokens for a pass, claimed 2.5" in said[0] and "claimed 2.0" in said[3], said
+
+
 def test_verdicts():
     for difference, low, n, words in ((-0.005, -0.012, 2000, "within"), (-0.005, -0.016, 2000, "not within"),
                                       (-0.011, -0.012, 2000, "not within"), (0.1, 0.05, 500, "within")):
@@ -244,6 +252,7 @@ def check_printed(printed):
 if __name__ == "__main__":
     test_statistics()
     test_joined()
+    test_of_speed()
     test_verdicts()
     with tempfile.TemporaryDirectory() as tmp:
         test_stages(tmp)
