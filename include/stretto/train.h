@@ -51,7 +51,7 @@ typedef struct stretto_train_options {
                                         a step ends with E_NAN, and the last state that was well is written; 0: none */
     uint32_t learn_prompts;          /* 1: what stands in prompts is learned too */
     const char *rows_of;             /* tokens on whose rows the adapter acts: "all" (NULL), "given" (prompts),
-                                        "answers" */
+                                        "answers", "guesses" (needs block) */
     /* Another model, with the same tokens, that says what is learned in place of the lines' own (a file or folder).
      * Losses are then divergences from it, KL(teacher || model). It is asked once, before the first step. */
     const char *teacher;
@@ -66,10 +66,16 @@ typedef struct stretto_train_options {
     uint32_t depth;                  /* tokens that are guessed in a row while it learns; 0: 4 */
     uint32_t slice;                  /* tokens that can be guessed, the most frequent of answers; 0: 8192 */
     uint32_t feed;                   /* channels inside of the recursive head; 0: twice the width */
+    /* The model learns to guess: noisy copies of blocks of answers beside them. */
+    uint32_t block, copies;          /* tokens of a block, 0: none, or as states has them; copies of each, 0: 2 */
+    const char *states;              /* a file of `stretto trace jacobi` of this model, learned from too; NULL: none */
+    const char *noisy_loss;          /* what noisy rows learn: "ce" (NULL), "kl" or "cllm" */
+    double noisy_weight, ar;         /* what all copies of a token count together, and the clean one; 0: 1;
+                                        ar below 0: clean ones are not learned */
 } stretto_train_options;
 #define STRETTO_TRAIN_OPTIONS_INIT { sizeof(stretto_train_options), NULL, NULL, NULL, 0, 0, 0, NULL, 0, 0, NULL, 0, \
         0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, 0, 0, 0, 0, \
-        NULL, NULL, 0, 0, 0 }
+        NULL, NULL, 0, 0, 0, 0, 0, NULL, NULL, 0, 0 }
 
 /* What a training will be. */
 typedef struct stretto_train_plan {
@@ -94,6 +100,8 @@ typedef struct stretto_train_report {
     double seconds;
     uint64_t rows;
     int done;                        /* 1: it was the last */
+    double noisy, held_noisy;        /* of noisy copies, as loss and held are of clean rows; NAN: there are none */
+    double per_step;                 /* tokens of watched answers in a step of Jacobi decoding; NAN as held */
 } stretto_train_report;
 
 /* Reads the data and looks at the model, a GGUF file; no weight is read yet. The folder is made where it is not there.

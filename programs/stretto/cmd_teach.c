@@ -408,7 +408,7 @@ static int teach(struct run *x)
     if (phrases->table.n && (x->o->show || !x->o->quiet))
         teach_say_phrases(x->o->show ? stdout : stderr, phrases, trainer_tokenizer(x->t), x->o->show);
     if (x->o->show) {
-        teach_show(trainer_lines(x->t), trainer_tokenizer(x->t), (size_t)x->o->show);
+        teach_show(trainer_lines(x->t), trainer_tokenizer(x->t), trainer_noise(x->t), (size_t)x->o->show);
         return EXIT_DONE;
     }
     if (x->o->plan) return plan(x);

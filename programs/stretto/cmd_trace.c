@@ -6,6 +6,7 @@
  * (and "adapters" in "model", where there are some: digests of them, with their scales)
  * then one line for each prompt, in the order of the file of prompts:
  *   {"id", "set", "prompt": [ids], "answer": [ids], "finish": "end" or "length",
+ *    "group": the prompt's, where it has one,
  *    "blocks": [{"at": i, "states": [[ids], ...], "wrong": [j, ...]}, ...]}
  * A block is answer[at .. at + length of a state). states[0] is the guess: token i of the answer is
  * guessed as prompt[random_at(seed, 0, i, 0) % length of the prompt] (base/random.h); state k + 1
@@ -64,8 +65,10 @@ struct trace {
     struct prompts prompts;
     uint32_t forks, together, context;
     struct trajectory_how how;
-    struct trajectory_answer *answers; /* [together] */
-    const char *stops[MAX_TOGETHER];   /* of the answers being written */
+    struct trajectory_answer *answers; /* [prompts.n]; of those that fit, in their order     */
+    size_t *of, n_answers;             /* [prompts.n]: which prompt an answer is to          */
+    char **line;                       /* [prompts.n]: those that wait for others before them */
+    size_t written;                    /* prompts whose lines are in the file                */
     struct trajectory_block *blocks;   /* of one answer */
     struct learned learned;            /* of --learned  */
     FILE *out;
@@ -75,11 +78,11 @@ struct trace {
 };
 
 /* By the model's end token, or by the prompt's stop string, which is then part of the answer. */
-static bool ends(const void *ud, uint32_t which, const int32_t *token, uint32_t n)
+static bool ends(const void *ud, size_t which, const int32_t *token, uint32_t n)
 {
     enum { TOKENS = 64 };
     const struct trace *t = ud;
-    const char *stop = t->stops[which];
+    const char *stop = t->prompts.v[t->of[which]].stop;
     char text[4096];
     size_t length = 0;
     if (stretto_token_ends(t->m, token[n - 1])) return true;
@@ -163,18 +166,11 @@ static json_t *list(const int32_t *v, size_t n)
 
 /* A line is written whole or not at all, as far as a file allows; a part that was cut off by a
  * full disk or a power cut is taken back by the next call. */
-static int write_line(struct trace *t, json_t *j, const char *text)
+static stretto_status write_line(struct trace *t, const char *line, struct error *err)
 {
-    char *own = j ? json_dumps(j, JSON_COMPACT) : NULL;
-    const char *line = own ? own : text;
-    bool ok = line && fprintf(t->out, "%s\n", line) > 0 && fflush(t->out) == 0;
-    struct error err = { 0 };
-    json_decref(j);
-    if (!ok)
-        fail(&err, line ? STRETTO_E_IO : STRETTO_E_NOMEM, "cannot write %s: %s", t->o->out,
-             line ? strerror(errno) : "out of memory");
-    free(own);
-    return ok ? EXIT_DONE : command_fail("trace", err.status, err.text);
+    if (line && fprintf(t->out, "%s\n", line) > 0 && fflush(t->out) == 0) return STRETTO_OK;
+    return fail(err, line ? STRETTO_E_IO : STRETTO_E_NOMEM, "cannot write %s: %s", t->o->out,
+                line ? strerror(errno) : "out of memory");
 }
 
 /* How many lines behind the header the file holds; what is behind the last whole one is cut off. */
@@ -238,7 +234,8 @@ static int resume(struct trace *t, size_t *done)
         if (ftruncate(fileno(t->out), keep) != 0 || fseek(t->out, keep, SEEK_SET) != 0) {
             fail(&err, STRETTO_E_IO, "cannot write %s: %s", t->o->out, strerror(errno));
             code = command_fail("trace", STRETTO_E_IO, err.text);
-        } else if (keep == 0) code = write_line(t, NULL, want);
+        } else if (keep == 0 && write_line(t, want, &err) != STRETTO_OK)
+            code = command_fail("trace", err.status, err.text);
     }
     free(text);
     free(want);
@@ -260,48 +257,72 @@ static json_t *record(const struct trace *t, const struct prompt *p,
         json_array_append_new(blocks, json_pack("{s:I,s:o,s:o}", "at", (json_int_t)b->at, "states",
                                                 states, "wrong", wrong));
     }
-    return json_pack("{s:s,s:s,s:o,s:o,s:s,s:o}", "id", p->id, "set", p->set, "prompt",
-                     list(p->ids, p->n), "answer", list(a->token, a->n), "finish",
-                     a->ended ? "end" : "length", "blocks", blocks);
+    json_t *j = json_pack("{s:s,s:s,s:o,s:o,s:s,s:o}", "id", p->id, "set", p->set, "prompt",
+                          list(p->ids, p->n), "answer", list(a->token, a->n), "finish",
+                          a->ended ? "end" : "length", "blocks", blocks);
+    if (p->group) json_object_set_new(j, "group", json_string(p->group));
+    return j;
 }
 
-/* Prompts [first, first + n): answers together, then each answer's blocks. */
-static int trace_some(struct trace *t, size_t first, size_t n)
+static char *text_of(json_t *j)
+{
+    char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    json_decref(j);
+    return text;
+}
+
+static bool fits(const struct trace *t, const struct prompt *p) { return p->n + t->how.tokens <= t->context; }
+
+/* Lines stand in the order of the prompts: those whose turn it is. */
+static stretto_status write_lines(struct trace *t, struct error *err)
+{
+    for (; t->written < t->prompts.n; t->written++) {
+        const struct prompt *p = &t->prompts.v[t->written];
+        char **line = &t->line[t->written];
+        if (!*line && fits(t, p)) return STRETTO_OK;
+        if (!*line) {
+            *line = text_of(json_pack("{s:s,s:s,s:s}", "id", p->id, "set", p->set, "skipped",
+                                      "prompt and answer do not fit in the context"));
+            t->skipped++;
+        }
+        TRY(write_line(t, *line, err));
+        free(*line);
+        *line = NULL;
+        progress_tell(&t->hook, "tracing", t->written + 1, t->prompts.n);
+    }
+    return STRETTO_OK;
+}
+
+static stretto_status answered(void *ud, size_t which, int32_t seq, struct error *err)
+{
+    struct trace *t = ud;
+    const struct trajectory_answer *a = &t->answers[which];
+    TRY(trajectory_blocks(t->e, &t->how, seq, a, 0, t->forks, t->blocks, err));
+    if (t->o->learned) suffix_store_add(&t->learned.store, a->token, a->n);
+    char **line = &t->line[t->of[which]];
+    *line = text_of(record(t, &t->prompts.v[t->of[which]], a));
+    return *line ? write_lines(t, err) : fail(err, STRETTO_E_NOMEM, "out of memory");
+}
+
+/* All prompts from number `first` on. */
+static int trace_all(struct trace *t, size_t first)
 {
     struct error err = { 0 };
-    uint32_t fit = 0;
-    int code = EXIT_DONE;
-    for (size_t i = 0; i < n; i++) {
-        const struct prompt *p = &t->prompts.v[first + i];
-        if (p->n + t->how.tokens > t->context) continue;
-        t->stops[fit] = p->stop;
-        t->answers[fit].prompt = p->ids;
-        t->answers[fit++].n_prompt = (uint32_t)p->n;
+    for (size_t i = first; i < t->prompts.n; i++) {
+        const struct prompt *p = &t->prompts.v[i];
+        if (!fits(t, p)) continue;
+        t->of[t->n_answers] = i;
+        t->answers[t->n_answers++] = (struct trajectory_answer){ .prompt = p->ids, .n_prompt = (uint32_t)p->n };
     }
-    stretto_status s =
-        fit ? trajectory_answers(t->e, &t->how, t->answers, fit, &err) : STRETTO_OK;
-    uint32_t seq = 0;
-    for (size_t i = 0; i < n && s == STRETTO_OK && code == EXIT_DONE; i++) {
-        const struct prompt *p = &t->prompts.v[first + i];
-        struct trajectory_answer *a = &t->answers[seq];
-        if (p->n + t->how.tokens > t->context) {
-            code = write_line(t, json_pack("{s:s,s:s,s:s}", "id", p->id, "set", p->set, "skipped",
-                                           "prompt and answer do not fit in the context"), NULL);
-            t->skipped++;
-            continue;
-        }
-        s = trajectory_blocks(t->e, &t->how, (int32_t)seq, a, (int32_t)t->together, t->forks,
-                              t->blocks, &err);
-        seq++;
-        if (s == STRETTO_OK) code = write_line(t, record(t, p, a), NULL);
-        if (s == STRETTO_OK && t->o->learned) suffix_store_add(&t->learned.store, a->token, a->n);
-        progress_tell(&t->hook, "tracing", first + i + 1, t->prompts.n);
-    }
+    t->written = first;
+    stretto_status s = write_lines(t, &err);
+    if (s == STRETTO_OK)
+        s = trajectory_answers(t->e, &t->how, t->answers, t->n_answers, t->together, answered, t, &err);
     ui_progress_break(&t->ui);
     if (s == STRETTO_E_CANCEL)
         return command_fail("trace", s,
                             "interrupted; what was written is whole, and the same command resumes it");
-    return s == STRETTO_OK ? code : command_fail("trace", s, err.text);
+    return s == STRETTO_OK ? EXIT_DONE : command_fail("trace", s, err.text);
 }
 
 static int open_trace(struct trace *t)
@@ -348,13 +369,13 @@ static int open_trace(struct trace *t)
     stretto_status s = engine_open(&t->e, m, &eo, &err);
     if (s != STRETTO_OK) return command_fail("trace", s, err.text);
     engine_cancel(t->e, engine_flag_set, (void *)(uintptr_t)&interrupted);
-    engine_seq_open_all(t->e, NULL);
+    for (uint32_t f = 0; f < t->forks; f++) engine_seq_open(t->e, &(int32_t){ 0 }, NULL);    /* 0 .. forks - 1 */
     uint32_t blocks = (t->how.tokens + block - 1) / block;
-    t->answers = calloc(t->together, sizeof *t->answers);
+    t->answers = calloc(t->prompts.n + 1, sizeof *t->answers);
+    t->of = calloc(t->prompts.n + 1, sizeof *t->of);
+    t->line = calloc(t->prompts.n + 1, sizeof *t->line);
     t->blocks = calloc(blocks, sizeof *t->blocks);
-    bool ok = t->answers && t->blocks;
-    for (uint32_t i = 0; i < t->together && ok; i++)
-        ok = (t->answers[i].token = calloc(t->how.tokens, sizeof(int32_t))) != NULL;
+    bool ok = t->answers && t->of && t->line && t->blocks;
     for (uint32_t i = 0; i < blocks && ok; i++) {
         t->blocks[i].state = calloc((size_t)(states + 1) * block, sizeof(int32_t));
         t->blocks[i].wrong = calloc(states + 1, sizeof(uint32_t));
@@ -366,12 +387,14 @@ static int open_trace(struct trace *t)
 static void close_trace(struct trace *t)
 {
     uint32_t blocks = t->how.block ? (t->how.tokens + t->how.block - 1) / t->how.block : 0;
-    for (uint32_t i = 0; t->answers && i < t->together; i++) free(t->answers[i].token);
+    for (size_t i = 0; t->line && i < t->prompts.n; i++) free(t->line[i]);
     for (uint32_t i = 0; t->blocks && i < blocks; i++) {
         free(t->blocks[i].state);
         free(t->blocks[i].wrong);
     }
     free(t->answers);
+    free(t->of);
+    free(t->line);
     free(t->blocks);
     engine_close(t->e);
     learned_close(&t->learned);
@@ -393,7 +416,7 @@ static int trace_run(void *options, size_t n_operands, char **operands)
     ui_progress_init(&t.ui, stderr);
     t.ui.items = true;
     t.hook = ui_progress_hook(&t.ui);
-    size_t at = 0, step;
+    size_t at = 0;
     int code = open_model("trace", &t.o->model, false, &t.m);
     if (code == EXIT_DONE)
         code = prompts_read("trace", t.m, t.o->prompts, (size_t)t.o->limit, &t.prompts);
@@ -401,10 +424,7 @@ static int trace_run(void *options, size_t n_operands, char **operands)
     if (code == EXIT_DONE) code = learned_begin(&t);
     if (code == EXIT_DONE) code = resume(&t, &at);
     bool begun = code == EXIT_DONE && t.o->learned;
-    for (; code == EXIT_DONE && at < t.prompts.n; at += step) {
-        step = t.prompts.n - at < t.together ? t.prompts.n - at : t.together;
-        code = trace_some(&t, at, step);
-    }
+    if (code == EXIT_DONE) code = trace_all(&t, at);
     if (t.skipped)
         fprintf(stderr, "stretto trace: %zu prompts were skipped: with their answers they do not fit in the context "
                 "of %u; ask for a larger one with -c, or for shorter answers with -n\n", t.skipped, t.context);

@@ -14,6 +14,7 @@ void prompt_done(struct prompt *p)
     free(p->text);
     free(p->stop);
     free(p->begin);
+    free(p->group);
     free(p->ids);
     *p = (struct prompt){ 0 };
 }
@@ -63,6 +64,7 @@ static stretto_status take_members(struct prompt *p, const json_t *j, size_t num
     TRY(take_string(j, "id", PROMPT_MAX_NAME, &p->id, err));
     TRY(take_string(j, "set", PROMPT_MAX_NAME, &p->set, err));
     TRY(take_string(j, "stop", PROMPT_MAX_NAME, &p->stop, err));
+    if (json_is_string(json_object_get(j, "group"))) TRY(take_string(j, "group", PROMPT_MAX_BYTES, &p->group, err));
     TRY(take_string(j, "begin", PROMPT_MAX_BYTES, &p->begin, err));
     TRY(take_string(j, "prompt", PROMPT_MAX_BYTES, &p->text, err));
     const json_t *chat = json_object_get(j, "chat"), *ids = json_object_get(j, "ids");

@@ -1,6 +1,6 @@
 /* Files of prompts: JSON lines {"prompt": "text"} or {"ids": [1, 2]}, and if wanted "id", "set",
  * "chat": true (the prompt goes through the model's chat template), "begin" (the opening of the
- * answer, part of what the model reads) and "stop" (a string that ends the answer).
+ * answer, part of what the model reads), "stop" (a string that ends the answer) and "group".
  * bench/make_prompts.py writes them. */
 #ifndef STRETTO_PROMPTS_H
 #define STRETTO_PROMPTS_H
@@ -13,6 +13,7 @@ enum { PROMPTS_MAX = 1 << 20, PROMPT_MAX_BYTES = 1 << 22, PROMPT_MAX_NAME = 256 
 struct prompt {
     char *id, *set;               /* malloc'd, as the others                                      */
     char *text, *begin, *stop;    /* text NULL: the line gives ids; the others NULL: none         */
+    char *group;                  /* or NULL: what its line says it belongs to, for who learns from it */
     bool chat;
     int32_t *ids;                 /* malloc'd; of the text once prompts_read is over              */
     size_t n;

@@ -41,8 +41,8 @@ void teach_say_plan(FILE *f, const struct train_plan *p, enum train_method metho
 /* The loss's name: of what lines say, or of what a teacher does. */
 const char *teach_loss(const struct train_plan *p);
 void teach_print_plan(const struct train_plan *p, bool json);
-/* The first n samples: ids, texts, and what counts. */
-void teach_show(const struct lines *l, const struct tokenizer *t, size_t n);
+/* The first n samples: ids, texts, and what counts; and their noisy copies of the first epoch. */
+void teach_show(const struct lines *l, const struct tokenizer *t, const struct noise_how *noise, size_t n);
 /* The table of phrases; with `all` 0, a line about them. */
 void teach_say_phrases(FILE *f, const struct found_phrases *p, const struct tokenizer *t, bool all);
 /* One line of progress, drawn again on a terminal, at most `width` columns. */

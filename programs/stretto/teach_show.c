@@ -234,9 +234,30 @@ static void print_token(const struct tokenizer *t, int32_t id, bool first)
     buffer_done(&b);
 }
 
-void teach_show(const struct lines *l, const struct tokenizer *t, size_t n)
+/* Tokens of copies in place of those of the sample, from the first wrong one on those that shall follow. */
+static void show_copies(const struct lines *l, const struct tokenizer *t, const struct noise_how *noise,
+                        uint32_t sample)
 {
-    for (size_t i = 0; i < n && i < l->n; i++) {
+    struct noise x = noise_begin(noise, l, sample, 0);
+    const int32_t *y = sample_ids(l, &l->sample[sample]);
+    int32_t state[NOISE_WINDOW];
+    while (noise_next(&x)) {
+        uint32_t first = noise_state(&x, state);
+        printf("copy %u of tokens %u to %u", x.copy + 1, x.at, x.at + x.n - 1);
+        puts(first + 1 < x.n ? ":" : ": all that is read is right, so nothing is learned");
+        for (uint32_t k = 0; k + 1 < x.n && first + 1 < x.n; k++) {
+            printf("%5u %8d  %-9s ", x.at + k, state[k], state[k] != y[x.at + k] ? "wrong" : "");
+            print_token(t, state[k], k == 0);
+            if (k < first) continue;
+            printf("%26s-> ", "");
+            print_token(t, y[x.at + k + 1], false);
+        }
+    }
+}
+
+void teach_show(const struct lines *l, const struct tokenizer *t, const struct noise_how *noise, size_t n)
+{
+    for (uint32_t i = 0; i < n && i < l->n; i++) {
         const struct sample *s = &l->sample[i];
         uint32_t counts = 0;
         for (uint32_t k = 0; k < s->n; k++) counts += sample_weights(l, s)[k] > 0;
@@ -248,6 +269,7 @@ void teach_show(const struct lines *l, const struct tokenizer *t, size_t n)
             printf("%5u %8d  %-9s ", k, sample_ids(l, s)[k], mark);
             print_token(t, sample_ids(l, s)[k], k == 0);
         }
+        show_copies(l, t, noise, i);
         putchar('\n');
     }
 }

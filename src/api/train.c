@@ -49,6 +49,10 @@ static stretto_status words_of(const stretto_train_options *from, struct train_o
                     from->schedule);
     while (from->optimizer && to->optimizer < OPTIMIZERS
            && strcmp(from->optimizer, train_optimizer_names[to->optimizer]) != 0) to->optimizer++;
+    while (from->noisy_loss && to->loss < TRAIN_LOSSES && strcmp(from->noisy_loss, train_loss_names[to->loss]) != 0)
+        to->loss++;
+    if (to->loss == TRAIN_LOSSES)
+        return fail(err, STRETTO_E_ARG, "noisy rows learn by ce, kl or cllm, not by '%.40s'", from->noisy_loss);
     if (to->optimizer == OPTIMIZERS)
         return fail(err, STRETTO_E_ARG, "there is no optimizer '%.40s'; take adamw or adafactor", from->optimizer);
     return STRETTO_OK;
@@ -101,6 +105,11 @@ static stretto_status options_of(stretto_trainer *t, const char *model, const ch
     if (from->depth) to->depth = from->depth;
     if (from->slice) to->slice = from->slice;
     to->feed = from->feed;
+    to->block = from->block;
+    if (from->copies) to->copies = from->copies;
+    to->states = from->states;
+    if (from->noisy_weight != 0) to->noisy_weight = from->noisy_weight;
+    if (from->ar != 0) to->ar = from->ar < 0 ? 0 : from->ar;
     return words_of(from, to, &t->err);
 }
 
@@ -177,16 +186,22 @@ static stretto_status begin(stretto_trainer *t)
 
 stretto_status stretto_trainer_step(stretto_trainer *t, stretto_train_report *report_)
 {
-    struct train_report r = { .held = NAN, .held_error = NAN };
+    const struct train_report none = { .held = NAN, .held_error = NAN, .noisy = NAN, .held_noisy = NAN,
+                                       .per_step = NAN };
+    struct train_report r = none;
     if (!t) return STRETTO_E_ARG;
     error_clear(&t->err);
     TRY(begin(t));
     uint64_t at = trainer_at(t->trainer), all = trainer_plan(t->trainer)->steps;
-    if (at >= all) r = (struct train_report){ .step = at, .steps = all, .held = NAN, .held_error = NAN, .done = true };
-    else TRY(trainer_step(t->trainer, &r, &t->err));
+    if (at >= all) {
+        r.step = at;
+        r.steps = all;
+        r.done = true;
+    } else TRY(trainer_step(t->trainer, &r, &t->err));
     const stretto_train_report out = { .step = r.step, .steps = r.steps, .loss = r.loss, .loss_error = r.error,
                                        .held = r.held, .held_error = r.held_error, .learning_rate = r.lr,
-                                       .gradient = r.norm, .seconds = r.seconds, .rows = r.rows, .done = r.done };
+                                       .gradient = r.norm, .seconds = r.seconds, .rows = r.rows, .done = r.done,
+                                       .noisy = r.noisy, .held_noisy = r.held_noisy, .per_step = r.per_step };
     return give(report_, &out, sizeof out);
 }
 

@@ -341,6 +341,7 @@ stretto_status trainer_open(struct trainer **out, const struct train_options *o,
 
 const struct train_plan *trainer_plan(const struct trainer *t) { return &t->plan; }
 const struct lines *trainer_lines(const struct trainer *t) { return &t->lines; }
+const struct noise_how *trainer_noise(const struct trainer *t) { return &t->noise; }
 const struct tokenizer *trainer_tokenizer(const struct trainer *t) { return t->model->tokenizer; }
 uint64_t trainer_skipped(const struct trainer *t, double *scale)
 {

@@ -157,6 +157,8 @@ const struct train_plan *trainer_plan(const struct trainer *t);
 /* Fills the plan's bytes; nothing runs, and no weight is read. */
 stretto_status trainer_measure(struct trainer *t, struct error *err);
 const struct lines *trainer_lines(const struct trainer *t);
+/* How the noisy copies of these lines are made; block 0: there are none. */
+const struct noise_how *trainer_noise(const struct trainer *t);
 const struct tokenizer *trainer_tokenizer(const struct trainer *t);
 /* Those that were found; table.n is 0 where none were asked for. */
 const struct found_phrases *trainer_phrases(const struct trainer *t);

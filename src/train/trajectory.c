@@ -1,7 +1,7 @@
 #include "train/trajectory.h"
 #include "base/memory.h"
 #include "base/random.h"
-#include "engine/scheduler.h"
+#include "engine/writers.h"
 #include <string.h>
 
 static stretto_status cancelled(const struct trajectory_how *how, struct error *err)
@@ -14,94 +14,100 @@ int32_t trajectory_guess(const struct trajectory_answer *a, uint64_t seed, uint3
     return a->prompt[random_at(seed, 0, i, 0) % a->n_prompt];
 }
 
-/* One answer that is being written. */
-struct answering {
+/* ---- answers --------------------------------------------------------------------------------- */
+
+/* One answer that is being written, in a writer's sequence. */
+struct answering { struct answers *of; size_t which; uint32_t id, told; }; /* told: tokens whose followers were told */
+
+struct answers {
+    struct engine *e;
     const struct trajectory_how *how;
     struct trajectory_answer *a;
-    struct sampler sampler;
-    struct writer *writer;
-    uint32_t id, told;               /* told: tokens whose followers were told of */
+    size_t n, next;
+    struct answering *at;                         /* [writers.n]                     */
+    int32_t *room;                                /* [writers.n][how->tokens]        */
+    struct writers writers;
+    stretto_status (*done)(void *ud, size_t which, int32_t seq, struct error *err);
+    void *ud;
 };
 
 /* What was likely after the last token that is certain: of the prompt first, then of the answer. */
 static void heard(void *ud, const struct answer *got)
 {
     struct answering *x = ud;
-    const struct trajectory_answer *a = x->a;
+    const struct trajectory_how *how = x->of->how;
+    const struct trajectory_answer *a = &x->of->a[x->which];
     uint32_t n = a->n_prompt + x->told++;
     const int32_t *p = a->prompt;
     int32_t last[2] = { -1, -1 };
     for (uint32_t i = 0; i < 2 && n > i; i++)
         last[i] = n - 1 - i < a->n_prompt ? p[n - 1 - i] : a->token[n - 1 - i - a->n_prompt];
-    x->how->said(x->how->ud, last[1], last[0], &got->top);
+    how->said(how->ud, last[1], last[0], &got->top);
 }
 
-static bool cancel_asked(void *ud) { return *((struct answering *)ud)->how->cancel != 0; }
-
-/* A prompt joins in sequence `seq`; greedy, without guesses. */
-static stretto_status begin_answer(struct engine *e, struct answering *x, int32_t seq, struct arena *memory,
-                                   struct calibration *calibration, struct error *err)
+/* The next answer in the place of writer k. */
+static stretto_status begin_answer(struct answers *x, uint32_t k, struct error *err)
 {
-    static const struct sampling greedy = { .top_p = 1, .repeat_penalty = 1, .repeat_last_n = 64 };
-    const struct writer_options plain = { .most = 1 };
-    struct trajectory_answer *a = x->a;
+    struct plain_writer *w = &x->writers.w[k];
+    if (x->next == x->n) return STRETTO_OK;
+    x->at[k] = (struct answering){ .of = x, .which = x->next };
+    struct trajectory_answer *a = &x->a[x->next++];
+    a->token = x->room + (size_t)k * x->how->tokens;
     a->n = 0;
     a->ended = false;
-    sampler_plan(&x->sampler, memory, engine_model(e)->config.vocab);
-    TRY(sampler_set(&x->sampler, &greedy, err));
-    TRY(writer_open(&x->writer, e, seq, &x->sampler, calibration, &plain, err));
-    if (x->how->said) writer_heard(x->writer, heard, x);
-    engine_set(e, seq, a->prompt, a->n_prompt, 0);
-    writer_begin(x->writer);
-    writer_limit(x->writer, a->n_prompt + x->how->tokens, NULL, NULL);
-    struct request r = { .seq = seq, .writer = x->writer, .ud = x,
-                         .cancel = x->how->cancel ? cancel_asked : NULL };
-    return request_add(e, &r, &x->id, err);
+    if (x->how->said) writer_heard(w->writer, heard, &x->at[k]);
+    engine_set(x->e, w->seq, a->prompt, a->n_prompt, a->n_prompt);
+    writer_begin(w->writer);
+    writer_limit(w->writer, a->n_prompt + x->how->tokens, NULL, NULL);
+    struct request r = { .seq = w->seq, .writer = w->writer, .cancel = x->how->cancel ? engine_flag_set : NULL,
+                         .ud = (void *)(uintptr_t)x->how->cancel };
+    return request_add(x->e, &r, &x->at[k].id, err);
 }
 
-static stretto_status take_tokens(struct engine *e, const struct event *v, uint32_t which, struct error *err)
+static stretto_status take_tokens(struct answers *x, const struct event *v, struct error *err)
 {
-    struct answering *x = v->ud;
-    struct trajectory_answer *a = x->a;
+    uint32_t k = writers_find(&x->writers, v->seq);
+    struct trajectory_answer *a = &x->a[x->at[k].which];
     if (v->error.status != STRETTO_OK) return fail(err, v->error.status, "%s", v->error.text);
-    for (int32_t token; writer_next(x->writer, &token);) a->token[a->n++] = token;
-    if (v->wrote) a->ended = x->how->ends(x->how->ud, which, a->token, a->n);
-    if (a->ended) request_cancel(e, x->id);
+    for (int32_t token; writer_next(x->writers.w[k].writer, &token);) a->token[a->n++] = token;
+    if (v->wrote) a->ended = x->how->ends(x->how->ud, x->at[k].which, a->token, a->n);
+    if (a->ended) request_cancel(x->e, x->at[k].id);
+    if (!a->ended && !v->done) return STRETTO_OK;
+    TRY(x->done(x->ud, x->at[k].which, v->seq, err));
+    return begin_answer(x, k, err);
+}
+
+static stretto_status write_all(struct answers *x, struct error *err)
+{
+    for (uint32_t k = 0; k < x->writers.n; k++) TRY(begin_answer(x, k, err));
+    while (requests_count(x->e)) {
+        size_t n;
+        TRY(engine_turn(x->e, x->writers.events, x->writers.n, &n, err));
+        for (size_t i = 0; i < n; i++) TRY(take_tokens(x, &x->writers.events[i], err));
+    }
     return STRETTO_OK;
 }
 
-stretto_status trajectory_answers(struct engine *e, const struct trajectory_how *how,
-                                  struct trajectory_answer *a, uint32_t count, struct error *err)
+stretto_status trajectory_answers(struct engine *e, const struct trajectory_how *how, struct trajectory_answer *a,
+                                  size_t n, uint32_t together,
+                                  stretto_status (*done)(void *ud, size_t which, int32_t seq, struct error *err),
+                                  void *ud, struct error *err)
 {
-    struct calibration calibration;
-    struct arena size = { 0 }, memory;
-    struct sampler any;
-    struct answering *x = mem_zalloc(count, sizeof *x);
-    struct event *events = mem_zalloc(count, sizeof *events);
-    sampler_plan(&any, &size, engine_model(e)->config.vocab);
-    memory = (struct arena){ .cap = count * (size.top + 64) };
-    memory.base = mem_map(memory.cap);
-    calibration_init(&calibration);
-    stretto_status s =
-        x && events && memory.base ? STRETTO_OK : fail(err, STRETTO_E_NOMEM, "out of memory");
-    for (uint32_t i = 0; i < count && s == STRETTO_OK; i++) {
-        x[i].how = how;
-        x[i].a = &a[i];
-        s = begin_answer(e, &x[i], (int32_t)i, &memory, &calibration, err);
-    }
-    while (s == STRETTO_OK && requests_count(e)) {
-        size_t n;
-        s = engine_turn(e, events, count, &n, err);
-        for (size_t i = 0; i < n && s == STRETTO_OK; i++)
-            s = take_tokens(e, &events[i], (uint32_t)events[i].seq, err);
-    }
+    struct answers x = { .e = e, .how = how, .a = a, .n = n, .done = done, .ud = ud };
+    if (together > n) together = (uint32_t)n;
+    if (!n) return STRETTO_OK;
+    TRY(writers_open(e, &x.writers, together, err));
+    x.at = mem_zalloc(together, sizeof *x.at);
+    x.room = mem_zalloc((size_t)together * how->tokens, sizeof *x.room);
+    stretto_status s = x.at && x.room ? write_all(&x, err) : fail(err, STRETTO_E_NOMEM, "out of memory");
     requests_drop(e);
-    for (uint32_t i = 0; x && i < count; i++) writer_close(x[i].writer);
-    mem_unmap(memory.base, memory.cap);
-    mem_free(events);
-    mem_free(x);
+    writers_close(e, &x.writers);
+    mem_free(x.at);
+    mem_free(x.room);
     return s;
 }
+
+/* ---- blocks ---------------------------------------------------------------------------------- */
 
 /* `to` becomes the first n tokens of the clean text. Blocks come in ascending order: where a window has left
  * their beginnings behind (engine_reach), the text is read again, from each to the next. */
@@ -143,8 +149,8 @@ static stretto_status refine(struct engine *e, const struct trajectory_how *how,
         const struct trajectory_block *b = &block[f];
         const int32_t *y = b->state + (size_t)(b->n_states - 1) * how->block;
         if (!moving(b, how)) continue;
-        for (uint32_t i = 0; i + 1 < b->n; i++, n++)
-            rows[n] = (struct row){from + (int32_t)f, y[i], i ? (int32_t)n - 1 : ROW_COMMITTED, 0,
+        for (uint32_t i = b->clean; i + 1 < b->n; i++, n++)
+            rows[n] = (struct row){from + (int32_t)f, y[i], i > b->clean ? (int32_t)n - 1 : ROW_COMMITTED, 0,
                                    WANT_BEST};
         ++*moved;
     }
@@ -154,8 +160,10 @@ static stretto_status refine(struct engine *e, const struct trajectory_how *how,
         struct trajectory_block *b = &block[f];
         if (!moving(b, how)) continue;
         int32_t *next = b->state + (size_t)b->n_states * how->block;
-        next[0] = a->token[b->at]; /* the answer after the clean text: it has been asked already */
-        for (uint32_t i = 1; i < b->n; i++) next[i] = got[n++].best;
+        uint32_t right = b->wrong[b->n_states - 1] < b->n - 1 ? b->wrong[b->n_states - 1] : b->n - 1;
+        for (uint32_t i = 0; i <= b->clean; i++) next[i] = a->token[b->at + i];   /* asked already */
+        for (uint32_t i = b->clean + 1; i < b->n; i++) next[i] = got[n++].best;
+        if (right > b->clean) b->clean += engine_commit(e, from + (int32_t)f, right - b->clean);
         note(b, how, a);
     }
     return STRETTO_OK;
@@ -180,7 +188,8 @@ stretto_status trajectory_blocks(struct engine *e, const struct trajectory_how *
             for (uint32_t i = 0; i < b->n; i++)
                 b->state[i] = trajectory_guess(a, how->seed, b->at + i);
             note(b, how, a);
-            s = fork_text(e, a, seq, from + (int32_t)f, a->n_prompt + b->at, err);
+            b->clean = b->wrong[0] < b->n ? b->wrong[0] : b->n - 1;
+            s = fork_text(e, a, seq, from + (int32_t)f, a->n_prompt + b->at + b->clean, err);
         }
         while (s == STRETTO_OK && moved) {
             if ((s = cancelled(how, err)) == STRETTO_OK)

@@ -60,7 +60,7 @@ int main(int argc, char **argv)
     const stretto_train_options usual = STRETTO_TRAIN_OPTIONS_INIT;
     if (argc != 4) return 2;
     stretto_train_options method = usual, optimizer = usual, written = usual, rows = usual, agreement = usual,
-                          drawn = usual;
+                          drawn = usual, noisy = usual, block = usual;
     method.method = "guess";
     optimizer.optimizer = "sgd";
     written.written = 0.5;
@@ -70,10 +70,13 @@ int main(int argc, char **argv)
     agreement.agreement = 0.5;
     drawn.teacher = argv[1];
     drawn.teacher_drawn = UINT32_MAX;
+    noisy.noisy_loss = "some";
+    block.block = 1;
     if (!refused(".", argv[2], usual, "convert") || !refused(NULL, argv[2], usual, "a model and a folder")
         || !refused(argv[1], argv[2], method, "guess") || !refused(argv[1], argv[2], optimizer, "adafactor")
         || !refused(argv[1], argv[2], written, "teacher") || !refused(argv[1], argv[2], rows, "method full")
-        || !refused(argv[1], argv[2], agreement, "watched") || !refused(argv[1], argv[2], drawn, "256 at most"))
+        || !refused(argv[1], argv[2], agreement, "watched") || !refused(argv[1], argv[2], drawn, "256 at most")
+        || !refused(argv[1], argv[2], noisy, "cllm") || !refused(argv[1], argv[2], block, "2 to 256"))
         return 1;
     return learn(argv[1], argv[2], argv[3], 0, 5) || learn(argv[1], argv[2], argv[3], 1, 0);
 }
