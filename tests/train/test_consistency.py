@@ -195,7 +195,8 @@ def test_the_same_bytes():
 # ---- states -----------------------------------------------------------------------------------------------------
 
 def trace(model, out, *more):
-    prompts = write(at("prompts.jsonl"), [{"ids": sentence(i)["prompt"], "id": str(i)} for i in (*range(20), 3)])
+    prompts = write(at("prompts.jsonl"), [{"ids": sentence(i)["prompt"], "id": str(i), "group": f"g{i % 4}"}
+                                           for i in (*range(20), 3)])
     call("jacobi", "-m", model, "--prompts", prompts, "-o", at(out), "--block", 4, "--states", 4, "-n", 24, "-np", 3,
          "-t", 1, *more, command="trace")
     with open(at(out)) as f:
@@ -209,6 +210,8 @@ def test_states():
     head, *traced = trace(model, "states.jsonl")
     ended = [t for t in traced if t["finish"] == "end"]
     assert head["block"] == 4 and len(ended) > 10
+    assert [t["id"] for t in traced] == [*map(str, range(20)), "3"]
+    assert all(t["group"] == f"g{int(t['id']) % 4}" for t in traced)
     args = ["-m", model, "--valid", at("held.jsonl"), "-q", "-t", 1, "--rows", 256, "--epochs", 4, "--lr", "1e-3",
             "--states", at("states.jsonl")]
     call(*args, "--method", "full", "-o", at("taught"))
@@ -260,6 +263,17 @@ def test_guesses_alone():
     assert last["held"] == last["held_noisy"] < first["held"] if "held" in first else True
     with open(at("guesses", "adapter.gguf"), "rb") as f:
         assert b"guesses" in f.read(4096)
+
+
+def test_what_will_be_learned():
+    text = call(*QUICK, "--show", 2)
+    assert "copy 1 of tokens" in text and "copy 2 of tokens" in text and " wrong " in text and "->" in text, text
+    plan = json.loads(call(*QUICK, "--plan", "--json"))
+    plain = json.loads(call(*QUICK[:-2], "--plan", "--json"))
+    more = plan["rows"] - plain["rows"]                      # beginnings may be shared otherwise
+    assert plan["noisy_rows"] > 300 and abs(plan["noisy_rows"] - more) < 30, (plan, plain)
+    like = json.loads(call(*QUICK, "--loss", "cllm", "--plan", "--json"))
+    assert like["program_bytes"] > plan["program_bytes"]
 
 
 def test_bad_input():
