@@ -62,7 +62,7 @@ def sentence(i):
 write(DATA, [sentence(i) for i in range(35)])
 write(at("held.jsonl"), [sentence(i) for i in (2, 11, 17, 23, 31)])
 QUICK = ["-m", MODEL, "-d", DATA, "--valid", at("held.jsonl"), "--rank", 8, "--lr", "1e-2", "--rows", 256,
-         "--epochs", 6, "-t", 1, "-q", "--block", 4]
+         "--epochs", 3, "-t", 1, "-q", "--block", 4]
 
 
 # ---- rows -------------------------------------------------------------------------------------------------------
@@ -159,7 +159,7 @@ def test_packed_as_alone():
 # ---- a training -------------------------------------------------------------------------------------------------
 
 def test_it_learns_to_guess():
-    call(*QUICK, "--watch", 5, "--epochs", 60, "--measure", 200, "-o", at("first"))
+    call(*QUICK, "--watch", 5, "--epochs", 45, "--measure", 200, "-o", at("first"))
     held = [line for line in log("first") if "per_step" in line]
     first, last = held[0], held[-1]
     print(f"held out {first['held']:.3f} -> {last['held']:.3f}, noisy {first['held_noisy']:.3f} -> "
@@ -167,7 +167,7 @@ def test_it_learns_to_guess():
     assert last["held"] < 1.5 and last["held_noisy"] < 2 and last["per_step"] > first["per_step"] + 0.7
     assert all("noisy" in line for line in log("first") if "loss" in line)
     # The same lines without copies teach the answers, and not to guess them.
-    call(*QUICK[:-2], "--watch", 5, "--epochs", 60, "-o", at("plain"))
+    call(*QUICK[:-2], "--watch", 5, "--steps", 2, "--lr", "1e-6", "-o", at("plain"))
     assert "per_step" not in log("plain")[-1]
 
 
@@ -186,10 +186,12 @@ def test_the_same_bytes():
     assert digest("cut", "adapter.gguf") == want
     said = call("--resume", "-o", at("cut"), "--block", 5, code=2)
     assert "was begun with --block 4, not 5" in said, said
-    for k, how in enumerate((["--copies", 1], ["--noisy-weight", 2], ["--ar", 0.5], ["--block", 3], ["--loss", "kl"],
-                             ["--loss", "cllm"])):
-        call(*QUICK, *how, "-o", at(f"other{k}"))
-        assert digest(f"other{k}", "adapter.gguf") != want, how
+    others = set()
+    for k, how in enumerate(([], ["--copies", 1], ["--noisy-weight", 2], ["--ar", 0.25], ["--block", 3],
+                             ["--loss", "kl"], ["--loss", "cllm"])):
+        call(*QUICK, "--steps", 2, *how, "-o", at(f"other{k}"))
+        others.add(digest(f"other{k}", "adapter.gguf"))
+    assert len(others) == 7
 
 
 # ---- states -----------------------------------------------------------------------------------------------------
@@ -205,7 +207,7 @@ def trace(model, out, *more):
 
 def test_states():
     """What a model had in mind is what is wrong in copies of its answers."""
-    call(*QUICK[:6], "--method", "full", "--rows", 256, "--epochs", 40, "--lr", "3e-3", "-t", 1, "-q", "-o", at("sft"))
+    call(*QUICK[:6], "--method", "full", "--rows", 256, "--epochs", 25, "--lr", "5e-3", "-t", 1, "-q", "-o", at("sft"))
     model = at("sft", "model.gguf")
     head, *traced = trace(model, "states.jsonl")
     ended = [t for t in traced if t["finish"] == "end"]
