@@ -333,9 +333,10 @@ static json_t *details(const struct served *m, stretto_model_info *i)
     char size[16];
     *i = m->about;
     if (i->parameters >= 950000000u) snprintf(size, sizeof size, "%.1fB", (double)i->parameters / 1e9);
-    else snprintf(size, sizeof size, "%.0fM", (double)i->parameters / 1e6);
+    else if (i->parameters >= 950000u) snprintf(size, sizeof size, "%.0fM", (double)i->parameters / 1e6);
+    else snprintf(size, sizeof size, "%.0fK", (double)i->parameters / 1e3);
     return json_pack("{s:s,s:s,s:s,s:[s],s:s,s:s}", "parent_model", "", "format", "gguf", "family", i->family,
-                     "families", i->family, "parameter_size", size, "quantization_level", "unknown");
+                     "families", i->family, "parameter_size", size, "quantization_level", m->type);
 }
 
 static void since(const struct served *m, char out[40])

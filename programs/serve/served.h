@@ -37,6 +37,7 @@ struct served {
     const struct model *model;         /* its vocabulary and sizes; where weights come and go, without them */
     struct model *light;               /* that, or NULL: the handle's                                   */
     stretto_model_info about;
+    const char *type;                  /* that most of its parameters have: "Q4_1"                      */
     struct chat *chat;                 /* NULL: no template for conversations, or none that can be used */
     _Atomic uint32_t context, slots;
     time_t since;

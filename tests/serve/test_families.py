@@ -168,6 +168,8 @@ def check_ollama(s, words):
     assert s.post("/api/embeddings", {"model": "stories", "prompt": "One"})[2]["embedding"] == want[0]["embedding"]
     assert re.fullmatch(r"\d+\.\d+\.\d+", s.get("/api/version")[2]["version"])
     assert [m["name"] for m in s.get("/api/tags")[2]["models"]] == ["stories"]
+    about = s.get("/api/tags")[2]["models"][0]["details"]
+    assert about["quantization_level"] == "F32" and about["parameter_size"] == "260K", about
     assert s.get("/api/ps")[2]["models"][0]["context_length"] > 0
     j = s.post("/api/show", {"model": "stories:latest"})[2]
     assert j["capabilities"] == ["completion"] and j["model_info"]["llama.context_length"] > 0 and j["template"], j
