@@ -151,6 +151,18 @@ def check_log(s):
     assert sum(" GET /health 200" in x for x in lines) == sum(" 404 " in x for x in lines) == len(odd), lines
 
 
+def check_forms(s):
+    """Forms are no JSON, and the library's reader of them (CVE-2023-27371) is not even linked."""
+    part = b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\nOnce\r\n--x--\r\n'
+    for kind, body in (("multipart/form-data; boundary=x", part), ("application/x-www-form-urlencoded", b"prompt=Once"),
+                       ("multipart/form-data; boundary=" + "x" * 300, part)):
+        code, _, j = s.ask("POST", TEXT, body, {"Content-Type": kind})
+        assert code == 400 and "(byte 0)" in j["error"]["message"], (code, j)
+    with open(program, "rb") as f:
+        names = f.read()
+    assert b"MHD_create_response" in names and b"MHD_create_post_processor" not in names
+
+
 def check_names(model):
     """Names that somebody else can give to this machine."""
     with Server(program, model, "-c", "512", "--host", "0.0.0.0") as s:
@@ -280,7 +292,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         model = served.model(data, folder)
         with Server(program, model, "-c", "512", "-np", "4", "--cors-origins", "http://x.example") as s:
-            for check in (check_smuggled, check_sizes, check_log, check_slow_texts):
+            for check in (check_smuggled, check_sizes, check_log, check_slow_texts, check_forms):
                 check(s)
                 assert s.process.poll() is None, s.words()
                 print(check.__name__, flush=True)
