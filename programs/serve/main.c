@@ -72,7 +72,11 @@ static int bind_place(struct place *p, const struct serve_options *o)
 {
     char port[20], words[300];
     struct addrinfo *list = NULL, hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV };
-    if ((p->fd = notify_socket()) >= 0) {
+    long handed;
+    if ((p->fd = notify_socket(&handed)) >= 0) {
+        if (handed > 1)
+            return command_usage("serve", "%ld sockets were handed over, and one is listened at: name one ListenStream",
+                                 handed);
         describe(p, o);
         return EXIT_DONE;
     }

@@ -33,11 +33,12 @@ void notify_send(const char *fmt, ...)
                (const struct sockaddr *)&to, size);
 }
 
-int notify_socket(void)
+int notify_socket(long *count)
 {
     enum { FIRST = 3 };
     const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
-    if (!pid || !fds || strtol(pid, NULL, 10) != (long)getpid() || strtol(fds, NULL, 10) < 1) return -1;
+    *count = 0;
+    if (!pid || !fds || strtol(pid, NULL, 10) != (long)getpid() || (*count = strtol(fds, NULL, 10)) < 1) return -1;
     unsetenv("LISTEN_PID");
     unsetenv("LISTEN_FDS");
     fcntl(FIRST, F_SETFD, FD_CLOEXEC);

@@ -4,6 +4,6 @@
 /* Nothing happens where nobody listens. */
 __attribute__((format(printf, 1, 2)))
 void notify_send(const char *fmt, ...);
-/* The listening socket that was handed over; -1: none. */
-int notify_socket(void);
+/* The first listening socket that was handed over, and of how many; -1: none. */
+int notify_socket(long *count);
 #endif

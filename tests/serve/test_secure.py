@@ -165,6 +165,10 @@ def check_systemd(model, folder):
         while "STOPPING=1" not in heard:
             heard += told.recv(1000).decode()
         assert p.wait(30) == 0, log
+        two = start.replace("LISTEN_FDS=1", "LISTEN_FDS=2")
+        r = subprocess.run(["bash", "-c", two], capture_output=True, text=True, pass_fds=[listening.fileno()],
+                           timeout=60)
+        assert r.returncode == 2 and "2 sockets were handed over" in r.stderr, r
 
 
 def check_unit(folder):
