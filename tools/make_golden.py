@@ -152,8 +152,10 @@ def make_refused(out):
 
     llama, phi3 = families.MODELS["llama"][0], families.MODELS["phi3"][0]
     factors = {"long_factor": [4.0] * 8, "short_factor": [1.0] * 8, "rope_type": "longrope"}
-    gguf_file("phi3-longrope", "rope", phi3, more=long_rope)
-    folder("phi3-longrope-hf", "longrope", {**phi3, "rope_scaling": factors})
+    gguf_file("llama-longrope", "longrope", llama, more=long_rope)
+    folder("llama-longrope-hf", "longrope", {**llama, "rope_scaling": factors})
+    gguf_file("phi3-half-longrope", "rope_factors_short", phi3,
+              more=lambda g: g.add_tensor("rope_factors_long.weight", np.ones(8, np.float32)))
     gguf_file("unknown-family", "mamba", llama, arch="mamba")
     folder("unknown-family-hf", "mamba", llama, model_type="mamba", architectures=["MambaForCausalLM"])
     gguf_file("experts", "expert", llama, more=lambda g: g.add_expert_count(8))

@@ -265,7 +265,7 @@ static int run_logits(const struct eval_options *o)
     int code = can_create("eval", "--raw", o->raw, o->force);
     if (code == EXIT_DONE) code = parse_ids(o->ids, &ids, &n);
     if (code == EXIT_DONE) code = open_model("eval", &o->model, false, &m);
-    if (code == EXIT_DONE) code = open_engine("eval", &o->model, m, 0, 1, 0, &e);
+    if (code == EXIT_DONE) code = open_engine("eval", &o->model, m, (uint32_t)o->model.context, 1, 0, &e);
     if (code == EXIT_DONE) {
         bool encoder = stretto_model_inside(m)->graph.logits == GRAPH_NONE;
         size_t width =

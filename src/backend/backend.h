@@ -116,6 +116,7 @@ struct program_limits {
     uint32_t max_asks;      /* rows that ask                                                 */
     uint32_t max_pages[GRAPH_GROUPS]; /* of each layer group's pool                          */
     uint32_t max_seq_pages; /* of one sequence's page tables                                 */
+    uint32_t context;       /* tokens that a sequence may have; 0: as many as positions are near (graph.h) */
     enum cache_type cache;
     bool strict;      /* one arithmetic for given and written rows                           */
     bool likes;       /* of a graph with a loss: targets may be what other asks answer       */

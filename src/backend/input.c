@@ -5,13 +5,26 @@
 
 enum { LOOKUPS_KEPT = 64 }; /* positions of a sequence */
 
-void input_angles(const struct rope_table *r, int32_t position, float *cs)
+const float *input_factors(const struct rope_table *r, const struct program_limits *l)
+{
+    return r->near && l->context > r->near ? r->far : r->factor;
+}
+
+static float magnitude(const struct rope_table *r, int32_t position)
+{
+    if (!r->span) return r->magnitude;
+    double spans = floor(position / (double)r->span);
+    return (float)((double)r->magnitude * (1 + (double)r->temperature * log(1 + spans)));
+}
+
+void input_angles(const struct rope_table *r, const struct program_limits *l, int32_t position, float *cs)
 {
     size_t half = r->n_rot / 2;
+    const float *factor = input_factors(r, l), length = magnitude(r, position);
     for (size_t i = 0; i < half; i++) {
-        double a = position * pow(r->base, -2.0 * (double)i / r->n_rot) * (double)r->factor[i];
-        cs[i] = (float)cos(a) * r->magnitude;
-        cs[half + i] = (float)sin(a) * r->magnitude;
+        double a = position * pow(r->base, -2.0 * (double)i / r->n_rot) * (double)factor[i];
+        cs[i] = (float)cos(a) * length;
+        cs[half + i] = (float)sin(a) * length;
     }
 }
 

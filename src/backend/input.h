@@ -15,6 +15,8 @@ void input_embed(const struct graph_node *n, const struct param_bytes *table, co
                  size_t row, size_t width, float *out);
 /* The row of its table that embedding node n looks up for a row that brings no vector. */
 size_t input_table_row(const struct graph_node *n, const struct step *s, size_t row);
+/* The factors of a program's angles. */
+const float *input_factors(const struct rope_table *r, const struct program_limits *l);
 /* n_rot / 2 cosines, then sines. */
-void input_angles(const struct rope_table *r, int32_t position, float *cs);
+void input_angles(const struct rope_table *r, const struct program_limits *l, int32_t position, float *cs);
 #endif

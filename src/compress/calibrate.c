@@ -337,7 +337,8 @@ static stretto_status compile(struct calibration *c, struct weights **w, struct 
 {
     struct upload_options up = { .threads = c->o.threads, .reference = true, .cancel = c->o.cancel };
     struct program_limits l = { .max_rows = (uint32_t)c->max_rows, .max_asks = (uint32_t)c->max_rows,
-                                .max_seq_pages = (uint32_t)c->max_seq_pages, .cache = CACHE_F32, .strict = true,
+                                .max_seq_pages = (uint32_t)c->max_seq_pages,
+                                .context = (uint32_t)c->max_seq_pages * PAGE_SLOTS, .cache = CACHE_F32, .strict = true,
                                 .threads = c->o.threads };
     for (uint32_t g = 0; g < c->part.graph.n_groups; g++) l.max_pages[g] = (uint32_t)c->max_pages;
     TRY(device_upload(c->device, w, &c->part.graph, &c->b, &up, err));

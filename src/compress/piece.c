@@ -146,7 +146,7 @@ static stretto_status begin(struct piece *p, const struct binding *b, bool refer
     struct upload_options up = { .reference = reference, .threads = threads };
     TRY(device_upload(p->device, &p->weights, g, b, &up, err));
     struct program_limits l = { .max_rows = p->window, .max_asks = p->asks, .max_seq_pages = p->pages,
-                                .cache = CACHE_F32, .threads = threads };
+                                .context = p->window, .cache = CACHE_F32, .threads = threads };
     for (uint32_t i = 0; i < g->n_groups; i++) l.max_pages[i] = p->pages;
     TRY(device_compile(p->device, &p->program, g, p->weights, &l, err));
     return take(p, err);

@@ -26,7 +26,7 @@ static struct program_limits limits_of(const struct graph *g, const struct engin
                                        const struct engine_options *o)
 {
     struct program_limits l = { .max_rows = i->max_rows, .max_asks = i->max_rows,
-                                .max_seq_pages = pages_for(i->context) + 1, .cache = o->cache,
+                                .max_seq_pages = pages_for(i->context) + 1, .context = i->context, .cache = o->cache,
                                 .strict = o->strict, .threads = o->threads };
     for (uint32_t k = 0; k < g->n_groups; k++)
         l.max_pages[k] = pool_of(&g->group[k], i, l.max_seq_pages) + i->prefix_pages;

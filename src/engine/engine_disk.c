@@ -111,6 +111,10 @@ stretto_status engine_identity(struct engine *e, const char *adapter, struct err
     add_text(&b, about);
     add_number(&b, (uint64_t)e->cache_type);
     add_number(&b, !e->prefix.roles);
+    for (size_t i = 0; i < e->model->graph.n_rope; i++) {
+        uint32_t near = e->model->graph.rope[i].near;
+        add_number(&b, near && e->info.context > near);
+    }
     for (uint32_t g = 0; g < e->cache.n_groups; g++) {
         const struct layer_group *x = e->cache.group[g].layers;
         const uint64_t sizes[] = { x->kind, x->layers, x->kv_heads, x->head_dim, x->window, e->info.group[g].page };

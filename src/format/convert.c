@@ -118,6 +118,9 @@ static void warn_of_others(const struct conversion *c)
     source_u64(s, ".attention.head_count", &heads);
     source_u64(s, ".embedding_length", &width);
     source_f64(s, ".attention.query_pre_attn_scalar", &scalar);
+    if (source_has(s, ".attention.rope_pattern"))
+        log_say(&c->o->log, LOG_WARN, "%s says which layers turn by position; this program will obey the file's word "
+                "for it, others may pass over it", s->path);
     if (window && window < context && !s->window_usual)
         log_say(&c->o->log, LOG_WARN,
                 "%s sees a window of %llu tokens; this program will obey the file's word for it, "

@@ -332,18 +332,17 @@ static bool has_bias(const struct source *s, const char *what)
 static stretto_status check_biases(const struct folder *f, struct error *err)
 {
     const struct hf_config *c = &f->config;
+    const char *qkv = hf_bias_word(c->family->bias.qkv, "attention_bias");
+    const char *out = hf_bias_word(c->family->bias.out, "attention_bias");
+    const char *feed = hf_bias_word(c->family->bias.feed, "mlp_bias");
     const struct { bool wanted; const char *key, *what; } rows[] = {
-        { c->attention_bias, "attention_bias", "attn_q" },
-        { c->attention_bias, "attention_bias", "attn_k" },
-        { c->attention_bias, "attention_bias", "attn_v" },
-        { c->attention_bias, "attention_bias", "attn_output" },
-        { c->mlp_bias, "mlp_bias", "ffn_up" },
-        { c->mlp_bias, "mlp_bias", "ffn_down" },
+        { c->bias_qkv, qkv, "attn_q" }, { c->bias_qkv, qkv, "attn_k" }, { c->bias_qkv, qkv, "attn_v" },
+        { c->bias_out, out, "attn_output" }, { c->bias_feed, feed, "ffn_up" }, { c->bias_feed, feed, "ffn_down" },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if (rows[i].wanted && !has_bias(f->s, rows[i].what))
             return fail(err, STRETTO_E_FORMAT,
-                        "%s: config.json says \"%s\": true, but no weight file holds the bias "
+                        "%s: config.json says \"%s\": true, or means it by silence, but no weight file holds the bias "
                         "(blk.0.%s.bias in GGUF's words): fetch the folder again, or set it to "
                         "false if the model has none", f->s->path, rows[i].key, rows[i].what);
     return STRETTO_OK;

@@ -20,6 +20,7 @@ struct reading {
     struct error *err;
     const struct hf_family *family;
     json_t *root, *text, *generation;   /* text: where the text model's numbers stand */
+    json_t *usual_rope;                 /* "rope_parameters" where the file has none, or NULL */
     stretto_status status;
 };
 
@@ -91,6 +92,15 @@ static void put_bool(struct reading *r, const char *key, bool v)
 {
     struct meta *m = put(r, key, V_BOOL, 1);
     if (m) store(m, 0, v, 1);
+}
+
+static void put_flags(struct reading *r, const char *key, const bool *v, uint64_t n)
+{
+    struct meta *m = put(r, key, V_ARRAY, (size_t)n);
+    if (!m) return;
+    m->element = V_BOOL;
+    m->n = (size_t)n;
+    for (uint64_t i = 0; i < n; i++) store(m, (size_t)i, v[i], 1);
 }
 
 static void put_string(struct reading *r, const char *key, const char *text, size_t n)
@@ -254,11 +264,18 @@ static bool says_nothing(json_t *v, double also)
     return json_is_null(v) || json_is_false(v) || (json_is_number(v) && (f == 0 || f == also));
 }
 
+static bool reads(const struct hf_family *f, const char *key)
+{
+    for (size_t i = 0; i < sizeof f->reads / sizeof *f->reads && f->reads[i]; i++)
+        if (strcmp(f->reads[i], key) == 0) return true;
+    return false;
+}
+
 static void refuse_other_arithmetic(struct reading *r)
 {
     for (size_t i = 0; i < sizeof elsewhere / sizeof *elsewhere; i++) {
         const char *key = elsewhere[i].key;
-        json_t *v = json_object_get(r->text, key);
+        json_t *v = reads(r->family, key) ? NULL : json_object_get(r->text, key);
         if (v && !says_nothing(v, elsewhere[i].also))
             refuse(r, STRETTO_E_UNSUP, "\"%s\" asks for something that is not supported in a %s "
                    "model; use another member of the family", key, r->family->model_type);
@@ -366,7 +383,7 @@ static const char *scaling_type(struct reading *r, json_t *rope)
 {
     const char *now = word(r, rope, "rope_type"), *before = word(r, rope, "type");
     const char *type = now[0] ? now : before;
-    bool phi3 = r->family->rope_part;
+    bool phi3 = r->family->first_context > 0;
     if (!type[0] && member(rope, "factor"))
         refuse(r, STRETTO_E_FORMAT, "the rope scaling has a factor but no \"rope_type\"");
     if (strcmp(type, "default") == 0) return "";
@@ -378,7 +395,7 @@ static void read_longrope(struct reading *r, json_t *rope, uint64_t context, uin
 {
     add_factors(r, rope, "long_factor", "rope_factors_long.weight");
     add_factors(r, rope, "short_factor", "rope_factors_short.weight");
-    double scale = original ? (double)context / (double)original : 1;
+    double scale = real_or(r, rope, "factor", original ? (double)context / (double)original : 1);
     double magnitude = scale > 1 ? sqrt(1 + log(scale) / log((double)original)) : 1;
     put_f32(r, ".rope.scaling.attn_factor", real_in(r, rope, "attention_factor", magnitude));
 }
@@ -408,7 +425,7 @@ static void read_rope_scaling(struct reading *r, json_t *rope, uint64_t context)
                         ? (double)context / (double)original : needed(r, rope, "factor");
     if (!(factor > 0)) refuse(r, STRETTO_E_FORMAT, "rope scaling by %g is not possible", factor);
     put_f32(r, ".rope.scaling.factor", factor);
-    if (yarn || llama3) put_u32(r, ".rope.scaling.original_context_length", original);
+    if (yarn || llama3 || r->family->rope_warms) put_u32(r, ".rope.scaling.original_context_length", original);
     if (yarn) read_yarn(r, rope, factor);
     if (!llama3) return;
     put_f32(r, ".rope.scaling.low_freq_factor", needed(r, rope, "low_freq_factor"));
@@ -424,6 +441,7 @@ static json_t *rope_of(struct reading *r, json_t **window)
     if ((before && !json_is_object(before)) || (now && !json_is_object(now)))
         refuse(r, STRETTO_E_FORMAT, "the description of the rope scaling is not an object");
     *window = member(now, "sliding_attention");
+    if (!before && !now) now = r->usual_rope;
     bool kinds = full || *window, own = r->family->rope_base_window > 0;
     if (now && kinds != own && json_object_size(now))
         refuse(r, STRETTO_E_UNSUP, own ? "\"rope_parameters\" names no \"full_attention\" and "
@@ -450,13 +468,37 @@ static void read_window_base(struct reading *r, json_t *window, double base)
     put_f32(r, ".rope.freq_base_swa", real_in(r, window, "rope_theta", local));
 }
 
+/* How many pairs turn by each axis of an image's positions. */
+static void put_sections(struct reading *r, json_t *list)
+{
+    static const char word[] = "mrope_section";
+    struct meta *m = json_is_array(list) ? put(r, ".rope.dimension_sections", V_ARRAY, 16) : NULL;
+    if (list && (!json_is_array(list) || json_array_size(list) > 4))
+        refuse(r, STRETTO_E_FORMAT, "\"%s\" is not a list of numbers", word);
+    if (!m || r->status != STRETTO_OK) return;
+    m->element = V_U32;
+    m->n = 4;
+    for (size_t i = 0; i < 4; i++) {
+        json_t *v = json_array_get(list, i);
+        json_int_t n = v ? json_integer_value(v) : 0;
+        if ((v && !json_is_integer(v)) || n < 0 || n > INT32_MAX)
+            refuse(r, STRETTO_E_FORMAT, "\"%s\" is not a list of numbers", word);
+        store(m, 4 * i, (uint64_t)n, 4);
+    }
+}
+
 static void read_rope(struct reading *r, uint64_t context, uint64_t head_dim)
 {
     const struct hf_family *f = r->family;
     json_t *window, *rope = rope_of(r, &window);
     double base = real_in(r, r->text, "rope_theta", f->rope_base);
-    double part = real_in(r, r->text, "partial_rotary_factor", 1);
-    put_f32(r, ".rope.freq_base", real_in(r, rope, "rope_theta", base));
+    double part = real_in(r, r->text, "partial_rotary_factor", f->rope_share > 0 ? f->rope_share : 1);
+    double full = real_in(r, rope, "rope_theta", base);
+    bool other_base = f->rope_alpha && strcmp(scaling_type(r, rope), "dynamic") == 0
+                      && real_in(r, rope, "alpha", 0) != 0;
+    if (other_base) full *= pow(real_in(r, rope, "alpha", 1), (double)head_dim / ((double)head_dim - 2));
+    put_f32(r, ".rope.freq_base", full);
+    put_sections(r, member(rope, "mrope_section"));
     if (f->rope_base_window > 0) read_window_base(r, window, base);
     part = real_in(r, rope, "partial_rotary_factor", part);
     if (!(part > 0 && part <= 1)) {
@@ -467,7 +509,8 @@ static void read_rope(struct reading *r, uint64_t context, uint64_t head_dim)
         refuse(r, STRETTO_E_UNSUP, "\"partial_rotary_factor\" is not supported in a %s model",
                f->model_type);
     put_u32(r, ".rope.dimension_count", (uint64_t)((double)head_dim * part));
-    if (rope) read_rope_scaling(r, rope, context);
+    if (f->rope_warms) put_f32(r, ".attention.temperature_scale", needed(r, rope, "llama_4_scaling_beta"));
+    if (rope && !other_base) read_rope_scaling(r, rope, context);
 }
 
 /* Whether layer i sees only a window, when "layer_types" does not say. */
@@ -501,11 +544,22 @@ static void put_layers(struct reading *r, const bool *window, uint64_t layers)
     for (uint64_t i = 0; i < layers; i++)
         usual += window[i] == (every == 0 || (i + 1) % every != 0);
     if (usual == layers) return;
-    struct meta *m = put(r, key, V_ARRAY, (size_t)layers);
-    if (!m) return;
-    m->element = V_BOOL;
-    m->n = (size_t)layers;
-    for (uint64_t i = 0; i < layers; i++) store(m, (size_t)i, window[i], 1);
+    put_flags(r, key, window, layers);
+}
+
+/* How often a layer sees everything: a number, or "LLLG", a letter for each layer between two that do. */
+static uint64_t read_pattern(struct reading *r)
+{
+    static const char key[] = "sliding_window_pattern";
+    json_t *v = member(r->text, key);
+    uint64_t usual = r->family->window_pattern;
+    if (!r->family->own_pattern || !json_is_string(v)) return r->family->own_pattern ? whole(r, key, usual) : usual;
+    const char *word = json_string_value(v);
+    size_t n = strlen(word), local = strspn(word, "L");
+    if (n == 0 || local != n - 1 || word[local] != 'G')
+        refuse(r, STRETTO_E_UNSUP, "\"%s\" is \"%.40s\"; only windows up to one layer without (\"LLLG\") are supported",
+               key, word);
+    return n;
 }
 
 static void read_window(struct reading *r, uint64_t layers)
@@ -517,9 +571,9 @@ static void read_window(struct reading *r, uint64_t layers)
     if (says_null(r, "sliding_window")) given = false;
     else if (f->windows == HF_WINDOW_EVERYWHERE && member(r->text, "sliding_window")) given = true;
     uint64_t pattern = f->window_pattern;
-    if (f->own_pattern) pattern = whole(r, "sliding_window_pattern", pattern);
+    if (given) pattern = read_pattern(r);
     uint64_t above = whole(r, "max_window_layers", f->window_layers ? f->window_layers : 1);
-    if (!given && f->windows == HF_WINDOW_PATTERN)
+    if (!given && f->windows == HF_WINDOW_PATTERN && !f->window_null)
         refuse(r, STRETTO_E_FORMAT, "\"sliding_window\" is null; a %s model needs its size",
                f->model_type);
     if (types && json_array_size(types) != layers)
@@ -538,9 +592,47 @@ static void read_window(struct reading *r, uint64_t layers)
     if (any && !given)
         refuse(r, STRETTO_E_FORMAT, "\"layer_types\" names layers with a window, but "
                "\"sliding_window\" has no size");
-    if (!any && f->windows != HF_WINDOW_PATTERN) return;
+    if (!any && (!given || f->windows != HF_WINDOW_PATTERN)) return;
     put_u32(r, ".attention.sliding_window", whole(r, "sliding_window", f->window));
     put_layers(r, window, layers);
+}
+
+/* Which layers turn queries and keys: 1 or 0 for each, or all but every n-th. */
+static void read_rope_layers(struct reading *r, uint64_t layers)
+{
+    json_t *list = member(r->text, "no_rope_layers");
+    if (!r->family->rope_layers || r->status != STRETTO_OK) return;
+    uint64_t every = whole(r, "no_rope_layer_interval", 4), usual = 0;
+    if (flag(r, "use_sliding_window", false))
+        refuse(r, STRETTO_E_UNSUP, "\"use_sliding_window\" is true, which is not supported in a %s model",
+               r->family->model_type);
+    if (every == 0) refuse(r, STRETTO_E_FORMAT, "\"no_rope_layer_interval\" is 0");
+    if (list && (!json_is_array(list) || json_array_size(list) < layers))
+        refuse(r, STRETTO_E_FORMAT, "\"no_rope_layers\" does not name every layer");
+    bool *turns = pool_take(&r->s->pool, (size_t)layers * sizeof *turns);
+    if (!turns) r->status = source_no_memory(r->s, r->err);
+    for (uint64_t i = 0; i < layers && r->status == STRETTO_OK; i++) {
+        json_t *v = list ? json_array_get(list, i) : NULL;
+        double say = json_is_boolean(v) ? json_is_true(v) : json_number_value(v);
+        if (list && say != 0 && say != 1)
+            refuse(r, STRETTO_E_FORMAT, "\"no_rope_layers\" holds something else than 1 and 0");
+        turns[i] = list ? say != 0 : (i + 1) % every != 0;
+        usual += turns[i] == (i % 4 != 3);
+    }
+    if (usual < layers) put_flags(r, ".attention.rope_pattern", turns, layers);
+}
+
+/* Granite's; what scales attention stands in place of the heads' size. */
+static void read_scales(struct reading *r)
+{
+    static const struct { const char *word, *key; } rows[] = {
+        { "embedding_multiplier", ".embedding_scale" }, { "residual_multiplier", ".residual_scale" },
+        { "attention_multiplier", ".attention.scale" }, { "logits_scaling", ".logit_scale" } };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows && r->family->scales; i++) {
+        double v = real_in(r, r->text, rows[i].word, 1);
+        if (!(v > 0)) refuse(r, STRETTO_E_FORMAT, "\"%s\" is not positive", rows[i].word);
+        put_f32(r, rows[i].key, v);
+    }
 }
 
 /* GPT2Config has its own words for what the others share, and takes theirs too. */
@@ -584,6 +676,8 @@ static void read_sizes(struct reading *r)
         read_rope(r, context, head_dim);
     }
     read_window(r, layers);
+    read_rope_layers(r, layers);
+    read_scales(r);
     if (member(r->text, "vocab_size")) put_u32(r, ".vocab_size", whole(r, "vocab_size", 0));
 }
 
@@ -676,6 +770,20 @@ static void read_name(struct reading *r)
     put_string(r, "general.name", path + from, n - from);
 }
 
+static bool bias_flag(struct reading *r, const char *own, const char *usual, bool fallback)
+{
+    const char *word = hf_bias_word(own, usual);
+    return word[0] && flag(r, word, fallback);
+}
+
+static void read_biases(struct reading *r, struct hf_config *out)
+{
+    const struct hf_family *f = r->family;
+    out->bias_qkv = !f->always_biased && bias_flag(r, f->bias.qkv, "attention_bias", f->biased);
+    out->bias_out = !f->always_biased && bias_flag(r, f->bias.out, "attention_bias", false);
+    out->bias_feed = bias_flag(r, f->bias.feed, "mlp_bias", false);
+}
+
 stretto_status hf_config_read(struct source *s, struct hf_config *out, struct error *err)
 {
     struct reading r = { .s = s, .err = err };
@@ -689,14 +797,16 @@ stretto_status hf_config_read(struct source *s, struct hf_config *out, struct er
         put_string(&r, "general.architecture", r.family->arch, strlen(r.family->arch));
         read_name(&r);
         refuse_what_is_not_understood(&r);
+        const char *usual = r.family ? r.family->usual_rope : NULL;
+        if (usual && r.status == STRETTO_OK)
+            r.status = json_tree(&r.usual_rope, usual, strlen(usual), JSON_TWICE_LAST, r.family->model_type, err);
         read_sizes(&r);
         read_gemma(&r);
         read_encoder(&r);
         read_pooling(&r);
         read_tokens(&r);
         out->family = r.family;
-        out->attention_bias = !r.family->always_biased && flag(&r, "attention_bias", false);
-        out->mlp_bias = flag(&r, "mlp_bias", false);
+        read_biases(&r, out);
         out->tied = flag(&r, "tie_word_embeddings",
                          json_is_boolean(json_object_get(r.root, "tie_word_embeddings"))
                              ? json_is_true(json_object_get(r.root, "tie_word_embeddings"))
@@ -710,5 +820,6 @@ stretto_status hf_config_read(struct source *s, struct hf_config *out, struct er
     }
     json_decref(r.root);
     json_decref(r.generation);
+    json_decref(r.usual_rope);
     return r.status;
 }

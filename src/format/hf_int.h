@@ -26,10 +26,21 @@ struct hf_family {
     bool layer_norm, rope_halves, norm_plus_one, tied, encoder;
     bool conv1d;                        /* matrices are stored turned, sizes have GPT-2's words */
     bool always_biased;                 /* q, k and v have biases; "attention_bias" says nothing */
+    struct { const char *qkv, *out, *feed; } bias; /* what says that linear layers have some; NULL: "attention_bias"
+                                           (of both) and "mlp_bias"; "": nothing does */
+    bool biased;                        /* q, k and v of a file that is silent */
+    const char *reads[4];               /* words that files of most families may not say */
+    const char *usual_rope;             /* "rope_parameters" of a file that is silent */
+    bool rope_alpha;                    /* a scaling "dynamic" with an "alpha" is another base */
+    bool rope_warms;                    /* "llama_4_scaling_beta" stands beside the scaling, and must */
+    bool rope_layers;                   /* "no_rope_layers": all but every fourth turn where the file is silent */
+    bool scales;                        /* granite's four multipliers */
+    double rope_share;                  /* "partial_rotary_factor" of a file that is silent; 0: all */
     bool rope_part;                     /* "partial_rotary_factor" has a meaning */
     enum hf_windows windows;
     uint64_t window, window_layers, window_pattern;
     bool own_pattern;                   /* "sliding_window_pattern" may name another */
+    bool window_null;                   /* "sliding_window": null is no window */
     double query_scalar, attention_softcap, logit_softcap;
 };
 
@@ -40,10 +51,13 @@ const char *hf_family_names(char *text, size_t size);
 
 /* "layers.#.mlp.up_proj" -> "blk.#.ffn_up"; the ending .weight or .bias is kept. */
 struct hf_name { const char *from, *to; };
-extern const struct hf_name hf_names_llama[], hf_names_gemma[], hf_names_gpt2[], hf_names_bert[];
+extern const struct hf_name hf_names_llama[], hf_names_gemma[], hf_names_glm4[], hf_names_seed_oss[],
+    hf_names_hunyuan[], hf_names_gpt2[], hf_names_bert[];
 
 /* What config.json says that tensors need to know; biases it speaks of must be there. */
-struct hf_config { const struct hf_family *family; bool tied, attention_bias, mlp_bias; };
+struct hf_config { const struct hf_family *family; bool tied, bias_qkv, bias_out, bias_feed; };
+/* The word for a bias of a family. */
+static inline const char *hf_bias_word(const char *own, const char *usual) { return own ? own : usual; }
 
 /* Turns config.json (and generation_config.json) into GGUF metadata of `s`. */
 stretto_status hf_config_read(struct source *s, struct hf_config *out, struct error *err);

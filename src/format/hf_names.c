@@ -32,6 +32,23 @@ const struct hf_name hf_names_gemma[] = {
     { "layers.#.post_feedforward_layernorm", "blk.#.post_ffw_norm" }, { 0 }
 };
 
+const struct hf_name hf_names_glm4[] = {
+    ATTENTION_AND_FEED, { "layers.#.post_self_attn_layernorm", "blk.#.post_attention_norm" },
+    { "layers.#.post_attention_layernorm", "blk.#.ffn_norm" },
+    { "layers.#.post_mlp_layernorm", "blk.#.post_ffw_norm" }, { 0 }
+};
+
+/* The norm before the feed-forward part keeps the name that its place gave it. */
+const struct hf_name hf_names_seed_oss[] = {
+    ATTENTION_AND_FEED, { "layers.#.post_attention_layernorm", "blk.#.post_attention_norm" }, { 0 }
+};
+
+const struct hf_name hf_names_hunyuan[] = {
+    ATTENTION_AND_FEED, { "layers.#.post_attention_layernorm", "blk.#.ffn_norm" },
+    { "layers.#.self_attn.query_layernorm", "blk.#.attn_q_norm" },
+    { "layers.#.self_attn.key_layernorm", "blk.#.attn_k_norm" }, { 0 }
+};
+
 const struct hf_name hf_names_gpt2[] = {
     { "wte", "token_embd" }, { "wpe", "position_embd" }, { "ln_f", "output_norm" },
     { "h.#.ln_1", "blk.#.attn_norm" }, { "h.#.attn.c_attn", "blk.#.attn_qkv" },
@@ -68,6 +85,7 @@ static const struct { const char *start, *end; bool encoder; enum hf_fate fate;
     { "", ".attn.masked_bias", false, HF_IGNORED },
     { "vision_tower.", "", false, HF_OTHER_SIDE },
     { "vision_model.", "", false, HF_OTHER_SIDE },
+    { "visual.", "", false, HF_OTHER_SIDE },
     { "multi_modal_projector.", "", false, HF_OTHER_SIDE },
     { "embeddings.position_ids", "", true, HF_IGNORED },
     { "pooler.", "", true, HF_IGNORED },

@@ -78,6 +78,11 @@ struct rope_table {
     double base;
     float factor[ROPE_MAX_HALF];
     float magnitude;
+    uint32_t near;              /* a program whose sequences may be longer than this has `far` in place of `factor`
+                                   (LongRoPE, arXiv 2402.13753); 0: none has                                     */
+    float far[ROPE_MAX_HALF];
+    float temperature;          /* magnitude times 1 + temperature * ln(1 + floor(pos / span)): of queries that  */
+    uint32_t span;              /*   look back far (Llama 4); 0: 1                                               */
 };
 
 /* What layers keep of a sequence, and for how long: the reclaim rule. A state of fixed size, or one

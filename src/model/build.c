@@ -64,7 +64,7 @@ static int32_t layer_norm(struct build *x, int32_t in, const char *what)
 static int32_t qk_norm(struct build *x, int32_t in, const char *what)
 {
     const char *of = layer_name(x, what), *bias = bias_of(x, of, false);
-    uint32_t head = x->f->qk_norm == QK_NORM_HEADS ? x->c->head_dim : 0;
+    uint32_t head = x->f->qk_norm == QK_NORM_WIDTH ? 0 : x->c->head_dim;
     return graph_norm(&x->b, in, NORM_RMS, x->c->eps, head, name(&x->n, "%s.weight", of), bias);
 }
 
@@ -76,14 +76,19 @@ static int32_t attention(struct build *x, int32_t in)
     int32_t q = linear(x, in, "attn_q", l->heads * c->head_dim, bias);
     int32_t k = linear(x, in, "attn_k", l->kv_heads * c->head_dim, bias);
     int32_t v = linear(x, in, "attn_v", l->kv_heads * c->head_dim, bias);
-    if (x->f->qk_norm != QK_NORM_NONE) {
+    if (x->f->qk_norm == QK_NORM_HEADS || x->f->qk_norm == QK_NORM_WIDTH) {
         q = qk_norm(x, q, "attn_q_norm");
         k = qk_norm(x, k, "attn_k_norm");
     }
-    if (x->f->position != POSITION_LEARNED) {
+    if (x->f->position != POSITION_LEARNED && l->turn != TURN_NONE) {
         enum rope_style style = c->rope_halves ? ROPE_HALVES : ROPE_PAIRS;
-        q = graph_rope(&x->b, q, style, l->heads, c->head_dim, l->turn);
+        uint32_t own = c->temperature > 0 ? c->n_rope_bases : 0;     /* queries' tables are behind the keys' */
+        q = graph_rope(&x->b, q, style, l->heads, c->head_dim, l->turn + own);
         k = graph_rope(&x->b, k, style, l->kv_heads, c->head_dim, l->turn);
+    }
+    if (x->f->qk_norm == QK_NORM_TURNED) {
+        q = qk_norm(x, q, "attn_q_norm");
+        k = qk_norm(x, k, "attn_k_norm");
     }
     int32_t a = graph_attention(&x->b, q, k, v, l->heads, l->kv_heads, c->head_dim, l->window,
                                 c->attention_scale, c->attention_softcap, !x->f->bidirectional);
@@ -105,21 +110,31 @@ static int32_t feed(struct build *x, int32_t in)
     return linear(x, h, "ffn_down", x->c->width, bias);
 }
 
+static int32_t scaled(struct build *x, int32_t h, float by)
+{
+    return by == 1 ? h : graph_scale(&x->b, h, by);
+}
+
+/* What came in, and what a part of the block adds to it. */
+static int32_t plus(struct build *x, int32_t h, int32_t more)
+{
+    return graph_add(&x->b, h, scaled(x, more, x->c->residual_scale));
+}
+
 /* Where the norms stand is the whole difference between the kinds of block. */
 static int32_t block(struct build *x, int32_t h)
 {
+    const char *feed_norm = x->f->feed_norm ? x->f->feed_norm : "ffn_norm";
     switch (x->f->norm_at) {
     case NORM_BEFORE:
-        h = graph_add(&x->b, h, attention(x, layer_norm(x, h, "attn_norm")));
-        return graph_add(&x->b, h, feed(x, layer_norm(x, h, "ffn_norm")));
+        h = plus(x, h, attention(x, layer_norm(x, h, "attn_norm")));
+        return plus(x, h, feed(x, layer_norm(x, h, feed_norm)));
     case NORM_AROUND:
-        h = graph_add(&x->b, h, layer_norm(x, attention(x, layer_norm(x, h, "attn_norm")),
-                                           "post_attention_norm"));
-        return graph_add(&x->b, h,
-                         layer_norm(x, feed(x, layer_norm(x, h, "ffn_norm")), "post_ffw_norm"));
+        h = plus(x, h, layer_norm(x, attention(x, layer_norm(x, h, "attn_norm")), "post_attention_norm"));
+        return plus(x, h, layer_norm(x, feed(x, layer_norm(x, h, feed_norm)), "post_ffw_norm"));
     case NORM_OF_OUTPUT:
-        h = graph_add(&x->b, h, layer_norm(x, attention(x, h), "post_attention_norm"));
-        return graph_add(&x->b, h, layer_norm(x, feed(x, h), "post_ffw_norm"));
+        h = plus(x, h, layer_norm(x, attention(x, h), "post_attention_norm"));
+        return plus(x, h, layer_norm(x, feed(x, h), "post_ffw_norm"));
     case NORM_OF_SUM:
         h = layer_norm(x, graph_add(&x->b, h, attention(x, h)), "attn_output_norm");
         return layer_norm(x, graph_add(&x->b, h, feed(x, h)), "layer_output_norm");
@@ -140,14 +155,20 @@ static int32_t embed(struct build *x)
             graph_embed(&x->b, "position_embd.weight", c->context, c->width, EMBED_POSITION));
     if (x->f->token_types) h = norm(x, h, "token_embd_norm");
     if (x->f->embed_scaled) h = graph_scale(&x->b, h, sqrtf((float)c->width));
-    return h;
+    return scaled(x, h, c->embedding_scale);
 }
 
+/* What scales logits is in the rows that the head reads, so that the head stays the last thing to happen. */
 static int32_t head(struct build *x, int32_t h)
 {
     const struct config *c = x->c;
+    const char *bias = bias_of(x, "output", false);
+    if (bias && c->logit_scale != 1)
+        x->b.status = fail(x->b.err, STRETTO_E_UNSUP, "the file has a tensor output.bias and scales its logits by %g, "
+                           "which no model of the family does", (double)c->logit_scale);
+    h = scaled(x, h, c->logit_scale);
     h = graph_linear(&x->b, h, c->tied ? "token_embd.weight" : "output.weight",
-                     bias_of(x, "output", false), c->vocab);
+                     bias, c->vocab);
     return c->logit_softcap > 0 ? graph_softcap(&x->b, h, c->logit_softcap) : h;
 }
 
@@ -156,6 +177,12 @@ static stretto_status read_rope_tables(struct graph *g, const struct config *c,
 {
     for (uint32_t i = 0; i < c->n_rope_bases; i++)
         TRY(rope_read(&g->rope[g->n_rope++], c, c->rope_base[i], i == 0, s, err));
+    for (uint32_t i = 0; i < c->n_rope_bases && c->temperature > 0; i++) {
+        struct rope_table *t = &g->rope[g->n_rope++];
+        *t = g->rope[i];
+        t->temperature = (float)c->temperature;
+        t->span = (uint32_t)c->rope_scaling.original;
+    }
     return STRETTO_OK;
 }
 
@@ -191,13 +218,19 @@ static bool is_table(const char *name)
     return false;
 }
 
+static bool is_of_rope(const struct graph *g, const struct family *f, const char *name)
+{
+    return g->n_rope && (strcmp(name, ROPE_FREQS) == 0
+                         || (f->long_rope && (strcmp(name, ROPE_NEAR) == 0 || strcmp(name, ROPE_FAR) == 0)));
+}
+
 static stretto_status check_tensors(const struct graph *g, const struct family *f,
                                     const struct source *s, struct error *err)
 {
     for (size_t i = 0; i < source_tensor_count(s); i++) {
         const char *of = source_tensor_at(s, i)->name;
         if (graph_param_find(g, of) != GRAPH_NONE || is_table(of)
-            || (g->n_rope && strcmp(of, ROPE_FREQS) == 0)) continue;
+            || is_of_rope(g, f, of)) continue;
         return fail(err, STRETTO_E_UNSUP,
                     "the file has a tensor %.100s, which a %s model does not compute with here; "
                     "without it the model would answer wrongly, so it is not run: use a file of "

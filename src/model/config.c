@@ -107,14 +107,11 @@ static void set_window(struct config *c, const struct family *f, uint32_t i, uin
 
 /* Which layers see only a window: a flag for each, or every n-th is full (llama.cpp's count: 0 of
  * them when n is 0). Whether there is one. */
-static bool read_window(struct config *c, const struct family *f, struct keys *k)
+static bool read_windows(struct config *c, const struct family *f, struct keys *k, uint64_t window, bool *in_window)
 {
     static const char key[] = ".attention.sliding_window_pattern";
     size_t n;
     bool any = false;
-    if (f->position == POSITION_LEARNED) return false;
-    uint64_t window = keys_count(k, ".attention.sliding_window", f->window);
-    if (!window) return false;
     if (source_array(k->s, key, NULL, &n)) {
         keys_has(k, key);
         if (n != c->layers)
@@ -126,7 +123,7 @@ static bool read_window(struct config *c, const struct family *f, struct keys *k
                 keys_refuse(k, STRETTO_E_FORMAT, "%s%s is not a list of flags", f->name, key);
             else if (v != 0) {
                 set_window(c, f, (uint32_t)i, window);
-                any = true;
+                any = in_window[i] = true;
             }
         }
         return any;
@@ -135,8 +132,40 @@ static bool read_window(struct config *c, const struct family *f, struct keys *k
     for (uint32_t i = 0; i < c->layers; i++) {
         if (every && (i + 1) % every == 0) continue;
         set_window(c, f, i, window);
-        any = true;
+        any = in_window[i] = true;
     }
+    return any;
+}
+
+/* A flag for each layer that says whether it turns, where the file has them. */
+static void read_rope_pattern(struct config *c, struct keys *k)
+{
+    static const char key[] = ".attention.rope_pattern";
+    size_t n;
+    if (!keys_has(k, key)) return;
+    if (!source_array(k->s, key, NULL, &n) || n != c->layers)
+        keys_refuse(k, STRETTO_E_FORMAT, "%s%s is not a list of %u flags", source_arch(k->s), key, c->layers);
+    for (uint32_t i = 0; i < c->layers && k->status == STRETTO_OK; i++) {
+        int64_t v = 0;
+        if (!source_array_i64(k->s, key, i, &v) || v < 0 || v > 1)
+            keys_refuse(k, STRETTO_E_FORMAT, "%s%s is not a list of flags", source_arch(k->s), key);
+        c->layer[i].turn = v ? 0 : TURN_NONE;
+    }
+}
+
+/* Which layers have a window, and which of them turn. */
+static bool read_window(struct config *c, const struct family *f, struct keys *k)
+{
+    bool in_window[MAX_LAYERS] = { false }, any = false;
+    if (f->position == POSITION_LEARNED) return false;
+    uint64_t window = keys_count(k, ".attention.sliding_window", f->window);
+    if (window) any = read_windows(c, f, k, window, in_window);
+    for (uint32_t i = 0; i < c->layers; i++)
+        if ((f->turned == TURNED_BUT_FOURTH && i % 4 == 3)
+            || (f->turned == TURNED_IN_WINDOW && window && !in_window[i])) c->layer[i].turn = TURN_NONE;
+    if (f->turned == TURNED_BUT_FOURTH) read_rope_pattern(c, k);
+    if (f->turned == TURNED_IF_SAID && !keys_flag(k, ".rope.scaling.finetuned", true))
+        for (uint32_t i = 0; i < c->layers; i++) c->layer[i].turn = TURN_NONE;
     return any;
 }
 
@@ -165,9 +194,10 @@ static enum rope_scale scaling_kind(struct keys *k, double factor)
     if (IS("linear")) return ROPE_LINEAR;
     if (IS("yarn")) return ROPE_YARN;
     if (IS("llama3")) return ROPE_LLAMA3;
+    if (IS("longrope")) return ROPE_LONG;
 #undef IS
     keys_refuse(k, STRETTO_E_UNSUP,
-                "rope scaling '%.*s' is not supported (linear, yarn and llama3 are)",
+                "rope scaling '%.*s' is not supported (linear, yarn, llama3 and longrope are)",
                 (int)(type.n > 40 ? 40 : type.n), type.p);
     return ROPE_PLAIN;
 }
@@ -182,7 +212,7 @@ static void read_yarn(struct rope_scaling *r, struct keys *k)
                     source_arch(k->s), mix);
 }
 
-static void read_rope_scaling(struct config *c, struct keys *k)
+static void read_rope_scaling(struct config *c, const struct family *f, struct keys *k)
 {
     struct rope_scaling *r = &c->rope_scaling;
     static const char now[] = ".rope.scaling.factor", before[] = ".rope.scale_linear";
@@ -194,6 +224,7 @@ static void read_rope_scaling(struct config *c, struct keys *k)
     r->attn_factor = keys_real(k, ".rope.scaling.attn_factor", 1);
     r->original = keys_real(k, ".rope.scaling.original_context_length", c->context);
     if (r->kind == ROPE_YARN) read_yarn(r, k);
+    c->long_rope = f->long_rope;
     if (r->kind == ROPE_LLAMA3) {
         r->low = keys_real(k, ".rope.scaling.low_freq_factor", 1);
         r->high = keys_real(k, ".rope.scaling.high_freq_factor", 4);
@@ -202,6 +233,23 @@ static void read_rope_scaling(struct config *c, struct keys *k)
         keys_refuse(k, STRETTO_E_FORMAT,
                     "rope scaling by %g over %g positions with length %g is not usable", r->factor,
                     r->original, r->attn_factor);
+}
+
+/* Queries grow with the logarithm of how many first contexts they are behind. */
+static void read_temperature(struct config *c, struct keys *k)
+{
+    static const char key[] = ".attention.temperature_scale";
+    double original = c->rope_scaling.original;
+    c->temperature = keys_real(k, key, 0);
+    c->rope_scaling.log_multiplier = keys_real(k, ".rope.scaling.yarn_log_multiplier", 0);
+    if (!(c->rope_scaling.log_multiplier >= 0))
+        keys_refuse(k, STRETTO_E_FORMAT, "%s.rope.scaling.yarn_log_multiplier is %g", source_arch(k->s),
+                    c->rope_scaling.log_multiplier);
+    if (c->temperature < 0 || (c->temperature > 0 && !(original >= 1 && original <= UINT32_MAX)))
+        keys_refuse(k, STRETTO_E_FORMAT, "%s%s is %g over %g positions", source_arch(k->s), key, c->temperature,
+                    original);
+    if (c->temperature > 0 && c->n_rot != c->head_dim)
+        keys_refuse(k, STRETTO_E_UNSUP, "%s%s with heads that turn in part is not supported", source_arch(k->s), key);
 }
 
 static void read_rope(struct config *c, const struct family *f, bool windows, struct keys *k)
@@ -217,7 +265,8 @@ static void read_rope(struct config *c, const struct family *f, bool windows, st
     static const char base[] = ".rope.freq_base";
     c->rope_base[0] = f->rope_base > 0 ? keys_real(k, base, f->rope_base) : needed(k, base);
     c->n_rope_bases = 1;
-    read_rope_scaling(c, k);
+    read_rope_scaling(c, f, k);
+    if (f->warms) read_temperature(c, k);
     double usual = f->window_turn != WINDOW_TURN_OWN ? 0
                    : f->rope_base_window > 0 ? f->rope_base_window : c->rope_base[0];
     double local = keys_real(k, ".rope.freq_base_swa", usual);
@@ -237,6 +286,42 @@ static void read_norm(struct config *c, const struct family *f, struct keys *k)
     c->eps = (float)needed(k, key);
     if (!(c->eps >= 0))
         keys_refuse(k, STRETTO_E_FORMAT, "%s%s is %g", f->name, key, (double)c->eps);
+}
+
+/* Factors at 0 are none. */
+static double read_scale(const char *key, bool computed, struct keys *k)
+{
+    double scale = computed ? keys_real(k, key, 0) : 0;
+    return scale != 0 ? scale : 1;
+}
+
+static void read_scales(struct config *c, const struct family *f, struct keys *k)
+{
+    c->embedding_scale = (float)read_scale(".embedding_scale", f->scales & SCALE_EMBEDDING, k);
+    c->residual_scale = (float)read_scale(".residual_scale", f->scales & SCALE_RESIDUAL, k);
+    c->logit_scale = (float)(1 / read_scale(".logit_scale", f->scales & SCALE_LOGITS, k));
+}
+
+/* How many pairs turn by each axis of an image; of a text all axes but the fourth are alike. */
+static void read_sections(struct config *c, struct keys *k)
+{
+    static const char key[] = ".rope.dimension_sections";
+    size_t n = 0;
+    uint64_t sum = 0;
+    (void)keys_has(k, ".n_deepstack_layers");            /* added to rows of images */
+    if (!keys_has(k, key)) return;
+    if (!source_array(k->s, key, NULL, &n) || n > 4)
+        keys_refuse(k, STRETTO_E_FORMAT, "%s%s is not a list of four numbers", source_arch(k->s), key);
+    for (size_t i = 0; i < n && k->status == STRETTO_OK; i++) {
+        int64_t v = -1;
+        if (!source_array_i64(k->s, key, i, &v) || v < 0 || v > c->head_dim || (i == 3 && v))
+            keys_refuse(k, STRETTO_E_UNSUP, "%s%s holds what is not understood: three axes are", source_arch(k->s),
+                        key);
+        sum += (uint64_t)v;
+    }
+    if (sum != c->n_rot / 2)
+        keys_refuse(k, STRETTO_E_FORMAT, "%s%s adds up to %llu of %u rotary pairs", source_arch(k->s), key,
+                    (unsigned long long)sum, c->n_rot / 2);
 }
 
 /* Caps at 0 are none. */
@@ -261,6 +346,8 @@ stretto_status config_read(struct config *c, const struct family *f, const struc
         c->attention_softcap = read_cap(".attn_logit_softcapping", f->attention_softcap, &k);
     if (f->caps & CAP_LOGITS)
         c->logit_softcap = read_cap(".final_logit_softcapping", f->logit_softcap, &k);
+    read_scales(c, f, &k);
+    if (f->sections) read_sections(c, &k);
     TRY(keys_close(&k));
     TRY(vocab_of(s, c->width, &c->vocab, err));
     c->tied = source_tensor_find(s, "output.weight") == NULL;

@@ -33,11 +33,42 @@ static const struct family families[] = {
       .window_turn = WINDOW_TURN_OWN, .rope_base_window = 10000 },
     /* arXiv 2404.14219 */
     { .name = "phi3",   .title = "Phi-3", .norm = NORM_RMS, .norm_at = NORM_BEFORE,
-      .position = POSITION_HALVES, .feed = FEED_SILU_GATED, .rope_base = 10000 },
+      .position = POSITION_HALVES, .feed = FEED_SILU_GATED, .long_rope = true, .rope_base = 10000 },
     /* OLMo 2: arXiv 2501.00656; OLMo 3: arXiv 2512.13961, whose files have a window */
     { .name = "olmo2",  .title = "OLMo 2 and 3", .norm = NORM_RMS, .norm_at = NORM_OF_OUTPUT,
       .position = POSITION_HALVES, .feed = FEED_SILU_GATED, .qk_norm = QK_NORM_WIDTH,
       .window_pattern = 4, .window_turn = WINDOW_TURN_OWN, .rope_base = 10000 },
+    /* Ministral 3, and Mistral Small 3 in newer files: arXiv 2601.08584 */
+    { .name = "mistral3", .title = "Mistral Small and Ministral 3", .norm = NORM_RMS, .norm_at = NORM_BEFORE,
+      .position = POSITION_PAIRS, .feed = FEED_SILU_GATED, .warms = true, .rope_base = 10000 },
+    /* SmolLM3: huggingface.co/blog/smollm3; layers that do not turn: arXiv 2501.18795 */
+    { .name = "smollm3", .title = "SmolLM3", .norm = NORM_RMS, .norm_at = NORM_BEFORE,
+      .position = POSITION_PAIRS, .feed = FEED_SILU_GATED, .turned = TURNED_BUT_FOURTH, .rope_base = 10000 },
+    /* arXiv 2408.13359, whose factors its models have */
+    { .name = "granite", .title = "Granite 3", .norm = NORM_RMS, .norm_at = NORM_BEFORE,
+      .position = POSITION_PAIRS, .feed = FEED_SILU_GATED, .turned = TURNED_IF_SAID,
+      .scales = SCALE_EMBEDDING | SCALE_RESIDUAL | SCALE_LOGITS, .rope_base = 10000 },
+    /* arXiv 2511.21631: the text side */
+    { .name = "qwen3vl", .title = "Qwen 3 VL (text)", .norm = NORM_RMS, .norm_at = NORM_BEFORE,
+      .position = POSITION_HALVES, .feed = FEED_SILU_GATED, .qk_norm = QK_NORM_HEADS, .sections = true,
+      .rope_base = 10000 },
+    /* arXiv 2507.11407 */
+    { .name = "exaone4", .title = "EXAONE 4", .norm = NORM_RMS, .norm_at = NORM_OF_OUTPUT,
+      .position = POSITION_HALVES, .feed = FEED_SILU_GATED, .qk_norm = QK_NORM_HEADS,
+      .window_pattern = 4, .turned = TURNED_IN_WINDOW, .rope_base = 10000 },
+    /* arXiv 2406.12793; the norms around: GLM-4-0414 */
+    { .name = "glm4",   .title = "GLM-4", .norm = NORM_RMS, .norm_at = NORM_AROUND,
+      .position = POSITION_PAIRS, .feed = FEED_SILU_GATED, .rope_base = 10000 },
+    /* huggingface.co/ByteDance-Seed/Seed-OSS-36B-Instruct */
+    { .name = "seed_oss", .title = "Seed-OSS", .norm = NORM_RMS, .norm_at = NORM_BEFORE,
+      .position = POSITION_HALVES, .feed = FEED_SILU_GATED, .feed_norm = "post_attention_norm",
+      .rope_base = 10000 },
+    /* ERNIE 4.5 technical report, ernie.baidu.com/blog */
+    { .name = "ernie4_5", .title = "ERNIE 4.5", .norm = NORM_RMS, .norm_at = NORM_BEFORE,
+      .position = POSITION_PAIRS, .feed = FEED_SILU_GATED, .rope_base = 10000 },
+    /* github.com/Tencent-Hunyuan: Hunyuan 0.5B to 7B */
+    { .name = "hunyuan-dense", .title = "Hunyuan (dense)", .norm = NORM_RMS, .norm_at = NORM_BEFORE,
+      .position = POSITION_HALVES, .feed = FEED_SILU_GATED, .qk_norm = QK_NORM_TURNED, .rope_base = 10000 },
     /* Radford et al. 2019 */
     { .name = "gpt2",   .title = "GPT-2", .norm = NORM_LAYER, .norm_at = NORM_BEFORE,
       .position = POSITION_LEARNED, .feed = FEED_GELU_TANH, .bias = BIAS_ALL },

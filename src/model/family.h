@@ -9,12 +9,18 @@ struct source;
 /* Where the norms of a block f stand: x + f(norm(x)), x + norm(f(norm(x))), x + norm(f(x)) or
  * norm(x + f(x)). */
 enum norm_at { NORM_BEFORE, NORM_AROUND, NORM_OF_OUTPUT, NORM_OF_SUM };
-/* What an rms norm of queries and keys, before they are turned, takes as one: a head, or all of them. */
-enum qk_norm { QK_NORM_NONE, QK_NORM_HEADS, QK_NORM_WIDTH };
+/* What an rms norm of queries and keys, before they are turned, takes as one: a head, or all of them; or
+ * heads, behind that. */
+enum qk_norm { QK_NORM_NONE, QK_NORM_HEADS, QK_NORM_WIDTH, QK_NORM_TURNED };
 enum position { POSITION_PAIRS, POSITION_HALVES, POSITION_LEARNED };
 enum feed { FEED_SILU_GATED, FEED_GELU_GATED, FEED_GELU_TANH, FEED_GELU_ERF };
 enum bias { BIAS_NONE, BIAS_QKV, BIAS_ALL };
 enum { CAP_ATTENTION = 1, CAP_LOGITS = 2 };
+/* Factors that the file names: of embeddings, of what a block adds, of logits, which are divided by theirs. */
+enum { SCALE_EMBEDDING = 1, SCALE_RESIDUAL = 2, SCALE_LOGITS = 4 };
+/* Layers whose queries and keys are turned: all; all, or none where rope.scaling.finetuned is false; all but every
+ * fourth, unless attention.rope_pattern says which; those with a window, or all of a file without one. */
+enum turned { TURNED_ALL, TURNED_IF_SAID, TURNED_BUT_FOURTH, TURNED_IN_WINDOW };
 /* How layers with a window turn queries and keys: as the others do, or unscaled and from a base of their
  * own. */
 enum window_turn { WINDOW_TURN_SHARED, WINDOW_TURN_OWN };
@@ -31,6 +37,12 @@ struct family {
     float attention_softcap, logit_softcap; /* when the file names none */
     uint32_t window;         /* when the file names none                                         */
     enum qk_norm qk_norm;
+    const char *feed_norm;   /* the tensor of the norm before the feed-forward part; NULL: "ffn_norm" */
+    unsigned scales;         /* which it computes; 0: files' keys for them are refused              */
+    enum turned turned;
+    bool long_rope;          /* files may have factors for texts beyond the first context            */
+    bool warms;              /* queries may grow with their position                                */
+    bool sections;           /* positions of images have several axes, which texts have alike       */
     bool embed_scaled;       /* embeddings times sqrt(width)                                     */
     bool token_types;        /* a type embedding and a norm after the embeddings (bert)          */
     bool bidirectional;      /* an encoder: no head, rows see each other                         */
@@ -51,26 +63,30 @@ const struct family *family_at(size_t i);
 const char *family_names(char *text, size_t size);
 
 /* How the angles of the full layers are scaled; see rope.c. */
-enum rope_scale { ROPE_PLAIN, ROPE_LINEAR, ROPE_YARN, ROPE_LLAMA3 };
+enum rope_scale { ROPE_PLAIN, ROPE_LINEAR, ROPE_YARN, ROPE_LLAMA3, ROPE_LONG };
 struct rope_scaling {
     enum rope_scale kind;
     double factor, original;    /* original: positions the model was first trained on */
     double attn_factor;         /* on the rotated vectors' length                     */
+    double log_multiplier;      /* YaRN's: takes the usual magnitude back, all of it at 1 */
     double beta_fast, beta_slow; /* YaRN                                              */
     double low, high;           /* llama3                                             */
 };
 
-enum { MAX_LAYERS = 1024 };
+enum { MAX_LAYERS = 1024, TURN_NONE = UINT32_MAX };
 
 /* What may differ from layer to layer; the heads' size may not. */
 struct layer_config {
     uint32_t heads, kv_heads, feed;
     uint32_t window; /* positions it sees, itself included; 0: all before it */
-    uint32_t turn;   /* which of the bases below it turns by                 */
+    uint32_t turn;   /* which of the bases below it turns by, or TURN_NONE   */
 };
 
 /* The tensor beside the graph's: a divisor for the angle of each pair. */
 #define ROPE_FREQS "rope_freqs.weight"
+/* Those of LongRoPE: for texts up to the first context, and beyond. */
+#define ROPE_NEAR "rope_factors_short.weight"
+#define ROPE_FAR  "rope_factors_long.weight"
 
 /* Sizes of one model, read from its file and checked against limits. */
 struct config {
@@ -78,8 +94,11 @@ struct config {
     uint32_t heads, kv_heads, feed; /* of the layer that has most */
     struct layer_config layer[MAX_LAYERS];
     float eps, attention_scale, attention_softcap, logit_softcap;
+    float embedding_scale, residual_scale, logit_scale; /* factors; 1: none */
     double rope_base[ROPE_TABLES];  /* the first is scaled, the second is not (WINDOW_TURN_OWN) */
     uint32_t n_rope_bases;
+    bool long_rope;
+    double temperature; /* of queries that look back farther than rope_scaling.original; 0: none */
     struct rope_scaling rope_scaling;
     bool tied; /* the head is the token embedding                                  */
     bool rope_halves;

@@ -130,6 +130,7 @@ static const struct { const char *key; enum may may; } harmless[] = {
     { ".rope.scaling.yarn_beta_*", ANYTHING },         /* of another scaling than the file's      */
     { ".rope.scaling.yarn_ext_factor", ANYTHING },
     { ".rope.scaling.yarn_attn_factor", TIMES_ONE },
+    { ".rope.scaling.yarn_log_multiplier", NONE },
     { ".rope.scaling.low_freq_factor", ANYTHING },
     { ".rope.scaling.high_freq_factor", ANYTHING },
     { ".rope.scaling.*", NONE },

@@ -1,5 +1,6 @@
 /* Rotary positions and their scalings, folded into one factor per angle.
  *   RoPE arXiv 2104.09864; linear interpolation arXiv 2306.15595; YaRN arXiv 2309.00071;
+ *   LongRoPE arXiv 2402.13753: a divisor for each pair, one set up to the first context and one beyond;
  *   llama3: the piecewise scaling of Llama 3.1, in GGUF already divided out as rope_freqs.weight.
  */
 #include "format/source.h"
@@ -25,7 +26,8 @@ static void yarn(struct rope_table *t, const struct rope_scaling *r)
         t->factor[i] = (float)(ramp / r->factor + (1 - ramp));
     }
     /* The file's factor comes on top of the usual magnitude (llama.cpp multiplies them). */
-    t->magnitude = (float)((0.1 * log(r->factor) + 1) * r->attn_factor);
+    double usual = 0.1 * log(r->factor) + 1, taken = 0.1 * r->log_multiplier * log(r->factor) + 1;
+    t->magnitude = (float)(usual / taken * r->attn_factor);
 }
 
 static void llama3(struct rope_table *t, const struct rope_scaling *r)
@@ -38,20 +40,40 @@ static void llama3(struct rope_table *t, const struct rope_scaling *r)
 }
 
 /* One divisor for each pair, on top of any other scaling (as in llama.cpp). */
-static stretto_status divide(struct rope_table *t, const struct source *s, struct error *err)
+static stretto_status divide(const struct rope_table *t, float *factor, const char *name, const struct source *s,
+                             struct error *err)
 {
-    const struct source_tensor *freqs = source_tensor_find(s, ROPE_FREQS);
+    const struct source_tensor *freqs = source_tensor_find(s, name);
     if (!freqs) return STRETTO_OK;
     if (freqs->type != DT_F32 || freqs->dims[0] != t->n_rot / 2 || freqs->n_dims != 1)
-        return fail(err, STRETTO_E_FORMAT, ROPE_FREQS " does not fit %u rotary dimensions",
-                    t->n_rot);
+        return fail(err, STRETTO_E_FORMAT, "%s does not fit %u rotary dimensions", name, t->n_rot);
     for (uint32_t i = 0; i < t->n_rot / 2; i++) {
         float f;
         memcpy(&f, (const char *)freqs->data + i * sizeof f, sizeof f);
-        if (!(f > 0)) return fail(err, STRETTO_E_FORMAT, ROPE_FREQS " holds %g", (double)f);
-        t->factor[i] /= f;
+        if (!(f > 0)) return fail(err, STRETTO_E_FORMAT, "%s holds %g", name, (double)f);
+        factor[i] /= f;
     }
     return STRETTO_OK;
+}
+
+/* Sequences are near or far by what they may become, not by what they are: keys in the cache have turned already. */
+static stretto_status read_near_and_far(struct rope_table *t, const struct config *c, const struct source *s,
+                                        struct error *err)
+{
+    bool near = source_tensor_find(s, ROPE_NEAR), far = source_tensor_find(s, ROPE_FAR);
+    if (!near && !far && c->rope_scaling.kind != ROPE_LONG) return STRETTO_OK;
+    if (!c->long_rope)
+        return fail(err, STRETTO_E_UNSUP, "LongRoPE scaling is not supported in models of this architecture");
+    if (!near || !far)
+        return fail(err, STRETTO_E_FORMAT, "the file has LongRoPE scaling but no tensor %s",
+                    near ? ROPE_FAR : ROPE_NEAR);
+    if (!(c->rope_scaling.original >= 1 && c->rope_scaling.original <= UINT32_MAX))
+        return fail(err, STRETTO_E_FORMAT, "LongRoPE scaling over %g positions is not usable",
+                    c->rope_scaling.original);
+    t->near = (uint32_t)c->rope_scaling.original;
+    memcpy(t->far, t->factor, sizeof t->far);
+    TRY(divide(t, t->factor, ROPE_NEAR, s, err));
+    return divide(t, t->far, ROPE_FAR, s, err);
 }
 
 stretto_status rope_read(struct rope_table *t, const struct config *c, double base, bool scaled,
@@ -64,15 +86,11 @@ stretto_status rope_read(struct rope_table *t, const struct config *c, double ba
     *t = (struct rope_table){ .n_rot = c->n_rot, .base = base, .magnitude = 1 };
     for (uint32_t i = 0; i < c->n_rot / 2; i++) t->factor[i] = 1;
     if (!scaled) return STRETTO_OK;
-    if (source_tensor_find(s, "rope_factors_long.weight") ||
-        source_tensor_find(s, "rope_factors_short.weight"))
-        return fail(err, STRETTO_E_UNSUP,
-                    "LongRoPE scaling is not supported; use a member of the family "
-                    "without it (for phi-3: a 4k model)");
     t->magnitude = (float)r->attn_factor;
     if (r->kind == ROPE_YARN) yarn(t, r);
     else if (r->kind == ROPE_LLAMA3) llama3(t, r);
-    else if (r->kind == ROPE_LINEAR)
+    else if (r->kind == ROPE_LINEAR || r->kind == ROPE_LONG)
         for (uint32_t i = 0; i < c->n_rot / 2; i++) t->factor[i] = (float)(1 / r->factor);
-    return divide(t, s, err);
+    TRY(divide(t, t->factor, ROPE_FREQS, s, err));
+    return read_near_and_far(t, c, s, err);
 }

@@ -192,7 +192,7 @@ stretto_status trainer_param(void *ud, const char *name, uint32_t n_in, uint32_t
 static struct program_limits limits_of(const struct trainer *t)
 {
     return (struct program_limits){ .max_rows = t->plan.step_rows, .max_asks = t->plan.step_rows, .max_seq_pages = 1,
-                                    .cache = CACHE_F32, .threads = t->o.threads,
+                                    .context = t->plan.step_rows, .cache = CACHE_F32, .threads = t->o.threads,
                                     .likes = t->noise.block && t->o.loss == TRAIN_LOSS_CLLM };
 }
 

@@ -192,13 +192,13 @@ def converted(stretto, d):
         r = subprocess.run([stretto, "convert", folder, ours, "--type", "f32"], check=True, stderr=subprocess.PIPE)
         fam = families.of(cfg)
         own = cfg["query_pre_attn_scalar"] != cfg["head_dim"] if fam.gemma else \
-            bool(fam.windows and not fam.every and cfg.get("sliding_window"))
+            bool((fam.windows and not fam.every and cfg.get("sliding_window")) or cfg.get("no_rope_layers"))
         check((b"may pass over it" in r.stderr) == own, f"{name}: a word about others: {r.stderr}")
         a, b, c = (logits(stretto, p) for p in (folder, ours, theirs))
         # The published layout has no word for the scale of queries, so files.py writes none.
         check(b[0] is not None and (b[0] == c[0] or name == "gemma2-scalar"),
               f"{name}: converted and written differ {b[1]} {c[1]}")
-        if not fam.pairs:
+        if not fam.pairs or fam.folder_pairs:
             check(a[0] == b[0], f"{name}: folder and converted differ {a[1]}")
 
 
@@ -242,9 +242,13 @@ def fused(stretto, d):
 
 def biases_and_words(stretto, d):
     """config.json and the weights must not contradict each other about biases."""
-    told = [n for n in TYPES if not families.of(model(n)[0]).own and not families.of(model(n)[0]).qkv_bias]
-    for name, key in [(n, "attention_bias") for n in told] + [("llama", "mlp_bias")]:
+    told = [(n, word) for n in TYPES for word in set(filter(None, families.of(model(n)[0]).bias_words))
+            if not families.of(model(n)[0]).own and not families.of(model(n)[0]).qkv_bias]
+    for name, key in told:
+        if key == "mlp_bias" and families.of(model(name)[0]).fused:
+            continue                    # gpt-2's kind of word, which no class of these reads
         cfg, vocab, w = model(name)
+        w = {n: x for n, x in w.items() if not n.endswith(".bias")}
         path = os.path.join(d, f"{name}-{key}")
         files.write_hf(path, {**cfg, key: True}, vocab, w, "single", "F32")
         refused(stretto, f"{name} with {key} but no biases", path, key)
@@ -312,8 +316,15 @@ def moves(cfg):
     fam = families.of(cfg)
     if fam.own:
         return LEARNED
+    scales = {key for _, key in fam.scales}
     caps = {"attention": "attn_logit_softcapping", "logits": "final_logit_softcapping"}
-    found = TURNED | {caps[x] for x in fam.caps}
+    found = TURNED | {caps[x] for x in fam.caps} | scales
+    if fam.warms or fam.sections or (cfg.get("rope_scaling") or {}).get("long_factor"):
+        found = found - {"rope.dimension_count"}                # which something else must fit
+    if fam.warms:
+        found |= {"attention.temperature_scale", "rope.scaling.yarn_log_multiplier"}
+    if scales:
+        found = found - {"attention.query_pre_attn_scalar"} | {"rope.scaling.finetuned"}
     windows = layer_windows(cfg)
     if any(windows):
         found |= {"attention.sliding_window_pattern"} | ({"rope.freq_base_swa"} if fam.own_turn else set())
@@ -333,9 +344,10 @@ PLANT = {
     "attn_logit_softcapping": (2.5, F32), "final_logit_softcapping": (2.5, F32), "attention.scale": (0.31, F32),
     "attention.query_pre_attn_scalar": (11.0, F32), "attention.sliding_window": (5, U32),
     "attention.sliding_window_pattern": (3, U32), "context_length": (128, U32), "rope.scaling.type": ("none", STR),
-    "attention.causal": (None, BOOL), "rope.scaling.finetuned": (True, BOOL),
+    "attention.causal": (None, BOOL), "rope.scaling.finetuned": (False, BOOL),
+    "embedding_scale": (1.7, F32), "residual_scale": (1.7, F32), "logit_scale": (1.7, F32),
 }
-PLANT.update({"rope.scaling.yarn_beta_fast": (2.0, F32), "rope.scaling.yarn_beta_slow": (3.0, F32),
+PLANT.update({"rope.scaling.yarn_beta_fast": (1.0, F32), "rope.scaling.yarn_beta_slow": (3.0, F32),
               "rope.scaling.original_context_length": (17, U32), "block_count": (2, U32),
               "embedding_length": (32, U32)})
 MADE_UP = ("made_up", "attention.made_up", "rope.scaling.made_up", "ssm.made_up", "embedding_length_made_up")
@@ -356,6 +368,11 @@ def why_quiet(cfg, key):
         return "there are no experts"
     if families.of(cfg).own and key.startswith("rope."):
         return "positions are learned"
+    fam = families.of(cfg)
+    if fam.sections and key == "n_deepstack_layers":
+        return "added to rows of images"
+    if "attention_multiplier" in dict(fam.scales) and key == "attention.query_pre_attn_scalar":
+        return "the file says the scale itself"
     return "the newer key wins" if is_yarn(cfg) and key == "rope.scale_linear" else QUIET.get(key)
 
 
@@ -379,7 +396,7 @@ def keys_of(stretto, family, d):
         what = f"{family}: {full} = {value}"
         if after is None:
             # Sizes are refused by the tensor or the other size that they do not fit.
-            sizes = key == "block_count" or "head_count" in key or "_length" in key
+            sizes = key in ("block_count", "rope.dimension_count") or "head_count" in key or "_length" in key
             refusals += 1
             check(full in why or (sizes and any(x in why for x in ("tensor", "token_embd", "heads", "rotary"))),
                   f"{what} is refused without its name: {why}")
@@ -393,7 +410,7 @@ def keys_of(stretto, family, d):
 
 
 def keys(stretto, names):
-    other = [n for n in TYPES if n not in ARCHS and families.of(model(n)[0]).every] + ["llama-yarn"]
+    other = [n for n in TYPES if n not in ARCHS and families.of(model(n)[0]).every] + ["llama-yarn", "phi3-long"]
     for family in names or ARCHS + other:
         with tempfile.TemporaryDirectory() as d:
             keys_of(stretto, family, d)
@@ -513,11 +530,12 @@ SILENT = {}
 for why, names in {
         "a note about the file": "transformers_version architectures dtype problem_type id2label label2id",
         "what a call returns": "output_hidden_states return_dict use_cache",
-        "training only": "initializer_range attention_dropout resid_pdrop embd_pdrop attn_pdrop hidden_dropout_prob "
+        "training only": "residual_dropout initializer_range attention_dropout resid_pdrop embd_pdrop attn_pdrop "
+                         "hidden_dropout_prob "
                          "attention_probs_dropout_prob classifier_dropout",
         "a head that is not run": "summary_type summary_use_proj summary_activation summary_proj_to_labels "
                                   "summary_first_dropout",
-        "the tokenizer's": "pad_token_id bos_token_id eos_token_id",
+        "the tokenizer's": "eod_token_id pad_token_id bos_token_id eos_token_id",
         "same numbers in another order": "pretraining_tp chunk_size_feed_forward reorder_and_upcast_attn",
         "the shape of the embedding says it": "vocab_size type_vocab_size",
         "a limit; the tests stay below it": "max_position_embeddings n_positions",
@@ -530,20 +548,32 @@ ODD = {"hidden_act": "relu", "hidden_activation": "relu", "activation_function":
        "rope_local_base_freq": 333.0, "sliding_window_pattern": 2, "partial_rotary_factor": 0.5,
        "rope_scaling": {"type": "linear", "factor": 2.5}, "layer_types": "turned", "rope_parameters": "own",
        "use_sliding_window": False, "max_window_layers": 2, "head_dim": 8, "dtype": "float16",
-       "scale_attn_weights": False}
+       "scale_attn_weights": False, "no_rope_layers": [0, 1, 1, 1, 1]}
 # Fields that a file may have without the class naming them: converters and older versions wrote them.
 OLDER = {"rope_theta", "rope_scaling", "partial_rotary_factor"}
 
 
+def warm_of(fam):
+    return {"llama_4_scaling_beta": 0.7, "original_max_position_embeddings": 9} if fam.warms else {}
+
+
 def planted_value(cls, field, cfg):
-    v = ODD.get(field)
+    v, fam = ODD.get(field), families.of(cfg)
+    if field in fam.bias_words:
+        return not cfg.get(field)
+    if field == "rope_scaling":
+        return {**v, **warm_of(fam)}
+    if field == "use_sliding_window" and fam.windows != "above":
+        return True
+    if field == "partial_rotary_factor":
+        return fam.share / 2
     if field == "num_key_value_heads":
         return 3 - min(2, cfg[field])
     if v == "turned":
         return ["full_attention", "sliding_attention"] * (cfg["num_hidden_layers"] // 2) \
             + ["full_attention"] * (cfg["num_hidden_layers"] % 2)
     if v == "own":
-        new = {"rope_type": "linear", "factor": 2.5, "rope_theta": 777.0}
+        new = {"rope_type": "linear", "factor": 2.5, "rope_theta": 777.0, **warm_of(fam)}
         kinds = {"full_attention": new, "sliding_attention": {"rope_theta": 99.0}}
         return kinds if families.of(cfg).own_turn and families.of(cfg).windows else new
     if v is not None:
@@ -585,7 +615,9 @@ def fields_of(stretto, family, d, cls):
         elif after != before:
             moved.add(field)
         else:
-            check(field in SILENT, f"{what} changes nothing and is not refused")
+            used = field in fam.bias_words and not value        # a bias counts where the file has it
+            unused = field == "sliding_window" and not fam.windows
+            check(field in SILENT or used or unused, f"{what} changes nothing and is not refused")
     want = {"rms_norm_eps", "rope_scaling", "rope_parameters"} & names | set(fam.moves)
     want |= {"rope_theta"} & names if not fam.own_turn else set()
     want |= {"sliding_window"} if fam.windows else set()
@@ -595,6 +627,7 @@ def fields_of(stretto, family, d, cls):
     want |= {"attn_logit_softcapping"} if "attention" in fam.caps else set()
     want |= {"final_logit_softcapping"} if fam.caps else set()
     want |= {"partial_rotary_factor"} if fam.part else set()
+    want |= {word for word, _ in fam.scales}
     check(want <= moved, f"{family}: {sorted(want - moved)} do not move the logits")
     print(f"{family}: moved by {', '.join(sorted(moved))}; refused: {', '.join(sorted(refusals))}", flush=True)
 
@@ -621,13 +654,18 @@ def wanted_keys(c):
         return {**out, "attention.layer_norm_epsilon": c.layer_norm_eps}
     rope = c.rope_parameters
     head = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
-    full = rope.get("full_attention", rope)
+    full, fam = rope.get("full_attention", rope), families.FAMILIES[kind]
+    base = full["rope_theta"] * (full["alpha"] ** (head / (head - 2)) if fam.alpha and full.get("alpha") else 1)
     out.update({"attention.head_count_kv": c.num_key_value_heads, "attention.key_length": head,
                 "attention.value_length": head, "attention.layer_norm_rms_epsilon": c.rms_norm_eps,
-                "rope.freq_base": full["rope_theta"],
+                "rope.freq_base": base,
                 "rope.dimension_count": int(head * (full.get("partial_rotary_factor") or 1))})
+    out.update({key: getattr(c, word) for word, key in fam.scales})
+    if full.get("mrope_section"):
+        out["rope.dimension_sections"] = full["mrope_section"] + [0]
+    if fam.turned == "fourth" and c.no_rope_layers != [int(i % 4 != 3) for i in range(c.num_hidden_layers)]:
+        out["attention.rope_pattern"] = c.no_rope_layers
     window = getattr(c, "sliding_window", None)
-    fam = families.FAMILIES[kind]
     layers = [t == "sliding_attention" for t in c.layer_types] if getattr(c, "layer_types", None) else \
         [bool(fam.windows) and window is not None] * c.num_hidden_layers
     if any(layers):
@@ -648,6 +686,11 @@ def wanted_keys(c):
     if full["rope_type"] in ("yarn", "llama3"):
         out.update({"rope.scaling.type": full["rope_type"], "rope.scaling.factor": full["factor"],
                     "rope.scaling.original_context_length": full["original_max_position_embeddings"]})
+    if full["rope_type"] == "longrope":
+        out.update({"rope.scaling.type": "longrope",
+                    "rope.scaling.original_context_length": full["original_max_position_embeddings"]})
+    if fam.warms:
+        out["attention.temperature_scale"] = full["llama_4_scaling_beta"]
     if full["rope_type"] == "yarn":
         out.update({"rope.scaling.yarn_beta_fast": full.get("beta_fast") or 32,
                     "rope.scaling.yarn_beta_slow": full.get("beta_slow") or 1})
@@ -695,7 +738,8 @@ def ties(stretto, d, classes):
         path = os.path.join(d, family)
         files.write_hf(path, cfg, vocab, {n: x for n, x in w.items() if n != "lm_head.weight"}, "single", "F32")
         got, why = logits(stretto, path)
-        tied = classes[cfg["model_type"]]().tie_word_embeddings
+        # Of a model that also sees the whole's class says it.
+        tied = classes[families.of(cfg).outer or cfg["model_type"]]().tie_word_embeddings
         check((got is not None) == tied, f"{family}: the class says tied is {tied}: {why}")
 
 

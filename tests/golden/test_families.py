@@ -21,7 +21,7 @@ sys.path.insert(0, os.path.join(ROOT, "tools"))
 try:
     import numpy as np
     from oracle import families
-    from oracle.forward import Arith, forward, layer_windows
+    from oracle.forward import Arith, forward, layer_windows, scaling_of
 except ImportError as e:
     print(f"skip: {e}; ./dev test installs what is missing")
     sys.exit(77)
@@ -46,6 +46,12 @@ def flaws(cfg):
         return fam.flaws
     found = ["eps", "activation", "base", "pairs", "norms", "rope"]
     found += ["qk"] if fam.qk_norm else []
+    scaling = scaling_of(cfg)
+    found += ["warm"] if scaling.get("llama_4_scaling_beta") else []
+    found += ["far"] if scaling.get("long_factor") else []
+    found += ["early"] if fam.qk_norm == "turned" else []
+    found += ["turned"] if not all(families.turning(cfg, layer_windows(cfg))) else []
+    found += [word for word, _ in fam.scales if word != "embedding_multiplier"]
     found += ["cap"] if cfg.get("attn_logit_softcapping") else []
     return found + (["window"] if any(layer_windows(cfg)) else [])
 
@@ -74,7 +80,8 @@ def call(argv):
 def logits(stretto, path, ids, shape, reference):
     with tempfile.TemporaryDirectory() as d:
         out = os.path.join(d, "rows")
-        argv = [stretto, "eval", "logits", "-m", path, "--ids", ",".join(map(str, ids)), "--raw", out]
+        argv = [stretto, "eval", "logits", "-m", path, "-c", str(len(ids)), "--ids", ",".join(map(str, ids)), "--raw",
+                out]
         rc, _, err = call(argv + (["--reference"] if reference else []))
         if rc:
             return None, f"exit code {rc}: {err[-300:]}"
@@ -123,7 +130,7 @@ def named(stretto):
     """What the program says it runs is what is tested, under the same names."""
     rc, out, err = call([stretto, "info", "--families", "--json"])
     check(rc == 0, f"info --families: exit code {rc}: {err}")
-    ours = {(t.partition("_")[0], f.arch) for t, f in families.FAMILIES.items()}
+    ours = {(f.outer or t, f.arch) for t, f in families.FAMILIES.items()}
     theirs = {(t, row["name"]) for row in json.loads(out) for t in row["model_types"]}
     check(ours == theirs, f"in the program or in FAMILIES of tools/oracle/families.py alone: {sorted(ours ^ theirs)}")
     untested = [t for t in families.FAMILIES if t not in {cfg["model_type"] for cfg, *_ in families.MODELS.values()}]
@@ -181,7 +188,7 @@ def main():
     for name, every in (("llama", 1), ("gemma2", 2), ("gemma3", 6), ("olmo3", 4)):
         if not names or name in names:
             layer_groups(stretto, golden, name, every)
-    for name in families.first_models(lambda cfg: cfg["model_type"]):
+    for name in families.first_models(lambda cfg: cfg["model_type"]) + ["phi3-long"]:
         if not names or name in names:
             planted(golden, models[name])
     for name in names or models:

@@ -24,6 +24,8 @@ if(TARGET stretto)
   # Nothing of a file is passed over.
   add_executable(golden_keys ${golden_here}/keys.c)
   target_link_libraries(golden_keys PRIVATE stretto_all)
+  golden_test(matrix quick 300 test_matrix.py ${CMAKE_SOURCE_DIR}/docs/models.md
+    ${CMAKE_CURRENT_SOURCE_DIR}/data/property/llama_cpp.txt)
   golden_test(closure.faults quick 600 test_closure.py faults ${STRETTO_TEST_DATA})
   golden_test(closure.tensors quick 600 test_closure.py tensors)
   golden_test(closure.saved quick 600 test_closure.py saved ${CMAKE_SOURCE_DIR}/tests/data/llama_cpp_saved.json)

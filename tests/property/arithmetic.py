@@ -26,6 +26,8 @@ class Turn:
     freq: np.ndarray
     length: float = 1.0
     base: float = None
+    far: np.ndarray = None      # in place of freq where there are more rows than `near`
+    near: int = 0
 
 
 @dataclass
@@ -63,6 +65,11 @@ class Plan:
     layer_norm: bool = False    # instead of rms
     post: bool = False          # norms after the sums (bert)
     qk_width: bool = False      # queries and keys are normed whole, not head by head
+    qk_late: bool = False       # ... when they have been turned
+    added: float = 1.0          # times what each part of a block adds
+    divide: float = 1.0         # logits by this
+    warm: float = 0.0           # queries times 1 + warm * ln(1 + floor(position / span))
+    span: int = 0
     causal: bool = True
     pairs: bool = False         # neighbours turn, not halves
     embed_scale: float = 1.0
@@ -84,7 +91,7 @@ def turn_heads(a, x, t, pairs):
     n = 2 * len(t.freq)
     if pairs:
         x = np.concatenate([x[..., 0:n:2], x[..., 1:n:2], x[..., n:]], axis=-1)
-    return rope(a, x, t.freq, t.length)
+    return rope(a, x, t.far if t.near and len(x) > t.near else t.freq, t.length)
 
 
 def attention(p, layer, y, a):
@@ -94,9 +101,16 @@ def attention(p, layer, y, a):
         x = a.linear(y, *part).reshape((n, -1) if p.qk_width else (n, count, p.hd))
         return (gained(p, x, norm, a) if norm else x).reshape(n, count, p.hd)
 
+    def turned(part, count, norm):
+        x = turn_heads(a, heads(part, count, None if p.qk_late else norm), layer.turn, p.pairs)
+        if p.qk_late and p.pairs and layer.turn:            # the gains are in the file's order
+            raise NotImplementedError("pairs that are normed behind turning")
+        return (gained(p, x, norm, a) if norm and p.qk_late else x).swapaxes(0, 1)
+
     n_heads, n_kv = layer.heads or p.heads, layer.kv or p.kv
-    q = turn_heads(a, heads(layer.q, n_heads, layer.q_norm), layer.turn, p.pairs).swapaxes(0, 1)
-    k = turn_heads(a, heads(layer.k, n_kv, layer.k_norm), layer.turn, p.pairs).swapaxes(0, 1)
+    q, k = turned(layer.q, n_heads, layer.q_norm), turned(layer.k, n_kv, layer.k_norm)
+    if p.warm:
+        q = q * (1 + a.t(p.warm) * np.log(a.cast(1 + np.arange(n) // p.span)))[None, :, None]
     v = heads(layer.v, n_kv, None).swapaxes(0, 1)
     k, v = (np.repeat(x, n_heads // n_kv, axis=0) for x in (k, v))
     s = a.dot(q, k) * a.t(p.scale)
@@ -145,14 +159,14 @@ def forward(p, ids, a=None):
             x = gained(p, x + feed(p, layer, x, a), layer.norm2, a)
             continue
         y = attention(p, layer, gained(p, x, layer.norm1, a) if layer.norm1 else x, a)
-        x = x + (gained(p, y, layer.after1, a) if layer.after1 else y)
+        x = x + (gained(p, y, layer.after1, a) if layer.after1 else y) * a.t(p.added)
         y = feed(p, layer, gained(p, x, layer.norm2, a) if layer.norm2 else x, a)
-        x = x + (gained(p, y, layer.after2, a) if layer.after2 else y)
+        x = x + (gained(p, y, layer.after2, a) if layer.after2 else y) * a.t(p.added)
     if p.final_norm:
         x = gained(p, x, p.final_norm, a)
     if not p.head:
         return x
-    y = a.linear(x, *p.head)
+    y = a.linear(x / a.t(p.divide), *p.head)
     return a.t(p.final_cap) * np.tanh(y / a.t(p.final_cap)) if p.final_cap else y
 
 

@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 
 import token_files
-from oracle.families import FAMILIES as ROWS_OF
+from oracle.families import FAMILIES as ROWS_OF, norm_names
 
 # A feature that is refused: the refusal names it with one of these.
 REFUSED = {
@@ -189,11 +189,18 @@ def default_of(kind):
     return getattr(CONFIG_MAPPING[kind], "num_key_value_heads", None)
 
 
+def class_says(kind, field):
+    from transformers import CONFIG_MAPPING
+    return getattr(CONFIG_MAPPING[kind], field, None)
+
+
 def put_sizes(f, kind):
     """Heads, widths and contexts; keys that are left out have the class's defaults. Gives the numbers."""
     gemma, qwen = kind.startswith("gemma"), kind.startswith("qwen")
     heads = f.pick(2, 4, 6)
     hd = f.pick(6, 8, 16, 20)
+    if ROWS_OF[kind].share != 1:                                # a part of it is even
+        hd = max(hd, 8)
     kv = f.pick(*[n for n in (1, 2, heads) if heads % n == 0])
     width = f.pick(24, 40, 48, 64) if f.maybe(0.5) else heads * hd
     default_kv = {"mistral": 8, "qwen2": 32, "qwen3": 32}.get(kind) if kind not in LATER else default_of(kind)
@@ -217,7 +224,11 @@ def put_sizes(f, kind):
             f.config["num_key_value_heads"] = None
     else:
         f.config["num_key_value_heads"] = kv
-    if kind == "qwen3" and heads < 32 and f.maybe(0.12):
+    if kind in LATER and class_says(kind, "head_dim"):
+        f.config["head_dim"] = hd
+        if kind in ("seed_oss", "ernie4_5") and f.maybe(0.2):    # theirs may be null
+            width, f.config["head_dim"] = heads * hd, None
+    elif kind == "qwen3" and heads < 32 and f.maybe(0.12):
         hd, heads, kv = 128, 2, 1
         f.config.update(num_attention_heads=heads, num_key_value_heads=kv)
         f.has("without head_dim")
@@ -243,6 +254,8 @@ def put_sizes(f, kind):
     layers = f.pick(1, 2, 2, 3)
     if kind.startswith("gemma3"):
         layers = f.pick(2, 3, 7)
+    if ROWS_OF[kind].turned:
+        layers = f.pick(2, 4, 5)
     f.config["num_hidden_layers"] = layers
     context = f.put("max_position_embeddings", 48, 64, 200, out=0.15)
     return heads, kv, hd, width, feed, layers, 4096 if context is LEFT_OUT else context
@@ -273,7 +286,9 @@ def put_windows(f, kind, layers):
         if f.maybe(0.25):
             f.has("layer_types")
             f.config["layer_types"] = [f.pick("sliding_attention", "full_attention") for _ in range(layers)]
-        if f.config.get("sliding_window", 1) is None:           # transformers makes no mask of no window
+        if f.config.get("sliding_window", 1) is None and ROWS_OF[kind].window_null:
+            f.config["layer_types"] = ["full_attention"] * layers
+        elif f.config.get("sliding_window", 1) is None:         # transformers makes no mask of no window
             f.has("no window")
 
 
@@ -334,15 +349,21 @@ def rotary(f, kind):
         put_gemma(f, kind, hd)
     if row.own_turn and row.windows:
         put_rope_of_kinds(f, row.older)
-    elif row.part:
+    elif kind == "phi3":
         put_phi3_rope(f, hd)
     else:
         put_rope(f, context)
+    put_more_rope(f, row, hd, layers)
+    for word, _ in row.scales:
+        f.put(word, 0.3, 2.5, 1, out=0.3)
     q_bias = row.qkv_bias
     o_bias = False
-    if kind not in ("mistral", "qwen2", "phi3") and f.maybe(0.4):
+    if kind in LATER:
+        q_bias, o_bias, feed_bias = put_biases(f, row)
+    elif kind not in ("mistral", "qwen2", "phi3") and f.maybe(0.4):
         q_bias = o_bias = c["attention_bias"] = f.maybe(0.6)
-    feed_bias = False
+    if kind not in LATER:
+        feed_bias = False
     if kind == "llama" and f.maybe(0.4):
         feed_bias = c["mlp_bias"] = f.maybe(0.6)
     if q_bias or feed_bias:
@@ -361,24 +382,67 @@ def rotary(f, kind):
             f.linear(n + "self_attn.q_proj", heads * hd, width, q_bias or stray)
             f.linear(n + "self_attn.k_proj", kv * hd, width, q_bias)
             f.linear(n + "self_attn.v_proj", kv * hd, width, q_bias or stray)
+        if row.fused_gate:
+            f.linear(n + "mlp.gate_up_proj", 2 * feed, width, feed_bias)
+        elif not row.fused:
             f.linear(n + "mlp.gate_proj", feed, width, feed_bias)
             f.linear(n + "mlp.up_proj", feed, width, feed_bias or stray)
         f.linear(n + "self_attn.o_proj", width, heads * hd, o_bias or stray)
         f.linear(n + "mlp.down_proj", width, feed, feed_bias)
-        norms = {"before": ["input_layernorm", "post_attention_layernorm"],
-                 "around": ["input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm",
-                            "post_feedforward_layernorm"],
-                 "output": ["post_attention_layernorm", "post_feedforward_layernorm"]}[row.norms]
-        for name in norms:
+        for name in filter(None, norm_names(row)):
             f.draw(n + name + ".weight", (width,), one)
         if row.qk_norm:
-            for x, count in (("q", heads), ("k", kv)):
-                f.draw(n + f"self_attn.{x}_norm.weight", (hd * (count if row.qk_norm == "width" else 1),), one)
+            for name, count in zip(row.qk_names, (heads, kv)):
+                f.draw(n + name + ".weight", (hd * (count if row.qk_norm == "width" else 1),), one)
         if f.maybe(0.1):
             f.tensors[n + "self_attn.rotary_emb.inv_freq"] = np.ones(hd // 2, np.float32)
     f.draw("model.norm.weight", (width,), one)
-    tie(f, "model.embed_tokens.weight", gemma, width)
+    tied = class_says(row.outer or kind, "tie_word_embeddings") if kind in LATER else gemma
+    tie(f, "model.embed_tokens.weight", tied, width)
     return context
+
+
+def put_biases(f, row):
+    """Of q, k and v, of o, of the feed-forward part: what each family's words say."""
+    for word in sorted(set(filter(None, row.bias_words))):
+        if f.maybe(0.5):
+            f.config[word] = f.maybe(0.5)
+    qkv, out, feed = (f.config.get(word, False) for word in row.bias_words)
+    return (row.biased if row.bias_words[0] not in f.config else qkv), out, feed
+
+
+def put_warm(f):
+    """Ministral 3's files always have a scaling in YaRN's way, or say nothing."""
+    for key in ("rope_scaling", "rope_parameters", "rope_theta"):
+        f.config.pop(key, None)
+    f.features = {x for x in f.features if not x.startswith(("rope ", "yarn ", "rope_parameters", "without rope"))}
+    if f.maybe(0.1):
+        return
+    f.config["rope_parameters"] = {
+        "rope_type": "yarn", "factor": f.pick(2.0, 16.0), "original_max_position_embeddings": f.pick(6, 12, 64),
+        "mscale": 1.0, "mscale_all_dim": f.pick(1.0, 0.5), "llama_4_scaling_beta": f.pick(0.1, 0.5),
+        "rope_theta": f.pick(500.0, 1e6), "beta_fast": 32.0, "beta_slow": 1.0}
+
+
+def put_more_rope(f, row, hd, layers):
+    c = f.config
+    where = next((c[key] for key in ("rope_scaling", "rope_parameters") if c.get(key)), None)
+    if row.sections and where is not None and f.maybe(0.8):
+        where.update(mrope_section=[hd // 2 - 2, 1, 1], mrope_interleaved=True)
+        where.setdefault("rope_type", where.get("type", "default"))
+    if row.warms:
+        put_warm(f)
+    if row.alpha and f.maybe(0.5) and "rope_parameters" not in c and "rope factor without a type" not in f.features:
+        f.features = {x for x in f.features if not x.startswith(("rope ", "yarn "))}
+        c["rope_scaling"] = {"type": "dynamic", "alpha": f.pick(1000.0, 7.5), "factor": 1.0}
+        c["head_dim"] = hd              # which the class takes from nowhere else
+    if row.part and row.share != 1 and f.maybe(0.5):
+        c["partial_rotary_factor"] = f.pick(*[x for x in (0.25, 0.5, 0.75, 1.0) if int(hd * x) % 2 == 0])
+    if row.turned == "fourth" and f.maybe(0.4):
+        if f.maybe(0.5):
+            c["no_rope_layers"] = [f.pick(0, 1) for _ in range(layers)]
+        else:
+            c["no_rope_layer_interval"] = f.pick(1, 2, 3, 4)
 
 
 def put_phi3_rope(f, hd):
@@ -394,7 +458,7 @@ def put_phi3_rope(f, hd):
         n = int(hd * f.config.get("partial_rotary_factor", 1.0)) // 2
         f.config["rope_scaling"] = {"type": f.pick("longrope", "su"), "long_factor": [2.0] * n,
                                     "short_factor": [1.0] * n, "original_max_position_embeddings": 16}
-        f.has("rope longrope")
+        f.has("long factors")
 
 
 def tie(f, embed, default, width, head="lm_head.weight"):

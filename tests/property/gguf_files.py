@@ -23,6 +23,9 @@ REFUSED = {
     "logit scale": ("logit_scale",),
 }
 NOT_LLAMA_CPP = {
+    "exaone4 window": "llama.cpp knows the window of the 32B only, by its 64 layers",
+    "near in a larger context": "llama.cpp is asked in a context of 256, for which it takes the other factors",
+    "rope pattern": "llama.cpp's smollm3 has its own",
     "phi3 window": "llama.cpp switches the window of phi3 off (\"Phi SWA is currently disabled\")",
     "norm bias": "llama.cpp knows no bias of rms norms",
     "late bias": "llama.cpp knows this bias in other architectures only",
@@ -157,6 +160,8 @@ def put_windows(f, layers):
         f.has("phi3 window")
     elif f.arch in LATER and ROW[f.arch].windows == "every" and f.maybe(0.6):
         f.u32("attention.sliding_window", window)
+        if f.arch == "exaone4":
+            f.has("exaone4 window")
         if ROW[f.arch].own_turn and f.maybe(0.2):
             f.f32("rope.freq_base_swa", f.pick(10000.0, 700.0))
             f.has("base of windows")
@@ -200,6 +205,8 @@ def put_sizes(f):
     layers, feed, context = f.pick(1, 2, 3), f.pick(32, 44, 96), f.pick(48, 64, 200)
     if f.arch == "gemma3":
         layers = f.pick(2, 3, 7)
+    if ROW[f.arch].turned:
+        layers = f.pick(2, 4, 5)
     f.u32("context_length", context)
     f.u32("embedding_length", width)
     f.u32("block_count", layers)
@@ -220,6 +227,8 @@ def put_sizes(f):
     rot = hd
     if f.arch == "phi3" and f.maybe(0.5):
         rot = f.pick(4, hd)
+    if f.arch in LATER and ROW[f.arch].part:
+        rot = f.pick(4, hd // 2 // 2 * 2, hd)
     if rot != hd or f.maybe(0.5):
         if f.arch != "gpt2" or rot == hd:
             f.u32("rope.dimension_count", rot)
@@ -247,6 +256,8 @@ def put_strangers(f):
         f.has("experts")
     elif f.maybe(0.2):
         f.u32("expert_count", 0)
+    if ROW[f.arch].scales:
+        return put_scales(f)
     if f.maybe(0.02):
         f.f32("logit_scale", 0.5)
         f.has("logit scale")
@@ -258,6 +269,49 @@ def put_strangers(f):
         f.f32("residual_scale", f.pick(0.0, 1.0))
 
 
+def put_scales(f):
+    f.f32("logit_scale", f.pick(0.4, 3.0))
+    for _, key in ROW[f.arch].scales[:3]:
+        if f.maybe(0.7):
+            f.f32(key, f.pick(0.3, 2.5, 1.0, 0.0))
+
+
+def put_long(f, rot):
+    """From a die of its own, so that files without stay what they were."""
+    r = random.Random(f"long {f.seed}")
+    if f.arch != "phi3" or r.random() > 0.25:
+        return
+    for key in [k for k in f.keys if "rope.scal" in k]:
+        del f.keys[key]
+    f.features = {x for x in f.features if not x.startswith("rope ") and x != "yarn betas"}
+    for which in ("long", "short"):
+        f.tensors[f"rope_factors_{which}.weight"] = np.float32([r.uniform(1, 8) for _ in range(rot // 2)])
+    f.near = r.choice((6, 11, 512))
+    f.u32("rope.scaling.original_context_length", f.near)
+    f.f32("rope.scaling.attn_factor", r.choice((1.0, 1.2)))
+    if r.random() < 0.5:
+        f.put("rope.scaling.type", "string", "longrope")
+
+
+def put_more_rope(f, hd, layers):
+    if ROW[f.arch].warms and f.maybe(0.7):
+        f.f32("attention.temperature_scale", f.pick(0.1, 0.5))
+        f.f32("rope.scaling.yarn_log_multiplier", f.pick(1.0, 0.5))
+        f.u32("rope.scaling.original_context_length", f.pick(6, 12, 64))
+        if f.keys.get(f"{f.arch}.rope.scaling.type", ("", ""))[1] != "yarn":
+            f.put("rope.scaling.type", "string", "yarn")
+            f.f32("rope.scaling.factor", f.pick(2.0, 8.0))
+            f.features = {x for x in f.features if not x.startswith("rope ")} | {"rope yarn"}
+    if ROW[f.arch].sections:
+        # Axes in turn, so that llama.cpp counts every pair to one of them. Of Qwen's own 24, 20, 20 of 64 it leaves
+        # pairs 61 and 62 unturned (theta_e, 0 in texts), which Qwen's code turns as the others.
+        f.put("rope.dimension_sections", "uint32s", [(hd // 2 + 2 - i) // 3 for i in range(3)] + [0])
+        f.u32("n_deepstack_layers", f.pick(0, 1, 3))
+    if ROW[f.arch].turned == "fourth" and f.maybe(0.2):
+        f.put("attention.rope_pattern", "bools", [f.maybe(0.5) for _ in range(layers)])
+        f.has("rope pattern")
+
+
 def make(seed):
     f = File(seed)
     f.arch = f.pick(*ARCHS) if isinstance(seed, int) else seed.partition(":")[0]
@@ -266,6 +320,8 @@ def make(seed):
     heads, kv, hd, width, feed, layers, context, rot = put_sizes(f)
     if f.arch != "gpt2":
         put_rope(f, rot, context)
+    put_more_rope(f, hd, layers)
+    put_long(f, rot)
     put_windows(f, layers)
     put_caps(f)
     put_strangers(f)
@@ -299,7 +355,7 @@ def make(seed):
         d = heads * hd
         if row.norms != "output":
             norm(b + "attn_norm", width)
-            norm(b + "ffn_norm", width)
+            norm(b + row.feed_norm, width)
         if f.arch == "gpt2" or row.fused:
             f.linear(b + "attn_qkv", d + 2 * kv * hd, width, q_bias)
         else:
@@ -313,7 +369,7 @@ def make(seed):
         if row.norms != "before":
             norm(b + "post_attention_norm", width)
             norm(b + "post_ffw_norm", width)
-        if row.fused:
+        if row.fused or row.fused_gate:
             f.linear(b + "ffn_up", 2 * feed, width)
         else:
             if f.arch != "gpt2":
@@ -331,6 +387,8 @@ def make(seed):
     f.ids = [f.r.randrange(f.vocab) for _ in range(f.pick(1, 12, ROWS, ROWS, 30))]
     if later and q_bias:
         f.has("late bias")
+    if getattr(f, "near", 512) < 256 and len(f.ids) <= f.near:
+        f.has("near in a larger context")
     f.features.add("arch " + f.arch)
     return f
 

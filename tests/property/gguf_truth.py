@@ -46,9 +46,13 @@ def turns(k, w, dim, base, context):
     if "rope_freqs.weight" in w:
         f = f / w["rope_freqs.weight"].astype(np.float64)
     plain = k.get("rope.scaling.attn_factor", 1.0)
+    if "rope_factors_long.weight" in w:
+        near, far = (f / w[f"rope_factors_{x}.weight"].astype(np.float64) for x in ("short", "long"))
+        return Turn(near / factor, plain, None, far / factor, k.get("rope.scaling.original_context_length", context))
     if kind != "yarn":
         return Turn(f / factor, plain, base)
-    length = (0.1 * math.log(factor) + 1) * plain if factor > 1 else plain
+    back = 0.1 * k.get("rope.scaling.yarn_log_multiplier", 0.0)
+    length = (0.1 * math.log(factor) + 1) / (back * math.log(factor) + 1) * plain if factor > 1 else plain
     return yarn_turn(dim, base, factor, k.get("rope.scaling.original_context_length") or context,
                      k.get("rope.scaling.yarn_beta_fast", 32.0), k.get("rope.scaling.yarn_beta_slow", 1.0), True,
                      length)
@@ -62,6 +66,16 @@ def windowed(k, arch, i):
     if isinstance(pattern, list):
         return bool(pattern[i])
     return i % pattern < pattern - 1 if every else ROW[arch].windows == "all"
+
+
+def turned(k, row, i, inside):
+    """smollm3.cpp, exaone4.cpp, granite.cpp"""
+    if row.turned == "fourth":
+        pattern = k.get("attention.rope_pattern")           # of granite-swa.cpp; ours in smollm3
+        return pattern[i] if pattern else i % 4 != 3
+    if row.turned == "window":
+        return inside or not k.get("attention.sliding_window")
+    return not row.scales or k.get("rope.scaling.finetuned", True)
 
 
 def plan(path):
@@ -82,6 +96,14 @@ def plan(path):
              embed_scale=math.sqrt(width) if gemma else 1.0, positions=w.get("position_embd.weight"),
              final_norm=pair("output_norm"))
     p.head = w.get("output.weight", p.embed), w.get("output.bias")
+    if row.warms:
+        p.warm = k.get("attention.temperature_scale", 0.0)
+        p.span = k.get("rope.scaling.original_context_length") or context
+    p.qk_late = row.qk_norm == "turned"
+    if row.scales:
+        p.scale = k.get("attention.scale", 0.0) or p.scale
+        p.embed_scale, p.added = k.get("embedding_scale", 0.0) or 1.0, k.get("residual_scale", 0.0) or 1.0
+        p.divide = k.get("logit_scale")
     if "attention" in row.caps:
         p.cap = k.get("attn_logit_softcapping", 50.0)
     if gemma:
@@ -93,14 +115,14 @@ def plan(path):
         kv = k.in_layer("attention.head_count_kv", i) or heads
         layer = Layer(heads=heads, kv=kv, o=pair(b + "attn_output"), down=pair(b + "ffn_down"))
         if row.norms != "output":
-            layer.norm1, layer.norm2 = pair(b + "attn_norm"), pair(b + "ffn_norm")
+            layer.norm1, layer.norm2 = pair(b + "attn_norm"), pair(b + row.feed_norm)
         if gpt2 or row.fused:
             m, bias = pair(b + "attn_qkv")
             cut = [heads * hd, (heads + kv) * hd]
             layer.q, layer.k, layer.v = zip(np.split(m, cut), [None] * 3 if bias is None else np.split(bias, cut))
         else:
             layer.q, layer.k, layer.v = (pair(b + "attn_" + x) for x in "qkv")
-        if row.fused:
+        if row.fused or row.fused_gate:
             gate, up = np.split(w[b + "ffn_up.weight"], 2)
             layer.gate, layer.up = (gate, None), (up, None)
         else:
@@ -112,7 +134,7 @@ def plan(path):
         inside = windowed(k, arch, i)
         if inside:
             layer.window = k.get("attention.sliding_window", 4096)
-        if not gpt2:
+        if not gpt2 and turned(k, row, i, inside):
             dim = k.get("rope.dimension_count", hd)
             if row.own_turn and inside:
                 local = k.get("rope.freq_base_swa", row.local_base or base)

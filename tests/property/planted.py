@@ -14,7 +14,7 @@ def without_biases(p):
 
 
 def neighbours_for_halves(p):
-    if p.layers[0].turn is None or len(p.layers[0].turn.freq) < 3:
+    if p.qk_late or p.layers[0].turn is None or len(p.layers[0].turn.freq) < 3:
         return None
     p.pairs = not p.pairs
     return p
@@ -46,7 +46,7 @@ def no_scaling(p):
     t = p.layers[-1].turn
     if t is None or t.base is None or np.allclose(t.freq, frequencies(2 * len(t.freq), t.base)):
         return None
-    for x in p.layers:
+    for x in [x for x in p.layers if x.turn]:
         x.turn.freq = frequencies(2 * len(x.turn.freq), x.turn.base)
     return p
 

@@ -69,7 +69,7 @@ def write_golden(path, llama, folder):
     """What is kept of a file that is still the same stays."""
     lines, kept = [], read_golden(path)
     for names, enough in [(itertools.count(SEED), GOLDEN)] + [
-            ((f"{arch}:{i}" for i in itertools.count(1)), LATER_GOLDEN) for arch in gguf_files.LATER]:
+            (map((arch + ":{}").format, itertools.count(1)), LATER_GOLDEN) for arch in gguf_files.LATER]:
         lines += itertools.islice(filter(None, (ask_golden(seed, llama, folder, kept) for seed in names)), enough)
     with open(path, "w") as out:
         out.write("# What llama.cpp (of llama-cpp-python 0.3.36, float32) says about files of gguf_files.py:\n"

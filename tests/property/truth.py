@@ -10,7 +10,7 @@ import os
 import numpy as np
 
 from arithmetic import Layer, Plan, Turn, frequencies, llama3_turn, yarn_turn
-from oracle.families import FAMILIES
+from oracle.families import FAMILIES, norm_names
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "critical")
@@ -61,8 +61,12 @@ class Tensors:
 def turn_of(c, parameters, dim):
     """modeling_rope_utils.py's functions; `parameters` as the configuration class standardised them."""
     kind, base = parameters["rope_type"], parameters["rope_theta"]
+    if FAMILIES[c.model_type].alpha and kind == "dynamic" and parameters.get("alpha"):
+        base, kind = base * parameters["alpha"] ** (dim / (dim - 2)), "default"
     if kind == "default":
         return Turn(frequencies(dim, base), 1.0, base)
+    if kind == "longrope":
+        return long_turn(c, parameters, dim)
     factor = parameters["factor"]
     if kind == "linear":
         return Turn(frequencies(dim, base) / factor, 1.0, base)
@@ -84,6 +88,16 @@ def turn_of(c, parameters, dim):
                      parameters.get("beta_slow") or 1, parameters.get("truncate", True), length)
 
 
+def long_turn(c, parameters, dim):
+    near, base = parameters["original_max_position_embeddings"], parameters["rope_theta"]
+    factor = parameters.get("factor") or c.max_position_embeddings / near
+    length = parameters.get("attention_factor")
+    if length is None:
+        length = math.sqrt(1 + math.log(factor) / math.log(near)) if factor > 1 else 1.0
+    f = frequencies(dim, base)
+    return Turn(f / np.array(parameters["short_factor"]), length, None, f / np.array(parameters["long_factor"]), near)
+
+
 def head_of(c, t):
     """modeling_utils.tie_weights: tied when the configuration says so, unless the file holds two that differ; of
     tied ones the file may hold either."""
@@ -103,7 +117,13 @@ def decoder(c, t):
     p = Plan(heads=c.num_attention_heads, kv=c.num_key_value_heads, hd=hd, eps=c.rms_norm_eps,
              act=ACTS[c.hidden_activation if gemma else c.hidden_act],
              scale=(c.query_pre_attn_scalar if gemma else hd) ** -0.5, embed=embed, head=head,
-             qk_width=row.qk_norm == "width")
+             qk_width=row.qk_norm == "width", qk_late=row.qk_norm == "turned", pairs=row.folder_pairs)
+    if row.scales:
+        p.scale, p.embed_scale = c.attention_multiplier, c.embedding_multiplier
+        p.added, p.divide = c.residual_multiplier, c.logits_scaling
+    if row.warms:
+        p.warm = c.rope_parameters["llama_4_scaling_beta"]
+        p.span = c.rope_parameters["original_max_position_embeddings"]
     if gemma:
         p.embed_scale = math.sqrt(c.hidden_size)
         p.final_cap = c.final_logit_softcapping or 0.0
@@ -117,31 +137,32 @@ def decoder(c, t):
             w, b = t.pair(n + "self_attn.qkv_proj")
             cut = [p.heads * hd, (p.heads + p.kv) * hd]
             layer.q, layer.k, layer.v = zip(np.split(w, cut), [None] * 3 if b is None else np.split(b, cut))
+        else:
+            layer.q, layer.k, layer.v = (t.pair(n + f"self_attn.{x}_proj") for x in "qkv")
+        if row.fused or row.fused_gate:
             w, b = t.pair(n + "mlp.gate_up_proj")
             layer.gate, layer.up = zip(np.split(w, 2), [None] * 2 if b is None else np.split(b, 2))
         else:
-            layer.q, layer.k, layer.v = (t.pair(n + f"self_attn.{x}_proj") for x in "qkv")
             layer.gate, layer.up = t.pair(n + "mlp.gate_proj"), t.pair(n + "mlp.up_proj")
         if row.qk_norm:
-            layer.q_norm, layer.k_norm = (t.pair(n + f"self_attn.{x}_norm", one) for x in "qk")
-        if row.norms != "output":
-            layer.norm1 = t.pair(n + "input_layernorm", one)
-        if row.norms == "before":
-            layer.norm2 = t.pair(n + "post_attention_layernorm")
-        else:
-            layer.after1 = t.pair(n + "post_attention_layernorm", one)
-            layer.after2 = t.pair(n + "post_feedforward_layernorm", one)
-        if row.norms == "around":
-            layer.norm2 = t.pair(n + "pre_feedforward_layernorm", one)
+            layer.q_norm, layer.k_norm = (t.pair(n + name, one) for name in row.qk_names)
+        layer.norm1, layer.after1, layer.norm2, layer.after2 = (name and t.pair(n + name, one)
+                                                                for name in norm_names(row))
         layer.window = window_of(c, i)
         rope = c.rope_parameters
         if "full_attention" in rope:
             rope = rope[c.layer_types[i]]
         part = rope.get("partial_rotary_factor", 1.0) if row.part else 1.0
-        layer.turn = turn_of(c, rope, int(hd * part))
+        layer.turn = turn_of(c, rope, int(hd * part)) if turns(c, i) else None
         p.layers.append(layer)
     p.final_norm = t.pair("norm", one)
     return p
+
+
+def turns(c, i):
+    if FAMILIES[c.model_type].turned == "fourth":
+        return c.no_rope_layers[i]
+    return FAMILIES[c.model_type].turned != "window" or c.sliding_window is None or window_of(c, i)
 
 
 def window_of(c, i):
@@ -186,6 +207,8 @@ def bert(c, t):
 def plan(folder):
     """What the folder computes."""
     c = AutoConfig.from_pretrained(folder)
+    if c.model_type == "qwen3_vl_text":     # whose class leaves that to the whole's
+        c.tie_word_embeddings = json.load(open(os.path.join(folder, "config.json"))).get("tie_word_embeddings", False)
     if c.model_type == "gemma3":
         tied = json.load(open(os.path.join(folder, "config.json"))).get("tie_word_embeddings")
         c = c.text_config

@@ -20,14 +20,30 @@ BOS, EOS = 1, 2
 class Family:
     """What the paper and the published classes say of the models with one model_type, where they differ from Llama."""
     arch: str                   # general.architecture of their GGUF files
+    outer: str = ""             # model_type of models that also see, whose text side they are
     norms: str = "before"       # "around": also on what a block adds; "output": only there
-    qk_norm: str = ""           # of queries and keys before they turn: "heads", "width"
+    norm_names: tuple = ()      # before, after attention, before, after the feed-forward part; (): the usual ones
+    feed_norm: str = "ffn_norm"                             # in GGUF, of the norm before the feed-forward part
+    qk_norm: str = ""           # of queries and keys before they turn: "heads", "width"; "turned": heads, behind that
+    qk_names: tuple = ("self_attn.q_norm", "self_attn.k_norm")
     pairs: bool = False         # GGUF files turn neighbours: rows of q and k stand in another order there
+    folder_pairs: bool = False  # folders turn neighbours too: the same order
+    turned: str = ""            # which layers turn: "": all; "fourth": all but every fourth, unless no_rope_layers
+    #                             says which; "window": those with a window, or all of a file without one
+    scales: tuple = ()          # pairs: a factor's name in config.json, in GGUF
     rope_count: bool = False    # GGUF files always say rope.dimension_count
     gemma: bool = False         # gains stored minus one, scaled embeddings, query_pre_attn_scalar
     fused: bool = False         # qkv_proj and gate_up_proj
+    fused_gate: bool = False    # gate_up_proj alone
     qkv_bias: bool = False      # always
+    biased: bool = False        # q, k and v of a config.json that is silent
+    bias_words: tuple = ("attention_bias", "attention_bias", "mlp_bias")        # of q, k, v; of o; of the feed-forward
+    warms: bool = False         # queries grow with their position, by llama_4_scaling_beta
+    alpha: bool = False         # a scaling "dynamic" with an "alpha" is another base
+    sections: bool = False      # positions of images have several axes
+    share: float = 1.0          # partial_rotary_factor where config.json is silent
     windows: str = ""           # which layers see sliding_window if layer_types is silent: "all", "above", "every"
+    window_null: bool = False   # sliding_window null is no window
     every: int = 0              # "every": each so manieth sees all, and GGUF files leave that out
     own_turn: bool = False      # layers with a window turn unscaled, from a base of their own
     local_base: float = 0.0     # which is this where nothing says it; 0: that of the others
@@ -40,6 +56,8 @@ class Family:
     configs: list = field(default_factory=lambda: [{}])     # config.jsons whose reading is compared with the class's
 
 
+GRANITE = (("embedding_multiplier", "embedding_scale"), ("residual_multiplier", "residual_scale"),
+           ("attention_multiplier", "attention.scale"), ("logits_scaling", "logit_scale"))
 YARN_8 = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 512}
 FAMILIES = {
     "llama": Family("llama", pairs=True, rope_count=True, configs=[
@@ -66,8 +84,8 @@ FAMILIES = {
         {}, {"attn_logit_softcapping": None}, {"final_logit_softcapping": 7.5},
         {"num_hidden_layers": 3, "layer_types": ["full_attention", "full_attention", "sliding_attention"]},
         {"sliding_window_pattern": 3}]),
-    "gemma3_text": Family("gemma3", norms="around", qk_norm="heads", gemma=True, windows="every", every=6,
-                          own_turn=True, local_base=10000.0, caps=("logits",),
+    "gemma3_text": Family("gemma3", outer="gemma3", norms="around", qk_norm="heads", gemma=True, windows="every",
+                          every=6, own_turn=True, local_base=10000.0, caps=("logits",),
                           older=("rope_local_base_freq", "sliding_window_pattern"),
                           moves=("rope_theta", "rope_local_base_freq", "sliding_window_pattern"), configs=[
         {}, {"sliding_window_pattern": 3}, {"rope_theta": 5e5, "rope_local_base_freq": 70.0},
@@ -76,7 +94,9 @@ FAMILIES = {
                              "sliding_attention": {"rope_type": "default"}}},
         {"rope_parameters": {"full_attention": None, "sliding_attention": {"rope_theta": 50.0}}, "rope_theta": 60.0}]),
     "phi3": Family("phi3", fused=True, rope_count=True, windows="all", part=True, configs=[
-        {}, {"sliding_window": 11}, {"partial_rotary_factor": 0.75}, {"num_key_value_heads": 4}]),
+        {}, {"sliding_window": 11}, {"partial_rotary_factor": 0.75}, {"num_key_value_heads": 4},
+        {"rope_scaling": {"type": "longrope", "long_factor": [2.0] * 48, "short_factor": [1.0] * 48},
+         "max_position_embeddings": 131072}]),
     # arXiv 2501.00656 and, with windows, 2512.13961
     "olmo2": Family("olmo2", norms="output", qk_norm="width", every=4, own_turn=True, moves=("rope_theta",), configs=[
         {}, {"num_key_value_heads": 4}, {"rope_theta": 5e5}, {"rope_scaling": YARN_8}]),
@@ -86,6 +106,41 @@ FAMILIES = {
         {"rope_parameters": {"full_attention": {**YARN_8, "rope_theta": 60.0}, "sliding_attention": None}},
         {"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0},
                              "sliding_attention": {"rope_theta": 50.0}}}]),
+    "ministral3": Family("mistral3", pairs=True, rope_count=True, windows="all", warms=True, bias_words=("", "", ""),
+                         configs=[
+        {}, {"head_dim": 16, "num_key_value_heads": 4}, {"sliding_window": 9}, {"rope_parameters": {
+            "rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 512, "mscale": 1.0,
+            "mscale_all_dim": 0.7, "llama_4_scaling_beta": 0.3, "rope_theta": 77.0}}]),
+    "smollm3": Family("smollm3", pairs=True, rope_count=True, turned="fourth", moves=("no_rope_layers",
+                      "no_rope_layer_interval"), configs=[
+        {}, {"num_hidden_layers": 5, "no_rope_layer_interval": 2}, {"num_key_value_heads": None},
+        {"num_hidden_layers": 3, "no_rope_layers": [0, 1, 1]}, {"rope_theta": 77.0}]),
+    "granite": Family("granite", pairs=True, rope_count=True, scales=GRANITE, configs=[
+        {}, {"embedding_multiplier": 12.0, "attention_multiplier": 0.015625, "residual_multiplier": 0.22,
+             "logits_scaling": 8.0}, {"num_key_value_heads": 8}]),
+    "qwen3_vl_text": Family("qwen3vl", outer="qwen3_vl", qk_norm="heads", sections=True, configs=[
+        {}, {"rope_scaling": {"rope_type": "default", "mrope_interleaved": True, "mrope_section": [24, 20, 20]}},
+        {"head_dim": 16, "num_key_value_heads": None}]),
+    "exaone4": Family("exaone4", norms="output", qk_norm="heads", windows="every", every=4, turned="window",
+                      window_null=True, older=("sliding_window_pattern",), bias_words=("", "", ""),
+                      moves=("sliding_window_pattern",), configs=[
+        {}, {"sliding_window": 9, "sliding_window_pattern": 3}, {"sliding_window": None, "num_hidden_layers": 2,
+                                                                 "layer_types": ["full_attention"] * 2},
+        {"num_hidden_layers": 3, "layer_types": ["full_attention", "full_attention", "sliding_attention"]}]),
+    "glm4": Family("glm4", norms="around", norm_names=("input_layernorm", "post_self_attn_layernorm",
+                   "post_attention_layernorm", "post_mlp_layernorm"), pairs=True, folder_pairs=True, rope_count=True,
+                   fused_gate=True, part=True, share=0.5, biased=True, bias_words=("attention_bias", "", ""), configs=[
+        {}, {"partial_rotary_factor": 0.75}, {"head_dim": 16, "num_key_value_heads": 4}]),
+    "seed_oss": Family("seed_oss", feed_norm="post_attention_norm", biased=True,
+                       bias_words=("attention_bias", "attention_out_bias", "mlp_bias"), configs=[
+        {}, {"head_dim": None, "num_attention_heads": 64}, {"num_key_value_heads": None}]),
+    "ernie4_5": Family("ernie4_5", pairs=True, folder_pairs=True, bias_words=("use_bias",) * 3, configs=[
+        {}, {"head_dim": None}, {"num_key_value_heads": None, "rope_theta": 77.0}]),
+    "hunyuan_v1_dense": Family("hunyuan-dense", qk_norm="turned", qk_names=("self_attn.query_layernorm",
+                               "self_attn.key_layernorm"), alpha=True, bias_words=("attention_bias",) * 2 + ("",),
+                               configs=[
+        {}, {"num_key_value_heads": 4, "head_dim": 16},
+        {"head_dim": 16, "rope_scaling": {"type": "dynamic", "alpha": 1000.0, "factor": 1.0}}]),
     "gpt2": Family("gpt2", own=True, flaws=("position", "activation"), moves=("layer_norm_epsilon",), configs=[
         {}, {"n_inner": 5}, {"hidden_size": 24}, {"n_inner": None}]),
     "bert": Family("bert", own=True, flaws=("causal", "position", "activation"), moves=("layer_norm_eps",), configs=[
@@ -95,6 +150,41 @@ FAMILIES = {
 
 def of(cfg):
     return FAMILIES[cfg["model_type"]]
+
+
+def norm_names(fam):
+    return fam.norm_names or {
+        "before": ("input_layernorm", None, "post_attention_layernorm", None),
+        "around": ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm",
+                   "post_feedforward_layernorm"),
+        "output": (None, "post_attention_layernorm", None, "post_feedforward_layernorm")}[fam.norms]
+
+
+def biases(cfg):
+    """Whether q, k and v have biases, whether o has one, and the feed-forward part."""
+    fam = of(cfg)
+    qkv, out, feed = (bool(cfg.get(word, False)) for word in fam.bias_words)
+    return fam.qkv_bias or (fam.biased if fam.bias_words[0] not in cfg else qkv), out, feed
+
+
+def turning(cfg, windowed):
+    """Which layers turn queries and keys."""
+    n, fam = cfg["num_hidden_layers"], of(cfg)
+    if fam.turned == "fourth":
+        every = cfg.get("no_rope_layer_interval", 4)
+        return [bool(x) for x in cfg.get("no_rope_layers") or [(i + 1) % every for i in range(n)]][:n]
+    if fam.turned == "window" and cfg.get("sliding_window"):
+        return list(windowed)
+    return [True] * n
+
+
+def rotary_size(cfg, hd):
+    return int(hd * cfg.get("partial_rotary_factor", of(cfg).share))
+
+
+def factor_of(cfg, word):
+    """One of GRANITE's; 1 in other families."""
+    return cfg.get(word, 1.0) if word in dict(of(cfg).scales) else 1.0
 
 
 def in_layer(value, i):
@@ -223,6 +313,58 @@ MODELS = {
                            rope_parameters={"full_attention": {"rope_theta": 80000.0, **YARN},
                                             "sliding_attention": {"rope_type": "default", "rope_theta": 900.0}}),
                      "bpe", "single", "F32"),
+    # Factors for texts up to 40 tokens and beyond, as Phi-4-mini's up to 4096 and beyond.
+    "phi3-long": (llama(model_type="phi3", architectures=["Phi3ForCausalLM"], num_attention_heads=2,
+                        num_key_value_heads=1, original_max_position_embeddings=40, sliding_window=None,
+                        partial_rotary_factor=0.75, tie_word_embeddings=True, rope_scaling=dict(
+                            type="longrope", short_factor=[1 + i / 20 for i in range(12)],
+                            long_factor=[1 + i * 1.3 for i in range(12)])), "bpe", "single", "F32"),
+    "ministral3": (llama(model_type="ministral3", architectures=["Ministral3ForCausalLM"], head_dim=32,
+                         rope_scaling=dict(YARN, factor=8.0, original_max_position_embeddings=21, mscale=1.0,
+                                           mscale_all_dim=1.0, llama_4_scaling_beta=0.3)), "bpe", "single", "F32"),
+    "ministral3-window": (llama(model_type="ministral3", architectures=["Ministral3ForCausalLM"], head_dim=24,
+                                num_key_value_heads=1, tie_word_embeddings=True, sliding_window=11, rope_scaling=dict(
+                                    YARN, original_max_position_embeddings=16, mscale=1.0, mscale_all_dim=0.6,
+                                    llama_4_scaling_beta=0.2)), "bpe", "single", "BF16"),
+    # Four of five layers turn; every fourth does not.
+    "smollm3": (llama(model_type="smollm3", architectures=["SmolLM3ForCausalLM"], num_hidden_layers=5,
+                      tie_word_embeddings=True), "bpe", "sharded", "F32"),
+    "smollm3-layers": (llama(model_type="smollm3", architectures=["SmolLM3ForCausalLM"], attention_bias=True,
+                             mlp_bias=True, no_rope_layers=[0, 1, 0]), "bpe", "single", "F32"),
+    "granite": (llama(model_type="granite", architectures=["GraniteForCausalLM"], embedding_multiplier=3.5,
+                      residual_multiplier=0.45, attention_multiplier=0.17, logits_scaling=0.7), "bpe", "single",
+                "F32"),
+    "granite-biased": (llama(model_type="granite", architectures=["GraniteForCausalLM"], embedding_multiplier=3.5,
+                             residual_multiplier=0.45, attention_multiplier=0.17, logits_scaling=0.7,
+                             attention_bias=True, mlp_bias=True, tie_word_embeddings=True, num_key_value_heads=4),
+                       "bpe", "single", "BF16"),
+    "qwen3-vl": (llama(model_type="qwen3_vl_text", architectures=["Qwen3VLForConditionalGeneration"], head_dim=32,
+                       rope_scaling=dict(rope_type="default", mrope_interleaved=True, mrope_section=[6, 5, 5]),
+                       **QWEN), "bpe", "single", "F32"),
+    # Every layer turns where there is no window; with one, only those that have it.
+    "exaone4": (llama(model_type="exaone4", architectures=["Exaone4ForCausalLM"], num_hidden_layers=5,
+                      sliding_window=9, sliding_window_pattern=4), "bpe", "single", "F32"),
+    "exaone4-small": (llama(model_type="exaone4", architectures=["Exaone4ForCausalLM"], sliding_window=None,
+                            layer_types=["full_attention"] * 3, tie_word_embeddings=True,
+                            rope_scaling=LLAMA3), "bpe", "single", "F32"),
+    "glm4": (llama(model_type="glm4", architectures=["Glm4ForCausalLM"], head_dim=32, attention_bias=True), "bpe",
+             "single", "F32"),
+    "glm4-plain": (llama(model_type="glm4", architectures=["Glm4ForCausalLM"], head_dim=24, num_key_value_heads=1,
+                         partial_rotary_factor=0.75), "bpe", "sharded", "F32"),
+    "seed-oss": (llama(model_type="seed_oss", architectures=["SeedOssForCausalLM"], head_dim=32,
+                       attention_bias=True), "bpe", "single", "F32"),
+    "seed-oss-biased": (llama(model_type="seed_oss", architectures=["SeedOssForCausalLM"], head_dim=24,
+                              attention_bias=True, attention_out_bias=True, mlp_bias=True, num_key_value_heads=1),
+                        "bpe", "single", "F32"),
+    "ernie4.5": (llama(model_type="ernie4_5", architectures=["Ernie4_5ForCausalLM"], head_dim=32,
+                       tie_word_embeddings=True), "spm", "single", "F32"),
+    "ernie4.5-biased": (llama(model_type="ernie4_5", architectures=["Ernie4_5ForCausalLM"], head_dim=24,
+                              use_bias=True, num_key_value_heads=1), "spm", "single", "F32"),
+    "hunyuan": (llama(model_type="hunyuan_v1_dense", architectures=["HunYuanDenseV1ForCausalLM"], head_dim=32,
+                      tie_word_embeddings=True, rope_scaling=dict(type="dynamic", alpha=7.0, factor=1.0)), "bpe",
+                "single", "F32"),
+    "hunyuan-plain": (llama(model_type="hunyuan_v1_dense", architectures=["HunYuanDenseV1ForCausalLM"], head_dim=24,
+                            attention_bias=True, num_key_value_heads=1), "bpe", "sharded", "F32"),
     "gpt2": (dict(model_type="gpt2", architectures=["GPT2LMHeadModel"], vocab_size=307, n_embd=64, n_layer=3,
                   n_head=4, n_positions=256, n_ctx=256, n_inner=None, activation_function="gelu_new",
                   layer_norm_epsilon=1e-3, tie_word_embeddings=True), "bpe", "single", "F32"),
@@ -293,34 +435,30 @@ def shapes(cfg):
     fam = of(cfg)
     gain = "gain-1" if fam.gemma else "gain"
     hd = cfg.get("head_dim") or d // cfg["num_attention_heads"]
-    abias, mbias = bool(cfg.get("attention_bias")), bool(cfg.get("mlp_bias"))
+    qkv_bias, out_bias, feed_bias = biases(cfg)
     add("model.embed_tokens.weight", (cfg["vocab_size"], d), "embed")
     for i in range(cfg["num_hidden_layers"]):
         p = f"model.layers.{i}."
         heads, ff = in_layer(cfg["num_attention_heads"], i), in_layer(cfg["intermediate_size"], i)
         kv = in_layer(cfg["num_key_value_heads"], i)
-        if fam.norms != "output":
-            norm(p + "input_layernorm", d, gain)
-        norm(p + "post_attention_layernorm", d, gain)
-        if fam.norms == "around":
-            norm(p + "pre_feedforward_layernorm", d, gain)
-        if fam.norms != "before":
-            norm(p + "post_feedforward_layernorm", d, gain)
+        for name in filter(None, norm_names(fam)):
+            norm(p + name, d, gain)
         if fam.fused:
-            linear(p + "self_attn.qkv_proj", (heads + 2 * kv) * hd, d, abias, True)
-            linear(p + "mlp.gate_up_proj", 2 * ff, d, mbias)
+            linear(p + "self_attn.qkv_proj", (heads + 2 * kv) * hd, d, qkv_bias, True)
         else:
-            bias = fam.qkv_bias or abias
-            linear(p + "self_attn.q_proj", heads * hd, d, bias, True)
-            linear(p + "self_attn.k_proj", kv * hd, d, bias, True)
-            linear(p + "self_attn.v_proj", kv * hd, d, bias)
-            linear(p + "mlp.gate_proj", ff, d, mbias)
-            linear(p + "mlp.up_proj", ff, d, mbias)
+            linear(p + "self_attn.q_proj", heads * hd, d, qkv_bias, True)
+            linear(p + "self_attn.k_proj", kv * hd, d, qkv_bias, True)
+            linear(p + "self_attn.v_proj", kv * hd, d, qkv_bias)
+        if fam.fused or fam.fused_gate:
+            linear(p + "mlp.gate_up_proj", 2 * ff, d, feed_bias)
+        else:
+            linear(p + "mlp.gate_proj", ff, d, feed_bias)
+            linear(p + "mlp.up_proj", ff, d, feed_bias)
         if fam.qk_norm:
-            norm(p + "self_attn.q_norm", hd * (heads if fam.qk_norm == "width" else 1), gain)
-            norm(p + "self_attn.k_norm", hd * (kv if fam.qk_norm == "width" else 1), gain)
-        linear(p + "self_attn.o_proj", d, heads * hd, abias)
-        linear(p + "mlp.down_proj", d, ff, mbias)
+            for name, n in zip(fam.qk_names, (heads, kv)):
+                norm(p + name, hd * (n if fam.qk_norm == "width" else 1), gain)
+        linear(p + "self_attn.o_proj", d, heads * hd, out_bias)
+        linear(p + "mlp.down_proj", d, ff, feed_bias)
     norm("model.norm", d, gain)
     if not cfg["tie_word_embeddings"]:
         linear("lm_head", cfg["vocab_size"], d, bool(cfg.get("head_bias")))

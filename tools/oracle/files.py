@@ -6,16 +6,16 @@ import gguf
 import numpy as np
 
 from . import families
-from .families import FAMILIES, in_layer, of
-from .forward import full_base, layer_windows, local_base, usual_windows
+from .families import FAMILIES, in_layer, norm_names, of, rotary_size, factor_of, turning
+from .forward import full_base, layer_windows, local_base, scaling_of, usual_windows
 
 LAYER = {
     "input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v", "self_attn.qkv_proj": "attn_qkv", "self_attn.o_proj": "attn_output",
     "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
+    "self_attn.query_layernorm": "attn_q_norm", "self_attn.key_layernorm": "attn_k_norm",
     "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.gate_up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down", "pre_feedforward_layernorm": "ffn_norm",
-    "post_feedforward_layernorm": "post_ffw_norm",
+    "mlp.down_proj": "ffn_down",
     "ln_1": "attn_norm", "ln_2": "ffn_norm", "attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output",
     "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down",
     "attention.self.query": "attn_q", "attention.self.key": "attn_k", "attention.self.value": "attn_v",
@@ -36,9 +36,9 @@ def gguf_name(name, model_type):
     for p in PREFIX:
         if stem.startswith(p):
             layer, _, part = stem[len(p):].partition(".")
-            new = LAYER.get(part)
-            if part == "post_attention_layernorm":
-                new = "ffn_norm" if FAMILIES[model_type].norms == "before" else "post_attention_norm"
+            fam = FAMILIES[model_type]
+            norms = dict(zip(norm_names(fam), ("attn_norm", "post_attention_norm", fam.feed_norm, "post_ffw_norm")))
+            new = norms.get(part) or LAYER.get(part)
             return f"blk.{layer}.{new}.{what}"
     return TOP[stem] + "." + what
 
@@ -50,7 +50,7 @@ def interleave(x, heads):
 
 def gguf_tensor(name, x, cfg):
     kind = cfg["model_type"]
-    if of(cfg).pairs:
+    if of(cfg).pairs and not of(cfg).folder_pairs:
         if ".q_proj." in name:
             return interleave(x, in_layer(cfg["num_attention_heads"], int(name.split(".")[2])))
         if ".k_proj." in name:
@@ -96,14 +96,13 @@ def write_parameters(g, cfg, vocab_kind):
         g.add_key_length(hd)
         g.add_value_length(hd)
     fam, theta = of(cfg), full_base(cfg)
-    full = (cfg.get("rope_parameters") or {}).get("full_attention") or {}
     if kind != "gemma2" or theta != 10000.0:
         g.add_rope_freq_base(theta)
     if fam.rope_count:
-        g.add_rope_dimension_count(int(hd * cfg.get("partial_rotary_factor", 1.0)))
+        g.add_rope_dimension_count(rotary_size(cfg, hd))
         g.add_vocab_size(cfg["vocab_size"])
     windowed = layer_windows(cfg)
-    if any(windowed) or fam.windows == "every":
+    if any(windowed) or (fam.windows == "every" and cfg["sliding_window"]):
         g.add_sliding_window(cfg["sliding_window"])
         if windowed != usual_windows(len(windowed), fam.every):
             g.add_sliding_window_pattern(windowed)
@@ -114,13 +113,27 @@ def write_parameters(g, cfg, vocab_kind):
         g.add_final_logit_softcapping(cfg["final_logit_softcapping"])
     if fam.own_turn and local_base(cfg) != (fam.local_base or theta):
         g.add_float32(f"{fam.arch}.rope.freq_base_swa", local_base(cfg))
-    scaling = full or cfg.get("rope_scaling") or {}
+    for word, key in fam.scales:
+        g.add_float32(f"{fam.arch}.{key}", factor_of(cfg, word))
+    turns = turning(cfg, windowed)
+    if fam.turned == "fourth" and turns != [i % 4 != 3 for i in range(len(turns))]:
+        g.add_array(f"{fam.arch}.attention.rope_pattern", turns)
+    scaling = scaling_of(cfg)
+    if scaling.get("mrope_section"):
+        g.add_rope_dimension_sections((scaling["mrope_section"] + [0] * 4)[:4])
     if scaling.get("rope_type") in ("linear", "yarn"):
         yarn = scaling["rope_type"] == "yarn"
         g.add_rope_scaling_type(gguf.RopeScalingType.YARN if yarn else gguf.RopeScalingType.LINEAR)
         g.add_rope_scaling_factor(scaling["factor"])
         if yarn:
             g.add_rope_scaling_orig_ctx_len(scaling["original_max_position_embeddings"])
+        if fam.warms:
+            g.add_rope_scaling_yarn_log_mul(scaling["mscale_all_dim"])
+            g.add_attn_temperature_scale(scaling["llama_4_scaling_beta"])
+    if scaling.get("rope_type") == "longrope":
+        g.add_rope_scaling_type(gguf.RopeScalingType.LONGROPE)
+        g.add_rope_scaling_orig_ctx_len(scaling["original_max_position_embeddings"])
+        g.add_rope_scaling_attn_factors(scaling["attention_factor"])
 
 
 def write_gguf(path, cfg, vocab_kind, w, types=None, raw=None, arch=None, more=None):
@@ -133,6 +146,9 @@ def write_gguf(path, cfg, vocab_kind, w, types=None, raw=None, arch=None, more=N
     write_vocabulary(g, cfg["vocab_size"], vocab_kind, cfg["model_type"])
     if (cfg.get("rope_scaling") or {}).get("rope_type") == "llama3":
         g.add_tensor("rope_freqs.weight", llama3_factors(cfg))
+    for which in ("long", "short"):
+        if (cfg.get("rope_scaling") or {}).get("long_factor"):
+            g.add_tensor(f"rope_factors_{which}.weight", np.array(cfg["rope_scaling"][which + "_factor"], np.float32))
     if more:
         more(g)
     for hf, x in w.items():

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from .families import in_layer, of
+from .families import factor_of, in_layer, norm_names, of, rotary_size, turning
 
 
 class Arith:
@@ -108,14 +108,19 @@ def activation(a, name):
     return (SWAP if a.flaw == "activation" else ACT)[name]
 
 
-def rope_frequencies(dim, base, scaling):
+def rope_frequencies(dim, base, scaling, rows=0):
     """Turns per position of each pair, and the factor on the rotated vector's length.
 
     linear: arXiv 2306.15595. yarn: arXiv 2309.00071, with the corrections of its reference code.
     llama3: the wave-length rule of Llama 3.1's release. All are computed in float64. "divide" (a number
-    for each pair) and "length" come on top of any of them, as ggml's rope takes them."""
+    for each pair) and "length" come on top of any of them, as ggml's rope takes them. longrope: arXiv 2402.13753, by
+    how many rows there are."""
     scaling = dict(scaling or {})
     divide, more = scaling.pop("divide", 1.0), scaling.pop("length", 1.0)
+    if scaling.get("rope_type") == "longrope":
+        far = rows > scaling["original_max_position_embeddings"]
+        f, _ = scaled_frequencies(dim, base, {})
+        return f / np.array(scaling["long_factor" if far else "short_factor"]), scaling["attention_factor"]
     f, length = scaled_frequencies(dim, base, scaling)
     return f / divide, length * more
 
@@ -141,13 +146,18 @@ def scaled_frequencies(dim, base, scaling):
         low = max(math.floor(at(scaling.get("beta_fast") or 32)), 0)
         high = min(math.ceil(at(scaling.get("beta_slow") or 1)), dim - 1)
         ramp = np.clip((np.arange(dim // 2) - low) / max(high - low, 0.001), 0, 1)
-        length = scaling.get("attention_factor") or 0.1 * math.log(factor) + 1
+        length = 0.1 * math.log(factor) + 1
+        if scaling.get("mscale") and scaling.get("mscale_all_dim"):
+            by = [0.1 * scaling[k] * math.log(factor) + 1 for k in ("mscale", "mscale_all_dim")]
+            length = by[0] / by[1]
+        length = scaling.get("attention_factor") or length
         return f / factor * ramp + f * (1 - ramp), length
     raise ValueError(f"rope scaling {kind}")
 
 
-def rope(a, x, freq, length):
-    """x [rows, heads, head_dim]; the first 2*len(freq) dimensions turn, first half with second half."""
+def rope(a, x, freq, length, pairs=False):
+    """x [rows, heads, head_dim]; the first 2*len(freq) dimensions turn, first half with second half, or neighbours
+    with each other. (Where they are put is no matter: queries and keys have it alike.)"""
     h = len(freq)
     pos = np.arange(x.shape[0]) + (1 if a.flaw == "position" else 0)
     # float32 programs multiply a float32 frequency by the position: that rounding is theirs, so the
@@ -155,7 +165,7 @@ def rope(a, x, freq, length):
     angle = (a.cast(pos)[:, None] * a.cast(freq)[None, :])[:, None, :]
     cos, sin = np.cos(angle) * a.t(length), np.sin(angle) * a.t(length)
     u, v, rest = x[..., :h], x[..., h:2 * h], x[..., 2 * h:]
-    if a.flaw == "pairs":
+    if (a.flaw == "pairs") != pairs:
         u, v = x[..., 0:2 * h:2], x[..., 1:2 * h:2]
     return np.concatenate([u * cos - v * sin, v * cos + u * sin, rest], axis=-1)
 
@@ -205,7 +215,20 @@ def usual_windows(n, every):
 
 def full_base(cfg):
     full = (cfg.get("rope_parameters") or {}).get("full_attention") or {}
-    return full.get("rope_theta") or cfg["rope_theta"]
+    base, scaling = full.get("rope_theta") or cfg["rope_theta"], cfg.get("rope_scaling") or {}
+    hd = cfg.get("head_dim") or 0
+    return base * scaling["alpha"] ** (hd / (hd - 2)) if of(cfg).alpha and scaling.get("alpha") else base
+
+
+def scaling_of(cfg):
+    """Of the layers that see all."""
+    full = (cfg.get("rope_parameters") or {}).get("full_attention") or {}
+    scaling = full or cfg.get("rope_scaling") or {}
+    if scaling.get("long_factor"):      # Phi3Config has the first context beside its sizes
+        old, new = cfg["original_max_position_embeddings"], cfg["max_position_embeddings"]
+        length = math.sqrt(1 + math.log(new / old) / math.log(old)) if new > old else 1.0
+        return {"attention_factor": length, **scaling, "rope_type": "longrope", "original_max_position_embeddings": old}
+    return {} if of(cfg).alpha and scaling.get("alpha") else scaling
 
 
 def local_base(cfg):
@@ -219,16 +242,19 @@ def decoder(cfg, w, ids, a):
     fam = of(cfg)
     hd = cfg.get("head_dim") or cfg["hidden_size"] // cfg["num_attention_heads"]
     eps = cfg["rms_norm_eps"]
-    kinds = cfg.get("rope_parameters") or {}
-    full = kinds.get("full_attention") or {}
     base = full_base(cfg) * (2 if a.flaw == "base" else 1)
-    rotary = int(hd * cfg.get("partial_rotary_factor", 1.0))
-    turn = rope_frequencies(rotary, base, full or cfg.get("rope_scaling"))
+    rotary = rotary_size(cfg, hd)
+    scaling = scaling_of(cfg)
+    turn = rope_frequencies(rotary, base, scaling, 0 if a.flaw == "far" else len(ids))
+    warm = scaling.get("llama_4_scaling_beta", 0.0) if fam.warms and a.flaw != "warm" else 0.0
     turn_local = rope_frequencies(rotary, local_base(cfg), None) if fam.own_turn else turn
     act = activation(a, cfg.get("hidden_activation") or cfg.get("hidden_act") or "gelu_pytorch_tanh")
     scale = (cfg["query_pre_attn_scalar"] if fam.gemma else hd) ** -0.5
+    scale = scale if a.flaw == "attention_multiplier" or not fam.scales else factor_of(cfg, "attention_multiplier")
+    added = 1.0 if a.flaw == "residual_multiplier" else factor_of(cfg, "residual_multiplier")
     cap = cfg.get("attn_logit_softcapping") or 0.0
     window, windowed = cfg.get("sliding_window") or 0, layer_windows(cfg)
+    turns = turning(cfg, windowed) if a.flaw != "turned" else [True] * len(windowed)
 
     def norm(x, name):
         g = wide(w[name + ".weight"])
@@ -250,7 +276,7 @@ def decoder(cfg, w, ids, a):
         if a.flaw == "norms":           # those of the other end
             before, after = after, (None if before and after else before)
         y = f(norm(x, before) if before else x)
-        return x + (norm(y, after) if after else y)
+        return x + (norm(y, after) if after else y) * a.t(added)
 
     def lin(x, name):
         return a.linear(x, w[name + ".weight"], w.get(name + ".bias"), name)
@@ -258,11 +284,8 @@ def decoder(cfg, w, ids, a):
     x = a.cast(w["model.embed_tokens.weight"])[ids]
     if fam.gemma:
         x = x * a.t(math.sqrt(cfg["hidden_size"]))
-    n = len(ids)
-    norms = {"before": ("input_layernorm", None, "post_attention_layernorm", None),
-             "around": ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm",
-                        "post_feedforward_layernorm"),
-             "output": (None, "post_attention_layernorm", None, "post_feedforward_layernorm")}[fam.norms]
+    x = x * a.t(factor_of(cfg, "embedding_multiplier"))
+    n, norms = len(ids), norm_names(fam)
     for il in range(cfg["num_hidden_layers"]):
         p, sliding, n_head = f"model.layers.{il}.", windowed[il], in_layer(cfg["num_attention_heads"], il)
         n_kv = in_layer(cfg.get("num_key_value_heads") or cfg["num_attention_heads"], il)
@@ -274,15 +297,21 @@ def decoder(cfg, w, ids, a):
             else:
                 q, k, v = (lin(y, p + f"self_attn.{c}_proj") for c in "qkv")
             q, k, v = q.reshape(n, n_head, hd), k.reshape(n, n_kv, hd), v.reshape(n, n_kv, hd)
-            if fam.qk_norm:
-                q, k = qk_norm(q, p + "self_attn.q_norm"), qk_norm(k, p + "self_attn.k_norm")
+            late = (fam.qk_norm == "turned") != (a.flaw == "early")
+            if fam.qk_norm and not late:
+                q, k = (qk_norm(x, p + name) for x, name in zip((q, k), fam.qk_names))
             freq = turn_local if sliding else turn
-            if a.flaw != "rope":
-                q, k = rope(a, q, *freq), rope(a, k, *freq)
+            if a.flaw != "rope" and turns[il]:
+                q, k = rope(a, q, *freq, fam.folder_pairs), rope(a, k, *freq, fam.folder_pairs)
+            if warm:
+                spans = np.arange(n) // scaling["original_max_position_embeddings"]
+                q = q * (1 + a.t(warm) * np.log(a.cast(1 + spans)))[:, None, None]
+            if fam.qk_norm and late:
+                q, k = (qk_norm(x, p + name) for x, name in zip((q, k), fam.qk_names))
             return lin(attend(a, q, k, v, scale, True, window if sliding else 0, cap), p + "self_attn.o_proj")
 
         def feed(y):
-            if fam.fused:
+            if fam.fused or fam.fused_gate:
                 gate, up = np.split(lin(y, p + "mlp.gate_up_proj"), 2, axis=-1)
             else:
                 gate, up = lin(y, p + "mlp.gate_proj"), lin(y, p + "mlp.up_proj")
@@ -292,6 +321,8 @@ def decoder(cfg, w, ids, a):
         x = block(x, attention, before, after)
         x = block(x, feed, before2, after2)
     x = norm(x, "model.norm")
+    if a.flaw != "logits_scaling":
+        x = x / a.t(factor_of(cfg, "logits_scaling"))
     head = w.get("lm_head.weight")
     y = a.linear(x, w["model.embed_tokens.weight"] if head is None else head,
                  w.get("lm_head.bias"), "lm_head")

@@ -7,8 +7,8 @@ import math
 
 import numpy as np
 
-from .families import in_layer, of
-from .forward import full_base, layer_windows, local_base
+from .families import factor_of, in_layer, norm_names, of, rotary_size, turning
+from .forward import full_base, layer_windows, local_base, scaling_of
 
 MOST = 1 << 14
 ZERO = -MOST
@@ -206,15 +206,16 @@ def turns(n_rot, base, factor):
     return out
 
 
-def rope(a, heads, hd, turn, position):
+def rope(a, heads, hd, turn, position, pairs=False):
     half = len(turn)
+    first, second = (slice(0, 2 * half, 2), slice(1, 2 * half, 2)) if pairs else (slice(half), slice(half, 2 * half))
     at = [(t * position & (1 << 64) - 1) >> 32 for t in turn]
     one = scale_of(1.0)
     c, s = (np.array([round_shift(v * one[0], 1 - one[1]) for v in f])
             for f in ([sine(t + (1 << 30) & (1 << 32) - 1) for t in at], [sine(t) for t in at]))
     y = a[0].reshape(heads, hd) << 29
-    u, v = (a[0].reshape(heads, hd)[:, k:k + half] for k in (0, half))
-    y[:, :half], y[:, half:2 * half] = u * c - v * s, u * s + v * c
+    u, v = (a[0].reshape(heads, hd)[:, k] for k in (first, second))
+    y[:, first], y[:, second] = u * c - v * s, u * s + v * c
     return settle(y.reshape(-1), a[1] - 29)
 
 
@@ -323,16 +324,21 @@ def decoder(cfg, w, ids):
     hd = cfg.get("head_dim") or d // cfg["num_attention_heads"]
     kind = cfg.get("hidden_activation") or cfg.get("hidden_act") or "gelu_pytorch_tanh"
     kind = "silu" if kind == "silu" else "gelu_tanh"
-    scaling = cfg.get("rope_scaling") or {}
-    factor = float(np.float32(1 / scaling["factor"])) if scaling else 1.0
+    scaling = scaling_of(cfg)
+    scaling = {} if scaling.get("rope_type") == "default" else scaling
     kinds = cfg.get("rope_parameters") or {}
     if kinds or scaling.get("rope_type", scaling.get("type", "linear")) != "linear":
         raise NotImplementedError("a scaling of rotary positions that is not written here")
-    rotary = int(hd * cfg.get("partial_rotary_factor", 1.0))
+    factor = float(np.float32(1 / scaling["factor"])) if scaling else 1.0
+    rotary = rotary_size(cfg, hd)
     turn = turns(rotary, float(np.float32(full_base(cfg))), factor)
     local = turns(rotary, float(np.float32(local_base(cfg))), 1.0) if fam.own_turn else turn
     scale = float(np.float32(1 / math.sqrt(cfg["query_pre_attn_scalar"] if fam.gemma else hd)))
+    if fam.scales:
+        scale = float(np.float32(factor_of(cfg, "attention_multiplier")))
+    added = float(np.float32(factor_of(cfg, "residual_multiplier")))
     cap, window, windowed = cfg.get("attn_logit_softcapping") or 0.0, cfg.get("sliding_window") or 0, layer_windows(cfg)
+    turned = turning(cfg, windowed)
 
     def norms(rows, name, step=None):
         g, b = f.vector(name + ".weight", fam.gemma), f.vector(name + ".bias")
@@ -340,15 +346,17 @@ def decoder(cfg, w, ids):
 
     def block(x, g, before, after):
         y = g(norms(x, before) if before else x)
-        return [add(a, b) for a, b in zip(x, norms(y, after) if after else y)]
+        y = norms(y, after) if after else y
+        return [add(a, b) for a, b in zip(x, [times(b, added) for b in y])]
+
+    def times(row, by):
+        return row if by == 1 else scaled(row, scale_of(by))
 
     x = [from_float(w["model.embed_tokens.weight"][i]) for i in ids]
     if fam.gemma:
         x = [scaled(a, scale_of(float(np.sqrt(np.float32(d))))) for a in x]
-    names = {"before": ("input_layernorm", None, "post_attention_layernorm", None),
-             "around": ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm",
-                        "post_feedforward_layernorm"),
-             "output": (None, "post_attention_layernorm", None, "post_feedforward_layernorm")}[fam.norms]
+    x = [times(a, float(np.float32(factor_of(cfg, "embedding_multiplier")))) for a in x]
+    names = norm_names(fam)
     for il in range(cfg["num_hidden_layers"]):
         p, heads = f"model.layers.{il}.", in_layer(cfg["num_attention_heads"], il)
         kv = in_layer(cfg.get("num_key_value_heads") or cfg["num_attention_heads"], il)
@@ -360,16 +368,20 @@ def decoder(cfg, w, ids):
             else:
                 lin = [f.linear(p + f"self_attn.{c}_proj") for c in "qkv"]
             q, k, v = ([one(a) for a in y] for one in lin)
-            if fam.qk_norm:
-                step = None if fam.qk_norm == "width" else hd
-                q, k = norms(q, p + "self_attn.q_norm", step), norms(k, p + "self_attn.k_norm", step)
+            step = None if fam.qk_norm == "width" else hd
+            if fam.qk_norm and fam.qk_norm != "turned":
+                q, k = (norms(r, p + name, step) for r, name in zip((q, k), fam.qk_names))
             by = local if windowed[il] else turn
-            q, k = ([rope(a, n, hd, by, i) for i, a in enumerate(r)] for r, n in ((q, heads), (k, kv)))
+            if turned[il]:
+                q, k = ([rope(a, n, hd, by, i, fam.folder_pairs) for i, a in enumerate(r)]
+                        for r, n in ((q, heads), (k, kv)))
+            if fam.qk_norm == "turned":
+                q, k = (norms(r, p + name, step) for r, name in zip((q, k), fam.qk_names))
             out = f.attention(q, k, v, heads, kv, hd, scale, window if windowed[il] else 0, cap)
             return [f.linear(p + "self_attn.o_proj")(a) for a in out]
 
         def feed(y):
-            if fam.fused:
+            if fam.fused or fam.fused_gate:
                 n = w[p + "mlp.gate_up_proj.weight"].shape[0] // 2
                 gate, up = (f.linear(p + "mlp.gate_up_proj", at) for at in ((0, n), (n, 2 * n)))
             else:
@@ -380,7 +392,9 @@ def decoder(cfg, w, ids):
         x = block(x, attention, before, after)
         x = block(x, feed, before2, after2)
     head = f.linear("lm_head" if "lm_head.weight" in w else "model.embed_tokens", bias="lm_head")
-    return np.stack([head.logits(a, cfg.get("final_logit_softcapping")) for a in norms(x, "model.norm")])
+    last = float(np.float32(1 / float(np.float32(factor_of(cfg, "logits_scaling")))))
+    x = [times(a, last) for a in norms(x, "model.norm")]
+    return np.stack([head.logits(a, cfg.get("final_logit_softcapping")) for a in x])
 
 
 def gpt2(cfg, w, ids):

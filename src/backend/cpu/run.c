@@ -155,7 +155,7 @@ static void row_op(const struct program *p, const struct row_instr *r, size_t ro
     switch (r->op) {
     case ROW_ANGLES:
         for (size_t t = 0; t < p->g->n_rope; t++)
-            input_angles(&p->g->rope[t], p->step->position[row],
+            input_angles(&p->g->rope[t], &p->limits, p->step->position[row],
                          p->angles[t] + row * p->g->rope[t].n_rot);
         return;
     case ROW_EMBED:

@@ -96,7 +96,7 @@ static const float *angles_of(struct program *p, size_t table, int32_t position)
     float *cs = p->angles[table] + (size_t)position * r->n_rot;
     uint8_t bit = (uint8_t)(1u << table);
     if (!(p->angles_known[position] & bit)) {
-        input_angles(r, position, cs);
+        input_angles(r, &p->limits, position, cs);
         p->angles_known[position] |= bit;
     }
     return cs;

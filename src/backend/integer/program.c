@@ -1,5 +1,6 @@
 /* What running a program takes, measured and taken by one code path; and what the graph's own numbers become. */
 #include "backend/integer/integer.h"
+#include "backend/input.h"
 #include "base/memory.h"
 #include <math.h>
 #include <string.h>
@@ -66,10 +67,11 @@ static struct numbers numbers_of(const struct program *p, const struct graph_nod
 }
 
 /* A pair's turn for each position, in 2^-64 of a circle. */
-static void turns_of(const struct rope_table *r, uint64_t *turn)
+static void turns_of(const struct rope_table *r, const struct program_limits *l, uint64_t *turn)
 {
+    const float *factor = input_factors(r, l);
     for (uint32_t i = 0; i < r->n_rot / 2; i++) {
-        double circles = pow(r->base, -2.0 * i / r->n_rot) * (double)r->factor[i] / 6.283185307179586476925;
+        double circles = pow(r->base, -2.0 * i / r->n_rot) * (double)factor[i] / 6.283185307179586476925;
         double part = circles - floor(circles);         /* no number, or 1, where a file's factors make it so */
         turn[i] = part >= 0 && part < 1 ? (uint64_t)ldexp(part, 64) : 0;
     }
@@ -84,7 +86,7 @@ static void fill(struct program *p)
             p->numbers[i].norm.b = &p->numbers[i].bias;
     }
     for (size_t r = 0; r < g->n_rope; r++) {
-        turns_of(&g->rope[r], p->turn[r]);
+        turns_of(&g->rope[r], &p->limits, p->turn[r]);
         p->magnitude[r] = scale_of((double)g->rope[r].magnitude);
     }
 }
@@ -109,6 +111,10 @@ static stretto_status check(const struct program *p, struct error *err)
         if (!(fabsf(g->rope[i].magnitude) < 4))
             return fail(err, STRETTO_E_UNSUP, "rotary positions that are %g times as long do not fit integer "
                         "arithmetic", (double)g->rope[i].magnitude);
+    for (size_t i = 0; i < g->n_rope; i++)
+        if (g->rope[i].span)
+            return fail(err, STRETTO_E_UNSUP, "queries that grow with their position (attention.temperature_scale) are "
+                        "not computed in integers");
     for (size_t i = 0; i < p->low.n_phases && p->low.phases; i++) {
         const struct phase *ph = &p->low.phases[i];
         if (ph->kind == PHASE_HEAD && ph->n_parts && (ph->part[0].out != GRAPH_NONE || ph->capped != GRAPH_NONE))
