@@ -508,8 +508,9 @@ static stretto_status check(const struct writing *w, struct error *err)
         return fail(err, STRETTO_E_UNSUP, "%s models norm queries over all heads at once: heads cannot go",
                     m->family->name);
     for (uint32_t l = 0; w->n < m->config.layers && l < m->config.layers; l++)
-        if (m->config.layer[l].window)
-            return fail(err, STRETTO_E_UNSUP, "layers of %s models with a window take turns: none can go",
+        if (m->config.layer[l].window || m->config.layer[l].turn != m->config.layer->turn)
+            return fail(err, STRETTO_E_UNSUP, "layers of %s models with a window or without positions take turns: none "
+                        "can go",
                         m->family->name);
     return STRETTO_OK;
 }

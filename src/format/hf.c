@@ -348,6 +348,18 @@ static stretto_status check_biases(const struct folder *f, struct error *err)
     return STRETTO_OK;
 }
 
+/* Parts of a block that stand side by side have one norm: the tensors show it to whoever builds the model, and
+ * config.json must not say otherwise. */
+static stretto_status check_beside(const struct folder *f, struct error *err)
+{
+    const struct hf_config *c = &f->config;
+    bool second = find(f->s, "blk.0.ffn_norm.weight");
+    if (!c->family->beside || f->s->n_tensors == 0 || second != c->beside) return STRETTO_OK;
+    return fail(err, STRETTO_E_FORMAT, "%s: config.json says \"use_parallel_residual\": %s (or nothing), and "
+                "the weights %s a second norm in each layer: fetch the folder again", f->s->path,
+                c->beside ? "true" : "false", second ? "have" : "lack");
+}
+
 stretto_status hf_read(struct source *s, struct error *err)
 {
     struct folder f = { .s = s };
@@ -370,5 +382,6 @@ stretto_status hf_read(struct source *s, struct error *err)
     if (single) TRY(read_weights(&f, "model.safetensors", strlen("model.safetensors"), err));
     else TRY(read_indexed_weights(&f, "model.safetensors.index.json", err));
     TRY(check_biases(&f, err));
+    TRY(check_beside(&f, err));
     return settle_head(&f, err);
 }

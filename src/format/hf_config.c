@@ -406,7 +406,9 @@ static void read_rope_scaling(struct reading *r, json_t *rope, uint64_t context)
     if (!type[0]) return;
     put_string(r, ".rope.scaling.type", type, strlen(type));
     uint64_t original = whole_in(r, rope, "original_max_position_embeddings", context);
-    if (r->family->first_context)
+    /* Beside the sizes; Phi3Config's first files, of type "su", may have it inside. */
+    bool inside = strcmp(text_of(rope, "type"), "su") == 0 && member(rope, "original_max_position_embeddings");
+    if (r->family->first_context && !inside)
         original = whole(r, "original_max_position_embeddings", r->family->first_context);
     if (strcmp(type, "longrope") == 0) {
         put_u32(r, ".rope.scaling.original_context_length", original);
@@ -565,7 +567,7 @@ static uint64_t read_pattern(struct reading *r)
 static void read_window(struct reading *r, uint64_t layers)
 {
     const struct hf_family *f = r->family;
-    json_t *types = f->layer_norm ? NULL : member(r->text, "layer_types");
+    json_t *types = f->learned ? NULL : member(r->text, "layer_types");
     bool given = f->window > 0, any = false;
     if (f->windows == HF_WINDOW_ABOVE) given = flag(r, "use_sliding_window", false);
     if (says_null(r, "sliding_window")) given = false;
@@ -622,12 +624,18 @@ static void read_rope_layers(struct reading *r, uint64_t layers)
     if (usual < layers) put_flags(r, ".attention.rope_pattern", turns, layers);
 }
 
-/* Granite's; what scales attention stands in place of the heads' size. */
+/* Cohere's one, or Granite's four; what scales attention stands in place of the heads' size. */
 static void read_scales(struct reading *r)
 {
     static const struct { const char *word, *key; } rows[] = {
         { "embedding_multiplier", ".embedding_scale" }, { "residual_multiplier", ".residual_scale" },
         { "attention_multiplier", ".attention.scale" }, { "logits_scaling", ".logit_scale" } };
+    const char *own = r->family->logit_scale;
+    if (own) {
+        double v = real_in(r, r->text, own, r->family->usual_logit_scale);
+        if (!(v > 0)) refuse(r, STRETTO_E_FORMAT, "\"%s\" is not positive", own);
+        put_f32(r, ".logit_scale", v);
+    }
     for (size_t i = 0; i < sizeof rows / sizeof *rows && r->family->scales; i++) {
         double v = real_in(r, r->text, rows[i].word, 1);
         if (!(v > 0)) refuse(r, STRETTO_E_FORMAT, "\"%s\" is not positive", rows[i].word);
@@ -658,10 +666,10 @@ static void read_sizes(struct reading *r)
     put_u32(r, ".embedding_length", width);
     put_u32(r, ".feed_forward_length", feed);
     put_u32(r, ".attention.head_count", heads);
-    if (f->layer_norm) {
+    put_f32(r, f->layer_norm ? ".attention.layer_norm_epsilon" : ".attention.layer_norm_rms_epsilon",
+            real_in(r, r->text, f->eps_key ? f->eps_key : "rms_norm_eps", f->eps));
+    if (f->learned) {
         put_u32(r, ".attention.head_count_kv", heads);
-        put_f32(r, ".attention.layer_norm_epsilon",
-                real_in(r, r->text, f->encoder ? "layer_norm_eps" : "layer_norm_epsilon", f->eps));
     } else {
         bool many = says_null(r, "num_key_value_heads") || !f->heads_kv;
         uint64_t head_dim =
@@ -671,8 +679,6 @@ static void read_sizes(struct reading *r)
                 whole(r, "num_key_value_heads", many ? heads : f->heads_kv));
         put_u32(r, ".attention.key_length", head_dim);
         put_u32(r, ".attention.value_length", head_dim);
-        put_f32(r, ".attention.layer_norm_rms_epsilon",
-                real_in(r, r->text, "rms_norm_eps", f->eps));
         read_rope(r, context, head_dim);
     }
     read_window(r, layers);
@@ -807,6 +813,7 @@ stretto_status hf_config_read(struct source *s, struct hf_config *out, struct er
         read_tokens(&r);
         out->family = r.family;
         read_biases(&r, out);
+        out->beside = r.family && r.family->beside && flag(&r, "use_parallel_residual", false);
         out->tied = flag(&r, "tie_word_embeddings",
                          json_is_boolean(json_object_get(r.root, "tie_word_embeddings"))
                              ? json_is_true(json_object_get(r.root, "tie_word_embeddings"))

@@ -23,6 +23,11 @@ struct hf_family {
     double eps, rope_base, rope_base_window;
     const char *tokenizer;              /* as format_tokenizer_class gives it */
     const char *base_key;               /* of the windowed layers; NULL: in "rope_parameters" only */
+    const char *eps_key;                /* NULL: "rms_norm_eps" */
+    const char *logit_scale;            /* a word for what logits are multiplied by; its default, below */
+    double usual_logit_scale;
+    bool learned;                       /* positions, in a table */
+    bool beside;                        /* "use_parallel_residual" says whether parts of a block have one norm */
     bool layer_norm, rope_halves, norm_plus_one, tied, encoder;
     bool conv1d;                        /* matrices are stored turned, sizes have GPT-2's words */
     bool always_biased;                 /* q, k and v have biases; "attention_bias" says nothing */
@@ -52,10 +57,10 @@ const char *hf_family_names(char *text, size_t size);
 /* "layers.#.mlp.up_proj" -> "blk.#.ffn_up"; the ending .weight or .bias is kept. */
 struct hf_name { const char *from, *to; };
 extern const struct hf_name hf_names_llama[], hf_names_gemma[], hf_names_glm4[], hf_names_seed_oss[],
-    hf_names_hunyuan[], hf_names_gpt2[], hf_names_bert[];
+    hf_names_hunyuan[], hf_names_starcoder2[], hf_names_phi[], hf_names_gpt2[], hf_names_bert[];
 
 /* What config.json says that tensors need to know; biases it speaks of must be there. */
-struct hf_config { const struct hf_family *family; bool tied, bias_qkv, bias_out, bias_feed; };
+struct hf_config { const struct hf_family *family; bool tied, bias_qkv, bias_out, bias_feed, beside; };
 /* The word for a bias of a family. */
 static inline const char *hf_bias_word(const char *own, const char *usual) { return own ? own : usual; }
 

@@ -49,6 +49,16 @@ const struct hf_name hf_names_hunyuan[] = {
     { "layers.#.self_attn.key_layernorm", "blk.#.attn_k_norm" }, { 0 }
 };
 
+const struct hf_name hf_names_starcoder2[] = {
+    ATTENTION_AND_FEED, { "layers.#.post_attention_layernorm", "blk.#.ffn_norm" },
+    { "layers.#.mlp.c_fc", "blk.#.ffn_up" }, { "layers.#.mlp.c_proj", "blk.#.ffn_down" }, { 0 }
+};
+
+const struct hf_name hf_names_phi[] = {
+    ATTENTION_AND_FEED, { "layers.#.self_attn.dense", "blk.#.attn_output" }, { "layers.#.mlp.fc1", "blk.#.ffn_up" },
+    { "layers.#.mlp.fc2", "blk.#.ffn_down" }, { "final_layernorm", "output_norm" }, { 0 }
+};
+
 const struct hf_name hf_names_gpt2[] = {
     { "wte", "token_embd" }, { "wpe", "position_embd" }, { "ln_f", "output_norm" },
     { "h.#.ln_1", "blk.#.attn_norm" }, { "h.#.attn.c_attn", "blk.#.attn_qkv" },

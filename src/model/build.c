@@ -51,7 +51,7 @@ static int32_t linear(struct build *x, int32_t in, const char *what, uint32_t n_
 
 static int32_t norm(struct build *x, int32_t in, const char *what)
 {
-    const char *bias = bias_of(x, what, x->f->norm == NORM_LAYER);
+    const char *bias = bias_of(x, what, x->f->norm == NORM_LAYER && !x->f->norm_unbiased);
     return graph_norm(&x->b, in, x->f->norm, x->c->eps, 0, name(&x->n, "%s.weight", what), bias);
 }
 
@@ -121,12 +121,22 @@ static int32_t plus(struct build *x, int32_t h, int32_t more)
     return graph_add(&x->b, h, scaled(x, more, x->c->residual_scale));
 }
 
+static bool beside(struct build *x, const char *feed_norm)
+{
+    if (x->f->parts != PARTS_BESIDE_IF_ONE_NORM) return x->f->parts == PARTS_BESIDE;
+    return !source_tensor_find(x->s, name(&x->n, "blk.%d.%s.weight", x->layer, feed_norm));
+}
+
 /* Where the norms stand is the whole difference between the kinds of block. */
 static int32_t block(struct build *x, int32_t h)
 {
     const char *feed_norm = x->f->feed_norm ? x->f->feed_norm : "ffn_norm";
     switch (x->f->norm_at) {
     case NORM_BEFORE:
+        if (beside(x, feed_norm)) {
+            int32_t in = layer_norm(x, h, "attn_norm");
+            return plus(x, plus(x, h, attention(x, in)), feed(x, in));
+        }
         h = plus(x, h, attention(x, layer_norm(x, h, "attn_norm")));
         return plus(x, h, feed(x, layer_norm(x, h, feed_norm)));
     case NORM_AROUND:

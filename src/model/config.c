@@ -161,7 +161,7 @@ static bool read_window(struct config *c, const struct family *f, struct keys *k
     uint64_t window = keys_count(k, ".attention.sliding_window", f->window);
     if (window) any = read_windows(c, f, k, window, in_window);
     for (uint32_t i = 0; i < c->layers; i++)
-        if ((f->turned == TURNED_BUT_FOURTH && i % 4 == 3)
+        if ((f->turned == TURNED_BUT_FOURTH && i % 4 == 3) || (f->turned == TURNED_IN_WINDOW_ONLY && !in_window[i])
             || (f->turned == TURNED_IN_WINDOW && window && !in_window[i])) c->layer[i].turn = TURN_NONE;
     if (f->turned == TURNED_BUT_FOURTH) read_rope_pattern(c, k);
     if (f->turned == TURNED_IF_SAID && !keys_flag(k, ".rope.scaling.finetuned", true))
@@ -299,7 +299,8 @@ static void read_scales(struct config *c, const struct family *f, struct keys *k
 {
     c->embedding_scale = (float)read_scale(".embedding_scale", f->scales & SCALE_EMBEDDING, k);
     c->residual_scale = (float)read_scale(".residual_scale", f->scales & SCALE_RESIDUAL, k);
-    c->logit_scale = (float)(1 / read_scale(".logit_scale", f->scales & SCALE_LOGITS, k));
+    double logits = read_scale(".logit_scale", f->scales & (SCALE_LOGITS | SCALE_LOGITS_UP), k);
+    c->logit_scale = (float)(f->scales & SCALE_LOGITS_UP ? logits : 1 / logits);
 }
 
 /* How many pairs turn by each axis of an image; of a text all axes but the fourth are alike. */
@@ -347,6 +348,7 @@ stretto_status config_read(struct config *c, const struct family *f, const struc
     if (f->caps & CAP_LOGITS)
         c->logit_softcap = read_cap(".final_logit_softcapping", f->logit_softcap, &k);
     read_scales(c, f, &k);
+    if (f->parts != PARTS_IN_TURN) (void)keys_has(&k, ".use_parallel_residual");    /* the tensors say it */
     if (f->sections) read_sections(c, &k);
     TRY(keys_close(&k));
     TRY(vocab_of(s, c->width, &c->vocab, err));

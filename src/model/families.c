@@ -69,6 +69,19 @@ static const struct family families[] = {
     /* github.com/Tencent-Hunyuan: Hunyuan 0.5B to 7B */
     { .name = "hunyuan-dense", .title = "Hunyuan (dense)", .norm = NORM_RMS, .norm_at = NORM_BEFORE,
       .position = POSITION_HALVES, .feed = FEED_SILU_GATED, .qk_norm = QK_NORM_TURNED, .rope_base = 10000 },
+    /* arXiv 2504.00698 */
+    { .name = "cohere2", .title = "Command R7B, Command A (Cohere 2)", .norm = NORM_LAYER, .norm_unbiased = true,
+      .norm_at = NORM_BEFORE, .parts = PARTS_BESIDE, .position = POSITION_PAIRS, .feed = FEED_SILU_GATED,
+      .window_pattern = 4, .turned = TURNED_IN_WINDOW_ONLY, .scales = SCALE_LOGITS_UP, .rope_base = 10000 },
+    /* arXiv 2402.19173 */
+    { .name = "starcoder2", .title = "StarCoder 2", .norm = NORM_LAYER, .norm_at = NORM_BEFORE,
+      .position = POSITION_HALVES, .feed = FEED_GELU_TANH, .rope_base = 10000 },
+    /* arXiv 2402.17834 */
+    { .name = "stablelm", .title = "StableLM", .norm = NORM_LAYER, .norm_at = NORM_BEFORE,
+      .parts = PARTS_BESIDE_IF_ONE_NORM, .position = POSITION_HALVES, .feed = FEED_SILU_GATED, .rope_base = 10000 },
+    /* arXiv 2309.05463, and 2 after it */
+    { .name = "phi2",   .title = "Phi-1.5 and 2", .norm = NORM_LAYER, .norm_at = NORM_BEFORE, .parts = PARTS_BESIDE,
+      .position = POSITION_HALVES, .feed = FEED_GELU_TANH, .bias = BIAS_ALL, .rope_base = 10000 },
     /* Radford et al. 2019 */
     { .name = "gpt2",   .title = "GPT-2", .norm = NORM_LAYER, .norm_at = NORM_BEFORE,
       .position = POSITION_LEARNED, .feed = FEED_GELU_TANH, .bias = BIAS_ALL },

@@ -9,6 +9,9 @@ struct source;
 /* Where the norms of a block f stand: x + f(norm(x)), x + norm(f(norm(x))), x + norm(f(x)) or
  * norm(x + f(x)). */
 enum norm_at { NORM_BEFORE, NORM_AROUND, NORM_OF_OUTPUT, NORM_OF_SUM };
+/* Of NORM_BEFORE: the parts of a block follow one another; or they stand side by side, x + f(norm(x)) + g(norm(x)),
+ * with one norm for both; or side by side when the file has no norm for the second. */
+enum parts { PARTS_IN_TURN, PARTS_BESIDE, PARTS_BESIDE_IF_ONE_NORM };
 /* What an rms norm of queries and keys, before they are turned, takes as one: a head, or all of them; or
  * heads, behind that. */
 enum qk_norm { QK_NORM_NONE, QK_NORM_HEADS, QK_NORM_WIDTH, QK_NORM_TURNED };
@@ -16,11 +19,13 @@ enum position { POSITION_PAIRS, POSITION_HALVES, POSITION_LEARNED };
 enum feed { FEED_SILU_GATED, FEED_GELU_GATED, FEED_GELU_TANH, FEED_GELU_ERF };
 enum bias { BIAS_NONE, BIAS_QKV, BIAS_ALL };
 enum { CAP_ATTENTION = 1, CAP_LOGITS = 2 };
-/* Factors that the file names: of embeddings, of what a block adds, of logits, which are divided by theirs. */
-enum { SCALE_EMBEDDING = 1, SCALE_RESIDUAL = 2, SCALE_LOGITS = 4 };
+/* Factors that the file names: of embeddings, of what a block adds, of logits, which are divided or multiplied by
+ * theirs. */
+enum { SCALE_EMBEDDING = 1, SCALE_RESIDUAL = 2, SCALE_LOGITS = 4, SCALE_LOGITS_UP = 8 };
 /* Layers whose queries and keys are turned: all; all, or none where rope.scaling.finetuned is false; all but every
- * fourth, unless attention.rope_pattern says which; those with a window, or all of a file without one. */
-enum turned { TURNED_ALL, TURNED_IF_SAID, TURNED_BUT_FOURTH, TURNED_IN_WINDOW };
+ * fourth, unless attention.rope_pattern says which; those with a window, or all of a file without one; those with a
+ * window. */
+enum turned { TURNED_ALL, TURNED_IF_SAID, TURNED_BUT_FOURTH, TURNED_IN_WINDOW, TURNED_IN_WINDOW_ONLY };
 /* How layers with a window turn queries and keys: as the others do, or unscaled and from a base of their
  * own. */
 enum window_turn { WINDOW_TURN_SHARED, WINDOW_TURN_OWN };
@@ -30,6 +35,8 @@ struct family {
     const char *title; /* what people call its models                                    */
     enum norm_kind norm;
     enum norm_at norm_at;
+    enum parts parts;
+    bool norm_unbiased;      /* its layer norms have no bias, unless the file has one                */
     enum position position;
     enum feed feed;
     enum bias bias;          /* which every member has; others exist when the file holds their tensors */

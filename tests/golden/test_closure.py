@@ -164,8 +164,9 @@ def tensors(stretto):
             one = np.ones(8, np.float32)
             for name in ("blk.1.attn_sinks.weight", "blk.0.attn_q.scale", "made_up.weight", "cls.weight"):
                 planted(f"with {name}", name, one, name)
-            planted("with a bias in one layer only", "blk.0.attn_output.bias" if not families.of(cfg).own
-                    else "blk.7.attn_output.bias", np.ones(64, np.float32), "attn_output.bias")
+            biased = families.of(cfg).own or families.biases(cfg)[1]
+            planted("with a bias in one layer only", "blk.7.attn_output.bias" if biased else "blk.0.attn_output.bias",
+                    np.ones(64, np.float32), "attn_output.bias")
             always = [n for n in w if n.endswith(".bias") and ".1." in n]
             if always:
                 planted("without a bias that all members have", None, None, ".bias", drop=always[-1])
@@ -323,7 +324,9 @@ def moves(cfg):
         found = found - {"rope.dimension_count"}                # which something else must fit
     if fam.warms:
         found |= {"attention.temperature_scale", "rope.scaling.yarn_log_multiplier"}
-    if scales:
+    if fam.layer_norm:
+        found = found - {"attention.layer_norm_rms_epsilon"} | {"attention.layer_norm_epsilon"}
+    if "attention.scale" in scales:
         found = found - {"attention.query_pre_attn_scalar"} | {"rope.scaling.finetuned"}
     windows = layer_windows(cfg)
     if any(windows):
@@ -339,7 +342,7 @@ U32, F32, BOOL, STR = (gguf.GGUFValueType.UINT32, gguf.GGUFValueType.FLOAT32, gg
 # What to plant where "3" would only be refused for its kind or size.
 PLANT = {
     "rope.freq_base": (777.0, F32), "rope.freq_base_swa": (333.0, F32), "rope.scaling.factor": (2.5, F32),
-    "rope.scale_linear": (2.5, F32), "rope.scaling.attn_factor": (1.5, F32), "rope.dimension_count": (8, U32),
+    "rope.scale_linear": (2.5, F32), "rope.scaling.attn_factor": (1.5, F32), "rope.dimension_count": (4, U32),
     "attention.layer_norm_epsilon": (0.07, F32), "attention.layer_norm_rms_epsilon": (0.07, F32),
     "attn_logit_softcapping": (2.5, F32), "final_logit_softcapping": (2.5, F32), "attention.scale": (0.31, F32),
     "attention.query_pre_attn_scalar": (11.0, F32), "attention.sliding_window": (5, U32),
@@ -369,6 +372,8 @@ def why_quiet(cfg, key):
     if families.of(cfg).own and key.startswith("rope."):
         return "positions are learned"
     fam = families.of(cfg)
+    if fam.beside and key == "use_parallel_residual":
+        return "the tensors say it"
     if fam.sections and key == "n_deepstack_layers":
         return "added to rows of images"
     if "attention_multiplier" in dict(fam.scales) and key == "attention.query_pre_attn_scalar":
@@ -531,7 +536,7 @@ for why, names in {
         "a note about the file": "transformers_version architectures dtype problem_type id2label label2id",
         "what a call returns": "output_hidden_states return_dict use_cache",
         "training only": "residual_dropout initializer_range attention_dropout resid_pdrop embd_pdrop attn_pdrop "
-                         "hidden_dropout_prob "
+                         "hidden_dropout_prob embedding_dropout hidden_dropout "
                          "attention_probs_dropout_prob classifier_dropout",
         "a head that is not run": "summary_type summary_use_proj summary_activation summary_proj_to_labels "
                                   "summary_first_dropout",
@@ -543,7 +548,8 @@ for why, names in {
         "a head of its own is used where the file has one": "tie_word_embeddings"}.items():
     SILENT.update(dict.fromkeys(names.split(), why))
 ODD = {"hidden_act": "relu", "hidden_activation": "relu", "activation_function": "relu", "rms_norm_eps": 0.07,
-       "layer_norm_eps": 0.07, "layer_norm_epsilon": 0.07, "sliding_window": 5, "query_pre_attn_scalar": 11,
+       "layer_norm_eps": 0.07, "layer_norm_epsilon": 0.07, "norm_epsilon": 0.07, "sliding_window": 5,
+       "query_pre_attn_scalar": 11,
        "attn_logit_softcapping": 2.5, "final_logit_softcapping": 2.5, "rope_theta": 777.0,
        "rope_local_base_freq": 333.0, "sliding_window_pattern": 2, "partial_rotary_factor": 0.5,
        "rope_scaling": {"type": "linear", "factor": 2.5}, "layer_types": "turned", "rope_parameters": "own",
@@ -610,7 +616,8 @@ def fields_of(stretto, family, d, cls):
             refusals.add(field)
             sizes = "_size" in field or field.startswith(("num_", "n_", "head_dim", "max_position"))
             check(f'"{field}"' in why or field in why or f"activation \"{value}" in why
-                  or (sizes and any(x in why for x in ("tensor", "_embd", "heads", "rotary", "layers", "key_length"))),
+                  or (sizes and any(x in why for x in ("tensor", "_embd", "heads", "rotary", "layers", "key_length",
+                                                              "head_dim", "rope.dimension_count"))),
                   f"{what} is refused without its name: {why}")
         elif after != before:
             moved.add(field)
@@ -618,7 +625,7 @@ def fields_of(stretto, family, d, cls):
             used = field in fam.bias_words and not value        # a bias counts where the file has it
             unused = field == "sliding_window" and not fam.windows
             check(field in SILENT or used or unused, f"{what} changes nothing and is not refused")
-    want = {"rms_norm_eps", "rope_scaling", "rope_parameters"} & names | set(fam.moves)
+    want = {fam.eps, "rope_scaling", "rope_parameters"} & names | set(fam.moves)
     want |= {"rope_theta"} & names if not fam.own_turn else set()
     want |= {"sliding_window"} if fam.windows else set()
     want |= {"layer_types"} if fam.windows in ("above", "every") else set()
@@ -657,7 +664,8 @@ def wanted_keys(c):
     full, fam = rope.get("full_attention", rope), families.FAMILIES[kind]
     base = full["rope_theta"] * (full["alpha"] ** (head / (head - 2)) if fam.alpha and full.get("alpha") else 1)
     out.update({"attention.head_count_kv": c.num_key_value_heads, "attention.key_length": head,
-                "attention.value_length": head, "attention.layer_norm_rms_epsilon": c.rms_norm_eps,
+                "attention.value_length": head,
+                f"attention.layer_norm_{'' if fam.layer_norm else 'rms_'}epsilon": getattr(c, fam.eps),
                 "rope.freq_base": base,
                 "rope.dimension_count": int(head * (full.get("partial_rotary_factor") or 1))})
     out.update({key: getattr(c, word) for word, key in fam.scales})

@@ -44,7 +44,7 @@ def flaws(cfg):
     fam = families.of(cfg)
     if fam.own:
         return fam.flaws
-    found = ["eps", "activation", "base", "pairs", "norms", "rope"]
+    found = ["eps", "activation", "base", "pairs", "rope"] + (["beside"] if families.beside(cfg) else ["norms"])
     found += ["qk"] if fam.qk_norm else []
     scaling = scaling_of(cfg)
     found += ["warm"] if scaling.get("llama_4_scaling_beta") else []

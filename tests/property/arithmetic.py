@@ -68,6 +68,7 @@ class Plan:
     qk_late: bool = False       # ... when they have been turned
     added: float = 1.0          # times what each part of a block adds
     divide: float = 1.0         # logits by this
+    beside: bool = False        # both parts of a block read its first norm
     warm: float = 0.0           # queries times 1 + warm * ln(1 + floor(position / span))
     span: int = 0
     causal: bool = True
@@ -157,6 +158,10 @@ def forward(p, ids, a=None):
         if p.post:
             x = gained(p, x + attention(p, layer, x, a), layer.norm1, a)
             x = gained(p, x + feed(p, layer, x, a), layer.norm2, a)
+            continue
+        if p.beside:
+            y = gained(p, x, layer.norm1, a)
+            x = x + attention(p, layer, y, a) + feed(p, layer, y, a)
             continue
         y = attention(p, layer, gained(p, x, layer.norm1, a) if layer.norm1 else x, a)
         x = x + (gained(p, y, layer.after1, a) if layer.after1 else y) * a.t(p.added)

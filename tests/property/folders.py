@@ -200,7 +200,7 @@ def put_sizes(f, kind):
     heads = f.pick(2, 4, 6)
     hd = f.pick(6, 8, 16, 20)
     if ROWS_OF[kind].share != 1:                                # a part of it is even
-        hd = max(hd, 8)
+        hd = max(hd, 8) if int(max(hd, 8) * ROWS_OF[kind].share) % 2 == 0 else 16
     kv = f.pick(*[n for n in (1, 2, heads) if heads % n == 0])
     width = f.pick(24, 40, 48, 64) if f.maybe(0.5) else heads * hd
     default_kv = {"mistral": 8, "qwen2": 32, "qwen3": 32}.get(kind) if kind not in LATER else default_of(kind)
@@ -224,7 +224,9 @@ def put_sizes(f, kind):
             f.config["num_key_value_heads"] = None
     else:
         f.config["num_key_value_heads"] = kv
-    if kind in LATER and class_says(kind, "head_dim"):
+    if ROWS_OF[kind].layer_norm:
+        width = heads * hd
+    elif kind in LATER and class_says(kind, "head_dim"):
         f.config["head_dim"] = hd
         if kind in ("seed_oss", "ernie4_5") and f.maybe(0.2):    # theirs may be null
             width, f.config["head_dim"] = heads * hd, None
@@ -336,9 +338,10 @@ def rotary(f, kind):
     gemma = row.gemma
     heads, kv, hd, width, feed, layers, context = put_sizes(f, kind)
     put_windows(f, kind, layers)
-    f.put("rms_norm_eps", 1e-5, 1e-6, 3e-3, 0.02, out=0.25)
+    f.put(row.eps, 1e-5, 1e-6, 3e-3, 0.02, out=0.25)
     act = "hidden_activation" if gemma else "hidden_act"
-    f.put(act, *(("gelu_pytorch_tanh", "gelu_pytorch_tanh", "gelu_new") if gemma else ("silu", "silu", "swish")),
+    f.put(act, *(("gelu_pytorch_tanh", "gelu_pytorch_tanh", "gelu_new") if gemma or row.ungated else
+                 ("silu", "silu", "swish")),
           out=0.25)
     if f.maybe(0.03):
         c[act] = "relu" if gemma else "gelu"
@@ -355,7 +358,7 @@ def rotary(f, kind):
         put_rope(f, context)
     put_more_rope(f, row, hd, layers)
     for word, _ in row.scales:
-        f.put(word, 0.3, 2.5, 1, out=0.3)
+        f.put(word, 0.3, 2.5, 1.0, out=0.3)
     q_bias = row.qkv_bias
     o_bias = False
     if kind in LATER:
@@ -368,6 +371,9 @@ def rotary(f, kind):
         feed_bias = c["mlp_bias"] = f.maybe(0.6)
     if q_bias or feed_bias:
         f.has("biases")
+    beside = row.beside == "always"
+    if row.beside == "said":
+        beside = f.put("use_parallel_residual", True, False, out=0.3) is True
     stray = f.maybe(0.12)                                        # biases that the class does not know
     if stray:
         f.has("stray biases")
@@ -384,19 +390,25 @@ def rotary(f, kind):
             f.linear(n + "self_attn.v_proj", kv * hd, width, q_bias or stray)
         if row.fused_gate:
             f.linear(n + "mlp.gate_up_proj", 2 * feed, width, feed_bias)
+        elif row.ungated:
+            f.linear(n + row.ungated[0], feed, width, feed_bias)
         elif not row.fused:
             f.linear(n + "mlp.gate_proj", feed, width, feed_bias)
             f.linear(n + "mlp.up_proj", feed, width, feed_bias or stray)
-        f.linear(n + "self_attn.o_proj", width, heads * hd, o_bias or stray)
-        f.linear(n + "mlp.down_proj", width, feed, feed_bias)
-        for name in filter(None, norm_names(row)):
+        f.linear(n + row.out, width, heads * hd, o_bias or stray)
+        f.linear(n + (row.ungated or ("", "mlp.down_proj"))[1], width, feed, feed_bias)
+        for name in filter(None, norm_names(row)[:1] if beside else norm_names(row)):
             f.draw(n + name + ".weight", (width,), one)
+            if row.norm_bias:
+                f.draw(n + name + ".bias", (width,), "bias")
         if row.qk_norm:
             for name, count in zip(row.qk_names, (heads, kv)):
                 f.draw(n + name + ".weight", (hd * (count if row.qk_norm == "width" else 1),), one)
         if f.maybe(0.1):
             f.tensors[n + "self_attn.rotary_emb.inv_freq"] = np.ones(hd // 2, np.float32)
-    f.draw("model.norm.weight", (width,), one)
+    f.draw(row.last + ".weight", (width,), one)
+    if row.norm_bias:
+        f.draw(row.last + ".bias", (width,), "bias")
     tied = class_says(row.outer or kind, "tie_word_embeddings") if kind in LATER else gemma
     tie(f, "model.embed_tokens.weight", tied, width)
     return context
@@ -407,8 +419,9 @@ def put_biases(f, row):
     for word in sorted(set(filter(None, row.bias_words))):
         if f.maybe(0.5):
             f.config[word] = f.maybe(0.5)
-    qkv, out, feed = (f.config.get(word, False) for word in row.bias_words)
-    return (row.biased if row.bias_words[0] not in f.config else qkv), out, feed
+    if row.head_bias:
+        return True, True, True
+    return tuple(f.config.get(word, row.biased and word == row.bias_words[0]) for word in row.bias_words)
 
 
 def put_warm(f):

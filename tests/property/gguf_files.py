@@ -31,7 +31,7 @@ NOT_LLAMA_CPP = {
     "late bias": "llama.cpp knows this bias in other architectures only",
     "no scaling by a factor": "llama.cpp forgets rope.scaling.type none in windowed layers of gemma2",
     "length of a scaling": "llama.cpp's gemma3 lengthens windowed layers too, which are not scaled",
-    "own head": "llama.cpp's gemma2 knows no head but the embedding",
+    "own head": "llama.cpp's gemma2 and cohere2 know no head but the embedding",
     "layers differ": "llama.cpp's loaders of these architectures take all layers for as large as the first",
     "tied": "not every architecture of llama.cpp can do without a head of its own",
     "base of windows": "not every architecture of llama.cpp obeys it (olmo2 reads it and turns by the other)",
@@ -158,7 +158,7 @@ def put_windows(f, layers):
     elif f.arch == "phi3" and f.maybe(0.3):
         f.u32("attention.sliding_window", window)
         f.has("phi3 window")
-    elif f.arch in LATER and ROW[f.arch].windows == "every" and f.maybe(0.6):
+    elif f.arch in LATER and ROW[f.arch].windows == "every" and (f.arch == "cohere2" or f.maybe(0.6)):
         f.u32("attention.sliding_window", window)
         if f.arch == "exaone4":
             f.has("exaone4 window")
@@ -233,9 +233,11 @@ def put_sizes(f):
         if f.arch != "gpt2" or rot == hd:
             f.u32("rope.dimension_count", rot)
     eps = f.pick(1e-5, 1e-6, 3e-3, 0.02)
-    f.f32("attention.layer_norm_epsilon" if f.arch == "gpt2" else "attention.layer_norm_rms_epsilon", eps)
+    keys = ("attention.layer_norm_epsilon", "attention.layer_norm_rms_epsilon")
+    keys = keys if f.arch == "gpt2" or ROW[f.arch].layer_norm else keys[::-1]
+    f.f32(keys[0], eps)
     if f.maybe(0.15):                   # the other kind's, by savers that write everything
-        f.f32("attention.layer_norm_rms_epsilon" if f.arch == "gpt2" else "attention.layer_norm_epsilon", 0.0)
+        f.f32(keys[1], 0.0)
     return heads, kv, hd, width, feed, layers, context, rot
 
 
@@ -271,7 +273,7 @@ def put_strangers(f):
 
 def put_scales(f):
     f.f32("logit_scale", f.pick(0.4, 3.0))
-    for _, key in ROW[f.arch].scales[:3]:
+    for _, key in ROW[f.arch].scales[:-1]:
         if f.maybe(0.7):
             f.f32(key, f.pick(0.3, 2.5, 1.0, 0.0))
 
@@ -333,10 +335,16 @@ def make(seed):
     q_bias = f.arch == "gpt2" or row.qkv_bias or f.maybe(0.25)
     o_bias = f.arch == "gpt2" or f.arch == "llama" and f.maybe(0.25)
     feed_bias = f.arch == "gpt2" or f.arch == "llama" and f.maybe(0.25)
-    if (f.arch in ("qwen2", "qwen3") or later) and f.maybe(0.1):
+    if (f.arch in ("qwen2", "qwen3") or later) and f.maybe(0.1) and not row.layer_norm:
         o_bias = True
         f.has("late bias")
-    norm_bias = f.arch == "gpt2"
+    all_biased = f.arch in ("phi2", "starcoder2")
+    if all_biased:
+        q_bias = o_bias = feed_bias = True
+    norm_bias = f.arch == "gpt2" or row.norm_bias
+    beside = row.beside == "always" or (row.beside == "said" and f.maybe(0.5))
+    if row.beside == "said" and f.maybe(0.5):
+        f.put("use_parallel_residual", "bool", f.maybe(0.5))    # llama.cpp, too, looks at the tensors
     if not norm_bias and f.maybe(0.04):
         norm_bias = True
         f.has("norm bias")
@@ -355,7 +363,8 @@ def make(seed):
         d = heads * hd
         if row.norms != "output":
             norm(b + "attn_norm", width)
-            norm(b + row.feed_norm, width)
+            if not beside:
+                norm(b + row.feed_norm, width)
         if f.arch == "gpt2" or row.fused:
             f.linear(b + "attn_qkv", d + 2 * kv * hd, width, q_bias)
         else:
@@ -372,20 +381,20 @@ def make(seed):
         if row.fused or row.fused_gate:
             f.linear(b + "ffn_up", 2 * feed, width)
         else:
-            if f.arch != "gpt2":
+            if f.arch != "gpt2" and not row.ungated:
                 f.linear(b + "ffn_gate", feed, width, feed_bias)
             f.linear(b + "ffn_up", feed, width, feed_bias)
         f.linear(b + "ffn_down", width, feed, feed_bias)
     norm("output_norm", width)
-    if f.maybe(0.6 if not gemma else 0.1):
-        head_bias = f.arch == "qwen2" and f.maybe(0.2)
+    if f.maybe(0.6 if not gemma else 0.1) or row.head_bias:
+        head_bias = row.head_bias or f.arch == "qwen2" and f.maybe(0.2)
         f.linear("output", f.vocab, width, head_bias)
-        if f.arch == "gemma2":
+        if f.arch in ("gemma2", "cohere2"):
             f.has("own head")
-    elif later:
+    elif later and f.arch not in ("cohere2", "starcoder2"):
         f.has("tied")
     f.ids = [f.r.randrange(f.vocab) for _ in range(f.pick(1, 12, ROWS, ROWS, 30))]
-    if later and q_bias:
+    if later and q_bias and not row.norm_bias:
         f.has("late bias")
     if getattr(f, "near", 512) < 256 and len(f.ids) <= f.near:
         f.has("near in a larger context")

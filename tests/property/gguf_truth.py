@@ -7,6 +7,7 @@ import numpy as np
 
 from arithmetic import Layer, Plan, Turn, frequencies, yarn_turn
 from gguf_files import ROW
+from oracle.families import COHERE
 
 
 class Keys:
@@ -73,6 +74,8 @@ def turned(k, row, i, inside):
     if row.turned == "fourth":
         pattern = k.get("attention.rope_pattern")           # of granite-swa.cpp; ours in smollm3
         return pattern[i] if pattern else i % 4 != 3
+    if row.turned == "window only":
+        return inside
     if row.turned == "window":
         return inside or not k.get("attention.sliding_window")
     return not row.scales or k.get("rope.scaling.finetuned", True)
@@ -86,13 +89,14 @@ def plan(path):
     kv = k.size("attention.head_count_kv", heads)
     hd = k.get("attention.key_length", width // heads)
     context = k.get("context_length")
-    eps = k.get("attention.layer_norm_epsilon" if gpt2 else "attention.layer_norm_rms_epsilon")
+    eps = k.get("attention.layer_norm_epsilon" if gpt2 or row.layer_norm else "attention.layer_norm_rms_epsilon")
 
     def pair(name):
         return w[name + ".weight"], w.get(name + ".bias")
 
-    p = Plan(heads=heads, kv=kv, hd=hd, eps=eps, act="gelu_tanh" if gemma or gpt2 else "silu", scale=hd ** -0.5,
-             embed=w["token_embd.weight"], layer_norm=gpt2, pairs=row.pairs, qk_width=row.qk_norm == "width",
+    p = Plan(heads=heads, kv=kv, hd=hd, eps=eps, act="gelu_tanh" if gemma or gpt2 or row.ungated else "silu",
+             scale=hd ** -0.5, embed=w["token_embd.weight"], layer_norm=gpt2 or row.layer_norm, pairs=row.pairs,
+             qk_width=row.qk_norm == "width",
              embed_scale=math.sqrt(width) if gemma else 1.0, positions=w.get("position_embd.weight"),
              final_norm=pair("output_norm"))
     p.head = w.get("output.weight", p.embed), w.get("output.bias")
@@ -100,7 +104,10 @@ def plan(path):
         p.warm = k.get("attention.temperature_scale", 0.0)
         p.span = k.get("rope.scaling.original_context_length") or context
     p.qk_late = row.qk_norm == "turned"
-    if row.scales:
+    p.beside = row.beside and "blk.0.ffn_norm.weight" not in w
+    if row.scales == COHERE:
+        p.divide = 1 / k.get("logit_scale")
+    elif row.scales:
         p.scale = k.get("attention.scale", 0.0) or p.scale
         p.embed_scale, p.added = k.get("embedding_scale", 0.0) or 1.0, k.get("residual_scale", 0.0) or 1.0
         p.divide = k.get("logit_scale")
@@ -115,7 +122,8 @@ def plan(path):
         kv = k.in_layer("attention.head_count_kv", i) or heads
         layer = Layer(heads=heads, kv=kv, o=pair(b + "attn_output"), down=pair(b + "ffn_down"))
         if row.norms != "output":
-            layer.norm1, layer.norm2 = pair(b + "attn_norm"), pair(b + row.feed_norm)
+            layer.norm1 = pair(b + "attn_norm")
+            layer.norm2 = None if p.beside else pair(b + row.feed_norm)
         if gpt2 or row.fused:
             m, bias = pair(b + "attn_qkv")
             cut = [heads * hd, (heads + kv) * hd]
@@ -126,7 +134,7 @@ def plan(path):
             gate, up = np.split(w[b + "ffn_up.weight"], 2)
             layer.gate, layer.up = (gate, None), (up, None)
         else:
-            layer.gate, layer.up = None if gpt2 else pair(b + "ffn_gate"), pair(b + "ffn_up")
+            layer.gate, layer.up = None if gpt2 or row.ungated else pair(b + "ffn_gate"), pair(b + "ffn_up")
         if b + "attn_q_norm.weight" in w:
             layer.q_norm, layer.k_norm = pair(b + "attn_q_norm"), pair(b + "attn_k_norm")
         if row.norms != "before":

@@ -10,7 +10,7 @@ import os
 import numpy as np
 
 from arithmetic import Layer, Plan, Turn, frequencies, llama3_turn, yarn_turn
-from oracle.families import FAMILIES, norm_names
+from oracle.families import COHERE, FAMILIES, norm_names
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "critical")
@@ -114,11 +114,15 @@ def decoder(c, t):
     gemma = row.gemma
     hd = getattr(c, "head_dim", None) or c.hidden_size // c.num_attention_heads
     embed, head = head_of(c, t)
-    p = Plan(heads=c.num_attention_heads, kv=c.num_key_value_heads, hd=hd, eps=c.rms_norm_eps,
+    p = Plan(heads=c.num_attention_heads, kv=c.num_key_value_heads, hd=hd, eps=getattr(c, row.eps),
              act=ACTS[c.hidden_activation if gemma else c.hidden_act],
              scale=(c.query_pre_attn_scalar if gemma else hd) ** -0.5, embed=embed, head=head,
-             qk_width=row.qk_norm == "width", qk_late=row.qk_norm == "turned", pairs=row.folder_pairs)
-    if row.scales:
+             qk_width=row.qk_norm == "width", qk_late=row.qk_norm == "turned", pairs=row.folder_pairs,
+             layer_norm=row.layer_norm,
+             beside=row.beside == "always" or row.beside == "said" and c.use_parallel_residual)
+    if row.scales == COHERE:
+        p.divide = 1 / c.logit_scale
+    elif row.scales:
         p.scale, p.embed_scale = c.attention_multiplier, c.embedding_multiplier
         p.added, p.divide = c.residual_multiplier, c.logits_scaling
     if row.warms:
@@ -132,22 +136,24 @@ def decoder(c, t):
     one = 1.0 if gemma else 0.0
     for i in range(c.num_hidden_layers):
         n = f"layers.{i}."
-        layer = Layer(o=t.pair(n + "self_attn.o_proj"), down=t.pair(n + "mlp.down_proj"))
+        layer = Layer(o=t.pair(n + row.out), down=t.pair(n + (row.ungated or ("", "mlp.down_proj"))[1]))
         if row.fused:
             w, b = t.pair(n + "self_attn.qkv_proj")
             cut = [p.heads * hd, (p.heads + p.kv) * hd]
             layer.q, layer.k, layer.v = zip(np.split(w, cut), [None] * 3 if b is None else np.split(b, cut))
         else:
             layer.q, layer.k, layer.v = (t.pair(n + f"self_attn.{x}_proj") for x in "qkv")
-        if row.fused or row.fused_gate:
+        if row.ungated:
+            layer.up = t.pair(n + row.ungated[0])
+        elif row.fused or row.fused_gate:
             w, b = t.pair(n + "mlp.gate_up_proj")
             layer.gate, layer.up = zip(np.split(w, 2), [None] * 2 if b is None else np.split(b, 2))
         else:
             layer.gate, layer.up = t.pair(n + "mlp.gate_proj"), t.pair(n + "mlp.up_proj")
         if row.qk_norm:
             layer.q_norm, layer.k_norm = (t.pair(n + name, one) for name in row.qk_names)
-        layer.norm1, layer.after1, layer.norm2, layer.after2 = (name and t.pair(n + name, one)
-                                                                for name in norm_names(row))
+        names = norm_names(row) if not p.beside else (norm_names(row)[0], None, None, None)
+        layer.norm1, layer.after1, layer.norm2, layer.after2 = (name and t.pair(n + name, one) for name in names)
         layer.window = window_of(c, i)
         rope = c.rope_parameters
         if "full_attention" in rope:
@@ -155,13 +161,15 @@ def decoder(c, t):
         part = rope.get("partial_rotary_factor", 1.0) if row.part else 1.0
         layer.turn = turn_of(c, rope, int(hd * part)) if turns(c, i) else None
         p.layers.append(layer)
-    p.final_norm = t.pair("norm", one)
+    p.final_norm = t.pair(row.last.partition(".")[2], one)
     return p
 
 
 def turns(c, i):
     if FAMILIES[c.model_type].turned == "fourth":
         return c.no_rope_layers[i]
+    if FAMILIES[c.model_type].turned == "window only":
+        return window_of(c, i)
     return FAMILIES[c.model_type].turned != "window" or c.sliding_window is None or window_of(c, i)
 
 

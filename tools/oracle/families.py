@@ -21,6 +21,15 @@ class Family:
     """What the paper and the published classes say of the models with one model_type, where they differ from Llama."""
     arch: str                   # general.architecture of their GGUF files
     outer: str = ""             # model_type of models that also see, whose text side they are
+    layer_norm: bool = False    # instead of rms
+    norm_bias: bool = False     # its norms have biases
+    eps: str = "rms_norm_eps"   # in config.json
+    beside: str = ""            # parts of a block read one norm and are added together: "always"; "said": by
+    #                             use_parallel_residual, and GGUF files by having no second norm
+    ungated: tuple = ()         # (up, down) of a feed-forward part without gate
+    out: str = "self_attn.o_proj"
+    last: str = "model.norm"    # the norm before the head
+    head_bias: bool = False     # always
     norms: str = "before"       # "around": also on what a block adds; "output": only there
     norm_names: tuple = ()      # before, after attention, before, after the feed-forward part; (): the usual ones
     feed_norm: str = "ffn_norm"                             # in GGUF, of the norm before the feed-forward part
@@ -29,7 +38,8 @@ class Family:
     pairs: bool = False         # GGUF files turn neighbours: rows of q and k stand in another order there
     folder_pairs: bool = False  # folders turn neighbours too: the same order
     turned: str = ""            # which layers turn: "": all; "fourth": all but every fourth, unless no_rope_layers
-    #                             says which; "window": those with a window, or all of a file without one
+    #                             says which; "window": those with a window, or all of a file without one; "window
+    #                             only": those with a window
     scales: tuple = ()          # pairs: a factor's name in config.json, in GGUF
     rope_count: bool = False    # GGUF files always say rope.dimension_count
     gemma: bool = False         # gains stored minus one, scaled embeddings, query_pre_attn_scalar
@@ -58,6 +68,7 @@ class Family:
 
 GRANITE = (("embedding_multiplier", "embedding_scale"), ("residual_multiplier", "residual_scale"),
            ("attention_multiplier", "attention.scale"), ("logits_scaling", "logit_scale"))
+COHERE = (("logit_scale", "logit_scale"),)
 YARN_8 = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 512}
 FAMILIES = {
     "llama": Family("llama", pairs=True, rope_count=True, configs=[
@@ -141,6 +152,22 @@ FAMILIES = {
                                configs=[
         {}, {"num_key_value_heads": 4, "head_dim": 16},
         {"head_dim": 16, "rope_scaling": {"type": "dynamic", "alpha": 1000.0, "factor": 1.0}}]),
+    "cohere2": Family("cohere2", layer_norm=True, eps="layer_norm_eps", beside="always", pairs=True, folder_pairs=True,
+                      rope_count=True, windows="every", every=4, turned="window only", scales=COHERE,
+                      bias_words=("attention_bias", "attention_bias", ""), older=("sliding_window_pattern",),
+                      moves=("sliding_window_pattern",), configs=[
+        {}, {"sliding_window": 9, "sliding_window_pattern": 3}, {"logit_scale": 0.5, "num_key_value_heads": 8},
+        {"num_hidden_layers": 3, "layer_types": ["full_attention", "full_attention", "sliding_attention"]}]),
+    "starcoder2": Family("starcoder2", layer_norm=True, norm_bias=True, eps="norm_epsilon", biased=True,
+                         ungated=("mlp.c_fc", "mlp.c_proj"), windows="all", bias_words=("use_bias",) * 3, configs=[
+        {}, {"sliding_window": 9}, {"num_key_value_heads": 4, "rope_theta": 77.0}]),
+    "stablelm": Family("stablelm", layer_norm=True, norm_bias=True, eps="layer_norm_eps", beside="said", part=True,
+                       rope_count=True, share=0.25, bias_words=("use_qkv_bias", "", ""), configs=[
+        {}, {"partial_rotary_factor": 0.5}, {"num_key_value_heads": 8}]),
+    "phi": Family("phi2", layer_norm=True, norm_bias=True, eps="layer_norm_eps", beside="always", part=True,
+                  rope_count=True, share=0.5, qkv_bias=True, head_bias=True, ungated=("mlp.fc1", "mlp.fc2"),
+                  out="self_attn.dense", last="model.final_layernorm", bias_words=("", "", ""), configs=[
+        {}, {"partial_rotary_factor": 0.25}, {"num_key_value_heads": 8}]),
     "gpt2": Family("gpt2", own=True, flaws=("position", "activation"), moves=("layer_norm_epsilon",), configs=[
         {}, {"n_inner": 5}, {"hidden_size": 24}, {"n_inner": None}]),
     "bert": Family("bert", own=True, flaws=("causal", "position", "activation"), moves=("layer_norm_eps",), configs=[
@@ -150,6 +177,16 @@ FAMILIES = {
 
 def of(cfg):
     return FAMILIES[cfg["model_type"]]
+
+
+def beside(cfg):
+    return of(cfg).beside == "always" or of(cfg).beside == "said" and bool(cfg.get("use_parallel_residual"))
+
+
+def norms_of(cfg):
+    """Names of the norms that a model has."""
+    names = norm_names(of(cfg))
+    return (names[0], None, None, None) if beside(cfg) else names
 
 
 def norm_names(fam):
@@ -163,7 +200,9 @@ def norm_names(fam):
 def biases(cfg):
     """Whether q, k and v have biases, whether o has one, and the feed-forward part."""
     fam = of(cfg)
-    qkv, out, feed = (bool(cfg.get(word, False)) for word in fam.bias_words)
+    qkv, out, feed = (bool(cfg.get(word, fam.biased and word == "use_bias")) for word in fam.bias_words)
+    if fam.qkv_bias and fam.head_bias:
+        return True, True, True
     return fam.qkv_bias or (fam.biased if fam.bias_words[0] not in cfg else qkv), out, feed
 
 
@@ -173,7 +212,7 @@ def turning(cfg, windowed):
     if fam.turned == "fourth":
         every = cfg.get("no_rope_layer_interval", 4)
         return [bool(x) for x in cfg.get("no_rope_layers") or [(i + 1) % every for i in range(n)]][:n]
-    if fam.turned == "window" and cfg.get("sliding_window"):
+    if fam.turned == "window only" or fam.turned == "window" and cfg.get("sliding_window"):
         return list(windowed)
     return [True] * n
 
@@ -183,7 +222,7 @@ def rotary_size(cfg, hd):
 
 
 def factor_of(cfg, word):
-    """One of GRANITE's; 1 in other families."""
+    """One of GRANITE's, or COHERE's; 1 in other families."""
     return cfg.get(word, 1.0) if word in dict(of(cfg).scales) else 1.0
 
 
@@ -365,6 +404,26 @@ MODELS = {
                 "single", "F32"),
     "hunyuan-plain": (llama(model_type="hunyuan_v1_dense", architectures=["HunYuanDenseV1ForCausalLM"], head_dim=24,
                             attention_bias=True, num_key_value_heads=1), "bpe", "sharded", "F32"),
+    "cohere2": (llama(model_type="cohere2", architectures=["Cohere2ForCausalLM"], num_hidden_layers=5, sliding_window=9,
+                      sliding_window_pattern=4, layer_norm_eps=1e-3, logit_scale=0.6, tie_word_embeddings=True), "bpe",
+                "single", "F32"),
+    "cohere2-layers": (llama(model_type="cohere2", architectures=["Cohere2ForCausalLM"], sliding_window=7,
+                             layer_types=["full_attention", "sliding_attention", "sliding_attention"],
+                             num_key_value_heads=1, layer_norm_eps=1e-3, logit_scale=1.7, tie_word_embeddings=True,
+                             attention_bias=True), "bpe", "sharded", "BF16"),
+    "starcoder2": (llama(model_type="starcoder2", architectures=["Starcoder2ForCausalLM"], use_bias=True,
+                         norm_epsilon=1e-3, hidden_act="gelu_pytorch_tanh", tie_word_embeddings=True,
+                         sliding_window=None), "bpe", "single", "F32"),
+    "starcoder2-window": (llama(model_type="starcoder2", architectures=["Starcoder2ForCausalLM"], use_bias=False,
+                                num_key_value_heads=1, norm_epsilon=1e-3, hidden_act="gelu_pytorch_tanh",
+                                sliding_window=11), "bpe", "single", "F32"),
+    "stablelm": (llama(model_type="stablelm", architectures=["StableLmForCausalLM"], num_attention_heads=2,
+                       num_key_value_heads=1, layer_norm_eps=1e-3), "bpe", "single", "F32"),
+    "stablelm-beside": (llama(model_type="stablelm", architectures=["StableLmForCausalLM"], use_qkv_bias=True,
+                              use_parallel_residual=True, partial_rotary_factor=0.5, layer_norm_eps=1e-3), "bpe",
+                        "single", "F32"),
+    "phi2": (llama(model_type="phi", architectures=["PhiForCausalLM"], layer_norm_eps=1e-3, hidden_act="gelu_new",
+                   num_key_value_heads=4), "bpe", "single", "F32"),
     "gpt2": (dict(model_type="gpt2", architectures=["GPT2LMHeadModel"], vocab_size=307, n_embd=64, n_layer=3,
                   n_head=4, n_positions=256, n_ctx=256, n_inner=None, activation_function="gelu_new",
                   layer_norm_epsilon=1e-3, tie_word_embeddings=True), "bpe", "single", "F32"),
@@ -389,7 +448,7 @@ def shapes(cfg):
 
     def norm(name, d, kind):
         add(name + ".weight", (d,), kind)
-        if cfg.get("norm_bias"):
+        if cfg.get("norm_bias") or of(cfg).norm_bias:
             add(name + ".bias", (d,), "bias")
 
     def layer_norm(name, d):
@@ -441,7 +500,7 @@ def shapes(cfg):
         p = f"model.layers.{i}."
         heads, ff = in_layer(cfg["num_attention_heads"], i), in_layer(cfg["intermediate_size"], i)
         kv = in_layer(cfg["num_key_value_heads"], i)
-        for name in filter(None, norm_names(fam)):
+        for name in filter(None, norms_of(cfg)):
             norm(p + name, d, gain)
         if fam.fused:
             linear(p + "self_attn.qkv_proj", (heads + 2 * kv) * hd, d, qkv_bias, True)
@@ -451,17 +510,19 @@ def shapes(cfg):
             linear(p + "self_attn.v_proj", kv * hd, d, qkv_bias)
         if fam.fused or fam.fused_gate:
             linear(p + "mlp.gate_up_proj", 2 * ff, d, feed_bias)
+        elif fam.ungated:
+            linear(p + fam.ungated[0], ff, d, feed_bias)
         else:
             linear(p + "mlp.gate_proj", ff, d, feed_bias)
             linear(p + "mlp.up_proj", ff, d, feed_bias)
         if fam.qk_norm:
             for name, n in zip(fam.qk_names, (heads, kv)):
                 norm(p + name, hd * (n if fam.qk_norm == "width" else 1), gain)
-        linear(p + "self_attn.o_proj", d, heads * hd, out_bias)
-        linear(p + "mlp.down_proj", d, ff, feed_bias)
-    norm("model.norm", d, gain)
+        linear(p + fam.out, d, heads * hd, out_bias)
+        linear(p + (fam.ungated[1] if fam.ungated else "mlp.down_proj"), d, ff, feed_bias)
+    norm(fam.last, d, gain)
     if not cfg["tie_word_embeddings"]:
-        linear("lm_head", cfg["vocab_size"], d, bool(cfg.get("head_bias")))
+        linear("lm_head", cfg["vocab_size"], d, fam.head_bias or bool(cfg.get("head_bias")))
     return out
 
 

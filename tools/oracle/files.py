@@ -15,7 +15,7 @@ LAYER = {
     "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
     "self_attn.query_layernorm": "attn_q_norm", "self_attn.key_layernorm": "attn_k_norm",
     "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.gate_up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
+    "mlp.down_proj": "ffn_down", "mlp.fc1": "ffn_up", "mlp.fc2": "ffn_down", "self_attn.dense": "attn_output",
     "ln_1": "attn_norm", "ln_2": "ffn_norm", "attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output",
     "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down",
     "attention.self.query": "attn_q", "attention.self.key": "attn_k", "attention.self.value": "attn_v",
@@ -23,7 +23,8 @@ LAYER = {
     "intermediate.dense": "ffn_up", "output.dense": "ffn_down", "output.LayerNorm": "layer_output_norm",
 }
 TOP = {
-    "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
+    "model.embed_tokens": "token_embd", "model.norm": "output_norm", "model.final_layernorm": "output_norm",
+    "lm_head": "output",
     "transformer.wte": "token_embd", "transformer.wpe": "position_embd", "transformer.ln_f": "output_norm",
     "embeddings.word_embeddings": "token_embd", "embeddings.position_embeddings": "position_embd",
     "embeddings.token_type_embeddings": "token_types", "embeddings.LayerNorm": "token_embd_norm",
@@ -91,7 +92,9 @@ def write_parameters(g, cfg, vocab_kind):
         return
     hd = cfg.get("head_dim") or cfg["hidden_size"] // cfg["num_attention_heads"]
     g.add_head_count_kv(cfg["num_key_value_heads"])
-    g.add_layer_norm_rms_eps(cfg["rms_norm_eps"])
+    (g.add_layer_norm_eps if of(cfg).layer_norm else g.add_layer_norm_rms_eps)(cfg[of(cfg).eps])
+    if of(cfg).beside == "said":        # llama.cpp's converter says true of those that say nothing, too
+        g.add_parallel_residual(cfg.get("use_parallel_residual", True))
     if cfg.get("head_dim"):
         g.add_key_length(hd)
         g.add_value_length(hd)

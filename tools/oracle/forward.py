@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from .families import factor_of, in_layer, norm_names, of, rotary_size, turning
+from .families import factor_of, in_layer, beside, norms_of, of, rotary_size, turning
 
 
 class Arith:
@@ -82,6 +82,8 @@ def rms_norm(a, x, w, eps):
 
 
 def layer_norm(a, x, w, b, eps):
+    if a.flaw == "eps":
+        eps = eps * 4
     x = x - x.mean(axis=-1, keepdims=True)
     return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + a.t(eps)) * a.cast(w) + a.cast(b)
 
@@ -241,7 +243,7 @@ def decoder(cfg, w, ids, a):
     """Every family that is a row of choices: rotary, gated, with RMS norms."""
     fam = of(cfg)
     hd = cfg.get("head_dim") or cfg["hidden_size"] // cfg["num_attention_heads"]
-    eps = cfg["rms_norm_eps"]
+    eps = cfg[fam.eps]
     base = full_base(cfg) * (2 if a.flaw == "base" else 1)
     rotary = rotary_size(cfg, hd)
     scaling = scaling_of(cfg)
@@ -250,7 +252,8 @@ def decoder(cfg, w, ids, a):
     turn_local = rope_frequencies(rotary, local_base(cfg), None) if fam.own_turn else turn
     act = activation(a, cfg.get("hidden_activation") or cfg.get("hidden_act") or "gelu_pytorch_tanh")
     scale = (cfg["query_pre_attn_scalar"] if fam.gemma else hd) ** -0.5
-    scale = scale if a.flaw == "attention_multiplier" or not fam.scales else factor_of(cfg, "attention_multiplier")
+    if "attention_multiplier" in dict(fam.scales) and a.flaw != "attention_multiplier":
+        scale = factor_of(cfg, "attention_multiplier")
     added = 1.0 if a.flaw == "residual_multiplier" else factor_of(cfg, "residual_multiplier")
     cap = cfg.get("attn_logit_softcapping") or 0.0
     window, windowed = cfg.get("sliding_window") or 0, layer_windows(cfg)
@@ -258,6 +261,8 @@ def decoder(cfg, w, ids, a):
 
     def norm(x, name):
         g = wide(w[name + ".weight"])
+        if fam.layer_norm:
+            return layer_norm(a, x, g, w.get(name + ".bias", np.zeros(len(g))), eps)
         y, bias = rms_norm(a, x, g + 1 if fam.gemma else g, eps), w.get(name + ".bias")
         return y if bias is None else y + a.cast(bias)
 
@@ -285,7 +290,7 @@ def decoder(cfg, w, ids, a):
     if fam.gemma:
         x = x * a.t(math.sqrt(cfg["hidden_size"]))
     x = x * a.t(factor_of(cfg, "embedding_multiplier"))
-    n, norms = len(ids), norm_names(fam)
+    n, norms = len(ids), norms_of(cfg)
     for il in range(cfg["num_hidden_layers"]):
         p, sliding, n_head = f"model.layers.{il}.", windowed[il], in_layer(cfg["num_attention_heads"], il)
         n_kv = in_layer(cfg.get("num_key_value_heads") or cfg["num_attention_heads"], il)
@@ -308,9 +313,11 @@ def decoder(cfg, w, ids, a):
                 q = q * (1 + a.t(warm) * np.log(a.cast(1 + spans)))[:, None, None]
             if fam.qk_norm and late:
                 q, k = (qk_norm(x, p + name) for x, name in zip((q, k), fam.qk_names))
-            return lin(attend(a, q, k, v, scale, True, window if sliding else 0, cap), p + "self_attn.o_proj")
+            return lin(attend(a, q, k, v, scale, True, window if sliding else 0, cap), p + fam.out)
 
         def feed(y):
+            if fam.ungated:
+                return lin(act(lin(y, p + fam.ungated[0])), p + fam.ungated[1])
             if fam.fused or fam.fused_gate:
                 gate, up = np.split(lin(y, p + "mlp.gate_up_proj"), 2, axis=-1)
             else:
@@ -318,9 +325,16 @@ def decoder(cfg, w, ids, a):
             return lin(act(gate) * up, p + "mlp.down_proj")
 
         before, after, before2, after2 = (name and p + name for name in norms)
+        if beside(cfg):
+            y = norm(x, before)
+            first = attention(y)
+            x = x + first + feed(norm(x + first, before) if a.flaw == "beside" else y)
+            continue
         x = block(x, attention, before, after)
         x = block(x, feed, before2, after2)
-    x = norm(x, "model.norm")
+    x = norm(x, fam.last)
+    if a.flaw != "logit_scale":
+        x = x * a.t(factor_of(cfg, "logit_scale"))
     if a.flaw != "logits_scaling":
         x = x / a.t(factor_of(cfg, "logits_scaling"))
     head = w.get("lm_head.weight")

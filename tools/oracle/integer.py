@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from .families import factor_of, in_layer, norm_names, of, rotary_size, turning
+from .families import factor_of, in_layer, beside, norms_of, of, rotary_size, turning
 from .forward import full_base, layer_windows, local_base, scaling_of
 
 MOST = 1 << 14
@@ -320,7 +320,7 @@ class Forward:
 
 def decoder(cfg, w, ids):
     f, fam = Forward(cfg, w, ids), of(cfg)
-    d, eps = cfg["hidden_size"], wide_number(float(np.float32(cfg["rms_norm_eps"])))
+    d, eps = cfg["hidden_size"], wide_number(float(np.float32(cfg[fam.eps])))
     hd = cfg.get("head_dim") or d // cfg["num_attention_heads"]
     kind = cfg.get("hidden_activation") or cfg.get("hidden_act") or "gelu_pytorch_tanh"
     kind = "silu" if kind == "silu" else "gelu_tanh"
@@ -334,7 +334,7 @@ def decoder(cfg, w, ids):
     turn = turns(rotary, float(np.float32(full_base(cfg))), factor)
     local = turns(rotary, float(np.float32(local_base(cfg))), 1.0) if fam.own_turn else turn
     scale = float(np.float32(1 / math.sqrt(cfg["query_pre_attn_scalar"] if fam.gemma else hd)))
-    if fam.scales:
+    if "attention_multiplier" in dict(fam.scales):
         scale = float(np.float32(factor_of(cfg, "attention_multiplier")))
     added = float(np.float32(factor_of(cfg, "residual_multiplier")))
     cap, window, windowed = cfg.get("attn_logit_softcapping") or 0.0, cfg.get("sliding_window") or 0, layer_windows(cfg)
@@ -342,7 +342,7 @@ def decoder(cfg, w, ids):
 
     def norms(rows, name, step=None):
         g, b = f.vector(name + ".weight", fam.gemma), f.vector(name + ".bias")
-        return [norm(x, g, eps, step or len(x[0]), b) for x in rows]
+        return [norm(x, g, eps, step or len(x[0]), b, fam.layer_norm) for x in rows]
 
     def block(x, g, before, after):
         y = g(norms(x, before) if before else x)
@@ -356,7 +356,7 @@ def decoder(cfg, w, ids):
     if fam.gemma:
         x = [scaled(a, scale_of(float(np.sqrt(np.float32(d))))) for a in x]
     x = [times(a, float(np.float32(factor_of(cfg, "embedding_multiplier")))) for a in x]
-    names = norm_names(fam)
+    names = norms_of(cfg)
     for il in range(cfg["num_hidden_layers"]):
         p, heads = f"model.layers.{il}.", in_layer(cfg["num_attention_heads"], il)
         kv = in_layer(cfg.get("num_key_value_heads") or cfg["num_attention_heads"], il)
@@ -378,9 +378,12 @@ def decoder(cfg, w, ids):
             if fam.qk_norm == "turned":
                 q, k = (norms(r, p + name, step) for r, name in zip((q, k), fam.qk_names))
             out = f.attention(q, k, v, heads, kv, hd, scale, window if windowed[il] else 0, cap)
-            return [f.linear(p + "self_attn.o_proj")(a) for a in out]
+            return [f.linear(p + fam.out)(a) for a in out]
 
         def feed(y):
+            if fam.ungated:
+                up, down = (f.linear(p + name) for name in fam.ungated)
+                return [down(act(up(a), kind)) for a in y]
             if fam.fused or fam.fused_gate:
                 n = w[p + "mlp.gate_up_proj.weight"].shape[0] // 2
                 gate, up = (f.linear(p + "mlp.gate_up_proj", at) for at in ((0, n), (n, 2 * n)))
@@ -389,11 +392,17 @@ def decoder(cfg, w, ids):
             return [f.linear(p + "mlp.down_proj")(act(gate(a), kind, up(a))) for a in y]
 
         before, after, before2, after2 = (n and p + n for n in names)
+        if beside(cfg):
+            y = norms(x, before)
+            x = [add(a, b) for a, b in zip(x, attention(y))]
+            x = [add(a, b) for a, b in zip(x, feed(y))]
+            continue
         x = block(x, attention, before, after)
         x = block(x, feed, before2, after2)
     head = f.linear("lm_head" if "lm_head.weight" in w else "model.embed_tokens", bias="lm_head")
     last = float(np.float32(1 / float(np.float32(factor_of(cfg, "logits_scaling")))))
-    x = [times(a, last) for a in norms(x, "model.norm")]
+    last = float(np.float32(factor_of(cfg, "logit_scale"))) if "logit_scale" in dict(fam.scales) else last
+    x = [times(a, last) for a in norms(x, fam.last)]
     return np.stack([head.logits(a, cfg.get("final_logit_softcapping")) for a in x])
 
 
