@@ -51,7 +51,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PART = 12                            # questions that are timed by one process
 REPEATS = 0.25                       # of an answer's tokens: as `stretto bench` has it
 AMX = {"q8_0": "1,1.07,1.2,1.3,1.5,2", "": "1,1.2,1.5,1.7,2.2,3.3"}      # goals for AMX, by the type of weights
-NEEDS = {"consistency": "--block", "heads": "heads", "base-heads": "heads", "gated": "guesses"}
+NEEDS = {"consistency": "--block", "heads": "heads", "base-heads": "heads", "gated": "--gated"}
 WORST, LEAST = -0.01, -0.015         # what may be lost of right answers, and the interval's lower end
 # What is claimed at least: tokens for a pass, speed by the clock and at AMX's prices; of a lossless model, by sets.
 MUST_TOKENS = {"jacobi": 2.5, "auto": 3.5}
@@ -65,7 +65,7 @@ ARMS = {
     "consistency": ("phrases", NOISE, "jacobi,auto"),
     "heads": ("phrases", ["--method", "heads"], "auto"),
     "base-heads": (None, ["--method", "heads"], "auto"),
-    "gated": (None, ["--method", "lora", "--rows-of", "guesses"] + NOISE, "auto"),
+    "gated": (None, ["--method", "lora", "--gated", "--block", "{block}"], "auto"),
 }
 LOSSLESS = ("base-heads", "gated")
 # What consistency training depends on: variants of it, by options and by what they learn from.
@@ -626,10 +626,10 @@ def print_result(r):
     print("\n| training | steps | rows | seconds | of a processor | MB | loss held out | file, bytes |\n"
           "|---|--:|--:|--:|--:|--:|--:|---|")
     for name, a in r["arms"].items():
-        t = a["training"]
+        t, taught = a["training"], a.get("file", {"hash": "", "bytes": 0})
         print(f"| {name} | {t['steps']} | {t['rows']:,} | {t['seconds']:.0f} | {t['cpu_seconds']:.0f} | "
               f"{t['peak_bytes'] / 1e6:.0f} | {t['first_held']:.3f} -> {t['held']:.3f} | "
-              f"{a['file']['hash']}, {a['file']['bytes']:,} |")
+              f"{taught['hash']}, {taught['bytes']:,} |")
     print("\n" + "\n".join(f"- {v}" for v in verdicts(r)))
 
 

@@ -229,8 +229,8 @@ static int run_stages(struct run *x)
         int code = keep(x);
         if (code == EXIT_DONE && !made(s)) code = interrupted ? EXIT_FAILED : start(x, s);
         if (code != EXIT_DONE) {
-            fprintf(stderr, "stretto teach: stage %zu (%s) did not end; the same command goes on with it\n",
-                    x->done + 1, s->name);
+            fprintf(stderr, "stretto teach: stage %zu (%s) did not end; the same command goes on with it, or one with "
+                    "other options where %s is removed\n", x->done + 1, s->name, s->out);
             return code;
         }
     }

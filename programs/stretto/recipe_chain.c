@@ -16,6 +16,7 @@ static const struct recipe recipes[] = {
 };
 /* Shares of the budget, of what stages a chain has. */
 enum { SHARE_ANSWERS = 45, SHARE_PHRASES = 15, SHARE_CONSISTENCY = 25, SHARE_AGAIN = 15, SHARE_HEADS = 15 };
+enum { WATCHED = 16 };         /* answers: guessing may make a model repeat itself, and then it ends */
 enum { BLOCK = 8 };            /* tokens; 16 rows cost too much but on AMX (docs/consistency.md) */
 /* What is handed on to every training, where it was given. */
 static const char *const handed[] = {
@@ -123,6 +124,7 @@ static void say_phrases(struct making *m, struct stage *s) { say(m, s, "--phrase
 static void say_states(struct making *m, struct stage *s, const char *states)
 {
     say(m, s, "--states=%s", states);
+    if (!teach_given("watch") && m->o->valid.n) say(m, s, "--watch=%d", WATCHED);
     say(m, s, "--block=%lld", (long long)m->o->block);
 }
 
@@ -167,10 +169,12 @@ static void all_weights(struct making *m, const char *type)
         say_phrases(m, s);
         goes_on(m, s);
     }
-    struct stage *noisy = whole(m, "consistency", SHARE_CONSISTENCY, 0);
-    say_states(m, noisy, "noise");
-    goes_on(m, noisy);
-    if (m->o->on_policy) again(m);
+    if (m->o->block) {
+        struct stage *s = whole(m, "consistency", SHARE_CONSISTENCY, 0);
+        say_states(m, s, "noise");
+        goes_on(m, s);
+        if (m->o->on_policy) again(m);
+    }
     if (strcmp(type, "f32") != 0) in_types(m, type);
     m->begin = m->c->model;
     heads(m);
@@ -182,7 +186,7 @@ static void adapter(struct making *m, const char *model)
     say(m, s, "--method=lora");
     hand_on(m, s, of_adapters, sizeof of_adapters / sizeof *of_adapters);
     if (m->o->phrases) say_phrases(m, s);
-    say_states(m, s, "noise");
+    if (m->o->block) say_states(m, s, "noise");
     epochs(m, s, 1);
     snprintf(m->c->model, sizeof m->c->model, "%s", model);
     snprintf(m->c->adapter, sizeof m->c->adapter, "%s/adapter.gguf", s->out);
@@ -217,6 +221,8 @@ static int check_options(const struct making *m)
         }
     if (!m->full && strcmp(m->o->method, "lora") != 0)
         return command_usage("teach", "--recipe trains all weights or an adapter: --method full or lora");
+    if (m->o->on_policy && !m->o->block)
+        return command_usage("teach", "--on-policy is more of what --block 0 leaves out");
     if (m->o->on_policy && !m->full)
         return command_usage("teach", "--on-policy goes on from weights that were learned: with --recipe it belongs to "
                              "--method full");
@@ -251,7 +257,7 @@ int recipe_chain(const struct recipe *r, const struct teach_command *o, const ch
     double seconds;
     *out = (struct chain){ .n = 0 };
     if (!teach_given("phrases")) filled.phrases = r->phrases;
-    if (!filled.block) filled.block = BLOCK;
+    if (!teach_given("block")) filled.block = BLOCK;
     int code = check_options(&m);
     if (code == EXIT_DONE) code = teach_seconds(o->budget, &seconds);
     if (code == EXIT_DONE) code = type_of(model, type);

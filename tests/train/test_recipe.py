@@ -148,6 +148,8 @@ assert lora[0][0] == "teach" and {"--method=lora", "--rank=4", "--phrases=128"} 
 assert recipe("code", "-d", CODE, "-o", "c", "--plan").count("--phrases=64") == 1
 assert "--phrases" not in recipe("chat", "-d", CHAT, "-o", "h", "--plan")
 assert "--phrases=9" in recipe("chat", "-d", CHAT, "-o", "h", "--phrases", 9, "--plan")
+assert "--states" not in recipe("sql", "-d", SQL, "-o", "n", "--block", 0, "--plan")
+assert "--watch=16" in recipe("sql", "-d", SQL, "--valid", SQL, "-o", "n", "--plan")
 timed = recipe("sql", "-d", SQL, "-o", "b", "--budget", "100m", "--plan")
 shares = [int(s) for s in re.findall(r"--budget=(\d+)s", timed)]
 assert len(shares) >= 2 and abs(sum(shares) - 6000) <= len(shares) and shares[0] == max(shares), timed
@@ -173,6 +175,7 @@ for words, code, why in (
         (("sql", "-d", SQL, "-o", "x", "--rank", "4"), 2, "--rank"),
         (("sql", "-d", SQL, "-o", "x", "--budget", "soon"), 2, "--budget"),
         (("sql", "-d", SQL, "-o", "x", "--method", "lora", "--on-policy"), 2, "--on-policy"),
+        (("sql", "-d", SQL, "-o", "x", "--block", "0", "--on-policy"), 2, "--block 0"),
         (("sql", "-d", SQL, "-o", "x", "--json"), 2, "--json"),
         (("rust", "-d", SQL, "-o", "x"), 2, "sql|code|chat"),
         (("sql", "-d", SQL, "-o", os.path.abspath(SQL)), 1, "folder")):
