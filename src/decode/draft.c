@@ -36,7 +36,8 @@ stretto_status chain_take(struct guess_chain *c, const struct proposal *p, struc
     float b = sure * CONFIDENCE_BUCKETS;
     unsigned bucket = b < 1 ? 0 : b < CONFIDENCE_BUCKETS ? (unsigned)b : CONFIDENCE_BUCKETS - 1;
     c->path *= p->p_of_bucket[bucket];
-    if (token < 0 || (!p->stop && c->path < c->least)) return STRETTO_OK;
+    bool likely = p->stop || c->path >= c->least || (c->begins && c->k == 1);
+    if (token < 0 || !likely) return STRETTO_OK;
     c->parent = propose_token(p, c->parent, token, bucket, false);
     c->open = c->parent != TREE_FULL;
     return STRETTO_OK;

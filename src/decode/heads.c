@@ -3,6 +3,9 @@
  * are one chain. Greedy verification is exact, so nothing of the paper's "typical acceptance". */
 #include "decode/strategy.h"
 
+/* A chain ends where the chance of all of it falls below this, unless `auto` asks, which knows prices. */
+static const float LEAST = 0.2F;
+
 struct heads_state { struct companion *companion; uint32_t rows; };
 
 static void *heads_plan(struct arena *a, const struct strategy_setup *s)
@@ -22,7 +25,7 @@ static stretto_status heads_open(void *state, const struct strategy_setup *s, st
 static void heads_chain(void *state, struct guess_chain *out)
 {
     struct heads_state *x = state;
-    *out = (struct guess_chain){ .companion = x->companion, .depth = x->rows };
+    *out = (struct guess_chain){ .companion = x->companion, .depth = x->rows, .least = LEAST, .begins = true };
 }
 
 static struct guess_price heads_price(void *state, const struct timeline *t, double spend)

@@ -98,6 +98,7 @@ struct guess_chain {
     struct companion *companion;
     uint32_t depth;                    /* guesses at most                                   */
     float least;
+    bool begins;                       /* the first guess is proposed whatever its chance   */
     uint32_t k;                        /* guess that is asked next, or has been             */
     int32_t parent;
     float path;
