@@ -325,7 +325,7 @@ static stretto_status take_ids(struct reader *r, const json_t *j, const struct a
     TRY(push_ids(&r->one, json_object_get(j, "answer"), err));
     if (r->how->states && leave_out(r, j, given)) return STRETTO_OK;
     TRY(take(r, r->one.id, r->one.n, NULL, given ? given : 1, a->weight, a->group, err));
-    if (!r->how->states || l->n == had) return STRETTO_OK;
+    if (!r->how->states || l->n == had || !given) return STRETTO_OK;
     return states_take(r->how->states, j, (uint32_t)(r->one.n - given), r->how->vocab, &l->sample[had].states, err);
 }
 

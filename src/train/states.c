@@ -43,6 +43,7 @@ stretto_status states_head(struct states *s, const json_t *line, uint64_t conten
     snprintf(want, sizeof want, "%016llx", (unsigned long long)content);
     if (!json_is_string(format) || strcmp(json_string_value(format), "stretto-jacobi") != 0 || !is)
         return fail(err, STRETTO_E_FORMAT, "it does not begin as a file of stretto trace jacobi does");
+    if (s->block) return fail(err, STRETTO_E_FORMAT, "a file of trajectories begins in its middle once more");
     if (json_array_size(json_object_get(m, "adapters")))
         return fail(err, STRETTO_E_ARG, "it was traced with adapters, which the model that learns does not have: trace "
                     "it without --lora, or merge them first (stretto merge)");

@@ -20,7 +20,7 @@ struct states {
 void states_done(struct states *s);
 /* A hash of all weights, by which trajectories say whose they are: two files with equal weights are the same model. */
 uint64_t states_content(const struct source *s);
-/* The first line of such a file: E_ARG where it is of another model than that of `content`. */
+/* The first line of such a file, and of no other one: E_ARG where it is of another model than that of `content`. */
 stretto_status states_head(struct states *s, const json_t *line, uint64_t content, struct error *err);
 /* The states of one line, whose answer has n tokens. *at: its place + 1. */
 stretto_status states_take(struct states *s, const json_t *line, uint32_t n, uint32_t vocab, size_t *at,
