@@ -87,10 +87,11 @@ static stretto_status take(struct reader *r, const int32_t *id, size_t n, const 
         return STRETTO_OK;
     }
     TRY(room_for(l, n, err));
-    for (size_t i = 0; i < n; i++) {
-        bool learned = i > 0 && (r->how->all || (counts ? counts[i] : i >= from));
+    for (size_t i = 0; i < n; i++)
         if (id[i] < 0 || (uint32_t)id[i] >= r->how->vocab)
             return fail(err, STRETTO_E_FORMAT, "token %d is none of the model's %u", id[i], r->how->vocab);
+    for (size_t i = 0; i < n; i++) {
+        bool learned = i > 0 && (r->how->all || (counts ? counts[i] : i >= from));
         l->id[s.at + i] = id[i];
         l->weight[s.at + i] = learned ? (float)weight : 0;
         if (!learned) continue;
