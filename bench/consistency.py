@@ -389,7 +389,7 @@ def compare_priced(base, arm, tokens, way):
     """The same at given prices: what its steps cost, in steps of one row."""
     return [math.log(b["by"]["plain"]["tokens"] / tokens[b["text"]]
                      / (a["by"][way]["cost"] * a["by"][way]["tokens"] / tokens[a["text"]]))
-            for b, a in zip(base, arm) if a["by"][way]["tokens"] and b["by"]["plain"]["tokens"]]
+            for b, a in zip(base, arm)]
 
 
 def speed(x, name, kind, n_parts):
@@ -400,9 +400,11 @@ def speed(x, name, kind, n_parts):
     base, arm = ([runs_of(lambda i: turn_of(x, who, kind, t, i)) for t in turns] for who in ("sft", name))
     base_priced, priced = (runs_of(lambda i: stage_of(x, who, f"{kind}-priced", i)) for who in ("sft", name))
     tokens = spelled(x, {r["text"] for turn in base + arm for r in turn})
-    again = [max(b["repeats"], a["repeats"]) > REPEATS for b, a in zip(base[0], arm[0])]
+    # Answers of one token have no step: the prompt's own pass writes it.
+    again = [max(b["repeats"], a["repeats"]) > REPEATS if min(b["answer_tokens"], a["answer_tokens"]) > 1 else None
+             for b, a in zip(base[0], arm[0])]
     pick = lambda turns, these: [[r for r, a in zip(turn, again) if a == these] for turn in turns]
-    out = {"questions": len(again), "repeated": sum(again), "same_text": learn_sql.mean(
+    out = {"questions": len(again) - again.count(None), "repeated": again.count(True), "same_text": learn_sql.mean(
         [b["text"] == a["text"] for b, a in zip(base[0], arm[0])])}
     for way in ARMS[name][2].split(",") + ["plain"]:
         ours, theirs = pick(arm, False), pick(base, False)
@@ -411,12 +413,11 @@ def speed(x, name, kind, n_parts):
                "clock": geometric(compare_clock(theirs, ours, tokens, way), groups),
                "seconds": [sum(median([t[i]["by"][w]["seconds"][0] for t in turns]) for i in range(len(turns[0])))
                            for turns, w in ((theirs, "plain"), (ours, way))]}
-        if sum(again):
+        if again.count(True):
             one["clock_of_repeated"] = geometric(compare_clock(pick(base, True), pick(arm, True), tokens, way),
                                                  [r["set"] for r in pick(arm, True)[0]])
         for_price = pick([base_priced], False)[0], pick([priced], False)[0]
-        logs = compare_priced(*for_price, tokens, way)
-        one["priced"] = geometric(logs, groups) if len(logs) == len(groups) else None
+        one["priced"] = geometric(compare_priced(*for_price, tokens, way), groups)
         out[way] = one
     return out
 

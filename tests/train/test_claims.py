@@ -175,7 +175,7 @@ def test_stages(folder):
             one = arm["speed"][kind]
             assert one["auto"]["clock"][0] > 0 and one["auto"]["priced"][0] > 0, one
             assert one["plain"]["passes"]["own_tokens"] == 1, one
-            assert one["questions"] == 6 and one["auto"]["passes"]["rows"] >= 1, one
+            assert one["questions"] <= 6 and one["auto"]["passes"]["rows"] >= 1, one
     sft = result["arms"]["sft"]
     assert sft["paired"]["won"] == sft["paired"]["lost"] == 0 and sft["same_text"] == 1
     check_texts(os.path.join(work, "tiny", "full-1x512", "phrases"))
