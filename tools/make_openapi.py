@@ -100,6 +100,15 @@ SCHEMAS = {
     "Error": obj(["error"], error=obj(["message", "type", "code"], message=STR, type=STR,
                                       code={"type": ["integer", "string"]}, param={"type": ["string", "null"]},
                                       n_prompt_tokens=COUNT, n_ctx=COUNT)),
+    "AnthropicError": obj(["type", "error"], type={"const": "error"}, error=obj(["type", "message"], type=STR,
+                                                                                message=STR), request_id=STR),
+    "OllamaError": obj(["error"], error=STR),
+    "Message": obj(["id", "type", "role", "model", "content", "stop_reason", "usage"], id=STR,
+                   type={"const": "message"}, role={"const": "assistant"}, model=STR,
+                   content=array(obj(["type"], type=STR)),
+                   usage=obj(["input_tokens", "output_tokens"], input_tokens=COUNT, output_tokens=COUNT)),
+    "Response": obj(["id", "object", "created_at", "status", "model", "output"], id=STR, object={"const": "response"},
+                    status=STR, model=STR, output=array(obj(["type"], type=STR))),
     "Usage": USAGE,
     "ChatCompletion": obj(["id", "object", "created", "model", "choices", "usage"], id=STR,
                           object={"const": "chat.completion"}, created=INT, model=STR, usage=ref("Usage"),
@@ -239,7 +248,7 @@ def operation(method, path, tables, answer, words):
         out["responses"]["200"] = good
     family = "Anthropic" if path.startswith("/v1/messages") else "Ollama" if path.startswith("/api/") else ""
     error = {"$ref": f"#/components/responses/{family}Error"}
-    for status in ("400", "401", "404", "405", "408", "413", "415", "431", "501", "503", "504", "529"):
+    for status in ("400", "401", "404", "405", "408", "413", "415", "431", "501", "503", "529"):
         out["responses"][status] = error
     if "*" in path:
         out["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": STR}]
@@ -267,6 +276,10 @@ def main():
                                for family in ("", "Anthropic", "Ollama")},
                            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}}}
     text = json.dumps(page, indent=1) + "\n"
+    named = set(re.findall(r'"#/components/(\w+)/([^"]+)"', text))
+    lost = [n for kind, n in named if n not in page["components"][kind]]
+    if lost:
+        sys.exit(f"make_openapi: nothing says what {', '.join(sorted(lost))} is")
     if "--check" in sys.argv[1:]:
         if not os.path.isfile(OUT) or open(OUT).read() != text:
             sys.exit("docs/openapi.json is not what the server's rows say: run tools/make_openapi.py")

@@ -20,7 +20,7 @@ static const struct trouble_row rows[] = {
     [TROUBLE_BUSY] = { 503, "unavailable_error", "overloaded_error", false },
     [TROUBLE_LOADING] = { 503, "unavailable_error", "overloaded_error", false },
     [TROUBLE_DRAINING] = { 503, "unavailable_error", "overloaded_error", false },
-    [TROUBLE_LATE] = { 504, "server_error", "api_error", true },
+    [TROUBLE_LATE] = { 408, "invalid_request_error", "invalid_request_error", true },
     [TROUBLE_FAILED] = { 500, "server_error", "api_error", true },
 };
 

@@ -114,7 +114,7 @@ def check_patience(s):
     while s.get("/health")[2]["slots_processing"] == 0 and flood.is_alive():
         time.sleep(0.001)
     code, _, j = s.post("/v1/completions", {"model": "two", "prompt": "x", "max_tokens": 1, "t_max_predict_ms": 50})
-    assert code == 504, (code, j)
+    assert code == 408, (code, j)
     assert "weights of the model two" in j["error"]["message"] or not flood.is_alive(), j
     flood.join()
     assert ask(s, "two")[0] and figure(s, "stretto:requests_waiting_for_model") == 0
