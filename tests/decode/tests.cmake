@@ -11,7 +11,7 @@ endfunction()
 # Families differ in the graph and not in how they guess: a few for every commit, under the sanitizers too. The
 # first model drafts for those of its vocabulary.
 tiny_models(few llama qwen2 gemma3 type-q4_1)
-tiny_models(others llama-tied llama-yarn qwen3 gemma2 phi3-partial gpt2 type-mixed)
+tiny_models(others llama-tied llama-yarn qwen3 gemma2 phi3-partial gpt2 type-mixed smollm3 granite phi3-long cohere2)
 tiny_models(slice llama qwen2)
 add_test(NAME decode.exact COMMAND decode_exact ${few})
 add_test(NAME decode.exact.families COMMAND decode_exact ${others})
