@@ -9,10 +9,14 @@
 #include "stretto/fetch.h"
 #include "stretto/open.h"
 #include "ui/progress.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -26,10 +30,13 @@ struct merge_command {
 
 enum { TEXTS = 16, LORAS = 16, WINDOWS = 4 };
 static const double MAX_KL = 0.05;
+#define MERGED "merged.gguf"
+#define WHOLE "whole.gguf"
 
 struct run {
     const struct merge_command *o;
-    struct buffer in, whole, part;          /* whole: merged in float32; part: OUT until it is measured */
+    struct buffer in, work, whole, part;    /* in the folder `work`: merged in float32; OUT until it is measured */
+    int lock;                               /* of the folder; -1                                        */
     char path[LORAS][4096];
     struct model_adapter adapter[LORAS];
     size_t n;
@@ -207,49 +214,99 @@ static int judge_it(struct run *x)
     return EXIT_DONE;
 }
 
+/* ---- files ------------------------------------------------------------------------------------- */
+
+/* Whatever merging leaves there: nobody else's, who might have a folder of this name. */
+static void empty_work(const struct run *x)
+{
+    struct buffer path = buffer_make(1 << 16);
+    DIR *d = x->lock >= 0 ? opendir(x->work.data) : NULL;
+    for (struct dirent *e; d && (e = readdir(d));) {
+        if (strncmp(e->d_name, MERGED, strlen(MERGED)) != 0 && strncmp(e->d_name, WHOLE, strlen(WHOLE)) != 0) continue;
+        buffer_clear(&path);
+        if (buffer_printf(&path, "%s/%s", x->work.data, e->d_name) == STRETTO_OK) unlink(path.data);
+    }
+    if (d) closedir(d);
+    buffer_done(&path);
+}
+
+/* 0, or why not. An empty one that somebody was killed over is made again. */
+static int make_folder(const char *path)
+{
+    if (mkdir(path, 0777) == 0) return 0;
+    if (errno != EEXIST || rmdir(path) != 0) return errno == ENOTEMPTY || errno == ENOTDIR ? EEXIST : errno;
+    return mkdir(path, 0777) == 0 ? 0 : errno;
+}
+
+/* A folder beside OUT, locked while it is used, so what somebody was killed over is told from what is at work. */
+static int take_work(struct run *x)
+{
+    struct buffer lock = buffer_make(1 << 16);
+    bool named = buffer_printf(&x->work, "%s.merging", x->o->out) == STRETTO_OK
+              && buffer_printf(&lock, "%s/.lock", x->work.data) == STRETTO_OK;
+    int cause = named ? make_folder(x->work.data) : 0;
+    if (named && (!cause || cause == EEXIST))
+        x->lock = open(lock.data, O_RDWR | O_CLOEXEC | O_NOFOLLOW | (cause ? 0 : O_CREAT), 0666);
+    buffer_done(&lock);
+    if (!named) return command_fail("merge", STRETTO_E_NOMEM, NULL);
+    if (x->lock < 0 && cause == EEXIST)
+        return command_usage("merge", "%s is there, a name that merging needs for a while: move it, or name another "
+                             "file with -o", x->work.data);
+    if (x->lock < 0) {
+        fprintf(stderr, "stretto merge: cannot make %s: %s\n", x->work.data, strerror(cause ? cause : errno));
+        return EXIT_FAILED;
+    }
+    if (flock(x->lock, LOCK_EX | LOCK_NB) != 0) {
+        close(x->lock);
+        x->lock = -1;
+        return command_usage("merge", "another process merges into %s: name another file with -o", x->o->out);
+    }
+    empty_work(x);
+    return EXIT_DONE;
+}
+
+static void leave_work(struct run *x)
+{
+    if (x->lock < 0) return;
+    empty_work(x);
+    buffer_clear(&x->part);
+    if (buffer_printf(&x->part, "%s/.lock", x->work.data) == STRETTO_OK) unlink(x->part.data);
+    rmdir(x->work.data);
+    close(x->lock);
+}
+
 static void tidy(struct run *x)
 {
     judge_close(x->judge);
     verdict_done(&x->verdict);
-    if (x->part.len) unlink(x->part.data);
-    if (x->whole.len) unlink(x->whole.data);
+    leave_work(x);
     buffer_done(&x->in);
+    buffer_done(&x->work);
     buffer_done(&x->whole);
     buffer_done(&x->part);
     for (size_t i = 0; i < TEXTS; i++) free(x->owned[i]);
 }
 
-/* A file of ours for a while; somebody else's, the model perhaps, is not touched. */
-static int name_beside(struct run *x, const char *end, struct buffer *out)
-{
-    struct stat st;
-    if (buffer_printf(out, "%s.%s", x->o->out, end) != STRETTO_OK) return command_fail("merge", STRETTO_E_NOMEM, NULL);
-    if (lstat(out->data, &st) != 0) return EXIT_DONE;
-    int code = command_usage("merge", "%s is there, a name that merging needs for a while: move that file, or name "
-                             "another one with -o", out->data);
-    buffer_clear(out);
-    return code;
-}
-
 static int name_files(struct run *x)
 {
     struct stat st;
-    enum dtype type;
     int code = model_path("merge", x->o->model, x->o->yes, &x->in);
     if (code != EXIT_DONE) return code;
     if (stat(x->in.data, &st) == 0 && S_ISDIR(st.st_mode))
         return command_usage("merge", "%s is a folder of transformers: make it a file with 'stretto convert' first",
                              x->in.data);
     code = can_create("merge", "-o", x->o->out, x->o->force);
-    if (code == EXIT_DONE) code = name_beside(x, "merged", &x->part);
-    if (code == EXIT_DONE && !plain_type(x->o->type, &type)) code = name_beside(x, "f32", &x->whole);
+    if (code == EXIT_DONE) code = take_work(x);
+    if (code == EXIT_DONE && (buffer_printf(&x->part, "%s/" MERGED, x->work.data) != STRETTO_OK
+                              || buffer_printf(&x->whole, "%s/" WHOLE, x->work.data) != STRETTO_OK))
+        code = command_fail("merge", STRETTO_E_NOMEM, NULL);
     return code;
 }
 
 static int run(void *options, size_t n, char **operands)
 {
     struct run x = { .o = options, .in = buffer_make(1 << 16), .whole = buffer_make(1 << 16),
-                     .part = buffer_make(1 << 16) };
+                     .part = buffer_make(1 << 16), .work = buffer_make(1 << 16), .lock = -1 };
     (void)n; (void)operands;
     if (!x.o->out) return command_usage("merge", "where does the merged model go? Name a file: -o OUT.gguf");
     ui_progress_init(&x.bar, x.o->quiet ? NULL : stderr);

@@ -6,6 +6,7 @@ embeddings stays that. What merging loses is measured, and above the limit nothi
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -138,18 +139,35 @@ def test_too_far(model, one):
 
 
 def test_files_of_others_stay(model, one):
-    """Those whose names merging would take for a while, of which one may be the model."""
-    for end in ("merged", "f32"):
-        other = at("stays.gguf." + end)
+    """Those whose name merging would take for a while, of which one may be the model."""
+    other = at("stays.gguf.merging")
+    for folder_too in (False, True):
+        if folder_too:
+            os.makedirs(other)
+            other += "/merged.gguf"
         shutil.copy(model, other)
         said = merge("-m", other, "--lora", one, "-o", at("stays.gguf"), "--type", "q8_0", code=2)
-        assert "move that file" in said, said
+        assert "move it" in said, said
         assert open(other, "rb").read() == open(model, "rb").read()
         os.remove(other)
-    with open(at("plain.gguf.f32"), "w") as f:      # merging into the types that there are needs none
-        f.write("somebody's")
-    merge("-m", model, "--lora", one, "-o", at("plain.gguf"), "--windows", "1")
-    assert open(at("plain.gguf.f32")).read() == "somebody's"
+
+
+def test_killed(model, one):
+    """While it is written, and while it is measured: the same command goes its way and leaves nothing else."""
+    args = ["-m", model, "--lora", one, "-o", at("killed.gguf"), "--windows", "1", "--type", "q8_0", "--max-kl", "9"]
+    for seen in ("whole.gguf.part", "merged.gguf"):
+        run = subprocess.Popen([stretto, "merge", "-q", "-t", "1", *args], stderr=subprocess.DEVNULL)
+        while run.poll() is None and not os.path.exists(at("killed.gguf.merging/" + seen)):
+            pass
+        run.send_signal(signal.SIGSTOP)
+        if run.poll() is None and os.path.exists(at("killed.gguf.merging/.lock")):
+            assert "another process" in merge(*args, code=2)
+        run.kill()
+        run.wait()
+    merge(*args)
+    merge("-m", model, "--lora", one, "-o", at("whole.gguf"), "--windows", "1", "--type", "q8_0", "--max-kl", "9")
+    assert open(at("killed.gguf"), "rb").read() == open(at("whole.gguf"), "rb").read()
+    assert [n for n in os.listdir(folder) if n.startswith("killed")] == ["killed.gguf"], os.listdir(folder)
 
 
 def with_words(model, words, out):
@@ -238,6 +256,7 @@ try:
     test_types(stories, first)
     test_too_far(stories, first)
     test_files_of_others_stay(stories, first)
+    test_killed(stories, first)
     test_fused(stories)
     test_refused(stories, first)
     test_guesses(stories)
