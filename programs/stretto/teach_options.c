@@ -225,15 +225,25 @@ const char *teach_key(const struct option *o)
     return (last ? last + 1 : o->flags) + 2;
 }
 
-static void fill(void *to, const struct option *o, const json_t *v)
+/* As on the command line; what is usual may be outside of what can be asked for. False: it is nothing for the option. */
+static bool fill(void *to, const struct option *o, const json_t *v)
 {
+    const char *text = json_string_value(v);
+    char number[40];
     switch (o->kind) {
-    case OPT_INT: *(int64_t *)to = json_integer_value(v); return;
-    case OPT_REAL: *(double *)to = json_number_value(v); return;
-    case OPT_FLAG: *(bool *)to = json_is_true(v); return;
-    case OPT_TEXT:
-    case OPT_CHOICE: *(const char **)to = json_string_value(v); return;
-    default: return;
+    case OPT_INT:
+        snprintf(number, sizeof number, "%lld", (long long)json_integer_value(v));
+        return json_is_integer(v) && (*(int64_t *)to == json_integer_value(v) || option_number(o, number, to));
+    case OPT_REAL:
+        snprintf(number, sizeof number, "%.17g", json_number_value(v));
+        return json_is_number(v) && (*(double *)to == json_number_value(v) || option_number(o, number, to));
+    case OPT_FLAG: *(bool *)to = json_is_true(v); return json_is_boolean(v);
+    case OPT_CHOICE:
+        if (!text || !list_has(o->value, '|', text, strlen(text))) return false;
+        *(const char **)to = text;
+        return true;
+    case OPT_TEXT: *(const char **)to = text; return text;
+    default: return true;
     }
 }
 
@@ -249,16 +259,21 @@ bool teach_given(const char *key)
 
 /* Options that were not given are as they were. Those that were given and are others than then are refused by the
  * trainer. */
-static void fill_options(struct teach_command *o, const json_t *asked)
+static int fill_options(struct teach_command *o, const json_t *asked)
 {
     for (size_t u = 0; u < teach_n_uses; u++)
         for (size_t i = 0; i < teach_uses[u].group->n; i++) {
             const struct option *row = &teach_uses[u].group->options[i];
             const char *key = teach_key(row);
             const json_t *v = json_object_get(asked, key);
-            if (v && !json_is_null(v) && !option_given(row) && strcmp(key, "budget") != 0 && strcmp(key, "lr") != 0)
-                fill((char *)o + row->at, row, v);
+            if (!v || json_is_null(v) || option_given(row) || strcmp(key, "budget") == 0 || strcmp(key, "lr") == 0)
+                continue;
+            if (fill((char *)o + row->at, row, v)) continue;
+            fprintf(stderr, "stretto teach: %s/run.json is damaged: --%s cannot be what it says; put the file back as "
+                    "it was\n", o->out, key);
+            return EXIT_FAILED;
         }
+    return EXIT_DONE;
 }
 
 /* What is a text here and a number there. */
@@ -289,7 +304,8 @@ int teach_resume(struct teach_command *o, json_t **run)
     if (s == STRETTO_OK) s = json_tree(run, text, strlen(text), JSON_TWICE_REFUSED, "run.json", &err);
     mem_free(text);
     if (s != STRETTO_OK) return command_fail("teach", s, err.text);
-    fill_options(o, json_object_get(*run, "options"));
+    int code = fill_options(o, json_object_get(*run, "options"));
+    if (code != EXIT_DONE) return code;
     fill_numbers(o, json_object_get(*run, "options"));
     if (!o->model) o->model = json_string_value(json_object_get(*run, "model"));
     if (!o->teacher) o->teacher = json_string_value(json_object_get(*run, "teacher"));

@@ -1,10 +1,12 @@
 #include "model/adapters.h"
 #include "base/blake2b.h"
+#include "base/buffer.h"
 #include "base/memory.h"
 #include "format/adapter_tokens.h"
 #include "format/content.h"
 #include "graph/adapt.h"
 #include "model/model.h"
+#include "text/vocab.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -116,6 +118,38 @@ static stretto_status all_tables(const struct model *m, const struct model_adapt
     return STRETTO_OK;
 }
 
+/* How the model's vocabulary spells these tokens together (text/phrases.h). False: it has not all of them, or no memory. */
+static bool spell(const struct source *s, const int32_t *piece, size_t n, struct buffer *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct source_str text;
+        if (!source_array_string(s, "tokenizer.ggml.tokens", (size_t)piece[i], &text)) return false;
+        int byte = byte_spelled(text.p, text.n);
+        char one = (char)byte;
+        if (buffer_append(out, byte < 0 ? text.p : &one, byte < 0 ? text.n : 1) != STRETTO_OK) return false;
+    }
+    return true;
+}
+
+/* A vocabulary of the same size may be another one. */
+static stretto_status same_words(const struct model *m, const struct model_adapter *a, const struct more_tokens *t,
+                                 struct error *err)
+{
+    struct buffer b = buffer_make(1 << 20);
+    stretto_status s = STRETTO_OK;
+    for (size_t i = 0; i < t->n && s == STRETTO_OK; i++) {
+        const char *text = t->spelled + t->spelled_at[i];
+        size_t n = t->spelled_at[i + 1] - t->spelled_at[i];
+        buffer_clear(&b);
+        if (spell(m->source, t->piece + t->at[i], t->at[i + 1] - t->at[i], &b) && b.len == n
+            && memcmp(b.data, text, n) == 0) continue;
+        s = fail(err, STRETTO_E_ARG, "%s is for another model: its phrase '%.*s' says other words with the tokens of "
+                 "%s", a->path, (int)(n < 60 ? n : 60), text, source_path(m->source));
+    }
+    buffer_done(&b);
+    return s;
+}
+
 static stretto_status take_tokens(struct model *m, const struct model_adapter *a, const struct adapter_tokens *t,
                                   struct error *err)
 {
@@ -128,6 +162,7 @@ static stretto_status take_tokens(struct model *m, const struct model_adapter *a
         return fail(err, STRETTO_E_ARG, "%s brings phrases along, and %s has some already: an adapter with phrases "
                     "stands alone, beside a model without", a->path, source_path(m->source));
     TRY(all_tables(m, a, t, err));
+    TRY(same_words(m, a, &t->more, err));
     for (size_t i = 0; i < t->n_tables; i++) {
         const struct source_tensor *of = source_tensor_find(m->source, t->table[i].tensor);
         if (!of || of->n_dims != 2 || of->dims[0] != t->table[i].width)

@@ -8,28 +8,20 @@
 #include "base/file.h"
 #include "base/json_tree.h"
 #include "base/memory.h"
-#include "base/random.h"
 #include "train/trainer_int.h"
 #include "train/writing.h"
+#include "train/written.h"
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { DRAW_LINES = 11, TEXT_MOST = 1 << 30 };        /* DRAW_LINES: what random_at is asked for */
+enum { TEXT_MOST = 1 << 30 };
 
 static stretto_status no_memory(struct error *err) { return fail(err, STRETTO_E_NOMEM, "out of memory"); }
 
-static bool is_chosen(const struct trainer *t, uint64_t epoch, size_t i)
+static struct written_how how_of(const struct trainer *t, uint64_t epoch)
 {
-    return random_unit(random_at(t->o.seed, DRAW_LINES, epoch, i)) < t->o.written;
-}
-
-/* Tokens of a sample that are given: those before its last answer, or half of a text that is learned whole. */
-static uint32_t given_of(const struct lines *l, const struct sample *s)
-{
-    uint32_t at = s->last;
-    while (at > s->first && sample_weights(l, s)[at - 1] > 0) at--;
-    return at > 1 ? at : (s->last + 1) / 2;
+    return (struct written_how){ t->o.seed, epoch, t->o.written, t->model->config.vocab };
 }
 
 static stretto_status path_of(const struct trainer *t, uint64_t epoch, const char *end, char out[PATH_MAX],
@@ -47,6 +39,7 @@ static stretto_status make_texts(const struct trainer *t, uint64_t epoch, struct
                                  size_t *n, struct error *err)
 {
     const struct lines *l = &t->lines;
+    const struct written_how how = how_of(t, epoch);
     size_t all = 0, at = 0;
     *n = 0;
     for (size_t i = 0; i < l->n; i++) all += l->sample[i].n;
@@ -55,8 +48,8 @@ static stretto_status make_texts(const struct trainer *t, uint64_t epoch, struct
     if (!*out || !*room) return no_memory(err);
     for (size_t i = 0; i < l->n; i++) {
         const struct sample *s = &l->sample[i];
-        uint32_t given = given_of(l, s);
-        if (!is_chosen(t, epoch, i)) continue;
+        uint32_t given = written_given(l, s);
+        if (!written_chosen(&how, i)) continue;
         (*out)[(*n)++] = (struct writing){ .prompt = sample_ids(l, s), .n_prompt = given, .most = s->last + 1 - given,
                                            .number = epoch << 32 | i, .token = *room + at };
         at += s->n;
@@ -125,73 +118,26 @@ static stretto_status write_texts(struct trainer *t, uint64_t epoch, const char 
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-/* Line i with its answer in place of its own. */
-static stretto_status add_written(struct trainer *t, size_t i, const json_t *answer, struct error *err)
-{
-    const struct lines *l = &t->lines;
-    struct sample s = l->sample[i];
-    uint32_t given = given_of(l, &s), written = (uint32_t)json_array_size(answer);
-    float weight = sample_weights(l, &s)[s.last];
-    if (!written || written > s.last + 1 - given)
-        return fail(err, STRETTO_E_FORMAT, "what was written for line %zu is %u tokens long", i, written);
-    struct sample own = { .n = given + written, .first = s.first < given ? s.first : given,
-                          .last = given + written - 1, .group = s.group, .file = s.file, .line = s.line,
-                          .taught = (uint32_t)t->written.n, .written = true };
-    int32_t *id;
-    float *weights;
-    TRY(lines_add(&t->written, &own, &id, &weights, err));
-    for (uint32_t k = 0; k < own.n; k++) {
-        json_int_t v = k < given ? sample_ids(l, &s)[k] : json_integer_value(json_array_get(answer, k - given));
-        if (v < 0 || v >= t->model->config.vocab)
-            return fail(err, STRETTO_E_FORMAT, "what was written for line %zu has a token that does not exist", i);
-        id[k] = (int32_t)v;
-        weights[k] = k < given ? (k < own.first ? 0 : sample_weights(l, &s)[k]) : weight;
-    }
-    return STRETTO_OK;
-}
-
-static stretto_status read_line(struct trainer *t, uint64_t epoch, size_t *i, const char *p, size_t n,
-                                struct error *err)
-{
-    json_t *j;
-    TRY(json_tree(&j, p, n, JSON_TWICE_REFUSED, "the line", err));
-    while (*i < t->lines.n && !is_chosen(t, epoch, *i)) ++*i;
-    bool right = *i < t->lines.n && json_integer_value(json_object_get(j, "line")) == (json_int_t)*i;
-    stretto_status s = right ? add_written(t, *i, json_object_get(j, "answer"), err)
-                             : fail(err, STRETTO_E_FORMAT, "it is of another line than it should be");
-    ++*i;
-    json_decref(j);
-    return s;
-}
-
 static stretto_status read_texts(struct trainer *t, uint64_t epoch, const char *path, struct error *err)
 {
+    const struct written_how how = how_of(t, epoch);
     struct file_map m;
     struct error why = { 0 };
-    stretto_status s = STRETTO_OK;
-    size_t i = 0;
     lines_done(&t->written);
-    for (size_t f = 0; f < t->lines.n_files; f++) TRY(lines_add_file(&t->written, t->lines.file[f], err));
     TRY(file_map_open(&m, path, err));
-    for (size_t at = 0; at < m.size && s == STRETTO_OK;) {
-        const unsigned char *end = memchr(m.data + at, '\n', m.size - at);
-        size_t n = end ? (size_t)(end - m.data) - at : m.size - at;
-        s = read_line(t, epoch, &i, (const char *)m.data + at, n, &why);
-        at += n + 1;
-    }
+    stretto_status s = written_read(&t->written, &t->lines, &how, (const char *)m.data, m.size, &why);
     file_map_close(&m);
-    while (i < t->lines.n && !is_chosen(t, epoch, i)) i++;
-    if (s == STRETTO_OK && i < t->lines.n) s = fail(&why, STRETTO_E_FORMAT, "it ends before line %zu", i);
     return s == STRETTO_OK ? s : fail(err, s, "%s: %s", path, why.text);
 }
 
 /* All lines, those that were written in place of those they were written from. */
 static stretto_status mix(struct trainer *t, uint64_t epoch, struct error *err)
 {
+    const struct written_how how = how_of(t, epoch);
     size_t k = 0;
     lines_done(&t->mixed);
     for (size_t i = 0; i < t->lines.n; i++) {
-        const struct lines *from = is_chosen(t, epoch, i) ? &t->written : &t->lines;
+        const struct lines *from = written_chosen(&how, i) ? &t->written : &t->lines;
         const struct sample *s = from == &t->written ? &t->written.sample[k++] : &t->lines.sample[i];
         int32_t *id;
         float *weight;

@@ -29,6 +29,16 @@ BYTES, STORIES, DATA = at("bytes.gguf"), at("stories.gguf"), at("data.jsonl")
 PER = "\u00e9\u20ac"                      # two and three bytes
 
 
+def with_other_words(path):
+    """A vocabulary of the same size in which a blank and another letter are exchanged, to the byte elsewhere the same."""
+    out, bytes_ = at("words.gguf"), bytearray(open(path, "rb").read())
+    one = lambda c: bytes_.find(b"\x02\0\0\0\0\0\0\0" + c.encode(), bytes_.find(b"tokenizer.ggml.tokens")) + 8
+    a, b = one("\u0120"), one("\u0121")
+    bytes_[a:a + 2], bytes_[b:b + 2] = "\u0121".encode(), "\u0120".encode()
+    open(out, "wb").write(bytes_)
+    return out
+
+
 make_bytes(BYTES)
 make_bytes(at("eights.gguf"), "Q8_0")
 subprocess.run([sys.executable, make_model, "stories", weights, tokens, STORIES], check=True, capture_output=True)
@@ -197,8 +207,10 @@ def test_an_adapter_brings_its_phrases_along():
     assert any(first <= i < first + len(made) for i in ids), ids
     assert all(i < first for i in json.loads(run(BYTES, *CHAT, "-n", 30, "--json"))["ids"])
     assert "scaled" in call("run", "-m", BYTES, "--lora", adapter + "=0.5", "-p", "a", code=1)
-    assert "other words" in call("run", "-m", STORIES, "--lora", adapter, "-p", "a", code=1)
+    assert "other words" in call("run", "-m", STORIES, "--lora", adapter, "-p", "a", code=2)
     assert "some already" in call("run", "-m", at("b", "model.gguf"), "--lora", adapter, "-p", "a", code=2)
+    said = call("run", "-m", with_other_words(BYTES), "--lora", adapter, "-p", "a", code=2)
+    assert "for another model: its phrase '" in said and "other words" in said, said
     assert "no rows for output.weight" in call("run", "-m", with_a_head(BYTES), "--lora", adapter, "-p", "a", code=2)
     # What was cut off goes on with the same bytes.
     lora("lo2", "--epochs", 20, "--lr", 2e-2, "--rank", 16, "--phrases", 12, "--save", 3, "-t", 1)

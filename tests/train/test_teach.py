@@ -250,6 +250,17 @@ def test_going_on_is_with_the_same():
         f.truncate(1000)
     said = call("--resume", "-o", at("changed"), code=1)
     assert newest in said, said
+    # What was asked for then is read as it is from the command line.
+    for key, spoilt in (("optimizer", 5), ("optimizer", "best"), ("rank", "many"), ("rank", -3), ("hold-out", 7),
+                        ("skip-long", "yes"), ("method", ["lora"])):
+        with open(at("changed", "run.json")) as f:
+            run = json.load(f)
+        run["options"][key] = spoilt
+        with open(at("changed", "run.json"), "w") as f:
+            json.dump(run, f)
+        said = call("--resume", "-o", at("changed"), code=1)
+        assert "is damaged" in said and f"--{key}" in said, (key, said)
+        shutil.copy(at("first", "run.json"), at("changed", "run.json"))
     # Two at once.
     p = subprocess.Popen([stretto, "teach", *QUICK, "--epochs", "3000", "-q", "-o", at("busy")],
                          stderr=subprocess.DEVNULL, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
