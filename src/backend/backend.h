@@ -121,9 +121,13 @@ struct program_limits {
     bool strict;      /* one arithmetic for given and written rows                           */
     bool likes;       /* of a graph with a loss: targets may be what other asks answer       */
     unsigned threads; /* of this machine that run it; 0: as many as the device has           */
+    /* A program of the same weights that is never run at the same time and is closed later, or NULL: the values of a
+     * step may stand where it has its own, which nobody reads behind a step. A backend may pass it over. */
+    const struct program *beside;
 };
 
 struct program_bytes { /* what a program needs; pages are touched as they are used       */
+    uint64_t values;   /* the part of buffers that a program may have beside another; 0: none */
     uint64_t buffers, page[GRAPH_GROUPS]; /* a page of each layer group                      */
     uint64_t pages;    /* all of all groups                                                  */
     uint64_t room;     /* for such a program, where that is not what `memory` says of the device; else 0 */

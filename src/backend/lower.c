@@ -45,7 +45,7 @@ struct life {
     int32_t root;       /* itself, or the value that it is with some rows changed                */
 };
 
-struct buffer_plan { size_t at, bytes; int32_t free_after; };
+struct buffer_plan { size_t at, bytes; int32_t free_after; bool parts; };
 enum { VALUE_BUFFERS = 4 };   /* float32, codes, scales and sums, bf16 */
 
 struct lower {
@@ -59,6 +59,7 @@ struct lower {
     bool *done;        /* [n_nodes] a node that joined one before it              */
     bool *with;        /* [n_nodes] for a moment: those that join                 */
     const struct graph_node *head, *cap; /* NULL: the logits are made otherwise; no softcap  */
+    int32_t loss_born, loss_dies;        /* the loss's first phase and its last              */
     struct buffer_plan *buffer; /* [VALUE_BUFFERS * n_values] */
     size_t n_buffers;
 };
@@ -77,13 +78,20 @@ static void use(struct lower *l, int32_t v, int32_t reader)
  * written rows. */
 static uint8_t forms_of(const struct lower *l, uint8_t forms)
 {
-    if (!l->rule->strict || !(forms & FORM_BF16)) return forms;
+    if (!l->rule->strict || !(forms & FORM_BF16) || forms & FORM_BF16_WRITTEN) return forms;
     return forms & FORM_CODES ? FORM_CODES | FORM_CODES_GIVEN : 0;
 }
 
 static uint8_t forms_read(const struct lower *l, int32_t param)
 {
     return forms_of(l, l->rule->forms(l->rule->ud, param));
+}
+
+/* Of a linear layer or the loss, whose last outputs may be a parameter of their own. */
+static uint8_t forms_node(const struct lower *l, const struct graph_node *n)
+{
+    int32_t behind = node_param(l->g, n, 2);
+    return (uint8_t)(forms_read(l, node_param(l->g, n, 0)) | (behind == GRAPH_NONE ? 0 : forms_read(l, behind)));
 }
 
 static uint8_t forms_back(const struct lower *l, int32_t param)
@@ -120,11 +128,9 @@ static void count_uses(struct lower *l)
     for (size_t i = 0; i < g->n_nodes; i++) {
         const struct graph_node *n = &g->nodes[i];
         for (uint32_t k = 0; k < n->in.count; k++) use(l, node_in(g, n, k), (int32_t)i);
-        if (n->op == OP_LINEAR)
-            l->life[node_in(g, n, 0)].forms |= forms_read(l, node_param(g, n, 0));
+        if (n->op == OP_LINEAR || n->op == OP_LOSS) l->life[node_in(g, n, 0)].forms |= forms_node(l, n);
         if (n->op == OP_LINEAR_BACK)
             l->life[node_in(g, n, 0)].forms |= forms_back(l, node_param(g, n, 0));
-        if (n->op == OP_LOSS) l->life[node_in(g, n, 0)].forms |= forms_read(l, node_param(g, n, 0));
         if (n->op == OP_BESIDE) l->life[node_in(g, n, 0)].beside = n->out;
     }
     use(l, g->hidden, GRAPH_NONE);
@@ -138,11 +144,17 @@ static bool changes_some(const struct graph *g, const struct graph_node *n)
         && g->values[n->out].rows != g->values[node_in(g, n, 1)].rows;
 }
 
+/* Of a training, whose values are many: a sum stands where its first part did that nobody else reads. */
+static bool adds_in_place(const struct graph *g, const struct graph_node *n)
+{
+    return g->loss && n->op == OP_ADD && g->values[n->out].rows == g->values[node_in(g, n, 0)].rows;
+}
+
 static void find_roots(struct lower *l)
 {
     for (size_t i = 0; i < l->g->n_nodes; i++) {
         const struct graph_node *n = &l->g->nodes[i];
-        if (!changes_some(l->g, n) || l->life[node_in(l->g, n, 0)].uses > 1) continue;
+        if (!(changes_some(l->g, n) || adds_in_place(l->g, n)) || l->life[node_in(l->g, n, 0)].uses > 1) continue;
         int32_t root = l->life[node_in(l->g, n, 0)].root;
         l->life[n->out].root = root;
         l->life[root].forms |= l->life[n->out].forms;
@@ -473,11 +485,12 @@ static void see_back(struct lower *l, size_t first)
     store_last(l);
 }
 
-/* Logits of all rows would be the largest thing in memory. Of so many they are some 32 MB, or what 64 rows have:
- * enough for the head to be read seldom. Which rows go together changes no bit. */
+/* Logits of all rows would be the largest thing in memory. Of so many they are some 16 MB, or 32 where a gradient of
+ * the head is read and written for them, or what 64 rows have: enough for the head to be read seldom. Which rows go
+ * together changes no bit. */
 static uint32_t loss_rows(const struct lower *l, const struct graph_node *n)
 {
-    uint32_t rows = ((uint32_t)1 << 23) / graph_loss_width(l->g, n) / 64 * 64;
+    uint32_t rows = ((uint32_t)1 << (n->loss.trained ? 23 : 22)) / graph_loss_width(l->g, n) / 64 * 64;
     rows = rows < 64 ? 64 : rows > 256 ? 256 : rows;
     return rows < l->rule->max_asks ? rows : l->rule->max_asks;
 }
@@ -501,6 +514,8 @@ static void loss(struct lower *l, const struct graph_node *n)
             new_phase(l, ph);
             touch(l, ph.part[0].in);
             touch(l, ph.part[0].out);
+            if (!first && !k) l->loss_born = (int32_t)l->n_phases - 1;
+            l->loss_dies = (int32_t)l->n_phases - 1;
         }
 }
 
@@ -572,18 +587,26 @@ static size_t pad_row(size_t elements, size_t size)
 /* Best fit among buffers whose value has died; sizes differ little, so waste stays small. Where a loss is, values
  * live long: codes that took the place of float32 rows would double the memory of all. Two values of one phase never
  * share: it may read one while it writes the other. Values may come in any order: a buffer counts as taken until the
- * last death in it. */
+ * last death in it. What had the loss's logits, far more than anything else, is given away piece by piece. */
 static size_t take_buffer(struct lower *l, struct arena *a, size_t bytes, const struct life *v)
 {
     struct buffer_plan *best = NULL;
     for (struct buffer_plan *b = l->buffer; b < l->buffer + l->n_buffers; b++)
         if (b->free_after < v->born && b->bytes >= bytes && (!best || b->bytes < best->bytes)
-            && (!l->g->loss || b->bytes - b->bytes / 3 <= bytes))
+            && (b->parts || !l->g->loss || b->bytes - b->bytes / 3 <= bytes))
             best = b;
+    if (best && best->parts) {
+        size_t piece = (bytes + 63) & ~(size_t)63;
+        struct buffer_plan *rest = best;
+        best = &l->buffer[l->n_buffers++];
+        *best = (struct buffer_plan){ rest->at, piece < rest->bytes ? piece : rest->bytes, 0, false };
+        rest->at += best->bytes;
+        rest->bytes -= best->bytes;
+    }
     if (!best) {
         arena_take(a, bytes);
         best = &l->buffer[l->n_buffers++];
-        *best = (struct buffer_plan){ a->top - bytes, bytes, 0 };
+        *best = (struct buffer_plan){ a->top - bytes, bytes, 0, false };
     }
     best->free_after = v->dies;
     return best->at;
@@ -594,7 +617,7 @@ static struct value_place place_rows(struct lower *l, struct arena *a, size_t ro
                                      const struct life *life)
 {
     struct value_place x = { .forms = life->forms };
-    size_t padded = (width + PANEL_GROUP - 1) / PANEL_GROUP * PANEL_GROUP;
+    size_t group = x.forms ? PANEL_GROUP : 1, padded = (width + group - 1) / group * group;
     x.ld = pad_row(padded, sizeof(float));
     x.f = take_buffer(l, a, rows * x.ld * sizeof(float), life);
     if (x.forms) x.ldq = pad_row(padded, 1);
@@ -612,7 +635,6 @@ static struct value_place place_rows(struct lower *l, struct arena *a, size_t ro
 /* Values get their buffers in the order of their births, so what has died by then can be taken again. */
 static void place_values(struct lower *l, struct arena *a, struct value_place *place)
 {
-    l->n_buffers = 0;
     for (size_t v = 0; v < l->g->n_values; v++) {
         if (place) place[v] = (struct value_place){ 0 };
         if (place && l->life[v].root != (int32_t)v) place[v] = place[l->life[v].root];
@@ -624,16 +646,17 @@ static void place_values(struct lower *l, struct arena *a, struct value_place *p
     }
 }
 
-/* Logits of a few rows, from the loss's first phase to its last. */
+/* Logits of a few rows, from the loss's first phase to its last: before all values, so that they find what it had. */
 static void place_logits(struct lower *l, struct arena *a, struct lowered *out)
 {
     for (size_t i = 0; i < l->g->n_nodes; i++) {
         const struct graph_node *n = &l->g->nodes[i];
         if (n->op != OP_LOSS) continue;
-        struct life life = { .born = 0, .dies = INT32_MAX };
+        struct life life = { .born = l->loss_born, .dies = l->loss_dies };
         if (l->rule->likes) out->like = place_rows(l, a, loss_rows(l, n), graph_loss_width(l->g, n), &life);
         if (l->life[n->out].uses) life.forms = forms_back(l, node_param(l->g, n, 0));
         out->logits = place_rows(l, a, loss_rows(l, n), graph_loss_width(l->g, n), &life);
+        for (size_t b = 0; b < l->n_buffers; b++) l->buffer[b].parts = true;
     }
 }
 
@@ -655,8 +678,9 @@ static void take_all(struct lower *l, struct lowered *out, struct arena *own, st
         walk(l);
         store_last(l);
     }
-    place_values(l, values, own->base ? place : NULL);
+    l->n_buffers = 0;
     place_logits(l, values, out);
+    place_values(l, values, own->base ? place : NULL);
 }
 
 stretto_status lower(const struct graph *g, const struct lower_rules *r, struct lowered *out,

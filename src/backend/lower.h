@@ -13,8 +13,8 @@
 #include "graph/graph.h"
 
 /* What linear layers read a value as, besides float32. A given row that only layers with a kernel of
- * their own for given rows read needs no codes, a written row no bf16. */
-enum form { FORM_CODES = 1, FORM_CODES_GIVEN = 2, FORM_BF16 = 4 };
+ * their own for given rows read needs no codes, a written row no bf16 but where FORM_BF16_WRITTEN says so. */
+enum form { FORM_CODES = 1, FORM_CODES_GIVEN = 2, FORM_BF16 = 4, FORM_BF16_WRITTEN = 8 };
 
 enum row_op {
     ROW_EMBED, ROW_NORM, ROW_ROPE, ROW_ACT, ROW_ACT_MUL, ROW_MUL, ROW_ADD, ROW_BIAS, ROW_SCALE,

@@ -164,11 +164,11 @@ static stretto_status count_steps(struct trainer *t, uint64_t *all, struct error
     return STRETTO_OK;
 }
 
-/* Of an adapter: as few rows at once as make no more of them than STEP_ROWS would, but for a fiftieth. Its gradients
+/* Of an adapter: as few rows at once as make no more of them than STEP_ROWS would, but for a twentieth. Its gradients
  * are small, and what is computed stays in nearer memory; but of a group's lines fewer share their beginning. */
 static stretto_status choose_rows(struct trainer *t, uint32_t longest, uint32_t *chosen, struct error *err)
 {
-    const uint32_t few[] = { longest > STEP_ROWS ? longest : STEP_ROWS, 192, 128, 96 };
+    const uint32_t few[] = { longest > STEP_ROWS ? longest : STEP_ROWS, 224, 192, 176, 160, 144, 128, 112, 96 };
     uint64_t rows = 0;
     *chosen = few[0];
     for (size_t i = 0; t->o.method == TRAIN_LORA && i < sizeof few / sizeof *few; i++) {
@@ -178,7 +178,7 @@ static stretto_status choose_rows(struct trainer *t, uint32_t longest, uint32_t 
         if (how.step_rows < longest) break;
         TRY(packing_make(&p, &t->lines, &how, err));
         if (!rows) rows = p.rows;
-        if (50 * p.rows <= 51 * rows) *chosen = how.step_rows;
+        if (20 * p.rows <= 21 * rows) *chosen = how.step_rows;
         packing_done(&p);
     }
     return STRETTO_OK;
@@ -440,8 +440,8 @@ void trainer_close(struct trainer *t)
 {
     if (!t) return;
     const struct backend *b = t->device ? t->device->backend : NULL;
-    if (t->program) b->program_close(t->program);
     if (t->measuring) b->program_close(t->measuring);
+    if (t->program) b->program_close(t->program);
     if (t->weights) b->weights_close(t->weights);
     device_close(t->device);
     packed_done(&t->packed);

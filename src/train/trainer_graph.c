@@ -196,12 +196,15 @@ static struct program_limits limits_of(const struct trainer *t)
                                     .likes = t->noise.block && t->o.loss == TRAIN_LOSS_CLLM };
 }
 
-static stretto_status plan_program(struct trainer *t, const struct graph *g, uint64_t *bytes, struct error *err)
+/* What learns, and what measures with the values of a step in the same place where that has room for them. */
+static stretto_status plan_programs(struct trainer *t, struct error *err)
 {
-    struct program_bytes b = { 0 };
+    struct program_bytes learn = { 0 }, measure = { 0 };
     struct program_limits l = limits_of(t);
-    TRY(device_plan(t->device, g, t->weights, &l, &b, err));
-    *bytes += b.buffers;
+    TRY(device_plan(t->device, &t->back, t->weights, &l, &learn, err));
+    if (t->held.n) TRY(device_plan(t->device, &t->loss, t->weights, &l, &measure, err));
+    t->plan.program_bytes = learn.buffers + measure.buffers;
+    if (measure.values <= learn.values) t->plan.program_bytes -= measure.values;
     return STRETTO_OK;
 }
 
@@ -226,9 +229,7 @@ static stretto_status upload(struct trainer *t, bool measure, struct error *err)
     t->weights = NULL;
     TRY(device_upload(t->device, &t->weights, &t->back, &b, &up, err));
     t->plan.weights_bytes = t->device->backend->weights_bytes(t->weights);
-    t->plan.program_bytes = 0;
-    TRY(plan_program(t, &t->back, &t->plan.program_bytes, err));
-    if (t->held.n) TRY(plan_program(t, &t->loss, &t->plan.program_bytes, err));
+    TRY(plan_programs(t, err));
     return plan_watch(t, err);
 }
 
@@ -248,7 +249,8 @@ static stretto_status open_device(struct trainer *t, struct error *err)
     return fail(err, STRETTO_E_UNSUP, "the backend %s cannot train", t->device->backend->name);
 }
 
-/* An array of a checkpoint, or a tensor of the model as numbers and in its type. */
+/* An array of a checkpoint, or a tensor of the model as numbers and in its type; and the half of an adapter that is
+ * zeros, which nobody has touched before. */
 static uint64_t room_for_writing(const struct trainer *t, const struct checkpoint *c)
 {
     uint64_t most = checkpoint_room(c);
@@ -259,6 +261,7 @@ static uint64_t room_for_writing(const struct trainer *t, const struct checkpoin
         for (uint32_t d = 0; d < x->n_dims; d++) n *= x->dims[d];
         if (n * sizeof(float) + x->bytes > most) most = n * sizeof(float) + x->bytes;
     }
+    for (size_t i = 0; i < t->adapter.n; i++) most += (uint64_t)t->adapter.pair[i].rank * t->adapter.pair[i].n_out * 4;
     return most;
 }
 
@@ -291,6 +294,7 @@ stretto_status trainer_compile(struct trainer *t, struct error *err)
 {
     struct program_limits l = limits_of(t);
     TRY(device_compile(t->device, &t->program, &t->back, t->weights, &l, err));
+    l.beside = t->program;
     if (t->held.n) TRY(device_compile(t->device, &t->measuring, &t->loss, t->weights, &l, err));
     TRY(packed_make(&t->packed, t->plan.step_rows, trainer_taught(t), err));
     if (t->held.n) TRY(packed_make(&t->held_packed, t->plan.step_rows, trainer_taught(t), err));

@@ -257,12 +257,22 @@ static stretto_status measure_file(struct trainer *t, struct error *err)
 
 double trainer_held_written(const struct trainer *t) { return t->held_written; }
 
+/* No step is to come: what is written has the memory of their values. */
+static void close_programs(struct trainer *t)
+{
+    const struct backend *b = t->device->backend;
+    if (t->measuring) b->program_close(t->measuring);
+    if (t->program) b->program_close(t->program);
+    t->measuring = t->program = NULL;
+}
+
 stretto_status trainer_finish(struct trainer *t, struct error *err)
 {
     if (t->step < t->plan.steps)
         return fail(err, STRETTO_E_ARG, "the training is at step %llu of %llu; go on with it first",
                     (unsigned long long)t->step, (unsigned long long)t->plan.steps);
     TRY(trainer_save(t, err));
+    close_programs(t);
     TRY(trainer_write(t, err));
     return measure_file(t, err);
 }

@@ -38,6 +38,22 @@ static uint32_t most_heads(const struct graph *g)
     return heads;
 }
 
+/* Values that another program has room for stand there. */
+static stretto_status place_values(struct program *p, const struct lower_rules *r, struct arena *a, struct error *err)
+{
+    const struct program *other = p->limits.beside;
+    struct arena values = { 0 };
+    bool beside = a->base && other && other->values_bytes >= p->values_bytes;
+    if (a->base) {
+        p->values = beside ? other->values : arena_take(a, p->values_bytes);
+        values = (struct arena){ .base = p->values, .cap = p->values_bytes };
+    }
+    TRY(lower(p->g, r, &p->low, a, &values, err));
+    p->values_bytes = values.top;
+    if (!a->base && !(other && other->values_bytes >= p->values_bytes)) arena_take(a, p->values_bytes);
+    return STRETTO_OK;
+}
+
 stretto_status cpu_buffers(struct program *p, struct arena *a, struct error *err)
 {
     const struct graph *g = p->g;
@@ -58,12 +74,12 @@ stretto_status cpu_buffers(struct program *p, struct arena *a, struct error *err
         struct scratch *s = attention_scratch(a, p);
         if (a->base) p->scratch[t] = s;
     }
-    TRY(lower(g, &rules, &p->low, a, a, err));
+    TRY(place_values(p, &rules, a, err));
     p->tickets = arena_take(a, p->low.n_phases * sizeof *p->tickets);
     sets_buffers(p, a);
     if (g->loss) train_buffers(p, a);
-    if (a->base) p->logits = placed(a->base, &p->low.logits);
-    if (a->base) p->like = placed(a->base, &p->low.like);
-    for (size_t v = 0; a->base && v < g->n_values; v++) p->place[v] = placed(a->base, &p->low.place[v]);
+    if (a->base) p->logits = placed(p->values, &p->low.logits);
+    if (a->base) p->like = placed(p->values, &p->low.like);
+    for (size_t v = 0; a->base && v < g->n_values; v++) p->place[v] = placed(p->values, &p->low.place[v]);
     return STRETTO_OK;
 }

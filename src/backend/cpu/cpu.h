@@ -122,8 +122,10 @@ struct program {
     struct place *place; /* [n_values]                                                      */
     float *angles[ROPE_TABLES]; /* [max_rows][n_rot]: cosines, sines */
     struct scratch **scratch; /* [threads]                                                       */
-    void *memory;             /* everything above, one block                                     */
+    void *memory;             /* everything above, one block, but for values beside another program's */
     size_t bytes;
+    unsigned char *values;    /* of a step                                                       */
+    size_t values_bytes;
 
     struct page_pool pool[GRAPH_GROUPS];
     uint32_t head_dim, kv_heads; /* the most that an attention has                           */
@@ -153,7 +155,8 @@ struct program {
     float *losses;       /* [max_asks]                                                  */
     int32_t *ask_at;     /* [max_rows]: a row's number among those that ask, or -1      */
     int32_t *part;       /* [max_rows + 1]: parts that see nothing of each other (kernels/see.h) */
-    size_t n_parts;
+    size_t n_parts, n_groups;
+    struct row_group *group; /* [max_rows]: rows that are added up together in bf16 (kernels/train.h) */
     double parts_all, parts_most;   /* squares of their rows: the sum, and of the largest */
     float *sums;         /* [max_rows][heads]: for an attention whose sums nobody reads */
     float **see_scratch; /* [threads]                                                   */

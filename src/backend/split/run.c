@@ -13,6 +13,7 @@
 static struct program_limits limits_of(const struct weights *w, size_t i, const struct program_limits *l)
 {
     struct program_limits own = *l;
+    own.beside = NULL;
     const struct graph_part *cut = &w->part[i].cut;
     if (i + 1 < w->n) own.max_asks = l->max_rows;
     memset(own.max_pages, 0, sizeof own.max_pages);
