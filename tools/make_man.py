@@ -27,7 +27,7 @@ that is not on this machine yet is fetched on first use, after a question at the
 With --json, standard output is one JSON value and nothing else; messages and progress always go to
 standard error."""
 ENVIRONMENT = {
-    "STRETTO_CPU": "A ceiling for the kernels: ref, avx2, avxvnni, avx512, avx512vnni, avx512vbmi, avx512fp16, amx; "
+    "STRETTO_CPU": "A ceiling for the kernels: ref, avx2, avxvnni, avx512, avx512vnni, avx512vbmi, avx512bf16, amx; "
                    "neon, dotprod, i8mm. stretto info says what was chosen.",
     "STRETTO_BF16": "16: bf16 weights keep their 16 bits in memory, instead of 12 where that loses nothing.",
     "STRETTO_DEVICE": "Where models run, as --device says it, when that is not given.",

@@ -15,7 +15,8 @@ static json_t *row_json(const struct train_timing_how *how, const struct train_t
 {
     const struct speed_roof roof = { .bytes = t->bytes_roof };
     json_t *ops = roof_rows(how->repeat, t->op, t->n, &roof);
-    return json_pack("{s:s,s:i,s:i,s:f,s:f,s:f,s:f,s:f,s:I,s:o}", "teach", train_method_names[how->method], "rows",
+    return json_pack("{s:s,s:s,s:i,s:i,s:f,s:f,s:f,s:f,s:f,s:I,s:o}", "teach", train_method_names[how->method],
+                     "precision", train_precision_names[how->precision], "rows",
                      (int)how->rows, "threads", (int)how->threads, "seconds", t->seconds, "cpu_seconds",
                      t->cpu_seconds, "rows_per_second", how->rows / t->seconds, "rows_per_core_second",
                      how->rows / t->cpu_seconds, "peak_bytes", t->peak_bytes, "trained",
@@ -28,7 +29,7 @@ static void print(const struct teach_bench *o, const struct train_timing_how *ho
     struct speed_roof roof = { .bytes = t->bytes_roof };
     char name[96];
     memcpy(roof.macs, t->macs_roof, sizeof roof.macs);
-    snprintf(name, sizeof name, "teach %s, %u rows", train_method_names[how->method], how->rows);
+    snprintf(name, sizeof name, "teach %s, %u rows", o->method, how->rows);
     roof_table(o->format, first, name, how->repeat, t->op, t->n, &roof);
     if (strcmp(o->format, "csv") == 0) return;
     printf("\n%.1f rows a second, %.1f a second of a core\n", how->rows / t->seconds, how->rows / t->cpu_seconds);
@@ -57,7 +58,8 @@ int bench_teach(const struct teach_bench *o)
                                             .length = LENGTH, .repeat = (uint32_t)o->repeat,
                                             .threads = (unsigned)o->threads->v[t], .cancel = &interrupted,
                                             .level = getenv("STRETTO_CPU") };
-            how.method = strcmp(o->method, "full") == 0 ? TRAIN_FULL : TRAIN_LORA;
+            how.method = strncmp(o->method, "full", 4) == 0 ? TRAIN_FULL : TRAIN_LORA;
+            how.precision = strstr(o->method, "bf16") ? PRECISION_BF16 : PRECISION_F32;
             if (how.rows) code = one(o, &how, rows, first);
         }
     if (rows && code == EXIT_DONE) {

@@ -39,8 +39,9 @@ static const struct option rows[] = {
     {"--mix", NULL, OPT_FLAG, AT(mix), 0, 0,
      "time -np requests [1,4,16] that arrive over time, with prompts of 200 tokens and answers of 64: tokens per "
      "second, time to the first token and between tokens, beside the same with prompts read whole"},
-    {"--teach", "lora|full", OPT_CHOICE, AT(teach), 0, 0,
-     "steps of training with -p rows, in texts of 256 random tokens: where their time goes, as --roof shows it"},
+    {"--teach", "lora|full|lora-bf16|full-bf16", OPT_CHOICE, AT(teach), 0, 0,
+     "steps of training with -p rows, in texts of 256 random tokens: where their time goes, as --roof shows it; bf16: "
+     "with --precision bf16 of 'teach'"},
     {"--compare", NULL, OPT_FLAG, AT(compare), 0, 0,
      "measure nothing; show what got slower or faster between two files that -o json wrote"},
     {"-o --output", "md|csv|json", OPT_CHOICE, AT(format), 0, 0, "how the rows are printed [md]"},

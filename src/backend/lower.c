@@ -695,7 +695,7 @@ stretto_status lower(const struct graph *g, const struct lower_rules *r, struct 
     l.life = mem_alloc(g->n_values * sizeof *l.life);
     l.done = mem_alloc(2 * g->n_nodes * sizeof *l.done);
     l.with = l.done + g->n_nodes;
-    l.buffer = mem_alloc((VALUE_BUFFERS * g->n_values + VALUE_BUFFERS) * sizeof *l.buffer);
+    l.buffer = mem_alloc((VALUE_BUFFERS * g->n_values + 2 * VALUE_BUFFERS) * sizeof *l.buffer);
     stretto_status s = STRETTO_OK;
     if (!l.life || !l.done || !l.buffer)
         s = fail(err, STRETTO_E_NOMEM, "out of memory while planning");

@@ -35,12 +35,13 @@ static const struct level {
 #ifdef KERNELS_HAVE_AVX512VBMI
     {"avx512vbmi", CPU_AVX512VBMI, CPU_AVX2 | CPU_AVX512 | CPU_AVX512VBMI, kernels_init_avx512vbmi},
 #endif
-#ifdef KERNELS_HAVE_AVX512FP16
-    {"avx512fp16", CPU_AVX512FP16, CPU_AVX2 | CPU_AVX512 | CPU_AVX512VNNI | CPU_AVX512FP16,
-     kernels_init_avx512fp16},
+#ifdef KERNELS_HAVE_AVX512BF16
+    {"avx512bf16", CPU_AVX512BF16, CPU_AVX2 | CPU_AVX512 | CPU_AVX512VNNI | CPU_AVX512BF16,
+     kernels_init_avx512bf16},
 #endif
 #ifdef KERNELS_HAVE_AMX
-    {"amx", CPU_AMX, CPU_AVX2 | CPU_AVX512 | CPU_AVX512VNNI | CPU_AMX, kernels_init_amx},
+    {"amx", CPU_AMX, CPU_AVX2 | CPU_AVX512 | CPU_AVX512VNNI | CPU_AVX512BF16 | CPU_AMX,
+     kernels_init_amx},
 #endif
 #ifdef KERNELS_HAVE_NEON
     {"neon", CPU_NEON, CPU_NEON, kernels_init_neon},
@@ -117,10 +118,9 @@ uint32_t cpu_detect(void)
         cpu |= CPU_AVX512;
         if (c7 & bit_AVX512VNNI) cpu |= CPU_AVX512VNNI;
         if (c7 & bit_AVX512VBMI) cpu |= CPU_AVX512VBMI;
-        if ((d7 & 1u << 23) && (a71 & 1u << 5)) cpu |= CPU_AVX512FP16;
+        if (a71 & 1u << 5) cpu |= CPU_AVX512BF16;
         const unsigned amx = 1u << 24 | 1u << 25 | 1u << 22;
-        const bool bf16 = a71 & 1u << 5; /* AVX512-BF16: what the given-row path packs with */
-        if ((d7 & amx) == amx && bf16 && (state & tile) == tile && amx_permitted()) cpu |= CPU_AMX;
+        if ((d7 & amx) == amx && (cpu & CPU_AVX512BF16) && (state & tile) == tile && amx_permitted()) cpu |= CPU_AMX;
     }
     return cpu;
 }

@@ -40,8 +40,8 @@ enum cpu_bits {                        /* what a CPU has; a level needs a set of
     CPU_AVX512 = 1u << 2,              /* F + BW + DQ + VL                            */
     CPU_AVX512VNNI = 1u << 3,
     CPU_AVX512VBMI = 1u << 9,
-    CPU_AVX512FP16 = 1u << 4,          /* FP16 + BF16                                 */
-    CPU_AMX = 1u << 5,                 /* TILE + INT8 + BF16 + AVX512-BF16, permitted */
+    CPU_AVX512BF16 = 1u << 4,
+    CPU_AMX = 1u << 5,                 /* TILE + INT8 + BF16, permitted               */
     CPU_NEON = 1u << 6,
     CPU_DOTPROD = 1u << 7,
     CPU_I8MM = 1u << 8,                /* I8MM + BF16                                 */
@@ -175,6 +175,10 @@ struct kernels {
      * row 0, g at their place in panel 0; panels are 16 * k floats apart. Outputs past n are not touched. */
     void (*linear_grad)(const float *x, size_t ldx, size_t cols, const float *dy, size_t lddy, size_t n, size_t rows,
                         float *g, size_t k);
+    /* Training in bf16, where the level multiplies that faster; else NULL. Rows are read as act.h, panels are DT_BF16's:
+     * forwards those of a weight, backwards those of its transposed. */
+    linear_fn *learn_linear;
+    learn_grad_fn *learn_grad;
     /* out[c * ldo + r] = x[r * ldx + c] */
     void (*transpose)(const float *x, size_t ldx, size_t rows, size_t cols, float *out, size_t ldo);
     /* dw[i] = fmaf(x[r][i], dy[r][i], dw[i]), x NULL: dw[i] += dy[r][i] */
@@ -236,7 +240,7 @@ void kernels_init_avxvnni(struct kernels *k);
 void kernels_init_avx512(struct kernels *k);
 void kernels_init_avx512vnni(struct kernels *k);
 void kernels_init_avx512vbmi(struct kernels *k);
-void kernels_init_avx512fp16(struct kernels *k);
+void kernels_init_avx512bf16(struct kernels *k);
 void kernels_init_amx(struct kernels *k);
 #elif defined(__aarch64__)
 void kernels_init_neon(struct kernels *k);

@@ -10,6 +10,13 @@
  *                 lanes l, then l + 4, l + 2, l + 1
  *   adamw         below
  *
+ * In bf16 (Micikevicius et al., arXiv 1710.03740; kernels.h: learn_linear, learn_grad) both factors are rounded to bf16
+ * and products are added in float32 as the level's instruction adds them: within a bound of the terms' magnitudes, a
+ * row's answers depending on nothing but the row. Denormals are zeros. Gradients take rows in groups:
+ *
+ *   learn_grad    g[o][i] goes on from what is there by one group after the other, each as if it had LEARN_ROWS rows,
+ *                 of which those that it has not are zeros: rows may be cut anywhere between groups
+ *
  * The others come within a bound of their formula in float64, as forward kernels do; in all of them a row's bits do
  * not depend on its neighbours. */
 #ifndef KERNELS_TRAIN_H
@@ -53,6 +60,15 @@ typedef void times_fn(const float *panels, size_t apart, size_t n_panels, size_t
  * dy: [rows][n]; dx: [rows][cols]. `more`: dx is added to. */
 typedef void linear_back_fn(const void *panels, size_t n, size_t k, size_t from, size_t cols, const float *dy,
                             size_t lddy, size_t rows, float *dx, size_t lddx, bool more);
+
+/* Rows first .. first + n, at most LEARN_ROWS, that are added up together. */
+enum { LEARN_ROWS = 32 };
+struct row_group { uint32_t first, n; };
+
+/* linear_grad (kernels.h) in bf16, of these groups of rows. Columns past n of the last panel may be written: their
+ * gradient is that of a dy of zero. */
+typedef void learn_grad_fn(const float *x, size_t ldx, size_t cols, const float *dy, size_t lddy, size_t n,
+                           const struct row_group *group, size_t groups, float *g, size_t k);
 
 /* One query row of attention over n positions, of which it sees lo <= j < hi; s: q . k of each. */
 struct see_row {

@@ -105,6 +105,7 @@ stretto_status train_timing(struct train_timing *out, const struct train_timing_
     t->scaling.scale = 1;
     t->o.model = how->model;
     t->o.method = how->method;
+    t->o.precision = how->precision;
     t->o.rank = how->rank;
     t->o.threads = how->threads;
     t->o.cancel = how->cancel;

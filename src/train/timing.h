@@ -8,6 +8,7 @@
 struct train_timing_how {
     const char *model;             /* a GGUF file or a folder                                  */
     enum train_method method;
+    enum precision precision;
     uint32_t rank, rows, length;   /* rows of a step, and tokens of a text                     */
     uint32_t repeat;
     unsigned threads;              /* 0: all                                                   */

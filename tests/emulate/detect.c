@@ -11,5 +11,5 @@ uint32_t cpu_detect(void)
         printf("skip: the emulation of newer levels needs a CPU with AVX2\n");
         exit(77);
     }
-    return CPU_AVX2 | CPU_AVXVNNI | CPU_AVX512 | CPU_AVX512VNNI | CPU_AVX512VBMI | CPU_AVX512FP16 | CPU_AMX;
+    return CPU_AVX2 | CPU_AVXVNNI | CPU_AVX512 | CPU_AVX512VNNI | CPU_AVX512VBMI | CPU_AVX512BF16 | CPU_AMX;
 }

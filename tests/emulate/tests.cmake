@@ -6,7 +6,7 @@ if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" OR STRETTO_SANITIZE OR STRE
   return()
 endif()
 find_path(SIMDE_INCLUDE simde/x86/avx512.h)
-set(emulated_levels avxvnni avx512 avx512vnni avx512vbmi avx512fp16 amx)
+set(emulated_levels avxvnni avx512 avx512vnni avx512vbmi avx512bf16 amx)
 set(emulate_dir ${CMAKE_CURRENT_SOURCE_DIR}/emulate)
 if(NOT SIMDE_INCLUDE)
   add_test(NAME emulate

@@ -32,6 +32,33 @@ static void bench_layer(struct bench *b, size_t n, size_t k, size_t rows)
     free(w), free(x), free(y), free(g);
 }
 
+/* The same in bf16. */
+static void bench_layer16(struct bench *b, size_t n, size_t k, size_t rows)
+{
+    char name[2][64];
+    const struct kernels *f = b->c.k;
+    snprintf(name[0], sizeof *name, "teach16 y %zux%zu rows %zu", n, k, rows);
+    snprintf(name[1], sizeof *name, "teach16 dw %zux%zu rows %zu", n, k, rows);
+    if (!f->learn_linear || (b->only && !strstr(name[0], b->only) && !strstr(name[1], b->only))) return;
+    float *w = numbers(b, n * k), *x = numbers(b, rows * k), *y = numbers(b, rows * n), *g = numbers(b, n * k);
+    uint16_t *h = (uint16_t *)(void *)numbers(b, rows * k / 2), *panels = (uint16_t *)(void *)numbers(b, n * k / 2);
+    struct row_group *group = calloc(rows / LEARN_ROWS, sizeof *group);
+    for (size_t i = 0; i < rows / LEARN_ROWS; i++)
+        group[i] = (struct row_group){ (uint32_t)(i * LEARN_ROWS), LEARN_ROWS };
+    f->to_bf16(x, rows * k, h);
+    f->to_bf16(w, n * k, panels);
+    struct act act = { .ldh = k };
+    double macs = (double)rows * (double)n * (double)k, bytes = 2.0 * (double)(n * k + rows * k) + 4.0 * (double)(rows * n);
+    BENCH_OF(b, name[0], f->level, bytes, macs, macs, true, 1, for (size_t r = 0; r < rows; r += f->row_block) {
+        size_t part = rows - r < f->row_block ? rows - r : f->row_block;
+        act.h = h + r * k;
+        f->learn_linear(panels, n / 16, k, &act, part, y + r * n, n);
+    });
+    BENCH_OF(b, name[1], f->level, 2 * bytes, macs, macs, true, 1,
+             f->learn_grad(x, k, k, y, n, n, group, rows / LEARN_ROWS, g, k));
+    free(w), free(x), free(y), free(g), free(h), free(panels), free(group);
+}
+
 /* One key/value head of three heads; a text of n rows that see what is before them. */
 static void bench_see(struct bench *b, size_t n, size_t dim)
 {
@@ -97,6 +124,9 @@ void bench_train(struct bench *b)
         bench_layer(b, 192, 576, rows[i]);
         bench_layer(b, 1536, 576, rows[i]);
         bench_layer(b, 576, 1536, rows[i]);
+        bench_layer16(b, 576, 576, rows[i]);
+        bench_layer16(b, 1536, 576, rows[i]);
+        bench_layer16(b, 576, 1536, rows[i]);
     }
     bench_layer(b, 16, 576, 512);
     bench_layer(b, 48, 576, 512);

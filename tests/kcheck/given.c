@@ -1,8 +1,9 @@
-/* linear_given, the path of prompt rows: weights d q - m by one fmaf, rounded to bf16, times bf16
+/* linear_given, the path of prompt rows, and learn_linear, that of training in bf16: weights d q - m by one fmaf, rounded to bf16, times bf16
  * activations, against float64; and the same bits for every row count.
  *
  * TDPBF16PS sums the even and the odd elements of a group of 32 apart (16 fused steps each), adds
- * the two, then adds that to the total: a term passes at most 16 + 1 + groups roundings of 2^-24.
+ * the two, then adds that to the total: a term passes at most 16 + 1 + groups roundings of 2^-24. Where one is added
+ * after the other (VDPBF16PS), it passes at most K.
  * Denormal numbers are zeros on the way in and out, each step's loss below 2^-126. */
 #include "kcheck.h"
 #include <stdio.h>
@@ -30,7 +31,7 @@ static void given_weights(enum dtype t, const void *panel, size_t k, float *out)
     }
 }
 
-static void check_given(struct kcheck *c, enum dtype t, size_t panels, size_t k)
+static void check_given(struct kcheck *c, linear_fn *fn, enum dtype t, size_t panels, size_t k)
 {
     static const size_t counts[] = { 1, 2, 3, 7, 15, 16, 17, 31, 32, 33, 48, 64 };
     size_t ldh = k + GIVEN_PAD, ldy = panels * 16 + GIVEN_PAD, pb = panel_bytes(t, k);
@@ -48,7 +49,7 @@ static void check_given(struct kcheck *c, enum dtype t, size_t panels, size_t k)
     for (size_t r = 0; r < GIVEN_ROWS; r++)
         for (size_t i = 0; i < k; i++)
             h[r * ldh + i] = float_to_brain(r == 9 ? NAN : r == 10 ? 1e-40f : kc_normal(c));
-    c->k->linear_given[t](w, panels, k, &x, GIVEN_ROWS, all, ldy);
+    fn(w, panels, k, &x, GIVEN_ROWS, all, ldy);
     for (size_t p = 0; p < panels; p++) {
         given_weights(t, w + p * pb, k, dec);
         for (size_t r = 0; r < GIVEN_ROWS; r++)
@@ -60,7 +61,7 @@ static void check_given(struct kcheck *c, enum dtype t, size_t panels, size_t k)
                     sum += term;
                     mag += fabs(term);
                 }
-                double n = (double)groups;
+                double n = (double)(fn == c->k->linear_given[t] ? groups : k);
                 kc_near(c, "given rows", r, sum, all[r * ldy + p * 16 + col],
                         (n + 18) * 0x1p-23 * mag + n * 64 * FLT_MIN);
             }
@@ -70,7 +71,7 @@ static void check_given(struct kcheck *c, enum dtype t, size_t panels, size_t k)
             size_t n = counts[i] + from > GIVEN_ROWS ? GIVEN_ROWS - from : counts[i];
             char what[80];
             x.h = h + from * ldh;
-            c->k->linear_given[t](w, panels, k, &x, n, some, ldy);
+            fn(w, panels, k, &x, n, some, ldy);
             snprintf(what, sizeof what, "k %zu, panels %zu, %zu rows from %zu", k, panels, n, from);
             for (size_t r = 0; r < n; r++)
                 kc_equal(c, what, all + (from + r) * ldy, some + r * ldy, panels * 16);
@@ -114,8 +115,14 @@ void kcheck_given(struct kcheck *c)
         snprintf(name, sizeof name, "given %s", dtype_table[t].name);
         if (!fn || !kc_cell(c, name, !c->prev || fn != c->prev->linear_given[t])) continue;
         size_t block = kc_block(t);
-        for (size_t n = 0; n <= 3; n++) check_given(c, t, n + 1, n * block);
-        check_given(c, t, 2, block == 1 ? 31 : 512);
-        check_given(c, t, 3, block == 1 ? 1097 : 2304);
+        for (size_t n = 0; n <= 3; n++) check_given(c, fn, t, n + 1, n * block);
+        check_given(c, fn, t, 2, block == 1 ? 31 : 512);
+        check_given(c, fn, t, 3, block == 1 ? 1097 : 2304);
     }
+    linear_fn *learn = c->k->learn_linear;
+    if (!learn || learn == c->k->linear_given[DT_BF16] || !kc_cell(c, "learn_linear", !c->prev || learn != c->prev->learn_linear))
+        return;
+    for (size_t n = 0; n <= 3; n++) check_given(c, learn, DT_BF16, n + 1, n);
+    check_given(c, learn, DT_BF16, 2, 31);
+    check_given(c, learn, DT_BF16, 5, 576);
 }

@@ -261,6 +261,29 @@ static void grad_of_run(const float *x, size_t ldx, size_t cols, const float *dy
         }
 }
 
+/* A group that is not whole goes on into the next. */
+static void learn_grad_long(const float *x, size_t ldx, size_t cols, const float *dy, size_t lddy, size_t n,
+                            const struct row_group *group, size_t groups, float *g, size_t k)
+{
+    for (size_t i = 0; i < groups; i++) {
+        struct row_group one = group[i];
+        if (one.n == 7 && one.first + 7 < 128) one.n++;
+        good->learn_grad(x, ldx, cols, dy, lddy, n, &one, 1, g, k);
+    }
+}
+
+/* The last of many inputs is lost. */
+static void learn_linear_short(const void *w, size_t n, size_t k, const struct act *x, size_t rows, float *y,
+                               size_t ldy)
+{
+    uint8_t *copy = kc_alloc(n * panel_bytes(DT_BF16, k), 64);
+    struct kcheck c = { .quiet = true };
+    memcpy(copy, w, n * panel_bytes(DT_BF16, k));
+    for (size_t p = 0; k > 100 && p < n; p++) memset(copy + (p + 1) * panel_bytes(DT_BF16, k) - 64, 0, 64);
+    good->learn_linear(copy, n, k, x, rows, y, ldy);
+    kc_free(&c, copy);
+}
+
 /* One unit in the last place where there is more than one block of outputs. */
 static void back_one_ulp(const void *panels, size_t n, size_t k, size_t from, size_t cols, const float *dy,
                          size_t lddy, size_t rows, float *dx, size_t lddx, bool more)
@@ -393,6 +416,8 @@ int kcheck_mutants(void)
     PLANT(linear_back[DT_F32], back_one_ulp);
     PLANT(linear_grad, grad_lost_row);
     PLANT(linear_grad, grad_of_run);
+    if (best.learn_grad) PLANT(learn_grad, learn_grad_long);
+    if (best.learn_linear) PLANT(learn_linear, learn_linear_short);
     PLANT(rmsnorm_back, norm_back_short);
     PLANT(layernorm_back, layer_back_as_rms);
     PLANT(silu_back, silu_back_coarse);

@@ -82,6 +82,64 @@ static void check_grad(struct kcheck *c, size_t n, size_t k, size_t from, size_t
     kc_free(c, x), kc_free(c, dy), kc_free(c, g), kc_free(c, want), kc_free(c, cut);
 }
 
+/* Groups of these sizes, whose rows lie behind each other in some order. */
+static size_t groups_of(struct row_group *group, size_t rows, bool ragged)
+{
+    static const uint32_t sizes[] = { 32, 7, 1, 32, 30, 2 };
+    size_t n = 0, at = 0;
+    while (at < rows) {
+        uint32_t size = ragged ? sizes[n % 6] : LEARN_ROWS;
+        if (size > rows - at) size = (uint32_t)(rows - at);
+        group[n++] = (struct row_group){ (uint32_t)at, size };
+        at += size;
+    }
+    for (size_t i = 0; ragged && i + 1 < n; i += 2) {
+        struct row_group other = group[i];
+        group[i] = group[i + 1], group[i + 1] = other;
+    }
+    return n;
+}
+
+/* Rounded to bf16; denormals are zeros. */
+static double brain(float x)
+{
+    float y = brain_to_float(float_to_brain(fabsf(x) < FLT_MIN ? 0 : x));
+    return fabsf(y) < FLT_MIN ? 0 : (double)y;
+}
+
+static void check_learn_grad(struct kcheck *c, size_t n, size_t k, size_t from, size_t cols, size_t rows, bool ragged)
+{
+    size_t panels = (n + 15) / 16, ldx = k + 1, ldy = n + 3, size = panels * k * 16;
+    float *x = numbers(c, rows * ldx, 1), *dy = numbers(c, rows * ldy, 1), *g = kc_alloc(size * 4, 64);
+    float *cut = kc_alloc(size * 4, 64), *before = numbers(c, size, 1);
+    struct row_group *group = kc_alloc((rows + 1) * sizeof *group, 4);
+    size_t groups = groups_of(group, rows, ragged), some = groups / 3;
+    for (size_t i = 0; i < size; i++) before[i] = i % 16 + i / 16 / k * 16 < n ? before[i] : 0;
+    memcpy(g, before, size * 4), memcpy(cut, before, size * 4);
+    learn_grad_fn *fn = c->k->learn_grad;
+    fn(x + from, ldx, cols, dy, ldy, n, group, groups, g + from * 16, k);
+    for (size_t o = 0; o < panels * 16; o++)
+        for (size_t i = 0; i < k; i++) {
+            size_t at = (o / 16 * k + i) * 16 + o % 16;
+            bool own = o < n && i >= from && i < from + cols;
+            double sum = (double)before[at], mag = fabs(sum);
+            for (size_t r = 0; own && r < rows; r++) {
+                double term = brain(x[r * ldx + i]) * brain(dy[r * ldy + o]);
+                sum += term, mag += fabs(term);
+            }
+            kc_near(c, "gradient in bf16", at, sum, (double)g[at],
+                    own ? ((double)rows + 18) * 0x1p-23 * mag + (double)rows * 64 * FLT_MIN : 0);
+        }
+    fn(x + from, ldx, cols, dy, ldy, n, group, some, cut + from * 16, k);
+    fn(x + from, ldx, cols, dy, ldy, n, group + some, groups - some, cut + from * 16, k);
+    kc_bytes(c, "gradient in bf16 of groups in two parts", g, cut, size * 4);
+    memcpy(cut, before, size * 4);
+    for (size_t i = 0; i < cols; i += 19)
+        fn(x + from + i, ldx, cols - i < 19 ? cols - i : 19, dy, ldy, n, group, groups, cut + (from + i) * 16, k);
+    kc_bytes(c, "gradient in bf16 of some inputs at a time", g, cut, size * 4);
+    kc_free(c, x), kc_free(c, dy), kc_free(c, g), kc_free(c, cut), kc_free(c, before), kc_free(c, group);
+}
+
 static void check_transpose(struct kcheck *c, size_t rows, size_t cols)
 {
     size_t ldx = cols + 2, ldo = rows + 3;
@@ -517,6 +575,11 @@ static void kcheck_train_exact(struct kcheck *c)
     if (kc_cell(c, "linear_grad", k->linear_grad != p->linear_grad))
         for (size_t i = 0; i < sizeof grads / sizeof *grads; i++)
             check_grad(c, grads[i][0], grads[i][1], grads[i][2], grads[i][3], grads[i][4]);
+    if (k->learn_grad && kc_cell(c, "learn_grad", k->learn_grad != p->learn_grad))
+        for (size_t i = 0; i < 2 * sizeof grads / sizeof *grads; i++) {
+            const size_t *of = grads[i / 2];
+            check_learn_grad(c, of[0], of[1], of[2], of[3], of[4], i % 2);
+        }
     if (kc_cell(c, "transpose", k->transpose != p->transpose))
         for (size_t n = 1; n < 40; n++) check_transpose(c, n, 1 + n * 7 % 41);
     if (kc_cell(c, "vector_grad", k->vector_grad != p->vector_grad))

@@ -7,7 +7,7 @@
  * trained (those whose names begin with PREFIX; with --lora the adapters of all layers), float32, one after the other.
  * --every K: the adapters act on rows whose position divided by K leaves 1; a row weighs 1 + (position modulo 4) / 8.
  * On standard output stand the losses, then "bytes", then a line "name n_in n_out" for each parameter.
- * --layers: KEEP_LAYERS. --times: each step is run twice more, and where its time went stands on standard error. */
+ * --layers: KEEP_LAYERS. --bf16: what is trained is computed in bf16. --times: each step is run twice more, and where its time went stands on standard error. */
 #include "backend/backend.h"
 #include "base/memory.h"
 #include "graph/adapt.h"
@@ -31,7 +31,7 @@ struct job {
     struct step step;
 };
 
-struct options { unsigned threads; const char *level, *train; bool layers, reference, times; uint32_t rank, every; };
+struct options { unsigned threads; const char *level, *train; bool layers, reference, times, bf16; uint32_t rank, every; };
 
 static _Noreturn void die(const char *what)
 {
@@ -105,6 +105,7 @@ static struct options parse(int argc, char **argv)
         if (strcmp(argv[i], "--layers") == 0) o.layers = true;
         else if (strcmp(argv[i], "--reference") == 0) o.reference = true;
         else if (strcmp(argv[i], "--times") == 0) o.times = true;
+        else if (strcmp(argv[i], "--bf16") == 0) o.bf16 = true;
         else if (i + 1 == argc) die("an option without its value");
         else if (strcmp(argv[i], "--threads") == 0) o.threads = (unsigned)atoi(argv[++i]);
         else if (strcmp(argv[i], "--level") == 0) o.level = argv[++i];
@@ -230,7 +231,8 @@ int main(int argc, char **argv)
     struct device_options device = { .level = o.level };
     if (backend_open("cpu", &device, &d, &err) != STRETTO_OK) die(err.text);
     struct binding binding = { &x, find };
-    struct upload_options up = { .threads = o.threads, .reference = o.reference, .trained = trained };
+    struct upload_options up = { .threads = o.threads, .reference = o.reference, .trained = trained,
+                                 .precision = o.bf16 ? PRECISION_BF16 : PRECISION_F32 };
     struct weights *w;
     struct program *p;
     if (device_upload(d, &w, &g, &binding, &up, &err) != STRETTO_OK) die(err.text);

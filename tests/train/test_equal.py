@@ -75,27 +75,39 @@ def alone(prompt, answers):
     return lines
 
 
-def equality(tool, golden, name):
+def equality(tool, golden, name, *how):
     cfg = families.MODELS[name][0]
-    path, texts = os.path.join(golden, name, "model.gguf"), texts_of(cfg)
-    one = gradients(tool, path, job(texts))
+    path, texts, label = os.path.join(golden, name, "model.gguf"), texts_of(cfg), " ".join([name, *how])
+    of = lambda lines, *more: gradients(tool, path, lines, *how, *more)
+    one = of(job(texts))
     for threads in ("2", "7"):
-        same(one, gradients(tool, path, job(texts), "--threads", threads), f"{name}, {threads} threads")
-    same(one, gradients(tool, path, job(texts), "--layers"), f"{name}, layers run again")
-    same(one, gradients(tool, path, steps(texts)), f"{name}, a step for each text")
-    part = gradients(tool, path, job(texts), "--train", "blk.1.")
-    check(5 < len(part[1]) < len(one[1]) / 2, f"{name}: {len(part[1])} parameters of a layer")
-    same(part, one, f"{name}, one layer alone")
+        same(one, of(job(texts), "--threads", threads), f"{label}, {threads} threads")
+    same(one, of(job(texts), "--layers"), f"{label}, layers run again")
+    same(one, of(steps(texts)), f"{label}, a step for each text")
     rng = np.random.RandomState(3)
     strange = [[int(x) for x in rng.randint(3, cfg["vocab_size"], n)] for n in (37, 12)]
-    same(one, gradients(tool, path, with_strangers(texts, strange[:1], strange[1:]), "--threads", "2"),
-         f"{name}, beside other texts")
+    same(one, of(with_strangers(texts, strange[:1], strange[1:]), "--threads", "2"), f"{label}, beside other texts")
     prompt, answers = texts[0], [texts[1], texts[4]]
-    a, b = gradients(tool, path, tree(prompt, answers), "--threads", "2"), gradients(tool, path, alone(prompt, answers))
-    check(np.array_equal(a[0], b[0]), f"{name}: losses of answers under one prompt are not those of each alone")
+    a, b = of(tree(prompt, answers), "--threads", "2"), of(alone(prompt, answers))
+    check(np.array_equal(a[0], b[0]), f"{label}: losses of answers under one prompt are not those of each alone")
     off = max(float(np.abs(a[1][n] - b[1][n]).max() / (np.abs(b[1][n]).max() + 1e-30)) for n in a[1])
-    check(off < 1e-4, f"{name}: gradients of answers under one prompt are {off:.1e} off those of each alone")
+    check(off < (2e-2 if how else 1e-4),
+          f"{label}: gradients of answers under one prompt are {off:.1e} off those of each alone")
+    if how:
+        in_bf16(tool, path, name, texts, one)
+        return
+    part = of(job(texts), "--train", "blk.1.")
+    check(5 < len(part[1]) < len(one[1]) / 2, f"{name}: {len(part[1])} parameters of a layer")
+    same(part, one, f"{name}, one layer alone")
     planted(tool, path, name, texts, one)
+
+
+def in_bf16(tool, path, name, texts, one):
+    plain = gradients(tool, path, job(texts))
+    cosine = cosine_of(*(np.concatenate([x[1][n].ravel() for n in plain[1]]) for x in (one, plain)))
+    check(cosine > 0.999, f"{name}: gradients in bf16 have a cosine of {cosine:.5f} to those of float32")
+    differs(one, plain, f"{name}: the bits of float32 instead of bf16")
+    print(f"{name}: gradients in bf16, cosine {cosine:.5f} to float32", flush=True)
 
 
 def planted(tool, path, name, texts, one):
@@ -265,6 +277,7 @@ def main():
         return
     for name in ("gemma2", "llama-tied"):
         equality(tool, golden, name)
+    equality(tool, golden, "gemma2", "--bf16")
     for name in ("qwen2-biased", "gemma2", "olmo2-biased"):     # float32, and bf16
         adapters(tool, golden, name)
     for name in ("qwen2-biased", "gemma2"):

@@ -1,7 +1,7 @@
 /* The transposed of linear weights, for gradients that pass through them: a linear weight as any other. Of a float
  * type it is the forward's own panels, read across (kernels/train.h: linear_back). Of a quantised type it is a copy,
  * rounded to Q8_0 in groups along the outputs, so that gradients go through the int8 kernels too, quantised by row and
- * group as activations are. */
+ * group as activations are. Of what learns in bf16 it is a copy in bf16, which changes with the panels. */
 #include "backend/cpu/linear/linear.h"
 #include "base/memory.h"
 #include <string.h>
@@ -16,7 +16,7 @@ static void run_across(const struct cpu_device *d, const struct weight *w, const
                                     job->ldy, false);
 }
 
-static const struct linear_provider across = { .name = "across", .run = run_across };
+const struct linear_provider provider_across = { .name = "across", .run = run_across };
 
 void back_used(const struct graph *g, bool *used)
 {
@@ -33,8 +33,15 @@ stretto_status back_place(struct weights *w, size_t param, const char *name, str
     struct weight *b = &w->back[param];
     *b = (struct weight){ .n_in = x->n_out, .n_out = x->n_in, .n_panels = (x->n_in + PANEL_COLS - 1) / PANEL_COLS };
     w->weight[param].back = b;
+    if (x->by == &provider_learn) {                    /* made with the panels: halves.c */
+        const struct param_bytes s = { .type = DT_BF16, .n_in = b->n_in };
+        b->by = &provider_learn;
+        b->by->claims(w->device, &s, false, b);
+        b->panels = arena_take(a, b->n_panels * b->panel_bytes);
+        return STRETTO_OK;
+    }
     if (w->kernels->linear_back[x->type]) {
-        b->by = &across;
+        b->by = &provider_across;
         b->type = x->type;
         b->panels = x->panels;
         b->panel_bytes = panel_bytes(x->type, x->n_out);

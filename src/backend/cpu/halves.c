@@ -1,5 +1,7 @@
 /* Training in 16 bits with float32 masters (Micikevicius et al. 2017, arXiv 1710.03740). The panels by which a trained
- * linear layer computes are its master rounded to the nearest. In f16 the values between operations are rounded as
+ * linear layer computes are its master rounded to the nearest. In bf16, where the level has kernels for it (train.h:
+ * learn_linear), what they are multiplied with is rounded too, forwards, backwards and in their own gradients, and a
+ * transposed copy stands beside them. In f16 the values between operations are rounded as
  * well, by one thread behind the phase that wrote them: what that arithmetic does to a training is the same on every
  * machine, and nothing is gained by it but that. Sums are float32's everywhere, as the paper has them; gradients of
  * parameters stay in it too. */
@@ -21,13 +23,31 @@ static bool claims(const struct cpu_device *d, const struct param_bytes *s, bool
     return true;
 }
 
+static void run_learn(const struct cpu_device *d, const struct weight *w, const struct linear_job *job)
+{
+    d->kernels.learn_linear(linear_panel(w, job->panel), job->n_panels, w->n_in, job->x, job->rows, job->y, job->ldy);
+}
+
+static bool claims_learn(const struct cpu_device *d, const struct param_bytes *s, bool reference, struct weight *w)
+{
+    (void)reference;
+    w->type = DT_BF16;
+    w->panel_bytes = panel_bytes(DT_BF16, s->n_in);
+    w->forms = FORM_BF16 | FORM_BF16_WRITTEN;
+    return d->kernels.learn_linear;
+}
+
+const struct linear_provider provider_learn = { .name = "learning in bf16", .claims = claims_learn, .run = run_learn };
+
 /* Rows of f16 are floats that were rounded. */
 static const struct linear_provider provider_f16 = { .name = "f16", .claims = claims, .run = run };
 
 const struct linear_provider *halves_provider(const struct weights *w, const struct param_bytes *s, struct weight *x)
 {
     struct param_bytes as = *s;
-    const struct linear_provider *by = w->precision == PRECISION_BF16 ? &provider_panels : &provider_f16;
+    const struct linear_provider *by = w->precision == PRECISION_F16 ? &provider_f16
+                                     : w->kernels->learn_linear      ? &provider_learn
+                                                                     : &provider_panels;
     as.type = DT_BF16;
     by->claims(w->device, &as, false, x);
     x->rounded = true;
@@ -44,12 +64,22 @@ static void round_line(const struct weight *w, const float *line, size_t panel, 
         for (size_t c = 0; c < PANEL_COLS; c++) to[(in / 2 * PANEL_COLS + c) * 2 + in % 2] = float_to_brain(line[c]);
 }
 
+/* The same line in the transposed: 16 inputs of one output. */
+static void round_back(const struct weight *w, const float *line, size_t panel, size_t in)
+{
+    const struct weight *b = w->back;
+    uint16_t *to = (uint16_t *)linear_panel(b, (uint32_t)(in / PANEL_COLS)) + in % PANEL_COLS * 2;
+    for (size_t c = 0, o = panel * PANEL_COLS; c < PANEL_COLS && o < w->n_out; c++, o++)
+        to[o / 2 * 2 * PANEL_COLS + o % 2] = float_to_brain(line[c]);
+}
+
 void halves_round(const struct weight *w, size_t at, size_t n)
 {
     size_t panel = at / PANEL_COLS / w->n_in, in = at / PANEL_COLS % w->n_in;
     for (size_t i = at; w->rounded && i < at + n; i += PANEL_COLS, in++) {
         if (in == w->n_in) panel++, in = 0;
         round_line(w, w->part[PARAM_MASTER] + i, panel, in);
+        if (w->back && w->back->by == &provider_learn) round_back(w, w->part[PARAM_MASTER] + i, panel, in);
     }
 }
 

@@ -110,9 +110,9 @@ static enum arithmetic arithmetic_of(const struct program *p, const struct phase
     bool given = p->profile->given && !p->limits.strict;
     if (ph->kind == PHASE_ATTENTION && given && attention_given(p, ph->node->attention.head_dim))
         return ARITHMETIC_BF16;
-    if (!ph->n_parts) return ARITHMETIC_F32;
+    if (!ph->n_parts || ph->kind == PHASE_LOSS_GRAD) return ARITHMETIC_F32;
     uint8_t forms = p->w->weight[ph->part[0].param].forms;
-    if (given && (forms & FORM_BF16)) return ARITHMETIC_BF16;
+    if (forms & (given ? FORM_BF16 : FORM_BF16_WRITTEN)) return ARITHMETIC_BF16;
     return forms & FORM_CODES ? ARITHMETIC_INT8 : ARITHMETIC_F32;
 }
 

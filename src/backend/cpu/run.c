@@ -81,7 +81,7 @@ void cpu_make_forms(const struct program *p, const struct place *at, bool given,
     if (at->forms & (given ? FORM_CODES_GIVEN : FORM_CODES))
         k->quantize(x, whole, at->q + row * at->ldq, at->d + row * at->ldd, at->s + row * at->ldd,
                     at->sum + 2 * row * at->ldd);
-    if (given && (at->forms & FORM_BF16)) k->to_bf16(x, whole, at->h + row * at->ldq);
+    if (at->forms & (given ? FORM_BF16 : FORM_BF16_WRITTEN)) k->to_bf16(x, whole, at->h + row * at->ldq);
 }
 
 static void norm_back(const struct program *p, const struct graph_node *n, const float *x, const float *dy,
@@ -240,7 +240,7 @@ static bool stopped(struct program *p)
 void cpu_linear_rows(const struct program *p, const struct weight *w, const struct place *x, size_t x_row,
                      enum rows_kind kind, size_t row, size_t n, uint32_t panel, uint32_t n_panels, float *y, size_t ldy)
 {
-    bool roles = !p->limits.strict && (w->forms & FORM_BF16);
+    bool roles = !p->limits.strict && (w->forms & FORM_BF16) && !(w->forms & FORM_BF16_WRITTEN);
     if (w->behind && panel + n_panels > w->n_panels) {
         uint32_t own = panel < w->n_panels ? w->n_panels - panel : 0;
         cpu_linear_rows(p, w->behind, x, x_row, kind, row, n, panel + own - w->n_panels, n_panels - own,
@@ -322,7 +322,7 @@ static void linear_share(struct program *p, const struct phase *ph, struct share
     size_t rows = rows_of(p, ph);
     for (uint32_t i = 0; i < ph->n_parts && s.n; i++) {
         const struct weight *w = part_weight(p, ph, i);
-        bool across = ph->kind == PHASE_BACK && p->w->kernels->linear_back[w->type];  /* turned once a block */
+        bool across = w->by == &provider_across;       /* turned once a block */
         size_t most = across ? BACK_BLOCK : p->w->kernels->row_block;
         if (s.first >= w->n_panels) { s.first -= w->n_panels; continue; }
         size_t n = w->n_panels - s.first < s.n ? w->n_panels - s.first : s.n;

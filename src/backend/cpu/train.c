@@ -2,7 +2,7 @@
  * gradients of parameters, and the loss. What is added up has one owner who adds it in the order of rows, so bits
  * depend neither on threads nor on who takes which share: a gradient's panel, or columns of a vector or of a table,
  * goes through all rows; keys' gradients are a job by themselves (kernels/see.h). */
-#include "backend/cpu/cpu.h"
+#include "backend/cpu/linear/linear.h"
 #include "backend/input.h"
 #include "kernels/see.h"
 #include <math.h>
@@ -35,6 +35,7 @@ void train_buffers(struct program *p, struct arena *a)
     p->losses = arena_take(a, p->limits.max_asks * sizeof *p->losses);
     p->ask_at = arena_take(a, p->limits.max_rows * sizeof *p->ask_at);
     p->part = arena_take(a, (p->limits.max_rows + (size_t)1) * sizeof *p->part);
+    p->group = arena_take(a, p->limits.max_rows * sizeof *p->group);
     p->sums = arena_take(a, p->limits.max_rows * heads * sizeof *p->sums);
     p->see_scratch = arena_take(a, p->threads * sizeof *p->see_scratch);
     for (unsigned t = 0; t < p->threads; t++) {
@@ -49,7 +50,12 @@ void train_begin(struct program *p)
     for (size_t i = 0; i < p->step->n_asks; i++) p->ask_at[p->step->ask_row[i]] = (int32_t)i;
     p->n_parts = see_parts(p->step->range_at, p->step->ranges, p->step->n_rows, p->part);
     p->parts_most = p->parts_all = 0;
+    p->n_groups = 0;
     for (size_t i = 0; i < p->n_parts; i++) {
+        for (int32_t r = p->part[i], end = p->part[i + 1]; r < end; r += LEARN_ROWS) {
+            uint32_t n = end - r < LEARN_ROWS ? (uint32_t)(end - r) : LEARN_ROWS;
+            p->group[p->n_groups++] = (struct row_group){ (uint32_t)r, n };
+        }
         double rows = (double)(p->part[i + 1] - p->part[i]);
         p->parts_all += rows * rows;
         if (rows * rows > p->parts_most) p->parts_most = rows * rows;
@@ -140,11 +146,18 @@ static void see_back_unit(const struct program *p, const struct phase *ph, size_
 
 /* ---- gradients of parameters ----------------------------------------------------------------------------------- */
 
+/* Rows are added up in groups that begin with each part of the step, so in bf16 too gradients do not depend on which
+ * texts are computed together; a part is never divided. Rows of sets, and those that ask, are cut elsewhere: float32. */
+static bool in_groups(const struct program *p, const struct weight *w, enum rows_kind kind)
+{
+    return w->by == &provider_learn && kind == ROWS_ALL && p->w->kernels->learn_grad;
+}
+
 /* A linear layer's panels [panel, panel + n) and their part of the bias, from rows of x and dy, whose columns from
  * `col` on are theirs. at: which of the node's parameters they are. */
 static void grad_panels(const struct program *p, const struct graph_node *n, uint32_t at, const struct place *x,
-                        size_t x_row, const struct place *dy, size_t col, size_t rows, size_t width, size_t panel,
-                        size_t n_panels)
+                        size_t x_row, const struct place *dy, size_t col, size_t rows, enum rows_kind kind,
+                        size_t width, size_t panel, size_t n_panels)
 {
     const struct kernels *k = p->w->kernels;
     const float *d = dy->f + col + panel * PANEL_COLS;
@@ -152,9 +165,10 @@ static void grad_panels(const struct program *p, const struct graph_node *n, uin
     int32_t weight = node_param(p->g, n, at), bias = at ? GRAPH_NONE : node_param(p->g, n, 1);
     const struct weight *w = weight == GRAPH_NONE ? NULL : &p->w->weight[weight];
     const struct weight *b = bias == GRAPH_NONE ? NULL : &p->w->weight[bias];
-    if (w && w->elements)
-        k->linear_grad(place_row(x, x_row), x->ld, w->n_in, d, dy->ld, cols, rows,
-                       w->part[PARAM_GRADIENT] + panel * PANEL_COLS * w->n_in, w->n_in);
+    float *g = w && w->elements ? w->part[PARAM_GRADIENT] + panel * PANEL_COLS * w->n_in : NULL;
+    if (g && in_groups(p, w, kind))
+        k->learn_grad(x->f, x->ld, w->n_in, d, dy->ld, cols, p->group, p->n_groups, g, w->n_in);
+    else if (g) k->linear_grad(place_row(x, x_row), x->ld, w->n_in, d, dy->ld, cols, rows, g, w->n_in);
     if (b && b->elements) k->vector_grad(NULL, 0, d, dy->ld, rows, cols, b->part[PARAM_GRADIENT] + panel * PANEL_COLS);
 }
 
@@ -169,13 +183,16 @@ static void grad_linear(const struct program *p, const struct graph_node *n, siz
     int32_t x = node_in(p->g, n, 0), dy = node_in(p->g, n, 1);
     size_t rows = cpu_rows(p, p->g->values[dy].rows), width = p->g->values[dy].width;
     if (!is_narrow(p, n)) {
-        grad_panels(p, n, 0, &p->place[x], 0, &p->place[dy], 0, rows, width, unit, units);
+        grad_panels(p, n, 0, &p->place[x], 0, &p->place[dy], 0, rows, p->g->values[dy].rows, width, unit, units);
         return;
     }
     const struct weight *w = &p->w->weight[node_param(p->g, n, 0)];
     size_t from = unit * SINK_COLS, cols = w->n_in - from < units * SINK_COLS ? w->n_in - from : units * SINK_COLS;
-    p->w->kernels->linear_grad(p->place[x].f + from, p->place[x].ld, cols, p->place[dy].f, p->place[dy].ld, width, rows,
-                               w->part[PARAM_GRADIENT] + from * PANEL_COLS, w->n_in);
+    const struct place *in = &p->place[x], *out = &p->place[dy];
+    float *g = w->part[PARAM_GRADIENT] + from * PANEL_COLS;
+    if (in_groups(p, w, p->g->values[dy].rows))
+        p->w->kernels->learn_grad(in->f + from, in->ld, cols, out->f, out->ld, width, p->group, p->n_groups, g, w->n_in);
+    else p->w->kernels->linear_grad(in->f + from, in->ld, cols, out->f, out->ld, width, rows, g, w->n_in);
 }
 
 static size_t norm_length(const struct program *p, const struct graph_node *n)
@@ -322,10 +339,10 @@ static void loss_grad(const struct program *p, const struct phase *ph, size_t fi
     const struct weight *w = head_of(p, ph);
     const struct place *x = &p->place[ph->part[0].in];
     size_t own = first >= w->n_panels ? 0 : n < w->n_panels - first ? n : w->n_panels - first;
-    if (own) grad_panels(p, ph->node, 0, x, ph->first, &p->logits, 0, loss_rows(p, ph), w->n_out, first, own);
+    if (own) grad_panels(p, ph->node, 0, x, ph->first, &p->logits, 0, loss_rows(p, ph), ROWS_ASKING, w->n_out, first, own);
     if (n > own)
-        grad_panels(p, ph->node, 2, x, ph->first, &p->logits, w->n_out, loss_rows(p, ph), w->behind->n_out,
-                    first + own - w->n_panels, n - own);
+        grad_panels(p, ph->node, 2, x, ph->first, &p->logits, w->n_out, loss_rows(p, ph), ROWS_ASKING,
+                    w->behind->n_out, first + own - w->n_panels, n - own);
 }
 
 /* What is not likelier than this adds nothing to an entropy that a float has. */

@@ -13,6 +13,7 @@
 #include "kernels/x86/avx512vnni.h"
 #include "kernels/brain12_linear.h"
 #include "kernels/x86/bytes512.h"
+#include "kernels/x86/pairs512.h"
 /* after the operations it is written in */
 #include "kernels/wide_quant.h"
 
@@ -183,8 +184,6 @@ WIDE_INLINE void given_unpack(enum dtype t, const uint8_t *panel, size_t g0, siz
                               uint16_t (*to)[16][32])
 {
     const struct panel_shape s = quant_shape(t);
-    const __m512i pairs = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23,
-                                           7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
     for (size_t g = g0; g < g1; g++) {
         const uint8_t *unit = panel + g / s.groups * s.bytes;
         const uint8_t *codes = unit + s.codes + g % s.groups * s.step;
@@ -204,9 +203,7 @@ WIDE_INLINE void given_unpack(enum dtype t, const uint8_t *panel, size_t g0, siz
                 for (unsigned n = 0; n < 4; n += 2) {
                     vf even = given_weight(s, d, given_code(w[q], n), add);
                     vf odd = given_weight(s, d, given_code(w[q], n + 1), add);
-                    __m512i both = (__m512i)_mm512_cvtne2ps_pbh(odd, even);
-                    _mm512_store_si512(to[g - g0][2 * q + (int)n / 2],
-                                       _mm512_permutexvar_epi16(pairs, both));
+                    _mm512_store_si512(to[g - g0][2 * q + (int)n / 2], v_pairs(even, odd));
                 }
         }
     }
@@ -239,66 +236,6 @@ WIDE_INLINE const uint16_t *given_tiles12(const void *panel, size_t k, size_t g0
     return to[0][0];
 }
 
-/* Tiles: 0..3 sums (rows x panels), 4, 5 activations, 6, 7 weights. r1 may be 0. */
-static void given_configure(size_t r0, size_t r1)
-{
-    struct tile_config c = { .palette = 1 };
-    tile_shape(&c, 0, r0, 64), tile_shape(&c, 1, r0, 64), tile_shape(&c, 4, r0, 64);
-    tile_shape(&c, 2, r1, 64), tile_shape(&c, 3, r1, 64), tile_shape(&c, 5, r1, 64);
-    tile_shape(&c, 6, 16, 64), tile_shape(&c, 7, 16, 64);
-    tile_configure(&c);
-}
-
-/* n groups of one or two panels times up to 32 rows; two_rows: rows 16 and on exist. h begins at the
- * chunk's first group. The accumulators pass through y between chunks, which is exact. */
-WIDE_INLINE void given_block(bool two_rows, bool two_panels, const uint16_t *const w[2], size_t n,
-                             const uint16_t *h, size_t ldh, float *y, size_t ldy, bool more)
-{
-    const size_t sh = ldh * sizeof *h, sy = ldy * sizeof *y;
-    float *y1 = y + 16 * ldy;
-    _tile_zero(0);
-    if (two_panels) _tile_zero(1);
-    if (two_rows) _tile_zero(2);
-    if (two_rows && two_panels) _tile_zero(3);
-    if (more) {
-        _tile_loadd(0, y, sy);
-        if (two_panels) _tile_loadd(1, y + 16, sy);
-        if (two_rows) _tile_loadd(2, y1, sy);
-        if (two_rows && two_panels) _tile_loadd(3, y1 + 16, sy);
-    }
-    for (size_t g = 0; g < n; g++) {
-        _tile_loadd(4, h + g * PANEL_GROUP, sh);
-        _tile_loadd(6, w[0] + g * 512, 64);
-        _tile_dpbf16ps(0, 4, 6);
-        if (two_panels) {
-            _tile_loadd(7, w[1] + g * 512, 64);
-            _tile_dpbf16ps(1, 4, 7);
-        }
-        if (two_rows) {
-            _tile_loadd(5, h + 16 * ldh + g * PANEL_GROUP, sh);
-            _tile_dpbf16ps(2, 5, 6);
-            if (two_panels) _tile_dpbf16ps(3, 5, 7);
-        }
-    }
-    _tile_stored(0, y, sy);
-    if (two_panels) _tile_stored(1, y + 16, sy);
-    if (two_rows) _tile_stored(2, y1, sy);
-    if (two_rows && two_panels) _tile_stored(3, y1 + 16, sy);
-}
-
-static void given_block_any(bool two_rows, bool two_panels, const uint16_t *const w[2], size_t n,
-                            const uint16_t *h, size_t ldh, float *y, size_t ldy, bool more)
-{
-    if (two_rows && two_panels)
-        given_block(true, true, w, n, h, ldh, y, ldy, more);
-    else if (two_rows)
-        given_block(true, false, w, n, h, ldh, y, ldy, more);
-    else if (two_panels)
-        given_block(false, true, w, n, h, ldh, y, ldy, more);
-    else
-        given_block(false, false, w, n, h, ldh, y, ldy, more);
-}
-
 /* The chunk times all rows. A last group that is not whole (float types) takes its activations from a
  * copy padded with zeros, as a chunk of its own. */
 static void given_rows(bool two_panels, const uint16_t *const w[2], size_t n, size_t k_left,
@@ -317,10 +254,10 @@ static void given_rows(bool two_panels, const uint16_t *const w[2], size_t n, si
             ldh = PANEL_GROUP;
         }
         if (nr != *configured) {
-            given_configure(nr < 16 ? nr : 16, nr > 16 ? nr - 16 : 0);
+            tiles_configure(nr < 16 ? nr : 16, nr > 16 ? nr - 16 : 0);
             *configured = nr;
         }
-        given_block_any(nr > 16, two_panels, w, n, h, ldh, y + r * ldy, ldy, more);
+        tiles_times(nr > 16, two_panels, w, n, h, ldh, y + r * ldy, ldy, PANEL_COLS, more);
     }
 }
 
@@ -410,6 +347,8 @@ void kernels_init_amx(struct kernels *k)
     DTYPES_CODED(AMX_ROW)
     k->linear_given[DT_BF16] = given_BF16_amx, k->linear_given_level[DT_BF16] = "amx";
     k->brain12_given = given_brain12_amx;
+    k->learn_linear = given_BF16_amx;
+    learn_init_amx(k);
     attn_init_amx(k);
     k->row_block = 512;
     k->peak[ARITHMETIC_INT8] = peak_int8;

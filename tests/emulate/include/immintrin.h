@@ -245,6 +245,29 @@ EMU __m256i emu_cvtneps_pbh(__m512 a)
 #undef _mm512_cvtneps_pbh
 #define _mm512_cvtneps_pbh emu_cvtneps_pbh
 
+/* VDPBF16PS: the odd elements of all pairs, then the even ones; denormals are zeros. */
+EMU float emu_brain_at(uint16_t h)
+{
+    uint32_t u = (uint32_t)(h & 0x7f80 ? h : h & 0x8000) << 16;
+    float x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+EMU __m512 emu_dpbf16_ps(__m512 sum, __m512i a, __m512i b)
+{
+    emu512 s = { .v = sum }, x = { .i = a }, y = { .i = b };
+    EMU_EACH(16)
+        for (int half = 1; half >= 0; half--) {
+            s.f[i] = fmaf(emu_brain_at(x.h[2 * i + half]), emu_brain_at(y.h[2 * i + half]), s.f[i]);
+            if (!(s.u[i] & 0x7f800000)) s.u[i] &= 0x80000000;
+        }
+    return s.v;
+}
+#undef _mm512_dpbf16_ps
+#define _mm512_dpbf16_ps(s, a, b) emu_dpbf16_ps(s, (__m512i)(a), (__m512i)(b))
+#undef __m512bh
+#define __m512bh __m512i
+
 /* Of VFPCLASSPS only the class of denormals (bit 5). */
 EMU uint16_t emu_fpclass_ps_mask(__m512 a, int classes)
 {

@@ -41,6 +41,9 @@ struct linear_provider {
 };
 
 extern const struct linear_provider provider_float32, provider_brain12, provider_panels;
+/* Those of training alone: a float weight's transposed, read in its own panels (back.c); and what is computed in bf16
+ * by kernels for it (halves.c). */
+extern const struct linear_provider provider_across, provider_learn;
 /* NULL-terminated; the last takes everything. */
 extern const struct linear_provider *const linear_providers[];
 
