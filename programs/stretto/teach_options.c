@@ -225,7 +225,7 @@ const char *teach_key(const struct option *o)
     return (last ? last + 1 : o->flags) + 2;
 }
 
-/* As on the command line; what is usual may be outside of what can be asked for. False: it is nothing for the option. */
+/* As on the command line; what is usual may be outside of what can be asked for. False: it cannot be. */
 static bool fill(void *to, const struct option *o, const json_t *v)
 {
     const char *text = json_string_value(v);

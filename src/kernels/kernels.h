@@ -175,7 +175,7 @@ struct kernels {
      * row 0, g at their place in panel 0; panels are 16 * k floats apart. Outputs past n are not touched. */
     void (*linear_grad)(const float *x, size_t ldx, size_t cols, const float *dy, size_t lddy, size_t n, size_t rows,
                         float *g, size_t k);
-    /* Training in bf16, where the level multiplies that faster; else NULL. Rows are read as act.h, panels are DT_BF16's:
+    /* Training in bf16, where the level multiplies that faster; else NULL. Rows are read as act.h; panels of DT_BF16:
      * forwards those of a weight, backwards those of its transposed. */
     linear_fn *learn_linear;
     learn_grad_fn *learn_grad;

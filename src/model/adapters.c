@@ -118,7 +118,7 @@ static stretto_status all_tables(const struct model *m, const struct model_adapt
     return STRETTO_OK;
 }
 
-/* How the model's vocabulary spells these tokens together (text/phrases.h). False: it has not all of them, or no memory. */
+/* How the model's vocabulary spells these tokens together (text/phrases.h). False: some are missing, or memory. */
 static bool spell(const struct source *s, const int32_t *piece, size_t n, struct buffer *out)
 {
     for (size_t i = 0; i < n; i++) {

@@ -21,7 +21,7 @@ static struct lines three_lines(void)
     static struct sample s[SAMPLES];
     static int32_t id[SAMPLES * TOKENS];
     static float weight[SAMPLES * TOKENS];
-    for (uint32_t i = 0; i < SAMPLES; i++) 
+    for (uint32_t i = 0; i < SAMPLES; i++)
         s[i] = (struct sample){ .at = i * TOKENS, .n = TOKENS, .first = 1, .last = TOKENS - 1, .line = i + 1,
                                 .taught = i };
     for (size_t i = 0; i < SAMPLES * TOKENS; i++) weight[i] = i % TOKENS > i / TOKENS;

@@ -11,7 +11,7 @@ static struct lines four_lines(void)
     static struct sample s[SAMPLES];
     static int32_t id[SAMPLES * TOKENS];
     static float weight[SAMPLES * TOKENS];
-    for (uint32_t i = 0; i < SAMPLES; i++) 
+    for (uint32_t i = 0; i < SAMPLES; i++)
         s[i] = (struct sample){ .at = i * TOKENS, .n = TOKENS, .first = 1 + i, .last = TOKENS - 1, .line = i + 1,
                                 .taught = i };
     for (size_t i = 0; i < SAMPLES * TOKENS; i++) {

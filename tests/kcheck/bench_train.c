@@ -48,7 +48,8 @@ static void bench_layer16(struct bench *b, size_t n, size_t k, size_t rows)
     f->to_bf16(x, rows * k, h);
     f->to_bf16(w, n * k, panels);
     struct act act = { .ldh = k };
-    double macs = (double)rows * (double)n * (double)k, bytes = 2.0 * (double)(n * k + rows * k) + 4.0 * (double)(rows * n);
+    double macs = (double)rows * (double)n * (double)k;
+    double bytes = 2.0 * (double)(n * k + rows * k) + 4.0 * (double)(rows * n);
     BENCH_OF(b, name[0], f->level, bytes, macs, macs, true, 1, for (size_t r = 0; r < rows; r += f->row_block) {
         size_t part = rows - r < f->row_block ? rows - r : f->row_block;
         act.h = h + r * k;

@@ -1,4 +1,5 @@
-/* linear_given, the path of prompt rows, and learn_linear, that of training in bf16: weights d q - m by one fmaf, rounded to bf16, times bf16
+/* linear_given, the path of prompt rows, and learn_linear, that of training in bf16: weights d q - m by one
+ * fmaf, rounded to bf16, times bf16
  * activations, against float64; and the same bits for every row count.
  *
  * TDPBF16PS sums the even and the odd elements of a group of 32 apart (16 fused steps each), adds
@@ -120,7 +121,8 @@ void kcheck_given(struct kcheck *c)
         check_given(c, fn, t, 3, block == 1 ? 1097 : 2304);
     }
     linear_fn *learn = c->k->learn_linear;
-    if (!learn || learn == c->k->linear_given[DT_BF16] || !kc_cell(c, "learn_linear", !c->prev || learn != c->prev->learn_linear))
+    bool own = learn && learn != c->k->linear_given[DT_BF16];
+    if (!own || !kc_cell(c, "learn_linear", !c->prev || learn != c->prev->learn_linear))
         return;
     for (size_t n = 0; n <= 3; n++) check_given(c, learn, DT_BF16, n + 1, n);
     check_given(c, learn, DT_BF16, 2, 31);

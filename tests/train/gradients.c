@@ -7,7 +7,8 @@
  * trained (those whose names begin with PREFIX; with --lora the adapters of all layers), float32, one after the other.
  * --every K: the adapters act on rows whose position divided by K leaves 1; a row weighs 1 + (position modulo 4) / 8.
  * On standard output stand the losses, then "bytes", then a line "name n_in n_out" for each parameter.
- * --layers: KEEP_LAYERS. --bf16: what is trained is computed in bf16. --times: each step is run twice more, and where its time went stands on standard error. */
+ * --layers: KEEP_LAYERS. --bf16: what is trained is computed in bf16.
+ * --times: each step is run twice more, and where its time went stands on standard error. */
 #include "backend/backend.h"
 #include "base/memory.h"
 #include "graph/adapt.h"
@@ -31,7 +32,12 @@ struct job {
     struct step step;
 };
 
-struct options { unsigned threads; const char *level, *train; bool layers, reference, times, bf16; uint32_t rank, every; };
+struct options {
+    unsigned threads;
+    const char *level, *train;
+    bool layers, reference, times, bf16;
+    uint32_t rank, every;
+};
 
 static _Noreturn void die(const char *what)
 {

@@ -30,7 +30,7 @@ PER = "\u00e9\u20ac"                      # two and three bytes
 
 
 def with_other_words(path):
-    """A vocabulary of the same size in which a blank and another letter are exchanged, to the byte elsewhere the same."""
+    """A vocabulary of the same size in which a blank and another letter are exchanged, elsewhere the same."""
     out, bytes_ = at("words.gguf"), bytearray(open(path, "rb").read())
     one = lambda c: bytes_.find(b"\x02\0\0\0\0\0\0\0" + c.encode(), bytes_.find(b"tokenizer.ggml.tokens")) + 8
     a, b = one("\u0120"), one("\u0121")

@@ -160,7 +160,8 @@ static stretto_status cpu_plan(struct device *d, const struct graph *g, const st
     struct program p;
     *out = (struct program_bytes){ 0 };
     TRY(begin(&p, d, g, w, l, err));
-    *out = (struct program_bytes){ .buffers = p.bytes, .values = p.values_bytes, .pages = all_pages(&p), .threads = p.threads };
+    *out = (struct program_bytes){ .buffers = p.bytes, .values = p.values_bytes, .pages = all_pages(&p),
+                                   .threads = p.threads };
     for (uint32_t i = 0; i < GRAPH_GROUPS; i++) out->page[i] = p.pool[i].page_bytes;
     return STRETTO_OK;
 }

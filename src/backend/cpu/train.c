@@ -147,7 +147,7 @@ static void see_back_unit(const struct program *p, const struct phase *ph, size_
 /* ---- gradients of parameters ----------------------------------------------------------------------------------- */
 
 /* Rows are added up in groups that begin with each part of the step, so in bf16 too gradients do not depend on which
- * texts are computed together; a part is never divided. Rows of sets, and those that ask, are cut elsewhere: float32. */
+ * texts are computed together; a part is never divided. Rows of sets and those that ask are cut elsewhere: float32. */
 static bool in_groups(const struct program *p, const struct weight *w, enum rows_kind kind)
 {
     return w->by == &provider_learn && kind == ROWS_ALL && p->w->kernels->learn_grad;
@@ -191,7 +191,8 @@ static void grad_linear(const struct program *p, const struct graph_node *n, siz
     const struct place *in = &p->place[x], *out = &p->place[dy];
     float *g = w->part[PARAM_GRADIENT] + from * PANEL_COLS;
     if (in_groups(p, w, p->g->values[dy].rows))
-        p->w->kernels->learn_grad(in->f + from, in->ld, cols, out->f, out->ld, width, p->group, p->n_groups, g, w->n_in);
+        p->w->kernels->learn_grad(in->f + from, in->ld, cols, out->f, out->ld, width, p->group, p->n_groups, g,
+                                  w->n_in);
     else p->w->kernels->linear_grad(in->f + from, in->ld, cols, out->f, out->ld, width, rows, g, w->n_in);
 }
 
@@ -339,7 +340,8 @@ static void loss_grad(const struct program *p, const struct phase *ph, size_t fi
     const struct weight *w = head_of(p, ph);
     const struct place *x = &p->place[ph->part[0].in];
     size_t own = first >= w->n_panels ? 0 : n < w->n_panels - first ? n : w->n_panels - first;
-    if (own) grad_panels(p, ph->node, 0, x, ph->first, &p->logits, 0, loss_rows(p, ph), ROWS_ASKING, w->n_out, first, own);
+    if (own)
+        grad_panels(p, ph->node, 0, x, ph->first, &p->logits, 0, loss_rows(p, ph), ROWS_ASKING, w->n_out, first, own);
     if (n > own)
         grad_panels(p, ph->node, 2, x, ph->first, &p->logits, w->n_out, loss_rows(p, ph), ROWS_ASKING,
                     w->behind->n_out, first + own - w->n_panels, n - own);

@@ -1,6 +1,6 @@
 /* AMX: gradients of weights in bf16 (kernels/train.h: learn_grad). A tile of the gradient is 16 inputs of a panel; a
  * group of 32 rows is one TDPBF16PS of x, turned so that a tile row is an input, and of dy in pairs of rows as weights
- * are in pairs of inputs. Forwards, and backwards through the transposed, it is the path of given rows (level_amx.c). */
+ * are in pairs of inputs. Forwards, and backwards through the transposed, it is given rows' path (level_amx.c). */
 #include "kernels/x86/amx.h"
 #include "kernels/x86/pairs512.h"
 
@@ -68,7 +68,8 @@ static void learn_grad_amx(const float *x, size_t ldx, size_t cols, const float 
                 nc = cols - i < GRAD_INPUTS ? cols - i : GRAD_INPUTS;
                 pack_x(&t, group + from, some, x + i, ldx, nc);
                 tile_fence(&t);
-                times(&t, some, nc, (outputs + PANEL_COLS - 1) / PANEL_COLS, g + o * k + i * PANEL_COLS, k, &configured);
+                times(&t, some, nc, (outputs + PANEL_COLS - 1) / PANEL_COLS, g + o * k + i * PANEL_COLS, k,
+                      &configured);
             }
         }
     _tile_release();

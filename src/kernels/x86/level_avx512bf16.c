@@ -1,5 +1,5 @@
-/* AVX512-BF16: rounding to bf16, and training in it (kernels/train.h). VDPBF16PS adds the products of a pair to a sum one
- * after the other. Linear layers that run stay those of AVX-512, as that is not the rule of kernels.h. */
+/* AVX512-BF16: rounding to bf16, and training in it (kernels/train.h). VDPBF16PS adds the products of a pair to a sum
+ * one after the other. Linear layers that run stay those of AVX-512, as that is not the rule of kernels.h. */
 #include "kernels/kernels.h"
 #include "kernels/x86/pairs512.h"
 #include <string.h>
@@ -64,7 +64,8 @@ static void learn_linear_avx512bf16(const void *panels, size_t n_panels, size_t 
             const uint16_t *h = x->h + r * x->ldh;
             float *to = y + r * ldy + p * PANEL_COLS;
             nr = rows - r >= PAIR_ROWS ? PAIR_ROWS : rows - r >= 4 ? 4 : 1;
-            if (nr == PAIR_ROWS && np == PAIR_PANELS) pair_tile(PAIR_ROWS, PAIR_PANELS, at, bytes, k, h, x->ldh, to, ldy);
+            if (nr == PAIR_ROWS && np == PAIR_PANELS)
+                pair_tile(PAIR_ROWS, PAIR_PANELS, at, bytes, k, h, x->ldh, to, ldy);
             else if (nr == PAIR_ROWS) pair_tile(PAIR_ROWS, 1, at, bytes, k, h, x->ldh, to, ldy);
             else if (nr == 4 && np == PAIR_PANELS) pair_tile(4, PAIR_PANELS, at, bytes, k, h, x->ldh, to, ldy);
             else if (nr == 4) pair_tile(4, 1, at, bytes, k, h, x->ldh, to, ldy);
