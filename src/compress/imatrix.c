@@ -464,10 +464,12 @@ stretto_status imatrix_open(struct imatrix **out, const char *path, struct error
     if (s == STRETTO_OK) s = read_about(x, err);
     if (s == STRETTO_OK) s = read_entries(x, err);
     if (s == STRETTO_OK) s = join_same(x, err);
-    if (s == STRETTO_OK)
-        *out = x;
-    else
+    if (s != STRETTO_OK) {
         imatrix_close(x);
+        return s;
+    }
+    for (size_t i = 0; i < x->n && !source_decoded(x->source); i++) imatrix_release(&x->v[i].s);   /* all was checked */
+    *out = x;
     return s;
 }
 
