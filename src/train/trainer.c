@@ -428,6 +428,7 @@ stretto_status trainer_begin(struct trainer *t, struct error *err)
         TRY(fit_budget(t, err));
         TRY(trainer_run_begin(t, err));
     }
+    trainer_pairs_done(t);
     TRY(watch_begin(t, err));
     TRY(trainer_log_open(t, err));
     uint64_t warm = (uint64_t)ceil(t->o.warm * (double)t->plan.steps);

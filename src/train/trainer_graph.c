@@ -36,10 +36,18 @@ static stretto_status add_pair(struct trainer *t, const struct graph_param *w, s
     double alpha = t->o.alpha > 0 ? t->o.alpha : 2.0 * rank;
     if (rank > w->n_in || rank > w->n_out)
         return fail(err, STRETTO_E_ARG, "rank %u is more than %s has (%u x %u)", rank, w->name, w->n_in, w->n_out);
-    struct adapter_pair *p = adapter_add(&t->adapter, w->name, rank, w->n_in, w->n_out, (float)(alpha / rank), err);
-    if (!p) return STRETTO_E_NOMEM;
-    draw(p, t->o.seed);
-    return STRETTO_OK;
+    return adapter_add(&t->adapter, w->name, rank, w->n_in, w->n_out, (float)(alpha / rank), err) ? STRETTO_OK
+                                                                                                   : STRETTO_E_NOMEM;
+}
+
+void trainer_pairs_done(struct trainer *t)
+{
+    for (size_t i = 0; i < t->adapter.n; i++) {
+        mem_free(t->adapter.pair[i].a);
+        mem_free(t->adapter.pair[i].b);
+        t->adapter.pair[i].a = t->adapter.pair[i].b = NULL;
+    }
+    mem_trim();
 }
 
 static stretto_status choose_pairs(struct trainer *t, struct error *err)
@@ -225,6 +233,7 @@ static stretto_status upload(struct trainer *t, bool measure, struct error *err)
         .precision = t->o.precision, .reference = t->o.precision == PRECISION_F16,
         .optimizer = { .by = t->o.optimizer, .average = t->o.average > 0,
                        .bits = t->o.optimizer_bytes == 12 ? 16 : t->o.optimizer_bytes == 10 ? 8 : 32 } };
+    for (size_t i = 0; !measure && i < t->adapter.n; i++) draw(&t->adapter.pair[i], t->o.seed);
     if (t->weights) t->device->backend->weights_close(t->weights);
     t->weights = NULL;
     TRY(device_upload(t->device, &t->weights, &t->back, &b, &up, err));
@@ -249,20 +258,24 @@ static stretto_status open_device(struct trainer *t, struct error *err)
     return fail(err, STRETTO_E_UNSUP, "the backend %s cannot train", t->device->backend->name);
 }
 
-/* An array of a checkpoint, or a tensor of the model as numbers and in its type; and the half of an adapter that is
- * zeros, which nobody has touched before. */
+/* Beside the programs an array of a checkpoint; where they stood, an adapter, or a tensor of the model as numbers and in
+ * its type. */
 static uint64_t room_for_writing(const struct trainer *t, const struct checkpoint *c)
 {
-    uint64_t most = checkpoint_room(c);
+    uint64_t beside = checkpoint_room(c), last = 0;
     const struct source *s = t->model->source;
     for (size_t i = 0; t->o.method == TRAIN_FULL && i < source_tensor_count(s); i++) {
         const struct source_tensor *x = source_tensor_at(s, i);
         uint64_t n = 1;
         for (uint32_t d = 0; d < x->n_dims; d++) n *= x->dims[d];
-        if (n * sizeof(float) + x->bytes > most) most = n * sizeof(float) + x->bytes;
+        if (n * sizeof(float) + x->bytes > last) last = n * sizeof(float) + x->bytes;
     }
-    for (size_t i = 0; i < t->adapter.n; i++) most += (uint64_t)t->adapter.pair[i].rank * t->adapter.pair[i].n_out * 4;
-    return most;
+    for (size_t i = 0; i < t->adapter.n; i++) {
+        const struct adapter_pair *p = &t->adapter.pair[i];
+        last += ((uint64_t)p->n_in + p->n_out) * p->rank * sizeof *p->a;
+    }
+    last = last > t->plan.program_bytes ? last - t->plan.program_bytes : 0;
+    return beside > last ? beside : last;
 }
 
 /* Where all values do not fit, layers are computed twice. */

@@ -104,6 +104,8 @@ struct losses { double clean, clean_error, noisy, noisy_error; };
 
 /* ---- trainer_graph.c */
 stretto_status trainer_make_graph(struct trainer *t, struct error *err);
+/* What an adapter begins with is with the weights now. */
+void trainer_pairs_done(struct trainer *t);
 /* Whether a parameter is the last rows of a table, NAME.rows; out (may be NULL): the table. */
 bool trainer_table_of(const char *name, char out[GRAPH_NAME]);
 stretto_status trainer_param(void *ud, const char *name, uint32_t n_in, uint32_t n_out, struct param_bytes *out,

@@ -48,6 +48,9 @@ static stretto_status read_pairs(struct trainer *t, struct error *err)
     for (size_t i = 0; i < t->adapter.n; i++) {
         struct adapter_pair *p = &t->adapter.pair[i];
         char name[2 * GRAPH_NAME];
+        if (!p->a) p->a = mem_alloc((size_t)p->rank * p->n_in * sizeof *p->a);
+        if (!p->b) p->b = mem_alloc((size_t)p->rank * p->n_out * sizeof *p->b);
+        if (!p->a || !p->b) return fail(err, STRETTO_E_NOMEM, "out of memory for the adapter");
         snprintf(name, sizeof name, "%s.lora_a", p->weight);
         TRY(trainer_learned(t, name, p->a, err));
         snprintf(name, sizeof name, "%s.lora_b", p->weight);
