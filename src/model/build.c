@@ -168,7 +168,6 @@ static int32_t embed(struct build *x)
     return scaled(x, h, c->embedding_scale);
 }
 
-/* What scales logits is in the rows that the head reads, so that the head stays the last thing to happen. */
 static int32_t head(struct build *x, int32_t h)
 {
     const struct config *c = x->c;
@@ -176,7 +175,6 @@ static int32_t head(struct build *x, int32_t h)
     if (bias && c->logit_scale != 1)
         x->b.status = fail(x->b.err, STRETTO_E_UNSUP, "the file has a tensor output.bias and scales its logits by %g, "
                            "which no model of the family does", (double)c->logit_scale);
-    h = scaled(x, h, c->logit_scale);
     h = graph_linear(&x->b, h, c->tied ? "token_embd.weight" : "output.weight",
                      bias, c->vocab);
     return c->logit_softcap > 0 ? graph_softcap(&x->b, h, c->logit_softcap) : h;
@@ -270,6 +268,7 @@ stretto_status graph_build(struct graph *g, const struct family *f, const struct
     x.b.layer = -1;
     h = graph_ask(&x.b, h);
     if (f->norm_at != NORM_OF_SUM) h = norm(&x, h, "output_norm");
+    h = scaled(&x, h, c->logit_scale);    /* of what the head reads, which stays the last thing to happen */
     graph_answer(&x.b, h, f->bidirectional ? GRAPH_NONE : head(&x, h));
     stretto_status st = x.b.status;
     if (st == STRETTO_OK) st = check_closed(g, f, s, err);

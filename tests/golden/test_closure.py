@@ -100,7 +100,7 @@ def gguf_weights(path):
     back = {v: k for k, v in files.LAYER.items() if k.endswith(("q_proj", "k_proj", "v_proj", "o_proj", "mlp.up_proj",
                                                                 "gate_proj", "down_proj", "input_layernorm"))}
     back["ffn_norm"] = "post_attention_layernorm"
-    top = {v: k for k, v in files.TOP.items() if k.startswith(("model.", "lm_head"))}
+    top = {v: k for k, v in files.TOP.items() if k.startswith(("model.", "lm_head")) and "final_layernorm" not in k}
     w = {}
     for t in r.tensors:
         stem, _, what = t.name.rpartition(".")
