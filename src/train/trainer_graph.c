@@ -258,8 +258,8 @@ static stretto_status open_device(struct trainer *t, struct error *err)
     return fail(err, STRETTO_E_UNSUP, "the backend %s cannot train", t->device->backend->name);
 }
 
-/* Beside the programs an array of a checkpoint; where they stood, an adapter, or a tensor of the model as numbers and in
- * its type. */
+/* Beside the programs an array of a checkpoint; where they stood, an adapter, or a tensor of the model as numbers and
+ * in its type. */
 static uint64_t room_for_writing(const struct trainer *t, const struct checkpoint *c)
 {
     uint64_t beside = checkpoint_room(c), last = 0;

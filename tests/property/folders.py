@@ -30,6 +30,7 @@ REFUSED = {
     "no window": ("sliding_window",),
     "one base for two kinds": ("rope_theta",),
     "causal encoder": ("is_decoder", "decoder"),
+    "biased head, scaled": ("output.bias",),
 }
 # A seed that is a number is a folder of one of the first families, as ever; "olmo2:7" is the seventh of olmo2, and
 # LATER are the families that have folders of this kind only: a new one changes nothing about the others.
@@ -411,6 +412,9 @@ def rotary(f, kind):
         f.draw(row.last + ".bias", (width,), "bias")
     tied = class_says(row.outer or kind, "tie_word_embeddings") if kind in LATER else gemma
     tie(f, "model.embed_tokens.weight", tied, width)
+    factor = [c.get(word, class_says(kind, word)) for word, to in row.scales if to == "logit_scale"]
+    if "lm_head.bias" in f.tensors and factor not in ([], [1.0]):
+        f.has("biased head, scaled")
     return context
 
 
