@@ -139,7 +139,7 @@ static int check(const struct teach_command *o)
     if (!o->out && !o->show && !o->plan)
         return command_usage("teach", "where does what is learned go? Name a folder: -o FOLDER");
     if (!lora && (o->targets || o->rows_of || o->last_layers || o->alpha > 0 || teach_given("rank")))
-        return command_usage("teach", "--rank, --alpha, --targets, --rows-of and --last-layers belong to "
+        return command_usage("teach", "--rank, --alpha, --targets, --rows-of, --gated and --last-layers belong to "
                              "--method lora");
     static const char *const of_noise[] = { "copies", "loss", "noisy-weight", "ar" };
     for (size_t i = 0; i < sizeof of_noise / sizeof *of_noise; i++)

@@ -270,7 +270,8 @@ int recipe_run(const struct teach_command *o)
     if (code == EXIT_DONE && !o->plan) {
         catch_ends();
         code = make_folder(&x);
-        if (code == EXIT_DONE && x.chain.asks && x.done == 0) code = recipe_prompts(o);
+        bool asked = x.done && there(o->out, "prompts.jsonl");
+        if (code == EXIT_DONE && x.chain.asks && !asked) code = recipe_prompts(o);
         if (code == EXIT_DONE) code = run_stages(&x);
         if (code == EXIT_DONE) print_end(&x);
     }

@@ -2,6 +2,7 @@
  * the recipe, what would make a chain of hours useless. */
 #include "base/buffer.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/json_tree.h"
 #include "stretto/open.h"
 #include "stretto/recipe.h"
@@ -9,11 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GROUPS = 10, GROUP_BYTES = 128 };     /* phrases must occur in so many (train/phrases.h) */
+enum { GROUPS = 10 };                        /* phrases must occur in so many (train/phrases.h) */
 
 struct seen {
     const struct recipe *r;
-    char group[GROUPS][GROUP_BYTES];
+    uint64_t group[GROUPS];                  /* their names, as hashes */
     size_t n_groups, lines, asked;
     FILE *prompts;                           /* NULL: nothing is written */
 };
@@ -49,13 +50,13 @@ static const char *odd(const struct recipe *r, const json_t *j)
 static bool note_group(struct seen *s, const json_t *j)
 {
     const json_t *g = json_object_get(j, "group");
-    char own[GROUP_BYTES];
-    if (json_is_integer(g)) snprintf(own, sizeof own, "%lld", (long long)json_integer_value(g));
-    else if (json_is_string(g)) snprintf(own, sizeof own, "\"%.*s", GROUP_BYTES - 2, json_string_value(g));
-    else return false;
+    json_int_t number = json_integer_value(g);
+    if (!json_is_integer(g) && !json_is_string(g)) return false;
+    uint64_t own = json_is_string(g) ? hash_bytes(1, json_string_value(g), json_string_length(g))
+                                     : hash_bytes(2, &number, sizeof number);
     for (size_t i = 0; i < s->n_groups; i++)
-        if (strcmp(s->group[i], own) == 0) return true;
-    if (s->n_groups < GROUPS) memcpy(s->group[s->n_groups++], own, sizeof own);
+        if (s->group[i] == own) return true;
+    if (s->n_groups < GROUPS) s->group[s->n_groups++] = own;
     return true;
 }
 

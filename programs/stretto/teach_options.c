@@ -49,7 +49,7 @@ void teach_usual(struct teach_command *o)
     if ((consistency || o->gated) && !o->block && !teach_traced(o)) o->block = 8;
     if (!o->gated) return;
     if (!o->rows_of) o->rows_of = "guesses";
-    if (!teach_given("loss")) o->loss = "kl";
+    if (!teach_given("loss") && !o->resume) o->loss = "kl";
 }
 
 #define AT(field) offsetof(struct teach_command, field)

@@ -266,30 +266,33 @@ static bool is_whole(struct taught *t, uint64_t record)
     return true;
 }
 
+static const char *words_of(const struct taught *t) { return t->shape.width ? "hidden states" : "teacher's answers"; }
+
 static stretto_status same_head(const struct taught *t, const unsigned char *want, const unsigned char *is,
                                 struct error *err)
 {
     static const struct { size_t at, bytes; const char *words; } parts[] = {
-        { 28, 4, "another kind: answers of a teacher, and hidden states for heads" },
+        { 28, 4, "another kind: a teacher has answers, and heads have hidden states" },
         { 64, CONTENT_DIGITS, "another teacher" }, { 16, 4, "another vocabulary" }, { 48, 8, "another vocabulary" },
         { 112, CONTENT_DIGITS, "other lines" }, { 160, CONTENT_DIGITS, "other lines that are held out" },
         { 20, 4, "another --teacher-top" }, { 24, 4, "another --teacher-drawn" },
     };
     if (memcmp(is, magic, sizeof magic) != 0)
-        return fail(err, STRETTO_E_ARG, "%s is there and holds no teacher's answers: name another file with "
-                    "--teacher-cache", t->path);
+        return fail(err, STRETTO_E_ARG, "%s is there and holds no %s: name another file with "
+                    "--teacher-cache", t->path, words_of(t));
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (memcmp(want + parts[i].at, is + parts[i].at, parts[i].bytes) != 0)
-            return fail(err, STRETTO_E_ARG, "the answers in %s are of %s: remove the file, or name another one with "
-                        "--teacher-cache", t->path, parts[i].words);
+            return fail(err, STRETTO_E_ARG, "the %s in %s are of %s: remove the file, or name another one with "
+                        "--teacher-cache", words_of(t), t->path,
+                        t->shape.width && parts[i].at == 64 ? "another model" : parts[i].words);
     return memcmp(want, is, HEAD) == 0 ? STRETTO_OK
                                        : fail(err, STRETTO_E_FORMAT, "%s is damaged: remove it", t->path);
 }
 
 static stretto_status cannot_write(const struct taught *t, struct error *err)
 {
-    return fail(err, STRETTO_E_IO, "cannot write the teacher's answers into %s: %s; those of %llu of %llu lines are "
-                "kept: make room, and the same command goes on", t->path, strerror(errno ? errno : ENOSPC),
+    return fail(err, STRETTO_E_IO, "cannot write the %s into %s: %s; those of %llu of %llu lines are "
+                "kept: make room, and the same command goes on", words_of(t), t->path, strerror(errno ? errno : ENOSPC),
                 (unsigned long long)t->done, (unsigned long long)t->n);
 }
 
@@ -323,7 +326,7 @@ static stretto_status find_done(struct taught *t, struct error *err)
     while (t->done < t->n && is_whole(t, t->done)) t->done++;
     if (t->done < t->n) return alone(t, err);
     if (fstat(t->fd, &st) == 0 && (uint64_t)st.st_size == t->at[t->n]) return STRETTO_OK;
-    return fail(err, STRETTO_E_FORMAT, "%s has more bytes than the answers of its lines: remove it", t->path);
+    return fail(err, STRETTO_E_FORMAT, "%s has more bytes than the %s of its lines: remove it", t->path, words_of(t));
 }
 
 static stretto_status open_file(struct taught *t, const struct taught_key *key, struct error *err)

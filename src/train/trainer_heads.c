@@ -250,7 +250,7 @@ static void list_tensors(const struct trainer *t, struct tensors *x)
     for (size_t i = 0; i < t->forward.n_params; i++) {
         const struct graph_param *p = &t->forward.params[i];
         const uint64_t shape[2] = { p->n_out, p->n_in };
-        bool vector = p->n_out == 1;
+        bool vector = p->n_out == 1 && strncmp(p->name, "heads.", 6) == 0;
         if (heads_own(p->name)) add_tensor(x, p->name, "F16", (int32_t)i, shape + vector, vector ? 1 : 2, 2);
     }
     if (guessed < t->model->config.vocab) add_tensor(x, "tokens", "I32", GRAPH_NONE, &guessed, 1, 4);

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -109,6 +110,13 @@ assert own.returncode == 0 or "traced answer" in own.stderr, own.stderr     # su
 recipe("sql", "-d", SQL, "-o", "own", *SMALL)                               # then without
 kept = digests("own")
 assert all(kept[name] == value for name, value in made.items()), (kept, made)
+for name in os.listdir("own"):                                              # and asked for when stages are done
+    if name[:2] in ("4-", "5-", "6-", "7-") or name == "prompts.jsonl":
+        (shutil.rmtree if os.path.isdir(os.path.join("own", name)) else os.remove)(os.path.join("own", name))
+own = subprocess.run(own.args, capture_output=True, text=True)
+assert own.returncode == 0 or "traced answer" in own.stderr, own.stderr
+with open(os.path.join("own", "prompts.jsonl")) as f:
+    assert questions == [json.loads(line) for line in f]
 
 # ---- cut off ---------------------------------------------------------------------------------------
 for sign in (signal.SIGINT, signal.SIGTERM):
@@ -153,6 +161,8 @@ assert "--watch=16" in recipe("sql", "-d", SQL, "--valid", SQL, "-o", "n", "--pl
 timed = recipe("sql", "-d", SQL, "-o", "b", "--budget", "100m", "--plan")
 shares = [int(s) for s in re.findall(r"--budget=(\d+)s", timed)]
 assert len(shares) >= 2 and abs(sum(shares) - 6000) <= len(shares) and shares[0] == max(shares), timed
+long = write("long.jsonl", [turn(i, group="x" * 300 + str(i % 10)) for i in range(20)])
+recipe("sql", "-d", long, "-o", "l", "--plan")
 quoted = commands(recipe("sql", "-d", SQL, "-o", "it's", "--plan"))
 assert "--out=it's/1-answers" in quoted[0], quoted
 

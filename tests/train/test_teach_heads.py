@@ -117,6 +117,11 @@ def main():
         wide, _ = teach(model, work, "wide", "--slice", 0, "--steps", 2, "--feed", 32)
         assert "tokens" not in header(wide) and header(wide)["recursive.gate.weight"]["shape"] == [32, 64]
 
+        # One channel inside: the file is one that runs.
+        least, _ = teach(model, work, "least", "--steps", 2, "--feed", 1)
+        assert header(least)["recursive.gate.weight"]["shape"] == [1, 64]
+        run("run", "-m", model, "-p", "ab", "-n", 2, "--heads", least)
+
         # Beside an adapter they read what the model says with it, learn its phrases, and run so.
         lora = os.path.join(work, "lora")
         run("teach", "-m", model, "-d", os.path.join(work, "lines.jsonl"), "--hold-out", 0, "-o", lora, "-q",
@@ -143,7 +148,11 @@ def main():
         assert digest(cache) == before and not os.path.exists(os.path.join(work, "shared", "hidden.cache"))
         r = run("teach", "-m", model, "-d", os.path.join(work, "lines.jsonl"), "--method", "heads", "-o",
                 os.path.join(work, "other"), "--teacher-cache", cache, "-q", code=2)
-        assert "other lines" in r.stderr, r.stderr
+        assert "hidden states" in r.stderr and "other lines" in r.stderr, r.stderr
+        r = run("teach", "-m", model, "-d", os.path.join(work, "lines.jsonl"), "--valid",
+                os.path.join(work, "held.jsonl"), "--method", "heads", "--lora", lora, "-o",
+                os.path.join(work, "other"), "--teacher-cache", cache, "-q", code=2)
+        assert "another" in r.stderr and "teacher's" not in r.stderr, r.stderr
 
         # What is of another model is refused by name where it would run.
         with open(paths["recursive"], "rb") as f:
