@@ -351,7 +351,8 @@ static void say_end(const struct run *x)
     if (isfinite(trainer_held_written(x->t)))
         printf(", %.3f when rounded to the types of the file", trainer_held_written(x->t));
     if (isfinite(x->per_step) && isfinite(x->first_per_step))
-        printf(", %.2f -> %.2f tokens in a step of Jacobi decoding", x->first_per_step, x->per_step);
+        printf(", %.2f -> %.2f tokens in a step of %s", x->first_per_step, x->per_step,
+               x->o->rows_of && strcmp(x->o->rows_of, "guesses") == 0 ? "gated decoding" : "Jacobi decoding");
     if (x->accept.n) {
         char text[160];
         teach_accept(text, sizeof text, &x->accept);

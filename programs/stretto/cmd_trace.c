@@ -27,6 +27,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 struct trace_options {
@@ -187,6 +188,11 @@ static int resume(struct trace *t, size_t *done)
     if (!t->out || !want) {
         fail(&err, STRETTO_E_IO, "cannot open %s: %s", t->o->out,
              want ? strerror(errno) : "out of memory");
+        free(want);
+        return command_fail("trace", STRETTO_E_IO, err.text);
+    }
+    if (flock(fileno(t->out), LOCK_EX | LOCK_NB) != 0) {
+        fail(&err, STRETTO_E_IO, "another process writes %s; give another name with -o", t->o->out);
         free(want);
         return command_fail("trace", STRETTO_E_IO, err.text);
     }

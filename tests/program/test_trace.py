@@ -3,6 +3,7 @@
 and what it cannot do it says.
 
     test_trace.py STRETTO TRACE_CHECK GOLDEN_FOLDER"""
+import fcntl
 import json
 import os
 import random
@@ -53,6 +54,10 @@ def main():
                 assert open(out, "rb").read() == whole, (name, cut)
             code, words = trace(*args, "-o", out, "--seed", "1")
             assert code == 1 and "other options" in words, words
+        with open(out, "rb") as f:
+            fcntl.flock(f, fcntl.LOCK_EX)
+            code, words = trace(*args, "-o", out)
+            assert code == 1 and "another process" in words and open(out, "rb").read() == whole, words
         # An answer longer than what windows keep: the beginnings of its blocks are read again.
         with open(os.path.join(tmp, "one"), "w") as f:
             f.write(json.dumps({"id": "one", "ids": [rng.randrange(3, 290) for _ in range(30)]}) + "\n")

@@ -277,6 +277,35 @@ static void a_file_of_something_else_is_refused(void **state)
     unlink(path);
 }
 
+/* Hidden states keep 11 bits beside the largest of their row; what is no number is noticed. */
+static void hidden_states_are_kept_in_two_bytes(void **state)
+{
+    (void)state;
+    enum { WIDTH = 67 };
+    static const float scales[] = { 1e-30f, 1, 3e4f, 1e30f };
+    const struct taught_shape s = { .vocab = VOCAB, .width = WIDTH };
+    static unsigned char row[ROW_MOST];
+    uint64_t at[2] = { 0, taught_row_bytes(&s) };
+    const struct taught t = { .shape = s, .at = at, .n = 1, .map = { row, sizeof row } };
+    float x[WIDTH], y[WIDTH], most = 0;
+    assert_int_equal(taught_row_bytes(&s), 4 + 2 * WIDTH);
+    for (size_t k = 0; k < sizeof scales / sizeof *scales; k++) {
+        for (uint64_t i = 0; i < WIDTH; i++) x[i] = scales[k] * (float)(2 * uniform(60 + k, i) - 1);
+        for (int i = 0; i < WIDTH; i++) most = i ? fmaxf(most, fabsf(x[i])) : fabsf(x[i]);
+        assert_true(hidden_row(&s, x, row));
+        hidden_read(&t, 0, 0, y);
+        for (int i = 0; i < WIDTH; i++) assert_true(fabsf(x[i] - y[i]) <= most * 0x1p-11f);
+    }
+    memset(x, 0, sizeof x);
+    assert_true(hidden_row(&s, x, row));
+    hidden_read(&t, 0, 0, y);
+    assert_memory_equal(x, y, sizeof x);
+    x[WIDTH - 1] = NAN;
+    assert_false(hidden_row(&s, x, row));
+    x[WIDTH - 1] = INFINITY;
+    assert_false(hidden_row(&s, x, row));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -286,6 +315,7 @@ int main(void)
         cmocka_unit_test(logits_that_are_no_numbers_are_noticed),
         cmocka_unit_test(cut_or_spoilt_anywhere_it_ends_the_same),
         cmocka_unit_test(a_file_of_something_else_is_refused),
+        cmocka_unit_test(hidden_states_are_kept_in_two_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
