@@ -23,6 +23,7 @@ struct run {
     struct buffer in, state;     /* the model; FOLDER/recipe.json */
     struct chain chain;
     size_t done;                 /* stages */
+    char data[17];               /* a hash of the lines */
 };
 
 static int failed(stretto_status s, const struct error *err) { return command_fail("teach", s, err->text); }
@@ -61,8 +62,8 @@ static json_t *stages_json(const struct chain *c)
 static int keep(struct run *x)
 {
     struct error err = { 0 };
-    json_t *j = json_pack("{s:s,s:I,s:o}", "recipe", x->r->name, "done", (json_int_t)x->done, "stages",
-                          stages_json(&x->chain));
+    json_t *j = json_pack("{s:s,s:s,s:I,s:o}", "recipe", x->r->name, "data", x->data, "done", (json_int_t)x->done,
+                          "stages", stages_json(&x->chain));
     char *text = json_dumps(j, JSON_INDENT(1));
     stretto_status s = text ? file_write(x->state.data, text, strlen(text), true, &err)
                             : fail(&err, STRETTO_E_NOMEM, "out of memory: the state of the recipe cannot be written");
@@ -87,6 +88,7 @@ static stretto_status take_done(struct run *x, const json_t *j, struct error *er
 {
     const json_t *then = json_object_get(j, "stages");
     json_t *now = stages_json(&x->chain);
+    const char *data = json_string_value(json_object_get(j, "data"));
     json_int_t done = json_integer_value(json_object_get(j, "done"));
     size_t same = 0;
     while (same < x->chain.n && json_equal(json_array_get(now, same), json_array_get(then, same))) same++;
@@ -95,6 +97,9 @@ static stretto_status take_done(struct run *x, const json_t *j, struct error *er
         if (begun(&x->chain.stage[i]))
             return fail(err, STRETTO_E_ARG, "%s was made with other options: remove it, name another folder with -o, "
                         "or give the options that %s has", x->chain.stage[i].out, x->state.data);
+    if (data && strcmp(data, x->data) != 0 && begun(&x->chain.stage[0]))
+        return fail(err, STRETTO_E_ARG, "the lines of -d have changed since %s was begun: give it what it had, or name "
+                    "another folder with -o", x->o->out);
     x->done = done < 0 ? 0 : (size_t)done < same ? (size_t)done : same;
     return STRETTO_OK;
 }
@@ -239,12 +244,15 @@ static int run_stages(struct run *x)
 
 /* ---- the command ------------------------------------------------------------------------------ */
 
-static int check(const struct run *x)
+static int check(struct run *x)
 {
+    uint64_t bytes = 0;
     if (!x->o->data.n) return command_usage("teach", "what is to be learned? Name lines of data: -d FILE.jsonl");
     if (!x->o->out) return command_usage("teach", "where do the stages go? Name a folder: -o FOLDER");
     if (strlen(x->o->out) > 4000) return command_usage("teach", "the name of -o's folder is longer than 4000 bytes");
-    return recipe_check(x->r, x->o);
+    int code = recipe_check(x->r, x->o, &bytes);
+    snprintf(x->data, sizeof x->data, "%016llx", (unsigned long long)bytes);
+    return code;
 }
 
 static int make_folder(const struct run *x)

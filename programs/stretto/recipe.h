@@ -33,8 +33,8 @@ struct chain {
 };
 
 /* ---- recipe_data.c: an exit code, behind a sentence */
-/* Whether the lines of -d are what the recipe learns from. */
-int recipe_check(const struct recipe *r, const struct teach_command *o);
+/* Whether the lines of -d are what the recipe learns from. *bytes: a hash of them. */
+int recipe_check(const struct recipe *r, const struct teach_command *o, uint64_t *bytes);
 /* Writes what lines with one question ask to FOLDER/prompts.jsonl, as `stretto trace` reads it. */
 int recipe_prompts(const struct teach_command *o);
 

@@ -15,6 +15,7 @@ enum { GROUPS = 10 };                        /* phrases must occur in so many (t
 struct seen {
     const struct recipe *r;
     uint64_t group[GROUPS];                  /* their names, as hashes */
+    uint64_t bytes;                          /* a hash of all files    */
     size_t n_groups, lines, asked;
     FILE *prompts;                           /* NULL: nothing is written */
 };
@@ -102,6 +103,7 @@ static int look_through(struct seen *s, const char *path)
     size_t n, number = 0;
     char *text = read_text("teach", path, &n);
     int code = text ? EXIT_DONE : EXIT_FAILED;
+    if (text) s->bytes = hash_bytes(s->bytes + 1, text, n);
     for (const char *p = text, *end = text + n; code == EXIT_DONE && p < end;) {
         const char *stop = memchr(p, '\n', (size_t)(end - p));
         size_t length = (size_t)((stop ? stop : end) - p);
@@ -124,11 +126,12 @@ static int look_through_all(struct seen *s, const struct teach_command *o)
     return code;
 }
 
-int recipe_check(const struct recipe *r, const struct teach_command *o)
+int recipe_check(const struct recipe *r, const struct teach_command *o, uint64_t *bytes)
 {
     struct seen s = { .r = r };
     struct error err = { 0 };
     int code = look_through_all(&s, o);
+    *bytes = s.bytes;
     if (code != EXIT_DONE) return code;
     if (!s.lines) fail(&err, STRETTO_E_FORMAT, "there are no lines in the files of -d");
     else if (r->grouped && s.n_groups < GROUPS)

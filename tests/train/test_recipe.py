@@ -96,6 +96,14 @@ assert digests("whole") == made and time.time() - began < 60
 other = recipe("sql", "-d", SQL, "-o", "whole", *SMALL[:-2], code=2)
 assert "other options" in other, other
 
+# Stages that are done learned from these lines, and so do those to come.
+lines = open(SQL).read()
+write(SQL, [turn(i + 1, group=f"base {i % 12}") for i in range(36)])
+other = recipe("sql", "-d", SQL, "-o", "whole", *SMALL, code=2)
+assert "have changed" in other, other
+with open(SQL, "w") as f:
+    f.write(lines)
+
 # Stages to come may change: the model's own states are asked for, and begin with the questions of the lines.
 policy = commands(recipe("sql", "-d", SQL, "-o", "own", *SMALL, "--on-policy", "--plan"))
 asks = [i for i, c in enumerate(policy) if c[0] == "trace"]
