@@ -48,6 +48,9 @@ static uint32_t answers_of(const struct trainer *t)
     return t->held.n < t->o.watch ? (uint32_t)t->held.n : t->o.watch;
 }
 
+/* Of guesses and the token before them. */
+static uint32_t window_of(const struct trainer *t) { return t->noise.block < WINDOW ? t->noise.block : WINDOW; }
+
 static struct engine_options engine_for(const struct trainer *t)
 {
     uint32_t longest = 0;
@@ -55,7 +58,7 @@ static struct engine_options engine_for(const struct trainer *t)
         if (t->held.sample[i].first > longest) longest = t->held.sample[i].first;
     uint32_t context = longest + TOKENS;
     if (context > t->model->config.context) context = t->model->config.context;
-    uint32_t rows = answers_of(t) * t->noise.block;
+    uint32_t rows = answers_of(t) * window_of(t);
     return (struct engine_options){ .threads = t->o.threads, .context = context, .sequences = answers_of(t),
                                     .max_rows = rows > t->plan.step_rows ? rows : t->plan.step_rows,
                                     .cache = CACHE_F16 };
@@ -79,7 +82,7 @@ static stretto_status way_of(const struct trainer *t, struct writer_options *out
 {
     *out = (struct writer_options){ .most = 1 };
     if (!t->noise.block) return STRETTO_OK;
-    *out = (struct writer_options){ .setup = { .window = t->noise.block < WINDOW ? t->noise.block : WINDOW } };
+    *out = (struct writer_options){ .setup = { .window = window_of(t) } };
     return decode_parse(t->adapter.rows == ADAPTER_GUESSES ? "gated" : "jacobi", &out->choice, err);
 }
 

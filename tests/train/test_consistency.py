@@ -276,6 +276,10 @@ def test_what_will_be_learned():
     assert plan["noisy_rows"] > 300 and abs(plan["noisy_rows"] - more) < 30, (plan, plain)
     like = json.loads(call(*QUICK, "--loss", "cllm", "--plan", "--json"))
     assert like["program_bytes"] > plan["program_bytes"]
+    # Watched answers are decoded in windows of 16 tokens at most, however large the blocks are.
+    watched = [json.loads(call(*QUICK[:-2], "--block", n, "--watch", 32, "--rows-at-once", 512, "--plan",
+                               "--json"))["memory_bytes"] for n in (16, 256)]
+    assert watched[1] < watched[0] * 1.05, watched
 
 
 def test_bad_input():
