@@ -300,25 +300,6 @@ static int open_chat(struct served *m, const struct serve_options *o)
     return s == STRETTO_OK ? EXIT_DONE : command_fail("serve", s, err.text);
 }
 
-static uint64_t elements_of(const struct source_tensor *t)
-{
-    uint64_t n = 1;
-    for (int d = 0; d < SOURCE_MAX_DIMS; d++) n *= t->dims[d];
-    return n;
-}
-
-static const char *main_type(const struct source *s)
-{
-    uint64_t of[DT_COUNT] = { 0 };
-    enum dtype most = DT_F32;
-    for (size_t i = 0; i < source_tensor_count(s); i++) {
-        const struct source_tensor *t = source_tensor_at(s, i);
-        of[t->type] += elements_of(t);
-        if (of[t->type] > of[most]) most = t->type;
-    }
-    return dtype_table[most].name;
-}
-
 static void tell_about(struct served *m)
 {
     const struct config *c = &m->model->config;
@@ -331,13 +312,13 @@ static void tell_about(struct served *m)
     i->context = c->context;
     m->embeds = m->model->graph.logits == GRAPH_NONE;
     i->encoder = m->embeds;
-    m->type = main_type(m->model->source);
+    m->type = dtype_table[source_main_type(m->model->source)].name;
     if (m->handle) return;
     i->file_bytes = m->model->tensor_bytes;
     snprintf(i->family, sizeof i->family, "%s", source_arch(m->model->source));
     snprintf(i->format, sizeof i->format, "%s", source_format(m->model->source));
     for (size_t t = 0; t < source_tensor_count(m->model->source); t++)
-        i->parameters += elements_of(source_tensor_at(m->model->source, t));
+        i->parameters += source_elements(source_tensor_at(m->model->source, t));
 }
 
 /* What texts need. */

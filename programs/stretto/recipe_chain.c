@@ -229,21 +229,15 @@ static int check_options(const struct making *m)
     return EXIT_DONE;
 }
 
-/* The type that most of a model's bytes have, as `convert` spells it. */
+/* The type that most of a model's weights have, as `convert` spells it. */
 static int type_of(const char *model, char out[16])
 {
     struct source *s;
     struct error err = { 0 };
-    uint64_t bytes[DT_COUNT] = { 0 };
-    enum dtype most = 0;
     stretto_status ok = source_open(&s, model, &err);
     if (ok != STRETTO_OK) return command_fail("teach", ok, err.text);
-    for (size_t i = 0; i < source_tensor_count(s); i++)
-        bytes[source_tensor_at(s, i)->type] += source_tensor_at(s, i)->bytes;
+    snprintf(out, 16, "%s", dtype_table[source_main_type(s)].name);
     source_close(s);
-    for (enum dtype t = 0; t < DT_COUNT; t++)
-        if (bytes[t] > bytes[most]) most = t;
-    snprintf(out, 16, "%s", dtype_table[most].name);
     for (char *p = out; *p; p++) *p = (char)tolower((unsigned char)*p);
     return EXIT_DONE;
 }

@@ -201,6 +201,25 @@ const struct source_tensor *source_tensor_at(const struct source *s, size_t i)
     return i < s->n_tensors ? &s->tensors[i] : NULL;
 }
 
+uint64_t source_elements(const struct source_tensor *t)
+{
+    uint64_t n = 1;
+    for (uint32_t d = 0; d < t->n_dims; d++) n *= t->dims[d];
+    return n;
+}
+
+enum dtype source_main_type(const struct source *s)
+{
+    uint64_t of[DT_COUNT] = { 0 };
+    enum dtype most = DT_F32;
+    for (size_t i = 0; i < source_tensor_count(s); i++) {
+        const struct source_tensor *t = source_tensor_at(s, i);
+        of[t->type] += source_elements(t);
+        if (of[t->type] > of[most]) most = t->type;
+    }
+    return most;
+}
+
 const struct source_tensor *source_tensor_find(const struct source *s, const char *name)
 {
     struct names names = tensor_names(s);

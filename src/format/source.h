@@ -58,6 +58,9 @@ bool source_within(const struct source_tensor *t, const struct source_tensor *wh
 
 size_t source_tensor_count(const struct source *s);
 const struct source_tensor *source_tensor_at(const struct source *s, size_t i);
+uint64_t source_elements(const struct source_tensor *t);
+/* The type that most of its elements have; F32 where there are none. */
+enum dtype source_main_type(const struct source *s);
 const struct source_tensor *source_tensor_find(const struct source *s,
                                                const char *name); /* or NULL */
 

@@ -266,8 +266,7 @@ static uint64_t room_for_writing(const struct trainer *t, const struct checkpoin
     const struct source *s = t->model->source;
     for (size_t i = 0; t->o.method == TRAIN_FULL && i < source_tensor_count(s); i++) {
         const struct source_tensor *x = source_tensor_at(s, i);
-        uint64_t n = 1;
-        for (uint32_t d = 0; d < x->n_dims; d++) n *= x->dims[d];
+        uint64_t n = source_elements(x);
         if (n * sizeof(float) + x->bytes > last) last = n * sizeof(float) + x->bytes;
     }
     for (size_t i = 0; i < t->adapter.n; i++) {
